@@ -1,0 +1,236 @@
+"""`triptych`: the command line.
+
+The parser knows nothing of NumPy, and a usage error is told before anything heavy is imported. What a command does is in
+`commands`, `doctor` and `new`; here are its words and its exit codes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from triptych.harness.select import CASE_SETS, DTYPES, UsageError, unknown
+
+OK, MISMATCH, USAGE, NOTHING_RAN, REQUIRED_MISSING = 0, 1, 2, 5, 6
+INTERRUPTED, BROKEN_PIPE = 130, 141  # as a shell reports SIGINT and SIGPIPE
+
+EXIT_CODES = """exit codes:
+  0  every case that ran agrees
+  1  a mismatch, an error or a timeout
+  2  usage
+  5  nothing ran
+  6  a required backend is missing"""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, with errors that go through one door and no abbreviated options."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message[:1].lower()}{message[1:].rstrip('.')}. See `{self.prog} --help`.")
+
+
+def seconds(text: str) -> float:
+    """A positive duration: `90`, `90s`, `1.5m` or `500ms`."""
+    for suffix, unit in (("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0)):
+        if text.endswith(suffix):
+            text, scale = text[: -len(suffix)], unit
+            break
+    else:
+        scale = 1.0
+    try:
+        value = float(text) * scale
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError("wants a duration above zero, as 90, 500ms or 2m")
+    return value
+
+
+def tolerance(text: str) -> float:
+    """A finite number, zero or above."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"wants a number that is zero or above, got {text!r}")
+    return value
+
+
+def seed(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = -1
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"wants a whole number that is zero or above, got {text!r}")
+    return value
+
+
+def add_selection(parser: Parser, cases: str) -> None:
+    """What to run on what."""
+    group = parser.add_argument_group("what to run")
+    group.add_argument("ops", nargs="*", metavar="OP", help="ops or globs, as matmul or 'mat*' (default: all)")
+    group.add_argument("--kernel", metavar="PATH", help="take the ops of your own file instead (see `triptych new`)")
+    group.add_argument("--backend", action="append", metavar="B,...", help="default: all, those not here are skipped")
+    group.add_argument("--target", action="append", metavar="T,...", help="chips to simulate (default: trn2)")
+    group.add_argument("--dtype", action="append", metavar="D,...", help=f"{', '.join(DTYPES)} (default: the op's)")
+    group.add_argument(
+        "--cases", action="append", metavar="SET,...", help=f"{', '.join(CASE_SETS)} (default: {cases})"
+    )
+    group.add_argument("-a", dest="axes", action="append", metavar="AXIS=V,...", help="sizes, as -a M=256,1024")
+    group.add_argument("--seed", type=seed, default=0, metavar="N", help="of the inputs (default: 0)")
+    parser.set_defaults(default_cases=cases)
+
+
+def add_judgement(parser: Parser, bench: bool) -> None:
+    """How to run and to judge."""
+    group = parser.add_argument_group("how to judge")
+    group.add_argument("--rtol", type=tolerance, metavar="X", help="judge by |out - ref| <= atol + rtol |ref| instead")
+    group.add_argument("--atol", type=tolerance, metavar="X", help="(default: twice an honest kernel's error)")
+    group.add_argument("--timeout", type=seconds, default=120.0, metavar="T", help="per case, as 90 or 2m (default: 2m)")
+    group.add_argument("--require", action="append", metavar="B,...", help="exit 6 unless these backends ran")
+    group.add_argument("--strict", action="store_true", help="a skipped or unsupported case is a failure too")
+    group.add_argument("-x", dest="stop", action="store_true", help="stop at the first case that does not pass")
+    if bench:
+        group.add_argument("--no-check", action="store_true", help="time kernels whether or not they are right")
+
+
+def add_output(parser: Parser, html: str | None) -> None:
+    """Where results go."""
+    group = parser.add_argument_group("output")
+    group.add_argument("--json", metavar="PATH", help="everything, as one document (- is stdout, and nothing else is)")
+    group.add_argument("--csv", metavar="PATH", help="one row a result (- is stdout)")
+    group.add_argument("--md", metavar="PATH", help="a Markdown table (- is stdout)")
+    group.add_argument("--html", metavar="PATH", default=html, help="a report" + (f" (default: {html})" if html else ""))
+    group.add_argument("-q", "--quiet", action="store_true", help="no progress and no table: problems and the last line")
+
+
+def parsers() -> tuple[Parser, dict[str, Parser]]:
+    """The parser of `triptych` and those of its commands."""
+    root = Parser(
+        prog="triptych",
+        description="One operation, three panels: a NumPy reference, an NKI kernel for Trainium and Inferentia and a "
+        "Triton kernel for GPUs. Proves that they agree and says how fast each is.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    root.add_argument("--version", action="store_true", help="print the version")
+    commands = root.add_subparsers(dest="command", metavar="COMMAND")
+    made: dict[str, Parser] = {}
+
+    def command(name: str, help: str) -> Parser:
+        made[name] = commands.add_parser(
+            name,
+            help=help,
+            description=help[0].upper() + help[1:] + ".",
+            epilog=EXIT_CODES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        return made[name]
+
+    command("doctor", "say which backends are here, why the others are not, and what to trust")
+    listing = command("list", "list the ops; with OP, their cases")
+    listing.add_argument("ops", nargs="*", metavar="OP", help="ops or globs")
+    listing.add_argument("--kernel", metavar="PATH", help="the ops of your own file")
+    listing.add_argument("--json", metavar="PATH", help="as one document (- is stdout)")
+    check = command("check", "compare every kernel with the reference")
+    add_selection(check, "smoke")
+    add_judgement(check, bench=False)
+    add_output(check, html=None)
+    bench = command("bench", "check, then time what is right")
+    add_selection(bench, "model")
+    add_judgement(bench, bench=True)
+    add_output(bench, html=None)
+    run = command("run", "check, then bench, then write a report")
+    add_selection(run, "smoke")
+    add_judgement(run, bench=True)
+    add_output(run, html="report.html")
+    report = command("report", "run every op on every backend of this machine and write a report")
+    add_selection(report, "smoke,model")
+    report.add_argument("--from", dest="saved", nargs="+", metavar="JSON", help="render saved results, run nothing")
+    add_judgement(report, bench=True)
+    add_output(report, html="report.html")
+    new = command("new", "write OP.py, a complete kernel file of your own that passes as written")
+    new.add_argument("name", metavar="OP", help="a Python identifier, as row_softmax")
+    return root, made
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The words of a command; the first must name it. Options and ops may be mixed."""
+    root, made = parsers()
+    if not argv or argv[0].startswith("-"):
+        known, rest = root.parse_known_args(argv)
+        if rest:
+            raise unknown("option", rest[0], options(root))
+        return known
+    name = argv[0]
+    if name not in made:
+        raise unknown("command", name, made)
+    parser = made[name]
+    known, rest = parser.parse_known_intermixed_args(argv[1:])
+    if rest:
+        if rest[0].startswith("-"):
+            raise unknown("option", rest[0].partition("=")[0], options(parser))
+        raise UsageError(f"{name} does not take {rest[0]!r}. See `triptych {name} --help`.")
+    known.command = name
+    return known
+
+
+def options(parser: Parser) -> list[str]:
+    return [option for action in parser._actions for option in action.option_strings]
+
+
+def dispatch(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
+    if getattr(arguments, "version", False):
+        from triptych.harness.environment import version
+
+        print(f"triptych {version('triptych') or 'from a checkout'}")
+        return OK
+    if arguments.command is None:
+        parsers()[0].print_help()
+        return OK
+    if arguments.command == "doctor":
+        from triptych.harness.doctor import doctor
+
+        return doctor()
+    if arguments.command == "new":
+        from triptych.harness.new import new
+
+        return new(arguments.name)
+    from triptych.harness import commands
+
+    if arguments.command == "list":
+        return commands.listing(arguments)
+    if getattr(arguments, "saved", None):
+        return commands.rerender(arguments)
+    return commands.execute(arguments, argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        code = dispatch(parse(words), words)
+        sys.stdout.flush()
+        return code
+    except UsageError as error:
+        print(f"triptych: {error}", file=sys.stderr)
+        return USAGE
+    except SystemExit as done:  # argparse, after --help
+        return int(done.code or 0)
+    except BrokenPipeError:  # the reader of a pipe, as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except KeyboardInterrupt:
+        print("triptych: interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,287 @@
+"""`list`, `check`, `bench`, `run` and `report`: select, run, write, print, and say it in an exit code."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from triptych.harness import cli, output, select, tables
+from triptych.harness.backends import BACKENDS, Backend
+from triptych.harness.ops import OpFileError, builtin, from_file
+from triptych.harness.records import Op, Result, Status
+from triptych.harness.runner import Task, run
+from triptych.harness.select import UsageError
+
+
+Run = tuple[dict[str, Any], list[Result]]  # an environment and what came of a run in it
+
+
+class Stopped(Exception):
+    """-x met a case that did not pass."""
+
+
+def some(option: Sequence[str] | None) -> list[str]:
+    """The comma lists of a repeated option, joined."""
+    return [word for text in option or () for word in select.words(text)]
+
+
+def load(kernel: str | None) -> dict[str, Op]:
+    """The ops of a user's file, or ours."""
+    if kernel is None:
+        return builtin()
+    try:
+        ops = from_file(kernel)
+    except OpFileError as error:
+        raise UsageError(str(error)) from error
+    if not ops:
+        raise UsageError(f"{kernel} declares no op: it needs a triptych.Op at module level. `triptych new` writes one.")
+    return ops
+
+
+def listing(arguments: Namespace) -> int:
+    """The ops in a table; with OP, its equation and every case."""
+    ops = select.pick_ops(arguments.ops, load(arguments.kernel))
+    if arguments.json:
+        save(arguments.json, json.dumps({"schema_version": output.SCHEMA_VERSION, "ops": described(ops)}, indent=1) + "\n")
+        if arguments.json == "-":
+            return cli.OK
+    if arguments.ops:
+        for op in ops.values():
+            print(f"{op.name}: {op.summary}")
+            print(f"  axes {', '.join(op.axes)} · {', '.join(op.dtypes)} · {', '.join(panels(op))}")
+            for name, cases in op.cases.items():
+                print(f"  {name} ({len(cases)})")
+                print("\n".join(f"    {case.name}" for case in cases))
+        return cli.OK
+    rows = [
+        [op.name, " ".join(op.axes), " ".join(f"{name} {len(cases)}" for name, cases in op.cases.items()), op.summary]
+        for op in ops.values()
+    ]
+    head = ["op", "axes", "cases", "meaning"]
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(3)]
+    for row in [head, *rows]:
+        print("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]]))
+    print(f"\nbackends: {', '.join(BACKENDS)} (`triptych doctor` says which are here)")
+    return cli.OK
+
+
+def panels(op: Op) -> list[str]:
+    """The panels this op has beside its reference."""
+    return ["reference", *(name for name in ("nki", "triton", "torch") if getattr(op, name) is not None)]
+
+
+def described(ops: dict[str, Op]) -> list[dict[str, Any]]:
+    return [
+        {
+            "op": op.name,
+            "summary": op.summary,
+            "axes": list(op.axes),
+            "dtypes": list(op.dtypes),
+            "panels": panels(op),
+            "cases": {name: [case.name for case in cases] for name, cases in op.cases.items()},
+        }
+        for op in ops.values()
+    ]
+
+
+def execute(arguments: Namespace, argv: Sequence[str]) -> int:
+    """check, bench, run and report."""
+    backends, required = pick_backends(arguments)
+    benching = arguments.command != "check"
+    unchecked = benching and arguments.no_check
+    work = plan(arguments, backends, check=not unchecked, bench=benching)
+    destinations(arguments)
+    for name in required:
+        reason = BACKENDS[name].missing()
+        if reason:
+            print(f"triptych: the required backend {name} is missing: {reason}", file=sys.stderr)
+            return cli.REQUIRED_MISSING
+    results: list[Result] = []
+    progress = Progress(sys.stderr, work, quiet=arguments.quiet)
+
+    def finished(result: Result) -> None:
+        results.append(result)
+        progress.step(len(results), result)
+        if arguments.stop and result.status in tables.BAD:
+            raise Stopped
+
+    interrupted = False
+    progress.step(0, None)
+    try:
+        run(
+            work,
+            timeout_s=arguments.timeout,
+            no_check=unchecked,
+            rtol=arguments.rtol,
+            atol=arguments.atol,
+            on_result=finished,
+        )
+    except Stopped:
+        pass
+    except KeyboardInterrupt:
+        interrupted = True
+    finally:
+        progress.clear()
+    from triptych.harness.environment import record
+
+    env = {**record(), "seed": arguments.seed, "command": shlex.join(["triptych", *argv])}
+    publish(arguments, [(env, results)], arguments.seed)
+    if len(results) < len(work):
+        print(f"triptych: stopped after {len(results)} of {len(work)} cases", file=sys.stderr)
+    if interrupted:
+        return cli.INTERRUPTED
+    return exit_code(results, required, strict=arguments.strict)
+
+
+def pick_backends(arguments: Namespace) -> tuple[list[Backend], list[str]]:
+    """The selected backends, and the names of those that must run."""
+    required = select.pick("backend", some(arguments.require), list(BACKENDS))
+    wanted = some(arguments.backend)
+    chosen = select.pick("backend", [*wanted, *required], list(BACKENDS)) if wanted else list(BACKENDS)
+    return [BACKENDS[name] for name in chosen], required
+
+
+def plan(arguments: Namespace, backends: Sequence[Backend], *, check: bool, bench: bool) -> list[Task]:
+    """Everything on the command line, checked and spread out into tasks."""
+    ops = select.pick_ops(arguments.ops, load(arguments.kernel))
+    known_dtypes = list(dict.fromkeys(dtype for op in ops.values() for dtype in op.dtypes))
+    dtypes = select.pick("dtype", some(arguments.dtype), known_dtypes)
+    known_sets = list(dict.fromkeys(name for op in ops.values() for name in op.cases))
+    default_sets = [name for name in select.words(arguments.default_cases) if name in known_sets] or known_sets
+    sets = select.pick("case set", some(arguments.cases), known_sets) or default_sets
+    axes = select.axis_values(arguments.axes or ())
+    select.check_axes(axes, ops)
+    targets = some(arguments.target)
+    select.check_targets(targets, backends)
+    return select.tasks(
+        ops,
+        backends,
+        source=arguments.kernel,
+        sets=sets,
+        dtypes=dtypes or None,
+        axes=axes,
+        targets=targets,
+        seed=arguments.seed,
+        check=check,
+        bench=bench,
+    )
+
+
+def destinations(arguments: Namespace) -> None:
+    """Every file must be writable before anything runs, and stdout takes one document."""
+    paths = [path for path in (arguments.json, arguments.csv, arguments.md, arguments.html) if path]
+    if paths.count("-") > 1:
+        raise UsageError("stdout takes one document: only one of --json, --csv, --md and --html can be `-`.")
+    for path in paths:
+        try:
+            output.check_writable(path)
+        except output.OutputError as error:
+            raise UsageError(str(error)) from error
+
+
+def save(path: str, text: str) -> None:
+    try:
+        output.write(path, text)
+    except output.OutputError as error:
+        raise UsageError(str(error)) from error
+
+
+def publish(arguments: Namespace, runs: Sequence[Run], seed: int | None) -> None:
+    """The files first, so that a broken pipe costs none of them; then the table, the problems and the last line."""
+    results = [result for _, some in runs for result in some]
+    if arguments.json:
+        save(arguments.json, output.document(runs[0][0], results))
+    if arguments.csv:
+        save(arguments.csv, tables.comma_separated(results))
+    if arguments.md:
+        save(arguments.md, tables.markdown(results, seed))
+    if arguments.html:
+        from triptych.harness.report import page
+
+        save(arguments.html, page(runs))
+    taken = "-" in (arguments.json, arguments.csv, arguments.md, arguments.html)
+    stream = sys.stderr if taken else sys.stdout
+    colour = tables.wants_colour(stream)
+    if not taken and not arguments.quiet and arguments.command != "report":
+        width = shutil.get_terminal_size().columns if stream.isatty() else None
+        table = tables.text(results, width=width, colour=colour)
+        print(table, end="\n" if table else "")
+    print(tables.problems(results, colour=colour), end="", file=stream)
+    if arguments.html and arguments.html != "-":
+        print(f"report: {arguments.html}", file=stream)
+    print(tables.summary(results, seed), file=stream)
+
+
+def rerender(arguments: Namespace) -> int:
+    """`report --from a.json b.json`: saved results as one report; each file is a run with its own environment."""
+    destinations(arguments)
+    if arguments.json:
+        raise UsageError("--json keeps one run, and --from reads such files: it does not write them again.")
+    runs = [saved(path) for path in arguments.saved]
+    seeds = {env.get("seed") for env, _ in runs}
+    publish(arguments, runs, seeds.pop() if len(seeds) == 1 else None)
+    return exit_code([result for _, results in runs for result in results], (), strict=arguments.strict)
+
+
+def saved(path: str) -> Run:
+    """A document that --json wrote."""
+    try:
+        body = json.loads(Path(path).read_text(encoding="utf-8"))
+        version = body["schema_version"]
+        if version != output.SCHEMA_VERSION:
+            raise UsageError(f"{path} has schema version {version}; this reads {output.SCHEMA_VERSION}.")
+        return body["env"], [Result.from_dict(row) for row in body["results"]]
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror or error}.") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path} is not a document that `triptych --json` wrote ({error}).") from error
+
+
+def exit_code(results: Sequence[Result], required: Sequence[str], *, strict: bool) -> int:
+    """What the results mean to a shell."""
+    ran = {result.backend for result in results if result.status in tables.RAN}
+    if any(result.status in tables.BAD for result in results):
+        return cli.MISMATCH
+    for name in required:
+        if name not in ran:
+            print(f"triptych: the required backend {name} ran no case", file=sys.stderr)
+            return cli.REQUIRED_MISSING
+    if not ran:
+        return cli.NOTHING_RAN
+    if strict and any(result.status is Status.SKIPPED for result in results):
+        return cli.REQUIRED_MISSING
+    if strict and any(result.status is Status.UNSUPPORTED for result in results):
+        return cli.MISMATCH
+    return cli.OK
+
+
+class Progress:
+    """One line on a terminal that says what runs now; nothing anywhere else."""
+
+    def __init__(self, stream: IO[str], work: Sequence[Task], *, quiet: bool) -> None:
+        self.stream, self.work = stream, work
+        self.on = stream.isatty() and not quiet
+        self.bad = 0
+
+    def step(self, done: int, last: Result | None) -> None:
+        self.bad += last is not None and last.status in tables.BAD
+        if not self.on or done >= len(self.work):
+            return
+        task = self.work[done]
+        where = f"{task.backend}[{task.target}]" if task.target else task.backend
+        bad = f", {self.bad} not passed" if self.bad else ""
+        line = f"[{done}/{len(self.work)}{bad}] {task.op} {task.case.name} {task.case.dtype} {where}"
+        width = shutil.get_terminal_size().columns - 1
+        self.stream.write("\r\x1b[K" + (line if len(line) <= width else line[: width - 1] + "…"))
+        self.stream.flush()
+
+    def clear(self) -> None:
+        if self.on:
+            self.stream.write("\r\x1b[K")
+            self.stream.flush()

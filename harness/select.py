@@ -1,0 +1,134 @@
+"""From the words of a command line to the tasks they mean.
+
+A word that names nothing is an error that lists what exists: a silently ignored name would turn "all passed" into a lie.
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from triptych.harness.backends import Backend
+    from triptych.harness.records import Op
+    from triptych.harness.runner import Task
+
+CASE_SETS = ("smoke", "edge", "adversarial", "model", "model-long")  # for --help; what an op has is in its `cases`
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+class UsageError(Exception):
+    """What was asked for does not exist or makes no sense; exit code 2."""
+
+
+def unknown(kind: str, word: str, existing: Iterable[str]) -> UsageError:
+    """The error for a name that does not exist: the closest one, and all there are."""
+    names = list(existing)
+    close = difflib.get_close_matches(word, names, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else "."
+    return UsageError(f"unknown {kind} {word!r}{hint} There is: {', '.join(names) or 'nothing'}.")
+
+
+def words(text: str) -> list[str]:
+    """`a,b , c` as ["a", "b", "c"]; empty parts are dropped."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def pick(kind: str, wanted: Sequence[str], existing: Sequence[str]) -> list[str]:
+    """`wanted` in the order of `existing`, each of them checked."""
+    for word in wanted:
+        if word not in existing:
+            raise unknown(kind, word, existing)
+    return [name for name in existing if name in wanted]
+
+
+def pick_ops(globs: Sequence[str], ops: Mapping[str, Op]) -> dict[str, Op]:
+    """The ops that match any of the globs; all of them without a glob. A glob that matches none is an error."""
+    if not globs:
+        return dict(ops)
+    for glob in globs:
+        if not fnmatch.filter(ops, glob):
+            raise unknown("op", glob, ops)
+    return {name: op for name, op in ops.items() if any(fnmatch.fnmatchcase(name, glob) for glob in globs)}
+
+
+def axis_values(texts: Sequence[str]) -> dict[str, list[int]]:
+    """`M=256,1024` (brackets allowed) as {"M": [256, 1024]}."""
+    axes: dict[str, list[int]] = {}
+    for text in texts:
+        name, equals, values = text.partition("=")
+        name = name.strip()
+        try:
+            numbers = [int(value) for value in words(values.strip().strip("[]"))]
+        except ValueError:
+            numbers = []
+        if not equals or not name or not numbers:
+            raise UsageError(f"-a takes AXIS=value,value,... with whole numbers, as in -a M=256,1024; got {text!r}.")
+        if any(number < 0 for number in numbers):
+            raise UsageError(f"an axis cannot be negative; got {text!r}.")
+        if name in axes:
+            raise UsageError(f"-a names axis {name} twice; give all its values at once, as in -a {name}=256,1024.")
+        axes[name] = numbers
+    return axes
+
+
+def check_axes(axes: Mapping[str, Sequence[int]], ops: Mapping[str, Op]) -> None:
+    """Every named axis must exist in every selected op."""
+    for axis in axes:
+        for op in ops.values():
+            if axis not in op.axes:
+                raise UsageError(f"{op.name} has no axis {axis!r}. Its axes: {', '.join(op.axes)}.")
+
+
+def targets_of(backend: Backend, wanted: Sequence[str]) -> list[str | None]:
+    """The targets to run a backend on: those asked for, else its default; [None] for a backend without targets."""
+    if not backend.targets:
+        return [None]
+    if not wanted:
+        return list(backend.default_targets)
+    return [target for target in backend.targets if target in wanted]
+
+
+def check_targets(wanted: Sequence[str], backends: Sequence[Backend]) -> None:
+    """A target must exist, and one of the selected backends must have it."""
+    have = list(dict.fromkeys(target for backend in backends for target in backend.targets))
+    for target in wanted:
+        if not have:
+            names = ", ".join(backend.name for backend in backends)
+            raise UsageError(f"--target {target} applies to no selected backend ({names} have no targets).")
+        if target not in have:
+            raise unknown("target", target, have)
+
+
+def tasks(
+    ops: Mapping[str, Op],
+    backends: Sequence[Backend],
+    *,
+    source: str | None,
+    sets: Sequence[str],
+    dtypes: Sequence[str] | None,
+    axes: Mapping[str, Sequence[int]],
+    targets: Sequence[str],
+    seed: int,
+    check: bool,
+    bench: bool,
+) -> list[Task]:
+    """Every (op, case, backend, target), with the backends of one case side by side so that its reference is computed once."""
+    from triptych.harness.ops import cases
+    from triptych.harness.runner import Task
+
+    return [
+        Task(op=op.name, source=source, case=case, backend=backend.name, target=target, check=check, bench=bench)
+        for op in ops.values()
+        for case in cases(
+            op,
+            [name for name in sets if name in op.cases],
+            [dtype for dtype in dtypes if dtype in op.dtypes] if dtypes else None,
+            axes,
+            seed,
+        )
+        for backend in backends
+        for target in targets_of(backend, targets)
+    ]

@@ -1,0 +1,266 @@
+"""Results as rows: one list of columns, three ways to write it (text, Markdown, CSV).
+
+The text table drops columns that say nothing for these results (no time was taken, nothing to note) and collapses the
+cases of a backend that is not here into one line, so that a skip is seen but does not drown what ran. CSV keeps every
+column and every row, with unrounded numbers and units in the column names.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import IO, Any
+
+from triptych.harness.records import Evidence, Result, Status
+
+COLOURS = {
+    Status.PASSED: "32",
+    Status.FAILED: "31;1",
+    Status.ERROR: "31;1",
+    Status.TIMEOUT: "31;1",
+    Status.UNSUPPORTED: "2",
+    Status.SKIPPED: "33",
+}
+BAD = (Status.FAILED, Status.ERROR, Status.TIMEOUT)
+RAN = (Status.PASSED, *BAD)
+
+
+def number(value: Any) -> float | None:
+    """A metric as a float; JSON writes nan and inf as words, and absent metrics are None."""
+    if value is None or isinstance(value, bool):
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def short(value: float | None, digits: int = 3) -> str:
+    """Two to three significant digits and no exponent where it can be read without one."""
+    if value is None:
+        return ""
+    if not math.isfinite(value):
+        return str(value)
+    if value == 0:
+        return "0"
+    if 1e-3 <= abs(value) < 1e6:
+        decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+        text = f"{value:,.{decimals}f}"
+        return text.rstrip("0").rstrip(".") if "." in text else text
+    return f"{value:.{digits - 1}e}"
+
+
+def place(result: Result) -> str:
+    """`nki-sim[trn2]`, or the backend alone where it has no targets."""
+    return f"{result.backend}[{result.target}]" if result.target else result.backend
+
+
+def share_of_bound(result: Result) -> float | None:
+    """The error as a share of what the tolerance allows: 1 is the limit. The larger of the two measures counts."""
+    shares = []
+    for key in ("max_abs", "rel_l2"):
+        error, bound = number(result.metrics.get(key)), number(result.tolerance.get(key))
+        if error is None or bound is None:
+            continue
+        shares.append(error / bound if bound else (0.0 if error == 0 else math.inf))
+    if any(math.isnan(share) for share in shares):
+        return math.nan
+    return max(shares, default=None)
+
+
+def time_us(result: Result) -> float | None:
+    """The measured median, else the predicted time."""
+    measured = number(result.timing.get("median_us"))
+    return measured if measured is not None else number(result.timing.get("predicted_us"))
+
+
+def time_evidence(result: Result) -> Evidence | None:
+    """What kind of machine the time comes from; None if nothing was timed."""
+    if time_us(result) is None:
+        return None
+    if "evidence" in result.timing:
+        return Evidence(result.timing["evidence"])
+    return Evidence.PREDICTED if "median_us" not in result.timing else result.evidence
+
+
+def rate(result: Result, amount: str, unit: float) -> float | None:
+    """`timing[amount]` (flops or bytes) per second, in `unit`s."""
+    count, time = number(result.timing.get(amount)), time_us(result)
+    return None if count is None or not time else count / (time * 1e-6) / unit
+
+
+def tflops(result: Result) -> float | None:
+    return rate(result, "flops", 1e12)
+
+
+def gbytes(result: Result) -> float | None:
+    return rate(result, "bytes", 1e9)
+
+
+def evidence(result: Result) -> str:
+    """The kind of the verdict, and of the time where that is another one."""
+    timed = time_evidence(result)
+    return str(result.evidence) if timed in (None, result.evidence) else f"{result.evidence}, time {timed}"
+
+
+def time_text(result: Result) -> str:
+    """The median; a predicted time carries its label in the cell."""
+    text = short(time_us(result))
+    return f"{text} predicted" if time_evidence(result) is Evidence.PREDICTED else text
+
+
+def note(result: Result) -> str:
+    """The reason on one line."""
+    return " ".join((result.reason or result.timing.get("reason") or "").split())
+
+
+@dataclass(frozen=True)
+class Column:
+    title: str
+    text: Callable[[Result], str]
+    right: bool = False
+
+
+COLUMNS = (
+    Column("op", lambda r: r.op),
+    Column("case", lambda r: r.case),
+    Column("dtype", lambda r: r.dtype),
+    Column("backend", place),
+    Column("evidence", evidence),
+    Column("status", lambda r: str(r.status)),
+    Column("max ULP", lambda r: short(number(r.metrics.get("max_ulp"))), right=True),
+    Column("rel L2", lambda r: short(number(r.metrics.get("rel_l2")), 2), right=True),
+    Column("error/bound", lambda r: short(share_of_bound(r), 2), right=True),
+    Column("median µs", time_text, right=True),
+    Column("TFLOP/s", lambda r: short(tflops(r)), right=True),
+    Column("GB/s", lambda r: short(gbytes(r)), right=True),
+    Column("note", note),
+)
+
+CSV_COLUMNS: tuple[tuple[str, Callable[[Result], Any]], ...] = (
+    ("op", lambda r: r.op),
+    ("case", lambda r: r.case),
+    ("dtype", lambda r: r.dtype),
+    ("backend", lambda r: r.backend),
+    ("target", lambda r: r.target),
+    ("evidence", lambda r: str(r.evidence)),
+    ("status", lambda r: str(r.status)),
+    ("max_ulp", lambda r: r.metrics.get("max_ulp")),
+    ("max_abs", lambda r: r.metrics.get("max_abs")),
+    ("rel_l2", lambda r: r.metrics.get("rel_l2")),
+    ("error_over_bound", share_of_bound),
+    ("time_evidence", time_evidence),
+    ("median_us", lambda r: r.timing.get("median_us")),
+    ("predicted_us", lambda r: r.timing.get("predicted_us")),
+    ("tflop_per_s", tflops),
+    ("gb_per_s", gbytes),
+    ("note", note),
+    ("repro", lambda r: r.repro),
+)
+
+
+def shown(results: Sequence[Result]) -> list[Result]:
+    """The rows of the text table: everything but what was skipped because its backend is not here."""
+    return [result for result in results if result.status is not Status.SKIPPED]
+
+
+def cells(results: Sequence[Result]) -> tuple[list[Column], list[list[str]]]:
+    """The columns that say something, and the text of each row."""
+    rows = [[column.text(result) for column in COLUMNS] for result in results]
+    keep = [i for i, column in enumerate(COLUMNS) if any(row[i] for row in rows) or column.title == "status"]
+    return [COLUMNS[i] for i in keep], [[row[i] for i in keep] for row in rows]
+
+
+def text(results: Sequence[Result], *, width: int | None = None, colour: bool = False) -> str:
+    """An aligned table. `width` cuts each line to a terminal; whole reasons follow in `problems`."""
+    results = shown(results)
+    if not results:
+        return ""
+    columns, rows = cells(results)
+    widths = [max(len(column.title), *(len(row[i]) for row in rows)) for i, column in enumerate(columns)]
+    statuses = [column.title for column in columns].index("status")
+
+    def line(values: Sequence[str], result: Result | None) -> str:
+        parts = []
+        room = width if width is not None else 10**9
+        for i, (value, column) in enumerate(zip(values, columns, strict=True)):
+            cell = value.rjust(widths[i]) if column.right else value.ljust(widths[i])
+            if len(cell) > room:
+                cell = cell.rstrip() if len(cell.rstrip()) <= room else cell[: max(room - 1, 0)] + "…"
+            room -= len(cell) + 2
+            if colour and i == statuses and result is not None:
+                cell = f"\x1b[{COLOURS[result.status]}m{cell}\x1b[0m"
+            parts.append(cell)
+            if room <= 0:
+                break
+        return "  ".join(parts).rstrip()
+
+    head = line([column.title for column in columns], None)
+    rule = line(["─" * w for w in widths], None)
+    return "\n".join([head, rule, *(line(row, result) for row, result in zip(rows, results, strict=True))]) + "\n"
+
+
+def problems(results: Iterable[Result], *, colour: bool = False) -> str:
+    """Everything that failed, with the whole reason and the command that repeats it."""
+    lines = []
+    for result in results:
+        if result.status in BAD:
+            word = f"\x1b[{COLOURS[result.status]}m{result.status}\x1b[0m" if colour else str(result.status)
+            lines.append(f"{word}: {result.op} {result.case} {result.dtype} on {place(result)}: {note(result)}")
+            if result.repro:
+                lines.append(f"    {result.repro}")
+    return "\n".join(lines) + "\n" if lines else ""
+
+
+def summary(results: Sequence[Result], seed: int | None = None) -> str:
+    """One line: how many ended how, and why some did not run."""
+    counts = Counter(result.status for result in results)
+    line = ", ".join(f"{counts[status]} {status}" for status in Status)
+    reasons = skip_reasons(results)
+    if reasons:
+        why = "; ".join(f"{backend}: {reason.rstrip('.')}" for backend, reason in reasons.items())
+        line += f" ({why})"
+    return line + (f" · seed {seed}" if seed is not None else "")
+
+
+def skip_reasons(results: Iterable[Result]) -> dict[str, str]:
+    """Backend -> why it was skipped."""
+    return {r.backend: note(r) or "no reason given" for r in results if r.status is Status.SKIPPED}
+
+
+def markdown(results: Sequence[Result], seed: int | None = None) -> str:
+    """A table for a pull request, then the one-line summary."""
+
+    def escape(value: str) -> str:
+        return value.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+
+    columns, rows = cells(results)
+    lines = [
+        "| " + " | ".join(column.title for column in columns) + " |",
+        "|" + "|".join(" ---: " if column.right else " --- " for column in columns) + "|",
+        *("| " + " | ".join(map(escape, row)) + " |" for row in rows),
+        "",
+        escape(summary(results, seed)),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def comma_separated(results: Sequence[Result]) -> str:
+    """RFC 4180 with a header row; empty where there is no value."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow([name for name, _ in CSV_COLUMNS])
+    for result in results:
+        values = [value(result) for _, value in CSV_COLUMNS]
+        writer.writerow(["" if value is None else str(value) for value in values])
+    return buffer.getvalue()
+
+
+def wants_colour(stream: IO[str]) -> bool:
+    """Colour on a terminal that can show it, unless NO_COLOR (https://no-color.org) asks for none."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
