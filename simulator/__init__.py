@@ -1,0 +1,48 @@
+"""The NKI simulator: runs kernels written for AWS's NKI 0.6 on NumPy, and records what they did.
+
+    from triptych import simulator
+    run = simulator.run(kernel, a, b, target="trn2")
+    run.outputs, run.trace
+
+This folder has an __init__.py, unlike its neighbours, because `triptych.simulator.run` is a documented name and a
+namespace package can hold none; no installed package is called `simulator`, so nothing is hidden by it.
+"""
+
+from triptych.simulator.busy import engine_bound_us
+from triptych.simulator.chips import CHIPS, TARGETS, Chip
+from triptych.simulator.errors import (
+    KernelError,
+    NkiError,
+    NkiValidationError,
+    NotSimulated,
+    OutOfBounds,
+    Uninitialized,
+)
+from triptych.simulator.kernel import Kernel, Run, jit, run, simulate
+from triptych.simulator.lend import load
+from triptych.simulator.machine import INSTRUCTIONS, Options
+from triptych.simulator.trace import Event, Region, Trace
+
+__all__ = [
+    "CHIPS",
+    "INSTRUCTIONS",
+    "TARGETS",
+    "Chip",
+    "Event",
+    "Kernel",
+    "KernelError",
+    "NkiError",
+    "NkiValidationError",
+    "NotSimulated",
+    "Options",
+    "OutOfBounds",
+    "Region",
+    "Run",
+    "Trace",
+    "Uninitialized",
+    "engine_bound_us",
+    "jit",
+    "load",
+    "run",
+    "simulate",
+]

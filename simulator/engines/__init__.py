@@ -1,0 +1,1 @@
+"""One module per engine; importing them fills `triptych.simulator.machine.INSTRUCTIONS`."""

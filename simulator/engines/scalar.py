@@ -1,0 +1,143 @@
+"""Scalar Engine: activation functions, with scale and bias before and a running sum after."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from triptych.simulator import costs, enums
+from triptych.simulator.enums import engine as eng
+from triptych.simulator.enums import reduce_cmd as cmd
+from triptych.simulator.errors import NkiValidationError
+from triptych.simulator.machine import Machine, NkiInstruction, instruction, machine
+from triptych.simulator.operands import elementwise, on_chip, per_partition, put, same_tile
+from triptych.simulator.ops import Op, activation_function
+from triptych.simulator.tensor import NkiTensor
+
+
+@instruction(eng.scalar, cost=costs.activation)
+def activation(
+    dst: NkiTensor,
+    op: Op,
+    data: NkiTensor,
+    bias: Any = None,
+    scale: Any = 1.0,
+    reduce_op: Op | None = None,
+    reduce_res: NkiTensor | None = None,
+    reduce_cmd: enums.reduce_cmd = cmd.idle,
+    name: str | None = None,
+) -> NkiInstruction:
+    """dst[P, F] = op(data[P, F] * scale + bias); reduce_res[P, 1] = the sum that reduce_cmd keeps in 128 registers.
+
+    `scale` is a number or a float32 column [P, 1]; `bias` a column, from v3 on also a number.
+    """
+    return _activate(machine(), "activation", dst, op, data, bias, scale, reduce_op, reduce_res, reduce_cmd, name)
+
+
+@instruction(eng.scalar, cost=costs.activation)
+def activation_reduce(
+    dst: NkiTensor,
+    op: Op,
+    data: NkiTensor,
+    reduce_op: Op,
+    reduce_res: NkiTensor | None,
+    bias: Any = None,
+    scale: Any = 1.0,
+    name: str | None = None,
+) -> NkiInstruction:
+    """dst[P, F] = op(data[P, F] * scale + bias) and reduce_res[P, 1] = sum over F of dst before rounding."""
+    return _activate(
+        machine(), "activation_reduce", dst, op, data, bias, scale, reduce_op, reduce_res, cmd.reset_reduce, name
+    )
+
+
+def _activate(
+    m: Machine,
+    instruction_name: str,
+    dst: NkiTensor,
+    op: Op,
+    data: NkiTensor,
+    bias: Any,
+    scale: Any,
+    reduce_op: Op | None,
+    reduce_res: NkiTensor | None,
+    command: enums.reduce_cmd,
+    name: str | None,
+) -> NkiInstruction:
+    on_chip(dst=dst, data=data)
+    same_tile("dst and data", dst, data)
+    f = activation_function(op)
+    read = [data]
+    factor, tiles = per_partition(scale, data, "scale")
+    if tiles and tiles[0].dtype != "float32":
+        raise NkiValidationError(f"scale must be float32, got {tiles[0]!r}")
+    read.extend(tiles)
+    addend = None
+    if bias is not None:
+        addend, tiles = per_partition(bias, data, "bias")
+        _check_bias(m, f, tiles)
+        read.extend(tiles)
+    _check_reduction(data, reduce_op, reduce_res, command)
+    m.check_reads(read)
+
+    x: Any = data.f32()
+    if np.ndim(factor) or factor != 1:
+        x = x * factor
+    if addend is not None and (np.ndim(addend) or addend != 0):
+        x = x + addend
+    _check_range(m, f, x)
+    if reduce_op is None:
+        elementwise(dst, f.act, x)
+        result = None
+    else:
+        result = f.act(x)  # type: ignore[misc]
+        put(dst, result)
+    registers = m.scalar_registers[: data.shape[0]]
+    if command in (cmd.reset, cmd.reset_reduce):
+        registers[...] = 0
+    if command in (cmd.reduce, cmd.reset_reduce) and result is not None:
+        registers += result.reshape(data.shape[0], -1).sum(axis=1, keepdims=True, dtype=np.float32)
+    writes = [dst]
+    if reduce_res is not None:
+        put(reduce_res, registers)
+        writes.append(reduce_res)
+    return m.record(instruction_name, eng.scalar, read, writes, name, op=f.name)
+
+
+def _check_bias(m: Machine, f: Op, tiles: tuple[NkiTensor, ...]) -> None:
+    if m.chip.generation < 3 and not tiles:
+        raise NkiValidationError("on NeuronCore-v2 bias must be a tile of shape (P, 1), not a number")
+    if m.chip.generation < 3 and f.name == "reciprocal":
+        raise NkiValidationError("activation(op=nl.reciprocal) takes no bias on NeuronCore-v2")
+    if tiles and tiles[0].dtype == "tfloat32":
+        raise NkiValidationError("bias may be any dtype but tfloat32")
+
+
+def _check_reduction(
+    data: NkiTensor, reduce_op: Op | None, reduce_res: NkiTensor | None, command: enums.reduce_cmd
+) -> None:
+    if not isinstance(command, cmd) or command is cmd.load_reduce:
+        raise NkiValidationError(f"reduce_cmd must be idle, reset, reduce or reset_reduce, got {command!r}")
+    if command in (cmd.reduce, cmd.reset_reduce) and (reduce_op is None or reduce_op.name != "add"):
+        raise NkiValidationError(f"reduce_op must be nl.add, got {reduce_op!r}")
+    if reduce_op is not None and reduce_op.name != "add":
+        raise NkiValidationError(f"reduce_op must be nl.add, got {reduce_op!r}")
+    if reduce_res is not None:
+        on_chip(reduce_res=reduce_res)
+        if reduce_res.shape[0] != data.shape[0] or reduce_res.free_size != 1:
+            raise NkiValidationError(f"reduce_res must be ({data.shape[0]}, 1), got {reduce_res.shape}")
+
+
+def _check_range(m: Machine, f: Op, x: Any) -> None:
+    """Note, once an instruction, inputs outside the range in which the hardware's polynomial is documented to be right."""
+    if f.valid is None:
+        return
+    low, high = f.valid
+    tested = np.abs(x) if f.name == "reciprocal" else x
+    outside = int(np.count_nonzero((tested < low) | (tested > high)))
+    if outside:
+        m.note(
+            f"{f!r}: {outside} of {x.size} inputs are outside [{low:g}, {high:g}], where the Scalar Engine's result is "
+            "documented to be invalid (nki/api/nki.api.shared.rst)"
+        )

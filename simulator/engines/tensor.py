@@ -1,0 +1,279 @@
+"""Tensor Engine: the 128 x 128 systolic array. It reads SBUF and writes PSUM, and accumulates in float32."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from triptych.simulator import costs, enums
+from triptych.simulator.dtypes import DType
+from triptych.simulator.errors import NkiValidationError
+from triptych.simulator.machine import Machine, NkiInstruction, choose, instruction, machine
+from triptych.simulator.memory import MemoryRegion
+from triptych.simulator.operands import bits, in_buffer, on_chip, put
+from triptych.simulator.tensor import NkiTensor
+
+Array = NDArray[Any]
+_FP8 = ("float8_e4m3", "float8_e5m2", "float8_e4m3fn")
+_DTYPES = (*_FP8, "bfloat16", "float16", "tfloat32", "float32")
+
+
+@instruction(enums.engine.tensor, cost=costs.matmul)
+def nc_matmul(
+    dst: NkiTensor,
+    stationary: NkiTensor,
+    moving: NkiTensor,
+    is_stationary_onezero: bool = False,
+    is_moving_onezero: bool = False,
+    is_transpose: bool = False,
+    accumulate: bool | None = None,
+    tile_position: tuple[int, ...] = (),
+    tile_size: tuple[int, ...] = (),
+    perf_mode: enums.matmul_perf_mode = enums.matmul_perf_mode.none,
+    name: str | None = None,
+) -> NkiInstruction:
+    """dst[M, N] (+)= stationary[K, M].T @ moving[K, N], K on the partitions, in float32.
+
+    `accumulate` False overwrites, True adds, None overwrites what no matmul has written yet and adds to the rest. In
+    `double_row` the contraction is split over the partitions and a first free dimension of 2: [K, 2, M] and [K, 2, N].
+    """
+    m = machine()
+    in_buffer(MemoryRegion.sbuf, stationary=stationary, moving=moving)
+    in_buffer(MemoryRegion.psum, dst=dst)
+    rows = _rows(m, stationary, moving, perf_mode)
+    _check_dtypes(m, dst, stationary, moving, is_transpose)
+    k, big_m, n = stationary.shape[0], stationary.free_size // rows, moving.free_size // rows
+    _check_sizes(m, dst, stationary, moving, (k, big_m, n))
+    _check_tiling(k, tile_position, tile_size)
+    m.check_reads((stationary, moving))
+
+    if is_transpose and m.chip.generation >= 3:
+        product = _permuted(stationary, moving)
+    else:
+        left = (
+            stationary.f32().reshape(k, rows, big_m).transpose(2, 0, 1).reshape(big_m, k * rows)
+            if rows > 1
+            else (_matrix(stationary.f32()).T)
+        )
+        product = left @ moving.f32().reshape(k * rows, n)
+    out = dst.array if dst.dtype == "float32" and dst.ndim == 2 else None
+    state = _accumulating(m, dst, accumulate)
+    if state is False:
+        put(dst, product)
+    elif out is not None and state is True:
+        np.add(out, product, out=out)
+        dst.wrote()
+    else:
+        old = np.where(state, dst.f32(), np.float32(0)) if state is not True else dst.f32()
+        put(dst, old + product.reshape(dst.shape))
+    _start(dst)
+    return m.record(
+        "nc_matmul",
+        enums.engine.tensor,
+        (stationary, moving) if state is False else (stationary, moving, dst),
+        (dst,),
+        name,
+        rows=rows,
+    )
+
+
+def _matrix(a: Array) -> Array:
+    return a if a.ndim == 2 else a.reshape(a.shape[0], -1)
+
+
+def _rows(m: Machine, stationary: NkiTensor, moving: NkiTensor, perf_mode: enums.matmul_perf_mode) -> int:
+    """How many contraction rows one partition holds: 2 in double_row, else 1."""
+    if perf_mode is enums.matmul_perf_mode.none:
+        return 1
+    if perf_mode is not enums.matmul_perf_mode.double_row:
+        raise NkiValidationError(f"perf_mode must be a nisa.matmul_perf_mode, got {perf_mode!r}")
+    if m.chip.generation < 3:
+        raise NkiValidationError(f"perf_mode double_row needs NeuronCore-v3 or newer, and the target is {m.chip.name}")
+    for what, t in (("stationary", stationary), ("moving", moving)):
+        if t.ndim != 3 or t.shape[1] != 2 or t.dtype not in _FP8:
+            raise NkiValidationError(f"double_row needs {what} of shape [K, 2, free] in float8, got {t!r}")
+    return 2
+
+
+def _check_dtypes(m: Machine, dst: NkiTensor, stationary: NkiTensor, moving: NkiTensor, is_transpose: bool) -> None:
+    for what, t in (("stationary", stationary), ("moving", moving)):
+        if t.dtype not in _DTYPES or (t.dtype == "float8_e4m3fn" and m.chip.generation < 4):
+            known = ", ".join(d for d in _DTYPES if m.chip.generation >= 4 or d != "float8_e4m3fn")
+            raise NkiValidationError(f"{what} must be one of {known} on {m.chip.name}, got {t.dtype}")
+    wide = [t.dtype in ("float32", "tfloat32") for t in (stationary, moving)]
+    if wide[0] != wide[1]:
+        raise NkiValidationError(
+            f"float32 and tfloat32 operands mix only with each other, got {stationary.dtype} and {moving.dtype}"
+        )
+    if {stationary.dtype, moving.dtype} >= {"float8_e4m3", "float8_e4m3fn"}:
+        raise NkiValidationError("float8_e4m3 and float8_e4m3fn cannot be mixed in one matmul")
+    if is_transpose and m.chip.generation >= 3:
+        if dst.dtype != stationary.dtype:
+            raise NkiValidationError(f"a transpose keeps the dtype: dst must be {stationary.dtype}, got {dst.dtype}")
+    elif dst.dtype != "float32" and not (dst.dtype == "bfloat16" and m.chip.generation >= 4):
+        allowed = "float32 or bfloat16" if m.chip.generation >= 4 else "float32"
+        raise NkiValidationError(f"dst must be {allowed} on {m.chip.name}, got {dst.dtype}")
+
+
+def _check_sizes(
+    m: Machine, dst: NkiTensor, stationary: NkiTensor, moving: NkiTensor, sizes: tuple[int, int, int]
+) -> None:
+    k, big_m, n = sizes
+    if moving.shape[0] != k:
+        raise NkiValidationError(
+            f"stationary and moving contract over their partitions and need the same number, got {stationary.shape} "
+            f"and {moving.shape}"
+        )
+    if big_m > m.chip.stationary_fmax.value:
+        raise NkiValidationError(
+            f"the free size of stationary is at most {m.chip.stationary_fmax.value:.0f}, got {big_m}; split it over "
+            "several matmuls"
+        )
+    limit = m.chip.moving_fmax.value * (2 if dst.dtype == "bfloat16" and m.chip.generation >= 4 else 1)
+    if n > limit:
+        raise NkiValidationError(
+            f"the free size of moving is at most {limit:.0f} on {m.chip.name}, got {n}; split it over several matmuls"
+        )
+    if dst.shape[0] != big_m or dst.free_size != n:
+        raise NkiValidationError(
+            f"dst must be [{big_m}, {n}] (free size of stationary, free size of moving), got {dst.shape}"
+        )
+    bank = int(m.chip.psum_bank_bytes.value)
+    if m.chip.generation < 4:
+        row = dst.storage.allocation.nbytes // dst.storage.allocation.shape[0]
+        first = dst.offset * dst.dtype.itemsize % row
+        last = (
+            first + sum(s * (c - 1) for s, c in zip(dst.strides[1:], dst.shape[1:], strict=True)) * dst.dtype.itemsize
+        )
+        if first // bank != last // bank:
+            raise NkiValidationError(
+                f"dst must lie in one PSUM bank of {bank} bytes per partition, and spans bytes {first} to {last}",
+                source=m.chip.psum_bank_bytes.source,
+            )
+
+
+def _check_tiling(k: int, position: tuple[int, ...], size: tuple[int, ...]) -> None:
+    if not position and not size:
+        return
+    if not (position and size):
+        raise NkiValidationError("tile_position and tile_size are given together or not at all")
+    if (
+        position[1] != 0
+        or size[1] != 128
+        or size[0] not in (32, 64, 128)
+        or position[0] % size[0]
+        or position[0] >= 128
+    ):
+        raise NkiValidationError(
+            f"tiling takes rows of 32, 64 or 128 at a multiple of that, all 128 columns from 0; got tile_position="
+            f"{tuple(position)}, tile_size={tuple(size)}"
+        )
+    if k > size[0]:
+        raise NkiValidationError(f"a row tile of {size[0]} holds at most {size[0]} partitions, got {k}")
+
+
+def _permuted(stationary: NkiTensor, moving: NkiTensor) -> Array:
+    """stationary.T bit for bit, as is_transpose gives it; moving has to be the identity."""
+    if moving.shape[0] != moving.free_size or not np.array_equal(_matrix(moving.f32()), np.eye(moving.shape[0])):
+        raise NkiValidationError("is_transpose takes an identity matrix as moving (nl.shared_identity_matrix)")
+    return _matrix(stationary.f32()).T
+
+
+def _accumulating(m: Machine, dst: NkiTensor, accumulate: bool | None) -> Any:
+    """False to overwrite, True to add, or a mask of the elements to add to."""
+    if accumulate is False:
+        return False
+    started = _started(dst)
+    if started is True:
+        return True
+    if accumulate is None:
+        _check_foreign(m, dst, started)
+        return True if _adds_to_foreign(m, dst, started) else started
+    dst.check_written()
+    if m.chip.generation < 4:
+        raise NkiValidationError(
+            "accumulate=True adds to PSUM that no matmul has initialised, which is undefined on this generation; start "
+            "with accumulate=False"
+        )
+    return True
+
+
+def _adds_to_foreign(m: Machine, dst: NkiTensor, started: Any) -> bool:
+    """v4 adds to what another engine wrote, once all of it is written."""
+    return m.chip.generation >= 4 and started is False and dst.storage.missing == 0
+
+
+def _check_foreign(m: Machine, dst: NkiTensor, started: Any) -> None:
+    """On v2 and v3, adding to what memset or tensor_copy wrote is undefined; zeros give the same result either way."""
+    if m.chip.generation >= 4 or started is not False or dst.storage.missing:
+        return
+    if np.any(dst.f32() != 0):
+        raise NkiValidationError(
+            f"accumulating onto PSUM that another engine initialised is undefined on {m.chip.name}; begin with "
+            "accumulate=False and add the old value with the Vector Engine"
+        )
+
+
+def _started(dst: NkiTensor) -> Any:
+    """Which elements of dst a matmul has begun: all (True), none (False), or a mask."""
+    state = dst.storage.started
+    if isinstance(state, bool):
+        return state
+    view: Array = np.ndarray(dst.shape, bool, state, dst.offset, dst.strides)
+    return True if view.all() else view if view.any() else False
+
+
+def _start(dst: NkiTensor) -> None:
+    storage = dst.storage
+    if storage.started is True:
+        return
+    if dst.size * dst.dtype.itemsize == storage.allocation.nbytes:
+        storage.started = True
+        return
+    if storage.started is False:
+        storage.started = np.zeros(storage.allocation.nbytes // dst.dtype.itemsize, bool)
+    assert not isinstance(storage.started, bool)
+    np.ndarray(dst.shape, bool, storage.started, dst.offset, dst.strides)[...] = True
+
+
+def _pick_transposer(data: NkiTensor, dst: NkiTensor, asked: enums.engine) -> enums.engine:
+    """Tensor where it can (SBUF to PSUM), as the 0.4.0 notes say; the stub's 'based on the input shape' names no rule."""
+    if asked is enums.engine.unknown:
+        to_psum = data.buffer is MemoryRegion.sbuf and dst.buffer is MemoryRegion.psum
+        return enums.engine.tensor if to_psum else enums.engine.vector
+    return choose(asked, enums.engine.tensor, enums.engine.vector)
+
+
+@instruction(enums.engine.tensor, enums.engine.vector, cost=costs.transpose)
+def nc_transpose(
+    dst: NkiTensor, data: NkiTensor, engine: enums.engine = enums.engine.unknown, name: str | None = None
+) -> NkiInstruction:
+    """dst[F, P] = data[P, F].T, free dimensions flattened; Tensor from SBUF to PSUM up to 128 x 128, Vector 32 x 32."""
+    m = machine()
+    on_chip(dst=dst, data=data)
+    on = _pick_transposer(data, dst, engine)
+    p, f = data.shape[0], data.free_size
+    if on.name == "tensor":
+        in_buffer(MemoryRegion.sbuf, data=data)
+        in_buffer(MemoryRegion.psum, dst=dst)
+    limit = 128 if on.name == "tensor" else 32
+    if p > limit or f > limit:
+        raise NkiValidationError(f"the {on.name} engine transposes at most {limit} x {limit}, got {data.shape}")
+    _check_transpose(data, dst, (f, p), data.dtype)
+    m.check_reads((data,))
+    if on.name == "tensor" and m.chip.generation < 3 and data.dtype.is_float and not np.isfinite(data.f32()).all():
+        # On v2 a transpose is a product with the identity, and 0 * inf and 0 * nan are nan.
+        put(dst, _matrix(data.f32()).T @ np.eye(p, dtype=np.float32))
+    else:
+        np.copyto(bits(dst), _matrix(bits(data)).T.reshape(dst.shape))
+        dst.wrote()
+    return m.record("nc_transpose", on, (data,), (dst,), name)
+
+
+def _check_transpose(data: NkiTensor, dst: NkiTensor, expected: tuple[int, int], dtype: DType) -> None:
+    if (dst.shape[0], dst.free_size) != expected:
+        raise NkiValidationError(f"dst must hold {expected[0]} partitions of {expected[1]} elements, got {dst.shape}")
+    if dst.dtype != dtype:
+        raise NkiValidationError(f"a transpose keeps the dtype: dst must be {dtype}, got {dst.dtype}")

@@ -1,0 +1,317 @@
+"""Vector Engine: elementwise operations, two-operand operations and reductions over the free dimensions.
+
+Arithmetic is float32 inside; bitvec operators work on the integers' bit patterns. Some of these also run on Scalar or
+GpSimd, which the `engine` argument picks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from triptych.simulator import costs, enums
+from triptych.simulator.dtypes import DType, float32
+from triptych.simulator.enums import engine as eng
+from triptych.simulator.errors import NkiValidationError
+from triptych.simulator.machine import Machine, NkiInstruction, choose, instruction, machine
+from triptych.simulator.operands import (
+    any_in_psum,
+    bits,
+    elementwise,
+    not_both_in_psum,
+    on_chip,
+    per_partition,
+    put,
+    same_tile,
+)
+from triptych.simulator.ops import Op, operator
+from triptych.simulator.tensor import NkiTensor, as_shape
+
+Array = NDArray[Any]
+_UNKNOWN = enums.engine.unknown
+_INT32 = ("int32", "uint32")
+
+
+def without_gpsimd_in_psum(on: eng, *tensors: Any) -> eng:
+    """GpSimd cannot reach PSUM."""
+    if on is eng.gpsimd and any_in_psum(*tensors):
+        raise NkiValidationError("GpSimd cannot access PSUM; use the Vector Engine")
+    return on
+
+
+@instruction(eng.vector, eng.scalar, eng.gpsimd, cost=costs.per_element)
+def tensor_copy(
+    dst: NkiTensor, src: NkiTensor, engine: enums.engine = _UNKNOWN, name: str | None = None
+) -> NkiInstruction:
+    """dst[P, F] = src[P, F]; bit for bit where dtypes agree, else cast through float32."""
+    m = machine()
+    on_chip(dst=dst, src=src)
+    on = without_gpsimd_in_psum(choose(engine, eng.vector, eng.scalar, eng.gpsimd), dst, src)
+    if on is eng.scalar and m.chip.generation < 3:
+        raise NkiValidationError("the Scalar Engine has no tensor_copy on NeuronCore-v2; use activation(op=nl.copy)")
+    same_tile("dst and src", dst, src)
+    m.check_reads((src,))
+    if dst.dtype == src.dtype:
+        np.copyto(bits(dst), as_shape(bits(src), dst.shape))
+        dst.wrote()
+    else:
+        put(dst, src.f32())
+    return m.record("tensor_copy", on, (src,), (dst,), name)
+
+
+@instruction(eng.vector, eng.gpsimd, cost=costs.per_element)
+def memset(dst: NkiTensor, value: Any, engine: enums.engine = _UNKNOWN, name: str | None = None) -> NkiInstruction:
+    """dst[...] = value, a compile-time constant of dst's dtype."""
+    m = machine()
+    on_chip(dst=dst)
+    on = without_gpsimd_in_psum(choose(engine, eng.vector, eng.gpsimd), dst)
+    whole = isinstance(value, (int, np.integer)) or float(value).is_integer()
+    if dst.dtype.kind == "x" and value != 0:
+        raise NkiValidationError(f"a packed {dst.dtype} tile can only be set to 0, got {value}")
+    if dst.dtype.is_int and not (whole and _fits(int(value), dst.dtype)):
+        raise NkiValidationError(f"value must be an integer that {dst.dtype} holds, got {value}")
+    scalar = np.array(value, np.float32 if dst.dtype.is_float else dst.dtype.np)
+    put(dst, np.broadcast_to(scalar, dst.shape))
+    return m.record("memset", on, (), (dst,), name, value=value)
+
+
+def _fits(value: int, dtype: DType) -> bool:
+    info = np.iinfo(dtype.np)
+    return int(info.min) <= value <= int(info.max)
+
+
+@instruction(eng.vector, eng.gpsimd, cost=costs.two_inputs)
+def tensor_tensor(
+    dst: NkiTensor, data1: NkiTensor, data2: NkiTensor, op: Op, engine: enums.engine = _UNKNOWN, name: str | None = None
+) -> NkiInstruction:
+    """dst[P, F] = data1[P, F] <op> data2[P, F], in float32, or exactly on int32 and bit patterns."""
+    m = machine()
+    on_chip(dst=dst, data1=data1, data2=data2)
+    not_both_in_psum(data1, data2, "data1 and data2")
+    same_tile("data1 and data2", data1, data2)
+    same_tile("dst and data1", dst, data1)
+    f = operator(op, binary=True)
+    tiles = (dst, data1, data2)
+    exact = all(t.dtype in _INT32 for t in tiles) and not f.bitvec
+    on = _tensor_tensor_engine(f, exact, tiles, engine)
+    m.check_reads((data1, data2))
+    if f.bitvec:
+        check_integers(*tiles)
+        put(dst, f.alu(data1.array, as_shape(data2.array, data1.shape).astype(data1.array.dtype)))
+    elif exact and on is eng.gpsimd:
+        put(dst, f.alu(data1.array.astype(np.int64), as_shape(data2.array, data1.shape).astype(np.int64)))
+    else:
+        elementwise(dst, f.alu, data1.f32(), as_shape(data2.f32(), data1.shape))
+    return m.record("tensor_tensor", on, (data1, data2), (dst,), name, op=f.name)
+
+
+def _tensor_tensor_engine(f: Op, exact: bool, tiles: Sequence[NkiTensor], asked: enums.engine) -> eng:
+    if f.name == "power":
+        return without_gpsimd_in_psum(choose(asked, eng.gpsimd), *tiles)
+    if asked is _UNKNOWN and exact and not any_in_psum(*tiles):
+        return eng.gpsimd
+    return without_gpsimd_in_psum(choose(asked, eng.vector, eng.gpsimd), *tiles)
+
+
+def check_integers(*tiles: NkiTensor) -> None:
+    """Bitvec operators take integers, as bit patterns."""
+    for t in tiles:
+        if not t.dtype.is_int:
+            raise NkiValidationError(f"bitvec operators need integer tiles, got {t!r}")
+
+
+@instruction(eng.vector, eng.scalar, eng.gpsimd, cost=costs.per_element)
+def tensor_scalar(
+    dst: NkiTensor,
+    data: NkiTensor,
+    op0: Op,
+    operand0: Any,
+    reverse0: bool = False,
+    op1: Op | None = None,
+    operand1: Any = None,
+    reverse1: bool = False,
+    engine: enums.engine = _UNKNOWN,
+    name: str | None = None,
+) -> NkiInstruction:
+    """dst[P, F] = (data[P, F] <op0> operand0) <op1> operand1; operands are scalars or columns [P, 1]."""
+    m = machine()
+    on_chip(dst=dst, data=data)
+    same_tile("dst and data", dst, data)
+    first = operator(op0)
+    second = operator(op1) if op1 is not None else None
+    if second is None and operand1 is not None:
+        raise NkiValidationError("operand1 without op1")
+    if second is not None and second.bitvec is not first.bitvec:
+        raise NkiValidationError(f"op0 and op1 must both be bitvec or both arithmetic, got {op0!r} and {op1!r}")
+    on = _tensor_scalar_engine(m, first, second, engine, (dst, data))
+    if first.bitvec:
+        return _tensor_scalar_bits(m, dst, data, ((first, operand0, reverse0), (second, operand1, reverse1)), name)
+    steps, read = [], [data]
+    for f, operand, reverse in ((first, operand0, reverse0), (second, operand1, reverse1)):
+        if f is None:
+            continue
+        if not f.binary:
+            if not (operand is None or (not isinstance(operand, NkiTensor) and operand == 0)):
+                raise NkiValidationError(f"{f!r} is unary: its operand must be None or 0, got {operand!r}")
+            steps.append((f, None, False))
+            continue
+        value, tiles = per_partition(operand, data, "operand0" if f is first else "operand1")
+        _check_float32(tiles)
+        read.extend(tiles)
+        steps.append((f, value, reverse))
+    m.check_reads(read)
+    result: Any = data.f32()
+    for f, value, reverse in steps[:-1]:
+        result = _apply(f, result, value, reverse)
+    f, value, reverse = steps[-1]
+    if value is None:
+        elementwise(dst, f.alu, result)
+    elif np.ndim(value) == 0 and not reverse:
+        elementwise(dst, f.alu, result, value)
+    else:
+        put(dst, _apply(f, result, value, reverse))
+    return m.record("tensor_scalar", on, read, (dst,), name, op=tuple(s[0].name for s in steps))
+
+
+def _apply(f: Op, data: Any, value: Any, reverse: bool) -> Any:
+    assert f.alu is not None
+    if value is None:
+        return f.alu(data)
+    return f.alu(value, data) if reverse else f.alu(data, value)
+
+
+def _check_float32(tiles: Sequence[NkiTensor]) -> None:
+    for t in tiles:
+        if t.dtype != float32:
+            raise NkiValidationError(f"an operand tile of an arithmetic operator must be float32, got {t!r}")
+
+
+def _tensor_scalar_engine(m: Machine, op0: Op, op1: Op | None, asked: enums.engine, tiles: Sequence[NkiTensor]) -> eng:
+    ops = [o.name for o in (op0, op1) if o is not None]
+    if "rsqrt" in ops:
+        return without_gpsimd_in_psum(choose(asked, eng.gpsimd), *tiles)
+    if asked is eng.scalar and (m.chip.generation < 3 or ops not in (["multiply", "add"], ["multiply"], ["add"])):
+        raise NkiValidationError(
+            "the Scalar Engine runs tensor_scalar from NeuronCore-v3 on, for multiply then add, multiply, or add; got "
+            f"{' then '.join(ops)} on {m.chip.name}"
+        )
+    return choose(asked, eng.vector, eng.scalar) if not op0.bitvec else choose(asked, eng.vector)
+
+
+def _tensor_scalar_bits(
+    m: Machine, dst: NkiTensor, data: NkiTensor, steps: Sequence[tuple[Op | None, Any, bool]], name: str | None
+) -> NkiInstruction:
+    """The bitvec form: integer tiles, operands as bit patterns of data's dtype."""
+    check_integers(dst, data)
+    read, result, used = [data], data.array, []
+    m.check_reads((data,))
+    for f, operand, reverse in steps:
+        if f is None:
+            continue
+        used.append(f.name)
+        value = None
+        if f.binary:
+            if isinstance(operand, NkiTensor):
+                on_chip(operand=operand)
+                check_integers(operand)
+                m.check_reads((operand,))
+                read.append(operand)
+                value = operand.array.reshape((data.shape[0],) + (1,) * (data.ndim - 1)).astype(data.dtype.np)
+            elif isinstance(operand, (int, np.integer)):
+                value = np.array(int(operand) & ((1 << 8 * data.dtype.itemsize) - 1), np.uint64).astype(data.dtype.np)
+            else:
+                raise NkiValidationError(f"{f!r} needs an integer operand, got {operand!r}")
+        result = _apply(f, result, value, reverse)
+    put(dst, result)
+    return m.record("tensor_scalar", eng.vector, read, (dst,), name, op=tuple(used))
+
+
+@instruction(eng.vector, cost=costs.two_inputs)
+def scalar_tensor_tensor(
+    dst: NkiTensor,
+    data: NkiTensor,
+    op0: Op,
+    operand0: Any,
+    op1: Op,
+    operand1: NkiTensor,
+    reverse0: bool = False,
+    reverse1: bool = False,
+    name: str | None = None,
+) -> NkiInstruction:
+    """dst[P, F] = (data[P, F] <op0> operand0) <op1> operand1[P, F]; operand0 a scalar or a column [P, 1]."""
+    m = machine()
+    on_chip(dst=dst, data=data, operand1=operand1)
+    not_both_in_psum(data, operand1, "data and operand1")
+    same_tile("data and operand1", data, operand1)
+    same_tile("dst and data", dst, data)
+    first, second = operator(op0, binary=True), operator(op1, binary=True)
+    if first.bitvec or second.bitvec:
+        raise NkiValidationError(f"op0 and op1 must be arithmetic, got {op0!r} and {op1!r}")
+    value, tiles = per_partition(operand0, data, "operand0")
+    m.check_reads((data, operand1, *tiles))
+    inner = _apply(first, data.f32(), value, reverse0)
+    other = as_shape(operand1.f32(), data.shape)
+    elementwise(dst, second.alu, *((other, inner) if reverse1 else (inner, other)))
+    return m.record(
+        "scalar_tensor_tensor", eng.vector, (data, operand1, *tiles), (dst,), name, op=(first.name, second.name)
+    )
+
+
+@instruction(eng.vector, cost=costs.reduction)
+def tensor_reduce(
+    dst: NkiTensor,
+    op: Op,
+    data: NkiTensor,
+    axis: int | Sequence[int],
+    negate: bool = False,
+    keepdims: bool = False,
+    name: str | None = None,
+) -> NkiInstruction:
+    """dst[P, ...] = reduce(op) of data over its trailing free dimensions `axis`; `negate` multiplies by -1."""
+    m = machine()
+    on_chip(dst=dst, data=data)
+    axes = trailing_axes(data, axis)
+    f = operator(op)
+    if f.reduce is None:
+        raise NkiValidationError(f"{op!r} is not a reduction; expected add, multiply, maximum, minimum or a bitvec one")
+    kept = data.size // int(np.prod([data.shape[a] for a in axes]))
+    if dst.shape[0] != data.shape[0] or dst.size != kept:
+        raise NkiValidationError(
+            f"reducing axes {axes} of {data.shape} leaves {kept // data.shape[0]} elements per partition, and dst is "
+            f"{dst.shape}"
+        )
+    m.check_reads((data,))
+    if f.bitvec:
+        check_integers(dst, data)
+        if negate:
+            raise NkiValidationError("negate goes with arithmetic reductions")
+        put(dst, f.reduce(data.array, axis=axes))
+    else:
+        result = f.reduce(data.f32(), axis=axes)
+        put(dst, -result if negate else result)
+    return m.record("tensor_reduce", eng.vector, (data,), (dst,), name, op=f.name)
+
+
+def trailing_axes(data: NkiTensor, axis: int | Sequence[int]) -> tuple[int, ...]:
+    """`axis` as a tuple, checked to be the last contiguous free dimensions."""
+    given = (axis,) if isinstance(axis, int) else tuple(axis)
+    axes = tuple(sorted(a + data.ndim if a < 0 else a for a in given))
+    if not axes or axes[0] == 0 or axes != tuple(range(axes[0], data.ndim)):
+        raise NkiValidationError(
+            f"axis must be the last free dimensions of {data.shape}, ending at {data.ndim - 1} and without 0, got {axis}"
+        )
+    return axes
+
+
+@instruction(eng.vector, cost=costs.reciprocal)
+def reciprocal(dst: NkiTensor, data: NkiTensor, name: str | None = None) -> NkiInstruction:
+    """dst[P, F] = 1 / data[P, F], in float32."""
+    m = machine()
+    on_chip(dst=dst, data=data)
+    same_tile("dst and data", dst, data)
+    m.check_reads((data,))
+    elementwise(dst, np.reciprocal, data.f32())
+    return m.record("reciprocal", eng.vector, (data,), (dst,), name)

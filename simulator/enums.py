@@ -1,0 +1,65 @@
+"""The enumerations of `nki.isa`, with NKI 0.6's members and values (nki/api/nki/isa/__init__.py)."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class engine(Enum):
+    """Engines of a NeuronCore."""
+
+    tensor = 1
+    vector = 5
+    scalar = 2
+    gpsimd = 3
+    dma = 4
+    sync = 6
+    unknown = 0
+
+
+class reduce_cmd(Enum):
+    """What an instruction does with its engine's accumulator registers."""
+
+    idle = 0
+    reset = 1
+    reduce = 2
+    reset_reduce = 3
+    load_reduce = 4
+
+
+class dge_mode(Enum):
+    """How DMA descriptors are generated."""
+
+    unknown = 0
+    swdge = 1
+    hwdge = 2
+    none = 3
+
+
+class oob_mode(Enum):
+    """What an out-of-bounds dynamic access does."""
+
+    error = 0
+    skip = 1
+
+
+class matmul_perf_mode(Enum):
+    """Performance mode of nc_matmul."""
+
+    none = "none"
+    double_row = "double_row"
+
+
+class nc_version(Enum):
+    """NeuronCore generations."""
+
+    gen2 = 2
+    gen3 = 3
+    gen4 = 4
+
+
+class dma_engine(Enum):
+    """Which DMA moves data between two cores."""
+
+    dma = 1
+    gpsimd_dma = 2

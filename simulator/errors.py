@@ -1,0 +1,67 @@
+"""Errors of the simulator: what rule was broken, where, what was expected and what came.
+
+    NkiError                     everything a kernel can do wrong
+    ├── NkiValidationError       a documented limit of the language or of the chip (the name is NKI's own)
+    │   ├── OutOfBounds          an index or access pattern leaves its tensor
+    │   └── Uninitialized        a read of memory that nothing has written
+    ├── NotSimulated             a name of NKI 0.6 that this simulator does not have yet
+    └── KernelError              how a kernel is called or what it returns
+
+An error knows the line of the kernel that caused it: the innermost frame outside this package.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from types import FrameType
+
+HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+
+
+def kernel_line() -> tuple[str, int]:
+    """(file, line) of the innermost caller outside the simulator: the line of the kernel."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith(HERE):
+        frame = frame.f_back
+    return (frame.f_code.co_filename, frame.f_lineno) if frame else ("?", 0)
+
+
+def show_line(line: tuple[str, int]) -> str:
+    return f"{os.path.basename(line[0])}:{line[1]}"
+
+
+class NkiError(Exception):
+    """What a kernel did wrong, in one sentence."""
+
+    def __init__(self, message: str, *, source: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.source = source  # where the rule is documented
+        self.op: str | None = None  # the instruction, set where it is dispatched
+        self.line = kernel_line()
+
+    def __str__(self) -> str:
+        op = f"{self.op} at " if self.op else ""
+        source = f" [{self.source}]" if self.source else ""
+        return f"{op}{show_line(self.line)}: {self.message}{source}"
+
+
+class NkiValidationError(NkiError):
+    """A documented limit of the language or of the chip is broken."""
+
+
+class OutOfBounds(NkiValidationError):
+    """An index or access pattern leaves its tensor."""
+
+
+class Uninitialized(NkiValidationError):
+    """A read of memory that nothing has written."""
+
+
+class NotSimulated(NkiError):
+    """A name of NKI 0.6 that this simulator does not have yet."""
+
+
+class KernelError(NkiError):
+    """A kernel is called wrongly, or returns what cannot be returned."""

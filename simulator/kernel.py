@@ -1,0 +1,219 @@
+"""Kernels: `nki.jit`, `nki.simulate`, and `run`, which also returns the trace."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from triptych.simulator.chips import chip_of
+from triptych.simulator.dtypes import TABLE
+from triptych.simulator.errors import KernelError, NkiError, show_line
+from triptych.simulator.machine import Machine, Options, input_tensor, on_machine, running
+from triptych.simulator.tensor import NkiTensor
+from triptych.simulator.trace import Trace
+
+Array = NDArray[Any]
+
+
+class Kernel:
+    """A function decorated with `nki.jit`; `kernel[2]` launches it on two cores."""
+
+    def __init__(self, function: Callable[..., Any], cores: int = 1) -> None:
+        functools.update_wrapper(self, function)
+        self.function = function
+        self.cores = cores
+
+    def __getitem__(self, grid: Any) -> Kernel:
+        cores = grid[0] if isinstance(grid, tuple) and len(grid) == 1 else grid
+        if cores not in (1, 2):
+            raise KernelError(f"kernel[n] takes 1 or 2 logical cores, got {grid!r}")
+        return Kernel(self.function, cores)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if running():  # a kernel called by a kernel is a plain function
+            return self.function(*args, **kwargs)
+        if os.environ.get("NKI_SIMULATOR") == "1":
+            return simulate(self)(*args, **kwargs)
+        raise KernelError(
+            f"{self.function.__name__} was called directly and there is no Neuron device; use nki.simulate(kernel)(...), "
+            "or set NKI_SIMULATOR=1"
+        )
+
+
+def jit(fn: Callable[..., Any] | None = None, **kwargs: Any) -> Any:
+    """Mark a function as a kernel (nki.jit)."""
+    if "platform_target" in kwargs:
+        raise KernelError("nki.jit takes no platform_target since NKI 0.3; set NEURON_PLATFORM_TARGET_OVERRIDE")
+    unknown = set(kwargs) - {"mode"}  # accepted and ignored, as the documentation says
+    if unknown:
+        raise KernelError(f"nki.jit takes no argument {', '.join(sorted(unknown))}")
+    return jit if fn is None else Kernel(fn)
+
+
+@dataclass
+class Run:
+    """What a simulated run leaves: its outputs (an array, or a tuple of them) and its trace."""
+
+    outputs: Any
+    trace: Trace
+
+
+def run(kernel: Any, *args: Any, target: str = "trn2", options: Options | None = None, **kwargs: Any) -> Run:
+    """Execute `kernel` on the simulator of `target`.
+
+    Arrays become HBM tensors; other arguments go through unchanged. Inputs that the kernel writes to are updated in
+    place. Returns `Run` with `.outputs` (NumPy arrays of the kernel's dtypes) and `.trace`.
+
+    Raises NkiError (in one sentence, with the kernel's line) for whatever the kernel does wrong.
+    """
+    chip = chip_of(target)
+    cores = getattr(kernel, "cores", 1)
+    function = getattr(kernel, "function", None) or getattr(kernel, "func", None) or kernel
+    if not callable(function):
+        raise KernelError(f"expected a kernel, a function, got {type(kernel).__name__}")
+    _check_call(function, args, kwargs)
+    trace = Trace(chip, target)
+    settings = options or Options()
+    shared: list[NkiTensor] = []
+    first = Machine(chip, trace, settings, 0, cores, shared)
+    names = _argument_names(function, len(args))
+    bound: list[tuple[NkiTensor, Array]] = []
+
+    def wrap(value: Any, name: str) -> Any:
+        if not isinstance(value, np.ndarray):
+            return value
+        if 0 in value.shape or value.ndim == 0:
+            raise KernelError(f"argument {name} has shape {value.shape}; every axis needs at least one element")
+        tensor = input_tensor(first, value, name)
+        bound.append((tensor, value))
+        return tensor
+
+    tensors = [wrap(v, n) for v, n in zip(args, names, strict=True)]
+    keywords = {k: wrap(v, k) for k, v in kwargs.items()}
+    result: Any = None
+    for core in range(cores):
+        m = first if core == 0 else Machine(chip, trace, settings, core, cores, shared)
+        with on_machine(m), np.errstate(all="ignore"):
+            result = function(*tensors, **keywords)
+    for tensor, array in bound:
+        _write_back(tensor, array)
+    if isinstance(result, (tuple, list)):
+        return Run(tuple(_output(t, function) for t in result), trace)
+    return Run(_output(result, function), trace)
+
+
+def _check_call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    try:
+        inspect.signature(function).bind(*args, **kwargs)
+    except TypeError as e:
+        name = getattr(function, "__name__", "kernel")
+        raise KernelError(f"{name}{inspect.signature(function)} cannot be called so: {e}") from None
+
+
+def _argument_names(function: Callable[..., Any], count: int) -> list[str]:
+    names = list(inspect.signature(function).parameters)
+    return [names[i] if i < len(names) else f"arg{i}" for i in range(count)]
+
+
+def _write_back(tensor: NkiTensor, array: Array) -> None:
+    """Copy an input that lives in a copy (not dense, or widened) back if the kernel changed it."""
+    current = tensor.array
+    if np.shares_memory(current, array) or not array.flags.writeable:
+        return
+    new = current.astype(array.dtype)
+    if not np.array_equal(new.view(np.uint8), np.ascontiguousarray(array).view(np.uint8)):
+        array[...] = new
+
+
+def _output(result: Any, function: Callable[..., Any]) -> Array:
+    """A returned tensor as an array that owns its data, checked to be an HBM tensor with every element written."""
+    name = getattr(function, "__name__", "kernel")
+    if not isinstance(result, NkiTensor):
+        raise KernelError(f"{name} must return HBM tensors, got {type(result).__name__}")
+    if result.buffer.on_chip:
+        raise KernelError(
+            f"{name} returns {result.name!r} in {result.buffer.value}; an output is a tensor in nl.shared_hbm"
+        )
+    if result.storage.missing:
+        raise _unwritten(name, result)
+    dtype = result.dtype.np
+    return result.array.astype(dtype) if result.array.dtype != dtype else result.array.copy()
+
+
+def _unwritten(name: str, result: NkiTensor) -> NkiError:
+    storage = result.storage
+    total = storage.raw.nbytes // storage.unit
+    first = 0 if storage.mask is None else int(np.argmin(storage.mask))
+    index = tuple(
+        int(i) for i in np.unravel_index(min(first * storage.unit // storage.itemsize, result.size - 1), result.shape)
+    )
+    a = storage.allocation
+    return KernelError(
+        f"{name} returns {a.name!r} {a.shape} (allocated at {show_line(a.line)}) with {storage.missing} of {total} "
+        f"elements never written, first at {list(index)}"
+    )
+
+
+def default_target() -> str:
+    """The target of NEURON_PLATFORM_TARGET_OVERRIDE, or trn3 as AWS's simulator takes without a chip."""
+    return os.environ.get("NEURON_PLATFORM_TARGET_OVERRIDE") or "trn3"
+
+
+def default_options() -> Options:
+    """NKI_PRECISE_FP=0 keeps low precision in float32 (nki/guides/nki_simulator.rst)."""
+    return Options(round_low_precision=os.environ.get("NKI_PRECISE_FP", "1") != "0")
+
+
+def simulate(kernel: Any) -> Callable[..., Any]:
+    """A callable that runs `kernel` on the simulator: NumPy arrays in, NumPy arrays out; torch tensors likewise.
+
+    The chip is NEURON_PLATFORM_TARGET_OVERRIDE's, else trn3; NKI_PRECISE_FP=0 switches low-precision rounding off.
+    """
+
+    @functools.wraps(getattr(kernel, "function", kernel))
+    def simulated(*args: Any, **kwargs: Any) -> Any:
+        from_torch = any(type(a).__module__.partition(".")[0] == "torch" for a in (*args, *kwargs.values()))
+        take = _torch_to_numpy if from_torch else lambda a: a
+        result = run(
+            kernel,
+            *[take(a) for a in args],
+            target=default_target(),
+            options=default_options(),
+            **{k: take(v) for k, v in kwargs.items()},
+        ).outputs
+        if not from_torch:
+            return result
+        return tuple(map(_numpy_to_torch, result)) if isinstance(result, tuple) else _numpy_to_torch(result)
+
+    return simulated
+
+
+def _torch_to_numpy(value: Any) -> Any:
+    """A torch tensor's bytes as an array (shared, so that in-place updates show); anything else as it is."""
+    if type(value).__module__.partition(".")[0] != "torch" or not hasattr(value, "data_ptr"):
+        return value
+    import torch
+
+    name = str(value.dtype).removeprefix("torch.")
+    if name in TABLE and TABLE[name].kind == "f" and name not in ("float16", "float32"):
+        bits = {1: torch.uint8, 2: torch.int16}[value.element_size()]
+        return value.detach().view(bits).numpy().view(TABLE[name].np)
+    return value.detach().numpy()
+
+
+def _numpy_to_torch(array: Array) -> Any:
+    import torch
+
+    name = array.dtype.name
+    if array.dtype.kind == "V" or name not in ("float16", "float32"):
+        known = getattr(torch, name, None)
+        if name.startswith(("bfloat", "float8")) and known is not None:
+            return torch.from_numpy(array.view({1: np.uint8, 2: np.int16}[array.itemsize])).view(known)
+    return torch.from_numpy(array)

@@ -1,0 +1,266 @@
+"""The machine that a kernel runs on: one core of one chip, with its memory, its registers and the trace it writes.
+
+A kernel calls `nl.*` and `nisa.*` as plain functions; they find their machine in `machine()`. `instruction` declares one
+NKI instruction: its engines, its cost, the first generation that has it and its effect stand together, and the
+declaration is a row of `INSTRUCTIONS`, the one table that the `nki.isa` namespace, the timing and the tests read.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ParamSpec
+
+import numpy as np
+from numpy.typing import NDArray
+
+from triptych.simulator.chips import Chip
+from triptych.simulator.dtypes import F32, dtype_of
+from triptych.simulator.enums import engine
+from triptych.simulator.errors import KernelError, NkiError, NkiValidationError, kernel_line, show_line
+from triptych.simulator.memory import MemoryRegion, Storage
+from triptych.simulator.tensor import NkiTensor, row_major
+from triptych.simulator.trace import Allocation, Event, Region, Trace
+
+Array = NDArray[Any]
+P = ParamSpec("P")
+Cost = Callable[[Event, Chip], float]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How strict the simulator is. The defaults find bugs; each field is one leniency with a name."""
+
+    round_low_precision: bool = True  # False keeps bfloat16, float16 and float8 in float32 (NKI_PRECISE_FP=0)
+    check_uninitialized: bool = True  # False lets reads of memory that nothing wrote return what is there
+
+
+@dataclass
+class Machine:
+    """One core while it runs a kernel."""
+
+    chip: Chip
+    trace: Trace
+    options: Options
+    core: int = 0
+    cores: int = 1
+    shared: list[NkiTensor] = field(default_factory=list)  # shared_hbm tensors, the same for every core
+    shared_seen: int = 0
+    scalar_registers: Array = field(default_factory=lambda: np.zeros((128, 1), F32))  # reduce_regs of ScalarE
+    vector_registers: Array = field(default_factory=lambda: np.zeros((128, 1), F32))  # accumulator of VectorE
+
+    def allocate(self, shape: Sequence[int], dtype: Any, buffer: MemoryRegion, name: str = "") -> NkiTensor:
+        """A new tensor with nothing in it."""
+        shape = tuple(int(n) for n in shape)
+        kind = dtype_of(dtype)
+        if not shape or min(shape) < 1:
+            raise NkiValidationError(f"a tensor needs at least one dimension and sizes of 1 or more, got {shape}")
+        if buffer.on_chip:
+            self._check_on_chip(shape, kind.itemsize, buffer)
+        if buffer is MemoryRegion.shared_hbm and self.core > 0 and self.shared_seen < len(self.shared):
+            tensor = self.shared[self.shared_seen]
+            self.shared_seen += 1
+            return tensor
+        allocation = Allocation(
+            len(self.trace.allocations),
+            name or f"t{len(self.trace.allocations)}",
+            buffer.value,
+            shape,
+            kind,
+            kernel_line(),
+        )
+        self.trace.allocations.append(allocation)
+        tensor = NkiTensor(shape, kind, Storage(allocation, not self.options.round_low_precision), buffer)
+        if buffer is MemoryRegion.shared_hbm:
+            self.shared.append(tensor)
+            self.shared_seen += 1
+        return tensor
+
+    def _check_on_chip(self, shape: tuple[int, ...], itemsize: int, buffer: MemoryRegion) -> None:
+        if len(shape) < 2:
+            raise NkiValidationError(f"an on-chip tensor has a partition and a free dimension, got {shape}")
+        if shape[0] > self.chip.partitions.value:
+            raise NkiValidationError(
+                f"dimension 0 of a {buffer.value} tensor is the partition, at most {self.chip.partitions.value:.0f}; "
+                f"got {shape}",
+                source=self.chip.partitions.source,
+            )
+        fact = self.chip.sbuf_partition_bytes if buffer is MemoryRegion.sbuf else self.chip.psum_partition_bytes
+        need = math.prod(shape[1:]) * itemsize
+        if need > fact.value:
+            raise NkiValidationError(
+                f"{shape} takes {need} bytes of each {buffer.value} partition, and {self.chip.name} has "
+                f"{fact.value:.0f}; split the tensor",
+                source=fact.source,
+            )
+
+    def check_reads(self, tensors: Sequence[NkiTensor]) -> None:
+        """Every element that an instruction reads has been written."""
+        if self.options.check_uninitialized:
+            for tensor in tensors:
+                if tensor.storage.missing:
+                    tensor.check_written()
+
+    def note(self, message: str) -> None:
+        """Keep a remark on the instruction that runs, with its source line."""
+        self.trace.notes.append(f"{show_line(kernel_line())}: {message}")
+
+    def record(
+        self,
+        op: str,
+        on: engine,
+        reads: Sequence[NkiTensor],
+        writes: Sequence[NkiTensor],
+        name: str | None = None,
+        **attributes: Any,
+    ) -> NkiInstruction:
+        """Append the event of an executed instruction."""
+        event = Event(
+            op,
+            on.name,
+            tuple([t.region for t in reads]),
+            tuple([t.region for t in writes]),
+            kernel_line(),
+            self.core,
+            name,
+            attributes,
+        )
+        self.trace.events.append(event)
+        return NkiInstruction(event)
+
+
+class NkiInstruction:
+    """Handle of an executed instruction (nki.isa.NkiInstruction)."""
+
+    __slots__ = ("event",)
+
+    def __init__(self, event: Event) -> None:
+        self.event = event
+
+    def depends_on(self, *producers: NkiInstruction) -> NkiInstruction:
+        """Run after each producer. Programs run in order here, so an edge backwards in time is always kept."""
+        self.event.attributes.setdefault("after", []).extend(p.event for p in producers)
+        return self
+
+
+class _Current(threading.local):
+    machine: Machine | None = None
+
+
+_current = _Current()
+
+
+def machine() -> Machine:
+    """The machine of the kernel that is running."""
+    found = _current.machine
+    if found is None:
+        raise KernelError("called outside a kernel; run the kernel with nki.simulate(kernel)(...) or simulator.run")
+    return found
+
+
+def running() -> bool:
+    return _current.machine is not None
+
+
+class on_machine:
+    """`with on_machine(m):` kernels called inside run on `m`."""
+
+    def __init__(self, m: Machine) -> None:
+        self.machine = m
+        self.before: Machine | None = None
+
+    def __enter__(self) -> Machine:
+        self.before = _current.machine
+        _current.machine = self.machine
+        return self.machine
+
+    def __exit__(self, *exc: object) -> None:
+        _current.machine = self.before
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One row of the instruction table."""
+
+    name: str
+    engines: tuple[engine, ...]  # the first is taken when the kernel leaves it open
+    cost: Cost  # nanoseconds that the engine is busy
+    since: int  # first NeuronCore generation
+    source: str
+    effect: Callable[..., NkiInstruction]
+
+    @property
+    def summary(self) -> str:
+        return (self.effect.__doc__ or "").strip().split("\n", 1)[0]
+
+
+INSTRUCTIONS: dict[str, Instruction] = {}
+
+
+def instruction(
+    *engines: engine, cost: Cost, since: int = 2, source: str = "nki/api/nki/isa/__init__.py"
+) -> Callable[[Callable[P, NkiInstruction]], Callable[P, NkiInstruction]]:
+    """Declare an instruction of `nki.isa`: engines it can run on, cost in nanoseconds, first generation, source."""
+
+    def declare(effect: Callable[P, NkiInstruction]) -> Callable[P, NkiInstruction]:
+        name = effect.__name__
+        INSTRUCTIONS[name] = Instruction(name, engines, cost, since, f"{source}, {name}", effect)
+
+        @functools.wraps(effect)
+        def issue(*args: P.args, **kwargs: P.kwargs) -> NkiInstruction:
+            try:
+                chip = machine().chip
+                if chip.generation < since:
+                    raise NkiValidationError(f"needs NeuronCore-v{since} or newer, and the target is {chip.name}")
+                return effect(*args, **kwargs)
+            except NkiError as e:
+                if e.op is None:
+                    e.op = f"nisa.{name}"
+                    e.source = e.source or INSTRUCTIONS[name].source
+                raise
+
+        return issue
+
+    return declare
+
+
+def choose(asked: Any, *allowed: engine) -> engine:
+    """The engine that runs an instruction: the one asked for, or the first allowed."""
+    if asked is engine.unknown:
+        return allowed[0]
+    if asked not in allowed:
+        names = ", ".join(f"nisa.engine.{e.name}" for e in allowed)
+        raise NkiValidationError(f"engine must be one of {names} here, got {asked!r}")
+    return asked  # type: ignore[no-any-return]
+
+
+def input_tensor(m: Machine, array: Array, name: str) -> NkiTensor:
+    """A kernel argument: HBM that holds the caller's bytes, without a copy where the array is dense."""
+    kind = dtype_of(array.dtype)
+    buffer = MemoryRegion.shared_hbm if m.cores > 1 else MemoryRegion.private_hbm
+    allocation = Allocation(len(m.trace.allocations), name, buffer.value, array.shape, kind, kernel_line())
+    m.trace.allocations.append(allocation)
+    widen = not m.options.round_low_precision
+    storage = Storage(allocation, widen, np.empty(0, np.uint8))
+    dense = np.ascontiguousarray(array.astype(F32) if storage.widened else array)
+    storage.raw = dense.reshape(-1).view(np.uint8)
+    return NkiTensor(array.shape, kind, storage, buffer)
+
+
+__all__ = [
+    "INSTRUCTIONS",
+    "Instruction",
+    "Machine",
+    "NkiInstruction",
+    "Options",
+    "Region",
+    "choose",
+    "instruction",
+    "machine",
+    "on_machine",
+    "row_major",
+    "running",
+]

@@ -1,0 +1,120 @@
+"""The modules `nki`, `nki.isa`, `nki.language`, `nki.collectives` and `nki.typing`, built from the tables.
+
+A name of NKI 0.6 that is not simulated yet is there and raises when it is called, so that a kernel which imports it and
+does not use it runs. Any other name raises at once and says what replaced it.
+"""
+
+from __future__ import annotations
+
+import types
+from typing import Any, NoReturn
+
+from triptych.simulator import enums, kernel, language
+from triptych.simulator.engines import dma, scalar, tensor, vector  # noqa: F401  (fill the instruction table)
+from triptych.simulator.errors import NkiValidationError, NotSimulated
+from triptych.simulator.machine import INSTRUCTIONS, NkiInstruction, machine
+from triptych.simulator.tensor import NkiTensor
+
+# Functions of NKI 0.6 beyond those that the tables hold (nki/api/nki/*/__init__.py).
+_LATER = {
+    "nki.isa": """activate2 bn_aggr bn_stats affine_select core_barrier dma_compute dropout exponential iota local_gather
+        max8 nc_find_index8 nc_match_replace8 nc_matmul_mx nc_n_gather nc_stream_shuffle nonzero_with_count quantize_mx
+        rand2 rand_get_state rand_set_state range_select register_alloc register_load register_move register_store rng
+        select_reduce sendrecv sequence_bounds set_rng_seed tensor_copy_predicated tensor_partition_reduce
+        tensor_scalar_cumulative tensor_scalar_reduce tensor_tensor_scan topk VirtualRegister""",
+    "nki.language": """all broadcast_to device_print dropout dynamic_range empty_like expand_dims flatten_ fori_loop full
+        gather_flattened load load_transpose2d matmul max mean min no_reorder ones prod rand random_seed rms_norm
+        shared_constant shared_identity_matrix softmax store sum transpose var where while_loop zeros zeros_like""",
+    "nki.collectives": """all_gather all_gather_v all_reduce all_to_all all_to_all_v collective_permute
+        collective_permute_implicit collective_permute_implicit_current_processing_rank_id
+        collective_permute_implicit_reduce rank_id reduce_scatter ReplicaGroup""",
+}
+
+# Names that were removed, and what to use (release notes of NKI 0.2 to 0.6; nki/migration/index.rst).
+_REMOVED = {
+    "nki.benchmark": "use nki.simulate here, and nrtpy's benchmark on the device",
+    "nki.profile": "use neuron-explorer on the device",
+    "nki.baremetal": "call the kernel with NumPy arrays",
+    "nki.simulate_kernel": "use nki.simulate(kernel)(...)",
+    "nki.language.mgrid": "use slices",
+    "nki.language.arange": "use slices",
+    "nki.language.par_dim": "dimension 0 is the partition",
+    "nki.language.spmd_dim": "launch with kernel[2]",
+}
+
+
+def get_nc_version() -> enums.nc_version:
+    """The NeuronCore generation of the target."""
+    return enums.nc_version(machine().chip.generation)
+
+
+def get_nc_sub_version() -> int:
+    """The silicon revision: always the first."""
+    return 0
+
+
+def _later(qualified: str) -> Any:
+    def absent(*args: Any, **kwargs: Any) -> NoReturn:
+        raise NotSimulated(f"{qualified} is a name of NKI 0.6 that this simulator does not have yet")
+
+    absent.__name__ = absent.__qualname__ = qualified.rpartition(".")[2]
+    return absent
+
+
+class _Typing:
+    """`nki.typing.tensor[shape]`: an annotation, without effect."""
+
+    def __class_getitem__(cls, shape: Any) -> type[NkiTensor]:
+        return NkiTensor
+
+
+def _contents() -> dict[str, dict[str, Any]]:
+    isa = {
+        **{name: _issuer(name) for name in INSTRUCTIONS},
+        **{n: getattr(enums, n) for n in vars(enums) if isinstance(getattr(enums, n), type) and n != "Enum"},
+        **{
+            f"{e.name}_engine": e for e in enums.engine if e.name in ("tensor", "vector", "scalar", "gpsimd", "unknown")
+        },
+        "NkiInstruction": NkiInstruction,
+        "NkiValidationError": NkiValidationError,
+        "get_nc_version": get_nc_version,
+        "get_nc_sub_version": get_nc_sub_version,
+    }
+    return {
+        "nki": {"jit": kernel.jit, "simulate": kernel.simulate, "Kernel": kernel.Kernel},
+        "nki.isa": isa,
+        "nki.language": dict(language.NAMESPACE),
+        "nki.collectives": {},
+        "nki.typing": {"tensor": _Typing},
+    }
+
+
+def _issuer(name: str) -> Any:
+    for module in (tensor, vector, scalar, dma):
+        found = getattr(module, name, None)
+        if found is not None and getattr(found, "__wrapped__", None) is INSTRUCTIONS[name].effect:
+            return found
+    raise LookupError(name)
+
+
+def names() -> tuple[str, ...]:
+    return ("nki", "nki.isa", "nki.language", "nki.collectives", "nki.typing")
+
+
+def fill(module: types.ModuleType) -> None:
+    """Give `module`, named like one of `names()`, its contents."""
+    qualified = module.__name__
+    contents = _contents()[qualified]
+    for later in _LATER.get(qualified, "").split():
+        contents.setdefault(later, _later(f"{qualified}.{later}"))
+    module.__dict__.update(contents)
+    module.__doc__ = f"{qualified} of NKI 0.6, simulated by Triptych."
+    module.__dict__["__triptych__"] = True
+
+    def missing(name: str) -> NoReturn:
+        full = f"{qualified}.{name}"
+        if full in _REMOVED:
+            raise AttributeError(f"{full} is not in NKI 0.6: {_REMOVED[full]}")
+        raise AttributeError(f"{full} is not a name of NKI 0.6")
+
+    module.__dict__["__getattr__"] = missing

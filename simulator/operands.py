@@ -1,0 +1,94 @@
+"""What instructions do with their operands: check where they are, read them in float32, write a rounded result."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from triptych.simulator.dtypes import F32, round_to
+from triptych.simulator.errors import NkiValidationError
+from triptych.simulator.memory import MemoryRegion
+from triptych.simulator.tensor import NkiTensor, as_shape
+
+Array = NDArray[Any]
+_BITS = {1: np.dtype(np.uint8), 2: np.dtype(np.uint16), 4: np.dtype(np.uint32)}
+
+
+def on_chip(**tensors: Any) -> None:
+    """Each operand is a tile in SBUF or PSUM."""
+    for what, t in tensors.items():
+        if type(t) is not NkiTensor or not t.buffer.on_chip:
+            raise NkiValidationError(f"{what} must be a tile in SBUF or PSUM, got {describe(t)}")
+
+
+def in_buffer(buffer: MemoryRegion, **tensors: Any) -> None:
+    """Each operand is a tile in `buffer`."""
+    for what, t in tensors.items():
+        if type(t) is not NkiTensor or t.buffer is not buffer:
+            raise NkiValidationError(f"{what} must be a tile in {buffer.name.upper()}, got {describe(t)}")
+
+
+def describe(t: Any) -> str:
+    return repr(t) if isinstance(t, NkiTensor) else f"{type(t).__name__} {t!r}"
+
+
+def not_both_in_psum(a: Any, b: Any, what: str) -> None:
+    if _in_psum(a) and _in_psum(b):
+        raise NkiValidationError(f"{what} cannot both be in PSUM: copy one to SBUF first")
+
+
+def _in_psum(t: Any) -> bool:
+    return isinstance(t, NkiTensor) and t.buffer is MemoryRegion.psum
+
+
+def any_in_psum(*tensors: Any) -> bool:
+    return any(_in_psum(t) for t in tensors)
+
+
+def same_tile(what: str, a: NkiTensor, b: NkiTensor) -> None:
+    """Equal partitions and equal elements per partition (free dimensions may be split differently)."""
+    if a.shape != b.shape and (a.shape[0] != b.shape[0] or a.size != b.size):
+        raise NkiValidationError(
+            f"{what} must have the same partitions and elements per partition, got {a.shape} and {b.shape}"
+        )
+
+
+def per_partition(value: Any, data: NkiTensor, what: str) -> tuple[Any, tuple[NkiTensor, ...]]:
+    """A scalar operand, or a (P, 1) tile as a column that broadcasts over `data`; and the tiles to be read."""
+    if isinstance(value, NkiTensor):
+        on_chip(**{what: value})
+        if value.shape[0] != data.shape[0] or value.free_size != 1:
+            raise NkiValidationError(
+                f"{what} must be a scalar or a tile of shape ({data.shape[0]}, 1), got {value.shape}"
+            )
+        return value.f32().reshape((data.shape[0],) + (1,) * (data.ndim - 1)), (value,)
+    if isinstance(value, (bool, int, float, np.integer, np.floating)):
+        return np.float32(value), ()
+    raise NkiValidationError(f"{what} must be a number or a tile of shape ({data.shape[0]}, 1), got {describe(value)}")
+
+
+def bits(t: NkiTensor) -> Array:
+    """The elements as unsigned integers of their size: what a copy without a cast moves."""
+    array = t.array
+    return array if array.dtype == F32 else array.view(_BITS[array.dtype.itemsize])
+
+
+def put(dst: NkiTensor, values: Array) -> None:
+    """dst[...] = values, rounded to dst's dtype."""
+    round_to(as_shape(values, dst.shape), dst.dtype, dst.array)
+    dst.wrote()
+
+
+def elementwise(dst: NkiTensor, f: Any, *inputs: Any) -> None:
+    """dst[...] = f(*inputs), computed straight into dst where it is float32 of the same shape."""
+    if (
+        isinstance(f, np.ufunc)
+        and dst.dtype == "float32"
+        and all(np.ndim(x) == 0 or x.shape == dst.shape for x in inputs)
+    ):
+        f(*inputs, out=dst.array)
+        dst.wrote()
+    else:
+        put(dst, f(*inputs))

@@ -1,0 +1,95 @@
+"""What an execution leaves behind: one event per instruction, and nothing that could change a result.
+
+A `Region` is the memory that an operand names, an `Event` an instruction with the regions it read and wrote. Timing,
+capacity and pictures are functions of a `Trace`; none of them touches data.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from triptych.simulator.chips import Chip
+from triptych.simulator.dtypes import DType
+
+
+class Allocation(NamedTuple):
+    """One tensor that a kernel allocated or was given."""
+
+    id: int
+    name: str
+    buffer: str  # "sbuf", "psum", "private_hbm", "shared_hbm"
+    shape: tuple[int, ...]
+    dtype: DType
+    line: tuple[str, int]
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+class Region(NamedTuple):
+    """A strided view of an allocation, in elements of `dtype`. Element (i0, i1, ..) lies at offset + sum(strides*i)."""
+
+    allocation: Allocation
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    dtype: DType
+
+    @property
+    def free_size(self) -> int:
+        """Elements per partition."""
+        return math.prod(self.shape[1:])
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+class Event:
+    """One executed instruction."""
+
+    __slots__ = ("attributes", "core", "engine", "line", "name", "op", "reads", "writes")
+
+    def __init__(
+        self,
+        op: str,
+        engine: str,
+        reads: tuple[Region, ...],
+        writes: tuple[Region, ...],
+        line: tuple[str, int],
+        core: int,
+        name: str | None,
+        attributes: dict[str, Any],
+    ) -> None:
+        self.op = op
+        self.engine = engine
+        self.reads = reads
+        self.writes = writes
+        self.line = line
+        self.core = core
+        self.name = name
+        self.attributes = attributes
+
+    def __repr__(self) -> str:
+        return f"Event({self.op} on {self.engine}, {self.line[0].rsplit('/', 1)[-1]}:{self.line[1]})"
+
+
+@dataclass
+class Trace:
+    """All events of one run, in program order, core by core."""
+
+    chip: Chip
+    target: str
+    events: list[Event] = field(default_factory=list)
+    allocations: list[Allocation] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # what is allowed but documented to go wrong, with its line
+
+    def count(self) -> dict[str, int]:
+        """Instructions by name."""
+        counts: dict[str, int] = {}
+        for event in self.events:
+            counts[event.op] = counts.get(event.op, 0) + 1
+        return counts

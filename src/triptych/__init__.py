@@ -1,0 +1,41 @@
+"""Triptych: one operation in three panels, a NumPy reference, an NKI kernel and a Triton kernel.
+
+Importing it lends `nki` to code that says `import nki` where AWS's own is not installed.
+"""
+
+from __future__ import annotations
+
+import importlib.machinery
+import importlib.util
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from triptych.harness.records import Case, Op
+
+__version__ = "0.1.0"
+__all__ = ["Case", "Op", "__version__"]
+
+
+class _Lender:
+    """Finder that hands over to the simulator's own when somebody imports `nki`, so that importing this stays light."""
+
+    @staticmethod
+    def find_spec(fullname: str, path: Any = None, target: Any = None) -> importlib.machinery.ModuleSpec | None:
+        if fullname != "nki" and not fullname.startswith("nki."):
+            return None
+        from triptych.simulator.lend import Finder
+
+        return Finder().find_spec(fullname, path, target)
+
+
+if not any(f is _Lender for f in sys.meta_path):
+    sys.meta_path.insert(0, _Lender)  # type: ignore[arg-type]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("Case", "Op"):
+        from triptych.harness import records
+
+        return getattr(records, name)
+    raise AttributeError(f"module 'triptych' has no attribute {name!r}")
