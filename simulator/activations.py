@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
-_F = np.float32
+_F: Any = np.float32
 
 
 def relu(x: Array) -> Array:
@@ -37,7 +37,8 @@ def sin(x: Array) -> Array:
         return np.sin(x)
     r = np.abs(x) - pi
     slope = _F((27.65 + (9.0 - math.pi)) / (9.0 - math.pi) ** 3)
-    return np.where(beyond, np.sign(x) * (slope * r * r * r - r), np.sin(x))
+    result: Array = np.where(beyond, np.sign(x) * (slope * r * r * r - r), np.sin(x))
+    return result
 
 
 def sigmoid(x: Array) -> Array:
@@ -60,11 +61,13 @@ def erf(x: Array) -> Array:
     t = (clipped + 6.0) / step - at
     v0, v1, d0, d1 = values[at], values[at + 1], slopes[at] * step, slopes[at + 1] * step
     cubic = v0 + t * (d0 + t * (3 * (v1 - v0) - 2 * d0 - d1 + t * (2 * (v0 - v1) + d0 + d1)))
-    return cubic.astype(np.float32)
+    result: Array = cubic.astype(np.float32)
+    return result
 
 
 def erf_dx(x: Array) -> Array:
-    return _F(2 / math.sqrt(math.pi)) * np.exp(-x * x)
+    density: Array = _F(2 / math.sqrt(math.pi)) * np.exp(-x * x)
+    return density
 
 
 def gelu(x: Array) -> Array:

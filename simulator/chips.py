@@ -1,7 +1,7 @@
 """The chips as data: one frozen record per NeuronCore generation, each number with unit, source and how it is known.
 
-`documented` is said by AWS's documentation (aws-neuron/aws-neuron-sdk at 81ce03ae; paths are relative to it), `measured`
-is read off a device by the cited source, `assumed` is our reading where both are silent. Where documents conflict, the
+`documented` is said by AWS's documentation (aws-neuron/aws-neuron-sdk at 81ce03ae, paths relative to it), `measured` is
+read off a device by the cited source, `assumed` is our reading where both are silent. Where documents conflict, the
 source says which was taken and why.
 """
 

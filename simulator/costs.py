@@ -89,9 +89,9 @@ def activation(event: Event, chip: Chip) -> float:
 def matmul(event: Event, chip: Chip) -> float:
     """max(min(64, M), N) cycles of the PE array, four passes for float32, plus nothing for the hidden weight load."""
     stationary, moving = event.reads[0], event.reads[1]
-    n = moving.free_size // event.attributes["rows"]
-    m = stationary.free_size // event.attributes["rows"]
-    passes = chip.fp32_matmul_passes.value if stationary.dtype == "float32" else 1
+    rows: int = event.attributes["rows"]
+    n, m = moving.free_size // rows, stationary.free_size // rows
+    passes: float = chip.fp32_matmul_passes.value if stationary.dtype == "float32" else 1
     return passes * max(min(chip.min_cycles.value, m), n) / chip.tensor_ghz.value
 
 

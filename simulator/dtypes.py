@@ -1,8 +1,8 @@
 """NKI's data types: how each is stored, and how the engines' float32 results are rounded into it.
 
 A dtype is a string, as in NKI (`nl.bfloat16 == "bfloat16"`), that also knows its NumPy storage. Engines compute in
-float32; `round_to` is the one place where a result is rounded: to nearest even for floats, to nearest even and saturated
-for integers (NKI 0.6 release notes).
+float32; `round_to` is the one place where a result is rounded: to nearest even for floats, to nearest even and
+saturated for integers (NKI 0.6 release notes).
 """
 
 from __future__ import annotations

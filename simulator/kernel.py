@@ -42,8 +42,8 @@ class Kernel:
         if os.environ.get("NKI_SIMULATOR") == "1":
             return simulate(self)(*args, **kwargs)
         raise KernelError(
-            f"{self.function.__name__} was called directly and there is no Neuron device; use nki.simulate(kernel)(...), "
-            "or set NKI_SIMULATOR=1"
+            f"{self.function.__name__} was called directly and there is no Neuron device; use nki.simulate(kernel)(...)"
+            " or set NKI_SIMULATOR=1"
         )
 
 

@@ -1,8 +1,8 @@
 """Lend `nki` to code that imports it: a finder for where no real one is installed, and a loader of kernel files.
 
 The finder serves `nki` only where importing it would otherwise fail, or would reach the placeholder that has this name
-on the public registry. `load` runs a kernel file against the simulator in a namespace of its own even where AWS's nki is
-installed, and leaves `sys.modules` as it was.
+on the public registry. `load` runs a kernel file against the simulator in a namespace of its own even where AWS's nki
+is installed, and leaves `sys.modules` as it was.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The machine that a kernel runs on: one core of one chip, with its memory, its registers and the trace it writes.
 
-A kernel calls `nl.*` and `nisa.*` as plain functions; they find their machine in `machine()`. `instruction` declares one
-NKI instruction: its engines, its cost, the first generation that has it and its effect stand together, and the
+A kernel calls `nl.*` and `nisa.*` as plain functions; they find their machine in `machine()`. `instruction` declares
+one NKI instruction: its engines, its cost, the first generation that has it and its effect stand together, and the
 declaration is a row of `INSTRUCTIONS`, the one table that the `nki.isa` namespace, the timing and the tests read.
 """
 
@@ -110,7 +110,7 @@ class Machine:
 
     def record(
         self,
-        op: str,
+        instruction: str,
         on: engine,
         reads: Sequence[NkiTensor],
         writes: Sequence[NkiTensor],
@@ -119,7 +119,7 @@ class Machine:
     ) -> NkiInstruction:
         """Append the event of an executed instruction."""
         event = Event(
-            op,
+            instruction,
             on.name,
             tuple([t.region for t in reads]),
             tuple([t.region for t in writes]),

@@ -68,7 +68,7 @@ class Storage:
         if self.np == F32 and dtype.np == F32:
             return self.array(dtype, at)
         seen = self._f32.get(at)
-        if seen is None or not dtype == self.allocation.dtype:
+        if seen is None or dtype != self.allocation.dtype:
             seen = self.array(dtype, at).astype(F32)
             if dtype == self.allocation.dtype:
                 self._f32[at] = seen

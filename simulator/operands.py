@@ -13,7 +13,7 @@ from triptych.simulator.memory import MemoryRegion
 from triptych.simulator.tensor import NkiTensor, as_shape
 
 Array = NDArray[Any]
-_BITS = {1: np.dtype(np.uint8), 2: np.dtype(np.uint16), 4: np.dtype(np.uint32)}
+_BITS: dict[int, np.dtype[Any]] = {1: np.dtype(np.uint8), 2: np.dtype(np.uint16), 4: np.dtype(np.uint32)}
 
 
 def on_chip(**tensors: Any) -> None:

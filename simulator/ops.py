@@ -1,7 +1,7 @@
 """The operators that instructions take: `op=nl.add`, `op=nl.exp`.
 
-One object per name. `alu` is its meaning on Vector, GpSimd and the pre-stages of Scalar (a NumPy function on float32, or
-on bit patterns for bitvec operators); `reduce` folds with it; `act` is its meaning as an activation function of the
+One object per name. `alu` is its meaning on Vector, GpSimd and the pre-stages of Scalar (a NumPy function on float32,
+or on bit patterns for bitvec operators); `reduce` folds with it; `act` is its meaning as an activation function of the
 Scalar Engine. An operator is callable inside a kernel, as `nl.add(x, y)`, where that wrapper is simulated.
 Source of which name is which: nki/api/nki.api.shared.rst.
 """
@@ -28,7 +28,7 @@ class Op:
     def __init__(
         self,
         name: str,
-        alu: Callable[..., Any] | None = None,
+        alu: Any = None,
         *,
         binary: bool = False,
         bitvec: bool = False,

@@ -13,7 +13,6 @@ from triptych.simulator.memory import MemoryRegion
 from triptych.simulator.operands import bits, describe, in_buffer, put
 from triptych.simulator.tensor import NkiTensor, as_shape
 
-
 _DMA = enums.engine.dma
 
 
@@ -48,8 +47,8 @@ def _check_memory(**tensors: Any) -> None:
     for what, t in tensors.items():
         if type(t) is not NkiTensor or t.buffer is MemoryRegion.psum:
             raise NkiValidationError(
-                f"{what} must be a tensor in HBM or SBUF, got {describe(t)}; DMA cannot reach PSUM, copy it to SBUF with "
-                "nisa.tensor_copy"
+                f"{what} must be a tensor in HBM or SBUF, got {describe(t)}; DMA cannot reach PSUM, copy it to SBUF "
+                "with nisa.tensor_copy"
             )
 
 
@@ -105,6 +104,6 @@ def _check_hardware_transpose(src: NkiTensor) -> None:
     fits = rows == 16 if src.ndim == 2 else rows in (1, 2, 4, 8, 16) and rows * src.shape[-2] % 16 == 0
     if not fits or src.shape[-1] > 128 or src.dtype.itemsize != 2:
         raise NkiValidationError(
-            "a hwdge transpose needs a two-byte dtype, a last dimension of at most 128, and 16 rows (2-D) or 1, 2, 4, 8 "
-            f"or 16 with a multiple of 16 rows in all (3-D, 4-D); got {src!r}"
+            "a hwdge transpose needs a two-byte dtype, a last dimension of at most 128, and 16 rows (2-D) or 1, 2, 4, "
+            f"8 or 16 with a multiple of 16 rows in all (3-D, 4-D); got {src!r}"
         )

@@ -130,7 +130,7 @@ def _check_reduction(
 
 
 def _check_range(m: Machine, f: Op, x: Any) -> None:
-    """Note, once an instruction, inputs outside the range in which the hardware's polynomial is documented to be right."""
+    """Note, once an instruction, inputs outside the range in which the hardware's polynomial is documented as right."""
     if f.valid is None:
         return
     low, high = f.valid

@@ -239,7 +239,7 @@ def _start(dst: NkiTensor) -> None:
 
 
 def _pick_transposer(data: NkiTensor, dst: NkiTensor, asked: enums.engine) -> enums.engine:
-    """Tensor where it can (SBUF to PSUM), as the 0.4.0 notes say; the stub's 'based on the input shape' names no rule."""
+    """Tensor from SBUF to PSUM, as the 0.4.0 notes say; the stub's 'based on the input shape' names no rule."""
     if asked is enums.engine.unknown:
         to_psum = data.buffer is MemoryRegion.sbuf and dst.buffer is MemoryRegion.psum
         return enums.engine.tensor if to_psum else enums.engine.vector

@@ -301,7 +301,8 @@ def trailing_axes(data: NkiTensor, axis: int | Sequence[int]) -> tuple[int, ...]
     axes = tuple(sorted(a + data.ndim if a < 0 else a for a in given))
     if not axes or axes[0] == 0 or axes != tuple(range(axes[0], data.ndim)):
         raise NkiValidationError(
-            f"axis must be the last free dimensions of {data.shape}, ending at {data.ndim - 1} and without 0, got {axis}"
+            f"axis must be the last free dimensions of {data.shape},"
+            f" ending at {data.ndim - 1} and without 0; got {axis}"
         )
     return axes
 

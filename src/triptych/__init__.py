@@ -30,7 +30,7 @@ class _Lender:
 
 
 if not any(f is _Lender for f in sys.meta_path):
-    sys.meta_path.insert(0, _Lender)  # type: ignore[arg-type]
+    sys.meta_path.insert(0, _Lender)
 
 
 def __getattr__(name: str) -> Any:
