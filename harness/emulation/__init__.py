@@ -1,0 +1,56 @@
+"""Run and compile Triton kernels on a machine that has no GPU.
+
+* `interpret` runs a launcher on NumPy arrays through Triton's interpreter, without PyTorch, with bfloat16 made right
+  (`correction.py`), and with every load and store checked against the bounds of its argument (`memory.py`).
+* `version_support` says whether the installed Triton is one the correction was tested with.
+* `conformance` tests the interpreter operation by operation and dtype by dtype, with the correction and without.
+* `compilation.compile_launcher` compiles a launcher's kernels for a GPU ahead of time and reports what they cost.
+
+Importing this package imports no Triton, so that a machine without one can still ask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from triptych.harness.emulation.errors import (
+    EmulationError,
+    KernelError,
+    OutOfBoundsError,
+    ReadOnlyError,
+    UnsupportedVersionError,
+)
+from triptych.harness.emulation.version import version_support
+from triptych.harness.records import Array, Arrays
+
+__all__ = [
+    "EmulationError",
+    "KernelError",
+    "OutOfBoundsError",
+    "ReadOnlyError",
+    "UnsupportedVersionError",
+    "conformance",
+    "interpret",
+    "version_support",
+]
+
+
+def interpret(launcher: Callable[..., Any], arrays: Arrays, out: Array, **params: Any) -> None:
+    """Call `launcher(**arrays, out=out, **params)` with every `@triton.jit` function interpreted; fills `out`.
+
+    Inputs are read-only to the kernel. Poison `out` first: the emulation writes nothing that the kernel does not.
+    """
+    sentence = version_support()
+    if sentence is not None:
+        raise UnsupportedVersionError(sentence)
+    from triptych.harness.emulation import running
+
+    running.interpret(launcher, arrays, out, params)
+
+
+def conformance() -> list[dict[str, Any]]:
+    """One row an operation and dtype: {"operation", "dtype", "corrected_ok", "uncorrected_ok"}. Takes about a second."""
+    from triptych.harness.emulation.conformance import conformance as rows
+
+    return rows()

@@ -1,0 +1,23 @@
+"""What can go wrong in an emulated kernel, each as one sentence that names the argument and the place."""
+
+from __future__ import annotations
+
+
+class EmulationError(RuntimeError):
+    """A kernel did what hardware leaves undefined, or what the emulation does not cover."""
+
+
+class OutOfBoundsError(EmulationError):
+    """A lane whose mask is on read or wrote outside every argument."""
+
+
+class ReadOnlyError(EmulationError):
+    """The kernel stored into one of its inputs."""
+
+
+class KernelError(EmulationError):
+    """The kernel, or its launcher, raised."""
+
+
+class UnsupportedVersionError(EmulationError):
+    """The installed Triton is not one whose interpreter the correction was tested with."""

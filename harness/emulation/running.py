@@ -1,0 +1,135 @@
+"""Run a launcher through Triton's interpreter: what is patched, for how long, and what an error says.
+
+`session` is the one place that changes Triton, for the time of one run and under a lock, and puts everything back.
+Kernels that are compiled in the same process before, after and between are not affected; while a session is open, other
+threads must not compile.
+"""
+
+from __future__ import annotations
+
+import threading
+import traceback
+import types
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import triton
+import triton.experimental.gluon  # copies tl's functions when first imported, so before they are replaced
+import triton.language as tl
+from triton.runtime import interpreter
+from triton.runtime.errors import InterpreterError
+from triton.runtime.interpreter import InterpretedFunction
+from triton.runtime.jit import JITFunction
+
+from triptych.harness.emulation import devices
+from triptych.harness.emulation.correction import CheckedBuilder, CorrectedBuilder, CorrectedReduce, np_dtype
+from triptych.harness.emulation.errors import EmulationError, KernelError
+from triptych.harness.emulation.memory import Memory
+from triptych.harness.emulation.rebinding import KERNELS, Rebinder
+from triptych.harness.records import Array, Arrays
+
+_LOCK = threading.RLock()
+_MISSING = object()
+
+
+class _Executor(interpreter.GridExecutor):  # type: ignore[misc]  # Triton is untyped
+    """Triton's own, without its copies of torch tensors from and to a device: ours are on the host."""
+
+    def _init_args_hst(self, args_dev: Any, kwargs: Any) -> Any:
+        return args_dev, kwargs
+
+    def _restore_args_dev(self, args_dev: Any, args_hst: Any, kwargs: Any, kwargs_hst: Any) -> None:
+        pass
+
+
+class _NoScope:
+    """What `_patch_lang` returns once a session has patched the language for everyone."""
+
+    def restore(self) -> None:
+        pass
+
+
+def _interpreted(rebinder: Rebinder, kernel: Any) -> InterpretedFunction:
+    return InterpretedFunction(rebinder.function(kernel.fn))
+
+
+@lru_cache(maxsize=64)
+def _interpreted_launcher(launcher: types.FunctionType) -> types.FunctionType:
+    return Rebinder(_interpreted).function(launcher)
+
+
+@lru_cache(maxsize=1)
+def _standard_library() -> dict[str, InterpretedFunction]:
+    """`tl.sum`, `tl.zeros` and the other functions that Triton writes in Triton."""
+    namespace = Rebinder(_interpreted).namespace(tl.standard.__dict__)
+    return {name: value for name, value in namespace.items() if isinstance(value, InterpretedFunction)}
+
+
+@contextmanager
+def session(memory: Memory, corrected: bool = True) -> Iterator[None]:
+    """Triton interprets on `memory` within, with bfloat16 corrected unless told otherwise."""
+    builder = (CorrectedBuilder if corrected else CheckedBuilder)(memory)
+    with _LOCK, np.errstate(all="ignore"), devices.pretend(devices.INTERPRETER), ExitStack() as stack:
+
+        def put(owner: Any, name: str, value: Any) -> None:
+            before = vars(owner).get(name, _MISSING)
+            undo = (lambda: delattr(owner, name)) if before is _MISSING else (lambda: setattr(owner, name, before))
+            stack.callback(undo)
+            setattr(owner, name, value)
+
+        put(interpreter, "interpreter_builder", builder)
+        put(interpreter.interpreter_semantic, "builder", builder)
+        put(interpreter, "GridExecutor", _Executor)
+        if corrected:
+            put(interpreter, "_get_np_dtype", np_dtype)
+            put(interpreter, "ReduceOps", CorrectedReduce)
+        # The interpreter patches the language anew for every call of a device function, which is slow. Once is enough.
+        everyone = types.SimpleNamespace(__globals__={"tl": tl, "core": tl.core})
+        scopes = [interpreter._patch_lang(everyone)]
+        stack.callback(scopes[0].restore)
+        put(interpreter, "_patch_lang", lambda fn: _NoScope())
+        for name, function in _standard_library().items():
+            for owner in (tl.standard, tl):
+                if isinstance(getattr(owner, name, None), KERNELS):
+                    put(owner, name, function)
+            if isinstance(vars(tl.tensor).get(name), JITFunction):
+                put(tl.tensor, name, _method(function))
+        yield
+
+
+def _method(function: InterpretedFunction) -> Callable[..., Any]:
+    return lambda self, *args, **kwargs: function(self, *args, **kwargs)
+
+
+def interpret(
+    launcher: Callable[..., Any], arrays: Arrays, out: Array, params: dict[str, Any], corrected: bool = True
+) -> None:
+    """`launcher(**arrays, out=out, **params)`, interpreted."""
+    if not isinstance(launcher, types.FunctionType):
+        raise EmulationError(f"a launcher is a Python function that launches kernels; got {type(launcher).__name__}")
+    memory = Memory()
+    tensors = {name: memory.tensor(name, array, writable=False) for name, array in arrays.items()}
+    tensors["out"] = memory.tensor("out", out, writable=True)
+    with session(memory, corrected):
+        try:
+            _interpreted_launcher(launcher)(**tensors, **params)
+        except Exception as error:
+            raise _explain(error) from error
+
+
+def _explain(error: BaseException) -> EmulationError:
+    """`error`, free of the interpreter's wrapping, as one sentence with the line of the kernel it came from."""
+    frames = traceback.extract_tb(error.__traceback__)
+    while isinstance(error, InterpreterError) and error.__cause__ is not None:
+        error = error.__cause__
+        frames = traceback.extract_tb(error.__traceback__)
+    ours, theirs = str(Path(__file__).parent), str(Path(triton.__file__).parent)
+    places = [f for f in frames if not f.filename.startswith((ours, theirs))]
+    place = f" ({Path(places[-1].filename).name}:{places[-1].lineno})" if places else ""
+    if isinstance(error, EmulationError):
+        return type(error)(f"{error}{place}")
+    return KernelError(f"{type(error).__name__}: {error}{place}")
