@@ -1,7 +1,7 @@
 """What the parts of the harness hand to each other: a case, an op, a result.
 
-Nothing here computes. A `Case` says what to run, an `Op` says what it means, a `Result` says what came of it and with
-which evidence. The JSON document of the command line is a list of `Result.to_dict()`.
+A `Case` says what to run, an `Op` says what it means, a `Result` says what came of it and with which evidence. The JSON
+document of the command line is a list of `Result.to_dict()`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -54,34 +54,107 @@ class Case:
     op: str
     name: str  # unique within (op, dtype): "64x128x96", "llama-3.1-8b/q_proj/s128"
     axes: Mapping[str, int]  # {"M": 64, "K": 128, "N": 96}
-    dtype: str  # "float32", "bfloat16", "float16"
+    dtype: str  # "float32", "bfloat16", "float16"; "" in a template
     params: Mapping[str, Any] = field(default_factory=dict)  # {"causal": True}
     regime: str = "normal"  # how inputs are drawn
     seed: int = 0
 
 
-@dataclass(frozen=True)
+Inputs = Callable[[Case, np.random.Generator], Arrays]
+
+
+@dataclass(frozen=True, init=False)
 class Op:
     """The meaning of one operation and where its panels are.
 
     Every callable takes the arrays of `inputs` and the case's params by keyword, so that all panels compute on the same
-    bytes.
+    bytes. The reference gets the arrays widened to float64. A declaration needs `name`, `inputs`, `reference` and
+    `cases`; the rest has defaults:
+
+    - `inputs` is a generator, or the shape of each input in axes: {"x": ("M", "N")}. Arrays that it returns in float64
+      are rounded to the case's dtype.
+    - `cases` maps set names ("smoke", "edge", "adversarial", "model") to templates, or is a list of templates, which is
+      then the set "smoke". A template is a `Case` with an empty dtype (one with a dtype runs in that one only, unless
+      another is asked for) or a dict such as {"M": 128, "N": 96, "causal": True}: integers are axes, the rest params.
+    - `honest` are baselines of the same dtype whose error bounds that of a kernel; the first is the one that is
+      reported. Without any, the harness derives two from the reference (`defaults.baselines`).
+    - `nki` and `triton` are "path/to/file.py:function", relative paths from the file that declares the op, or functions
+      of that file. The Triton launcher takes inputs, out= and params by keyword.
     """
 
     name: str
     summary: str  # one line with the equation and shapes
     axes: tuple[str, ...]
     dtypes: tuple[str, ...]
-    inputs: Callable[[Case, np.random.Generator], Arrays]
+    inputs: Inputs
     reference: Callable[..., Array]  # float64 inside and out
-    honest: Sequence[Callable[..., Array]]  # same-dtype baselines; the first is the one that is reported
-    cases: Mapping[str, Sequence[Case]]  # set name ("smoke", "edge", "adversarial", "model") -> dtype-less templates
-    flops: Callable[[Mapping[str, int], Mapping[str, Any]], int]
-    bytes: Callable[[Mapping[str, int], Mapping[str, Any], int], int]  # (axes, params, itemsize)
-    nki: str | None = None  # "path/to/file.py:function", relative paths from the file that declares the op
-    triton: str | None = None  # "path/to/file.py:launcher"; the launcher takes inputs, out= and params by keyword
-    torch: Callable[..., Any] | None = None  # takes torch tensors by keyword, returns one
-    unsupported: Callable[[Case, str, str], str | None] | None = None  # (case, backend, target) -> why, or None
+    honest: tuple[Callable[..., Array], ...]
+    cases: Mapping[str, tuple[Case, ...]]  # set name -> templates
+    flops: Callable[[Mapping[str, int], Mapping[str, Any]], int] | None  # (axes, params)
+    bytes: Callable[[Mapping[str, int], Mapping[str, Any], int], int] | None  # (axes, params, itemsize)
+    nki: str | Callable[..., Any] | None
+    triton: str | Callable[..., Any] | None
+    torch: Callable[..., Any] | None  # takes torch tensors by keyword, returns one
+    unsupported: Callable[[Case, str, str], str | None] | None  # (case, backend, target or "") -> why, or None
+
+    def __init__(
+        self,
+        name: str,
+        inputs: Inputs | Mapping[str, Sequence[str | int]],
+        reference: Callable[..., Array],
+        cases: Mapping[str, Sequence[Case | Mapping[str, Any]]] | Sequence[Case | Mapping[str, Any]],
+        *,
+        summary: str = "",
+        axes: Sequence[str] = (),
+        dtypes: Sequence[str] = ("float32", "bfloat16", "float16"),
+        honest: Sequence[Callable[..., Array]] = (),
+        flops: Callable[[Mapping[str, int], Mapping[str, Any]], int] | None = None,
+        bytes: Callable[[Mapping[str, int], Mapping[str, Any], int], int] | None = None,
+        nki: str | Callable[..., Any] | None = None,
+        triton: str | Callable[..., Any] | None = None,
+        torch: Callable[..., Any] | None = None,
+        unsupported: Callable[[Case, str, str], str | None] | None = None,
+    ) -> None:
+        from triptych.harness.defaults import baselines, drawn
+
+        sets = cases if isinstance(cases, Mapping) else {"smoke": cases}
+        templates = {name_of_set: tuple(template(name, c) for c in some) for name_of_set, some in sets.items()}
+        seen_axes = dict.fromkeys(axis for some in templates.values() for c in some for axis in c.axes)
+        fields = {
+            "name": name,
+            "summary": summary or next(iter((reference.__doc__ or "").strip().splitlines()), ""),
+            "axes": tuple(axes) or tuple(seen_axes),
+            "dtypes": tuple(dtypes),
+            "inputs": drawn(inputs) if isinstance(inputs, Mapping) else inputs,
+            "reference": reference,
+            "honest": tuple(honest) or baselines(reference),
+            "cases": templates,
+            "flops": flops,
+            "bytes": bytes,
+            "nki": nki,
+            "triton": triton,
+            "torch": torch,
+            "unsupported": unsupported,
+        }
+        for field_name, value in fields.items():
+            object.__setattr__(self, field_name, value)
+
+
+def template(op: str, case: Case | Mapping[str, Any]) -> Case:
+    """`case` as a template of `op`: a dict's integers are axes; "name", "regime", "dtype" its own; the rest params."""
+    if isinstance(case, Case):
+        return replace(case, op=op)
+    axes = {k: v for k, v in case.items() if isinstance(v, int) and not isinstance(v, bool)}
+    params = {k: v for k, v in case.items() if k not in axes and k not in ("name", "regime", "dtype")}
+    regime = case.get("regime", "normal")
+    name = case.get("name") or case_name(axes, params, regime)
+    return Case(op, name, axes, case.get("dtype", ""), params, regime)
+
+
+def case_name(axes: Mapping[str, int], params: Mapping[str, Any], regime: str) -> str:
+    """The name of a case that has none of its own: sizes in the order of the axes, then what is out of the ordinary."""
+    options = [k if v is True else f"{k}={v}" for k, v in params.items() if v is not False]
+    return "-".join(["x".join(map(str, axes.values())), *options, *([] if regime == "normal" else [regime])])
 
 
 @dataclass

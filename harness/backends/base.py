@@ -1,0 +1,64 @@
+"""What a backend is, and what all of them share: why a case is unsupported, and how a kernel's file is named."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from triptych.harness.records import Array, Arrays, Case, Evidence, Op
+from triptych.harness.timing import TimingBudget
+
+
+class KernelFault(Exception):
+    """A kernel ran and broke a rule that only its backend can see; its text is one sentence."""
+
+
+class Backend(ABC):
+    """One way to run the ops. Constructing it imports nothing heavy."""
+
+    name: str
+    panel: str  # the field of `Op` that holds what this backend runs
+    targets: tuple[str, ...] = ()
+    default_targets: tuple[str, ...] = ()
+
+    @property
+    @abstractmethod
+    def evidence(self) -> Evidence:
+        """What kind of machine the numbers come from."""
+
+    @abstractmethod
+    def missing(self) -> str | None:
+        """None if the backend can run here, else one sentence why not. Quick."""
+
+    def supports(self, op: Op, case: Case, target: str | None) -> str | None:
+        """None if the op's kernel takes this case, else one sentence why not."""
+        if getattr(op, self.panel) is None:
+            return f"op {op.name} has no {self.panel} panel"
+        if case.dtype not in op.dtypes:
+            return f"op {op.name} is declared for {', '.join(op.dtypes)}, not for {case.dtype}"
+        return op.unsupported(case, self.name, target or "") if op.unsupported else None
+
+    @abstractmethod
+    def run(self, op: Op, case: Case, inputs: Arrays, target: str | None) -> Array:
+        """The output of the op's kernel on `inputs`."""
+
+    @abstractmethod
+    def time(self, op: Op, case: Case, inputs: Arrays, target: str | None, budget: TimingBudget) -> dict[str, Any]:
+        """The timing of that run: measured samples, or a prediction that says so."""
+
+
+def located(kernel: str | Callable[..., Any] | None) -> tuple[Path, str]:
+    """ "path/to/file.py:function" as the path and the function's name."""
+    if not isinstance(kernel, str):
+        raise KernelFault(f'the kernel must be given as "path/to/file.py:function", got {kernel!r}')
+    path, _, function = kernel.rpartition(":")
+    return Path(path), function
+
+
+def member(module: object, function: str, path: Path) -> Any:
+    """`function` of the loaded kernel file."""
+    if not hasattr(module, function):
+        raise KernelFault(f"{path.name} has no function {function!r}")
+    return getattr(module, function)

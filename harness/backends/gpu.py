@@ -1,0 +1,140 @@
+"""`triton`: the op's Triton launcher on a CUDA or ROCm device. `triton-cpu`: the same in Triton's interpreter."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+
+from triptych.harness import ops
+from triptych.harness.backends import guarded
+from triptych.harness.backends.base import Backend, located, member
+from triptych.harness.records import Array, Arrays, Case, Evidence, Op
+from triptych.harness.timing import TimingBudget, time_cuda, time_host
+
+GPU_NODES = ("/dev/nvidia0", "/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+NO_TRITON = "Triton is not installed; it has wheels for Linux alone"
+
+
+def gpu_here() -> bool:
+    """Whether PyTorch sees a CUDA or ROCm device; without a device node the answer needs no import of PyTorch."""
+    if not any(os.path.exists(node) for node in GPU_NODES) or find_spec("torch") is None:
+        return False
+    import torch
+
+    return bool(torch.cuda.is_available())
+
+
+def output_shape(op: Op, case: Case, inputs: Arrays) -> tuple[int, ...]:
+    """The shape that a launcher's `out` must have: the reference's."""
+    from triptych.harness.judge import reference_of
+
+    return tuple(reference_of(op, case, inputs).shape)
+
+
+def to_torch(x: Array, device: str) -> Any:
+    """A NumPy array, ml_dtypes' bfloat16 included, as a tensor on `device`."""
+    import torch
+
+    if x.dtype.kind == "V":
+        return torch.from_numpy(x.view(f"i{x.dtype.itemsize}")).view(getattr(torch, x.dtype.name)).to(device)
+    return torch.from_numpy(x).to(device)
+
+
+class Interpreter(Backend):
+    name = "triton-cpu"
+    panel = "triton"
+    evidence = Evidence.INTERPRETED
+
+    def missing(self) -> str | None:
+        if find_spec("triton") is None:
+            return NO_TRITON
+        from triptych.harness.emulation import version_support
+
+        return version_support()
+
+    def run(self, op: Op, case: Case, inputs: Arrays, target: str | None) -> Array:
+        return self._interpret(op, case, inputs, output_shape(op, case, inputs))
+
+    def time(self, op: Op, case: Case, inputs: Arrays, target: str | None, budget: TimingBudget) -> dict[str, Any]:
+        """Wall time of the interpreter: it says how long a test takes, nothing about a GPU."""
+        shape = output_shape(op, case, inputs)
+        return time_host(lambda: self._interpret(op, case, inputs, shape), budget, self.evidence)
+
+    def _interpret(self, op: Op, case: Case, inputs: Arrays, shape: tuple[int, ...]) -> Array:
+        from triptych.harness.emulation import interpret
+        from triptych.harness.regimes import dtype_of
+
+        path, function = located(op.triton)
+        launcher = member(ops.load(path), function, path)
+        buffers = {name: guarded.guarded_copy(x) for name, x in inputs.items()}
+        dtype = dtype_of(case.dtype)
+        flat = guarded.patterned(shape, dtype)
+        out = guarded.inside(flat, shape, dtype)
+        interpret(launcher, {name: view for name, (_, view) in buffers.items()}, out, **case.params)
+        for name, (buffer, view) in buffers.items():
+            guarded.check_margins(buffer, f"input {name}")
+            guarded.check_unchanged(inputs[name], view, name)
+        guarded.check_margins(flat, "the output")
+        guarded.check_written(flat, shape)
+        return out
+
+
+class TritonDevice(Backend):
+    name = "triton"
+    panel = "triton"
+    evidence = Evidence.DEVICE
+
+    def missing(self) -> str | None:
+        if find_spec("triton") is None:
+            return NO_TRITON
+        if find_spec("torch") is None:
+            return "PyTorch is not installed, which hands Triton its device memory: pip install 'triptych[torch]'"
+        return None if gpu_here() else "there is no CUDA or ROCm device here that PyTorch can use"
+
+    def run(self, op: Op, case: Case, inputs: Arrays, target: str | None) -> Array:
+        import torch
+
+        from triptych.harness.regimes import dtype_of
+
+        shape, dtype = output_shape(op, case, inputs), dtype_of(case.dtype)
+        buffers = {name: guarded.guarded_copy(x)[0] for name, x in inputs.items()}
+        buffers["out"] = guarded.patterned(shape, dtype)
+        tensors = {name: _signed(flat).to("cuda") for name, flat in buffers.items()}
+        views = {name: _between(tensors[name], x.shape, x.dtype) for name, x in inputs.items()}
+        self._launcher(op)(**views, out=_between(tensors["out"], shape, dtype), **case.params)
+        torch.cuda.synchronize()
+        back = {name: t.cpu().numpy().view(buffers[name].dtype) for name, t in tensors.items()}
+        for name, x in inputs.items():
+            guarded.check_margins(back[name], f"input {name}")
+            guarded.check_unchanged(x, guarded.inside(back[name], x.shape, x.dtype), name)
+        guarded.check_margins(back["out"], "the output")
+        guarded.check_written(back["out"], shape)
+        return guarded.inside(back["out"], shape, dtype)
+
+    def time(self, op: Op, case: Case, inputs: Arrays, target: str | None, budget: TimingBudget) -> dict[str, Any]:
+        from triptych.harness.regimes import dtype_of
+
+        launcher = self._launcher(op)
+        tensors = {name: to_torch(x, "cuda") for name, x in inputs.items()}
+        out = to_torch(np.zeros(output_shape(op, case, inputs), dtype_of(case.dtype)), "cuda")
+        return time_cuda(lambda: launcher(**tensors, out=out, **case.params), budget)
+
+    def _launcher(self, op: Op) -> Any:
+        path, function = located(op.triton)
+        return member(ops.load(path), function, path)
+
+
+def _signed(flat: Array) -> Any:
+    import torch
+
+    return torch.from_numpy(flat.view(f"i{flat.itemsize}"))
+
+
+def _between(tensor: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+    """The tensor between the margins of a patterned buffer on the device."""
+    import torch
+
+    return tensor[guarded.MARGIN : tensor.numel() - guarded.MARGIN].view(getattr(torch, dtype.name)).reshape(shape)

@@ -1,0 +1,68 @@
+"""Buffers that notice what a kernel does to memory through raw pointers.
+
+Every buffer lies between two margins, and buffers and margins start out as NaNs of a known bit pattern. An element that
+still has the output's pattern was never written; a margin that changed was written out of bounds; a margin that was
+read turns the result into NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from triptych.harness.backends.base import KernelFault
+from triptych.harness.records import Array
+
+MARGIN = 1024  # elements on each side
+UNWRITTEN = {1: 0x7F, 2: 0x7FD3, 4: 0x7FD3D3D3, 8: 0x7FF3D3D3D3D3D3D3}  # by item size: a NaN in IEEE's wider formats
+OUTSIDE = {1: 0x7F, 2: 0x7FE5, 4: 0x7FE5E5E5, 8: 0x7FF5E5E5E5E5E5E5}
+
+
+def patterned(shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
+    """A flat array of unsigned integers as wide as `dtype`: margin, room for `shape`, margin."""
+    size = int(np.prod(shape))
+    flat = np.full(size + 2 * MARGIN, OUTSIDE[dtype.itemsize], f"u{dtype.itemsize}")
+    flat[MARGIN : MARGIN + size] = UNWRITTEN[dtype.itemsize]
+    return flat
+
+
+def inside(flat: Array, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
+    """The view between the margins of a patterned array."""
+    return flat[MARGIN : flat.size - MARGIN].view(dtype).reshape(shape)
+
+
+def guarded_copy(x: Array) -> tuple[Array, Array]:
+    """(patterned buffer, view with the values of `x`)."""
+    flat = patterned(x.shape, x.dtype)
+    view = inside(flat, x.shape, x.dtype)
+    view[...] = x
+    return flat, view
+
+
+def check_margins(flat: Array, name: str) -> None:
+    """Raise KernelFault if a margin of the patterned buffer was written."""
+    for side, margin in (("before the start", flat[:MARGIN]), ("past the end", flat[flat.size - MARGIN :])):
+        written = int(np.count_nonzero(margin != OUTSIDE[flat.itemsize]))
+        if written:
+            raise KernelFault(f"the kernel wrote out of bounds: {written} elements {side} of {name}")
+
+
+def check_written(flat: Array, shape: Sequence[int]) -> None:
+    """Raise KernelFault if an element of the buffer was never written; one-byte dtypes have no pattern to spare."""
+    if flat.itemsize == 1:
+        return
+    left = flat[MARGIN : flat.size - MARGIN] == UNWRITTEN[flat.itemsize]
+    count = int(np.count_nonzero(left))
+    if count:
+        first = [int(i) for i in np.unravel_index(int(np.argmax(left)), shape)]
+        raise KernelFault(f"the kernel left {count} of {left.size} output elements unwritten, the first at {first}")
+
+
+def check_unchanged(before: Array, after: Array, name: str) -> None:
+    """Raise KernelFault if the bytes of an input are not what they were."""
+    bits = f"u{before.itemsize}"
+    changed = int(np.count_nonzero(before.view(bits) != after.view(bits)))
+    if changed:
+        raise KernelFault(f"the kernel changed {changed} of {before.size} elements of its input {name}")

@@ -1,0 +1,80 @@
+"""`nki-sim`: our simulator of a NeuronCore. `nki`: AWS's own nki and compiler on a Neuron device."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from functools import cache
+from importlib.machinery import PathFinder
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from triptych.harness import ops
+from triptych.harness.backends.base import Backend, located, member
+from triptych.harness.records import Array, Arrays, Case, Evidence, Op
+from triptych.harness.timing import TimingBudget, time_host
+
+DEVICE = "/dev/neuron0"
+
+
+class Simulator(Backend):
+    name = "nki-sim"
+    panel = "nki"
+    evidence = Evidence.SIMULATED
+    targets = ("trn1", "inf2", "trn2", "trn3")
+    default_targets = ("trn2",)
+
+    def missing(self) -> str | None:
+        return None
+
+    def run(self, op: Op, case: Case, inputs: Arrays, target: str | None) -> Array:
+        out: Array = self._simulate(op, case, inputs, target).outputs
+        return out
+
+    def time(self, op: Op, case: Case, inputs: Arrays, target: str | None, budget: TimingBudget) -> dict[str, Any]:
+        """A prediction from the trace: the busiest engine's time, as if all engines overlapped perfectly."""
+        simulator = importlib.import_module("triptych.simulator")
+        bound = simulator.engine_bound_us(self._simulate(op, case, inputs, target).trace)
+        return {"evidence": str(Evidence.PREDICTED), "timer": "engine model", "bound": "lower", **bound}
+
+    def _simulate(self, op: Op, case: Case, inputs: Arrays, target: str | None) -> Any:
+        simulator = importlib.import_module("triptych.simulator")
+        path, function = located(op.nki)
+        kernel = member(_simulated(path), function, path)
+        return simulator.run(kernel, *inputs.values(), target=target or self.default_targets[0], **case.params)
+
+
+@cache
+def _simulated(path: Path) -> ModuleType:
+    return ops.load_simulated(path)
+
+
+class Device(Backend):
+    name = "nki"
+    panel = "nki"
+    evidence = Evidence.DEVICE
+
+    def missing(self) -> str | None:
+        """Looks past the `nki` that triptych lends, and past PyPI's placeholder, which raises when it is imported."""
+        if not os.path.exists(DEVICE):
+            return f"there is no Neuron device here ({DEVICE})"
+        for package, what in (("nki", "AWS's nki"), ("neuronxcc", "AWS's compiler neuronx-cc")):
+            if PathFinder.find_spec(package) is None:
+                return f"{what} is not installed"
+        try:
+            importlib.import_module("nki")
+        except ImportError as error:
+            return f"the installed nki is not AWS's: {str(error).splitlines()[0]}"
+        return None
+
+    def run(self, op: Op, case: Case, inputs: Arrays, target: str | None) -> Array:
+        path, function = located(op.nki)
+        return np.asarray(member(ops.load(path), function, path)(*inputs.values(), **case.params))
+
+    def time(self, op: Op, case: Case, inputs: Arrays, target: str | None, budget: TimingBudget) -> dict[str, Any]:
+        """Wall time of the whole call: it holds the copies to and from the device."""
+        timing = time_host(lambda: self.run(op, case, inputs, target), budget, self.evidence)
+        return {**timing, "timer": "host clock, with transfers"}

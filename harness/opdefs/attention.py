@@ -1,0 +1,190 @@
+"""Flash attention, forward: out = softmax(q @ k.T / sqrt(D)) @ v over the visible keys; grouped-query heads.
+
+q[B, H, Sq, D], k[B, Hkv, Sk, D], v[B, Hkv, Sk, D] -> out[B, H, Sq, D]; head h reads key/value head h // (H // Hkv); a
+causal mask is aligned with the bottom right corner; D <= 128.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from triptych.harness.opdefs import llama
+from triptych.harness.records import Array, Arrays, Case, Op
+from triptych.harness.regimes import in_regime, normal, rounded
+from triptych.reference.attention import attention as reference
+
+KERNELS = Path(__file__).parents[2] / "kernels"
+
+
+def inputs(case: Case, rng: np.random.Generator) -> Arrays:
+    """q, k, v in the case's regime.
+
+    `large` scores reach some hundreds, where an exponential without its max overflows. `offset` moves k and v: the
+    scores of a row then share a large constant, and the output carries 100. `nonfinite` plants a NaN in one query, an
+    infinity in one key and one of each kind in one value row; in causal cases that row is key 0, which every query
+    sees: what a hidden row does to a kernel that multiplies by a weight of 0 is left open by IEEE arithmetic.
+    """
+    b, h, hkv, sq, sk, d = (case.axes[axis] for axis in ("B", "H", "Hkv", "Sq", "Sk", "D"))
+    q, k, v = normal(rng, b, h, sq, d), normal(rng, b, hkv, sk, d), normal(rng, b, hkv, sk, d)
+    if case.regime == "nonfinite":
+        if 0 not in (b, h, hkv, sq, sk, d):
+            q[0, h // 2, sq // 2, 0] = np.nan
+            k[0, 0, sk // 2, d // 2] = np.inf
+            v[-1, -1, 0 if case.params.get("causal") else sk // 3, [0, -1]] = np.nan, -np.inf
+    elif case.regime == "large":
+        q, k, v = in_regime(q, "large"), 4 * k, in_regime(v, "large")
+    elif case.regime == "offset":
+        k, v = in_regime(k, "offset"), in_regime(v, "offset")
+    else:
+        q, k, v = (in_regime(x, case.regime) for x in (q, k, v))
+    return rounded({"q": q, "k": k, "v": v}, case.dtype)
+
+
+def online(q: Array, k: Array, v: Array, causal: bool = False) -> Array:
+    """Honest: blocks of 64 keys with a running max and sum, base-2 exponentials, weights rounded to the dtype."""
+    dtype, block = q.dtype, 64
+    scores, values, visible = _scores(q, k, v, causal)
+    scores = scores * np.float32(np.log2(np.e))
+    top = np.full((*scores.shape[:-1], 1), -np.inf, np.float32)
+    total = np.zeros_like(top)
+    out = np.zeros((*scores.shape[:-1], values.shape[-1]), np.float32)
+    with np.errstate(invalid="ignore", over="ignore", under="ignore"):
+        for j in range(0, scores.shape[-1], block):
+            s = np.where(visible[:, j : j + block], scores[..., j : j + block], -np.inf)
+            new_top = np.maximum(top, s.max(axis=-1, keepdims=True))
+            shift = np.where(np.isneginf(new_top), np.float32(0), new_top)
+            weights = np.exp2(s - shift)
+            fade = np.exp2(top - shift)
+            total = total * fade + weights.sum(axis=-1, keepdims=True)
+            out = out * fade + weights.astype(dtype).astype(np.float32) @ values[..., j : j + block, :]
+            top = new_top
+        out = np.divide(out, total, out=np.zeros_like(out), where=total != 0)
+    return out.astype(dtype)
+
+
+def plain(q: Array, k: Array, v: Array, causal: bool = False) -> Array:
+    """Honest: the whole row at once, normalised before the weights are rounded to the dtype."""
+    dtype = q.dtype
+    scores, values, visible = _scores(q, k, v, causal)
+    with np.errstate(invalid="ignore", over="ignore", under="ignore"):
+        scores = np.where(visible, scores, -np.inf)
+        top = scores.max(axis=-1, keepdims=True)
+        weights = np.exp(scores - np.where(np.isneginf(top), np.float32(0), top))
+        total = weights.sum(axis=-1, keepdims=True)
+        weights = np.divide(weights, total, out=np.zeros_like(weights), where=total != 0)
+        out: Array = weights.astype(dtype).astype(np.float32) @ values
+    return out.astype(dtype)
+
+
+def _scores(q: Array, k: Array, v: Array, causal: bool) -> tuple[Array, Array, Array]:
+    """Scaled scores [B, H, Sq, Sk], values repeated to [B, H, Sk, D], and who sees whom [Sq, Sk]; all in float32."""
+    group = q.shape[1] // k.shape[1]
+    keys, values = (np.repeat(x.astype(np.float32), group, axis=1) for x in (k, v))
+    with np.errstate(invalid="ignore", over="ignore"):
+        scores = (q.astype(np.float32) @ keys.swapaxes(-1, -2)) * np.float32(1 / np.sqrt(q.shape[-1]))
+    rows, columns = scores.shape[-2:]
+    last_seen = np.arange(rows)[:, None] + (columns - rows if causal else columns)
+    return scores, values, np.arange(columns)[None, :] <= last_seen
+
+
+def visible_pairs(axes: Mapping[str, int], params: Mapping[str, Any]) -> int:
+    """How many (query, key) pairs of one head take part."""
+    queries, keys = axes["Sq"], axes["Sk"]
+    if not params.get("causal"):
+        return queries * keys
+    seeing = min(queries, keys)  # the last `seeing` rows see keys - seeing + 1 .. keys keys
+    return seeing * (2 * keys - seeing + 1) // 2
+
+
+def flops(axes: Mapping[str, int], params: Mapping[str, Any]) -> int:
+    """Two matrix products of 2 D each per visible pair; the softmax is not counted, as in FlashAttention's figures."""
+    return 4 * axes["B"] * axes["H"] * axes["D"] * visible_pairs(axes, params)
+
+
+def bytes_moved(axes: Mapping[str, int], params: Mapping[str, Any], itemsize: int) -> int:
+    """q, k and v read once, out written once."""
+    q = axes["B"] * axes["H"] * axes["Sq"] * axes["D"]
+    k = axes["B"] * axes["Hkv"] * axes["Sk"] * axes["D"]
+    return itemsize * (2 * q + 2 * k)
+
+
+def torch_attention(q: Any, k: Any, v: Any, causal: bool = False) -> Any:
+    """What a user would pick instead: scaled_dot_product_attention, its mask aligned as the op's.
+
+    Its `is_causal` is aligned with the top left corner, so it serves square cases alone.
+    """
+    import torch
+    from torch.nn.functional import scaled_dot_product_attention
+
+    queries, keys = q.shape[2], k.shape[2]
+    if not causal or queries == keys:
+        return scaled_dot_product_attention(q, k, v, is_causal=causal, enable_gqa=True)
+    visible = torch.ones(queries, keys, dtype=torch.bool, device=q.device).tril(diagonal=keys - queries)
+    out = scaled_dot_product_attention(q, k, v, attn_mask=visible, enable_gqa=True)
+    if queries > keys:
+        out[:, :, : queries - keys] = 0
+    return out
+
+
+def unsupported(case: Case, backend: str, target: str) -> str | None:
+    if backend in ("nki-sim", "nki") and target in ("trn1", "inf2") and case.regime == "nonfinite":
+        return "the TensorE transpose of NeuronCore-v2 is documented not to preserve NaN and infinities"
+    return None
+
+
+def sizes(
+    h: int, hkv: int, sq: int, sk: int, d: int, causal: bool, regime: str = "normal", b: int = 1
+) -> dict[str, Any]:
+    marks = [f"b{b}"] * (b > 1) + [f"h{h}" if h == hkv else f"h{h}kv{hkv}", f"q{sq}", f"k{sk}", f"d{d}"]
+    marks += ["causal"] * causal + [regime] * (regime != "normal")
+    axes = {"B": b, "H": h, "Hkv": hkv, "Sq": sq, "Sk": sk, "D": d}
+    return {"name": "-".join(marks), **axes, "causal": causal, "regime": regime}
+
+
+SMOKE = [sizes(2, 1, 64, 64, 32, True), sizes(4, 2, 96, 160, 64, False, b=2), sizes(2, 2, 200, 200, 128, True)]
+EDGE = [
+    sizes(1, 1, 1, 1, 1, False),
+    sizes(1, 1, 1, 1, 1, True),
+    sizes(1, 1, 1, 129, 64, True),
+    sizes(3, 1, 127, 128, 40, True),
+    sizes(2, 2, 128, 127, 80, True),
+    sizes(1, 1, 129, 129, 128, True),
+    sizes(1, 1, 128, 513, 64, False),
+    sizes(1, 1, 37, 511, 80, True),
+    sizes(6, 2, 31, 67, 13, False, b=2),
+    sizes(1, 1, 300, 7, 64, True),
+    sizes(1, 1, 300, 7, 1, False),
+]
+ADVERSARIAL = [
+    sizes(h, hkv, sq, sk, d, causal, regime)
+    for regime in ("tiny", "large", "offset", "nonfinite")
+    for h, hkv, sq, sk, d, causal in ((2, 1, 64, 64, 32, True), (1, 1, 67, 150, 80, False), (2, 2, 5, 131, 128, True))
+]
+
+OPS = (
+    Op(
+        name="attention",
+        summary="out[B, H, Sq, D] = softmax(q @ k.T / sqrt(D)) @ v; q[B, H, Sq, D], k and v[B, Hkv, Sk, D]",
+        axes=("B", "H", "Hkv", "Sq", "Sk", "D"),
+        inputs=inputs,
+        reference=reference,
+        honest=(online, plain),
+        cases={
+            "smoke": SMOKE,
+            "edge": EDGE,
+            "adversarial": ADVERSARIAL,
+            "model": llama.attentions(long=False),
+            "model-long": llama.attentions(long=True),
+        },
+        flops=flops,
+        bytes=bytes_moved,
+        nki=f"{KERNELS / 'nki' / 'attention.py'}:attention",
+        triton=f"{KERNELS / 'triton' / 'attention.py'}:attention",
+        torch=torch_attention,
+        unsupported=unsupported,
+    ),
+)

@@ -1,0 +1,136 @@
+"""Matrix product: out[M, N] = lhsT[K, M].T @ rhs[K, N], accumulated in float32, rounded to the inputs' dtype.
+
+Two rows share everything but the kernel: `matmul` is blocked in all dimensions, `matmul_tiled` is the first tiled
+version, which teaches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from triptych.harness.opdefs import llama
+from triptych.harness.records import Array, Arrays, Case, Op
+from triptych.harness.regimes import in_regime, normal, rounded
+from triptych.reference.matmul import matmul as reference
+
+KERNELS = Path(__file__).parents[2] / "kernels"
+FLOAT16_ROOM = 3e4  # where float16 sums of products are kept, below its largest number 65504
+
+
+def inputs(case: Case, rng: np.random.Generator) -> Arrays:
+    """lhsT[K, M], rhs[K, N] in the case's regime, out of float16's overflow."""
+    m, k, n = (case.axes[axis] for axis in "MKN")
+    lhsT, rhs = normal(rng, k, m), normal(rng, k, n)
+    if case.regime == "nonfinite":
+        if 0 not in (m, k, n):
+            lhsT[0, 0], lhsT[k // 2, m // 2], rhs[k - 1, n - 1] = np.nan, -np.inf, np.inf
+    elif case.dtype == "float16" and case.regime != "normal":
+        lhsT, rhs = float16_regime(lhsT, case.regime, k), float16_regime(rhs, case.regime, k)
+    else:
+        lhsT, rhs = in_regime(lhsT, case.regime), in_regime(rhs, case.regime)
+    return rounded({"lhsT": lhsT, "rhs": rhs}, case.dtype)
+
+
+def float16_regime(x: Array, regime: str, k: int) -> Array:
+    """The regime as far as float16 allows: K products must not overflow, nor all of them vanish."""
+    if regime == "offset":
+        return x + np.float32(min(100, (FLOAT16_ROOM / k) ** 0.5))
+    if regime == "large":
+        return x * np.float32(min(30, (FLOAT16_ROOM / (5 * k**0.5)) ** 0.5))
+    return x * np.float32(1e-2)
+
+
+def tiled(lhsT: Array, rhs: Array) -> Array:
+    """Honest: tiles of 128 along K, each product summed into a float32 accumulator, as matrix units do."""
+    return _accumulated(lhsT, rhs, step=128).astype(lhsT.dtype)
+
+
+def sequential(lhsT: Array, rhs: Array) -> Array:
+    """Honest: one k after the other in float32, as a GPU's fused multiply-adds do.
+
+    Coarser steps where that would take seconds, and in narrow dtypes, whose own rounding hides the order of the sum.
+    """
+    k, m = lhsT.shape
+    step = 1 + k * m * rhs.shape[1] // 2**28 if lhsT.dtype == np.float32 else 512
+    return _accumulated(lhsT, rhs, step).astype(lhsT.dtype)
+
+
+def _accumulated(lhsT: Array, rhs: Array, step: int) -> Array:
+    total = np.zeros((lhsT.shape[1], rhs.shape[1]), np.float32)
+    for k in range(0, lhsT.shape[0], step):
+        total += lhsT[k : k + step].astype(np.float32).T @ rhs[k : k + step].astype(np.float32)
+    return total
+
+
+def flops(axes: Mapping[str, int], params: Mapping[str, Any]) -> int:
+    """A multiplication and an addition for each of M x K x N."""
+    return 2 * axes["M"] * axes["K"] * axes["N"]
+
+
+def bytes_moved(axes: Mapping[str, int], params: Mapping[str, Any], itemsize: int) -> int:
+    """Both inputs read once, the output written once: what no kernel can avoid."""
+    m, k, n = axes["M"], axes["K"], axes["N"]
+    return itemsize * (m * k + k * n + m * n)
+
+
+def torch_matmul(lhsT: Any, rhs: Any) -> Any:
+    """What a user would pick instead: cuBLAS, or oneDNN on a CPU."""
+    return lhsT.T @ rhs
+
+
+def sizes(*shapes: tuple[int, int, int], regime: str = "normal") -> list[dict[str, Any]]:
+    return [{"M": m, "K": k, "N": n, "regime": regime} for m, k, n in shapes]
+
+
+SMOKE = sizes((64, 128, 96), (128, 256, 512), (200, 300, 150))
+EDGE = sizes(
+    (1, 1, 1),
+    (1, 128, 1),
+    (7, 13, 11),
+    (127, 127, 127),
+    (129, 129, 129),
+    (128, 128, 511),
+    (128, 129, 512),
+    (127, 128, 513),
+    (513, 64, 128),
+    (97, 521, 101),
+    (2048, 1, 3),
+    (3, 2048, 1),
+    (1, 3, 2048),
+)
+ADVERSARIAL = [
+    size
+    for regime in ("tiny", "large", "offset", "nonfinite")
+    for size in sizes((64, 128, 96), (130, 257, 67), (5, 1000, 3), regime=regime)
+]
+CASES = {
+    "smoke": SMOKE,
+    "edge": EDGE,
+    "adversarial": ADVERSARIAL,
+    "model": llama.projections(long=False),
+    "model-long": llama.projections(long=True),
+}
+
+
+def row(name: str, version: str) -> Op:
+    return Op(
+        name=name,
+        summary=f"out[M, N] = lhsT[K, M].T @ rhs[K, N]; {version}",
+        axes=("M", "K", "N"),
+        inputs=inputs,
+        reference=reference,
+        honest=(tiled, sequential),
+        cases=CASES,
+        flops=flops,
+        bytes=bytes_moved,
+        nki=f"{KERNELS / 'nki' / 'matmul.py'}:{name}",
+        triton=f"{KERNELS / 'triton' / 'matmul.py'}:{name}",
+        torch=torch_matmul,
+    )
+
+
+OPS = (row("matmul", "blocked in all dimensions"), row("matmul_tiled", "the first tiled version, which teaches"))

@@ -1,0 +1,212 @@
+"""Run tasks in a worker process, so that one that hangs or kills its process costs itself alone.
+
+One worker serves task after task and is replaced when it dies or overruns. It announces each phase of a task; the time
+limit holds for each phase, so that a slow reference is not charged to the kernel.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pickle
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+from triptych.harness.backends import BACKENDS
+from triptych.harness.records import Case, Evidence, Result, Status
+from triptych.harness.timing import TimingBudget
+
+START_LIMIT_S = 60.0
+BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv.pop()); from triptych.harness.worker import main; main()"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One case on one backend, to be checked, timed, or both."""
+
+    op: str
+    source: str | None  # the user's file that declares the op; None for an op of this repository
+    case: Case
+    backend: str
+    target: str | None
+    check: bool = True
+    bench: bool = False
+    repro: str = ""  # the command line that runs this task alone, carried into the result
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What holds for every task of a run."""
+
+    no_check: bool = False  # time a kernel even if its check fails
+    rtol: float | None = None
+    atol: float | None = None
+    budget: TimingBudget = field(default_factory=TimingBudget)
+
+
+def run(
+    tasks: Sequence[Task],
+    *,
+    timeout_s: float,
+    no_check: bool = False,
+    rtol: float | None = None,
+    atol: float | None = None,
+    budget: TimingBudget | None = None,
+    on_result: Callable[[Result], None] | None = None,
+) -> list[Result]:
+    """A result for every task, in their order; `on_result` sees each as it comes.
+
+    Tasks of one case run one after the other, wherever they stand, because they share inputs and reference.
+    """
+    for task in tasks:
+        if task.backend not in BACKENDS:
+            raise ValueError(f"there is no backend {task.backend!r}; there is {', '.join(BACKENDS)}")
+    settings = Settings(no_check, rtol, atol, budget or TimingBudget())
+    missing = {name: BACKENDS[name].missing() for name in dict.fromkeys(task.backend for task in tasks)}
+    groups: dict[str, list[int]] = {}
+    for i, task in enumerate(tasks):
+        groups.setdefault(repr((task.source, task.op, task.case)), []).append(i)
+    results: dict[int, Result] = {}
+    with Worker() as worker:
+        for i in (i for group in groups.values() for i in group):
+            why = missing[tasks[i].backend]
+            if why:
+                results[i] = ended(tasks[i], Status.SKIPPED, why)
+            else:
+                results[i] = worker.perform(tasks[i], settings, timeout_s)
+            if on_result:
+                on_result(results[i])
+    return [results[i] for i in range(len(tasks))]
+
+
+def ended(task: Task, status: Status, reason: str, evidence: Evidence | None = None) -> Result:
+    """The result of a task that has no numbers."""
+    if evidence is None:
+        evidence = BACKENDS[task.backend].evidence
+    case = task.case
+    return Result(task.op, case.name, case.dtype, task.backend, task.target, evidence, status, reason, repro=task.repro)
+
+
+class Worker:
+    """A child process that performs tasks; started at the first one and again after it died."""
+
+    def __init__(self) -> None:
+        self.process: subprocess.Popen[bytes] | None = None
+        self.replies: queue.SimpleQueue[tuple[str, Any] | None] = queue.SimpleQueue()
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def perform(self, task: Task, settings: Settings, timeout_s: float) -> Result:
+        """The task's result, whatever it does to the worker."""
+        phase = "starting"
+        limit = START_LIMIT_S
+        try:
+            if self.process is None:
+                self._start()
+                self._reply(limit)
+            phase, limit = "loading the op", timeout_s
+            self._send((task, settings))
+            while True:
+                kind, value = self._reply(limit)
+                if kind == "result":
+                    assert isinstance(value, Result)
+                    return value
+                phase = value
+        except TimeoutError:
+            self.stop()
+            return ended(task, Status.TIMEOUT, f"{phase} took longer than the time limit of {limit:g} s")
+        except (EOFError, BrokenPipeError):
+            how = self.stop()
+            return ended(task, Status.ERROR, f"the worker process died while {phase}: {how}")
+
+    def _start(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", BOOT, json.dumps(sys.path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=os.name == "posix",  # so that what a kernel starts dies with it
+        )
+        self.replies = queue.SimpleQueue()
+        assert self.process.stdout is not None
+        threading.Thread(target=_pump, args=(self.process.stdout, self.replies), daemon=True).start()
+
+    def _send(self, message: object) -> None:
+        assert self.process is not None and self.process.stdin is not None
+        pickle.dump(message, self.process.stdin)
+        self.process.stdin.flush()
+
+    def _reply(self, limit_s: float) -> tuple[str, Any]:
+        """The next message; TimeoutError after the limit, EOFError if the worker is gone."""
+        try:
+            message = self.replies.get(timeout=limit_s)
+        except queue.Empty:
+            raise TimeoutError from None
+        if message is None:
+            raise EOFError
+        return message
+
+    def stop(self) -> str:
+        """End the worker and all that it started; returns how it ended, in words."""
+        process, self.process = self.process, None
+        if process is None:
+            return "it was not running"
+        code = _dying(process)
+        if os.name == "posix":
+            _kill_group(process.pid)
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                _close(pipe)
+        return _in_words(code)
+
+
+def _dying(process: subprocess.Popen[bytes]) -> int | None:
+    """The exit code of a process whose pipe has closed, or None if it is still at work after a moment."""
+    try:
+        return process.wait(timeout=0.5)
+    except subprocess.TimeoutExpired:
+        return None
+
+
+def _kill_group(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def _close(pipe: Any) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        pipe.close()
+
+
+def _in_words(code: int | None) -> str:
+    """How a process with this exit code ended."""
+    if code is None:
+        return "it was stopped"
+    if code >= 0:
+        return f"it exited with code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    return f"killed by {name}" + (", as the system does when memory runs out" if name == "SIGKILL" else "")
+
+
+def _pump(stream: BinaryIO, replies: queue.SimpleQueue[tuple[str, Any] | None]) -> None:
+    """Move messages from the worker's pipe to a queue, which can be waited for with a limit on every system."""
+    try:
+        while True:
+            replies.put(pickle.load(stream))
+    except Exception:  # the pipe closed, perhaps in the middle of a message
+        replies.put(None)

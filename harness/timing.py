@@ -1,0 +1,86 @@
+"""How long a call takes: raw samples, and the statistics that a table shows.
+
+Samples are kept, because a later comparison of two runs needs them. Every timing says its timer and what kind of
+evidence it is; a prediction by a model has no samples and no spread.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from triptych.harness.records import Evidence
+
+FLUSH_BYTES = 256 * 2**20  # more than the last-level cache of any GPU of 2026
+
+
+@dataclass(frozen=True)
+class TimingBudget:
+    """When to stop sampling: after `seconds`, but between `fewest` and `most` samples."""
+
+    warmup_seconds: float = 0.1
+    seconds: float = 1.0
+    fewest: int = 3
+    most: int = 1000
+
+
+def time_host(call: Callable[[], Any], budget: TimingBudget, evidence: Evidence) -> dict[str, Any]:
+    """Wall time on this host, caches warm: one call at a time between two reads of a monotonic clock."""
+    warmups = 0
+    start = time.perf_counter_ns()
+    while warmups == 0 or time.perf_counter_ns() - start < budget.warmup_seconds * 1e9:
+        call()
+        warmups += 1
+    samples: list[float] = []
+    start = time.perf_counter_ns()
+    while _wants_more(len(samples), time.perf_counter_ns() - start, budget):
+        before = time.perf_counter_ns()
+        call()
+        samples.append((time.perf_counter_ns() - before) / 1e3)
+    return {"timer": "host clock", "cache": "warm", **summary(samples, warmups, evidence)}
+
+
+def time_cuda(call: Callable[[], Any], budget: TimingBudget) -> dict[str, Any]:
+    """Time on a CUDA or ROCm device between two events; the L2 cache is overwritten before each call."""
+    import torch
+
+    flush = torch.empty(FLUSH_BYTES // 4, dtype=torch.int32, device="cuda")
+    warmups = 0
+    start = time.perf_counter_ns()
+    while warmups == 0 or time.perf_counter_ns() - start < budget.warmup_seconds * 1e9:
+        call()
+        torch.cuda.synchronize()
+        warmups += 1
+    samples: list[float] = []
+    start = time.perf_counter_ns()
+    while _wants_more(len(samples), time.perf_counter_ns() - start, budget):
+        before, after = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        flush.zero_()
+        before.record()
+        call()
+        after.record()
+        after.synchronize()
+        samples.append(before.elapsed_time(after) * 1e3)
+    return {"timer": "device events", "cache": "L2 flushed", **summary(samples, warmups, Evidence.DEVICE)}
+
+
+def _wants_more(samples: int, elapsed_ns: int, budget: TimingBudget) -> bool:
+    return samples < budget.fewest or (samples < budget.most and elapsed_ns < budget.seconds * 1e9)
+
+
+def summary(samples_us: Sequence[float], warmups: int, evidence: Evidence) -> dict[str, Any]:
+    """The timing dict of raw samples in microseconds."""
+    deciles = statistics.quantiles(samples_us, n=10, method="inclusive") if len(samples_us) > 1 else [samples_us[0]] * 9
+    return {
+        "evidence": str(evidence),
+        "median_us": statistics.median(samples_us),
+        "p10_us": deciles[0],
+        "p90_us": deciles[-1],
+        "min_us": min(samples_us),
+        "max_us": max(samples_us),
+        "warmups": warmups,
+        "samples_us": list(samples_us),
+    }

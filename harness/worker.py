@@ -1,0 +1,171 @@
+"""The worker process: performs one task after the other and reports over pipes that no kernel can reach by printing.
+
+Messages are pickles: (Task, Settings) comes in; ("ready", pid), ("phase", what) and ("result", Result) go out. When the
+parent is gone its pipe closes, and the worker ends at once, even in the middle of a kernel.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import pickle
+import queue
+import sys
+import threading
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from triptych.harness import ops
+from triptych.harness.backends import BACKENDS
+from triptych.harness.backends.base import KernelFault, located
+from triptych.harness.judge import Expected, OpError, expect, judge
+from triptych.harness.records import Array, Arrays, Case, Op, Result, Status
+from triptych.harness.regimes import dtype_of
+from triptych.harness.runner import Settings, Task, ended
+
+
+def main() -> None:
+    """Serve until the parent goes away."""
+    requests, replies = private_pipes()
+    faulthandler.enable(sys.stderr)
+    jobs: queue.SimpleQueue[tuple[Task, Settings]] = queue.SimpleQueue()
+    threading.Thread(target=_receive, args=(requests, jobs), daemon=True).start()
+
+    def send(kind: str, value: object) -> None:
+        pickle.dump((kind, value), replies)
+        replies.flush()
+
+    bench = Bench(lambda what: send("phase", what))
+    send("ready", os.getpid())
+    while True:
+        send("result", bench.perform(*jobs.get()))
+
+
+def private_pipes() -> tuple[BinaryIO, BinaryIO]:
+    """The pipes to the parent under new descriptors; standard input becomes empty, output joins the error."""
+    requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    return requests, replies
+
+
+def _receive(requests: BinaryIO, jobs: queue.SimpleQueue[tuple[Task, Settings]]) -> None:
+    try:
+        while True:
+            jobs.put(pickle.load(requests))
+    finally:
+        os._exit(0)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What all backends of one case share."""
+
+    inputs: Arrays
+    digests: dict[str, int]
+    expected: Expected
+
+
+class Bench:
+    """Where a task is performed; keeps the op and the prepared case, which the next task often shares."""
+
+    def __init__(self, announce: Callable[[str], None]) -> None:
+        self.announce = announce
+        self.sources: dict[str | None, dict[str, Op]] = {}
+        self.prepared: tuple[str, Prepared] | None = None
+
+    def perform(self, task: Task, settings: Settings) -> Result:
+        """Check, then time if asked to; every way to fail is a status and a sentence."""
+        backend, case = BACKENDS[task.backend], task.case
+        try:
+            op = self.op(task)
+            why = backend.supports(op, case, task.target)
+            if why:
+                return ended(task, Status.UNSUPPORTED, why)
+            self.announce("preparing the inputs and the reference")
+            prepared = self.prepare(op, task, settings)
+        except (ops.OpFileError, OpError) as error:
+            return ended(task, Status.ERROR, str(error))
+        except (Exception, SystemExit) as error:
+            return ended(task, Status.ERROR, f"the case could not be prepared: {described(error)}")
+        result = ended(task, Status.ERROR, "", backend.evidence)
+        result.tolerance = prepared.expected.tolerance
+        try:
+            self.announce("running the kernel")
+            with np.errstate(all="ignore"):
+                out = backend.run(op, case, prepared.inputs, task.target)
+            self.check_inputs(prepared)
+            verdict = judge(op, case, prepared.inputs, out, expected=prepared.expected)
+            result.status, result.reason, result.metrics = verdict.status, verdict.reason, verdict.metrics
+            if task.bench and (result.status is Status.PASSED or (settings.no_check and verdict.metrics)):
+                self.announce("timing the kernel")
+                with np.errstate(all="ignore"):
+                    timing = backend.time(op, case, prepared.inputs, task.target, settings.budget)
+                result.timing = {**timing, **work(op, case)}
+            elif task.bench:
+                result.reason = f"{result.reason}; not timed, because its result is wrong"
+        except (Exception, SystemExit) as error:
+            self.prepared = None
+            result.status, result.reason = Status.ERROR, kernel_fault(error, op, backend.panel)
+        return result
+
+    def op(self, task: Task) -> Op:
+        if task.source not in self.sources:
+            self.sources[task.source] = ops.builtin() if task.source is None else ops.from_file(task.source)
+        if task.op not in self.sources[task.source]:
+            raise OpError(f"there is no op {task.op!r}; there is {', '.join(self.sources[task.source])}")
+        return self.sources[task.source][task.op]
+
+    def prepare(self, op: Op, task: Task, settings: Settings) -> Prepared:
+        """Inputs, reference and tolerance of the task's case."""
+        key = repr((task.source, task.op, task.case))
+        if self.prepared is None or self.prepared[0] != key:
+            self.prepared = None  # let go of the last case's memory first
+            inputs = ops.make_inputs(op, task.case)
+            expected = expect(op, task.case, inputs, rtol=settings.rtol, atol=settings.atol)
+            self.prepared = key, Prepared(inputs, {name: digest(x) for name, x in inputs.items()}, expected)
+        return self.prepared[1]
+
+    def check_inputs(self, prepared: Prepared) -> None:
+        """A kernel that changes its inputs would spoil every backend after it."""
+        for name, x in prepared.inputs.items():
+            if digest(x) != prepared.digests[name]:
+                raise KernelFault(f"the kernel changed its input {name}")
+
+
+def digest(x: Array) -> int:
+    flat: Any = np.ascontiguousarray(x).reshape(-1).view(np.uint8)
+    return zlib.crc32(flat)
+
+
+def work(op: Op, case: Case) -> dict[str, int]:
+    """The operations and the bytes that the case needs, for rates and rooflines."""
+    counts = {}
+    if op.flops is not None:
+        counts["flops"] = int(op.flops(case.axes, case.params))
+    if op.bytes is not None:
+        counts["bytes"] = int(op.bytes(case.axes, case.params, dtype_of(case.dtype).itemsize))
+    return counts
+
+
+def kernel_fault(error: BaseException, op: Op, panel: str) -> str:
+    """One sentence on an exception that came out of a kernel."""
+    if isinstance(error, (KernelFault, OpError)):
+        return str(error)
+    kernel = getattr(op, panel)
+    path = located(kernel)[0] if isinstance(kernel, str) else None
+    if any(cls.__name__ == "NkiError" for cls in type(error).__mro__):
+        return str(error)
+    return f"the kernel raised {described(error)}{ops.at(error, path) if path else ''}"
+
+
+def described(error: BaseException) -> str:
+    """The exception's type and the first line that says something."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
