@@ -10,6 +10,7 @@ namespace package can hold none; no installed package is called `simulator`, so 
 
 from triptych.simulator.busy import engine_bound_us
 from triptych.simulator.chips import CHIPS, TARGETS, Chip
+from triptych.simulator.engines import INSTRUCTIONS
 from triptych.simulator.errors import (
     KernelError,
     NkiError,
@@ -20,7 +21,7 @@ from triptych.simulator.errors import (
 )
 from triptych.simulator.kernel import Kernel, Run, jit, run, simulate
 from triptych.simulator.lend import load
-from triptych.simulator.machine import INSTRUCTIONS, Options
+from triptych.simulator.machine import Options
 from triptych.simulator.trace import Event, Region, Trace
 
 __all__ = [

@@ -75,6 +75,11 @@ def reciprocal(event: Event, chip: Chip) -> float:
     return _streamed(event, chip, 8 * _n(event))
 
 
+def gpsimd(event: Event, chip: Chip) -> float:
+    """150 + N cycles, for what runs on GpSimd alone."""
+    return _streamed(event, chip, _n(event))
+
+
 def aggregate(event: Event, chip: Chip) -> float:
     """max(64, 13 * N/3) cycles for bn_aggr."""
     return _streamed(event, chip, 13 * event.reads[0].free_size / 3)

@@ -191,6 +191,7 @@ class Instruction:
     since: int  # first NeuronCore generation
     source: str
     effect: Callable[..., NkiInstruction]
+    issue: Callable[..., NkiInstruction]  # what a kernel calls: checks the generation, names itself in errors
 
     @property
     def summary(self) -> str:
@@ -207,7 +208,6 @@ def instruction(
 
     def declare(effect: Callable[P, NkiInstruction]) -> Callable[P, NkiInstruction]:
         name = effect.__name__
-        INSTRUCTIONS[name] = Instruction(name, engines, cost, since, f"{source}, {name}", effect)
 
         @functools.wraps(effect)
         def issue(*args: P.args, **kwargs: P.kwargs) -> NkiInstruction:
@@ -222,6 +222,7 @@ def instruction(
                     e.source = e.source or INSTRUCTIONS[name].source
                 raise
 
+        INSTRUCTIONS[name] = Instruction(name, engines, cost, since, f"{source}, {name}", effect, issue)
         return issue
 
     return declare

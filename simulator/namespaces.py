@@ -10,16 +10,17 @@ import types
 from typing import Any, NoReturn
 
 from triptych.simulator import enums, kernel, language
-from triptych.simulator.engines import dma, scalar, tensor, vector
+from triptych.simulator.engines import INSTRUCTIONS
 from triptych.simulator.errors import NkiValidationError, NotSimulated
-from triptych.simulator.machine import INSTRUCTIONS, NkiInstruction, machine
+from triptych.simulator.machine import NkiInstruction, machine
 from triptych.simulator.tensor import NkiTensor
 
 # Functions of NKI 0.6 beyond those that the tables hold (nki/api/nki/*/__init__.py).
 _LATER = {
-    "nki.isa": """activate2 bn_aggr bn_stats affine_select core_barrier dma_compute dropout exponential iota
-        local_gather max8 nc_find_index8 nc_match_replace8 nc_matmul_mx nc_n_gather nc_stream_shuffle nonzero_with_count quantize_mx
-        rand2 rand_get_state rand_set_state range_select register_alloc register_load register_move register_store rng
+    "nki.isa": """activate2 bn_aggr bn_stats core_barrier dma_compute dropout exponential
+        local_gather max8 nc_find_index8 nc_match_replace8 nc_matmul_mx nc_n_gather nc_stream_shuffle
+        nonzero_with_count quantize_mx rand2 rand_get_state rand_set_state range_select register_alloc register_load
+        register_move register_store rng
         select_reduce sendrecv sequence_bounds set_rng_seed tensor_copy_predicated tensor_partition_reduce
         tensor_scalar_cumulative tensor_scalar_reduce tensor_tensor_scan topk VirtualRegister""",
     "nki.language": """all broadcast_to device_print dropout dynamic_range empty_like expand_dims fori_loop full
@@ -70,7 +71,7 @@ class _Typing:
 
 def _contents() -> dict[str, dict[str, Any]]:
     isa = {
-        **{name: _issuer(name) for name in INSTRUCTIONS},
+        **{name: row.issue for name, row in INSTRUCTIONS.items()},
         **{n: getattr(enums, n) for n in vars(enums) if isinstance(getattr(enums, n), type) and n != "Enum"},
         **{
             f"{e.name}_engine": e for e in enums.engine if e.name in ("tensor", "vector", "scalar", "gpsimd", "unknown")
@@ -87,14 +88,6 @@ def _contents() -> dict[str, dict[str, Any]]:
         "nki.collectives": {},
         "nki.typing": {"tensor": _Typing},
     }
-
-
-def _issuer(name: str) -> Any:
-    for module in (tensor, vector, scalar, dma):
-        found = getattr(module, name, None)
-        if found is not None and getattr(found, "__wrapped__", None) is INSTRUCTIONS[name].effect:
-            return found
-    raise LookupError(name)
 
 
 def names() -> tuple[str, ...]:

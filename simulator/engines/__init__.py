@@ -1,1 +1,6 @@
-"""One module per engine; importing them fills `triptych.simulator.machine.INSTRUCTIONS`."""
+"""One module per engine or family of instructions; importing this package fills `INSTRUCTIONS`."""
+
+from triptych.simulator.engines import dma, gpsimd, scalar, tensor, vector
+from triptych.simulator.machine import INSTRUCTIONS
+
+__all__ = ["INSTRUCTIONS", "dma", "gpsimd", "scalar", "tensor", "vector"]
