@@ -1,7 +1,7 @@
 """`triptych`: the command line.
 
-The parser knows nothing of NumPy, and a usage error is told before anything heavy is imported. What a command does is in
-`commands`, `doctor` and `new`; here are its words and its exit codes.
+The parser knows nothing of NumPy, and a usage error is told before anything heavy is imported. What a command does is
+in `commands`, `doctor` and `new`; here are its words and its exit codes.
 """
 
 from __future__ import annotations
@@ -78,9 +78,8 @@ def add_selection(parser: Parser, cases: str) -> None:
     group.add_argument("--backend", action="append", metavar="B,...", help="default: all, those not here are skipped")
     group.add_argument("--target", action="append", metavar="T,...", help="chips to simulate (default: trn2)")
     group.add_argument("--dtype", action="append", metavar="D,...", help=f"{', '.join(DTYPES)} (default: the op's)")
-    group.add_argument(
-        "--cases", action="append", metavar="SET,...", help=f"{', '.join(CASE_SETS)} (default: {cases})"
-    )
+    group.add_argument("--cases", action="append", metavar="SET,...", help=f"{', '.join(CASE_SETS)} (default: {cases})")
+    group.add_argument("-k", dest="names", metavar="CASE", help="only cases of this name or glob")
     group.add_argument("-a", dest="axes", action="append", metavar="AXIS=V,...", help="sizes, as -a M=256,1024")
     group.add_argument("--seed", type=seed, default=0, metavar="N", help="of the inputs (default: 0)")
     parser.set_defaults(default_cases=cases)
@@ -91,7 +90,9 @@ def add_judgement(parser: Parser, bench: bool) -> None:
     group = parser.add_argument_group("how to judge")
     group.add_argument("--rtol", type=tolerance, metavar="X", help="judge by |out - ref| <= atol + rtol |ref| instead")
     group.add_argument("--atol", type=tolerance, metavar="X", help="(default: twice an honest kernel's error)")
-    group.add_argument("--timeout", type=seconds, default=120.0, metavar="T", help="per case, as 90 or 2m (default: 2m)")
+    group.add_argument(
+        "--timeout", type=seconds, default=120.0, metavar="T", help="per case, as 90 or 2m (default: 2m)"
+    )
     group.add_argument("--require", action="append", metavar="B,...", help="exit 6 unless these backends ran")
     group.add_argument("--strict", action="store_true", help="a skipped or unsupported case is a failure too")
     group.add_argument("-x", dest="stop", action="store_true", help="stop at the first case that does not pass")
@@ -105,8 +106,12 @@ def add_output(parser: Parser, html: str | None) -> None:
     group.add_argument("--json", metavar="PATH", help="everything, as one document (- is stdout, and nothing else is)")
     group.add_argument("--csv", metavar="PATH", help="one row a result (- is stdout)")
     group.add_argument("--md", metavar="PATH", help="a Markdown table (- is stdout)")
-    group.add_argument("--html", metavar="PATH", default=html, help="a report" + (f" (default: {html})" if html else ""))
-    group.add_argument("-q", "--quiet", action="store_true", help="no progress and no table: problems and the last line")
+    group.add_argument(
+        "--html", metavar="PATH", default=html, help="a report" + (f" (default: {html})" if html else "")
+    )
+    group.add_argument(
+        "-q", "--quiet", action="store_true", help="no progress and no table: problems and the last line"
+    )
 
 
 def parsers() -> tuple[Parser, dict[str, Parser]]:

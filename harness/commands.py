@@ -18,7 +18,6 @@ from triptych.harness.records import Op, Result, Status
 from triptych.harness.runner import Task, run
 from triptych.harness.select import UsageError
 
-
 Run = tuple[dict[str, Any], list[Result]]  # an environment and what came of a run in it
 
 
@@ -48,7 +47,10 @@ def listing(arguments: Namespace) -> int:
     """The ops in a table; with OP, its equation and every case."""
     ops = select.pick_ops(arguments.ops, load(arguments.kernel))
     if arguments.json:
-        save(arguments.json, json.dumps({"schema_version": output.SCHEMA_VERSION, "ops": described(ops)}, indent=1) + "\n")
+        save(
+            arguments.json,
+            json.dumps({"schema_version": output.SCHEMA_VERSION, "ops": described(ops)}, indent=1) + "\n",
+        )
         if arguments.json == "-":
             return cli.OK
     if arguments.ops:
@@ -93,9 +95,7 @@ def described(ops: dict[str, Op]) -> list[dict[str, Any]]:
 def execute(arguments: Namespace, argv: Sequence[str]) -> int:
     """check, bench, run and report."""
     backends, required = pick_backends(arguments)
-    benching = arguments.command != "check"
-    unchecked = benching and arguments.no_check
-    work = plan(arguments, backends, check=not unchecked, bench=benching)
+    work = plan(arguments, backends)
     destinations(arguments)
     for name in required:
         reason = BACKENDS[name].missing()
@@ -117,7 +117,7 @@ def execute(arguments: Namespace, argv: Sequence[str]) -> int:
         run(
             work,
             timeout_s=arguments.timeout,
-            no_check=unchecked,
+            no_check=arguments.command != "check" and arguments.no_check,
             rtol=arguments.rtol,
             atol=arguments.atol,
             on_result=finished,
@@ -147,30 +147,29 @@ def pick_backends(arguments: Namespace) -> tuple[list[Backend], list[str]]:
     return [BACKENDS[name] for name in chosen], required
 
 
-def plan(arguments: Namespace, backends: Sequence[Backend], *, check: bool, bench: bool) -> list[Task]:
+def plan(arguments: Namespace, backends: Sequence[Backend]) -> list[Task]:
     """Everything on the command line, checked and spread out into tasks."""
     ops = select.pick_ops(arguments.ops, load(arguments.kernel))
     known_dtypes = list(dict.fromkeys(dtype for op in ops.values() for dtype in op.dtypes))
-    dtypes = select.pick("dtype", some(arguments.dtype), known_dtypes)
     known_sets = list(dict.fromkeys(name for op in ops.values() for name in op.cases))
     default_sets = [name for name in select.words(arguments.default_cases) if name in known_sets] or known_sets
-    sets = select.pick("case set", some(arguments.cases), known_sets) or default_sets
     axes = select.axis_values(arguments.axes or ())
     select.check_axes(axes, ops)
     targets = some(arguments.target)
     select.check_targets(targets, backends)
-    return select.tasks(
-        ops,
-        backends,
+    judgement = [f"--{name}={value:g}" for name in ("rtol", "atol") if (value := getattr(arguments, name)) is not None]
+    selection = select.Selection(
+        command="check" if arguments.command == "check" else "bench",
         source=arguments.kernel,
-        sets=sets,
-        dtypes=dtypes or None,
+        sets=select.pick("case set", some(arguments.cases), known_sets) or default_sets,
+        names=arguments.names,
+        dtypes=select.pick("dtype", some(arguments.dtype), known_dtypes),
         axes=axes,
         targets=targets,
         seed=arguments.seed,
-        check=check,
-        bench=bench,
+        judgement=judgement,
     )
+    return selection.tasks(ops, backends)
 
 
 def destinations(arguments: Namespace) -> None:

@@ -85,7 +85,7 @@ def blas() -> str | None:
     try:
         import numpy as np
 
-        build: Any = np.show_config(mode="dicts")  # type: ignore[call-arg]
+        build: Any = np.show_config(mode="dicts")
         library = build["Build Dependencies"]["blas"]
         return f"{library['name']} {library['version']}"
     except (ImportError, TypeError, KeyError):

@@ -15,7 +15,14 @@ from typing import Any
 from triptych.harness import tables
 from triptych.harness.records import Evidence, Result, Status
 
-FAMILIES = {"nki-sim": "nki", "nki": "nki", "triton-cpu": "triton", "triton": "triton", "torch": "torch", "numpy": "numpy"}
+FAMILIES = {
+    "nki-sim": "nki",
+    "nki": "nki",
+    "triton-cpu": "triton",
+    "triton": "triton",
+    "torch": "torch",
+    "numpy": "numpy",
+}
 
 
 @dataclass(frozen=True)
@@ -83,7 +90,8 @@ def page(runs: Sequence[tuple[Mapping[str, Any], Sequence[Result]]]) -> str:
     present = [(anchor, title, body) for anchor, title, body in parts if body]
     contents = "".join(f'<li><a href="#{anchor}">{escape(title)}</a></li>' for anchor, title, _ in present)
     chapters = "".join(
-        f'<section id="{anchor}" aria-labelledby="{anchor}-title"><h2 id="{anchor}-title">{escape(title)}</h2>{body}</section>'
+        f'<section id="{anchor}" aria-labelledby="{anchor}-title">'
+        f'<h2 id="{anchor}-title">{escape(title)}</h2>{body}</section>'
         for anchor, title, body in present
     )
     return (
@@ -102,3 +110,8 @@ def page(runs: Sequence[tuple[Mapping[str, Any], Sequence[Result]]]) -> str:
 def word(status: Status) -> str:
     """A status as a word in a shape and a colour; the word alone would do."""
     return f'<span class="status {status}">{status}</span>'
+
+
+def breakable(case: str) -> str:
+    """A case name that may wrap after each slash."""
+    return escape(case).replace("/", "/<wbr>")

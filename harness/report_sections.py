@@ -11,7 +11,7 @@ from typing import Any
 
 from triptych.harness import tables
 from triptych.harness.records import Evidence, Status
-from triptych.harness.report import Book, Entry, word
+from triptych.harness.report import Book, Entry, breakable, word
 
 EVIDENCE = {
     Evidence.REFERENCE: "The NumPy definition of the op, float64 inside. It is what the others are compared with.",
@@ -19,8 +19,8 @@ EVIDENCE = {
     "nothing about time.",
     Evidence.PREDICTED: "A time computed from a simulated run, by a model of the chip. It is a lower bound: engines "
     "perfectly overlapped, not validated. Never measured, and never ranked with anything that was.",
-    Evidence.INTERPRETED: "Triton's interpreter on a CPU, with its bfloat16 arithmetic corrected. The numbers stand for "
-    "the kernel; the time stands for the interpreter alone.",
+    Evidence.INTERPRETED: "Triton's interpreter on a CPU, with its bfloat16 arithmetic corrected. The numbers stand "
+    "for the kernel; the time stands for the interpreter alone.",
     Evidence.DEVICE: "Measured on an accelerator.",
     Evidence.HOST: "Measured on this machine's CPU.",
 }
@@ -78,7 +78,8 @@ def altarpiece(book: Book) -> str:
     bad = bool(book.bad())
     counts = Counter(entry.result.status for entry in book.entries)
     tally = "".join(
-        f'<li class="{status}{"" if counts[status] else " none"}"><b>{counts[status]:,}</b> {status}</li>' for status in Status
+        f'<li class="{status}{"" if counts[status] else " none"}"><b>{counts[status]:,}</b> {status}</li>'
+        for status in Status
     )
     mood = "bad" if bad else ("good" if book.compared() else "empty")
     explain = (
@@ -172,12 +173,15 @@ def disagreements(book: Book) -> str:
 def card(op: str, status: Status, reason: str, entries: Sequence[Entry]) -> str:
     names = [f"{e.result.case} · {e.result.dtype} · {e.place}" for e in entries]
     others = "".join(f"<li>{escape(name)}</li>" for name in names[1:])
-    more = f"<details><summary>and {plural(len(names) - 1, 'more case')}</summary><ul>{others}</ul></details>" if others else ""
+    more = (
+        f"<details><summary>and {plural(len(names) - 1, 'more case')}</summary><ul>{others}</ul></details>"
+        if others
+        else ""
+    )
     repro = entries[0].result.repro
     return (
-        f'<article class="card"><h3>{word(status)} {escape(op)} <span>{escape(names[0])}</span></h3><p>{escape(reason)}</p>{more}'
-        + (f"<pre><code>{escape(repro)}</code></pre>" if repro else "")
-        + "</article>"
+        f'<article class="card"><h3>{word(status)} {escape(op)} <span>{escape(names[0])}</span></h3>'
+        f"<p>{escape(reason)}</p>{more}" + (f"<pre><code>{escape(repro)}</code></pre>" if repro else "") + "</article>"
     )
 
 
@@ -190,7 +194,8 @@ def absent(book: Book) -> str:
     if not groups:
         return ""
     rows = "".join(
-        f"<tr><th scope=row>{escape(place)}</th><td>{word(status)}</td><td class=num>{count:,}</td><td>{escape(reason)}</td></tr>"
+        f"<tr><th scope=row>{escape(place)}</th><td>{word(status)}</td><td class=num>{count:,}</td>"
+        f"<td>{escape(reason)}</td></tr>"
         for (place, status, reason), count in groups.items()
     )
     return (
@@ -216,7 +221,8 @@ def matrix(op: str, entries: Sequence[Entry]) -> str:
     kinds = {entry.place: entry.result.evidence for entry in entries}
     families = {entry.place: entry.family for entry in entries}
     heads = "".join(
-        f'<th scope=col class="{families[place]}"><b>{escape(place)}</b><span>{kinds[place]}</span></th>' for place in places
+        f'<th scope=col class="{families[place]}"><b>{escape(place)}</b><span>{kinds[place]}</span></th>'
+        for place in places
     )
     body = []
     for case, dtypes in cases.items():
@@ -228,14 +234,10 @@ def matrix(op: str, entries: Sequence[Entry]) -> str:
         body.append(f"<tbody>{''.join(rows)}</tbody>")
     return (
         f'<h3>{escape(op)}</h3><div class="scroll" tabindex="0" role="region" aria-label="Verdicts of {escape(op)}">'
-        f'<table class="matrix"><caption>Status of every case of {escape(op)}; the number is its error as a share of its '
-        f"bound.</caption><thead><tr><th scope=col>case</th><th scope=col>dtype</th>{heads}</tr></thead>{''.join(body)}</table></div>"
+        f'<table class="matrix"><caption>Status of every case of {escape(op)}; the number is its error as a share of '
+        f"its bound.</caption><thead><tr><th scope=col>case</th><th scope=col>dtype</th>{heads}</tr></thead>"
+        f"{''.join(body)}</table></div>"
     )
-
-
-def breakable(case: str) -> str:
-    """A case name that may wrap after each slash."""
-    return escape(case).replace("/", "/<wbr>")
 
 
 def verdict(entry: Entry | None) -> str:
@@ -263,18 +265,24 @@ def agreement(book: Book) -> str:
         for place in dict.fromkeys(entry.place for entry in entries):
             inside.append(lane(place, [entry for entry in entries if entry.place == place]))
         if inside:
-            lanes.append(f'<div class="lanes"><h3>{escape(op)}</h3>{"".join(inside)}<div class="axis" aria-hidden="true">{AXIS}</div></div>')
+            lanes.append(
+                f'<div class="lanes"><h3>{escape(op)}</h3>{"".join(inside)}'
+                f'<div class="axis" aria-hidden="true">{AXIS}</div></div>'
+            )
     if not lanes:
         return ""
     key = "".join(f'<li><span class="dot {shape}"></span>{dtype}</li>' for dtype, shape in SHAPES.items())
     return (
-        "<p>Each mark is one case. Its place is its error divided by what the tolerance allows: at 0 there is none, at 0.5 it "
-        "is as large as an honest kernel's of the same dtype, beyond 1 the case fails.</p>"
+        "<p>Each mark is one case. Its place is its error divided by what the tolerance allows: at 0 there is none, at "
+        "0.5 it is as large as an honest kernel's of the same dtype, beyond 1 the case fails.</p>"
         f'<ul class="key">{key}</ul>{"".join(lanes)}'
     )
 
 
-AXIS = "".join(f'<span style="left:{tick / 1.1:.2f}%">{label}</span>' for tick, label in ((0, "0"), (50, "0.5"), (100, "1, the bound")))
+AXIS = "".join(
+    f'<span style="left:{tick / 1.1:.2f}%">{label}</span>'
+    for tick, label in ((0, "0"), (50, "0.5"), (100, "1, the bound"))
+)
 
 
 def lane(place: str, entries: Sequence[Entry]) -> str:
@@ -285,11 +293,18 @@ def lane(place: str, entries: Sequence[Entry]) -> str:
         left = 100.0 if beyond or share is None else share / 1.1 * 100
         shape = SHAPES.get(entry.result.dtype, "circle")
         what = f"{entry.result.case} {entry.result.dtype}: {tables.short(share, 2)}"
-        marks.append(f'<span class="dot {shape} {entry.result.status}" style="left:{left:.2f}%" title="{escape(what)}"></span>')
+        marks.append(
+            f'<span class="dot {shape} {entry.result.status}" style="left:{left:.2f}%" title="{escape(what)}"></span>'
+        )
     shares = finite(entries)
-    words = f"median {tables.short(statistics.median(shares), 2)}, largest {tables.short(max(shares), 2)}" if shares else "none finite"
+    words = (
+        f"median {tables.short(statistics.median(shares), 2)}, largest {tables.short(max(shares), 2)}"
+        if shares
+        else "none finite"
+    )
     return (
-        f'<div class="lane {entries[0].family}"><p><b>{escape(place)}</b> <span>{plural(len(entries), "case")}, {words}</span></p>'
+        f'<div class="lane {entries[0].family}"><p><b>{escape(place)}</b> '
+        f"<span>{plural(len(entries), 'case')}, {words}</span></p>"
         f'<div class="track" role="img" aria-label="{escape(place)}: {words} of the bound">{"".join(marks)}</div></div>'
     )
 
@@ -301,10 +316,11 @@ def repeat(book: Book) -> str:
     tree = f"git checkout {shas.pop()}\n" if len(shas) == 1 else ""
     seeds = ", ".join(dict.fromkeys(str(env.get("seed", 0)) for env in book.environments))
     return (
-        f"<p>Inputs are drawn from seed {escape(seeds)}: the same seed gives every backend, on every machine, the same bytes.</p>"
+        f"<p>Inputs are drawn from seed {escape(seeds)}: the same seed gives every backend, on every machine, the same "
+        "bytes.</p>"
         f"<pre><code>{escape(tree)}python -m pip install -e .\n{escape(commands)}</code></pre>"
-        "<p><code>triptych doctor</code> says which backends a machine has; <code>--json results.json</code> keeps every number "
-        "of this page, and <code>triptych report --from results.json</code> draws it again.</p>"
+        "<p><code>triptych doctor</code> says which backends a machine has; <code>--json results.json</code> keeps "
+        "every number of this page, and <code>triptych report --from results.json</code> draws it again.</p>"
     )
 
 
@@ -317,13 +333,15 @@ def rule(book: Book) -> str:
     }
     if fixed:
         return (
-            f"<strong>Whoever ran this chose a fixed tolerance on the command line ({escape('; '.join(sorted(fixed)))})</strong>: "
-            "|out - reference| at most atol + rtol |reference|. The default, twice an honest kernel's error, was not used."
+            f"<strong>The command line gave a fixed tolerance ({escape('; '.join(sorted(fixed)))})</strong>: "
+            "|out - reference| at most atol + rtol |reference|. The default, twice an honest kernel's error, was not "
+            "used."
         )
     return (
-        "An honest kernel of the same dtype rounds too. So the harness computes the op in that dtype the plain way, measures "
-        "the error of <em>that</em> against the float64 reference, and allows a kernel at most twice as much, and never less "
-        "than one unit in the last place of the largest element. NaN and infinities must be where the reference has them."
+        "An honest kernel of the same dtype rounds too. So the harness computes the op in that dtype the plain way, "
+        "measures the error of <em>that</em> against the float64 reference, and allows a kernel at most twice as much, "
+        "and never less than one unit in the last place of the largest element. NaN and infinities must be where the "
+        "reference has them."
     )
 
 
@@ -333,7 +351,10 @@ def legend(book: Book) -> str:
     states = "".join(f"<dt>{word(status)}</dt><dd>{text}</dd>" for status, text in STATUSES.items())
     columns = (
         ("backend[target]", "how a kernel ran, and for which chip"),
-        ("bound", "what the tolerance allows, in largest absolute error and in relative L2; the worse of the two counts"),
+        (
+            "bound",
+            "what the tolerance allows, in largest absolute error and in relative L2; the worse of the two counts",
+        ),
         ("max ULP", "largest distance from the reference in units of the last place of the dtype"),
         ("rel L2", "length of the error vector divided by that of the reference"),
         ("median", "middle one of the samples; the range beside it holds the middle half of them"),
@@ -343,7 +364,8 @@ def legend(book: Book) -> str:
     return (
         f'<div class="legend"><div><h3>The tolerance</h3><p>{rule(book)}</p>'
         f'<h3>Status</h3><dl class="states">{states}</dl></div>'
-        f"<div><h3>Evidence</h3><p>Where a number comes from. Speeds are ranked only within one kind.</p><dl>{kinds}</dl></div>"
+        "<div><h3>Evidence</h3><p>Where a number comes from. Speeds are ranked only within one kind.</p>"
+        f"<dl>{kinds}</dl></div>"
         f"<div><h3>Columns</h3><dl>{terms}</dl></div></div>"
     )
 
@@ -352,7 +374,11 @@ def machine(book: Book) -> str:
     """Everything in the environment record."""
     out = []
     for i, env in enumerate(book.environments):
-        rows = "".join(f"<tr><th scope=row>{escape(key)}</th><td>{escape(flat(value))}</td></tr>" for key, value in env.items() if key != "command")
+        rows = "".join(
+            f"<tr><th scope=row>{escape(key)}</th><td>{escape(flat(value))}</td></tr>"
+            for key, value in env.items()
+            if key != "command"
+        )
         title = f"<h3>Run {i + 1}</h3>" if len(book.environments) > 1 else ""
         out.append(f'{title}<div class="scroll"><table class="facts"><tbody>{rows}</tbody></table></div>')
     return "".join(out)

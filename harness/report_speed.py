@@ -12,9 +12,16 @@ from typing import Any
 
 from triptych.harness import tables
 from triptych.harness.records import Evidence
-from triptych.harness.report import Book, Entry
+from triptych.harness.report import Book, Entry, breakable
 
-ORDER = (Evidence.DEVICE, Evidence.HOST, Evidence.PREDICTED, Evidence.INTERPRETED, Evidence.SIMULATED, Evidence.REFERENCE)
+ORDER = (
+    Evidence.DEVICE,
+    Evidence.HOST,
+    Evidence.PREDICTED,
+    Evidence.INTERPRETED,
+    Evidence.SIMULATED,
+    Evidence.REFERENCE,
+)
 
 TITLES = {
     Evidence.DEVICE: ("Measured on the accelerator", ""),
@@ -27,7 +34,10 @@ TITLES = {
         "Time of Triton's interpreter",
         "How long a check takes on this CPU. It says nothing about the kernel's speed on a GPU.",
     ),
-    Evidence.SIMULATED: ("Time of the simulator", "How long a simulation takes on this CPU. It says nothing about a chip."),
+    Evidence.SIMULATED: (
+        "Time of the simulator",
+        "How long a simulation takes on this CPU. It says nothing about a chip.",
+    ),
     Evidence.REFERENCE: ("Time of the reference", "The float64 definition on this CPU; it is written to be read."),
 }
 
@@ -43,13 +53,18 @@ def speed(book: Book) -> str:
                 parts.append(group(kind, entries, machine(kind, book.environments[run]), len(book.environments) > 1))
     if not parts:
         return ""
-    return "<p>Compare lengths within one chart only: each chart is one kind of evidence on one machine.</p>" + "".join(parts)
+    return "<p>Compare lengths within one chart only: each chart is one kind of evidence on one machine.</p>" + "".join(
+        parts
+    )
 
 
 def machine(kind: Evidence, env: Any) -> str:
     """What a time of this kind was taken on."""
     if kind is Evidence.DEVICE:
-        return ", ".join(f"{gpu.get('name')} (driver {gpu.get('driver')})" for gpu in env.get("gpus") or []) or "accelerator"
+        return (
+            ", ".join(f"{gpu.get('name')} (driver {gpu.get('driver')})" for gpu in env.get("gpus") or [])
+            or "accelerator"
+        )
     if kind is Evidence.PREDICTED:
         return "model of the chip"
     return f"{env.get('cpu') or 'CPU'}, {env.get('cores')} cores"
@@ -64,8 +79,8 @@ def group(kind: Evidence, entries: Sequence[Entry], where: str, several: bool) -
     )
     warning = f'<p class="caveat">{escape(caveat)}</p>' if caveat else ""
     return (
-        f'<div class="evidence {kind}"><h3><span class="kind">{kind}</span> {escape(title)}<small>{escape(where)}{run}</small></h3>'
-        f"{warning}{charts}</div>"
+        f'<div class="evidence {kind}"><h3><span class="kind">{kind}</span> {escape(title)}'
+        f"<small>{escape(where)}{run}</small></h3>{warning}{charts}</div>"
     )
 
 
@@ -80,18 +95,17 @@ def chart(op: str, kind: Evidence, entries: Sequence[Entry]) -> str:
     for (case, dtype), rows in cases.items():
         rows.sort(key=lambda entry: tables.time_us(entry.result) or 0)
         for i, entry in enumerate(rows):
-            label = (
-                f'<th scope=rowgroup rowspan="{len(rows)}">{escape(case).replace("/", "/<wbr>")} <span>{escape(dtype)}</span></th>'
-                if i == 0
-                else ""
-            )
-            body.append(f"<tr{' class=first' if i == 0 else ''}>{label}{row(entry, kind, length(entry, by_rate) / longest)}</tr>")
+            cells = row(entry, kind, length(entry, by_rate) / longest)
+            name = f"{breakable(case)} <span>{escape(dtype)}</span>"
+            label = f'<th scope=rowgroup rowspan="{len(rows)}">{name}</th>' if i == 0 else ""
+            body.append(f"<tr{' class=first' if i == 0 else ''}>{label}{cells}</tr>")
     measure = "TFLOP/s (longer is faster)" if by_rate else "time (shorter is faster)"
     median = "predicted µs" if kind is Evidence.PREDICTED else "median µs"
     return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="Speed of {escape(op)}, {kind}"><table class="speed">'
-        f"<caption><b>{escape(op)}</b> bars: {measure}</caption><thead><tr><th scope=col>case</th><th scope=col>backend</th>"
-        f'<th scope=col class="bar">{kind}</th><th scope=col class=num>TFLOP/s</th><th scope=col class=num>{median}</th>'
+        f'<div class="scroll" tabindex="0" role="region" aria-label="Speed of {escape(op)}, {kind}">'
+        f'<table class="speed"><caption><b>{escape(op)}</b> bars: {measure}</caption>'
+        f"<thead><tr><th scope=col>case</th><th scope=col>backend</th><th scope=col class=bar>{kind}</th>"
+        f"<th scope=col class=num>TFLOP/s</th><th scope=col class=num>{median}</th>"
         f"<th scope=col class=num>GB/s</th></tr></thead><tbody>{''.join(body)}</tbody></table></div>"
     )
 

@@ -1,18 +1,20 @@
 """From the words of a command line to the tasks they mean.
 
-A word that names nothing is an error that lists what exists: a silently ignored name would turn "all passed" into a lie.
+A word that names nothing is an error that lists what exists: a name ignored would turn "all passed" into a lie.
 """
 
 from __future__ import annotations
 
 import difflib
 import fnmatch
-from collections.abc import Iterable, Mapping, Sequence
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from triptych.harness.backends import Backend
-    from triptych.harness.records import Op
+    from triptych.harness.records import Case, Op
     from triptych.harness.runner import Task
 
 CASE_SETS = ("smoke", "edge", "adversarial", "model", "model-long")  # for --help; what an op has is in its `cases`
@@ -102,33 +104,70 @@ def check_targets(wanted: Sequence[str], backends: Sequence[Backend]) -> None:
             raise unknown("target", target, have)
 
 
-def tasks(
-    ops: Mapping[str, Op],
-    backends: Sequence[Backend],
-    *,
-    source: str | None,
-    sets: Sequence[str],
-    dtypes: Sequence[str] | None,
-    axes: Mapping[str, Sequence[int]],
-    targets: Sequence[str],
-    seed: int,
-    check: bool,
-    bench: bool,
-) -> list[Task]:
-    """Every (op, case, backend, target), with the backends of one case side by side so that its reference is computed once."""
-    from triptych.harness.ops import cases
-    from triptych.harness.runner import Task
+@dataclass(frozen=True)
+class Selection:
+    """Everything a command line says about what to run."""
 
-    return [
-        Task(op=op.name, source=source, case=case, backend=backend.name, target=target, check=check, bench=bench)
-        for op in ops.values()
-        for case in cases(
-            op,
-            [name for name in sets if name in op.cases],
-            [dtype for dtype in dtypes if dtype in op.dtypes] if dtypes else None,
-            axes,
-            seed,
-        )
-        for backend in backends
-        for target in targets_of(backend, targets)
-    ]
+    command: str  # the command that repeats one result: "check" or "bench"
+    source: str | None  # the user's file
+    sets: Sequence[str]
+    names: str | None  # a glob of case names
+    dtypes: Sequence[str]
+    axes: Mapping[str, Sequence[int]]
+    targets: Sequence[str]
+    seed: int
+    judgement: Sequence[str] = ()  # --rtol and --atol as words
+
+    def cases(self, op: Op) -> Iterator[tuple[str, Case]]:
+        """The op's selected cases, each with the set it is from; a case of two sets comes once."""
+        from triptych.harness.ops import cases
+
+        dtypes = [dtype for dtype in self.dtypes if dtype in op.dtypes]
+        if self.dtypes and not dtypes:
+            return
+        seen = set()
+        for name in self.sets:
+            for case in cases(op, [name], dtypes or None, self.axes, self.seed) if name in op.cases else ():
+                if (case.name, case.dtype) not in seen and (
+                    self.names is None or fnmatch.fnmatchcase(case.name, self.names)
+                ):
+                    seen.add((case.name, case.dtype))
+                    yield name, case
+
+    def tasks(self, ops: Mapping[str, Op], backends: Sequence[Backend]) -> list[Task]:
+        """Every (op, case, backend, target), the backends of one case side by side: its reference is computed once."""
+        from triptych.harness.runner import Task
+
+        bench = self.command != "check"
+        found = [
+            Task(
+                op.name,
+                self.source,
+                case,
+                backend.name,
+                target,
+                True,
+                bench,
+                self.repro(op, group, case, backend, target),
+            )
+            for op in ops.values()
+            for group, case in self.cases(op)
+            for backend in backends
+            for target in targets_of(backend, self.targets)
+        ]
+        if not found and self.names is not None:
+            everything = dict.fromkeys(
+                case.name for op in ops.values() for _, case in replace(self, names=None).cases(op)
+            )
+            raise unknown("case", self.names, everything)
+        return found
+
+    def repro(self, op: Op, group: str, case: Case, backend: Backend, target: str | None) -> str:
+        """The command line that runs one task alone."""
+        line = ["triptych", self.command, op.name]
+        line += ["--kernel", self.source] if self.source else []
+        line += ["--cases", group, "-k", case.name, "--dtype", case.dtype, "--backend", backend.name]
+        line += ["--target", target] if target else []
+        for axis in self.axes:
+            line += ["-a", f"{axis}={case.axes[axis]}"]
+        return shlex.join([*line, "--seed", str(self.seed), *self.judgement])

@@ -1,0 +1,49 @@
+# Two commands on a fresh machine: `make report` and `make test`. Each sets up what it needs, once.
+
+PYTHON ?= python3
+VENV ?= .venv
+# The tests of the torch backend need PyTorch; `make test TORCH=` does without where there is no wheel of it.
+TORCH ?= torch==2.13.0
+
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+TESTABLE := $(VENV)/.testable
+
+.PHONY: report test check bench bench-gpu bench-simulator clean help
+
+report: $(INSTALLED)  ## check, time and report every op on every backend of this machine: report.html
+	$(BIN)/triptych report --html report.html
+
+test: $(TESTABLE)  ## the tests; the slow sweeps come second
+	$(BIN)/python -m pytest -n auto -m "not slow"
+	$(BIN)/python -m pytest -n auto -m slow
+
+check: $(TESTABLE)  ## lint, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(TESTABLE)  ## time the benchmark cases under pytest-benchmark
+	$(BIN)/python -m pytest tests/benchmarks --benchmark-enable
+
+bench-gpu: $(TESTABLE)  ## check and time the triton and torch backends on this machine's GPU
+	$(BIN)/python -m triptych.harness.bench_gpu
+
+bench-simulator: $(INSTALLED)  ## the simulator's time against NumPy's for the same arithmetic
+	$(BIN)/python -m triptych.harness.bench_simulator
+
+clean:  ## remove what make made
+	rm -rf $(VENV) report.html .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks build dist src/*.egg-info
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(INSTALLED): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("triptych needs Python 3.10 or newer, this is %d.%d; choose one with make PYTHON=python3.12" % sys.version_info[:2] if sys.version_info < (3, 10) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -e .
+	touch $@
+
+$(TESTABLE): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet -e '.[test]' $(TORCH)
+	touch $@
