@@ -116,7 +116,8 @@ def time_text(result: Result) -> str:
 
 def note(result: Result) -> str:
     """The reason on one line."""
-    return " ".join((result.reason or result.timing.get("reason") or "").split())
+    text = " ".join((result.reason or "").split())
+    return "".join(c if c.isprintable() else "?" for c in text)  # an error message may hold escape sequences
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,8 @@ COLUMNS = (
     Column("median µs", time_text, right=True),
     Column("TFLOP/s", lambda r: short(tflops(r)), right=True),
     Column("GB/s", lambda r: short(gbytes(r)), right=True),
+    Column("% of peak", lambda r: short(number(r.timing.get("percent_of_peak")), 2), right=True),
+    Column("x torch", lambda r: short(number(r.timing.get("speed_over_torch"))), right=True),
     Column("note", note),
 )
 
@@ -159,6 +162,8 @@ CSV_COLUMNS: tuple[tuple[str, Callable[[Result], Any]], ...] = (
     ("predicted_us", lambda r: r.timing.get("predicted_us")),
     ("tflop_per_s", tflops),
     ("gb_per_s", gbytes),
+    ("percent_of_peak", lambda r: r.timing.get("percent_of_peak")),
+    ("speed_over_torch", lambda r: r.timing.get("speed_over_torch")),
     ("note", note),
     ("repro", lambda r: r.repro),
 )
