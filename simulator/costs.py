@@ -59,6 +59,23 @@ def two_inputs(event: Event, chip: Chip) -> float:
     return _streamed(event, chip, _n(event) * (1 if fast else 2))
 
 
+def streamed(event: Event, chip: Chip) -> float:
+    """max(64, N) cycles, with no faster mode."""
+    return _streamed(event, chip, _n(event))
+
+
+def streamed_and_read_out(event: Event, chip: Chip) -> float:
+    """max(64, N) cycles, and 64 more for the accumulator."""
+    return _streamed(event, chip, _n(event)) + chip.min_cycles.value / ghz(event, chip)
+
+
+def predicated(event: Event, chip: Chip) -> float:
+    """2N cycles; N where one of tile and predicate is in PSUM and the other in SBUF, or the tile is a number."""
+    inputs = [r for r in event.reads if r.free_size == event.writes[0].free_size]
+    fast = len({r.allocation.buffer for r in inputs}) > 1 or len(inputs) < 2
+    return _streamed(event, chip, _n(event) * (1 if fast else 2))
+
+
 def scan(event: Event, chip: Chip) -> float:
     """max(64, 2N) cycles."""
     return _streamed(event, chip, 2 * _n(event))

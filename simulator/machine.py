@@ -21,7 +21,7 @@ from triptych.simulator.chips import Chip
 from triptych.simulator.dtypes import F32, dtype_of
 from triptych.simulator.enums import engine
 from triptych.simulator.errors import KernelError, NkiError, NkiValidationError, kernel_line, show_line
-from triptych.simulator.memory import MemoryRegion, Storage
+from triptych.simulator.memory import MemoryRegion, Pool, Storage
 from triptych.simulator.tensor import NkiTensor, row_major
 from triptych.simulator.trace import Allocation, Event, Region, Trace
 
@@ -49,8 +49,10 @@ class Machine:
     cores: int = 1
     shared: list[NkiTensor] = field(default_factory=list)  # shared_hbm tensors, the same for every core
     shared_seen: int = 0
+    pool: Pool = field(default_factory=Pool)
     scalar_registers: Array = field(default_factory=lambda: np.zeros((128, 1), F32))  # reduce_regs of ScalarE
     vector_registers: Array = field(default_factory=lambda: np.zeros((128, 1), F32))  # accumulator of VectorE
+    vector_started: Array = field(default_factory=lambda: np.zeros((128, 1), bool))  # which of these hold a value
 
     def allocate(self, shape: Sequence[int], dtype: Any, buffer: MemoryRegion, name: str = "") -> NkiTensor:
         """A new tensor with nothing in it."""
@@ -73,7 +75,8 @@ class Machine:
             kernel_line(),
         )
         self.trace.allocations.append(allocation)
-        tensor = NkiTensor(shape, kind, Storage(allocation, not self.options.round_low_precision), buffer)
+        storage = Storage(allocation, not self.options.round_low_precision, self.pool)
+        tensor = NkiTensor(shape, kind, storage, buffer)
         if buffer is MemoryRegion.shared_hbm:
             self.shared.append(tensor)
             self.shared_seen += 1
@@ -245,7 +248,7 @@ def input_tensor(m: Machine, array: Array, name: str) -> NkiTensor:
     allocation = Allocation(len(m.trace.allocations), name, buffer.value, array.shape, kind, kernel_line())
     m.trace.allocations.append(allocation)
     widen = not m.options.round_low_precision
-    storage = Storage(allocation, widen, np.empty(0, np.uint8))
+    storage = Storage(allocation, widen, raw=np.empty(0, np.uint8))
     dense = np.ascontiguousarray(array.astype(F32) if storage.widened else array)
     storage.raw = dense.reshape(-1).view(np.uint8)
     return NkiTensor(array.shape, kind, storage, buffer)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import math
+import sys
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,20 @@ class MemoryRegion(enum.Enum):
         return self is MemoryRegion.sbuf or self is MemoryRegion.psum
 
 
+class Pool:
+    """Bytes of dropped tensors, for the next tensor of the same size: fresh pages cost more than most instructions."""
+
+    def __init__(self) -> None:
+        self._free: dict[int, list[Array]] = {}
+
+    def take(self, nbytes: int) -> Array:
+        free = self._free.get(nbytes)
+        return free.pop() if free else np.empty(nbytes, np.uint8)
+
+    def give(self, raw: Array) -> None:
+        self._free.setdefault(raw.nbytes, []).append(raw)
+
+
 class Storage:
     """The bytes of one allocation.
 
@@ -41,20 +56,42 @@ class Storage:
     `missing` counts the units never written; a unit is an element, or a byte once a view has another element size.
     """
 
-    __slots__ = ("_f32", "allocation", "itemsize", "mask", "missing", "np", "raw", "started", "unit", "widened")
+    __slots__ = (
+        "_f32",
+        "_pool",
+        "allocation",
+        "itemsize",
+        "mask",
+        "missing",
+        "np",
+        "raw",
+        "started",
+        "unit",
+        "widened",
+    )
 
-    def __init__(self, allocation: Allocation, widen: bool, raw: Array | None = None) -> None:
+    def __init__(self, allocation: Allocation, widen: bool, pool: Pool | None = None, raw: Array | None = None) -> None:
         self.allocation = allocation
         self.widened = widen and allocation.dtype.is_float and allocation.dtype.itemsize < 4
         self.np = F32 if self.widened else allocation.dtype.np
         self.itemsize = self.np.itemsize
         size = math.prod(allocation.shape)
-        self.raw: Array = np.empty(size * self.itemsize, np.uint8) if raw is None else raw
+        self._pool = pool
+        if raw is None:
+            raw = pool.take(size * self.itemsize) if pool else np.empty(size * self.itemsize, np.uint8)
+            self.missing = size
+        else:
+            self.missing = 0
+        self.raw: Array = raw
         self.unit = self.itemsize
-        self.missing = size if raw is None else 0
         self.mask: Array | None = None
         self.started: Array | bool = False  # PSUM: elements that a matmul has begun to accumulate into
         self._f32: dict[Strided, Array] = {}
+
+    def __del__(self) -> None:
+        # Two references are this object's and getrefcount's own; any more is a NumPy view that outlives the tensor.
+        if self._pool is not None and sys.getrefcount(self.raw) == 2:
+            self._pool.give(self.raw)
 
     def array(self, dtype: DType, at: Strided) -> Array:
         """The elements of a view, as a NumPy view of the raw bytes."""
@@ -83,7 +120,11 @@ class Storage:
         if self.missing == 0:
             return
         itemsize = self.itemsize if self.widened else dtype.itemsize
-        if self.mask is None and math.prod(at[1]) * itemsize == self.raw.nbytes and not _overlaps(at):
+        if (
+            self.mask is None
+            and math.prod(at[1]) * itemsize == self.raw.nbytes
+            and (at[1] == self.allocation.shape or not _overlaps(at))
+        ):
             self.missing = 0
             return
         if self.mask is None:
@@ -97,6 +138,21 @@ class Storage:
         else:
             self.missing -= view.size - int(np.count_nonzero(view))
             view[...] = True
+        if self.missing == 0:
+            self.mask = None
+
+    def wrote_where(self, dtype: DType, at: Strided, chosen: Array) -> None:
+        """Note that of a view only the elements where `chosen` is true were written."""
+        if self._f32:
+            self._f32.clear()
+        if self.missing == 0 or not chosen.any():
+            return
+        itemsize = self.itemsize if self.widened else dtype.itemsize
+        if self.mask is None:
+            self.unit = itemsize
+            self.mask = np.zeros(self.raw.nbytes // itemsize, bool)
+        self._mask_view(itemsize, at)[chosen] = True
+        self.missing = self.mask.size - int(np.count_nonzero(self.mask))
         if self.missing == 0:
             self.mask = None
 

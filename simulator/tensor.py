@@ -149,6 +149,9 @@ class NkiTensor(NKIObject):
     def wrote(self) -> None:
         self.storage.wrote(self.dtype, (self.offset, self.shape, self.strides))
 
+    def wrote_where(self, chosen: Array) -> None:
+        self.storage.wrote_where(self.dtype, (self.offset, self.shape, self.strides), chosen)
+
     # Views
 
     def __getitem__(self, key: Any) -> NkiTensor:

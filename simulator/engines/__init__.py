@@ -1,6 +1,27 @@
 """One module per engine or family of instructions; importing this package fills `INSTRUCTIONS`."""
 
-from triptych.simulator.engines import dma, gpsimd, scalar, tensor, vector
+from triptych.simulator.engines import (
+    dma,
+    gpsimd,
+    scalar,
+    tensor,
+    vector,
+    vector_scan,
+    vector_select,
+    vector_statistics,
+    vector_top8,
+)
 from triptych.simulator.machine import INSTRUCTIONS
 
-__all__ = ["INSTRUCTIONS", "dma", "gpsimd", "scalar", "tensor", "vector"]
+__all__ = [
+    "INSTRUCTIONS",
+    "dma",
+    "gpsimd",
+    "scalar",
+    "tensor",
+    "vector",
+    "vector_scan",
+    "vector_select",
+    "vector_statistics",
+    "vector_top8",
+]

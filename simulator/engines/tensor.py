@@ -12,7 +12,7 @@ from triptych.simulator.dtypes import DType
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine import Machine, NkiInstruction, choose, instruction, machine
 from triptych.simulator.memory import MemoryRegion
-from triptych.simulator.operands import bits, in_buffer, on_chip, put
+from triptych.simulator.operands import bits, in_buffer, on_chip, put, transpose_bits
 from triptych.simulator.tensor import NkiTensor
 
 Array = NDArray[Any]
@@ -267,7 +267,7 @@ def nc_transpose(
         # On v2 a transpose is a product with the identity, and 0 * inf and 0 * nan are nan.
         put(dst, _matrix(data.f32()).T @ np.eye(p, dtype=np.float32))
     else:
-        np.copyto(bits(dst), _matrix(bits(data)).T.reshape(dst.shape))
+        transpose_bits(_matrix(bits(dst)), _matrix(bits(data)))
         dst.wrote()
     return m.record("nc_transpose", on, (data,), (dst,), name)
 
