@@ -13,19 +13,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[Any]
-_F: Any = np.float32
+Array = NDArray[Any]  # float32 unless said otherwise
+_F = np.float32
 
 
-def relu(x: Array) -> Array:
+def relu(x: Array) -> Any:
     return np.maximum(x, _F(0))
 
 
-def rsqrt(x: Array) -> Array:
+def rsqrt(x: Array) -> Any:
     return np.reciprocal(np.sqrt(x))
 
 
-def sin(x: Array) -> Array:
+def sin(x: Array) -> Any:
     """sin(x) on [-pi, pi]; outside, the cubic that continues it.
 
     The cubic is 0.10165 r^3 + r with r = x - pi (odd about pi), through the one point that the documentation gives:
@@ -37,11 +37,10 @@ def sin(x: Array) -> Array:
         return np.sin(x)
     r = np.abs(x) - pi
     slope = _F((27.65 + (9.0 - math.pi)) / (9.0 - math.pi) ** 3)
-    result: Array = np.where(beyond, np.sign(x) * (slope * r * r * r - r), np.sin(x))
-    return result
+    return np.where(beyond, np.sign(x) * (slope * r * r * r - r), np.sin(x))
 
 
-def sigmoid(x: Array) -> Array:
+def sigmoid(x: Array) -> Any:
     return np.reciprocal(_F(1) + np.exp(-x))
 
 
@@ -52,7 +51,7 @@ def _erf_table() -> tuple[Array, Array]:
     return np.array([math.erf(k) for k in knots]), 2.0 / math.sqrt(math.pi) * np.exp(-knots * knots)
 
 
-def erf(x: Array) -> Array:
+def erf(x: Array) -> Any:
     """erf(x): cubic Hermite interpolation in float64 over 4,096 intervals (error below 1e-12), rounded to float32."""
     values, slopes = _erf_table()
     step = 12.0 / 4096
@@ -61,49 +60,47 @@ def erf(x: Array) -> Array:
     t = (clipped + 6.0) / step - at
     v0, v1, d0, d1 = values[at], values[at + 1], slopes[at] * step, slopes[at + 1] * step
     cubic = v0 + t * (d0 + t * (3 * (v1 - v0) - 2 * d0 - d1 + t * (2 * (v0 - v1) + d0 + d1)))
-    result: Array = cubic.astype(np.float32)
-    return result
+    return cubic.astype(np.float32)
 
 
-def erf_dx(x: Array) -> Array:
-    density: Array = _F(2 / math.sqrt(math.pi)) * np.exp(-x * x)
-    return density
+def erf_dx(x: Array) -> Any:
+    return _F(2 / math.sqrt(math.pi)) * np.exp(-x * x)
 
 
-def gelu(x: Array) -> Array:
+def gelu(x: Array) -> Any:
     return _F(0.5) * x * (_F(1) + erf(x * _F(math.sqrt(0.5))))
 
 
-def gelu_dx(x: Array) -> Array:
+def gelu_dx(x: Array) -> Any:
     cdf = _F(0.5) * (_F(1) + erf(x * _F(math.sqrt(0.5))))
     return cdf + x * _F(1 / math.sqrt(2 * math.pi)) * np.exp(_F(-0.5) * x * x)
 
 
-def gelu_apprx_tanh(x: Array) -> Array:
+def gelu_apprx_tanh(x: Array) -> Any:
     return _F(0.5) * x * (_F(1) + np.tanh(_F(math.sqrt(2 / math.pi)) * (x + _F(0.044715) * x * x * x)))
 
 
-def gelu_apprx_sigmoid(x: Array) -> Array:
+def gelu_apprx_sigmoid(x: Array) -> Any:
     return x * sigmoid(_F(1.702) * x)
 
 
-def gelu_apprx_sigmoid_dx(x: Array) -> Array:
+def gelu_apprx_sigmoid_dx(x: Array) -> Any:
     s = sigmoid(_F(1.702) * x)
     return s + _F(1.702) * x * s * (_F(1) - s)
 
 
-def silu(x: Array) -> Array:
+def silu(x: Array) -> Any:
     return x * sigmoid(x)
 
 
-def silu_dx(x: Array) -> Array:
+def silu_dx(x: Array) -> Any:
     s = sigmoid(x)
     return s + x * s * (_F(1) - s)
 
 
-def softplus(x: Array) -> Array:
+def softplus(x: Array) -> Any:
     return np.logaddexp(x, _F(0))
 
 
-def mish(x: Array) -> Array:
+def mish(x: Array) -> Any:
     return x * np.tanh(softplus(x))

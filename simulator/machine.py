@@ -22,7 +22,7 @@ from triptych.simulator.dtypes import F32, dtype_of
 from triptych.simulator.enums import engine
 from triptych.simulator.errors import KernelError, NkiError, NkiValidationError, kernel_line, show_line
 from triptych.simulator.memory import MemoryRegion, Pool, Storage
-from triptych.simulator.tensor import NkiTensor, row_major
+from triptych.simulator.tensor import NkiTensor
 from triptych.simulator.trace import Allocation, Event, Region, Trace
 
 Array = NDArray[Any]
@@ -265,6 +265,5 @@ __all__ = [
     "instruction",
     "machine",
     "on_machine",
-    "row_major",
     "running",
 ]

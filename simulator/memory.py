@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 import math
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,7 @@ class Storage:
         "_f32",
         "_pool",
         "allocation",
+        "dense",
         "itemsize",
         "mask",
         "missing",
@@ -76,6 +78,7 @@ class Storage:
         self.np = F32 if self.widened else allocation.dtype.np
         self.itemsize = self.np.itemsize
         size = math.prod(allocation.shape)
+        self.dense = row_major(allocation.shape)
         self._pool = pool
         if raw is None:
             raw = pool.take(size * self.itemsize) if pool else np.empty(size * self.itemsize, np.uint8)
@@ -123,7 +126,7 @@ class Storage:
         if (
             self.mask is None
             and math.prod(at[1]) * itemsize == self.raw.nbytes
-            and (at[1] == self.allocation.shape or not _overlaps(at))
+            and (at[2] == self.dense or not _overlaps(at))
         ):
             self.missing = 0
             return
@@ -188,6 +191,14 @@ class Storage:
         if self.unit == itemsize:
             return np.ndarray(shape, bool, self.mask, offset, strides)
         return np.ndarray((*shape, itemsize), bool, self.mask, offset * itemsize, (*[s * itemsize for s in strides], 1))
+
+
+def row_major(shape: Sequence[int]) -> tuple[int, ...]:
+    """Strides, in elements, of a dense tensor."""
+    strides = [1] * len(shape)
+    for i in range(len(shape) - 2, -1, -1):
+        strides[i] = strides[i + 1] * shape[i + 1]
+    return tuple(strides)
 
 
 def _overlaps(at: Strided) -> bool:

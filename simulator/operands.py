@@ -75,6 +75,13 @@ def bits(t: NkiTensor) -> Array:
     return array if array.dtype == F32 else array.view(_BITS[array.dtype.itemsize])
 
 
+def transpose_bits(dst: Array, src: Array) -> None:
+    """dst[F, P] = src[P, F].T, by way of padded rows: whole power-of-two rows would all fall on a few cache lines."""
+    padded = np.empty((src.shape[0], src.shape[1] + 4), src.dtype)[:, : src.shape[1]]
+    np.copyto(padded, src)
+    np.copyto(dst, padded.T)
+
+
 def put(dst: NkiTensor, values: Array) -> None:
     """dst[...] = values, rounded to dst's dtype."""
     round_to(as_shape(values, dst.shape), dst.dtype, dst.array)

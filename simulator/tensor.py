@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from triptych.simulator.dtypes import DType, dtype_of
 from triptych.simulator.errors import NkiValidationError, NotSimulated, OutOfBounds
-from triptych.simulator.memory import MemoryRegion, Storage
+from triptych.simulator.memory import MemoryRegion, Storage, row_major
 from triptych.simulator.objects import NKIObject
 from triptych.simulator.trace import Region
 
@@ -55,7 +55,8 @@ class NkiTensor(NKIObject):
         name: str = "",
     ) -> None:
         shape = tuple(shape)
-        self._set(storage, dtype_of(dtype), buffer, 0, shape, row_major(shape))
+        dense = storage.dense if shape == storage.allocation.shape else row_major(shape)
+        self._set(storage, dtype_of(dtype), buffer, 0, shape, dense)
 
     def _set(
         self, storage: Storage, dtype: DType, buffer: MemoryRegion, offset: int, shape: Shape, strides: Shape
@@ -165,10 +166,14 @@ class NkiTensor(NKIObject):
         for dim, k in enumerate(keys):
             n, stride = self.shape[dim], self.strides[dim]
             if type(k) is slice:
-                start = 0 if k.start is None else _index(k.start)
-                stop = n if k.stop is None else _index(k.stop)
-                step = 1 if k.step is None else _index(k.step)
-                start, stop = start + n * (start < 0), stop + n * (stop < 0)
+                start, stop, step = k.start, k.stop, k.step
+                start = 0 if start is None else start if type(start) is int else _index(start)
+                stop = n if stop is None else stop if type(stop) is int else _index(stop)
+                step = 1 if step is None else _index(step)
+                if start < 0:
+                    start += n
+                if stop < 0:
+                    stop += n
             elif type(k) is DynamicSlice:
                 start, stop, step = _index(k.start), _index(k.start) + _index(k.size), 1
             else:
@@ -374,14 +379,6 @@ class NkiTensor(NKIObject):
     def _free(self, dim: int, what: str) -> None:
         if self._dim(dim) == 0 and self.on_chip:
             raise NkiValidationError(f"{what} cannot touch the partition dimension of {self}", source=_GUIDE)
-
-
-def row_major(shape: Sequence[int]) -> Shape:
-    """Strides, in elements, of a dense tensor."""
-    strides = [1] * len(shape)
-    for i in range(len(shape) - 2, -1, -1):
-        strides[i] = strides[i + 1] * shape[i + 1]
-    return tuple(strides)
 
 
 def _index(value: Any) -> int:

@@ -267,7 +267,11 @@ def nc_transpose(
         # On v2 a transpose is a product with the identity, and 0 * inf and 0 * nan are nan.
         put(dst, _matrix(data.f32()).T @ np.eye(p, dtype=np.float32))
     else:
-        transpose_bits(_matrix(bits(dst)), _matrix(bits(data)))
+        flipped = bits(dst)
+        if dst.ndim == 2:
+            transpose_bits(flipped, _matrix(bits(data)))
+        else:
+            np.copyto(flipped, _matrix(bits(data)).T.reshape(dst.shape))
         dst.wrote()
     return m.record("nc_transpose", on, (data,), (dst,), name)
 

@@ -1,0 +1,107 @@
+"""How fast the simulator is: its time over NumPy's for the same arithmetic, on one core.
+
+    python -m triptych.harness.bench_simulator
+
+Each simulated kernel and its NumPy counterpart run in turn, A B A B, so that the machine's drift hits both; what is
+printed is the median of the ratios pair by pair, with the range of the middle half. NumPy computes in float32, whatever
+the kernel's dtype.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+PAIRS = 15
+KERNELS = Path(__file__).parent.parent / "kernels" / "nki"
+
+
+def main() -> int:
+    """Print one line per kernel and dtype."""
+    if any(os.environ.get(name) != value for name, value in ONE_THREAD.items()):
+        # NumPy reads its thread count when it is imported: start again with one thread.
+        os.execve(sys.executable, [sys.executable, "-m", "triptych.harness.bench_simulator"], {**os.environ, **ONE_THREAD})
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+
+    from triptych.harness import environment
+
+    numpy_version, python = environment.version("numpy"), platform.python_version()
+    print(f"{environment.cpu()}, one core, Python {python}, NumPy {numpy_version}; median of {PAIRS} pairs")
+    print(f"{'kernel':<30} {'dtype':<9} {'simulated':>11} {'NumPy':>10} {'ratio':>6}  middle half  instructions")
+    for name, dtype, simulated, numpy in _pairs():
+        events = simulated()
+        numpy()
+        ours, theirs = [], []
+        for _ in range(PAIRS):
+            ours.append(_seconds(simulated))
+            theirs.append(_seconds(numpy))
+        ratios = sorted(a / b for a, b in zip(ours, theirs, strict=True))
+        low, _, high = statistics.quantiles(ratios, n=4)
+        print(
+            f"{name:<30} {dtype:<9} {1e3 * statistics.median(ours):>8.1f} ms {1e3 * statistics.median(theirs):>7.1f} ms "
+            f"{statistics.median(ratios):>6.2f}  {low:.2f}-{high:.2f}    {events:>6}",
+            flush=True,
+        )
+    return 0
+
+
+def _seconds(f: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    f()
+    return time.perf_counter() - start
+
+
+def _pairs() -> list[tuple[str, str, Callable[[], int], Callable[[], Any]]]:
+    """(kernel, dtype, simulated run that returns its instruction count, NumPy's run)."""
+    import numpy as np
+
+    from triptych import simulator
+    from triptych.simulator.dtypes import TABLE
+
+    matmul = simulator.load(KERNELS / "matmul.py").matmul
+    attention = simulator.load(KERNELS / "attention.py").attention
+    rng = np.random.default_rng(0)
+    rows: list[tuple[str, str, Callable[[], int], Callable[[], Any]]] = []
+
+    def numpy_attention(q: Any, k: Any, v: Any) -> Any:
+        scores = q @ k.T
+        scores *= np.float32(q.shape[1] ** -0.5)
+        scores -= scores.max(axis=1, keepdims=True)
+        np.exp(scores, out=scores)
+        return (scores @ v) / scores.sum(axis=1, keepdims=True)
+
+    for dtype in ("float32", "bfloat16"):
+        kind = TABLE[dtype].np
+        a, b = (rng.standard_normal((2048, 2048)).astype(kind) for _ in range(2))
+        a32, b32 = a.astype(np.float32), b.astype(np.float32)
+        rows.append(
+            (
+                "matmul 2048 x 2048 x 2048",
+                dtype,
+                lambda a=a, b=b: len(simulator.run(matmul, a, b).trace.events),  # type: ignore[misc]
+                lambda a=a32, b=b32: a.T @ b,  # type: ignore[misc]
+            )
+        )
+        qkv = tuple(rng.standard_normal((1, 1, 2048, 128)).astype(kind) for _ in range(3))
+        qkv32 = tuple(x[0, 0].astype(np.float32) for x in qkv)
+        rows.append(
+            (
+                "attention 1 head 2048 x 128",
+                dtype,
+                lambda x=qkv: len(simulator.run(attention, *x).trace.events),  # type: ignore[misc]
+                lambda x=qkv32: numpy_attention(*x),  # type: ignore[misc]
+            )
+        )
+    return rows
+
+
+if __name__ == "__main__":
+    sys.exit(main())
