@@ -50,7 +50,7 @@ def interpret(launcher: Callable[..., Any], arrays: Arrays, out: Array, **params
 
 
 def conformance() -> list[dict[str, Any]]:
-    """One row an operation and dtype: {"operation", "dtype", "corrected_ok", "uncorrected_ok"}. Takes about a second."""
-    from triptych.harness.emulation.conformance import conformance as rows
+    """One row an operation and dtype: {"operation", "dtype", "corrected_ok", "uncorrected_ok"}; in about a second."""
+    from triptych.harness.emulation.selftest import conformance as rows
 
     return rows()

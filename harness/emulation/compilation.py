@@ -1,9 +1,9 @@
 """Compile a launcher's Triton kernels for a GPU that is not there, and report what each costs.
 
 The launcher is called on tensors that have shapes and no storage, told that it runs on the target, with each kernel
-replaced by a recorder. What it recorded is specialised as Triton's own launch would (an integer that is 1 is a constant,
-pointers and integers divisible by 16 say so) and handed to `triton.compile`. Registers and spills come from ptxas
-(`-v`), which ships in Triton's wheel, or, for AMD, from the metadata in the assembly.
+replaced by a recorder. What it recorded is specialised as Triton's own launch would (an integer that is 1 is a
+constant, pointers and integers divisible by 16 say so) and handed to `triton.compile`. Registers and spills come from
+the binary, read by the `cuobjdump` in Triton's wheel, or, for AMD, from the metadata in the assembly.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class CompiledKernel:
     kernel: str
     target: str
     registers: int  # per thread; on AMD vector registers, the accumulator's included
-    spills_bytes: int  # per thread, stores and loads to local memory that the source did not ask for
+    spills_bytes: int  # per thread, of local memory, which is where registers go that did not fit
     shared_bytes: int  # per program
     num_warps: int
     num_stages: int
@@ -97,9 +97,12 @@ def _compile(kernel: JITFunction, arguments: dict[str, Any], target: str, device
         if isinstance(divisible, int) and divisible % 16 == 0:
             attributes[(index,)] = [["tt.divisibility", 16]]
     source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=attributes)
-    compiled = triton.compile(source, target=device.target, options=options)
+    try:
+        compiled = triton.compile(source, target=device.target, options=options)
+    except Exception as error:
+        raise EmulationError(f"{kernel.fn.__name__} does not compile for {target}: {_last_line(error)}") from error
     text = compiled.asm["ptx" if device.backend == "cuda" else "amdgcn"]
-    registers, spills = _ptxas(text, device) if device.backend == "cuda" else _amd(text)
+    registers, spills = _nvidia(compiled.asm["cubin"]) if device.backend == "cuda" else _amd(text)
     return CompiledKernel(
         kernel=kernel.fn.__name__,
         target=target,
@@ -113,27 +116,23 @@ def _compile(kernel: JITFunction, arguments: dict[str, Any], target: str, device
     )
 
 
-def _ptxas(ptx: str, device: Device) -> tuple[int, int]:
-    """(registers, spilled bytes) of the one kernel in `ptx`, from the assembler's own account."""
-    architecture = re.search(r"^\.target (sm_\w+)", ptx, re.MULTILINE)
-    assert architecture is not None, "PTX names its target"
-    nvidia = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
-    blackwell = nvidia / "ptxas-blackwell"
-    assembler = blackwell if int(device.arch) >= 100 and blackwell.exists() else nvidia / "ptxas"
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "kernel.ptx"
-        path.write_text(ptx)
-        command = [str(assembler), "-v", f"--gpu-name={architecture[1]}", str(path), "-o", str(path) + ".cubin"]
-        account = subprocess.run(command, check=True, capture_output=True, text=True).stderr
-    numbers = {
-        what: int(found[1]) if (found := re.search(pattern, account)) else 0
-        for what, pattern in (
-            ("registers", r"Used (\d+) registers"),
-            ("stores", r"(\d+) bytes spill stores"),
-            ("loads", r"(\d+) bytes spill loads"),
-        )
-    }
-    return numbers["registers"], numbers["stores"] + numbers["loads"]
+def _last_line(error: BaseException) -> str:
+    """The reason alone: Triton quotes the source first."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
+def _nvidia(cubin: bytes) -> tuple[int, int]:
+    """(registers, bytes of stack) from the binary itself, by the `cuobjdump` of Triton's wheel."""
+    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        account = subprocess.run([str(tool), "-res-usage", file.name], check=True, capture_output=True, text=True)
+    found = re.search(r"REG:(\d+) STACK:(\d+)", account.stdout + account.stderr)
+    if found is None:
+        raise EmulationError(f"cuobjdump gives no register count: {account.stdout.strip()}")
+    return int(found[1]), int(found[2])
 
 
 def _amd(assembly: str) -> tuple[int, int]:

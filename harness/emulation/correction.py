@@ -56,15 +56,15 @@ class CheckedBuilder(interpreter.InterpreterBuilder):  # type: ignore[misc]  # T
     def create_masked_load(self, ptrs: Any, mask: Any, other: Any, *policy: Any) -> Any:
         dtype = ptrs.get_element_ty()
         padding = None if other is None else other.data
-        data = self.memory.load(ptrs.data, np.asarray(mask.data), padding, self.np_dtype(dtype), self.where)
+        data = self.memory.load(ptrs.data, np.asarray(mask.data, bool), padding, self.np_dtype(dtype), self.where)
         return TensorHandle(data, dtype)
 
     def create_masked_store(self, ptrs: Any, value: Any, mask: Any, *policy: Any) -> None:
         dtype = self.np_dtype(ptrs.get_element_ty())
-        self.memory.store(ptrs.data, value.data, np.asarray(mask.data), dtype, self.where)
+        self.memory.store(ptrs.data, value.data, np.asarray(mask.data, bool), dtype, self.where)
 
     def create_atomic_rmw(self, op: Any, ptr: Any, val: Any, mask: Any, sem: Any, scope: Any) -> Any:
-        return super().create_atomic_rmw(op, self._in_place(ptr, mask.data), val, mask, sem, scope)
+        return super().create_atomic_rmw(op, self._in_place(ptr, np.asarray(mask.data, bool)), val, mask, sem, scope)
 
     def create_atomic_cas(self, ptr: Any, cmp: Any, val: Any, sem: Any, scope: Any) -> Any:
         everywhere = np.ones(ptr.data.shape, bool)
@@ -94,6 +94,12 @@ class CorrectedBuilder(CheckedBuilder):
             away = np.abs(nearest.data.astype(np.float64)) > np.abs(src.data.astype(np.float64))
             nearest.data.view(f"u{nearest.data.itemsize}")[away] -= 1
         return nearest
+
+    def create_minnumf(self, lhs: Any, rhs: Any) -> Any:
+        return self.binary_op(lhs, rhs, np.fmin)  # up to Triton 3.7 the interpreter lets a NaN win
+
+    def create_maxnumf(self, lhs: Any, rhs: Any) -> Any:
+        return self.binary_op(lhs, rhs, np.fmax)
 
     def create_fma(self, x: Any, y: Any, z: Any) -> Any:
         if z.data.dtype not in HALVES:

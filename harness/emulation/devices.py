@@ -30,8 +30,8 @@ class Device:
         return GPUTarget(self.backend, self.arch, self.warp_size)
 
 
-# Shared memory per block: CUDA C Programming Guide, "Technical Specifications per Compute Capability" (163, 227, 227 KiB);
-# LDS of gfx942: AMD CDNA 3 ISA (64 KiB). Processors: the A100, H100 SXM, B200 and MI300X data sheets.
+# Shared memory of a block: CUDA C Programming Guide, "Technical Specifications per Compute Capability" (163, 227, 227
+# KiB); LDS of gfx942: AMD CDNA 3 ISA (64 KiB). Processors: the A100, H100 SXM, B200 and MI300X data sheets.
 DEVICES = {
     "sm_80": Device("cuda", 80, 32, 108, 163 * 1024),
     "sm_90": Device("cuda", 90, 32, 132, 227 * 1024),

@@ -89,9 +89,9 @@ def session(memory: Memory, corrected: bool = True) -> Iterator[None]:
             put(interpreter, "ReduceOps", CorrectedReduce)
         # The interpreter patches the language anew for every call of a device function, which is slow. Once is enough.
         everyone = types.SimpleNamespace(__globals__={"tl": tl, "core": tl.core})
-        scopes = [interpreter._patch_lang(everyone)]
-        stack.callback(scopes[0].restore)
+        stack.callback(interpreter._patch_lang(everyone).restore)
         put(interpreter, "_patch_lang", lambda fn: _NoScope())
+        put(tl.tensor, "__index__", lambda self: int(self.handle.data.item()))  # Triton 3.6's needs NumPy before 2.4
         for name, function in _standard_library().items():
             for owner in (tl.standard, tl):
                 if isinstance(getattr(owner, name, None), KERNELS):

@@ -2,8 +2,8 @@
 
     q[B, H, Sq, D]    k[B, Hkv, Sk, D]    v[B, Hkv, Sk, D]    out[B, H, Sq, D]    h' = h // (H // Hkv)
 
-The scores of one head are Sq x Sk numbers, too many to leave the chip and return. One program keeps BLOCK_M rows of q and
-walks over k and v in tiles of BLOCK_N keys. A softmax needs its row's maximum and sum before the first term can be
+The scores of one head are Sq x Sk numbers, too many to leave the chip and return. One program keeps BLOCK_M rows of q
+and walks over k and v in tiles of BLOCK_N keys. A softmax needs its row's maximum and sum before the first term can be
 weighted; the *online* softmax (Milakov and Gimelshein 2018) keeps those found so far and repairs the past when a
 larger maximum turns up:
 
@@ -41,15 +41,15 @@ def _step(
     Sk,
     offset,
     scale,
-    m,
-    l,
+    m_i,
+    l_i,
     acc,
     inside_d,
     BLOCK_N: tl.constexpr,
     CAUSAL: tl.constexpr,
     MASKED: tl.constexpr,
 ):
-    """Fold the keys [first, first + BLOCK_N) into the running (m, l, acc)."""
+    """Fold the keys [first, first + BLOCK_N) into the running (m_i, l_i, acc)."""
     keys = first + tl.arange(0, BLOCK_N)
     k_at = k_tile + keys[:, None].to(tl.int64) * k_s
     v_at = v_tile + keys[:, None].to(tl.int64) * v_s
@@ -68,11 +68,11 @@ def _step(
             visible = visible & (keys[None, :] <= rows[:, None] + offset)
         s = tl.where(visible, s, float("-inf"))
 
-    m_new = tl.maximum(m, tl.max(s, 1))
+    m_new = tl.maximum(m_i, tl.max(s, 1))
     m_safe = tl.where(m_new == float("-inf"), 0.0, m_new)  # nothing seen yet: exp2(-inf - 0) is 0, not NaN
     p = tl.exp2(s - m_safe[:, None])
-    alpha = tl.exp2(m - m_safe)
-    l = l * alpha + tl.sum(p, 1)
+    alpha = tl.exp2(m_i - m_safe)
+    l_i = l_i * alpha + tl.sum(p, 1)
     acc = acc * alpha[:, None]
     p = p.to(v.dtype)
     if MASKED and CAUSAL:
@@ -82,14 +82,13 @@ def _step(
             for j in range(BLOCK_N):
                 is_j = tl.arange(0, BLOCK_N) == j
                 p_j = tl.sum(tl.where(is_j[None, :], p.to(tl.float32), 0.0), 1)
-                v_j = tl.sum(tl.where(is_j[:, None], v.to(tl.float32), 0.0), 0)
-                sees_j = (first + j < Sk) & (first + j <= rows + offset)
-                acc += tl.where(sees_j[:, None], p_j[:, None] * v_j[None, :], 0.0)
+                v_j = tl.load(v_tile + tl.cast(first + j, tl.int64) * v_s, mask=inside_d & (first + j < Sk), other=0.0)
+                acc += tl.where((first + j <= rows + offset)[:, None], p_j[:, None] * v_j.to(tl.float32), 0.0)
         else:
             acc = tl.dot(p, v, acc, input_precision="ieee")
     else:
         acc = tl.dot(p, v, acc, input_precision="ieee")
-    return m_new, l, acc
+    return m_new, l_i, acc
 
 
 @triton.jit
@@ -139,8 +138,8 @@ def _attention_kernel(
     )
     k_tile = k + b * k_b + h_kv * k_h + d[None, :] * k_d
     v_tile = v + b * v_b + h_kv * v_h + d[None, :] * v_d
-    m = tl.full((BLOCK_M,), float("-inf"), dtype=tl.float32)
-    l = tl.zeros((BLOCK_M,), dtype=tl.float32)
+    m_i = tl.full((BLOCK_M,), float("-inf"), dtype=tl.float32)
+    l_i = tl.zeros((BLOCK_M,), dtype=tl.float32)
     acc = tl.zeros((BLOCK_M, BLOCK_D), dtype=tl.float32)
 
     # Keys [0, whole) are seen by every row of the tile, [whole, end) by some, the rest by none.
@@ -151,15 +150,47 @@ def _attention_kernel(
         end = tl.maximum(tl.minimum(Sk, (tile + 1) * BLOCK_M + offset), 0)
         whole = tl.minimum(whole, tl.maximum(tile * BLOCK_M + offset + 1, 0) // BLOCK_N * BLOCK_N)
     for first in range(0, whole, BLOCK_N):
-        m, l, acc = _step(
-            q_tile, k_tile, v_tile, k_s, v_s, rows, first, Sk, offset, scale, m, l, acc, inside_d, BLOCK_N, CAUSAL, False
+        m_i, l_i, acc = _step(
+            q_tile,
+            k_tile,
+            v_tile,
+            k_s,
+            v_s,
+            rows,
+            first,
+            Sk,
+            offset,
+            scale,
+            m_i,
+            l_i,
+            acc,
+            inside_d,
+            BLOCK_N,
+            CAUSAL,
+            False,
         )
     for first in range(whole, end, BLOCK_N):
-        m, l, acc = _step(
-            q_tile, k_tile, v_tile, k_s, v_s, rows, first, Sk, offset, scale, m, l, acc, inside_d, BLOCK_N, CAUSAL, True
+        m_i, l_i, acc = _step(
+            q_tile,
+            k_tile,
+            v_tile,
+            k_s,
+            v_s,
+            rows,
+            first,
+            Sk,
+            offset,
+            scale,
+            m_i,
+            l_i,
+            acc,
+            inside_d,
+            BLOCK_N,
+            CAUSAL,
+            MASKED=True,
         )
 
-    acc = acc / l[:, None]
+    acc = acc / l_i[:, None]
     if CAUSAL:
         acc = tl.where((rows + offset >= 0)[:, None], acc, 0.0)
     tl.store(
@@ -169,13 +200,16 @@ def _attention_kernel(
     )
 
 
-def config(Sq, Sk, D, element_size, backend, shared_bytes):
-    """Tile sizes, warps and pipeline stages. `acc`, the scores and p share the registers; k and v the shared memory."""
+def config(Sq, Sk, D, element_size, causal, backend, shared_bytes):
+    """Tile sizes, warps and pipeline stages, such that `acc`, the scores and p fit the registers without spills.
+
+    `causal` needs room for the masks. float32 has no tensor cores: its operands take registers too.
+    """
     block_d = max(16, triton.next_power_of_2(D))
     if element_size == 4:
-        block_m, block_n, warps = 64, 32, 8
+        block_m, block_n = 64, 16
     else:
-        block_m, block_n, warps = 128, 128 if shared_bytes > 200 * 1024 else 64, 8
+        block_m, block_n = 128, 64 if causal or shared_bytes < 200 * 1024 else 128
     block_m = min(block_m, max(16, triton.next_power_of_2(Sq)))
     block_n = min(block_n, max(16, triton.next_power_of_2(Sk)))
     stage_bytes = 2 * block_n * block_d * element_size
@@ -185,7 +219,7 @@ def config(Sq, Sk, D, element_size, backend, shared_bytes):
         "BLOCK_M": block_m,
         "BLOCK_N": block_n,
         "BLOCK_D": block_d,
-        "num_warps": min(warps, max(1, block_m // 16)),
+        "num_warps": 8 if block_m >= 64 else 4,
         "num_stages": max(1, min(deepest, fit)),
         "enable_fp_fusion": True,  # a * b + c rounds once; said aloud because Triton 3.10 changes the default
     }
@@ -204,7 +238,7 @@ def attention(q, k, v, out, causal=False):
         raise ValueError(f"attention takes H a multiple of Hkv, and D up to 128: {shapes}")
     driver = triton.runtime.driver.active
     device = driver.utils.get_device_properties(driver.get_current_device())
-    tiles = config(Sq, Sk, D, q.element_size(), driver.get_current_target().backend, device["max_shared_mem"])
+    tiles = config(Sq, Sk, D, q.element_size(), causal, driver.get_current_target().backend, device["max_shared_mem"])
     strides = [x.stride(i) for x in (q, k, v, out) for i in range(4)]
     grid = (B * H, triton.cdiv(Sq, tiles["BLOCK_M"]))
     _attention_kernel[grid](

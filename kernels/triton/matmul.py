@@ -11,7 +11,7 @@ Two versions of one idea, a tile of `out` per program:
 * `matmul` keeps the tensor cores fed:
   - tiles are as large as the accumulator's registers allow (128 x 256), so that the two operand tiles are
     reused 128 and 256 times from shared memory;
-  - programs run in groups of GROUP_M rows of tiles: those that run together share columns of rhs, which then stay in L2;
+  - programs run in groups of GROUP_M rows of tiles: those that run together share columns of rhs, which stay in L2;
   - loads of the next NUM_STAGES - 1 steps of K are in flight while one is multiplied (Triton's software pipeline);
   - the K loop masks only where K is ragged, and rows and columns past the edge wrap around instead of being masked:
     what they compute is never stored.
@@ -175,8 +175,6 @@ def matmul(lhsT, rhs, out):
     driver = triton.runtime.driver.active
     device = driver.utils.get_device_properties(driver.get_current_device())
     backend = driver.get_current_target().backend
-    tiles = config(
-        M, N, K, lhsT.element_size(), backend, device["multiprocessor_count"], device["max_shared_mem"]
-    )
+    tiles = config(M, N, K, lhsT.element_size(), backend, device["multiprocessor_count"], device["max_shared_mem"])
     grid = (triton.cdiv(M, tiles["BLOCK_M"]) * triton.cdiv(N, tiles["BLOCK_N"]),)
     _matmul_kernel[grid](lhsT, rhs, out, M, N, K, *_strides(lhsT, rhs, out), **tiles)
