@@ -21,13 +21,15 @@ from triptych.simulator.chips import Chip
 from triptych.simulator.dtypes import F32, dtype_of
 from triptych.simulator.enums import engine
 from triptych.simulator.errors import KernelError, NkiError, NkiValidationError, kernel_line, show_line
-from triptych.simulator.memory import MemoryRegion, Pool, Storage
+from triptych.simulator.memory import PSUM, SBUF, MemoryRegion, Pool, Storage
 from triptych.simulator.tensor import NkiTensor
 from triptych.simulator.trace import Allocation, Event, Region, Trace
 
 Array = NDArray[Any]
 P = ParamSpec("P")
 Cost = Callable[[Event, Chip], float]
+_UNKNOWN = engine.unknown
+_SHARED = MemoryRegion.shared_hbm
 
 
 @dataclass(frozen=True)
@@ -56,20 +58,21 @@ class Machine:
 
     def allocate(self, shape: Sequence[int], dtype: Any, buffer: MemoryRegion, name: str = "") -> NkiTensor:
         """A new tensor with nothing in it."""
-        shape = tuple(int(n) for n in shape)
+        shape = tuple([int(n) for n in shape])
         kind = dtype_of(dtype)
         if not shape or min(shape) < 1:
             raise NkiValidationError(f"a tensor needs at least one dimension and sizes of 1 or more, got {shape}")
-        if buffer.on_chip:
+        if buffer is SBUF or buffer is PSUM:
             self._check_on_chip(shape, kind.itemsize, buffer)
-        if buffer is MemoryRegion.shared_hbm and self.core > 0 and self.shared_seen < len(self.shared):
+        shared = buffer is _SHARED
+        if shared and self.core > 0 and self.shared_seen < len(self.shared):
             tensor = self.shared[self.shared_seen]
             self.shared_seen += 1
             return tensor
         allocation = Allocation(
             len(self.trace.allocations),
             name or f"t{len(self.trace.allocations)}",
-            buffer.value,
+            buffer._value_,
             shape,
             kind,
             kernel_line(),
@@ -77,7 +80,7 @@ class Machine:
         self.trace.allocations.append(allocation)
         storage = Storage(allocation, not self.options.round_low_precision, self.pool)
         tensor = NkiTensor(shape, kind, storage, buffer)
-        if buffer is MemoryRegion.shared_hbm:
+        if shared:
             self.shared.append(tensor)
             self.shared_seen += 1
         return tensor
@@ -91,7 +94,7 @@ class Machine:
                 f"got {shape}",
                 source=self.chip.partitions.source,
             )
-        fact = self.chip.sbuf_partition_bytes if buffer is MemoryRegion.sbuf else self.chip.psum_partition_bytes
+        fact = self.chip.sbuf_partition_bytes if buffer is SBUF else self.chip.psum_partition_bytes
         need = math.prod(shape[1:]) * itemsize
         if need > fact.value:
             raise NkiValidationError(
@@ -123,7 +126,7 @@ class Machine:
         """Append the event of an executed instruction."""
         event = Event(
             instruction,
-            on.name,
+            on._name_,
             tuple([t.region for t in reads]),
             tuple([t.region for t in writes]),
             kernel_line(),
@@ -233,7 +236,7 @@ def instruction(
 
 def choose(asked: Any, *allowed: engine) -> engine:
     """The engine that runs an instruction: the one asked for, or the first allowed."""
-    if asked is engine.unknown:
+    if asked is _UNKNOWN:
         return allowed[0]
     if asked not in allowed:
         names = ", ".join(f"nisa.engine.{e.name}" for e in allowed)

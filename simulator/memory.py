@@ -33,7 +33,12 @@ class MemoryRegion(enum.Enum):
 
     @property
     def on_chip(self) -> bool:
-        return self is MemoryRegion.sbuf or self is MemoryRegion.psum
+        return self in _ON_CHIP
+
+
+# Held outside the class: in Python 3.10 and 3.11 an enumeration's members are slow to reach through it.
+SBUF, PSUM = MemoryRegion.sbuf, MemoryRegion.psum
+_ON_CHIP = frozenset((SBUF, PSUM))
 
 
 class Pool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import threading
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,7 @@ from numpy.typing import NDArray
 
 from triptych.simulator.dtypes import F32, round_to
 from triptych.simulator.errors import NkiValidationError
-from triptych.simulator.memory import MemoryRegion
+from triptych.simulator.memory import PSUM, MemoryRegion
 from triptych.simulator.tensor import NkiTensor, as_shape
 
 Array = NDArray[Any]
@@ -19,7 +21,7 @@ _BITS: dict[int, np.dtype[Any]] = {1: np.dtype(np.uint8), 2: np.dtype(np.uint16)
 def on_chip(**tensors: Any) -> None:
     """Each operand is a tile in SBUF or PSUM."""
     for what, t in tensors.items():
-        if type(t) is not NkiTensor or not t.buffer.on_chip:
+        if type(t) is not NkiTensor or not t.on_chip:
             raise NkiValidationError(f"{what} must be a tile in SBUF or PSUM, got {describe(t)}")
 
 
@@ -40,11 +42,11 @@ def not_both_in_psum(a: Any, b: Any, what: str) -> None:
 
 
 def _in_psum(t: Any) -> bool:
-    return isinstance(t, NkiTensor) and t.buffer is MemoryRegion.psum
+    return type(t) is NkiTensor and t.buffer is PSUM
 
 
 def any_in_psum(*tensors: Any) -> bool:
-    return any(_in_psum(t) for t in tensors)
+    return any([_in_psum(t) for t in tensors])
 
 
 def same_tile(what: str, a: NkiTensor, b: NkiTensor) -> None:
@@ -88,14 +90,42 @@ def put(dst: NkiTensor, values: Array) -> None:
     dst.wrote()
 
 
-def elementwise(dst: NkiTensor, f: Any, *inputs: Any) -> None:
-    """dst[...] = f(*inputs), computed straight into dst where it is float32 of the same shape."""
-    if (
-        isinstance(f, np.ufunc)
-        and dst.dtype == "float32"
-        and all(np.ndim(x) == 0 or x.shape == dst.shape for x in inputs)
-    ):
-        f(*inputs, out=dst.array)
+class _Scratch(threading.local):
+    """One float32 workspace a thread: a fresh temporary of a tile's size costs more in pages than in arithmetic."""
+
+    def __init__(self) -> None:
+        self.data: Array = np.empty(0, F32)
+
+
+_scratch = _Scratch()
+
+
+def scratch(shape: tuple[int, ...]) -> Array:
+    """A float32 array of `shape` to compute in, valid until the next call on this thread."""
+    size = math.prod(shape)
+    if _scratch.data.size < size:
+        _scratch.data = np.empty(size, F32)
+    return _scratch.data[:size].reshape(shape)
+
+
+def target(dst: NkiTensor, shape: tuple[int, ...]) -> Array:
+    """Where to compute a float32 result of `shape` for dst: dst itself if it can hold it as it is, else scratch."""
+    return dst.array if dst.shape == shape and dst.dtype == "float32" else scratch(shape)
+
+
+def finish(dst: NkiTensor, computed: Array) -> None:
+    """Round what was computed in `target` into dst, unless it is there already."""
+    if computed is dst.array:
         dst.wrote()
     else:
-        put(dst, f(*inputs))
+        put(dst, computed)
+
+
+def elementwise(dst: NkiTensor, f: Any, x: Array, *others: Any) -> None:
+    """dst[...] = f(x, *others); the others are scalars, columns or of x's shape."""
+    if isinstance(f, np.ufunc):
+        out = target(dst, x.shape)
+        f(x, *others, out=out)
+        finish(dst, out)
+    else:
+        put(dst, f(x, *others))

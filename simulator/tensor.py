@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from triptych.simulator.dtypes import DType, dtype_of
 from triptych.simulator.errors import NkiValidationError, NotSimulated, OutOfBounds
-from triptych.simulator.memory import MemoryRegion, Storage, row_major
+from triptych.simulator.memory import PSUM, SBUF, MemoryRegion, Storage, row_major
 from triptych.simulator.objects import NKIObject
 from triptych.simulator.trace import Region
 
@@ -37,11 +37,12 @@ class DynamicSlice:
 class NkiTensor(NKIObject):
     """A view of HBM, SBUF or PSUM."""
 
-    __slots__ = ("_array", "_region", "buffer", "dtype", "offset", "shape", "storage", "strides")
+    __slots__ = ("_array", "_region", "buffer", "dtype", "offset", "on_chip", "shape", "storage", "strides")
 
     storage: Storage
     dtype: DType
     buffer: MemoryRegion
+    on_chip: bool
     offset: int
     shape: Shape
     strides: Shape
@@ -64,6 +65,7 @@ class NkiTensor(NKIObject):
         self.storage = storage
         self.dtype = dtype
         self.buffer = buffer
+        self.on_chip = buffer is SBUF or buffer is PSUM
         self.offset = offset
         self.shape = shape
         self.strides = strides
@@ -88,10 +90,6 @@ class NkiTensor(NKIObject):
     @property
     def name(self) -> str:
         return self.storage.allocation.name
-
-    @property
-    def on_chip(self) -> bool:
-        return self.buffer.on_chip
 
     @property
     def free_size(self) -> int:
@@ -159,7 +157,7 @@ class NkiTensor(NKIObject):
         keys = key if type(key) is tuple else (key,)
         if len(keys) != len(self.shape) or any(k is Ellipsis for k in keys):
             keys = self._expand(keys)
-        on_chip = self.buffer.on_chip
+        on_chip = self.on_chip
         offset = self.offset
         shape: list[int] = []
         strides: list[int] = []

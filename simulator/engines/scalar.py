@@ -11,7 +11,7 @@ from triptych.simulator.enums import engine as eng
 from triptych.simulator.enums import reduce_cmd as cmd
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine import Machine, NkiInstruction, instruction, machine
-from triptych.simulator.operands import elementwise, on_chip, per_partition, put, same_tile
+from triptych.simulator.operands import finish, on_chip, per_partition, put, same_tile, scratch, target
 from triptych.simulator.ops import Op, activation_function
 from triptych.simulator.tensor import NkiTensor
 
@@ -69,10 +69,10 @@ def _activate(
     same_tile("dst and data", dst, data)
     f = activation_function(op)
     read = [data]
-    factor, tiles = per_partition(scale, data, "scale")
-    if tiles and tiles[0].dtype != "float32":
-        raise NkiValidationError(f"scale must be float32, got {tiles[0]!r}")
-    read.extend(tiles)
+    factor, tiles_scale = per_partition(scale, data, "scale")
+    if tiles_scale and tiles_scale[0].dtype != "float32":
+        raise NkiValidationError(f"scale must be float32, got {tiles_scale[0]!r}")
+    read.extend(tiles_scale)
     addend = None
     if bias is not None:
         addend, tiles = per_partition(bias, data, "bias")
@@ -82,22 +82,21 @@ def _activate(
     m.check_reads(read)
 
     x: Any = data.f32()
-    if np.ndim(factor) or factor != 1:
-        x = x * factor
-    if addend is not None and (np.ndim(addend) or addend != 0):
-        x = x + addend
+    # Two steps write to `out`, so it must not be a tile that the second still reads.
+    apart = all([t.storage is not dst.storage for t in read[1:]])
+    out = target(dst, data.shape) if apart else scratch(data.shape)
+    if tiles_scale or factor != 1:
+        x = np.multiply(x, factor, out=out)
+    if addend is not None:
+        x = np.add(x, addend, out=out)
     _check_range(m, f, x)
-    if reduce_op is None:
-        elementwise(dst, f.act, x)
-        result = None
-    else:
-        result = f.act(x)  # type: ignore[misc]
-        put(dst, result)
+    result = f.act(x, out=out) if isinstance(f.act, np.ufunc) else f.act(x)  # type: ignore[misc]
     registers = m.scalar_registers[: data.shape[0]]
     if command in (cmd.reset, cmd.reset_reduce):
         registers[...] = 0
-    if command in (cmd.reduce, cmd.reset_reduce) and result is not None:
-        registers += result.reshape(data.shape[0], -1).sum(axis=1, keepdims=True, dtype=np.float32)
+    if command in (cmd.reduce, cmd.reset_reduce):
+        registers += np.add.reduce(result.reshape(data.shape[0], -1), axis=1, keepdims=True)
+    finish(dst, result)
     writes = [dst]
     if reduce_res is not None:
         put(reduce_res, registers)

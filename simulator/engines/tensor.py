@@ -12,7 +12,7 @@ from triptych.simulator.dtypes import DType
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine import Machine, NkiInstruction, choose, instruction, machine
 from triptych.simulator.memory import MemoryRegion
-from triptych.simulator.operands import bits, in_buffer, on_chip, put, transpose_bits
+from triptych.simulator.operands import bits, in_buffer, on_chip, put, scratch, transpose_bits
 from triptych.simulator.tensor import NkiTensor
 
 Array = NDArray[Any]
@@ -57,7 +57,10 @@ def nc_matmul(
             if rows > 1
             else (_matrix(stationary.f32()).T)
         )
-        product = left @ moving.f32().reshape(k * rows, n)
+        right = moving.f32()
+        product = np.matmul(
+            left, right if right.shape == (k * rows, n) else right.reshape(k * rows, n), out=scratch((big_m, n))
+        )
     out = dst.array if dst.dtype == "float32" and dst.ndim == 2 else None
     state = _accumulating(m, dst, accumulate)
     if state is False:

@@ -169,7 +169,7 @@ def tensor_scalar(
     f, value, reverse = steps[-1]
     if value is None:
         elementwise(dst, f.alu, result)
-    elif np.ndim(value) == 0 and not reverse:
+    elif not reverse:
         elementwise(dst, f.alu, result, value)
     else:
         put(dst, _apply(f, result, value, reverse))
@@ -290,7 +290,7 @@ def tensor_reduce(
             raise NkiValidationError("negate goes with arithmetic reductions")
         put(dst, f.reduce(data.array, axis=axes))
     else:
-        result = f.reduce(data.f32(), axis=axes)
+        result = f.reduce(data.f32(), axis=axes[0] if len(axes) == 1 else axes)
         put(dst, -result if negate else result)
     return m.record("tensor_reduce", eng.vector, (data,), (dst,), name, op=f.name)
 
