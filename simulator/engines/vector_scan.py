@@ -94,8 +94,8 @@ def _by_columns(op0: Any, op1: Any, a: Array, b: Array, start: Array, reverse0: 
     in_place = isinstance(op0, np.ufunc) and isinstance(op1, np.ufunc)
     for x, y, r in zip(np.ascontiguousarray(a.T), np.ascontiguousarray(b.T), columns, strict=True):
         if in_place:
-            op0(*((before, x) if reverse0 else (x, before)), inner)
-            op1(*((y, inner) if reverse1 else (inner, y)), r)
+            op0(*((before, x) if reverse0 else (x, before)), out=inner)
+            op1(*((y, inner) if reverse1 else (inner, y)), out=r)
         else:
             inner = op0(before, x) if reverse0 else op0(x, before)
             r[...] = op1(y, inner) if reverse1 else op1(inner, y)

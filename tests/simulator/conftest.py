@@ -1,0 +1,137 @@
+"""One simulated core for a test to put tiles on, and NumPy's own idea of a cast.
+
+`with core("trn2") as c:` makes a core current; `c.tile(values)` is a tile that holds values, in one of several layouts
+whose surroundings are never written, so that an instruction which reads beside its operand is caught.
+"""
+
+from __future__ import annotations
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from triptych.simulator import NkiValidationError
+from triptych.simulator.chips import chip_of
+from triptych.simulator.machine import Machine, Options, on_machine
+from triptych.simulator.memory import MemoryRegion
+from triptych.simulator.trace import Trace
+
+TARGETS = ("trn1", "trn2", "trn3")
+NUMPY = {
+    "bfloat16": ml_dtypes.bfloat16,
+    "float8_e4m3": ml_dtypes.float8_e4m3,
+    "float8_e4m3fn": ml_dtypes.float8_e4m3fn,
+    "float8_e5m2": ml_dtypes.float8_e5m2,
+    "tfloat32": np.float32,
+    "bool_": np.uint8,
+}
+
+
+class Core:
+    """A core of `target` while the `with` block runs."""
+
+    def __init__(self, target="trn2", **options):
+        chip = chip_of(target)
+        self.trace = Trace(chip, target)
+        self.machine = Machine(chip, self.trace, Options(**options))
+        self._contexts = [on_machine(self.machine), np.errstate(all="ignore")]
+
+    def __enter__(self):
+        for context in self._contexts:
+            context.__enter__()
+        return self
+
+    def __exit__(self, *exc):
+        for context in reversed(self._contexts):
+            context.__exit__(*exc)
+
+    def empty(self, shape, dtype="float32", buffer="sbuf"):
+        return self.machine.allocate(shape, dtype, MemoryRegion[buffer])
+
+    def tile(self, values, dtype=None, buffer="sbuf", layout="dense"):
+        """A tensor that holds `values` in `layout`: dense, strided, window, partitions or split."""
+        values = np.asarray(values)
+        dtype = dtype or values.dtype
+        p, *free = values.shape
+        f = free[-1]
+        if layout == "strided":
+            view = self.empty((p, *free[:-1], 2 * f + 1), dtype, buffer)[..., 1 : 2 * f + 1 : 2]
+        elif layout == "window":
+            view = self.empty((p, *free[:-1], f + 5), dtype, buffer)[..., 3 : 3 + f]
+        elif layout == "partitions" and p <= 32:
+            view = self.empty((128, *free), dtype, buffer)[64 : 64 + p]
+        elif layout == "split" and f % 2 == 0:
+            view = self.empty(values.shape, dtype, buffer).reshape_dim(len(free), (f // 2, 2))
+        else:
+            view = self.empty(values.shape, dtype, buffer)
+        view.array[...] = values.reshape(view.shape)
+        view.wrote()
+        return view
+
+    def random(self, seed, shape, dtype="float32"):
+        """Values of `dtype`: normal for floats, any bits for integers."""
+        rng = np.random.default_rng(seed)
+        kind = np.dtype(NUMPY.get(dtype, dtype))
+        if dtype == "bool_":
+            return rng.integers(0, 2, shape).astype(np.uint8)
+        if kind.kind in "iu":
+            info = np.iinfo(kind)
+            return rng.integers(info.min, info.max, shape, kind, endpoint=True)
+        return cast(rng.standard_normal(shape).astype(np.float32), dtype)
+
+
+def cast(values, dtype):
+    """`values` in `dtype`, rounded to nearest even; integers saturate and NaN becomes 0."""
+    kind = np.dtype(NUMPY.get(dtype, dtype))
+    values = np.asarray(values)
+    if dtype == "tfloat32":
+        mantissa, exponent = np.frexp(values.astype(np.float64))
+        return np.ldexp(np.rint(mantissa * 2.0**11), exponent - 11).astype(np.float32)
+    if kind.kind not in "iu":
+        with np.errstate(all="ignore"):
+            return values.astype(kind)
+    info = np.iinfo(kind)
+    exact = np.nan_to_num(np.rint(values.astype(np.float64)), nan=0.0)
+    return np.clip(exact, info.min, info.max).astype(np.int64).astype(kind)
+
+
+def same(tile, expected):
+    """The tile holds exactly `expected`, NaN where NaN is expected."""
+    tile.check_written()
+    got = np.asarray(tile.array).reshape(np.shape(expected))
+    expected = np.asarray(expected)
+    if got.dtype.kind in "iub":
+        np.testing.assert_array_equal(got, expected)
+    else:
+        np.testing.assert_array_equal(got.astype(np.float32), expected.astype(np.float32))
+    return True
+
+
+def refused(call, words, on=TARGETS, fine=()):
+    """`call(core)` raises NkiValidationError saying `words` on the targets `on`, and not on `fine`."""
+    for target in on:
+        with Core(target) as c, pytest.raises(NkiValidationError, match=words):
+            call(c)
+    for target in fine:
+        with Core(target) as c:
+            call(c)
+
+
+@pytest.fixture(scope="session")
+def core():
+    return Core
+
+
+@pytest.fixture(scope="session", name="cast")
+def cast_fixture():
+    return cast
+
+
+@pytest.fixture(scope="session", name="same")
+def same_fixture():
+    return same
+
+
+@pytest.fixture(scope="session", name="refused")
+def refused_fixture():
+    return refused
