@@ -83,16 +83,16 @@ def _attend(out, q, k, v, tiles, shift):
 
     for t in range(len(tiles)):
         h, i0, n = tiles[t]
-        m, l, o = states[t]
+        _, weight, o = states[t]
         inverse = nl.ndarray((n, 1), dtype=nl.float32, buffer=nl.sbuf)
-        nisa.reciprocal(dst=inverse, data=l)
+        nisa.reciprocal(dst=inverse, data=weight)
         result = nl.ndarray((n, D), dtype=out.dtype, buffer=nl.sbuf)
         nisa.tensor_scalar(dst=result, data=o, op0=nl.multiply, operand0=inverse)
         nisa.dma_copy(dst=out[h, i0 : i0 + n, :], src=result)
 
 
 def _update(state, scores, values, dtype, scale):
-    """The state (m[n, 1], l[n, 1], o[n, D]) of a query tile after a block of scores[n, keys]."""
+    """The state (m[n, 1], l[n, 1] as `weight`, o[n, D]) of a query tile after a block of scores[n, keys]."""
     n, n_keys = scores.shape
     D = values[0].shape[1]
     m = nl.ndarray((n, 1), dtype=nl.float32, buffer=nl.sbuf)
@@ -106,7 +106,7 @@ def _update(state, scores, values, dtype, scale):
 
     # p = exp(scale * scores - scale * m), and its row sum before rounding
     p = nl.ndarray((n, n_keys), dtype=dtype, buffer=nl.sbuf)
-    l = nl.ndarray((n, 1), dtype=nl.float32, buffer=nl.sbuf)
+    weight = nl.ndarray((n, 1), dtype=nl.float32, buffer=nl.sbuf)
     nisa.activation(
         dst=p,
         op=nl.exp,
@@ -114,26 +114,28 @@ def _update(state, scores, values, dtype, scale):
         bias=bias,
         scale=scale,
         reduce_op=nl.add,
-        reduce_res=l,
+        reduce_res=weight,
         reduce_cmd=nisa.reduce_cmd.reset_reduce,
     )
     weighted = nl.ndarray((n, D), dtype=nl.float32, buffer=nl.psum)
     transposed = _transpose(p)
     for c in range(len(transposed)):
-        nisa.nc_matmul(dst=weighted, stationary=transposed[c], moving=values[c][0 : transposed[c].shape[0], :], accumulate=c > 0)
+        nisa.nc_matmul(
+            dst=weighted, stationary=transposed[c], moving=values[c][0 : transposed[c].shape[0], :], accumulate=c > 0
+        )
 
     o = nl.ndarray((n, D), dtype=nl.float32, buffer=nl.sbuf)
     if state == None:  # noqa: E711
         nisa.tensor_copy(dst=o, src=weighted)
     else:
-        m_before, l_before, o_before = state
+        m_before, weight_before, o_before = state
         shrink = nl.ndarray((n, 1), dtype=nl.float32, buffer=nl.sbuf)
         nisa.activation(dst=shrink, op=nl.exp, data=m_before, bias=bias, scale=scale)
-        nisa.scalar_tensor_tensor(dst=l, data=l_before, op0=nl.multiply, operand0=shrink, op1=nl.add, operand1=l)
         nisa.scalar_tensor_tensor(
-            dst=o, data=o_before, op0=nl.multiply, operand0=shrink, op1=nl.add, operand1=weighted
+            dst=weight, data=weight_before, op0=nl.multiply, operand0=shrink, op1=nl.add, operand1=weight
         )
-    return m, l, o
+        nisa.scalar_tensor_tensor(dst=o, data=o_before, op0=nl.multiply, operand0=shrink, op1=nl.add, operand1=weighted)
+    return m, weight, o
 
 
 def _mask(scores, shift):
@@ -155,7 +157,7 @@ def _mask(scores, shift):
 
 
 def _transpose(p):
-    """p[n, keys] as a list of tiles [up to 128 keys, n] in SBUF; the transposes of a block share one copy out of PSUM."""
+    """p[n, keys] as SBUF tiles [up to 128 keys, n]; the transposes of a block share one copy out of PSUM."""
     n, n_keys = p.shape
     P = nl.tile_size.pmax
     whole = n_keys // P
@@ -219,7 +221,9 @@ def _check(q, k, v):
     assert k.shape[0] == B and k.shape[3] == D, f"q and k must share B and D, got {q.shape} and {k.shape}"
     assert H % Hkv == 0, f"query heads must be a multiple of key heads, got {H} and {Hkv}"
     assert D <= nl.tile_size.pmax, f"the head dimension is at most {nl.tile_size.pmax}, got {D}"
-    assert q.dtype == k.dtype and q.dtype == v.dtype, f"q, k and v must have one dtype, got {q.dtype}, {k.dtype}, {v.dtype}"
+    assert q.dtype == k.dtype and q.dtype == v.dtype, (
+        f"q, k and v must have one dtype, got {q.dtype}, {k.dtype} and {v.dtype}"
+    )
     assert q.dtype == nl.float32 or q.dtype == nl.bfloat16 or q.dtype == nl.float16, (
         f"attention takes float32, bfloat16 or float16, got {q.dtype}"
     )

@@ -6,8 +6,8 @@ left operand delivered transposed, so that no tile needs a transpose on the way.
     matmul_tiled   one output tile at a time; every tile of both inputs is loaded where it is used
     matmul         blocked in M, N and K: a loaded tile is used for a whole block before it is dropped
 
-Any M, N and K work: the last tile of each dimension is as small as what is left. Inputs are float32, bfloat16 or float16
-(both the same), products accumulate in float32, and the output has the inputs' dtype.
+Any M, N and K work: the last tile of each dimension is as small as what is left. Inputs are float32, bfloat16 or
+float16 (both the same), products accumulate in float32, and the output has the inputs' dtype.
 
 Dimensions
     M    rows of the output: stationary columns, at most 128 a tile, then partitions of PSUM
