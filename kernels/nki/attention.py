@@ -1,7 +1,8 @@
 """Flash attention, forward: out = softmax(q k^T / sqrt(D)) v, without ever holding the scores of a whole row.
 
     out[b, h, i, :] = sum_j p[i, j] v[b, g, j, :] / sum_j p[i, j]
-    p[i, j] = exp((s[i, j] - max_j s[i, j]) / sqrt(D)),    s[i, j] = q[b, h, i, :] . k[b, g, j, :],    g = h // (H // Hkv)
+    p[i, j] = exp((s[i, j] - max_j s[i, j]) / sqrt(D))
+    s[i, j] = q[b, h, i, :] . k[b, g, j, :],    g = h // (H // Hkv)
 
 Keys pass by in blocks of 512. Each row keeps three numbers' worth of state: the largest score so far m, the sum of
 weights l, and the weighted sum of values o; when m grows to m', l and o are scaled by exp((m - m') / sqrt(D)).
@@ -97,7 +98,7 @@ def _update(state, scores, values, dtype, scale):
     D = values[0].shape[1]
     m = nl.ndarray((n, 1), dtype=nl.float32, buffer=nl.sbuf)
     nisa.tensor_reduce(dst=m, op=nl.maximum, data=scores, axis=1)
-    if state == None:  # noqa: E711  (`is` is not in NKI's language)
+    if state == None:
         nisa.tensor_scalar(dst=m, data=m, op0=nl.maximum, operand0=LOWEST)
     else:
         nisa.tensor_tensor(dst=m, data1=m, data2=state[0], op=nl.maximum)
@@ -125,7 +126,7 @@ def _update(state, scores, values, dtype, scale):
         )
 
     o = nl.ndarray((n, D), dtype=nl.float32, buffer=nl.sbuf)
-    if state == None:  # noqa: E711
+    if state == None:
         nisa.tensor_copy(dst=o, src=weighted)
     else:
         m_before, weight_before, o_before = state
