@@ -35,9 +35,9 @@ _uncorrected_np_dtype = interpreter._get_np_dtype
 
 
 def np_dtype(dtype: Any) -> np.dtype[Any]:
-    """The NumPy dtype that holds values of a Triton dtype."""
-    held = BFLOAT16 if dtype.scalar == tl.bfloat16 else _uncorrected_np_dtype(dtype)
-    return np.dtype(held)
+    """The NumPy dtype that holds values of a Triton dtype, a block of them or one."""
+    held: np.dtype[Any] = BFLOAT16 if dtype.scalar == tl.bfloat16 else _uncorrected_np_dtype(dtype)
+    return held
 
 
 class CheckedBuilder(interpreter.InterpreterBuilder):  # type: ignore[misc]  # Triton is untyped

@@ -129,7 +129,7 @@ class Memory:
 
 
 def _shift(dtype: np.dtype[Any]) -> int:
-    return dtype.itemsize.bit_length() - 1
+    return int(dtype.itemsize).bit_length() - 1
 
 
 class Tensor:
@@ -137,7 +137,7 @@ class Tensor:
 
     def __init__(self, memory: Memory, array: Array, address: int) -> None:
         self._memory, self._array, self._address = memory, array, address
-        self.shape = tuple(array.shape)
+        self.shape: tuple[int, ...] = tuple(array.shape)
         self.ndim = array.ndim
         self.dtype = array.dtype
 

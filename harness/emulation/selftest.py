@@ -25,8 +25,8 @@ DTYPES = {
 SIZE = 16
 
 
-@triton.jit
-def _kernel(x, y, out, OP: tl.constexpr, N: tl.constexpr):
+@triton.jit  # type: ignore[untyped-decorator]
+def _kernel(x, y, out, OP: tl.constexpr, N: tl.constexpr):  # type: ignore[no-untyped-def]
     """out = OP(x, y), all [N, N]. A reduction fills its row with the result."""
     row = tl.arange(0, N)[:, None]
     column = tl.arange(0, N)[None, :]
@@ -147,7 +147,7 @@ def operands(values: str, dtype: np.dtype[Any], seed: int = 0) -> tuple[Array, A
         a, b = (rng.integers(-3, 4, (SIZE, SIZE)) for _ in range(2))
         return a.astype(dtype), b.astype(dtype)
     a, b = (rng.standard_normal((SIZE, SIZE)).astype(dtype) for _ in range(2))
-    tiny = ml_dtypes.finfo(dtype).smallest_subnormal
+    tiny = float(ml_dtypes.finfo(dtype).smallest_subnormal)  # type: ignore[no-untyped-call]
     special = [0.0, -0.0, tiny, -tiny] if values == "finite" else [0.0, -0.0, tiny, -tiny, np.inf, -np.inf, np.nan]
     for array, step in ((a, 5), (b, 7)):
         array.reshape(-1)[::step] = np.resize(np.array(special, dtype), array.reshape(-1)[::step].shape)
