@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -148,16 +149,12 @@ def _output(result: Any, function: Callable[..., Any]) -> Array:
 
 
 def _unwritten(name: str, result: NkiTensor) -> NkiError:
-    storage = result.storage
-    total = storage.raw.nbytes // storage.unit
-    first = 0 if storage.mask is None else int(np.argmin(storage.mask))
-    index = tuple(
-        int(i) for i in np.unravel_index(min(first * storage.unit // storage.itemsize, result.size - 1), result.shape)
-    )
-    a = storage.allocation
+    a = result.storage.allocation
+    first, missing = result.storage.first_missing()
+    index = [int(i) for i in np.unravel_index(first, a.shape)]
     return KernelError(
-        f"{name} returns {a.name!r} {a.shape} (allocated at {show_line(a.line)}) with {storage.missing} of {total} "
-        f"elements never written, first at {list(index)}"
+        f"{name} returns {a.name!r} {a.shape} (allocated at {show_line(a.line)}) with {missing} of "
+        f"{math.prod(a.shape)} elements never written, first at {index}"
     )
 
 

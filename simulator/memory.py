@@ -55,11 +55,34 @@ class Pool:
         self._free.setdefault(raw.nbytes, []).append(raw)
 
 
+class Mask:
+    """A truth value for each element of a storage, or for each byte once views of other element sizes use it."""
+
+    __slots__ = ("bits", "unit")
+
+    def __init__(self, nbytes: int, itemsize: int, value: bool) -> None:
+        self.unit = itemsize
+        self.bits: Array = np.full(nbytes // itemsize, value)
+
+    def view(self, itemsize: int, at: Strided) -> Array:
+        """The part that a view of elements of `itemsize` covers; in bytes, with one more axis, where units differ."""
+        if itemsize != self.unit and self.unit != 1:
+            self.bits = np.repeat(self.bits, self.unit)
+            self.unit = 1
+        offset, shape, strides = at
+        if self.unit == itemsize:
+            return np.ndarray(shape, bool, self.bits, offset, strides)
+        return np.ndarray((*shape, itemsize), bool, self.bits, offset * itemsize, (*[s * itemsize for s in strides], 1))
+
+    def count_false(self) -> int:
+        return self.bits.size - int(np.count_nonzero(self.bits))
+
+
 class Storage:
     """The bytes of one allocation.
 
     `widened` storage keeps a low-precision dtype in float32 (the mode without rounding); its element size is then 4.
-    `missing` counts the units never written; a unit is an element, or a byte once a view has another element size.
+    `missing` counts what was never written, in elements, or in bytes once views have other element sizes.
     """
 
     __slots__ = (
@@ -73,7 +96,6 @@ class Storage:
         "np",
         "raw",
         "started",
-        "unit",
         "widened",
     )
 
@@ -91,9 +113,8 @@ class Storage:
         else:
             self.missing = 0
         self.raw: Array = raw
-        self.unit = self.itemsize
-        self.mask: Array | None = None
-        self.started: Array | bool = False  # PSUM: elements that a matmul has begun to accumulate into
+        self.mask: Mask | None = None
+        self.started: Mask | bool = False  # PSUM: where the last to write was a matmul, so that the next may accumulate
         self._f32: dict[Strided, Array] = {}
 
     def __del__(self) -> None:
@@ -119,33 +140,25 @@ class Storage:
                 self._f32[at] = seen
         return seen
 
-    # What has been written
+    # What has been written, and by whom
 
     def wrote(self, dtype: DType, at: Strided) -> None:
         """Note that a view was written."""
         if self._f32:
             self._f32.clear()
+        if self.started is not False:
+            self.mark_started(dtype, at, False)
         if self.missing == 0:
             return
-        itemsize = self.itemsize if self.widened else dtype.itemsize
-        if (
-            self.mask is None
-            and math.prod(at[1]) * itemsize == self.raw.nbytes
-            and (at[2] == self.dense or not _overlaps(at))
-        ):
+        if self.mask is None and self._covers(dtype, at):
             self.missing = 0
             return
-        if self.mask is None:
-            self.unit = itemsize
-            self.mask = np.zeros(self.raw.nbytes // itemsize, bool)
-            self.missing = self.mask.size
-        view = self._mask_view(itemsize, at)
-        if _overlaps(at):
-            view[...] = True
-            self.missing = self.mask.size - int(np.count_nonzero(self.mask))
-        else:
-            self.missing -= view.size - int(np.count_nonzero(view))
-            view[...] = True
+        mask, view = self._mask(dtype, at)
+        self.missing -= view.size - int(np.count_nonzero(view))
+        overlapping = at[2] != self.dense and _overlaps(at)
+        view[...] = True
+        if overlapping:
+            self.missing = mask.count_false()
         if self.missing == 0:
             self.mask = None
 
@@ -153,16 +166,60 @@ class Storage:
         """Note that of a view only the elements where `chosen` is true were written."""
         if self._f32:
             self._f32.clear()
+        if self.started is not False:
+            self.mark_started(dtype, at, False, chosen)
         if self.missing == 0 or not chosen.any():
             return
-        itemsize = self.itemsize if self.widened else dtype.itemsize
-        if self.mask is None:
-            self.unit = itemsize
-            self.mask = np.zeros(self.raw.nbytes // itemsize, bool)
-        self._mask_view(itemsize, at)[chosen] = True
-        self.missing = self.mask.size - int(np.count_nonzero(self.mask))
+        mask, view = self._mask(dtype, at)
+        view[chosen] = True
+        self.missing = mask.count_false()
         if self.missing == 0:
             self.mask = None
+
+    def mark_started(self, dtype: DType, at: Strided, value: bool, chosen: Array | None = None) -> None:
+        """Note that a matmul wrote a view last (True), or something else did (False)."""
+        if chosen is None and self._covers(dtype, at):
+            self.started = value
+            return
+        if isinstance(self.started, bool):
+            self.started = Mask(self.raw.nbytes, self._size(dtype), self.started)
+        self.started.view(self._size(dtype), at)[... if chosen is None else chosen] = value
+
+    def started_at(self, dtype: DType, at: Strided) -> Array | bool:
+        """Where in a view a matmul wrote last: everywhere, nowhere, or a mask."""
+        if isinstance(self.started, bool):
+            return self.started
+        return _summary(self.started.view(self._size(dtype), at), at)
+
+    def written_at(self, dtype: DType, at: Strided) -> Array | bool:
+        """Where in a view anything has been written: everywhere, nowhere, or a mask."""
+        if self.missing == 0 or self.mask is None:
+            return self.missing == 0
+        return _summary(self._mask(dtype, at)[1], at)
+
+    def first_missing(self) -> tuple[int, int]:
+        """The first element never written, and how many elements are not wholly written."""
+        if self.mask is None:
+            return 0, self.raw.nbytes // self.itemsize if self.missing else 0
+        elements = self.mask.bits.reshape(self.raw.nbytes // self.itemsize, -1).all(axis=1)
+        return int(np.argmin(elements)), elements.size - int(np.count_nonzero(elements))
+
+    def _size(self, dtype: DType) -> int:
+        return self.itemsize if self.widened else dtype.itemsize
+
+    def _covers(self, dtype: DType, at: Strided) -> bool:
+        """Whether a view is all of the storage."""
+        return math.prod(at[1]) * self._size(dtype) == self.raw.nbytes and (at[2] == self.dense or not _overlaps(at))
+
+    def _mask(self, dtype: DType, at: Strided) -> tuple[Mask, Array]:
+        """The mask of what was written, made if need be, and the part of a view; `missing` follows its unit."""
+        if self.mask is None:
+            self.mask = Mask(self.raw.nbytes, self._size(dtype), False)
+            self.missing = self.mask.bits.size
+        before = self.mask.unit
+        view = self.mask.view(self._size(dtype), at)
+        self.missing *= before // self.mask.unit
+        return self.mask, view
 
     def check_written(self, dtype: DType, at: Strided) -> None:
         """Raise Uninitialized if any element of a view was never written."""
@@ -172,11 +229,10 @@ class Storage:
         if self.mask is None:
             unwritten, first = total, (0,) * len(at[1])
         else:
-            view = self._mask_view(self.itemsize if self.widened else dtype.itemsize, at)
-            unwritten = view.size - int(np.count_nonzero(view))
-            if unwritten == 0:
+            gaps = np.argwhere(~_elements(self._mask(dtype, at)[1], at))
+            if not gaps.size:
                 return
-            first = tuple(int(i) for i in np.argwhere(~view)[0])
+            unwritten, first = len(gaps), tuple(int(i) for i in gaps[0])
         a = self.allocation
         raise Uninitialized(
             f"reads {unwritten} of {total} elements that nothing has written, first at {list(first)} of the view of "
@@ -185,17 +241,16 @@ class Storage:
             source="nki/guides/nki_simulator.rst, Uninitialized Memory Detection",
         )
 
-    def _mask_view(self, itemsize: int, at: Strided) -> Array:
-        """The written-mask of a view; in bytes (one more axis) once element sizes differ."""
-        assert self.mask is not None
-        if itemsize != self.unit and self.unit != 1:
-            self.mask = np.repeat(self.mask, self.unit)
-            self.missing *= self.unit
-            self.unit = 1
-        offset, shape, strides = at
-        if self.unit == itemsize:
-            return np.ndarray(shape, bool, self.mask, offset, strides)
-        return np.ndarray((*shape, itemsize), bool, self.mask, offset * itemsize, (*[s * itemsize for s in strides], 1))
+
+def _elements(view: Array, at: Strided) -> Array:
+    """A mask in bytes as one in elements: those whose every byte is true."""
+    whole: Array = view if view.ndim == len(at[1]) else np.all(view, axis=-1)
+    return whole
+
+
+def _summary(view: Array, at: Strided) -> Array | bool:
+    whole = _elements(view, at)
+    return True if whole.all() else whole.copy() if whole.any() else False
 
 
 def row_major(shape: Sequence[int]) -> tuple[int, ...]:

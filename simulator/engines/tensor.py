@@ -17,6 +17,7 @@ from triptych.simulator.tensor import NkiTensor
 
 Array = NDArray[Any]
 _FP8 = ("float8_e4m3", "float8_e5m2", "float8_e4m3fn")
+_V3_ARCH = "nki/guides/architecture/trainium2_arch.rst"
 _DTYPES = (*_FP8, "bfloat16", "float16", "tfloat32", "float32")
 
 
@@ -43,10 +44,12 @@ def nc_matmul(
     in_buffer(MemoryRegion.sbuf, stationary=stationary, moving=moving)
     in_buffer(MemoryRegion.psum, dst=dst)
     rows = _rows(m, stationary, moving, perf_mode)
+    if is_transpose and rows > 1:
+        raise NkiValidationError("perf_mode double_row does not go with is_transpose", source=_V3_ARCH)
     _check_dtypes(m, dst, stationary, moving, is_transpose)
     k, big_m, n = stationary.shape[0], stationary.free_size // rows, moving.free_size // rows
     _check_sizes(m, dst, stationary, moving, (k, big_m, n))
-    _check_tiling(k, tile_position, tile_size)
+    _check_tiling(m, k, tile_position, tile_size)
     m.check_reads((stationary, moving))
 
     if is_transpose and m.chip.generation >= 3:
@@ -71,7 +74,7 @@ def nc_matmul(
     else:
         old = np.where(state, dst.f32(), np.float32(0)) if state is not True else dst.f32()
         put(dst, old + product.reshape(dst.shape))
-    _start(dst)
+    dst.storage.mark_started(dst.dtype, (dst.offset, dst.shape, dst.strides), True)
     return m.record(
         "nc_matmul",
         enums.engine.tensor,
@@ -157,21 +160,18 @@ def _check_sizes(
             )
 
 
-def _check_tiling(k: int, position: tuple[int, ...], size: tuple[int, ...]) -> None:
+def _check_tiling(m: Machine, k: int, position: tuple[int, ...], size: tuple[int, ...]) -> None:
+    """Row tiles of the array. The instruction's text speaks of column tiles too, but its parameters exclude them."""
     if not position and not size:
         return
     if not (position and size):
         raise NkiValidationError("tile_position and tile_size are given together or not at all")
-    if (
-        position[1] != 0
-        or size[1] != 128
-        or size[0] not in (32, 64, 128)
-        or position[0] % size[0]
-        or position[0] >= 128
-    ):
+    rows = (32, 64, 128) if m.chip.generation >= 3 else (64, 128)
+    row_fits = size[0] in rows and position[0] in range(0, 128, size[0])
+    if len(position) != 2 or len(size) != 2 or position[1] != 0 or size[1] != 128 or not row_fits:
         raise NkiValidationError(
-            f"tiling takes rows of 32, 64 or 128 at a multiple of that, all 128 columns from 0; got tile_position="
-            f"{tuple(position)}, tile_size={tuple(size)}"
+            f"tiling takes {', '.join(map(str, rows))} rows on {m.chip.name}, from a multiple of that, and all 128 "
+            f"columns from 0; got tile_position={tuple(position)}, tile_size={tuple(size)}"
         )
     if k > size[0]:
         raise NkiValidationError(f"a row tile of {size[0]} holds at most {size[0]} partitions, got {k}")
@@ -188,12 +188,16 @@ def _accumulating(m: Machine, dst: NkiTensor, accumulate: bool | None) -> Any:
     """False to overwrite, True to add, or a mask of the elements to add to."""
     if accumulate is False:
         return False
-    started = _started(dst)
+    at = (dst.offset, dst.shape, dst.strides)
+    started = dst.storage.started_at(dst.dtype, at)
     if started is True:
         return True
     if accumulate is None:
-        _check_foreign(m, dst, started)
-        return True if _adds_to_foreign(m, dst, started) else started
+        written = dst.storage.written_at(dst.dtype, at)
+        if m.chip.generation >= 4 or written is False:
+            return written
+        _check_foreign(m, dst, np.logical_and(written, np.logical_not(started)))
+        return started
     dst.check_written()
     if m.chip.generation < 4:
         raise NkiValidationError(
@@ -203,42 +207,13 @@ def _accumulating(m: Machine, dst: NkiTensor, accumulate: bool | None) -> Any:
     return True
 
 
-def _adds_to_foreign(m: Machine, dst: NkiTensor, started: Any) -> bool:
-    """v4 adds to what another engine wrote, once all of it is written."""
-    return m.chip.generation >= 4 and started is False and dst.storage.missing == 0
-
-
-def _check_foreign(m: Machine, dst: NkiTensor, started: Any) -> None:
+def _check_foreign(m: Machine, dst: NkiTensor, foreign: Array) -> None:
     """On v2 and v3, adding to what memset or tensor_copy wrote is undefined; zeros give the same result either way."""
-    if m.chip.generation >= 4 or started is not False or dst.storage.missing:
-        return
-    if np.any(dst.f32() != 0):
+    if np.any(np.logical_and(foreign, dst.f32() != 0)):
         raise NkiValidationError(
             f"accumulating onto PSUM that another engine initialised is undefined on {m.chip.name}; begin with "
             "accumulate=False and add the old value with the Vector Engine"
         )
-
-
-def _started(dst: NkiTensor) -> Any:
-    """Which elements of dst a matmul has begun: all (True), none (False), or a mask."""
-    state = dst.storage.started
-    if isinstance(state, bool):
-        return state
-    view: Array = np.ndarray(dst.shape, bool, state, dst.offset, dst.strides)
-    return True if view.all() else view if view.any() else False
-
-
-def _start(dst: NkiTensor) -> None:
-    storage = dst.storage
-    if storage.started is True:
-        return
-    if dst.size * dst.dtype.itemsize == storage.allocation.nbytes:
-        storage.started = True
-        return
-    if storage.started is False:
-        storage.started = np.zeros(storage.allocation.nbytes // dst.dtype.itemsize, bool)
-    assert not isinstance(storage.started, bool)
-    np.ndarray(dst.shape, bool, storage.started, dst.offset, dst.strides)[...] = True
 
 
 def _pick_transposer(data: NkiTensor, dst: NkiTensor, asked: enums.engine) -> enums.engine:
