@@ -28,7 +28,7 @@ class DType(str):
 
     def __new__(cls, name: str, storage: Any, kind: str) -> DType:
         self = super().__new__(cls, name)
-        self.np = np.dtype(storage)
+        self.np = np.dtype(storage)  # NumPy keeps one object a built-in dtype, so `is F32` works
         self.itemsize = self.np.itemsize
         self.kind = kind
         return self

@@ -52,6 +52,7 @@ class Machine:
     shared: list[NkiTensor] = field(default_factory=list)  # shared_hbm tensors, the same for every core
     shared_seen: int = 0
     pool: Pool = field(default_factory=Pool)
+    checked: dict[Any, Any] = field(default_factory=dict)  # operands whose checks have passed, and what came of them
     scalar_registers: Array = field(default_factory=lambda: np.zeros((128, 1), F32))  # reduce_regs of ScalarE
     vector_registers: Array = field(default_factory=lambda: np.zeros((128, 1), F32))  # accumulator of VectorE
     vector_started: Array = field(default_factory=lambda: np.zeros((128, 1), bool))  # which of these hold a value

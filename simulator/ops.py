@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from triptych.simulator import activations as act
 from triptych.simulator.errors import NkiValidationError, NotSimulated
+from triptych.simulator.machine import machine
 
 Array = NDArray[Any]
 
@@ -23,7 +24,7 @@ Array = NDArray[Any]
 class Op:
     """One operator of nki.language."""
 
-    __slots__ = ("act", "alu", "binary", "bitvec", "name", "reduce", "valid", "wrapper")
+    __slots__ = ("act", "alu", "binary", "bitvec", "name", "reduce", "since", "valid", "wrapper")
 
     def __init__(
         self,
@@ -35,6 +36,7 @@ class Op:
         reduce: Callable[..., Array] | None = None,
         act: Callable[[Array], Array] | None = None,
         valid: tuple[float, float] | None = None,
+        since: int = 2,
     ) -> None:
         self.name = name
         self.alu = alu
@@ -43,6 +45,7 @@ class Op:
         self.reduce = reduce
         self.act = act
         self.valid = valid  # range of |x| (reciprocal) or x in which the activation is documented to be right
+        self.since = since  # first NeuronCore generation
         self.wrapper: Callable[..., Any] | None = None
 
     def __repr__(self) -> str:
@@ -88,8 +91,8 @@ _OPS = (
     _binary("maximum", np.maximum, reduces=True),
     _binary("minimum", np.minimum, reduces=True),
     _binary("power", np.power),
-    Op("abs_max", _abs_pick(True), binary=True, reduce=lambda a, axis: np.abs(a).max(axis=axis)),
-    Op("abs_min", _abs_pick(False), binary=True, reduce=lambda a, axis: np.abs(a).min(axis=axis)),
+    Op("abs_max", _abs_pick(True), binary=True, since=4),
+    Op("abs_min", _abs_pick(False), binary=True, since=4),
     Op("equal", _truth(np.equal), binary=True),
     Op("not_equal", _truth(np.not_equal), binary=True),
     Op("less", _truth(np.less), binary=True),
@@ -148,6 +151,11 @@ def operator(op: Any, *, binary: bool | None = None) -> Op:
     if not isinstance(op, Op) or op.alu is None:
         known = ", ".join(f"nl.{o.name}" for o in _OPS if o.alu is not None)
         raise NkiValidationError(f"{op!r} is not an ALU operator; expected one of {known}", source="nki.api.shared.rst")
+    chip = machine().chip
+    if chip.generation < op.since:
+        raise NkiValidationError(
+            f"{op!r} needs NeuronCore-v{op.since} or newer, and the target is {chip.name}", source="nki.language"
+        )
     if binary is not None and op.binary is not binary:
         raise NkiValidationError(f"{op!r} takes {2 if op.binary else 1} operands, which does not fit here")
     return op

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from triptych.simulator.dtypes import DType, dtype_of
+from triptych.simulator.dtypes import F32, DType, dtype_of
 from triptych.simulator.errors import NkiValidationError, NotSimulated, OutOfBounds
 from triptych.simulator.memory import PSUM, SBUF, MemoryRegion, Storage, row_major
 from triptych.simulator.objects import NKIObject
@@ -23,6 +23,7 @@ from triptych.simulator.trace import Region
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
+_make = tuple.__new__
 _GUIDE = "nki.language.NkiTensor"
 
 
@@ -37,7 +38,7 @@ class DynamicSlice:
 class NkiTensor(NKIObject):
     """A view of HBM, SBUF or PSUM."""
 
-    __slots__ = ("_array", "_region", "buffer", "dtype", "offset", "on_chip", "shape", "storage", "strides")
+    __slots__ = ("_array", "_region", "at", "buffer", "dtype", "offset", "on_chip", "shape", "storage", "strides")
 
     storage: Storage
     dtype: DType
@@ -46,6 +47,7 @@ class NkiTensor(NKIObject):
     offset: int
     shape: Shape
     strides: Shape
+    at: tuple[int, Shape, Shape]  # offset, shape and strides: what storage needs to find the elements
 
     def __init__(
         self,
@@ -69,6 +71,7 @@ class NkiTensor(NKIObject):
         self.offset = offset
         self.shape = shape
         self.strides = strides
+        self.at = (offset, shape, strides)
         self._array: Array | None = None
         self._region: Region | None = None
 
@@ -94,12 +97,18 @@ class NkiTensor(NKIObject):
     @property
     def free_size(self) -> int:
         """Elements per partition."""
-        return math.prod(self.shape[1:])
+        return self.shape[1] if len(self.shape) == 2 else math.prod(self.shape[1:])
+
+    @property
+    def form(self) -> tuple[Shape, DType, str]:
+        """What the checks of an instruction depend on."""
+        return self.shape, self.dtype, self.storage.allocation.buffer
 
     @property
     def region(self) -> Region:
         if self._region is None:
-            self._region = Region(self.storage.allocation, self.offset, self.shape, self.strides, self.dtype)
+            # Region(...) without its Python-level constructor: a trace holds several for each instruction.
+            self._region = _make(Region, (self.storage.allocation, *self.at, self.dtype))
         return self._region
 
     def __repr__(self) -> str:
@@ -134,19 +143,21 @@ class NkiTensor(NKIObject):
     def array(self) -> Array:
         """The elements, as a NumPy view of the storage."""
         if self._array is None:
-            self._array = self.storage.array(self.dtype, (self.offset, self.shape, self.strides))
+            self._array = self.storage.array(self.dtype, self.at)
         return self._array
 
     def f32(self) -> Array:
         """The elements in float32, as every engine reads them."""
-        return self.storage.f32(self.dtype, (self.offset, self.shape, self.strides))
+        if self.storage.np is F32 and self.dtype.np is F32:
+            return self.array
+        return self.storage.f32(self.dtype, self.at)
 
     def check_written(self) -> None:
         if self.storage.missing:
-            self.storage.check_written(self.dtype, (self.offset, self.shape, self.strides))
+            self.storage.check_written(self.dtype, self.at)
 
     def wrote(self) -> None:
-        self.storage.wrote(self.dtype, (self.offset, self.shape, self.strides))
+        self.storage.wrote(self.dtype, self.at)
 
     def wrote_where(self, chosen: Array) -> None:
         self.storage.wrote_where(self.dtype, (self.offset, self.shape, self.strides), chosen)

@@ -11,13 +11,14 @@ from triptych.simulator import costs, enums
 from triptych.simulator.dtypes import DType
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine import Machine, NkiInstruction, choose, instruction, machine
-from triptych.simulator.memory import MemoryRegion
+from triptych.simulator.memory import PSUM, SBUF, MemoryRegion
 from triptych.simulator.operands import bits, in_buffer, on_chip, put, scratch, transpose_bits
 from triptych.simulator.tensor import NkiTensor
 
 Array = NDArray[Any]
 _FP8 = ("float8_e4m3", "float8_e5m2", "float8_e4m3fn")
 _V3_ARCH = "nki/guides/architecture/trainium2_arch.rst"
+_TENSOR = enums.engine.tensor
 _DTYPES = (*_FP8, "bfloat16", "float16", "tfloat32", "float32")
 
 
@@ -41,15 +42,21 @@ def nc_matmul(
     `double_row` the contraction is split over the partitions and a first free dimension of 2: [K, 2, M] and [K, 2, N].
     """
     m = machine()
-    in_buffer(MemoryRegion.sbuf, stationary=stationary, moving=moving)
-    in_buffer(MemoryRegion.psum, dst=dst)
-    rows = _rows(m, stationary, moving, perf_mode)
-    if is_transpose and rows > 1:
-        raise NkiValidationError("perf_mode double_row does not go with is_transpose", source=_V3_ARCH)
-    _check_dtypes(m, dst, stationary, moving, is_transpose)
-    k, big_m, n = stationary.shape[0], stationary.free_size // rows, moving.free_size // rows
-    _check_sizes(m, dst, stationary, moving, (k, big_m, n))
-    _check_tiling(m, k, tile_position, tile_size)
+    in_buffer(SBUF, stationary=stationary, moving=moving)
+    in_buffer(PSUM, dst=dst)
+    # The checks depend on nothing else than this key, and a kernel repeats few of them many times.
+    key = (dst.form, dst.at, stationary.form, moving.form, is_transpose, perf_mode._name_, tile_position, tile_size)
+    sizes = m.checked.get(key)
+    if sizes is None:
+        rows = _rows(m, stationary, moving, perf_mode)
+        if is_transpose and rows > 1:
+            raise NkiValidationError("perf_mode double_row does not go with is_transpose", source=_V3_ARCH)
+        _check_dtypes(m, dst, stationary, moving, is_transpose)
+        sizes = (rows, stationary.shape[0], stationary.free_size // rows, moving.free_size // rows)
+        _check_sizes(m, dst, stationary, moving, sizes[1:])
+        _check_tiling(m, sizes[1], tile_position, tile_size)
+        m.checked[key] = sizes
+    rows, k, big_m, n = sizes
     m.check_reads((stationary, moving))
 
     if is_transpose and m.chip.generation >= 3:
@@ -74,10 +81,10 @@ def nc_matmul(
     else:
         old = np.where(state, dst.f32(), np.float32(0)) if state is not True else dst.f32()
         put(dst, old + product.reshape(dst.shape))
-    dst.storage.mark_started(dst.dtype, (dst.offset, dst.shape, dst.strides), True)
+    dst.storage.mark_started(dst.dtype, dst.at, True)
     return m.record(
         "nc_matmul",
-        enums.engine.tensor,
+        _TENSOR,
         (stationary, moving) if state is False else (stationary, moving, dst),
         (dst,),
         name,
@@ -188,12 +195,11 @@ def _accumulating(m: Machine, dst: NkiTensor, accumulate: bool | None) -> Any:
     """False to overwrite, True to add, or a mask of the elements to add to."""
     if accumulate is False:
         return False
-    at = (dst.offset, dst.shape, dst.strides)
-    started = dst.storage.started_at(dst.dtype, at)
+    started = dst.storage.started_at(dst.dtype, dst.at)
     if started is True:
         return True
     if accumulate is None:
-        written = dst.storage.written_at(dst.dtype, at)
+        written = dst.storage.written_at(dst.dtype, dst.at)
         if m.chip.generation >= 4 or written is False:
             return written
         _check_foreign(m, dst, np.logical_and(written, np.logical_not(started)))

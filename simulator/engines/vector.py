@@ -20,6 +20,7 @@ from triptych.simulator.machine import Machine, NkiInstruction, choose, instruct
 from triptych.simulator.operands import (
     any_in_psum,
     bits,
+    describe,
     elementwise,
     not_both_in_psum,
     on_chip,
@@ -68,6 +69,8 @@ def memset(dst: NkiTensor, value: Any, engine: enums.engine = _UNKNOWN, name: st
     m = machine()
     on_chip(dst=dst)
     on = without_gpsimd_in_psum(choose(engine, eng.vector, eng.gpsimd), dst)
+    if not isinstance(value, (int, float, np.integer, np.floating)):
+        raise NkiValidationError(f"value must be a number, got {describe(value)}")
     whole = isinstance(value, (int, np.integer)) or float(value).is_integer()
     if dst.dtype.kind == "x" and value != 0:
         raise NkiValidationError(f"a packed {dst.dtype} tile can only be set to 0, got {value}")
@@ -100,9 +103,10 @@ def tensor_tensor(
     m.check_reads((data1, data2))
     if f.bitvec:
         check_integers(*tiles)
-        put(dst, f.alu(data1.array, as_shape(data2.array, data1.shape).astype(data1.array.dtype)))
+        put_bits(dst, f.alu(bits(data1), as_shape(bits(data2), data1.shape)))
     elif exact and on is eng.gpsimd:
-        put(dst, f.alu(data1.array.astype(np.int64), as_shape(data2.array, data1.shape).astype(np.int64)))
+        wide = np.float64 if f.name == "power" else np.int64  # NumPy has no integer power with a negative exponent
+        put(dst, f.alu(data1.array.astype(wide), as_shape(data2.array, data1.shape).astype(wide)))
     else:
         elementwise(dst, f.alu, data1.f32(), as_shape(data2.f32(), data1.shape))
     return m.record("tensor_tensor", on, (data1, data2), (dst,), name, op=f.name)
@@ -117,10 +121,22 @@ def _tensor_tensor_engine(f: Op, exact: bool, tiles: Sequence[NkiTensor], asked:
 
 
 def check_integers(*tiles: NkiTensor) -> None:
-    """Bitvec operators take integers, as bit patterns."""
+    """Bitvec operators take integers, as bit patterns and without a cast: all of one size."""
     for t in tiles:
         if not t.dtype.is_int:
             raise NkiValidationError(f"bitvec operators need integer tiles, got {t!r}")
+    if len({t.dtype.itemsize for t in tiles}) > 1:
+        raise NkiValidationError(
+            f"bitvec operators do not cast, so that all tiles need integers of one size; got "
+            f"{', '.join(t.dtype for t in tiles)}"
+        )
+
+
+def put_bits(dst: NkiTensor, patterns: Array) -> None:
+    """dst[...] = patterns, unsigned integers of dst's size. On unsigned ones a right shift is logical, as the engine's
+    (nki/api/nki.api.shared.rst; NumPy's is arithmetic on signed integers)."""
+    np.copyto(bits(dst), as_shape(patterns, dst.shape))
+    dst.wrote()
 
 
 @instruction(eng.vector, eng.scalar, eng.gpsimd, cost=costs.per_element)
@@ -150,7 +166,10 @@ def tensor_scalar(
     if first.bitvec:
         return _tensor_scalar_bits(m, dst, data, ((first, operand0, reverse0), (second, operand1, reverse1)), name)
     steps, read = [], [data]
-    for f, operand, reverse in ((first, operand0, reverse0), (second, operand1, reverse1)):
+    for f, operand, reverse, what in (
+        (first, operand0, reverse0, "operand0"),
+        (second, operand1, reverse1, "operand1"),
+    ):
         if f is None:
             continue
         if not f.binary:
@@ -158,7 +177,7 @@ def tensor_scalar(
                 raise NkiValidationError(f"{f!r} is unary: its operand must be None or 0, got {operand!r}")
             steps.append((f, None, False))
             continue
-        value, tiles = per_partition(operand, data, "operand0" if f is first else "operand1")
+        value, tiles = per_partition(operand, data, what)
         _check_float32(tiles)
         read.extend(tiles)
         steps.append((f, value, reverse))
@@ -206,27 +225,36 @@ def _tensor_scalar_bits(
 ) -> NkiInstruction:
     """The bitvec form: integer tiles, operands as bit patterns of data's dtype."""
     check_integers(dst, data)
-    read, result, used = [data], data.array, []
-    m.check_reads((data,))
+    read: list[NkiTensor] = [data]
+    planned: list[tuple[Op, Any, bool]] = []
     for f, operand, reverse in steps:
         if f is None:
             continue
-        used.append(f.name)
-        value = None
-        if f.binary:
-            if isinstance(operand, NkiTensor):
-                on_chip(operand=operand)
-                check_integers(operand)
-                m.check_reads((operand,))
-                read.append(operand)
-                value = operand.array.reshape((data.shape[0],) + (1,) * (data.ndim - 1)).astype(data.dtype.np)
-            elif isinstance(operand, (int, np.integer)):
-                value = np.array(int(operand) & ((1 << 8 * data.dtype.itemsize) - 1), np.uint64).astype(data.dtype.np)
-            else:
-                raise NkiValidationError(f"{f!r} needs an integer operand, got {operand!r}")
+        value: Any = None
+        if f.binary and isinstance(operand, NkiTensor):
+            on_chip(operand=operand)
+            check_integers(data, operand)
+            if operand.shape[0] != data.shape[0] or operand.free_size != 1:
+                raise NkiValidationError(f"an operand tile must be ({data.shape[0]}, 1), got {operand.shape}")
+            read.append(operand)
+            value = bits(operand).reshape((data.shape[0],) + (1,) * (data.ndim - 1))
+        elif f.binary:
+            value = _pattern(f, operand, data.dtype)
+        planned.append((f, value, reverse))
+    m.check_reads(read)
+    result = bits(data)
+    for f, value, reverse in planned:
         result = _apply(f, result, value, reverse)
-    put(dst, result)
-    return m.record("tensor_scalar", eng.vector, read, (dst,), name, op=tuple(used))
+    put_bits(dst, result)
+    return m.record("tensor_scalar", eng.vector, read, (dst,), name, op=tuple(f.name for f, _, _ in planned))
+
+
+def _pattern(f: Op, value: Any, dtype: DType) -> Any:
+    """A compile-time integer as the bits of `dtype`."""
+    size = 8 * dtype.itemsize
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not -(1 << size - 1) <= value < 1 << size:
+        raise NkiValidationError(f"{f!r} needs an integer operand that {dtype} holds, got {describe(value)}")
+    return np.array(int(value) & ((1 << size) - 1), f"uint{size}")
 
 
 @instruction(eng.vector, cost=costs.two_inputs)
@@ -283,14 +311,18 @@ def tensor_reduce(
             f"reducing axes {axes} of {data.shape} leaves {kept // data.shape[0]} elements per partition, and dst is "
             f"{dst.shape}"
         )
-    m.check_reads((data,))
     if f.bitvec:
         check_integers(dst, data)
         if negate:
             raise NkiValidationError("negate goes with arithmetic reductions")
-        put(dst, f.reduce(data.array, axis=axes))
+    m.check_reads((data,))
+    values = bits(data) if f.bitvec else data.f32()
+    if len(axes) > 1:  # one axis, because a subtraction cannot be split over several
+        values = values.reshape(*data.shape[: axes[0]], -1)
+    result = f.reduce(values, axis=axes[0])
+    if f.bitvec:
+        put_bits(dst, result)
     else:
-        result = f.reduce(data.f32(), axis=axes[0] if len(axes) == 1 else axes)
         put(dst, -result if negate else result)
     return m.record("tensor_reduce", eng.vector, (data,), (dst,), name, op=f.name)
 
