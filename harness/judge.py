@@ -7,13 +7,17 @@ introduced the rule). Two things make it hold for small outputs as well:
 
 - a floor of one unit in the last place of the output dtype at the reference's largest magnitude, since an honest
   baseline may hit the rounded result exactly by luck;
-- outputs of fewer than 4096 elements draw the baselines on further seeds and take the worst.
+- outputs of fewer than 16384 elements draw the baselines on further seeds, and in float32 also on inputs that were
+  moved by a unit in their last place, as a kernel moves them that scales first. The worst counts. (A softmax row in
+  which two large scores nearly tie is decided by the last bit of a score; such rows are few, and a baseline may be
+  lucky.)
 
 NaN, +inf and -inf must be at the positions where the reference, rounded to the output dtype, has them.
 """
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,8 +29,10 @@ from triptych.harness.records import Array, Arrays, Case, Op, Status
 from triptych.harness.regimes import dtype_of, finfo, is_float
 
 FACTOR = 2.0
-ENOUGH_ELEMENTS = 4096  # outputs smaller than this sample the baselines on further draws, at most MOST_DRAWS
+ENOUGH_ELEMENTS = 16384  # outputs smaller than this sample the baselines on further draws, at most MOST_DRAWS
 MOST_DRAWS = 32
+NUDGES = 6  # how often float32 inputs are moved by a unit in their last place
+MANY_ELEMENTS = 2**18  # outputs larger than this hold enough rows of every kind
 
 
 @dataclass(frozen=True)
@@ -88,14 +94,28 @@ def reference_of(op: Op, case: Case, inputs: Arrays) -> Array:
     return reference.astype(np.float64, copy=False)
 
 
+_known: tuple[Case, list[weakref.ref[Array]], Array] | None = None  # the last case, its inputs and their reference
+
+
+def known_reference(op: Op, case: Case, inputs: Arrays) -> Array:
+    """`reference_of`, without computing it again for the very arrays that `expect` saw last."""
+    if _known is not None and _known[0] == case:
+        _, arrays, reference = _known
+        if all(known() is x for known, x in zip(arrays, inputs.values(), strict=True)):
+            return reference
+    return reference_of(op, case, inputs)
+
+
 def expect(op: Op, case: Case, inputs: Arrays, *, rtol: float | None = None, atol: float | None = None) -> Expected:
     """The reference of a case and the tolerance around it: derived, or as the command line says."""
+    global _known
     dtype = dtype_of(case.dtype)
     if not is_float(dtype):
         raise OpError(
             f"outputs of dtype {case.dtype} cannot be judged: only floating-point ones have a derived tolerance"
         )
     reference = reference_of(op, case, inputs)
+    _known = case, [weakref.ref(x) for x in inputs.values()], reference
     rounded = round_to(reference, dtype)
     if rtol is not None or atol is not None:
         tolerance: dict[str, Any] = {"source": "command line", "rtol": rtol or 0.0, "atol": atol or 0.0}
@@ -108,16 +128,28 @@ def expect(op: Op, case: Case, inputs: Arrays, *, rtol: float | None = None, ato
     while len(errors) < MOST_DRAWS and len(errors) * reference.size < ENOUGH_ELEMENTS:
         again = make_inputs(op, case, draw=len(errors))
         errors.append(_baseline_errors(op, case, again, reference_of(op, case, again)))
+    if dtype == np.float32 and reference.size <= MANY_ELEMENTS:
+        errors += [_baseline_errors(op, case, nudged(inputs, i), reference) for i in range(NUDGES)]
     worst, l2 = np.max(np.concatenate(errors), axis=0)
     tolerance = {
         "source": "derived",
         "factor": FACTOR,
         "baseline": _name(op.honest[0]),
-        "max_abs": max(FACTOR * worst, floor),
-        "rel_l2": max(FACTOR * l2, floor) / norm if norm else 0.0,
+        "max_abs": max(FACTOR * float(worst), floor),
+        "rel_l2": max(FACTOR * float(l2), floor) / norm if norm else 0.0,
         "floor": floor,
     }
     return Expected(reference, rounded, tolerance)
+
+
+def nudged(inputs: Arrays, seed: int) -> Arrays:
+    """`inputs` with every float32 number moved by up to a unit in its last place and rounded again."""
+    rng = np.random.default_rng(seed)
+    unit = np.finfo(np.float32).eps
+    return {
+        name: (x * (1 + unit * rng.uniform(-1, 1, x.shape))).astype(np.float32) if x.dtype == np.float32 else x
+        for name, x in inputs.items()
+    }
 
 
 def _baseline_errors(op: Op, case: Case, inputs: Arrays, reference: Array) -> Sequence[tuple[float, float]]:
@@ -221,7 +253,7 @@ def measure(out: Array, expected: Expected) -> tuple[dict[str, Any], Array]:
 def _disagreement(metrics: dict[str, Any], beyond: Array, expected: Expected) -> str | None:
     """One sentence on how the output disagrees, or None if it does not."""
     tolerance = expected.tolerance
-    worst = f"at {metrics['worst_index']}: expected {metrics['expected']:.6g}, got {metrics['got']:.6g}"
+    worst = f"at {metrics['worst_index']}: expected {metrics['expected']:.9g}, got {metrics['got']:.9g}"
     count = f"{metrics['mismatches']} of {beyond.size} element{'s' * (beyond.size > 1)}"
     strange = metrics.pop("strange")
     if strange:

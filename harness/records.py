@@ -63,7 +63,7 @@ class Case:
 Inputs = Callable[[Case, np.random.Generator], Arrays]
 
 
-@dataclass(frozen=True, init=False)
+@dataclass(frozen=True, init=False, eq=False)
 class Op:
     """The meaning of one operation and where its panels are.
 

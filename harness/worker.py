@@ -63,6 +63,9 @@ def _receive(requests: BinaryIO, jobs: queue.SimpleQueue[tuple[Task, Settings]])
         os._exit(0)
 
 
+SPEAK_FOR_THEMSELVES = ("NkiError", "EmulationError")  # whose text is a sentence that names the kernel's line
+
+
 @dataclass(frozen=True)
 class Prepared:
     """What all backends of one case share."""
@@ -160,7 +163,7 @@ def kernel_fault(error: BaseException, op: Op, panel: str) -> str:
         return str(error)
     kernel = getattr(op, panel)
     path = located(kernel)[0] if isinstance(kernel, str) else None
-    if any(cls.__name__ == "NkiError" for cls in type(error).__mro__):
+    if any(cls.__name__ in SPEAK_FOR_THEMSELVES for cls in type(error).__mro__):
         return str(error)
     return f"the kernel raised {described(error)}{ops.at(error, path) if path else ''}"
 

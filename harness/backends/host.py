@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from triptych.harness.backends.base import Backend
-from triptych.harness.judge import reference_of, round_to
+from triptych.harness.judge import known_reference, reference_of, round_to
 from triptych.harness.records import Array, Arrays, Case, Evidence, Op
 from triptych.harness.regimes import dtype_of
 from triptych.harness.timing import TimingBudget, time_host
@@ -20,7 +20,7 @@ class Reference(Backend):
         return None
 
     def run(self, op: Op, case: Case, inputs: Arrays, target: str | None) -> Array:
-        return round_to(reference_of(op, case, inputs), dtype_of(case.dtype)).copy()
+        return round_to(known_reference(op, case, inputs), dtype_of(case.dtype)).copy()
 
     def time(self, op: Op, case: Case, inputs: Arrays, target: str | None, budget: TimingBudget) -> dict[str, Any]:
-        return time_host(lambda: self.run(op, case, inputs, target), budget, self.evidence)
+        return time_host(lambda: reference_of(op, case, inputs), budget, self.evidence)

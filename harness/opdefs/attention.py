@@ -18,12 +18,13 @@ from triptych.harness.regimes import in_regime, normal, rounded
 from triptych.reference.attention import attention as reference
 
 KERNELS = Path(__file__).parents[2] / "kernels"
+LOG2_E = float(np.log2(np.e))
 
 
 def inputs(case: Case, rng: np.random.Generator) -> Arrays:
     """q, k, v in the case's regime.
 
-    `large` scores reach some hundreds, where an exponential without its max overflows. `offset` moves k and v: the
+    `large` scores reach a hundred and more, where an exponential without its max overflows. `offset` moves k and v: the
     scores of a row then share a large constant, and the output carries 100. `nonfinite` plants a NaN in one query, an
     infinity in one key and one of each kind in one value row; in causal cases that row is key 0, which every query
     sees: what a hidden row does to a kernel that multiplies by a weight of 0 is left open by IEEE arithmetic.
@@ -36,7 +37,7 @@ def inputs(case: Case, rng: np.random.Generator) -> Arrays:
             k[0, 0, sk // 2, d // 2] = np.inf
             v[-1, -1, 0 if case.params.get("causal") else sk // 3, [0, -1]] = np.nan, -np.inf
     elif case.regime == "large":
-        q, k, v = in_regime(q, "large"), 4 * k, in_regime(v, "large")
+        q, k, v = in_regime(q, "large"), k, in_regime(v, "large")
     elif case.regime == "offset":
         k, v = in_regime(k, "offset"), in_regime(v, "offset")
     else:
@@ -46,9 +47,25 @@ def inputs(case: Case, rng: np.random.Generator) -> Arrays:
 
 def online(q: Array, k: Array, v: Array, causal: bool = False) -> Array:
     """Honest: blocks of 64 keys with a running max and sum, base-2 exponentials, weights rounded to the dtype."""
-    dtype, block = q.dtype, 64
     scores, values, visible = _scores(q, k, v, causal)
-    scores = scores * np.float32(np.log2(np.e))
+    return _online(scores * np.float32(LOG2_E), values, visible, 64, q.dtype)
+
+
+def prescaled(q: Array, k: Array, v: Array, causal: bool = False) -> Array:
+    """Honest: as `online`, but the scale goes into the queries, D is summed the other way, and blocks hold 16 keys.
+
+    Where two keys nearly tie in a row of large scores, the last bit of a score decides. Such rows are few, so that one
+    baseline alone may get them right by luck.
+    """
+    scale = np.float32(LOG2_E / np.sqrt(q.shape[-1]))
+    with np.errstate(invalid="ignore", over="ignore"):
+        scaled = q[..., ::-1].astype(np.float32) * scale
+    scores, values, visible = _scores(scaled, k[..., ::-1], v, causal, scale=1)
+    return _online(scores, values, visible, 16, q.dtype)
+
+
+def _online(scores: Array, values: Array, visible: Array, block: int, dtype: np.dtype[Any]) -> Array:
+    """Softmax in base 2 and the product with the values, `block` keys at a time."""
     top = np.full((*scores.shape[:-1], 1), -np.inf, np.float32)
     total = np.zeros_like(top)
     out = np.zeros((*scores.shape[:-1], values.shape[-1]), np.float32)
@@ -80,12 +97,13 @@ def plain(q: Array, k: Array, v: Array, causal: bool = False) -> Array:
     return out.astype(dtype)
 
 
-def _scores(q: Array, k: Array, v: Array, causal: bool) -> tuple[Array, Array, Array]:
+def _scores(q: Array, k: Array, v: Array, causal: bool, scale: float | None = None) -> tuple[Array, Array, Array]:
     """Scaled scores [B, H, Sq, Sk], values repeated to [B, H, Sk, D], and who sees whom [Sq, Sk]; all in float32."""
     group = q.shape[1] // k.shape[1]
     keys, values = (np.repeat(x.astype(np.float32), group, axis=1) for x in (k, v))
     with np.errstate(invalid="ignore", over="ignore"):
-        scores = (q.astype(np.float32) @ keys.swapaxes(-1, -2)) * np.float32(1 / np.sqrt(q.shape[-1]))
+        scores = q.astype(np.float32) @ keys.swapaxes(-1, -2)
+        scores *= np.float32(scale or 1 / np.sqrt(q.shape[-1]))
     rows, columns = scores.shape[-2:]
     last_seen = np.arange(rows)[:, None] + (columns - rows if causal else columns)
     return scores, values, np.arange(columns)[None, :] <= last_seen
@@ -131,6 +149,8 @@ def torch_attention(q: Any, k: Any, v: Any, causal: bool = False) -> Any:
 
 
 def unsupported(case: Case, backend: str, target: str) -> str | None:
+    if backend == "torch" and case.regime == "nonfinite" and case.dtype != "float32":
+        return "PyTorch's attention gives 0 for rows that a NaN reaches in 16-bit dtypes (seen with 2.13 on a CPU)"
     if backend in ("nki-sim", "nki") and target in ("trn1", "inf2") and case.regime == "nonfinite":
         return "the TensorE transpose of NeuronCore-v2 is documented not to preserve NaN and infinities"
     return None
@@ -172,7 +192,7 @@ OPS = (
         axes=("B", "H", "Hkv", "Sq", "Sk", "D"),
         inputs=inputs,
         reference=reference,
-        honest=(online, plain),
+        honest=(online, plain, prescaled),
         cases={
             "smoke": SMOKE,
             "edge": EDGE,

@@ -26,7 +26,7 @@ class Llama:
 
 
 MODELS = (
-    Llama("llama-3.2-1b", hidden=2048, heads=32, kv_heads=8, head_dim=64, ffn=8192, tokens=128),
+    Llama("llama-3.2-1b", hidden=2048, heads=32, kv_heads=8, head_dim=64, ffn=8192, tokens=64),
     Llama("llama-3.1-8b", hidden=4096, heads=32, kv_heads=8, head_dim=128, ffn=14336, tokens=32),
     Llama("llama-3.1-70b", hidden=8192, heads=64, kv_heads=8, head_dim=128, ffn=28672, tokens=16),
 )
@@ -34,15 +34,13 @@ LONG = 2048
 
 
 def projections(long: bool) -> list[dict[str, Any]]:
-    """x[tokens, K] @ W[K, N] of every projection; k and v have one shape, gate and up another."""
+    """x[tokens, K] @ W[K, N] of every projection; q and o share one shape, as do k and v, and gate and up."""
     cases = []
     for model in MODELS:
-        width = model.heads * model.head_dim
         tokens = LONG if long else model.tokens
         for name, k, n in (
-            ("q_proj", model.hidden, width),
-            ("kv_proj", model.hidden, model.kv_heads * model.head_dim),
-            ("o_proj", width, model.hidden),
+            ("q_o_proj", model.hidden, model.heads * model.head_dim),
+            ("k_v_proj", model.hidden, model.kv_heads * model.head_dim),
             ("gate_up_proj", model.hidden, model.ffn),
             ("down_proj", model.ffn, model.hidden),
         ):

@@ -1,0 +1,208 @@
+"""Every way in which a kernel can misbehave becomes a status and a sentence, and costs its own case alone."""
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from triptych.harness import ops, runner
+from triptych.harness.records import Case, Evidence, Status
+from triptych.harness.timing import TimingBudget
+
+FILE = """
+import ctypes, os, signal, subprocess, sys, time
+import numpy as np
+import nki
+import nki.isa as nisa
+import nki.language as nl
+from triptych import Op
+
+
+def reference(x):
+    return 2 * x
+
+
+def doubled(x, factor=2.0):
+    out = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)
+    tile = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.sbuf)
+    nisa.dma_copy(dst=tile, src=x)
+    nisa.tensor_scalar(dst=tile, data=tile, op0=nl.multiply, operand0=factor)
+    nisa.dma_copy(dst=out, src=tile)
+    return out
+
+
+def right(x):
+    return doubled(x)
+
+def wrong(x):
+    return doubled(x, factor=2.5)
+
+def raises(x):
+    raise RuntimeError("the kernel's own words\\nand more of them")
+
+def exits(x):
+    sys.exit("bye")
+
+def hangs(x):
+    subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    time.sleep(600)
+
+def dies(x):
+    os._exit(3)
+
+def segfaults(x):
+    ctypes.string_at(0)
+
+def out_of_memory(x):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def prints(x):
+    print("a kernel's print")
+    os.system("echo a print of its child")
+    return doubled(x)
+
+def returns_none(x):
+    doubled(x)
+
+def wrong_shape(x):
+    return doubled(x[:, :-1])
+
+def changes_input(x):
+    nisa.dma_copy(dst=x, src=doubled(x))
+    return doubled(x)
+
+def unwritten(x):
+    return nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)
+
+def out_of_bounds(x):
+    out = doubled(x)
+    nisa.dma_copy(dst=out[:, 1:97], src=doubled(x))
+    return out
+
+
+KERNELS = (right, wrong, raises, exits, hangs, dies, segfaults, out_of_memory, prints, returns_none, wrong_shape,
+           changes_input, unwritten, out_of_bounds)
+OPS = [Op(kernel.__name__, {"x": ("M", "N")}, reference, [{"M": 32, "N": 96}], nki=kernel) for kernel in KERNELS]
+globals().update({"op_" + op.name: op for op in OPS})
+no_panel = Op("no_panel", {"x": ("M", "N")}, reference, [{"M": 32, "N": 96}])
+bad_inputs = Op("bad_inputs", lambda case, rng: 1 / 0, reference, [{"M": 3}], nki=right)
+"""
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    path = tmp_path_factory.mktemp("kernels") / "my_kernels.py"
+    path.write_text(FILE)
+    return str(path)
+
+
+def task(source, op, backend="nki-sim", **settings):
+    case = Case(op, "32x96", {"M": 32, "N": 96}, "float32")
+    return runner.Task(op, source, case, backend, None, **settings)
+
+
+SAID = {
+    "right": (Status.PASSED, None),
+    "wrong": (Status.FAILED, "elements off by more than"),
+    "raises": (Status.ERROR, "the kernel's own words"),
+    "exits": (Status.ERROR, "SystemExit: bye"),
+    "hangs": (Status.TIMEOUT, "running the kernel took longer than the time limit of 2 s"),
+    "dies": (Status.ERROR, "the worker process died while running the kernel: it exited with code 3"),
+    "segfaults": (Status.ERROR, "killed by SIGSEGV"),
+    "out_of_memory": (Status.ERROR, "killed by SIGKILL, as the system does when memory runs out"),
+    "prints": (Status.PASSED, None),
+    "returns_none": (Status.ERROR, "None"),
+    "wrong_shape": (Status.ERROR, "wrong shape: expected (32, 96), got (32, 95)"),
+    "changes_input": (Status.ERROR, "the kernel changed its input x"),
+    "unwritten": (Status.ERROR, "written"),
+    "out_of_bounds": (Status.ERROR, ""),
+    "no_panel": (Status.UNSUPPORTED, "op no_panel has no nki panel"),
+    "bad_inputs": (Status.ERROR, "the case could not be prepared: ZeroDivisionError: division by zero"),
+    "not_there": (Status.ERROR, "there is no op 'not_there'; there is right, wrong"),
+}
+
+
+@pytest.fixture(scope="module")
+def results(source):
+    """All of them in one run, a right kernel after each."""
+    tasks = [task(source, name) for pair in ((name, "right") for name in SAID) for name in pair]
+    came = []
+    results = runner.run(tasks, timeout_s=2, on_result=came.append)
+    assert sorted(map(id, came)) == sorted(map(id, results))
+    assert [result.op for result in results] == [task.op for task in tasks]
+    return results
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals have these names on POSIX alone")
+@pytest.mark.parametrize("name", SAID)
+def test_each_misbehaviour_has_a_status_and_a_sentence(results, name):
+    status, said = SAID[name]
+    result = next(result for result in results if result.op == name)
+    assert result.status is status, result.reason
+    assert (result.reason is None) if said is None else (said in result.reason)
+    assert result.reason is None or "\n" not in result.reason
+
+
+def test_the_other_results_are_kept(results):
+    assert {result.status for result in results if result.op == "right"} == {Status.PASSED}
+
+
+def test_an_error_names_the_line_of_the_kernel(results):
+    raised = next(result for result in results if result.op == "raises")
+    assert "my_kernels.py:" in raised.reason
+
+
+def test_what_kernels_print_never_reaches_standard_output(source):
+    """And the worker starts without running the caller's __main__ again, from a main that has no guard."""
+    script = f"""
+    from triptych.harness import ops, runner
+    print("main")
+    op = ops.from_file({source!r})["prints"]
+    cases = ops.cases(op, ["smoke"], None, {{}}, 0)
+    tasks = [runner.Task("prints", {source!r}, case, "nki-sim", None) for case in cases]
+    print([str(r.status) for r in runner.run(tasks, timeout_s=60)])
+    """
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)], env=env, capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout.splitlines() == ["main", "['passed', 'passed', 'passed']"], done.stderr
+    assert "a kernel's print" in done.stderr and "a print of its child" in done.stderr
+
+
+def test_a_backend_that_is_not_here_is_skipped_with_its_reason(source, monkeypatch):
+    monkeypatch.setattr(runner.BACKENDS["nki"], "missing", lambda: "no device")
+    (result,) = runner.run([task(source, "right", backend="nki")], timeout_s=10)
+    assert (result.status, result.reason, result.evidence) == (Status.SKIPPED, "no device", Evidence.DEVICE)
+
+
+def test_an_unknown_backend_is_a_usage_error(source):
+    with pytest.raises(ValueError, match="there is no backend 'gpu'; there is numpy, nki-sim"):
+        runner.run([task(source, "right", backend="gpu")], timeout_s=10)
+
+
+def test_timing_carries_evidence_samples_and_work():
+    op = ops.builtin()["matmul"]
+    case = ops.cases(op, ["smoke"], ["float32"], {}, 0)[0]
+    tasks = [runner.Task("matmul", None, case, backend, None, bench=True) for backend in ("numpy", "nki-sim")]
+    budget = TimingBudget(warmup_seconds=0, seconds=0, fewest=2)
+    reference, simulated = runner.run(tasks, timeout_s=60, budget=budget)
+    assert reference.timing["evidence"] == "reference" and len(reference.timing["samples_us"]) == 2
+    assert reference.timing["flops"] == 2 * 64 * 128 * 96
+    assert simulated.timing["evidence"] == "predicted" and simulated.timing["predicted_us"] > 0
+    assert "samples_us" not in simulated.timing and simulated.evidence is Evidence.SIMULATED
+
+
+def test_a_wrong_kernel_is_not_timed_unless_asked(source):
+    tasks = [task(source, "wrong", bench=True)]
+    (refused,) = runner.run(tasks, timeout_s=60)
+    assert refused.timing == {} and "not timed, because its result is wrong" in refused.reason
+    (timed,) = runner.run(tasks, timeout_s=60, no_check=True)
+    assert timed.status is Status.FAILED and timed.timing["predicted_us"] > 0
+
+
+def test_bounds_of_the_command_line_reach_the_judge(source):
+    (result,) = runner.run([task(source, "wrong")], timeout_s=60, atol=100.0)
+    assert result.status is Status.PASSED and result.tolerance["source"] == "command line"
