@@ -167,6 +167,7 @@ def plan(arguments: Namespace, backends: Sequence[Backend]) -> list[Task]:
         axes=axes,
         targets=targets,
         seed=arguments.seed,
+        named=some(arguments.backend),
         judgement=judgement,
     )
     return selection.tasks(ops, backends)
@@ -211,6 +212,7 @@ def publish(arguments: Namespace, runs: Sequence[Run], seed: int | None) -> None
         width = shutil.get_terminal_size().columns if stream.isatty() else None
         table = tables.text(results, width=width, colour=colour)
         print(table, end="\n" if table else "")
+        print(tables.unsupported(results), end="")
     print(tables.problems(results, colour=colour), end="", file=stream)
     if arguments.html and arguments.html != "-":
         print(f"report: {arguments.html}", file=stream)

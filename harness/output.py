@@ -20,7 +20,7 @@ class OutputError(Exception):
 
 
 def document(env: dict[str, Any], results: Sequence[Result]) -> str:
-    """The one JSON document of the command line: keys as in docs/json.md, no NaN, units in key names."""
+    """The one JSON document of the command line: no NaN, units in key names, raw samples kept."""
     body = {"schema_version": SCHEMA_VERSION, "env": plain(env), "results": [result.to_dict() for result in results]}
     return json.dumps(body, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 

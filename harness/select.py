@@ -116,6 +116,7 @@ class Selection:
     axes: Mapping[str, Sequence[int]]
     targets: Sequence[str]
     seed: int
+    named: Sequence[str] = ()  # backends that the command line names
     judgement: Sequence[str] = ()  # --rtol and --atol as words
 
     def cases(self, op: Op) -> Iterator[tuple[str, Case]]:
@@ -138,7 +139,6 @@ class Selection:
         """Every (op, case, backend, target), the backends of one case side by side: its reference is computed once."""
         from triptych.harness.runner import Task
 
-        bench = self.command != "check"
         found = [
             Task(
                 op.name,
@@ -146,9 +146,8 @@ class Selection:
                 case,
                 backend.name,
                 target,
-                True,
-                bench,
-                self.repro(op, group, case, backend, target),
+                bench=self.timed(backend, group),
+                repro=self.repro(op, group, case, backend, target),
             )
             for op in ops.values()
             for group, case in self.cases(op)
@@ -161,6 +160,15 @@ class Selection:
             )
             raise unknown("case", self.names, everything)
         return found
+
+    def timed(self, backend: Backend, group: str) -> bool:
+        """Whether to time a backend on the cases of a set.
+
+        The clocks of the interpreter and of the reference say nothing about a kernel and run for minutes at a model's
+        sizes: there they are read only if the command line names the backend.
+        """
+        slow = str(backend.evidence) in ("interpreted", "reference")
+        return self.command != "check" and (not slow or group == "smoke" or backend.name in self.named)
 
     def repro(self, op: Op, group: str, case: Case, backend: Backend, target: str | None) -> str:
         """The command line that runs one task alone."""

@@ -169,9 +169,22 @@ CSV_COLUMNS: tuple[tuple[str, Callable[[Result], Any]], ...] = (
 )
 
 
+def absent(results: Sequence[Result]) -> dict[tuple[str, str], Result]:
+    """(op, backend) of which no case ran, all for one reason: no such backend here, or no such panel in the op."""
+    groups: dict[tuple[str, str], list[Result]] = {}
+    for result in results:
+        groups.setdefault((result.op, place(result)), []).append(result)
+    return {
+        key: group[0]
+        for key, group in groups.items()
+        if group[0].status in (Status.SKIPPED, Status.UNSUPPORTED) and len({(r.status, r.reason) for r in group}) == 1
+    }
+
+
 def shown(results: Sequence[Result]) -> list[Result]:
-    """The rows of the text table: everything but what was skipped because its backend is not here."""
-    return [result for result in results if result.status is not Status.SKIPPED]
+    """The rows of the text table: what is absent as a whole is said once, below it."""
+    away = absent(results)
+    return [result for result in results if (result.op, place(result)) not in away]
 
 
 def cells(results: Sequence[Result]) -> tuple[list[Column], list[list[str]]]:
@@ -208,6 +221,16 @@ def text(results: Sequence[Result], *, width: int | None = None, colour: bool = 
     head = line([column.title for column in columns], None)
     rule = line(["─" * w for w in widths], None)
     return "\n".join([head, rule, *(line(row, result) for row, result in zip(rows, results, strict=True))]) + "\n"
+
+
+def unsupported(results: Sequence[Result]) -> str:
+    """What ops have no panel for; what is skipped is in the last line."""
+    lines = [
+        f"unsupported: {op} on {backend}: {note(result)}"
+        for (op, backend), result in absent(results).items()
+        if result.status is Status.UNSUPPORTED
+    ]
+    return "\n".join(lines) + "\n" if lines else ""
 
 
 def problems(results: Iterable[Result], *, colour: bool = False) -> str:

@@ -1,0 +1,54 @@
+"""The cases of the command line under pytest-benchmark.
+
+    pytest tests/benchmarks --benchmark-enable
+
+Without the option, and under xdist, each runs once and is timed by nobody. What is timed is the backend's own call on
+the host: for `nki-sim` that is the simulation, whose evidence is `host`, and the prediction for the chip goes into
+`extra_info` under its own name. Nothing timed is asserted.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from triptych.harness import ops
+from triptych.harness.backends import BACKENDS
+from triptych.harness.records import Case, Evidence
+from triptych.harness.timing import TimingBudget
+
+TABLE = ops.builtin()
+CASES = [
+    case
+    for op in TABLE.values()
+    for case in ops.cases(op, ["smoke"], ["float32", "bfloat16"], {}, seed=0)
+    + (ops.cases(op, ["model"], None, {}, seed=0)[:1] if "model" in op.cases and op.name != "matmul_tiled" else [])
+]
+
+
+@pytest.mark.parametrize("backend", list(BACKENDS))
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.op}-{case.name}-{case.dtype}")
+def test_speed(benchmark: Any, case: Case, backend: str) -> None:
+    chosen, op = BACKENDS[backend], TABLE[case.op]
+    target = chosen.default_targets[0] if chosen.default_targets else None
+    away = chosen.missing() or chosen.supports(op, case, target)
+    if away:
+        pytest.skip(away)
+    inputs = ops.make_inputs(op, case)
+    out = benchmark(chosen.run, op, case, inputs, target)
+    assert out.size > 0
+    benchmark.extra_info.update(
+        op=case.op,
+        case=case.name,
+        dtype=case.dtype,
+        axes=dict(case.axes),
+        backend=backend,
+        target=target,
+        evidence=str(Evidence.HOST if chosen.evidence is Evidence.SIMULATED else chosen.evidence),
+    )
+    if op.flops is not None:
+        benchmark.extra_info["flops"] = op.flops(case.axes, case.params)
+    if benchmark.enabled and chosen.evidence is Evidence.SIMULATED:
+        timing = chosen.time(op, case, inputs, target, TimingBudget())
+        benchmark.extra_info.update(predicted_us=timing["predicted_us"], predicted_evidence=timing["evidence"])

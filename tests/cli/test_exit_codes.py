@@ -1,0 +1,139 @@
+"""What results mean to a shell, and what is said about them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from triptych.harness import cli
+from triptych.harness.records import Status
+from triptych.harness.runner import Task
+
+CHECK = ["check", "matmul", "--backend", "numpy,nki-sim", "--dtype", "float32"]
+
+
+def ends(status: Status, backend: str = "nki-sim") -> Callable[[Task], tuple[Status, str | None]]:
+    def outcome(task: Task) -> tuple[Status, str | None]:
+        return (status, "because of a test") if task.backend == backend else (Status.PASSED, None)
+
+    return outcome
+
+
+def test_all_passed(runner: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(CHECK) == cli.OK
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == "6 passed, 0 failed, 0 error, 0 timeout, 0 unsupported, 0 skipped · seed 0"
+
+
+@pytest.mark.parametrize("status", [Status.FAILED, Status.ERROR, Status.TIMEOUT])
+def test_what_does_not_pass_is_1_and_says_why_and_how_to_repeat(
+    status: Status, runner: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runner.outcome = ends(status)
+    assert cli.main(CHECK) == cli.MISMATCH
+    out = capsys.readouterr().out
+    assert f"{status}: matmul 64x128x96 float32 on nki-sim[trn2]: because of a test" in out
+    assert "triptych check matmul --cases smoke -k 64x128x96 --dtype float32 --backend nki-sim --target trn2" in out
+    assert f"3 {status}" in out.splitlines()[-1]
+
+
+def test_a_skip_is_said_with_its_reason_and_is_no_pass(
+    runner: Any, away: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    away("nki-sim")
+    assert cli.main(CHECK) == cli.OK
+    out = capsys.readouterr().out
+    assert "3 passed" in out and "3 skipped (nki-sim: it is not here)" in out.splitlines()[-1]
+    assert "nki-sim" not in out.rsplit("\n", 2)[0], "a skipped backend has no row that could look like a result"
+
+
+def test_strict_counts_a_skip_and_an_unsupported_case(runner: Any, away: Callable[..., None]) -> None:
+    runner.outcome = ends(Status.UNSUPPORTED)
+    assert cli.main(CHECK) == cli.OK
+    assert cli.main([*CHECK, "--strict"]) == cli.MISMATCH
+    away("nki-sim")
+    assert cli.main([*CHECK, "--strict"]) == cli.REQUIRED_MISSING
+
+
+def test_nothing_ran(runner: Any, away: Callable[..., None]) -> None:
+    away("numpy", "nki-sim")
+    assert cli.main(CHECK) == cli.NOTHING_RAN
+
+
+def test_a_required_backend_that_is_missing_stops_before_anything_runs(
+    runner: Any, away: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    away("nki-sim")
+    assert cli.main([*CHECK, "--require", "nki-sim"]) == cli.REQUIRED_MISSING
+    out, err = capsys.readouterr()
+    assert out == "" and "nki-sim is missing: it is not here" in err
+    assert runner.tasks == []
+
+
+def test_a_required_backend_must_run_a_case(runner: Any) -> None:
+    runner.outcome = ends(Status.UNSUPPORTED)
+    assert cli.main([*CHECK, "--require", "nki-sim"]) == cli.REQUIRED_MISSING
+    runner.outcome = ends(Status.PASSED)
+    assert cli.main([*CHECK, "--require", "nki-sim"]) == cli.OK
+
+
+def test_require_adds_to_the_selection(runner: Any) -> None:
+    cli.main(["check", "matmul", "--backend", "numpy", "--require", "nki-sim"])
+    assert {task.backend for task in runner.tasks} == {"numpy", "nki-sim"}
+
+
+def test_x_stops_at_the_first_problem_and_keeps_what_ran(runner: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    runner.outcome = ends(Status.FAILED)
+    assert cli.main([*CHECK, "-x"]) == cli.MISMATCH
+    out, err = capsys.readouterr()
+    assert "1 passed, 1 failed" in out.splitlines()[-1]
+    assert "stopped after 2 of 6 cases" in err
+
+
+def test_an_interrupt_keeps_what_ran(runner: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    def outcome(task: Task) -> tuple[Status, str | None]:
+        if task.backend == "nki-sim":
+            raise KeyboardInterrupt
+        return Status.PASSED, None
+
+    runner.outcome = outcome
+    assert cli.main(CHECK) == cli.INTERRUPTED
+    out, err = capsys.readouterr()
+    assert "1 passed" in out.splitlines()[-1] and "stopped after 1 of 6" in err
+
+
+def test_settings_reach_the_runner(runner: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
+    cli.main(
+        [
+            "bench",
+            "matmul",
+            "--backend",
+            "torch",
+            "--timeout",
+            "1.5m",
+            "--rtol",
+            "1e-2",
+            "--atol",
+            "0",
+            "--no-check",
+            "--cases",
+            "smoke",
+        ]
+    )
+    assert runner.settings == {"timeout_s": 90.0, "no_check": True, "rtol": 1e-2, "atol": 0.0}
+    assert all(task.bench for task in runner.tasks)
+
+
+def test_slow_clocks_are_read_at_a_models_sizes_only_if_named(runner: Any) -> None:
+    cli.main(["bench", "matmul", "--cases", "smoke,model"])
+    timed = {(t.backend, t.case.name.startswith("llama")) for t in runner.tasks if t.bench}
+    assert ("triton-cpu", False) in timed and ("triton-cpu", True) not in timed and ("nki-sim", True) in timed
+    cli.main(["bench", "matmul", "--cases", "model", "--backend", "triton-cpu"])
+    assert all(task.bench for task in runner.tasks)
+
+
+def test_check_times_nothing(runner: Any) -> None:
+    cli.main(CHECK)
+    assert not any(task.bench for task in runner.tasks)

@@ -1,0 +1,223 @@
+"""Files and streams: what a pipeline reads must be whole, and must be what it asked for."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import stat
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from triptych.harness import cli, output, tables
+from triptych.harness.records import Evidence, Result, Status
+from triptych.harness.runner import Task
+
+BENCH = ["bench", "matmul", "--backend", "numpy,nki-sim", "--dtype", "float32", "--cases", "smoke"]
+KEYS = {
+    "op", "case", "dtype", "backend", "target", "evidence", "status", "reason", "metrics", "tolerance", "timing",
+    "repro",
+}  # fmt: skip
+
+
+def strict(text: str) -> dict[str, object]:
+    """JSON without the NaN and Infinity that Python would let pass."""
+
+    def refuse(word: str) -> None:
+        raise AssertionError(word)
+
+    document = json.loads(text, parse_constant=refuse)
+    assert isinstance(document, dict)
+    return document
+
+
+def test_json_on_stdout_is_one_document_and_nothing_else(runner: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*BENCH, "--json", "-", "--seed", "3"]) == cli.OK
+    out, err = capsys.readouterr()
+    document = strict(out)
+    assert list(document) == ["schema_version", "env", "results"] and document["schema_version"] == 1
+    results = document["results"]
+    assert isinstance(results, list) and len(results) == 6
+    assert all(set(result) == KEYS for result in results)
+    assert results[0]["metrics"]["rel_l2"] == "nan" and results[0]["timing"]["samples_us"] == [4.0, 5.0, 6.0]
+    assert {result["status"] for result in results} == {"passed"}
+    assert "6 passed" in err and "seed 3" in err
+
+
+def test_the_environment_names_versions_and_no_place(runner: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main([*BENCH, "--json", "-"])
+    env = strict(capsys.readouterr().out)["env"]
+    assert isinstance(env, dict)
+    assert {"triptych", "git", "python", "packages", "blas", "cpu", "cores", "threads", "gpus", "seed"} <= set(env)
+    assert env["packages"]["numpy"]
+    text = json.dumps(env)
+    assert (
+        os.uname().nodename not in text and str(Path.home()) not in text and str(Path(__file__).parents[2]) not in text
+    )
+
+
+def test_results_survive_the_round_trip(runner: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    saved, page = tmp_path / "r.json", tmp_path / "r.html"
+    cli.main([*BENCH, "--json", str(saved)])
+    before = capsys.readouterr().out.splitlines()[-1]
+    runner.tasks = []
+    assert cli.main(["report", "--from", str(saved), "--html", str(page)]) == cli.OK
+    assert capsys.readouterr().out.splitlines()[-1] == before
+    assert runner.tasks == [] and "<h1>" in page.read_text()
+
+
+def test_runs_of_two_machines_are_kept_apart(runner: Any, tmp_path: Path) -> None:
+    files = [str(tmp_path / name) for name in ("a.json", "b.json")]
+    for file in files:
+        cli.main([*BENCH, "--json", file])
+    page = tmp_path / "r.html"
+    assert cli.main(["report", "--from", *files, "--html", str(page)]) == cli.OK
+    assert "run 1" in page.read_text() and "nki-sim[trn2] · run 2" in page.read_text()
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema_version": 1, "env": {}, "results": [{"op": 1}]}'])
+def test_what_is_no_result_file_is_said(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "r.json").write_text(text)
+    assert cli.main(["report", "--from", str(tmp_path / "r.json"), "--html", str(tmp_path / "r.html")]) == cli.USAGE
+    assert "is not a document that `triptych --json` wrote" in capsys.readouterr().err
+
+
+def test_predictions_say_so_everywhere(runner: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paths = {kind: tmp_path / f"r.{kind}" for kind in ("csv", "md", "html")}
+    cli.main([*BENCH, *(word for kind, path in paths.items() for word in (f"--{kind}", str(path)))])
+    for row in capsys.readouterr().out.splitlines():
+        assert ("predicted" in row) == row.startswith("matmul") * ("nki-sim" in row)
+    rows = list(csv.DictReader(io.StringIO(paths["csv"].read_text())))
+    for row in rows:
+        simulated = row["backend"] == "nki-sim"
+        assert row["time_evidence"] == ("predicted" if simulated else "reference")
+        assert (row["predicted_us"], row["median_us"]) == (("2.0", "") if simulated else ("", "5.0"))
+    assert sum("2 predicted" in line for line in paths["md"].read_text().splitlines()) == 3
+    page = paths["html"].read_text()
+    assert "Lower bound: engines perfectly overlapped, not validated" in page and "predicted µs" in page
+
+
+class Page(HTMLParser):
+    """Collects what would leave the file, and checks that tags are closed."""
+
+    VOID = {"meta", "wbr"}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stack: list[str] = []
+        self.links: list[str] = []
+        self.tags: set[str] = set()
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.links += [value or "" for name, value in attributes if name in ("href", "src", "action")]
+        if tag not in self.VOID:
+            self.stack.append(tag)
+
+    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.stack.pop() == tag
+
+
+def test_the_report_is_one_closed_file_without_script(runner: Any, tmp_path: Path) -> None:
+    hostile = "<script>alert(1)</script> & 'quotes' \x1b[31mred"
+
+    def outcome(task: Task) -> tuple[Status, str | None]:
+        return (Status.FAILED, hostile) if task.backend == "nki-sim" else (Status.PASSED, None)
+
+    runner.outcome = outcome
+    path = tmp_path / "r.html"
+    assert cli.main(["run", "matmul", "--backend", "numpy,nki-sim,nki", "--html", str(path)]) == cli.MISMATCH
+    text = path.read_text()
+    page = Page()
+    page.feed(text)
+    assert page.stack == [] and "script" not in page.tags
+    assert all(link.startswith("#") for link in page.links) and "url(" not in text and "@import" not in text
+    assert "\x1b" not in text
+    assert text.index("What did not agree") < text.index("Every verdict")
+    for status in ("passed", "failed", "skipped"):
+        assert f'<span class="status {status}">{status}</span>' in text
+
+
+def test_a_skip_is_green_nowhere() -> None:
+    results = [Result("matmul", "1", "float32", "nki", None, Evidence.DEVICE, Status.SKIPPED, "no device")]
+    text = tables.text(results, colour=True) + tables.summary(results)
+    assert "\x1b[32m" not in text
+    from triptych.harness.report import page
+
+    html = page([({}, results)])
+    assert "Nothing was compared" in html and 'class="status passed"' not in html.split('id="legend"')[0]
+
+
+def test_colour_is_for_terminals_that_want_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    assert tables.wants_colour(Terminal()) and not tables.wants_colour(io.StringIO())
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not tables.wants_colour(Terminal())
+
+
+def test_a_narrow_terminal_cuts_rows_and_not_reasons() -> None:
+    results = [
+        Result("matmul", name, "float32", "numpy", None, Evidence.REFERENCE, Status.FAILED, "reason " * 30)
+        for name in ("1x1x1", "a-longer-name")
+    ]
+    for width in (1, 20, 60, 100):
+        assert max(map(len, tables.text(results, width=width).splitlines())) <= width
+    assert ("reason " * 30).strip() in tables.problems(results)
+
+
+def test_markdown_escapes_what_would_break_its_table() -> None:
+    result = Result("matmul", "a|b", "float32", "numpy", None, Evidence.REFERENCE, Status.FAILED, "x | y <z>\nnext")
+    row = tables.markdown([result]).splitlines()[2]
+    assert row.replace("\\|", "").count("|") == tables.markdown([result]).splitlines()[0].count("|")
+    assert "<z>" not in row and "next" in row
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"),
+        (None, ""),
+        (1.0, "1"),
+        (0.12345, "0.123"),
+        (1234567.8, "1.23e+06"),
+        (98765.4, "98,765"),
+        (3e-7, "3.00e-07"),
+    ],
+)
+def test_numbers_are_short(value: float | None, text: str) -> None:
+    assert tables.short(value) == text
+
+
+def test_a_file_is_replaced_whole_or_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "r.json"
+    path.write_text("before")
+    path.chmod(0o640)
+    output.write(str(path), "after")
+    assert path.read_text() == "after" and stat.S_IMODE(path.stat().st_mode) == 0o640
+
+    def fails(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(output.os, "fsync", fails)
+    with pytest.raises(output.OutputError, match="No space left"):
+        output.write(str(path), "torn")
+    assert path.read_text() == "after" and [p.name for p in tmp_path.iterdir()] == ["r.json"]
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "real").write_text("before")
+    (tmp_path / "link").symlink_to("real")
+    output.write(str(tmp_path / "link"), "after")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "real").read_text() == "after"
