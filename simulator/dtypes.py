@@ -97,6 +97,8 @@ def round_to(values: Array, dtype: DType, out: Array) -> None:
             values = _round_mantissa(values, 13)
         np.copyto(out, values, casting="unsafe")
         return
+    if dtype.kind == "x" and values.dtype != dtype.np:
+        raise NkiValidationError(f"numbers cannot be cast to the packed dtype {dtype}")
     info = np.iinfo(dtype.np)
     if values.dtype.kind in "iub":
         if dtype.np.itemsize < values.dtype.itemsize or values.dtype.kind != dtype.kind:

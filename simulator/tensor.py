@@ -150,6 +150,8 @@ class NkiTensor(NKIObject):
         """The elements in float32, as every engine reads them."""
         if self.storage.np is F32 and self.dtype.np is F32:
             return self.array
+        if self.dtype.kind == "x":
+            raise NkiValidationError(f"{self!r} is packed: its elements are bits for nc_matmul_mx, not numbers")
         return self.storage.f32(self.dtype, self.at)
 
     def check_written(self) -> None:

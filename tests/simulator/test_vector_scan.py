@@ -51,7 +51,7 @@ def scan(data0, data1, initial, op0, op1, reverse0=False, reverse1=False):
     seed=st.integers(0, 99),
 )
 def test_it_is_the_loop(core, cast, same, p, f, ops, reverse, dtypes, column, layout, buffers, seed):
-    with core() as c, np.errstate(all="ignore"):
+    with core("trn3") as c, np.errstate(all="ignore"):
         x, y = c.random(seed, (p, f), dtypes[0]), c.random(seed + 1, (p, f), dtypes[1])
         initial = c.random(seed + 2, (p, 1)) if column else np.float32(0.75)
         a, b = c.tile(x, buffer=buffers[0], layout=layout), c.tile(y, buffer=buffers[1])
