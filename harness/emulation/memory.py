@@ -9,7 +9,6 @@ than the interpreter's loop over addresses.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -164,4 +163,4 @@ class Tensor:
     def new_zeros(self, shape: Sequence[int], dtype: Any = None) -> Tensor:
         """Scratch for a launcher that needs some."""
         scratch = np.zeros(tuple(shape), self.dtype if dtype is None else np.dtype(dtype))
-        return self._memory.tensor(f"scratch {math.prod(scratch.shape)}", scratch, writable=True)
+        return self._memory.tensor("scratch", scratch, writable=True)

@@ -131,8 +131,12 @@ def config(M, N, K, element_size, backend, processors, shared_bytes):
     block_k = min(block_k, max(16, triton.next_power_of_2(K)))
     while triton.cdiv(M, block_m) * triton.cdiv(N, block_n) < processors and max(block_m, block_n) > 64:
         block_m, block_n = (block_m, block_n // 2) if block_n >= block_m else (block_m // 2, block_n)
+    # NVIDIA copies to shared memory asynchronously, so that each stage has its buffer; a CDNA compute unit has one
+    # buffer, and the next stage in flight in registers.
+    deepest, buffers = (4, 2) if backend == "cuda" else (2, 1)
+    while buffers * block_k * (block_m + block_n) * element_size > shared_bytes and block_k > 16:
+        block_k //= 2
     stage_bytes = block_k * (block_m + block_n) * element_size
-    deepest = 4 if backend == "cuda" else 2  # a CDNA compute unit keeps the stage in flight in registers
     return {
         "BLOCK_M": block_m,
         "BLOCK_N": block_n,

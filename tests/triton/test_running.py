@@ -142,6 +142,18 @@ def test_autotuned_kernels_run_with_their_first_configuration(arrays):
     assert np.array_equal(out, 2 * arrays["x"])
 
 
+def through_scratch(x, y, out):
+    scratch = x.new_zeros((64,))
+    _kernel[(4,)](x, y, scratch, 0, N=16, WHAT="copy")
+    _kernel[(4,)](scratch, y, out, 0, N=16, WHAT="copy")
+
+
+def test_a_launcher_may_ask_a_tensor_for_scratch(arrays):
+    out = np.zeros(64, np.float32)
+    interpret(through_scratch, arrays, out)
+    assert np.array_equal(out, 4 * arrays["x"])
+
+
 def test_an_unknown_triton_is_refused_with_a_sentence(monkeypatch, arrays):
     assert version_support() is None
     monkeypatch.setattr(version, "installed", lambda: "4.1.0")
