@@ -1,7 +1,8 @@
-"""The Vector Engine's accumulator: one float32 register a partition, which some instructions fold their results into.
+"""The accumulators of the Vector and the Scalar Engine, which some instructions fold their results into.
 
-A register holds a value from a reset on. An instruction in mode `idle` may change it (nki/api/nki/isa/__init__.py,
-select_reduce), so after one the registers of its partitions hold nothing, and `reduce` without a reset is an error.
+There is one float32 register a partition, and it holds a value from a reset on: `reduce` without a reset is an error.
+On the Vector Engine an instruction in mode `idle` may change it too (nki/api/nki/isa/__init__.py, select_reduce), so
+after one it holds nothing; on the Scalar Engine idle leaves it (activation).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from triptych.simulator.enums import reduce_cmd
 from triptych.simulator.errors import NkiValidationError
-from triptych.simulator.machine import Machine
+from triptych.simulator.machine import Registers
 from triptych.simulator.operands import on_chip
 from triptych.simulator.ops import Op
 from triptych.simulator.tensor import NkiTensor
@@ -44,37 +45,62 @@ def check_command(command: Any, allowed: tuple[reduce_cmd, ...]) -> None:
         raise NkiValidationError(f"reduce_cmd must be one of {names}, got {command!r}")
 
 
-def check_result(reduce_res: Any, data: NkiTensor, command: reduce_cmd) -> None:
-    """`reduce_res` is None, or a column that a defined accumulator can be read into."""
+def check_result(reduce_res: Any, data: NkiTensor) -> None:
+    """`reduce_res` is None or a column of data's partitions."""
     if reduce_res is None:
         return
     on_chip(reduce_res=reduce_res)
     if reduce_res.shape[0] != data.shape[0] or reduce_res.free_size != 1:
         raise NkiValidationError(f"reduce_res must be ({data.shape[0]}, 1), got {reduce_res.shape}")
-    if command is reduce_cmd.idle:
-        raise NkiValidationError("reduce_res with reduce_cmd idle: the accumulator it would show is not defined")
 
 
 def accumulate(
-    m: Machine, data: NkiTensor, command: reduce_cmd, fold: Any, identity: float, values: Array, initial: Any = None
-) -> Array:
-    """Fold `values` [P, F] into the registers of data's partitions as `command` says; the registers [P, 1]."""
-    first = data.offset * data.dtype.itemsize // (data.storage.allocation.nbytes // data.storage.allocation.shape[0])
-    lanes = slice(first, first + data.shape[0])
-    registers, started = m.vector_registers[lanes], m.vector_started[lanes]
-    if command is reduce_cmd.idle:
-        started[...] = False
-        return registers
-    if command is reduce_cmd.reduce and not started.all():
-        raise NkiValidationError(
-            "reduce_cmd reduce continues an accumulator that holds nothing: no reset_reduce has started it on "
-            f"partition {first + int(np.argmin(started))}, or an instruction in mode idle has run since"
-        )
+    registers: Registers,
+    data: NkiTensor,
+    command: reduce_cmd,
+    fold: Any,
+    identity: float,
+    values: Array,
+    initial: Any = None,
+) -> None:
+    """Fold `values` [P, F] into the registers of data's partitions, as a command other than idle says."""
+    if command is reduce_cmd.reduce:
+        check_started(registers, data)
+    lanes = _lanes(data)
+    held = registers.values[lanes]
     if command is reduce_cmd.load_reduce:
-        registers[...] = initial
+        held[...] = initial
     elif command is not reduce_cmd.reduce:
-        registers[...] = identity
-    started[...] = True
+        held[...] = identity
+    registers.started[lanes] = True
     if command is not reduce_cmd.reset:
-        fold(registers, fold.reduce(values, axis=1, keepdims=True), out=registers)
-    return registers
+        fold(held, fold.reduce(values, axis=1, keepdims=True), out=held)
+
+
+def forget(registers: Registers, data: NkiTensor) -> None:
+    """The registers of data's partitions hold nothing any more."""
+    registers.started[_lanes(data)] = False
+
+
+def read_out(registers: Registers, data: NkiTensor) -> Array:
+    """What the registers of data's partitions hold, [P, 1]."""
+    check_started(registers, data)
+    return registers.values[_lanes(data)]
+
+
+def check_started(registers: Registers, data: NkiTensor) -> None:
+    lanes = _lanes(data)
+    started = registers.started[lanes]
+    if not started.all():
+        raise NkiValidationError(
+            f"the accumulator of the {registers.owner} holds nothing on partition "
+            f"{lanes.start + int(np.argmin(started))}: no reset has started it, or an instruction in "
+            "mode idle has run since"
+        )
+
+
+def _lanes(data: NkiTensor) -> slice:
+    """The partitions that a tile lies on."""
+    allocation = data.storage.allocation
+    first = data.offset * data.dtype.itemsize // (allocation.nbytes // allocation.shape[0])
+    return slice(first, first + data.shape[0])

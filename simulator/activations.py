@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]  # float32 unless said otherwise
 _F = np.float32
+_MAX = np.finfo(np.float32).max
 
 
 def relu(x: Array) -> Any:
@@ -67,33 +68,43 @@ def erf_dx(x: Array) -> Any:
     return _F(2 / math.sqrt(math.pi)) * np.exp(-x * x)
 
 
+# These are valid on [-inf, inf], where x * 0 must be the limit 0 and not a NaN: x is kept finite on that side.
+
+
 def gelu(x: Array) -> Any:
+    x = np.maximum(x, -_MAX)
     return _F(0.5) * x * (_F(1) + erf(x * _F(math.sqrt(0.5))))
 
 
 def gelu_dx(x: Array) -> Any:
+    x = np.clip(x, -_MAX, _MAX)
     cdf = _F(0.5) * (_F(1) + erf(x * _F(math.sqrt(0.5))))
     return cdf + x * _F(1 / math.sqrt(2 * math.pi)) * np.exp(_F(-0.5) * x * x)
 
 
 def gelu_apprx_tanh(x: Array) -> Any:
+    x = np.maximum(x, -_MAX)
     return _F(0.5) * x * (_F(1) + np.tanh(_F(math.sqrt(2 / math.pi)) * (x + _F(0.044715) * x * x * x)))
 
 
 def gelu_apprx_sigmoid(x: Array) -> Any:
+    x = np.maximum(x, -_MAX)
     return x * sigmoid(_F(1.702) * x)
 
 
 def gelu_apprx_sigmoid_dx(x: Array) -> Any:
+    x = np.clip(x, -_MAX, _MAX)
     s = sigmoid(_F(1.702) * x)
-    return s + _F(1.702) * x * s * (_F(1) - s)
+    return s + x * s * (_F(1) - s) * _F(1.702)
 
 
 def silu(x: Array) -> Any:
+    x = np.maximum(x, -_MAX)
     return x * sigmoid(x)
 
 
 def silu_dx(x: Array) -> Any:
+    x = np.clip(x, -_MAX, _MAX)
     s = sigmoid(x)
     return s + x * s * (_F(1) - s)
 
@@ -103,4 +114,5 @@ def softplus(x: Array) -> Any:
 
 
 def mish(x: Array) -> Any:
+    x = np.maximum(x, -_MAX)
     return x * np.tanh(softplus(x))

@@ -40,6 +40,15 @@ class Options:
     check_uninitialized: bool = True  # False lets reads of memory that nothing wrote return what is there
 
 
+class Registers:
+    """An engine's accumulator: one float32 register a partition, and whether it holds a value."""
+
+    def __init__(self, owner: str) -> None:
+        self.owner = owner
+        self.values = np.zeros((128, 1), F32)
+        self.started = np.zeros((128, 1), bool)
+
+
 @dataclass
 class Machine:
     """One core while it runs a kernel."""
@@ -53,9 +62,8 @@ class Machine:
     shared_seen: int = 0
     pool: Pool = field(default_factory=Pool)
     checked: dict[Any, Any] = field(default_factory=dict)  # operands whose checks have passed, and what came of them
-    scalar_registers: Array = field(default_factory=lambda: np.zeros((128, 1), F32))  # reduce_regs of ScalarE
-    vector_registers: Array = field(default_factory=lambda: np.zeros((128, 1), F32))  # accumulator of VectorE
-    vector_started: Array = field(default_factory=lambda: np.zeros((128, 1), bool))  # which of these hold a value
+    scalar_registers: Registers = field(default_factory=lambda: Registers("Scalar Engine"))
+    vector_registers: Registers = field(default_factory=lambda: Registers("Vector Engine"))
 
     def allocate(self, shape: Sequence[int], dtype: Any, buffer: MemoryRegion, name: str = "") -> NkiTensor:
         """A new tensor with nothing in it."""

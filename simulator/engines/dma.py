@@ -89,6 +89,8 @@ def dma_transpose(
     expected = tuple(src.shape[a] for a in order)
     if dst.shape != expected or dst.dtype != src.dtype:
         raise NkiValidationError(f"dst must be {expected} in {src.dtype}, got {dst.shape} in {dst.dtype}")
+    if oob_mode is not enums.oob_mode.error:
+        raise NkiValidationError(f"oob_mode skip goes with indirect indexing of src, got {oob_mode!r}")
     if dge_mode.name == "swdge" or dge_mode.name == "none":
         raise NkiValidationError(f"a direct transpose takes dge_mode unknown or hwdge, got {dge_mode}")
     if dge_mode.name == "hwdge":

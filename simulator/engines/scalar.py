@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from triptych.simulator import costs, enums
+from triptych.simulator.accumulators import accumulate, check_command, check_result, read_out
 from triptych.simulator.enums import engine as eng
 from triptych.simulator.enums import reduce_cmd as cmd
 from triptych.simulator.errors import NkiValidationError
@@ -91,15 +92,12 @@ def _activate(
         x = np.add(x, addend, out=out)
     _check_range(m, f, x)
     result = f.act(x, out=out) if isinstance(f.act, np.ufunc) else f.act(x)  # type: ignore[misc]
-    registers = m.scalar_registers[: data.shape[0]]
-    if command in (cmd.reset, cmd.reset_reduce):
-        registers[...] = 0
-    if command in (cmd.reduce, cmd.reset_reduce):
-        registers += np.add.reduce(result.reshape(data.shape[0], -1), axis=1, keepdims=True)
+    if command is not cmd.idle:
+        accumulate(m.scalar_registers, data, command, np.add, 0.0, result.reshape(data.shape[0], -1))
     finish(dst, result)
     writes = [dst]
     if reduce_res is not None:
-        put(reduce_res, registers)
+        put(reduce_res, read_out(m.scalar_registers, data))
         writes.append(reduce_res)
     return m.record(instruction_name, eng.scalar, read, writes, name, op=f.name)
 
@@ -116,16 +114,12 @@ def _check_bias(m: Machine, f: Op, tiles: tuple[NkiTensor, ...]) -> None:
 def _check_reduction(
     data: NkiTensor, reduce_op: Op | None, reduce_res: NkiTensor | None, command: enums.reduce_cmd
 ) -> None:
-    if not isinstance(command, cmd) or command is cmd.load_reduce:
-        raise NkiValidationError(f"reduce_cmd must be idle, reset, reduce or reset_reduce, got {command!r}")
+    check_command(command, (cmd.idle, cmd.reset, cmd.reduce, cmd.reset_reduce))
     if command in (cmd.reduce, cmd.reset_reduce) and (reduce_op is None or reduce_op.name != "add"):
         raise NkiValidationError(f"reduce_op must be nl.add, got {reduce_op!r}")
     if reduce_op is not None and reduce_op.name != "add":
         raise NkiValidationError(f"reduce_op must be nl.add, got {reduce_op!r}")
-    if reduce_res is not None:
-        on_chip(reduce_res=reduce_res)
-        if reduce_res.shape[0] != data.shape[0] or reduce_res.free_size != 1:
-            raise NkiValidationError(f"reduce_res must be ({data.shape[0]}, 1), got {reduce_res.shape}")
+    check_result(reduce_res, data)
 
 
 def _check_range(m: Machine, f: Op, x: Any) -> None:

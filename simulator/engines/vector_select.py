@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from triptych.simulator import costs
-from triptych.simulator.accumulators import accumulate, check_command, check_result, fold_of
+from triptych.simulator.accumulators import accumulate, check_command, check_result, fold_of, forget, read_out
 from triptych.simulator.dtypes import F32, round_to
 from triptych.simulator.enums import engine as eng
 from triptych.simulator.enums import reduce_cmd as cmd
 from triptych.simulator.errors import NkiValidationError
-from triptych.simulator.machine import NkiInstruction, instruction, machine
+from triptych.simulator.machine import Machine, NkiInstruction, instruction, machine
 from triptych.simulator.operands import bits, describe, not_both_in_psum, on_chip, per_partition, put, same_tile
 from triptych.simulator.ops import OPS, Op
 from triptych.simulator.tensor import NkiTensor
@@ -63,18 +63,41 @@ def range_select(
         raise NkiValidationError(f"on_false_value must be FP32_MIN, {FP32_MIN!r}, got {on_false_value!r}")
     fold, identity = fold_of(reduce_op, ("maximum",))
     check_command(reduce_cmd, (cmd.idle, cmd.reset, cmd.reduce, cmd.reset_reduce))
-    check_result(reduce_res, on_true_tile, reduce_cmd)
+    _check_idle(reduce_res, reduce_cmd)
+    check_result(reduce_res, on_true_tile)
     m.check_reads((on_true_tile, bound0, bound1))
 
     mask = compare0(index, bound0.f32().reshape(-1, 1)) & compare1(index, bound1.f32().reshape(-1, 1))
     chosen = np.where(mask, on_true_tile.f32().reshape(mask.shape), F32.type(FP32_MIN))
-    registers = accumulate(m, on_true_tile, reduce_cmd, fold, identity, chosen)
-    put(dst, chosen)
-    writes = [dst]
-    if reduce_res is not None:
-        put(reduce_res, registers)
-        writes.append(reduce_res)
+    writes = _finish(m, dst, on_true_tile, chosen, reduce_cmd, fold, identity, reduce_res)
     return m.record("range_select", eng.vector, (on_true_tile, bound0, bound1), writes, name)
+
+
+def _finish(
+    m: Machine,
+    dst: NkiTensor,
+    data: NkiTensor,
+    chosen: Array,
+    command: cmd,
+    fold: Any,
+    identity: float,
+    reduce_res: NkiTensor | None,
+) -> tuple[NkiTensor, ...]:
+    """Accumulate what was chosen, write it, read the accumulator out if asked; the tiles written."""
+    if command is cmd.idle:
+        forget(m.vector_registers, data)
+    else:
+        accumulate(m.vector_registers, data, command, fold, identity, chosen.reshape(data.shape[0], -1))
+    put(dst, chosen)
+    if reduce_res is None:
+        return (dst,)
+    put(reduce_res, read_out(m.vector_registers, data))
+    return dst, reduce_res
+
+
+def _check_idle(reduce_res: Any, command: cmd) -> None:
+    if reduce_res is not None and command is cmd.idle:
+        raise NkiValidationError("reduce_res with reduce_cmd idle: the accumulator it would show is not defined")
 
 
 def _comparison(op: Any, what: str) -> Any:
@@ -124,19 +147,15 @@ def select_reduce(
     other, tiles = per_partition(on_false, on_true, "on_false")
     fold, identity = fold_of(reduce_op, ("maximum",))
     check_command(reduce_cmd, (cmd.idle, cmd.reduce, cmd.reset_reduce))
-    check_result(reduce_res, on_true, reduce_cmd)
+    _check_idle(reduce_res, reduce_cmd)
+    check_result(reduce_res, on_true)
     if reduce_res is not None and not reduce_res.dtype.is_float:
         raise NkiValidationError(f"reduce_res must have a floating-point dtype, got {reduce_res!r}")
     m.check_reads((predicate, on_true, *tiles))
 
     mask = _truth(predicate, on_true.shape, reverse_pred)
     chosen = np.where(mask, on_true.f32(), other)
-    registers = accumulate(m, on_true, reduce_cmd, fold, identity, chosen.reshape(on_true.shape[0], -1))
-    put(dst, chosen)
-    writes = [dst]
-    if reduce_res is not None:
-        put(reduce_res, registers)
-        writes.append(reduce_res)
+    writes = _finish(m, dst, on_true, chosen, reduce_cmd, fold, identity, reduce_res)
     return m.record("select_reduce", eng.vector, (predicate, on_true, *tiles), writes, name)
 
 

@@ -53,7 +53,7 @@ class Core:
         values = np.asarray(values)
         dtype = dtype or values.dtype
         p, *free = values.shape
-        f = free[-1]
+        f = free[-1] if free else 0
         if layout == "strided":
             view = self.empty((p, *free[:-1], 2 * f + 1), dtype, buffer)[..., 1 : 2 * f + 1 : 2]
         elif layout == "window":
