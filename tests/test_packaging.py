@@ -1,0 +1,59 @@
+"""The wheel: it holds every room, and works beside a package that is called `kernels`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the unpacked wheel and somebody else's `kernels` in it, like a site-packages."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    leave = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "__pycache__")
+    shutil.copytree(ROOT, source, symlinks=True, ignore=leave)
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(source)]
+    done = subprocess.run(build, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (wheel,) = folder.glob("*.whl")
+    site = folder / "site"
+    zipfile.ZipFile(wheel).extractall(site)
+    (site / "kernels").mkdir()
+    (site / "kernels" / "__init__.py").write_text("def get_kernel(name):\n    return name\n")
+    return site
+
+
+def python(site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "PYTHONPATH": str(site)}
+    return subprocess.run([sys.executable, *arguments], cwd=site, env=env, capture_output=True, text=True)
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_every_module(installed: Path) -> None:
+    for room in ("kernels", "reference", "harness", "simulator"):
+        for file in (ROOT / room).rglob("*.py"):
+            assert (installed / "triptych" / room / file.relative_to(ROOT / room)).exists(), file
+
+
+@pytest.mark.slow
+def test_both_packages_called_kernels_import(installed: Path) -> None:
+    code = "import kernels, triptych.kernels; print(kernels.get_kernel('theirs'), triptych.kernels.__path__)"
+    done = python(installed, "-c", code)
+    assert done.returncode == 0 and done.stdout.startswith("theirs"), done.stderr
+
+
+@pytest.mark.slow
+def test_the_installed_command_checks_matmul(installed: Path) -> None:
+    run = "import sys; from triptych.harness.cli import main; sys.exit(main(sys.argv[1:]))"
+    done = python(installed, "-c", run, "check", "matmul", "--cases", "smoke", "--dtype", "bfloat16")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "nki-sim[trn2]" in done.stdout
