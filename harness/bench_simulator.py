@@ -27,7 +27,9 @@ def main() -> int:
     """Print one line per kernel and dtype."""
     if any(os.environ.get(name) != value for name, value in ONE_THREAD.items()):
         # NumPy reads its thread count when it is imported: start again with one thread.
-        os.execve(sys.executable, [sys.executable, "-m", "triptych.harness.bench_simulator"], {**os.environ, **ONE_THREAD})
+        os.execve(
+            sys.executable, [sys.executable, "-m", "triptych.harness.bench_simulator"], {**os.environ, **ONE_THREAD}
+        )
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 

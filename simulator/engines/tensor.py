@@ -45,7 +45,7 @@ def nc_matmul(
     in_buffer(SBUF, stationary=stationary, moving=moving)
     in_buffer(PSUM, dst=dst)
     # The checks depend on nothing else than this key, and a kernel repeats few of them many times.
-    key = (dst.form, dst.at, stationary.form, moving.form, is_transpose, perf_mode._name_, tile_position, tile_size)
+    key = (dst.form, dst.at, stationary.form, moving.form, is_transpose, id(perf_mode), tile_position, tile_size)
     sizes = m.checked.get(key)
     if sizes is None:
         rows = _rows(m, stationary, moving, perf_mode)
