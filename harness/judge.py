@@ -240,6 +240,7 @@ def measure(out: Array, expected: Expected) -> tuple[dict[str, Any], Array]:
         "max_abs": float(error.max()),
         "max_rel": float(relative.max()),
         "rel_l2": l2 / norm if norm else (0.0 if l2 == 0 else float("inf")),
+        "max_abs_ulp": float(error.max()) / ulp(out.dtype, float(magnitude.max())),
         "max_ulp": int(ulps_apart(out, rounded)[both].max(initial=0)),
         "worst_index": [int(i) for i in np.unravel_index(worst, got.shape)],
         "expected": float(rounded.flat[worst]),

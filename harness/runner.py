@@ -24,6 +24,9 @@ from triptych.harness.records import Case, Evidence, Result, Status
 from triptych.harness.timing import TimingBudget
 
 START_LIMIT_S = 60.0
+# Simulated and interpreted kernels make many small products, which NumPy's threads slow down: on two busy cores the
+# model cases took 300 s with them and 180 s without. Whoever sets the variable decides.
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
 BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv.pop()); from triptych.harness.worker import main; main()"
 
 
@@ -112,6 +115,8 @@ class Worker:
         phase = "starting"
         limit = START_LIMIT_S
         try:
+            if self.process is not None and self.process.poll() is not None:
+                self.stop()  # it died after its last reply, which is no fault of this task
             if self.process is None:
                 self._start()
                 self._reply(limit)
@@ -135,6 +140,7 @@ class Worker:
             [sys.executable, "-c", BOOT, json.dumps(sys.path)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            env={**ONE_THREAD, **os.environ},
             start_new_session=os.name == "posix",  # so that what a kernel starts dies with it
         )
         self.replies = queue.SimpleQueue()
@@ -161,33 +167,23 @@ class Worker:
         process, self.process = self.process, None
         if process is None:
             return "it was not running"
-        code = _dying(process)
+        assert process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()  # which a worker that still lives takes as the sign to end
+        try:
+            code = process.wait(timeout=0.5)
+        except subprocess.TimeoutExpired:
+            code = None
         if os.name == "posix":
             _kill_group(process.pid)
         process.kill()
         process.wait()
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                _close(pipe)
         return _in_words(code)
-
-
-def _dying(process: subprocess.Popen[bytes]) -> int | None:
-    """The exit code of a process whose pipe has closed, or None if it is still at work after a moment."""
-    try:
-        return process.wait(timeout=0.5)
-    except subprocess.TimeoutExpired:
-        return None
 
 
 def _kill_group(pid: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
-
-
-def _close(pipe: Any) -> None:
-    with contextlib.suppress(BrokenPipeError):
-        pipe.close()
 
 
 def _in_words(code: int | None) -> str:
@@ -205,8 +201,9 @@ def _in_words(code: int | None) -> str:
 
 def _pump(stream: BinaryIO, replies: queue.SimpleQueue[tuple[str, Any] | None]) -> None:
     """Move messages from the worker's pipe to a queue, which can be waited for with a limit on every system."""
-    try:
-        while True:
-            replies.put(pickle.load(stream))
-    except Exception:  # the pipe closed, perhaps in the middle of a message
-        replies.put(None)
+    with stream:
+        try:
+            while True:
+                replies.put(pickle.load(stream))
+        except Exception:  # the pipe closed, perhaps in the middle of a message
+            replies.put(None)
