@@ -265,6 +265,7 @@ class NkiTensor(NKIObject):
         self._free(dim, "squeeze_dim")
         if self.shape[dim] != 1:
             raise NkiValidationError(f"squeeze_dim needs size 1 in dimension {dim}, got {self.shape}", source=_GUIDE)
+        self._keeps_rank(self.ndim - 1, "squeeze_dim")
         return self._view(
             self.offset, self.shape[:dim] + self.shape[dim + 1 :], self.strides[:dim] + self.strides[dim + 1 :]
         )
@@ -282,11 +283,14 @@ class NkiTensor(NKIObject):
 
     def flatten_dims(self, start_dim: int, end_dim: int) -> NkiTensor:
         self._free(start_dim, "flatten_dims")
+        if self._dim(end_dim) < start_dim:
+            raise NkiValidationError(f"flatten_dims({start_dim}, {end_dim}) ends before it starts", source=_GUIDE)
         merged = math.prod(self.shape[start_dim : end_dim + 1])
         return self.reshape((*self.shape[:start_dim], merged, *self.shape[end_dim + 1 :]))
 
     def reshape(self, shape: Sequence[int]) -> NkiTensor:
         sizes = _infer(tuple(shape), self.size, "reshape")
+        self._keeps_rank(len(sizes), "reshape")
         if self.on_chip and sizes[0] != self.shape[0]:
             raise NkiValidationError(
                 f"reshape keeps the partition dimension on chip: {self.shape} cannot become {sizes}", source=_GUIDE
@@ -337,8 +341,14 @@ class NkiTensor(NKIObject):
         if scalar_offset is not None or vector_offset is not None:
             raise NotSimulated("ap(scalar_offset=, vector_offset=), a dynamic access pattern, is not simulated yet")
         new = dtype_of(dtype) if dtype is not None else self.dtype
+        if new != self.dtype:
+            self._check_reinterpretable()
+        self._keeps_rank(len(pattern), "ap")
         strides, shape = [int(p[0]) for p in pattern], [int(p[1]) for p in pattern]
-        start = self.offset * self.dtype.itemsize // new.itemsize + (offset or 0)
+        start, rest = divmod(self.offset * self.dtype.itemsize, new.itemsize)
+        if rest:
+            raise NkiValidationError(f"ap as {new}: the view begins inside an element, at {self.offset} of {self!r}")
+        start += offset or 0
         allocation = self.storage.allocation
         total = allocation.nbytes // new.itemsize
         row = total // allocation.shape[0]  # elements of one partition
@@ -365,12 +375,13 @@ class NkiTensor(NKIObject):
         new = dtype_of(dtype)
         old_size, new_size = self.dtype.itemsize, new.itemsize
         last = self.shape[-1] * old_size
-        if (self.strides[-1] != 1 and self.shape[-1] > 1) or last % new_size or self.offset * old_size % new_size:
+        steps = [self.offset, *[s for s, n in zip(self.strides[:-1], self.shape[:-1], strict=True) if n > 1]]
+        apart = self.strides[-1] != 1 and self.shape[-1] > 1
+        if apart or last % new_size or any(s * old_size % new_size for s in steps):
             raise NkiValidationError(
                 f"view({new}) needs a contiguous last dimension that {new_size} bytes divide, got {self}", source=_GUIDE
             )
-        if self.storage.widened:
-            raise NkiValidationError("view(dtype) reinterprets bits, which the mode without rounding does not keep")
+        self._check_reinterpretable()
         outer = [s * old_size // new_size for s in self.strides[:-1]]
         return self._view(self.offset * old_size // new_size, (*self.shape[:-1], last // new_size), (*outer, 1), new)
 
@@ -386,6 +397,15 @@ class NkiTensor(NKIObject):
         if not 0 <= dim < self.ndim:
             raise OutOfBounds(f"dimension {dim} of {self}", source=_GUIDE)
         return dim
+
+    def _keeps_rank(self, ndim: int, what: str) -> None:
+        least = 2 if self.on_chip else 1
+        if ndim < least:
+            raise NkiValidationError(f"{what} of {self} would leave fewer than {least} dimensions", source=_GUIDE)
+
+    def _check_reinterpretable(self) -> None:
+        if self.storage.widened:
+            raise NkiValidationError(f"{self}: the mode without rounding keeps no bits to see as another dtype")
 
     def _free(self, dim: int, what: str) -> None:
         if self._dim(dim) == 0 and self.on_chip:
