@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from triptych.simulator.chips import Chip
-from triptych.simulator.dtypes import F32, dtype_of
+from triptych.simulator.dtypes import F32, DType, dtype_of
 from triptych.simulator.enums import engine
-from triptych.simulator.errors import KernelError, NkiError, NkiValidationError, kernel_line, show_line
-from triptych.simulator.memory import PSUM, SBUF, MemoryRegion, Pool, Storage
+from triptych.simulator.errors import HERE, KernelError, NkiError, NkiValidationError, kernel_line, show_line
+from triptych.simulator.memory import SBUF, MemoryRegion, Pool, Storage
 from triptych.simulator.tensor import NkiTensor
 from triptych.simulator.trace import Allocation, Event, Region, Trace
 
@@ -61,18 +63,20 @@ class Machine:
     shared: list[NkiTensor] = field(default_factory=list)  # shared_hbm tensors, the same for every core
     shared_seen: int = 0
     pool: Pool = field(default_factory=Pool)
+    line: tuple[str, int] = ("?", 0)  # of the kernel, where the instruction that runs was called
     checked: dict[Any, Any] = field(default_factory=dict)  # operands whose checks have passed, and what came of them
     scalar_registers: Registers = field(default_factory=lambda: Registers("Scalar Engine"))
     vector_registers: Registers = field(default_factory=lambda: Registers("Vector Engine"))
 
     def allocate(self, shape: Sequence[int], dtype: Any, buffer: MemoryRegion, name: str = "") -> NkiTensor:
         """A new tensor with nothing in it."""
-        shape = tuple([int(n) for n in shape])
-        kind = dtype_of(dtype)
-        if not shape or min(shape) < 1:
-            raise NkiValidationError(f"a tensor needs at least one dimension and sizes of 1 or more, got {shape}")
-        if buffer is SBUF or buffer is PSUM:
-            self._check_on_chip(shape, kind.itemsize, buffer)
+        shape = tuple(shape)
+        kind = dtype if type(dtype) is DType else dtype_of(dtype)
+        key = (shape, kind, buffer._value_)
+        plain = self.checked.get(key)
+        if plain is None:
+            plain = self.checked[key] = self._check_allocation(shape, kind.itemsize, buffer)
+        shape = plain
         shared = buffer is _SHARED
         if shared and self.core > 0 and self.shared_seen < len(self.shared):
             tensor = self.shared[self.shared_seen]
@@ -94,7 +98,16 @@ class Machine:
             self.shared_seen += 1
         return tensor
 
-    def _check_on_chip(self, shape: tuple[int, ...], itemsize: int, buffer: MemoryRegion) -> None:
+    def _check_allocation(self, shape: tuple[Any, ...], itemsize: int, buffer: MemoryRegion) -> tuple[int, ...]:
+        """`shape` in plain integers, checked to be a tensor that `buffer` can hold."""
+        try:
+            shape = tuple([operator.index(n) for n in shape])
+        except TypeError:
+            raise NkiValidationError(f"a shape is integers, got {shape}") from None
+        if not shape or min(shape) < 1:
+            raise NkiValidationError(f"a tensor needs at least one dimension and sizes of 1 or more, got {shape}")
+        if not buffer.on_chip:
+            return shape
         if len(shape) < 2:
             raise NkiValidationError(f"an on-chip tensor has a partition and a free dimension, got {shape}")
         if shape[0] > self.chip.partitions.value:
@@ -111,6 +124,7 @@ class Machine:
                 f"{fact.value:.0f}; split the tensor",
                 source=fact.source,
             )
+        return shape
 
     def check_reads(self, tensors: Sequence[NkiTensor]) -> None:
         """Every element that an instruction reads has been written."""
@@ -121,7 +135,7 @@ class Machine:
 
     def note(self, message: str) -> None:
         """Keep a remark on the instruction that runs, with its source line."""
-        self.trace.notes.append(f"{show_line(kernel_line())}: {message}")
+        self.trace.notes.append(f"{show_line(self.line)}: {message}")
 
     def record(
         self,
@@ -138,7 +152,7 @@ class Machine:
             on._name_,
             tuple([t.region for t in reads]),
             tuple([t.region for t in writes]),
-            kernel_line(),
+            self.line,
             self.core,
             name,
             attributes,
@@ -227,9 +241,13 @@ def instruction(
         @functools.wraps(effect)
         def issue(*args: P.args, **kwargs: P.kwargs) -> NkiInstruction:
             try:
-                chip = machine().chip
-                if chip.generation < since:
-                    raise NkiValidationError(f"needs NeuronCore-v{since} or newer, and the target is {chip.name}")
+                m = machine()
+                # The kernel's line, taken where its frame is at hand; a wrapper of ours between them is looked through.
+                frame = sys._getframe(1)
+                where = frame.f_code.co_filename
+                m.line = kernel_line() if where.startswith(HERE) else (where, frame.f_lineno)
+                if m.chip.generation < since:
+                    raise NkiValidationError(f"needs NeuronCore-v{since} or newer, and the target is {m.chip.name}")
                 return effect(*args, **kwargs)
             except NkiError as e:
                 if e.op is None:

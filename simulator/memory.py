@@ -7,9 +7,9 @@ written state is one integer while a tensor is empty or full, and a mask of elem
 from __future__ import annotations
 
 import enum
+import functools
 import math
 import sys
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -155,7 +155,7 @@ class Storage:
             return
         mask, view = self._mask(dtype, at)
         self.missing -= view.size - int(np.count_nonzero(view))
-        overlapping = at[2] != self.dense and _overlaps(at)
+        overlapping = at[2] != self.dense and _overlaps(at[1], at[2])
         view[...] = True
         if overlapping:
             self.missing = mask.count_false()
@@ -209,7 +209,9 @@ class Storage:
 
     def _covers(self, dtype: DType, at: Strided) -> bool:
         """Whether a view is all of the storage."""
-        return math.prod(at[1]) * self._size(dtype) == self.raw.nbytes and (at[2] == self.dense or not _overlaps(at))
+        return math.prod(at[1]) * self._size(dtype) == self.raw.nbytes and (
+            at[2] == self.dense or not _overlaps(at[1], at[2])
+        )
 
     def _mask(self, dtype: DType, at: Strided) -> tuple[Mask, Array]:
         """The mask of what was written, made if need be, and the part of a view; `missing` follows its unit."""
@@ -229,9 +231,10 @@ class Storage:
         if self.mask is None:
             unwritten, first = total, (0,) * len(at[1])
         else:
-            gaps = np.argwhere(~_elements(self._mask(dtype, at)[1], at))
-            if not gaps.size:
+            written = _elements(self._mask(dtype, at)[1], at)
+            if written.all():
                 return
+            gaps = np.argwhere(~written)
             unwritten, first = len(gaps), tuple(int(i) for i in gaps[0])
         a = self.allocation
         raise Uninitialized(
@@ -253,7 +256,8 @@ def _summary(view: Array, at: Strided) -> Array | bool:
     return True if whole.all() else whole.copy() if whole.any() else False
 
 
-def row_major(shape: Sequence[int]) -> tuple[int, ...]:
+@functools.lru_cache(4096)
+def row_major(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Strides, in elements, of a dense tensor."""
     strides = [1] * len(shape)
     for i in range(len(shape) - 2, -1, -1):
@@ -261,10 +265,11 @@ def row_major(shape: Sequence[int]) -> tuple[int, ...]:
     return tuple(strides)
 
 
-def _overlaps(at: Strided) -> bool:
+@functools.lru_cache(4096)
+def _overlaps(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
     """Whether two indices of a view may name one element (a zero stride, or a hand-made pattern that folds back)."""
     reach = 0
-    for stride, size in sorted((abs(s), n) for s, n in zip(at[2], at[1], strict=True) if n > 1):
+    for stride, size in sorted((abs(s), n) for s, n in zip(strides, shape, strict=True) if n > 1):
         if stride <= reach:
             return True
         reach += stride * (size - 1)

@@ -454,7 +454,7 @@ def _reshaped(shape: Shape, strides: Shape, new: Shape) -> Shape | None:
         for (_, s), (n, inner) in zip(dims[first : at - 1], dims[first + 1 : at], strict=True):
             if s != n * inner:
                 return None
-        out.extend(s * dims[at - 1][1] for s in row_major(group))
+        out.extend(s * dims[at - 1][1] for s in row_major(tuple(group)))
     return tuple(out)
 
 
