@@ -78,7 +78,9 @@ def run(kernel: Any, *args: Any, target: str = "trn2", options: Options | None =
     """
     chip = chip_of(target)
     cores = getattr(kernel, "cores", 1)
-    function = getattr(kernel, "function", None) or getattr(kernel, "func", None) or kernel
+    function = kernel
+    if not isinstance(kernel, functools.partial):  # whose arguments go with it
+        function = getattr(kernel, "function", None) or getattr(kernel, "func", None) or kernel
     if not callable(function):
         raise KernelError(f"expected a kernel, a function, got {type(kernel).__name__}")
     _check_call(function, args, kwargs)
@@ -106,7 +108,7 @@ def run(kernel: Any, *args: Any, target: str = "trn2", options: Options | None =
         with on_machine(m), np.errstate(all="ignore"), _without_collector():
             result = function(*tensors, **keywords)
     for tensor, array in bound:
-        _write_back(tensor, array)
+        _write_back(tensor, array, function)
     if isinstance(result, (tuple, list)):
         return Run(tuple(_output(t, function) for t in result), trace)
     return Run(_output(result, function), trace)
@@ -137,14 +139,18 @@ def _argument_names(function: Callable[..., Any], count: int) -> list[str]:
     return [names[i] if i < len(names) else f"arg{i}" for i in range(count)]
 
 
-def _write_back(tensor: NkiTensor, array: Array) -> None:
-    """Copy an input that lives in a copy (not dense, or widened) back if the kernel changed it."""
+def _write_back(tensor: NkiTensor, array: Array, function: Callable[..., Any]) -> None:
+    """Copy an input that lives in a copy (not dense, widened or read-only) back if the kernel changed it."""
     current = tensor.array
-    if np.shares_memory(current, array) or not array.flags.writeable:
+    if np.shares_memory(current, array):
         return
     new = current.astype(array.dtype)
-    if not np.array_equal(new.view(np.uint8), np.ascontiguousarray(array).view(np.uint8)):
-        array[...] = new
+    if np.array_equal(new.view(np.uint8), np.ascontiguousarray(array).view(np.uint8)):
+        return
+    if not array.flags.writeable:
+        name = getattr(function, "__name__", "the kernel")
+        raise KernelError(f"{name} writes to its argument {tensor.name}, which is a read-only array")
+    array[...] = new
 
 
 def _output(result: Any, function: Callable[..., Any]) -> Array:

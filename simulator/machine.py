@@ -280,6 +280,8 @@ def input_tensor(m: Machine, array: Array, name: str) -> NkiTensor:
     widen = not m.options.round_low_precision
     storage = Storage(allocation, widen, raw=np.empty(0, np.uint8))
     dense = np.ascontiguousarray(array.astype(F32) if storage.widened else array)
+    if not dense.flags.writeable:
+        dense = dense.copy()
     storage.raw = dense.reshape(-1).view(np.uint8)
     return NkiTensor(array.shape, kind, storage, buffer)
 

@@ -142,12 +142,12 @@ class Storage:
 
     # What has been written, and by whom
 
-    def wrote(self, dtype: DType, at: Strided) -> None:
+    def wrote(self, dtype: DType, at: Strided, by_matmul: bool = False) -> None:
         """Note that a view was written."""
         if self._f32:
             self._f32.clear()
-        if self.started is not False:
-            self.mark_started(dtype, at, False)
+        if self.started is not by_matmul:
+            self.mark_started(dtype, at, by_matmul)
         if self.missing == 0:
             return
         if self.mask is None and self._covers(dtype, at):

@@ -38,7 +38,19 @@ class DynamicSlice:
 class NkiTensor(NKIObject):
     """A view of HBM, SBUF or PSUM."""
 
-    __slots__ = ("_array", "_region", "at", "buffer", "dtype", "offset", "on_chip", "shape", "storage", "strides")
+    __slots__ = (
+        "_array",
+        "at",
+        "buffer",
+        "dtype",
+        "form",
+        "offset",
+        "on_chip",
+        "region",
+        "shape",
+        "storage",
+        "strides",
+    )
 
     storage: Storage
     dtype: DType
@@ -48,6 +60,8 @@ class NkiTensor(NKIObject):
     shape: Shape
     strides: Shape
     at: tuple[int, Shape, Shape]  # offset, shape and strides: what storage needs to find the elements
+    form: tuple[Shape, DType, str]  # what an instruction's checks depend on, beside where the elements lie
+    region: Region  # the view as the trace names it
 
     def __init__(
         self,
@@ -72,8 +86,10 @@ class NkiTensor(NKIObject):
         self.shape = shape
         self.strides = strides
         self.at = (offset, shape, strides)
+        self.form = (shape, dtype, storage.allocation.buffer)
+        # Region(...) without its Python-level constructor: a trace holds several for each instruction.
+        self.region = _make(Region, (storage.allocation, offset, shape, strides, dtype))
         self._array: Array | None = None
-        self._region: Region | None = None
 
     def _view(self, offset: int, shape: Sequence[int], strides: Sequence[int], dtype: DType | None = None) -> NkiTensor:
         new = NkiTensor.__new__(NkiTensor)
@@ -98,18 +114,6 @@ class NkiTensor(NKIObject):
     def free_size(self) -> int:
         """Elements per partition."""
         return self.shape[1] if len(self.shape) == 2 else math.prod(self.shape[1:])
-
-    @property
-    def form(self) -> tuple[Shape, DType, str]:
-        """What the checks of an instruction depend on."""
-        return self.shape, self.dtype, self.storage.allocation.buffer
-
-    @property
-    def region(self) -> Region:
-        if self._region is None:
-            # Region(...) without its Python-level constructor: a trace holds several for each instruction.
-            self._region = _make(Region, (self.storage.allocation, *self.at, self.dtype))
-        return self._region
 
     def __repr__(self) -> str:
         return f"NkiTensor({self.name!r}, {self.shape}, {self.dtype}, {self.buffer.value})"

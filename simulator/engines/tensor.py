@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from triptych.simulator import costs, enums
-from triptych.simulator.dtypes import DType
+from triptych.simulator.dtypes import DType, round_to
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine import Machine, NkiInstruction, choose, instruction, machine
 from triptych.simulator.memory import PSUM, SBUF, MemoryRegion
-from triptych.simulator.operands import bits, in_buffer, on_chip, put, scratch, transpose_bits
-from triptych.simulator.tensor import NkiTensor
+from triptych.simulator.operands import bits, in_buffer, on_chip, put, scratch, target, transpose_bits
+from triptych.simulator.tensor import NkiTensor, as_shape
 
 Array = NDArray[Any]
 _FP8 = ("float8_e4m3", "float8_e5m2", "float8_e4m3fn")
@@ -59,29 +59,22 @@ def nc_matmul(
     rows, k, big_m, n = sizes
     m.check_reads((stationary, moving))
 
-    if is_transpose and m.chip.generation >= 3:
-        product = _permuted(stationary, moving)
-    else:
-        left = (
-            stationary.f32().reshape(k, rows, big_m).transpose(2, 0, 1).reshape(big_m, k * rows)
-            if rows > 1
-            else (_matrix(stationary.f32()).T)
-        )
-        right = moving.f32()
-        product = np.matmul(
-            left, right if right.shape == (k * rows, n) else right.reshape(k * rows, n), out=scratch((big_m, n))
-        )
-    out = dst.array if dst.dtype == "float32" and dst.ndim == 2 else None
     state = _accumulating(m, dst, accumulate)
-    if state is False:
-        put(dst, product)
-    elif out is not None and state is True:
-        np.add(out, product, out=out)
-        dst.wrote()
+    out = target(dst, (big_m, n))
+    if is_transpose and m.chip.generation >= 3:
+        result = _permuted(stationary, moving)
     else:
-        old = np.where(state, dst.f32(), np.float32(0)) if state is not True else dst.f32()
-        put(dst, old + product.reshape(dst.shape))
-    dst.storage.mark_started(dst.dtype, dst.at, True)
+        left, right = stationary.f32(), moving.f32()
+        if rows > 1:
+            left = left.reshape(k, rows, big_m).transpose(1, 0, 2).reshape(rows * k, big_m)
+            right = right.reshape(k, rows, n).transpose(1, 0, 2).reshape(rows * k, n)
+        result = np.matmul(_matrix(left).T, _matrix(right), out=out if state is False else scratch((big_m, n)))
+    if state is not False:
+        old = dst.f32() if state is True else np.where(state, dst.f32(), np.float32(0))
+        result = np.add(result, old.reshape(big_m, n), out=out)
+    if result is not dst.array:
+        round_to(as_shape(result, dst.shape), dst.dtype, dst.array)
+    dst.storage.wrote(dst.dtype, dst.at, by_matmul=True)
     return m.record(
         "nc_matmul",
         _TENSOR,
