@@ -1,0 +1,171 @@
+"""The table of instructions: each documented, with NKI 0.6's parameters, exercised by a test, and with a cost."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from triptych import simulator
+from triptych.simulator import INSTRUCTIONS, NkiValidationError
+from triptych.simulator.enums import engine
+from triptych.simulator.lend import simulated_nki
+
+with simulated_nki():
+    import nki.isa as nisa
+    import nki.language as nl
+
+# Names and order of the parameters in NKI 0.6 (nki/api/nki/isa/__init__.py); a question mark follows optional ones.
+PARAMETERS = {
+    "activation": "dst op data bias? scale? reduce_op? reduce_res? reduce_cmd? name?",
+    "activation_reduce": "dst op data reduce_op reduce_res bias? scale? name?",
+    "affine_select": "dst pattern channel_multiplier on_true_tile on_false_value cmp_op? offset? name?",
+    "bn_aggr": "dst data name?",
+    "bn_stats": "dst data name?",
+    "dma_copy": "dst src priority? oob_mode? dge_mode? engine? name?",
+    "dma_transpose": "dst src axes? priority? dge_mode? oob_mode? name?",
+    "iota": "dst pattern offset? channel_multiplier? name?",
+    "max8": "dst src name?",
+    "memset": "dst value engine? name?",
+    "nc_matmul": (
+        "dst stationary moving is_stationary_onezero? is_moving_onezero? is_transpose? accumulate? "
+        "tile_position? tile_size? perf_mode? name?"
+    ),
+    "nc_transpose": "dst data engine? name?",
+    "range_select": (
+        "dst on_true_tile comp_op0 comp_op1 bound0 bound1 reduce_cmd? reduce_res? reduce_op? "
+        "range_start? on_false_value? name?"
+    ),
+    "reciprocal": "dst data name?",
+    "scalar_tensor_tensor": "dst data op0 operand0 op1 operand1 reverse0? reverse1? name?",
+    "select_reduce": "dst predicate on_true on_false reduce_res? reduce_cmd? reduce_op? reverse_pred? name?",
+    "tensor_copy": "dst src engine? name?",
+    "tensor_copy_predicated": "dst src predicate reverse_pred? name?",
+    "tensor_reduce": "dst op data axis negate? keepdims? name?",
+    "tensor_scalar": "dst data op0 operand0 reverse0? op1? operand1? reverse1? engine? name?",
+    "tensor_tensor": "dst data1 data2 op engine? name?",
+    "tensor_tensor_scan": "dst data0 data1 initial op0 op1 reverse0? reverse1? name?",
+}
+SINCE = {"range_select": 3}
+
+
+def test_the_table_holds_what_it_should():
+    assert set(INSTRUCTIONS) == set(PARAMETERS)
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_parameters_are_nkis(name):
+    parameters = inspect.signature(INSTRUCTIONS[name].effect).parameters.values()
+    assert " ".join(p.name + "?" * (p.default is not p.empty) for p in parameters) == PARAMETERS[name]
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_a_row_is_complete(name):
+    row = INSTRUCTIONS[name]
+    assert row.name == name and row.engines and all(isinstance(e, engine) for e in row.engines)
+    assert len(row.summary) > 20 and row.summary.endswith((".", ":")) and row.summary.isascii()
+    assert row.source == f"nki/api/nki/isa/__init__.py, {name}" and row.since == SINCE.get(name, 2)
+    assert getattr(nisa, name) is row.issue and row.issue.__doc__ == row.effect.__doc__
+    assert (row.cost.__doc__ or "").strip()
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_an_instruction_is_exercised_by_the_tests_of_its_module(name):
+    module = INSTRUCTIONS[name].effect.__module__.rpartition(".")[2]
+    tests = Path(__file__).with_name(f"test_{module}.py").read_text()
+    assert f"nisa.{name}(" in tests and "LIMITS" in tests and "test_limits" in tests
+
+
+@pytest.mark.parametrize("name", SINCE)
+def test_an_instruction_of_a_later_generation_is_refused_before_anything_else(core, name):
+    with core("trn1"), pytest.raises(NkiValidationError, match=f"nisa.{name} at .* needs NeuronCore-v{SINCE[name]} or"):
+        INSTRUCTIONS[name].issue(None)
+
+
+# Costs: the documented formulas, in cycles of the engine's clock
+
+
+def cost_ns(c):
+    event = c.trace.events[-1]
+    return INSTRUCTIONS[event.op].cost(event, c.trace.chip)
+
+
+def _z(c, *shape, dtype="float32", buffer="sbuf"):
+    return c.tile(np.zeros(shape), dtype, buffer)
+
+
+N = 256
+P, F = "psum", (4, N)
+COSTS = [
+    # Vector at 1.12 GHz on v2, 0.96 on v3
+    ("trn1", lambda c: nisa.tensor_copy(c.empty(F), _z(c, *F)), N / 1.12),
+    ("trn1", lambda c: nisa.tensor_copy(c.empty((4, 8)), _z(c, 4, 8)), 64 / 1.12),
+    ("trn2", lambda c: nisa.tensor_copy(c.empty(F), _z(c, *F)), N / 0.96),
+    ("trn2", lambda c: nisa.tensor_copy(c.empty((4, 1024), "bfloat16"), _z(c, 4, 1024, dtype="bfloat16")), 256 / 0.96),
+    ("trn1", lambda c: nisa.tensor_tensor(c.empty(F), _z(c, *F), _z(c, *F), nl.add), 2 * N / 1.12),
+    ("trn1", lambda c: nisa.tensor_tensor(c.empty(F), _z(c, *F, buffer=P), _z(c, *F), nl.add), N / 1.12),
+    ("trn1", lambda c: nisa.tensor_reduce(c.empty((4, 1)), nl.add, _z(c, *F), 1), N / 1.12),
+    ("trn1", lambda c: nisa.reciprocal(c.empty(F), _z(c, *F)), 8 * N / 1.12),
+    ("trn1", lambda c: nisa.tensor_tensor_scan(c.empty(F), _z(c, *F), _z(c, *F), 0.0, nl.add, nl.add), 2 * N / 1.12),
+    ("trn1", lambda c: nisa.bn_stats(c.empty((4, 6)), _z(c, *F)), N / 1.12),
+    ("trn1", lambda c: nisa.bn_aggr(c.empty((4, 2)), _z(c, 4, 60)), 13 * 20 / 1.12),
+    ("trn1", lambda c: nisa.max8(c.empty((4, 8)), _z(c, *F)), N / 1.12),
+    ("trn1", lambda c: nisa.tensor_copy_predicated(c.empty(F), _z(c, *F), _z(c, *F, dtype="uint8")), 2 * N / 1.12),
+    (
+        "trn1",
+        lambda c: nisa.tensor_copy_predicated(c.empty(F), _z(c, *F, buffer=P), _z(c, *F, dtype="uint8")),
+        N / 1.12,
+    ),
+    ("trn1", lambda c: nisa.tensor_copy_predicated(c.empty(F), 1.0, _z(c, *F, dtype="uint8")), N / 1.12),
+    ("trn1", lambda c: nisa.select_reduce(c.empty(F), _z(c, *F, dtype="uint8"), _z(c, *F), 0.0), 2 * N / 1.12),
+    (
+        "trn2",
+        lambda c: nisa.range_select(c.empty(F), _z(c, *F), nl.less, nl.less, _z(c, 4, 1), _z(c, 4, 1)),
+        N / 0.96,
+    ),
+    # GpSimd at 1.4 and 1.2 GHz, 150 cycles to start
+    ("trn1", lambda c: nisa.iota(c.empty(F), [[1, N]]), (150 + N) / 1.4),
+    ("trn2", lambda c: nisa.affine_select(c.empty(F), [[1, N]], 0, _z(c, *F), 0.0), (150 + N) / 1.2),
+    # Scalar at 1.4 GHz; reading the accumulator takes 64 cycles more
+    ("trn1", lambda c: nisa.activation(c.empty(F), nl.exp, _z(c, *F)), N / 1.4),
+    ("trn1", lambda c: nisa.activation_reduce(c.empty(F), nl.exp, _z(c, *F), nl.add, c.empty((4, 1))), (N + 64) / 1.4),
+    # Tensor at 2.8 and 2.4 GHz: as many cycles as moving columns, four passes for float32
+    ("trn1", lambda c: _matmul(c, 128, 128, 512, "bfloat16"), 512 / 2.8),
+    ("trn2", lambda c: _matmul(c, 128, 128, 512, "float32"), 4 * 512 / 2.4),
+    ("trn2", lambda c: _matmul(c, 128, 128, 8, "bfloat16"), 64 / 2.4),
+    ("trn2", lambda c: nisa.nc_transpose(c.empty((64, 32), buffer=P), _z(c, 32, 64)), 64 / 2.4),
+    # DMA at 272 and 368 GB/s in all; a transpose reaches 90 %, within SBUF half
+    ("trn1", lambda c: nisa.dma_copy(c.empty((128, N)), _z(c, 128, N, buffer="private_hbm")), 128 * N * 4 / 272),
+    ("trn2", lambda c: nisa.dma_transpose(c.empty((64, 32)), _z(c, 32, 64, buffer="private_hbm")), 8192 / 368 / 0.9),
+    ("trn2", lambda c: nisa.dma_transpose(c.empty((64, 32)), _z(c, 32, 64)), 8192 / 368 / 0.5),
+]
+
+
+def _matmul(c, k, m, n, dtype):
+    nisa.nc_matmul(c.empty((m, n), buffer="psum"), _z(c, k, m, dtype=dtype), _z(c, k, n, dtype=dtype))
+
+
+@pytest.mark.parametrize(("target", "call", "expected"), COSTS)
+def test_a_cost_is_its_formula(core, target, call, expected):
+    with core(target) as c:
+        call(c)
+        assert cost_ns(c) == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_busiest_engine_bounds_a_kernel():
+    def kernel(a):
+        tile, out = nl.ndarray(a.shape, a.dtype), nl.ndarray(a.shape, a.dtype, nl.shared_hbm)
+        nisa.dma_copy(tile, a)
+        for _ in range(3):
+            nisa.activation(tile, nl.tanh, tile)
+        nisa.dma_copy(out, tile)
+        return out
+
+    bound = simulator.engine_bound_us(simulator.run(kernel, np.ones((128, 512), ml_dtypes.bfloat16)).trace)
+    assert bound["bound_by"] == "scalar" and bound["predicted_us"] == pytest.approx(3 * 512 / 1.2 / 1e3)
+    assert bound["busy_us"] == pytest.approx({"scalar": 1.28, "dma": 2 * 131072 / 368 / 1e3})
+    empty = simulator.engine_bound_us(simulator.run(lambda a: a, np.ones((2, 2), np.float32)).trace)
+    assert empty == {"predicted_us": 0.0, "bound_by": None, "busy_us": {}}

@@ -1,0 +1,394 @@
+"""Kernels as a caller sees them: jit, simulate, run, what may be passed and returned, and what happens to inputs."""
+
+from __future__ import annotations
+
+import functools
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from triptych import simulator
+from triptych.simulator import KernelError, NkiError, NkiValidationError, OutOfBounds
+from triptych.simulator.lend import simulated_nki
+
+with simulated_nki():
+    import nki
+    import nki.isa as nisa
+    import nki.language as nl
+
+A = np.arange(12, dtype=np.float32).reshape(3, 4)
+
+
+@nki.jit
+def scaled(a, factor=2.0):
+    """a * factor"""
+    tile = nl.ndarray(a.shape, dtype=a.dtype, buffer=nl.sbuf)
+    nisa.dma_copy(dst=tile, src=a)
+    nisa.tensor_scalar(dst=tile, data=tile, op0=nl.multiply, operand0=factor)
+    out = nl.ndarray(a.shape, dtype=a.dtype, buffer=nl.shared_hbm)
+    nisa.dma_copy(dst=out, src=tile)
+    return out
+
+
+@nki.jit
+def both(a, b):
+    return scaled(a, 3.0), scaled(b, -1.0)
+
+
+def overwrite(a, value=7.0):
+    """Sets all but the first row of its input, and returns a copy of what it then holds."""
+    tile = nl.ndarray((a.shape[0] - 1, a.shape[1]), a.dtype)
+    nisa.memset(tile, value)
+    nisa.dma_copy(a[1:], tile)
+    out = nl.ndarray(a.shape, a.dtype, nl.shared_hbm)
+    nisa.dma_copy(out, a)
+    return out
+
+
+def overwritten(a, value=7.0):
+    expected = a.copy()
+    expected[1:] = value
+    return expected
+
+
+# Calling
+
+
+@pytest.mark.parametrize("target", ["trn1", "inf2", "trn2", "trn3", "gen2", "gen3", "gen4"])
+def test_run_gives_outputs_and_trace(target):
+    run = simulator.run(scaled, A, target=target)
+    np.testing.assert_array_equal(run.outputs, 2 * A)
+    assert run.trace.target == target and run.trace.chip is simulator.TARGETS[target]
+    assert run.trace.count() == {"dma_copy": 2, "tensor_scalar": 1}
+    assert [e.engine for e in run.trace.events] == ["dma", "vector", "dma"]
+    assert {e.line[0] for e in run.trace.events} == {__file__}
+
+
+def test_arguments_by_keyword_and_position():
+    for outputs in (
+        simulator.run(scaled, A, 3.0).outputs,
+        simulator.run(scaled, A, factor=3.0).outputs,
+        simulator.run(scaled, a=A, factor=3.0).outputs,
+        simulator.run(scaled.function, A, 3.0).outputs,
+        simulator.run(functools.partial(scaled, factor=3.0), A).outputs,
+        simulator.run(functools.partial(scaled.function, factor=3.0), A).outputs,
+        simulator.run(nki.jit(scaled.function), A, 3.0).outputs,
+        simulator.run(nki.jit(mode="anything")(scaled.function), A, 3.0).outputs,
+    ):
+        np.testing.assert_array_equal(outputs, 3 * A)
+
+
+def test_several_outputs_are_a_tuple():
+    first, second = simulator.run(both, A, A + 1).outputs
+    np.testing.assert_array_equal(first, 3 * A)
+    np.testing.assert_array_equal(second, -(A + 1))
+
+
+def test_a_kernel_keeps_the_name_and_text_of_its_function():
+    assert scaled.__name__ == "scaled" and scaled.__doc__ == "a * factor" and isinstance(scaled, nki.Kernel)
+
+
+def test_outputs_own_their_data():
+    outputs = simulator.run(scaled, A, 1.0).outputs
+    outputs[...] = -1
+    assert A[0, 1] == 1 and outputs.flags.owndata
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (
+            lambda: simulator.run(scaled),
+            r"scaled\(a, factor=2.0\) cannot be called so: missing a required argument: 'a'",
+        ),
+        (lambda: simulator.run(scaled, A, 1.0, 2.0), "too many positional arguments"),
+        (lambda: simulator.run(scaled, A, speed=1.0), "unexpected keyword argument 'speed'"),
+        (lambda: simulator.run(scaled, A, target="trn9"), "target 'trn9' is unknown; expected one of trn1, inf2"),
+        (lambda: simulator.run("scaled", A), "expected a kernel, a function, got str"),
+        (lambda: simulator.run(scaled, A[:0]), r"argument a has shape \(0, 4\); every axis needs at least one element"),
+        (lambda: simulator.run(scaled, np.array(1.0)), r"argument a has shape \(\)"),
+        (lambda: simulator.run(scaled, A.astype(np.float64)), "float64.* is not a dtype of NKI"),
+        (lambda: scaled[3], "takes 1 or 2 logical cores, got 3"),
+        (lambda: scaled[1, 2], r"takes 1 or 2 logical cores, got \(1, 2\)"),
+        (lambda: nki.jit(platform_target="trn2"), "no platform_target since NKI 0.3"),
+        (lambda: nki.jit(lnc=2), "nki.jit takes no argument lnc"),
+        (lambda: scaled(A), "was called directly and there is no Neuron device; use nki.simulate"),
+        (lambda: nl.ndarray((2, 2), nl.float32), "called outside a kernel"),
+        (lambda: nl.program_id(0), "called outside a kernel"),
+    ],
+)
+def test_wrong_calls_say_so(call, words):
+    with pytest.raises(NkiError, match=words):
+        call()
+
+
+def returns(value):
+    def kernel(a):
+        return value(a)
+
+    return kernel
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (lambda a: None, "kernel must return HBM tensors, got NoneType"),
+        (lambda a: A, "kernel must return HBM tensors, got ndarray"),
+        (lambda a: (a, 3), "kernel must return HBM tensors, got int"),
+        (
+            lambda a: nl.ndarray((2, 2), nl.float32, name="tile"),
+            "kernel returns 'tile' in sbuf; an output is a tensor in",
+        ),
+        (lambda a: nl.ndarray((2, 2), nl.float32, nl.psum), "in psum; an output is a tensor in nl.shared_hbm"),
+    ],
+)
+def test_wrong_returns_say_so(value, words):
+    with pytest.raises(KernelError, match=words):
+        simulator.run(returns(value), A)
+
+
+def test_an_error_of_the_kernels_own_passes_through():
+    def kernel(a):
+        raise ZeroDivisionError("mine")
+
+    with pytest.raises(ZeroDivisionError, match="mine"):
+        simulator.run(kernel, A)
+    np.testing.assert_array_equal(simulator.run(scaled, A).outputs, 2 * A)  # and nothing is left behind
+
+
+def test_an_error_has_operation_line_rule_and_source():
+    def kernel(a):
+        tile = nl.ndarray((4, 4), nl.float32)
+        nisa.dma_copy(tile[:, 0:9], a)
+
+    with pytest.raises(OutOfBounds) as e:
+        simulator.run(kernel, A)
+    text = str(e.value)
+    assert text.startswith("test_kernel.py:") and "slice 0:9:1 of dimension 1" in text and text.endswith("NkiTensor]")
+    with pytest.raises(NkiValidationError) as e:
+        simulator.run(returns(lambda a: nisa.dma_copy(nl.ndarray((4, 4), nl.float32), a)), A)
+    assert str(e.value).startswith("nisa.dma_copy at test_kernel.py:")
+    assert e.value.op == "nisa.dma_copy" and e.value.source == "nki/api/nki/isa/__init__.py, dma_copy"
+
+
+# Inputs
+
+
+def test_a_bool_array_is_bytes_of_0_and_1():
+    outputs = simulator.run(scaled, A > 3).outputs
+    np.testing.assert_array_equal(outputs, 2 * (A > 3))
+    assert outputs.dtype == np.uint8
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: A.copy(),
+        lambda: np.asfortranarray(A),
+        lambda: np.zeros((3, 8), np.float32)[:, ::2],
+        lambda: A.copy()[::-1],
+        lambda: A.astype(ml_dtypes.bfloat16),
+        lambda: A.astype(np.float16).T.copy().T,
+        lambda: A.astype(np.int32),
+        lambda: np.zeros((3, 4), ml_dtypes.float8_e5m2),
+    ],
+)
+@pytest.mark.parametrize("rounding", [True, False])
+def test_inputs_are_updated_in_place_whatever_their_layout(make, rounding):
+    a = make()
+    expected = overwritten(a, 7)
+    run = simulator.run(overwrite, a, 7, options=simulator.Options(round_low_precision=rounding))
+    np.testing.assert_array_equal(a.astype(np.float32), expected.astype(np.float32))
+    np.testing.assert_array_equal(run.outputs.astype(np.float32), expected.astype(np.float32))
+    assert run.outputs.dtype == a.dtype
+
+
+def test_a_read_only_input_may_be_read_and_not_written():
+    frozen = A.copy()
+    frozen.flags.writeable = False
+    np.testing.assert_array_equal(simulator.run(scaled, frozen).outputs, 2 * A)
+    with pytest.raises(KernelError, match="writes to its argument a, which is a read-only array"):
+        simulator.run(overwrite, frozen)
+    np.testing.assert_array_equal(frozen, A)
+
+
+def test_an_input_that_is_only_read_keeps_its_bits():
+    """NaN payloads too, also where the input had to be copied."""
+    bits = np.array([[0x7F800001, 0xFFC00123]], np.uint32).repeat(2, axis=1)
+    a = bits.view(np.float32)[:, ::2]
+    simulator.run(scaled, a)
+    np.testing.assert_array_equal(np.ascontiguousarray(a).view(np.uint32), bits[:, ::2])
+
+
+def test_an_input_can_be_returned():
+    outputs = simulator.run(returns(lambda a: a), A).outputs
+    np.testing.assert_array_equal(outputs, A)
+    np.testing.assert_array_equal(simulator.run(returns(lambda a: a[1:, ::2]), A).outputs, A[1:, ::2])
+
+
+# nki.simulate, as AWS documents it
+
+
+def test_simulate_takes_and_gives_arrays(monkeypatch):
+    monkeypatch.delenv("NEURON_PLATFORM_TARGET_OVERRIDE", raising=False)
+    np.testing.assert_array_equal(nki.simulate(scaled)(A), 2 * A)
+    np.testing.assert_array_equal(nki.simulate(scaled.function)(A, factor=0.5), A / 2)
+    assert [type(x) for x in nki.simulate(both)(A, A)] == [np.ndarray] * 2
+    a = A.copy()
+    nki.simulate(overwrite)(a)
+    np.testing.assert_array_equal(a, overwritten(A))
+
+
+def test_the_target_comes_from_the_environment(monkeypatch):
+    def generation(a):
+        tile = nl.ndarray((1, 1), nl.int32)
+        nisa.memset(tile, nisa.get_nc_version().value)
+        out = nl.ndarray((1, 1), nl.int32, nl.shared_hbm)
+        nisa.dma_copy(out, tile)
+        return out
+
+    monkeypatch.delenv("NEURON_PLATFORM_TARGET_OVERRIDE", raising=False)
+    assert nki.simulate(generation)(A)[0, 0] == 4  # without a chip AWS's simulator is a trn3
+    for target, version in (("trn1", 2), ("inf2", 2), ("gen3", 3), ("trn3", 4)):
+        monkeypatch.setenv("NEURON_PLATFORM_TARGET_OVERRIDE", target)
+        assert nki.simulate(generation)(A)[0, 0] == version
+    monkeypatch.setenv("NEURON_PLATFORM_TARGET_OVERRIDE", "tpu")
+    with pytest.raises(KernelError, match="target 'tpu' is unknown"):
+        nki.simulate(generation)(A)
+
+
+def test_nki_simulator_makes_a_plain_call_a_simulated_one(monkeypatch):
+    monkeypatch.setenv("NKI_SIMULATOR", "1")
+    np.testing.assert_array_equal(scaled(A, factor=5.0), 5 * A)
+
+
+def _in_and_out(a):
+    """1 + 2^-10 through a bfloat16 tile, and back to float32."""
+    low, out = nl.ndarray(a.shape, nl.bfloat16), nl.ndarray(a.shape, nl.float32, nl.shared_hbm)
+    nisa.dma_copy(low, a)
+    nisa.dma_copy(out, low)
+    return out
+
+
+def test_nki_precise_fp_0_keeps_low_precision_in_float32(monkeypatch):
+    a = np.full((1, 1), 1 + 2.0**-10, np.float32)
+    assert nki.simulate(_in_and_out)(a)[0, 0] == 1
+    monkeypatch.setenv("NKI_PRECISE_FP", "0")
+    assert nki.simulate(_in_and_out)(a)[0, 0] == a[0, 0]
+    monkeypatch.setenv("NKI_PRECISE_FP", "1")
+    assert nki.simulate(_in_and_out)(a)[0, 0] == 1
+
+
+def test_without_rounding_the_outputs_still_have_their_dtype():
+    a = A.astype(ml_dtypes.bfloat16)
+    options = simulator.Options(round_low_precision=False)
+    outputs = simulator.run(scaled, a, 0.3, options=options).outputs
+    assert outputs.dtype == a.dtype
+    np.testing.assert_array_equal(outputs, (A * np.float32(0.3)).astype(ml_dtypes.bfloat16))
+
+
+@pytest.mark.parametrize("name", ["float32", "bfloat16", "float16", "int32", "uint8", "float8_e5m2"])
+def test_torch_tensors_come_back_as_torch_tensors(name):
+    torch = pytest.importorskip("torch")
+    dtype = getattr(torch, name)
+    a = torch.arange(12, dtype=torch.float32).reshape(3, 4).to(dtype)
+    out = nki.simulate(overwrite)(a, 7)
+    expected = torch.arange(12, dtype=torch.float32).reshape(3, 4).to(dtype).to(torch.float32)
+    expected[1:] = 7
+    assert isinstance(out, torch.Tensor) and out.dtype == dtype
+    assert torch.equal(out.to(torch.float32), expected) and torch.equal(a.to(torch.float32), expected)
+    pair = nki.simulate(both)(a, a)
+    assert isinstance(pair, tuple) and all(isinstance(t, torch.Tensor) and t.dtype == dtype for t in pair)
+
+
+# Two cores
+
+
+def halves(a):
+    """Each core doubles its half of the rows of one shared output."""
+    rows = a.shape[0] // nl.num_programs()
+    start = nl.program_id(0) * rows
+    out = nl.ndarray(a.shape, a.dtype, buffer=nl.shared_hbm)
+    tile = nl.ndarray((rows, a.shape[1]), a.dtype)
+    nisa.dma_copy(tile, a[start : start + rows])
+    nisa.tensor_scalar(tile, tile, nl.multiply, 2.0)
+    nisa.dma_copy(out[start : start + rows], tile)
+    return out
+
+
+def test_two_cores_share_their_output():
+    kernel = nki.jit(halves)
+    a = np.arange(32, dtype=np.float32).reshape(8, 4)
+    for launched, cores in ((kernel, 1), (kernel[1], 1), (kernel[2], 2), (kernel[(2,)], 2)):
+        run = simulator.run(launched, a)
+        np.testing.assert_array_equal(run.outputs, 2 * a)
+        assert {e.core for e in run.trace.events} == set(range(cores))
+    np.testing.assert_array_equal(nki.simulate(kernel[2])(a), 2 * a)
+
+
+def test_each_core_has_its_own_chip_memory_and_registers():
+    def kernel(a):
+        tile, largest = nl.ndarray(a.shape, a.dtype), nl.ndarray((a.shape[0], 1), nl.float32)
+        ones = nl.ndarray(a.shape, nl.uint8)
+        nisa.memset(ones, 1)
+        nisa.dma_copy(tile, a)
+        command = nisa.reduce_cmd.reset_reduce if nl.program_id(0) == 0 else nisa.reduce_cmd.reduce
+        nisa.select_reduce(tile, ones, tile, 0.0, largest, command)
+        return a
+
+    simulator.run(nki.jit(kernel), A)
+    with pytest.raises(NkiValidationError, match="accumulator of the Vector Engine holds nothing"):
+        simulator.run(nki.jit(kernel)[2], A)
+
+
+def test_a_half_that_no_core_writes_is_found():
+    def kernel(a):
+        out = nl.ndarray(a.shape, a.dtype, buffer=nl.shared_hbm)
+        nisa.dma_copy(out[0:4], a[0:4])  # both cores write the same half
+        return out
+
+    with pytest.raises(KernelError, match=r"16 of 32 elements never written, first at \[4, 0\]"):
+        simulator.run(nki.jit(kernel)[2], np.ones((8, 4), np.float32))
+
+
+def test_the_launch_grid_has_one_axis():
+    with pytest.raises(NkiValidationError, match="the launch grid has one axis, 0; got 1"):
+        simulator.run(returns(lambda a: nl.program_id(1)), A)
+    seen = []
+    simulator.run(nki.jit(returns(lambda a: seen.append((nl.program_ndim(), nl.num_programs())) or a))[2], A)
+    assert seen == [(1, 2), (1, 2)]
+
+
+# Language odds and ends
+
+
+@pytest.mark.parametrize(
+    ("target", "sbuf", "generation"), [("trn1", 192 * 1024, 2), ("trn2", 224 * 1024, 3), ("trn3", 256 * 1024, 4)]
+)
+def test_tile_size_is_the_chips(core, target, sbuf, generation):
+    with core(target):
+        t = nl.tile_size
+        assert (t.pmax, t.psum_bank_fmax, t.psum_bank_fmax_bytes, t.psum_num_banks) == (128, 512, 2048, 8)
+        assert (t.gemm_stationary_fmax, t.gemm_moving_fmax, t.bn_stats_fmax) == (128, 512, 512)
+        assert (t.sbuf_fmax_bytes, t.sbuf_fmax, t.sbuf_size_bytes) == (sbuf, sbuf // 4, sbuf * 128)
+        assert (t.psum_fmax, t.total_available_sbuf_size) == (512, sbuf)
+        assert nisa.get_nc_version() is nisa.nc_version(generation) and nisa.get_nc_sub_version() == 0
+
+
+def test_loops_are_ranges():
+    for loop in (nl.affine_range, nl.sequential_range, nl.static_range):
+        assert list(loop(3)) == [0, 1, 2] and list(loop(2, 8, 3)) == [2, 5]
+
+
+def test_buffers():
+    assert nl.is_sbuf(nl.sbuf) and nl.is_psum(nl.psum) and nl.is_hbm(nl.shared_hbm) and nl.is_hbm(nl.hbm)
+    assert nl.is_on_chip(nl.psum) and not nl.is_on_chip(nl.private_hbm) and not nl.is_hbm("hbm")
+
+
+def test_an_instruction_can_be_ordered_after_others(core):
+    with core() as c:
+        tile = c.empty((2, 2))
+        first = nisa.memset(tile, 0.0, name="clear")
+        second = nisa.memset(tile, 1.0).depends_on(first)
+        assert second.event.attributes["after"] == [first.event] and first.event.name == "clear"
