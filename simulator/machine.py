@@ -27,6 +27,8 @@ from triptych.simulator.memory import SBUF, MemoryRegion, Pool, Storage
 from triptych.simulator.tensor import NkiTensor
 from triptych.simulator.trace import Allocation, Event, Region, Trace
 
+NkiInstruction = Event  # an executed instruction is its event (nki.isa.NkiInstruction)
+
 Array = NDArray[Any]
 P = ParamSpec("P")
 Cost = Callable[[Event, Chip], float]
@@ -158,21 +160,7 @@ class Machine:
             attributes,
         )
         self.trace.events.append(event)
-        return NkiInstruction(event)
-
-
-class NkiInstruction:
-    """Handle of an executed instruction (nki.isa.NkiInstruction)."""
-
-    __slots__ = ("event",)
-
-    def __init__(self, event: Event) -> None:
-        self.event = event
-
-    def depends_on(self, *producers: NkiInstruction) -> NkiInstruction:
-        """Run after each producer. Programs run in order here, so an edge backwards in time is always kept."""
-        self.event.attributes.setdefault("after", []).extend(p.event for p in producers)
-        return self
+        return event
 
 
 class _Current(threading.local):

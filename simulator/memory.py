@@ -62,7 +62,7 @@ class Mask:
 
     def __init__(self, nbytes: int, itemsize: int, value: bool) -> None:
         self.unit = itemsize
-        self.bits: Array = np.full(nbytes // itemsize, value)
+        self.bits: Array = (np.ones if value else np.zeros)(nbytes // itemsize, bool)
 
     def view(self, itemsize: int, at: Strided) -> Array:
         """The part that a view of elements of `itemsize` covers; in bytes, with one more axis, where units differ."""

@@ -49,7 +49,7 @@ class Region(NamedTuple):
 
 
 class Event:
-    """One executed instruction."""
+    """One executed instruction, and the handle of it that a kernel gets."""
 
     __slots__ = ("attributes", "core", "engine", "line", "name", "op", "reads", "writes")
 
@@ -72,6 +72,11 @@ class Event:
         self.core = core
         self.name = name
         self.attributes = attributes
+
+    def depends_on(self, *producers: Event) -> Event:
+        """Run after each producer. Programs run in order here, so an edge backwards in time is always kept."""
+        self.attributes.setdefault("after", []).extend(producers)
+        return self
 
     def __repr__(self) -> str:
         return f"Event({self.op} on {self.engine}, {self.line[0].rsplit('/', 1)[-1]}:{self.line[1]})"

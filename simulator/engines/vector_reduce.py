@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-
-import numpy as np
 
 from triptych.simulator import costs
 from triptych.simulator.engines.vector import check_integers, put_bits
@@ -33,7 +32,7 @@ def tensor_reduce(
     f = operator(op)
     if f.reduce is None:
         raise NkiValidationError(f"{op!r} is not a reduction; expected add, multiply, maximum, minimum or a bitvec one")
-    kept = data.size // int(np.prod([data.shape[a] for a in axes]))
+    kept = data.size // math.prod([data.shape[a] for a in axes])
     if dst.shape[0] != data.shape[0] or dst.size != kept:
         raise NkiValidationError(
             f"reducing axes {axes} of {data.shape} leaves {kept // data.shape[0]} elements per partition, and dst is "

@@ -391,4 +391,4 @@ def test_an_instruction_can_be_ordered_after_others(core):
         tile = c.empty((2, 2))
         first = nisa.memset(tile, 0.0, name="clear")
         second = nisa.memset(tile, 1.0).depends_on(first)
-        assert second.event.attributes["after"] == [first.event] and first.event.name == "clear"
+        assert second.attributes["after"] == [first] and first.name == "clear"
