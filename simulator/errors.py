@@ -34,12 +34,12 @@ def show_line(line: tuple[str, int]) -> str:
 class NkiError(Exception):
     """What a kernel did wrong, in one sentence."""
 
-    def __init__(self, message: str, *, source: str | None = None) -> None:
+    def __init__(self, message: str, *, source: str | None = None, line: tuple[str, int] | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.source = source  # where the rule is documented
         self.op: str | None = None  # the instruction, set where it is dispatched
-        self.line = kernel_line()
+        self.line = line or kernel_line()
 
     def __str__(self) -> str:
         op = f"{self.op} at " if self.op else ""

@@ -134,6 +134,12 @@ def _check_call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dic
         raise KernelError(f"{name}{inspect.signature(function)} cannot be called so: {e}") from None
 
 
+def _definition(function: Callable[..., Any]) -> tuple[str, int] | None:
+    """(file, line) where a kernel is defined."""
+    code = getattr(function, "__code__", None)
+    return (code.co_filename, code.co_firstlineno) if code else None
+
+
 def _argument_names(function: Callable[..., Any], count: int) -> list[str]:
     names = list(inspect.signature(function).parameters)
     return [names[i] if i < len(names) else f"arg{i}" for i in range(count)]
@@ -157,24 +163,26 @@ def _output(result: Any, function: Callable[..., Any]) -> Array:
     """A returned tensor as an array that owns its data, checked to be an HBM tensor with every element written."""
     name = getattr(function, "__name__", "kernel")
     if not isinstance(result, NkiTensor):
-        raise KernelError(f"{name} must return HBM tensors, got {type(result).__name__}")
+        raise KernelError(f"{name} must return HBM tensors, got {type(result).__name__}", line=_definition(function))
     if result.buffer.on_chip:
         raise KernelError(
-            f"{name} returns {result.name!r} in {result.buffer.value}; an output is a tensor in nl.shared_hbm"
+            f"{name} returns {result.name!r} in {result.buffer.value}; an output is a tensor in nl.shared_hbm",
+            line=_definition(function),
         )
     if result.storage.missing:
-        raise _unwritten(name, result)
+        raise _unwritten(name, result, _definition(function))
     dtype = result.dtype.np
     return result.array.astype(dtype) if result.array.dtype != dtype else result.array.copy()
 
 
-def _unwritten(name: str, result: NkiTensor) -> NkiError:
+def _unwritten(name: str, result: NkiTensor, line: tuple[str, int] | None) -> NkiError:
     a = result.storage.allocation
     first, missing = result.storage.first_missing()
     index = [int(i) for i in np.unravel_index(first, a.shape)]
     return KernelError(
         f"{name} returns {a.name!r} {a.shape} (allocated at {show_line(a.line)}) with {missing} of "
-        f"{math.prod(a.shape)} elements never written, first at {index}"
+        f"{math.prod(a.shape)} elements never written, first at {index}",
+        line=line,
     )
 
 
