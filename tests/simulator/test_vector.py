@@ -252,6 +252,18 @@ def test_tensor_scalar(core, cast, same, p, f, seed, names, operands, reverse, k
         assert same(dst, cast(expected, kinds[1]))
 
 
+@pytest.mark.parametrize("reverse", [(False, False), (True, False), (False, True), (True, True)])
+def test_the_order_of_operands(core, same, reverse):
+    with core() as c:
+        x, y = c.random(0, (3, 5)), c.random(1, (3, 5))
+        inner = 2 - x if reverse[0] else x - 2
+        dst = c.empty((3, 5))
+        nisa.tensor_scalar(dst, c.tile(x), nl.subtract, 2.0, reverse[0], nl.subtract, 3.0, reverse[1])
+        assert same(dst, 3 - inner if reverse[1] else inner - 3)
+        nisa.scalar_tensor_tensor(dst, c.tile(x), nl.subtract, 2.0, nl.subtract, c.tile(y), *reverse)
+        assert same(dst, y - inner if reverse[1] else inner - y)
+
+
 @pytest.mark.parametrize("name", list(UNARY))
 def test_tensor_scalar_with_a_unary_operator(core, cast, same, name):
     with core() as c:

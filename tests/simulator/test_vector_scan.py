@@ -62,6 +62,16 @@ def test_it_is_the_loop(core, cast, same, p, f, ops, reverse, dtypes, column, la
         assert same(dst, cast(expected, dtypes[2]))
 
 
+@pytest.mark.parametrize("reverse", [(False, False), (True, False), (False, True), (True, True)])
+@pytest.mark.parametrize("ops", [("subtract", "subtract"), ("multiply", "subtract"), ("abs_max", "greater")])
+def test_the_order_of_operands(core, same, ops, reverse):
+    with core("trn3") as c:
+        x, y = c.random(0, (3, 7)), c.random(1, (3, 7))
+        dst = c.empty((3, 7))
+        nisa.tensor_tensor_scan(dst, c.tile(x), c.tile(y), 0.5, *(getattr(nl, op) for op in ops), *reverse)
+        assert same(dst, scan(x, y, 0.5, *(OPS[op] for op in ops), *reverse))
+
+
 @pytest.mark.parametrize("op", ["add", "maximum", "minimum", "multiply"])
 def test_a_running_operator_is_the_loop(core, op):
     """data0 = 1 and op0 = multiply leave op1 alone: a cumulative sum, maximum, .. of data1."""
