@@ -355,7 +355,7 @@ def legend(book: Book) -> str:
             "bound",
             "what the tolerance allows, in largest absolute error and in relative L2; the worse of the two counts",
         ),
-        ("max ULP", "largest distance from the reference in units of the last place of the dtype"),
+        ("error ULP", "largest absolute error, in units in the last place of the output's largest value"),
         ("rel L2", "length of the error vector divided by that of the reference"),
         ("median", "middle one of the samples; the range beside it holds the middle half of them"),
         ("TFLOP/s, GB/s", "arithmetic and unavoidable memory traffic of the op, divided by that time"),
