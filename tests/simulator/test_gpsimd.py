@@ -64,6 +64,9 @@ def test_iota_rounds_and_saturates_at_the_write(core, same):
         assert same(narrow, [[-100, 0, 100, 127]])
         nisa.iota(low, [[2, 2]], 257)
         assert same(low, np.array([[256, 260]], ml_dtypes.bfloat16))
+        medium = c.empty((1, 2), "tfloat32")
+        nisa.iota(medium, [[2, 2]], 2049)
+        assert same(medium, [[2048, 2052]])
 
 
 @settings(max_examples=25, deadline=None)
