@@ -103,7 +103,7 @@ def page(runs: Sequence[tuple[Mapping[str, Any], Sequence[Result]]]) -> str:
         f"{sections.masthead(book)}\n{sections.altarpiece(book)}\n"
         f'<nav aria-label="Contents"><ol>{contents}</ol></nav>\n'
         f'<main id="content">{chapters}</main>\n'
-        f"<footer><p>Written by Triptych. {escape(sections.one_line(book))}</p></footer>\n</body>\n</html>\n"
+        "<footer><p>Written by Triptych: one kernel, three panels.</p></footer>\n</body>\n</html>\n"
     )
 
 

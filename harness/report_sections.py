@@ -52,12 +52,6 @@ def headline(book: Book) -> str:
     return "The one comparison agrees" if compared == 1 else f"All {compared:,} comparisons agree"
 
 
-def one_line(book: Book) -> str:
-    """The last line of the command line's output."""
-    seeds = {env.get("seed") for env in book.environments}
-    return tables.summary([entry.result for entry in book.entries], seeds.pop() if len(seeds) == 1 else None)
-
-
 def masthead(book: Book) -> str:
     """The name, and what was compared."""
     ops = ", ".join(f"<b>{escape(op)}</b>" for op in book.ops()) or "nothing"
@@ -76,7 +70,7 @@ def masthead(book: Book) -> str:
 def altarpiece(book: Book) -> str:
     """Three panels: the verdict in the middle, one wing a language; the machine below."""
     bad = bool(book.bad())
-    counts = Counter(entry.result.status for entry in book.entries)
+    counts = Counter(e.result.status for e in book.entries if e.result.evidence is not Evidence.REFERENCE)
     tally = "".join(
         f'<li class="{status}{"" if counts[status] else " none"}"><b>{counts[status]:,}</b> {status}</li>'
         for status in Status
@@ -357,7 +351,7 @@ def legend(book: Book) -> str:
         ),
         ("error ULP", "largest absolute error, in units in the last place of the output's largest value"),
         ("rel L2", "length of the error vector divided by that of the reference"),
-        ("median", "middle one of the samples; the range beside it holds the middle half of them"),
+        ("median", "middle one of the samples; the range under it holds the middle half of them, n is how many"),
         ("TFLOP/s, GB/s", "arithmetic and unavoidable memory traffic of the op, divided by that time"),
     )
     terms = "".join(f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" for term, text in columns)

@@ -87,6 +87,8 @@ def group(kind: Evidence, entries: Sequence[Entry], where: str, several: bool) -
 def chart(op: str, kind: Evidence, entries: Sequence[Entry]) -> str:
     """Rows of one op, fastest first within a case; bars are throughput, or time where no flops are known."""
     by_rate = all(tables.tflops(entry.result) is not None for entry in entries)
+    fastest = max((tables.tflops(entry.result) or 0.0 for entry in entries), default=0.0)
+    unit = "TFLOP/s" if fastest >= 1 else "GFLOP/s"
     longest = max((length(entry, by_rate) for entry in entries), default=0) or 1
     cases: dict[tuple[str, str], list[Entry]] = {}
     for entry in entries:
@@ -95,17 +97,17 @@ def chart(op: str, kind: Evidence, entries: Sequence[Entry]) -> str:
     for (case, dtype), rows in cases.items():
         rows.sort(key=lambda entry: tables.time_us(entry.result) or 0)
         for i, entry in enumerate(rows):
-            cells = row(entry, kind, length(entry, by_rate) / longest)
+            cells = row(entry, kind, length(entry, by_rate) / longest, unit)
             name = f"{breakable(case)} <span>{escape(dtype)}</span>"
             label = f'<th scope=rowgroup rowspan="{len(rows)}">{name}</th>' if i == 0 else ""
             body.append(f"<tr{' class=first' if i == 0 else ''}>{label}{cells}</tr>")
-    measure = "TFLOP/s (longer is faster)" if by_rate else "time (shorter is faster)"
+    measure = f"{unit}, longer is faster" if by_rate else "time, shorter is faster"
     median = "predicted µs" if kind is Evidence.PREDICTED else "median µs"
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="Speed of {escape(op)}, {kind}">'
         f'<table class="speed"><caption><b>{escape(op)}</b> bars: {measure}</caption>'
         f"<thead><tr><th scope=col>case</th><th scope=col>backend</th><th scope=col class=bar>{kind}</th>"
-        f"<th scope=col class=num>TFLOP/s</th><th scope=col class=num>{median}</th>"
+        f"<th scope=col class=num>{unit}</th><th scope=col class=num>{median}</th>"
         f"<th scope=col class=num>GB/s</th></tr></thead><tbody>{''.join(body)}</tbody></table></div>"
     )
 
@@ -114,12 +116,15 @@ def length(entry: Entry, by_rate: bool) -> float:
     return (tables.tflops(entry.result) if by_rate else tables.time_us(entry.result)) or 0.0
 
 
-def row(entry: Entry, kind: Evidence, share: float) -> str:
+def row(entry: Entry, kind: Evidence, share: float, unit: str) -> str:
     result = entry.result
+    rate = tables.tflops(result)
+    if rate is not None and unit == "GFLOP/s":
+        rate *= 1e3
     return (
         f'<th scope=row class="{entry.family}">{escape(entry.place)}</th>'
         f'<td class="bar"><i class="{entry.family} {kind}" style="width:{max(share * 100, 0.4):.1f}%"></i></td>'
-        f"<td class=num>{tables.short(tables.tflops(result))}</td>"
+        f"<td class=num>{tables.short(rate)}</td>"
         f"<td class=num>{tables.short(tables.time_us(result))}{spread(result.timing.get('samples_us'))}</td>"
         f"<td class=num>{tables.short(tables.gbytes(result))}</td>"
     )

@@ -130,6 +130,7 @@ thead .torch b{color:var(--torch)}
 .caveat{color:var(--warn);font-weight:600}
 .speed th[scope=rowgroup]{font-weight:600;max-width:20rem;overflow-wrap:anywhere}
 .speed th span{font-weight:400;color:var(--soft);white-space:nowrap}
+.speed thead th:first-child{width:18rem}.speed thead th:nth-child(2){width:9rem}
 .speed tr.first th,.speed tr.first td{border-top:1px solid var(--line)}.speed tbody tr:first-child>*{border-top:0}
 .speed th[scope=row]{white-space:nowrap}.speed th.nki{color:var(--nki)}.speed th.triton{color:var(--triton)}
 .speed th.torch{color:var(--torch)}.speed th.numpy{color:var(--numpy)}

@@ -35,6 +35,8 @@ def test_speed(benchmark: Any, case: Case, backend: str) -> None:
     away = chosen.missing() or chosen.supports(op, case, target)
     if away:
         pytest.skip(away)
+    evidence = Evidence.HOST if chosen.evidence is Evidence.SIMULATED else chosen.evidence
+    benchmark.group = f"{case.op} {case.name} {case.dtype}, {evidence}"  # ranks within one kind of evidence
     inputs = ops.make_inputs(op, case)
     out = benchmark(chosen.run, op, case, inputs, target)
     assert out.size > 0
@@ -45,7 +47,7 @@ def test_speed(benchmark: Any, case: Case, backend: str) -> None:
         axes=dict(case.axes),
         backend=backend,
         target=target,
-        evidence=str(Evidence.HOST if chosen.evidence is Evidence.SIMULATED else chosen.evidence),
+        evidence=str(evidence),
     )
     if op.flops is not None:
         benchmark.extra_info["flops"] = op.flops(case.axes, case.params)
