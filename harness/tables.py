@@ -102,16 +102,11 @@ def gbytes(result: Result) -> float | None:
     return rate(result, "bytes", 1e9)
 
 
-def evidence(result: Result) -> str:
-    """The kind of the verdict, and of the time where that is another one."""
-    timed = time_evidence(result)
-    return str(result.evidence) if timed in (None, result.evidence) else f"{result.evidence}, time {timed}"
-
-
 def time_text(result: Result) -> str:
-    """The median; a predicted time carries its label in the cell."""
+    """The median; a time of another kind than the verdict, as a prediction, carries its kind in the cell."""
     text = short(time_us(result))
-    return f"{text} predicted" if time_evidence(result) is Evidence.PREDICTED else text
+    kind = time_evidence(result)
+    return text if kind in (None, result.evidence) else f"{text} {kind}"
 
 
 def note(result: Result) -> str:
@@ -132,7 +127,7 @@ COLUMNS = (
     Column("case", lambda r: r.case),
     Column("dtype", lambda r: r.dtype),
     Column("backend", place),
-    Column("evidence", evidence),
+    Column("evidence", lambda r: str(r.evidence)),
     Column("status", lambda r: str(r.status)),
     Column("error ULP", lambda r: short(number(r.metrics.get("max_abs_ulp")), 2), right=True),
     Column("rel L2", lambda r: short(number(r.metrics.get("rel_l2")), 2), right=True),
@@ -144,6 +139,8 @@ COLUMNS = (
     Column("x torch", lambda r: short(number(r.timing.get("speed_over_torch"))), right=True),
     Column("note", note),
 )
+
+DROPPABLE = ("rel L2", "GB/s", "error ULP", "TFLOP/s")  # on a narrow terminal, in this order
 
 CSV_COLUMNS: tuple[tuple[str, Callable[[Result], Any]], ...] = (
     ("op", lambda r: r.op),
@@ -196,32 +193,40 @@ def cells(results: Sequence[Result]) -> tuple[list[Column], list[list[str]]]:
 
 
 def text(results: Sequence[Result], *, width: int | None = None, colour: bool = False) -> str:
-    """An aligned table. `width` cuts each line to a terminal; whole reasons follow in `problems`."""
+    """An aligned table. On a terminal of `width` the least telling columns go first, then the end of each line."""
     results = shown(results)
     if not results:
         return ""
     columns, rows = cells(results)
     widths = [max(len(column.title), *(len(row[i]) for row in rows)) for i, column in enumerate(columns)]
-    statuses = [column.title for column in columns].index("status")
+    keep = fitting(columns, widths, width)
 
     def line(values: Sequence[str], result: Result | None) -> str:
-        parts = []
-        room = width if width is not None else 10**9
-        for i, (value, column) in enumerate(zip(values, columns, strict=True)):
-            cell = value.rjust(widths[i]) if column.right else value.ljust(widths[i])
-            if len(cell) > room:
-                cell = cell.rstrip() if len(cell.rstrip()) <= room else cell[: max(room - 1, 0)] + "…"
-            room -= len(cell) + 2
-            if colour and i == statuses and result is not None:
-                cell = f"\x1b[{COLOURS[result.status]}m{cell}\x1b[0m"
-            parts.append(cell)
-            if room <= 0:
-                break
-        return "  ".join(parts).rstrip()
+        padded = {i: values[i].rjust(widths[i]) if columns[i].right else values[i].ljust(widths[i]) for i in keep}
+        whole = "  ".join(padded.values()).rstrip()
+        if width is not None and len(whole) > width:
+            return whole[: max(width - 1, 0)] + "…"
+        if colour and result is not None:
+            padded = {
+                i: f"\x1b[{COLOURS[result.status]}m{cell}\x1b[0m" if columns[i].title == "status" else cell
+                for i, cell in padded.items()
+            }
+        return "  ".join(padded.values()).rstrip()
 
     head = line([column.title for column in columns], None)
     rule = line(["─" * w for w in widths], None)
     return "\n".join([head, rule, *(line(row, result) for row, result in zip(rows, results, strict=True))]) + "\n"
+
+
+def fitting(columns: Sequence[Column], widths: Sequence[int], width: int | None) -> list[int]:
+    """Which columns to show: all, or fewer of the droppable ones until the line fits (the note may be cut instead)."""
+    keep = list(range(len(columns)))
+    for title in DROPPABLE:
+        needed = sum(widths[i] + 2 for i in keep if columns[i].title != "note") - 2
+        if width is None or needed <= width:
+            break
+        keep = [i for i in keep if columns[i].title != title]
+    return keep
 
 
 def unsupported(results: Sequence[Result]) -> str:
