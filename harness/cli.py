@@ -193,9 +193,9 @@ def options(parser: Parser) -> list[str]:
 
 def dispatch(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
     if getattr(arguments, "version", False):
-        from triptych.harness.environment import version
+        from triptych import __version__
 
-        print(f"triptych {version('triptych') or 'from a checkout'}")
+        print(f"triptych {__version__}")
         return OK
     if arguments.command is None:
         parsers()[0].print_help()

@@ -14,6 +14,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import triptych
+
 PACKAGES = ("numpy", "ml_dtypes", "triton", "torch", "nki", "neuronx-cc")
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 EMULATION = ("TRITON_INTERPRET", "NKI_SIMULATOR", "NKI_PRECISE_FP", "NEURON_PLATFORM_TARGET_OVERRIDE")
@@ -22,7 +24,7 @@ EMULATION = ("TRITON_INTERPRET", "NKI_SIMULATOR", "NKI_PRECISE_FP", "NEURON_PLAT
 def record() -> dict[str, Any]:
     """The `env` of a JSON document."""
     return {
-        "triptych": version("triptych"),
+        "triptych": triptych.__version__,
         "utc": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "git": git(),
         "python": platform.python_version(),
