@@ -47,8 +47,9 @@ def main() -> int:
             theirs.append(_seconds(numpy))
         ratios = sorted(a / b for a, b in zip(ours, theirs, strict=True))
         low, _, high = statistics.quantiles(ratios, n=4)
+        ms = 1e3 * statistics.median(ours), 1e3 * statistics.median(theirs)
         print(
-            f"{name:<30} {dtype:<9} {1e3 * statistics.median(ours):>8.1f} ms {1e3 * statistics.median(theirs):>7.1f} ms "
+            f"{name:<30} {dtype:<9} {ms[0]:>8.1f} ms {ms[1]:>7.1f} ms "
             f"{statistics.median(ratios):>6.2f}  {low:.2f}-{high:.2f}    {events:>6}",
             flush=True,
         )

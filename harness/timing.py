@@ -19,19 +19,20 @@ FLUSH_BYTES = 256 * 2**20  # more than the last-level cache of any GPU of 2026
 
 @dataclass(frozen=True)
 class TimingBudget:
-    """When to stop sampling: after `seconds`, but between `fewest` and `most` samples."""
+    """When to stop sampling: after `seconds`, but between `fewest` and `most` samples; `patience` ends all waiting."""
 
     warmup_seconds: float = 0.1
-    seconds: float = 1.0
+    seconds: float = 0.5
     fewest: int = 3
     most: int = 1000
+    patience: float = 2.0  # seconds after which the samples that there are, one at least, have to do
 
 
 def time_host(call: Callable[[], Any], budget: TimingBudget, evidence: Evidence) -> dict[str, Any]:
     """Wall time on this host, caches warm: one call at a time between two reads of a monotonic clock."""
     warmups = 0
     start = time.perf_counter_ns()
-    while warmups == 0 or time.perf_counter_ns() - start < budget.warmup_seconds * 1e9:
+    while time.perf_counter_ns() - start < budget.warmup_seconds * 1e9:
         call()
         warmups += 1
     samples: list[float] = []
@@ -68,7 +69,10 @@ def time_cuda(call: Callable[[], Any], budget: TimingBudget) -> dict[str, Any]:
 
 
 def _wants_more(samples: int, elapsed_ns: int, budget: TimingBudget) -> bool:
-    return samples < budget.fewest or (samples < budget.most and elapsed_ns < budget.seconds * 1e9)
+    elapsed = elapsed_ns / 1e9
+    if samples < budget.fewest:
+        return samples == 0 or elapsed < budget.patience
+    return samples < budget.most and elapsed < budget.seconds
 
 
 def summary(samples_us: Sequence[float], warmups: int, evidence: Evidence) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
 
@@ -61,7 +62,9 @@ class Interpreter(Backend):
     def time(self, op: Op, case: Case, inputs: Arrays, target: str | None, budget: TimingBudget) -> dict[str, Any]:
         """Wall time of the interpreter: it says how long a test takes, nothing about a GPU."""
         shape = output_shape(op, case, inputs)
-        return time_host(lambda: self._interpret(op, case, inputs, shape), budget, self.evidence)
+        # An interpreter's time tells of the interpreter, and a call may take many seconds: one sample says enough.
+        once = replace(budget, warmup_seconds=0.0, seconds=0.0, fewest=1)
+        return time_host(lambda: self._interpret(op, case, inputs, shape), once, self.evidence)
 
     def _interpret(self, op: Op, case: Case, inputs: Arrays, shape: tuple[int, ...]) -> Array:
         from triptych.harness.emulation import interpret

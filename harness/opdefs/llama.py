@@ -8,6 +8,7 @@ are what the models serve.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,10 +34,10 @@ MODELS = (
 LONG = 2048
 
 
-def projections(long: bool) -> list[dict[str, Any]]:
+def projections(long: bool, models: Sequence[Llama] = MODELS) -> list[dict[str, Any]]:
     """x[tokens, K] @ W[K, N] of every projection; q and o share one shape, as do k and v, and gate and up."""
     cases = []
-    for model in MODELS:
+    for model in models:
         tokens = LONG if long else model.tokens
         for name, k, n in (
             ("q_o_proj", model.hidden, model.heads * model.head_dim),
