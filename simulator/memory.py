@@ -130,13 +130,16 @@ class Storage:
         return np.ndarray(shape, kind, self.raw, offset * n, tuple([s * n for s in strides]))
 
     def f32(self, dtype: DType, at: Strided) -> Array:
-        """The elements of a view as the engines see them: in float32. A low-precision view is converted once."""
+        """The elements of a view as the engines see them: in float32. A low-precision view on chip is converted once.
+
+        HBM is only read by DMA, once a transfer, and two arguments may share its bytes: nothing of it is kept.
+        """
         if self.np == F32 and dtype.np == F32:
             return self.array(dtype, at)
         seen = self._f32.get(at)
         if seen is None or dtype != self.allocation.dtype:
             seen = self.array(dtype, at).astype(F32)
-            if dtype == self.allocation.dtype:
+            if dtype == self.allocation.dtype and not self.allocation.buffer.endswith("hbm"):
                 self._f32[at] = seen
         return seen
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -208,3 +209,19 @@ def test_an_option_of_a_run_reaches_its_memory():
     with pytest.raises(Uninitialized, match="reads 24 of 24 elements"):
         simulator.run(kernel, a)
     assert simulator.run(kernel, a, options=Options(check_uninitialized=False)).outputs.shape == (4, 6)
+
+
+def test_two_arguments_that_share_an_array_see_each_others_writes():
+    def kernel(a, b):
+        out = nl.ndarray((2, 4), nl.float32, nl.shared_hbm)
+        tile = nl.ndarray((2, 4), nl.float32)
+        nisa.dma_copy(dst=tile, src=b)  # a cast, which reads b in float32
+        ones = nl.ndarray((2, 4), nl.bfloat16)
+        nisa.memset(dst=ones, value=1.0)
+        nisa.dma_copy(dst=a, src=ones)
+        nisa.dma_copy(dst=tile, src=b)
+        nisa.dma_copy(dst=out, src=tile)
+        return out
+
+    shared = np.zeros((2, 4), ml_dtypes.bfloat16)
+    assert np.all(simulator.run(kernel, shared, shared).outputs == 1.0)
