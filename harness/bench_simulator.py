@@ -18,7 +18,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+from triptych.harness import environment
+from triptych.harness.environment import ONE_THREAD
+
 PAIRS = 15
 KERNELS = Path(__file__).parent.parent / "kernels" / "nki"
 
@@ -32,8 +34,6 @@ def main() -> int:
         )
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-
-    from triptych.harness import environment
 
     numpy_version, python = environment.version("numpy"), platform.python_version()
     print(f"{environment.cpu()}, one core, Python {python}, NumPy {numpy_version}; median of {PAIRS} pairs")

@@ -17,7 +17,14 @@ from typing import Any
 import triptych
 
 PACKAGES = ("numpy", "ml_dtypes", "triton", "torch", "nki", "neuronx-cc")
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+# What the worker sets unless the caller did. Emulated kernels make many small products, which threads slow down: on two
+# busy cores the model cases took 300 s with them and 180 s without, and threads of PyTorch wait for each other.
+ONE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "VECLIB_MAXIMUM_THREADS": "1",
+}
 EMULATION = ("TRITON_INTERPRET", "NKI_SIMULATOR", "NKI_PRECISE_FP", "NEURON_PLATFORM_TARGET_OVERRIDE")
 
 
@@ -33,7 +40,7 @@ def record() -> dict[str, Any]:
         "platform": f"{platform.system()} {platform.machine()}",
         "cpu": cpu(),
         "cores": cores(),
-        "threads": {name: os.environ[name] for name in THREADS if name in os.environ},
+        "threads": {name: os.environ.get(name, one) for name, one in ONE_THREAD.items()},
         "emulation": {name: os.environ[name] for name in EMULATION if name in os.environ},
         "gpus": gpus(),
     }

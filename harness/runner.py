@@ -20,13 +20,11 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 from triptych.harness.backends import BACKENDS
+from triptych.harness.environment import ONE_THREAD
 from triptych.harness.records import Case, Evidence, Result, Status
 from triptych.harness.timing import TimingBudget
 
 START_LIMIT_S = 60.0
-# Simulated and interpreted kernels make many small products, which NumPy's threads slow down: on two busy cores the
-# model cases took 300 s with them and 180 s without. Whoever sets the variable decides.
-ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
 BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv.pop()); from triptych.harness.worker import main; main()"
 
 
