@@ -10,6 +10,8 @@ import pytest
 from triptych.harness import bench_gpu, cli, ops, tables
 from triptych.harness.records import Case, Op, Result, Status
 
+pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'triptych[torch]'")
+
 CASES = [
     Case("matmul", "m", {"M": 131, "K": 96, "N": 65}, "bfloat16"),
     Case("matmul", "m", {"M": 3, "K": 7, "N": 5}, "float32"),

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -137,3 +142,41 @@ def test_slow_clocks_are_read_at_a_models_sizes_only_if_named(runner: Any) -> No
 def test_check_times_nothing(runner: Any) -> None:
     cli.main(CHECK)
     assert not any(task.bench for task in runner.tasks)
+
+
+SLOW = """
+import time
+from triptych import Op
+
+def reference(x):
+    if x.shape[0] > 1:
+        print("waiting", flush=True)
+        time.sleep(60)
+    return x
+
+op = Op(name="slow", inputs={"x": ("N",)}, reference=reference, cases={"smoke": [{"N": 1}, {"N": 2}]})
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
+def test_a_terminated_job_keeps_what_ran(tmp_path: Path) -> None:
+    kernel = tmp_path / "slow.py"
+    kernel.write_text(SLOW)
+    out = tmp_path / "out.json"
+    words = ["check", "--kernel", str(kernel), "--dtype", "float32", "--backend", "numpy", "--json", str(out)]
+    job = subprocess.Popen(
+        [sys.executable, "-m", "triptych.harness.cli", *words],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert job.stderr is not None
+    for line in job.stderr:
+        if "waiting" in line:
+            break
+    job.terminate()
+    job.communicate(timeout=60)
+    assert job.returncode == 130
+    (kept,) = json.loads(out.read_text())["results"]
+    assert kept["status"] == "passed"

@@ -53,6 +53,8 @@ def test_tensor_reduce(core, name, shape, axis, dtype, layout, negate, keepdims,
     kept = min(axes)
     with core() as c:
         x = c.random(seed, shape, dtype)
+        if dtype == "int8":
+            x = np.clip(x, -2, 2)  # 80 factors of up to 127 would leave float32
         dst = c.empty((*shape[:kept], *[1] * (4 - kept)) if keepdims or kept == 1 else shape[:kept])
         nisa.tensor_reduce(dst, getattr(nl, name), c.tile(x, layout=layout), axis, negate, keepdims)
         dst.check_written()
