@@ -22,7 +22,7 @@ from triptych.harness.backends.base import located, member
 from triptych.harness.judge import expect, judge
 from triptych.harness.records import Arrays, Case, Evidence, Op, Result, Status
 from triptych.harness.regimes import dtype_of
-from triptych.harness.timing import FLUSH_BYTES, summary
+from triptych.harness.timing import event_timer, summary
 
 SECONDS = 1.0  # of samples for each implementation of a case
 FEWEST, MOST = 20, 500
@@ -152,24 +152,6 @@ def interleaved(calls: dict[str, Call], sample: Callable[[Call], float]) -> dict
             samples[name].append(sample(calls[name]))
         order.reverse()
     return samples
-
-
-def event_timer() -> Callable[[Call], float]:
-    """The time of one call between two device events, after the L2 cache was overwritten."""
-    import torch
-
-    flush = torch.empty(FLUSH_BYTES // 4, dtype=torch.int32, device="cuda")
-
-    def sample(call: Call) -> float:
-        before, after = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        flush.zero_()
-        before.record()
-        call()
-        after.record()
-        after.synchronize()
-        return float(before.elapsed_time(after)) * 1e3
-
-    return sample
 
 
 def measure(op: Op, case: Case, sample: Callable[[Call], float], device: str = "cuda") -> list[Result]:

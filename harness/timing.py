@@ -44,27 +44,39 @@ def time_host(call: Callable[[], Any], budget: TimingBudget, evidence: Evidence)
     return {"timer": "host clock", "cache": "warm", **summary(samples, warmups, evidence)}
 
 
-def time_cuda(call: Callable[[], Any], budget: TimingBudget) -> dict[str, Any]:
-    """Time on a CUDA or ROCm device between two events; the L2 cache is overwritten before each call."""
+def event_timer() -> Callable[[Callable[[], Any]], float]:
+    """A function that times one call on a CUDA or ROCm device, in microseconds between two events.
+
+    The L2 cache is overwritten before the call.
+    """
     import torch
 
     flush = torch.empty(FLUSH_BYTES // 4, dtype=torch.int32, device="cuda")
-    warmups = 0
-    start = time.perf_counter_ns()
-    while warmups == 0 or time.perf_counter_ns() - start < budget.warmup_seconds * 1e9:
-        call()
-        torch.cuda.synchronize()
-        warmups += 1
-    samples: list[float] = []
-    start = time.perf_counter_ns()
-    while _wants_more(len(samples), time.perf_counter_ns() - start, budget):
+
+    def sample(call: Callable[[], Any]) -> float:
         before, after = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
         flush.zero_()
         before.record()
         call()
         after.record()
         after.synchronize()
-        samples.append(before.elapsed_time(after) * 1e3)
+        return float(before.elapsed_time(after)) * 1e3
+
+    return sample
+
+
+def time_cuda(call: Callable[[], Any], budget: TimingBudget) -> dict[str, Any]:
+    """Time on a CUDA or ROCm device, sample by sample with `event_timer`."""
+    sample = event_timer()
+    warmups = 0
+    start = time.perf_counter_ns()
+    while warmups == 0 or time.perf_counter_ns() - start < budget.warmup_seconds * 1e9:
+        sample(call)
+        warmups += 1
+    samples: list[float] = []
+    start = time.perf_counter_ns()
+    while _wants_more(len(samples), time.perf_counter_ns() - start, budget):
+        samples.append(sample(call))
     return {"timer": "device events", "cache": "L2 flushed", **summary(samples, warmups, Evidence.DEVICE)}
 
 

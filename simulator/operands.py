@@ -90,6 +90,15 @@ def put(dst: NkiTensor, values: Array) -> None:
     dst.wrote()
 
 
+def move(dst: NkiTensor, src: NkiTensor) -> None:
+    """dst[...] = src[...]: bit for bit where dtypes agree, else cast through float32."""
+    if dst.dtype == src.dtype:
+        np.copyto(bits(dst), as_shape(bits(src), dst.shape))
+        dst.wrote()
+    else:
+        put(dst, src.f32())
+
+
 class _Scratch(threading.local):
     """One float32 workspace a thread: a fresh temporary of a tile's size costs more in pages than in arithmetic."""
 

@@ -10,8 +10,8 @@ from triptych.simulator import costs, enums
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine import Machine, NkiInstruction, instruction, machine
 from triptych.simulator.memory import MemoryRegion
-from triptych.simulator.operands import bits, describe, in_buffer, put
-from triptych.simulator.tensor import NkiTensor, as_shape
+from triptych.simulator.operands import bits, describe, in_buffer, move
+from triptych.simulator.tensor import NkiTensor
 
 _DMA = enums.engine.dma
 
@@ -35,11 +35,7 @@ def dma_copy(
     if dge_mode.name == "hwdge" and dst.dtype != src.dtype:
         raise NkiValidationError(f"hwdge does not cast: src is {src.dtype} and dst {dst.dtype}")
     m.check_reads((src,))
-    if dst.dtype == src.dtype:
-        np.copyto(bits(dst), as_shape(bits(src), dst.shape))
-        dst.wrote()
-    else:
-        put(dst, src.f32())
+    move(dst, src)
     return m.record("dma_copy", _DMA, (src,), (dst,), name)
 
 

@@ -22,6 +22,7 @@ from triptych.simulator.operands import (
     bits,
     describe,
     elementwise,
+    move,
     not_both_in_psum,
     on_chip,
     per_partition,
@@ -55,11 +56,7 @@ def tensor_copy(
         raise NkiValidationError("the Scalar Engine has no tensor_copy on NeuronCore-v2; use activation(op=nl.copy)")
     same_tile("dst and src", dst, src)
     m.check_reads((src,))
-    if dst.dtype == src.dtype:
-        np.copyto(bits(dst), as_shape(bits(src), dst.shape))
-        dst.wrote()
-    else:
-        put(dst, src.f32())
+    move(dst, src)
     return m.record("tensor_copy", on, (src,), (dst,), name)
 
 
