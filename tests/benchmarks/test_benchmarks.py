@@ -2,9 +2,9 @@
 
     pytest tests/benchmarks --benchmark-enable
 
-Without the option, and under xdist, each runs once and is timed by nobody. What is timed is the backend's own call on
-the host: for `nki-sim` that is the simulation, whose evidence is `host`, and the prediction for the chip goes into
-`extra_info` under its own name. Nothing timed is asserted.
+Without the option, and under xdist, each runs once and is timed by nobody. What is timed is the backend's own call: for
+`nki-sim` the simulation itself, a group of its own; the prediction for the chip goes into `extra_info` under its own
+name. Nothing timed is asserted.
 """
 
 from __future__ import annotations
@@ -35,8 +35,7 @@ def test_speed(benchmark: Any, case: Case, backend: str) -> None:
     away = chosen.missing() or chosen.supports(op, case, target)
     if away:
         pytest.skip(away)
-    evidence = Evidence.HOST if chosen.evidence is Evidence.SIMULATED else chosen.evidence
-    benchmark.group = f"{case.op} {case.name} {case.dtype}, {evidence}"  # ranks within one kind of evidence
+    benchmark.group = f"{case.op} {case.name} {case.dtype}, {chosen.evidence}"  # ranks within one kind of evidence
     inputs = ops.make_inputs(op, case)
     out = benchmark(chosen.run, op, case, inputs, target)
     assert out.size > 0
@@ -47,7 +46,7 @@ def test_speed(benchmark: Any, case: Case, backend: str) -> None:
         axes=dict(case.axes),
         backend=backend,
         target=target,
-        evidence=str(evidence),
+        evidence=str(chosen.evidence),
     )
     if op.flops is not None:
         benchmark.extra_info["flops"] = op.flops(case.axes, case.params)
