@@ -9,6 +9,7 @@ namespace package can hold none; no installed package is called `simulator`, so 
 """
 
 from triptych.simulator.busy import engine_bound_us
+from triptych.simulator.capacity import MemoryUse, memory_use
 from triptych.simulator.chips import CHIPS, TARGETS, Chip
 from triptych.simulator.engines import INSTRUCTIONS
 from triptych.simulator.errors import (
@@ -32,6 +33,7 @@ __all__ = [
     "Event",
     "Kernel",
     "KernelError",
+    "MemoryUse",
     "NkiError",
     "NkiValidationError",
     "NotSimulated",
@@ -44,6 +46,7 @@ __all__ = [
     "engine_bound_us",
     "jit",
     "load",
+    "memory_use",
     "run",
     "simulate",
 ]

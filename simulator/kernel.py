@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from triptych.simulator.capacity import check_capacity
 from triptych.simulator.chips import chip_of
 from triptych.simulator.dtypes import TABLE
 from triptych.simulator.errors import KernelError, NkiError, show_line
@@ -107,6 +108,8 @@ def run(kernel: Any, *args: Any, target: str = "trn2", options: Options | None =
         m = first if core == 0 else Machine(chip, trace, settings, core, cores, shared)
         with on_machine(m), np.errstate(all="ignore"), _without_collector():
             result = function(*tensors, **keywords)
+    if settings.check_capacity:
+        check_capacity(trace)
     for tensor, array in bound:
         _write_back(tensor, array, function)
     if isinstance(result, (tuple, list)):

@@ -42,6 +42,7 @@ class Options:
 
     round_low_precision: bool = True  # False keeps bfloat16, float16 and float8 in float32 (NKI_PRECISE_FP=0)
     check_uninitialized: bool = True  # False lets reads of memory that nothing wrote return what is there
+    check_capacity: bool = True  # False runs a kernel that needs more SBUF or PSUM than a core has
 
 
 class Registers:

@@ -1,0 +1,92 @@
+"""How much SBUF and PSUM a kernel needs: a pure function of its trace.
+
+A tensor is alive from the first instruction that touches it to the last. What is alive at one instruction has to be on
+the chip at once, whatever the compiler does with addresses; so the largest sum, in bytes of one partition, is what the
+kernel needs at least when its instructions run in program order. Each core has its own memories.
+
+Tensors of few partitions can lie beside each other: one of up to 32 partitions takes a quarter of them, one of up to 64
+a half, because it starts at partition 0, 32, 64 or 96 (0 or 64), and a taller one takes all
+(nki/guides/architecture/trainium_inferentia2_arch.rst).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from triptych.simulator.chips import Fact
+from triptych.simulator.errors import NkiValidationError, show_line
+from triptych.simulator.trace import Allocation, Trace
+
+
+@dataclass(frozen=True)
+class MemoryUse:
+    """Bytes of one partition in use over a kernel's life, in one memory of one core."""
+
+    buffer: str  # "sbuf" or "psum"
+    core: int
+    capacity: int
+    steps: tuple[tuple[int, int], ...]  # (index of an event, bytes in use from it on)
+    peak: int
+    peak_event: int
+    alive: tuple[Allocation, ...]  # at the peak, the largest first
+
+
+def partition_bytes(allocation: Allocation) -> int:
+    """What a tensor takes of each partition, where it fills only some of them spread over all."""
+    share = 1 if allocation.shape[0] > 64 else 2 if allocation.shape[0] > 32 else 4
+    return -(-math.prod(allocation.shape[1:]) * allocation.dtype.itemsize // share)
+
+
+def memory_use(trace: Trace) -> list[MemoryUse]:
+    """The use of SBUF and PSUM by each core, in program order."""
+    cores = sorted({event.core for event in trace.events})
+    facts = {"sbuf": trace.chip.sbuf_partition_bytes, "psum": trace.chip.psum_partition_bytes}
+    return [_use(trace, buffer, core, fact) for core in cores for buffer, fact in facts.items()]
+
+
+def _use(trace: Trace, buffer: str, core: int, fact: Fact) -> MemoryUse:
+    life: dict[int, list[int]] = {}  # allocation id -> [first event, last event]
+    known: dict[int, Allocation] = {}
+    for index, event in enumerate(trace.events):
+        if event.core != core:
+            continue
+        for region in (*event.reads, *event.writes):
+            allocation = region.allocation
+            if allocation.buffer == buffer:
+                span = life.setdefault(allocation.id, [index, index])
+                span[1] = index
+                known[allocation.id] = allocation
+    changes: dict[int, int] = {}
+    for key, (first, last) in life.items():
+        size = partition_bytes(known[key])
+        changes[first] = changes.get(first, 0) + size
+        changes[last + 1] = changes.get(last + 1, 0) - size
+    steps, in_use, peak, peak_event = [], 0, 0, 0
+    for index in sorted(changes):
+        in_use += changes[index]
+        steps.append((index, in_use))
+        if in_use > peak:
+            peak, peak_event = in_use, index
+    alive = [known[key] for key, (first, last) in life.items() if first <= peak_event <= last]
+    alive.sort(key=partition_bytes, reverse=True)
+    return MemoryUse(buffer, core, int(fact.value), tuple(steps), peak, peak_event, tuple(alive))
+
+
+def check_capacity(trace: Trace) -> None:
+    """Raise NkiValidationError if the kernel needs more SBUF or PSUM than a core has."""
+    for use in memory_use(trace):
+        if use.peak <= use.capacity:
+            continue
+        event = trace.events[use.peak_event]
+        shown = ", ".join(
+            f"{a.name!r} {a.shape} {a.dtype} {partition_bytes(a)} bytes from {show_line(a.line)}" for a in use.alive[:8]
+        )
+        more = f", and {len(use.alive) - 8} more" if len(use.alive) > 8 else ""
+        fact = trace.chip.sbuf_partition_bytes if use.buffer == "sbuf" else trace.chip.psum_partition_bytes
+        raise NkiValidationError(
+            f"{event.op} needs {use.peak} bytes of each {use.buffer} partition, and {trace.chip.name} has {use.capacity}"
+            f"; alive are {len(use.alive)} tensors: {shown}{more}",
+            source=fact.source,
+            line=event.line,
+        )
