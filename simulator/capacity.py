@@ -85,8 +85,8 @@ def check_capacity(trace: Trace) -> None:
         more = f", and {len(use.alive) - 8} more" if len(use.alive) > 8 else ""
         fact = trace.chip.sbuf_partition_bytes if use.buffer == "sbuf" else trace.chip.psum_partition_bytes
         raise NkiValidationError(
-            f"{event.op} needs {use.peak} bytes of each {use.buffer} partition, and {trace.chip.name} has {use.capacity}"
-            f"; alive are {len(use.alive)} tensors: {shown}{more}",
+            f"{event.op} needs {use.peak} bytes of each {use.buffer} partition, and {trace.chip.name} has "
+            f"{use.capacity}; alive are {len(use.alive)} tensors: {shown}{more}",
             source=fact.source,
             line=event.line,
         )
