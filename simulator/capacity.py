@@ -6,7 +6,8 @@ kernel needs at least when its instructions run in program order. Each core has 
 
 Tensors of few partitions can lie beside each other: one of up to 32 partitions takes a quarter of them, one of up to 64
 a half, because it starts at partition 0, 32, 64 or 96 (0 or 64), and a taller one takes all
-(nki/guides/architecture/trainium_inferentia2_arch.rst).
+(nki/guides/architecture/trainium_inferentia2_arch.rst). Tensors with an address of their own do not count: they may
+share bytes, and where each lies was checked when it was made.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def _use(trace: Trace, buffer: str, core: int, fact: Fact) -> MemoryUse:
             continue
         for region in (*event.reads, *event.writes):
             allocation = region.allocation
-            if allocation.buffer == buffer:
+            if allocation.buffer == buffer and allocation.address is None:
                 span = life.setdefault(allocation.id, [index, index])
                 span[1] = index
                 known[allocation.id] = allocation

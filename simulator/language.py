@@ -24,11 +24,11 @@ def ndarray(
 ) -> NkiTensor:
     """A tensor of `shape` in `buffer`, with nothing written in it.
 
-    `address` is accepted: tensors that share an address do not alias each other here.
+    `address` (partition, byte) places it on chip; tensors whose addresses overlap share bytes.
     """
     if not isinstance(buffer, MemoryRegion):
         raise NkiValidationError(f"buffer must be nl.sbuf, nl.psum, nl.hbm or nl.shared_hbm, got {buffer!r}")
-    return machine().allocate(shape, dtype, buffer, name)
+    return machine().allocate(shape, dtype, buffer, name, address)
 
 
 def affine_range(*bounds: int) -> range:

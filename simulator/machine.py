@@ -24,6 +24,7 @@ from triptych.simulator.dtypes import F32, DType, dtype_of
 from triptych.simulator.enums import engine
 from triptych.simulator.errors import HERE, KernelError, NkiError, NkiValidationError, kernel_line, show_line
 from triptych.simulator.memory import SBUF, MemoryRegion, Pool, Storage
+from triptych.simulator.placement import Arena, PlacedStorage, check_address
 from triptych.simulator.tensor import NkiTensor
 from triptych.simulator.trace import Allocation, Event, Region, Trace
 
@@ -66,13 +67,16 @@ class Machine:
     shared: list[NkiTensor] = field(default_factory=list)  # shared_hbm tensors, the same for every core
     shared_seen: int = 0
     pool: Pool = field(default_factory=Pool)
+    arenas: dict[str, Arena] = field(default_factory=dict)  # memory in which tensors have addresses
     line: tuple[str, int] = ("?", 0)  # of the kernel, where the instruction that runs was called
     checked: dict[Any, Any] = field(default_factory=dict)  # operands whose checks have passed, and what came of them
     scalar_registers: Registers = field(default_factory=lambda: Registers("Scalar Engine"))
     vector_registers: Registers = field(default_factory=lambda: Registers("Vector Engine"))
 
-    def allocate(self, shape: Sequence[int], dtype: Any, buffer: MemoryRegion, name: str = "") -> NkiTensor:
-        """A new tensor with nothing in it."""
+    def allocate(
+        self, shape: Sequence[int], dtype: Any, buffer: MemoryRegion, name: str = "", address: Any = None
+    ) -> NkiTensor:
+        """A new tensor with nothing in it, at `address` if the kernel chooses one."""
         shape = tuple(shape)
         kind = dtype if type(dtype) is DType else dtype_of(dtype)
         key = (shape, kind, buffer._value_)
@@ -92,14 +96,26 @@ class Machine:
             shape,
             kind,
             kernel_line(),
+            None if address is None else self._address(shape, kind, buffer, address),
         )
         self.trace.allocations.append(allocation)
-        storage = Storage(allocation, not self.options.round_low_precision, self.pool)
+        storage: Storage
+        if allocation.address is None or not self.options.round_low_precision:
+            storage = Storage(allocation, not self.options.round_low_precision, self.pool)
+        else:
+            storage = PlacedStorage(allocation, self.arenas[buffer._value_], *allocation.address)
         tensor = NkiTensor(shape, kind, storage, buffer)
         if shared:
             self.shared.append(tensor)
             self.shared_seen += 1
         return tensor
+
+    def _address(self, shape: tuple[int, ...], kind: DType, buffer: MemoryRegion, address: Any) -> tuple[int, int]:
+        """`address`, checked, with the arena that it lies in made."""
+        place = check_address(self.chip, buffer, shape, math.prod(shape[1:]) * kind.itemsize, address)
+        if buffer._value_ not in self.arenas:
+            self.arenas[buffer._value_] = Arena(self.chip, buffer)
+        return place
 
     def _check_allocation(self, shape: tuple[Any, ...], itemsize: int, buffer: MemoryRegion) -> tuple[int, ...]:
         """`shape` in plain integers, checked to be a tensor that `buffer` can hold."""

@@ -230,32 +230,32 @@ class Storage:
         """Raise Uninitialized if any element of a view was never written."""
         if self.missing == 0:
             return
-        total = math.prod(at[1])
         if self.mask is None:
-            unwritten, first = total, (0,) * len(at[1])
-        else:
-            written = _elements(self._mask(dtype, at)[1], at)
-            if written.all():
-                return
-            gaps = np.argwhere(~written)
-            unwritten, first = len(gaps), tuple(int(i) for i in gaps[0])
-        a = self.allocation
-        raise Uninitialized(
-            f"reads {unwritten} of {total} elements that nothing has written, first at {list(first)} of the view of "
-            f"{a.buffer} tensor {a.name!r} {a.shape} allocated at {show_line(a.line)}; write them first (nl.ndarray "
-            "leaves memory as it was)",
-            source="nki/guides/nki_simulator.rst, Uninitialized Memory Detection",
-        )
+            raise uninitialized(self.allocation, np.zeros(at[1], bool))
+        written = elements_of(self._mask(dtype, at)[1], at)
+        if not written.all():
+            raise uninitialized(self.allocation, written)
 
 
-def _elements(view: Array, at: Strided) -> Array:
+def uninitialized(a: Allocation, written: Array) -> Uninitialized:
+    """The error of reading a view of an allocation of which only the elements `written` have been written."""
+    gaps = np.argwhere(~written)
+    return Uninitialized(
+        f"reads {len(gaps)} of {written.size} elements that nothing has written, first at {gaps[0].tolist()} of the "
+        f"view of {a.buffer} tensor {a.name!r} {a.shape} allocated at {show_line(a.line)}; write them first "
+        "(nl.ndarray leaves memory as it was)",
+        source="nki/guides/nki_simulator.rst, Uninitialized Memory Detection",
+    )
+
+
+def elements_of(view: Array, at: Strided) -> Array:
     """A mask in bytes as one in elements: those whose every byte is true."""
     whole: Array = view if view.ndim == len(at[1]) else np.all(view, axis=-1)
     return whole
 
 
 def _summary(view: Array, at: Strided) -> Array | bool:
-    whole = _elements(view, at)
+    whole = elements_of(view, at)
     return True if whole.all() else whole.copy() if whole.any() else False
 
 

@@ -23,6 +23,7 @@ class Allocation(NamedTuple):
     shape: tuple[int, ...]
     dtype: DType
     line: tuple[str, int]
+    address: tuple[int, int] | None = None  # (partition, byte), where the kernel chose it
 
     @property
     def nbytes(self) -> int:

@@ -1,0 +1,134 @@
+"""Tensors at addresses of their own: `nl.ndarray(..., address=(partition, byte))`.
+
+All such tensors of a core lie in one arena per memory, 128 partitions of bytes, so tensors that share an address share
+its bytes, whatever their shapes and dtypes. What has been written is known per byte of the arena; a new tensor poisons
+its bytes unless an older one that is still held overlaps it, whose data it may be meant to show.
+
+The second number is in bytes: the migration guide says elements, but every example that computes one computes bytes
+(nki/migration/index.rst).
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from triptych.simulator.chips import Chip
+from triptych.simulator.dtypes import F32, DType
+from triptych.simulator.errors import NkiValidationError
+from triptych.simulator.memory import PSUM, MemoryRegion, Storage, Strided, elements_of, uninitialized
+from triptych.simulator.trace import Allocation
+
+Array = NDArray[Any]
+
+
+class Arena:
+    """One on-chip memory of one core."""
+
+    def __init__(self, chip: Chip, buffer: MemoryRegion) -> None:
+        fact = chip.psum_partition_bytes if buffer is PSUM else chip.sbuf_partition_bytes
+        self.rows, self.row = int(chip.partitions.value), int(fact.value)
+        self.bytes: Array = np.zeros(self.rows * self.row, np.uint8)
+        self.written: Array = np.zeros(self.rows * self.row, bool)
+        self.started: Array = np.zeros(self.rows * self.row, bool)  # last written by a matmul
+        self.tensors: weakref.WeakSet[PlacedStorage] = weakref.WeakSet()
+
+
+class PlacedStorage(Storage):
+    """Storage at (partition, byte) of an arena. Views keep the offsets and strides of a dense tensor."""
+
+    __slots__ = ("__weakref__", "arena", "base", "height", "width")
+
+    def __init__(self, allocation: Allocation, arena: Arena, partition: int, byte: int) -> None:
+        super().__init__(allocation, False, raw=arena.bytes)
+        self.arena = arena
+        self.base = partition * arena.row + byte
+        self.height, self.width = allocation.shape[0], allocation.nbytes // allocation.shape[0]
+        self.missing = 1  # never known to be full: other tensors write and poison these bytes
+        if not any(self._meets(other) for other in arena.tensors):
+            self._bytes(arena.written, 1, (0, (self.height, self.width), (self.width, 1)))[...] = False
+        arena.tensors.add(self)
+
+    def _meets(self, other: PlacedStorage) -> bool:
+        rows = [(s.base // self.arena.row, s.height) for s in (self, other)]
+        columns = [(s.base % self.arena.row, s.width) for s in (self, other)]
+        return all(a < b + n and b < a + m for (a, m), (b, n) in (rows, columns))
+
+    def _place(self, itemsize: int, at: Strided) -> tuple[int, tuple[int, ...]]:
+        """Byte offset and byte strides in the arena of a view that is given for a dense tensor."""
+        offset, shape, strides = at
+        row = self.width // itemsize  # elements of one partition
+        partition, column = divmod(offset, row)
+        steps = [s * itemsize for s in strides]
+        if shape[0] > 1:
+            steps[0] = strides[0] // row * self.arena.row
+        return self.base + partition * self.arena.row + column * itemsize, tuple(steps)
+
+    def _bytes(self, state: Array, itemsize: int, at: Strided) -> Array:
+        """The part of a per-byte state of the arena that a view covers; one more axis for the bytes of an element."""
+        offset, steps = self._place(itemsize, at)
+        return np.ndarray((*at[1], itemsize), bool, state, offset, (*steps, 1))
+
+    def array(self, dtype: DType, at: Strided) -> Array:
+        offset, steps = self._place(dtype.itemsize, at)
+        return np.ndarray(at[1], dtype.np, self.arena.bytes, offset, steps)
+
+    def f32(self, dtype: DType, at: Strided) -> Array:
+        array = self.array(dtype, at)
+        return array if array.dtype == F32 else array.astype(F32)
+
+    def wrote(self, dtype: DType, at: Strided, by_matmul: bool = False) -> None:
+        self._bytes(self.arena.written, dtype.itemsize, at)[...] = True
+        self._bytes(self.arena.started, dtype.itemsize, at)[...] = by_matmul
+
+    def wrote_where(self, dtype: DType, at: Strided, chosen: Array) -> None:
+        self._bytes(self.arena.written, dtype.itemsize, at)[chosen] = True
+        self._bytes(self.arena.started, dtype.itemsize, at)[chosen] = False
+
+    def started_at(self, dtype: DType, at: Strided) -> Array | bool:
+        return self._summary(self.arena.started, dtype, at)
+
+    def written_at(self, dtype: DType, at: Strided) -> Array | bool:
+        return self._summary(self.arena.written, dtype, at)
+
+    def check_written(self, dtype: DType, at: Strided) -> None:
+        written = elements_of(self._bytes(self.arena.written, dtype.itemsize, at), at)
+        if not written.all():
+            raise uninitialized(self.allocation, written)
+
+    def _summary(self, state: Array, dtype: DType, at: Strided) -> Array | bool:
+        whole = elements_of(self._bytes(state, dtype.itemsize, at), at)
+        return True if whole.all() else whole if whole.any() else False
+
+
+def check_address(
+    chip: Chip, buffer: MemoryRegion, shape: tuple[int, ...], nbytes: int, address: Any
+) -> tuple[int, int]:
+    """`address` as (partition, byte), checked to be a place where a tensor of `nbytes` a partition may lie."""
+    if not buffer.on_chip:
+        raise NkiValidationError(f"address= places tensors in SBUF or PSUM, and the buffer is {buffer.value}")
+    if not (isinstance(address, (tuple, list)) and len(address) == 2 and all(isinstance(a, int) for a in address)):
+        raise NkiValidationError(f"address is (partition, byte), two integers; got {address!r}")
+    partition, byte = address
+    step = 128 if shape[0] > 64 else 64 if shape[0] > 32 else 32
+    if partition not in range(0, 128, step):
+        allowed = ", ".join(map(str, range(0, 128, step)))
+        raise NkiValidationError(
+            f"a tensor of {shape[0]} partitions starts at partition {allowed}; got {partition}",
+            source="nki/guides/architecture/trainium_inferentia2_arch.rst",
+        )
+    fact = chip.psum_partition_bytes if buffer is PSUM else chip.sbuf_partition_bytes
+    if byte < 0 or byte + nbytes > fact.value:
+        raise NkiValidationError(
+            f"bytes {byte} to {byte + nbytes} leave the {fact.value:.0f} bytes of a {buffer.value} partition",
+            source=fact.source,
+        )
+    if buffer is PSUM and byte % chip.psum_bank_bytes.value:
+        raise NkiValidationError(
+            f"a PSUM address starts at a bank, a multiple of {chip.psum_bank_bytes.value:.0f} bytes; got {byte}",
+            source="nki/migration/index.rst",
+        )
+    return partition, byte

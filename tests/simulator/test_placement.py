@@ -1,0 +1,139 @@
+"""Tensors at addresses: they alias where their bytes overlap, and are poisoned like any other memory."""
+
+from __future__ import annotations
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from triptych import simulator
+from triptych.simulator import NkiValidationError, Options, Uninitialized
+from triptych.simulator.lend import simulated_nki
+
+with simulated_nki():
+    import nki.isa as nisa
+    import nki.language as nl
+
+
+@pytest.fixture
+def c(core):
+    with core("trn2") as current:
+        yield current
+
+
+def at(partition, byte, shape, dtype=None, buffer=None):
+    return nl.ndarray(shape, dtype or nl.float32, buffer or nl.sbuf, address=(partition, byte))
+
+
+def test_one_address_is_one_memory(c):
+    a, b = at(0, 256, (128, 8)), at(0, 256, (128, 8))
+    nisa.memset(dst=a, value=3.0)
+    assert np.all(b.f32() == 3.0)
+    nisa.memset(dst=b[:, 2:4], value=5.0)
+    assert a.f32()[7].tolist() == [3, 3, 5, 5, 3, 3, 3, 3]
+
+
+def test_overlap_is_by_bytes_whatever_shape_and_dtype(c):
+    wide = at(64, 64, (64, 4, 4), nl.bfloat16)
+    inner = at(64, 72, (32, 2), nl.bfloat16)  # elements 4 and 5 of the first 32 rows
+    nisa.memset(dst=wide, value=1.0)
+    nisa.memset(dst=inner, value=2.0)
+    expected = np.ones((64, 16))
+    expected[:32, 4:6] = 2
+    np.testing.assert_array_equal(wide.f32().reshape(64, 16), expected)
+
+
+def test_bits_show_through(c):
+    number, bits = at(0, 0, (4, 2)), at(0, 0, (4, 2), nl.uint32)
+    nisa.memset(dst=number, value=1.0)
+    assert np.all(bits.array == 0x3F800000)
+
+
+def test_neighbours_are_apart(c):
+    left, right, below = at(0, 0, (32, 4)), at(0, 16, (32, 4)), at(32, 0, (32, 4))
+    for value, tile in enumerate((left, right, below)):
+        nisa.memset(dst=tile, value=float(value))
+    assert [float(t.f32()[0, 0]) for t in (left, right, below)] == [0, 1, 2]
+
+
+def test_a_converted_copy_does_not_outlive_a_write_through_another_tensor(c):
+    a, b = at(0, 0, (4, 4), nl.bfloat16), at(0, 0, (4, 4), nl.bfloat16)
+    nisa.memset(dst=a, value=1.0)
+    assert np.all(a.f32() == 1.0)
+    nisa.memset(dst=b, value=2.0)
+    assert np.all(a.f32() == 2.0)
+
+
+def test_views_of_a_placed_tensor(c):
+    x = np.arange(128 * 24, dtype=np.float32).reshape(128, 24)
+    tile = at(0, 4096, (128, 24))
+    tile.array[...] = x
+    tile.wrote()
+    np.testing.assert_array_equal(tile[10:20, 3:9:2].array, x[10:20, 3:9:2])
+    np.testing.assert_array_equal(
+        tile.reshape((128, 4, 6)).permute((0, 2, 1)).array, x.reshape(128, 4, 6).swapaxes(1, 2)
+    )
+    np.testing.assert_array_equal(tile.ap([[24, 128], [0, 2], [1, 3]]).array[:, 1], x[:, :3])
+    np.testing.assert_array_equal(tile[5].array, x[5:6])
+
+
+def test_what_nothing_wrote_is_poisoned(c):
+    tile = at(0, 0, (4, 8))
+    nisa.memset(dst=tile[:, 0:4], value=0.0)
+    with pytest.raises(Uninitialized, match=r"16 of 32 elements .* first at \[0, 4\]"):
+        tile.check_written()
+    half = at(0, 512, (4, 2))
+    nisa.memset(dst=at(0, 512, (4, 1), nl.bfloat16), value=0.0)
+    with pytest.raises(Uninitialized, match="8 of 8 elements"):  # half of an element's bytes are no element
+        half.check_written()
+
+
+def test_an_address_used_again_is_poisoned_again(c):
+    first = at(0, 0, (4, 8))
+    nisa.memset(dst=first, value=0.0)
+    del first
+    with pytest.raises(Uninitialized):
+        at(0, 0, (4, 8)).check_written()
+
+
+def test_matmul_accumulates_in_placed_psum(c):
+    x = np.random.default_rng(0).standard_normal((8, 4)).astype(np.float32)
+    tile = c.tile(x)
+    bank = at(0, 2048, (4, 4), buffer=nl.psum)
+    for _ in range(2):
+        nisa.nc_matmul(dst=bank, stationary=tile, moving=tile)
+    np.testing.assert_allclose(bank.array, 2 * x.T @ x, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (((0, 224 * 1024 - 16), (4, 8), "sbuf"), "leave the 229376 bytes"),
+        (((0, -4), (4, 8), "sbuf"), "leave the"),
+        (((32, 0), (65, 8), "sbuf"), "starts at partition 0; got 32"),
+        (((32, 0), (64, 8), "sbuf"), "starts at partition 0, 64; got 32"),
+        (((16, 0), (8, 8), "sbuf"), "starts at partition 0, 32, 64, 96; got 16"),
+        (((0, 1024), (4, 8), "psum"), "a multiple of 2048 bytes; got 1024"),
+        (((0, 0), (4, 8), "shared_hbm"), "places tensors in SBUF or PSUM"),
+        ((0, (4, 8), "sbuf"), "two integers; got 0"),
+    ],
+)
+def test_addresses_that_cannot_be(c, arguments, what):
+    address, shape, buffer = arguments
+    with pytest.raises(NkiValidationError, match=what):
+        nl.ndarray(shape, nl.float32, getattr(nl, buffer), address=address)
+
+
+def test_in_a_kernel_and_without_rounding():
+    def kernel(x):
+        out = nl.ndarray(x.shape, x.dtype, nl.shared_hbm)
+        tile = nl.ndarray(x.shape, x.dtype, address=(0, 128))
+        nisa.dma_copy(dst=tile, src=x)
+        nisa.dma_copy(dst=out, src=tile)
+        return out
+
+    x = np.random.default_rng(0).standard_normal((16, 5)).astype(ml_dtypes.bfloat16)
+    for options in (Options(), Options(round_low_precision=False)):
+        run = simulator.run(kernel, x, options=options)
+        np.testing.assert_array_equal(run.outputs, x)
+    assert [a.address for a in run.trace.allocations] == [None, None, (0, 128)]
