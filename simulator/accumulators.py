@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from triptych.simulator.enums import reduce_cmd
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine import Registers
-from triptych.simulator.operands import on_chip
+from triptych.simulator.operands import on_chip, per_partition
 from triptych.simulator.ops import Op
 from triptych.simulator.tensor import NkiTensor
 
@@ -30,10 +30,15 @@ _FOLDS: dict[str, tuple[Any, float]] = {
 _ALIASES = {"max": "maximum", "min": "minimum"}
 
 
+def operator_name(op: Any) -> str:
+    """The name of a reduction operator, with nl.max and nl.min as the maximum and minimum that they stand for."""
+    name = op.name if isinstance(op, Op) else getattr(op, "__name__", "")
+    return _ALIASES.get(name, name)
+
+
 def fold_of(op: Any, allowed: tuple[str, ...]) -> tuple[Any, float]:
     """The fold that `op` names, and its identity."""
-    name = op.name if isinstance(op, Op) else getattr(op, "__name__", "")
-    name = _ALIASES.get(name, name)
+    name = operator_name(op)
     if name not in allowed:
         raise NkiValidationError(f"reduce_op must be {' or '.join(f'nl.{a}' for a in allowed)}, got {op!r}")
     return _FOLDS[name]
@@ -64,43 +69,68 @@ def accumulate(
     initial: Any = None,
 ) -> None:
     """Fold `values` [P, F] into the registers of data's partitions, as a command other than idle says."""
-    if command is reduce_cmd.reduce:
-        check_started(registers, data)
-    lanes = _lanes(data)
-    held = registers.values[lanes]
-    if command is reduce_cmd.load_reduce:
-        held[...] = initial
-    elif command is not reduce_cmd.reduce:
-        held[...] = identity
-    registers.started[lanes] = True
+    held = begin(registers, data, command, identity, initial)
     if command is not reduce_cmd.reset:
         fold(held, fold.reduce(values, axis=1, keepdims=True), out=held)
 
 
+def begin(registers: Registers, data: NkiTensor, command: reduce_cmd, identity: float, initial: Any = None) -> Array:
+    """The registers [P, 1] of data's partitions with what `command` has them start from: to be folded into."""
+    if command is reduce_cmd.reduce:
+        check_started(registers, data)
+    at = lanes(data)
+    held = registers.values[at]
+    if command is reduce_cmd.load_reduce:
+        held[...] = initial
+    elif command is not reduce_cmd.reduce:
+        held[...] = identity
+    registers.started[at] = True
+    return held
+
+
 def forget(registers: Registers, data: NkiTensor) -> None:
     """The registers of data's partitions hold nothing any more."""
-    registers.started[_lanes(data)] = False
+    registers.started[lanes(data)] = False
 
 
 def read_out(registers: Registers, data: NkiTensor) -> Array:
     """What the registers of data's partitions hold, [P, 1]."""
     check_started(registers, data)
-    return registers.values[_lanes(data)]
+    return registers.values[lanes(data)]
 
 
 def check_started(registers: Registers, data: NkiTensor) -> None:
-    lanes = _lanes(data)
-    started = registers.started[lanes]
+    at = lanes(data)
+    started = registers.started[at]
     if not started.all():
         raise NkiValidationError(
             f"the accumulator of the {registers.owner} holds nothing on partition "
-            f"{lanes.start + int(np.argmin(started))}: no reset has started it, or an instruction in "
+            f"{at.start + int(np.argmin(started))}: no reset has started it, or an instruction in "
             "mode idle has run since"
         )
 
 
-def _lanes(data: NkiTensor) -> slice:
+def lanes(data: NkiTensor) -> slice:
     """The partitions that a tile lies on."""
     allocation = data.storage.allocation
     first = data.offset * data.dtype.itemsize // (allocation.nbytes // allocation.shape[0])
     return slice(first, first + data.shape[0])
+
+
+def initial_value(what: str, value: Any, command: reduce_cmd, data: NkiTensor) -> tuple[Any, tuple[NkiTensor, ...]]:
+    """What load_reduce loads, as a number or a column [P, 1], and the tiles to be read; other commands take none."""
+    if command is not reduce_cmd.load_reduce:
+        if value is not None:
+            raise NkiValidationError(f"{what} goes with reduce_cmd load_reduce only, got it with {command!r}")
+        return None, ()
+    if value is None:
+        raise NkiValidationError(f"reduce_cmd load_reduce needs {what}, a number or a column in float32")
+    start, tiles = per_partition(value, data, what)
+    check_float32(what, tiles)
+    return np.reshape(start, (-1, 1)), tiles
+
+
+def check_float32(what: str, tiles: tuple[NkiTensor, ...]) -> None:
+    for t in tiles:
+        if t.dtype != "float32":
+            raise NkiValidationError(f"{what} must be float32, got {t!r}")

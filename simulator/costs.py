@@ -69,6 +69,11 @@ def streamed_and_read_out(event: Event, chip: Chip) -> float:
     return _streamed(event, chip, _n(event)) + chip.min_cycles.value / ghz(event, chip)
 
 
+def quarter(event: Event, chip: Chip) -> float:
+    """max(64, N/4) cycles: four elements per partition and cycle (nki/guides/architecture/trainium3_arch.rst)."""
+    return _streamed(event, chip, _n(event) / 4)
+
+
 def predicated(event: Event, chip: Chip) -> float:
     """2N cycles; N where one of tile and predicate is in PSUM and the other in SBUF, or the tile is a number."""
     inputs = [r for r in event.reads if r.free_size == event.writes[0].free_size]

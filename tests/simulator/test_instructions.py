@@ -27,17 +27,21 @@ PARAMETERS = {
     "bn_stats": "dst data name?",
     "dma_copy": "dst src priority? oob_mode? dge_mode? engine? name?",
     "dma_transpose": "dst src axes? priority? dge_mode? oob_mode? name?",
+    "exponential": "dst src max_value? reduce_res? reduce_cmd? reduce_init? name?",
     "iota": "dst pattern offset? channel_multiplier? name?",
     "max8": "dst src name?",
     "memset": "dst value engine? name?",
+    "nc_find_index8": "dst data vals name?",
+    "nc_match_replace8": "dst data vals imm dst_idx? name?",
     "nc_matmul": (
         "dst stationary moving is_stationary_onezero? is_moving_onezero? is_transpose? accumulate? "
         "tile_position? tile_size? perf_mode? name?"
     ),
+    "nc_stream_shuffle": "dst src shuffle_mask name?",
     "nc_transpose": "dst data engine? name?",
     "range_select": (
-        "dst on_true_tile comp_op0 comp_op1 bound0 bound1 reduce_cmd? reduce_res? reduce_op? "
-        "range_start? on_false_value? name?"
+        "dst on_true_tile comp_op0 comp_op1 bound0 bound1 reduce_cmd? reduce_res? reduce_op? range_start? "
+        "on_false_value? name?"
     ),
     "reciprocal": "dst data name?",
     "scalar_tensor_tensor": "dst data op0 operand0 op1 operand1 reverse0? reverse1? name?",
@@ -46,10 +50,14 @@ PARAMETERS = {
     "tensor_copy_predicated": "dst src predicate reverse_pred? name?",
     "tensor_reduce": "dst op data axis negate? keepdims? name?",
     "tensor_scalar": "dst data op0 operand0 reverse0? op1? operand1? reverse1? engine? name?",
+    "tensor_scalar_cumulative": "dst src op0 op1 imm0 imm1? reduce_cmd? name?",
+    "tensor_scalar_reduce": (
+        "dst data op0 operand0 reduce_op reduce_res? reverse0? reduce_cmd? reduce_init? reduce_res_negate? name?"
+    ),
     "tensor_tensor": "dst data1 data2 op engine? name?",
     "tensor_tensor_scan": "dst data0 data1 initial op0 op1 reverse0? reverse1? name?",
 }
-SINCE = {"range_select": 3}
+SINCE = {"exponential": 4, "range_select": 3}
 
 
 def test_the_table_holds_what_it_should():
@@ -126,6 +134,12 @@ COSTS = [
         lambda c: nisa.range_select(c.empty(F), _z(c, *F), nl.less, nl.less, _z(c, 4, 1), _z(c, 4, 1)),
         N / 0.96,
     ),
+    ("trn1", lambda c: nisa.nc_find_index8(c.empty((4, 8), "uint32"), _z(c, *F), _z(c, 4, 8)), N / 1.12),
+    ("trn1", lambda c: nisa.nc_match_replace8(c.empty(F), _z(c, *F), _z(c, 4, 8), 0.0), N / 1.12),
+    ("trn1", lambda c: nisa.nc_stream_shuffle(c.empty(F), _z(c, *F), [0] * 32), N / 1.12),
+    ("trn1", lambda c: nisa.tensor_scalar_reduce(c.empty(F), _z(c, *F), nl.add, 0.0, nl.add), (N + 64) / 1.12),
+    ("trn1", lambda c: nisa.tensor_scalar_cumulative(c.empty(F), _z(c, *F), nl.add, nl.add, 0.0), 2 * N / 1.12),
+    ("trn3", lambda c: nisa.exponential(c.empty((4, 512)), _z(c, 4, 512)), 128 / 1.2),
     # GpSimd at 1.4 and 1.2 GHz, 150 cycles to start
     ("trn1", lambda c: nisa.iota(c.empty(F), [[1, N]]), (150 + N) / 1.4),
     ("trn2", lambda c: nisa.affine_select(c.empty(F), [[1, N]], 0, _z(c, *F), 0.0), (150 + N) / 1.2),
