@@ -7,6 +7,8 @@ those of the architecture guides. Every constant is a field of the chip record.
 
 from __future__ import annotations
 
+import math
+
 from triptych.simulator.chips import Chip
 from triptych.simulator.trace import Event
 
@@ -102,6 +104,26 @@ def gpsimd(event: Event, chip: Chip) -> float:
     return _streamed(event, chip, _n(event))
 
 
+def local_gather(event: Event, chip: Chip) -> float:
+    """150 + n/C cycles for n elements; C = (28 + 4e)/(4e) / min(4/bytes, e), e of them an index."""
+    each: int = event.attributes["each"]
+    n: int = event.attributes["indices"] * each
+    c = (28 + 4 * each) / (4 * each) / min(4 / event.reads[0].dtype.itemsize, each)
+    return _streamed(event, chip, n / c)
+
+
+def gather(event: Event, chip: Chip) -> float:
+    """150 cycles for each 512 elements gathered, and one an element: the groups are documented, their cost assumed."""
+    n = event.writes[0].free_size
+    return _streamed(event, chip, n + (math.ceil(n / 512) - 1) * chip.gpsimd_start_cycles.value)
+
+
+def topk(event: Event, chip: Chip) -> float:
+    """4n + K cycles (nki/api/nki/isa/__init__.py, topk)."""
+    n: int = event.attributes["n"]
+    return (4 * n + event.writes[0].free_size) / ghz(event, chip)
+
+
 def aggregate(event: Event, chip: Chip) -> float:
     """max(64, 13 * N/3) cycles for bn_aggr."""
     return _streamed(event, chip, 13 * event.reads[0].free_size / 3)
@@ -136,3 +158,9 @@ def dma(event: Event, chip: Chip) -> float:
     if event.op == "dma_transpose":
         return moved / (0.5 if event.reads[0].allocation.buffer == "sbuf" else 0.9)
     return moved
+
+
+def dma_compute(event: Event, chip: Chip) -> float:
+    """Bytes read over the engines' rate together, of which DMA with arithmetic reaches 50 %."""
+    # nki/guides/architecture/trainium3_arch.rst; v4's faster read-add-write in SBUF has no API there.
+    return sum(r.nbytes for r in event.reads) / chip.dma_gb_per_s.value / 0.5

@@ -17,9 +17,8 @@ from triptych.simulator.tensor import NkiTensor
 
 # Functions of NKI 0.6 beyond those that the tables hold (nki/api/nki/*/__init__.py).
 _LATER = {
-    "nki.isa": """activate2 core_barrier dma_compute dropout local_gather nc_matmul_mx nc_n_gather nonzero_with_count
-        quantize_mx rand2 rand_get_state rand_set_state register_alloc register_load register_move
-        register_store rng sendrecv sequence_bounds set_rng_seed tensor_partition_reduce topk VirtualRegister""",
+    "nki.isa": """activate2 core_barrier dropout nc_matmul_mx quantize_mx rand2 rand_get_state rand_set_state
+        register_alloc register_load register_move register_store rng sendrecv set_rng_seed VirtualRegister""",
     "nki.language": """all broadcast_to device_print dropout dynamic_range empty_like expand_dims fori_loop full
         gather_flattened load load_transpose2d matmul max mean min no_reorder ones prod rand random_seed rms_norm
         shared_constant shared_identity_matrix softmax store sum transpose var where while_loop zeros zeros_like""",

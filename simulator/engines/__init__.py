@@ -2,7 +2,11 @@
 
 from triptych.simulator.engines import (
     dma,
+    dma_compute,
     gpsimd,
+    gpsimd_gather,
+    gpsimd_reduce,
+    gpsimd_search,
     scalar,
     tensor,
     vector,
@@ -20,7 +24,11 @@ from triptych.simulator.machine import INSTRUCTIONS
 __all__ = [
     "INSTRUCTIONS",
     "dma",
+    "dma_compute",
     "gpsimd",
+    "gpsimd_gather",
+    "gpsimd_reduce",
+    "gpsimd_search",
     "scalar",
     "tensor",
     "vector",

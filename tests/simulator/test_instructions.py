@@ -25,10 +25,12 @@ PARAMETERS = {
     "affine_select": "dst pattern channel_multiplier on_true_tile on_false_value cmp_op? offset? name?",
     "bn_aggr": "dst data name?",
     "bn_stats": "dst data name?",
+    "dma_compute": "dst srcs reduce_op scales? unique_indices? oob_mode? name?",
     "dma_copy": "dst src priority? oob_mode? dge_mode? engine? name?",
     "dma_transpose": "dst src axes? priority? dge_mode? oob_mode? name?",
     "exponential": "dst src max_value? reduce_res? reduce_cmd? reduce_init? name?",
     "iota": "dst pattern offset? channel_multiplier? name?",
+    "local_gather": "dst src_buffer index num_elem_per_idx? num_valid_indices? name?",
     "max8": "dst src name?",
     "memset": "dst value engine? name?",
     "nc_find_index8": "dst data vals name?",
@@ -37,8 +39,10 @@ PARAMETERS = {
         "dst stationary moving is_stationary_onezero? is_moving_onezero? is_transpose? accumulate? "
         "tile_position? tile_size? perf_mode? name?"
     ),
+    "nc_n_gather": "dst data indices name?",
     "nc_stream_shuffle": "dst src shuffle_mask name?",
     "nc_transpose": "dst data engine? name?",
+    "nonzero_with_count": "dst src index_offset? padding_val? name?",
     "range_select": (
         "dst on_true_tile comp_op0 comp_op1 bound0 bound1 reduce_cmd? reduce_res? reduce_op? range_start? "
         "on_false_value? name?"
@@ -46,8 +50,10 @@ PARAMETERS = {
     "reciprocal": "dst data name?",
     "scalar_tensor_tensor": "dst data op0 operand0 op1 operand1 reverse0? reverse1? name?",
     "select_reduce": "dst predicate on_true on_false reduce_res? reduce_cmd? reduce_op? reverse_pred? name?",
+    "sequence_bounds": "dst segment_ids name?",
     "tensor_copy": "dst src engine? name?",
     "tensor_copy_predicated": "dst src predicate reverse_pred? name?",
+    "tensor_partition_reduce": "dst op data name?",
     "tensor_reduce": "dst op data axis negate? keepdims? name?",
     "tensor_scalar": "dst data op0 operand0 reverse0? op1? operand1? reverse1? engine? name?",
     "tensor_scalar_cumulative": "dst src op0 op1 imm0 imm1? reduce_cmd? name?",
@@ -56,8 +62,9 @@ PARAMETERS = {
     ),
     "tensor_tensor": "dst data1 data2 op engine? name?",
     "tensor_tensor_scan": "dst data0 data1 initial op0 op1 reverse0? reverse1? name?",
+    "topk": "val_dst idx_dst src n name?",
 }
-SINCE = {"exponential": 4, "range_select": 3}
+SINCE = {"exponential": 4, "nonzero_with_count": 3, "range_select": 3}
 
 
 def test_the_table_holds_what_it_should():
@@ -106,7 +113,7 @@ def _z(c, *shape, dtype="float32", buffer="sbuf"):
 
 
 N = 256
-P, F = "psum", (4, N)
+P, F, BF = "psum", (4, N), "bfloat16"
 COSTS = [
     # Vector at 1.12 GHz on v2, 0.96 on v3
     ("trn1", lambda c: nisa.tensor_copy(c.empty(F), _z(c, *F)), N / 1.12),
@@ -143,6 +150,30 @@ COSTS = [
     # GpSimd at 1.4 and 1.2 GHz, 150 cycles to start
     ("trn1", lambda c: nisa.iota(c.empty(F), [[1, N]]), (150 + N) / 1.4),
     ("trn2", lambda c: nisa.affine_select(c.empty(F), [[1, N]], 0, _z(c, *F), 0.0), (150 + N) / 1.2),
+    ("trn1", lambda c: nisa.tensor_partition_reduce(c.empty((1, N)), nl.add, _z(c, *F)), (150 + N) / 1.4),
+    ("trn1", lambda c: nisa.sequence_bounds(c.empty((1, 2, N)), _z(c, 1, N)), (150 + 2 * N) / 1.4),
+    ("trn2", lambda c: nisa.nonzero_with_count(c.empty((1, N), "int32"), _z(c, 1, N - 1)), (150 + N) / 1.2),
+    ("trn1", lambda c: nisa.nc_n_gather(c.empty(F), _z(c, *F), _z(c, *F, dtype="uint32")), (150 + N) / 1.4),
+    (
+        "trn1",
+        lambda c: nisa.nc_n_gather(c.empty((4, 520)), _z(c, *F), _z(c, 4, 520, dtype="uint32")),
+        (2 * 150 + 520) / 1.4,
+    ),
+    (  # 64 indices of 4 float32: C = (28 + 16) / 16 / 1
+        "trn1",
+        lambda c: nisa.local_gather(c.empty((16, N)), _z(c, 16, N), _z(c, 16, 4, dtype="uint16"), 4),
+        (150 + 256 / (44 / 16)) / 1.4,
+    ),
+    (  # 64 indices of 1 float32: C = (28 + 4) / 4 / 1
+        "trn1",
+        lambda c: nisa.local_gather(_z(c, 16, 64), _z(c, 16, N), _z(c, 16, 4, dtype="uint16")),
+        (150 + 64 / 8) / 1.4,
+    ),
+    (
+        "trn2",
+        lambda c: nisa.topk(c.empty((16, 8), BF), c.empty((16, 8), "uint32"), _z(c, 16, 4, dtype=BF), 64),
+        (4 * 64 + 8) / 1.2,
+    ),
     # Scalar at 1.4 GHz; reading the accumulator takes 64 cycles more
     ("trn1", lambda c: nisa.activation(c.empty(F), nl.exp, _z(c, *F)), N / 1.4),
     ("trn1", lambda c: nisa.activation_reduce(c.empty(F), nl.exp, _z(c, *F), nl.add, c.empty((4, 1))), (N + 64) / 1.4),
@@ -155,6 +186,7 @@ COSTS = [
     ("trn1", lambda c: nisa.dma_copy(c.empty((128, N)), _z(c, 128, N, buffer="private_hbm")), 128 * N * 4 / 272),
     ("trn2", lambda c: nisa.dma_transpose(c.empty((64, 32)), _z(c, 32, 64, buffer="private_hbm")), 8192 / 368 / 0.9),
     ("trn2", lambda c: nisa.dma_transpose(c.empty((64, 32)), _z(c, 32, 64)), 8192 / 368 / 0.5),
+    ("trn2", lambda c: nisa.dma_compute(c.empty((64, 32)), [_z(c, 64, 32)] * 3, nl.add), 3 * 8192 / 368 / 0.5),
 ]
 
 

@@ -1,0 +1,66 @@
+"""dma_compute against a float32 sum in the order of its sources."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from triptych.simulator.lend import simulated_nki
+
+with simulated_nki():
+    import nki.isa as nisa
+    import nki.language as nl
+
+kinds = st.sampled_from(["float32", "bfloat16", "float16", "int16"])
+
+
+@settings(max_examples=25, deadline=None)
+@given(sources=st.lists(kinds, min_size=1, max_size=16), out=kinds, buffer=st.sampled_from(["sbuf", "private_hbm"]))
+def test_it_adds_in_float32_and_rounds_once(core, cast, same, sources, out, buffer):
+    with core() as c:
+        arrays = [cast(c.random(i, (3, 4)), kind) for i, kind in enumerate(sources)]
+        places = itertools.cycle(["sbuf", "private_hbm"])
+        tiles = [c.tile(x, kind, place) for x, kind, place in zip(arrays, sources, places, strict=False)]
+        dst = c.empty((3, 2, 2), out, buffer)
+        nisa.dma_compute(dst, tiles, nl.add, [1.0] * len(tiles))
+        total = arrays[0].astype(np.float32)
+        for x in arrays[1:]:
+            total = total + x.astype(np.float32)
+        assert same(dst, cast(total, out).reshape(3, 2, 2))
+
+
+def test_dst_may_be_a_source(core, same):
+    with core() as c:
+        tile = c.tile(np.ones((2, 3), np.float32), buffer="private_hbm")
+        nisa.dma_compute(tile, [tile, tile, c.tile(np.full((2, 3), 5.0, np.float32))], nl.add)
+        assert same(tile, np.full((2, 3), 7))
+
+
+def _add(c, srcs=2, size=(4, 6), op=nl.add, buffer="sbuf", dtype="float32", **more):
+    nisa.dma_compute(c.empty((4, 6), buffer=buffer), [c.empty(size, dtype) for _ in range(srcs)], op, **more)
+
+
+LIMITS = [
+    (lambda c: _add(c, 0), "srcs must be a list of 1 to 16 tensors"),
+    (lambda c: _add(c, 17), "srcs must be a list of 1 to 16 tensors"),
+    (lambda c: nisa.dma_compute(c.empty((4, 6)), c.empty((4, 6)), nl.add), "srcs must be a list of 1 to 16"),
+    (lambda c: _add(c, buffer="psum"), "dst must be a tensor in HBM or SBUF"),
+    (lambda c: nisa.dma_compute(c.empty((4, 6)), [1.0], nl.add), r"srcs\[0\] must be a tensor in HBM or SBUF"),
+    (lambda c: _add(c, op=nl.maximum), "reduce_op must be nl.add"),
+    (lambda c: _add(c, scales=[1.0, 2.0]), "scales must be None or 2 times 1.0"),
+    (lambda c: _add(c, scales=[1.0]), "scales must be None or 2 times 1.0"),
+    (lambda c: _add(c, unique_indices=False), "unique_indices must be True"),
+    (lambda c: _add(c, oob_mode=nisa.oob_mode.skip), "oob_mode skip goes with indirect indexing"),
+    (lambda c: _add(c, size=(4, 5)), r"srcs\[0\] and dst must hold as many elements"),
+    (lambda c: _add(c, dtype="float8_e5m2_x4"), "packed dtypes hold no numbers"),
+    (_add, "nothing has written"),
+]
+
+
+@pytest.mark.parametrize(("call", "words"), LIMITS)
+def test_limits(refused, call, words):
+    refused(call, words)
