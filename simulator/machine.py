@@ -69,6 +69,7 @@ class Machine:
     pool: Pool = field(default_factory=Pool)
     arenas: dict[str, Arena] = field(default_factory=dict)  # memory in which tensors have addresses
     line: tuple[str, int] = ("?", 0)  # of the kernel, where the instruction that runs was called
+    index_reads: list[NkiTensor] = field(default_factory=list)  # of the instruction that runs, for dynamic addresses
     checked: dict[Any, Any] = field(default_factory=dict)  # operands whose checks have passed, and what came of them
     scalar_registers: Registers = field(default_factory=lambda: Registers("Scalar Engine"))
     vector_registers: Registers = field(default_factory=lambda: Registers("Vector Engine"))
@@ -169,7 +170,7 @@ class Machine:
         event = Event(
             instruction,
             on._name_,
-            tuple([t.region for t in reads]),
+            tuple([t.region for t in (*reads, *self.index_reads)]),
             tuple([t.region for t in writes]),
             self.line,
             self.core,
@@ -253,6 +254,8 @@ def instruction(
                 m.line = kernel_line() if where.startswith(HERE) else (where, frame.f_lineno)
                 if m.chip.generation < since:
                     raise NkiValidationError(f"needs NeuronCore-v{since} or newer, and the target is {m.chip.name}")
+                if NkiTensor.any_dynamic and name != "dma_copy":
+                    return _settle(m, effect, args, kwargs)
                 return effect(*args, **kwargs)
             except NkiError as e:
                 if e.op is None:
@@ -264,6 +267,17 @@ def instruction(
         return issue
 
     return declare
+
+
+def _settle(m: Machine, effect: Any, args: Any, kwargs: Any) -> NkiInstruction:
+    """Run an instruction whose operands may have a dynamic index, which is read now. DMA reads its own."""
+    from triptych.simulator.dynamic import settled
+
+    try:
+        plain = [settled(a, m.index_reads) for a in args]
+        return effect(*plain, **{k: settled(v, m.index_reads) for k, v in kwargs.items()})  # type: ignore[no-any-return]
+    finally:
+        m.index_reads.clear()
 
 
 def choose(asked: Any, *allowed: engine) -> engine:

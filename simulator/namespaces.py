@@ -9,7 +9,7 @@ from __future__ import annotations
 import types
 from typing import Any, NoReturn
 
-from triptych.simulator import enums, kernel, language
+from triptych.simulator import enums, kernel, language, registers
 from triptych.simulator.engines import INSTRUCTIONS
 from triptych.simulator.errors import NkiValidationError, NotSimulated
 from triptych.simulator.machine import NkiInstruction, machine
@@ -18,10 +18,8 @@ from triptych.simulator.tensor import NkiTensor
 # Functions of NKI 0.6 beyond those that the tables hold (nki/api/nki/*/__init__.py).
 _LATER = {
     "nki.isa": """activate2 core_barrier dropout nc_matmul_mx quantize_mx rand2 rand_get_state rand_set_state
-        register_alloc register_load register_move register_store rng sendrecv set_rng_seed VirtualRegister""",
-    "nki.language": """all broadcast_to device_print dropout dynamic_range empty_like expand_dims fori_loop full
-        gather_flattened load load_transpose2d matmul max mean min no_reorder ones prod rand random_seed rms_norm
-        shared_constant shared_identity_matrix softmax store sum transpose var where while_loop zeros zeros_like""",
+        rng sendrecv set_rng_seed""",
+    "nki.language": """dropout gather_flattened rand random_seed""",
     "nki.collectives": """all_gather all_gather_v all_reduce all_to_all all_to_all_v collective_permute
         collective_permute_implicit collective_permute_implicit_current_processing_rank_id
         collective_permute_implicit_reduce rank_id reduce_scatter ReplicaGroup""",
@@ -38,6 +36,9 @@ _REMOVED = {
     "nki.language.par_dim": "dimension 0 is the partition",
     "nki.language.spmd_dim": "launch with kernel[2]",
 }
+
+
+_LOOPS = (registers.dynamic_range, registers.fori_loop, registers.while_loop)
 
 
 def get_nc_version() -> enums.nc_version:
@@ -76,11 +77,13 @@ def _contents() -> dict[str, dict[str, Any]]:
         "NkiValidationError": NkiValidationError,
         "get_nc_version": get_nc_version,
         "get_nc_sub_version": get_nc_sub_version,
+        "register_alloc": registers.register_alloc,
+        "VirtualRegister": registers.VirtualRegister,
     }
     return {
         "nki": {"jit": kernel.jit, "simulate": kernel.simulate, "Kernel": kernel.Kernel},
         "nki.isa": isa,
-        "nki.language": dict(language.NAMESPACE),
+        "nki.language": {**language.NAMESPACE, **{f.__name__: f for f in _LOOPS}},
         "nki.collectives": {},
         "nki.typing": {"tensor": _Typing},
     }

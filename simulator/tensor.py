@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from dataclasses import dataclass
+from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,17 @@ class DynamicSlice:
         self.size = size
 
 
+@dataclass(frozen=True)
+class Dynamic:
+    """An index that is known only when the kernel runs (triptych.simulator.dynamic)."""
+
+    index: Any  # a register, a tensor of one element, or a tile (P, 1)
+    dim: int  # the dimension that it chooses from
+    scale: int  # elements between two entries of that dimension
+    count: int  # entries of that dimension
+    vector: bool  # one index for each partition
+
+
 class NkiTensor(NKIObject):
     """A view of HBM, SBUF or PSUM."""
 
@@ -43,6 +55,7 @@ class NkiTensor(NKIObject):
         "at",
         "buffer",
         "dtype",
+        "dynamic",
         "form",
         "offset",
         "on_chip",
@@ -51,6 +64,8 @@ class NkiTensor(NKIObject):
         "storage",
         "strides",
     )
+
+    any_dynamic: ClassVar[bool] = False  # whether a dynamic view was ever made: until then nobody looks for one
 
     storage: Storage
     dtype: DType
@@ -62,6 +77,7 @@ class NkiTensor(NKIObject):
     at: tuple[int, Shape, Shape]  # offset, shape and strides: what storage needs to find the elements
     form: tuple[Shape, DType, str]  # what an instruction's checks depend on, beside where the elements lie
     region: Region  # the view as the trace names it
+    dynamic: Dynamic | None  # an index that is read when an instruction uses the view
 
     def __init__(
         self,
@@ -89,11 +105,28 @@ class NkiTensor(NKIObject):
         self.form = (shape, dtype, storage.allocation.buffer)
         # Region(...) without its Python-level constructor: a trace holds several for each instruction.
         self.region = _make(Region, (storage.allocation, offset, shape, strides, dtype))
+        self.dynamic = None
         self._array: Array | None = None
 
     def _view(self, offset: int, shape: Sequence[int], strides: Sequence[int], dtype: DType | None = None) -> NkiTensor:
         new = NkiTensor.__new__(NkiTensor)
         new._set(self.storage, dtype or self.dtype, self.buffer, offset, tuple(shape), tuple(strides))
+        new.dynamic = self.dynamic
+        return new
+
+    def at_offset(self, offset: int, shape: Shape) -> NkiTensor:
+        """The ordinary view of `shape` with these strides at `offset`: what a dynamic view is at one moment."""
+        new = self._view(offset, shape, self.strides)
+        new.dynamic = None
+        return new
+
+    def _indexed(self, index: Any, dim: int, scale: int, count: int, vector: bool) -> NkiTensor:
+        """This view, moved by `index * scale` elements when it is used."""
+        if self.dynamic is not None:
+            raise NkiValidationError(f"{self!r} is indirect already, and has one dynamic index", source=_GUIDE)
+        new = self._view(self.offset, self.shape, self.strides)
+        new.dynamic = Dynamic(index, dim, scale, count, vector)
+        NkiTensor.any_dynamic = True
         return new
 
     # What it is
@@ -135,7 +168,7 @@ class NkiTensor(NKIObject):
         return all(n == 1 or stride == dense for n, stride, dense in dims[first:])
 
     def is_indirect(self) -> bool:
-        return False
+        return self.dynamic is not None
 
     def get_pattern(self) -> list[list[int]]:
         """[[stride, count], ..] from the outermost dimension inwards."""
@@ -237,9 +270,12 @@ class NkiTensor(NKIObject):
     def slice(self, dim: int, start: int, end: int, step: int = 1) -> NkiTensor:
         return self[tuple(slice(start, end, step) if d == dim else slice(None) for d in range(self._dim(dim) + 1))]
 
-    def select(self, dim: int, index: int) -> NkiTensor:
-        if isinstance(index, NkiTensor):
-            raise NotSimulated("select with an index tensor (dynamic selection) is not simulated yet")
+    def select(self, dim: int, index: Any) -> NkiTensor:
+        if not isinstance(index, (int, np.integer)):
+            if self._dim(dim) == 0 and self.on_chip:
+                raise NkiValidationError("a dynamic select cannot choose the partition on chip", source=_GUIDE)
+            chosen = self[tuple(0 if d == dim else slice(None) for d in range(dim + 1))]
+            return chosen._indexed(_scalar_index(index), dim, self.strides[dim], self.shape[dim], False)
         return self[tuple(index if d == dim else slice(None) for d in range(self._dim(dim) + 1))]
 
     def permute(self, dims: Sequence[int]) -> NkiTensor:
@@ -342,13 +378,16 @@ class NkiTensor(NKIObject):
         `offset` adds to the view's own offset, as the API's docstring says; nki/deep-dives/nki-aps.rst says that the
         view's offset is ignored. The docstring is newer and was taken.
         """
-        if scalar_offset is not None or vector_offset is not None:
-            raise NotSimulated("ap(scalar_offset=, vector_offset=), a dynamic access pattern, is not simulated yet")
+        if scalar_offset is not None and vector_offset is not None:
+            raise NkiValidationError("ap takes a scalar_offset or a vector_offset, not both", source=_GUIDE)
         new = dtype_of(dtype) if dtype is not None else self.dtype
         if new != self.dtype:
             self._check_reinterpretable()
         self._keeps_rank(len(pattern), "ap")
         strides, shape = [int(p[0]) for p in pattern], [int(p[1]) for p in pattern]
+        if vector_offset is not None:
+            self._check_vector(vector_offset, shape[0], indirect_dim)
+            strides[0] = 0  # each partition has its own index: the leading stride is ignored
         start, rest = divmod(self.offset * self.dtype.itemsize, new.itemsize)
         if rest:
             raise NkiValidationError(f"ap as {new}: the view begins inside an element, at {self.offset} of {self!r}")
@@ -372,7 +411,21 @@ class NkiTensor(NKIObject):
                 f"({total} elements, {row} a row)",
                 source="nki/deep-dives/nki-aps.rst",
             )
-        return self._view(start, shape, strides, new)
+        view = self._view(start, shape, strides, new)
+        if scalar_offset is None and vector_offset is None:
+            return view
+        scale = self.strides[self._dim(indirect_dim)] * self.dtype.itemsize // new.itemsize
+        index = _scalar_index(scalar_offset) if vector_offset is None else vector_offset
+        count = self.shape[indirect_dim]
+        return view._indexed(index, indirect_dim, scale, count, vector_offset is not None)
+
+    def _check_vector(self, index: Any, partitions: int, dim: int) -> None:
+        """A vector index: one integer a partition, in SBUF, over dimension 0 of a tensor in HBM."""
+        if self.on_chip or dim != 0:
+            raise NkiValidationError(f"a vector index goes over dimension 0 of a tensor in HBM, got {dim} of {self!r}")
+        fits = isinstance(index, NkiTensor) and index.buffer is SBUF and index.shape == (partitions, 1)
+        if not fits or not index.dtype.is_int:
+            raise NkiValidationError(f"vector_offset must be integers ({partitions}, 1) in SBUF, got {index!r}")
 
     def view(self, dtype: Any) -> NkiTensor:
         """The same bytes as another dtype; the last dimension is rescaled."""
@@ -391,8 +444,12 @@ class NkiTensor(NKIObject):
 
     reinterpret_cast = view
 
-    def vector_select(self, dim: int, vector_offset: Any) -> NoReturn:
-        raise NotSimulated("NkiTensor.vector_select is not simulated yet")
+    def vector_select(self, dim: int, vector_offset: Any) -> NkiTensor:
+        """Dimension 0 of an HBM tensor chosen by one index a partition."""
+        partitions = vector_offset.shape[0] if isinstance(vector_offset, NkiTensor) else 0
+        self._check_vector(vector_offset, partitions, dim)
+        row = self._view(self.offset, (partitions, *self.shape[1:]), (0, *self.strides[1:]))
+        return row._indexed(vector_offset, 0, self.strides[0], self.shape[0], True)
 
     def indirect(self, index: Any, num_elem: int | None = None) -> NoReturn:
         raise NotSimulated("NkiTensor.indirect (tensor indirection) is not simulated yet")
@@ -414,6 +471,13 @@ class NkiTensor(NKIObject):
     def _free(self, dim: int, what: str) -> None:
         if self._dim(dim) == 0 and self.on_chip:
             raise NkiValidationError(f"{what} cannot touch the partition dimension of {self}", source=_GUIDE)
+
+
+def _scalar_index(index: Any) -> Any:
+    """A dynamic index: a register, or an integer tensor of one element in SBUF."""
+    if isinstance(index, NkiTensor) and not (index.size == 1 and index.buffer is SBUF and index.dtype.is_int):
+        raise NkiValidationError(f"a dynamic index is a register or one integer in SBUF, got {index!r}", source=_GUIDE)
+    return index
 
 
 def _index(value: Any) -> int:

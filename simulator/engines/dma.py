@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from triptych.simulator import costs, enums
+from triptych.simulator.dynamic import resolve
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine import Machine, NkiInstruction, instruction, machine
 from triptych.simulator.memory import MemoryRegion
@@ -34,9 +35,40 @@ def dma_copy(
         raise NkiValidationError(f"src and dst must hold the same number of elements, got {src.shape} and {dst.shape}")
     if dge_mode.name == "hwdge" and dst.dtype != src.dtype:
         raise NkiValidationError(f"hwdge does not cast: src is {src.dtype} and dst {dst.dtype}")
+    if src.dynamic or dst.dynamic:
+        return _indirect_copy(m, dst, src, oob_mode, dge_mode, name)
+    if oob_mode.name == "skip":
+        raise NkiValidationError("oob_mode.skip goes with a dynamic address; the one here is static")
     m.check_reads((src,))
     move(dst, src)
     return m.record("dma_copy", _DMA, (src,), (dst,), name)
+
+
+def _indirect_copy(
+    m: Machine, dst: NkiTensor, src: NkiTensor, oob: enums.oob_mode, dge: enums.dge_mode, name: str | None
+) -> NkiInstruction:
+    """The copy where one side has a dynamic address: all of it moved by one index, or row by row for a vector."""
+    if src.dynamic and dst.dynamic:
+        raise NkiValidationError("only one of src and dst can have a dynamic address")
+    indirect, plain = (src, dst) if src.dynamic else (dst, src)
+    assert indirect.dynamic is not None
+    if indirect.dynamic.vector and (dge.name not in ("unknown", "swdge") or plain.shape[0] != indirect.shape[0]):
+        raise NkiValidationError(
+            f"a gather or scatter takes dge_mode swdge or unknown, and {indirect.shape[0]} rows on the other side; got "
+            f"{dge} and {plain.shape}"
+        )
+    touched = []
+    for rows, view in resolve(indirect, skip=oob.name == "skip"):
+        other = plain[rows] if indirect.dynamic.vector else plain
+        to, come = (other, view) if indirect is src else (view, other)
+        m.check_reads((come,))
+        move(to, come)
+        touched.append(view)
+    index = indirect.dynamic.index
+    read = [index] if isinstance(index, NkiTensor) else []
+    if indirect is src:
+        return m.record("dma_copy", _DMA, (*touched, *read) or (dst,), (dst,), name, gathered=True)
+    return m.record("dma_copy", _DMA, (src, *read), touched or (dst,), name, scattered=True)
 
 
 def _check_memory(**tensors: Any) -> None:

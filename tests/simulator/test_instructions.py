@@ -48,6 +48,9 @@ PARAMETERS = {
         "on_false_value? name?"
     ),
     "reciprocal": "dst data name?",
+    "register_load": "dst src",
+    "register_move": "dst src",
+    "register_store": "dst src",
     "scalar_tensor_tensor": "dst data op0 operand0 op1 operand1 reverse0? reverse1? name?",
     "select_reduce": "dst predicate on_true on_false reduce_res? reduce_cmd? reduce_op? reverse_pred? name?",
     "sequence_bounds": "dst segment_ids name?",

@@ -1,0 +1,115 @@
+"""Registers of the sequencers, and the loops that run on them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from triptych import simulator
+from triptych.simulator import NkiValidationError
+from triptych.simulator.lend import simulated_nki
+
+with simulated_nki():
+    import nki.isa as nisa
+    import nki.language as nl
+
+RNG = np.random.default_rng(0)
+TABLE = RNG.standard_normal((20, 6)).astype(np.float32)
+
+
+def in_sbuf(x):
+    tile = nl.ndarray(x.shape, x.dtype)
+    nisa.dma_copy(dst=tile, src=x)
+    return tile
+
+
+def register_of(x):
+    register = nisa.register_alloc()
+    nisa.register_load(register, in_sbuf(x))
+    return register
+
+
+def test_fori_loop_copies_as_many_as_a_register_says():
+    def kernel(x, count):
+        out = nl.ndarray(x.shape, x.dtype, nl.shared_hbm)
+        row = nl.ndarray((1, 6), x.dtype)
+        nisa.memset(dst=row, value=0.0)
+        for r in range(x.shape[0]):
+            nisa.dma_copy(dst=out[r : r + 1], src=row)
+
+        def body(i):
+            nisa.dma_copy(dst=row, src=x.ap([[6, 1], [1, 6]], scalar_offset=i))
+            nisa.dma_copy(dst=out.ap([[6, 1], [1, 6]], scalar_offset=i), src=row)
+
+        nl.fori_loop(1, register_of(count), body, step=2)
+        return out
+
+    expected = np.zeros_like(TABLE)
+    expected[1:8:2] = TABLE[1:8:2]
+    np.testing.assert_array_equal(simulator.run(kernel, TABLE, np.array([[8]], np.int32)).outputs, expected)
+
+
+@pytest.mark.parametrize("style", ["while_loop", "while", "dynamic_range"])
+def test_loops_that_count(style):
+    def kernel(count):
+        left, total, one = in_sbuf(count), nl.ndarray((1, 1), nl.int32), nl.ndarray((1, 1), nl.int32)
+        nisa.memset(dst=total, value=0)
+        nisa.memset(dst=one, value=1)
+
+        def body(r):
+            nisa.tensor_tensor(dst=total, data1=total, data2=left, op=nl.add)
+            nisa.tensor_tensor(dst=left, data1=left, data2=one, op=nl.subtract)
+            nisa.register_load(r, left)
+            return r
+
+        register = register_of(count)
+        if style == "while_loop":
+            nl.while_loop(register, body)
+        elif style == "while":
+            while register:
+                body(register)
+        else:
+            for _ in nl.dynamic_range(register):
+                body(nisa.register_alloc())
+        out = nl.ndarray((1, 1), nl.int32, nl.shared_hbm)
+        nisa.dma_copy(dst=out, src=total)
+        return out
+
+    for n in (0, 1, 5):
+        run = simulator.run(kernel, np.array([[n]], np.int32))
+        assert run.outputs[0, 0] == n * (n + 1) // 2
+        assert any("deprecated" in note for note in run.trace.notes) is (style != "while_loop")
+
+
+def test_registers_move_and_store():
+    def kernel(x):
+        a, b = nisa.register_alloc(7), nisa.register_alloc()
+        nisa.register_move(b, a)
+        nisa.register_move(a, -1)
+        tile, out = nl.ndarray((1, 1), nl.int32), nl.ndarray((2, 1), nl.int32, nl.shared_hbm)
+        for row, register in enumerate((a, b)):
+            nisa.register_store(tile, register)
+            nisa.dma_copy(dst=out[row : row + 1], src=tile)
+        return out
+
+    assert simulator.run(kernel, TABLE).outputs.ravel().tolist() == [-1, 7]
+
+
+# what a kernel does with a register, and what the error says
+LIMITS = {
+    "arithmetic": (lambda r: r + 1, "not known while the kernel is built"),
+    "an index": (lambda r: range(r), "not known while the kernel is built"),
+    "unwritten": (lambda r: nisa.register_move(r, nisa.register_alloc()), "nothing has written"),
+    "not a register": (lambda r: nisa.register_move(3, r), "must be a register"),
+    "a float": (lambda r: nisa.register_alloc(1.5), "an integer or None"),
+    "body returns": (lambda r: nl.fori_loop(0, 2, lambda k: 1), "returns nothing"),
+    "counter": (lambda r: nl.fori_loop(0, 2, lambda k: nisa.register_move(k, 0)), "read only"),
+    "step": (lambda r: nl.fori_loop(0, 2, lambda k: None, step=0), "1 or more"),
+    "condition": (lambda r: nl.while_loop(r, lambda k: None), "is a register"),
+}
+
+
+@pytest.mark.parametrize(("act", "message"), LIMITS.values(), ids=LIMITS)
+def test_limits(core, act, message):
+    with core(), pytest.raises(NkiValidationError, match=message):
+        act(nisa.register_alloc(1))
