@@ -17,15 +17,35 @@ from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine import Registers
 from triptych.simulator.operands import on_chip, per_partition
 from triptych.simulator.ops import Op
+from triptych.simulator.placement import PlacedStorage
 from triptych.simulator.tensor import NkiTensor
 
 Array = NDArray[Any]
+
+
+class _AbsFold:
+    """abs_max or abs_min as a fold: the last of the values whose magnitude is the largest or the smallest."""
+
+    def __init__(self, beats: Any, pick: Any) -> None:
+        self.beats = beats
+        self.pick = pick
+
+    def reduce(self, values: Array, axis: int, keepdims: bool) -> Array:
+        last = values.shape[axis] - 1 - self.pick(np.flip(np.abs(values), axis), axis=axis, keepdims=keepdims)
+        return np.take_along_axis(values, last, axis)
+
+    def __call__(self, held: Array, new: Array, out: Array) -> None:
+        np.copyto(out, np.where(self.beats(np.abs(held), np.abs(new)), held, new))
+
+
 # operator -> (fold, value after a reset). nl.max and nl.min are the documentation's other names for the last two.
 _FOLDS: dict[str, tuple[Any, float]] = {
     "add": (np.add, 0.0),
     "multiply": (np.multiply, 1.0),
     "maximum": (np.maximum, -np.inf),
     "minimum": (np.minimum, np.inf),
+    "abs_max": (_AbsFold(np.greater, np.argmax), 0.0),
+    "abs_min": (_AbsFold(np.less, np.argmin), np.inf),
 }
 _ALIASES = {"max": "maximum", "min": "minimum"}
 
@@ -112,8 +132,10 @@ def check_started(registers: Registers, data: NkiTensor) -> None:
 
 def lanes(data: NkiTensor) -> slice:
     """The partitions that a tile lies on."""
-    allocation = data.storage.allocation
-    first = data.offset * data.dtype.itemsize // (allocation.nbytes // allocation.shape[0])
+    storage = data.storage
+    first = data.offset * data.dtype.itemsize // (storage.allocation.nbytes // storage.allocation.shape[0])
+    if isinstance(storage, PlacedStorage):
+        first += storage.base // storage.arena.row
     return slice(first, first + data.shape[0])
 
 

@@ -66,6 +66,11 @@ def streamed(event: Event, chip: Chip) -> float:
     return _streamed(event, chip, _n(event))
 
 
+def assumed(event: Event, chip: Chip) -> float:
+    """max(64, N) cycles, 150 + N on GpSimd: assumed, none is published."""
+    return _streamed(event, chip, _n(event))
+
+
 def streamed_and_read_out(event: Event, chip: Chip) -> float:
     """max(64, N) cycles, and 64 more for the accumulator."""
     return _streamed(event, chip, _n(event)) + chip.min_cycles.value / ghz(event, chip)

@@ -21,12 +21,9 @@ _ARITHMETIC: dict[str, Any] = {"add": np.add, "average": np.add, "maximum": np.m
 _BITVEC: dict[str, Any] = {"bitwise_or": np.bitwise_or, "bitwise_and": np.bitwise_and}
 
 
-@instruction(eng.gpsimd, cost=costs.gpsimd)
+@instruction(eng.gpsimd, cost=costs.assumed)
 def tensor_partition_reduce(dst: NkiTensor, op: Any, data: NkiTensor, name: str | None = None) -> NkiInstruction:
-    """dst[1, F] = op over p of data[p, F]: add, average and maximum in float32, bitwise_or and bitwise_and on integers.
-
-    No cost is published; 150 + N cycles are taken, the family's formula.
-    """
+    """dst[1, F] = op over p of data[p, F]: add, average or maximum in float32, bitwise_or or bitwise_and on bits."""
     m = machine()
     in_buffer(MemoryRegion.sbuf, dst=dst, data=data)
     if dst.shape[0] != 1 or dst.size != data.free_size:

@@ -20,6 +20,9 @@ with simulated_nki():
 
 # Names and order of the parameters in NKI 0.6 (nki/api/nki/isa/__init__.py); a question mark follows optional ones.
 PARAMETERS = {
+    "activate2": (
+        "dst op data imm0 imm1 op0 op1 relu_param? reverse0? reverse1? reduce_op? reduce_res? reduce_cmd? name?"
+    ),
     "activation": "dst op data bias? scale? reduce_op? reduce_res? reduce_cmd? name?",
     "activation_reduce": "dst op data reduce_op reduce_res bias? scale? name?",
     "affine_select": "dst pattern channel_multiplier on_true_tile on_false_value cmp_op? offset? name?",
@@ -28,6 +31,7 @@ PARAMETERS = {
     "dma_compute": "dst srcs reduce_op scales? unique_indices? oob_mode? name?",
     "dma_copy": "dst src priority? oob_mode? dge_mode? engine? name?",
     "dma_transpose": "dst src axes? priority? dge_mode? oob_mode? name?",
+    "dropout": "dst data prob name?",
     "exponential": "dst src max_value? reduce_res? reduce_cmd? reduce_init? name?",
     "iota": "dst pattern offset? channel_multiplier? name?",
     "local_gather": "dst src_buffer index num_elem_per_idx? num_valid_indices? name?",
@@ -39,10 +43,15 @@ PARAMETERS = {
         "dst stationary moving is_stationary_onezero? is_moving_onezero? is_transpose? accumulate? "
         "tile_position? tile_size? perf_mode? name?"
     ),
+    "nc_matmul_mx": ("dst stationary moving stationary_scale moving_scale tile_position? tile_size? accumulate? name?"),
     "nc_n_gather": "dst data indices name?",
     "nc_stream_shuffle": "dst src shuffle_mask name?",
     "nc_transpose": "dst data engine? name?",
     "nonzero_with_count": "dst src index_offset? padding_val? name?",
+    "quantize_mx": "dst src dst_scale name?",
+    "rand2": "dst min max name?",
+    "rand_get_state": "dst engine? name?",
+    "rand_set_state": "src_seeds engine? name?",
     "range_select": (
         "dst on_true_tile comp_op0 comp_op1 bound0 bound1 reduce_cmd? reduce_res? reduce_op? range_start? "
         "on_false_value? name?"
@@ -51,9 +60,11 @@ PARAMETERS = {
     "register_load": "dst src",
     "register_move": "dst src",
     "register_store": "dst src",
+    "rng": "dst engine? name?",
     "scalar_tensor_tensor": "dst data op0 operand0 op1 operand1 reverse0? reverse1? name?",
     "select_reduce": "dst predicate on_true on_false reduce_res? reduce_cmd? reduce_op? reverse_pred? name?",
     "sequence_bounds": "dst segment_ids name?",
+    "set_rng_seed": "src_seeds name?",
     "tensor_copy": "dst src engine? name?",
     "tensor_copy_predicated": "dst src predicate reverse_pred? name?",
     "tensor_partition_reduce": "dst op data name?",
@@ -67,7 +78,17 @@ PARAMETERS = {
     "tensor_tensor_scan": "dst data0 data1 initial op0 op1 reverse0? reverse1? name?",
     "topk": "val_dst idx_dst src n name?",
 }
-SINCE = {"exponential": 4, "nonzero_with_count": 3, "range_select": 3}
+SINCE = {
+    "activate2": 4,
+    "exponential": 4,
+    "nc_matmul_mx": 4,
+    "nonzero_with_count": 3,
+    "quantize_mx": 4,
+    "rand2": 4,
+    "rand_get_state": 3,
+    "rand_set_state": 3,
+    "range_select": 3,
+}
 
 
 def test_the_table_holds_what_it_should():
@@ -116,7 +137,7 @@ def _z(c, *shape, dtype="float32", buffer="sbuf"):
 
 
 N = 256
-P, F, BF = "psum", (4, N), "bfloat16"
+P, F, BF, X4 = "psum", (4, N), "bfloat16", "float8_e5m2_x4"
 COSTS = [
     # Vector at 1.12 GHz on v2, 0.96 on v3
     ("trn1", lambda c: nisa.tensor_copy(c.empty(F), _z(c, *F)), N / 1.12),
@@ -150,6 +171,18 @@ COSTS = [
     ("trn1", lambda c: nisa.tensor_scalar_reduce(c.empty(F), _z(c, *F), nl.add, 0.0, nl.add), (N + 64) / 1.12),
     ("trn1", lambda c: nisa.tensor_scalar_cumulative(c.empty(F), _z(c, *F), nl.add, nl.add, 0.0), 2 * N / 1.12),
     ("trn3", lambda c: nisa.exponential(c.empty((4, 512)), _z(c, 4, 512)), 128 / 1.2),
+    ("trn1", lambda c: nisa.dropout(c.empty(F), _z(c, *F), 0.5), N / 1.12),
+    ("trn1", lambda c: nisa.rng(c.empty(F, "uint8")), N / 1.12),
+    ("trn2", lambda c: nisa.rng(c.empty(F, "uint8"), nisa.engine.gpsimd), (150 + N) / 1.2),
+    ("trn3", lambda c: nisa.rand2(c.empty((4, 512)), 0.0, 1.0), 128 / 1.2),
+    ("trn1", lambda c: nisa.set_rng_seed(_z(c, 1, 1, dtype="uint32")), 64 / 1.12),
+    ("trn2", lambda c: nisa.rand_set_state(_z(c, 4, 6, dtype="uint32")), 156 / 1.2),
+    ("trn2", lambda c: nisa.rand_get_state(c.empty((4, 6), "uint32")), 156 / 1.2),
+    (
+        "trn3",
+        lambda c: nisa.quantize_mx(c.empty((32, N), X4), _z(c, 32, 4 * N, dtype=BF), c.empty((4, N), "uint8")),
+        N / 1.2,
+    ),
     # GpSimd at 1.4 and 1.2 GHz, 150 cycles to start
     ("trn1", lambda c: nisa.iota(c.empty(F), [[1, N]]), (150 + N) / 1.4),
     ("trn2", lambda c: nisa.affine_select(c.empty(F), [[1, N]], 0, _z(c, *F), 0.0), (150 + N) / 1.2),
@@ -180,11 +213,17 @@ COSTS = [
     # Scalar at 1.4 GHz; reading the accumulator takes 64 cycles more
     ("trn1", lambda c: nisa.activation(c.empty(F), nl.exp, _z(c, *F)), N / 1.4),
     ("trn1", lambda c: nisa.activation_reduce(c.empty(F), nl.exp, _z(c, *F), nl.add, c.empty((4, 1))), (N + 64) / 1.4),
+    (
+        "trn3",
+        lambda c: nisa.activate2(c.empty(F), nl.exp, _z(c, *F), 1.0, 0.0, nl.multiply, nl.add),
+        N / 1.2,
+    ),
     # Tensor at 2.8 and 2.4 GHz: as many cycles as moving columns, four passes for float32
     ("trn1", lambda c: _matmul(c, 128, 128, 512, "bfloat16"), 512 / 2.8),
     ("trn2", lambda c: _matmul(c, 128, 128, 512, "float32"), 4 * 512 / 2.4),
     ("trn2", lambda c: _matmul(c, 128, 128, 8, "bfloat16"), 64 / 2.4),
     ("trn2", lambda c: nisa.nc_transpose(c.empty((64, 32), buffer=P), _z(c, 32, 64)), 64 / 2.4),
+    ("trn3", lambda c: _matmul_mx(c, 128, 64, 300), 300 / 2.4),
     # DMA at 272 and 368 GB/s in all; a transpose reaches 90 %, within SBUF half
     ("trn1", lambda c: nisa.dma_copy(c.empty((128, N)), _z(c, 128, N, buffer="private_hbm")), 128 * N * 4 / 272),
     ("trn2", lambda c: nisa.dma_transpose(c.empty((64, 32)), _z(c, 32, 64, buffer="private_hbm")), 8192 / 368 / 0.9),
@@ -195,6 +234,13 @@ COSTS = [
 
 def _matmul(c, k, m, n, dtype):
     nisa.nc_matmul(c.empty((m, n), buffer="psum"), _z(c, k, m, dtype=dtype), _z(c, k, n, dtype=dtype))
+
+
+def _matmul_mx(c, k, m, n):
+    left, right = _z(c, k, m, dtype=X4), _z(c, k, n, dtype=X4)
+    nisa.nc_matmul_mx(
+        c.empty((m, n), buffer="psum"), left, right, _z(c, k, m, dtype="uint8"), _z(c, k, n, dtype="uint8")
+    )
 
 
 @pytest.mark.parametrize(("target", "call", "expected"), COSTS)

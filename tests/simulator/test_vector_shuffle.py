@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from triptych.simulator.lend import simulated_nki
+from triptych.simulator.memory import MemoryRegion
 
 with simulated_nki():
     import nki.isa as nisa
@@ -55,6 +56,16 @@ def test_one_partition_is_broadcast_to_a_quadrant_elsewhere(core, same):
         big = c.empty((128, 3), "bfloat16")
         nisa.nc_stream_shuffle(big[96:128], c.tile(x, "bfloat16")[64:65], [0] * 32)
         assert same(big[96:128], np.repeat(x[64:65], 32, axis=0))
+
+
+def test_an_address_counts_into_the_partition(core, refused):
+    def call(c):
+        placed = c.machine.allocate((32, 4), "float32", MemoryRegion.sbuf, address=(64, 0))
+        nisa.memset(placed, 1.0)
+        nisa.nc_stream_shuffle(placed, placed, [0] * 32)
+        nisa.nc_stream_shuffle(placed[16:20], placed, [0] * 32)
+
+    refused(call, "dst must start on partition 0 or 32 or 64 or 96, got 80")
 
 
 def test_what_255_leaves_alone_stays_unwritten_and_is_not_read(core, refused):

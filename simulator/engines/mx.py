@@ -1,0 +1,174 @@
+"""NeuronCore-v4's microscaling formats: quantisation on the Vector Engine and matmul on the Tensor Engine.
+
+A packed x4 element holds four fp8 or fp4 values, the first in its lowest bits (the order in memory; not documented).
+32 values, 8 partitions x 4 of one element, share a scale X = 2^(s - 127), where s is the byte of a scale tile; 255 is
+NaN. Scales lie in the quadrant of 32 partitions of their values, four partitions of it, from an offset of 0, 4, 8 or 12
+(nki/deep-dives/mxfp-matmul.rst):
+
+    value[32q + 8i + j, f, e] * X[32q + i, f]        i < 4, j < 8, e < 4
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+
+from triptych.simulator import costs, enums
+from triptych.simulator.accumulators import lanes
+from triptych.simulator.dtypes import F32, round_to
+from triptych.simulator.engines.tensor import _accumulating, _check_sizes, _check_tiling
+from triptych.simulator.errors import NkiValidationError
+from triptych.simulator.machine import NkiInstruction, instruction, machine
+from triptych.simulator.memory import PSUM, SBUF
+from triptych.simulator.operands import in_buffer
+from triptych.simulator.tensor import NkiTensor, as_shape
+
+Array = NDArray[Any]
+_GUIDE = "nki/deep-dives/mxfp-matmul.rst"
+_FP8: dict[str, Any] = {"float8_e5m2_x4": ml_dtypes.float8_e5m2, "float8_e4m3fn_x4": ml_dtypes.float8_e4m3fn}
+_EMAX = {"float8_e5m2_x4": 15, "float8_e4m3fn_x4": 8}
+_FP4 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6], F32)  # e2m1, by its bits
+_BIAS = 127
+
+
+@instruction(enums.engine.vector, cost=costs.quarter, since=4)
+def quantize_mx(dst: NkiTensor, src: NkiTensor, dst_scale: NkiTensor, name: str | None = None) -> NkiInstruction:
+    """dst[P, F/4] = src[P, F] / X packed by four in float8, X = 2^(floor(log2 of a group's largest) - Emax + 1).
+
+    Emax is 8 for e4m3fn and 15 for e5m2; a group of zeros has the smallest X, 2^-127, which no X goes below. A value
+    that is not finite raises: what becomes of its group is not documented.
+    """
+    m = machine()
+    in_buffer(SBUF, dst=dst, src=src, dst_scale=dst_scale)
+    p, f = src.shape[0], src.free_size
+    if src.dtype not in ("bfloat16", "float16"):
+        raise NkiValidationError(f"src must be bfloat16 or float16, got {src!r}")
+    if dst.dtype not in _FP8:
+        raise NkiValidationError(f"dst must be {' or '.join(_FP8)}, got {dst!r}")
+    _check_partitions("src", src)
+    if f % 4:
+        raise NkiValidationError(f"src must have a multiple of 4 elements per partition, got {src.shape}")
+    if dst.shape[0] != p or dst.free_size != f // 4:
+        raise NkiValidationError(f"dst must have {p} partitions of {f // 4} packed elements, got {dst.shape}")
+    rows = _scale_rows("dst_scale", dst_scale, p, f // 4)
+    m.check_reads((src,))
+    x = src.f32().reshape(p // 8, 8, f // 4, 4)
+    largest = np.abs(x).max(axis=(1, 3))
+    if not np.isfinite(largest).all():
+        raise NkiValidationError("src holds a NaN or an infinity, whose scale is not documented")
+
+    exponent = np.frexp(largest)[1] - 1 - (_EMAX[dst.dtype] - 1)  # frexp: largest = mantissa in [1/2, 1) * 2^e
+    exponent = np.where(largest == 0, -_BIAS, np.maximum(exponent, -_BIAS))
+    scaled = np.ldexp(x, -exponent[:, None, :, None]).astype(_FP8[dst.dtype])
+    np.copyto(dst.array, scaled.view(np.uint32).reshape(dst.shape))
+    dst.wrote()
+    _put_scales(dst_scale, rows, exponent)
+    return m.record("quantize_mx", enums.engine.vector, (src,), (dst, dst_scale), name)
+
+
+@instruction(enums.engine.tensor, cost=costs.matmul, since=4)
+def nc_matmul_mx(
+    dst: NkiTensor,
+    stationary: NkiTensor,
+    moving: NkiTensor,
+    stationary_scale: NkiTensor,
+    moving_scale: NkiTensor,
+    tile_position: tuple[int, ...] | None = None,
+    tile_size: tuple[int, ...] | None = None,
+    accumulate: bool | None = None,
+    name: str | None = None,
+) -> NkiInstruction:
+    """dst[M, N] (+)= sum over K and 4 of stationary[K, M, 4] X[K/8, M] * moving[K, N, 4] Y[K/8, N], in float32.
+
+    `accumulate` as in nc_matmul. It takes the cycles of a bfloat16 matmul of the same shape, with four times the
+    contraction (nki/guides/architecture/trainium3_arch.rst).
+    """
+    m = machine()
+    in_buffer(SBUF, stationary=stationary, moving=moving, stationary_scale=stationary_scale, moving_scale=moving_scale)
+    in_buffer(PSUM, dst=dst)
+    for what, t in (("stationary", stationary), ("moving", moving)):
+        if t.dtype.kind != "x":
+            raise NkiValidationError(f"{what} must be {', '.join(_FP8)} or float4_e2m1fn_x4, got {t!r}")
+        _check_partitions(what, t)
+    if dst.dtype not in ("float32", "bfloat16"):
+        raise NkiValidationError(f"dst must be float32 or bfloat16, got {dst!r}")
+    k, big_m, n = stationary.shape[0], stationary.free_size, moving.free_size
+    if big_m % 2:
+        raise NkiValidationError(f"the free size of stationary must be even, got {stationary.shape}")
+    _check_sizes(m, dst, stationary, moving, (k, big_m, n))
+    _check_tiling(m, k, tile_position or (), tile_size or ())
+    left_rows = _scale_rows("stationary_scale", stationary_scale, k, big_m)
+    right_rows = _scale_rows("moving_scale", moving_scale, k, n)
+    m.check_reads((stationary, moving))
+    m.check_reads([t[q : q + 4] for t in (stationary_scale, moving_scale) for q in range(0, k, 32)])
+
+    left = _values(stationary) * _scales(stationary_scale, left_rows)
+    right = _values(moving) * _scales(moving_scale, right_rows)
+    state = _accumulating(m, dst, accumulate)
+    result = left.transpose(0, 2, 1).reshape(4 * k, big_m).T @ right.transpose(0, 2, 1).reshape(4 * k, n)
+    if state is not False:
+        old = dst.f32() if state is True else np.where(state, dst.f32(), F32.type(0))
+        result += old.reshape(big_m, n)
+    round_to(as_shape(result, dst.shape), dst.dtype, dst.array)
+    dst.storage.wrote(dst.dtype, dst.at, by_matmul=True)
+    read = (stationary, moving, stationary_scale, moving_scale)
+    return m.record("nc_matmul_mx", enums.engine.tensor, read if state is False else (*read, dst), (dst,), name, rows=1)
+
+
+def _check_partitions(what: str, t: NkiTensor) -> None:
+    start = lanes(t).start
+    if t.shape[0] % 32 or start % 32:
+        raise NkiValidationError(
+            f"{what} must have a multiple of 32 partitions from a multiple of 32, got {t.shape} from partition {start}"
+        )
+
+
+def _scale_rows(what: str, scale: NkiTensor, partitions: int, columns: int) -> Array:
+    """The partitions of a scale tile that hold scales: four of each quadrant."""
+    if scale.dtype not in ("float8_e8m0fnu", "uint8"):
+        raise NkiValidationError(f"{what} must be float8_e8m0fnu or uint8, got {scale!r}")
+    start = lanes(scale).start % 32
+    if start not in (0, 4, 8, 12):
+        raise NkiValidationError(
+            f"{what} must start 0, 4, 8 or 12 partitions into a quadrant, got {start}", source=_GUIDE
+        )
+    least = partitions - 28
+    if not least <= scale.shape[0] <= partitions or scale.free_size != columns:
+        raise NkiValidationError(
+            f"{what} must have {least} to {partitions} partitions, so that every quadrant's four are in it, of "
+            f"{columns} elements; got {scale.shape}",
+            source=_GUIDE,
+        )
+    return (np.arange(0, partitions, 32)[:, None] + np.arange(4)).reshape(-1)
+
+
+def _put_scales(scale: NkiTensor, rows: Array, exponent: Array) -> None:
+    powers = np.ldexp(F32.type(1), exponent) if scale.dtype.is_float else exponent + _BIAS
+    scale.array[rows] = powers.astype(scale.array.dtype).reshape(len(rows), *scale.shape[1:])
+    chosen = np.zeros(scale.shape, bool)
+    chosen[rows] = True
+    scale.wrote_where(chosen)
+
+
+def _scales(scale: NkiTensor, rows: Array) -> Array:
+    """X for each partition and element of the packed tile: [P, F, 1]."""
+    stored = scale.array[rows].reshape(len(rows), -1)
+    if scale.dtype.is_float:
+        powers = stored.astype(F32)
+    else:
+        powers = np.ldexp(F32.type(1), stored.astype(np.int32) - _BIAS)
+        powers[stored == 255] = np.nan
+    return np.repeat(powers, 8, axis=0)[..., None]
+
+
+def _values(t: NkiTensor) -> Array:
+    """The four values of each packed element, in float32: [P, F, 4]."""
+    packed: Array = np.ascontiguousarray(t.array).reshape(t.shape[0], -1)
+    if t.dtype in _FP8:
+        eights: Array = packed.view(_FP8[t.dtype]).reshape(*packed.shape, 4).astype(F32)
+        return eights
+    fours: Array = _FP4[packed[..., None] >> np.array([0, 4, 8, 12], np.uint16) & np.uint16(15)]
+    return fours

@@ -1,0 +1,159 @@
+"""Random numbers on the Vector and the GpSimd Engine, and what is made of them.
+
+**The bits are not the chip's.** Every engine here has one XORWOW generator a state and partition: four states on
+Vector and one on GpSimd, six words each, as rand_set_state documents them for NeuronCore-v4. The order of words and
+states, how a seed becomes a state and Vector's older generator (an LFSR before v4, trainium3_arch.rst) are not
+documented. What holds is what the instructions promise: a seed or a restored state repeats its sequence, and a run
+repeats itself, because every engine starts from seed 0.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from triptych.simulator import costs, enums
+from triptych.simulator.accumulators import check_float32, lanes
+from triptych.simulator.dtypes import F32
+from triptych.simulator.engines import xorwow
+from triptych.simulator.engines.vector import without_gpsimd_in_psum
+from triptych.simulator.enums import engine as eng
+from triptych.simulator.errors import NkiValidationError
+from triptych.simulator.machine import Machine, NkiInstruction, choose, instruction, machine
+from triptych.simulator.memory import MemoryRegion
+from triptych.simulator.operands import bits, in_buffer, on_chip, per_partition, put, same_tile
+from triptych.simulator.tensor import NkiTensor, as_shape
+
+Array = NDArray[Any]
+_STATES = {eng.vector: 4, eng.gpsimd: 1}
+_INTEGERS = ("int8", "int16", "int32", "uint8", "uint16", "uint32")
+_RAND2 = ("float8_e4m3", "float8_e5m2", "float16", "bfloat16", "float32", "tfloat32", *_INTEGERS)
+
+
+def _generator(m: Machine, on: eng) -> Array:
+    """The states [128, S, 6] of an engine, which last as long as its core runs."""
+    states: Array | None = m.checked.get(("xorwow", on))
+    if states is None:
+        states = m.checked["xorwow", on] = xorwow.seeded(0, int(m.chip.partitions.value), _STATES[on])
+    return states
+
+
+def _draw(m: Machine, on: eng, t: NkiTensor) -> Array:
+    """32 random bits for each element of a tile, [P, F]."""
+    return xorwow.draw(_generator(m, on)[lanes(t)], t.free_size)
+
+
+def _uniform(drawn: Array) -> Array:
+    """The upper 24 bits as a float32 in [0, 1), where all of them are exact."""
+    return (drawn >> np.uint32(8)).astype(F32) * F32.type(2.0**-24)
+
+
+@instruction(eng.vector, eng.gpsimd, cost=costs.assumed)
+def rng(dst: NkiTensor, engine: enums.engine = eng.vector, name: str | None = None) -> NkiInstruction:
+    """dst[P, F] = the low bits of 32 random ones, for an integer dtype; the bits are not the chip's."""
+    m = machine()
+    on_chip(dst=dst)
+    on = _engine(m, engine, 3, eng.vector, eng.gpsimd)
+    without_gpsimd_in_psum(on, dst)
+    if dst.dtype not in _INTEGERS:
+        raise NkiValidationError(f"dst must be one of {', '.join(_INTEGERS)}, got {dst!r}")
+    target = bits(dst)
+    np.copyto(target, as_shape(_draw(m, on, dst), dst.shape).astype(target.dtype))
+    dst.wrote()
+    return m.record("rng", on, (), (dst,), name)
+
+
+@instruction(eng.vector, cost=costs.quarter, since=4)
+def rand2(dst: NkiTensor, min: Any, max: Any, name: str | None = None) -> NkiInstruction:
+    """dst[P, F] = min + (max - min) * a uniform number in [0, 1), in float32; the numbers are not the chip's."""
+    m = machine()
+    on_chip(dst=dst)
+    if dst.dtype not in _RAND2:
+        raise NkiValidationError(f"dst must be one of {', '.join(_RAND2)}, got {dst!r}")
+    low, low_tiles = per_partition(min, dst, "min")
+    high, high_tiles = per_partition(max, dst, "max")
+    check_float32("min", low_tiles)
+    check_float32("max", high_tiles)
+    m.check_reads((*low_tiles, *high_tiles))
+    if not np.all(low < high):
+        raise NkiValidationError(f"min must be less than max, got {min!r} and {max!r}")
+    u = as_shape(_uniform(_draw(m, eng.vector, dst)), dst.shape)
+    put(dst, np.minimum(low + (high - low) * u, high))
+    return m.record("rand2", eng.vector, (*low_tiles, *high_tiles), (dst,), name)
+
+
+@instruction(eng.vector, cost=costs.streamed)
+def dropout(dst: NkiTensor, data: NkiTensor, prob: Any, name: str | None = None) -> NkiInstruction:
+    """dst[P, F] = 0 with probability prob, a number or a column, else data[P, F]; which ones are not the chip's."""
+    m = machine()
+    on_chip(dst=dst, data=data)
+    same_tile("dst and data", dst, data)
+    if dst.dtype != data.dtype:
+        raise NkiValidationError(f"dst and data must have the same dtype, got {dst.dtype} and {data.dtype}")
+    limit, tiles = per_partition(prob, data, "prob")
+    if not data.dtype.is_float:
+        check_float32("prob, for data that is not floating-point,", tiles)
+    elif tiles and not tiles[0].dtype.is_float:
+        raise NkiValidationError(f"prob must have a floating-point dtype, got {tiles[0]!r}")
+    m.check_reads((data, *tiles))
+    u = as_shape(_uniform(_draw(m, eng.vector, data)), data.shape)
+    source = bits(data)
+    np.copyto(bits(dst), as_shape(np.where(u < limit, source.dtype.type(0), source), dst.shape))
+    dst.wrote()
+    return m.record("dropout", eng.vector, (data, *tiles), (dst,), name)
+
+
+@instruction(eng.vector, cost=costs.assumed)
+def set_rng_seed(src_seeds: NkiTensor, name: str | None = None) -> NkiInstruction:
+    """Seed the Vector Engine's generators from one 32-bit value [1, 1]; the same seed gives the same numbers."""
+    m = machine()
+    on_chip(src_seeds=src_seeds)
+    if src_seeds.shape != (1, 1) or src_seeds.dtype.itemsize != 4 or src_seeds.dtype.kind == "x":
+        raise NkiValidationError(f"src_seeds must be (1, 1) of 32 bits, got {src_seeds!r}")
+    m.check_reads((src_seeds,))
+    seed = int(src_seeds.array.view(np.uint32)[0, 0])
+    _generator(m, eng.vector)[...] = xorwow.seeded(seed, int(m.chip.partitions.value), _STATES[eng.vector])
+    return m.record("set_rng_seed", eng.vector, (src_seeds,), (), name)
+
+
+@instruction(eng.gpsimd, eng.vector, cost=costs.assumed, since=3)
+def rand_set_state(src_seeds: NkiTensor, engine: enums.engine = eng.gpsimd, name: str | None = None) -> NkiInstruction:
+    """The generators of the tile's partitions = src_seeds[P, 6] on GpSimd, [P, 24] on Vector, XORWOW's words."""
+    m = machine()
+    in_buffer(MemoryRegion.sbuf, src_seeds=src_seeds)
+    on = _engine(m, engine, 4, eng.gpsimd, eng.vector)
+    _check_state("src_seeds", src_seeds, on)
+    m.check_reads((src_seeds,))
+    _generator(m, on)[lanes(src_seeds)] = src_seeds.array.reshape(-1, _STATES[on], xorwow.WORDS)
+    return m.record("rand_set_state", on, (src_seeds,), (), name)
+
+
+@instruction(eng.gpsimd, eng.vector, cost=costs.assumed, since=3)
+def rand_get_state(dst: NkiTensor, engine: enums.engine = eng.gpsimd, name: str | None = None) -> NkiInstruction:
+    """dst[P, 6] on GpSimd, [P, 24] on Vector = the words of the generators of the tile's partitions."""
+    m = machine()
+    on_chip(dst=dst)
+    on = _engine(m, engine, 4, eng.gpsimd, eng.vector)
+    without_gpsimd_in_psum(on, dst)
+    _check_state("dst", dst, on)
+    np.copyto(dst.array, _generator(m, on)[lanes(dst)].reshape(dst.shape))
+    dst.wrote()
+    return m.record("rand_get_state", on, (), (dst,), name)
+
+
+def _engine(m: Machine, asked: Any, since: int, first: eng, later: eng) -> eng:
+    """`first`, or `later` from a generation on."""
+    on = choose(asked, first, later)
+    if on is later and m.chip.generation < since:
+        raise NkiValidationError(
+            f"engine {on.name} needs NeuronCore-v{since} or newer here, and the target is {m.chip.name}"
+        )
+    return on
+
+
+def _check_state(what: str, t: NkiTensor, on: eng) -> None:
+    words = _STATES[on] * xorwow.WORDS
+    if t.dtype != "uint32" or t.ndim != 2 or t.shape[1] != words:
+        raise NkiValidationError(f"{what} must be [P, {words}] in uint32 on the {on.name} engine, got {t!r}")

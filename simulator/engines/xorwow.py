@@ -1,0 +1,38 @@
+"""Marsaglia's XORWOW ("Xorshift RNGs", 2003), many generators side by side.
+
+A state is six 32-bit words (x, y, z, w, v, d). One step is
+
+    t = x ^ (x >> 2);  x, y, z, w = y, z, w, v;  v = v ^ (v << 4) ^ t ^ (t << 1);  d = d + 362437;  return d + v
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+WORDS = 6
+_STEP = np.uint32(362437)
+
+
+def seeded(seed: int, lanes: int, states: int) -> Array:
+    """States [lanes, states, 6] that follow from one 32-bit seed (NumPy's SeedSequence spreads it)."""
+    words: Array = np.random.SeedSequence(seed).generate_state(lanes * states * WORDS, np.uint32)
+    return words.reshape(lanes, states, WORDS)
+
+
+def draw(states: Array, count: int) -> Array:
+    """`count` 32-bit numbers a lane, [L, count], from states [L, S, 6], which move on; number i is state i % S's."""
+    lanes, width, _ = states.shape
+    x, y, z, w, v, d = (states[..., i].copy() for i in range(WORDS))
+    out = np.empty((-(-count // width), lanes, width), np.uint32)
+    for row in out:
+        t = x ^ (x >> np.uint32(2))
+        x, y, z, w = y, z, w, v
+        v = v ^ (v << np.uint32(4)) ^ t ^ (t << np.uint32(1))
+        d = d + _STEP
+        np.add(d, v, out=row)
+    states[...] = np.stack((x, y, z, w, v, d), axis=-1)
+    return out.transpose(1, 0, 2).reshape(lanes, -1)[:, :count]
