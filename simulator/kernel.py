@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 
 from triptych.simulator.capacity import check_capacity
 from triptych.simulator.chips import chip_of
+from triptych.simulator.cores import Core, run_cores
 from triptych.simulator.dtypes import TABLE
 from triptych.simulator.errors import KernelError, NkiError, show_line
 from triptych.simulator.machine import Machine, Options, input_tensor, on_machine, running
+from triptych.simulator.races import check_races
 from triptych.simulator.tensor import NkiTensor
 from triptych.simulator.trace import Trace
 
@@ -103,13 +105,19 @@ def run(kernel: Any, *args: Any, target: str = "trn2", options: Options | None =
 
     tensors = [wrap(v, n) for v, n in zip(args, names, strict=True)]
     keywords = {k: wrap(v, k) for k, v in kwargs.items()}
-    result: Any = None
-    for core in range(cores):
-        m = first if core == 0 else Machine(chip, trace, settings, core, cores, shared)
-        with on_machine(m), np.errstate(all="ignore"), _without_collector():
-            result = function(*tensors, **keywords)
+    machines = [first, *(Machine(chip, trace, settings, core, cores, shared) for core in range(1, cores))]
+
+    def work(m: Machine, core: Core | None) -> Any:
+        m.meet = core.meet if core is not None else None
+        with on_machine(m), np.errstate(all="ignore"):
+            return function(*tensors, **keywords)
+
+    with _without_collector():
+        result = work(first, None) if cores == 1 else run_cores([functools.partial(work, m) for m in machines])[0]
     if settings.check_capacity:
         check_capacity(trace)
+    if settings.check_races and cores > 1:
+        check_races(trace)
     for tensor, array in bound:
         _write_back(tensor, array, function)
     if isinstance(result, (tuple, list)):

@@ -43,6 +43,7 @@ class Options:
 
     round_low_precision: bool = True  # False keeps bfloat16, float16 and float8 in float32 (NKI_PRECISE_FP=0)
     check_uninitialized: bool = True  # False lets reads of memory that nothing wrote return what is there
+    check_races: bool = True  # False lets two cores touch the same shared HBM without a barrier
     check_capacity: bool = True  # False runs a kernel that needs more SBUF or PSUM than a core has
 
 
@@ -66,6 +67,8 @@ class Machine:
     cores: int = 1
     shared: list[NkiTensor] = field(default_factory=list)  # shared_hbm tensors, the same for every core
     shared_seen: int = 0
+    meet: Callable[[Any, Any], tuple[Any, ...]] | None = None  # wait for the other core (triptych.simulator.cores)
+    epoch: int = 0  # barriers that this core has passed
     pool: Pool = field(default_factory=Pool)
     arenas: dict[str, Arena] = field(default_factory=dict)  # memory in which tensors have addresses
     line: tuple[str, int] = ("?", 0)  # of the kernel, where the instruction that runs was called
@@ -86,10 +89,8 @@ class Machine:
             plain = self.checked[key] = self._check_allocation(shape, kind.itemsize, buffer)
         shape = plain
         shared = buffer is _SHARED
-        if shared and self.core > 0 and self.shared_seen < len(self.shared):
-            tensor = self.shared[self.shared_seen]
-            self.shared_seen += 1
-            return tensor
+        if shared and self.shared_seen < len(self.shared):
+            return self._shared_again(shape, kind)
         allocation = Allocation(
             len(self.trace.allocations),
             name or f"t{len(self.trace.allocations)}",
@@ -109,6 +110,18 @@ class Machine:
         if shared:
             self.shared.append(tensor)
             self.shared_seen += 1
+        return tensor
+
+    def _shared_again(self, shape: tuple[int, ...], kind: DType) -> NkiTensor:
+        """The shared tensor that the other core has allocated already, at the same point of its program."""
+        tensor = self.shared[self.shared_seen]
+        self.shared_seen += 1
+        if tensor.shape != shape or tensor.dtype != kind:
+            raise NkiValidationError(
+                f"the cores allocate different shared tensors: {kind} {shape} here and {tensor!r} on the other core; "
+                "both must execute the same program",
+                source="nki/get-started/about/lnc.rst",
+            )
         return tensor
 
     def _address(self, shape: tuple[int, ...], kind: DType, buffer: MemoryRegion, address: Any) -> tuple[int, int]:
@@ -167,6 +180,8 @@ class Machine:
         **attributes: Any,
     ) -> NkiInstruction:
         """Append the event of an executed instruction."""
+        if self.cores > 1:
+            attributes["epoch"] = self.epoch
         event = Event(
             instruction,
             on._name_,

@@ -85,7 +85,7 @@ class Event:
 
 @dataclass
 class Trace:
-    """All events of one run, in program order, core by core."""
+    """All events of one run: each core's in program order, and those of two cores as they took turns."""
 
     chip: Chip
     target: str

@@ -28,6 +28,7 @@ PARAMETERS = {
     "affine_select": "dst pattern channel_multiplier on_true_tile on_false_value cmp_op? offset? name?",
     "bn_aggr": "dst data name?",
     "bn_stats": "dst data name?",
+    "core_barrier": "data cores engine? name?",
     "dma_compute": "dst srcs reduce_op scales? unique_indices? oob_mode? name?",
     "dma_copy": "dst src priority? oob_mode? dge_mode? engine? name?",
     "dma_transpose": "dst src axes? priority? dge_mode? oob_mode? name?",
@@ -63,6 +64,7 @@ PARAMETERS = {
     "rng": "dst engine? name?",
     "scalar_tensor_tensor": "dst data op0 operand0 op1 operand1 reverse0? reverse1? name?",
     "select_reduce": "dst predicate on_true on_false reduce_res? reduce_cmd? reduce_op? reverse_pred? name?",
+    "sendrecv": "src dst send_to_rank recv_from_rank pipe_id dma_engine? name?",
     "sequence_bounds": "dst segment_ids name?",
     "set_rng_seed": "src_seeds name?",
     "tensor_copy": "dst src engine? name?",
@@ -80,6 +82,7 @@ PARAMETERS = {
 }
 SINCE = {
     "activate2": 4,
+    "core_barrier": 3,
     "exponential": 4,
     "nc_matmul_mx": 4,
     "nonzero_with_count": 3,
@@ -88,6 +91,7 @@ SINCE = {
     "rand_get_state": 3,
     "rand_set_state": 3,
     "range_select": 3,
+    "sendrecv": 3,
 }
 
 

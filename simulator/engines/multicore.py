@@ -1,0 +1,83 @@
+"""What two cores of one kernel do together: exchange tiles, and wait for each other (from NeuronCore-v3 on)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from triptych.simulator import costs, enums
+from triptych.simulator.chips import Chip
+from triptych.simulator.errors import NkiValidationError
+from triptych.simulator.machine import Machine, NkiInstruction, instruction, machine
+from triptych.simulator.memory import SBUF, MemoryRegion
+from triptych.simulator.operands import bits, describe, in_buffer
+from triptych.simulator.tensor import NkiTensor
+from triptych.simulator.trace import Event
+
+_GPSIMD_BYTES = {4: 1024, 2: 512, 1: 256}  # a partition, by element size
+
+
+def _meets(event: Event, chip: Chip) -> float:
+    """0: what waiting costs is not documented."""
+    return 0.0
+
+
+def _two_cores(m: Machine) -> None:
+    if m.cores != 2 or m.meet is None:
+        raise NkiValidationError("needs a kernel that runs on two cores: launch it as kernel[2]")
+
+
+@instruction(enums.engine.dma, cost=costs.dma, since=3)
+def sendrecv(
+    src: NkiTensor,
+    dst: NkiTensor,
+    send_to_rank: int,
+    recv_from_rank: int,
+    pipe_id: int,
+    dma_engine: enums.dma_engine = enums.dma_engine.dma,
+    name: str | None = None,
+) -> NkiInstruction:
+    """dst of core send_to_rank = src, and dst here = src of core recv_from_rank; both cores meet at pipe_id."""
+    m = machine()
+    _two_cores(m)
+    in_buffer(SBUF, src=src, dst=dst)
+    if src.dtype != dst.dtype or src.shape != dst.shape:
+        raise NkiValidationError(f"src and dst must have one shape and dtype, got {src!r} and {dst!r}")
+    if send_to_rank not in (0, 1) or recv_from_rank not in (0, 1):
+        raise NkiValidationError(f"ranks are 0 or 1, got send_to_rank={send_to_rank}, recv_from_rank={recv_from_rank}")
+    if dma_engine is enums.dma_engine.gpsimd_dma:
+        limit, need = _GPSIMD_BYTES[src.dtype.itemsize], src.free_size * src.dtype.itemsize
+        if need > limit:
+            raise NkiValidationError(f"gpsimd_dma moves at most {limit} bytes a partition of {src.dtype}, got {need}")
+    m.check_reads((src,))
+    assert m.meet is not None
+    offer = (send_to_rank, src.shape, src.dtype, bits(src).copy())
+    target, shape, dtype, values = m.meet(("pipe", pipe_id), offer)[recv_from_rank]
+    if target != m.core:
+        raise NkiValidationError(f"receives from core {recv_from_rank}, which sends to core {target} in this pipe")
+    if shape != dst.shape or dtype != dst.dtype:
+        raise NkiValidationError(f"receives {dtype} {shape} from core {recv_from_rank} into {dst!r}")
+    np.copyto(bits(dst), values)
+    dst.wrote()
+    return m.record("sendrecv", enums.engine.dma, (src,), (dst,), name, pipe=pipe_id)
+
+
+@instruction(enums.engine.gpsimd, enums.engine.tensor, enums.engine.vector, enums.engine.scalar, cost=_meets, since=3)
+def core_barrier(
+    data: NkiTensor,
+    cores: Sequence[int],
+    engine: enums.engine = enums.engine.gpsimd,
+    name: str | None = None,
+) -> NkiInstruction:
+    """Both cores wait until both are here; what either wrote to `data`, in shared HBM, is then there for both."""
+    m = machine()
+    _two_cores(m)
+    if type(data) is not NkiTensor or data.buffer is not MemoryRegion.shared_hbm:
+        raise NkiValidationError(f"data must be a tensor in shared HBM, got {describe(data)}")
+    if tuple(cores) != (0, 1):
+        raise NkiValidationError(f"cores must be (0, 1), got {cores!r}")
+    assert m.meet is not None
+    m.meet(("barrier on", data.name), None)
+    m.epoch += 1
+    return m.record("core_barrier", engine, (data,), (), name)

@@ -1,0 +1,181 @@
+"""Two cores: exchange, barriers, what never ends and what races."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from triptych import simulator
+from triptych.simulator import KernelError, NkiError, Options
+from triptych.simulator.lend import simulated_nki
+
+with simulated_nki():
+    import nki
+    import nki.isa as nisa
+    import nki.language as nl
+
+X = np.random.default_rng(0).standard_normal((128, 8)).astype(np.float32)
+HALVES = (slice(0, 64), slice(64, 128))
+
+
+def on_two_cores(kernel, *arguments, target="trn2", options=None):
+    return simulator.run(nki.jit(kernel)[2], *arguments, target=target, options=options)
+
+
+def loaded(x):
+    tile = nl.ndarray(x.shape, x.dtype)
+    nisa.dma_copy(dst=tile, src=x)
+    return tile
+
+
+def swapped(x, pipe=0, **options):
+    """Each core loads its half of x and gives it to the other, which stores it where it came to."""
+    core = nl.program_id(0)
+    mine = loaded(x[HALVES[core]])
+    theirs = nl.ndarray(mine.shape, mine.dtype)
+    nisa.sendrecv(mine, theirs, 1 - core, 1 - core, pipe, **options)
+    out = nl.ndarray(x.shape, x.dtype, nl.shared_hbm)
+    nisa.dma_copy(dst=out[HALVES[core]], src=theirs)
+    return out
+
+
+@pytest.mark.parametrize("how", ["dma", "gpsimd_dma"])
+def test_sendrecv_exchanges_tiles(how):
+    run = on_two_cores(lambda x: swapped(x, dma_engine=getattr(nisa.dma_engine, how)), X)
+    np.testing.assert_array_equal(run.outputs, np.concatenate([X[64:], X[:64]]))
+    assert [e.core for e in run.trace.events if e.op == "sendrecv"] == [0, 1]
+
+
+def through_shared(x, barrier=True, overlap=0):
+    """Each core writes its half of a shared tensor; after the barrier each reads the half of the other."""
+    core = nl.program_id(0)
+    middle = nl.ndarray(x.shape, x.dtype, nl.shared_hbm)
+    out = nl.ndarray(x.shape, x.dtype, nl.shared_hbm)
+    first, last = (0, 64 + overlap) if core == 0 else (64, 128)
+    nisa.dma_copy(dst=middle[first:last], src=loaded(x[first:last]))
+    if barrier:
+        nisa.core_barrier(middle, (0, 1))
+    theirs = loaded(middle[HALVES[1 - core]])
+    nisa.dma_copy(dst=out[HALVES[core]], src=theirs)
+    return out
+
+
+def test_a_barrier_shows_what_the_other_core_wrote():
+    run = on_two_cores(through_shared, X)
+    np.testing.assert_array_equal(run.outputs, np.concatenate([X[64:], X[:64]]))
+
+
+def test_without_a_barrier_the_data_is_not_there():
+    with pytest.raises(simulator.Uninitialized, match="nothing has written"):
+        on_two_cores(lambda x: through_shared(x, barrier=False), X)
+
+
+def test_two_cores_that_write_one_element_race():
+    with pytest.raises(NkiError) as caught:
+        on_two_cores(lambda x: through_shared(x, overlap=1), X)
+    message = str(caught.value)
+    assert "core 0 and core 1 race" in message and message.count("dma_copy at test_multicore.py:") == 2
+    relaxed = on_two_cores(lambda x: through_shared(x, overlap=1), X, options=Options(check_races=False))
+    np.testing.assert_array_equal(relaxed.outputs, np.concatenate([X[64:], X[:64]]))
+
+
+# Every combination of who writes and who reads one element, with and without a barrier between
+@pytest.mark.parametrize("barrier", [False, True])
+@pytest.mark.parametrize("first", ["reads", "writes"])
+@pytest.mark.parametrize("second", ["reads", "writes"])
+def test_races_are_conflicts_that_nothing_orders(first, second, barrier):
+    def access(x, what):
+        tile = nl.ndarray((64, 8), x.dtype)
+        nisa.memset(dst=tile, value=1.0)
+        nisa.dma_copy(**({"dst": tile, "src": x[0:64]} if what == "reads" else {"dst": x[0:64], "src": tile}))
+
+    def kernel(x):
+        mark = nl.ndarray((2, 1), nl.float32, nl.shared_hbm)
+        core = nl.program_id(0)
+        one = nl.ndarray((1, 1), nl.float32)
+        nisa.memset(dst=one, value=1.0)
+        nisa.dma_copy(dst=mark[core : core + 1], src=one)
+        if core == 0:
+            access(x, first)
+        if barrier:
+            nisa.core_barrier(mark, (0, 1))
+        if core == 1:
+            access(x, second)
+        return mark
+
+    if not barrier and "writes" in (first, second):
+        with pytest.raises(NkiError, match="race on 'x'"):
+            on_two_cores(kernel, X.copy())
+    else:
+        on_two_cores(kernel, X.copy())
+
+
+def test_a_core_that_never_comes():
+    def kernel(x):
+        out = swapped(x) if nl.program_id(0) == 0 else nl.ndarray(x.shape, x.dtype, nl.shared_hbm)
+        return out
+
+    with pytest.raises(KernelError, match=r"core 0 waits for pipe 0 at test_multicore.py:\d+, and core 1 has ended"):
+        on_two_cores(kernel, X)
+
+
+def test_cores_that_wait_for_different_things():
+    with pytest.raises(KernelError, match="core 0 waits for pipe 0 .*, and core 1 waits for pipe 1"):
+        on_two_cores(lambda x: swapped(x, pipe=nl.program_id(0)), X)
+
+
+def test_an_error_of_one_core_is_the_runs():
+    def kernel(x):
+        if nl.program_id(0) == 1:
+            raise ValueError("mine")
+        return swapped(x)
+
+    with pytest.raises(ValueError, match="mine"):
+        on_two_cores(kernel, X)
+
+
+def test_cores_allocate_the_same_shared_tensors():
+    def kernel(x):
+        return nl.ndarray((4, 4 + nl.program_id(0)), nl.float32, nl.shared_hbm)
+
+    with pytest.raises(NkiError, match="different shared tensors"):
+        on_two_cores(kernel, X)
+
+
+def exchange(core, src=(4, 4), dst=None, to=None, take=None, **options):
+    tiles = [nl.ndarray(shape, nl.float32) for shape in (src, dst or src)]
+    nisa.memset(dst=tiles[0], value=1.0)
+    partner = 1 - core
+    nisa.sendrecv(*tiles, partner if to is None else to, partner if take is None else take, 0, **options)
+
+
+# what each core does, and what the error says
+LIMITS = {
+    "shapes": (lambda core: exchange(core, dst=(4, 5)), "one shape and dtype"),
+    "partner's shape": (lambda core: exchange(core, src=(4, 4 + core)), "receives float32"),
+    "ranks": (lambda core: exchange(core, to=2), "ranks are 0 or 1"),
+    "itself": (lambda core: exchange(core, to=0, take=0), "sends to core 0"),
+    "gpsimd": (lambda core: exchange(core, (4, 257), dma_engine=nisa.dma_engine.gpsimd_dma), "at most 1024 bytes"),
+    "barrier in SBUF": (lambda core: nisa.core_barrier(nl.ndarray((4, 4), nl.float32), (0, 1)), "shared HBM"),
+    "barrier cores": (
+        lambda core: nisa.core_barrier(nl.ndarray((4, 4), nl.float32, nl.shared_hbm), (0, 1, 2)),
+        r"cores must be \(0, 1\)",
+    ),
+}
+
+
+@pytest.mark.parametrize(("act", "message"), LIMITS.values(), ids=LIMITS)
+def test_limits(act, message):
+    def kernel(x):
+        act(nl.program_id(0))
+        return x
+
+    with pytest.raises(NkiError, match=message):
+        on_two_cores(kernel, X)
+
+
+def test_one_core_has_nobody_to_meet():
+    with pytest.raises(NkiError, match=r"launch it as kernel\[2\]"):
+        simulator.run(swapped, X)
+    with pytest.raises(NkiError, match="needs NeuronCore-v3"):
+        on_two_cores(swapped, X, target="trn1")
