@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from triptych.simulator import costs, enums
+from triptych.simulator.dynamic import resolve
 from triptych.simulator.engines.dma import _check_memory
 from triptych.simulator.errors import NkiValidationError
-from triptych.simulator.machine import NkiInstruction, instruction, machine
+from triptych.simulator.machine import Machine, NkiInstruction, instruction, machine
+from triptych.simulator.memory import SBUF
 from triptych.simulator.operands import put
 from triptych.simulator.ops import Op
 from triptych.simulator.tensor import NkiTensor, as_shape
@@ -31,7 +33,8 @@ def dma_compute(
 ) -> NkiInstruction:
     """dst[...] = srcs[0] + srcs[1] + .., in float32 and in that order, cast to dst's dtype; in HBM or SBUF.
 
-    The form without `vector_offset`. NKI 0.6 takes no other operator than add and no other scale than 1.
+    NKI 0.6 takes no other operator than add and no other scale than 1. One of two sources may be a gather of rows from
+    HBM, dst += src[indices], where the other source is dst itself, in SBUF.
     """
     m = machine()
     tensors = list(srcs) if isinstance(srcs, (list, tuple)) else []
@@ -43,19 +46,46 @@ def dma_compute(
     _check_scales(scales, len(tensors))
     if unique_indices is not True:
         raise NkiValidationError(f"unique_indices must be True, got {unique_indices!r}")
-    if oob_mode is not enums.oob_mode.error:
-        raise NkiValidationError(f"oob_mode skip goes with indirect indexing, got {oob_mode!r}")
     for i, t in enumerate(tensors):
         if t.size != dst.size:
             raise NkiValidationError(f"srcs[{i}] and dst must hold as many elements, got {t.shape} and {dst.shape}")
         if t.dtype.kind == "x" or dst.dtype.kind == "x":
             raise NkiValidationError(f"packed dtypes hold no numbers to add, got {t.dtype} and {dst.dtype}")
+    if any(t.dynamic for t in tensors):
+        return _gather(m, dst, tensors, oob_mode, name)
+    if oob_mode is not enums.oob_mode.error:
+        raise NkiValidationError(f"oob_mode skip goes with indirect indexing, got {oob_mode!r}")
     m.check_reads(tensors)
     total = as_shape(tensors[0].f32(), dst.shape).copy()
     for t in tensors[1:]:
         np.add(total, as_shape(t.f32(), dst.shape), out=total)
     put(dst, total)
     return m.record("dma_compute", _DMA, tensors, (dst,), name, op="add")
+
+
+def _gather(
+    m: Machine, dst: NkiTensor, tensors: list[NkiTensor], oob: enums.oob_mode, name: str | None
+) -> NkiInstruction:
+    """dst[p] += source[index[p]]; with oob_mode skip, rows whose index is out of bounds stay as they are."""
+    source = next(t for t in tensors if t.dynamic)
+    assert source.dynamic is not None
+    others = [t for t in tensors if t is not source]
+    same = len(others) == 1 and others[0].storage is dst.storage and others[0].at == dst.at and not others[0].dynamic
+    in_place = same and dst.buffer is SBUF and not source.on_chip and source.shape[0] == dst.shape[0]
+    if not in_place or not source.dynamic.vector:
+        raise NkiValidationError(
+            "a gather takes two sources, dst itself in SBUF and a view of HBM with one index for each of its "
+            f"partitions; got dst {dst!r} and srcs {tensors!r}"
+        )
+    touched = []
+    for rows, view in resolve(source, skip=oob is enums.oob_mode.skip):
+        row = dst[rows]
+        m.check_reads((view, row))
+        put(row, row.f32() + as_shape(view.f32(), row.shape))
+        touched.append(view)
+    index = source.dynamic.index
+    read = (dst, *touched, *((index,) if isinstance(index, NkiTensor) else ()))
+    return m.record("dma_compute", _DMA, read, (dst,), name, op="add", gathered=True)
 
 
 def _check_scales(scales: Any, count: int) -> None:

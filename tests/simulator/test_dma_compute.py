@@ -40,6 +40,31 @@ def test_dst_may_be_a_source(core, same):
         assert same(tile, np.full((2, 3), 7))
 
 
+def _gather(c, index, p=3, dst=None, first=True, **more):
+    """Three tiles, of which the last has gained rows of the middle one."""
+    table = c.tile(np.arange(20, dtype=np.float32).reshape(10, 2), buffer="private_hbm")
+    dst = c.tile(np.full((3, 2), 100.0, np.float32)) if dst is None else dst
+    rows = table.ap([[2, p], [1, 2]], vector_offset=c.tile(np.array(index, np.int32)[:, None]))
+    nisa.dma_compute(dst, [dst, rows] if first else [rows, dst], nl.add, **more)
+    return dst
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_rows_are_gathered_onto_dst(core, same, first):
+    with core() as c:
+        dst = _gather(c, [9, 0, 4], first=first)
+        assert same(dst, [[118, 119], [100, 101], [108, 109]])
+        event = c.trace.events[-1]
+        assert event.attributes["gathered"] and len(event.reads) == 5
+
+
+def test_a_row_out_of_bounds_raises_or_is_skipped(core, same, refused):
+    refused(lambda c: _gather(c, [9, 10, 4]), "index 10 leaves dimension 0")
+    with core() as c:
+        dst = _gather(c, [9, 10, 4], oob_mode=nisa.oob_mode.skip)
+        assert same(dst, [[118, 119], [100, 100], [108, 109]])
+
+
 def _add(c, srcs=2, size=(4, 6), op=nl.add, buffer="sbuf", dtype="float32", **more):
     nisa.dma_compute(c.empty((4, 6), buffer=buffer), [c.empty(size, dtype) for _ in range(srcs)], op, **more)
 
@@ -58,6 +83,9 @@ LIMITS = [
     (lambda c: _add(c, size=(4, 5)), r"srcs\[0\] and dst must hold as many elements"),
     (lambda c: _add(c, dtype="float8_e5m2_x4"), "packed dtypes hold no numbers"),
     (_add, "nothing has written"),
+    (lambda c: _gather(c, [1, 2, 3], dst=c.empty((3, 2), buffer="private_hbm")), "a gather takes two sources"),
+    (lambda c: _gather(c, [1, 2], 2), "hold as many elements"),
+    (lambda c: _gather(c, [1, 2, 3], dst=c.empty((3, 2))), "nothing has written"),
 ]
 
 
