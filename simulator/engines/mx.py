@@ -1,6 +1,7 @@
 """NeuronCore-v4's microscaling formats: quantisation on the Vector Engine and matmul on the Tensor Engine.
 
-A packed x4 element holds four fp8 or fp4 values, the first in its lowest bits (the order in memory; not documented).
+A packed x4 element holds four fp8 or fp4 values, the first in its lowest bits (nki/deep-dives/src/mxfp-matmul,
+mx_cpu_utils.py: the order is AWS's tutorial's, on whose kernels this agrees with its reference in NumPy).
 32 values, 8 partitions x 4 of one element, share a scale X = 2^(s - 127), where s is the byte of a scale tile; 255 is
 NaN. Scales lie in the quadrant of 32 partitions of their values, four partitions of it, from an offset of 0, 4, 8 or 12
 (nki/deep-dives/mxfp-matmul.rst):
