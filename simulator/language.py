@@ -1,8 +1,8 @@
-"""`nki.language`: what a kernel names that is no instruction: dtypes, buffers, operators, loops, tile sizes."""
+"""`nki.language`: what a kernel names that is no instruction: dtypes, buffers, operators, functions, loops,
+tile sizes. The functions that compute are in wrappers/."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from triptych.simulator.chips import Chip
@@ -13,37 +13,22 @@ from triptych.simulator.memory import MemoryRegion
 from triptych.simulator.objects import NKIObject
 from triptych.simulator.ops import OPS
 from triptych.simulator.tensor import DynamicSlice, NkiTensor
+from triptych.simulator.wrappers import FUNCTIONS
 
 
-def ndarray(
-    shape: Sequence[int],
-    dtype: Any,
-    buffer: MemoryRegion = MemoryRegion.sbuf,
-    name: str = "",
-    address: tuple[int, int] | None = None,
-) -> NkiTensor:
-    """A tensor of `shape` in `buffer`, with nothing written in it.
-
-    `address` (partition, byte) places it on chip; tensors whose addresses overlap share bytes.
-    """
-    if not isinstance(buffer, MemoryRegion):
-        raise NkiValidationError(f"buffer must be nl.sbuf, nl.psum, nl.hbm or nl.shared_hbm, got {buffer!r}")
-    return machine().allocate(shape, dtype, buffer, name, address)
-
-
-def affine_range(*bounds: int) -> range:
+def affine_range(start: int, stop: int | None = None, step: int = 1) -> range:
     """Loop whose iterations are independent; an alias of range in NKI 0.6, as are the next two."""
-    return range(*bounds)
+    return range(0, start, step) if stop is None else range(start, stop, step)
 
 
-def sequential_range(*bounds: int) -> range:
+def sequential_range(start: int, stop: int | None = None, step: int = 1) -> range:
     """Loop whose iterations depend on each other."""
-    return range(*bounds)
+    return affine_range(start, stop, step)
 
 
-def static_range(*bounds: int) -> range:
+def static_range(start: int, stop: int | None = None, step: int = 1) -> range:
     """Loop that is unrolled."""
-    return range(*bounds)
+    return affine_range(start, stop, step)
 
 
 def ds(start: int, size: int) -> DynamicSlice:
@@ -149,7 +134,8 @@ class TileSize(NKIObject):
 
 NAMESPACE: dict[str, Any] = {
     **TABLE,
-    **OPS,
+    **FUNCTIONS,
+    **OPS,  # an operator that is also a function is the operator, which can be called
     "sbuf": MemoryRegion.sbuf,
     "psum": MemoryRegion.psum,
     "hbm": MemoryRegion.private_hbm,
@@ -163,7 +149,6 @@ NAMESPACE: dict[str, Any] = {
     **{
         f.__name__: f
         for f in (
-            ndarray,
             affine_range,
             sequential_range,
             static_range,

@@ -2,7 +2,8 @@
 
 One object per name. `alu` is its meaning on Vector, GpSimd and the pre-stages of Scalar (a NumPy function on float32,
 or on bit patterns for bitvec operators); `reduce` folds with it; `act` is its meaning as an activation function of the
-Scalar Engine. An operator is callable inside a kernel, as `nl.add(x, y)`, where that wrapper is simulated.
+Scalar Engine. An operator is callable inside a kernel, as `nl.add(x, y)`, where NKI has a function of that name; the
+functions are in wrappers/.
 Source of which name is which: nki/api/nki.api.shared.rst.
 """
 
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from triptych.simulator import activations as act
-from triptych.simulator.errors import NkiValidationError, NotSimulated
+from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine import machine
 
 Array = NDArray[Any]
@@ -53,8 +54,9 @@ class Op:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self.wrapper is None:
-            raise NotSimulated(
-                f"nl.{self.name}(...) as a function is not simulated yet; as an operator (op=nl.{self.name}) it is"
+            raise NkiValidationError(
+                f"nl.{self.name} is an operator of instructions, op=nl.{self.name}, and not a function",
+                source="nki.language",
             )
         return self.wrapper(*args, **kwargs)
 
@@ -136,11 +138,10 @@ _OPS = (
     Op("mish", act=act.mish),
     Op("erf", act=act.erf),
     Op("erf_dx", act=act.erf_dx),
-    # names that instructions outside this table take, or that only nl.* wrappers use
+    # names that only some instructions take
     Op("prelu"),
     Op("bypass"),
     Op("average"),
-    *(Op(name) for name in ("cos", "tan", "ceil", "floor", "trunc", "negative", "divide", "mod", "fmod")),
 )
 
 OPS = {op.name: op for op in _OPS}

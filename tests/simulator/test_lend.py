@@ -15,7 +15,7 @@ import pytest
 
 import triptych
 from triptych import simulator
-from triptych.simulator import NotSimulated, namespaces
+from triptych.simulator import NkiValidationError, NotSimulated, namespaces
 from triptych.simulator.lend import NAMES, simulated_nki
 
 SOURCE = Path(triptych.__file__).parents[1]
@@ -175,9 +175,9 @@ def test_any_other_name_is_an_attribute_error():
     assert not hasattr(nki.language, "also_missing")
 
 
-def test_an_operator_called_as_a_function_is_a_later_matter(core):
-    with core(), pytest.raises(NotSimulated, match=r"nl.exp\(...\) as a function is not simulated yet"):
-        nki.language.exp(1.0)
+def test_an_operator_that_is_no_function_says_so_when_it_is_called(core):
+    with core(), pytest.raises(NkiValidationError, match="nl.prelu is an operator of instructions"):
+        nki.language.prelu(1.0)
 
 
 def test_typing_is_without_effect():

@@ -1,0 +1,31 @@
+"""What a kernel says to the compiler or to the host: program order, and prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from triptych.simulator.errors import NkiValidationError
+from triptych.simulator.machine import machine
+from triptych.simulator.memory import PSUM
+from triptych.simulator.operands import describe
+from triptych.simulator.tensor import NkiTensor
+from triptych.simulator.wrappers.common import function
+
+
+@function("no_reorder")
+@contextmanager
+def no_reorder() -> Iterator[None]:
+    """A block whose instructions keep program order, as all do here."""
+    yield
+
+
+@function("device_print")
+def device_print(print_prefix: str, tensor: NkiTensor) -> None:
+    """Print the prefix and a tensor in SBUF or HBM."""
+    if not isinstance(print_prefix, str):
+        raise NkiValidationError(f"print_prefix must be a constant string, got {describe(print_prefix)}")
+    if not isinstance(tensor, NkiTensor) or tensor.buffer is PSUM:
+        raise NkiValidationError(f"tensor must be in SBUF or HBM, got {describe(tensor)}")
+    machine().check_reads((tensor,))
+    print(print_prefix, tensor.array)
