@@ -7,6 +7,7 @@ source says which was taken and why.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Literal
 
@@ -127,3 +128,8 @@ def chip_of(target: str) -> Chip:
     if target not in TARGETS:
         raise KernelError(f"target {target!r} is unknown; expected one of {', '.join(TARGETS)}")
     return TARGETS[target]
+
+
+def default_target() -> str:
+    """The target of NEURON_PLATFORM_TARGET_OVERRIDE, or trn3 as AWS's simulator takes without a chip."""
+    return os.environ.get("NEURON_PLATFORM_TARGET_OVERRIDE") or "trn3"

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from triptych.simulator.capacity import check_capacity
-from triptych.simulator.chips import chip_of
+from triptych.simulator.chips import chip_of, default_target
 from triptych.simulator.cores import Core, run_cores
 from triptych.simulator.dtypes import TABLE
 from triptych.simulator.errors import KernelError, NkiError, show_line
@@ -195,11 +195,6 @@ def _unwritten(name: str, result: NkiTensor, line: tuple[str, int] | None) -> Nk
         f"{math.prod(a.shape)} elements never written, first at {index}",
         line=line,
     )
-
-
-def default_target() -> str:
-    """The target of NEURON_PLATFORM_TARGET_OVERRIDE, or trn3 as AWS's simulator takes without a chip."""
-    return os.environ.get("NEURON_PLATFORM_TARGET_OVERRIDE") or "trn3"
 
 
 def default_options() -> Options:

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from triptych.simulator.chips import Chip
+from triptych.simulator.chips import Chip, chip_of, default_target
 from triptych.simulator.dtypes import TABLE
 from triptych.simulator.errors import NkiValidationError
-from triptych.simulator.machine import machine
+from triptych.simulator.machine import machine, running
 from triptych.simulator.memory import MemoryRegion
 from triptych.simulator.objects import NKIObject
 from triptych.simulator.ops import OPS
@@ -79,7 +79,8 @@ class TileSize(NKIObject):
 
     @staticmethod
     def _chip() -> Chip:
-        return machine().chip
+        """The chip of the kernel that runs; outside a kernel, as in a default argument, that of the default target."""
+        return machine().chip if running() else chip_of(default_target())
 
     @property
     def pmax(self) -> int:

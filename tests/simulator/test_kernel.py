@@ -393,3 +393,11 @@ def test_an_instruction_can_be_ordered_after_others(core):
         first = nisa.memset(tile, 0.0, name="clear")
         second = nisa.memset(tile, 1.0).depends_on(first)
         assert second.attributes["after"] == [first] and first.name == "clear"
+
+
+@pytest.mark.parametrize(("target", "kib"), [("trn1", 192), ("trn2", 224), (None, 256)])
+def test_tile_sizes_outside_a_kernel_are_those_of_the_default_target(monkeypatch, target, kib):
+    monkeypatch.delenv("NEURON_PLATFORM_TARGET_OVERRIDE", raising=False)
+    if target:
+        monkeypatch.setenv("NEURON_PLATFORM_TARGET_OVERRIDE", target)
+    assert nl.tile_size.pmax == 128 and nl.tile_size.sbuf_fmax_bytes == kib * 1024
