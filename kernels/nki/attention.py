@@ -13,8 +13,8 @@ Dimensions
     D           head dimension, 1 to 128
 
 With `causal`, query i sees the keys j <= i + Sk - Sq: the last query sees all keys. Blocks above the diagonal are not
-visited, blocks on it are masked by GpSimd. A query that sees no key (Sq > Sk) gives zeros. NaN and infinities come out as
-the definition says, with one exception: in v at a key that is masked on a diagonal block they reach that block's rows,
+visited, blocks on it are masked by GpSimd. A query that sees no key (Sq > Sk) gives zeros. NaN and infinities come out
+as the definition says, with one exception: in v at a key that is masked on a diagonal block they reach that block's rows,
 because a weight of 0 times infinity is NaN.
 
 Engines: scores, transposes and p v on Tensor; exp and its row sum in one instruction on Scalar; maxima and rescaling on
