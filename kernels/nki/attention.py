@@ -14,8 +14,8 @@ Dimensions
 
 With `causal`, query i sees the keys j <= i + Sk - Sq: the last query sees all keys. Blocks above the diagonal are not
 visited, blocks on it are masked by GpSimd. A query that sees no key (Sq > Sk) gives zeros. NaN and infinities come out
-as the definition says, with one exception: in v at a key that is masked on a diagonal block they reach that block's rows,
-because a weight of 0 times infinity is NaN.
+as the definition says, with one exception: in v at a key that is masked on a diagonal block they reach that block's
+rows, because a weight of 0 times infinity is NaN.
 
 Engines: scores, transposes and p v on Tensor; exp and its row sum in one instruction on Scalar; maxima and rescaling on
 Vector; the mask on GpSimd. Inputs are float32, bfloat16 or float16; scores, m, l and o are float32, and p is rounded to
