@@ -76,6 +76,7 @@ class Machine:
     checked: dict[Any, Any] = field(default_factory=dict)  # operands whose checks have passed, and what came of them
     scalar_registers: Registers = field(default_factory=lambda: Registers("Scalar Engine"))
     vector_registers: Registers = field(default_factory=lambda: Registers("Vector Engine"))
+    generators: dict[engine, Array] = field(default_factory=dict)  # of random numbers, made when an engine first draws
 
     def allocate(
         self, shape: Sequence[int], dtype: Any, buffer: MemoryRegion, name: str = "", address: Any = None

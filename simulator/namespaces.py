@@ -18,7 +18,6 @@ from triptych.simulator.tensor import NkiTensor
 # Functions of NKI 0.6 beyond those that the tables hold (nki/api/nki/*/__init__.py).
 _LATER = {
     "nki.isa": "",
-    "nki.language": """dropout gather_flattened rand random_seed""",
     "nki.collectives": """all_gather all_gather_v all_reduce all_to_all all_to_all_v collective_permute
         collective_permute_implicit collective_permute_implicit_current_processing_rank_id
         collective_permute_implicit_reduce rank_id reduce_scatter ReplicaGroup""",

@@ -3,8 +3,9 @@
 **The bits are not the chip's.** Every engine here has one XORWOW generator a state and partition: four states on
 Vector and one on GpSimd, six words each, as rand_set_state documents them for NeuronCore-v4. The order of words and
 states, how a seed becomes a state and Vector's older generator (an LFSR before v4, trainium3_arch.rst) are not
-documented. What holds is what the instructions promise: a seed or a restored state repeats its sequence, and a run
-repeats itself, because every engine starts from seed 0.
+documented. What holds is what the instructions promise: a seed or a restored state repeats its sequence. A run repeats
+itself, because every engine starts from seed 0, and so does each core: the two cores of a launch draw the same numbers
+unless the kernel seeds them apart (what an engine holds before a seed is not documented).
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ _RAND2 = ("float8_e4m3", "float8_e5m2", "float16", "bfloat16", "float32", "tfloa
 
 def _generator(m: Machine, on: eng) -> Array:
     """The states [128, S, 6] of an engine, which last as long as its core runs."""
-    states: Array | None = m.checked.get(("xorwow", on))
+    states = m.generators.get(on)
     if states is None:
-        states = m.checked["xorwow", on] = xorwow.seeded(0, int(m.chip.partitions.value), _STATES[on])
+        states = m.generators[on] = xorwow.seeded(0, int(m.chip.partitions.value), _STATES[on])
     return states
 
 

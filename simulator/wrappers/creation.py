@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,10 +34,10 @@ def ndarray(
 
     `address` (partition, byte) places it on chip; tensors whose addresses overlap share bytes.
     """
-    return _allocate(shape, dtype, buffer, name, address)
+    return allocated(shape, dtype, buffer, name, address)
 
 
-def _allocate(
+def allocated(
     shape: Sequence[int], dtype: Any, buffer: Any, name: str, address: tuple[int, int] | None = None
 ) -> NkiTensor:
     if not isinstance(buffer, MemoryRegion):
@@ -52,12 +52,21 @@ def full(shape: Sequence[int], fill_value: Any, dtype: Any, buffer: MemoryRegion
 
 
 def _full(shape: Sequence[int], value: Any, dtype: Any, buffer: Any, name: str) -> NkiTensor:
-    tensor = _allocate(shape, dtype, buffer, name)
+    tensor = allocated(shape, dtype, buffer, name)
     if tensor.on_chip:
         memset(tensor, value)
     else:
         _fill_hbm(tensor, value)
     return tensor
+
+
+def by_tiles(tensor: NkiTensor) -> Iterator[NkiTensor]:
+    """Views [P, F] that cover a dense tensor in HBM, each of a size that a tile in SBUF can have."""
+    partitions = _largest_divisor(tensor.size, 128)
+    row = tensor.size // partitions
+    flat = tensor.reshape((partitions, row))
+    for start in range(0, row, _CONSTANT_TILE):
+        yield flat[:, start : min(start + _CONSTANT_TILE, row)]
 
 
 def _fill_hbm(tensor: NkiTensor, value: Any) -> None:
@@ -94,7 +103,7 @@ def zeros_like(x: NkiTensor, dtype: Any = None, buffer: MemoryRegion | None = No
 @function("empty_like")
 def empty_like(x: NkiTensor, dtype: Any = None, buffer: MemoryRegion | None = None, name: str = "") -> NkiTensor:
     """A tensor in x's shape, dtype and buffer, with nothing written in it."""
-    return _allocate(x.shape, x.dtype if dtype is None else dtype, x.buffer if buffer is None else buffer, name)
+    return allocated(x.shape, x.dtype if dtype is None else dtype, x.buffer if buffer is None else buffer, name)
 
 
 @function("shared_constant")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from triptych.simulator.engines.dma import dma_copy, dma_transpose
+from triptych.simulator.engines.gpsimd_gather import nc_n_gather
 from triptych.simulator.engines.tensor import nc_matmul, nc_transpose
 from triptych.simulator.engines.vector import memset, tensor_copy
 from triptych.simulator.errors import NkiValidationError
@@ -96,6 +97,21 @@ def matmul(x: NkiTensor, y: NkiTensor, transpose_x: bool = False) -> NkiTensor:
     dst = new((x.free_size, y.free_size), "float32", PSUM)
     nc_matmul(dst, x, y, accumulate=False)
     return dst
+
+
+@function("gather_flattened")
+def gather_flattened(data: NkiTensor, indices: NkiTensor, axis: int = 0, dtype: Any = None) -> NkiTensor:
+    """A tile of indices' shape with data[p, indices[p, k]], free dimensions flattened; in SBUF, by GpSimd.
+
+    The documentation says that indices select from the free dimension, and gives `axis` a default of 0, which is the
+    partition. What another axis means it does not say, so only the default is taken.
+    """
+    tile(data=data, indices=indices)
+    if axis != 0:
+        raise NkiValidationError(f"axis must be 0, its default: indices select from the free dimensions; got {axis!r}")
+    gathered = new(indices.shape, data.dtype)
+    nc_n_gather(gathered, data, indices)
+    return gathered if same_dtype(data, dtype) else copy(gathered, dtype)
 
 
 @function("expand_dims")

@@ -61,6 +61,19 @@ def test_a_seed_starts_a_sequence_again(core):
         assert (draws[0][0] != draws[2][0]).all()
 
 
+def test_each_engine_has_a_state_of_its_own(core):
+    """Drawing on one engine, and seeding Vector, leave GpSimd's sequence where it is."""
+    with core("trn3") as c:
+        alone = [bits_of(c, engine=gpsimd) for _ in range(3)]
+    with core("trn3") as c:
+        first = bits_of(c, engine=gpsimd)
+        bits_of(c, engine=vector)
+        second = bits_of(c, engine=gpsimd)
+        nisa.set_rng_seed(c.tile(np.array([[5]], np.int32)))
+        np.testing.assert_array_equal([first, second, bits_of(c, engine=gpsimd)], alone)
+        assert set(c.machine.generators) == {vector, gpsimd}
+
+
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint16", "int32"])
 def test_narrower_integers_take_the_low_bits(core, dtype):
     with core() as c:

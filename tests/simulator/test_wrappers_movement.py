@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import math
 
 import ml_dtypes
 import numpy as np
 import pytest
 
 from triptych import simulator
-from triptych.simulator import NkiValidationError, Uninitialized
+from triptych.simulator import NkiValidationError, OutOfBounds, Uninitialized
 from triptych.simulator.lend import simulated_nki
 
 with simulated_nki():
@@ -222,6 +223,33 @@ def test_broadcast_to_the_same_shape_is_the_tile_itself(core, same, refused):
         assert same(nl.broadcast_to(tile, (9, 2), dtype=nl.bfloat16), np.repeat(x, 9, 0))
     refused(lambda c: nl.broadcast_to(c.tile(x), (2, 3)), "must have x's rank")
     refused(lambda c: nl.broadcast_to(c.tile(x), (2, 1, 2)), "must have x's rank")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize(("data", "index"), [((6, 20), (6, 7)), ((6, 2, 5), (6, 3, 2)), ((128, 64), (128, 600))])
+def test_gather_flattened(core, cast, same, dtype, data, index):
+    rng = np.random.default_rng(0)
+    x = cast(rng.normal(size=data).astype(F32) * 50, dtype)
+    at = rng.integers(0, math.prod(data[1:]), index).astype(np.uint32)
+    expected = np.take_along_axis(x.reshape(data[0], -1), at.reshape(data[0], -1), 1).reshape(index)
+    with core() as c:
+        gathered = nl.gather_flattened(c.tile(x, dtype), c.tile(at))
+        assert gathered.dtype == dtype and gathered.buffer is nl.sbuf and same(gathered, expected)
+        assert ops(c) == [("nc_n_gather", "gpsimd")]
+        assert same(nl.gather_flattened(c.tile(x, dtype), c.tile(at), dtype=nl.float32), expected.astype(F32))
+
+
+def test_limits_of_gather_flattened(core, refused):
+    def gather(c, axis=0, dtype="uint32", data="sbuf", largest=2):
+        at = np.array([[0, largest]])
+        return nl.gather_flattened(c.tile(np.ones((1, 3), F32), buffer=data), c.tile(at, dtype), axis)
+
+    refused(lambda c: gather(c, axis=1), "axis must be 0, its default")
+    refused(lambda c: gather(c, dtype="int32"), "indices must be uint32")
+    refused(lambda c: gather(c, data="psum"), "data must be a tile in SBUF")
+    refused(lambda c: nl.gather_flattened(np.ones((1, 3)), c.empty((1, 1))), "data must be a tile in SBUF or")
+    with core() as c, pytest.raises(OutOfBounds, match="index 3 is outside the 3 elements"):
+        gather(c, largest=3)
 
 
 # The rest
