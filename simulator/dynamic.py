@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from triptych.simulator.access import Dynamic
 from triptych.simulator.errors import NkiValidationError, OutOfBounds
 from triptych.simulator.registers import bound_value
-from triptych.simulator.tensor import Dynamic, NkiTensor
+from triptych.simulator.tensor import NkiTensor
 
 Array = NDArray[Any]
 
