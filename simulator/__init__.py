@@ -23,6 +23,7 @@ from triptych.simulator.errors import (
 from triptych.simulator.kernel import Kernel, Run, jit, run, simulate
 from triptych.simulator.lend import load
 from triptych.simulator.machine import Options
+from triptych.simulator.ranks import run_ranks
 from triptych.simulator.trace import Event, Region, Trace
 
 __all__ = [
@@ -48,5 +49,6 @@ __all__ = [
     "load",
     "memory_use",
     "run",
+    "run_ranks",
     "simulate",
 ]

@@ -1,56 +1,88 @@
-"""Two cores that run one kernel and share HBM.
+"""Cores that take turns: one or two of each rank, any number of ranks.
 
-Each core runs in a thread of its own, one at a time: a core runs until it waits for the other or ends, then the next
-one runs. So a run is reproducible, and cores that wait for each other for ever are seen at once.
+Each core runs in a thread of its own, one at a time: a core runs until it waits for others or ends, then the next one
+runs. So a run is reproducible, and cores that wait for each other for ever are seen as soon as nobody can go on. Cores
+that meet are named by the one who waits; meetings of different cores are independent of each other.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from triptych.simulator.errors import KernelError, kernel_line, show_line
 
+Who = tuple[int, int]  # (rank, core)
+Work = Callable[["Core"], Any]
+
 
 class _Stopped(BaseException):
-    """Ends a core whose partner failed; never leaves this module."""
+    """Ends a core when another failed; never leaves this module."""
+
+
+class Meeting:
+    """What those who met offered, in the order in which the meeting names them."""
+
+    def __init__(self, offers: tuple[Any, ...]) -> None:
+        self.offers = offers
+        self._done: list[Any] = []
+
+    def once(self, action: Callable[[], Any]) -> Any:
+        """The result of `action`, which the first of those who met carries out for all of them."""
+        if not self._done:
+            self._done.append(action())
+        return self._done[0]
+
+
+class _Wait(NamedTuple):
+    what: str
+    members: tuple[Who, ...]
+    offer: Any
+    line: tuple[str, int]
 
 
 class Core:
-    """One core's thread, and what it waits for."""
+    """One core of one rank, its thread once it has one, and what it waits for."""
 
-    def __init__(self, number: int, work: Callable[[Core], Any]) -> None:
-        self.number = number
+    def __init__(self, who: Who) -> None:
+        self.who = who
         self.result: Any = None
         self.error: BaseException | None = None
         self.done = False
-        self.waiting: tuple[Any, Any, tuple[str, int]] | None = None  # what for, what it offers, and its line
-        self.received: tuple[Any, ...] = ()
+        self.waiting: _Wait | None = None
+        self.met = Meeting(())
         self._stop = False
         self._go, self._paused = threading.Event(), threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self, work: Work) -> None:
         self._thread = threading.Thread(target=self._run, args=(work,), daemon=True)
         self._thread.start()
 
-    def _run(self, work: Callable[[Core], Any]) -> None:
+    def _run(self, work: Work) -> None:
         self._go.wait()
         self._go.clear()
         try:
-            self.result = work(self)
+            if not self._stop:
+                self.result = work(self)
         except BaseException as error:
             self.error = error
         self.done = True
         self._paused.set()
 
-    def meet(self, what: Any, offer: Any) -> tuple[Any, ...]:
-        """Wait until every core meets at `what`; returns what each of them offered, by core number."""
-        self.waiting = (what, offer, kernel_line())
+    def meet(self, what: str, offer: Any, members: Sequence[Who]) -> Meeting:
+        """Wait until all of `members`, this core among them, are at `what`, each with its offer."""
+        if len(members) == 1:
+            return Meeting((offer,))
+        self.waiting = _Wait(what, tuple(members), offer, kernel_line())
         self._paused.set()
         self._go.wait()
         self._go.clear()
         if self._stop:
             raise _Stopped
-        return self.received
+        return self.met
 
     def resume(self) -> None:
         """Let the core run until it waits or ends."""
@@ -59,47 +91,99 @@ class Core:
         self._paused.wait()
 
     def end(self) -> None:
-        """End a core that waits."""
-        if not self.done:
-            self._stop = True
-            self.resume()
-        self._thread.join()
+        """End a core that waits or has not begun."""
+        if self._thread is not None:
+            if not self.done:
+                self._stop = True
+                self.resume()
+            self._thread.join()
 
 
-def run_cores(works: Sequence[Callable[[Core], Any]]) -> list[Any]:
+def take_turns(works: Mapping[Who, Work]) -> dict[Who, Any]:
     """The result of each core's work. An error of a core, or cores that never meet, end all of them."""
-    cores = [Core(number, work) for number, work in enumerate(works)]
+    cores = {who: Core(who) for who in works}
+    if len(cores) == 1:  # nobody to wait for: no thread needed
+        ((who, core),) = cores.items()
+        return {who: works[who](core)}
     try:
-        while not all(core.done for core in cores):
-            for core in cores:
-                if not core.done and core.waiting is None:
-                    core.resume()
-                if isinstance(core.error, BaseException):
-                    raise core.error
-            met = [core.waiting for core in cores]
-            if all(core.done for core in cores):
-                break
-            if any(m is None for m in met) or len({m[0] for m in met if m is not None}) > 1:
-                raise _never_meet(cores)
-            offers = tuple(m[1] for m in met if m is not None)
-            for core in cores:
-                core.received, core.waiting = offers, None
+        for who, core in cores.items():
+            core.start(works[who])
+        _run_to_the_end(cores)
     finally:
-        for core in cores:
+        for core in cores.values():
             core.end()
-    return [core.result for core in cores]
+    return {who: core.result for who, core in cores.items()}
 
 
-def _never_meet(cores: Sequence[Core]) -> KernelError:
-    states, line = [], None
-    for core in cores:
+def _run_to_the_end(cores: Mapping[Who, Core]) -> None:
+    ready = deque(cores.values())
+    arrived: dict[tuple[str, tuple[Who, ...]], int] = {}
+    while ready:
+        core = ready.popleft()
+        core.resume()
+        if core.error is not None:
+            raise core.error
         if core.waiting is None:
-            states.append(f"core {core.number} has ended")
+            continue
+        what, members = core.waiting[:2]
+        arrived[what, members] = arrived.get((what, members), 0) + 1
+        if arrived[what, members] == len(members):
+            del arrived[what, members]
+            there = [cores[who] for who in members]
+            meeting = Meeting(tuple([c.waiting.offer for c in there if c.waiting is not None]))
+            for c in there:
+                c.met, c.waiting = meeting, None
+            ready.extend(there)
+    if arrived:
+        raise _never_meet(cores)
+
+
+def _never_meet(cores: Mapping[Who, Core]) -> KernelError:
+    """Who waits for what, and who has ended; cores in one state are named together."""
+    states: dict[tuple[str, tuple[Who, ...], tuple[str, int] | None], list[Who]] = {}
+    for who, core in cores.items():
+        wait = core.waiting
+        state = ("ended", (), None) if wait is None else (wait.what, wait.members, wait.line)
+        states.setdefault(state, []).append(who)
+    said = []
+    for (what, members, line), here in states.items():
+        many = len(here) > 1
+        if line is None:
+            said.append(f"{_names(here, cores)} {'have' if many else 'has'} ended")
         else:
-            what, _, line = core.waiting
-            states.append(f"core {core.number} waits for {what[0]} {what[1]} at {show_line(line)}")
+            others = f" with {ranks_in_words([rank for rank, _ in members])}" if _several_ranks(cores) else ""
+            wait_for = f"{'wait' if many else 'waits'} for {what} at {show_line(line)}{others}"
+            said.append(f"{_names(here, cores)} {wait_for}")
     return KernelError(
-        f"the cores wait for each other for ever: {', and '.join(states)}; both must synchronise in the same order",
+        f"the cores wait for each other for ever: {', and '.join(said)}; all must synchronise in the same order",
         source="nki/get-started/about/lnc.rst",
-        line=line,
+        line=next((line for _, _, line in reversed(states) if line is not None), None),
     )
+
+
+def _several_ranks(cores: Mapping[Who, Core]) -> bool:
+    return len({rank for rank, _ in cores}) > 1
+
+
+def _names(here: Sequence[Who], cores: Mapping[Who, Core]) -> str:
+    """`here` in words: core 0; ranks 0-2, 5; core 1 of rank 3."""
+    numbers = sorted({core for _, core in here})
+    if not _several_ranks(cores):
+        return " and ".join(f"core {n}" for n in numbers)
+    by_core = {n: [rank for rank, core in here if core == n] for n in numbers}
+    whole = len(numbers) == len({core for _, core in cores}) and len({tuple(r) for r in by_core.values()}) == 1
+    if whole:
+        return ranks_in_words(by_core[numbers[0]])
+    return " and ".join(f"core {n} of {ranks_in_words(ranks)}" for n, ranks in by_core.items())
+
+
+def ranks_in_words(ranks: Sequence[int]) -> str:
+    """rank 3; ranks 0-2, 5."""
+    runs: list[list[int]] = []
+    for rank in sorted(set(ranks)):
+        if runs and runs[-1][-1] == rank - 1:
+            runs[-1].append(rank)
+        else:
+            runs.append([rank])
+    spans = [f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs]
+    return f"rank{'s' if len(set(ranks)) > 1 else ''} {', '.join(spans)}"

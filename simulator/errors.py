@@ -39,12 +39,14 @@ class NkiError(Exception):
         self.message = message
         self.source = source  # where the rule is documented
         self.op: str | None = None  # the instruction, set where it is dispatched
+        self.rank: int | None = None  # set where several ranks run
         self.line = line or kernel_line()
 
     def __str__(self) -> str:
         op = f"{self.op} at " if self.op else ""
         source = f" [{self.source}]" if self.source else ""
-        return f"{op}{show_line(self.line)}: {self.message}{source}"
+        rank = f"rank {self.rank}, " if self.rank is not None else ""
+        return f"{rank}{op}{show_line(self.line)}: {self.message}{source}"
 
 
 class NkiValidationError(NkiError):

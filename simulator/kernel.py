@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from triptych.simulator.capacity import check_capacity
 from triptych.simulator.chips import chip_of, default_target
-from triptych.simulator.cores import Core, run_cores
+from triptych.simulator.cores import Core, Who, Work, take_turns
 from triptych.simulator.dtypes import TABLE
 from triptych.simulator.errors import KernelError, NkiError, show_line
 from triptych.simulator.machine import Machine, Options, input_tensor, on_machine, running
@@ -72,61 +72,99 @@ class Run:
 
 
 def run(kernel: Any, *args: Any, target: str = "trn2", options: Options | None = None, **kwargs: Any) -> Run:
-    """Execute `kernel` on the simulator of `target`.
+    """Execute `kernel` on the simulator of `target`, on one rank.
 
     Arrays become HBM tensors; other arguments go through unchanged. Inputs that the kernel writes to are updated in
     place. Returns `Run` with `.outputs` (NumPy arrays of the kernel's dtypes) and `.trace`.
 
     Raises NkiError (in one sentence, with the kernel's line) for whatever the kernel does wrong.
     """
-    chip = chip_of(target)
-    cores = getattr(kernel, "cores", 1)
-    function = kernel
-    if not isinstance(kernel, functools.partial):  # whose arguments go with it
-        function = getattr(kernel, "function", None) or getattr(kernel, "func", None) or kernel
-    if not callable(function):
-        raise KernelError(f"expected a kernel, a function, got {type(kernel).__name__}")
-    _check_call(function, args, kwargs)
-    trace = Trace(chip, target)
-    settings = options or Options()
-    shared: list[NkiTensor] = []
-    first = Machine(chip, trace, settings, 0, cores, shared)
-    names = _argument_names(function, len(args))
-    bound: list[tuple[NkiTensor, Array]] = []
+    launch = Launch(kernel, args, kwargs, target, options or Options())
+    with without_collector():
+        results = take_turns(launch.works())
+    return launch.finished(results)
 
-    def wrap(value: Any, name: str) -> Any:
+
+class Launch:
+    """One rank's call of a kernel: its memory, its trace and its cores."""
+
+    def __init__(
+        self,
+        kernel: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        target: str,
+        options: Options,
+        rank: int = 0,
+        ranks: int = 1,
+    ) -> None:
+        self.function = kernel
+        if not isinstance(kernel, functools.partial):  # whose arguments go with it
+            self.function = getattr(kernel, "function", None) or getattr(kernel, "func", None) or kernel
+        if not callable(self.function):
+            raise KernelError(f"expected a kernel, a function, got {type(kernel).__name__}")
+        _check_call(self.function, args, kwargs)
+        self.rank = rank
+        self.options = options
+        cores = getattr(kernel, "cores", 1)
+        chip = chip_of(target)
+        self.trace = Trace(chip, target)
+        shared: list[NkiTensor] = []
+        self.machines = [Machine(chip, self.trace, options, n, cores, shared, rank, ranks) for n in range(cores)]
+        self.bound: list[tuple[NkiTensor, Array]] = []
+        names = _argument_names(self.function, len(args))
+        self.args = [self._wrap(v, n) for v, n in zip(args, names, strict=True)]
+        self.kwargs = {k: self._wrap(v, k) for k, v in kwargs.items()}
+
+    def _wrap(self, value: Any, name: str) -> Any:
         if not isinstance(value, np.ndarray):
             return value
         if 0 in value.shape or value.ndim == 0:
             raise KernelError(f"argument {name} has shape {value.shape}; every axis needs at least one element")
-        tensor = input_tensor(first, value, name)
-        bound.append((tensor, value))
+        first = self.machines[0]
+        tensor = input_tensor(first, value if first.ranks == 1 else value.copy(), name)  # each rank has its own HBM
+        self.bound.append((tensor, value))
         return tensor
 
-    tensors = [wrap(v, n) for v, n in zip(args, names, strict=True)]
-    keywords = {k: wrap(v, k) for k, v in kwargs.items()}
-    machines = [first, *(Machine(chip, trace, settings, core, cores, shared) for core in range(1, cores))]
+    def works(self) -> dict[Who, Work]:
+        """What each core of the rank does."""
 
-    def work(m: Machine, core: Core | None) -> Any:
-        m.meet = core.meet if core is not None else None
-        with on_machine(m), np.errstate(all="ignore"):
-            return function(*tensors, **keywords)
+        def work(m: Machine, core: Core) -> Any:
+            m.meet = core.meet
+            with on_machine(m), np.errstate(all="ignore"):
+                try:
+                    return self.function(*self.args, **self.kwargs)
+                except NkiError as e:
+                    if m.ranks > 1 and e.rank is None:
+                        e.rank = m.rank
+                    raise
 
-    with _without_collector():
-        result = work(first, None) if cores == 1 else run_cores([functools.partial(work, m) for m in machines])[0]
-    if settings.check_capacity:
-        check_capacity(trace)
-    if settings.check_races and cores > 1:
-        check_races(trace)
-    for tensor, array in bound:
-        _write_back(tensor, array, function)
-    if isinstance(result, (tuple, list)):
-        return Run(tuple(_output(t, function) for t in result), trace)
-    return Run(_output(result, function), trace)
+        return {(m.rank, m.core): functools.partial(work, m) for m in self.machines}
+
+    def written(self) -> list[tuple[NkiTensor, Array]]:
+        """The arguments that live in a copy and that the kernel wrote to, each with the caller's array."""
+        copies = [(tensor, array) for tensor, array in self.bound if not np.shares_memory(tensor.array, array)]
+        if not copies:
+            return []
+        ids = {region.allocation.id for event in self.trace.events for region in event.writes}
+        return [(tensor, array) for tensor, array in copies if tensor.storage.allocation.id in ids]
+
+    def finished(self, results: dict[Who, Any]) -> Run:
+        """What the rank leaves: its trace checked, its arguments written back, its outputs."""
+        if self.options.check_capacity:
+            check_capacity(self.trace)
+        if self.options.check_races and len(self.machines) > 1:
+            check_races(self.trace)
+        for tensor, array in self.written():
+            _write_back(tensor, array, self.function)
+        result = results[self.rank, 0]
+        if isinstance(result, (tuple, list)):
+            return Run(tuple(_output(t, self.function) for t in result), self.trace)
+        return Run(_output(result, self.function), self.trace)
 
 
 @contextmanager
-def _without_collector() -> Iterator[None]:
+def without_collector() -> Iterator[None]:
     """Python's cyclic collector off: a trace is many small objects without cycles, and walking them cost a third."""
     was_on = gc.isenabled()
     gc.disable()
@@ -157,11 +195,8 @@ def _argument_names(function: Callable[..., Any], count: int) -> list[str]:
 
 
 def _write_back(tensor: NkiTensor, array: Array, function: Callable[..., Any]) -> None:
-    """Copy an input that lives in a copy (not dense, widened or read-only) back if the kernel changed it."""
-    current = tensor.array
-    if np.shares_memory(current, array):
-        return
-    new = current.astype(array.dtype)
+    """Copy an input that lives in a copy (not dense, widened, read-only, of many ranks) back if the kernel changed it."""
+    new = tensor.array.astype(array.dtype)
     if np.array_equal(new.view(np.uint8), np.ascontiguousarray(array).view(np.uint8)):
         return
     if not array.flags.writeable:

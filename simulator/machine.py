@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from triptych.simulator.chips import Chip
+from triptych.simulator.cores import Meeting, Who
 from triptych.simulator.dtypes import F32, DType, dtype_of
 from triptych.simulator.enums import engine
 from triptych.simulator.errors import HERE, KernelError, NkiError, NkiValidationError, kernel_line, show_line
@@ -32,6 +33,7 @@ NkiInstruction = Event  # an executed instruction is its event (nki.isa.NkiInstr
 
 Array = NDArray[Any]
 P = ParamSpec("P")
+Meet = Callable[[str, Any, Sequence[Who]], Meeting]
 Cost = Callable[[Event, Chip], float]
 _UNKNOWN = engine.unknown
 _SHARED = MemoryRegion.shared_hbm
@@ -56,9 +58,15 @@ class Registers:
         self.started = np.zeros((128, 1), bool)
 
 
+def _alone(what: str, offer: Any, members: Sequence[Who]) -> Meeting:
+    """Meeting on a machine that no other core runs beside."""
+    assert len(members) == 1
+    return Meeting((offer,))
+
+
 @dataclass
 class Machine:
-    """One core while it runs a kernel."""
+    """One core of one rank while it runs a kernel."""
 
     chip: Chip
     trace: Trace
@@ -66,8 +74,10 @@ class Machine:
     core: int = 0
     cores: int = 1
     shared: list[NkiTensor] = field(default_factory=list)  # shared_hbm tensors, the same for every core
+    rank: int = 0
+    ranks: int = 1
     shared_seen: int = 0
-    meet: Callable[[Any, Any], tuple[Any, ...]] | None = None  # wait for the other core (triptych.simulator.cores)
+    meet: Meet = _alone  # wait for other cores (triptych.simulator.cores)
     epoch: int = 0  # barriers that this core has passed
     pool: Pool = field(default_factory=Pool)
     arenas: dict[str, Arena] = field(default_factory=dict)  # memory in which tensors have addresses

@@ -8,6 +8,7 @@ import numpy as np
 
 from triptych.simulator import costs, enums
 from triptych.simulator.chips import Chip
+from triptych.simulator.cores import Who
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine import Machine, NkiInstruction, instruction, machine
 from triptych.simulator.memory import SBUF, MemoryRegion
@@ -23,9 +24,11 @@ def _meets(event: Event, chip: Chip) -> float:
     return 0.0
 
 
-def _two_cores(m: Machine) -> None:
-    if m.cores != 2 or m.meet is None:
+def _both(m: Machine) -> tuple[Who, Who]:
+    """The two cores of this rank."""
+    if m.cores != 2:
         raise NkiValidationError("needs a kernel that runs on two cores: launch it as kernel[2]")
+    return (m.rank, 0), (m.rank, 1)
 
 
 @instruction(enums.engine.dma, cost=costs.dma, since=3)
@@ -40,7 +43,7 @@ def sendrecv(
 ) -> NkiInstruction:
     """dst of core send_to_rank = src, and dst here = src of core recv_from_rank; both cores meet at pipe_id."""
     m = machine()
-    _two_cores(m)
+    both = _both(m)
     in_buffer(SBUF, src=src, dst=dst)
     if src.dtype != dst.dtype or src.shape != dst.shape:
         raise NkiValidationError(f"src and dst must have one shape and dtype, got {src!r} and {dst!r}")
@@ -51,9 +54,8 @@ def sendrecv(
         if need > limit:
             raise NkiValidationError(f"gpsimd_dma moves at most {limit} bytes a partition of {src.dtype}, got {need}")
     m.check_reads((src,))
-    assert m.meet is not None
     offer = (send_to_rank, src.shape, src.dtype, bits(src).copy())
-    target, shape, dtype, values = m.meet(("pipe", pipe_id), offer)[recv_from_rank]
+    target, shape, dtype, values = m.meet(f"pipe {pipe_id}", offer, both).offers[recv_from_rank]
     if target != m.core:
         raise NkiValidationError(f"receives from core {recv_from_rank}, which sends to core {target} in this pipe")
     if shape != dst.shape or dtype != dst.dtype:
@@ -72,12 +74,11 @@ def core_barrier(
 ) -> NkiInstruction:
     """Both cores wait until both are here; what either wrote to `data`, in shared HBM, is then there for both."""
     m = machine()
-    _two_cores(m)
+    both = _both(m)
     if type(data) is not NkiTensor or data.buffer is not MemoryRegion.shared_hbm:
         raise NkiValidationError(f"data must be a tensor in shared HBM, got {describe(data)}")
     if tuple(cores) != (0, 1):
         raise NkiValidationError(f"cores must be (0, 1), got {cores!r}")
-    assert m.meet is not None
-    m.meet(("barrier on", data.name), None)
+    m.meet(f"barrier on {data.name}", None, both)
     m.epoch += 1
     return m.record("core_barrier", engine, (data,), (), name)
