@@ -166,15 +166,18 @@ def _several_ranks(cores: Mapping[Who, Core]) -> bool:
 
 
 def _names(here: Sequence[Who], cores: Mapping[Who, Core]) -> str:
-    """`here` in words: core 0; ranks 0-2, 5; core 1 of rank 3."""
-    numbers = sorted({core for _, core in here})
+    """`here` in words: core 0; ranks 0-2, 5; ranks 0, 2 and core 1 of rank 3."""
     if not _several_ranks(cores):
-        return " and ".join(f"core {n}" for n in numbers)
-    by_core = {n: [rank for rank, core in here if core == n] for n in numbers}
-    whole = len(numbers) == len({core for _, core in cores}) and len({tuple(r) for r in by_core.values()}) == 1
-    if whole:
-        return ranks_in_words(by_core[numbers[0]])
-    return " and ".join(f"core {n} of {ranks_in_words(ranks)}" for n, ranks in by_core.items())
+        return " and ".join(f"core {core}" for _, core in here)
+    all_of_one = tuple(sorted({core for _, core in cores}))
+    by_rank: dict[int, tuple[int, ...]] = {}
+    for rank, core in sorted(here):
+        by_rank[rank] = (*by_rank.get(rank, ()), core)
+    said = []
+    for numbers in sorted(set(by_rank.values()), key=lambda n: -len(n)):
+        ranks = ranks_in_words([rank for rank, own in by_rank.items() if own == numbers])
+        said.append(ranks if numbers == all_of_one else f"core {numbers[0]} of {ranks}")
+    return " and ".join(said)
 
 
 def ranks_in_words(ranks: Sequence[int]) -> str:

@@ -195,7 +195,7 @@ def _argument_names(function: Callable[..., Any], count: int) -> list[str]:
 
 
 def _write_back(tensor: NkiTensor, array: Array, function: Callable[..., Any]) -> None:
-    """Copy an input that lives in a copy (not dense, widened, read-only, of many ranks) back if the kernel changed it."""
+    """Bring an input that lives in a copy (not dense, widened, read-only, of many ranks) up to date if it changed."""
     new = tensor.array.astype(array.dtype)
     if np.array_equal(new.view(np.uint8), np.ascontiguousarray(array).view(np.uint8)):
         return
