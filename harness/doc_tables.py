@@ -37,7 +37,7 @@ def instructions() -> str:
             ", ".join(e.name for e in i.engines),
             f"v{i.since}",
             i.summary.replace("|", "\\|"),
-            (i.cost.__doc__ or "").split("\n", 1)[0].replace("|", "\\|"),
+            i.cost.text.split("\n", 1)[0].replace("|", "\\|"),
         )
         for _, i in sorted(simulator.INSTRUCTIONS.items())
     ]

@@ -1,18 +1,52 @@
-"""What an instruction costs its engine, in nanoseconds.
+"""What an instruction costs its engine, in nanoseconds, and how that is known.
 
-AWS gave these formulas, in engine cycles for NeuronCore-v2, until its 2.26.1 documentation and has since removed them
-(nki/api/nki/isa/__init__.py at v2.26.1); N is the number of elements per partition. The faster modes of v3 and v4 are
-those of the architecture guides. Every constant is a field of the chip record.
+    documented   NKI 0.6's documentation says it: its stubs, its architecture guides, its guide to DMA bandwidth
+    historical   AWS gave the formula, in engine cycles for NeuronCore-v2, until its documentation of 2.26.1 and has
+                 since removed it (nki/api/nki/isa/__init__.py at v2.26.1)
+    assumed      nothing is published; the formula is that of an instruction which does about the same
+
+N is the number of elements per partition. The faster modes of v3 and v4 are those of the architecture guides. Every
+constant is a field of the chip record.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from triptych.simulator.chips import Chip
-from triptych.simulator.trace import Event
+from triptych.simulator.trace import Event, Region
 
+Known = Literal["documented", "historical", "assumed"]
+Formula = Callable[[Event, Chip], float]
 _TWO_BYTES = ("bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A formula and how it is known; called with an event and a chip it gives nanoseconds."""
+
+    formula: Formula
+    known: Known
+
+    def __call__(self, event: Event, chip: Chip) -> float:
+        return self.formula(event, chip)
+
+    @property
+    def text(self) -> str:
+        """The formula in words."""
+        return (self.formula.__doc__ or "").strip()
+
+    def assumed(self) -> Cost:
+        """The same formula for an instruction of which none is published."""
+        return replace(self, known="assumed")
+
+
+def known(how: Known) -> Callable[[Formula], Cost]:
+    """Declare a cost."""
+    return lambda formula: Cost(formula, how)
 
 
 def ghz(event: Event, chip: Chip) -> float:
@@ -36,6 +70,7 @@ def _n(event: Event) -> int:
     return max(r.free_size for r in (*event.reads, *event.writes))
 
 
+@known("historical")
 def per_element(event: Event, chip: Chip) -> float:
     """max(64, N) cycles; 4x faster on v3+ Vector where all is two-byte in SBUF, 2x where one side is in PSUM."""
     speed = 1.0
@@ -52,35 +87,54 @@ def per_element(event: Event, chip: Chip) -> float:
     return _streamed(event, chip, _n(event) / speed)
 
 
+@known("historical")
+def fill(event: Event, chip: Chip) -> float:
+    """max(64, N) cycles; N/2 for zeros of two bytes; on GpSimd 150 + N."""
+    fast = event.attributes["value"] == 0 and event.writes[0].dtype in _TWO_BYTES and event.engine == "vector"
+    return _streamed(event, chip, _n(event) / (2 if fast else 1))
+
+
+@known("historical")
 def two_inputs(event: Event, chip: Chip) -> float:
-    """2N cycles; N where one input is in PSUM and the other in SBUF, or all are two-byte and in SBUF."""
+    """2N cycles; N where one input is in PSUM and one in SBUF, or all are two-byte and in SBUF (v2: sums, products)."""
     inputs = [r for r in event.reads if r.free_size > 1]
     buffers = {r.allocation.buffer for r in inputs}
-    two_byte = all(r.dtype in _TWO_BYTES for r in (*inputs, *event.writes))
-    fast = len(buffers) > 1 or (two_byte and "psum" not in buffers) or len(inputs) < 2
+    fast = len(buffers) > 1 or len(inputs) < 2 or ("psum" not in buffers and _narrow(event, chip, inputs))
     return _streamed(event, chip, _n(event) * (1 if fast else 2))
 
 
+# What v2 does at twice the speed in bfloat16: tensor_tensor's operators, and the one pair of scalar_tensor_tensor.
+_V2_FAST = ("add", "subtract", "multiply", ("subtract", "multiply"))
+
+
+def _narrow(event: Event, chip: Chip, inputs: list[Region]) -> bool:
+    """Whether two inputs stream together: two-byte tiles, on v2 in bfloat16, dense and for few operators."""
+    tiles = (*inputs, *event.writes)
+    if chip.generation >= 3:
+        return all(r.dtype in _TWO_BYTES for r in tiles)
+    dense = all(r.dtype == "bfloat16" and r.strides[-1] == 1 for r in tiles)
+    return dense and event.attributes["op"] in _V2_FAST
+
+
+@known("historical")
 def streamed(event: Event, chip: Chip) -> float:
-    """max(64, N) cycles, with no faster mode."""
+    """max(64, N) cycles, with no faster mode; on GpSimd 150 + N."""
     return _streamed(event, chip, _n(event))
 
 
-def assumed(event: Event, chip: Chip) -> float:
-    """max(64, N) cycles, 150 + N on GpSimd: assumed, none is published."""
-    return _streamed(event, chip, _n(event))
-
-
+@known("historical")
 def streamed_and_read_out(event: Event, chip: Chip) -> float:
     """max(64, N) cycles, and 64 more for the accumulator."""
     return _streamed(event, chip, _n(event)) + chip.min_cycles.value / ghz(event, chip)
 
 
+@known("documented")
 def quarter(event: Event, chip: Chip) -> float:
     """max(64, N/4) cycles: four elements per partition and cycle (nki/guides/architecture/trainium3_arch.rst)."""
     return _streamed(event, chip, _n(event) / 4)
 
 
+@known("historical")
 def predicated(event: Event, chip: Chip) -> float:
     """2N cycles; N where one of tile and predicate is in PSUM and the other in SBUF, or the tile is a number."""
     inputs = [r for r in event.reads if r.free_size == event.writes[0].free_size]
@@ -88,27 +142,26 @@ def predicated(event: Event, chip: Chip) -> float:
     return _streamed(event, chip, _n(event) * (1 if fast else 2))
 
 
+@known("historical")
 def scan(event: Event, chip: Chip) -> float:
     """max(64, 2N) cycles."""
     return _streamed(event, chip, 2 * _n(event))
 
 
+@known("historical")
 def reduction(event: Event, chip: Chip) -> float:
-    """N cycles; N/2 where input and output are two-byte."""
-    fast = all(r.dtype in _TWO_BYTES for r in (*event.reads, *event.writes))
+    """max(64, N) cycles; N/2 for a sum or a maximum from bfloat16 to bfloat16."""
+    fast = event.attributes["op"] in ("add", "maximum") and event.reads[0].dtype == event.writes[0].dtype == "bfloat16"
     return _streamed(event, chip, _n(event) / (2 if fast else 1))
 
 
+@known("documented")
 def reciprocal(event: Event, chip: Chip) -> float:
     """max(64, 8N) cycles on Vector (nki/api/nki.api.shared.rst)."""
     return _streamed(event, chip, 8 * _n(event))
 
 
-def gpsimd(event: Event, chip: Chip) -> float:
-    """150 + N cycles, for what runs on GpSimd alone."""
-    return _streamed(event, chip, _n(event))
-
-
+@known("historical")
 def local_gather(event: Event, chip: Chip) -> float:
     """150 + n/C cycles for n elements; C = (28 + 4e)/(4e) / min(4/bytes, e), e of them an index."""
     each: int = event.attributes["each"]
@@ -117,29 +170,34 @@ def local_gather(event: Event, chip: Chip) -> float:
     return _streamed(event, chip, n / c)
 
 
+@known("assumed")
 def gather(event: Event, chip: Chip) -> float:
-    """150 cycles for each 512 elements gathered, and one an element: the groups are documented, their cost assumed."""
+    """150 cycles for each 512 elements gathered, and one an element: the groups are documented, their cost is not."""
     n = event.writes[0].free_size
     return _streamed(event, chip, n + (math.ceil(n / 512) - 1) * chip.gpsimd_start_cycles.value)
 
 
+@known("documented")
 def topk(event: Event, chip: Chip) -> float:
     """4n + K cycles (nki/api/nki/isa/__init__.py, topk)."""
     n: int = event.attributes["n"]
     return (4 * n + event.writes[0].free_size) / ghz(event, chip)
 
 
+@known("historical")
 def aggregate(event: Event, chip: Chip) -> float:
     """max(64, 13 * N/3) cycles for bn_aggr."""
     return _streamed(event, chip, 13 * event.reads[0].free_size / 3)
 
 
+@known("historical")
 def activation(event: Event, chip: Chip) -> float:
     """max(64, N) cycles, and 64 more to read the accumulator out."""
     read_out = chip.min_cycles.value / ghz(event, chip) if len(event.writes) > 1 else 0.0
     return _streamed(event, chip, event.reads[0].free_size) + read_out
 
 
+@known("historical")
 def matmul(event: Event, chip: Chip) -> float:
     """max(min(64, M), N) cycles of the PE array, four passes for float32, plus nothing for the hidden weight load."""
     stationary, moving = event.reads[0], event.reads[1]
@@ -149,6 +207,7 @@ def matmul(event: Event, chip: Chip) -> float:
     return passes * max(min(chip.min_cycles.value, m), n) / chip.tensor_ghz.value
 
 
+@known("historical")
 def transpose(event: Event, chip: Chip) -> float:
     """Tensor: max(P, min(64, F)) cycles; Vector: max(64, N)."""
     data = event.reads[0]
@@ -157,6 +216,7 @@ def transpose(event: Event, chip: Chip) -> float:
     return _streamed(event, chip, data.free_size)
 
 
+@known("documented")
 def dma(event: Event, chip: Chip) -> float:
     """Bytes over the sixteen engines' rate together; a transpose reaches 90 % from HBM and 50 % within SBUF."""
     moved = max(event.reads[0].nbytes, event.writes[0].nbytes) / chip.dma_gb_per_s.value
@@ -165,7 +225,14 @@ def dma(event: Event, chip: Chip) -> float:
     return moved
 
 
+@known("documented")
 def dma_compute(event: Event, chip: Chip) -> float:
     """Bytes read over the engines' rate together, of which DMA with arithmetic reaches 50 %."""
     # nki/guides/architecture/trainium3_arch.rst; v4's faster read-add-write in SBUF has no API there.
     return sum(r.nbytes for r in event.reads) / chip.dma_gb_per_s.value / 0.5
+
+
+@known("assumed")
+def free(event: Event, chip: Chip) -> float:
+    """0: none is documented, neither for register operations nor for waiting."""
+    return 0.0

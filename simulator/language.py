@@ -59,18 +59,22 @@ def _check_axis(axis: int) -> None:
 
 
 def is_psum(buffer: Any) -> bool:
+    """In PSUM."""
     return buffer is MemoryRegion.psum
 
 
 def is_sbuf(buffer: Any) -> bool:
+    """In SBUF."""
     return buffer is MemoryRegion.sbuf
 
 
 def is_hbm(buffer: Any) -> bool:
+    """In HBM, private to a core or shared."""
     return isinstance(buffer, MemoryRegion) and not buffer.on_chip
 
 
 def is_on_chip(buffer: Any) -> bool:
+    """In SBUF or PSUM."""
     return isinstance(buffer, MemoryRegion) and buffer.on_chip
 
 

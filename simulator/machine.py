@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from triptych.simulator.chips import Chip
 from triptych.simulator.cores import Meeting, Who
+from triptych.simulator.costs import Cost
 from triptych.simulator.dtypes import F32, DType, dtype_of
 from triptych.simulator.enums import engine
 from triptych.simulator.errors import HERE, KernelError, NkiError, NkiValidationError, kernel_line, show_line
@@ -34,7 +35,6 @@ NkiInstruction = Event  # an executed instruction is its event (nki.isa.NkiInstr
 Array = NDArray[Any]
 P = ParamSpec("P")
 Meet = Callable[[str, Any, Sequence[Who]], Meeting]
-Cost = Callable[[Event, Chip], float]
 _UNKNOWN = engine.unknown
 _SHARED = MemoryRegion.shared_hbm
 

@@ -12,22 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from triptych.simulator import enums
-from triptych.simulator.chips import Chip
+from triptych.simulator import costs, enums
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine import NkiInstruction, instruction, machine
 from triptych.simulator.objects import NKIObject
 from triptych.simulator.operands import describe, put
 from triptych.simulator.tensor import NkiTensor
-from triptych.simulator.trace import Event
 
 _LOOPS = "nki/api/nki/language/__init__.py, fori_loop"
 _SYNC = enums.engine.sync
-
-
-def _free(event: Event, chip: Chip) -> float:
-    """0: no cost is documented for register operations."""
-    return 0.0
 
 
 class VirtualRegister(NKIObject):
@@ -70,7 +63,7 @@ def register_alloc(x: int | None = None) -> VirtualRegister:
     return VirtualRegister(None if x is None else _wrapped(int(x)))
 
 
-@instruction(_SYNC, cost=_free)
+@instruction(_SYNC, cost=costs.free)
 def register_move(dst: VirtualRegister, src: Any) -> NkiInstruction:
     """dst = src, an integer or another register."""
     m = machine()
@@ -79,7 +72,7 @@ def register_move(dst: VirtualRegister, src: Any) -> NkiInstruction:
     return m.record("register_move", _SYNC, (), ())
 
 
-@instruction(_SYNC, cost=_free)
+@instruction(_SYNC, cost=costs.free)
 def register_load(dst: VirtualRegister, src: NkiTensor) -> NkiInstruction:
     """dst = the one element of src, in HBM or SBUF, of up to 32 bits."""
     m = machine()
@@ -91,7 +84,7 @@ def register_load(dst: VirtualRegister, src: NkiTensor) -> NkiInstruction:
     return m.record("register_load", _SYNC, (src,), ())
 
 
-@instruction(_SYNC, cost=_free)
+@instruction(_SYNC, cost=costs.free)
 def register_store(dst: NkiTensor, src: VirtualRegister) -> NkiInstruction:
     """The one element of dst, in HBM or SBUF, = src."""
     m = machine()

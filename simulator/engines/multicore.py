@@ -7,21 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from triptych.simulator import costs, enums
-from triptych.simulator.chips import Chip
 from triptych.simulator.cores import Who
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine import Machine, NkiInstruction, instruction, machine
 from triptych.simulator.memory import SBUF, MemoryRegion
 from triptych.simulator.operands import bits, describe, in_buffer
 from triptych.simulator.tensor import NkiTensor
-from triptych.simulator.trace import Event
 
 _GPSIMD_BYTES = {4: 1024, 2: 512, 1: 256}  # a partition, by element size
-
-
-def _meets(event: Event, chip: Chip) -> float:
-    """0: what waiting costs is not documented."""
-    return 0.0
 
 
 def _both(m: Machine) -> tuple[Who, Who]:
@@ -31,7 +24,7 @@ def _both(m: Machine) -> tuple[Who, Who]:
     return (m.rank, 0), (m.rank, 1)
 
 
-@instruction(enums.engine.dma, cost=costs.dma, since=3)
+@instruction(enums.engine.dma, cost=costs.dma.assumed(), since=3)
 def sendrecv(
     src: NkiTensor,
     dst: NkiTensor,
@@ -65,7 +58,9 @@ def sendrecv(
     return m.record("sendrecv", enums.engine.dma, (src,), (dst,), name, pipe=pipe_id)
 
 
-@instruction(enums.engine.gpsimd, enums.engine.tensor, enums.engine.vector, enums.engine.scalar, cost=_meets, since=3)
+@instruction(
+    enums.engine.gpsimd, enums.engine.tensor, enums.engine.vector, enums.engine.scalar, cost=costs.free, since=3
+)
 def core_barrier(
     data: NkiTensor,
     cores: Sequence[int],

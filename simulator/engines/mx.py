@@ -70,7 +70,7 @@ def quantize_mx(dst: NkiTensor, src: NkiTensor, dst_scale: NkiTensor, name: str 
     return m.record("quantize_mx", enums.engine.vector, (src,), (dst, dst_scale), name)
 
 
-@instruction(enums.engine.tensor, cost=costs.matmul, since=4)
+@instruction(enums.engine.tensor, cost=costs.matmul.assumed(), since=4)
 def nc_matmul_mx(
     dst: NkiTensor,
     stationary: NkiTensor,

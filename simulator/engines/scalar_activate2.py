@@ -28,7 +28,7 @@ _PAIRS = (
 )
 
 
-@instruction(eng.scalar, cost=costs.activation, since=4)
+@instruction(eng.scalar, cost=costs.activation.assumed(), since=4)
 def activate2(
     dst: NkiTensor,
     op: Op,

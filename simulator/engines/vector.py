@@ -60,7 +60,7 @@ def tensor_copy(
     return m.record("tensor_copy", on, (src,), (dst,), name)
 
 
-@instruction(eng.vector, eng.gpsimd, cost=costs.per_element)
+@instruction(eng.vector, eng.gpsimd, cost=costs.fill)
 def memset(dst: NkiTensor, value: Any, engine: enums.engine = _UNKNOWN, name: str | None = None) -> NkiInstruction:
     """dst[...] = value, a compile-time constant of dst's dtype."""
     m = machine()

@@ -90,7 +90,7 @@ _SMALL = ("bfloat16", "float16", "float32", "float8_e4m3", "float8_e4m3fn", "flo
 _CUMULATIVE = (*_SMALL, "uint8", "uint16", "int8", "int16")
 
 
-@instruction(eng.vector, cost=costs.scan)
+@instruction(eng.vector, cost=costs.scan.assumed())
 def tensor_scalar_cumulative(
     dst: NkiTensor,
     src: NkiTensor,

@@ -118,7 +118,7 @@ def _indices(start: Any, count: int) -> Array:
     return np.arange(start, int(start) + count, dtype=F32)[None, :]
 
 
-@instruction(eng.vector, cost=costs.predicated)
+@instruction(eng.vector, cost=costs.predicated.assumed())
 def select_reduce(
     dst: NkiTensor,
     predicate: NkiTensor,
