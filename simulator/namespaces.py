@@ -9,7 +9,7 @@ from __future__ import annotations
 import types
 from typing import Any, NoReturn
 
-from triptych.simulator import enums, kernel, language, registers
+from triptych.simulator import enums, kernel, language, registers, removed
 from triptych.simulator.engines import INSTRUCTIONS
 from triptych.simulator.errors import NkiValidationError, NotSimulated
 from triptych.simulator.machine import NkiInstruction, machine
@@ -22,19 +22,6 @@ _LATER = {
         collective_permute_implicit collective_permute_implicit_current_processing_rank_id
         collective_permute_implicit_reduce rank_id reduce_scatter ReplicaGroup""",
 }
-
-# Names that were removed, and what to use (release notes of NKI 0.2 to 0.6; nki/migration/index.rst).
-_REMOVED = {
-    "nki.benchmark": "use nki.simulate here, and nrtpy's benchmark on the device",
-    "nki.profile": "use neuron-explorer on the device",
-    "nki.baremetal": "call the kernel with NumPy arrays",
-    "nki.simulate_kernel": "use nki.simulate(kernel)(...)",
-    "nki.language.mgrid": "use slices",
-    "nki.language.arange": "use slices",
-    "nki.language.par_dim": "dimension 0 is the partition",
-    "nki.language.spmd_dim": "launch with kernel[2]",
-}
-
 
 _LOOPS = (registers.dynamic_range, registers.fori_loop, registers.while_loop)
 
@@ -91,20 +78,25 @@ def names() -> tuple[str, ...]:
     return ("nki", "nki.isa", "nki.language", "nki.collectives", "nki.typing")
 
 
-def fill(module: types.ModuleType) -> None:
-    """Give `module`, named like one of `names()`, its contents."""
-    qualified = module.__name__
+def known(qualified: str) -> dict[str, Any]:
+    """The names of one module, and what they are here."""
     contents = _contents()[qualified]
     for later in _LATER.get(qualified, "").split():
         contents.setdefault(later, _later(f"{qualified}.{later}"))
-    module.__dict__.update(contents)
+    return contents
+
+
+def fill(module: types.ModuleType) -> None:
+    """Give `module`, named like one of `names()`, its contents."""
+    qualified = module.__name__
+    module.__dict__.update(known(qualified))
     module.__doc__ = f"{qualified} of NKI 0.6, simulated by Triptych."
     module.__dict__["__triptych__"] = True
 
     def missing(name: str) -> NoReturn:
         full = f"{qualified}.{name}"
-        if full in _REMOVED:
-            raise AttributeError(f"{full} is not in NKI 0.6: {_REMOVED[full]}")
+        if full in removed.NAMES:
+            raise AttributeError(f"{full} is not in NKI 0.6: {removed.NAMES[full]}")
         raise AttributeError(f"{full} is not a name of NKI 0.6")
 
     module.__dict__["__getattr__"] = missing
