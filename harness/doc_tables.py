@@ -10,38 +10,19 @@ from __future__ import annotations
 import dataclasses
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import ml_dtypes
 import numpy as np
 
 from triptych import simulator
+from triptych.harness import api_tables
+from triptych.harness.markdown import markdown
 from triptych.simulator.chips import Fact
 
 ROOT = Path(__file__).resolve().parent.parent
 _BLOCK = re.compile(r"(<!-- table: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
-
-
-def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
-    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)]) + "\n"
-
-
-def instructions() -> str:
-    """One row an instruction of the simulator."""
-    rows = [
-        (
-            f"`{i.name}`",
-            ", ".join(e.name for e in i.engines),
-            f"v{i.since}",
-            i.summary.replace("|", "\\|"),
-            i.cost.text.split("\n", 1)[0].replace("|", "\\|"),
-        )
-        for _, i in sorted(simulator.INSTRUCTIONS.items())
-    ]
-    return markdown(("`nki.isa.`", "engines", "from", "effect", "cost"), rows)
 
 
 def chips() -> str:
@@ -82,7 +63,7 @@ def matmul_ladder() -> str:
     return markdown((*header, "bound by"), rows)
 
 
-TABLES: dict[str, Callable[[], str]] = {"instructions": instructions, "chips": chips, "matmul-ladder": matmul_ladder}
+TABLES: dict[str, Callable[[], str]] = {**api_tables.TABLES, "chips": chips, "matmul-ladder": matmul_ladder}
 
 
 def refreshed(text: str) -> str:

@@ -1,9 +1,9 @@
 """Which tests exercise which documented name of NKI, read off the source of tests/simulator.
 
-A test exercises a name if it reaches it: `nisa.iota` or `nl.tile_size.pmax` in its body, in a function of its module
-that it uses, or in what it is parametrized over, all of which runs; or a string that it is parametrized over, where it
-looks names up with getattr. What hypothesis draws from does not count, because it need not be drawn, nor does a table
-that a test only picks from.
+A test exercises a name if it reaches it in one of three ways. In its body, in a function of its module that it uses or
+in what it is parametrized over, all of which runs, stands `nisa.iota` or `nl.tile_size.pmax`. There stands a method by
+a name that no array of NumPy has. Or it looks names up with getattr, and is parametrized over the name. What hypothesis
+draws from does not count, because it need not be drawn, nor does a table that a test only picks from.
 """
 
 from __future__ import annotations
@@ -12,6 +12,10 @@ import ast
 import functools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+import numpy as np
+
+from triptych.harness.nki_names import read
 
 TESTS = Path(__file__).resolve().parent.parent / "tests" / "simulator"
 _TABLES = (ast.Dict, ast.List, ast.Tuple, ast.Set)
@@ -26,6 +30,8 @@ def exercised(folder: Path = TESTS) -> dict[str, tuple[str, ...]]:
         for test in module.tests():
             for name in module.names_in(test):
                 found.setdefault(name, {})[f"{file.stem}.{test.name}"] = None
+    for name in [n.qualified for n in read() if n.name.endswith(".__init__")]:
+        found.setdefault(name, {}).update(found.get(name.removesuffix(".__init__"), {}))
     return {name: tuple(tests) for name, tests in found.items()}
 
 
@@ -41,8 +47,8 @@ class _Module:
             elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
                 self.defined[node.name] = node
             elif isinstance(node, ast.Assign):
-                names = [n.id for target in node.targets for n in ast.walk(target) if isinstance(n, ast.Name)]
-                self.defined |= dict.fromkeys(names, node.value)
+                self.aliases |= {n: owner for n in _targets(node) for owner in self._chain(node.value)}
+                self.defined |= dict.fromkeys(_targets(node), node.value)
 
     def tests(self) -> list[ast.FunctionDef]:
         return [d for n, d in self.defined.items() if n.startswith("test_") and isinstance(d, ast.FunctionDef)]
@@ -51,7 +57,7 @@ class _Module:
         """The qualified names that a test reaches."""
         parameters = list(self._reached(_parametrized(test), tables=True))
         body = list(self._reached([test.args, *test.body], tables=False))
-        found = {name for node in (*parameters, *body) for name in self._chain(node)}
+        found = {name for node in (*parameters, *body) for name in (*self._chain(node), *_method(node))}
         looked_up = {owner for node in body for owner in self._looked_up(node)}
         strings = {n.value for n in parameters if isinstance(n, ast.Constant) and isinstance(n.value, str)}
         return found | {f"{owner}.{s}" for owner in looked_up for s in strings}
@@ -86,10 +92,26 @@ class _Module:
                 yield module or "nki.language.NkiTensor"
 
 
+@functools.cache
+def _methods() -> dict[str, str]:
+    """The documented methods by their names, without those that an array has too."""
+    methods = [n for n in read() if n.kind == "method"]
+    return {m: n.qualified for n in methods if not hasattr(np.ndarray, m := n.name.rpartition(".")[2])}
+
+
+def _method(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.Attribute) and node.attr in _methods():
+        yield _methods()[node.attr]
+
+
 def _statements(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
     """Top-level statements, and those in a `with`, as the imports of nki are."""
     for node in body:
         yield from node.body if isinstance(node, ast.With) else [node]
+
+
+def _targets(node: ast.Assign) -> list[str]:
+    return [n.id for target in node.targets for n in ast.walk(target) if isinstance(n, ast.Name)]
 
 
 def _parametrized(test: ast.FunctionDef) -> list[ast.AST]:

@@ -58,6 +58,7 @@ class AccessPatterns(Views):
         return new
 
     def select(self, dim: int, index: Any) -> NkiTensor:
+        """Entry `index` of a dimension, which goes; a register or a tensor of one element is read when it is used."""
         if not isinstance(index, (int, np.integer)):
             if self._dim(dim) == 0 and self.on_chip:
                 raise NkiValidationError("a dynamic select cannot choose the partition on chip", source=GUIDE)
@@ -136,6 +137,7 @@ class AccessPatterns(Views):
         return row._indexed(vector_offset, 0, self.strides[0], self.shape[0], True)
 
     def indirect(self, index: Any, num_elem: int | None = None) -> NoReturn:
+        """Elements of the free dimension chosen by a tile of indices, the same for all partitions (NeuronCore-v4)."""
         raise NotSimulated("NkiTensor.indirect (tensor indirection) is not simulated yet")
 
 

@@ -118,7 +118,19 @@ def _narrow(event: Event, chip: Chip, inputs: list[Region]) -> bool:
 
 @known("historical")
 def streamed(event: Event, chip: Chip) -> float:
-    """max(64, N) cycles, with no faster mode; on GpSimd 150 + N."""
+    """max(64, N) cycles, with no faster mode."""
+    return _streamed(event, chip, _n(event))
+
+
+@known("historical")
+def gpsimd(event: Event, chip: Chip) -> float:
+    """150 + N cycles."""
+    return _streamed(event, chip, _n(event))
+
+
+@known("assumed")
+def either(event: Event, chip: Chip) -> float:
+    """max(64, N) cycles on Vector, 150 + N on GpSimd."""
     return _streamed(event, chip, _n(event))
 
 

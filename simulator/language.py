@@ -121,6 +121,16 @@ class TileSize(NKIObject):
         return int(self._chip().bn_stats_fmax.value)
 
     @property
+    def psum_min_align(self) -> int:
+        """Bytes: an address in PSUM starts at a bank (nki/migration/index.rst)."""
+        return self.psum_bank_fmax_bytes
+
+    @property
+    def sbuf_min_align(self) -> int:
+        """Bytes: no rule for addresses in SBUF is documented, and none is enforced."""
+        return 1
+
+    @property
     def sbuf_fmax_bytes(self) -> int:
         """Bytes of one SBUF partition."""
         return int(self._chip().sbuf_partition_bytes.value)

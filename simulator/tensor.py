@@ -74,6 +74,7 @@ class NkiTensor(AccessPatterns):
         buffer: MemoryRegion = MemoryRegion.sbuf,
         name: str = "",
     ) -> None:
+        """A dense tensor over `storage`; kernels make theirs with nl.ndarray."""
         shape = tuple(shape)
         dense = storage.dense if shape == storage.allocation.shape else row_major(shape)
         self._set(storage, dtype_of(dtype), buffer, 0, shape, dense)
@@ -140,6 +141,7 @@ class NkiTensor(AccessPatterns):
         return all(n == 1 or stride == dense for n, stride, dense in dims[first:])
 
     def is_indirect(self) -> bool:
+        """Whether an index that is read when an instruction runs moves the view."""
         return self.dynamic is not None
 
     def get_pattern(self) -> list[list[int]]:
@@ -176,6 +178,7 @@ class NkiTensor(AccessPatterns):
     # Views
 
     def __getitem__(self, key: Any) -> NkiTensor:
+        """Indices, slices, nl.ds and `...` as NumPy reads them; on chip the partition and two dimensions stay."""
         keys = key if type(key) is tuple else (key,)
         if len(keys) != len(self.shape) or any(k is Ellipsis for k in keys):
             keys = self._expand(keys)
@@ -235,6 +238,7 @@ class NkiTensor(AccessPatterns):
         return (*keys[:at], *[slice(None)] * fill, *keys[at + len(dots) :])
 
     def __setitem__(self, key: Any, value: Any) -> NoReturn:
+        """Refused: an instruction writes, through dst=."""
         raise NkiValidationError(
             "a tensor is not assigned to; use nisa.tensor_copy, nisa.memset or nisa.dma_copy with dst=", source=GUIDE
         )

@@ -44,9 +44,11 @@ class Views(NKIObject):
         ) -> NkiTensor: ...
 
     def slice(self, dim: int, start: int, end: int, step: int = 1) -> NkiTensor:
+        """Entries start, start + step, .. below end of one dimension."""
         return self[tuple(slice(start, end, step) if d == dim else slice(None) for d in range(self._dim(dim) + 1))]
 
     def permute(self, dims: Sequence[int]) -> NkiTensor:
+        """The dimensions in another order; the partition stays first on chip."""
         if sorted(dims) != list(range(self.ndim)):
             raise NkiValidationError(f"permute needs a permutation of 0..{self.ndim - 1}, got {dims}", source=GUIDE)
         if self.on_chip and dims[0] != 0:
@@ -54,6 +56,7 @@ class Views(NKIObject):
         return self._view(self.offset, [self.shape[d] for d in dims], [self.strides[d] for d in dims])
 
     def broadcast(self, dim: int, size: int) -> NkiTensor:
+        """A dimension of size 1 repeated `size` times, with stride 0."""
         self._free(dim, "broadcast")
         if self.shape[dim] != 1:
             raise NkiValidationError(f"broadcast needs size 1 in dimension {dim}, got {self.shape}", source=GUIDE)
@@ -62,6 +65,7 @@ class Views(NKIObject):
         return self._view(self.offset, shape, strides)
 
     def expand_dim(self, dim: int) -> NkiTensor:
+        """A dimension of size 1 before `dim`; not before the partition."""
         if not 0 <= dim <= self.ndim or (self.on_chip and dim == 0):
             raise NkiValidationError(f"expand_dim({dim}) of {self}: not before the partition", source=GUIDE)
         inner = self.strides[dim] * self.shape[dim] if dim < self.ndim else 1
@@ -70,6 +74,7 @@ class Views(NKIObject):
         )
 
     def squeeze_dim(self, dim: int) -> NkiTensor:
+        """Without a dimension of size 1."""
         self._free(dim, "squeeze_dim")
         if self.shape[dim] != 1:
             raise NkiValidationError(f"squeeze_dim needs size 1 in dimension {dim}, got {self.shape}", source=GUIDE)
@@ -79,6 +84,7 @@ class Views(NKIObject):
         )
 
     def reshape_dim(self, dim: int, shape: Sequence[int]) -> NkiTensor:
+        """One dimension split into `shape`, of which one size may be -1."""
         sizes = _infer(tuple(shape), self.shape[self._dim(dim)], "reshape_dim")
         if self.on_chip and dim == 0 and sizes != (self.shape[0],):
             raise NkiValidationError("reshape_dim cannot split the partition dimension", source=GUIDE)
@@ -90,6 +96,7 @@ class Views(NKIObject):
         )
 
     def flatten_dims(self, start_dim: int, end_dim: int) -> NkiTensor:
+        """Dimensions start_dim to end_dim, both included, as one."""
         self._free(start_dim, "flatten_dims")
         if self._dim(end_dim) < start_dim:
             raise NkiValidationError(f"flatten_dims({start_dim}, {end_dim}) ends before it starts", source=GUIDE)
@@ -97,6 +104,7 @@ class Views(NKIObject):
         return self.reshape((*self.shape[:start_dim], merged, *self.shape[end_dim + 1 :]))
 
     def reshape(self, shape: Sequence[int]) -> NkiTensor:
+        """The same elements in row-major order as `shape`; refused where that would need a copy."""
         sizes = _infer(tuple(shape), self.size, "reshape")
         self._keeps_rank(len(sizes), "reshape")
         if self.on_chip and sizes[0] != self.shape[0]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from triptych.harness import doc_tables
+from triptych.harness import api_tables, doc_tables, nki_names
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "README.md", ROOT / "tests" / "README.md"])
@@ -29,3 +29,21 @@ def test_every_table_stands_on_a_page() -> None:
     text = "".join(page.read_text() for page in PAGES)
     for name in doc_tables.TABLES:
         assert f"<!-- table: {name} -->" in text
+
+
+LATER = ("nki.collectives.", "nki.Kernel.with_schedule")
+
+
+@pytest.mark.parametrize("module", nki_names.MODULES)
+def test_every_documented_name_of_nki_has_a_row_and_a_test(module: str) -> None:
+    rows = (ROOT / "docs" / "nki-api.md").read_text().splitlines()
+    for name in nki_names.read():
+        if name.module != module or name.qualified.startswith(LATER):
+            continue
+        source = name.source.removeprefix("nki/api/nki/")
+        owner, _, member = name.name.rpartition(".")
+        if name.kind == "member":
+            assert [r for r in rows if r.startswith(f"| `{owner}` | enumeration: ") and member in r], name.qualified
+        else:
+            assert [r for r in rows if r.endswith(f" {source} |") and name.name in r], name.qualified
+        assert api_tables.tested_by(name), f"{name.qualified} has no test: see triptych.harness.named_tests"

@@ -37,7 +37,7 @@ _COMPARE: dict[str, Any] = {
 _INT32 = np.iinfo(np.int32)
 
 
-@instruction(eng.gpsimd, cost=costs.streamed)
+@instruction(eng.gpsimd, cost=costs.gpsimd)
 def iota(
     dst: NkiTensor,
     pattern: Sequence[Sequence[int]],
@@ -55,7 +55,7 @@ def iota(
     return m.record("iota", eng.gpsimd, (), (dst,), name)
 
 
-@instruction(eng.gpsimd, cost=costs.streamed)
+@instruction(eng.gpsimd, cost=costs.gpsimd)
 def affine_select(
     dst: NkiTensor,
     pattern: Sequence[Sequence[int]],

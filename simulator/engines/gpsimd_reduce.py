@@ -21,7 +21,7 @@ _ARITHMETIC: dict[str, Any] = {"add": np.add, "average": np.add, "maximum": np.m
 _BITVEC: dict[str, Any] = {"bitwise_or": np.bitwise_or, "bitwise_and": np.bitwise_and}
 
 
-@instruction(eng.gpsimd, cost=costs.streamed.assumed())
+@instruction(eng.gpsimd, cost=costs.gpsimd.assumed())
 def tensor_partition_reduce(dst: NkiTensor, op: Any, data: NkiTensor, name: str | None = None) -> NkiInstruction:
     """dst[1, F] = op over p of data[p, F]: add, average or maximum in float32, bitwise_or or bitwise_and on bits."""
     m = machine()

@@ -21,7 +21,7 @@ Array = NDArray[Any]
 _INT32 = np.iinfo(np.int32)
 
 
-@instruction(eng.gpsimd, cost=costs.streamed.assumed(), since=3)
+@instruction(eng.gpsimd, cost=costs.gpsimd.assumed(), since=3)
 def nonzero_with_count(
     dst: NkiTensor, src: NkiTensor, index_offset: int = 0, padding_val: int = -1, name: str | None = None
 ) -> NkiInstruction:
@@ -64,7 +64,7 @@ def _int32(what: str, value: Any) -> int:
     return int(value)
 
 
-@instruction(eng.gpsimd, cost=costs.streamed.assumed())
+@instruction(eng.gpsimd, cost=costs.gpsimd.assumed())
 def sequence_bounds(dst: NkiTensor, segment_ids: NkiTensor, name: str | None = None) -> NkiInstruction:
     """dst[0, 0, i], dst[0, 1, i] = where the segment of element i begins and where it ends (exclusive); padding: n, -1.
 

@@ -51,7 +51,7 @@ def _uniform(drawn: Array) -> Array:
     return (drawn >> np.uint32(8)).astype(F32) * F32.type(2.0**-24)
 
 
-@instruction(eng.vector, eng.gpsimd, cost=costs.streamed.assumed())
+@instruction(eng.vector, eng.gpsimd, cost=costs.either)
 def rng(dst: NkiTensor, engine: enums.engine = eng.vector, name: str | None = None) -> NkiInstruction:
     """dst[P, F] = the low bits of 32 random ones, for an integer dtype; the bits are not the chip's."""
     m = machine()
@@ -119,7 +119,7 @@ def set_rng_seed(src_seeds: NkiTensor, name: str | None = None) -> NkiInstructio
     return m.record("set_rng_seed", eng.vector, (src_seeds,), (), name)
 
 
-@instruction(eng.gpsimd, eng.vector, cost=costs.streamed.assumed(), since=3)
+@instruction(eng.gpsimd, eng.vector, cost=costs.either, since=3)
 def rand_set_state(src_seeds: NkiTensor, engine: enums.engine = eng.gpsimd, name: str | None = None) -> NkiInstruction:
     """The generators of the tile's partitions = src_seeds[P, 6] on GpSimd, [P, 24] on Vector, XORWOW's words."""
     m = machine()
@@ -131,7 +131,7 @@ def rand_set_state(src_seeds: NkiTensor, engine: enums.engine = eng.gpsimd, name
     return m.record("rand_set_state", on, (src_seeds,), (), name)
 
 
-@instruction(eng.gpsimd, eng.vector, cost=costs.streamed.assumed(), since=3)
+@instruction(eng.gpsimd, eng.vector, cost=costs.either, since=3)
 def rand_get_state(dst: NkiTensor, engine: enums.engine = eng.gpsimd, name: str | None = None) -> NkiInstruction:
     """dst[P, 6] on GpSimd, [P, 24] on Vector = the words of the generators of the tile's partitions."""
     m = machine()

@@ -16,10 +16,13 @@ from triptych.simulator.memory import MemoryRegion
 from triptych.simulator.ops import Op
 
 with simulated_nki():
+    import nki.isa as nisa
+    import nki.language as nl
+
     MODULES = {name: importlib.import_module(name) for name in nki_names.MODULES}
 
 NAMES = nki_names.read()
-LATER = {"nki.language.tile_size.psum_min_align", "nki.language.tile_size.sbuf_min_align", "nki.Kernel.with_schedule"}
+LATER = {"nki.Kernel.with_schedule"}
 
 
 def ids(names):
@@ -80,3 +83,97 @@ def test_a_function_takes_the_documented_parameters(name):
     for (what, mine), (_, documented) in zip(ours, name.parameters, strict=True):
         assert mine == documented or documented == "...", what
     assert name.kind == "method" or (function.__name__ == name.name and function.__doc__)
+
+
+# Constants and classes: what each is
+
+
+@pytest.mark.parametrize(
+    ("name", "itemsize", "largest"),
+    [
+        ("bool_", 1, 255),  # stored as uint8
+        ("int8", 1, 127),
+        ("int16", 2, 32767),
+        ("int32", 4, 2**31 - 1),
+        ("uint8", 1, 255),
+        ("uint16", 2, 65535),
+        ("uint32", 4, 2**32 - 1),
+        ("float16", 2, 65504),
+        ("bfloat16", 2, (2 - 2**-7) * 2.0**127),
+        ("float32", 4, (2 - 2**-23) * 2.0**127),
+        ("tfloat32", 4, (2 - 2**-10) * 2.0**127),
+        ("float8_e4m3", 1, 240),
+        ("float8_e4m3fn", 1, 448),
+        ("float8_e5m2", 1, 57344),
+        ("float8_e8m0fnu", 1, 2.0**127),
+        ("float8_e5m2_x4", 4, None),
+        ("float8_e4m3fn_x4", 4, None),
+        ("float4_e2m1fn_x4", 2, None),
+    ],
+)
+def test_a_dtype_is_a_string_of_known_size_and_reach(core, name, itemsize, largest):
+    """Its largest number is stored as it is."""
+    dtype = getattr(nl, name)
+    assert dtype == name and isinstance(dtype, nl.DType) and dtype.itemsize == itemsize
+    with core() as c:
+        tile = c.empty((1, 1), dtype)
+        if largest is None:
+            nisa.memset(tile, 0)
+            with pytest.raises(nisa.NkiValidationError, match="can only be set to 0"):
+                nisa.memset(tile, 1)
+        else:
+            nisa.memset(tile, largest)
+            assert float(tile.array[0, 0]) == largest
+
+
+@pytest.mark.parametrize("name", ["tensor_engine", "vector_engine", "scalar_engine", "gpsimd_engine", "unknown_engine"])
+def test_an_engine_by_its_former_name(name):
+    assert getattr(nisa, name) is nisa.engine[name.removesuffix("_engine")]
+
+
+@pytest.mark.parametrize(("name", "on_chip"), [("sbuf", 1), ("psum", 1), ("private_hbm", 0), ("shared_hbm", 0)])
+def test_a_buffer_is_a_memory_region(name, on_chip):
+    assert getattr(nl, name) is nl.MemoryRegion(name)
+    assert nl.is_on_chip(getattr(nl, name)) == bool(on_chip) == (not nl.is_hbm(getattr(nl, name)))
+
+
+TILE_SIZE = {  # by generation; nki/get-started/about/tiling-overview.rst and the architecture guides
+    "pmax": (128, 128, 128),
+    "psum_fmax": (512, 512, 512),
+    "psum_bank_fmax": (512, 512, 512),
+    "psum_bank_fmax_bytes": (2048, 2048, 2048),
+    "psum_num_banks": (8, 8, 8),
+    "psum_min_align": (2048, 2048, 2048),
+    "gemm_stationary_fmax": (128, 128, 128),
+    "gemm_moving_fmax": (512, 512, 512),
+    "bn_stats_fmax": (512, 512, 512),
+    "sbuf_fmax": (48 << 10, 56 << 10, 64 << 10),
+    "sbuf_fmax_bytes": (192 << 10, 224 << 10, 256 << 10),
+    "total_available_sbuf_size": (192 << 10, 224 << 10, 256 << 10),
+    "sbuf_size_bytes": (24 << 20, 28 << 20, 32 << 20),
+    "sbuf_min_align": (1, 1, 1),
+}
+
+
+@pytest.mark.parametrize("name", TILE_SIZE)
+def test_tile_size(core, name):
+    for target, value in zip(("trn1", "trn2", "trn3"), TILE_SIZE[name], strict=True):
+        with core(target):
+            assert getattr(nl.tile_size, name) == value
+
+
+def test_classes(core):
+    class Config(nl.NKIObject):
+        pass
+
+    assert Config(a=1).a == 1
+    with core() as c:
+        tile = c.empty((2, 2))
+        assert isinstance(tile, nl.NkiTensor) and isinstance(tile, nl.NKIObject)
+        first, second = nisa.memset(tile, 0), nisa.memset(tile, 1)
+        assert isinstance(first, nisa.NkiInstruction) and second.depends_on(first) is second
+        register = nisa.VirtualRegister(3)
+        assert not register.frozen and nisa.VirtualRegister(frozen=True).frozen
+        nisa.register_move(register, 4)
+        with pytest.raises(nisa.NkiValidationError, match="read only"):
+            nisa.register_move(nisa.VirtualRegister(1, True), 4)

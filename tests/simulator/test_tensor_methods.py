@@ -1,0 +1,127 @@
+"""Every documented method and attribute of NkiTensor, each on one tensor that NumPy mirrors.
+
+What they refuse, and chains of them, are in test_tensor_views.py; indices known only when the kernel runs in
+test_dynamic.py.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from triptych.harness import nki_names
+from triptych.simulator import NkiValidationError
+from triptych.simulator.lend import simulated_nki
+from triptych.simulator.tensor import NkiTensor
+
+with simulated_nki():
+    import nki.isa as nisa
+    import nki.language as nl
+
+SHAPE = (4, 6, 8)
+X = np.arange(4 * 6 * 8, dtype=np.int32).reshape(SHAPE)
+
+# method -> (arguments, what NumPy shows)
+VIEWS = {
+    "__getitem__": (((slice(1, 3), 2),), X[1:3, 2]),
+    "permute": (((0, 2, 1),), X.transpose(0, 2, 1)),
+    "reshape_dim": ((2, (2, 4)), X.reshape(4, 6, 2, 4)),
+    "flatten_dims": ((1, 2), X.reshape(4, 48)),
+    "reshape": (((4, 3, 16),), X.reshape(4, 3, 16)),
+    "expand_dim": ((1,), X[:, None]),
+    "rearrange": (
+        (("p", ("a", "b"), "f"), ("p", "b", "a", "f"), {"a": 2}),
+        X.reshape(4, 2, 3, 8).transpose(0, 2, 1, 3),
+    ),
+    "slice": ((1, 1, 6, 2), X[:, 1:6:2]),
+    "select": ((2, 5), X[:, :, 5]),
+    "ap": (([[48, 4], [-8, 3], [2, 4]], 40), X[:, 5:2:-1, ::2]),
+    "view": (("uint16",), X.view(np.uint16)),
+    "reinterpret_cast": (("uint16",), X.view(np.uint16)),
+}
+
+
+@pytest.mark.parametrize("method", VIEWS)
+@pytest.mark.parametrize("buffer", ["sbuf", "psum", "shared_hbm"])
+def test_a_view_is_numpys(core, method, buffer):
+    arguments, expected = VIEWS[method]
+    with core() as c:
+        tensor = c.tile(X, buffer=buffer)
+        view = getattr(tensor, method)(*arguments)
+        assert view.shape == expected.shape and view.storage is tensor.storage and not c.trace.events
+        np.testing.assert_array_equal(view.array, expected)
+
+
+@pytest.mark.parametrize("method", ["broadcast", "squeeze_dim"])
+def test_a_view_of_a_dimension_of_one(core, method):
+    with core() as c:
+        tensor = c.tile(X[:, :1])
+        view = getattr(tensor, method)(*{"broadcast": (1, 5), "squeeze_dim": (1,)}[method])
+        np.testing.assert_array_equal(
+            view.array, {"broadcast": np.repeat(X[:, :1], 5, axis=1), "squeeze_dim": X[:, 0]}[method]
+        )
+
+
+@pytest.mark.parametrize("method", ["vector_select"])
+def test_rows_chosen_by_a_tile(core, same, method):
+    with core() as c:
+        index = np.array([[3], [0], [3]], np.int32)
+        dst = c.empty((3, 6, 8), "int32")
+        nisa.dma_copy(dst, getattr(c.tile(X, buffer="shared_hbm"), method)(0, c.tile(index)))
+        assert same(dst, X[index[:, 0]])
+
+
+@pytest.mark.parametrize(
+    ("method", "whole", "part"),
+    [
+        ("is_contiguous", True, False),
+        ("is_indirect", False, False),
+        ("get_pattern", [[48, 4], [8, 6], [1, 8]], [[48, 4], [16, 3], [1, 4]]),
+    ],
+)
+def test_what_a_view_says_of_its_pattern(core, method, whole, part):
+    with core() as c:
+        tensor = c.tile(X)
+        assert getattr(tensor, method)() == whole and getattr(tensor[:, ::2, :4], method)() == part
+
+
+@pytest.mark.parametrize(
+    ("attribute", "whole", "part"),
+    [
+        ("shape", SHAPE, (4, 3, 4)),
+        ("strides", (48, 8, 1), (48, 16, 1)),
+        ("offset", 0, 8),
+        ("ndim", 3, 3),
+        ("size", 192, 48),
+        ("dtype", nl.bfloat16, nl.bfloat16),
+        ("buffer", nl.psum, nl.psum),
+        ("name", "weights", "weights"),
+    ],
+)
+def test_attributes(core, attribute, whole, part):
+    with core():
+        tensor = nl.ndarray(SHAPE, nl.bfloat16, nl.psum, "weights")
+        assert getattr(tensor, attribute) == whole and getattr(tensor[:, 1::2, :4], attribute) == part
+
+
+@pytest.mark.parametrize("method", ["__setitem__"])
+def test_a_tensor_is_not_assigned_to(core, method):
+    with core() as c, pytest.raises(NkiValidationError, match="use nisa.tensor_copy, nisa.memset or nisa.dma_copy"):
+        getattr(c.tile(X), method)(0, 1)
+
+
+@pytest.mark.parametrize("method", ["__init__"])
+def test_a_tensor_made_over_storage_is_dense(core, method):
+    """What `nl.ndarray` does; the constructor is documented, and its storage is nothing that a kernel could make."""
+    with core() as c:
+        storage = c.tile(X).storage
+        tensor = NkiTensor.__new__(NkiTensor)
+        getattr(tensor, method)((4, 48), nl.int32, storage)
+        assert (tensor.shape, tensor.strides, tensor.buffer) == ((4, 48), (48, 1), nl.sbuf)
+        np.testing.assert_array_equal(tensor.array, X.reshape(4, 48))
+
+
+def test_every_documented_method_says_what_it_does():
+    methods = [n.name for n in nki_names.read() if n.name.startswith("NkiTensor.") and n.kind == "method"]
+    assert len(methods) == 20
+    assert not [m for m in methods if not getattr(NkiTensor, m.partition(".")[2]).__doc__]
