@@ -1,8 +1,13 @@
 """NKI's data types: how each is stored, and how the engines' float32 results are rounded into it.
 
 A dtype is a string, as in NKI (`nl.bfloat16 == "bfloat16"`), that also knows its NumPy storage. Engines compute in
-float32; `round_to` is the one place where a result is rounded: to nearest even for floats, to nearest even and
-saturated for integers (NKI 0.6 release notes).
+float32; `round_to` is the one place where a result is rounded: to nearest even, subnormals included; integers saturate
+(NKI 0.6 release notes).
+
+A float that overflows becomes an infinity, in float8 too (nki/api/nki/isa/__init__.py, range_select: "FP16/BF16/FP8 ..
+-INF"), and NaN in float8_e4m3fn, which has no infinity. Saturation at 240, 448 or 57344 is what kernels do themselves,
+with a minimum and a maximum before the cast (nki-library, core/qkv/qkv_tkg.py), or what the runtime switches on with
+NEURON_RT_ENABLE_OCP_SATURATION=1 (nki-library, test/utils/host_management.py; in no documentation): off here.
 """
 
 from __future__ import annotations
@@ -90,24 +95,58 @@ def dtype_of(value: Any) -> DType:
     return found
 
 
-def round_to(values: Array, dtype: DType, out: Array) -> None:
-    """out[...] = values rounded from float32 to `dtype`. `out` may have float32 storage (no low-precision rounding)."""
+def round_to(values: Array, dtype: DType, out: Array) -> int:
+    """out[...] = values rounded from float32 to `dtype`. `out` may have float32 storage (no low-precision rounding).
+
+    Returns how many NaN became 0, because an integer has none: what the hardware makes of them is not documented.
+    """
     if dtype.kind == "f":
         if dtype == "tfloat32" and values.dtype == F32:
             values = _round_mantissa(values, 13)
+        elif dtype == "float8_e8m0fnu":
+            _check_powers_of_two(values)
         np.copyto(out, values, casting="unsafe")
-        return
+        return 0
     if dtype.kind == "x" and values.dtype != dtype.np:
         raise NkiValidationError(f"numbers cannot be cast to the packed dtype {dtype}")
-    info = np.iinfo(dtype.np)
     if values.dtype.kind in "iub":
+        info = np.iinfo(dtype.np)
         if dtype.np.itemsize < values.dtype.itemsize or values.dtype.kind != dtype.kind:
             values = np.clip(values, info.min, info.max)
         np.copyto(out, values, casting="unsafe")
-        return
-    # 2^31 - 1 is no float32: clip in float64, where every 32-bit integer is exact. NaN becomes 0.
-    whole = np.nan_to_num(np.rint(values.astype(np.float64)), nan=0.0, posinf=info.max, neginf=info.min)
-    np.copyto(out, np.clip(whole, info.min, info.max), casting="unsafe")
+        return 0
+    return _round_to_integer(values, dtype, out)
+
+
+def _round_to_integer(values: Array, dtype: DType, out: Array) -> int:
+    """Float values to nearest even, saturated at what `dtype` holds; returns how many were NaN."""
+    info = np.iinfo(dtype.np)
+    whole = np.rint(values)
+    nan = np.isnan(whole)
+    nans = int(np.count_nonzero(nan))
+    if nans:
+        whole[nan] = 0
+    # The largest 32-bit integers are no float32: what is above the last float32 before them is set apart.
+    beyond = whole.dtype.type(2.0 ** (info.bits - (info.min < 0)))
+    last = np.nextafter(beyond, whole.dtype.type(0))
+    above = whole >= beyond if last < info.max else None
+    np.clip(whole, info.min, min(last, whole.dtype.type(info.max)), out=whole)
+    np.copyto(out, whole, casting="unsafe")
+    if above is not None:
+        out[above] = info.max
+    return nans
+
+
+def _check_powers_of_two(values: Array) -> None:
+    """float8_e8m0fnu holds 2^-127 .. 2^127 and NaN. How another number would be rounded is not documented."""
+    mantissa, exponent = np.frexp(values)
+    wrong = ~np.isnan(values) & ((mantissa != 0.5) | (np.abs(exponent - 1) > 127))
+    if wrong.any():
+        raise NkiValidationError(
+            f"float8_e8m0fnu holds powers of two from 2^-127 to 2^127 and NaN, and {values[wrong].flat[0]:g} is cast "
+            "to it; compute a power of two, or write the exponent plus 127 through .view(nl.uint8)",
+            source="nki.language, float8_e8m0fnu",
+        )
 
 
 def _round_mantissa(values: Array, drop: int) -> Array:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from triptych.simulator.dtypes import F32, round_to
 from triptych.simulator.errors import NkiValidationError
+from triptych.simulator.machine import machine
 from triptych.simulator.memory import PSUM, MemoryRegion
 from triptych.simulator.tensor import NkiTensor, as_shape
 
@@ -86,7 +87,9 @@ def transpose_bits(dst: Array, src: Array) -> None:
 
 def put(dst: NkiTensor, values: Array) -> None:
     """dst[...] = values, rounded to dst's dtype."""
-    round_to(as_shape(values, dst.shape), dst.dtype, dst.array)
+    nans = round_to(as_shape(values, dst.shape), dst.dtype, dst.array)
+    if nans:
+        machine().note(f"{nans} NaN are cast to {dst.dtype}, as 0: what they become is not documented")
     dst.wrote()
 
 

@@ -103,10 +103,24 @@ def tensor_tensor(
         put_bits(dst, f.alu(bits(data1), as_shape(bits(data2), data1.shape)))
     elif exact and on is eng.gpsimd:
         wide = np.float64 if f.name == "power" else np.int64  # NumPy has no integer power with a negative exponent
-        put(dst, f.alu(data1.array.astype(wide), as_shape(data2.array, data1.shape).astype(wide)))
+        result = f.alu(data1.array.astype(wide), as_shape(data2.array, data1.shape).astype(wide))
+        if result.dtype == np.int64:
+            _put_integers(m, dst, f, result)
+        else:
+            put(dst, result)
     else:
         elementwise(dst, f.alu, data1.f32(), as_shape(data2.f32(), data1.shape))
     return m.record("tensor_tensor", on, (data1, data2), (dst,), name, op=f.name)
+
+
+def _put_integers(m: Machine, dst: NkiTensor, f: Op, exact: Array) -> None:
+    """dst[...] = the low 32 bits of exact integers, as native arithmetic keeps them, noted where they are not all."""
+    kept = exact.astype(dst.dtype.np)
+    beyond = int(np.count_nonzero(kept != exact))
+    if beyond:
+        m.note(f"{f!r}: {beyond} results leave {dst.dtype} and wrap around; what GpSimd does there is not documented")
+    np.copyto(dst.array, as_shape(kept, dst.shape))
+    dst.wrote()
 
 
 def _tensor_tensor_engine(f: Op, exact: bool, tiles: Sequence[NkiTensor], asked: enums.engine) -> eng:

@@ -19,6 +19,7 @@ import numpy as np
 
 from triptych.simulator.engines.scalar import activation
 from triptych.simulator.engines.vector import (
+    memset,
     reciprocal,
     scalar_tensor_tensor,
     tensor_copy,
@@ -39,17 +40,20 @@ _PI = float(np.nextafter(np.float32(math.pi), np.float32(0)))  # the largest flo
 
 
 def _floor(x: NkiTensor, up: bool) -> NkiTensor:
-    """floor(x), or ceil(x) if `up`, in a float32 tile."""
-    nearest = new(x.shape, "int32")
-    tensor_copy(nearest, x)
-    beyond = new(x.shape, "float32")
-    tensor_tensor(beyond, nearest, x, OPS["less" if up else "greater"])
-    whole = new(x.shape, "float32")
-    tensor_tensor(whole, nearest, beyond, OPS["add" if up else "subtract"])
-    small = new(x.shape, "uint8")
-    tensor_scalar(small, x, OPS["abs"], None, op1=OPS["less"], operand1=_WHOLE)
+    """floor(x), or ceil(x) if `up`, in a float32 tile. NaN is kept away from the cast to int32."""
     dst = new(x.shape, "float32")
     tensor_copy(dst, x)
+    small = new(x.shape, "uint8")
+    tensor_scalar(small, dst, OPS["abs"], None, op1=OPS["less"], operand1=_WHOLE)
+    within = new(x.shape, "float32")
+    memset(within, 0)
+    tensor_copy_predicated(within, dst, small)
+    nearest = new(x.shape, "int32")
+    tensor_copy(nearest, within)
+    beyond = new(x.shape, "float32")
+    tensor_tensor(beyond, nearest, within, OPS["less" if up else "greater"])
+    whole = new(x.shape, "float32")
+    tensor_tensor(whole, nearest, beyond, OPS["add" if up else "subtract"])
     tensor_copy_predicated(dst, whole, small)
     return dst
 

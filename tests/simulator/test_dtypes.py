@@ -101,6 +101,26 @@ INTEGERS = ("int8", "uint8", "int16", "uint16", "int32", "uint32")
 
 
 @pytest.mark.parametrize("dtype", INTEGERS)
+@pytest.mark.parametrize("source", ["float16", "bfloat16"])
+def test_every_16_bit_float_as_an_integer(dtype, source):
+    """Python rounds to even too, and its integers have no end."""
+    with np.errstate(invalid="ignore"):
+        x = np.arange(2**16, dtype=np.uint16).view(LOW[source]).astype(np.float32)
+    x = x[np.isfinite(x)]
+    info = np.iinfo(dtype)
+    expected = [min(max(round(v), int(info.min)), int(info.max)) for v in x.tolist()]
+    assert rounded(x, dtype).tolist() == expected
+
+
+def test_nan_is_0_as_an_integer_and_counted():
+    x = np.array([np.nan, 1.5, -np.nan, 3.0], np.float32)
+    for dtype in INTEGERS:
+        out = np.empty(4, dtype)
+        assert round_to(x, TABLE[dtype], out) == 2 and out.tolist() == [0, 2, 0, 3]
+        assert round_to(x[1::2], TABLE[dtype], out[1::2]) == 0
+
+
+@pytest.mark.parametrize("dtype", INTEGERS)
 def test_floats_round_to_even_and_saturate_as_integers(dtype):
     info = np.iinfo(TABLE[dtype].np)
     x = np.array([0.5, 1.5, 2.5, -0.5, -1.5, 2.4999, 1e30, -1e30, np.inf, -np.inf, np.nan], np.float32)

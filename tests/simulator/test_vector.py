@@ -150,7 +150,8 @@ def test_tensor_tensor(core, cast, same, p, f, seed, name, kinds, layouts, buffe
         exact = set(kinds) == {"int32"} and "psum" not in buffers and on is not vector
         work = np.int64 if exact else np.float32
         nisa.tensor_tensor(dst, a, b, op(name), on)
-        assert same(dst, cast(BINARY[name](x.astype(work), y.astype(work)), kinds[2]))
+        result = BINARY[name](x.astype(work), y.astype(work))
+        assert same(dst, result.astype(np.int32) if exact else cast(result, kinds[2]))
 
 
 def test_tensor_tensor_of_int32_is_exact_on_gpsimd_only(core, same):
@@ -163,6 +164,34 @@ def test_tensor_tensor_of_int32_is_exact_on_gpsimd_only(core, same):
         assert same(dst, [[2**24, 2**30]]) and c.trace.events[-1].engine == "vector"
         nisa.tensor_tensor(dst, c.tile(x, buffer="psum"), c.tile(one), nl.add)  # GpSimd cannot reach PSUM
         assert same(dst, [[2**24, 2**30]]) and c.trace.events[-1].engine == "vector"
+
+
+@pytest.mark.parametrize("dtype", ["int32", "uint32"])
+def test_integers_beyond_32_bits_wrap_around_on_gpsimd_and_saturate_on_vector(core, same, dtype):
+    largest = int(np.iinfo(dtype).max)
+    with core() as c:
+        x, y = (np.array([[largest, 7, largest]]).astype(dtype), np.array([[1, 3, largest]]).astype(dtype))
+        dst = c.empty((1, 3), dtype)
+        nisa.tensor_tensor(dst, c.tile(x), c.tile(y), nl.multiply)
+        product = [[largest, 21, largest * largest % 2**32]]
+        assert same(dst, product) and "nl.multiply: 1 results leave" in c.trace.notes[0]
+        nisa.tensor_tensor(dst, c.tile(x), c.tile(y), nl.add)
+        assert same(dst, np.array([[largest + 1, 10, 2 * largest]]).astype(dtype))
+        assert "nl.add: 2 results leave" in c.trace.notes[1] and "test_vector.py:" in c.trace.notes[1]
+        nisa.tensor_tensor(dst, c.tile(x), c.tile(y), nl.maximum)
+        assert same(dst, x.clip(3)) and len(c.trace.notes) == 2
+        nisa.tensor_tensor(dst, c.tile(x), c.tile(y), nl.add, vector)
+        assert same(dst, [[largest, 10, largest]]) and len(c.trace.notes) == 2
+
+
+def test_a_nan_that_becomes_an_integer_is_noted(core, same):
+    with core() as c:
+        dst = c.empty((1, 3), "int8")
+        nisa.tensor_copy(dst, c.tile(np.array([[np.nan, 300, np.nan]], np.float32)))
+        assert same(dst, [[0, 127, 0]]) and len(c.trace.notes) == 1
+        assert "2 NaN are cast to int8, as 0" in c.trace.notes[0] and "test_vector.py:" in c.trace.notes[0]
+        nisa.tensor_copy(dst, c.tile(np.array([[np.inf, -np.inf, 0.5]], np.float32)))
+        assert same(dst, [[127, -128, 0]]) and len(c.trace.notes) == 1
 
 
 def test_power_runs_on_gpsimd(core, same):
