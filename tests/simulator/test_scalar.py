@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 
 import numpy as np
@@ -116,15 +117,66 @@ def test_sin_does_not_reduce_its_argument(core):
         np.testing.assert_allclose(dst.array, [[27.65, -27.65, 1.0]], rtol=1e-3)
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [("sin", 3.2), ("arctan", -1.6), ("log", 0.0), ("sqrt", -1.0), ("rsqrt", 2.0**98), ("reciprocal", 0.0)],
-)
-def test_an_input_out_of_range_is_noted(core, name, value):
+# The documented valid ranges (nki/api/nki.api.shared.rst): all others are valid on [-inf, inf]
+VALID = {
+    "log": [(2.0**-64, 2.0**64)],
+    "sin": [(-np.pi, np.pi)],
+    "arctan": [(-np.pi / 2, np.pi / 2)],
+    "sqrt": [(2.0**-116, 2.0**118)],
+    "rsqrt": [(2.0**-87, 2.0**97)],
+    "reciprocal": [(2.0**-42, 2.0**42), (-(2.0**42), -(2.0**-42))],
+}
+
+
+def _through_activation(c, name, x):
+    nisa.activation(c.empty(x.shape), getattr(nl, name), c.tile(x))
+
+
+def _through_activation_reduce(c, name, x):
+    nisa.activation_reduce(c.empty(x.shape), getattr(nl, name), c.tile(x), nl.add, c.empty((1, 1)))
+
+
+def _through_activate2(c, name, x):
+    nisa.activate2(c.empty(x.shape), getattr(nl, name), c.tile(x), 0.0, 0.0, nl.bypass, nl.bypass)
+
+
+@pytest.mark.parametrize("through", [_through_activation, _through_activation_reduce, _through_activate2])
+@pytest.mark.parametrize("name", list(VALID))
+def test_an_input_out_of_its_valid_range_is_noted_and_none_inside(core, name, through):
+    ends = [np.float32(end) for bounds in VALID[name] for end in bounds]
+    inside = np.concatenate([np.linspace(*bounds, 5) for bounds in VALID[name]] + [ends]).astype(np.float32)
+    centres = [np.float32((low + high) / 2) for low, high in VALID[name] for _ in range(2)]
+    outside = [np.nextafter(e, e + (e - m), dtype=np.float32) for e, m in zip(ends, centres, strict=True)]
+    with core("trn3") as c:
+        through(c, name, np.append(inside, np.float32(np.nan))[None])
+        assert not c.trace.notes
+        for value in [*outside, np.inf, -np.inf]:
+            c.trace.notes.clear()
+            through(c, name, np.array([[inside[0], value]], np.float32))
+            (note,) = c.trace.notes
+            assert f"nl.{name}: 1 of 2 inputs are outside" in note and "test_scalar.py:" in note
+
+
+@pytest.mark.parametrize("name", sorted(set(FUNCTIONS) - set(VALID)))
+def test_the_other_functions_take_any_input(core, name):
+    x = np.array([[np.inf, -np.inf, np.nan, 0.0, 3e38, -3e38, 1e-45]], np.float32)
+    with core("trn3") as c:
+        _through_activation(c, name, x)
+        _through_activate2(c, name, x)
+        assert not c.trace.notes
+
+
+def test_the_range_is_of_what_enters_the_function(core):
+    """After scale and bias; and the line is the kernel's, through a function of nki.language too."""
     with core() as c:
-        nisa.activation(c.empty((1, 2)), getattr(nl, name), c.tile(np.array([[1.0, value]], np.float32)))
-        assert len(c.trace.notes) == 1
-        assert f"nl.{name}: 1 of 2 inputs are outside" in c.trace.notes[0] and "test_scalar.py:" in c.trace.notes[0]
+        x = c.tile(np.array([[2.0, 3.0]], np.float32))
+        nisa.activation(c.empty((1, 2)), nl.sin, x, scale=0.5)
+        assert not c.trace.notes
+        nisa.activation(c.empty((1, 2)), nl.sin, x, scale=2.0)
+        nl.log(c.tile(np.array([[0.0]], np.float32)))
+        line = inspect.currentframe().f_lineno - 1
+        assert "nl.sin: 2 of 2 inputs" in c.trace.notes[0] and "nl.log: 1 of 1" in c.trace.notes[1]
+        assert f"test_scalar.py:{line - 1}:" in c.trace.notes[0] and f"test_scalar.py:{line}:" in c.trace.notes[1]
 
 
 dtypes = st.sampled_from(["float32", "bfloat16", "float16", "tfloat32", "float8_e5m2", "int8", "uint8", "int32"])
