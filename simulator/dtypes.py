@@ -4,10 +4,11 @@ A dtype is a string, as in NKI (`nl.bfloat16 == "bfloat16"`), that also knows it
 float32; `round_to` is the one place where a result is rounded: to nearest even, subnormals included; integers saturate
 (NKI 0.6 release notes).
 
-A float that overflows becomes an infinity, in float8 too (nki/api/nki/isa/__init__.py, range_select, on what the smallest
-float32 becomes), and NaN in float8_e4m3fn, which has no infinity. Saturation at 240, 448 or 57344 is what kernels do themselves,
-with a minimum and a maximum before the cast (nki-library, core/qkv/qkv_tkg.py), or what the runtime switches on with
-NEURON_RT_ENABLE_OCP_SATURATION=1 (nki-library, test/utils/host_management.py; in no documentation): off here.
+A float that overflows becomes an infinity, in float8 too (nki/api/nki/isa/__init__.py, range_select, on what the
+smallest float32 becomes), and NaN in float8_e4m3fn, which has no infinity. Saturation at 240, 448 or 57344 is what
+kernels do themselves, with a minimum and a maximum before the cast (nki-library, core/qkv/qkv_tkg.py), or what the
+runtime switches on with NEURON_RT_ENABLE_OCP_SATURATION=1 (nki-library, test/utils/host_management.py; no documentation
+has it): off here.
 """
 
 from __future__ import annotations

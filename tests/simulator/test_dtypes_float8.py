@@ -115,7 +115,7 @@ def test_what_is_too_large_does_not_saturate(name):
 
 
 @pytest.mark.parametrize("name", list(FORMATS))
-def test_a_kernel_saturates_by_a_minimum_and_a_maximum(core, name):
+def test_a_kernel_clips_before_it_casts(core, name):
     """As AWS's kernels do before they cast."""
     with core() as c:
         x, limit = np.array([[1e9, -1e9, 3.0]], np.float32), float(LARGEST[name])
@@ -149,24 +149,3 @@ def test_float4_e2m1fn_is_its_definition():
         e, m = rest >> 1, (rest & 1) / 2
         assert _FP4[code] == sign * (2.0 ** (e - 1) * (1 + m) if e else m)
         assert np.signbit(_FP4[code]) == (code > 7)
-
-
-@pytest.mark.parametrize(("name", "emax"), [("float8_e4m3fn", 8), ("float8_e5m2", 15)])
-def test_quantize_mx_saturates_nothing(core, name, emax):
-    """The largest of a group is any positive bfloat16: its scale leaves room for it, as NKI 0.5 promised."""
-    largest = np.arange(1, 0x7F80, dtype=np.uint16)[:32639]
-    largest = np.concatenate((largest, largest[-1:])).view(TABLE["bfloat16"].np)  # 16 groups of 2,040 columns
-    groups = largest.reshape(16, 2040)
-    with core("trn3") as c:
-        src = c.tile(np.repeat(np.repeat(groups, 8, axis=0), 4, axis=1), "bfloat16")
-        dst, scale = c.empty((128, 2040), f"{name}_x4"), c.empty((128, 2040), "uint8")
-        nisa.quantize_mx(dst, src, scale)
-        values = dst.array.view(TABLE[name].np).astype(np.float64).reshape(16, 8, 2040, 4)[:, 0, :, 0]
-        rows = [32 * (g // 4) + g % 4 for g in range(16)]
-        exponents = np.stack([scale.array[r] for r in rows]).astype(np.int64) - 127
-    exact = groups.astype(np.float64)
-    np.testing.assert_array_equal(exponents, np.maximum(np.floor(np.log2(exact)) - (emax - 1), -127))
-    mantissa_bits = FORMATS[name][1]
-    step = np.exp2(np.floor(np.log2(exact)) - mantissa_bits)
-    normal = exact > 2.0**-120
-    assert (np.abs(values * np.exp2(exponents) - exact) <= step / 2)[normal].all() and np.isfinite(values).all()

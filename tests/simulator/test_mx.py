@@ -61,6 +61,26 @@ def test_each_group_of_32_is_scaled_by_its_largest(core, cast, p, f, source, kin
                 np.testing.assert_array_equal(mine.astype(np.float32), expected.astype(np.float32))
 
 
+@pytest.mark.parametrize("kind", list(FP8))
+def test_no_group_of_bfloat16_saturates(core, kind):
+    """The largest of a group is any positive bfloat16 in turn; its scale leaves room to round it (NKI 0.5.0)."""
+    element, emax = FP8[kind]
+    largest = np.arange(1, 0x7F80, dtype=np.uint16)
+    groups = np.append(largest, largest[-1:]).view(ml_dtypes.bfloat16).reshape(16, 2040)
+    with core("trn3") as c:
+        src = c.tile(np.repeat(np.repeat(groups, 8, axis=0), 4, axis=1), "bfloat16")
+        dst, scale = c.empty((128, 2040), kind), c.empty((128, 2040), "uint8")
+        nisa.quantize_mx(dst, src, scale)
+        values = dst.array.view(element).astype(np.float64).reshape(16, 8, 2040, 4)[:, 0, :, 0]
+        exponents = np.stack([scale.array[32 * (g // 4) + g % 4] for g in range(16)]).astype(np.int64) - 127
+    exact = groups.astype(np.float64)
+    magnitude = np.floor(np.log2(exact))
+    np.testing.assert_array_equal(exponents, np.maximum(magnitude - (emax - 1), -127))
+    half_a_step = np.exp2(magnitude - (3 if emax == 8 else 2) - 1)
+    normal = magnitude > -120  # below, the scale stays at its smallest
+    assert (np.abs(values * np.exp2(exponents) - exact) <= half_a_step)[normal].all() and np.isfinite(values).all()
+
+
 def test_the_smallest_scale_is_not_gone_below(core):
     with core("trn3") as c:
         x = np.full((32, 4), 2.0**-130, ml_dtypes.bfloat16)  # a subnormal

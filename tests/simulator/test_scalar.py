@@ -137,7 +137,7 @@ def _through_activation_reduce(c, name, x):
 
 
 def _through_activate2(c, name, x):
-    nisa.activate2(c.empty(x.shape), getattr(nl, name), c.tile(x), 0.0, 0.0, nl.bypass, nl.bypass)
+    nisa.activate2(c.empty(x.shape), getattr(nl, name), c.tile(x), 1.0, 0.0, nl.multiply, nl.add)
 
 
 @pytest.mark.parametrize("through", [_through_activation, _through_activation_reduce, _through_activate2])
