@@ -1,20 +1,20 @@
 """Views with an explicit access pattern, or with an index that is known only when the kernel runs.
 
-What such an index is, and how an instruction reads it: triptych.simulator.dynamic.
+What such an index is, and how an instruction uses it: triptych.simulator.dynamic and .indirection.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from triptych.simulator.dtypes import dtype_of
-from triptych.simulator.errors import NkiValidationError, NotSimulated, OutOfBounds
+from triptych.simulator.errors import NkiValidationError, OutOfBounds
 from triptych.simulator.memory import SBUF, MemoryRegion
-from triptych.simulator.views import GUIDE, Shape, Views
+from triptych.simulator.views import GUIDE, Views
 
 if TYPE_CHECKING:
     from triptych.simulator.tensor import NkiTensor
@@ -22,13 +22,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Dynamic:
-    """An index that is known only when the kernel runs (triptych.simulator.dynamic)."""
+    """An index that moves a view when an instruction uses it: one for all of it, or one for each of its rows."""
 
-    index: Any  # a register, a tensor of one element, or a tile (P, 1)
+    index: Any  # a register, a tensor of one element, or a tile of integers for the rows
     dim: int  # the dimension that it chooses from
     scale: int  # elements between two entries of that dimension
     count: int  # entries of that dimension
-    vector: bool  # one index for each partition
+    vector: bool  # one index for each row
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Tensor indirection: a tile of offsets that chooses elements of each partition, the same for all of them."""
+
+    base: NkiTensor  # [P, F], of which they are chosen
+    index: NkiTensor
+    vector: ClassVar[bool] = False
 
 
 class AccessPatterns(Views):
@@ -36,26 +45,21 @@ class AccessPatterns(Views):
 
     __slots__ = ()
 
-    any_dynamic: ClassVar[bool] = False  # whether a dynamic view was ever made: until then nobody looks for one
-
     if TYPE_CHECKING:
         buffer: MemoryRegion
-        dynamic: Dynamic | None
 
-    def at_offset(self, offset: int, shape: Shape) -> NkiTensor:
-        """The ordinary view of `shape` with these strides at `offset`: what a dynamic view is at one moment."""
-        new = self._view(offset, shape, self.strides)
-        new.dynamic = None
-        return new
+        @property
+        def free_size(self) -> int: ...
 
-    def _indexed(self, index: Any, dim: int, scale: int, count: int, vector: bool) -> NkiTensor:
-        """This view, moved by `index * scale` elements when it is used."""
-        if self.dynamic is not None:
-            raise NkiValidationError(f"{self!r} is indirect already, and has one dynamic index", source=GUIDE)
-        new = self._view(self.offset, self.shape, self.strides)
-        new.dynamic = Dynamic(index, dim, scale, count, vector)
-        AccessPatterns.any_dynamic = True
-        return new
+        def is_contiguous(self) -> bool: ...
+
+        def is_indirect(self) -> bool: ...
+
+    def _indexed(self, dynamic: Dynamic | Columns) -> NkiTensor:
+        """This view, with an index that is read when the view is used."""
+        from triptych.simulator.dynamic import DynamicTensor
+
+        return DynamicTensor.over(self, dynamic)
 
     def select(self, dim: int, index: Any) -> NkiTensor:
         """Entry `index` of a dimension, which goes; a register or a tensor of one element is read when it is used."""
@@ -63,7 +67,7 @@ class AccessPatterns(Views):
             if self._dim(dim) == 0 and self.on_chip:
                 raise NkiValidationError("a dynamic select cannot choose the partition on chip", source=GUIDE)
             chosen = self[tuple(0 if d == dim else slice(None) for d in range(dim + 1))]
-            return chosen._indexed(_scalar_index(index), dim, self.strides[dim], self.shape[dim], False)
+            return chosen._indexed(Dynamic(_scalar_index(index), dim, self.strides[dim], self.shape[dim], False))
         return self[tuple(index if d == dim else slice(None) for d in range(self._dim(dim) + 1))]
 
     def ap(
@@ -88,8 +92,8 @@ class AccessPatterns(Views):
         self._keeps_rank(len(pattern), "ap")
         strides, shape = [int(p[0]) for p in pattern], [int(p[1]) for p in pattern]
         if vector_offset is not None:
-            self._check_vector(vector_offset, shape[0], indirect_dim)
-            strides[0] = 0  # each partition has its own index: the leading stride is ignored
+            self._check_vector(vector_offset, indirect_dim)
+            strides[0] = 0  # each row has its own index: the leading stride is ignored
         start, rest = divmod(self.offset * self.dtype.itemsize, new.itemsize)
         if rest:
             raise NkiValidationError(f"ap as {new}: the view begins inside an element, at {self.offset} of {self!r}")
@@ -116,29 +120,59 @@ class AccessPatterns(Views):
         view = self._view(start, shape, strides, new)
         if scalar_offset is None and vector_offset is None:
             return view
-        scale = self.strides[self._dim(indirect_dim)] * self.dtype.itemsize // new.itemsize
+        scale, rest = divmod(self.strides[self._dim(indirect_dim)] * self.dtype.itemsize, new.itemsize)
+        if rest:
+            raise NkiValidationError(f"ap as {new}: an entry of dimension {indirect_dim} ends inside an element")
         index = _scalar_index(scalar_offset) if vector_offset is None else vector_offset
-        count = self.shape[indirect_dim]
-        return view._indexed(index, indirect_dim, scale, count, vector_offset is not None)
+        return view._indexed(Dynamic(index, indirect_dim, scale, self.shape[indirect_dim], vector_offset is not None))
 
-    def _check_vector(self, index: Any, partitions: int, dim: int) -> None:
-        """A vector index: one integer a partition, in SBUF, over dimension 0 of a tensor in HBM."""
+    def _check_vector(self, index: Any, dim: int) -> None:
+        """A vector index: integers in SBUF, over dimension 0 of a tensor in HBM."""
         if self.on_chip or dim != 0:
             raise NkiValidationError(f"a vector index goes over dimension 0 of a tensor in HBM, got {dim} of {self!r}")
-        fits = isinstance(index, AccessPatterns) and index.buffer is SBUF and index.shape == (partitions, 1)
-        if not fits or not index.dtype.is_int:
-            raise NkiValidationError(f"vector_offset must be integers ({partitions}, 1) in SBUF, got {index!r}")
+        _check_indices("vector_offset", index)
 
     def vector_select(self, dim: int, vector_offset: Any) -> NkiTensor:
         """Dimension 0 of an HBM tensor chosen by one index a partition."""
-        partitions = vector_offset.shape[0] if isinstance(vector_offset, AccessPatterns) else 0
-        self._check_vector(vector_offset, partitions, dim)
-        row = self._view(self.offset, (partitions, *self.shape[1:]), (0, *self.strides[1:]))
-        return row._indexed(vector_offset, 0, self.strides[0], self.shape[0], True)
+        self._check_vector(vector_offset, dim)
+        if self.dtype != self.storage.allocation.dtype:
+            raise NkiValidationError(
+                "vector_select of a tensor seen as another dtype is not supported; copy it to a tensor of that dtype",
+                source="release-notes/components/nki.rst, NKI 0.5.0, Known Issues",
+            )
+        row = self._view(self.offset, (vector_offset.shape[0], *self.shape[1:]), (0, *self.strides[1:]))
+        return row._indexed(Dynamic(vector_offset, 0, self.strides[0], self.shape[0], True))
 
-    def indirect(self, index: Any, num_elem: int | None = None) -> NoReturn:
-        """Elements of the free dimension chosen by a tile of indices, the same for all partitions (NeuronCore-v4)."""
-        raise NotSimulated("NkiTensor.indirect (tensor indirection) is not simulated yet")
+    def indirect(self, index: Any, num_elem: int | None = None) -> NkiTensor:
+        """[P, num_elem]: the elements of each partition that the offsets in `index` choose, on NeuronCore-v4.
+
+        An offset counts elements of the partition's free dimensions, which must lie without gaps: what it would count
+        in a strided view is not documented.
+        """
+        from triptych.simulator.machine import machine
+
+        chip = machine().chip
+        if chip.generation < 4:
+            raise NkiValidationError(f"indirect needs NeuronCore-v4, and the target is {chip.name}", source=GUIDE)
+        if not self.on_chip or not self.is_contiguous():
+            raise NkiValidationError(f"indirect goes over gapless tiles in SBUF or PSUM, got {self!r}", source=GUIDE)
+        _check_indices("index", index)
+        count = index.size if num_elem is None else num_elem
+        if index.shape[0] != self.shape[0] or not isinstance(count, int) or not 1 <= count <= index.size:
+            raise NkiValidationError(
+                f"index must have the {self.shape[0]} partitions of the tile and hold num_elem offsets, got "
+                f"{index.shape} for {count!r}",
+                source=GUIDE,
+            )
+        columns = self._view(self.offset, (self.shape[0], count), (self.strides[0], 0))
+        base = self._view(self.offset, (self.shape[0], self.free_size), (self.strides[0], 1))
+        return columns._indexed(Columns(base, index))
+
+
+def _check_indices(what: str, index: Any) -> None:
+    fits = isinstance(index, AccessPatterns) and index.buffer is SBUF and index.ndim == 2 and index.dtype.is_int
+    if not fits or index.is_indirect():
+        raise NkiValidationError(f"{what} must be integers in SBUF, in two dimensions, got {index!r}", source=GUIDE)
 
 
 def _scalar_index(index: Any) -> Any:

@@ -17,7 +17,7 @@ from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine import Registers
 from triptych.simulator.operands import on_chip, per_partition
 from triptych.simulator.ops import Op
-from triptych.simulator.placement import PlacedStorage
+from triptych.simulator.partitions import lanes
 from triptych.simulator.tensor import NkiTensor
 
 Array = NDArray[Any]
@@ -128,15 +128,6 @@ def check_started(registers: Registers, data: NkiTensor) -> None:
             f"{at.start + int(np.argmin(started))}: no reset has started it, or an instruction in "
             "mode idle has run since"
         )
-
-
-def lanes(data: NkiTensor) -> slice:
-    """The partitions that a tile lies on."""
-    storage = data.storage
-    first = data.offset * data.dtype.itemsize // (storage.allocation.nbytes // storage.allocation.shape[0])
-    if isinstance(storage, PlacedStorage):
-        first += storage.base // storage.arena.row
-    return slice(first, first + data.shape[0])
 
 
 def initial_value(what: str, value: Any, command: reduce_cmd, data: NkiTensor) -> tuple[Any, tuple[NkiTensor, ...]]:

@@ -1,50 +1,114 @@
-"""Views whose address is known only when the kernel runs: one index for all partitions, or one for each.
+"""Views whose address is known only when the kernel runs: one index for all rows, or one for each.
 
     scalar    element (i0, ..) lies at offset + index * scale + sum(strides[k] * ik)
-    vector    element (p, ..) lies at offset + index[p] * scale + sum over k >= 1 of strides[k] * ik
+    vector    element (r, ..) lies at offset + index[r] * scale + sum over k >= 1 of strides[k] * ik
 
 `scale` is the stride of the indexed dimension of the tensor on which the view was made. The index is a register or a
-tensor of one element, or for a vector a tile (P, 1) in SBUF; it is read when the instruction runs
-(nki/deep-dives/nki-aps.rst).
+tensor of one element; for a vector it is a tile in SBUF, whose columns follow each other: index.T.flatten(). It is read
+when the instruction runs (nki/deep-dives/nki-aps.rst; nki/api/nki/isa/__init__.py, dma_transpose).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
-from triptych.simulator.access import Dynamic
+from triptych.simulator.access import AccessPatterns, Columns, Dynamic
+from triptych.simulator.dtypes import DType
 from triptych.simulator.errors import NkiValidationError, OutOfBounds
+from triptych.simulator.machine import Machine, NkiInstruction, machine
 from triptych.simulator.registers import bound_value
-from triptych.simulator.tensor import NkiTensor
+from triptych.simulator.tensor import DynamicSlice, NkiTensor
+from triptych.simulator.views import GUIDE
+
+if TYPE_CHECKING:
+    from triptych.simulator.indirection import Indirect
 
 Array = NDArray[Any]
 
 
+class DynamicTensor(NkiTensor):
+    """A view with a dynamic index. It is no `NkiTensor` to an instruction until its index has been read."""
+
+    __slots__ = ("dynamic",)
+
+    dynamic: Dynamic | Columns
+
+    @classmethod
+    def over(cls, view: AccessPatterns, dynamic: Dynamic | Columns) -> DynamicTensor:
+        if view.is_indirect():
+            raise NkiValidationError(f"{view!r} is indirect already, and has one dynamic index", source=GUIDE)
+        new = cls.__new__(cls)
+        new._set(view.storage, view.dtype, view.buffer, view.offset, view.shape, view.strides)
+        new.dynamic = dynamic
+        machine().any_dynamic = True
+        return new
+
+    @property
+    def keeps_rows(self) -> bool:
+        return self.on_chip or self.dynamic.vector
+
+    def _view(self, offset: int, shape: Sequence[int], strides: Sequence[int], dtype: DType | None = None) -> NkiTensor:
+        changed = (offset, tuple(shape), tuple(strides)) != self.at
+        if changed and isinstance(self.dynamic, Columns):
+            raise NkiValidationError(f"{self!r} is indirect: no part or other shape of it is taken", source=GUIDE)
+        if self.dynamic.vector and shape[0] != self.shape[0]:
+            raise self._sliced()
+        new = DynamicTensor.__new__(DynamicTensor)
+        new._set(self.storage, self.dtype, self.buffer, offset, tuple(shape), tuple(strides))
+        new.dynamic = self.dynamic
+        return new
+
+    def __getitem__(self, key: Any) -> NkiTensor:
+        first = key[0] if type(key) is tuple and key else key
+        if self.dynamic.vector and not isinstance(first, (slice, type(...), DynamicSlice)):
+            raise self._sliced()
+        return super().__getitem__(key)
+
+    def _sliced(self) -> NkiValidationError:
+        return NkiValidationError(
+            f"the rows of {self!r} have an index each: none is selected or left out", source=GUIDE
+        )
+
+    def at_offset(self, offset: int, shape: tuple[int, ...]) -> NkiTensor:
+        """The ordinary view of `shape` with these strides at `offset`: what this view is at one moment."""
+        return super()._view(offset, shape, self.strides)
+
+    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+        raise NkiValidationError(f"{self!r} is indirect: it gets no other dtype, pattern or index", source=GUIDE)
+
+    view = reinterpret_cast = ap = vector_select = indirect = _refuse
+
+
 def indices(dynamic: Dynamic) -> Array:
-    """The index, or one for each partition, as int64."""
+    """The index, or one for each row, as int64."""
     if isinstance(dynamic.index, NkiTensor):
-        dynamic.index.check_written()
-        return dynamic.index.array.reshape(-1).astype(np.int64)
+        machine().check_reads((dynamic.index,))
+        return dynamic.index.array.T.reshape(-1).astype(np.int64)
     return np.array([bound_value(dynamic.index)], np.int64)
 
 
-def resolve(t: NkiTensor, skip: bool = False) -> list[tuple[slice, NkiTensor]]:
-    """The ordinary views behind a dynamic one, each with the rows (entries of dimension 0) of `t` that it is.
+def resolve(t: DynamicTensor, skip: bool = False) -> list[tuple[slice, NkiTensor]]:
+    """The ordinary views behind a view with an index, each with the rows (entries of dimension 0) of `t` that it is.
 
     An index out of bounds raises; with `skip` its rows are left out.
     """
     dynamic = t.dynamic
-    assert dynamic is not None
+    assert isinstance(dynamic, Dynamic)
     allocation = t.storage.allocation
     total = allocation.nbytes // t.dtype.itemsize
     found = []
     spans = [slice(p, p + 1) for p in range(t.shape[0])] if dynamic.vector else [slice(0, t.shape[0])]
-    for index, span in zip(indices(dynamic).tolist(), spans, strict=True):
-        shape = (1, *t.shape[1:]) if dynamic.vector else t.shape
+    chosen = indices(dynamic)[: len(spans)].tolist()
+    if len(chosen) < len(spans):
+        raise NkiValidationError(f"{len(spans)} rows need an index each, and the tile of indices holds {len(chosen)}")
+    shape = (1, *t.shape[1:]) if dynamic.vector else t.shape
+    for index, span in zip(chosen, spans, strict=True):
         offset = t.offset + index * dynamic.scale
         inside = 0 <= index < dynamic.count and 0 <= offset <= total - 1 - _reach(t.strides, shape)
         if inside and t.on_chip:
@@ -53,7 +117,7 @@ def resolve(t: NkiTensor, skip: bool = False) -> list[tuple[slice, NkiTensor]]:
         if inside:
             found.append((span, t.at_offset(offset, shape)))
         elif not skip:
-            where = f"partition {span.start} has " if dynamic.vector else ""
+            where = f"row {span.start} has " if dynamic.vector else ""
             raise OutOfBounds(
                 f"{where}index {index} leaves dimension {dynamic.dim} of {t.name!r}, which has {dynamic.count} "
                 "entries; the device stops with NRT_EXEC_OOB, or skips it with oob_mode.skip",
@@ -67,15 +131,52 @@ def _reach(strides: Sequence[int], shape: Sequence[int]) -> int:
     return sum(s * (n - 1) for s, n in zip(strides, shape, strict=True))
 
 
-def settled(value: Any, read: list[NkiTensor]) -> Any:
-    """An instruction's argument with a scalar index resolved; index tensors are added to `read`."""
-    if type(value) is not NkiTensor or value.dynamic is None:
-        return value
-    if value.dynamic.vector:
-        raise NkiValidationError(
-            "takes no view with one index a partition; nisa.dma_copy does", source="nki/deep-dives/nki-aps.rst"
-        )
-    if isinstance(value.dynamic.index, NkiTensor):
-        read.append(value.dynamic.index)
-    ((_, view),) = resolve(value)
-    return view
+def same_view(a: NkiTensor, b: NkiTensor) -> bool:
+    """Whether two views are one, with the same index if they have one."""
+    if a.storage is not b.storage or a.at != b.at or a.dtype != b.dtype:
+        return False
+    if type(a) is not DynamicTensor or type(b) is not DynamicTensor:
+        return type(a) is type(b)
+    mine, other = a.dynamic.index, b.dynamic.index
+    return mine is other or (isinstance(mine, NkiTensor) and isinstance(other, NkiTensor) and same_view(mine, other))
+
+
+@functools.cache
+def _signature(effect: Callable[..., NkiInstruction]) -> inspect.Signature:
+    return inspect.signature(effect)
+
+
+def settle(
+    m: Machine, effect: Callable[..., NkiInstruction], takes: Indirect | None, args: Any, kwargs: Any
+) -> NkiInstruction:
+    """Run an instruction whose operands may have an index, which is read now; what was read goes into its event."""
+    from triptych.simulator.indirection import Indirection
+
+    if not any([type(a) is DynamicTensor for a in (*args, *kwargs.values())]):
+        return effect(*args, **kwargs)
+    call = _signature(effect).bind(*args, **kwargs)
+    operands = call.arguments
+    columns: dict[str, DynamicTensor] = {}
+    try:
+        for what, t in operands.items():
+            if type(t) is not DynamicTensor:
+                continue
+            if isinstance(t.dynamic.index, NkiTensor):
+                m.index_reads.append(t.dynamic.index)
+            if isinstance(t.dynamic, Columns):
+                columns[what] = t
+            elif t.dynamic.vector:
+                raise NkiValidationError(
+                    f"{what} has one index a row, which only DMA takes", source="nki/deep-dives/nki-aps.rst"
+                )
+            else:
+                ((_, operands[what]),) = resolve(t)
+        if not columns:
+            return effect(*call.args, **call.kwargs)
+        indirection = Indirection(takes, operands, columns)
+        operands.update(indirection.tiles)
+        event = effect(*call.args, **call.kwargs)
+        indirection.finish(event)
+        return event
+    finally:
+        m.index_reads.clear()

@@ -14,7 +14,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ParamSpec
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,9 @@ from triptych.simulator.memory import SBUF, MemoryRegion, Pool, Storage
 from triptych.simulator.placement import Arena, PlacedStorage, check_address
 from triptych.simulator.tensor import NkiTensor
 from triptych.simulator.trace import Allocation, Event, Region, Trace
+
+if TYPE_CHECKING:
+    from triptych.simulator.indirection import Indirect
 
 NkiInstruction = Event  # an executed instruction is its event (nki.isa.NkiInstruction)
 
@@ -82,6 +85,7 @@ class Machine:
     pool: Pool = field(default_factory=Pool)
     arenas: dict[str, Arena] = field(default_factory=dict)  # memory in which tensors have addresses
     line: tuple[str, int] = ("?", 0)  # of the kernel, where the instruction that runs was called
+    any_dynamic: bool = False  # whether a view with a dynamic index was ever made: until then nobody looks for one
     index_reads: list[NkiTensor] = field(default_factory=list)  # of the instruction that runs, for dynamic addresses
     checked: dict[Any, Any] = field(default_factory=dict)  # operands whose checks have passed, and what came of them
     scalar_registers: Registers = field(default_factory=lambda: Registers("Scalar Engine"))
@@ -251,6 +255,7 @@ class Instruction:
     cost: Cost  # nanoseconds that the engine is busy
     since: int  # first NeuronCore generation
     source: str
+    indirect: Indirect | None  # which operands may be indirect views
     effect: Callable[..., NkiInstruction]
     issue: Callable[..., NkiInstruction]  # what a kernel calls: checks the generation, names itself in errors
 
@@ -263,9 +268,18 @@ INSTRUCTIONS: dict[str, Instruction] = {}
 
 
 def instruction(
-    *engines: engine, cost: Cost, since: int = 2, source: str = "nki/api/nki/isa/__init__.py"
+    *engines: engine,
+    cost: Cost,
+    since: int = 2,
+    source: str = "nki/api/nki/isa/__init__.py",
+    indirect: Indirect | None = None,
+    reads_indices: bool = False,
 ) -> Callable[[Callable[P, NkiInstruction]], Callable[P, NkiInstruction]]:
-    """Declare an instruction of `nki.isa`: engines it can run on, cost in nanoseconds, first generation, source."""
+    """Declare an instruction of `nki.isa`: engines it can run on, cost in nanoseconds, first generation, source.
+
+    `indirect` says which operands may be indirect views. An index that moves a view is resolved before the instruction
+    runs, unless it `reads_indices` itself, as DMA does.
+    """
 
     def declare(effect: Callable[P, NkiInstruction]) -> Callable[P, NkiInstruction]:
         name = effect.__name__
@@ -280,8 +294,8 @@ def instruction(
                 m.line = kernel_line() if where.startswith(HERE) else (where, frame.f_lineno)
                 if m.chip.generation < since:
                     raise NkiValidationError(f"needs NeuronCore-v{since} or newer, and the target is {m.chip.name}")
-                if NkiTensor.any_dynamic and name != "dma_copy":
-                    return _settle(m, effect, args, kwargs)
+                if m.any_dynamic and not reads_indices:
+                    return _settle()(m, effect, indirect, args, kwargs)
                 return effect(*args, **kwargs)
             except NkiError as e:
                 if e.op is None:
@@ -289,21 +303,17 @@ def instruction(
                     e.source = e.source or INSTRUCTIONS[name].source
                 raise
 
-        INSTRUCTIONS[name] = Instruction(name, engines, cost, since, f"{source}, {name}", effect, issue)
+        INSTRUCTIONS[name] = Instruction(name, engines, cost, since, f"{source}, {name}", indirect, effect, issue)
         return issue
 
     return declare
 
 
-def _settle(m: Machine, effect: Any, args: Any, kwargs: Any) -> NkiInstruction:
-    """Run an instruction whose operands may have a dynamic index, which is read now. DMA reads its own."""
-    from triptych.simulator.dynamic import settled
+@functools.cache
+def _settle() -> Callable[..., NkiInstruction]:
+    from triptych.simulator.dynamic import settle  # which needs this module
 
-    try:
-        plain = [settled(a, m.index_reads) for a in args]
-        return effect(*plain, **{k: settled(v, m.index_reads) for k, v in kwargs.items()})  # type: ignore[no-any-return]
-    finally:
-        m.index_reads.clear()
+    return settle
 
 
 def choose(asked: Any, *allowed: engine) -> engine:

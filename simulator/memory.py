@@ -165,12 +165,12 @@ class Storage:
         if self.missing == 0:
             self.mask = None
 
-    def wrote_where(self, dtype: DType, at: Strided, chosen: Array) -> None:
+    def wrote_where(self, dtype: DType, at: Strided, chosen: Array, by_matmul: bool = False) -> None:
         """Note that of a view only the elements where `chosen` is true were written."""
         if self._f32:
             self._f32.clear()
-        if self.started is not False:
-            self.mark_started(dtype, at, False, chosen)
+        if self.started is not by_matmul:
+            self.mark_started(dtype, at, by_matmul, chosen)
         if self.missing == 0 or not chosen.any():
             return
         mask, view = self._mask(dtype, at)

@@ -84,9 +84,9 @@ class PlacedStorage(Storage):
         self._bytes(self.arena.written, dtype.itemsize, at)[...] = True
         self._bytes(self.arena.started, dtype.itemsize, at)[...] = by_matmul
 
-    def wrote_where(self, dtype: DType, at: Strided, chosen: Array) -> None:
+    def wrote_where(self, dtype: DType, at: Strided, chosen: Array, by_matmul: bool = False) -> None:
         self._bytes(self.arena.written, dtype.itemsize, at)[chosen] = True
-        self._bytes(self.arena.started, dtype.itemsize, at)[chosen] = False
+        self._bytes(self.arena.started, dtype.itemsize, at)[chosen] = by_matmul
 
     def started_at(self, dtype: DType, at: Strided) -> Array | bool:
         return self._summary(self.arena.started, dtype, at)
@@ -104,6 +104,14 @@ class PlacedStorage(Storage):
         return True if whole.all() else whole if whole.any() else False
 
 
+START_RULE = "nki/guides/architecture/trainium_inferentia2_arch.rst, NeuronCore-v2 SBUF and PSUM data access"
+
+
+def allowed_starts(partitions: int) -> range:
+    """The partitions that a tensor of so many may start from."""
+    return range(0, 128, 128 if partitions > 64 else 64 if partitions > 32 else 32)
+
+
 def check_address(
     chip: Chip, buffer: MemoryRegion, shape: tuple[int, ...], nbytes: int, address: Any
 ) -> tuple[int, int]:
@@ -113,12 +121,10 @@ def check_address(
     if not (isinstance(address, (tuple, list)) and len(address) == 2 and all(isinstance(a, int) for a in address)):
         raise NkiValidationError(f"address is (partition, byte), two integers; got {address!r}")
     partition, byte = address
-    step = 128 if shape[0] > 64 else 64 if shape[0] > 32 else 32
-    if partition not in range(0, 128, step):
-        allowed = ", ".join(map(str, range(0, 128, step)))
+    if partition not in allowed_starts(shape[0]):
+        allowed = ", ".join(map(str, allowed_starts(shape[0])))
         raise NkiValidationError(
-            f"a tensor of {shape[0]} partitions starts at partition {allowed}; got {partition}",
-            source="nki/guides/architecture/trainium_inferentia2_arch.rst",
+            f"a tensor of {shape[0]} partitions starts at partition {allowed}; got {partition}", source=START_RULE
         )
     fact = chip.psum_partition_bytes if buffer is PSUM else chip.sbuf_partition_bytes
     if byte < 0 or byte + nbytes > fact.value:

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from triptych.simulator.access import AccessPatterns, Dynamic
+from triptych.simulator.access import AccessPatterns, Columns, Dynamic
 from triptych.simulator.dtypes import F32, DType, dtype_of
 from triptych.simulator.errors import NkiValidationError, OutOfBounds
 from triptych.simulator.memory import PSUM, SBUF, MemoryRegion, Storage, row_major
@@ -44,7 +44,6 @@ class NkiTensor(AccessPatterns):
         "at",
         "buffer",
         "dtype",
-        "dynamic",
         "form",
         "offset",
         "on_chip",
@@ -64,7 +63,7 @@ class NkiTensor(AccessPatterns):
     at: tuple[int, Shape, Shape]  # offset, shape and strides: what storage needs to find the elements
     form: tuple[Shape, DType, str]  # what an instruction's checks depend on, beside where the elements lie
     region: Region  # the view as the trace names it
-    dynamic: Dynamic | None  # an index that is read when an instruction uses the view
+    dynamic: Dynamic | Columns | None = None  # an index that is read when an instruction uses the view
 
     def __init__(
         self,
@@ -93,13 +92,11 @@ class NkiTensor(AccessPatterns):
         self.form = (shape, dtype, storage.allocation.buffer)
         # Region(...) without its Python-level constructor: a trace holds several for each instruction.
         self.region = _make(Region, (storage.allocation, offset, shape, strides, dtype))
-        self.dynamic = None
         self._array: Array | None = None
 
     def _view(self, offset: int, shape: Sequence[int], strides: Sequence[int], dtype: DType | None = None) -> NkiTensor:
         new = NkiTensor.__new__(NkiTensor)
         new._set(self.storage, dtype or self.dtype, self.buffer, offset, tuple(shape), tuple(strides))
-        new.dynamic = self.dynamic
         return new
 
     # What it is

@@ -49,6 +49,16 @@ class Region(NamedTuple):
         return math.prod(self.shape) * self.dtype.itemsize
 
 
+class IndirectRegion(Region):
+    """A region of which an instruction touches `columns` elements of each partition, chosen by a tile of offsets."""
+
+    columns: int
+
+    @property
+    def free_size(self) -> int:
+        return self.columns
+
+
 class Event:
     """One executed instruction, and the handle of it that a kernel gets."""
 

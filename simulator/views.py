@@ -43,6 +43,11 @@ class Views(NKIObject):
             self, offset: int, shape: Sequence[int], strides: Sequence[int], dtype: DType | None = None
         ) -> NkiTensor: ...
 
+    @property
+    def keeps_rows(self) -> bool:
+        """Whether dimension 0 stays first and whole: the partition on chip, or rows that each have an index."""
+        return self.on_chip
+
     def slice(self, dim: int, start: int, end: int, step: int = 1) -> NkiTensor:
         """Entries start, start + step, .. below end of one dimension."""
         return self[tuple(slice(start, end, step) if d == dim else slice(None) for d in range(self._dim(dim) + 1))]
@@ -51,7 +56,7 @@ class Views(NKIObject):
         """The dimensions in another order; the partition stays first on chip."""
         if sorted(dims) != list(range(self.ndim)):
             raise NkiValidationError(f"permute needs a permutation of 0..{self.ndim - 1}, got {dims}", source=GUIDE)
-        if self.on_chip and dims[0] != 0:
+        if self.keeps_rows and dims[0] != 0:
             raise NkiValidationError(f"permute keeps the partition first on chip, got {dims}", source=GUIDE)
         return self._view(self.offset, [self.shape[d] for d in dims], [self.strides[d] for d in dims])
 
@@ -66,7 +71,7 @@ class Views(NKIObject):
 
     def expand_dim(self, dim: int) -> NkiTensor:
         """A dimension of size 1 before `dim`; not before the partition."""
-        if not 0 <= dim <= self.ndim or (self.on_chip and dim == 0):
+        if not 0 <= dim <= self.ndim or (self.keeps_rows and dim == 0):
             raise NkiValidationError(f"expand_dim({dim}) of {self}: not before the partition", source=GUIDE)
         inner = self.strides[dim] * self.shape[dim] if dim < self.ndim else 1
         return self._view(
@@ -86,7 +91,7 @@ class Views(NKIObject):
     def reshape_dim(self, dim: int, shape: Sequence[int]) -> NkiTensor:
         """One dimension split into `shape`, of which one size may be -1."""
         sizes = _infer(tuple(shape), self.shape[self._dim(dim)], "reshape_dim")
-        if self.on_chip and dim == 0 and sizes != (self.shape[0],):
+        if self.keeps_rows and dim == 0 and sizes != (self.shape[0],):
             raise NkiValidationError("reshape_dim cannot split the partition dimension", source=GUIDE)
         inner = [s * self.strides[dim] for s in row_major(sizes)]
         return self._view(
@@ -107,7 +112,7 @@ class Views(NKIObject):
         """The same elements in row-major order as `shape`; refused where that would need a copy."""
         sizes = _infer(tuple(shape), self.size, "reshape")
         self._keeps_rank(len(sizes), "reshape")
-        if self.on_chip and sizes[0] != self.shape[0]:
+        if self.keeps_rows and sizes[0] != self.shape[0]:
             raise NkiValidationError(
                 f"reshape keeps the partition dimension on chip: {self.shape} cannot become {sizes}", source=GUIDE
             )
@@ -172,7 +177,7 @@ class Views(NKIObject):
             raise NkiValidationError(f"{self}: the mode without rounding keeps no bits to see as another dtype")
 
     def _free(self, dim: int, what: str) -> None:
-        if self._dim(dim) == 0 and self.on_chip:
+        if self._dim(dim) == 0 and self.keeps_rows:
             raise NkiValidationError(f"{what} cannot touch the partition dimension of {self}", source=GUIDE)
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from triptych.simulator import costs, enums
-from triptych.simulator.dynamic import resolve
+from triptych.simulator.access import Columns
+from triptych.simulator.dynamic import DynamicTensor, resolve
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine import Machine, NkiInstruction, instruction, machine
 from triptych.simulator.memory import MemoryRegion
@@ -17,7 +18,7 @@ from triptych.simulator.tensor import NkiTensor
 _DMA = enums.engine.dma
 
 
-@instruction(_DMA, cost=costs.dma)
+@instruction(_DMA, cost=costs.dma, reads_indices=True)
 def dma_copy(
     dst: NkiTensor,
     src: NkiTensor,
@@ -29,13 +30,13 @@ def dma_copy(
 ) -> NkiInstruction:
     """dst[...] = src[...], element by element in row-major order; between HBM and SBUF, either way."""
     m = machine()
-    _check_memory(dst=dst, src=src)
+    check_memory(dst=dst, src=src)
     _check_queue(m, priority, dge_mode, engine)
     if dst.size != src.size:
         raise NkiValidationError(f"src and dst must hold the same number of elements, got {src.shape} and {dst.shape}")
     if dge_mode.name == "hwdge" and dst.dtype != src.dtype:
         raise NkiValidationError(f"hwdge does not cast: src is {src.dtype} and dst {dst.dtype}")
-    if src.dynamic or dst.dynamic:
+    if src.is_indirect() or dst.is_indirect():
         return _indirect_copy(m, dst, src, oob_mode, dge_mode, name)
     if oob_mode.name == "skip":
         raise NkiValidationError("oob_mode.skip goes with a dynamic address; the one here is static")
@@ -48,32 +49,50 @@ def _indirect_copy(
     m: Machine, dst: NkiTensor, src: NkiTensor, oob: enums.oob_mode, dge: enums.dge_mode, name: str | None
 ) -> NkiInstruction:
     """The copy where one side has a dynamic address: all of it moved by one index, or row by row for a vector."""
-    if src.dynamic and dst.dynamic:
+    if src.is_indirect() and dst.is_indirect():
         raise NkiValidationError("only one of src and dst can have a dynamic address")
-    indirect, plain = (src, dst) if src.dynamic else (dst, src)
-    assert indirect.dynamic is not None
-    if indirect.dynamic.vector and (dge.name not in ("unknown", "swdge") or plain.shape[0] != indirect.shape[0]):
-        raise NkiValidationError(
-            f"a gather or scatter takes dge_mode swdge or unknown, and {indirect.shape[0]} rows on the other side; got "
-            f"{dge} and {plain.shape}"
-        )
+    indirect, plain = (src, dst) if src.is_indirect() else (dst, src)
+    assert isinstance(indirect, DynamicTensor)
+    vector = indirect.dynamic.vector
+    if vector:
+        check_row_indices(indirect)
+        if dge.name not in ("unknown", "swdge") or plain.shape[0] != indirect.shape[0]:
+            raise NkiValidationError(
+                f"a gather or scatter takes dge_mode swdge or unknown, and {indirect.shape[0]} rows on the other side; "
+                f"got {dge} and {plain.shape}"
+            )
     touched = []
     for rows, view in resolve(indirect, skip=oob.name == "skip"):
-        other = plain[rows] if indirect.dynamic.vector else plain
+        other = plain[rows] if vector else plain
         to, come = (other, view) if indirect is src else (view, other)
         m.check_reads((come,))
         move(to, come)
         touched.append(view)
-    index = indirect.dynamic.index
-    read = [index] if isinstance(index, NkiTensor) else []
+    read = index_read(indirect)
     if indirect is src:
         return m.record("dma_copy", _DMA, (*touched, *read) or (dst,), (dst,), name, gathered=True)
+    if len({view.offset for view in touched}) < len(touched):
+        m.note("rows of this scatter have the same index; in which order they are written is not documented")
     return m.record("dma_copy", _DMA, (src, *read), touched or (dst,), name, scattered=True)
 
 
-def _check_memory(**tensors: Any) -> None:
+def check_row_indices(t: DynamicTensor) -> None:
+    """A gather or scatter of rows takes a tile (P, 1) of indices, one for each partition of the other side."""
+    if t.dynamic.index.shape != (t.shape[0], 1):
+        raise NkiValidationError(f"vector_offset must be ({t.shape[0]}, 1), got {t.dynamic.index!r}")
+
+
+def index_read(t: DynamicTensor) -> tuple[NkiTensor, ...]:
+    """The tensor that a dynamic view's index is read from, unless it is a register."""
+    return (t.dynamic.index,) if isinstance(t.dynamic.index, NkiTensor) else ()
+
+
+def check_memory(**tensors: Any) -> None:
+    """DMA moves data between HBM and SBUF."""
     for what, t in tensors.items():
-        if type(t) is not NkiTensor or t.buffer is MemoryRegion.psum:
+        if isinstance(t, NkiTensor) and isinstance(t.dynamic, Columns):
+            raise NkiValidationError(f"{what} cannot be an indirect view: DMA takes .ap with vector_offset; got {t!r}")
+        if not isinstance(t, NkiTensor) or t.buffer is MemoryRegion.psum:
             raise NkiValidationError(
                 f"{what} must be a tensor in HBM or SBUF, got {describe(t)}; DMA cannot reach PSUM, copy it to SBUF "
                 "with nisa.tensor_copy"
@@ -94,7 +113,7 @@ def _check_queue(m: Machine, priority: int | None, mode: enums.dge_mode, on: enu
 _AXES = {2: (1, 0), 3: (2, 1, 0), 4: (3, 1, 2, 0)}
 
 
-@instruction(_DMA, cost=costs.dma)
+@instruction(_DMA, cost=costs.dma, reads_indices=True)
 def dma_transpose(
     dst: NkiTensor,
     src: NkiTensor,
@@ -104,9 +123,12 @@ def dma_transpose(
     oob_mode: enums.oob_mode = enums.oob_mode.error,
     name: str | None = None,
 ) -> NkiInstruction:
-    """dst = src with axes permuted: (1, 0), (2, 1, 0) or (3, 1, 2, 0); from HBM or SBUF into SBUF, dtype kept."""
+    """dst = src with axes permuted: (1, 0), (2, 1, 0) or (3, 1, 2, 0); from HBM or SBUF into SBUF, dtype kept.
+
+    Rows (entries of dimension 0) of src may be gathered by a tile of indices: row i is src[index.T.flatten()[i]].
+    """
     m = machine()
-    _check_memory(src=src)
+    check_memory(src=src)
     in_buffer(MemoryRegion.sbuf, dst=dst)
     _check_queue(m, priority, dge_mode, enums.engine.unknown)
     if src.ndim not in _AXES or (axes is not None and tuple(axes) != _AXES[src.ndim]):
@@ -117,16 +139,47 @@ def dma_transpose(
     expected = tuple(src.shape[a] for a in order)
     if dst.shape != expected or dst.dtype != src.dtype:
         raise NkiValidationError(f"dst must be {expected} in {src.dtype}, got {dst.shape} in {dst.dtype}")
-    if oob_mode is not enums.oob_mode.error:
-        raise NkiValidationError(f"oob_mode skip goes with indirect indexing of src, got {oob_mode!r}")
-    if dge_mode.name == "swdge" or dge_mode.name == "none":
-        raise NkiValidationError(f"a direct transpose takes dge_mode unknown or hwdge, got {dge_mode}")
+    if type(src) is DynamicTensor:
+        if src.dynamic.vector:
+            _check_gathered_transpose(m, src, dge_mode)
+        parts, read = resolve(src, skip=oob_mode is enums.oob_mode.skip), index_read(src)
+    else:
+        parts, read = [(slice(0, src.shape[0]), src)], ()
+        if oob_mode is not enums.oob_mode.error:
+            raise NkiValidationError(f"oob_mode skip goes with indirect indexing of src, got {oob_mode!r}")
+        if dge_mode.name in ("swdge", "none"):
+            raise NkiValidationError(f"a direct transpose takes dge_mode unknown or hwdge, got {dge_mode}")
     if dge_mode.name == "hwdge":
         _check_hardware_transpose(src)
-    m.check_reads((src,))
-    np.copyto(bits(dst), bits(src).transpose(order))
-    dst.wrote()
-    return m.record("dma_transpose", _DMA, (src,), (dst,), name)
+    for rows, view in parts:
+        m.check_reads((view,))
+        part = dst[..., rows]
+        np.copyto(bits(part), bits(view).transpose(order))
+        part.wrote()
+    return m.record("dma_transpose", _DMA, (*[view for _, view in parts], *read) or (dst,), (dst,), name)
+
+
+def _check_gathered_transpose(m: Machine, src: DynamicTensor, mode: enums.dge_mode) -> None:
+    """The limits of an indirect transpose (dma_transpose; nki/deep-dives/nki-dge.rst, swdge)."""
+    index = src.dynamic.index
+    if m.chip.generation < 3:
+        raise NkiValidationError(f"a gathering transpose needs NeuronCore-v3 or newer, and the target is {m.chip.name}")
+    if mode.name not in ("unknown", "swdge"):
+        raise NkiValidationError(f"a gathering transpose takes dge_mode unknown or swdge, got {mode}")
+    if src.dtype.itemsize != 2 or src.shape[-1] > 128 or src.shape[0] % 16:
+        raise NkiValidationError(
+            "a gathering transpose needs a two-byte dtype, a last dimension of at most 128 and a multiple of 16 rows; "
+            f"got {src!r}"
+        )
+    if src.ndim == 4 and src.shape[1] != 1 and src.shape[2] != 1:
+        raise NkiValidationError(f"dimension 1 or 2 of a four-dimensional src must have size 1, got {src.shape}")
+    partitions, columns = index.shape
+    fits = partitions % 16 == 0 and 16 <= partitions <= 128 and (columns == 1 or partitions == 128)
+    if index.dtype != "uint32" or not fits or index.size < src.shape[0]:
+        raise NkiValidationError(
+            f"the indices of {src.shape[0]} rows must be uint32 in 16 to 128 partitions, a multiple of 16 of them, and "
+            f"128 if there is more than one column; got {index!r}"
+        )
 
 
 def _check_hardware_transpose(src: NkiTensor) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from triptych.simulator import costs, enums
-from triptych.simulator.dynamic import resolve
-from triptych.simulator.engines.dma import _check_memory
+from triptych.simulator.dynamic import DynamicTensor, resolve, same_view
+from triptych.simulator.engines.dma import check_memory, check_row_indices, index_read
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine import Machine, NkiInstruction, instruction, machine
 from triptych.simulator.memory import SBUF
@@ -21,7 +21,7 @@ _DMA = enums.engine.dma
 _MAX_SOURCES = 16
 
 
-@instruction(_DMA, cost=costs.dma_compute)
+@instruction(_DMA, cost=costs.dma_compute, reads_indices=True)
 def dma_compute(
     dst: NkiTensor,
     srcs: Sequence[NkiTensor],
@@ -33,14 +33,14 @@ def dma_compute(
 ) -> NkiInstruction:
     """dst[...] = srcs[0] + srcs[1] + .., in float32 and in that order, cast to dst's dtype; in HBM or SBUF.
 
-    NKI 0.6 takes no other operator than add and no other scale than 1. One of two sources may be a gather of rows from
-    HBM, dst += src[indices], where the other source is dst itself, in SBUF.
+    NKI 0.6 takes no other operator than add and no other scale than 1. With one index a row in HBM, and two sources of
+    which one is dst itself, it adds in place: dst += source[index] in SBUF, or dst[index] += source from SBUF.
     """
     m = machine()
     tensors = list(srcs) if isinstance(srcs, (list, tuple)) else []
     if not 1 <= len(tensors) <= _MAX_SOURCES:
         raise NkiValidationError(f"srcs must be a list of 1 to {_MAX_SOURCES} tensors, got {srcs!r}")
-    _check_memory(dst=dst, **{f"srcs[{i}]": t for i, t in enumerate(tensors)})
+    check_memory(dst=dst, **{f"srcs[{i}]": t for i, t in enumerate(tensors)})
     if not isinstance(reduce_op, Op) or reduce_op.name != "add":
         raise NkiValidationError(f"reduce_op must be nl.add, got {reduce_op!r}")
     _check_scales(scales, len(tensors))
@@ -51,8 +51,8 @@ def dma_compute(
             raise NkiValidationError(f"srcs[{i}] and dst must hold as many elements, got {t.shape} and {dst.shape}")
         if t.dtype.kind == "x" or dst.dtype.kind == "x":
             raise NkiValidationError(f"packed dtypes hold no numbers to add, got {t.dtype} and {dst.dtype}")
-    if any(t.dynamic for t in tensors):
-        return _gather(m, dst, tensors, oob_mode, name)
+    if any(t.is_indirect() for t in (dst, *tensors)):
+        return _add_rows(m, dst, tensors, oob_mode, name)
     if oob_mode is not enums.oob_mode.error:
         raise NkiValidationError(f"oob_mode skip goes with indirect indexing, got {oob_mode!r}")
     m.check_reads(tensors)
@@ -63,29 +63,37 @@ def dma_compute(
     return m.record("dma_compute", _DMA, tensors, (dst,), name, op="add")
 
 
-def _gather(
+def _add_rows(
     m: Machine, dst: NkiTensor, tensors: list[NkiTensor], oob: enums.oob_mode, name: str | None
 ) -> NkiInstruction:
-    """dst[p] += source[index[p]]; with oob_mode skip, rows whose index is out of bounds stay as they are."""
-    source = next(t for t in tensors if t.dynamic)
-    assert source.dynamic is not None
-    others = [t for t in tensors if t is not source]
-    same = len(others) == 1 and others[0].storage is dst.storage and others[0].at == dst.at and not others[0].dynamic
-    in_place = same and dst.buffer is SBUF and not source.on_chip and source.shape[0] == dst.shape[0]
-    if not in_place or not source.dynamic.vector:
+    """dst[p] += source[index[p]], or dst[index[p]] += source[p]; with oob_mode skip, no index out of bounds is used."""
+    others = [t for t in tensors if not same_view(t, dst)]
+    indirect, plain = (dst, others[0]) if dst.is_indirect() and others else (others[0] if others else dst, dst)
+    fits = len(tensors) == 2 and len(others) == 1 and plain.buffer is SBUF and not plain.is_indirect()
+    if not fits or type(indirect) is not DynamicTensor or not indirect.dynamic.vector:
         raise NkiValidationError(
-            "a gather takes two sources, dst itself in SBUF and a view of HBM with one index for each of its "
-            f"partitions; got dst {dst!r} and srcs {tensors!r}"
+            "with a dynamic address, dma_compute takes two sources, one of them dst itself: dst in SBUF and a view of "
+            "HBM with one index for each of its partitions, or such a view as dst and a tile in SBUF; got "
+            f"dst {dst!r} and srcs {tensors!r}"
         )
-    touched = []
-    for rows, view in resolve(source, skip=oob is enums.oob_mode.skip):
-        row = dst[rows]
+    check_row_indices(indirect)
+    if plain.shape[0] != indirect.shape[0]:
+        raise NkiValidationError(f"{indirect.shape[0]} rows need as many partitions in SBUF, got {plain.shape}")
+    found = resolve(indirect, skip=oob is enums.oob_mode.skip)
+    views = [view for _, view in found]
+    if indirect is dst and len({view.offset for view in views}) < len(views):
+        raise NkiValidationError(
+            "the scatter has one index twice, and unique_indices, which has to be True, says that it has not"
+        )
+    for rows, view in found:
+        row = plain[rows]
+        to, come = (view, row) if indirect is dst else (row, view)
         m.check_reads((view, row))
-        put(row, row.f32() + as_shape(view.f32(), row.shape))
-        touched.append(view)
-    index = source.dynamic.index
-    read = (dst, *touched, *((index,) if isinstance(index, NkiTensor) else ()))
-    return m.record("dma_compute", _DMA, read, (dst,), name, op="add", gathered=True)
+        put(to, to.f32() + as_shape(come.f32(), to.shape))
+    read = index_read(indirect)
+    if indirect is dst:
+        return m.record("dma_compute", _DMA, (*views, plain, *read), views or (plain,), name, op="add", scattered=True)
+    return m.record("dma_compute", _DMA, (dst, *views, *read), (dst,), name, op="add", gathered=True)
 
 
 def _check_scales(scales: Any, count: int) -> None:

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from triptych.simulator import costs
-from triptych.simulator.accumulators import lanes
 from triptych.simulator.enums import engine as eng
 from triptych.simulator.errors import NkiValidationError, OutOfBounds
 from triptych.simulator.machine import NkiInstruction, instruction, machine
 from triptych.simulator.memory import MemoryRegion
 from triptych.simulator.operands import bits, describe, in_buffer
+from triptych.simulator.partitions import lanes
 from triptych.simulator.tensor import NkiTensor, as_shape
 
 CORE = 16  # partitions that one core reaches

@@ -18,13 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from triptych.simulator import costs, enums
-from triptych.simulator.accumulators import lanes
 from triptych.simulator.dtypes import F32, round_to
-from triptych.simulator.engines.tensor import _accumulating, _check_sizes, _check_tiling
+from triptych.simulator.dynamic import DynamicTensor, same_view
+from triptych.simulator.engines.tensor import _accumulating, _check_sizes, _check_tiling, check_untiled
 from triptych.simulator.errors import NkiValidationError
+from triptych.simulator.indirection import Indirect
 from triptych.simulator.machine import NkiInstruction, instruction, machine
 from triptych.simulator.memory import PSUM, SBUF
 from triptych.simulator.operands import in_buffer
+from triptych.simulator.partitions import lanes
 from triptych.simulator.tensor import NkiTensor, as_shape
 
 Array = NDArray[Any]
@@ -70,7 +72,24 @@ def quantize_mx(dst: NkiTensor, src: NkiTensor, dst_scale: NkiTensor, name: str 
     return m.record("quantize_mx", enums.engine.vector, (src,), (dst, dst_scale), name)
 
 
-@instruction(enums.engine.tensor, cost=costs.matmul.assumed(), since=4)
+def _check_indirect(operands: dict[str, Any]) -> None:
+    """Values and their scales are one tensor: both are chosen by one index, or neither is."""
+    check_untiled(operands.get("tile_position"))
+    for what in ("stationary", "moving"):
+        pair = [operands[what], operands[f"{what}_scale"]]
+        indices = [t.dynamic.index for t in pair if isinstance(t, DynamicTensor)]
+        if len(indices) == 1 or (indices and not same_view(*indices)):
+            raise NkiValidationError(f"{what} and {what}_scale are indirect by the same index, or neither of them is")
+
+
+@instruction(
+    enums.engine.tensor,
+    cost=costs.matmul.assumed(),
+    since=4,
+    indirect=Indirect(
+        ("stationary", "moving"), also=("stationary_scale", "moving_scale"), group=32, check=_check_indirect
+    ),
+)
 def nc_matmul_mx(
     dst: NkiTensor,
     stationary: NkiTensor,

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from triptych.simulator import costs, enums
-from triptych.simulator.accumulators import check_float32, lanes
+from triptych.simulator.accumulators import check_float32
 from triptych.simulator.dtypes import F32
 from triptych.simulator.engines import xorwow
 from triptych.simulator.engines.vector import without_gpsimd_in_psum
@@ -25,6 +25,7 @@ from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine import Machine, NkiInstruction, choose, instruction, machine
 from triptych.simulator.memory import MemoryRegion
 from triptych.simulator.operands import bits, in_buffer, on_chip, per_partition, put, same_tile
+from triptych.simulator.partitions import lanes
 from triptych.simulator.tensor import NkiTensor, as_shape
 
 Array = NDArray[Any]

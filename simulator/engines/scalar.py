@@ -11,13 +11,14 @@ from triptych.simulator.accumulators import accumulate, check_command, check_res
 from triptych.simulator.enums import engine as eng
 from triptych.simulator.enums import reduce_cmd as cmd
 from triptych.simulator.errors import NkiValidationError
+from triptych.simulator.indirection import Indirect
 from triptych.simulator.machine import Machine, NkiInstruction, instruction, machine
 from triptych.simulator.operands import finish, on_chip, per_partition, put, same_tile, scratch, target
 from triptych.simulator.ops import Op, activation_function
 from triptych.simulator.tensor import NkiTensor
 
 
-@instruction(eng.scalar, cost=costs.activation)
+@instruction(eng.scalar, cost=costs.activation, indirect=Indirect(("data",)))
 def activation(
     dst: NkiTensor,
     op: Op,
@@ -36,7 +37,7 @@ def activation(
     return _activate(machine(), "activation", dst, op, data, bias, scale, reduce_op, reduce_res, reduce_cmd, name)
 
 
-@instruction(eng.scalar, cost=costs.activation)
+@instruction(eng.scalar, cost=costs.activation, indirect=Indirect(("data",)))
 def activation_reduce(
     dst: NkiTensor,
     op: Op,

@@ -12,6 +12,7 @@ from triptych.simulator.engines.scalar import _check_range
 from triptych.simulator.enums import engine as eng
 from triptych.simulator.enums import reduce_cmd as cmd
 from triptych.simulator.errors import NkiValidationError
+from triptych.simulator.indirection import Indirect
 from triptych.simulator.machine import NkiInstruction, instruction, machine
 from triptych.simulator.operands import on_chip, per_partition, put, same_tile
 from triptych.simulator.ops import Op, activation_function
@@ -28,7 +29,7 @@ _PAIRS = (
 )
 
 
-@instruction(eng.scalar, cost=costs.activation.assumed(), since=4)
+@instruction(eng.scalar, cost=costs.activation.assumed(), since=4, indirect=Indirect(("data",)))
 def activate2(
     dst: NkiTensor,
     op: Op,

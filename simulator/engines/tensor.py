@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 from triptych.simulator import costs, enums
 from triptych.simulator.dtypes import DType, round_to
+from triptych.simulator.dynamic import DynamicTensor
 from triptych.simulator.errors import NkiValidationError
+from triptych.simulator.indirection import Indirect
 from triptych.simulator.machine import Machine, NkiInstruction, choose, instruction, machine
 from triptych.simulator.memory import PSUM, SBUF, MemoryRegion
 from triptych.simulator.operands import bits, in_buffer, on_chip, put, scratch, target, transpose_bits
@@ -19,10 +21,30 @@ Array = NDArray[Any]
 _FP8 = ("float8_e4m3", "float8_e5m2", "float8_e4m3fn")
 _V3_ARCH = "nki/guides/architecture/trainium2_arch.rst"
 _TENSOR = enums.engine.tensor
+_INDIRECT = (*_FP8, "bfloat16", "float16")
 _DTYPES = (*_FP8, "bfloat16", "float16", "tfloat32", "float32")
 
 
-@instruction(enums.engine.tensor, cost=costs.matmul)
+def check_untiled(position: Any) -> None:
+    """Indirect operands are incompatible with row tiles of the array."""
+    if position and tuple(position) != (0, 0):
+        raise NkiValidationError(f"with an indirect view tile_position must be (0, 0) or unset, got {tuple(position)}")
+
+
+def _check_indirect(operands: dict[str, Any]) -> None:
+    """The documented dtypes are those of operands; dst is one too, so that of its two dtypes bfloat16 is left."""
+    check_untiled(operands.get("tile_position"))
+    for what in ("dst", "stationary", "moving"):
+        t = operands[what]
+        if isinstance(t, DynamicTensor) and t.dtype not in _INDIRECT:
+            raise NkiValidationError(f"an indirect {what} must be {', '.join(_INDIRECT)}, got {t!r}")
+    if operands.get("is_transpose") and isinstance(operands["moving"], DynamicTensor):
+        raise NkiValidationError("moving cannot be an indirect view in a transpose")
+
+
+@instruction(
+    enums.engine.tensor, cost=costs.matmul, indirect=Indirect(("stationary", "moving"), group=32, check=_check_indirect)
+)
 def nc_matmul(
     dst: NkiTensor,
     stationary: NkiTensor,

@@ -16,6 +16,7 @@ from triptych.simulator import costs, enums
 from triptych.simulator.dtypes import DType, float32
 from triptych.simulator.enums import engine as eng
 from triptych.simulator.errors import NkiValidationError
+from triptych.simulator.indirection import Indirect
 from triptych.simulator.machine import Machine, NkiInstruction, choose, instruction, machine
 from triptych.simulator.operands import (
     any_in_psum,
@@ -44,7 +45,13 @@ def without_gpsimd_in_psum(on: eng, *tensors: Any) -> eng:
     return on
 
 
-@instruction(eng.vector, eng.scalar, eng.gpsimd, cost=costs.per_element)
+@instruction(
+    eng.vector,
+    eng.scalar,
+    eng.gpsimd,
+    cost=costs.per_element,
+    indirect=Indirect(("src",), engines=(eng.vector, eng.scalar)),
+)
 def tensor_copy(
     dst: NkiTensor, src: NkiTensor, engine: enums.engine = _UNKNOWN, name: str | None = None
 ) -> NkiInstruction:
@@ -83,7 +90,7 @@ def _fits(value: int, dtype: DType) -> bool:
     return int(info.min) <= value <= int(info.max)
 
 
-@instruction(eng.vector, eng.gpsimd, cost=costs.two_inputs)
+@instruction(eng.vector, eng.gpsimd, cost=costs.two_inputs, indirect=Indirect(("data1",)))
 def tensor_tensor(
     dst: NkiTensor, data1: NkiTensor, data2: NkiTensor, op: Op, engine: enums.engine = _UNKNOWN, name: str | None = None
 ) -> NkiInstruction:
@@ -131,6 +138,13 @@ def _tensor_tensor_engine(f: Op, exact: bool, tiles: Sequence[NkiTensor], asked:
     return without_gpsimd_in_psum(choose(asked, eng.vector, eng.gpsimd), *tiles)
 
 
+def _no_address_arithmetic(operands: dict[str, Any]) -> None:
+    """Taken to be meant by the pattern of int32 and uint32 "address arithmetic", which the documentation only names."""
+    op, tiles = operands["op0"], (operands["dst"], operands["data"])
+    if isinstance(op, Op) and not op.bitvec and all(t.dtype in _INT32 for t in tiles):
+        raise NkiValidationError("indirect views do not go with arithmetic on 32-bit integers, which is for addresses")
+
+
 def check_integers(*tiles: NkiTensor) -> None:
     """Bitvec operators take integers, as bit patterns and without a cast: all of one size."""
     for t in tiles:
@@ -150,7 +164,13 @@ def put_bits(dst: NkiTensor, patterns: Array) -> None:
     dst.wrote()
 
 
-@instruction(eng.vector, eng.scalar, eng.gpsimd, cost=costs.per_element)
+@instruction(
+    eng.vector,
+    eng.scalar,
+    eng.gpsimd,
+    cost=costs.per_element,
+    indirect=Indirect(("data",), check=_no_address_arithmetic),
+)
 def tensor_scalar(
     dst: NkiTensor,
     data: NkiTensor,

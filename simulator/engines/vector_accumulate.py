@@ -24,6 +24,7 @@ from triptych.simulator.dtypes import F32
 from triptych.simulator.enums import engine as eng
 from triptych.simulator.enums import reduce_cmd as cmd
 from triptych.simulator.errors import NkiValidationError
+from triptych.simulator.indirection import Indirect
 from triptych.simulator.machine import NkiInstruction, instruction, machine
 from triptych.simulator.operands import on_chip, per_partition, put, same_tile
 from triptych.simulator.ops import Op, operator
@@ -33,7 +34,7 @@ Array = NDArray[Any]
 _COMMANDS = (cmd.reset_reduce, cmd.reduce, cmd.load_reduce)
 
 
-@instruction(eng.vector, cost=costs.streamed_and_read_out)
+@instruction(eng.vector, cost=costs.streamed_and_read_out, indirect=Indirect(("data",)))
 def tensor_scalar_reduce(
     dst: NkiTensor,
     data: NkiTensor,
@@ -90,7 +91,7 @@ _SMALL = ("bfloat16", "float16", "float32", "float8_e4m3", "float8_e4m3fn", "flo
 _CUMULATIVE = (*_SMALL, "uint8", "uint16", "int8", "int16")
 
 
-@instruction(eng.vector, cost=costs.scan.assumed())
+@instruction(eng.vector, cost=costs.scan.assumed(), indirect=Indirect(("src",)))
 def tensor_scalar_cumulative(
     dst: NkiTensor,
     src: NkiTensor,
@@ -150,7 +151,7 @@ _EXP_IN = ("float8_e4m3", "float8_e5m2", "float16", "bfloat16", "float32", "int8
 _EXP_FLOATS = ("float8_e4m3", "float8_e5m2", "float16", "bfloat16", "float32", "tfloat32")
 
 
-@instruction(eng.vector, cost=costs.quarter, since=4)
+@instruction(eng.vector, cost=costs.quarter, since=4, indirect=Indirect(("src",)))
 def exponential(
     dst: NkiTensor,
     src: NkiTensor,

@@ -9,13 +9,14 @@ from triptych.simulator import costs
 from triptych.simulator.engines.vector import check_integers, put_bits
 from triptych.simulator.enums import engine as eng
 from triptych.simulator.errors import NkiValidationError
+from triptych.simulator.indirection import Indirect
 from triptych.simulator.machine import NkiInstruction, instruction, machine
 from triptych.simulator.operands import bits, on_chip, put
 from triptych.simulator.ops import Op, operator
 from triptych.simulator.tensor import NkiTensor
 
 
-@instruction(eng.vector, cost=costs.reduction)
+@instruction(eng.vector, cost=costs.reduction, indirect=Indirect(("data",)))
 def tensor_reduce(
     dst: NkiTensor,
     op: Op,

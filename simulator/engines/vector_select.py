@@ -13,6 +13,7 @@ from triptych.simulator.dtypes import F32, round_to
 from triptych.simulator.enums import engine as eng
 from triptych.simulator.enums import reduce_cmd as cmd
 from triptych.simulator.errors import NkiValidationError
+from triptych.simulator.indirection import Indirect
 from triptych.simulator.machine import Machine, NkiInstruction, instruction, machine
 from triptych.simulator.operands import bits, describe, not_both_in_psum, on_chip, per_partition, put, same_tile
 from triptych.simulator.ops import OPS, Op
@@ -159,7 +160,7 @@ def select_reduce(
     return m.record("select_reduce", eng.vector, (predicate, on_true, *tiles), writes, name)
 
 
-@instruction(eng.vector, cost=costs.predicated)
+@instruction(eng.vector, cost=costs.predicated, indirect=Indirect(("predicate",)))
 def tensor_copy_predicated(
     dst: NkiTensor, src: Any, predicate: NkiTensor, reverse_pred: bool = False, name: str | None = None
 ) -> NkiInstruction:

@@ -65,6 +65,35 @@ def test_a_row_out_of_bounds_raises_or_is_skipped(core, same, refused):
         assert same(dst, [[118, 119], [100, 100], [108, 109]])
 
 
+def _scatter(c, index, p=3, own=None, source=None, first=True, **more):
+    """A table whose rows `index` have gained 1000, 2000 and 3000."""
+    table = c.tile(np.arange(20, dtype=np.float32).reshape(10, 2), buffer="private_hbm")
+    gained = c.tile(np.repeat([[1000.0], [2000.0], [3000.0]], 2, 1), "float32") if source is None else source
+    at = c.tile(np.array(index, np.int32)[:, None])
+    rows = table.ap([[2, p], [1, 2]], vector_offset=at)
+    same = table.ap([[2, p], [1, 2]], vector_offset=at[:, :]) if own is None else own(table, at)
+    nisa.dma_compute(rows, [same, gained] if first else [gained, same], nl.add, **more)
+    return table
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_rows_are_scattered_onto_dst(core, same, first):
+    with core() as c:
+        table = _scatter(c, [9, 0, 4], first=first)
+        expected = np.arange(20, dtype=np.float32).reshape(10, 2)
+        expected[[9, 0, 4]] += [[1000], [2000], [3000]]
+        assert same(table, expected)
+        event = c.trace.events[-1]
+        assert event.attributes["scattered"] and len(event.reads) == 5 and len(event.writes) == 3
+
+
+def test_a_scattered_row_out_of_bounds_raises_or_is_skipped(core, same, refused):
+    refused(lambda c: _scatter(c, [9, -1, 4]), "index -1 leaves dimension 0")
+    with core() as c:
+        table = _scatter(c, [9, 10, 10], oob_mode=nisa.oob_mode.skip)
+        assert same(table[9:10], [[1018, 1019]]) and same(table[:9], np.arange(18).reshape(9, 2))
+
+
 def _add(c, srcs=2, size=(4, 6), op=nl.add, buffer="sbuf", dtype="float32", **more):
     nisa.dma_compute(c.empty((4, 6), buffer=buffer), [c.empty(size, dtype) for _ in range(srcs)], op, **more)
 
@@ -83,9 +112,20 @@ LIMITS = [
     (lambda c: _add(c, size=(4, 5)), r"srcs\[0\] and dst must hold as many elements"),
     (lambda c: _add(c, dtype="float8_e5m2_x4"), "packed dtypes hold no numbers"),
     (_add, "nothing has written"),
-    (lambda c: _gather(c, [1, 2, 3], dst=c.empty((3, 2), buffer="private_hbm")), "a gather takes two sources"),
+    (
+        lambda c: _gather(c, [1, 2, 3], dst=c.empty((3, 2), buffer="private_hbm")),
+        "with a dynamic address, dma_compute takes two sources",
+    ),
     (lambda c: _gather(c, [1, 2], 2), "hold as many elements"),
     (lambda c: _gather(c, [1, 2, 3], dst=c.empty((3, 2))), "nothing has written"),
+    (lambda c: _scatter(c, [1, 2, 1]), "has one index twice"),
+    (lambda c: _scatter(c, [1, 2, 3], source=c.empty((3, 2))), "nothing has written"),
+    (lambda c: _scatter(c, [1, 2, 3], source=c.empty((3, 2), buffer="private_hbm")), "takes two sources"),
+    (lambda c: _scatter(c, [1, 2, 3], own=lambda t, i: t[1:4]), "takes two sources"),
+    (lambda c: _scatter(c, [1, 2, 3], own=lambda t, i: c.empty((3, 2))), "takes two sources"),
+    (lambda c: _scatter(c, [1, 2, 3], own=lambda t, i: t.vector_select(0, c.empty((3, 1), "int32"))), "takes two"),
+    (lambda c: _scatter(c, [1, 2, 3], source=c.empty((1, 6))), "3 rows need as many partitions in SBUF"),
+    (lambda c: _scatter(c, [1, 2, 3], unique_indices=False), "unique_indices must be True"),
 ]
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from triptych.simulator import NkiValidationError, NotSimulated, OutOfBounds, Uninitialized
+from triptych.simulator import NkiValidationError, OutOfBounds, Uninitialized
 from triptych.simulator.lend import simulated_nki
 
 with simulated_nki():
@@ -351,12 +351,6 @@ def test_ap_in_another_dtype(c):
 def test_ap_stays_inside(c, pattern, offset, error, words):
     with pytest.raises(error, match=words):
         c.empty((8, 32)).ap(pattern, offset)
-
-
-def test_tensor_indirection_is_a_later_matter(c):
-    with pytest.raises(NotSimulated, match="not simulated yet"):
-        c.empty((8, 32)).indirect(c.tile(np.zeros((1, 1), np.int32)))
-    assert not c.empty((8, 32)).is_indirect()
 
 
 # Reinterpretation
