@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from triptych.simulator.dtypes import F32, round_to
+from triptych.simulator.dtypes import F32, DType, float32, round_to
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine import machine
 from triptych.simulator.memory import PSUM, MemoryRegion
@@ -85,9 +85,24 @@ def transpose_bits(dst: Array, src: Array) -> None:
     np.copyto(dst, padded.T)
 
 
+def rounding_of(dst: NkiTensor) -> DType:
+    """The dtype that results are rounded to for dst: its own, or float32 in the mode without rounding."""
+    kind = dst.dtype
+    if dst.storage.widened or (kind == "tfloat32" and not machine().options.round_low_precision):
+        return float32
+    return kind
+
+
+def stored(dst: NkiTensor, values: Array) -> Array:
+    """`values` as dst would store them, in an array of their own."""
+    out = np.empty(values.shape, dst.array.dtype)
+    round_to(values, rounding_of(dst), out)
+    return out
+
+
 def put(dst: NkiTensor, values: Array) -> None:
     """dst[...] = values, rounded to dst's dtype."""
-    nans = round_to(as_shape(values, dst.shape), dst.dtype, dst.array)
+    nans = round_to(as_shape(values, dst.shape), rounding_of(dst), dst.array)
     if nans:
         machine().note(f"{nans} NaN are cast to {dst.dtype}, as 0: what they become is not documented")
     dst.wrote()

@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from triptych.simulator import costs
-from triptych.simulator.dtypes import F32, round_to
+from triptych.simulator.dtypes import F32
 from triptych.simulator.enums import engine as eng
 from triptych.simulator.errors import NkiValidationError, NotSimulated
 from triptych.simulator.machine import NkiInstruction, instruction, machine
 from triptych.simulator.memory import MemoryRegion
-from triptych.simulator.operands import bits, describe, in_buffer, put, same_tile
+from triptych.simulator.operands import bits, describe, in_buffer, put, same_tile, stored
 from triptych.simulator.ops import OPS, Op
 from triptych.simulator.tensor import NkiTensor
 
@@ -82,8 +82,7 @@ def affine_select(
 
     mask = compare(row, -column)
     if dst.dtype == on_true_tile.dtype:
-        fill = np.empty(1, dst.array.dtype)
-        round_to(np.array([on_false_value], F32), dst.dtype, fill)
+        fill = stored(dst, np.array([on_false_value], F32))
         target = bits(dst)
         chosen = np.where(mask, bits(on_true_tile).reshape(mask.shape), fill.view(target.dtype))
         np.copyto(target, chosen.reshape(dst.shape))

@@ -101,7 +101,8 @@ def topk(val_dst: NkiTensor, idx_dst: NkiTensor, src: NkiTensor, n: int, name: s
 
     Value i of a group of sixteen partitions lies in its partition i % 16 and column i // 16. The documentation has each
     partition write K results, and does not say how those of a group are spread over it: here every partition gets the
-    group's, and a note in the trace says so. Of equal values the earlier counts as larger; a NaN counts as smallest.
+    group's, and a note in the trace says so. Of equal values the earlier counts as larger; a NaN counts as largest,
+    so that it is seen.
     """
     m = machine()
     in_buffer(MemoryRegion.sbuf, val_dst=val_dst, idx_dst=idx_dst, src=src)
@@ -128,7 +129,7 @@ def topk(val_dst: NkiTensor, idx_dst: NkiTensor, src: NkiTensor, n: int, name: s
     m.check_reads(used)
 
     snake = src.f32()[:, :columns].reshape(p // CORE, CORE, columns).transpose(0, 2, 1).reshape(p // CORE, -1)[:, :n]
-    order = np.argsort(-snake, axis=1, kind="stable")[:, :k][:, ::-1]
+    order = np.lexsort((-snake, ~np.isnan(snake)), axis=1)[:, :k][:, ::-1]
     put(val_dst, np.repeat(np.take_along_axis(snake, order, axis=1), CORE, axis=0))
     put(idx_dst, np.repeat(order, CORE, axis=0))
     m.note("topk: how a group's results lie over its sixteen partitions is not documented; each gets all of them here")

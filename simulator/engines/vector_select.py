@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 from triptych.simulator import costs
 from triptych.simulator.accumulators import accumulate, check_command, check_result, fold_of, forget, read_out
-from triptych.simulator.dtypes import F32, round_to
+from triptych.simulator.dtypes import F32
 from triptych.simulator.enums import engine as eng
 from triptych.simulator.enums import reduce_cmd as cmd
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.indirection import Indirect
 from triptych.simulator.machine import Machine, NkiInstruction, instruction, machine
-from triptych.simulator.operands import bits, describe, not_both_in_psum, on_chip, per_partition, put, same_tile
+from triptych.simulator.operands import bits, describe, not_both_in_psum, on_chip, per_partition, put, same_tile, stored
 from triptych.simulator.ops import OPS, Op
 from triptych.simulator.tensor import NkiTensor
 
@@ -191,9 +191,8 @@ def _number(value: Any, dst: NkiTensor) -> Array:
     whole = number and float(value).is_integer()
     if not number or dst.dtype.kind == "x" or (dst.dtype.is_int and not whole):
         raise NkiValidationError(f"src must be a tile or a number that {dst.dtype} holds, got {describe(value)}")
-    out = np.empty(1, dst.array.dtype)
-    round_to(np.array([value], F32 if dst.dtype.is_float else np.int64), dst.dtype, out)
-    return out.view(bits(dst).dtype)
+    constant = np.array([value], F32 if dst.dtype.is_float else np.int64)
+    return stored(dst, constant).view(bits(dst).dtype)
 
 
 def _check_predicate(predicate: NkiTensor, allowed: tuple[str, ...]) -> None:

@@ -88,6 +88,15 @@ def test_topk_of_the_snake(core, same, cast, cores, n, k, ties):
         assert "not documented" in c.trace.notes[-1]
 
 
+def test_topk_counts_a_nan_as_largest(core, same):
+    """As max8 does, so that one is seen."""
+    values = np.array([1, np.nan, 5, np.inf, -np.inf, np.nan, 2, 0] + [-1] * 8, np.float32).reshape(16, 1)
+    with core() as c:
+        vals, idx = c.empty((16, 4), "bfloat16"), c.empty((16, 4), "uint32")
+        nisa.topk(vals, idx, c.tile(values, "bfloat16"), 16)
+        assert same(idx, [[2, 3, 5, 1]] * 16) and same(vals, [[5, np.inf, np.nan, np.nan]] * 16)
+
+
 def _nonzero(c, dst=(16, 9), src=(16, 8), kinds=("int32", "float32"), **more):
     nisa.nonzero_with_count(c.empty(dst, kinds[0]), c.empty(src, kinds[1]), **more)
 
