@@ -15,9 +15,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from triptych.simulator.chips import Fact
+from triptych.simulator.chips import Chip
 from triptych.simulator.errors import NkiValidationError, show_line
 from triptych.simulator.trace import Allocation, Trace
+
+_FACTS = {"sbuf": "sbuf_partition_bytes", "psum": "psum_partition_bytes"}  # of a chip: the bytes of one partition
+_Lives = dict[int, tuple[int, int, Allocation]]  # by id: the first and the last event that touch an allocation
 
 
 @dataclass(frozen=True)
@@ -41,26 +44,21 @@ def partition_bytes(allocation: Allocation) -> int:
 
 def memory_use(trace: Trace) -> list[MemoryUse]:
     """The use of SBUF and PSUM by each core, in program order."""
-    cores = sorted({event.core for event in trace.events})
-    facts = {"sbuf": trace.chip.sbuf_partition_bytes, "psum": trace.chip.psum_partition_bytes}
-    return [_use(trace, buffer, core, fact) for core in cores for buffer, fact in facts.items()]
-
-
-def _use(trace: Trace, buffer: str, core: int, fact: Fact) -> MemoryUse:
-    life: dict[int, list[int]] = {}  # allocation id -> [first event, last event]
-    known: dict[int, Allocation] = {}
+    lives: dict[tuple[int, str], _Lives] = {}
     for index, event in enumerate(trace.events):
-        if event.core != core:
-            continue
         for region in (*event.reads, *event.writes):
             allocation = region.allocation
-            if allocation.buffer == buffer and allocation.address is None:
-                span = life.setdefault(allocation.id, [index, index])
-                span[1] = index
-                known[allocation.id] = allocation
+            if allocation.buffer in _FACTS and allocation.address is None:
+                mine = lives.setdefault((event.core, allocation.buffer), {})
+                mine[allocation.id] = (mine.get(allocation.id, (index,))[0], index, allocation)
+    cores = sorted({event.core for event in trace.events})
+    return [_use(trace.chip, buffer, core, lives.get((core, buffer), {})) for core in cores for buffer in _FACTS]
+
+
+def _use(chip: Chip, buffer: str, core: int, lives: _Lives) -> MemoryUse:
     changes: dict[int, int] = {}
-    for key, (first, last) in life.items():
-        size = partition_bytes(known[key])
+    for first, last, allocation in lives.values():
+        size = partition_bytes(allocation)
         changes[first] = changes.get(first, 0) + size
         changes[last + 1] = changes.get(last + 1, 0) - size
     steps, in_use, peak, peak_event = [], 0, 0, 0
@@ -69,9 +67,10 @@ def _use(trace: Trace, buffer: str, core: int, fact: Fact) -> MemoryUse:
         steps.append((index, in_use))
         if in_use > peak:
             peak, peak_event = in_use, index
-    alive = [known[key] for key, (first, last) in life.items() if first <= peak_event <= last]
+    alive = [allocation for first, last, allocation in lives.values() if first <= peak_event <= last]
     alive.sort(key=partition_bytes, reverse=True)
-    return MemoryUse(buffer, core, int(fact.value), tuple(steps), peak, peak_event, tuple(alive))
+    capacity = int(getattr(chip, _FACTS[buffer]).value)
+    return MemoryUse(buffer, core, capacity, tuple(steps), peak, peak_event, tuple(alive))
 
 
 def check_capacity(trace: Trace) -> None:
@@ -84,7 +83,7 @@ def check_capacity(trace: Trace) -> None:
             f"{a.name!r} {a.shape} {a.dtype} {partition_bytes(a)} bytes from {show_line(a.line)}" for a in use.alive[:8]
         )
         more = f", and {len(use.alive) - 8} more" if len(use.alive) > 8 else ""
-        fact = trace.chip.sbuf_partition_bytes if use.buffer == "sbuf" else trace.chip.psum_partition_bytes
+        fact = getattr(trace.chip, _FACTS[use.buffer])
         raise NkiValidationError(
             f"{event.op} needs {use.peak} bytes of each {use.buffer} partition, and {trace.chip.name} has "
             f"{use.capacity}; alive are {len(use.alive)} tensors: {shown}{more}",

@@ -165,13 +165,19 @@ class Launch:
 
 @contextmanager
 def without_collector() -> Iterator[None]:
-    """Python's cyclic collector off: a trace is many small objects without cycles, and walking them cost a third."""
+    """Python's cyclic collector off: a trace is many small objects without cycles, and walking them cost a third.
+
+    Afterwards all that is alive counts as old, as if it had been walked.
+    """
     was_on = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         if was_on:
+            if gc.get_freeze_count() == 0:
+                gc.freeze()
+                gc.unfreeze()
             gc.enable()
 
 

@@ -25,7 +25,7 @@ from triptych.simulator.costs import Cost
 from triptych.simulator.dtypes import F32, DType, dtype_of
 from triptych.simulator.enums import engine
 from triptych.simulator.errors import HERE, KernelError, NkiError, NkiValidationError, kernel_line, show_line
-from triptych.simulator.memory import SBUF, MemoryRegion, Pool, Storage
+from triptych.simulator.memory import PSUM, SBUF, MemoryRegion, Pool, Storage
 from triptych.simulator.placement import Arena, PlacedStorage, check_address
 from triptych.simulator.tensor import NkiTensor
 from triptych.simulator.trace import Allocation, Event, Region, Trace
@@ -106,21 +106,16 @@ class Machine:
         shared = buffer is _SHARED
         if shared and self.shared_seen < len(self.shared):
             return self._shared_again(shape, kind)
-        allocation = Allocation(
-            len(self.trace.allocations),
-            name or f"t{len(self.trace.allocations)}",
-            buffer._value_,
-            shape,
-            kind,
-            kernel_line(),
-            None if address is None else self._address(shape, kind, buffer, address),
-        )
+        number = len(self.trace.allocations)
+        place = None if address is None else self._address(shape, kind, buffer, address)
+        allocation = Allocation(number, name or f"t{number}", buffer._value_, shape, kind, kernel_line(), place)
         self.trace.allocations.append(allocation)
         storage: Storage
-        if allocation.address is None or not self.options.round_low_precision:
-            storage = Storage(allocation, not self.options.round_low_precision, self.pool)
+        if place is None or not self.options.round_low_precision:
+            pool = self.pool if buffer is SBUF or buffer is PSUM else None
+            storage = Storage(allocation, not self.options.round_low_precision, pool)
         else:
-            storage = PlacedStorage(allocation, self.arenas[buffer._value_], *allocation.address)
+            storage = PlacedStorage(allocation, self.arenas[buffer._value_], *place)
         tensor = NkiTensor(shape, kind, storage, buffer)
         if shared:
             self.shared.append(tensor)
@@ -197,10 +192,12 @@ class Machine:
         """Append the event of an executed instruction."""
         if self.cores > 1:
             attributes["epoch"] = self.epoch
+        if self.index_reads:
+            reads = (*reads, *self.index_reads)
         event = Event(
             instruction,
             on._name_,
-            tuple([t.region for t in (*reads, *self.index_reads)]),
+            tuple([t.region for t in reads]),
             tuple([t.region for t in writes]),
             self.line,
             self.core,

@@ -177,25 +177,33 @@ class NkiTensor(AccessPatterns):
     def __getitem__(self, key: Any) -> NkiTensor:
         """Indices, slices, nl.ds and `...` as NumPy reads them; on chip the partition and two dimensions stay."""
         keys = key if type(key) is tuple else (key,)
-        if len(keys) != len(self.shape) or any(k is Ellipsis for k in keys):
+        if len(keys) != len(self.shape):
             keys = self._expand(keys)
         on_chip = self.on_chip
         offset = self.offset
         shape: list[int] = []
         strides: list[int] = []
-        for dim, k in enumerate(keys):
-            n, stride = self.shape[dim], self.strides[dim]
+        for dim, (n, stride, k) in enumerate(zip(self.shape, self.strides, keys, strict=True)):
             if type(k) is slice:
                 start, stop, step = k.start, k.stop, k.step
                 start = 0 if start is None else start if type(start) is int else _index(start)
                 stop = n if stop is None else stop if type(stop) is int else _index(stop)
-                step = 1 if step is None else _index(step)
                 if start < 0:
                     start += n
                 if stop < 0:
                     stop += n
+                if step is None:
+                    if not 0 <= start < stop <= n:
+                        raise self._outside(slice(start, stop, 1), dim)
+                    offset += start * stride
+                    shape.append(stop - start)
+                    strides.append(stride)
+                    continue
+                step = _index(step)
             elif type(k) is DynamicSlice:
                 start, stop, step = _index(k.start), _index(k.start) + _index(k.size), 1
+            elif k is Ellipsis:
+                return self[self._expand(keys)]
             else:
                 at = _index(k)
                 at += n * (at < 0)
@@ -207,11 +215,7 @@ class NkiTensor(AccessPatterns):
                     strides.append(stride)
                 continue
             if not (0 <= start < stop <= n and step >= 1):
-                raise OutOfBounds(
-                    f"slice {start}:{stop}:{step} of dimension {dim} needs 0 <= start < stop <= {n} and step >= 1 "
-                    f"(tensor {self}); clip a ragged edge with min()",
-                    source=GUIDE,
-                )
+                raise self._outside(slice(start, stop, step), dim)
             if step > 1 and on_chip and dim == 0:
                 raise NkiValidationError(
                     f"a step of {step} over partitions: the hardware does not stride over dimension 0", source=GUIDE
@@ -224,6 +228,13 @@ class NkiTensor(AccessPatterns):
             shape.append(1)
             strides.append(1)
         return self._view(offset, shape, strides)
+
+    def _outside(self, k: slice, dim: int) -> OutOfBounds:
+        return OutOfBounds(
+            f"slice {k.start}:{k.stop}:{k.step} of dimension {dim} needs 0 <= start < stop <= {self.shape[dim]} and "
+            f"step >= 1 (tensor {self}); clip a ragged edge with min()",
+            source=GUIDE,
+        )
 
     def _expand(self, keys: tuple[Any, ...]) -> tuple[Any, ...]:
         """`keys` with Ellipsis and missing trailing dimensions written out."""

@@ -4,7 +4,7 @@
     p[i, j] = exp((s[i, j] - max_j s[i, j]) / sqrt(D))
     s[i, j] = q[b, h, i, :] . k[b, g, j, :],    g = h // (H // Hkv)
 
-Keys pass by in blocks of 512. Each row keeps three numbers' worth of state: the largest score so far m, the sum of
+Keys pass by in blocks of 1024. Each row keeps three numbers' worth of state: the largest score so far m, the sum of
 weights l, and the weighted sum of values o; when m grows to m', l and o are scaled by exp((m - m') / sqrt(D)).
 
 Dimensions
@@ -26,7 +26,8 @@ import nki
 import nki.isa as nisa
 import nki.language as nl
 
-KEY_BLOCK = 512  # keys whose scores fill one PSUM bank of float32
+KEY_BLOCK = 1024  # keys between two updates of m, l and o: scores of two PSUM banks, so that two blocks fit beside
+BANK = 512  # the float32 elements of a bank, which hold one matmul's result or the transposes of four tiles
 TILES_IN_GROUP = 8  # query tiles that share one load of a key block: 8 x 128 queries
 LOWEST = -1.0e38  # floor of m, so that a row whose scores are all -inf so far weighs nothing instead of NaN
 MASKED = -3.4028235e38  # score of a key that a query does not see; exp((MASKED - m) / sqrt(D)) is 0 for every m
@@ -79,7 +80,9 @@ def _attend(out, q, k, v, tiles, shift):
             visible = min(n_keys, i0 + n + shift - j0)  # keys of this block that some query of the tile sees
             if visible > 0:
                 scores = nl.ndarray((n, visible), dtype=nl.float32, buffer=nl.psum)
-                nisa.nc_matmul(dst=scores, stationary=queries[t], moving=keys[:, 0:visible], accumulate=False)
+                for c in range(0, visible, BANK):
+                    end = min(c + BANK, visible)
+                    nisa.nc_matmul(dst=scores[:, c:end], stationary=queries[t], moving=keys[:, c:end], accumulate=False)
                 if j0 + visible - 1 > i0 + shift:  # the first query does not see them all
                     scores = _mask(scores, i0 + shift - j0)
                 states[t] = _update(states[t], scores, values, q.dtype, scale)
@@ -144,42 +147,49 @@ def _update(state, scores, values, dtype, scale):
 def _mask(scores, shift):
     """scores[i, j] where j <= i + shift, else MASKED; in SBUF, because GpSimd cannot reach PSUM."""
     n, n_keys = scores.shape
-    copied = nl.ndarray((n, n_keys), dtype=nl.float32, buffer=nl.sbuf)
-    nisa.tensor_copy(dst=copied, src=scores)
     masked = nl.ndarray((n, n_keys), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.tensor_copy(dst=masked, src=scores)
+    first = max(0, shift + 1)  # all queries see the keys before it
+    diagonal = masked[:, first:n_keys]
     nisa.affine_select(
-        dst=masked,
-        pattern=[[-1, n_keys]],
+        dst=diagonal,
+        pattern=[[-1, n_keys - first]],
         channel_multiplier=1,
-        on_true_tile=copied,
+        on_true_tile=diagonal,
         on_false_value=MASKED,
         cmp_op=nl.greater_equal,
-        offset=shift,
+        offset=shift - first,
     )
     return masked
 
 
 def _transpose(p):
-    """p[n, keys] as SBUF tiles [up to 128 keys, n]; the transposes of a block share one copy out of PSUM."""
+    """p[n, keys] as SBUF tiles [up to 128 keys, n]; the transposes that fill a bank share one copy out of PSUM."""
     n, n_keys = p.shape
     P = nl.tile_size.pmax
-    whole = n_keys // P
     tiles = []
-    if whole > 0:
-        in_psum = nl.ndarray((P, whole, n), dtype=p.dtype, buffer=nl.psum)
-        for c in range(whole):
-            nisa.nc_transpose(dst=in_psum[:, c, :], data=p[:, c * P : (c + 1) * P])
-        in_sbuf = nl.ndarray((P, whole, n), dtype=p.dtype, buffer=nl.sbuf)
-        nisa.tensor_copy(dst=in_sbuf, src=in_psum)
-        for c in range(whole):
-            tiles.append(in_sbuf[:, c, :])
-    rest = n_keys - whole * P
-    if rest > 0:
-        in_psum = nl.ndarray((rest, n), dtype=p.dtype, buffer=nl.psum)
-        nisa.nc_transpose(dst=in_psum, data=p[:, whole * P : n_keys])
-        in_sbuf = nl.ndarray((rest, n), dtype=p.dtype, buffer=nl.sbuf)
-        nisa.tensor_copy(dst=in_sbuf, src=in_psum)
-        tiles.append(in_sbuf)
+    for j0 in range(0, n_keys, BANK):
+        end = min(j0 + BANK, n_keys)
+        whole = j0 + (end - j0) // P * P
+        if whole > j0:
+            tiles.extend(_transpose_chunks(p[:, j0:whole], P))
+        if end > whole:
+            tiles.extend(_transpose_chunks(p[:, whole:end], end - whole))
+    return tiles
+
+
+def _transpose_chunks(p, rows):
+    """p[n, chunks * rows] as the SBUF tiles [rows, n] of its chunks."""
+    n, n_keys = p.shape
+    chunks = n_keys // rows
+    in_psum = nl.ndarray((rows, chunks, n), dtype=p.dtype, buffer=nl.psum)
+    for c in range(chunks):
+        nisa.nc_transpose(dst=in_psum[:, c, :], data=p[:, c * rows : (c + 1) * rows])
+    in_sbuf = nl.ndarray((rows, chunks, n), dtype=p.dtype, buffer=nl.sbuf)
+    nisa.tensor_copy(dst=in_sbuf, src=in_psum)
+    tiles = []
+    for c in range(chunks):
+        tiles.append(in_sbuf[:, c, :])
     return tiles
 
 

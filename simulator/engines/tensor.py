@@ -64,12 +64,15 @@ def nc_matmul(
     `double_row` the contraction is split over the partitions and a first free dimension of 2: [K, 2, M] and [K, 2, N].
     """
     m = machine()
-    in_buffer(SBUF, stationary=stationary, moving=moving)
-    in_buffer(PSUM, dst=dst)
+    if not (type(dst) is type(stationary) is type(moving) is NkiTensor):
+        in_buffer(SBUF, stationary=stationary, moving=moving)
+        in_buffer(PSUM, dst=dst)
     # The checks depend on nothing else than this key, and a kernel repeats few of them many times.
     key = (dst.form, dst.at, stationary.form, moving.form, is_transpose, id(perf_mode), tile_position, tile_size)
     sizes = m.checked.get(key)
     if sizes is None:
+        in_buffer(SBUF, stationary=stationary, moving=moving)
+        in_buffer(PSUM, dst=dst)
         rows = _rows(m, stationary, moving, perf_mode)
         if is_transpose and rows > 1:
             raise NkiValidationError("perf_mode double_row does not go with is_transpose", source=_V3_ARCH)
