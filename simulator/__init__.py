@@ -11,7 +11,7 @@ namespace package can hold none; no installed package is called `simulator`, so 
 from triptych.simulator.busy import engine_bound_us
 from triptych.simulator.capacity import MemoryUse, memory_use
 from triptych.simulator.chips import CHIPS, TARGETS, Chip
-from triptych.simulator.engines import INSTRUCTIONS
+from triptych.simulator.engines import COLLECTIVES, INSTRUCTIONS
 from triptych.simulator.errors import (
     KernelError,
     NkiError,
@@ -28,6 +28,7 @@ from triptych.simulator.trace import Event, Region, Trace
 
 __all__ = [
     "CHIPS",
+    "COLLECTIVES",
     "INSTRUCTIONS",
     "TARGETS",
     "Chip",

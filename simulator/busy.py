@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from triptych.simulator.machine import INSTRUCTIONS
+from triptych.simulator.machine import row_of
 from triptych.simulator.trace import Trace
 
 
@@ -19,7 +19,7 @@ def engine_bound_us(trace: Trace) -> dict[str, Any]:
     busy: dict[tuple[int, str], float] = {}
     for event in trace.events:
         key = (event.core, event.engine)
-        busy[key] = busy.get(key, 0.0) + INSTRUCTIONS[event.op].cost(event, trace.chip) / 1e3
+        busy[key] = busy.get(key, 0.0) + row_of(event.op).cost(event, trace.chip) / 1e3
     if not busy:
         return {"predicted_us": 0.0, "bound_by": None, "busy_us": {}}
     (core, bound_by), longest = max(busy.items(), key=lambda item: item[1])

@@ -21,6 +21,8 @@ _V4 = "nki/guides/architecture/trainium3_arch.rst"
 _TILING = "nki/get-started/about/tiling-overview.rst"
 _ISA = "nki/api/nki/isa/__init__.py"
 _COST = "nki/api/nki/isa/__init__.py at v2.26.1, 'Estimated instruction cost'"
+_NODE = "neuron-runtime/explore/intranode-collective-comm.rst"
+_HARDWARE = "about-neuron/arch/neuron-hardware"
 _DMA = "nki/deep-dives/nki-dma-bandwidth-guide.rst"
 
 
@@ -56,6 +58,11 @@ class Chip:
     gpsimd_start_cycles: Fact
     fp32_matmul_passes: Fact
     dma_gb_per_s: Fact
+    cores_per_device: Fact
+    neuronlink_gb_per_s: Fact  # of a device
+    collective_step_ns: Fact
+    mesh_bytes: Fact  # below it a collective takes the mesh algorithm
+    halving_bytes: Fact  # below it recursive doubling and halving
     peak_bf16_tflops: Fact
 
     @property
@@ -73,6 +80,11 @@ def _common() -> dict[str, Fact]:
         "min_cycles": Fact(64, "engine cycles", "nki/api/nki.api.shared.rst, MIN_II"),
         "gpsimd_start_cycles": Fact(150, "engine cycles", _COST),
         "fp32_matmul_passes": Fact(4, "passes", _COST),
+        "collective_step_ns": Fact(
+            1500, "ns", f"{_NODE}: 1-2 us a hop of a ring; the middle, for every algorithm", "assumed"
+        ),
+        "mesh_bytes": Fact(1e6, "bytes", f"{_NODE}, Algorithm Summary"),
+        "halving_bytes": Fact(56e6, "bytes", f"{_NODE}, Algorithm Summary"),
     }
 
 
@@ -87,6 +99,8 @@ NC_V2 = Chip(
     scalar_ghz=Fact(1.4, "GHz", _V2),
     gpsimd_ghz=Fact(1.4, "GHz", _V2),
     dma_gb_per_s=Fact(272, "GB/s", f"{_DMA}: 16 engines of 17 B/ns; {_V2} says 27 GiB/s an engine, a peak not a rate"),
+    cores_per_device=Fact(2, "cores", f"{_HARDWARE}/trainium.rst"),
+    neuronlink_gb_per_s=Fact(384, "GB/s", f"{_HARDWARE}/trainium2.rst, comparison table"),
     peak_bf16_tflops=Fact(91.75, "TFLOP/s", f"2.8 GHz x 128 x 128 x 2, {_V2} (which rounds to 92)"),
     **_common(),
 )
@@ -101,6 +115,8 @@ NC_V3 = Chip(
     scalar_ghz=Fact(1.2, "GHz", _V3),
     gpsimd_ghz=Fact(1.2, "GHz", _V3),
     dma_gb_per_s=Fact(368, "GB/s", f"{_DMA}: 16 engines of 23 B/ns, as one engine measures in nki-dma-overview.rst"),
+    cores_per_device=Fact(8, "cores", f"{_HARDWARE}/trainium2.rst"),
+    neuronlink_gb_per_s=Fact(1280, "GB/s", f"{_HARDWARE}/trainium2.rst; trn2-arch.rst says 1024 within an instance"),
     peak_bf16_tflops=Fact(78.64, "TFLOP/s", f"2.4 GHz x 128 x 128 x 2, {_V3} (which rounds to 79)"),
     **_common(),
 )
@@ -115,6 +131,8 @@ NC_V4 = Chip(
     scalar_ghz=Fact(1.2, "GHz", _V4),
     gpsimd_ghz=Fact(1.2, "GHz", _V4),
     dma_gb_per_s=Fact(528, "GB/s", f"{_DMA}: 16 engines of 33 B/ns; dma-overview gives 38.4 as a theoretical peak"),
+    cores_per_device=Fact(8, "cores", f"{_HARDWARE}/trainium3.rst"),
+    neuronlink_gb_per_s=Fact(2560, "GB/s", f"{_HARDWARE}/trainium3.rst; trn3-arch.rst says 2048 GiB/s"),
     peak_bf16_tflops=Fact(78.64, "TFLOP/s", f"2.4 GHz x 128 x 128 x 2, {_V4} (which rounds to 79)"),
     **_common(),
 )

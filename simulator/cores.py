@@ -10,12 +10,18 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from triptych.simulator.errors import KernelError, kernel_line, show_line
 
 Who = tuple[int, int]  # (rank, core)
 Work = Callable[["Core"], Any]
+
+
+class Meet(Protocol):
+    """`Core.meet`, as a machine has it."""
+
+    def __call__(self, what: str, offer: Any, members: Sequence[Who], name: str = "") -> Meeting: ...
 
 
 class _Stopped(BaseException):
@@ -37,10 +43,11 @@ class Meeting:
 
 
 class _Wait(NamedTuple):
-    what: str
+    what: str  # the same for all who meet
     members: tuple[Who, ...]
     offer: Any
     line: tuple[str, int]
+    name: str  # what messages call it
 
 
 class Core:
@@ -72,11 +79,11 @@ class Core:
         self.done = True
         self._paused.set()
 
-    def meet(self, what: str, offer: Any, members: Sequence[Who]) -> Meeting:
+    def meet(self, what: str, offer: Any, members: Sequence[Who], name: str = "") -> Meeting:
         """Wait until all of `members`, this core among them, are at `what`, each with its offer."""
         if len(members) == 1:
             return Meeting((offer,))
-        self.waiting = _Wait(what, tuple(members), offer, kernel_line())
+        self.waiting = _Wait(what, tuple(members), offer, kernel_line(), name or what)
         self._paused.set()
         self._go.wait()
         self._go.clear()
@@ -143,7 +150,7 @@ def _never_meet(cores: Mapping[Who, Core]) -> KernelError:
     states: dict[tuple[str, tuple[Who, ...], tuple[str, int] | None], list[Who]] = {}
     for who, core in cores.items():
         wait = core.waiting
-        state = ("ended", (), None) if wait is None else (wait.what, wait.members, wait.line)
+        state = ("ended", (), None) if wait is None else (wait.name, wait.members, wait.line)
         states.setdefault(state, []).append(who)
     said = []
     for (what, members, line), here in states.items():

@@ -248,3 +248,29 @@ def dma_compute(event: Event, chip: Chip) -> float:
 def free(event: Event, chip: Chip) -> float:
     """0: none is documented, neither for register operations nor for waiting."""
     return 0.0
+
+
+@known("assumed")
+def collective(event: Event, chip: Chip) -> float:
+    """Steps of the algorithm for that size, 1.5 us each, and the bytes a rank sends over its share of NeuronLink."""
+    # The algorithms and their sizes are documented (neuron-runtime/explore/intranode-collective-comm.rst), and so are
+    # links and latency; that the cores of a device share its links equally, and the two terms' sum, are assumed.
+    n = len(event.attributes["ranks"])
+    size = max(sum(r.nbytes for r in event.reads), sum(r.nbytes for r in event.writes))
+    if n == 1:
+        return size / chip.dma_gb_per_s.value
+    share = chip.neuronlink_gb_per_s.value / chip.cores_per_device.value * (2 if event.attributes["joint"] else 1)
+    return _steps(event.op, n, size, chip) * chip.collective_step_ns.value + event.attributes["moved"] / share
+
+
+def _steps(op: str, ranks: int, size: int, chip: Chip) -> float:
+    """How often data hops in turn: over a mesh, by recursive doubling and halving, or around a ring of every other."""
+    if "permute" in op:
+        return 1.0
+    if size < chip.mesh_bytes.value or "to_all" in op:
+        steps = 2.0
+    elif size < chip.halving_bytes.value:
+        steps = math.log2(ranks) + 1
+    else:
+        steps = ranks / 2
+    return 2 * steps if op == "all_reduce" else steps

@@ -115,6 +115,8 @@ class Launch:
         names = _argument_names(self.function, len(args))
         self.args = [self._wrap(v, n) for v, n in zip(args, names, strict=True)]
         self.kwargs = {k: self._wrap(v, k) for k, v in kwargs.items()}
+        for m in self.machines:
+            m.arguments = len(self.bound)
 
     def _wrap(self, value: Any, name: str) -> Any:
         if not isinstance(value, np.ndarray):

@@ -14,13 +14,13 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ParamSpec
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from triptych.simulator.chips import Chip
-from triptych.simulator.cores import Meeting, Who
+from triptych.simulator.cores import Core, Meet
 from triptych.simulator.costs import Cost
 from triptych.simulator.dtypes import F32, DType, dtype_of
 from triptych.simulator.enums import engine
@@ -37,7 +37,7 @@ NkiInstruction = Event  # an executed instruction is its event (nki.isa.NkiInstr
 
 Array = NDArray[Any]
 P = ParamSpec("P")
-Meet = Callable[[str, Any, Sequence[Who]], Meeting]
+R = TypeVar("R")
 _UNKNOWN = engine.unknown
 _SHARED = MemoryRegion.shared_hbm
 
@@ -61,12 +61,6 @@ class Registers:
         self.started = np.zeros((128, 1), bool)
 
 
-def _alone(what: str, offer: Any, members: Sequence[Who]) -> Meeting:
-    """Meeting on a machine that no other core runs beside."""
-    assert len(members) == 1
-    return Meeting((offer,))
-
-
 @dataclass
 class Machine:
     """One core of one rank while it runs a kernel."""
@@ -79,9 +73,10 @@ class Machine:
     shared: list[NkiTensor] = field(default_factory=list)  # shared_hbm tensors, the same for every core
     rank: int = 0
     ranks: int = 1
+    arguments: int = 0  # how many allocations, the first, are the kernel's arguments
     shared_seen: int = 0
-    meet: Meet = _alone  # wait for other cores (triptych.simulator.cores)
-    epoch: int = 0  # barriers that this core has passed
+    meet: Meet = field(default_factory=lambda: Core((0, 0)).meet)  # wait for other cores
+    epoch: int = 0  # barriers, and collectives on shared HBM, that this core has passed
     pool: Pool = field(default_factory=Pool)
     arenas: dict[str, Arena] = field(default_factory=dict)  # memory in which tensors have addresses
     line: tuple[str, int] = ("?", 0)  # of the kernel, where the instruction that runs was called
@@ -245,7 +240,7 @@ class on_machine:
 
 @dataclass(frozen=True)
 class Instruction:
-    """One row of the instruction table."""
+    """One row of the tables of instructions and collectives."""
 
     name: str
     engines: tuple[engine, ...]  # the first is taken when the kernel leaves it open
@@ -253,15 +248,21 @@ class Instruction:
     since: int  # first NeuronCore generation
     source: str
     indirect: Indirect | None  # which operands may be indirect views
-    effect: Callable[..., NkiInstruction]
-    issue: Callable[..., NkiInstruction]  # what a kernel calls: checks the generation, names itself in errors
+    effect: Callable[..., Any]
+    issue: Callable[..., Any]  # what a kernel calls: checks the generation, names itself in errors
 
     @property
     def summary(self) -> str:
         return (self.effect.__doc__ or "").strip().split("\n", 1)[0]
 
 
-INSTRUCTIONS: dict[str, Instruction] = {}
+INSTRUCTIONS: dict[str, Instruction] = {}  # nki.isa
+COLLECTIVES: dict[str, Instruction] = {}  # nki.collectives
+
+
+def row_of(op: str) -> Instruction:
+    """The row of the tables behind an event's op."""
+    return INSTRUCTIONS[op] if op in INSTRUCTIONS else COLLECTIVES[op]
 
 
 def instruction(
@@ -271,18 +272,35 @@ def instruction(
     source: str = "nki/api/nki/isa/__init__.py",
     indirect: Indirect | None = None,
     reads_indices: bool = False,
-) -> Callable[[Callable[P, NkiInstruction]], Callable[P, NkiInstruction]]:
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Declare an instruction of `nki.isa`: engines it can run on, cost in nanoseconds, first generation, source.
 
     `indirect` says which operands may be indirect views. An index that moves a view is resolved before the instruction
     runs, unless it `reads_indices` itself, as DMA does.
     """
+    return _declared(INSTRUCTIONS, "nisa", engines, cost, since, source, indirect, reads_indices)
 
-    def declare(effect: Callable[P, NkiInstruction]) -> Callable[P, NkiInstruction]:
+
+def collective(engine: engine, cost: Cost) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Declare a function of `nki.collectives`, which every generation has."""
+    return _declared(COLLECTIVES, "ncc", (engine,), cost, 2, "nki/api/nki/collectives/__init__.py", None, False)
+
+
+def _declared(
+    table: dict[str, Instruction],
+    module: str,
+    engines: tuple[engine, ...],
+    cost: Cost,
+    since: int,
+    source: str,
+    indirect: Indirect | None,
+    reads_indices: bool,
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    def declare(effect: Callable[P, R]) -> Callable[P, R]:
         name = effect.__name__
 
         @functools.wraps(effect)
-        def issue(*args: P.args, **kwargs: P.kwargs) -> NkiInstruction:
+        def issue(*args: P.args, **kwargs: P.kwargs) -> R:
             try:
                 m = machine()
                 # The kernel's line, taken where its frame is at hand; a wrapper of ours between them is looked through.
@@ -292,22 +310,22 @@ def instruction(
                 if m.chip.generation < since:
                     raise NkiValidationError(f"needs NeuronCore-v{since} or newer, and the target is {m.chip.name}")
                 if m.any_dynamic and not reads_indices:
-                    return _settle()(m, effect, indirect, args, kwargs)
+                    return _settle()(m, effect, indirect, args, kwargs)  # type: ignore[no-any-return]
                 return effect(*args, **kwargs)
             except NkiError as e:
                 if e.op is None:
-                    e.op = f"nisa.{name}"
-                    e.source = e.source or INSTRUCTIONS[name].source
+                    e.op = f"{module}.{name}"
+                    e.source = e.source or table[name].source
                 raise
 
-        INSTRUCTIONS[name] = Instruction(name, engines, cost, since, f"{source}, {name}", indirect, effect, issue)
+        table[name] = Instruction(name, engines, cost, since, f"{source}, {name}", indirect, effect, issue)
         return issue
 
     return declare
 
 
 @functools.cache
-def _settle() -> Callable[..., NkiInstruction]:
+def _settle() -> Callable[..., Any]:
     from triptych.simulator.dynamic import settle  # which needs this module
 
     return settle
@@ -339,6 +357,7 @@ def input_tensor(m: Machine, array: Array, name: str) -> NkiTensor:
 
 
 __all__ = [
+    "COLLECTIVES",
     "INSTRUCTIONS",
     "Instruction",
     "Machine",
@@ -346,8 +365,10 @@ __all__ = [
     "Options",
     "Region",
     "choose",
+    "collective",
     "instruction",
     "machine",
     "on_machine",
+    "row_of",
     "running",
 ]

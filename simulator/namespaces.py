@@ -1,7 +1,6 @@
 """The modules `nki`, `nki.isa`, `nki.language`, `nki.collectives` and `nki.typing`, built from the tables.
 
-A name of NKI 0.6 that is not simulated yet is there and raises when it is called, so that a kernel which imports it and
-does not use it runs. Any other name raises at once and says what replaced it.
+Any other name raises at once and says what replaced it.
 """
 
 from __future__ import annotations
@@ -10,18 +9,11 @@ import types
 from typing import Any, NoReturn
 
 from triptych.simulator import enums, kernel, language, registers, removed
-from triptych.simulator.engines import INSTRUCTIONS
-from triptych.simulator.errors import NkiValidationError, NotSimulated
+from triptych.simulator.engines import COLLECTIVES, INSTRUCTIONS
+from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine import NkiInstruction, machine
+from triptych.simulator.replicas import ReplicaGroup
 from triptych.simulator.tensor import NkiTensor
-
-# Functions of NKI 0.6 beyond those that the tables hold (nki/api/nki/*/__init__.py).
-_LATER = {
-    "nki.isa": "",
-    "nki.collectives": """all_gather all_gather_v all_reduce all_to_all all_to_all_v collective_permute
-        collective_permute_implicit collective_permute_implicit_current_processing_rank_id
-        collective_permute_implicit_reduce rank_id reduce_scatter ReplicaGroup""",
-}
 
 _LOOPS = (registers.dynamic_range, registers.fori_loop, registers.while_loop)
 
@@ -34,14 +26,6 @@ def get_nc_version() -> enums.nc_version:
 def get_nc_sub_version() -> int:
     """The silicon revision: always the first."""
     return 0
-
-
-def _later(qualified: str) -> Any:
-    def absent(*args: Any, **kwargs: Any) -> NoReturn:
-        raise NotSimulated(f"{qualified} is a name of NKI 0.6 that this simulator does not have yet")
-
-    absent.__name__ = absent.__qualname__ = qualified.rpartition(".")[2]
-    return absent
 
 
 class _Typing:
@@ -69,7 +53,7 @@ def _contents() -> dict[str, dict[str, Any]]:
         "nki": {"jit": kernel.jit, "simulate": kernel.simulate, "Kernel": kernel.Kernel},
         "nki.isa": isa,
         "nki.language": {**language.NAMESPACE, **{f.__name__: f for f in _LOOPS}},
-        "nki.collectives": {},
+        "nki.collectives": {**{name: row.issue for name, row in COLLECTIVES.items()}, "ReplicaGroup": ReplicaGroup},
         "nki.typing": {"tensor": _Typing},
     }
 
@@ -80,10 +64,7 @@ def names() -> tuple[str, ...]:
 
 def known(qualified: str) -> dict[str, Any]:
     """The names of one module, and what they are here."""
-    contents = _contents()[qualified]
-    for later in _LATER.get(qualified, "").split():
-        contents.setdefault(later, _later(f"{qualified}.{later}"))
-    return contents
+    return _contents()[qualified]
 
 
 def fill(module: types.ModuleType) -> None:

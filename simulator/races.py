@@ -1,7 +1,8 @@
 """Unsynchronised sharing between two cores: a pure function of a trace.
 
-Only `core_barrier` orders the accesses of two cores to shared HBM. Between two barriers nothing does, so if one core
-writes an element there that the other reads or writes in the same stretch, the result depends on who comes first.
+Only `core_barrier` orders the accesses of two cores to shared HBM, and a collective on shared HBM, which both cores of
+a rank carry out together. Between two of these nothing does, so if one core writes an element there that the other
+reads or writes in the same stretch, the result depends on who comes first.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def races(trace: Trace) -> Iterator[tuple[Event, Event, Region]]:
     """(event of core 0, event of core 1, region) that touch an element of shared HBM in one stretch, one writing it."""
     groups: dict[tuple[int, int], tuple[list[_Access], list[_Access]]] = {}
     for event in trace.events:
-        if event.op == "core_barrier":
+        if event.op == "core_barrier" or event.attributes.get("joint"):
             continue
         for regions, writes in ((event.reads, False), (event.writes, True)):
             for region in regions:

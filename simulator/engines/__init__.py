@@ -1,6 +1,9 @@
-"""One module per engine or family of instructions; importing this package fills `INSTRUCTIONS`."""
+"""One module per engine or family of instructions; importing this package fills `INSTRUCTIONS` and `COLLECTIVES`."""
 
 from triptych.simulator.engines import (
+    collectives,
+    collectives_permute,
+    collectives_variable,
     dma,
     dma_compute,
     gpsimd,
@@ -23,10 +26,14 @@ from triptych.simulator.engines import (
     vector_statistics,
     vector_top8,
 )
-from triptych.simulator.machine import INSTRUCTIONS
+from triptych.simulator.machine import COLLECTIVES, INSTRUCTIONS
 
 __all__ = [
+    "COLLECTIVES",
     "INSTRUCTIONS",
+    "collectives",
+    "collectives_permute",
+    "collectives_variable",
     "dma",
     "dma_compute",
     "gpsimd",

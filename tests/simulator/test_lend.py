@@ -15,7 +15,7 @@ import pytest
 
 import triptych
 from triptych import simulator
-from triptych.simulator import NkiValidationError, NotSimulated, namespaces, removed
+from triptych.simulator import NkiValidationError, namespaces, removed
 from triptych.simulator.lend import NAMES, simulated_nki
 
 SOURCE = Path(triptych.__file__).parents[1]
@@ -148,17 +148,6 @@ with simulated_nki():
     import nki.typing
 
 MODULES = dict(zip(NAMES, (nki, nki.isa, nki.language, nki.collectives, nki.typing), strict=True))
-LATER = [(module, name) for module, names in namespaces._LATER.items() for name in names.split()]
-
-
-@pytest.mark.parametrize(("module", "name"), LATER)
-def test_a_name_not_simulated_yet_imports_and_raises_when_called(core, module, name):
-    found = getattr(MODULES[module], name)
-    with (
-        core(),
-        pytest.raises(NotSimulated, match=rf"{module}\.{name} is a name of NKI 0.6 that this simulator does not"),
-    ):
-        found(1, axis=2)
 
 
 @pytest.mark.parametrize("name", [n for n in removed.NAMES if n.rpartition(".")[0] in namespaces.names()])
