@@ -169,8 +169,13 @@ def tile_size() -> str:
 
 def collectives() -> str:
     """One row a name of `nki.collectives`."""
-    rows = [(name, _summary(found(name))) for name in _of("nki.collectives", "function", "class")]
-    return _table(("`nki.collectives.`", "effect"), rows)
+    rows = []
+    for name in _of("nki.collectives", "function"):
+        i = simulator.COLLECTIVES[name.name]
+        engines = ", ".join(e.name for e in i.engines)
+        rows.append((name, engines, f"v{i.since}", i.summary.replace("|", "\\|"), i.cost.text, i.cost.known))
+    groups = [(name, "", "v2", _summary(found(name)), "", "") for name in _of("nki.collectives", "class")]
+    return _table(("`nki.collectives.`", "engines", "from", "effect", "cost", "known"), [*rows, *groups])
 
 
 def others() -> str:

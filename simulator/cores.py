@@ -163,7 +163,7 @@ def _never_meet(cores: Mapping[Who, Core]) -> KernelError:
             said.append(f"{_names(here, cores)} {wait_for}")
     return KernelError(
         f"the cores wait for each other for ever: {', and '.join(said)}; all must synchronise in the same order",
-        source="nki/get-started/about/lnc.rst",
+        source=f"{'neuron-runtime/about/collectives' if _several_ranks(cores) else 'nki/get-started/about/lnc'}.rst",
         line=next((line for _, _, line in reversed(states) if line is not None), None),
     )
 

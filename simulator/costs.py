@@ -260,7 +260,8 @@ def collective(event: Event, chip: Chip) -> float:
     if n == 1:
         return size / chip.dma_gb_per_s.value
     share = chip.neuronlink_gb_per_s.value / chip.cores_per_device.value * (2 if event.attributes["joint"] else 1)
-    return _steps(event.op, n, size, chip) * chip.collective_step_ns.value + event.attributes["moved"] / share
+    moved: int = event.attributes["moved"]
+    return _steps(event.op, n, size, chip) * chip.collective_step_ns.value + moved / share
 
 
 def _steps(op: str, ranks: int, size: int, chip: Chip) -> float:

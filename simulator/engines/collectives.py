@@ -47,7 +47,7 @@ def all_reduce(
 
     met = exchange(m, "all_reduce", f"op={op}, {replica_group!r}", ranks, srcs, dsts, act)
     moved = 2 * nbytes(srcs) * (len(ranks) - 1) // len(ranks)  # as reduce_scatter and all_gather one after the other
-    record(m, "all_reduce", ranks, met, srcs, dsts, name, moved, op=fold.name)
+    record(m, "all_reduce", ranks, met, srcs, dsts, name, moved)
 
 
 @collective(_DMA, cost=costs.collective)
@@ -75,7 +75,7 @@ def all_gather(
                 dst.wrote()
 
     met = exchange(m, "all_gather", f"collective_dim={dim}, {replica_group!r}", ranks, srcs, dsts, act)
-    record(m, "all_gather", ranks, met, srcs, dsts, name, nbytes(srcs) * (len(ranks) - 1), dim=dim)
+    record(m, "all_gather", ranks, met, srcs, dsts, name, nbytes(srcs) * (len(ranks) - 1))
 
 
 @collective(_DMA, cost=costs.collective)
@@ -104,7 +104,7 @@ def reduce_scatter(
                 put(dst, total[r * dst.shape[0] : (r + 1) * dst.shape[0]])
 
     met = exchange(m, "reduce_scatter", f"op={op}, {replica_group!r}", ranks, srcs, dsts, act)
-    record(m, "reduce_scatter", ranks, met, srcs, dsts, name, nbytes(dsts) * (len(ranks) - 1), op=fold.name)
+    record(m, "reduce_scatter", ranks, met, srcs, dsts, name, nbytes(dsts) * (len(ranks) - 1))
 
 
 @collective(_DMA, cost=costs.collective)

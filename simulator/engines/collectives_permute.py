@@ -112,7 +112,7 @@ def collective_permute_implicit_reduce(
 
     called = "collective_permute_implicit_reduce"
     met = exchange(m, called, f"op={op}, {replica_group!r}, channels={count}", ranks, srcs, dsts, act)
-    record(m, called, ranks, met, srcs, dsts, name, nbytes(dsts), channels=count, op=fold.name)
+    record(m, called, ranks, met, srcs, dsts, name, nbytes(dsts), channels=count)
 
 
 @collective(_SYNC, cost=costs.free)

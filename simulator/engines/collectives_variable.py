@@ -35,7 +35,7 @@ class _Part(NamedTuple):
 
     sender: int
     receiver: int
-    count: int
+    elements: int
     start: int  # in src
     to: int  # in dst
 
@@ -117,23 +117,23 @@ def _exchange_parts(
         views = [p.srcs[0].reshape((p.srcs[0].size,)) for p in parties]
         sent = []
         for part in parts:
-            view = views[part.sender][part.start : part.start + part.count]
+            view = views[part.sender][part.start : part.start + part.elements]
             check_read(m, parties[part.sender], [view])
             sent.append(bits(view).copy())
         for part, values in zip(parts, sent, strict=True):
-            to = parties[part.receiver].dsts[0].reshape((dst.size,))[part.to : part.to + part.count]
+            to = parties[part.receiver].dsts[0].reshape((dst.size,))[part.to : part.to + part.elements]
             np.copyto(bits(to), values)
             to.wrote()
         if not counts_known:
             came = np.zeros((n, n), np.uint32)
             for part in parts:
-                came[part.receiver, part.sender] = part.count
+                came[part.receiver, part.sender] = part.elements
             for counts, p in zip(came, parties, strict=True):
                 for t in p.metadata:
                     row = _row(t, _CAME)
                     row.array[...] = counts
                     row.wrote()
-        return [sum(p.count for p in parts if p.sender == s != p.receiver) for s in range(n)]
+        return [sum(p.elements for p in parts if p.sender == s != p.receiver) for s in range(n)]
 
     arguments = f"{group!r}, recv_counts_known={counts_known}, has_rdispls={has_rdispls}"
     met = exchange(m, op, arguments, ranks, [src], [dst], act, metadata)
@@ -158,14 +158,14 @@ def _parts(m: Machine, parties: list[Party], columns: int, has_rdispls: bool) ->
             column = min(r, columns - 1)
             part = _Part(s, r, counts[s][column], starts[s][column], to[r][s])
             with on_behalf_of(m, sender):
-                _check_inside("src", sender.srcs[0], part.start, part.count, sender.srcs[0].size, s, r)
+                _check_inside("src", sender.srcs[0], part.start, part.elements, sender.srcs[0].size, s, r)
             with on_behalf_of(m, receiver):
                 end = size if has_rdispls else part.to + size // n
-                _check_inside("dst", receiver.dsts[0], part.to, part.count, end, s, r)
-                if taken[part.to : part.to + part.count].any():
+                _check_inside("dst", receiver.dsts[0], part.to, part.elements, end, s, r)
+                if taken[part.to : part.to + part.elements].any():
                     raise NkiValidationError(f"recv_displs put the part of rank number {s} onto another's")
-            taken[part.to : part.to + part.count] = True
-            if part.count:
+            taken[part.to : part.to + part.elements] = True
+            if part.elements:
                 parts.append(part)
     return parts
 

@@ -10,11 +10,18 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from triptych import simulator
 from triptych.simulator import NkiValidationError
 from triptych.simulator.chips import chip_of
+from triptych.simulator.lend import simulated_nki
 from triptych.simulator.machine import Machine, Options, on_machine
 from triptych.simulator.memory import MemoryRegion
 from triptych.simulator.trace import Trace
+
+with simulated_nki():
+    import nki
+    import nki.isa as nisa
+    import nki.language as nl
 
 TARGETS = ("trn1", "trn2", "trn3")
 NUMPY = {
@@ -117,6 +124,22 @@ def refused(call, words, on=TARGETS, fine=()):
             call(c)
 
 
+def exchanged(call, x, shape, buffer=nl.shared_hbm):
+    """In a kernel: `call(src, dst)` on tensors of its own in `buffer`, src holding x; an output that holds dst."""
+    src, dst = nl.ndarray(x.shape, x.dtype, buffer), nl.ndarray(shape, x.dtype, buffer)
+    nisa.dma_copy(dst=src, src=x)
+    call(src, dst)
+    out = nl.ndarray(shape, x.dtype, nl.shared_hbm)
+    nisa.dma_copy(dst=out, src=dst)
+    return out
+
+
+def everywhere(kernel, xs, cores=1, target="trn2", options=None):
+    """Run `kernel` on one rank for each of `xs`: their outputs, stacked, and their traces."""
+    runs = simulator.run_ranks(nki.jit(kernel)[cores], [(x,) for x in xs], target=target, options=options)
+    return np.stack([run.outputs for run in runs]), [run.trace for run in runs]
+
+
 @pytest.fixture(scope="session")
 def core():
     return Core
@@ -135,3 +158,13 @@ def same_fixture():
 @pytest.fixture(scope="session", name="refused")
 def refused_fixture():
     return refused
+
+
+@pytest.fixture(scope="session", name="exchanged")
+def exchanged_fixture():
+    return exchanged
+
+
+@pytest.fixture(scope="session", name="everywhere")
+def everywhere_fixture():
+    return everywhere
