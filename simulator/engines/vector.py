@@ -243,10 +243,12 @@ def _tensor_scalar_engine(m: Machine, op0: Op, op1: Op | None, asked: enums.engi
     ops = [o.name for o in (op0, op1) if o is not None]
     if "rsqrt" in ops:
         return without_gpsimd_in_psum(choose(asked, eng.gpsimd), *tiles)
-    if asked is eng.scalar and (m.chip.generation < 3 or ops not in (["multiply", "add"], ["multiply"], ["add"])):
+    few = ops in (["multiply", "add"], ["multiply"], ["add"])
+    if asked is eng.scalar and m.chip.generation < (3 if few else 4):
         raise NkiValidationError(
-            "the Scalar Engine runs tensor_scalar from NeuronCore-v3 on, for multiply then add, multiply, or add; got "
-            f"{' then '.join(ops)} on {m.chip.name}"
+            "the Scalar Engine runs tensor_scalar from NeuronCore-v3 on, for multiply then add, multiply, or add, and "
+            f"from v4 on for any arithmetic operators; got {' then '.join(ops)} on {m.chip.name}",
+            source="nki/guides/architecture/trainium3_arch.rst, Scalar Engine",
         )
     return choose(asked, eng.vector, eng.scalar) if not op0.bitvec else choose(asked, eng.vector)
 

@@ -496,9 +496,9 @@ LIMITS = [
     (lambda c: _ts(c, nl.multiply, engine=scalar, op1=nl.add, operand1=1.0), "from NeuronCore-v3", (V2,), (V3, V4)),
     (
         lambda c: _ts(c, nl.subtract, engine=scalar),
-        "for multiply then add, multiply, or add; got subtract",
-        TARGETS,
-        (),
+        "for multiply then add, multiply, or add, .*; got subtract",
+        (V2, V3),
+        (V4,),
     ),
     (lambda c: _ts(c, nl.bitwise_and, 1), "bitvec operators need integer tiles", TARGETS, ()),
     (
