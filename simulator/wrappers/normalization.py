@@ -20,7 +20,11 @@ from triptych.simulator.wrappers.reductions import Axis, reduced
 
 @function("softmax")
 def softmax(x: NkiTensor, axis: Axis = -1, dtype: Any = None) -> NkiTensor:
-    """exp(x - max(x)) / sum(exp(x - max(x))) over `axis`, in float32."""
+    """exp(x - max(x)) / sum(exp(x - max(x))) over `axis`, in float32.
+
+    On NeuronCore-v4 too by the Scalar Engine: its guide calls nisa.exponential useful for a softmax, and nothing says
+    that this function takes it.
+    """
     largest = reduced("maximum", x, axis, "float32", keepdims=True)
     below = new(x.shape, "float32")
     tensor_tensor(below, x, spread(largest, x.shape), OPS["subtract"])
