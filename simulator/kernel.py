@@ -21,6 +21,7 @@ from triptych.simulator.cores import Core, Who, Work, take_turns
 from triptych.simulator.dtypes import TABLE
 from triptych.simulator.errors import KernelError, NkiError, show_line
 from triptych.simulator.machine import Machine, Options, input_tensor, on_machine, running
+from triptych.simulator.older import JIT_OPTIONS
 from triptych.simulator.races import check_races
 from triptych.simulator.tensor import NkiTensor
 from triptych.simulator.trace import Trace
@@ -57,7 +58,7 @@ def jit(fn: Callable[..., Any] | None = None, **kwargs: Any) -> Any:
     """Mark a function as a kernel (nki.jit)."""
     if "platform_target" in kwargs:
         raise KernelError("nki.jit takes no platform_target since NKI 0.3; set NEURON_PLATFORM_TARGET_OVERRIDE")
-    unknown = set(kwargs) - {"mode"}  # accepted and ignored, as the documentation says
+    unknown = set(kwargs) - JIT_OPTIONS
     if unknown:
         raise KernelError(f"nki.jit takes no argument {', '.join(sorted(unknown))}")
     return jit if fn is None else Kernel(fn)

@@ -1,8 +1,9 @@
 """Lend `nki` to code that imports it: a finder for where no real one is installed, and a loader of kernel files.
 
 The finder serves `nki` only where importing it would otherwise fail, or would reach the placeholder that has this name
-on the public registry. `load` runs a kernel file against the simulator in a namespace of its own even where AWS's nki
-is installed, and leaves `sys.modules` as it was.
+on the public registry; likewise `neuronxcc.nki.typing`, whose annotations some of AWS's kernels wear. `load` runs a
+kernel file against the simulator in a namespace of its own even where AWS's nki is installed, and leaves `sys.modules`
+as it was.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 NAMES = ("nki", "nki.isa", "nki.language", "nki.collectives", "nki.typing")
+OLDER = ("nki.dtype", "nki.isa.constants")  # modules of NKI 0.3 (triptych.simulator.older)
+COMPILER = ("neuronxcc", "neuronxcc.nki", "neuronxcc.nki.typing")  # of AWS's compiler, whose kernels annotate with it
+_PACKAGES = {name.rpartition(".")[0] for name in (*NAMES, *OLDER, *COMPILER)}
 _lock = threading.RLock()
 
 
@@ -38,14 +42,31 @@ class Finder(importlib.abc.MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: types.ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if fullname not in NAMES:
+        top = fullname.partition(".")[0]
+        if fullname == top:
+            real = real_nki() if top == "nki" else importlib.machinery.PathFinder.find_spec(top)
+            return None if top not in ("nki", "neuronxcc") or real is not None else _spec(fullname)
+        if not getattr(sys.modules.get(top), "__triptych__", False):
             return None
-        parent = sys.modules.get("nki")
-        if fullname != "nki" and not getattr(parent, "__triptych__", False):
-            return None
-        if fullname == "nki" and real_nki() is not None:
-            return None
-        return importlib.machinery.ModuleSpec(fullname, _Loader(), is_package=fullname == "nki")
+        if fullname in (*NAMES, *OLDER, *COMPILER):
+            return _spec(fullname)
+        if top == "neuronxcc":
+            raise ModuleNotFoundError(
+                f"{fullname} is not there: AWS's compiler is not installed, and a kernel's nki is {_modern(fullname)}"
+                " since NKI 0.2; nki/migration/index.rst says how to migrate",
+                name=fullname,
+            )
+        return None
+
+
+def _spec(name: str) -> importlib.machinery.ModuleSpec:
+    return importlib.machinery.ModuleSpec(name, _Loader(), is_package=name in _PACKAGES)
+
+
+def _modern(name: str) -> str:
+    """neuronxcc.nki.isa -> nki.isa, where it is there."""
+    modern = name.removeprefix("neuronxcc.")
+    return modern if modern in NAMES else "nki"
 
 
 def real_nki() -> importlib.machinery.ModuleSpec | None:
@@ -55,21 +76,14 @@ def real_nki() -> importlib.machinery.ModuleSpec | None:
     return spec if any((Path(p) / "isa").exists() or list(Path(p).glob("isa.*")) for p in places) else None
 
 
-def lend() -> None:
-    """Register the finder, once."""
-    if not any(isinstance(f, Finder) for f in sys.meta_path):
-        sys.meta_path.insert(0, Finder())
-
-
 @contextmanager
 def simulated_nki() -> Iterator[None]:
     """Inside, `import nki` means the simulator; afterwards `sys.modules` is as before."""
     with _lock:
         before = {n: sys.modules.pop(n) for n in list(sys.modules) if n == "nki" or n.startswith("nki.")}
         try:
-            for name in NAMES:
-                spec = importlib.machinery.ModuleSpec(name, _Loader(), is_package=name == "nki")
-                module = importlib.util.module_from_spec(spec)
+            for name in (*NAMES, *OLDER):
+                module = importlib.util.module_from_spec(_spec(name))
                 sys.modules[name] = module
                 _Loader().exec_module(module)
             yield

@@ -5,10 +5,11 @@ Any other name raises at once and says what replaced it.
 
 from __future__ import annotations
 
+import importlib
 import types
-from typing import Any, NoReturn
+from typing import Any
 
-from triptych.simulator import enums, kernel, language, registers, removed
+from triptych.simulator import enums, kernel, language, lend, older, registers, removed
 from triptych.simulator.engines import COLLECTIVES, INSTRUCTIONS
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine import NkiInstruction, machine
@@ -58,24 +59,26 @@ def _contents() -> dict[str, dict[str, Any]]:
     }
 
 
-def names() -> tuple[str, ...]:
-    return ("nki", "nki.isa", "nki.language", "nki.collectives", "nki.typing")
-
-
 def known(qualified: str) -> dict[str, Any]:
-    """The names of one module, and what they are here."""
+    """The names of one module of NKI 0.6, and what they are here."""
     return _contents()[qualified]
 
 
 def fill(module: types.ModuleType) -> None:
-    """Give `module`, named like one of `names()`, its contents."""
+    """Give `module`, named like one that is lent (triptych.simulator.lend), its contents."""
     qualified = module.__name__
-    module.__dict__.update(known(qualified))
+    module.__dict__.update(older.contents(qualified))
+    if qualified in lend.NAMES:
+        module.__dict__.update(known(qualified))
     module.__doc__ = f"{qualified} of NKI 0.6, simulated by Triptych."
     module.__dict__["__triptych__"] = True
 
-    def missing(name: str) -> NoReturn:
+    def missing(name: str) -> Any:
         full = f"{qualified}.{name}"
+        if full in (*lend.NAMES, *lend.OLDER):  # a submodule, which `import nki` alone gives too
+            return importlib.import_module(full)
+        if full.startswith("neuronxcc.") and not name.startswith("__"):
+            raise AttributeError(f"{full} went with NKI 0.2; use {full.removeprefix('neuronxcc.')}")
         if full in removed.NAMES:
             raise AttributeError(f"{full} is not in NKI 0.6: {removed.NAMES[full]}")
         raise AttributeError(f"{full} is not a name of NKI 0.6")

@@ -39,6 +39,12 @@ class VirtualRegister(NKIObject):
         machine().note("`while register:` is deprecated in NKI 0.6; use nl.while_loop")
         return self.value() != 0
 
+    def __eq__(self, other: object) -> bool:
+        """Whether it is the same register, or None; a number cannot be compared with."""
+        return self._no() if isinstance(other, (int, float, np.number)) else self is other
+
+    __hash__ = object.__hash__
+
     def value(self) -> int:
         """What the register holds when an instruction reads it."""
         if self.state is None:

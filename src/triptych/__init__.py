@@ -18,11 +18,14 @@ __all__ = ["Case", "Op", "__version__"]
 
 
 class _Lender:
-    """Finder that hands over to the simulator's own when somebody imports `nki`, so that importing this stays light."""
+    """Finder that hands over to the simulator's own when somebody imports `nki`, so that importing this stays light.
+
+    It is asked for AWS's compiler, `neuronxcc`, too: some kernels annotate with names of it.
+    """
 
     @staticmethod
     def find_spec(fullname: str, path: Any = None, target: Any = None) -> importlib.machinery.ModuleSpec | None:
-        if fullname != "nki" and not fullname.startswith("nki."):
+        if fullname.partition(".")[0] not in ("nki", "neuronxcc"):
             return None
         from triptych.simulator.lend import Finder
 

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from importlib.util import find_spec
+from importlib.machinery import PathFinder
 
 import ml_dtypes
 import numpy as np
@@ -62,7 +62,7 @@ def test_every_backend_that_is_missing_says_so_in_one_sentence():
 def test_the_placeholder_of_nki_does_not_count(tmp_path, monkeypatch):
     """PyPI's `nki` raises when it is imported; the one that triptych lends is no device either."""
     monkeypatch.setattr(neuron, "DEVICE", str(tmp_path))
-    assert BACKENDS["nki"].missing() == "AWS's nki is not installed" or find_spec("neuronxcc")
+    assert BACKENDS["nki"].missing() == "AWS's nki is not installed" or PathFinder.find_spec("neuronxcc")
     (tmp_path / "nki.py").write_text("raise ImportError('WRONG PACKAGE: this is a placeholder\\nmore')")
     (tmp_path / "neuronxcc.py").write_text("")
     monkeypatch.syspath_prepend(tmp_path)

@@ -15,8 +15,9 @@ import pytest
 
 import triptych
 from triptych import simulator
-from triptych.simulator import NkiValidationError, namespaces, removed
+from triptych.simulator import NkiValidationError, removed
 from triptych.simulator.lend import NAMES, simulated_nki
+from triptych.simulator.older import OLDER
 
 SOURCE = Path(triptych.__file__).parents[1]
 KERNEL = """
@@ -150,12 +151,59 @@ with simulated_nki():
 MODULES = dict(zip(NAMES, (nki, nki.isa, nki.language, nki.collectives, nki.typing), strict=True))
 
 
-@pytest.mark.parametrize("name", [n for n in removed.NAMES if n.rpartition(".")[0] in namespaces.names()])
+@pytest.mark.parametrize("name", [n for n in removed.NAMES if n.rpartition(".")[0] in NAMES])
 def test_a_removed_name_says_what_replaced_it(name):
     module, _, attribute = name.rpartition(".")
     with pytest.raises(AttributeError, match=f"{name} is not in NKI 0.6: ") as e:
         getattr(MODULES[module], attribute)
     assert removed.NAMES[name] in str(e.value)
+
+
+@pytest.mark.parametrize("row", OLDER, ids=lambda row: row.name)
+def test_a_name_kept_for_older_kernels_is_what_it_is_called_now(row):
+    module, _, name = row.now.rpartition(".")
+    modern = getattr(MODULES[module], name) if module else range
+    assert row.value is modern or row.now == "nki.typing.tensor"
+    assert row.gone and row.name != row.now
+
+
+def test_names_kept_for_older_kernels_import_as_nki_library_imports_them(tmp_path):
+    (tmp_path / "older.py").write_text(
+        "import triptych, nki, nki.isa as nisa, nki.language as nl, nki.dtype as dt\n"
+        "import neuronxcc.nki.typing as nt\n"
+        "from typing import Optional, Tuple\n"
+        "from nki.isa.constants import dge_mode, oob_mode\n"
+        "from nki.isa import constants\n"
+        "def f(x: nt.mutable_tensor, d: nki.dtype = nl.bfloat16, o: Optional[nl.ndarray] = None\n"
+        ") -> nl.ndarray | Tuple[nl.ndarray, nl.ndarray]: ...\n"
+        "@nki.jit(mode='auto', debug_kernel=True, show_compiler_tb=True, experimental_flags='x')\n"
+        "def g(): ...\n"
+        "print(constants.dge_mode is nisa.dge_mode, dt.bfloat16 is nl.bfloat16, list(nl.range(2)), nl.bool)"
+    )
+    assert python("import older", tmp_path) == "True True [0, 1] bool_"
+
+
+def test_the_old_namespace_says_where_its_names_went():
+    for code, words in (
+        ("import neuronxcc.nki.language as nl", "a kernel's nki is nki.language since NKI 0.2"),
+        ("import neuronxcc.nki.compiler", "a kernel's nki is nki since NKI 0.2"),
+        ("import neuronxcc.nki as nki; nki.jit", "neuronxcc.nki.jit went with NKI 0.2; use nki.jit"),
+    ):
+        caught = f"import triptych\ntry:\n    {code}\nexcept (ImportError, AttributeError) as e:\n    print(e)"
+        assert words in python(caught)
+
+
+def test_a_real_compiler_wins(tmp_path):
+    (tmp_path / "neuronxcc").mkdir()
+    (tmp_path / "neuronxcc" / "__init__.py").write_text("REAL = True")
+    assert python("import triptych, neuronxcc; print(neuronxcc.REAL)", tmp_path) == "True"
+    caught = "import triptych\ntry:\n    import neuronxcc.nki\nexcept ImportError as e:\n    print(e)"
+    assert python(caught, tmp_path) == "No module named 'neuronxcc.nki'"
+
+
+def test_import_nki_alone_gives_its_modules():
+    code = "import triptych, nki; print(nki.language.float32, nki.isa.engine.vector.name, nki.collectives.__name__)"
+    assert python(code) == "float32 vector nki.collectives"
 
 
 def test_any_other_name_is_an_attribute_error():
