@@ -13,7 +13,7 @@ from triptych.simulator.dynamic import DynamicTensor
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.indirection import Indirect
 from triptych.simulator.machine import Machine, NkiInstruction, choose, instruction, machine
-from triptych.simulator.memory import PSUM, SBUF, MemoryRegion
+from triptych.simulator.memory import PSUM, SBUF
 from triptych.simulator.operands import bits, in_buffer, on_chip, put, scratch, target, transpose_bits
 from triptych.simulator.tensor import NkiTensor, as_shape
 
@@ -243,7 +243,7 @@ def _check_foreign(m: Machine, dst: NkiTensor, foreign: Array) -> None:
 def _pick_transposer(data: NkiTensor, dst: NkiTensor, asked: enums.engine) -> enums.engine:
     """Tensor from SBUF to PSUM, as the 0.4.0 notes say; the stub's 'based on the input shape' names no rule."""
     if asked is enums.engine.unknown:
-        to_psum = data.buffer is MemoryRegion.sbuf and dst.buffer is MemoryRegion.psum
+        to_psum = data.buffer is SBUF and dst.buffer is PSUM
         return enums.engine.tensor if to_psum else enums.engine.vector
     return choose(asked, enums.engine.tensor, enums.engine.vector)
 
@@ -254,18 +254,15 @@ def nc_transpose(
 ) -> NkiInstruction:
     """dst[F, P] = data[P, F].T, free dimensions flattened; Tensor from SBUF to PSUM up to 128 x 128, Vector 32 x 32."""
     m = machine()
-    on_chip(dst=dst, data=data)
-    on = _pick_transposer(data, dst, engine)
-    p, f = data.shape[0], data.free_size
-    if on.name == "tensor":
-        in_buffer(MemoryRegion.sbuf, data=data)
-        in_buffer(MemoryRegion.psum, dst=dst)
-    limit = 128 if on.name == "tensor" else 32
-    if p > limit or f > limit:
-        raise NkiValidationError(f"the {on.name} engine transposes at most {limit} x {limit}, got {data.shape}")
-    _check_transpose(data, dst, (f, p), data.dtype)
+    if not (type(dst) is type(data) is NkiTensor):
+        on_chip(dst=dst, data=data)
+    key = ("nc_transpose", dst.form, data.form, engine)
+    on = m.checked.get(key)
+    if on is None:
+        on = m.checked[key] = _check_transposed(dst, data, engine)
     m.check_reads((data,))
-    if on.name == "tensor" and m.chip.generation < 3 and data.dtype.is_float and not np.isfinite(data.f32()).all():
+    p = data.shape[0]
+    if m.chip.generation < 3 and on is _TENSOR and data.dtype.is_float and not np.isfinite(data.f32()).all():
         # On v2 a transpose is a product with the identity, and 0 * inf and 0 * nan are nan.
         put(dst, _matrix(data.f32()).T @ np.eye(p, dtype=np.float32))
     else:
@@ -276,6 +273,21 @@ def nc_transpose(
             np.copyto(flipped, _matrix(bits(data)).T.reshape(dst.shape))
         dst.wrote()
     return m.record("nc_transpose", on, (data,), (dst,), name)
+
+
+def _check_transposed(dst: NkiTensor, data: NkiTensor, engine: enums.engine) -> enums.engine:
+    """The engine that transposes data into dst, once it is known to be able to."""
+    on_chip(dst=dst, data=data)
+    on = _pick_transposer(data, dst, engine)
+    if on is _TENSOR:
+        in_buffer(SBUF, data=data)
+        in_buffer(PSUM, dst=dst)
+    p, f = data.shape[0], data.free_size
+    limit = 128 if on is _TENSOR else 32
+    if p > limit or f > limit:
+        raise NkiValidationError(f"the {on.name} engine transposes at most {limit} x {limit}, got {data.shape}")
+    _check_transpose(data, dst, (f, p), data.dtype)
+    return on
 
 
 def _check_transpose(data: NkiTensor, dst: NkiTensor, expected: tuple[int, int], dtype: DType) -> None:
