@@ -221,13 +221,17 @@ class Storage:
         """Where in a view a matmul wrote last: everywhere, nowhere, or a mask."""
         if isinstance(self.started, bool):
             return self.started
-        return _summary(self.started.view(self._size(dtype), at), at)
+        return summary(self.started.view(self._size(dtype), at), at)
+
+    def holds_matmul(self, dtype: DType, at: Strided) -> bool:
+        """Whether a matmul wrote all of a view last, by whatever tensor."""
+        return self.started_at(dtype, at) is True
 
     def written_at(self, dtype: DType, at: Strided) -> Array | bool:
         """Where in a view anything has been written: everywhere, nowhere, or a mask."""
         if self.missing == 0 or self.mask is None:
             return self.missing == 0
-        return _summary(self._mask(dtype, at)[1], at)
+        return summary(self._mask(dtype, at)[1], at)
 
     def first_missing(self) -> tuple[int, int]:
         """The first element never written, and how many elements are not wholly written."""
@@ -283,7 +287,8 @@ def elements_of(view: Array, at: Strided) -> Array:
     return whole
 
 
-def _summary(view: Array, at: Strided) -> Array | bool:
+def summary(view: Array, at: Strided) -> Array | bool:
+    """A mask of a view's elements as True, False or, where it is mixed, as it is."""
     whole = elements_of(view, at)
     return True if whole.all() else whole.copy() if whole.any() else False
 

@@ -2,7 +2,9 @@
 
 All such tensors of a core lie in one arena per memory, 128 partitions of bytes, so tensors that share an address share
 its bytes, whatever their shapes and dtypes. What has been written is known per byte of the arena; a new tensor poisons
-its bytes unless an older one that is still held overlaps it, whose data it may be meant to show.
+its bytes unless an older one that is still held overlaps it, whose data it may be meant to show. Whether a matmul that
+leaves `accumulate` open is the first on its place is a question about its own tensor: the compiler answers it from the
+program, and kernels give one bank to one tensor after another.
 
 The second number is in bytes: the migration guide says elements, but every example that computes one computes bytes
 (nki/migration/index.rst).
@@ -19,7 +21,7 @@ from numpy.typing import NDArray
 from triptych.simulator.chips import Chip
 from triptych.simulator.dtypes import F32, DType
 from triptych.simulator.errors import NkiValidationError
-from triptych.simulator.memory import PSUM, MemoryRegion, Storage, Strided, elements_of, uninitialized
+from triptych.simulator.memory import PSUM, MemoryRegion, Storage, Strided, elements_of, summary, uninitialized
 from triptych.simulator.trace import Allocation
 
 Array = NDArray[Any]
@@ -40,13 +42,15 @@ class Arena:
 class PlacedStorage(Storage):
     """Storage at (partition, byte) of an arena. Views keep the offsets and strides of a dense tensor."""
 
-    __slots__ = ("__weakref__", "arena", "base", "height", "width")
+    __slots__ = ("__weakref__", "arena", "base", "height", "mine", "width")
 
     def __init__(self, allocation: Allocation, arena: Arena, partition: int, byte: int) -> None:
         super().__init__(allocation, False, raw=arena.bytes)
         self.arena = arena
         self.base = partition * arena.row + byte
         self.height, self.width = allocation.shape[0], allocation.nbytes // allocation.shape[0]
+        psum = allocation.buffer == PSUM.value
+        self.mine: Array = np.zeros(self.height * self.width if psum else 0, bool)  # written through this tensor
         self.missing = 1  # never known to be full: other tensors write and poison these bytes
         if not any(self._meets(other) for other in arena.tensors):
             self._bytes(arena.written, 1, (0, (self.height, self.width), (self.width, 1)))[...] = False
@@ -83,25 +87,34 @@ class PlacedStorage(Storage):
     def wrote(self, dtype: DType, at: Strided, by_matmul: bool = False) -> None:
         self._bytes(self.arena.written, dtype.itemsize, at)[...] = True
         self._bytes(self.arena.started, dtype.itemsize, at)[...] = by_matmul
+        if self.mine.size:
+            self._mine(dtype, at)[...] = True
 
     def wrote_where(self, dtype: DType, at: Strided, chosen: Array, by_matmul: bool = False) -> None:
         self._bytes(self.arena.written, dtype.itemsize, at)[chosen] = True
         self._bytes(self.arena.started, dtype.itemsize, at)[chosen] = by_matmul
+        if self.mine.size:
+            self._mine(dtype, at)[chosen] = True
 
     def started_at(self, dtype: DType, at: Strided) -> Array | bool:
-        return self._summary(self.arena.started, dtype, at)
+        return summary(self._bytes(self.arena.started, dtype.itemsize, at) & self._mine(dtype, at), at)
 
     def written_at(self, dtype: DType, at: Strided) -> Array | bool:
-        return self._summary(self.arena.written, dtype, at)
+        return summary(self._bytes(self.arena.written, dtype.itemsize, at) & self._mine(dtype, at), at)
+
+    def holds_matmul(self, dtype: DType, at: Strided) -> bool:
+        return bool(self._bytes(self.arena.started, dtype.itemsize, at).all())
 
     def check_written(self, dtype: DType, at: Strided) -> None:
         written = elements_of(self._bytes(self.arena.written, dtype.itemsize, at), at)
         if not written.all():
             raise uninitialized(self.allocation, written)
 
-    def _summary(self, state: Array, dtype: DType, at: Strided) -> Array | bool:
-        whole = elements_of(self._bytes(state, dtype.itemsize, at), at)
-        return True if whole.all() else whole if whole.any() else False
+    def _mine(self, dtype: DType, at: Strided) -> Array:
+        """Which bytes of a view were written through this tensor; one more axis for the bytes of an element."""
+        offset, shape, strides = at
+        n = dtype.itemsize
+        return np.ndarray((*shape, n), bool, self.mine, offset * n, (*[s * n for s in strides], 1))
 
 
 START_RULE = "nki/guides/architecture/trainium_inferentia2_arch.rst, NeuronCore-v2 SBUF and PSUM data access"

@@ -60,8 +60,9 @@ def nc_matmul(
 ) -> NkiInstruction:
     """dst[M, N] (+)= stationary[K, M].T @ moving[K, N], K on the partitions, in float32.
 
-    `accumulate` False overwrites, True adds, None overwrites what no matmul has written yet and adds to the rest. In
-    `double_row` the contraction is split over the partitions and a first free dimension of 2: [K, 2, M] and [K, 2, N].
+    `accumulate` False overwrites, True adds, None overwrites what no matmul onto this tensor has written yet and adds
+    to the rest. In `double_row` the contraction is split over the partitions and a first free dimension of 2:
+    [K, 2, M] and [K, 2, N].
     """
     m = machine()
     if not (type(dst) is type(stationary) is type(moving) is NkiTensor):
@@ -213,15 +214,17 @@ def _accumulating(m: Machine, dst: NkiTensor, accumulate: bool | None) -> Any:
     """False to overwrite, True to add, or a mask of the elements to add to."""
     if accumulate is False:
         return False
-    started = dst.storage.started_at(dst.dtype, dst.at)
-    if started is True:
-        return True
     if accumulate is None:
+        started = dst.storage.started_at(dst.dtype, dst.at)
+        if started is True:
+            return True
         written = dst.storage.written_at(dst.dtype, dst.at)
         if m.chip.generation >= 4 or written is False:
             return written
         _check_foreign(m, dst, np.logical_and(written, np.logical_not(started)))
         return started
+    if dst.storage.holds_matmul(dst.dtype, dst.at):
+        return True
     dst.check_written()
     if m.chip.generation < 4:
         raise NkiValidationError(

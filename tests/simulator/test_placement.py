@@ -105,6 +105,28 @@ def test_matmul_accumulates_in_placed_psum(c):
     np.testing.assert_allclose(bank.array, 2 * x.T @ x, rtol=1e-6)
 
 
+def test_a_new_tensor_in_a_used_bank_starts_a_new_sum(c):
+    x = np.random.default_rng(0).integers(-4, 5, (8, 4)).astype(np.float32)
+    tile = c.tile(x)
+    first, second = (at(0, 2048, (4, 4), buffer=nl.psum) for _ in range(2))
+    for bank in (first, second, second):
+        nisa.nc_matmul(dst=bank, stationary=tile, moving=tile)
+    np.testing.assert_array_equal(second.array, 2 * x.T @ x)
+    nisa.nc_matmul(dst=at(0, 2048, (4, 4), buffer=nl.psum), stationary=tile, moving=tile, accumulate=True)
+    np.testing.assert_array_equal(first.array, 3 * x.T @ x)  # what is there, whoever put it
+
+
+def test_a_new_tensor_in_a_bank_that_another_engine_filled(c):
+    tile = c.tile(np.ones((8, 4), np.float32))
+    old, new = (at(0, 2048, (4, 4), buffer=nl.psum) for _ in range(2))
+    nisa.memset(dst=old, value=5.0)
+    nisa.nc_matmul(dst=new, stationary=tile, moving=tile)
+    assert np.all(new.array == 8)
+    nisa.memset(dst=new, value=5.0)
+    with pytest.raises(NkiValidationError, match="another engine initialised"):
+        nisa.nc_matmul(dst=new, stationary=tile, moving=tile)
+
+
 @pytest.mark.parametrize(
     ("arguments", "what"),
     [
