@@ -42,6 +42,9 @@ _UNKNOWN = engine.unknown
 _SHARED = MemoryRegion.shared_hbm
 
 
+APIS = ("0.6", "0.3")
+
+
 @dataclass(frozen=True)
 class Options:
     """How strict the simulator is. The defaults find bugs; each field is one leniency with a name."""
@@ -50,6 +53,18 @@ class Options:
     check_uninitialized: bool = True  # False lets reads of memory that nothing wrote return what is there
     check_races: bool = True  # False lets two cores touch the same shared HBM without a barrier
     check_capacity: bool = True  # False runs a kernel that needs more SBUF or PSUM than a core has
+    api: str = APIS[0]  # "0.3" does as NKI 0.3 did where 0.5 and 0.6 changed what an instruction gives:
+    #   quantize_mx's scale is half as large; nc_find_index8 gives the first position to equal values, and 0 where there
+    #   is none; nc_match_replace8 goes through its values upwards; floats are cast to integers toward zero
+    #   (release-notes/components/nki.rst, Improvements of 0.5.0 and Bug Fixes of 0.6.0)
+
+    def __post_init__(self) -> None:
+        if self.api not in APIS:
+            raise KernelError(f"api {self.api!r} is unknown; expected one of {', '.join(APIS)}")
+
+    @property
+    def as_nki_0_3(self) -> bool:
+        return self.api == "0.3"
 
 
 class Registers:

@@ -33,6 +33,7 @@ Array = NDArray[Any]
 _GUIDE = "nki/deep-dives/mxfp-matmul.rst"
 _FP8: dict[str, Any] = {"float8_e5m2_x4": ml_dtypes.float8_e5m2, "float8_e4m3fn_x4": ml_dtypes.float8_e4m3fn}
 _EMAX = {"float8_e5m2_x4": 15, "float8_e4m3fn_x4": 8}
+_LARGEST = {"float8_e5m2_x4": 57344, "float8_e4m3fn_x4": 448}
 _FP4 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6], F32)  # e2m1, by its bits
 _BIAS = 127
 
@@ -63,10 +64,13 @@ def quantize_mx(dst: NkiTensor, src: NkiTensor, dst_scale: NkiTensor, name: str 
     if not np.isfinite(largest).all():
         raise NkiValidationError("src holds a NaN or an infinity, whose scale is not documented")
 
-    exponent = np.frexp(largest)[1] - 1 - (_EMAX[dst.dtype] - 1)  # frexp: largest = mantissa in [1/2, 1) * 2^e
+    emax = _EMAX[dst.dtype] - (not m.options.as_nki_0_3)  # since 0.5.0 X is twice the OCP's, so that none is clamped
+    exponent = np.frexp(largest)[1] - 1 - emax  # frexp: largest = mantissa in [1/2, 1) * 2^e
     exponent = np.where(largest == 0, -_BIAS, np.maximum(exponent, -_BIAS))
-    scaled = np.ldexp(x, -exponent[:, None, :, None]).astype(_FP8[dst.dtype])
-    np.copyto(dst.array, scaled.view(np.uint32).reshape(dst.shape))
+    scaled = np.ldexp(x, -exponent[:, None, :, None])
+    if m.options.as_nki_0_3:
+        scaled = np.clip(scaled, -_LARGEST[dst.dtype], _LARGEST[dst.dtype])
+    np.copyto(dst.array, scaled.astype(_FP8[dst.dtype]).view(np.uint32).reshape(dst.shape))
     dst.wrote()
     _put_scales(dst_scale, rows, exponent)
     return m.record("quantize_mx", enums.engine.vector, (src,), (dst, dst_scale), name)
