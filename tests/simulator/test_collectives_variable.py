@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from triptych import simulator
-from triptych.simulator import NkiError, NkiValidationError, Options, OutOfBounds, Uninitialized
+from triptych.simulator import NkiError, NkiValidationError, OutOfBounds, Uninitialized
 from triptych.simulator.lend import simulated_nki
 
 with simulated_nki():
@@ -56,9 +56,6 @@ def by_parts(call, buffer=nl.shared_hbm, size=24, fill=True):
     return nki.jit(kernel)[2]
 
 
-RELAXED = Options(check_races=False)  # both cores fill the same tensors
-
-
 def gather(srcs, dsts, table, group=None, **options):
     ncc.all_gather_v(srcs, dsts, group or world(4), table, **options)
 
@@ -90,7 +87,7 @@ def test_all_gather_v_puts_a_part_of_each_rank_into_its_slot(cast, sizes, known,
     tables = np.full((4, rows, 4), 77)
     tables[:, 0, 0], tables[:, 1, 0] = np.array(sizes[:4]).T
     kernel = by_parts(lambda s, d, t: gather(s, d, t, recv_counts_known=known), buffer)
-    runs = simulator.run_ranks(kernel, calls(xs, tables), options=RELAXED)
+    runs = simulator.run_ranks(kernel, calls(xs, tables))
     expected = np.zeros((4, 6), xs.dtype)
     for slot, x, (count, start) in zip(expected, xs, sizes, strict=False):
         slot[:count] = x[start : start + count]
@@ -120,7 +117,7 @@ def test_all_to_all_v_moves_each_part_to_its_slot_or_place(data, known, has_rdis
     if not has_rdispls:
         tables[:, 3] = 77
     kernel = by_parts(lambda s, d, t: swap(s, d, t, recv_counts_known=known, has_rdispls=has_rdispls), buffer, n * slot)
-    runs = simulator.run_ranks(kernel, calls(xs, tables), target="trn3", options=RELAXED)
+    runs = simulator.run_ranks(kernel, calls(xs, tables), target="trn3")
     for r, run in enumerate(runs):
         np.testing.assert_array_equal(run.outputs[0], expected[r])
         counts = tables[r, 2] if known else tables[:, 0, r]
@@ -135,7 +132,7 @@ def test_all_to_all_v_between_nodes(target, cores, ranks):
     xs = np.random.default_rng(0).standard_normal((ranks, 4)).astype(np.float32)
     tables = np.tile([[1, 2], [0, 1], [0, 0]], (ranks, 1, 1))  # one element for the first, two for the second
     kernel = by_parts(lambda s, d, t: swap(s, d, t, group), size=4)[cores]
-    runs = simulator.run_ranks(kernel, calls(xs, tables), target=target, options=RELAXED)
+    runs = simulator.run_ranks(kernel, calls(xs, tables), target=target)
     for rank, run in enumerate(runs):
         a, b = xs[rank % node], xs[rank % node + node]
         expected = [a[0], 0, b[0], 0] if rank < node else [*a[1:3], *b[1:3]]
@@ -160,12 +157,12 @@ def test_only_what_is_sent_must_be_written_and_only_what_comes_is():
 
     xs = np.arange(12, dtype=np.float32).reshape(4, 3)
     two_from_one = np.tile([[2], [1]], (4, 1, 1))
-    runs = simulator.run_ranks(nki.jit(kernel)[2], calls(xs, two_from_one), options=RELAXED)
+    runs = simulator.run_ranks(nki.jit(kernel)[2], calls(xs, two_from_one))
     np.testing.assert_array_equal(runs[3].outputs, xs[:, 1:].reshape(-1))
     with pytest.raises(Uninitialized, match="rank 0, ncc.all_gather_v at .* reads 1 of 3 .*'t2'"):
-        simulator.run_ranks(nki.jit(kernel)[2], calls(xs, two_from_one + [[1], [0]]), options=RELAXED)
+        simulator.run_ranks(nki.jit(kernel)[2], calls(xs, two_from_one + [[1], [0]]))
     with pytest.raises(Uninitialized, match="rank 0, nisa.dma_copy at .* reads 1 of 2 .*'t3'"):
-        simulator.run_ranks(nki.jit(kernel)[2], calls(xs, two_from_one - [[1], [0]]), options=RELAXED)
+        simulator.run_ranks(nki.jit(kernel)[2], calls(xs, two_from_one - [[1], [0]]))
 
 
 def test_metadata_never_written_is_reported():
@@ -188,7 +185,7 @@ def with_table(change, call=gather, n=4, target="trn2", size=24, **options):
     tables[:, 3] = np.arange(n) * 3
     change(tables)
     kernel = by_parts(lambda s, d, t: call(s, d, t, **options), size=size)
-    simulator.run_ranks(kernel, calls(np.ones((n, 20), np.float32), tables), target=target, options=RELAXED)
+    simulator.run_ranks(kernel, calls(np.ones((n, 20), np.float32), tables), target=target)
 
 
 def put(row, value, rank=1, column=0):

@@ -86,7 +86,7 @@ def test_two_cores_that_write_one_element_race():
 def test_races_are_conflicts_that_nothing_orders(first, second, barrier):
     def access(x, what):
         tile = nl.ndarray((64, 8), x.dtype)
-        nisa.memset(dst=tile, value=1.0)
+        nisa.memset(dst=tile, value=float(nl.program_id(0)))  # no core writes what the other does
         nisa.dma_copy(**({"dst": tile, "src": x[0:64]} if what == "reads" else {"dst": x[0:64], "src": tile}))
 
     def kernel(x):
@@ -105,6 +105,45 @@ def test_races_are_conflicts_that_nothing_orders(first, second, barrier):
 
     if not barrier and "writes" in (first, second):
         with pytest.raises(NkiError, match="race on 'x'"):
+            on_two_cores(kernel, X.copy())
+    else:
+        on_two_cores(kernel, X.copy())
+
+
+W, R = "writes", "reads"
+FOUR, FIVE, SPREAD = slice(0, 4), slice(0, 5), slice(0, 8, 2)
+# What each core does to one tensor, (what, rows, value), in one stretch; and whether that is a race
+PROGRAMS = {
+    "the same write": ([(W, FOUR, 1)], [(W, FOUR, 1)], False),
+    "the same write twice": ([(W, FOUR, 1)], [(W, FOUR, 1), (W, FOUR, 1)], False),
+    "the same write of spread rows": ([(W, SPREAD, 1)], [(W, SPREAD, 1)], False),
+    "another value": ([(W, FOUR, 1)], [(W, FOUR, 2)], True),
+    "another region": ([(W, FOUR, 1)], [(W, FIVE, 1)], True),
+    "two values in turn": ([(W, FOUR, 1), (W, FOUR, 2)], [(W, FOUR, 1), (W, FOUR, 2)], True),
+    "a write by one": ([(W, FOUR, 1)], [(R, FOUR, 0)], True),
+    "reads after the same write": ([(W, FOUR, 1), (R, FOUR, 0)], [(W, FOUR, 1), (R, FOUR, 0)], False),
+    "a read before the same write": ([(W, FOUR, 1)], [(R, FOUR, 0), (W, FOUR, 1)], True),
+    "a read before it by the other": ([(R, FOUR, 0), (W, FOUR, 1)], [(W, FOUR, 1)], True),
+    "a read beyond what it wrote": ([(W, FOUR, 1), (W, slice(4, 8), 3)], [(W, FOUR, 1), (R, FIVE, 0)], True),
+    "reads alone": ([(R, FOUR, 0)], [(R, FIVE, 0)], False),
+    "halves": ([(W, FOUR, 1), (R, FOUR, 0)], [(W, slice(4, 8), 2), (R, slice(4, 8), 0)], False),
+    "interleaved": ([(W, SPREAD, 1)], [(W, slice(1, 8, 2), 2)], False),
+}
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize(("first", "second", "race"), PROGRAMS.values(), ids=PROGRAMS)
+def test_both_cores_may_carry_out_the_same_write(first, second, race, turned):
+    def kernel(x):
+        for what, rows, value in (second, first)[nl.program_id(0) == turned]:
+            part = x[rows]
+            tile = nl.ndarray(part.shape, x.dtype)
+            nisa.memset(dst=tile, value=float(value))
+            nisa.dma_copy(**({"dst": part, "src": tile} if what is W else {"dst": tile, "src": part}))
+        return x
+
+    if race:
+        with pytest.raises(NkiError, match=r"core 0 and core 1 race on 'x' .*dma_copy at test_multicore.py:\d+ and"):
             on_two_cores(kernel, X.copy())
     else:
         on_two_cores(kernel, X.copy())
