@@ -118,8 +118,8 @@ def _writable(dst: Any) -> None:
 
 
 def _check_element(t: Any, what: str) -> None:
-    if type(t) is not NkiTensor or t.size != 1 or t.buffer.value == "psum" or t.dtype.itemsize > 4:
-        raise NkiValidationError(f"{what} must be one element in HBM or SBUF, got {describe(t)}")
+    if type(t) is not NkiTensor or t.size != 1 or t.buffer.value == "psum" or t.dtype.kind == "x":
+        raise NkiValidationError(f"{what} must be one number in HBM or SBUF, got {describe(t)}")
 
 
 def _wrapped(value: int) -> int:

@@ -106,6 +106,8 @@ def _check_queue(m: Machine, priority: int | None, mode: enums.dge_mode, on: enu
         raise NkiValidationError(f"dge_mode must be a nisa.dge_mode, got {mode!r}")
     if mode.name == "hwdge" and m.chip.generation < 3:
         raise NkiValidationError(f"hwdge needs NeuronCore-v3 or newer, and the target is {m.chip.name}")
+    if not isinstance(on, enums.engine):
+        raise NkiValidationError(f"engine must be a nisa.engine, got {on!r}")
     if on.name != "unknown" and (mode.name != "hwdge" or on.name not in ("sync", "scalar")):
         raise NkiValidationError(f"engine is sync or scalar and goes with dge_mode hwdge, got {on} with {mode}")
 

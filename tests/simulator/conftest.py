@@ -55,22 +55,39 @@ class Core:
     def empty(self, shape, dtype="float32", buffer="sbuf"):
         return self.machine.allocate(shape, dtype, MemoryRegion[buffer])
 
-    def tile(self, values, dtype=None, buffer="sbuf", layout="dense"):
-        """A tensor that holds `values` in `layout`: dense, strided, window, partitions or split."""
-        values = np.asarray(values)
-        dtype = dtype or values.dtype
-        p, *free = values.shape
+    def place(self, shape, dtype="float32", buffer="sbuf", layout="dense"):
+        """A view with nothing in it, the tensor that it is of, and the same view of an array of that tensor's shape.
+
+        Layouts: dense, strided, window, partitions, split, permuted, reversed and, to be read only, broadcast.
+        """
+        p, *free = shape
         f = free[-1] if free else 0
+        even = len(shape) == 2 and f % 2 == 0
         if layout == "strided":
-            view = self.empty((p, *free[:-1], 2 * f + 1), dtype, buffer)[..., 1 : 2 * f + 1 : 2]
+            whole, key = (p, *free[:-1], 2 * f + 1), (..., slice(1, 2 * f + 1, 2))
         elif layout == "window":
-            view = self.empty((p, *free[:-1], f + 5), dtype, buffer)[..., 3 : 3 + f]
+            whole, key = (p, *free[:-1], f + 5), (..., slice(3, 3 + f))
         elif layout == "partitions" and p <= 32:
-            view = self.empty((128, *free), dtype, buffer)[64 : 64 + p]
-        elif layout == "split" and f % 2 == 0:
-            view = self.empty(values.shape, dtype, buffer).reshape_dim(len(free), (f // 2, 2))
+            whole, key = (128, *free), (slice(64, 64 + p),)
         else:
-            view = self.empty(values.shape, dtype, buffer)
+            whole, key = shape, (...,)
+        if layout == "permuted" and even:
+            around = self.empty((p, 2, f // 2), dtype, buffer)
+            return around.permute((0, 2, 1)), around, lambda array: array.transpose(0, 2, 1)
+        if layout == "broadcast" and len(shape) == 2:
+            around = self.empty((p, 1), dtype, buffer)
+            return around.broadcast(1, f), around, lambda array: np.broadcast_to(array, shape)
+        around = self.empty(whole, dtype, buffer)
+        if layout == "split" and even:
+            return around.reshape_dim(1, (f // 2, 2)), around, lambda array: array
+        if layout == "reversed" and len(shape) == 2:
+            return around.ap([[f, p], [-1, f]], f - 1), around, lambda array: array[:, ::-1]
+        return around[key], around, lambda array: array[key]
+
+    def tile(self, values, dtype=None, buffer="sbuf", layout="dense"):
+        """A tensor that holds `values`."""
+        values = np.asarray(values)
+        view, _, _ = self.place(values.shape, dtype or values.dtype, buffer, layout)
         view.array[...] = values.reshape(view.shape)
         view.wrote()
         return view

@@ -1,0 +1,13 @@
+"""A valid call of every instruction.
+
+`CALLS[name](p, f)` is the call on p partitions and about f elements each. What holds for all instructions alike is
+tested over this table in test_every_instruction.py.
+"""
+
+from calls import elementwise, gpsimd, matrices, reductions, selections
+from calls.model import CALLS, Call, Operand
+
+# register_move has no tensor, sendrecv and core_barrier need two cores: test_registers.py, test_multicore.py.
+WITHOUT = {"register_move", "sendrecv", "core_barrier"}
+
+__all__ = ["CALLS", "WITHOUT", "Call", "Operand", "elementwise", "gpsimd", "matrices", "reductions", "selections"]
