@@ -125,8 +125,9 @@ def reduced(op: Op, tensors: Sequence[NkiTensor]) -> Array:
     """op over tensors, element by element and in their order, before the rounding at the write.
 
     Floats are reduced in float32, as DMA computes (nki/api/nki/isa/__init__.py, dma_compute), and rounded once;
-    integers exactly. On the device a ring may round each partial result, in another order for each part, and which
-    algorithm runs depends on the size (neuron-runtime/explore/intranode-collective-comm.rst): not reproduced.
+    integers exactly, as nccom-test expects them (tools/neuron-sys-tools/nccom-test.rst, Data Integrity). On the device
+    a ring may round each partial result, in another order for each part, and which algorithm runs depends on the size
+    (neuron-runtime/explore/intranode-collective-comm.rst): not reproduced.
     """
     wide: list[Array] = [t.array.astype(np.int64) if t.dtype.is_int else t.f32() for t in tensors]
     total = wide[0].copy()

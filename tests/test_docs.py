@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from triptych.harness import api_tables, doc_tables, nki_names
+from triptych.simulator.lend import simulated_nki
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "README.md", ROOT / "tests" / "README.md"])
@@ -31,7 +34,16 @@ def test_every_table_stands_on_a_page() -> None:
         assert f"<!-- table: {name} -->" in text
 
 
-LATER = ("nki.collectives.", "nki.Kernel.with_schedule")
+def test_the_example_of_ranks_runs() -> None:
+    section = (ROOT / "docs" / "simulator.md").read_text().partition("\n## Ranks\n")[2]
+    found: dict[str, Any] = {}
+    with simulated_nki():
+        exec(section.partition("```python\n")[2].partition("```")[0], found)
+    for run in found["runs"]:
+        np.testing.assert_allclose(run.outputs, found["shards"].sum(axis=0), rtol=1e-5, atol=1e-5)
+
+
+LATER = ("nki.Kernel.with_schedule",)
 
 
 @pytest.mark.parametrize("module", nki_names.MODULES)
