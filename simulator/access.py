@@ -13,7 +13,7 @@ import numpy as np
 
 from triptych.simulator.dtypes import dtype_of
 from triptych.simulator.errors import NkiValidationError, OutOfBounds
-from triptych.simulator.memory import SBUF, MemoryRegion
+from triptych.simulator.memory import SBUF, MemoryRegion, Outside
 from triptych.simulator.views import GUIDE, Views
 
 if TYPE_CHECKING:
@@ -82,7 +82,8 @@ class AccessPatterns(Views):
         """An explicit access pattern of [stride, count] pairs over the storage, in elements of `dtype`.
 
         `offset` adds to the view's own offset, as the API's docstring says; nki/deep-dives/nki-aps.rst says that the
-        view's offset is ignored. The docstring is newer and was taken.
+        view's offset is ignored. The docstring is newer and was taken. A pattern that leaves the tensor is an error
+        once an instruction uses it: kernels make one and then see that there is nothing left to do.
         """
         if scalar_offset is not None and vector_offset is not None:
             raise NkiValidationError("ap takes a scalar_offset or a vector_offset, not both", source=GUIDE)
@@ -111,13 +112,17 @@ class AccessPatterns(Views):
                 )
             low, high = _reach(start % row, strides[1:], shape[1:])
             inside = low >= 0 and high < row
-        if not inside:
-            raise OutOfBounds(
-                f"ap {list(map(list, pattern))} at offset {start} leaves tensor {allocation.name!r} {allocation.shape} "
-                f"({total} elements, {row} a row)",
-                source="nki/deep-dives/nki-aps.rst",
-            )
         view = self._view(start, shape, strides, new)
+        if not inside:
+            view.storage = Outside(
+                allocation,
+                OutOfBounds(
+                    f"ap {list(map(list, pattern))} at offset {start} leaves tensor {allocation.name!r} "
+                    f"{allocation.shape} ({total} elements, {row} a row)",
+                    source="nki/deep-dives/nki-aps.rst",
+                ),
+            )
+            return view
         if scalar_offset is None and vector_offset is None:
             return view
         scale, rest = divmod(self.strides[self._dim(indirect_dim)] * self.dtype.itemsize, new.itemsize)

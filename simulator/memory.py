@@ -270,6 +270,22 @@ class Storage:
             raise uninitialized(self.allocation, written)
 
 
+class Outside(Storage):
+    """What a view that leaves its tensor shows: nothing, and any use of it raises `error`."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, allocation: Allocation, error: Exception) -> None:
+        self.allocation = allocation
+        self.error = error
+
+    def __getattr__(self, name: str) -> Any:
+        raise self.error
+
+    def __del__(self) -> None:
+        """It owns no bytes."""
+
+
 def uninitialized(a: Allocation, written: Array) -> Uninitialized:
     """The error of reading a view of an allocation of which only the elements `written` have been written."""
     gaps = np.argwhere(~written)

@@ -350,7 +350,23 @@ def test_ap_in_another_dtype(c):
 )
 def test_ap_stays_inside(c, pattern, offset, error, words):
     with pytest.raises(error, match=words):
-        c.empty((8, 32)).ap(pattern, offset)
+        nisa.memset(c.empty((8, 32)).ap(pattern, offset), 1.0)
+
+
+def test_an_ap_that_nothing_uses_may_leave_its_tensor(c):
+    """A kernel computes the pattern of a ragged last step, sees that nothing is left to do, and skips it."""
+    tensor = c.tile(np.zeros((8, 32), np.float32))
+    beyond = tensor.ap([[32, 8], [4, 8]], 4)
+    assert beyond.shape == (8, 8) and "(8, 8)" in repr(beyond)
+    for use in (
+        lambda: nisa.tensor_copy(c.empty((8, 8)), beyond),
+        lambda: nisa.memset(beyond[:, 0:1], 0.0),
+        lambda: nisa.dma_copy(beyond, tensor[:, 0:8]),
+        lambda: nisa.nc_transpose(c.empty((8, 8)), beyond, engine=nisa.engine.vector),
+        lambda: beyond.array,
+    ):
+        with pytest.raises(OutOfBounds, match="leaves tensor"):
+            use()
 
 
 # Reinterpretation
