@@ -39,6 +39,10 @@ class DType(str):
         self.kind = kind
         return self
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy of a dtype, as of a configuration that holds one, is the dtype itself."""
+        return dtype_of, (str(self),)
+
     @property
     def is_float(self) -> bool:
         return self.kind == "f"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
+import pickle
 
 import ml_dtypes
 import numpy as np
@@ -185,3 +187,8 @@ def test_sizes():
     sizes = {d: TABLE[d].itemsize for d in TABLE}
     assert sizes["float8_e5m2_x4"] == sizes["float8_e4m3fn_x4"] == 4 and sizes["float4_e2m1fn_x4"] == 2
     assert sizes["bool_"] == 1 and sizes["tfloat32"] == 4 and sizes["bfloat16"] == 2 and len(sizes) == 18
+
+
+def test_a_copy_of_a_dtype_is_the_dtype():
+    for kind in TABLE.values():
+        assert copy.deepcopy({"kind": kind})["kind"] is kind and pickle.loads(pickle.dumps(kind)) is kind
