@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from enum import Enum
+from typing import Any
 
 
 class engine(Enum):
@@ -50,12 +52,16 @@ class matmul_perf_mode(Enum):
     double_row = "double_row"
 
 
+@functools.total_ordering
 class nc_version(Enum):
-    """NeuronCore generations."""
+    """NeuronCore generations. Kernels compare them: what one generation has, the next has too."""
 
     gen2 = 2
     gen3 = 3
     gen4 = 4
+
+    def __lt__(self, other: nc_version) -> bool:
+        return self.value < other.value if isinstance(other, nc_version) else NotImplemented
 
 
 class dma_engine(Enum):
@@ -63,3 +69,17 @@ class dma_engine(Enum):
 
     dma = 1
     gpsimd_dma = 2
+
+
+_OF_PARAMETER = {
+    **{kind.__name__: kind for kind in (engine, reduce_cmd, dge_mode, oob_mode, dma_engine)},
+    "perf_mode": matmul_perf_mode,
+}
+
+
+def named(arguments: dict[str, Any]) -> dict[str, Any]:
+    """`arguments` of an instruction with the member of an enumeration for each raw value of one."""
+    return {
+        name: _OF_PARAMETER[name](value) if name in _OF_PARAMETER and type(value) in (int, str) else value
+        for name, value in arguments.items()
+    }

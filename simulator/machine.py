@@ -24,7 +24,7 @@ from triptych.simulator.chips import Chip
 from triptych.simulator.cores import Core, Meet
 from triptych.simulator.costs import Cost
 from triptych.simulator.dtypes import F32, DType, dtype_of
-from triptych.simulator.enums import engine
+from triptych.simulator.enums import engine, named
 from triptych.simulator.errors import HERE, KernelError, NkiError, NkiValidationError, kernel_line, show_line
 from triptych.simulator.memory import PSUM, SBUF, MemoryRegion, Pool, Storage
 from triptych.simulator.placement import Arena, PlacedStorage, check_address
@@ -54,6 +54,7 @@ class Options:
     check_uninitialized: bool = True  # False lets reads of memory that nothing wrote return what is there
     check_races: bool = True  # False lets two cores touch the same shared HBM without a barrier
     check_capacity: bool = True  # False runs a kernel that needs more SBUF or PSUM than a core has
+    check_enums: bool = True  # False takes a raw integer for the member of an enumeration whose value it is
     api: str = APIS[0]  # "0.3" does as NKI 0.3 did where 0.5 and 0.6 changed what an instruction gives:
     #   quantize_mx's scale is half as large; nc_find_index8 gives the first position to equal values, and 0 where there
     #   is none; nc_match_replace8 goes through its values upwards; floats are cast to integers toward zero
@@ -331,6 +332,8 @@ def _declared(
                 m.line = kernel_line() if where.startswith(HERE) else (where, frame.f_lineno)
                 if m.chip.generation < since:
                     raise NkiValidationError(f"needs NeuronCore-v{since} or newer, and the target is {m.chip.name}")
+                if not m.options.check_enums:
+                    kwargs = named(kwargs)  # type: ignore[assignment]
                 if m.any_dynamic and not reads_indices:
                     return _settle()(m, effect, indirect, args, kwargs)  # type: ignore[no-any-return]
                 return effect(*args, **kwargs)

@@ -103,7 +103,10 @@ def _check_queue(m: Machine, priority: int | None, mode: enums.dge_mode, on: enu
     if priority is not None and (m.chip.generation < 4 or priority not in range(4)):
         raise NkiValidationError(f"priority is 0 to 3 and needs NeuronCore-v4, got {priority} on {m.chip.name}")
     if not isinstance(mode, enums.dge_mode):
-        raise NkiValidationError(f"dge_mode must be a nisa.dge_mode, got {mode!r}")
+        raise NkiValidationError(
+            f"dge_mode must be a nisa.dge_mode, got {mode!r}; raw integers are not accepted since NKI 0.3.0",
+            source="release-notes/components/nki.rst, NKI 0.3.0",
+        )
     if mode.name == "hwdge" and m.chip.generation < 3:
         raise NkiValidationError(f"hwdge needs NeuronCore-v3 or newer, and the target is {m.chip.name}")
     if not isinstance(on, enums.engine):

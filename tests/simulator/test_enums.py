@@ -1,0 +1,34 @@
+"""Enumerations: what kernels do with their members, and the leniency that takes their values."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from triptych.simulator import NkiValidationError, enums
+from triptych.simulator.lend import simulated_nki
+
+with simulated_nki():
+    import nki.isa as nisa
+    import nki.language as nl
+
+
+def test_generations_have_an_order():
+    v = enums.nc_version
+    assert v.gen2 < v.gen3 < v.gen4 and v.gen4 >= v.gen3 >= v.gen3 and not v.gen3 > v.gen3
+    with pytest.raises(TypeError):
+        _ = v.gen3 < 4
+
+
+def test_a_raw_integer_is_no_member_unless_the_leniency_says_so(core):
+    with core("trn2") as c:
+        tile, source = c.empty((4, 4)), c.tile(np.ones((4, 4), np.float32))
+        with pytest.raises(NkiValidationError, match="dge_mode must be a nisa.dge_mode, got 3; raw integers"):
+            nisa.dma_copy(tile, source, dge_mode=3)
+    with core("trn2", check_enums=False) as c:
+        tile, source = c.empty((4, 4), nl.bfloat16), c.tile(np.ones((4, 4), np.float32))
+        nisa.dma_copy(tile, source, dge_mode=3, engine=0)
+        with pytest.raises(NkiValidationError, match="hwdge does not cast"):
+            nisa.dma_copy(tile, source, dge_mode=2)
+        with pytest.raises(ValueError, match="7 is not a valid dge_mode"):
+            nisa.dma_copy(tile, source, dge_mode=7)
