@@ -223,15 +223,16 @@ class Storage:
             return self.started
         return summary(self.started.view(self._size(dtype), at), at)
 
-    def holds_matmul(self, dtype: DType, at: Strided) -> bool:
-        """Whether a matmul wrote all of a view last, by whatever tensor."""
-        return self.started_at(dtype, at) is True
-
     def written_at(self, dtype: DType, at: Strided) -> Array | bool:
         """Where in a view anything has been written: everywhere, nowhere, or a mask."""
         if self.missing == 0 or self.mask is None:
             return self.missing == 0
         return summary(self._mask(dtype, at)[1], at)
+
+    def through_this(self, dtype: DType, at: Strided) -> tuple[Array | bool, Array | bool]:
+        """Where in a PSUM view a matmul wrote last, and where anything has been written, through this tensor."""
+        started = self.started_at(dtype, at)
+        return started, started is True or self.written_at(dtype, at)
 
     def first_missing(self) -> tuple[int, int]:
         """The first element never written, and how many elements are not wholly written."""

@@ -97,13 +97,15 @@ class PlacedStorage(Storage):
             self._mine(dtype, at)[chosen] = True
 
     def started_at(self, dtype: DType, at: Strided) -> Array | bool:
-        return summary(self._bytes(self.arena.started, dtype.itemsize, at) & self._mine(dtype, at), at)
+        return summary(self._bytes(self.arena.started, dtype.itemsize, at), at)
 
     def written_at(self, dtype: DType, at: Strided) -> Array | bool:
-        return summary(self._bytes(self.arena.written, dtype.itemsize, at) & self._mine(dtype, at), at)
+        return summary(self._bytes(self.arena.written, dtype.itemsize, at), at)
 
-    def holds_matmul(self, dtype: DType, at: Strided) -> bool:
-        return bool(self._bytes(self.arena.started, dtype.itemsize, at).all())
+    def through_this(self, dtype: DType, at: Strided) -> tuple[Array | bool, Array | bool]:
+        mine = self._mine(dtype, at)
+        started = summary(self._bytes(self.arena.started, dtype.itemsize, at) & mine, at)
+        return started, started is True or summary(self._bytes(self.arena.written, dtype.itemsize, at) & mine, at)
 
     def check_written(self, dtype: DType, at: Strided) -> None:
         written = elements_of(self._bytes(self.arena.written, dtype.itemsize, at), at)

@@ -215,15 +215,14 @@ def _accumulating(m: Machine, dst: NkiTensor, accumulate: bool | None) -> Any:
     if accumulate is False:
         return False
     if accumulate is None:
-        started = dst.storage.started_at(dst.dtype, dst.at)
+        started, written = dst.storage.through_this(dst.dtype, dst.at)
         if started is True:
             return True
-        written = dst.storage.written_at(dst.dtype, dst.at)
         if m.chip.generation >= 4 or written is False:
             return written
         _check_foreign(m, dst, np.logical_and(written, np.logical_not(started)))
         return started
-    if dst.storage.holds_matmul(dst.dtype, dst.at):
+    if dst.storage.started_at(dst.dtype, dst.at) is True:
         return True
     dst.check_written()
     if m.chip.generation < 4:
