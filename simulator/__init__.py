@@ -16,7 +16,6 @@ from triptych.simulator.errors import (
     KernelError,
     NkiError,
     NkiValidationError,
-    NotSimulated,
     OutOfBounds,
     Uninitialized,
 )
@@ -38,7 +37,6 @@ __all__ = [
     "MemoryUse",
     "NkiError",
     "NkiValidationError",
-    "NotSimulated",
     "Options",
     "OutOfBounds",
     "Region",

@@ -4,7 +4,6 @@
     ├── NkiValidationError       a documented limit of the language or of the chip (the name is NKI's own)
     │   ├── OutOfBounds          an index or access pattern leaves its tensor
     │   └── Uninitialized        a read of memory that nothing has written
-    ├── NotSimulated             a name of NKI 0.6 that this simulator does not have yet
     └── KernelError              how a kernel is called or what it returns
 
 An error knows the line of the kernel that caused it: the innermost frame outside this package.
@@ -59,10 +58,6 @@ class OutOfBounds(NkiValidationError):
 
 class Uninitialized(NkiValidationError):
     """A read of memory that nothing has written."""
-
-
-class NotSimulated(NkiError):
-    """A name of NKI 0.6 that this simulator does not have yet."""
 
 
 class KernelError(NkiError):

@@ -46,7 +46,7 @@ class Op:
         self.reduce = reduce
         self.act = act
         self.valid = valid  # range of |x| (reciprocal) or x in which the activation is documented to be right
-        self.since = since  # first NeuronCore generation
+        self.since = since  # first NeuronCore generation that has it as an ALU operator
         self.wrapper: Callable[..., Any] | None = None
 
     def __repr__(self) -> str:
@@ -111,11 +111,11 @@ _OPS = (
     _binary("left_shift", np.left_shift, bitvec=True),
     _binary("right_shift", np.right_shift, bitvec=True),
     Op("invert", np.invert, bitvec=True),
-    # unary, and activation functions
+    # unary, and activation functions; square and relu are ALU operators since NeuronCore-v4 (release notes of NKI 0.4)
     Op("logical_not", lambda x: (x == 0).astype(np.float32)),
     Op("abs", np.abs, act=np.abs),
-    Op("square", np.square, act=np.square),
-    Op("relu", act.relu, act=act.relu),
+    Op("square", np.square, act=np.square, since=4),
+    Op("relu", act.relu, act=act.relu, since=4),
     Op("rsqrt", act.rsqrt, act=act.rsqrt, valid=(2.0**-87, 2.0**97)),
     Op("reciprocal", np.reciprocal, act=np.reciprocal, valid=(2.0**-42, 2.0**42)),
     Op("copy", act=lambda x: x),

@@ -4,7 +4,8 @@ Both instructions generate, for partition p and the free indices w, z, y, x of a
 
     value = offset + p * channel_multiplier + w * step_w + z * step_z + y * step_y + x * step_x
 
-in 32-bit integers; iota writes it, affine_select compares it with 0.
+in 32-bit integers; iota writes it, affine_select compares it with 0. The offset may be a register, which is read when
+the instruction runs (release notes of NKI 0.4.0).
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ from numpy.typing import NDArray
 from triptych.simulator import costs
 from triptych.simulator.dtypes import F32
 from triptych.simulator.enums import engine as eng
-from triptych.simulator.errors import NkiValidationError, NotSimulated
+from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine import NkiInstruction, instruction, machine
 from triptych.simulator.memory import MemoryRegion
 from triptych.simulator.operands import bits, describe, in_buffer, put, same_tile, stored
 from triptych.simulator.ops import OPS, Op
+from triptych.simulator.registers import VirtualRegister
 from triptych.simulator.tensor import NkiTensor
 
 Array = NDArray[Any]
@@ -41,7 +43,7 @@ _INT32 = np.iinfo(np.int32)
 def iota(
     dst: NkiTensor,
     pattern: Sequence[Sequence[int]],
-    offset: int = 0,
+    offset: int | VirtualRegister = 0,
     channel_multiplier: int = 0,
     name: str | None = None,
 ) -> NkiInstruction:
@@ -63,7 +65,7 @@ def affine_select(
     on_true_tile: NkiTensor,
     on_false_value: float,
     cmp_op: Op = OPS["equal"],
-    offset: int = 0,
+    offset: int | VirtualRegister = 0,
     name: str | None = None,
 ) -> NkiInstruction:
     """dst = on_true_tile where the affine value <cmp_op> 0, else on_false_value.
@@ -92,7 +94,7 @@ def affine_select(
     return m.record("affine_select", eng.gpsimd, (on_true_tile,), (dst,), name, op=cmp_op.name)
 
 
-def _affine(dst: NkiTensor, pattern: Sequence[Sequence[int]], offset: int, multiplier: int) -> tuple[Array, Array]:
+def _affine(dst: NkiTensor, pattern: Sequence[Sequence[int]], offset: Any, multiplier: int) -> tuple[Array, Array]:
     """The affine value as a row [1, F] and a column [P, 1] whose sum it is.
 
     What a value beyond int32 does is not documented, so it raises.
@@ -103,7 +105,8 @@ def _affine(dst: NkiTensor, pattern: Sequence[Sequence[int]], offset: int, multi
         raise NkiValidationError(
             f"pattern generates {count} elements per partition, and dst {dst.shape} has {dst.free_size}"
         )
-    start, step = _int32(offset, "offset"), _int32(multiplier, "channel_multiplier")
+    start = offset.value() if isinstance(offset, VirtualRegister) else _int32(offset, "offset")
+    step = _int32(multiplier, "channel_multiplier")
     row = np.full(1, start, np.int64)
     for s, n in pairs:
         row = np.add.outer(row, s * np.arange(n, dtype=np.int64)).reshape(-1)
@@ -129,8 +132,6 @@ def _pairs(pattern: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
 
 
 def _int32(value: Any, what: str) -> int:
-    if isinstance(value, NkiTensor):
-        raise NotSimulated(f"{what} from a tensor is not simulated yet")
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise NkiValidationError(f"{what} must be an int32, got {describe(value)}")
     if not _INT32.min <= int(value) <= _INT32.max:

@@ -9,7 +9,7 @@ import numpy as np
 from triptych.simulator import costs, enums
 from triptych.simulator.cores import Who
 from triptych.simulator.errors import NkiValidationError
-from triptych.simulator.machine import Machine, NkiInstruction, instruction, machine
+from triptych.simulator.machine import Machine, NkiInstruction, choose, instruction, machine
 from triptych.simulator.memory import SBUF, MemoryRegion
 from triptych.simulator.operands import bits, describe, in_buffer
 from triptych.simulator.tensor import NkiTensor
@@ -40,8 +40,12 @@ def sendrecv(
     in_buffer(SBUF, src=src, dst=dst)
     if src.dtype != dst.dtype or src.shape != dst.shape:
         raise NkiValidationError(f"src and dst must have one shape and dtype, got {src!r} and {dst!r}")
+    if not isinstance(pipe_id, int):
+        raise NkiValidationError(f"pipe_id must be an integer, got {describe(pipe_id)}")
     if send_to_rank not in (0, 1) or recv_from_rank not in (0, 1):
         raise NkiValidationError(f"ranks are 0 or 1, got send_to_rank={send_to_rank}, recv_from_rank={recv_from_rank}")
+    if not isinstance(dma_engine, enums.dma_engine):
+        raise NkiValidationError(f"dma_engine must be a nisa.dma_engine, got {dma_engine!r}")
     if dma_engine is enums.dma_engine.gpsimd_dma:
         limit, need = _GPSIMD_BYTES[src.dtype.itemsize], src.free_size * src.dtype.itemsize
         if need > limit:
@@ -58,9 +62,10 @@ def sendrecv(
     return m.record("sendrecv", enums.engine.dma, (src,), (dst,), name, pipe=pipe_id)
 
 
-@instruction(
-    enums.engine.gpsimd, enums.engine.tensor, enums.engine.vector, enums.engine.scalar, cost=costs.free, since=3
-)
+_ENGINES = (enums.engine.gpsimd, enums.engine.tensor, enums.engine.vector, enums.engine.scalar)
+
+
+@instruction(*_ENGINES, cost=costs.free, since=3)
 def core_barrier(
     data: NkiTensor,
     cores: Sequence[int],
@@ -74,6 +79,7 @@ def core_barrier(
         raise NkiValidationError(f"data must be a tensor in shared HBM, got {describe(data)}")
     if tuple(cores) != (0, 1):
         raise NkiValidationError(f"cores must be (0, 1), got {cores!r}")
+    on = choose(engine, *_ENGINES)
     m.meet(f"barrier on {data.name}", None, both)
     m.epoch += 1
-    return m.record("core_barrier", engine, (data,), (), name)
+    return m.record("core_barrier", on, (data,), (), name)

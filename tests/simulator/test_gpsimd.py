@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from triptych.simulator import NkiValidationError, NotSimulated
+from triptych.simulator import NkiValidationError
 from triptych.simulator.lend import simulated_nki
 
 with simulated_nki():
@@ -128,6 +128,12 @@ LIMITS = [
     (lambda c: nisa.iota(c.empty((4, 1)), [1, 1]), r"list of 1 to 4 \[step, num\] pairs"),
     (lambda c: nisa.iota(c.empty((4, 1)), [[1, 0]]), "num of pattern must be at least 1"),
     (lambda c: nisa.iota(c.empty((4, 6)), [[1, 6]], 0.5), "offset must be an int32, got float 0.5"),
+    (
+        lambda c: nisa.iota(c.empty((4, 6)), [[1, 6]], c.empty((1, 1), "int32")),
+        "offset must be an int32, got NkiTensor",
+    ),
+    (lambda c: nisa.iota(c.empty((4, 6)), [[1, 6]], nisa.register_alloc()), "register that nothing has written"),
+    (lambda c: nisa.iota(c.empty((4, 6)), [[1, 6]], nisa.register_alloc(2**31 - 3)), "computed in int32"),
     (lambda c: nisa.iota(c.empty((4, 6)), [[1, 6]], 2**31), "offset must be an int32, got 2147483648"),
     (lambda c: nisa.iota(c.empty((4, 6)), [[1, 6]], 2**31 - 3), "computed in int32 and reaches from"),
     (lambda c: nisa.iota(c.empty((4, 6)), [[1, 6]], 0, 2**30), "computed in int32 and reaches from 0 to 3221225477"),
@@ -161,9 +167,21 @@ def test_limits(refused, call, words):
     refused(call, words)
 
 
-def test_an_offset_from_a_tensor_is_a_later_matter(core):
-    with core() as c, pytest.raises(NotSimulated, match="offset from a tensor"):
-        nisa.iota(c.empty((4, 6)), [[1, 6]], c.tile(np.zeros((1, 1), np.int32)))
+def test_an_offset_may_be_a_register(core, same):
+    """It is read when the instruction runs: a loop's counter, or what register_load brought."""
+    with core() as c:
+        ones, rows = c.tile(np.ones((2, 3), np.float32)), c.tile(np.zeros((2, 3), np.int32))
+
+        def body(i):
+            nisa.iota(rows, [[1, 3]], i, 10)
+            nisa.affine_select(ones, [[1, 3]], 0, ones, -1.0, nl.less, offset=i)
+
+        nl.fori_loop(-2, 1, body)
+        assert same(rows, [[0, 1, 2], [10, 11, 12]]) and same(ones, [[-1, -1, -1]] * 2)
+        loaded = nisa.register_alloc()
+        nisa.register_load(loaded, c.tile(np.array([[7]], np.int32)))
+        nisa.iota(rows, [[0, 3]], loaded)
+        assert same(rows, np.full((2, 3), 7))
 
 
 def test_an_error_names_the_instruction_and_its_source(core):

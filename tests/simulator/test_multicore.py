@@ -181,40 +181,109 @@ def test_cores_allocate_the_same_shared_tensors():
         on_two_cores(kernel, X)
 
 
-def exchange(core, src=(4, 4), dst=None, to=None, take=None, **options):
-    tiles = [nl.ndarray(shape, nl.float32) for shape in (src, dst or src)]
-    nisa.memset(dst=tiles[0], value=1.0)
+@pytest.mark.parametrize("target", ["trn2", "trn3"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float8_e4m3", "int32", "uint8", "float8_e5m2_x4"])
+@pytest.mark.parametrize("how", ["dma", "gpsimd_dma"])
+def test_sendrecv_moves_bits_between_any_views(target, dtype, how):
+    """A strided view of one tile arrives in a window of another; NaN payloads and packed elements as they are."""
+    raw = np.random.default_rng(1).integers(0, 256, (2, 64, 64), np.uint8)
+
+    def kernel(x):
+        core = nl.program_id(0)
+        mine, theirs = nl.ndarray((64, 64), nl.uint8), nl.ndarray((64, 256), nl.uint8)
+        nisa.dma_copy(dst=mine, src=x[core])
+        source, dst = mine.view(dtype)[:, ::2], theirs.view(dtype)
+        received = dst[:, 3 : 3 + source.shape[1]]
+        nisa.sendrecv(source, received, 1 - core, 1 - core, 0, getattr(nisa.dma_engine, how))
+        with pytest.raises(simulator.Uninitialized, match="nothing has written"):
+            nisa.tensor_copy(nl.ndarray((64, 1), dtype), dst[:, 2:3])
+        packed = nl.ndarray(received.shape, dtype)
+        nisa.tensor_copy(packed, received)
+        out = nl.ndarray((2, 64, 32), nl.uint8, nl.shared_hbm)
+        nisa.dma_copy(dst=out[core], src=packed.view(nl.uint8))
+        return out
+
+    size = {"float32": 4, "bfloat16": 2, "int32": 4, "float8_e5m2_x4": 4}.get(dtype, 1)
+    expected = raw.reshape(2, 64, -1, size)[::-1, :, ::2].reshape(2, 64, 32)
+    np.testing.assert_array_equal(on_two_cores(kernel, raw, target=target).outputs, expected)
+
+
+def test_sendrecv_in_place():
+    def kernel(x):
+        core = nl.program_id(0)
+        tile = loaded(x[HALVES[core]])
+        nisa.sendrecv(tile, tile, 1 - core, 1 - core, 0)
+        out = nl.ndarray(x.shape, x.dtype, nl.shared_hbm)
+        nisa.dma_copy(dst=out[HALVES[core]], src=tile)
+        return out
+
+    np.testing.assert_array_equal(on_two_cores(kernel, X).outputs, np.concatenate([X[64:], X[:64]]))
+
+
+def exchange(core, src=(4, 4), dst=None, to=None, take=None, pipe=0, kinds=("float32", "float32"), **options):
+    buffers = options.pop("buffers", (nl.sbuf, nl.sbuf))
+    shapes = (src, dst or src)
+    tiles = [nl.ndarray(s, k, b) for s, k, b in zip(shapes, kinds, buffers, strict=True)]
+    if options.pop("written", True):
+        nisa.memset(dst=tiles[0], value=1)
     partner = 1 - core
-    nisa.sendrecv(*tiles, partner if to is None else to, partner if take is None else take, 0, **options)
+    nisa.sendrecv(*tiles, partner if to is None else to, partner if take is None else take, pipe, **options)
 
 
+def barrier(core, cores=(0, 1), buffer=nl.shared_hbm, **options):
+    nisa.core_barrier(nl.ndarray((4, 4), nl.float32, buffer), cores, **options)
+
+
+BYTES = {"dma_engine": nisa.dma_engine.gpsimd_dma}
 # what each core does, and what the error says
 LIMITS = {
     "shapes": (lambda core: exchange(core, dst=(4, 5)), "one shape and dtype"),
+    "dtypes": (lambda core: exchange(core, kinds=("float32", "int32")), "one shape and dtype"),
+    "src in PSUM": (lambda core: exchange(core, buffers=(nl.psum, nl.sbuf)), "src must be a tile in SBUF"),
+    "dst in HBM": (lambda core: exchange(core, buffers=(nl.sbuf, nl.private_hbm)), "dst must be a tile in SBUF"),
+    "poison": (lambda core: exchange(core, written=False), "reads 16 of 16 elements that nothing has written"),
     "partner's shape": (lambda core: exchange(core, src=(4, 4 + core)), "receives float32"),
     "ranks": (lambda core: exchange(core, to=2), "ranks are 0 or 1"),
     "itself": (lambda core: exchange(core, to=0, take=0), "sends to core 0"),
-    "gpsimd": (lambda core: exchange(core, (4, 257), dma_engine=nisa.dma_engine.gpsimd_dma), "at most 1024 bytes"),
-    "barrier in SBUF": (lambda core: nisa.core_barrier(nl.ndarray((4, 4), nl.float32), (0, 1)), "shared HBM"),
-    "barrier cores": (
-        lambda core: nisa.core_barrier(nl.ndarray((4, 4), nl.float32, nl.shared_hbm), (0, 1, 2)),
-        r"cores must be \(0, 1\)",
+    "pipe": (lambda core: exchange(core, pipe="a"), "pipe_id must be an integer, got str"),
+    "dma engine": (lambda core: exchange(core, dma_engine=nisa.engine.dma), "dma_engine must be a nisa.dma_engine"),
+    "gpsimd, 32 bits": (lambda core: exchange(core, (4, 257), **BYTES), "at most 1024 bytes"),
+    "gpsimd, 16 bits": (lambda core: exchange(core, (4, 257), kinds=["bfloat16"] * 2, **BYTES), "at most 512 bytes"),
+    "gpsimd, 8 bits": (lambda core: exchange(core, (4, 257), kinds=["uint8"] * 2, **BYTES), "at most 256 bytes"),
+    "barrier in SBUF": (lambda core: barrier(core, buffer=nl.sbuf), "data must be a tensor in shared HBM"),
+    "barrier in private HBM": (
+        lambda core: barrier(core, buffer=nl.private_hbm),
+        "data must be a tensor in shared HBM",
     ),
+    "barrier cores": (lambda core: barrier(core, (0, 1, 2)), r"cores must be \(0, 1\)"),
+    "barrier engine": (lambda core: barrier(core, engine=nisa.engine.dma), "engine must be one of nisa.engine.gpsimd"),
 }
 
 
+@pytest.mark.parametrize("target", ["trn2", "trn3"])
 @pytest.mark.parametrize(("act", "message"), LIMITS.values(), ids=LIMITS)
-def test_limits(act, message):
+def test_limits(act, message, target):
     def kernel(x):
         act(nl.program_id(0))
         return x
 
     with pytest.raises(NkiError, match=message):
-        on_two_cores(kernel, X)
+        on_two_cores(kernel, X, target=target)
+
+
+@pytest.mark.parametrize("engine", ["gpsimd", "tensor", "vector", "scalar"])
+def test_a_barrier_runs_on_the_engine_asked_for(engine):
+    def kernel(x):
+        barrier(nl.program_id(0), engine=nisa.engine[engine], name="mine")
+        return x
+
+    events = [e for e in on_two_cores(kernel, X).trace.events if e.op == "core_barrier"]
+    assert [(e.engine, e.name) for e in events] == [(engine, "mine")] * 2
 
 
 def test_one_core_has_nobody_to_meet():
     with pytest.raises(NkiError, match=r"launch it as kernel\[2\]"):
         simulator.run(swapped, X)
-    with pytest.raises(NkiError, match="needs NeuronCore-v3"):
-        on_two_cores(swapped, X, target="trn1")
+    for kernel in (swapped, through_shared):
+        with pytest.raises(NkiError, match="needs NeuronCore-v3"):
+            on_two_cores(kernel, X, target="trn1")

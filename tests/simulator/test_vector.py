@@ -295,7 +295,7 @@ def test_the_order_of_operands(core, same, reverse):
 
 @pytest.mark.parametrize("name", list(UNARY))
 def test_tensor_scalar_with_a_unary_operator(core, cast, same, name):
-    with core() as c:
+    with core(V4) as c:
         x = np.array([[-2.0, 0.0, 3.0, np.nan, -np.inf, np.inf]], np.float32)
         dst = c.empty((1, 6))
         nisa.tensor_scalar(dst, c.tile(x), op(name), None)
@@ -489,6 +489,8 @@ LIMITS = [
     (lambda c: _ts(c, op1=nl.bitwise_and, operand1=1), "both be bitvec or both arithmetic", TARGETS, ()),
     (lambda c: _ts(c, nl.abs, 2.0), "nl.abs is unary: its operand must be None or 0, got 2.0", TARGETS, ()),
     (lambda c: _ts(c, nl.abs_max, 2.0), "nl.abs_max needs NeuronCore-v4", (V2, V3), (V4,)),
+    (lambda c: _ts(c, nl.square, None), "nl.square needs NeuronCore-v4", (V2, V3), (V4,)),
+    (lambda c: _ts(c, nl.relu, None), "nl.relu needs NeuronCore-v4", (V2, V3), (V4,)),
     (lambda c: _ts(c, nl.rsqrt, 0.0, engine=vector), "engine must be one of nisa.engine.gpsimd", TARGETS, ()),
     (lambda c: _ts(c, nl.rsqrt, 0.0, a=_t(c, buffer="psum")), "GpSimd cannot access PSUM", TARGETS, ()),
     (lambda c: _ts(c, engine=gpsimd), "engine must be one of", TARGETS, ()),

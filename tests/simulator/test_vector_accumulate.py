@@ -39,13 +39,13 @@ def test_tensor_scalar_reduce_is_a_step_and_a_fold(core, cast, same, op0, reduce
         nisa.tensor_scalar_reduce(
             dst,
             c.tile(x, types[0], layout=layout),
-            nl.square if unary else getattr(nl, op0),
+            nl.abs if unary else getattr(nl, op0),
             None if unary else c.tile(operand) if column else 1.5,
             getattr(nl, reduce_op),
             res,
             reduce_res_negate=negate,
         )
-        y = np.square(x.astype(F)) if unary else STEP[op0](x.astype(F), operand)
+        y = np.abs(x.astype(F)) if unary else STEP[op0](x.astype(F), operand)
         assert same(dst, cast(y, types[1]))
         expected = STEP[reduce_op].reduce(y.astype(np.float64), axis=1, keepdims=True)
         np.testing.assert_allclose(res.array, -expected if negate else expected, rtol=2e-6, atol=2e-6)
@@ -158,7 +158,7 @@ LIMITS = [
     (lambda c: _reduce(c, op0=nl.bitwise_and), "op0 must be arithmetic"),
     (lambda c: _reduce(c, op0=nl.exp), "not an ALU operator"),
     (lambda c: _reduce(c, operand=None), "operand0 must be a number"),
-    (lambda c: _reduce(c, op0=nl.square, operand=2.0), "operand0 must be None or 0"),
+    (lambda c: _reduce(c, op0=nl.abs, operand=2.0), "operand0 must be None or 0"),
     (lambda c: _reduce(c, operand=c.empty((4, 2))), "operand0 must be a scalar or a tile"),
     (lambda c: _reduce(c, operand=c.empty((4, 1), "bfloat16")), "operand0 must be float32"),
     (lambda c: _reduce(c, op=nl.subtract), "reduce_op must be nl.add or nl.multiply or nl.maximum or nl.minimum"),
@@ -177,7 +177,7 @@ LIMITS = [
     (lambda c: _running(c, "tfloat32"), "src must be one of bfloat16"),
     (lambda c: _running(c, dst="uint32"), "dst must be one of bfloat16"),
     (lambda c: _running(c, op0=nl.bitwise_or), "op0 must be arithmetic"),
-    (lambda c: _running(c, op0=nl.square), "takes 1 operands"),
+    (lambda c: _running(c, op0=nl.abs), "takes 1 operands"),
     (lambda c: _running(c, op1=nl.abs_max), "op1 must be nl.subtract or nl.add or nl.multiply"),
     (lambda c: _running(c, reduce_cmd=cmd.idle), "reduce_cmd must be one of"),
     (lambda c: _running(c, imm0=c.empty((4, 1), "bfloat16")), "imm0 must be float32"),
