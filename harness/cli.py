@@ -1,7 +1,7 @@
 """`triptych`: the command line.
 
 The parser knows nothing of NumPy, and a usage error is told before anything heavy is imported. What a command does is
-in `commands`, `doctor` and `new`; here are its words and its exit codes.
+in `commands`, `doctor`, `lint` and `new`; here are its words and its exit codes.
 """
 
 from __future__ import annotations
@@ -25,6 +25,11 @@ EXIT_CODES = """exit codes:
   2  usage
   5  nothing ran
   6  a required backend is missing"""
+
+LINT_EXIT_CODES = """exit codes:
+  0  no errors; there may be warnings
+  1  an error
+  2  usage: a file that is not there, is not Python, or holds no kernel"""
 
 
 class Parser(argparse.ArgumentParser):
@@ -130,12 +135,12 @@ def parsers() -> tuple[Parser, dict[str, Parser]]:
     commands = root.add_subparsers(dest="command", metavar="COMMAND")
     made: dict[str, Parser] = {}
 
-    def command(name: str, help: str) -> Parser:
+    def command(name: str, help: str, epilog: str = EXIT_CODES) -> Parser:
         made[name] = commands.add_parser(
             name,
             help=help,
             description=help[0].upper() + help[1:] + ".",
-            epilog=EXIT_CODES,
+            epilog=epilog,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
@@ -163,6 +168,10 @@ def parsers() -> tuple[Parser, dict[str, Parser]]:
     report.add_argument("--from", dest="saved", nargs="+", metavar="JSON", help="render saved results, run nothing")
     add_judgement(report, bench=True)
     add_output(report, html="report.html")
+    lint = command("lint", "find what NKI's compiler rejects, without running anything", LINT_EXIT_CODES)
+    lint.add_argument("paths", nargs="+", metavar="PATH[:FUNCTION]", help="a file's kernels, or one function of it")
+    lint.add_argument("--target", action="append", metavar="T,...", help="also report what these chips lack")
+    lint.add_argument("--json", metavar="PATH", help="the findings, as one document (- is stdout, and nothing else is)")
     new = command("new", "write OP.py, a complete kernel file of your own that passes as written")
     new.add_argument("name", metavar="OP", help="a Python identifier, as row_softmax")
     return root, made
@@ -210,6 +219,10 @@ def dispatch(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
         from triptych.harness.new import new
 
         return new(arguments.name)
+    if arguments.command == "lint":
+        from triptych.harness import lint
+
+        return lint.run(arguments)
     from triptych.harness import commands
 
     if arguments.command == "list":

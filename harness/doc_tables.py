@@ -17,7 +17,7 @@ import ml_dtypes
 import numpy as np
 
 from triptych import simulator
-from triptych.harness import api_tables
+from triptych.harness import api_tables, lint_tables
 from triptych.harness.markdown import markdown
 from triptych.simulator.chips import Fact
 
@@ -63,7 +63,12 @@ def matmul_ladder() -> str:
     return markdown((*header, "bound by"), rows)
 
 
-TABLES: dict[str, Callable[[], str]] = {**api_tables.TABLES, "chips": chips, "matmul-ladder": matmul_ladder}
+TABLES: dict[str, Callable[[], str]] = {
+    **api_tables.TABLES,
+    **lint_tables.TABLES,
+    "chips": chips,
+    "matmul-ladder": matmul_ladder,
+}
 
 
 def refreshed(text: str) -> str:

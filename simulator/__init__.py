@@ -21,6 +21,7 @@ from triptych.simulator.errors import (
 )
 from triptych.simulator.kernel import Kernel, Run, jit, run, simulate
 from triptych.simulator.lend import load
+from triptych.simulator.lint.live import LintWarning
 from triptych.simulator.machine import Options
 from triptych.simulator.ranks import run_ranks
 from triptych.simulator.trace import Event, Region, Trace
@@ -34,6 +35,7 @@ __all__ = [
     "Event",
     "Kernel",
     "KernelError",
+    "LintWarning",
     "MemoryUse",
     "NkiError",
     "NkiValidationError",

@@ -20,6 +20,7 @@ from triptych.simulator.chips import chip_of, default_target
 from triptych.simulator.cores import Core, Who, Work, take_turns
 from triptych.simulator.dtypes import TABLE
 from triptych.simulator.errors import KernelError, NkiError, show_line
+from triptych.simulator.lint.live import warn
 from triptych.simulator.machine import Machine, Options, input_tensor, on_machine, running
 from triptych.simulator.older import JIT_OPTIONS
 from triptych.simulator.races import check_races
@@ -105,6 +106,8 @@ class Launch:
         if not callable(self.function):
             raise KernelError(f"expected a kernel, a function, got {type(kernel).__name__}")
         _check_call(self.function, args, kwargs)
+        if options.lint:
+            warn(self.function)
         self.rank = rank
         self.options = options
         cores = getattr(kernel, "cores", 1)

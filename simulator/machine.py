@@ -55,6 +55,7 @@ class Options:
     check_races: bool = True  # False lets two cores touch the same shared HBM without a barrier
     check_capacity: bool = True  # False runs a kernel that needs more SBUF or PSUM than a core has
     check_enums: bool = True  # False takes a raw integer for the member of an enumeration whose value it is
+    lint: bool = True  # False does not warn of what the compiler would reject (docs/lint.md)
     api: str = APIS[0]  # "0.3" does as NKI 0.3 did where 0.5 and 0.6 changed what an instruction gives:
     #   quantize_mx's scale is half as large; nc_find_index8 gives the first position to equal values, and 0 where there
     #   is none; nc_match_replace8 goes through its values upwards; floats are cast to integers toward zero
@@ -94,6 +95,7 @@ class Machine:
     shared_seen: int = 0
     meet: Meet = field(default_factory=lambda: Core((0, 0)).meet)  # wait for other cores
     epoch: int = 0  # barriers, and collectives on shared HBM, that this core has passed
+    no_reorder: int = 0  # blocks of nl.no_reorder that are open
     pool: Pool = field(default_factory=Pool)
     arenas: dict[str, Arena] = field(default_factory=dict)  # memory in which tensors have addresses
     line: tuple[str, int] = ("?", 0)  # of the kernel, where the instruction that runs was called

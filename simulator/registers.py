@@ -132,9 +132,18 @@ def _check_step(step: Any) -> None:
         raise NkiValidationError(f"step must be a compile-time integer of 1 or more, got {step!r}", source=_LOOPS)
 
 
+def _check_order() -> None:
+    if machine().no_reorder:
+        raise NkiValidationError(
+            "a loop that runs on registers cannot stand in nl.no_reorder(); put the block into the loop's body",
+            source="nki/migration/index.rst, Rules for migrated loops",
+        )
+
+
 def dynamic_range(start: Any, stop: Any = None, step: int = 1) -> Iterator[VirtualRegister]:
     """Counters from start to stop, whose bounds may be registers (deprecated: nl.fori_loop)."""
     _check_step(step)
+    _check_order()
     machine().note("nl.dynamic_range is deprecated in NKI 0.6; use nl.fori_loop")
     first, last = (0, start) if stop is None else (start, stop)
     return (VirtualRegister(i, frozen=True) for i in range(bound_value(first), bound_value(last), step))
@@ -143,6 +152,7 @@ def dynamic_range(start: Any, stop: Any = None, step: int = 1) -> Iterator[Virtu
 def fori_loop(lower: Any, upper: Any, body_fun: Callable[[VirtualRegister], Any], step: int = 1) -> None:
     """body_fun(i) for i in lower, lower + step, .. below upper; the bounds may be registers."""
     _check_step(step)
+    _check_order()
     for i in range(bound_value(lower), bound_value(upper), step):
         if body_fun(VirtualRegister(i, frozen=True)) is not None:
             raise NkiValidationError("the body of fori_loop returns nothing; carry state through SBUF", source=_LOOPS)
@@ -150,6 +160,7 @@ def fori_loop(lower: Any, upper: Any, body_fun: Callable[[VirtualRegister], Any]
 
 def while_loop(init: VirtualRegister, body_fun: Callable[[VirtualRegister], VirtualRegister]) -> None:
     """r = init; while r != 0: r = body_fun(r)."""
+    _check_order()
     condition = init
     while True:
         if not isinstance(condition, VirtualRegister):

@@ -16,8 +16,13 @@ from triptych.simulator.wrappers.common import function
 @function("no_reorder")
 @contextmanager
 def no_reorder() -> Iterator[None]:
-    """A block whose instructions keep program order, as all do here."""
-    yield
+    """A block whose instructions keep program order, as all do here. It holds no loop that runs on registers."""
+    m = machine()
+    m.no_reorder += 1
+    try:
+        yield
+    finally:
+        m.no_reorder -= 1
 
 
 @function("device_print")

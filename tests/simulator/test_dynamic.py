@@ -29,12 +29,12 @@ def register_of(x):
     return register
 
 
-def gather(table, index, **options):
+def gather(table, index, oob_mode=nisa.oob_mode.error):
     p, f = index.shape[0], table.shape[1]
     rows = nl.ndarray((p, f), table.dtype)
     nisa.memset(dst=rows, value=-1.0)
     view = table.ap(pattern=[[f, p], [1, f]], vector_offset=in_sbuf(index), indirect_dim=0)
-    nisa.dma_copy(dst=rows, src=view, **options)
+    nisa.dma_copy(dst=rows, src=view, oob_mode=oob_mode)
     out = nl.ndarray((p, f), table.dtype, nl.shared_hbm)
     nisa.dma_copy(dst=out, src=rows)
     return out

@@ -28,12 +28,12 @@ def loaded(x):
     return tile
 
 
-def swapped(x, pipe=0, **options):
+def swapped(x, pipe=0, dma_engine=nisa.dma_engine.dma):
     """Each core loads its half of x and gives it to the other, which stores it where it came to."""
     core = nl.program_id(0)
     mine = loaded(x[HALVES[core]])
     theirs = nl.ndarray(mine.shape, mine.dtype)
-    nisa.sendrecv(mine, theirs, 1 - core, 1 - core, pipe, **options)
+    nisa.sendrecv(mine, theirs, 1 - core, 1 - core, pipe, dma_engine)
     out = nl.ndarray(x.shape, x.dtype, nl.shared_hbm)
     nisa.dma_copy(dst=out[HALVES[core]], src=theirs)
     return out
@@ -87,7 +87,10 @@ def test_races_are_conflicts_that_nothing_orders(first, second, barrier):
     def access(x, what):
         tile = nl.ndarray((64, 8), x.dtype)
         nisa.memset(dst=tile, value=float(nl.program_id(0)))  # no core writes what the other does
-        nisa.dma_copy(**({"dst": tile, "src": x[0:64]} if what == "reads" else {"dst": x[0:64], "src": tile}))
+        if what == "reads":
+            nisa.dma_copy(dst=tile, src=x[0:64])
+        else:
+            nisa.dma_copy(dst=x[0:64], src=tile)
 
     def kernel(x):
         mark = nl.ndarray((2, 1), nl.float32, nl.shared_hbm)

@@ -76,7 +76,7 @@ def test_loops_that_count(style):
         return out
 
     for n in (0, 1, 5):
-        run = simulator.run(kernel, np.array([[n]], np.int32))
+        run = simulator.run(kernel, np.array([[n]], np.int32), options=simulator.Options(lint=False))
         assert run.outputs[0, 0] == n * (n + 1) // 2
         assert any("deprecated" in note for note in run.trace.notes) is (style != "while_loop")
 
@@ -87,9 +87,10 @@ def test_registers_move_and_store():
         nisa.register_move(b, a)
         nisa.register_move(a, -1)
         tile, out = nl.ndarray((1, 1), nl.int32), nl.ndarray((2, 1), nl.int32, nl.shared_hbm)
-        for row, register in enumerate((a, b)):
-            nisa.register_store(tile, register)
-            nisa.dma_copy(dst=out[row : row + 1], src=tile)
+        nisa.register_store(tile, a)
+        nisa.dma_copy(dst=out[0:1], src=tile)
+        nisa.register_store(tile, b)
+        nisa.dma_copy(dst=out[1:2], src=tile)
         return out
 
     assert simulator.run(kernel, TABLE).outputs.ravel().tolist() == [-1, 7]
@@ -113,3 +114,24 @@ LIMITS = {
 def test_limits(core, act, message):
     with core(), pytest.raises(NkiValidationError, match=message):
         act(nisa.register_alloc(1))
+
+
+LOOPS = {
+    "fori_loop": lambda: nl.fori_loop(0, 1, lambda i: None),
+    "while_loop": lambda: nl.while_loop(nisa.register_alloc(0), lambda r: r),
+    "dynamic_range": lambda: nl.dynamic_range(1),
+}
+
+
+@pytest.mark.parametrize("loop", LOOPS.values(), ids=LOOPS)
+def test_a_loop_on_registers_stands_around_no_reorder_and_not_in_it(core, loop):
+    def ordered(i):
+        with nl.no_reorder():
+            pass
+
+    with core():
+        loop()
+        with pytest.raises(NkiValidationError, match="cannot stand in nl.no_reorder"), nl.no_reorder():
+            loop()
+        loop()
+        nl.fori_loop(0, 2, ordered)

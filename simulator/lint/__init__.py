@@ -1,0 +1,31 @@
+"""The linter: what the compiler of NKI 0.6 rejects though plain Python accepts it, found without running anything.
+
+    from triptych.simulator import lint
+    for finding in lint.lint_file("kernel.py"):
+        print(finding)
+
+`triptych lint` prints the same. The simulator warns of the findings in a kernel that it runs (`LintWarning`).
+"""
+
+from triptych.simulator.lint import chip, classes, interface, names, purity, syntax
+from triptych.simulator.lint.files import LintError, lint_file
+from triptych.simulator.lint.live import LintWarning, warn
+from triptych.simulator.lint.rules import ERROR, RULES, WARNING, Finding, Rule
+
+__all__ = [
+    "ERROR",
+    "RULES",
+    "WARNING",
+    "Finding",
+    "LintError",
+    "LintWarning",
+    "Rule",
+    "chip",
+    "classes",
+    "interface",
+    "lint_file",
+    "names",
+    "purity",
+    "syntax",
+    "warn",
+]

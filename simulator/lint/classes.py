@@ -1,0 +1,133 @@
+"""Rules about classes: the compiler takes in NKIObject and Enum, and of an object its __dict__."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from triptych.simulator.lint.rules import ERROR, WARNING, At, rule
+from triptych.simulator.lint.source import Unit
+
+_GUIDE = "nki/get-started/nki-language-guide.rst"
+
+
+def _bases(unit: Unit) -> list[str]:
+    """What a class inherits from, by name."""
+    assert unit.parent is not None
+    found = [unit.parent.resolve(base) for base in unit.node.bases]
+    return [b if isinstance(b, str) else b.name if isinstance(b, Unit) else "?" for b in found]
+
+
+def _is_enum(unit: Unit) -> bool:
+    return any(base.startswith("enum.") for base in _bases(unit))
+
+
+@rule(
+    "class-base",
+    ERROR,
+    ast.ClassDef,
+    source=f"{_GUIDE}, Class Support",
+    bad="""
+class Tile:
+    def __init__(self, rows):
+        self.rows = rows
+
+@nki.jit
+def kernel(x):
+    assert x.shape[0] == Tile(128).rows
+    return x
+""",
+    good="""
+class Tile(nl.NKIObject):
+    def __init__(self, rows):
+        self.rows = rows
+
+@nki.jit
+def kernel(x):
+    assert x.shape[0] == Tile(128).rows
+    return x
+""",
+)
+def class_base(node: ast.ClassDef, at: At) -> Iterator[str]:
+    """A class that a kernel uses inherits from NKIObject and from nothing else; an enumeration from Enum."""
+    bases = _bases(at.unit)
+    if _is_enum(at.unit) or [base.rpartition(".")[2] for base in bases] == ["NKIObject"]:
+        return
+    if any(b.startswith("builtins.") and b.endswith(("Exception", "Error", "Warning")) for b in bases):
+        return  # what a kernel raises stops the compiler either way
+    yield f"class {node.name} must inherit from nl.NKIObject and nothing else: the compiler takes in no other class"
+
+
+@rule(
+    "slots",
+    WARNING,
+    ast.ClassDef,
+    source=f"{_GUIDE}, Class Support",
+    bad="""
+class Tile(nl.NKIObject):
+    __slots__ = ("rows",)
+
+@nki.jit
+def kernel(x, tile: Tile):
+    assert x.shape[0] == tile.rows
+    return x
+""",
+    good="""
+class Tile(nl.NKIObject):
+    rows = 128
+
+@nki.jit
+def kernel(x, tile: Tile):
+    assert x.shape[0] == tile.rows
+    return x
+""",
+)
+def slots(node: ast.ClassDef, at: At) -> Iterator[str]:
+    """An object reaches a kernel through its __dict__, and fields in __slots__ do not."""
+    if at.unit.holds("__slots__"):
+        yield f"class {node.name} has __slots__, and only what is in an object's __dict__ reaches a kernel; drop them"
+
+
+@rule(
+    "enum-operator",
+    ERROR,
+    ast.Compare,
+    ast.BinOp,
+    source=f"{_GUIDE}, Enumerations",
+    bad="""
+from enum import Enum
+
+class Mode(Enum):
+    fast = 1
+    exact = 2
+
+@nki.jit
+def kernel(x, mode):
+    assert mode < Mode.exact
+    return x
+""",
+    good="""
+from enum import Enum
+
+class Mode(Enum):
+    fast = 1
+    exact = 2
+
+@nki.jit
+def kernel(x, mode):
+    assert mode != Mode.exact
+    return x
+""",
+)
+def enum_operator(node: ast.Compare | ast.BinOp, at: At) -> Iterator[str]:
+    """Members of an enumeration are compared with == and !=, and take no other operator."""
+    if isinstance(node, ast.BinOp):
+        operands = [node.left, node.right]
+    elif any(isinstance(op, (ast.Lt, ast.LtE, ast.Gt, ast.GtE)) for op in node.ops):
+        operands = [node.left, *node.comparators]
+    else:
+        return
+    for operand in operands:
+        owner = at.unit.resolve(operand.value) if isinstance(operand, ast.Attribute) else None
+        if isinstance(owner, Unit) and isinstance(owner.node, ast.ClassDef) and _is_enum(owner):
+            yield f"{ast.unparse(operand)} is a member of an enumeration, which knows == and != alone"

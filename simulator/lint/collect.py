@@ -1,0 +1,163 @@
+"""Read one scope of a file in a single pass: its nodes, the names that it binds, and the scopes inside it."""
+
+from __future__ import annotations
+
+import ast
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+_SKIP = frozenset({ast.Load, ast.Store, ast.Del, ast.Pass})
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What an import statement binds a name to."""
+
+    qualified: str
+    node: ast.stmt
+
+
+@dataclass
+class Contents:
+    """A scope, read. Each node comes with whether it runs only under some condition."""
+
+    sites: dict[type[ast.AST], list[tuple[Any, bool]]] = field(default_factory=lambda: defaultdict(list))
+    loads: list[tuple[ast.Name, bool]] = field(default_factory=list)
+    inner: list[tuple[Any, bool]] = field(default_factory=list)  # definitions, lambdas and classes
+    bound: dict[str, list[Imported | ast.AST | None]] = field(default_factory=lambda: defaultdict(list))
+    outer: set[str] = field(default_factory=set)  # names declared global or nonlocal
+
+
+def contents(node: Any) -> Contents:
+    """What the scope of a module, class, function or lambda holds, without what its inner scopes hold."""
+    collector = _Collector()
+    if isinstance(node, FUNCTIONS):
+        a = node.args
+        for parameter in (*a.posonlyargs, *a.args, *a.kwonlyargs, a.vararg, a.kwarg):
+            if parameter is not None:
+                collector.out.bound[parameter.arg].append(None)
+    collector.each(node.body if isinstance(node.body, list) else [node.body], False)
+    return collector.out
+
+
+class _Collector:
+    def __init__(self) -> None:
+        self.out = Contents()
+        self.left = False  # a return, break or continue has been met: what follows may not run
+
+    def each(self, nodes: Iterable[ast.AST | None], maybe: bool) -> None:
+        for node in nodes:
+            if node is not None:
+                self.visit(node, maybe or self.left)
+
+    def visit(self, node: Any, maybe: bool) -> None:
+        """Note `node` and what is below it; `maybe` says that it runs under a condition."""
+        kind = type(node)
+        if kind is ast.Name:
+            if type(node.ctx) is ast.Load:
+                self.out.loads.append((node, maybe))
+            else:
+                self.out.bound[node.id].append(None)
+            return
+        if kind in _SKIP:
+            return
+        self.out.sites[kind].append((node, maybe))
+        special = _SPECIAL.get(kind)
+        if special is not None:
+            special(self, node, maybe)
+        elif kind is not ast.Constant:
+            self.below(node, maybe)
+
+    def below(self, node: ast.AST, maybe: bool) -> None:
+        for name in node._fields:
+            value = getattr(node, name)
+            if isinstance(value, list):
+                for item in value:
+                    if isinstance(item, ast.AST):
+                        self.visit(item, maybe or self.left)
+            elif isinstance(value, ast.AST):
+                self.visit(value, maybe)
+
+    def function(self, node: Any, maybe: bool) -> None:
+        self.out.inner.append((node, maybe))
+        if not isinstance(node, ast.Lambda):
+            self.out.bound[node.name].append(node)
+            self.each(node.decorator_list, maybe)
+        self.each([*node.args.defaults, *node.args.kw_defaults], maybe)
+
+    def class_(self, node: ast.ClassDef, maybe: bool) -> None:
+        self.out.inner.append((node, maybe))
+        self.out.bound[node.name].append(node)
+        self.each([*node.decorator_list, *node.bases], maybe)
+
+    def import_(self, node: ast.Import, maybe: bool) -> None:
+        for alias in node.names:
+            name = alias.asname or alias.name.partition(".")[0]
+            self.out.bound[name].append(Imported(alias.name if alias.asname else name, node))
+
+    def import_from(self, node: ast.ImportFrom, maybe: bool) -> None:
+        module = "." * node.level + (node.module or "")
+        for alias in node.names:
+            self.out.bound[alias.asname or alias.name].append(Imported(f"{module}.{alias.name}", node))
+
+    def outside(self, node: ast.Global | ast.Nonlocal, maybe: bool) -> None:
+        self.out.outer.update(node.names)
+
+    def assign(self, node: ast.Assign, maybe: bool) -> None:
+        self.visit(node.value, maybe)
+        if len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
+            self.out.bound[node.targets[0].id].append(node.value)
+        else:
+            self.each(node.targets, maybe)
+
+    def annotated(self, node: ast.AnnAssign, maybe: bool) -> None:
+        self.each([node.target, node.value], maybe)
+
+    def either(self, node: ast.If, maybe: bool) -> None:
+        self.visit(node.test, maybe)
+        self.each([*node.body, *node.orelse], True)
+
+    def choice(self, node: ast.IfExp, maybe: bool) -> None:
+        self.visit(node.test, maybe)
+        self.each([node.body, node.orelse], True)
+
+    def try_(self, node: ast.Try, maybe: bool) -> None:
+        self.each(node.body, maybe)
+        self.each([*node.handlers, *node.orelse, *node.finalbody], True)
+
+    def all_or_any(self, node: ast.BoolOp, maybe: bool) -> None:
+        self.visit(node.values[0], maybe)
+        self.each(node.values[1:], True)
+
+    def match(self, node: ast.Match, maybe: bool) -> None:
+        self.visit(node.subject, maybe)
+        self.each(node.cases, True)
+
+    def leave(self, node: ast.AST, maybe: bool) -> None:
+        self.below(node, maybe)
+        self.left = True
+
+
+_SPECIAL: dict[type[ast.AST], Any] = {
+    ast.FunctionDef: _Collector.function,
+    ast.AsyncFunctionDef: _Collector.function,
+    ast.Lambda: _Collector.function,
+    ast.ClassDef: _Collector.class_,
+    ast.Import: _Collector.import_,
+    ast.ImportFrom: _Collector.import_from,
+    ast.Global: _Collector.outside,
+    ast.Nonlocal: _Collector.outside,
+    ast.Assign: _Collector.assign,
+    ast.AnnAssign: _Collector.annotated,
+    ast.If: _Collector.either,
+    ast.IfExp: _Collector.choice,
+    ast.Try: _Collector.try_,
+    ast.BoolOp: _Collector.all_or_any,
+    ast.Match: _Collector.match,
+    ast.Return: _Collector.leave,
+    ast.Break: _Collector.leave,
+    ast.Continue: _Collector.leave,
+}

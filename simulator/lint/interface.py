@@ -1,0 +1,147 @@
+"""Rules about a kernel as a whole: its parameters, what it returns, and the kernels that it calls."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from triptych.simulator.lint.api import MIGRATION, RELEASE_NOTES, short
+from triptych.simulator.lint.reach import is_kernel
+from triptych.simulator.lint.rules import ERROR, WARNING, At, rule
+from triptych.simulator.lint.source import Unit
+
+
+@rule(
+    "keyword-only",
+    ERROR,
+    ast.FunctionDef,
+    source=f"{MIGRATION}, Remove keyword-only argument separator (*)",
+    bad="""
+@nki.jit
+def kernel(x, *, scale=1.0):
+    return x
+""",
+    good="""
+@nki.jit
+def kernel(x, scale=1.0):
+    return x
+""",
+)
+def keyword_only(node: ast.FunctionDef, at: At) -> Iterator[str]:
+    """The signature of a kernel has no `*` that makes parameters keyword-only."""
+    if at.launched() and node.args.kwonlyargs and node.args.vararg is None:
+        names = ", ".join(a.arg for a in node.args.kwonlyargs)
+        yield f"drop the `*` of the signature: {names} can still be given by keyword"
+
+
+@rule(
+    "list-argument",
+    ERROR,
+    ast.FunctionDef,
+    source=f"{MIGRATION}, Replace list kernel arguments with tuples",
+    bad="""
+@nki.jit
+def kernel(x, stride=[1, 1]):
+    return x
+""",
+    good="""
+@nki.jit
+def kernel(x, stride=(1, 1)):
+    return x
+""",
+)
+def list_argument(node: ast.FunctionDef, at: At) -> Iterator[tuple[ast.AST, str]]:
+    """The default of a kernel's parameter is no list: a kernel takes tuples."""
+    if at.launched():
+        for default in [*node.args.defaults, *node.args.kw_defaults]:
+            if isinstance(default, ast.List):
+                yield default, f"a kernel takes no list; write tuple: ({', '.join(map(ast.unparse, default.elts))},)"
+
+
+@rule(
+    "no-arguments",
+    ERROR,
+    ast.FunctionDef,
+    source=f"{RELEASE_NOTES}, NKI 0.2.0, Bug Fixes",
+    bad="""
+@nki.jit
+def kernel():
+    return nl.zeros((128, 4), nl.float32, buffer=nl.shared_hbm)
+""",
+    good="""
+@nki.jit
+def kernel(columns):
+    return nl.zeros((128, columns), nl.float32, buffer=nl.shared_hbm)
+""",
+)
+def no_arguments(node: ast.FunctionDef, at: At) -> Iterator[str]:
+    """A kernel takes at least one argument: a call without any is refused."""
+    a = node.args
+    if at.launched() and not (a.posonlyargs or a.args or a.kwonlyargs or a.vararg or a.kwarg):
+        yield f"{node.name} takes no argument, and a kernel that is called without any is refused; give it one"
+
+
+@rule(
+    "output-buffer",
+    ERROR,
+    ast.Return,
+    source=f"{MIGRATION}, Output tensors must use nl.shared_hbm",
+    bad="""
+@nki.jit
+def kernel(x):
+    out = nl.ndarray(x.shape, x.dtype, buffer=nl.hbm)
+    nisa.dma_copy(dst=out, src=x)
+    return out
+""",
+    good="""
+@nki.jit
+def kernel(x):
+    out = nl.ndarray(x.shape, x.dtype, buffer=nl.shared_hbm)
+    nisa.dma_copy(dst=out, src=x)
+    return out
+""",
+)
+def output_buffer(node: ast.Return, at: At) -> Iterator[tuple[ast.AST, str]]:
+    """What a kernel returns lies in nl.shared_hbm; nl.hbm, which some guides still have, does not compile."""
+    if not at.launched() or node.value is None:
+        return
+    for returned in node.value.elts if isinstance(node.value, ast.Tuple) else [node.value]:
+        made: object = returned
+        if isinstance(returned, ast.Name):
+            binding = at.unit.lookup(returned.id)
+            made = binding[1] if binding is not None else None
+        for keyword in made.keywords if isinstance(made, ast.Call) else ():
+            buffer = at.name(keyword.value) if keyword.arg == "buffer" else ""
+            if buffer in ("nki.language.hbm", "nki.language.private_hbm"):
+                yield keyword.value, f"{short(buffer)} is private to a core, and an output lies in nl.shared_hbm"
+
+
+@rule(
+    "nested-jit",
+    WARNING,
+    ast.Call,
+    source=f"{MIGRATION}, Remove nki.jit decorator on sub-kernels",
+    bad="""
+@nki.jit
+def part(x):
+    return x
+
+@nki.jit
+def kernel(x):
+    return part(x)
+""",
+    good="""
+def part(x):
+    return x
+
+@nki.jit
+def kernel(x):
+    return part(x)
+""",
+)
+def nested_jit(node: ast.Call, at: At) -> Iterator[str]:
+    """A function that a kernel calls is documented to have no nki.jit; AWS's library has some that do."""
+    called = at.unit.resolve(node.func)
+    if isinstance(called, Unit) and called is not at.unit and is_kernel(called):
+        name = called.name
+        yield f"{name} has nki.jit and a kernel calls it; undecorate it, and write nki.jit({name}) where the host calls"

@@ -1,0 +1,51 @@
+"""Lint a kernel that is about to run, once, and warn of what is found at the kernel's own lines."""
+
+from __future__ import annotations
+
+import functools
+import linecache
+import warnings
+from types import CodeType
+from typing import Any
+
+from triptych.simulator.lint.reach import at_line
+from triptych.simulator.lint.rules import Finding, check
+from triptych.simulator.lint.source import File
+
+
+class LintWarning(UserWarning):
+    """A kernel runs here and breaks a rule of the language, or of the compiler that AWS documents."""
+
+
+_seen: dict[int, CodeType] = {}  # by identity: code of the same text in two files is equal, and hashing it is slow
+
+
+def warn(function: Any) -> None:
+    """Warn of each finding in `function`, the first time that its code is seen; without source, say nothing."""
+    code = getattr(getattr(function, "func", function), "__code__", None)
+    if code is None or id(code) in _seen:
+        return
+    _seen[id(code)] = code
+    for finding in findings(code):
+        message = f"{finding.rule}: {finding.message} [{finding.source}]"
+        warnings.warn_explicit(message, LintWarning, finding.path, finding.line)
+
+
+def findings(code: CodeType) -> list[Finding]:
+    """What a function breaks, and those of its file that it calls; nothing where its source cannot be had."""
+    try:
+        file = _parsed(code.co_filename, "".join(linecache.getlines(code.co_filename)))
+        kernel = at_line(file.module, code.co_name, code.co_firstlineno)
+        return check(file, [kernel]) if kernel is not None else []
+    except (
+        SyntaxError,
+        ValueError,
+        RecursionError,
+        MemoryError,
+    ):  # the file has changed since, or is deeper than Python's stack
+        return []
+
+
+@functools.lru_cache(maxsize=8)
+def _parsed(path: str, text: str) -> File:
+    return File(path, text)

@@ -1,0 +1,198 @@
+"""Rules about names and arguments of nki: those that 0.6 has, and those that it has no more."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from enum import Enum
+from typing import Any
+
+from triptych.simulator import removed
+from triptych.simulator.lint.api import MIGRATION, RELEASE_NOTES, STUBS, names, short, signature, similar, split
+from triptych.simulator.lint.collect import Imported
+from triptych.simulator.lint.rules import ERROR, At, rule
+
+_LEGACY = ("neuronxcc.nki", "torch_neuronx.nki_jit")
+
+
+@rule(
+    "removed-name",
+    ERROR,
+    ast.Attribute,
+    ast.Name,
+    ast.FunctionDef,
+    source=f"{MIGRATION}; {RELEASE_NOTES}",
+    bad="""
+@nki.jit
+def kernel(x):
+    i, j = nl.mgrid[0:128, 0:512]
+    return x
+""",
+    good="""
+@nki.jit
+def kernel(x):
+    tile = nl.load(x[0:128, 0:512])
+    return x
+""",
+)
+def removed_name(node: Any, at: At) -> Iterator[str | tuple[ast.AST, str]]:
+    """A name that NKI 0.6 has no more, neuronxcc.nki among them, with what took its place."""
+    if isinstance(node, ast.FunctionDef):
+        for decorator, name in at.decorators():
+            if name.startswith(_LEGACY):
+                yield decorator, _legacy(name)
+            elif name in removed.NAMES:
+                yield decorator, f"{name} is not in NKI 0.6: {removed.NAMES[name]}"
+        return
+    if isinstance(node, ast.Name):
+        binding = at.unit.lookup(node.id)
+        if binding is not None and isinstance(binding[1], Imported) and binding[1].qualified.startswith(_LEGACY):
+            yield binding[1].node, _legacy(binding[1].qualified)
+    name = at.name(node)
+    if name in removed.NAMES:
+        yield f"{short(name)} is not in NKI 0.6: {removed.NAMES[name]}"
+
+
+def _legacy(name: str) -> str:
+    return f"{name} is of NKI 0.1, and an error in a kernel since 0.4; import nki"
+
+
+@rule(
+    "unknown-name",
+    ERROR,
+    ast.Attribute,
+    ast.Name,
+    source=f"{STUBS}, which list every name",
+    bad="""
+@nki.jit
+def kernel(x):
+    assert x.shape[0] <= nl.tile_size.p_max
+    return x
+""",
+    good="""
+@nki.jit
+def kernel(x):
+    assert x.shape[0] <= nl.tile_size.pmax
+    return x
+""",
+)
+def unknown_name(node: ast.Attribute | ast.Name, at: At) -> Iterator[str]:
+    """A name in nl, nisa or nki.collectives is one that their reference lists."""
+    module, name, rest = split(at.name(node))
+    full = f"{module}.{name}"
+    if not name or full in removed.NAMES or full == "nki.isa.constants":  # the last: a module kept for 0.3's imports
+        return
+    known = names(module)
+    if name not in known:
+        if not rest:
+            yield f"{short(full)} is not a name of NKI 0.6{similar(name, known)}"
+        return
+    owner = known[name] if isinstance(known[name], type) else type(known[name])
+    has_members = name == "tile_size" or issubclass(owner, Enum)
+    if has_members and rest and "." not in rest and not hasattr(owner, rest):
+        yield f"{short(full)} has no {rest}{similar(rest, [m for m in dir(owner) if not m.startswith('_')])}"
+
+
+@rule(
+    "removed-argument",
+    ERROR,
+    ast.Call,
+    ast.FunctionDef,
+    source=MIGRATION,
+    bad="""
+@nki.jit
+def kernel(x):
+    tile = nl.load(x, mask=x.shape[0] < 128)
+    return x
+""",
+    good="""
+@nki.jit
+def kernel(x):
+    tile = nl.load(x[0 : min(128, x.shape[0])])
+    return x
+""",
+)
+def removed_argument(node: ast.Call | ast.FunctionDef, at: At) -> Iterator[tuple[ast.AST, str]]:
+    """An argument that a function of NKI has no more, mask= and dtype= among them, with what to do instead."""
+    calls = [(node, at.name(node.func))] if isinstance(node, ast.Call) else at.decorators()
+    for call, name in calls:
+        for keyword in call.keywords if isinstance(call, ast.Call) else ():
+            instead = _removed(name, keyword.arg)
+            if instead is not None:
+                yield keyword.value, f"{short(name)} has no {keyword.arg}= any more: {instead}"
+
+
+def _removed(function: str, argument: str | None) -> str | None:
+    """What to do instead of giving that argument, if the function of today lacks it."""
+    parameters = signature(function)
+    if argument is None or (parameters is not None and argument in parameters.parameters):
+        return None
+    return removed.argument(function, argument)
+
+
+@rule(
+    "call",
+    ERROR,
+    ast.Call,
+    source=f"{STUBS}; {RELEASE_NOTES}, NKI 0.2.0, Bug Fixes: unknown keyword arguments",
+    bad="""
+@nki.jit
+def kernel(x):
+    tile = nl.ndarray((128, 4), nl.float32)
+    nisa.memset(tile, val=0.0)
+    return x
+""",
+    good="""
+@nki.jit
+def kernel(x):
+    tile = nl.ndarray((128, 4), nl.float32)
+    nisa.memset(tile, value=0.0)
+    return x
+""",
+)
+def call(node: ast.Call, at: At) -> Iterator[str]:
+    """A call gives a function of NKI the arguments that it has, dst first in nki.isa, and no other."""
+    name = at.name(node.func)
+    parameters = signature(name) if name else None
+    if parameters is None or any(isinstance(a, ast.Starred) for a in node.args):
+        return
+    keywords = [k.arg for k in node.keywords]
+    if None in keywords or any(_removed(name, k) for k in keywords):
+        return
+    try:
+        parameters.bind(*[None] * len(node.args), **{k: None for k in keywords if k})
+    except TypeError as error:
+        yield f"{short(name)}({', '.join(parameters.parameters)}) cannot be called so: {error}"
+
+
+_NAMED = ("engine", "dge_mode", "oob_mode", "reduce_cmd", "dma_engine", "perf_mode")
+
+
+@rule(
+    "named-member",
+    ERROR,
+    ast.Call,
+    source=f"{MIGRATION}, Integer enum constants no longer supported; String buffer names no longer supported",
+    bad="""
+@nki.jit
+def kernel(x):
+    tile = nl.ndarray(x.shape, x.dtype, buffer="sbuf")
+    return x
+""",
+    good="""
+@nki.jit
+def kernel(x):
+    tile = nl.ndarray(x.shape, x.dtype, buffer=nl.sbuf)
+    return x
+""",
+)
+def named_member(node: ast.Call, at: At) -> Iterator[tuple[ast.AST, str]]:
+    """Engines and modes are members of their enumerations and buffers are objects: no integers, no strings."""
+    for keyword in node.keywords if split(at.name(node.func))[0] else ():
+        given = keyword.value
+        if not isinstance(given, ast.Constant) or isinstance(given.value, bool):
+            continue
+        if keyword.arg in _NAMED and isinstance(given.value, int):
+            yield given, f"{keyword.arg}={given.value} is no member of its enumeration; give it by name"
+        elif keyword.arg == "buffer" and isinstance(given.value, str):
+            yield given, f"a buffer is an object; write nl.{given.value}"

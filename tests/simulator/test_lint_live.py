@@ -1,0 +1,113 @@
+"""What the simulator says of a kernel that it runs: each finding once, as a warning at the kernel's own line."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+
+import numpy as np
+import pytest
+
+from triptych import simulator
+from triptych.simulator import LintWarning, Options
+
+TEXT = """import nki
+import nki.isa as nisa
+import nki.language as nl
+
+def stored(out, tile):
+    nisa.dma_copy(dst=out, src=tile)
+    return None if out is None else out
+
+@nki.jit
+def kernel(x):
+    tile = nl.load(x)
+    out = nl.ndarray(x.shape, x.dtype, buffer=nl.shared_hbm)
+    stored(out, nl.divide(tile, tile))
+    return out
+
+@nki.jit
+def divided(x, value):
+    tile = nl.load(x)
+    nl.divide(tile, tile)
+    return x
+
+@nki.jit
+def clean(x):
+    return x
+"""
+X = np.ones((2, 3), np.float32)
+
+
+@pytest.fixture
+def kernels(tmp_path):
+    path = tmp_path / "kernels.py"
+    path.write_text(TEXT)
+    return simulator.load(path)
+
+
+def said(call):
+    """(category, file, line, first word) of each warning of a call."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        call()
+    return [(w.category, w.filename, w.lineno, str(w.message).split(":")[0]) for w in caught]
+
+
+def test_each_finding_is_a_warning_at_its_line(kernels):
+    file = kernels.__file__
+    assert said(lambda: simulator.run(kernels.kernel, X)) == [
+        (LintWarning, file, 7, "identity"),
+        (LintWarning, file, 13, "not-on-hardware"),
+    ]
+
+
+def test_a_function_is_linted_once(kernels):
+    assert len(said(lambda: simulator.run(kernels.kernel, X))) == 2
+    assert said(lambda: simulator.run(kernels.kernel, X)) == []
+    assert said(lambda: simulator.run(kernels.kernel.function, X)) == []
+
+
+def test_simulate_lints_too(kernels):
+    assert len(said(lambda: simulator.simulate(kernels.kernel)(X))) == 2
+
+
+def test_a_partial_call_lints_its_function(kernels):
+    assert len(said(lambda: simulator.run(functools.partial(kernels.divided.function, value=1.0), X))) == 1
+
+
+def test_a_kernel_that_breaks_nothing_is_silent(kernels):
+    assert said(lambda: simulator.run(kernels.clean, X)) == []
+
+
+def test_an_option_switches_it_off(kernels):
+    assert said(lambda: simulator.run(kernels.kernel, X, options=Options(lint=False))) == []
+    assert len(said(lambda: simulator.run(kernels.kernel, X))) == 2
+
+
+def test_a_warning_can_be_an_error(kernels):
+    with warnings.catch_warnings(), pytest.raises(LintWarning, match=r"^identity: .*write out == None \[nki/migration"):
+        warnings.simplefilter("error")
+        simulator.run(kernels.kernel, X)
+
+
+def test_a_function_without_source_is_not_linted(kernels):
+    names = {"nki": kernels.nki, "nl": kernels.nl, "nisa": kernels.nisa}
+    exec(TEXT, names)
+    assert said(lambda: simulator.run(names["kernel"], X)) == []
+
+
+def test_a_file_that_has_changed_is_not_linted(kernels, tmp_path):
+    (tmp_path / "kernels.py").write_text("def other(:\n")
+    assert said(lambda: simulator.run(kernels.kernel, X)) == []
+
+
+def test_a_kernel_inside_a_function_is_found():
+    with simulator.lend.simulated_nki():
+        import nki.language as nl
+
+    def kernel(x):
+        nl.fmod(nl.load(x), nl.load(x))
+        return x
+
+    assert [name for *_, name in said(lambda: simulator.run(kernel, X))] == ["not-on-hardware"]

@@ -1,0 +1,125 @@
+"""What the linter reads: which functions are kernels, what they reach, and that nothing is executed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from triptych.simulator import lint
+
+ROOT = Path(__file__).parents[2]
+BAD = "nl.mgrid[0:4]"
+
+
+@pytest.fixture
+def lines(tmp_path):
+    """lines(text) lints a file: the lines of the findings."""
+
+    def look(text, function=None):
+        path = tmp_path / "kernel.py"
+        path.write_text(text)
+        return [finding.line for finding in lint.lint_file(str(path), function)]
+
+    return look
+
+
+KERNELS = {
+    "decorated": f"import nki, nki.language as nl\n@nki.jit\ndef k(x):\n    {BAD}\n",
+    "decorated with a call": f"import nki, nki.language as nl\n@nki.jit()\ndef k(x):\n    {BAD}\n",
+    "decorated by another name": f"from nki import jit as kernel, language as nl\n@kernel\ndef k(x):\n    {BAD}\n",
+    "decorated twice": f"import nki, nki.language as nl\n@mine\n@nki.jit\ndef k(x):\n    {BAD}\n",
+    "decorated with partial": f"import nki, nki.language as nl\n@partial(nki.jit)\ndef k(x):\n    {BAD}\n",
+    "an alias": f"import nki, nki.language as nl\nkernel = nki.jit\n@kernel\ndef k(x):\n    {BAD}\n",
+    "handed to jit": f"import nki, nki.language as nl\ndef k(x):\n    {BAD}\nf = nki.jit(k)\n",
+    "handed to simulate": f"import nki, nki.language as nl\ndef k(x):\n    {BAD}\ndef t(): nki.simulate(k)(1)\n",
+    "handed to run": f"import nki.language as nl\nfrom triptych.simulator import run\ndef k(x):\n    {BAD}\nrun(k)\n",
+    "inside a function": f"import nki, nki.language as nl\ndef test():\n    @nki.jit\n    def k(x):\n        {BAD}\n",
+    "inside a class": f"import nki, nki.language as nl\nclass T:\n    @nki.jit\n    def k(x):\n        {BAD}\n",
+    "below a condition": f"if True:\n    import nki, nki.language as nl\n    @nki.jit\n    def k(x):\n        {BAD}\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", KERNELS.values(), ids=KERNELS)
+def test_kernels_are_found(text, lines):
+    assert lines(text) == [text[: text.index(BAD)].count("\n") + 1]
+
+
+HEAD = "import nki\nimport nki.language as nl\n"
+CLASS = "class C(nl.NKIObject):\n"
+REACHED = {
+    "a function that it calls": f"@nki.jit\ndef k(x):\n    f(x)\ndef f(x):\n    g(x)\ndef g(x):\n    {BAD}\n",
+    "a function that it passes on": f"@nki.jit\ndef k(x):\n    nl.fori_loop(0, 2, f)\ndef f(i):\n    {BAD}\n",
+    "a function inside it": f"@nki.jit\ndef k(x):\n    def f(i):\n        {BAD}\n    nl.fori_loop(0, 2, f)\n",
+    "a method that it calls": f"{CLASS}    def f(self):\n        {BAD}\n@nki.jit\ndef k(x):\n    C().f()\n",
+    "an __init__": f"{CLASS}    def __init__(self):\n        {BAD}\n@nki.jit\ndef k(x):\n    C()\n",
+    "a method of a parameter": f"{CLASS}    def f(self):\n        {BAD}\n@nki.jit\ndef k(x: C):\n    x.f()\n",
+    "a recursion": f"@nki.jit\ndef k(x):\n    f(x)\ndef f(x):\n    {BAD}\n    f(x)\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", REACHED.values(), ids=REACHED)
+def test_what_a_kernel_reaches_is_read(text, lines):
+    text = HEAD + text
+    assert lines(text) == [text[: text.index(BAD)].count("\n") + 1]
+
+
+HOST = {
+    "a function that no kernel calls": f"def host(x):\n    {BAD}\n",
+    "the module": f"{BAD}\nprint(x is None)\n",
+    "a main block": f"if __name__ == '__main__':\n    import time\n    print(time.time(), {BAD})\n",
+    "a test": f"def test():\n    assert nki.simulate(k)(1) is not None\n    {BAD}\n",
+    "a method that no kernel calls": f"class C:\n    def k(self):\n        {BAD}\n",
+    "a decorator": f"@nki.jit\n@wraps({BAD})\ndef other(x):\n    return x\n",
+    "a function of the kernel's parameter's name": f"def x():\n    {BAD}\n",
+}
+
+
+@pytest.mark.parametrize("text", HOST.values(), ids=HOST)
+def test_host_code_is_left_alone(text, lines):
+    assert lines(HEAD + "@nki.jit\ndef k(x):\n    return x\n" + text) == []
+
+
+def test_one_function_of_a_file(lines):
+    text = f"{HEAD}def a(x):\n    {BAD}\n@nki.jit\ndef b(x):\n    {BAD}\n"
+    assert lines(text) == [7] and lines(text, "a") == [4] and lines(text, "b") == [7]
+
+
+def test_nothing_is_executed(lines, tmp_path):
+    mark = tmp_path / "ran"
+    assert lines(f"open({str(mark)!r}, 'w')\n{HEAD}@nki.jit\ndef k(x):\n    return x\n") == []
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "function", "words"),
+    [
+        (None, None, "cannot read .*: No such file or directory"),
+        (b"x = 1\n", None, "holds no kernel: no function is decorated with nki.jit; name one, as .*kernel.py:function"),
+        (b"def a(x): pass\n", "b", "has no function b; it has a"),
+        (b"\n", "b", "has no function b; it has none"),
+        (b"x = (\n", None, "kernel.py:1 is not Python: '\\(' was never closed"),
+        (b"x = '\xff'\n", None, "is not Python"),
+        (b"x = 1\0\n", None, "is not Python"),
+        (b"x = " + b"-" * 60000 + b"1\n", None, "nested too deeply|not Python"),
+    ],
+)
+def test_what_cannot_be_linted_says_so(content, function, words, tmp_path):
+    path = tmp_path / "kernel.py"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(lint.LintError, match=words):
+        lint.lint_file(str(path), function)
+
+
+def test_what_python_itself_warns_of_is_not_ours(lines):
+    assert lines(HEAD + '@nki.jit\ndef k(x):\n    print("\\d")\n    return x\n') == []
+
+
+OURS = [*sorted((ROOT / "kernels" / "nki").glob("*.py")), ROOT / "harness" / "new_template.py"]
+
+
+@pytest.mark.parametrize("file", OURS, ids=lambda file: file.name)
+def test_our_own_kernels_are_clean(file):
+    assert lint.lint_file(str(file)) == []
+    assert lint.lint_file(str(file), target="trn1") == []

@@ -1,0 +1,209 @@
+"""Each rule of the linter on its two examples, and on what it must find or leave alone beside them."""
+
+from __future__ import annotations
+
+import pytest
+
+from triptych.simulator import lint
+
+HEADER = "import nki\nimport nki.isa as nisa\nimport nki.language as nl\n"
+CHIP = {"generation": "trn2"}
+
+
+@pytest.fixture
+def found(tmp_path):
+    """found(text) lints `text` below the usual imports: the findings as (rule, line of text)."""
+
+    def look(text, target=None):
+        path = tmp_path / "kernel.py"
+        path.write_text(HEADER + text)
+        return [(f.rule, f.line - HEADER.count("\n")) for f in lint.lint_file(str(path), target=target)]
+
+    return look
+
+
+@pytest.mark.parametrize("rule", lint.RULES.values(), ids=list(lint.RULES))
+def test_the_bad_example_breaks_exactly_its_rule_and_the_good_one_none(rule, found):
+    assert [id for id, _ in found(rule.bad, CHIP.get(rule.id))] == [rule.id]
+    assert found(rule.good, CHIP.get(rule.id)) == []
+
+
+@pytest.mark.parametrize("rule", lint.RULES.values(), ids=list(lint.RULES))
+def test_a_rule_is_a_whole_row(rule):
+    assert rule.severity in (lint.ERROR, lint.WARNING)
+    assert rule.statement.endswith(".") and rule.source.startswith(("nki/", "release-notes/"))
+    assert rule.bad != rule.good
+
+
+def kernel(*lines, parameters="x", above=""):
+    body = "".join(f"    {line}\n" for line in (*lines, "return x"))
+    return f"{above}@nki.jit\ndef kernel({parameters}):\n{body}"
+
+
+STATE = "state = {}\n"
+BREAKS = [
+    ("identity", kernel("assert x.dtype is not nl.float32")),
+    ("value", kernel("print(2j)")),
+    ("value", kernel("print(b'bytes')")),
+    ("value", kernel("print(1e39)")),
+    ("value", kernel("print(-4294967296)")),
+    ("dict-key", kernel("print({(0, 1): 2})")),
+    ("dict-key", kernel("print({None: 2})")),
+    ("for-iterable", kernel("for a, b in zip(sizes, sizes):", "    print(a)", parameters="x, sizes")),
+    ("undocumented", kernel("del x.shape")),
+    ("undocumented", kernel("print({1, 2})")),
+    ("undocumented", kernel("print(max(i for i in range(3)))")),
+    ("undocumented", kernel("print(*x.shape)")),
+    ("undocumented", kernel("print(**options)", parameters="x, options")),
+    ("undocumented", kernel("if (n := x.shape[0]) > 1:", "    print(n)")),
+    ("undocumented", kernel("try:", "    print(x)", "except ValueError:", "    print(0)")),
+    ("undocumented", kernel("with scope(x):", "    print(x)", parameters="x, scope")),
+    ("undocumented", kernel("match x.ndim:", "    case 2:", "        print(x)")),
+    ("undocumented", kernel("import math", "print(math.ceil(0.5))")),
+    ("undocumented", kernel("print(x)", parameters="*x")),
+    ("undocumented", kernel("print(options)", parameters="x, **options")),
+    ("undocumented", kernel("n = 0", "def body(i):", "    nonlocal n", "    n = 1", "nl.fori_loop(0, 2, body)")),
+    ("class-base", kernel("print(Both(1))", above="class Both(nl.NKIObject, dict):\n    pass\n")),
+    ("class-base", kernel("print(C(1))", above="from typing import NamedTuple\nclass C(NamedTuple):\n    n: int\n")),
+    ("class-base", kernel(parameters="x, c: C", above="from attrs import define\n@define\nclass C:\n    n: int\n")),
+    ("enum-operator", kernel("print(E.a + 1)", above="from enum import Enum\nclass E(Enum):\n    a = 1\n")),
+    ("keyword-only", kernel(parameters="x, *, a, b=2")),
+    ("no-arguments", "def kernel():\n    return nl.zeros((1, 1), nl.int8, nl.shared_hbm)\nnki.simulate(kernel)()\n"),
+    ("output-buffer", "@nki.jit\ndef kernel(x):\n    return x, nl.ndarray((4, 4), x.dtype, buffer=nl.private_hbm)\n"),
+    ("impure-call", kernel("print(time.time())", above="import time\n")),
+    ("impure-call", kernel("print(now())", above="from time import perf_counter as now\n")),
+    ("impure-call", kernel("print(np.random.rand())", above="import numpy as np\n")),
+    ("impure-call", kernel("open('log', 'w')")),
+    ("impure-call", kernel("import os  # triptych: allow undocumented", "print(os.environ)")),
+    ("outer-state", kernel("state['n'] = 1", above=STATE)),
+    ("outer-state", kernel("state['n'] += 1", above=STATE)),
+    ("outer-state", kernel("state['a'], y = 1, 2", above=STATE)),
+    ("outer-state", kernel("state.setdefault('n', 1)", above=STATE)),
+    ("outer-state", kernel("global state", "state = x.shape", above=STATE)),
+    ("outer-state", "def make(n):\n    @nki.jit\n    def kernel(x):\n        nonlocal n\n        n = 1\n"),
+    ("changing-global", kernel("print(state['n'])", above=STATE + "def set(n):\n    state['n'] = n\n")),
+    ("removed-name", kernel("print(nki.language.arange(4))")),
+    ("removed-name", "from nki.language import par_dim\n" + kernel("print(par_dim(4))")),
+    ("removed-name", "@nki.benchmark(warmup=1)\ndef kernel(x):\n    return x\n"),
+    ("removed-name", "import neuronxcc.nki as old\n@old.jit\ndef kernel(x):\n    return x\n"),
+    ("removed-name", "import neuronxcc.nki.language as ol\n" + kernel("print(ol.float32)")),
+    ("unknown-name", kernel("print(nisa.tensor_scaler)")),
+    ("unknown-name", kernel("print(nisa.engine.pool)")),
+    ("unknown-name", "from nki.language import loads\n" + kernel("print(loads(x))")),
+    ("removed-argument", kernel("nisa.dma_copy(dst=x, src=x, dst_rmw_op=nl.add)")),
+    ("removed-argument", kernel("nisa.tensor_copy(x, x, dtype=nl.float32)")),
+    ("removed-argument", "@nki.jit(platform_target='trn2')\ndef kernel(x):\n    return x\n"),
+    ("call", kernel("nisa.reciprocal(x)")),
+    ("call", kernel("nl.add(x, x, x, x)")),
+    ("named-member", kernel("nisa.dma_copy(x, x, dge_mode=2)")),
+    ("not-on-hardware", kernel("print(nl.mod(x, x))")),
+    ("deprecated", kernel("r = nisa.register_alloc(1)", "while r:", "    nisa.register_load(r, x)")),
+    ("deprecated", "@nki.jit(mode='jax')\ndef kernel(x):\n    return x\n"),
+    ("loop-tensor", kernel("kept = []", "def body(r):", "    t = nl.load(x)", "    kept.append(t)", "    return r",
+                           "nl.while_loop(r, body_fun=body)", parameters="x, r")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("rule", "text"), BREAKS, ids=[f"{rule}-{i}" for i, (rule, _) in enumerate(BREAKS)])
+def test_breaks(rule, text, found):
+    assert [id for id, _ in found(text)] == [rule]
+
+
+FINE = {
+    "what AWS's kernels are made of": kernel(
+        "tiles = []",
+        "for i in nl.affine_range(4):",
+        "    tiles.append(nl.ndarray((128, 4), x.dtype, buffer=nl.sbuf))",
+        "sizes = [t.shape[0] for t in tiles]",
+        "names = {'a': 1}",
+        "assert len(sizes) == 4, f'{names}'",
+        "n = min(sizes[0], 5) if x.ndim == 2 else math.ceil(0.5)",
+        "with nl.no_reorder():",
+        "    nisa.memset(dst=tiles[0], value=-3.4028235e+38)",
+        "if n > 0xFFFFFFFF:",
+        "    raise ValueError(float('inf'))",
+        "def body(i):",
+        "    nisa.memset(tiles[0], value=0.0)",
+        "nl.fori_loop(0, 4, body)",
+        above="import math\n",
+    ),
+    "operators named like a set's methods": kernel("y = nl.add(nl.load(x), nl.load(x))"),
+    "a default that is None": kernel("assert bias == None", parameters="x, bias=None"),
+    "an enumeration": kernel("assert mode == E.a", above="from enum import Enum\nclass E(Enum):\n    a = 1\n"),
+    "an error of one's own": kernel("raise Bad(x)", above="class Bad(ValueError):\n    pass\n"),
+    "a global that stays": kernel("print(SIZES['a'])", above="SIZES = {}\nSIZES['a'] = 1\n"),
+    "a local of the same name": kernel("state = {}", "state['n'] = 1", above=STATE),
+    "a parameter called nl": kernel("print(nl.no_such_name)", parameters="x, nl"),
+    "a subkernel's tensor in private HBM": (
+        "def part(x):\n    t = nl.ndarray(x.shape, x.dtype, buffer=nl.private_hbm)\n    return t\n" + kernel("part(x)")
+    ),
+    "an option that is None": kernel("nisa.dma_copy(dst=x, src=x, priority=None)"),
+    "an import with a fallback": (
+        "try:\n    import nki.language as tl\nexcept ImportError:\n    import neuronxcc.nki.language as tl\n"
+        + kernel("print(tl.float32)")
+    ),
+    "what the shims of 0.3 still give": "from nki.isa.constants import oob_mode\n" + kernel("print(oob_mode.skip)"),
+}
+
+
+@pytest.mark.parametrize("text", FINE.values(), ids=FINE)
+def test_what_must_not_be_found(text, found):
+    assert found(text) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "target", "expected"),
+    [
+        ("nisa.exponential(dst=x, src=x)", None, []),
+        ("nisa.exponential(dst=x, src=x)", "trn3", []),
+        ("nisa.exponential(dst=x, src=x)", "trn2", ["generation"]),
+        ("nisa.range_select", "trn1", ["generation"]),
+        ("nisa.range_select", "trn2", []),
+        ("print(nl.abs_max)", "trn2", ["generation"]),
+        ("print(nisa.dge_mode.hwdge)", "trn1", ["generation"]),
+        ("nisa.dma_copy(dst=x, src=x, priority=1)", "trn2", ["generation"]),
+        ("nisa.dma_copy(dst=x, src=x, priority=None)", "trn2", []),
+        ("if x.ndim == 2: nisa.exponential(dst=x, src=x)", "trn2", []),  # a kernel may choose by generation
+        ("y = nl.abs_max if x.ndim == 2 else nl.add", "trn2", []),
+        ("x.ndim == 2 and nisa.exponential(dst=x, src=x)", "trn2", []),
+        ("for i in range(4): nisa.exponential(dst=x, src=x)", "trn2", ["generation"]),
+    ],
+)
+def test_what_a_chip_lacks(line, target, expected, found):
+    assert [id for id, _ in found(kernel(line), target)] == expected
+
+
+def test_what_follows_a_return_may_not_run(found):
+    text = kernel("if nisa.get_nc_version() == nisa.nc_version.gen3:", "    return x", "nisa.exponential(dst=x, src=x)")
+    assert found(text, "trn2") == []
+
+
+def test_a_function_called_under_a_condition_may_not_run(found):
+    part = "def part(x):\n    nisa.exponential(dst=x, src=x)\n"
+    assert found(part + kernel("if x.ndim == 2:", "    part(x)"), "trn2") == []
+    assert found(part + kernel("part(x)"), "trn2") == [("generation", 2)]
+
+
+def test_findings_say_where_and_what_to_do(tmp_path):
+    path = tmp_path / "k.py"
+    path.write_text(HEADER + kernel("nisa.memset(x, valeu=0)", "i = nl.arange(4)"))
+    first, second = lint.lint_file(str(path))
+    assert (first.line, first.column, second.line, second.column) == (6, 5, 7, 9)
+    assert str(second) == (
+        f"{path}:7:9: error removed-name nl.arange is not in NKI 0.6: use slices "
+        "[nki/migration/index.rst; release-notes/components/nki.rst]"
+    )
+    assert first.message.startswith("nisa.memset(dst, value, engine, name) cannot be called so:")
+
+
+@pytest.mark.parametrize(
+    ("comment", "expected"),
+    [
+        ("# triptych: allow not-on-hardware", []),
+        ("#triptych:allow  identity, not-on-hardware", []),
+        ("# triptych: allow identity", ["not-on-hardware"]),
+        ("# allow not-on-hardware", ["not-on-hardware"]),
+    ],
+)
+def test_a_line_may_allow_a_rule(comment, expected, found):
+    assert [id for id, _ in found(kernel(f"nl.divide(x, x)  {comment}"))] == expected
