@@ -16,9 +16,6 @@ with simulated_nki():
     import nki.isa as nisa
     import nki.language as nl
 
-# Calls are handed to kernels as lambdas here, which the documentation of NKI's language does not have.
-pytestmark = pytest.mark.filterwarnings("ignore:undocumented:triptych.simulator.LintWarning")
-
 RANKS = (1, 2, 3, 4, 8)
 DTYPES = ("float32", "bfloat16", "float8_e5m2", "int32", "uint8")
 FOLDS = {"add": np.add, "minimum": np.minimum, "maximum": np.maximum}

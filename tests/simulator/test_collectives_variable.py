@@ -27,7 +27,7 @@ def world(ranks):
 
 def metadata(rows, buffer):
     """`rows`, an argument, as a metadata tensor in `buffer`."""
-    shape = (1, *rows.shape) if buffer is nl.sbuf else rows.shape
+    shape = (1, *rows.shape) if buffer == nl.sbuf else rows.shape
     tensor = nl.ndarray(shape, "uint32", buffer)
     nisa.dma_copy(dst=tensor, src=rows)
     return tensor
@@ -232,7 +232,7 @@ def buffers(src=(24,), dst=(24,), dtype="float32", buffer=nl.shared_hbm):
 
 
 def table(rows=3, ranks=4, dtype="uint32", buffer=nl.shared_hbm):
-    return nl.ndarray((1, rows, ranks) if buffer is nl.sbuf else (rows, ranks), dtype, buffer)
+    return nl.ndarray((1, rows, ranks) if buffer == nl.sbuf else (rows, ranks), dtype, buffer)
 
 
 def strided():

@@ -14,9 +14,6 @@ with simulated_nki():
     import nki.isa as nisa
     import nki.language as nl
 
-# Calls are handed to kernels as lambdas here, which the documentation of NKI's language does not have.
-pytestmark = pytest.mark.filterwarnings("ignore:undocumented:triptych.simulator.LintWarning")
-
 
 def world(ranks):
     return ncc.ReplicaGroup([list(range(ranks))])

@@ -142,7 +142,7 @@ def test_both_cores_may_carry_out_the_same_write(first, second, race, turned):
             part = x[rows]
             tile = nl.ndarray(part.shape, x.dtype)
             nisa.memset(dst=tile, value=float(value))
-            nisa.dma_copy(**({"dst": part, "src": tile} if what is W else {"dst": tile, "src": part}))
+            nisa.dma_copy(**({"dst": part, "src": tile} if what == W else {"dst": tile, "src": part}))
         return x
 
     if race:
