@@ -123,7 +123,7 @@ def nc_matmul_mx(
     if big_m % 2:
         raise NkiValidationError(f"the free size of stationary must be even, got {stationary.shape}")
     _check_sizes(m, dst, stationary, moving, (k, big_m, n))
-    _check_tiling(m, k, tile_position or (), tile_size or ())
+    _check_tiling(m, k, big_m, tile_position or (), tile_size or (), rows_only=True)
     left_rows = _scale_rows("stationary_scale", stationary_scale, k, big_m)
     right_rows = _scale_rows("moving_scale", moving_scale, k, n)
     m.check_reads((stationary, moving))

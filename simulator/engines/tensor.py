@@ -80,7 +80,9 @@ def nc_matmul(
         _check_dtypes(m, dst, stationary, moving, is_transpose)
         sizes = (rows, stationary.shape[0], stationary.free_size // rows, moving.free_size // rows)
         _check_sizes(m, dst, stationary, moving, sizes[1:])
-        _check_tiling(m, sizes[1], tile_position, tile_size)
+        _check_tiling(m, *sizes[1:3], tile_position, tile_size)
+        if rows > 1 and tile_size and tile_size[1] != 128:
+            raise NkiValidationError("perf_mode double_row does not go with column tiles")
         m.checked[key] = sizes
     rows, k, big_m, n = sizes
     m.check_reads((stationary, moving))
@@ -186,21 +188,35 @@ def _check_sizes(
             )
 
 
-def _check_tiling(m: Machine, k: int, position: tuple[int, ...], size: tuple[int, ...]) -> None:
-    """Row tiles of the array. The instruction's text speaks of column tiles too, but its parameters exclude them."""
+def _check_tiling(
+    m: Machine, k: int, columns: int, position: tuple[int, ...], size: tuple[int, ...], rows_only: bool = False
+) -> None:
+    """Tiles of the array: 32, 64 or 128 rows by as many columns, each from a multiple of its own size.
+
+    The instruction's text describes column tiles, and its parameters' text excludes them (start_column must be 0 and
+    column_size 128). The text was taken: nki-library's decoding kernels work in column tiles.
+    """
     if not position and not size:
         return
     if not (position and size):
         raise NkiValidationError("tile_position and tile_size are given together or not at all")
-    rows = (32, 64, 128) if m.chip.generation >= 3 else (64, 128)
-    row_fits = size[0] in rows and position[0] in range(0, 128, size[0])
-    if len(position) != 2 or len(size) != 2 or position[1] != 0 or size[1] != 128 or not row_fits:
+    sizes = (32, 64, 128) if m.chip.generation >= 3 else (64, 128)
+    fits = len(position) == len(size) == 2 and all(
+        s in allowed and start in range(0, 128, s)
+        for start, s, allowed in zip(position, size, (sizes, (128,) if rows_only else sizes), strict=True)
+    )
+    if not fits:
+        of = "rows, all 128 columns" if rows_only else "rows and columns"
         raise NkiValidationError(
-            f"tiling takes {', '.join(map(str, rows))} rows on {m.chip.name}, from a multiple of that, and all 128 "
-            f"columns from 0; got tile_position={tuple(position)}, tile_size={tuple(size)}"
+            f"tiling takes {', '.join(map(str, sizes))} {of} on {m.chip.name}, each from a multiple of that; got "
+            f"tile_position={tuple(position)}, tile_size={tuple(size)}"
         )
     if k > size[0]:
         raise NkiValidationError(f"a row tile of {size[0]} holds at most {size[0]} partitions, got {k}")
+    if columns > size[1]:
+        raise NkiValidationError(
+            f"a column tile of {size[1]} holds a stationary of at most {size[1]} columns, got {columns}"
+        )
 
 
 def _permuted(stationary: NkiTensor, moving: NkiTensor) -> Array:

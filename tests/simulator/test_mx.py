@@ -238,6 +238,7 @@ LIMITS = [
     (lambda c: _matmul(c, scale=(4, 3)), "stationary_scale must have 4 to 32 partitions"),
     (lambda c: _matmul(c, tile_position=(0, 0)), "given together or not at all"),
     (lambda c: _matmul(c, tile_position=(16, 0), tile_size=(32, 128)), "tiling takes"),
+    (lambda c: _matmul(c, tile_position=(0, 0), tile_size=(32, 64)), "rows, all 128 columns"),
     (lambda c: _matmul(c, (64, 2), (64, 4), tile_position=(0, 0), tile_size=(32, 128)), "at most 32 partitions"),
     (_matmul, "nothing has written"),
 ]

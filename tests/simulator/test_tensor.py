@@ -179,11 +179,14 @@ def test_double_row_contracts_over_partitions_and_pairs(core, target, dtypes):
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_row_tiles_compute_the_same(core, target):
+@pytest.mark.parametrize(
+    "tiling", [((64, 0), (64, 128)), ((0, 64), (128, 64)), ((64, 64), (64, 64)), ((0, 0), (128, 128))]
+)
+def test_tiles_of_the_array_compute_the_same(core, target, tiling):
     with core(target) as c:
         a, b = c.random(0, (64, 5)), c.random(1, (64, 6))
         dst = c.empty((5, 6), buffer="psum")
-        nisa.nc_matmul(dst, c.tile(a), c.tile(b), tile_position=(64, 0), tile_size=(64, 128))
+        nisa.nc_matmul(dst, c.tile(a), c.tile(b), tile_position=tiling[0], tile_size=tiling[1])
         close(dst, product(a, b))
 
 
@@ -366,14 +369,47 @@ LIMITS = [
     (lambda c: _matmul(c, tile_position=(0, 0)), "given together or not at all", TARGETS, ()),
     (
         lambda c: _matmul(c, tile_position=(32, 0), tile_size=(32, 128)),
-        "tiling takes 64, 128 rows on NeuronCore-v2",
+        "tiling takes 64, 128 rows and columns on NeuronCore-v2",
         (V2,),
         (V3, V4),
     ),
     (lambda c: _matmul(c, tile_position=(32, 0), tile_size=(64, 128)), "from a multiple of that", TARGETS, ()),
     (lambda c: _matmul(c, tile_position=(-64, 0), tile_size=(64, 128)), "from a multiple of that", TARGETS, ()),
     (lambda c: _matmul(c, tile_position=(128, 0), tile_size=(64, 128)), "from a multiple of that", TARGETS, ()),
-    (lambda c: _matmul(c, tile_position=(0, 64), tile_size=(64, 64)), "all 128 columns from 0", TARGETS, ()),
+    (
+        lambda c: _matmul(c, tile_position=(0, 96), tile_size=(64, 32)),
+        "tiling takes 64, 128 rows and columns on NeuronCore-v2",
+        (V2,),
+        (V3, V4),
+    ),
+    (lambda c: _matmul(c, tile_position=(0, 32), tile_size=(64, 64)), "from a multiple of that", TARGETS, ()),
+    (lambda c: _matmul(c, tile_position=(0, 0), tile_size=(64, 16)), "from a multiple of that", TARGETS, ()),
+    (lambda c: _matmul(c, tile_position=(0,), tile_size=(64,)), "from a multiple of that", TARGETS, ()),
+    (
+        lambda c: _matmul(
+            c,
+            ((4, 65), "float32"),
+            dst=c.empty((65, 6), buffer="psum"),
+            tile_position=(0, 0),
+            tile_size=(64, 64),
+        ),
+        "a column tile of 64 holds a stationary of at most 64 columns, got 65",
+        TARGETS,
+        (),
+    ),
+    (
+        lambda c: _matmul(
+            c,
+            ((4, 2, 8), E4M3),
+            ((4, 2, 6), E4M3),
+            perf_mode=double_row,
+            tile_position=(0, 0),
+            tile_size=(64, 64),
+        ),
+        "double_row does not go with column tiles",
+        (V3, V4),
+        (),
+    ),
     (
         lambda c: _matmul(c, ((65, 8), "float32"), ((65, 6), "float32"), tile_position=(0, 0), tile_size=(64, 128)),
         "a row tile of 64 holds at most 64 partitions, got 65",
