@@ -62,26 +62,25 @@ def races(trace: Trace) -> Iterator[tuple[Event, Event, Region]]:
 def _conflicts(mine: list[_Access], others: list[_Access]) -> Iterator[tuple[Event, Event, Region]]:
     if not mine or not others or not any(a.write for a in (*mine, *others)) or _apart(mine, others):
         return
-    unit = min(a.region.dtype.itemsize for a in (*mine, *others))
-    size = mine[0].region.allocation.nbytes // unit
-    (a, a_early), (b, b_early) = _touched(mine, unit, size), _touched(others, unit, size)
+    window = _Window.of([a.region for a in (*mine, *others)])
+    (a, a_early), (b, b_early) = _touched(mine, window), _touched(others, window)
     clash = ((a != 0) & (b != 0) & ((a != b) | (a < 0))) | ((a != 0) & b_early) | ((b != 0) & a_early)
     if clash.any():
-        here = np.zeros(size, bool)
+        here = np.zeros(window.size, bool)
         here[np.argmax(clash)] = True
-        yield _pair(*([x for x in side if _units(here, x.region, unit).any()] for side in (mine, others)))
+        yield _pair(*([x for x in side if window.part(here, x.region).any()] for side in (mine, others)))
 
 
-def _touched(accesses: list[_Access], unit: int, size: int) -> tuple[Array, Array]:
-    """For each unit of the allocation: the one write that a core makes there, 0 for none and -1 for several; and
-    whether the core reads it before it has written it."""
-    writes, early = np.zeros(size, np.int32), np.zeros(size, bool)
+def _touched(accesses: list[_Access], window: _Window) -> tuple[Array, Array]:
+    """For each unit of the window: the one write that a core makes there, 0 for none and -1 for several; and whether
+    the core reads it before it has written it."""
+    writes, early = np.zeros(window.size, np.int32), np.zeros(window.size, bool)
     for access in accesses:
-        there = _units(writes, access.region, unit)
+        there = window.part(writes, access.region)
         if access.write:
             there[...] = np.where((there == 0) | (there == access.write), access.write, -1)
         else:
-            _units(early, access.region, unit)[there == 0] = True
+            window.part(early, access.region)[there == 0] = True
     return writes, early
 
 
@@ -104,14 +103,14 @@ def _pair(mine: list[_Access], others: list[_Access]) -> tuple[Event, Event, Reg
 
 def _apart(mine: list[_Access], others: list[_Access]) -> bool:
     """Whether the two cores keep to bytes that cannot overlap."""
-    (a, b), (c, d) = _span(mine), _span(others)
+    (a, b), (c, d) = (_span([x.region for x in side]) for side in (mine, others))
     return b <= c or d <= a
 
 
-def _span(accesses: list[_Access]) -> tuple[int, int]:
-    """The bytes from the first that is touched to behind the last."""
+def _span(regions: list[Region]) -> tuple[int, int]:
+    """The bytes of an allocation from the first that is touched to behind the last."""
     low, high = [], []
-    for _, region, _ in accesses:
+    for region in regions:
         steps = [s * (n - 1) for s, n in zip(region.strides, region.shape, strict=True)]
         size = region.dtype.itemsize
         low.append((region.offset + sum(s for s in steps if s < 0)) * size)
@@ -119,9 +118,24 @@ def _span(accesses: list[_Access]) -> tuple[int, int]:
     return min(low), max(high)
 
 
-def _units(array: Array, region: Region, unit: int) -> Array:
-    """The part of `array`, one element for each `unit` bytes of an allocation, that a region covers."""
-    n = region.dtype.itemsize // unit
-    shape, strides = (*region.shape, n), (*[s * n for s in region.strides], 1)
-    size = array.itemsize
-    return np.ndarray(shape, array.dtype, array, region.offset * n * size, [s * size for s in strides])
+class _Window(NamedTuple):
+    """The touched part of an allocation, in units of as many bytes as its smallest elements have."""
+
+    unit: int
+    start: int
+    size: int
+
+    @classmethod
+    def of(cls, regions: list[Region]) -> _Window:
+        unit = min(region.dtype.itemsize for region in regions)
+        low, high = _span(regions)
+        return cls(unit, low // unit, (high - low) // unit)
+
+    def part(self, array: Array, region: Region) -> Array:
+        """What a region covers of an array that has one element for each unit."""
+        n = region.dtype.itemsize // self.unit
+        shape, strides = (*region.shape, n), (*[s * n for s in region.strides], 1)
+        size = array.itemsize
+        return np.ndarray(
+            shape, array.dtype, array, (region.offset * n - self.start) * size, [s * size for s in strides]
+        )

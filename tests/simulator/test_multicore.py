@@ -152,6 +152,26 @@ def test_both_cores_may_carry_out_the_same_write(first, second, race, turned):
         on_two_cores(kernel, X.copy())
 
 
+@pytest.mark.parametrize(("column", "race"), [(slice(15, 16), True), (slice(16, 17), False)])
+def test_a_race_is_one_of_bytes(column, race):
+    """Core 0 writes four float32 columns, 16 bytes a row; core 1 reads one byte a row of the same rows."""
+
+    def kernel(x):
+        tile, byte = nl.ndarray((4, 4), x.dtype), nl.ndarray((4, 1), nl.uint8)
+        nisa.memset(dst=tile, value=1.0)
+        if nl.program_id(0) == 0:
+            nisa.dma_copy(dst=x[0:4, 0:4], src=tile)
+        else:
+            nisa.dma_copy(dst=byte, src=x.view(nl.uint8)[0:4, column])
+        return x
+
+    if race:
+        with pytest.raises(NkiError, match="race on 'x'"):
+            on_two_cores(kernel, X.copy())
+    else:
+        on_two_cores(kernel, X.copy())
+
+
 def test_a_core_that_never_comes():
     def kernel(x):
         out = swapped(x) if nl.program_id(0) == 0 else nl.ndarray(x.shape, x.dtype, nl.shared_hbm)
