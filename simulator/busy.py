@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from triptych.simulator.machine import row_of
+from triptych.simulator.instructions import row_of
 from triptych.simulator.trace import Trace
 
 

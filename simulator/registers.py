@@ -14,7 +14,8 @@ import numpy as np
 
 from triptych.simulator import costs, enums
 from triptych.simulator.errors import NkiValidationError
-from triptych.simulator.machine import NkiInstruction, instruction, machine
+from triptych.simulator.instructions import instruction
+from triptych.simulator.machine import NkiInstruction, machine
 from triptych.simulator.objects import NKIObject
 from triptych.simulator.operands import describe, put
 from triptych.simulator.tensor import NkiTensor

@@ -26,7 +26,7 @@ from triptych.simulator.engines import (
     vector_statistics,
     vector_top8,
 )
-from triptych.simulator.machine import COLLECTIVES, INSTRUCTIONS
+from triptych.simulator.instructions import COLLECTIVES, INSTRUCTIONS
 
 __all__ = [
     "COLLECTIVES",

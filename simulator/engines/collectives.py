@@ -13,7 +13,8 @@ import numpy as np
 from triptych.simulator import costs, enums
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.exchange import Party, check_tensors, exchange, nbytes, record, reduced, reduction
-from triptych.simulator.machine import collective, machine
+from triptych.simulator.instructions import collective
+from triptych.simulator.machine import machine
 from triptych.simulator.operands import bits, put
 from triptych.simulator.ops import Op
 from triptych.simulator.replicas import ReplicaGroup, group_of

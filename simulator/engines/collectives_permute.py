@@ -16,7 +16,8 @@ import numpy as np
 from triptych.simulator import costs, enums
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.exchange import Party, check_tensors, exchange, nbytes, record, reduced, reduction
-from triptych.simulator.machine import Machine, collective, machine
+from triptych.simulator.instructions import collective
+from triptych.simulator.machine import Machine, machine
 from triptych.simulator.operands import bits, describe, put
 from triptych.simulator.ops import Op
 from triptych.simulator.registers import VirtualRegister, bound_value

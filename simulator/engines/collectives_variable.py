@@ -20,7 +20,8 @@ import numpy as np
 from triptych.simulator import costs, enums
 from triptych.simulator.errors import NkiValidationError, OutOfBounds
 from triptych.simulator.exchange import Party, check_read, check_tensors, exchange, on_behalf_of, record
-from triptych.simulator.machine import Machine, collective, machine
+from triptych.simulator.instructions import collective
+from triptych.simulator.machine import Machine, machine
 from triptych.simulator.memory import PSUM
 from triptych.simulator.operands import bits, describe
 from triptych.simulator.replicas import Ranks, ReplicaGroup, group_of

@@ -10,7 +10,8 @@ from triptych.simulator import costs, enums
 from triptych.simulator.access import Columns
 from triptych.simulator.dynamic import DynamicTensor, resolve
 from triptych.simulator.errors import NkiValidationError
-from triptych.simulator.machine import Machine, NkiInstruction, instruction, machine
+from triptych.simulator.instructions import instruction
+from triptych.simulator.machine import Machine, NkiInstruction, machine
 from triptych.simulator.memory import MemoryRegion
 from triptych.simulator.operands import bits, describe, in_buffer, move
 from triptych.simulator.tensor import NkiTensor

@@ -11,7 +11,8 @@ from triptych.simulator import costs, enums
 from triptych.simulator.dynamic import DynamicTensor, resolve, same_view
 from triptych.simulator.engines.dma import check_memory, check_row_indices, index_read
 from triptych.simulator.errors import NkiValidationError
-from triptych.simulator.machine import Machine, NkiInstruction, instruction, machine
+from triptych.simulator.instructions import instruction
+from triptych.simulator.machine import Machine, NkiInstruction, machine
 from triptych.simulator.memory import SBUF
 from triptych.simulator.operands import put
 from triptych.simulator.ops import Op

@@ -20,7 +20,8 @@ from triptych.simulator import costs
 from triptych.simulator.dtypes import F32
 from triptych.simulator.enums import engine as eng
 from triptych.simulator.errors import NkiValidationError
-from triptych.simulator.machine import NkiInstruction, instruction, machine
+from triptych.simulator.instructions import instruction
+from triptych.simulator.machine import NkiInstruction, machine
 from triptych.simulator.memory import MemoryRegion
 from triptych.simulator.operands import bits, describe, in_buffer, put, same_tile, stored
 from triptych.simulator.ops import OPS, Op

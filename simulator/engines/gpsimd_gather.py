@@ -9,7 +9,8 @@ import numpy as np
 from triptych.simulator import costs
 from triptych.simulator.enums import engine as eng
 from triptych.simulator.errors import NkiValidationError, OutOfBounds
-from triptych.simulator.machine import NkiInstruction, instruction, machine
+from triptych.simulator.instructions import instruction
+from triptych.simulator.machine import NkiInstruction, machine
 from triptych.simulator.memory import MemoryRegion
 from triptych.simulator.operands import bits, describe, in_buffer
 from triptych.simulator.partitions import lanes

@@ -12,7 +12,8 @@ from triptych.simulator.dtypes import F32
 from triptych.simulator.engines.gpsimd_gather import CORE, check_cores
 from triptych.simulator.enums import engine as eng
 from triptych.simulator.errors import NkiValidationError
-from triptych.simulator.machine import NkiInstruction, instruction, machine
+from triptych.simulator.instructions import instruction
+from triptych.simulator.machine import NkiInstruction, machine
 from triptych.simulator.memory import MemoryRegion
 from triptych.simulator.operands import describe, in_buffer, put
 from triptych.simulator.tensor import NkiTensor

@@ -9,7 +9,8 @@ import numpy as np
 from triptych.simulator import costs, enums
 from triptych.simulator.cores import Who
 from triptych.simulator.errors import NkiValidationError
-from triptych.simulator.machine import Machine, NkiInstruction, choose, instruction, machine
+from triptych.simulator.instructions import choose, instruction
+from triptych.simulator.machine import Machine, NkiInstruction, machine
 from triptych.simulator.memory import SBUF, MemoryRegion
 from triptych.simulator.operands import bits, describe, in_buffer
 from triptych.simulator.tensor import NkiTensor

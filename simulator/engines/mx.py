@@ -23,7 +23,8 @@ from triptych.simulator.dynamic import DynamicTensor, same_view
 from triptych.simulator.engines.tensor import _accumulating, _check_sizes, _check_tiling, check_untiled
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.indirection import Indirect
-from triptych.simulator.machine import NkiInstruction, instruction, machine
+from triptych.simulator.instructions import instruction
+from triptych.simulator.machine import NkiInstruction, machine
 from triptych.simulator.memory import PSUM, SBUF
 from triptych.simulator.operands import in_buffer
 from triptych.simulator.partitions import lanes

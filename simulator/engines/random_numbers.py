@@ -22,7 +22,8 @@ from triptych.simulator.engines import xorwow
 from triptych.simulator.engines.vector import without_gpsimd_in_psum
 from triptych.simulator.enums import engine as eng
 from triptych.simulator.errors import NkiValidationError
-from triptych.simulator.machine import Machine, NkiInstruction, choose, instruction, machine
+from triptych.simulator.instructions import choose, instruction
+from triptych.simulator.machine import Machine, NkiInstruction, machine
 from triptych.simulator.memory import MemoryRegion
 from triptych.simulator.operands import bits, in_buffer, on_chip, per_partition, put, same_tile
 from triptych.simulator.partitions import lanes

@@ -12,7 +12,8 @@ from triptych.simulator.enums import engine as eng
 from triptych.simulator.enums import reduce_cmd as cmd
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.indirection import Indirect
-from triptych.simulator.machine import Machine, NkiInstruction, instruction, machine
+from triptych.simulator.instructions import instruction
+from triptych.simulator.machine import Machine, NkiInstruction, machine
 from triptych.simulator.operands import finish, on_chip, per_partition, put, same_tile, scratch, target
 from triptych.simulator.ops import Op, activation_function
 from triptych.simulator.tensor import NkiTensor

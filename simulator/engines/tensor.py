@@ -12,7 +12,8 @@ from triptych.simulator.dtypes import DType, round_to
 from triptych.simulator.dynamic import DynamicTensor
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.indirection import Indirect
-from triptych.simulator.machine import Machine, NkiInstruction, choose, instruction, machine
+from triptych.simulator.instructions import choose, instruction
+from triptych.simulator.machine import Machine, NkiInstruction, machine
 from triptych.simulator.memory import PSUM, SBUF
 from triptych.simulator.operands import bits, in_buffer, on_chip, put, scratch, target, transpose_bits
 from triptych.simulator.tensor import NkiTensor, as_shape

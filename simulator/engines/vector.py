@@ -17,7 +17,8 @@ from triptych.simulator.dtypes import DType, float32
 from triptych.simulator.enums import engine as eng
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.indirection import Indirect
-from triptych.simulator.machine import Machine, NkiInstruction, choose, instruction, machine
+from triptych.simulator.instructions import choose, instruction
+from triptych.simulator.machine import Machine, NkiInstruction, machine
 from triptych.simulator.operands import (
     any_in_psum,
     bits,

@@ -25,7 +25,8 @@ from triptych.simulator.enums import engine as eng
 from triptych.simulator.enums import reduce_cmd as cmd
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.indirection import Indirect
-from triptych.simulator.machine import NkiInstruction, instruction, machine
+from triptych.simulator.instructions import instruction
+from triptych.simulator.machine import NkiInstruction, machine
 from triptych.simulator.operands import on_chip, per_partition, put, same_tile
 from triptych.simulator.ops import Op, operator
 from triptych.simulator.tensor import NkiTensor

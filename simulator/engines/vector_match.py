@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from triptych.simulator import costs
 from triptych.simulator.enums import engine as eng
 from triptych.simulator.errors import NkiValidationError
-from triptych.simulator.machine import NkiInstruction, instruction, machine
+from triptych.simulator.instructions import instruction
+from triptych.simulator.machine import NkiInstruction, machine
 from triptych.simulator.operands import describe, on_chip, put, same_tile
 from triptych.simulator.tensor import NkiTensor
 

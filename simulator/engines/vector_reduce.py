@@ -10,7 +10,8 @@ from triptych.simulator.engines.vector import check_integers, put_bits
 from triptych.simulator.enums import engine as eng
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.indirection import Indirect
-from triptych.simulator.machine import NkiInstruction, instruction, machine
+from triptych.simulator.instructions import instruction
+from triptych.simulator.machine import NkiInstruction, machine
 from triptych.simulator.operands import bits, on_chip, put
 from triptych.simulator.ops import Op, operator
 from triptych.simulator.tensor import NkiTensor

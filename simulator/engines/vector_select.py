@@ -14,7 +14,8 @@ from triptych.simulator.enums import engine as eng
 from triptych.simulator.enums import reduce_cmd as cmd
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.indirection import Indirect
-from triptych.simulator.machine import Machine, NkiInstruction, instruction, machine
+from triptych.simulator.instructions import instruction
+from triptych.simulator.machine import Machine, NkiInstruction, machine
 from triptych.simulator.operands import bits, describe, not_both_in_psum, on_chip, per_partition, put, same_tile, stored
 from triptych.simulator.ops import OPS, Op
 from triptych.simulator.tensor import NkiTensor

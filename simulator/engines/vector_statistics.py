@@ -17,7 +17,8 @@ from triptych.simulator import costs
 from triptych.simulator.dtypes import F32
 from triptych.simulator.enums import engine as eng
 from triptych.simulator.errors import NkiValidationError
-from triptych.simulator.machine import NkiInstruction, instruction, machine
+from triptych.simulator.instructions import instruction
+from triptych.simulator.machine import NkiInstruction, machine
 from triptych.simulator.operands import on_chip, put
 from triptych.simulator.tensor import NkiTensor
 

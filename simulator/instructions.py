@@ -1,0 +1,131 @@
+"""Instructions as rows of tables.
+
+`instruction` declares one NKI instruction: its engines, its cost, the first generation that has it and its effect stand
+together, and the declaration is a row of `INSTRUCTIONS`, the one table that the `nki.isa` namespace, the timing and the
+tests read. `COLLECTIVES` is the same for `nki.collectives`.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from triptych.simulator.costs import Cost
+from triptych.simulator.enums import engine, named
+from triptych.simulator.errors import HERE, NkiError, NkiValidationError, kernel_line
+from triptych.simulator.machine import machine
+
+if TYPE_CHECKING:
+    from triptych.simulator.indirection import Indirect
+
+P = ParamSpec("P")
+R = TypeVar("R")
+_UNKNOWN = engine.unknown
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One row of the tables of instructions and collectives."""
+
+    name: str
+    engines: tuple[engine, ...]  # the first is taken when the kernel leaves it open
+    cost: Cost  # nanoseconds that the engine is busy
+    since: int  # first NeuronCore generation
+    source: str
+    indirect: Indirect | None  # which operands may be indirect views
+    effect: Callable[..., Any]
+    issue: Callable[..., Any]  # what a kernel calls: checks the generation, names itself in errors
+
+    @property
+    def summary(self) -> str:
+        return (self.effect.__doc__ or "").strip().split("\n", 1)[0]
+
+
+INSTRUCTIONS: dict[str, Instruction] = {}  # nki.isa
+COLLECTIVES: dict[str, Instruction] = {}  # nki.collectives
+
+
+def row_of(op: str) -> Instruction:
+    """The row of the tables behind an event's op."""
+    return INSTRUCTIONS[op] if op in INSTRUCTIONS else COLLECTIVES[op]
+
+
+def instruction(
+    *engines: engine,
+    cost: Cost,
+    since: int = 2,
+    source: str = "nki/api/nki/isa/__init__.py",
+    indirect: Indirect | None = None,
+    reads_indices: bool = False,
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Declare an instruction of `nki.isa`: engines it can run on, cost in nanoseconds, first generation, source.
+
+    `indirect` says which operands may be indirect views. An index that moves a view is resolved before the instruction
+    runs, unless it `reads_indices` itself, as DMA does.
+    """
+    return _declared(INSTRUCTIONS, "nisa", engines, cost, since, source, indirect, reads_indices)
+
+
+def collective(engine: engine, cost: Cost) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Declare a function of `nki.collectives`, which every generation has."""
+    return _declared(COLLECTIVES, "ncc", (engine,), cost, 2, "nki/api/nki/collectives/__init__.py", None, False)
+
+
+def _declared(
+    table: dict[str, Instruction],
+    module: str,
+    engines: tuple[engine, ...],
+    cost: Cost,
+    since: int,
+    source: str,
+    indirect: Indirect | None,
+    reads_indices: bool,
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    def declare(effect: Callable[P, R]) -> Callable[P, R]:
+        name = effect.__name__
+
+        @functools.wraps(effect)
+        def issue(*args: P.args, **kwargs: P.kwargs) -> R:
+            try:
+                m = machine()
+                # The kernel's line, taken where its frame is at hand; a wrapper of ours between them is looked through.
+                frame = sys._getframe(1)
+                where = frame.f_code.co_filename
+                m.line = kernel_line() if where.startswith(HERE) else (where, frame.f_lineno)
+                if m.chip.generation < since:
+                    raise NkiValidationError(f"needs NeuronCore-v{since} or newer, and the target is {m.chip.name}")
+                if not m.options.check_enums:
+                    kwargs = named(kwargs)  # type: ignore[assignment]
+                if m.any_dynamic and not reads_indices:
+                    return _settle()(m, effect, indirect, args, kwargs)  # type: ignore[no-any-return]
+                return effect(*args, **kwargs)
+            except NkiError as e:
+                if e.op is None:
+                    e.op = f"{module}.{name}"
+                    e.source = e.source or table[name].source
+                raise
+
+        table[name] = Instruction(name, engines, cost, since, f"{source}, {name}", indirect, effect, issue)
+        return issue
+
+    return declare
+
+
+@functools.cache
+def _settle() -> Callable[..., Any]:
+    from triptych.simulator.dynamic import settle  # which needs this module
+
+    return settle
+
+
+def choose(asked: Any, *allowed: engine) -> engine:
+    """The engine that runs an instruction: the one asked for, or the first allowed."""
+    if asked is _UNKNOWN:
+        return allowed[0]
+    if asked not in allowed:
+        names = ", ".join(f"nisa.engine.{e.name}" for e in allowed)
+        raise NkiValidationError(f"engine must be one of {names} here, got {asked!r}")
+    return asked  # type: ignore[no-any-return]
