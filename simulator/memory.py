@@ -187,7 +187,7 @@ class Storage:
             return
         mask, view = self._mask(dtype, at)
         self.missing -= view.size - int(np.count_nonzero(view))
-        overlapping = at[2] != self.dense and _overlaps(at[1], at[2])
+        overlapping = at[2] != self.dense and overlaps(at[1], at[2])
         view[...] = True
         if overlapping:
             self.missing = mask.count_false()
@@ -247,7 +247,7 @@ class Storage:
     def _covers(self, dtype: DType, at: Strided) -> bool:
         """Whether a view is all of the storage."""
         return math.prod(at[1]) * self._size(dtype) == self.raw.nbytes and (
-            at[2] == self.dense or not _overlaps(at[1], at[2])
+            at[2] == self.dense or not overlaps(at[1], at[2])
         )
 
     def _mask(self, dtype: DType, at: Strided) -> tuple[Mask, Array]:
@@ -320,7 +320,7 @@ def row_major(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 @functools.lru_cache(4096)
-def _overlaps(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
+def overlaps(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
     """Whether two indices of a view may name one element (a zero stride, or a hand-made pattern that folds back)."""
     reach = 0
     for stride, size in sorted((abs(s), n) for s, n in zip(strides, shape, strict=True) if n > 1):

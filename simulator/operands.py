@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from triptych.simulator.dtypes import F32, DType, float32, round_to
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine import machine
-from triptych.simulator.memory import PSUM, MemoryRegion
+from triptych.simulator.memory import PSUM, MemoryRegion, overlaps
 from triptych.simulator.tensor import NkiTensor, as_shape
 
 Array = NDArray[Any]
@@ -145,8 +145,12 @@ def scratch(shape: tuple[int, ...]) -> Array:
 
 
 def target(dst: NkiTensor, shape: tuple[int, ...]) -> Array:
-    """Where to compute a float32 result of `shape` for dst: dst itself if it can hold it as it is, else scratch."""
-    return dst.array if dst.shape == shape and dst.dtype == "float32" else scratch(shape)
+    """Where to compute a float32 result of `shape` for dst: dst itself if it can hold it as it is, else scratch.
+
+    A dst whose elements lie on one another, as a stride of zero makes them, holds the last of them only.
+    """
+    fits = dst.shape == shape and dst.dtype == "float32" and not overlaps(shape, dst.strides)
+    return dst.array if fits else scratch(shape)
 
 
 def finish(dst: NkiTensor, computed: Array) -> None:

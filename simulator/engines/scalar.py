@@ -86,7 +86,7 @@ def _activate(
 
     x: Any = data.f32()
     # Two steps write to `out`, so it must not be a tile that the second still reads.
-    apart = all([t.storage is not dst.storage for t in read[1:]])
+    apart = all([t.storage.raw is not dst.storage.raw for t in read[1:]])
     out = target(dst, data.shape) if apart else scratch(data.shape)
     if tiles_scale or factor != 1:
         x = np.multiply(x, factor, out=out)

@@ -234,6 +234,25 @@ def test_activation_in_place_with_its_own_columns(core, same):
         np.testing.assert_allclose(out.array[:, 0], expected.sum(axis=1), rtol=1e-5)
 
 
+def test_a_sum_whose_values_are_thrown_away(core, same):
+    """A dst of stride zero keeps one column, as a kernel that wants the sum alone writes it."""
+    with core("trn2") as c:
+        data, dst, total = c.random(0, (8, 6)), c.empty((8, 1)), c.empty((8, 1))
+        nisa.activation_reduce(
+            dst.ap([[1, 8], [0, 6]]), nl.square, c.tile(data), reduce_op=nl.add, reduce_res=total, scale=2.0
+        )
+        np.testing.assert_allclose(total.array, np.square(2 * data).sum(axis=1, keepdims=True), rtol=1e-6)
+        assert same(dst, np.square(2 * data)[:, 5:])
+
+
+def test_an_operand_that_lies_under_dst(core, same):
+    with core("trn2") as c:
+        dst, bias = (nl.ndarray((4, n), nl.float32, nl.sbuf, address=(0, 64)) for n in (6, 1))
+        nisa.memset(bias, 3.0)
+        nisa.activation(dst, nl.square, c.tile(np.ones((4, 6), np.float32)), bias=bias, scale=2.0)
+        assert same(dst, np.full((4, 6), 25.0))
+
+
 def test_reduce_res_may_be_a_column_of_dst(core):
     with core() as c:
         x = c.random(0, (4, 6))
