@@ -27,7 +27,7 @@ class Dynamic:
     index: Any  # a register, a tensor of one element, or a tile of integers for the rows
     dim: int  # the dimension that it chooses from
     scale: int  # elements between two entries of that dimension
-    count: int  # entries of that dimension
+    count: int | None  # entries of that dimension; None where the index may leave it and not the tensor
     vector: bool  # one index for each row
 
 
@@ -128,8 +128,11 @@ class AccessPatterns(Views):
         scale, rest = divmod(self.strides[self._dim(indirect_dim)] * self.dtype.itemsize, new.itemsize)
         if rest:
             raise NkiValidationError(f"ap as {new}: an entry of dimension {indirect_dim} ends inside an element")
-        index = _scalar_index(scalar_offset) if vector_offset is None else vector_offset
-        return view._indexed(Dynamic(index, indirect_dim, scale, self.shape[indirect_dim], vector_offset is not None))
+        if vector_offset is not None:
+            return view._indexed(Dynamic(vector_offset, indirect_dim, scale, self.shape[indirect_dim], True))
+        # The pattern starts `scale` elements further for each: no dimension bounds it (nki/deep-dives/nki-aps.rst), and
+        # kernels choose on one dimension by the stride of another that is the same.
+        return view._indexed(Dynamic(_scalar_index(scalar_offset), indirect_dim, scale, None, False))
 
     def _check_vector(self, index: Any, dim: int) -> None:
         """A vector index: integers in SBUF, over dimension 0 of a tensor in HBM."""

@@ -110,7 +110,8 @@ def resolve(t: DynamicTensor, skip: bool = False) -> list[tuple[slice, NkiTensor
     shape = (1, *t.shape[1:]) if dynamic.vector else t.shape
     for index, span in zip(chosen, spans, strict=True):
         offset = t.offset + index * dynamic.scale
-        inside = 0 <= index < dynamic.count and 0 <= offset <= total - 1 - _reach(t.strides, shape)
+        within = index >= 0 if dynamic.count is None else 0 <= index < dynamic.count
+        inside = within and offset <= total - 1 - _reach(t.strides, shape)
         if inside and t.on_chip:
             row = total // allocation.shape[0]
             inside = offset // row == t.offset // row and offset % row + _reach(t.strides[1:], shape[1:]) < row
@@ -118,9 +119,10 @@ def resolve(t: DynamicTensor, skip: bool = False) -> list[tuple[slice, NkiTensor
             found.append((span, t.at_offset(offset, shape)))
         elif not skip:
             where = f"row {span.start} has " if dynamic.vector else ""
+            room = "" if dynamic.count is None else f", which has {dynamic.count} entries"
             raise OutOfBounds(
-                f"{where}index {index} leaves dimension {dynamic.dim} of {t.name!r}, which has {dynamic.count} "
-                "entries; the device stops with NRT_EXEC_OOB, or skips it with oob_mode.skip",
+                f"{where}index {index} leaves dimension {dynamic.dim} of {t.name!r}{room}; the device stops with "
+                "NRT_EXEC_OOB, or skips it with oob_mode.skip",
                 source="nki/deep-dives/nki-aps.rst",
             )
     return found

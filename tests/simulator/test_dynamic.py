@@ -101,6 +101,24 @@ def test_one_index_for_all_partitions(how):
         simulator.run(kernel, TABLE, np.array([[17]], np.int32))
 
 
+def test_a_pattern_may_start_beyond_the_dimension_whose_stride_it_counts():
+    """Dimension 1 has one entry and the stride of dimension 0: the tensor bounds `ap`, dimension 1 `select`."""
+
+    def kernel(table, index, how):
+        at, out = register_of(index), nl.ndarray((4, 6), table.dtype, nl.shared_hbm)
+        rows = table.reshape((20, 1, 6))
+        view = rows.ap([[6, 4], [1, 6]], scalar_offset=at, indirect_dim=1) if how == "ap" else rows.select(1, at)[0:4]
+        nisa.dma_copy(dst=out, src=view)
+        return out
+
+    index = np.array([[7]], np.int32)
+    np.testing.assert_array_equal(simulator.run(kernel, TABLE, index, "ap").outputs, TABLE[7:11])
+    with pytest.raises(OutOfBounds, match="index 17 leaves dimension 1 of 'table'; the device stops"):
+        simulator.run(kernel, TABLE, index + 10, "ap")
+    with pytest.raises(OutOfBounds, match="index 7 leaves dimension 1 of 'table', which has 1 entries"):
+        simulator.run(kernel, TABLE, index, "select")
+
+
 def test_select_and_compute_engines():
     def kernel(x, index):
         tile, at = in_sbuf(x), in_sbuf(index)
