@@ -69,9 +69,9 @@ def instruction(
     return _declared(INSTRUCTIONS, "nisa", engines, cost, since, source, indirect, reads_indices)
 
 
-def collective(engine: engine, cost: Cost) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Declare a function of `nki.collectives`, which every generation has."""
-    return _declared(COLLECTIVES, "ncc", (engine,), cost, 2, "nki/api/nki/collectives/__init__.py", None, False)
+def collective(engine: engine, cost: Cost, since: int = 2) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Declare a function of `nki.collectives`."""
+    return _declared(COLLECTIVES, "ncc", (engine,), cost, since, "nki/api/nki/collectives/__init__.py", None, False)
 
 
 def _declared(

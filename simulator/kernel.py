@@ -112,6 +112,11 @@ class Launch:
         self.options = options
         cores = getattr(kernel, "cores", 1)
         chip = chip_of(target)
+        if cores > 1 and chip.generation < 3:
+            raise KernelError(
+                f"kernel[{cores}] needs NeuronCore-v3 or newer, and the target is {chip.name}",
+                source="about-neuron/arch/neuron-hardware/trainium2.rst",
+            )
         self.trace = Trace(chip, target)
         shared: list[NkiTensor] = []
         self.machines = [Machine(chip, self.trace, options, n, cores, shared, rank, ranks) for n in range(cores)]

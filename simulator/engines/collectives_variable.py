@@ -41,7 +41,7 @@ class _Part(NamedTuple):
     to: int  # in dst
 
 
-@collective(_DMA, cost=costs.collective)
+@collective(_DMA, cost=costs.collective, since=3)  # which brought LNC=2
 def all_gather_v(
     srcs: Sequence[NkiTensor],
     dsts: Sequence[NkiTensor],
