@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,16 @@ def in_buffer(buffer: MemoryRegion, **tensors: Any) -> None:
     for what, t in tensors.items():
         if type(t) is not NkiTensor or t.buffer is not buffer:
             raise NkiValidationError(f"{what} must be a tile in {buffer.name.upper()}, got {describe(t)}")
+
+
+def members_of(kind: type[Enum], **values: Any) -> None:
+    """Each value is a member of an enumeration of nki.isa, and no raw value of one."""
+    for what, value in values.items():
+        if not isinstance(value, kind):
+            raise NkiValidationError(
+                f"{what} must be a nisa.{kind.__name__}, got {value!r}; raw integers are not accepted since NKI 0.3.0",
+                source="nki/migration/index.rst",
+            )
 
 
 def describe(t: Any) -> str:

@@ -13,10 +13,10 @@ from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.instructions import instruction
 from triptych.simulator.machine import Machine, NkiInstruction, machine
 from triptych.simulator.memory import MemoryRegion
-from triptych.simulator.operands import bits, describe, in_buffer, move
+from triptych.simulator.operands import bits, describe, in_buffer, members_of, move
 from triptych.simulator.tensor import NkiTensor
 
-_DMA = enums.engine.dma
+_DMA, _UNKNOWN = enums.engine.dma, enums.engine.unknown
 
 
 @instruction(_DMA, cost=costs.dma, reads_indices=True)
@@ -32,7 +32,7 @@ def dma_copy(
     """dst[...] = src[...], element by element in row-major order; between HBM and SBUF, either way."""
     m = machine()
     check_memory(dst=dst, src=src)
-    _check_queue(m, priority, dge_mode, engine)
+    _check_queue(m, priority, dge_mode, oob_mode, engine)
     if dst.size != src.size:
         raise NkiValidationError(f"src and dst must hold the same number of elements, got {src.shape} and {dst.shape}")
     if dge_mode.name == "hwdge" and dst.dtype != src.dtype:
@@ -79,6 +79,12 @@ def _indirect_copy(
 
 def check_row_indices(t: DynamicTensor) -> None:
     """A gather or scatter of rows takes a tile (P, 1) of indices, one for each partition of the other side."""
+    chip = machine().chip
+    if chip.generation < 3:
+        raise NkiValidationError(
+            f"a gather or scatter of rows needs NeuronCore-v3 or newer, and the target is {chip.name}",
+            source="nki/deep-dives/nki-dge.rst",
+        )
     if t.dynamic.index.shape != (t.shape[0], 1):
         raise NkiValidationError(f"vector_offset must be ({t.shape[0]}, 1), got {t.dynamic.index!r}")
 
@@ -100,18 +106,16 @@ def check_memory(**tensors: Any) -> None:
             )
 
 
-def _check_queue(m: Machine, priority: int | None, mode: enums.dge_mode, on: enums.engine) -> None:
+def _check_queue(
+    m: Machine, priority: int | None, mode: enums.dge_mode, oob: enums.oob_mode, on: enums.engine = _UNKNOWN
+) -> None:
+    members_of(enums.dge_mode, dge_mode=mode)
+    members_of(enums.oob_mode, oob_mode=oob)
+    members_of(enums.engine, engine=on)
     if priority is not None and (m.chip.generation < 4 or priority not in range(4)):
         raise NkiValidationError(f"priority is 0 to 3 and needs NeuronCore-v4, got {priority} on {m.chip.name}")
-    if not isinstance(mode, enums.dge_mode):
-        raise NkiValidationError(
-            f"dge_mode must be a nisa.dge_mode, got {mode!r}; raw integers are not accepted since NKI 0.3.0",
-            source="release-notes/components/nki.rst, NKI 0.3.0",
-        )
     if mode.name == "hwdge" and m.chip.generation < 3:
         raise NkiValidationError(f"hwdge needs NeuronCore-v3 or newer, and the target is {m.chip.name}")
-    if not isinstance(on, enums.engine):
-        raise NkiValidationError(f"engine must be a nisa.engine, got {on!r}")
     if on.name != "unknown" and (mode.name != "hwdge" or on.name not in ("sync", "scalar")):
         raise NkiValidationError(f"engine is sync or scalar and goes with dge_mode hwdge, got {on} with {mode}")
 
@@ -136,7 +140,7 @@ def dma_transpose(
     m = machine()
     check_memory(src=src)
     in_buffer(MemoryRegion.sbuf, dst=dst)
-    _check_queue(m, priority, dge_mode, enums.engine.unknown)
+    _check_queue(m, priority, dge_mode, oob_mode)
     if src.ndim not in _AXES or (axes is not None and tuple(axes) != _AXES[src.ndim]):
         raise NkiValidationError(
             f"axes must be (1, 0), (2, 1, 0) or (3, 1, 2, 0) for 2, 3 or 4 dimensions, got {axes} for {src.shape}"

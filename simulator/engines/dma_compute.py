@@ -14,7 +14,7 @@ from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.instructions import instruction
 from triptych.simulator.machine import Machine, NkiInstruction, machine
 from triptych.simulator.memory import SBUF
-from triptych.simulator.operands import put
+from triptych.simulator.operands import members_of, put
 from triptych.simulator.ops import Op
 from triptych.simulator.tensor import NkiTensor, as_shape
 
@@ -45,6 +45,7 @@ def dma_compute(
     if not isinstance(reduce_op, Op) or reduce_op.name != "add":
         raise NkiValidationError(f"reduce_op must be nl.add, got {reduce_op!r}")
     _check_scales(scales, len(tensors))
+    members_of(enums.oob_mode, oob_mode=oob_mode)
     if unique_indices is not True:
         raise NkiValidationError(f"unique_indices must be True, got {unique_indices!r}")
     for i, t in enumerate(tensors):

@@ -12,7 +12,7 @@ from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.instructions import choose, instruction
 from triptych.simulator.machine import Machine, NkiInstruction, machine
 from triptych.simulator.memory import SBUF, MemoryRegion
-from triptych.simulator.operands import bits, describe, in_buffer
+from triptych.simulator.operands import bits, describe, in_buffer, members_of
 from triptych.simulator.tensor import NkiTensor
 
 _GPSIMD_BYTES = {4: 1024, 2: 512, 1: 256}  # a partition, by element size
@@ -45,8 +45,7 @@ def sendrecv(
         raise NkiValidationError(f"pipe_id must be an integer, got {describe(pipe_id)}")
     if send_to_rank not in (0, 1) or recv_from_rank not in (0, 1):
         raise NkiValidationError(f"ranks are 0 or 1, got send_to_rank={send_to_rank}, recv_from_rank={recv_from_rank}")
-    if not isinstance(dma_engine, enums.dma_engine):
-        raise NkiValidationError(f"dma_engine must be a nisa.dma_engine, got {dma_engine!r}")
+    members_of(enums.dma_engine, dma_engine=dma_engine)
     if dma_engine is enums.dma_engine.gpsimd_dma:
         limit, need = _GPSIMD_BYTES[src.dtype.itemsize], src.free_size * src.dtype.itemsize
         if need > limit:

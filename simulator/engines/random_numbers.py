@@ -96,6 +96,8 @@ def dropout(dst: NkiTensor, data: NkiTensor, prob: Any, name: str | None = None)
     if dst.dtype != data.dtype:
         raise NkiValidationError(f"dst and data must have the same dtype, got {dst.dtype} and {data.dtype}")
     limit, tiles = per_partition(prob, data, "prob")
+    if not tiles and not 0 <= prob <= 1:
+        raise NkiValidationError(f"prob is a probability, from 0 to 1, got {prob!r}")
     if not data.dtype.is_float:
         check_float32("prob, for data that is not floating-point,", tiles)
     elif tiles and not tiles[0].dtype.is_float:

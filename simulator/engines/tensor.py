@@ -231,6 +231,10 @@ def _accumulating(m: Machine, dst: NkiTensor, accumulate: bool | None) -> Any:
     """False to overwrite, True to add, or a mask of the elements to add to."""
     if accumulate is False:
         return False
+    if not isinstance(accumulate, (bool, np.bool_, type(None))):
+        raise NkiValidationError(f"accumulate must be True, False or None, got {accumulate!r}")
+    if accumulate is not None and not accumulate:
+        return False
     if accumulate is None:
         started, written = dst.storage.through_this(dst.dtype, dst.at)
         if started is True:

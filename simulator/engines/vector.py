@@ -76,11 +76,11 @@ def memset(dst: NkiTensor, value: Any, engine: enums.engine = _UNKNOWN, name: st
     on = without_gpsimd_in_psum(choose(engine, eng.vector, eng.gpsimd), dst)
     if not isinstance(value, (int, float, np.integer, np.floating)):
         raise NkiValidationError(f"value must be a number, got {describe(value)}")
-    whole = isinstance(value, (int, np.integer)) or float(value).is_integer()
     if dst.dtype.kind == "x" and value != 0:
         raise NkiValidationError(f"a packed {dst.dtype} tile can only be set to 0, got {value}")
-    if dst.dtype.is_int and not (whole and _fits(int(value), dst.dtype)):
-        raise NkiValidationError(f"value must be an integer that {dst.dtype} holds, got {value}")
+    # A float is no value of an integer tile, even a whole one (nki/migration/index.rst, "strict type matching").
+    if dst.dtype.is_int and not (isinstance(value, (int, np.integer)) and _fits(int(value), dst.dtype)):
+        raise NkiValidationError(f"value must be an integer that {dst.dtype} holds, got {value!r}")
     scalar = np.array(value, np.float32 if dst.dtype.is_float else dst.dtype.np)
     put(dst, np.broadcast_to(scalar, dst.shape))
     return m.record("memset", on, (), (dst,), name, value=value)

@@ -15,6 +15,7 @@ with simulated_nki():
     import nki.isa as nisa
     import nki.language as nl
 
+V3 = ("trn2", "trn3")
 kinds = st.sampled_from(["float32", "bfloat16", "float16", "int16"])
 
 
@@ -59,7 +60,8 @@ def test_rows_are_gathered_onto_dst(core, same, first):
 
 
 def test_a_row_out_of_bounds_raises_or_is_skipped(core, same, refused):
-    refused(lambda c: _gather(c, [9, 10, 4]), "index 10 leaves dimension 0")
+    refused(lambda c: _gather(c, [9, 10, 4]), "index 10 leaves dimension 0", V3)
+    refused(lambda c: _gather(c, [9, 0, 4]), "needs NeuronCore-v3 or newer", ("trn1",), V3)
     with core() as c:
         dst = _gather(c, [9, 10, 4], oob_mode=nisa.oob_mode.skip)
         assert same(dst, [[118, 119], [100, 100], [108, 109]])
@@ -88,7 +90,7 @@ def test_rows_are_scattered_onto_dst(core, same, first):
 
 
 def test_a_scattered_row_out_of_bounds_raises_or_is_skipped(core, same, refused):
-    refused(lambda c: _scatter(c, [9, -1, 4]), "index -1 leaves dimension 0")
+    refused(lambda c: _scatter(c, [9, -1, 4]), "index -1 leaves dimension 0", V3)
     with core() as c:
         table = _scatter(c, [9, 10, 10], oob_mode=nisa.oob_mode.skip)
         assert same(table[9:10], [[1018, 1019]]) and same(table[:9], np.arange(18).reshape(9, 2))
@@ -112,6 +114,15 @@ LIMITS = [
     (lambda c: _add(c, size=(4, 5)), r"srcs\[0\] and dst must hold as many elements"),
     (lambda c: _add(c, dtype="float8_e5m2_x4"), "packed dtypes hold no numbers"),
     (_add, "nothing has written"),
+]
+
+
+@pytest.mark.parametrize(("call", "words"), LIMITS)
+def test_limits(refused, call, words):
+    refused(call, words)
+
+
+ROW_LIMITS = [
     (
         lambda c: _gather(c, [1, 2, 3], dst=c.empty((3, 2), buffer="private_hbm")),
         "with a dynamic address, dma_compute takes two sources",
@@ -129,6 +140,6 @@ LIMITS = [
 ]
 
 
-@pytest.mark.parametrize(("call", "words"), LIMITS)
-def test_limits(refused, call, words):
-    refused(call, words)
+@pytest.mark.parametrize(("call", "words"), ROW_LIMITS)
+def test_limits_of_rows(refused, call, words):
+    refused(call, words, V3)

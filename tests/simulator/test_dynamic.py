@@ -310,6 +310,16 @@ def test_compute_engines_take_no_vector_of_indices(core):
             nisa.dma_copy(c.empty((2, 6)), view, dge_mode=nisa.dge_mode.none)
 
 
+def test_rows_are_gathered_from_neuroncore_v3_on(refused):
+    def gathered(c, scatter):
+        table, rows = nl.ndarray((4, 6), nl.float32, nl.shared_hbm), c.tile(TABLE[:2])
+        view = table.ap([[6, 2], [1, 6]], vector_offset=c.tile(np.zeros((2, 1)), "int32"))
+        nisa.dma_copy(*((view, rows) if scatter else (rows, view)))
+
+    refused(lambda c: gathered(c, True), "needs NeuronCore-v3 or newer, and the target is", ("trn1",), ("trn2", "trn3"))
+    refused(lambda c: gathered(c, False), "needs NeuronCore-v3 or newer, and the target is", ("trn1",))
+
+
 def test_a_kernel_without_dynamic_views_does_not_look_for_them(core):
     with core() as c:
         assert not c.machine.any_dynamic

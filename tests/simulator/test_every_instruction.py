@@ -6,8 +6,8 @@ it says and no byte beside; it reads nothing unwritten; an output may be an inpu
 
 from __future__ import annotations
 
-import functools
 import inspect
+from enum import Enum
 
 import numpy as np
 import pytest
@@ -241,10 +241,22 @@ def test_an_output_may_be_an_input(core, cast, name, out, source):
                 close(tiles[other].array, expected[other], plan.dtypes[other], cast, call.rtol.get(other, 0))
 
 
+def substitute(monkeypatch, name, arguments):
+    """The table's call of an instruction gets these arguments, whatever it says itself."""
+    module = CALLS[name].__globals__["nisa"]
+    issued = INSTRUCTIONS[name].issue
+
+    def changed(*args, **kwargs):
+        bound = inspect.signature(issued).bind(*args, **kwargs)
+        bound.arguments |= arguments
+        return issued(*bound.args, **bound.kwargs)
+
+    monkeypatch.setattr(module, name, changed)
+
+
 @pytest.mark.parametrize("name", [n for n in NAMES if not n.startswith("register_")])
 def test_an_instruction_may_have_a_name(core, cast, name, monkeypatch):
-    module = CALLS[name].__globals__["nisa"]
-    monkeypatch.setattr(module, name, functools.partial(getattr(module, name), name="mine"))
+    substitute(monkeypatch, name, {"name": "mine"})
     call, plan = plain(name)
     with core(targets_of(name)[-1]) as c:
         tiles = {n: view for n, (view, _, _) in plan.tiles(c, plan.inputs(c, cast)).items()}
@@ -348,15 +360,26 @@ def test_an_operand_has_a_dtype_that_the_instruction_takes(core, cast, name, ope
         refuses(core, cast, name, change, "must be|packed|dtype|float32|any dtype but|integers|can only be set to 0")
 
 
-ENGINES = [n for n in NAMES if "engine" in inspect.signature(getattr(nisa, n)).parameters]
+CHOICES = [
+    (name, p.name)
+    for name in NAMES
+    for p in inspect.signature(INSTRUCTIONS[name].issue).parameters.values()
+    if isinstance(p.default, Enum)
+]
 
 
-@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize(("name", "parameter"), CHOICES)
+def test_an_enumeration_is_given_by_its_members(core, cast, name, parameter, monkeypatch):
+    """Neither by a raw value nor by a name (nki/migration/index.rst), nor by the members of another."""
+    default = inspect.signature(INSTRUCTIONS[name].issue).parameters[parameter].default
+    for wrong in (default.value, default.name, nisa.nc_version.gen3):
+        substitute(monkeypatch, name, {parameter: wrong})
+        refuses(core, cast, name, lambda c, call, tiles: tiles, f"{parameter} must be")
+
+
+@pytest.mark.parametrize("name", [name for name, parameter in CHOICES if parameter == "engine"])
 def test_an_engine_is_one_that_runs_the_instruction(core, cast, name, monkeypatch):
-    module = CALLS[name].__globals__["nisa"]
-    issued, row = getattr(module, name), INSTRUCTIONS[name]
-    for engine in (*nisa.engine, "vector", 5):
-        if engine not in row.engines and engine is not nisa.engine.unknown:
-            asked = functools.partial(issued, engine=engine)
-            monkeypatch.setattr(module, name, lambda *a, engine=None, asked=asked, **k: asked(*a[:5], **k))
+    for engine in nisa.engine:
+        if engine not in INSTRUCTIONS[name].engines and engine is not nisa.engine.unknown:
+            substitute(monkeypatch, name, {"engine": engine})
             refuses(core, cast, name, lambda c, call, tiles: tiles, "engine")

@@ -162,6 +162,7 @@ LIMITS = [
     (lambda c: _dropout(c, dst=(4, 5)), "same partitions and elements per partition"),
     (lambda c: _dropout(c, kinds=("bfloat16", "float32")), "must have the same dtype"),
     (lambda c: _dropout(c, prob=None), "prob must be a number"),
+    (lambda c: _dropout(c, prob=1.5), "prob is a probability, from 0 to 1, got 1.5"),
     (lambda c: _dropout(c, prob=c.empty((4, 2))), "prob must be a scalar or a tile"),
     (lambda c: _dropout(c, prob=c.empty((4, 1), "int32")), "prob must have a floating-point dtype"),
     (lambda c: _dropout(c, kinds=("int8", "int8"), prob=c.empty((4, 1), "bfloat16")), "must be float32, got"),

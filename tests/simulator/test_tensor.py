@@ -100,7 +100,7 @@ def _ones(c, n=4):
 def test_accumulate_says_whether_to_add(core, same, target):
     with core(target) as c:
         dst = c.empty((2, 4), buffer="psum")
-        for accumulate, expected in ((False, 2), (True, 4), (None, 6), (False, 2), (None, 4)):
+        for accumulate, expected in ((False, 2), (True, 4), (None, 6), (np.False_, 2), (None, 4), (np.True_, 6)):
             nisa.nc_matmul(dst, *_ones(c), accumulate=accumulate)
             assert same(dst, np.full((2, 4), expected))
 
@@ -299,6 +299,12 @@ LIMITS = [
         (V4,),
         (),
     ),
+    (
+        lambda c: _matmul(c, ((1, 1), "bfloat16"), ((1, 8193), "bfloat16"), c.empty((1, 8192), "bfloat16", "psum")),
+        "free size of moving is at most 8192 on NeuronCore-v4, got 8193",
+        (V4,),
+        (),
+    ),
     (lambda c: _matmul(c, ((5, 8), "float32")), r"need the same number, got \(5, 8\) and \(4, 6\)", TARGETS, ()),
     (lambda c: _matmul(c, dst=c.empty((6, 8), buffer="psum")), r"dst must be \[8, 6\]", TARGETS, ()),
     (lambda c: _matmul(c, dst=c.empty((8, 6))), "dst must be a tile in PSUM", TARGETS, ()),
@@ -346,6 +352,7 @@ LIMITS = [
         (V2,),
         (V3, V4),
     ),
+    (lambda c: _matmul(c, accumulate="yes"), "accumulate must be True, False or None, got 'yes'", TARGETS, ()),
     (lambda c: _matmul(c, perf_mode="double_row"), "perf_mode must be a nisa.matmul_perf_mode", TARGETS, ()),
     (
         lambda c: _matmul(c, ((4, 3, 8), E4M3), ((4, 3, 6), E4M3), perf_mode=double_row),

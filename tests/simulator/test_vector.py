@@ -444,6 +444,7 @@ LIMITS = [
     (lambda c: nisa.tensor_copy(c.empty((4, 6)), _t(c, dtype="float8_e5m2_x4")), "packed", TARGETS, ()),
     (lambda c: nisa.memset(c.empty((4, 6), "int8"), 128), "an integer that int8 holds, got 128", TARGETS, ()),
     (lambda c: nisa.memset(c.empty((4, 6), "int8"), 0.5), "an integer that int8 holds, got 0.5", TARGETS, ()),
+    (lambda c: nisa.memset(c.empty((4, 6), "int32"), 2.0), "an integer that int32 holds, got 2.0", TARGETS, ()),
     (lambda c: nisa.memset(c.empty((4, 6), "float8_e4m3fn_x4"), 1), "can only be set to 0", TARGETS, ()),
     (lambda c: nisa.memset(c.empty((4, 6), "float8_e4m3fn_x4"), 0), "never", (), TARGETS),
     (lambda c: nisa.memset(c.empty((4, 6)), c.empty((4, 1))), "value must be a number, got NkiTensor", TARGETS, ()),
