@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from triptych.harness import api_tables, doc_tables, nki_names
+from triptych.simulator import lint
 from triptych.simulator.lend import simulated_nki
 
 ROOT = Path(__file__).parent.parent
@@ -41,6 +42,12 @@ def test_the_example_of_ranks_runs() -> None:
         exec(section.partition("```python\n")[2].partition("```")[0], found)
     for run in found["runs"]:
         np.testing.assert_allclose(run.outputs, found["shards"].sum(axis=0), rtol=1e-5, atol=1e-5)
+
+
+def test_the_page_on_the_linter_names_rules_that_exist() -> None:
+    rows = re.findall(r"^\| (\d+)\. [^|]*\|([^|]*)\|", (ROOT / "docs" / "lint.md").read_text(), re.MULTILINE)
+    assert [int(number) for number, _ in rows] == list(range(1, 27))
+    assert {name for _, cell in rows for name in re.findall(r"`([a-z-]+)`", cell)} <= set(lint.RULES)
 
 
 LATER = ("nki.Kernel.with_schedule",)

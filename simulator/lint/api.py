@@ -62,7 +62,7 @@ def since(name: str) -> int:
     module, first, rest = split(name)
     if module == "nki.isa" and first in INSTRUCTIONS and not rest:
         return INSTRUCTIONS[first].since
-    if module == "nki.language" and first in OPS and not rest:
+    if module == "nki.language" and first in OPS and not rest and OPS[first].act is None:  # activations are in all
         return OPS[first].since
     return _OPTIONS.get(name, 2)
 

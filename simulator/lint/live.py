@@ -18,15 +18,21 @@ class LintWarning(UserWarning):
 
 
 _seen: dict[int, CodeType] = {}  # by identity: code of the same text in two files is equal, and hashing it is slow
+_told: set[Finding] = set()
+# The file has changed since, is too deep for Python's stack or for its parser.
+_UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
 
 
 def warn(function: Any) -> None:
-    """Warn of each finding in `function`, the first time that its code is seen; without source, say nothing."""
+    """Warn of each finding in `function` that was not told yet; of a function without source, say nothing."""
     code = getattr(getattr(function, "func", function), "__code__", None)
     if code is None or id(code) in _seen:
         return
     _seen[id(code)] = code
     for finding in findings(code):
+        if finding in _told:
+            continue
+        _told.add(finding)
         message = f"{finding.rule}: {finding.message} [{finding.source}]"
         warnings.warn_explicit(message, LintWarning, finding.path, finding.line)
 
@@ -37,12 +43,7 @@ def findings(code: CodeType) -> list[Finding]:
         file = _parsed(code.co_filename, "".join(linecache.getlines(code.co_filename)))
         kernel = at_line(file.module, code.co_name, code.co_firstlineno)
         return check(file, [kernel]) if kernel is not None else []
-    except (
-        SyntaxError,
-        ValueError,
-        RecursionError,
-        MemoryError,
-    ):  # the file has changed since, or is deeper than Python's stack
+    except _UNREADABLE:
         return []
 
 

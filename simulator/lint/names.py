@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from enum import Enum
 from typing import Any
 
-from triptych.simulator import removed
+from triptych.simulator import older, removed
 from triptych.simulator.lint.api import MIGRATION, RELEASE_NOTES, STUBS, names, short, signature, similar, split
 from triptych.simulator.lint.collect import Imported
-from triptych.simulator.lint.rules import ERROR, At, rule
+from triptych.simulator.lint.rules import ERROR, WARNING, At, rule
 
 _LEGACY = ("neuronxcc.nki", "torch_neuronx.nki_jit")
+_OLDER = {row.name: row for row in older.OLDER}
+_OLDER_MODULES = {name.rpartition(".")[0] for name in _OLDER}
 
 
 @rule(
@@ -80,7 +82,7 @@ def unknown_name(node: ast.Attribute | ast.Name, at: At) -> Iterator[str]:
     """A name in nl, nisa or nki.collectives is one that their reference lists."""
     module, name, rest = split(at.name(node))
     full = f"{module}.{name}"
-    if not name or full in removed.NAMES or full == "nki.isa.constants":  # the last: a module kept for 0.3's imports
+    if not name or full in removed.NAMES or full in _OLDER or full in _OLDER_MODULES:
         return
     known = names(module)
     if name not in known:
@@ -91,6 +93,42 @@ def unknown_name(node: ast.Attribute | ast.Name, at: At) -> Iterator[str]:
     has_members = name == "tile_size" or issubclass(owner, Enum)
     if has_members and rest and "." not in rest and not hasattr(owner, rest):
         yield f"{short(full)} has no {rest}{similar(rest, [m for m in dir(owner) if not m.startswith('_')])}"
+
+
+@rule(
+    "older-name",
+    WARNING,
+    ast.Attribute,
+    ast.Name,
+    source=f"{RELEASE_NOTES}, NKI 0.5.0: internal modules were renamed, and shims kept",
+    bad="""
+from nki.isa.constants import engine
+
+@nki.jit
+def kernel(x):
+    tile = nl.load(x)
+    nisa.memset(tile, value=0.0, engine=engine.vector)
+    return x
+""",
+    good="""
+from nki.isa import engine
+
+@nki.jit
+def kernel(x):
+    tile = nl.load(x)
+    nisa.memset(tile, value=0.0, engine=engine.vector)
+    return x
+""",
+)
+def older_name(node: ast.Attribute | ast.Name, at: At) -> Iterator[str | tuple[ast.AST, str]]:
+    """A name that AWS's kernels of NKI 0.3 have, and the reference of 0.6 does not list."""
+    found = at.unit.resolve(node)
+    row = _OLDER.get(found) if isinstance(found, str) and not found.startswith(_LEGACY) else None
+    if row is None:
+        return
+    message = f"{short(row.name)} is {row.gone}; write {short(row.now)}"
+    binding = at.unit.lookup(node.id) if isinstance(node, ast.Name) else None
+    yield (binding[1].node, message) if binding is not None and isinstance(binding[1], Imported) else message
 
 
 @rule(

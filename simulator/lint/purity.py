@@ -132,18 +132,16 @@ def kernel(x):
 def outer_state(node: Any, at: At) -> Iterator[str]:
     """A kernel changes nothing outside itself: a cached kernel does not run again."""
     if isinstance(node, (ast.Global, ast.Nonlocal)):
-        names = [
-            n for n in node.names if at.unit.contents.bound.get(n) and (isinstance(node, ast.Global) or at.outside(n))
-        ]
+        changed = [name for name in node.names if name in at.unit.contents.bound]
+        names = changed if isinstance(node, ast.Global) else [name for name in changed if at.outside(name)]
         if names:
             yield f"{', '.join(names)} lies outside the kernel, which must not change it; return the value instead"
         return
     for name in _changed(node):
         found = at.unit.lookup(name.id)
-        if found is None or found[0] in at.running:
+        if found is None or not at.outside(name.id):
             continue
-        module = isinstance(found[1], Imported) and isinstance(node, ast.Call)  # nl.add(...) is no set's add
-        if not module:
+        if not (isinstance(found[1], Imported) and isinstance(node, ast.Call)):  # nl.add(...) is no set's add
             yield f"{name.id} lies outside the kernel, which must not change it; return the value instead"
 
 

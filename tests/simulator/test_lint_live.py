@@ -33,6 +33,12 @@ def divided(x, value):
     return x
 
 @nki.jit
+def again(x):
+    out = nl.ndarray(x.shape, x.dtype, buffer=nl.shared_hbm)
+    stored(out, nl.load(x))
+    return out
+
+@nki.jit
 def clean(x):
     return x
 """
@@ -66,6 +72,16 @@ def test_a_function_is_linted_once(kernels):
     assert len(said(lambda: simulator.run(kernels.kernel, X))) == 2
     assert said(lambda: simulator.run(kernels.kernel, X)) == []
     assert said(lambda: simulator.run(kernels.kernel.function, X)) == []
+
+
+def test_a_finding_that_two_kernels_reach_is_told_once(kernels):
+    assert len(said(lambda: simulator.run(kernels.kernel, X))) == 2
+    assert said(lambda: simulator.run(kernels.again, X)) == []
+
+
+def test_a_finding_is_told_once_however_often_the_file_is_loaded(kernels):
+    assert len(said(lambda: simulator.run(kernels.kernel, X))) == 2
+    assert said(lambda: simulator.run(simulator.load(kernels.__file__).kernel, X)) == []
 
 
 def test_simulate_lints_too(kernels):

@@ -90,6 +90,8 @@ BREAKS = [
     ("unknown-name", kernel("print(nisa.tensor_scaler)")),
     ("unknown-name", kernel("print(nisa.engine.pool)")),
     ("unknown-name", "from nki.language import loads\n" + kernel("print(loads(x))")),
+    ("older-name", kernel("for i in nl.range(4):", "    print(i)")),
+    ("older-name", kernel("print(nki.dtype.float32)")),
     ("removed-argument", kernel("nisa.dma_copy(dst=x, src=x, dst_rmw_op=nl.add)")),
     ("removed-argument", kernel("nisa.tensor_copy(x, x, dtype=nl.float32)")),
     ("removed-argument", "@nki.jit(platform_target='trn2')\ndef kernel(x):\n    return x\n"),
@@ -142,7 +144,6 @@ FINE = {
         "try:\n    import nki.language as tl\nexcept ImportError:\n    import neuronxcc.nki.language as tl\n"
         + kernel("print(tl.float32)")
     ),
-    "what the shims of 0.3 still give": "from nki.isa.constants import oob_mode\n" + kernel("print(oob_mode.skip)"),
 }
 
 
@@ -160,6 +161,7 @@ def test_what_must_not_be_found(text, found):
         ("nisa.range_select", "trn1", ["generation"]),
         ("nisa.range_select", "trn2", []),
         ("print(nl.abs_max)", "trn2", ["generation"]),
+        ("nisa.activation(dst=x, op=nl.square, data=x)", "trn1", []),  # an activation, and an ALU operator since v4
         ("print(nisa.dge_mode.hwdge)", "trn1", ["generation"]),
         ("nisa.dma_copy(dst=x, src=x, priority=1)", "trn2", ["generation"]),
         ("nisa.dma_copy(dst=x, src=x, priority=None)", "trn2", []),
