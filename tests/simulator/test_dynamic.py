@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from kernel_parts import in_hbm, in_sbuf, register_of
 
 from triptych import simulator
 from triptych.simulator import NkiValidationError, OutOfBounds
@@ -17,27 +18,13 @@ RNG = np.random.default_rng(0)
 TABLE = RNG.standard_normal((20, 6)).astype(np.float32)
 
 
-def in_sbuf(x):
-    tile = nl.ndarray(x.shape, x.dtype)
-    nisa.dma_copy(dst=tile, src=x)
-    return tile
-
-
-def register_of(x):
-    register = nisa.register_alloc()
-    nisa.register_load(register, in_sbuf(x))
-    return register
-
-
 def gather(table, index, oob_mode=nisa.oob_mode.error):
     p, f = index.shape[0], table.shape[1]
     rows = nl.ndarray((p, f), table.dtype)
     nisa.memset(dst=rows, value=-1.0)
     view = table.ap(pattern=[[f, p], [1, f]], vector_offset=in_sbuf(index), indirect_dim=0)
     nisa.dma_copy(dst=rows, src=view, oob_mode=oob_mode)
-    out = nl.ndarray((p, f), table.dtype, nl.shared_hbm)
-    nisa.dma_copy(dst=out, src=rows)
-    return out
+    return in_hbm(rows)
 
 
 @pytest.mark.parametrize("dtype", [np.int32, np.uint32])
@@ -55,9 +42,7 @@ def test_gather_by_vector_select():
         view = table.vector_select(0, in_sbuf(index))
         assert view.is_indirect() and view.shape == rows.shape
         nisa.dma_copy(dst=rows, src=view[:, 0:6])
-        out = nl.ndarray(rows.shape, table.dtype, nl.shared_hbm)
-        nisa.dma_copy(dst=out, src=rows)
-        return out
+        return in_hbm(rows)
 
     index = RNG.integers(0, 20, (128, 1)).astype(np.int32)
     np.testing.assert_array_equal(simulator.run(kernel, TABLE, index).outputs, TABLE[index[:, 0]])
@@ -143,9 +128,7 @@ def test_the_index_is_read_when_the_instruction_runs():
         nisa.memset(dst=at, value=1)
         view = table.ap([[6, 1], [1, 6]], scalar_offset=at)
         nisa.memset(dst=at, value=4)
-        out = nl.ndarray((1, 6), table.dtype, nl.shared_hbm)
-        nisa.dma_copy(dst=out, src=view)
-        return out
+        return in_hbm(view)
 
     np.testing.assert_array_equal(simulator.run(kernel, TABLE).outputs, TABLE[4:5])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from kernel_parts import in_sbuf
 
 from triptych import simulator
 from triptych.simulator import KernelError, NkiError, Options
@@ -22,16 +23,10 @@ def on_two_cores(kernel, *arguments, target="trn2", options=None):
     return simulator.run(nki.jit(kernel)[2], *arguments, target=target, options=options)
 
 
-def loaded(x):
-    tile = nl.ndarray(x.shape, x.dtype)
-    nisa.dma_copy(dst=tile, src=x)
-    return tile
-
-
 def swapped(x, pipe=0, dma_engine=nisa.dma_engine.dma):
     """Each core loads its half of x and gives it to the other, which stores it where it came to."""
     core = nl.program_id(0)
-    mine = loaded(x[HALVES[core]])
+    mine = in_sbuf(x[HALVES[core]])
     theirs = nl.ndarray(mine.shape, mine.dtype)
     nisa.sendrecv(mine, theirs, 1 - core, 1 - core, pipe, dma_engine)
     out = nl.ndarray(x.shape, x.dtype, nl.shared_hbm)
@@ -52,10 +47,10 @@ def through_shared(x, barrier=True, overlap=0):
     middle = nl.ndarray(x.shape, x.dtype, nl.shared_hbm)
     out = nl.ndarray(x.shape, x.dtype, nl.shared_hbm)
     first, last = (0, 64 + overlap) if core == 0 else (64, 128)
-    nisa.dma_copy(dst=middle[first:last], src=loaded(x[first:last]))
+    nisa.dma_copy(dst=middle[first:last], src=in_sbuf(x[first:last]))
     if barrier:
         nisa.core_barrier(middle, (0, 1))
-    theirs = loaded(middle[HALVES[1 - core]])
+    theirs = in_sbuf(middle[HALVES[1 - core]])
     nisa.dma_copy(dst=out[HALVES[core]], src=theirs)
     return out
 
@@ -234,7 +229,7 @@ def test_sendrecv_moves_bits_between_any_views(target, dtype, how):
 def test_sendrecv_in_place():
     def kernel(x):
         core = nl.program_id(0)
-        tile = loaded(x[HALVES[core]])
+        tile = in_sbuf(x[HALVES[core]])
         nisa.sendrecv(tile, tile, 1 - core, 1 - core, 0)
         out = nl.ndarray(x.shape, x.dtype, nl.shared_hbm)
         nisa.dma_copy(dst=out[HALVES[core]], src=tile)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from kernel_parts import in_hbm, in_sbuf, register_of
 
 from triptych import simulator
 from triptych.simulator import NkiValidationError
@@ -15,18 +16,6 @@ with simulated_nki():
 
 RNG = np.random.default_rng(0)
 TABLE = RNG.standard_normal((20, 6)).astype(np.float32)
-
-
-def in_sbuf(x):
-    tile = nl.ndarray(x.shape, x.dtype)
-    nisa.dma_copy(dst=tile, src=x)
-    return tile
-
-
-def register_of(x):
-    register = nisa.register_alloc()
-    nisa.register_load(register, in_sbuf(x))
-    return register
 
 
 def test_fori_loop_copies_as_many_as_a_register_says():
@@ -71,9 +60,7 @@ def test_loops_that_count(style):
         else:
             for _ in nl.dynamic_range(register):
                 body(nisa.register_alloc())
-        out = nl.ndarray((1, 1), nl.int32, nl.shared_hbm)
-        nisa.dma_copy(dst=out, src=total)
-        return out
+        return in_hbm(total)
 
     for n in (0, 1, 5):
         run = simulator.run(kernel, np.array([[n]], np.int32), options=simulator.Options(lint=False))

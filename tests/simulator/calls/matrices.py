@@ -37,6 +37,7 @@ def nc_matmul(p, f):
 
 @call
 def nc_transpose(p, f):
+    p = min(p, 32)  # what the Vector Engine transposes
     return Call(
         {"dst": Operand((f, p), ANY), "data": source((p, f))},
         nisa.nc_transpose,

@@ -114,7 +114,9 @@ def rng(p, f):
 def _set_states(states):
     """The generators of the partitions where a tile may lie, from 0 or from 64 on."""
     everywhere = np.zeros((128, 6), np.uint32)
-    everywhere[: len(states)] = everywhere[64 : 64 + len(states)] = states
+    everywhere[: len(states)] = states
+    if len(states) <= 64:
+        everywhere[64 : 64 + len(states)] = states
     return lambda c: nisa.rand_set_state(c.tile(everywhere))
 
 
