@@ -179,9 +179,9 @@ class Machine:
                 if tensor.storage.missing:
                     tensor.check_written()
 
-    def note(self, message: str) -> None:
-        """Keep a remark on the instruction that runs, with its source line."""
-        self.trace.notes.append(f"{show_line(self.line)}: {message}")
+    def note(self, message: str, line: tuple[str, int] | None = None) -> None:
+        """Keep a remark, with the kernel's line: that of the instruction that runs, unless another is given."""
+        self.trace.notes.append(f"{show_line(line or self.line)}: {message}")
 
     def record(
         self,

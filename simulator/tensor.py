@@ -9,6 +9,7 @@ On-chip tensors keep dimension 0, the partition, first and whole, and never have
 
 from __future__ import annotations
 
+import linecache
 import math
 import operator
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from triptych.simulator.access import AccessPatterns, Columns, Dynamic
 from triptych.simulator.dtypes import F32, DType, dtype_of
-from triptych.simulator.errors import NkiValidationError, OutOfBounds
+from triptych.simulator.errors import NkiValidationError, OutOfBounds, kernel_line
 from triptych.simulator.memory import PSUM, SBUF, MemoryRegion, Storage, row_major
 from triptych.simulator.trace import Region
 from triptych.simulator.views import GUIDE, Shape
@@ -127,12 +128,23 @@ class NkiTensor(AccessPatterns):
     __eq__ = object.__eq__  # kernels compare tensors with None, and keep them in lists; what they hold is not known
     __hash__ = object.__hash__
 
-    def __bool__(self) -> NoReturn:
-        raise NkiValidationError(
-            "the truth of a tensor is not known while a kernel is built; Python's `if` and `while` work on shapes and "
-            "constants only",
-            source="nki/get-started/nki-language-guide.rst",
-        )
+    def __bool__(self) -> bool:
+        """True: the tensor is there. A note says so, for its values are not known while a kernel is built.
+
+        AWS's kernels ask in this way whether an optional operand was given (nki-library, core/mlp/mlp_tkg).
+        """
+        from triptych.simulator.machine import machine, running
+
+        line = kernel_line()
+        if linecache.getline(*line).lstrip().startswith("while "):
+            raise NkiValidationError(
+                f"`while` on {self!r} never ends: what a tensor holds is not known while a kernel is built; loop on a "
+                "register",
+                source="nki/get-started/nki-language-guide.rst",
+            )
+        if running():
+            machine().note(f"the truth of {self!r} is that it is there, not what it holds; write `!= None`", line)
+        return True
 
     def is_contiguous(self) -> bool:
         """Whether the free dimensions (all dimensions in HBM) lie row-major without gaps."""

@@ -5,6 +5,8 @@ The oracle is NumPy: a tensor filled with 0, 1, 2, .. shows through any chain of
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -143,13 +145,20 @@ def test_chains_of_slices(core, data):
         shows(view, values)
 
 
-def test_a_tensor_is_not_assigned_to_and_has_no_truth(c):
+def test_a_tensor_is_not_assigned_to(c):
     tensor = c.empty((4, 7))
     with pytest.raises(NkiValidationError, match="a tensor is not assigned to"):
         tensor[0] = 1
-    with pytest.raises(NkiValidationError, match="truth of a tensor"):
-        bool(tensor[0, 0])
     assert len(tensor) == 4
+
+
+def test_the_truth_of_a_tensor_is_that_it_is_there(c):
+    tensor = c.tile(np.zeros((4, 7), np.float32))
+    assert tensor and not c.trace.notes[1:]
+    assert re.match(r"test_tensor_views.py:\d+: the truth of NkiTensor.* is that it is there", c.trace.notes[0])
+    with pytest.raises(NkiValidationError, match="`while` on NkiTensor.* never ends"):
+        while tensor[0, 0]:
+            pass
 
 
 # Methods
