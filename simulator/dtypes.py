@@ -84,13 +84,20 @@ _BY_NUMPY[np.dtype(bool)] = TABLE["bool_"]
 
 
 def dtype_of(value: Any) -> DType:
-    """The NKI dtype that `value` names: a DType, a name, a NumPy dtype or scalar type (JAX's included)."""
+    """The NKI dtype that `value` names: a DType, a name, a NumPy dtype or scalar type (JAX's included).
+
+    NumPy has no packed dtypes: an array of them has a dtype of that name, or one field of that name and the storage.
+    """
     if isinstance(value, DType):
         return value
     if isinstance(value, str) and value in TABLE:
         return TABLE[value]
     try:
-        found = _BY_NUMPY.get(np.dtype(value))
+        kind = np.dtype(value)
+        found = _BY_NUMPY.get(kind)
+        packed = TABLE.get(kind.names[0] if kind.names and len(kind.names) == 1 else kind.name)
+        if packed is not None and packed.kind == "x" and packed.itemsize == kind.itemsize:
+            found = packed
     except TypeError:
         found = None
     if found is None:

@@ -10,11 +10,13 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from triptych import simulator
 from triptych.simulator import NkiValidationError
 from triptych.simulator.dtypes import TABLE, dtype_of, round_to
 from triptych.simulator.lend import simulated_nki
 
 with simulated_nki():
+    import nki.isa as nisa
     import nki.language as nl
 
 LOW = {
@@ -192,3 +194,29 @@ def test_sizes():
 def test_a_copy_of_a_dtype_is_the_dtype():
     for kind in TABLE.values():
         assert copy.deepcopy({"kind": kind})["kind"] is kind and pickle.loads(pickle.dumps(kind)) is kind
+
+
+@pytest.mark.parametrize("name", ["float8_e5m2_x4", "float8_e4m3fn_x4", "float4_e2m1fn_x4"])
+def test_an_array_of_packed_elements_names_them(name):
+    storage = TABLE[name].np
+    assert dtype_of(np.dtype([(name, storage)])) is TABLE[name]
+    for wrong in (
+        np.dtype([(name, np.uint8)]),
+        np.dtype([("other", storage)]),
+        np.dtype([(name, storage), ("b", "i1")]),
+    ):
+        with pytest.raises(NkiValidationError, match="is not a dtype of NKI"):
+            dtype_of(wrong)
+    assert dtype_of(storage) == storage.name
+
+
+def test_a_kernel_takes_packed_arrays():
+    def kernel(x):
+        out = nl.ndarray(x.shape, x.dtype, nl.shared_hbm)
+        assert x.dtype == nl.float8_e5m2_x4
+        nisa.dma_copy(dst=out, src=x)
+        return out
+
+    bits = np.arange(6, dtype=np.uint32).reshape(2, 3)
+    out = simulator.run(kernel, bits.view([("float8_e5m2_x4", np.uint32)])).outputs
+    np.testing.assert_array_equal(out, bits)
