@@ -24,6 +24,11 @@ _COST = "nki/api/nki/isa/__init__.py at v2.26.1, 'Estimated instruction cost'"
 _NODE = "neuron-runtime/explore/intranode-collective-comm.rst"
 _HARDWARE = "about-neuron/arch/neuron-hardware"
 _DMA = "nki/deep-dives/nki-dma-bandwidth-guide.rst"
+_DMA_TRACES = "nki/get-started/about/nki-dma-overview.rst, the traces of its two examples on Trn2"
+_LADDER_V2 = "matrix_multiplication.rst of SDK 2.26.1 (Trn1, bfloat16)"
+_LADDER_V3 = "nki/guides/tutorials/kernel-optimization.rst and its profiles (Trn2, float32)"
+_THROTTLE = "tools/neuron-explorer/overview-summary-page.rst, dI/dt throttling"
+_MAMBA = "nki/guides/tutorials/fused_mamba.rst, profile on Trn1"
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,24 @@ class Chip:
     min_cycles: Fact  # shortest initiation interval of an instruction
     gpsimd_start_cycles: Fact
     fp32_matmul_passes: Fact
+    matmul_extra_cycles: Fact  # of one pass through the array, beyond its rows
+    tensor_latency_ns: Fact  # from an instruction's last element to the use of its result by another
+    vector_latency_ns: Fact
+    scalar_latency_ns: Fact
+    gpsimd_latency_ns: Fact
+    table_load_ns: Fact  # the first use of an activation function
+    warm_up_ns: Fact  # window in which the Tensor Engine's use decides on its clock
+    warm_up_use: Fact  # below this use of the window it is throttled
+    warm_up_slowdown: Fact
     dma_gb_per_s: Fact
+    dma_rings: Fact
+    dma_descriptor_ns: Fact  # shortest time of one descriptor on its ring
+    dma_start_ns: Fact  # from the trigger to the first byte
+    dma_end_ns: Fact  # from the last byte to the use by an engine
+    hbm_gb_per_s: Fact  # of the stack that a core reads
+    hbm_cores: Fact  # cores that share it
+    launch_ns: Fact
+    teardown_ns: Fact
     cores_per_device: Fact
     neuronlink_gb_per_s: Fact  # of a device
     collective_step_ns: Fact
@@ -80,6 +102,20 @@ def _common() -> dict[str, Fact]:
         "min_cycles": Fact(64, "engine cycles", "nki/api/nki.api.shared.rst, MIN_II"),
         "gpsimd_start_cycles": Fact(150, "engine cycles", _COST),
         "fp32_matmul_passes": Fact(4, "passes", _COST),
+        "matmul_extra_cycles": Fact(
+            7,
+            "engine cycles",
+            f"{_LADDER_V3}: 429.7 ns between passes of 512 rows, 1024 cycles; two make a float32 matmul",
+            "measured",
+        ),
+        "table_load_ns": Fact(1275, "ns", f"{_DMA_TRACES}: the first exp", "measured"),
+        "dma_rings": Fact(16, "rings", "nki/get-started/about/nki-dma-overview.rst"),
+        "dma_start_ns": Fact(
+            1000, "ns", f"{_DMA_TRACES}: 0.74 us by swdge, 1.0 by the sync queue; {_DMA} says 1300", "measured"
+        ),
+        "dma_end_ns": Fact(320, "ns", f"{_DMA_TRACES}: last byte to the start of ScalarE", "measured"),
+        "launch_ns": Fact(17_000, "ns", f"{_MAMBA}; taken for every generation", "measured"),
+        "teardown_ns": Fact(5_000, "ns", f"{_MAMBA}; taken for every generation", "measured"),
         "collective_step_ns": Fact(
             1500, "ns", f"{_NODE}: 1-2 us a hop of a ring; the middle, for every algorithm", "assumed"
         ),
@@ -98,7 +134,25 @@ NC_V2 = Chip(
     vector_ghz=Fact(1.12, "GHz", _V2),
     scalar_ghz=Fact(1.4, "GHz", _V2),
     gpsimd_ghz=Fact(1.4, "GHz", _V2),
-    dma_gb_per_s=Fact(272, "GB/s", f"{_DMA}: 16 engines of 17 B/ns; {_V2} says 27 GiB/s an engine, a peak not a rate"),
+    tensor_latency_ns=Fact(170, "ns", "that of NeuronCore-v3", "assumed"),
+    vector_latency_ns=Fact(137, "ns", "the cycles of NeuronCore-v3", "assumed"),
+    scalar_latency_ns=Fact(
+        188, "ns", "nki/deep-dives/nki_perf_guide.rst: dependent one-element chain, 189 ns", "measured"
+    ),
+    gpsimd_latency_ns=Fact(188, "ns", "that of the Scalar Engine", "assumed"),
+    warm_up_ns=Fact(0, "ns", f"no throttling is documented for it; {_THROTTLE}"),
+    warm_up_use=Fact(0, "share", _THROTTLE),
+    warm_up_slowdown=Fact(1, "times", _THROTTLE),
+    dma_gb_per_s=Fact(
+        103,
+        "GB/s",
+        f"{_LADDER_V2}: four kernels that move 5.37, 4.43, 2.28 and 0.74 GB all come to it; {_DMA} says 17 B/ns on "
+        f"each of 16 engines, {_V2} 27 GiB/s, and an elementwise kernel reached 294",
+        "measured",
+    ),
+    dma_descriptor_ns=Fact(40, "ns", f"{_LADDER_V2}: rows of 256 bytes are as efficient as longer ones", "measured"),
+    hbm_gb_per_s=Fact(410, "GB/s", f"{_HARDWARE}/trainium.rst: 820 of a chip of two cores"),
+    hbm_cores=Fact(1, "cores", f"{_HARDWARE}/trainium.rst"),
     cores_per_device=Fact(2, "cores", f"{_HARDWARE}/trainium.rst"),
     neuronlink_gb_per_s=Fact(384, "GB/s", f"{_HARDWARE}/trainium2.rst, comparison table"),
     peak_bf16_tflops=Fact(91.75, "TFLOP/s", f"2.8 GHz x 128 x 128 x 2, {_V2} (which rounds to 92)"),
@@ -114,7 +168,25 @@ NC_V3 = Chip(
     vector_ghz=Fact(0.96, "GHz", _V3),
     scalar_ghz=Fact(1.2, "GHz", _V3),
     gpsimd_ghz=Fact(1.2, "GHz", _V3),
-    dma_gb_per_s=Fact(368, "GB/s", f"{_DMA}: 16 engines of 23 B/ns, as one engine measures in nki-dma-overview.rst"),
+    tensor_latency_ns=Fact(170, "ns", f"{_LADDER_V3}: a pass takes 0.60 us of which 0.43 are its rows", "measured"),
+    vector_latency_ns=Fact(160, "ns", f"{_LADDER_V3}: 0.69 us for a copy of 512 elements", "measured"),
+    scalar_latency_ns=Fact(290, "ns", f"{_DMA_TRACES}: exp of 128 and of 4096 elements", "measured"),
+    gpsimd_latency_ns=Fact(290, "ns", "that of the Scalar Engine", "assumed"),
+    warm_up_ns=Fact(3000, "ns", _THROTTLE),
+    warm_up_use=Fact(0.5, "share", _THROTTLE),
+    warm_up_slowdown=Fact(2, "times", _THROTTLE),
+    dma_gb_per_s=Fact(
+        411,
+        "GB/s",
+        f"one transfer of 2.36 MB in 5738 ns; {_DMA} says 23 B/ns on each of 16 engines, as one engine measures in "
+        "nki-dma-overview.rst, whose theoretical peak is 27.2",
+        "measured",
+    ),
+    dma_descriptor_ns=Fact(
+        72, "ns", f"{_LADDER_V3}: 1217 ns for 128 rows of 512 bytes and as many of 2 KiB", "measured"
+    ),
+    hbm_gb_per_s=Fact(716, "GB/s", f"{_LADDER_V3}: the profiler's denominator; four stacks, 2.9 TB/s a chip"),
+    hbm_cores=Fact(2, "cores", f"{_HARDWARE}/trainium2.rst"),
     cores_per_device=Fact(8, "cores", f"{_HARDWARE}/trainium2.rst"),
     neuronlink_gb_per_s=Fact(1280, "GB/s", f"{_HARDWARE}/trainium2.rst; trn2-arch.rst says 1024 within an instance"),
     peak_bf16_tflops=Fact(78.64, "TFLOP/s", f"2.4 GHz x 128 x 128 x 2, {_V3} (which rounds to 79)"),
@@ -130,7 +202,17 @@ NC_V4 = Chip(
     vector_ghz=Fact(1.2, "GHz", _V4),
     scalar_ghz=Fact(1.2, "GHz", _V4),
     gpsimd_ghz=Fact(1.2, "GHz", _V4),
+    tensor_latency_ns=Fact(170, "ns", "that of NeuronCore-v3", "assumed"),
+    vector_latency_ns=Fact(128, "ns", "the cycles of NeuronCore-v3", "assumed"),
+    scalar_latency_ns=Fact(290, "ns", "that of NeuronCore-v3", "assumed"),
+    gpsimd_latency_ns=Fact(290, "ns", "that of the Scalar Engine", "assumed"),
+    warm_up_ns=Fact(3000, "ns", _THROTTLE),
+    warm_up_use=Fact(0.5, "share", _THROTTLE),
+    warm_up_slowdown=Fact(2, "times", _THROTTLE),
     dma_gb_per_s=Fact(528, "GB/s", f"{_DMA}: 16 engines of 33 B/ns; dma-overview gives 38.4 as a theoretical peak"),
+    dma_descriptor_ns=Fact(72, "ns", "that of NeuronCore-v3", "assumed"),
+    hbm_gb_per_s=Fact(1178, "GB/s", f"{_V4}: four stacks, 4.7 TB/s; {_HARDWARE}/trainium3.rst says 4.9"),
+    hbm_cores=Fact(2, "cores", f"{_HARDWARE}/trainium3.rst"),
     cores_per_device=Fact(8, "cores", f"{_HARDWARE}/trainium3.rst"),
     neuronlink_gb_per_s=Fact(2560, "GB/s", f"{_HARDWARE}/trainium3.rst; trn3-arch.rst says 2048 GiB/s"),
     peak_bf16_tflops=Fact(78.64, "TFLOP/s", f"2.4 GHz x 128 x 128 x 2, {_V4} (which rounds to 79)"),

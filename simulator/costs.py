@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from triptych.simulator.chips import Chip
+from triptych.simulator.descriptors import descriptors
 from triptych.simulator.trace import Event, Region
 
 Known = Literal["documented", "historical", "assumed"]
@@ -211,12 +212,13 @@ def activation(event: Event, chip: Chip) -> float:
 
 @known("historical")
 def matmul(event: Event, chip: Chip) -> float:
-    """max(min(64, M), N) cycles of the PE array, four passes for float32, plus nothing for the hidden weight load."""
+    """max(min(64, M), N) + 7 cycles of the PE array, float32 4 max(..) + 14; the next weights load meanwhile."""
     stationary, moving = event.reads[0], event.reads[1]
     rows: int = event.attributes["rows"]
     n, m = moving.free_size // rows, stationary.free_size // rows
-    passes: float = chip.fp32_matmul_passes.value if stationary.dtype == "float32" else 1
-    return passes * max(min(chip.min_cycles.value, m), n) / chip.tensor_ghz.value
+    streams, passes = (chip.fp32_matmul_passes.value, 2) if stationary.dtype == "float32" else (1, 1)
+    cycles = streams * max(min(chip.min_cycles.value, m), n) + passes * chip.matmul_extra_cycles.value
+    return cycles / chip.tensor_ghz.value
 
 
 @known("historical")
@@ -230,16 +232,18 @@ def transpose(event: Event, chip: Chip) -> float:
 
 @known("documented")
 def dma(event: Event, chip: Chip) -> float:
-    """Bytes over the sixteen engines' rate together; a transpose reaches 90 % from HBM and 50 % within SBUF."""
-    moved = max(event.reads[0].nbytes, event.writes[0].nbytes) / chip.dma_gb_per_s.value
+    """Descriptors a ring, each max(shortest, bytes / rate); a transpose: 90 % of all rings' rate, 50 % within SBUF."""
     if event.op == "dma_transpose":
+        moved = event.writes[0].nbytes / chip.dma_gb_per_s.value
         return moved / (0.5 if event.reads[0].allocation.buffer == "sbuf" else 0.9)
-    return moved
+    if not event.reads or not event.writes:
+        return 0.0
+    return descriptors(event.reads, event.writes, chip).busy_ns(chip)
 
 
 @known("documented")
 def dma_compute(event: Event, chip: Chip) -> float:
-    """Bytes read over the engines' rate together, of which DMA with arithmetic reaches 50 %."""
+    """Bytes read over all rings' rate, of which DMA with arithmetic reaches 50 %."""
     # nki/guides/architecture/trainium3_arch.rst; v4's faster read-add-write in SBUF has no API there.
     return sum(r.nbytes for r in event.reads) / chip.dma_gb_per_s.value / 0.5
 

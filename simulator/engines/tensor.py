@@ -111,6 +111,7 @@ def nc_matmul(
         (dst,),
         name,
         rows=rows,
+        **({"transpose": True} if is_transpose else {}),
     )
 
 

@@ -1,0 +1,14 @@
+"""How long a kernel takes on the chip, and why: pure functions of its trace.
+
+hazards     which event waits for which
+work        what each event asks of the chip
+room        when a tensor has room on chip
+schedule    when each event runs
+prediction  what that says about the kernel
+"""
+
+from triptych.simulator.timing.prediction import Prediction, Stall, Step, predict, predict_trace
+from triptych.simulator.timing.schedule import schedule
+from triptych.simulator.timing.timeline import Span, Timeline
+
+__all__ = ["Prediction", "Span", "Stall", "Step", "Timeline", "predict", "predict_trace", "schedule"]

@@ -1,0 +1,39 @@
+"""When each event of a trace runs, on which track, and what it waited for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from triptych.simulator.timing.hazards import Edge
+from triptych.simulator.trace import Trace
+
+
+@dataclass(frozen=True)
+class Span:
+    """One event on its track. Times are nanoseconds from the kernel's launch."""
+
+    index: int  # of the event in its trace
+    core: int
+    track: str  # "tensor", "vector", "scalar", "gpsimd", "sync" or "dma"
+    start_ns: float  # begins to occupy its track
+    busy_ns: float  # occupies its track for so long
+    end_ns: float  # others can use its result
+    after: int | None  # the event that decided the start, None: the launch
+    why: str  # "start", "engine", "data", "overwrite", "order", "rings", "port", "room" or "meeting"
+    rings: int = 0  # DMA rings that it occupies
+
+    @property
+    def free_ns(self) -> float:
+        """When the track is free again."""
+        return self.start_ns + self.busy_ns
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """The spans of a trace, in the trace's order, with the edges that they obey."""
+
+    trace: Trace
+    order: str  # "program" or "overlapped"
+    spans: list[Span]
+    edges: list[list[Edge]]  # for each event, the events that it waits for, and why
+    total_ns: float  # launch and teardown included

@@ -1,0 +1,93 @@
+"""What each event asks of the chip: its track, how long it occupies it, and how much later its result is there.
+
+The occupation is the instruction's cost (triptych.simulator.costs). Beyond it an engine takes a fixed latency to write,
+signal and be read by the next, which instructions that do not depend on each other hide. DMA takes one before the first
+byte and one after the last. The first use of an activation function loads its table.
+
+Engines that share a port take turns: on NeuronCore-v2 Vector and GpSimd in SBUF, and Vector and Scalar in PSUM; later
+Vector in its faster modes and GpSimd, and Vector and Scalar in one PSUM bank
+(nki/guides/architecture/trainium_inferentia2_arch.rst, trainium2_arch.rst).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from triptych.simulator.chips import Chip
+from triptych.simulator.descriptors import descriptors
+from triptych.simulator.machine import row_of
+from triptych.simulator.trace import Event, Trace
+
+SBUF_PORT, PSUM_PORT = "SBUF port of Vector and GpSimd", "PSUM port of Vector and Scalar"
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one event asks for. Times are nanoseconds."""
+
+    track: str
+    busy: float
+    latency: float  # from the end of the occupation to the use of the result
+    lead: float = 0.0  # from being ready to the start of the occupation
+    rings: int = 0
+    port: str | None = None  # shared with another engine
+
+
+def works(trace: Trace) -> list[Work]:
+    """The work of each event."""
+    chip = _shared_memory(trace)
+    latencies = {
+        "tensor": chip.tensor_latency_ns.value,
+        "vector": chip.vector_latency_ns.value,
+        "scalar": chip.scalar_latency_ns.value,
+        "gpsimd": chip.gpsimd_latency_ns.value,
+        "sync": 0.0,
+    }
+    tables: set[tuple[int, str]] = set()
+    found = []
+    for event in trace.events:
+        busy = row_of(event.op).cost(event, chip)
+        if event.engine == "dma":
+            found.append(_transfer(event, chip, busy))
+            continue
+        if event.engine == "scalar" and "activat" in event.op:
+            table = (event.core, str(event.attributes["op"]))
+            if table not in tables:
+                tables.add(table)
+                busy += chip.table_load_ns.value
+        found.append(Work(event.engine, busy, latencies[event.engine], port=_port(event, chip, busy)))
+    return found
+
+
+def _shared_memory(trace: Trace) -> Chip:
+    """The chip, with as much DMA as the HBM that its cores share can feed."""
+    cores = len({event.core for event in trace.events})
+    chip = trace.chip
+    if cores < 2 or chip.hbm_cores.value < 2:
+        return chip
+    share = min(chip.dma_gb_per_s.value, chip.hbm_gb_per_s.value / cores)
+    return replace(chip, dma_gb_per_s=replace(chip.dma_gb_per_s, value=share))
+
+
+def _transfer(event: Event, chip: Chip, busy: float) -> Work:
+    rings = int(chip.dma_rings.value)
+    if event.op == "dma_copy" and event.reads and event.writes:
+        rings = descriptors(event.reads, event.writes, chip).rings(chip)
+    return Work("dma", busy, chip.dma_end_ns.value, chip.dma_start_ns.value, rings)
+
+
+def _port(event: Event, chip: Chip, busy: float) -> str | None:
+    if event.engine not in ("vector", "scalar", "gpsimd"):
+        return None
+    regions = (*event.reads, *event.writes)
+    if chip.generation == 2:
+        if event.engine != "gpsimd" and any([r.allocation.buffer == "psum" for r in regions]):
+            return PSUM_PORT
+        return None if event.engine == "scalar" else SBUF_PORT
+    if event.engine == "gpsimd":
+        return SBUF_PORT
+    if event.engine == "vector" and event.op in ("tensor_copy", "tensor_scalar", "tensor_tensor"):
+        n = max([r.free_size for r in regions])
+        if n > chip.min_cycles.value and busy < 0.75 * n / chip.vector_ghz.value:
+            return SBUF_PORT
+    return None
