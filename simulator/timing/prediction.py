@@ -222,7 +222,7 @@ class Prediction:
         single = sum(s.busy_ns for s in self.timeline.spans if _is_float32_matmul(self.events[s.index]))
         if single > 0.5 * self.timeline.total_ns:
             found.append(
-                f"float32 matmuls take {single / self.timeline.total_ns:.0%} of the time; in bfloat16 each takes a quarter"
+                f"float32 matmuls take {single / self.timeline.total_ns:.0%} of the time; in bfloat16 a quarter"
             )
         throttled = self._throttled_ns()
         if throttled > 0.05 * self.timeline.total_ns:
