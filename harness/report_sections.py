@@ -17,8 +17,8 @@ EVIDENCE = {
     Evidence.REFERENCE: "The NumPy definition of the op, float64 inside. It is what the others are compared with.",
     Evidence.SIMULATED: "Numbers computed by Triptych's simulator of a NeuronCore. Says that the kernel is right; says "
     "nothing about time.",
-    Evidence.PREDICTED: "A time computed from a simulated run, by a model of the chip. It is a lower bound: engines "
-    "perfectly overlapped, not validated. Never measured, and never ranked with anything that was.",
+    Evidence.PREDICTED: "A time computed from a simulated run, by a model of the chip whose error is on record "
+    "(docs/timing.md). Never measured, and never ranked with anything that was.",
     Evidence.INTERPRETED: "Triton's interpreter on a CPU, with its bfloat16 arithmetic corrected. The numbers stand "
     "for the kernel; the time stands for the interpreter alone.",
     Evidence.DEVICE: "Measured on an accelerator.",

@@ -8,7 +8,6 @@ This folder has an __init__.py, unlike its neighbours, because `triptych.simulat
 namespace package can hold none; no installed package is called `simulator`, so nothing is hidden by it.
 """
 
-from triptych.simulator.busy import engine_bound_us
 from triptych.simulator.capacity import MemoryUse, memory_use
 from triptych.simulator.chips import CHIPS, TARGETS, Chip
 from triptych.simulator.engines import COLLECTIVES, INSTRUCTIONS
@@ -24,6 +23,7 @@ from triptych.simulator.lend import load
 from triptych.simulator.lint.live import LintWarning
 from triptych.simulator.machine import Options
 from triptych.simulator.ranks import run_ranks
+from triptych.simulator.timing import Prediction, predict, predict_trace
 from triptych.simulator.trace import Event, Region, Trace
 
 __all__ = [
@@ -41,14 +41,16 @@ __all__ = [
     "NkiValidationError",
     "Options",
     "OutOfBounds",
+    "Prediction",
     "Region",
     "Run",
     "Trace",
     "Uninitialized",
-    "engine_bound_us",
     "jit",
     "load",
     "memory_use",
+    "predict",
+    "predict_trace",
     "run",
     "run_ranks",
     "simulate",

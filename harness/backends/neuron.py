@@ -35,10 +35,16 @@ class Simulator(Backend):
         return out
 
     def time(self, op: Op, case: Case, inputs: Arrays, target: str | None, budget: TimingBudget) -> dict[str, Any]:
-        """A prediction from the trace: the busiest engine's time, as if all engines overlapped perfectly."""
+        """A prediction from the trace, by the timing model with what a compiler's scheduler would overlap."""
         simulator = importlib.import_module("triptych.simulator")
-        bound = simulator.engine_bound_us(self._simulate(op, case, inputs, target).trace)
-        return {"evidence": str(Evidence.PREDICTED), "timer": "engine model", "bound": "lower", **bound}
+        predicted = simulator.predict_trace(self._simulate(op, case, inputs, target).trace)
+        return {
+            "evidence": str(Evidence.PREDICTED),
+            "timer": "timing model",
+            "predicted_us": predicted.total_us,
+            "mfu": predicted.mfu,
+            "busy_share": predicted.busy,
+        }
 
     def _simulate(self, op: Op, case: Case, inputs: Arrays, target: str | None) -> Any:
         simulator = importlib.import_module("triptych.simulator")

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from triptych.simulator.chips import Chip
 from triptych.simulator.descriptors import descriptors
-from triptych.simulator.machine import row_of
+from triptych.simulator.instructions import row_of
 from triptych.simulator.trace import Event, Trace
 
 SBUF_PORT, PSUM_PORT = "SBUF port of Vector and GpSimd", "PSUM port of Vector and Scalar"

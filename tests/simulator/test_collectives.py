@@ -428,4 +428,3 @@ def test_cost(everywhere, name, ranks, size, steps, sent, target, link):
     _, traces = everywhere(kernel, np.ones((ranks, 1, 1), np.float32), target=target, options=relaxed)
     cost = COLLECTIVES[name].cost(traces[0].events[-1], traces[0].chip)
     assert cost == pytest.approx(steps * 1500 + sent / link)
-    assert simulator.engine_bound_us(traces[0])["predicted_us"] == pytest.approx(cost / 1e3)
