@@ -10,11 +10,11 @@ import types
 from typing import Any
 
 from triptych.simulator import enums, kernel, language, lend, older, registers, removed
+from triptych.simulator.arguments import Tensor
 from triptych.simulator.engines import COLLECTIVES, INSTRUCTIONS
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine import NkiInstruction, machine
 from triptych.simulator.replicas import ReplicaGroup
-from triptych.simulator.tensor import NkiTensor
 
 _LOOPS = (registers.dynamic_range, registers.fori_loop, registers.while_loop)
 
@@ -27,13 +27,6 @@ def get_nc_version() -> enums.nc_version:
 def get_nc_sub_version() -> int:
     """The silicon revision: always the first."""
     return 0
-
-
-class _Typing:
-    """`nki.typing.tensor[shape]`: an annotation, without effect."""
-
-    def __class_getitem__(cls, shape: Any) -> type[NkiTensor]:
-        return NkiTensor
 
 
 def _contents() -> dict[str, dict[str, Any]]:
@@ -55,7 +48,7 @@ def _contents() -> dict[str, dict[str, Any]]:
         "nki.isa": isa,
         "nki.language": {**language.NAMESPACE, **{f.__name__: f for f in _LOOPS}},
         "nki.collectives": {**{name: row.issue for name, row in COLLECTIVES.items()}, "ReplicaGroup": ReplicaGroup},
-        "nki.typing": {"tensor": _Typing},
+        "nki.typing": {"tensor": Tensor},
     }
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from triptych.simulator import enums
+from triptych.simulator.arguments import Tensor
 from triptych.simulator.dtypes import TABLE
-from triptych.simulator.tensor import NkiTensor
 
 _SHIM = "internal since 0.5.0"
 _NEVER = "in no reference manual"
@@ -41,9 +41,9 @@ def _constants() -> list[Older]:
 OLDER = (
     *_constants(),
     *(Older(f"nki.dtype.{name}", dtype, _SHIM, f"nki.language.{name}") for name, dtype in TABLE.items()),
-    Older("nki.typing.mutable_tensor", NkiTensor, _NEVER, "nki.typing.tensor"),
-    Older("neuronxcc.nki.typing.mutable_tensor", NkiTensor, "0.4.0", "nki.typing.tensor"),
-    Older("neuronxcc.nki.typing.tensor", NkiTensor, "0.4.0", "nki.typing.tensor"),
+    Older("nki.typing.mutable_tensor", Tensor, _NEVER, "nki.typing.tensor"),
+    Older("neuronxcc.nki.typing.mutable_tensor", Tensor, "0.4.0", "nki.typing.tensor"),
+    Older("neuronxcc.nki.typing.tensor", Tensor, "0.4.0", "nki.typing.tensor"),
     Older("nki.language.bool", TABLE["bool_"], _NEVER, "nki.language.bool_"),
     Older("nki.language.range", range, _NEVER, "range"),
 )

@@ -45,7 +45,7 @@ def run_ranks(
 
 def _check_written_once(launches: Sequence[Launch]) -> None:
     """No two ranks wrote to one array of the caller's."""
-    written = [(launch.rank, t.name, array) for launch in launches for t, array in launch.written()]
+    written = [(launch.rank, b.tensor.name, b.array) for launch in launches for b in launch.arguments.written()]
     for i, (rank, name, array) in enumerate(written):
         for other, again, theirs in written[i + 1 :]:
             if other != rank and np.shares_memory(array, theirs):

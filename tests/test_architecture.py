@@ -18,7 +18,7 @@ ALLOWED = {
     "reference": {"numpy"},
     "kernels/nki": {"nki", "numpy"},
     "kernels/triton": {"triton", "numpy"},
-    "simulator": {"numpy", "ml_dtypes", "torch", "triptych.simulator"},
+    "simulator": {"numpy", "ml_dtypes", "triptych.simulator"},
 }
 
 

@@ -163,7 +163,7 @@ def test_a_removed_name_says_what_replaced_it(name):
 def test_a_name_kept_for_older_kernels_is_what_it_is_called_now(row):
     module, _, name = row.now.rpartition(".")
     modern = getattr(MODULES[module], name) if module else range
-    assert row.value is modern or row.now == "nki.typing.tensor"
+    assert row.value is modern
     assert row.gone and row.name != row.now
 
 
