@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,12 +18,14 @@ from numpy.typing import NDArray
 
 from triptych.simulator.errors import KernelError, NkiError, show_line
 from triptych.simulator.frameworks import FRAMEWORKS, NumPy, framework_of, nki_dtype
+from triptych.simulator.lint.live import LintWarning
 from triptych.simulator.machine import Machine, input_tensor
 from triptych.simulator.objects import NKIObject
 from triptych.simulator.registers import VirtualRegister
 from triptych.simulator.tensor import NkiTensor
 
 Array = NDArray[Any]
+_TUPLES = "nki/migration/index.rst, Replace list kernel arguments with tuples"
 
 
 class Tensor:
@@ -69,7 +72,7 @@ class Arguments:
     ) -> None:
         self.function = function
         self.name = getattr(function, "__name__", "kernel")
-        self.line = definition(function)
+        self.line = _definition(function)
         self.machine = machines[0]
         self.bound: dict[str, Bound] = {}  # by what an error calls it: "a", "pair[0]", "config.weight"
         names = self._check_call(args, kwargs)
@@ -114,8 +117,9 @@ class Arguments:
                     raise KernelError(f"argument {name} has shape {shape}; every axis needs at least one element")
                 self.bound[name] = self._bind(value, framework.array(value, name), name)
             return self.bound[name].tensor
-        if isinstance(value, list):
-            self._note(f"argument {name} is a list: the compiler takes tuples only (nki/migration/index.rst)")
+        if isinstance(value, list) and self.machine.options.lint:
+            message = f"list-argument: argument {name} is a list, and a kernel takes tuples [{_TUPLES}]"
+            warnings.warn_explicit(message, LintWarning, *self.line)
         if isinstance(value, (tuple, list)):
             items = [self._take(v, f"{name}[{i}]") for i, v in enumerate(value)]
             return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
@@ -131,11 +135,6 @@ class Arguments:
         # Each rank has its own HBM; and a bool is 0 or 1, which a kernel's bytes need not be.
         own = self.machine.ranks > 1 or array.dtype == bool
         return Bound(given, array, input_tensor(self.machine, array.copy() if own else array, name))
-
-    def _note(self, message: str) -> None:
-        note = f"{show_line(self.line)}: {message}" if self.line else message
-        if note not in self.machine.trace.notes:
-            self.machine.trace.notes.append(note)
 
     def written(self) -> list[Bound]:
         """The arguments that live in a copy and that the kernel wrote to."""
@@ -204,7 +203,7 @@ class Arguments:
         )
 
 
-def definition(function: Callable[..., Any]) -> tuple[str, int] | None:
-    """(file, line) where a kernel is defined."""
-    code = getattr(function, "__code__", None)
-    return (code.co_filename, code.co_firstlineno) if code else None
+def _definition(function: Callable[..., Any]) -> tuple[str, int]:
+    """(file, line) where a kernel is defined; of a callable object, where its class's __call__ is."""
+    code = getattr(function, "__code__", None) or getattr(type(function).__call__, "__code__", None)
+    return (code.co_filename, code.co_firstlineno) if code else ("?", 0)
