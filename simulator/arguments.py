@@ -180,7 +180,7 @@ class Arguments:
     def _checked(self, result: Any) -> NkiTensor:
         """A returned tensor, checked to be an HBM tensor with every element written."""
         if result is None:
-            raise KernelError(f"{self.name} returns nothing and writes to none of its arguments", line=self.line)
+            raise KernelError(f"{self.name} returns None and writes to none of its arguments", line=self.line)
         if not isinstance(result, NkiTensor):
             raise KernelError(f"{self.name} must return HBM tensors, got {type(result).__name__}", line=self.line)
         if result.buffer.on_chip:

@@ -20,8 +20,6 @@ class ReplicaGroup(NKIObject):
     The order within a list is the order of the collective: the first rank's part comes first.
     """
 
-    __slots__ = ("replica_groups",)
-
     def __init__(self, replica_groups: Sequence[Sequence[int]]) -> None:
         self.replica_groups = _groups(replica_groups)
         seen: set[int] = set()

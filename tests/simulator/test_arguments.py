@@ -115,7 +115,7 @@ def test_a_kernel_that_writes_to_its_argument_may_return_nothing():
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        (lambda a: None, "kernel returns nothing and writes to none of its arguments"),
+        (lambda a: None, "kernel returns None and writes to none of its arguments"),
         (lambda a: A, "kernel must return HBM tensors, got ndarray"),
         (lambda a: (a, 3), "kernel must return HBM tensors, got int"),
         (lambda a: (a, {"x": "y"}), "kernel must return HBM tensors, got str"),
