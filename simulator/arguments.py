@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from triptych.simulator.annotations import Tensor
 from triptych.simulator.errors import KernelError, NkiError, show_line
 from triptych.simulator.frameworks import FRAMEWORKS, NumPy, framework_of, nki_dtype
 from triptych.simulator.lint.live import LintWarning
@@ -26,19 +27,6 @@ from triptych.simulator.tensor import NkiTensor
 
 Array = NDArray[Any]
 _TUPLES = "nki/migration/index.rst, Replace list kernel arguments with tuples"
-
-
-class Tensor:
-    """`nki.typing.tensor[128, 512]`: the shape that a parameter is declared to have (nki/migration/index.rst)."""
-
-    def __init__(self, shape: tuple[Any, ...]) -> None:
-        self.shape = shape
-
-    def __class_getitem__(cls, shape: Any) -> Tensor:
-        return cls(shape if isinstance(shape, tuple) else (shape,))
-
-    def __repr__(self) -> str:
-        return f"nki.typing.tensor[{', '.join(map(str, self.shape))}]"
 
 
 class Bound:
@@ -105,8 +93,8 @@ class Arguments:
                 raise KernelError(f"argument {name} is declared {declared}, got shape {shape}", line=self.line)
         return names
 
-    def _take(self, value: Any, name: str) -> Any:
-        """`value` as a kernel gets it."""
+    def _take(self, value: Any, name: str, inside: bool = False) -> Any:
+        """`value` as a kernel gets it; `inside` an object a list is as good as a tuple."""
         if isinstance(value, (NkiTensor, VirtualRegister)):
             raise KernelError(f"argument {name} is {value!r}, which lives inside another kernel", line=self.line)
         framework = framework_of(value)
@@ -117,17 +105,17 @@ class Arguments:
                     raise KernelError(f"argument {name} has shape {shape}; every axis needs at least one element")
                 self.bound[name] = self._bind(value, framework.array(value, name), name)
             return self.bound[name].tensor
-        if isinstance(value, list) and self.machine.options.lint:
+        if isinstance(value, list) and not inside and self.machine.options.lint:
             message = f"list-argument: argument {name} is a list, and a kernel takes tuples [{_TUPLES}]"
             warnings.warn_explicit(message, LintWarning, *self.line)
         if isinstance(value, (tuple, list)):
-            items = [self._take(v, f"{name}[{i}]") for i, v in enumerate(value)]
+            items = [self._take(v, f"{name}[{i}]", inside) for i, v in enumerate(value)]
             return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
         if isinstance(value, dict):
-            return {k: self._take(v, f"{name}[{k!r}]") for k, v in value.items()}
+            return {k: self._take(v, f"{name}[{k!r}]", inside) for k, v in value.items()}
         if isinstance(value, NKIObject):
             copy = object.__new__(type(value))
-            copy.__dict__.update({k: self._take(v, f"{name}.{k}") for k, v in value.__dict__.items()})
+            copy.__dict__.update({k: self._take(v, f"{name}.{k}", True) for k, v in value.__dict__.items()})
             return copy
         return nki_dtype(value)
 

@@ -10,7 +10,7 @@ import types
 from typing import Any
 
 from triptych.simulator import enums, kernel, language, lend, older, registers, removed
-from triptych.simulator.arguments import Tensor
+from triptych.simulator.annotations import Tensor
 from triptych.simulator.engines import COLLECTIVES, INSTRUCTIONS
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine import NkiInstruction, machine

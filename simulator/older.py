@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from triptych.simulator import enums
-from triptych.simulator.arguments import Tensor
+from triptych.simulator.annotations import Tensor
 from triptych.simulator.dtypes import TABLE
 
 _SHIM = "internal since 0.5.0"

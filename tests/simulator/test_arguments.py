@@ -191,7 +191,7 @@ def test_an_input_can_be_returned():
 @dataclass
 class Weights(nl.NKIObject):
     w: np.ndarray
-    more: tuple = ()
+    more: tuple | list = ()
     calls: int = 0
 
 
@@ -209,7 +209,7 @@ def test_arrays_inside_tuples_dicts_and_objects():
         fill(config.w, 5.0)
         return tuple(copied(t) for t in (pair.left, config.w, config.more[0], table["x"]))
 
-    config = Weights(A.copy(), more=(A + 2,))
+    config = Weights(A.copy(), more=[A + 2])
     outputs = simulator.run(nki.jit(kernel)[2], Pair(A, A + 1), config=config, table={"x": A + 3}).outputs
     for out, expected in zip(outputs, (A, overwritten(A, 5), A + 2, A + 3), strict=True):
         same(out, expected)

@@ -155,7 +155,7 @@ def test_a_collective_stays_in_its_group_and_keeps_its_order(exchanged, ranks, g
         scattered = exchanged(lambda s, d: ncc.reduce_scatter([s], [d], group, 0, nl.add), gathered, (2,))
         return gathered, scattered
 
-    mine = [next(g for g in groups if rank in g) for rank in range(ranks)]
+    mine = [tuple(next(g for g in groups if rank in g)) for rank in range(ranks)]
     runs = simulator.run_ranks(kernel, [(xs[rank], mine[rank]) for rank in range(ranks)])
     for rank, run in enumerate(runs):
         np.testing.assert_array_equal(run.outputs[0], np.concatenate([xs[other] for other in mine[rank]]))

@@ -99,7 +99,7 @@ def test_ranks_that_call_differently_are_told_apart(exchanged):
         ("shape", lambda rank: {"rows": 4 - rank}),
         ("dtype", lambda rank: {"dtype": ("float32", "bfloat16", "float32")[rank]}),
         ("op", lambda rank: {"op": (nl.add, nl.add, nl.minimum)[rank]}),
-        ("order", lambda rank: {"groups": [[0, 1, 2], [0, 1, 2], [0, 2, 1]][rank]}),
+        ("order", lambda rank: {"groups": [(0, 1, 2), (0, 1, 2), (0, 2, 1)][rank]}),
     ],
 )
 def test_any_difference_between_the_calls_of_a_group_is_an_error(what, differs):
