@@ -87,6 +87,9 @@ def nc_matmul(
         m.checked[key] = sizes
     rows, k, big_m, n = sizes
     m.check_reads((stationary, moving))
+    extra: dict[str, Any] = {"transpose": True} if is_transpose else {}
+    if is_stationary_onezero or is_moving_onezero:
+        extra |= _halved(stationary if is_stationary_onezero else None, moving if is_moving_onezero else None)
 
     state = _accumulating(m, dst, accumulate)
     out = target(dst, (big_m, n))
@@ -111,8 +114,19 @@ def nc_matmul(
         (dst,),
         name,
         rows=rows,
-        **({"transpose": True} if is_transpose else {}),
+        **extra,
     )
+
+
+def _halved(stationary: NkiTensor | None, moving: NkiTensor | None) -> dict[str, Any]:
+    """What the hints of ones and zeros change: half the passes of a float32 matmul. A hint that is not true raises."""
+    hinted = {"stationary": stationary, "moving": moving}
+    wide = {what: t for what, t in hinted.items() if t is not None and t.dtype == "float32"}
+    for what, t in wide.items():
+        values = t.f32()
+        if not np.logical_or(values == 0, values == 1).all():
+            raise NkiValidationError(f"is_{what}_onezero says that {what} holds ones and zeros only, and it does not")
+    return {"onezero": True} if wide else {}
 
 
 def _matrix(a: Array) -> Array:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from triptych.simulator import NkiValidationError, Uninitialized
+from triptych.simulator import INSTRUCTIONS, NkiValidationError, Uninitialized
 from triptych.simulator.lend import simulated_nki
 
 with simulated_nki():
@@ -161,6 +161,21 @@ def test_the_event_reads_dst_only_when_it_adds(core):
         assert [dst.region in event.reads for event in c.trace.events] == [False, True]
 
 
+@pytest.mark.parametrize("hint", ["is_stationary_onezero", "is_moving_onezero"])
+def test_a_hint_of_ones_and_zeros_changes_the_cost_alone(core, same, hint):
+    """And of float32 alone; what bfloat16 operands hold is not looked at."""
+    with core() as c:
+        zeros_and_ones = np.tile(np.array([[1, 0], [0, 1]], np.float32), (1, 32))
+        dst, costs = c.empty((64, 64), buffer="psum"), []
+        for dtype, values in (("float32", zeros_and_ones), ("bfloat16", 2 * zeros_and_ones)):
+            for options in ({}, {hint: True}):
+                tile = c.tile(values, dtype)
+                event = nisa.nc_matmul(dst, tile, tile, accumulate=False, **options)
+                assert same(dst, values.T @ values)
+                costs.append(INSTRUCTIONS["nc_matmul"].cost(event, c.trace.chip))
+        assert costs[1] == costs[0] / 2 and costs[3] == costs[2]
+
+
 # Double FP8 rows
 
 
@@ -272,8 +287,8 @@ def test_the_vector_engine_transposes_in_place(core, same):
 # Limits
 
 
-def _matmul(c, stationary=((4, 8), "float32"), moving=((4, 6), "float32"), dst=None, **options):
-    a, b = (c.tile(np.zeros(shape), dtype) for shape, dtype in (stationary, moving))
+def _matmul(c, stationary=((4, 8), "float32"), moving=((4, 6), "float32"), dst=None, value=0, **options):
+    a, b = (c.tile(np.full(shape, value), dtype) for shape, dtype in (stationary, moving))
     nisa.nc_matmul(dst if dst is not None else c.empty((8, 6), buffer="psum"), a, b, **options)
 
 
@@ -352,6 +367,9 @@ LIMITS = [
         (V2,),
         (V3, V4),
     ),
+    (lambda c: _matmul(c, value=0.5, is_stationary_onezero=True), "stationary holds ones and zeros only", TARGETS, ()),
+    (lambda c: _matmul(c, value=np.nan, is_moving_onezero=True), "moving holds ones and zeros only", TARGETS, ()),
+    (lambda c: _matmul(c, value=1, is_stationary_onezero=True, is_moving_onezero=True), "never", (), TARGETS),
     (lambda c: _matmul(c, accumulate="yes"), "accumulate must be True, False or None, got 'yes'", TARGETS, ()),
     (lambda c: _matmul(c, perf_mode="double_row"), "perf_mode must be a nisa.matmul_perf_mode", TARGETS, ()),
     (
