@@ -73,8 +73,9 @@ class Chip:
     warm_up_slowdown: Fact
     dma_gb_per_s: Fact
     dma_rings: Fact
-    dma_descriptor_ns: Fact  # shortest time of one descriptor on its ring
-    dma_start_ns: Fact  # from the trigger to the first byte
+    dma_descriptor_ns: Fact  # of one descriptor on its ring, beyond its bytes
+    dma_issue_ns: Fact  # of one transfer on the queue that issues it
+    dma_start_ns: Fact  # from the issue to the first byte
     dma_end_ns: Fact  # from the last byte to the use by an engine
     hbm_gb_per_s: Fact  # of the stack that a core reads
     hbm_cores: Fact  # cores that share it
@@ -108,12 +109,15 @@ def _common() -> dict[str, Fact]:
             f"{_LADDER_V3}: 429.7 ns between passes of 512 rows, 1024 cycles; two make a float32 matmul",
             "measured",
         ),
-        "table_load_ns": Fact(1275, "ns", f"{_DMA_TRACES}: the first exp", "measured"),
+        "table_load_ns": Fact(1300, "ns", f"{_DMA_TRACES}: the first exp", "measured"),
         "dma_rings": Fact(16, "rings", "nki/get-started/about/nki-dma-overview.rst"),
         "dma_start_ns": Fact(
-            1000, "ns", f"{_DMA_TRACES}: 0.74 us by swdge, 1.0 by the sync queue; {_DMA} says 1300", "measured"
+            740,
+            "ns",
+            f"{_DMA_TRACES}: by swdge, and 1000 by the sync queue; {_DMA} says 1300 to the consumer",
+            "measured",
         ),
-        "dma_end_ns": Fact(320, "ns", f"{_DMA_TRACES}: last byte to the start of ScalarE", "measured"),
+        "dma_end_ns": Fact(300, "ns", f"{_DMA_TRACES}: last byte to the start of ScalarE", "measured"),
         "launch_ns": Fact(17_000, "ns", f"{_MAMBA}; taken for every generation", "measured"),
         "teardown_ns": Fact(5_000, "ns", f"{_MAMBA}; taken for every generation", "measured"),
         "collective_step_ns": Fact(
@@ -144,13 +148,14 @@ NC_V2 = Chip(
     warm_up_use=Fact(0, "share", _THROTTLE),
     warm_up_slowdown=Fact(1, "times", _THROTTLE),
     dma_gb_per_s=Fact(
-        103,
+        115,
         "GB/s",
-        f"{_LADDER_V2}: four kernels that move 5.37, 4.43, 2.28 and 0.74 GB all come to it; {_DMA} says 17 B/ns on "
-        f"each of 16 engines, {_V2} 27 GiB/s, and an elementwise kernel reached 294",
+        f"{_LADDER_V2}: three kernels that wait for DMA come to 103 to 105, in rows of 256 bytes to 1 KiB; {_DMA} says "
+        f"17 B/ns on each of 16 engines, {_V2} 27 GiB/s, and an elementwise kernel reached 294 in all",
         "measured",
     ),
-    dma_descriptor_ns=Fact(40, "ns", f"{_LADDER_V2}: rows of 256 bytes are as efficient as longer ones", "measured"),
+    dma_descriptor_ns=Fact(9, "ns", f"{_LADDER_V2}: rows of 256 bytes, 1 KiB and more", "measured"),
+    dma_issue_ns=Fact(0, "ns", f"{_V2}: descriptors are written before the kernel starts", "assumed"),
     hbm_gb_per_s=Fact(410, "GB/s", f"{_HARDWARE}/trainium.rst: 820 of a chip of two cores"),
     hbm_cores=Fact(1, "cores", f"{_HARDWARE}/trainium.rst"),
     cores_per_device=Fact(2, "cores", f"{_HARDWARE}/trainium.rst"),
@@ -176,15 +181,13 @@ NC_V3 = Chip(
     warm_up_use=Fact(0.5, "share", _THROTTLE),
     warm_up_slowdown=Fact(2, "times", _THROTTLE),
     dma_gb_per_s=Fact(
-        411,
+        368,
         "GB/s",
-        f"one transfer of 2.36 MB in 5738 ns; {_DMA} says 23 B/ns on each of 16 engines, as one engine measures in "
-        "nki-dma-overview.rst, whose theoretical peak is 27.2",
-        "measured",
+        f"{_DMA}: 16 engines of 23 B/ns; the rings' busy times in {_LADDER_V3} fit 23.03. One transfer of 2.36 MB was "
+        "seen at 411, and nki-dma-overview.rst gives 27.2 an engine as a theoretical peak",
     ),
-    dma_descriptor_ns=Fact(
-        72, "ns", f"{_LADDER_V3}: 1217 ns for 128 rows of 512 bytes and as many of 2 KiB", "measured"
-    ),
+    dma_descriptor_ns=Fact(4.7, "ns", f"{_LADDER_V3}: least squares over the rings' busy times", "measured"),
+    dma_issue_ns=Fact(600, "ns", f"nki/deep-dives/nki-dge.rst; {_LADDER_V3}: 604 ns a transfer in its first step"),
     hbm_gb_per_s=Fact(716, "GB/s", f"{_LADDER_V3}: the profiler's denominator; four stacks, 2.9 TB/s a chip"),
     hbm_cores=Fact(2, "cores", f"{_HARDWARE}/trainium2.rst"),
     cores_per_device=Fact(8, "cores", f"{_HARDWARE}/trainium2.rst"),
@@ -210,7 +213,8 @@ NC_V4 = Chip(
     warm_up_use=Fact(0.5, "share", _THROTTLE),
     warm_up_slowdown=Fact(2, "times", _THROTTLE),
     dma_gb_per_s=Fact(528, "GB/s", f"{_DMA}: 16 engines of 33 B/ns; dma-overview gives 38.4 as a theoretical peak"),
-    dma_descriptor_ns=Fact(72, "ns", "that of NeuronCore-v3", "assumed"),
+    dma_descriptor_ns=Fact(4.7, "ns", "that of NeuronCore-v3", "assumed"),
+    dma_issue_ns=Fact(600, "ns", "nki/deep-dives/nki-dge.rst"),
     hbm_gb_per_s=Fact(1178, "GB/s", f"{_V4}: four stacks, 4.7 TB/s; {_HARDWARE}/trainium3.rst says 4.9"),
     hbm_cores=Fact(2, "cores", f"{_HARDWARE}/trainium3.rst"),
     cores_per_device=Fact(8, "cores", f"{_HARDWARE}/trainium3.rst"),

@@ -234,7 +234,7 @@ def transpose(event: Event, chip: Chip) -> float:
 
 @known("documented")
 def dma(event: Event, chip: Chip) -> float:
-    """Descriptors a ring, each max(shortest, bytes / rate); a transpose: 90 % of all rings' rate, 50 % within SBUF."""
+    """A ring's descriptors, each a fixed time and bytes / rate; transposes: 90 % of all rings' rate, 50 % in SBUF."""
     if event.op == "dma_transpose":
         moved = event.writes[0].nbytes / chip.dma_gb_per_s.value
         return moved / (0.5 if event.reads[0].allocation.buffer == "sbuf" else 0.9)

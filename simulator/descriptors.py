@@ -1,6 +1,6 @@
 """How a DMA is cut: into descriptors, one for each run of bytes without a gap on both sides, spread over the rings.
 
-A ring moves its descriptors one after the other; each takes max(shortest time of a descriptor, bytes / ring's rate).
+A ring moves its descriptors one after the other; each takes a fixed time and its bytes over the ring's rate.
 Runs never cross partitions. A long run is cut further, down to 512 bytes, so that all rings have work
 (nki/get-started/about/nki-dma-overview.rst; nki/deep-dives/nki-dma-bandwidth-guide.rst).
 """
@@ -30,7 +30,7 @@ class Descriptors:
         """How long each of those rings is busy."""
         rings = self.rings(chip)
         rate = chip.dma_gb_per_s.value / chip.dma_rings.value
-        return -(-self.count // rings) * max(chip.dma_descriptor_ns.value, self.nbytes / rate)
+        return -(-self.count // rings) * (chip.dma_descriptor_ns.value + self.nbytes / rate)
 
 
 def run_of(region: Region) -> int:

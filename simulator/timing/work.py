@@ -1,8 +1,9 @@
 """What each event asks of the chip: its track, how long it occupies it, and how much later its result is there.
 
 The occupation is the instruction's cost (triptych.simulator.costs). Beyond it an engine takes a fixed latency to write,
-signal and be read by the next, which instructions that do not depend on each other hide. DMA takes one before the first
-byte and one after the last. The first use of an activation function loads its table.
+signal and be read by the next, which instructions that do not depend on each other hide. A transfer occupies the queue
+that issues it, starts a fixed time after that, and is known to have ended a fixed time after its last byte. The first
+use of an activation function loads its table.
 
 Engines that share a port take turns: on NeuronCore-v2 Vector and GpSimd in SBUF, and Vector and Scalar in PSUM; later
 Vector in its faster modes and GpSimd, and Vector and Scalar in one PSUM bank
@@ -28,7 +29,8 @@ class Work:
     track: str
     busy: float
     latency: float  # from the end of the occupation to the use of the result
-    lead: float = 0.0  # from being ready to the start of the occupation
+    issue: float = 0.0  # DMA: how long the queue that issues it is busy
+    lead: float = 0.0  # DMA: from the issue to the first byte
     rings: int = 0
     port: str | None = None  # shared with another engine
 
@@ -73,7 +75,7 @@ def _transfer(event: Event, chip: Chip, busy: float) -> Work:
     rings = int(chip.dma_rings.value)
     if event.op == "dma_copy" and event.reads and event.writes:
         rings = descriptors(event.reads, event.writes, chip).rings(chip)
-    return Work("dma", busy, chip.dma_end_ns.value, chip.dma_start_ns.value, rings)
+    return Work("dma", busy, chip.dma_end_ns.value, chip.dma_issue_ns.value, chip.dma_start_ns.value, rings)
 
 
 def _port(event: Event, chip: Chip, busy: float) -> str | None:

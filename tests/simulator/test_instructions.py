@@ -172,14 +172,23 @@ COSTS = [
     ("trn2", lambda c: _matmul(c, 128, 128, 8, "bfloat16"), (64 + 7) / 2.4),
     ("trn2", lambda c: nisa.nc_transpose(c.empty((64, 32), buffer=P), _z(c, 32, 64)), 64 / 2.4),
     ("trn3", lambda c: _matmul_mx(c, 128, 64, 300), (300 + 7) / 2.4),
-    # DMA at 103 and 411 GB/s over 16 rings; 128 rows are 8 descriptors a ring. A transpose: 90 %, within SBUF half
-    ("trn1", lambda c: nisa.dma_copy(c.empty((128, N)), _z(c, 128, N, buffer="private_hbm")), 128 * N * 4 / 103),
-    ("trn2", lambda c: nisa.dma_copy(c.empty((128, N)), _z(c, 128, N, buffer="private_hbm")), 8 * 72),
-    ("trn2", lambda c: nisa.dma_copy(c.empty((2, 2048)), _z(c, 2, 2048, buffer="private_hbm")), 72),
-    ("trn2", lambda c: nisa.dma_copy(c.empty((17, 1024)), _z(c, 17, 1024, buffer="private_hbm")), 2 * 4096 / 411 * 16),
-    ("trn2", lambda c: nisa.dma_transpose(c.empty((64, 32)), _z(c, 32, 64, buffer="private_hbm")), 8192 / 411 / 0.9),
-    ("trn2", lambda c: nisa.dma_transpose(c.empty((64, 32)), _z(c, 32, 64)), 8192 / 411 / 0.5),
-    ("trn2", lambda c: nisa.dma_compute(c.empty((64, 32)), [_z(c, 64, 32)] * 3, nl.add), 3 * 8192 / 411 / 0.5),
+    # DMA at 115 and 368 GB/s over 16 rings, 9 and 4.7 ns a descriptor. A transpose: 90 %, within SBUF half
+    (
+        "trn1",
+        lambda c: nisa.dma_copy(c.empty((128, N)), _z(c, 128, N, buffer="private_hbm")),
+        8 * (9 + 4 * N * 16 / 115),
+    ),
+    ("trn2", lambda c: nisa.dma_copy(c.empty((128, N)), _z(c, 128, N, buffer="private_hbm")), 8 * (4.7 + 4 * N / 23)),
+    # 2 runs of 8 KiB are cut into 16 parts; 17 of 4 KiB leave one ring with two
+    ("trn2", lambda c: nisa.dma_copy(c.empty((2, 2048)), _z(c, 2, 2048, buffer="private_hbm")), 4.7 + 1024 / 23),
+    (
+        "trn2",
+        lambda c: nisa.dma_copy(c.empty((17, 1024)), _z(c, 17, 1024, buffer="private_hbm")),
+        2 * (4.7 + 4096 / 23),
+    ),
+    ("trn2", lambda c: nisa.dma_transpose(c.empty((64, 32)), _z(c, 32, 64, buffer="private_hbm")), 8192 / 368 / 0.9),
+    ("trn2", lambda c: nisa.dma_transpose(c.empty((64, 32)), _z(c, 32, 64)), 8192 / 368 / 0.5),
+    ("trn2", lambda c: nisa.dma_compute(c.empty((64, 32)), [_z(c, 64, 32)] * 3, nl.add), 3 * 8192 / 368 / 0.5),
 ]
 
 
