@@ -39,7 +39,11 @@ def box_of(region: Region) -> Box:
     row, low = divmod(offset * size, pitch)
     high = low + size
     for n, stride in zip(shape[1:], strides[1:], strict=True):
-        high += (n - 1) * stride * size
+        reach = (n - 1) * stride * size
+        if reach > 0:
+            high += reach
+        else:
+            low += reach
     if allocation.address is not None:
         row += allocation.address[0]
         low += allocation.address[1]
@@ -48,6 +52,9 @@ def box_of(region: Region) -> Box:
 
 
 def _hbm_box(start: int, shape: tuple[int, ...], strides: tuple[int, ...], size: int) -> Box:
+    if min(strides) < 0:
+        start += sum([(n - 1) * stride * size for n, stride in zip(shape, strides, strict=True) if stride < 0])
+        strides = tuple([abs(stride) for stride in strides])
     pitch, rows = 0, 1
     for n, stride in zip(shape, strides, strict=True):
         if n > 1 and stride * size > pitch:
@@ -61,7 +68,7 @@ def _hbm_box(start: int, shape: tuple[int, ...], strides: tuple[int, ...], size:
             extent += (n - 1) * stride * size
     if rows > 1:
         row, low = divmod(start, pitch)
-        if low + extent <= pitch:
+        if low + extent <= pitch and extent < pitch:
             return Box(pitch, row, row + rows - 1, low, low + extent)
         extent += (rows - 1) * pitch
     return Box(0, 0, 0, start, start + extent)

@@ -117,7 +117,7 @@ class _Clock:
                 elif what == _ISSUED:
                     self.issued[track[0]].append(index)
                 touched.add(track)
-            for track in touched:
+            for track in sorted(touched):  # a set's own order changes from run to run
                 if track[1] == "dma":
                     self._move(track[0], now)
                 self._dispatch(track, now)

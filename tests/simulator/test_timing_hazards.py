@@ -1,0 +1,127 @@
+"""Which event waits for which: against byte masks, and small programs by hand."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from triptych import simulator
+from triptych.simulator.dtypes import TABLE
+from triptych.simulator.lend import simulated_nki
+from triptych.simulator.timing.hazards import box_of, hazards, meet
+from triptych.simulator.trace import Allocation, Region
+
+with simulated_nki():
+    import nki.isa as nisa
+    import nki.language as nl
+
+SHAPE = (6, 5, 8)
+
+
+def region(key, buffer="sbuf", shape=SHAPE):
+    """The region of a NumPy key into an allocation of float32, and the elements that it touches."""
+    index = np.arange(np.prod(shape)).reshape(shape)
+    view = index[key]
+    strides = tuple(s // index.itemsize for s in view.strides)
+    touched = np.zeros(index.size, bool)
+    touched[view.ravel()] = True
+    allocation = Allocation(0, "t", buffer, shape, TABLE["float32"], ("k.py", 1))
+    return Region(allocation, int(view.flat[0]), view.shape, strides, TABLE["float32"]), touched
+
+
+@st.composite
+def keys(draw, steps=(1, 2, -1)):
+    """A slice for each dimension; the partitions in steps of 1, as the hardware does."""
+    key = []
+    for dim, n in enumerate(SHAPE):
+        start = draw(st.integers(0, n - 1))
+        stop = draw(st.integers(start + 1, n))
+        step = 1 if dim == 0 else draw(st.sampled_from(steps))
+        key.append(slice(start, stop, step) if step > 0 else slice(stop - 1, start - 1 if start else None, step))
+    return tuple(key)
+
+
+@given(keys(), keys(), st.sampled_from(("sbuf", "psum", "private_hbm")))
+def test_views_that_share_a_byte_meet(first, second, buffer):
+    (a, mine), (b, theirs) = region(first, buffer), region(second, buffer)
+    if (mine & theirs).any():
+        assert meet(box_of(a), box_of(b)) and meet(box_of(b), box_of(a))
+
+
+@given(keys(steps=(1,)), keys(steps=(1,)))
+def test_tiles_of_a_matrix_meet_only_where_they_share_a_byte(first, second):
+    a, b = ((key[0], key[2]) for key in (first, second))
+    for buffer in ("sbuf", "private_hbm"):
+        (left, mine), (right, theirs) = (region(key, buffer, (6, 8)) for key in (a, b))
+        assert meet(box_of(left), box_of(right)) == bool((mine & theirs).any())
+
+
+def edges_of(program):
+    """The hazards of a program that is given tiles a and b, by the names that it gives its instructions."""
+
+    def kernel(x):
+        a, b = nl.ndarray((4, 8), "float32"), nl.ndarray((4, 8), "float32")
+        nisa.memset(a, 1.0, name="fill a")
+        nisa.memset(b, 1.0, name="fill b")
+        program(a, b)
+        out = nl.ndarray((4, 8), "float32", nl.shared_hbm)
+        nisa.dma_copy(out, a, name="store")
+        return out
+
+    trace = simulator.run(kernel, np.ones((2, 2), np.float32)).trace
+    names = [event.name for event in trace.events]
+    return {names[i]: {names[p]: why for p, why in edges} for i, edges in enumerate(hazards(trace))}
+
+
+def test_read_after_write():
+    edges = edges_of(lambda a, b: nisa.tensor_copy(b, a, name="copy"))
+    assert edges["copy"] == {"fill a": "data", "fill b": "order"}
+    assert edges["store"] == {"fill a": "data"}
+
+
+def test_write_after_read():
+    def program(a, b):
+        nisa.tensor_copy(b, a, name="copy")
+        nisa.memset(a, 2.0, name="again")
+
+    edges = edges_of(program)
+    assert edges["again"] == {"copy": "overwrite", "fill a": "order"}
+    assert edges["store"] == {"again": "data"}  # what it hides is implied
+
+
+def test_halves_are_apart():
+    def program(a, b):
+        nisa.memset(a[:, 0:4], 2.0, name="left")
+        nisa.memset(a[:, 4:8], 3.0, name="right")
+
+    edges = edges_of(program)
+    assert edges["left"] == edges["right"] == {"fill a": "order"}
+    assert edges["store"] == {"fill a": "data", "left": "data", "right": "data"}
+
+
+def test_in_place_waits_for_the_last_write_alone():
+    edges = edges_of(lambda a, b: nisa.tensor_scalar(a, a, nl.add, 1.0, name="in place"))
+    assert edges["in place"] == {"fill a": "data"}
+
+
+def test_an_edge_that_the_kernel_asks_for():
+    def program(a, b):
+        first = nisa.memset(a[:, 0:4], 2.0, name="left")
+        nisa.memset(b, 3.0, name="b again").depends_on(first)
+
+    assert edges_of(program)["b again"] == {"fill b": "order", "left": "data"}
+
+
+@pytest.mark.parametrize(("byte", "meets"), [(0, True), (16, True), (32, False)])
+def test_tensors_with_addresses_meet_where_their_bytes_do(byte, meets):
+    def kernel(x):
+        a = nl.ndarray((4, 8), "float32", nl.sbuf, address=(0, 0))
+        b = nl.ndarray((4, 8), "float32", nl.sbuf, address=(0, byte))
+        nisa.memset(a, 1.0, name="a")
+        nisa.memset(b, 1.0, name="b")
+        out = nl.ndarray((4, 8), "float32", nl.shared_hbm)
+        nisa.dma_copy(out, b)
+        return out
+
+    found = hazards(simulator.run(kernel, np.ones((2, 2), np.float32)).trace)
+    assert found[1] == ([(0, "order")] if meets else [])
