@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import gc
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +21,7 @@ from triptych.simulator.lint.live import warn
 from triptych.simulator.machine import Machine, Options, on_machine, running
 from triptych.simulator.older import JIT_OPTIONS
 from triptych.simulator.races import check_races
+from triptych.simulator.schedule import Edges, edges_of, keep
 from triptych.simulator.tensor import NkiTensor
 from triptych.simulator.trace import Trace
 
@@ -28,16 +29,21 @@ from triptych.simulator.trace import Trace
 class Kernel:
     """A function decorated with `nki.jit`; `kernel[2]` launches it on two cores."""
 
-    def __init__(self, function: Callable[..., Any], cores: int = 1) -> None:
+    def __init__(self, function: Callable[..., Any], cores: int = 1, schedule: Edges = ()) -> None:
         functools.update_wrapper(self, function)
         self.function = function
         self.cores = cores
+        self.schedule = schedule
 
     def __getitem__(self, grid: Any) -> Kernel:
         cores = grid[0] if isinstance(grid, tuple) and len(grid) == 1 else grid
         if cores not in (1, 2):
             raise KernelError(f"kernel[n] takes 1 or 2 logical cores, got {grid!r}")
-        return Kernel(self.function, cores)
+        return Kernel(self.function, cores, self.schedule)
+
+    def with_schedule(self, schedule: Iterable[tuple[str, str | Sequence[str]]]) -> Kernel:
+        """The kernel with edges [(consumer, producer or list of producers), ..] between named instructions."""
+        return Kernel(self.function, self.cores, edges_of(schedule))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if running():  # a kernel called by a kernel is a plain function
@@ -96,7 +102,7 @@ class Launch:
         rank: int = 0,
         ranks: int = 1,
     ) -> None:
-        function, cores, args, kwargs = _unwrapped(kernel, args, kwargs)
+        function, cores, self.schedule, args, kwargs = _unwrapped(kernel, args, kwargs)
         if options.lint:
             warn(function)
         self.function = function
@@ -137,25 +143,28 @@ class Launch:
             check_capacity(self.trace)
         if self.options.check_races and len(self.machines) > 1:
             check_races(self.trace)
+        keep(self.schedule, self.trace)
         return Run(self.arguments.outputs(results[self.rank, 0]), self.trace)
 
 
 def _unwrapped(
     kernel: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[Callable[..., Any], int, tuple[Any, ...], dict[str, Any]]:
-    """The function behind a kernel, the cores that it is launched on, and its arguments with those of partials."""
+) -> tuple[Callable[..., Any], int, Edges, tuple[Any, ...], dict[str, Any]]:
+    """The function behind a kernel, its cores, its schedule, and its arguments with those of partials."""
     cores = 1
+    schedule: Edges = ()
     while True:
         if isinstance(kernel, functools.partial):
             args, kwargs = (*kernel.args, *args), {**kernel.keywords, **kwargs}
         cores = getattr(kernel, "cores", cores)
+        schedule = getattr(kernel, "schedule", schedule)
         inner = getattr(kernel, "function", None) or getattr(kernel, "func", None)
         if inner is None:
             break
         kernel = inner
     if not callable(kernel):
         raise KernelError(f"expected a kernel, a function, got {type(kernel).__name__}")
-    return kernel, cores, args, kwargs
+    return kernel, cores, schedule, args, kwargs
 
 
 @contextmanager
