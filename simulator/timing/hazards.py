@@ -32,11 +32,11 @@ class Box(NamedTuple):
 def box_of(region: Region) -> Box:
     """The bytes that a view touches."""
     allocation, offset, shape, strides, dtype = region
+    _, _, buffer, whole, kind, _, address = allocation
     size = dtype.itemsize
-    if allocation.buffer.endswith("hbm"):
+    if buffer != "sbuf" and buffer != "psum":
         return _hbm_box(offset * size, shape, strides, size)
-    pitch = math.prod(allocation.shape[1:]) * allocation.dtype.itemsize
-    row, low = divmod(offset * size, pitch)
+    row, low = divmod(offset * size, math.prod(whole[1:]) * kind.itemsize)
     high = low + size
     for n, stride in zip(shape[1:], strides[1:], strict=True):
         reach = (n - 1) * stride * size
@@ -44,10 +44,10 @@ def box_of(region: Region) -> Box:
             high += reach
         else:
             low += reach
-    if allocation.address is not None:
-        row += allocation.address[0]
-        low += allocation.address[1]
-        high += allocation.address[1]
+    if address is not None:
+        row += address[0]
+        low += address[1]
+        high += address[1]
     return Box(1, row, row + shape[0] - 1, low, high)
 
 
@@ -132,6 +132,7 @@ def hazards(trace: Trace) -> list[list[Edge]]:
             last_write[_key(event, region)] = index
     memories: dict[Hashable, _Memory] = {}
     edges: list[list[Edge]] = []
+    boxes: dict[int, Box] = {}  # by the region's identity: a view that several events use has one region
     for index, event in enumerate(trace.events):
         found: dict[int, str] = {}
         for region in event.reads:
@@ -142,7 +143,7 @@ def hazards(trace: Trace) -> list[list[Edge]]:
             memory = memories.get(key)
             if memory is None:
                 memory = memories[key] = _Memory()
-            box = box_of(region)
+            box = boxes.get(id(region)) or boxes.setdefault(id(region), box_of(region))
             for other, writer in memory.writers:
                 if meet(box, other):
                     found[writer] = READ_AFTER_WRITE
@@ -153,7 +154,7 @@ def hazards(trace: Trace) -> list[list[Edge]]:
             memory = memories.get(key)
             if memory is None:
                 memory = memories[key] = _Memory()
-            box = box_of(region)
+            box = boxes.get(id(region)) or boxes.setdefault(id(region), box_of(region))
             if memory.readers:
                 memory.readers = _overwritten(memory.readers, box, index, found, WRITE_AFTER_READ)
             if memory.writers:
