@@ -42,6 +42,11 @@ def partition_bytes(allocation: Allocation) -> int:
     return -(-math.prod(allocation.shape[1:]) * allocation.dtype.itemsize // share)
 
 
+def capacity_of(chip: Chip, buffer: str) -> int:
+    """Bytes of a partition of "sbuf" or "psum"."""
+    return int(getattr(chip, _FACTS[buffer]).value)
+
+
 def memory_use(trace: Trace) -> list[MemoryUse]:
     """The use of SBUF and PSUM by each core, in program order."""
     lives: dict[tuple[int, str], _Lives] = {}
@@ -69,8 +74,7 @@ def _use(chip: Chip, buffer: str, core: int, lives: _Lives) -> MemoryUse:
             peak, peak_event = in_use, index
     alive = [allocation for first, last, allocation in lives.values() if first <= peak_event <= last]
     alive.sort(key=partition_bytes, reverse=True)
-    capacity = int(getattr(chip, _FACTS[buffer]).value)
-    return MemoryUse(buffer, core, capacity, tuple(steps), peak, peak_event, tuple(alive))
+    return MemoryUse(buffer, core, capacity_of(chip, buffer), tuple(steps), peak, peak_event, tuple(alive))
 
 
 def check_capacity(trace: Trace) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from triptych.simulator.capacity import partition_bytes
+from triptych.simulator.capacity import capacity_of, partition_bytes
 from triptych.simulator.chips import Chip
 from triptych.simulator.trace import Allocation, Trace
 
@@ -88,7 +88,7 @@ def room_for(trace: Trace) -> Room:
                 place = (event.core, allocation.buffer)
                 tenant = tenants[key] = Tenant(place, _size(allocation, trace.chip))
                 if place not in room.memories:
-                    room.memories[place] = Memory(_capacity(allocation.buffer, trace.chip))
+                    room.memories[place] = Memory(capacity_of(trace.chip, allocation.buffer))
                 room.memories[place].queue.append(tenant)
             if tenant not in mine:
                 tenant.uses += 1
@@ -103,7 +103,3 @@ def _size(allocation: Allocation, chip: Chip) -> int:
         bank = int(chip.psum_bank_bytes.value)
         return -(-partition_bytes(allocation) // bank) * bank
     return partition_bytes(allocation)
-
-
-def _capacity(buffer: str, chip: Chip) -> int:
-    return int((chip.sbuf_partition_bytes if buffer == "sbuf" else chip.psum_partition_bytes).value)

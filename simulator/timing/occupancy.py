@@ -1,0 +1,96 @@
+"""How full SBUF and PSUM are while a timeline passes.
+
+A tensor is there from the start of the first event that touches it to the end of the last. Tensors without an address
+take their bytes of a partition (triptych.simulator.capacity) and add up. Those with one share bytes as their addresses
+say: of them, the bytes count that at least one covers.
+"""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from triptych.simulator.capacity import capacity_of, partition_bytes
+from triptych.simulator.timing.timeline import Timeline
+from triptych.simulator.trace import Allocation
+
+MEMORIES = ("sbuf", "psum")
+
+
+@dataclass(frozen=True)
+class Occupancy:
+    """Bytes of a partition in use in one memory of one core: steps (from when in ns, how many)."""
+
+    buffer: str  # "sbuf" or "psum"
+    core: int
+    capacity: int
+    steps: list[tuple[float, int]]
+
+    @property
+    def peak(self) -> int:
+        return max((used for _, used in self.steps), default=0)
+
+
+@dataclass
+class _Life:
+    allocation: Allocation
+    start: float
+    end: float
+
+
+def occupancy(timeline: Timeline) -> list[Occupancy]:
+    """The use of each memory of each core over a timeline."""
+    lives: dict[tuple[int, str], dict[int, _Life]] = {}
+    for event, span in zip(timeline.trace.events, timeline.spans, strict=True):
+        for region in (*event.reads, *event.writes):
+            allocation = region.allocation
+            if allocation.buffer not in MEMORIES:
+                continue
+            mine = lives.setdefault((event.core, allocation.buffer), {})
+            life = mine.get(allocation.id)
+            if life is None:
+                mine[allocation.id] = _Life(allocation, span.start_ns, span.end_ns)
+            else:
+                life.start = min(life.start, span.start_ns)
+                life.end = max(life.end, span.end_ns)
+    chip = timeline.trace.chip
+    return [
+        Occupancy(buffer, core, capacity_of(chip, buffer), _steps(lives.get((core, buffer), {}).values()))
+        for core in sorted({span.core for span in timeline.spans})
+        for buffer in MEMORIES
+    ]
+
+
+def _steps(lives: Iterable[_Life]) -> list[tuple[float, int]]:
+    """(time, bytes in use from it on) at every change."""
+    lives = list(lives)
+    placed = [life.allocation for life in lives if life.allocation.address is not None]
+    edges = sorted({edge for allocation in placed for edge in _range(allocation)})
+    covered = [0] * len(edges)  # how many tensors lie on each stretch between two edges
+    changes = sorted(
+        [(life.end, 0, life.allocation) for life in lives] + [(life.start, 1, life.allocation) for life in lives],
+        key=lambda change: change[:2],
+    )
+    used = 0
+    steps: list[tuple[float, int]] = []
+    for time, some in itertools.groupby(changes, key=lambda change: change[0]):
+        for _, begins, allocation in some:
+            if allocation.address is None:
+                used += partition_bytes(allocation) if begins else -partition_bytes(allocation)
+                continue
+            low, high = _range(allocation)
+            for i in range(bisect.bisect_left(edges, low), bisect.bisect_left(edges, high)):
+                covered[i] += 1 if begins else -1
+                if covered[i] == begins:  # the first to come, or the last to go
+                    used += (edges[i + 1] - edges[i]) * (1 if begins else -1)
+        steps.append((time, used))
+    return steps
+
+
+def _range(allocation: Allocation) -> tuple[int, int]:
+    """The bytes [low, high) of a partition that a tensor with an address takes."""
+    assert allocation.address is not None
+    low = allocation.address[1]
+    return low, low + allocation.nbytes // allocation.shape[0]

@@ -1,0 +1,73 @@
+"""How full the memories are while a timeline passes, against tensors whose lives are known by hand."""
+
+import numpy as np
+import pytest
+
+from triptych import simulator
+from triptych.simulator.lend import simulated_nki
+from triptych.simulator.timing import schedule
+from triptych.simulator.timing.occupancy import occupancy
+
+with simulated_nki():
+    import nki.isa as nisa
+    import nki.language as nl
+
+LAUNCH = 17_000
+COPY, LATENCY = 512 / 0.96, 160  # trn2, ns: an instruction of 512 float32 elements on Vector
+
+
+def used(program, buffer="sbuf"):
+    """(time after the launch, bytes) at every change, and the memory."""
+
+    def kernel(x):
+        program()
+        return x
+
+    trace = simulator.run(kernel, np.ones((1, 1), np.float32)).trace
+    memory = next(m for m in occupancy(schedule(trace)) if m.buffer == buffer)
+    return [(pytest.approx(at - LAUNCH), used) for at, used in memory.steps], memory
+
+
+def tile(n=512, **options):
+    return nl.ndarray((128, n), "float32", **{"buffer": nl.sbuf, **options})
+
+
+def test_a_tensor_is_there_from_its_first_use_to_its_last():
+    def program():
+        a, b = tile(), tile()
+        nisa.memset(a, 1.0)
+        nisa.tensor_copy(b, a)
+        nisa.memset(b, 2.0)
+
+    steps, memory = used(program)
+    second = COPY + LATENCY  # the copy waits for a; the last memset follows the copy without its latency
+    assert steps == [(0, 2048), (second, 4096), (second + COPY + LATENCY, 2048), (second + 2 * COPY + LATENCY, 0)]
+    assert memory.peak == 4096 and memory.capacity == 224 * 1024
+
+
+def test_a_few_partitions_take_a_quarter():
+    steps, _ = used(lambda: nisa.memset(nl.ndarray((32, 512), "float32", nl.sbuf), 0.0))
+    assert [bytes for _, bytes in steps] == [512, 0]
+
+
+def test_psum_is_apart():
+    def program():
+        nisa.memset(tile(buffer=nl.psum), 0.0)
+
+    assert [bytes for _, bytes in used(program, "psum")[0]] == [2048, 0]
+    assert used(program, "sbuf")[1].steps == [] and used(program, "sbuf")[1].peak == 0
+
+
+def test_bytes_that_tensors_with_addresses_share_count_once():
+    """b covers the second half of a and as much beyond; c lies apart."""
+
+    def program():
+        a, b, c = tile(address=(0, 0)), tile(address=(0, 1024)), tile(1, address=(0, 8192))
+        nisa.memset(a, 1.0)
+        nisa.memset(b, 2.0)
+        nisa.tensor_copy(c, a[:, 0:1])
+
+    steps, memory = used(program)
+    assert [bytes for _, bytes in steps] == [2048, 3072, 3076, 2052, 0]
+    assert steps[1][0] == COPY and steps[2][0] == 2 * COPY
+    assert memory.peak == 3076
