@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import functools
-import gc
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +13,7 @@ import numpy as np
 from triptych.simulator.arguments import Arguments
 from triptych.simulator.capacity import check_capacity
 from triptych.simulator.chips import chip_of, default_target
+from triptych.simulator.collector import without_collector
 from triptych.simulator.cores import Core, Who, Work, take_turns
 from triptych.simulator.errors import KernelError, NkiError
 from triptych.simulator.lint.live import warn
@@ -165,24 +164,6 @@ def _unwrapped(
     if not callable(kernel):
         raise KernelError(f"expected a kernel, a function, got {type(kernel).__name__}")
     return kernel, cores, schedule, args, kwargs
-
-
-@contextmanager
-def without_collector() -> Iterator[None]:
-    """Python's cyclic collector off: a trace is many small objects without cycles, and walking them cost a third.
-
-    Afterwards all that is alive counts as old, as if it had been walked.
-    """
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            if gc.get_freeze_count() == 0:
-                gc.freeze()
-                gc.unfreeze()
-            gc.enable()
 
 
 def default_options() -> Options:

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from triptych.simulator.collector import without_collector
 from triptych.simulator.cores import take_turns
 from triptych.simulator.errors import KernelError
-from triptych.simulator.kernel import Launch, Run, without_collector
+from triptych.simulator.kernel import Launch, Run
 from triptych.simulator.machine import Options
 
 

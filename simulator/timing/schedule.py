@@ -15,6 +15,7 @@ from __future__ import annotations
 import heapq
 import math
 
+from triptych.simulator.collector import without_collector
 from triptych.simulator.errors import KernelError
 from triptych.simulator.timing.hazards import READ_AFTER_WRITE, Edge, hazards
 from triptych.simulator.timing.room import Place, Room, room_for
@@ -31,9 +32,10 @@ def schedule(trace: Trace, order: str = "overlapped") -> Timeline:
     """The timeline of a trace. Raises KernelError for an order that does not exist."""
     if order not in ORDERS:
         raise KernelError(f"order {order!r} is unknown; expected one of {', '.join(ORDERS)}")
-    edges = hazards(trace)
-    _join_meetings(trace.events, edges)
-    spans = _Clock(trace, works(trace), edges, room_for(trace), order == "program").run()
+    with without_collector():
+        edges = hazards(trace)
+        _join_meetings(trace.events, edges)
+        spans = _Clock(trace, works(trace), edges, room_for(trace), order == "program").run()
     chip = trace.chip
     end = max((span.end_ns for span in spans), default=chip.launch_ns.value)
     return Timeline(trace, order, spans, edges, end + chip.teardown_ns.value)
