@@ -1,6 +1,6 @@
 """Which tests exercise which documented name of NKI, read off the source of tests/simulator.
 
-A test exercises a name if it reaches it in one of three ways. In its body, in a function of its module that it uses or
+A test exercises a name if it reaches it in one of three ways. In its body, in a function that it uses or
 in what it is parametrized over, all of which runs, stands `nisa.iota` or `nl.tile_size.pmax`. There stands a method by
 a name that no array of NumPy has. Or it looks names up with getattr, and is parametrized over the name. What hypothesis
 draws from does not count, because it need not be drawn, nor does a table that a test only picks from.
@@ -26,7 +26,7 @@ def exercised(folder: Path = TESTS) -> dict[str, tuple[str, ...]]:
     """{"nki.isa.iota": ("test_gpsimd.test_iota_is_its_formula", ..)}, every test of a name in the files' order."""
     found: dict[str, dict[str, None]] = {}
     for file in sorted(folder.glob("test_*.py")):
-        module = _Module(ast.parse(file.read_text()))
+        module = _Module(file)
         for test in module.tests():
             for name in module.names_in(test):
                 found.setdefault(name, {})[f"{file.stem}.{test.name}"] = None
@@ -36,13 +36,15 @@ def exercised(folder: Path = TESTS) -> dict[str, tuple[str, ...]]:
 
 
 class _Module:
-    """One test file: what it imports as what, and what it defines at its top."""
+    """One test file: what it imports as what, and what it and the helpers beside it define at their top."""
 
-    def __init__(self, tree: ast.Module) -> None:
+    def __init__(self, file: Path) -> None:
         self.aliases: dict[str, str] = {}
         self.defined: dict[str, ast.AST] = {}
-        for node in _statements(tree.body):
-            if isinstance(node, ast.Import):
+        for node in _statements(ast.parse(file.read_text()).body):
+            if isinstance(node, ast.ImportFrom) and (helper := file.with_name(f"{node.module}.py")).exists():
+                self.defined |= _Module(helper).defined
+            elif isinstance(node, ast.Import):
                 self.aliases |= {a.asname or a.name: a.name for a in node.names if a.name.split(".")[0] == "nki"}
             elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
                 self.defined[node.name] = node

@@ -8,7 +8,12 @@ import pytest
 
 from triptych.harness.named_tests import exercised
 
+HELPER = """
+TABLE = {"tanh": 1}
+"""
 SOURCE = """
+from beside import TABLE
+
 with simulated_nki():
     import nki.isa as nisa
     import nki.language as nl
@@ -33,6 +38,10 @@ def test_looked_up(name):
 def test_strings_alone(name):
     pass
 
+@pytest.mark.parametrize("name", TABLE)
+def test_imported(name):
+    getattr(nl, name)
+
 @given(st.sampled_from(DRAWN))
 def test_drawn(name):
     getattr(nl, name)(DRAWN)
@@ -47,6 +56,7 @@ def test_cases(call):
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, ...]]:
     folder = tmp_path_factory.mktemp("tests")
     (folder / "test_some.py").write_text(SOURCE)
+    (folder / "beside.py").write_text(HELPER)
     return exercised(Path(folder))
 
 
@@ -60,6 +70,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, ...]
         ("nki.language.exp", ["test_looked_up"]),
         ("nki.language.log", ["test_looked_up"]),
         ("nki.language.tan", ["test_cases"]),
+        ("nki.language.tanh", ["test_imported"]),
         ("nki.language.NkiTensor.permute", ["test_cases"]),
         ("nki.language.NkiTensor.reshape", []),  # an array of NumPy has a method of that name
         ("nki.language.sin", []),  # need not be drawn

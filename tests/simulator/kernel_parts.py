@@ -1,10 +1,13 @@
-"""What kernels in the tests are made of: loads, stores and registers that come from arguments."""
+"""What kernels in the tests are made of, and what is asked of their traces."""
 
 from __future__ import annotations
+
+import inspect
 
 from triptych.simulator.lend import simulated_nki
 
 with simulated_nki():
+    import nki.collectives as ncc
     import nki.isa as nisa
     import nki.language as nl
 
@@ -28,3 +31,19 @@ def register_of(x):
     register = nisa.register_alloc()
     nisa.register_load(register, in_sbuf(x))
     return register
+
+
+def world(ranks):
+    """All ranks in one group."""
+    return ncc.ReplicaGroup([list(range(ranks))])
+
+
+def issued(c):
+    """(instruction, engine) of a core's events."""
+    return [(e.op, e.engine) for e in c.trace.events]
+
+
+def here():
+    """(file, line) of the caller."""
+    frame = inspect.currentframe().f_back
+    return frame.f_code.co_filename, frame.f_lineno

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kernel_parts import world
 
 from triptych import simulator
 from triptych.simulator import COLLECTIVES, NkiValidationError, Options
@@ -25,10 +26,6 @@ GROUPS = {
     "two": (8, [[0, 1, 2, 3], [4, 5, 6, 7]]),
     "of different sizes": (6, [[5, 0, 2], [1, 4], [3]]),
 }
-
-
-def world(ranks):
-    return ncc.ReplicaGroup([list(range(ranks))])
 
 
 def numbers(seed, shape, dtype, cast):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kernel_parts import world
 
 from triptych import simulator
 from triptych.simulator import COLLECTIVES, KernelError, NkiError, NkiValidationError, Options, Uninitialized
@@ -19,10 +20,6 @@ with simulated_nki():
 
 RANKS = (1, 2, 3, 4, 8)
 FOLDS = {"add": np.add, "minimum": np.minimum, "maximum": np.maximum}
-
-
-def world(ranks):
-    return ncc.ReplicaGroup([list(range(ranks))])
 
 
 def tensors(count, shape=(2, 4), dtype="float32", buffer=nl.shared_hbm):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kernel_parts import world
 
 from triptych import simulator
 from triptych.simulator import NkiError, NkiValidationError, OutOfBounds, Uninitialized
@@ -19,10 +20,6 @@ with simulated_nki():
 
 FOUR = [[0, 1, 2, 3]]
 EIGHT = [[0, 1, 2, 3], [4, 5, 6, 7]]
-
-
-def world(ranks):
-    return ncc.ReplicaGroup([list(range(ranks))])
 
 
 def metadata(rows, buffer):

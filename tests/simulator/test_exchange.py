@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from kernel_parts import world
 
 from triptych import simulator
 from triptych.simulator import KernelError, NkiError, NkiValidationError, Options, Uninitialized
@@ -13,10 +14,6 @@ with simulated_nki():
     import nki.collectives as ncc
     import nki.isa as nisa
     import nki.language as nl
-
-
-def world(ranks):
-    return ncc.ReplicaGroup([list(range(ranks))])
 
 
 # Two cores a rank

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from operators import BINARY as BEFORE_V4
+from operators import BITS, MAGNITUDES
 
 from triptych.simulator.lend import simulated_nki
 
@@ -17,42 +19,13 @@ with simulated_nki():
 V2, V3, V4 = TARGETS = ("trn1", "trn2", "trn3")
 vector, scalar, gpsimd, tensor = (nisa.engine[e] for e in ("vector", "scalar", "gpsimd", "tensor"))
 
-
-def truth(f):
-    return lambda x, y: f(x, y).astype(np.float32)
-
-
-BINARY = {
-    "add": lambda x, y: x + y,
-    "subtract": lambda x, y: x - y,
-    "multiply": lambda x, y: x * y,
-    "maximum": lambda x, y: np.where(np.isnan(x) | (x > y), x, y),
-    "minimum": lambda x, y: np.where(np.isnan(x) | (x < y), x, y),
-    "abs_max": lambda x, y: np.where(np.abs(x) > np.abs(y), x, y),
-    "abs_min": lambda x, y: np.where(np.abs(x) < np.abs(y), x, y),
-    "equal": truth(lambda x, y: x == y),
-    "not_equal": truth(lambda x, y: x != y),
-    "less": truth(lambda x, y: x < y),
-    "less_equal": truth(lambda x, y: x <= y),
-    "greater": truth(lambda x, y: x > y),
-    "greater_equal": truth(lambda x, y: x >= y),
-    "logical_and": truth(lambda x, y: (x != 0) & (y != 0)),
-    "logical_or": truth(lambda x, y: (x != 0) | (y != 0)),
-    "logical_xor": truth(lambda x, y: (x != 0) ^ (y != 0)),
-}
+BINARY = BEFORE_V4 | MAGNITUDES
 UNARY = {
     "abs": lambda x: np.where(x < 0, -x, x),
     "square": lambda x: x * x,
     "relu": lambda x: np.where(x > 0, x, np.where(np.isnan(x), x, np.float32(0))),
     "reciprocal": lambda x: np.float32(1) / x,
     "logical_not": lambda x: (x == 0).astype(np.float32),
-}
-BITS = {
-    "bitwise_and": lambda x, y: x & y,
-    "bitwise_or": lambda x, y: x | y,
-    "bitwise_xor": lambda x, y: x ^ y,
-    "left_shift": lambda x, y: x << y,
-    "right_shift": lambda x, y: x >> y,
 }
 dtypes = st.sampled_from(
     ["float32", "bfloat16", "float16", "tfloat32", "float8_e4m3", "float8_e5m2", "int8", "uint8", "int16", "int32"]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 
 import numpy as np
 import pytest
+from kernel_parts import here
+from operators import BINARY, BITS, MAGNITUDES
 
 from triptych.simulator.lend import simulated_nki
 
@@ -17,35 +18,6 @@ with simulated_nki():
 F32 = np.float32
 X = np.array([[-2.5, -1.0, -0.0, 0.0, 0.5, 1.5, 3.0, np.nan], [4.0, -0.5, 2.0, -np.inf, np.inf, 7.25, -3.5, 1.0]], F32)
 Y = np.array([[2.0, -1.0, 0.0, 3.0, np.nan, 1.5, -3.0, 1.0], [0.5, 4.0, 2.0, 1.0, np.inf, -7.0, 3.5, -0.0]], F32)
-
-
-def truth(f):
-    return lambda x, y: f(x, y).astype(F32)
-
-
-FLOAT = {
-    "add": lambda x, y: x + y,
-    "subtract": lambda x, y: x - y,
-    "multiply": lambda x, y: x * y,
-    "maximum": lambda x, y: np.where(np.isnan(x) | (x > y), x, y),
-    "minimum": lambda x, y: np.where(np.isnan(x) | (x < y), x, y),
-    "equal": truth(lambda x, y: x == y),
-    "not_equal": truth(lambda x, y: x != y),
-    "less": truth(lambda x, y: x < y),
-    "less_equal": truth(lambda x, y: x <= y),
-    "greater": truth(lambda x, y: x > y),
-    "greater_equal": truth(lambda x, y: x >= y),
-    "logical_and": truth(lambda x, y: (x != 0) & (y != 0)),
-    "logical_or": truth(lambda x, y: (x != 0) | (y != 0)),
-    "logical_xor": truth(lambda x, y: (x != 0) ^ (y != 0)),
-}
-BITS = {
-    "bitwise_and": lambda x, y: x & y,
-    "bitwise_or": lambda x, y: x | y,
-    "bitwise_xor": lambda x, y: x ^ y,
-    "left_shift": lambda x, y: x << y,
-    "right_shift": lambda x, y: x >> y,
-}
 SIMULATED_ONLY = {
     "divide": lambda x, y: x / y,
     "fmod": np.vectorize(lambda x, y: math.fmod(x, y), otypes=[F32]),
@@ -65,18 +37,12 @@ def engines(c):
     return [e.engine for e in c.trace.events]
 
 
-def here():
-    """(file, line) of the caller."""
-    frame = inspect.currentframe().f_back
-    return frame.f_code.co_filename, frame.f_lineno
-
-
-@pytest.mark.parametrize("name", FLOAT)
+@pytest.mark.parametrize("name", BINARY)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int16"])
 def test_two_tiles(core, cast, same, name, dtype):
     with core() as c:
         x, y = cast(X, dtype), cast(Y, dtype)
-        expected = FLOAT[name](x.astype(F32), y.astype(F32))
+        expected = BINARY[name](x.astype(F32), y.astype(F32))
         result, line = fn(name)(c.tile(x, dtype), c.tile(y, dtype)), here()
         assert result.buffer is nl.sbuf and result.dtype == dtype
         assert same(result, cast(expected, dtype))
@@ -85,12 +51,12 @@ def test_two_tiles(core, cast, same, name, dtype):
         assert same(fn(name)(c.tile(x, dtype), c.tile(y, dtype), nl.float32), expected)
 
 
-@pytest.mark.parametrize("name", FLOAT)
+@pytest.mark.parametrize("name", BINARY)
 @pytest.mark.parametrize("number", [2, -1.5])
 def test_a_tile_and_a_number_in_either_place(core, same, name, number):
     with core() as c:
-        assert same(fn(name)(c.tile(X), number), FLOAT[name](X, F32(number)))
-        assert same(fn(name)(number, y=c.tile(X)), FLOAT[name](F32(number), X))
+        assert same(fn(name)(c.tile(X), number), BINARY[name](X, F32(number)))
+        assert same(fn(name)(number, y=c.tile(X)), BINARY[name](F32(number), X))
         assert ops(c) == ["tensor_scalar"] * 2
 
 
@@ -128,16 +94,12 @@ def test_power_takes_two_tiles(core, same, refused):
     refused(lambda c: nl.power(2.0, c.tile(X)), "scalar operands are not supported")
 
 
-@pytest.mark.parametrize("name", ["abs_max", "abs_min"])
+@pytest.mark.parametrize("name", MAGNITUDES)
 def test_magnitudes_on_v4_take_a_column_too(core, same, refused, name):
-    def expected(x, y):
-        keep = np.abs(x) > np.abs(y) if name == "abs_max" else np.abs(x) < np.abs(y)
-        return np.where(keep, x, y)
-
     column = np.array([[1.0], [-2.0]], F32)
     with core("trn3") as c:
-        assert same(fn(name)(c.tile(X), c.tile(Y)), expected(X, Y))
-        assert same(fn(name)(c.tile(X), c.tile(column)), expected(X, column))
+        assert same(fn(name)(c.tile(X), c.tile(Y)), MAGNITUDES[name](X, Y))
+        assert same(fn(name)(c.tile(X), c.tile(column)), MAGNITUDES[name](X, column))
     refused(lambda c: fn(name)(c.tile(X), c.tile(Y)), "v4 or newer", on=("trn1", "trn2"))
 
 
@@ -303,7 +265,7 @@ def test_arguments_that_the_reduction_does_not_reach_are_noted(core, name):
         fn(name)(c.tile(np.array([[limit, -limit, 1.0]], F32)))
         assert not c.trace.notes
         fn(name)(c.tile(np.array([[1e6, -1e30, 1.0, np.nan]], F32)))
-        line = inspect.currentframe().f_lineno - 1
+        line = here()[1] - 1
         (note,) = c.trace.notes
         assert "2 of 4 arguments are beyond 2^16 pi" in note and f"test_wrappers_elementwise.py:{line}:" in note
 

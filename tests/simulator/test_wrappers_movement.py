@@ -8,6 +8,7 @@ import math
 import ml_dtypes
 import numpy as np
 import pytest
+from kernel_parts import here, issued
 
 from triptych import simulator
 from triptych.simulator import NkiValidationError, OutOfBounds, Uninitialized
@@ -19,18 +20,8 @@ with simulated_nki():
 F32 = np.float32
 
 
-def ops(c):
-    return [(e.op, e.engine) for e in c.trace.events]
-
-
 def hbm(c, values, dtype=None):
     return c.tile(values, dtype, buffer="shared_hbm")
-
-
-def here():
-    """(file, line) of the caller."""
-    frame = inspect.currentframe().f_back
-    return frame.f_code.co_filename, frame.f_lineno
 
 
 # Creation
@@ -105,7 +96,7 @@ def test_shared_identity_matrix(core, same):
         assert (eye.dtype, eye.buffer) == ("uint8", nl.sbuf) and same(eye, np.eye(4))
         dst = c.empty((128, 128), "bfloat16")
         assert nl.shared_identity_matrix(n=128, dtype=nl.bfloat16, dst=dst) is dst and same(dst, np.eye(128))
-        assert ops(c) == [("dma_copy", "dma")] * 2
+        assert issued(c) == [("dma_copy", "dma")] * 2
         with pytest.raises(NkiValidationError, match="at most 128"):
             nl.shared_identity_matrix(129)
         with pytest.raises(NkiValidationError, match=r"dst must be \(4, 4\)"):
@@ -127,7 +118,7 @@ def test_load_and_store(core, cast, same, refused):
         assert nl.store(out, value=loaded) is None and same(out, x)
         nl.store(out[1:3, 2:], half)
         assert same(out[1:3, 2:], cast(x[1:3, 2:], "bfloat16"))
-        assert ops(c) == [("dma_copy", "dma")] * 4
+        assert issued(c) == [("dma_copy", "dma")] * 4
     refused(lambda c: nl.load(c.tile(x)), "src must be a tensor in HBM")
     refused(lambda c: nl.load(c.empty((129, 2), buffer="shared_hbm")), "at most 128")
     refused(lambda c: nl.store(c.tile(x), c.tile(x)), "dst must be a tensor in HBM")
@@ -142,7 +133,7 @@ def test_load_transpose2d(core, cast, same, refused):
     with core() as c:
         assert same(nl.load_transpose2d(hbm(c, x)), x.T)
         assert same(nl.load_transpose2d(hbm(c, x), nl.bfloat16), cast(x.T, "bfloat16"))
-        assert ops(c) == [("dma_transpose", "dma")] * 2 + [("tensor_copy", "vector")]
+        assert issued(c) == [("dma_transpose", "dma")] * 2 + [("tensor_copy", "vector")]
     refused(lambda c: nl.load_transpose2d(hbm(c, np.ones((2, 2, 2), F32))), "must have two dimensions")
 
 
@@ -154,7 +145,7 @@ def test_copy_keeps_every_bit(core, cast, same, buffer):
         copied = nl.copy(tile)
         assert copied.buffer is nl.sbuf and copied is not tile and same(copied, x)
         assert same(nl.copy(tile, nl.bfloat16), cast(x.astype(F32), "bfloat16"))
-        assert ops(c) == [("tensor_copy", "vector")] * 2
+        assert issued(c) == [("tensor_copy", "vector")] * 2
 
 
 def test_transpose(core, cast, same, refused):
@@ -165,7 +156,7 @@ def test_transpose(core, cast, same, refused):
         assert flipped.buffer is nl.psum and same(flipped, x.T)
         assert same(nl.transpose(c.tile(x), dtype=nl.bfloat16), cast(x.T, "bfloat16"))
         assert same(nl.transpose(c.tile(x[:32, :32], buffer="psum")), x[:32, :32].T)
-        assert ops(c) == [
+        assert issued(c) == [
             ("nc_transpose", "tensor"),
             ("nc_transpose", "tensor"),
             ("tensor_copy", "vector"),
@@ -183,7 +174,7 @@ def test_matmul(core, cast, refused, dtype):
         product = nl.matmul(c.tile(x, dtype), c.tile(y, dtype), transpose_x=True)
         assert (product.buffer, product.dtype, product.shape) == (nl.psum, "float32", (32, 100))
         np.testing.assert_allclose(product.array, x.astype(F32).T @ y.astype(F32), 1e-5, 1e-5)
-        assert ops(c) == [("nc_matmul", "tensor")]
+        assert issued(c) == [("nc_matmul", "tensor")]
     refused(
         lambda c: nl.matmul(c.tile(x, dtype), c.tile(y, dtype)), "nl.matmul at .*without transpose_x=True.*Known Issues"
     )
@@ -235,7 +226,7 @@ def test_gather_flattened(core, cast, same, dtype, data, index):
     with core() as c:
         gathered = nl.gather_flattened(c.tile(x, dtype), c.tile(at))
         assert gathered.dtype == dtype and gathered.buffer is nl.sbuf and same(gathered, expected)
-        assert ops(c) == [("nc_n_gather", "gpsimd")]
+        assert issued(c) == [("nc_n_gather", "gpsimd")]
         assert same(nl.gather_flattened(c.tile(x, dtype), c.tile(at), dtype=nl.float32), expected.astype(F32))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from kernel_parts import issued
 
 from triptych.simulator.lend import simulated_nki
 
@@ -18,10 +19,6 @@ AXES = [((5, 12), 1), ((5, 12), [-1]), ((5, 3, 4), 2), ((5, 3, 4), (1, 2)), ((5,
 
 def fn(name):
     return getattr(nl, name)
-
-
-def ops(c):
-    return [(e.op, e.engine) for e in c.trace.events]
 
 
 def values(shape, seed=0):
@@ -53,7 +50,7 @@ def test_reductions(core, cast, name, shape, axis, buffer):
         poison = c.tile(np.full(shape, np.nan, F32))
         assert np.isnan(fn(name)(poison, axis).array).all()
         expected_ops = [("tensor_reduce", "vector")] + [("tensor_scalar", "vector")] * (name == "mean")
-        assert ops(c) == expected_ops * 3 and {e.line[0] for e in c.trace.events} == {__file__}
+        assert issued(c) == expected_ops * 3 and {e.line[0] for e in c.trace.events} == {__file__}
 
 
 def test_the_mean_is_taken_in_float32(core):
@@ -155,7 +152,7 @@ def test_where(core, cast, same, dtype, refused):
         assert same(nl.where(c.tile(condition), c.tile(x, dtype), c.tile(y, dtype)), expected)
         wide = nl.where(c.tile(condition), c.tile(x, dtype), c.tile(y, dtype), nl.float16)
         assert wide.dtype == "float16" and same(wide, expected.astype(np.float16))
-        assert ops(c)[:3] == [
+        assert issued(c)[:3] == [
             ("tensor_scalar", "vector"),
             ("tensor_copy", "vector"),
             ("tensor_copy_predicated", "vector"),
