@@ -9,7 +9,8 @@ import math
 import operator
 import threading
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -84,7 +85,8 @@ class Machine:
     shared_seen: int = 0
     meet: Meet = field(default_factory=lambda: Core((0, 0)).meet)  # wait for other cores
     epoch: int = 0  # barriers, and collectives on shared HBM, that this core has passed
-    no_reorder: int = 0  # blocks of nl.no_reorder that are open
+    marks: dict[str, Any] = field(default_factory=dict)  # attributes of every event in the block or loop that is open
+    blocks: int = 0  # blocks and loops that were ever opened
     pool: Pool = field(default_factory=Pool)
     arenas: dict[str, Arena] = field(default_factory=dict)  # memory in which tensors have addresses
     line: tuple[str, int] = ("?", 0)  # of the kernel, where the instruction that runs was called
@@ -183,6 +185,21 @@ class Machine:
         """Keep a remark, with the kernel's line: that of the instruction that runs, unless another is given."""
         self.trace.notes.append(f"{show_line(line or self.line)}: {message}")
 
+    def opened(self) -> int:
+        """The number of a block or loop that opens now."""
+        self.blocks += 1
+        return self.blocks
+
+    @contextmanager
+    def marking(self, **marks: Any) -> Iterator[None]:
+        """Give each event inside these attributes too."""
+        before = self.marks
+        self.marks = {**before, **marks}
+        try:
+            yield
+        finally:
+            self.marks = before
+
     def record(
         self,
         instruction: str,
@@ -196,6 +213,8 @@ class Machine:
         if self.cores > 1:
             attributes["epoch"] = self.epoch
             attributes["written"] = tuple([_digest(t) if t.buffer is _SHARED else 0 for t in writes])
+        if self.marks:
+            attributes.update(self.marks)
         if self.index_reads:
             reads = (*reads, *self.index_reads)
         event = Event(

@@ -7,7 +7,9 @@ conditions and dynamic addresses. Python's own `if` and arithmetic cannot use on
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -134,7 +136,7 @@ def _check_step(step: Any) -> None:
 
 
 def _check_order() -> None:
-    if machine().no_reorder:
+    if "no_reorder" in machine().marks:
         raise NkiValidationError(
             "a loop that runs on registers cannot stand in nl.no_reorder(); put the block into the loop's body",
             source="nki/migration/index.rst, Rules for migrated loops",
@@ -147,23 +149,44 @@ def dynamic_range(start: Any, stop: Any = None, step: int = 1) -> Iterator[Virtu
     _check_order()
     machine().note("nl.dynamic_range is deprecated in NKI 0.6; use nl.fori_loop")
     first, last = (0, start) if stop is None else (start, stop)
-    return (VirtualRegister(i, frozen=True) for i in range(bound_value(first), bound_value(last), step))
+    counters = range(bound_value(first), bound_value(last), step)
+    in_round = _opened()
+
+    def rounds() -> Iterator[VirtualRegister]:
+        for n, i in enumerate(counters):
+            with in_round(n):
+                yield VirtualRegister(i, frozen=True)
+
+    return rounds()
+
+
+def _opened() -> Callable[[int], AbstractContextManager[None]]:
+    """Opens a dynamic loop; what is called then with a round's number marks the events of that round."""
+    m = machine()
+    around, loop = m.marks.get("loop", ()), m.opened()
+    return lambda n: m.marking(loop=(*around, (loop, n)))
 
 
 def fori_loop(lower: Any, upper: Any, body_fun: Callable[[VirtualRegister], Any], step: int = 1) -> None:
     """body_fun(i) for i in lower, lower + step, .. below upper; the bounds may be registers."""
     _check_step(step)
     _check_order()
-    for i in range(bound_value(lower), bound_value(upper), step):
-        if body_fun(VirtualRegister(i, frozen=True)) is not None:
-            raise NkiValidationError("the body of fori_loop returns nothing; carry state through SBUF", source=_LOOPS)
+    counters = range(bound_value(lower), bound_value(upper), step)
+    in_round = _opened()
+    for n, i in enumerate(counters):
+        with in_round(n):
+            if body_fun(VirtualRegister(i, frozen=True)) is not None:
+                raise NkiValidationError(
+                    "the body of fori_loop returns nothing; carry state through SBUF", source=_LOOPS
+                )
 
 
 def while_loop(init: VirtualRegister, body_fun: Callable[[VirtualRegister], VirtualRegister]) -> None:
     """r = init; while r != 0: r = body_fun(r)."""
     _check_order()
     condition = init
-    while True:
+    in_round = _opened()
+    for n in itertools.count():
         if not isinstance(condition, VirtualRegister):
             raise NkiValidationError(
                 f"while_loop's condition, and what its body returns, is a register; got {describe(condition)}",
@@ -171,4 +194,5 @@ def while_loop(init: VirtualRegister, body_fun: Callable[[VirtualRegister], Virt
             )
         if condition.value() == 0:
             return
-        condition = body_fun(VirtualRegister(condition.value()))
+        with in_round(n):
+            condition = body_fun(VirtualRegister(condition.value()))

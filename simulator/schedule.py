@@ -1,12 +1,14 @@
 """`Kernel.with_schedule`: edges between instructions that have names (nki/guides/how-to-scheduling-apis.rst).
 
 An edge (consumer, producer) has the consumer run after the producer, like `consumer.depends_on(producer)`. Programs run
-in order here, so an edge backwards in time is kept as it is. Of one forwards in time, which a compiler would keep by
-turning the two round, only that nothing else forbids it is checked; a note says that the trace keeps program order.
+in order here, so an edge changes no result: it goes into the trace. Of one forwards in time, which a compiler keeps by
+turning the two round, it is checked that nothing else forbids it, and the trace turns them round too: there an edge
+always points back.
 """
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -14,6 +16,7 @@ from triptych.simulator.errors import KernelError, show_line
 from triptych.simulator.trace import Event, Trace
 
 Edges = tuple[tuple[str, str], ...]  # (consumer, producer)
+_FENCES = ("core_barrier", "sendrecv")  # with collectives: nothing of a core moves across a meeting with others
 _GUIDE = "nki/guides/how-to-scheduling-apis.rst"
 
 
@@ -52,45 +55,75 @@ def _reached(start: Any, after: Any) -> set[Any]:
 
 
 def keep(edges: Edges, trace: Trace) -> None:
-    """Note the edges on the events that they are about, on each core."""
+    """Put the edges on the events that they name, on each core, and the events into an order that all edges allow."""
     for core in {e.core for e in trace.events} if edges else ():
-        named: dict[str, list[int]] = {}
-        for index, event in enumerate(trace.events):
+        named: dict[str, list[Event]] = {}
+        for event in trace.events:
             if event.core == core and event.name is not None:
-                named.setdefault(event.name, []).append(index)
+                named.setdefault(event.name, []).append(event)
         for consumer, producer in edges:
-            later, earlier = (_only(name, named, trace.events) for name in (consumer, producer))
-            if earlier < later:
-                trace.events[later].depends_on(trace.events[earlier])
-            else:
-                _check_free(trace, consumer, producer, later, earlier)
+            later, earlier = _named(consumer, named), _named(producer, named)
+            rounds = {event.attributes.get("loop"): event for event in earlier}
+            for event in later:  # a producer in another round than its own, or in none, is refused by depends_on
+                event.depends_on(rounds.get(event.attributes.get("loop"), earlier[0]))
+    position = {id(event): index for index, event in enumerate(trace.events)}
+    after = [(index, p) for index, event in enumerate(trace.events) for p in event.attributes.get("after", ())]
+    if any(position[id(producer)] > index for index, producer in after):
+        trace.events[:] = _in_order(trace)
 
 
-def _only(name: str, named: dict[str, list[int]], events: list[Event]) -> int:
-    """The one event of a name."""
+def _named(name: str, named: dict[str, list[Event]]) -> list[Event]:
+    """The event of a name, or the events that it is in the rounds of dynamic loops."""
     found = named.get(name, [])
-    if len(found) != 1:
+    if not found:
         have = ", ".join(sorted(named)) or "none"
-        lines = ", ".join(show_line(events[i].line) for i in found)
+        raise _refused(f"no instruction is called {name!r}; names of this kernel: {have}")
+    if len({event.attributes.get("loop") for event in found}) < len(found):
+        lines = ", ".join(show_line(event.line) for event in found)
         raise _refused(
-            f"{len(found)} instructions are called {name!r}, at {lines}; an edge needs one"
-            if found
-            else f"no instruction is called {name!r}; names of this kernel: {have}"
+            f"{len(found)} instructions are called {name!r}, at {lines}; an edge needs one: give each its own name, as "
+            f"f'{name}{{i}}'"
         )
-    return found[0]
+    return found
 
 
-def _check_free(trace: Trace, consumer: str, producer: str, first: int, second: int) -> None:
-    """The consumer, issued first, may run after the producer, issued second: no data goes from the one to the other."""
-    from triptych.simulator.timing.hazards import hazards  # a package that runs kernels
+def _in_order(trace: Trace) -> list[Event]:
+    """The events, each after what it waits for, otherwise as the program has them."""
+    from triptych.simulator.timing.hazards import hazards  # the timing model runs kernels, which are scheduled here
 
-    after = dict(enumerate([[other for other, _ in edges] for edges in hazards(trace)]))
-    if first in _reached(second, after):
-        raise _refused(f"{consumer!r} cannot run after {producer!r}, which needs what {consumer!r} does")
-    trace.notes.append(
-        f"{show_line(trace.events[first].line)}: with_schedule has {consumer!r} run after {producer!r}, issued later; "
-        "results are the same, and the trace keeps program order"
-    )
+    events = trace.events
+    waits = [[producer for producer, _ in found] for found in hazards(trace)]
+    fence: dict[int, int] = {}
+    since: dict[int, list[int]] = {}
+    for index, event in enumerate(events):
+        if event.op in _FENCES or "joint" in event.attributes:
+            waits[index] += since.pop(event.core, [])
+            fence[event.core] = index
+        elif event.core in fence:
+            waits[index].append(fence[event.core])
+        since.setdefault(event.core, []).append(index)
+    followers: list[list[int]] = [[] for _ in events]
+    missing = [len(set(found)) for found in waits]
+    for index, found in enumerate(waits):
+        for producer in set(found):
+            followers[producer].append(index)
+    ready = [index for index, n in enumerate(missing) if n == 0]
+    order: list[Event] = []
+    while ready:
+        index = heapq.heappop(ready)
+        order.append(events[index])
+        for follower in followers[index]:
+            missing[follower] -= 1
+            if missing[follower] == 0:
+                heapq.heappush(ready, follower)
+    if len(order) < len(events):
+        stuck = next(e for e, n in zip(events, missing, strict=True) if n and e.attributes.get("after"))
+        after = " and ".join(p.label for p in stuck.attributes["after"])
+        raise _refused(
+            f"{stuck.label} cannot run after {after}, which needs it first: by its data, a no_reorder "
+            "block, another edge or a meeting of cores"
+        )
+    return order
 
 
 def _refused(message: str) -> KernelError:

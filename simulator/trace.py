@@ -2,6 +2,12 @@
 
 A `Region` is the memory that an operand names, an `Event` an instruction with the regions it read and wrote. Timing,
 capacity and pictures are functions of a `Trace`; none of them touches data.
+
+What a kernel says of the order of its instructions stands in `Event.attributes`:
+
+    "after"       the events that this one runs after: with_schedule's edges and depends_on's; earlier in the trace
+    "no_reorder"  a number: events of one core with the same number keep their order, each after the one before
+    "loop"        ((loop, round), ..) of the dynamic loops around it, outermost first; static loops are unrolled
 """
 
 from __future__ import annotations
@@ -12,6 +18,7 @@ from typing import Any, NamedTuple
 
 from triptych.simulator.chips import Chip
 from triptych.simulator.dtypes import DType
+from triptych.simulator.errors import NkiValidationError, show_line
 
 
 class Allocation(NamedTuple):
@@ -85,17 +92,34 @@ class Event:
         self.attributes = attributes
 
     def depends_on(self, *producers: Event) -> Event:
-        """Run after each producer. Programs run in order here, so an edge backwards in time is always kept."""
+        """Run after each producer (nki.isa.NkiInstruction.depends_on)."""
+        for producer in producers:
+            if not isinstance(producer, Event) or producer is self:
+                raise NkiValidationError(
+                    f"depends_on takes other instructions, as nisa calls return them; got {producer}"
+                )
+            if producer.attributes.get("loop") != self.attributes.get("loop"):
+                # The stub allows a producer in an enclosing scope, and forbids an edge into a loop a sentence later.
+                raise NkiValidationError(
+                    f"{self.label} cannot depend on {producer.label}: a dynamic loop, or another round of it, holds "
+                    "one and not the other",
+                    source="nki/api/nki/isa/__init__.py, NkiInstruction",
+                )
         self.attributes.setdefault("after", []).extend(producers)
         return self
 
+    @property
+    def label(self) -> str:
+        """What an error calls it."""
+        return f"{self.name or self.op} at {show_line(self.line)}"
+
     def __repr__(self) -> str:
-        return f"Event({self.op} on {self.engine}, {self.line[0].rsplit('/', 1)[-1]}:{self.line[1]})"
+        return f"Event({self.op} on {self.engine}, {show_line(self.line)})"
 
 
 @dataclass
 class Trace:
-    """All events of one run: each core's in program order, and those of two cores as they took turns."""
+    """All events of one run: each core's in program order, but for what with_schedule moves; two cores' as they took turns."""
 
     chip: Chip
     target: str

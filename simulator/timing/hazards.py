@@ -131,6 +131,7 @@ def hazards(trace: Trace) -> list[list[Edge]]:
         for region in event.writes:
             last_write[_key(event, region)] = index
     memories: dict[Hashable, _Memory] = {}
+    last_in_block: dict[tuple[int, int], int] = {}  # of nl.no_reorder
     edges: list[list[Edge]] = []
     boxes: dict[int, Box] = {}  # by the region's identity: a view that several events use has one region
     for index, event in enumerate(trace.events):
@@ -160,6 +161,12 @@ def hazards(trace: Trace) -> list[list[Edge]]:
             if memory.writers:
                 memory.writers = _overwritten(memory.writers, box, index, found, WRITE_AFTER_WRITE)
             memory.writers.append((box, index))
+        block = event.attributes.get("no_reorder")
+        if block is not None:
+            before = last_in_block.get((event.core, block))
+            if before is not None:
+                found.setdefault(before, WRITE_AFTER_WRITE)
+            last_in_block[event.core, block] = index
         for producer in event.attributes.get("after", ()):
             found.setdefault(position[id(producer)], READ_AFTER_WRITE)
         found.pop(index, None)

@@ -16,13 +16,13 @@ from triptych.simulator.wrappers.common import function
 @function("no_reorder")
 @contextmanager
 def no_reorder() -> Iterator[None]:
-    """A block whose instructions keep program order, as all do here. It holds no loop that runs on registers."""
+    """A block whose instructions keep program order, as all do here. It holds no loop that runs on registers.
+
+    Whatever runs inside belongs to it, called functions and inner blocks too (nki/guides/how-to-scheduling-apis.rst).
+    """
     m = machine()
-    m.no_reorder += 1
-    try:
+    with m.marking(no_reorder=m.marks.get("no_reorder") or m.opened()):
         yield
-    finally:
-        m.no_reorder -= 1
 
 
 @function("device_print")

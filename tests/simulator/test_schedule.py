@@ -7,8 +7,9 @@ import pytest
 from kernel_parts import in_hbm, in_sbuf
 
 from triptych import simulator
-from triptych.simulator import KernelError
+from triptych.simulator import KernelError, NkiValidationError
 from triptych.simulator.lend import simulated_nki
+from triptych.simulator.timing.hazards import hazards
 
 with simulated_nki():
     import nki
@@ -50,17 +51,20 @@ def test_edges_go_on_every_core_and_with_the_launch():
     np.testing.assert_array_equal(nki.simulate(scheduled)(X), run.outputs)
 
 
-def test_an_edge_forwards_in_time_is_noted_where_nothing_forbids_it():
+def test_a_consumer_before_its_producer_moves_behind_it():
     run = simulator.run(kernel.with_schedule([("inverse", "raised")]), X)
-    assert not waits(run) and len(run.trace.notes) == 1
-    assert "test_schedule.py:" in run.trace.notes[0] and "'inverse' run after 'raised'" in run.trace.notes[0]
+    assert waits(run) == {"inverse": ["raised"]}
+    assert [e.name for e in run.trace.events if e.name] == ["raised", "inverse", "total"]
+    order = {id(e): i for i, e in enumerate(run.trace.events)}
+    assert all(order[id(p)] < order[id(e)] for e in run.trace.events for p in e.attributes.get("after", ()))
+    np.testing.assert_array_equal(run.outputs, simulator.run(kernel, X).outputs)
 
 
 @pytest.mark.parametrize(
     ("schedule", "message"),
     [
         ([("raised", "invers")], "no instruction is called 'invers'; names of this kernel: inverse, raised, total"),
-        ([("inverse", "total")], "'inverse' cannot run after 'total', which needs what 'inverse' does"),
+        ([("inverse", "total")], "inverse at test_schedule.py:.* cannot run after total at .*, which needs it first"),
         ([("raised", "inverse"), ("inverse", "raised")], "'raised' would have to run after itself"),
         ([("raised", "raised")], "'raised' would have to run after itself"),
         (["raised"], "an edge is .consumer, producer. .*; got 'raised'"),
@@ -84,3 +88,154 @@ def test_a_name_of_two_instructions_names_none():
         KernelError, match=r"2 instructions are called 'inverse', at test_schedule.py:\d+, test_schedule"
     ):
         simulator.run(nki.jit(twice).with_schedule([("inverse", "inverse2")]), X)
+
+
+def edges(trace):
+    """The edges of a trace by name."""
+    return sorted((e.name, p.name) for e in trace.events for p in e.attributes.get("after", ()))
+
+
+# Dynamic loops
+
+
+def looped(edge):
+    """A kernel whose dynamic loop runs `before` and `inside` twice, after `outside`."""
+
+    def kernel(a):
+        tile, other = nl.ndarray(a.shape, a.dtype), nl.ndarray(a.shape, a.dtype)
+        handles = {"outside": nisa.dma_copy(tile, a, name="outside")}
+
+        def body(i):
+            handles["before"] = nisa.memset(other, 0.0, name="before")
+            handles["inside"] = nisa.tensor_scalar(tile, tile, nl.add, 1.0, name="inside")
+            edge(handles)
+
+        nl.fori_loop(0, 2, body)
+        handles["after"] = nisa.dma_copy(a, tile, name="after")
+        edge(handles)
+
+    return nki.jit(kernel)
+
+
+def nothing(handles):
+    pass
+
+
+def test_edges_within_a_round_of_a_dynamic_loop():
+    trace = simulator.run(looped(nothing).with_schedule([("inside", "before")]), X.copy()).trace
+    assert edges(trace) == [("inside", "before")] * 2
+    rounds = [
+        (e.attributes["loop"], e.attributes["after"][0].attributes["loop"]) for e in trace.events if e.name == "inside"
+    ]
+    assert [a == b for a, b in rounds] == [True, True] and rounds[0] != rounds[1]
+    assert [e.attributes.get("loop") for e in trace.events if e.name in ("outside", "after")] == [None, None]
+
+
+@pytest.mark.parametrize(("consumer", "producer"), [("inside", "outside"), ("after", "inside"), ("outside", "before")])
+def test_edges_into_and_out_of_a_dynamic_loop_say_so(consumer, producer):
+    words = f"{consumer} at test_schedule.py:.* cannot depend on {producer} at .*: a dynamic loop, or another round"
+    with pytest.raises(NkiValidationError, match=words):
+        simulator.run(looped(nothing).with_schedule([(consumer, producer)]), X.copy())
+    if consumer != "outside":
+        with pytest.raises(NkiValidationError, match=words):
+            simulator.run(looped(lambda h: h[consumer].depends_on(h[producer]) if consumer in h else None), X.copy())
+
+
+def test_an_edge_between_two_rounds_says_so():
+    kept = []
+
+    def edge(handles):
+        kept.append(handles["inside"])
+        if len(kept) == 2:
+            handles["inside"].depends_on(kept[0])
+
+    with pytest.raises(NkiValidationError, match="cannot depend on inside at .*: a dynamic loop, or another round"):
+        simulator.run(looped(edge), X.copy())
+
+
+@pytest.mark.parametrize("form", ["fori_loop", "while_loop", "dynamic_range"])
+def test_events_know_the_dynamic_loops_around_them(core, form):
+    with core() as c:
+        tile = c.empty((2, 2))
+
+        def inner(i):
+            nisa.memset(tile, 0.0)
+
+        def outer(i):
+            nl.fori_loop(0, 2, inner)
+
+        if form == "fori_loop":
+            nl.fori_loop(0, 2, outer)
+        elif form == "dynamic_range":
+            for i in nl.dynamic_range(2):
+                outer(i)
+        else:
+            counters = iter([nisa.register_alloc(1), nisa.register_alloc(0)])
+            nl.while_loop(nisa.register_alloc(1), lambda r: (outer(r), next(counters))[1])
+        nisa.memset(tile, 0.0)
+        found = [e.attributes.get("loop") for e in c.trace.events if e.op == "memset"]
+    assert found == [((1, 0), (2, 0)), ((1, 0), (2, 1)), ((1, 1), (3, 0)), ((1, 1), (3, 1)), None]
+
+
+# depends_on and no_reorder
+
+
+def test_depends_on_takes_several_and_chains(core):
+    with core() as c:
+        tiles = [c.empty((2, 2)) for _ in range(3)]
+        a, b, last = (nisa.memset(t, 0.0) for t in tiles)
+        assert last.depends_on(a, b) is last and last.attributes["after"] == [a, b]
+        assert b.depends_on(a).depends_on(a).attributes["after"] == [a, a]
+        for wrong in (last, "a", None):
+            with pytest.raises(NkiValidationError, match="depends_on takes other instructions, as nisa calls return"):
+                last.depends_on(wrong)
+
+
+def test_a_block_marks_what_runs_in_it_and_inner_blocks_belong_to_it(core):
+    with core() as c:
+        tiles = [c.empty((2, 2)) for _ in range(7)]
+
+        def called(tile):
+            nisa.memset(tile, 0.0)
+
+        called(tiles[0])
+        with nl.no_reorder():
+            called(tiles[1])
+            with nl.no_reorder():
+                called(tiles[2])
+            for t in nl.affine_range(1):
+                called(tiles[3 + t])
+        called(tiles[4])
+        with nl.no_reorder():
+            called(tiles[5])
+            called(tiles[6])
+        marks = [e.attributes.get("no_reorder") for e in c.trace.events]
+        assert marks[0] is marks[4] is None
+        assert marks[1] == marks[2] == marks[3] != marks[5] == marks[6]
+        waits = [[i for i, _ in found] for found in hazards(c.trace)]
+    assert waits == [[], [], [1], [2], [], [], [5]]
+
+
+def test_a_schedule_against_a_block_says_so():
+    def block(a):
+        x, y = (nl.ndarray(a.shape, a.dtype) for _ in range(2))
+        with nl.no_reorder():
+            nisa.memset(x, 0.0, name="x")
+            nisa.memset(y, 0.0, name="y")
+        nisa.dma_copy(a, x)
+
+    simulator.run(nki.jit(block).with_schedule([("y", "x")]), X.copy())
+    with pytest.raises(KernelError, match="x at test_schedule.py:.* cannot run after y .*, which needs it first"):
+        simulator.run(nki.jit(block).with_schedule([("x", "y")]), X.copy())
+
+
+def test_nothing_moves_across_a_meeting_of_cores():
+    def meeting(a):
+        x, y = (nl.ndarray(a.shape, a.dtype) for _ in range(2))
+        nisa.memset(x, 0.0, name="before")
+        nisa.core_barrier(a, (0, 1))
+        nisa.memset(y, 0.0, name="behind")
+        return a
+
+    with pytest.raises(KernelError, match="before at .* cannot run after behind at .*, which needs it first"):
+        simulator.run(nki.jit(meeting)[2].with_schedule([("before", "behind")]), X)
