@@ -119,7 +119,7 @@ class Event:
 
 @dataclass
 class Trace:
-    """All events of one run: each core's in program order, but for what with_schedule moves; two cores' as they took turns."""
+    """All events of one run: each core's in program order, but for with_schedule; two cores' as they took turns."""
 
     chip: Chip
     target: str
