@@ -11,7 +11,7 @@ from typing import Any
 
 from triptych import simulator
 from triptych.harness.issued import issued
-from triptych.harness.markdown import markdown
+from triptych.harness.markdown import markdown, plain
 from triptych.harness.named_tests import exercised
 from triptych.harness.nki_names import Name, read
 from triptych.simulator.dtypes import DType
@@ -71,7 +71,12 @@ def _source(name: Name) -> str:
 
 def _summary(value: Any) -> str:
     """The first line of a docstring."""
-    return (value.__doc__ or "").strip().split("\n", 1)[0].replace("|", "\\|")
+    return plain((value.__doc__ or "").strip().split("\n", 1)[0])
+
+
+def _method(name: Name) -> str:
+    """What a method does; of a constructor, its documented parameters."""
+    return f"`{name.signature}`" if name.name.endswith(".__init__") else _summary(found(name))
 
 
 def instructions() -> str:
@@ -80,9 +85,8 @@ def instructions() -> str:
     for name in _of("nki.isa", "function"):
         i = simulator.INSTRUCTIONS.get(name.name)
         if i is not None:
-            engines, cost = ", ".join(e.name for e in i.engines), i.cost.text.replace("|", "\\|")
-            effect = i.summary.replace("|", "\\|")
-            rows.append((name, engines, f"v{i.since}", effect, cost, i.cost.known))
+            engines = ", ".join(e.name for e in i.engines)
+            rows.append((name, engines, f"v{i.since}", plain(i.summary), plain(i.cost.text), i.cost.known))
     return _table(("`nki.isa.`", "engines", "from", "effect", "cost", "known"), rows)
 
 
@@ -94,7 +98,7 @@ def isa_others() -> str:
     ]
     rows += [(name, _summary(found(name))) for name in _of("nki.isa", "class")]
     for owner in ("NkiInstruction", "VirtualRegister"):
-        rows += [(name, _summary(found(name))) for name in _of("nki.isa", "method", of=owner)]
+        rows += [(name, _method(name)) for name in _of("nki.isa", "method", of=owner)]
     functions = [n for n in _of("nki.isa", "function") if n.name not in simulator.INSTRUCTIONS]
     rows += [(name, f"{_summary(found(name))} Free: no instruction.") for name in functions]
     rows += [(name, f"`engine.{found(name).name}`, its former name") for name in _of("nki.isa", "constant")]
@@ -142,14 +146,14 @@ def language_constants() -> str:
         rows.append((name, what))
     rows += [(name, "enumeration: " + ", ".join(m.name for m in found(name))) for name in _of("nki.language", "enum")]
     rows += [(name, _summary(found(name))) for name in _of("nki.language", "class")]
-    rows += [(name, _summary(found(name))) for name in _of("nki.language", "method", of="NKIObject")]
+    rows += [(name, _method(name)) for name in _of("nki.language", "method", of="NKIObject")]
     return _table(("`nki.language.`", "what it is"), rows)
 
 
 def tensor() -> str:
     """Methods and attributes of NkiTensor: views, which no engine makes."""
     rows = [
-        (name, _summary(found(name)) if name.kind == "method" else "attribute")
+        (name, _method(name) if name.kind == "method" else "attribute")
         for name in _of("nki.language", "method", "attribute", of="NkiTensor")
     ]
     return _table(("`nki.language.`", "what it does"), rows)
@@ -173,7 +177,7 @@ def collectives() -> str:
     for name in _of("nki.collectives", "function"):
         i = simulator.COLLECTIVES[name.name]
         engines = ", ".join(e.name for e in i.engines)
-        rows.append((name, engines, f"v{i.since}", i.summary.replace("|", "\\|"), i.cost.text, i.cost.known))
+        rows.append((name, engines, f"v{i.since}", plain(i.summary), plain(i.cost.text), i.cost.known))
     groups = [(name, "", "v2", _summary(found(name)), "", "") for name in _of("nki.collectives", "class")]
     return _table(("`nki.collectives.`", "engines", "from", "effect", "cost", "known"), [*rows, *groups])
 
