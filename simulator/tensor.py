@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from triptych.simulator.access import AccessPatterns, Columns, Dynamic
 from triptych.simulator.dtypes import F32, DType, dtype_of
 from triptych.simulator.errors import NkiValidationError, OutOfBounds, kernel_line
-from triptych.simulator.memory import PSUM, SBUF, MemoryRegion, Storage, row_major
+from triptych.simulator.memory import PSUM, SBUF, MemoryRegion, Outside, Storage, row_major
 from triptych.simulator.trace import Region
 from triptych.simulator.views import GUIDE, Shape
 
@@ -122,6 +122,12 @@ class NkiTensor(AccessPatterns):
     def __repr__(self) -> str:
         return f"NkiTensor({self.name!r}, {self.shape}, {self.dtype}, {self.buffer.value})"
 
+    @property
+    def base_tensor(self) -> NkiTensor:
+        """The whole tensor that this is a view of, as it was allocated: an attribute of NKI 0.3 (nki-library)."""
+        allocation = self.storage.allocation
+        return NkiTensor(allocation.shape, allocation.dtype, self.storage, self.buffer)
+
     def __len__(self) -> int:
         return self.shape[0]
 
@@ -190,7 +196,11 @@ class NkiTensor(AccessPatterns):
     # Views
 
     def __getitem__(self, key: Any) -> NkiTensor:
-        """Indices, slices, nl.ds and `...` as NumPy reads them; on chip the partition and two dimensions stay."""
+        """Indices, slices, nl.ds and `...` as NumPy reads them; on chip the partition and two dimensions stay.
+
+        A slice outside its dimension is an error; an empty one once an instruction uses it: where a kernel splits work,
+        a core may get none.
+        """
         keys = key if type(key) is tuple else (key,)
         if len(keys) != len(self.shape):
             keys = self._expand(keys)
@@ -198,6 +208,7 @@ class NkiTensor(AccessPatterns):
         offset = self.offset
         shape: list[int] = []
         strides: list[int] = []
+        empty: OutOfBounds | None = None
         for dim, (n, stride, k) in enumerate(zip(self.shape, self.strides, keys, strict=True)):
             if type(k) is slice:
                 start, stop, step = k.start, k.stop, k.step
@@ -209,7 +220,7 @@ class NkiTensor(AccessPatterns):
                     stop += n
                 if step is None:
                     if not 0 <= start < stop <= n:
-                        raise self._outside(slice(start, stop, 1), dim)
+                        empty = self._outside(start, stop, 1, dim)
                     offset += start * stride
                     shape.append(stop - start)
                     strides.append(stride)
@@ -230,7 +241,7 @@ class NkiTensor(AccessPatterns):
                     strides.append(stride)
                 continue
             if not (0 <= start < stop <= n and step >= 1):
-                raise self._outside(slice(start, stop, step), dim)
+                empty = self._outside(start, stop, step, dim)
             if step > 1 and on_chip and dim == 0:
                 raise NkiValidationError(
                     f"a step of {step} over partitions: the hardware does not stride over dimension 0", source=GUIDE
@@ -242,14 +253,22 @@ class NkiTensor(AccessPatterns):
         while len(shape) < least:
             shape.append(1)
             strides.append(1)
-        return self._view(offset, shape, strides)
+        view = self._view(offset, shape, strides)
+        if empty is not None:
+            view.storage = Outside(self.storage.allocation, empty)
+        return view
 
-    def _outside(self, k: slice, dim: int) -> OutOfBounds:
-        return OutOfBounds(
-            f"slice {k.start}:{k.stop}:{k.step} of dimension {dim} needs 0 <= start < stop <= {self.shape[dim]} and "
+    def _outside(self, start: int, stop: int, step: int, dim: int) -> OutOfBounds:
+        """The error of a slice that is not inside a dimension: raised, unless the slice is only empty."""
+        n = self.shape[dim]
+        error = OutOfBounds(
+            f"slice {start}:{stop}:{step} of dimension {dim} needs 0 <= start < stop <= {n} and "
             f"step >= 1 (tensor {self}); clip a ragged edge with min()",
             source=GUIDE,
         )
+        if 0 <= start == stop <= n and step >= 1:
+            return error
+        raise error
 
     def _expand(self, keys: tuple[Any, ...]) -> tuple[Any, ...]:
         """`keys` with Ellipsis and missing trailing dimensions written out."""

@@ -105,7 +105,6 @@ def test_ds_is_start_and_size(c):
         (np.s_[:, -8], OutOfBounds, "index -8 is outside dimension 1"),
         (np.s_[4], OutOfBounds, "index 4 is outside dimension 0"),
         (np.s_[:, 0:8], OutOfBounds, "slice 0:8:1 of dimension 1 needs 0 <= start < stop <= 7"),
-        (np.s_[:, 3:3], OutOfBounds, "slice 3:3:1"),
         (np.s_[:, 5:2], OutOfBounds, "slice 5:2:1"),
         (np.s_[:, -9:2], OutOfBounds, "slice -2:2:1"),
         (np.s_[:, ::-1], OutOfBounds, "step >= 1"),
@@ -117,13 +116,32 @@ def test_ds_is_start_and_size(c):
         (np.s_[:, "a":], NkiValidationError, "an index must be an integer"),
         ((slice(None), [0, 1]), NkiValidationError, "an index must be an integer, a slice, nl.ds or ..., got list"),
         ((slice(None), nl.ds(5, 3)), OutOfBounds, "slice 5:8:1"),
-        ((slice(None), nl.ds(0, 0)), OutOfBounds, "slice 0:0:1"),
+        ((slice(None), nl.ds(8, 0)), OutOfBounds, "slice 8:8:1"),
     ],
 )
 def test_what_an_index_cannot_be(c, key, error, words):
     with pytest.raises(error, match=words) as e:
         c.empty((4, 7))[key]
     assert "test_tensor_views.py:" in str(e.value)
+
+
+@pytest.mark.parametrize("key", [np.s_[:, 3:3], np.s_[:, 7:7:2], np.s_[0:0], (slice(None), nl.ds(0, 0))])
+def test_an_empty_slice_is_an_error_when_something_uses_it(c, key):
+    """Where a kernel splits work, a core may get none, and does nothing with it."""
+    empty = c.tile(np.zeros((4, 7), np.float32))[key]
+    assert 0 in empty.shape and empty.size == 0
+    for use in (lambda: nisa.memset(empty, 0.0), lambda: nisa.tensor_copy(c.empty((4, 7)), empty), empty.f32):
+        with pytest.raises(NkiValidationError):
+            use()
+    with pytest.raises(OutOfBounds, match=r"slice \d:\d:\d of dimension \d needs 0 <= start < stop"):
+        empty.check_written()
+
+
+def test_the_base_tensor_is_what_a_view_is_of(c):
+    tensor, values = counted(c, (4, 6), "private_hbm")
+    view = tensor[1:3].view(nl.uint8).base_tensor
+    assert view.dtype == tensor.dtype
+    shows(view, values)
 
 
 def test_partitions_may_be_strided_in_hbm(c):
