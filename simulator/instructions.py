@@ -97,7 +97,7 @@ def _declared(
                 m.line = kernel_line() if where.startswith(HERE) else (where, frame.f_lineno)
                 if m.chip.generation < since:
                     raise NkiValidationError(f"needs NeuronCore-v{since} or newer, and the target is {m.chip.name}")
-                if not m.options.check_enums:
+                if not m.options.check_operands:
                     kwargs = named(kwargs)  # type: ignore[assignment]
                 if m.any_dynamic and not reads_indices:
                     return _settle()(m, effect, indirect, args, kwargs)  # type: ignore[no-any-return]

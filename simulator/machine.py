@@ -44,7 +44,8 @@ class Options:
     check_uninitialized: bool = True  # False lets reads of memory that nothing wrote return what is there
     check_races: bool = True  # False lets two cores touch the same shared HBM without a barrier
     check_capacity: bool = True  # False runs a kernel that needs more SBUF or PSUM than a core has
-    check_enums: bool = True  # False takes a raw integer for the member of an enumeration whose value it is
+    check_operands: bool = True  # False takes what the documentation excludes and AWS's own kernels pass: a raw integer
+    #   for the member of an enumeration, dge_mode.none for a direct dma_transpose, a core_barrier on data in SBUF
     lint: bool = True  # False does not warn of what the compiler would reject (docs/lint.md)
     api: str = APIS[0]  # "0.3" does as NKI 0.3 did where 0.5 and 0.6 changed what an instruction gives:
     #   quantize_mx's scale is half as large; nc_find_index8 gives the first position to equal values, and 0 where there

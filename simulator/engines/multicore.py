@@ -75,11 +75,12 @@ def core_barrier(
     """Both cores wait until both are here; what either wrote to `data`, in shared HBM, is then there for both."""
     m = machine()
     both = _both(m)
-    if type(data) is not NkiTensor or data.buffer is not MemoryRegion.shared_hbm:
+    shared = type(data) is NkiTensor and data.buffer is MemoryRegion.shared_hbm
+    if not shared and (m.options.check_operands or type(data) is not NkiTensor):
         raise NkiValidationError(f"data must be a tensor in shared HBM, got {describe(data)}")
     if tuple(cores) != (0, 1):
         raise NkiValidationError(f"cores must be (0, 1), got {cores!r}")
     on = choose(engine, *_ENGINES)
-    m.meet(f"barrier on {data.name}", None, both)
+    m.meet(f"barrier on {data.name if shared else 'data in SBUF'}", None, both)
     m.epoch += 1
     return m.record("core_barrier", on, (data,), (), name)

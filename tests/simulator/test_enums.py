@@ -1,4 +1,4 @@
-"""Enumerations: what kernels do with their members, and the leniency that takes their values."""
+"""Enumerations: what kernels do with their members, and the leniency for operands that the documentation excludes."""
 
 from __future__ import annotations
 
@@ -20,12 +20,22 @@ def test_generations_have_an_order():
         _ = v.gen3 < 4
 
 
+def test_a_direct_transpose_has_descriptors_unless_the_leniency_says_so(core, same):
+    x = np.arange(32, dtype=np.float32).reshape(4, 8)
+    with core("trn2") as c, pytest.raises(NkiValidationError, match="takes dge_mode unknown or hwdge"):
+        nisa.dma_transpose(c.empty((8, 4)), c.tile(x), dge_mode=nisa.dge_mode.none)
+    with core("trn2", check_operands=False) as c:
+        out = c.empty((8, 4))
+        nisa.dma_transpose(out, c.tile(x), dge_mode=nisa.dge_mode.none)
+        assert same(out, x.T)
+
+
 def test_a_raw_integer_is_no_member_unless_the_leniency_says_so(core):
     with core("trn2") as c:
         tile, source = c.empty((4, 4)), c.tile(np.ones((4, 4), np.float32))
         with pytest.raises(NkiValidationError, match="dge_mode must be a nisa.dge_mode, got 3; raw integers"):
             nisa.dma_copy(tile, source, dge_mode=3)
-    with core("trn2", check_enums=False) as c:
+    with core("trn2", check_operands=False) as c:
         tile, source = c.empty((4, 4), nl.bfloat16), c.tile(np.ones((4, 4), np.float32))
         nisa.dma_copy(tile, source, dge_mode=3, engine=0)
         with pytest.raises(NkiValidationError, match="hwdge does not cast"):

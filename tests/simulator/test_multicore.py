@@ -60,6 +60,23 @@ def test_a_barrier_shows_what_the_other_core_wrote():
     np.testing.assert_array_equal(run.outputs, np.concatenate([X[64:], X[:64]]))
 
 
+def test_a_barrier_on_data_in_sbuf_is_one_where_the_leniency_says_so():
+    def kernel(x):
+        middle, out = (nl.ndarray(x.shape, x.dtype, nl.shared_hbm) for _ in range(2))
+        core = nl.program_id(0)
+        for _ in range(core + 1):  # so that the cores' tiles have different names
+            mine = loaded(x[HALVES[core]])
+        nisa.dma_copy(dst=middle[HALVES[core]], src=mine)
+        nisa.core_barrier(mine, (0, 1))
+        nisa.dma_copy(dst=out[HALVES[core]], src=loaded(middle[HALVES[1 - core]]))
+        return out
+
+    with pytest.raises(NkiError, match="data must be a tensor in shared HBM"):
+        on_two_cores(kernel, X)
+    run = on_two_cores(kernel, X, options=Options(check_operands=False))
+    np.testing.assert_array_equal(run.outputs, np.concatenate([X[64:], X[:64]]))
+
+
 def test_without_a_barrier_the_data_is_not_there():
     with pytest.raises(simulator.Uninitialized, match="nothing has written"):
         on_two_cores(lambda x: through_shared(x, barrier=False), X)
