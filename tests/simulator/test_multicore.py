@@ -65,10 +65,10 @@ def test_a_barrier_on_data_in_sbuf_is_one_where_the_leniency_says_so():
         middle, out = (nl.ndarray(x.shape, x.dtype, nl.shared_hbm) for _ in range(2))
         core = nl.program_id(0)
         for _ in range(core + 1):  # so that the cores' tiles have different names
-            mine = loaded(x[HALVES[core]])
+            mine = in_sbuf(x[HALVES[core]])
         nisa.dma_copy(dst=middle[HALVES[core]], src=mine)
         nisa.core_barrier(mine, (0, 1))
-        nisa.dma_copy(dst=out[HALVES[core]], src=loaded(middle[HALVES[1 - core]]))
+        nisa.dma_copy(dst=out[HALVES[core]], src=in_sbuf(middle[HALVES[1 - core]]))
         return out
 
     with pytest.raises(NkiError, match="data must be a tensor in shared HBM"):
