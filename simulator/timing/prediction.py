@@ -17,6 +17,7 @@ from triptych.simulator.kernel import run
 from triptych.simulator.machine import Options
 from triptych.simulator.timing.schedule import schedule
 from triptych.simulator.timing.timeline import Span, Timeline
+from triptych.simulator.timing.work import works
 from triptych.simulator.trace import Event, Trace
 
 EFFICIENT_ROW = 2048  # bytes a descriptor, from which DMA is near its peak (nki/deep-dives/nki-dma-bandwidth-guide.rst)
@@ -160,10 +161,8 @@ class Prediction:
         """The moment at which the event before it let a span on the critical path go on."""
         if before is None:
             return self.chip.launch_ns.value
-        if span.why in ("engine", "rings", "port"):
-            return span.start_ns
-        lead = self.chip.dma_start_ns.value if span.track == "dma" else 0.0
-        return span.start_ns - lead
+        issued_before = span.track == "dma" and span.why != "rings"
+        return span.start_ns - (self.chip.dma_start_ns.value if issued_before else 0.0)
 
     @cached_property
     def stalls(self) -> list[Stall]:
@@ -201,42 +200,57 @@ class Prediction:
     @cached_property
     def advice(self) -> list[str]:
         """What the numbers show could be better; nothing where they show nothing."""
-        found = []
-        short = [
-            (e, descriptors(e.reads, e.writes, self.chip))
-            for e in self.events
-            if e.op == "dma_copy" and e.reads and e.writes
-        ]
-        slow = [d for _, d in short if d.nbytes < EFFICIENT_ROW]
-        if self.busy.get("dma", 0.0) > 0.5 and slow:
-            spent = sum(d.busy_ns(self.chip) for _, d in short)
-            lost = sum(d.busy_ns(self.chip) for d in slow)
-            ideal = sum(d.count * d.nbytes for d in slow) / self.chip.dma_gb_per_s.value
-            if lost > 1.2 * ideal and lost > 0.2 * spent:
-                size = sum(d.count * d.nbytes for d in slow) / sum(d.count for d in slow)
-                found.append(
-                    f"DMA moves rows of {size:.0f} bytes on average in {len(slow)} transfers, which take "
-                    f"{lost / ideal:.1f} times as long as their bytes at full rate; {EFFICIENT_ROW} bytes or more a "
-                    "row would be near peak"
-                )
+        return [text for text in (self._rows(), self._issue(), self._single(), self._throttled()) if text]
+
+    def _rows(self) -> str | None:
+        """Descriptors whose fixed time is long beside that of their bytes."""
+        moved = [descriptors(e.reads, e.writes, self.chip) for e in self.events if e.op == "dma_copy"]
+        short = [d for d in moved if d.nbytes < EFFICIENT_ROW]
+        lost = sum(d.busy_ns(self.chip) for d in short)
+        ideal = sum(d.count * d.nbytes for d in short) / self.chip.dma_gb_per_s.value
+        if (
+            self.busy.get("dma", 0.0) < 0.5
+            or lost < 1.2 * ideal
+            or lost < 0.2 * sum(d.busy_ns(self.chip) for d in moved)
+        ):
+            return None
+        size = sum(d.count * d.nbytes for d in short) / sum(d.count for d in short)
+        return (
+            f"DMA moves rows of {size:.0f} bytes on average in {len(short)} transfers, which take {lost / ideal:.1f} "
+            f"times as long as their bytes at full rate; {EFFICIENT_ROW} bytes or more a row would be near peak"
+        )
+
+    def _issue(self) -> str | None:
+        """Transfers so small that issuing them takes longer than moving them."""
+        moved = [e for e in self.events if e.engine == "dma" and e.reads and e.writes]
+        issue = self.chip.dma_issue_ns.value
+        if len(moved) * issue / self.cores < max(0.5, self.busy.get("dma", 0.0)) * self.timeline.total_ns:
+            return None
+        size = sum(e.writes[0].nbytes for e in moved) / len(moved) / 1024
+        return (
+            f"{len(moved)} transfers are issued {issue:.0f} ns apart and move {size:.0f} KiB each; transfers of "
+            f"{issue * self.chip.dma_gb_per_s.value / 1024:.0f} KiB or more would keep the rings busy"
+        )
+
+    def _single(self) -> str | None:
+        """Matmuls in float32."""
         single = sum(s.busy_ns for s in self.timeline.spans if _is_float32_matmul(self.events[s.index]))
-        if single > 0.5 * self.timeline.total_ns:
-            found.append(
-                f"float32 matmuls take {single / self.timeline.total_ns:.0%} of the time; in bfloat16 a quarter"
-            )
-        throttled = self._throttled_ns()
-        if throttled > 0.05 * self.timeline.total_ns:
-            found.append(
-                f"the Tensor Engine is throttled for {throttled / 1e3:.1f} us, because it was idle for more than half "
-                f"of the {self.chip.warm_up_ns.value / 1e3:.0f} us before; keep it fed without gaps"
-            )
-        return found
+        if single < 0.5 * self.timeline.total_ns:
+            return None
+        return (
+            f"float32 matmuls take {single / self.timeline.total_ns:.0%} of the time; in bfloat16 each takes a quarter"
+        )
 
-    def _throttled_ns(self) -> float:
-        from triptych.simulator.timing.work import works
-
+    def _throttled(self) -> str | None:
+        """Matmuls at half the clock."""
         asked = works(self.timeline.trace)
-        return sum(s.busy_ns - asked[s.index].busy for s in self.timeline.spans if s.track == "tensor")
+        lost = sum(s.busy_ns - asked[s.index].busy for s in self.timeline.spans if s.track == "tensor") / self.cores
+        if lost < 0.05 * self.timeline.total_ns:
+            return None
+        return (
+            f"throttling of the Tensor Engine costs {lost / 1e3:.1f} us: it was idle for more than half of the "
+            f"{self.chip.warm_up_ns.value / 1e3:.0f} us before; keep it fed without gaps"
+        )
 
 
 def flops_of(event: Event) -> int:

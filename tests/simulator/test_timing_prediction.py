@@ -1,0 +1,155 @@
+"""What a prediction says about a kernel, against arithmetic by hand."""
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from triptych import simulator
+from triptych.simulator import KernelError
+from triptych.simulator.lend import simulated_nki
+from triptych.simulator.timing import predict, predict_trace
+
+with simulated_nki():
+    import nki.isa as nisa
+    import nki.language as nl
+
+LAUNCH, TEARDOWN = 17.0, 5.0
+
+
+def product(lhsT, rhs):
+    """One tile of a matmul."""
+    out = nl.ndarray((lhsT.shape[1], rhs.shape[1]), "float32", nl.shared_hbm)
+    a, b = nl.ndarray(lhsT.shape, lhsT.dtype), nl.ndarray(rhs.shape, rhs.dtype)
+    nisa.dma_copy(a, lhsT)
+    nisa.dma_copy(b, rhs)
+    tile = nl.ndarray(out.shape, "float32", nl.psum)
+    nisa.nc_matmul(tile, a, b)
+    copied = nl.ndarray(out.shape, "float32")
+    nisa.tensor_copy(copied, tile)
+    nisa.dma_copy(out, copied)
+    return out
+
+
+def operands(dtype=ml_dtypes.bfloat16):
+    return np.ones((128, 64), dtype), np.ones((128, 256), dtype)
+
+
+def test_a_tile_of_a_matmul_by_hand():
+    p = predict(product, *operands())
+    # Loads: rows of 128 and 512 bytes on 16 rings, issued 600 ns apart; the second ends later.
+    loaded = 0.600 + 0.740 + 8 * (4.7 + 512 / 23) / 1e3 + 0.300
+    multiplied = 2 * (256 + 7) / 2.4e3 + 0.170  # throttled: the engine was idle
+    copied = 256 / 0.96e3 + 0.160
+    stored = 0.740 + 4 * (4.7 + 1024 / 23) / 1e3 + 0.300
+    assert p.total_us == pytest.approx(LAUNCH + loaded + multiplied + copied + stored + TEARDOWN)
+    assert p.flops == 2 * 128 * 64 * 256
+    assert p.hbm_bytes == 128 * 64 * 2 + 128 * 256 * 2 + 64 * 256 * 4
+    assert p.intensity == p.flops / p.hbm_bytes
+    assert p.mfu == pytest.approx(p.flops / (p.total_us * 1e-6) / 78.64e12)
+    assert p.bandwidth_use == pytest.approx(p.hbm_bytes / (p.total_us * 1e-6) / 716e9)
+    assert p.compute_us == pytest.approx(p.flops / 78.64e6) and p.memory_us == pytest.approx(p.hbm_bytes / 716e3)
+    assert p.bound == "memory" and p.roofline_us == p.memory_us
+    assert p.busy["vector"] == pytest.approx(256 / 0.96e3 / p.total_us)
+
+
+def test_float32_has_a_quarter_of_the_peak():
+    assert predict(product, *operands(np.float32)).compute_us == pytest.approx(
+        4 * predict(product, *operands()).compute_us
+    )
+
+
+def test_the_critical_path_is_all_of_the_time_between_launch_and_teardown():
+    p = predict(product, *operands())
+    assert [step.op for step in p.critical][:1] == ["dma_copy"] and len(
+        p.critical
+    ) == 5  # the first load delays the second
+    assert sum(step.us for step in p.critical) == pytest.approx(p.total_us - LAUNCH - TEARDOWN)
+    assert all(step.line[0] == __file__ for step in p.critical)
+
+
+def test_stalls_are_the_idle_time_of_the_busiest_track():
+    def kernel(x):
+        t = nl.ndarray((128, 4096), "float32")
+        nisa.memset(t, 1.0)
+        for _ in range(3):
+            u = nl.ndarray((128, 4096), "float32")
+            nisa.activation(u, nl.copy, t)
+            t = nl.ndarray((128, 4096), "float32")
+            nisa.tensor_copy(t, u)
+        return x
+
+    p = predict(kernel, np.ones((1, 1), np.float32))
+    assert next(iter(p.busy)) == "vector"
+    (stall,) = p.stalls
+    assert (stall.track, stall.op, stall.waits_for, stall.why, stall.count) == (
+        "vector",
+        "tensor_copy",
+        "activation",
+        "data",
+        3,
+    )
+    latencies = 3 * (0.160 + 0.290)
+    assert stall.us == pytest.approx(3 * 4096 / 1.2e3 + latencies + 1.3)  # and a table
+    assert stall.share == pytest.approx(stall.us / p.total_us)
+
+
+def test_peaks_are_bytes_of_a_partition():
+    p = predict(product, *operands())
+    assert p.peaks["psum"] == (256 * 4 // 2, 16384)  # 64 partitions take half
+    assert p.peaks["sbuf"][1] == 224 * 1024
+
+
+def rows(n, elements):
+    """A kernel that loads n tiles of `elements` bfloat16 a partition."""
+
+    def kernel(x):
+        for _ in range(n):
+            nisa.dma_copy(nl.ndarray((128, elements), "bfloat16"), x[:, 0:elements])
+        return x
+
+    return predict(kernel, np.ones((128, 2048), ml_dtypes.bfloat16))
+
+
+def test_advice_says_what_the_numbers_show():
+    (issue,) = rows(100, 32).advice
+    assert "100 transfers are issued 600 ns apart and move 8 KiB each; transfers of 216 KiB" in issue
+    assert rows(100, 2048).advice == []
+    assert predict(product, *operands(np.float32)).advice == []
+
+    def columns(x):  # descriptors of two bytes
+        for i in range(0, 2048, 512):
+            nisa.dma_copy(nl.ndarray((128, 512), "bfloat16"), x.reshape((512, 512)).permute((1, 0))[0:128])
+        return x
+
+    (short,) = predict(columns, np.ones((128, 2048), ml_dtypes.bfloat16)).advice
+    assert "rows of 2 bytes" in short and "2048 bytes or more a row" in short
+
+
+def test_what_if():
+    trace = simulator.run(product, *operands()).trace
+    plain, faster = predict_trace(trace), predict_trace(trace, settings={"dma_gb_per_s": 736})
+    assert faster.total_us < plain.total_us
+    assert faster.chip.dma_gb_per_s.value == 736 and faster.chip.dma_gb_per_s.known == "assumed"
+    with pytest.raises(KernelError, match="'dma' is no field of a chip record; expected one of partitions, "):
+        predict_trace(trace, settings={"dma": 1})
+
+
+def test_nothing_runs_in_no_time_but_the_launch():
+    p = predict(lambda x: x, np.ones((2, 2), np.float32))
+    assert p.total_us == LAUNCH + TEARDOWN and p.critical == p.stalls == p.advice == [] and p.busy == {}
+    assert p.flops == 0 and p.mfu == 0
+
+
+def test_two_cores_share_their_hbm():
+    def kernel(x):
+        for _ in range(20):
+            nisa.dma_copy(nl.ndarray((128, 4096), "bfloat16"), x)
+        return x
+
+    from triptych.simulator import jit
+
+    x = np.ones((128, 4096), ml_dtypes.bfloat16)
+    one, two = (predict(jit(kernel)[cores], x, target="trn2") for cores in (1, 2))
+    work = one.total_us - LAUNCH - TEARDOWN - 1.04
+    assert two.total_us - LAUNCH - TEARDOWN - 1.04 == pytest.approx(work * 368 / 358, rel=0.01)
+    assert two.hbm_bytes == 2 * one.hbm_bytes
