@@ -146,8 +146,9 @@ def _gathered(t: DynamicTensor, chosen: Array) -> NkiTensor:
     tile.storage.mark_started(
         tile.dtype, tile.at, True, written & _of(source.started_at(base.dtype, base.at), chosen, tile)
     )
-    tile.region = IndirectRegion(*base.region)
-    tile.region.columns = n
+    region = IndirectRegion(*base.region)
+    region.chosen = tuple(chosen.tolist())
+    tile.region = region
     return tile
 
 

@@ -17,6 +17,7 @@ from triptych.simulator.costs import Cost
 from triptych.simulator.enums import engine, named
 from triptych.simulator.errors import HERE, NkiError, NkiValidationError, kernel_line
 from triptych.simulator.machine import machine
+from triptych.simulator.regions import Order, check_regions
 
 if TYPE_CHECKING:
     from triptych.simulator.indirection import Indirect
@@ -60,18 +61,24 @@ def instruction(
     source: str = "nki/api/nki/isa/__init__.py",
     indirect: Indirect | None = None,
     reads_indices: bool = False,
+    own_starts: bool = False,
+    order: Order = "stream",
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Declare an instruction of `nki.isa`: engines it can run on, cost in nanoseconds, first generation, source.
 
     `indirect` says which operands may be indirect views. An index that moves a view is resolved before the instruction
-    runs, unless it `reads_indices` itself, as DMA does.
+    runs, unless it `reads_indices` itself, as DMA does. `own_starts` and `order`: triptych.simulator.regions.
     """
-    return _declared(INSTRUCTIONS, "nisa", engines, cost, since, source, indirect, reads_indices)
+    computes = engines[0] not in (engine.dma, engine.sync)
+    check = functools.partial(check_regions, computes=computes, own_starts=own_starts, order=order)
+    return _declared(INSTRUCTIONS, "nisa", engines, cost, since, source, indirect, reads_indices, check)
 
 
 def collective(engine: engine, cost: Cost, since: int = 2) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Declare a function of `nki.collectives`."""
-    return _declared(COLLECTIVES, "ncc", (engine,), cost, since, "nki/api/nki/collectives/__init__.py", None, False)
+    return _declared(
+        COLLECTIVES, "ncc", (engine,), cost, since, "nki/api/nki/collectives/__init__.py", None, False, None
+    )
 
 
 def _declared(
@@ -83,6 +90,7 @@ def _declared(
     source: str,
     indirect: Indirect | None,
     reads_indices: bool,
+    check: Callable[[Any], None] | None,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     def declare(effect: Callable[P, R]) -> Callable[P, R]:
         name = effect.__name__
@@ -99,9 +107,11 @@ def _declared(
                     raise NkiValidationError(f"needs NeuronCore-v{since} or newer, and the target is {m.chip.name}")
                 if not m.options.check_operands:
                     kwargs = named(kwargs)  # type: ignore[assignment]
-                if m.any_dynamic and not reads_indices:
-                    return _settle()(m, effect, indirect, args, kwargs)  # type: ignore[no-any-return]
-                return effect(*args, **kwargs)
+                settled = m.any_dynamic and not reads_indices
+                done: R = _settle()(m, effect, indirect, args, kwargs) if settled else effect(*args, **kwargs)
+                if check is not None:
+                    check(done)
+                return done
             except NkiError as e:
                 if e.op is None:
                     e.op = f"{module}.{name}"

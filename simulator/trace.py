@@ -57,13 +57,13 @@ class Region(NamedTuple):
 
 
 class IndirectRegion(Region):
-    """A region of which an instruction touches `columns` elements of each partition, chosen by a tile of offsets."""
+    """A region of which an instruction touches only the elements `chosen` of each partition, by a tile of offsets."""
 
-    columns: int
+    chosen: tuple[int, ...]
 
     @property
     def free_size(self) -> int:
-        return self.columns
+        return len(self.chosen)
 
 
 class Event:

@@ -123,7 +123,7 @@ def _check_queue(
 _AXES = {2: (1, 0), 3: (2, 1, 0), 4: (3, 1, 2, 0)}
 
 
-@instruction(_DMA, cost=costs.dma, reads_indices=True)
+@instruction(_DMA, cost=costs.dma, reads_indices=True, order="mixed")
 def dma_transpose(
     dst: NkiTensor,
     src: NkiTensor,

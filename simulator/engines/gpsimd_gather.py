@@ -13,7 +13,6 @@ from triptych.simulator.instructions import instruction
 from triptych.simulator.machine import NkiInstruction, machine
 from triptych.simulator.memory import MemoryRegion
 from triptych.simulator.operands import bits, describe, in_buffer
-from triptych.simulator.partitions import lanes
 from triptych.simulator.tensor import NkiTensor, as_shape
 
 CORE = 16  # partitions that one core reaches
@@ -21,16 +20,7 @@ _PER_INDEX = (1, 2, 4, 8, 16, 32)
 _MAX_INDICES = 4096
 
 
-def check_cores(**tiles: NkiTensor) -> None:
-    """A core's sixteen partitions start on a multiple of sixteen; a tile that starts between would straddle two."""
-    for what, t in tiles.items():
-        if lanes(t).start % CORE:
-            raise NkiValidationError(
-                f"{what} must start on a multiple of {CORE} partitions, where a core's begin; got {lanes(t).start}"
-            )
-
-
-@instruction(eng.gpsimd, cost=costs.local_gather)
+@instruction(eng.gpsimd, cost=costs.local_gather, order="mixed")
 def local_gather(
     dst: NkiTensor,
     src_buffer: NkiTensor,
@@ -53,7 +43,6 @@ def local_gather(
             f"src_buffer and index must have the same partitions, a multiple of {CORE}; got {src_buffer.shape} and "
             f"{index.shape}"
         )
-    check_cores(dst=dst, src_buffer=src_buffer, index=index)
     if index.dtype != "uint16":
         raise NkiValidationError(f"index must be uint16, got {index!r}")
     if dst.dtype != src_buffer.dtype:
@@ -92,7 +81,7 @@ def _valid(given: Any, most: int) -> int:
     return int(given)
 
 
-@instruction(eng.gpsimd, cost=costs.gather)
+@instruction(eng.gpsimd, cost=costs.gather, order="mixed")
 def nc_n_gather(dst: NkiTensor, data: NkiTensor, indices: NkiTensor, name: str | None = None) -> NkiInstruction:
     """dst[p, k] = data[p, indices[p, k]], free dimensions flattened, bit for bit."""
     m = machine()

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from triptych.simulator import costs
 from triptych.simulator.dtypes import F32
-from triptych.simulator.engines.gpsimd_gather import CORE, check_cores
+from triptych.simulator.engines.gpsimd_gather import CORE
 from triptych.simulator.enums import engine as eng
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.instructions import instruction
@@ -39,7 +39,6 @@ def nonzero_with_count(
     p, n = src.shape[0], src.free_size
     if dst.shape[0] != p or dst.free_size != n + 1:
         raise NkiValidationError(f"dst must have {p} partitions of {n} + 1 elements, got {dst.shape}")
-    check_cores(dst=dst, src=src)
     offset, padding = _int32("index_offset", index_offset), _int32("padding_val", padding_val)
     if offset + n - 1 > _INT32.max:
         raise NkiValidationError(f"index_offset + {n - 1} must be an int32, got {offset}")
@@ -96,7 +95,7 @@ def sequence_bounds(dst: NkiTensor, segment_ids: NkiTensor, name: str | None = N
     return m.record("sequence_bounds", eng.gpsimd, (segment_ids,), (dst,), name)
 
 
-@instruction(eng.gpsimd, cost=costs.topk)
+@instruction(eng.gpsimd, cost=costs.topk, order="late")
 def topk(val_dst: NkiTensor, idx_dst: NkiTensor, src: NkiTensor, n: int, name: str | None = None) -> NkiInstruction:
     """val_dst[P, K], idx_dst[P, K] = the K largest of n values and their positions, ascending, for each 16 partitions.
 
@@ -116,7 +115,6 @@ def topk(val_dst: NkiTensor, idx_dst: NkiTensor, src: NkiTensor, n: int, name: s
             f"src, val_dst and idx_dst must have the same partitions, a multiple of {CORE}, and the last two one "
             f"shape; got {src.shape}, {val_dst.shape} and {idx_dst.shape}"
         )
-    check_cores(val_dst=val_dst, idx_dst=idx_dst, src=src)
     if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or not 8 <= n < 65536:
         raise NkiValidationError(f"n must be 8 to 65535, got {describe(n)}")
     columns = -(-n // CORE)

@@ -28,6 +28,7 @@ from triptych.simulator.machine import NkiInstruction, machine
 from triptych.simulator.memory import PSUM, SBUF
 from triptych.simulator.operands import in_buffer
 from triptych.simulator.partitions import lanes
+from triptych.simulator.regions import check_start
 from triptych.simulator.tensor import NkiTensor, as_shape
 
 Array = NDArray[Any]
@@ -39,7 +40,7 @@ _FP4 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -
 _BIAS = 127
 
 
-@instruction(enums.engine.vector, cost=costs.quarter, since=4)
+@instruction(enums.engine.vector, cost=costs.quarter, since=4, own_starts=True)
 def quantize_mx(dst: NkiTensor, src: NkiTensor, dst_scale: NkiTensor, name: str | None = None) -> NkiInstruction:
     """dst[P, F/4] = src[P, F] / X packed by four in float8, X = 2^(floor(log2 of a group's largest) - Emax + 1).
 
@@ -54,6 +55,7 @@ def quantize_mx(dst: NkiTensor, src: NkiTensor, dst_scale: NkiTensor, name: str 
     if dst.dtype not in _FP8:
         raise NkiValidationError(f"dst must be {' or '.join(_FP8)}, got {dst!r}")
     _check_partitions("src", src)
+    check_start(dst.region)
     if f % 4:
         raise NkiValidationError(f"src must have a multiple of 4 elements per partition, got {src.shape}")
     if dst.shape[0] != p or dst.free_size != f // 4:
@@ -94,6 +96,7 @@ def _check_indirect(operands: dict[str, Any]) -> None:
     indirect=Indirect(
         ("stationary", "moving"), also=("stationary_scale", "moving_scale"), group=32, check=_check_indirect
     ),
+    own_starts=True,
 )
 def nc_matmul_mx(
     dst: NkiTensor,
@@ -118,6 +121,7 @@ def nc_matmul_mx(
         if t.dtype.kind != "x":
             raise NkiValidationError(f"{what} must be {', '.join(_FP8)} or float4_e2m1fn_x4, got {t!r}")
         _check_partitions(what, t)
+    check_start(dst.region)
     if dst.dtype not in ("float32", "bfloat16"):
         raise NkiValidationError(f"dst must be float32 or bfloat16, got {dst!r}")
     k, big_m, n = stationary.shape[0], stationary.free_size, moving.free_size
@@ -144,11 +148,9 @@ def nc_matmul_mx(
 
 
 def _check_partitions(what: str, t: NkiTensor) -> None:
-    start = lanes(t).start
-    if t.shape[0] % 32 or start % 32:
-        raise NkiValidationError(
-            f"{what} must have a multiple of 32 partitions from a multiple of 32, got {t.shape} from partition {start}"
-        )
+    check_start(t.region)
+    if t.shape[0] % 32:
+        raise NkiValidationError(f"{what} must have a multiple of 32 partitions, got {t.shape}")
 
 
 def _scale_rows(what: str, scale: NkiTensor, partitions: int, columns: int) -> Array:

@@ -24,7 +24,7 @@ from triptych.simulator.tensor import NkiTensor
 Array = NDArray[Any]
 
 
-@instruction(eng.vector, cost=costs.streamed)
+@instruction(eng.vector, cost=costs.streamed, order="late")
 def nc_find_index8(dst: NkiTensor, data: NkiTensor, vals: NkiTensor, name: str | None = None) -> NkiInstruction:
     """dst[P, 8] = the index of each of vals[P, 8] in data's partition, or all ones where it does not occur.
 

@@ -25,7 +25,7 @@ from triptych.simulator.tensor import NkiTensor
 Array = NDArray[Any]
 
 
-@instruction(eng.vector, cost=costs.streamed)
+@instruction(eng.vector, cost=costs.streamed, order="late")
 def bn_stats(dst: NkiTensor, data: NkiTensor, name: str | None = None) -> NkiInstruction:
     """dst[P, 6] = (count, mean, variance * count) of data's even elements, then of its odd ones."""
     m = machine()
@@ -56,7 +56,7 @@ def _triple(x: Array) -> Array:
     return out
 
 
-@instruction(eng.vector, cost=costs.aggregate)
+@instruction(eng.vector, cost=costs.aggregate, order="late")
 def bn_aggr(dst: NkiTensor, data: NkiTensor, name: str | None = None) -> NkiInstruction:
     """dst[P, 2] = (mean, variance) of all elements that data's (count, mean, variance * count) triples stand for."""
     m = machine()

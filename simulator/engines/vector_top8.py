@@ -13,7 +13,7 @@ from triptych.simulator.operands import on_chip, put
 from triptych.simulator.tensor import NkiTensor
 
 
-@instruction(eng.vector, cost=costs.streamed)
+@instruction(eng.vector, cost=costs.streamed, order="late")
 def max8(dst: NkiTensor, src: NkiTensor, name: str | None = None) -> NkiInstruction:
     """dst[P, 8] = the 8 largest elements of src per partition, largest first, compared in float32.
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from triptych.simulator import NkiValidationError
 from triptych.simulator.lend import simulated_nki
 
 with simulated_nki():
@@ -56,11 +57,14 @@ def test_dma_copy_moves_bits_where_dtypes_agree(core):
         np.testing.assert_array_equal(dst.array.view(np.uint32), bits)
 
 
-def test_dma_copy_within_one_tensor(core, same):
+@pytest.mark.parametrize("place", ["sbuf", "private_hbm"])
+def test_dma_copy_within_one_tensor(core, same, place):
     with core() as c:
-        tile = c.tile(np.arange(8, dtype=np.float32)[None, :])
-        nisa.dma_copy(tile[:, 1:], tile[:, :-1])
-        assert same(tile, [[0, 0, 1, 2, 3, 4, 5, 6]])
+        tile = c.tile(np.arange(8, dtype=np.float32)[None, :], buffer=place)
+        nisa.dma_copy(tile[:, 4:], tile[:, :4])
+        assert same(tile, [[0, 1, 2, 3, 0, 1, 2, 3]])
+        with pytest.raises(NkiValidationError, match="overlaps"):
+            nisa.dma_copy(tile[:, 1:], tile[:, :-1])
 
 
 AXES = {2: (1, 0), 3: (2, 1, 0), 4: (3, 1, 2, 0)}

@@ -71,6 +71,10 @@ def _filled(c, shapes, kinds, index):
     return [c.tile(np.full(shape, at), k) for shape, k, at in zip(shapes, kinds, (0, 0, index), strict=True)]
 
 
+def _zero(c, shape, kind="float32"):
+    return c.tile(np.zeros(shape), kind)
+
+
 def _local(c, dst=(32, 32), src=(32, 8), index=(32, 2), kinds=("float32", "float32", "uint16"), value=0, **more):
     nisa.local_gather(*_filled(c, (dst, src, index), kinds, value), **more)
 
@@ -93,8 +97,8 @@ LIMITS = [
     (lambda c: _local(c, value=8), "index 8 and 1 elements leave the 8"),
     (lambda c: _local(c, dst=(32, 64), num_elem_per_idx=2, value=7), "index 7 and 2 elements leave the 8"),
     (
-        lambda c: nisa.local_gather(c.empty((16, 16)), c.empty((32, 8))[8:24], c.empty((16, 1), "uint16")),
-        "src_buffer must start on a multiple of 16 partitions",
+        lambda c: nisa.local_gather(c.empty((16, 16)), _zero(c, (32, 8))[8:24], _zero(c, (16, 1), "uint16")),
+        "16 partitions of sbuf must start at 0, 32, 64, 96",
     ),
     (
         lambda c: nisa.local_gather(c.empty((16, 16)), c.empty((16, 8), buffer="psum"), c.empty((16, 1), "uint16")),

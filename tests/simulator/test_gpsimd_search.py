@@ -37,11 +37,10 @@ def test_nonzero_with_count_reads_and_writes_nothing_else(core, same, refused):
     def call(c):
         src, dst = c.empty((32, 8)), c.empty((32, 9), "int32")
         for row in (0, 16):
-            nisa.memset(src[row : row + 1], 0.0)
-        nisa.memset(src[0:1, 1:3], 1.0)
+            nisa.dma_copy(src[row : row + 1], c.tile(np.array([[0, 1, 1, 0, 0, 0, 0, 0]]), "float32"))
         nisa.nonzero_with_count(dst, src, 16)
         assert same(dst[0:1], [[17, 18, -1, -1, -1, -1, -1, -1, 2]])
-        dst[1:2].check_written()
+        nisa.dma_copy(c.empty((1, 9), "int32"), dst[1:2])
 
     refused(call, "reads 9 of 9 elements", on=("trn2", "trn3"))
 
@@ -79,7 +78,8 @@ def test_topk_of_the_snake(core, same, cast, cores, n, k, ties):
         for g in range(cores):
             for i in range(n):  # only what the snake covers is ever written
                 at = src[16 * g + i % 16 : 16 * g + i % 16 + 1, i // 16 : i // 16 + 1]
-                nisa.memset(at, float(values[g, i]))
+                at.array[...] = values[g, i]
+                at.wrote()
         vals, idx = c.empty((p, k), "bfloat16"), c.empty((p, k), "uint32")
         nisa.topk(vals, idx, src, n)
         order = np.array([sorted(range(n), key=lambda i: (row[i], -i))[n - k :] for row in values.astype(float)])
@@ -110,8 +110,8 @@ V3_LIMITS = [
     (lambda c: _nonzero(c, index_offset=2**31 - 3), r"index_offset \+ 7 must be an int32"),
     (lambda c: _nonzero(c, padding_val=-(2**31) - 1), "padding_val must be an int32"),
     (
-        lambda c: nisa.nonzero_with_count(c.empty((8, 9), "int32"), c.empty((16, 8))[8:16]),
-        "src must start on a multiple of 16 partitions",
+        lambda c: nisa.nonzero_with_count(c.empty((8, 9), "int32"), c.tile(np.zeros((16, 8)), "float32")[8:16]),
+        "8 partitions of sbuf must start at 0, 32, 64, 96",
     ),
     (
         lambda c: nisa.nonzero_with_count(c.empty((8, 9), "int32"), c.empty((8, 8), buffer="psum")),

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from triptych.simulator import NkiValidationError
 from triptych.simulator.lend import simulated_nki
 
 with simulated_nki():
@@ -223,15 +224,17 @@ def test_activation_between_sbuf_and_psum(core, same, psum):
         assert same(dst, x * 2)
 
 
-def test_activation_in_place_with_its_own_columns(core, same):
-    """dst is data, scale and bias are columns of dst: all are read before anything is written."""
+def test_activation_in_place_beside_its_own_columns(core, same):
+    """dst is data; scale and bias are columns of the same tensor, which dst must not reach."""
     with core() as c:
         x = c.random(0, (4, 6))
         tile, out = c.tile(x), c.empty((4, 1))
-        nisa.activation(tile, nl.copy, tile, tile[:, 5], tile[:, 0], nl.add, out, cmd.reset_reduce)
-        expected = x * x[:, :1] + x[:, 5:]
-        assert same(tile, expected)
+        nisa.activation(tile[:, 1:5], nl.copy, tile[:, 1:5], tile[:, 5], tile[:, 0], nl.add, out, cmd.reset_reduce)
+        expected = x[:, 1:5] * x[:, :1] + x[:, 5:]
+        assert same(tile[:, 1:5], expected)
         np.testing.assert_allclose(out.array[:, 0], expected.sum(axis=1), rtol=1e-5)
+        with pytest.raises(NkiValidationError, match="overlaps"):
+            nisa.activation(tile, nl.copy, tile, tile[:, 5])
 
 
 def test_a_sum_whose_values_are_thrown_away(core, same):
