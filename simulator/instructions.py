@@ -76,9 +76,8 @@ def instruction(
 
 def collective(engine: engine, cost: Cost, since: int = 2) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Declare a function of `nki.collectives`."""
-    return _declared(
-        COLLECTIVES, "ncc", (engine,), cost, since, "nki/api/nki/collectives/__init__.py", None, False, None
-    )
+    source = "nki/api/nki/collectives/__init__.py"
+    return _declared(COLLECTIVES, "ncc", (engine,), cost, since, source, None, False, None)
 
 
 def _declared(

@@ -6,21 +6,23 @@ Compute engines (nki/guides/architecture/trainium_inferentia2_arch.rst, data acc
     pattern      at most four free dimensions, once those that lie without a gap are one; strides of 16 bits, with sign
     elements     at most 64K a partition in SBUF, and 4K in PSUM for the engines that stream over it
 
-Every engine: the free dimension is time (the same guide), so that a result may lie where an operand does if an
-instruction goes over the same elements of a partition in the same order, on any partitions (nc_stream_shuffle is
-documented to run in place), and where its results need all of its operands, as a reduction to one element does. How far
-reading is ahead of writing is not documented, so that any other overlap of a result with an operand raises, as does
-that of two results, and any overlap in instructions that read in another order than they write, such as a transpose.
+Every engine: the free dimension is time (the same guide). So a result may lie where an operand does if an instruction
+goes over the same elements of a partition in the same order, on any partitions (nc_stream_shuffle is documented to run
+in place), and where its first element needs all of the operand, as a sum over it does. How far reading is ahead of
+writing is not documented: any other overlap of a result with an operand raises, as do that of two results, and any
+overlap in instructions that read in another order than they write, such as a gather.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from triptych.simulator.dtypes import DType
 from triptych.simulator.errors import NkiValidationError, show_line
 from triptych.simulator.placement import START_RULE, allowed_starts
 from triptych.simulator.trace import Event, IndirectRegion, Region
@@ -41,62 +43,82 @@ def check_regions(event: Event, computes: bool, own_starts: bool, order: Order) 
     """
     reads, writes = event.reads, event.writes
     if computes:
-        for region in (*reads, *writes):
+        for region in reads:
             row = region[3][0]
-            if region[1] >= row or row >= 1 << 12 or len(region[3]) > _DIMENSIONS + 1:
+            if region[1] >= row or (row > 4096 and (row > 32767 or region[0][2] == "psum")) or len(region[3]) > 5:
+                _check_access(event, region, own_starts)
+        for region in writes:
+            row = region[3][0]
+            if region[1] >= row or (row > 4096 and (row > 32767 or region[0][2] == "psum")) or len(region[3]) > 5:
                 _check_access(event, region, own_starts)
     if "scattered" in event.attributes:  # rows that have an index each
         return
     for at, written in enumerate(writes):
         allocation = written[0]
         for region in reads if order != "late" else ():
-            if (region is not written or order == "mixed") and (
-                region[0] is allocation or (allocation[6] and region[0][6])
-            ):
+            if region is written and order == "stream":
+                continue
+            if region[0] is allocation or (allocation[6] and region[0][6] and region[0][2] == allocation[2]):
                 _check_overlap(region, written, computes, order)
         for region in writes[:at]:
-            if region[0] is allocation or (allocation[6] and region[0][6]):
+            if region[0] is allocation or (allocation[6] and region[0][6] and region[0][2] == allocation[2]):
                 _check_results(region, written)
 
 
 def _check_access(event: Event, region: Region, own_starts: bool) -> None:
-    a = region.allocation
-    if a.buffer not in _ELEMENTS:
+    if region[0][2] not in _ELEMENTS:
         return
-    if not own_starts:
-        check_start(region)
-    shape, strides = _merged(region.shape[1:], region.strides[1:])
-    if len(shape) > _DIMENSIONS or any(s not in _STRIDES for s in strides):
-        raise NkiValidationError(
-            f"an access pattern has at most {_DIMENSIONS} free dimensions, with strides of 16 bits; {_named(region)} "
-            f"has {[list(p) for p in zip(strides, shape, strict=True)]}",
-            source=START_RULE,
-        )
-    limit = _ELEMENTS["sbuf" if event.engine == "tensor" else a.buffer]
-    if region.free_size > limit:
-        raise NkiValidationError(
-            f"an instruction goes over at most {limit} elements of a {a.buffer} partition; {_named(region)} has "
-            f"{region.free_size}",
-            source="nki/guides/architecture/trainium_inferentia2_arch.rst, Layout & Tile Size",
-        )
+    fault = None if own_starts else _start_fault(_place(region), region[1:])
+    fault = fault or _pattern_fault(region[1:], "sbuf" if event.engine == "tensor" else region[0][2])
+    if fault:
+        raise NkiValidationError(f"{_named(region)} {fault}", source=START_RULE)
 
 
 def check_start(region: Region) -> None:
     """The start partition of what a compute engine touches."""
-    a, partitions = region.allocation, region.shape[0]
-    first = region.offset * region.dtype.itemsize // _row(region) + (a.address[0] if a.address else 0)
-    if first not in allowed_starts(partitions):
-        allowed = ", ".join(map(str, allowed_starts(partitions)))
-        raise NkiValidationError(
-            f"{partitions} partitions of {a.buffer} must start at {allowed}; {_named(region)} starts at {first}. DMA "
-            "moves them there",
-            source=START_RULE,
-        )
+    fault = _start_fault(_place(region), region[1:])
+    if fault:
+        raise NkiValidationError(f"{_named(region)} {fault}", source=START_RULE)
 
 
-def _row(region: Region) -> int:
-    """Bytes of one partition of a region's allocation."""
-    return region.allocation.nbytes // region.allocation.shape[0]
+Place = tuple[str, tuple[int, ...], DType, tuple[int, int] | None]  # memory, shape, dtype and address of an allocation
+Way = tuple[int, tuple[int, ...], tuple[int, ...], DType]  # offset, shape, strides and dtype of a region
+
+
+def _place(region: Region) -> Place:
+    a = region[0]
+    return a[2], a[3], a[4], a[6]
+
+
+@functools.lru_cache(4096)
+def _start_fault(place: Place, way: Way) -> str | None:
+    first, partitions = _partition(place, way)[0], way[1][0]
+    allowed = allowed_starts(partitions)
+    if first in allowed:
+        return None
+    return (
+        f"starts at partition {first}, and {partitions} partitions must start at {', '.join(map(str, allowed))}; DMA "
+        "moves them there"
+    )
+
+
+def _partition(place: Place, way: Way) -> tuple[int, int]:
+    """Where a region on chip begins: partition and byte of it."""
+    _, shape, dtype, address = place
+    partition, byte = divmod(way[0] * way[3].itemsize, math.prod(shape[1:]) * dtype.itemsize)
+    return (partition + address[0], byte + address[1]) if address else (partition, byte)
+
+
+@functools.lru_cache(4096)
+def _pattern_fault(way: Way, buffer: str) -> str | None:
+    _, shape, strides, _ = way
+    sizes, steps = _merged(shape[1:], strides[1:])
+    if len(sizes) > _DIMENSIONS or any(s not in _STRIDES for s in steps):
+        pairs = [list(p) for p in zip(steps, sizes, strict=True)]
+        return f"has the pattern {pairs}; at most {_DIMENSIONS} free dimensions are possible, with strides of 16 bits"
+    if math.prod(shape[1:]) > _ELEMENTS[buffer]:
+        return f"has {math.prod(shape[1:])} elements a partition, and an instruction goes over {_ELEMENTS[buffer]}"
+    return None
 
 
 def _named(region: Region) -> str:
@@ -120,6 +142,15 @@ def _merged(shape: tuple[int, ...], strides: tuple[int, ...], unit: int = 1) -> 
 def _check_overlap(read: Region, written: Region, computes: bool, order: Order) -> None:
     if computes and written.free_size == 1 and order == "stream":
         return
+    if read[0] is written[0] and read[3] == written[3] and read[4] is written[4] and len(read[3]) == 2:
+        (row, step), a, b = read[3], read[1], written[1]  # the common case of two parts of rows
+        if (
+            step >= 0
+            and a < row
+            and b < row
+            and (a + step * (read[2][1] - 1) < b or b + step * (written[2][1] - 1) < a)
+        ):
+            return
     same = _relation(read, written)
     if same is None or (same and order == "stream"):
         return
@@ -139,9 +170,14 @@ def _check_results(first: Region, second: Region) -> None:
 
 def _relation(one: Region, other: Region) -> bool | None:
     """None if two regions have no byte in common, else whether they go over the same bytes in the same order."""
-    if one.allocation.buffer != other.allocation.buffer:
-        return None
-    return _related(_path(one), _path(other))
+    if type(one) is Region and type(other) is Region:
+        return _related(_place(one), one[1:], _place(other), other[1:])
+    return _compared(*[_path(_place(r), r[1:], r.chosen if type(r) is IndirectRegion else None) for r in (one, other)])
+
+
+@functools.lru_cache(4096)
+def _related(one: Place, way: Way, other: Place, other_way: Way) -> bool | None:
+    return _compared(_path(one, way), _path(other, other_way))
 
 
 class _Path(NamedTuple):
@@ -171,20 +207,16 @@ class _Path(NamedTuple):
         return self.start + sum(s for s in steps if s < 0), self.start + sum(s for s in steps if s > 0) + self.itemsize
 
 
-def _path(region: Region) -> _Path:
-    a, size = region.allocation, region.dtype.itemsize
-    chosen = region.chosen if isinstance(region, IndirectRegion) else None
-    if a.buffer not in _ELEMENTS:
-        return _Path((0, 1), region.offset * size, *_merged(region.shape, region.strides, size), size, chosen)
-    partition, column = divmod(region.offset * size, _row(region))
-    if a.address:
-        partition, column = partition + a.address[0], column + a.address[1]
-    rows = (partition, partition + region.shape[0])
-    return _Path(rows, column, *_merged(region.shape[1:], region.strides[1:], size), size, chosen)
+def _path(place: Place, way: Way, chosen: tuple[int, ...] | None = None) -> _Path:
+    offset, shape, strides, dtype = way
+    size = dtype.itemsize
+    if place[0] not in _ELEMENTS:
+        return _Path((0, 1), offset * size, *_merged(shape, strides, size), size, chosen)
+    partition, byte = _partition(place, way)
+    return _Path((partition, partition + shape[0]), byte, *_merged(shape[1:], strides[1:], size), size, chosen)
 
 
-@functools.lru_cache(4096)
-def _related(one: _Path, other: _Path) -> bool | None:
+def _compared(one: _Path, other: _Path) -> bool | None:
     for (a, b), (c, d) in ((one.partitions, other.partitions), (one.reach(), other.reach())):
         if a >= d or c >= b:
             return None

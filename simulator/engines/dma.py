@@ -71,7 +71,7 @@ def _indirect_copy(
         touched.append(view)
     read = index_read(indirect)
     if indirect is src:
-        return m.record("dma_copy", _DMA, (*touched, *read) or (dst,), (dst,), name, gathered=True)
+        return m.record("dma_copy", _DMA, (*touched, *read) or (src,), (dst,), name, gathered=True)
     if len({view.offset for view in touched}) < len(touched):
         m.note("rows of this scatter have the same index; in which order they are written is not documented")
     return m.record("dma_copy", _DMA, (src, *read), touched or (dst,), name, scattered=True)
@@ -166,7 +166,7 @@ def dma_transpose(
         part = dst[..., rows]
         np.copyto(bits(part), bits(view).transpose(order))
         part.wrote()
-    return m.record("dma_transpose", _DMA, (*[view for _, view in parts], *read) or (dst,), (dst,), name)
+    return m.record("dma_transpose", _DMA, (*[view for _, view in parts], *read) or (src,), (dst,), name)
 
 
 def _check_gathered_transpose(m: Machine, src: DynamicTensor, mode: enums.dge_mode) -> None:

@@ -286,7 +286,7 @@ def _pick_transposer(data: NkiTensor, dst: NkiTensor, asked: enums.engine) -> en
     return choose(asked, enums.engine.tensor, enums.engine.vector)
 
 
-@instruction(enums.engine.tensor, enums.engine.vector, cost=costs.transpose, order="mixed")
+@instruction(enums.engine.tensor, enums.engine.vector, cost=costs.transpose, order="late")
 def nc_transpose(
     dst: NkiTensor, data: NkiTensor, engine: enums.engine = enums.engine.unknown, name: str | None = None
 ) -> NkiInstruction:

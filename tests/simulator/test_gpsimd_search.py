@@ -111,7 +111,7 @@ V3_LIMITS = [
     (lambda c: _nonzero(c, padding_val=-(2**31) - 1), "padding_val must be an int32"),
     (
         lambda c: nisa.nonzero_with_count(c.empty((8, 9), "int32"), c.tile(np.zeros((16, 8)), "float32")[8:16]),
-        "8 partitions of sbuf must start at 0, 32, 64, 96",
+        "starts at partition 8, and 8 partitions must start at",
     ),
     (
         lambda c: nisa.nonzero_with_count(c.empty((8, 9), "int32"), c.empty((8, 8), buffer="psum")),
