@@ -1,7 +1,7 @@
 """`triptych`: the command line.
 
 The parser knows nothing of NumPy, and a usage error is told before anything heavy is imported. What a command does is
-in `commands`, `doctor`, `lint` and `new`; here are its words and its exit codes.
+in `commands`, `doctor`, `lint`, `new` and `validate_timing`; here are its words and its exit codes.
 """
 
 from __future__ import annotations
@@ -30,6 +30,10 @@ LINT_EXIT_CODES = """exit codes:
   0  no errors; there may be warnings
   1  an error
   2  usage: a file that is not there, is not Python, or holds no kernel"""
+
+VALIDATE_EXIT_CODES = """exit codes:
+  0  the report was made, whatever the errors
+  2  usage: a path that is no checkout of a known repository"""
 
 
 class Parser(argparse.ArgumentParser):
@@ -172,6 +176,15 @@ def parsers() -> tuple[Parser, dict[str, Parser]]:
     lint.add_argument("paths", nargs="+", metavar="PATH[:FUNCTION]", help="a file's kernels, or one function of it")
     lint.add_argument("--target", action="append", metavar="T,...", help="also report what these chips lack")
     lint.add_argument("--json", metavar="PATH", help="the findings, as one document (- is stdout, and nothing else is)")
+    validate = command("validate-timing", "print predicted times against measured ones", VALIDATE_EXIT_CODES)
+    validate.add_argument(
+        "paths",
+        nargs="*",
+        metavar="PATH",
+        help="clones of aws-neuron-sdk, nki-library, nki-autotune (default: none)",
+    )
+    validate.add_argument("--json", metavar="PATH", help="everything, as one document (- is stdout)")
+    validate.add_argument("--md", metavar="PATH", help="a Markdown table with sources (- is stdout)")
     new = command("new", "write OP.py, a complete kernel file of your own that passes as written")
     new.add_argument("name", metavar="OP", help="a Python identifier, as row_softmax")
     return root, made
@@ -219,6 +232,10 @@ def dispatch(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
         from triptych.harness.new import new
 
         return new(arguments.name)
+    if arguments.command == "validate-timing":
+        from triptych.harness import validate_timing
+
+        return validate_timing.run(arguments)
     if arguments.command == "lint":
         from triptych.harness import lint
 

@@ -1,0 +1,268 @@
+"""`triptych validate-timing`: what the timing model predicts against what others measured.
+
+A report, not a test: whatever the errors are, the exit code says only that it ran. Kernels of public repositories are
+taken from the checkouts that are given; without any, the points whose kernels are ours remain.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import statistics
+from argparse import Namespace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from triptych import simulator
+from triptych.harness import cli, output
+from triptych.harness.markdown import markdown
+from triptych.harness.measured import POINTS
+from triptych.harness.measured.records import Call, Point, Tensor, resolve
+from triptych.harness.measured.sources import NotHere, Public
+from triptych.harness.select import UsageError
+from triptych.harness.tables import short
+from triptych.simulator import Options, Prediction
+from triptych.simulator.dtypes import TABLE
+
+# Times are asked for, not whether a kernel obeys rules that are newer than it, or checks of data that is not there.
+OPTIONS = Options(
+    check_uninitialized=False, check_races=False, check_capacity=False, check_operands=False, lint=False, api="0.3"
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A point with its prediction, or with why there is none."""
+
+    point: Point
+    predicted_us: float | None
+    reason: str = ""
+
+    @property
+    def error(self) -> float:
+        """Relative, of a point that has a prediction."""
+        assert self.predicted_us is not None
+        return self.predicted_us / self.point.measured_us - 1
+
+
+def run(arguments: Namespace) -> int:
+    try:
+        for path in (arguments.json, arguments.md):
+            if path:
+                output.check_writable(path)
+        if arguments.json == arguments.md == "-":
+            raise UsageError("stdout takes one document: only one of --json and --md can be `-`.")
+        public = Public([Path(path) for path in arguments.paths])
+        outcomes = list(predicted(POINTS, public))
+        if arguments.json:
+            output.write(arguments.json, document(outcomes))
+        if arguments.md:
+            output.write(arguments.md, page(outcomes))
+    except (NotHere, output.OutputError) as error:
+        raise UsageError(f"{str(error).rstrip('.')}.") from error
+    if "-" not in (arguments.json, arguments.md):
+        print(text(outcomes), end="")
+    return cli.OK
+
+
+def predicted(points: Iterable[Point], public: Public) -> Iterator[Outcome]:
+    """Each point's outcome; those of one call, which stand together, share its prediction."""
+    for call, group in groupby(points, key=lambda point: point.call):
+        outcome = prediction_of(call, public)
+        for point in group:
+            if isinstance(outcome, Prediction):
+                yield Outcome(point, point.predicted_us(outcome))
+            else:
+                yield Outcome(point, None, outcome)
+
+
+def prediction_of(call: Call, public: Public) -> Prediction | str:
+    """The prediction, or why there is none."""
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # libraries of kernels report on what they allocate
+            kernel = call.kernel.load(public)
+            if call.cores > 1:
+                kernel = kernel[call.cores]
+            arguments = [stand_in(value, public) for value in call.arguments]
+            keywords = {name: stand_in(value, public) for name, value in call.keywords.items()}
+            return simulator.predict(kernel, *arguments, target=call.target, options=OPTIONS, **keywords)
+    except NotHere as error:
+        return str(error)
+    except Exception as error:  # whatever a public kernel does is a row of the report
+        return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def stand_in(value: Any, public: Public) -> Any:
+    """An argument as the kernel gets it."""
+    if isinstance(value, Tensor):
+        return np.zeros(value.shape, TABLE[value.dtype].np)
+    return resolve(value, public)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How far some predictions are from the measurements."""
+
+    count: int
+    median: float  # of the absolute relative errors
+    worst: float
+    worst_point: Point
+    rank_correlation: float  # Spearman's; nan for fewer than two
+
+
+def summary(outcomes: Sequence[Outcome]) -> Summary | None:
+    """Of the outcomes with a prediction; None if there is none."""
+    ran = [outcome for outcome in outcomes if outcome.predicted_us is not None]
+    if not ran:
+        return None
+    worst = max(ran, key=lambda outcome: abs(outcome.error))
+    return Summary(
+        len(ran),
+        statistics.median(abs(outcome.error) for outcome in ran),
+        abs(worst.error),
+        worst.point,
+        spearman([o.point.measured_us for o in ran], [o.predicted_us or 0.0 for o in ran]),
+    )
+
+
+def spearman(a: Sequence[float], b: Sequence[float]) -> float:
+    """Pearson's correlation of the ranks, where equals share their mean rank; nan where one side is all alike."""
+    if len(set(a)) < 2 or len(set(b)) < 2:
+        return float("nan")
+    return statistics.correlation(ranks(a), ranks(b))
+
+
+def ranks(values: Sequence[float]) -> list[float]:
+    ordered = sorted(values)
+    return [ordered.index(value) + (ordered.count(value) - 1) / 2 for value in values]
+
+
+def summaries(outcomes: Sequence[Outcome]) -> dict[str, Summary]:
+    """For the points of each use, and for all."""
+    groups = {
+        use: [outcome for outcome in outcomes if use in (outcome.point.use, "both")]
+        for use in ("calibration", "validation", "both")
+    }
+    return {use: found for use, group in groups.items() if (found := summary(group)) is not None}
+
+
+HEADER = ("chip", "kernel", "case", "time", "measured µs", "predicted µs", "error", "use", "grade")
+
+
+def row(outcome: Outcome) -> list[str]:
+    point = outcome.point
+    assert outcome.predicted_us is not None
+    return [
+        point.call.target,
+        point.call.name,
+        point.case,
+        point.what,
+        short(point.measured_us, 4),
+        short(outcome.predicted_us, 4),
+        f"{outcome.error:+.1%}",
+        point.use,
+        point.grade,
+    ]
+
+
+def missing(outcomes: Sequence[Outcome]) -> dict[str, list[Point]]:
+    """The points without a prediction, by the reason."""
+    found: dict[str, list[Point]] = {}
+    for outcome in outcomes:
+        if outcome.predicted_us is None:
+            found.setdefault(outcome.reason, []).append(outcome.point)
+    return found
+
+
+def sentences(outcomes: Sequence[Outcome]) -> list[str]:
+    """The summary of each use, and what did not run."""
+    lines = [
+        f"{use}: {s.count} points, median error {s.median:.1%}, worst {s.worst:.1%} "
+        f"({s.worst_point.call.name}, {s.worst_point.case}, {s.worst_point.what}), "
+        f"rank correlation {s.rank_correlation:.3f}"
+        for use, s in summaries(outcomes).items()
+    ]
+    for reason, points in missing(outcomes).items():
+        names = ", ".join(dict.fromkeys(point.call.name for point in points))
+        lines.append(f"not run: {len(points)} points of {names}: {reason}")
+    return lines
+
+
+def text(outcomes: Sequence[Outcome]) -> str:
+    """The table for a terminal."""
+    rows = [list(HEADER), *(row(outcome) for outcome in outcomes if outcome.predicted_us is not None)]
+    widths = [max(len(cells[i]) for cells in rows) for i in range(len(HEADER))]
+    numbers = range(4, 7)
+    lines = [
+        "  ".join(
+            cell.rjust(width) if i in numbers else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        ).rstrip()
+        for cells in rows
+    ]
+    return "\n".join([*lines, "", *sentences(outcomes)]) + "\n"
+
+
+def page(outcomes: Sequence[Outcome]) -> str:
+    """The table for the documentation, dated, with the source of each number."""
+    sources: dict[str, int] = {}
+    notes: dict[str, int] = {}
+    rows = []
+    for outcome in outcomes:
+        if outcome.predicted_us is None:
+            continue
+        point = outcome.point
+        marks = [f"[{sources.setdefault(point.source, len(sources) + 1)}]"]
+        if point.note:
+            marks.append(chr(96 + notes.setdefault(point.note, len(notes) + 1)))
+        rows.append([*row(outcome), point.printed, " ".join(marks)])
+    parts = [f"Predicted on {date.today().isoformat()}.", markdown([*HEADER, "as printed", "source"], rows).rstrip()]
+    parts.append("\n".join(f"- {line}" for line in sentences(outcomes)))
+    parts.append("\n".join(f"{number}. {source}" for source, number in sources.items()))
+    if notes:
+        parts.append("\n".join(f"- {chr(96 + number)}: {note}" for note, number in notes.items()))
+    return "\n\n".join(parts) + "\n"
+
+
+def document(outcomes: Sequence[Outcome]) -> str:
+    """Everything, for programs: no NaN, units in key names."""
+    body = {
+        "schema_version": output.SCHEMA_VERSION,
+        "date": date.today().isoformat(),
+        "points": [
+            {
+                "target": outcome.point.call.target,
+                "cores": outcome.point.call.cores,
+                "kernel": outcome.point.call.name,
+                "case": outcome.point.case,
+                "time": outcome.point.what,
+                "measured_us": outcome.point.measured_us,
+                "predicted_us": outcome.predicted_us,
+                "error": None if outcome.predicted_us is None else outcome.error,
+                "reason": outcome.reason or None,
+                "use": outcome.point.use,
+                "grade": outcome.point.grade,
+                "printed": outcome.point.printed,
+                "source": outcome.point.source,
+                "note": outcome.point.note or None,
+            }
+            for outcome in outcomes
+        ],
+        "summary": {
+            use: {
+                "points": s.count,
+                "median_error": s.median,
+                "worst_error": s.worst,
+                "rank_correlation": s.rank_correlation if s.rank_correlation == s.rank_correlation else None,
+            }
+            for use, s in summaries(outcomes).items()
+        },
+    }
+    return json.dumps(body, indent=1, ensure_ascii=False, allow_nan=False) + "\n"

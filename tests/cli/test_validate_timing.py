@@ -1,0 +1,98 @@
+"""`triptych validate-timing` as a user types it: table, summary, JSON, Markdown and exit codes."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from triptych.harness import cli, validate_timing
+from triptych.harness.measured.instructions import INSTRUCTION_POINTS
+from triptych.harness.measured.ladders import LADDER_POINTS
+from triptych.harness.measured.records import Call, Ours, Point
+from triptych.harness.validate_timing import Outcome, ranks, spearman, summary
+
+
+@pytest.fixture(autouse=True)
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(validate_timing, "POINTS", (*INSTRUCTION_POINTS, *LADDER_POINTS))
+
+
+def test_without_a_checkout_our_own_kernels_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["validate-timing"]) == cli.OK
+    out = capsys.readouterr().out
+    table, _, rest = out.partition("\n\n")
+    assert table.splitlines()[0].split()[:3] == ["chip", "kernel", "case"]
+    assert len(table.splitlines()) == 1 + len(INSTRUCTION_POINTS)
+    assert rest.startswith("calibration: ")
+    assert f"not run: {len(LADDER_POINTS)} points of" in rest
+    assert rest.rstrip().endswith("needs a checkout of aws-neuron/aws-neuron-sdk")
+
+
+def test_json_is_one_document(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["validate-timing", "--json", "-"]) == cli.OK
+    body = json.loads(capsys.readouterr().out)
+    assert len(body["points"]) == len(INSTRUCTION_POINTS) + len(LADDER_POINTS)
+    ran = [point for point in body["points"] if point["predicted_us"] is not None]
+    assert len(ran) == body["summary"]["both"]["points"] == len(INSTRUCTION_POINTS)
+    for point in ran:
+        assert point["error"] == pytest.approx(point["predicted_us"] / point["measured_us"] - 1)
+    assert {point["reason"] for point in body["points"] if point["predicted_us"] is None} == {
+        "needs a checkout of aws-neuron/aws-neuron-sdk"
+    }
+
+
+def test_markdown_numbers_its_sources(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "table.md"
+    assert cli.main(["validate-timing", "--md", str(file)]) == cli.OK
+    assert "calibration: " in capsys.readouterr().out
+    text = file.read_text()
+    assert text.startswith("Predicted on 20")
+    assert "| 1416 ns | [1] |" in text and f"\n1. {INSTRUCTION_POINTS[0].source}\n" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--json", "-", "--md", "-"], "only one of --json and --md can be `-`"),
+        (["."], "is no checkout of aws-neuron/aws-neuron-sdk"),
+        (["--md", "no/such/folder.md"], "there is no folder"),
+    ],
+)
+def test_usage(
+    words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["validate-timing", *words]) == cli.USAGE
+    out, err = capsys.readouterr()
+    assert out == "" and said in err
+
+
+def outcome(measured: float, predicted: float | None, reason: str = "") -> Outcome:
+    call = Call(Ours("load"), "trn2")
+    return Outcome(Point(call, "case", measured, "1", "source", "A", "validation"), predicted, reason)
+
+
+def test_the_summary_of_errors() -> None:
+    found = summary([outcome(100, 110), outcome(200, 100), outcome(10, 10.2), outcome(5, None, "away")])
+    assert found is not None
+    assert (found.count, found.worst_point.measured_us) == (3, 200)
+    assert (found.median, found.worst) == pytest.approx((0.1, 0.5))
+    assert found.rank_correlation == pytest.approx(0.5)  # 110 before 100: d = 1, 1, 0; 1 - 6 * 2 / (3 * 8)
+    assert summary([outcome(5, None)]) is None
+
+
+def test_ranks_share_what_is_equal() -> None:
+    assert ranks([3.0, 1.0, 3.0, 7.0]) == [1.5, 0, 1.5, 3]
+    assert spearman([1, 2, 3], [10, 20, 400]) == pytest.approx(1)
+    assert spearman([1, 2, 3], [3, 2, 1]) == pytest.approx(-1)
+    assert math.isnan(spearman([1, 1], [2, 3]))
+
+
+def test_a_kernel_that_fails_is_a_row(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    point = Point(Call(Ours("load"), "trn2"), "no arguments", 1.0, "1 us", "nowhere", "C", "validation")
+    monkeypatch.setattr(validate_timing, "POINTS", (point,))
+    assert cli.main(["validate-timing"]) == cli.OK
+    assert "not run: 1 points of load: " in capsys.readouterr().out
