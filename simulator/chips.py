@@ -236,4 +236,7 @@ def chip_of(target: str) -> Chip:
 
 def default_target() -> str:
     """The target of NEURON_PLATFORM_TARGET_OVERRIDE, or trn3 as AWS's simulator takes without a chip."""
-    return os.environ.get("NEURON_PLATFORM_TARGET_OVERRIDE") or "trn3"
+    target = os.environ.get("NEURON_PLATFORM_TARGET_OVERRIDE") or "trn3"
+    if target not in TARGETS:
+        raise KernelError(f"NEURON_PLATFORM_TARGET_OVERRIDE is {target!r}; expected one of {', '.join(TARGETS)}")
+    return target

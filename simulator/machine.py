@@ -93,6 +93,7 @@ class Machine:
     line: tuple[str, int] = ("?", 0)  # of the kernel, where the instruction that runs was called
     any_dynamic: bool = False  # whether a view with a dynamic index was ever made: until then nobody looks for one
     index_reads: list[NkiTensor] = field(default_factory=list)  # of the instruction that runs, for dynamic addresses
+    compared: set[int] = field(default_factory=set)  # allocations that hold the results of comparisons
     checked: dict[Any, Any] = field(default_factory=dict)  # operands whose checks have passed, and what came of them
     scalar_registers: Registers = field(default_factory=lambda: Registers("Scalar Engine"))
     vector_registers: Registers = field(default_factory=lambda: Registers("Vector Engine"))

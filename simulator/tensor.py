@@ -22,6 +22,7 @@ from triptych.simulator.access import AccessPatterns, Columns, Dynamic
 from triptych.simulator.dtypes import F32, DType, dtype_of
 from triptych.simulator.errors import NkiValidationError, OutOfBounds, kernel_line
 from triptych.simulator.memory import PSUM, SBUF, MemoryRegion, Outside, Storage, row_major
+from triptych.simulator.showing import values
 from triptych.simulator.trace import Region
 from triptych.simulator.views import GUIDE, Shape
 
@@ -122,6 +123,10 @@ class NkiTensor(AccessPatterns):
     def __repr__(self) -> str:
         return f"NkiTensor({self.name!r}, {self.shape}, {self.dtype}, {self.buffer.value})"
 
+    def __str__(self) -> str:
+        """What print shows: the tensor and the values that it holds now, which only a simulator knows."""
+        return f"{self!r}\n{values(self)}"
+
     @property
     def base_tensor(self) -> NkiTensor:
         """The whole tensor that this is a view of, as it was allocated: an attribute of NKI 0.3 (nki-library)."""
@@ -137,20 +142,29 @@ class NkiTensor(AccessPatterns):
     def __bool__(self) -> bool:
         """True: the tensor is there. A note says so, for its values are not known while a kernel is built.
 
-        AWS's kernels ask in this way whether an optional operand was given (nki-library, core/mlp/mlp_tkg).
+        AWS's kernels ask in this way whether an optional operand was given (nki-library, core/mlp/mlp_tkg). What a
+        comparison gives is asked for otherwise: 43 examples of the API say `assert nl.equal(c, expected)`
+        (nki/api/nki/language/__init__.py). Such an assertion holds here if every element does, as nki.simulate knows
+        them too; a branch on it is an error, because a compiler cannot take it.
         """
         from triptych.simulator.machine import machine, running
 
         line = kernel_line()
-        if linecache.getline(*line).lstrip().startswith("while "):
+        statement = linecache.getline(*line).lstrip()
+        compared = running() and self.storage.allocation.id in machine().compared
+        if statement.startswith("while ") or (compared and statement and not statement.startswith("assert")):
             raise NkiValidationError(
-                f"`while` on {self!r} never ends: what a tensor holds is not known while a kernel is built; loop on a "
-                "register",
+                f"a branch on {self!r}: what a tensor holds is not known while a kernel is built; loop on a "
+                "register, or choose elements with nl.where",
                 source="nki/get-started/nki-language-guide.rst",
             )
-        if running():
-            machine().note(f"the truth of {self!r} is that it is there, not what it holds; write `!= None`", line)
-        return True
+        if not compared:
+            if running():
+                machine().note(f"the truth of {self!r} is that it is there, not what it holds; write `!= None`", line)
+            return True
+        machine().note("an assertion on what a tensor holds is checked in simulation only", line)
+        self.check_written()
+        return bool(np.all(self.array != 0))
 
     def is_contiguous(self) -> bool:
         """Whether the free dimensions (all dimensions in HBM) lie row-major without gaps."""
@@ -234,7 +248,7 @@ class NkiTensor(AccessPatterns):
                 at = _index(k)
                 at += n * (at < 0)
                 if not 0 <= at < n:
-                    raise OutOfBounds(f"index {k} is outside dimension {dim} of {self}", source=GUIDE)
+                    raise OutOfBounds(f"index {k} is outside dimension {dim} of {self!r}", source=GUIDE)
                 offset += at * stride
                 if on_chip and dim == 0:
                     shape.append(1)
@@ -263,7 +277,7 @@ class NkiTensor(AccessPatterns):
         n = self.shape[dim]
         error = OutOfBounds(
             f"slice {start}:{stop}:{step} of dimension {dim} needs 0 <= start < stop <= {n} and "
-            f"step >= 1 (tensor {self}); clip a ragged edge with min()",
+            f"step >= 1 (tensor {self!r}); clip a ragged edge with min()",
             source=GUIDE,
         )
         if 0 <= start == stop <= n and step >= 1:
@@ -275,7 +289,7 @@ class NkiTensor(AccessPatterns):
         dots = [i for i, k in enumerate(keys) if k is Ellipsis]
         fill = len(self.shape) - (len(keys) - len(dots))
         if fill < 0 or len(dots) > 1:
-            raise OutOfBounds(f"{len(keys)} indices for the {self.ndim} dimensions of {self}", source=GUIDE)
+            raise OutOfBounds(f"{len(keys)} indices for the {self.ndim} dimensions of {self!r}", source=GUIDE)
         at = dots[0] if dots else len(keys)
         return (*keys[:at], *[slice(None)] * fill, *keys[at + len(dots) :])
 

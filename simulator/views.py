@@ -72,7 +72,7 @@ class Views(NKIObject):
     def expand_dim(self, dim: int) -> NkiTensor:
         """A dimension of size 1 before `dim`; not before the partition."""
         if not 0 <= dim <= self.ndim or (self.keeps_rows and dim == 0):
-            raise NkiValidationError(f"expand_dim({dim}) of {self}: not before the partition", source=GUIDE)
+            raise NkiValidationError(f"expand_dim({dim}) of {self!r}: not before the partition", source=GUIDE)
         inner = self.strides[dim] * self.shape[dim] if dim < self.ndim else 1
         return self._view(
             self.offset, (*self.shape[:dim], 1, *self.shape[dim:]), (*self.strides[:dim], inner, *self.strides[dim:])
@@ -154,7 +154,8 @@ class Views(NKIObject):
         apart = self.strides[-1] != 1 and self.shape[-1] > 1
         if apart or last % new_size or any(s * old_size % new_size for s in steps):
             raise NkiValidationError(
-                f"view({new}) needs a contiguous last dimension that {new_size} bytes divide, got {self}", source=GUIDE
+                f"view({new}) needs a contiguous last dimension that {new_size} bytes divide, got {self!r}",
+                source=GUIDE,
             )
         self._check_reinterpretable()
         outer = [s * old_size // new_size for s in self.strides[:-1]]
@@ -164,21 +165,21 @@ class Views(NKIObject):
 
     def _dim(self, dim: int) -> int:
         if not 0 <= dim < self.ndim:
-            raise OutOfBounds(f"dimension {dim} of {self}", source=GUIDE)
+            raise OutOfBounds(f"dimension {dim} of {self!r}", source=GUIDE)
         return dim
 
     def _keeps_rank(self, ndim: int, what: str) -> None:
         least = 2 if self.on_chip else 1
         if ndim < least:
-            raise NkiValidationError(f"{what} of {self} would leave fewer than {least} dimensions", source=GUIDE)
+            raise NkiValidationError(f"{what} of {self!r} would leave fewer than {least} dimensions", source=GUIDE)
 
     def _check_reinterpretable(self) -> None:
         if self.storage.widened:
-            raise NkiValidationError(f"{self}: the mode without rounding keeps no bits to see as another dtype")
+            raise NkiValidationError(f"{self!r}: the mode without rounding keeps no bits to see as another dtype")
 
     def _free(self, dim: int, what: str) -> None:
         if self._dim(dim) == 0 and self.keeps_rows:
-            raise NkiValidationError(f"{what} cannot touch the partition dimension of {self}", source=GUIDE)
+            raise NkiValidationError(f"{what} cannot touch the partition dimension of {self!r}", source=GUIDE)
 
 
 def _infer(shape: Shape, size: int, what: str) -> Shape:

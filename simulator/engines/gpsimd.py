@@ -136,7 +136,7 @@ def _int32(value: Any, what: str) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise NkiValidationError(f"{what} must be an int32, got {describe(value)}")
     if not _INT32.min <= int(value) <= _INT32.max:
-        raise NkiValidationError(f"{what} must be an int32, got {value}")
+        raise NkiValidationError(f"{what} must be an int32, got {value!r}")
     return int(value)
 
 

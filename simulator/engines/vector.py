@@ -77,7 +77,7 @@ def memset(dst: NkiTensor, value: Any, engine: enums.engine = _UNKNOWN, name: st
     if not isinstance(value, (int, float, np.integer, np.floating)):
         raise NkiValidationError(f"value must be a number, got {describe(value)}")
     if dst.dtype.kind == "x" and value != 0:
-        raise NkiValidationError(f"a packed {dst.dtype} tile can only be set to 0, got {value}")
+        raise NkiValidationError(f"a packed {dst.dtype} tile can only be set to 0, got {value!r}")
     # A float is no value of an integer tile, even a whole one (nki/migration/index.rst, "strict type matching").
     if dst.dtype.is_int and not (isinstance(value, (int, np.integer)) and _fits(int(value), dst.dtype)):
         raise NkiValidationError(f"value must be an integer that {dst.dtype} holds, got {value!r}")

@@ -44,6 +44,7 @@ _BINARY = {
     "left_shift": "x << y, of integers.",
     "right_shift": "x >> y, of integers, filling with zeros.",
 }
+_TRUTHS = {"equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "logical_and", "logical_or"}
 # No engine has these operators. The functions work in nki.simulate, and here as one instruction with a note.
 _SIMULATED_ONLY = {
     "divide": (np.divide, "x / y"),
@@ -54,6 +55,13 @@ _SIMULATED_ONLY = {
 
 def binary(op: Op, x: Any, y: Any, dtype: Any) -> NkiTensor:
     """op(x, y) in a new tile."""
+    result = _binary(op, x, y, dtype)
+    if op.name in _TRUTHS:
+        machine().compared.add(result.storage.allocation.id)
+    return result
+
+
+def _binary(op: Op, x: Any, y: Any, dtype: Any) -> NkiTensor:
     if isinstance(x, NkiTensor) and isinstance(y, NkiTensor):
         return _tiles(op, x, y, dtype)
     if isinstance(x, NkiTensor) and is_number(y):

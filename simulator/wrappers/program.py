@@ -9,6 +9,7 @@ from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine import machine
 from triptych.simulator.memory import PSUM
 from triptych.simulator.operands import describe
+from triptych.simulator.showing import values
 from triptych.simulator.tensor import NkiTensor
 from triptych.simulator.wrappers.common import function
 
@@ -27,10 +28,10 @@ def no_reorder() -> Iterator[None]:
 
 @function("device_print")
 def device_print(print_prefix: str, tensor: NkiTensor) -> None:
-    """Print the prefix and a tensor in SBUF or HBM."""
+    """Print the prefix and the values of a tensor in SBUF or HBM, at once."""
     if not isinstance(print_prefix, str):
         raise NkiValidationError(f"print_prefix must be a constant string, got {describe(print_prefix)}")
     if not isinstance(tensor, NkiTensor) or tensor.buffer is PSUM:
         raise NkiValidationError(f"tensor must be in SBUF or HBM, got {describe(tensor)}")
     machine().check_reads((tensor,))
-    print(print_prefix, tensor.array)
+    print(print_prefix, values(tensor))

@@ -130,46 +130,6 @@ def test_simulate_takes_and_gives_arrays(monkeypatch):
     np.testing.assert_array_equal(nki.simulate(scaled.function)(A, factor=0.5), A / 2)
 
 
-def test_the_target_comes_from_the_environment(monkeypatch):
-    def generation(a):
-        tile = nl.ndarray((1, 1), nl.int32)
-        nisa.memset(tile, nisa.get_nc_version().value)
-        out = nl.ndarray((1, 1), nl.int32, nl.shared_hbm)
-        nisa.dma_copy(out, tile)
-        return out
-
-    monkeypatch.delenv("NEURON_PLATFORM_TARGET_OVERRIDE", raising=False)
-    assert nki.simulate(generation)(A)[0, 0] == 4  # without a chip AWS's simulator is a trn3
-    for target, version in (("trn1", 2), ("inf2", 2), ("gen3", 3), ("trn3", 4)):
-        monkeypatch.setenv("NEURON_PLATFORM_TARGET_OVERRIDE", target)
-        assert nki.simulate(generation)(A)[0, 0] == version
-    monkeypatch.setenv("NEURON_PLATFORM_TARGET_OVERRIDE", "tpu")
-    with pytest.raises(KernelError, match="target 'tpu' is unknown"):
-        nki.simulate(generation)(A)
-
-
-def test_nki_simulator_makes_a_plain_call_a_simulated_one(monkeypatch):
-    monkeypatch.setenv("NKI_SIMULATOR", "1")
-    np.testing.assert_array_equal(scaled(A, factor=5.0), 5 * A)
-
-
-def _in_and_out(a):
-    """1 + 2^-10 through a bfloat16 tile, and back to float32."""
-    low, out = nl.ndarray(a.shape, nl.bfloat16), nl.ndarray(a.shape, nl.float32, nl.shared_hbm)
-    nisa.dma_copy(low, a)
-    nisa.dma_copy(out, low)
-    return out
-
-
-def test_nki_precise_fp_0_keeps_low_precision_in_float32(monkeypatch):
-    a = np.full((1, 1), 1 + 2.0**-10, np.float32)
-    assert nki.simulate(_in_and_out)(a)[0, 0] == 1
-    monkeypatch.setenv("NKI_PRECISE_FP", "0")
-    assert nki.simulate(_in_and_out)(a)[0, 0] == a[0, 0]
-    monkeypatch.setenv("NKI_PRECISE_FP", "1")
-    assert nki.simulate(_in_and_out)(a)[0, 0] == 1
-
-
 def test_without_rounding_the_outputs_still_have_their_dtype():
     a = A.astype(ml_dtypes.bfloat16)
     options = simulator.Options(round_low_precision=False)

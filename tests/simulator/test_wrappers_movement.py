@@ -246,17 +246,6 @@ def test_limits_of_gather_flattened(core, refused):
 # The rest
 
 
-def test_device_print(core, capsys, refused):
-    with core() as c:
-        nl.device_print("my tile", c.tile(np.array([[1.5, 2.5]], F32)))
-        nl.device_print("mine", hbm(c, np.array([7], np.int32)))
-        assert capsys.readouterr().out == "my tile [[1.5 2.5]]\nmine [7]\n"
-        with pytest.raises(Uninitialized):
-            nl.device_print("empty", c.empty((1, 1)))
-    refused(lambda c: nl.device_print(3, c.tile(np.ones((1, 1), F32))), "must be a constant string")
-    refused(lambda c: nl.device_print("", c.tile(np.ones((1, 1), F32), buffer="psum")), "must be in SBUF or HBM")
-
-
 def test_a_kernel_of_functions_only_and_its_lines():
     def kernel(a, b):
         out = nl.ndarray(a.shape, dtype=a.dtype, buffer=nl.shared_hbm)
