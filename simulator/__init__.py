@@ -13,6 +13,7 @@ from triptych.simulator.chips import CHIPS, TARGETS, Chip
 from triptych.simulator.engines import COLLECTIVES, INSTRUCTIONS
 from triptych.simulator.errors import (
     KernelError,
+    NeedsData,
     NkiError,
     NkiValidationError,
     OutOfBounds,
@@ -23,6 +24,7 @@ from triptych.simulator.lend import load
 from triptych.simulator.lint.live import LintWarning
 from triptych.simulator.machine import Options
 from triptych.simulator.ranks import run_ranks
+from triptych.simulator.shapes import ShapeDtype
 from triptych.simulator.timing import Prediction, predict, predict_trace
 from triptych.simulator.trace import Event, Region, Trace
 
@@ -37,6 +39,7 @@ __all__ = [
     "KernelError",
     "LintWarning",
     "MemoryUse",
+    "NeedsData",
     "NkiError",
     "NkiValidationError",
     "Options",
@@ -44,6 +47,7 @@ __all__ = [
     "Prediction",
     "Region",
     "Run",
+    "ShapeDtype",
     "Trace",
     "Uninitialized",
     "jit",

@@ -1,8 +1,9 @@
 """What crosses the border between a caller and a kernel: arguments on the way in, outputs on the way back.
 
-Arrays of NumPy, PyTorch or JAX become tensors in HBM, also inside tuples, dicts and NKIObjects; numbers, strings, None,
-enumerations and functions go through unchanged. An NKIObject is copied by its dictionary, as the compiler does
-(nki/get-started/nki-language-guide.rst, Class Support), for each core anew: what a kernel changes in it stays inside.
+Arrays of NumPy, PyTorch or JAX become tensors in HBM, also inside tuples, dicts and NKIObjects, and so do the shapes
+that stand for them in a run without data; numbers, strings, None, enumerations and functions go through unchanged. An
+NKIObject is copied by its dictionary, as the compiler does (nki/get-started/nki-language-guide.rst, Class Support), for
+each core anew: what a kernel changes in it stays inside.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ from triptych.simulator.annotations import Tensor
 from triptych.simulator.errors import KernelError, NkiError, show_line
 from triptych.simulator.frameworks import FRAMEWORKS, NumPy, framework_of, nki_dtype
 from triptych.simulator.lint.live import LintWarning
-from triptych.simulator.machine import Machine, input_tensor
+from triptych.simulator.machine import Machine
 from triptych.simulator.objects import NKIObject
 from triptych.simulator.registers import VirtualRegister
+from triptych.simulator.shapes import ShapeDtype
 from triptych.simulator.tensor import NkiTensor
 
 Array = NDArray[Any]
@@ -32,7 +34,7 @@ _TUPLES = "nki/migration/index.rst, Replace list kernel arguments with tuples"
 class Bound:
     """One array that the caller gave, and the tensor that a kernel has of it."""
 
-    def __init__(self, given: Any, array: Array, tensor: NkiTensor) -> None:
+    def __init__(self, given: Any, array: Any, tensor: NkiTensor) -> None:
         self.given = given
         self.array = array
         self.tensor = tensor
@@ -62,13 +64,14 @@ class Arguments:
         self.name = getattr(function, "__name__", "kernel")
         self.line = _definition(function)
         self.machine = machines[0]
+        self.data = self.machine.options.data
         self.bound: dict[str, Bound] = {}  # by what an error calls it: "a", "pair[0]", "config.weight"
         names = self._check_call(args, kwargs)
         self.calls: list[tuple[list[Any], dict[str, Any]]] = []
         for _ in machines:
             positional = [self._take(v, n) for v, n in zip(args, names, strict=True)]
             self.calls.append((positional, {k: self._take(v, k) for k, v in kwargs.items()}))
-        owners = {framework_of(b.given) for b in self.bound.values()} - {NumPy}
+        owners = {framework_of(b.given) for b in self.bound.values()} - {NumPy, None}
         if len(owners) > 1:
             raise KernelError(f"{self.name} is given arrays of PyTorch and of JAX; outputs can be of one kind only")
         self.framework = next((f for f in FRAMEWORKS if f in owners), NumPy)
@@ -98,12 +101,12 @@ class Arguments:
         if isinstance(value, (NkiTensor, VirtualRegister)):
             raise KernelError(f"argument {name} is {value!r}, which lives inside another kernel", line=self.line)
         framework = framework_of(value)
-        if framework is not None:
+        if framework is not None or isinstance(value, ShapeDtype):
             if name not in self.bound:
                 shape = tuple(value.shape)
                 if 0 in shape or not shape:
                     raise KernelError(f"argument {name} has shape {shape}; every axis needs at least one element")
-                self.bound[name] = self._bind(value, framework.array(value, name), name)
+                self.bound[name] = self._bind(value, framework.array(value, name) if framework else value, name)
             return self.bound[name].tensor
         if isinstance(value, list) and not inside and self.machine.options.lint:
             message = f"list-argument: argument {name} is a list, and a kernel takes tuples [{_TUPLES}]"
@@ -119,14 +122,16 @@ class Arguments:
             return copy
         return nki_dtype(value)
 
-    def _bind(self, given: Any, array: Array, name: str) -> Bound:
+    def _bind(self, given: Any, array: Any, name: str) -> Bound:
+        if not self.data:
+            return Bound(given, array, self.machine.input(array, name))
         # Each rank has its own HBM; and a bool is 0 or 1, which a kernel's bytes need not be.
         own = self.machine.ranks > 1 or array.dtype == bool
-        return Bound(given, array, input_tensor(self.machine, array.copy() if own else array, name))
+        return Bound(given, array, self.machine.input(array.copy() if own else array, name))
 
     def written(self) -> list[Bound]:
         """The arguments that live in a copy and that the kernel wrote to."""
-        copies = [b for b in self.bound.values() if b.copied()]
+        copies = [b for b in self.bound.values() if self.data and b.copied()]
         if not copies:
             return []
         ids = {region.allocation.id for event in self.machine.trace.events for region in event.writes}
@@ -158,6 +163,8 @@ class Arguments:
             return None
         returned.append(self._checked(result))
         dtype = result.dtype
+        if not self.data:
+            return ShapeDtype(result.shape, dtype)
         array = result.array.astype(dtype.np) if result.array.dtype != dtype.np else result.array.copy()
         return self.framework.give(array, dtype, [b.given for b in self.bound.values()], self.name)
 
@@ -189,6 +196,15 @@ class Arguments:
             f"{math.prod(a.shape)} elements never written, first at {index}",
             line=self.line,
         )
+
+
+def lacks_data(value: Any) -> bool:
+    """Whether a stand-in is among a kernel's arguments."""
+    if isinstance(value, (tuple, list)):
+        return any(lacks_data(v) for v in value)
+    if isinstance(value, (dict, NKIObject)):
+        return any(lacks_data(v) for v in (value if isinstance(value, dict) else value.__dict__).values())
+    return isinstance(value, ShapeDtype)
 
 
 def _definition(function: Callable[..., Any]) -> tuple[str, int]:

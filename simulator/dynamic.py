@@ -89,7 +89,7 @@ def indices(dynamic: Dynamic) -> Array:
     """The index, or one for each row, as int64."""
     if isinstance(dynamic.index, NkiTensor):
         machine().check_reads((dynamic.index,))
-        return dynamic.index.array.T.reshape(-1).astype(np.int64)
+        return machine().values(dynamic.index).T.reshape(-1).astype(np.int64)
     return np.array([bound_value(dynamic.index)], np.int64)
 
 

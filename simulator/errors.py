@@ -5,6 +5,7 @@
     │   ├── OutOfBounds          an index or access pattern leaves its tensor
     │   └── Uninitialized        a read of memory that nothing has written
     └── KernelError              how a kernel is called or what it returns
+        └── NeedsData            a run without data, of a kernel that depends on it
 
 An error knows the line of the kernel that caused it: the innermost frame outside this package.
 """
@@ -62,3 +63,7 @@ class Uninitialized(NkiValidationError):
 
 class KernelError(NkiError):
     """A kernel is called wrongly, or returns what cannot be returned."""
+
+
+class NeedsData(KernelError):
+    """A kernel that runs on shapes alone depends on what a tensor holds."""

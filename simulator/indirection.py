@@ -117,7 +117,8 @@ def _offsets(what: str, t: DynamicTensor, group: int) -> Array:
         machine().check_reads((index[:group, :whole],))
     if rest:
         machine().check_reads((index[:rest, whole : whole + 1],))
-    chosen: Array = index.array[:group].T.reshape(-1) if index.shape[0] >= group else index.array[:, 0]
+    values = machine().values(index)
+    chosen: Array = values[:group].T.reshape(-1) if index.shape[0] >= group else values[:, 0]
     chosen = chosen[:n].astype(np.int64)
     outside = (chosen < 0) | (chosen >= columns.base.free_size)
     if outside.any():

@@ -106,8 +106,13 @@ def _declared(
                     raise NkiValidationError(f"needs NeuronCore-v{since} or newer, and the target is {m.chip.name}")
                 if not m.options.check_operands:
                     kwargs = named(kwargs)  # type: ignore[assignment]
-                settled = m.any_dynamic and not reads_indices
-                done: R = _settle()(m, effect, indirect, args, kwargs) if settled else effect(*args, **kwargs)
+                done: R
+                if m.by_shape is not None:
+                    done = m.by_shape(effect, indirect, reads_indices, args, kwargs)
+                elif m.any_dynamic and not reads_indices:
+                    done = _settle()(m, effect, indirect, args, kwargs)
+                else:
+                    done = effect(*args, **kwargs)
                 if check is not None:
                     check(done)
                 return done

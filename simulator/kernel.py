@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from triptych.simulator.arguments import Arguments
+from triptych.simulator.arguments import Arguments, lacks_data
 from triptych.simulator.capacity import check_capacity
 from triptych.simulator.chips import chip_of, default_target
 from triptych.simulator.collector import without_collector
@@ -23,6 +24,7 @@ from triptych.simulator.races import check_races
 from triptych.simulator.schedule import Edges, edges_of, keep
 from triptych.simulator.tensor import NkiTensor
 from triptych.simulator.trace import Trace
+from triptych.simulator.without_data import ShapeMachine
 
 
 class Kernel:
@@ -115,7 +117,10 @@ class Launch:
             )
         self.trace = Trace(chip, target)
         shared: list[NkiTensor] = []
-        self.machines = [Machine(chip, self.trace, options, n, cores, shared, rank, ranks) for n in range(cores)]
+        if lacks_data((args, kwargs)):
+            self.options = options = dataclasses.replace(options, data=False)
+        kind = Machine if options.data else ShapeMachine
+        self.machines = [kind(chip, self.trace, options, n, cores, shared, rank, ranks) for n in range(cores)]
         self.arguments = Arguments(function, args, kwargs, self.machines)
         for m in self.machines:
             m.arguments = len(self.arguments.bound)

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,7 @@ class Options:
     check_capacity: bool = True  # False runs a kernel that needs more SBUF or PSUM than a core has
     check_operands: bool = True  # False takes what the documentation excludes and AWS's own kernels pass: a raw integer
     #   for the member of an enumeration, dge_mode.none for a direct dma_transpose, a core_barrier on data in SBUF
+    data: bool = True  # False executes a kernel with the shapes of its arguments alone: only the trace is made
     lint: bool = True  # False does not warn of what the compiler would reject (docs/lint.md)
     api: str = APIS[0]  # "0.3" does as NKI 0.3 did where 0.5 and 0.6 changed what an instruction gives:
     #   quantize_mx's scale is half as large; nc_find_index8 gives the first position to equal values, and 0 where there
@@ -99,6 +100,8 @@ class Machine:
     vector_registers: Registers = field(default_factory=lambda: Registers("Vector Engine"))
     generators: dict[engine, Array] = field(default_factory=dict)  # of random numbers, made when an engine first draws
 
+    by_shape: ClassVar[Any] = None  # how instructions are issued where there is no data
+
     def allocate(
         self, shape: Sequence[int], dtype: Any, buffer: MemoryRegion, name: str = "", address: Any = None
     ) -> NkiTensor:
@@ -117,17 +120,42 @@ class Machine:
         place = None if address is None else self._address(shape, kind, buffer, address)
         allocation = Allocation(number, name or f"t{number}", buffer._value_, shape, kind, kernel_line(), place)
         self.trace.allocations.append(allocation)
-        storage: Storage
         if place is None or not self.options.round_low_precision:
-            pool = self.pool if buffer is SBUF or buffer is PSUM else None
-            storage = Storage(allocation, not self.options.round_low_precision, pool)
+            storage = self.storage_for(allocation, buffer)
         else:
-            storage = PlacedStorage(allocation, self.arenas[buffer._value_], *place)
+            storage = self.placed_storage_for(allocation, self.arenas[buffer._value_], place)
         tensor = NkiTensor(shape, kind, storage, buffer)
         if shared:
             self.shared.append(tensor)
             self.shared_seen += 1
         return tensor
+
+    def storage_for(self, allocation: Allocation, buffer: MemoryRegion) -> Storage:
+        pool = self.pool if buffer is SBUF or buffer is PSUM else None
+        return Storage(allocation, not self.options.round_low_precision, pool)
+
+    def placed_storage_for(self, allocation: Allocation, arena: Arena, place: tuple[int, int]) -> Storage:
+        return PlacedStorage(allocation, arena, *place)
+
+    def arena_for(self, buffer: MemoryRegion) -> Arena:
+        return Arena(self.chip, buffer)
+
+    def input(self, array: Array, name: str) -> NkiTensor:
+        """A kernel argument: HBM that holds the caller's bytes, without a copy where the array is dense."""
+        allocation = self.input_allocation(array.shape, array.dtype, name)
+        storage = Storage(allocation, not self.options.round_low_precision, raw=np.empty(0, np.uint8))
+        dense = np.ascontiguousarray(array.astype(F32) if storage.widened else array)
+        if not dense.flags.writeable:
+            dense = dense.copy()
+        storage.raw = dense.reshape(-1).view(np.uint8)
+        return NkiTensor(array.shape, allocation.dtype, storage, MemoryRegion(allocation.buffer))
+
+    def input_allocation(self, shape: tuple[int, ...], dtype: Any, name: str) -> Allocation:
+        buffer = MemoryRegion.shared_hbm if self.cores > 1 else MemoryRegion.private_hbm
+        number = len(self.trace.allocations)
+        allocation = Allocation(number, name, buffer.value, shape, dtype_of(dtype), kernel_line())
+        self.trace.allocations.append(allocation)
+        return allocation
 
     def _shared_again(self, shape: tuple[int, ...], kind: DType) -> NkiTensor:
         """The shared tensor that the other core has allocated already, at the same point of its program."""
@@ -145,7 +173,7 @@ class Machine:
         """`address`, checked, with the arena that it lies in made."""
         place = check_address(self.chip, buffer, shape, math.prod(shape[1:]) * kind.itemsize, address)
         if buffer._value_ not in self.arenas:
-            self.arenas[buffer._value_] = Arena(self.chip, buffer)
+            self.arenas[buffer._value_] = self.arena_for(buffer)
         return place
 
     def _check_allocation(self, shape: tuple[Any, ...], itemsize: int, buffer: MemoryRegion) -> tuple[int, ...]:
@@ -183,9 +211,17 @@ class Machine:
                 if tensor.storage.missing:
                     tensor.check_written()
 
+    def values(self, tensor: NkiTensor) -> Array:
+        """What a tensor holds, for a kernel whose control flow, or an address, depends on it."""
+        return tensor.array
+
     def note(self, message: str, line: tuple[str, int] | None = None) -> None:
         """Keep a remark, with the kernel's line: that of the instruction that runs, unless another is given."""
         self.trace.notes.append(f"{show_line(line or self.line)}: {message}")
+
+    def note_values(self, message: str) -> None:
+        """Keep a remark on the values that the instruction which runs has met."""
+        self.note(message)
 
     def opened(self) -> int:
         """The number of a block or loop that opens now."""
@@ -214,7 +250,8 @@ class Machine:
         """Append the event of an executed instruction."""
         if self.cores > 1:
             attributes["epoch"] = self.epoch
-            attributes["written"] = tuple([_digest(t) if t.buffer is _SHARED else 0 for t in writes])
+            if self.options.data:
+                attributes["written"] = tuple([_digest(t) if t.buffer is _SHARED else 0 for t in writes])
         if self.marks:
             attributes.update(self.marks)
         if self.index_reads:
@@ -271,18 +308,3 @@ class on_machine:
 
     def __exit__(self, *exc: object) -> None:
         _current.machine = self.before
-
-
-def input_tensor(m: Machine, array: Array, name: str) -> NkiTensor:
-    """A kernel argument: HBM that holds the caller's bytes, without a copy where the array is dense."""
-    kind = dtype_of(array.dtype)
-    buffer = MemoryRegion.shared_hbm if m.cores > 1 else MemoryRegion.private_hbm
-    allocation = Allocation(len(m.trace.allocations), name, buffer.value, array.shape, kind, kernel_line())
-    m.trace.allocations.append(allocation)
-    widen = not m.options.round_low_precision
-    storage = Storage(allocation, widen, raw=np.empty(0, np.uint8))
-    dense = np.ascontiguousarray(array.astype(F32) if storage.widened else array)
-    if not dense.flags.writeable:
-        dense = dense.copy()
-    storage.raw = dense.reshape(-1).view(np.uint8)
-    return NkiTensor(array.shape, kind, storage, buffer)

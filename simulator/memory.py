@@ -10,7 +10,7 @@ import enum
 import functools
 import math
 import sys
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,6 +127,8 @@ class Storage:
         "started",
         "widened",
     )
+
+    has_data: ClassVar[bool] = True
 
     def __init__(self, allocation: Allocation, widen: bool, pool: Pool | None = None, raw: Array | None = None) -> None:
         self.allocation = allocation

@@ -124,7 +124,7 @@ def put(dst: NkiTensor, values: Array) -> None:
     """dst[...] = values, rounded to dst's dtype."""
     nans = round_to(as_shape(_castable(dst, values), dst.shape), rounding_of(dst), dst.array)
     if nans:
-        machine().note(f"{nans} NaN are cast to {dst.dtype}, as 0: what they become is not documented")
+        machine().note_values(f"{nans} NaN are cast to {dst.dtype}, as 0: what they become is not documented")
     dst.wrote()
 
 

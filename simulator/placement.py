@@ -31,12 +31,17 @@ class Arena:
     """One on-chip memory of one core."""
 
     def __init__(self, chip: Chip, buffer: MemoryRegion) -> None:
-        fact = chip.psum_partition_bytes if buffer is PSUM else chip.sbuf_partition_bytes
-        self.rows, self.row = int(chip.partitions.value), int(fact.value)
+        self.rows, self.row = self.size_of(chip, buffer)
         self.bytes: Array = np.zeros(self.rows * self.row, np.uint8)
         self.written: Array = np.zeros(self.rows * self.row, bool)
         self.started: Array = np.zeros(self.rows * self.row, bool)  # last written by a matmul
         self.tensors: weakref.WeakSet[PlacedStorage] = weakref.WeakSet()
+
+    @staticmethod
+    def size_of(chip: Chip, buffer: MemoryRegion) -> tuple[int, int]:
+        """Partitions, and bytes of each."""
+        fact = chip.psum_partition_bytes if buffer is PSUM else chip.sbuf_partition_bytes
+        return int(chip.partitions.value), int(fact.value)
 
 
 class PlacedStorage(Storage):
@@ -46,15 +51,22 @@ class PlacedStorage(Storage):
 
     def __init__(self, allocation: Allocation, arena: Arena, partition: int, byte: int) -> None:
         super().__init__(allocation, False, raw=arena.bytes)
+        psum = allocation.buffer == PSUM.value
+        self.mine: Array = np.zeros(allocation.nbytes if psum else 0, bool)  # written through this tensor
+        self._lie(arena, partition, byte)
+
+    def _lie(self, arena: Arena, partition: int, byte: int) -> None:
+        """Take the place, whose bytes nothing has written unless an older tensor shows them."""
         self.arena = arena
         self.base = partition * arena.row + byte
-        self.height, self.width = allocation.shape[0], allocation.nbytes // allocation.shape[0]
-        psum = allocation.buffer == PSUM.value
-        self.mine: Array = np.zeros(self.height * self.width if psum else 0, bool)  # written through this tensor
+        self.height, self.width = self.allocation.shape[0], self.allocation.nbytes // self.allocation.shape[0]
         self.missing = 1  # never known to be full: other tensors write and poison these bytes
         if not any(self._meets(other) for other in arena.tensors):
-            self._bytes(arena.written, 1, (0, (self.height, self.width), (self.width, 1)))[...] = False
+            self._poison()
         arena.tensors.add(self)
+
+    def _poison(self) -> None:
+        self._bytes(self.arena.written, 1, (0, (self.height, self.width), (self.width, 1)))[...] = False
 
     def _meets(self, other: PlacedStorage) -> bool:
         rows = [(s.base // self.arena.row, s.height) for s in (self, other)]

@@ -6,11 +6,13 @@ A rank is one core, or both cores of a kernel launched as kernel[2]; what ranks 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from triptych.simulator.arguments import lacks_data
 from triptych.simulator.collector import without_collector
 from triptych.simulator.cores import take_turns
 from triptych.simulator.errors import KernelError
@@ -32,12 +34,15 @@ def run_ranks(
     """
     if not arguments:
         raise KernelError("run_ranks needs the arguments of at least one rank")
+    options = options or Options()
+    if lacks_data([list(call.values()) if isinstance(call, Mapping) else call for call in arguments]):
+        options = dataclasses.replace(options, data=False)
     launches = []
     for rank, call in enumerate(arguments):
         if not isinstance(call, (tuple, Mapping)):
             raise KernelError(f"the arguments of rank {rank} must be a tuple or a dict, got {type(call).__name__}")
         args, kwargs = ((), dict(call)) if isinstance(call, Mapping) else (call, {})
-        launches.append(Launch(kernel, args, kwargs, target, options or Options(), rank, len(arguments)))
+        launches.append(Launch(kernel, args, kwargs, target, options, rank, len(arguments)))
     with without_collector():
         results = take_turns({who: work for launch in launches for who, work in launch.works().items()})
     _check_written_once(launches)

@@ -88,7 +88,7 @@ def register_load(dst: VirtualRegister, src: NkiTensor) -> NkiInstruction:
     _writable(dst)
     _check_element(src, "src")
     m.check_reads((src,))
-    element = src.array.reshape(-1)[0]
+    element = m.values(src).reshape(-1)[0]
     dst.state = _wrapped(int(element) if src.dtype.is_int else int(np.rint(np.float32(element))))
     return m.record("register_load", _SYNC, (src,), ())
 

@@ -14,6 +14,8 @@ def values(t: NkiTensor) -> str:
     """The elements as NumPy prints them; packed ones as their bits."""
     if t.dynamic is not None:
         return "(an index chooses its elements when an instruction uses it)"
+    if not t.storage.has_data:
+        return "(no values: this run has shapes alone)"
     if t.dtype.kind == "x":
         shown = np.array([f"{bits:#0{2 * t.dtype.itemsize + 2}x}" for bits in t.array.ravel()]).reshape(t.shape)
     else:

@@ -164,7 +164,7 @@ class NkiTensor(AccessPatterns):
             return True
         machine().note("an assertion on what a tensor holds is checked in simulation only", line)
         self.check_written()
-        return bool(np.all(self.array != 0))
+        return not self.storage.has_data or bool(np.all(self.array != 0))
 
     def is_contiguous(self) -> bool:
         """Whether the free dimensions (all dimensions in HBM) lie row-major without gaps."""

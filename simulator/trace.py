@@ -105,7 +105,8 @@ class Event:
                     "one and not the other",
                     source="nki/api/nki/isa/__init__.py, NkiInstruction",
                 )
-        self.attributes.setdefault("after", []).extend(producers)
+        # Events of one kind may share their attributes: this one's become its own.
+        self.attributes = {**self.attributes, "after": [*self.attributes.get("after", ()), *producers]}
         return self
 
     @property

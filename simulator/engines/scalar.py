@@ -132,7 +132,7 @@ def _check_range(m: Machine, f: Op, x: Any) -> None:
     tested = np.abs(x) if f.name == "reciprocal" else x
     outside = int(np.count_nonzero((tested < low) | (tested > high)))
     if outside:
-        m.note(
+        m.note_values(
             f"{f!r}: {outside} of {x.size} inputs are outside [{low:g}, {high:g}], where the Scalar Engine's result is "
             "documented to be invalid (nki/api/nki.api.shared.rst)"
         )

@@ -126,7 +126,9 @@ def _put_integers(m: Machine, dst: NkiTensor, f: Op, exact: Array) -> None:
     kept = exact.astype(dst.dtype.np)
     beyond = int(np.count_nonzero(kept != exact))
     if beyond:
-        m.note(f"{f!r}: {beyond} results leave {dst.dtype} and wrap around; what GpSimd does there is not documented")
+        m.note_values(
+            f"{f!r}: {beyond} results leave {dst.dtype} and wrap around; what GpSimd does there is not documented"
+        )
     np.copyto(dst.array, as_shape(kept, dst.shape))
     dst.wrote()
 

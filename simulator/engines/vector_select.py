@@ -182,7 +182,7 @@ def tensor_copy_predicated(
     mask = _truth(predicate, dst.shape, reverse_pred)
     values = bits(src).reshape(dst.shape) if tiles else _number(src, dst)
     np.copyto(bits(dst), values, where=mask)
-    dst.wrote_where(mask)
+    dst.wrote_where(mask if m.options.data else np.ones(mask.shape, bool))
     return m.record("tensor_copy_predicated", eng.vector, (*tiles, predicate), (dst,), name)
 
 

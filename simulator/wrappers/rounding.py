@@ -131,7 +131,7 @@ def _reduced(x: NkiTensor) -> NkiTensor:
     beyond = int(np.count_nonzero(np.abs(x.f32()) > _FAR))
     turns = _turns(x)
     if beyond:
-        machine().note(
+        machine().note_values(
             f"{beyond} of {x.size} arguments are beyond 2^16 pi, where the range reduction here is not accurate"
         )
     rest = _less(_less(_less(x, turns, _HIGH), turns, _MIDDLE), turns, _LOW)

@@ -17,6 +17,7 @@ from triptych.simulator.lend import simulated_nki
 from triptych.simulator.machine import Machine, Options, on_machine
 from triptych.simulator.memory import MemoryRegion
 from triptych.simulator.trace import Trace
+from triptych.simulator.without_data import ShapeMachine
 
 with simulated_nki():
     import nki
@@ -46,7 +47,7 @@ class Core:
     def __init__(self, target="trn2", **options):
         chip = chip_of(target)
         self.trace = Trace(chip, target)
-        self.machine = Machine(chip, self.trace, Options(**options))
+        self.machine = (Machine if options.get("data", True) else ShapeMachine)(chip, self.trace, Options(**options))
         self._contexts = [on_machine(self.machine), np.errstate(all="ignore")]
 
     def __enter__(self):
