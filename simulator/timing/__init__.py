@@ -5,6 +5,9 @@ work        what each event asks of the chip
 room        when a tensor has room on chip
 schedule    when each event runs
 prediction  what that says about the kernel
+flops       what its matmuls compute
+advice      what the numbers show could be better
+occupancy   how full the memories are
 """
 
 from triptych.simulator.timing.prediction import Prediction, Stall, Step, predict, predict_trace

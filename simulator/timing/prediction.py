@@ -11,16 +11,14 @@ from typing import Any
 
 from triptych.simulator.capacity import memory_use
 from triptych.simulator.chips import Chip, Fact
-from triptych.simulator.descriptors import descriptors
 from triptych.simulator.errors import KernelError
 from triptych.simulator.kernel import run
 from triptych.simulator.machine import Options
+from triptych.simulator.timing.advice import advice
+from triptych.simulator.timing.flops import flops_of, speed_of
 from triptych.simulator.timing.schedule import schedule
 from triptych.simulator.timing.timeline import Span, Timeline
-from triptych.simulator.timing.work import works
-from triptych.simulator.trace import Event, Trace
-
-EFFICIENT_ROW = 2048  # bytes a descriptor, from which DMA is near its peak (nki/deep-dives/nki-dma-bandwidth-guide.rst)
+from triptych.simulator.trace import Trace
 
 
 @dataclass(frozen=True)
@@ -105,7 +103,7 @@ class Prediction:
     def compute_us(self) -> float:
         """The matmuls' time at the peak of their dtypes."""
         peak = self.chip.peak_bf16_tflops.value * self.cores * 1e6
-        return sum(flops_of(event) / _speed(event, self.chip) for event in self.events) / peak
+        return sum(flops_of(event) / speed_of(event, self.chip) for event in self.events) / peak
 
     @property
     def memory_us(self) -> float:
@@ -137,22 +135,28 @@ class Prediction:
         return dict(sorted(busy.items(), key=lambda item: -item[1]))
 
     @cached_property
-    def critical(self) -> list[Step]:
-        """The chain of events that decides the total, summed by source line, the longest first."""
+    def chain(self) -> list[Span]:
+        """The critical path: the last event to end, what decided its start, and so on, back to the launch."""
         spans = self.timeline.spans
-        if not spans:
-            return []
-        sums: dict[tuple[str, tuple[str, int], str], tuple[int, float]] = {}
-        span: Span | None = max(spans, key=lambda s: s.end_ns)
-        until = span.end_ns if span else 0.0
+        span: Span | None = max(spans, key=lambda s: s.end_ns) if spans else None
+        found = []
         while span is not None:
+            found.append(span)
+            span = spans[span.after] if span.after is not None else None
+        return found
+
+    @cached_property
+    def critical(self) -> list[Step]:
+        """The critical path, summed by source line, the longest first."""
+        sums: dict[tuple[str, tuple[str, int], str], tuple[int, float]] = {}
+        until = self.chain[0].end_ns if self.chain else 0.0
+        for span, before in zip(self.chain, [*self.chain[1:], None], strict=False):
             event = self.events[span.index]
             key = (event.op, event.line, span.track)
             count, ns = sums.get(key, (0, 0.0))
-            before = spans[span.after] if span.after is not None else None
             begin = self._begin(span, before)
             sums[key] = (count + 1, ns + until - begin)
-            span, until = before, begin
+            until = begin
         total = self.timeline.total_ns
         steps = [Step(op, line, track, n, ns / 1e3, ns / total) for (op, line, track), (n, ns) in sums.items()]
         return sorted(steps, key=lambda step: -step.us)
@@ -200,80 +204,7 @@ class Prediction:
     @cached_property
     def advice(self) -> list[str]:
         """What the numbers show could be better; nothing where they show nothing."""
-        return [text for text in (self._rows(), self._issue(), self._single(), self._throttled()) if text]
-
-    def _rows(self) -> str | None:
-        """Descriptors whose fixed time is long beside that of their bytes."""
-        moved = [descriptors(e.reads, e.writes, self.chip) for e in self.events if e.op == "dma_copy"]
-        short = [d for d in moved if d.nbytes < EFFICIENT_ROW]
-        lost = sum(d.busy_ns(self.chip) for d in short)
-        ideal = sum(d.count * d.nbytes for d in short) / self.chip.dma_gb_per_s.value
-        if (
-            self.busy.get("dma", 0.0) < 0.5
-            or lost < 1.2 * ideal
-            or lost < 0.2 * sum(d.busy_ns(self.chip) for d in moved)
-        ):
-            return None
-        size = sum(d.count * d.nbytes for d in short) / sum(d.count for d in short)
-        return (
-            f"DMA moves rows of {size:.0f} bytes on average in {len(short)} transfers, which take {lost / ideal:.1f} "
-            f"times as long as their bytes at full rate; {EFFICIENT_ROW} bytes or more a row would be near peak"
-        )
-
-    def _issue(self) -> str | None:
-        """Transfers so small that issuing them takes longer than moving them."""
-        moved = [e for e in self.events if e.engine == "dma" and e.reads and e.writes]
-        issue = self.chip.dma_issue_ns.value
-        if len(moved) * issue / self.cores < max(0.5, self.busy.get("dma", 0.0)) * self.timeline.total_ns:
-            return None
-        size = sum(e.writes[0].nbytes for e in moved) / len(moved) / 1024
-        return (
-            f"{len(moved)} transfers are issued {issue:.0f} ns apart and move {size:.0f} KiB each; transfers of "
-            f"{issue * self.chip.dma_gb_per_s.value / 1024:.0f} KiB or more would keep the rings busy"
-        )
-
-    def _single(self) -> str | None:
-        """Matmuls in float32."""
-        single = sum(s.busy_ns for s in self.timeline.spans if _is_float32_matmul(self.events[s.index]))
-        if single < 0.5 * self.timeline.total_ns:
-            return None
-        return (
-            f"float32 matmuls take {single / self.timeline.total_ns:.0%} of the time; in bfloat16 each takes a quarter"
-        )
-
-    def _throttled(self) -> str | None:
-        """Matmuls at half the clock."""
-        asked = works(self.timeline.trace)
-        lost = sum(s.busy_ns - asked[s.index].busy for s in self.timeline.spans if s.track == "tensor") / self.cores
-        if lost < 0.05 * self.timeline.total_ns:
-            return None
-        return (
-            f"throttling of the Tensor Engine costs {lost / 1e3:.1f} us: it was idle for more than half of the "
-            f"{self.chip.warm_up_ns.value / 1e3:.0f} us before; keep it fed without gaps"
-        )
-
-
-def flops_of(event: Event) -> int:
-    """2 K M N of a matmul; 0 of anything else."""
-    if event.op not in ("nc_matmul", "nc_matmul_mx") or event.attributes.get("transpose"):
-        return 0
-    stationary, moving = event.reads[0], event.reads[1]
-    rows: int = event.attributes["rows"]
-    packed = 4 if stationary.dtype.endswith("_x4") else 1
-    depth = stationary.shape[0] * rows * packed
-    return 2 * depth * (stationary.free_size // rows) * (moving.free_size // rows)
-
-
-def _speed(event: Event, chip: Chip) -> float:
-    """Peak of a matmul's dtype over that of bfloat16."""
-    if _is_float32_matmul(event):
-        return 1 / chip.fp32_matmul_passes.value
-    packed = 4 if event.reads and event.reads[0].dtype.endswith("_x4") else 1
-    return float(event.attributes.get("rows", 1)) * packed
-
-
-def _is_float32_matmul(event: Event) -> bool:
-    return event.op == "nc_matmul" and event.reads[0].dtype == "float32"
+        return advice(self)
 
 
 def changed(chip: Chip, settings: Mapping[str, float]) -> Chip:

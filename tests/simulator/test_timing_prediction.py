@@ -125,6 +125,25 @@ def test_advice_says_what_the_numbers_show():
     assert "rows of 2 bytes" in short and "2048 bytes or more a row" in short
 
 
+@pytest.mark.parametrize("beside", [0, 30])
+def test_throttling_matters_on_the_critical_path(beside):
+    """Ten matmuls, each after a copy of the last, keep it cold; beside them Vector may take the time."""
+
+    def kernel(x):
+        t, product = nl.ndarray((128, 512), "bfloat16"), nl.ndarray((128, 512), "float32", nl.psum)
+        nisa.memset(t, 1.0)
+        for _ in range(10):
+            nisa.nc_matmul(product, t[:, 0:128], t)
+            nisa.activation(t, nl.copy, product)
+        other = nl.ndarray((128, 4096), "float32")
+        for _ in range(beside):
+            nisa.memset(other, 1.0)
+        return x
+
+    advice = predict(kernel, np.ones((1, 1), np.float32)).advice
+    assert [text[:35] for text in advice] == ([] if beside else ["throttling of the Tensor Engine cost"[:35]])
+
+
 def test_what_if():
     trace = simulator.run(product, *operands()).trace
     plain, faster = predict_trace(trace), predict_trace(trace, settings={"dma_gb_per_s": 736})
