@@ -18,8 +18,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from triptych import simulator
 from triptych.harness import cli, output
 from triptych.harness.markdown import markdown
@@ -28,8 +26,7 @@ from triptych.harness.measured.records import Call, Point, Tensor, resolve
 from triptych.harness.measured.sources import NotHere, Public
 from triptych.harness.select import UsageError
 from triptych.harness.tables import short
-from triptych.simulator import Options, Prediction
-from triptych.simulator.dtypes import TABLE
+from triptych.simulator import Options, Prediction, ShapeDtype
 
 # Times are asked for, not whether a kernel obeys rules that are newer than it, or checks of data that is not there.
 OPTIONS = Options(
@@ -102,7 +99,7 @@ def prediction_of(call: Call, public: Public) -> Prediction | str:
 def stand_in(value: Any, public: Public) -> Any:
     """An argument as the kernel gets it."""
     if isinstance(value, Tensor):
-        return np.zeros(value.shape, TABLE[value.dtype].np)
+        return ShapeDtype(value.shape, value.dtype)
     return resolve(value, public)
 
 
