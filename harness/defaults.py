@@ -27,7 +27,7 @@ def drawn(shapes: Mapping[str, Sequence[str | int]]) -> Inputs:
                 if isinstance(axis, str) and axis not in case.axes:
                     raise ValueError(f"input {name} has axis {axis!r}, which case {case.name} does not give a size")
             sizes = [case.axes[axis] if isinstance(axis, str) else axis for axis in shape]
-            arrays[name] = in_regime(normal(rng, *sizes), case.regime)
+            arrays[name] = in_regime(normal(rng, *sizes), case.regime, case.dtype)
         return rounded(arrays, case.dtype)
 
     return inputs

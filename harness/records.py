@@ -76,6 +76,9 @@ class Op:
     - `cases` maps set names ("smoke", "edge", "adversarial", "model") to templates, or is a list of templates, which is
       then the set "smoke". A template is a `Case` with an empty dtype (one with a dtype runs in that one only, unless
       another is asked for) or a dict such as {"M": 128, "N": 96, "causal": True}: integers are axes, the rest params.
+    - `tiles`, `limits` and `multiples` say where sizes matter: {"K": (128, 1024)}, {"D": 128}, {"H": "Hkv"}. `--fuzz`
+      draws sizes around the tiles and within the limits. An op without a set "adversarial" gets its first set in every
+      regime, if its inputs are given as shapes.
     - `honest` are baselines of the same dtype whose error bounds that of a kernel; the first is the one that is
       reported. Without any, the harness derives two from the reference (`defaults.baselines`).
     - `nki` and `triton` are "path/to/file.py:function", relative paths from the file that declares the op, or functions
@@ -90,6 +93,9 @@ class Op:
     reference: Callable[..., Array]  # float64 inside and out
     honest: tuple[Callable[..., Array], ...]
     cases: Mapping[str, tuple[Case, ...]]  # set name -> templates
+    tiles: Mapping[str, tuple[int, ...]]  # axis -> the sizes at which a kernel starts another tile
+    limits: Mapping[str, int]  # axis -> the largest size that the kernels take
+    multiples: Mapping[str, str]  # axis -> the axis that it is a multiple of
     flops: Callable[[Mapping[str, int], Mapping[str, Any]], int] | None  # (axes, params)
     bytes: Callable[[Mapping[str, int], Mapping[str, Any], int], int] | None  # (axes, params, itemsize)
     nki: str | Callable[..., Any] | None
@@ -107,6 +113,9 @@ class Op:
         summary: str = "",
         axes: Sequence[str] = (),
         dtypes: Sequence[str] = ("float32", "bfloat16", "float16"),
+        tiles: Mapping[str, Sequence[int]] | None = None,
+        limits: Mapping[str, int] | None = None,
+        multiples: Mapping[str, str] | None = None,
         honest: Sequence[Callable[..., Array]] = (),
         flops: Callable[[Mapping[str, int], Mapping[str, Any]], int] | None = None,
         bytes: Callable[[Mapping[str, int], Mapping[str, Any], int], int] | None = None,
@@ -119,6 +128,8 @@ class Op:
 
         sets = cases if isinstance(cases, Mapping) else {"smoke": cases}
         templates = {name_of_set: tuple(template(name, c) for c in some) for name_of_set, some in sets.items()}
+        if isinstance(inputs, Mapping) and templates and "adversarial" not in templates:
+            templates["adversarial"] = in_every_regime(next(iter(templates.values())))
         seen_axes = dict.fromkeys(axis for some in templates.values() for c in some for axis in c.axes)
         fields = {
             "name": name,
@@ -129,6 +140,9 @@ class Op:
             "reference": reference,
             "honest": tuple(honest) or baselines(reference),
             "cases": templates,
+            "tiles": {axis: tuple(sizes) for axis, sizes in (tiles or {}).items()},
+            "limits": dict(limits or {}),
+            "multiples": dict(multiples or {}),
             "flops": flops,
             "bytes": bytes,
             "nki": nki,
@@ -149,6 +163,17 @@ def template(op: str, case: Case | Mapping[str, Any]) -> Case:
     regime = case.get("regime", "normal")
     name = case.get("name") or case_name(axes, params, regime)
     return Case(op, name, axes, case.get("dtype", ""), params, regime)
+
+
+def in_every_regime(templates: Sequence[Case]) -> tuple[Case, ...]:
+    """`templates` in every regime but the ordinary one."""
+    from triptych.harness.regimes import HARD
+
+    return tuple(
+        replace(case, regime=regime, name=f"{case.name.removesuffix('-' + case.regime)}-{regime}")
+        for regime in HARD
+        for case in templates
+    )
 
 
 def case_name(axes: Mapping[str, int], params: Mapping[str, Any], regime: str) -> str:
@@ -173,6 +198,7 @@ class Result:
     tolerance: dict[str, Any] = field(default_factory=dict)
     timing: dict[str, Any] = field(default_factory=dict)
     repro: str = ""
+    regime: str = "normal"  # how the inputs were drawn
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form; numbers that JSON has no name for (nan, inf) become strings."""
@@ -180,6 +206,7 @@ class Result:
             "op": self.op,
             "case": self.case,
             "dtype": self.dtype,
+            "regime": self.regime,
             "backend": self.backend,
             "target": self.target,
             "evidence": str(self.evidence),

@@ -1,11 +1,24 @@
 """How inputs are drawn: the regimes, and the dtypes by name.
 
-Standard normal numbers alone do not reach every bug: a missing max-subtraction in a softmax shows only where scores are
-large, a wrong epsilon only where values are tiny, lost digits only where a large offset cancels.
+Standard normal numbers alone do not reach every bug. Each regime is for one kind:
+
+    normal          the ordinary case
+    tiny            x 1e-3: an epsilon that swallows the values
+    large           x 30: an exponential without its max overflows
+    offset          + 100: digits lost where a large common part cancels
+    heavy-tailed    Tukey's h-distribution, h = 1/2: few huge values decide, and what is clipped or rounded early shows
+    one-hot         a 1 in each row: a result that copies single elements, so that one wrong index is a wrong number
+    constant-rows   one value per row: ties, and a swap of axes
+    sorted          ascending in each row: a running maximum that moves at every step, sums that cancel at their end
+    subnormal       around the dtype's smallest normal number: what flushes to zero
+    nonfinite       a NaN, an infinity of each sign: where they go, and where they must not
+
+An op may give a regime the meaning that its bugs need: `opdefs` says which operand is drawn how.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import ml_dtypes
@@ -13,7 +26,24 @@ import numpy as np
 
 from triptych.harness.records import Array, Arrays
 
-REGIMES = ("normal", "tiny", "large", "offset", "nonfinite")
+REGIMES = (
+    "normal",
+    "tiny",
+    "large",
+    "offset",
+    "heavy-tailed",
+    "one-hot",
+    "constant-rows",
+    "sorted",
+    "subnormal",
+    "nonfinite",
+)
+HARD = REGIMES[1:]  # what the case set "adversarial" runs
+
+
+def around(tiles: Sequence[int]) -> list[int]:
+    """One below, at and one above every tile, ascending."""
+    return sorted({size for tile in tiles for size in (tile - 1, tile, tile + 1) if size > 0})
 
 
 def dtype_of(name: str) -> np.dtype[Any]:
@@ -29,8 +59,8 @@ def normal(rng: np.random.Generator, *shape: int) -> Array:
     return rng.standard_normal(shape, dtype=np.float32)
 
 
-def in_regime(x: Array, regime: str) -> Array:
-    """Standard normal `x` moved into `regime`; `nonfinite` plants one NaN and two infinities."""
+def in_regime(x: Array, regime: str, dtype: str = "float32") -> Array:
+    """Standard normal `x` moved into `regime`; rows are those of the last axis, and `dtype` says what is subnormal."""
     if regime == "normal":
         return x
     if regime == "tiny":
@@ -39,12 +69,34 @@ def in_regime(x: Array, regime: str) -> Array:
         return x * np.float32(30)
     if regime == "offset":
         return x + np.float32(100)
+    if regime == "heavy-tailed":
+        return x * np.exp(x * x / 4)
+    if regime == "one-hot":
+        return one_hot(x, axis=-1)
+    if regime == "constant-rows":
+        return constant(x, axis=-1)
+    if regime == "sorted":
+        return np.sort(x, axis=-1)
+    if regime == "subnormal":
+        return x * np.float32(finfo(dtype_of(dtype)).smallest_normal)
     if regime == "nonfinite":
         x = x.copy()
         flat = x.reshape(-1)
         flat[[0, flat.size // 2, flat.size - 1]] = np.nan, np.inf, -np.inf
         return x
     raise ValueError(f"unknown regime {regime!r}; there is: {', '.join(REGIMES)}")
+
+
+def one_hot(x: Array, axis: int) -> Array:
+    """1 at the largest element along `axis`, 0 elsewhere."""
+    largest = np.expand_dims(x.argmax(axis=axis), axis)
+    hot: Array = np.arange(x.shape[axis]).reshape([-1 if i == axis % x.ndim else 1 for i in range(x.ndim)]) == largest
+    return hot.astype(x.dtype)
+
+
+def constant(x: Array, axis: int) -> Array:
+    """The first element along `axis`, repeated."""
+    return np.broadcast_to(np.take(x, [0], axis=axis), x.shape).copy()
 
 
 def rounded(arrays: Arrays, dtype: str) -> Arrays:

@@ -92,7 +92,9 @@ def ended(task: Task, status: Status, reason: str, evidence: Evidence | None = N
     if evidence is None:
         evidence = BACKENDS[task.backend].evidence
     case = task.case
-    return Result(task.op, case.name, case.dtype, task.backend, task.target, evidence, status, reason, repro=task.repro)
+    result = Result(task.op, case.name, case.dtype, task.backend, task.target, evidence, status, reason)
+    result.repro, result.regime = task.repro, case.regime
+    return result
 
 
 class Worker:

@@ -14,7 +14,7 @@ import numpy as np
 
 from triptych.harness.opdefs import llama
 from triptych.harness.records import Array, Arrays, Case, Op
-from triptych.harness.regimes import in_regime, normal, rounded
+from triptych.harness.regimes import HARD, around, constant, in_regime, normal, one_hot, rounded
 from triptych.reference.attention import attention as reference
 
 KERNELS = Path(__file__).parents[2] / "kernels"
@@ -25,23 +25,34 @@ def inputs(case: Case, rng: np.random.Generator) -> Arrays:
     """q, k, v in the case's regime.
 
     `large` scores reach a hundred and more, where an exponential without its max overflows. `offset` moves k and v: the
-    scores of a row then share a large constant, and the output carries 100. `nonfinite` plants a NaN in one query, an
-    infinity in one key and one of each kind in one value row; in causal cases that row is key 0, which every query
-    sees: what a hidden row does to a kernel that multiplies by a weight of 0 is left open by IEEE arithmetic.
+    scores of a row then share a large constant, and the output carries 100. `one-hot` queries meet one-hot keys: the
+    keys of the query's own coordinate tie, and all others weigh next to nothing. `constant-rows` repeats one key, so
+    that all weights are equal. `sorted` scores ascend along the keys: the running max moves with every block.
+    `subnormal` is v. `nonfinite` plants a NaN in one query, an infinity in one key and one of each kind in one value
+    row; in causal cases that row is key 0, which every query sees: what a hidden row does to a kernel that multiplies
+    by a weight of 0 is left open by IEEE arithmetic.
     """
     b, h, hkv, sq, sk, d = (case.axes[axis] for axis in ("B", "H", "Hkv", "Sq", "Sk", "D"))
     q, k, v = normal(rng, b, h, sq, d), normal(rng, b, hkv, sk, d), normal(rng, b, hkv, sk, d)
-    if case.regime == "nonfinite":
-        if 0 not in (b, h, hkv, sq, sk, d):
-            q[0, h // 2, sq // 2, 0] = np.nan
-            k[0, 0, sk // 2, d // 2] = np.inf
-            v[-1, -1, 0 if case.params.get("causal") else sk // 3, [0, -1]] = np.nan, -np.inf
-    elif case.regime == "large":
+    regime = case.regime if 0 not in (b, h, hkv, sq, sk, d) else "normal"
+    if regime == "nonfinite":
+        q[0, h // 2, sq // 2, 0] = np.nan
+        k[0, 0, sk // 2, d // 2] = np.inf
+        v[-1, -1, 0 if case.params.get("causal") else sk // 3, [0, -1]] = np.nan, -np.inf
+    elif regime == "large":
         q, k, v = in_regime(q, "large"), k, in_regime(v, "large")
-    elif case.regime == "offset":
+    elif regime == "offset":
         k, v = in_regime(k, "offset"), in_regime(v, "offset")
+    elif regime == "one-hot":
+        q, k = one_hot(q, axis=-1) * np.float32(8 * d**0.5), one_hot(k, axis=-1)
+    elif regime == "constant-rows":
+        k = constant(k, axis=-2)
+    elif regime == "sorted":
+        q, k = np.abs(q) * np.float32(2 / d**0.5), np.sort(k, axis=-2)  # scores of about -4 to 4
+    elif regime == "subnormal":
+        v = in_regime(v, "subnormal", case.dtype)
     else:
-        q, k, v = (in_regime(x, case.regime) for x in (q, k, v))
+        q, k, v = (in_regime(x, regime) for x in (q, k, v))
     return rounded({"q": q, "k": k, "v": v}, case.dtype)
 
 
@@ -84,9 +95,15 @@ def _online(scores: Array, values: Array, visible: Array, block: int, dtype: np.
 
 
 def plain(q: Array, k: Array, v: Array, causal: bool = False) -> Array:
-    """Honest: the whole row at once, normalised before the weights are rounded to the dtype."""
+    """Honest: the whole row at once, normalised before the weights are rounded to the dtype.
+
+    Scores are summed one number of the head after the other, as systolic arrays and chains of fused multiply-adds do:
+    where all products have one sign, that errs several times as much as a sum in parts. In narrow dtypes their own
+    rounding hides it.
+    """
     dtype = q.dtype
-    scores, values, visible = _scores(q, k, v, causal)
+    one_by_one = dtype == np.float32 and q.size * k.shape[2] <= 2**28
+    scores, values, visible = _scores(q, k, v, causal, step=1 if one_by_one else q.shape[-1])
     with np.errstate(invalid="ignore", over="ignore", under="ignore"):
         scores = np.where(visible, scores, -np.inf)
         top = scores.max(axis=-1, keepdims=True)
@@ -97,12 +114,17 @@ def plain(q: Array, k: Array, v: Array, causal: bool = False) -> Array:
     return out.astype(dtype)
 
 
-def _scores(q: Array, k: Array, v: Array, causal: bool, scale: float | None = None) -> tuple[Array, Array, Array]:
+def _scores(
+    q: Array, k: Array, v: Array, causal: bool, scale: float | None = None, step: int = 128
+) -> tuple[Array, Array, Array]:
     """Scaled scores [B, H, Sq, Sk], values repeated to [B, H, Sk, D], and who sees whom [Sq, Sk]; all in float32."""
     group = q.shape[1] // k.shape[1]
     keys, values = (np.repeat(x.astype(np.float32), group, axis=1) for x in (k, v))
     with np.errstate(invalid="ignore", over="ignore"):
-        scores = q.astype(np.float32) @ keys.swapaxes(-1, -2)
+        queries = q.astype(np.float32)
+        scores = np.zeros((*q.shape[:-1], k.shape[2]), np.float32)
+        for d in range(0, q.shape[-1], step):
+            scores += queries[..., d : d + step] @ keys[..., d : d + step].swapaxes(-1, -2)
         scores *= np.float32(scale or 1 / np.sqrt(q.shape[-1]))
     rows, columns = scores.shape[-2:]
     last_seen = np.arange(rows)[:, None] + (columns - rows if causal else columns)
@@ -165,6 +187,10 @@ def sizes(
     return {"name": "-".join(marks), **axes, "causal": causal, "regime": regime}
 
 
+LIMITS = {"D": 128}
+# Where either panel starts another tile or block: of the Tensor Engine 128 queries, 128 and 512 keys, 128 numbers of a
+# head; of SBUF 8 x 128 queries and 1024 keys; of Triton 16 to 128 queries and keys, and powers of two along D.
+TILES = {"Sq": (16, 64, 128, 1024), "Sk": (16, 64, 128, 512, 1024), "D": (16, 32, 64, 128)}
 SMOKE = [sizes(2, 1, 64, 64, 32, True), sizes(4, 2, 96, 160, 64, False, b=2), sizes(2, 2, 200, 200, 128, True)]
 EDGE = [
     sizes(1, 1, 1, 1, 1, False),
@@ -178,10 +204,14 @@ EDGE = [
     sizes(6, 2, 31, 67, 13, False, b=2),
     sizes(1, 1, 300, 7, 64, True),
     sizes(1, 1, 300, 7, 1, False),
+    sizes(2, 1, 3, 1024 + 130, 20, True),
+    *[sizes(1, 1, size, 33, 8, size % 2 == 0) for size in around(TILES["Sq"])],
+    *[sizes(1, 1, 3, size, 8, size % 2 == 1) for size in around(TILES["Sk"])],
+    *[sizes(1, 1, 5, 9, size, False) for size in around(TILES["D"]) if size <= LIMITS["D"]],
 ]
 ADVERSARIAL = [
     sizes(h, hkv, sq, sk, d, causal, regime)
-    for regime in ("tiny", "large", "offset", "nonfinite")
+    for regime in HARD
     for h, hkv, sq, sk, d, causal in ((2, 1, 64, 64, 32, True), (1, 1, 67, 150, 80, False), (2, 2, 5, 131, 128, True))
 ]
 
@@ -200,6 +230,9 @@ OPS = (
             "model": llama.attentions(long=False),
             "model-long": llama.attentions(long=True),
         },
+        tiles=TILES,
+        limits=LIMITS,
+        multiples={"H": "Hkv"},
         flops=flops,
         bytes=bytes_moved,
         nki=f"{KERNELS / 'nki' / 'attention.py'}:attention",

@@ -1,0 +1,106 @@
+"""Each regime is what its name says, in every dtype, and the edge cases stand around every tile."""
+
+import numpy as np
+import pytest
+
+from triptych import Op
+from triptych.harness import ops, regimes
+from triptych.harness.records import Case, Result
+
+OPS = ops.builtin()
+
+
+def drawn(regime, dtype="float32", shape=(64, 200)):
+    x = regimes.normal(np.random.default_rng(0), *shape)
+    return regimes.rounded({"x": regimes.in_regime(x, regime, dtype)}, dtype)["x"].astype(np.float64)
+
+
+def test_one_hot_rows_hold_a_single_one():
+    x = drawn("one-hot")
+    assert set(np.unique(x)) == {0.0, 1.0} and (x.sum(axis=1) == 1).all()
+    assert len({int(i) for i in x.argmax(axis=1)}) > 30, "in many places"
+
+
+def test_constant_rows_hold_one_value_each():
+    x = drawn("constant-rows")
+    assert (x == x[:, :1]).all() and len(np.unique(x)) == 64
+
+
+def test_sorted_rows_ascend():
+    assert (np.diff(drawn("sorted"), axis=1) >= 0).all()
+
+
+def test_heavy_tails_are_heavier_than_any_normal_sample():
+    x = np.abs(drawn("heavy-tailed", shape=(1000, 200)))
+    assert x.max() > 50 * x.std() and np.isfinite(x).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_subnormal_numbers_are_subnormal_in_the_dtype_of_the_case(dtype):
+    x = np.abs(drawn("subnormal", dtype))
+    smallest = float(regimes.finfo(regimes.dtype_of(dtype)).smallest_normal)
+    share = ((x > 0) & (x < smallest)).mean()
+    assert 0.5 < share < 0.8 and x.max() >= smallest, "on both sides of the smallest normal number"
+
+
+def test_an_unknown_regime_lists_what_exists():
+    with pytest.raises(ValueError, match="unknown regime 'weird'; there is: normal, tiny, .*nonfinite"):
+        regimes.in_regime(np.zeros(3, np.float32), "weird")
+
+
+@pytest.mark.parametrize("op", OPS.values(), ids=OPS)
+def test_the_adversarial_set_has_every_regime_and_says_so_in_the_name(op):
+    cases = op.cases["adversarial"]
+    assert {case.regime for case in cases} == set(regimes.HARD)
+    assert all(case.name.endswith(f"-{case.regime}") for case in cases)
+    assert {case.regime for case in op.cases["smoke"]} == {"normal"}, "smoke stays quick"
+
+
+@pytest.mark.parametrize("op", OPS.values(), ids=OPS)
+@pytest.mark.parametrize("regime", regimes.REGIMES)
+def test_every_regime_draws_inputs_that_are_its_own(op, regime):
+    template = op.cases["smoke"][0]
+    case = Case(op.name, "a", template.axes, "float32", template.params, regime)
+    inputs = ops.make_inputs(op, case)
+    plain = ops.make_inputs(op, Case(op.name, "a", template.axes, "float32", template.params))
+    differs = any(inputs[name].tobytes() != plain[name].tobytes() for name in inputs)
+    assert differs is (regime != "normal")
+
+
+@pytest.mark.parametrize("op", OPS.values(), ids=OPS)
+def test_edge_cases_stand_below_at_and_above_every_tile(op):
+    for axis, tiles in op.tiles.items():
+        sizes = {case.axes[axis] for case in op.cases["edge"]}
+        wanted = {size for size in regimes.around(tiles) if size <= op.limits.get(axis, size)}
+        assert wanted <= sizes, f"{axis}: {sorted(wanted - sizes)} are missing"
+
+
+def test_around():
+    assert regimes.around((1, 4, 5)) == [1, 2, 3, 4, 5, 6]
+
+
+def test_an_op_given_by_shapes_gets_every_regime():
+    op = Op("op", {"x": ("M",)}, lambda x: x, [{"M": 5}, {"M": 7, "name": "seven"}])
+    names = [case.name for case in op.cases["adversarial"]]
+    assert "5-one-hot" in names and "seven-subnormal" in names and len(names) == 2 * len(regimes.HARD)
+    assert set(op.cases) == {"smoke", "adversarial"}
+
+
+def test_an_op_that_draws_its_own_inputs_does_not():
+    op = Op("op", lambda case, rng: {}, lambda: 0, [{"M": 5}])
+    assert set(op.cases) == {"smoke"}
+
+
+def test_the_regime_is_in_the_result():
+    row = {
+        "op": "o",
+        "case": "c",
+        "dtype": "float32",
+        "backend": "numpy",
+        "target": None,
+        "evidence": "reference",
+        "status": "passed",
+    }
+    result = Result.from_dict({**row, "regime": "sorted"})
+    assert result.to_dict()["regime"] == "sorted"
+    assert Result.from_dict(row).regime == "normal", "documents from before regimes were recorded"
