@@ -19,8 +19,8 @@ from triptych.harness.runner import Task
 
 BENCH = ["bench", "matmul", "--backend", "numpy,nki-sim", "--dtype", "float32", "--cases", "smoke"]
 KEYS = {
-    "op", "case", "dtype", "regime", "backend", "target", "evidence", "status", "reason", "metrics", "tolerance", "timing",
-    "repro",
+    "op", "case", "dtype", "regime", "backend", "target", "evidence", "status", "reason", "metrics", "tolerance",
+    "timing", "repro",
 }  # fmt: skip
 
 
