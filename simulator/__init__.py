@@ -19,7 +19,7 @@ from triptych.simulator.errors import (
     OutOfBounds,
     Uninitialized,
 )
-from triptych.simulator.kernel import Kernel, Run, jit, run, simulate
+from triptych.simulator.kernel import Kernel, NoteWarning, Run, jit, run, simulate
 from triptych.simulator.lend import load
 from triptych.simulator.lint.live import LintWarning
 from triptych.simulator.machine import Options
@@ -42,6 +42,7 @@ __all__ = [
     "NeedsData",
     "NkiError",
     "NkiValidationError",
+    "NoteWarning",
     "Options",
     "OutOfBounds",
     "Prediction",

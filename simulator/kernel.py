@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -65,6 +66,10 @@ def jit(fn: Callable[..., Any] | None = None, **kwargs: Any) -> Any:
     if unknown:
         raise KernelError(f"nki.jit takes no argument {', '.join(sorted(unknown))}")
     return jit if fn is None else Kernel(fn)
+
+
+class NoteWarning(UserWarning):
+    """A kernel does what is allowed but documented to go wrong, or what is not documented."""
 
 
 @dataclass
@@ -148,7 +153,18 @@ class Launch:
         if self.options.check_races and len(self.machines) > 1:
             check_races(self.trace)
         keep(self.schedule, self.trace)
+        _tell(self.trace.notes)
         return Run(self.arguments.outputs(results[self.rank, 0]), self.trace)
+
+
+def _tell(notes: list[str]) -> None:
+    """Warn of the first remark on each line of the kernel."""
+    told = set()
+    for note in notes:
+        place = note.partition(": ")[0]
+        if place not in told:
+            told.add(place)
+            warnings.warn(note, NoteWarning, stacklevel=4)
 
 
 def _unwrapped(

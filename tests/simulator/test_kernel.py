@@ -237,3 +237,17 @@ def test_tile_sizes_outside_a_kernel_are_those_of_the_default_target(monkeypatch
     if target:
         monkeypatch.setenv("NEURON_PLATFORM_TARGET_OVERRIDE", target)
     assert nl.tile_size.pmax == 128 and nl.tile_size.sbuf_fmax_bytes == kib * 1024
+
+
+def test_the_first_remark_on_each_line_is_a_warning():
+    def kernel(x):
+        tile, out = nl.ndarray(x.shape, x.dtype), nl.ndarray(x.shape, x.dtype, nl.shared_hbm)
+        nisa.dma_copy(tile, x)
+        for _ in range(3):
+            nisa.activation(tile, nl.log, tile)
+        nisa.dma_copy(out, tile)
+        return out
+
+    with pytest.warns(simulator.NoteWarning, match=r"test_kernel.py:\d+: nl.log: 8 of 8 inputs are outside") as told:
+        run = simulator.run(kernel, np.zeros((2, 4), np.float32))
+    assert len(told) == 1 and len(run.trace.notes) == 3
