@@ -102,6 +102,8 @@ class AccessPatterns(Views):
         allocation = self.storage.allocation
         total = allocation.nbytes // new.itemsize
         row = total // allocation.shape[0]  # elements of one partition
+        if self.on_chip and allocation.nbytes // allocation.shape[0] % new.itemsize:
+            raise NkiValidationError(f"ap as {new}: a partition of {allocation.name!r} does not hold whole elements")
         low, high = _reach(start, strides, shape)
         inside = min(shape) >= 1 and low >= 0 and high < total
         if inside and self.on_chip:

@@ -6,20 +6,27 @@ kernel needs at least when its instructions run in program order. Each core has 
 
 Tensors of few partitions can lie beside each other: one of up to 32 partitions takes a quarter of them, one of up to 64
 a half, because it starts at partition 0, 32, 64 or 96 (0 or 64), and a taller one takes all
-(nki/guides/architecture/trainium_inferentia2_arch.rst). Tensors with an address of their own do not count: they may
-share bytes, and where each lies was checked when it was made.
+(nki/guides/architecture/trainium_inferentia2_arch.rst). Tensors in PSUM begin at a bank (nki/migration/index.rst), so
+that each takes whole banks. Those with an address of their own share bytes where they overlap, and what lies at some
+address counts once; tensors without one cannot lie there as long as it is in use.
 """
 
 from __future__ import annotations
 
+import bisect
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+import numpy as np
 
 from triptych.simulator.chips import Chip
 from triptych.simulator.errors import NkiValidationError, show_line
 from triptych.simulator.trace import Allocation, Trace
 
 _FACTS = {"sbuf": "sbuf_partition_bytes", "psum": "psum_partition_bytes"}  # of a chip: the bytes of one partition
+_QUADRANTS = 4
+_QUADRANT = 32  # partitions
 _Lives = dict[int, tuple[int, int, Allocation]]  # by id: the first and the last event that touch an allocation
 
 
@@ -36,15 +43,62 @@ class MemoryUse:
     alive: tuple[Allocation, ...]  # at the peak, the largest first
 
 
-def partition_bytes(allocation: Allocation) -> int:
+def partition_bytes(allocation: Allocation, chip: Chip) -> int:
     """What a tensor takes of each partition, where it fills only some of them spread over all."""
     share = 1 if allocation.shape[0] > 64 else 2 if allocation.shape[0] > 32 else 4
-    return -(-math.prod(allocation.shape[1:]) * allocation.dtype.itemsize // share)
+    return -(-_width(allocation, chip) // share)
+
+
+def _width(allocation: Allocation, chip: Chip) -> int:
+    """Bytes of a partition that a tensor takes, in PSUM those of whole banks."""
+    need = math.prod(allocation.shape[1:]) * allocation.dtype.itemsize
+    bank = int(chip.psum_bank_bytes.value)
+    return -(-need // bank) * bank if allocation.buffer == "psum" else need
 
 
 def capacity_of(chip: Chip, buffer: str) -> int:
     """Bytes of a partition of "sbuf" or "psum"."""
     return int(getattr(chip, _FACTS[buffer]).value)
+
+
+class Taken:
+    """Bytes of a partition that are in use in one memory, while tensors come and go."""
+
+    def __init__(self, chip: Chip, tensors: Iterable[Allocation]) -> None:
+        self.chip = chip
+        self.free = 0  # bytes of the tensors that lie anywhere
+        placed = [a for a in tensors if a.address]
+        self.edges = sorted({edge for a in placed for edge in self._range(a)})
+        self.widths = np.diff(self.edges)
+        self.covered = np.zeros((_QUADRANTS, len(self.widths)), np.int64)  # by how many, each stretch between two edges
+        self.stretches = 0  # bytes of the stretches that one covers, summed over quadrants
+
+    @property
+    def bytes(self) -> int:
+        return self.free - (-self.stretches // _QUADRANTS)
+
+    def _range(self, allocation: Allocation) -> tuple[int, int]:
+        assert allocation.address is not None
+        low = allocation.address[1]
+        return low, low + _width(allocation, self.chip)
+
+    def begin(self, allocation: Allocation) -> None:
+        self._change(allocation, 1)
+
+    def end(self, allocation: Allocation) -> None:
+        self._change(allocation, -1)
+
+    def _change(self, allocation: Allocation, by: int) -> None:
+        if not allocation.address:
+            self.free += by * partition_bytes(allocation, self.chip)
+            return
+        low, high = [bisect.bisect_left(self.edges, edge) for edge in self._range(allocation)]
+        first = allocation.address[0]
+        quadrants = slice(first // _QUADRANT, -(-(first + allocation.shape[0]) // _QUADRANT))
+        covered = self.covered[quadrants, low:high]
+        covered += by
+        turned = covered == (by > 0)  # the first to come, or the last to go
+        self.stretches += by * int((turned * self.widths[low:high]).sum())
 
 
 def memory_use(trace: Trace) -> list[MemoryUse]:
@@ -53,7 +107,7 @@ def memory_use(trace: Trace) -> list[MemoryUse]:
     for index, event in enumerate(trace.events):
         for region in (*event.reads, *event.writes):
             allocation = region.allocation
-            if allocation.buffer in _FACTS and allocation.address is None:
+            if allocation.buffer in _FACTS:
                 mine = lives.setdefault((event.core, allocation.buffer), {})
                 mine[allocation.id] = (mine.get(allocation.id, (index,))[0], index, allocation)
     cores = sorted({event.core for event in trace.events})
@@ -61,19 +115,23 @@ def memory_use(trace: Trace) -> list[MemoryUse]:
 
 
 def _use(chip: Chip, buffer: str, core: int, lives: _Lives) -> MemoryUse:
-    changes: dict[int, int] = {}
+    taken = Taken(chip, [allocation for _, _, allocation in lives.values()])
+    changes: dict[int, tuple[list[Allocation], list[Allocation]]] = {}  # by event: who goes before it, who comes
     for first, last, allocation in lives.values():
-        size = partition_bytes(allocation)
-        changes[first] = changes.get(first, 0) + size
-        changes[last + 1] = changes.get(last + 1, 0) - size
-    steps, in_use, peak, peak_event = [], 0, 0, 0
+        changes.setdefault(first, ([], []))[1].append(allocation)
+        changes.setdefault(last + 1, ([], []))[0].append(allocation)
+    steps, peak, peak_event = [], 0, 0
     for index in sorted(changes):
-        in_use += changes[index]
-        steps.append((index, in_use))
-        if in_use > peak:
-            peak, peak_event = in_use, index
+        gone, come = changes[index]
+        for allocation in gone:
+            taken.end(allocation)
+        for allocation in come:
+            taken.begin(allocation)
+        steps.append((index, taken.bytes))
+        if taken.bytes > peak:
+            peak, peak_event = taken.bytes, index
     alive = [allocation for first, last, allocation in lives.values() if first <= peak_event <= last]
-    alive.sort(key=partition_bytes, reverse=True)
+    alive.sort(key=lambda a: partition_bytes(a, chip), reverse=True)
     return MemoryUse(buffer, core, capacity_of(chip, buffer), tuple(steps), peak, peak_event, tuple(alive))
 
 
@@ -83,9 +141,7 @@ def check_capacity(trace: Trace) -> None:
         if use.peak <= use.capacity:
             continue
         event = trace.events[use.peak_event]
-        shown = ", ".join(
-            f"{a.name!r} {a.shape} {a.dtype} {partition_bytes(a)} bytes from {show_line(a.line)}" for a in use.alive[:8]
-        )
+        shown = ", ".join(_shown(a, trace.chip) for a in use.alive[:8])
         more = f", and {len(use.alive) - 8} more" if len(use.alive) > 8 else ""
         fact = getattr(trace.chip, _FACTS[use.buffer])
         raise NkiValidationError(
@@ -94,3 +150,8 @@ def check_capacity(trace: Trace) -> None:
             source=fact.source,
             line=event.line,
         )
+
+
+def _shown(a: Allocation, chip: Chip) -> str:
+    at = f" at {a.address}" if a.address else ""
+    return f"{a.name!r} {a.shape} {a.dtype} {partition_bytes(a, chip)} bytes{at} from {show_line(a.line)}"

@@ -2,7 +2,7 @@
 
 All such tensors of a core lie in one arena per memory, 128 partitions of bytes, so tensors that share an address share
 its bytes, whatever their shapes and dtypes. What has been written is known per byte of the arena; a new tensor poisons
-its bytes unless an older one that is still held overlaps it, whose data it may be meant to show. Whether a matmul that
+its bytes but those of older ones that are still held, whose data it may be meant to show. Whether a matmul that
 leaves `accumulate` open is the first on its place is a question about its own tensor: the compiler answers it from the
 program, and kernels give one bank to one tensor after another.
 
@@ -13,6 +13,7 @@ The second number is in bytes: the migration guide says elements, but every exam
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from triptych.simulator.memory import PSUM, MemoryRegion, Storage, Strided, elem
 from triptych.simulator.trace import Allocation
 
 Array = NDArray[Any]
+Box = tuple[tuple[int, int], tuple[int, int]]  # partitions and bytes of an arena, each from and to
 
 
 class Arena:
@@ -61,17 +63,33 @@ class PlacedStorage(Storage):
         self.base = partition * arena.row + byte
         self.height, self.width = self.allocation.shape[0], self.allocation.nbytes // self.allocation.shape[0]
         self.missing = 1  # never known to be full: other tensors write and poison these bytes
-        if not any(self._meets(other) for other in arena.tensors):
-            self._poison()
+        self._poison(self._apart(arena.tensors))
         arena.tensors.add(self)
 
-    def _poison(self) -> None:
-        self._bytes(self.arena.written, 1, (0, (self.height, self.width), (self.width, 1)))[...] = False
+    def _poison(self, boxes: list[Box]) -> None:
+        whole = self.arena.written.reshape(self.arena.rows, self.arena.row)
+        for (top, bottom), (left, right) in boxes:
+            whole[top:bottom, left:right] = False
 
-    def _meets(self, other: PlacedStorage) -> bool:
-        rows = [(s.base // self.arena.row, s.height) for s in (self, other)]
-        columns = [(s.base % self.arena.row, s.width) for s in (self, other)]
-        return all(a < b + n and b < a + m for (a, m), (b, n) in (rows, columns))
+    def _box(self) -> Box:
+        partition, byte = divmod(self.base, self.arena.row)
+        return (partition, partition + self.height), (byte, byte + self.width)
+
+    def _apart(self, others: Iterable[PlacedStorage]) -> list[Box]:
+        """What of this tensor lies in none of the others."""
+        boxes = [self._box()]
+        for other in others:
+            (top, bottom), (left, right) = other._box()
+            rest = []
+            for (a, b), (c, d) in boxes:
+                if a >= bottom or b <= top or c >= right or d <= left:
+                    rest.append(((a, b), (c, d)))
+                    continue
+                rows = max(a, top), min(b, bottom)
+                parts = (((a, top), (c, d)), ((bottom, b), (c, d)), (rows, (c, left)), (rows, (right, d)))
+                rest.extend([box for box in parts if all(low < high for low, high in box)])
+            boxes = rest
+        return boxes
 
     def _place(self, itemsize: int, at: Strided) -> tuple[int, tuple[int, ...]]:
         """Byte offset and byte strides in the arena of a view that is given for a dense tensor."""

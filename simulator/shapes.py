@@ -17,7 +17,7 @@ from triptych.simulator.dtypes import F32, DType, dtype_of
 from triptych.simulator.errors import KernelError
 from triptych.simulator.extents import Extents, Piece, Shape, moved, pieces
 from triptych.simulator.memory import MemoryRegion, Storage, Strided, row_major, uninitialized
-from triptych.simulator.placement import Arena, PlacedStorage
+from triptych.simulator.placement import Arena, Box, PlacedStorage
 from triptych.simulator.trace import Allocation
 
 Array = NDArray[Any]
@@ -159,10 +159,9 @@ class PlacedShapeStorage(PlacedStorage):
         self._lie(arena, partition, byte)
         self.row = self.width
 
-    def _poison(self) -> None:
-        _, byte = divmod(self.base, self.arena.row)
-        whole = (((self.lane, self.lane + self.height),), ((byte, byte + self.width),))
-        self.arena.marks_written.mark([whole], False)
+    def _poison(self, boxes: list[Box]) -> None:
+        for rows, columns in boxes:
+            self.arena.marks_written.mark([((rows,), (columns,))], False)
 
     array, f32, wrote_where = ShapeStorage.array, ShapeStorage.f32, ShapeStorage.wrote_where
 

@@ -190,18 +190,23 @@ def _check_sizes(
         raise NkiValidationError(
             f"dst must be [{big_m}, {n}] (free size of stationary, free size of moving), got {dst.shape}"
         )
+    _check_bank(m, dst)
+
+
+def _check_bank(m: Machine, dst: NkiTensor) -> None:
+    """Until NeuronCore-v4 the Tensor Engine's result fits into one bank, which begins where a tensor in PSUM does."""
+    if m.chip.generation >= 4:
+        return
     bank = int(m.chip.psum_bank_bytes.value)
-    if m.chip.generation < 4:
-        row = dst.storage.allocation.nbytes // dst.storage.allocation.shape[0]
-        first = dst.offset * dst.dtype.itemsize % row
-        last = (
-            first + sum(s * (c - 1) for s, c in zip(dst.strides[1:], dst.shape[1:], strict=True)) * dst.dtype.itemsize
+    allocation, size = dst.storage.allocation, dst.dtype.itemsize
+    start = dst.offset * size % (allocation.nbytes // allocation.shape[0])
+    steps = [s * (n - 1) * size for s, n in zip(dst.strides[1:], dst.shape[1:], strict=True)]
+    first, last = start + sum(s for s in steps if s < 0), start + sum(s for s in steps if s > 0)
+    if first // bank != last // bank:
+        raise NkiValidationError(
+            f"dst must lie in one PSUM bank of {bank} bytes per partition, and spans bytes {first} to {last}",
+            source=m.chip.psum_bank_bytes.source,
         )
-        if first // bank != last // bank:
-            raise NkiValidationError(
-                f"dst must lie in one PSUM bank of {bank} bytes per partition, and spans bytes {first} to {last}",
-                source=m.chip.psum_bank_bytes.source,
-            )
 
 
 def _check_tiling(
@@ -295,10 +300,10 @@ def nc_transpose(
     m = machine()
     if not (type(dst) is type(data) is NkiTensor):
         on_chip(dst=dst, data=data)
-    key = ("nc_transpose", dst.form, data.form, engine)
+    key = ("nc_transpose", dst.form, dst.at, data.form, engine)
     on = m.checked.get(key)
     if on is None:
-        on = m.checked[key] = _check_transposed(dst, data, engine)
+        on = m.checked[key] = _check_transposed(m, dst, data, engine)
     m.check_reads((data,))
     p = data.shape[0]
     if m.chip.generation < 3 and on is _TENSOR and data.dtype.is_float and not np.isfinite(data.f32()).all():
@@ -314,7 +319,7 @@ def nc_transpose(
     return m.record("nc_transpose", on, (data,), (dst,), name)
 
 
-def _check_transposed(dst: NkiTensor, data: NkiTensor, engine: enums.engine) -> enums.engine:
+def _check_transposed(m: Machine, dst: NkiTensor, data: NkiTensor, engine: enums.engine) -> enums.engine:
     """The engine that transposes data into dst, once it is known to be able to."""
     on_chip(dst=dst, data=data)
     on = _pick_transposer(data, dst, engine)
@@ -326,6 +331,8 @@ def _check_transposed(dst: NkiTensor, data: NkiTensor, engine: enums.engine) -> 
     if p > limit or f > limit:
         raise NkiValidationError(f"the {on.name} engine transposes at most {limit} x {limit}, got {data.shape}")
     _check_transpose(data, dst, (f, p), data.dtype)
+    if on is _TENSOR:
+        _check_bank(m, dst)
     return on
 
 

@@ -1,18 +1,17 @@
 """How full SBUF and PSUM are while a timeline passes.
 
-A tensor is there from the start of the first event that touches it to the end of the last. Tensors without an address
-take their bytes of a partition (triptych.simulator.capacity) and add up. Those with one share bytes as their addresses
-say: of them, the bytes count that at least one covers.
+A tensor is there from the start of the first event that touches it to the end of the last. What tensors take together:
+triptych.simulator.capacity.
 """
 
 from __future__ import annotations
 
-import bisect
 import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from triptych.simulator.capacity import capacity_of, partition_bytes
+from triptych.simulator.capacity import Taken, capacity_of
+from triptych.simulator.chips import Chip
 from triptych.simulator.timing.timeline import Timeline
 from triptych.simulator.trace import Allocation
 
@@ -57,40 +56,23 @@ def occupancy(timeline: Timeline) -> list[Occupancy]:
                 life.end = max(life.end, span.end_ns)
     chip = timeline.trace.chip
     return [
-        Occupancy(buffer, core, capacity_of(chip, buffer), _steps(lives.get((core, buffer), {}).values()))
+        Occupancy(buffer, core, capacity_of(chip, buffer), _steps(chip, lives.get((core, buffer), {}).values()))
         for core in sorted({span.core for span in timeline.spans})
         for buffer in MEMORIES
     ]
 
 
-def _steps(lives: Iterable[_Life]) -> list[tuple[float, int]]:
+def _steps(chip: Chip, lives: Iterable[_Life]) -> list[tuple[float, int]]:
     """(time, bytes in use from it on) at every change."""
     lives = list(lives)
-    placed = [life.allocation for life in lives if life.allocation.address is not None]
-    edges = sorted({edge for allocation in placed for edge in _range(allocation)})
-    covered = [0] * len(edges)  # how many tensors lie on each stretch between two edges
+    taken = Taken(chip, [life.allocation for life in lives])
     changes = sorted(
         [(life.end, 0, life.allocation) for life in lives] + [(life.start, 1, life.allocation) for life in lives],
         key=lambda change: change[:2],
     )
-    used = 0
     steps: list[tuple[float, int]] = []
     for time, some in itertools.groupby(changes, key=lambda change: change[0]):
         for _, begins, allocation in some:
-            if allocation.address is None:
-                used += partition_bytes(allocation) if begins else -partition_bytes(allocation)
-                continue
-            low, high = _range(allocation)
-            for i in range(bisect.bisect_left(edges, low), bisect.bisect_left(edges, high)):
-                covered[i] += 1 if begins else -1
-                if covered[i] == begins:  # the first to come, or the last to go
-                    used += (edges[i + 1] - edges[i]) * (1 if begins else -1)
-        steps.append((time, used))
+            (taken.begin if begins else taken.end)(allocation)
+        steps.append((time, taken.bytes))
     return steps
-
-
-def _range(allocation: Allocation) -> tuple[int, int]:
-    """The bytes [low, high) of a partition that a tensor with an address takes."""
-    assert allocation.address is not None
-    low = allocation.address[1]
-    return low, low + allocation.nbytes // allocation.shape[0]

@@ -12,8 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from triptych.simulator.capacity import capacity_of, partition_bytes
-from triptych.simulator.chips import Chip
-from triptych.simulator.trace import Allocation, Trace
+from triptych.simulator.trace import Trace
 
 Place = tuple[int, str]  # core and memory
 
@@ -86,7 +85,7 @@ def room_for(trace: Trace) -> Room:
             tenant = tenants.get(key)
             if tenant is None:
                 place = (event.core, allocation.buffer)
-                tenant = tenants[key] = Tenant(place, _size(allocation, trace.chip))
+                tenant = tenants[key] = Tenant(place, partition_bytes(allocation, trace.chip))
                 if place not in room.memories:
                     room.memories[place] = Memory(capacity_of(trace.chip, allocation.buffer))
                 room.memories[place].queue.append(tenant)
@@ -95,11 +94,3 @@ def room_for(trace: Trace) -> Room:
                 mine.append(tenant)
         room.of_event.append(mine)
     return room
-
-
-def _size(allocation: Allocation, chip: Chip) -> int:
-    """Bytes of a partition; in PSUM whole banks."""
-    if allocation.buffer == "psum":
-        bank = int(chip.psum_bank_bytes.value)
-        return -(-partition_bytes(allocation) // bank) * bank
-    return partition_bytes(allocation)

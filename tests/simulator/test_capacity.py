@@ -119,3 +119,90 @@ def test_each_core_has_its_own_memory():
         import nki
     run = simulator.run(nki.jit(kernel)[2], X)
     assert [use.peak for use in simulator.memory_use(run.trace) if use.buffer == "sbuf"] == [120 * 1024] * 2
+
+
+def alive_together(*tensors):
+    """A kernel in which tensors (partitions, bytes of each, address) are written first and read last."""
+
+    def kernel(x, buffer=nl.sbuf):
+        held = [nl.ndarray((p, n), nl.uint8, buffer, address=address) for p, n, address in tensors]
+        for value in (1, 2):
+            for tile in held:
+                nisa.memset(dst=tile[:, 0:1], value=value)
+        return finish(x)
+
+    return kernel
+
+
+def peak(kernel, buffer="sbuf", options=None, **more):
+    run = simulator.run(kernel, X, options=options or Options(check_capacity=False), **more)
+    (use,) = [use for use in simulator.memory_use(run.trace) if use.buffer == buffer]
+    return use.peak
+
+
+KIB = 1024
+
+
+@pytest.mark.parametrize(
+    ("tensors", "expected"),
+    [
+        ([(128, 100, (0, 0)), (128, 100, (0, 100))], 200),
+        ([(128, 100, (0, 0)), (128, 100, (0, 0))], 100),
+        ([(128, 100, (0, 0)), (128, 100, (0, 40))], 140),
+        ([(128, 100, (0, 0)), (128, 20, (0, 40))], 100),
+        ([(128, 100, (0, 0)), (128, 20, (0, 40)), (128, 100, None)], 200),
+        ([(64, 100, (0, 0)), (64, 100, (64, 0))], 100),
+        ([(64, 100, (0, 0)), (32, 100, (64, 0))], 75),
+        ([(64, 100, (0, 0)), (64, 100, (64, 60)), (32, 100, (32, 50))], 112.5),
+        ([(1, 100, (96, 8)), (5, 100, None)], 50),
+    ],
+)
+def test_placed_tensors_count_once_where_they_overlap(tensors, expected):
+    assert peak(alive_together(*tensors)) == int(expected + 0.5)
+
+
+def test_a_placed_tensor_takes_its_place_while_it_is_alive():
+    def kernel(x):
+        for i in range(3):
+            tile = nl.ndarray((128, 100), nl.uint8, address=(0, 100 * i))
+            nisa.memset(dst=tile, value=1)
+            nisa.memset(dst=tile, value=2)
+        return finish(x)
+
+    run = simulator.run(kernel, X)
+    (use,) = [use for use in simulator.memory_use(run.trace) if use.buffer == "sbuf"]
+    assert use.steps == ((0, 100), (2, 100), (4, 100), (6, 0)) and [a.address for a in use.alive] == [(0, 0)]
+
+
+@pytest.mark.parametrize(("target", "kib"), [("trn1", 192), ("trn2", 224), ("trn3", 256)])
+def test_placed_tensors_and_others_share_what_there_is(target, kib):
+    beside = [(128, 90 * KIB, (0, 0)), (128, 90 * KIB, (0, 20 * KIB))]
+    simulator.run(alive_together(*beside, (128, (kib - 110) * KIB, None)), X, target=target)
+    with pytest.raises(NkiValidationError) as caught:
+        simulator.run(alive_together(*beside, (128, (kib - 110) * KIB + 1, None)), X, target=target)
+    message = str(caught.value)
+    assert f"needs {kib * KIB + 1} bytes of each sbuf partition" in message and "alive are 3 tensors" in message
+    assert f"uint8 {90 * KIB} bytes at (0, {20 * KIB}) from test_capacity.py:" in message
+
+
+@pytest.mark.parametrize(
+    ("tensors", "banks"),
+    [
+        ([(128, 1, None)], 1),
+        ([(128, 2048, None), (128, 2049, None)], 3),
+        ([(128, 8, None)] * 8, 8),
+        ([(32, 8, None)] * 4, 1),
+        ([(128, 8, (0, 2048)), (128, 3000, (0, 2048))], 2),
+        ([(128, 8, (0, 2048)), (128, 8, None)], 2),
+    ],
+)
+def test_a_tensor_in_psum_takes_whole_banks(tensors, banks):
+    assert peak(lambda x: alive_together(*tensors)(x, nl.psum), "psum") == banks * 2048
+
+
+@pytest.mark.parametrize("target", ["trn1", "trn2", "trn3"])
+def test_nine_tensors_in_psum_are_too_many(target):
+    simulator.run(lambda x: alive_together(*[(128, 4, None)] * 8)(x, nl.psum), X, target=target)
+    for tensors in ([(128, 4, None)] * 9, [(128, 4, (0, 0)), *[(128, 4, None)] * 8]):
+        with pytest.raises(NkiValidationError, match="alive are 9 tensors"):
+            simulator.run(lambda x, tensors=tensors: alive_together(*tensors)(x, nl.psum), X, target=target)

@@ -474,6 +474,14 @@ LIMITS = [
         (),
     ),
     (
+        lambda c: nisa.nc_transpose(
+            c.empty((6, 1024), buffer="psum")[:, 510:514], c.tile(np.zeros((4, 6), np.float32))
+        ),
+        "one PSUM bank of 2048 bytes per partition, and spans bytes 2040 to 2052",
+        (V2, V3),
+        (V4,),
+    ),
+    (
         lambda c: nisa.nc_transpose(c.empty((6, 4)), c.empty((4, 6)), nisa.engine.tensor),
         "dst must be a tile in PSUM",
         TARGETS,

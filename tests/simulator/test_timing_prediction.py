@@ -95,7 +95,7 @@ def test_stalls_are_the_idle_time_of_the_busiest_track():
 
 def test_peaks_are_bytes_of_a_partition():
     p = predict(product, *operands())
-    assert p.peaks["psum"] == (256 * 4 // 2, 16384)  # 64 partitions take half
+    assert p.peaks["psum"] == (2048 // 2, 16384)  # a bank, of which 64 partitions take half
     assert p.peaks["sbuf"][1] == 224 * 1024
 
 
