@@ -132,11 +132,21 @@ def execute(arguments: Namespace, argv: Sequence[str]) -> int:
 
     env = {**record(), "seed": arguments.seed, "command": shlex.join(["triptych", *argv])}
     publish(arguments, [(env, results)], arguments.seed)
+    remark(results)
     if len(results) < len(work):
         print(f"triptych: stopped after {len(results)} of {len(work)} cases", file=sys.stderr)
     if interrupted:
         return cli.INTERRUPTED
     return exit_code(results, required, strict=arguments.strict)
+
+
+def remark(results: Sequence[Result]) -> None:
+    """The first note on each line of the kernels."""
+    told: dict[str, str] = {}
+    for note in (note for result in results for note in result.notes):
+        told.setdefault(note.partition(": ")[0], note)
+    for note in told.values():
+        print(f"triptych: note: {note}", file=sys.stderr)
 
 
 def pick_backends(arguments: Namespace) -> tuple[list[Backend], list[str]]:

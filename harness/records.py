@@ -199,6 +199,7 @@ class Result:
     timing: dict[str, Any] = field(default_factory=dict)
     repro: str = ""
     regime: str = "normal"  # how the inputs were drawn
+    notes: list[str] = field(default_factory=list)  # what the kernel's run was warned of
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form; numbers that JSON has no name for (nan, inf) become strings."""
@@ -216,6 +217,7 @@ class Result:
             "tolerance": plain(self.tolerance),
             "timing": plain(self.timing),
             "repro": self.repro,
+            "notes": list(self.notes),
         }
 
     @classmethod

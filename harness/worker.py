@@ -12,6 +12,7 @@ import pickle
 import queue
 import sys
 import threading
+import warnings
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -101,8 +102,12 @@ class Bench:
         result.tolerance = prepared.expected.tolerance
         try:
             self.announce("running the kernel")
-            with np.errstate(all="ignore"):
-                out = backend.run(op, case, prepared.inputs, task.target)
+            with np.errstate(all="ignore"), warnings.catch_warnings(record=True) as warned:
+                warnings.simplefilter("default")
+                try:
+                    out = backend.run(op, case, prepared.inputs, task.target)
+                finally:
+                    result.notes = list(dict.fromkeys(noted(warning) for warning in warned))
             self.check_inputs(prepared)
             verdict = judge(op, case, prepared.inputs, out, expected=prepared.expected)
             result.status, result.reason, result.metrics = verdict.status, verdict.reason, verdict.metrics
@@ -166,6 +171,13 @@ def kernel_fault(error: BaseException, op: Op, panel: str) -> str:
     if any(cls.__name__ in SPEAK_FOR_THEMSELVES for cls in type(error).__mro__):
         return str(error)
     return f"the kernel raised {described(error)}{ops.at(error, path) if path else ''}"
+
+
+def noted(warning: warnings.WarningMessage) -> str:
+    """A warning with its line; the simulator's remarks begin with theirs."""
+    name = type(warning.message).__name__
+    place = "" if name == "NoteWarning" else f"{os.path.basename(warning.filename)}:{warning.lineno}: "
+    return f"{place}{warning.message}"
 
 
 def described(error: BaseException) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -76,6 +77,19 @@ def test_a_users_broken_kernel_fails_with_a_reason_and_a_repro(tmp_path: Path) -
     assert done.returncode == 1
     assert "failed: my_op 200x300 float32 on nki-sim[trn2]: " in done.stdout
     assert "triptych check my_op --kernel my_op.py --cases smoke -k 200x300" in done.stdout
+
+
+def test_what_a_kernel_is_warned_of_is_told_once_a_line(tmp_path: Path) -> None:
+    triptych("new", "noisy", cwd=tmp_path)
+    file = tmp_path / "noisy.py"
+    file.write_text(file.read_text().replace("op=nl.exp, data=rows", "op=nl.log, data=rows"))
+    done = triptych(
+        "check", "--kernel", "noisy.py", "--cases", "smoke", "--backend", "nki-sim", "--json", "r.json", cwd=tmp_path
+    )
+    (note,) = [line for line in done.stderr.splitlines() if line.startswith("triptych: note: ")]
+    assert re.search(r"noisy\.py:\d+: nl\.log: \d+ of \d+ inputs are outside", note)
+    document = json.loads((tmp_path / "r.json").read_text())
+    assert all(len(result["notes"]) == 1 for result in document["results"])
 
 
 @pytest.mark.parametrize("text", ["import nowhere", "x = (", "raise SystemExit(3)", "op = 3"])
