@@ -91,6 +91,9 @@ def add_selection(parser: Parser, cases: str) -> None:
     group.add_argument("--dtype", action="append", metavar="D,...", help=f"{', '.join(DTYPES)} (default: the op's)")
     group.add_argument("--cases", action="append", metavar="SET,...", help=f"{', '.join(CASE_SETS)} (default: {cases})")
     group.add_argument("-k", dest="names", metavar="CASE", help="only cases of this name or glob")
+    group.add_argument(
+        "--case", dest="written", action="append", metavar="AXIS=V,...", help="a case of your own, as M=3,K=5,N=7"
+    )
     group.add_argument("-a", dest="axes", action="append", metavar="AXIS=V,...", help="sizes, as -a M=256,1024")
     group.add_argument("--seed", type=seed, default=0, metavar="N", help="of the inputs (default: 0)")
     parser.set_defaults(default_cases=cases)
@@ -157,6 +160,9 @@ def parsers() -> tuple[Parser, dict[str, Parser]]:
     listing.add_argument("--json", metavar="PATH", help="as one document (- is stdout)")
     check = command("check", "compare every kernel with the reference")
     add_selection(check, "smoke")
+    check.add_argument(
+        "--fuzz", type=seconds, metavar="T", help="search for a failing case this long, as 60 or 5m, and shrink it"
+    )
     add_judgement(check, bench=False)
     add_output(check, html=None)
     bench = command("bench", "check, then time what is right")
@@ -246,6 +252,8 @@ def dispatch(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
         return commands.listing(arguments)
     if getattr(arguments, "saved", None):
         return commands.rerender(arguments)
+    if getattr(arguments, "fuzz", None):
+        return commands.fuzz(arguments, argv)
     return commands.execute(arguments, argv)
 
 

@@ -15,7 +15,7 @@ from triptych.harness import cli, output, select, tables
 from triptych.harness.backends import BACKENDS, Backend
 from triptych.harness.ops import OpFileError, builtin, from_file
 from triptych.harness.records import Op, Result, Status
-from triptych.harness.runner import Task, run
+from triptych.harness.runner import Settings, Task, run
 from triptych.harness.select import UsageError
 
 Run = tuple[dict[str, Any], list[Result]]  # an environment and what came of a run in it
@@ -97,11 +97,8 @@ def execute(arguments: Namespace, argv: Sequence[str]) -> int:
     backends, required = pick_backends(arguments)
     work = plan(arguments, backends)
     destinations(arguments)
-    for name in required:
-        reason = BACKENDS[name].missing()
-        if reason:
-            print(f"triptych: the required backend {name} is missing: {reason}", file=sys.stderr)
-            return cli.REQUIRED_MISSING
+    if missing(required):
+        return cli.REQUIRED_MISSING
     results: list[Result] = []
     progress = Progress(sys.stderr, work, quiet=arguments.quiet)
 
@@ -128,10 +125,7 @@ def execute(arguments: Namespace, argv: Sequence[str]) -> int:
         interrupted = True
     finally:
         progress.clear()
-    from triptych.harness.environment import record
-
-    env = {**record(), "seed": arguments.seed, "command": shlex.join(["triptych", *argv])}
-    publish(arguments, [(env, results)], arguments.seed)
+    publish(arguments, [(environment(arguments, argv), results)], arguments.seed)
     remark(results)
     if len(results) < len(work):
         print(f"triptych: stopped after {len(results)} of {len(work)} cases", file=sys.stderr)
@@ -157,21 +151,89 @@ def pick_backends(arguments: Namespace) -> tuple[list[Backend], list[str]]:
     return [BACKENDS[name] for name in chosen], required
 
 
+def fuzz(arguments: Namespace, argv: Sequence[str]) -> int:
+    """check --fuzz: a search instead of case sets."""
+    from triptych.harness import fuzz
+
+    for option, given in (
+        ("--cases", arguments.cases),
+        ("--case", arguments.written),
+        ("-k", arguments.names),
+        ("--csv", arguments.csv),
+        ("--md", arguments.md),
+        ("--html", arguments.html),
+    ):
+        if given:
+            raise UsageError(f"--fuzz draws its own cases and prints one failure; it does not go with {option}.")
+    backends, required = pick_backends(arguments)
+    ops, selection = selected(arguments, backends)
+    destinations(arguments)
+    if missing(required):
+        return cli.REQUIRED_MISSING
+    found = fuzz.search(
+        selection,
+        ops,
+        backends,
+        seconds=arguments.fuzz,
+        timeout_s=arguments.timeout,
+        settings=Settings(rtol=arguments.rtol, atol=arguments.atol),
+        on_case=fuzz.progress(arguments.fuzz, arguments.quiet),
+    )
+    results = [found.failure] if found.failure else []
+    if arguments.json:
+        env = environment(arguments, argv)
+        save(arguments.json, output.document({**env, "fuzz": {"cases": found.cases}}, results))
+    stream = sys.stderr if arguments.json == "-" else sys.stdout
+    print(tables.problems(results, colour=tables.wants_colour(stream)), end="", file=stream)
+    for backend, why in found.away.items():
+        print(f"skipped: {backend}: {why}", file=stream)
+    print(fuzz.told(found, ops, arguments.fuzz, arguments.seed), file=stream)
+    if not found.compared:
+        return cli.NOTHING_RAN
+    return cli.MISMATCH if results else cli.OK
+
+
+def missing(required: Sequence[str]) -> bool:
+    """Whether a required backend is not here; says which and why."""
+    for name in required:
+        reason = BACKENDS[name].missing()
+        if reason:
+            print(f"triptych: the required backend {name} is missing: {reason}", file=sys.stderr)
+            return True
+    return False
+
+
+def environment(arguments: Namespace, argv: Sequence[str]) -> dict[str, Any]:
+    """The `env` of a document, with the command that made it."""
+    from triptych.harness.environment import record
+
+    return {**record(), "seed": arguments.seed, "command": shlex.join(["triptych", *argv])}
+
+
 def plan(arguments: Namespace, backends: Sequence[Backend]) -> list[Task]:
     """Everything on the command line, checked and spread out into tasks."""
+    ops, selection = selected(arguments, backends)
+    return selection.tasks(ops, backends)
+
+
+def selected(arguments: Namespace, backends: Sequence[Backend]) -> tuple[dict[str, Op], select.Selection]:
+    """The ops and what to run of them, every word checked."""
     ops = select.pick_ops(arguments.ops, load(arguments.kernel))
     known_dtypes = list(dict.fromkeys(dtype for op in ops.values() for dtype in op.dtypes))
     known_sets = list(dict.fromkeys(name for op in ops.values() for name in op.cases))
     default_sets = [name for name in select.words(arguments.default_cases) if name in known_sets] or known_sets
     axes = select.axis_values(arguments.axes or ())
     select.check_axes(axes, ops)
+    written = arguments.written or []
+    if written and axes and not arguments.cases:
+        raise UsageError("--case gives every axis itself; -a is for the cases of a set.")
     targets = some(arguments.target)
     select.check_targets(targets, backends)
     judgement = [f"--{name}={value:g}" for name in ("rtol", "atol") if (value := getattr(arguments, name)) is not None]
     selection = select.Selection(
         command="check" if arguments.command == "check" else "bench",
         source=arguments.kernel,
-        sets=select.pick("case set", some(arguments.cases), known_sets) or default_sets,
+        sets=select.pick("case set", some(arguments.cases), known_sets) or (default_sets if not written else ()),
         names=arguments.names,
         dtypes=select.pick("dtype", some(arguments.dtype), known_dtypes),
         axes=axes,
@@ -179,8 +241,9 @@ def plan(arguments: Namespace, backends: Sequence[Backend]) -> list[Task]:
         seed=arguments.seed,
         named=some(arguments.backend),
         judgement=judgement,
+        written=written,
     )
-    return selection.tasks(ops, backends)
+    return ops, selection
 
 
 def destinations(arguments: Namespace) -> None:

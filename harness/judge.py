@@ -28,6 +28,7 @@ from triptych.harness.ops import make_inputs
 from triptych.harness.records import Array, Arrays, Case, Op, Status
 from triptych.harness.regimes import dtype_of, finfo, is_float
 
+REFUSED = "the reference refuses these inputs"
 FACTOR = 2.0
 ENOUGH_ELEMENTS = 16384  # outputs smaller than this sample the baselines on further draws, at most MOST_DRAWS
 MOST_DRAWS = 32
@@ -88,7 +89,7 @@ def reference_of(op: Op, case: Case, inputs: Arrays) -> Array:
         with np.errstate(all="ignore"):
             reference = np.asarray(op.reference(**wide, **case.params))
     except ValueError as error:
-        raise OpError(f"the reference refuses these inputs: {error}") from error
+        raise OpError(f"{REFUSED}: {error}") from error
     if reference.size == 0:
         raise OpError(f"the reference has no elements (shape {reference.shape}): there is nothing to compare")
     return reference.astype(np.float64, copy=False)

@@ -5,6 +5,8 @@ out[r, c] = exp(x[r, c] - max_c x[r, :]) / sum_c exp(x[r, c] - max_c x[r, :])
 
 triptych check --kernel OP_NAME.py                        does every panel agree with the reference?
 triptych check --kernel OP_NAME.py -a R=1,127,129         and at sizes of your choice?
+triptych check --kernel OP_NAME.py --cases adversarial    with inputs that reach bugs?
+triptych check --kernel OP_NAME.py --fuzz 60              searches for a case that fails, and shrinks it
 triptych check --kernel OP_NAME.py --target trn1,trn2,trn3
 triptych run --kernel OP_NAME.py                          check, time and write report.html
 """

@@ -118,14 +118,20 @@ class Selection:
     seed: int
     named: Sequence[str] = ()  # backends that the command line names
     judgement: Sequence[str] = ()  # --rtol and --atol as words
+    written: Sequence[str] = ()  # cases that the command line writes out
 
     def cases(self, op: Op) -> Iterator[tuple[str, Case]]:
         """The op's selected cases, each with the set it is from; a case of two sets comes once."""
         from triptych.harness.ops import cases
+        from triptych.harness.written import read
 
         dtypes = [dtype for dtype in self.dtypes if dtype in op.dtypes]
         if self.dtypes and not dtypes:
             return
+        for text in self.written:
+            template = read(op, text)
+            for dtype in dtypes or op.dtypes:
+                yield "", replace(template, dtype=dtype, seed=self.seed)
         seen = set()
         for name in self.sets:
             for case in cases(op, [name], dtypes or None, self.axes, self.seed) if name in op.cases else ():
@@ -171,11 +177,14 @@ class Selection:
         return self.command != "check" and (not slow or group == "smoke" or backend.name in self.named)
 
     def repro(self, op: Op, group: str, case: Case, backend: Backend, target: str | None) -> str:
-        """The command line that runs one task alone."""
+        """The command line that runs one task alone; a case of no set is written out."""
+        from triptych.harness.written import write
+
         line = ["triptych", self.command, op.name]
         line += ["--kernel", self.source] if self.source else []
-        line += ["--cases", group, "-k", case.name, "--dtype", case.dtype, "--backend", backend.name]
+        line += ["--cases", group, "-k", case.name] if group else ["--case", write(case)]
+        line += ["--dtype", case.dtype, "--backend", backend.name]
         line += ["--target", target] if target else []
-        for axis in self.axes:
+        for axis in self.axes if group else ():
             line += ["-a", f"{axis}={case.axes[axis]}"]
-        return shlex.join([*line, "--seed", str(self.seed), *self.judgement])
+        return shlex.join([*line, "--seed", str(case.seed), *self.judgement])
