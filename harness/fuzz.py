@@ -113,7 +113,7 @@ def search(
 
         drawn = drawing(ops, selection)
         test: Any = hypothesis.given(drawn)(run)
-        test = hypothesis.seed(selection.seed)(test)
+        seeded: Any = hypothesis.seed(selection.seed)
         test = hypothesis.settings(
             max_examples=10**7,
             deadline=None,
@@ -123,7 +123,7 @@ def search(
             print_blob=False,
             verbosity=Verbosity.quiet,
             suppress_health_check=list(HealthCheck),
-        )(test)
+        )(seeded(test))
         try:
             test()
         except (TimeUp, Disagreement):
