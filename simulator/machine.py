@@ -33,6 +33,8 @@ Array = NDArray[Any]
 _SHARED = MemoryRegion.shared_hbm
 
 
+_GARBAGE = 0x3F  # what unwritten bytes hold where they may be read: finite and not zero in every float dtype
+
 APIS = ("0.6", "0.3")
 
 
@@ -41,11 +43,12 @@ class Options:
     """How strict the simulator is. The defaults find bugs; each field is one leniency with a name."""
 
     round_low_precision: bool = True  # False keeps bfloat16, float16 and float8 in float32 (NKI_PRECISE_FP=0)
-    check_uninitialized: bool = True  # False lets reads of memory that nothing wrote return what is there
+    check_uninitialized: bool = True  # False lets reads of memory that nothing wrote return garbage
     check_races: bool = True  # False lets two cores touch the same shared HBM without a barrier
     check_capacity: bool = True  # False runs a kernel that needs more SBUF or PSUM than a core has
     check_operands: bool = True  # False takes what the documentation excludes and AWS's own kernels pass: a raw integer
-    #   for the member of an enumeration, dge_mode.none for a direct dma_transpose, a core_barrier on data in SBUF
+    #   for the member of an enumeration, dge_mode.none for a direct dma_transpose, a core_barrier on data in SBUF, a
+    #   tensor that register_alloc loads
     data: bool = True  # False executes a kernel with the shapes of its arguments alone: only the trace is made
     lint: bool = True  # False does not warn of what the compiler would reject (docs/lint.md)
     api: str = APIS[0]  # "0.3" does as NKI 0.3 did where 0.5 and 0.6 changed what an instruction gives:
@@ -132,13 +135,19 @@ class Machine:
 
     def storage_for(self, allocation: Allocation, buffer: MemoryRegion) -> Storage:
         pool = self.pool if buffer is SBUF or buffer is PSUM else None
-        return Storage(allocation, not self.options.round_low_precision, pool)
+        storage = Storage(allocation, not self.options.round_low_precision, pool)
+        if not self.options.check_uninitialized:
+            storage.raw.fill(_GARBAGE)
+        return storage
 
     def placed_storage_for(self, allocation: Allocation, arena: Arena, place: tuple[int, int]) -> Storage:
         return PlacedStorage(allocation, arena, *place)
 
     def arena_for(self, buffer: MemoryRegion) -> Arena:
-        return Arena(self.chip, buffer)
+        arena = Arena(self.chip, buffer)
+        if not self.options.check_uninitialized:
+            arena.bytes.fill(_GARBAGE)
+        return arena
 
     def input(self, array: Array, name: str) -> NkiTensor:
         """A kernel argument: HBM that holds the caller's bytes, without a copy where the array is dense."""

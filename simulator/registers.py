@@ -65,8 +65,12 @@ class VirtualRegister(NKIObject):
     __lt__ = __le__ = __gt__ = __ge__ = __int__ = __index__ = _no
 
 
-def register_alloc(x: int | None = None) -> VirtualRegister:
-    """A new register, holding `x` or nothing."""
+def register_alloc(x: Any = None) -> VirtualRegister:
+    """A new register, holding the integer `x` or nothing."""
+    if type(x) is NkiTensor and not machine().options.check_operands:
+        register = VirtualRegister()
+        register_load(register, x)
+        return register
     if x is not None and not isinstance(x, (int, np.integer)):
         raise NkiValidationError(f"register_alloc takes an integer or None, got {describe(x)}")
     return VirtualRegister(None if x is None else _wrapped(int(x)))

@@ -134,6 +134,15 @@ def test_unchecked_memory_is_a_named_leniency(core):
         read(c, c.empty((4, 6)))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "float8_e4m3", "float8_e5m2"])
+def test_unwritten_memory_that_may_be_read_is_the_same_in_every_run_and_no_special_value(core, dtype):
+    with core(check_uninitialized=False) as c:
+        c.tile(np.full((4, 64), np.nan, np.float32), dtype)  # leaves bytes behind
+        for address in (None, (0, 0)):
+            found = nl.ndarray((4, 64), dtype, nl.sbuf, address=address).f32()
+            assert np.all(np.isfinite(found) & (found != 0)) and len(np.unique(found)) == 1
+
+
 # Limits of an allocation
 
 

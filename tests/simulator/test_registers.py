@@ -167,3 +167,17 @@ def test_a_loop_on_registers_stands_around_no_reorder_and_not_in_it(core, loop):
             loop()
         loop()
         nl.fori_loop(0, 2, ordered)
+
+
+def test_a_register_from_a_tensor_is_a_leniency():
+    def kernel(count):
+        tile = in_sbuf(count)
+        register = nisa.register_alloc(tile[0, 0])
+        out = nl.ndarray((1, 1), nl.int32, nl.shared_hbm)
+        nisa.register_store(out, register)
+        return out
+
+    count = np.array([[7]], np.int32)
+    with pytest.raises(NkiValidationError, match="register_alloc takes an integer or None, got NkiTensor"):
+        simulator.run(kernel, count)
+    assert simulator.run(kernel, count, options=simulator.Options(check_operands=False)).outputs == 7
