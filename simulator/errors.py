@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import sys
-from types import FrameType
+from types import CodeType, FrameType
 
 HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
@@ -25,6 +25,27 @@ def kernel_line() -> tuple[str, int]:
     while frame is not None and frame.f_code.co_filename.startswith(HERE):
         frame = frame.f_back
     return (frame.f_code.co_filename, frame.f_lineno) if frame else ("?", 0)
+
+
+class Lines:
+    """The kernel's line of a frame, known from its first use: Python walks through a table of its code for it."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, int], tuple[str, int]] = {}  # by code and instruction
+        self._codes: list[CodeType] = []  # kept alive, so that an id stays one code's
+
+    def of(self, frame: FrameType | None) -> tuple[str, int]:
+        """(file, line) of a frame, or of the innermost of its callers that is outside the simulator."""
+        while frame is not None:
+            code = frame.f_code
+            line = self._known.get((id(code), frame.f_lasti))
+            if line is not None:
+                return line
+            if not code.co_filename.startswith(HERE):
+                self._codes.append(code)
+                return self._known.setdefault((id(code), frame.f_lasti), (code.co_filename, frame.f_lineno))
+            frame = frame.f_back
+        return "?", 0
 
 
 def show_line(line: tuple[str, int]) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from triptych.simulator.costs import Cost
 from triptych.simulator.enums import engine, named
-from triptych.simulator.errors import HERE, NkiError, NkiValidationError, kernel_line
+from triptych.simulator.errors import NkiError, NkiValidationError
 from triptych.simulator.machine import machine
 from triptych.simulator.regions import Order, check_regions
 
@@ -98,10 +98,7 @@ def _declared(
         def issue(*args: P.args, **kwargs: P.kwargs) -> R:
             try:
                 m = machine()
-                # The kernel's line, taken where its frame is at hand; a wrapper of ours between them is looked through.
-                frame = sys._getframe(1)
-                where = frame.f_code.co_filename
-                m.line = kernel_line() if where.startswith(HERE) else (where, frame.f_lineno)
+                m.line = m.lines.of(sys._getframe(1))
                 if m.chip.generation < since:
                     raise NkiValidationError(f"needs NeuronCore-v{since} or newer, and the target is {m.chip.name}")
                 if not m.options.check_operands:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import operator
+import sys
 import threading
 import zlib
 from collections.abc import Iterator, Sequence
@@ -21,7 +22,7 @@ from triptych.simulator.chips import Chip
 from triptych.simulator.cores import Core, Meet
 from triptych.simulator.dtypes import F32, DType, dtype_of
 from triptych.simulator.enums import engine
-from triptych.simulator.errors import KernelError, NkiValidationError, kernel_line, show_line
+from triptych.simulator.errors import KernelError, Lines, NkiValidationError, show_line
 from triptych.simulator.memory import PSUM, SBUF, MemoryRegion, Pool, Storage
 from triptych.simulator.placement import Arena, PlacedStorage, check_address
 from triptych.simulator.tensor import NkiTensor
@@ -94,6 +95,7 @@ class Machine:
     blocks: int = 0  # blocks and loops that were ever opened
     pool: Pool = field(default_factory=Pool)
     arenas: dict[str, Arena] = field(default_factory=dict)  # memory in which tensors have addresses
+    lines: Lines = field(default_factory=Lines)
     line: tuple[str, int] = ("?", 0)  # of the kernel, where the instruction that runs was called
     any_dynamic: bool = False  # whether a view with a dynamic index was ever made: until then nobody looks for one
     index_reads: list[NkiTensor] = field(default_factory=list)  # of the instruction that runs, for dynamic addresses
@@ -121,7 +123,7 @@ class Machine:
             return self._shared_again(shape, kind)
         number = len(self.trace.allocations)
         place = None if address is None else self._address(shape, kind, buffer, address)
-        allocation = Allocation(number, name or f"t{number}", buffer._value_, shape, kind, kernel_line(), place)
+        allocation = Allocation(number, name or f"t{number}", buffer._value_, shape, kind, self._line(), place)
         self.trace.allocations.append(allocation)
         if place is None or not self.options.round_low_precision:
             storage = self.storage_for(allocation, buffer)
@@ -162,7 +164,7 @@ class Machine:
     def input_allocation(self, shape: tuple[int, ...], dtype: Any, name: str) -> Allocation:
         buffer = MemoryRegion.shared_hbm if self.cores > 1 else MemoryRegion.private_hbm
         number = len(self.trace.allocations)
-        allocation = Allocation(number, name, buffer.value, shape, dtype_of(dtype), kernel_line())
+        allocation = Allocation(number, name, buffer.value, shape, dtype_of(dtype), self._line())
         self.trace.allocations.append(allocation)
         return allocation
 
@@ -212,6 +214,9 @@ class Machine:
                 source=fact.source,
             )
         return shape
+
+    def _line(self) -> tuple[str, int]:
+        return self.lines.of(sys._getframe(1))
 
     def check_reads(self, tensors: Sequence[NkiTensor]) -> None:
         """Every element that an instruction reads has been written."""

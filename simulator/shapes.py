@@ -69,7 +69,7 @@ class ShapeStorage(Storage):
         self.np = F32 if self.widened else dtype.np
         self.itemsize = dtype.itemsize
         self.dense = row_major(allocation.shape)
-        self.row = self.dense[0] * dtype.itemsize  # bytes of a partition
+        self.row = 0 if allocation.buffer.endswith("hbm") else self.dense[0] * dtype.itemsize  # bytes of a partition
         self.lane = 0  # the first partition
         self.missing = 0 if written else allocation.nbytes
         self.raw = NO_BYTES
@@ -122,7 +122,7 @@ class ShapeStorage(Storage):
         """Nothing or everything marked, in rows in which a first view is one piece if there are such."""
         shape, nbytes = self.allocation.shape, self.allocation.nbytes
         width = self.row
-        if self.allocation.buffer.endswith("hbm"):
+        if not width:
             widths = [math.prod(shape[k:]) * self.itemsize for k in range(1, max(2, len(shape)))]
             width = min(widths, key=lambda w: sum(len(r) * len(c) for r, c in pieces(dtype.itemsize, *at, w)))
         return Extents(nbytes // width, width, full)

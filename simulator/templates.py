@@ -55,7 +55,7 @@ class Part:
         return Region(t.storage.allocation, t.offset + self.shift, self.shape, self.strides, self.dtype or t.dtype)
 
 
-@dataclass
+@dataclass(slots=True)
 class Template:
     """One instruction, but for where its operands lie."""
 
@@ -71,6 +71,14 @@ class Template:
     marks: list[tuple[Part, bool]] = field(default_factory=list)  # that it writes, and whether as a matmul
     notes: list[str] = field(default_factory=list)
     recorded: int = 0
+    whole: bool = False  # whether all parts are whole operands; then these are their numbers:
+    numbers: tuple[tuple[int, ...], ...] = ()  # of reads, writes, checks and marks
+
+    def finished(self) -> Template:
+        parts = (self.reads, self.writes, self.checks, [part for part, _ in self.marks])
+        self.whole = all(part.shape is None for several in parts for part in several)
+        self.numbers = tuple([tuple([part.operand for part in several]) for several in parts])
+        return self
 
     def fits(self, tensors: list[NkiTensor]) -> bool:
         """Whether the written state of these operands is the one that the template was made with."""
@@ -87,7 +95,7 @@ class Form(NamedTuple):
     shape: Shape
     strides: Shape
     dtype: DType
-    buffer: MemoryRegion
+    buffer: str
     row: int  # bytes of a partition of the whole tensor, 0 in HBM
     lane: int  # the first partition
     column: int  # PSUM: the first byte within its partition
@@ -100,10 +108,10 @@ class Form(NamedTuple):
             if rest:
                 raise NoTemplate
             offset, whole = self.lane * length + self.column // self.dtype.itemsize, (self.lane + self.shape[0], length)
-        allocation = Allocation(-1, f"operand {number}", self.buffer._value_, whole, self.dtype, ("?", 0))
+        allocation = Allocation(-1, f"operand {number}", self.buffer, whole, self.dtype, ("?", 0))
         tensor = NkiTensor.__new__(NkiTensor)
         storage = StandIn(allocation, number, offset, real, template)
-        tensor._set(storage, self.dtype, self.buffer, offset, self.shape, self.strides)
+        tensor._set(storage, self.dtype, MemoryRegion(self.buffer), offset, self.shape, self.strides)
         return tensor
 
 

@@ -27,7 +27,7 @@ from triptych.simulator.trace import Region
 from triptych.simulator.views import GUIDE, Shape
 
 Array = NDArray[Any]
-_make = tuple.__new__
+_new, _make = object.__new__, tuple.__new__
 
 
 class DynamicSlice:
@@ -63,7 +63,7 @@ class NkiTensor(AccessPatterns):
     shape: Shape
     strides: Shape
     at: tuple[int, Shape, Shape]  # offset, shape and strides: what storage needs to find the elements
-    form: tuple[Shape, DType, str]  # what an instruction's checks depend on, beside where the elements lie
+    form: Any  # what a run without data knows a tensor by, once it was asked for
     region: Region  # the view as the trace names it
     dynamic: Dynamic | Columns | None = None  # an index that is read when an instruction uses the view
 
@@ -91,13 +91,13 @@ class NkiTensor(AccessPatterns):
         self.shape = shape
         self.strides = strides
         self.at = (offset, shape, strides)
-        self.form = (shape, dtype, storage.allocation.buffer)
+        self.form = None
         # Region(...) without its Python-level constructor: a trace holds several for each instruction.
         self.region = _make(Region, (storage.allocation, offset, shape, strides, dtype))
         self._array: Array | None = None
 
     def _view(self, offset: int, shape: Sequence[int], strides: Sequence[int], dtype: DType | None = None) -> NkiTensor:
-        new = NkiTensor.__new__(NkiTensor)
+        new = _new(NkiTensor)
         new._set(self.storage, dtype or self.dtype, self.buffer, offset, tuple(shape), tuple(strides))
         return new
 
@@ -216,30 +216,30 @@ class NkiTensor(AccessPatterns):
         a core may get none.
         """
         keys = key if type(key) is tuple else (key,)
-        if len(keys) != len(self.shape):
+        sizes, steps = self.shape, self.strides
+        if len(keys) != len(sizes):
             keys = self._expand(keys)
         on_chip = self.on_chip
         offset = self.offset
         shape: list[int] = []
         strides: list[int] = []
         empty: OutOfBounds | None = None
-        for dim, (n, stride, k) in enumerate(zip(self.shape, self.strides, keys, strict=True)):
+        for dim, k in enumerate(keys):
+            n, stride = sizes[dim], steps[dim]
             if type(k) is slice:
                 start, stop, step = k.start, k.stop, k.step
                 start = 0 if start is None else start if type(start) is int else _index(start)
                 stop = n if stop is None else stop if type(stop) is int else _index(stop)
-                if start < 0:
-                    start += n
-                if stop < 0:
-                    stop += n
                 if step is None:
                     if not 0 <= start < stop <= n:
-                        empty = self._outside(start, stop, 1, dim)
+                        start, stop = start + n * (start < 0), stop + n * (stop < 0)
+                        if not 0 <= start < stop <= n:
+                            empty = self._outside(start, stop, 1, dim)
                     offset += start * stride
                     shape.append(stop - start)
                     strides.append(stride)
                     continue
-                step = _index(step)
+                start, stop, step = start + n * (start < 0), stop + n * (stop < 0), _index(step)
             elif type(k) is DynamicSlice:
                 start, stop, step = _index(k.start), _index(k.start) + _index(k.size), 1
             elif k is Ellipsis:

@@ -34,7 +34,7 @@ from triptych.simulator.registers import VirtualRegister
 from triptych.simulator.shapes import PlacedShapeStorage, ShapeArena, ShapeStorage
 from triptych.simulator.templates import Form, NoTemplate, Part, StandIn, Template
 from triptych.simulator.tensor import NkiTensor
-from triptych.simulator.trace import Allocation, Event
+from triptych.simulator.trace import Allocation, Event, Region
 
 if TYPE_CHECKING:
     from triptych.simulator.indirection import Indirect
@@ -61,7 +61,6 @@ class ShapeMachine(Machine):
         self._draft: Template | None = None  # of the instruction that is carried out on stand-ins
         self._states: dict[Any, State] = {}
         self._state = self._current_state()
-        self._lines: dict[tuple[str, int], tuple[str, int]] = {}  # each once, since events are many
 
     # Memory
 
@@ -99,22 +98,34 @@ class ShapeMachine(Machine):
         """Carry out an instruction, or append the event that it has as others like it."""
         key: list[Any] = [effect]
         tensors: list[NkiTensor] = []
-        name = kwargs.get("name")
+        name = None
         try:
-            known = all([self._describe(a, key, tensors, not reads_indices) for a in args])
-            for parameter, a in kwargs.items():
+            known = True
+            for value in args:
+                if type(value) is NkiTensor:
+                    key.append(value.form or form_of(value))
+                    tensors.append(value)
+                else:
+                    known = known and self._describe(value, key, tensors, not reads_indices)
+            for parameter, value in kwargs.items():
                 key.append(parameter)
-                known = known and (parameter == "name" or self._describe(a, key, tensors, not reads_indices))
+                if type(value) is NkiTensor:
+                    key.append(value.form or form_of(value))
+                    tensors.append(value)
+                elif parameter == "name":
+                    name = value
+                else:
+                    known = known and self._describe(value, key, tensors, not reads_indices)
         except OutOfBounds:  # of a view that leaves its tensor; other rules come first
             known = False
         if known:
-            variants = self._state.templates.setdefault(tuple(key), [])
-            for template, after in variants:
-                if template.fits(tensors):
+            found = tuple(key)
+            for template, after in self._state.templates.get(found, ()):
+                if not template.asks or template.fits(tensors):
                     return self._issue(template, after, tensors, name)
             made = self._make(effect, tensors, args, kwargs)
             if made is not None:
-                variants.append(made)
+                self._state.templates.setdefault(found, []).append(made)
                 return self._issue(*made, tensors, name)
         try:
             if self.any_dynamic and not reads_indices:
@@ -126,12 +137,11 @@ class ShapeMachine(Machine):
     def _describe(self, value: Any, key: list[Any], tensors: list[NkiTensor], resolves: bool) -> bool:
         """Add an argument to the key of a call, and tensors to its operands; False for what has no key."""
         kind = type(value)
-        if kind is NkiTensor:
-            key.append(form_of(value))
-            tensors.append(value)
-            return True
         if kind in _PLAIN:
             key += (kind, value)
+        elif kind is NkiTensor:
+            key.append(form_of(value))
+            tensors.append(value)
         elif kind is Op:
             key.append(value)
         elif issubclass(kind, enum.Enum):
@@ -161,7 +171,7 @@ class ShapeMachine(Machine):
         before, meet = self._state, self.meet
         self._draft, self.meet = template, _no_meeting
         try:
-            stand_ins = iter([form_of(t).stand_in(i, t, template) for i, t in enumerate(tensors)])
+            stand_ins = iter([Form(*form_of(t)).stand_in(i, t, template) for i, t in enumerate(tensors)])
             effect(*_replaced(args, stand_ins), **{k: _replaced(v, stand_ins) for k, v in kwargs.items()})
             made = template.recorded == 1
         except (NkiError, NoTemplate):  # an error is to name the operands, which it does in the call itself
@@ -170,30 +180,44 @@ class ShapeMachine(Machine):
             self._draft, self.meet = None, meet
         if made:
             template.named = template.name is not None and template.name == kwargs.get("name")
-            return template, self._current_state()
+            return template.finished(), self._current_state()
         self._enter(before)
         return None
 
     def _issue(self, template: Template, after: State, tensors: list[NkiTensor], name: str | None) -> Event:
         """Append the event that a template says, and mark what it writes."""
-        for part in template.checks:
-            t = tensors[part.operand]
-            if t.storage.missing:
-                storage, dtype, at = part.place(t)
-                storage.check_written(dtype, at)
+        reads: tuple[Region, ...]
+        writes: tuple[Region, ...]
+        if template.whole:
+            read, written, checked, marked = template.numbers
+            for i in checked:
+                if tensors[i].storage.missing:
+                    tensors[i].check_written()
+            reads, writes = tuple([tensors[i].region for i in read]), tuple([tensors[i].region for i in written])
+            for i, (_, by_matmul) in zip(marked, template.marks, strict=True):
+                tensors[i].storage.wrote(tensors[i].dtype, tensors[i].at, by_matmul)
+        else:
+            for part in template.checks:
+                storage, dtype, at = part.place(tensors[part.operand])
+                if storage.missing:
+                    storage.check_written(dtype, at)
+            reads, writes = (
+                tuple([part.region(tensors[part.operand]) for part in parts])
+                for parts in (template.reads, template.writes)
+            )
+            for part, by_matmul in template.marks:
+                storage, dtype, at = part.place(tensors[part.operand])
+                storage.wrote(dtype, at, by_matmul)
         event = Event(
             template.op,
             template.engine,
-            tuple([part.region(tensors[part.operand]) for part in template.reads]),
-            tuple([part.region(tensors[part.operand]) for part in template.writes]),
-            self._lines.setdefault(self.line, self.line),
+            reads,
+            writes,
+            self.line,
             self.core,
             name if template.named else template.name,
             {**template.attributes, **self.marks} if self.marks else template.attributes,
         )
-        for part, by_matmul in template.marks:
-            storage, dtype, at = part.place(tensors[part.operand])
-            storage.wrote(dtype, at, by_matmul)
         if after is not self._state:
             self._enter(after)
         self.trace.events.append(event)
@@ -239,14 +263,18 @@ class ShapeMachine(Machine):
             registers.started[...] = np.frombuffer(started, bool).reshape(registers.started.shape)
 
 
-def form_of(t: NkiTensor) -> Form:
+def form_of(t: NkiTensor) -> tuple[Any, ...]:
+    """The fields of a tensor's `Form`, which it keeps."""
     storage: Any = t.storage
-    if not t.on_chip:
-        return Form(t.shape, t.strides, t.dtype, t.buffer, 0, 0, 0)
-    lane, column = divmod(t.offset * t.dtype.itemsize, storage.row)
-    return Form(
-        t.shape, t.strides, t.dtype, t.buffer, storage.row, storage.lane + lane, column if t.buffer is PSUM else 0
-    )
+    row = storage.row
+    lane = column = 0
+    if row:
+        lane, column = divmod(t.offset * t.dtype.itemsize, row)
+        lane += storage.lane
+        if t.buffer is not PSUM:
+            column = 0
+    t.form = (t.shape, t.strides, t.dtype, storage.allocation.buffer, row, lane, column)
+    return t.form  # type: ignore[no-any-return]
 
 
 def _part(t: NkiTensor) -> Part:

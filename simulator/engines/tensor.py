@@ -26,6 +26,11 @@ _INDIRECT = (*_FP8, "bfloat16", "float16")
 _DTYPES = (*_FP8, "bfloat16", "float16", "tfloat32", "float32")
 
 
+def _seen(t: NkiTensor) -> tuple[Any, ...]:
+    """What checks see of an operand, beside where it lies. (The hash of an enumeration's member is slow.)"""
+    return t.shape, t.dtype, id(t.buffer)
+
+
 def check_untiled(position: Any) -> None:
     """Indirect operands are incompatible with row tiles of the array."""
     if position and tuple(position) != (0, 0):
@@ -70,7 +75,8 @@ def nc_matmul(
         in_buffer(SBUF, stationary=stationary, moving=moving)
         in_buffer(PSUM, dst=dst)
     # The checks depend on nothing else than this key, and a kernel repeats few of them many times.
-    key = (dst.form, dst.at, stationary.form, moving.form, is_transpose, id(perf_mode), tile_position, tile_size)
+    operands = (dst.at, dst.dtype, id(dst.buffer)), _seen(stationary), _seen(moving)
+    key = (operands, is_transpose, id(perf_mode), tile_position, tile_size)
     sizes = m.checked.get(key)
     if sizes is None:
         in_buffer(SBUF, stationary=stationary, moving=moving)
@@ -300,7 +306,7 @@ def nc_transpose(
     m = machine()
     if not (type(dst) is type(data) is NkiTensor):
         on_chip(dst=dst, data=data)
-    key = ("nc_transpose", dst.form, dst.at, data.form, engine)
+    key = ("nc_transpose", _seen(dst), dst.at, _seen(data), engine)
     on = m.checked.get(key)
     if on is None:
         on = m.checked[key] = _check_transposed(m, dst, data, engine)
