@@ -14,6 +14,7 @@ address counts once; tensors without one cannot lie there as long as it is in us
 from __future__ import annotations
 
 import bisect
+import functools
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from triptych.simulator.trace import Allocation, Trace
 _FACTS = {"sbuf": "sbuf_partition_bytes", "psum": "psum_partition_bytes"}  # of a chip: the bytes of one partition
 _QUADRANTS = 4
 _QUADRANT = 32  # partitions
-_Lives = dict[int, tuple[int, int, Allocation]]  # by id: the first and the last event that touch an allocation
+_Lives = list[tuple[int, int, Allocation]]  # the first and the last event that touch an allocation
 
 
 @dataclass(frozen=True)
@@ -45,15 +46,20 @@ class MemoryUse:
 
 def partition_bytes(allocation: Allocation, chip: Chip) -> int:
     """What a tensor takes of each partition, where it fills only some of them spread over all."""
-    share = 1 if allocation.shape[0] > 64 else 2 if allocation.shape[0] > 32 else 4
-    return -(-_width(allocation, chip) // share)
+    height = allocation.shape[0]
+    return -(-_width(allocation, chip) // (1 if height > 64 else 2 if height > 32 else 4))
 
 
 def _width(allocation: Allocation, chip: Chip) -> int:
     """Bytes of a partition that a tensor takes, in PSUM those of whole banks."""
-    need = math.prod(allocation.shape[1:]) * allocation.dtype.itemsize
-    bank = int(chip.psum_bank_bytes.value)
-    return -(-need // bank) * bank if allocation.buffer == "psum" else need
+    bank = chip.psum_bank_bytes.value if allocation.buffer == "psum" else 1
+    return _rounded(allocation.shape[1:], allocation.dtype.itemsize, int(bank))
+
+
+@functools.lru_cache(4096)
+def _rounded(shape: tuple[int, ...], itemsize: int, unit: int) -> int:
+    """Bytes of `shape`, up to a multiple of `unit`."""
+    return -(-math.prod(shape) * itemsize // unit) * unit
 
 
 def capacity_of(chip: Chip, buffer: str) -> int:
@@ -103,34 +109,45 @@ class Taken:
 
 def memory_use(trace: Trace) -> list[MemoryUse]:
     """The use of SBUF and PSUM by each core, in program order."""
-    lives: dict[tuple[int, str], _Lives] = {}
+    last: dict[int, int] = {}  # event that touches an allocation, by its id
+    lives: dict[tuple[int, str], list[tuple[int, Allocation]]] = {}  # by core and buffer: from which event on
     for index, event in enumerate(trace.events):
-        for region in (*event.reads, *event.writes):
-            allocation = region.allocation
-            if allocation.buffer in _FACTS:
-                mine = lives.setdefault((event.core, allocation.buffer), {})
-                mine[allocation.id] = (mine.get(allocation.id, (index,))[0], index, allocation)
+        for regions in (event.reads, event.writes):
+            for region in regions:
+                allocation = region[0]
+                if allocation[0] not in last and allocation[2] in _FACTS:
+                    lives.setdefault((event.core, allocation[2]), []).append((index, allocation))
+                last[allocation[0]] = index
     cores = sorted({event.core for event in trace.events})
-    return [_use(trace.chip, buffer, core, lives.get((core, buffer), {})) for core in cores for buffer in _FACTS]
+    return [
+        _use(trace.chip, buffer, core, [(first, last[a.id], a) for first, a in lives.get((core, buffer), [])])
+        for core in cores
+        for buffer in _FACTS
+    ]
 
 
 def _use(chip: Chip, buffer: str, core: int, lives: _Lives) -> MemoryUse:
-    taken = Taken(chip, [allocation for _, _, allocation in lives.values()])
-    changes: dict[int, tuple[list[Allocation], list[Allocation]]] = {}  # by event: who goes before it, who comes
-    for first, last, allocation in lives.values():
-        changes.setdefault(first, ([], []))[1].append(allocation)
-        changes.setdefault(last + 1, ([], []))[0].append(allocation)
+    taken = Taken(chip, [allocation for _, _, allocation in lives if allocation.address])
+    sizes: dict[int, int] = {}  # by event: what comes less what goes before it, of tensors that lie anywhere
+    placed: dict[int, list[tuple[Allocation, bool]]] = {}  # and the others, each with whether it comes
+    for first, last, allocation in lives:
+        if allocation.address:
+            placed.setdefault(first, []).append((allocation, True))
+            placed.setdefault(last + 1, []).append((allocation, False))
+        else:
+            size = partition_bytes(allocation, chip)
+            sizes[first] = sizes.get(first, 0) + size
+            sizes[last + 1] = sizes.get(last + 1, 0) - size
     steps, peak, peak_event = [], 0, 0
-    for index in sorted(changes):
-        gone, come = changes[index]
-        for allocation in gone:
-            taken.end(allocation)
-        for allocation in come:
-            taken.begin(allocation)
-        steps.append((index, taken.bytes))
-        if taken.bytes > peak:
-            peak, peak_event = taken.bytes, index
-    alive = [allocation for first, last, allocation in lives.values() if first <= peak_event <= last]
+    for index in sorted({**sizes, **placed}):
+        taken.free += sizes.get(index, 0)
+        for allocation, comes in placed.get(index, ()):
+            (taken.begin if comes else taken.end)(allocation)
+        in_use = taken.bytes
+        steps.append((index, in_use))
+        if in_use > peak:
+            peak, peak_event = in_use, index
+    alive = [allocation for first, last, allocation in lives if first <= peak_event <= last]
     alive.sort(key=lambda a: partition_bytes(a, chip), reverse=True)
     return MemoryUse(buffer, core, capacity_of(chip, buffer), tuple(steps), peak, peak_event, tuple(alive))
 

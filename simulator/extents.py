@@ -36,18 +36,21 @@ class Extents:
     def mark(self, pieces: Sequence[Piece], value: bool = True) -> None:
         """Mark pieces, or take their marks away."""
         for rows, columns in pieces:
-            for run in columns:
-                for cut in run:
-                    self._cut_columns(cut)
-            mask = self._cells(columns)
+            mask = length = 0
+            for first, end in columns:  # from left to right, so that a cut moves no cell that is in the mask
+                low = self._cut_columns(first)
+                mask |= (1 << self._cut_columns(end)) - (1 << low)
+                length += end - first
             for first, end in rows:
-                for at in range(self._cut_rows(first), self._cut_rows(end)):
+                low = self._cut_rows(first)
+                for at in range(low, self._cut_rows(end)):
                     before = self._bits[at]
-                    after = before | mask if value else before & ~mask
-                    if after != before:
-                        self._bits[at] = after
-                        changed = self._length(before ^ after) * (self._rows[at + 1] - self._rows[at])
-                        self.missing += -changed if value else changed
+                    changed = mask & ~before if value else mask & before
+                    if changed:
+                        self._bits[at] = before ^ changed
+                        size = length if changed == mask else self._length(changed)
+                        size *= self._rows[at + 1] - self._rows[at]
+                        self.missing += -size if value else size
 
     def state(self, pieces: Sequence[Piece]) -> bool | None:
         """Whether all of some pieces is marked, or None where only a part is."""
@@ -99,19 +102,20 @@ class Extents:
         return length
 
     def _cut_rows(self, at: int) -> int:
-        """The index of the row interval that begins at `at`, cut there if need be."""
+        """The index of the row interval that begins at `at`, cut there if need be; _cut_columns likewise."""
         i = bisect_left(self._rows, at)
         if self._rows[i] != at:
             self._rows.insert(i, at)
             self._bits.insert(i, self._bits[i - 1])
         return i
 
-    def _cut_columns(self, at: int) -> None:
+    def _cut_columns(self, at: int) -> int:
         j = bisect_left(self._columns, at)
         if self._columns[j] != at:
             self._columns.insert(j, at)
             low = (1 << j) - 1
             self._bits = [(bits & low) | (bits >> j - 1 << j) for bits in self._bits]
+        return j
 
 
 class _Footprint(NamedTuple):

@@ -66,8 +66,8 @@ def keep(edges: Edges, trace: Trace) -> None:
             rounds = {event.attributes.get("loop"): event for event in earlier}
             for event in later:  # a producer in another round than its own, or in none, is refused by depends_on
                 event.depends_on(rounds.get(event.attributes.get("loop"), earlier[0]))
-    position = {id(event): index for index, event in enumerate(trace.events)}
     after = [(index, p) for index, event in enumerate(trace.events) for p in event.attributes.get("after", ())]
+    position = {id(event): index for index, event in enumerate(trace.events)} if after else {}
     if any(position[id(producer)] > index for index, producer in after):
         trace.events[:] = _in_order(trace)
 

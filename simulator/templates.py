@@ -82,9 +82,10 @@ class Template:
 
     def fits(self, tensors: list[NkiTensor]) -> bool:
         """Whether the written state of these operands is the one that the template was made with."""
-        for method, part, answer in self.asks:
+        for method, part, expected in self.asks:
             storage, dtype, at = part.place(tensors[part.operand])
-            if not _same(getattr(storage, method)(dtype, at), answer):
+            answer = getattr(storage, method)(dtype, at)
+            if answer is not expected and not _same(answer, expected):
                 return False
         return True
 
@@ -115,11 +116,9 @@ class Form(NamedTuple):
         return tensor
 
 
-def _same(answer: Any, other: Any) -> bool:
+def _same(answer: Any, expected: Any) -> bool:
     """Whether two answers are the same truth values; a mask is none."""
-    if isinstance(answer, tuple):
-        return all(a is b for a, b in zip(answer, other, strict=True))
-    return answer is other
+    return isinstance(answer, tuple) and all(a is b for a, b in zip(answer, expected, strict=True))
 
 
 class StandIn(Storage):
