@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from triptych.simulator.costs import Cost
 from triptych.simulator.enums import engine, named
 from triptych.simulator.errors import NkiError, NkiValidationError
-from triptych.simulator.machine import machine
-from triptych.simulator.regions import Order, check_regions
+from triptych.simulator.machine import Machine, machine
+from triptych.simulator.regions import Order, Rules, check_regions
 
 if TYPE_CHECKING:
     from triptych.simulator.indirection import Indirect
@@ -70,8 +70,8 @@ def instruction(
     runs, unless it `reads_indices` itself, as DMA does. `own_starts` and `order`: triptych.simulator.regions.
     """
     computes = engines[0] not in (engine.dma, engine.sync)
-    check = functools.partial(check_regions, computes=computes, own_starts=own_starts, order=order)
-    return _declared(INSTRUCTIONS, "nisa", engines, cost, since, source, indirect, reads_indices, check)
+    rules = Rules(computes, own_starts, order)
+    return _declared(INSTRUCTIONS, "nisa", engines, cost, since, source, indirect, reads_indices, rules)
 
 
 def collective(engine: engine, cost: Cost, since: int = 2) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -89,10 +89,17 @@ def _declared(
     source: str,
     indirect: Indirect | None,
     reads_indices: bool,
-    check: Callable[[Any], None] | None,
+    rules: Rules | None,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     def declare(effect: Callable[P, R]) -> Callable[P, R]:
         name = effect.__name__
+
+        def carry_out(m: Machine, args: Any, kwargs: Any) -> R:
+            settled = m.any_dynamic and not reads_indices
+            done: Any = _settle()(m, effect, indirect, args, kwargs) if settled else effect(*args, **kwargs)
+            if rules is not None:
+                check_regions(done, rules)
+            return done  # type: ignore[no-any-return]
 
         @functools.wraps(effect)
         def issue(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -103,16 +110,9 @@ def _declared(
                     raise NkiValidationError(f"needs NeuronCore-v{since} or newer, and the target is {m.chip.name}")
                 if not m.options.check_operands:
                     kwargs = named(kwargs)  # type: ignore[assignment]
-                done: R
                 if m.by_shape is not None:
-                    done = m.by_shape(effect, indirect, reads_indices, args, kwargs)
-                elif m.any_dynamic and not reads_indices:
-                    done = _settle()(m, effect, indirect, args, kwargs)
-                else:
-                    done = effect(*args, **kwargs)
-                if check is not None:
-                    check(done)
-                return done
+                    return m.by_shape(effect, rules, reads_indices, carry_out, args, kwargs)  # type: ignore[no-any-return]
+                return carry_out(m, args, kwargs)
             except NkiError as e:
                 if e.op is None:
                     e.op = f"{module}.{name}"

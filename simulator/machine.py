@@ -32,6 +32,7 @@ NkiInstruction = Event  # an executed instruction is its event (nki.isa.NkiInstr
 
 Array = NDArray[Any]
 _SHARED = MemoryRegion.shared_hbm
+_make = tuple.__new__
 
 
 _GARBAGE = 0x3F  # what unwritten bytes hold where they may be read: finite and not zero in every float dtype
@@ -123,13 +124,14 @@ class Machine:
             return self._shared_again(shape, kind)
         number = len(self.trace.allocations)
         place = None if address is None else self._address(shape, kind, buffer, address)
-        allocation = Allocation(number, name or f"t{number}", buffer._value_, shape, kind, self._line(), place)
+        fields = (number, name or f"t{number}", buffer._value_, shape, kind, self.lines.of(sys._getframe(1)), place)
+        allocation = _make(Allocation, fields)  # without its Python-level constructor
         self.trace.allocations.append(allocation)
         if place is None or not self.options.round_low_precision:
             storage = self.storage_for(allocation, buffer)
         else:
             storage = self.placed_storage_for(allocation, self.arenas[buffer._value_], place)
-        tensor = NkiTensor(shape, kind, storage, buffer)
+        tensor = NkiTensor.dense(storage, kind, buffer)
         if shared:
             self.shared.append(tensor)
             self.shared_seen += 1
@@ -164,7 +166,8 @@ class Machine:
     def input_allocation(self, shape: tuple[int, ...], dtype: Any, name: str) -> Allocation:
         buffer = MemoryRegion.shared_hbm if self.cores > 1 else MemoryRegion.private_hbm
         number = len(self.trace.allocations)
-        allocation = Allocation(number, name, buffer.value, shape, dtype_of(dtype), self._line())
+        line = self.lines.of(sys._getframe(1))
+        allocation = Allocation(number, name, buffer.value, shape, dtype_of(dtype), line)
         self.trace.allocations.append(allocation)
         return allocation
 
@@ -214,9 +217,6 @@ class Machine:
                 source=fact.source,
             )
         return shape
-
-    def _line(self) -> tuple[str, int]:
-        return self.lines.of(sys._getframe(1))
 
     def check_reads(self, tensors: Sequence[NkiTensor]) -> None:
         """Every element that an instruction reads has been written."""

@@ -36,21 +36,33 @@ _ELEMENTS = {"sbuf": 1 << 16, "psum": 1 << 12}
 Order = Literal["stream", "late", "mixed"]  # written as it is read; when all has been read; in another order
 
 
-def check_regions(event: Event, computes: bool, own_starts: bool, order: Order) -> None:
-    """Raise NkiValidationError for what the module forbids. The first tests leave little to look at closely.
+class Rules(NamedTuple):
+    """What an instruction is checked for."""
 
-    `own_starts`: the instruction checks start partitions itself.
-    """
-    reads, writes = event.reads, event.writes
+    computes: bool  # on a compute engine
+    own_starts: bool  # it checks start partitions itself
+    order: Order
+
+
+def check_regions(event: Event, rules: Rules) -> None:
+    """Raise NkiValidationError for what the module forbids. The first tests leave little to look at closely."""
+    computes, own_starts, _ = rules
     if computes:
-        for region in reads:
+        for region in event.reads:
             row = region[3][0]
             if region[1] >= row or (row > 4096 and (row > 32767 or region[0][2] == "psum")) or len(region[3]) > 5:
                 _check_access(event, region, own_starts)
-        for region in writes:
+        for region in event.writes:
             row = region[3][0]
             if region[1] >= row or (row > 4096 and (row > 32767 or region[0][2] == "psum")) or len(region[3]) > 5:
                 _check_access(event, region, own_starts)
+    check_overlaps(event, rules)
+
+
+def check_overlaps(event: Event, rules: Rules) -> None:
+    """The part that depends on which tensors are one; the rest depends on the form of each."""
+    computes, _, order = rules
+    reads, writes = event.reads, event.writes
     if "scattered" in event.attributes:  # rows that have an index each
         return
     for at, written in enumerate(writes):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
 import weakref
@@ -55,6 +56,12 @@ def zeros(allocation: Allocation, kind: np.dtype[Any], shape: Shape) -> Array:
     return np.zeros(shape, kind)
 
 
+@functools.lru_cache(4096)
+def _layout(shape: Shape, dtype: DType) -> tuple[Shape, int]:
+    """Strides of a dense tensor, and its bytes."""
+    return row_major(shape), math.prod(shape) * dtype.itemsize
+
+
 class ShapeStorage(Storage):
     """An allocation without bytes. `missing` counts the bytes that were never written."""
 
@@ -63,15 +70,14 @@ class ShapeStorage(Storage):
     has_data = False
 
     def __init__(self, allocation: Allocation, widen: bool, written: bool = False) -> None:
-        dtype = allocation.dtype
-        self.allocation = allocation
+        _, _, buffer, shape, dtype, _, _ = self.allocation = allocation
         self.widened = widen and dtype.is_float and dtype.itemsize < 4
         self.np = F32 if self.widened else dtype.np
         self.itemsize = dtype.itemsize
-        self.dense = row_major(allocation.shape)
-        self.row = 0 if allocation.buffer.endswith("hbm") else self.dense[0] * dtype.itemsize  # bytes of a partition
+        self.dense, nbytes = _layout(shape, dtype)
+        self.row = 0 if buffer.endswith("hbm") else self.dense[0] * dtype.itemsize  # bytes of a partition
         self.lane = 0  # the first partition
-        self.missing = 0 if written else allocation.nbytes
+        self.missing = 0 if written else nbytes
         self.raw = NO_BYTES
         self._pool = None
         self._written: Extents | None = None  # where, while it is a part

@@ -72,12 +72,15 @@ class Template:
     notes: list[str] = field(default_factory=list)
     recorded: int = 0
     whole: bool = False  # whether all parts are whole operands; then these are their numbers:
-    numbers: tuple[tuple[int, ...], ...] = ()  # of reads, writes, checks and marks
+    numbers: tuple[tuple[int, ...], ...] = ()  # of reads, writes and checks
+    regular: bool = False  # whether the checks of regions would find no more than they find in the first of the kind
 
-    def finished(self) -> Template:
-        parts = (self.reads, self.writes, self.checks, [part for part, _ in self.marks])
-        self.whole = all(part.shape is None for several in parts for part in several)
+    def finished(self, forms: list[Form]) -> Template:
+        parts = (self.reads, self.writes, self.checks)
+        self.whole = all(part.shape is None for several in (*parts, [p for p, _ in self.marks]) for part in several)
         self.numbers = tuple([tuple([part.operand for part in several]) for several in parts])
+        rows = all(f.row in (0, f.strides[0] * f.dtype.itemsize) for f in forms)
+        self.regular = rows and all(part.shape is None for part in (*self.reads, *self.writes))
         return self
 
     def fits(self, tensors: list[NkiTensor]) -> bool:

@@ -80,6 +80,13 @@ class NkiTensor(AccessPatterns):
         dense = storage.dense if shape == storage.allocation.shape else row_major(shape)
         self._set(storage, dtype_of(dtype), buffer, 0, shape, dense)
 
+    @classmethod
+    def dense(cls, storage: Storage, dtype: DType, buffer: MemoryRegion) -> NkiTensor:
+        """All of `storage`."""
+        new = _new(cls)
+        new._set(storage, dtype, buffer, 0, storage.allocation[3], storage.dense)
+        return new
+
     def _set(
         self, storage: Storage, dtype: DType, buffer: MemoryRegion, offset: int, shape: Shape, strides: Shape
     ) -> None:

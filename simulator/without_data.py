@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,21 +23,19 @@ from numpy.typing import NDArray
 from triptych.simulator.access import Dynamic
 from triptych.simulator.cores import Who
 from triptych.simulator.dtypes import DType
-from triptych.simulator.dynamic import DynamicTensor, resolve, settle
+from triptych.simulator.dynamic import DynamicTensor, resolve
 from triptych.simulator.enums import engine
 from triptych.simulator.errors import NeedsData, NkiError, OutOfBounds
 from triptych.simulator.machine import Machine, NkiInstruction
 from triptych.simulator.memory import PSUM, MemoryRegion, Storage
 from triptych.simulator.ops import Op
 from triptych.simulator.placement import Arena
+from triptych.simulator.regions import Rules, check_overlaps, check_regions
 from triptych.simulator.registers import VirtualRegister
 from triptych.simulator.shapes import PlacedShapeStorage, ShapeArena, ShapeStorage
 from triptych.simulator.templates import Form, NoTemplate, Part, StandIn, Template
 from triptych.simulator.tensor import NkiTensor
 from triptych.simulator.trace import Allocation, Event, Region
-
-if TYPE_CHECKING:
-    from triptych.simulator.indirection import Indirect
 
 Array = NDArray[Any]
 Effect = Callable[..., Any]
@@ -89,48 +87,48 @@ class ShapeMachine(Machine):
 
     def by_shape(
         self,
-        effect: Effect,
-        indirect: Indirect | None,
+        effect: Callable[..., Any],
+        rules: Rules | None,
         reads_indices: bool,
+        carry_out: Callable[[Machine, tuple[Any, ...], dict[str, Any]], Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
         """Carry out an instruction, or append the event that it has as others like it."""
-        key: list[Any] = [effect]
+        key: list[Any] = [effect, len(args), *kwargs]
         tensors: list[NkiTensor] = []
-        name = None
+        name = kwargs.get("name")
+        values = args + tuple(kwargs.values()) if name is None else (*args, *{**kwargs, "name": ""}.values())
+        known = rules is not None
         try:
-            known = True
-            for value in args:
-                if type(value) is NkiTensor:
+            for value in values:
+                kind = type(value)
+                if kind is NkiTensor:
                     key.append(value.form or form_of(value))
                     tensors.append(value)
-                else:
-                    known = known and self._describe(value, key, tensors, not reads_indices)
-            for parameter, value in kwargs.items():
-                key.append(parameter)
-                if type(value) is NkiTensor:
-                    key.append(value.form or form_of(value))
-                    tensors.append(value)
-                elif parameter == "name":
-                    name = value
+                elif kind in _PLAIN:
+                    key.append(kind)
+                    key.append(value)
                 else:
                     known = known and self._describe(value, key, tensors, not reads_indices)
         except OutOfBounds:  # of a view that leaves its tensor; other rules come first
             known = False
         if known:
+            assert rules is not None  # collectives meet other ranks
             found = tuple(key)
             for template, after in self._state.templates.get(found, ()):
                 if not template.asks or template.fits(tensors):
-                    return self._issue(template, after, tensors, name)
+                    event = self._issue(template, after, tensors, name)
+                    (check_overlaps if template.regular else check_regions)(event, rules)
+                    return event
             made = self._make(effect, tensors, args, kwargs)
             if made is not None:
                 self._state.templates.setdefault(found, []).append(made)
-                return self._issue(*made, tensors, name)
+                event = self._issue(*made, tensors, name)
+                check_regions(event, rules)
+                return event
         try:
-            if self.any_dynamic and not reads_indices:
-                return settle(self, effect, indirect, args, kwargs)
-            return effect(*args, **kwargs)
+            return carry_out(self, args, kwargs)
         finally:
             self._state = self._current_state()
 
@@ -171,7 +169,8 @@ class ShapeMachine(Machine):
         before, meet = self._state, self.meet
         self._draft, self.meet = template, _no_meeting
         try:
-            stand_ins = iter([Form(*form_of(t)).stand_in(i, t, template) for i, t in enumerate(tensors)])
+            forms = [Form(*form_of(t)) for t in tensors]
+            stand_ins = iter([f.stand_in(i, t, template) for i, (f, t) in enumerate(zip(forms, tensors, strict=True))])
             effect(*_replaced(args, stand_ins), **{k: _replaced(v, stand_ins) for k, v in kwargs.items()})
             made = template.recorded == 1
         except (NkiError, NoTemplate):  # an error is to name the operands, which it does in the call itself
@@ -180,7 +179,7 @@ class ShapeMachine(Machine):
             self._draft, self.meet = None, meet
         if made:
             template.named = template.name is not None and template.name == kwargs.get("name")
-            return template.finished(), self._current_state()
+            return template.finished(forms), self._current_state()
         self._enter(before)
         return None
 
@@ -189,13 +188,14 @@ class ShapeMachine(Machine):
         reads: tuple[Region, ...]
         writes: tuple[Region, ...]
         if template.whole:
-            read, written, checked, marked = template.numbers
+            read, written, checked = template.numbers
             for i in checked:
                 if tensors[i].storage.missing:
                     tensors[i].check_written()
             reads, writes = tuple([tensors[i].region for i in read]), tuple([tensors[i].region for i in written])
-            for i, (_, by_matmul) in zip(marked, template.marks, strict=True):
-                tensors[i].storage.wrote(tensors[i].dtype, tensors[i].at, by_matmul)
+            for part, by_matmul in template.marks:
+                t = tensors[part.operand]
+                t.storage.wrote(t.dtype, t.at, by_matmul)
         else:
             for part in template.checks:
                 storage, dtype, at = part.place(tensors[part.operand])
