@@ -1,7 +1,7 @@
 """`triptych`: the command line.
 
 The parser knows nothing of NumPy, and a usage error is told before anything heavy is imported. What a command does is
-in `commands`, `doctor`, `lint`, `new` and `validate_timing`; here are its words and its exit codes.
+in `commands`, `doctor`, `lint`, `new`, `profiling` and `validate_timing`; here are its words and its exit codes.
 """
 
 from __future__ import annotations
@@ -25,6 +25,12 @@ EXIT_CODES = """exit codes:
   2  usage
   5  nothing ran
   6  a required backend is missing"""
+
+PROFILE_EXIT_CODES = """exit codes:
+  0  predicted
+  1  a kernel failed
+  2  usage
+  5  nothing could be predicted: no NKI kernel, or none for the target"""
 
 LINT_EXIT_CODES = """exit codes:
   0  no errors; there may be warnings
@@ -128,6 +134,36 @@ def add_output(parser: Parser, html: str | None) -> None:
     )
 
 
+def add_profile(parser: Parser) -> None:
+    """What to predict, and where the prediction goes."""
+    group = parser.add_argument_group("what to predict")
+    group.add_argument("ops", nargs="*", metavar="OP", help="ops or globs (default: all)")
+    group.add_argument("--kernel", metavar="PATH[:F]", help="the ops of your own file; with :F, its function F")
+    group.add_argument(
+        "--arg", dest="args", action="append", metavar="A", help="argument of F: 4096x128:bfloat16, 0.5, causal=True"
+    )
+    group.add_argument("--target", action="append", metavar="T,...", help="chips, side by side (default: trn2)")
+    group.add_argument("--dtype", action="append", metavar="D,...", help="(default: bfloat16, or the op's first)")
+    group.add_argument("--cases", action="append", metavar="SET,...", help="(default: model; smoke with -a)")
+    group.add_argument("-k", dest="names", metavar="CASE", help="only cases of this name or glob")
+    group.add_argument("-a", dest="axes", action="append", metavar="AXIS=V,...", help="sizes, as -a M=256,1024")
+    group.add_argument("--seed", type=seed, default=0, metavar="N", help="of inputs, where data matters (default: 0)")
+    group = parser.add_argument_group("how to predict")
+    group.add_argument(
+        "--order",
+        choices=("overlapped", "program", "both"),
+        default="overlapped",
+        help="what a compiler's scheduler would overlap, or queues as they are written (default: overlapped)",
+    )
+    group.add_argument(
+        "--set", dest="settings", action="append", metavar="FIELD=X", help="what if the chip had X, as dma_gb_per_s=800"
+    )
+    group = parser.add_argument_group("output")
+    group.add_argument("--trace", metavar="FILE", help="the timeline for ui.perfetto.dev (.gz compresses)")
+    group.add_argument("--html", metavar="FILE", help="a page with the timeline and memory over time")
+    group.add_argument("--json", metavar="PATH", help="everything, as one document (- is stdout, and nothing else is)")
+
+
 def parsers() -> tuple[Parser, dict[str, Parser]]:
     """The parser of `triptych` and those of its commands."""
     root = Parser(
@@ -178,6 +214,7 @@ def parsers() -> tuple[Parser, dict[str, Parser]]:
     report.add_argument("--from", dest="saved", nargs="+", metavar="JSON", help="render saved results, run nothing")
     add_judgement(report, bench=True)
     add_output(report, html="report.html")
+    add_profile(command("profile", "predict how long a kernel takes on the chip, and why", PROFILE_EXIT_CODES))
     lint = command("lint", "find what NKI's compiler rejects, without running anything", LINT_EXIT_CODES)
     lint.add_argument("paths", nargs="+", metavar="PATH[:FUNCTION]", help="a file's kernels, or one function of it")
     lint.add_argument("--target", action="append", metavar="T,...", help="also report what these chips lack")
@@ -246,6 +283,10 @@ def dispatch(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
         from triptych.harness import lint
 
         return lint.run(arguments)
+    if arguments.command == "profile":
+        from triptych.harness.profiling import command
+
+        return command.run(arguments, argv)
     from triptych.harness import commands
 
     if arguments.command == "list":

@@ -248,19 +248,23 @@ def selected(arguments: Namespace, backends: Sequence[Backend]) -> tuple[dict[st
 
 def destinations(arguments: Namespace) -> None:
     """Every file must be writable before anything runs, and stdout takes one document."""
-    paths = [path for path in (arguments.json, arguments.csv, arguments.md, arguments.html) if path]
-    if paths.count("-") > 1:
-        raise UsageError("stdout takes one document: only one of --json, --csv, --md and --html can be `-`.")
-    for path in paths:
+    named = {name: getattr(arguments, name, None) for name in ("json", "csv", "md", "html", "trace")}
+    stdout = [f"--{name}" for name, path in named.items() if path == "-"]
+    if len(stdout) > 1:
+        raise UsageError(f"stdout takes one document: only one of {' and '.join(stdout)} can be `-`.")
+    for path in filter(None, named.values()):
         try:
             output.check_writable(path)
         except output.OutputError as error:
             raise UsageError(str(error)) from error
 
 
-def save(path: str, text: str) -> None:
+def save(path: str, text: str | bytes) -> None:
     try:
-        output.write(path, text)
+        if isinstance(text, bytes):
+            output.write_bytes(path, text)
+        else:
+            output.write(path, text)
     except output.OutputError as error:
         raise UsageError(str(error)) from error
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from triptych.harness.records import Arrays, Case, Op, case_name
+from triptych.harness.records import Arrays, Case, Op, case_name, marks
 from triptych.harness.regimes import rounded
 
 MODULES = ("matmul", "attention")  # harness/opdefs/<name>.py
@@ -134,6 +134,8 @@ def resized(case: Case, sizes: Mapping[str, int]) -> Case:
     if case.name == case_name(case.axes, case.params, case.regime):
         return replace(case, axes=axes, name=case_name(axes, case.params, case.regime))
     changes = ",".join(f"{axis}={size}" for axis, size in sizes.items())
+    if len(sizes) == len(axes):  # nothing is left of the sizes that the case is named after
+        return replace(case, axes=axes, name="-".join([changes, *marks(case.params, case.regime)]))
     return replace(case, axes=axes, name=f"{case.name}@{changes}")
 
 

@@ -40,21 +40,26 @@ def check_writable(path: str) -> None:
 
 
 def write(path: str, text: str) -> None:
-    """Put `text` at `path`; `-` is stdout. A reader sees the old file or the new one, never a part of one."""
+    """Put `text` at `path`; `-` is stdout."""
     if path == "-":
         sys.stdout.write(text)
         sys.stdout.flush()
-        return
+    else:
+        write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: str, data: bytes) -> None:
+    """Put `data` at `path`. A reader sees the old file or the new one, never a part of one."""
     target = Path(path).resolve()  # through a link, so that the link stays one
     try:
         if target.exists() and not target.is_file():  # a pipe or a device has no rename
-            target.write_text(text, encoding="utf-8")
+            target.write_bytes(data)
             return
         mode = target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~umask()
         handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
         try:
-            with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as stream:
-                stream.write(text)
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(data)
                 stream.flush()
                 os.fsync(stream.fileno())
             os.chmod(temporary, mode)

@@ -79,6 +79,8 @@ class Op:
     - `tiles`, `limits` and `multiples` say where sizes matter: {"K": (128, 1024)}, {"D": 128}, {"H": "Hkv"}. `--fuzz`
       draws sizes around the tiles and within the limits. An op without a set "adversarial" gets its first set in every
       regime, if its inputs are given as shapes.
+    - `shapes` is the shape of each input in axes, where `inputs` is a generator and all are of the case's dtype: with
+      it a profile draws nothing.
     - `honest` are baselines of the same dtype whose error bounds that of a kernel; the first is the one that is
       reported. Without any, the harness derives two from the reference (`defaults.baselines`).
     - `nki` and `triton` are "path/to/file.py:function", relative paths from the file that declares the op, or functions
@@ -90,6 +92,7 @@ class Op:
     axes: tuple[str, ...]
     dtypes: tuple[str, ...]
     inputs: Inputs
+    shapes: Mapping[str, Sequence[str | int]] | None  # of the inputs, in axes
     reference: Callable[..., Array]  # float64 inside and out
     honest: tuple[Callable[..., Array], ...]
     cases: Mapping[str, tuple[Case, ...]]  # set name -> templates
@@ -116,6 +119,7 @@ class Op:
         tiles: Mapping[str, Sequence[int]] | None = None,
         limits: Mapping[str, int] | None = None,
         multiples: Mapping[str, str] | None = None,
+        shapes: Mapping[str, Sequence[str | int]] | None = None,
         honest: Sequence[Callable[..., Array]] = (),
         flops: Callable[[Mapping[str, int], Mapping[str, Any]], int] | None = None,
         bytes: Callable[[Mapping[str, int], Mapping[str, Any], int], int] | None = None,
@@ -137,6 +141,7 @@ class Op:
             "axes": tuple(axes) or tuple(seen_axes),
             "dtypes": tuple(dtypes),
             "inputs": drawn(inputs) if isinstance(inputs, Mapping) else inputs,
+            "shapes": inputs if isinstance(inputs, Mapping) else shapes,
             "reference": reference,
             "honest": tuple(honest) or baselines(reference),
             "cases": templates,
@@ -178,8 +183,13 @@ def in_every_regime(templates: Sequence[Case]) -> tuple[Case, ...]:
 
 def case_name(axes: Mapping[str, int], params: Mapping[str, Any], regime: str) -> str:
     """The name of a case that has none of its own: sizes in the order of the axes, then what is out of the ordinary."""
+    return "-".join(["x".join(map(str, axes.values())), *marks(params, regime)])
+
+
+def marks(params: Mapping[str, Any], regime: str) -> list[str]:
+    """What is out of the ordinary in a case, as words of its name."""
     options = [k if v is True else f"{k}={v}" for k, v in params.items() if v is not False]
-    return "-".join(["x".join(map(str, axes.values())), *options, *([] if regime == "normal" else [regime])])
+    return [*options, *([] if regime == "normal" else [regime])]
 
 
 @dataclass

@@ -38,6 +38,11 @@ class Entry:
         return tables.place(self.result) + (f" · run {self.run + 1}" if self.runs > 1 else "")
 
     @property
+    def judged(self) -> bool:
+        """Whether it was compared with the reference: neither the reference itself is, nor a profile."""
+        return self.result.evidence not in (Evidence.REFERENCE, Evidence.PREDICTED)
+
+    @property
     def family(self) -> str:
         return FAMILIES.get(self.result.backend, "other")
 
@@ -50,13 +55,11 @@ class Book:
     environments: tuple[Mapping[str, Any], ...]
 
     def compared(self, family: str | None = None) -> list[Entry]:
-        """What ran and was judged: the reference agrees with itself and does not count."""
+        """What ran and was judged."""
         return [
             entry
             for entry in self.entries
-            if entry.result.status in tables.RAN
-            and entry.result.evidence is not Evidence.REFERENCE
-            and family in (None, entry.family)
+            if entry.judged and entry.result.status in tables.RAN and family in (None, entry.family)
         ]
 
     def bad(self) -> list[Entry]:

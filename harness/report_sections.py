@@ -12,6 +12,7 @@ from typing import Any
 from triptych.harness import tables
 from triptych.harness.records import Evidence, Status
 from triptych.harness.report import Book, Entry, breakable, word
+from triptych.harness.report_style import MARK
 
 EVIDENCE = {
     Evidence.REFERENCE: "The NumPy definition of the op, float64 inside. It is what the others are compared with.",
@@ -56,13 +57,9 @@ def masthead(book: Book) -> str:
     """The name, and what was compared."""
     ops = ", ".join(f"<b>{escape(op)}</b>" for op in book.ops()) or "nothing"
     dates = sorted({str(env["utc"])[:10] for env in book.environments if env.get("utc")})
-    mark = (
-        '<svg viewBox="0 0 44 30" aria-hidden="true"><path class="l" d="M2 28V14Q2 8 11 6V28Z"/>'
-        '<path class="c" d="M13 28V12a9 10 0 0 1 18 0V28Z"/><path class="r" d="M42 28V14Q42 8 33 6V28Z"/></svg>'
-    )
     when = f"<span>{escape(' to '.join(dates))}</span>" if dates else ""
     return (
-        f'<header class="mast"><p class="name">{mark}Triptych</p>'
+        f'<header class="mast"><p class="name">{MARK}Triptych</p>'
         f"<p>One operation, written three times and compared: {ops}</p>{when}</header>"
     )
 
@@ -70,7 +67,7 @@ def masthead(book: Book) -> str:
 def altarpiece(book: Book) -> str:
     """Three panels: the verdict in the middle, one wing a language; the machine below."""
     bad = bool(book.bad())
-    counts = Counter(e.result.status for e in book.entries if e.result.evidence is not Evidence.REFERENCE)
+    counts = Counter(entry.result.status for entry in book.entries if entry.judged)
     tally = "".join(
         f'<li class="{status}{"" if counts[status] else " none"}"><b>{counts[status]:,}</b> {status}</li>'
         for status in Status
@@ -96,7 +93,7 @@ def wing(book: Book, family: str) -> str:
     title, machines = WINGS[family]
     places: dict[str, list[Entry]] = defaultdict(list)
     for entry in book.entries:
-        if entry.family == family:
+        if entry.family == family and entry.result.evidence is not Evidence.PREDICTED:
             places[entry.place].append(entry)
     items = []
     for name, entries in places.items():
@@ -201,8 +198,13 @@ def absent(book: Book) -> str:
 
 def verdicts(book: Book) -> str:
     """One table an op: a row for each case and dtype, a column for each backend that is here."""
-    here = {entry.place for entry in book.entries if entry.result.status is not Status.SKIPPED}
-    return "".join(matrix(op, [entry for entry in book.of(op) if entry.place in here]) for op in book.ops())
+    run = [
+        entry for entry in book.entries if entry.result.evidence is not Evidence.PREDICTED
+    ]  # a profile judges nothing
+    here = {entry.place for entry in run if entry.result.status is not Status.SKIPPED}
+    return "".join(
+        matrix(op, [entry for entry in run if entry.result.op == op and entry.place in here]) for op in book.ops()
+    )
 
 
 def matrix(op: str, entries: Sequence[Entry]) -> str:

@@ -1,6 +1,11 @@
 """The report's style sheet. Three pigments stand for the panels, ochre, lapis and madder;
 green and red are verdicts."""
 
+MARK = (
+    '<svg viewBox="0 0 44 30" aria-hidden="true"><path class="l" d="M2 28V14Q2 8 11 6V28Z"/>'
+    '<path class="c" d="M13 28V12a9 10 0 0 1 18 0V28Z"/><path class="r" d="M42 28V14Q42 8 33 6V28Z"/></svg>'
+)
+
 STYLE = """
 :root{
   --ground:#f6f7f9;--leaf:#fff;--ink:#1a1d24;--soft:#565d6b;--line:#dcdfe6;--faint:#eceef2;

@@ -161,11 +161,12 @@ class Selection:
             for target in targets_of(backend, self.targets)
         ]
         if not found and self.names is not None:
-            everything = dict.fromkeys(
-                case.name for op in ops.values() for _, case in replace(self, names=None).cases(op)
-            )
-            raise unknown("case", self.names, everything)
+            raise unknown("case", self.names, self.case_names(ops.values()))
         return found
+
+    def case_names(self, ops: Iterable[Op]) -> list[str]:
+        """All cases that -k could name."""
+        return list(dict.fromkeys(case.name for op in ops for _, case in replace(self, names=None).cases(op)))
 
     def timed(self, backend: Backend, group: str) -> bool:
         """Whether to time a backend on the cases of a set.

@@ -56,8 +56,11 @@ def short(value: float | None, digits: int = 3) -> str:
 
 
 def place(result: Result) -> str:
-    """`nki-sim[trn2]`, or the backend alone where it has no targets."""
-    return f"{result.backend}[{result.target}]" if result.target else result.backend
+    """`nki-sim[trn2]`, or the backend alone where it has no targets; a profile's chip may be another, or its order."""
+    changes = [f"{field}={value:g}" for field, value in result.timing.get("settings", {}).items()]
+    order = ["program order"] if result.timing.get("order") == "program" else []
+    inside = ", ".join([*([result.target] if result.target else []), *changes, *order])
+    return f"{result.backend}[{inside}]" if inside else result.backend
 
 
 def share_of_bound(result: Result) -> float | None:
@@ -253,8 +256,11 @@ def problems(results: Iterable[Result], *, colour: bool = False) -> str:
 
 def summary(results: Sequence[Result], seed: int | None = None) -> str:
     """One line: how many ended how, and why some did not run."""
-    counts = Counter(result.status for result in results)
+    profiles = [r for r in results if r.status is Status.PASSED and r.evidence is Evidence.PREDICTED]
+    counts = Counter(result.status for result in results if result not in profiles)
     line = ", ".join(f"{counts[status]} {status}" for status in Status)
+    if profiles:
+        line += f", {len(profiles)} predicted and not compared"
     reasons = skip_reasons(results)
     if reasons:
         why = "; ".join(f"{backend}: {reason.rstrip('.')}" for backend, reason in reasons.items())

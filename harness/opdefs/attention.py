@@ -221,6 +221,7 @@ OPS = (
         summary="out[B, H, Sq, D] = softmax(q @ k.T / sqrt(D)) @ v; q[B, H, Sq, D], k and v[B, Hkv, Sk, D]",
         axes=("B", "H", "Hkv", "Sq", "Sk", "D"),
         inputs=inputs,
+        shapes={"q": ("B", "H", "Sq", "D"), "k": ("B", "Hkv", "Sk", "D"), "v": ("B", "Hkv", "Sk", "D")},
         reference=reference,
         honest=(online, plain, prescaled),
         cases={

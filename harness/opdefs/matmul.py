@@ -152,6 +152,7 @@ def row(name: str, version: str, cases: Mapping[str, Any]) -> Op:
         summary=f"out[M, N] = lhsT[K, M].T @ rhs[K, N]; {version}",
         axes=("M", "K", "N"),
         inputs=inputs,
+        shapes={"lhsT": ("K", "M"), "rhs": ("K", "N")},
         reference=reference,
         honest=(tiled, sequential),
         cases=cases,
