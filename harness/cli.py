@@ -158,6 +158,9 @@ def add_profile(parser: Parser) -> None:
     group.add_argument(
         "--set", dest="settings", action="append", metavar="FIELD=X", help="what if the chip had X, as dma_gb_per_s=800"
     )
+    group.add_argument(
+        "--no-data", action="store_true", help="never draw inputs: a kernel whose control flow depends on data fails"
+    )
     group = parser.add_argument_group("output")
     group.add_argument("--trace", metavar="FILE", help="the timeline for ui.perfetto.dev (.gz compresses)")
     group.add_argument("--html", metavar="FILE", help="a page with the timeline and memory over time")

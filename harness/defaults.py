@@ -22,15 +22,22 @@ def drawn(shapes: Mapping[str, Sequence[str | int]]) -> Inputs:
         from triptych.harness.regimes import in_regime, normal, rounded
 
         arrays = {}
-        for name, shape in shapes.items():
-            for axis in shape:
-                if isinstance(axis, str) and axis not in case.axes:
-                    raise ValueError(f"input {name} has axis {axis!r}, which case {case.name} does not give a size")
-            sizes = [case.axes[axis] if isinstance(axis, str) else axis for axis in shape]
+        for name, sizes in sized(shapes, case).items():
             arrays[name] = in_regime(normal(rng, *sizes), case.regime, case.dtype)
         return rounded(arrays, case.dtype)
 
     return inputs
+
+
+def sized(shapes: Mapping[str, Sequence[str | int]], case: Case) -> dict[str, tuple[int, ...]]:
+    """{"x": ("M", "N")} in the sizes of a case."""
+    found = {}
+    for name, shape in shapes.items():
+        for axis in shape:
+            if isinstance(axis, str) and axis not in case.axes:
+                raise ValueError(f"input {name} has axis {axis!r}, which case {case.name} does not give a size")
+        found[name] = tuple([case.axes[axis] if isinstance(axis, str) else axis for axis in shape])
+    return found
 
 
 def baselines(reference: Callable[..., Array]) -> tuple[Callable[..., Array], ...]:

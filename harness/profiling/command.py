@@ -11,18 +11,19 @@ import math
 import shlex
 import sys
 from argparse import Namespace
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from triptych import simulator
 from triptych.harness import cli, commands, output, select, tables, worker
 from triptych.harness.profiling import page, perfetto, text
 from triptych.harness.profiling.numbers import numbers
-from triptych.harness.profiling.subjects import Subject, subjects
+from triptych.harness.profiling.subjects import Arguments, Subject, subjects
 from triptych.harness.records import Case, Evidence, Result, Status
 from triptych.harness.runner import Task
 from triptych.harness.select import UsageError
 from triptych.simulator.chips import Fact
+from triptych.simulator.errors import NeedsData
 
 ORDERS = {"overlapped": ("overlapped",), "program": ("program",), "both": ("overlapped", "program")}
 DEFAULT_TARGET = "trn2"
@@ -46,6 +47,7 @@ class Plan:
     orders: Sequence[str]
     settings: Mapping[str, float]  # fields of the chip record to replace, for the what-if
     seed: int
+    no_data: bool  # fail where shapes do not suffice
     whole: bool  # keep timelines
 
     def variants(self, target: str) -> Iterator[tuple[str, str, Mapping[str, float], str | None]]:
@@ -68,7 +70,8 @@ def run(arguments: Namespace, argv: Sequence[str]) -> int:
         if target not in simulator.TARGETS:
             raise select.unknown("target", target, simulator.TARGETS)
     whole = bool(arguments.trace or arguments.html)
-    plan = Plan(targets, ORDERS[arguments.order], settings(arguments.settings or ()), arguments.seed, whole)
+    orders, changes = ORDERS[arguments.order], settings(arguments.settings or ())
+    plan = Plan(targets, orders, changes, arguments.seed, arguments.no_data, whole)
     chosen = subjects(arguments)
     if whole and len(chosen) > 1:
         raise UsageError(
@@ -123,7 +126,7 @@ def predicted(subject: Subject, target: str, plan: Plan) -> list[Profile]:
         result.status, result.reason = Status.UNSUPPORTED, reason
         return [Profile(target, None, result)]
     try:
-        trace = traced(subject, target)
+        trace = traced(subject, target, plan)
         found = []
         for label, order, fields, against in plan.variants(target):
             prediction = simulator.predict_trace(trace, order, fields)
@@ -133,14 +136,33 @@ def predicted(subject: Subject, target: str, plan: Plan) -> list[Profile]:
         return found
     except (Exception, SystemExit) as error:
         result.status = Status.ERROR
-        spoken = isinstance(error, simulator.NkiError)
+        spoken = isinstance(error, (simulator.NkiError, InputsFailed))
         result.reason = str(error) if spoken else f"the kernel raised {worker.described(error)}{subject.at(error)}"
         return [Profile(target, None, result)]
 
 
-def traced(subject: Subject, target: str) -> simulator.Trace:
-    positional, named = subject.drawn()
-    return simulator.run(subject.load(), *positional, target=target, **named).trace
+class InputsFailed(Exception):
+    """A subject's arguments could not be made; one sentence."""
+
+
+def traced(subject: Subject, target: str, plan: Plan) -> simulator.Trace:
+    """What a kernel does, from the shapes of its arguments; where it depends on their values, from drawn ones."""
+    try:
+        return _run(subject, target, subject.shaped)
+    except NeedsData as needs:
+        if plan.no_data:
+            raise
+        print(f"triptych: {needs}: predicted with inputs drawn from seed {plan.seed}", file=sys.stderr)
+        return _run(subject, target, subject.drawn)
+
+
+def _run(subject: Subject, target: str, arguments: Callable[[], Arguments]) -> simulator.Trace:
+    kernel = subject.load()
+    try:
+        positional, named = arguments()
+    except Exception as error:
+        raise InputsFailed(f"the inputs could not be made: {worker.described(error)}") from error
+    return simulator.run(kernel, *positional, target=target, **named).trace
 
 
 def _work(subject: Subject) -> dict[str, int]:
@@ -153,7 +175,7 @@ def _repro(subject: Subject, target: str, plan: Plan) -> str:
     line += ["--order", "both"] if len(plan.orders) > 1 else ["--order", *plan.orders] * (plan.orders[0] == "program")
     for name, value in plan.settings.items():
         line += ["--set", f"{name}={value:g}"]
-    return shlex.join([*line, "--seed", str(plan.seed)])
+    return shlex.join([*line, *["--no-data"] * plan.no_data, "--seed", str(plan.seed)])
 
 
 def _task(subject: Subject, target: str) -> Task:

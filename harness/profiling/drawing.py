@@ -10,7 +10,7 @@ DRAWING = r"""
 const data = JSON.parse(document.getElementById('data').textContent);
 const canvas = document.getElementById('timeline'), map = document.getElementById('map');
 const tip = document.getElementById('tip'), stretch = document.getElementById('stretch');
-const GUTTER = 92, HEAD = 22, ROW = 28, THIN = 9, MEMORY = 54, GAP = 5;
+const GUTTER = 98, HEAD = 22, ROW = 28, THIN = 9, MEMORY = 54, GAP = 5;
 const total = Math.max(...data.runs.map(run => run.total));
 let view = [0, total], colours = {}, shown = null, pinned = null, frame = 0;
 
@@ -114,24 +114,25 @@ function drawLane(g, run, lane, from, to, left, w, y, h, words) {
   g.globalAlpha = 1;
 }
 
+// Bytes in use, a pixel at a time: filled up to the least within it, with a line from the least to the most.
 function drawMemory(g, row) {
-  const {memory, y, h} = row, t = memory.times, bytes = memory.bytes, peak = bytes.reduce((a, b) => Math.max(a, b), 1);
-  const level = v => y + h - v / peak * (h - 4);
-  g.fillStyle = colours.faint; g.fillRect(GUTTER, y, width(), h);
-  g.save(); g.beginPath(); g.rect(GUTTER, y, width(), h); g.clip();
-  let k = Math.max(first(t, view[0]) - 1, 0);
-  g.beginPath(); g.moveTo(GUTTER, y + h);
-  if (t.length && t[k] < view[0]) g.lineTo(GUTTER, level(bytes[k]));
-  for (let last = 0; k < t.length && (k === 0 || t[k - 1] <= view[1]); k++) {
-    if (t[k] > view[0]) { g.lineTo(x(t[k]), level(last)); g.lineTo(x(t[k]), level(bytes[k])); }
-    last = bytes[k];
-    if (k === t.length - 1) g.lineTo(x(total), level(last));
+  const {memory, y, h} = row, t = memory.times, bytes = memory.bytes, w = Math.ceil(width());
+  const peak = bytes.reduce((a, b) => Math.max(a, b), 1), scale = (h - 4) / peak, level = v => Math.round(v * scale);
+  const area = new Path2D(), line = new Path2D();
+  let k = first(t, view[0]), now = k > 0 ? bytes[k - 1] : 0, before = level(now);
+  for (let px = 0; px < w; px++) {
+    let least = now, most = now;
+    for (const until = time(GUTTER + px + 1); k < t.length && t[k] < until; k++) {
+      now = bytes[k]; least = Math.min(least, now); most = Math.max(most, now);
+    }
+    const low = level(least), high = Math.max(level(most), before);
+    area.rect(GUTTER + px, y + h - low, 1, low);
+    if (high > 0) line.rect(GUTTER + px, y + h - high, 1, Math.max(high - low, 1));
+    before = level(now);
   }
-  if (k < t.length) g.lineTo(GUTTER + width(), level(bytes[k - 1]));
-  g.lineTo(GUTTER + width(), y + h); g.closePath();
+  g.fillStyle = colours.faint; g.fillRect(GUTTER, y, width(), h);
   g.fillStyle = memory.buffer === 'sbuf' ? colours.nki : colours.numpy;
-  g.globalAlpha = .3; g.fill(); g.globalAlpha = 1; g.strokeStyle = g.fillStyle; g.stroke();
-  g.restore();
+  g.globalAlpha = .3; g.fill(area); g.globalAlpha = 1; g.fill(line);
   label(g, memory.buffer.toUpperCase(), y + 9, colours.ink);
   label(g, 'peak ' + kib(peak), y + 25, colours.soft);
   label(g, 'of ' + kib(memory.capacity), y + 40, colours.soft);

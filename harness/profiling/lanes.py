@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from triptych.harness.profiling.numbers import place
 from triptych.simulator.timing import Span, Timeline
-from triptych.simulator.trace import Event, Region
+from triptych.simulator.trace import Allocation, Event, Region
 
 TRACKS = ("tensor", "vector", "scalar", "gpsimd", "sync", "dma")  # from the top down
 
@@ -53,10 +53,14 @@ def when(span: Span) -> tuple[int, int]:
 
 
 def operands(regions: Iterable[Region]) -> str:
-    """`lhsT bfloat16[128, 512] in sbuf, ...`."""
+    """`lhsT bfloat16[128, 512] in sbuf, ...`; a tensor that the kernel gave no name has none."""
     return ", ".join(
-        f"{r.allocation.name} {r.dtype}[{', '.join(map(str, r.shape))}] in {r.allocation.buffer}" for r in regions
+        f"{_name(r.allocation)}{r.dtype}[{', '.join(map(str, r.shape))}] in {r.allocation.buffer}" for r in regions
     )
+
+
+def _name(allocation: Allocation) -> str:
+    return "" if allocation.name == f"t{allocation.id}" else f"{allocation.name} "
 
 
 def moved(event: Event) -> int:

@@ -10,9 +10,9 @@ body{max-width:100rem;padding-top:1rem}
 .mast>span{border:1px solid var(--line);border-radius:1rem;padding:0 .7rem;font:italic .95rem var(--serif)}
 main>section{padding-top:1.1rem}
 section>h2,.bar h2{font-size:1.2rem;margin:0}
-.figures{list-style:none;margin:0;padding:0;display:grid;gap:1px;background:var(--line);border:1px solid var(--line);
+.figures{list-style:none;margin:0;padding:0;display:grid;gap:1px;background:var(--leaf);border:1px solid var(--line);
   grid-template-columns:repeat(auto-fit,minmax(12rem,1fr))}
-.figures li{background:var(--leaf);padding:.55rem .9rem}
+.figures li{outline:1px solid var(--line);padding:.55rem .9rem}
 .figures span{color:var(--soft);font-size:.8125rem;margin-right:.6rem}
 .figures b{font:600 1.25rem/1.2 var(--serif)}
 .figures small{display:block;color:var(--soft);font-size:.78rem;line-height:1.35}

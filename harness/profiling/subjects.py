@@ -19,24 +19,17 @@ from triptych import simulator
 from triptych.harness import commands, ops, select
 from triptych.harness.backends import BACKENDS
 from triptych.harness.backends.base import located, member
+from triptych.harness.defaults import sized
 from triptych.harness.lint import split
 from triptych.harness.records import Case, Op
 from triptych.harness.regimes import is_float
 from triptych.harness.select import UsageError
-from triptych.simulator import dtypes
+from triptych.simulator import ShapeDtype, dtypes
 
 DTYPE = "bfloat16"  # of an op, unless another is asked for
 TENSOR = re.compile(r"(\d+(?:x\d+)*):(\w+)")
 NAMED = re.compile(r"([A-Za-z_]\w*)=(.+)", re.DOTALL)
 Arguments = tuple[list[Any], dict[str, Any]]  # positional and by keyword
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """A shape and a dtype of NKI's that stand for an array."""
-
-    shape: tuple[int, ...]
-    dtype: str
 
 
 @dataclass(frozen=True)
@@ -131,14 +124,11 @@ def _of_case(op: Op, group: str, case: Case, selection: select.Selection) -> Sub
     )
 
 
-def _stand_ins(op: Op, case: Case) -> list[Tensor]:
+def _stand_ins(op: Op, case: Case) -> list[ShapeDtype]:
     """The shapes of a case's inputs; drawn to be seen where the op does not declare them."""
     if op.shapes is None:
-        return [Tensor(x.shape, x.dtype.name) for x in ops.make_inputs(op, case).values()]
-    return [
-        Tensor(tuple(case.axes[axis] if isinstance(axis, str) else axis for axis in shape), case.dtype)
-        for shape in op.shapes.values()
-    ]
+        return [ShapeDtype(x.shape, x.dtype) for x in ops.make_inputs(op, case).values()]
+    return [ShapeDtype(shape, case.dtype) for shape in sized(op.shapes, case).values()]
 
 
 def _bare(arguments: Namespace, path: Path, function: str | None) -> Subject:
@@ -168,7 +158,7 @@ def _bare(arguments: Namespace, path: Path, function: str | None) -> Subject:
             positional.append(value)
         else:
             named[name] = value
-    tensors = [value for value in (*positional, *named.values()) if isinstance(value, Tensor)]
+    tensors = [value for value in (*positional, *named.values()) if isinstance(value, ShapeDtype)]
     rng = np.random.default_rng(arguments.seed)
 
     def call(each: Callable[[Any], Any]) -> Arguments:
@@ -195,7 +185,7 @@ def _argument(text: str) -> tuple[str | None, Any]:
         sizes, dtype = tensor.groups()
         if dtype not in dtypes.TABLE:
             raise select.unknown("dtype", dtype, dtypes.TABLE)
-        return name, Tensor(tuple(map(int, sizes.split("x"))), dtype)
+        return name, ShapeDtype(tuple(map(int, sizes.split("x"))), dtype)
     try:
         return name, ast.literal_eval(word)
     except (ValueError, SyntaxError):
@@ -206,9 +196,9 @@ def _argument(text: str) -> tuple[str | None, Any]:
 
 def _array(value: Any, rng: np.random.Generator) -> Any:
     """An array for a stand-in: standard normal numbers, or zeros, which as indices are within bounds."""
-    if not isinstance(value, Tensor):
+    if not isinstance(value, ShapeDtype):
         return value
-    storage = dtypes.TABLE[str(value.dtype)].np
+    storage = value.dtype.np
     if not is_float(storage):
         return np.zeros(value.shape, storage)
     return rng.standard_normal(value.shape, dtype=np.float32).astype(storage)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from triptych import simulator
-from triptych.harness import cli, new
+from triptych.harness import cli, new, ops
 
 COPY = """import nki, nki.isa as nisa, nki.language as nl
 @nki.jit
@@ -24,6 +24,15 @@ def copy(x, times=1):
 """
 BROKEN = COPY.replace("dst=u, src=t", "dst=u, src=u")
 TWO = COPY + COPY.replace("def copy", "def other").split("\n", 1)[1]
+ROWS = """import nki, nki.isa as nisa, nki.language as nl
+@nki.jit
+def rows(x, chosen):
+    out = nl.ndarray((16, x.shape[1]), dtype=x.dtype, buffer=nl.shared_hbm)
+    index = nl.ndarray((16, 1), dtype=nl.int32, buffer=nl.sbuf)
+    nisa.dma_copy(dst=index, src=chosen)
+    nisa.dma_copy(dst=out, src=x.vector_select(0, index))
+    return out
+"""
 TILE = "--kernel copy.py --arg 128x512:float32"
 
 
@@ -42,7 +51,14 @@ def by_hand(target: str = "trn2", times: int = 1) -> tuple[float, float]:
 def profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     """profile("words") in a folder with the kernels above: exit code, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
-    for name, text in {"copy": COPY, "broken": BROKEN, "two": TWO, "empty": "x = 1\n", "wrong": "x = (\n"}.items():
+    for name, text in {
+        "copy": COPY,
+        "broken": BROKEN,
+        "two": TWO,
+        "rows": ROWS,
+        "empty": "x = 1\n",
+        "wrong": "x = (\n",
+    }.items():
         (tmp_path / f"{name}.py").write_text(text)
 
     def call(words: str) -> tuple[int, str, str]:
@@ -81,6 +97,37 @@ def test_one_prediction_from_the_top_down(profile) -> None:
 def test_arguments_by_name_and_as_literals(profile) -> None:
     code, out, _ = profile(f"--kernel copy.py:copy --arg x=128x512:float32 --arg times={9}")
     assert code == cli.OK and figures(out)["time"] == f"{by_hand(times=9)[0]:.1f}"
+
+
+def test_arrays_are_drawn_only_where_a_kernel_depends_on_them(profile, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = "--kernel rows.py --arg 64x32:float32 --arg 16x1:int32"
+    code, out, err = profile(words)
+    assert code == cli.OK and out.startswith("rows 64x32:float32 16x1:int32 on trn2")
+    assert err.startswith("triptych: nisa.dma_copy at rows.py:7: needs the values of ")
+    assert err.endswith(": predicted with inputs drawn from seed 0\n") and err.count("\n") == 1
+    code, out, err = profile(f"{words} --no-data")
+    assert code == cli.MISMATCH and "error: rows " in out and "this run has shapes alone" in out
+
+    def none(*_: object, **__: object) -> None:
+        raise AssertionError("drew inputs")
+
+    monkeypatch.setattr("triptych.harness.ops.make_inputs", none)
+    assert profile("matmul -a M=2048 -a K=2048 -a N=2048")[0] == cli.OK
+    assert profile("attention -k *8b/decode*")[0] == cli.OK
+
+
+def test_an_op_without_declared_shapes_is_drawn_to_see_them(profile, tmp_path: Path) -> None:
+    source = new.source("rowscale").replace(
+        'inputs={"x": ("R", "C")}', 'inputs=lambda case, rng: {"x": rng.random((case.axes["R"], case.axes["C"]))}'
+    )
+    (tmp_path / "rowscale.py").write_text(new.source("rowscale"))
+    (tmp_path / "drawn.py").write_text(source)
+    assert "lambda case, rng" in source
+    times = [figures(profile(f"--kernel {file}.py")[1])["time"] for file in ("rowscale", "drawn")]
+    assert times[0] == times[1]
+    (tmp_path / "drawn.py").write_text(source.replace('case.axes["R"]', 'case.axes["rows"]'))
+    code, out, _ = profile("--kernel drawn.py")
+    assert code == cli.MISMATCH and "the inputs could not be made: KeyError: 'rows'" in out
 
 
 def test_targets_and_a_what_if_side_by_side(profile) -> None:
@@ -147,9 +194,11 @@ def test_ops_of_the_table_and_their_sizes(profile) -> None:
 
 def test_the_regime_of_the_inputs_makes_no_case(profile) -> None:
     _, out, _ = profile("matmul --cases adversarial --json -")
-    assert [result["case"] for result in json.loads(out)["results"]] == [
-        "64x128x96-tiny", "130x257x67-tiny", "5x1000x3-tiny"
-    ]  # fmt: skip
+    names = [result["case"] for result in json.loads(out)["results"]]
+    sizes = [name.split("-")[0] for name in names]
+    everything = ops.builtin()["matmul"].cases["adversarial"]
+    assert len(sizes) == len(set(sizes)) < len(everything)
+    assert set(sizes) == {"x".join(map(str, case.axes.values())) for case in everything}
 
 
 def test_ops_of_a_users_file(profile, tmp_path: Path) -> None:
