@@ -5,6 +5,7 @@ Importing it lends `nki` to code that says `import nki` where AWS's own is not i
 
 from __future__ import annotations
 
+import importlib
 import importlib.machinery
 import importlib.util
 import sys
@@ -12,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from triptych.harness.records import Case, Op
+    from triptych.harness.testing import kernel_tests
 
 __version__ = "0.1.0"
-__all__ = ["Case", "Op", "__version__"]
+__all__ = ["Case", "Op", "__version__", "kernel_tests"]
 
 
 class _Lender:
@@ -36,9 +38,14 @@ if not any(f is _Lender for f in sys.meta_path):
     sys.meta_path.insert(0, _Lender)
 
 
-def __getattr__(name: str) -> Any:
-    if name in ("Case", "Op"):
-        from triptych.harness import records
+_HOMES = {
+    "Case": "triptych.harness.records",
+    "Op": "triptych.harness.records",
+    "kernel_tests": "triptych.harness.testing",
+}
 
-        return getattr(records, name)
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'triptych' has no attribute {name!r}")

@@ -1,0 +1,204 @@
+"""The pytest plugin as a user's repository meets it: three lines, options, skips with a reason, messages, xdist."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# A session inside this one forgets what it imported, which NumPy does not survive: all of it is imported here before.
+import triptych.harness.ops
+import triptych.harness.tables
+import triptych.harness.testing
+import triptych.simulator  # noqa: F401
+
+pytest_plugins = ["pytester"]
+
+ROOT = Path(__file__).parents[2]
+# Where triptych is not installed but on the path, pytest has no entry point to find the plugin by.
+LOADED = [] if entry_points(group="pytest11", name="triptych") else ["-p", "triptych.harness.pytest_plugin"]
+
+KERNEL = '''
+import nki
+import nki.isa as nisa
+import nki.language as nl
+from triptych import Op
+
+
+def reference(x):
+    """out[R, C] = 2 x[R, C]."""
+    return 2 * x
+
+
+@nki.jit
+def kernel(x):
+    out = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)
+    tile = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.sbuf)
+    nisa.dma_copy(dst=tile, src=x)
+    nisa.tensor_scalar(dst=tile, data=tile, op0=nl.multiply, operand0=FACTOR)
+    nisa.dma_copy(dst=out, src=tile)
+    return out
+
+
+op = Op(
+    "double",
+    {"x": ("R", "C")},
+    reference,
+    {"smoke": [{"R": 4, "C": 8}], "edge": [{"R": 128, "C": 1}], "model": [{"R": 128, "C": 1024}]},
+    dtypes=("float32",),
+    nki=kernel,
+    unsupported=lambda case, backend, target: "one column is too few" if case.axes["C"] == 1 else None,
+)
+'''
+THREE_LINES = 'import triptych\n\ntest_kernels = triptych.kernel_tests("../kernels/double.py")\n'
+
+
+@pytest.fixture
+def repository(pytester: pytest.Pytester) -> pytest.Pytester:
+    """A user's repository: kernels/double.py, which is right, and tests/test_kernels.py."""
+    for folder in ("kernels", "tests"):
+        (pytester.path / folder).mkdir()
+    write_kernel(pytester, "2.0")
+    (pytester.path / "tests" / "test_kernels.py").write_text(THREE_LINES)
+    return pytester
+
+
+def write_kernel(pytester: pytest.Pytester, factor: str) -> None:
+    (pytester.path / "kernels" / "double.py").write_text(KERNEL.replace("FACTOR", factor))
+
+
+def run(pytester: pytest.Pytester, *arguments: str) -> Any:
+    return pytester.runpytest_inprocess(*LOADED, "-p", "no:benchmark", *arguments)
+
+
+def test_three_lines_make_a_test_of_each_case_and_backend(repository: pytest.Pytester) -> None:
+    result = run(repository, "-v", "-rs", "--kernel-backend", "nki-sim,nki")
+    result.assert_outcomes(passed=1, skipped=3)
+    text = result.stdout.str()
+    assert "tests/test_kernels.py::test_kernels[double-4x8-float32-nki-sim-trn2] PASSED" in text
+    assert re.search(r"SKIPPED \[2\] tests/test_kernels.py:3: nki: there is no Neuron device here", text)
+    assert "nki-sim: one column is too few" in text
+
+
+def test_backends_without_a_panel_and_the_reference_make_no_test(repository: pytest.Pytester) -> None:
+    listed = run(repository, "--collect-only", "-q").stdout.str()
+    assert "nki-sim-trn2" in listed and "nki]" in listed
+    assert "triton" not in listed and "numpy" not in listed and "1024" not in listed
+    assert "float32-numpy" in run(repository, "--collect-only", "-q", "--kernel-backend", "numpy").stdout.str()
+
+
+def test_cases_and_targets_are_chosen_in_the_file(repository: pytest.Pytester) -> None:
+    chosen = THREE_LINES.replace('py")', 'py", cases=["model"], targets=["trn1", "trn3"])')
+    (repository.path / "tests" / "test_kernels.py").write_text(chosen)
+    listed = run(repository, "--collect-only", "-q", "--kernel-backend", "nki-sim").stdout.str()
+    names = re.findall(r"test_kernels\[(.*)\]", listed)
+    assert names == [f"double-128x1024-float32-nki-sim-{chip}" for chip in ("trn1", "trn3")]
+
+
+def test_a_wrong_kernel_fails_with_the_judges_sentence(repository: pytest.Pytester) -> None:
+    write_kernel(repository, "2.01")
+    result = run(repository, "--kernel-backend", "nki-sim", "-k", "4x8")
+    result.assert_outcomes(failed=1)
+    text = result.stdout.str()
+    assert "double 4x8 float32 on nki-sim[trn2]: failed" in text
+    assert re.search(r"of 32 elements .* at \[\d, \d\]: expected", text)
+    assert "repeat it alone: triptych check double --kernel kernels/double.py --cases smoke -k 4x8" in text
+    assert "def test" not in text and "Traceback" not in text
+
+
+def test_a_kernel_that_raises_fails_with_its_line(repository: pytest.Pytester) -> None:
+    write_kernel(repository, "1 / 0")
+    result = run(repository, "--kernel-backend", "nki-sim", "-k", "4x8")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*ZeroDivisionError: division by zero (double.py:18)*"])
+
+
+def test_a_kernel_that_kills_its_process_costs_one_test(repository: pytest.Pytester) -> None:
+    write_kernel(repository, "2.0 if x.shape[1] == 8 else __import__('os')._exit(3)")
+    path = repository.path / "kernels" / "double.py"
+    path.write_text(path.read_text().replace("== 1 else", "== 0 else"))
+    result = run(repository, "--kernel-backend", "nki-sim")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*the worker process died while running the kernel: it exited with code 3*"])
+
+
+def test_require_fails_where_the_backend_is_missing(repository: pytest.Pytester) -> None:
+    result = run(repository, "--kernel-require", "nki", "-k", "4x8")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*the required backend nki is missing: there is no Neuron device*"])
+
+
+@pytest.mark.parametrize("selected", [("-k", "nothing"), ("-k", "128x1")])
+def test_require_fails_where_nothing_ran(repository: pytest.Pytester, selected: tuple[str, ...]) -> None:
+    result = run(repository, "--kernel-require", "nki-sim", "--kernel-backend", "nki-sim", *selected)
+    assert result.ret != 0
+    result.stdout.fnmatch_lines(["*no kernel test ran on nki-sim, which --kernel-require asks for"])
+
+
+def test_require_is_content_with_a_failure_counted_once(repository: pytest.Pytester) -> None:
+    result = run(repository, "--kernel-require", "nki-sim", "--kernel-backend", "nki-sim")
+    assert result.ret == 0 and "--kernel-require asks" not in result.stdout.str()
+
+
+@pytest.mark.parametrize(
+    "arguments, sentence",
+    [
+        (["--kernel-backend", "nki_sim"], "*unknown backend 'nki_sim'; did you mean 'nki-sim'? There is: numpy, *"),
+        (["--kernel-backend", "torch", "--kernel-require", "nki-sim"], "*--kernel-backend leaves it out*"),
+    ],
+)
+def test_a_backend_that_makes_no_sense_stops_the_session(
+    repository: pytest.Pytester, arguments: list[str], sentence: str
+) -> None:
+    result = run(repository, *arguments)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([sentence])
+
+
+@pytest.mark.parametrize(
+    "call, sentence",
+    [
+        ('"missing.py"', "*missing.py is not a file*"),
+        ('"../kernels/double.py", cases=["large"]', "*unknown case set 'large'*There is: smoke, edge, model*"),
+        ('"../kernels/double.py", targets=["trn9"]', "*unknown target 'trn9'*There is: trn1, inf2, trn2, trn3*"),
+        ("", "*kernel_tests takes the files of your kernels*"),
+    ],
+)
+def test_a_mistake_in_the_three_lines_is_said_at_collection(
+    repository: pytest.Pytester, call: str, sentence: str
+) -> None:
+    (repository.path / "tests" / "test_kernels.py").write_text(
+        f"import triptych\n\ntest_kernels = triptych.kernel_tests({call})\n"
+    )
+    result = run(repository)
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines([sentence])
+
+
+def test_kernel_tests_carry_a_marker_and_stand_beside_others(repository: pytest.Pytester) -> None:
+    (repository.path / "tests" / "test_other.py").write_text("def test_other():\n    pass\n")
+    run(repository, "-m", "not kernel", "--strict-markers").assert_outcomes(passed=1, deselected=4)
+
+
+def test_junit_says_with_which_evidence(repository: pytest.Pytester) -> None:
+    run(repository, "--kernel-backend", "nki-sim", "--junitxml=out.xml")
+    assert '<property name="evidence" value="simulated"' in (repository.path / "out.xml").read_text()
+
+
+def test_xdist_collects_the_same_tests_in_every_process(repository: pytest.Pytester) -> None:
+    arguments = ["-n", "2", "--kernel-backend", "nki-sim", "--kernel-require", "nki-sim"]
+    result = repository.runpytest_subprocess(*LOADED, "-p", "no:benchmark", *arguments)
+    result.assert_outcomes(passed=1, skipped=1)
+    assert result.ret == 0, result.stdout.str()
+
+
+def test_the_plugin_costs_nothing_where_it_is_not_used() -> None:
+    code = "import sys, pytest; before = set(sys.modules); import triptych.harness.pytest_plugin; "
+    code = f"import sys; sys.path.insert(0, {str(ROOT / 'src')!r}); {code} print(*(set(sys.modules) - before))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) <= {"triptych", "triptych.harness", "triptych.harness.pytest_plugin"}
