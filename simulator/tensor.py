@@ -13,7 +13,7 @@ import linecache
 import math
 import operator
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -300,11 +300,17 @@ class NkiTensor(AccessPatterns):
         at = dots[0] if dots else len(keys)
         return (*keys[:at], *[slice(None)] * fill, *keys[at + len(dots) :])
 
-    def __setitem__(self, key: Any, value: Any) -> NoReturn:
-        """Refused: an instruction writes, through dst=."""
-        raise NkiValidationError(
-            "a tensor is not assigned to; use nisa.tensor_copy, nisa.memset or nisa.dma_copy with dst=", source=GUIDE
-        )
+    def __setitem__(self, key: Any, value: Any) -> None:
+        """Copy a tile into a view, by nisa.tensor_copy: `buffer[0:128, i] = nl.load(x[i])`."""
+        if not (self.on_chip and isinstance(value, NkiTensor) and value.on_chip):
+            raise NkiValidationError(
+                f"only a tile is assigned, and to a tile; got {value!r} for {self!r}; use nisa.memset for a number and "
+                "nisa.dma_copy or nl.store for HBM",
+                source="nki/migration/index.rst",
+            )
+        from triptych.simulator.engines.vector import tensor_copy
+
+        tensor_copy(dst=self[key], src=value)
 
 
 def _index(value: Any) -> int:

@@ -105,9 +105,13 @@ def test_attributes(core, attribute, whole, part):
 
 
 @pytest.mark.parametrize("method", ["__setitem__"])
-def test_a_tensor_is_not_assigned_to(core, method):
-    with core() as c, pytest.raises(NkiValidationError, match="use nisa.tensor_copy, nisa.memset or nisa.dma_copy"):
-        getattr(c.tile(X), method)(0, 1)
+@pytest.mark.parametrize("value", ["number", "HBM"])
+def test_only_a_tile_is_assigned_to_a_tile(core, method, value):
+    with core() as c:
+        given = 1 if value == "number" else c.empty(X.shape, buffer="private_hbm")
+        for target, what in ((c.tile(X), given), (c.empty(X.shape, buffer="private_hbm"), c.tile(X))):
+            with pytest.raises(NkiValidationError, match="only a tile is assigned, and to a tile"):
+                getattr(target, method)(slice(None), what)
 
 
 @pytest.mark.parametrize("method", ["__init__"])

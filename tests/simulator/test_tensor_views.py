@@ -163,11 +163,16 @@ def test_chains_of_slices(core, data):
         shows(view, values)
 
 
-def test_a_tensor_is_not_assigned_to(c):
-    tensor = c.empty((4, 7))
-    with pytest.raises(NkiValidationError, match="a tensor is not assigned to"):
-        tensor[0] = 1
-    assert len(tensor) == 4
+def test_a_tile_is_assigned_to_a_view(c):
+    tensor, value = c.empty((4, 3, 7)), c.tile(np.arange(28, dtype=np.float32).reshape(4, 7))
+    tensor[0:4, 1, 0:7] = value
+    shows(tensor[:, 1], value.array)
+    with pytest.raises(Uninitialized):
+        tensor[:, 0].check_written()
+    assert len(tensor) == 4 and c.trace.count() == {"tensor_copy": 1}
+    assert c.trace.events[0].line[0].endswith("test_tensor_views.py")
+    with pytest.raises(NkiValidationError, match="same partitions and elements"):
+        tensor[:, 2] = value[:, 0:6]
 
 
 def test_the_truth_of_a_tensor_is_that_it_is_there(c):
