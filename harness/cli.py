@@ -66,6 +66,18 @@ def seconds(text: str) -> float:
     return value
 
 
+def size(text: str) -> int:
+    """A positive number of bytes: `8G`, `500M`."""
+    number, unit = (text[:-1], text[-1:].upper()) if text[-1:].isalpha() else (text, "")
+    try:
+        value = int(float(number) * {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}[unit])
+    except (KeyError, ValueError, OverflowError):
+        value = 0
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"wants a size above zero, as 8G or 500M, got {text!r}")
+    return value
+
+
 def tolerance(text: str) -> float:
     """A finite number, zero or above."""
     try:
@@ -113,6 +125,9 @@ def add_judgement(parser: Parser, bench: bool) -> None:
     group.add_argument(
         "--timeout", type=seconds, default=120.0, metavar="T", help="per case, as 90 or 2m (default: 2m)"
     )
+    group.add_argument(
+        "--memory", type=size, metavar="N", help="per worker, as 8G or 500M (default: 80%% of what is free)"
+    )
     group.add_argument("--require", action="append", metavar="B,...", help="exit 6 unless these backends ran")
     group.add_argument("--strict", action="store_true", help="a skipped or unsupported case is a failure too")
     group.add_argument("-x", dest="stop", action="store_true", help="stop at the first case that does not pass")
@@ -124,6 +139,9 @@ def add_output(parser: Parser, html: str | None) -> None:
     """Where results go."""
     group = parser.add_argument_group("output")
     group.add_argument("--json", metavar="PATH", help="everything, as one document (- is stdout, and nothing else is)")
+    group.add_argument(
+        "--resume", metavar="PATH", help="keep results in this file as they come, and run only what it does not hold"
+    )
     group.add_argument("--csv", metavar="PATH", help="one row a result (- is stdout)")
     group.add_argument("--md", metavar="PATH", help="a Markdown table (- is stdout)")
     group.add_argument(

@@ -95,15 +95,29 @@ def described(ops: dict[str, Op]) -> list[dict[str, Any]]:
 def execute(arguments: Namespace, argv: Sequence[str]) -> int:
     """check, bench, run and report."""
     backends, required = pick_backends(arguments)
-    work = plan(arguments, backends)
+    ops, selection = selected(arguments, backends)
+    everything = work = selection.tasks(ops, backends)
     destinations(arguments)
     if missing(required):
         return cli.REQUIRED_MISSING
+    no_check = arguments.command != "check" and arguments.no_check
+    kept = None
+    if arguments.resume:
+        from triptych.harness.resume import Kept
+
+        kept = Kept(arguments.resume, work, ops, Settings(no_check, arguments.rtol, arguments.atol))
+        if Path(arguments.resume).exists():
+            kept.take(saved(arguments.resume)[1])
+            print(kept.said(), file=sys.stderr)
+        work = kept.left(work)
+        env = environment(arguments, argv)
     results: list[Result] = []
     progress = Progress(sys.stderr, work, quiet=arguments.quiet)
 
     def finished(result: Result) -> None:
         results.append(result)
+        if kept is not None:
+            kept.add(result, lambda some: save(kept.path, output.document(env, some)))
         progress.step(len(results), result)
         if arguments.stop and result.status in tables.BAD:
             raise Stopped
@@ -114,9 +128,10 @@ def execute(arguments: Namespace, argv: Sequence[str]) -> int:
         run(
             work,
             timeout_s=arguments.timeout,
-            no_check=arguments.command != "check" and arguments.no_check,
+            no_check=no_check,
             rtol=arguments.rtol,
             atol=arguments.atol,
+            memory=arguments.memory,
             on_result=finished,
         )
     except Stopped:
@@ -125,10 +140,13 @@ def execute(arguments: Namespace, argv: Sequence[str]) -> int:
         interrupted = True
     finally:
         progress.clear()
+    if kept is not None:
+        results = kept.ordered()
+        save(kept.path, output.document(env, results))
     publish(arguments, [(environment(arguments, argv), results)], arguments.seed)
     remark(results)
-    if len(results) < len(work):
-        print(f"triptych: stopped after {len(results)} of {len(work)} cases", file=sys.stderr)
+    if len(results) < len(everything):
+        print(f"triptych: stopped after {len(results)} of {len(everything)} cases", file=sys.stderr)
     if interrupted:
         return cli.INTERRUPTED
     return exit_code(results, required, strict=arguments.strict)
@@ -158,6 +176,7 @@ def fuzz(arguments: Namespace, argv: Sequence[str]) -> int:
     for option, given in (
         ("--cases", arguments.cases),
         ("--case", arguments.written),
+        ("--resume", arguments.resume),
         ("-k", arguments.names),
         ("--csv", arguments.csv),
         ("--md", arguments.md),
@@ -176,7 +195,7 @@ def fuzz(arguments: Namespace, argv: Sequence[str]) -> int:
         backends,
         seconds=arguments.fuzz,
         timeout_s=arguments.timeout,
-        settings=Settings(rtol=arguments.rtol, atol=arguments.atol),
+        settings=Settings(rtol=arguments.rtol, atol=arguments.atol, memory=arguments.memory),
         on_case=fuzz.progress(arguments.fuzz, arguments.quiet),
     )
     results = [found.failure] if found.failure else []
@@ -208,12 +227,6 @@ def environment(arguments: Namespace, argv: Sequence[str]) -> dict[str, Any]:
     from triptych.harness.environment import record
 
     return {**record(), "seed": arguments.seed, "command": shlex.join(["triptych", *argv])}
-
-
-def plan(arguments: Namespace, backends: Sequence[Backend]) -> list[Task]:
-    """Everything on the command line, checked and spread out into tasks."""
-    ops, selection = selected(arguments, backends)
-    return selection.tasks(ops, backends)
 
 
 def selected(arguments: Namespace, backends: Sequence[Backend]) -> tuple[dict[str, Op], select.Selection]:
@@ -248,11 +261,14 @@ def selected(arguments: Namespace, backends: Sequence[Backend]) -> tuple[dict[st
 
 def destinations(arguments: Namespace) -> None:
     """Every file must be writable before anything runs, and stdout takes one document."""
+    resume = getattr(arguments, "resume", None)
+    if resume == "-":
+        raise UsageError("--resume takes a file: what was printed cannot be continued.")
     named = {name: getattr(arguments, name, None) for name in ("json", "csv", "md", "html", "trace")}
     stdout = [f"--{name}" for name, path in named.items() if path == "-"]
     if len(stdout) > 1:
         raise UsageError(f"stdout takes one document: only one of {' and '.join(stdout)} can be `-`.")
-    for path in filter(None, named.values()):
+    for path in filter(None, [resume, *named.values()]):
         try:
             output.check_writable(path)
         except output.OutputError as error:
@@ -301,6 +317,8 @@ def rerender(arguments: Namespace) -> int:
     destinations(arguments)
     if arguments.json:
         raise UsageError("--json keeps one run, and --from reads such files: it does not write them again.")
+    if arguments.resume:
+        raise UsageError("--from runs nothing, so there is nothing to --resume.")
     runs = [saved(path) for path in arguments.saved]
     seeds = {env.get("seed") for env, _ in runs}
     publish(arguments, runs, seeds.pop() if len(seeds) == 1 else None)

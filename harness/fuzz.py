@@ -112,9 +112,9 @@ def search(
             on_case(found)
 
         drawn = drawing(ops, selection)
-        test: Any = hypothesis.given(drawn)(run)
+        given: Any = hypothesis.given(drawn)
         seeded: Any = hypothesis.seed(selection.seed)
-        test = hypothesis.settings(
+        test: Any = hypothesis.settings(
             max_examples=10**7,
             deadline=None,
             database=None,
@@ -123,7 +123,7 @@ def search(
             print_blob=False,
             verbosity=Verbosity.quiet,
             suppress_health_check=list(HealthCheck),
-        )(seeded(test))
+        )(seeded(given(run)))
         try:
             test()
         except (TimeUp, Disagreement):

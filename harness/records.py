@@ -209,6 +209,7 @@ class Result:
     timing: dict[str, Any] = field(default_factory=dict)
     repro: str = ""
     regime: str = "normal"  # how the inputs were drawn
+    fingerprint: str = ""  # of what decided it (`resume`); empty unless the run can be resumed
     notes: list[str] = field(default_factory=list)  # what the kernel's run was warned of
 
     def to_dict(self) -> dict[str, Any]:
@@ -227,6 +228,7 @@ class Result:
             "tolerance": plain(self.tolerance),
             "timing": plain(self.timing),
             "repro": self.repro,
+            **({"fingerprint": self.fingerprint} if self.fingerprint else {}),
             "notes": list(self.notes),
         }
 

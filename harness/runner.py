@@ -50,6 +50,7 @@ class Settings:
     rtol: float | None = None
     atol: float | None = None
     budget: TimingBudget = field(default_factory=TimingBudget)
+    memory: int | None = None  # bytes that the worker may take; None: a share of what is free
 
 
 def run(
@@ -60,6 +61,7 @@ def run(
     rtol: float | None = None,
     atol: float | None = None,
     budget: TimingBudget | None = None,
+    memory: int | None = None,
     on_result: Callable[[Result], None] | None = None,
 ) -> list[Result]:
     """A result for every task, in their order; `on_result` sees each as it comes.
@@ -69,7 +71,7 @@ def run(
     for task in tasks:
         if task.backend not in BACKENDS:
             raise ValueError(f"there is no backend {task.backend!r}; there is {', '.join(BACKENDS)}")
-    settings = Settings(no_check, rtol, atol, budget or TimingBudget())
+    settings = Settings(no_check, rtol, atol, budget or TimingBudget(), memory)
     missing = {name: BACKENDS[name].missing() for name in dict.fromkeys(task.backend for task in tasks)}
     groups: dict[str, list[int]] = {}
     for i, task in enumerate(tasks):
@@ -124,8 +126,10 @@ class Worker:
             self._send((task, settings))
             while True:
                 kind, value = self._reply(limit)
-                if kind == "result":
+                if kind in ("result", "last result"):
                     assert isinstance(value, Result)
+                    if kind == "last result":
+                        self.stop()
                     return value
                 phase = value
         except TimeoutError:

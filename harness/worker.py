@@ -1,7 +1,9 @@
 """The worker process: performs one task after the other and reports over pipes that no kernel can reach by printing.
 
-Messages are pickles: (Task, Settings) comes in; ("ready", pid), ("phase", what) and ("result", Result) go out. When the
-parent is gone its pipe closes, and the worker ends at once, even in the middle of a kernel.
+Messages are pickles: (Task, Settings) comes in; ("ready", pid), ("phase", what) and ("result", Result) go out, or
+("last result", Result) after what leaves the process unfit for another case: a GPU fault, after which every call of
+that process fails, or memory that ran out. When the parent is gone its pipe closes, and the worker ends at once, even
+in the middle of a kernel.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import faulthandler
 import os
 import pickle
 import queue
+import re
 import sys
 import threading
 import warnings
@@ -20,7 +23,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from triptych.harness import ops
+from triptych.harness import memory_limit, ops
 from triptych.harness.backends import BACKENDS
 from triptych.harness.backends.base import KernelFault, located
 from triptych.harness.judge import Expected, OpError, expect, judge
@@ -43,7 +46,12 @@ def main() -> None:
     bench = Bench(lambda what: send("phase", what))
     send("ready", os.getpid())
     while True:
-        send("result", bench.perform(*jobs.get()))
+        task, settings = jobs.get()
+        if bench.memory is None:
+            bench.memory = settings.memory or memory_limit.default()
+            memory_limit.apply(bench.memory)
+        result = bench.perform(task, settings)
+        send("last result" if bench.unfit else "result", result)
 
 
 def private_pipes() -> tuple[BinaryIO, BinaryIO]:
@@ -64,6 +72,7 @@ def _receive(requests: BinaryIO, jobs: queue.SimpleQueue[tuple[Task, Settings]])
         os._exit(0)
 
 
+GPU_FAULT = re.compile(r"(CUDA|HIP) error|Triton Error \[(CUDA|HIP)\]|CUDNN_STATUS|CUBLAS_STATUS|\bNRT\b|\bnrt_")
 SPEAK_FOR_THEMSELVES = ("NkiError", "EmulationError")  # whose text is a sentence that names the kernel's line
 
 
@@ -83,6 +92,8 @@ class Bench:
         self.announce = announce
         self.sources: dict[str | None, dict[str, Op]] = {}
         self.prepared: tuple[str, Prepared] | None = None
+        self.unfit = False  # for another case
+        self.memory: int | None = None  # the limit of this process
 
     def perform(self, task: Task, settings: Settings) -> Result:
         """Check, then time if asked to; every way to fail is a status and a sentence."""
@@ -96,6 +107,10 @@ class Bench:
             prepared = self.prepare(op, task, settings)
         except (ops.OpFileError, OpError) as error:
             return ended(task, Status.ERROR, str(error))
+        except MemoryError:
+            self.unfit = True
+            why = memory_limit.in_words(self.memory)
+            return ended(task, Status.ERROR, f"the case could not be prepared: {why}")
         except (Exception, SystemExit) as error:
             return ended(task, Status.ERROR, f"the case could not be prepared: {described(error)}")
         result = ended(task, Status.ERROR, "", backend.evidence)
@@ -121,6 +136,12 @@ class Bench:
         except (Exception, SystemExit) as error:
             self.prepared = None
             result.status, result.reason = Status.ERROR, kernel_fault(error, op, backend.panel)
+            if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # PyTorch's RuntimeError
+                self.unfit = True
+                result.reason = f"the kernel ran out of memory: {memory_limit.in_words(self.memory)}"
+            elif GPU_FAULT.search(f"{type(error).__name__}: {error}"):
+                self.unfit = True
+                result.reason += "; the next case gets a new process"
         return result
 
     def op(self, task: Task) -> Op:

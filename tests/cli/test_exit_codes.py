@@ -127,7 +127,7 @@ def test_settings_reach_the_runner(runner: Any, tmp_path_factory: pytest.TempPat
             "smoke",
         ]
     )
-    assert runner.settings == {"timeout_s": 90.0, "no_check": True, "rtol": 1e-2, "atol": 0.0}
+    assert runner.settings == {"timeout_s": 90.0, "no_check": True, "rtol": 1e-2, "atol": 0.0, "memory": None}
     assert all(task.bench for task in runner.tasks)
 
 

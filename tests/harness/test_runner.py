@@ -7,7 +7,7 @@ import textwrap
 
 import pytest
 
-from triptych.harness import ops, runner
+from triptych.harness import memory_limit, ops, runner
 from triptych.harness.records import Case, Evidence, Status
 from triptych.harness.timing import TimingBudget
 
@@ -33,7 +33,11 @@ def doubled(x, factor=2.0):
     return out
 
 
+POISONED = False
+
 def right(x):
+    if POISONED:  # as every call after a GPU fault in the same process
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
     return doubled(x)
 
 def wrong(x):
@@ -57,6 +61,17 @@ def segfaults(x):
 
 def out_of_memory(x):
     os.kill(os.getpid(), signal.SIGKILL)
+
+def allocates(x):
+    global HELD
+    HELD = []
+    while True:
+        HELD.append(np.empty(2**24))
+
+def faults(x):
+    global POISONED
+    POISONED = True
+    raise RuntimeError("CUDA error: an illegal memory access was encountered\\nCompile with TORCH_USE_CUDA_DSA")
 
 def prints(x):
     print("a kernel's print")
@@ -82,8 +97,8 @@ def out_of_bounds(x):
     return out
 
 
-KERNELS = (right, wrong, raises, exits, hangs, dies, segfaults, out_of_memory, prints, returns_none, wrong_shape,
-           changes_input, unwritten, out_of_bounds)
+KERNELS = (right, wrong, raises, exits, hangs, dies, segfaults, out_of_memory, allocates, faults, prints,
+           returns_none, wrong_shape, changes_input, unwritten, out_of_bounds)
 OPS = [Op(kernel.__name__, {"x": ("M", "N")}, reference, [{"M": 32, "N": 96}], nki=kernel) for kernel in KERNELS]
 globals().update({"op_" + op.name: op for op in OPS})
 no_panel = Op("no_panel", {"x": ("M", "N")}, reference, [{"M": 32, "N": 96}])
@@ -112,6 +127,11 @@ SAID = {
     "dies": (Status.ERROR, "the worker process died while running the kernel: it exited with code 3"),
     "segfaults": (Status.ERROR, "killed by SIGSEGV"),
     "out_of_memory": (Status.ERROR, "killed by SIGKILL, as the system does when memory runs out"),
+    "allocates": (
+        Status.ERROR,
+        "the kernel ran out of memory: this needs more than the memory limit of 1 GiB a worker",
+    ),
+    "faults": (Status.ERROR, "CUDA error: an illegal memory access was encountered (my_kernels.py:"),
     "prints": (Status.PASSED, None),
     "returns_none": (Status.ERROR, "None"),
     "wrong_shape": (Status.ERROR, "wrong shape: expected (32, 96), got (32, 95)"),
@@ -129,7 +149,7 @@ def results(source):
     """All of them in one run, a right kernel after each."""
     tasks = [task(source, name) for pair in ((name, "right") for name in SAID) for name in pair]
     came = []
-    results = runner.run(tasks, timeout_s=2, on_result=came.append)
+    results = runner.run(tasks, timeout_s=2, memory=2**30, on_result=came.append)
     assert sorted(map(id, came)) == sorted(map(id, results))
     assert [result.op for result in results] == [task.op for task in tasks]
     return results
@@ -157,7 +177,7 @@ def test_an_error_names_the_line_of_the_kernel(results):
 def test_what_kernels_print_never_reaches_standard_output(source):
     """And the worker starts without running the caller's __main__ again, from a main that has no guard."""
     script = f"""
-    from triptych.harness import ops, runner
+    from triptych.harness import memory_limit, ops, runner
     print("main")
     op = ops.from_file({source!r})["prints"]
     cases = ops.cases(op, ["smoke"], None, {{}}, 0)
@@ -206,3 +226,13 @@ def test_a_wrong_kernel_is_not_timed_unless_asked(source):
 def test_bounds_of_the_command_line_reach_the_judge(source):
     (result,) = runner.run([task(source, "wrong")], timeout_s=60, atol=100.0)
     assert result.status is Status.PASSED and result.tolerance["source"] == "command line"
+
+
+def test_the_default_memory_limit_is_a_share_of_what_is_free(tmp_path, monkeypatch):
+    assert 2**20 < memory_limit.default() < memory_limit._available()
+    (tmp_path / "memory.max").write_text("3000\n")
+    (tmp_path / "memory.current").write_text("1000\n")
+    monkeypatch.setattr(memory_limit, "CGROUP", tmp_path)
+    assert memory_limit.default() == int(0.8 * 2000), "a container's own limit counts"
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory_limit.default() > 2**20
