@@ -28,7 +28,7 @@ TITLES = {
     Evidence.HOST: ("Measured on this CPU", ""),
     Evidence.PREDICTED: (
         "Predicted for the chip",
-        "Lower bound: engines perfectly overlapped, not validated. Nothing here was measured.",
+        "A model of the chip; docs/timing.md says how far it is from what was measured. Nothing here was measured.",
     ),
     Evidence.INTERPRETED: (
         "Time of Triton's interpreter",

@@ -133,7 +133,7 @@ function drawMemory(g, row) {
   g.fillStyle = colours.faint; g.fillRect(GUTTER, y, width(), h);
   g.fillStyle = memory.buffer === 'sbuf' ? colours.nki : colours.numpy;
   g.globalAlpha = .3; g.fill(area); g.globalAlpha = 1; g.fill(line);
-  label(g, memory.buffer.toUpperCase(), y + 9, colours.ink);
+  label(g, memory.name, y + 9, colours.ink);
   label(g, 'peak ' + kib(peak), y + 25, colours.soft);
   label(g, 'of ' + kib(memory.capacity), y + 40, colours.soft);
 }

@@ -214,13 +214,14 @@ def columns(
         ],
         "memory": [
             {
+                "name": memory.buffer.upper() + (f" {memory.core}" if cores > 1 else ""),
                 "buffer": memory.buffer,
-                "core": memory.core,
                 "capacity": memory.capacity,
                 "times": [round(time) for time, _ in memory.steps],
                 "bytes": [used for _, used in memory.steps],
             }
             for memory in occupancy(timeline)
+            if memory.peak
         ],
     }
 

@@ -113,7 +113,9 @@ def facts(t: Mapping[str, Any]) -> list[tuple[str, str, str]]:
             "MFU",
             percent(t["mfu"]),
             f"{scaled(t['matmul_flops'], 'FLOP')} in matmuls: {scaled(t['matmul_flops'] / seconds, 'FLOP/s')} of the "
-            f"{short(t['peak_tflop_per_s'])} TFLOP/s in bfloat16",
+            f"{short(t['peak_tflop_per_s'])} TFLOP/s in bfloat16"
+            if t["matmul_flops"]
+            else "no matmuls",
         ),
         (
             "HBM",
@@ -121,18 +123,25 @@ def facts(t: Mapping[str, Any]) -> list[tuple[str, str, str]]:
             f"{scaled(t['hbm_bytes'], 'B')} moved: {scaled(t['hbm_bytes'] / seconds, 'B/s')} of the "
             f"{short(t['hbm_gb_per_s'], 4)} GB/s",
         ),
-        ("intensity", short(t["intensity_flop_per_byte"]), f"FLOP a byte of HBM; the roofline bends at {short(ridge)}"),
     ]
-    for name, use in t["memory"].items():
+    if t["matmul_flops"]:
+        intensity = short(t["intensity_flop_per_byte"])
+        found.append(("intensity", intensity, f"FLOP a byte of HBM; the roofline bends at {short(ridge)}"))
+    for name, use in used(t).items():
         found.append(
             (
                 name.upper(),
                 percent(use["peak_bytes"] / use["capacity_bytes"]),
-                f"{kib(use['peak_bytes'])} of {kib(use['capacity_bytes'])} a partition at the peak; in program order "
-                f"{kib(use['needed_bytes'])} do",
+                f"{kib(use['peak_bytes'])} of {kib(use['capacity_bytes'])} a partition at the peak; "
+                f"{kib(use['needed_bytes'])} suffice in program order",
             )
         )
     return found
+
+
+def used(t: Mapping[str, Any]) -> dict[str, Mapping[str, int]]:
+    """The memories that a kernel uses."""
+    return {name: use for name, use in t["memory"].items() if use["peak_bytes"]}
 
 
 def critical(t: Mapping[str, Any], count: int) -> list[str]:
@@ -198,7 +207,8 @@ def what_if(profiles: Sequence[Profile]) -> list[str]:
 
 def side_by_side(profiles: Sequence[Profile]) -> str:
     """A column for each prediction of one case, then what decides each time."""
-    lines = [f"{headline(profiles[0].result)}: predicted, not measured", *what_if(profiles), ""]
+    title = f"{headline(profiles[0].result)}: predicted, not measured"
+    lines = [*textwrap.wrap(title, WIDTH), *what_if(profiles), ""]
     for some in chunks(profiles):
         lines += [*aligned(table(some, profiles), 1), ""]
     for profile in profiles:
@@ -228,11 +238,11 @@ def table(some: Sequence[Profile], profiles: Sequence[Profile]) -> list[list[str
         ("bound", lambda p, t: t["bound"]),
         ("MFU", lambda p, t: percent(t["mfu"])),
         ("HBM", lambda p, t: percent(t["hbm_share"])),
-        ("FLOP a byte", lambda p, t: short(t["intensity_flop_per_byte"])),
+        ("FLOP a byte", lambda p, t: short(t["intensity_flop_per_byte"]) if t["matmul_flops"] else ""),
     ]
     for track in dict.fromkeys(track for p in profiles for track in p.result.timing["busy_share"]):
         rows.append((f"{track} busy", lambda p, t, track=track: percent(t["busy_share"].get(track, 0.0))))
-    for memory in profiles[0].result.timing["memory"]:
+    for memory in used(profiles[0].result.timing):
         rows.append((f"{memory.upper()} peak", lambda p, t, memory=memory: kib(t["memory"][memory]["peak_bytes"])))
     cells = [[name, *(value(p, p.result.timing) for p in some)] for name, value in rows]
     return [["", *(p.label for p in some)], *(row for row in cells if any(row[1:]))]

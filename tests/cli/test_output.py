@@ -98,7 +98,7 @@ def test_predictions_say_so_everywhere(runner: Any, tmp_path: Path, capsys: pyte
         assert (row["predicted_us"], row["median_us"]) == (("2.0", "") if simulated else ("", "5.0"))
     assert sum("2 predicted" in line for line in paths["md"].read_text().splitlines()) == 3
     page = paths["html"].read_text()
-    assert "Lower bound: engines perfectly overlapped, not validated" in page and "predicted µs" in page
+    assert "A model of the chip; docs/timing.md says how far" in page and "predicted µs" in page
 
 
 class Page(HTMLParser):

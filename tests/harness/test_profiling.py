@@ -242,7 +242,9 @@ def test_the_page_holds_every_event(folder: Path) -> None:
     assert all(run["start"][i] <= run["end"][i] <= run["done"][i] for i in range(8))
     assert run["after"][0] == -1 and all(after < 8 for after in run["after"])
     assert 0 < sum(run["critical"]) <= 8 and run["critical"][run["done"].index(max(run["done"]))]
-    assert {memory["buffer"] for memory in run["memory"]} == {"sbuf", "psum"}
+    assert [(memory["name"], memory["capacity"]) for memory in run["memory"]] == [
+        ("SBUF", 224 * 1024)
+    ]  # PSUM is unused
     start, end = data["view"]
     assert 0 <= start < end <= run["total"]
 
