@@ -21,7 +21,7 @@ from typing import Any
 from triptych import simulator
 from triptych.harness import cli, output
 from triptych.harness.markdown import markdown
-from triptych.harness.measured import POINTS
+from triptych.harness.measured import GROUPS
 from triptych.harness.measured.records import Call, Point, Tensor, resolve
 from triptych.harness.measured.sources import NotHere, Public
 from triptych.harness.select import UsageError
@@ -57,7 +57,7 @@ def run(arguments: Namespace) -> int:
         if arguments.json == arguments.md == "-":
             raise UsageError("stdout takes one document: only one of --json and --md can be `-`.")
         public = Public([Path(path) for path in arguments.paths])
-        outcomes = list(predicted(POINTS, public))
+        outcomes = [outcome for points in GROUPS.values() for outcome in predicted(points, public)]
         if arguments.json:
             output.write(arguments.json, document(outcomes))
         if arguments.md:
@@ -142,12 +142,11 @@ def ranks(values: Sequence[float]) -> list[float]:
 
 
 def summaries(outcomes: Sequence[Outcome]) -> dict[str, Summary]:
-    """For the points of each use, and for all."""
-    groups = {
-        use: [outcome for outcome in outcomes if use in (outcome.point.use, "both")]
-        for use in ("calibration", "validation", "both")
-    }
-    return {use: found for use, group in groups.items() if (found := summary(group)) is not None}
+    """For each group of points, for the points of each use, and for all."""
+    groups = {name: [o for o in outcomes if o.point in points] for name, points in GROUPS.items()}
+    groups |= {f"all for {use}": [o for o in outcomes if o.point.use == use] for use in ("calibration", "validation")}
+    groups["all"] = list(outcomes)
+    return {name: found for name, group in groups.items() if (found := summary(group)) is not None}
 
 
 HEADER = ("chip", "kernel", "case", "time", "measured µs", "predicted µs", "error", "use", "grade")
@@ -178,33 +177,52 @@ def missing(outcomes: Sequence[Outcome]) -> dict[str, list[Point]]:
     return found
 
 
-def sentences(outcomes: Sequence[Outcome]) -> list[str]:
-    """The summary of each use, and what did not run."""
-    lines = [
-        f"{use}: {s.count} points, median error {s.median:.1%}, worst {s.worst:.1%} "
-        f"({s.worst_point.call.name}, {s.worst_point.case}, {s.worst_point.what}), "
-        f"rank correlation {s.rank_correlation:.3f}"
-        for use, s in summaries(outcomes).items()
+SUMMARY = ("points", "count", "median error", "worst", "rank correlation", "the worst")
+
+
+def summary_rows(outcomes: Sequence[Outcome]) -> list[list[str]]:
+    return [
+        [
+            name,
+            str(s.count),
+            f"{s.median:.1%}",
+            f"{s.worst:.1%}",
+            f"{s.rank_correlation:.3f}",
+            f"{s.worst_point.call.name}, {s.worst_point.case}, {s.worst_point.what}",
+        ]
+        for name, s in summaries(outcomes).items()
     ]
-    for reason, points in missing(outcomes).items():
-        names = ", ".join(dict.fromkeys(point.call.name for point in points))
-        lines.append(f"not run: {len(points)} points of {names}: {reason}")
-    return lines
+
+
+def not_run(outcomes: Sequence[Outcome]) -> list[str]:
+    """What did not run, and why."""
+    return [
+        f"not run: {len(points)} points of {', '.join(dict.fromkeys(point.call.name for point in points))}: {reason}"
+        for reason, points in missing(outcomes).items()
+    ]
 
 
 def text(outcomes: Sequence[Outcome]) -> str:
-    """The table for a terminal."""
-    rows = [list(HEADER), *(row(outcome) for outcome in outcomes if outcome.predicted_us is not None)]
-    widths = [max(len(cells[i]) for cells in rows) for i in range(len(HEADER))]
-    numbers = range(4, 7)
+    """The tables for a terminal."""
+    rows = [row(outcome) for outcome in outcomes if outcome.predicted_us is not None]
+    tables = [
+        aligned([HEADER, *rows], right=range(4, 7)),
+        aligned([SUMMARY, *summary_rows(outcomes)], right=range(1, 5)),
+    ]
+    return "\n".join([*tables, "".join(f"{line}\n" for line in not_run(outcomes))])
+
+
+def aligned(rows: Sequence[Sequence[str]], right: range) -> str:
+    """Columns as wide as their widest cell; those of `right` end in line."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join(
-            cell.rjust(width) if i in numbers else cell.ljust(width)
+            cell.rjust(width) if i in right else cell.ljust(width)
             for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        ).rstrip()
+        )
         for cells in rows
     ]
-    return "\n".join([*lines, "", *sentences(outcomes)]) + "\n"
+    return "".join(f"{line.rstrip()}\n" for line in lines)
 
 
 def page(outcomes: Sequence[Outcome]) -> str:
@@ -220,12 +238,15 @@ def page(outcomes: Sequence[Outcome]) -> str:
         if point.note:
             marks.append(chr(96 + notes.setdefault(point.note, len(notes) + 1)))
         rows.append([*row(outcome), point.printed, " ".join(marks)])
-    parts = [f"Predicted on {date.today().isoformat()}.", markdown([*HEADER, "as printed", "source"], rows).rstrip()]
-    parts.append("\n".join(f"- {line}" for line in sentences(outcomes)))
-    parts.append("\n".join(f"{number}. {source}" for source, number in sources.items()))
-    if notes:
-        parts.append("\n".join(f"- {chr(96 + number)}: {note}" for note, number in notes.items()))
-    return "\n\n".join(parts) + "\n"
+    parts = [
+        f"Predicted on {date.today().isoformat()}.\n",
+        markdown(SUMMARY, summary_rows(outcomes)),
+        "".join(f"* {line}\n" for line in not_run(outcomes)),
+        markdown([*HEADER, "as printed", "source"], rows),
+        "".join(f"{number}. {source}\n" for source, number in sources.items()),
+        "".join(f"* {chr(96 + number)}: {note}\n" for note, number in notes.items()),
+    ]
+    return "\n".join(part for part in parts if part)
 
 
 def document(outcomes: Sequence[Outcome]) -> str:
@@ -253,13 +274,13 @@ def document(outcomes: Sequence[Outcome]) -> str:
             for outcome in outcomes
         ],
         "summary": {
-            use: {
+            name: {
                 "points": s.count,
                 "median_error": s.median,
                 "worst_error": s.worst,
                 "rank_correlation": s.rank_correlation if s.rank_correlation == s.rank_correlation else None,
             }
-            for use, s in summaries(outcomes).items()
+            for name, s in summaries(outcomes).items()
         },
     }
     return json.dumps(body, indent=1, ensure_ascii=False, allow_nan=False) + "\n"

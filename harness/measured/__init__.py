@@ -7,7 +7,16 @@ AWS's own port of it to the NKI of today (grade B). The sources cite repositorie
 from triptych.harness.measured.autotune import AUTOTUNE_POINTS
 from triptych.harness.measured.instructions import INSTRUCTION_POINTS
 from triptych.harness.measured.ladders import LADDER_POINTS
-from triptych.harness.measured.library import LIBRARY_POINTS
+from triptych.harness.measured.library import ATTENTION_POINTS, MLP_POINTS, RMSNORM_POINTS
 from triptych.harness.measured.mamba import MAMBA_POINTS
 
-POINTS = (*LADDER_POINTS, *INSTRUCTION_POINTS, *MAMBA_POINTS, *AUTOTUNE_POINTS, *LIBRARY_POINTS)
+GROUPS = {
+    "AWS's ladders of matmul": LADDER_POINTS,
+    "single instructions and transfers": INSTRUCTION_POINTS,
+    "AWS's state space layer": MAMBA_POINTS,
+    "nki-autotune's matmuls": AUTOTUNE_POINTS,
+    "nki-library's attention": ATTENTION_POINTS,
+    "nki-library's RMSNorm and quantization": RMSNORM_POINTS,
+    "nki-library's MLP": MLP_POINTS,
+}
+POINTS = tuple(point for points in GROUPS.values() for point in points)

@@ -107,7 +107,7 @@ def _token(
     return _mlp(cores, batch, rows, hidden, intermediate, ps, norm, file="test_mlp_tkg.py")
 
 
-LIBRARY_POINTS = (
+ATTENTION_POINTS = (
     _attention(1, 9216, 4096, 64, "float32", False, True, False, 580e6),
     _attention(1, 4096, 9216, 64, "float32", False, True, False, 567e6),
     _attention(1, 9216, 9216, 64, "float32", False, True, False, 125e7),
@@ -120,11 +120,15 @@ LIBRARY_POINTS = (
     _attention(1, 16384, 8192, 128, "float32", False, True, False, 196e7),
     _attention(1, 32768, 4096, 128, "bfloat16", False, True, False, 188e7),
     _attention(3, 2048, 2048, 128, "float16", True, True, False, 209e6),
+)
+RMSNORM_POINTS = (
     _rmsnorm_quant(2, False, 51_564_336),
     _rmsnorm_quant(2, True, 89_102_777),
     _rmsnorm_quant(160, False, 68_355_309),
     _rmsnorm_quant(160, True, 106_546_750),
     _rmsnorm_quant(2048, True, 683_281_265),
+)
+MLP_POINTS = (
     _mlp(1, 1, 512, 1024, 448, 80_453_957, "RMS_NORM"),
     _mlp(1, 1, 768, 1024, 896, 140_496_530, "RMS_NORM", added=True),
     _mlp(2, 1, 768, 1024, 896, 107_670_831, "RMS_NORM", added=True),

@@ -112,8 +112,6 @@ class Call:
     keywords: Mapping[str, Any] = field(default_factory=dict)
     cores: int = 1
 
-    __hash__ = object.__hash__  # each call is written once
-
     @cached_property
     def name(self) -> str:
         if isinstance(self.kernel, OnPage):

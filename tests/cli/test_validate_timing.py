@@ -17,7 +17,7 @@ from triptych.harness.validate_timing import Outcome, ranks, spearman, summary
 
 @pytest.fixture(autouse=True)
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(validate_timing, "POINTS", (*INSTRUCTION_POINTS, *LADDER_POINTS))
+    monkeypatch.setattr(validate_timing, "GROUPS", {"ours": INSTRUCTION_POINTS, "AWS's": LADDER_POINTS})
 
 
 def test_without_a_checkout_our_own_kernels_run(capsys: pytest.CaptureFixture[str]) -> None:
@@ -26,7 +26,7 @@ def test_without_a_checkout_our_own_kernels_run(capsys: pytest.CaptureFixture[st
     table, _, rest = out.partition("\n\n")
     assert table.splitlines()[0].split()[:3] == ["chip", "kernel", "case"]
     assert len(table.splitlines()) == 1 + len(INSTRUCTION_POINTS)
-    assert rest.startswith("calibration: ")
+    assert [line.split()[0] for line in rest.splitlines()[:3]] == ["points", "ours", "all"]
     assert f"not run: {len(LADDER_POINTS)} points of" in rest
     assert rest.rstrip().endswith("needs a checkout of aws-neuron/aws-neuron-sdk")
 
@@ -36,7 +36,7 @@ def test_json_is_one_document(capsys: pytest.CaptureFixture[str]) -> None:
     body = json.loads(capsys.readouterr().out)
     assert len(body["points"]) == len(INSTRUCTION_POINTS) + len(LADDER_POINTS)
     ran = [point for point in body["points"] if point["predicted_us"] is not None]
-    assert len(ran) == body["summary"]["both"]["points"] == len(INSTRUCTION_POINTS)
+    assert len(ran) == body["summary"]["all"]["points"] == len(INSTRUCTION_POINTS)
     for point in ran:
         assert point["error"] == pytest.approx(point["predicted_us"] / point["measured_us"] - 1)
     assert {point["reason"] for point in body["points"] if point["predicted_us"] is None} == {
@@ -47,7 +47,7 @@ def test_json_is_one_document(capsys: pytest.CaptureFixture[str]) -> None:
 def test_markdown_numbers_its_sources(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "table.md"
     assert cli.main(["validate-timing", "--md", str(file)]) == cli.OK
-    assert "calibration: " in capsys.readouterr().out
+    assert "all for calibration" in capsys.readouterr().out
     text = file.read_text()
     assert text.startswith("Predicted on 20")
     assert "| 1416 ns | [1] |" in text and f"\n1. {INSTRUCTION_POINTS[0].source}\n" in text
@@ -93,6 +93,6 @@ def test_ranks_share_what_is_equal() -> None:
 
 def test_a_kernel_that_fails_is_a_row(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     point = Point(Call(Ours("load"), "trn2"), "no arguments", 1.0, "1 us", "nowhere", "C", "validation")
-    monkeypatch.setattr(validate_timing, "POINTS", (point,))
+    monkeypatch.setattr(validate_timing, "GROUPS", {"none": (point,)})
     assert cli.main(["validate-timing"]) == cli.OK
     assert "not run: 1 points of load: " in capsys.readouterr().out
