@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from triptych.simulator.enums import reduce_cmd
 from triptych.simulator.errors import NkiValidationError
-from triptych.simulator.machine import Registers
+from triptych.simulator.lanes import Registers, RegisterTile
 from triptych.simulator.operands import on_chip, per_partition
 from triptych.simulator.ops import Op
 from triptych.simulator.partitions import lanes
@@ -117,6 +117,19 @@ def read_out(registers: Registers, data: NkiTensor) -> Array:
     """What the registers of data's partitions hold, [P, 1]."""
     check_started(registers, data)
     return registers.values[lanes(data)]
+
+
+def touched(
+    registers: Registers, data: NkiTensor, command: reduce_cmd, result: Any, forgets: bool = False
+) -> tuple[tuple[RegisterTile, ...], tuple[RegisterTile, ...]]:
+    """The registers that a command reads from earlier instructions, and those that it leaves to later ones."""
+    if command is reduce_cmd.idle and result is None and not forgets:
+        return (), ()
+    tile = (registers.tile(lanes(data)),)
+    idle = command is reduce_cmd.idle
+    return (tile if command is reduce_cmd.reduce or (idle and result is not None) else ()), (
+        tile if forgets or not idle else ()
+    )
 
 
 def check_started(registers: Registers, data: NkiTensor) -> None:

@@ -206,7 +206,8 @@ def aggregate(event: Event, chip: Chip) -> float:
 @known("historical")
 def activation(event: Event, chip: Chip) -> float:
     """max(64, N) cycles, and 64 more to read the accumulator out."""
-    read_out = chip.min_cycles.value / ghz(event, chip) if len(event.writes) > 1 else 0.0
+    results = [r for r in event.writes if r.allocation.buffer in ("sbuf", "psum")]
+    read_out = chip.min_cycles.value / ghz(event, chip) if len(results) > 1 else 0.0
     return _streamed(event, chip, event.reads[0].free_size) + read_out
 
 

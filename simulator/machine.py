@@ -23,10 +23,11 @@ from triptych.simulator.cores import Core, Meet
 from triptych.simulator.dtypes import F32, DType, dtype_of
 from triptych.simulator.enums import engine
 from triptych.simulator.errors import KernelError, Lines, NkiValidationError, show_line
+from triptych.simulator.lanes import Registers
 from triptych.simulator.memory import PSUM, SBUF, MemoryRegion, Pool, Storage
 from triptych.simulator.placement import Arena, PlacedStorage, check_address
 from triptych.simulator.tensor import NkiTensor
-from triptych.simulator.trace import Allocation, Event, Trace
+from triptych.simulator.trace import Allocation, Event, HasRegion, Trace
 
 NkiInstruction = Event  # an executed instruction is its event (nki.isa.NkiInstruction)
 
@@ -67,15 +68,6 @@ class Options:
         return self.api == "0.3"
 
 
-class Registers:
-    """An engine's accumulator: one float32 register a partition, and whether it holds a value."""
-
-    def __init__(self, owner: str) -> None:
-        self.owner = owner
-        self.values = np.zeros((128, 1), F32)
-        self.started = np.zeros((128, 1), bool)
-
-
 @dataclass
 class Machine:
     """One core of one rank while it runs a kernel."""
@@ -102,8 +94,8 @@ class Machine:
     index_reads: list[NkiTensor] = field(default_factory=list)  # of the instruction that runs, for dynamic addresses
     compared: set[int] = field(default_factory=set)  # allocations that hold the results of comparisons
     checked: dict[Any, Any] = field(default_factory=dict)  # operands whose checks have passed, and what came of them
-    scalar_registers: Registers = field(default_factory=lambda: Registers("Scalar Engine"))
-    vector_registers: Registers = field(default_factory=lambda: Registers("Vector Engine"))
+    scalar_registers: Registers = field(default_factory=lambda: Registers("Scalar Engine", "scalar_registers"))
+    vector_registers: Registers = field(default_factory=lambda: Registers("Vector Engine", "vector_registers"))
     generators: dict[engine, Array] = field(default_factory=dict)  # of random numbers, made when an engine first draws
 
     by_shape: ClassVar[Any] = None  # how instructions are issued where there is no data
@@ -256,8 +248,8 @@ class Machine:
         self,
         instruction: str,
         on: engine,
-        reads: Sequence[NkiTensor],
-        writes: Sequence[NkiTensor],
+        reads: Sequence[HasRegion],
+        writes: Sequence[HasRegion],
         name: str | None = None,
         **attributes: Any,
     ) -> NkiInstruction:
@@ -265,7 +257,7 @@ class Machine:
         if self.cores > 1:
             attributes["epoch"] = self.epoch
             if self.options.data:
-                attributes["written"] = tuple([_digest(t) if t.buffer is _SHARED else 0 for t in writes])
+                attributes["written"] = tuple([_digest(t) for t in writes])
         if self.marks:
             attributes.update(self.marks)
         if self.index_reads:
@@ -284,8 +276,10 @@ class Machine:
         return event
 
 
-def _digest(t: NkiTensor) -> int:
-    """A checksum of a tensor's values, by which the races see that both cores wrote the same."""
+def _digest(t: HasRegion) -> int:
+    """A checksum of what shared HBM holds, by which the races see that both cores wrote the same."""
+    if not isinstance(t, NkiTensor) or t.buffer is not _SHARED:
+        return 0
     return zlib.crc32(np.ascontiguousarray(t.array).view(np.uint8))  # type: ignore[arg-type]
 
 

@@ -55,6 +55,18 @@ class Part:
         return Region(t.storage.allocation, t.offset + self.shift, self.shape, self.strides, self.dtype or t.dtype)
 
 
+@dataclass(frozen=True)
+class Held(Part):
+    """What is no operand: the registers of an accumulator, which are the same for all operands of one form."""
+
+    shape: Shape | None = ()  # never all of an operand
+    held: Region | None = None
+
+    def region(self, t: NkiTensor) -> Region:
+        assert self.held is not None
+        return self.held
+
+
 @dataclass(slots=True)
 class Template:
     """One instruction, but for where its operands lie."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from triptych.simulator.chips import Chip
 from triptych.simulator.dtypes import DType
@@ -54,6 +54,13 @@ class Region(NamedTuple):
     @property
     def nbytes(self) -> int:
         return math.prod(self.shape) * self.dtype.itemsize
+
+
+class HasRegion(Protocol):
+    """What an instruction touches, as its event names it."""
+
+    @property
+    def region(self) -> Region: ...
 
 
 class IndirectRegion(Region):

@@ -26,6 +26,7 @@ from triptych.simulator.dtypes import DType
 from triptych.simulator.dynamic import DynamicTensor, resolve
 from triptych.simulator.enums import engine
 from triptych.simulator.errors import NeedsData, NkiError, OutOfBounds
+from triptych.simulator.lanes import RegisterTile
 from triptych.simulator.machine import Machine, NkiInstruction
 from triptych.simulator.memory import PSUM, MemoryRegion, Storage
 from triptych.simulator.ops import Op
@@ -33,9 +34,9 @@ from triptych.simulator.placement import Arena
 from triptych.simulator.regions import Rules, check_overlaps, check_regions
 from triptych.simulator.registers import VirtualRegister
 from triptych.simulator.shapes import PlacedShapeStorage, ShapeArena, ShapeStorage
-from triptych.simulator.templates import Form, NoTemplate, Part, StandIn, Template
+from triptych.simulator.templates import Form, Held, NoTemplate, Part, StandIn, Template
 from triptych.simulator.tensor import NkiTensor
-from triptych.simulator.trace import Allocation, Event, Region
+from triptych.simulator.trace import Allocation, Event, HasRegion, Region
 
 Array = NDArray[Any]
 Effect = Callable[..., Any]
@@ -229,8 +230,8 @@ class ShapeMachine(Machine):
         self,
         instruction: str,
         on: engine,
-        reads: Sequence[NkiTensor],
-        writes: Sequence[NkiTensor],
+        reads: Sequence[HasRegion],
+        writes: Sequence[HasRegion],
         name: str | None = None,
         **attributes: Any,
     ) -> NkiInstruction:
@@ -277,8 +278,10 @@ def form_of(t: NkiTensor) -> tuple[Any, ...]:
     return t.form  # type: ignore[no-any-return]
 
 
-def _part(t: NkiTensor) -> Part:
-    if not isinstance(t.storage, StandIn):
+def _part(t: HasRegion) -> Part:
+    if isinstance(t, RegisterTile):
+        return Held(0, held=t.region)
+    if not isinstance(t, NkiTensor) or not isinstance(t.storage, StandIn):
         raise NoTemplate
     return t.storage.part(t.dtype, t.at)
 

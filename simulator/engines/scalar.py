@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from triptych.simulator import costs, enums
-from triptych.simulator.accumulators import accumulate, check_command, check_result, read_out
+from triptych.simulator.accumulators import accumulate, check_command, check_result, read_out, touched
 from triptych.simulator.enums import engine as eng
 from triptych.simulator.enums import reduce_cmd as cmd
 from triptych.simulator.errors import NkiValidationError
@@ -101,7 +101,8 @@ def _activate(
     if reduce_res is not None:
         put(reduce_res, read_out(m.scalar_registers, data))
         writes.append(reduce_res)
-    return m.record(instruction_name, eng.scalar, read, writes, name, op=f.name)
+    held, kept = touched(m.scalar_registers, data, command, reduce_res)
+    return m.record(instruction_name, eng.scalar, (*read, *held), (*writes, *kept), name, op=f.name)
 
 
 def _check_bias(m: Machine, f: Op, tiles: tuple[NkiTensor, ...]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from triptych.simulator import costs
-from triptych.simulator.accumulators import accumulate, check_command, check_result, fold_of, read_out
+from triptych.simulator.accumulators import accumulate, check_command, check_result, fold_of, read_out, touched
 from triptych.simulator.engines.scalar import _check_range
 from triptych.simulator.enums import engine as eng
 from triptych.simulator.enums import reduce_cmd as cmd
@@ -85,7 +85,9 @@ def activate2(
     if reduce_res is not None:
         put(reduce_res, read_out(m.scalar_registers, data))
         writes.append(reduce_res)
-    return m.record("activate2", eng.scalar, read, writes, name, op=(op0.name, op1.name, f.name))
+    held, kept = touched(m.scalar_registers, data, reduce_cmd, reduce_res)
+    ops = (op0.name, op1.name, f.name)
+    return m.record("activate2", eng.scalar, (*read, *held), (*writes, *kept), name, op=ops)
 
 
 def _steps(op0: Any, op1: Any, reverse0: bool, reverse1: bool) -> list[Any]:

@@ -19,6 +19,7 @@ from triptych.simulator.accumulators import (
     initial_value,
     operator_name,
     read_out,
+    touched,
 )
 from triptych.simulator.dtypes import F32
 from triptych.simulator.enums import engine as eng
@@ -30,6 +31,7 @@ from triptych.simulator.machine import NkiInstruction, machine
 from triptych.simulator.operands import on_chip, per_partition, put, same_tile
 from triptych.simulator.ops import Op, operator
 from triptych.simulator.tensor import NkiTensor
+from triptych.simulator.trace import HasRegion
 
 Array = NDArray[Any]
 _COMMANDS = (cmd.reset_reduce, cmd.reduce, cmd.load_reduce)
@@ -85,7 +87,9 @@ def tensor_scalar_reduce(
         total = read_out(m.vector_registers, data)
         put(reduce_res, -total if reduce_res_negate else total)
         writes.append(reduce_res)
-    return m.record("tensor_scalar_reduce", eng.vector, read, writes, name, op=(f.name, operator_name(reduce_op)))
+    held, kept = touched(m.vector_registers, data, reduce_cmd, reduce_res)
+    ops = (f.name, operator_name(reduce_op))
+    return m.record("tensor_scalar_reduce", eng.vector, (*read, *held), (*writes, *kept), name, op=ops)
 
 
 _SMALL = ("bfloat16", "float16", "float32", "float8_e4m3", "float8_e4m3fn", "float8_e5m2")
@@ -143,9 +147,10 @@ def tensor_scalar_cumulative(
         fold.accumulate(running, axis=1, out=running)  # in order, without regrouping
     held[...] = running[:, -1:]
     put(dst, running[:, 1:])
-    return m.record(
-        "tensor_scalar_cumulative", eng.vector, (src, *tiles0, *tiles1), (dst,), name, op=(f.name, operator_name(op1))
-    )
+    registers, kept = touched(m.vector_registers, src, reduce_cmd, None)
+    read: tuple[HasRegion, ...] = (src, *tiles0, *tiles1, *registers)
+    ops = (f.name, operator_name(op1))
+    return m.record("tensor_scalar_cumulative", eng.vector, read, (dst, *kept), name, op=ops)
 
 
 _EXP_IN = ("float8_e4m3", "float8_e5m2", "float16", "bfloat16", "float32", "int8", "int16", "int32", "uint8", "uint16")
@@ -196,7 +201,8 @@ def exponential(
     if reduce_res is not None:
         put(reduce_res, read_out(m.vector_registers, src))
         writes.append(reduce_res)
-    return m.record("exponential", eng.vector, read, writes, name)
+    held, kept = touched(m.vector_registers, src, reduce_cmd, reduce_res, forgets=True)
+    return m.record("exponential", eng.vector, (*read, *held), (*writes, *kept), name)
 
 
 def _check_dtype(what: str, t: NkiTensor, allowed: tuple[str, ...]) -> None:

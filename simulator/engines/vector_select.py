@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from triptych.simulator import costs
-from triptych.simulator.accumulators import accumulate, check_command, check_result, fold_of, forget, read_out
+from triptych.simulator.accumulators import accumulate, check_command, check_result, fold_of, forget, read_out, touched
 from triptych.simulator.dtypes import F32
 from triptych.simulator.enums import engine as eng
 from triptych.simulator.enums import reduce_cmd as cmd
@@ -72,7 +72,8 @@ def range_select(
     mask = compare0(index, bound0.f32().reshape(-1, 1)) & compare1(index, bound1.f32().reshape(-1, 1))
     chosen = np.where(mask, on_true_tile.f32().reshape(mask.shape), F32.type(FP32_MIN))
     writes = _finish(m, dst, on_true_tile, chosen, reduce_cmd, fold, identity, reduce_res)
-    return m.record("range_select", eng.vector, (on_true_tile, bound0, bound1), writes, name)
+    held, kept = touched(m.vector_registers, on_true_tile, reduce_cmd, reduce_res, forgets=True)
+    return m.record("range_select", eng.vector, (on_true_tile, bound0, bound1, *held), (*writes, *kept), name)
 
 
 def _finish(
@@ -158,7 +159,8 @@ def select_reduce(
     mask = _truth(predicate, on_true.shape, reverse_pred)
     chosen = np.where(mask, on_true.f32(), other)
     writes = _finish(m, dst, on_true, chosen, reduce_cmd, fold, identity, reduce_res)
-    return m.record("select_reduce", eng.vector, (predicate, on_true, *tiles), writes, name)
+    held, kept = touched(m.vector_registers, on_true, reduce_cmd, reduce_res, forgets=True)
+    return m.record("select_reduce", eng.vector, (predicate, on_true, *tiles, *held), (*writes, *kept), name)
 
 
 @instruction(eng.vector, cost=costs.predicated, indirect=Indirect(("predicate",)))

@@ -120,7 +120,8 @@ def test_a_call_like_one_before_it_is_not_carried_out(core, cast, name):
             count = len(c.trace.events)
             call.issue(**tiles)
             (event,) = c.trace.events[count:]
-            assert {r.allocation for r in event.writes} == {tiles[n].region.allocation for n in call.outputs}
+            written = {r.allocation for r in event.writes if not r.allocation.buffer.endswith("registers")}
+            assert written == {tiles[n].region.allocation for n in call.outputs}
             made.append(sum(len(v) for state in c.machine._states.values() for v in state.templates.values()))
     assert made[1] == made[2]
 
