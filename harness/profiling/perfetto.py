@@ -3,7 +3,8 @@
 A process is a core, a thread a lane of one of its tracks, because slices of one thread may not overlap. Times are
 microseconds with three decimals: Perfetto keeps whole nanoseconds. Arrows lead from the event that decided a start to
 the one that started; where a track was only busy with the one before it there is none. Events are sorted by time, at
-one time a slice before the arrows that are fastened to it
+one time a slice before the arrows that are fastened to it. There is no displayTimeUnit: older versions of Perfetto took
+it for the unit of all times
 (https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU, Trace Event Format; how it is read:
 src/trace_processor/importers/json of google/perfetto).
 """
@@ -41,8 +42,7 @@ def document(timelines: Mapping[str, Timeline], about: Mapping[str, Any]) -> str
         events += _counters(timeline, pids)
     events.sort(key=lambda event: (event.get("ts", 0.0), ORDER[event["ph"]]))
     lines = ",\n".join(json.dumps(event, separators=(",", ":"), ensure_ascii=False) for event in events)
-    head = json.dumps({"displayTimeUnit": "ns", "otherData": dict(about)}, ensure_ascii=False)
-    return f'{head[:-1]}, "traceEvents": [\n{lines}\n]}}\n'
+    return f'{{"traceEvents": [\n{lines}\n],\n"otherData": {json.dumps(dict(about), ensure_ascii=False)}}}\n'
 
 
 def packed(path: str, text: str) -> str | bytes:

@@ -81,6 +81,7 @@ def imported(text: str) -> dict[str, Any]:
     and flows of src/trace_processor/importers/common.
     """
     body = json.loads(text)
+    assert list(body) == ["traceEvents", "otherData"]
     names: dict[tuple[str, int], str] = {}
     slices: list[dict[str, Any]] = []
     starts: dict[int, dict[str, Any]] = {}
