@@ -65,7 +65,7 @@ def figures(profiles: Sequence[Profile]) -> str:
     )
     note = "".join(f"<p>{escape(line)}</p>" for line in words.what_if(profiles))
     table = f'<table class="compare"><thead><tr><th></th>{above}</tr></thead><tbody>{body}</tbody></table>'
-    return f'{note}<div class="scroll">{table}</div>'
+    return f'{note}<div class="scroll fit">{table}</div>'
 
 
 def picture(drawn: Mapping[str, Any]) -> str:
@@ -227,8 +227,10 @@ def columns(
 
 
 def opening(timelines: Sequence[Timeline]) -> tuple[float, float]:
-    """The stretch in the middle in which an event of median length can be read, in nanoseconds."""
+    """What is shown first, in nanoseconds: the middle of one run, with its median event wide enough; all of several."""
     total = max(timeline.total_ns for timeline in timelines)
-    busy = [span.busy_ns for timeline in timelines for span in timeline.spans if span.busy_ns]
-    span = min(total, 1100 / EVENT_PIXELS * statistics.median(busy)) if busy else total
+    busy = [span.busy_ns for span in timelines[0].spans if span.busy_ns]
+    if len(timelines) > 1 or not busy:
+        return 0.0, total
+    span = min(total, 1100 / EVENT_PIXELS * statistics.median(busy))
     return (total - span) / 2, (total + span) / 2

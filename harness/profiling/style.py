@@ -36,7 +36,7 @@ kbd{font:inherit;border:1px solid var(--line);border-radius:.2rem;padding:0 .3re
   gap:1rem 2.5rem;align-items:start}
 .reasons h3{margin:.6rem 0 .3rem;font-size:1.05rem}
 .reasons th,.reasons td{padding:.2rem .9rem .2rem 0;font-size:.875rem}
-.compare{width:auto}.compare th,.compare td{padding:.15rem 1rem;font-size:.875rem}
+.fit{width:fit-content;max-width:100%}.compare{width:auto}.compare th,.compare td{padding:.15rem 1rem;font-size:.875rem}
 .compare tr+tr{border-top:1px solid var(--line)}
 .reasons td span{margin-left:.6rem;color:var(--soft);font-size:.8125rem}.reasons code{display:block;font-size:.78rem}
 .reasons small{display:block;color:var(--soft)}.reasons td:last-child{width:100%}
