@@ -202,7 +202,7 @@ class Machine:
             )
         fact = self.chip.sbuf_partition_bytes if buffer is SBUF else self.chip.psum_partition_bytes
         need = math.prod(shape[1:]) * itemsize
-        if need > fact.value:
+        if need > fact.value and self.options.check_capacity:
             raise NkiValidationError(
                 f"{shape} takes {need} bytes of each {buffer.value} partition, and {self.chip.name} has "
                 f"{fact.value:.0f}; split the tensor",

@@ -106,6 +106,22 @@ def test_the_check_can_be_switched_off():
     simulator.run(tiles_together, X, 3, 112, options=Options(check_capacity=False))
 
 
+def test_the_check_can_be_switched_off_for_one_tensor_that_is_too_large():
+    def kernel(x):
+        tile = nl.ndarray((128, 16, 512), nl.float32, nl.psum)  # twice a partition of PSUM
+        nisa.memset(dst=tile, value=2.0)
+        out = nl.ndarray(tile.shape, nl.float32, nl.shared_hbm)
+        for row in range(16):
+            copied = nl.ndarray((128, 512), nl.float32)
+            nisa.tensor_copy(dst=copied, src=tile[:, row])
+            nisa.dma_copy(dst=out[:, row], src=copied)
+        return out
+
+    with pytest.raises(NkiValidationError, match="takes 32768 bytes of each psum partition"):
+        simulator.run(kernel, X)
+    assert np.all(simulator.run(kernel, X, options=Options(check_capacity=False)).outputs == 2)
+
+
 def test_each_core_has_its_own_memory():
     def kernel(x):
         out = nl.ndarray((128, 4), nl.float32, nl.shared_hbm)
