@@ -109,9 +109,9 @@ def test_the_check_can_be_switched_off():
 def test_the_check_can_be_switched_off_for_one_tensor_that_is_too_large():
     def kernel(x):
         tile = nl.ndarray((128, 16, 512), nl.float32, nl.psum)  # twice a partition of PSUM
-        nisa.memset(dst=tile, value=2.0)
         out = nl.ndarray(tile.shape, nl.float32, nl.shared_hbm)
         for row in range(16):
+            nisa.memset(dst=tile[:, row], value=2.0)
             copied = nl.ndarray((128, 512), nl.float32)
             nisa.tensor_copy(dst=copied, src=tile[:, row])
             nisa.dma_copy(dst=out[:, row], src=copied)
