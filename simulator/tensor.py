@@ -9,6 +9,7 @@ On-chip tensors keep dimension 0, the partition, first and whole, and never have
 
 from __future__ import annotations
 
+import functools
 import linecache
 import math
 import operator
@@ -28,6 +29,12 @@ from triptych.simulator.views import GUIDE, Shape
 
 Array = NDArray[Any]
 _new, _make = object.__new__, tuple.__new__
+
+
+@functools.lru_cache(1 << 16)
+def _one(sizes: Shape) -> Shape:
+    """One tuple for all that are equal: views are many, and those in a trace stay."""
+    return sizes
 
 
 class DynamicSlice:
@@ -105,7 +112,7 @@ class NkiTensor(AccessPatterns):
 
     def _view(self, offset: int, shape: Sequence[int], strides: Sequence[int], dtype: DType | None = None) -> NkiTensor:
         new = _new(NkiTensor)
-        new._set(self.storage, dtype or self.dtype, self.buffer, offset, tuple(shape), tuple(strides))
+        new._set(self.storage, dtype or self.dtype, self.buffer, offset, _one(tuple(shape)), _one(tuple(strides)))
         return new
 
     # What it is
