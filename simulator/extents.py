@@ -8,6 +8,7 @@ a hundred tiles takes a hundred cells, whatever its size, and a tile of one colu
 from __future__ import annotations
 
 import functools
+import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -180,6 +181,12 @@ def pieces(itemsize: int, offset: int, shape: Shape, strides: Shape, width: int)
         for a, b in found.columns
     ]
     return [piece for first, end in _merged(lines) for piece in _by_rows(first, end, width)]
+
+
+def best_width(shape: Shape, itemsize: int, views: Sequence[tuple[int, int, Shape, Shape]]) -> int:
+    """The bytes of a row with which views of a dense tensor are the fewest pieces; views are as in `pieces`."""
+    widths = [math.prod(shape[k:]) * itemsize for k in range(1, max(2, len(shape)))]
+    return min(widths, key=lambda w: sum(len(r) * len(c) for view in views for r, c in pieces(*view, w)))
 
 
 def moved(runs: Runs, by: int) -> Runs:

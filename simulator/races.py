@@ -11,6 +11,7 @@ nothing else there. A kernel that knows nothing of cores does so everywhere, and
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -18,9 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from triptych.simulator.errors import NkiValidationError, show_line
+from triptych.simulator.extents import best_width, pieces
 from triptych.simulator.trace import Event, Region, Trace
 
 Array = NDArray[Any]
+_SAMPLE = 16  # regions by which an allocation is laid out in rows
 
 
 def check_races(trace: Trace) -> None:
@@ -62,25 +65,28 @@ def races(trace: Trace) -> Iterator[tuple[Event, Event, Region]]:
 def _conflicts(mine: list[_Access], others: list[_Access]) -> Iterator[tuple[Event, Event, Region]]:
     if not mine or not others or not any(a.write for a in (*mine, *others)) or _apart(mine, others):
         return
-    window = _Window.of([a.region for a in (*mine, *others)])
-    (a, a_early), (b, b_early) = _touched(mine, window), _touched(others, window)
+    cells = _Cells([a.region for a in (*mine, *others)])
+    (a, a_early), (b, b_early) = _touched(mine, cells), _touched(others, cells)
     clash = ((a != 0) & (b != 0) & ((a != b) | (a < 0))) | ((a != 0) & b_early) | ((b != 0) & a_early)
     if clash.any():
-        here = np.zeros(window.size, bool)
-        here[np.argmax(clash)] = True
-        yield _pair(*([x for x in side if window.part(here, x.region).any()] for side in (mine, others)))
+        here = np.zeros(cells.shape, bool)
+        here.flat[np.argmax(clash)] = True
+        there = [
+            [x for x in side if any(part.any() for part in cells.parts(here, x.region))] for side in (mine, others)
+        ]
+        yield _pair(*there)
 
 
-def _touched(accesses: list[_Access], window: _Window) -> tuple[Array, Array]:
-    """For each unit of the window: the one write that a core makes there, 0 for none and -1 for several; and whether
-    the core reads it before it has written it."""
-    writes, early = np.zeros(window.size, np.int32), np.zeros(window.size, bool)
+def _touched(accesses: list[_Access], cells: _Cells) -> tuple[Array, Array]:
+    """For each cell: the one write that a core makes there, 0 for none and -1 for several; and whether the core reads
+    it before it has written it."""
+    writes, early = np.zeros(cells.shape, np.int32), np.zeros(cells.shape, bool)
     for access in accesses:
-        there = window.part(writes, access.region)
-        if access.write:
-            there[...] = np.where((there == 0) | (there == access.write), access.write, -1)
-        else:
-            window.part(early, access.region)[there == 0] = True
+        for there, read in zip(cells.parts(writes, access.region), cells.parts(early, access.region), strict=True):
+            if access.write:
+                there[...] = np.where((there == 0) | (there == access.write), access.write, -1)
+            else:
+                read[there == 0] = True
     return writes, early
 
 
@@ -118,24 +124,22 @@ def _span(regions: list[Region]) -> tuple[int, int]:
     return min(low), max(high)
 
 
-class _Window(NamedTuple):
-    """The touched part of an allocation, in units of as many bytes as its smallest elements have."""
+class _Cells:
+    """An allocation, cut where the regions that are touched begin and end, so that each is made of whole cells."""
 
-    unit: int
-    start: int
-    size: int
+    def __init__(self, regions: list[Region]) -> None:
+        views = {r[1:]: (r.dtype.itemsize, r.offset, r.shape, r.strides) for r in regions}
+        allocation = regions[0].allocation
+        width = best_width(allocation.shape, allocation.dtype.itemsize, list(views.values())[:_SAMPLE])
+        self._pieces = {region: pieces(*view, width) for region, view in views.items()}
+        rows = {cut for found in self._pieces.values() for runs, _ in found for run in runs for cut in run}
+        columns = {cut for found in self._pieces.values() for _, runs in found for run in runs for cut in run}
+        self._row = {cut: i for i, cut in enumerate(sorted(rows))}
+        self._column = {cut: i for i, cut in enumerate(sorted(columns))}
+        self.shape = (len(rows) - 1, len(columns) - 1)
 
-    @classmethod
-    def of(cls, regions: list[Region]) -> _Window:
-        unit = min(region.dtype.itemsize for region in regions)
-        low, high = _span(regions)
-        return cls(unit, low // unit, (high - low) // unit)
-
-    def part(self, array: Array, region: Region) -> Array:
-        """What a region covers of an array that has one element for each unit."""
-        n = region.dtype.itemsize // self.unit
-        shape, strides = (*region.shape, n), (*[s * n for s in region.strides], 1)
-        size = array.itemsize
-        return np.ndarray(
-            shape, array.dtype, array, (region.offset * n - self.start) * size, [s * size for s in strides]
-        )
+    def parts(self, array: Array, region: Region) -> Iterator[Array]:
+        """What a region covers of an array that has one element for each cell."""
+        for rows, columns in self._pieces[region[1:]]:
+            for (top, bottom), (left, right) in itertools.product(rows, columns):
+                yield array[self._row[top] : self._row[bottom], self._column[left] : self._column[right]]

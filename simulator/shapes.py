@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from triptych.simulator.chips import Chip
 from triptych.simulator.dtypes import F32, DType, dtype_of
 from triptych.simulator.errors import KernelError
-from triptych.simulator.extents import Extents, Piece, Shape, moved, pieces
+from triptych.simulator.extents import Extents, Piece, Shape, best_width, moved, pieces
 from triptych.simulator.memory import MemoryRegion, Storage, Strided, row_major, uninitialized
 from triptych.simulator.placement import Arena, Box, PlacedStorage
 from triptych.simulator.trace import Allocation
@@ -131,8 +131,7 @@ class ShapeStorage(Storage):
         shape, nbytes = self.allocation.shape, self.allocation.nbytes
         width = self.row
         if not width:
-            widths = [math.prod(shape[k:]) * self.itemsize for k in range(1, max(2, len(shape)))]
-            width = min(widths, key=lambda w: sum(len(r) * len(c) for r, c in pieces(dtype.itemsize, *at, w)))
+            width = best_width(shape, self.itemsize, [(dtype.itemsize, *at)])
         return Extents(nbytes // width, width, full)
 
 

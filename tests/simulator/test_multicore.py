@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from kernel_parts import in_sbuf
@@ -322,3 +324,23 @@ def test_one_core_has_nobody_to_meet():
     for kernel in (swapped, through_shared):
         with pytest.raises(NkiError, match="needs NeuronCore-v3"):
             on_two_cores(kernel, X, target="trn1")
+
+
+def test_tensors_of_gigabytes_are_looked_at_in_the_parts_that_are_touched():
+    """2 GiB, which both cores write in turns of rows: as much memory as they make accesses."""
+
+    def kernel(x):
+        out = nl.ndarray(x.shape, x.dtype, nl.shared_hbm)
+        tile = nl.ndarray((128, 1 << 12), x.dtype)
+        nisa.memset(tile, 0.0)
+        for row in range(128 * nl.program_id(0), 1 << 15, 2048):
+            nisa.dma_copy(dst=out[row : row + 128, 0 : 1 << 12], src=tile)
+        return x
+
+    x = simulator.ShapeDtype((1 << 15, 1 << 15), "bfloat16")
+    tracemalloc.start()
+    try:
+        simulator.run(nki.jit(kernel)[2], x)
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
