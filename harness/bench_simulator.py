@@ -5,6 +5,9 @@
 Each simulated kernel and its NumPy counterpart run in turn, A B A B, so that the machine's drift hits both; what is
 printed is the median of the ratios pair by pair, with the range of the middle half. NumPy computes in float32, whatever
 the kernel's dtype. Times are processor times.
+
+Behind them stands how fast kernels are traced that nobody could compute here, with shapes in place of arrays, and how
+much memory a trace takes.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import platform
 import statistics
 import sys
 import time
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -53,7 +57,36 @@ def main() -> int:
             f"{statistics.median(ratios):>6.2f}  {low:.2f}-{high:.2f}    {events:>6}",
             flush=True,
         )
+    _trace_shapes()
     return 0
+
+
+def _trace_shapes() -> None:
+    """Print one line per kernel that is too large to compute."""
+    from triptych import simulator
+    from triptych.simulator import ShapeDtype
+
+    def square(n: int) -> tuple[Any, ...]:
+        return tuple(ShapeDtype((n, n), "bfloat16") for _ in range(2))
+
+    def heads(queries: int, keys: int) -> tuple[Any, ...]:
+        return tuple(ShapeDtype((1, 1, n, 128), "bfloat16") for n in (queries, keys, keys))
+
+    matmul = simulator.load(KERNELS / "matmul.py").matmul
+    attention = simulator.load(KERNELS / "attention.py").attention
+    print(f"\n{'without data':<40} {'traced in':>10} {'instructions':>13} {'a second':>9} {'bytes each':>11}")
+    for name, kernel, large, small in (
+        ("matmul 16384 x 16384 x 16384", matmul, square(16384), square(4096)),
+        ("attention 1 head 4096 of 131072 x 128", attention, heads(4096, 131072), heads(1024, 16384)),
+    ):
+        tracemalloc.start()
+        trace = simulator.run(kernel, *small).trace
+        each = tracemalloc.get_traced_memory()[0] / len(trace.events)
+        tracemalloc.stop()
+        start = time.process_time()
+        events = len(simulator.run(kernel, *large).trace.events)
+        seconds = time.process_time() - start
+        print(f"{name:<40} {seconds:>8.1f} s {events:>13} {events / seconds:>9.0f} {each:>11.0f}", flush=True)
 
 
 def _seconds(f: Callable[[], Any]) -> float:

@@ -4,8 +4,9 @@ A run without data carries an instruction out once, on stand-ins for its operand
 under which the outcome is kept, and from nothing else. What came of it is a `Template`: the event but for its regions,
 which operands were read and written, and what was asked about the written state of memory. So two calls with one key,
 and with the same answers, are equally legal and leave events that differ in their regions alone; nothing else could be
-seen of the operands. In particular a stand-in has a storage of its own: no instruction may depend on whether two of its
-operands are one tensor, and none does.
+seen of the operands. In particular a stand-in has a storage of its own, so that no effect may depend on whether two
+operands are one tensor; what does, the overlap of results with operands, is checked of every event
+(triptych.simulator.regions).
 
 The values of a stand-in are zeros. What an instruction decides by values it must ask of the machine
 (`Machine.values`, `Options.data`), which has none.
@@ -55,18 +56,6 @@ class Part:
         return Region(t.storage.allocation, t.offset + self.shift, self.shape, self.strides, self.dtype or t.dtype)
 
 
-@dataclass(frozen=True)
-class Held(Part):
-    """What is no operand: the registers of an accumulator, which are the same for all operands of one form."""
-
-    shape: Shape | None = ()  # never all of an operand
-    held: Region | None = None
-
-    def region(self, t: NkiTensor) -> Region:
-        assert self.held is not None
-        return self.held
-
-
 @dataclass(slots=True)
 class Template:
     """One instruction, but for where its operands lie."""
@@ -78,6 +67,8 @@ class Template:
     named: bool = False  # whether the event has the name that the kernel gives
     reads: list[Part] = field(default_factory=list)
     writes: list[Part] = field(default_factory=list)
+    read_registers: tuple[Region, ...] = ()  # of accumulators, which are those of the operands' partitions
+    written_registers: tuple[Region, ...] = ()
     asks: list[tuple[str, Part, Any]] = field(default_factory=list)  # of a storage: the method, and what it said
     checks: list[Part] = field(default_factory=list)  # that must have been written
     marks: list[tuple[Part, bool]] = field(default_factory=list)  # that it writes, and whether as a matmul

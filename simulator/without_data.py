@@ -34,7 +34,7 @@ from triptych.simulator.placement import Arena
 from triptych.simulator.regions import Rules, check_overlaps, check_regions
 from triptych.simulator.registers import VirtualRegister
 from triptych.simulator.shapes import PlacedShapeStorage, ShapeArena, ShapeStorage
-from triptych.simulator.templates import Form, Held, NoTemplate, Part, StandIn, Template
+from triptych.simulator.templates import Form, NoTemplate, Part, StandIn, Template
 from triptych.simulator.tensor import NkiTensor
 from triptych.simulator.trace import Allocation, Event, HasRegion, Region
 
@@ -212,8 +212,8 @@ class ShapeMachine(Machine):
         event = Event(
             template.op,
             template.engine,
-            reads,
-            writes,
+            reads + template.read_registers,
+            writes + template.written_registers,
             self.line,
             self.core,
             name if template.named else template.name,
@@ -241,7 +241,8 @@ class ShapeMachine(Machine):
         if self.cores > 1:
             attributes["epoch"] = self.epoch
         template.op, template.engine, template.name, template.attributes = instruction, on._name_, name, attributes
-        template.reads, template.writes = [_part(t) for t in reads], [_part(t) for t in writes]
+        template.reads, template.read_registers = _parts(reads)
+        template.writes, template.written_registers = _parts(writes)
         template.recorded += 1
         return Event(instruction, on._name_, (), (), self.line, self.core, name, attributes)
 
@@ -278,12 +279,18 @@ def form_of(t: NkiTensor) -> tuple[Any, ...]:
     return t.form  # type: ignore[no-any-return]
 
 
-def _part(t: HasRegion) -> Part:
-    if isinstance(t, RegisterTile):
-        return Held(0, held=t.region)
-    if not isinstance(t, NkiTensor) or not isinstance(t.storage, StandIn):
-        raise NoTemplate
-    return t.storage.part(t.dtype, t.at)
+def _parts(touched: Sequence[HasRegion]) -> tuple[list[Part], tuple[Region, ...]]:
+    """What an event names, as parts of stand-ins and the registers behind them."""
+    parts: list[Part] = []
+    registers: list[Region] = []
+    for t in touched:
+        if isinstance(t, RegisterTile):
+            registers.append(t.region)
+        elif isinstance(t, NkiTensor) and isinstance(t.storage, StandIn) and not registers:
+            parts.append(t.storage.part(t.dtype, t.at))
+        else:
+            raise NoTemplate
+    return parts, tuple(registers)
 
 
 def _replaced(value: Any, stand_ins: Iterator[NkiTensor]) -> Any:
