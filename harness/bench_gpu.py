@@ -19,10 +19,11 @@ from typing import Any
 from triptych.harness import cli, environment, ops, output, select, tables
 from triptych.harness.backends import BACKENDS
 from triptych.harness.backends.base import located, member
-from triptych.harness.judge import expect, judge
+from triptych.harness.judge import judge
 from triptych.harness.records import Arrays, Case, Evidence, Op, Result, Status
 from triptych.harness.regimes import dtype_of
 from triptych.harness.timing import event_timer, summary
+from triptych.harness.tolerance import expect
 
 SECONDS = 1.0  # of samples for each implementation of a case
 FEWEST, MOST = 20, 500

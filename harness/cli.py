@@ -89,6 +89,14 @@ def tolerance(text: str) -> float:
     return value
 
 
+def budget(text: str) -> float:
+    """A factor above zero: `3` or `3x`."""
+    value = tolerance(text.removesuffix("x"))
+    if value == 0:
+        raise argparse.ArgumentTypeError(f"wants a factor above zero, as 3 or 3x, got {text!r}")
+    return value
+
+
 def seed(text: str) -> int:
     try:
         value = int(text)
@@ -122,6 +130,9 @@ def add_judgement(parser: Parser, bench: bool) -> None:
     group = parser.add_argument_group("how to judge")
     group.add_argument("--rtol", type=tolerance, metavar="X", help="judge by |out - ref| <= atol + rtol |ref| instead")
     group.add_argument("--atol", type=tolerance, metavar="X", help="(default: twice an honest kernel's error)")
+    group.add_argument(
+        "--budget", type=budget, metavar="X", help="allow X times an honest kernel's error (default: 2x)"
+    )
     group.add_argument(
         "--timeout", type=seconds, default=120.0, metavar="T", help="per case, as 90 or 2m (default: 2m)"
     )

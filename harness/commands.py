@@ -17,6 +17,7 @@ from triptych.harness.ops import OpFileError, builtin, from_file
 from triptych.harness.records import Op, Result, Status
 from triptych.harness.runner import Settings, Task, run
 from triptych.harness.select import UsageError
+from triptych.harness.tolerance import KEYS, Bounds, asked
 
 Run = tuple[dict[str, Any], list[Result]]  # an environment and what came of a run in it
 
@@ -105,7 +106,7 @@ def execute(arguments: Namespace, argv: Sequence[str]) -> int:
     if arguments.resume:
         from triptych.harness.resume import Kept
 
-        kept = Kept(arguments.resume, work, ops, Settings(no_check, arguments.rtol, arguments.atol))
+        kept = Kept(arguments.resume, work, ops, Settings(no_check, wanted_tolerance(arguments)))
         if Path(arguments.resume).exists():
             kept.take(saved(arguments.resume)[1])
             print(kept.said(), file=sys.stderr)
@@ -129,8 +130,7 @@ def execute(arguments: Namespace, argv: Sequence[str]) -> int:
             work,
             timeout_s=arguments.timeout,
             no_check=no_check,
-            rtol=arguments.rtol,
-            atol=arguments.atol,
+            wanted=wanted_tolerance(arguments),
             memory=arguments.memory,
             on_result=finished,
         )
@@ -195,7 +195,7 @@ def fuzz(arguments: Namespace, argv: Sequence[str]) -> int:
         backends,
         seconds=arguments.fuzz,
         timeout_s=arguments.timeout,
-        settings=Settings(rtol=arguments.rtol, atol=arguments.atol, memory=arguments.memory),
+        settings=Settings(wanted=wanted_tolerance(arguments), memory=arguments.memory),
         on_case=fuzz.progress(arguments.fuzz, arguments.quiet),
     )
     results = [found.failure] if found.failure else []
@@ -242,7 +242,8 @@ def selected(arguments: Namespace, backends: Sequence[Backend]) -> tuple[dict[st
         raise UsageError("--case gives every axis itself; -a is for the cases of a set.")
     targets = some(arguments.target)
     select.check_targets(targets, backends)
-    judgement = [f"--{name}={value:g}" for name in ("rtol", "atol") if (value := getattr(arguments, name)) is not None]
+    wanted = wanted_tolerance(arguments)
+    judgement = [f"--{name}={value:g}" for name in KEYS if (value := getattr(wanted, name, None)) is not None]
     selection = select.Selection(
         command="check" if arguments.command == "check" else "bench",
         source=arguments.kernel,
@@ -257,6 +258,14 @@ def selected(arguments: Namespace, backends: Sequence[Backend]) -> tuple[dict[st
         written=written,
     )
     return ops, selection
+
+
+def wanted_tolerance(arguments: Namespace) -> Bounds | None:
+    """What the command line says of the tolerance, else what the environment says."""
+    try:
+        return asked(arguments.rtol, arguments.atol, arguments.budget)
+    except ValueError as error:
+        raise UsageError(f"{error}.") from error
 
 
 def destinations(arguments: Namespace) -> None:

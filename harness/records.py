@@ -61,6 +61,18 @@ class Case:
 
 
 Inputs = Callable[[Case, np.random.Generator], Arrays]
+Corruption = Callable[[Case, Arrays, Array], "Array | None"]  # (case, inputs in float64, reference) -> a wrong output
+
+
+@dataclass(frozen=True)
+class Alone:
+    """What an op promises of a part of its batch: computed alone, it has the bits that it has within the batch."""
+
+    axis: str  # of the case, which the parts lie along: "M"
+    inputs: Mapping[str, int]  # the dimension of each input that runs along it: {"lhsT": 1}; other inputs stay whole
+    out: int  # the dimension of the output that runs along it
+    promised: Mapping[str, int]  # backend -> how many neighbours stay together: 1 is each by itself, 128 whole tiles
+    why: str  # why the promise holds, and where it does not
 
 
 @dataclass(frozen=True, init=False, eq=False)
@@ -83,6 +95,12 @@ class Op:
       it a profile draws nothing.
     - `honest` are baselines of the same dtype whose error bounds that of a kernel; the first is the one that is
       reported. Without any, the harness derives two from the reference (`defaults.baselines`).
+    - `tolerance` replaces the derived tolerance, or its factor 2: {"budget": 3}, {"rtol": 0.01, "atol": 0}, or such
+      by dtype, {"bfloat16": {"budget": 3}}. The command line and the environment go before it.
+    - `out` names the axes of the output, ("M", "N"): a failure is described in them, and in their tiles.
+    - `corruptions` are wrong outputs that the tolerance must not accept, beside those that suit every op: name ->
+      function of the case, the float64 inputs and the reference, which returns an output or None where there is none.
+    - `repeatable`: two runs on the same inputs give the same bits. `alone` promises more (see `Alone`).
     - `nki` and `triton` are "path/to/file.py:function", relative paths from the file that declares the op, or functions
       of that file. The Triton launcher takes inputs, out= and params by keyword.
     """
@@ -105,6 +123,11 @@ class Op:
     triton: str | Callable[..., Any] | None
     torch: Callable[..., Any] | None  # takes torch tensors by keyword, returns one
     unsupported: Callable[[Case, str, str], str | None] | None  # (case, backend, target or "") -> why, or None
+    tolerance: Mapping[str, Any]
+    out: tuple[str, ...]
+    corruptions: Mapping[str, Corruption]
+    repeatable: bool
+    alone: Alone | None
 
     def __init__(
         self,
@@ -127,6 +150,11 @@ class Op:
         triton: str | Callable[..., Any] | None = None,
         torch: Callable[..., Any] | None = None,
         unsupported: Callable[[Case, str, str], str | None] | None = None,
+        tolerance: Mapping[str, Any] | None = None,
+        out: Sequence[str] = (),
+        corruptions: Mapping[str, Corruption] | None = None,
+        repeatable: bool = True,
+        alone: Alone | None = None,
     ) -> None:
         from triptych.harness.defaults import baselines, drawn
 
@@ -154,9 +182,27 @@ class Op:
             "triton": triton,
             "torch": torch,
             "unsupported": unsupported,
+            "tolerance": declared_tolerance(name, tolerance or {}),
+            "out": tuple(out),
+            "corruptions": dict(corruptions or {}),
+            "repeatable": repeatable,
+            "alone": alone,
         }
         for field_name, value in fields.items():
             object.__setattr__(self, field_name, value)
+
+
+def declared_tolerance(op: str, tolerance: Mapping[str, Any]) -> dict[str, Any]:
+    """`tolerance` of an op, checked; ValueError in one sentence."""
+    names = ("rtol", "atol", "budget")
+    for name, value in tolerance.items():
+        inner = value if isinstance(value, Mapping) else {name: value}
+        wrong = [key for key in inner if key not in names]
+        if wrong:
+            raise ValueError(
+                f"op {op} has a tolerance with {wrong[0]!r}; it takes {', '.join(names)}, or a dtype's name with such"
+            )
+    return dict(tolerance)
 
 
 def template(op: str, case: Case | Mapping[str, Any]) -> Case:
@@ -211,6 +257,9 @@ class Result:
     regime: str = "normal"  # how the inputs were drawn
     fingerprint: str = ""  # of what decided it (`resume`); empty unless the run can be resumed
     notes: list[str] = field(default_factory=list)  # what the kernel's run was warned of
+    failure: dict[str, Any] = field(default_factory=dict)  # where and by how much it disagrees; empty if it does not
+    invariance: dict[str, Any] = field(default_factory=dict)  # whether other runs and parts of a batch have these bits
+    parity: dict[str, Any] = field(default_factory=dict)  # the difference from every backend that ran the case before
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form; numbers that JSON has no name for (nan, inf) become strings."""
@@ -230,6 +279,9 @@ class Result:
             "repro": self.repro,
             **({"fingerprint": self.fingerprint} if self.fingerprint else {}),
             "notes": list(self.notes),
+            "failure": plain(self.failure),
+            "invariance": plain(self.invariance),
+            "parity": plain(self.parity),
         }
 
     @classmethod

@@ -323,15 +323,15 @@ def repeat(book: Book) -> str:
 def rule(book: Book) -> str:
     """What the tolerance of these results was."""
     fixed = {
-        f"atol {tolerance.get('atol')}, rtol {tolerance.get('rtol')}"
+        f"{tolerance['source']}: atol {tolerance.get('atol')}, rtol {tolerance.get('rtol')}"
         for tolerance in (entry.result.tolerance for entry in book.entries)
-        if tolerance.get("source") == "command line"
+        if tolerance.get("rule") == "fixed"
     }
     if fixed:
         return (
-            f"<strong>The command line gave a fixed tolerance ({escape('; '.join(sorted(fixed)))})</strong>: "
+            f"<strong>Some cases had a fixed tolerance, given by the {escape('; '.join(sorted(fixed)))}</strong>: "
             "|out - reference| at most atol + rtol |reference|. The default, twice an honest kernel's error, was not "
-            "used."
+            "used for them."
         )
     return (
         "An honest kernel of the same dtype rounds too. So the harness computes the op in that dtype the plain way, "

@@ -36,7 +36,7 @@ def fingerprint(task: Task, op: Op, settings: Settings) -> str:
     kernel = getattr(op, BACKENDS[task.backend].panel)
     parts: dict[str, Any] = {
         "task": repr(replace(task, repro="")),
-        "settings": repr((settings.no_check, settings.rtol, settings.atol, task.bench and settings.budget)),
+        "settings": repr((settings.no_check, settings.wanted, task.bench and settings.budget)),
         "versions": [np.__version__, *(environment.version(name) for name in environment.PACKAGES)],
         "judges": sources(JUDGES),
         "op": sources((Path(task.source).resolve(),)) if task.source else "",

@@ -23,6 +23,7 @@ from triptych.harness.backends import BACKENDS
 from triptych.harness.environment import ONE_THREAD
 from triptych.harness.records import Case, Evidence, Result, Status
 from triptych.harness.timing import TimingBudget
+from triptych.harness.tolerance import Bounds
 
 START_LIMIT_S = 60.0
 BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv.pop()); from triptych.harness.worker import main; main()"
@@ -47,8 +48,7 @@ class Settings:
     """What holds for every task of a run."""
 
     no_check: bool = False  # time a kernel even if its check fails
-    rtol: float | None = None
-    atol: float | None = None
+    wanted: Bounds | None = None  # the tolerance that the command line or the environment asks for
     budget: TimingBudget = field(default_factory=TimingBudget)
     memory: int | None = None  # bytes that the worker may take; None: a share of what is free
 
@@ -58,8 +58,7 @@ def run(
     *,
     timeout_s: float,
     no_check: bool = False,
-    rtol: float | None = None,
-    atol: float | None = None,
+    wanted: Bounds | None = None,
     budget: TimingBudget | None = None,
     memory: int | None = None,
     on_result: Callable[[Result], None] | None = None,
@@ -71,7 +70,7 @@ def run(
     for task in tasks:
         if task.backend not in BACKENDS:
             raise ValueError(f"there is no backend {task.backend!r}; there is {', '.join(BACKENDS)}")
-    settings = Settings(no_check, rtol, atol, budget or TimingBudget(), memory)
+    settings = Settings(no_check, wanted, budget or TimingBudget(), memory)
     missing = {name: BACKENDS[name].missing() for name in dict.fromkeys(task.backend for task in tasks)}
     groups: dict[str, list[int]] = {}
     for i, task in enumerate(tasks):

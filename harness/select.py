@@ -117,7 +117,7 @@ class Selection:
     targets: Sequence[str]
     seed: int
     named: Sequence[str] = ()  # backends that the command line names
-    judgement: Sequence[str] = ()  # --rtol and --atol as words
+    judgement: Sequence[str] = ()  # the tolerance that was asked for, as options
     written: Sequence[str] = ()  # cases that the command line writes out
 
     def cases(self, op: Op) -> Iterator[tuple[str, Case]]:

@@ -26,10 +26,12 @@ import numpy as np
 from triptych.harness import memory_limit, ops
 from triptych.harness.backends import BACKENDS
 from triptych.harness.backends.base import KernelFault, located
-from triptych.harness.judge import Expected, OpError, expect, judge
+from triptych.harness.judge import judge
 from triptych.harness.records import Array, Arrays, Case, Op, Result, Status
 from triptych.harness.regimes import dtype_of
 from triptych.harness.runner import Settings, Task, ended
+from triptych.harness.tolerance import Expected, expect
+from triptych.harness.truth import OpError
 
 
 def main() -> None:
@@ -157,7 +159,7 @@ class Bench:
         if self.prepared is None or self.prepared[0] != key:
             self.prepared = None  # let go of the last case's memory first
             inputs = ops.make_inputs(op, task.case)
-            expected = expect(op, task.case, inputs, rtol=settings.rtol, atol=settings.atol)
+            expected = expect(op, task.case, inputs, settings.wanted)
             self.prepared = key, Prepared(inputs, {name: digest(x) for name, x in inputs.items()}, expected)
         return self.prepared[1]
 

@@ -30,7 +30,7 @@ def gpu_here() -> bool:
 
 def output_shape(op: Op, case: Case, inputs: Arrays) -> tuple[int, ...]:
     """The shape that a launcher's `out` must have: the reference's."""
-    from triptych.harness.judge import known_reference
+    from triptych.harness.truth import known_reference
 
     return tuple(known_reference(op, case, inputs).shape)
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from triptych.harness.backends.base import Backend
-from triptych.harness.judge import known_reference, reference_of, round_to
 from triptych.harness.records import Array, Arrays, Case, Evidence, Op
-from triptych.harness.regimes import dtype_of
 from triptych.harness.timing import TimingBudget, time_host
+from triptych.harness.truth import known_reference, reference_of, rounded_reference
 
 
 class Reference(Backend):
@@ -20,7 +19,7 @@ class Reference(Backend):
         return None
 
     def run(self, op: Op, case: Case, inputs: Arrays, target: str | None) -> Array:
-        return round_to(known_reference(op, case, inputs), dtype_of(case.dtype)).copy()
+        return rounded_reference(case, known_reference(op, case, inputs)).copy()
 
     def time(self, op: Op, case: Case, inputs: Arrays, target: str | None, budget: TimingBudget) -> dict[str, Any]:
         return time_host(lambda: reference_of(op, case, inputs), budget, self.evidence)

@@ -36,7 +36,13 @@ class Runner:
             result.reason = reason
             if status is Status.PASSED:
                 result.metrics = {"max_abs": 1e-3, "rel_l2": float("nan"), "max_ulp": 1, "max_abs_ulp": 0.5}
-                result.tolerance = {"source": "derived", "factor": 2.0, "max_abs": 2e-3, "rel_l2": 1e-3}
+                result.tolerance = {
+                    "source": "default",
+                    "rule": "derived",
+                    "factor": 2.0,
+                    "max_abs": 2e-3,
+                    "rel_l2": 1e-3,
+                }
                 if task.bench:
                     simulated = task.backend == "nki-sim"
                     time = {"predicted_us": 2.0, "evidence": "predicted"} if simulated else {"median_us": 5.0}

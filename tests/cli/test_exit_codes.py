@@ -15,6 +15,7 @@ import pytest
 from triptych.harness import cli
 from triptych.harness.records import Status
 from triptych.harness.runner import Task
+from triptych.harness.tolerance import Bounds
 
 CHECK = ["check", "matmul", "--backend", "numpy,nki-sim", "--dtype", "float32"]
 
@@ -127,7 +128,12 @@ def test_settings_reach_the_runner(runner: Any, tmp_path_factory: pytest.TempPat
             "smoke",
         ]
     )
-    assert runner.settings == {"timeout_s": 90.0, "no_check": True, "rtol": 1e-2, "atol": 0.0, "memory": None}
+    assert runner.settings == {
+        "timeout_s": 90.0,
+        "no_check": True,
+        "wanted": Bounds("command line", 1e-2, 0.0),
+        "memory": None,
+    }
     assert all(task.bench for task in runner.tasks)
 
 

@@ -28,7 +28,7 @@ def test_check_matmul(tmp_path: Path) -> None:
         ("numpy", "reference", "passed"),
         ("nki-sim", "simulated", "passed"),
     }
-    assert all(r["tolerance"]["source"] == "derived" for r in results)
+    assert all(r["tolerance"]["rule"] == "derived" for r in results)
 
 
 def test_run_checks_times_and_reports(tmp_path: Path) -> None:

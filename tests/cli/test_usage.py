@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from triptych.harness import cli
+from triptych.harness.tolerance import Bounds
 
 WRONG = [
     ("chek", "'chek'", "check"),
@@ -30,6 +31,8 @@ WRONG = [
     ("check --timeout 0", "above zero", "--timeout"),
     ("check --seed -1", "--seed", "'-1'"),
     ("check --rtol nan", "--rtol", "'nan'"),
+    ("check --budget 0x", "--budget", "'0x'"),
+    ("check --budget 3 --atol 1", "the command line gives a budget and rtol or atol", "give one or the other"),
     ("check --json - --csv -", "one document", "--csv"),
     ("check --json nowhere/x.json", "no folder", "nowhere"),
     ("check --kernel nowhere.py", "nowhere.py", ""),
@@ -60,6 +63,25 @@ def test_usage_error(
     assert names in err and lists.lower() in err.lower()
     assert "Traceback" not in err and err.count("\n") == 1
     assert runner.tasks == [] and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [("loose", "TRIPTYCH_BUDGET must be a number, got 'loose'"), ("-1", "the environment gives budget")],
+)
+def test_a_tolerance_of_the_environment_that_makes_no_sense(value, said, runner, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setenv("TRIPTYCH_BUDGET", value)
+    assert cli.main(["check", "matmul"]) == cli.USAGE
+    assert said in capsys.readouterr().err and runner.tasks == []
+
+
+def test_the_environment_decides_unless_the_command_line_does(runner: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRIPTYCH_BUDGET", "3x")
+    cli.main(["check", "matmul"])
+    assert runner.settings["wanted"] == Bounds("environment", budget=3)
+    assert "--budget=3" in runner.tasks[0].repro  # which then holds where the variable is not set
+    cli.main(["check", "matmul", "--atol", "1e-3"])
+    assert runner.settings["wanted"] == Bounds("command line", atol=1e-3)
 
 
 def test_options_and_ops_mix(runner: Any) -> None:
@@ -108,7 +130,7 @@ def test_a_repro_runs_that_task_alone(runner: Any) -> None:
     assert program == "triptych"
     cli.main(words)
     assert runner.tasks == [wanted]
-    assert runner.settings["rtol"] == 0.5
+    assert runner.settings["wanted"] == Bounds("command line", rtol=0.5)
 
 
 @pytest.mark.parametrize("words", [["--help"], ["check", "--help"], ["report", "--help"], ["--version"], []])

@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from triptych.harness import judge, ops
+from triptych.harness import judge, ops, precision, regimes, tolerance
 from triptych.harness.records import Case, Status
 
 spec = importlib.util.spec_from_file_location("triptych_test_variants", Path(__file__).with_name("variants.py"))
@@ -53,7 +53,7 @@ def test_no_honest_kernel_is_rejected(op, shape):
     """Over regimes, dtypes and seeds, well over 200 draws an op; single-element outputs included."""
     for case in small_cases(op, shape, seeds=range(2)):
         inputs = ops.make_inputs(OPS[op], case)
-        expected = judge.expect(OPS[op], case, inputs)
+        expected = tolerance.expect(OPS[op], case, inputs)
         for name, kernel in variants.HONEST[op].items():
             with np.errstate(all="ignore"):
                 out = kernel(**inputs, **case.params)
@@ -98,7 +98,7 @@ def test_planted_bugs_are_caught(bug, dtype):
     case, kernel = BUGS[bug]
 
     def rounded(**arguments):
-        return kernel(**arguments).astype(judge.dtype_of(dtype))
+        return kernel(**arguments).astype(regimes.dtype_of(dtype))
 
     verdicts = [verdict_on(rounded, replace(case, dtype=dtype, regime=regime)) for regime in REGIMES]
     assert Status.FAILED in [verdict.status for verdict in verdicts]
@@ -126,7 +126,9 @@ def judged(out, *, dtype="float32", **bounds):
     """The verdict on `out` for a small matmul, whose inputs are returned too."""
     case = replace(MATMUL, axes={"M": 4, "K": 8, "N": 6}, dtype=dtype)
     inputs = ops.make_inputs(OPS["matmul"], case)
-    return judge.judge(OPS["matmul"], case, inputs, out(inputs) if callable(out) else out, **bounds)
+    return judge.judge(
+        OPS["matmul"], case, inputs, out(inputs) if callable(out) else out, wanted=tolerance.asked(**bounds)
+    )
 
 
 def right(inputs):
@@ -151,7 +153,7 @@ def test_what_is_no_output_is_an_error(out, said):
 def test_an_output_that_is_an_input_or_the_reference_is_an_error():
     case = replace(MATMUL, axes={"M": 4, "K": 4, "N": 4})
     op, inputs = OPS["matmul"], ops.make_inputs(OPS["matmul"], case)
-    expected = judge.expect(op, case, inputs)
+    expected = tolerance.expect(op, case, inputs)
     for out, said in ((inputs["rhs"], "shares memory with input rhs"), (expected.rounded, "reference's own array")):
         verdict = judge.judge(op, case, inputs, out, expected=expected)
         assert verdict.status is Status.ERROR and said in verdict.reason
@@ -208,14 +210,15 @@ def test_bounds_of_the_command_line_replace_the_derived_ones():
     loose = judged(lambda inputs: right(inputs) + np.float32(0.01), atol=0.1)
     tight = judged(right, rtol=0.0, atol=0.0)
     assert loose.status is Status.PASSED and tight.status is Status.FAILED
-    assert loose.tolerance == {"source": "command line", "rtol": 0.0, "atol": 0.1}
+    assert loose.tolerance == {"source": "command line", "regime": "normal", "rule": "fixed", "rtol": 0.0, "atol": 0.1}
     assert "of the command line" in tight.reason
 
 
 def test_the_tolerance_says_where_it_came_from():
-    tolerance = judged(right).tolerance
-    assert tolerance["source"] == "derived" and tolerance["factor"] == 2 and tolerance["baseline"] == "tiled"
-    assert tolerance["max_abs"] >= tolerance["floor"] > 0 and tolerance["rel_l2"] > 0
+    found = judged(right).tolerance
+    assert (found["source"], found["rule"], found["factor"], found["regime"]) == ("default", "derived", 2, "normal")
+    assert found["baseline"] in found["baselines"] == ["tiled", "sequential"] and found["draws"] == 32
+    assert found["max_abs"] >= found["floor"] > 0 and found["rel_l2"] > 0 and found["max_local"] >= 4
 
 
 def test_an_error_of_many_small_steps_fails_by_its_norm():
@@ -239,14 +242,14 @@ def test_an_error_of_many_small_steps_fails_by_its_norm():
     ],
 )
 def test_ulp(dtype, value, spacing):
-    assert judge.ulp(judge.dtype_of(dtype), value) == spacing
+    assert precision.ulp(regimes.dtype_of(dtype), value) == spacing
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_ulps_apart_counts_representable_numbers(dtype):
-    dtype = judge.dtype_of(dtype)
-    step = judge.ulp(dtype, 1.0)
-    tiny = judge.ulp(dtype, 0.0)
+    dtype = regimes.dtype_of(dtype)
+    step = precision.ulp(dtype, 1.0)
+    tiny = precision.ulp(dtype, 0.0)
     a = np.array([1, 1, 1, -1, 0.0, -0.0, tiny], dtype)
     b = np.array([1, 1 + step, 1 - step, -1 - 3 * step, -0.0, tiny, -tiny], dtype)
-    assert judge.ulps_apart(a, b).tolist() == [0, 1, 2, 3, 0, 1, 2]
+    assert precision.ulps_apart(a, b).tolist() == [0, 1, 2, 3, 0, 1, 2]

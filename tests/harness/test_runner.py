@@ -10,6 +10,7 @@ import pytest
 from triptych.harness import memory_limit, ops, runner
 from triptych.harness.records import Case, Evidence, Status
 from triptych.harness.timing import TimingBudget
+from triptych.harness.tolerance import Bounds
 
 FILE = """
 import ctypes, os, signal, subprocess, sys, time
@@ -224,7 +225,7 @@ def test_a_wrong_kernel_is_not_timed_unless_asked(source):
 
 
 def test_bounds_of_the_command_line_reach_the_judge(source):
-    (result,) = runner.run([task(source, "wrong")], timeout_s=60, atol=100.0)
+    (result,) = runner.run([task(source, "wrong")], timeout_s=60, wanted=Bounds("command line", atol=100.0))
     assert result.status is Status.PASSED and result.tolerance["source"] == "command line"
 
 
