@@ -119,7 +119,12 @@ def message(result: Result) -> str:
     from triptych.harness import tables
 
     where = f"{result.op} {result.case} {result.dtype} on {tables.place(result)}"
-    return f"{where}: {result.status}\n{result.reason}\n\nrepeat it alone: {result.repro}"
+    paragraphs = [
+        f"{where}: {result.status}\n{result.reason}",
+        tables.blame(result),
+        f"repeat it alone: {result.repro}",
+    ]
+    return "\n\n".join(filter(None, paragraphs))
 
 
 class Required:

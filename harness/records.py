@@ -260,6 +260,7 @@ class Result:
     failure: dict[str, Any] = field(default_factory=dict)  # where and by how much it disagrees; empty if it does not
     invariance: dict[str, Any] = field(default_factory=dict)  # whether other runs and parts of a batch have these bits
     parity: dict[str, Any] = field(default_factory=dict)  # the difference from every backend that ran the case before
+    attribution: dict[str, Any] = field(default_factory=dict)  # of a failure: {"cause", "text", ..}
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form; numbers that JSON has no name for (nan, inf) become strings."""
@@ -282,6 +283,7 @@ class Result:
             "failure": plain(self.failure),
             "invariance": plain(self.invariance),
             "parity": plain(self.parity),
+            "attribution": plain(self.attribution),
         }
 
     @classmethod

@@ -169,10 +169,14 @@ def card(op: str, status: Status, reason: str, entries: Sequence[Entry]) -> str:
         if others
         else ""
     )
-    repro = entries[0].result.repro
+    repro, cause = entries[0].result.repro, tables.blame(entries[0].result)
     return (
         f'<article class="card"><h3>{word(status)} {escape(op)} <span>{escape(names[0])}</span></h3>'
-        f"<p>{escape(reason)}</p>{more}" + (f"<pre><code>{escape(repro)}</code></pre>" if repro else "") + "</article>"
+        f"<p>{escape(reason)}</p>"
+        + (f'<p class="why">{escape(cause)}</p>' if cause else "")
+        + more
+        + (f"<pre><code>{escape(repro)}</code></pre>" if repro else "")
+        + "</article>"
     )
 
 

@@ -114,8 +114,18 @@ def time_text(result: Result) -> str:
 
 def note(result: Result) -> str:
     """The reason on one line."""
-    text = " ".join((result.reason or "").split())
-    return "".join(c if c.isprintable() else "?" for c in text)  # an error message may hold escape sequences
+    return printable(result.reason or "")
+
+
+def printable(text: str) -> str:
+    """`text` on one line; an error message may hold escape sequences."""
+    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
+
+
+def blame(result: Result) -> str:
+    """The cause of a disagreement and why it is held to be that, on one line; empty if none was sought."""
+    about = result.attribution
+    return printable(f"cause: {about['cause']}: {about['text']}") if about else ""
 
 
 @dataclass(frozen=True)
@@ -249,6 +259,8 @@ def problems(results: Iterable[Result], *, colour: bool = False) -> str:
         if result.status in BAD:
             word = f"\x1b[{COLOURS[result.status]}m{result.status}\x1b[0m" if colour else str(result.status)
             lines.append(f"{word}: {result.op} {result.case} {result.dtype} on {place(result)}: {note(result)}")
+            if result.attribution:
+                lines.append(f"    {blame(result)}")
             if result.repro:
                 lines.append(f"    {result.repro}")
     return "\n".join(lines) + "\n" if lines else ""

@@ -19,11 +19,13 @@ import warnings
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from triptych.harness import memory_limit, ops
+from triptych.harness.attribution import LONGEST_S, attribute
 from triptych.harness.backends import BACKENDS
 from triptych.harness.backends.base import KernelFault, located
 from triptych.harness.judge import judge
@@ -121,13 +123,18 @@ class Bench:
             self.announce("running the kernel")
             with np.errstate(all="ignore"), warnings.catch_warnings(record=True) as warned:
                 warnings.simplefilter("default")
+                started = perf_counter()
                 try:
                     out = backend.run(op, case, prepared.inputs, task.target)
                 finally:
+                    seconds = perf_counter() - started
                     result.notes = list(dict.fromkeys(noted(warning) for warning in warned))
             self.check_inputs(prepared)
             verdict = judge(op, case, prepared.inputs, out, expected=prepared.expected)
             result.status, result.reason, result.metrics = verdict.status, verdict.reason, verdict.metrics
+            if verdict.status is Status.FAILED and seconds < LONGEST_S:
+                self.announce("finding the cause of a disagreement")
+                result.attribution = attribute(backend, op, case, prepared.inputs, task.target, out, prepared.expected)
             if task.bench and (result.status is Status.PASSED or (settings.no_check and verdict.metrics)):
                 self.announce("timing the kernel")
                 with np.errstate(all="ignore"):

@@ -20,6 +20,7 @@ from triptych.simulator.cores import Core, Who, Work, take_turns
 from triptych.simulator.errors import KernelError, NkiError
 from triptych.simulator.lint.live import warn
 from triptych.simulator.machine import Machine, Options, on_machine, running
+from triptych.simulator.observed import ObservedMachine
 from triptych.simulator.older import JIT_OPTIONS
 from triptych.simulator.races import check_races
 from triptych.simulator.schedule import Edges, edges_of, keep
@@ -124,7 +125,7 @@ class Launch:
         shared: list[NkiTensor] = []
         if lacks_data((args, kwargs)):
             self.options = options = dataclasses.replace(options, data=False)
-        kind = Machine if options.data else ShapeMachine
+        kind = ShapeMachine if not options.data else Machine if options.observe is None else ObservedMachine
         self.machines = [kind(chip, self.trace, options, n, cores, shared, rank, ranks) for n in range(cores)]
         self.arguments = Arguments(function, args, kwargs, self.machines)
         for m in self.machines:

@@ -10,7 +10,7 @@ import operator
 import sys
 import threading
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -39,6 +39,7 @@ _make = tuple.__new__
 _GARBAGE = 0x3F  # what unwritten bytes hold where they may be read: finite and not zero in every float dtype
 
 APIS = ("0.6", "0.3")
+Observer = Callable[[Event, Sequence[NkiTensor], Sequence[NkiTensor]], None]  # (event, reads, writes)
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class Options:
     #   tensor that register_alloc loads
     data: bool = True  # False executes a kernel with the shapes of its arguments alone: only the trace is made
     lint: bool = True  # False does not warn of what the compiler would reject (docs/lint.md)
+    observe: Observer | None = None  # is shown each executed instruction (observed.py); for runs with data
     api: str = APIS[0]  # "0.3" does as NKI 0.3 did where 0.5 and 0.6 changed what an instruction gives:
     #   quantize_mx's scale is half as large; nc_find_index8 gives the first position to equal values, and 0 where there
     #   is none; nc_match_replace8 goes through its values upwards; floats are cast to integers toward zero

@@ -31,13 +31,13 @@ class Simulator(Backend):
         return None
 
     def run(self, op: Op, case: Case, inputs: Arrays, target: str | None) -> Array:
-        out: Array = self._simulate(op, case, inputs, target).outputs
+        out: Array = self.simulate(op, case, inputs, target).outputs
         return out
 
     def time(self, op: Op, case: Case, inputs: Arrays, target: str | None, budget: TimingBudget) -> dict[str, Any]:
         """A prediction from the trace, by the timing model with what a compiler's scheduler would overlap."""
         simulator = importlib.import_module("triptych.simulator")
-        predicted = simulator.predict_trace(self._simulate(op, case, inputs, target).trace)
+        predicted = simulator.predict_trace(self.simulate(op, case, inputs, target).trace)
         return {
             "evidence": str(Evidence.PREDICTED),
             "timer": "timing model",
@@ -46,11 +46,13 @@ class Simulator(Backend):
             "busy_share": predicted.busy,
         }
 
-    def _simulate(self, op: Op, case: Case, inputs: Arrays, target: str | None) -> Any:
+    def simulate(self, op: Op, case: Case, inputs: Arrays, target: str | None, options: Any = None) -> Any:
+        """The simulator's `Run`, with its outputs and its trace."""
         simulator = importlib.import_module("triptych.simulator")
         path, function = located(op.nki)
         kernel = member(_simulated(path), function, path)
-        return simulator.run(kernel, *inputs.values(), target=target or self.default_targets[0], **case.params)
+        target = target or self.default_targets[0]
+        return simulator.run(kernel, *inputs.values(), target=target, options=options, **case.params)
 
 
 @cache

@@ -20,7 +20,7 @@ from triptych.harness.runner import Task
 BENCH = ["bench", "matmul", "--backend", "numpy,nki-sim", "--dtype", "float32", "--cases", "smoke"]
 KEYS = {
     "op", "case", "dtype", "regime", "backend", "target", "evidence", "status", "reason", "metrics", "tolerance",
-    "timing", "repro", "notes", "failure", "invariance", "parity",
+    "timing", "repro", "notes", "failure", "invariance", "parity", "attribution",
 }  # fmt: skip
 
 

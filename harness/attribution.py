@@ -1,0 +1,167 @@
+"""Whom a wrong result is to be blamed on: the kernel's logic, low-precision rounding, or the emulator that ran it.
+
+The same kernel runs on the same inputs once more without low-precision rounding, and what comes out is rounded and
+judged as before. If it agrees now, rounding was the cause; if it does not, the logic is. `nki-sim` switches rounding
+off in the simulator and looks for the first instruction that suffers from it; other backends run the kernel on the
+inputs widened to float32. An emulator whose self-test fails for an operation of the kernel is named first.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from triptych.harness.backends.base import Backend, located
+from triptych.harness.backends.neuron import Simulator
+from triptych.harness.judge import Expected, judge, round_to
+from triptych.harness.records import Array, Arrays, Case, Op, Status
+from triptych.harness.regimes import dtype_of, finfo
+
+LONGEST_S = 20.0  # kernels that ran longer are not run again
+
+
+def attribute(
+    backend: Backend, op: Op, case: Case, inputs: Arrays, target: str | None, out: Array, expected: Expected
+) -> dict[str, Any]:
+    """{"cause", "text", ..}: the cause is "logic", "rounding", "emulator" or "unknown", and the text says why."""
+    try:
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if isinstance(backend, Simulator):
+                return _simulated(backend, op, case, inputs, target, out, expected)
+            return _other(backend, op, case, inputs, target, expected)
+    except Exception as error:
+        return {"cause": "unknown", "text": f"the kernel could not be run without low-precision rounding: {error}"}
+
+
+def _simulated(
+    backend: Simulator, op: Op, case: Case, inputs: Arrays, target: str | None, out: Array, expected: Expected
+) -> dict[str, Any]:
+    from triptych.harness import divergence
+    from triptych.simulator import Options
+
+    def play(options: Options) -> Any:
+        own = {name: x.copy() for name, x in inputs.items()}  # a kernel may write to them
+        return backend.simulate(op, case, own, target, options)
+
+    run = play(Options(round_low_precision=False, lint=False))
+    verdict = judge(op, case, inputs, run.outputs, expected=expected)
+    narrow = sorted({str(a.dtype) for a in run.trace.allocations if a.dtype.is_float and a.dtype.itemsize < 4})
+    bound = bound_of(case, expected)
+    found = divergence.bisect(play, bound)
+    about: dict[str, Any] = {}
+    if verdict.status is Status.PASSED:
+        cause = "rounding"
+        text = "the same kernel agrees with the reference when it keeps every value in float32."
+        if found.first is not None:
+            about["first_beyond_rounding"] = {**found.first.to_dict(), "difference": found.first.difference}
+            how = f"by {found.first.difference:.2g}, relative L2, where the output may be off by {bound:.2g}"
+            if not np.isfinite(found.first.difference):
+                how = "in where it is NaN or infinite"
+            text += f" First result to differ from that run {how}: {found.first}."
+        else:
+            text += (
+                f" No single instruction stands out: all {found.instructions} stay within {bound:.2g}, relative L2, of "
+                f"that run (the largest difference is {found.largest:.2g}), and their roundings add up."
+            )
+            text += f" {found.stopped}." if found.stopped else ""
+    elif not narrow and not misplaced(run.outputs, expected) and near(verdict, expected):
+        cause = "unknown"
+        text = (
+            "every tensor of the kernel is float32, so that no low-precision rounding could be switched off, and the "
+            "result is near its tolerance: it may be the order of a sum or a small error in the logic."
+        )
+    else:
+        cause = "logic"
+        text = (
+            "the kernel holds float32 alone, so that low-precision rounding has no part in it."
+            if not narrow
+            else f"without low-precision rounding ({', '.join(narrow)} kept in float32) it disagrees as well: "
+            f"{verdict.reason}. A logic error does the same in both runs: comparing them cannot show where it is."
+        )
+    if misplaced(out, expected):
+        for key, word, origin in (("first_infinity", "infinity", found.infinity), ("first_nan", "NaN", found.nan)):
+            if origin is not None:
+                about[key] = origin.to_dict()
+                text += f" First {word}: {origin}."
+    return {"cause": cause, "text": text, **about}
+
+
+def bound_of(case: Case, expected: Expected) -> float:
+    """The relative L2 difference that a result may have: the output's, or two units of the dtype if that is fixed."""
+    return float(expected.tolerance.get("rel_l2") or 2 * finfo(dtype_of(case.dtype)).eps)
+
+
+def near(verdict: Any, expected: Expected, times: float = 8.0) -> bool:
+    """Whether the error is a few times what is allowed."""
+    tolerance, metrics = expected.tolerance, verdict.metrics
+    return bool(
+        "rel_l2" in tolerance
+        and metrics.get("rel_l2", np.inf) <= times * tolerance["rel_l2"]
+        and metrics.get("max_abs", np.inf) <= times * tolerance["max_abs"]
+    )
+
+
+def misplaced(out: Array, expected: Expected) -> bool:
+    """Whether the output is NaN or infinite where the reference is finite."""
+    return bool((~np.isfinite(out.astype(np.float64)) & np.isfinite(expected.rounded.astype(np.float64))).any())
+
+
+def _other(
+    backend: Backend, op: Op, case: Case, inputs: Arrays, target: str | None, expected: Expected
+) -> dict[str, Any]:
+    if backend.name == "triton-cpu":
+        wrong = [operation for operation in wrong_operations(case.dtype) if used(op, operation)]
+        if wrong:
+            text = f"Triton's interpreter computes {', '.join(wrong)} wrongly in {case.dtype} (see `triptych doctor`)"
+            return {"cause": "emulator", "text": f"{text}, and the kernel may use it. Try float32, or a GPU."}
+    if dtype_of(case.dtype) == np.float32:
+        text = "the inputs are float32 already, so that the kernel cannot be run with less rounding"
+        return {"cause": "unknown", "text": f"{text}; the NKI panel, if the op has one, can be: see nki-sim."}
+    wide = {name: x.astype(np.float32) if x.dtype == dtype_of(case.dtype) else x for name, x in inputs.items()}
+    again = backend.run(op, replace(case, dtype="float32"), wide, target)
+    verdict = judge(op, case, inputs, round_to(again, dtype_of(case.dtype)), expected=expected)
+    if verdict.status is Status.PASSED:
+        text = "the same kernel agrees with the reference on the same inputs widened to float32."
+        return {"cause": "rounding", "text": text}
+    text = f"on the same inputs widened to float32 it disagrees as well: {verdict.reason}."
+    return {"cause": "logic", "text": text}
+
+
+def wrong_operations(dtype: str) -> list[str]:
+    """What the corrected interpreter gets wrong in a dtype."""
+    from triptych.harness.emulation import selftest
+
+    if dtype not in selftest.DTYPES:
+        return []
+    return [operation for operation in selftest.OPERATIONS if not selftest.agrees(operation, dtype, corrected=True)]
+
+
+SPELLED: dict[str, tuple[str, ...]] = {
+    "dot": ("tl.dot(",),
+    "sum": ("tl.sum(",),
+    "max": ("tl.max(",),
+    "min": ("tl.min(",),
+    "argmax": ("tl.argmax(",),
+    "exp": ("tl.exp(", "tl.math.exp("),
+    "exp2": ("tl.exp2(", "tl.math.exp2("),
+    "sqrt": ("tl.sqrt(", "tl.math.sqrt("),
+    "where": ("tl.where(",),
+    "minimum": ("tl.minimum(",),
+    "maximum": ("tl.maximum(",),
+    "absolute": ("tl.abs(",),
+    "transpose": ("tl.trans(",),
+    "reshape": ("tl.reshape(", ".reshape("),
+    "broadcast": ("tl.broadcast_to(",),
+}
+
+
+def used(op: Op, operation: str) -> bool:
+    """Whether the kernel's file calls an operation; one without a name of its own, as +, is taken to be used."""
+    if operation not in SPELLED:
+        return True
+    text = located(op.triton)[0].read_text(encoding="utf-8", errors="replace")
+    return any(word in text for word in SPELLED[operation])

@@ -1,0 +1,150 @@
+"""A wrong kernel is blamed on what is wrong with it: each fault is planted in one softmax, at a line that is known."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from triptych.harness import attribution, divergence, ops, tables
+from triptych.harness.backends import BACKENDS
+from triptych.harness.records import Result, Status
+from triptych.harness.runner import Settings, Task
+from triptych.harness.worker import Bench
+
+SOFTMAX = """
+import nki, nki.isa as nisa, nki.language as nl
+import numpy as np
+from triptych import Op
+
+def reference(x):
+    e = np.exp(x - x.max(axis=1, keepdims=True))
+    return e / e.sum(axis=1, keepdims=True)
+
+@nki.jit
+def kernel(x):
+    R, C = x.shape
+    out = nl.ndarray((R, C), dtype=x.dtype, buffer=nl.shared_hbm)
+    rows = nl.ndarray((R, C), dtype=x.dtype, buffer=nl.sbuf)
+    nisa.dma_copy(dst=rows, src=x)
+    m = nl.ndarray((R, 1), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.tensor_reduce(dst=m, op=nl.maximum, data=rows, axis=1, negate=True)  # MAX
+    e = nl.ndarray((R, C), dtype=nl.float32, buffer=nl.sbuf)
+    total = nl.ndarray((R, 1), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.activation_reduce(dst=e, op=nl.exp, data=rows, bias=m, reduce_op=nl.add, reduce_res=total)  # EXP
+    scale = nl.ndarray((R, 1), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.reciprocal(dst=scale, data=total)  # RECIPROCAL
+    nisa.tensor_scalar(dst=e, data=e, op0=nl.multiply, operand0=scale)  # SCALE
+    result = nl.ndarray((R, C), dtype=x.dtype, buffer=nl.sbuf)
+    nisa.tensor_copy(dst=result, src=e)
+    nisa.dma_copy(dst=out, src=result)
+    return out
+
+op = Op("soft", {"x": ("R", "C")}, reference, [{"R": 64, "C": 100}, {"R": 64, "C": 100, "regime": "large"}],
+        dtypes=("float32", "bfloat16"), nki=kernel)
+"""
+LINES = SOFTMAX.splitlines()
+
+
+def line(mark: str) -> str:
+    return next(f"soft.py:{i}" for i, text in enumerate(LINES, 1) if text.endswith(f"# {mark}"))
+
+
+def checked(folder: Path, source: str, dtype: str, regime: str = "normal") -> Result:
+    path = folder / "soft.py"
+    path.write_text(source)
+    op = ops.from_file(path)["soft"]
+    (case,) = (c for c in ops.cases(op, ["smoke"], [dtype], {}, 0) if c.regime == regime)
+    return Bench(lambda _: None).perform(Task("soft", str(path), case, "nki-sim", "trn2"), Settings())
+
+
+def blamed(*arguments: Any) -> dict[str, Any]:
+    result = checked(*arguments)
+    assert result.status is Status.FAILED, result.reason
+    json.dumps(result.to_dict(), allow_nan=False)
+    assert result.attribution["text"] in tables.problems([result])
+    return result.attribution
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_right_kernel_has_nothing_to_attribute(tmp_path: Path, dtype: str) -> None:
+    result = checked(tmp_path, SOFTMAX, dtype)
+    assert result.status is Status.PASSED and result.attribution == {}
+
+
+def test_a_tile_of_too_low_precision_is_rounding_and_is_found(tmp_path: Path) -> None:
+    low = SOFTMAX.replace("e = nl.ndarray((R, C), dtype=nl.float32", "e = nl.ndarray((R, C), dtype=nl.bfloat16")
+    about = blamed(tmp_path, low, "float32")
+    assert about["cause"] == "rounding"
+    first = about["first_beyond_rounding"]
+    assert (first["instruction"], first["line"]) == ("nisa.activation_reduce", line("EXP"))
+    assert first["writes"][0] == "bfloat16[64, 100]" and first["reads"][0].startswith("float32[64, 100] in [-")
+    assert 1e-4 < first["difference"] < 1e-2
+
+
+def test_an_overflow_of_float16_is_rounding_and_is_found(tmp_path: Path) -> None:
+    low = SOFTMAX.replace("e = nl.ndarray((R, C), dtype=nl.float32", "e = nl.ndarray((R, C), dtype=nl.float16")
+    raised = "nisa.tensor_scalar(dst=m, data=m, op0=nl.add, operand0=12.0)"  # exp(12) is 1.6e5, float16 ends at 65504
+    low = low.replace("# MAX", f"; {raised}")
+    about = blamed(tmp_path, low, "bfloat16")
+    assert about["cause"] == "rounding"
+    assert about["first_beyond_rounding"]["line"] == about["first_infinity"]["line"] == line("EXP")
+
+
+def test_a_wrong_factor_is_logic_and_nothing_is_named(tmp_path: Path) -> None:
+    wrong = SOFTMAX.replace("op=nl.exp, data=rows", "op=nl.exp, scale=1.2, data=rows")
+    about = blamed(tmp_path, wrong, "bfloat16")
+    assert about["cause"] == "logic" and set(about) == {"cause", "text"}
+    assert "comparing them cannot show where it is" in about["text"]
+    assert "float32 alone" in blamed(tmp_path, wrong, "float32")["text"]
+
+
+def test_the_first_infinity_and_the_first_nan_are_found(tmp_path: Path) -> None:
+    """Without its maximum exp(100) is infinite, and infinity times 1 / infinity is NaN, written over what it read."""
+    wrong = SOFTMAX.replace("# MAX", "; nisa.memset(dst=m, value=0.0)")
+    about = blamed(tmp_path, wrong, "bfloat16", "large")
+    assert about["cause"] == "logic"
+    assert about["first_infinity"]["line"] == line("EXP") and "[0, 0]" in about["first_infinity"]["reads"][1]
+    nan = about["first_nan"]
+    assert nan["line"] == line("SCALE") and nan["reads"][0] == "float32[64, 100] in [0, inf]"
+
+
+def test_an_error_near_the_tolerance_of_float32_is_left_open(tmp_path: Path) -> None:
+    wrong = SOFTMAX.replace(
+        "# RECIPROCAL", "; nisa.tensor_scalar(dst=scale, data=scale, op0=nl.multiply, operand0=1.000001)"
+    )
+    assert blamed(tmp_path, wrong, "float32")["cause"] == "unknown"
+
+
+def test_what_cannot_run_again_is_said() -> None:
+    class Broken:
+        name, panel = "nki", "nki"
+
+        def run(self, *_: Any) -> Any:
+            raise RuntimeError("the device is gone")
+
+    op = ops.builtin()["matmul"]
+    case = ops.cases(op, ["smoke"], ["bfloat16"], {}, 0)[0]
+    inputs = ops.make_inputs(op, case)
+    out = BACKENDS["numpy"].run(op, case, inputs, None)
+    broken: Any = Broken()
+    about = attribution.attribute(broken, op, case, inputs, None, out, None)  # type: ignore[arg-type]
+    assert about["cause"] == "unknown" and "the device is gone" in about["text"]
+
+
+@pytest.mark.parametrize(
+    "a, b, expected",
+    [
+        ([1.0, 2.0], [1.0, 2.0], 0.0),
+        ([3.0, 4.5], [3.0, 4.0], 0.1),
+        ([1.0, np.nan], [1.0, 2.0], np.inf),
+        ([1.0, np.inf], [1.0, 70000.0], np.inf),
+        ([1.0, -np.inf], [1.0, -3e38], 0.0),  # a mask, which a narrow dtype rounds to infinity
+        ([np.nan], [np.nan], 0.0),
+    ],
+)
+def test_apart(a: list[float], b: list[float], expected: float) -> None:
+    assert divergence.apart(np.array(a, np.float32), np.array(b, np.float32)) == pytest.approx(expected, rel=1e-6)
