@@ -16,9 +16,11 @@ import numpy as np
 
 from triptych.harness.backends.base import Backend, located
 from triptych.harness.backends.neuron import Simulator
-from triptych.harness.judge import Expected, judge, round_to
+from triptych.harness.judge import judge
+from triptych.harness.precision import round_to
 from triptych.harness.records import Array, Arrays, Case, Op, Status
 from triptych.harness.regimes import dtype_of, finfo
+from triptych.harness.tolerance import Expected
 
 LONGEST_S = 20.0  # kernels that ran longer are not run again
 
