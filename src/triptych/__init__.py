@@ -12,11 +12,12 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from triptych.harness.agreement import assert_agree
     from triptych.harness.records import Case, Op
     from triptych.harness.testing import kernel_tests
 
 __version__ = "0.1.0"
-__all__ = ["Case", "Op", "__version__", "kernel_tests"]
+__all__ = ["Case", "Op", "__version__", "assert_agree", "kernel_tests"]
 
 
 class _Lender:
@@ -41,6 +42,7 @@ if not any(f is _Lender for f in sys.meta_path):
 _HOMES = {
     "Case": "triptych.harness.records",
     "Op": "triptych.harness.records",
+    "assert_agree": "triptych.harness.agreement",
     "kernel_tests": "triptych.harness.testing",
 }
 
