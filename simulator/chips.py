@@ -63,6 +63,7 @@ class Chip:
     gpsimd_start_cycles: Fact
     fp32_matmul_passes: Fact
     matmul_extra_cycles: Fact  # of one pass through the array, beyond its rows
+    access_cycles: Fact  # of an instruction on Vector or Scalar, beyond its elements
     tensor_latency_ns: Fact  # from an instruction's last element to the use of its result by another
     vector_latency_ns: Fact
     scalar_latency_ns: Fact
@@ -109,6 +110,13 @@ def _common() -> dict[str, Fact]:
             f"{_LADDER_V3}: 429.7 ns between passes of 512 rows, 1024 cycles; two make a float32 matmul",
             "measured",
         ),
+        "access_cycles": Fact(
+            50,
+            "engine cycles",
+            f"{_LADDER_V3}: Vector is active for 2.99 ms in 5,120 instructions of 512 elements; {_V2}: about 60 for "
+            "an access, and 100 in all for short instructions",
+            "measured",
+        ),
         "table_load_ns": Fact(1300, "ns", f"{_DMA_TRACES}: the first exp", "measured"),
         "dma_rings": Fact(16, "rings", "nki/get-started/about/nki-dma-overview.rst"),
         "dma_start_ns": Fact(
@@ -139,11 +147,11 @@ NC_V2 = Chip(
     scalar_ghz=Fact(1.4, "GHz", _V2),
     gpsimd_ghz=Fact(1.4, "GHz", _V2),
     tensor_latency_ns=Fact(170, "ns", "that of NeuronCore-v3", "assumed"),
-    vector_latency_ns=Fact(137, "ns", "the cycles of NeuronCore-v3", "assumed"),
+    vector_latency_ns=Fact(92, "ns", "the cycles of NeuronCore-v3", "assumed"),
     scalar_latency_ns=Fact(
-        188, "ns", "nki/deep-dives/nki_perf_guide.rst: dependent one-element chain, 189 ns", "measured"
+        108, "ns", "nki/deep-dives/nki_perf_guide.rst: dependent one-element chain, 189 ns", "measured"
     ),
-    gpsimd_latency_ns=Fact(188, "ns", "that of the Scalar Engine", "assumed"),
+    gpsimd_latency_ns=Fact(108, "ns", "that of the Scalar Engine", "assumed"),
     warm_up_ns=Fact(0, "ns", f"no throttling is documented for it; {_THROTTLE}"),
     warm_up_use=Fact(0, "share", _THROTTLE),
     warm_up_slowdown=Fact(1, "times", _THROTTLE),
@@ -174,9 +182,9 @@ NC_V3 = Chip(
     scalar_ghz=Fact(1.2, "GHz", _V3),
     gpsimd_ghz=Fact(1.2, "GHz", _V3),
     tensor_latency_ns=Fact(170, "ns", f"{_LADDER_V3}: a pass takes 0.60 us of which 0.43 are its rows", "measured"),
-    vector_latency_ns=Fact(160, "ns", f"{_LADDER_V3}: 0.69 us for a copy of 512 elements", "measured"),
-    scalar_latency_ns=Fact(290, "ns", f"{_DMA_TRACES}: exp of 128 and of 4096 elements", "measured"),
-    gpsimd_latency_ns=Fact(290, "ns", "that of the Scalar Engine", "assumed"),
+    vector_latency_ns=Fact(108, "ns", f"{_LADDER_V3}: 0.69 us for a copy of 512 elements", "measured"),
+    scalar_latency_ns=Fact(251, "ns", f"{_DMA_TRACES}: 400 ns for exp of 128 elements, 3709 of 4096", "measured"),
+    gpsimd_latency_ns=Fact(251, "ns", "that of the Scalar Engine", "assumed"),
     warm_up_ns=Fact(3000, "ns", _THROTTLE),
     warm_up_use=Fact(0.5, "share", _THROTTLE),
     warm_up_slowdown=Fact(2, "times", _THROTTLE),
@@ -206,9 +214,9 @@ NC_V4 = Chip(
     scalar_ghz=Fact(1.2, "GHz", _V4),
     gpsimd_ghz=Fact(1.2, "GHz", _V4),
     tensor_latency_ns=Fact(170, "ns", "that of NeuronCore-v3", "assumed"),
-    vector_latency_ns=Fact(128, "ns", "the cycles of NeuronCore-v3", "assumed"),
-    scalar_latency_ns=Fact(290, "ns", "that of NeuronCore-v3", "assumed"),
-    gpsimd_latency_ns=Fact(290, "ns", "that of the Scalar Engine", "assumed"),
+    vector_latency_ns=Fact(86, "ns", "the cycles of NeuronCore-v3", "assumed"),
+    scalar_latency_ns=Fact(251, "ns", "that of NeuronCore-v3", "assumed"),
+    gpsimd_latency_ns=Fact(251, "ns", "that of the Scalar Engine", "assumed"),
     warm_up_ns=Fact(3000, "ns", _THROTTLE),
     warm_up_use=Fact(0.5, "share", _THROTTLE),
     warm_up_slowdown=Fact(2, "times", _THROTTLE),

@@ -1,9 +1,9 @@
 """What each event asks of the chip: its track, how long it occupies it, and how much later its result is there.
 
-The occupation is the instruction's cost (triptych.simulator.costs). Beyond it an engine takes a fixed latency to write,
-signal and be read by the next, which instructions that do not depend on each other hide. A transfer occupies the queue
-that issues it, starts a fixed time after that, and is known to have ended a fixed time after its last byte. The first
-use of an activation function loads its table.
+The occupation is the instruction's cost (triptych.simulator.costs); on Vector and Scalar also the cycles of an access.
+Beyond it an engine takes a fixed latency to write, signal and be read by the next, which instructions that do not
+depend on each other hide. A transfer occupies the queue that issues it, starts a fixed time after that, and is known to
+have ended a fixed time after its last byte. The first use of an activation function loads its table.
 
 Engines that share a port take turns: on NeuronCore-v2 Vector and GpSimd in SBUF, and Vector and Scalar in PSUM; later
 Vector in its faster modes and GpSimd, and Vector and Scalar in one PSUM bank
@@ -45,6 +45,10 @@ def works(trace: Trace) -> list[Work]:
         "gpsimd": chip.gpsimd_latency_ns.value,
         "sync": 0.0,
     }
+    access = {
+        "vector": chip.access_cycles.value / chip.vector_ghz.value,
+        "scalar": chip.access_cycles.value / chip.scalar_ghz.value,
+    }
     tables: set[tuple[int, str]] = set()
     found = []
     for event in trace.events:
@@ -52,6 +56,8 @@ def works(trace: Trace) -> list[Work]:
         if event.engine == "dma":
             found.append(_transfer(event, chip, busy))
             continue
+        if event.engine in access:
+            busy += access[event.engine]
         if event.engine == "scalar" and "activat" in event.op:
             table = (event.core, str(event.attributes["op"]))
             if table not in tables:
