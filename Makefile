@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 TESTABLE := $(VENV)/.testable
 
-.PHONY: report test check bench bench-gpu bench-simulator clean help
+.PHONY: report test check bench bench-gpu bench-simulator judge-figures clean help
 
 report: $(INSTALLED)  ## check, time and report every op on every backend of this machine: report.html
 	$(BIN)/triptych report --html report.html
@@ -31,6 +31,9 @@ bench-gpu: $(TESTABLE)  ## check and time the triton and torch backends on this 
 
 bench-simulator: $(INSTALLED)  ## the simulator's time against NumPy's for the same arithmetic
 	$(BIN)/python -m triptych.harness.bench_simulator
+
+judge-figures: $(TESTABLE)  ## mutants of our own kernels and references: what the harness catches, and what not
+	$(BIN)/python -m triptych.harness.judge_figures
 
 clean:  ## remove what make made
 	rm -rf $(VENV) report.html .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks build dist src/*.egg-info

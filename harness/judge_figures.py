@@ -9,7 +9,7 @@ import argparse
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from triptych.harness import environment, mutant_runs, mutation
@@ -54,6 +54,7 @@ def counts(fates: Sequence[Fate]) -> Counter[str]:
 
 
 def say(line: str) -> None:
+    """What runs now: on a terminal one line, elsewhere nothing."""
     if sys.stderr.isatty():
         print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
 
@@ -74,7 +75,7 @@ def table(by_file: dict[Path, list[Fate]]) -> str:
 
 def listed(fates: Sequence[Fate]) -> str:
     """Every mutant that was not caught, with its place, its lines and what is known of it."""
-    said = {
+    said: dict[str, Callable[[Fate], str]] = {
         "missed": lambda f: f"told only by {f.case}: {f.reason}",
         "rounding": lambda f: f"bits differ in {len(f.differs)} cases, at most {f.share:.2f} of the bound",
         "equivalent": lambda f: "the same bits everywhere",

@@ -26,11 +26,14 @@ from typing import Any
 
 import numpy as np
 
-from triptych.harness import fuzz, judge, memory_limit, ops, tables
+from triptych.harness import fuzz, memory_limit, ops, tables
 from triptych.harness.backends import BACKENDS
+from triptych.harness.judge import Verdict, judge
 from triptych.harness.mutation import Mutant
 from triptych.harness.records import Array, Arrays, Case, Op, Result, Status
 from triptych.harness.select import Selection
+from triptych.harness.tolerance import Expected, expect
+from triptych.harness.truth import OpError
 
 SETS = ("smoke", "edge", "adversarial")
 DTYPES = ("float32", "bfloat16")
@@ -48,7 +51,7 @@ class Prepared:
     op: Op
     case: Case
     inputs: Arrays
-    expected: Any
+    expected: Expected
     out: Array
 
 
@@ -121,12 +124,12 @@ def prepare(pairs: Iterable[tuple[Op, Case]], backend: str) -> list[Prepared]:
             continue
         inputs = ops.make_inputs(op, case)
         try:
-            expected = judge.expect(op, case, inputs)
-        except judge.OpError:
+            expected = expect(op, case, inputs)
+        except OpError:
             continue  # a case that judges nothing, as drawn ones may
         with np.errstate(all="ignore"):
             out = panel.run(op, case, inputs, target)
-        verdict = judge.judge(op, case, inputs, out, expected=expected)
+        verdict = judge(op, case, inputs, out, expected=expected)
         if verdict.status is not Status.PASSED:
             raise RuntimeError(f"the unchanged {op.name} fails {case.name} {case.dtype} on {backend}: {verdict.reason}")
         prepared.append(Prepared(op, case, inputs, expected, out))
@@ -199,7 +202,7 @@ def _child(
 
 def fate(
     mutant: Mutant,
-    judged: Callable[[Prepared], tuple[Any, bool]],
+    judged: Callable[[Prepared], tuple[Verdict, bool]],
     judging: Sequence[Prepared],
     probing: Sequence[Prepared],
 ) -> Fate:
@@ -222,7 +225,7 @@ def fate(
     return survivor
 
 
-def share(one: Prepared, verdict: Any) -> float:
+def share(one: Prepared, verdict: Verdict) -> float:
     """The error as a share of what the tolerance allows."""
     backend = BACKENDS["numpy"]
     result = Result(one.op.name, one.case.name, one.case.dtype, backend.name, None, backend.evidence, verdict.status)
@@ -230,32 +233,36 @@ def share(one: Prepared, verdict: Any) -> float:
     return tables.share_of_bound(result) or 0.0
 
 
-def _kernel(path: Path, backend: str) -> Callable[[Prepared], tuple[Any, bool]]:
+def _kernel(path: Path, backend: str) -> Callable[[Prepared], tuple[Verdict, bool]]:
     """Judge the mutated kernel file in the place of the op's own."""
     panel, target = BACKENDS[backend], default_target(backend)
 
-    def judged(one: Prepared) -> tuple[Any, bool]:
+    def judged(one: Prepared) -> tuple[Verdict, bool]:
         function = str(getattr(one.op, panel.panel)).rpartition(":")[2]
-        op = replace(one.op, **{panel.panel: f"{path}:{function}"})
+        changes: dict[str, Any] = {panel.panel: f"{path}:{function}"}
+        op = replace(one.op, **changes)
         before = {name: x.copy() for name, x in one.inputs.items()}
         out = panel.run(op, one.case, one.inputs, target)
         for name, x in one.inputs.items():
             if x.tobytes() != before[name].tobytes():
                 raise RuntimeError(f"the kernel changed its input {name}")
-        verdict = judge.judge(op, one.case, one.inputs, out, expected=one.expected)
+        verdict = judge(op, one.case, one.inputs, out, expected=one.expected)
         return verdict, out.tobytes() == one.out.tobytes()
 
     return judged
 
 
-def _reference(mutant: Mutant, path: Path) -> Callable[[Prepared], tuple[Any, bool]]:
+def _reference(mutant: Mutant, path: Path) -> Callable[[Prepared], tuple[Verdict, bool]]:
     """Judge the unchanged kernel's output by the mutated reference."""
     function = getattr(ops.load(path), mutant.path.stem)
 
-    def judged(one: Prepared) -> tuple[Any, bool]:
+    def judged(one: Prepared) -> tuple[Verdict, bool]:
         op = replace(one.op, reference=function)
-        expected = judge.expect(op, one.case, one.inputs)
-        verdict = judge.judge(op, one.case, one.inputs, one.out, expected=expected)
+        try:
+            expected = expect(op, one.case, one.inputs)
+        except OpError as error:
+            return Verdict(Status.ERROR, str(error)), False
+        verdict = judge(op, one.case, one.inputs, one.out, expected=expected)
         return verdict, expected.reference.tobytes() == one.expected.reference.tobytes()
 
     return judged

@@ -193,7 +193,7 @@ def mutants(path: Path) -> list[Mutant]:
     tree = ast.parse(text)
     finder.visit(tree)
     unchanged = ast.dump(tree)
-    found = {}
+    found: dict[str, Mutant] = {}
     for node, operator, replacement, function in finder.found:
         source = _replaced(text, node, replacement)
         tuning = function == "config" and "EVEN_K" not in text.splitlines()[node.lineno - 1]  # type: ignore[attr-defined]
@@ -208,7 +208,8 @@ def _replaced(text: str, node: ast.AST, replacement: str) -> str:
     first, last = node.lineno - 1, node.end_lineno - 1  # type: ignore[attr-defined]
     head = b"".join(lines[:first]) + lines[first][: node.col_offset]  # type: ignore[attr-defined]
     tail = lines[last][node.end_col_offset :] + b"".join(lines[last + 1 :])  # type: ignore[attr-defined]
-    return (head + replacement.encode() + tail).decode()
+    whole: bytes = head + replacement.encode() + tail
+    return whole.decode()
 
 
 def _is_another(unchanged: str, source: str) -> bool:

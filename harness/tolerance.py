@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,7 @@ MOST_DRAWS = 32
 NUDGES = 6  # how often float32 inputs are moved by a unit in their last place
 MANY_ELEMENTS = 2**18  # outputs larger than this hold enough rows of every kind
 LOCAL_DRAWS = 8  # of these draws, how many are measured in local units too
+APART, APART_LOCAL = 1e-3, 1e4  # honest float32 baselines stay below 1e-5 and, of our ops, 300
 LOCAL_LIMIT = 2**22  # input elements up to which local units are worth their four evaluations of the reference
 
 KEYS = ("rtol", "atol", "budget")
@@ -154,6 +155,8 @@ def derived(op: Op, case: Case, inputs: Arrays, reference: Array, unit: Array | 
     size = float(np.abs(reference[finite]).max(initial=0.0))
     norm = float(np.linalg.norm(reference[finite]))
     floor = ulp(dtype, size)
+    if unit is not None:
+        check_agreement(op, case, inputs)
     errors = baseline_errors(op, case, inputs, reference, unit)
     draws = 1
     while draws < MOST_DRAWS and draws * reference.size < ENOUGH_ELEMENTS:
@@ -179,6 +182,27 @@ def derived(op: Op, case: Case, inputs: Arrays, reference: Array, unit: Array | 
     if unit is not None:
         bounds["max_local"] = LOCAL * factor * max(local, 1.0)
     return bounds
+
+
+def check_agreement(op: Op, case: Case, inputs: Arrays) -> None:
+    """OpError if a baseline, run in float32, is much further from the reference than float32's rounding explains.
+
+    One of the two is then wrong, and a tolerance derived from their distance would pass any kernel. Both measures must
+    say so: a result that jumps, as a rounding to integers does, may be far off in single elements.
+    """
+    case = replace(case, dtype="float32")
+    inputs = {name: x.astype(np.float32) if is_float(x.dtype) else x for name, x in inputs.items()}
+    reference = truth.reference_of(op, case, inputs)
+    unit = local_unit(op, case, inputs, reference)
+    norm = float(np.linalg.norm(reference[np.isfinite(reference)]))
+    for error in baseline_errors(op, case, inputs, reference, unit):
+        relative = error["l2"] / norm if norm else 0.0
+        if relative > APART and error["max_local"] > APART_LOCAL:
+            raise OpError(
+                f"the baseline {error['name']!r} and the reference of {op.name} disagree: run in float32 they are "
+                f"{relative:.2g} apart (relative L2), where rounding explains less than {APART:g}; one of them is "
+                "wrong, and a tolerance derived from both would pass any kernel"
+            )
 
 
 def baseline_errors(op: Op, case: Case, inputs: Arrays, reference: Array, unit: Array | None) -> list[dict[str, Any]]:

@@ -129,13 +129,16 @@ def test_fates(prepared, monkeypatch, before, after, kind, status):
     assert fate.mutant == mutant
 
 
-def test_a_reference_that_is_wrong_is_told_by_a_right_kernel(prepared):
+@pytest.mark.parametrize("wrong", ["-1 * ", "0.5 * ", "np.roll(1, 1) + "])
+def test_a_reference_that_is_wrong_is_an_error_of_its_own(prepared, wrong):
+    """Else its distance to the baselines would become the tolerance, and every kernel would pass."""
     judging, probing = prepared
     path = ROOT / "reference" / "matmul.py"
-    source = path.read_text().replace("lhsT.astype(np.float64, copy=False).T", "lhsT.astype(np.float32).T")
+    source = path.read_text().replace("    return out\n", f"    return {wrong}out\n")
     mutant = mutation.Mutant(path, 1, "matmul", "by hand", source)
     (fate,) = mutant_runs.run([mutant], "nki-sim", judging, probing, processes=1)
-    assert fate.kind in ("rounding", "caught")
+    assert (fate.kind, fate.status) == ("caught", "error")
+    assert "and the reference of matmul_tiled disagree" in fate.reason
 
 
 def test_an_unchanged_kernel_that_fails_stops_the_figures(monkeypatch):
