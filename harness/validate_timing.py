@@ -11,8 +11,8 @@ import io
 import json
 import statistics
 from argparse import Namespace
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date
 from itertools import groupby
 from pathlib import Path
@@ -41,6 +41,9 @@ class Outcome:
     point: Point
     predicted_us: float | None
     reason: str = ""
+    mfu: float | None = None  # of the whole call, as are the next two
+    hbm_bytes: int | None = None
+    busy: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def error(self) -> float:
@@ -75,7 +78,7 @@ def predicted(points: Iterable[Point], public: Public) -> Iterator[Outcome]:
         outcome = prediction_of(call, public)
         for point in group:
             if isinstance(outcome, Prediction):
-                yield Outcome(point, point.predicted_us(outcome))
+                yield Outcome(point, point.predicted_us(outcome), "", outcome.mfu, outcome.hbm_bytes, outcome.busy)
             else:
                 yield Outcome(point, None, outcome)
 
@@ -225,8 +228,21 @@ def aligned(rows: Sequence[Sequence[str]], right: range) -> str:
     return "".join(f"{line.rstrip()}\n" for line in lines)
 
 
+PAGE = """# Predicted against measured times
+
+Written by `triptych validate-timing --md` on {date}; [the page on timing](timing.md) says what the model is, what is
+left out here and how to repeat it.
+
+A point is for *calibration* if a constant of a chip record was taken from it or from the picture that it stands in; by
+the others the model can be judged. Grades: A the source of the number states kernel, chip and method; B one of them is
+inferred, or the number is read off a picture; C the kernel is our own rendering of the one that was measured. MFU and
+the busy shares are predicted, and those of the whole kernel.
+"""
+SHARES = ("tensor", "vector", "scalar", "dma")
+
+
 def page(outcomes: Sequence[Outcome]) -> str:
-    """The table for the documentation, dated, with the source of each number."""
+    """The tables for the documentation, dated, with the source of each number."""
     sources: dict[str, int] = {}
     notes: dict[str, int] = {}
     rows = []
@@ -237,12 +253,13 @@ def page(outcomes: Sequence[Outcome]) -> str:
         marks = [f"[{sources.setdefault(point.source, len(sources) + 1)}]"]
         if point.note:
             marks.append(chr(96 + notes.setdefault(point.note, len(notes) + 1)))
-        rows.append([*row(outcome), point.printed, " ".join(marks)])
+        shares = [f"{outcome.busy.get(track, 0.0):.0%}" for track in SHARES]
+        rows.append([*row(outcome), f"{outcome.mfu:.1%}", *shares, point.printed, " ".join(marks)])
     parts = [
-        f"Predicted on {date.today().isoformat()}.\n",
+        PAGE.format(date=date.today().isoformat()),
         markdown(SUMMARY, summary_rows(outcomes)),
         "".join(f"* {line}\n" for line in not_run(outcomes)),
-        markdown([*HEADER, "as printed", "source"], rows),
+        markdown([*HEADER, "MFU", *SHARES, "as printed", "source"], rows),
         "".join(f"{number}. {source}\n" for source, number in sources.items()),
         "".join(f"* {chr(96 + number)}: {note}\n" for note, number in notes.items()),
     ]
@@ -265,6 +282,9 @@ def document(outcomes: Sequence[Outcome]) -> str:
                 "predicted_us": outcome.predicted_us,
                 "error": None if outcome.predicted_us is None else outcome.error,
                 "reason": outcome.reason or None,
+                "mfu": outcome.mfu,
+                "hbm_bytes": outcome.hbm_bytes,
+                "busy": dict(outcome.busy),
                 "use": outcome.point.use,
                 "grade": outcome.point.grade,
                 "printed": outcome.point.printed,

@@ -13,7 +13,6 @@ from triptych.harness.measured.records import (
     Point,
     Quantity,
     Tensor,
-    Use,
     duration,
     pitch,
     until,
@@ -34,8 +33,8 @@ def _traced(rows: int, columns: int, figure: int, times: tuple[tuple[str, Quanti
     ]
 
 
-def _picture(call: Call, case: str, ns: float, source: str, what: str, quantity: Quantity, use: Use) -> Point:
-    return Point(call, case, ns / 1e3, f"{ns / 1e3:.3g} us on the picture", source, "B", use, what, quantity)
+def _picture(call: Call, case: str, ns: float, source: str, what: str, quantity: Quantity) -> Point:
+    return Point(call, case, ns / 1e3, f"{ns / 1e3:.3g} us on the picture", source, "B", "calibration", what, quantity)
 
 
 _SUM = Call(Ours("sum_of_squares"), "trn2", (Tensor("bfloat16", (80, 16384)),))
@@ -104,7 +103,6 @@ INSTRUCTION_POINTS = (
         f"{_LADDER}, v3-zoom.png",
         "copy from PSUM",
         duration("tensor_copy"),
-        "calibration",
     ),
     _picture(
         _SUM,
@@ -113,7 +111,6 @@ INSTRUCTION_POINTS = (
         f"{_SPEC}, profile_phase_2.png",
         "activation_reduce and its table",
         duration("activation_reduce"),
-        "validation",
     ),
     _picture(
         _MAX,
@@ -122,7 +119,6 @@ INSTRUCTION_POINTS = (
         f"{_SPEC}, profile_phase_3.png",
         "largest magnitude",
         duration("tensor_scalar_reduce"),
-        "validation",
     ),
     _picture(
         _MAX,
@@ -131,6 +127,5 @@ INSTRUCTION_POINTS = (
         f"{_SPEC}, profile_phase_3.png",
         "scaling to float8",
         duration("tensor_scalar"),
-        "validation",
     ),
 )

@@ -3,7 +3,7 @@
 Grades
     A    source public and runnable, chip and method stated by the source of the number
     B    one of these is inferred (the note says which), or the number is read off a picture
-    C    the source is ambiguous, or the number is a bound
+    C    the kernel is our own rendering of the one that was measured
 
 A point is for calibration if constants of a chip record were taken from it, so that agreeing with it proves little; all
 others are for validation.

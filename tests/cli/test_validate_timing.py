@@ -39,6 +39,7 @@ def test_json_is_one_document(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(ran) == body["summary"]["all"]["points"] == len(INSTRUCTION_POINTS)
     for point in ran:
         assert point["error"] == pytest.approx(point["predicted_us"] / point["measured_us"] - 1)
+        assert 0 <= point["mfu"] <= 1 and max(point["busy"].values()) <= 1
     assert {point["reason"] for point in body["points"] if point["predicted_us"] is None} == {
         "needs a checkout of aws-neuron/aws-neuron-sdk"
     }
@@ -49,7 +50,7 @@ def test_markdown_numbers_its_sources(tmp_path: Path, capsys: pytest.CaptureFixt
     assert cli.main(["validate-timing", "--md", str(file)]) == cli.OK
     assert "all for calibration" in capsys.readouterr().out
     text = file.read_text()
-    assert text.startswith("Predicted on 20")
+    assert "validate-timing --md` on 20" in text
     assert "| 1416 ns | [1] |" in text and f"\n1. {INSTRUCTION_POINTS[0].source}\n" in text
 
 
