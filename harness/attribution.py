@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from triptych.harness import conformance
 from triptych.harness.backends.base import Backend, located
 from triptych.harness.backends.neuron import Simulator
 from triptych.harness.judge import judge
@@ -55,7 +56,11 @@ def _simulated(
     bound = bound_of(case, expected)
     found = divergence.bisect(play, bound)
     about: dict[str, Any] = {}
-    if verdict.status is Status.PASSED:
+    wrong = wrong_instructions({event.op for event in run.trace.events})
+    if wrong:
+        cause = "emulator"
+        text = f"the simulator's self-test fails for {', '.join(wrong)} (see `triptych doctor`), which the kernel uses."
+    elif verdict.status is Status.PASSED:
         cause = "rounding"
         text = "the same kernel agrees with the reference when it keeps every value in float32."
         if found.first is not None:
@@ -133,13 +138,18 @@ def _other(
     return {"cause": "logic", "text": text}
 
 
+def wrong_instructions(issued: set[str]) -> list[str]:
+    """Of the instructions that a kernel issued, those that the simulator gets wrong in some dtype."""
+    tested = conformance.of("nki-sim")
+    found = tested.wrong if isinstance(tested, conformance.Tested) else []
+    return [cell for cell in found if cell.split()[0] in issued]
+
+
 def wrong_operations(dtype: str) -> list[str]:
     """What the corrected interpreter gets wrong in a dtype."""
-    from triptych.harness.emulation import selftest
-
-    if dtype not in selftest.DTYPES:
-        return []
-    return [operation for operation in selftest.OPERATIONS if not selftest.agrees(operation, dtype, corrected=True)]
+    tested = conformance.of("triton-cpu")
+    cells = tested.cells if isinstance(tested, conformance.Tested) else {}
+    return [operation for (operation, tried), right in cells.items() if tried == dtype and not right]
 
 
 SPELLED: dict[str, tuple[str, ...]] = {

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections import defaultdict
 from typing import Any
 
-from triptych.harness import environment, tables
+from triptych.harness import conformance, environment, tables
 from triptych.harness.backends import BACKENDS
 
 
@@ -21,8 +20,10 @@ def doctor() -> int:
         targets = f"targets {', '.join(backend.targets)} (default {', '.join(backend.default_targets)})"
         facts = reason or "; ".join([f"evidence: {backend.evidence}", *([targets] if backend.targets else [])])
         print(f"  {backend.name:<11} {word}{padding} {facts}")
+    print("\nThe NKI simulator, by class of instruction")
+    print(indented(emulator("nki-sim")))
     print("\nTriton's interpreter, operation by operation")
-    print(indented(conformance()))
+    print(indented(emulator("triton-cpu")))
     print("\nMachine and versions")
     print(indented(machine(environment.record())))
     return 0
@@ -36,27 +37,13 @@ def indented(text: str) -> str:
     return "\n".join(f"  {line}" for line in text.splitlines())
 
 
-def conformance() -> str:
-    """A row for each operation, a column for each dtype: right, or wrong without the correction, or wrong."""
-    from triptych.harness import emulation
-
-    reason = BACKENDS["triton-cpu"].missing() or emulation.version_support()
-    if reason:
-        return reason
-    table: dict[str, dict[str, str]] = defaultdict(dict)
-    for row in emulation.conformance():
-        words = {(True, True): "right", (True, False): "corrected"}
-        word = words.get((bool(row["corrected_ok"]), bool(row["uncorrected_ok"])), "WRONG")
-        table[row["operation"]][row["dtype"]] = word
-    dtypes = list(dict.fromkeys(dtype for cells in table.values() for dtype in cells))
-    width = max(len(operation) for operation in table)
-    head = "  ".join(["operation".ljust(width), *(dtype.ljust(9) for dtype in dtypes)])
-    rows = (
-        "  ".join([operation.ljust(width), *(cells.get(d, "-").ljust(9) for d in dtypes)])
-        for operation, cells in table.items()
-    )
+def emulator(backend: str) -> str:
+    """The table of an emulator's self-test, or why there is none."""
+    tested = conformance.of(backend)
+    if not isinstance(tested, conformance.Tested):
+        return tested or "emulates nothing"
     note = "corrected: wrong in Triton's own interpreter, right in ours"
-    return "\n".join(line.rstrip() for line in (head, *rows, note))
+    return conformance.table(tested) + (f"\n{note}" if tested.corrected else "")
 
 
 def machine(env: dict[str, Any]) -> str:
