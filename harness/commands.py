@@ -7,7 +7,7 @@ import shlex
 import shutil
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -142,8 +142,11 @@ def execute(arguments: Namespace, argv: Sequence[str]) -> int:
         progress.clear()
     if kept is not None:
         results = kept.ordered()
+    written = (arguments.json or arguments.html or kept) and not interrupted
+    env = environment(arguments, argv, [r.backend for r in results if r.status in tables.RAN] if written else ())
+    if kept is not None:
         save(kept.path, output.document(env, results))
-    publish(arguments, [(environment(arguments, argv), results)], arguments.seed)
+    publish(arguments, [(env, results)], arguments.seed)
     remark(results)
     if len(results) < len(everything):
         print(f"triptych: stopped after {len(results)} of {len(everything)} cases", file=sys.stderr)
@@ -200,7 +203,7 @@ def fuzz(arguments: Namespace, argv: Sequence[str]) -> int:
     )
     results = [found.failure] if found.failure else []
     if arguments.json:
-        env = environment(arguments, argv)
+        env = environment(arguments, argv, [b.name for b in backends if b.name not in found.away])
         save(arguments.json, output.document({**env, "fuzz": {"cases": found.cases}}, results))
     stream = sys.stderr if arguments.json == "-" else sys.stdout
     print(tables.problems(results, colour=tables.wants_colour(stream)), end="", file=stream)
@@ -222,11 +225,13 @@ def missing(required: Sequence[str]) -> bool:
     return False
 
 
-def environment(arguments: Namespace, argv: Sequence[str]) -> dict[str, Any]:
-    """The `env` of a document, with the command that made it."""
+def environment(arguments: Namespace, argv: Sequence[str], ran: Iterable[str] = ()) -> dict[str, Any]:
+    """The `env` of a document, with the command that made it and the self-tests of the emulators that `ran`."""
+    from triptych.harness import conformance
     from triptych.harness.environment import record
 
-    return {**record(), "seed": arguments.seed, "command": shlex.join(["triptych", *argv])}
+    env = {**record(), "seed": arguments.seed, "command": shlex.join(["triptych", *argv])}
+    return {**env, "conformance": conformance.record(ran)}
 
 
 def selected(arguments: Namespace, backends: Sequence[Backend]) -> tuple[dict[str, Op], select.Selection]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import triptych
 from triptych.harness.backends import BACKENDS
 from triptych.harness.environment import version
 
@@ -39,7 +40,7 @@ def of(backend: str) -> Tested | str | None:
         from triptych.harness import simulator_selftest
 
         rows = simulator_selftest.conformance()
-        name = f"triptych {version('triptych') or 'checkout'} on {simulator_selftest.TARGET}"
+        name = f"triptych {triptych.__version__} on {simulator_selftest.TARGET}"
         return Tested(name, {(row["operation"], row["dtype"]): bool(row["ok"]) for row in rows})
     if backend == "triton-cpu":
         from triptych.harness import emulation

@@ -1,0 +1,56 @@
+"""The self-tests of the emulators: all is right here, what is broken is seen, and it stands where a user looks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from triptych.harness import attribution, cli, conformance, simulator_selftest
+from triptych.simulator import INSTRUCTIONS
+
+
+def test_the_simulator_gets_every_row_right() -> None:
+    tested = conformance.of("nki-sim")
+    assert isinstance(tested, conformance.Tested) and tested.wrong == []
+    assert len(tested.cells) == len(simulator_selftest.TABLE) * len(simulator_selftest.DTYPES)
+
+
+@pytest.mark.parametrize("name", simulator_selftest.TABLE)
+def test_every_row_can_fail(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = simulator_selftest.TABLE[name]
+    off = simulator_selftest.Row(row.issue, lambda a, b: row.expected(a, b) + np.float32(1), row.values, row.ulps)
+    monkeypatch.setitem(simulator_selftest.TABLE, name, off)
+    assert not any(simulator_selftest.agrees(name, dtype) for dtype in ("float32", "bfloat16", "float16"))
+
+
+def test_every_row_names_an_instruction() -> None:
+    assert {name.split()[0] for name in simulator_selftest.TABLE} <= set(INSTRUCTIONS)
+
+
+def test_a_simulator_that_is_wrong_is_told_and_blamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    cells = {("reciprocal", "float32"): False, ("memset", "float32"): True}
+    broken = conformance.Tested("triptych", cells)
+    assert broken.to_dict() == {"emulator": "triptych", "passed": 1, "failed": ["reciprocal float32"]}
+    assert "reciprocal  WRONG" in conformance.table(broken) and "1 of 2 right" in conformance.table(broken)
+    monkeypatch.setattr(conformance, "of", lambda _: broken)
+    assert attribution.wrong_instructions({"reciprocal", "memset"}) == ["reciprocal float32"]
+    assert attribution.wrong_instructions({"memset"}) == []
+
+
+def test_doctor_prints_both_tables(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["doctor"]) == cli.OK
+    text = capsys.readouterr().out
+    assert "The NKI simulator, by class of instruction" in text and "80 of 80 right" in text
+    assert "WRONG" not in text
+
+
+def test_a_document_carries_the_self_tests_of_what_ran(tmp_path: Path) -> None:
+    path = tmp_path / "out.json"
+    arguments = ["check", "matmul", "--dtype", "float32", "-k", "64x128x96", "--backend", "nki-sim,numpy"]
+    assert cli.main([*arguments, "--json", str(path)]) == cli.OK
+    found: dict[str, Any] = json.loads(path.read_text())["env"]["conformance"]
+    assert list(found) == ["nki-sim"] and found["nki-sim"]["failed"] == [] and found["nki-sim"]["passed"] == 80
