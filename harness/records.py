@@ -61,7 +61,7 @@ class Case:
 
 
 Inputs = Callable[[Case, np.random.Generator], Arrays]
-Corruption = Callable[[Case, Arrays, Array], "Array | None"]  # (case, inputs in float64, reference) -> a wrong output
+Corruption = Callable[[Case, Arrays, Array], "tuple[Any, Any] | None"]  # see `Op.corruptions`
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,8 @@ class Op:
       by dtype, {"bfloat16": {"budget": 3}}. The command line and the environment go before it.
     - `out` names the axes of the output, ("M", "N"): a failure is described in them, and in their tiles.
     - `corruptions` are wrong outputs that the tolerance must not accept, beside those that suit every op: name ->
-      function of the case, the float64 inputs and the reference, which returns an output or None where there is none.
+      function of the case, its inputs and the reference, which returns an index into the output and the wrong values
+      there, or None where the case leaves nothing to corrupt.
     - `repeatable`: two runs on the same inputs give the same bits. `alone` promises more (see `Alone`).
     - `nki` and `triton` are "path/to/file.py:function", relative paths from the file that declares the op, or functions
       of that file. The Triton launcher takes inputs, out= and params by keyword.

@@ -24,7 +24,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from triptych.harness import memory_limit, ops
+from triptych.harness import memory_limit, ops, teeth
 from triptych.harness.attribution import LONGEST_S, attribute
 from triptych.harness.backends import BACKENDS
 from triptych.harness.backends.base import KernelFault, located
@@ -132,6 +132,8 @@ class Bench:
             self.check_inputs(prepared)
             verdict = judge(op, case, prepared.inputs, out, expected=prepared.expected)
             result.status, result.reason, result.metrics = verdict.status, verdict.reason, verdict.metrics
+            if result.status is Status.PASSED:
+                result.reason = teeth.remark(result.tolerance)
             if verdict.status is Status.FAILED and seconds < LONGEST_S:
                 self.announce("finding the cause of a disagreement")
                 result.attribution = attribute(backend, op, case, prepared.inputs, task.target, out, prepared.expected)
@@ -167,6 +169,7 @@ class Bench:
             self.prepared = None  # let go of the last case's memory first
             inputs = ops.make_inputs(op, task.case)
             expected = expect(op, task.case, inputs, settings.wanted)
+            teeth.check(op, task.case, inputs, expected)
             self.prepared = key, Prepared(inputs, {name: digest(x) for name, x in inputs.items()}, expected)
         return self.prepared[1]
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ml_dtypes import bfloat16
 
 from triptych.harness.opdefs import llama
 from triptych.harness.records import Array, Arrays, Case, Op
@@ -82,6 +83,26 @@ def _accumulated(lhsT: Array, rhs: Array, step: int) -> Array:
     for k in range(0, lhsT.shape[0], step):
         total += lhsT[k : k + step].astype(np.float32).T @ rhs[k : k + step].astype(np.float32)
     return total
+
+
+def corner(inputs: Arrays, k: slice, size: int = 128) -> Array:
+    """What the rows `k` of both inputs contribute to the output's first rows and columns, in float64."""
+    product: Array = inputs["lhsT"][k, :size].T.astype(np.float64) @ inputs["rhs"][k, :size].astype(np.float64)
+    return product
+
+
+def bfloat16_sums(case: Case, inputs: Arrays, out: Array) -> tuple[Any, Any]:
+    """Corruption: partial sums kept in bfloat16, a step of 32 along K at a time."""
+    total = corner(inputs, slice(0))
+    for k in range(0, case.axes["K"], 32):
+        total = (total + corner(inputs, slice(k, k + 32))).astype(bfloat16).astype(np.float64)
+    return (slice(len(total)), slice(total.shape[1])), total
+
+
+def last_k_missing(case: Case, inputs: Arrays, out: Array) -> tuple[Any, Any]:
+    """Corruption: the last tile along K, which may be ragged, is forgotten."""
+    part = corner(inputs, slice((case.axes["K"] - 1) // 128 * 128))
+    return (slice(len(part)), slice(part.shape[1])), part
 
 
 def flops(axes: Mapping[str, int], params: Mapping[str, Any]) -> int:
@@ -157,6 +178,8 @@ def row(name: str, version: str, cases: Mapping[str, Any]) -> Op:
         honest=(tiled, sequential),
         cases=cases,
         tiles=TILES,
+        out=("M", "N"),
+        corruptions={"sums kept in bfloat16": bfloat16_sums, "the last tile of K missing": last_k_missing},
         flops=flops,
         bytes=bytes_moved,
         nki=f"{KERNELS / 'nki' / 'matmul.py'}:{name}",
