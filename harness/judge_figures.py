@@ -91,7 +91,7 @@ def listed(fates: Sequence[Fate]) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--mutants", type=int, default=40, metavar="N", help="of each file, evenly spread (default: 40)"
+        "--mutants", type=int, default=25, metavar="N", help="of each file, evenly spread (default: 25)"
     )
     parser.add_argument("files", nargs="*", metavar="FILE", help="as kernels/nki/matmul.py (default: all six)")
     arguments = parser.parse_args(argv)
