@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO
 
 from triptych.harness.backends import BACKENDS
@@ -98,6 +98,11 @@ def ended(task: Task, status: Status, reason: str, evidence: Evidence | None = N
     return result
 
 
+def without_cause(result: Result, why: str) -> Result:
+    """A verdict whose cause could not be found."""
+    return replace(result, attribution={"cause": "unknown", "text": why})
+
+
 class Worker:
     """A child process that performs tasks; started at the first one and again after it died."""
 
@@ -115,6 +120,7 @@ class Worker:
         """The task's result, whatever it does to the worker."""
         phase = "starting"
         limit = START_LIMIT_S
+        settled: Result | None = None  # judged, while its cause is still sought
         try:
             if self.process is not None and self.process.poll() is not None:
                 self.stop()  # it died after its last reply, which is no fault of this task
@@ -130,12 +136,19 @@ class Worker:
                     if kind == "last result":
                         self.stop()
                     return value
-                phase = value
+                if kind == "verdict":
+                    settled = value
+                else:
+                    phase = value
         except TimeoutError:
             self.stop()
+            if settled is not None:
+                return without_cause(settled, f"{phase} took longer than the time limit of {limit:g} s")
             return ended(task, Status.TIMEOUT, f"{phase} took longer than the time limit of {limit:g} s")
         except (EOFError, BrokenPipeError):
             how = self.stop()
+            if settled is not None:
+                return without_cause(settled, f"the worker process died while {phase}: {how}")
             return ended(task, Status.ERROR, f"the worker process died while {phase}: {how}")
 
     def _start(self) -> None:

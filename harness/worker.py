@@ -47,7 +47,7 @@ def main() -> None:
         pickle.dump((kind, value), replies)
         replies.flush()
 
-    bench = Bench(lambda what: send("phase", what))
+    bench = Bench(lambda what: send("phase", what), lambda result: send("verdict", result))
     send("ready", os.getpid())
     while True:
         task, settings = jobs.get()
@@ -92,8 +92,9 @@ class Prepared:
 class Bench:
     """Where a task is performed; keeps the op and the prepared case, which the next task often shares."""
 
-    def __init__(self, announce: Callable[[str], None]) -> None:
+    def __init__(self, announce: Callable[[str], None], settle: Callable[[Result], None] = lambda _: None) -> None:
         self.announce = announce
+        self.settle = settle  # takes a verdict before its cause is sought, which may cost this process
         self.sources: dict[str | None, dict[str, Op]] = {}
         self.prepared: tuple[str, Prepared] | None = None
         self.unfit = False  # for another case
@@ -135,8 +136,10 @@ class Bench:
             if result.status is Status.PASSED:
                 result.reason = teeth.remark(result.tolerance)
             if verdict.status is Status.FAILED and seconds < LONGEST_S:
+                self.settle(result)
                 self.announce("finding the cause of a disagreement")
                 result.attribution = attribute(backend, op, case, prepared.inputs, task.target, out, prepared.expected)
+                self.unfit = bool(GPU_FAULT.search(result.attribution["text"]))
             if task.bench and (result.status is Status.PASSED or (settings.no_check and verdict.metrics)):
                 self.announce("timing the kernel")
                 with np.errstate(all="ignore"):

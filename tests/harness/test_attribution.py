@@ -11,8 +11,10 @@ import pytest
 
 from triptych.harness import attribution, divergence, ops, tables
 from triptych.harness.backends import BACKENDS
+from triptych.harness.judge import judge
 from triptych.harness.records import Result, Status
-from triptych.harness.runner import Settings, Task
+from triptych.harness.runner import Settings, Task, run
+from triptych.harness.tolerance import expect
 from triptych.harness.worker import Bench
 
 SOFTMAX = """
@@ -117,6 +119,52 @@ def test_an_error_near_the_tolerance_of_float32_is_left_open(tmp_path: Path) -> 
         "# RECIPROCAL", "; nisa.tensor_scalar(dst=scale, data=scale, op0=nl.multiply, operand0=1.000001)"
     )
     assert blamed(tmp_path, wrong, "float32")["cause"] == "unknown"
+
+
+@pytest.mark.parametrize("how", ["__import__('time').sleep(60)", "__import__('os')._exit(7)"])
+def test_a_verdict_survives_what_happens_while_its_cause_is_sought(tmp_path: Path, how: str) -> None:
+    wrong = SOFTMAX.replace(
+        "# RECIPROCAL", "; nisa.tensor_scalar(dst=scale, data=scale, op0=nl.multiply, operand0=2.0)"
+    )
+    second = f"    RUNS.append(1)\n    if len(RUNS) > 1: {how}\n    R, C = x.shape"
+    path = tmp_path / "soft.py"
+    path.write_text("RUNS = []\n" + wrong.replace("    R, C = x.shape", second))
+    op = ops.from_file(path)["soft"]
+    case = ops.cases(op, ["smoke"], ["float32"], {}, 0)[0]
+    (result,) = run([Task("soft", str(path), case, "nki-sim", "trn2")], timeout_s=5)
+    assert result.status is Status.FAILED and "honest baselines" in (result.reason or "")
+    assert result.attribution["cause"] == "unknown"
+    assert "while finding the cause" in result.attribution["text"] or "time limit of 5 s" in result.attribution["text"]
+
+
+class Narrow:
+    """A backend of another kind, whose kernel sums in its inputs' dtype, or leaves out a term."""
+
+    name, panel = "triton", "triton"
+
+    def __init__(self, wrong: bool = False) -> None:
+        self.wrong = wrong
+
+    def run(self, op: Any, case: Any, inputs: Any, target: Any) -> Any:
+        a, b = inputs["lhsT"].T, inputs["rhs"]
+        total = np.zeros((a.shape[0], b.shape[1]), a.dtype)
+        for i in range(self.wrong, a.shape[1]):
+            total = total + a[:, i : i + 1] * b[i : i + 1]
+        return total
+
+
+@pytest.mark.parametrize(
+    "dtype, wrong, cause", [("bfloat16", False, "rounding"), ("bfloat16", True, "logic"), ("float32", True, "unknown")]
+)
+def test_other_backends_run_on_wider_inputs(dtype: str, wrong: bool, cause: str) -> None:
+    op = ops.builtin()["matmul"]
+    case = ops.cases(op, ["smoke"], [dtype], {}, 0)[0]
+    inputs = ops.make_inputs(op, case)
+    backend: Any = Narrow(wrong)
+    out = backend.run(op, case, inputs, None)
+    expected = expect(op, case, inputs)
+    assert judge(op, case, inputs, out, expected=expected).status is Status.FAILED
+    assert attribution.attribute(backend, op, case, inputs, None, out, expected)["cause"] == cause
 
 
 def test_what_cannot_run_again_is_said() -> None:
