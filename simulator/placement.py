@@ -12,8 +12,6 @@ The second number is in bytes: the migration guide says elements, but every exam
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -29,6 +27,55 @@ Array = NDArray[Any]
 Box = tuple[tuple[int, int], tuple[int, int]]  # partitions and bytes of an arena, each from and to
 
 
+_STRETCH = 1024  # bytes; places are looked for by the stretches that they reach into
+
+
+class Places:
+    """Where tensors of an arena lie that are held. Kernels have thousands of them, and many at one place."""
+
+    def __init__(self) -> None:
+        self._held: dict[Box, int] = {}  # how many tensors lie in a box
+        self._near: dict[int, dict[Box, None]] = {}  # the boxes that reach into a stretch of bytes
+
+    def take(self, box: Box) -> list[Box]:
+        """Hold a place. Returns what of it nothing else holds."""
+        self._held[box] = self._held.get(box, 0) + 1
+        if self._held[box] > 1:
+            return []
+        others: dict[Box, None] = {}
+        for stretch in _stretches(box):
+            near = self._near.setdefault(stretch, {})
+            others.update(near)
+            near[box] = None
+        free = [box]
+        for other in others:
+            free = [part for one in free for part in _without(one, other)]
+            if not free:
+                break
+        return free
+
+    def leave(self, box: Box) -> None:
+        self._held[box] -= 1
+        if not self._held[box]:
+            del self._held[box]
+            for stretch in _stretches(box):
+                del self._near[stretch][box]
+
+
+def _stretches(box: Box) -> range:
+    return range(box[1][0] // _STRETCH, (box[1][1] - 1) // _STRETCH + 1)
+
+
+def _without(box: Box, other: Box) -> list[Box]:
+    """What of a box lies outside another, in boxes."""
+    ((a, b), (c, d)), ((top, bottom), (left, right)) = box, other
+    if a >= bottom or b <= top or c >= right or d <= left:
+        return [box]
+    rows = max(a, top), min(b, bottom)
+    parts = (((a, top), (c, d)), ((bottom, b), (c, d)), (rows, (c, left)), (rows, (right, d)))
+    return [part for part in parts if part[0][0] < part[0][1] and part[1][0] < part[1][1]]
+
+
 class Arena:
     """One on-chip memory of one core."""
 
@@ -37,7 +84,7 @@ class Arena:
         self.bytes: Array = np.zeros(self.rows * self.row, np.uint8)
         self.written: Array = np.zeros(self.rows * self.row, bool)
         self.started: Array = np.zeros(self.rows * self.row, bool)  # last written by a matmul
-        self.tensors: weakref.WeakSet[PlacedStorage] = weakref.WeakSet()
+        self.places = Places()
 
     @staticmethod
     def size_of(chip: Chip, buffer: MemoryRegion) -> tuple[int, int]:
@@ -49,7 +96,7 @@ class Arena:
 class PlacedStorage(Storage):
     """Storage at (partition, byte) of an arena. Views keep the offsets and strides of a dense tensor."""
 
-    __slots__ = ("__weakref__", "arena", "base", "height", "mine", "width")
+    __slots__ = ("arena", "base", "height", "mine", "width")
 
     def __init__(self, allocation: Allocation, arena: Arena, partition: int, byte: int) -> None:
         super().__init__(allocation, False, raw=arena.bytes)
@@ -63,8 +110,7 @@ class PlacedStorage(Storage):
         self.base = partition * arena.row + byte
         self.height, self.width = self.allocation.shape[0], self.allocation.nbytes // self.allocation.shape[0]
         self.missing = 1  # never known to be full: other tensors write and poison these bytes
-        self._poison(self._apart(arena.tensors))
-        arena.tensors.add(self)
+        self._poison(arena.places.take(self._box()))
 
     def _poison(self, boxes: list[Box]) -> None:
         whole = self.arena.written.reshape(self.arena.rows, self.arena.row)
@@ -75,21 +121,8 @@ class PlacedStorage(Storage):
         partition, byte = divmod(self.base, self.arena.row)
         return (partition, partition + self.height), (byte, byte + self.width)
 
-    def _apart(self, others: Iterable[PlacedStorage]) -> list[Box]:
-        """What of this tensor lies in none of the others."""
-        boxes = [self._box()]
-        for other in others:
-            (top, bottom), (left, right) = other._box()
-            rest = []
-            for (a, b), (c, d) in boxes:
-                if a >= bottom or b <= top or c >= right or d <= left:
-                    rest.append(((a, b), (c, d)))
-                    continue
-                rows = max(a, top), min(b, bottom)
-                parts = (((a, top), (c, d)), ((bottom, b), (c, d)), (rows, (c, left)), (rows, (right, d)))
-                rest.extend([box for box in parts if all(low < high for low, high in box)])
-            boxes = rest
-        return boxes
+    def __del__(self) -> None:
+        self.arena.places.leave(self._box())
 
     def _place(self, itemsize: int, at: Strided) -> tuple[int, tuple[int, ...]]:
         """Byte offset and byte strides in the arena of a view that is given for a dense tensor."""

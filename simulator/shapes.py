@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import math
 import operator
-import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,8 +16,8 @@ from triptych.simulator.chips import Chip
 from triptych.simulator.dtypes import F32, DType, dtype_of
 from triptych.simulator.errors import KernelError
 from triptych.simulator.extents import Extents, Piece, Shape, best_width, moved, pieces
-from triptych.simulator.memory import MemoryRegion, Storage, Strided, row_major, uninitialized
-from triptych.simulator.placement import Arena, Box, PlacedStorage
+from triptych.simulator.memory import PSUM, MemoryRegion, Storage, Strided, row_major, uninitialized
+from triptych.simulator.placement import Arena, Box, PlacedStorage, Places
 from triptych.simulator.trace import Allocation
 
 Array = NDArray[Any]
@@ -140,7 +139,7 @@ class ShapeArena(Arena):
 
     def __init__(self, chip: Chip, buffer: MemoryRegion) -> None:
         self.rows, self.row = self.size_of(chip, buffer)
-        self.tensors = weakref.WeakSet()
+        self.places = Places()
         self.marks_written, self.marks_started = Extents(self.rows, self.row), Extents(self.rows, self.row)
 
 
@@ -161,10 +160,10 @@ class PlacedShapeStorage(PlacedStorage):
         self.dense = row_major(allocation.shape)
         self.raw = NO_BYTES
         self._pool = None
-        self._through_this = Extents(allocation.shape[0], allocation.nbytes // allocation.shape[0])
         self.lane = partition
         self._lie(arena, partition, byte)
         self.row = self.width
+        self._through_this = Extents(self.height, self.width) if allocation.buffer == PSUM.value else None
 
     def _poison(self, boxes: list[Box]) -> None:
         for rows, columns in boxes:
@@ -173,10 +172,12 @@ class PlacedShapeStorage(PlacedStorage):
     array, f32, wrote_where = ShapeStorage.array, ShapeStorage.f32, ShapeStorage.wrote_where
 
     def wrote(self, dtype: DType, at: Strided, by_matmul: bool = False) -> None:
-        there = self._pieces(dtype, at)
+        own = pieces(dtype.itemsize, *at, self.width)
+        there = self._moved(own)
         self.arena.marks_written.mark(there)
-        self.arena.marks_started.mark(there, by_matmul)
-        self._through_this.mark(_pieces(self._through_this, dtype, at))
+        if self._through_this is not None:
+            self.arena.marks_started.mark(there, by_matmul)
+            self._through_this.mark(own)
 
     def started_at(self, dtype: DType, at: Strided) -> Array | bool:
         return self._marked(self.arena.marks_started, dtype, at)
@@ -185,6 +186,7 @@ class PlacedShapeStorage(PlacedStorage):
         return self._marked(self.arena.marks_written, dtype, at)
 
     def through_this(self, dtype: DType, at: Strided) -> tuple[Array | bool, Array | bool]:
+        assert self._through_this is not None
         mine = _marked(self._through_this, dtype, at)
         started = _both(mine, self.started_at(dtype, at))
         return started, started is True or _both(mine, self.written_at(dtype, at))
@@ -192,14 +194,13 @@ class PlacedShapeStorage(PlacedStorage):
     def check_written(self, dtype: DType, at: Strided) -> None:
         _check(self.allocation, self.written_at(dtype, at), at)
 
-    def _pieces(self, dtype: DType, at: Strided) -> list[Piece]:
-        """A view as pieces of the arena."""
+    def _moved(self, own: list[Piece]) -> list[Piece]:
+        """Pieces of this tensor as pieces of the arena."""
         row, column = divmod(self.base, self.arena.row)
-        own = pieces(dtype.itemsize, *at, self.width)
         return [(moved(rows, row), moved(columns, column)) for rows, columns in own]
 
     def _marked(self, marks: Extents, dtype: DType, at: Strided) -> Array | bool:
-        found = marks.state(self._pieces(dtype, at))
+        found = marks.state(self._moved(pieces(dtype.itemsize, *at, self.width)))
         if found is not None:
             return found
         offset, steps = self._place(dtype.itemsize, at)
