@@ -76,12 +76,14 @@ class Extents:
         ends = [s * (n - 1) for s, n in zip(steps, shape, strict=True)]
         low = (offset + sum(e for e in ends if e < 0)) // self.width
         high = (offset + sum(e for e in ends if e > 0) + itemsize - 1) // self.width
+        unit = math.gcd(*self._columns, *steps, offset, itemsize)  # bytes that are marked together
         count = len(self._columns) - 1
         cells = np.array([[bits >> j & 1 for j in range(count)] for bits in self._bits], bool)
         row = np.searchsorted(self._rows, np.arange(low, high + 1), "right") - 1
-        column = np.searchsorted(self._columns, np.arange(self.width), "right") - 1
+        column = np.searchsorted(self._columns, np.arange(0, self.width, unit), "right") - 1
         every = np.ascontiguousarray(cells[row][:, column])
-        whole: Array = np.all(np.ndarray((*shape, itemsize), bool, every, offset - low * self.width, (*steps, 1)), -1)
+        start, inner = (offset - low * self.width) // unit, (*[s // unit for s in steps], 1)
+        whole: Array = np.all(np.ndarray((*shape, itemsize // unit), bool, every, start, inner), -1)
         return True if whole.all() else whole if whole.any() else False
 
     def _cells(self, columns: Runs) -> int:

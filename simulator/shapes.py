@@ -188,6 +188,8 @@ class PlacedShapeStorage(PlacedStorage):
     def through_this(self, dtype: DType, at: Strided) -> tuple[Array | bool, Array | bool]:
         assert self._through_this is not None
         mine = _marked(self._through_this, dtype, at)
+        if mine is False:
+            return False, False
         started = _both(mine, self.started_at(dtype, at))
         return started, started is True or _both(mine, self.written_at(dtype, at))
 
