@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from triptych.harness import mismatch
 from triptych.harness.comparison import Comparison, compare, metrics
 from triptych.harness.records import Arrays, Case, Op, Status
 from triptych.harness.tolerance import Bounds, Expected, expect
@@ -43,7 +44,7 @@ def judge(
     reason = disagreement(comparison, numbers)
     if reason is None:
         return Verdict(Status.PASSED, None, numbers, expected.tolerance)
-    return Verdict(Status.FAILED, reason, numbers, expected.tolerance)
+    return Verdict(Status.FAILED, reason, numbers, expected.tolerance, mismatch.described(op, comparison))
 
 
 def malformed(case: Case, inputs: Arrays, out: Any, expected: Expected) -> str | None:

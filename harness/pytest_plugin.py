@@ -116,11 +116,12 @@ def properties(result: Result) -> list[tuple[str, Any]]:
 
 def message(result: Result) -> str:
     """What a failed test says: what ran where, how it disagrees, and the command that repeats it."""
-    from triptych.harness import tables
+    from triptych.harness import failures, tables
 
     where = f"{result.op} {result.case} {result.dtype} on {tables.place(result)}"
     paragraphs = [
         f"{where}: {result.status}\n{result.reason}",
+        "\n".join(failures.lines(result.failure)),
         tables.blame(result),
         f"repeat it alone: {result.repro}",
     ]

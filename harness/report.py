@@ -75,14 +75,15 @@ class Book:
 def page(runs: Sequence[tuple[Mapping[str, Any], Sequence[Result]]]) -> str:
     """The HTML of one or more runs."""
     from triptych.harness import report_sections as sections
+    from triptych.harness.report_failures import absent, disagreements
     from triptych.harness.report_speed import speed
     from triptych.harness.report_style import STYLE
 
     entries = [Entry(result, i, len(runs)) for i, (_, results) in enumerate(runs) for result in results]
     book = Book(tuple(entries), tuple(env for env, _ in runs))
     parts = [
-        ("disagreements", "What did not agree", sections.disagreements(book)),
-        ("absent", "What did not run", sections.absent(book)),
+        ("disagreements", "What did not agree", disagreements(book)),
+        ("absent", "What did not run", absent(book)),
         ("verdicts", "Every verdict", sections.verdicts(book)),
         ("agreement", "How close to the bound", sections.agreement(book)),
         ("speed", "How fast", speed(book)),
@@ -113,6 +114,10 @@ def page(runs: Sequence[tuple[Mapping[str, Any], Sequence[Result]]]) -> str:
 def word(status: Status) -> str:
     """A status as a word in a shape and a colour; the word alone would do."""
     return f'<span class="status {status}">{status}</span>'
+
+
+def plural(count: int, one: str, many: str | None = None) -> str:
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def breakable(case: str) -> str:

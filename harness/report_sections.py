@@ -11,7 +11,7 @@ from typing import Any
 
 from triptych.harness import tables
 from triptych.harness.records import Evidence, Status
-from triptych.harness.report import Book, Entry, breakable, word
+from triptych.harness.report import Book, Entry, breakable, plural, word
 from triptych.harness.report_style import MARK
 
 EVIDENCE = {
@@ -37,10 +37,6 @@ STATUSES = {
 
 WINGS = {"nki": ("NKI", "Trainium and Inferentia"), "triton": ("Triton", "GPUs")}
 SHAPES = {"float32": "circle", "bfloat16": "square", "float16": "diamond"}
-
-
-def plural(count: int, one: str, many: str | None = None) -> str:
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def headline(book: Book) -> str:
@@ -151,53 +147,6 @@ def commit(env: Any) -> str:
     if not git:
         return f"triptych {env['triptych']}" if env.get("triptych") else ""
     return f"commit {git['sha'][:10]}{' with local changes' if git.get('dirty') else ''}"
-
-
-def disagreements(book: Book) -> str:
-    """One card a reason: the same reason on many cases is one problem, shown with its first case's command."""
-    groups: dict[tuple[str, Status, str], list[Entry]] = defaultdict(list)
-    for entry in book.bad():
-        groups[entry.result.op, entry.result.status, tables.note(entry.result) or "no reason given"].append(entry)
-    return "".join(card(op, status, reason, entries) for (op, status, reason), entries in groups.items())
-
-
-def card(op: str, status: Status, reason: str, entries: Sequence[Entry]) -> str:
-    names = [f"{e.result.case} · {e.result.dtype} · {e.place}" for e in entries]
-    others = "".join(f"<li>{escape(name)}</li>" for name in names[1:])
-    more = (
-        f"<details><summary>and {plural(len(names) - 1, 'more case')}</summary><ul>{others}</ul></details>"
-        if others
-        else ""
-    )
-    repro, cause = entries[0].result.repro, tables.blame(entries[0].result)
-    return (
-        f'<article class="card"><h3>{word(status)} {escape(op)} <span>{escape(names[0])}</span></h3>'
-        f"<p>{escape(reason)}</p>"
-        + (f'<p class="why">{escape(cause)}</p>' if cause else "")
-        + more
-        + (f"<pre><code>{escape(repro)}</code></pre>" if repro else "")
-        + "</article>"
-    )
-
-
-def absent(book: Book) -> str:
-    """Skipped backends and unsupported cases, one line a reason."""
-    groups: dict[tuple[str, Status, str], int] = Counter()
-    for entry in book.entries:
-        if entry.result.status in (Status.SKIPPED, Status.UNSUPPORTED):
-            groups[entry.place, entry.result.status, tables.note(entry.result) or "no reason given"] += 1
-    if not groups:
-        return ""
-    rows = "".join(
-        f"<tr><th scope=row>{escape(place)}</th><td>{word(status)}</td><td class=num>{count:,}</td>"
-        f"<td>{escape(reason)}</td></tr>"
-        for (place, status, reason), count in groups.items()
-    )
-    return (
-        "<p>Nothing is known about these: they count neither as agreement nor as failure.</p>"
-        '<div class="scroll"><table class="absent"><thead><tr><th scope=col>backend</th><th scope=col>status</th>'
-        f"<th scope=col class=num>cases</th><th scope=col>why</th></tr></thead><tbody>{rows}</tbody></table></div>"
-    )
 
 
 def verdicts(book: Book) -> str:

@@ -83,6 +83,9 @@ main p{max-width:68ch;margin:.4rem 0 .8rem}
 .card h3{margin:0 0 .4rem;font-size:1.1rem}.card h3 span:not(.status){font:400 .95rem var(--sans);color:var(--soft)}
 .card summary{color:var(--soft);cursor:pointer}
 .card p{margin:.3rem 0}.card ul{margin:.3rem 0;padding-left:1.2rem;color:var(--soft);font-size:.95rem}
+.histogram{width:auto;min-width:min(32rem,100%);margin:.3rem 0}.histogram caption{padding:.2rem 0}
+.histogram th,.histogram td{padding:.1rem .6rem .1rem 0;color:var(--soft)}.histogram .bar i{background:var(--bad)}
+figure{margin:.6rem 0}figcaption{color:var(--soft);font-size:.875rem}figure pre{line-height:1.15;margin:.2rem 0}
 pre{background:var(--faint);padding:.8rem 1rem;overflow-x:auto;margin:.7rem 0;border-radius:.25rem;font-size:.9rem}
 
 .scroll{overflow-x:auto;background:var(--leaf);border:1px solid var(--line);margin:.6rem 0 1.25rem}

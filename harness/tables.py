@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
+from triptych.harness import failures
 from triptych.harness.records import Evidence, Result, Status
 
 COLOURS = {
@@ -26,6 +27,7 @@ COLOURS = {
     Status.UNSUPPORTED: "2",
     Status.SKIPPED: "33",
 }
+MAPS = 3  # of failures of one op on one backend that are drawn in text
 BAD = (Status.FAILED, Status.ERROR, Status.TIMEOUT)
 RAN = (Status.PASSED, *BAD)
 
@@ -253,12 +255,20 @@ def unsupported(results: Sequence[Result]) -> str:
 
 
 def problems(results: Iterable[Result], *, colour: bool = False) -> str:
-    """Everything that failed, with the whole reason and the command that repeats it."""
+    """Everything that failed: the whole reason, where it fails, and the command that repeats it.
+
+    The map of a failure is drawn for the first few ways in which a backend fails at an op.
+    """
     lines = []
+    drawn: dict[tuple[str, str], set[str]] = {}
     for result in results:
         if result.status in BAD:
             word = f"\x1b[{COLOURS[result.status]}m{result.status}\x1b[0m" if colour else str(result.status)
             lines.append(f"{word}: {result.op} {result.case} {result.dtype} on {place(result)}: {note(result)}")
+            ways = drawn.setdefault((result.op, place(result)), set())
+            way = str(result.failure.get("diagnosis")).partition(":")[0]
+            lines += [f"    {line}" for line in failures.lines(result.failure, way not in ways and len(ways) < MAPS)]
+            ways.add(way)
             if result.attribution:
                 lines.append(f"    {blame(result)}")
             if result.repro:

@@ -132,7 +132,8 @@ class Bench:
                     result.notes = list(dict.fromkeys(noted(warning) for warning in warned))
             self.check_inputs(prepared)
             verdict = judge(op, case, prepared.inputs, out, expected=prepared.expected)
-            result.status, result.reason, result.metrics = verdict.status, verdict.reason, verdict.metrics
+            result.status, result.reason = verdict.status, verdict.reason
+            result.metrics, result.failure = verdict.metrics, verdict.failure
             if result.status is Status.PASSED:
                 result.reason = teeth.remark(result.tolerance)
             if verdict.status is Status.FAILED and seconds < LONGEST_S:

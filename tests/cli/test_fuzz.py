@@ -66,7 +66,7 @@ def test_a_planted_bug_is_found_shrunk_and_repeated_by_the_printed_line(
     path = kernel_file(tmp_path, WIDE)
     assert check(path, "--fuzz", "20", "--seed", "5") == cli.MISMATCH
     out = capsys.readouterr().out
-    failed, cause, line, last = out.splitlines()
+    failed, *_, cause, line, last = out.splitlines()
     assert cause.startswith("    cause: ")
     assert "--case M=1,N=65,negate=False " in line, (
         "one row, one column more than the tile, nothing out of the ordinary"
