@@ -13,6 +13,7 @@ from typing import IO, Any
 
 from triptych.harness import cli, output, select, tables
 from triptych.harness.backends import BACKENDS, Backend
+from triptych.harness.known_error import in_words
 from triptych.harness.ops import OpFileError, builtin, from_file
 from triptych.harness.records import Op, Result, Status
 from triptych.harness.runner import Settings, Task, run
@@ -323,6 +324,8 @@ def publish(arguments: Namespace, runs: Sequence[Run], seed: int | None) -> None
     print(tables.problems(results, colour=colour), end="", file=stream)
     if arguments.html and arguments.html != "-":
         print(f"report: {arguments.html}", file=stream)
+    if any("known_error" in result.timing for result in results) and arguments.command != "profile":
+        print(in_words(), file=stream)
     print(tables.summary(results, seed), file=stream)
 
 

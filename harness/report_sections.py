@@ -10,6 +10,7 @@ from html import escape
 from typing import Any
 
 from triptych.harness import tables
+from triptych.harness.known_error import in_words
 from triptych.harness.records import Evidence, Status
 from triptych.harness.report import Book, Entry, breakable, plural, word
 from triptych.harness.report_style import MARK
@@ -18,8 +19,8 @@ EVIDENCE = {
     Evidence.REFERENCE: "The NumPy definition of the op, float64 inside. It is what the others are compared with.",
     Evidence.SIMULATED: "Numbers computed by Triptych's simulator of a NeuronCore. Says that the kernel is right; says "
     "nothing about time.",
-    Evidence.PREDICTED: "A time computed from a simulated run, by a model of the chip whose error is on record "
-    "(docs/timing.md). Never measured, and never ranked with anything that was.",
+    Evidence.PREDICTED: "A time computed from a simulated run, by a model of the chip; "
+    f"{in_words()}. Never measured, and never ranked with anything that was.",
     Evidence.INTERPRETED: "Triton's interpreter on a CPU, with its bfloat16 arithmetic corrected. The numbers stand "
     "for the kernel; the time stands for the interpreter alone.",
     Evidence.DEVICE: "Measured on an accelerator.",

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from triptych.harness import api_tables, doc_tables, nki_names
+from triptych.harness.known_error import known_error
 from triptych.simulator import lint
 from triptych.simulator.lend import simulated_nki
 
@@ -63,3 +64,20 @@ def test_every_documented_name_of_nki_has_a_row_and_a_test(module: str) -> None:
         else:
             assert [r for r in rows if r.endswith(f" {source} |") and name.name in r], name.qualified
         assert api_tables.tested_by(name), f"{name.qualified} has no test: see triptych.harness.named_tests"
+
+
+def test_the_error_shown_with_predictions_is_that_of_the_validation() -> None:
+    row = next(
+        line
+        for line in (ROOT / "docs" / "timing.md").read_text().splitlines()
+        if line.startswith("| all for validation |")
+    )
+    count, median, worst, rank = [cell.strip() for cell in row.split("|")[2:6]]
+    known = known_error()
+    shown = (
+        str(known["points"]),
+        f"{known['median']:.1%}",
+        f"{known['worst']:.1%}",
+        f"{known['rank_correlation']:.3f}",
+    )
+    assert shown == (count, median, worst, rank)

@@ -14,6 +14,7 @@ import numpy as np
 
 from triptych.harness import ops
 from triptych.harness.backends.base import Backend, located, member
+from triptych.harness.known_error import known_error
 from triptych.harness.records import Array, Arrays, Case, Evidence, Op
 from triptych.harness.timing import TimingBudget, time_host
 
@@ -42,6 +43,7 @@ class Simulator(Backend):
             "evidence": str(Evidence.PREDICTED),
             "timer": "timing model",
             "predicted_us": predicted.total_us,
+            "known_error": known_error(),
             "mfu": predicted.mfu,
             "busy_share": predicted.busy,
         }

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from triptych.harness.known_error import known_error
 from triptych.harness.records import Evidence
 from triptych.simulator import Prediction
 from triptych.simulator.timing.occupancy import occupancy
@@ -28,6 +29,7 @@ def numbers(prediction: Prediction, settings: Mapping[str, float]) -> dict[str, 
         "cores": prediction.cores,
         "instructions": len(prediction.events),
         "predicted_us": prediction.total_us,
+        "known_error": known_error(),
         "launch_us": (chip.launch_ns.value + chip.teardown_ns.value) / 1e3,
         "roofline_us": prediction.roofline_us,
         "compute_us": prediction.compute_us,

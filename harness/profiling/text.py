@@ -11,6 +11,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from triptych.harness.known_error import in_words
 from triptych.harness.tables import short
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ def whole(profile: Profile) -> str:
     )
     lines = [*textwrap.wrap(title, WIDTH), ""]
     lines += [f"{name:<11}{value:>10}   {remark}" for name, value, remark in facts(t)]
+    lines += ["", *textwrap.wrap(in_words(), WIDTH)]
     lines += ["", f"busy share of the {us(t['predicted_us'])} us"]
     lines += [
         f"  {track:<9}{percent(share):>10}   {'█' * round(BAR * share)}" for track, share in t["busy_share"].items()
