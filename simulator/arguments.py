@@ -165,8 +165,19 @@ class Arguments:
         dtype = result.dtype
         if not self.data:
             return ShapeDtype(result.shape, dtype)
-        array = result.array.astype(dtype.np) if result.array.dtype != dtype.np else result.array.copy()
+        array = result.array
+        if array.dtype != dtype.np:
+            array = array.astype(dtype.np)
+        elif not self._owned(result, returned):
+            array = array.copy()
         return self.framework.give(array, dtype, [b.given for b in self.bound.values()], self.name)
+
+    def _owned(self, result: NkiTensor, returned: list[NkiTensor]) -> bool:
+        """Whether a returned tensor is all of a memory that neither an argument nor another output lies in."""
+        storage = result.storage
+        others = sum(t.storage is storage for t in returned) > 1
+        argument = any(b.tensor.storage is storage for b in self.bound.values())
+        return result.array.nbytes == storage.raw.nbytes and not others and not argument
 
     def _writes_an_argument(self) -> bool:
         ids = {b.tensor.storage.allocation.id for b in self.bound.values()}

@@ -100,10 +100,20 @@ def test_outputs_are_nested_as_the_kernel_nests_them():
     same(second, -(A + 1))
 
 
-def test_outputs_own_their_data():
+def test_outputs_are_apart_from_arguments_and_from_each_other():
     outputs = simulator.run(scaled, A, 1.0).outputs
     outputs[...] = -1
-    assert A[0, 1] == 1 and outputs.flags.owndata
+    assert A[0, 1] == 1
+
+    def twice(a):
+        out = scaled(a, 1.0)
+        return out, out, a
+
+    first, second, argument = simulator.run(twice, A).outputs
+    first[...] = -1
+    second[0] = -2
+    assert (first == -1).all() and (second[1] != -1).any() and (argument == A).all()
+    assert not np.shares_memory(argument, A)
 
 
 def test_a_kernel_that_writes_to_its_argument_may_return_nothing():
