@@ -13,7 +13,7 @@ with simulated_nki():
     import nki.language as nl
 
 LAUNCH = 17_000
-COPY, LATENCY = 512 / 0.96, 160  # trn2, ns: an instruction of 512 float32 elements on Vector
+COPY, LATENCY = (512 + 50) / 0.96, 108  # trn2, ns: an instruction of 512 float32 elements on Vector
 
 
 def used(program, buffer="sbuf"):
@@ -69,5 +69,5 @@ def test_bytes_that_tensors_with_addresses_share_count_once():
 
     steps, memory = used(program)
     assert [bytes for _, bytes in steps] == [2048, 3072, 3076, 2052, 0]
-    assert steps[1][0] == COPY and steps[2][0] == 2 * COPY
+    assert steps[1][0] == pytest.approx(COPY) and steps[2][0] == pytest.approx(2 * COPY)
     assert memory.peak == 3076
