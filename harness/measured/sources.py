@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import textwrap
 import types
 import zlib
 from collections.abc import Iterable, Iterator
@@ -136,7 +137,7 @@ def _executed(text: str) -> types.ModuleType:
 
 
 def code_blocks(page: str) -> Iterator[str]:
-    """The Python excerpts of a page in reStructuredText, without their indentation."""
+    """The Python excerpts of a page, or of the docstrings of a module, without their indentation."""
     lines = page.splitlines()
     for start, line in enumerate(lines):
         if line.strip() != ".. code-block:: python":
@@ -147,5 +148,7 @@ def code_blocks(page: str) -> Iterator[str]:
             if body.strip() and len(body) - len(body.lstrip()) <= margin:
                 break
             block.append(body)
-        indent = min((len(b) - len(b.lstrip()) for b in block if b.strip()), default=0)
-        yield "\n".join(b[indent:] for b in block).strip("\n") + "\n"
+        code = textwrap.dedent("\n".join(block)).strip("\n") + "\n"
+        if code.count('"""') % 2:  # the last excerpt of a docstring, which ends with it
+            code = code[: code.rindex('"""')]
+        yield code

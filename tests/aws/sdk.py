@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import re
 import sys
-import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +20,7 @@ import numpy as np
 
 from aws.table import Case, Ran, distance, execute
 from triptych import simulator
+from triptych.harness.measured.sources import code_blocks
 from triptych.simulator import Options
 
 RTOL, ATOL, MX_TOLERANCE = 1e-2, 1e-4, 5e-2
@@ -80,28 +80,11 @@ def in_file(file: Path, function: str) -> Any:
 
 def in_page(page: Path, function: str, which: int) -> Any:
     """The kernel of the `which`-th code block of a page that defines `function`; a page imports for all its blocks."""
-    found = [block for block in blocks(page.read_text()) if re.search(rf"def {function}\b", block)]
+    found = [block for block in code_blocks(page.read_text()) if re.search(rf"def {function}\b", block)]
     names = {"__name__": page.stem}
     exec("import nki, nki.isa as nisa, nki.language as nl, numpy as np", names)
     exec(compile(found[which], str(page), "exec"), names)
     return names[function]
-
-
-def blocks(text: str) -> Iterator[str]:
-    """The Python code blocks of a page, or of the docstrings of a module, without their indentation."""
-    lines = text.splitlines()
-    for number, line in enumerate(lines):
-        if line.strip() == ".. code-block:: python":
-            margin = len(line) - len(line.lstrip())
-            body = []
-            for inner in lines[number + 1 :]:
-                if inner.strip() and len(inner) - len(inner.lstrip()) <= margin:
-                    break
-                body.append(inner)
-            code = textwrap.dedent("\n".join(body))
-            if code.count('"""') % 2:  # the last block of a docstring, which ends with it
-                code = code[: code.rindex('"""')]
-            yield code
 
 
 # Inputs and references

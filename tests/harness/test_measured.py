@@ -105,6 +105,8 @@ def test_excerpts_of_a_page() -> None:
     nested = "* item\n\n  .. code-block:: python\n\n      x = 1\n      y = 2\n  more\n"
     assert list(code_blocks(page)) == ["def f():\n\n  return 1\n"]
     assert list(code_blocks(nested)) == ["x = 1\ny = 2\n"]
+    docstring = 'def f():\n    """What.\n\n    .. code-block:: python\n\n        z = 3\n        """\n'
+    assert list(code_blocks(docstring)) == ["z = 3\n"]
 
 
 def test_a_kernel_on_a_page(tmp_path: Path) -> None:
