@@ -187,6 +187,84 @@ def test_a_wrong_operand_is_refused_in_the_words_of_a_run_with_data(core, cast, 
             assert with_data == without or by_values or (name in ASKS and without[0] is NeedsData)
 
 
+# Functions of nl, which issue instructions
+
+UNARY = [
+    "abs",
+    "all",
+    "arctan",
+    "ceil",
+    "copy",
+    "cos",
+    "erf",
+    "exp",
+    "expand_dims",
+    "floor",
+    "gelu",
+    "invert",
+    "log",
+    "logical_not",
+    "max",
+    "mean",
+    "mish",
+    "negative",
+    "relu",
+    "reciprocal",
+    "rms_norm",
+    "rsqrt",
+    "sigmoid",
+    "sign",
+    "silu",
+    "sin",
+    "softmax",
+    "softplus",
+    "sqrt",
+    "square",
+    "sum",
+    "tan",
+    "tanh",
+    "transpose",
+    "trunc",
+    "var",
+]
+MORE = {"max": (1,), "mean": (1,), "sum": (1,), "var": (1,), "all": (1,), "expand_dims": (1,)}
+
+
+@pytest.mark.parametrize("name", UNARY)
+@pytest.mark.filterwarnings("ignore::triptych.simulator.NoteWarning")
+def test_a_function_leaves_the_trace_that_it_leaves_with_data(name):
+    def kernel(x):
+        a = tile_of(x)
+        for _ in range(2):
+            if name == "rms_norm":
+                nl.rms_norm(a, a, 1, 64)
+            elif name == "invert":
+                nl.invert(nl.zeros((128, 64), nl.int32))
+            else:
+                getattr(nl, name)(a, *MORE.get(name, ()))
+        return out_of(a)
+
+    both(kernel, X)
+
+
+def test_functions_that_make_and_move_tensors_leave_the_trace_that_they_leave_with_data():
+    def kernel(x):
+        a = nl.load(x)
+        ones = nl.ones((128, 8), nl.bfloat16, nl.shared_hbm)
+        eye = nl.shared_identity_matrix(128, nl.float32)
+        constant = nl.shared_constant(np.ones((2, 8), np.float32))
+        product = nl.matmul(eye, a, transpose_x=True)
+        b = nl.where(nl.greater(a, 0.0), a, nl.broadcast_to(a[0:1], (128, 64)))
+        nl.gather_flattened(b, nl.zeros((128, 4), nl.uint32))
+        nl.load_transpose2d(constant)
+        nl.dropout(nl.load(ones), 0.5)
+        out = nl.full((128, 64), 2.0, nl.float32, nl.shared_hbm)
+        nl.store(out, nl.add(nl.copy(product), b))
+        return out
+
+    both(kernel, X, target="trn3")
+
+
 # Kernels
 
 
