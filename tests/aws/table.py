@@ -25,6 +25,7 @@ LENIENCIES = {
     "a direct transpose takes dge_mode": "check_operands",
     "data must be a tensor in shared HBM": "check_operands",
     "register_alloc takes an integer": "check_operands",
+    "an operand tile of an arithmetic operator must be float32": "check_operands",
 }
 
 

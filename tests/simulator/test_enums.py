@@ -30,6 +30,16 @@ def test_a_direct_transpose_has_descriptors_unless_the_leniency_says_so(core, sa
         assert same(out, x.T)
 
 
+def test_an_operand_tile_is_float32_unless_the_leniency_says_so(core, same):
+    x, scale = np.full((4, 8), 3, np.float32), np.full((4, 1), 0.5, np.float32)
+    with core("trn2") as c, pytest.raises(NkiValidationError, match="an operand tile .* must be float32"):
+        nisa.tensor_scalar(c.empty((4, 8)), c.tile(x), nl.multiply, c.tile(scale, "bfloat16"))
+    with core("trn2", check_operands=False) as c:
+        out = c.empty((4, 8))
+        nisa.tensor_scalar(out, c.tile(x), nl.multiply, c.tile(scale, "bfloat16"))
+        assert same(out, x * 0.5)
+
+
 def test_a_raw_integer_is_no_member_unless_the_leniency_says_so(core):
     with core("trn2") as c:
         tile, source = c.empty((4, 4)), c.tile(np.ones((4, 4), np.float32))
