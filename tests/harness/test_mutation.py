@@ -12,6 +12,11 @@ from triptych.harness.records import Case
 ROOT = Path(__file__).parents[2]
 MATMUL = ROOT / "kernels" / "nki" / "matmul.py"
 
+# The forked children use neither JAX nor threads; other tests of the same process may have loaded both.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:os.fork:RuntimeWarning", "ignore:This process .* is multi-threaded:DeprecationWarning"
+)
+
 
 @pytest.mark.parametrize("path", judge_figures.FILES, ids=lambda path: "/".join(path.parts[-3:]))
 def test_every_mutant_is_another_program(path):
