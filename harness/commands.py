@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from triptych.harness import cli, output, select, tables
+from triptych.harness import cli, output, parity, select, tables
 from triptych.harness.backends import BACKENDS, Backend
 from triptych.harness.known_error import in_words
 from triptych.harness.ops import OpFileError, builtin, from_file
@@ -199,7 +199,7 @@ def fuzz(arguments: Namespace, argv: Sequence[str]) -> int:
         backends,
         seconds=arguments.fuzz,
         timeout_s=arguments.timeout,
-        settings=Settings(wanted=wanted_tolerance(arguments), memory=arguments.memory),
+        settings=Settings(wanted=wanted_tolerance(arguments), memory=arguments.memory, repeat=False),
         on_case=fuzz.progress(arguments.fuzz, arguments.quiet),
     )
     results = [found.failure] if found.failure else []
@@ -321,6 +321,7 @@ def publish(arguments: Namespace, runs: Sequence[Run], seed: int | None) -> None
         table = tables.text(results, width=width, colour=colour)
         print(table, end="\n" if table else "")
         print(tables.unsupported(results), end="")
+        print(parity.text(results), end="")
     print(tables.problems(results, colour=colour), end="", file=stream)
     if arguments.html and arguments.html != "-":
         print(f"report: {arguments.html}", file=stream)

@@ -263,6 +263,11 @@ class Result:
     parity: dict[str, Any] = field(default_factory=dict)  # the difference from every backend that ran the case before
     attribution: dict[str, Any] = field(default_factory=dict)  # of a failure: {"cause", "text", ..}
 
+    @property
+    def place(self) -> str:
+        """`nki-sim[trn2]`, or the backend alone where it has no targets."""
+        return f"{self.backend}[{self.target}]" if self.target else self.backend
+
     def to_dict(self) -> dict[str, Any]:
         """The JSON form; numbers that JSON has no name for (nan, inf) become strings."""
         return {

@@ -76,6 +76,7 @@ def page(runs: Sequence[tuple[Mapping[str, Any], Sequence[Result]]]) -> str:
     """The HTML of one or more runs."""
     from triptych.harness import report_sections as sections
     from triptych.harness.report_failures import absent, disagreements
+    from triptych.harness.report_parity import invariance, parity
     from triptych.harness.report_speed import speed
     from triptych.harness.report_style import STYLE
 
@@ -86,6 +87,8 @@ def page(runs: Sequence[tuple[Mapping[str, Any], Sequence[Result]]]) -> str:
         ("absent", "What did not run", absent(book)),
         ("verdicts", "Every verdict", sections.verdicts(book)),
         ("agreement", "How close to the bound", sections.agreement(book)),
+        ("parity", "Backend against backend", parity(book)),
+        ("invariance", "The same bits again", invariance(book)),
         ("speed", "How fast", speed(book)),
         ("repeat", "How to repeat this", sections.repeat(book)),
         ("legend", "How to read this", sections.legend(book)),

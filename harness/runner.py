@@ -51,6 +51,7 @@ class Settings:
     wanted: Bounds | None = None  # the tolerance that the command line or the environment asks for
     budget: TimingBudget = field(default_factory=TimingBudget)
     memory: int | None = None  # bytes that the worker may take; None: a share of what is free
+    repeat: bool = True  # run what passed again, on other inputs and on these
 
 
 def run(

@@ -130,6 +130,18 @@ def blame(result: Result) -> str:
     return printable(f"cause: {about['cause']}: {about['text']}") if about else ""
 
 
+def same_bits(result: Result) -> str:
+    """Where the kernel repeated its bits: over runs, and for a part of its batch alone; DIFFER where it must not."""
+    runs, alone = result.invariance.get("runs"), result.invariance.get("alone")
+    said = []
+    for name, found in (("runs", runs), (alone["axis"] if alone else "", alone)):
+        if found and found["identical"]:
+            said.append(name)
+        elif found and found["promised"]:
+            said.append(f"{name} DIFFER")
+    return ", ".join(said)
+
+
 @dataclass(frozen=True)
 class Column:
     title: str
@@ -147,6 +159,7 @@ COLUMNS = (
     Column("error ULP", lambda r: short(number(r.metrics.get("max_abs_ulp")), 2), right=True),
     Column("rel L2", lambda r: short(number(r.metrics.get("rel_l2")), 2), right=True),
     Column("error/bound", lambda r: short(share_of_bound(r), 2), right=True),
+    Column("same bits", same_bits),
     Column("median µs", time_text, right=True),
     Column("TFLOP/s", lambda r: short(tflops(r)), right=True),
     Column("GB/s", lambda r: short(gbytes(r)), right=True),
@@ -155,7 +168,7 @@ COLUMNS = (
     Column("note", note),
 )
 
-DROPPABLE = ("rel L2", "GB/s", "error ULP", "TFLOP/s")  # on a narrow terminal, in this order
+DROPPABLE = ("rel L2", "same bits", "GB/s", "error ULP", "TFLOP/s")  # on a narrow terminal, in this order
 
 CSV_COLUMNS: tuple[tuple[str, Callable[[Result], Any]], ...] = (
     ("op", lambda r: r.op),
@@ -170,6 +183,8 @@ CSV_COLUMNS: tuple[tuple[str, Callable[[Result], Any]], ...] = (
     ("max_abs", lambda r: r.metrics.get("max_abs")),
     ("rel_l2", lambda r: r.metrics.get("rel_l2")),
     ("error_over_bound", share_of_bound),
+    ("runs_identical", lambda r: r.invariance.get("runs", {}).get("identical")),
+    ("alone_identical", lambda r: (r.invariance.get("alone") or {}).get("identical")),
     ("time_evidence", time_evidence),
     ("median_us", lambda r: r.timing.get("median_us")),
     ("predicted_us", lambda r: r.timing.get("predicted_us")),

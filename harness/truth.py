@@ -84,18 +84,14 @@ def check_precision(op: Op, values: Array) -> None:
 
 
 _known: list[tuple[Case, list[weakref.ref[Any]], Array]] = []  # cases of late, their inputs and their reference
-REMEMBERED = 4
+REMEMBERED = 16
 
 
 def remember(case: Case, inputs: Arrays, reference: Array) -> None:
-    """Keep the reference of these very arrays for `known_reference`."""
+    """Keep the reference of these very arrays for `known_reference`, as long as they live."""
+    _known[:] = [entry for entry in _known if all(array() is not None for array in entry[1])]
     _known.insert(0, (case, [weakref.ref(x) for x in inputs.values()], reference))
     del _known[REMEMBERED:]
-
-
-def forget() -> None:
-    """Let go of what is remembered."""
-    _known.clear()
 
 
 def known_reference(op: Op, case: Case, inputs: Arrays) -> Array:

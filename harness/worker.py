@@ -18,18 +18,19 @@ import threading
 import warnings
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from triptych.harness import memory_limit, ops, teeth
+from triptych.harness import guards, memory_limit, ops, parity, teeth
 from triptych.harness.attribution import LONGEST_S, attribute
 from triptych.harness.backends import BACKENDS
 from triptych.harness.backends.base import KernelFault, located
+from triptych.harness.invariance import Repeater
 from triptych.harness.judge import judge
-from triptych.harness.records import Array, Arrays, Case, Op, Result, Status
+from triptych.harness.records import Array, Arrays, Case, Evidence, Op, Result, Status
 from triptych.harness.regimes import dtype_of
 from triptych.harness.runner import Settings, Task, ended
 from triptych.harness.tolerance import Expected, expect
@@ -87,6 +88,8 @@ class Prepared:
     inputs: Arrays
     digests: dict[str, int]
     expected: Expected
+    repeater: Repeater
+    outputs: dict[str, Array] = field(default_factory=dict)  # of the backends so far, by place
 
 
 class Bench:
@@ -134,8 +137,15 @@ class Bench:
             verdict = judge(op, case, prepared.inputs, out, expected=prepared.expected)
             result.status, result.reason = verdict.status, verdict.reason
             result.metrics, result.failure = verdict.metrics, verdict.failure
+            if verdict.metrics:
+                result.parity = {
+                    place: parity.difference(out, other, prepared.expected) for place, other in prepared.outputs.items()
+                }
+                prepared.outputs[result.place] = out
             if result.status is Status.PASSED:
                 result.reason = teeth.remark(result.tolerance)
+                if settings.repeat and backend.evidence is not Evidence.REFERENCE:
+                    self.repeat(op, task, prepared, out, seconds, result)
             if verdict.status is Status.FAILED and seconds < LONGEST_S:
                 self.settle(result)
                 self.announce("finding the cause of a disagreement")
@@ -159,6 +169,33 @@ class Bench:
                 result.reason += "; the next case gets a new process"
         return result
 
+    def repeat(self, op: Op, task: Task, prepared: Prepared, out: Array, seconds: float, result: Result) -> None:
+        """Run a kernel that passed again: what does it keep, whom does it call, does it repeat its bits?"""
+        backend = BACKENDS[task.backend]
+        self.announce("running the kernel again")
+
+        def run(case: Case, inputs: Arrays) -> Array:
+            with np.errstate(all="ignore"), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return backend.run(op, case, inputs, task.target)
+
+        try:
+            repeats = prepared.repeater.repeated(task.backend, out, run, seconds)
+            fault = repeats.fault or guards.self_comparison(
+                op, task.case, prepared.inputs, out, prepared.expected, lambda: run(task.case, prepared.inputs)
+            )
+            self.check_inputs(prepared)
+        except MemoryError:
+            raise
+        except (Exception, SystemExit) as error:
+            why = kernel_fault(error, op, backend.panel)
+            raise KernelFault(f"its first call passed, but a further one failed: {why}") from error
+        result.invariance = repeats.found
+        if fault:
+            result.status, result.reason = Status.ERROR, fault
+        elif repeats.broken:
+            result.status, result.reason = Status.FAILED, repeats.broken
+
     def op(self, task: Task) -> Op:
         if task.source not in self.sources:
             self.sources[task.source] = ops.builtin() if task.source is None else ops.from_file(task.source)
@@ -174,7 +211,9 @@ class Bench:
             inputs = ops.make_inputs(op, task.case)
             expected = expect(op, task.case, inputs, settings.wanted)
             teeth.check(op, task.case, inputs, expected)
-            self.prepared = key, Prepared(inputs, {name: digest(x) for name, x in inputs.items()}, expected)
+            digests = {name: digest(x) for name, x in inputs.items()}
+            repeater = Repeater(op, task.case, inputs, expected)
+            self.prepared = key, Prepared(inputs, digests, expected, repeater)
         return self.prepared[1]
 
     def check_inputs(self, prepared: Prepared) -> None:

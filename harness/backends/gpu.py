@@ -102,8 +102,9 @@ class TritonDevice(Backend):
         buffers["out"] = guarded.patterned(shape, dtype)
         tensors = {name: _signed(flat).to("cuda") for name, flat in buffers.items()}
         views = {name: _between(tensors[name], x.shape, x.dtype) for name, x in inputs.items()}
-        self._launcher(op)(**views, out=_between(tensors["out"], shape, dtype), **case.params)
         torch.cuda.synchronize()
+        self._launcher(op)(**views, out=_between(tensors["out"], shape, dtype), **case.params)
+        guarded.check_streams(torch.cuda, lambda: tensors["out"].cpu().numpy())
         back = {name: t.cpu().numpy().view(buffers[name].dtype) for name, t in tensors.items()}
         for name, x in inputs.items():
             guarded.check_margins(back[name], f"input {name}")

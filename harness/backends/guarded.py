@@ -2,12 +2,13 @@
 
 Every buffer lies between two margins, and buffers and margins start out as NaNs of a known bit pattern. An element that
 still has the output's pattern was never written; a margin that changed was written out of bounds; a margin that was
-read turns the result into NaN.
+read turns the result into NaN. One-byte dtypes have no pattern to spare: their output starts out as random bytes, other
+ones in each call, so that what is not written is wrong, and is not the same in two runs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from triptych.harness.records import Array
 
 MARGIN = 1024  # elements on each side
 UNWRITTEN = {1: 0x7F, 2: 0x7FD3, 4: 0x7FD3D3D3, 8: 0x7FF3D3D3D3D3D3D3}  # by item size: a NaN in IEEE's wider formats
+_rng = np.random.default_rng(0)
 OUTSIDE = {1: 0x7F, 2: 0x7FE5, 4: 0x7FE5E5E5, 8: 0x7FF5E5E5E5E5E5E5}
 
 
@@ -25,6 +27,8 @@ def patterned(shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
     size = int(np.prod(shape))
     flat = np.full(size + 2 * MARGIN, OUTSIDE[dtype.itemsize], f"u{dtype.itemsize}")
     flat[MARGIN : MARGIN + size] = UNWRITTEN[dtype.itemsize]
+    if dtype.itemsize == 1:
+        flat[MARGIN : MARGIN + size] = _rng.integers(0, 256, size, np.uint8)
     return flat
 
 
@@ -50,7 +54,7 @@ def check_margins(flat: Array, name: str) -> None:
 
 
 def check_written(flat: Array, shape: Sequence[int]) -> None:
-    """Raise KernelFault if an element of the buffer was never written; one-byte dtypes have no pattern to spare."""
+    """Raise KernelFault if an element of the buffer was never written; of one-byte dtypes, no element tells."""
     if flat.itemsize == 1:
         return
     left = flat[MARGIN : flat.size - MARGIN] == UNWRITTEN[flat.itemsize]
@@ -66,3 +70,20 @@ def check_unchanged(before: Array, after: Array, name: str) -> None:
     changed = int(np.count_nonzero(before.view(bits) != after.view(bits)))
     if changed:
         raise KernelFault(f"the kernel changed {changed} of {before.size} elements of its input {name}")
+
+
+def check_streams(cuda: Any, output: Callable[[], Array]) -> None:
+    """Raise KernelFault if the output still changes after the current stream has ended; leaves all streams ended.
+
+    Whoever uses the output next waits for the current stream alone, and so does a timer.
+    """
+    cuda.current_stream().synchronize()
+    early = output()
+    cuda.synchronize()
+    late = output()
+    changed = int(np.count_nonzero(early != late))
+    if changed:
+        raise KernelFault(
+            f"the kernel leaves work on another stream: {changed} of {late.size} elements of its output changed after "
+            "the current stream had ended; launch on torch.cuda.current_stream(), or let it wait for the other one"
+        )

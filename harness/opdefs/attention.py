@@ -15,7 +15,7 @@ import numpy as np
 from triptych.harness.opdefs import attention_wrong as wrong
 from triptych.harness.opdefs import llama
 from triptych.harness.opdefs.attention_honest import online, plain, prescaled
-from triptych.harness.records import Arrays, Case, Op
+from triptych.harness.records import Alone, Arrays, Case, Op
 from triptych.harness.regimes import HARD, around, constant, in_regime, normal, one_hot, rounded
 from triptych.reference.attention import attention as reference
 
@@ -159,6 +159,14 @@ OPS = (
         },
         tiles=TILES,
         out=("B", "H", "Sq", "D"),
+        # No kernel mixes sequences of a batch, nor chooses its tiles by how many there are; torch may.
+        alone=Alone(
+            "B",
+            {"q": 0, "k": 0, "v": 0},
+            out=0,
+            promised={"nki": 1, "nki-sim": 1, "triton": 1, "triton-cpu": 1},
+            why="each sequence is computed by itself, in tiles that do not depend on B",
+        ),
         corruptions=wrong.CORRUPTIONS,
         limits=LIMITS,
         multiples={"H": "Hkv"},

@@ -1,0 +1,168 @@
+"""Invariance: does a kernel give the same bits again, and a part of its batch the bits that it has within the batch?
+
+A kernel that passed runs three more times: on other inputs of the same shapes, on the first inputs again, and on a part
+of them. The second run shows what is kept from the first: a result cached by shape, a buffer that is handed out twice,
+an intermediate that is not computed anew. It is judged coarsely, against its own reference, because what is kept is
+wrong by far more than rounding. The third must repeat the first, bit for bit, unless the op says that it need not; what
+ran in between makes it the harder test. The last checks the op's promise about its batch (`Alone`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from triptych.harness import truth
+from triptych.harness.ops import make_inputs
+from triptych.harness.records import Alone, Array, Arrays, Case, Op
+from triptych.harness.tolerance import LOCAL_LIMIT, Expected
+
+LONGEST_S = 2.0  # kernels that ran longer are not repeated
+COARSE, COARSE_SHARE = 0.01, 64.0  # relative L2 error that rounding does not explain, and in multiples of the bound
+NOT_OURS = ("numpy", "torch")  # backends whose panels promise no bits: what a kernel is compared with
+
+MUCH_MORE = 8.0  # times the first run's error, which a loose tolerance may have let pass
+
+Run = Callable[[Case, Arrays], Array]
+
+
+@dataclass
+class Repeats:
+    """What the further runs showed: for the JSON, and a sentence with whether it is an error if a promise is broken."""
+
+    found: dict[str, Any] = field(default_factory=dict)
+    fault: str | None = None  # the kernel keeps state: an error
+    broken: str | None = None  # a promise of bits is broken: a failure
+
+
+@dataclass
+class Repeater:
+    """Repeats the kernels of one case, which share the other inputs."""
+
+    op: Op
+    case: Case
+    inputs: Arrays
+    expected: Expected
+
+    @cached_property
+    def other(self) -> tuple[Arrays, Array]:
+        """The case's next draw and its reference."""
+        inputs = make_inputs(self.op, self.case, draw=1)
+        reference = truth.reference_of(self.op, self.case, inputs)
+        truth.remember(self.case, inputs, reference)
+        return inputs, reference
+
+    def repeated(self, backend: str, out: Array, run: Run, seconds: float) -> Repeats:
+        """Run a kernel that took `seconds` for `out` again; `run` runs it on a case and inputs."""
+        repeats = Repeats()
+        if seconds > LONGEST_S:
+            repeats.found["skipped"] = f"the first run took {seconds:.1f} s; what takes over {LONGEST_S:g} s runs once"
+            return repeats
+        first = out.copy()
+        if sum(x.size for x in self.inputs.values()) <= LOCAL_LIMIT:
+            repeats.fault = self.on_other_inputs(run, first, out)
+            if repeats.fault:
+                return repeats
+            repeats.found["other_inputs"] = True
+        again = run(self.case, self.inputs)
+        promised = self.op.repeatable and backend not in NOT_OURS
+        wrong = differing(first, again)
+        repeats.found["runs"] = {"identical": wrong is None, "promised": promised}
+        if wrong is not None and promised:
+            repeats.broken = (
+                f"two runs on the same inputs differ in {wrong[0]} of {first.size} elements, the first at {wrong[1]}: "
+                f"{value(first, wrong[1])} then {value(again, wrong[1])}; look for a race, an uninitialised read or "
+                "atomic adds, or declare the op with repeatable=False if it need not repeat its bits"
+            )
+        elif self.op.alone is not None:
+            self.alone(self.op.alone, backend, first, run, repeats)
+        return repeats
+
+    def on_other_inputs(self, run: Run, first: Array, out: Array) -> str | None:
+        """Run on other inputs; the sentence if the result depends on what ran before."""
+        inputs, reference = self.other
+        result = run(self.case, inputs)
+        if differing(first, out) is not None or np.may_share_memory(result, out):
+            return (
+                "the kernel returns a buffer that its next call overwrites: whoever holds the first result finds the "
+                "second in it; allocate the output in each call"
+            )
+        if result.shape != first.shape or result.dtype != first.dtype:
+            return f"a second call returns {result.dtype}{list(result.shape)} for inputs of the same shapes"
+        rounded = truth.rounded_reference(self.case, reference)
+        if differing(rounded, self.expected.rounded) is None:
+            return None  # the other inputs lead to the same result
+        if differing(result, first) is None:
+            return (
+                "the kernel returned the result of its first call for other inputs of the same shapes: it keeps a "
+                "result by shape, or never writes its output; compute from the arguments of each call"
+            )
+        off = coarse_error(result, reference, rounded)
+        before = coarse_error(first, self.expected.reference, self.expected.rounded)
+        if off > max(COARSE, COARSE_SHARE * self.expected.tolerance.get("rel_l2", 0.0), MUCH_MORE * before):
+            return (
+                f"right on its first inputs, wrong on the next of the same shapes (relative L2 error {off:.2g}): the "
+                "kernel keeps something of its first call, as a converted or transposed input; compute it in each call"
+            )
+        return None
+
+    def alone(self, promise: Alone, backend: str, first: Array, run: Run, to: Repeats) -> None:
+        """Run a part of the batch by itself and compare its bits with those within the batch."""
+        together = promise.promised.get(backend, 1)
+        size = self.case.axes[promise.axis]
+        if size <= together:
+            return
+        start = size // together // 2 * together
+        part = slice(start, start + together) if start + together <= size else slice(size - together, size)
+
+        def cut(x: Array, axis: int) -> Array:
+            return np.ascontiguousarray(x[(slice(None),) * axis + (part,)])
+
+        smaller = replace(self.case, axes={**self.case.axes, promise.axis: together})
+        inputs = {
+            name: cut(x, promise.inputs[name]) if name in promise.inputs else x for name, x in self.inputs.items()
+        }
+        truth.remember(smaller, inputs, cut(self.expected.reference, promise.out))
+        within, apart = cut(first, promise.out), run(smaller, inputs)
+        wrong = differing(within, apart)
+        promised = backend in promise.promised
+        what = f"{promise.axis} = {part.start}" + (f"-{part.stop - 1}" if together > 1 else "")
+        to.found["alone"] = {"axis": promise.axis, "part": what, "identical": wrong is None, "promised": promised}
+        if wrong is not None and promised:
+            to.broken = (
+                f"{what} computed alone differs from the same within a batch of {size}, in {wrong[0]} of "
+                f"{within.size} elements, the first at {wrong[1]}: {value(within, wrong[1])} within, "
+                f"{value(apart, wrong[1])} alone; the op promises the same bits ({promise.why})"
+            )
+
+
+def coarse_error(result: Array, reference: Array, rounded: Array) -> float:
+    """The relative L2 error where the reference is finite; infinite if the result is not finite there."""
+    finite = np.isfinite(rounded.astype(np.float64))
+    wide, reference = result.astype(np.float64)[finite], reference[finite]
+    if not np.isfinite(wide).all():
+        return float("inf")
+    norm = float(np.linalg.norm(reference))
+    return float(np.linalg.norm(wide - reference)) / norm if norm else 0.0
+
+
+def differing(a: Array, b: Array) -> tuple[int, list[int]] | None:
+    """How many elements have other bits, and the first; None if none. All NaNs count as one."""
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return max(a.size, b.size), [0] * a.ndim
+    bits = f"u{a.dtype.itemsize}"
+    other = np.ascontiguousarray(a).view(bits) != np.ascontiguousarray(b).view(bits)
+    if other.any():
+        other &= ~(np.isnan(a.astype(np.float64)) & np.isnan(b.astype(np.float64)))
+    if not other.any():
+        return None
+    first = np.unravel_index(int(np.argmax(other)), other.shape)
+    return int(other.sum()), [int(i) for i in first]
+
+
+def value(x: Array, at: list[int]) -> str:
+    return f"{float(x[tuple(at)]):.9g}"

@@ -1,0 +1,267 @@
+"""Each way to pass without being right: a kernel that cheats so, and the sentence that it gets.
+
+References and baselines that would let anything pass are in test_tolerance, tolerances in test_teeth, buffers that a
+kernel does not write or overruns in test_backends.
+"""
+
+from types import SimpleNamespace
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from triptych.harness import ops, truth, worker
+from triptych.harness.backends import BACKENDS, guarded
+from triptych.harness.backends.base import Backend, KernelFault
+from triptych.harness.records import Alone, Case, Evidence, Op, Status
+from triptych.harness.runner import Settings, Task
+
+MATMUL = ops.builtin()["matmul"]
+CASE = Case("mm", "mm", {"M": 40, "K": 64, "N": 30}, "float32")
+
+
+class Cheat(Backend):
+    """A backend whose kernel is a function of the inputs."""
+
+    name, panel, evidence = "cheat", "torch", Evidence.HOST
+
+    def __init__(self, kernel):
+        self.kernel = kernel
+
+    def missing(self):
+        return None
+
+    def run(self, op, case, inputs, target):
+        return self.kernel(**inputs)
+
+    def time(self, *_):
+        raise AssertionError("not timed")
+
+
+@pytest.fixture
+def verdict(monkeypatch):
+    def of(kernel, case=CASE, **declared):
+        monkeypatch.setitem(BACKENDS, "cheat", Cheat(kernel))
+        op = Op("mm", MATMUL.inputs, MATMUL.reference, {}, honest=MATMUL.honest, torch=kernel, **declared)
+        bench = worker.Bench(lambda _: None)
+        bench.sources[None] = {"mm": op}
+        return bench.perform(Task("mm", None, case, "cheat", None), Settings())
+
+    return of
+
+
+def right(lhsT, rhs):
+    out = lhsT.astype(np.float32).T @ rhs.astype(np.float32)
+    return out.astype(lhsT.dtype)
+
+
+def test_an_honest_kernel_passes_all_of_them(verdict):
+    result = verdict(right)
+    assert result.status is Status.PASSED and result.reason is None
+    assert result.invariance == {"other_inputs": True, "runs": {"identical": True, "promised": True}}
+
+
+def by_shape():
+    kept = {}
+    return lambda lhsT, rhs: kept.setdefault((lhsT.shape, rhs.shape), right(lhsT, rhs)).copy()
+
+
+def one_buffer():
+    out = np.empty((40, 30), np.float32)
+
+    def kernel(lhsT, rhs):
+        out[:] = right(lhsT, rhs)
+        return out
+
+    return kernel
+
+
+def kept_transpose():
+    kept = []
+
+    def kernel(lhsT, rhs):
+        kept.append(lhsT.copy())
+        return right(kept[0], rhs)
+
+    return kernel
+
+
+def never_written():
+    out = []
+
+    def kernel(lhsT, rhs):
+        out.append(right(lhsT, rhs))
+        return out[0].copy()
+
+    return kernel
+
+
+def noisy():
+    rng = np.random.default_rng(0)
+    return lambda lhsT, rhs: right(lhsT, rhs) * (1 + np.float32(2e-7) * rng.integers(0, 2, (40, 30), dtype=np.int8))
+
+
+def changes(lhsT, rhs):
+    rhs[0, 0] += 1
+    return right(lhsT, rhs)
+
+
+def changes_later():
+    calls = []
+
+    def kernel(lhsT, rhs):
+        calls.append(1)
+        out = right(lhsT, rhs)
+        if len(calls) == 3:
+            lhsT[0, 0] += 1
+        return out
+
+    return kernel
+
+
+def fails_later():
+    calls = []
+
+    def kernel(lhsT, rhs):
+        calls.append(1)
+        if len(calls) > 1:
+            raise RuntimeError("out of slots")
+        return right(lhsT, rhs)
+
+    return kernel
+
+
+def other_dtype_later():
+    calls = []
+
+    def kernel(lhsT, rhs):
+        calls.append(1)
+        return right(lhsT, rhs).astype(np.float32 if len(calls) == 1 else np.float64)
+
+    return kernel
+
+
+def the_reference(lhsT, rhs):
+    return MATMUL.reference(lhsT.astype(np.float64), rhs.astype(np.float64)).astype(lhsT.dtype)
+
+
+CHEATS = {
+    "a result cached by shape": (by_shape, Status.ERROR, "the kernel returned the result of its first call for other"),
+    "an output never written again": (never_written, Status.ERROR, "or never writes its output; compute from the"),
+    "one buffer for all calls": (one_buffer, Status.ERROR, "returns a buffer that its next call overwrites"),
+    "a cached intermediate": (kept_transpose, Status.ERROR, "keeps something of its first call, as a converted or"),
+    "another dtype the second time": (other_dtype_later, Status.ERROR, "a second call returns float64[40, 30] for"),
+    "noise": (noisy, Status.FAILED, "two runs on the same inputs differ in "),
+    "inputs modified": (lambda: changes, Status.ERROR, "the kernel changed its input rhs"),
+    "inputs modified in a later call": (changes_later, Status.ERROR, "the kernel changed its input lhsT"),
+    "an exception in a later call": (
+        fails_later, Status.ERROR, "its first call passed, but a further one failed: the kernel raised RuntimeErr"
+    ),
+    "the reference itself": (lambda: the_reference, Status.ERROR, "the kernel calls the reference (matmul): its"),
+    "an input as output": (lambda: lambda lhsT, rhs: rhs[:40], Status.ERROR, "the output shares memory with input rhs"),
+    "zeros": (lambda: lambda lhsT, rhs: np.zeros((40, 30), np.float32), Status.FAILED, "1200 of 1200 elements off"),
+    "None": (lambda: lambda lhsT, rhs: None, Status.ERROR, "returned None instead of an array"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHEATS)
+def test_a_cheat_is_caught_and_told(verdict, name):
+    make, status, said = CHEATS[name]
+    result = verdict(make())
+    assert (result.status, said in result.reason) == (status, True), result.reason
+
+
+def test_constant_and_zero_outputs_are_named(verdict):
+    assert "zero everywhere: was it written" in verdict(CHEATS["zeros"][0]()).failure["diagnosis"]
+    assert verdict(lambda lhsT, rhs: np.full((40, 30), 2, np.float32)).failure["diagnosis"] == "every element is 2"
+
+
+def test_the_reference_of_the_judge_is_of_no_use_to_a_kernel(verdict):
+    def taken(lhsT, rhs):
+        return next(r for known, _, r in truth._known if known.op == "mm")
+
+    assert "wrong dtype: expected float32, got float64" in verdict(taken).reason
+
+
+def test_a_kernel_that_is_better_than_honest_ones_is_no_cheat(verdict):
+    """It has the reference's bits, and does not call it."""
+    result = verdict(lambda lhsT, rhs: (lhsT.astype(np.float64).T @ rhs.astype(np.float64)).astype(np.float32))
+    assert result.status is Status.PASSED and result.metrics["max_ulp"] == 0
+
+
+def test_an_op_need_not_repeat_its_bits(verdict):
+    result = verdict(noisy(), repeatable=False)
+    assert result.status is Status.PASSED
+    assert result.invariance["runs"] == {"identical": False, "promised": False}
+
+
+def by_rows(lhsT, rhs):
+    """Sums in another order when there are many rows."""
+    if lhsT.shape[1] == 1:
+        return right(lhsT, rhs)
+    parts = [right(lhsT[i::2], rhs[i::2]) for i in range(2)]
+    return parts[0] + parts[1]
+
+
+@pytest.mark.parametrize("promised", [True, False])
+def test_a_row_alone_has_the_bits_of_the_batch_where_the_op_promises_it(verdict, promised):
+    alone = Alone("M", {"lhsT": 1}, 0, {"cheat": 1} if promised else {}, "for the test")
+    result = verdict(by_rows, alone=alone)
+    found = result.invariance["alone"]
+    assert found == {"axis": "M", "part": "M = 20", "identical": False, "promised": promised}
+    if promised:
+        assert result.status is Status.FAILED
+        assert result.reason.startswith("M = 20 computed alone differs from the same within a batch of 40, in ")
+        assert result.reason.endswith("the op promises the same bits (for the test)")
+    else:
+        assert result.status is Status.PASSED
+
+
+@pytest.mark.parametrize(("together", "part"), [(16, "M = 16-31"), (32, "M = 0-31")])
+def test_neighbours_that_stay_together_are_cut_out_as_whole_tiles(verdict, together, part):
+    seen = []
+
+    def kernel(lhsT, rhs):
+        seen.append(lhsT.shape[1])
+        return right(lhsT, rhs)
+
+    result = verdict(kernel, alone=Alone("M", {"lhsT": 1}, 0, {"cheat": together}, ""))
+    assert result.invariance["alone"]["part"] == part and seen == [40, 40, 40, together]
+    whole = verdict(right, alone=Alone("M", {"lhsT": 1}, 0, {"cheat": 40}, ""))
+    assert "alone" not in whole.invariance
+
+
+def test_slow_kernels_run_once_and_say_so(verdict, monkeypatch):
+    monkeypatch.setattr("triptych.harness.invariance.LONGEST_S", 0.0)
+    result = verdict(by_shape())
+    assert result.status is Status.PASSED and "runs once" in result.invariance["skipped"]
+
+
+def test_one_byte_outputs_start_out_differently_in_each_run():
+    """What is not written has no pattern of its own there, and is told by another value in the next run."""
+    dtype = np.dtype(ml_dtypes.float8_e4m3fn)
+    first, second = (guarded.patterned((8, 16), dtype) for _ in range(2))
+    assert (first != second).sum() > 100 and (first[: guarded.MARGIN] == guarded.OUTSIDE[1]).all()
+    guarded.check_written(first, (8, 16))
+
+
+class Streams:
+    """A stand-in for torch.cuda: work on a side stream is done when all streams are waited for. No real GPU is used."""
+
+    def __init__(self, on_side):
+        self.out, self.on_side = np.zeros(6), on_side
+
+    def current_stream(self):
+        return SimpleNamespace(synchronize=lambda: None)
+
+    def synchronize(self):
+        self.out[: self.on_side] = 1
+
+
+@pytest.mark.parametrize("on_side", [0, 4])
+def test_work_left_on_another_stream_is_told(on_side):
+    cuda = Streams(on_side)
+    if not on_side:
+        return guarded.check_streams(cuda, cuda.out.copy)
+    with pytest.raises(KernelFault, match="leaves work on another stream: 4 of 6 elements of its output changed after"):
+        guarded.check_streams(cuda, cuda.out.copy)
