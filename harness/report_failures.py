@@ -52,7 +52,7 @@ def shape(failure: Mapping[str, Any]) -> str:
         for label, count in found
     )
     drawing = failure["map"]
-    picture = escape("\n".join([*drawing["lines"], mismatch_map.LEGEND]))
+    picture = escape("\n".join([*drawing["lines"], "", mismatch_map.LEGEND]))
     return (
         f"<p><strong>{escape(failure['diagnosis'])}</strong></p><details open><summary>where and by how much</summary>"
         f'<table class="histogram"><caption>Elements by their error, in units of what is allowed</caption>'

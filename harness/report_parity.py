@@ -35,7 +35,7 @@ def table(title: str, matrix: Matrix) -> str:
         rest = "<td></td>" * (len(matrix.places) - 1 - i)
         rows.append(f"<tr><th scope=row>{escape(place)}</th>{cells}{rest}</tr>")
     return (
-        f'<div class="scroll"><table class="absent"><caption><b>{escape(title)}</b></caption>'
+        f'<div class="scroll"><table class="pairs"><caption><b>{escape(title)}</b></caption>'
         f"<thead><tr><th></th>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
 
@@ -69,7 +69,7 @@ def invariance(book: Book) -> str:
     return (
         "<p>A kernel that passes runs again on the same inputs, with a run on other ones in between, and on a part of "
         "its batch alone. What an op promises and does not keep is a failure; the rest is told.</p>"
-        '<div class="scroll"><table class="absent"><thead><tr><th scope=col>op</th><th scope=col>backend</th>'
+        '<div class="scroll"><table class="pairs"><thead><tr><th scope=col>op</th><th scope=col>backend</th>'
         "<th scope=col>same bits in two runs</th><th scope=col>a part alone as within its batch</th></tr></thead>"
         f"<tbody>{rows}</tbody></table></div>"
     )

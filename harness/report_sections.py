@@ -290,8 +290,9 @@ def rule(book: Book) -> str:
     return (
         "An honest kernel of the same dtype rounds too. So the harness computes the op in that dtype the plain way, "
         "measures the error of <em>that</em> against the float64 reference, and allows a kernel at most twice as much, "
-        "and never less than one unit in the last place of the largest element. NaN and infinities must be where the "
-        "reference has them."
+        "and never less than one unit in the last place of the largest element. Each element is held to its own size "
+        "too: to four times the honest kernel's error in units of what one rounding of the inputs does to that "
+        "element. NaN and infinities must be where the reference has them."
     )
 
 
@@ -303,7 +304,8 @@ def legend(book: Book) -> str:
         ("backend[target]", "how a kernel ran, and for which chip"),
         (
             "bound",
-            "what the tolerance allows, in largest absolute error and in relative L2; the worse of the two counts",
+            "what the tolerance allows, in largest absolute error, in relative L2 and in each element's own unit; the "
+            "worst of them counts",
         ),
         ("error ULP", "largest absolute error, in units in the last place of the output's largest value"),
         ("rel L2", "length of the error vector divided by that of the reference"),

@@ -110,6 +110,9 @@ thead .torch b{color:var(--torch)}
 .absent th,.facts th{white-space:nowrap;font-weight:600}
 .facts td,.absent td:last-child{width:100%;overflow-wrap:anywhere}
 
+.pairs{width:auto;min-width:60%}.pairs :is(th,td){white-space:nowrap}.pairs th{font-weight:600}
+.pairs tr+tr{border-top:1px solid var(--line)}
+
 .key{list-style:none;display:flex;gap:1.5rem;padding:0;margin:.5rem 0;color:var(--soft);font-size:.9rem}
 .key .dot{position:static;display:inline-block;margin:0 .5rem 0 0;background:var(--soft)}
 .lanes{background:var(--leaf);border:1px solid var(--line);padding:1rem 1.25rem 1.9rem;margin:.75rem 0;

@@ -66,9 +66,9 @@ def place(result: Result) -> str:
 
 
 def share_of_bound(result: Result) -> float | None:
-    """The error as a share of what the tolerance allows: 1 is the limit. The larger of the two measures counts."""
+    """The error as a share of what the tolerance allows: 1 is the limit. The largest of the measures counts."""
     shares = []
-    for key in ("max_abs", "rel_l2"):
+    for key in ("max_abs", "rel_l2", "max_local"):
         error, bound = number(result.metrics.get(key)), number(result.tolerance.get(key))
         if error is None or bound is None:
             continue
