@@ -32,7 +32,8 @@ bench-gpu: $(TESTABLE)  ## check and time the triton and torch backends on this 
 bench-simulator: $(INSTALLED)  ## the simulator's time against NumPy's for the same arithmetic
 	$(BIN)/python -m triptych.harness.bench_simulator
 
-judge-figures: $(TESTABLE)  ## mutants of our own kernels and references: what the harness catches, and what not
+judge-figures: $(TESTABLE)  ## how many right kernels the judge rejects, and how many planted mistakes it catches
+	$(BIN)/python -m triptych.harness.honest_figures
 	$(BIN)/python -m triptych.harness.judge_figures
 
 clean:  ## remove what make made
