@@ -55,7 +55,7 @@ def matmul_compensated(lhsT: Array, rhs: Array) -> Array:
     for k in range(0, lhsT.shape[0], 32):
         part = lhsT[k : k + 32].astype(np.float32).T @ rhs[k : k + 32].astype(np.float32) - lost
         new = total + part
-        lost = (new - total) - part
+        lost = np.where(np.isfinite(new), (new - total) - part, np.float32(0))
         total = new
     return total.astype(lhsT.dtype)
 

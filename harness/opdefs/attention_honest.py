@@ -61,9 +61,9 @@ def in_blocks(
 def plain(q: Array, k: Array, v: Array, causal: bool = False) -> Array:
     """Honest: the whole row at once, normalised before the weights are rounded to the dtype.
 
-    Scores are summed one number of the head after the other, as systolic arrays and chains of fused multiply-adds do:
-    where all products have one sign, that errs several times as much as a sum in parts. In narrow dtypes their own
-    rounding hides it.
+    All sums, of scores, weights and values, take one term after the other, as systolic arrays and chains of fused
+    multiply-adds do: where all terms have one sign, that errs several times as much as a sum in parts. In narrow dtypes
+    their own rounding hides it.
     """
     dtype = q.dtype
     one_by_one = dtype == np.float32 and q.size * k.shape[2] <= 2**28
@@ -72,9 +72,12 @@ def plain(q: Array, k: Array, v: Array, causal: bool = False) -> Array:
         scores = np.where(visible, scores, -np.inf)
         top = scores.max(axis=-1, keepdims=True)
         weights = np.exp(scores - np.where(np.isneginf(top), np.float32(0), top))
-        total = weights.sum(axis=-1, keepdims=True)
-        weights = np.divide(weights, total, out=np.zeros_like(weights), where=total != 0)
-        out: Array = weights.astype(dtype).astype(np.float32) @ values
+        total = np.cumsum(weights, axis=-1)[..., -1:] if one_by_one else weights.sum(axis=-1, keepdims=True)
+        weights = np.divide(weights, total, out=np.zeros_like(weights), where=total != 0).astype(dtype)
+        out = np.zeros((*weights.shape[:-1], values.shape[-1]), np.float32)
+        step = 1 if one_by_one else weights.shape[-1]
+        for j in range(0, weights.shape[-1], step):
+            out += weights[..., j : j + step].astype(np.float32) @ values[..., j : j + step, :]
     return out.astype(dtype)
 
 

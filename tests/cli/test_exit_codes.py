@@ -171,7 +171,7 @@ def test_a_terminated_job_keeps_what_ran(tmp_path: Path) -> None:
     out = tmp_path / "out.json"
     words = ["check", "--kernel", str(kernel), "--dtype", "float32", "--backend", "numpy", "--json", str(out)]
     job = subprocess.Popen(
-        [sys.executable, "-m", "triptych.harness.cli", *words],
+        [sys.executable, "-m", "triptych", *words],
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -16,7 +16,7 @@ SOURCE = Path(__file__).parents[2] / "src"
 
 def triptych(*words: str, cwd: Path, stdin: int = subprocess.DEVNULL) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(SOURCE), "NO_COLOR": "1"}
-    command = [sys.executable, "-m", "triptych.harness.cli", *words]
+    command = [sys.executable, "-m", "triptych", *words]
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, stdin=stdin, timeout=240)
 
 
@@ -121,7 +121,7 @@ def test_a_closed_pipe_is_no_traceback(tmp_path: Path) -> None:
     read, write = os.pipe()
     os.close(read)
     environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
-    command = [sys.executable, "-m", "triptych.harness.cli", "list"]
+    command = [sys.executable, "-m", "triptych", "list"]
     done = subprocess.run(command, env=environment, stdout=write, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
     os.close(write)
     assert done.returncode == 141 and done.stderr == ""
