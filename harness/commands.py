@@ -103,6 +103,9 @@ def execute(arguments: Namespace, argv: Sequence[str]) -> int:
     if missing(required):
         return cli.REQUIRED_MISSING
     no_check = arguments.command != "check" and arguments.no_check
+    env: dict[str, Any] = {}
+    if arguments.json or arguments.html or arguments.resume:
+        env = environment(arguments, argv, dict.fromkeys(task.backend for task in work))
     kept = None
     if arguments.resume:
         from triptych.harness.resume import Kept
@@ -112,7 +115,6 @@ def execute(arguments: Namespace, argv: Sequence[str]) -> int:
             kept.take(saved(arguments.resume)[1])
             print(kept.said(), file=sys.stderr)
         work = kept.left(work)
-        env = environment(arguments, argv)
     results: list[Result] = []
     progress = Progress(sys.stderr, work, quiet=arguments.quiet)
 
@@ -143,8 +145,6 @@ def execute(arguments: Namespace, argv: Sequence[str]) -> int:
         progress.clear()
     if kept is not None:
         results = kept.ordered()
-    written = (arguments.json or arguments.html or kept) and not interrupted
-    env = environment(arguments, argv, [r.backend for r in results if r.status in tables.RAN] if written else ())
     if kept is not None:
         save(kept.path, output.document(env, results))
     publish(arguments, [(env, results)], arguments.seed)
@@ -226,13 +226,13 @@ def missing(required: Sequence[str]) -> bool:
     return False
 
 
-def environment(arguments: Namespace, argv: Sequence[str], ran: Iterable[str] = ()) -> dict[str, Any]:
-    """The `env` of a document, with the command that made it and the self-tests of the emulators that `ran`."""
+def environment(arguments: Namespace, argv: Sequence[str], backends: Iterable[str]) -> dict[str, Any]:
+    """The `env` of a document, with the command that makes it and the self-tests of the emulators among `backends`."""
     from triptych.harness import conformance
     from triptych.harness.environment import record
 
     env = {**record(), "seed": arguments.seed, "command": shlex.join(["triptych", *argv])}
-    return {**env, "conformance": conformance.record(ran)}
+    return {**env, "conformance": conformance.record(backends)}
 
 
 def selected(arguments: Namespace, backends: Sequence[Backend]) -> tuple[dict[str, Op], select.Selection]:

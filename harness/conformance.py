@@ -56,7 +56,7 @@ def of(backend: str) -> Tested | str | None:
 
 
 def record(backends: Iterable[str]) -> dict[str, Any]:
-    """The `conformance` of an environment: of each emulator that took part, how many operations it got right."""
+    """The `conformance` of an environment: of each emulator among `backends`, how many operations it gets right."""
     tested = {name: of(name) for name in dict.fromkeys(backends)}
     return {name: found.to_dict() for name, found in tested.items() if isinstance(found, Tested)}
 

@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 
 SHARE = 0.8  # of the memory that is free when a run starts
+OPTION = "--memory"
 CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -55,4 +56,4 @@ def in_words(limit: int | None) -> str:
     """The sentence on a MemoryError."""
     if limit is None:
         return "there is not enough memory for this case"
-    return f"this needs more than the memory limit of {limit / 2**30:.3g} GiB a worker (--memory sets it)"
+    return f"this needs more than the memory limit of {limit / 2**30:.3g} GiB a worker ({OPTION} sets it)"

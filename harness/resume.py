@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from triptych.harness import environment
+from triptych.harness import environment, memory_limit
 from triptych.harness.backends import BACKENDS
 from triptych.harness.records import Op, Result, Status
-from triptych.harness.runner import Settings, Task
+from triptych.harness.runner import DIED, Settings, Task
 
 PACKAGE = Path(__file__).resolve().parent
 JUDGES = (PACKAGE, PACKAGE.parent / "simulator", PACKAGE.parent / "reference")
@@ -78,7 +78,7 @@ class Kept:
         """Take over what is done already; count what is not what it was."""
         for result in results:
             wanted = self.prints.get(key(result))
-            if wanted is None or result.status in UNDECIDED:
+            if wanted is None or undecided(result):
                 continue
             if result.fingerprint == wanted:
                 self.done[key(result)] = result
@@ -106,6 +106,12 @@ class Kept:
         return f"resuming {self.path}: {len(self.done)} of {len(self.prints)} results are there" + (
             again if self.changed else ""
         )
+
+
+def undecided(result: Result) -> bool:
+    """Whether another try may end otherwise with nothing changed but the machine's load, --timeout or --memory."""
+    reason = result.reason or ""
+    return result.status in UNDECIDED or reason.startswith(DIED) or memory_limit.OPTION in reason
 
 
 def key(of: Task | Result) -> tuple[str, str, str, str, str | None]:

@@ -12,7 +12,6 @@ import shlex
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
 from triptych import simulator
 from triptych.harness import cli, commands, output, select, tables, worker
@@ -185,11 +184,9 @@ def _task(subject: Subject, target: str) -> Task:
 
 def publish(arguments: Namespace, argv: Sequence[str], found: Sequence[Sequence[Profile]]) -> None:
     """The files first, so that a broken pipe costs none of them; then the text."""
-    from triptych.harness.environment import record
-
     results = [profile.result for profiles in found for profile in profiles]
     if arguments.json:
-        env: dict[str, Any] = {**record(), "seed": arguments.seed, "command": shlex.join(["triptych", *argv])}
+        env = commands.environment(arguments, argv, ["nki-sim"])
         commands.save(arguments.json, output.document(env, results))
     whole = {p.label: p.prediction.timeline for profiles in found for p in profiles if p.prediction}
     if arguments.trace and whole:

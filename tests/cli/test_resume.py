@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from triptych.harness import cli, resume
+from triptych.harness import cli, memory_limit, resume
 from triptych.harness.records import Status
 from triptych.harness.runner import Task
 
@@ -88,6 +88,8 @@ def test_a_run_that_is_killed_continues_where_it_was(folder: Path, capsys: pytes
     job.wait()
     assert calls(folder) == [1, 2, 3]
     kept = results(folder)
+    environment = json.loads((folder / "run.json").read_text())["env"]
+    assert environment["conformance"]["nki-sim"]["failed"] == [], "the self-test is there from the first write"
     assert [result["case"] for result in kept] == ["1x4", "2x4"][: len(kept)] and kept, "whole, if a second behind"
     (folder / "go").touch()
     assert cli.main(words(folder)) == cli.OK
@@ -158,6 +160,16 @@ def test_a_failure_is_kept_and_a_timeout_tried_again(folder: Path, runner: Any) 
     cli.main(words(folder))
     assert cli.main(words(folder)) == cli.MISMATCH, "what failed before still counts"
     assert [task.case.name for task in runner.tasks] == ["2x4", "3x4"]
+
+
+@pytest.mark.parametrize(
+    "reason", ["the worker process died while running the kernel: killed by SIGKILL", memory_limit.in_words(2**30)]
+)
+def test_what_the_machine_may_be_to_blame_for_is_tried_again(reason: str, folder: Path, runner: Any) -> None:
+    runner.outcome = lambda task: (Status.ERROR, reason if task.case.name == "2x4" else "its own fault")
+    cli.main(words(folder))
+    cli.main(words(folder))
+    assert [task.case.name for task in runner.tasks] == ["2x4"]
 
 
 @pytest.mark.parametrize(("text", "said"), [("", "is not a document that"), ('{"results": []}', "is not a document")])

@@ -54,3 +54,9 @@ def test_a_document_carries_the_self_tests_of_what_ran(tmp_path: Path) -> None:
     assert cli.main([*arguments, "--json", str(path)]) == cli.OK
     found: dict[str, Any] = json.loads(path.read_text())["env"]["conformance"]
     assert list(found) == ["nki-sim"] and found["nki-sim"]["failed"] == [] and found["nki-sim"]["passed"] == 80
+
+
+def test_a_profile_carries_the_self_test(tmp_path: Path) -> None:
+    path = tmp_path / "out.json"
+    assert cli.main(["profile", "matmul", "-k", "64x128x96", "--cases", "smoke", "--json", str(path)]) == cli.OK
+    assert json.loads(path.read_text())["env"]["conformance"]["nki-sim"]["failed"] == []

@@ -237,3 +237,9 @@ def test_the_default_memory_limit_is_a_share_of_what_is_free(tmp_path, monkeypat
     assert memory_limit.default() == int(0.8 * 2000), "a container's own limit counts"
     (tmp_path / "memory.max").write_text("max\n")
     assert memory_limit.default() > 2**20
+
+
+def test_a_slow_start_is_not_the_kernels_fault(source, monkeypatch):
+    monkeypatch.setattr(runner, "START_LIMIT_S", 0.001)
+    (result,) = runner.run([task(source, "right")], timeout_s=60)
+    assert result.status is Status.TIMEOUT and "did not start within 0.001 s, which no kernel" in result.reason
