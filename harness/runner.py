@@ -17,8 +17,9 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
+from triptych.harness import last_words
 from triptych.harness.backends import BACKENDS
 from triptych.harness.environment import ONE_THREAD
 from triptych.harness.records import Case, Evidence, Result, Status
@@ -111,6 +112,7 @@ class Worker:
     def __init__(self) -> None:
         self.process: subprocess.Popen[bytes] | None = None
         self.replies: queue.SimpleQueue[tuple[str, Any] | None] = queue.SimpleQueue()
+        self.stack: IO[bytes] | None = None  # where it writes its stack when it crashes or is asked
 
     def __enter__(self) -> Worker:
         return self
@@ -143,19 +145,21 @@ class Worker:
                 else:
                     phase = value
         except TimeoutError:
+            assert self.process is not None
+            why = late(phase, limit, last_words.asked_for(self.process.pid, self.stack))
             self.stop()
-            if settled is not None:
-                return without_cause(settled, late(phase, limit))
-            return ended(task, Status.TIMEOUT, late(phase, limit))
+            return ended(task, Status.TIMEOUT, why) if settled is None else without_cause(settled, why)
         except (EOFError, BrokenPipeError):
-            how = self.stop()
-            if settled is not None:
-                return without_cause(settled, f"{DIED} while {phase}: {how}")
-            return ended(task, Status.ERROR, f"{DIED} while {phase}: {how}")
+            why = f"{DIED} while {phase}: {self._end_in_words()}"
+            self.stop()
+            return ended(task, Status.ERROR, why) if settled is None else without_cause(settled, why)
 
     def _start(self) -> None:
+        self.stack = last_words.opened()
+        inherited = () if self.stack is None else (self.stack.fileno(),)
         self.process = subprocess.Popen(
-            [sys.executable, "-c", BOOT, json.dumps(sys.path)],
+            [sys.executable, "-c", BOOT, *map(str, inherited), json.dumps(sys.path)],
+            pass_fds=inherited,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**ONE_THREAD, **os.environ},
@@ -180,33 +184,41 @@ class Worker:
             raise EOFError
         return message
 
-    def stop(self) -> str:
-        """End the worker and all that it started; returns how it ended, in words."""
+    def stop(self) -> None:
+        """End the worker and all that it started."""
         process, self.process = self.process, None
         if process is None:
-            return "it was not running"
+            return
         assert process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             process.stdin.close()  # which a worker that still lives takes as the sign to end
-        try:
-            code = process.wait(timeout=0.5)
-        except subprocess.TimeoutExpired:
-            code = None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=0.5)
         if os.name == "posix":
             _kill_group(process.pid)
         process.kill()
         process.wait()
-        return _in_words(code)
+        if self.stack is not None:
+            self.stack.close()
+
+    def _end_in_words(self) -> str:
+        """How a worker ended that no longer answers, and where."""
+        assert self.process is not None
+        try:
+            code = self.process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            return "it closed the pipe that it answers through, or wrote into it"
+        return _in_words(code) + last_words.place(self.stack)
 
 
-def late(phase: str, limit_s: float) -> str:
+def late(phase: str, limit_s: float, place: str) -> str:
     """The sentence on a phase that overran."""
     if phase == "starting":
         return (
             f"the worker process did not start within {limit_s:g} s, which no kernel is to blame for: run it again "
             "when the machine is less busy"
         )
-    return f"{phase} took longer than the time limit of {limit_s:g} s (--timeout sets it)"
+    return f"{phase} took longer than the time limit of {limit_s:g} s{place}; --timeout sets it"
 
 
 def _kill_group(pid: int) -> None:
@@ -214,17 +226,17 @@ def _kill_group(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
 
 
-def _in_words(code: int | None) -> str:
+def _in_words(code: int) -> str:
     """How a process with this exit code ended."""
-    if code is None:
-        return "it was stopped"
     if code >= 0:
         return f"it exited with code {code}"
     try:
         name = signal.Signals(-code).name
     except ValueError:
         name = f"signal {-code}"
-    return f"killed by {name}" + (", as the system does when memory runs out" if name == "SIGKILL" else "")
+    if name == "SIGKILL":
+        return "killed by SIGKILL, as the system does when memory runs out: free some, or take a smaller case"
+    return f"killed by {name}"
 
 
 def _pump(stream: BinaryIO, replies: queue.SimpleQueue[tuple[str, Any] | None]) -> None:
@@ -233,5 +245,7 @@ def _pump(stream: BinaryIO, replies: queue.SimpleQueue[tuple[str, Any] | None]) 
         try:
             while True:
                 replies.put(pickle.load(stream))
-        except Exception:  # the pipe closed, perhaps in the middle of a message
+        except Exception:  # the pipe closed, perhaps in the middle of a message, or a kernel wrote into it
             replies.put(None)
+            while stream.read(2**16):
+                pass

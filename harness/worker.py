@@ -8,7 +8,6 @@ in the middle of a kernel.
 
 from __future__ import annotations
 
-import faulthandler
 import os
 import pickle
 import queue
@@ -24,7 +23,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from triptych.harness import guards, memory_limit, ops, parity, teeth
+from triptych.harness import guards, last_words, memory_limit, ops, parity, teeth
 from triptych.harness.attribution import LONGEST_S, attribute
 from triptych.harness.backends import BACKENDS
 from triptych.harness.backends.base import KernelFault, located
@@ -40,13 +39,19 @@ from triptych.harness.truth import OpError
 def main() -> None:
     """Serve until the parent goes away."""
     requests, replies = private_pipes()
-    faulthandler.enable(sys.stderr)
+    last_words.promise(int(sys.argv.pop()) if len(sys.argv) > 1 else None)
+    own = os.getpid()
     jobs: queue.SimpleQueue[tuple[Task, Settings]] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(requests, jobs), daemon=True).start()
 
     def send(kind: str, value: object) -> None:
-        pickle.dump((kind, value), replies)
-        replies.flush()
+        if os.getpid() != own:  # a kernel forked, and its child came back from it: its results are nobody's
+            os._exit(0)
+        try:
+            pickle.dump((kind, value), replies)
+            replies.flush()
+        except OSError:  # a kernel closed it, or the parent is gone
+            os._exit(1)
 
     bench = Bench(lambda what: send("phase", what), lambda result: send("verdict", result))
     send("ready", os.getpid())
@@ -78,6 +83,7 @@ def _receive(requests: BinaryIO, jobs: queue.SimpleQueue[tuple[Task, Settings]])
 
 
 GPU_FAULT = re.compile(r"(CUDA|HIP) error|Triton Error \[(CUDA|HIP)\]|CUDNN_STATUS|CUBLAS_STATUS|\bNRT\b|\bnrt_")
+LONGEST = 400  # characters of a message that are told
 SPEAK_FOR_THEMSELVES = ("NkiError", "EmulationError")  # whose text is a sentence that names the kernel's line
 
 
@@ -119,7 +125,7 @@ class Bench:
             self.unfit = True
             why = memory_limit.in_words(self.memory)
             return ended(task, Status.ERROR, f"the case could not be prepared: {why}")
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             return ended(task, Status.ERROR, f"the case could not be prepared: {described(error)}")
         result = ended(task, Status.ERROR, "", backend.evidence)
         result.tolerance = prepared.expected.tolerance
@@ -158,13 +164,13 @@ class Bench:
                 result.timing = {**timing, **work(op, case)}
             elif task.bench:
                 result.reason = f"{result.reason}; not timed, because its result is wrong"
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             self.prepared = None
             result.status, result.reason = Status.ERROR, kernel_fault(error, op, backend.panel)
-            if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # PyTorch's RuntimeError
+            if isinstance(error, MemoryError) or "can't allocate memory" in said(error):  # PyTorch's RuntimeError
                 self.unfit = True
                 result.reason = f"the kernel ran out of memory: {memory_limit.in_words(self.memory)}"
-            elif GPU_FAULT.search(f"{type(error).__name__}: {error}"):
+            elif GPU_FAULT.search(f"{type(error).__name__}: {said(error)}"):
                 self.unfit = True
                 result.reason += "; the next case gets a new process"
         return result
@@ -187,7 +193,7 @@ class Bench:
             self.check_inputs(prepared)
         except MemoryError:
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             why = kernel_fault(error, op, backend.panel)
             raise KernelFault(f"its first call passed, but a further one failed: {why}") from error
         result.invariance = repeats.found
@@ -256,7 +262,17 @@ def noted(warning: warnings.WarningMessage) -> str:
     return f"{place}{warning.message}"
 
 
+def said(error: BaseException) -> str:
+    """The exception's message; a user's class may fail to make one."""
+    try:
+        return str(error)
+    except Exception:
+        return "(its message could not be made)"
+
+
 def described(error: BaseException) -> str:
     """The exception's type and the first line that says something."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    lines = [line.strip() for line in said(error).splitlines() if line.strip()]
+    first = lines[0] if lines else ""
+    words = first if len(first) <= LONGEST else f"{first[:LONGEST]}..."
+    return f"{type(error).__name__}: {words}" if words else type(error).__name__

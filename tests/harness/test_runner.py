@@ -74,6 +74,28 @@ def faults(x):
     POISONED = True
     raise RuntimeError("CUDA error: an illegal memory access was encountered\\nCompile with TORCH_USE_CUDA_DSA")
 
+def forks(x):
+    os.fork()  # and the child goes on as if it were the worker
+    return doubled(x)
+
+def hangs_in_c(x):
+    ctypes.PyDLL(None).sleep(600)  # with the interpreter's lock
+
+def writes_to_pipes(x):
+    for descriptor in range(3, 64):
+        try:
+            os.write(descriptor, b"no pickle")
+        except OSError:
+            pass
+    return doubled(x)
+
+class Mute(BaseException):
+    def __str__(self):
+        raise ValueError
+
+def raises_mute(x):
+    raise Mute
+
 def prints(x):
     print("a kernel's print")
     os.system("echo a print of its child")
@@ -98,7 +120,8 @@ def out_of_bounds(x):
     return out
 
 
-KERNELS = (right, wrong, raises, exits, hangs, dies, segfaults, out_of_memory, allocates, faults, prints,
+KERNELS = (right, wrong, raises, exits, hangs, dies, segfaults, out_of_memory, allocates, faults, forks,
+           hangs_in_c, writes_to_pipes, raises_mute, prints,
            returns_none, wrong_shape, changes_input, unwritten, out_of_bounds)
 OPS = [Op(kernel.__name__, {"x": ("M", "N")}, reference, [{"M": 32, "N": 96}], nki=kernel) for kernel in KERNELS]
 globals().update({"op_" + op.name: op for op in OPS})
@@ -124,9 +147,13 @@ SAID = {
     "wrong": (Status.FAILED, "elements off by more than"),
     "raises": (Status.ERROR, "the kernel's own words"),
     "exits": (Status.ERROR, "SystemExit: bye"),
-    "hangs": (Status.TIMEOUT, "running the kernel took longer than the time limit of 2 s"),
+    "hangs": (Status.TIMEOUT, "the kernel took longer than the time limit of 2 s (my_kernels.py:41); --timeout sets"),
+    "hangs_in_c": (Status.TIMEOUT, "the kernel took longer than the time limit of 2 s (my_kernels.py:68); --timeout"),
+    "writes_to_pipes": (Status.ERROR, "it closed the pipe that it answers through, or wrote into it"),
+    "raises_mute": (Status.ERROR, "the kernel raised Mute: (its message could not be made) (my_kernels.py:83)"),
+    "forks": (Status.PASSED, None),
     "dies": (Status.ERROR, "the worker process died while running the kernel: it exited with code 3"),
-    "segfaults": (Status.ERROR, "killed by SIGSEGV"),
+    "segfaults": (Status.ERROR, "killed by SIGSEGV (my_kernels.py:47)"),
     "out_of_memory": (Status.ERROR, "killed by SIGKILL, as the system does when memory runs out"),
     "allocates": (
         Status.ERROR,
