@@ -64,8 +64,8 @@ class Repeater:
             return repeats
         first = out.copy()
         if sum(x.size for x in self.inputs.values()) <= LOCAL_LIMIT:
-            repeats.fault = self.on_other_inputs(run, first, out)
-            if repeats.fault:
+            repeats.fault, repeats.broken = self.on_other_inputs(run, first, out)
+            if repeats.fault or repeats.broken:
                 return repeats
             repeats.found["other_inputs"] = True
         again = run(self.case, self.inputs)
@@ -82,33 +82,34 @@ class Repeater:
             self.alone(self.op.alone, backend, first, run, repeats)
         return repeats
 
-    def on_other_inputs(self, run: Run, first: Array, out: Array) -> str | None:
-        """Run on other inputs; the sentence if the result depends on what ran before."""
+    def on_other_inputs(self, run: Run, first: Array, out: Array) -> tuple[str | None, str | None]:
+        """Run on other inputs; what is kept from the first run, or else what is wrong of the second, in a sentence."""
         inputs, reference = self.other
         result = run(self.case, inputs)
         if differing(first, out) is not None or np.may_share_memory(result, out):
             return (
                 "the kernel returns a buffer that its next call overwrites: whoever holds the first result finds the "
                 "second in it; allocate the output in each call"
-            )
+            ), None
         if result.shape != first.shape or result.dtype != first.dtype:
-            return f"a second call returns {result.dtype}{list(result.shape)} for inputs of the same shapes"
+            return f"a second call returns {result.dtype}{list(result.shape)} for inputs of the same shapes", None
         rounded = truth.rounded_reference(self.case, reference)
         if differing(rounded, self.expected.rounded) is None:
-            return None  # the other inputs lead to the same result
+            return None, None  # the other inputs lead to the same result
         if differing(result, first) is None:
             return (
                 "the kernel returned the result of its first call for other inputs of the same shapes: it keeps a "
                 "result by shape, or never writes its output; compute from the arguments of each call"
-            )
+            ), None
         off = coarse_error(result, reference, rounded)
         before = coarse_error(first, self.expected.reference, self.expected.rounded)
-        if off > max(COARSE, COARSE_SHARE * self.expected.tolerance.get("rel_l2", 0.0), MUCH_MORE * before):
-            return (
-                f"right on its first inputs, wrong on the next of the same shapes (relative L2 error {off:.2g}): the "
-                "kernel keeps something of its first call, as a converted or transposed input; compute it in each call"
-            )
-        return None
+        if off <= max(COARSE, COARSE_SHARE * self.expected.tolerance.get("rel_l2", 0.0), MUCH_MORE * before):
+            return None, None
+        how = f"relative L2 error {off:.2g}" if np.isfinite(off) else "not finite where the reference is"
+        return None, (
+            f"right on its first inputs, wrong on others of the same shapes and regime ({how}): it keeps something of "
+            "its first call, as a converted or transposed input, or is right for some numbers alone"
+        )
 
     def alone(self, promise: Alone, backend: str, first: Array, run: Run, to: Repeats) -> None:
         """Run a part of the batch by itself and compare its bits with those within the batch."""

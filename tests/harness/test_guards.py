@@ -4,6 +4,7 @@ References and baselines that would let anything pass are in test_tolerance, tol
 kernel does not write or overruns in test_backends.
 """
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import ml_dtypes
@@ -38,11 +39,14 @@ class Cheat(Backend):
         raise AssertionError("not timed")
 
 
+OP = Op("mm", MATMUL.inputs, MATMUL.reference, {}, honest=MATMUL.honest, torch=lambda: None)
+
+
 @pytest.fixture
 def verdict(monkeypatch):
     def of(kernel, case=CASE, **declared):
         monkeypatch.setitem(BACKENDS, "cheat", Cheat(kernel))
-        op = Op("mm", MATMUL.inputs, MATMUL.reference, {}, honest=MATMUL.honest, torch=kernel, **declared)
+        op = replace(OP, torch=kernel, **declared)
         bench = worker.Bench(lambda _: None)
         bench.sources[None] = {"mm": op}
         return bench.perform(Task("mm", None, case, "cheat", None), Settings())
@@ -84,6 +88,12 @@ def kept_transpose():
         return right(kept[0], rhs)
 
     return kernel
+
+
+def finite_at_first(lhsT, rhs):
+    """The bug: what one number of the inputs is decides whether the sum overflows."""
+    first = ops.make_inputs(OP, CASE)["rhs"][0, 0]
+    return right(lhsT, rhs) * np.float32(1 if rhs[0, 0] == first else np.inf)
 
 
 def never_written():
@@ -149,7 +159,8 @@ CHEATS = {
     "a result cached by shape": (by_shape, Status.ERROR, "the kernel returned the result of its first call for other"),
     "an output never written again": (never_written, Status.ERROR, "or never writes its output; compute from the"),
     "one buffer for all calls": (one_buffer, Status.ERROR, "returns a buffer that its next call overwrites"),
-    "a cached intermediate": (kept_transpose, Status.ERROR, "keeps something of its first call, as a converted or"),
+    "a cached intermediate": (kept_transpose, Status.FAILED, "keeps something of its first call, as a converted or"),
+    "right for some numbers alone": (lambda: finite_at_first, Status.FAILED, "(not finite where the reference is): it"),
     "another dtype the second time": (other_dtype_later, Status.ERROR, "a second call returns float64[40, 30] for"),
     "noise": (noisy, Status.FAILED, "two runs on the same inputs differ in "),
     "inputs modified": (lambda: changes, Status.ERROR, "the kernel changed its input rhs"),
