@@ -1,31 +1,38 @@
 """Invariance: does a kernel give the same bits again, and a part of its batch the bits that it has within the batch?
 
 A kernel that passed runs three more times: on other inputs of the same shapes, on the first inputs again, and on a part
-of them. The second run shows what is kept from the first: a result cached by shape, a buffer that is handed out twice,
-an intermediate that is not computed anew. It is judged coarsely, against its own reference, because what is kept is
-wrong by far more than rounding. The third must repeat the first, bit for bit, unless the op says that it need not; what
-ran in between makes it the harder test. The last checks the op's promise about its batch (`Alone`).
+of them. The second run shows what is kept from the first: a result cached by shape or by address, a buffer that is
+handed out twice, an intermediate that is not computed anew. Its inputs lie in the memory of the first ones, and nobody
+knows their reference before it ran. It is judged coarsely, because what is kept is wrong by far more than rounding. The
+third must repeat the first, bit for bit, unless the op says that it need not; what ran in between makes it the harder
+test. The last checks the op's promise about its batch (`Alone`).
+
+A kernel that takes long is repeated in one case alone, and from its second run on only if that was quick: a first call
+may have compiled.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from time import perf_counter
 from typing import Any
 
 import numpy as np
 
 from triptych.harness import truth
+from triptych.harness.backends.base import KernelFault
+from triptych.harness.comparison import compare
 from triptych.harness.ops import make_inputs
 from triptych.harness.records import Alone, Array, Arrays, Case, Op
 from triptych.harness.tolerance import LOCAL_LIMIT, Expected
 
-LONGEST_S = 2.0  # kernels that ran longer are not repeated
+LONGEST_S = 2.0  # kernels that ran longer are repeated in one case, and then on other inputs alone
 COARSE, COARSE_SHARE = 0.01, 64.0  # relative L2 error that rounding does not explain, and in multiples of the bound
-NOT_OURS = ("numpy", "torch")  # backends whose panels promise no bits: what a kernel is compared with
-
 MUCH_MORE = 8.0  # times the first run's error, which a loose tolerance may have let pass
+ONE_COARSE, ONE_SHARE = 0.05, 8.0  # likewise of one element: the share of itself, and in multiples of its bound
+NOT_OURS = ("numpy", "torch")  # backends whose panels promise no bits: what a kernel is compared with
 
 Run = Callable[[Case, Arrays], Array]
 
@@ -41,33 +48,29 @@ class Repeats:
 
 @dataclass
 class Repeater:
-    """Repeats the kernels of one case, which share the other inputs."""
+    """Repeats the kernels of one case."""
 
     op: Op
     case: Case
     inputs: Arrays
     expected: Expected
 
-    @cached_property
-    def other(self) -> tuple[Arrays, Array]:
-        """The case's next draw and its reference."""
-        inputs = make_inputs(self.op, self.case, draw=1)
-        reference = truth.reference_of(self.op, self.case, inputs)
-        truth.remember(self.case, inputs, reference)
-        return inputs, reference
-
-    def repeated(self, backend: str, out: Array, run: Run, seconds: float) -> Repeats:
+    def repeated(self, backend: str, out: Array, run: Run, seconds: float, though_slow: bool = True) -> Repeats:
         """Run a kernel that took `seconds` for `out` again; `run` runs it on a case and inputs."""
         repeats = Repeats()
-        if seconds > LONGEST_S:
-            repeats.found["skipped"] = f"the first run took {seconds:.1f} s; what takes over {LONGEST_S:g} s runs once"
-            return repeats
         first = out.copy()
-        if sum(x.size for x in self.inputs.values()) <= LOCAL_LIMIT:
-            repeats.fault, repeats.broken = self.on_other_inputs(run, first, out)
-            if repeats.fault or repeats.broken:
-                return repeats
-            repeats.found["other_inputs"] = True
+        slow = f"the first run took {seconds:.1f} s; what takes over {LONGEST_S:g} s runs"
+        if seconds > LONGEST_S and not though_slow:
+            repeats.found["skipped"] = f"{slow} once, except in one case"
+            return repeats
+        started = perf_counter()
+        repeats.fault, repeats.broken = self.on_other_inputs(run, first, out)
+        if repeats.fault or repeats.broken:
+            return repeats
+        repeats.found["other_inputs"] = True
+        if seconds > LONGEST_S and perf_counter() - started > LONGEST_S:
+            repeats.found["skipped"] = f"{slow} again on other inputs alone"
+            return repeats
         again = run(self.case, self.inputs)
         promised = self.op.repeatable and backend not in NOT_OURS
         wrong = differing(first, again)
@@ -84,8 +87,8 @@ class Repeater:
 
     def on_other_inputs(self, run: Run, first: Array, out: Array) -> tuple[str | None, str | None]:
         """Run on other inputs; what is kept from the first run, or else what is wrong of the second, in a sentence."""
-        inputs, reference = self.other
-        result = run(self.case, inputs)
+        with refilled(self.inputs, make_inputs(self.op, self.case, draw=1)) as (inputs, filled):
+            result = run(self.case, inputs)
         if differing(first, out) is not None or np.may_share_memory(result, out):
             return (
                 "the kernel returns a buffer that its next call overwrites: whoever holds the first result finds the "
@@ -93,22 +96,39 @@ class Repeater:
             ), None
         if result.shape != first.shape or result.dtype != first.dtype:
             return f"a second call returns {result.dtype}{list(result.shape)} for inputs of the same shapes", None
+        same = differing(result, first) is None
+        if not same and sum(x.size for x in filled.values()) > LOCAL_LIMIT:
+            return None, None  # another result, which is not worth its reference
+        reference = truth.reference_of(self.op, self.case, filled)
         rounded = truth.rounded_reference(self.case, reference)
         if differing(rounded, self.expected.rounded) is None:
             return None, None  # the other inputs lead to the same result
-        if differing(result, first) is None:
+        if same:
             return (
                 "the kernel returned the result of its first call for other inputs of the same shapes: it keeps a "
-                "result by shape, or never writes its output; compute from the arguments of each call"
+                "result by shape or address, or never writes its output; compute from the arguments of each call"
             ), None
-        off = coarse_error(result, reference, rounded)
+        wrong = self.coarsely_wrong(first, result, replace(self.expected, reference=reference, rounded=rounded))
+        return None, wrong and (
+            f"right on its first inputs, wrong on others of the same shapes and regime ({wrong}): it keeps something "
+            "of its first call, as a converted or transposed input, or is right for some numbers alone"
+        )
+
+    def coarsely_wrong(self, first: Array, result: Array, expected: Expected) -> str | None:
+        """How far off a result on other inputs is, in words, if it is by more than rounding explains."""
+        off = coarse_error(result, expected.reference, expected.rounded)
         before = coarse_error(first, self.expected.reference, self.expected.rounded)
-        if off <= max(COARSE, COARSE_SHARE * self.expected.tolerance.get("rel_l2", 0.0), MUCH_MORE * before):
-            return None, None
-        how = f"relative L2 error {off:.2g}" if np.isfinite(off) else "not finite where the reference is"
-        return None, (
-            f"right on its first inputs, wrong on others of the same shapes and regime ({how}): it keeps something of "
-            "its first call, as a converted or transposed input, or is right for some numbers alone"
+        if off > max(COARSE, COARSE_SHARE * self.expected.tolerance.get("rel_l2", 0.0), MUCH_MORE * before):
+            return f"relative L2 error {off:.2g}" if np.isfinite(off) else "not finite where the reference is"
+        then, now = (compare(x, replace(e, unit=None)) for x, e in ((first, self.expected), (result, expected)))
+        usual = max(1.0, float(then.share.max(initial=0.0)), larger(expected.reference, self.expected.reference))
+        one = (now.share > ONE_SHARE * usual) & (now.error > ONE_COARSE * now.magnitude)
+        if not one.any():
+            return None
+        at = [int(i) for i in np.unravel_index(int(np.argmax(one)), one.shape)]
+        return (
+            f"{int(one.sum())} of {one.size} elements, the first at {at}: expected {value(expected.rounded, at)}, got "
+            f"{value(result, at)}"
         )
 
     def alone(self, promise: Alone, backend: str, first: Array, run: Run, to: Repeats) -> None:
@@ -139,6 +159,32 @@ class Repeater:
                 f"{within.size} elements, the first at {wrong[1]}: {value(within, wrong[1])} within, "
                 f"{value(apart, wrong[1])} alone; the op promises the same bits ({promise.why})"
             )
+
+
+@contextmanager
+def refilled(inputs: Arrays, other: Arrays) -> Iterator[tuple[Arrays, Arrays]]:
+    """`inputs` with the contents of `other` in their memory, and a copy of them; where they do not fit, `other`."""
+    if not all(x.shape == other[name].shape and x.flags.writeable for name, x in inputs.items()):
+        yield other, other
+        return
+    before = {name: x.copy() for name, x in inputs.items()}
+    try:
+        for name, x in inputs.items():
+            x[...] = other[name]
+        filled = {name: x.copy() for name, x in inputs.items()}
+        yield inputs, filled
+        for name, x in inputs.items():
+            if differing(x, filled[name]) is not None:
+                raise KernelFault(f"the kernel changed its input {name}")
+    finally:
+        for name, x in inputs.items():
+            x[...] = before[name]
+
+
+def larger(a: Array, b: Array) -> float:
+    """How much larger the largest finite element of `a` is than that of `b`."""
+    sizes = [float(np.abs(x[np.isfinite(x)]).max(initial=0.0)) for x in (a, b)]
+    return sizes[0] / sizes[1] if sizes[1] else 1.0
 
 
 def coarse_error(result: Array, reference: Array, rounded: Array) -> float:

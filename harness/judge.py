@@ -51,7 +51,7 @@ def malformed(case: Case, inputs: Arrays, out: Any, expected: Expected) -> str |
     """Why `out` cannot be compared at all, or None."""
     if out is None:
         return "the kernel returned None instead of an array"
-    if not isinstance(out, np.ndarray):
+    if type(out) is not np.ndarray:  # a masked array, say, compares as it likes
         what = f"{len(out)} values" if isinstance(out, (tuple, list)) else f"a {type(out).__name__}"
         return f"the kernel returned {what} instead of one array"
     if out.shape != expected.reference.shape:

@@ -7,6 +7,7 @@ import importlib.util
 import itertools
 import sys
 import types
+import warnings
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -40,7 +41,8 @@ def from_file(path: str | Path) -> dict[str, Op]:
     if not path.is_file():
         raise OpFileError(f"{path} is not a file")
     try:
-        module = load_simulated(path)
+        with np.errstate(), warnings.catch_warnings():  # what the file sets is not for the judge
+            module = load_simulated(path)
     except (Exception, SystemExit) as error:
         raise OpFileError(
             f"{path.name} could not be loaded: {type(error).__name__}: {error}{at(error, path)}"

@@ -15,15 +15,14 @@ import re
 import sys
 import threading
 import warnings
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 
-from triptych.harness import guards, last_words, memory_limit, ops, parity, teeth
+from triptych.harness import guards, invariance, last_words, memory_limit, ops, parity, teeth, untouched
 from triptych.harness.attribution import LONGEST_S, attribute
 from triptych.harness.backends import BACKENDS
 from triptych.harness.backends.base import KernelFault, located
@@ -34,6 +33,7 @@ from triptych.harness.regimes import dtype_of
 from triptych.harness.runner import Settings, Task, ended
 from triptych.harness.tolerance import Expected, expect
 from triptych.harness.truth import OpError
+from triptych.harness.untouched import digest
 
 
 def main() -> None:
@@ -94,6 +94,8 @@ class Prepared:
     inputs: Arrays
     digests: dict[str, int]
     expected: Expected
+    seal: tuple[int, int, str]  # of what is expected
+    definition: untouched.Definition
     repeater: Repeater
     outputs: dict[str, Array] = field(default_factory=dict)  # of the backends so far, by place
 
@@ -108,6 +110,8 @@ class Bench:
         self.prepared: tuple[str, Prepared] | None = None
         self.unfit = False  # for another case
         self.memory: int | None = None  # the limit of this process
+        self.functions = untouched.Functions()
+        self.repeated_though_slow: set[tuple[str, str, str | None]] = set()  # op, backend, target
 
     def perform(self, task: Task, settings: Settings) -> Result:
         """Check, then time if asked to; every way to fail is a status and a sentence."""
@@ -139,7 +143,7 @@ class Bench:
                 finally:
                     seconds = perf_counter() - started
                     result.notes = list(dict.fromkeys(noted(warning) for warning in warned))
-            self.check_inputs(prepared)
+            self.check_untouched(prepared)
             verdict = judge(op, case, prepared.inputs, out, expected=prepared.expected)
             result.status, result.reason = verdict.status, verdict.reason
             result.metrics, result.failure = verdict.metrics, verdict.failure
@@ -166,6 +170,7 @@ class Bench:
                 result.reason = f"{result.reason}; not timed, because its result is wrong"
         except BaseException as error:
             self.prepared = None
+            self.unfit = self.unfit or self.functions.replaced() is not None
             result.status, result.reason = Status.ERROR, kernel_fault(error, op, backend.panel)
             if isinstance(error, MemoryError) or "can't allocate memory" in said(error):  # PyTorch's RuntimeError
                 self.unfit = True
@@ -186,11 +191,16 @@ class Bench:
                 return backend.run(op, case, inputs, task.target)
 
         try:
-            repeats = prepared.repeater.repeated(task.backend, out, run, seconds)
+            kernel = (task.op, task.backend, task.target)
+            repeats = prepared.repeater.repeated(
+                task.backend, out, run, seconds, though_slow=kernel not in self.repeated_though_slow
+            )
+            if seconds > invariance.LONGEST_S:
+                self.repeated_though_slow.add(kernel)
             fault = repeats.fault or guards.self_comparison(
                 op, task.case, prepared.inputs, out, prepared.expected, lambda: run(task.case, prepared.inputs)
             )
-            self.check_inputs(prepared)
+            self.check_untouched(prepared)
         except MemoryError:
             raise
         except BaseException as error:
@@ -205,6 +215,10 @@ class Bench:
     def op(self, task: Task) -> Op:
         if task.source not in self.sources:
             self.sources[task.source] = ops.builtin() if task.source is None else ops.from_file(task.source)
+            replaced = self.functions.replaced()
+            if replaced:
+                self.unfit = True
+                raise OpError(f"loading {task.source} replaces {replaced}, which the judge uses: {untouched.ALIKE}")
         if task.op not in self.sources[task.source]:
             raise OpError(f"there is no op {task.op!r}; there is {', '.join(self.sources[task.source])}")
         return self.sources[task.source][task.op]
@@ -219,19 +233,21 @@ class Bench:
             teeth.check(op, task.case, inputs, expected)
             digests = {name: digest(x) for name, x in inputs.items()}
             repeater = Repeater(op, task.case, inputs, expected)
-            self.prepared = key, Prepared(inputs, digests, expected, repeater)
+            seal, definition = untouched.seal(expected), untouched.Definition(op)
+            self.prepared = key, Prepared(inputs, digests, expected, seal, definition, repeater)
         return self.prepared[1]
 
-    def check_inputs(self, prepared: Prepared) -> None:
-        """A kernel that changes its inputs would spoil every backend after it."""
+    def check_untouched(self, prepared: Prepared) -> None:
+        """A kernel that changes inputs, reference or judge would spoil its own verdict and those after it."""
+        replaced = self.functions.replaced() or prepared.definition.replaced()
+        if replaced:
+            self.unfit = True
+            raise KernelFault(f"the kernel replaced {replaced}, which it is judged with: {untouched.ALIKE}")
+        if untouched.seal(prepared.expected) != prepared.seal:
+            raise KernelFault("the kernel changed the reference or the tolerance that it is judged by")
         for name, x in prepared.inputs.items():
             if digest(x) != prepared.digests[name]:
                 raise KernelFault(f"the kernel changed its input {name}")
-
-
-def digest(x: Array) -> int:
-    flat: Any = np.ascontiguousarray(x).reshape(-1).view(np.uint8)
-    return zlib.crc32(flat)
 
 
 def work(op: Op, case: Case) -> dict[str, int]:

@@ -4,6 +4,7 @@ References and baselines that would let anything pass are in test_tolerance, tol
 kernel does not write or overruns in test_backends.
 """
 
+import gc
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -11,11 +12,12 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from triptych.harness import ops, truth, worker
+from triptych.harness import invariance, ops, runner, truth, worker
 from triptych.harness.backends import BACKENDS, guarded
 from triptych.harness.backends.base import Backend, KernelFault
 from triptych.harness.records import Alone, Case, Evidence, Op, Status
 from triptych.harness.runner import Settings, Task
+from triptych.harness.tolerance import Expected, expect
 
 MATMUL = ops.builtin()["matmul"]
 CASE = Case("mm", "mm", {"M": 40, "K": 64, "N": 30}, "float32")
@@ -68,6 +70,45 @@ def test_an_honest_kernel_passes_all_of_them(verdict):
 def by_shape():
     kept = {}
     return lambda lhsT, rhs: kept.setdefault((lhsT.shape, rhs.shape), right(lhsT, rhs)).copy()
+
+
+def by_address():
+    kept = {}
+    return lambda lhsT, rhs: kept.setdefault((lhsT.ctypes.data, rhs.ctypes.data), right(lhsT, rhs)).copy()
+
+
+def one_stale_element():
+    kept = []
+
+    def kernel(lhsT, rhs):
+        out = right(lhsT, rhs)
+        kept.append(out[3, 3])
+        out[3, 3] = kept[0]
+        return out
+
+    return kernel
+
+
+def found_in_memory():
+    def kernel(lhsT, rhs):
+        known = next((r for case, _, r in truth._known if case.op == "mm"), None)
+        return known.astype(np.float32)
+
+    return kernel
+
+
+def loosened(lhsT, rhs):
+    for found in gc.get_objects():
+        if isinstance(found, Expected) and found.reference.shape == (40, 30):
+            found.tolerance["max_abs"] = found.tolerance["max_local"] = found.tolerance["rel_l2"] = 1e9
+    return np.zeros((40, 30), np.float32)
+
+
+def overwritten(lhsT, rhs):
+    for found in gc.get_objects():
+        if isinstance(found, Expected) and found.reference.shape == (40, 30):
+            found.reference[...] = found.rounded[...] = 1
+    return np.ones((40, 30), np.float32)
 
 
 def one_buffer():
@@ -158,6 +199,11 @@ def the_reference(lhsT, rhs):
 CHEATS = {
     "a result cached by shape": (by_shape, Status.ERROR, "the kernel returned the result of its first call for other"),
     "an output never written again": (never_written, Status.ERROR, "or never writes its output; compute from the"),
+    "a result cached by address": (by_address, Status.ERROR, "it keeps a result by shape or address, or never writes"),
+    "an element kept": (one_stale_element, Status.FAILED, "regime (1 of 1200 elements, the first at [3, 3]: expected"),
+    "the reference found in memory": (found_in_memory, Status.ERROR, "returned the result of its first call for other"),
+    "a tolerance loosened": (lambda: loosened, Status.ERROR, "changed the reference or the tolerance that it is"),
+    "a reference overwritten": (lambda: overwritten, Status.ERROR, "changed the reference or the tolerance that it is"),
     "one buffer for all calls": (one_buffer, Status.ERROR, "returns a buffer that its next call overwrites"),
     "a cached intermediate": (kept_transpose, Status.FAILED, "keeps something of its first call, as a converted or"),
     "right for some numbers alone": (lambda: finite_at_first, Status.FAILED, "(not finite where the reference is): it"),
@@ -171,6 +217,10 @@ CHEATS = {
     "the reference itself": (lambda: the_reference, Status.ERROR, "the kernel calls the reference (matmul): its"),
     "an input as output": (lambda: lambda lhsT, rhs: rhs[:40], Status.ERROR, "the output shares memory with input rhs"),
     "zeros": (lambda: lambda lhsT, rhs: np.zeros((40, 30), np.float32), Status.FAILED, "1200 of 1200 elements off"),
+    "elements masked": (
+        lambda: lambda lhsT, rhs: np.ma.masked_array(np.zeros((40, 30), np.float32), mask=True), Status.ERROR,
+        "the kernel returned a MaskedArray instead of one array"
+    ),
     "None": (lambda: lambda lhsT, rhs: None, Status.ERROR, "returned None instead of an array"),
 }  # fmt: skip
 
@@ -182,16 +232,45 @@ def test_a_cheat_is_caught_and_told(verdict, name):
     assert (result.status, said in result.reason) == (status, True), result.reason
 
 
+def test_a_kernel_that_replaces_what_it_is_judged_with_is_told_and_its_process_given_up(verdict, monkeypatch):
+    def replaces(lhsT, rhs):
+        monkeypatch.setattr(np, "sqrt", lambda x: x)
+        return right(lhsT, rhs)
+
+    assert verdict(replaces).reason.startswith("the kernel replaced numpy.sqrt, which it is judged with: ")
+    monkeypatch.undo()
+
+    def half(lhsT, rhs):
+        return 0.5 * (lhsT.T @ rhs)
+
+    def reference(lhsT, rhs):
+        return lhsT.T @ rhs
+
+    def rewrites(lhsT, rhs):
+        reference.__code__ = half.__code__
+        return right(lhsT, rhs)
+
+    assert verdict(rewrites, reference=reference).reason.startswith("the kernel replaced reference, which it is judged")
+
+
+@pytest.mark.parametrize("line", ["np.exp = np.exp2", "np.seterr(all='raise')", "warnings.simplefilter('error')"])
+def test_what_a_file_does_when_it_is_loaded_does_not_reach_the_judge(tmp_path, line):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        f"import warnings\nimport numpy as np\nimport triptych\n{line}\n"
+        "op = triptych.Op('e', {'x': ('M',)}, lambda x: np.exp(x), [{'M': 40}])\n"
+    )
+    task = Task("e", str(path), Case("e", "40", {"M": 40}, "float16", regime="tiny"), "numpy", None)
+    (result,) = runner.run([task], timeout_s=60)
+    if "exp2" in line:
+        assert result.reason.startswith(f"loading {path} replaces numpy.exp, which the judge uses: ")
+    else:
+        assert result.status is Status.PASSED, result.reason
+
+
 def test_constant_and_zero_outputs_are_named(verdict):
     assert "zero everywhere: was it written" in verdict(CHEATS["zeros"][0]()).failure["diagnosis"]
     assert verdict(lambda lhsT, rhs: np.full((40, 30), 2, np.float32)).failure["diagnosis"] == "every element is 2"
-
-
-def test_the_reference_of_the_judge_is_of_no_use_to_a_kernel(verdict):
-    def taken(lhsT, rhs):
-        return next(r for known, _, r in truth._known if known.op == "mm")
-
-    assert "wrong dtype: expected float32, got float64" in verdict(taken).reason
 
 
 def test_a_kernel_that_is_better_than_honest_ones_is_no_cheat(verdict):
@@ -242,10 +321,15 @@ def test_neighbours_that_stay_together_are_cut_out_as_whole_tiles(verdict, toget
     assert "alone" not in whole.invariance
 
 
-def test_slow_kernels_run_once_and_say_so(verdict, monkeypatch):
+def test_a_slow_kernel_is_repeated_in_one_case_alone_and_says_so(verdict, monkeypatch):
     monkeypatch.setattr("triptych.harness.invariance.LONGEST_S", 0.0)
-    result = verdict(by_shape())
-    assert result.status is Status.PASSED and "runs once" in result.invariance["skipped"]
+    assert verdict(by_shape()).status is Status.ERROR
+    result = verdict(right)
+    assert result.status is Status.PASSED and "runs again on other inputs alone" in result.invariance["skipped"]
+    expected = expect(OP, CASE, inputs := ops.make_inputs(OP, CASE))
+    repeater = invariance.Repeater(OP, CASE, inputs, expected)
+    once = repeater.repeated("cheat", right(**inputs), lambda *_: pytest.fail("run again"), 3.0, though_slow=False)
+    assert "runs once, except in one case" in once.found["skipped"]
 
 
 def test_one_byte_outputs_start_out_differently_in_each_run():
