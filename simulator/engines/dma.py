@@ -29,7 +29,10 @@ def dma_copy(
     engine: enums.engine = enums.engine.unknown,
     name: str | None = None,
 ) -> NkiInstruction:
-    """dst[...] = src[...], element by element in row-major order; between HBM and SBUF, either way."""
+    """dst[...] = src[...], element by element in row-major order; between HBM and SBUF, either way.
+
+    `oob_mode` is about dynamic addresses: a static one cannot leave its tensor, and skip changes nothing there.
+    """
     m = machine()
     check_memory(dst=dst, src=src)
     _check_queue(m, priority, dge_mode, oob_mode, engine)
@@ -39,8 +42,6 @@ def dma_copy(
         raise NkiValidationError(f"hwdge does not cast: src is {src.dtype} and dst {dst.dtype}")
     if src.is_indirect() or dst.is_indirect():
         return _indirect_copy(m, dst, src, oob_mode, dge_mode, name)
-    if oob_mode.name == "skip":
-        raise NkiValidationError("oob_mode.skip goes with a dynamic address; the one here is static")
     m.check_reads((src,))
     move(dst, src)
     return m.record("dma_copy", _DMA, (src,), (dst,), name)

@@ -12,12 +12,22 @@ from triptych.simulator.lend import simulated_nki
 
 with simulated_nki():
     import nki.isa as nisa
+    import nki.language as nl
 
 V2, V3, V4 = TARGETS = ("trn1", "trn2", "trn3")
 mode = nisa.dge_mode
 dtypes = st.sampled_from(["float32", "bfloat16", "float16", "float8_e4m3", "int8", "int32", "uint16"])
 layouts = st.sampled_from(["dense", "strided", "window", "partitions", "split"])
 buffers = st.sampled_from(["sbuf", "private_hbm", "shared_hbm"])
+
+
+def test_skipping_what_is_out_of_bounds_changes_nothing_at_a_static_address(core, same):
+    x = np.arange(32, dtype=np.float32).reshape(4, 8)
+    with core("trn2") as c:
+        copied, added = c.empty((4, 8)), c.empty((4, 8))
+        nisa.dma_copy(copied, c.tile(x), oob_mode=nisa.oob_mode.skip)
+        nisa.dma_compute(added, [c.tile(x), c.tile(x)], reduce_op=nl.add, oob_mode=nisa.oob_mode.skip)
+        assert same(copied, x) and same(added, 2 * x)
 
 
 @settings(max_examples=40, deadline=None)

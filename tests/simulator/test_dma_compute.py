@@ -110,7 +110,6 @@ LIMITS = [
     (lambda c: _add(c, scales=[1.0, 2.0]), "scales must be None or 2 times 1.0"),
     (lambda c: _add(c, scales=[1.0]), "scales must be None or 2 times 1.0"),
     (lambda c: _add(c, unique_indices=False), "unique_indices must be True"),
-    (lambda c: _add(c, oob_mode=nisa.oob_mode.skip), "oob_mode skip goes with indirect indexing"),
     (lambda c: _add(c, size=(4, 5)), r"srcs\[0\] and dst must hold as many elements"),
     (lambda c: _add(c, dtype="float8_e5m2_x4"), "packed dtypes hold no numbers"),
     (_add, "nothing has written"),
