@@ -72,10 +72,10 @@ def _indirect_copy(
         touched.append(view)
     read = index_read(indirect)
     if indirect is src:
-        return m.record("dma_copy", _DMA, (*touched, *read) or (src,), (dst,), name, gathered=True)
+        return m.record("dma_copy", _DMA, (*touched, *read), (dst,), name, gathered=True)
     if len({view.offset for view in touched}) < len(touched):
         m.note("rows of this scatter have the same index; in which order they are written is not documented")
-    return m.record("dma_copy", _DMA, (src, *read), touched or (dst,), name, scattered=True)
+    return m.record("dma_copy", _DMA, (src, *read), touched, name, scattered=True)
 
 
 def check_row_indices(t: DynamicTensor) -> None:

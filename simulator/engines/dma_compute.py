@@ -92,7 +92,7 @@ def _add_rows(
         put(to, to.f32() + as_shape(come.f32(), to.shape))
     read = index_read(indirect)
     if indirect is dst:
-        return m.record("dma_compute", _DMA, (*views, plain, *read), views or (plain,), name, op="add", scattered=True)
+        return m.record("dma_compute", _DMA, (*views, plain, *read), views, name, op="add", scattered=True)
     return m.record("dma_compute", _DMA, (dst, *views, *read), (dst,), name, op="add", gathered=True)
 
 

@@ -166,6 +166,26 @@ def test_both_cores_may_carry_out_the_same_write(first, second, race, turned):
         on_two_cores(kernel, X.copy())
 
 
+def test_a_scatter_writes_no_row_that_it_skips():
+    """Core 0 writes all of x, and core 1 scatters to rows that are all out of bounds."""
+
+    def kernel(index):
+        x = nl.ndarray((128, 8), nl.float32, nl.shared_hbm)
+        tile = nl.ndarray((128, 8), nl.float32)
+        nisa.memset(tile, nl.program_id(0))
+        if nl.program_id(0) == 0:
+            nisa.dma_copy(x, tile)
+        else:
+            rows = x.ap([[8, 128], [1, 8]], vector_offset=in_sbuf(index), indirect_dim=0)
+            nisa.dma_copy(rows, tile, oob_mode=nisa.oob_mode.skip)
+        return x
+
+    outside = np.full((128, 1), 128, np.int32)
+    assert not on_two_cores(kernel, outside).outputs.any()
+    with pytest.raises(NkiError, match="core 0 and core 1 race on"):
+        on_two_cores(kernel, np.where(np.arange(128)[:, None] == 5, 7, outside).astype(np.int32))
+
+
 @pytest.mark.parametrize(("column", "race"), [(slice(15, 16), True), (slice(16, 17), False)])
 def test_a_race_is_one_of_bytes(column, race):
     """Core 0 writes four float32 columns, 16 bytes a row; core 1 reads one byte a row of the same rows."""
