@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from triptych.simulator import NkiValidationError
 from triptych.simulator.lend import simulated_nki
 
 with simulated_nki():
@@ -170,6 +171,17 @@ def test_a_scale_of_all_ones_is_not_a_number(core):
         dst = c.empty((2, 2), buffer="psum")
         nisa.nc_matmul_mx(dst, one, one, scale, scale)
         assert np.isnan(dst.array).all()
+
+
+def test_a_tile_of_scales_has_no_more_partitions_than_their_values_unless_the_leniency_says_so(core):
+    with core("trn3") as c:
+        x, tall = c.tile(np.ones((32, 8), np.float32), "bfloat16"), c.empty((64, 2), "uint8")
+        with pytest.raises(NkiValidationError, match="dst_scale must have 4 to 32 partitions"):
+            nisa.quantize_mx(c.empty((32, 2), "float8_e4m3fn_x4"), x, tall)
+    with core("trn3", check_operands=False) as c:
+        x, tall = c.tile(np.ones((32, 8), np.float32), "bfloat16"), c.empty((64, 2), "uint8")
+        nisa.quantize_mx(c.empty((32, 2), "float8_e4m3fn_x4"), x, tall)
+        assert (tall.array[:4] == 127 - 7).all()
 
 
 def test_only_the_partitions_that_hold_scales_are_read(core, refused):
