@@ -1,7 +1,8 @@
 """Part of `make judge-figures`: how many right kernels the judge rejects, printed as Markdown. The goal is none.
 
-Every variant (`honest_variants`) runs on every case of the sets smoke, edge and adversarial, in every dtype of its op
-and on further seeds; "closest" is the largest error of any of them as a share of its bound.
+Every NumPy variant (`honest_variants`) runs on every case of the sets smoke, edge and adversarial, in every dtype of
+its op and on further seeds; our own kernels with other tiles (`retiled`) run on those cases as their mutants do.
+"closest" is the largest error of any run as a share of its bound.
 """
 
 from __future__ import annotations
@@ -12,14 +13,17 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from triptych.harness import environment, ops, tables
+from triptych.harness import environment, mutant_runs, ops, tables
 from triptych.harness.honest_variants import HONEST
 from triptych.harness.judge import judge
 from triptych.harness.judge_figures import say
+from triptych.harness.mutant_runs import PANELS, Fate
 from triptych.harness.records import Case, Evidence, Result, Status
+from triptych.harness.retiled import CHANGES, ROOT, retiled
 from triptych.harness.tolerance import expect
 from triptych.harness.truth import OpError
 
@@ -72,18 +76,35 @@ def sweep(seeds: Sequence[int]) -> Iterator[Run]:
     say("")
 
 
-def table(runs: Sequence[Run]) -> str:
+def with_other_tiles() -> Iterator[tuple[Path, int, list[Fate]]]:
+    """Each kernel file, how many cases judge its variants, and what became of them."""
+    for name in CHANGES:
+        path = ROOT / name
+        say(f"{name} with other tiles")
+        backend, some = PANELS[path.parent.name], mutant_runs.of_kernels(path)
+        judging = mutant_runs.prepare(mutant_runs.cases_of(some, probing=False), backend)
+        yield path, len(judging), mutant_runs.run(retiled(path), backend, judging, [], environment.cores() or 1)
+    say("")
+
+
+def table(runs: Sequence[Run], files: Sequence[tuple[Path, int, Sequence[Fate]]]) -> str:
     """One row a variant."""
-    rows: dict[tuple[str, str], list[Run]] = {}
+    by_variant: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
-        rows.setdefault((run.case.op, run.variant), []).append(run)
-    lines = ["| op | variant | runs | rejected | closest |", "| --- | --- | --- | --- | --- |"]
-    for (op, variant), some in sorted(rows.items()):
-        rejected = sum(run.reason is not None for run in some)
-        lines.append(f"| {op} | {variant} | {len(some)} | {rejected} | {max(run.share for run in some):.2f} |")
-    rejected = sum(run.reason is not None for run in runs)
-    lines.append(f"| all | | {len(runs)} | {rejected} | {max(run.share for run in runs):.2f} |")
-    return "\n".join(lines)
+        by_variant.setdefault((f"NumPy, {run.case.op.removesuffix('_tiled')}", run.variant), []).append(run)
+    rows = [
+        (*key, len(some), sum(run.reason is not None for run in some), f"{max(run.share for run in some):.2f}")
+        for key, some in sorted(by_variant.items())
+    ]
+    for path, cases, fates in files:
+        for fate in fates:
+            closest = "the same bits" if fate.kind == "equivalent" else f"{fate.share:.2f}"
+            rows.append(
+                (f"`{path.relative_to(ROOT)}`", fate.mutant.operator, cases, int(fate.kind == "caught"), closest)
+            )
+    rows.append(("all", "", sum(row[2] for row in rows), sum(row[3] for row in rows), ""))
+    lines = ["| kernel | variant | runs | rejected | closest |", "| --- | --- | --- | --- | --- |"]
+    return "\n".join([*lines, *("| " + " | ".join(map(str, row)) + " |" for row in rows)])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -91,14 +112,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="how many seeds of each case (default: 3)")
     arguments = parser.parse_args(argv)
     start = time.monotonic()
-    runs = list(sweep(range(arguments.seeds)))
-    print(table(runs))
-    for run in runs:
-        if run.reason is not None:
-            print(f"\nrejected: {run.case.op} {run.case.name} {run.case.dtype} seed {run.case.seed}, {run.variant}")
-            print(f"    {run.reason}")
+    runs, files = list(sweep(range(arguments.seeds))), list(with_other_tiles())
+    print(table(runs, files))
+    rejected = [
+        f"{run.case.op} {run.case.name} {run.case.dtype} seed {run.case.seed}, {run.variant}: {run.reason}"
+        for run in runs
+        if run.reason is not None
+    ]
+    rejected += [
+        f"{fate.case}, {fate.mutant.operator} ({path.relative_to(ROOT)}): {fate.reason}"
+        for path, _, fates in files
+        for fate in fates
+        if fate.kind == "caught"
+    ]
+    for line in rejected:
+        print(f"\nrejected: {line}")
     print(f"\n{time.monotonic() - start:.0f} s on {environment.cores()} cores")
-    return int(any(run.reason is not None for run in runs))
+    return int(bool(rejected))
 
 
 if __name__ == "__main__":

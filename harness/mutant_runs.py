@@ -145,11 +145,10 @@ def run(
     backend: str,
     judging: Sequence[Prepared],
     probing: Sequence[Prepared],
-    *,
     processes: int,
     on_fate: Callable[[Fate], None] = lambda _: None,
 ) -> list[Fate]:
-    """The fates of mutants of one file, in their order."""
+    """The fates of mutants of one file, in their order; `processes` run at a time."""
     context = multiprocessing.get_context("fork")
     waiting, fates = list(enumerate(mutants)), {}
     running: dict[multiprocessing.connection.Connection, tuple[int, Any, float]] = {}

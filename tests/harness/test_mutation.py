@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from triptych.harness import judge_figures, mutant_runs, mutation, ops
+from triptych.harness import honest_figures, judge_figures, mutant_runs, mutation, ops, retiled
 from triptych.harness.records import Case
 
 ROOT = Path(__file__).parents[2]
@@ -126,7 +126,8 @@ def changed(before, after):
     ],
 )
 def test_fates(prepared, monkeypatch, before, after, kind, status):
-    monkeypatch.setattr(mutant_runs, "LIMIT_S", 4.0)
+    if status == "timeout":
+        monkeypatch.setattr(mutant_runs, "LIMIT_S", 4.0)
     judging, probing = prepared
     mutant = changed(before, after)
     (fate,) = mutant_runs.run([mutant], "nki-sim", judging, probing, processes=1)
@@ -152,6 +153,33 @@ def test_an_unchanged_kernel_that_fails_stops_the_figures(monkeypatch):
     monkeypatch.setattr(type(mutant_runs.BACKENDS["nki-sim"]), "run", lambda self, op, case, x, t: x["rhs"][:5] * 0)
     with pytest.raises(RuntimeError, match="the unchanged matmul_tiled fails a float32 on nki-sim"):
         mutant_runs.prepare([(op, case)], "nki-sim")
+
+
+@pytest.mark.parametrize("name", retiled.CHANGES)
+def test_other_tiles_are_other_programs(name):
+    path = ROOT / "src" / "triptych" / name
+    variants = retiled.retiled(retiled.ROOT / name)
+    assert len({variant.source for variant in variants} | {path.read_text()}) == len(variants) + 1 > 2
+    for variant in variants:
+        ast.parse(variant.source)
+
+
+def test_other_tiles_of_what_is_no_longer_there_are_told(monkeypatch):
+    monkeypatch.setitem(retiled.CHANGES, "kernels/nki/matmul.py", {"old": (("BLOCK_Q = 1", "BLOCK_Q = 2"),)})
+    with pytest.raises(ValueError, match="has no 'BLOCK_Q = 1' any more, which the variant 'old' replaces"):
+        retiled.retiled(retiled.ROOT / "kernels" / "nki" / "matmul.py")
+
+
+def test_the_honest_table_counts_what_is_rejected():
+    case = Case("matmul", "a", {"M": 1, "K": 1, "N": 1}, "float32")
+    runs = [honest_figures.Run(case, "in pairs", 0.4, None), honest_figures.Run(case, "in pairs", 1.2, "12 off")]
+    fates = [
+        mutant_runs.Fate(variant, "equivalent") for variant in retiled.retiled(retiled.ROOT / "kernels/nki/matmul.py")
+    ]
+    lines = honest_figures.table(runs, [(retiled.ROOT / "kernels/nki/matmul.py", 7, fates)]).splitlines()
+    assert lines[2] == "| NumPy, matmul | in pairs | 2 | 1 | 1.20 |"
+    assert lines[3] == "| `kernels/nki/matmul.py` | K in blocks of one tile | 7 | 0 | the same bits |"
+    assert lines[-1] == f"| all |  | {2 + 7 * len(fates)} | 1 |  |"
 
 
 def test_the_table_counts_what_differs():
