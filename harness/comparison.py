@@ -9,6 +9,7 @@ import numpy as np
 
 from triptych.harness.precision import ulp, ulps_apart
 from triptych.harness.records import Array
+from triptych.harness.regimes import is_float
 from triptych.harness.tolerance import Expected
 
 SHOWN = 8  # positions of misplaced NaNs and infinities that are listed
@@ -43,6 +44,8 @@ def compare(out: Array, expected: Expected, where: Any = ...) -> Comparison:
     error = np.zeros(got.shape)
     np.subtract(got, reference, out=error, where=both)
     np.abs(error, out=error)
+    if not is_float(out.dtype):  # large integers that float64 does not tell apart
+        error = np.maximum(error, out != expected.rounded[where])
     allowed = expected.allowed(where)
     share = np.where(error > 0, np.inf, 0.0)
     np.divide(error, allowed, out=share, where=allowed > 0)
@@ -57,6 +60,7 @@ def metrics(c: Comparison) -> dict[str, Any]:
     got, reference = (np.where(c.both, x, 0).astype(np.float64) for x in (out, expected.reference))
     norm, l2, own = (float(np.linalg.norm(x)) for x in (reference, c.error, got))
     place = worst_place(c)
+    exact = not is_float(out.dtype)
     found = {
         "max_abs": float(c.error.max()),
         "max_rel": float(relative.max()),
@@ -70,8 +74,8 @@ def metrics(c: Comparison) -> dict[str, Any]:
     return {
         **found,
         "worst_index": list(place),
-        "expected": float(expected.rounded[place]),
-        "got": float(out[place]),
+        "expected": expected.rounded[place].item() if exact else float(expected.rounded[place]),
+        "got": out[place].item() if exact else float(out[place]),
         "mismatches": int(c.beyond.sum()),
         "nonfinite": nonfinite(c),
     }

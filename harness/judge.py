@@ -69,12 +69,16 @@ def malformed(case: Case, inputs: Arrays, out: Any, expected: Expected) -> str |
 def disagreement(c: Comparison, numbers: dict[str, Any]) -> str | None:
     """One sentence on how the output disagrees, or None if it does not."""
     tolerance, size = c.expected.tolerance, c.share.size
-    worst = f"at {numbers['worst_index']}: expected {numbers['expected']:.9g}, got {numbers['got']:.9g}"
+    worst = f"at {numbers['worst_index']}: expected {shown(numbers['expected'])}, got {shown(numbers['got'])}"
     count = f"{numbers['mismatches']} of {size} element{'s' * (size > 1)}"
     strange = numbers["nonfinite"]["misplaced"]
     if strange:
-        return f"{strange} of {size} elements are NaN or infinite unlike the reference, for example {worst}"
+        are = "element is" if size == 1 else "elements is" if strange == 1 else "elements are"
+        return f"{strange} of {size} {are} NaN or infinite unlike the reference, for example {worst}"
     source = f"of the {tolerance['source']}"
+    if tolerance["rule"] == "fixed" and tolerance["atol"] == tolerance["rtol"] == 0:
+        exactly = f"{count} differ, where the {tolerance['source']} allows no difference; worst {worst}"
+        return exactly if numbers["mismatches"] else None
     if tolerance["rule"] == "fixed":
         bound = f"atol {tolerance['atol']:.3g} + rtol {tolerance['rtol']:.3g} x |reference| {source}"
         return f"{count} beyond {bound}; worst {worst}" if numbers["mismatches"] else None
@@ -94,3 +98,7 @@ def disagreement(c: Comparison, numbers: dict[str, Any]) -> str | None:
         over_l2 = f"relative L2 error {numbers['rel_l2']:.3g} is more than {tolerance['rel_l2']:.3g} ({honest})"
         return f"{over_l2}, though no single element is beyond its bound; worst {worst}"
     return None
+
+
+def shown(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:.9g}"

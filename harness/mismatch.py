@@ -15,8 +15,8 @@ EDGES = (0.0, 0.25, 0.5, 1.0, 2.0, 10.0, 100.0, float("inf"))  # of the histogra
 LARGE = 2**24  # elements beyond which an output is described by its axes alone
 
 
-def described(op: Op, c: Comparison) -> dict[str, Any]:
-    """The failure of a comparison, for JSON, text and HTML."""
+def described(op: Op | None, c: Comparison) -> dict[str, Any]:
+    """The failure of a comparison, for JSON, text and HTML; without an op its axes have numbers and common tiles."""
     beyond = c.beyond
     names = axis_names(op, beyond.ndim)
     place = worst_place(c)
@@ -36,13 +36,13 @@ def described(op: Op, c: Comparison) -> dict[str, Any]:
     }
 
 
-def axis_names(op: Op, ndim: int) -> list[str]:
+def axis_names(op: Op | None, ndim: int) -> list[str]:
     """The axes of the output as the op calls them, else by number."""
-    return list(op.out) if len(op.out) == ndim else [f"axis {i}" for i in range(ndim)]
+    return list(op.out) if op and len(op.out) == ndim else [f"axis {i}" for i in range(ndim)]
 
 
-def tiles_of(op: Op, name: str) -> Sequence[int]:
-    return op.tiles.get(name, patterns.COMMON_TILES)
+def tiles_of(op: Op | None, name: str) -> Sequence[int]:
+    return op.tiles.get(name, patterns.COMMON_TILES) if op else patterns.COMMON_TILES
 
 
 def histogram(c: Comparison) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def histogram(c: Comparison) -> dict[str, Any]:
     return {"edges": list(EDGES), "counts": counts.tolist(), "nonfinite": int(c.strange.sum())}
 
 
-def diagnosis(op: Op, c: Comparison, beyond: Array, names: Sequence[str]) -> str:
+def diagnosis(op: Op | None, c: Comparison, beyond: Array, names: Sequence[str]) -> str:
     """One sentence on where the failures are; it names a pattern only where all failures have it."""
     count = int(beyond.sum())
     if not c.beyond.any():
@@ -95,7 +95,7 @@ def projected(beyond: Array, axis: int) -> Array:
     return np.asarray(beyond.any(axis=tuple(i for i in range(beyond.ndim) if i != axis)))
 
 
-def region(op: Op, beyond: Array, names: Sequence[str]) -> tuple[str, float] | None:
+def region(op: Op | None, beyond: Array, names: Sequence[str]) -> tuple[str, float] | None:
     """The failures as a box of rows, columns and slices, and the share of it that fails.
 
     None unless every axis that does not fail throughout has a pattern.

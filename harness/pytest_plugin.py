@@ -61,13 +61,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     from triptych.harness.ops import OpFileError
     from triptych.harness.select import UsageError
-    from triptych.harness.testing import test_id
+    from triptych.harness.testing import SHORTEST, test_ids
 
+    wrong = ""
+    if "kernel_case" not in metafunc.fixturenames:
+        wrong = f"{metafunc.function.__name__} stands in a class: write {SHORTEST} at the top of the module"
     try:
-        tasks = list(tests.tasks(asked(metafunc.config, "--kernel-backend")))
+        tasks = [] if wrong else list(tests.tasks(asked(metafunc.config, "--kernel-backend")))
     except (OpFileError, UsageError, ValueError) as error:
-        pytest.fail(str(error), pytrace=False)
-    metafunc.parametrize("kernel_case", tasks, ids=map(test_id, tasks), indirect=True)
+        wrong = str(error)
+    if wrong:  # said out here, where pytest does not print the exception that led to it as well
+        pytest.fail(wrong, pytrace=False)
+    metafunc.parametrize("kernel_case", tasks, ids=test_ids(tasks), indirect=True)
 
 
 @pytest.fixture
@@ -115,12 +120,14 @@ def properties(result: Result) -> list[tuple[str, Any]]:
 
 
 def message(result: Result) -> str:
-    """What a failed test says: what ran where, how it disagrees, and the command that repeats it."""
+    """What a failed test says: how it disagrees, where, why, and the command that repeats it.
+
+    The reason comes first: of the whole message pytest's summary shows the first line, beside the name of the test.
+    """
     from triptych.harness import failures, tables
 
-    where = f"{result.op} {result.case} {result.dtype} on {tables.place(result)}"
     paragraphs = [
-        f"{where}: {result.status}\n{result.reason}",
+        str(result.reason),
         "\n".join(failures.lines(result.failure)),
         tables.blame(result),
         f"repeat it alone: {result.repro}",

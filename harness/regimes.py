@@ -115,9 +115,9 @@ def finfo(dtype: np.dtype[Any]) -> Any:
 
 
 def is_float(dtype: np.dtype[Any]) -> bool:
-    """Whether `dtype` is a floating-point one, NumPy's or ml_dtypes'."""
+    """Whether `dtype` is a floating-point one, NumPy's or ml_dtypes'; complex ones are none."""
     try:
         finfo(dtype)
     except ValueError:
         return False
-    return True
+    return dtype.kind != "c"

@@ -21,6 +21,8 @@ from triptych.harness.backends import BACKENDS, Backend
 from triptych.harness.records import Op
 from triptych.harness.runner import Task
 
+SHORTEST = 'test_kernels = kernel_tests("kernels/rowscale.py")'
+
 
 @dataclass(frozen=True)
 class KernelTests:
@@ -67,8 +69,12 @@ def kernel_tests(
 
     caller = sys._getframe(1)
     folder = Path(caller.f_code.co_filename).resolve().parent
-    if not files:
-        raise TypeError('kernel_tests takes the files of your kernels, as kernel_tests("kernels/rowscale.py")')
+    check_arguments(files, cases, targets, seed)
+    if "triptych.harness.pytest_plugin" not in sys.modules:
+        raise RuntimeError(
+            "kernel_tests makes tests for pytest, which has not loaded triptych's plugin: run the file with pytest, "
+            "without -p no:triptych, and with -p triptych where PYTEST_DISABLE_PLUGIN_AUTOLOAD is set"
+        )
 
     def test(kernel_case: Callable[[], None]) -> None:
         kernel_case()
@@ -80,6 +86,17 @@ def kernel_tests(
     marked.triptych = KernelTests(tuple(folder / file for file in files), tuple(cases), tuple(targets), seed)
     found: Callable[..., None] = marked
     return found
+
+
+def check_arguments(files: Sequence[Any], cases: Any, targets: Any, seed: Any) -> None:
+    """TypeError or ValueError in a sentence for what can be seen before a file is read."""
+    if not files or not all(isinstance(file, (str, Path)) for file in files):
+        raise TypeError(f"kernel_tests takes the files of your kernels one after the other, as {SHORTEST}")
+    for name, value, example in (("cases", cases, "smoke"), ("targets", targets, "trn2")):
+        if isinstance(value, str):
+            raise TypeError(f'kernel_tests takes a list of {name}, as {name}=["{example}"], got {value!r}')
+    if not isinstance(seed, int) or seed < 0:
+        raise ValueError(f"kernel_tests takes a whole number of 0 or more as its seed, got {seed!r}")
 
 
 def default_backends() -> list[Backend]:
@@ -102,6 +119,18 @@ def shown(file: Path) -> str:
     return str(file) if relative.startswith("..") else relative
 
 
-def test_id(task: Task) -> str:
-    """What stands in the brackets of a test's name: op-case-dtype-backend-target."""
-    return "-".join(filter(None, (task.op, task.case.name, task.case.dtype, task.backend, task.target)))
+def test_ids(tasks: Sequence[Task]) -> list[str]:
+    """What stands in the brackets of each test's name: op-case-dtype-backend-target.
+
+    An op that two files declare has its file before it, from the folder down that holds them both.
+    """
+    files: dict[str, set[str]] = {}
+    for task in tasks:
+        files.setdefault(task.op, set()).add(str(task.source))
+    names = []
+    for task in tasks:
+        words = [task.op, task.case.name, task.case.dtype, task.backend, task.target]
+        if len(files[task.op]) > 1:
+            words[0] = f"{os.path.relpath(str(task.source), os.path.commonpath(files[task.op]))}:{task.op}"
+        names.append("-".join(filter(None, words)))
+    return names

@@ -60,8 +60,22 @@ def test_nan_and_infinity_agree_where_both_have_them() -> None:
 def test_integers_and_booleans_must_be_equal() -> None:
     triptych.assert_agree(np.arange(5), np.arange(5))
     triptych.assert_agree(np.array([True, False]), [True, False])
-    with pytest.raises(AssertionError, match=r"1 of 5 elements .* at \[4\]: expected 4, got 5"):
+    with pytest.raises(AssertionError, match=r"1 of 5 elements differ, .* no difference.* at \[4\]: expected 4, got 5"):
         triptych.assert_agree(np.array([0, 1, 2, 3, 5]), np.arange(5))
+    with pytest.raises(AssertionError, match=f"expected {2**62}, got {2**62 + 1}"):  # one number in float64
+        triptych.assert_agree(np.array([2**62 + 1]), np.array([2**62]))
+    with pytest.raises(AssertionError, match="expected holds 300 .* no such number"):
+        triptych.assert_agree(np.array([44], np.uint8), np.array([300]))
+
+
+@pytest.mark.parametrize("dtype", ["float8_e4m3fn", "float8_e5m2", "float6_e2m3fn", "float4_e2m1fn"])
+def test_narrow_dtypes_are_allowed_their_rounding_and_no_zeros(dtype: str) -> None:
+    narrow = getattr(ml_dtypes, dtype)
+    x = RNG.normal(size=(16, 32))
+    triptych.assert_agree(x.astype(narrow), x)
+    for wrong, expected in ((x * 1.5, x), (np.zeros((2, 2)), np.ones((2, 2)))):
+        with pytest.raises(AssertionError):
+            triptych.assert_agree(wrong.astype(narrow), expected)
 
 
 def test_the_message_says_where_by_how_much_and_what_was_allowed() -> None:
@@ -73,6 +87,7 @@ def test_the_message_says_where_by_how_much_and_what_was_allowed() -> None:
     text = str(caught.value)
     assert "1 of 32 elements beyond atol 7.63e-06 + rtol 7.63e-06 x |reference| of the dtype" in text
     assert "worst at [2, 5]: expected 1, got 1.5" in text and "float32[4, 8], largest error 0.5" in text
+    assert "2  .....#.." in text and "a rule of thumb" in text
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 30.0])
@@ -104,6 +119,8 @@ def test_pytorch() -> None:
     np.testing.assert_array_equal(as_array(torch.tensor([True, False]), "x"), [1, 0])
     with pytest.raises(AssertionError):
         triptych.assert_agree(x.to(torch.bfloat16).T, x)
+    with pytest.raises(AssertionError, match="share their memory"):
+        triptych.assert_agree(x.T, x.T)
 
 
 def test_jax() -> None:
@@ -121,7 +138,13 @@ def test_jax() -> None:
         ([np.ones((2, 2))], {"op": OP, "inputs": {"y": np.ones((2, 2))}}, TypeError, "does not take these inputs"),
         ([np.ones(3), np.ones(4)], {}, AssertionError, r"actual has a wrong shape: expected \(4,\), got \(3,\)"),
         ([np.ones(0), np.ones(0)], {}, AssertionError, "nothing to compare"),
-        ([["a"], [1.0]], {}, TypeError, "actual must hold numbers"),
+        ([["a"], [1.0]], {}, TypeError, "actual must hold real numbers"),
+        ([np.ones(2, np.complex64), np.ones(2)], {}, TypeError, "real numbers of up to 64 bits, got .* complex64"),
+        ([(np.ones(2), np.ones(3)), np.ones(2)], {}, TypeError, "a tuple of 2 arrays: compare them one by one"),
+        ([[[1.0], 2.0], np.ones(2)], {}, TypeError, "actual, a list, is no array"),
+        ([np.full(3, np.nan), np.full(3, np.nan)], {}, AssertionError, "there is no number to compare"),
+        ([np.ones(3)], {"op": softmax, "inputs": {}}, TypeError, "takes a triptych.Op or the name of one"),
+        ([np.ones(3)], {"op": OP, "inputs": [np.ones(3)]}, TypeError, "give inputs={name: array}"),
     ],
 )
 def test_what_cannot_be_compared_is_said(arguments: Any, options: Any, error: Any, sentence: str) -> None:
@@ -131,5 +154,10 @@ def test_what_cannot_be_compared_is_said(arguments: Any, options: Any, error: An
 
 def test_an_array_is_not_compared_with_itself() -> None:
     x = np.ones(3, np.float32)
-    with pytest.raises(AssertionError, match="share their memory"):
-        triptych.assert_agree(x, x)
+    for same in (x, [1.0, 2.0]):
+        with pytest.raises(AssertionError, match="are one object"):
+            triptych.assert_agree(same, same)
+    for kept in (x, x > 0):
+        with pytest.raises(AssertionError, match="share their memory"):
+            triptych.assert_agree(kept, kept[:])
+    triptych.assert_agree(3, 3)

@@ -212,7 +212,7 @@ def test_bounds_of_the_command_line_replace_the_derived_ones():
     tight = judged(right, rtol=0.0, atol=0.0)
     assert loose.status is Status.PASSED and tight.status is Status.FAILED
     assert loose.tolerance == {"source": "command line", "regime": "normal", "rule": "fixed", "rtol": 0.0, "atol": 0.1}
-    assert "of the command line" in tight.reason
+    assert "where the command line allows no difference" in tight.reason
 
 
 def test_the_tolerance_says_where_it_came_from():

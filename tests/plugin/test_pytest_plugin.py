@@ -105,7 +105,7 @@ def test_a_wrong_kernel_fails_with_the_judges_sentence(repository: pytest.Pytest
     result = run(repository, "--kernel-backend", "nki-sim", "-k", "4x8")
     result.assert_outcomes(failed=1)
     text = result.stdout.str()
-    assert "double 4x8 float32 on nki-sim[trn2]: failed" in text
+    assert re.search(r"^\d+ of 32 elements", text, re.M), "pytest's summary shows the first line"
     assert re.search(r"of 32 elements .* at \[\d, \d\]: expected", text)
     assert "repeat it alone: triptych check double --kernel kernels/double.py --cases smoke -k 4x8" in text
     assert "def test" not in text and "Traceback" not in text
@@ -167,6 +167,9 @@ def test_a_backend_that_makes_no_sense_stops_the_session(
         ('"../kernels/double.py", cases=["large"]', "*unknown case set 'large'*There is: smoke, edge, model*"),
         ('"../kernels/double.py", targets=["trn9"]', "*unknown target 'trn9'*There is: trn1, inf2, trn2, trn3*"),
         ("", "*kernel_tests takes the files of your kernels*"),
+        ('["../kernels/double.py"]', "*takes the files of your kernels one after the other*"),
+        ('"../kernels/double.py", cases="smoke"', "*a list of cases, as cases=?\"smoke\"?, got 'smoke'*"),
+        ('"../kernels/double.py", seed=-1', "*a whole number of 0 or more as its seed, got -1*"),
     ],
 )
 def test_a_mistake_in_the_three_lines_is_said_at_collection(
@@ -178,6 +181,36 @@ def test_a_mistake_in_the_three_lines_is_said_at_collection(
     result = run(repository)
     assert result.ret == pytest.ExitCode.INTERRUPTED
     result.stdout.fnmatch_lines([sentence])
+
+
+def test_a_kernel_file_that_does_not_load_is_said_once(repository: pytest.Pytester) -> None:
+    (repository.path / "kernels" / "double.py").write_text("import nothing_of_that_name\n")
+    result = run(repository)
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    text = result.stdout.str()
+    assert text.count("No module named 'nothing_of_that_name' (double.py:1)") == 1 and "During handling" not in text
+
+
+def test_a_class_is_no_place_for_kernel_tests(repository: pytest.Pytester) -> None:
+    inside = THREE_LINES.replace("test_kernels =", "class TestK:\n    test_kernels =")
+    (repository.path / "tests" / "test_kernels.py").write_text(inside)
+    run(repository).stdout.fnmatch_lines(["*stands in a class: write test_kernels = kernel_tests(*"])
+
+
+def test_without_the_plugin_the_three_lines_say_so(repository: pytest.Pytester) -> None:
+    result = repository.runpytest_subprocess("-p", "no:triptych", "-p", "no:benchmark", "-W", "error")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines(["*which has not loaded triptych's plugin*-p no:triptych*"])
+
+
+def test_ops_of_one_name_in_two_files_are_told_apart(repository: pytest.Pytester) -> None:
+    (repository.path / "more").mkdir()
+    (repository.path / "more" / "double.py").write_text((repository.path / "kernels" / "double.py").read_text())
+    both = THREE_LINES.replace('py")', 'py", "../more/double.py", cases=["smoke"])')
+    (repository.path / "tests" / "test_kernels.py").write_text(both)
+    listed = run(repository, "--collect-only", "-q", "--kernel-backend", "nki-sim").stdout.str()
+    names = re.findall(r"test_kernels\[(.*)\]", listed)
+    assert names == [f"{folder}/double.py:double-4x8-float32-nki-sim-trn2" for folder in ("kernels", "more")]
 
 
 def test_kernel_tests_carry_a_marker_and_stand_beside_others(repository: pytest.Pytester) -> None:
