@@ -7,7 +7,7 @@ import shlex
 import shutil
 import sys
 from argparse import Namespace
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -117,11 +117,20 @@ def execute(arguments: Namespace, argv: Sequence[str]) -> int:
         work = kept.left(work)
     results: list[Result] = []
     progress = Progress(sys.stderr, work, quiet=arguments.quiet)
+    refused: list[UsageError] = []  # by the system, to write what the run has so far, which is no reason to stop it
+
+    def keep(some: list[Result]) -> None:
+        try:
+            save(arguments.resume, output.document(env, some))
+        except UsageError as error:
+            if not refused:
+                print(f"triptych: {error} The run goes on and tries the file again later.", file=sys.stderr)
+            refused.append(error)
 
     def finished(result: Result) -> None:
         results.append(result)
         if kept is not None:
-            kept.add(result, lambda some: save(kept.path, output.document(env, some)))
+            kept.add(result, keep)
         progress.step(len(results), result)
         if arguments.stop and result.status in tables.BAD:
             raise Stopped
@@ -145,8 +154,6 @@ def execute(arguments: Namespace, argv: Sequence[str]) -> int:
         progress.clear()
     if kept is not None:
         results = kept.ordered()
-    if kept is not None:
-        save(kept.path, output.document(env, results))
     publish(arguments, [(env, results)], arguments.seed)
     remark(results)
     if len(results) < len(everything):
@@ -301,18 +308,30 @@ def save(path: str, text: str | bytes) -> None:
 
 
 def publish(arguments: Namespace, runs: Sequence[Run], seed: int | None) -> None:
-    """The files first, so that a broken pipe costs none of them; then the table, the problems and the last line."""
+    """The files first, so that a broken pipe costs none of them; then the table, the problems and the last line.
+
+    A file that cannot be written, as on a full disk, costs neither the others nor the table; it is the error then.
+    """
     results = [result for _, some in runs for result in some]
-    if arguments.json:
-        save(arguments.json, output.document(runs[0][0], results))
-    if arguments.csv:
-        save(arguments.csv, tables.comma_separated(results))
-    if arguments.md:
-        save(arguments.md, tables.markdown(results, seed))
-    if arguments.html:
+    failed: list[UsageError] = []
+
+    def write(path: str | None, text: Callable[[], str]) -> None:
+        if path:
+            try:
+                save(path, text())
+            except UsageError as error:
+                failed.append(error)
+
+    def html() -> str:
         from triptych.harness.report import page
 
-        save(arguments.html, page(runs))
+        return page(runs)
+
+    write(arguments.resume, lambda: output.document(runs[0][0], results))
+    write(arguments.json, lambda: output.document(runs[0][0], results))
+    write(arguments.csv, lambda: tables.comma_separated(results))
+    write(arguments.md, lambda: tables.markdown(results, seed))
+    write(arguments.html, html)
     taken = "-" in (arguments.json, arguments.csv, arguments.md, arguments.html)
     stream = sys.stderr if taken else sys.stdout
     colour = tables.wants_colour(stream)
@@ -328,6 +347,8 @@ def publish(arguments: Namespace, runs: Sequence[Run], seed: int | None) -> None
     if any("known_error" in result.timing for result in results) and arguments.command != "profile":
         print(in_words(), file=stream)
     print(tables.summary(results, seed), file=stream)
+    if failed:
+        raise UsageError(" ".join(map(str, failed)))
 
 
 def rerender(arguments: Namespace) -> int:

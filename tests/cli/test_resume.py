@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from triptych.harness import cli, memory_limit, resume
+from triptych.harness import cli, memory_limit, output, resume
 from triptych.harness.records import Status
 from triptych.harness.runner import Task
 
@@ -170,6 +170,21 @@ def test_what_the_machine_may_be_to_blame_for_is_tried_again(reason: str, folder
     cli.main(words(folder))
     cli.main(words(folder))
     assert [task.case.name for task in runner.tasks] == ["2x4"]
+
+
+def test_a_full_disk_costs_neither_the_run_nor_its_table(
+    folder: Path, runner: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(path: str, data: bytes) -> None:
+        raise output.OutputError(f"cannot write {path}: No space left on device.")
+
+    monkeypatch.setattr(output, "write_bytes", full)
+    monkeypatch.setattr(resume, "MOST_SECONDS", 0.0)
+    assert cli.main([word for word in words(folder, "--csv", f"{folder}/run.csv") if word != "-q"]) == cli.USAGE
+    out, err = capsys.readouterr()
+    assert out.count("passed") > 4 and "4 passed, " in out, "every case ran and is shown"
+    assert err.count("The run goes on") == 1, err
+    assert err.splitlines()[-1].endswith("run.csv: No space left on device.") and "run.json: No space" in err
 
 
 @pytest.mark.parametrize(("text", "said"), [("", "is not a document that"), ('{"results": []}', "is not a document")])
