@@ -17,7 +17,7 @@ import numpy as np
 from triptych.harness import conformance
 from triptych.harness.backends.base import Backend, located
 from triptych.harness.backends.neuron import Simulator
-from triptych.harness.judge import judge
+from triptych.harness.judge import Verdict, judge
 from triptych.harness.precision import round_to
 from triptych.harness.records import Array, Arrays, Case, Op, Status
 from triptych.harness.regimes import dtype_of, finfo
@@ -86,8 +86,8 @@ def _simulated(
         text = (
             "the kernel holds float32 alone, so that low-precision rounding has no part in it."
             if not narrow
-            else f"without low-precision rounding ({', '.join(narrow)} kept in float32) it disagrees as well: "
-            f"{verdict.reason}. A logic error does the same in both runs: comparing them cannot show where it is."
+            else f"without low-precision rounding ({', '.join(narrow)} kept in float32) it disagrees as well"
+            f"{extent(verdict)}. A logic error does the same in both runs: comparing them cannot show where it is."
         )
     if misplaced(out, expected):
         for key, word, origin in (("first_infinity", "infinity", found.infinity), ("first_nan", "NaN", found.nan)):
@@ -97,12 +97,20 @@ def _simulated(
     return {"cause": cause, "text": text, **about}
 
 
+def extent(verdict: Verdict) -> str:
+    """How much of the output still disagrees."""
+    count = verdict.metrics.get("mismatches")
+    if not count:
+        return f": {verdict.reason}"
+    return f", in {count} element{'s' * (count > 1)} by up to {verdict.metrics['max_abs']:.3g}"
+
+
 def bound_of(case: Case, expected: Expected) -> float:
     """The relative L2 difference that a result may have: the output's, or two units of the dtype if that is fixed."""
     return float(expected.tolerance.get("rel_l2") or 2 * finfo(dtype_of(case.dtype)).eps)
 
 
-def near(verdict: Any, expected: Expected, times: float = 8.0) -> bool:
+def near(verdict: Verdict, expected: Expected, times: float = 8.0) -> bool:
     """Whether the error is a few times what is allowed."""
     tolerance, metrics = expected.tolerance, verdict.metrics
     return bool(
@@ -134,7 +142,7 @@ def _other(
     if verdict.status is Status.PASSED:
         text = "the same kernel agrees with the reference on the same inputs widened to float32."
         return {"cause": "rounding", "text": text}
-    text = f"on the same inputs widened to float32 it disagrees as well: {verdict.reason}."
+    text = f"on the same inputs widened to float32 it disagrees as well{extent(verdict)}."
     return {"cause": "logic", "text": text}
 
 

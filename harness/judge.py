@@ -50,10 +50,10 @@ def judge(
 def malformed(case: Case, inputs: Arrays, out: Any, expected: Expected) -> str | None:
     """Why `out` cannot be compared at all, or None."""
     if out is None:
-        return "the kernel returned None instead of an array"
+        return "the kernel returned None instead of an array: return its output"
     if type(out) is not np.ndarray:  # a masked array, say, compares as it likes
         what = f"{len(out)} values" if isinstance(out, (tuple, list)) else f"a {type(out).__name__}"
-        return f"the kernel returned {what} instead of one array"
+        return f"the kernel returned {what} instead of one array: an op has one output, which it must return alone"
     if out.shape != expected.reference.shape:
         return f"the output has a wrong shape: expected {expected.reference.shape}, got {out.shape}"
     if out.dtype != expected.rounded.dtype:

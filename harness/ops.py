@@ -63,11 +63,17 @@ def _reference(kernel: Any, module: types.ModuleType, path: Path) -> str | None:
         return None
     if isinstance(kernel, str):
         file, colon, function = kernel.rpartition(":")
+        if colon and not (path.parent / file).is_file():
+            raise OpFileError(f"{path.name} names the kernel {kernel!r}, and there is no file {path.parent / file}")
         return f"{path.parent / file if colon else path}:{function}"
     for name, value in vars(module).items():
         if value is kernel:
             return f"{path}:{name}"
-    raise OpFileError(f'{path.name}: the kernel {kernel!r} is not of this file; give it as "path/to/file.py:function"')
+    name = getattr(kernel, "__name__", repr(kernel))
+    raise OpFileError(
+        f"{path.name}: the kernel {name} of an op is under no name of this file, where a later definition may have "
+        'taken its own; give it one, or name that of another file as "path/to/file.py:function"'
+    )
 
 
 def at(error: BaseException, path: Path) -> str:

@@ -13,7 +13,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, Any
 
 from triptych.harness import failures
@@ -227,7 +227,7 @@ def text(results: Sequence[Result], *, width: int | None = None, colour: bool = 
     results = shown(results)
     if not results:
         return ""
-    columns, rows = cells(results)
+    columns, rows = cells([replace(r, reason=None) if r.status in BAD else r for r in results])  # `problems` tells them
     widths = [max(len(column.title), *(len(row[i]) for row in rows)) for i, column in enumerate(columns)]
     keep = fitting(columns, widths, width)
 

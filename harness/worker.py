@@ -8,6 +8,7 @@ in the middle of a kernel.
 
 from __future__ import annotations
 
+import inspect
 import os
 import pickle
 import queue
@@ -17,6 +18,7 @@ import threading
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from time import perf_counter
 from typing import BinaryIO
 
@@ -247,7 +249,7 @@ class Bench:
             raise KernelFault("the kernel changed the reference or the tolerance that it is judged by")
         for name, x in prepared.inputs.items():
             if digest(x) != prepared.digests[name]:
-                raise KernelFault(f"the kernel changed its input {name}")
+                raise KernelFault(f"the kernel changed its input {name}: write to a copy of it")
 
 
 def work(op: Op, case: Case) -> dict[str, int]:
@@ -265,10 +267,10 @@ def kernel_fault(error: BaseException, op: Op, panel: str) -> str:
     if isinstance(error, (KernelFault, OpError)):
         return str(error)
     kernel = getattr(op, panel)
-    path = located(kernel)[0] if isinstance(kernel, str) else None
+    path = located(kernel)[0] if isinstance(kernel, str) else Path(inspect.getsourcefile(kernel) or "")
     if any(cls.__name__ in SPEAK_FOR_THEMSELVES for cls in type(error).__mro__):
         return str(error)
-    return f"the kernel raised {described(error)}{ops.at(error, path) if path else ''}"
+    return f"the kernel raised {described(error)}{ops.at(error, path)}"
 
 
 def noted(warning: warnings.WarningMessage) -> str:

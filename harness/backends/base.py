@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -62,3 +63,20 @@ def member(module: object, function: str, path: Path) -> Any:
     if not hasattr(module, function):
         raise KernelFault(f"{path.name} has no function {function!r}")
     return getattr(module, function)
+
+
+def check_call(function: Any, path: Path, positional: Iterable[str], named: Iterable[str]) -> None:
+    """KernelFault if the kernel's signature does not take the op's inputs and params as they are given."""
+    positional, named = list(positional), list(named)
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return  # it has none to ask
+    try:
+        signature.bind(*positional, **dict.fromkeys(named))
+    except TypeError as error:
+        call = ", ".join([*positional, *(f"{name}=" for name in named)])
+        raise KernelFault(
+            f"{path.name} has {function.__name__}{signature}, which is called as {function.__name__}({call}), after "
+            f"the op's inputs and params: {error}"
+        ) from None

@@ -11,7 +11,7 @@ import numpy as np
 
 from triptych.harness import ops
 from triptych.harness.backends import guarded
-from triptych.harness.backends.base import Backend, located, member
+from triptych.harness.backends.base import Backend, check_call, located, member
 from triptych.harness.records import Array, Arrays, Case, Evidence, Op
 from triptych.harness.timing import TimingBudget, time_cuda, time_host
 
@@ -33,6 +33,14 @@ def output_shape(op: Op, case: Case, inputs: Arrays) -> tuple[int, ...]:
     from triptych.harness.truth import known_reference
 
     return tuple(known_reference(op, case, inputs).shape)
+
+
+def launcher_of(op: Op, case: Case, inputs: Arrays) -> Any:
+    """The op's launcher, which takes inputs, out= and params by keyword."""
+    path, function = located(op.triton)
+    launcher = member(ops.load(path), function, path)
+    check_call(launcher, path, (), (*inputs, "out", *case.params))
+    return launcher
 
 
 def to_torch(x: Array, device: str) -> Any:
@@ -70,8 +78,7 @@ class Interpreter(Backend):
         from triptych.harness.emulation import interpret
         from triptych.harness.regimes import dtype_of
 
-        path, function = located(op.triton)
-        launcher = member(ops.load(path), function, path)
+        launcher = launcher_of(op, case, inputs)
         dtype = dtype_of(case.dtype)
         flat = guarded.patterned(shape, dtype)
         out = guarded.inside(flat, shape, dtype)
@@ -103,7 +110,7 @@ class TritonDevice(Backend):
         tensors = {name: _signed(flat).to("cuda") for name, flat in buffers.items()}
         views = {name: _between(tensors[name], x.shape, x.dtype) for name, x in inputs.items()}
         torch.cuda.synchronize()
-        self._launcher(op)(**views, out=_between(tensors["out"], shape, dtype), **case.params)
+        launcher_of(op, case, inputs)(**views, out=_between(tensors["out"], shape, dtype), **case.params)
         guarded.check_streams(torch.cuda, lambda: tensors["out"].cpu().numpy())
         back = {name: t.cpu().numpy().view(buffers[name].dtype) for name, t in tensors.items()}
         for name, x in inputs.items():
@@ -116,14 +123,10 @@ class TritonDevice(Backend):
     def time(self, op: Op, case: Case, inputs: Arrays, target: str | None, budget: TimingBudget) -> dict[str, Any]:
         from triptych.harness.regimes import dtype_of
 
-        launcher = self._launcher(op)
+        launcher = launcher_of(op, case, inputs)
         tensors = {name: to_torch(x, "cuda") for name, x in inputs.items()}
         out = to_torch(np.zeros(output_shape(op, case, inputs), dtype_of(case.dtype)), "cuda")
         return time_cuda(lambda: launcher(**tensors, out=out, **case.params), budget)
-
-    def _launcher(self, op: Op) -> Any:
-        path, function = located(op.triton)
-        return member(ops.load(path), function, path)
 
 
 def _signed(flat: Array) -> Any:

@@ -50,7 +50,10 @@ def check_margins(flat: Array, name: str) -> None:
     for side, margin in (("before the start", flat[:MARGIN]), ("past the end", flat[flat.size - MARGIN :])):
         written = int(np.count_nonzero(margin != OUTSIDE[flat.itemsize]))
         if written:
-            raise KernelFault(f"the kernel wrote out of bounds: {written} elements {side} of {name}")
+            count = f"{written} element{'s' * (written > 1)}"
+            raise KernelFault(
+                f"the kernel wrote out of bounds: {count} {side} of {name}; look at the offsets and masks of its stores"
+            )
 
 
 def check_written(flat: Array, shape: Sequence[int]) -> None:
@@ -61,7 +64,10 @@ def check_written(flat: Array, shape: Sequence[int]) -> None:
     count = int(np.count_nonzero(left))
     if count:
         first = [int(i) for i in np.unravel_index(int(np.argmax(left)), shape)]
-        raise KernelFault(f"the kernel left {count} of {left.size} output elements unwritten, the first at {first}")
+        raise KernelFault(
+            f"the kernel left {count} of {left.size} output elements unwritten, the first at {first}: look at the grid "
+            "and at the masks of its stores"
+        )
 
 
 def check_unchanged(before: Array, after: Array, name: str) -> None:
@@ -69,7 +75,9 @@ def check_unchanged(before: Array, after: Array, name: str) -> None:
     bits = f"u{before.itemsize}"
     changed = int(np.count_nonzero(before.view(bits) != after.view(bits)))
     if changed:
-        raise KernelFault(f"the kernel changed {changed} of {before.size} elements of its input {name}")
+        raise KernelFault(
+            f"the kernel changed {changed} of {before.size} elements of its input {name}: write to a copy of it"
+        )
 
 
 def check_streams(cuda: Any, output: Callable[[], Array]) -> None:

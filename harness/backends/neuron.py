@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from triptych.harness import ops
-from triptych.harness.backends.base import Backend, located, member
+from triptych.harness.backends.base import Backend, check_call, located, member
 from triptych.harness.known_error import known_error
 from triptych.harness.records import Array, Arrays, Case, Evidence, Op
 from triptych.harness.timing import TimingBudget, time_host
@@ -53,6 +53,7 @@ class Simulator(Backend):
         simulator = importlib.import_module("triptych.simulator")
         path, function = located(op.nki)
         kernel = member(_simulated(path), function, path)
+        check_call(kernel, path, inputs, case.params)
         target = target or self.default_targets[0]
         return simulator.run(kernel, *inputs.values(), target=target, options=options, **case.params)
 

@@ -73,7 +73,7 @@ class CheckedBuilder(interpreter.InterpreterBuilder):  # type: ignore[misc]  # T
     def _in_place(self, ptr: Any, mask: Array) -> Any:
         dtype = ptr.get_element_ty()
         if dtype == tl.bfloat16:
-            raise EmulationError(f"atomics on bfloat16 are not emulated{self.where}")
+            raise EmulationError(f"atomics on bfloat16 are not emulated{self.where}; use float32, or a GPU")
         return TensorHandle(self.memory.addresses(ptr.data, mask, self.np_dtype(dtype), self.where), ptr.dtype)
 
 
@@ -118,7 +118,7 @@ class CorrectedBuilder(CheckedBuilder):
         return TensorHandle(product.astype(d.data.dtype, copy=False), d.dtype.scalar)
 
     def create_dot_scaled(self, *args: Any) -> Any:
-        raise EmulationError(f"tl.dot_scaled is not emulated{self.where}")
+        raise EmulationError(f"tl.dot_scaled is not emulated{self.where}; use tl.dot, or a GPU")
 
 
 def round_to_tf32(x: Array) -> Array:

@@ -140,6 +140,12 @@ class Tensor:
         self.ndim = array.ndim
         self.dtype = array.dtype
 
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(
+            f"the interpreter's stand-in for a tensor has no {name!r}; it has shape, dtype, stride() and what else a "
+            "launcher asks: compute in the kernel"
+        )
+
     def data_ptr(self) -> int:
         return self._address
 

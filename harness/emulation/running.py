@@ -7,6 +7,7 @@ threads must not compile.
 
 from __future__ import annotations
 
+import inspect
 import threading
 import traceback
 import types
@@ -28,7 +29,7 @@ from triton.runtime.jit import JITFunction
 from triptych.harness.emulation import devices
 from triptych.harness.emulation.correction import CheckedBuilder, CorrectedBuilder, CorrectedReduce, np_dtype
 from triptych.harness.emulation.errors import EmulationError, KernelError
-from triptych.harness.emulation.memory import Memory
+from triptych.harness.emulation.memory import Memory, Tensor
 from triptych.harness.emulation.rebinding import KERNELS, Rebinder
 from triptych.harness.records import Array, Arrays
 
@@ -53,8 +54,18 @@ class _NoScope:
         pass
 
 
+class _Kernel(InterpretedFunction):  # type: ignore[misc]
+    """A kernel, which only another may call as a function."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if any(isinstance(value, Tensor) for value in (*args, *kwargs.values())):
+            name = self.__name__
+            raise EmulationError(f"{name} is called without a grid: launch it as {name}[(n,)](..)")
+        return super().__call__(*args, **kwargs)
+
+
 def _interpreted(rebinder: Rebinder, kernel: Any) -> InterpretedFunction:
-    return InterpretedFunction(rebinder.function(kernel.fn))
+    return _Kernel(rebinder.function(kernel.fn))
 
 
 @lru_cache(maxsize=64)
@@ -127,9 +138,9 @@ def _explain(error: BaseException) -> EmulationError:
     while isinstance(error, InterpreterError) and error.__cause__ is not None:
         error = error.__cause__
         frames = traceback.extract_tb(error.__traceback__)
-    ours, theirs = str(Path(__file__).parent), str(Path(triton.__file__).parent)
-    places = [f for f in frames if not f.filename.startswith((ours, theirs))]
+    not_the_users = (str(Path(__file__).parent), str(Path(triton.__file__).parent), str(Path(inspect.__file__).parent))
+    places = [f for f in frames if not f.filename.startswith(not_the_users)]
     place = f" ({Path(places[-1].filename).name}:{places[-1].lineno})" if places else ""
     if isinstance(error, EmulationError):
         return type(error)(f"{error}{place}")
-    return KernelError(f"{type(error).__name__}: {error}{place}")
+    return KernelError(f"the kernel raised {type(error).__name__}: {error}{place}")

@@ -100,7 +100,7 @@ def test_guards_notice_what_was_written(dtype):
     with pytest.raises(KernelFault, match="changed 1 of 12 elements of its input x"):
         guarded.check_unchanged(np.arange(12).reshape(3, 4).astype(dtype), view, "x")
     flat[guarded.MARGIN + 12] = 0
-    with pytest.raises(KernelFault, match="wrote out of bounds: 1 elements past the end of x"):
+    with pytest.raises(KernelFault, match="wrote out of bounds: 1 element past the end of x"):
         guarded.check_margins(flat, "x")
 
 

@@ -139,9 +139,9 @@ def right(inputs):
 @pytest.mark.parametrize(
     ("out", "said"),
     [
-        (None, "the kernel returned None instead of an array"),
-        ((1, 2), "the kernel returned 2 values instead of one array"),
-        ("text", "the kernel returned a str instead of one array"),
+        (None, "the kernel returned None instead of an array: return its output"),
+        ((1, 2), "the kernel returned 2 values instead of one array: an op has one output, which it must return alone"),
+        ("text", "the kernel returned a str instead of one array: an op has one output, which it must return alone"),
         (np.zeros((6, 4), np.float32), r"the output has a wrong shape: expected (4, 6), got (6, 4)"),
         (np.zeros((4, 6), np.float64), "the output has a wrong dtype: expected float32, got float64"),
     ],

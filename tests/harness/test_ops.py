@@ -134,6 +134,10 @@ axpy = Op("axpy", {"x": ("M", "N"), "y": ("M", "N")}, reference,
 def test_a_minimal_declaration_is_completed(tmp_path):
     path = tmp_path / "mine.py"
     path.write_text(MINIMAL)
+    with pytest.raises(ops.OpFileError, match=r"names the kernel 'other/file.py:launch', and there is no file"):
+        ops.from_file(path)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "file.py").touch()
     (op,) = ops.from_file(path).values()
     assert op.summary == "out[M, N] = scale * (x + y)." and op.axes == ("M", "N")
     assert op.nki == f"{path}:kernel" and op.triton == f"{tmp_path / 'other' / 'file.py'}:launch"
@@ -180,7 +184,10 @@ def test_a_case_without_a_size_that_inputs_need_is_a_sentence():
             "from triptych import Op\na = Op('a', {}, abs, [])\nb = Op('a', {}, abs, [{}])",
             "declares two ops called 'a'",
         ),
-        ("from triptych import Op\na = Op('a', {}, abs, [], nki=print)", "is not of this file"),
+        (
+            "from triptych import Op\na = Op('a', {}, abs, [], nki=print)",
+            "kernel print of an op is under no name",
+        ),
         ("from triptych import Op\na = Op('a')", "could not be loaded: TypeError: .*missing"),
     ],
 )

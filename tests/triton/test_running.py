@@ -103,7 +103,7 @@ def test_atomics_update_the_output(arrays):
 
 
 def test_a_kernel_that_raises_gives_one_sentence(arrays):
-    with pytest.raises(KernelError, match=r"^\w+: .*\(test_running.py:\d+\)$"):
+    with pytest.raises(KernelError, match=r"^the kernel raised \w+: .*\(test_running.py:\d+\)$"):
         interpret(launch, arrays, np.zeros(64, np.float32), what="raise")
 
 

@@ -1,0 +1,109 @@
+"""Kernels that are wrong in form: the sentence names the user's line and nothing of ours, and says what to do."""
+
+import sys
+
+import pytest
+
+from triptych.harness import runner
+from triptych.harness.records import Case, Status
+
+OTHERS = """
+from triptych import Op
+
+
+def reference(x):
+    return 2 * x
+
+
+def two_inputs(x, y):
+    pass
+
+
+def mutates(x):
+    x.nope()
+
+
+OPS = {
+    "two_inputs": {"nki": two_inputs},
+    "tuple": {"torch": lambda x: (x, x)},
+    "nothing": {"torch": lambda x: None},
+    "wide": {"torch": lambda x: 2 * x.double()},
+    "unknown": {"torch": mutates},
+}
+globals().update({f"op_{name}": Op(name, {"x": ("M", "N")}, reference, [{"M": 2, "N": 4}], **of)
+                  for name, of in OPS.items()})
+"""
+
+TRITON = """
+import triton
+import triton.language as tl
+from triptych import Op
+
+
+def reference(x):
+    return 2 * x
+
+
+@triton.jit
+def kernel(x, out, N: tl.constexpr):
+    i = tl.arange(0, N)
+    tl.store(out + i, 2 * tl.load(x + i))
+
+
+def without_out(x):
+    pass
+
+
+def without_grid(x, out):
+    kernel(x, out, N=8)
+
+
+def without_size(x, out):
+    kernel[(1,)](x, out)
+
+
+def by_torch(x, out):
+    out.copy_(2 * x)
+
+
+KERNELS = (without_out, without_grid, without_size, by_torch)
+globals().update({f"op_{k.__name__}": Op(k.__name__, {"x": ("M", "N")}, reference, [{"M": 2, "N": 4}], triton=k)
+                  for k in KERNELS})
+"""
+
+SAID = {
+    ("nki-sim", "two_inputs"): "mine.py has two_inputs(x, y), which is called as two_inputs(x), after the op's inputs "
+    "and params: missing a required argument: 'y'",
+    ("torch", "tuple"): "the kernel returned 2 values instead of one array: an op has one output, which it must return",
+    ("torch", "nothing"): "the kernel returned None instead of an array: return its output",
+    ("torch", "wide"): "the output has a wrong dtype: expected bfloat16, got float64",
+    ("torch", "unknown"): "the kernel raised AttributeError: 'Tensor' object has no attribute 'nope' (mine.py:14)",
+    ("triton-cpu", "without_out"): "mine.py has without_out(x), which is called as without_out(x=, out=), after the "
+    "op's inputs and params: got an unexpected keyword argument 'out'",
+    (
+        "triton-cpu",
+        "without_grid",
+    ): "kernel is called without a grid: launch it as kernel[(n,)](..) (mine.py:22)",
+    ("triton-cpu", "without_size"): "the kernel raised TypeError: kernel() missing 1 required positional argument: 'N' "
+    "(mine.py:26)",
+    ("triton-cpu", "by_torch"): "the interpreter's stand-in for a tensor has no 'copy_'",
+}
+
+
+@pytest.mark.parametrize(("backend", "op"), SAID)
+def test_a_wrong_form_is_told_in_the_users_terms(backend, op, worker, tmp_path):
+    if backend == "torch":
+        pytest.importorskip("torch")
+    if backend == "triton-cpu" and sys.platform != "linux":
+        pytest.skip("Triton has wheels for Linux alone")
+    path = tmp_path / "mine.py"
+    path.write_text(TRITON if backend == "triton-cpu" else OTHERS)
+    case = Case(op, "2x4", {"M": 2, "N": 4}, "bfloat16")
+    result = worker.perform(runner.Task(op, str(path), case, backend, None), runner.Settings(), 60)
+    assert result.status is Status.ERROR and SAID[backend, op] in result.reason, result.reason
+
+
+@pytest.fixture(scope="module")
+def worker():
+    with runner.Worker() as worker:
+        yield worker
