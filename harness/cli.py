@@ -23,7 +23,7 @@ EXIT_CODES = """exit codes:
   0  every case that ran agrees
   1  a mismatch, an error or a timeout
   2  usage
-  5  nothing ran
+  5  no kernel ran
   6  a required backend is missing"""
 
 PROFILE_EXIT_CODES = """exit codes:

@@ -9,7 +9,7 @@ import sys
 import types
 import warnings
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ def builtin() -> dict[str, Op]:
 
 
 def from_file(path: str | Path) -> dict[str, Op]:
-    """Every `triptych.Op` that the file at `path` holds at module level, by name.
+    """Every `triptych.Op` that the file at `path` holds at module level, or in a list there, by name.
 
     The file is executed once, so that `import nki` in it means the simulator even where AWS's nki is installed.
     """
@@ -48,13 +48,23 @@ def from_file(path: str | Path) -> dict[str, Op]:
             f"{path.name} could not be loaded: {type(error).__name__}: {error}{at(error, path)}"
         ) from error
     ops: dict[str, Op] = {}
-    for op in dict.fromkeys(value for value in vars(module).values() if isinstance(value, Op)):
+    for op in dict.fromkeys(declared(vars(module).values())):
         if op.name in ops:
             raise OpFileError(f"{path.name} declares two ops called {op.name!r}")
         ops[op.name] = replace(op, nki=_reference(op.nki, module, path), triton=_reference(op.triton, module, path))
     if not ops:
         raise OpFileError(f"{path.name} declares no op: it needs a module-level `triptych.Op`")
     return ops
+
+
+def declared(values: Iterable[Any]) -> Iterator[Op]:
+    """The ops among `values`, and in lists, tuples and dicts among them."""
+    for value in values:
+        if isinstance(value, Op):
+            yield value
+        elif isinstance(value, (list, tuple, dict)):
+            inner = value.values() if isinstance(value, dict) else value
+            yield from (op for op in inner if isinstance(op, Op))
 
 
 def _reference(kernel: Any, module: types.ModuleType, path: Path) -> str | None:

@@ -49,7 +49,7 @@ def test_a_skip_is_said_with_its_reason_and_is_no_pass(
     runner: Any, away: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     away("nki-sim")
-    assert cli.main(CHECK) == cli.OK
+    assert cli.main(CHECK) == cli.NOTHING_RAN
     out = capsys.readouterr().out
     assert "3 passed" in out and "3 skipped (nki-sim: it is not here)" in out.splitlines()[-1]
     assert "nki-sim" not in out.rsplit("\n", 2)[0], "a skipped backend has no row that could look like a result"
@@ -57,10 +57,44 @@ def test_a_skip_is_said_with_its_reason_and_is_no_pass(
 
 def test_strict_counts_a_skip_and_an_unsupported_case(runner: Any, away: Callable[..., None]) -> None:
     runner.outcome = ends(Status.UNSUPPORTED)
-    assert cli.main(CHECK) == cli.OK
     assert cli.main([*CHECK, "--strict"]) == cli.MISMATCH
     away("nki-sim")
     assert cli.main([*CHECK, "--strict"]) == cli.REQUIRED_MISSING
+
+
+def test_the_reference_alone_is_no_kernel_that_passed(runner: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["check", "matmul", "--backend", "numpy"]) == cli.OK, "which is what was asked for"
+    runner.outcome = ends(Status.UNSUPPORTED)
+    assert cli.main(CHECK) == cli.NOTHING_RAN
+    assert capsys.readouterr().err.endswith("no kernel ran: what passed is the reference, compared with itself\n")
+
+
+MINE = """
+import os
+import triptych
+os.environ["TRIPTYCH_ATOL"] = "100"
+one = triptych.Op("one", {"x": ("M", "N")}, lambda x: 2 * x, {"smoke": [{"M": 64, "N": 9}, {"M": 128, "N": 9}]})
+two = triptych.Op("two", lambda case, rng: {"x": rng.standard_normal(9)}, lambda x: 2 * x, {"edge": [{"M": 9}]})
+more = [triptych.Op("three", {"x": ("M",)}, lambda x: 2 * x, {"smoke": [{"M": 9}], "edge": [{"M": 1}, {"M": 7}]})]
+"""
+
+
+def test_what_passes_says_what_was_not_tried(
+    runner: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRIPTYCH_ATOL", "")  # which is put back after the test
+    path = tmp_path / "mine.py"
+    path.write_text(MINE)
+    assert cli.main(["check", "--kernel", str(path), "--backend", "numpy"]) == cli.OK
+    assert capsys.readouterr().out.splitlines()[-4:-1] == [
+        "not tried of one: the case set adversarial (18 cases); M that is no multiple of 64; N other than 9",
+        "not tried of two: anything: it has no case of smoke",
+        "not tried of three: the case set edge (2 cases); the case set adversarial (9 cases); M other than 9",
+    ]
+    assert runner.settings["wanted"] is None, "the file's own environment is no wish of the user's"
+    runner.outcome = ends(Status.FAILED)
+    cli.main(["check", "--kernel", str(path)])
+    assert "not tried" not in capsys.readouterr().out
 
 
 def test_nothing_ran(runner: Any, away: Callable[..., None]) -> None:
