@@ -157,7 +157,8 @@ class Repeater:
             to.broken = (
                 f"{what} computed alone differs from the same within a batch of {size}, in {wrong[0]} of "
                 f"{within.size} elements, the first at {wrong[1]}: {value(within, wrong[1])} within, "
-                f"{value(apart, wrong[1])} alone; the op promises the same bits ({promise.why})"
+                f"{value(apart, wrong[1])} alone; the op promises the same bits ({promise.why}); look for tiles, "
+                f"splits or sums that depend on {promise.axis}, or promise it of whole tiles, or not at all"
             )
 
 

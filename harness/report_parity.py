@@ -22,8 +22,8 @@ def parity(book: Book) -> str:
         return ""
     return (
         "<p>Two backends on the same bytes. The number is their largest difference over all cases, as a share of what "
-        "the tolerances of both allow together: beyond 1, one of the two is wrong. The case that has it is in its "
-        f"title; below, in how many cases every bit is the same.</p>{''.join(tables)}"
+        "the tolerances of both allow together: beyond 1, one of the two is wrong. The pointer on it shows its case; "
+        f"below stands in how many cases every bit is the same.</p>{''.join(tables)}"
     )
 
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import IO, Any
 
-from triptych.harness import failures
+from triptych.harness import failures, parity
 from triptych.harness.records import Evidence, Result, Status
 
 COLOURS = {
@@ -168,7 +168,8 @@ COLUMNS = (
     Column("note", note),
 )
 
-DROPPABLE = ("rel L2", "same bits", "GB/s", "error ULP", "TFLOP/s")  # on a narrow terminal, in this order
+# On a narrow terminal, in this order: the status is never cut, and the backend implies the evidence.
+DROPPABLE = ("rel L2", "same bits", "GB/s", "error ULP", "TFLOP/s", "error/bound", "evidence")
 
 CSV_COLUMNS: tuple[tuple[str, Callable[[Result], Any]], ...] = (
     ("op", lambda r: r.op),
@@ -245,7 +246,12 @@ def text(results: Sequence[Result], *, width: int | None = None, colour: bool = 
 
     head = line([column.title for column in columns], None)
     rule = line(["─" * w for w in widths], None)
-    return "\n".join([head, rule, *(line(row, result) for row, result in zip(rows, results, strict=True))]) + "\n"
+    lines = [head, rule, *(line(row, result) for row, result in zip(rows, results, strict=True))]
+    if any(columns[i].title == "same bits" for i in keep):
+        axes = dict.fromkeys(r.invariance["alone"]["axis"] for r in results if "alone" in r.invariance)
+        lines += ["", "same bits: runs: of two runs on the same inputs"]
+        lines += [f"  {', '.join(axes)}: of a part of that axis alone, and within its batch"] if axes else []
+    return "\n".join(lines) + "\n"
 
 
 def fitting(columns: Sequence[Column], widths: Sequence[int], width: int | None) -> list[int]:
@@ -322,6 +328,7 @@ def markdown(results: Sequence[Result], seed: int | None = None) -> str:
         "|" + "|".join(" ---: " if column.right else " --- " for column in columns) + "|",
         *("| " + " | ".join(map(escape, row)) + " |" for row in rows),
         "",
+        *(["```", parity.text(results).rstrip(), "```", ""] if any(result.parity for result in results) else []),
         escape(summary(results, seed)),
     ]
     return "\n".join(lines) + "\n"

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from triptych.harness.agreement import assert_agree
-    from triptych.harness.records import Case, Op
+    from triptych.harness.records import Alone, Case, Op
     from triptych.harness.testing import kernel_tests
 
 __version__ = "0.1.0"
-__all__ = ["Case", "Op", "__version__", "assert_agree", "kernel_tests"]
+__all__ = ["Alone", "Case", "Op", "__version__", "assert_agree", "kernel_tests"]
 
 
 class _Lender:
@@ -40,6 +40,7 @@ if not any(f is _Lender for f in sys.meta_path):
 
 
 _HOMES = {
+    "Alone": "triptych.harness.records",
     "Case": "triptych.harness.records",
     "Op": "triptych.harness.records",
     "assert_agree": "triptych.harness.agreement",

@@ -167,6 +167,33 @@ def test_colour_is_for_terminals_that_want_it(monkeypatch: pytest.MonkeyPatch) -
     assert not tables.wants_colour(Terminal())
 
 
+def compared(parity: dict[str, Any] | None = None) -> Result:
+    """A case that two backends ran, whose kernel repeats its bits and a part of its batch."""
+    where = ("attention", "h2kv1-q64-k64-d32-causal", "bfloat16", "nki-sim", "trn2", Evidence.SIMULATED, Status.PASSED)
+    same = {"identical": True, "promised": True}
+    numbers = {"max_abs_ulp": 0.3, "rel_l2": 0.0019, "max_abs": 0.2}
+    bits = {"runs": same, "alone": {**same, "axis": "B"}}
+    return Result(*where, metrics=numbers, tolerance={"max_abs": 0.5}, invariance=bits, parity=parity or {})
+
+
+def test_eighty_columns_hold_the_status_of_a_long_case() -> None:
+    head, _, row = tables.text([compared()], width=80).splitlines()
+    assert row.endswith("passed") and "same bits" not in head
+
+
+def test_the_table_says_which_bits_are_the_same() -> None:
+    text = tables.text([compared()], width=120)
+    assert "  runs, B\n" in text
+    assert "runs: of two runs on the same inputs\n  B: of a part of that axis alone, and within" in text
+
+
+def test_markdown_has_the_parity_matrix() -> None:
+    difference = {"share": 0.25, "max_abs": 0.1, "identical": 1.0, "strange": 0}
+    text = tables.markdown([compared({"numpy": difference})])
+    assert "```\nparity of attention\n" in text and "  nki-sim[trn2]  0.25 (1 of 1 same)\n" in text
+    assert "parity" not in tables.markdown([compared()])
+
+
 def test_a_narrow_terminal_cuts_rows_and_not_reasons() -> None:
     results = [
         Result("matmul", name, "float32", "numpy", None, Evidence.REFERENCE, Status.FAILED, "reason " * 30)
