@@ -32,6 +32,7 @@ LONGEST_S = 2.0  # kernels that ran longer are repeated in one case, and then on
 COARSE, COARSE_SHARE = 0.01, 64.0  # relative L2 error that rounding does not explain, and in multiples of the bound
 MUCH_MORE = 8.0  # times the first run's error, which a loose tolerance may have let pass
 ONE_COARSE, ONE_SHARE = 0.05, 8.0  # likewise of one element: the share of itself, and in multiples of its bound
+ORDER = {"triton-cpu": " with the programs of each launch in reverse order"}
 NOT_OURS = ("numpy", "torch")  # backends whose panels promise no bits: what a kernel is compared with
 
 Run = Callable[[Case, Arrays], Array]
@@ -55,8 +56,10 @@ class Repeater:
     inputs: Arrays
     expected: Expected
 
-    def repeated(self, backend: str, out: Array, run: Run, seconds: float, though_slow: bool = True) -> Repeats:
-        """Run a kernel that took `seconds` for `out` again; `run` runs it on a case and inputs."""
+    def repeated(
+        self, backend: str, out: Array, run: Run, run_again: Run, seconds: float, though_slow: bool = True
+    ) -> Repeats:
+        """Run a kernel that took `seconds` for `out` again; `run` and `run_again` run it on a case and inputs."""
         repeats = Repeats()
         first = out.copy()
         slow = f"the first run took {seconds:.1f} s; what takes over {LONGEST_S:g} s runs"
@@ -71,15 +74,16 @@ class Repeater:
         if seconds > LONGEST_S and perf_counter() - started > LONGEST_S:
             repeats.found["skipped"] = f"{slow} again on other inputs alone"
             return repeats
-        again = run(self.case, self.inputs)
+        again = run_again(self.case, self.inputs)
         promised = self.op.repeatable and backend not in NOT_OURS
         wrong = differing(first, again)
         repeats.found["runs"] = {"identical": wrong is None, "promised": promised}
         if wrong is not None and promised:
             repeats.broken = (
                 f"two runs on the same inputs differ in {wrong[0]} of {first.size} elements, the first at {wrong[1]}: "
-                f"{value(first, wrong[1])} then {value(again, wrong[1])}; look for a race, an uninitialised read or "
-                "atomic adds, or declare the op with repeatable=False if it need not repeat its bits"
+                f"{value(first, wrong[1])} then {value(again, wrong[1])}{ORDER.get(backend, '')}; look for a race, an "
+                "uninitialised read or atomic adds, or declare the op with repeatable=False if it need not repeat its "
+                "bits"
             )
         elif self.op.alone is not None:
             self.alone(self.op.alone, backend, first, run, repeats)

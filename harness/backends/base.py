@@ -45,6 +45,10 @@ class Backend(ABC):
     def run(self, op: Op, case: Case, inputs: Arrays, target: str | None) -> Array:
         """The output of the op's kernel on `inputs`."""
 
+    def run_again(self, op: Op, case: Case, inputs: Arrays, target: str | None) -> Array:
+        """`run` once more, in another order if the kernel's programs have none of their own."""
+        return self.run(op, case, inputs, target)
+
     @abstractmethod
     def time(self, op: Op, case: Case, inputs: Arrays, target: str | None, budget: TimingBudget) -> dict[str, Any]:
         """The timing of that run: measured samples, or a prediction that says so."""

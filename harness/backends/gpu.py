@@ -67,6 +67,10 @@ class Interpreter(Backend):
     def run(self, op: Op, case: Case, inputs: Arrays, target: str | None) -> Array:
         return self._interpret(op, case, inputs, output_shape(op, case, inputs))
 
+    def run_again(self, op: Op, case: Case, inputs: Arrays, target: str | None) -> Array:
+        """With the programs of each launch in reverse order: a result that depends on their order is a race."""
+        return self._interpret(op, case, inputs, output_shape(op, case, inputs), backwards=True)
+
     def time(self, op: Op, case: Case, inputs: Arrays, target: str | None, budget: TimingBudget) -> dict[str, Any]:
         """Wall time of the interpreter: it says how long a test takes, nothing about a GPU."""
         shape = output_shape(op, case, inputs)
@@ -74,15 +78,18 @@ class Interpreter(Backend):
         once = replace(budget, warmup_seconds=0.0, seconds=0.0, fewest=1)
         return time_host(lambda: self._interpret(op, case, inputs, shape), once, self.evidence)
 
-    def _interpret(self, op: Op, case: Case, inputs: Arrays, shape: tuple[int, ...]) -> Array:
-        from triptych.harness.emulation import interpret
+    def _interpret(self, op: Op, case: Case, inputs: Arrays, shape: tuple[int, ...], backwards: bool = False) -> Array:
+        from triptych.harness.emulation import interpret, interpret_backwards
         from triptych.harness.regimes import dtype_of
 
         launcher = launcher_of(op, case, inputs)
         dtype = dtype_of(case.dtype)
         flat = guarded.patterned(shape, dtype)
         out = guarded.inside(flat, shape, dtype)
-        interpret(launcher, inputs, out, **case.params)
+        if backwards and not interpret_backwards(launcher, inputs, out, **case.params):
+            return self._interpret(op, case, inputs, shape)
+        if not backwards:
+            interpret(launcher, inputs, out, **case.params)
         guarded.check_written(flat, shape)
         return out
 

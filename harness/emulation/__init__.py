@@ -17,6 +17,7 @@ from typing import Any
 from triptych.harness.emulation.errors import (
     EmulationError,
     KernelError,
+    OrderError,
     OutOfBoundsError,
     ReadOnlyError,
     UnsupportedVersionError,
@@ -32,6 +33,7 @@ __all__ = [
     "UnsupportedVersionError",
     "conformance",
     "interpret",
+    "interpret_backwards",
     "version_support",
 ]
 
@@ -47,6 +49,20 @@ def interpret(launcher: Callable[..., Any], arrays: Arrays, out: Array, **params
     from triptych.harness.emulation import running
 
     running.interpret(launcher, arrays, out, params)
+
+
+def interpret_backwards(launcher: Callable[..., Any], arrays: Arrays, out: Array, **params: Any) -> bool:
+    """Likewise with the programs of each launch in reverse order, which a GPU may choose as well.
+
+    False if the kernel has atomic operations, by which programs may wait for each other; `out` says nothing then.
+    """
+    from triptych.harness.emulation import running
+
+    try:
+        running.interpret(launcher, arrays, out, params, backwards=True)
+    except OrderError:
+        return False
+    return True
 
 
 def conformance() -> list[dict[str, Any]]:

@@ -25,7 +25,7 @@ from triton._C.libtriton import ir
 from triton.runtime import interpreter
 from triton.runtime.interpreter import TensorHandle
 
-from triptych.harness.emulation.errors import EmulationError
+from triptych.harness.emulation.errors import EmulationError, OrderError
 from triptych.harness.emulation.memory import Memory
 from triptych.harness.records import Array
 
@@ -45,9 +45,15 @@ class CheckedBuilder(interpreter.InterpreterBuilder):  # type: ignore[misc]  # T
 
     np_dtype: Callable[[Any], np.dtype[Any]] = staticmethod(_uncorrected_np_dtype)
 
-    def __init__(self, memory: Memory) -> None:
+    def __init__(self, memory: Memory, backwards: bool = False) -> None:
         super().__init__()
-        self.memory = memory
+        self.memory, self.backwards = memory, backwards
+
+    def set_grid_idx(self, *place: int) -> None:
+        """The programs of a launch come in ascending order; a GPU promises none."""
+        if self.backwards:
+            place = tuple(n - 1 - i for n, i in zip(self.grid_dim, place, strict=True))
+        super().set_grid_idx(*place)
 
     @property
     def where(self) -> str:
@@ -71,6 +77,8 @@ class CheckedBuilder(interpreter.InterpreterBuilder):  # type: ignore[misc]  # T
         return super().create_atomic_cas(self._in_place(ptr, everywhere), cmp, val, sem, scope)
 
     def _in_place(self, ptr: Any, mask: Array) -> Any:
+        if self.backwards:
+            raise OrderError("programs with atomic operations are not run in reverse order")
         dtype = ptr.get_element_ty()
         if dtype == tl.bfloat16:
             raise EmulationError(f"atomics on bfloat16 are not emulated{self.where}; use float32, or a GPU")

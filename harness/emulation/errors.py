@@ -19,5 +19,9 @@ class KernelError(EmulationError):
     """The kernel, or its launcher, raised."""
 
 
+class OrderError(EmulationError):
+    """Programs run in reverse order reached an atomic operation: they may wait for others that come later now."""
+
+
 class UnsupportedVersionError(EmulationError):
     """The installed Triton is not one whose interpreter the correction was tested with."""

@@ -81,9 +81,9 @@ def _standard_library() -> dict[str, InterpretedFunction]:
 
 
 @contextmanager
-def session(memory: Memory, corrected: bool = True) -> Iterator[None]:
+def session(memory: Memory, corrected: bool = True, backwards: bool = False) -> Iterator[None]:
     """Triton interprets on `memory` within, with bfloat16 corrected unless told otherwise."""
-    builder = (CorrectedBuilder if corrected else CheckedBuilder)(memory)
+    builder = (CorrectedBuilder if corrected else CheckedBuilder)(memory, backwards)
     with _LOCK, np.errstate(all="ignore"), devices.pretend(devices.INTERPRETER), ExitStack() as stack:
 
         def put(owner: Any, name: str, value: Any) -> None:
@@ -117,7 +117,12 @@ def _method(function: InterpretedFunction) -> Callable[..., Any]:
 
 
 def interpret(
-    launcher: Callable[..., Any], arrays: Arrays, out: Array, params: dict[str, Any], corrected: bool = True
+    launcher: Callable[..., Any],
+    arrays: Arrays,
+    out: Array,
+    params: dict[str, Any],
+    corrected: bool = True,
+    backwards: bool = False,
 ) -> None:
     """`launcher(**arrays, out=out, **params)`, interpreted."""
     if not isinstance(launcher, types.FunctionType):
@@ -125,7 +130,7 @@ def interpret(
     memory = Memory()
     tensors = {name: memory.tensor(name, array, writable=False) for name, array in arrays.items()}
     tensors["out"] = memory.tensor("out", out, writable=True)
-    with session(memory, corrected):
+    with session(memory, corrected, backwards):
         try:
             _interpreted_launcher(launcher)(**tensors, **params)
         except Exception as error:

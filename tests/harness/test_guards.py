@@ -279,6 +279,12 @@ def test_a_kernel_that_is_better_than_honest_ones_is_no_cheat(verdict):
     assert result.status is Status.PASSED and result.metrics["max_ulp"] == 0
 
 
+def test_the_second_run_on_the_same_inputs_is_the_backends_own_second_run(verdict, monkeypatch):
+    monkeypatch.setattr(Cheat, "run_again", lambda self, op, case, inputs, target: -self.kernel(**inputs))
+    result = verdict(right)
+    assert result.status is Status.FAILED and result.reason.startswith("two runs on the same inputs differ in 1200")
+
+
 def test_an_op_need_not_repeat_its_bits(verdict):
     result = verdict(noisy(), repeatable=False)
     assert result.status is Status.PASSED
@@ -328,7 +334,8 @@ def test_a_slow_kernel_is_repeated_in_one_case_alone_and_says_so(verdict, monkey
     assert result.status is Status.PASSED and "runs again on other inputs alone" in result.invariance["skipped"]
     expected = expect(OP, CASE, inputs := ops.make_inputs(OP, CASE))
     repeater = invariance.Repeater(OP, CASE, inputs, expected)
-    once = repeater.repeated("cheat", right(**inputs), lambda *_: pytest.fail("run again"), 3.0, though_slow=False)
+    never = pytest.fail
+    once = repeater.repeated("cheat", right(**inputs), never, never, 3.0, though_slow=False)
     assert "runs once, except in one case" in once.found["skipped"]
 
 

@@ -17,6 +17,7 @@ from triptych.harness.emulation import (
     ReadOnlyError,
     UnsupportedVersionError,
     interpret,
+    interpret_backwards,
     version,
     version_support,
 )
@@ -170,3 +171,23 @@ def test_the_package_imports_without_triton_or_torch():
         "from triptych.harness.emulation import interpret, conformance, version_support"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", program], check=True, env={"PYTHONPATH": ":".join(sys.path)})
+
+
+@triton.jit
+def _racing(x, out, N: tl.constexpr):
+    at = tl.arange(0, N)
+    tl.store(out + at, tl.load(x + at + tl.program_id(0) * N))
+
+
+def last_program_wins(x, y, out):
+    _racing[(4,)](x, out, N=16)
+
+
+def test_programs_in_reverse_order_show_a_race_and_leave_atomics_alone(arrays):
+    forwards, backwards = np.full(16, np.nan, np.float32), np.full(16, np.nan, np.float32)
+    interpret(last_program_wins, arrays, forwards)
+    assert interpret_backwards(last_program_wins, arrays, backwards)
+    assert np.array_equal(forwards, arrays["x"][48:]) and np.array_equal(backwards, arrays["x"][:16])
+    out = np.full(64, np.nan, np.float32)
+    assert interpret_backwards(launch, arrays, out) and np.array_equal(out, 2 * arrays["x"])
+    assert not interpret_backwards(launch, arrays, np.zeros(64, np.float32), what="atomic")
