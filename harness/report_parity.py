@@ -78,8 +78,11 @@ def invariance(book: Book) -> str:
 def share(found: Sequence[dict[str, Any]]) -> str:
     """How many of these repeat their bits, and whether they must."""
     if not found:
-        return '<span class="void">no case for it</span>'
+        return '<span class="void">not tried</span>'
     same = sum(bool(one["identical"]) for one in found)
     axes = ", ".join(dict.fromkeys(one["axis"] for one in found if "axis" in one))
-    promise = "promised" if any(one["promised"] for one in found) else "not promised"
-    return f"{same:,} of {plural(len(found), 'case')}{f' along {escape(axes)}' if axes else ''} <i>{promise}</i>"
+    promised = any(one["promised"] for one in found)
+    count = f"{same:,} of {plural(len(found), 'case')}"
+    if any(one["promised"] and not one["identical"] for one in found):
+        count = f'<span class="status failed">{count}</span>'
+    return f"{count}{f' along {escape(axes)}' if axes else ''} <i>{'promised' if promised else 'not promised'}</i>"

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from triptych.harness import cli, output, tables
+from triptych.harness import cli, output, report_parity, tables
 from triptych.harness.records import Evidence, Result, Status
 from triptych.harness.runner import Task
 
@@ -185,6 +185,14 @@ def test_the_table_says_which_bits_are_the_same() -> None:
     text = tables.text([compared()], width=120)
     assert "  runs, B\n" in text
     assert "runs: of two runs on the same inputs\n  B: of a part of that axis alone, and within" in text
+
+
+@pytest.mark.parametrize("promised", [True, False])
+def test_the_report_shows_a_broken_promise_of_bits(promised: bool) -> None:
+    found = {"identical": False, "promised": promised}
+    cell = report_parity.share([found, {**found, "identical": True}])
+    assert "1 of 2 cases" in cell and ("failed" in cell) == promised
+    assert ("not promised" in cell) != promised and "not tried" in report_parity.share([])
 
 
 def test_markdown_has_the_parity_matrix() -> None:
