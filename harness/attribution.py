@@ -1,9 +1,10 @@
 """Whom a wrong result is to be blamed on: the kernel's logic, low-precision rounding, or the emulator that ran it.
 
 The same kernel runs on the same inputs once more without low-precision rounding, and what comes out is rounded and
-judged as before. If it agrees now, rounding was the cause; if it does not, the logic is. `nki-sim` switches rounding
-off in the simulator and looks for the first instruction that suffers from it; other backends run the kernel on the
-inputs widened to float32. An emulator whose self-test fails for an operation of the kernel is named first.
+judged as before. If it agrees now, rounding was the cause; if it does not, the logic is. `nki-sim` and `triton-cpu`
+switch rounding off in the emulator, and `nki-sim` looks for the first instruction that suffers from it; other backends
+run the kernel on the inputs widened to float32. An emulator whose self-test fails for an operation of the kernel is
+named first.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ import numpy as np
 
 from triptych.harness import conformance
 from triptych.harness.backends.base import Backend, located
+from triptych.harness.backends.gpu import Interpreter
 from triptych.harness.backends.neuron import Simulator
+from triptych.harness.invariance import differing
 from triptych.harness.judge import Verdict, judge
 from triptych.harness.precision import round_to
 from triptych.harness.records import Array, Arrays, Case, Op, Status
@@ -24,6 +27,7 @@ from triptych.harness.regimes import dtype_of, finfo
 from triptych.harness.tolerance import Expected
 
 LONGEST_S = 20.0  # kernels that ran longer are not run again
+MOSTLY = 10.0  # times the error of the run in float32: rounding explains most of an error
 
 
 def attribute(
@@ -35,6 +39,8 @@ def attribute(
             warnings.simplefilter("ignore")
             if isinstance(backend, Simulator):
                 return _simulated(backend, op, case, inputs, target, out, expected)
+            if isinstance(backend, Interpreter):
+                return _interpreted(backend, op, case, inputs, out, expected)
             return _other(backend, op, case, inputs, target, expected)
     except BaseException as error:  # a kernel may exit, too
         return {"cause": "unknown", "text": f"the kernel could not be run without low-precision rounding: {error}"}
@@ -52,43 +58,32 @@ def _simulated(
 
     run = play(Options(round_low_precision=False, lint=False))
     verdict = judge(op, case, inputs, run.outputs, expected=expected)
+    before = judge(op, case, inputs, out, expected=expected)
+    dtypes = {str(a.dtype) for a in run.trace.allocations}
     narrow = sorted({str(a.dtype) for a in run.trace.allocations if a.dtype.is_float and a.dtype.itemsize < 4})
     bound = bound_of(case, expected)
     found = divergence.bisect(play, bound)
     about: dict[str, Any] = {}
-    wrong = wrong_instructions({event.op for event in run.trace.events})
+    wrong = wrong_instructions({event.op for event in run.trace.events}, dtypes)
     if wrong:
         cause = "emulator"
         text = f"the simulator's self-test fails for {', '.join(wrong)} (see `triptych doctor`), which the kernel uses."
-    elif verdict.status is Status.PASSED:
-        cause = "rounding"
-        text = "the same kernel agrees with the reference when it keeps every value in float32."
-        if found.first is not None:
-            about["first_beyond_rounding"] = {**found.first.to_dict(), "difference": found.first.difference}
-            how = f"by {found.first.difference:.2g}, relative L2, where the output may be off by {bound:.2g}"
-            if not np.isfinite(found.first.difference):
-                how = "in where it is NaN or infinite"
-            text += f" First result to differ from that run {how}: {found.first}."
-        else:
-            text += (
-                f" No single instruction stands out: all {found.instructions} stay within {bound:.2g}, relative L2, of "
-                f"that run (the largest difference is {found.largest:.2g}), and their roundings add up."
-            )
-            text += f" {found.stopped}." if found.stopped else ""
-    elif not narrow and not misplaced(run.outputs, expected) and near(verdict, expected):
-        cause = "unknown"
-        text = (
-            "every tensor of the kernel is float32, so that no low-precision rounding could be switched off, and the "
-            "result is near its tolerance: it may be the order of a sum or a small error in the logic."
-        )
     else:
-        cause = "logic"
-        text = (
-            "the kernel holds float32 alone, so that low-precision rounding has no part in it."
-            if not narrow
-            else f"without low-precision rounding ({', '.join(narrow)} kept in float32) it disagrees as well"
-            f"{extent(verdict)}. A logic error does the same in both runs: comparing them cannot show where it is."
+        cause, text = concluded(case, verdict, before, ", ".join(narrow), expected)
+    lost = cause == "rounding" or (cause == "logic" and divergence.apart(wide(out), wide(run.outputs)) > bound)
+    if lost and found.first is not None:
+        about["first_beyond_rounding"] = {**found.first.to_dict(), "difference": found.first.difference}
+        how = f"by {found.first.difference:.2g}, relative L2, where the output may be off by {bound:.2g}"
+        if not np.isfinite(found.first.difference):
+            how = "in where it is NaN or infinite"
+        besides = " Rounding costs more than is allowed besides." if cause == "logic" else ""
+        text += f"{besides} First result to differ from that run {how}: {found.first}."
+    elif cause == "rounding":
+        text += (
+            f" No single instruction stands out: all {found.instructions} stay within {bound:.2g}, relative L2, of "
+            f"that run (the largest difference is {found.largest:.2g}), and their roundings add up."
         )
+        text += f" {found.stopped}." if found.stopped else ""
     if misplaced(out, expected):
         for key, word, origin in (("first_infinity", "infinity", found.infinity), ("first_nan", "NaN", found.nan)):
             if origin is not None:
@@ -97,10 +92,52 @@ def _simulated(
     return {"cause": cause, "text": text, **about}
 
 
+def _interpreted(
+    backend: Interpreter, op: Op, case: Case, inputs: Arrays, out: Array, expected: Expected
+) -> dict[str, Any]:
+    wrong = [operation for operation in wrong_operations(case.dtype) if used(op, operation)]
+    if wrong:
+        text = f"Triton's interpreter computes {', '.join(wrong)} wrongly in {case.dtype} (see `triptych doctor`)"
+        return {"cause": "emulator", "text": f"{text}, and the kernel may use it. Try float32, or a GPU."}
+    again = backend.replay(op, case, inputs)
+    verdict = judge(op, case, inputs, again, expected=expected)
+    before = judge(op, case, inputs, out, expected=expected)
+    narrow = "" if differing(out, again) is None else "float16, bfloat16, float8 and TF32"
+    cause, text = concluded(case, verdict, before, narrow, expected)
+    return {"cause": cause, "text": text}
+
+
+def concluded(case: Case, verdict: Verdict, before: Verdict, narrow: str, expected: Expected) -> tuple[str, str]:
+    """Cause and text, from the verdict on the run in float32, that `before` it, and what the kernel holds `narrow`."""
+    if verdict.status is Status.PASSED:
+        return "rounding", "the same kernel agrees with the reference when it keeps every value in float32."
+    close = case.dtype == "float32" and near(verdict, expected)  # the order of a sum explains no more than that
+    if not narrow and close:
+        return "unknown", (
+            "every value of the kernel is float32, so that no low-precision rounding could be switched off, and the "
+            "result is near its tolerance: it may be the order of a sum or a small error in the logic."
+        )
+    if not narrow:
+        return "logic", (
+            "between its loads and stores the kernel holds float32 alone, so that low-precision rounding has no part "
+            "in it."
+        )
+    size, rest = (v.metrics.get("rel_l2", np.inf) for v in (before, verdict))
+    if close and size > MOSTLY * rest:
+        return "rounding", (
+            f"without low-precision rounding ({narrow} kept in float32) the error falls from {size:.2g} to {rest:.2g}, "
+            "relative L2; what is left may be the order of a sum or a small error in the logic."
+        )
+    return "logic", (
+        f"without low-precision rounding ({narrow} kept in float32) it disagrees as well{extent(verdict)}. A logic "
+        "error does the same in both runs: comparing them cannot show where it is."
+    )
+
+
 def extent(verdict: Verdict) -> str:
     """How much of the output still disagrees."""
     count = verdict.metrics.get("mismatches")
-    if not count:
+    if not count or verdict.metrics["nonfinite"]["misplaced"]:
         return f": {verdict.reason}"
     return f", in {count} element{'s' * (count > 1)} by up to {verdict.metrics['max_abs']:.3g}"
 
@@ -115,9 +152,14 @@ def near(verdict: Verdict, expected: Expected, times: float = 8.0) -> bool:
     tolerance, metrics = expected.tolerance, verdict.metrics
     return bool(
         "rel_l2" in tolerance
+        and not metrics.get("nonfinite", {}).get("misplaced")
         and metrics.get("rel_l2", np.inf) <= times * tolerance["rel_l2"]
         and metrics.get("max_abs", np.inf) <= times * tolerance["max_abs"]
     )
+
+
+def wide(out: Array) -> Array:
+    return out.astype(np.float32)
 
 
 def misplaced(out: Array, expected: Expected) -> bool:
@@ -128,14 +170,9 @@ def misplaced(out: Array, expected: Expected) -> bool:
 def _other(
     backend: Backend, op: Op, case: Case, inputs: Arrays, target: str | None, expected: Expected
 ) -> dict[str, Any]:
-    if backend.name == "triton-cpu":
-        wrong = [operation for operation in wrong_operations(case.dtype) if used(op, operation)]
-        if wrong:
-            text = f"Triton's interpreter computes {', '.join(wrong)} wrongly in {case.dtype} (see `triptych doctor`)"
-            return {"cause": "emulator", "text": f"{text}, and the kernel may use it. Try float32, or a GPU."}
     if dtype_of(case.dtype) == np.float32:
         text = "the inputs are float32 already, so that the kernel cannot be run with less rounding"
-        return {"cause": "unknown", "text": f"{text}; the NKI panel, if the op has one, can be: see nki-sim."}
+        return {"cause": "unknown", "text": f"{text}; an emulator can: see nki-sim or triton-cpu."}
     wide = {name: x.astype(np.float32) if x.dtype == dtype_of(case.dtype) else x for name, x in inputs.items()}
     again = backend.run(op, replace(case, dtype="float32"), wide, target)
     verdict = judge(op, case, inputs, round_to(again, dtype_of(case.dtype)), expected=expected)
@@ -146,11 +183,15 @@ def _other(
     return {"cause": "logic", "text": text}
 
 
-def wrong_instructions(issued: set[str]) -> list[str]:
-    """Of the instructions that a kernel issued, those that the simulator gets wrong in some dtype."""
+def wrong_instructions(issued: set[str], dtypes: set[str]) -> list[str]:
+    """Of the instructions that a kernel issued, those that the simulator gets wrong in a dtype of its tensors."""
     tested = conformance.of("nki-sim")
-    found = tested.wrong if isinstance(tested, conformance.Tested) else []
-    return [cell for cell in found if cell.split()[0] in issued]
+    cells = tested.cells if isinstance(tested, conformance.Tested) else {}
+    return [
+        f"{operation} {dtype}"
+        for (operation, dtype), right in cells.items()
+        if not right and operation.split()[0] in issued and dtype in dtypes
+    ]
 
 
 def wrong_operations(dtype: str) -> list[str]:

@@ -78,8 +78,20 @@ class Interpreter(Backend):
         once = replace(budget, warmup_seconds=0.0, seconds=0.0, fewest=1)
         return time_host(lambda: self._interpret(op, case, inputs, shape), once, self.evidence)
 
-    def _interpret(self, op: Op, case: Case, inputs: Arrays, shape: tuple[int, ...], backwards: bool = False) -> Array:
-        from triptych.harness.emulation import interpret, interpret_backwards
+    def replay(self, op: Op, case: Case, inputs: Arrays) -> Array:
+        """The output of the kernel without low-precision rounding, but that of its stores."""
+        return self._interpret(op, case, inputs, output_shape(op, case, inputs), wide=True)
+
+    def _interpret(
+        self,
+        op: Op,
+        case: Case,
+        inputs: Arrays,
+        shape: tuple[int, ...],
+        backwards: bool = False,
+        wide: bool = False,
+    ) -> Array:
+        from triptych.harness.emulation import interpret, interpret_backwards, replay
         from triptych.harness.regimes import dtype_of
 
         launcher = launcher_of(op, case, inputs)
@@ -89,7 +101,7 @@ class Interpreter(Backend):
         if backwards and not interpret_backwards(launcher, inputs, out, **case.params):
             return self._interpret(op, case, inputs, shape)
         if not backwards:
-            interpret(launcher, inputs, out, **case.params)
+            (replay if wide else interpret)(launcher, inputs, out, **case.params)
         guarded.check_written(flat, shape)
         return out
 

@@ -2,6 +2,7 @@
 
 * `interpret` runs a launcher on NumPy arrays through Triton's interpreter, without PyTorch, with bfloat16 made right
   (`correction.py`), and with every load and store checked against the bounds of its argument (`memory.py`).
+* `replay` does the same without low-precision rounding (`wide.py`).
 * `version_support` says whether the installed Triton is one the correction was tested with.
 * `conformance` tests the interpreter operation by operation and dtype by dtype, with the correction and without.
 * `compilation.compile_launcher` compiles a launcher's kernels for a GPU ahead of time and reports what they cost.
@@ -34,6 +35,7 @@ __all__ = [
     "conformance",
     "interpret",
     "interpret_backwards",
+    "replay",
     "version_support",
 ]
 
@@ -43,9 +45,7 @@ def interpret(launcher: Callable[..., Any], arrays: Arrays, out: Array, **params
 
     Inputs are read-only to the kernel. Poison `out` first: the emulation writes nothing that the kernel does not.
     """
-    sentence = version_support()
-    if sentence is not None:
-        raise UnsupportedVersionError(sentence)
+    check_version()
     from triptych.harness.emulation import running
 
     running.interpret(launcher, arrays, out, params)
@@ -63,6 +63,21 @@ def interpret_backwards(launcher: Callable[..., Any], arrays: Arrays, out: Array
     except OrderError:
         return False
     return True
+
+
+def replay(launcher: Callable[..., Any], arrays: Arrays, out: Array, **params: Any) -> None:
+    """`interpret` with every value in float32 at least: what low-precision rounding did to the result is undone."""
+    check_version()
+    from triptych.harness.emulation import running
+    from triptych.harness.emulation.wide import WideBuilder
+
+    running.interpret(launcher, arrays, out, params, WideBuilder)
+
+
+def check_version() -> None:
+    sentence = version_support()
+    if sentence is not None:
+        raise UnsupportedVersionError(sentence)
 
 
 def conformance() -> list[dict[str, Any]]:

@@ -44,6 +44,7 @@ class CheckedBuilder(interpreter.InterpreterBuilder):  # type: ignore[misc]  # T
     """The interpreter as Triton ships it, on a `Memory` instead of raw addresses."""
 
     np_dtype: Callable[[Any], np.dtype[Any]] = staticmethod(_uncorrected_np_dtype)
+    holds_wide = False  # whether values may be wider than their Triton dtype
 
     def __init__(self, memory: Memory, backwards: bool = False) -> None:
         super().__init__()
@@ -55,6 +56,10 @@ class CheckedBuilder(interpreter.InterpreterBuilder):  # type: ignore[misc]  # T
             place = tuple(n - 1 - i for n, i in zip(self.grid_dim, place, strict=True))
         super().set_grid_idx(*place)
 
+    def memory_dtype(self, dtype: Any) -> np.dtype[Any]:
+        """The NumPy dtype of an argument's elements."""
+        return self.np_dtype(dtype)
+
     @property
     def where(self) -> str:
         return f" in program {self.grid_idx}"
@@ -62,11 +67,11 @@ class CheckedBuilder(interpreter.InterpreterBuilder):  # type: ignore[misc]  # T
     def create_masked_load(self, ptrs: Any, mask: Any, other: Any, *policy: Any) -> Any:
         dtype = ptrs.get_element_ty()
         padding = None if other is None else other.data
-        data = self.memory.load(ptrs.data, np.asarray(mask.data, bool), padding, self.np_dtype(dtype), self.where)
+        data = self.memory.load(ptrs.data, np.asarray(mask.data, bool), padding, self.memory_dtype(dtype), self.where)
         return TensorHandle(data, dtype)
 
     def create_masked_store(self, ptrs: Any, value: Any, mask: Any, *policy: Any) -> None:
-        dtype = self.np_dtype(ptrs.get_element_ty())
+        dtype = self.memory_dtype(ptrs.get_element_ty())
         self.memory.store(ptrs.data, value.data, np.asarray(mask.data, bool), dtype, self.where)
 
     def create_atomic_rmw(self, op: Any, ptr: Any, val: Any, mask: Any, sem: Any, scope: Any) -> Any:
@@ -82,7 +87,7 @@ class CheckedBuilder(interpreter.InterpreterBuilder):  # type: ignore[misc]  # T
         dtype = ptr.get_element_ty()
         if dtype == tl.bfloat16:
             raise EmulationError(f"atomics on bfloat16 are not emulated{self.where}; use float32, or a GPU")
-        return TensorHandle(self.memory.addresses(ptr.data, mask, self.np_dtype(dtype), self.where), ptr.dtype)
+        return TensorHandle(self.memory.addresses(ptr.data, mask, self.memory_dtype(dtype), self.where), ptr.dtype)
 
 
 class CorrectedBuilder(CheckedBuilder):
@@ -91,7 +96,7 @@ class CorrectedBuilder(CheckedBuilder):
     np_dtype = staticmethod(np_dtype)
 
     def cast_impl(self, src: Any, dst_type: Any) -> Any:
-        return TensorHandle(src.data.astype(np_dtype(dst_type)), dst_type.scalar)
+        return TensorHandle(src.data.astype(self.np_dtype(dst_type)), dst_type.scalar)
 
     def create_fp_to_fp(self, src: Any, dst_type: Any, rounding_mode: Any) -> Any:
         if src.dtype.scalar.is_fp8() or dst_type.scalar.is_fp8():

@@ -27,7 +27,7 @@ from triton.runtime.interpreter import InterpretedFunction
 from triton.runtime.jit import JITFunction
 
 from triptych.harness.emulation import devices
-from triptych.harness.emulation.correction import CheckedBuilder, CorrectedBuilder, CorrectedReduce, np_dtype
+from triptych.harness.emulation.correction import CheckedBuilder, CorrectedBuilder, CorrectedReduce
 from triptych.harness.emulation.errors import EmulationError, KernelError
 from triptych.harness.emulation.memory import Memory, Tensor
 from triptych.harness.emulation.rebinding import KERNELS, Rebinder
@@ -81,9 +81,9 @@ def _standard_library() -> dict[str, InterpretedFunction]:
 
 
 @contextmanager
-def session(memory: Memory, corrected: bool = True, backwards: bool = False) -> Iterator[None]:
-    """Triton interprets on `memory` within, with bfloat16 corrected unless told otherwise."""
-    builder = (CorrectedBuilder if corrected else CheckedBuilder)(memory, backwards)
+def session(builder: CheckedBuilder) -> Iterator[None]:
+    """Triton interprets with `builder` within."""
+    corrected = isinstance(builder, CorrectedBuilder)
     with _LOCK, np.errstate(all="ignore"), devices.pretend(devices.INTERPRETER), ExitStack() as stack:
 
         def put(owner: Any, name: str, value: Any) -> None:
@@ -96,8 +96,10 @@ def session(memory: Memory, corrected: bool = True, backwards: bool = False) -> 
         put(interpreter.interpreter_semantic, "builder", builder)
         put(interpreter, "GridExecutor", _Executor)
         if corrected:
-            put(interpreter, "_get_np_dtype", np_dtype)
+            put(interpreter, "_get_np_dtype", builder.np_dtype)
             put(interpreter, "ReduceOps", CorrectedReduce)
+        if builder.holds_wide:
+            put(interpreter, "_validate_np_data_size", lambda array, dtype: True)
         # The interpreter patches the language anew for every call of a device function, which is slow. Once is enough.
         everyone = types.SimpleNamespace(__globals__={"tl": tl, "core": tl.core})
         stack.callback(interpreter._patch_lang(everyone).restore)
@@ -121,7 +123,7 @@ def interpret(
     arrays: Arrays,
     out: Array,
     params: dict[str, Any],
-    corrected: bool = True,
+    builder: Callable[[Memory, bool], CheckedBuilder] = CorrectedBuilder,
     backwards: bool = False,
 ) -> None:
     """`launcher(**arrays, out=out, **params)`, interpreted."""
@@ -130,7 +132,7 @@ def interpret(
     memory = Memory()
     tensors = {name: memory.tensor(name, array, writable=False) for name, array in arrays.items()}
     tensors["out"] = memory.tensor("out", out, writable=True)
-    with session(memory, corrected, backwards):
+    with session(builder(memory, backwards)):
         try:
             _interpreted_launcher(launcher)(**tensors, **params)
         except Exception as error:

@@ -14,6 +14,7 @@ import numpy as np
 import triton
 import triton.language as tl
 
+from triptych.harness.emulation.correction import CheckedBuilder, CorrectedBuilder
 from triptych.harness.emulation.errors import EmulationError
 from triptych.harness.records import Array
 
@@ -161,7 +162,7 @@ def agrees(operation: str, dtype: str, corrected: bool, seed: int = 0) -> bool:
     x, y = operands(OPERATIONS[operation].values, DTYPES[dtype], seed)
     out = np.full_like(x, np.nan)
     try:
-        interpret(_launch, {"x": x, "y": y}, out, {"op": operation}, corrected)
+        interpret(_launch, {"x": x, "y": y}, out, {"op": operation}, CorrectedBuilder if corrected else CheckedBuilder)
     except EmulationError:
         return False
     with np.errstate(all="ignore"):

@@ -137,6 +137,70 @@ def test_a_verdict_survives_what_happens_while_its_cause_is_sought(tmp_path: Pat
     assert "while finding the cause" in result.attribution["text"] or "time limit of 5 s" in result.attribution["text"]
 
 
+SUM = """
+import triton
+import triton.language as tl
+from triptych import Op
+
+def reference(x):
+    return x.sum(axis=1, keepdims=True)
+
+@triton.jit
+def kernel(x, out, C: tl.constexpr, B: tl.constexpr):
+    columns = tl.arange(0, B)
+    values = tl.load(x + tl.program_id(0) * C + columns, mask=columns < C, other=0.0)
+    total = tl.sum(values.to(tl.float32), axis=0)  # SUM
+    tl.store(out + tl.program_id(0), total.to(out.dtype.element_ty))
+
+def launch(x, out):
+    kernel[(x.shape[0],)](x, out, x.shape[1], B=triton.next_power_of_2(x.shape[1]))
+
+op = Op("total", {"x": ("R", "C")}, reference, [{"R": 16, "C": 200}], dtypes=("float32", "bfloat16"), triton=launch)
+"""
+
+
+@pytest.mark.skipif(BACKENDS["triton-cpu"].missing() is not None, reason="Triton has wheels for Linux alone")
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    "old, new, cause",
+    [
+        ("values.to(tl.float32)", "values.to(tl.float8e5).to(tl.float32)", "rounding"),  # the kernel's own narrowing
+        ("total.to(out", "total.to(tl.float8e5).to(tl.float32).to(out", "rounding"),
+        ("columns < C", "columns < C - 40", "logic"),
+        ("values.to(tl.float32)", "tl.where(columns < 9, 0.0, values.to(tl.float8e5).to(tl.float32))", "logic"),
+    ],
+)
+def test_triton_kernels_run_again_without_rounding(tmp_path: Path, old: str, new: str, cause: str, dtype: str) -> None:
+    path = tmp_path / "total.py"
+    path.write_text(SUM.replace(old, new))
+    op = ops.from_file(path)["total"]
+    (case,) = ops.cases(op, ["smoke"], [dtype], {}, 0)
+    result = Bench(lambda _: None).perform(Task("total", str(path), case, "triton-cpu", None), Settings())
+    assert result.status is Status.FAILED, result.reason
+    assert result.attribution["cause"] == cause, result.attribution
+
+
+def test_logic_and_rounding_together_are_both_told(tmp_path: Path) -> None:
+    narrow = SOFTMAX.replace("e = nl.ndarray((R, C), dtype=nl.float32", "e = nl.ndarray((R, C), dtype=nl.float8_e4m3")
+    about = blamed(tmp_path, narrow.replace("operand0=scale)", "operand0=1.5)"), "float32")
+    assert about["cause"] == "logic" and about["first_beyond_rounding"]["line"] == line("EXP")
+
+
+def test_rounding_is_told_where_the_order_of_a_sum_is_also_off(tmp_path: Path) -> None:
+    """The replay in float32 is not within its tolerance, yet nearly all of the error is gone."""
+    op = ops.builtin()["matmul"]
+    case = ops.cases(op, ["smoke"], ["float32"], {}, 0)[0]
+    inputs = ops.make_inputs(op, case)
+    expected = expect(op, case, inputs)
+    bound = expected.tolerance["rel_l2"]
+    off = [(expected.reference * (1 + times * bound)).astype(np.float32) for times in (3.0, 1000.0)]
+    verdict, before = (judge(op, case, inputs, out, expected=expected) for out in off)
+    assert verdict.status is Status.FAILED
+    assert attribution.concluded(case, verdict, before, "bfloat16", expected)[0] == "rounding"
+    assert attribution.concluded(case, verdict, verdict, "bfloat16", expected)[0] == "logic"
+    assert attribution.concluded(case, verdict, verdict, "", expected)[0] == "unknown"
+
+
 class Narrow:
     """A backend of another kind, whose kernel sums in its inputs' dtype, or leaves out a term."""
 

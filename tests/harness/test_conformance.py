@@ -37,8 +37,9 @@ def test_a_simulator_that_is_wrong_is_told_and_blamed(monkeypatch: pytest.Monkey
     assert broken.to_dict() == {"emulator": "triptych", "passed": 1, "failed": ["reciprocal float32"]}
     assert "reciprocal  WRONG" in conformance.table(broken) and "1 of 2 right" in conformance.table(broken)
     monkeypatch.setattr(conformance, "of", lambda _: broken)
-    assert attribution.wrong_instructions({"reciprocal", "memset"}) == ["reciprocal float32"]
-    assert attribution.wrong_instructions({"memset"}) == []
+    assert attribution.wrong_instructions({"reciprocal", "memset"}, {"float32"}) == ["reciprocal float32"]
+    assert attribution.wrong_instructions({"memset"}, {"float32"}) == []
+    assert attribution.wrong_instructions({"reciprocal"}, {"bfloat16"}) == [], "it is right in what the kernel uses"
 
 
 def test_doctor_prints_both_tables(capsys: pytest.CaptureFixture[str]) -> None:
