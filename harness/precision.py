@@ -26,6 +26,12 @@ def ulp(dtype: np.dtype[Any], value: float) -> float:
     return float(spacing(dtype, np.array(value)))
 
 
+def overflow(dtype: np.dtype[Any]) -> float:
+    """The magnitude from which on numbers round beyond the largest of `dtype`, to an infinity or a NaN."""
+    largest = float(finfo(dtype).max)
+    return largest + ulp(dtype, largest) / 2
+
+
 def spacing(dtype: np.dtype[Any], magnitude: Array) -> Array:
     """`ulp` at each of an array of finite magnitudes."""
     if not is_float(dtype):

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from triptych.harness.defaults import baselines, drawn
+
 Array = NDArray[Any]
 Arrays = dict[str, Array]
 
@@ -26,7 +28,7 @@ class Status(str, enum.Enum):
     FAILED = "failed"  # ran, and disagrees with the reference
     ERROR = "error"  # raised, crashed, wrote out of bounds, left output unwritten, returned a wrong shape
     TIMEOUT = "timeout"
-    UNSUPPORTED = "unsupported"  # the kernel or the hardware documents that it does not do this
+    UNSUPPORTED = "unsupported"  # documented not to be done by the kernel or the hardware, or inputs that judge nothing
     SKIPPED = "skipped"  # the backend is not here; the reason says why
 
     def __str__(self) -> str:
@@ -94,7 +96,7 @@ class Op:
     - `shapes` is the shape of each input in axes, where `inputs` is a generator and all are of the case's dtype: with
       it a profile draws nothing.
     - `honest` are baselines of the same dtype whose error bounds that of a kernel; the first is the one that is
-      reported. Without any, the harness derives two from the reference (`defaults.baselines`).
+      reported. Without any, the harness derives four from the reference (`defaults.baselines`).
     - `tolerance` replaces the derived tolerance, or its factor 2: {"budget": 3}, {"rtol": 0.01, "atol": 0}, or such
       by dtype, {"bfloat16": {"budget": 3}}. The command line and the environment go before it.
     - `out` names the axes of the output, ("M", "N"): a failure is described in them, and in their tiles.
@@ -157,8 +159,6 @@ class Op:
         repeatable: bool = True,
         alone: Alone | None = None,
     ) -> None:
-        from triptych.harness.defaults import baselines, drawn
-
         sets = cases if isinstance(cases, Mapping) else {"smoke": cases}
         templates = {name_of_set: tuple(template(name, c) for c in some) for name_of_set, some in sets.items()}
         if isinstance(inputs, Mapping) and templates and "adversarial" not in templates:
@@ -191,6 +191,11 @@ class Op:
         }
         for field_name, value in fields.items():
             object.__setattr__(self, field_name, value)
+
+    @property
+    def honest_by_default(self) -> bool:
+        """Whether its baselines are the reference in other arithmetic."""
+        return self.honest[0].__module__ == baselines.__module__
 
 
 def declared_tolerance(op: str, tolerance: Mapping[str, Any]) -> dict[str, Any]:

@@ -32,7 +32,7 @@ STATUSES = {
     Status.FAILED: "ran, and disagrees with the reference",
     Status.ERROR: "raised, crashed, wrote out of bounds, left output unwritten or returned a wrong shape",
     Status.TIMEOUT: "did not end in time and was stopped",
-    Status.UNSUPPORTED: "the kernel or the hardware documents that it does not do this",
+    Status.UNSUPPORTED: "documented not to be done by the kernel or the hardware, or inputs that can judge no kernel",
     Status.SKIPPED: "the backend is not on this machine; nothing is known",
 }
 

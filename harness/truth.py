@@ -16,11 +16,19 @@ from triptych.harness.records import Array, Arrays, Case, Op
 from triptych.harness.regimes import dtype_of, is_float
 
 REFUSED = "the reference refuses these inputs"
-SAYS_NOTHING = "the case says nothing"
 
 
 class OpError(Exception):
     """The op's own declaration is at fault, not a kernel; its text is one sentence."""
+
+
+class SaysNothing(OpError):
+    """No output can be judged by the case. In a regime that does not suit the op, that is nobody's fault."""
+
+    def __init__(self, case: Case, why: str) -> None:
+        self.unsuitable = case.regime != "normal"  # the regime: normal inputs must say something
+        instead = f"; {case.regime} inputs do not suit the op in {case.dtype}, unless it draws them itself (`inputs=`)"
+        super().__init__(f"the case says nothing: {why}" + instead * self.unsuitable)
 
 
 def widened(inputs: Arrays) -> Arrays:
@@ -51,20 +59,22 @@ def evaluated(op: Op, case: Case, wide: Arrays) -> Array:
 
 
 def check_telling(case: Case, rounded: Array) -> None:
-    """OpError if the reference, rounded to the case's dtype, would let an empty kernel pass.
+    """SaysNothing if the reference, rounded to the case's dtype, would let an empty kernel pass.
 
     NaNs that are planted on purpose may reach every element of a small output.
     """
     values = rounded.astype(np.float64)
     if not np.isfinite(values).any() and case.regime != "nonfinite":
-        raise OpError(
-            f"{SAYS_NOTHING}: the reference is NaN or infinite in all {rounded.size} elements in {case.dtype}, so that "
-            "whatever returns NaN would pass; use smaller inputs, or plant fewer NaNs"
+        raise SaysNothing(
+            case,
+            f"the reference is NaN or infinite in all {rounded.size} elements in {case.dtype}, so that whatever "
+            "returns NaN would pass; use smaller inputs, or plant fewer NaNs",
         )
     if not values.any():
-        raise OpError(
-            f"{SAYS_NOTHING}: the reference is zero in all {rounded.size} elements in {case.dtype}, so that a kernel "
-            "that computes nothing would pass; use larger inputs"
+        raise SaysNothing(
+            case,
+            f"the reference is zero in all {rounded.size} elements in {case.dtype}, so that a kernel that computes "
+            "nothing would pass; use larger inputs",
         )
 
 

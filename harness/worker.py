@@ -35,7 +35,7 @@ from triptych.harness.records import Array, Arrays, Case, Evidence, Op, Result, 
 from triptych.harness.regimes import dtype_of
 from triptych.harness.runner import Settings, Task, ended
 from triptych.harness.tolerance import Expected, expect
-from triptych.harness.truth import OpError
+from triptych.harness.truth import OpError, SaysNothing
 from triptych.harness.untouched import digest
 
 
@@ -126,6 +126,8 @@ class Bench:
                 return ended(task, Status.UNSUPPORTED, why)
             self.announce("preparing the inputs and the reference")
             prepared = self.prepare(op, task, settings)
+        except SaysNothing as error:
+            return ended(task, Status.UNSUPPORTED if error.unsuitable else Status.ERROR, str(error))
         except (ops.OpFileError, OpError) as error:
             return ended(task, Status.ERROR, str(error))
         except MemoryError:
