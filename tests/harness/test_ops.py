@@ -153,7 +153,7 @@ def test_a_minimal_declaration_is_completed(tmp_path):
         "x": ((4, 6), "bfloat16"),
         "y": ((4, 6), "bfloat16"),
     }
-    assert len(op.honest) == 2 and op.flops is None
+    assert op.honest_by_default and op.flops is None
 
 
 def test_inputs_in_float64_are_rounded_to_the_dtype_and_others_kept():
