@@ -90,7 +90,8 @@ def whole_pattern(got: Array, reference: Array, allowed: Array, names: Sequence[
         return f"every element is {got.flat[0]:.6g}"
     for what, other in candidates(reference, names):
         both = finite & np.isfinite(other)
-        if both.any() and (np.abs(got - other)[both] <= np.maximum(allowed, np.abs(other) * 1e-6)[both]).mean() > MOST:
+        near = np.abs(got[both] - other[both]) <= np.maximum(allowed[both], np.abs(other[both]) * 1e-6)
+        if near.size and near.mean() > MOST:
             return what
     return multiple(got[finite], reference[finite])
 

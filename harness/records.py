@@ -92,7 +92,7 @@ class Op:
       another is asked for) or a dict such as {"M": 128, "N": 96, "causal": True}: integers are axes, the rest params.
     - `tiles`, `limits` and `multiples` say where sizes matter: {"K": (128, 1024)}, {"D": 128}, {"H": "Hkv"}. `--fuzz`
       draws sizes around the tiles and within the limits. An op without a set "adversarial" gets its first set in every
-      regime, if its inputs are given as shapes.
+      regime, and its set "edge" in ascending order, if its inputs are given as shapes.
     - `shapes` is the shape of each input in axes, where `inputs` is a generator and all are of the case's dtype: with
       it a profile draws nothing.
     - `honest` are baselines of the same dtype whose error bounds that of a kernel; the first is the one that is
@@ -162,7 +162,10 @@ class Op:
         sets = cases if isinstance(cases, Mapping) else {"smoke": cases}
         templates = {name_of_set: tuple(template(name, c) for c in some) for name_of_set, some in sets.items()}
         if isinstance(inputs, Mapping) and templates and "adversarial" not in templates:
-            templates["adversarial"] = in_every_regime(next(iter(templates.values())))
+            templates["adversarial"] = (
+                *in_every_regime(next(iter(templates.values()))),
+                *(in_regime(case, "sorted") for case in templates.get("edge", ())),  # whose last element counts
+            )
         seen_axes = dict.fromkeys(axis for some in templates.values() for c in some for axis in c.axes)
         fields = {
             "name": name,
@@ -226,11 +229,12 @@ def in_every_regime(templates: Sequence[Case]) -> tuple[Case, ...]:
     """`templates` in every regime but the ordinary one."""
     from triptych.harness.regimes import HARD
 
-    return tuple(
-        replace(case, regime=regime, name=f"{case.name.removesuffix('-' + case.regime)}-{regime}")
-        for regime in HARD
-        for case in templates
-    )
+    return tuple(in_regime(case, regime) for regime in HARD for case in templates)
+
+
+def in_regime(case: Case, regime: str) -> Case:
+    """`case` in another regime, and called so."""
+    return replace(case, regime=regime, name=f"{case.name.removesuffix('-' + case.regime)}-{regime}")
 
 
 def case_name(axes: Mapping[str, int], params: Mapping[str, Any], regime: str) -> str:

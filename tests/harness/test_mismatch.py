@@ -183,3 +183,10 @@ def test_user_ops_without_names_get_numbers(right):
     verdict = judge.judge(replace(op, out=()), case, inputs, out, expected=expected)
     assert verdict.failure["diagnosis"] == "all failures are in column 5: every element there"
     assert verdict.failure["worst"]["axes"].keys() == {"axis 0", "axis 1"}
+
+
+def test_an_infinity_where_one_belongs_is_no_warning():
+    got = np.array([[np.inf, 1.0], [2.0, 3.0]])
+    assert patterns.whole_pattern(got, got.T.copy(), np.full((2, 2), 1e-9), ("r", "c")) == (
+        "the output is the reference transposed"
+    )

@@ -10,6 +10,7 @@ import pytest
 from triptych.harness import ops
 from triptych.harness.opdefs import attention as attention_row
 from triptych.harness.records import Case, Op
+from triptych.harness.regimes import HARD
 
 OPS = ops.builtin()
 
@@ -201,6 +202,13 @@ def test_a_file_that_declares_no_op_says_why(tmp_path, text, said):
 def test_a_file_that_is_not_there_says_so(tmp_path):
     with pytest.raises(ops.OpFileError, match="nowhere.py is not a file"):
         ops.from_file(tmp_path / "nowhere.py")
+
+
+def test_sizes_of_the_edge_come_in_ascending_order_too():
+    """A maximum that forgets the last column is right in most cases with normal numbers."""
+    sets = {"smoke": [{"M": 8}], "edge": [{"M": 7, "name": "odd"}], "model": [{"M": 4096}]}
+    op = Op("a", {"x": ("M",)}, lambda x: x, sets)
+    assert [case.name for case in op.cases["adversarial"]] == [*(f"8-{regime}" for regime in HARD), "odd-sorted"]
 
 
 def test_templates_of_a_case_keep_its_fields():

@@ -62,6 +62,21 @@ def test_integers_are_compared_exactly_by_the_rule_of_their_dtype():
     assert wrong.metrics["max_ulp"] == 1
 
 
+@pytest.mark.parametrize("narrow", ["bfloat16", "float8_e4m3fn"])
+def test_inputs_of_a_narrower_dtype_do_not_loosen_the_tolerance_of_the_output(narrow):
+    """They need no rounding of their own: an output in float32 that went through bfloat16 is wrong."""
+
+    def inputs(case, rng):
+        return {"x": rng.standard_normal((40, 30)).astype(dtype_of(narrow)), "s": np.float32(rng.random((40, 30)))}
+
+    op, case = Op("scaled", inputs, lambda x, s: x * s, {}), Case("scaled", "c", {}, "float32")
+    given = ops.make_inputs(op, case)
+    out = given["x"].astype(np.float32) * given["s"]
+    assert judge.judge(op, case, given, out).status is Status.PASSED
+    coarse = out.astype(dtype_of("bfloat16")).astype(np.float32)
+    assert judge.judge(op, case, given, coarse).status is Status.FAILED
+
+
 def outlier(rows=8):
     """A matmul with one row a million times larger than the others, as activations with an outlier are."""
     case = replace(CASE, axes={"M": rows, "K": 64, "N": 32}, dtype="float32")
