@@ -385,6 +385,18 @@ def test_ap_stays_inside(c, pattern, offset, error, words):
         nisa.memset(c.empty((8, 32)).ap(pattern, offset), 1.0)
 
 
+def test_the_first_stride_of_ap_is_that_of_a_partition_unless_the_leniency_says_so(core):
+    x = np.arange(8 * 32, dtype=np.float32).reshape(8, 32)
+    with core("trn2") as strict, pytest.raises(NkiValidationError, match="is the partition's, 32 elements; got 16"):
+        strict.tile(x)[:, 8:24].ap([[16, 8], [1, 16]])
+    with core("trn2", check_operands=False) as lenient:
+        view = lenient.tile(x)[:, 8:24]
+        np.testing.assert_array_equal(view.ap([[16, 8], [1, 16]]).array, x[:, 8:24])
+        np.testing.assert_array_equal(view.ap([[32, 8], [2, 4]], 1).array, x[:, 9:17:2])
+        with pytest.raises(NkiValidationError, match="is the partition's, 32 elements; got 8"):
+            view.ap([[8, 8], [1, 4]])
+
+
 def test_an_ap_that_nothing_uses_may_leave_its_tensor(c):
     """A kernel computes the pattern of a ragged last step, sees that nothing is left to do, and skips it."""
     tensor = c.tile(np.zeros((8, 32), np.float32))
