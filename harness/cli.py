@@ -51,6 +51,7 @@ class Parser(argparse.ArgumentParser):
 
 def seconds(text: str) -> float:
     """A positive duration: `90`, `90s`, `1.5m` or `500ms`."""
+    given = text
     for suffix, unit in (("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0)):
         if text.endswith(suffix):
             text, scale = text[: -len(suffix)], unit
@@ -62,7 +63,7 @@ def seconds(text: str) -> float:
     except ValueError:
         value = 0.0
     if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError("wants a duration above zero, as 90, 500ms or 2m")
+        raise argparse.ArgumentTypeError(f"wants a duration above zero, as 90, 500ms or 2m, got {given!r}")
     return value
 
 

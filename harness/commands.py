@@ -38,12 +38,9 @@ def load(kernel: str | None) -> dict[str, Op]:
     if kernel is None:
         return builtin()
     try:
-        ops = from_file(kernel)
+        return from_file(kernel)
     except OpFileError as error:
-        raise UsageError(str(error)) from error
-    if not ops:
-        raise UsageError(f"{kernel} declares no op: it needs a triptych.Op at module level. `triptych new` writes one.")
-    return ops
+        raise UsageError(f"{error}.") from error
 
 
 def listing(arguments: Namespace) -> int:
@@ -100,6 +97,8 @@ def execute(arguments: Namespace, argv: Sequence[str]) -> int:
     backends, required = pick_backends(arguments)
     ops, selection = selected(arguments, backends)
     everything = work = selection.tasks(ops, backends)
+    if not work:
+        print("triptych: the chosen ops have no such cases; `triptych list OP` shows theirs", file=sys.stderr)
     destinations(arguments)
     if missing(required):
         return cli.REQUIRED_MISSING

@@ -42,7 +42,7 @@ def sized(shapes: Mapping[str, Sequence[str | int]], case: Case) -> dict[str, tu
     for name, shape in shapes.items():
         for axis in shape:
             if isinstance(axis, str) and axis not in case.axes:
-                raise ValueError(f"input {name} has axis {axis!r}, which case {case.name} does not give a size")
+                raise ValueError(f"input {name} has axis {axis!r}, which case {case.name} does not give a whole number")
         found[name] = tuple([case.axes[axis] if isinstance(axis, str) else axis for axis in shape])
     return found
 

@@ -18,7 +18,9 @@ TAKEN = ("nki", "triton", "numpy", "torch", "triptych", "ml_dtypes", "neuronxcc"
 def new(name: str) -> int:
     """Write NAME.py into the current folder; never over a file that is there."""
     name = name.removesuffix(".py")
-    if not name.isidentifier() or keyword.iskeyword(name):
+    if keyword.iskeyword(name):
+        raise UsageError(f"{name!r} is a word of Python's own; choose another name, as row_softmax.")
+    if not name.isidentifier():
         raise UsageError(f"{name!r} is no Python identifier; name the op as a function, as in row_softmax.")
     if name in TAKEN or name in sys.stdlib_module_names:
         raise UsageError(

@@ -39,7 +39,7 @@ def from_file(path: str | Path) -> dict[str, Op]:
     """
     path = Path(path).resolve()
     if not path.is_file():
-        raise OpFileError(f"{path} is not a file")
+        raise OpFileError(f"{path} is not a file; `triptych new` writes one")
     try:
         with np.errstate(), warnings.catch_warnings():  # what the file sets is not for the judge
             module = load_simulated(path)
@@ -53,7 +53,9 @@ def from_file(path: str | Path) -> dict[str, Op]:
             raise OpFileError(f"{path.name} declares two ops called {op.name!r}")
         ops[op.name] = replace(op, nki=_reference(op.nki, module, path), triton=_reference(op.triton, module, path))
     if not ops:
-        raise OpFileError(f"{path.name} declares no op: it needs a module-level `triptych.Op`")
+        raise OpFileError(
+            f"{path.name} declares no op: it needs a module-level `triptych.Op`, as `triptych new` writes one"
+        )
     return ops
 
 
@@ -164,5 +166,8 @@ def make_inputs(op: Op, case: Case, draw: int = 0) -> Arrays:
     """
     rng = np.random.default_rng([case.seed, zlib.crc32(f"{op.name}/{case.name}".encode()), draw])
     arrays = op.inputs(case, rng)
+    wrong = [x for x in arrays.values() if not isinstance(x, np.ndarray)] if isinstance(arrays, dict) else [arrays]
+    if wrong:
+        raise TypeError(f"the inputs of {op.name} must be NumPy arrays by name; got a {type(wrong[0]).__name__}")
     wide = {name: x for name, x in arrays.items() if x.dtype == np.float64}
     return {**arrays, **rounded(wide, case.dtype)}

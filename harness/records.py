@@ -159,6 +159,8 @@ class Op:
         repeatable: bool = True,
         alone: Alone | None = None,
     ) -> None:
+        if isinstance(dtypes, str):
+            raise ValueError(f"dtypes of op {name} takes a sequence, as ({dtypes!r},)")
         sets = cases if isinstance(cases, Mapping) else {"smoke": cases}
         templates = {name_of_set: tuple(template(name, c) for c in some) for name_of_set, some in sets.items()}
         if isinstance(inputs, Mapping) and templates and "adversarial" not in templates:
@@ -167,10 +169,13 @@ class Op:
                 *(in_regime(case, "sorted") for case in templates.get("edge", ())),  # whose last element counts
             )
         seen_axes = dict.fromkeys(axis for some in templates.values() for c in some for axis in c.axes)
+        known_axes = tuple(axes) or tuple(seen_axes)
+        if alone is not None and alone.axis not in known_axes:
+            raise ValueError(f"op {name} promises bits along axis {alone.axis!r}; it has {', '.join(known_axes)}")
         fields = {
             "name": name,
             "summary": summary or next(iter((reference.__doc__ or "").strip().splitlines()), ""),
-            "axes": tuple(axes) or tuple(seen_axes),
+            "axes": known_axes,
             "dtypes": tuple(dtypes),
             "inputs": drawn(inputs) if isinstance(inputs, Mapping) else inputs,
             "shapes": inputs if isinstance(inputs, Mapping) else shapes,
@@ -211,6 +216,9 @@ def declared_tolerance(op: str, tolerance: Mapping[str, Any]) -> dict[str, Any]:
             raise ValueError(
                 f"op {op} has a tolerance with {wrong[0]!r}; it takes {', '.join(names)}, or a dtype's name with such"
             )
+        for key, bound in inner.items():
+            if not isinstance(bound, (int, float)):
+                raise ValueError(f"op {op} has a tolerance whose {key} is {bound!r}; it takes a number")
     return dict(tolerance)
 
 

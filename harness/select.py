@@ -99,7 +99,8 @@ def check_targets(wanted: Sequence[str], backends: Sequence[Backend]) -> None:
     for target in wanted:
         if not have:
             names = ", ".join(backend.name for backend in backends)
-            raise UsageError(f"--target {target} applies to no selected backend ({names} have no targets).")
+            verb = "has" if len(backends) == 1 else "have"
+            raise UsageError(f"--target {target} applies to no selected backend ({names} {verb} no targets).")
         if target not in have:
             raise unknown("target", target, have)
 

@@ -285,7 +285,8 @@ def problems(results: Iterable[Result], *, colour: bool = False) -> str:
     for result in results:
         if result.status in BAD:
             word = f"\x1b[{COLOURS[result.status]}m{result.status}\x1b[0m" if colour else str(result.status)
-            lines.append(f"{word}: {result.op} {result.case} {result.dtype} on {place(result)}: {note(result)}")
+            what = " ".join(filter(None, (result.op, result.case, result.dtype)))
+            lines.append(f"{word}: {what} on {place(result)}: {note(result)}")
             ways = drawn.setdefault((result.op, place(result)), set())
             way = str(result.failure.get("diagnosis")).partition(":")[0]
             lines += [f"    {line}" for line in failures.lines(result.failure, way not in ways and len(ways) < MAPS)]

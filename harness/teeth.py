@@ -112,8 +112,13 @@ def corruptions(op: Op, case: Case, inputs: Arrays, reference: Array) -> Iterato
         name = op.out[-3] if len(op.out) == reference.ndim else "slice"
         yield f"{name} 0 taken from {name} 1", [(head, reference[(*last[:-1], 1)])]
     for name, corrupt in op.corruptions.items():
-        with np.errstate(all="ignore"):
-            patch = corrupt(case, inputs, reference)
+        try:
+            with np.errstate(all="ignore"):
+                patch = corrupt(case, inputs, reference)
+                if patch is not None:
+                    np.broadcast_to(np.asarray(patch[1], np.float64), reference[patch[0]].shape)
+        except Exception as error:
+            raise OpError(f"the corruption {name!r} of {op.name} fails: {type(error).__name__}: {error}") from error
         if patch is not None:
             yield name, [patch]
 

@@ -45,9 +45,13 @@ def evaluated(op: Op, case: Case, wide: Arrays) -> Array:
     """The reference of inputs that are in float64 already."""
     try:
         with np.errstate(all="ignore"):
-            reference = np.asarray(op.reference(**wide, **case.params))
+            returned = op.reference(**wide, **case.params)
     except ValueError as error:
         raise OpError(f"{REFUSED}: {error}") from error
+    if not isinstance(returned, (np.ndarray, np.generic, int, float)):
+        what = f"{len(returned)} values" if isinstance(returned, (tuple, list)) else f"a {type(returned).__name__}"
+        raise OpError(f"the reference of {op.name} returned {what}: it must return one array")
+    reference = np.asarray(returned)
     if reference.size == 0:
         raise OpError(f"the reference has no elements (shape {reference.shape}): there is nothing to compare")
     if is_float(reference.dtype) and reference.dtype != np.float64:
@@ -75,6 +79,22 @@ def check_telling(case: Case, rounded: Array) -> None:
             case,
             f"the reference is zero in all {rounded.size} elements in {case.dtype}, so that a kernel that computes "
             "nothing would pass; use larger inputs",
+        )
+
+
+def check_repeats(op: Op, reference: Array, again: Array) -> None:
+    """OpError if a second evaluation of the reference differs by more than the order of float64 sums explains.
+
+    Baselines that are derived from a random reference are as far from it as any kernel.
+    """
+    both = np.isfinite(reference) & np.isfinite(again)
+    apart = float(np.linalg.norm(reference[both] - again[both]))
+    if apart > 1e-9 * float(np.linalg.norm(reference[both])) or not np.array_equal(
+        np.isfinite(reference), np.isfinite(again)
+    ):
+        raise OpError(
+            f"the reference of {op.name} gives two results for the same inputs, and a tolerance around either would "
+            "pass any kernel; take what is random, or kept from call to call, out of it"
         )
 
 

@@ -135,7 +135,8 @@ class Bench:
             why = memory_limit.in_words(self.memory)
             return ended(task, Status.ERROR, f"the case could not be prepared: {why}")
         except BaseException as error:
-            return ended(task, Status.ERROR, f"the case could not be prepared: {described(error)}")
+            place = ops.at(error, Path(task.source).resolve()) if task.source else ""
+            return ended(task, Status.ERROR, f"the case could not be prepared: {described(error)}{place}")
         result = ended(task, Status.ERROR, "", backend.evidence)
         result.tolerance = prepared.expected.tolerance
         try:
@@ -265,10 +266,13 @@ class Bench:
 def work(op: Op, case: Case) -> dict[str, int]:
     """The operations and the bytes that the case needs, for rates and rooflines."""
     counts = {}
-    if op.flops is not None:
-        counts["flops"] = int(op.flops(case.axes, case.params))
-    if op.bytes is not None:
-        counts["bytes"] = int(op.bytes(case.axes, case.params, dtype_of(case.dtype).itemsize))
+    try:
+        if op.flops is not None:
+            counts["flops"] = int(op.flops(case.axes, case.params))
+        if op.bytes is not None:
+            counts["bytes"] = int(op.bytes(case.axes, case.params, dtype_of(case.dtype).itemsize))
+    except Exception as error:
+        raise OpError(f"the `flops` or `bytes` of op {op.name} cannot be computed: {described(error)}") from error
     return counts
 
 

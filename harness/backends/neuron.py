@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -19,6 +22,7 @@ from triptych.harness.records import Array, Arrays, Case, Evidence, Op
 from triptych.harness.timing import TimingBudget, time_host
 
 DEVICE = "/dev/neuron0"
+HARNESS = str(Path(ops.__file__).parent)
 
 
 class Simulator(Backend):
@@ -55,7 +59,21 @@ class Simulator(Backend):
         kernel = member(_simulated(path), function, path)
         check_call(kernel, path, inputs, case.params)
         target = target or self.default_targets[0]
-        return simulator.run(kernel, *inputs.values(), target=target, options=options, **case.params)
+        with called_by_us(kernel):
+            return simulator.run(kernel, *inputs.values(), target=target, options=options, **case.params)
+
+
+@contextmanager
+def called_by_us(kernel: Any) -> Iterator[None]:
+    """Errors of the call itself, whose line would be one of ours, name that of the kernel's definition."""
+    errors = importlib.import_module("triptych.simulator.errors")
+    try:
+        yield
+    except errors.NkiError as error:
+        code = getattr(inspect.unwrap(kernel), "__code__", None)
+        if error.line[0].startswith(HARNESS) and code is not None:
+            error.line = (code.co_filename, code.co_firstlineno)
+        raise
 
 
 @cache

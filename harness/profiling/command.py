@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from triptych import simulator
 from triptych.harness import cli, commands, output, select, tables, worker
+from triptych.harness.backends.neuron import called_by_us
 from triptych.harness.profiling import page, perfetto, text
 from triptych.harness.profiling.numbers import numbers
 from triptych.harness.profiling.subjects import Arguments, Subject, subjects
@@ -161,7 +162,8 @@ def _run(subject: Subject, target: str, arguments: Callable[[], Arguments]) -> s
         positional, named = arguments()
     except Exception as error:
         raise InputsFailed(f"the inputs could not be made: {worker.described(error)}") from error
-    return simulator.run(kernel, *positional, target=target, **named).trace
+    with called_by_us(kernel):
+        return simulator.run(kernel, *positional, target=target, **named).trace
 
 
 def _work(subject: Subject) -> dict[str, int]:

@@ -107,3 +107,38 @@ def test_a_wrong_form_is_told_in_the_users_terms(backend, op, worker, tmp_path):
 def worker():
     with runner.Worker() as worker:
         yield worker
+
+
+FORM = """
+import numpy as np
+from triptych import Op
+
+def reference(x):
+    return 2 * x
+
+def kernel(x):
+    pass
+
+SHAPES, CASES = {"x": ("M", "N")}, [{"M": 8, "N": 16}]
+"""
+
+DECLARED = {
+    'Op("o", SHAPES, lambda x: x + np.random.normal(size=x.shape), CASES)': "gives two results for the same inputs",
+    'Op("o", SHAPES, lambda x: None, CASES)': "the reference of o returned a NoneType: it must return one array",
+    'Op("o", SHAPES, lambda x: [x, x], CASES)': "the reference of o returned 2 values: it must return one array",
+    'Op("o", SHAPES, lambda x: 1 / 0, CASES)': "prepared: ZeroDivisionError: division by zero (mine.py:13)",
+    'Op("o", lambda case, rng: None, reference, CASES)': "the inputs of o must be NumPy arrays by name; got a NoneType",
+    'Op("o", SHAPES, reference, CASES, corruptions={"c": lambda *a: (0, np.ones(3))})': "the corruption 'c' of o fails",
+    'Op("o", SHAPES, reference, CASES, dtypes="float32")': "dtypes of op o takes a sequence, as ('float32',)",
+    'Op("o", SHAPES, reference, CASES, tolerance={"rtol": "1e-3"})': "whose rtol is '1e-3'; it takes a number",
+    'Op("o", SHAPES, reference, CASES, alone=Alone("Q", {"x": 0}, 0, {}, ""))': "bits along axis 'Q'; it has M",
+}
+
+
+@pytest.mark.parametrize("declared", DECLARED)
+def test_a_wrong_declaration_says_what_is_wrong_with_it(declared, worker, tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(FORM.replace("import Op", "import Alone, Op") + f"\no = {declared}\n")
+    case = Case("o", "8x16", {"M": 8, "N": 16}, "float32")
+    result = worker.perform(runner.Task("o", str(path), case, "numpy", None), runner.Settings(), 60)
+    assert result.status is Status.ERROR and DECLARED[declared] in result.reason, result.reason

@@ -170,7 +170,7 @@ def test_inputs_in_float64_are_rounded_to_the_dtype_and_others_kept():
 def test_a_case_without_a_size_that_inputs_need_is_a_sentence():
     op = Op("op", {"x": ("M", "N")}, lambda x: x, [{"M": 5}])
     (case,) = ops.cases(op, ["smoke"], ["float32"], {}, 0)
-    with pytest.raises(ValueError, match="input x has axis 'N', which case 5 does not give a size"):
+    with pytest.raises(ValueError, match="input x has axis 'N', which case 5 does not give a whole number"):
         ops.make_inputs(op, case)
 
 
