@@ -13,6 +13,7 @@ from typing import IO, Any
 
 from triptych.harness import cli, output, parity, select, tables
 from triptych.harness.backends import BACKENDS, Backend
+from triptych.harness.conformance import warning
 from triptych.harness.known_error import in_words
 from triptych.harness.ops import OpFileError, builtin, from_file
 from triptych.harness.records import Op, Result, Status
@@ -157,6 +158,8 @@ def execute(arguments: Namespace, argv: Sequence[str]) -> int:
     untried = () if any(result.status in tables.BAD for result in results) else untried_of(selection, ops, everything)
     publish(arguments, [(env, results)], arguments.seed, untried)
     remark(results)
+    for line in warning(env.get("conformance", {})).splitlines():
+        print(f"triptych: {line}", file=sys.stderr)
     if len(results) < len(everything):
         print(f"triptych: stopped after {len(results)} of {len(everything)} cases", file=sys.stderr)
     if interrupted:

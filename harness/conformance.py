@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -48,7 +48,10 @@ def of(backend: str) -> Tested | str | None:
         reason = BACKENDS[backend].missing() or emulation.version_support()
         if reason:
             return reason
-        rows = emulation.conformance()
+        try:
+            rows = emulation.conformance()
+        except Exception as error:
+            return f"the self-test of Triton {version('triton')} cannot run: {type(error).__name__}: {error}"
         cells = {(row["operation"], row["dtype"]): bool(row["corrected_ok"]) for row in rows}
         mended = frozenset((r["operation"], r["dtype"]) for r in rows if r["corrected_ok"] and not r["uncorrected_ok"])
         return Tested(f"triton {version('triton')}", cells, mended)
@@ -57,8 +60,26 @@ def of(backend: str) -> Tested | str | None:
 
 def record(backends: Iterable[str]) -> dict[str, Any]:
     """The `conformance` of an environment: of each emulator among `backends`, how many operations it gets right."""
-    tested = {name: of(name) for name in dict.fromkeys(backends)}
-    return {name: found.to_dict() for name, found in tested.items() if isinstance(found, Tested)}
+    here = {name: of(name) for name in dict.fromkeys(backends) if not BACKENDS[name].missing()}
+    return {
+        name: found.to_dict() if isinstance(found, Tested) else {"passed": 0, "failed": [], "reason": found}
+        for name, found in here.items()
+        if found is not None
+    }
+
+
+def warning(recorded: Mapping[str, Any]) -> str:
+    """A line for each emulator of such a `conformance` that is not what it should be; empty if all are."""
+    lines = []
+    for name, found in recorded.items():
+        if found["failed"]:
+            wrong = ", ".join(found["failed"])
+            lines.append(
+                f"{name} computes wrongly: {wrong} (see `triptych doctor`); a verdict on a kernel that uses these says little\n"
+            )
+        elif "reason" in found:
+            lines.append(f"{name} is not tested: {found['reason']}\n")
+    return "".join(lines)
 
 
 def table(tested: Tested) -> str:
@@ -72,4 +93,9 @@ def table(tested: Tested) -> str:
         words = (tested.word((operation, dtype)).ljust(w) for dtype, w in zip(dtypes, widths, strict=True))
         rows.append([operation.ljust(width), *words])
     count = f"{tested.emulator}: {len(tested.cells) - len(tested.wrong)} of {len(tested.cells)} right"
-    return "\n".join([*("  ".join(row).rstrip() for row in rows), count])
+    note = (
+        ["WRONG: not what NumPy computes, so that a verdict on a kernel that uses it says little"]
+        if tested.wrong
+        else []
+    )
+    return "\n".join([*("  ".join(row).rstrip() for row in rows), count, *[note] * bool(tested.wrong)])

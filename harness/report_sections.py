@@ -341,7 +341,8 @@ def flat(value: Any) -> str:
     if value is None or value == {} or value == []:
         return "none"
     if isinstance(value, dict):
-        return ", ".join(f"{key} {'not installed' if item is None else item}" for key, item in value.items())
+        between = "; " if any(isinstance(item, dict) for item in value.values()) else ", "
+        return between.join(f"{key} {'not installed' if item is None else flat(item)}" for key, item in value.items())
     if isinstance(value, list):
         return "; ".join(flat(item) for item in value)
     return str(value)

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from triptych.harness import attribution, cli, conformance, simulator_selftest
+from triptych.harness import attribution, cli, conformance, emulation, simulator_selftest
+from triptych.harness.backends import BACKENDS
 from triptych.simulator import INSTRUCTIONS
 
 
@@ -40,6 +41,33 @@ def test_a_simulator_that_is_wrong_is_told_and_blamed(monkeypatch: pytest.Monkey
     assert attribution.wrong_instructions({"reciprocal", "memset"}, {"float32"}) == ["reciprocal float32"]
     assert attribution.wrong_instructions({"memset"}, {"float32"}) == []
     assert attribution.wrong_instructions({"reciprocal"}, {"bfloat16"}) == [], "it is right in what the kernel uses"
+
+
+def test_a_self_test_that_fails_or_cannot_run_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def broken() -> list[dict[str, Any]]:
+        raise ImportError("libtriton.so: undefined symbol")
+
+    monkeypatch.setattr(type(BACKENDS["triton-cpu"]), "missing", lambda self: None)
+    monkeypatch.setattr(emulation, "version_support", lambda: None)
+    monkeypatch.setattr(emulation, "conformance", broken)
+    monkeypatch.setattr(simulator_selftest, "agrees", lambda name, dtype: (name, dtype) != ("reciprocal", "float16"))
+    conformance.of.cache_clear()
+    path = tmp_path / "out.json"
+    try:
+        assert cli.main(["doctor"]) == cli.OK
+        cli.main(
+            ["check", "matmul", "-k", "64x128x96", "--dtype", "float32", "--backend", "nki-sim", "--json", str(path)]
+        )
+        recorded = conformance.record(["triton-cpu", "numpy"])
+    finally:
+        conformance.of.cache_clear()
+    out, err = capsys.readouterr()
+    assert "79 of 80 right" in out and "cannot run: ImportError: libtriton.so: undefined symbol" in out
+    assert "triptych: nki-sim computes wrongly: reciprocal float16" in err
+    assert json.loads(path.read_text())["env"]["conformance"]["nki-sim"]["failed"] == ["reciprocal float16"]
+    assert list(recorded) == ["triton-cpu"] and "cannot run" in conformance.warning(recorded)
 
 
 def test_doctor_prints_both_tables(capsys: pytest.CaptureFixture[str]) -> None:
