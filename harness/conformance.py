@@ -74,9 +74,7 @@ def warning(recorded: Mapping[str, Any]) -> str:
     for name, found in recorded.items():
         if found["failed"]:
             wrong = ", ".join(found["failed"])
-            lines.append(
-                f"{name} computes wrongly: {wrong} (see `triptych doctor`); a verdict on a kernel that uses these says little\n"
-            )
+            lines.append(f"{name} computes {wrong} wrongly, and verdicts on kernels that use these say little\n")
         elif "reason" in found:
             lines.append(f"{name} is not tested: {found['reason']}\n")
     return "".join(lines)
@@ -93,9 +91,5 @@ def table(tested: Tested) -> str:
         words = (tested.word((operation, dtype)).ljust(w) for dtype, w in zip(dtypes, widths, strict=True))
         rows.append([operation.ljust(width), *words])
     count = f"{tested.emulator}: {len(tested.cells) - len(tested.wrong)} of {len(tested.cells)} right"
-    note = (
-        ["WRONG: not what NumPy computes, so that a verdict on a kernel that uses it says little"]
-        if tested.wrong
-        else []
-    )
-    return "\n".join([*("  ".join(row).rstrip() for row in rows), count, *[note] * bool(tested.wrong)])
+    said = "WRONG: not what NumPy computes, so that a verdict on a kernel that uses it says little"
+    return "\n".join([*("  ".join(row).rstrip() for row in rows), count, *([said] if tested.wrong else [])])

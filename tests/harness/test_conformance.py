@@ -65,7 +65,7 @@ def test_a_self_test_that_fails_or_cannot_run_is_told(
         conformance.of.cache_clear()
     out, err = capsys.readouterr()
     assert "79 of 80 right" in out and "cannot run: ImportError: libtriton.so: undefined symbol" in out
-    assert "triptych: nki-sim computes wrongly: reciprocal float16" in err
+    assert "triptych: nki-sim computes reciprocal float16 wrongly" in err
     assert json.loads(path.read_text())["env"]["conformance"]["nki-sim"]["failed"] == ["reciprocal float16"]
     assert list(recorded) == ["triton-cpu"] and "cannot run" in conformance.warning(recorded)
 
