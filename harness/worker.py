@@ -8,11 +8,13 @@ in the middle of a kernel.
 
 from __future__ import annotations
 
+import ctypes
 import inspect
 import os
 import pickle
 import queue
 import re
+import signal
 import sys
 import threading
 import warnings
@@ -41,6 +43,7 @@ from triptych.harness.untouched import digest
 
 def main() -> None:
     """Serve until the parent goes away."""
+    end_with_parent()
     requests, replies = private_pipes()
     last_words.promise(int(sys.argv.pop()) if len(sys.argv) > 1 else None)
     own = os.getpid()
@@ -65,6 +68,12 @@ def main() -> None:
             memory_limit.apply(bench.memory)
         result = bench.perform(task, settings)
         send("last result" if bench.unfit else "result", result)
+
+
+def end_with_parent() -> None:
+    """On Linux the system ends this process with its parent, even while it hangs in C with the interpreter's lock."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 def private_pipes() -> tuple[BinaryIO, BinaryIO]:

@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
+from pathlib import Path
 
 import pytest
 
@@ -79,6 +81,7 @@ def forks(x):
     return doubled(x)
 
 def hangs_in_c(x):
+    open(__file__ + ".pid", "w").write(str(os.getpid()))
     ctypes.PyDLL(None).sleep(600)  # with the interpreter's lock
 
 def writes_to_pipes(x):
@@ -148,9 +151,9 @@ SAID = {
     "raises": (Status.ERROR, "the kernel's own words"),
     "exits": (Status.ERROR, "SystemExit: bye"),
     "hangs": (Status.TIMEOUT, "the kernel took longer than the time limit of 2 s (my_kernels.py:41); --timeout sets"),
-    "hangs_in_c": (Status.TIMEOUT, "the kernel took longer than the time limit of 2 s (my_kernels.py:68); --timeout"),
+    "hangs_in_c": (Status.TIMEOUT, "the kernel took longer than the time limit of 2 s (my_kernels.py:69); --timeout"),
     "writes_to_pipes": (Status.ERROR, "it closed the pipe that it answers through, or wrote into it"),
-    "raises_mute": (Status.ERROR, "the kernel raised Mute: (its message could not be made) (my_kernels.py:83)"),
+    "raises_mute": (Status.ERROR, "the kernel raised Mute: (its message could not be made) (my_kernels.py:84)"),
     "forks": (Status.PASSED, None),
     "dies": (Status.ERROR, "the worker process died while running the kernel: it exited with code 3"),
     "segfaults": (Status.ERROR, "killed by SIGSEGV (my_kernels.py:47)"),
@@ -270,3 +273,30 @@ def test_a_slow_start_is_not_the_kernels_fault(source, monkeypatch):
     monkeypatch.setattr(runner, "START_LIMIT_S", 0.001)
     (result,) = runner.run([task(source, "right")], timeout_s=60)
     assert result.status is Status.TIMEOUT and "did not start within 0.001 s, which no kernel" in result.reason
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system ends a process with its parent on Linux alone")
+def test_a_hanging_worker_does_not_outlive_a_parent_that_is_killed(source, tmp_path):
+    path = tmp_path / "my_kernels.py"
+    path.write_text(FILE)
+    script = f"""
+    from triptych.harness import ops, runner
+    case = ops.cases(ops.from_file({str(path)!r})["hangs_in_c"], ["smoke"], None, {{}}, 0)[0]
+    runner.run([runner.Task("hangs_in_c", {str(path)!r}, case, "nki-sim", None)], timeout_s=60)
+    """
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    parent = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], env=env)
+    told = tmp_path / "my_kernels.py.pid"
+    until(lambda: told.exists() and told.read_text())
+    time.sleep(0.2)  # into the C call
+    parent.kill()
+    parent.wait()
+    status = Path(f"/proc/{told.read_text()}/status")
+    until(lambda: not status.exists() or "Z (zombie)" in status.read_text())
+
+
+def until(true):
+    end = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
