@@ -19,7 +19,7 @@ from triptych.harness.records import Case, Op, Result, Status, case_name
 from triptych.harness.regimes import REGIMES, around
 from triptych.harness.runner import Settings, Task, Worker
 from triptych.harness.select import Selection, UsageError, targets_of
-from triptych.harness.truth import REFUSED
+from triptych.harness.truth import REFUSED, SAYS_NOTHING
 
 if TYPE_CHECKING:
     from triptych.harness.backends import Backend
@@ -97,7 +97,7 @@ def search(
             found.cases += kind is None
             for task in tasks(op, case):
                 result = worker.perform(task, settings, timeout_s)
-                if result.status is Status.UNSUPPORTED or (result.reason or "").startswith(REFUSED):
+                if result.status is Status.UNSUPPORTED or (result.reason or "").startswith((REFUSED, SAYS_NOTHING)):
                     continue
                 found.compared += kind is None and (task.backend != "numpy" or len(here) == 1)
                 this = (op.name, task.backend, task.target, result.status)

@@ -72,7 +72,10 @@ class Arithmetic:
         return x.astype(self.dtype) if is_float(x.dtype) and x.dtype != self.dtype else x
 
     def off(self, x: Any) -> Any:
-        """`x` with an error of UNITS up or down; `np.vectorize` and the like return floats as objects."""
+        """`x` with an error of UNITS up or down, but for 0, 1 and other powers of two, which functions hit exactly.
+
+        `np.vectorize` and the like return floats as objects.
+        """
         if not isinstance(x, (np.ndarray, np.generic)):
             return x
         x = np.asarray(x)
@@ -81,7 +84,7 @@ class Arithmetic:
         if not is_float(x.dtype):
             return x
         moved = x.astype(np.float64) * (1 + UNITS * self.unit * self.rng.choice((-1.0, 1.0), x.shape))
-        return moved.astype(self.dtype)
+        return np.where(power_of_two(x), x, moved.astype(self.dtype))
 
     def total(self, x: Array, axis: Any, keepdims: bool) -> Array:
         """The sum over `axis`, one term after the other."""
@@ -111,6 +114,11 @@ class Arithmetic:
     def starts(self, size: int, step: int) -> Sequence[int]:
         starts = range(0, size, step)
         return starts[::-1] if self.backwards else starts
+
+
+def power_of_two(x: Any) -> Array:
+    found: Array = np.isin(np.frexp(x)[0], (0.0, 0.5, -0.5))
+    return found
 
 
 class Stepwise(np.ndarray[Any, Any]):
@@ -149,7 +157,9 @@ class Stepwise(np.ndarray[Any, Any]):
             result = arithmetic.off(BY_BASE_2[name](plain[0]))
         else:
             result = getattr(ufunc, method)(*plain, **kwargs)
-            if method == "__call__" and name not in EXACT.split():
+            if method == "__call__" and name == "divide":
+                result = np.where(power_of_two(plain[1]), result, arithmetic.off(result))
+            elif method == "__call__" and name not in EXACT.split():
                 result = tuple(map(arithmetic.off, result)) if ufunc.nout > 1 else arithmetic.off(result)
         if out is None:
             return arithmetic.array(result)

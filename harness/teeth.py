@@ -13,7 +13,7 @@ is no corruption. The rule knows nothing of the baselines, or it would agree wit
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ import numpy as np
 from triptych.harness.comparison import compare
 from triptych.harness.precision import round_to, roundoff
 from triptych.harness.records import Array, Arrays, Case, Op
-from triptych.harness.tolerance import Expected
+from triptych.harness.tolerance import Expected, expect
 from triptych.harness.truth import OpError
 
 UNITS = 24.0
@@ -40,9 +40,17 @@ class Bite:
     accepted: list[str] = field(default_factory=list)
 
 
-def check(op: Op, case: Case, inputs: Arrays, expected: Expected) -> None:
-    """Put what came of every corruption into the tolerance; OpError if the op's own one accepts one."""
+def check(op: Op, case: Case, inputs: Arrays, expected: Expected) -> Expected:
+    """Put what came of every corruption into the tolerance; OpError if the op's own one accepts one.
+
+    Of the baselines that an op gets by default the last is the coarsest: where the tolerance that it makes accepts a
+    corruption, another is derived without it, and returned.
+    """
     bite = tried(op, case, inputs, expected)
+    if bite.accepted and expected.tolerance["source"] == "default" and op.honest_by_default:
+        finer = replace(op, honest=op.honest[:-1])
+        expected = expect(finer, case, inputs)
+        bite = tried(op, case, inputs, expected)
     expected.tolerance["teeth"] = vars(bite)
     if bite.accepted and expected.tolerance["source"] in OWN:
         raise OpError(
@@ -54,6 +62,7 @@ def check(op: Op, case: Case, inputs: Arrays, expected: Expected) -> None:
                 else "give the op an honest baseline that is nearer to its reference"
             )
         )
+    return expected
 
 
 def remark(tolerance: dict[str, Any]) -> str | None:

@@ -16,6 +16,7 @@ from triptych.harness.records import Array, Arrays, Case, Op
 from triptych.harness.regimes import dtype_of, is_float
 
 REFUSED = "the reference refuses these inputs"
+SAYS_NOTHING = "the case says nothing"
 
 
 class OpError(Exception):
@@ -23,12 +24,13 @@ class OpError(Exception):
 
 
 class SaysNothing(OpError):
-    """No output can be judged by the case. In a regime that does not suit the op, that is nobody's fault."""
+    """No output can be judged by the case, which in a regime or a size of 1 that does not suit the op is no fault."""
 
     def __init__(self, case: Case, why: str) -> None:
-        self.unsuitable = case.regime != "normal"  # the regime: normal inputs must say something
+        regime = case.regime != "normal"
+        self.unsuitable = regime or 1 in case.axes.values()  # normal inputs of ordinary sizes must say something
         instead = f"; {case.regime} inputs do not suit the op in {case.dtype}, unless it draws them itself (`inputs=`)"
-        super().__init__(f"the case says nothing: {why}" + instead * self.unsuitable)
+        super().__init__(f"{SAYS_NOTHING}: {why}" + instead * regime)
 
 
 def widened(inputs: Arrays) -> Arrays:

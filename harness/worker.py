@@ -252,7 +252,7 @@ class Bench:
             self.prepared = None  # let go of the last case's memory first
             inputs = ops.make_inputs(op, task.case)
             expected = expect(op, task.case, inputs, settings.wanted)
-            teeth.check(op, task.case, inputs, expected)
+            expected = teeth.check(op, task.case, inputs, expected)
             digests = {name: digest(x) for name, x in inputs.items()}
             repeater = Repeater(op, task.case, inputs, expected)
             seal, definition = untouched.seal(expected), untouched.Definition(op)
