@@ -10,6 +10,7 @@ named first.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -25,6 +26,7 @@ from triptych.harness.precision import round_to
 from triptych.harness.records import Array, Arrays, Case, Op, Status
 from triptych.harness.regimes import dtype_of, finfo
 from triptych.harness.tolerance import Expected
+from triptych.simulator import Event
 
 LONGEST_S = 20.0  # kernels that ran longer are not run again
 MOSTLY = 10.0  # times the error of the run in float32: rounding explains most of an error
@@ -59,12 +61,11 @@ def _simulated(
     run = play(Options(round_low_precision=False, lint=False))
     verdict = judge(op, case, inputs, run.outputs, expected=expected)
     before = judge(op, case, inputs, out, expected=expected)
-    dtypes = {str(a.dtype) for a in run.trace.allocations}
     narrow = sorted({str(a.dtype) for a in run.trace.allocations if a.dtype.is_float and a.dtype.itemsize < 4})
     bound = bound_of(case, expected)
     found = divergence.bisect(play, bound)
     about: dict[str, Any] = {}
-    wrong = wrong_instructions({event.op for event in run.trace.events}, dtypes)
+    wrong = wrong_instructions(issued(run.trace.events))
     if wrong:
         cause = "emulator"
         text = f"the simulator's self-test fails for {', '.join(wrong)} (see `triptych doctor`), which the kernel uses."
@@ -183,15 +184,23 @@ def _other(
     return {"cause": "logic", "text": text}
 
 
-def wrong_instructions(issued: set[str], dtypes: set[str]) -> list[str]:
-    """Of the instructions that a kernel issued, those that the simulator gets wrong in a dtype of its tensors."""
+def issued(events: Iterable[Event]) -> set[tuple[str, str]]:
+    """What a kernel did, as the self-test calls it: ("tensor_reduce add", "bfloat16"), by the first operand's dtype."""
+    found = set()
+    for event in events:
+        of = event.attributes.get("op", ())
+        names = [event.op, *(f"{event.op} {word}" for word in ((of,) if isinstance(of, str) else of))]
+        found |= {
+            (name, str(region.allocation.dtype)) for name in names for region in (event.reads or event.writes)[:1]
+        }
+    return found
+
+
+def wrong_instructions(done: set[tuple[str, str]]) -> list[str]:
+    """Of what a kernel did, what the simulator gets wrong."""
     tested = conformance.of("nki-sim")
     cells = tested.cells if isinstance(tested, conformance.Tested) else {}
-    return [
-        f"{operation} {dtype}"
-        for (operation, dtype), right in cells.items()
-        if not right and operation.split()[0] in issued and dtype in dtypes
-    ]
+    return [" ".join(cell) for cell, right in cells.items() if not right and cell in done]
 
 
 def wrong_operations(dtype: str) -> list[str]:

@@ -32,15 +32,34 @@ def test_every_row_names_an_instruction() -> None:
     assert {name.split()[0] for name in simulator_selftest.TABLE} <= set(INSTRUCTIONS)
 
 
+def test_every_row_is_known_by_what_its_kernel_issues(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that an instruction that is wrong is found in the trace of a kernel that uses it, in that dtype alone."""
+    traces: list[Any] = []
+    run = simulator_selftest.run
+
+    def kept(*arguments: Any, **named: Any) -> Any:
+        done = run(*arguments, **named)
+        traces.append(done.trace.events)
+        return done
+
+    monkeypatch.setattr(simulator_selftest, "run", kept)
+    for name in simulator_selftest.TABLE:
+        traces.clear()
+        assert simulator_selftest.agrees(name, "float16")
+        found = attribution.issued(traces[0])
+        assert (name, "float16") in found, found
+        assert (name, "bfloat16") not in found
+
+
 def test_a_simulator_that_is_wrong_is_told_and_blamed(monkeypatch: pytest.MonkeyPatch) -> None:
     cells = {("reciprocal", "float32"): False, ("memset", "float32"): True}
     broken = conformance.Tested("triptych", cells)
     assert broken.to_dict() == {"emulator": "triptych", "passed": 1, "failed": ["reciprocal float32"]}
     assert "reciprocal  WRONG" in conformance.table(broken) and "1 of 2 right" in conformance.table(broken)
     monkeypatch.setattr(conformance, "of", lambda _: broken)
-    assert attribution.wrong_instructions({"reciprocal", "memset"}, {"float32"}) == ["reciprocal float32"]
-    assert attribution.wrong_instructions({"memset"}, {"float32"}) == []
-    assert attribution.wrong_instructions({"reciprocal"}, {"bfloat16"}) == [], "it is right in what the kernel uses"
+    assert attribution.wrong_instructions({("reciprocal", "float32"), ("memset", "float32")}) == ["reciprocal float32"]
+    assert attribution.wrong_instructions({("memset", "float32")}) == []
+    assert attribution.wrong_instructions({("reciprocal", "bfloat16")}) == [], "it is right in what the kernel uses"
 
 
 def test_a_self_test_that_fails_or_cannot_run_is_told(
