@@ -13,12 +13,14 @@ import string
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from triptych.harness.records import Array
 from triptych.harness.regimes import is_float
 
 UNITS = 2.0  # that a function may be off
+AT_ONCE = 16  # terms of a contraction between two roundings of a coarse sum
 MOST_WORK = 2**26  # multiplications of a contraction that runs one term at a time; larger ones take more at once
 LOG2_E, LN_2, LN_10 = float(np.log2(np.e)), float(np.log(2)), float(np.log(10))
 EXACT = (
@@ -121,6 +123,25 @@ def power_of_two(x: Any) -> Array:
     return found
 
 
+class Coarse(Arithmetic):
+    """Sums in bfloat16, which no kernel that is right has: in products a few terms at once, elsewhere one by one."""
+
+    def total(self, x: Array, axis: Any, keepdims: bool) -> Array:
+        return super().total(x.astype(ml_dtypes.bfloat16), axis, keepdims).astype(self.dtype)
+
+    def contracted(self, a: Array, b: Array) -> Array:
+        products = (
+            a[..., start : start + AT_ONCE] @ b[start : start + AT_ONCE] for start in range(0, b.shape[0], AT_ONCE)
+        )
+        total = next(products)
+        for product in products:
+            total = (total + product).astype(ml_dtypes.bfloat16).astype(self.dtype)
+        return total
+
+    def off(self, x: Any) -> Any:
+        return x
+
+
 class Stepwise(np.ndarray[Any, Any]):
     """An array whose every operation is one of its `arithmetic`."""
 
@@ -208,14 +229,14 @@ def einsum(arithmetic: Arithmetic, subscripts: str, operands: Sequence[Array]) -
     return total
 
 
-def evaluated(reference: Callable[..., Any], arguments: dict[str, Any], backwards: bool) -> Array:
+def evaluated(reference: Callable[..., Any], arguments: dict[str, Any], backwards: bool, coarse: bool = False) -> Array:
     """`reference` of `arguments` in this arithmetic: float64 if an input is, else float32.
 
     Backwards also moves the inputs by up to a unit in the last place, as a kernel does that scales first: sums of
     narrow inputs, which are exact, are no longer.
     """
     wide = any(isinstance(x, np.ndarray) and x.dtype == np.float64 for x in arguments.values())
-    arithmetic = Arithmetic(np.dtype(np.float64 if wide else np.float32), backwards)
+    arithmetic = (Coarse if coarse else Arithmetic)(np.dtype(np.float64 if wide else np.float32), backwards)
     with np.errstate(all="ignore"):
         try:
             return np.asarray(reference(**{name: arithmetic.input(x) for name, x in arguments.items()}))

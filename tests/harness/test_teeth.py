@@ -10,7 +10,7 @@ from triptych.harness import ops, runner, teeth, tolerance
 from triptych.harness.records import Case, Op, Status
 from triptych.harness.regimes import REGIMES
 from triptych.harness.tolerance import Bounds
-from triptych.harness.truth import OpError
+from triptych.harness.truth import OpError, SaysNothing
 
 OPS = ops.builtin()
 MATMUL = Case("matmul", "m", {"M": 33, "K": 300, "N": 17}, "float32")
@@ -76,7 +76,26 @@ def test_a_vector_is_rows_and_a_single_number_is_zeroed_and_doubled():
     vector = Op("v", {"x": ("M",)}, lambda x: 2 * x, {})
     assert "two rows swapped" in bitten(Case("v", "v", {"M": 9}, "float32"), vector).caught
     single = Op("s", {"x": ("M",)}, lambda x: x.sum(), {})
-    assert bitten(Case("s", "s", {"M": 9}, "float32"), single).caught == ["zeros", "one element doubled"]
+    others = ["everything a sixteenth larger", "x without its last M", "sums kept in bfloat16"]
+    assert bitten(Case("s", "s", {"M": 9}, "float32"), single).caught == ["zeros", "one element doubled", *others]
+
+
+def scaled_softmax(x, scale, causal):
+    scores = x * scale
+    scores = np.where(np.tri(*x.shape, dtype=bool), scores, -np.inf) if causal else scores
+    e = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return e / e.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_an_op_of_which_nothing_is_known_has_the_corruptions_that_its_reference_can_compute(dtype):
+    case = Case("softmax", "c", {"R": 60, "C": 300}, dtype, {"scale": 0.125, "causal": False})
+    own = ["x without its last R", "x without its last C", "scale missing", "causal=True", "sums kept in bfloat16"]
+    op = Op("softmax", {"x": ("R", "C")}, scaled_softmax, {})
+    assert [name for name in bitten(case, op).caught if name in own] == own
+
+    loose = replace(op, tolerance={"atol": 0.01})
+    assert "sums kept in bfloat16" in bitten(case, loose).accepted and "scale missing" in bitten(case, loose).caught
 
 
 def test_a_tolerance_that_accepts_zeros_is_an_error_that_says_so():
@@ -141,3 +160,14 @@ def test_bounds_that_the_user_asks_for_pass_with_a_remark(tmp_path):
     assert result.status is Status.PASSED and result.tolerance["teeth"]["accepted"][0] == "zeros"
     assert result.reason.startswith("atol 50 + rtol 0 x |reference| of the command line would also pass zeros and")
     assert ran(tmp_path, "fine").reason is None
+
+
+@pytest.mark.parametrize("regime", ["normal", "offset"])
+def test_inputs_in_which_a_default_tolerance_has_no_teeth_judge_nothing(regime):
+    op, case = rows_op(), replace(TWICE, regime=regime)
+    inputs = ops.make_inputs(op, case)
+    expected = tolerance.expect(op, case, inputs)
+    expected.tolerance.update(max_abs=1e9, max_local=1e9, rel_l2=1e9)
+    with pytest.raises(OpError, match="zeros and the mean") as raised:
+        teeth.check(op, case, inputs, expected)
+    assert isinstance(raised.value, SaysNothing) == (regime != "normal")
