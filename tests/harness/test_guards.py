@@ -41,7 +41,7 @@ class Cheat(Backend):
         raise AssertionError("not timed")
 
 
-OP = Op("mm", MATMUL.inputs, MATMUL.reference, {}, honest=MATMUL.honest, torch=lambda: None)
+OP = Op("mm", MATMUL.inputs, MATMUL.reference, {}, axes=MATMUL.axes, honest=MATMUL.honest, torch=lambda: None)
 
 
 @pytest.fixture

@@ -163,11 +163,12 @@ def test_bounds_that_the_user_asks_for_pass_with_a_remark(tmp_path):
 
 
 @pytest.mark.parametrize("regime", ["normal", "offset"])
-def test_inputs_in_which_a_default_tolerance_has_no_teeth_judge_nothing(regime):
+def test_inputs_in_which_a_default_tolerance_has_no_teeth_judge_nothing(regime, monkeypatch):
     op, case = rows_op(), replace(TWICE, regime=regime)
     inputs = ops.make_inputs(op, case)
     expected = tolerance.expect(op, case, inputs)
     expected.tolerance.update(max_abs=1e9, max_local=1e9, rel_l2=1e9)
+    monkeypatch.setattr(teeth, "expect", lambda *_: expected)
     with pytest.raises(OpError, match="zeros and the mean") as raised:
         teeth.check(op, case, inputs, expected)
     assert isinstance(raised.value, SaysNothing) == (regime != "normal")
