@@ -67,6 +67,9 @@ def seconds(text: str) -> float:
     return value
 
 
+LEAST = 2**28
+
+
 def size(text: str) -> int:
     """A positive number of bytes: `8G`, `500M`."""
     number, unit = (text[:-1], text[-1:].upper()) if text[-1:].isalpha() else (text, "")
@@ -76,6 +79,10 @@ def size(text: str) -> int:
         value = 0
     if value <= 0:
         raise argparse.ArgumentTypeError(f"wants a size above zero, as 8G or 500M, got {text!r}")
+    if value < LEAST:
+        raise argparse.ArgumentTypeError(
+            f"wants 256M at least, which a worker needs before it runs a kernel, got {text!r}"
+        )
     return value
 
 

@@ -381,7 +381,8 @@ def saved(path: str) -> Run:
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror or error}.") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{path} is not a document that `triptych --json` wrote ({error}).") from error
+        why = {KeyError: f": it has no {error}", TypeError: ": it holds something else"}.get(type(error), f" ({error})")
+        raise UsageError(f"{path} is not a document that `triptych --json` wrote{why}.") from error
 
 
 def exit_code(results: Sequence[Result], required: Sequence[str], *, strict: bool, reference_counts: bool) -> int:

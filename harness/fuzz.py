@@ -199,7 +199,7 @@ def work(op: Op, axes: Mapping[str, int], params: Mapping[str, Any]) -> float:
 
 def told(found: Search, ops: Mapping[str, Op], seconds: float, seed: int) -> str:
     """The last line: how much was tried, and what came of it."""
-    tried = f"{found.cases} case{'s' * (found.cases != 1)}, {found.compared} comparisons"
+    tried = f"{found.cases} case{'s' * (found.cases != 1)}, {found.compared} comparison{'s' * (found.compared != 1)}"
     if not found.compared:
         return (
             f"fuzz: {found.cases} cases of {', '.join(ops)}, and nothing could be compared: no chosen backend runs them"

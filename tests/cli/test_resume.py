@@ -187,7 +187,14 @@ def test_a_full_disk_costs_neither_the_run_nor_its_table(
     assert err.splitlines()[-1].endswith("run.csv: No space left on device.") and "run.json: No space" in err
 
 
-@pytest.mark.parametrize(("text", "said"), [("", "is not a document that"), ('{"results": []}', "is not a document")])
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "is not a document that"),
+        ('{"results": []}', "is not a document that `triptych --json` wrote: it has no 'schema_version'."),
+        ("[1]", "is not a document that `triptych --json` wrote: it holds something else."),
+    ],
+)
 def test_a_file_of_another_kind_is_refused_and_kept(
     text: str, said: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -201,10 +208,17 @@ def test_stdout_cannot_be_continued(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--resume takes a file" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("text", "bytes"), [("8G", 2**33), ("500M", 500 * 2**20), ("4096", 4096), ("1.5k", 1536)])
+@pytest.mark.parametrize(
+    ("text", "bytes"), [("8G", 2**33), ("500M", 500 * 2**20), ("536870912", 2**29), ("1.5g", 3 * 2**29)]
+)
 def test_sizes_of_memory(text: str, bytes: int, runner: Any) -> None:
     cli.main(["check", "matmul", "--memory", text])
     assert runner.settings["memory"] == bytes
+
+
+def test_a_worker_needs_some_memory_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["check", "matmul", "--memory=64M"]) == cli.USAGE
+    assert "wants 256M at least" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["0", "-1G", "much", "8Q", ""])
