@@ -1,6 +1,7 @@
 """What a run that passed did not try: it is part of what the green line means.
 
-Case sets that were not asked for, ops that have none of those asked for, sizes that are all alike, inputs of one kind.
+Case sets that were not asked for, ops that have none of those asked for, sizes and params that are all alike, inputs of
+one kind.
 """
 
 from __future__ import annotations
@@ -23,7 +24,11 @@ def untried_of(selection: Selection, ops: Mapping[str, Op], tasks: Sequence[Task
     for op in ops.values():
         cases = {task.case.name: task.case for task in tasks if task.op == op.name}
         if cases:
-            missing = [*sets_left(op, selection.sets), *sizes_alike(op, list(cases.values()))]
+            missing = [
+                *sets_left(op, selection.sets),
+                *sizes_alike(op, list(cases.values())),
+                *params_alike(list(cases.values())),
+            ]
         else:
             missing = [f"anything: it has no case of {', '.join((*selection.sets, *selection.dtypes))}"]
         if missing:
@@ -50,4 +55,15 @@ def sizes_alike(op: Op, cases: Sequence[Case]) -> list[str]:
             said.append(f"{axis} other than {sizes[0]}")
         elif common >= ALIKE:
             said.append(f"{axis} that is no multiple of {common}")
+    return said
+
+
+def params_alike(cases: Sequence[Case]) -> list[str]:
+    """Params that had one value alone: a kernel may have it written in."""
+    names = dict.fromkeys(name for case in cases for name in case.params)
+    said = []
+    for name in names:
+        first, *others = [case.params.get(name, "its default") for case in cases]
+        if all(value == first for value in others):
+            said.append(f"{name} other than {first}")
     return said

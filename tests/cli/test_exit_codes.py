@@ -75,7 +75,7 @@ import triptych
 os.environ["TRIPTYCH_ATOL"] = "100"
 one = triptych.Op("one", {"x": ("M", "N")}, lambda x: 2 * x, {"smoke": [{"M": 64, "N": 9}, {"M": 128, "N": 9}]})
 two = triptych.Op("two", lambda case, rng: {"x": rng.standard_normal(9)}, lambda x: 2 * x, {"edge": [{"M": 9}]})
-more = [triptych.Op("three", {"x": ("M",)}, lambda x: 2 * x, {"smoke": [{"M": 9}], "edge": [{"M": 1}, {"M": 7}]})]
+more = [triptych.Op("three", {"x": ("M",)}, lambda x: 2 * x, {"smoke": [{"M": 9, "eps": 0.1}], "edge": [{"M": 1}]})]
 """
 
 
@@ -89,7 +89,8 @@ def test_what_passes_says_what_was_not_tried(
     assert capsys.readouterr().out.splitlines()[-4:-1] == [
         "not tried of one: the case set adversarial (18 cases); M that is no multiple of 64; N other than 9",
         "not tried of two: anything: it has no case of smoke",
-        "not tried of three: the case set edge (2 cases); the case set adversarial (9 cases); M other than 9",
+        "not tried of three: the case set edge (1 case); the case set adversarial (10 cases); M other than 9; "
+        "eps other than 0.1",
     ]
     assert runner.settings["wanted"] is None, "the file's own environment is no wish of the user's"
     runner.outcome = ends(Status.FAILED)
