@@ -14,6 +14,7 @@ import numpy as np
 from triptych.harness import mismatch
 from triptych.harness.comparison import Comparison, compare, metrics
 from triptych.harness.records import Arrays, Case, Op, Status
+from triptych.harness.regimes import finfo, is_float
 from triptych.harness.tolerance import Bounds, Expected, expect
 from triptych.harness.truth import OpError
 
@@ -66,6 +67,15 @@ def malformed(case: Case, inputs: Arrays, out: Any, expected: Expected) -> str |
     return None
 
 
+def saturated(c: Comparison) -> str:
+    """What to do where a kernel returns the largest number of its dtype and the reference overflows."""
+    got, dtype = c.out.astype(np.float64)[c.strange], c.out.dtype
+    if not is_float(dtype) or not (np.abs(got) == float(finfo(dtype).max)).any():
+        return ""
+    largest = f"{float(finfo(dtype).max):g}"
+    return f"; if {dtype} is meant to saturate, let the reference clip to {largest} as well"
+
+
 def disagreement(c: Comparison, numbers: dict[str, Any]) -> str | None:
     """One sentence on how the output disagrees, or None if it does not."""
     tolerance, size = c.expected.tolerance, c.share.size
@@ -74,7 +84,7 @@ def disagreement(c: Comparison, numbers: dict[str, Any]) -> str | None:
     strange = numbers["nonfinite"]["misplaced"]
     if strange:
         are = "element is" if size == 1 else "elements is" if strange == 1 else "elements are"
-        return f"{strange} of {size} {are} NaN or infinite unlike the reference, for example {worst}"
+        return f"{strange} of {size} {are} NaN or infinite unlike the reference, for example {worst}{saturated(c)}"
     source = f"of the {tolerance['source']}"
     if tolerance["rule"] == "fixed" and tolerance["atol"] == tolerance["rtol"] == 0:
         exactly = f"{count} differ, where the {tolerance['source']} allows no difference; worst {worst}"

@@ -32,6 +32,11 @@ def overflow(dtype: np.dtype[Any]) -> float:
     return largest + ulp(dtype, largest) / 2
 
 
+def saturates(dtype: np.dtype[Any]) -> bool:
+    """Whether a cast to `dtype` makes what is too large its largest number, having neither infinities nor NaN."""
+    return is_float(dtype) and bool(np.isfinite(round_to(np.array(np.inf), dtype).astype(np.float64)))
+
+
 def spacing(dtype: np.dtype[Any], magnitude: Array) -> Array:
     """`ulp` at each of an array of finite magnitudes."""
     if not is_float(dtype):

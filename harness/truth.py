@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from triptych.harness.precision import fits, round_to
+from triptych.harness.precision import fits, round_to, saturates
 from triptych.harness.records import Array, Arrays, Case, Op
-from triptych.harness.regimes import dtype_of, is_float
+from triptych.harness.regimes import dtype_of, finfo, is_float
 
 REFUSED = "the reference refuses these inputs"
 SAYS_NOTHING = "the case says nothing"
@@ -61,7 +61,11 @@ def evaluated(op: Op, case: Case, wide: Arrays) -> Array:
             f"the reference returns {reference.dtype}: it must compute in float64, or its own rounding counts as "
             "truth; its inputs come in float64, so take the cast out of it"
         )
-    return reference.astype(np.float64, copy=False)
+    reference = reference.astype(np.float64, copy=False)
+    if saturates(dtype_of(case.dtype)):
+        largest = float(finfo(dtype_of(case.dtype)).max)
+        reference = np.clip(reference, -largest, largest)
+    return reference
 
 
 def check_telling(case: Case, rounded: Array) -> None:

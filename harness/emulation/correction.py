@@ -10,7 +10,10 @@ NumPy loops compute in float32 and round to nearest even, as the hardware does. 
 * `reduce` combines halves with halves, rounding at each step, as a warp's shuffles do, and by the kernel's own combine
   function: so the NaN rules of `argmax` are the kernel's and not those of `numpy.nanargmax`.
 
-float16 takes the same paths. The interpreter's `InterpreterBuilder` is subclassed, never edited.
+float16 takes the same paths. float8 values stay bytes: casts and `dot` decode them, where the interpreter takes a NaN
+for a number, cuts what is subnormal and wraps what overflows; what is too large becomes the largest number, as in
+PTX's `cvt.satfinite`, the only cast to float8 there is. The interpreter's `InterpreterBuilder` is subclassed, never
+edited.
 """
 
 from __future__ import annotations
@@ -28,9 +31,16 @@ from triton.runtime.interpreter import TensorHandle
 from triptych.harness.emulation.errors import EmulationError, OrderError
 from triptych.harness.emulation.memory import Memory
 from triptych.harness.records import Array
+from triptych.harness.regimes import finfo
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 HALVES = (BFLOAT16, np.dtype(np.float16))
+FLOAT8 = {
+    tl.float8e5: np.dtype(ml_dtypes.float8_e5m2),
+    tl.float8e4nv: np.dtype(ml_dtypes.float8_e4m3fn),
+    tl.float8e4b8: np.dtype(ml_dtypes.float8_e4m3fnuz),
+    tl.float8e5b16: np.dtype(ml_dtypes.float8_e5m2fnuz),
+}
 _uncorrected_np_dtype = interpreter._get_np_dtype
 
 
@@ -99,6 +109,10 @@ class CorrectedBuilder(CheckedBuilder):
         return TensorHandle(src.data.astype(self.np_dtype(dst_type)), dst_type.scalar)
 
     def create_fp_to_fp(self, src: Any, dst_type: Any, rounding_mode: Any) -> Any:
+        if dst_type.scalar in FLOAT8 and rounding_mode != ir.ROUNDING_MODE.RTZ:
+            return TensorHandle(encoded(decoded(src), FLOAT8[dst_type.scalar]), dst_type.scalar)
+        if src.dtype.scalar in FLOAT8 and not dst_type.scalar.is_fp8():
+            return TensorHandle(decoded(src).astype(self.np_dtype(dst_type)), dst_type.scalar)
         if src.dtype.scalar.is_fp8() or dst_type.scalar.is_fp8():
             return super().create_fp_to_fp(src, dst_type, rounding_mode)
         nearest = self.cast_impl(src, dst_type)
@@ -121,9 +135,10 @@ class CorrectedBuilder(CheckedBuilder):
         return TensorHandle(exact.astype(z.data.dtype), z.dtype.scalar)
 
     def create_dot(self, a: Any, b: Any, d: Any, input_precision: Any, max_num_imprecise_acc: Any) -> Any:
-        if not a.dtype.scalar.is_floating() or a.dtype.scalar.is_fp8() or a.data.dtype == np.float64:
+        other = any(x.dtype.scalar.is_fp8() and x.dtype.scalar not in FLOAT8 for x in (a, b))
+        if not a.dtype.scalar.is_floating() or other or a.data.dtype == np.float64:
             return super().create_dot(a, b, d, input_precision, max_num_imprecise_acc)
-        operands = [x.data.astype(np.float32) for x in (a, b)]
+        operands = [decoded(x).astype(np.float32) for x in (a, b)]
         if input_precision == ir.INPUT_PRECISION.TF32 and a.data.dtype == np.float32:
             operands = [round_to_tf32(x) for x in operands]
         product = np.matmul(operands[0], operands[1])
@@ -132,6 +147,18 @@ class CorrectedBuilder(CheckedBuilder):
 
     def create_dot_scaled(self, *args: Any) -> Any:
         raise EmulationError(f"tl.dot_scaled is not emulated{self.where}; use tl.dot, or a GPU")
+
+
+def decoded(x: Any) -> Array:
+    """The numbers of a handle: of float8, what its bytes stand for."""
+    data: Array = x.data.view(FLOAT8[x.dtype.scalar]).astype(np.float32) if x.dtype.scalar in FLOAT8 else x.data
+    return data
+
+
+def encoded(x: Array, dtype: np.dtype[Any]) -> Array:
+    """The bytes of `x` in a float8 dtype: to nearest even, what is too large as the largest number."""
+    largest = float(finfo(dtype).max)
+    return np.clip(x.astype(np.float32), -largest, largest).astype(dtype).view(np.uint8)
 
 
 def round_to_tf32(x: Array) -> Array:

@@ -26,7 +26,8 @@ class Region:
     def __init__(self, name: str, array: Array, address: int, writable: bool) -> None:
         self.name, self.array, self.address, self.writable = name, array, address, writable
         extent = 1 + sum((n - 1) * (s // array.itemsize) for n, s in zip(array.shape, array.strides, strict=True))
-        flat = np.lib.stride_tricks.as_strided(array, (extent if array.size else 0,), (array.itemsize,))
+        bits = array.view(f"u{array.itemsize}")  # NumPy strides no float8_e5m2
+        flat = np.lib.stride_tricks.as_strided(bits, (extent if array.size else 0,), (array.itemsize,))
         self._bytes = flat.view(np.uint8)
         self._views: dict[np.dtype[Any], Array] = {}
 
@@ -61,7 +62,8 @@ class Memory:
     def shape_only(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Tensor:
         """A contiguous tensor that can be asked for its shape, strides and address, and not be read."""
         strides = np.cumprod((1, *shape[:0:-1]))[::-1] * dtype.itemsize
-        array = np.lib.stride_tricks.as_strided(np.empty(1, dtype), shape, tuple(strides), writeable=False)
+        bits = np.empty(1, f"u{dtype.itemsize}")
+        array = np.lib.stride_tricks.as_strided(bits, shape, tuple(strides), writeable=False).view(dtype)
         slot = len(self.regions) + 1
         self.regions[slot] = Region(name, np.empty(0, dtype), slot << SLOT_BITS, writable=False)
         return Tensor(self, array, slot << SLOT_BITS)

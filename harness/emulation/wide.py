@@ -8,21 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 import triton.language as tl
 from triton.runtime.interpreter import TensorHandle
 
-from triptych.harness.emulation.correction import CorrectedBuilder
+from triptych.harness.emulation.correction import FLOAT8, CorrectedBuilder
 from triptych.harness.emulation.correction import np_dtype as stored_dtype
 from triptych.harness.emulation.errors import EmulationError
-
-FLOAT8 = {
-    tl.float8e5: np.dtype(ml_dtypes.float8_e5m2),
-    tl.float8e4nv: np.dtype(ml_dtypes.float8_e4m3fn),
-    tl.float8e4b8: np.dtype(ml_dtypes.float8_e4m3fnuz),
-    tl.float8e5b16: np.dtype(ml_dtypes.float8_e5m2fnuz),
-}
 
 
 def held_dtype(dtype: Any) -> np.dtype[Any]:

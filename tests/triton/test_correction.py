@@ -136,3 +136,20 @@ def test_a_reduction_with_a_kernels_own_function():
     out = np.zeros(2, np.float32)
     interpret(reduce_own, {"x": x}, out)
     assert out.tolist() == [100, 17]
+
+
+@pytest.mark.parametrize("name", ["float8_e4m3fn", "float8_e5m2"])
+def test_float8_is_cast_to_nearest_even_saturates_and_keeps_nan(name):
+    """The interpreter's own casts cut subnormal numbers, wrap what overflows, and read a NaN as 480."""
+    dtype = np.dtype(getattr(ml_dtypes, name))
+    largest = float(ml_dtypes.finfo(dtype).max)
+    x = np.array(
+        [1, 1.4 * 2**-9, 2**-10, 3 * 2**-11, 464, 480, 57344, 1e6, np.inf, -np.inf, np.nan, 0, -0.0, -447, 3, 0.1],
+        np.float32,
+    )
+    narrow = np.zeros(len(x), dtype)
+    interpret(cast, {"x": x}, narrow)
+    assert np.array_equal(narrow.view(np.uint8), np.clip(x, -largest, largest).astype(dtype).view(np.uint8))
+    wide = np.zeros(len(x), np.float32)
+    interpret(cast, {"x": narrow}, wide)
+    assert np.array_equal(wide, narrow.astype(np.float32), equal_nan=True)
