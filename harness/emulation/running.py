@@ -34,6 +34,7 @@ from triptych.harness.emulation.rebinding import KERNELS, Rebinder
 from triptych.harness.records import Array, Arrays
 
 _LOCK = threading.RLock()
+LIBRARIES = tuple(str(Path(file).parent) for file in (inspect.__file__, np.__file__))
 _MISSING = object()
 
 
@@ -139,13 +140,15 @@ def interpret(
             raise _explain(error) from error
 
 
-def _explain(error: BaseException) -> EmulationError:
+def _explain(error: BaseException) -> EmulationError | MemoryError:
     """`error`, free of the interpreter's wrapping, as one sentence with the line of the kernel it came from."""
     frames = traceback.extract_tb(error.__traceback__)
     while isinstance(error, InterpreterError) and error.__cause__ is not None:
         error = error.__cause__
         frames = traceback.extract_tb(error.__traceback__)
-    not_the_users = (str(Path(__file__).parent), str(Path(triton.__file__).parent), str(Path(inspect.__file__).parent))
+    if isinstance(error, MemoryError):
+        return error
+    not_the_users = (str(Path(__file__).parent), str(Path(triton.__file__).parent), *LIBRARIES)
     places = [f for f in frames if not f.filename.startswith(not_the_users)]
     place = f" ({Path(places[-1].filename).name}:{places[-1].lineno})" if places else ""
     if isinstance(error, EmulationError):

@@ -35,6 +35,7 @@ globals().update({f"op_{name}": Op(name, {"x": ("M", "N")}, reference, [{"M": 2,
 """
 
 TRITON = """
+import numpy as np
 import triton
 import triton.language as tl
 from triptych import Op
@@ -66,7 +67,11 @@ def by_torch(x, out):
     out.copy_(2 * x)
 
 
-KERNELS = (without_out, without_grid, without_size, by_torch)
+def too_large(x, out):
+    np.ones(10**12)
+
+
+KERNELS = (without_out, without_grid, without_size, by_torch, too_large)
 globals().update({f"op_{k.__name__}": Op(k.__name__, {"x": ("M", "N")}, reference, [{"M": 2, "N": 4}], triton=k)
                   for k in KERNELS})
 """
@@ -83,9 +88,10 @@ SAID = {
     (
         "triton-cpu",
         "without_grid",
-    ): "kernel is called without a grid: launch it as kernel[(n,)](..) (mine.py:22)",
+    ): "kernel is called without a grid: launch it as kernel[(n,)](..) (mine.py:23)",
     ("triton-cpu", "without_size"): "the kernel raised TypeError: kernel() missing 1 required positional argument: 'N' "
-    "(mine.py:26)",
+    "(mine.py:27)",
+    ("triton-cpu", "too_large"): "the kernel ran out of memory: this needs more than the memory limit of",
     ("triton-cpu", "by_torch"): "the interpreter's stand-in for a tensor has no 'copy_'",
 }
 
