@@ -58,12 +58,12 @@ def check(op: Op, case: Case, inputs: Arrays, expected: Expected) -> Expected:
         raise SaysNothing(
             case,
             f"one more rounding of the inputs moves the result of {op.name} by so much that "
-            f"{' and '.join(bite.accepted)} would pass within {within(expected.tolerance)}",
+            f"{listed(bite.accepted)} would pass within {within(expected.tolerance)}",
         )
     if bite.accepted and expected.tolerance["source"] in OWN:
         raise OpError(
             f"the tolerance of {op.name} accepts a wrong output in {case.dtype} ({case.regime} inputs): "
-            f"{' and '.join(bite.accepted)} would pass within {within(expected.tolerance)}; "
+            f"{listed(bite.accepted)} would pass within {within(expected.tolerance)}; "
             + (
                 "tighten the op's `tolerance`"
                 if expected.tolerance["rule"] == "fixed" or expected.tolerance["source"] == "op"
@@ -78,7 +78,12 @@ def remark(tolerance: dict[str, Any]) -> str | None:
     accepted = tolerance.get("teeth", {}).get("accepted")
     if not accepted:
         return None
-    return f"{within(tolerance)} of the {tolerance['source']} would also pass {' and '.join(accepted)}"
+    return f"{within(tolerance)} of the {tolerance['source']} would also pass {listed(accepted)}"
+
+
+def listed(names: list[str]) -> str:
+    """ "zeros, the mean everywhere and two rows swapped"."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names)
 
 
 def within(tolerance: dict[str, Any]) -> str:

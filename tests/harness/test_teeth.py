@@ -104,9 +104,7 @@ def test_a_tolerance_that_accepts_zeros_is_an_error_that_says_so():
     with pytest.raises(OpError) as raised:
         teeth.check(op, TWICE, inputs, tolerance.expect(op, TWICE, inputs))
     said = str(raised.value)
-    assert said.startswith(
-        "the tolerance of twice accepts a wrong output in float32 (normal inputs): zeros and the mean"
-    )
+    assert said.startswith("the tolerance of twice accepts a wrong output in float32 (normal inputs): zeros, the mean")
     assert said.endswith("would pass within atol 100 + rtol 0 x |reference|; tighten the op's `tolerance`")
 
 
@@ -158,7 +156,7 @@ def test_check_refuses_an_op_without_teeth(tmp_path):
 def test_bounds_that_the_user_asks_for_pass_with_a_remark(tmp_path):
     result = ran(tmp_path, "fine", Bounds("command line", atol=50.0))
     assert result.status is Status.PASSED and result.tolerance["teeth"]["accepted"][0] == "zeros"
-    assert result.reason.startswith("atol 50 + rtol 0 x |reference| of the command line would also pass zeros and")
+    assert result.reason.startswith("atol 50 + rtol 0 x |reference| of the command line would also pass zeros, ")
     assert ran(tmp_path, "fine").reason is None
 
 
@@ -169,6 +167,6 @@ def test_inputs_in_which_a_default_tolerance_has_no_teeth_judge_nothing(regime, 
     expected = tolerance.expect(op, case, inputs)
     expected.tolerance.update(max_abs=1e9, max_local=1e9, rel_l2=1e9)
     monkeypatch.setattr(teeth, "expect", lambda *_: expected)
-    with pytest.raises(OpError, match="zeros and the mean") as raised:
+    with pytest.raises(OpError, match="zeros, the mean") as raised:
         teeth.check(op, case, inputs, expected)
     assert isinstance(raised.value, SaysNothing) == (regime != "normal")
