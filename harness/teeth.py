@@ -133,7 +133,7 @@ def corruptions(op: Op, case: Case, inputs: Arrays, reference: Array) -> Iterato
         head = (*last[:-1], 0)
         name = op.out[-3] if len(op.out) == reference.ndim else "slice"
         yield f"{name} 0 taken from {name} 1", [(head, reference[(*last[:-1], 1)])]
-    if op.honest_by_default:
+    if op.honest_by_default or not op.corruptions:
         for name, wrong in wrongs.of_any_op(op, case, inputs, reference):
             yield name, [(..., wrong)]
     for name, corrupt in op.corruptions.items():

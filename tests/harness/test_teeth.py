@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from triptych.harness import ops, runner, teeth, tolerance
+from triptych.harness import ops, runner, stepwise, teeth, tolerance
 from triptych.harness.records import Case, Op, Status
 from triptych.harness.regimes import REGIMES
 from triptych.harness.tolerance import Bounds
@@ -158,6 +158,18 @@ def test_bounds_that_the_user_asks_for_pass_with_a_remark(tmp_path):
     assert result.status is Status.PASSED and result.tolerance["teeth"]["accepted"][0] == "zeros"
     assert result.reason.startswith("atol 50 + rtol 0 x |reference| of the command line would also pass zeros, ")
     assert ran(tmp_path, "fine").reason is None
+
+
+def test_an_ops_own_baseline_answers_for_them_too():
+    """This one is coarse in float16 alone, where nothing else compares it with the reference."""
+
+    def sloppy(x, scale, causal):
+        given = {"x": x, "scale": scale, "causal": causal}
+        return stepwise.evaluated(scaled_softmax, given, backwards=False, coarse=x.dtype == np.float16)
+
+    case = Case("softmax", "c", {"R": 60, "C": 300}, "float16", {"scale": 0.125, "causal": False})
+    op = Op("softmax", {"x": ("R", "C")}, scaled_softmax, {}, honest=(sloppy,))
+    assert "sums kept in bfloat16" in bitten(case, op).accepted
 
 
 @pytest.mark.parametrize("regime", ["normal", "offset"])
