@@ -23,6 +23,7 @@ class Backend(ABC):
     panel: str  # the field of `Op` that holds what this backend runs
     targets: tuple[str, ...] = ()
     default_targets: tuple[str, ...] = ()
+    lacks: tuple[str, ...] = ()  # dtypes that its language does not have
 
     @property
     @abstractmethod
@@ -39,6 +40,8 @@ class Backend(ABC):
             return f"op {op.name} has no {self.panel} panel"
         if case.dtype not in op.dtypes:
             return f"op {op.name} is declared for {', '.join(op.dtypes)}, not for {case.dtype}"
+        if case.dtype in self.lacks:
+            return f"{self.name} has no dtype {case.dtype}"
         return op.unsupported(case, self.name, target or "") if op.unsupported else None
 
     @abstractmethod

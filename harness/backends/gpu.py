@@ -19,6 +19,9 @@ GPU_NODES = ("/dev/nvidia0", "/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 NO_TRITON = "Triton is not installed; it has wheels for Linux alone"
 
 
+NOT_OF_TRITON = ("float8_e4m3", "float8_e3m4", "float8_e8m0fnu", "float6_e2m3fn", "float6_e3m2fn", "float4_e2m1fn")
+
+
 def gpu_here() -> bool:
     """Whether PyTorch sees a CUDA or ROCm device; without a device node the answer needs no import of PyTorch."""
     if not any(os.path.exists(node) for node in GPU_NODES) or find_spec("torch") is None:
@@ -55,6 +58,7 @@ def to_torch(x: Array, device: str) -> Any:
 class Interpreter(Backend):
     name = "triton-cpu"
     panel = "triton"
+    lacks = NOT_OF_TRITON
     evidence = Evidence.INTERPRETED
 
     def missing(self) -> str | None:
@@ -109,6 +113,7 @@ class Interpreter(Backend):
 class TritonDevice(Backend):
     name = "triton"
     panel = "triton"
+    lacks = NOT_OF_TRITON
     evidence = Evidence.DEVICE
 
     def missing(self) -> str | None:

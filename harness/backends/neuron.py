@@ -28,6 +28,7 @@ HARNESS = str(Path(ops.__file__).parent)
 class Simulator(Backend):
     name = "nki-sim"
     panel = "nki"
+    lacks = ("float64",)
     evidence = Evidence.SIMULATED
     targets = ("trn1", "inf2", "trn2", "trn3")
     default_targets = ("trn2",)
@@ -84,6 +85,7 @@ def _simulated(path: Path) -> ModuleType:
 class Device(Backend):
     name = "nki"
     panel = "nki"
+    lacks = ("float64",)
     evidence = Evidence.DEVICE
 
     def missing(self) -> str | None:

@@ -154,3 +154,9 @@ def test_a_triton_kernel_that_forgets_or_overruns_is_caught(tmp_path):
         backend.run(found["tail"], case, inputs, None)
     with pytest.raises(Exception, match="reads element .* of 'x', which has 37 elements"):
         backend.run(found["over"], case, inputs, None)
+
+
+@pytest.mark.parametrize(("backend", "dtype"), [("triton-cpu", "float8_e4m3"), ("nki-sim", "float64")])
+def test_a_dtype_that_a_language_lacks_is_unsupported(backend, dtype):
+    op = Op("twice", {"x": ("N",)}, lambda x: 2 * x, [], dtypes=(dtype,), nki="mine.py:f", triton="mine.py:f")
+    assert BACKENDS[backend].supports(op, Case("twice", "t", {}, dtype), None) == f"{backend} has no dtype {dtype}"
