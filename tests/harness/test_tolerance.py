@@ -8,7 +8,7 @@ import pytest
 
 from triptych.harness import judge, ops, tolerance
 from triptych.harness.records import Case, Op, Status
-from triptych.harness.regimes import dtype_of
+from triptych.harness.regimes import dtype_of, in_regime
 from triptych.harness.tolerance import Bounds
 from triptych.harness.truth import OpError
 
@@ -75,6 +75,22 @@ def test_inputs_of_a_narrower_dtype_do_not_loosen_the_tolerance_of_the_output(na
     assert judge.judge(op, case, given, out).status is Status.PASSED
     coarse = out.astype(dtype_of("bfloat16")).astype(np.float32)
     assert judge.judge(op, case, given, coarse).status is Status.FAILED
+
+
+def test_the_last_of_equal_elements_is_not_the_first():
+    """In constant rows every right index is 0: it judges, where normal numbers that all lead to 0 do not."""
+
+    def inputs(case, rng):
+        return {"x": in_regime(rng.standard_normal((9, 30)).astype(np.float32), case.regime)}
+
+    op, case = Op("argmax", inputs, lambda x: x.argmax(axis=1), {}), Case("argmax", "c", {}, "int32")
+    ties = replace(case, regime="constant-rows")
+    given = ops.make_inputs(op, ties)
+    assert judge.judge(op, ties, given, np.zeros(9, np.int32)).status is Status.PASSED
+    wrong = judge.judge(op, ties, given, np.full(9, 29, np.int32))
+    assert wrong.status is Status.FAILED and wrong.reason.startswith("9 of 9 elements differ")
+    nothing = judge.judge(replace(op, reference=lambda x: 0 * x.argmax(axis=1)), case, given, np.zeros(9, np.int32))
+    assert nothing.status is Status.ERROR and "zero in all 9 elements" in nothing.reason
 
 
 def outlier(rows=8):
