@@ -25,13 +25,13 @@ KERNELS = Path(__file__).parents[2] / "kernels"
 def inputs(case: Case, rng: np.random.Generator) -> Arrays:
     """q, k, v in the case's regime.
 
-    `large` scores reach a hundred and more, where an exponential without its max overflows. `offset` moves k and v: the
-    scores of a row then share a large constant, and the output carries 100. `one-hot` queries meet one-hot keys: the
-    keys of the query's own coordinate tie, and all others weigh next to nothing. `constant-rows` repeats one key, so
-    that all weights are equal. `sorted` scores ascend along the keys: the running max moves with every block.
-    `subnormal` is v. `nonfinite` plants a NaN in one query, an infinity in one key and one of each kind in one value
-    row; in causal cases that row is key 0, which every query sees: what a hidden row does to a kernel that multiplies
-    by a weight of 0 is left open by IEEE arithmetic.
+    `large` scores reach a hundred and more, where an exponential without its max overflows; in the last row thousands,
+    where it does so in float64 too. `offset` moves k and v: the scores of a row then share a large constant, and the
+    output carries 100. `one-hot` queries meet one-hot keys: the keys of the query's own coordinate tie, and all others
+    weigh next to nothing. `constant-rows` repeats one key, so that all weights are equal. `sorted` scores ascend along
+    the keys: the running max moves with every block. `subnormal` is v. `nonfinite` plants a NaN in one query, an
+    infinity in one key and one of each kind in one value row; in causal cases that row is key 0, which every query
+    sees: what a hidden row does to a kernel that multiplies by a weight of 0 is left open by IEEE arithmetic.
     """
     b, h, hkv, sq, sk, d = (case.axes[axis] for axis in ("B", "H", "Hkv", "Sq", "Sk", "D"))
     q, k, v = normal(rng, b, h, sq, d), normal(rng, b, hkv, sk, d), normal(rng, b, hkv, sk, d)
@@ -41,7 +41,8 @@ def inputs(case: Case, rng: np.random.Generator) -> Arrays:
         k[0, 0, sk // 2, d // 2] = np.inf
         v[-1, -1, 0 if case.params.get("causal") else sk // 3, [0, -1]] = np.nan, -np.inf
     elif regime == "large":
-        q, k, v = in_regime(q, "large"), k, in_regime(v, "large")
+        q, v = in_regime(q, "large"), in_regime(v, "large")
+        q[..., -1, :] *= 32
     elif regime == "offset":
         k, v = in_regime(k, "offset"), in_regime(v, "offset")
     elif regime == "one-hot":
