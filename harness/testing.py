@@ -52,9 +52,14 @@ class KernelTests:
                 targets=self.targets,
                 seed=self.seed,
             )
-            for task in selection.tasks(ops, chosen):
-                if has_panel(ops[task.op], BACKENDS[task.backend]):
-                    yield replace(task, source=str(file))
+            tasks = [task for task in selection.tasks(ops, chosen) if has_panel(ops[task.op], BACKENDS[task.backend])]
+            if not tasks and not backends:
+                raise select.UsageError(
+                    f"{shown(file)} makes no test: {', '.join(ops)} without a kernel or without cases of the sets "
+                    f"{', '.join(selection.sets) or 'chosen'}; a kernel in a language that may be missing is named as "
+                    '"file.py:function", which skips its tests there'
+                )
+            yield from (replace(task, source=str(file)) for task in tasks)
 
 
 def kernel_tests(

@@ -191,6 +191,15 @@ def test_a_kernel_file_that_does_not_load_is_said_once(repository: pytest.Pytest
     assert text.count("No module named 'nothing_of_that_name' (double.py:1)") == 1 and "During handling" not in text
 
 
+def test_a_file_of_which_nothing_can_be_tested_is_no_success(repository: pytest.Pytester) -> None:
+    path = repository.path / "kernels" / "double.py"
+    path.write_text(path.read_text().replace("nki=kernel,", ""))
+    result = run(repository)
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines(["*double.py makes no test: double without a kernel or without cases of*"])
+    assert run(repository, "--kernel-backend", "triton-cpu").ret == pytest.ExitCode.OK, "this may leave a file out"
+
+
 def test_a_class_is_no_place_for_kernel_tests(repository: pytest.Pytester) -> None:
     inside = THREE_LINES.replace("test_kernels =", "class TestK:\n    test_kernels =")
     (repository.path / "tests" / "test_kernels.py").write_text(inside)
