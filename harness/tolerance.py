@@ -176,7 +176,7 @@ def derived(op: Op, case: Case, inputs: Arrays, reference: Array, unit: Array | 
         "baselines": [_name(baseline) for baseline in op.honest],
         "draws": draws,
         "max_abs": max(factor * float(largest["max_abs"]), floor),
-        "rel_l2": max(factor * l2, floor) / norm if norm else 0.0,
+        "rel_l2": max(factor * l2, floor, roundoff(dtype) * norm) / norm if norm else 0.0,
         "floor": floor,
     }
     if unit is not None:

@@ -270,3 +270,11 @@ def test_normal_inputs_must_say_something_unless_a_size_is_one(size):
     with pytest.raises(SaysNothing) as raised:
         tolerance.expect(op, case, ops.make_inputs(op, case))
     assert raised.value.unsuitable == (size == 1)
+
+
+def test_one_rounding_of_each_element_is_within_the_norm():
+    """Few different values may all be rounded with luck by the baselines; a kernel that rounds earlier has none."""
+    op = Op("third", {"x": ("N",)}, lambda x: 2**-11 * (1 + 2**-14) + 0 * x, [])
+    case = Case("third", "t", {"N": 50}, "float16")
+    inputs = ops.make_inputs(op, case)
+    assert tolerance.expect(op, case, inputs).tolerance["rel_l2"] >= 2**-11
