@@ -74,10 +74,7 @@ class Arithmetic:
         return x.astype(self.dtype) if is_float(x.dtype) and x.dtype != self.dtype else x
 
     def off(self, x: Any) -> Any:
-        """`x` with an error of UNITS up or down, but for 0, 1 and other powers of two, which functions hit exactly.
-
-        `np.vectorize` and the like return floats as objects.
-        """
+        """`x` with an error of UNITS up or down; `np.vectorize` and the like return floats as objects."""
         if not isinstance(x, (np.ndarray, np.generic)):
             return x
         x = np.asarray(x)
@@ -86,7 +83,7 @@ class Arithmetic:
         if not is_float(x.dtype):
             return x
         moved = x.astype(np.float64) * (1 + UNITS * self.unit * self.rng.choice((-1.0, 1.0), x.shape))
-        return np.where(power_of_two(x), x, moved.astype(self.dtype))
+        return moved.astype(self.dtype)
 
     def total(self, x: Array, axis: Any, keepdims: bool) -> Array:
         """The sum over `axis`, one term after the other."""
