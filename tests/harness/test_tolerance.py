@@ -199,3 +199,15 @@ def test_nonfinite_positions_are_counted_and_listed():
     out[2, 3] = np.nan
     found = judge.judge(MATMUL, case, inputs, out).metrics["nonfinite"]
     assert found["misplaced"] == 1 and found["at"] == [[2, 3]] and found["got"]["nan"] == found["expected"]["nan"] + 1
+
+
+def test_a_baseline_in_a_narrower_dtype_is_no_yardstick():
+    """Else a kernel that computes float32 in float16 would pass."""
+
+    def half(lhsT, rhs):
+        return (lhsT.astype(np.float16).T @ rhs.astype(np.float16)).astype(np.float32)
+
+    op = replace(ops.builtin()["matmul"], honest=(half,))
+    case = Case("matmul", "a", {"M": 30, "K": 60, "N": 40}, "float32")
+    with pytest.raises(OpError, match="'half' and the reference of matmul disagree.*or computes in a narrower dtype"):
+        tolerance.expect(op, case, ops.make_inputs(op, case))
