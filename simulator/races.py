@@ -6,7 +6,8 @@ reads or writes in the same stretch, the result depends on who comes first.
 
 One case does not depend on it: both cores carry out the same write, of the same values to the same elements, and write
 nothing else there. A kernel that knows nothing of cores does so everywhere, and AWS runs it on both
-(release-notes/components/nki.rst, NKI 0.5.0). What a core then reads after its own write is what it wrote.
+(release-notes/components/nki.rst, NKI 0.5.0). What a core then reads after its own write is what it wrote. A dma_copy
+of a region onto itself, by which AWS's kernels wait for their stores, leaves there what it reads: it counts as a read.
 """
 
 from __future__ import annotations
@@ -52,8 +53,9 @@ def races(trace: Trace) -> Iterator[tuple[Event, Event, Region]]:
     for event in trace.events:
         if event.op == "core_barrier" or event.attributes.get("joint"):
             continue
+        writes = () if event.op == "dma_copy" and event.writes == event.reads else event.writes
         digests = event.attributes.get("written", (0,) * len(event.writes))
-        for region, digest in (*[(r, None) for r in event.reads], *zip(event.writes, digests, strict=True)):
+        for region, digest in (*[(r, None) for r in event.reads], *zip(writes, digests, strict=False)):
             if region.allocation.buffer == "shared_hbm":
                 key = (region.allocation.id, event.attributes.get("epoch", 0))
                 write = 0 if digest is None else same.setdefault((key, region[1:], digest), len(same) + 1)

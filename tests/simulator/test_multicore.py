@@ -127,7 +127,7 @@ def test_races_are_conflicts_that_nothing_orders(first, second, barrier):
         on_two_cores(kernel, X.copy())
 
 
-W, R = "writes", "reads"
+W, R, SELF = "writes", "reads", "copies onto itself"
 FOUR, FIVE, SPREAD = slice(0, 4), slice(0, 5), slice(0, 8, 2)
 # What each core does to one tensor, (what, rows, value), in one stretch; and whether that is a race
 PROGRAMS = {
@@ -142,6 +142,10 @@ PROGRAMS = {
     "a read before the same write": ([(W, FOUR, 1)], [(R, FOUR, 0), (W, FOUR, 1)], True),
     "a read before it by the other": ([(R, FOUR, 0), (W, FOUR, 1)], [(W, FOUR, 1)], True),
     "a read beyond what it wrote": ([(W, FOUR, 1), (W, slice(4, 8), 3)], [(W, FOUR, 1), (R, FIVE, 0)], True),
+    "a copy in place after the same writes": (2 * [[(W, FOUR, 1), (W, slice(4, 5), 3), (SELF, FIVE, 0)]] + [False]),
+    "a copy in place before the same write": ([(SELF, FOUR, 0), (W, FOUR, 1)], [(W, FOUR, 1)], True),
+    "a copy in place of what the other writes": ([(SELF, FIVE, 0)], [(W, FOUR, 1)], True),
+    "copies in place alone": ([(SELF, FOUR, 0)], [(SELF, FIVE, 0)], False),
     "reads alone": ([(R, FOUR, 0)], [(R, FIVE, 0)], False),
     "halves": ([(W, FOUR, 1), (R, FOUR, 0)], [(W, slice(4, 8), 2), (R, slice(4, 8), 0)], False),
     "interleaved": ([(W, SPREAD, 1)], [(W, slice(1, 8, 2), 2)], False),
@@ -156,7 +160,7 @@ def test_both_cores_may_carry_out_the_same_write(first, second, race, turned):
             part = x[rows]
             tile = nl.ndarray(part.shape, x.dtype)
             nisa.memset(dst=tile, value=float(value))
-            nisa.dma_copy(**({"dst": part, "src": tile} if what == W else {"dst": tile, "src": part}))
+            nisa.dma_copy(dst=tile if what == R else part, src=tile if what == W else part)
         return x
 
     if race:
