@@ -53,7 +53,8 @@ class Options:
     check_operands: bool = True  # False takes what the documentation excludes and AWS's own kernels pass: a raw integer
     #   for the member of an enumeration, dge_mode.none for a direct dma_transpose, a core_barrier on data in SBUF, a
     #   tensor that register_alloc loads, operand tiles of tensor_scalar that are not float32, tiles of MX scales with
-    #   more partitions than their values, as the first stride of ap the elements that a view has in a partition
+    #   more partitions than their values, as the first stride of ap the elements that a view has in a partition, a
+    #   whole float for the integer of a memset
     data: bool = True  # False executes a kernel with the shapes of its arguments alone: only the trace is made
     lint: bool = True  # False does not warn of what the compiler would reject (docs/lint.md)
     observe: Observer | None = None  # is shown each executed instruction (observed.py); for runs with data

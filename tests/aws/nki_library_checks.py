@@ -35,6 +35,7 @@ def smaller(module: str, test: str, which: tuple[int, ...] = (0,), **change: Any
 
 
 EXPERTS = {"hidden": 512, "intermediate": 512, "tokens": 512, "expert": 2, "block_size": 256, "top_k": 1}
+FEW_EXPERTS = {"num_global_experts": 8, "num_local_experts": 8, "hidden": 1024}
 DROPPING = {"hidden": 512, "intermediate": 512, "tokens": 2048, "block_size": 1024}
 MX_EXPERTS = {**EXPERTS, "intermediate": 1024, "top_k": 2}
 UNIFIED = {"hid": 512, "int": 512, "tok": 512, "exp": 2, "bs": 256, "k": 1}
@@ -216,8 +217,11 @@ CHECKS = (
     mx("core.mlp.test_mlp_proj_mxfp4", "test_mxfp4_gate_up_proj_unit", (0, 3, 5)),
     mx("core.mlp.test_mlp_proj_mxfp4", "test_mxfp4_down_proj_unit", (0, 1, 7, 10)),
     mx("core.moe.moe_tkg.test_moe_tkg", "test_moe_tkg_mx", expert=8),
+    mx("core.moe.moe_tkg.test_moe_tkg", "test_moe_tkg_mx", (1, 3, 5)),
     mx("core.moe.moe_tkg.test_moe_tkg", "test_moe_tkg_mx_io_dtype", hidden=512, intermediate=1024),
-    mx("core.moe.moe_tkg.test_moe_tkg", "test_moe_tkg_dynamic", hidden=512, intermediate=1024),
+    mx("core.moe.moe_tkg.test_moe_tkg", "test_moe_tkg_dynamic", (0, 1, 3, 7), hidden=512, intermediate=1024),
+    mx("core.moe_block.test_moe_block_tkg", "test_moe_block_kernel_unit", (2, 3)),
+    mx("core.moe_block.test_moe_block_tkg", "test_moe_block_kernel_unit", (7,), **FEW_EXPERTS),
     mx("core.moe.moe_cte.test_moe_bwmm_mx_cte", "test_moe_bwmm_mx_cte_unit", **MX_EXPERTS),
     mx("core.moe.moe_cte.test_moe_bwmm_mx_cte", "test_moe_bwmm_mx_shard_I_unit", (0, 1), **MX_EXPERTS),
     mx("core.utils.test_quantize_to_mx", "test_quantize_mx_hw", (0, 1, 5, 10, 19), zeros=True),

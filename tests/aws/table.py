@@ -27,6 +27,7 @@ LENIENCIES = {
     "_scale must have": "check_operands",
     "data must be a tensor in shared HBM": "check_operands",
     "the first stride of an on-chip pattern is": "check_operands",
+    "value must be an integer that": "check_operands",
     "register_alloc takes an integer": "check_operands",
     "an operand tile of an arithmetic operator must be float32": "check_operands",
 }

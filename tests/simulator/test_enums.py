@@ -40,6 +40,18 @@ def test_an_operand_tile_is_float32_unless_the_leniency_says_so(core, same):
         assert same(out, x * 0.5)
 
 
+def test_a_float_is_no_value_of_an_integer_tile_unless_the_leniency_says_so(core):
+    with core("trn2") as c, pytest.raises(NkiValidationError, match="must be an integer that uint8 holds, got 2.0"):
+        nisa.memset(c.empty((4, 8), nl.uint8), 2.0)
+    with core("trn2", check_operands=False) as c:
+        tile = c.empty((4, 8), nl.uint8)
+        nisa.memset(tile, 2.0)
+        assert (tile.array == 2).all()
+        for value in (0.5, -1.0, 256.0, float("nan"), float("inf")):
+            with pytest.raises(NkiValidationError, match="must be an integer that uint8 holds"):
+                nisa.memset(tile, value)
+
+
 def test_a_raw_integer_is_no_member_unless_the_leniency_says_so(core):
     with core("trn2") as c:
         tile, source = c.empty((4, 4)), c.tile(np.ones((4, 4), np.float32))
