@@ -59,8 +59,10 @@ THREE_LINES = 'import triptych\n\ntest_kernels = triptych.kernel_tests("../kerne
 
 
 @pytest.fixture
-def repository(pytester: pytest.Pytester) -> pytest.Pytester:
+def repository(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
     """A user's repository: kernels/double.py, which is right, and tests/test_kernels.py."""
+    for variable in ("CI", "BUILD_NUMBER"):  # where they are set, pytest's summary repeats whole messages
+        monkeypatch.delenv(variable, raising=False)
     for folder in ("kernels", "tests"):
         (pytester.path / folder).mkdir()
     write_kernel(pytester, "2.0")
