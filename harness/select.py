@@ -25,10 +25,12 @@ class UsageError(Exception):
     """What was asked for does not exist or makes no sense; exit code 2."""
 
 
-def unknown(kind: str, word: str, existing: Iterable[str]) -> UsageError:
-    """The error for a name that does not exist: the closest one, and all there are."""
+def unknown(kind: str, word: str, existing: Iterable[str], globs: bool = False) -> UsageError:
+    """The error for a name that does not exist: the closest one, or the glob that would do, and all there are."""
     names = list(existing)
     close = difflib.get_close_matches(word, names, n=1)
+    if globs and any(word in name for name in names):
+        close = [f"*{word}*"]
     hint = f"; did you mean {close[0]!r}?" if close else "."
     return UsageError(f"unknown {kind} {word!r}{hint} There is: {', '.join(names) or 'nothing'}.")
 
@@ -52,7 +54,7 @@ def pick_ops(globs: Sequence[str], ops: Mapping[str, Op]) -> dict[str, Op]:
         return dict(ops)
     for glob in globs:
         if not fnmatch.filter(ops, glob):
-            raise unknown("op", glob, ops)
+            raise unknown("op", glob, ops, globs=True)
     return {name: op for name, op in ops.items() if any(fnmatch.fnmatchcase(name, glob) for glob in globs)}
 
 
@@ -162,7 +164,7 @@ class Selection:
             for target in targets_of(backend, self.targets)
         ]
         if not found and self.names is not None:
-            raise unknown("case", self.names, self.case_names(ops.values()))
+            raise unknown("case", self.names, self.case_names(ops.values()), globs=True)
         return found
 
     def case_names(self, ops: Iterable[Op]) -> list[str]:

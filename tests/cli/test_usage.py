@@ -15,6 +15,8 @@ WRONG = [
     ("check --bakend numpy", "--bakend", "did you mean '--backend'"),
     ("check --backend nump", "'nump'", "numpy, nki-sim, nki, triton-cpu, triton, torch"),
     ("check mtmul", "did you mean 'matmul'", "attention"),
+    ("check mat", "did you mean '*mat*'", "attention"),
+    ("check matmul -k 64x", "did you mean '*64x*'", "200x300x150"),
     ("check 'zz*'", "zz*", "matmul"),
     ("check --cases smok", "did you mean 'smoke'", "edge"),
     ("check --dtype float8", "'float8'", "bfloat16"),
