@@ -155,8 +155,9 @@ def execute(arguments: Namespace, argv: Sequence[str]) -> int:
         progress.clear()
     if kept is not None:
         results = kept.ordered()
-    untried = () if any(result.status in tables.BAD for result in results) else untried_of(selection, ops, everything)
-    publish(arguments, [(env, results)], arguments.seed, untried)
+    if not any(result.status in tables.BAD for result in results):
+        env["not_tried"] = untried_of(selection, ops, everything)
+    publish(arguments, [(env, results)], arguments.seed)
     remark(results)
     for line in warning(env.get("conformance", {})).splitlines():
         print(f"triptych: {line}", file=sys.stderr)
@@ -311,7 +312,7 @@ def save(path: str, text: str | bytes) -> None:
         raise UsageError(str(error)) from error
 
 
-def publish(arguments: Namespace, runs: Sequence[Run], seed: int | None, untried: Sequence[str] = ()) -> None:
+def publish(arguments: Namespace, runs: Sequence[Run], seed: int | None) -> None:
     """The files first, so that a broken pipe costs none of them; then the table, the problems and the last line.
 
     A file that cannot be written, as on a full disk, costs neither the others nor the table; it is the error then.
@@ -345,7 +346,8 @@ def publish(arguments: Namespace, runs: Sequence[Run], seed: int | None, untried
         print(table, end="\n" if table else "")
         print(tables.unsupported(results), end="")
         print(parity.text(results), end="")
-        print("".join(f"{line}\n" for line in untried), end="")
+    if not arguments.quiet:
+        print("".join(f"{line}\n" for env, _ in runs for line in env.get("not_tried", [])), end="", file=stream)
     print(tables.problems(results, colour=colour), end="", file=stream)
     if arguments.html and arguments.html != "-":
         print(f"report: {arguments.html}", file=stream)

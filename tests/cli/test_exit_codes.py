@@ -85,8 +85,11 @@ def test_what_passes_says_what_was_not_tried(
     monkeypatch.setenv("TRIPTYCH_ATOL", "")  # which is put back after the test
     path = tmp_path / "mine.py"
     path.write_text(MINE)
-    assert cli.main(["check", "--kernel", str(path), "--backend", "numpy"]) == cli.OK
-    assert capsys.readouterr().out.splitlines()[-4:-1] == [
+    document = tmp_path / "out.json"
+    assert cli.main(["check", "--kernel", str(path), "--backend", "numpy", "--json", str(document)]) == cli.OK
+    said = capsys.readouterr().out.splitlines()[-4:-1]
+    assert said == json.loads(document.read_text())["env"]["not_tried"]
+    assert said == [
         "not tried of one: the case set adversarial (18 cases); M that is no multiple of 64; N other than 9",
         "not tried of two: anything: it has no case of smoke",
         "not tried of three: the case set edge (1 case); the case set adversarial (10 cases); M other than 9; "
