@@ -22,7 +22,7 @@ from triptych.harness.honest_variants import HONEST
 from triptych.harness.judge import judge
 from triptych.harness.judge_figures import say
 from triptych.harness.mutant_runs import PANELS, Fate
-from triptych.harness.records import Case, Evidence, Result, Status
+from triptych.harness.records import Case, Status
 from triptych.harness.retiled import CHANGES, ROOT, retiled
 from triptych.harness.tolerance import expect
 from triptych.harness.truth import OpError
@@ -59,10 +59,8 @@ def judged(case: Case) -> list[Run]:
         with np.errstate(all="ignore"):
             out = kernel(**inputs, **case.params)
         verdict = judge(op, case, inputs, out, expected=expected)
-        result = Result(op.name, case.name, case.dtype, name, None, Evidence.HOST, verdict.status)
-        result.metrics, result.tolerance = verdict.metrics, verdict.tolerance
         reason = None if verdict.status is Status.PASSED else verdict.reason
-        runs.append(Run(case, name, tables.share_of_bound(result) or 0.0, reason))
+        runs.append(Run(case, name, tables.share_of_bound(verdict) or 0.0, reason))
     return runs
 
 

@@ -30,7 +30,7 @@ from triptych.harness import fuzz, memory_limit, ops, tables
 from triptych.harness.backends import BACKENDS
 from triptych.harness.judge import Verdict, judge
 from triptych.harness.mutation import Mutant
-from triptych.harness.records import Array, Arrays, Case, Op, Result, Status
+from triptych.harness.records import Array, Arrays, Case, Op, Status
 from triptych.harness.select import Selection
 from triptych.harness.tolerance import Expected, expect
 from triptych.harness.truth import OpError
@@ -220,16 +220,8 @@ def fate(
             if not same:
                 survivor.kind = "rounding"
                 survivor.differs.append(where)
-                survivor.share = max(survivor.share, share(one, verdict))
+                survivor.share = max(survivor.share, tables.share_of_bound(verdict) or 0.0)
     return survivor
-
-
-def share(one: Prepared, verdict: Verdict) -> float:
-    """The error as a share of what the tolerance allows."""
-    backend = BACKENDS["numpy"]
-    result = Result(one.op.name, one.case.name, one.case.dtype, backend.name, None, backend.evidence, verdict.status)
-    result.metrics, result.tolerance = verdict.metrics, verdict.tolerance
-    return tables.share_of_bound(result) or 0.0
 
 
 def _kernel(path: Path, backend: str) -> Callable[[Prepared], tuple[Verdict, bool]]:

@@ -282,8 +282,11 @@ class Result:
 
     @property
     def place(self) -> str:
-        """`nki-sim[trn2]`, or the backend alone where it has no targets."""
-        return f"{self.backend}[{self.target}]" if self.target else self.backend
+        """`nki-sim[trn2]`, or the backend alone where it has no targets; with a profile's changes to chip and order."""
+        changes = [f"{field}={value:g}" for field, value in self.timing.get("settings", {}).items()]
+        order = ["program order"] if self.timing.get("order") == "program" else []
+        inside = ", ".join([*([self.target] if self.target else []), *changes, *order])
+        return f"{self.backend}[{inside}]" if inside else self.backend
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form; numbers that JSON has no name for (nan, inf) become strings."""

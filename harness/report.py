@@ -35,7 +35,7 @@ class Entry:
 
     @property
     def place(self) -> str:
-        return tables.place(self.result) + (f" · run {self.run + 1}" if self.runs > 1 else "")
+        return self.result.place + (f" · run {self.run + 1}" if self.runs > 1 else "")
 
     @property
     def judged(self) -> bool:

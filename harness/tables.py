@@ -14,10 +14,13 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from triptych.harness import failures, parity
 from triptych.harness.records import Evidence, Result, Status
+
+if TYPE_CHECKING:
+    from triptych.harness.judge import Verdict
 
 COLOURS = {
     Status.PASSED: "32",
@@ -57,19 +60,11 @@ def short(value: float | None, digits: int = 3) -> str:
     return f"{value:.{digits - 1}e}"
 
 
-def place(result: Result) -> str:
-    """`nki-sim[trn2]`, or the backend alone where it has no targets; a profile's chip may be another, or its order."""
-    changes = [f"{field}={value:g}" for field, value in result.timing.get("settings", {}).items()]
-    order = ["program order"] if result.timing.get("order") == "program" else []
-    inside = ", ".join([*([result.target] if result.target else []), *changes, *order])
-    return f"{result.backend}[{inside}]" if inside else result.backend
-
-
-def share_of_bound(result: Result) -> float | None:
+def share_of_bound(judged: Result | Verdict) -> float | None:
     """The error as a share of what the tolerance allows: 1 is the limit. The largest of the measures counts."""
     shares = []
     for key in ("max_abs", "rel_l2", "max_local"):
-        error, bound = number(result.metrics.get(key)), number(result.tolerance.get(key))
+        error, bound = number(judged.metrics.get(key)), number(judged.tolerance.get(key))
         if error is None or bound is None:
             continue
         shares.append(error / bound if bound else (0.0 if error == 0 else math.inf))
@@ -153,7 +148,7 @@ COLUMNS = (
     Column("op", lambda r: r.op),
     Column("case", lambda r: r.case),
     Column("dtype", lambda r: r.dtype),
-    Column("backend", place),
+    Column("backend", lambda r: r.place),
     Column("evidence", lambda r: str(r.evidence)),
     Column("status", lambda r: str(r.status)),
     Column("error ULP", lambda r: short(number(r.metrics.get("max_abs_ulp")), 2), right=True),
@@ -202,7 +197,7 @@ def absent(results: Sequence[Result]) -> dict[tuple[str, str], Result]:
     """(op, backend) of which no case ran, all for one reason: no such backend here, or no such panel in the op."""
     groups: dict[tuple[str, str], list[Result]] = {}
     for result in results:
-        groups.setdefault((result.op, place(result)), []).append(result)
+        groups.setdefault((result.op, result.place), []).append(result)
     return {
         key: group[0]
         for key, group in groups.items()
@@ -213,7 +208,7 @@ def absent(results: Sequence[Result]) -> dict[tuple[str, str], Result]:
 def shown(results: Sequence[Result]) -> list[Result]:
     """The rows of the text table: what is absent as a whole is said once, below it."""
     away = absent(results)
-    return [result for result in results if (result.op, place(result)) not in away]
+    return [result for result in results if (result.op, result.place) not in away]
 
 
 def cells(results: Sequence[Result]) -> tuple[list[Column], list[list[str]]]:
@@ -286,8 +281,8 @@ def problems(results: Iterable[Result], *, colour: bool = False) -> str:
         if result.status in BAD:
             word = f"\x1b[{COLOURS[result.status]}m{result.status}\x1b[0m" if colour else str(result.status)
             what = " ".join(filter(None, (result.op, result.case, result.dtype)))
-            lines.append(f"{word}: {what} on {place(result)}: {note(result)}")
-            ways = drawn.setdefault((result.op, place(result)), set())
+            lines.append(f"{word}: {what} on {result.place}: {note(result)}")
+            ways = drawn.setdefault((result.op, result.place), set())
             way = str(result.failure.get("diagnosis")).partition(":")[0]
             lines += [f"    {line}" for line in failures.lines(result.failure, way not in ways and len(ways) < MAPS)]
             ways.add(way)
