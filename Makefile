@@ -27,14 +27,14 @@ bench: $(TESTABLE)  ## time the benchmark cases under pytest-benchmark
 	$(BIN)/python -m pytest tests/benchmarks --benchmark-enable
 
 bench-gpu: $(TESTABLE)  ## check and time the triton and torch backends on this machine's GPU
-	$(BIN)/python -m triptych.harness.bench_gpu
+	$(BIN)/python -m triptych.harness.commands.bench_gpu
 
 bench-simulator: $(INSTALLED)  ## the simulator's time against NumPy's for the same arithmetic
-	$(BIN)/python -m triptych.harness.bench_simulator
+	$(BIN)/python -m triptych.harness.upkeep.bench_simulator
 
 judge-figures: $(TESTABLE)  ## how many right kernels the judge rejects, and how many planted mistakes it catches
-	$(BIN)/python -m triptych.harness.honest_figures
-	$(BIN)/python -m triptych.harness.judge_figures
+	$(BIN)/python -m triptych.harness.upkeep.honest_figures
+	$(BIN)/python -m triptych.harness.upkeep.judge_figures
 
 clean:  ## remove what make made
 	rm -rf $(VENV) report.html .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks build dist src/*.egg-info

@@ -53,7 +53,7 @@ def test_both_packages_called_kernels_import(installed: Path) -> None:
 
 @pytest.mark.slow
 def test_the_installed_command_checks_matmul(installed: Path) -> None:
-    run = "import sys; from triptych.harness.cli import main; sys.exit(main(sys.argv[1:]))"
+    run = "import sys; from triptych.harness.commands.cli import main; sys.exit(main(sys.argv[1:]))"
     done = python(installed, "-c", run, "check", "matmul", "--cases", "smoke", "--dtype", "bfloat16")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "nki-sim[trn2]" in done.stdout

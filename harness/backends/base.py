@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from triptych.harness.records import Array, Arrays, Case, Evidence, Op
-from triptych.harness.timing import TimingBudget
+from triptych.harness.results.records import Array, Arrays, Case, Evidence, Op
+from triptych.harness.results.timing import TimingBudget
 
 
 class KernelFault(Exception):

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from triptych.harness import ops
 from triptych.harness.backends import guarded
 from triptych.harness.backends.base import Backend, check_call, located, member
-from triptych.harness.records import Array, Arrays, Case, Evidence, Op
-from triptych.harness.timing import TimingBudget, time_cuda, time_host
+from triptych.harness.ops import loading
+from triptych.harness.results.records import Array, Arrays, Case, Evidence, Op
+from triptych.harness.results.timing import TimingBudget, time_cuda, time_host
 
 GPU_NODES = ("/dev/nvidia0", "/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 NO_TRITON = "Triton is not installed; it has wheels for Linux alone"
@@ -33,7 +33,7 @@ def gpu_here() -> bool:
 
 def output_shape(op: Op, case: Case, inputs: Arrays) -> tuple[int, ...]:
     """The shape that a launcher's `out` must have: the reference's."""
-    from triptych.harness.truth import known_reference
+    from triptych.harness.judge.truth import known_reference
 
     return tuple(known_reference(op, case, inputs).shape)
 
@@ -41,7 +41,7 @@ def output_shape(op: Op, case: Case, inputs: Arrays) -> tuple[int, ...]:
 def launcher_of(op: Op, case: Case, inputs: Arrays) -> Any:
     """The op's launcher, which takes inputs, out= and params by keyword."""
     path, function = located(op.triton)
-    launcher = member(ops.load(path), function, path)
+    launcher = member(loading.load(path), function, path)
     check_call(launcher, path, (), (*inputs, "out", *case.params))
     return launcher
 
@@ -64,7 +64,7 @@ class Interpreter(Backend):
     def missing(self) -> str | None:
         if find_spec("triton") is None:
             return NO_TRITON
-        from triptych.harness.emulation import version_support
+        from triptych.harness.emulators import version_support
 
         return version_support()
 
@@ -95,8 +95,8 @@ class Interpreter(Backend):
         backwards: bool = False,
         wide: bool = False,
     ) -> Array:
-        from triptych.harness.emulation import interpret, interpret_backwards, replay
-        from triptych.harness.regimes import dtype_of
+        from triptych.harness.emulators import interpret, interpret_backwards, replay
+        from triptych.harness.ops.regimes import dtype_of
 
         launcher = launcher_of(op, case, inputs)
         dtype = dtype_of(case.dtype)
@@ -126,7 +126,7 @@ class TritonDevice(Backend):
     def run(self, op: Op, case: Case, inputs: Arrays, target: str | None) -> Array:
         import torch
 
-        from triptych.harness.regimes import dtype_of
+        from triptych.harness.ops.regimes import dtype_of
 
         shape, dtype = output_shape(op, case, inputs), dtype_of(case.dtype)
         buffers = {name: guarded.guarded_copy(x)[0] for name, x in inputs.items()}
@@ -145,7 +145,7 @@ class TritonDevice(Backend):
         return guarded.inside(back["out"], shape, dtype)
 
     def time(self, op: Op, case: Case, inputs: Arrays, target: str | None, budget: TimingBudget) -> dict[str, Any]:
-        from triptych.harness.regimes import dtype_of
+        from triptych.harness.ops.regimes import dtype_of
 
         launcher = launcher_of(op, case, inputs)
         tensors = {name: to_torch(x, "cuda") for name, x in inputs.items()}

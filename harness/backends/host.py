@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from triptych.harness.backends.base import Backend
-from triptych.harness.records import Array, Arrays, Case, Evidence, Op
-from triptych.harness.timing import TimingBudget, time_host
-from triptych.harness.truth import known_reference, reference_of, rounded_reference
+from triptych.harness.judge.truth import known_reference, reference_of, rounded_reference
+from triptych.harness.results.records import Array, Arrays, Case, Evidence, Op
+from triptych.harness.results.timing import TimingBudget, time_host
 
 
 class Reference(Backend):

@@ -15,14 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from triptych.harness import ops
 from triptych.harness.backends.base import Backend, check_call, located, member
-from triptych.harness.known_error import known_error
-from triptych.harness.records import Array, Arrays, Case, Evidence, Op
-from triptych.harness.timing import TimingBudget, time_host
+from triptych.harness.measured.timing_accuracy import known_error
+from triptych.harness.ops import loading
+from triptych.harness.results.records import Array, Arrays, Case, Evidence, Op
+from triptych.harness.results.timing import TimingBudget, time_host
 
 DEVICE = "/dev/neuron0"
-HARNESS = str(Path(ops.__file__).parent)
+HARNESS = str(Path(loading.__file__).parents[1])
 
 
 class Simulator(Backend):
@@ -79,7 +79,7 @@ def called_by_us(kernel: Any) -> Iterator[None]:
 
 @cache
 def _simulated(path: Path) -> ModuleType:
-    return ops.load_simulated(path)
+    return loading.load_simulated(path)
 
 
 class Device(Backend):
@@ -103,7 +103,7 @@ class Device(Backend):
 
     def run(self, op: Op, case: Case, inputs: Arrays, target: str | None) -> Array:
         path, function = located(op.nki)
-        return np.asarray(member(ops.load(path), function, path)(*inputs.values(), **case.params))
+        return np.asarray(member(loading.load(path), function, path)(*inputs.values(), **case.params))
 
     def time(self, op: Op, case: Case, inputs: Arrays, target: str | None, budget: TimingBudget) -> dict[str, Any]:
         """Wall time of the whole call: it holds the copies to and from the device."""

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from triptych.harness.agreement import of_torch
 from triptych.harness.backends.base import Backend
 from triptych.harness.backends.gpu import gpu_here, output_shape, to_torch
-from triptych.harness.records import Array, Arrays, Case, Evidence, Op
-from triptych.harness.regimes import dtype_of
-from triptych.harness.timing import TimingBudget, time_cuda, time_host
+from triptych.harness.ops.regimes import dtype_of
+from triptych.harness.results.records import Array, Arrays, Case, Evidence, Op
+from triptych.harness.results.timing import TimingBudget, time_cuda, time_host
+from triptych.harness.testing.agreement import of_torch
 
 
 class Torch(Backend):

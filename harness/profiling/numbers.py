@@ -6,8 +6,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from triptych.harness.known_error import known_error
-from triptych.harness.records import Evidence
+from triptych.harness.measured.timing_accuracy import known_error
+from triptych.harness.results.records import Evidence
 from triptych.simulator import Prediction
 from triptych.simulator.timing.occupancy import occupancy
 

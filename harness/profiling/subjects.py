@@ -16,14 +16,16 @@ from typing import Any
 import numpy as np
 
 from triptych import simulator
-from triptych.harness import commands, ops, select
 from triptych.harness.backends import BACKENDS
 from triptych.harness.backends.base import located, member
-from triptych.harness.defaults import sized
-from triptych.harness.lint import split
-from triptych.harness.records import Case, Op
-from triptych.harness.regimes import is_float
-from triptych.harness.select import UsageError
+from triptych.harness.commands import check
+from triptych.harness.commands.lint import split
+from triptych.harness.ops import loading
+from triptych.harness.ops.defaults import sized
+from triptych.harness.ops.inputs import make_inputs
+from triptych.harness.ops.regimes import is_float
+from triptych.harness.ops.selection import Selection, UsageError, axis_values, check_axes, pick, pick_ops, unknown
+from triptych.harness.results.records import Case, Op
 from triptych.simulator import ShapeDtype, dtypes
 
 DTYPE = "bfloat16"  # of an op, unless another is asked for
@@ -50,7 +52,7 @@ class Subject:
 
     def at(self, error: BaseException) -> str:
         """Where in the kernel's file an error was raised, as " (file.py:12)"."""
-        return ops.at(error, self.path) if self.path else ""
+        return loading.at(error, self.path) if self.path else ""
 
 
 def subjects(arguments: Namespace) -> list[Subject]:
@@ -61,19 +63,19 @@ def subjects(arguments: Namespace) -> list[Subject]:
             return [_bare(arguments, Path(path), function)]
     elif arguments.args:
         raise UsageError("--arg goes with --kernel PATH:FUNCTION; the inputs of an op are its own.")
-    chosen = select.pick_ops(arguments.ops, commands.load(arguments.kernel))
+    chosen = pick_ops(arguments.ops, check.load(arguments.kernel))
     sets = list(dict.fromkeys(name for op in chosen.values() for name in op.cases))
-    axes = select.axis_values(arguments.axes or ())
-    select.check_axes(axes, chosen)
+    axes = axis_values(arguments.axes or ())
+    check_axes(axes, chosen)
     usual = "smoke" if axes else "model"  # sizes of the user's own need no sizes of a model
-    selection = select.Selection(
+    selection = Selection(
         command="profile",
         source=arguments.kernel,
-        sets=select.pick("case set", commands.some(arguments.cases), sets) or ([usual] if usual in sets else sets),
+        sets=pick("case set", check.some(arguments.cases), sets) or ([usual] if usual in sets else sets),
         names=arguments.names,
-        dtypes=select.pick(
+        dtypes=pick(
             "dtype",
-            commands.some(arguments.dtype),
+            check.some(arguments.dtype),
             list(dict.fromkeys(dtype for op in chosen.values() for dtype in op.dtypes)),
         ),
         axes=axes,
@@ -82,11 +84,11 @@ def subjects(arguments: Namespace) -> list[Subject]:
     )
     found = [subject for op in chosen.values() for subject in _of_op(op, selection)]
     if not found and selection.names is not None:
-        raise select.unknown("case", selection.names, selection.case_names(chosen.values()))
+        raise unknown("case", selection.names, selection.case_names(chosen.values()))
     return found
 
 
-def _of_op(op: Op, selection: select.Selection) -> list[Subject]:
+def _of_op(op: Op, selection: Selection) -> list[Subject]:
     """The selected cases of an op, each size once: the regime of its inputs changes no time."""
     sizes: dict[Any, dict[str, tuple[str, Case]]] = {}
     for group, case in selection.cases(op):
@@ -99,7 +101,7 @@ def _of_op(op: Op, selection: select.Selection) -> list[Subject]:
     return found
 
 
-def _of_case(op: Op, group: str, case: Case, selection: select.Selection) -> Subject:
+def _of_case(op: Op, group: str, case: Case, selection: Selection) -> Subject:
     words = [op.name, *(["--kernel", selection.source] if selection.source else [])]
     words += ["--cases", group, "-k", case.name, "--dtype", case.dtype]
     for axis in selection.axes:
@@ -107,14 +109,14 @@ def _of_case(op: Op, group: str, case: Case, selection: select.Selection) -> Sub
 
     def load() -> Any:
         path, function = located(op.nki)
-        return member(ops.load_simulated(path), function, path)
+        return member(loading.load_simulated(path), function, path)
 
     return Subject(
         op.name,
         case.name,
         case.dtype,
         load,
-        drawn=lambda: (list(ops.make_inputs(op, case).values()), dict(case.params)),
+        drawn=lambda: (list(make_inputs(op, case).values()), dict(case.params)),
         shaped=lambda: (_stand_ins(op, case), dict(case.params)),
         words=words,
         path=located(op.nki)[0] if isinstance(op.nki, str) else None,
@@ -127,7 +129,7 @@ def _of_case(op: Op, group: str, case: Case, selection: select.Selection) -> Sub
 def _stand_ins(op: Op, case: Case) -> list[ShapeDtype]:
     """The shapes of a case's inputs; drawn to be seen where the op does not declare them."""
     if op.shapes is None:
-        return [ShapeDtype(x.shape, x.dtype) for x in ops.make_inputs(op, case).values()]
+        return [ShapeDtype(x.shape, x.dtype) for x in make_inputs(op, case).values()]
     return [ShapeDtype(shape, case.dtype) for shape in sized(op.shapes, case).values()]
 
 
@@ -139,10 +141,10 @@ def _bare(arguments: Namespace, path: Path, function: str | None) -> Subject:
     if not path.is_file():
         raise UsageError(f"{path} is not a file.")
     try:
-        module = ops.load_simulated(path.resolve())
+        module = loading.load_simulated(path.resolve())
     except (Exception, SystemExit) as error:
         raise UsageError(
-            f"{path} could not be loaded: {type(error).__name__}: {error}{ops.at(error, path.resolve())}."
+            f"{path} could not be loaded: {type(error).__name__}: {error}{loading.at(error, path.resolve())}."
         ) from error
     kernels = [name for name, value in vars(module).items() if isinstance(value, simulator.Kernel)]
     if function is None and len(kernels) == 1:
@@ -184,7 +186,7 @@ def _argument(text: str) -> tuple[str | None, Any]:
     if tensor:
         sizes, dtype = tensor.groups()
         if dtype not in dtypes.TABLE:
-            raise select.unknown("dtype", dtype, dtypes.TABLE)
+            raise unknown("dtype", dtype, dtypes.TABLE)
         return name, ShapeDtype(tuple(map(int, sizes.split("x"))), dtype)
     try:
         return name, ast.literal_eval(word)

@@ -12,9 +12,9 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from triptych.harness.agreement import assert_agree
-    from triptych.harness.records import Alone, Case, Op
-    from triptych.harness.testing import kernel_tests
+    from triptych.harness.results.records import Alone, Case, Op
+    from triptych.harness.testing.agreement import assert_agree
+    from triptych.harness.testing.kernel_tests import kernel_tests
 
 __version__ = "0.1.0"
 __all__ = ["Alone", "Case", "Op", "__version__", "assert_agree", "kernel_tests"]
@@ -40,11 +40,11 @@ if not any(f is _Lender for f in sys.meta_path):
 
 
 _HOMES = {
-    "Alone": "triptych.harness.records",
-    "Case": "triptych.harness.records",
-    "Op": "triptych.harness.records",
-    "assert_agree": "triptych.harness.agreement",
-    "kernel_tests": "triptych.harness.testing",
+    "Alone": "triptych.harness.results.records",
+    "Case": "triptych.harness.results.records",
+    "Op": "triptych.harness.results.records",
+    "assert_agree": "triptych.harness.testing.agreement",
+    "kernel_tests": "triptych.harness.testing.kernel_tests",
 }
 
 

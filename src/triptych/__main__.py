@@ -1,5 +1,5 @@
 """`python -m triptych`, where the command `triptych` is not on the path."""
 
-from triptych.harness.cli import main
+from triptych.harness.commands.cli import main
 
 raise SystemExit(main())

@@ -13,17 +13,19 @@ from typing import Any
 
 import pytest
 
-from triptych.harness import ops
 from triptych.harness.backends import BACKENDS
-from triptych.harness.records import Case, Evidence
-from triptych.harness.timing import TimingBudget
+from triptych.harness.collection import builtin
+from triptych.harness.ops.cases import cases_of
+from triptych.harness.ops.inputs import make_inputs
+from triptych.harness.results.records import Case, Evidence
+from triptych.harness.results.timing import TimingBudget
 
-TABLE = ops.builtin()
+TABLE = builtin()
 CASES = [
     case
     for op in TABLE.values()
-    for case in ops.cases(op, ["smoke"], ["float32", "bfloat16"], {}, seed=0)
-    + (ops.cases(op, ["model"], None, {}, seed=0)[:1] if "model" in op.cases and op.name != "matmul_tiled" else [])
+    for case in cases_of(op, ["smoke"], ["float32", "bfloat16"], {}, seed=0)
+    + (cases_of(op, ["model"], None, {}, seed=0)[:1] if "model" in op.cases and op.name != "matmul_tiled" else [])
 ]
 
 
@@ -36,7 +38,7 @@ def test_speed(benchmark: Any, case: Case, backend: str) -> None:
     if away:
         pytest.skip(away)
     benchmark.group = f"{case.op} {case.name} {case.dtype}, {chosen.evidence}"  # ranks within one kind of evidence
-    inputs = ops.make_inputs(op, case)
+    inputs = make_inputs(op, case)
     out = benchmark(chosen.run, op, case, inputs, target)
     assert out.size > 0
     benchmark.extra_info.update(

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from triptych.harness import commands
 from triptych.harness.backends import BACKENDS
-from triptych.harness.records import Result, Status
-from triptych.harness.runner import Task, ended
+from triptych.harness.commands import check
+from triptych.harness.results.records import Result, Status
+from triptych.harness.running.runner import Task, ended
 
 Outcome = Callable[[Task], tuple[Status, str | None]]
 
@@ -54,7 +54,7 @@ class Runner:
 @pytest.fixture
 def runner(monkeypatch: pytest.MonkeyPatch) -> Runner:
     made = Runner()
-    monkeypatch.setattr(commands, "run", made)
+    monkeypatch.setattr(check, "run", made)
     return made
 
 

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from triptych.harness import bench_gpu, cli, ops, tables
-from triptych.harness.records import Case, Op, Result, Status
+from triptych.harness.collection import builtin
+from triptych.harness.commands import bench_gpu, cli
+from triptych.harness.reports import tables
+from triptych.harness.results.records import Case, Op, Result, Status
 
 pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'triptych[torch]'")
 
@@ -48,7 +50,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.op}-{case.dtype}")
 def test_right_results_pass_and_are_timed_in_turn(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench_gpu, "implementations", panels(lambda out: None))
-    results = bench_gpu.measure(ops.builtin()[case.op], case, sample, device="cpu")
+    results = bench_gpu.measure(builtin()[case.op], case, sample, device="cpu")
     assert [(r.backend, r.status, r.reason) for r in results] == [
         ("triton", Status.PASSED, None),
         ("torch", Status.PASSED, None),
@@ -59,7 +61,7 @@ def test_right_results_pass_and_are_timed_in_turn(case: Case, monkeypatch: pytes
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.op}-{case.dtype}")
 def test_a_wrong_last_row_fails_and_is_not_timed(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench_gpu, "implementations", panels(lambda out: out[..., -1, :].zero_()))
-    wrong, right = bench_gpu.measure(ops.builtin()[case.op], case, sample, device="cpu")
+    wrong, right = bench_gpu.measure(builtin()[case.op], case, sample, device="cpu")
     assert wrong.status is Status.FAILED and wrong.timing == {}
     assert right.status is Status.PASSED and right.timing
 
@@ -69,7 +71,7 @@ def test_a_kernel_that_raises_costs_itself_alone(monkeypatch: pytest.MonkeyPatch
         raise RuntimeError("out of resource\nmore")
 
     monkeypatch.setattr(bench_gpu, "implementations", panels(explode))
-    wrong, right = bench_gpu.measure(ops.builtin()["matmul"], CASES[0], sample, device="cpu")
+    wrong, right = bench_gpu.measure(builtin()["matmul"], CASES[0], sample, device="cpu")
     assert (wrong.status, wrong.reason) == (Status.ERROR, "RuntimeError: out of resource")
     assert right.status is Status.PASSED
 
@@ -90,7 +92,7 @@ def test_shares_are_of_the_largest_product_of_the_same_dtype() -> None:
 
 
 def test_its_cases_fill_a_gpu() -> None:
-    cases = bench_gpu.cases(ops.builtin())
+    cases = bench_gpu.cases(builtin())
     assert {case.axes["M"] for case in cases if case.op == "matmul"} == {2048, 4096, 8192}
     assert {case.axes["Sq"] for case in cases if case.op == "attention"} == {2048, 4096, 8192, 16384}
     assert len({(case.op, case.name, case.dtype) for case in cases}) == len(cases)

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from triptych.harness import cli
-from triptych.harness.records import Status
-from triptych.harness.runner import Task
-from triptych.harness.tolerance import Bounds
+from triptych.harness.commands import cli
+from triptych.harness.judge.tolerance import Bounds
+from triptych.harness.results.records import Status
+from triptych.harness.running.runner import Task
 
 CHECK = ["check", "matmul", "--backend", "numpy,nki-sim", "--dtype", "float32"]
 

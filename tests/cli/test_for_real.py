@@ -110,7 +110,8 @@ def test_doctor_names_every_backend_and_succeeds(tmp_path: Path) -> None:
 
 def test_list_imports_neither_torch_nor_triton(tmp_path: Path) -> None:
     probe = (
-        "import sys; from triptych.harness.cli import main; main(['list'])\nprint({'torch', 'triton'} & {*sys.modules})"
+        "import sys; from triptych.harness.commands.cli import main; main(['list'])\n"
+        "print({'torch', 'triton'} & {*sys.modules})"
     )
     environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
     done = subprocess.run([sys.executable, "-c", probe], env=environment, capture_output=True, text=True, check=True)

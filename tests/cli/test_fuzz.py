@@ -10,9 +10,12 @@ from typing import Any
 
 import pytest
 
-from triptych.harness import cli, fuzz, ops, written
-from triptych.harness.records import Op
-from triptych.harness.select import Selection, UsageError
+from triptych.harness.collection import builtin
+from triptych.harness.commands import cli
+from triptych.harness.ops import case_spec
+from triptych.harness.ops.selection import Selection, UsageError
+from triptych.harness.results.records import Op
+from triptych.harness.running import fuzz
 
 FILE = """
 import numpy as np
@@ -134,7 +137,7 @@ def drawn_cases(op: Op, count: int, seed: int, **settings: Any) -> list[Any]:
     return cases
 
 
-@pytest.mark.parametrize("op", ops.builtin().values(), ids=lambda op: op.name)
+@pytest.mark.parametrize("op", builtin().values(), ids=lambda op: op.name)
 def test_cases_keep_to_the_limits_and_reach_tiles_dtypes_and_regimes(op: Op) -> None:
     cases = drawn_cases(op, 150, 1)
     assert len({case.regime for case in cases}) == 10 and {case.dtype for case in cases} == set(op.dtypes)
@@ -147,19 +150,19 @@ def test_cases_keep_to_the_limits_and_reach_tiles_dtypes_and_regimes(op: Op) -> 
 
 
 def test_the_seed_decides_the_cases() -> None:
-    op = ops.builtin()["attention"]
+    op = builtin()["attention"]
     assert drawn_cases(op, 20, 4) == drawn_cases(op, 20, 4) != drawn_cases(op, 20, 5)
 
 
 def test_a_size_of_the_command_line_stays() -> None:
-    cases = drawn_cases(ops.builtin()["attention"], 30, 0, axes={"D": [7], "H": [4], "Hkv": [2]})
+    cases = drawn_cases(builtin()["attention"], 30, 0, axes={"D": [7], "H": [4], "Hkv": [2]})
     assert {(case.axes["D"], case.axes["H"], case.axes["Hkv"]) for case in cases} == {(7, 4, 2)}
 
 
 def test_a_written_case_reads_back() -> None:
-    op = ops.builtin()["attention"]
+    op = builtin()["attention"]
     for case in drawn_cases(op, 30, 2):
-        again = written.read(op, written.write(case))
+        again = case_spec.read(op, case_spec.write(case))
         assert (again.axes, again.params, again.regime, again.name) == (case.axes, case.params, case.regime, case.name)
 
 
@@ -177,7 +180,7 @@ def test_a_written_case_reads_back() -> None:
 )
 def test_a_case_that_is_not_written_right_says_how(text: str, said: str) -> None:
     with pytest.raises(UsageError) as caught:
-        written.read(ops.builtin()["matmul"], text)
+        case_spec.read(builtin()["matmul"], text)
     assert said in str(caught.value)
 
 

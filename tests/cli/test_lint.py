@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from triptych.harness import cli, new
+from triptych.harness.commands import cli, new
 
 GOOD = "import nki\n@nki.jit\ndef kernel(x):\n    return x\n"
 WARNED = "import nki\n@nki.jit\ndef kernel(x):\n    print(x is None)\n    return x\n"

@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 
-from triptych.harness import cli, output, report_parity, tables
-from triptych.harness.records import Evidence, Result, Status
-from triptych.harness.runner import Task
+from triptych.harness import files
+from triptych.harness.commands import cli
+from triptych.harness.reports import parity, tables
+from triptych.harness.results.records import Evidence, Result, Status
+from triptych.harness.running.runner import Task
 
 BENCH = ["bench", "matmul", "--backend", "numpy,nki-sim", "--dtype", "float32", "--cases", "smoke"]
 KEYS = {
@@ -149,7 +151,7 @@ def test_a_skip_is_green_nowhere() -> None:
     results = [Result("matmul", "1", "float32", "nki", None, Evidence.DEVICE, Status.SKIPPED, "no device")]
     text = tables.text(results, colour=True) + tables.summary(results)
     assert "\x1b[32m" not in text
-    from triptych.harness.report import page
+    from triptych.harness.reports.page import page
 
     html = page([({}, results)])
     assert "Nothing was compared" in html and 'class="status passed"' not in html.split('id="legend"')[0]
@@ -190,9 +192,9 @@ def test_the_table_says_which_bits_are_the_same() -> None:
 @pytest.mark.parametrize("promised", [True, False])
 def test_the_report_shows_a_broken_promise_of_bits(promised: bool) -> None:
     found = {"identical": False, "promised": promised}
-    cell = report_parity.share([found, {**found, "identical": True}])
+    cell = parity.share([found, {**found, "identical": True}])
     assert "1 of 2 cases" in cell and ("failed" in cell) == promised
-    assert ("not promised" in cell) != promised and "not tried" in report_parity.share([])
+    assert ("not promised" in cell) != promised and "not tried" in parity.share([])
 
 
 def test_markdown_has_the_parity_matrix() -> None:
@@ -239,20 +241,20 @@ def test_a_file_is_replaced_whole_or_left_alone(tmp_path: Path, monkeypatch: pyt
     path = tmp_path / "r.json"
     path.write_text("before")
     path.chmod(0o640)
-    output.write(str(path), "after")
+    files.write(str(path), "after")
     assert path.read_text() == "after" and stat.S_IMODE(path.stat().st_mode) == 0o640
 
     def fails(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(output.os, "fsync", fails)
-    with pytest.raises(output.OutputError, match="No space left"):
-        output.write(str(path), "torn")
+    monkeypatch.setattr(files.os, "fsync", fails)
+    with pytest.raises(files.OutputError, match="No space left"):
+        files.write(str(path), "torn")
     assert path.read_text() == "after" and [p.name for p in tmp_path.iterdir()] == ["r.json"]
 
 
 def test_a_link_stays_a_link(tmp_path: Path) -> None:
     (tmp_path / "real").write_text("before")
     (tmp_path / "link").symlink_to("real")
-    output.write(str(tmp_path / "link"), "after")
+    files.write(str(tmp_path / "link"), "after")
     assert (tmp_path / "link").is_symlink() and (tmp_path / "real").read_text() == "after"

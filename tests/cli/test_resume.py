@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 
-from triptych.harness import cli, memory_limit, output, resume
-from triptych.harness.records import Status
-from triptych.harness.runner import Task
+from triptych.harness import files
+from triptych.harness.commands import cli
+from triptych.harness.results.records import Status
+from triptych.harness.running import memory_limit, resume
+from triptych.harness.running.runner import Task
 
 FILE = """
 import pathlib, time
@@ -176,9 +178,9 @@ def test_a_full_disk_costs_neither_the_run_nor_its_table(
     folder: Path, runner: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def full(path: str, data: bytes) -> None:
-        raise output.OutputError(f"cannot write {path}: No space left on device.")
+        raise files.OutputError(f"cannot write {path}: No space left on device.")
 
-    monkeypatch.setattr(output, "write_bytes", full)
+    monkeypatch.setattr(files, "write_bytes", full)
     monkeypatch.setattr(resume, "MOST_SECONDS", 0.0)
     assert cli.main([word for word in words(folder, "--csv", f"{folder}/run.csv") if word != "-q"]) == cli.USAGE
     out, err = capsys.readouterr()

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from triptych.harness import cli
-from triptych.harness.tolerance import Bounds
+from triptych.harness.commands import cli
+from triptych.harness.judge.tolerance import Bounds
 
 WRONG = [
     ("chek", "'chek'", "check"),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import triptych
-from triptych.harness.agreement import as_array
+from triptych.harness.testing.agreement import as_array
 
 RNG = np.random.default_rng(0)
 DTYPES = [np.float32, np.float16, np.float64, ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn]

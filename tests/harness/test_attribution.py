@@ -9,13 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from triptych.harness import attribution, divergence, ops, tables
 from triptych.harness.backends import BACKENDS
-from triptych.harness.judge import judge
-from triptych.harness.records import Result, Status
-from triptych.harness.runner import Settings, Task, run
-from triptych.harness.tolerance import expect
-from triptych.harness.worker import Bench
+from triptych.harness.collection import builtin
+from triptych.harness.judge.tolerance import expect
+from triptych.harness.judge.verdict import judge
+from triptych.harness.ops import loading
+from triptych.harness.ops.cases import cases_of
+from triptych.harness.ops.inputs import make_inputs
+from triptych.harness.reports import tables
+from triptych.harness.results.records import Result, Status
+from triptych.harness.running.runner import Settings, Task, run
+from triptych.harness.running.worker import Bench
+from triptych.harness.trials import attribution, divergence
 
 SOFTMAX = """
 import nki, nki.isa as nisa, nki.language as nl
@@ -58,8 +63,8 @@ def line(mark: str) -> str:
 def checked(folder: Path, source: str, dtype: str, regime: str = "normal") -> Result:
     path = folder / "soft.py"
     path.write_text(source)
-    op = ops.from_file(path)["soft"]
-    (case,) = (c for c in ops.cases(op, ["smoke"], [dtype], {}, 0) if c.regime == regime)
+    op = loading.from_file(path)["soft"]
+    (case,) = (c for c in cases_of(op, ["smoke"], [dtype], {}, 0) if c.regime == regime)
     return Bench(lambda _: None).perform(Task("soft", str(path), case, "nki-sim", "trn2"), Settings())
 
 
@@ -129,8 +134,8 @@ def test_a_verdict_survives_what_happens_while_its_cause_is_sought(tmp_path: Pat
     second = f"    RUNS.append(1)\n    if len(RUNS) > 1: {how}\n    R, C = x.shape"
     path = tmp_path / "soft.py"
     path.write_text("RUNS = []\n" + wrong.replace("    R, C = x.shape", second))
-    op = ops.from_file(path)["soft"]
-    case = ops.cases(op, ["smoke"], ["float32"], {}, 0)[0]
+    op = loading.from_file(path)["soft"]
+    case = cases_of(op, ["smoke"], ["float32"], {}, 0)[0]
     (result,) = run([Task("soft", str(path), case, "nki-sim", "trn2")], timeout_s=5)
     assert result.status is Status.FAILED and "honest baselines" in (result.reason or "")
     assert result.attribution["cause"] == "unknown"
@@ -173,8 +178,8 @@ op = Op("total", {"x": ("R", "C")}, reference, [{"R": 16, "C": 200}], dtypes=("f
 def test_triton_kernels_run_again_without_rounding(tmp_path: Path, old: str, new: str, cause: str, dtype: str) -> None:
     path = tmp_path / "total.py"
     path.write_text(SUM.replace(old, new))
-    op = ops.from_file(path)["total"]
-    (case,) = ops.cases(op, ["smoke"], [dtype], {}, 0)
+    op = loading.from_file(path)["total"]
+    (case,) = cases_of(op, ["smoke"], [dtype], {}, 0)
     result = Bench(lambda _: None).perform(Task("total", str(path), case, "triton-cpu", None), Settings())
     assert result.status is Status.FAILED, result.reason
     assert result.attribution["cause"] == cause, result.attribution
@@ -188,9 +193,9 @@ def test_logic_and_rounding_together_are_both_told(tmp_path: Path) -> None:
 
 def test_rounding_is_told_where_the_order_of_a_sum_is_also_off(tmp_path: Path) -> None:
     """The replay in float32 is not within its tolerance, yet nearly all of the error is gone."""
-    op = ops.builtin()["matmul"]
-    case = ops.cases(op, ["smoke"], ["float32"], {}, 0)[0]
-    inputs = ops.make_inputs(op, case)
+    op = builtin()["matmul"]
+    case = cases_of(op, ["smoke"], ["float32"], {}, 0)[0]
+    inputs = make_inputs(op, case)
     expected = expect(op, case, inputs)
     bound = expected.tolerance["rel_l2"]
     off = [(expected.reference * (1 + times * bound)).astype(np.float32) for times in (3.0, 1000.0)]
@@ -221,9 +226,9 @@ class Narrow:
     "dtype, wrong, cause", [("bfloat16", False, "rounding"), ("bfloat16", True, "logic"), ("float32", True, "unknown")]
 )
 def test_other_backends_run_on_wider_inputs(dtype: str, wrong: bool, cause: str) -> None:
-    op = ops.builtin()["matmul"]
-    case = ops.cases(op, ["smoke"], [dtype], {}, 0)[0]
-    inputs = ops.make_inputs(op, case)
+    op = builtin()["matmul"]
+    case = cases_of(op, ["smoke"], [dtype], {}, 0)[0]
+    inputs = make_inputs(op, case)
     backend: Any = Narrow(wrong)
     out = backend.run(op, case, inputs, None)
     expected = expect(op, case, inputs)
@@ -238,9 +243,9 @@ def test_what_cannot_run_again_is_said() -> None:
         def run(self, *_: Any) -> Any:
             raise RuntimeError("the device is gone")
 
-    op = ops.builtin()["matmul"]
-    case = ops.cases(op, ["smoke"], ["bfloat16"], {}, 0)[0]
-    inputs = ops.make_inputs(op, case)
+    op = builtin()["matmul"]
+    case = cases_of(op, ["smoke"], ["bfloat16"], {}, 0)[0]
+    inputs = make_inputs(op, case)
     out = BACKENDS["numpy"].run(op, case, inputs, None)
     broken: Any = Broken()
     about = attribution.attribute(broken, op, case, inputs, None, out, None)  # type: ignore[arg-type]

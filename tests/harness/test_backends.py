@@ -8,12 +8,16 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from triptych.harness import judge, ops
 from triptych.harness.backends import BACKENDS, gpu, guarded, neuron
 from triptych.harness.backends.base import KernelFault
-from triptych.harness.records import Case, Evidence, Op, Status
+from triptych.harness.collection import builtin
+from triptych.harness.judge.verdict import judge
+from triptych.harness.ops import loading
+from triptych.harness.ops.cases import cases_of
+from triptych.harness.ops.inputs import make_inputs
+from triptych.harness.results.records import Case, Evidence, Op, Status
 
-OPS = ops.builtin()
+OPS = builtin()
 DTYPES = ("float32", "bfloat16", "float16")
 CASES = [
     Case("matmul", "5x40x7", {"M": 5, "K": 40, "N": 7}, ""),
@@ -37,9 +41,9 @@ def cast(case, dtype):
 @pytest.mark.parametrize("name", [needs(name) for name in BACKENDS])
 def test_backends_agree_with_the_reference(name, case, dtype):
     op, case = OPS[case.op], cast(case, dtype)
-    inputs = ops.make_inputs(op, case)
+    inputs = make_inputs(op, case)
     before = {key: x.copy() for key, x in inputs.items()}
-    verdict = judge.judge(op, case, inputs, BACKENDS[name].run(op, case, inputs, None))
+    verdict = judge(op, case, inputs, BACKENDS[name].run(op, case, inputs, None))
     assert verdict.status is Status.PASSED, verdict.reason
     assert all(x.tobytes() == before[key].tobytes() for key, x in inputs.items())
 
@@ -145,9 +149,9 @@ over = Op("over", {"x": ("M",)}, lambda x: x.copy(), [{"M": 37}], triton=overrun
 def test_a_triton_kernel_that_forgets_or_overruns_is_caught(tmp_path):
     path = tmp_path / "mine.py"
     path.write_text(TRITON_FILE)
-    found = ops.from_file(path)
-    (case,) = ops.cases(found["right"], ["smoke"], ["float32"], {}, 0)
-    inputs = ops.make_inputs(found["right"], case)
+    found = loading.from_file(path)
+    (case,) = cases_of(found["right"], ["smoke"], ["float32"], {}, 0)
+    inputs = make_inputs(found["right"], case)
     backend = BACKENDS["triton-cpu"]
     assert (backend.run(found["right"], case, inputs, None) == inputs["x"]).all()
     with pytest.raises(KernelFault, match=r"left 5 of 37 output elements unwritten, the first at \[32\]"):

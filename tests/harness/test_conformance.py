@@ -9,8 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from triptych.harness import attribution, cli, conformance, emulation, simulator_selftest
+from triptych.harness import emulators
 from triptych.harness.backends import BACKENDS
+from triptych.harness.commands import cli
+from triptych.harness.emulators import conformance, simulator_selftest
+from triptych.harness.trials import attribution
 from triptych.simulator import INSTRUCTIONS
 
 
@@ -69,8 +72,8 @@ def test_a_self_test_that_fails_or_cannot_run_is_told(
         raise ImportError("libtriton.so: undefined symbol")
 
     monkeypatch.setattr(type(BACKENDS["triton-cpu"]), "missing", lambda self: None)
-    monkeypatch.setattr(emulation, "version_support", lambda: None)
-    monkeypatch.setattr(emulation, "conformance", broken)
+    monkeypatch.setattr(emulators, "version_support", lambda: None)
+    monkeypatch.setattr(emulators, "selftest", broken)
     monkeypatch.setattr(simulator_selftest, "agrees", lambda name, dtype: (name, dtype) != ("reciprocal", "float16"))
     conformance.of.cache_clear()
     path = tmp_path / "out.json"

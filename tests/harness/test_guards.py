@@ -12,14 +12,18 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from triptych.harness import invariance, ops, runner, truth, worker
 from triptych.harness.backends import BACKENDS, guarded
 from triptych.harness.backends.base import Backend, KernelFault
-from triptych.harness.records import Alone, Case, Evidence, Op, Status
-from triptych.harness.runner import Settings, Task
-from triptych.harness.tolerance import Expected, expect
+from triptych.harness.collection import builtin
+from triptych.harness.judge import truth
+from triptych.harness.judge.tolerance import Expected, expect
+from triptych.harness.ops.inputs import make_inputs
+from triptych.harness.results.records import Alone, Case, Evidence, Op, Status
+from triptych.harness.running import runner, worker
+from triptych.harness.running.runner import Settings, Task
+from triptych.harness.trials import invariance
 
-MATMUL = ops.builtin()["matmul"]
+MATMUL = builtin()["matmul"]
 CASE = Case("mm", "mm", {"M": 40, "K": 64, "N": 30}, "float32")
 
 
@@ -133,7 +137,7 @@ def kept_transpose():
 
 def finite_at_first(lhsT, rhs):
     """The bug: what one number of the inputs is decides whether the sum overflows."""
-    first = ops.make_inputs(OP, CASE)["rhs"][0, 0]
+    first = make_inputs(OP, CASE)["rhs"][0, 0]
     return right(lhsT, rhs) * np.float32(1 if rhs[0, 0] == first else np.inf)
 
 
@@ -328,11 +332,11 @@ def test_neighbours_that_stay_together_are_cut_out_as_whole_tiles(verdict, toget
 
 
 def test_a_slow_kernel_is_repeated_in_one_case_alone_and_says_so(verdict, monkeypatch):
-    monkeypatch.setattr("triptych.harness.invariance.LONGEST_S", 0.0)
+    monkeypatch.setattr("triptych.harness.trials.invariance.LONGEST_S", 0.0)
     assert verdict(by_shape()).status is Status.ERROR
     result = verdict(right)
     assert result.status is Status.PASSED and "runs again on other inputs alone" in result.invariance["skipped"]
-    expected = expect(OP, CASE, inputs := ops.make_inputs(OP, CASE))
+    expected = expect(OP, CASE, inputs := make_inputs(OP, CASE))
     repeater = invariance.Repeater(OP, CASE, inputs, expected)
     never = pytest.fail
     once = repeater.repeated("cheat", right(**inputs), never, never, 3.0, though_slow=False)

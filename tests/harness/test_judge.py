@@ -6,11 +6,16 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from triptych.harness import honest_variants as variants
-from triptych.harness import judge, ops, precision, regimes, tolerance
-from triptych.harness.records import Case, Status
+from triptych.harness import precision
+from triptych.harness.collection import builtin
+from triptych.harness.judge import tolerance
+from triptych.harness.judge.verdict import judge
+from triptych.harness.ops import regimes
+from triptych.harness.ops.inputs import make_inputs
+from triptych.harness.results.records import Case, Status
+from triptych.harness.upkeep import honest_variants as variants
 
-OPS = ops.builtin()
+OPS = builtin()
 REGIMES = ("normal", "tiny", "large", "offset")
 DTYPES = ("float32", "bfloat16", "float16")
 MATMUL = Case("matmul", "33x200x17", {"M": 33, "K": 200, "N": 17}, "float32")
@@ -19,9 +24,9 @@ ATTENTION = Case("attention", "a", {"B": 1, "H": 2, "Hkv": 1, "Sq": 40, "Sk": 90
 
 def verdict_on(kernel, case):
     op = OPS[case.op]
-    inputs = ops.make_inputs(op, case)
+    inputs = make_inputs(op, case)
     with np.errstate(all="ignore"):
-        return judge.judge(op, case, inputs, kernel(**inputs, **case.params))
+        return judge(op, case, inputs, kernel(**inputs, **case.params))
 
 
 SMALL = {
@@ -47,12 +52,12 @@ def small_cases(op, shape, seeds):
 def test_no_honest_kernel_is_rejected(op, shape):
     """Over regimes, dtypes and seeds, well over 200 draws an op; single-element outputs included."""
     for case in small_cases(op, shape, seeds=range(2)):
-        inputs = ops.make_inputs(OPS[op], case)
+        inputs = make_inputs(OPS[op], case)
         expected = tolerance.expect(OPS[op], case, inputs)
         for name, kernel in variants.HONEST[op].items():
             with np.errstate(all="ignore"):
                 out = kernel(**inputs, **case.params)
-            verdict = judge.judge(OPS[op], case, inputs, out, expected=expected)
+            verdict = judge(OPS[op], case, inputs, out, expected=expected)
             assert verdict.status is Status.PASSED, (name, case, verdict.reason)
 
 
@@ -126,10 +131,8 @@ def test_accumulation_in_bfloat16_is_caught(case, kernel, dtype):
 def judged(out, *, dtype="float32", **bounds):
     """The verdict on `out` for a small matmul, whose inputs are returned too."""
     case = replace(MATMUL, axes={"M": 4, "K": 8, "N": 6}, dtype=dtype)
-    inputs = ops.make_inputs(OPS["matmul"], case)
-    return judge.judge(
-        OPS["matmul"], case, inputs, out(inputs) if callable(out) else out, wanted=tolerance.asked(**bounds)
-    )
+    inputs = make_inputs(OPS["matmul"], case)
+    return judge(OPS["matmul"], case, inputs, out(inputs) if callable(out) else out, wanted=tolerance.asked(**bounds))
 
 
 def right(inputs):
@@ -153,22 +156,22 @@ def test_what_is_no_output_is_an_error(out, said):
 
 def test_an_output_that_is_an_input_or_the_reference_is_an_error():
     case = replace(MATMUL, axes={"M": 4, "K": 4, "N": 4})
-    op, inputs = OPS["matmul"], ops.make_inputs(OPS["matmul"], case)
+    op, inputs = OPS["matmul"], make_inputs(OPS["matmul"], case)
     expected = tolerance.expect(op, case, inputs)
     for out, said in ((inputs["rhs"], "shares memory with input rhs"), (expected.rounded, "reference's own array")):
-        verdict = judge.judge(op, case, inputs, out, expected=expected)
+        verdict = judge(op, case, inputs, out, expected=expected)
         assert verdict.status is Status.ERROR and said in verdict.reason
 
 
 def test_nothing_to_compare_is_an_error():
     op = replace(OPS["matmul"], reference=lambda lhsT, rhs: np.zeros((0, 3)))
-    verdict = judge.judge(op, MATMUL, ops.make_inputs(op, MATMUL), np.zeros((0, 3), np.float32))
+    verdict = judge(op, MATMUL, make_inputs(op, MATMUL), np.zeros((0, 3), np.float32))
     assert verdict.status is Status.ERROR and "nothing to compare" in verdict.reason
 
 
 def test_what_the_reference_refuses_is_an_error():
     case = replace(MATMUL, axes={"M": 4, "K": 0, "N": 6})
-    verdict = judge.judge(OPS["matmul"], case, ops.make_inputs(OPS["matmul"], case), np.zeros((4, 6), np.float32))
+    verdict = judge(OPS["matmul"], case, make_inputs(OPS["matmul"], case), np.zeros((4, 6), np.float32))
     assert verdict.status is Status.ERROR and "no axis of size zero" in verdict.reason
 
 
@@ -200,11 +203,11 @@ def test_a_nonfinite_element_where_the_reference_is_finite_fails(strange):
 
 def test_an_infinity_of_the_wrong_sign_fails():
     case = replace(MATMUL, regime="nonfinite")
-    op, inputs = OPS["matmul"], ops.make_inputs(OPS["matmul"], case)
+    op, inputs = OPS["matmul"], make_inputs(OPS["matmul"], case)
     with np.errstate(invalid="ignore"):
         out = inputs["lhsT"].T @ inputs["rhs"]
-    assert judge.judge(op, case, inputs, out).status is Status.PASSED
-    assert judge.judge(op, case, inputs, np.where(np.isinf(out), -out, out)).status is Status.FAILED
+    assert judge(op, case, inputs, out).status is Status.PASSED
+    assert judge(op, case, inputs, np.where(np.isinf(out), -out, out)).status is Status.FAILED
 
 
 def test_bounds_of_the_command_line_replace_the_derived_ones():

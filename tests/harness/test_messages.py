@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from triptych.harness import runner
-from triptych.harness.records import Case, Status
+from triptych.harness.results.records import Case, Status
+from triptych.harness.running import runner
 
 OTHERS = """
 from triptych import Op

@@ -5,10 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from triptych.harness import failures, judge, mismatch_map, ops, patterns, tolerance
-from triptych.harness.records import Case, Op, Status
+from triptych.harness.collection import builtin
+from triptych.harness.judge import mismatch_map, patterns, tolerance
+from triptych.harness.judge.verdict import judge
+from triptych.harness.ops.inputs import make_inputs
+from triptych.harness.reports import failures
+from triptych.harness.results.records import Case, Op, Status
 
-OPS = ops.builtin()
+OPS = builtin()
 CASES = {
     "matmul": Case("matmul", "m", {"M": 300, "K": 64, "N": 600}, "float32"),
     "square": Case("matmul", "s", {"M": 70, "K": 64, "N": 70}, "float32"),
@@ -21,7 +25,7 @@ def right():
     found = {}
     for name, case in CASES.items():
         op = OPS[case.op]
-        inputs = ops.make_inputs(op, case)
+        inputs = make_inputs(op, case)
         found[name] = op, case, inputs, tolerance.expect(op, case, inputs), op.honest[0](**inputs)
     return found
 
@@ -30,7 +34,7 @@ def failed(right, name, change):
     op, case, inputs, expected, out = right[name]
     out = out.copy()
     changed = change(out)
-    verdict = judge.judge(op, case, inputs, out if changed is None else changed, expected=expected)
+    verdict = judge(op, case, inputs, out if changed is None else changed, expected=expected)
     assert verdict.status is Status.FAILED
     return verdict
 
@@ -103,7 +107,7 @@ def test_worst_and_histogram(right):
 def test_what_is_exactly_allowed_counts_as_allowed():
     op = Op("one", lambda case, rng: {"x": np.array([1, 2, 3])}, lambda x: x, {}, tolerance={"atol": 1})
     case, inputs = Case("one", "1", {}, "int64"), {"x": np.array([1, 2, 3])}
-    verdict = judge.judge(op, case, inputs, np.array([2, 2, 5]))
+    verdict = judge(op, case, inputs, np.array([2, 2, 5]))
     assert verdict.failure["histogram"]["counts"] == [1, 0, 1, 0, 1, 0, 0]
 
 
@@ -140,10 +144,10 @@ def test_the_map_of_more_axes_shows_the_worst_matrix_and_marks_partial_blocks(ri
 def test_every_shape_has_a_map_and_a_diagnosis(shape):
     op = Op("any", lambda case, rng: {"x": rng.standard_normal(shape)}, lambda x: 1.5 * x + 1e-3, {})
     case = Case("any", "any", {}, "float32")
-    inputs = ops.make_inputs(op, case)
+    inputs = make_inputs(op, case)
     out = np.asarray(1.5 * inputs["x"] + np.float32(1e-3), np.float32)
     out[(-1,) * len(shape)] += 5
-    failure = judge.judge(op, case, inputs, out).failure
+    failure = judge(op, case, inputs, out).failure
     text = failures.lines(failure)
     assert failure["diagnosis"] and "error / allowed" in text[1] and len(failure["map"]["lines"]) <= 3
     assert max(map(len, text)) < 100
@@ -170,7 +174,7 @@ def test_blocks_are_powers_of_two_and_grids_lie_between_marks():
 
 
 def test_large_outputs_are_described_by_their_axes_alone(right, monkeypatch):
-    monkeypatch.setattr("triptych.harness.mismatch.LARGE", 1000)
+    monkeypatch.setattr("triptych.harness.judge.mismatch.LARGE", 1000)
     assert "every element is wrong" in failed(right, "matmul", lambda o: 3 * o).failure["diagnosis"]
     last = failed(right, "matmul", zeroed(slice(None), slice(512, None))).failure
     assert "last tile of 512" in last["diagnosis"]
@@ -180,7 +184,7 @@ def test_user_ops_without_names_get_numbers(right):
     op, case, inputs, expected, out = right["matmul"]
     out = out.copy()
     out[:, 5] = 0
-    verdict = judge.judge(replace(op, out=()), case, inputs, out, expected=expected)
+    verdict = judge(replace(op, out=()), case, inputs, out, expected=expected)
     assert verdict.failure["diagnosis"] == "all failures are in column 5: every element there"
     assert verdict.failure["worst"]["axes"].keys() == {"axis 0", "axis 1"}
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from triptych.harness import honest_figures, judge_figures, mutant_runs, mutation, ops, retiled
-from triptych.harness.records import Case
+from triptych.harness.collection import builtin
+from triptych.harness.results.records import Case
+from triptych.harness.upkeep import honest_figures, judge_figures, mutant_runs, mutation, retiled
 
 ROOT = Path(__file__).parents[2]
 MATMUL = ROOT / "kernels" / "nki" / "matmul.py"
@@ -98,7 +99,7 @@ CASES = [((5, 7, 3), "float32"), ((130, 200, 9), "bfloat16")]
 
 @pytest.fixture(scope="module")
 def prepared():
-    op = ops.builtin()["matmul_tiled"]
+    op = builtin()["matmul_tiled"]
     pairs = [(op, Case(op.name, "a", dict(zip("MKN", shape, strict=True)), dtype)) for shape, dtype in CASES]
     return mutant_runs.prepare(pairs[:1], "nki-sim"), mutant_runs.prepare(pairs[1:], "nki-sim")
 
@@ -148,7 +149,7 @@ def test_a_reference_that_is_wrong_is_an_error_of_its_own(prepared, wrong):
 
 
 def test_an_unchanged_kernel_that_fails_stops_the_figures(monkeypatch):
-    op = ops.builtin()["matmul_tiled"]
+    op = builtin()["matmul_tiled"]
     case = Case(op.name, "a", {"M": 5, "K": 7, "N": 3}, "float32")
     monkeypatch.setattr(type(mutant_runs.BACKENDS["nki-sim"]), "run", lambda self, op, case, x, t: x["rhs"][:5] * 0)
     with pytest.raises(RuntimeError, match="the unchanged matmul_tiled fails a float32 on nki-sim"):

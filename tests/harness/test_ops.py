@@ -7,17 +7,20 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from triptych.harness import ops
-from triptych.harness.opdefs import attention as attention_row
-from triptych.harness.records import Case, Op
-from triptych.harness.regimes import HARD
+from triptych.harness.collection import attention as attention_row
+from triptych.harness.collection import builtin
+from triptych.harness.ops import loading
+from triptych.harness.ops.cases import cases_of
+from triptych.harness.ops.inputs import make_inputs
+from triptych.harness.ops.regimes import HARD
+from triptych.harness.results.records import Case, Op
 
-OPS = ops.builtin()
+OPS = builtin()
 
 
 def test_the_table_needs_no_kernel_language():
     code = (
-        "import sys; sys.path[:] = %r; from triptych.harness import ops; ops.builtin(); "
+        "import sys; sys.path[:] = %r; from triptych.harness import ops; builtin(); "
         "print([m for m in ('triton', 'torch') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code % sys.path], capture_output=True, text=True, timeout=60)
@@ -28,16 +31,16 @@ def test_the_table_needs_no_kernel_language():
 def test_cases_are_well_formed(op):
     assert {"smoke", "edge", "adversarial", "model", "model-long"} <= set(op.cases)
     for name in op.cases:
-        cases = ops.cases(op, [name], None, {}, 7)
+        cases = cases_of(op, [name], None, {}, 7)
         assert len({(case.name, case.dtype) for case in cases}) == len(cases) > 0
         assert all(set(case.axes) == set(op.axes) and case.seed == 7 and case.dtype in op.dtypes for case in cases)
 
 
 def test_smoke_runs_every_dtype_and_model_runs_that_of_the_model():
     op = OPS["matmul"]
-    assert {case.dtype for case in ops.cases(op, ["smoke"], None, {}, 0)} == set(op.dtypes)
-    assert {case.dtype for case in ops.cases(op, ["model"], None, {}, 0)} == {"bfloat16"}
-    assert {case.dtype for case in ops.cases(op, ["model"], ["float16"], {}, 0)} == {"float16"}
+    assert {case.dtype for case in cases_of(op, ["smoke"], None, {}, 0)} == set(op.dtypes)
+    assert {case.dtype for case in cases_of(op, ["model"], None, {}, 0)} == {"bfloat16"}
+    assert {case.dtype for case in cases_of(op, ["model"], ["float16"], {}, 0)} == {"float16"}
 
 
 def test_model_cases_have_the_dimensions_of_llama():
@@ -51,9 +54,9 @@ def test_model_cases_have_the_dimensions_of_llama():
 
 def test_overrides_are_products_and_rename():
     op = OPS["matmul"]
-    cases = ops.cases(op, ["smoke"], ["float32"], {"M": [8, 16], "K": [4], "N": [3]}, 0)
+    cases = cases_of(op, ["smoke"], ["float32"], {"M": [8, 16], "K": [4], "N": [3]}, 0)
     assert [case.name for case in cases] == ["8x4x3", "16x4x3"]
-    named = ops.cases(op, ["model"], None, {"M": [2]}, 0)
+    named = cases_of(op, ["model"], None, {"M": [2]}, 0)
     assert named[0].name == "llama-3.2-1b/q_o_proj/s64@M=2" and named[0].axes["M"] == 2
 
 
@@ -67,18 +70,18 @@ def test_overrides_are_products_and_rename():
 )
 def test_what_does_not_exist_is_an_error_that_lists_what_does(sets, dtypes, overrides, said):
     with pytest.raises(ValueError, match=said):
-        ops.cases(OPS["matmul"], sets, dtypes, overrides, 0)
+        cases_of(OPS["matmul"], sets, dtypes, overrides, 0)
 
 
 @pytest.mark.parametrize("op", OPS.values(), ids=OPS)
 def test_inputs_depend_on_case_seed_and_draw_alone(op):
-    case, other = (ops.cases(op, ["smoke"], ["bfloat16"], {}, seed)[0] for seed in (0, 1))
-    name = next(iter(ops.make_inputs(op, case)))
-    first, again = ops.make_inputs(op, case)[name], ops.make_inputs(op, case)[name]
+    case, other = (cases_of(op, ["smoke"], ["bfloat16"], {}, seed)[0] for seed in (0, 1))
+    name = next(iter(make_inputs(op, case)))
+    first, again = make_inputs(op, case)[name], make_inputs(op, case)[name]
     assert first.dtype == ml_dtypes.bfloat16 and first.tobytes() == again.tobytes()
-    assert first.tobytes() != ops.make_inputs(op, other)[name].tobytes()
-    assert first.tobytes() != ops.make_inputs(op, case, draw=1)[name].tobytes()
-    wide = ops.make_inputs(op, ops.cases(op, ["smoke"], ["float32"], {}, 0)[0])[name]
+    assert first.tobytes() != make_inputs(op, other)[name].tobytes()
+    assert first.tobytes() != make_inputs(op, case, draw=1)[name].tobytes()
+    wide = make_inputs(op, cases_of(op, ["smoke"], ["float32"], {}, 0)[0])[name]
     assert (wide.astype(ml_dtypes.bfloat16) == first).all()
 
 
@@ -86,8 +89,8 @@ def test_inputs_depend_on_case_seed_and_draw_alone(op):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_adversarial_cases_reach_what_they_are_for(op, dtype):
     """Finite inputs give finite results in every dtype; nonfinite ones leave enough finite to compare."""
-    for case in ops.cases(op, ["adversarial"], [dtype], {}, 0):
-        inputs = ops.make_inputs(op, case)
+    for case in cases_of(op, ["adversarial"], [dtype], {}, 0):
+        inputs = make_inputs(op, case)
         out = op.reference(**inputs, **case.params).astype(np.float32)
         finite = np.isfinite(out)
         if case.regime == "nonfinite":
@@ -135,21 +138,21 @@ axpy = Op("axpy", {"x": ("M", "N"), "y": ("M", "N")}, reference,
 def test_a_minimal_declaration_is_completed(tmp_path):
     path = tmp_path / "mine.py"
     path.write_text(MINIMAL)
-    with pytest.raises(ops.OpFileError, match=r"names the kernel 'other/file.py:launch', and there is no file"):
-        ops.from_file(path)
+    with pytest.raises(loading.OpFileError, match=r"names the kernel 'other/file.py:launch', and there is no file"):
+        loading.from_file(path)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "file.py").touch()
-    (op,) = ops.from_file(path).values()
+    (op,) = loading.from_file(path).values()
     assert op.summary == "out[M, N] = scale * (x + y)." and op.axes == ("M", "N")
     assert op.nki == f"{path}:kernel" and op.triton == f"{tmp_path / 'other' / 'file.py'}:launch"
-    cases = ops.cases(op, ["smoke"], None, {}, 0)
+    cases = cases_of(op, ["smoke"], None, {}, 0)
     assert [(case.name, case.dtype) for case in cases] == [
         ("4x6-scale=0.5", "float32"),
         ("4x6-scale=0.5", "bfloat16"),
         ("4x6-scale=0.5", "float16"),
         ("thin", "float16"),
     ]
-    inputs = ops.make_inputs(op, cases[1])
+    inputs = make_inputs(op, cases[1])
     assert {name: (x.shape, x.dtype.name) for name, x in inputs.items()} == {
         "x": ((4, 6), "bfloat16"),
         "y": ((4, 6), "bfloat16"),
@@ -162,16 +165,16 @@ def test_inputs_in_float64_are_rounded_to_the_dtype_and_others_kept():
         return {"x": rng.standard_normal(case.axes["M"]), "index": np.arange(3), "scale": np.ones(2, np.float32)}
 
     op = Op("op", inputs, lambda **x: x["x"], [{"M": 5}])
-    (case,) = ops.cases(op, ["smoke"], ["bfloat16"], {}, 0)
-    dtypes = {name: x.dtype.name for name, x in ops.make_inputs(op, case).items()}
+    (case,) = cases_of(op, ["smoke"], ["bfloat16"], {}, 0)
+    dtypes = {name: x.dtype.name for name, x in make_inputs(op, case).items()}
     assert dtypes == {"x": "bfloat16", "index": "int64", "scale": "float32"}
 
 
 def test_a_case_without_a_size_that_inputs_need_is_a_sentence():
     op = Op("op", {"x": ("M", "N")}, lambda x: x, [{"M": 5}])
-    (case,) = ops.cases(op, ["smoke"], ["float32"], {}, 0)
+    (case,) = cases_of(op, ["smoke"], ["float32"], {}, 0)
     with pytest.raises(ValueError, match="input x has axis 'N', which case 5 does not give a whole number"):
-        ops.make_inputs(op, case)
+        make_inputs(op, case)
 
 
 @pytest.mark.parametrize(
@@ -195,13 +198,13 @@ def test_a_case_without_a_size_that_inputs_need_is_a_sentence():
 def test_a_file_that_declares_no_op_says_why(tmp_path, text, said):
     path = tmp_path / "mine.py"
     path.write_text(text)
-    with pytest.raises(ops.OpFileError, match=said):
-        ops.from_file(path)
+    with pytest.raises(loading.OpFileError, match=said):
+        loading.from_file(path)
 
 
 def test_a_file_that_is_not_there_says_so(tmp_path):
-    with pytest.raises(ops.OpFileError, match="nowhere.py is not a file"):
-        ops.from_file(tmp_path / "nowhere.py")
+    with pytest.raises(loading.OpFileError, match="nowhere.py is not a file"):
+        loading.from_file(tmp_path / "nowhere.py")
 
 
 def test_sizes_of_the_edge_come_in_ascending_order_too():

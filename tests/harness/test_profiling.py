@@ -14,7 +14,10 @@ import numpy as np
 import pytest
 
 from triptych import simulator
-from triptych.harness import cli, ops
+from triptych.harness.collection import builtin
+from triptych.harness.commands import cli
+from triptych.harness.ops.cases import cases_of
+from triptych.harness.ops.inputs import make_inputs
 from triptych.harness.profiling.lanes import lanes, when
 from triptych.harness.profiling.perfetto import document
 from triptych.simulator import Prediction
@@ -260,12 +263,12 @@ def test_the_page_of_several_has_one_axis(folder: Path) -> None:
     assert "what-if: dma_issue_ns = 0" in text and "against trn2 overlapped" in text
 
 
-@pytest.mark.parametrize("name", ops.builtin())
+@pytest.mark.parametrize("name", builtin())
 def test_the_shapes_that_an_op_declares_are_those_of_its_inputs(name: str) -> None:
-    op = ops.builtin()[name]
+    op = builtin()[name]
     assert op.shapes is not None
-    for case in ops.cases(op, ["smoke", "edge"], ["bfloat16"], {}, 0):
-        drawn = {key: (x.shape, x.dtype.name) for key, x in ops.make_inputs(op, case).items()}
+    for case in cases_of(op, ["smoke", "edge"], ["bfloat16"], {}, 0):
+        drawn = {key: (x.shape, x.dtype.name) for key, x in make_inputs(op, case).items()}
         assert drawn == {
             key: (tuple(case.axes[axis] if isinstance(axis, str) else axis for axis in shape), case.dtype)
             for key, shape in op.shapes.items()

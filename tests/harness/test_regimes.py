@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 
 from triptych import Op
-from triptych.harness import ops, regimes
-from triptych.harness.records import Case, Result
+from triptych.harness.collection import builtin
+from triptych.harness.ops import regimes
+from triptych.harness.ops.inputs import make_inputs
+from triptych.harness.results.records import Case, Result
 
-OPS = ops.builtin()
+OPS = builtin()
 
 
 def drawn(regime, dtype="float32", shape=(64, 200)):
@@ -61,8 +63,8 @@ def test_the_adversarial_set_has_every_regime_and_says_so_in_the_name(op):
 def test_every_regime_draws_inputs_that_are_its_own(op, regime):
     template = op.cases["smoke"][0]
     case = Case(op.name, "a", template.axes, "float32", template.params, regime)
-    inputs = ops.make_inputs(op, case)
-    plain = ops.make_inputs(op, Case(op.name, "a", template.axes, "float32", template.params))
+    inputs = make_inputs(op, case)
+    plain = make_inputs(op, Case(op.name, "a", template.axes, "float32", template.params))
     differs = any(inputs[name].tobytes() != plain[name].tobytes() for name in inputs)
     assert differs is (regime != "normal")
 

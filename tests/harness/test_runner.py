@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from triptych.harness import memory_limit, ops, runner
-from triptych.harness.records import Case, Evidence, Status
-from triptych.harness.timing import TimingBudget
-from triptych.harness.tolerance import Bounds
+from triptych.harness.collection import builtin
+from triptych.harness.judge.tolerance import Bounds
+from triptych.harness.ops.cases import cases_of
+from triptych.harness.results.records import Case, Evidence, Status
+from triptych.harness.results.timing import TimingBudget
+from triptych.harness.running import memory_limit, runner
 
 FILE = """
 import ctypes, os, signal, subprocess, sys, time
@@ -210,8 +212,8 @@ def test_what_kernels_print_never_reaches_standard_output(source):
     script = f"""
     from triptych.harness import memory_limit, ops, runner
     print("main")
-    op = ops.from_file({source!r})["prints"]
-    cases = ops.cases(op, ["smoke"], None, {{}}, 0)
+    op = loading.from_file({source!r})["prints"]
+    cases = cases_of(op, ["smoke"], None, {{}}, 0)
     tasks = [runner.Task("prints", {source!r}, case, "nki-sim", None) for case in cases]
     print([str(r.status) for r in runner.run(tasks, timeout_s=60)])
     """
@@ -235,8 +237,8 @@ def test_an_unknown_backend_is_a_usage_error(source):
 
 
 def test_timing_carries_evidence_samples_and_work():
-    op = ops.builtin()["matmul"]
-    case = ops.cases(op, ["smoke"], ["float32"], {}, 0)[0]
+    op = builtin()["matmul"]
+    case = cases_of(op, ["smoke"], ["float32"], {}, 0)[0]
     tasks = [runner.Task("matmul", None, case, backend, None, bench=True) for backend in ("numpy", "nki-sim")]
     budget = TimingBudget(warmup_seconds=0, seconds=0, fewest=2)
     reference, simulated = runner.run(tasks, timeout_s=60, budget=budget)
@@ -281,7 +283,7 @@ def test_a_hanging_worker_does_not_outlive_a_parent_that_is_killed(source, tmp_p
     path.write_text(FILE)
     script = f"""
     from triptych.harness import ops, runner
-    case = ops.cases(ops.from_file({str(path)!r})["hangs_in_c"], ["smoke"], None, {{}}, 0)[0]
+    case = cases_of(loading.from_file({str(path)!r})["hangs_in_c"], ["smoke"], None, {{}}, 0)[0]
     runner.run([runner.Task("hangs_in_c", {str(path)!r}, case, "nki-sim", None)], timeout_s=60)
     """
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

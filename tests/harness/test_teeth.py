@@ -6,13 +6,16 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from triptych.harness import ops, runner, stepwise, teeth, tolerance
-from triptych.harness.records import Case, Op, Status
-from triptych.harness.regimes import REGIMES
-from triptych.harness.tolerance import Bounds
-from triptych.harness.truth import OpError, SaysNothing
+from triptych.harness.collection import builtin
+from triptych.harness.judge import sensitivity, serial_arithmetic, tolerance
+from triptych.harness.judge.tolerance import Bounds
+from triptych.harness.judge.truth import OpError, SaysNothing
+from triptych.harness.ops.inputs import make_inputs
+from triptych.harness.ops.regimes import REGIMES
+from triptych.harness.results.records import Case, Op, Status
+from triptych.harness.running import runner
 
-OPS = ops.builtin()
+OPS = builtin()
 MATMUL = Case("matmul", "m", {"M": 33, "K": 300, "N": 17}, "float32")
 ATTENTION = Case("attention", "a", {"B": 1, "H": 4, "Hkv": 2, "Sq": 40, "Sk": 90, "D": 24}, "float32", {"causal": True})
 CASES = {"matmul": MATMUL, "attention": ATTENTION}
@@ -20,8 +23,8 @@ CASES = {"matmul": MATMUL, "attention": ATTENTION}
 
 def bitten(case, op=None, wanted=None):
     op = op or OPS[case.op]
-    inputs = ops.make_inputs(op, case)
-    return teeth.tried(op, case, inputs, tolerance.expect(op, case, inputs, wanted))
+    inputs = make_inputs(op, case)
+    return sensitivity.tried(op, case, inputs, tolerance.expect(op, case, inputs, wanted))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
@@ -100,9 +103,9 @@ def test_an_op_of_which_nothing_is_known_has_the_corruptions_that_its_reference_
 
 def test_a_tolerance_that_accepts_zeros_is_an_error_that_says_so():
     op = rows_op(tolerance={"atol": 100})
-    inputs = ops.make_inputs(op, TWICE)
+    inputs = make_inputs(op, TWICE)
     with pytest.raises(OpError) as raised:
-        teeth.check(op, TWICE, inputs, tolerance.expect(op, TWICE, inputs))
+        sensitivity.check(op, TWICE, inputs, tolerance.expect(op, TWICE, inputs))
     said = str(raised.value)
     assert said.startswith("the tolerance of twice accepts a wrong output in float32 (normal inputs): zeros, the mean")
     assert said.endswith("would pass within atol 100 + rtol 0 x |reference|; tighten the op's `tolerance`")
@@ -121,16 +124,16 @@ def test_a_baseline_that_is_sloppy_is_an_error_that_says_so():
 
     own, case = OPS["matmul"], replace(MATMUL, axes={"M": 33, "K": 2000, "N": 17}, dtype="float16")
     op = Op("matmul", own.inputs, own.reference, {}, honest=(sloppy,), corruptions=own.corruptions)
-    inputs = ops.make_inputs(op, case)
+    inputs = make_inputs(op, case)
     with pytest.raises(OpError, match="kept in bfloat16 would pass within 2 x the error of 'sloppy'.*honest baseline"):
-        teeth.check(op, case, inputs, tolerance.expect(op, case, inputs))
+        sensitivity.check(op, case, inputs, tolerance.expect(op, case, inputs))
 
 
 def test_large_outputs_are_looked_at_in_pieces(monkeypatch):
     whole = bitten(MATMUL)
-    monkeypatch.setattr(teeth, "CHUNK", 40)
+    monkeypatch.setattr(sensitivity, "CHUNK", 40)
     assert bitten(MATMUL) == whole
-    assert len(list(teeth.chunks((..., 0.0), (33, 17)))) == 17
+    assert len(list(sensitivity.chunks((..., 0.0), (33, 17)))) == 17
 
 
 FILE = """
@@ -165,7 +168,7 @@ def test_an_ops_own_baseline_answers_for_them_too():
 
     def sloppy(x, scale, causal):
         given = {"x": x, "scale": scale, "causal": causal}
-        return stepwise.evaluated(scaled_softmax, given, backwards=False, coarse=x.dtype == np.float16)
+        return serial_arithmetic.evaluated(scaled_softmax, given, backwards=False, coarse=x.dtype == np.float16)
 
     case = Case("softmax", "c", {"R": 60, "C": 300}, "float16", {"scale": 0.125, "causal": False})
     op = Op("softmax", {"x": ("R", "C")}, scaled_softmax, {}, honest=(sloppy,))
@@ -175,10 +178,10 @@ def test_an_ops_own_baseline_answers_for_them_too():
 @pytest.mark.parametrize("regime", ["normal", "offset"])
 def test_inputs_in_which_a_default_tolerance_has_no_teeth_judge_nothing(regime, monkeypatch):
     op, case = rows_op(), replace(TWICE, regime=regime)
-    inputs = ops.make_inputs(op, case)
+    inputs = make_inputs(op, case)
     expected = tolerance.expect(op, case, inputs)
     expected.tolerance.update(max_abs=1e9, max_local=1e9, rel_l2=1e9)
-    monkeypatch.setattr(teeth, "expect", lambda *_: expected)
+    monkeypatch.setattr(sensitivity, "expect", lambda *_: expected)
     with pytest.raises(OpError, match="zeros, the mean") as raised:
-        teeth.check(op, case, inputs, expected)
+        sensitivity.check(op, case, inputs, expected)
     assert isinstance(raised.value, SaysNothing) == (regime != "normal")

@@ -6,22 +6,23 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from triptych.harness import judge, ops, tolerance
-from triptych.harness.records import Case, Op, Status
-from triptych.harness.regimes import dtype_of, in_regime
-from triptych.harness.tolerance import Bounds
-from triptych.harness.truth import OpError
+from triptych.harness.collection import builtin
+from triptych.harness.judge import tolerance
+from triptych.harness.judge.tolerance import Bounds
+from triptych.harness.judge.truth import OpError
+from triptych.harness.judge.verdict import judge
+from triptych.harness.ops.inputs import make_inputs
+from triptych.harness.ops.regimes import dtype_of, in_regime
+from triptych.harness.results.records import Case, Op, Status
 
-MATMUL = ops.builtin()["matmul"]
+MATMUL = builtin()["matmul"]
 CASE = Case("matmul", "9x40x7", {"M": 9, "K": 40, "N": 7}, "bfloat16")
 
 
 def with_tolerance(declared):
     op = Op("mine", MATMUL.inputs, MATMUL.reference, {}, honest=MATMUL.honest, tolerance=declared)
     return lambda dtype="bfloat16", wanted=None: (
-        tolerance.expect(
-            op, replace(CASE, dtype=dtype), ops.make_inputs(op, replace(CASE, dtype=dtype)), wanted
-        ).tolerance
+        tolerance.expect(op, replace(CASE, dtype=dtype), make_inputs(op, replace(CASE, dtype=dtype)), wanted).tolerance
     )
 
 
@@ -54,10 +55,10 @@ def test_an_op_whose_tolerance_makes_no_sense_is_an_error(declared):
 def test_integers_are_compared_exactly_by_the_rule_of_their_dtype():
     op = Op("count", lambda case, rng: {"x": rng.integers(0, 9, 50)}, lambda x: 2 * x, {})
     case = Case("count", "50", {}, "int64")
-    inputs = ops.make_inputs(op, case)
-    right = judge.judge(op, case, inputs, 2 * inputs["x"])
+    inputs = make_inputs(op, case)
+    right = judge(op, case, inputs, 2 * inputs["x"])
     assert right.status is Status.PASSED and right.tolerance["source"] == "dtype"
-    wrong = judge.judge(op, case, inputs, 2 * inputs["x"] + (np.arange(50) == 3))
+    wrong = judge(op, case, inputs, 2 * inputs["x"] + (np.arange(50) == 3))
     assert wrong.status is Status.FAILED and "1 of 50 elements differ" in wrong.reason
     assert wrong.metrics["max_ulp"] == 1
 
@@ -70,11 +71,11 @@ def test_inputs_of_a_narrower_dtype_do_not_loosen_the_tolerance_of_the_output(na
         return {"x": rng.standard_normal((40, 30)).astype(dtype_of(narrow)), "s": np.float32(rng.random((40, 30)))}
 
     op, case = Op("scaled", inputs, lambda x, s: x * s, {}), Case("scaled", "c", {}, "float32")
-    given = ops.make_inputs(op, case)
+    given = make_inputs(op, case)
     out = given["x"].astype(np.float32) * given["s"]
-    assert judge.judge(op, case, given, out).status is Status.PASSED
+    assert judge(op, case, given, out).status is Status.PASSED
     coarse = out.astype(dtype_of("bfloat16")).astype(np.float32)
-    assert judge.judge(op, case, given, coarse).status is Status.FAILED
+    assert judge(op, case, given, coarse).status is Status.FAILED
 
 
 def test_the_last_of_equal_elements_is_not_the_first():
@@ -85,31 +86,31 @@ def test_the_last_of_equal_elements_is_not_the_first():
 
     op, case = Op("argmax", inputs, lambda x: x.argmax(axis=1), {}), Case("argmax", "c", {}, "int32")
     ties = replace(case, regime="constant-rows")
-    given = ops.make_inputs(op, ties)
-    assert judge.judge(op, ties, given, np.zeros(9, np.int32)).status is Status.PASSED
-    wrong = judge.judge(op, ties, given, np.full(9, 29, np.int32))
+    given = make_inputs(op, ties)
+    assert judge(op, ties, given, np.zeros(9, np.int32)).status is Status.PASSED
+    wrong = judge(op, ties, given, np.full(9, 29, np.int32))
     assert wrong.status is Status.FAILED and wrong.reason.startswith("9 of 9 elements differ")
-    nothing = judge.judge(replace(op, reference=lambda x: 0 * x.argmax(axis=1)), case, given, np.zeros(9, np.int32))
+    nothing = judge(replace(op, reference=lambda x: 0 * x.argmax(axis=1)), case, given, np.zeros(9, np.int32))
     assert nothing.status is Status.ERROR and "zero in all 9 elements" in nothing.reason
 
 
 def outlier(rows=8):
     """A matmul with one row a million times larger than the others, as activations with an outlier are."""
     case = replace(CASE, axes={"M": rows, "K": 64, "N": 32}, dtype="float32")
-    inputs = ops.make_inputs(MATMUL, case)
+    inputs = make_inputs(MATMUL, case)
     inputs["lhsT"][:, 0] *= 1e6
     return case, inputs, (inputs["lhsT"].T @ inputs["rhs"]).astype(np.float32)
 
 
 def test_a_small_row_beside_a_large_one_is_seen():
     case, inputs, out = outlier()
-    assert judge.judge(MATMUL, case, inputs, out).status is Status.PASSED
+    assert judge(MATMUL, case, inputs, out).status is Status.PASSED
     out[5] *= np.float32(1.01)
     expected = tolerance.expect(MATMUL, case, inputs)
     assert (
         np.abs(out - expected.reference).max() < expected.tolerance["max_abs"]
     )  # the largest element's bound is blind
-    verdict = judge.judge(MATMUL, case, inputs, out, expected=expected)
+    verdict = judge(MATMUL, case, inputs, out, expected=expected)
     assert verdict.status is Status.FAILED and "allowed at their own size" in verdict.reason
     assert verdict.metrics["worst_index"][0] == 5
 
@@ -127,7 +128,7 @@ def test_cancellation_is_forgiven_as_far_as_rounding_explains_it():
 def expected_of(reference, dtype="float32", honest=(), regime="normal"):
     op = Op("mine", {"x": ("M",)}, reference, {}, honest=honest)
     case = Case("mine", "m", {"M": 40}, dtype, regime=regime)
-    return tolerance.expect(op, case, ops.make_inputs(op, case))
+    return tolerance.expect(op, case, make_inputs(op, case))
 
 
 def through_float32(x):
@@ -178,26 +179,26 @@ def test_references_whose_results_are_coarse_by_nature_are_not(reference, dtype)
 @pytest.mark.parametrize("dtype", ["float8_e4m3fn", "float8_e5m2", "float8_e4m3", "bfloat16", "float16"])
 def test_every_float_dtype_has_a_tolerance_and_all_metrics(dtype):
     case = replace(CASE, dtype=dtype)
-    inputs = ops.make_inputs(MATMUL, case)
+    inputs = make_inputs(MATMUL, case)
     right = MATMUL.honest[0](**inputs)
-    verdict = judge.judge(MATMUL, case, inputs, right)
+    verdict = judge(MATMUL, case, inputs, right)
     assert verdict.status is Status.PASSED
     m = verdict.metrics
     assert m["max_ulp"] <= 1 and m["max_abs_ulp"] <= 1 and 0.99 < m["cosine"] <= 1 + 1e-12 and m["rel_l2"] < 0.2
     wrong = right.copy()
     wrong[8] = dtype_of(dtype).type(0)
-    assert judge.judge(MATMUL, case, inputs, wrong).status is Status.FAILED
+    assert judge(MATMUL, case, inputs, wrong).status is Status.FAILED
 
 
 def test_nonfinite_positions_are_counted_and_listed():
     case = replace(CASE, dtype="float32", regime="nonfinite")
-    inputs = ops.make_inputs(MATMUL, case)
+    inputs = make_inputs(MATMUL, case)
     with np.errstate(invalid="ignore"):
         out = inputs["lhsT"].T @ inputs["rhs"]
-    found = judge.judge(MATMUL, case, inputs, out).metrics["nonfinite"]
+    found = judge(MATMUL, case, inputs, out).metrics["nonfinite"]
     assert found["expected"] == found["got"] and found["expected"]["nan"] >= 7 and found["misplaced"] == 0
     out[2, 3] = np.nan
-    found = judge.judge(MATMUL, case, inputs, out).metrics["nonfinite"]
+    found = judge(MATMUL, case, inputs, out).metrics["nonfinite"]
     assert found["misplaced"] == 1 and found["at"] == [[2, 3]] and found["got"]["nan"] == found["expected"]["nan"] + 1
 
 
@@ -207,7 +208,7 @@ def test_a_baseline_in_a_narrower_dtype_is_no_yardstick():
     def half(lhsT, rhs):
         return (lhsT.astype(np.float16).T @ rhs.astype(np.float16)).astype(np.float32)
 
-    op = replace(ops.builtin()["matmul"], honest=(half,))
+    op = replace(builtin()["matmul"], honest=(half,))
     case = Case("matmul", "a", {"M": 30, "K": 60, "N": 40}, "float32")
     with pytest.raises(OpError, match="'half' and the reference of matmul disagree.*or computes in a narrower dtype"):
-        tolerance.expect(op, case, ops.make_inputs(op, case))
+        tolerance.expect(op, case, make_inputs(op, case))

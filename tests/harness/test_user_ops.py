@@ -7,11 +7,15 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from triptych.harness import judge, ops, runner, stepwise, teeth, tolerance
+from triptych.harness.judge import sensitivity, serial_arithmetic, tolerance
+from triptych.harness.judge.truth import SaysNothing
+from triptych.harness.judge.verdict import judge
+from triptych.harness.ops.cases import cases_of
+from triptych.harness.ops.inputs import make_inputs
+from triptych.harness.ops.regimes import REGIMES, dtype_of
 from triptych.harness.precision import round_to
-from triptych.harness.records import Case, Op, Status
-from triptych.harness.regimes import REGIMES, dtype_of
-from triptych.harness.truth import SaysNothing
+from triptych.harness.results.records import Case, Op, Status
+from triptych.harness.running import runner
 
 FLOAT = np.float32
 erf = np.vectorize(math.erf)
@@ -115,20 +119,20 @@ WRONG = {
 
 def judged(op, case, kernels):
     """The reasons why kernels, which compute in float32, are rejected; None where they pass."""
-    inputs = ops.make_inputs(op, case)
+    inputs = make_inputs(op, case)
     expected = tolerance.expect(op, case, inputs)
-    expected = teeth.check(op, case, inputs, expected)
+    expected = sensitivity.check(op, case, inputs, expected)
     wide = {name: x.astype(FLOAT) for name, x in inputs.items()}
     with np.errstate(all="ignore"):
         outs = [round_to(np.array(kernel(**wide)), dtype_of(case.dtype)) for kernel in kernels]
-    return [judge.judge(op, case, inputs, out, expected=expected).reason for out in outs]
+    return [judge(op, case, inputs, out, expected=expected).reason for out in outs]
 
 
 @pytest.mark.parametrize("regime", REGIMES)
 @pytest.mark.parametrize("name", OPS)
 def test_honest_kernels_pass_whatever_their_order_of_sums(name, regime):
     op = OPS[name]
-    for case in ops.cases(op, ["smoke"], ["float32", "bfloat16"], {}, seed=1):
+    for case in cases_of(op, ["smoke"], ["float32", "bfloat16"], {}, seed=1):
         case = replace(case, regime=regime, name=f"{case.name}-{regime}")
         assert judged(op, case, HONEST[name]) == [None] * len(HONEST[name])
 
@@ -137,7 +141,7 @@ def test_honest_kernels_pass_whatever_their_order_of_sums(name, regime):
 def test_wrong_kernels_do_not(name):
     op = OPS[name]
     regime = {"layernorm": "tiny"}.get(name, "normal")
-    for case in ops.cases(op, ["smoke"], ["float32"], {}, seed=1):
+    for case in cases_of(op, ["smoke"], ["float32"], {}, seed=1):
         case = replace(case, regime=regime)
         assert None not in judged(op, case, WRONG[name])
 
@@ -150,13 +154,13 @@ def test_stepwise_arrays_stay_so_and_sum_one_after_the_other():
     for k in range(1000):
         contracted += x[:, k : k + 1] * w[k]
     for reference in (row_sum, lambda x: np.sum(x.astype(np.float64), axis=-1), lambda x: np.einsum("ij->i", x)):
-        assert np.array_equal(stepwise.evaluated(reference, {"x": x}, False), forward)
-        assert not np.array_equal(stepwise.evaluated(reference, {"x": x}, True), forward)
+        assert np.array_equal(serial_arithmetic.evaluated(reference, {"x": x}, False), forward)
+        assert not np.array_equal(serial_arithmetic.evaluated(reference, {"x": x}, True), forward)
     for product in (lambda x, w: x @ w, lambda x, w: np.einsum("ik,kj->ij", x, w), lambda x, w: np.dot(x, w)):
-        assert np.array_equal(stepwise.evaluated(product, {"x": x, "w": w}, False), contracted)
-    off = stepwise.evaluated(lambda x: np.sqrt(x), {"x": np.full(64, 2, FLOAT)}, False)
+        assert np.array_equal(serial_arithmetic.evaluated(product, {"x": x, "w": w}, False), contracted)
+    off = serial_arithmetic.evaluated(lambda x: np.sqrt(x), {"x": np.full(64, 2, FLOAT)}, False)
     assert set(np.round((off.astype(float) / 2**0.5 - 1) / 2**-23)) == {-2, 2}
-    assert stepwise.evaluated(row_sum, {"x": x.astype(np.float64)}, False).dtype == np.float64
+    assert serial_arithmetic.evaluated(row_sum, {"x": x.astype(np.float64)}, False).dtype == np.float64
 
 
 def test_references_that_refuse_such_arrays_are_computed_plainly():
@@ -165,7 +169,7 @@ def test_references_that_refuse_such_arrays_are_computed_plainly():
             raise TypeError("an ndarray, please")
         return 2 * x
 
-    assert np.array_equal(stepwise.evaluated(picky, {"x": np.ones(3, FLOAT)}, False), [2, 2, 2])
+    assert np.array_equal(serial_arithmetic.evaluated(picky, {"x": np.ones(3, FLOAT)}, False), [2, 2, 2])
 
 
 def test_a_baseline_that_overflows_is_left_out():
@@ -181,10 +185,10 @@ def test_a_baseline_that_overflows_is_left_out():
 def test_the_coarsest_baseline_is_left_out_where_it_takes_the_teeth():
     """One more rounding of float16 scores of a thousand decides which of two nearly equal ones wins."""
     case = Case("softmax", "128x64-heavy-tailed", {"R": 128, "C": 64}, "float16", regime="heavy-tailed")
-    inputs = ops.make_inputs(OPS["softmax"], case)
+    inputs = make_inputs(OPS["softmax"], case)
     coarse = tolerance.expect(OPS["softmax"], case, inputs)
-    assert "one element doubled" in teeth.tried(OPS["softmax"], case, inputs, coarse).accepted
-    finer = teeth.check(OPS["softmax"], case, inputs, coarse)
+    assert "one element doubled" in sensitivity.tried(OPS["softmax"], case, inputs, coarse).accepted
+    finer = sensitivity.check(OPS["softmax"], case, inputs, coarse)
     assert finer.tolerance["teeth"]["accepted"] == [] and "rounded_once_more" not in finer.tolerance["baselines"]
     assert judged(OPS["softmax"], case, HONEST["softmax"]) == [None] * 3
 
@@ -192,8 +196,8 @@ def test_the_coarsest_baseline_is_left_out_where_it_takes_the_teeth():
 def test_divisions_by_powers_of_two_are_exact_as_everywhere():
     """The mean of one number is that number."""
     x = np.array([0, 1, 4, 0.25, np.inf], FLOAT)
-    assert np.array_equal(stepwise.evaluated(lambda x: 3 * x / 8, {"x": x}, False), 3 * x / 8)
-    assert np.array_equal(stepwise.evaluated(lambda x: x.mean(axis=1), {"x": x[:, None]}, False), x)
+    assert np.array_equal(serial_arithmetic.evaluated(lambda x: 3 * x / 8, {"x": x}, False), 3 * x / 8)
+    assert np.array_equal(serial_arithmetic.evaluated(lambda x: x.mean(axis=1), {"x": x[:, None]}, False), x)
 
 
 def exp(x):
@@ -226,16 +230,16 @@ def test_rounding_may_decide_what_overflows_and_nothing_else(dtype, x, returned,
     op = Op("exp", lambda case, rng: inputs, exp, [])
     case = Case("exp", "e", {}, dtype)
     out = round_to(np.exp(inputs["x"]), dtype_of(dtype))
-    assert judge.judge(op, case, inputs, out).status is Status.PASSED
+    assert judge(op, case, inputs, out).status is Status.PASSED
     out[7] = returned
-    verdict = judge.judge(op, case, inputs, out)
+    verdict = judge(op, case, inputs, out)
     assert (verdict.status is Status.PASSED) == accepted, verdict.reason
 
 
 def test_finite_inputs_stay_finite_in_narrow_dtypes():
     op = Op("same", {"x": ("N",)}, lambda x: x, [])
     for regime in REGIMES[:-1]:
-        x = ops.make_inputs(op, Case("same", "s", {"N": 4000}, "float8_e3m4", regime=regime))["x"]
+        x = make_inputs(op, Case("same", "s", {"N": 4000}, "float8_e3m4", regime=regime))["x"]
         assert np.isfinite(x.astype(FLOAT)).all()
 
 
@@ -269,7 +273,7 @@ def test_normal_inputs_must_say_something_unless_a_size_is_one(size):
     op = Op("nothing", {"x": ("N",)}, lambda x: 0 * x, [])
     case = Case("nothing", "n", {"N": size}, "float32")
     with pytest.raises(SaysNothing) as raised:
-        tolerance.expect(op, case, ops.make_inputs(op, case))
+        tolerance.expect(op, case, make_inputs(op, case))
     assert raised.value.unsuitable == (size == 1)
 
 
@@ -277,5 +281,5 @@ def test_one_rounding_of_each_element_is_within_the_norm():
     """Few different values may all be rounded with luck by the baselines; a kernel that rounds earlier has none."""
     op = Op("third", {"x": ("N",)}, lambda x: 1 / 2049 + 0 * x, [])
     case = Case("third", "t", {"N": 50}, "float16")
-    inputs = ops.make_inputs(op, case)
+    inputs = make_inputs(op, case)
     assert tolerance.expect(op, case, inputs).tolerance["rel_l2"] >= 2**-11

@@ -12,16 +12,17 @@ from typing import Any
 import pytest
 
 # A session inside this one forgets what it imported, which NumPy does not survive: all of it is imported here before.
-import triptych.harness.ops
-import triptych.harness.tables
-import triptych.harness.testing
+import triptych.harness.ops.table
+
+import triptych.harness.reports.tables
+import triptych.harness.testing.kernel_tests
 import triptych.simulator  # noqa: F401
 
 pytest_plugins = ["pytester"]
 
 ROOT = Path(__file__).parents[2]
 # Where triptych is not installed but on the path, pytest has no entry point to find the plugin by.
-LOADED = [] if entry_points(group="pytest11", name="triptych") else ["-p", "triptych.harness.pytest_plugin"]
+LOADED = [] if entry_points(group="pytest11", name="triptych") else ["-p", "triptych.harness.testing.plugin"]
 
 KERNEL = '''
 import nki
@@ -242,7 +243,12 @@ def test_xdist_collects_the_same_tests_in_every_process(repository: pytest.Pytes
 
 
 def test_the_plugin_costs_nothing_where_it_is_not_used() -> None:
-    code = "import sys, pytest; before = set(sys.modules); import triptych.harness.pytest_plugin; "
+    code = "import sys, pytest; before = set(sys.modules); import triptych.harness.testing.plugin; "
     code = f"import sys; sys.path.insert(0, {str(ROOT / 'src')!r}); {code} print(*(set(sys.modules) - before))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert set(done.stdout.split()) <= {"triptych", "triptych.harness", "triptych.harness.pytest_plugin"}
+    assert set(done.stdout.split()) <= {
+        "triptych",
+        "triptych.harness",
+        "triptych.harness.testing",
+        "triptych.harness.testing.plugin",
+    }

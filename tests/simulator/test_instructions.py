@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from triptych.harness import nki_names
+from triptych.harness.upkeep import nki_names
 from triptych.simulator import INSTRUCTIONS, NkiValidationError
 from triptych.simulator.enums import engine
 from triptych.simulator.lend import simulated_nki

@@ -9,7 +9,7 @@ from enum import Enum
 
 import pytest
 
-from triptych.harness import nki_names
+from triptych.harness.upkeep import nki_names
 from triptych.simulator.dtypes import DType
 from triptych.simulator.lend import simulated_nki
 from triptych.simulator.memory import MemoryRegion

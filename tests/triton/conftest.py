@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from triptych.harness.emulation import interpret, version_support
+from triptych.harness.emulators import interpret, version_support
 
 MISSING = version_support()
 

@@ -4,7 +4,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from triptych.harness.emulation import KernelError, interpret
+from triptych.harness.emulators import KernelError, interpret
 from triptych.kernels.triton.attention import attention
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)

@@ -6,9 +6,9 @@ import pytest
 import triton
 import triton.language as tl
 
-from triptych.harness.emulation import EmulationError
-from triptych.harness.emulation.compilation import TARGETS, compile_launcher
-from triptych.harness.emulation.devices import DEVICES
+from triptych.harness.emulators import EmulationError
+from triptych.harness.emulators.compilation import TARGETS, compile_launcher
+from triptych.harness.emulators.devices import DEVICES
 from triptych.kernels.triton.attention import attention
 from triptych.kernels.triton.matmul import matmul, matmul_tiled
 

@@ -6,8 +6,8 @@ import pytest
 import triton
 import triton.language as tl
 
-from triptych.harness.emulation import conformance, interpret
-from triptych.harness.emulation.selftest import DTYPES, OPERATIONS, agrees
+from triptych.harness.emulators import conformance, interpret
+from triptych.harness.emulators.triton_selftest import DTYPES, OPERATIONS, agrees
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 

@@ -4,7 +4,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from triptych.harness.emulation import KernelError
+from triptych.harness.emulators import KernelError
 from triptych.kernels.triton.matmul import config, matmul, matmul_tiled
 
 SHAPES = [  # (K, M, N)
@@ -80,7 +80,7 @@ def test_overflow_becomes_infinity_only_at_the_store(run):
 
 def test_strides_are_honoured():
     """A view of a transpose, and an output inside a larger array whose other elements stay as they were."""
-    from triptych.harness.emulation import interpret
+    from triptych.harness.emulators import interpret
 
     rng = np.random.default_rng(0)
     lhs = rng.standard_normal((33, 20)).astype(np.float32)
@@ -101,7 +101,7 @@ def test_strides_are_honoured():
 )
 @pytest.mark.parametrize("launcher", [matmul_tiled, matmul])
 def test_shapes_that_do_not_fit_are_refused(launcher, lhsT, rhs, out, says):
-    from triptych.harness.emulation import interpret
+    from triptych.harness.emulators import interpret
 
     with pytest.raises(KernelError, match=says):
         interpret(launcher, {"lhsT": np.zeros(lhsT), "rhs": np.zeros(rhs)}, np.zeros(out))

@@ -11,7 +11,7 @@ import triton.language as tl
 from triton.runtime import driver, interpreter
 from triton.runtime.jit import JITFunction
 
-from triptych.harness.emulation import (
+from triptych.harness.emulators import (
     KernelError,
     OutOfBoundsError,
     ReadOnlyError,
@@ -168,7 +168,7 @@ def test_an_unknown_triton_is_refused_with_a_sentence(monkeypatch, arrays):
 def test_the_package_imports_without_triton_or_torch():
     program = (
         "import sys; sys.modules['triton'] = sys.modules['torch'] = None\n"
-        "from triptych.harness.emulation import interpret, conformance, version_support"
+        "from triptych.harness.emulators import interpret, conformance, version_support"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", program], check=True, env={"PYTHONPATH": ":".join(sys.path)})
 

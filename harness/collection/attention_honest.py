@@ -1,0 +1,98 @@
+"""Honest attention: what a right kernel of the case's dtype computes, in three orders of doing so."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from triptych.harness.results.records import Array
+
+FLOAT32 = np.dtype(np.float32)
+LOG2_E = float(np.log2(np.e))
+
+
+def online(q: Array, k: Array, v: Array, causal: bool = False) -> Array:
+    """Honest: blocks of 64 keys with a running max and sum, base-2 exponentials, weights rounded to the dtype."""
+    scores, values, visible = scores_of(q, k, v, causal)
+    return in_blocks(scores * np.float32(LOG2_E), values, visible, 64, q.dtype)
+
+
+def prescaled(q: Array, k: Array, v: Array, causal: bool = False) -> Array:
+    """Honest: as `online`, but the scale goes into the queries, D is summed the other way, and blocks hold 16 keys.
+
+    Where two keys nearly tie in a row of large scores, the last bit of a score decides. Such rows are few, so that one
+    baseline alone may get them right by luck.
+    """
+    scale = np.float32(LOG2_E / np.sqrt(q.shape[-1]))
+    with np.errstate(invalid="ignore", over="ignore"):
+        scaled = q[..., ::-1].astype(np.float32) * scale
+    scores, values, visible = scores_of(scaled, k[..., ::-1], v, causal, scale=1)
+    return in_blocks(scores, values, visible, 16, q.dtype)
+
+
+def in_blocks(
+    scores: Array,
+    values: Array,
+    visible: Array,
+    block: int,
+    dtype: np.dtype[Any],
+    sums: np.dtype[Any] = FLOAT32,
+) -> Array:
+    """Softmax in base 2 and the product with the values, `block` keys at a time, added up in `sums`."""
+    top = np.full((*scores.shape[:-1], 1), -np.inf, np.float32)
+    total = np.zeros_like(top)
+    out = np.zeros((*scores.shape[:-1], values.shape[-1]), np.float32)
+    with np.errstate(invalid="ignore", over="ignore", under="ignore"):
+        for j in range(0, scores.shape[-1], block):
+            s = np.where(visible[:, j : j + block], scores[..., j : j + block], -np.inf)
+            new_top = np.maximum(top, s.max(axis=-1, keepdims=True))
+            shift = np.where(np.isneginf(new_top), np.float32(0), new_top)
+            weights = np.exp2(s - shift)
+            fade = np.exp2(top - shift)
+            total = total * fade + weights.sum(axis=-1, keepdims=True)
+            out = out * fade + weights.astype(dtype).astype(np.float32) @ values[..., j : j + block, :]
+            out = out.astype(sums).astype(np.float32)
+            top = new_top
+        out = np.divide(out, total, out=np.zeros_like(out), where=total != 0)
+    return out.astype(dtype)
+
+
+def plain(q: Array, k: Array, v: Array, causal: bool = False) -> Array:
+    """Honest: the whole row at once, normalised before the weights are rounded to the dtype.
+
+    All sums, of scores, weights and values, take one term after the other, as systolic arrays and chains of fused
+    multiply-adds do: where all terms have one sign, that errs several times as much as a sum in parts. In narrow dtypes
+    their own rounding hides it.
+    """
+    dtype = q.dtype
+    one_by_one = dtype == np.float32 and q.size * k.shape[2] <= 2**28
+    scores, values, visible = scores_of(q, k, v, causal, step=1 if one_by_one else q.shape[-1])
+    with np.errstate(invalid="ignore", over="ignore", under="ignore"):
+        scores = np.where(visible, scores, -np.inf)
+        top = scores.max(axis=-1, keepdims=True)
+        weights = np.exp(scores - np.where(np.isneginf(top), np.float32(0), top))
+        total = np.cumsum(weights, axis=-1)[..., -1:] if one_by_one else weights.sum(axis=-1, keepdims=True)
+        weights = np.divide(weights, total, out=np.zeros_like(weights), where=total != 0).astype(dtype)
+        out = np.zeros((*weights.shape[:-1], values.shape[-1]), np.float32)
+        step = 1 if one_by_one else weights.shape[-1]
+        for j in range(0, weights.shape[-1], step):
+            out += weights[..., j : j + step].astype(np.float32) @ values[..., j : j + step, :]
+    return out.astype(dtype)
+
+
+def scores_of(
+    q: Array, k: Array, v: Array, causal: bool, scale: float | None = None, step: int = 128
+) -> tuple[Array, Array, Array]:
+    """Scaled scores [B, H, Sq, Sk], values repeated to [B, H, Sk, D], and who sees whom [Sq, Sk]; all in float32."""
+    group = q.shape[1] // k.shape[1]
+    keys, values = (np.repeat(x.astype(np.float32), group, axis=1) for x in (k, v))
+    with np.errstate(invalid="ignore", over="ignore"):
+        queries = q.astype(np.float32)
+        scores = np.zeros((*q.shape[:-1], k.shape[2]), np.float32)
+        for d in range(0, q.shape[-1], step):
+            scores += queries[..., d : d + step] @ keys[..., d : d + step].swapaxes(-1, -2)
+        scores *= np.float32(scale or 1 / np.sqrt(q.shape[-1]))
+    rows, columns = scores.shape[-2:]
+    last_seen = np.arange(rows)[:, None] + (columns - rows if causal else columns)
+    return scores, values, np.arange(columns)[None, :] <= last_seen

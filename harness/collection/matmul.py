@@ -1,0 +1,206 @@
+"""Matrix product: out[M, N] = lhsT[K, M].T @ rhs[K, N], accumulated in float32, rounded to the inputs' dtype.
+
+Two rows share everything but the kernel: `matmul` is blocked in all dimensions, `matmul_tiled` is the first tiled
+version, which teaches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_dtypes import bfloat16
+
+from triptych.harness.collection import llama
+from triptych.harness.ops.regimes import HARD, around, constant, in_regime, normal, one_hot, rounded
+from triptych.harness.results.records import Alone, Array, Arrays, Case, Op
+from triptych.reference.matmul import matmul as reference
+
+KERNELS = Path(__file__).parents[2] / "kernels"
+FLOAT16_ROOM = 3e4  # where float16 sums of products are kept, below its largest number 65504
+
+
+def inputs(case: Case, rng: np.random.Generator) -> Arrays:
+    """lhsT[K, M], rhs[K, N] in the case's regime, out of float16's overflow.
+
+    `one-hot` rows of the left operand pick rows of the right one: each output is one element of `rhs`, exactly.
+    `sorted` sums run from large negative products to large positive ones. A product of two subnormal numbers is 0,
+    therefore only the left operand is.
+    """
+    m, k, n = (case.axes[axis] for axis in "MKN")
+    lhsT, rhs = normal(rng, k, m), normal(rng, k, n)
+    if case.regime == "nonfinite":
+        if 0 not in (m, k, n):
+            lhsT[0, 0], lhsT[k // 2, m // 2], rhs[k - 1, n - 1] = np.nan, -np.inf, np.inf
+    elif 0 in (m, k, n):
+        pass
+    elif case.regime == "one-hot":
+        lhsT = one_hot(lhsT, axis=0)
+    elif case.regime == "constant-rows":
+        rhs = constant(rhs, axis=1)
+    elif case.regime == "sorted":
+        lhsT, rhs = np.sort(lhsT, axis=0), np.abs(rhs)
+    elif case.regime == "subnormal":
+        lhsT = in_regime(lhsT, "subnormal", case.dtype)
+    elif case.dtype == "float16" and case.regime != "normal":
+        lhsT, rhs = float16_regime(lhsT, case.regime, k), float16_regime(rhs, case.regime, k)
+    else:
+        lhsT, rhs = in_regime(lhsT, case.regime), in_regime(rhs, case.regime)
+    return rounded({"lhsT": lhsT, "rhs": rhs}, case.dtype)
+
+
+def float16_regime(x: Array, regime: str, k: int) -> Array:
+    """The regime as far as float16 allows: K products must not overflow, nor all of them vanish."""
+    if regime == "offset":
+        return x + np.float32(min(100, (FLOAT16_ROOM / k) ** 0.5))
+    if regime == "large":
+        return x * np.float32(min(30, (FLOAT16_ROOM / (5 * k**0.5)) ** 0.5))
+    if regime == "heavy-tailed":
+        x = in_regime(x, regime)
+        return x * np.float32(min(1, (FLOAT16_ROOM / k) ** 0.5 / np.abs(x).max()))
+    return x * np.float32(1e-2)
+
+
+def tiled(lhsT: Array, rhs: Array) -> Array:
+    """Honest: tiles of 128 along K, each product summed into a float32 accumulator, as matrix units do."""
+    return _accumulated(lhsT, rhs, step=128).astype(lhsT.dtype)
+
+
+def sequential(lhsT: Array, rhs: Array) -> Array:
+    """Honest: one k after the other in float32, as a GPU's fused multiply-adds do.
+
+    Coarser steps where that would take seconds, and in narrow dtypes, whose own rounding hides the order of the sum.
+    """
+    k, m = lhsT.shape
+    step = 1 + k * m * rhs.shape[1] // 2**28 if lhsT.dtype == np.float32 else 512
+    return _accumulated(lhsT, rhs, step).astype(lhsT.dtype)
+
+
+def _accumulated(lhsT: Array, rhs: Array, step: int) -> Array:
+    total = np.zeros((lhsT.shape[1], rhs.shape[1]), np.float32)
+    for k in range(0, lhsT.shape[0], step):
+        total += lhsT[k : k + step].astype(np.float32).T @ rhs[k : k + step].astype(np.float32)
+    return total
+
+
+def corner(inputs: Arrays, k: slice, size: int = 128) -> Array:
+    """What the rows `k` of both inputs contribute to the output's first rows and columns, in float64."""
+    product: Array = inputs["lhsT"][k, :size].T.astype(np.float64) @ inputs["rhs"][k, :size].astype(np.float64)
+    return product
+
+
+def bfloat16_sums(case: Case, inputs: Arrays, out: Array) -> tuple[Any, Any]:
+    """Corruption: partial sums kept in bfloat16, a step of 32 along K at a time."""
+    total = corner(inputs, slice(0))
+    for k in range(0, case.axes["K"], 32):
+        total = (total + corner(inputs, slice(k, k + 32))).astype(bfloat16).astype(np.float64)
+    return (slice(len(total)), slice(total.shape[1])), total
+
+
+def last_k_missing(case: Case, inputs: Arrays, out: Array) -> tuple[Any, Any]:
+    """Corruption: the last tile along K, which may be ragged, is forgotten."""
+    part = corner(inputs, slice((case.axes["K"] - 1) // 128 * 128))
+    return (slice(len(part)), slice(part.shape[1])), part
+
+
+def flops(axes: Mapping[str, int], params: Mapping[str, Any]) -> int:
+    """A multiplication and an addition for each of M x K x N."""
+    return 2 * axes["M"] * axes["K"] * axes["N"]
+
+
+def bytes_moved(axes: Mapping[str, int], params: Mapping[str, Any], itemsize: int) -> int:
+    """Both inputs read once, the output written once: what no kernel can avoid."""
+    m, k, n = axes["M"], axes["K"], axes["N"]
+    return itemsize * (m * k + k * n + m * n)
+
+
+def torch_matmul(lhsT: Any, rhs: Any) -> Any:
+    """What a user would pick instead: cuBLAS, or oneDNN on a CPU."""
+    return lhsT.T @ rhs
+
+
+def unsupported(case: Case, backend: str, target: str) -> str | None:
+    if backend == "torch" and case.regime == "subnormal" and case.dtype == "bfloat16":
+        return "x86's bfloat16 product instruction (VDPBF16PS) is documented to read subnormal numbers as zeros"
+    return None
+
+
+def sizes(*shapes: tuple[int, int, int], regime: str = "normal") -> list[dict[str, Any]]:
+    return [{"M": m, "K": k, "N": n, "regime": regime} for m, k, n in shapes]
+
+
+# Where either panel starts another tile or block: of the Tensor Engine 128, 128 and 512, of SBUF 2048 (1024 in
+# float32), 1024 and 1024; of Triton 16 to 128, 16 to 64 and 16 to 256.
+TILES = {"M": (16, 64, 128, 1024, 2048), "K": (16, 64, 128, 1024), "N": (16, 64, 256, 512, 1024)}
+SMOKE = sizes((64, 128, 96), (128, 256, 512), (200, 300, 150))
+EDGE = sizes(
+    (1, 1, 1),
+    (1, 128, 1),
+    (7, 13, 11),
+    (127, 127, 127),
+    (129, 129, 129),
+    (97, 521, 101),
+    (1, 3, 2048),
+    *[(size, 19, 5) for size in around(TILES["M"])],
+    *[(5, size, 19) for size in around(TILES["K"])],
+    *[(19, 5, size) for size in around(TILES["N"])],
+    (129, 1025, 513),
+    (1025, 129, 1025),
+    (64, 8200, 48),  # many blocks of K, in which sums that are kept in a narrow dtype show
+)
+ADVERSARIAL = [size for regime in HARD for size in sizes((64, 128, 96), (130, 257, 67), (5, 1100, 3), regime=regime)]
+CASES = {
+    "smoke": SMOKE,
+    "edge": EDGE,
+    "adversarial": ADVERSARIAL,
+    "model": llama.projections(long=False),
+    "model-long": llama.projections(long=True),
+}
+
+
+# The version that teaches loads every tile where it is used: emulated, the largest projections would take it minutes.
+CASES_TILED = {
+    **CASES,
+    "model": llama.projections(long=False, models=llama.MODELS[:1]),
+    "model-long": llama.projections(long=True, models=llama.MODELS[:1]),
+}
+
+
+# The bits of an output row depend on the order in which its products are added. Both NKI kernels walk K in the same
+# tiles whatever M is; in the simulator a tile's sum is NumPy's, whose order depends on how many rows the tile has, so
+# that whole tiles of 128 rows are compared. matmul_tiled has tiles of one size in Triton too. Triton's matmul chooses
+# its tiles by the number of rows, and torch its kernel: they promise nothing.
+NKI_ROWS = {"nki": 1, "nki-sim": 128}
+TILED_ROWS = {**NKI_ROWS, "triton": 1, "triton-cpu": 128}
+WHY = "tiles of K are added in one order, whatever M is"
+
+
+def row(name: str, version: str, cases: Mapping[str, Any], promised: Mapping[str, int]) -> Op:
+    return Op(
+        name=name,
+        summary=f"out[M, N] = lhsT[K, M].T @ rhs[K, N]; {version}",
+        axes=("M", "K", "N"),
+        inputs=inputs,
+        shapes={"lhsT": ("K", "M"), "rhs": ("K", "N")},
+        reference=reference,
+        honest=(tiled, sequential),
+        cases=cases,
+        tiles=TILES,
+        out=("M", "N"),
+        alone=Alone("M", {"lhsT": 1}, out=0, promised=promised, why=WHY),
+        corruptions={"sums kept in bfloat16": bfloat16_sums, "the last tile of K missing": last_k_missing},
+        flops=flops,
+        bytes=bytes_moved,
+        nki=f"{KERNELS / 'nki' / 'matmul.py'}:{name}",
+        triton=f"{KERNELS / 'triton' / 'matmul.py'}:{name}",
+        torch=torch_matmul,
+        unsupported=unsupported,
+    )
+
+
+OPS = (
+    row("matmul", "blocked in all dimensions", CASES, NKI_ROWS),
+    row("matmul_tiled", "the first tiled version, which teaches", CASES_TILED, TILED_ROWS),
+)

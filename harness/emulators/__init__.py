@@ -1,0 +1,87 @@
+"""Run and compile Triton kernels on a machine that has no GPU.
+
+* `interpret` runs a launcher on NumPy arrays through Triton's interpreter, without PyTorch, with bfloat16 made right
+  (`correction.py`), and with every load and store checked against the bounds of its argument (`memory.py`).
+* `replay` does the same without low-precision rounding (`wide.py`).
+* `version_support` says whether the installed Triton is one the correction was tested with.
+* `selftest` tests the interpreter operation by operation and dtype by dtype, with the correction and without.
+* `compilation.compile_launcher` compiles a launcher's kernels for a GPU ahead of time and reports what they cost.
+
+Importing this package imports no Triton, so that a machine without one can still ask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from triptych.harness.emulators.errors import (
+    EmulationError,
+    KernelError,
+    OrderError,
+    OutOfBoundsError,
+    ReadOnlyError,
+    UnsupportedVersionError,
+)
+from triptych.harness.emulators.version import version_support
+from triptych.harness.results.records import Array, Arrays
+
+__all__ = [
+    "EmulationError",
+    "KernelError",
+    "OutOfBoundsError",
+    "ReadOnlyError",
+    "UnsupportedVersionError",
+    "selftest",
+    "interpret",
+    "interpret_backwards",
+    "replay",
+    "version_support",
+]
+
+
+def interpret(launcher: Callable[..., Any], arrays: Arrays, out: Array, **params: Any) -> None:
+    """Call `launcher(**arrays, out=out, **params)` with every `@triton.jit` function interpreted; fills `out`.
+
+    Inputs are read-only to the kernel. Poison `out` first: the emulation writes nothing that the kernel does not.
+    """
+    check_version()
+    from triptych.harness.emulators import running
+
+    running.interpret(launcher, arrays, out, params)
+
+
+def interpret_backwards(launcher: Callable[..., Any], arrays: Arrays, out: Array, **params: Any) -> bool:
+    """Likewise with the programs of each launch in reverse order, which a GPU may choose as well.
+
+    False if the kernel has atomic operations, by which programs may wait for each other; `out` says nothing then.
+    """
+    from triptych.harness.emulators import running
+
+    try:
+        running.interpret(launcher, arrays, out, params, backwards=True)
+    except OrderError:
+        return False
+    return True
+
+
+def replay(launcher: Callable[..., Any], arrays: Arrays, out: Array, **params: Any) -> None:
+    """`interpret` with every value in float32 at least: what low-precision rounding did to the result is undone."""
+    check_version()
+    from triptych.harness.emulators import running
+    from triptych.harness.emulators.wide import WideBuilder
+
+    running.interpret(launcher, arrays, out, params, WideBuilder)
+
+
+def check_version() -> None:
+    sentence = version_support()
+    if sentence is not None:
+        raise UnsupportedVersionError(sentence)
+
+
+def selftest() -> list[dict[str, Any]]:
+    """One row an operation and dtype: {"operation", "dtype", "corrected_ok", "uncorrected_ok"}; in about a second."""
+    from triptych.harness.emulators.triton_selftest import conformance as rows
+
+    return rows()

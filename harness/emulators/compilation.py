@@ -1,0 +1,145 @@
+"""Compile a launcher's Triton kernels for a GPU that is not there, and report what each costs.
+
+The launcher is called on tensors that have shapes and no storage, told that it runs on the target, with each kernel
+replaced by a recorder. What it recorded is specialised as Triton's own launch would (an integer that is 1 is a
+constant, pointers and integers divisible by 16 say so) and handed to `triton.compile`. Registers and spills come from
+the binary, read by the `cuobjdump` in Triton's wheel, or, for AMD, from the metadata in the assembly.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tempfile
+import types
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import triton
+from triton.compiler import ASTSource
+from triton.runtime.jit import JITFunction, KernelInterface, mangle_type
+
+from triptych.harness.emulators.devices import DEVICES, Device, pretend
+from triptych.harness.emulators.errors import EmulationError
+from triptych.harness.emulators.memory import Memory
+from triptych.harness.emulators.rebinding import Rebinder
+
+TARGETS = tuple(DEVICES)
+
+# The matrix instructions of each architecture, by what their names begin with in PTX or in AMD's assembly.
+MATRIX_INSTRUCTIONS = ("tcgen05.mma", "wgmma.mma_async", "mma.sync", "v_mfma")
+
+
+@dataclass(frozen=True)
+class CompiledKernel:
+    """One kernel, specialised and compiled for one target."""
+
+    kernel: str
+    target: str
+    registers: int  # per thread; on AMD vector registers, the accumulator's included
+    spills_bytes: int  # per thread, of local memory, which is where registers go that did not fit
+    shared_bytes: int  # per program
+    num_warps: int
+    num_stages: int
+    matrix_instructions: tuple[str, ...]  # which of MATRIX_INSTRUCTIONS appear; none: multiplied on ordinary units
+    constants: Mapping[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class _Recorder(KernelInterface):  # type: ignore[misc]  # Triton is untyped
+    """Stands in for a kernel and remembers its launches."""
+
+    def __init__(self, kernel: JITFunction, launches: list[tuple[JITFunction, dict[str, Any]]]) -> None:
+        self.kernel, self.launches = kernel, launches
+
+    def run(self, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> None:
+        self.launches.append((self.kernel, dict(zip(self.kernel.arg_names, args, strict=False)) | kwargs))
+
+
+def compile_launcher(
+    launcher: Callable[..., Any], shapes: Mapping[str, Sequence[int]], dtype: Any, target: str, **params: Any
+) -> list[CompiledKernel]:
+    """Compile every kernel that `launcher(**tensors, **params)` would launch on `target` (one of `TARGETS`).
+
+    `shapes` names the launcher's tensors, `out` among them. Raises `EmulationError` for an unknown target.
+    """
+    if target not in DEVICES:
+        raise EmulationError(f"cannot compile for {target!r}; the targets are {', '.join(TARGETS)}")
+    if not isinstance(launcher, types.FunctionType):
+        raise EmulationError(f"a launcher is a Python function that launches kernels; got {type(launcher).__name__}")
+    launches: list[tuple[JITFunction, dict[str, Any]]] = []
+    memory = Memory()
+    tensors = {name: memory.shape_only(name, tuple(shape), np.dtype(dtype)) for name, shape in shapes.items()}
+    with pretend(DEVICES[target]):
+        rebound = Rebinder(lambda _, kernel: _Recorder(kernel, launches)).function(launcher)
+        rebound(**tensors, **params)
+        return [_compile(kernel, arguments, target, DEVICES[target]) for kernel, arguments in launches]
+
+
+def _compile(kernel: JITFunction, arguments: dict[str, Any], target: str, device: Device) -> CompiledKernel:
+    signature: dict[str, str] = {}
+    constants: dict[str, Any] = {}
+    attributes: dict[tuple[int, ...], list[Any]] = {}
+    options = {name: value for name, value in arguments.items() if name not in kernel.arg_names}
+    options.setdefault("enable_fp_fusion", True)  # Triton's default up to 3.9, which warns unless it is said
+    for index, parameter in enumerate(kernel.params):
+        value = arguments.get(parameter.name, parameter.default)
+        if parameter.is_constexpr or (isinstance(value, int) and value == 1) or value is None:
+            signature[parameter.name], constants[parameter.name] = "constexpr", value
+            continue
+        signature[parameter.name] = mangle_type(value)
+        divisible = value.data_ptr() if hasattr(value, "data_ptr") else value
+        if isinstance(divisible, int) and divisible % 16 == 0:
+            attributes[(index,)] = [["tt.divisibility", 16]]
+    source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=attributes)
+    try:
+        compiled = triton.compile(source, target=device.target, options=options)
+    except Exception as error:
+        raise EmulationError(f"{kernel.fn.__name__} does not compile for {target}: {_last_line(error)}") from error
+    text = compiled.asm["ptx" if device.backend == "cuda" else "amdgcn"]
+    registers, spills = _nvidia(compiled.asm["cubin"]) if device.backend == "cuda" else _amd(text)
+    return CompiledKernel(
+        kernel=kernel.fn.__name__,
+        target=target,
+        registers=registers,
+        spills_bytes=spills,
+        shared_bytes=compiled.metadata.shared,
+        num_warps=compiled.metadata.num_warps,
+        num_stages=compiled.metadata.num_stages,
+        matrix_instructions=tuple(name for name in MATRIX_INSTRUCTIONS if name in text),
+        constants={n: v for n, v in constants.items() if isinstance(v, (int, float, bool, str))},
+    )
+
+
+def _last_line(error: BaseException) -> str:
+    """The reason alone: Triton quotes the source first."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
+def _nvidia(cubin: bytes) -> tuple[int, int]:
+    """(registers, bytes of stack) from the binary itself, by the `cuobjdump` of Triton's wheel."""
+    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        account = subprocess.run([str(tool), "-res-usage", file.name], check=True, capture_output=True, text=True)
+    found = re.search(r"REG:(\d+) STACK:(\d+)", account.stdout + account.stderr)
+    if found is None:
+        raise EmulationError(f"cuobjdump gives no register count: {account.stdout.strip()}")
+    return int(found[1]), int(found[2])
+
+
+def _amd(assembly: str) -> tuple[int, int]:
+    """(vector registers, spilled bytes) from the kernel descriptor that LLVM writes into the assembly."""
+
+    def number(name: str) -> int:
+        found = re.search(rf"\.{name}:\s*(\d+)", assembly)
+        return int(found[1]) if found else 0
+
+    return number("vgpr_count"), 4 * (number("vgpr_spill_count") + number("sgpr_spill_count"))

@@ -1,0 +1,207 @@
+"""Triton's interpreter with bfloat16 made right: everything that is replaced is replaced here.
+
+The interpreter holds a bfloat16 as the uint16 of its bits and hands those to NumPy, so `+` adds bit patterns. It
+converts from float32 by truncation. The correction is one idea: hold bfloat16 values as `ml_dtypes.bfloat16`, whose
+NumPy loops compute in float32 and round to nearest even, as the hardware does. What does not follow from that alone:
+
+* a cast between floats is `astype`, which rounds to nearest even; toward zero is made from it;
+* `dot` multiplies float32 copies and accumulates in float32, as tensor cores do; float32 operands are rounded to
+  TF32's 10 mantissa bits where the kernel lets them (`input_precision="tf32"`, Triton's default on NVIDIA);
+* `reduce` combines halves with halves, rounding at each step, as a warp's shuffles do, and by the kernel's own combine
+  function: so the NaN rules of `argmax` are the kernel's and not those of `numpy.nanargmax`.
+
+float16 takes the same paths. float8 values stay bytes: casts and `dot` decode them, where the interpreter takes a NaN
+for a number, cuts what is subnormal and wraps what overflows; what is too large becomes the largest number, as in
+PTX's `cvt.satfinite`, the only cast to float8 there is. The interpreter's `InterpreterBuilder` is subclassed, never
+edited.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import triton.language as tl
+from triton._C.libtriton import ir
+from triton.runtime import interpreter
+from triton.runtime.interpreter import TensorHandle
+
+from triptych.harness.emulators.errors import EmulationError, OrderError
+from triptych.harness.emulators.memory import Memory
+from triptych.harness.ops.regimes import finfo
+from triptych.harness.results.records import Array
+
+BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+HALVES = (BFLOAT16, np.dtype(np.float16))
+FLOAT8 = {
+    tl.float8e5: np.dtype(ml_dtypes.float8_e5m2),
+    tl.float8e4nv: np.dtype(ml_dtypes.float8_e4m3fn),
+    tl.float8e4b8: np.dtype(ml_dtypes.float8_e4m3fnuz),
+    tl.float8e5b16: np.dtype(ml_dtypes.float8_e5m2fnuz),
+}
+_uncorrected_np_dtype = interpreter._get_np_dtype
+
+
+def np_dtype(dtype: Any) -> np.dtype[Any]:
+    """The NumPy dtype that holds values of a Triton dtype, a block of them or one."""
+    held: np.dtype[Any] = BFLOAT16 if dtype.scalar == tl.bfloat16 else _uncorrected_np_dtype(dtype)
+    return held
+
+
+class CheckedBuilder(interpreter.InterpreterBuilder):  # type: ignore[misc]  # Triton is untyped
+    """The interpreter as Triton ships it, on a `Memory` instead of raw addresses."""
+
+    np_dtype: Callable[[Any], np.dtype[Any]] = staticmethod(_uncorrected_np_dtype)
+    holds_wide = False  # whether values may be wider than their Triton dtype
+
+    def __init__(self, memory: Memory, backwards: bool = False) -> None:
+        super().__init__()
+        self.memory, self.backwards = memory, backwards
+
+    def set_grid_idx(self, *place: int) -> None:
+        """The programs of a launch come in ascending order; a GPU promises none."""
+        if self.backwards:
+            place = tuple(n - 1 - i for n, i in zip(self.grid_dim, place, strict=True))
+        super().set_grid_idx(*place)
+
+    def memory_dtype(self, dtype: Any) -> np.dtype[Any]:
+        """The NumPy dtype of an argument's elements."""
+        return self.np_dtype(dtype)
+
+    @property
+    def where(self) -> str:
+        return f" in program {self.grid_idx}"
+
+    def create_masked_load(self, ptrs: Any, mask: Any, other: Any, *policy: Any) -> Any:
+        dtype = ptrs.get_element_ty()
+        padding = None if other is None else other.data
+        data = self.memory.load(ptrs.data, np.asarray(mask.data, bool), padding, self.memory_dtype(dtype), self.where)
+        return TensorHandle(data, dtype)
+
+    def create_masked_store(self, ptrs: Any, value: Any, mask: Any, *policy: Any) -> None:
+        dtype = self.memory_dtype(ptrs.get_element_ty())
+        self.memory.store(ptrs.data, value.data, np.asarray(mask.data, bool), dtype, self.where)
+
+    def create_atomic_rmw(self, op: Any, ptr: Any, val: Any, mask: Any, sem: Any, scope: Any) -> Any:
+        return super().create_atomic_rmw(op, self._in_place(ptr, np.asarray(mask.data, bool)), val, mask, sem, scope)
+
+    def create_atomic_cas(self, ptr: Any, cmp: Any, val: Any, sem: Any, scope: Any) -> Any:
+        everywhere = np.ones(ptr.data.shape, bool)
+        return super().create_atomic_cas(self._in_place(ptr, everywhere), cmp, val, sem, scope)
+
+    def _in_place(self, ptr: Any, mask: Array) -> Any:
+        if self.backwards:
+            raise OrderError("programs with atomic operations are not run in reverse order")
+        dtype = ptr.get_element_ty()
+        if dtype == tl.bfloat16:
+            raise EmulationError(f"atomics on bfloat16 are not emulated{self.where}; use float32, or a GPU")
+        return TensorHandle(self.memory.addresses(ptr.data, mask, self.memory_dtype(dtype), self.where), ptr.dtype)
+
+
+class CorrectedBuilder(CheckedBuilder):
+    """The interpreter with bfloat16 and float16 computed as hardware does."""
+
+    np_dtype = staticmethod(np_dtype)
+
+    def cast_impl(self, src: Any, dst_type: Any) -> Any:
+        return TensorHandle(src.data.astype(self.np_dtype(dst_type)), dst_type.scalar)
+
+    def create_fp_to_fp(self, src: Any, dst_type: Any, rounding_mode: Any) -> Any:
+        if dst_type.scalar in FLOAT8 and rounding_mode != ir.ROUNDING_MODE.RTZ:
+            return TensorHandle(encoded(decoded(src), FLOAT8[dst_type.scalar]), dst_type.scalar)
+        if src.dtype.scalar in FLOAT8 and not dst_type.scalar.is_fp8():
+            return TensorHandle(decoded(src).astype(self.np_dtype(dst_type)), dst_type.scalar)
+        if src.dtype.scalar.is_fp8() or dst_type.scalar.is_fp8():
+            return super().create_fp_to_fp(src, dst_type, rounding_mode)
+        nearest = self.cast_impl(src, dst_type)
+        if rounding_mode == ir.ROUNDING_MODE.RTZ:
+            # One step toward zero is one less in the bits, and turns an overflow's infinity into the largest number.
+            away = np.abs(nearest.data.astype(np.float64)) > np.abs(src.data.astype(np.float64))
+            nearest.data.view(f"u{nearest.data.itemsize}")[away] -= 1
+        return nearest
+
+    def create_minnumf(self, lhs: Any, rhs: Any) -> Any:
+        return self.binary_op(lhs, rhs, np.fmin)  # up to Triton 3.7 the interpreter lets a NaN win
+
+    def create_maxnumf(self, lhs: Any, rhs: Any) -> Any:
+        return self.binary_op(lhs, rhs, np.fmax)
+
+    def create_fma(self, x: Any, y: Any, z: Any) -> Any:
+        if z.data.dtype not in HALVES:
+            return super().create_fma(x, y, z)
+        exact = x.data.astype(np.float64) * y.data.astype(np.float64) + z.data.astype(np.float64)
+        return TensorHandle(exact.astype(z.data.dtype), z.dtype.scalar)
+
+    def create_dot(self, a: Any, b: Any, d: Any, input_precision: Any, max_num_imprecise_acc: Any) -> Any:
+        other = any(x.dtype.scalar.is_fp8() and x.dtype.scalar not in FLOAT8 for x in (a, b))
+        if not a.dtype.scalar.is_floating() or other or a.data.dtype == np.float64:
+            return super().create_dot(a, b, d, input_precision, max_num_imprecise_acc)
+        operands = [decoded(x).astype(np.float32) for x in (a, b)]
+        if input_precision == ir.INPUT_PRECISION.TF32 and a.data.dtype == np.float32:
+            operands = [round_to_tf32(x) for x in operands]
+        product = np.matmul(operands[0], operands[1])
+        product += d.data
+        return TensorHandle(product.astype(d.data.dtype, copy=False), d.dtype.scalar)
+
+    def create_dot_scaled(self, *args: Any) -> Any:
+        raise EmulationError(f"tl.dot_scaled is not emulated{self.where}; use tl.dot, or a GPU")
+
+
+def decoded(x: Any) -> Array:
+    """The numbers of a handle: of float8, what its bytes stand for."""
+    data: Array = x.data.view(FLOAT8[x.dtype.scalar]).astype(np.float32) if x.dtype.scalar in FLOAT8 else x.data
+    return data
+
+
+def encoded(x: Array, dtype: np.dtype[Any]) -> Array:
+    """The bytes of `x` in a float8 dtype: to nearest even, what is too large as the largest number."""
+    largest = float(finfo(dtype).max)
+    return np.clip(x.astype(np.float32), -largest, largest).astype(dtype).view(np.uint8)
+
+
+def round_to_tf32(x: Array) -> Array:
+    """float32 values rounded to nearest even at 10 mantissa bits; NaN and infinities stay."""
+    bits = x.view(np.uint32)
+    rounded = (bits + np.uint32(0x0FFF) + (bits >> np.uint32(13) & np.uint32(1))) & np.uint32(0xFFFFE000)
+    return np.where(np.isfinite(x), rounded, bits).view(np.float32)
+
+
+class CorrectedReduce(interpreter.ReduceOps):  # type: ignore[misc]  # Triton is untyped
+    """`tl.reduce` along an axis as a tree: the first half of the axis combined with the second, until one is left."""
+
+    def apply_impl(self, input: Any) -> Any:
+        # tl.max and tl.min of floats ignore NaN unless nothing else is there; in any order, so at once.
+        if self.combine_fn is tl.standard._elementwise_max:
+            return self._whole(input[0], np.fmax)
+        if self.combine_fn is tl.standard._elementwise_min:
+            return self._whole(input[0], np.fmin)
+        axis = 0 if self.axis is None else self.axis % len(input[0].shape)
+        parts = [x.handle.data.reshape(-1) if self.axis is None else x.handle.data for x in input]
+        while (size := parts[0].shape[axis]) > 1:
+            first, second = (np.arange(size // 2) + half for half in (0, size // 2))
+            lhs, rhs = ([p.take(index, axis) for p in parts] for index in (first, second))
+            parts = self._combine(input, lhs, rhs)
+        return tuple(self._result(p, x, axis) for p, x in zip(parts, input, strict=True))
+
+    def _whole(self, x: Any, ufunc: np.ufunc) -> Any:
+        return self.to_tensor(ufunc.reduce(x.handle.data, axis=self.axis, keepdims=self.keep_dims), x.dtype)
+
+    def _combine(self, input: Any, lhs: list[Array], rhs: list[Array]) -> list[Array]:
+        if self.combine_fn is tl.standard._sum_combine:
+            return [lhs[0] + rhs[0]]
+        tensors = [
+            tl.core.tensor(TensorHandle(data, x.dtype.scalar), tl.block_type(x.dtype, list(data.shape)))
+            for side in (lhs, rhs)
+            for data, x in zip(side, input, strict=True)
+        ]
+        combined = self.combine_fn(*tensors)
+        return [t.handle.data for t in (combined if isinstance(combined, tuple) else (combined,))]
+
+    def _result(self, data: Array, x: Any, axis: int) -> Any:
+        if not self.keep_dims:
+            data = np.squeeze(data, axis)
+        elif self.axis is None:
+            data = data.reshape([1] * len(x.shape))
+        return self.to_tensor(data, x.dtype)

@@ -1,0 +1,78 @@
+"""Files that are whole or not there: written beside their destination, synced, then renamed over it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from triptych.harness.results.records import Result, plain
+
+SCHEMA_VERSION = 1
+
+
+class OutputError(Exception):
+    """A file cannot be written where it was asked for; one sentence."""
+
+
+def document(env: dict[str, Any], results: Sequence[Result]) -> str:
+    """The one JSON document of the command line: no NaN, units in key names, raw samples kept."""
+    body = {"schema_version": SCHEMA_VERSION, "env": plain(env), "results": [result.to_dict() for result in results]}
+    return json.dumps(body, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def check_writable(path: str) -> None:
+    """Raise before hours of work rather than after: the folder must be there and take a file."""
+    if path == "-":
+        return
+    target = Path(path)
+    if target.is_dir():
+        raise OutputError(f"{path} is a folder; name a file in it.")
+    folder = target.resolve().parent
+    if not folder.is_dir():
+        raise OutputError(f"cannot write {path}: there is no folder {target.parent}.")
+    if not os.access(folder, os.W_OK):
+        raise OutputError(f"cannot write {path}: the folder {target.parent} takes no files.")
+
+
+def write(path: str, text: str) -> None:
+    """Put `text` at `path`; `-` is stdout."""
+    if path == "-":
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    else:
+        write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: str, data: bytes) -> None:
+    """Put `data` at `path`. A reader sees the old file or the new one, never a part of one."""
+    target = Path(path).resolve()  # through a link, so that the link stays one
+    try:
+        if target.exists() and not target.is_file():  # a pipe or a device has no rename
+            target.write_bytes(data)
+            return
+        mode = target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~umask()
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.chmod(temporary, mode)
+            os.replace(temporary, target)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}.") from error
+
+
+def umask() -> int:
+    """The process's file mode mask; it can only be read by setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

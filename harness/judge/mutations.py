@@ -1,0 +1,67 @@
+"""Wrong outputs of any op: its reference, evaluated as kernels go wrong.
+
+Nothing is known of an op but its reference, which can be given wrong inputs: without the last slice along an axis, as
+with a mask or a bound off by one; without a scale, or with an option the other way round; and it can be evaluated with
+sums that are kept in bfloat16.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from triptych.harness.judge import serial_arithmetic, truth
+from triptych.harness.ops.regimes import dtype_of, is_float
+from triptych.harness.results.records import Array, Arrays, Case, Op
+
+LARGEST = 2**18  # elements of inputs and output, up to which a case is worth these evaluations
+MOST_SLICES = 6
+LARGER = 17 / 16  # beyond what rounding to 8 bits explains
+
+
+def of_any_op(op: Op, case: Case, inputs: Arrays, reference: Array) -> Iterator[tuple[str, Array]]:
+    """Each wrong output under its name; only those that the reference can compute."""
+    if fine(case):
+        yield "everything a sixteenth larger", reference * LARGER
+    if reference.size + sum(x.size for x in inputs.values()) > LARGEST:
+        return
+    for name, evaluate in evaluations(op, case, inputs):
+        try:
+            with np.errstate(all="ignore"):
+                wrong = np.asarray(evaluate(), np.float64)
+        except Exception:  # a reference may refuse what it is never given otherwise
+            continue
+        if wrong.shape == reference.shape:
+            yield name, wrong
+
+
+def evaluations(op: Op, case: Case, inputs: Arrays) -> Iterator[tuple[str, Callable[[], Any]]]:
+    wide = truth.widened(inputs)
+    places = [(name, axis) for name, x in wide.items() if x.dtype == np.float64 for axis in range(x.ndim)]
+    for name, axis in [place for place in places if wide[place[0]].shape[place[1]] > 1][:MOST_SLICES]:
+        x = wide[name].copy()
+        x[(slice(None),) * axis + (-1,)] = 0
+        label = op.shapes[name][axis] if op.shapes and name in op.shapes else f"index of axis {axis}"
+        yield f"{name} without its last {label}", _with(op, {**wide, name: x, **case.params})
+    for name, value in case.params.items():
+        if isinstance(value, bool):
+            yield f"{name}={not value}", _with(op, {**wide, **case.params, name: not value})
+        elif isinstance(value, float) and value != 1.0:
+            yield f"{name} missing", _with(op, {**wide, **case.params, name: 1.0})
+    if any(is_float(x.dtype) for x in inputs.values()) and fine(case):
+        given = {**inputs, **case.params}
+        yield (
+            "sums kept in bfloat16",
+            lambda: serial_arithmetic.evaluated(op.reference, given, backwards=False, coarse=True),
+        )
+
+
+def fine(case: Case) -> bool:
+    """Whether small errors are wrong: of 16-bit inputs in other regimes, one more rounding may lose as much."""
+    return case.regime == "normal" or dtype_of(case.dtype).itemsize > 2
+
+
+def _with(op: Op, arguments: dict[str, Any]) -> Callable[[], Any]:
+    return lambda: op.reference(**arguments)

@@ -1,0 +1,106 @@
+"""Parity: how far two backends are from each other, beside how far each is from the reference.
+
+The difference of two outputs is measured against what both tolerances allow together, which for one case is twice its
+own: a share of 1 is as far apart as two kernels can be that both pass. `identical` is the share of elements with the
+same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from triptych.harness.judge.tolerance import Expected
+from triptych.harness.results.records import Array, Result
+
+
+def difference(a: Array, b: Array, expected: Expected) -> dict[str, Any]:
+    """Two outputs of one case, which both have its shape and dtype."""
+    bits = f"u{a.dtype.itemsize}"
+    equal = a.view(bits) == b.view(bits)
+    one, other = a.astype(np.float64), b.astype(np.float64)
+    both = np.isfinite(one) & np.isfinite(other)
+    strange = ~both & ~((one == other) | (np.isnan(one) & np.isnan(other)))
+    apart = np.abs(np.where(both, one, 0.0) - np.where(both, other, 0.0))
+    allowed = 2 * expected.allowed()
+    shares = np.where(apart > 0, np.inf, 0.0)
+    np.divide(apart, allowed, out=shares, where=allowed > 0)
+    share = float("inf") if strange.any() else float(shares.max())
+    bound = expected.tolerance.get("rel_l2")
+    if bound is not None:
+        norm = float(np.linalg.norm(expected.reference[np.isfinite(expected.rounded)]))
+        l2 = float(np.linalg.norm(apart))
+        share = max(share, l2 / (2 * bound * norm) if bound and norm else (0.0 if l2 == 0 else float("inf")))
+    return {
+        "share": share,
+        "max_abs": float(apart.max()),
+        "identical": float(equal.mean()),
+        "strange": int(strange.sum()),
+    }
+
+
+@dataclass
+class Pair:
+    """Two backends over the cases of an op."""
+
+    cases: int = 0
+    equal: int = 0  # cases in which every bit is the same
+    share: float = 0.0  # the largest
+    at: Result | None = None  # which has it
+
+    def add(self, found: Mapping[str, Any], result: Result) -> None:
+        share = float(found["share"])
+        self.cases += 1
+        self.equal += float(found["identical"]) == 1.0
+        if self.at is None or not share <= self.share:
+            self.share, self.at = share, result
+
+
+@dataclass
+class Matrix:
+    """The pairs of backends of one op."""
+
+    places: list[str] = field(default_factory=list)
+    pairs: dict[frozenset[str], Pair] = field(default_factory=dict)
+
+    def pair(self, a: str, b: str) -> Pair | None:
+        return self.pairs.get(frozenset((a, b)))
+
+
+def matrices(results: Sequence[Result]) -> dict[str, Matrix]:
+    """One for each op of which two backends ran a case."""
+    found: dict[str, Matrix] = {}
+    for result in results:
+        for other, difference in result.parity.items():
+            matrix = found.setdefault(result.op, Matrix())
+            matrix.places += [name for name in (other, result.place) if name not in matrix.places]
+            matrix.pairs.setdefault(frozenset((other, result.place)), Pair()).add(difference, result)
+    return found
+
+
+def text(results: Sequence[Result]) -> str:
+    """The lower triangle of every op's matrix."""
+    blocks = []
+    for op, matrix in matrices(results).items():
+        rows = [["", *matrix.places[:-1]]]
+        for i, place in enumerate(matrix.places[1:], 1):
+            rows.append([place, *(cell(matrix.pair(place, other)) for other in matrix.places[:i])])
+        widths = [max(len(row[i]) for row in rows if i < len(row)) for i in range(len(matrix.places))]
+        lines = ["  ".join(value.ljust(width) for value, width in zip(row, widths, strict=False)) for row in rows]
+        blocks.append("\n".join([f"parity of {op}", *(f"  {line.rstrip()}" for line in lines)]))
+    return "\n".join([*blocks, LEGEND]) + "\n" if blocks else ""
+
+
+LEGEND = (
+    "  the largest difference as a share of what both tolerances allow: beyond 1, one of the two is wrong\n"
+    "  (same: in so many cases every bit is)"
+)
+
+
+def cell(pair: Pair | None) -> str:
+    if pair is None:
+        return "-"
+    return f"{pair.share:.2f}" + (f" ({pair.equal} of {pair.cases} same)" if pair.equal else "")

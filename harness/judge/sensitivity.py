@@ -1,0 +1,197 @@
+"""Teeth: a tolerance that accepts a wrong output proves nothing, so wrong outputs are tried on it first.
+
+The reference is corrupted in ways in which kernels go wrong, those that suit every op and those that the op adds, and
+each corrupted output is judged by the case's own tolerance. One that is accepted although it changes the result is an
+error of the op's definition. Where the harness derived the tolerance from the reference alone, and the inputs are not
+normal ones, it is not the op's fault: such inputs do not suit it, and judge nothing.
+
+What changes the result: some element moves by at least `UNITS` of its local units (see `tolerance`; for cases too large
+to have them, the roundoff of the largest element) and by a thousandth of its natural size, which is the unit over the
+dtype's roundoff. A swap of equal rows, a mask that hides a key of no weight, or a change below what the dtype resolves
+is no corruption. The rule knows nothing of the baselines, or it would agree with whatever they allow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from triptych.harness.judge import mutations
+from triptych.harness.judge.comparison import compare
+from triptych.harness.judge.tolerance import Expected, expect
+from triptych.harness.judge.truth import OpError, SaysNothing
+from triptych.harness.precision import round_to, roundoff
+from triptych.harness.results.records import Array, Arrays, Case, Op
+
+UNITS = 24.0
+SHARE = 2.0**-10
+CHUNK = 2**20  # elements of a large output that are looked at in one go
+OWN = ("op", "dtype", "default")  # sources of a tolerance for which the op's definition answers
+Patch = tuple[Any, Any]  # (index, values there)
+
+
+@dataclass
+class Bite:
+    """The names of the corruptions by what came of them."""
+
+    caught: list[str] = field(default_factory=list)
+    without_effect: list[str] = field(default_factory=list)
+    accepted: list[str] = field(default_factory=list)
+
+
+def check(op: Op, case: Case, inputs: Arrays, expected: Expected) -> Expected:
+    """Put what came of every corruption into the tolerance; OpError if the op's own one accepts one.
+
+    Of the baselines that an op gets by default the last is the coarsest: where the tolerance that it makes accepts a
+    corruption, another is derived without it, and returned.
+    """
+    bite = tried(op, case, inputs, expected)
+    if bite.accepted and expected.tolerance["source"] == "default" and op.honest_by_default:
+        finer = replace(op, honest=op.honest[:-1])
+        expected = expect(finer, case, inputs)
+        bite = tried(op, case, inputs, expected)
+    expected.tolerance["teeth"] = vars(bite)
+    if bite.accepted and expected.tolerance["source"] == "default" and op.honest_by_default and case.regime != "normal":
+        raise SaysNothing(
+            case,
+            f"one more rounding of the inputs moves the result of {op.name} by so much that "
+            f"{listed(bite.accepted)} would pass within {within(expected.tolerance)}",
+        )
+    if bite.accepted and expected.tolerance["source"] in OWN:
+        raise OpError(
+            f"the tolerance of {op.name} accepts a wrong output in {case.dtype} ({case.regime} inputs): "
+            f"{listed(bite.accepted)} would pass within {within(expected.tolerance)}; "
+            + (
+                "tighten the op's `tolerance`"
+                if expected.tolerance["rule"] == "fixed" or expected.tolerance["source"] == "op"
+                else "give the op an honest baseline that is nearer to its reference"
+            )
+        )
+    return expected
+
+
+def remark(tolerance: dict[str, Any]) -> str | None:
+    """What to say of a pass under a tolerance that somebody asked for and that accepts wrong outputs."""
+    accepted = tolerance.get("teeth", {}).get("accepted")
+    if not accepted:
+        return None
+    return f"{within(tolerance)} of the {tolerance['source']} would also pass {listed(accepted)}"
+
+
+def listed(names: list[str]) -> str:
+    """ "zeros, the mean everywhere and two rows swapped"."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names)
+
+
+def within(tolerance: dict[str, Any]) -> str:
+    """The bounds in words."""
+    if tolerance["rule"] == "fixed":
+        return f"atol {tolerance['atol']:.3g} + rtol {tolerance['rtol']:.3g} x |reference|"
+    return f"{tolerance['factor']:g} x the error of '{tolerance['baseline']}' (max_abs {tolerance['max_abs']:.3g})"
+
+
+def tried(op: Op, case: Case, inputs: Arrays, expected: Expected) -> Bite:
+    """Every corruption of the case's reference, judged."""
+    bite = Bite()
+    for name, patches in corruptions(op, case, inputs, expected.reference):
+        parts = [part for patch in patches for part in chunks(patch, expected.reference.shape)]
+        if not accepts(expected, parts):
+            bite.caught.append(name)
+        elif any(changes(expected, *part) for part in parts):
+            bite.accepted.append(name)
+        else:
+            bite.without_effect.append(name)
+    return bite
+
+
+def corruptions(op: Op, case: Case, inputs: Arrays, reference: Array) -> Iterator[tuple[str, list[Patch]]]:
+    """Wrong outputs as patches of the right one: those of every op, then the op's own."""
+    finite = np.isfinite(reference)
+    yield "zeros", [(..., 0.0)]
+    yield "the mean everywhere", [(..., reference[finite].mean() if finite.any() else 0.0)]
+    *leading, rows, columns = [1] * (2 - reference.ndim) + list(reference.shape)
+    if reference.ndim == 1:
+        rows, columns = columns, rows  # a vector is as many rows
+    last: tuple[Any, ...] = tuple(n - 1 for n in leading)
+
+    def at(row: Any, column: Any) -> tuple[Any, ...]:
+        return (*last, row, column)[: len(last) + reference.ndim - len(leading)] if reference.ndim else ()
+
+    if rows > 1:
+        yield "the last row missing", [(at(rows - 1, slice(None)), 0.0)]
+        first_row, last_row = at(0, slice(None)), at(rows - 1, slice(None))
+        yield "two rows swapped", [(first_row, reference[last_row]), (last_row, reference[first_row])]
+    if columns > 1:
+        yield "the last columns missing", [(at(slice(None), slice(columns - max(1, columns // 8), None)), 0.0)]
+    typical = np.argsort(np.abs(np.where(finite, reference, 0.0)), axis=None)[3 * reference.size // 4]
+    place = np.unravel_index(int(typical), reference.shape)
+    yield "one element doubled", [(place, 2 * reference[place])]
+    if leading and leading[-1] > 1:
+        head = (*last[:-1], 0)
+        name = op.out[-3] if len(op.out) == reference.ndim else "slice"
+        yield f"{name} 0 taken from {name} 1", [(head, reference[(*last[:-1], 1)])]
+    if op.honest_by_default or not op.corruptions:
+        for name, wrong in mutations.of_any_op(op, case, inputs, reference):
+            yield name, [(..., wrong)]
+    for name, corrupt in op.corruptions.items():
+        try:
+            with np.errstate(all="ignore"):
+                patch = corrupt(case, inputs, reference)
+                if patch is not None:
+                    np.broadcast_to(np.asarray(patch[1], np.float64), reference[patch[0]].shape)
+        except Exception as error:
+            raise OpError(f"the corruption {name!r} of {op.name} fails: {type(error).__name__}: {error}") from error
+        if patch is not None:
+            yield name, [patch]
+
+
+def chunks(patch: Patch, shape: tuple[int, ...]) -> Iterator[Patch]:
+    """A patch of a whole large output in pieces, since the first piece mostly decides."""
+    where, values = patch
+    step = max(1, CHUNK // max(1, int(np.prod(shape[1:]))))
+    if where is not ... or not shape or shape[0] <= step:
+        yield patch
+        return
+    for start in range(0, shape[0], step):
+        yield (slice(start, start + step),), values[start : start + step] if np.ndim(values) else values
+
+
+def accepts(expected: Expected, parts: list[Patch]) -> bool:
+    """Whether the tolerance lets the patched reference pass."""
+    tolerance, squares = expected.tolerance, 0.0
+    for where, values in parts:
+        comparison = compare(corrupted(expected, where, values), expected, where)
+        if comparison.beyond.any():
+            return False
+        squares += float(np.vdot(comparison.error, comparison.error))
+    if tolerance["rule"] == "fixed":
+        return True
+    norm = float(np.linalg.norm(expected.reference[np.isfinite(expected.rounded)]))
+    return bool(squares**0.5 <= tolerance["rel_l2"] * norm)
+
+
+def changes(expected: Expected, where: Any, values: Any) -> bool:
+    """Whether the patch moves some element beyond rounding: the rule above."""
+    dtype = expected.rounded.dtype
+    before = expected.rounded[where].astype(np.float64)
+    after = corrupted(expected, where, values).astype(np.float64)
+    both = np.isfinite(before) & np.isfinite(after)
+    moved = np.abs(np.where(both, after, 0) - np.where(both, before, 0))
+    u = roundoff(dtype)
+    if u == 0:
+        return bool((moved > 0).any())
+    if expected.unit is None:
+        unit = np.float64(u * np.abs(expected.rounded[np.isfinite(expected.rounded)].astype(np.float64)).max(initial=0))
+    else:
+        unit = expected.unit[where]
+    return bool((moved > np.maximum(UNITS, SHARE / u) * unit).any())
+
+
+def corrupted(expected: Expected, where: Any, values: Any) -> Array:
+    """The values of a patch, in the shape and dtype of the output there."""
+    return round_to(
+        np.broadcast_to(np.asarray(values, np.float64), expected.reference[where].shape), expected.rounded.dtype
+    )

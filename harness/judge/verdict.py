@@ -1,0 +1,114 @@
+"""The judge: is an output as near to the reference as an honest kernel of the same dtype would be?
+
+`tolerance` says how far off is too far, `comparison` how far off an output is; here are the verdict and its sentence.
+NaN, +inf and -inf must be at the positions where the reference, rounded to the output dtype, has them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from triptych.harness.judge import mismatch
+from triptych.harness.judge.comparison import Comparison, compare, metrics
+from triptych.harness.judge.tolerance import Bounds, Expected, expect
+from triptych.harness.judge.truth import OpError
+from triptych.harness.ops.regimes import finfo, is_float
+from triptych.harness.results.records import Arrays, Case, Op, Status
+
+
+@dataclass(frozen=True)
+class Verdict:
+    status: Status
+    reason: str | None
+    metrics: dict[str, Any] = field(default_factory=dict)
+    tolerance: dict[str, Any] = field(default_factory=dict)
+    failure: dict[str, Any] = field(default_factory=dict)
+
+
+def judge(
+    op: Op, case: Case, inputs: Arrays, out: Any, *, expected: Expected | None = None, wanted: Bounds | None = None
+) -> Verdict:
+    """The verdict on `out`, which a kernel computed from `inputs`."""
+    if expected is None:
+        try:
+            expected = expect(op, case, inputs, wanted)
+        except OpError as error:
+            return Verdict(Status.ERROR, str(error))
+    wrong = malformed(case, inputs, out, expected)
+    if wrong:
+        return Verdict(Status.ERROR, wrong, tolerance=expected.tolerance)
+    comparison = compare(out, expected)
+    numbers = metrics(comparison)
+    reason = disagreement(comparison, numbers)
+    if reason is None:
+        return Verdict(Status.PASSED, None, numbers, expected.tolerance)
+    return Verdict(Status.FAILED, reason, numbers, expected.tolerance, mismatch.described(op, comparison))
+
+
+def malformed(case: Case, inputs: Arrays, out: Any, expected: Expected) -> str | None:
+    """Why `out` cannot be compared at all, or None."""
+    if out is None:
+        return "the kernel returned None instead of an array: return its output"
+    if type(out) is not np.ndarray:  # a masked array, say, compares as it likes
+        what = f"{len(out)} values" if isinstance(out, (tuple, list)) else f"a {type(out).__name__}"
+        return f"the kernel returned {what} instead of one array: an op has one output, which it must return alone"
+    if out.shape != expected.reference.shape:
+        return f"the output has a wrong shape: expected {expected.reference.shape}, got {out.shape}"
+    if out.dtype != expected.rounded.dtype:
+        return f"the output has a wrong dtype: expected {case.dtype}, got {out.dtype}"
+    if np.may_share_memory(out, expected.reference) or np.may_share_memory(out, expected.rounded):
+        return "the output is the reference's own array: comparing it would say nothing; return an array of its own"
+    for name, x in inputs.items():
+        if np.may_share_memory(out, x):
+            return f"the output shares memory with input {name}: return an array of its own"
+    return None
+
+
+def saturated(c: Comparison) -> str:
+    """What to do where a kernel returns the largest number of its dtype and the reference overflows."""
+    got, dtype = c.out.astype(np.float64)[c.strange], c.out.dtype
+    if not is_float(dtype) or not (np.abs(got) == float(finfo(dtype).max)).any():
+        return ""
+    largest = f"{float(finfo(dtype).max):g}"
+    return f"; if {dtype} is meant to saturate, let the reference clip to {largest} as well"
+
+
+def disagreement(c: Comparison, numbers: dict[str, Any]) -> str | None:
+    """One sentence on how the output disagrees, or None if it does not."""
+    tolerance, size = c.expected.tolerance, c.share.size
+    worst = f"at {numbers['worst_index']}: expected {shown(numbers['expected'])}, got {shown(numbers['got'])}"
+    count = f"{numbers['mismatches']} of {size} element{'s' * (size > 1)}"
+    strange = numbers["nonfinite"]["misplaced"]
+    if strange:
+        are = "element is" if size == 1 else "elements is" if strange == 1 else "elements are"
+        return f"{strange} of {size} {are} NaN or infinite unlike the reference, for example {worst}{saturated(c)}"
+    source = f"of the {tolerance['source']}"
+    if tolerance["rule"] == "fixed" and tolerance["atol"] == tolerance["rtol"] == 0:
+        exactly = f"{count} differ, where the {tolerance['source']} allows no difference; worst {worst}"
+        return exactly if numbers["mismatches"] else None
+    if tolerance["rule"] == "fixed":
+        bound = f"atol {tolerance['atol']:.3g} + rtol {tolerance['rtol']:.3g} x |reference| {source}"
+        return f"{count} beyond {bound}; worst {worst}" if numbers["mismatches"] else None
+    honest = f"{tolerance['factor']:g} x the error of honest baselines such as '{tolerance['baseline']}'"
+    if tolerance["source"] != "default":
+        honest += f", a factor {source}"
+    if numbers["mismatches"]:
+        over = int(np.count_nonzero(c.error > tolerance["max_abs"]))
+        if over:
+            return f"{count} off by more than {tolerance['max_abs']:.3g} ({honest}); worst {worst}"
+        times = c.share.max()
+        return (
+            f"{count} off by up to {times:.3g} times what is allowed at their own size, though by less than the "
+            f"largest element may be ({honest}); worst {worst}"
+        )
+    if numbers["rel_l2"] > tolerance["rel_l2"]:
+        over_l2 = f"relative L2 error {numbers['rel_l2']:.3g} is more than {tolerance['rel_l2']:.3g} ({honest})"
+        return f"{over_l2}, though no single element is beyond its bound; worst {worst}"
+    return None
+
+
+def shown(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:.9g}"

@@ -1,0 +1,115 @@
+"""Ops from a user's file, and kernel files as modules."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+import types
+import warnings
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from triptych.harness.results.records import Op
+
+
+class OpFileError(Exception):
+    """A user's file does not declare an op; its text is one sentence."""
+
+
+def from_file(path: str | Path) -> dict[str, Op]:
+    """Every `triptych.Op` that the file at `path` holds at module level, or in a list there, by name.
+
+    The file is executed once, so that `import nki` in it means the simulator even where AWS's nki is installed.
+    """
+    path = Path(path).resolve()
+    if not path.is_file():
+        raise OpFileError(f"{path} is not a file; `triptych new` writes one")
+    try:
+        with np.errstate(), warnings.catch_warnings():  # what the file sets is not for the judge
+            module = load_simulated(path)
+    except (Exception, SystemExit) as error:
+        raise OpFileError(
+            f"{path.name} could not be loaded: {type(error).__name__}: {error}{at(error, path)}"
+        ) from error
+    ops: dict[str, Op] = {}
+    for op in dict.fromkeys(declared(vars(module).values())):
+        if op.name in ops:
+            raise OpFileError(f"{path.name} declares two ops called {op.name!r}")
+        ops[op.name] = replace(op, nki=_reference(op.nki, module, path), triton=_reference(op.triton, module, path))
+    if not ops:
+        raise OpFileError(
+            f"{path.name} declares no op: it needs a module-level `triptych.Op`, as `triptych new` writes one"
+        )
+    return ops
+
+
+def declared(values: Iterable[Any]) -> Iterator[Op]:
+    """The ops among `values`, and in lists, tuples and dicts among them."""
+    for value in values:
+        if isinstance(value, Op):
+            yield value
+        elif isinstance(value, (list, tuple, dict)):
+            inner = value.values() if isinstance(value, dict) else value
+            yield from (op for op in inner if isinstance(op, Op))
+
+
+def _reference(kernel: Any, module: types.ModuleType, path: Path) -> str | None:
+    """`kernel`, a string or a function of `module`, as "absolute/path.py:function"."""
+    if kernel is None:
+        return None
+    if isinstance(kernel, str):
+        file, colon, function = kernel.rpartition(":")
+        if colon and not (path.parent / file).is_file():
+            raise OpFileError(f"{path.name} names the kernel {kernel!r}, and there is no file {path.parent / file}")
+        return f"{path.parent / file if colon else path}:{function}"
+    for name, value in vars(module).items():
+        if value is kernel:
+            return f"{path}:{name}"
+    name = getattr(kernel, "__name__", repr(kernel))
+    raise OpFileError(
+        f"{path.name}: the kernel {name} of an op is under no name of this file, where a later definition may have "
+        'taken its own; give it one, or name that of another file as "path/to/file.py:function"'
+    )
+
+
+def at(error: BaseException, path: Path) -> str:
+    """Where in `path` an error was raised, as " (file.py:12)"; empty if it was elsewhere."""
+    if isinstance(error, SyntaxError):
+        return ""
+    line = None
+    traceback = error.__traceback__
+    while traceback is not None:
+        if Path(traceback.tb_frame.f_code.co_filename) == path:
+            line = traceback.tb_lineno
+        traceback = traceback.tb_next
+    return f" ({path.name}:{line})" if line else ""
+
+
+def load_simulated(path: Path) -> types.ModuleType:
+    """The file as a module whose `nki` is the simulator's, whatever else is installed."""
+    simulator = importlib.import_module("triptych.simulator")
+    module: types.ModuleType = simulator.load(path)
+    return module
+
+
+def load(path: Path) -> types.ModuleType:
+    """The file as a module of its own, executed once per process; its `nki` is whichever Python finds."""
+    name = f"triptych_file_{path.stem}_{zlib.crc32(str(path).encode()):08x}"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, path)
+        if spec is None or spec.loader is None:
+            raise ImportError(f"{path} is not a Python file")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[name]
+            raise
+    return sys.modules[name]

@@ -1,0 +1,133 @@
+"""How inputs are drawn: the regimes, and the dtypes by name.
+
+Standard normal numbers alone do not reach every bug. Each regime is for one kind:
+
+    normal          the ordinary case
+    tiny            x 1e-3: an epsilon that swallows the values
+    large           x 30: an exponential without its max overflows
+    offset          + 100: digits lost where a large common part cancels
+    heavy-tailed    Tukey's h-distribution, h = 1/2: few huge values decide, and what is clipped or rounded early shows
+    one-hot         a 1 in each row: a result that copies single elements, so that one wrong index is a wrong number
+    constant-rows   one value per row: ties, and a swap of axes
+    sorted          ascending in each row: a running maximum that moves at every step, sums that cancel at their end
+    subnormal       around the dtype's smallest normal number: what flushes to zero
+    nonfinite       a NaN, an infinity of each sign: where they go, and where they must not
+
+An op may give a regime the meaning that its bugs need: `opdefs` says which operand is drawn how.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from triptych.harness.results.records import Array, Arrays
+
+REGIMES = (
+    "normal",
+    "tiny",
+    "large",
+    "offset",
+    "heavy-tailed",
+    "one-hot",
+    "constant-rows",
+    "sorted",
+    "subnormal",
+    "nonfinite",
+)
+HARD = REGIMES[1:]  # what the case set "adversarial" runs
+
+
+def around(tiles: Sequence[int]) -> list[int]:
+    """One below, at and one above every tile, ascending."""
+    return sorted({size for tile in tiles for size in (tile - 1, tile, tile + 1) if size > 0})
+
+
+def dtype_of(name: str) -> np.dtype[Any]:
+    """The NumPy dtype called `name`; ml_dtypes' names count."""
+    try:
+        return np.dtype(getattr(ml_dtypes, name, None) or name)
+    except TypeError:
+        raise ValueError(f"unknown dtype {name!r}: NumPy and ml_dtypes have no dtype of that name") from None
+
+
+def normal(rng: np.random.Generator, *shape: int) -> Array:
+    """Standard normal numbers in float32: as fine as any dtype judged here, and half the memory of float64."""
+    return rng.standard_normal(shape, dtype=np.float32)
+
+
+def in_regime(x: Array, regime: str, dtype: str = "float32") -> Array:
+    """Standard normal `x` moved into `regime`; rows are those of the last axis, and `dtype` says what is subnormal."""
+    if regime == "normal":
+        return x
+    if regime == "tiny":
+        return x * np.float32(1e-3)
+    if regime == "large":
+        return x * np.float32(30)
+    if regime == "offset":
+        return x + np.float32(100)
+    if regime == "heavy-tailed":
+        return x * np.exp(x * x / 4)
+    if regime == "one-hot":
+        return one_hot(x, axis=-1)
+    if regime == "constant-rows":
+        return constant(x, axis=-1)
+    if regime == "sorted":
+        return np.sort(x, axis=-1)
+    if regime == "subnormal":
+        return x * np.float32(finfo(dtype_of(dtype)).smallest_normal)
+    if regime == "nonfinite":
+        x = x.copy()
+        flat = x.reshape(-1)
+        flat[[0, flat.size // 2, flat.size - 1]] = np.nan, np.inf, -np.inf
+        return x
+    raise ValueError(f"unknown regime {regime!r}; there is: {', '.join(REGIMES)}")
+
+
+def one_hot(x: Array, axis: int) -> Array:
+    """1 at the largest element along `axis`, 0 elsewhere."""
+    largest = np.expand_dims(x.argmax(axis=axis), axis)
+    hot: Array = np.arange(x.shape[axis]).reshape([-1 if i == axis % x.ndim else 1 for i in range(x.ndim)]) == largest
+    return hot.astype(x.dtype)
+
+
+def constant(x: Array, axis: int) -> Array:
+    """The first element along `axis`, repeated."""
+    return np.broadcast_to(np.take(x, [0], axis=axis), x.shape).copy()
+
+
+def rounded(arrays: Arrays, dtype: str) -> Arrays:
+    """`arrays` as contiguous arrays of the case's dtype; what is not float32 or float64 (indices, masks) stays."""
+    wanted = dtype_of(dtype)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return {
+            name: np.ascontiguousarray(within(x, wanted).astype(wanted) if x.dtype in (np.float32, np.float64) else x)
+            for name, x in arrays.items()
+        }
+
+
+def within(x: Array, dtype: np.dtype[Any]) -> Array:
+    """`x` with finite numbers that `dtype` cannot hold brought down to its largest: only planted infinities are."""
+    if dtype.itemsize >= 4 or not is_float(dtype):
+        return x
+    largest = float(finfo(dtype).max)
+    held: Array = np.where(np.isfinite(x), np.clip(x, -largest, largest), x)
+    return held
+
+
+def finfo(dtype: np.dtype[Any]) -> Any:
+    """What `np.finfo` says, for ml_dtypes' dtypes as well; ValueError if `dtype` is not a floating-point one."""
+    info: Any = ml_dtypes.finfo
+    return info(dtype)
+
+
+def is_float(dtype: np.dtype[Any]) -> bool:
+    """Whether `dtype` is a floating-point one, NumPy's or ml_dtypes'; complex ones are none."""
+    try:
+        finfo(dtype)
+    except ValueError:
+        return False
+    return dtype.kind != "c"

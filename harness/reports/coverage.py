@@ -1,0 +1,69 @@
+"""What a run that passed did not try: it is part of what the green line means.
+
+Case sets that were not asked for, ops that have none of those asked for, sizes and params that are all alike, inputs of
+one kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import gcd
+
+from triptych.harness.ops.selection import Selection
+from triptych.harness.results.records import Case, Op
+from triptych.harness.running.runner import Task
+
+ALIKE = 8  # a common divisor of all sizes that hides a tile which is not full
+
+
+def untried_of(selection: Selection, ops: Mapping[str, Op], tasks: Sequence[Task]) -> list[str]:
+    """A line for each op of which something was left out; none where the command line picks single cases."""
+    if selection.names is not None or selection.written:
+        return []
+    found = []
+    for op in ops.values():
+        cases = {task.case.name: task.case for task in tasks if task.op == op.name}
+        if cases:
+            missing = [
+                *sets_left(op, selection.sets),
+                *sizes_alike(op, list(cases.values())),
+                *params_alike(list(cases.values())),
+            ]
+        else:
+            missing = [f"anything: it has no case of {', '.join((*selection.sets, *selection.dtypes))}"]
+        if missing:
+            found.append(f"not tried of {op.name}: {'; '.join(missing)}")
+    return found
+
+
+def sets_left(op: Op, chosen: Sequence[str]) -> list[str]:
+    """The op's sets that were not chosen; those of whole models are for speed."""
+    left = [name for name in op.cases if name not in (*chosen, "model", "model-long")]
+    said = [f"the case set {name} ({len(op.cases[name])} case{'s' * (len(op.cases[name]) != 1)})" for name in left]
+    if all(case.regime == "normal" for cases in op.cases.values() for case in cases):
+        said.append("inputs that are not normal numbers, for which it has no set adversarial")
+    return said
+
+
+def sizes_alike(op: Op, cases: Sequence[Case]) -> list[str]:
+    """Axes that had one size alone, or multiples of a large number alone."""
+    said = []
+    for axis in op.axes:
+        sizes = sorted({case.axes[axis] for case in cases if axis in case.axes})
+        common = gcd(*sizes)
+        if len(sizes) == 1:
+            said.append(f"{axis} other than {sizes[0]}")
+        elif common >= ALIKE:
+            said.append(f"{axis} that is no multiple of {common}")
+    return said
+
+
+def params_alike(cases: Sequence[Case]) -> list[str]:
+    """Params that had one value alone: a kernel may have it written in."""
+    names = dict.fromkeys(name for case in cases for name in case.params)
+    said = []
+    for name in names:
+        first, *others = [case.params.get(name, "its default") for case in cases]
+        if all(value == first for value in others):
+            said.append(f"{name} other than {first}")
+    return said

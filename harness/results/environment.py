@@ -1,0 +1,123 @@
+"""What produced a result: versions, processor, threads and accelerator.
+
+The record goes into every JSON document and report. It names no host, no user and no path. Versions come from package
+metadata, so that nothing heavy is imported to learn them.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import triptych
+
+PACKAGES = ("numpy", "ml_dtypes", "triton", "torch", "nki", "neuronx-cc")
+# What the worker sets unless the caller did. Emulated kernels make many small products, which threads slow down: on two
+# busy cores the model cases took 300 s with them and 180 s without, and threads of PyTorch wait for each other.
+ONE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "VECLIB_MAXIMUM_THREADS": "1",
+}
+EMULATION = ("TRITON_INTERPRET", "NKI_SIMULATOR", "NKI_PRECISE_FP", "NEURON_PLATFORM_TARGET_OVERRIDE")
+
+
+def record() -> dict[str, Any]:
+    """The `env` of a JSON document."""
+    return {
+        "triptych": triptych.__version__,
+        "utc": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "git": git(),
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in PACKAGES},
+        "blas": blas(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "cpu": cpu(),
+        "cores": cores(),
+        "threads": {name: os.environ.get(name, one) for name, one in ONE_THREAD.items()},
+        "emulation": {name: os.environ[name] for name in EMULATION if name in os.environ},
+        "gpus": gpus(),
+    }
+
+
+def version(package: str) -> str | None:
+    """The installed version, None where it is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def git() -> dict[str, Any] | None:
+    """Commit and whether tracked files differ from it; None outside a checkout of this project."""
+    root = Path(__file__).resolve().parent.parent.parent
+    if not (root / ".git").exists():
+        return None
+    sha = output("git", "-C", str(root), "rev-parse", "HEAD")
+    if not sha:
+        return None
+    changes = output("git", "-C", str(root), "status", "--porcelain", "--untracked-files=no")
+    return {"sha": sha, "dirty": bool(changes)}
+
+
+def cpu() -> str | None:
+    """The processor's own name."""
+    if platform.system() == "Darwin":
+        return output("sysctl", "-n", "machdep.cpu.brand_string")
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return platform.processor() or None
+    for line in lines:
+        key, _, value = line.partition(":")
+        if key.strip() in ("model name", "Hardware", "cpu model"):
+            return value.strip()
+    return platform.processor() or None
+
+
+def cores() -> int | None:
+    """How many cores this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:
+        return os.cpu_count()
+
+
+def blas() -> str | None:
+    """NumPy's matrix library, as NumPy reports its own build."""
+    try:
+        import numpy as np
+
+        build: Any = np.show_config(mode="dicts")
+        library = build["Build Dependencies"]["blas"]
+        return f"{library['name']} {library['version']}"
+    except (ImportError, TypeError, KeyError):
+        return None
+
+
+def gpus() -> list[dict[str, str]]:
+    """Name and driver of each NVIDIA or AMD GPU, asked of the vendor's own tool."""
+    lines = output("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader")
+    if lines:
+        pairs = (line.rpartition(",") for line in lines.splitlines())
+        return [{"name": name.strip(), "driver": driver.strip()} for name, _, driver in pairs]
+    lines = output("rocm-smi", "--showproductname", "--csv")
+    if lines:
+        rows = [line.split(",") for line in lines.splitlines()[1:] if line.strip()]
+        return [{"name": row[1].strip() if len(row) > 1 else row[0].strip(), "driver": "rocm"} for row in rows]
+    return []
+
+
+def output(*command: str) -> str | None:
+    """What a command prints; None if it is not there, fails or takes longer than ten seconds."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True, stdin=subprocess.DEVNULL)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

@@ -1,0 +1,188 @@
+"""`triptych.assert_agree`: the judge for a test of one's own, on arrays of NumPy, PyTorch or JAX.
+
+    triptych.assert_agree(my_softmax(x), op=softmax, inputs={"x": x})     # as `triptych check` judges
+    triptych.assert_agree(actual, expected)                               # by the dtype alone
+
+With an op and its inputs the tolerance is derived: at most twice the error of the op's honest baselines on these very
+inputs, the further draws that small outputs need being the same numbers in other places.
+
+Without an op nothing is known of how `actual` came about, and the bound is a rule of thumb that stands in the message:
+|actual - expected| <= n eps (|expected| + r), r the root mean square of `expected` and eps that of the coarser dtype,
+with n = 64 for dtypes wider than 16 bits, where sums of some thousand terms dominate, and n = 4 for those of 16 bits,
+where the last rounding does. Narrower ones have n = 1, a step to the neighbouring number, and n eps is never more than
+1/4: because r is no larger than the largest element, zeros never agree. Integers must be equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from numbers import Number
+from typing import Any
+
+import numpy as np
+
+from triptych.harness.collection import builtin
+from triptych.harness.judge import comparison, mismatch, verdict
+from triptych.harness.judge.tolerance import Expected, expect
+from triptych.harness.judge.truth import OpError
+from triptych.harness.ops.regimes import dtype_of, finfo, is_float
+from triptych.harness.precision import round_to
+from triptych.harness.reports import failures
+from triptych.harness.results.records import Array, Arrays, Case, Op
+
+STEPS = {1: 1, 2: 4}  # n for dtypes of so many bytes
+WIDE = 64  # and for wider ones
+MOST = 0.25  # of n eps
+
+
+def assert_agree(
+    actual: Any,
+    expected: Any = None,
+    *,
+    op: Op | str | None = None,
+    inputs: Mapping[str, Any] | None = None,
+    params: Mapping[str, Any] | None = None,
+) -> None:
+    """AssertionError unless `actual` is as near to `expected` as its dtype, or an honest kernel of `op`, would be.
+
+    `op` is an Op or the name of one of triptych's; it needs the `inputs` by name and, if it has any, the `params`.
+    `expected` may then be left out: it is the op's reference.
+    """
+    __tracebackhide__ = True
+    if actual is expected and not isinstance(actual, (Number, type(None))):  # Python has one object for every 1
+        raise AssertionError("actual and expected are one object: comparing it with itself says nothing")
+    out = as_array(actual, "actual")
+    wanted = None if expected is None else as_array(expected, "expected")
+    if op is None:
+        if wanted is None or inputs is not None or params is not None:
+            raise TypeError("assert_agree takes actual and expected, or actual, op= and inputs=")
+        case, given = Case("", "", {}, out.dtype.name), {}
+        target = by_dtype(out, wanted)
+    else:
+        if not isinstance(inputs, Mapping):
+            raise TypeError("assert_agree derives the tolerance of an op from its inputs: give inputs={name: array}")
+        op = op_of(op)
+        given = {name: as_array(x, f"input {name}") for name, x in inputs.items()}
+        case = Case(op.name, "assert_agree", {}, out.dtype.name, dict(params or {}))
+        target = by_op(op, case, given, wanted)
+    if wanted is not None and np.may_share_memory(out, wanted):
+        raise AssertionError("actual and expected share their memory: comparing them says nothing")
+    wrong = verdict.malformed(case, given, out, target)
+    if wrong:
+        raise AssertionError(wrong.replace("the output", "actual"))
+    compared = comparison.compare(out, target)
+    numbers = comparison.metrics(compared)
+    reason = verdict.disagreement(compared, numbers)
+    if reason:
+        picture = "\n".join(failures.lines(mismatch.described(op, compared))) if out.size > 1 else ""
+        raise AssertionError("\n\n".join(filter(None, [reason, picture, figures(out, numbers, target)])))
+
+
+def op_of(op: Any) -> Op:
+    if isinstance(op, Op):
+        return op
+    known = builtin()
+    if not isinstance(op, str):
+        raise TypeError(f"op= takes a triptych.Op or the name of one of triptych's ({', '.join(known)}), got {op!r}")
+    if op not in known:
+        raise ValueError(f"there is no op {op!r}; there is {', '.join(known)}")
+    return known[op]
+
+
+def by_dtype(out: Array, expected: Array) -> Expected:
+    """What is expected, with the rule of thumb as its tolerance."""
+    if expected.size == 0:
+        raise AssertionError(f"expected has no elements (shape {expected.shape}): there is nothing to compare")
+    reference = expected.astype(np.float64)
+    finite = reference[np.isfinite(reference)]
+    if not finite.size:
+        raise AssertionError("expected is NaN or infinite in every element: there is no number to compare")
+    floats = [dtype for dtype in (out.dtype, expected.dtype) if is_float(dtype)]
+    share = max(map(thumb, floats)) if is_float(out.dtype) else 0.0
+    size = float(np.sqrt(np.mean(finite * finite)))
+    tolerance = {"source": "dtype", "rule": "fixed", "rtol": share, "atol": share * size}
+    return Expected(reference, rounded(expected, out.dtype), tolerance)
+
+
+def rounded(expected: Array, dtype: np.dtype[Any]) -> Array:
+    """`expected` in the dtype of `actual`; where that is an integer one, it must have room for each value."""
+    if is_float(dtype):
+        return round_to(expected.astype(np.float64), dtype)
+    with np.errstate(invalid="ignore"):
+        out = expected.astype(dtype)
+    lost = np.argwhere(out.astype(np.float64) != expected.astype(np.float64))
+    if len(lost):
+        at = tuple(int(i) for i in lost[0])
+        raise AssertionError(
+            f"actual is {dtype} and expected holds {expected[at]} at {list(at)}, which is no such number: give both "
+            "in one dtype"
+        )
+    return out
+
+
+def thumb(dtype: np.dtype[Any]) -> float:
+    return min(MOST, float(STEPS.get(dtype.itemsize, WIDE) * finfo(dtype).eps))
+
+
+def by_op(op: Op, case: Case, inputs: Arrays, expected: Array | None) -> Expected:
+    """The op's reference, or `expected` in its place, with the tolerance that is derived from `inputs`."""
+
+    def elsewhere(case: Case, rng: np.random.Generator) -> Arrays:
+        return {
+            name: rng.permuted(x.reshape(-1)).reshape(x.shape) if is_float(x.dtype) else x for name, x in inputs.items()
+        }
+
+    try:
+        found = expect(replace(op, inputs=elsewhere), case, inputs)
+    except OpError as error:
+        raise ValueError(f"the tolerance could not be derived: {error}") from None
+    except TypeError as error:
+        raise TypeError(f"op {op.name} does not take these inputs and params: {error}") from None
+    if expected is None:
+        return found
+    reference = expected.astype(np.float64)
+    return replace(found, reference=reference, rounded=round_to(reference, dtype_of(case.dtype)))
+
+
+def figures(out: Array, numbers: Mapping[str, Any], target: Expected) -> str:
+    """The size of the disagreement in one line, and of a rule of thumb that it is one."""
+    words = [f"{out.dtype.name}{list(out.shape)}", f"largest error {numbers['max_abs']:.3g}"]
+    if is_float(out.dtype):
+        words += [f"{numbers['max_ulp']} representable numbers apart"]
+    words += [f"relative L2 error {numbers['rel_l2']:.3g}"]
+    text = ", ".join(words) + (", of what is finite" if numbers["nonfinite"]["misplaced"] else "")
+    if target.tolerance["source"] == "dtype" and target.tolerance["rtol"]:
+        text += (
+            "\nthe tolerance is a rule of thumb for the coarser dtype of the two; with op= and inputs= it is derived "
+            "from honest kernels"
+        )
+    return text
+
+
+def as_array(value: Any, name: str) -> Array:
+    """A NumPy array of what PyTorch, JAX, NumPy or plain Python holds, in the same dtype, and in place if it can be."""
+    if isinstance(value, (list, tuple)) and any(getattr(x, "ndim", 0) for x in value):
+        raise TypeError(f"{name} is a {type(value).__name__} of {len(value)} arrays: compare them one by one")
+    try:
+        array = of_torch(value) if type(value).__module__.partition(".")[0] == "torch" else np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"{name}, a {type(value).__name__}, is no array: {str(error).partition(chr(10))[0]}") from None
+    if not (array.dtype.kind in "biu" or is_float(array.dtype)) or array.dtype.itemsize > 8:
+        raise TypeError(
+            f"{name} must hold real numbers of up to 64 bits, got {type(value).__name__} of dtype {array.dtype}"
+        )
+    return array.view(np.uint8) if array.dtype.kind == "b" else array
+
+
+def of_torch(tensor: Any) -> Array:
+    """NumPy has no bfloat16 or float8 of its own, so that PyTorch does not hand them over: their bytes do."""
+    import torch
+
+    here = tensor.detach().cpu().resolve_neg()
+    name = str(here.dtype).removeprefix("torch.")
+    if here.dtype == torch.bool:
+        name = "uint8"
+    size = here.element_size()
+    bits: Array = here.view(getattr(torch, f"int{8 * size}") if size > 1 else torch.uint8).numpy()
+    return bits.view(dtype_of(name))
