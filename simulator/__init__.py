@@ -8,7 +8,7 @@ This folder has an __init__.py, unlike its neighbours, because `triptych.simulat
 namespace package can hold none; no installed package is called `simulator`, so nothing is hidden by it.
 """
 
-from triptych.simulator.capacity import MemoryUse, memory_use
+from triptych.simulator.analysis.capacity import MemoryUse, memory_use
 from triptych.simulator.chips import CHIPS, TARGETS, Chip
 from triptych.simulator.engines import COLLECTIVES, INSTRUCTIONS
 from triptych.simulator.errors import (
@@ -19,12 +19,12 @@ from triptych.simulator.errors import (
     OutOfBounds,
     Uninitialized,
 )
-from triptych.simulator.kernel import Kernel, NoteWarning, Run, jit, run, simulate
-from triptych.simulator.lend import load
+from triptych.simulator.launch.import_hook import load
+from triptych.simulator.launch.kernel import Kernel, NoteWarning, Run, jit, run, simulate
+from triptych.simulator.launch.ranks import run_ranks
 from triptych.simulator.lint.live import LintWarning
-from triptych.simulator.machine import Options
-from triptych.simulator.ranks import run_ranks
-from triptych.simulator.shapes import ShapeDtype
+from triptych.simulator.machine.machine import Options
+from triptych.simulator.memory.shapes import ShapeDtype
 from triptych.simulator.timing import Prediction, predict, predict_trace
 from triptych.simulator.trace import Event, Region, Trace
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from aws import nki_autotune, nki_library, sdk
 from aws.table import attempt, show
 
-from triptych.simulator.lend import simulated_nki
+from triptych.simulator.launch.import_hook import simulated_nki
 
 REPOSITORIES = (nki_library, nki_autotune, sdk)
 

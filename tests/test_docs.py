@@ -12,7 +12,7 @@ import pytest
 from triptych.harness.measured.timing_accuracy import known_error
 from triptych.harness.upkeep import api_tables, doc_tables, nki_names
 from triptych.simulator import lint
-from triptych.simulator.lend import simulated_nki
+from triptych.simulator.launch.import_hook import simulated_nki
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "README.md", ROOT / "tests" / "README.md"])

@@ -19,7 +19,7 @@ import numpy as np
 from triptych.harness.precision import ulps_apart
 from triptych.harness.results.records import Array
 from triptych.simulator import Options, run
-from triptych.simulator.lend import simulated_nki
+from triptych.simulator.launch.import_hook import simulated_nki
 
 with simulated_nki():
     import nki.isa as nisa

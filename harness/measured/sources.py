@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from triptych import simulator
-from triptych.simulator.lend import simulated_nki
+from triptych.simulator.launch.import_hook import simulated_nki
 
 SDK, LIBRARY, AUTOTUNE = "aws-neuron/aws-neuron-sdk", "aws-neuron/nki-library", "awslabs/nki-autotune"
 _PACKAGE = "src/nkilib_src"

@@ -15,9 +15,9 @@ from triptych.harness.upkeep.issued import issued
 from triptych.harness.upkeep.named_tests import exercised
 from triptych.harness.upkeep.nki_names import Name, read
 from triptych.simulator.dtypes import DType
-from triptych.simulator.lend import simulated_nki
-from triptych.simulator.machine import Machine, on_machine
-from triptych.simulator.ops import Op
+from triptych.simulator.launch.import_hook import simulated_nki
+from triptych.simulator.machine.machine import Machine, on_machine
+from triptych.simulator.operands.operators import Op
 
 with simulated_nki():
     import nki

@@ -10,9 +10,9 @@ import numpy as np
 
 from triptych.harness.upkeep.nki_names import Name
 from triptych.simulator import CHIPS, Chip, NkiValidationError, Options, Trace
-from triptych.simulator.lend import simulated_nki
-from triptych.simulator.machine import Machine, on_machine
-from triptych.simulator.ops import OPS
+from triptych.simulator.launch.import_hook import simulated_nki
+from triptych.simulator.machine.machine import Machine, on_machine
+from triptych.simulator.operands.operators import OPS
 
 with simulated_nki():
     import nki.isa as nisa

@@ -6,14 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from triptych.simulator import costs, enums
-from triptych.simulator.cores import Who
+from triptych.simulator import enums
+from triptych.simulator.analysis import costs
 from triptych.simulator.errors import NkiValidationError
-from triptych.simulator.instructions import choose, instruction
-from triptych.simulator.machine import Machine, NkiInstruction, machine
-from triptych.simulator.memory import SBUF, MemoryRegion
-from triptych.simulator.operands import bits, describe, in_buffer, members_of
-from triptych.simulator.tensor import NkiTensor
+from triptych.simulator.machine.cores import Who
+from triptych.simulator.machine.instructions import choose, instruction
+from triptych.simulator.machine.machine import Machine, NkiInstruction, machine
+from triptych.simulator.memory.storage import SBUF, MemoryRegion
+from triptych.simulator.operands.operands import bits, describe, in_buffer, members_of
+from triptych.simulator.tensors.tensor import NkiTensor
 
 _GPSIMD_BYTES = {4: 1024, 2: 512, 1: 256}  # a partition, by element size
 

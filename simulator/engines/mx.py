@@ -17,19 +17,20 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from triptych.simulator import costs, enums
+from triptych.simulator import enums
+from triptych.simulator.analysis import costs
+from triptych.simulator.analysis.regions import check_start
 from triptych.simulator.dtypes import F32, round_to
-from triptych.simulator.dynamic import DynamicTensor, same_view
 from triptych.simulator.engines.tensor import _accumulating, _check_sizes, _check_tiling, check_untiled
 from triptych.simulator.errors import NkiValidationError
-from triptych.simulator.indirection import Indirect
-from triptych.simulator.instructions import instruction
-from triptych.simulator.machine import Machine, NkiInstruction, machine
-from triptych.simulator.memory import PSUM, SBUF
-from triptych.simulator.operands import in_buffer
-from triptych.simulator.partitions import lanes
-from triptych.simulator.regions import check_start
-from triptych.simulator.tensor import NkiTensor, as_shape
+from triptych.simulator.machine.instructions import instruction
+from triptych.simulator.machine.machine import Machine, NkiInstruction, machine
+from triptych.simulator.memory.storage import PSUM, SBUF
+from triptych.simulator.operands.operands import in_buffer
+from triptych.simulator.tensors.dynamic import DynamicTensor, same_view
+from triptych.simulator.tensors.indirection import Indirect
+from triptych.simulator.tensors.partitions import lanes
+from triptych.simulator.tensors.tensor import NkiTensor, as_shape
 
 Array = NDArray[Any]
 _GUIDE = "nki/deep-dives/mxfp-matmul.rst"

@@ -15,19 +15,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from triptych.simulator import costs, enums
-from triptych.simulator.accumulators import check_float32
+from triptych.simulator import enums
+from triptych.simulator.analysis import costs
 from triptych.simulator.dtypes import F32
 from triptych.simulator.engines import xorwow
-from triptych.simulator.engines.vector import without_gpsimd_in_psum
+from triptych.simulator.engines.vector.elementwise import without_gpsimd_in_psum
 from triptych.simulator.enums import engine as eng
 from triptych.simulator.errors import NkiValidationError
-from triptych.simulator.instructions import choose, instruction
-from triptych.simulator.machine import Machine, NkiInstruction, machine
-from triptych.simulator.memory import MemoryRegion
-from triptych.simulator.operands import bits, in_buffer, on_chip, per_partition, put, same_tile
-from triptych.simulator.partitions import lanes
-from triptych.simulator.tensor import NkiTensor, as_shape
+from triptych.simulator.machine.instructions import choose, instruction
+from triptych.simulator.machine.machine import Machine, NkiInstruction, machine
+from triptych.simulator.memory.storage import MemoryRegion
+from triptych.simulator.operands.accumulators import check_float32
+from triptych.simulator.operands.operands import bits, in_buffer, on_chip, per_partition, put, same_tile
+from triptych.simulator.tensors.partitions import lanes
+from triptych.simulator.tensors.tensor import NkiTensor, as_shape
 
 Array = NDArray[Any]
 _STATES = {eng.vector: 4, eng.gpsimd: 1}

@@ -6,18 +6,18 @@ from typing import Any
 
 import numpy as np
 
-from triptych.simulator import costs
-from triptych.simulator.accumulators import accumulate, check_command, check_result, fold_of, read_out, touched
+from triptych.simulator.analysis import costs
 from triptych.simulator.engines.scalar import _check_range
 from triptych.simulator.enums import engine as eng
 from triptych.simulator.enums import reduce_cmd as cmd
 from triptych.simulator.errors import NkiValidationError
-from triptych.simulator.indirection import Indirect
-from triptych.simulator.instructions import instruction
-from triptych.simulator.machine import NkiInstruction, machine
-from triptych.simulator.operands import on_chip, per_partition, put, same_tile
-from triptych.simulator.ops import Op, activation_function
-from triptych.simulator.tensor import NkiTensor
+from triptych.simulator.machine.instructions import instruction
+from triptych.simulator.machine.machine import NkiInstruction, machine
+from triptych.simulator.operands.accumulators import accumulate, check_command, check_result, fold_of, read_out, touched
+from triptych.simulator.operands.operands import on_chip, per_partition, put, same_tile
+from triptych.simulator.operands.operators import Op, activation_function
+from triptych.simulator.tensors.indirection import Indirect
+from triptych.simulator.tensors.tensor import NkiTensor
 
 _STEPS: dict[str, Any] = {"multiply": np.multiply, "add": np.add, "subtract": np.subtract, "bypass": None}
 _PAIRS = (

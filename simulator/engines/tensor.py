@@ -7,16 +7,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from triptych.simulator import costs, enums
+from triptych.simulator import enums
+from triptych.simulator.analysis import costs
 from triptych.simulator.dtypes import DType, round_to
-from triptych.simulator.dynamic import DynamicTensor
 from triptych.simulator.errors import NkiValidationError
-from triptych.simulator.indirection import Indirect
-from triptych.simulator.instructions import choose, instruction
-from triptych.simulator.machine import Machine, NkiInstruction, machine
-from triptych.simulator.memory import PSUM, SBUF
-from triptych.simulator.operands import bits, in_buffer, on_chip, put, scratch, target, transpose_bits
-from triptych.simulator.tensor import NkiTensor, as_shape
+from triptych.simulator.machine.instructions import choose, instruction
+from triptych.simulator.machine.machine import Machine, NkiInstruction, machine
+from triptych.simulator.memory.storage import PSUM, SBUF
+from triptych.simulator.operands.operands import bits, in_buffer, on_chip, put, scratch, target, transpose_bits
+from triptych.simulator.tensors.dynamic import DynamicTensor
+from triptych.simulator.tensors.indirection import Indirect
+from triptych.simulator.tensors.tensor import NkiTensor, as_shape
 
 Array = NDArray[Any]
 _FP8 = ("float8_e4m3", "float8_e5m2", "float8_e4m3fn")

@@ -20,7 +20,7 @@ _OPTIONS = {"nki.isa.matmul_perf_mode.double_row": 3, "nki.isa.dge_mode.hwdge": 
 @functools.cache
 def names(module: str) -> dict[str, Any]:
     """The names of a module of NKI 0.6, with what they are in the simulator."""
-    from triptych.simulator import namespaces  # it imports the simulator, which lints what it runs
+    from triptych.simulator.api import namespaces
 
     return namespaces.known(module)
 
@@ -57,7 +57,7 @@ def signature(name: str) -> inspect.Signature | None:
 def since(name: str) -> int:
     """The first NeuronCore generation that has a name of NKI."""
     from triptych.simulator.engines import INSTRUCTIONS
-    from triptych.simulator.ops import OPS
+    from triptych.simulator.operands.operators import OPS
 
     module, first, rest = split(name)
     if module == "nki.isa" and first in INSTRUCTIONS and not rest:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from triptych.simulator.descriptors import descriptors
+from triptych.simulator.analysis.descriptors import descriptors
 from triptych.simulator.timing.flops import is_float32_matmul
 from triptych.simulator.timing.work import works
 

@@ -1,7 +1,7 @@
 """How full SBUF and PSUM are while a timeline passes.
 
 A tensor is there from the start of the first event that touches it to the end of the last. What tensors take together:
-triptych.simulator.capacity.
+triptych.simulator.analysis.capacity.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from triptych.simulator.capacity import Taken, capacity_of
+from triptych.simulator.analysis.capacity import Taken, capacity_of
 from triptych.simulator.chips import Chip
 from triptych.simulator.timing.timeline import Timeline
 from triptych.simulator.trace import Allocation

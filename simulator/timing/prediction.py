@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from triptych.simulator.capacity import memory_use
+from triptych.simulator.analysis.capacity import memory_use
 from triptych.simulator.chips import Chip, Fact
 from triptych.simulator.errors import KernelError
-from triptych.simulator.kernel import run
-from triptych.simulator.machine import Options
+from triptych.simulator.launch.kernel import run
+from triptych.simulator.machine.machine import Options
 from triptych.simulator.timing.advice import advice
 from triptych.simulator.timing.flops import flops_of, speed_of
 from triptych.simulator.timing.schedule import schedule

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from triptych.simulator.capacity import capacity_of, partition_bytes
+from triptych.simulator.analysis.capacity import capacity_of, partition_bytes
 from triptych.simulator.trace import Trace
 
 Place = tuple[int, str]  # core and memory

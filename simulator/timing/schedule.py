@@ -15,9 +15,9 @@ from __future__ import annotations
 import heapq
 import math
 
+from triptych.simulator.analysis.hazards import READ_AFTER_WRITE, Edge, hazards
 from triptych.simulator.collector import without_collector
 from triptych.simulator.errors import KernelError
-from triptych.simulator.timing.hazards import READ_AFTER_WRITE, Edge, hazards
 from triptych.simulator.timing.room import Place, Room, room_for
 from triptych.simulator.timing.timeline import Span, Timeline
 from triptych.simulator.timing.work import Work, works

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from triptych.simulator.timing.hazards import Edge
+from triptych.simulator.analysis.hazards import Edge
 from triptych.simulator.trace import Trace
 
 

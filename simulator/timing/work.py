@@ -1,6 +1,6 @@
 """What each event asks of the chip: its track, how long it occupies it, and how much later its result is there.
 
-The occupation is the instruction's cost (triptych.simulator.costs); on Vector and Scalar also the cycles of an access.
+The occupation is the instruction's cost (`analysis.costs`); on Vector and Scalar also the cycles of an access.
 Beyond it an engine takes a fixed latency to write, signal and be read by the next, which instructions that do not
 depend on each other hide. A transfer occupies the queue that issues it, starts a fixed time after that, and is known to
 have ended a fixed time after its last byte. The first use of an activation function loads its table.
@@ -14,9 +14,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from triptych.simulator.analysis.descriptors import descriptors
 from triptych.simulator.chips import Chip
-from triptych.simulator.descriptors import descriptors
-from triptych.simulator.instructions import row_of
+from triptych.simulator.machine.instructions import row_of
 from triptych.simulator.trace import Event, Trace
 
 SBUF_PORT, PSUM_PORT = "SBUF port of Vector and GpSimd", "PSUM port of Vector and Scalar"

@@ -30,7 +30,7 @@ class _Lender:
     def find_spec(fullname: str, path: Any = None, target: Any = None) -> importlib.machinery.ModuleSpec | None:
         if fullname.partition(".")[0] not in ("nki", "neuronxcc"):
             return None
-        from triptych.simulator.lend import Finder
+        from triptych.simulator.launch.import_hook import Finder
 
         return Finder().find_spec(fullname, path, target)
 

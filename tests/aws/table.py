@@ -14,7 +14,8 @@ from unittest.mock import patch
 import numpy as np
 
 from triptych import simulator
-from triptych.simulator import NkiError, Options, machine
+from triptych.simulator import NkiError, Options
+from triptych.simulator.machine import machine
 
 # A named leniency for each thing that a kernel may do against the documentation, by words of the error.
 LENIENCIES = {

@@ -21,7 +21,7 @@ from triptych.harness.ops.inputs import make_inputs
 from triptych.harness.profiling.lanes import lanes, when
 from triptych.harness.profiling.perfetto import document
 from triptych.simulator import Prediction
-from triptych.simulator.lend import simulated_nki
+from triptych.simulator.launch.import_hook import simulated_nki
 
 with simulated_nki():
     import nki.isa as nisa

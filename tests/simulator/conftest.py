@@ -13,11 +13,11 @@ import pytest
 from triptych import simulator
 from triptych.simulator import NkiValidationError
 from triptych.simulator.chips import chip_of
-from triptych.simulator.lend import simulated_nki
-from triptych.simulator.machine import Machine, Options, on_machine
-from triptych.simulator.memory import MemoryRegion
+from triptych.simulator.launch.import_hook import simulated_nki
+from triptych.simulator.machine.machine import Machine, Options, on_machine
+from triptych.simulator.machine.shape_only import ShapeMachine
+from triptych.simulator.memory.storage import MemoryRegion
 from triptych.simulator.trace import Trace
-from triptych.simulator.without_data import ShapeMachine
 
 with simulated_nki():
     import nki

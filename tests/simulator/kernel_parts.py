@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 
-from triptych.simulator.lend import simulated_nki
+from triptych.simulator.launch.import_hook import simulated_nki
 
 with simulated_nki():
     import nki.collectives as ncc

@@ -12,8 +12,8 @@ import math
 import numpy as np
 import pytest
 
-from triptych.simulator import activations
-from triptych.simulator.ops import OPS
+from triptych.simulator.operands import activations
+from triptych.simulator.operands.operators import OPS
 
 SMALL = 2.0**-118
 

@@ -17,7 +17,7 @@ import pytest
 import triptych
 from triptych import simulator
 from triptych.simulator import KernelError, NkiError
-from triptych.simulator.lend import simulated_nki
+from triptych.simulator.launch.import_hook import simulated_nki
 from triptych.simulator.lint.live import LintWarning
 
 with simulated_nki():

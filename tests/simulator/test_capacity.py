@@ -7,7 +7,7 @@ import pytest
 
 from triptych import simulator
 from triptych.simulator import NkiValidationError, Options
-from triptych.simulator.lend import simulated_nki
+from triptych.simulator.launch.import_hook import simulated_nki
 
 with simulated_nki():
     import nki.isa as nisa

@@ -13,7 +13,7 @@ import pytest
 
 import triptych
 from triptych.simulator import NkiValidationError, Uninitialized
-from triptych.simulator.lend import simulated_nki
+from triptych.simulator.launch.import_hook import simulated_nki
 
 with simulated_nki():
     import nki.isa as nisa

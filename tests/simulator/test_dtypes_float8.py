@@ -12,7 +12,7 @@ import pytest
 from triptych.simulator import NkiValidationError
 from triptych.simulator.dtypes import TABLE, round_to
 from triptych.simulator.engines.mx import _FP4
-from triptych.simulator.lend import simulated_nki
+from triptych.simulator.launch.import_hook import simulated_nki
 
 with simulated_nki():
     import nki.isa as nisa

@@ -8,7 +8,7 @@ from kernel_parts import world
 
 from triptych import simulator
 from triptych.simulator import KernelError, NkiError, NkiValidationError, Options, Uninitialized
-from triptych.simulator.lend import simulated_nki
+from triptych.simulator.launch.import_hook import simulated_nki
 
 with simulated_nki():
     import nki.collectives as ncc

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from triptych.simulator.extents import Extents, pieces
+from triptych.simulator.memory.extents import Extents, pieces
 
 
 @st.composite

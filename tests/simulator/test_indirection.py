@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from triptych.simulator import INSTRUCTIONS, NkiValidationError, OutOfBounds
-from triptych.simulator.lend import simulated_nki
-from triptych.simulator.tensor import NkiTensor
+from triptych.simulator.launch.import_hook import simulated_nki
+from triptych.simulator.tensors.tensor import NkiTensor
 from triptych.simulator.trace import IndirectRegion
 
 with simulated_nki():

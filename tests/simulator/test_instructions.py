@@ -10,7 +10,7 @@ import pytest
 from triptych.harness.upkeep import nki_names
 from triptych.simulator import INSTRUCTIONS, NkiValidationError
 from triptych.simulator.enums import engine
-from triptych.simulator.lend import simulated_nki
+from triptych.simulator.launch.import_hook import simulated_nki
 
 with simulated_nki():
     import nki.isa as nisa

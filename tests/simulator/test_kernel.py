@@ -10,7 +10,7 @@ import pytest
 
 from triptych import simulator
 from triptych.simulator import KernelError, NkiError, NkiValidationError, OutOfBounds
-from triptych.simulator.lend import simulated_nki
+from triptych.simulator.launch.import_hook import simulated_nki
 
 with simulated_nki():
     import nki

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from triptych.simulator.analysis.hazards import hazards
 from triptych.simulator.enums import reduce_cmd as cmd
-from triptych.simulator.lend import simulated_nki
-from triptych.simulator.timing.hazards import hazards
+from triptych.simulator.launch.import_hook import simulated_nki
 
 with simulated_nki():
     import nki.isa as nisa

@@ -15,9 +15,10 @@ import pytest
 
 import triptych
 from triptych import simulator
-from triptych.simulator import NkiValidationError, removed
-from triptych.simulator.lend import NAMES, simulated_nki
-from triptych.simulator.older import OLDER
+from triptych.simulator import NkiValidationError
+from triptych.simulator.api import removed
+from triptych.simulator.api.older import OLDER
+from triptych.simulator.launch.import_hook import NAMES, simulated_nki
 
 SOURCE = Path(triptych.__file__).parents[1]
 KERNEL = """
@@ -103,7 +104,7 @@ def test_load_takes_the_simulator_even_beside_a_real_nki(tmp_path, install):
     (tmp_path / "site").mkdir()
     imported = "import nki; before = dict(sys.modules)" if install is real_nki else "before = dict(sys.modules)"
     code = (
-        f"import sys, numpy as np\nfrom triptych import simulator\nimport triptych.simulator.namespaces\n{imported}\n"
+        f"import sys, numpy as np\nfrom triptych import simulator\nimport triptych.simulator.api.namespaces\n{imported}\n"
         f"m = simulator.load({str(kernel)!r})\n"
         "nkis = lambda modules: {n: v for n, v in modules.items() if n.partition('.')[0] == 'nki'}\n"
         "print(m.nki.__triptych__, simulator.run(m.twice, np.ones((2, 2), np.float32)).outputs.sum(),"

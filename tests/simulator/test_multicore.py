@@ -10,7 +10,7 @@ from kernel_parts import in_sbuf
 
 from triptych import simulator
 from triptych.simulator import KernelError, NkiError, Options
-from triptych.simulator.lend import simulated_nki
+from triptych.simulator.launch.import_hook import simulated_nki
 
 with simulated_nki():
     import nki

@@ -11,9 +11,9 @@ import pytest
 
 from triptych.harness.upkeep import nki_names
 from triptych.simulator.dtypes import DType
-from triptych.simulator.lend import simulated_nki
-from triptych.simulator.memory import MemoryRegion
-from triptych.simulator.ops import Op
+from triptych.simulator.launch.import_hook import simulated_nki
+from triptych.simulator.memory.storage import MemoryRegion
+from triptych.simulator.operands.operators import Op
 
 with simulated_nki():
     import nki.isa as nisa

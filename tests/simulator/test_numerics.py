@@ -11,7 +11,7 @@ import math
 import numpy as np
 import pytest
 
-from triptych.simulator.lend import simulated_nki
+from triptych.simulator.launch.import_hook import simulated_nki
 
 with simulated_nki():
     import nki.isa as nisa

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from triptych.simulator import NkiValidationError, Uninitialized
 from triptych.simulator.dtypes import dtype_of
-from triptych.simulator.lend import simulated_nki
+from triptych.simulator.launch.import_hook import simulated_nki
 
 with simulated_nki():
     import nki.isa as nisa

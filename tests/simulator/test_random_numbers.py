@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from triptych.simulator.engines import xorwow
-from triptych.simulator.lend import simulated_nki
+from triptych.simulator.launch.import_hook import simulated_nki
 
 with simulated_nki():
     import nki.isa as nisa

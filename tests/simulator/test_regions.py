@@ -10,10 +10,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from triptych.simulator import INSTRUCTIONS, NkiValidationError
+from triptych.simulator.analysis.regions import _relation
 from triptych.simulator.dtypes import dtype_of
 from triptych.simulator.enums import engine
-from triptych.simulator.lend import simulated_nki
-from triptych.simulator.regions import _relation
+from triptych.simulator.launch.import_hook import simulated_nki
 from triptych.simulator.trace import Allocation, IndirectRegion, Region
 
 with simulated_nki():

@@ -8,7 +8,7 @@ from kernel_parts import in_hbm, in_sbuf, register_of
 
 from triptych import simulator
 from triptych.simulator import NkiValidationError
-from triptych.simulator.lend import simulated_nki
+from triptych.simulator.launch.import_hook import simulated_nki
 
 with simulated_nki():
     import nki.isa as nisa

@@ -8,8 +8,8 @@ from kernel_parts import in_hbm, in_sbuf
 
 from triptych import simulator
 from triptych.simulator import KernelError, NkiValidationError
-from triptych.simulator.lend import simulated_nki
-from triptych.simulator.timing.hazards import hazards
+from triptych.simulator.analysis.hazards import hazards
+from triptych.simulator.launch.import_hook import simulated_nki
 
 with simulated_nki():
     import nki

@@ -11,8 +11,8 @@ import pytest
 
 from triptych.harness.upkeep import nki_names
 from triptych.simulator import NkiValidationError
-from triptych.simulator.lend import simulated_nki
-from triptych.simulator.tensor import NkiTensor
+from triptych.simulator.launch.import_hook import simulated_nki
+from triptych.simulator.tensors.tensor import NkiTensor
 
 with simulated_nki():
     import nki.isa as nisa

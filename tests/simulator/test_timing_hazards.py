@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from triptych import simulator
+from triptych.simulator.analysis.hazards import box_of, hazards, meet
 from triptych.simulator.dtypes import TABLE
-from triptych.simulator.lend import simulated_nki
-from triptych.simulator.timing.hazards import box_of, hazards, meet
+from triptych.simulator.launch.import_hook import simulated_nki
 from triptych.simulator.trace import Allocation, Region
 
 with simulated_nki():

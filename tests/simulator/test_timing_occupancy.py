@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from triptych import simulator
-from triptych.simulator.lend import simulated_nki
+from triptych.simulator.launch.import_hook import simulated_nki
 from triptych.simulator.timing import schedule
 from triptych.simulator.timing.occupancy import occupancy
 

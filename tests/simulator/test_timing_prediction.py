@@ -6,7 +6,7 @@ import pytest
 
 from triptych import simulator
 from triptych.simulator import KernelError
-from triptych.simulator.lend import simulated_nki
+from triptych.simulator.launch.import_hook import simulated_nki
 from triptych.simulator.timing import predict, predict_trace
 
 with simulated_nki():

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from triptych import simulator
 from triptych.simulator import KernelError
 from triptych.simulator.chips import chip_of
-from triptych.simulator.lend import simulated_nki
+from triptych.simulator.launch.import_hook import simulated_nki
 from triptych.simulator.timing import predict_trace, schedule
 
 with simulated_nki():

@@ -11,7 +11,7 @@ from operators import BINARY as BEFORE_V4
 from operators import BITS, MAGNITUDES
 
 from triptych.simulator import NkiValidationError
-from triptych.simulator.lend import simulated_nki
+from triptych.simulator.launch.import_hook import simulated_nki
 
 with simulated_nki():
     import nki.isa as nisa

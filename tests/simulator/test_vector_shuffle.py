@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from triptych.simulator.lend import simulated_nki
-from triptych.simulator.memory import MemoryRegion
+from triptych.simulator.launch.import_hook import simulated_nki
+from triptych.simulator.memory.storage import MemoryRegion
 
 with simulated_nki():
     import nki.isa as nisa

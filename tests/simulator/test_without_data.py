@@ -12,7 +12,7 @@ from kernel_parts import in_hbm, in_sbuf
 from without_data_parts import X, both, story
 
 from triptych.simulator import NeedsData, NkiError, Uninitialized
-from triptych.simulator.lend import simulated_nki
+from triptych.simulator.launch.import_hook import simulated_nki
 
 with simulated_nki():
     import nki.language as nl

@@ -13,7 +13,7 @@ from without_data_parts import X, both, refused, story
 from triptych import simulator
 from triptych.simulator import NeedsData, NkiError, NkiValidationError, Options, ShapeDtype, Uninitialized
 from triptych.simulator.dtypes import TABLE
-from triptych.simulator.lend import simulated_nki
+from triptych.simulator.launch.import_hook import simulated_nki
 
 with simulated_nki():
     import nki

@@ -9,7 +9,7 @@ import pytest
 from kernel_parts import here
 from operators import BINARY, BITS, MAGNITUDES
 
-from triptych.simulator.lend import simulated_nki
+from triptych.simulator.launch.import_hook import simulated_nki
 
 with simulated_nki():
     import nki.isa as nisa

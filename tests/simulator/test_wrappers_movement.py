@@ -12,7 +12,7 @@ from kernel_parts import here, issued
 
 from triptych import simulator
 from triptych.simulator import NkiValidationError, OutOfBounds, Uninitialized
-from triptych.simulator.lend import simulated_nki
+from triptych.simulator.launch.import_hook import simulated_nki
 
 with simulated_nki():
     import nki.language as nl

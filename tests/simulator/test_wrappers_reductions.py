@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from kernel_parts import issued
 
-from triptych.simulator.lend import simulated_nki
+from triptych.simulator.launch.import_hook import simulated_nki
 
 with simulated_nki():
     import nki.isa as nisa

@@ -20,7 +20,7 @@ from calls.model import (
     source,
     total,
 )
-from triptych.simulator.lend import simulated_nki
+from triptych.simulator.launch.import_hook import simulated_nki
 
 with simulated_nki():
     import nki.isa as nisa

@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 
 from calls.model import ANY, DMA, E8M0, Call, F, Operand, call, copied, f32, given, source, whole
-from triptych.simulator.lend import simulated_nki
+from triptych.simulator.launch.import_hook import simulated_nki
 
 with simulated_nki():
     import nki.isa as nisa

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from calls.model import ANY, FLOATS, NOT_FLOAT32, Call, F, Operand, call, column, f32, given, source, whole
-from triptych.simulator.lend import simulated_nki
+from triptych.simulator.launch.import_hook import simulated_nki
 
 with simulated_nki():
     import nki.isa as nisa

@@ -1,0 +1,287 @@
+"""What an instruction costs its engine, in nanoseconds, and how that is known.
+
+    documented   NKI 0.6's documentation says it: its stubs, its architecture guides, its guide to DMA bandwidth
+    historical   AWS gave the formula, in engine cycles for NeuronCore-v2, until its documentation of 2.26.1 and has
+                 since removed it (nki/api/nki/isa/__init__.py at v2.26.1)
+    assumed      nothing is published; the formula is that of an instruction which does about the same
+
+N is the number of elements per partition. The faster modes of v3 and v4 are those of the architecture guides. Every
+constant is a field of the chip record.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from triptych.simulator.analysis.descriptors import descriptors
+from triptych.simulator.chips import Chip
+from triptych.simulator.trace import Event, Region
+
+Known = Literal["documented", "historical", "assumed"]
+Formula = Callable[[Event, Chip], float]
+_TWO_BYTES = ("bfloat16", "float16")
+_FLOAT8 = ("float8_e4m3", "float8_e5m2", "float8_e4m3fn")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A formula and how it is known; called with an event and a chip it gives nanoseconds."""
+
+    formula: Formula
+    known: Known
+
+    def __call__(self, event: Event, chip: Chip) -> float:
+        return self.formula(event, chip)
+
+    @property
+    def text(self) -> str:
+        """The formula in words."""
+        return (self.formula.__doc__ or "").strip()
+
+    def assumed(self) -> Cost:
+        """The same formula for an instruction of which none is published."""
+        return replace(self, known="assumed")
+
+
+def known(how: Known) -> Callable[[Formula], Cost]:
+    """Declare a cost."""
+    return lambda formula: Cost(formula, how)
+
+
+def ghz(event: Event, chip: Chip) -> float:
+    """Clock of the engine that ran an event."""
+    clocks = {
+        "tensor": chip.tensor_ghz,
+        "vector": chip.vector_ghz,
+        "scalar": chip.scalar_ghz,
+        "gpsimd": chip.gpsimd_ghz,
+    }
+    return clocks[event.engine].value
+
+
+def _streamed(event: Event, chip: Chip, cycles: float) -> float:
+    if event.engine == "gpsimd":
+        cycles += chip.gpsimd_start_cycles.value
+    return max(chip.min_cycles.value, cycles) / ghz(event, chip)
+
+
+def _n(event: Event) -> int:
+    return max(r.free_size for r in (*event.reads, *event.writes))
+
+
+@known("historical")
+def per_element(event: Event, chip: Chip) -> float:
+    """max(64, N) cycles; 4x faster on v3+ Vector where all is two-byte in SBUF, 2x where one side is in PSUM."""
+    speed = 1.0
+    tiles = [r for r in (*event.reads, *event.writes) if r.free_size > 1]
+    if (
+        chip.generation >= 3
+        and event.engine == "vector"
+        and event.op in ("tensor_copy", "tensor_scalar")
+        and all(r.dtype in _TWO_BYTES for r in tiles if r.dtype not in _FLOAT8 or r not in event.writes)
+    ):
+        # To float8 at twice the speed: nki/library/specs/design-rmsnorm-quant.rst, its profile of a quantization.
+        narrower = any(r.dtype in _FLOAT8 for r in event.writes)
+        in_sbuf = not narrower and all(r.allocation.buffer == "sbuf" for r in tiles)
+        dense = all(r.strides[-1] == 1 for r in tiles)
+        speed = 4.0 if in_sbuf and dense else 2.0 if in_sbuf or dense else 1.0
+    return _streamed(event, chip, _n(event) / speed)
+
+
+@known("historical")
+def fill(event: Event, chip: Chip) -> float:
+    """max(64, N) cycles; N/2 for zeros of two bytes; on GpSimd 150 + N."""
+    fast = event.attributes["value"] == 0 and event.writes[0].dtype in _TWO_BYTES and event.engine == "vector"
+    return _streamed(event, chip, _n(event) / (2 if fast else 1))
+
+
+@known("historical")
+def two_inputs(event: Event, chip: Chip) -> float:
+    """2N cycles; N where one input is in PSUM and one in SBUF, or all are two-byte and in SBUF (v2: sums, products)."""
+    inputs = [r for r in event.reads if r.free_size > 1]
+    buffers = {r.allocation.buffer for r in inputs}
+    fast = len(buffers) > 1 or len(inputs) < 2 or ("psum" not in buffers and _narrow(event, chip, inputs))
+    return _streamed(event, chip, _n(event) * (1 if fast else 2))
+
+
+# What v2 does at twice the speed in bfloat16: tensor_tensor's operators, and the one pair of scalar_tensor_tensor.
+_V2_FAST = ("add", "subtract", "multiply", ("subtract", "multiply"))
+
+
+def _narrow(event: Event, chip: Chip, inputs: list[Region]) -> bool:
+    """Whether two inputs stream together: two-byte tiles, on v2 in bfloat16, dense and for few operators."""
+    tiles = (*inputs, *event.writes)
+    if chip.generation >= 3:
+        return all(r.dtype in _TWO_BYTES for r in tiles)
+    dense = all(r.dtype == "bfloat16" and r.strides[-1] == 1 for r in tiles)
+    return dense and event.attributes["op"] in _V2_FAST
+
+
+@known("historical")
+def streamed(event: Event, chip: Chip) -> float:
+    """max(64, N) cycles, with no faster mode."""
+    return _streamed(event, chip, _n(event))
+
+
+@known("historical")
+def gpsimd(event: Event, chip: Chip) -> float:
+    """150 + N cycles."""
+    return _streamed(event, chip, _n(event))
+
+
+@known("assumed")
+def either(event: Event, chip: Chip) -> float:
+    """max(64, N) cycles on Vector, 150 + N on GpSimd."""
+    return _streamed(event, chip, _n(event))
+
+
+@known("historical")
+def streamed_and_read_out(event: Event, chip: Chip) -> float:
+    """max(64, N) cycles, and 64 more for the accumulator."""
+    return _streamed(event, chip, _n(event)) + chip.min_cycles.value / ghz(event, chip)
+
+
+@known("documented")
+def quarter(event: Event, chip: Chip) -> float:
+    """max(64, N/4) cycles: four elements per partition and cycle (nki/guides/architecture/trainium3_arch.rst)."""
+    return _streamed(event, chip, _n(event) / 4)
+
+
+@known("historical")
+def predicated(event: Event, chip: Chip) -> float:
+    """2N cycles; N where one of tile and predicate is in PSUM and the other in SBUF, or the tile is a number."""
+    inputs = [r for r in event.reads if r.free_size == event.writes[0].free_size]
+    fast = len({r.allocation.buffer for r in inputs}) > 1 or len(inputs) < 2
+    return _streamed(event, chip, _n(event) * (1 if fast else 2))
+
+
+@known("historical")
+def scan(event: Event, chip: Chip) -> float:
+    """max(64, 2N) cycles."""
+    return _streamed(event, chip, 2 * _n(event))
+
+
+@known("historical")
+def reduction(event: Event, chip: Chip) -> float:
+    """max(64, N) cycles; N/2 for a sum or a maximum from bfloat16 to bfloat16."""
+    fast = event.attributes["op"] in ("add", "maximum") and event.reads[0].dtype == event.writes[0].dtype == "bfloat16"
+    return _streamed(event, chip, _n(event) / (2 if fast else 1))
+
+
+@known("documented")
+def reciprocal(event: Event, chip: Chip) -> float:
+    """max(64, 8N) cycles on Vector (nki/api/nki.api.shared.rst)."""
+    return _streamed(event, chip, 8 * _n(event))
+
+
+@known("historical")
+def local_gather(event: Event, chip: Chip) -> float:
+    """150 + n/C cycles for n elements; C = (28 + 4e)/(4e) / min(4/bytes, e), e of them an index."""
+    each: int = event.attributes["each"]
+    n: int = event.attributes["indices"] * each
+    c = (28 + 4 * each) / (4 * each) / min(4 / event.reads[0].dtype.itemsize, each)
+    return _streamed(event, chip, n / c)
+
+
+@known("assumed")
+def gather(event: Event, chip: Chip) -> float:
+    """150 cycles for each 512 elements gathered, and one an element: the groups are documented, their cost is not."""
+    n = event.writes[0].free_size
+    return _streamed(event, chip, n + (math.ceil(n / 512) - 1) * chip.gpsimd_start_cycles.value)
+
+
+@known("documented")
+def topk(event: Event, chip: Chip) -> float:
+    """4n + K cycles (nki/api/nki/isa/__init__.py, topk)."""
+    n: int = event.attributes["n"]
+    return (4 * n + event.writes[0].free_size) / ghz(event, chip)
+
+
+@known("historical")
+def aggregate(event: Event, chip: Chip) -> float:
+    """max(64, 13 * N/3) cycles for bn_aggr."""
+    return _streamed(event, chip, 13 * event.reads[0].free_size / 3)
+
+
+@known("historical")
+def activation(event: Event, chip: Chip) -> float:
+    """max(64, N) cycles, and 64 more to read the accumulator out."""
+    results = [r for r in event.writes if r.allocation.buffer in ("sbuf", "psum")]
+    read_out = chip.min_cycles.value / ghz(event, chip) if len(results) > 1 else 0.0
+    return _streamed(event, chip, event.reads[0].free_size) + read_out
+
+
+@known("historical")
+def matmul(event: Event, chip: Chip) -> float:
+    """max(min(64, M), N) + 7 cycles of the PE array, float32 4 max(..) + 14, half of it for ones; weights hidden."""
+    stationary, moving = event.reads[0], event.reads[1]
+    rows: int = event.attributes["rows"]
+    n, m = moving.free_size // rows, stationary.free_size // rows
+    streams, passes = (chip.fp32_matmul_passes.value, 2) if stationary.dtype == "float32" else (1, 1)
+    if event.attributes.get("onezero"):
+        streams, passes = streams / 2, 1
+    cycles = streams * max(min(chip.min_cycles.value, m), n) + passes * chip.matmul_extra_cycles.value
+    return cycles / chip.tensor_ghz.value
+
+
+@known("historical")
+def transpose(event: Event, chip: Chip) -> float:
+    """Tensor: max(P, min(64, F)) cycles; Vector: max(64, N)."""
+    data = event.reads[0]
+    if event.engine == "tensor":
+        return max(data.shape[0], min(chip.min_cycles.value, data.free_size)) / chip.tensor_ghz.value
+    return _streamed(event, chip, data.free_size)
+
+
+@known("documented")
+def dma(event: Event, chip: Chip) -> float:
+    """A ring's descriptors, each a fixed time and bytes / rate; transposes: 90 % of all rings' rate, 50 % in SBUF."""
+    if event.op == "dma_transpose":
+        moved = event.writes[0].nbytes / chip.dma_gb_per_s.value
+        return moved / (0.5 if event.reads[0].allocation.buffer == "sbuf" else 0.9)
+    if not event.reads or not event.writes:
+        return 0.0
+    return descriptors(event.reads, event.writes, chip).busy_ns(chip)
+
+
+@known("documented")
+def dma_compute(event: Event, chip: Chip) -> float:
+    """Bytes read over all rings' rate, of which DMA with arithmetic reaches 50 %."""
+    # nki/guides/architecture/trainium3_arch.rst; v4's faster read-add-write in SBUF has no API there.
+    return sum(r.nbytes for r in event.reads) / chip.dma_gb_per_s.value / 0.5
+
+
+@known("assumed")
+def free(event: Event, chip: Chip) -> float:
+    """0: none is documented, neither for register operations nor for waiting."""
+    return 0.0
+
+
+@known("assumed")
+def collective(event: Event, chip: Chip) -> float:
+    """Steps of the algorithm for that size, 1.5 us each, and the bytes a rank sends over its share of NeuronLink."""
+    # The algorithms and their sizes are documented (neuron-runtime/explore/intranode-collective-comm.rst), and so are
+    # links and latency; that the cores of a device share its links equally, and the two terms' sum, are assumed.
+    n = len(event.attributes["ranks"])
+    size = max(sum(r.nbytes for r in event.reads), sum(r.nbytes for r in event.writes))
+    if n == 1:
+        return size / chip.dma_gb_per_s.value
+    share = chip.neuronlink_gb_per_s.value / chip.cores_per_device.value * (2 if event.attributes["joint"] else 1)
+    moved: int = event.attributes["moved"]
+    return _steps(event.op, n, size, chip) * chip.collective_step_ns.value + moved / share
+
+
+def _steps(op: str, ranks: int, size: int, chip: Chip) -> float:
+    """How often data hops in turn: over a mesh, by recursive doubling and halving, or around a ring of every other."""
+    if "permute" in op:
+        return 1.0
+    if size < chip.mesh_bytes.value or "to_all" in op:
+        steps = 2.0
+    elif size < chip.halving_bytes.value:
+        steps = math.log2(ranks) + 1
+    else:
+        steps = ranks / 2
+    return 2 * steps if op == "all_reduce" else steps

@@ -1,0 +1,130 @@
+"""`Kernel.with_schedule`: edges between instructions that have names (nki/guides/how-to-scheduling-apis.rst).
+
+An edge (consumer, producer) has the consumer run after the producer, like `consumer.depends_on(producer)`. Programs run
+in order here, so an edge changes no result: it goes into the trace. Of one forwards in time, which a compiler keeps by
+turning the two round, it is checked that nothing else forbids it, and the trace turns them round too: there an edge
+always points back.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from triptych.simulator.errors import KernelError, show_line
+from triptych.simulator.trace import Event, Trace
+
+Edges = tuple[tuple[str, str], ...]  # (consumer, producer)
+_FENCES = ("core_barrier", "sendrecv")  # with collectives: nothing of a core moves across a meeting with others
+_GUIDE = "nki/guides/how-to-scheduling-apis.rst"
+
+
+def edges_of(pairs: Iterable[tuple[str, str | Sequence[str]]]) -> Edges:
+    """[(consumer, producer or list of producers), ..] as single edges, checked to be names and to have no cycle."""
+    edges: list[tuple[str, str]] = []
+    for pair in pairs:
+        consumer, producers = pair if isinstance(pair, (tuple, list)) and len(pair) == 2 else (None, None)
+        many = [producers] if isinstance(producers, str) else producers
+        if not isinstance(consumer, str) or not isinstance(many, (list, tuple)) or not _are_names(many):
+            raise _refused(f"an edge is (consumer, producer) or (consumer, [producers]), by their names; got {pair!r}")
+        edges += [(consumer, producer) for producer in many]
+    after: dict[str, set[str]] = {}
+    for consumer, producer in edges:
+        after.setdefault(consumer, set()).add(producer)
+    for name in after:
+        if name in _reached(name, after):
+            raise _refused(f"{name!r} would have to run after itself")
+    return tuple(edges)
+
+
+def _are_names(values: Iterable[Any]) -> bool:
+    return all(isinstance(v, str) for v in values)
+
+
+def _reached(start: Any, after: Any) -> set[Any]:
+    """All that `start` runs after, directly or not."""
+    seen: set[Any] = set()
+    waiting = [start]
+    while waiting:
+        for other in after.get(waiting.pop(), ()):
+            if other not in seen:
+                seen.add(other)
+                waiting.append(other)
+    return seen
+
+
+def keep(edges: Edges, trace: Trace) -> None:
+    """Put the edges on the events that they name, on each core, and the events into an order that all edges allow."""
+    for core in {e.core for e in trace.events} if edges else ():
+        named: dict[str, list[Event]] = {}
+        for event in trace.events:
+            if event.core == core and event.name is not None:
+                named.setdefault(event.name, []).append(event)
+        for consumer, producer in edges:
+            later, earlier = _named(consumer, named), _named(producer, named)
+            rounds = {event.attributes.get("loop"): event for event in earlier}
+            for event in later:  # a producer in another round than its own, or in none, is refused by depends_on
+                event.depends_on(rounds.get(event.attributes.get("loop"), earlier[0]))
+    after = [(index, p) for index, event in enumerate(trace.events) for p in event.attributes.get("after", ())]
+    position = {id(event): index for index, event in enumerate(trace.events)} if after else {}
+    if any(position[id(producer)] > index for index, producer in after):
+        trace.events[:] = _in_order(trace)
+
+
+def _named(name: str, named: dict[str, list[Event]]) -> list[Event]:
+    """The event of a name, or the events that it is in the rounds of dynamic loops."""
+    found = named.get(name, [])
+    if not found:
+        have = ", ".join(sorted(named)) or "none"
+        raise _refused(f"no instruction is called {name!r}; names of this kernel: {have}")
+    if len({event.attributes.get("loop") for event in found}) < len(found):
+        lines = ", ".join(show_line(event.line) for event in found)
+        raise _refused(
+            f"{len(found)} instructions are called {name!r}, at {lines}; an edge needs one: give each its own name, as "
+            f"f'{name}{{i}}'"
+        )
+    return found
+
+
+def _in_order(trace: Trace) -> list[Event]:
+    """The events, each after what it waits for, otherwise as the program has them."""
+    from triptych.simulator.analysis.hazards import hazards  # the timing model runs kernels, which are scheduled here
+
+    events = trace.events
+    waits = [[producer for producer, _ in found] for found in hazards(trace)]
+    fence: dict[int, int] = {}
+    since: dict[int, list[int]] = {}
+    for index, event in enumerate(events):
+        if event.op in _FENCES or "joint" in event.attributes:
+            waits[index] += since.pop(event.core, [])
+            fence[event.core] = index
+        elif event.core in fence:
+            waits[index].append(fence[event.core])
+        since.setdefault(event.core, []).append(index)
+    followers: list[list[int]] = [[] for _ in events]
+    missing = [len(set(found)) for found in waits]
+    for index, found in enumerate(waits):
+        for producer in set(found):
+            followers[producer].append(index)
+    ready = [index for index, n in enumerate(missing) if n == 0]
+    order: list[Event] = []
+    while ready:
+        index = heapq.heappop(ready)
+        order.append(events[index])
+        for follower in followers[index]:
+            missing[follower] -= 1
+            if missing[follower] == 0:
+                heapq.heappush(ready, follower)
+    if len(order) < len(events):
+        stuck = next(e for e, n in zip(events, missing, strict=True) if n and e.attributes.get("after"))
+        after = " and ".join(p.label for p in stuck.attributes["after"])
+        raise _refused(
+            f"{stuck.label} cannot run after {after}, which needs it first: by its data, a no_reorder "
+            "block, another edge or a meeting of cores"
+        )
+    return order
+
+
+def _refused(message: str) -> KernelError:
+    return KernelError(f"with_schedule: {message}", source=_GUIDE)

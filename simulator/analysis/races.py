@@ -1,0 +1,147 @@
+"""Unsynchronised sharing between two cores: a pure function of a trace.
+
+Only `core_barrier` orders the accesses of two cores to shared HBM, and a collective on shared HBM, which both cores of
+a rank carry out together. Between two of these nothing does, so if one core writes an element there that the other
+reads or writes in the same stretch, the result depends on who comes first.
+
+One case does not depend on it: both cores carry out the same write, of the same values to the same elements, and write
+nothing else there. A kernel that knows nothing of cores does so everywhere, and AWS runs it on both
+(release-notes/components/nki.rst, NKI 0.5.0). What a core then reads after its own write is what it wrote. A dma_copy
+of a region onto itself, by which AWS's kernels wait for their stores, leaves there what it reads: it counts as a read.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from triptych.simulator.errors import NkiValidationError, show_line
+from triptych.simulator.memory.extents import best_width, pieces
+from triptych.simulator.trace import Event, Region, Trace
+
+Array = NDArray[Any]
+_SAMPLE = 16  # regions by which an allocation is laid out in rows
+
+
+def check_races(trace: Trace) -> None:
+    """Raise NkiValidationError for the first pair of accesses that race, with both lines."""
+    for first, second, region in races(trace):
+        a = region.allocation
+        raise NkiValidationError(
+            f"core {first.core} and core {second.core} race on {a.name!r} {a.shape}: {first.op} at "
+            f"{show_line(first.line)} and {second.op} at {show_line(second.line)} touch the same elements, one writes "
+            "them, and no nisa.core_barrier is between",
+            source="nki/api/nki/isa/__init__.py, core_barrier",
+            line=second.line,
+        )
+
+
+class _Access(NamedTuple):
+    event: Event
+    region: Region
+    write: int  # 0 where it reads; the same number for the same write by either core
+
+
+def races(trace: Trace) -> Iterator[tuple[Event, Event, Region]]:
+    """(event of core 0, event of core 1, region) that touch an element of shared HBM in one stretch, one writing it."""
+    groups: dict[tuple[int, int], tuple[list[_Access], list[_Access]]] = {}
+    same: dict[Any, int] = {}
+    for event in trace.events:
+        if event.op == "core_barrier" or event.attributes.get("joint"):
+            continue
+        writes = () if event.op == "dma_copy" and event.writes == event.reads else event.writes
+        digests = event.attributes.get("written", (0,) * len(event.writes))
+        for region, digest in (*[(r, None) for r in event.reads], *zip(writes, digests, strict=False)):
+            if region.allocation.buffer == "shared_hbm":
+                key = (region.allocation.id, event.attributes.get("epoch", 0))
+                write = 0 if digest is None else same.setdefault((key, region[1:], digest), len(same) + 1)
+                groups.setdefault(key, ([], []))[event.core].append(_Access(event, region, write))
+    for mine, others in groups.values():
+        yield from _conflicts(mine, others)
+
+
+def _conflicts(mine: list[_Access], others: list[_Access]) -> Iterator[tuple[Event, Event, Region]]:
+    if not mine or not others or not any(a.write for a in (*mine, *others)) or _apart(mine, others):
+        return
+    cells = _Cells([a.region for a in (*mine, *others)])
+    (a, a_early), (b, b_early) = _touched(mine, cells), _touched(others, cells)
+    clash = ((a != 0) & (b != 0) & ((a != b) | (a < 0))) | ((a != 0) & b_early) | ((b != 0) & a_early)
+    if clash.any():
+        here = np.zeros(cells.shape, bool)
+        here.flat[np.argmax(clash)] = True
+        there = [
+            [x for x in side if any(part.any() for part in cells.parts(here, x.region))] for side in (mine, others)
+        ]
+        yield _pair(*there)
+
+
+def _touched(accesses: list[_Access], cells: _Cells) -> tuple[Array, Array]:
+    """For each cell: the one write that a core makes there, 0 for none and -1 for several; and whether the core reads
+    it before it has written it."""
+    writes, early = np.zeros(cells.shape, np.int32), np.zeros(cells.shape, bool)
+    for access in accesses:
+        for there, read in zip(cells.parts(writes, access.region), cells.parts(early, access.region), strict=True):
+            if access.write:
+                there[...] = np.where((there == 0) | (there == access.write), access.write, -1)
+            else:
+                read[there == 0] = True
+    return writes, early
+
+
+def _pair(mine: list[_Access], others: list[_Access]) -> tuple[Event, Event, Region]:
+    """The first two of these accesses, all of one element on which the cores race, that are no harmless pair."""
+    written: set[int] = set()
+    for other in others:
+        mine_written: set[int] = set()
+        for m in mine:
+            if m.write and other.write:
+                harmless = m.write == other.write
+            else:
+                harmless = m.write in written if m.write else not other.write or other.write in mine_written
+            if not harmless:
+                return m.event, other.event, other.region
+            mine_written.add(m.write)
+        written.add(other.write)
+    raise AssertionError("a race that no pair makes")
+
+
+def _apart(mine: list[_Access], others: list[_Access]) -> bool:
+    """Whether the two cores keep to bytes that cannot overlap."""
+    (a, b), (c, d) = (_span([x.region for x in side]) for side in (mine, others))
+    return b <= c or d <= a
+
+
+def _span(regions: list[Region]) -> tuple[int, int]:
+    """The bytes of an allocation from the first that is touched to behind the last."""
+    low, high = [], []
+    for region in regions:
+        steps = [s * (n - 1) for s, n in zip(region.strides, region.shape, strict=True)]
+        size = region.dtype.itemsize
+        low.append((region.offset + sum(s for s in steps if s < 0)) * size)
+        high.append((region.offset + sum(s for s in steps if s > 0) + 1) * size)
+    return min(low), max(high)
+
+
+class _Cells:
+    """An allocation, cut where the regions that are touched begin and end, so that each is made of whole cells."""
+
+    def __init__(self, regions: list[Region]) -> None:
+        views = {r[1:]: (r.dtype.itemsize, r.offset, r.shape, r.strides) for r in regions}
+        allocation = regions[0].allocation
+        width = best_width(allocation.shape, allocation.dtype.itemsize, list(views.values())[:_SAMPLE])
+        self._pieces = {region: pieces(*view, width) for region, view in views.items()}
+        rows = {cut for found in self._pieces.values() for runs, _ in found for run in runs for cut in run}
+        columns = {cut for found in self._pieces.values() for _, runs in found for run in runs for cut in run}
+        self._row = {cut: i for i, cut in enumerate(sorted(rows))}
+        self._column = {cut: i for i, cut in enumerate(sorted(columns))}
+        self.shape = (len(rows) - 1, len(columns) - 1)
+
+    def parts(self, array: Array, region: Region) -> Iterator[Array]:
+        """What a region covers of an array that has one element for each cell."""
+        for rows, columns in self._pieces[region[1:]]:
+            for (top, bottom), (left, right) in itertools.product(rows, columns):
+                yield array[self._row[top] : self._row[bottom], self._column[left] : self._column[right]]

@@ -1,0 +1,241 @@
+"""What the memory that an instruction touches has to fulfil, whichever instruction it is.
+
+Compute engines (nki/guides/architecture/trainium_inferentia2_arch.rst, data access; later guides change none of it):
+
+    partitions   more than 64 start at partition 0, more than 32 at 0 or 64, others at 0, 32, 64 or 96
+    pattern      at most four free dimensions, once those that lie without a gap are one; strides of 16 bits, with sign
+    elements     at most 64K a partition in SBUF, and 4K in PSUM for the engines that stream over it
+
+Every engine: the free dimension is time (the same guide). So a result may lie where an operand does if an instruction
+goes over the same elements of a partition in the same order, on any partitions (nc_stream_shuffle is documented to run
+in place), and where its first element needs all of the operand, as a sum over it does. How far reading is ahead of
+writing is not documented: any other overlap of a result with an operand raises, as do that of two results, and any
+overlap in instructions that read in another order than they write, such as a gather.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from triptych.simulator.dtypes import DType
+from triptych.simulator.errors import NkiValidationError, show_line
+from triptych.simulator.memory.placement import START_RULE, allowed_starts
+from triptych.simulator.trace import Event, IndirectRegion, Region
+
+Array = NDArray[Any]
+_STRIDES = range(-(1 << 15), 1 << 15)
+_DIMENSIONS = 4
+_ELEMENTS = {"sbuf": 1 << 16, "psum": 1 << 12}
+
+
+Order = Literal["stream", "late", "mixed"]  # written as it is read; when all has been read; in another order
+
+
+class Rules(NamedTuple):
+    """What an instruction is checked for."""
+
+    computes: bool  # on a compute engine
+    own_starts: bool  # it checks start partitions itself
+    order: Order
+
+
+def check_regions(event: Event, rules: Rules) -> None:
+    """Raise NkiValidationError for what the module forbids. The first tests leave little to look at closely."""
+    computes, own_starts, _ = rules
+    if computes:
+        for region in event.reads:
+            row = region[3][0]
+            if region[1] >= row or (row > 4096 and (row > 32767 or region[0][2] == "psum")) or len(region[3]) > 5:
+                _check_access(event, region, own_starts)
+        for region in event.writes:
+            row = region[3][0]
+            if region[1] >= row or (row > 4096 and (row > 32767 or region[0][2] == "psum")) or len(region[3]) > 5:
+                _check_access(event, region, own_starts)
+    check_overlaps(event, rules)
+
+
+def check_overlaps(event: Event, rules: Rules) -> None:
+    """The part that depends on which tensors are one; the rest depends on the form of each."""
+    computes, _, order = rules
+    reads, writes = event.reads, event.writes
+    if "scattered" in event.attributes:  # rows that have an index each
+        return
+    for at, written in enumerate(writes):
+        allocation = written[0]
+        for region in reads if order != "late" else ():
+            if region is written and order == "stream":
+                continue
+            if region[0] is allocation or (allocation[6] and region[0][6] and region[0][2] == allocation[2]):
+                _check_overlap(region, written, computes, order)
+        for region in writes[:at]:
+            if region[0] is allocation or (allocation[6] and region[0][6] and region[0][2] == allocation[2]):
+                _check_results(region, written)
+
+
+def _check_access(event: Event, region: Region, own_starts: bool) -> None:
+    if region[0][2] not in _ELEMENTS:
+        return
+    fault = None if own_starts else _start_fault(_place(region), region[1:])
+    fault = fault or _pattern_fault(region[1:], "sbuf" if event.engine == "tensor" else region[0][2])
+    if fault:
+        raise NkiValidationError(f"{_named(region)} {fault}", source=START_RULE)
+
+
+def check_start(region: Region) -> None:
+    """The start partition of what a compute engine touches."""
+    fault = _start_fault(_place(region), region[1:])
+    if fault:
+        raise NkiValidationError(f"{_named(region)} {fault}", source=START_RULE)
+
+
+Place = tuple[str, tuple[int, ...], DType, tuple[int, int] | None]  # memory, shape, dtype and address of an allocation
+Way = tuple[int, tuple[int, ...], tuple[int, ...], DType]  # offset, shape, strides and dtype of a region
+
+
+def _place(region: Region) -> Place:
+    a = region[0]
+    return a[2], a[3], a[4], a[6]
+
+
+@functools.lru_cache(4096)
+def _start_fault(place: Place, way: Way) -> str | None:
+    first, partitions = _partition(place, way)[0], way[1][0]
+    allowed = allowed_starts(partitions)
+    if first in allowed:
+        return None
+    return (
+        f"starts at partition {first}, and {partitions} partitions must start at {', '.join(map(str, allowed))}; DMA "
+        "moves them there"
+    )
+
+
+def _partition(place: Place, way: Way) -> tuple[int, int]:
+    """Where a region on chip begins: partition and byte of it."""
+    _, shape, dtype, address = place
+    partition, byte = divmod(way[0] * way[3].itemsize, math.prod(shape[1:]) * dtype.itemsize)
+    return (partition + address[0], byte + address[1]) if address else (partition, byte)
+
+
+@functools.lru_cache(4096)
+def _pattern_fault(way: Way, buffer: str) -> str | None:
+    _, shape, strides, _ = way
+    sizes, steps = _merged(shape[1:], strides[1:])
+    if len(sizes) > _DIMENSIONS or any(s not in _STRIDES for s in steps):
+        pairs = [list(p) for p in zip(steps, sizes, strict=True)]
+        return f"has the pattern {pairs}; at most {_DIMENSIONS} free dimensions are possible, with strides of 16 bits"
+    if math.prod(shape[1:]) > _ELEMENTS[buffer]:
+        return f"has {math.prod(shape[1:])} elements a partition, and an instruction goes over {_ELEMENTS[buffer]}"
+    return None
+
+
+def _named(region: Region) -> str:
+    a = region.allocation
+    return f"{region.shape} of {a.name!r} {a.shape}"
+
+
+def _merged(shape: tuple[int, ...], strides: tuple[int, ...], unit: int = 1) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Sizes and strides times `unit`, without dimensions of size 1, and with those as one that lie without a gap."""
+    out: list[tuple[int, int]] = []
+    for n, stride in zip(shape, strides, strict=True):
+        if n == 1:
+            continue
+        if out and out[-1][1] == n * stride * unit:
+            out[-1] = (out[-1][0] * n, stride * unit)
+        else:
+            out.append((n, stride * unit))
+    return tuple([n for n, _ in out]), tuple([s for _, s in out])
+
+
+def _check_overlap(read: Region, written: Region, computes: bool, order: Order) -> None:
+    if computes and written.free_size == 1 and order == "stream":
+        return
+    if read[0] is written[0] and read[3] == written[3] and read[4] is written[4] and len(read[3]) == 2:
+        (row, step), a, b = read[3], read[1], written[1]  # the common case of two parts of rows
+        if (
+            step >= 0
+            and a < row
+            and b < row
+            and (a + step * (read[2][1] - 1) < b or b + step * (written[2][1] - 1) < a)
+        ):
+            return
+    same = _relation(read, written)
+    if same is None or (same and order == "stream"):
+        return
+    raise NkiValidationError(
+        f"the result {_named(written)} overlaps {_named(read)}, which is read at other elements or in another order: "
+        f"what is found there is not documented. Write to another tensor than this, from "
+        f"{show_line(written.allocation.line)}",
+        source=START_RULE,
+    )
+
+
+def _check_results(first: Region, second: Region) -> None:
+    """A column of reductions is read out of the accumulator after the result beside it; no other order is known."""
+    if second.free_size > 1 and _relation(first, second) is not None:
+        raise NkiValidationError(f"two results overlap: {_named(first)} and {_named(second)}", source=START_RULE)
+
+
+def _relation(one: Region, other: Region) -> bool | None:
+    """None if two regions have no byte in common, else whether they go over the same bytes in the same order."""
+    if type(one) is Region and type(other) is Region:
+        return _related(_place(one), one[1:], _place(other), other[1:])
+    return _compared(*[_path(_place(r), r[1:], r.chosen if type(r) is IndirectRegion else None) for r in (one, other)])
+
+
+@functools.lru_cache(4096)
+def _related(one: Place, way: Way, other: Place, other_way: Way) -> bool | None:
+    return _compared(_path(one, way), _path(other, other_way))
+
+
+class _Path(NamedTuple):
+    """The way of an instruction over a memory: the bytes where elements begin, in order, the same in each partition."""
+
+    partitions: tuple[int, int]  # first, and the one after the last; HBM is one partition
+    start: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    itemsize: int
+    chosen: tuple[int, ...] | None  # offsets, where these give the way
+
+    def bytes(self) -> Array:
+        if self.chosen is not None:
+            return self.start + np.array(self.chosen) * self.itemsize
+        at = np.array(self.start)
+        for n, stride in zip(self.shape, self.strides, strict=True):
+            at = at[..., None] + np.arange(n) * stride
+        return at.reshape(-1)
+
+    def reach(self) -> tuple[int, int]:
+        """The first byte, and the one after the last."""
+        if self.chosen is not None:
+            at = self.bytes()
+            return int(at.min()), int(at.max()) + self.itemsize
+        steps = [s * (n - 1) for s, n in zip(self.strides, self.shape, strict=True)]
+        return self.start + sum(s for s in steps if s < 0), self.start + sum(s for s in steps if s > 0) + self.itemsize
+
+
+def _path(place: Place, way: Way, chosen: tuple[int, ...] | None = None) -> _Path:
+    offset, shape, strides, dtype = way
+    size = dtype.itemsize
+    if place[0] not in _ELEMENTS:
+        return _Path((0, 1), offset * size, *_merged(shape, strides, size), size, chosen)
+    partition, byte = _partition(place, way)
+    return _Path((partition, partition + shape[0]), byte, *_merged(shape[1:], strides[1:], size), size, chosen)
+
+
+def _compared(one: _Path, other: _Path) -> bool | None:
+    for (a, b), (c, d) in ((one.partitions, other.partitions), (one.reach(), other.reach())):
+        if a >= d or c >= b:
+            return None
+    if one[1:] == other[1:]:
+        return True
+    first, second = one.bytes(), other.bytes()
+    if one.itemsize == other.itemsize and np.array_equal(first, second):
+        return True
+    touched = [(at[:, None] + np.arange(p.itemsize)).reshape(-1) for at, p in ((first, one), (second, other))]
+    return False if np.isin(touched[0], touched[1]).any() else None

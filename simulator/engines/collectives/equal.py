@@ -1,0 +1,164 @@
+"""Collectives of equal parts: all_reduce, all_gather, reduce_scatter, all_to_all, over n ranks of a replica group.
+
+x_r is what rank number r of the group brings, y_r what it gets. Lists of tensors in HBM are exchanged in one call
+(coalesced), each for itself. A destination may be a source: all sources are read before any destination is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from triptych.simulator import enums
+from triptych.simulator.analysis import costs
+from triptych.simulator.engines.collectives.exchange import (
+    Party,
+    check_tensors,
+    exchange,
+    nbytes,
+    record,
+    reduced,
+    reduction,
+)
+from triptych.simulator.engines.collectives.replicas import ReplicaGroup, group_of
+from triptych.simulator.errors import NkiValidationError
+from triptych.simulator.machine.instructions import collective
+from triptych.simulator.machine.machine import machine
+from triptych.simulator.operands.operands import bits, put
+from triptych.simulator.operands.operators import Op
+from triptych.simulator.tensors.tensor import NkiTensor
+
+_DMA = enums.engine.dma
+
+
+@collective(_DMA, cost=costs.collective)
+def all_reduce(
+    srcs: Sequence[NkiTensor],
+    dsts: Sequence[NkiTensor],
+    replica_group: ReplicaGroup,
+    op: Op,
+    priority: int | None = None,
+    name: str | None = None,
+) -> None:
+    """y_r = op over s of x_s, for every r; op is add, minimum or maximum, in float32 and rounded once."""
+    m = machine()
+    check_tensors(m, srcs, dsts, priority)
+    fold = reduction(op, srcs)
+    for src, dst in zip(srcs, dsts, strict=True):
+        _check_shape(src, dst, src.shape)
+    ranks = group_of(m, replica_group)
+
+    def act(parties: list[Party]) -> None:
+        totals = [reduced(fold, [p.srcs[i] for p in parties]) for i in range(len(srcs))]
+        for p in parties:
+            for dst, total in zip(p.dsts, totals, strict=True):
+                put(dst, total)
+
+    met = exchange(m, "all_reduce", f"op={op}, {replica_group!r}", ranks, srcs, dsts, act)
+    moved = 2 * nbytes(srcs) * (len(ranks) - 1) // len(ranks)  # as reduce_scatter and all_gather one after the other
+    record(m, "all_reduce", ranks, met, srcs, dsts, name, moved)
+
+
+@collective(_DMA, cost=costs.collective)
+def all_gather(
+    srcs: Sequence[NkiTensor],
+    dsts: Sequence[NkiTensor],
+    replica_group: ReplicaGroup,
+    collective_dim: int,
+    priority: int | None = None,
+    name: str | None = None,
+) -> None:
+    """y_r = concatenation over s of x_s along collective_dim, for every r; 0 in HBM, 0 or 1 in SBUF."""
+    m = machine()
+    check_tensors(m, srcs, dsts, priority)
+    dim = _dimension(collective_dim, (0, 1) if srcs[0].on_chip else (0,))
+    ranks = group_of(m, replica_group)
+    for src, dst in zip(srcs, dsts, strict=True):
+        _check_shape(src, dst, (*src.shape[:dim], src.shape[dim] * len(ranks), *src.shape[dim + 1 :]))
+
+    def act(parties: list[Party]) -> None:
+        wholes = [np.concatenate([bits(p.srcs[i]) for p in parties], axis=dim) for i in range(len(srcs))]
+        for p in parties:
+            for dst, whole in zip(p.dsts, wholes, strict=True):
+                np.copyto(bits(dst), whole)
+                dst.wrote()
+
+    met = exchange(m, "all_gather", f"collective_dim={dim}, {replica_group!r}", ranks, srcs, dsts, act)
+    record(m, "all_gather", ranks, met, srcs, dsts, name, nbytes(srcs) * (len(ranks) - 1))
+
+
+@collective(_DMA, cost=costs.collective)
+def reduce_scatter(
+    srcs: Sequence[NkiTensor],
+    dsts: Sequence[NkiTensor],
+    replica_group: ReplicaGroup,
+    collective_dim: int,
+    op: Op,
+    priority: int | None = None,
+    name: str | None = None,
+) -> None:
+    """y_r = part r, of n along dimension 0, of op over s of x_s, in float32 and rounded once."""
+    m = machine()
+    check_tensors(m, srcs, dsts, priority)
+    fold = reduction(op, srcs)
+    _dimension(collective_dim, (0,))
+    ranks = group_of(m, replica_group)
+    for src, dst in zip(srcs, dsts, strict=True):
+        _check_shape(src, dst, (_part(src, len(ranks)), *src.shape[1:]))
+
+    def act(parties: list[Party]) -> None:
+        totals = [reduced(fold, [p.srcs[i] for p in parties]) for i in range(len(srcs))]
+        for r, p in enumerate(parties):
+            for dst, total in zip(p.dsts, totals, strict=True):
+                put(dst, total[r * dst.shape[0] : (r + 1) * dst.shape[0]])
+
+    met = exchange(m, "reduce_scatter", f"op={op}, {replica_group!r}", ranks, srcs, dsts, act)
+    record(m, "reduce_scatter", ranks, met, srcs, dsts, name, nbytes(dsts) * (len(ranks) - 1))
+
+
+@collective(_DMA, cost=costs.collective)
+def all_to_all(
+    srcs: Sequence[NkiTensor],
+    dsts: Sequence[NkiTensor],
+    replica_group: ReplicaGroup,
+    collective_dim: int,
+    priority: int | None = None,
+    name: str | None = None,
+) -> None:
+    """y_r = concatenation over s of part r of x_s, parts and concatenation along dimension 0; in HBM."""
+    m = machine()
+    check_tensors(m, srcs, dsts, priority, sbuf=False)
+    _dimension(collective_dim, (0,))
+    ranks = group_of(m, replica_group)
+    for src, dst in zip(srcs, dsts, strict=True):
+        _check_shape(src, dst, src.shape)
+    parts = [(len(ranks), _part(src, len(ranks)), *src.shape[1:]) for src in srcs]
+
+    def act(parties: list[Party]) -> None:
+        sent = [np.stack([bits(p.srcs[i]).reshape(shape) for p in parties]) for i, shape in enumerate(parts)]
+        for r, p in enumerate(parties):
+            for dst, values in zip(p.dsts, sent, strict=True):
+                np.copyto(bits(dst), values[:, r].reshape(dst.shape))
+                dst.wrote()
+
+    met = exchange(m, "all_to_all", f"{replica_group!r}", ranks, srcs, dsts, act)
+    record(m, "all_to_all", ranks, met, srcs, dsts, name, nbytes(srcs) * (len(ranks) - 1) // len(ranks))
+
+
+def _dimension(dim: int, allowed: tuple[int, ...]) -> int:
+    if dim not in allowed:
+        raise NkiValidationError(f"collective_dim must be {' or '.join(map(str, allowed))} here, got {dim!r}")
+    return dim
+
+
+def _part(src: NkiTensor, ranks: int) -> int:
+    """The length of one of `ranks` equal parts of src along dimension 0."""
+    if src.shape[0] % ranks:
+        raise NkiValidationError(f"dimension 0 of srcs must be a multiple of the {ranks} ranks, got {src.shape}")
+    return src.shape[0] // ranks
+
+
+def _check_shape(src: NkiTensor, dst: NkiTensor, expected: tuple[int, ...]) -> None:
+    if dst.shape != expected:
+        raise NkiValidationError(f"dst must be {expected} for a src of {src.shape}, got {dst.shape}")

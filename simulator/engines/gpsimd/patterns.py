@@ -1,0 +1,154 @@
+"""GpSimd Engine: index patterns and what they select. It reads and writes SBUF only.
+
+Both instructions generate, for partition p and the free indices w, z, y, x of a pattern of [step, num] pairs,
+
+    value = offset + p * channel_multiplier + w * step_w + z * step_z + y * step_y + x * step_x
+
+in 32-bit integers; iota writes it, affine_select compares it with 0. The offset may be a register, which is read when
+the instruction runs (release notes of NKI 0.4.0).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from triptych.simulator.analysis import costs
+from triptych.simulator.dtypes import F32
+from triptych.simulator.enums import engine as eng
+from triptych.simulator.errors import NkiValidationError
+from triptych.simulator.machine.instructions import instruction
+from triptych.simulator.machine.machine import NkiInstruction, machine
+from triptych.simulator.machine.registers import VirtualRegister
+from triptych.simulator.memory.storage import MemoryRegion
+from triptych.simulator.operands.operands import bits, describe, in_buffer, put, same_tile, stored
+from triptych.simulator.operands.operators import OPS, Op
+from triptych.simulator.tensors.tensor import NkiTensor
+
+Array = NDArray[Any]
+_COMPARE: dict[str, Any] = {
+    "equal": np.equal,
+    "not_equal": np.not_equal,
+    "less": np.less,
+    "less_equal": np.less_equal,
+    "greater": np.greater,
+    "greater_equal": np.greater_equal,
+}
+_INT32 = np.iinfo(np.int32)
+
+
+@instruction(eng.gpsimd, cost=costs.gpsimd)
+def iota(
+    dst: NkiTensor,
+    pattern: Sequence[Sequence[int]],
+    offset: int | VirtualRegister = 0,
+    channel_multiplier: int = 0,
+    name: str | None = None,
+) -> NkiInstruction:
+    """dst[p, w, z, y, x] = offset + p * channel_multiplier + the pattern's steps, int32 cast to dst's dtype."""
+    m = machine()
+    in_buffer(MemoryRegion.sbuf, dst=dst)
+    _check_arithmetic(dst=dst)
+    row, column = _affine(dst, pattern, offset, channel_multiplier)
+    values = row + column
+    put(dst, values.astype(F32) if dst.dtype.is_float else values)
+    return m.record("iota", eng.gpsimd, (), (dst,), name)
+
+
+@instruction(eng.gpsimd, cost=costs.gpsimd)
+def affine_select(
+    dst: NkiTensor,
+    pattern: Sequence[Sequence[int]],
+    channel_multiplier: int,
+    on_true_tile: NkiTensor,
+    on_false_value: float,
+    cmp_op: Op = OPS["equal"],
+    offset: int | VirtualRegister = 0,
+    name: str | None = None,
+) -> NkiInstruction:
+    """dst = on_true_tile where the affine value <cmp_op> 0, else on_false_value.
+
+    The affine value is iota's: offset + p * channel_multiplier + the pattern's steps.
+    """
+    m = machine()
+    in_buffer(MemoryRegion.sbuf, dst=dst, on_true_tile=on_true_tile)
+    same_tile("dst and on_true_tile", dst, on_true_tile)
+    _check_arithmetic(dst=dst, on_true_tile=on_true_tile)
+    compare = _comparison(cmp_op)
+    if isinstance(on_false_value, bool) or not isinstance(on_false_value, (int, float, np.integer, np.floating)):
+        raise NkiValidationError(f"on_false_value must be a float32 number, got {describe(on_false_value)}")
+    row, column = _affine(dst, pattern, offset, channel_multiplier)
+    m.check_reads((on_true_tile,))
+
+    mask = compare(row, -column)
+    if dst.dtype == on_true_tile.dtype:
+        fill = stored(dst, np.array([on_false_value], F32))
+        target = bits(dst)
+        chosen = np.where(mask, bits(on_true_tile).reshape(mask.shape), fill.view(target.dtype))
+        np.copyto(target, chosen.reshape(dst.shape))
+        dst.wrote()
+    else:
+        put(dst, np.where(mask, on_true_tile.f32().reshape(mask.shape), F32.type(on_false_value)))
+    return m.record("affine_select", eng.gpsimd, (on_true_tile,), (dst,), name, op=cmp_op.name)
+
+
+def _affine(dst: NkiTensor, pattern: Sequence[Sequence[int]], offset: Any, multiplier: int) -> tuple[Array, Array]:
+    """The affine value as a row [1, F] and a column [P, 1] whose sum it is.
+
+    What a value beyond int32 does is not documented, so it raises.
+    """
+    pairs = _pairs(pattern)
+    count = int(np.prod([n for _, n in pairs]))
+    if count != dst.free_size:
+        raise NkiValidationError(
+            f"pattern generates {count} elements per partition, and dst {dst.shape} has {dst.free_size}"
+        )
+    start = offset.value() if isinstance(offset, VirtualRegister) else _int32(offset, "offset")
+    step = _int32(multiplier, "channel_multiplier")
+    row = np.full(1, start, np.int64)
+    for s, n in pairs:
+        row = np.add.outer(row, s * np.arange(n, dtype=np.int64)).reshape(-1)
+    column = step * np.arange(dst.shape[0], dtype=np.int64)
+    low, high = int(row.min()) + int(column.min()), int(row.max()) + int(column.max())
+    parts = min(row.min(), -column.max()), max(row.max(), -column.min())
+    if min(low, int(parts[0])) < _INT32.min or max(high, int(parts[1])) > _INT32.max:
+        raise NkiValidationError(f"the pattern is computed in int32 and reaches from {low} to {high}")
+    return row.astype(np.int32)[None, :], column.astype(np.int32)[:, None]
+
+
+def _pairs(pattern: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
+    try:
+        pairs = [(step, num) for step, num in pattern]
+    except (TypeError, ValueError):
+        raise NkiValidationError(f"pattern must be a list of 1 to 4 [step, num] pairs, got {pattern!r}") from None
+    if not 1 <= len(pairs) <= 4:
+        raise NkiValidationError(f"pattern must be a list of 1 to 4 [step, num] pairs, got {len(pairs)} of them")
+    checked = [(_int32(step, "a step of pattern"), _int32(num, "a num of pattern")) for step, num in pairs]
+    if any(num < 1 for _, num in checked):
+        raise NkiValidationError(f"every num of pattern must be at least 1, got {pattern!r}")
+    return checked
+
+
+def _int32(value: Any, what: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise NkiValidationError(f"{what} must be an int32, got {describe(value)}")
+    if not _INT32.min <= int(value) <= _INT32.max:
+        raise NkiValidationError(f"{what} must be an int32, got {value!r}")
+    return int(value)
+
+
+def _comparison(op: Any) -> Any:
+    if not isinstance(op, Op) or op.name not in _COMPARE:
+        known = ", ".join(f"nl.{name}" for name in _COMPARE)
+        raise NkiValidationError(f"cmp_op must be one of {known}, got {op!r}")
+    return _COMPARE[op.name]
+
+
+def _check_arithmetic(**tiles: NkiTensor) -> None:
+    """A packed x4 element has no value of its own."""
+    for what, t in tiles.items():
+        if t.dtype.kind == "x":
+            raise NkiValidationError(f"{what} cannot be a packed dtype, got {t!r}")

@@ -1,0 +1,210 @@
+"""Vector Engine: an elementwise step with a fold that stays in the accumulator, at its end or at every element."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from triptych.simulator.analysis import costs
+from triptych.simulator.dtypes import F32
+from triptych.simulator.enums import engine as eng
+from triptych.simulator.enums import reduce_cmd as cmd
+from triptych.simulator.errors import NkiValidationError
+from triptych.simulator.machine.instructions import instruction
+from triptych.simulator.machine.machine import NkiInstruction, machine
+from triptych.simulator.operands.accumulators import (
+    accumulate,
+    begin,
+    check_command,
+    check_float32,
+    check_result,
+    fold_of,
+    forget,
+    initial_value,
+    operator_name,
+    read_out,
+    touched,
+)
+from triptych.simulator.operands.operands import on_chip, per_partition, put, same_tile
+from triptych.simulator.operands.operators import Op, operator
+from triptych.simulator.tensors.indirection import Indirect
+from triptych.simulator.tensors.tensor import NkiTensor
+from triptych.simulator.trace import HasRegion
+
+Array = NDArray[Any]
+_COMMANDS = (cmd.reset_reduce, cmd.reduce, cmd.load_reduce)
+
+
+@instruction(eng.vector, cost=costs.streamed_and_read_out, indirect=Indirect(("data",)))
+def tensor_scalar_reduce(
+    dst: NkiTensor,
+    data: NkiTensor,
+    op0: Op,
+    operand0: Any,
+    reduce_op: Op,
+    reduce_res: NkiTensor | None = None,
+    reverse0: bool = False,
+    reduce_cmd: cmd = cmd.reset_reduce,
+    reduce_init: Any = None,
+    reduce_res_negate: bool = False,
+    name: str | None = None,
+) -> NkiInstruction:
+    """dst[P, F] = data[P, F] <op0> operand0 and reduce_res[P, 1] = the running reduce_op over F of it.
+
+    What is folded is not rounded to dst's dtype first. `reduce_res_negate` changes what is written, not the register.
+    """
+    m = machine()
+    on_chip(dst=dst, data=data)
+    same_tile("dst and data", dst, data)
+    f = operator(op0)
+    if f.bitvec:
+        raise NkiValidationError(f"op0 must be arithmetic, got {op0!r}")
+    if reverse0:
+        raise NkiValidationError("reverse0 is not supported yet by NKI 0.6; got True")
+    fold, identity = fold_of(reduce_op, ("add", "multiply", "maximum", "minimum"))
+    check_command(reduce_cmd, _COMMANDS)
+    check_result(reduce_res, data)
+    read = [data]
+    operand: Any = None
+    if f.binary:
+        operand, tiles = per_partition(operand0, data, "operand0")
+        check_float32("operand0", tiles)
+        read.extend(tiles)
+    elif isinstance(operand0, NkiTensor) or operand0 not in (None, 0):
+        raise NkiValidationError(f"{f!r} is unary: operand0 must be None or 0, got {operand0!r}")
+    start, tiles = initial_value("reduce_init", reduce_init, reduce_cmd, data)
+    read.extend(tiles)
+    m.check_reads(read)
+
+    x = data.f32()
+    values = f.alu(x, operand) if f.binary else f.alu(x)
+    accumulate(m.vector_registers, data, reduce_cmd, fold, identity, values.reshape(data.shape[0], -1), start)
+    put(dst, values)
+    writes = [dst]
+    if reduce_res is not None:
+        total = read_out(m.vector_registers, data)
+        put(reduce_res, -total if reduce_res_negate else total)
+        writes.append(reduce_res)
+    held, kept = touched(m.vector_registers, data, reduce_cmd, reduce_res)
+    ops = (f.name, operator_name(reduce_op))
+    return m.record("tensor_scalar_reduce", eng.vector, (*read, *held), (*writes, *kept), name, op=ops)
+
+
+_SMALL = ("bfloat16", "float16", "float32", "float8_e4m3", "float8_e4m3fn", "float8_e5m2")
+_CUMULATIVE = (*_SMALL, "uint8", "uint16", "int8", "int16")
+
+
+@instruction(eng.vector, cost=costs.scan.assumed(), indirect=Indirect(("src",)))
+def tensor_scalar_cumulative(
+    dst: NkiTensor,
+    src: NkiTensor,
+    op0: Op,
+    op1: Op,
+    imm0: Any,
+    imm1: Any = None,
+    reduce_cmd: cmd = cmd.reset_reduce,
+    name: str | None = None,
+) -> NkiInstruction:
+    """dst[:, i] = reg = (src[:, i] <op0> imm0) <op1> reg, where reg starts as reduce_cmd says and keeps its last value.
+
+    No cost is published; tensor_tensor_scan's is taken, which is a recurrence too.
+    """
+    m = machine()
+    on_chip(dst=dst, src=src)
+    same_tile("dst and src", dst, src)
+    for what, t in (("dst", dst), ("src", src)):
+        if t.dtype not in _CUMULATIVE:
+            raise NkiValidationError(f"{what} must be one of {', '.join(_CUMULATIVE)}, got {t!r}")
+    f = operator(op0, binary=True)
+    if f.bitvec:
+        raise NkiValidationError(f"op0 must be arithmetic, got {op0!r}")
+    subtracts = operator_name(op1) == "subtract"
+    if subtracts:
+        fold, identity = np.subtract, 0.0
+    else:
+        allowed = ("add", "multiply", "maximum", "minimum")
+        if operator_name(op1) not in allowed:
+            raise NkiValidationError(
+                f"op1 must be nl.subtract or {' or '.join(f'nl.{a}' for a in allowed)}, got {op1!r}"
+            )
+        fold, identity = fold_of(op1, allowed)
+    check_command(reduce_cmd, _COMMANDS)
+    operand, tiles0 = per_partition(imm0, src, "imm0")
+    check_float32("imm0", tiles0)
+    start, tiles1 = initial_value("imm1", imm1, reduce_cmd, src)
+    m.check_reads((src, *tiles0, *tiles1))
+
+    steps = f.alu(src.f32(), operand).reshape(src.shape[0], -1)
+    held = begin(m.vector_registers, src, reduce_cmd, identity, start)
+    running = np.empty((steps.shape[0], steps.shape[1] + 1), F32)
+    running[:, :1], running[:, 1:] = held, steps
+    if subtracts:
+        for i in range(1, running.shape[1]):
+            np.subtract(running[:, i], running[:, i - 1], out=running[:, i])
+    else:
+        fold.accumulate(running, axis=1, out=running)  # in order, without regrouping
+    held[...] = running[:, -1:]
+    put(dst, running[:, 1:])
+    registers, kept = touched(m.vector_registers, src, reduce_cmd, None)
+    read: tuple[HasRegion, ...] = (src, *tiles0, *tiles1, *registers)
+    ops = (f.name, operator_name(op1))
+    return m.record("tensor_scalar_cumulative", eng.vector, read, (dst, *kept), name, op=ops)
+
+
+_EXP_IN = ("float8_e4m3", "float8_e5m2", "float16", "bfloat16", "float32", "int8", "int16", "int32", "uint8", "uint16")
+_EXP_FLOATS = ("float8_e4m3", "float8_e5m2", "float16", "bfloat16", "float32", "tfloat32")
+
+
+@instruction(eng.vector, cost=costs.quarter, since=4, indirect=Indirect(("src",)))
+def exponential(
+    dst: NkiTensor,
+    src: NkiTensor,
+    max_value: Any = 0.0,
+    reduce_res: NkiTensor | None = None,
+    reduce_cmd: cmd = cmd.idle,
+    reduce_init: Any = 0.0,
+    name: str | None = None,
+) -> NkiInstruction:
+    """dst[P, F] = exp(src[P, F] - max_value) and reduce_res[P, 1] = the running sum over F of it, before rounding.
+
+    reduce_res with reduce_cmd idle raises: the accumulator's state is documented as unknown there.
+    """
+    m = machine()
+    on_chip(dst=dst, src=src)
+    same_tile("dst and src", dst, src)
+    _check_dtype("src", src, (*_EXP_IN, "uint32"))
+    _check_dtype("dst", dst, (*_EXP_IN, "tfloat32"))
+    if max(dst.ndim, src.ndim) > 4:
+        raise NkiValidationError(f"src and dst have at most 4 dimensions, got {src.shape} and {dst.shape}")
+    top, tiles = per_partition(max_value, src, "max_value")
+    check_float32("max_value", tiles)
+    check_command(reduce_cmd, (cmd.idle, *_COMMANDS))
+    check_result(reduce_res, src)
+    if reduce_res is not None:
+        _check_dtype("reduce_res", reduce_res, _EXP_FLOATS)
+        if reduce_cmd is cmd.idle:
+            raise NkiValidationError("reduce_res with reduce_cmd idle: the accumulator it would show is not defined")
+    unset = not isinstance(reduce_init, NkiTensor) and reduce_init == 0 and reduce_cmd is not cmd.load_reduce
+    start, more = initial_value("reduce_init", None if unset else reduce_init, reduce_cmd, src)
+    read = (src, *tiles, *more)
+    m.check_reads(read)
+
+    values = np.exp(src.f32() - top)
+    if reduce_cmd is cmd.idle:
+        forget(m.vector_registers, src)
+    else:
+        accumulate(m.vector_registers, src, reduce_cmd, np.add, 0.0, values.reshape(src.shape[0], -1), start)
+    put(dst, values)
+    writes = [dst]
+    if reduce_res is not None:
+        put(reduce_res, read_out(m.vector_registers, src))
+        writes.append(reduce_res)
+    held, kept = touched(m.vector_registers, src, reduce_cmd, reduce_res, forgets=True)
+    return m.record("exponential", eng.vector, (*read, *held), (*writes, *kept), name)
+
+
+def _check_dtype(what: str, t: NkiTensor, allowed: tuple[str, ...]) -> None:
+    if t.dtype not in allowed:
+        raise NkiValidationError(f"{what} must be one of {', '.join(allowed)}, got {t!r}")

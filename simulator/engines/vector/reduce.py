@@ -1,0 +1,68 @@
+"""Vector Engine: reductions over the free dimensions, in float32 or on bit patterns."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from triptych.simulator.analysis import costs
+from triptych.simulator.engines.vector.elementwise import check_integers, put_bits
+from triptych.simulator.enums import engine as eng
+from triptych.simulator.errors import NkiValidationError
+from triptych.simulator.machine.instructions import instruction
+from triptych.simulator.machine.machine import NkiInstruction, machine
+from triptych.simulator.operands.operands import bits, on_chip, put
+from triptych.simulator.operands.operators import Op, operator
+from triptych.simulator.tensors.indirection import Indirect
+from triptych.simulator.tensors.tensor import NkiTensor
+
+
+@instruction(eng.vector, cost=costs.reduction, indirect=Indirect(("data",)))
+def tensor_reduce(
+    dst: NkiTensor,
+    op: Op,
+    data: NkiTensor,
+    axis: int | Sequence[int],
+    negate: bool = False,
+    keepdims: bool = False,
+    name: str | None = None,
+) -> NkiInstruction:
+    """dst[P, ...] = reduce(op) of data over its trailing free dimensions `axis`; `negate` multiplies by -1."""
+    m = machine()
+    on_chip(dst=dst, data=data)
+    axes = trailing_axes(data, axis)
+    f = operator(op)
+    if f.reduce is None:
+        raise NkiValidationError(f"{op!r} is not a reduction; expected add, multiply, maximum, minimum or a bitvec one")
+    kept = data.size // math.prod([data.shape[a] for a in axes])
+    if dst.shape[0] != data.shape[0] or dst.size != kept:
+        raise NkiValidationError(
+            f"reducing axes {axes} of {data.shape} leaves {kept // data.shape[0]} elements per partition, and dst is "
+            f"{dst.shape}"
+        )
+    if f.bitvec:
+        check_integers(dst, data)
+        if negate:
+            raise NkiValidationError("negate goes with arithmetic reductions")
+    m.check_reads((data,))
+    values = bits(data) if f.bitvec else data.f32()
+    if len(axes) > 1:  # one axis, because a subtraction cannot be split over several
+        values = values.reshape(*data.shape[: axes[0]], -1)
+    result = f.reduce(values, axis=axes[0])
+    if f.bitvec:
+        put_bits(dst, result)
+    else:
+        put(dst, -result if negate else result)
+    return m.record("tensor_reduce", eng.vector, (data,), (dst,), name, op=f.name)
+
+
+def trailing_axes(data: NkiTensor, axis: int | Sequence[int]) -> tuple[int, ...]:
+    """`axis` as a tuple, checked to be the last contiguous free dimensions."""
+    given = (axis,) if isinstance(axis, int) else tuple(axis)
+    axes = tuple(sorted(a + data.ndim if a < 0 else a for a in given))
+    if not axes or axes[0] == 0 or axes != tuple(range(axes[0], data.ndim)):
+        raise NkiValidationError(
+            f"axis must be the last free dimensions of {data.shape},"
+            f" ending at {data.ndim - 1} and without 0; got {axis}"
+        )
+    return axes

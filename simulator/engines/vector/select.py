@@ -1,0 +1,228 @@
+"""Vector Engine: selection by a range of indices or by a predicate tile, with a running maximum where it is offered."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from triptych.simulator.analysis import costs
+from triptych.simulator.dtypes import F32
+from triptych.simulator.enums import engine as eng
+from triptych.simulator.enums import reduce_cmd as cmd
+from triptych.simulator.errors import NkiValidationError
+from triptych.simulator.machine.instructions import instruction
+from triptych.simulator.machine.machine import Machine, NkiInstruction, machine
+from triptych.simulator.operands.accumulators import (
+    accumulate,
+    check_command,
+    check_result,
+    fold_of,
+    forget,
+    read_out,
+    touched,
+)
+from triptych.simulator.operands.operands import (
+    bits,
+    describe,
+    not_both_in_psum,
+    on_chip,
+    per_partition,
+    put,
+    same_tile,
+    stored,
+)
+from triptych.simulator.operands.operators import OPS, Op
+from triptych.simulator.tensors.indirection import Indirect
+from triptych.simulator.tensors.tensor import NkiTensor
+
+Array = NDArray[Any]
+FP32_MIN = float(np.finfo(np.float32).min)
+_COMPARE: dict[str, Any] = {
+    "equal": np.equal,
+    "less": np.less,
+    "less_equal": np.less_equal,
+    "greater": np.greater,
+    "greater_equal": np.greater_equal,
+}
+
+
+@instruction(eng.vector, cost=costs.streamed, since=3)
+def range_select(
+    dst: NkiTensor,
+    on_true_tile: NkiTensor,
+    comp_op0: Op,
+    comp_op1: Op,
+    bound0: NkiTensor,
+    bound1: NkiTensor,
+    reduce_cmd: cmd = cmd.reset_reduce,
+    reduce_res: NkiTensor | None = None,
+    reduce_op: Op = OPS["maximum"],
+    range_start: int = 0,
+    on_false_value: float = FP32_MIN,
+    name: str | None = None,
+) -> NkiInstruction:
+    """dst[p, i] = on_true_tile[p, i] where j <comp_op0> bound0[p] and j <comp_op1> bound1[p], else FP32_MIN.
+
+    j = range_start + i, where i counts p's free elements. reduce_res[P, 1] = the running maximum of what was selected,
+    before rounding to dst's dtype; in dtypes narrower than float32 FP32_MIN rounds to -inf.
+    """
+    m = machine()
+    on_chip(dst=dst, on_true_tile=on_true_tile, bound0=bound0, bound1=bound1)
+    same_tile("dst and on_true_tile", dst, on_true_tile)
+    if not on_true_tile.dtype.is_float:
+        raise NkiValidationError(f"on_true_tile must have a floating-point dtype, got {on_true_tile!r}")
+    compare0, compare1 = _comparison(comp_op0, "comp_op0"), _comparison(comp_op1, "comp_op1")
+    for what, bound in (("bound0", bound0), ("bound1", bound1)):
+        if bound.dtype != "float32" or bound.shape[0] != on_true_tile.shape[0] or bound.free_size != 1:
+            raise NkiValidationError(f"{what} must be ({on_true_tile.shape[0]}, 1) in float32, got {bound!r}")
+    index = _indices(range_start, on_true_tile.free_size)
+    if F32.type(on_false_value) != F32.type(FP32_MIN):
+        raise NkiValidationError(f"on_false_value must be FP32_MIN, {FP32_MIN!r}, got {on_false_value!r}")
+    fold, identity = fold_of(reduce_op, ("maximum",))
+    check_command(reduce_cmd, (cmd.idle, cmd.reset, cmd.reduce, cmd.reset_reduce))
+    _check_idle(reduce_res, reduce_cmd)
+    check_result(reduce_res, on_true_tile)
+    m.check_reads((on_true_tile, bound0, bound1))
+
+    mask = compare0(index, bound0.f32().reshape(-1, 1)) & compare1(index, bound1.f32().reshape(-1, 1))
+    chosen = np.where(mask, on_true_tile.f32().reshape(mask.shape), F32.type(FP32_MIN))
+    writes = _finish(m, dst, on_true_tile, chosen, reduce_cmd, fold, identity, reduce_res)
+    held, kept = touched(m.vector_registers, on_true_tile, reduce_cmd, reduce_res, forgets=True)
+    return m.record("range_select", eng.vector, (on_true_tile, bound0, bound1, *held), (*writes, *kept), name)
+
+
+def _finish(
+    m: Machine,
+    dst: NkiTensor,
+    data: NkiTensor,
+    chosen: Array,
+    command: cmd,
+    fold: Any,
+    identity: float,
+    reduce_res: NkiTensor | None,
+) -> tuple[NkiTensor, ...]:
+    """Accumulate what was chosen, write it, read the accumulator out if asked; the tiles written."""
+    if command is cmd.idle:
+        forget(m.vector_registers, data)
+    else:
+        accumulate(m.vector_registers, data, command, fold, identity, chosen.reshape(data.shape[0], -1))
+    put(dst, chosen)
+    if reduce_res is None:
+        return (dst,)
+    put(reduce_res, read_out(m.vector_registers, data))
+    return dst, reduce_res
+
+
+def _check_idle(reduce_res: Any, command: cmd) -> None:
+    if reduce_res is not None and command is cmd.idle:
+        raise NkiValidationError("reduce_res with reduce_cmd idle: the accumulator it would show is not defined")
+
+
+def _comparison(op: Any, what: str) -> Any:
+    if not isinstance(op, Op) or op.name not in _COMPARE:
+        known = ", ".join(f"nl.{name}" for name in _COMPARE)
+        raise NkiValidationError(f"{what} must be one of {known}, got {op!r}")
+    return _COMPARE[op.name]
+
+
+def _indices(start: Any, count: int) -> Array:
+    """range_start + 0, 1, .. as float32, in which the comparison is done and which is exact up to 2^24."""
+    if isinstance(start, bool) or not isinstance(start, (int, np.integer)):
+        raise NkiValidationError(f"range_start must be an integer, got {describe(start)}")
+    if max(abs(int(start)), abs(int(start) + count - 1)) > 1 << 24:
+        raise NkiValidationError(
+            f"indices are compared in float32 and must stay within 2^24, got {start} + {count - 1}"
+        )
+    return np.arange(start, int(start) + count, dtype=F32)[None, :]
+
+
+@instruction(eng.vector, cost=costs.predicated.assumed())
+def select_reduce(
+    dst: NkiTensor,
+    predicate: NkiTensor,
+    on_true: NkiTensor,
+    on_false: Any,
+    reduce_res: NkiTensor | None = None,
+    reduce_cmd: cmd = cmd.idle,
+    reduce_op: Op = OPS["maximum"],
+    reverse_pred: bool = False,
+    name: str | None = None,
+) -> NkiInstruction:
+    """dst[P, F] = on_true where predicate != 0, else on_false, a number or a column; reduce_res = the running maximum.
+
+    No cost is published; tensor_copy_predicated's is taken, which reads the same operands.
+    """
+    m = machine()
+    on_chip(dst=dst, predicate=predicate, on_true=on_true)
+    not_both_in_psum(on_true, predicate, "on_true and predicate")
+    same_tile("dst and on_true", dst, on_true)
+    same_tile("predicate and on_true", predicate, on_true)
+    _check_predicate(predicate, ("int8", "uint8", "int16", "uint16"))
+    if on_true.dtype in ("tfloat32", "int32", "uint32") or on_true.dtype.kind == "x":
+        raise NkiValidationError(
+            f"on_true may be any dtype but tfloat32, int32, uint32 and packed ones, got {on_true!r}"
+        )
+    other, tiles = per_partition(on_false, on_true, "on_false")
+    fold, identity = fold_of(reduce_op, ("maximum",))
+    check_command(reduce_cmd, (cmd.idle, cmd.reduce, cmd.reset_reduce))
+    _check_idle(reduce_res, reduce_cmd)
+    check_result(reduce_res, on_true)
+    if reduce_res is not None and not reduce_res.dtype.is_float:
+        raise NkiValidationError(f"reduce_res must have a floating-point dtype, got {reduce_res!r}")
+    m.check_reads((predicate, on_true, *tiles))
+
+    mask = _truth(predicate, on_true.shape, reverse_pred)
+    chosen = np.where(mask, on_true.f32(), other)
+    writes = _finish(m, dst, on_true, chosen, reduce_cmd, fold, identity, reduce_res)
+    held, kept = touched(m.vector_registers, on_true, reduce_cmd, reduce_res, forgets=True)
+    return m.record("select_reduce", eng.vector, (predicate, on_true, *tiles, *held), (*writes, *kept), name)
+
+
+@instruction(eng.vector, cost=costs.predicated, indirect=Indirect(("predicate",)))
+def tensor_copy_predicated(
+    dst: NkiTensor, src: Any, predicate: NkiTensor, reverse_pred: bool = False, name: str | None = None
+) -> NkiInstruction:
+    """dst[P, F] = src where predicate != 0, bit for bit; elsewhere dst stays as it is. src is a tile or a number."""
+    m = machine()
+    on_chip(dst=dst, predicate=predicate)
+    same_tile("dst and predicate", dst, predicate)
+    _check_predicate(predicate, ("uint8", "uint16", "uint32"))
+    tiles: tuple[NkiTensor, ...] = ()
+    if isinstance(src, NkiTensor):
+        on_chip(src=src)
+        not_both_in_psum(src, predicate, "src and predicate")
+        same_tile("dst and src", dst, src)
+        if src.dtype != dst.dtype:
+            raise NkiValidationError(f"src and dst must have the same dtype, got {src.dtype} and {dst.dtype}")
+        tiles = (src,)
+    m.check_reads((*tiles, predicate))
+    mask = _truth(predicate, dst.shape, reverse_pred)
+    values = bits(src).reshape(dst.shape) if tiles else _number(src, dst)
+    np.copyto(bits(dst), values, where=mask)
+    dst.wrote_where(mask if m.options.data else np.ones(mask.shape, bool))
+    return m.record("tensor_copy_predicated", eng.vector, (*tiles, predicate), (dst,), name)
+
+
+def _number(value: Any, dst: NkiTensor) -> Array:
+    """A compile-time constant as the bits of dst's dtype."""
+    number = isinstance(value, (int, float, np.integer, np.floating))
+    whole = number and float(value).is_integer()
+    if not number or dst.dtype.kind == "x" or (dst.dtype.is_int and not whole):
+        raise NkiValidationError(f"src must be a tile or a number that {dst.dtype} holds, got {describe(value)}")
+    constant = np.array([value], F32 if dst.dtype.is_float else np.int64)
+    return stored(dst, constant).view(bits(dst).dtype)
+
+
+def _check_predicate(predicate: NkiTensor, allowed: tuple[str, ...]) -> None:
+    """bool_ is stored as uint8 (nki.language) and taken as such."""
+    if predicate.dtype not in (*allowed, "bool_"):
+        raise NkiValidationError(f"predicate must be {', '.join(allowed)}, got {predicate!r}")
+
+
+def _truth(predicate: NkiTensor, shape: tuple[int, ...], reverse: bool) -> Array:
+    """Where the predicate holds. The documentation's `~predicate` is meant as a logical not, as its text says."""
+    values = predicate.array.reshape(shape)
+    truth: Array = values == 0 if reverse else values != 0
+    return truth

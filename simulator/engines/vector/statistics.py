@@ -1,0 +1,79 @@
+"""Vector Engine: mean and variance of each partition, in two instructions.
+
+bn_stats summarises the even and the odd elements of up to 512 as (count, mean, variance * count); bn_aggr merges any
+number of such triples (Chan, Golub and LeVeque's update):
+
+    n = sum c_i,  mean = sum c_i m_i / n,  variance = (sum v_i + sum c_i (m_i - mean)^2) / n
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from triptych.simulator.analysis import costs
+from triptych.simulator.dtypes import F32
+from triptych.simulator.enums import engine as eng
+from triptych.simulator.errors import NkiValidationError
+from triptych.simulator.machine.instructions import instruction
+from triptych.simulator.machine.machine import NkiInstruction, machine
+from triptych.simulator.operands.operands import on_chip, put
+from triptych.simulator.tensors.tensor import NkiTensor
+
+Array = NDArray[Any]
+
+
+@instruction(eng.vector, cost=costs.streamed, order="late")
+def bn_stats(dst: NkiTensor, data: NkiTensor, name: str | None = None) -> NkiInstruction:
+    """dst[P, 6] = (count, mean, variance * count) of data's even elements, then of its odd ones."""
+    m = machine()
+    on_chip(dst=dst, data=data)
+    limit = m.chip.bn_stats_fmax
+    if data.free_size > limit.value:
+        raise NkiValidationError(
+            f"data has at most {limit.value:.0f} elements per partition (nl.tile_size.bn_stats_fmax), got "
+            f"{data.shape}; summarise it in parts and merge them with bn_aggr",
+            source=limit.source,
+        )
+    _check_columns(dst, data, 6)
+    m.check_reads((data,))
+    x = data.f32().reshape(data.shape[0], -1)
+    put(dst, np.concatenate((_triple(x[:, 0::2]), _triple(x[:, 1::2])), axis=1))
+    return m.record("bn_stats", eng.vector, (data,), (dst,), name)
+
+
+def _triple(x: Array) -> Array:
+    """(count, mean, variance * count). No elements give (0, 0, 0), which bn_aggr ignores; that case is undocumented."""
+    p, n = x.shape
+    out = np.zeros((p, 3), F32)
+    if n:
+        mean = x.mean(axis=1, dtype=F32, keepdims=True)
+        out[:, 0] = n
+        out[:, 1:2] = mean
+        np.square(x - mean).sum(axis=1, dtype=F32, out=out[:, 2])
+    return out
+
+
+@instruction(eng.vector, cost=costs.aggregate, order="late")
+def bn_aggr(dst: NkiTensor, data: NkiTensor, name: str | None = None) -> NkiInstruction:
+    """dst[P, 2] = (mean, variance) of all elements that data's (count, mean, variance * count) triples stand for."""
+    m = machine()
+    on_chip(dst=dst, data=data)
+    if data.free_size % 3:
+        raise NkiValidationError(f"data holds triples, a multiple of 3 elements per partition; got {data.shape}")
+    _check_columns(dst, data, 2)
+    m.check_reads((data,))
+    triples = data.f32().reshape(data.shape[0], -1, 3)
+    count, mean, moment = triples[..., 0], triples[..., 1], triples[..., 2]
+    total = count.sum(axis=1, keepdims=True)
+    centre = (count * mean).sum(axis=1, keepdims=True) / total
+    spread = moment.sum(axis=1, keepdims=True) + (count * np.square(mean - centre)).sum(axis=1, keepdims=True)
+    put(dst, np.concatenate((centre, spread / total), axis=1))
+    return m.record("bn_aggr", eng.vector, (data,), (dst,), name)
+
+
+def _check_columns(dst: NkiTensor, data: NkiTensor, columns: int) -> None:
+    if dst.shape[0] != data.shape[0] or dst.free_size != columns:
+        raise NkiValidationError(f"dst must be ({data.shape[0]}, {columns}), got {dst.shape}")

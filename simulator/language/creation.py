@@ -1,0 +1,142 @@
+"""Tensors that a kernel creates: with nothing in them, with one value everywhere, or with constants of the program."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from triptych.simulator.dtypes import round_to, uint8
+from triptych.simulator.engines.dma import dma_copy
+from triptych.simulator.engines.vector.elementwise import memset
+from triptych.simulator.errors import NkiValidationError
+from triptych.simulator.language.common import function, new
+from triptych.simulator.machine.machine import machine
+from triptych.simulator.memory.storage import SBUF, MemoryRegion
+from triptych.simulator.operands.operands import in_buffer
+from triptych.simulator.tensors.tensor import NkiTensor
+
+_CONSTANT_TILE = 2048  # elements per partition of the tile that fills HBM
+_NOT_CONSTANT = ("bool_", "float8_e4m3")  # dtypes that shared_constant's documentation leaves out
+
+
+@function("ndarray")
+def ndarray(
+    shape: Sequence[int],
+    dtype: Any,
+    buffer: MemoryRegion = SBUF,
+    name: str = "",
+    address: tuple[int, int] | None = None,
+) -> NkiTensor:
+    """A tensor of `shape` in `buffer`, with nothing written in it.
+
+    `address` (partition, byte) places it on chip; tensors whose addresses overlap share bytes.
+    """
+    return allocated(shape, dtype, buffer, name, address)
+
+
+def allocated(
+    shape: Sequence[int], dtype: Any, buffer: Any, name: str, address: tuple[int, int] | None = None
+) -> NkiTensor:
+    if not isinstance(buffer, MemoryRegion):
+        raise NkiValidationError(f"buffer must be nl.sbuf, nl.psum, nl.hbm or nl.shared_hbm, got {buffer!r}")
+    return machine().allocate(shape, dtype, buffer, name, address)
+
+
+@function("full")
+def full(shape: Sequence[int], fill_value: Any, dtype: Any, buffer: MemoryRegion = SBUF, name: str = "") -> NkiTensor:
+    """A tensor that holds `fill_value` everywhere."""
+    return _full(shape, fill_value, dtype, buffer, name)
+
+
+def _full(shape: Sequence[int], value: Any, dtype: Any, buffer: Any, name: str) -> NkiTensor:
+    tensor = allocated(shape, dtype, buffer, name)
+    if tensor.on_chip:
+        memset(tensor, value)
+    else:
+        _fill_hbm(tensor, value)
+    return tensor
+
+
+def by_tiles(tensor: NkiTensor) -> Iterator[NkiTensor]:
+    """Views [P, F] that cover a dense tensor in HBM, each of a size that a tile in SBUF can have."""
+    partitions = _largest_divisor(tensor.size, 128)
+    row = tensor.size // partitions
+    flat = tensor.reshape((partitions, row))
+    for start in range(0, row, _CONSTANT_TILE):
+        yield flat[:, start : min(start + _CONSTANT_TILE, row)]
+
+
+def _fill_hbm(tensor: NkiTensor, value: Any) -> None:
+    """No engine sets HBM: a DMA copies one constant tile of SBUF into it, as often as it takes."""
+    partitions = _largest_divisor(tensor.size, 128)
+    row = _largest_divisor(tensor.size // partitions, _CONSTANT_TILE)
+    source = new((partitions, 1, row), tensor.dtype)
+    memset(source, value)
+    dma_copy(tensor, source.broadcast(1, tensor.size // (partitions * row)))
+
+
+def _largest_divisor(n: int, limit: int) -> int:
+    return next(d for d in range(min(n, limit), 0, -1) if n % d == 0)
+
+
+@function("zeros")
+def zeros(shape: Sequence[int], dtype: Any, buffer: MemoryRegion = SBUF, name: str = "") -> NkiTensor:
+    """A tensor of zeros."""
+    return _full(shape, 0, dtype, buffer, name)
+
+
+@function("ones")
+def ones(shape: Sequence[int], dtype: Any, buffer: MemoryRegion = SBUF, name: str = "") -> NkiTensor:
+    """A tensor of ones."""
+    return _full(shape, 1, dtype, buffer, name)
+
+
+@function("zeros_like")
+def zeros_like(x: NkiTensor, dtype: Any = None, buffer: MemoryRegion | None = None, name: str = "") -> NkiTensor:
+    """Zeros in x's shape and dtype; in SBUF unless said otherwise, as the documentation has it."""
+    return _full(x.shape, 0, x.dtype if dtype is None else dtype, SBUF if buffer is None else buffer, name)
+
+
+@function("empty_like")
+def empty_like(x: NkiTensor, dtype: Any = None, buffer: MemoryRegion | None = None, name: str = "") -> NkiTensor:
+    """A tensor in x's shape, dtype and buffer, with nothing written in it."""
+    return allocated(x.shape, x.dtype if dtype is None else dtype, x.buffer if buffer is None else buffer, name)
+
+
+@function("shared_constant")
+def shared_constant(constant: Any) -> NkiTensor:
+    """A NumPy array, or the one in a .npy file, in shared HBM. It comes with the program: no instruction writes it."""
+    if isinstance(constant, (str, os.PathLike)):
+        try:
+            constant = np.load(constant)
+        except (OSError, ValueError) as e:
+            raise NkiValidationError(f"constant must be a readable .npy file: {e}") from None
+    if not isinstance(constant, np.ndarray):
+        raise NkiValidationError(f"constant must be a NumPy array or the path of a .npy file, got {constant!r}")
+    tensor = machine().allocate(constant.shape, constant.dtype, MemoryRegion.shared_hbm)
+    if tensor.dtype in _NOT_CONSTANT:
+        raise NkiValidationError(f"a constant of dtype {tensor.dtype} is not supported")
+    _write(tensor, constant)
+    return tensor
+
+
+def _write(tensor: NkiTensor, values: np.ndarray[Any, Any]) -> None:
+    round_to(values, tensor.dtype, tensor.array)
+    tensor.wrote()
+
+
+@function("shared_identity_matrix")
+def shared_identity_matrix(n: int, dtype: Any = uint8, dst: NkiTensor | None = None) -> NkiTensor:
+    """The n x n identity in SBUF, in `dst` if one is given: a constant of the program, and the DMA that loads it."""
+    if dst is None:
+        dst = new((n, n), dtype)
+    in_buffer(SBUF, dst=dst)
+    if dst.shape != (n, n):
+        raise NkiValidationError(f"dst must be ({n}, {n}), got {dst.shape}")
+    constant = machine().allocate((n, n), dtype, MemoryRegion.shared_hbm)
+    _write(constant, np.eye(n, dtype=constant.array.dtype))
+    dma_copy(dst, constant)
+    return dst

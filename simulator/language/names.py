@@ -1,0 +1,180 @@
+"""`nki.language`: what a kernel names that is no instruction: dtypes, buffers, operators, functions, loops,
+tile sizes. The functions that compute are in wrappers/."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from triptych.simulator.chips import Chip, chip_of, default_target
+from triptych.simulator.dtypes import TABLE
+from triptych.simulator.errors import NkiValidationError
+from triptych.simulator.language.functions import FUNCTIONS
+from triptych.simulator.machine.machine import machine, running
+from triptych.simulator.memory.storage import MemoryRegion
+from triptych.simulator.objects import NKIObject
+from triptych.simulator.operands.operators import OPS
+from triptych.simulator.tensors.tensor import DynamicSlice, NkiTensor
+
+
+def affine_range(start: int, stop: int | None = None, step: int = 1) -> range:
+    """Loop whose iterations are independent; an alias of range in NKI 0.6, as are the next two."""
+    return range(0, start, step) if stop is None else range(start, stop, step)
+
+
+def sequential_range(start: int, stop: int | None = None, step: int = 1) -> range:
+    """Loop whose iterations depend on each other."""
+    return affine_range(start, stop, step)
+
+
+def static_range(start: int, stop: int | None = None, step: int = 1) -> range:
+    """Loop that is unrolled."""
+    return affine_range(start, stop, step)
+
+
+def ds(start: int, size: int) -> DynamicSlice:
+    """The slice start : start + size."""
+    return DynamicSlice(start, size)
+
+
+def program_id(axis: int = 0) -> int:
+    """Which core of the launch grid runs."""
+    _check_axis(axis)
+    return machine().core
+
+
+def num_programs(axes: int = 0) -> int:
+    """How many cores the launch grid has."""
+    _check_axis(axes)
+    return machine().cores
+
+
+def program_ndim() -> int:
+    """Dimensions of the launch grid."""
+    return 1 if machine().cores > 1 else 0
+
+
+def _check_axis(axis: int) -> None:
+    if axis != 0:
+        raise NkiValidationError(f"the launch grid has one axis, 0; got {axis}", source="nki/get-started/about/lnc.rst")
+
+
+def is_psum(buffer: Any) -> bool:
+    """In PSUM."""
+    return buffer is MemoryRegion.psum
+
+
+def is_sbuf(buffer: Any) -> bool:
+    """In SBUF."""
+    return buffer is MemoryRegion.sbuf
+
+
+def is_hbm(buffer: Any) -> bool:
+    """In HBM, private to a core or shared."""
+    return isinstance(buffer, MemoryRegion) and not buffer.on_chip
+
+
+def is_on_chip(buffer: Any) -> bool:
+    """In SBUF or PSUM."""
+    return isinstance(buffer, MemoryRegion) and buffer.on_chip
+
+
+class TileSize(NKIObject):
+    """`nl.tile_size`: limits of the chip that runs the kernel."""
+
+    @staticmethod
+    def _chip() -> Chip:
+        """The chip of the kernel that runs; outside a kernel, as in a default argument, that of the default target."""
+        return machine().chip if running() else chip_of(default_target())
+
+    @property
+    def pmax(self) -> int:
+        """Partitions of a tile."""
+        return int(self._chip().partitions.value)
+
+    @property
+    def psum_bank_fmax_bytes(self) -> int:
+        """Bytes of one PSUM bank in one partition."""
+        return int(self._chip().psum_bank_bytes.value)
+
+    @property
+    def psum_bank_fmax(self) -> int:
+        """float32 elements of one PSUM bank in one partition."""
+        return self.psum_bank_fmax_bytes // 4
+
+    psum_fmax = psum_bank_fmax  # the name before 0.4.0
+
+    @property
+    def psum_num_banks(self) -> int:
+        return self._chip().psum_banks
+
+    @property
+    def gemm_stationary_fmax(self) -> int:
+        return int(self._chip().stationary_fmax.value)
+
+    @property
+    def gemm_moving_fmax(self) -> int:
+        """512 on every generation, though v4 streams up to 4096 (nki/get-started/about/tiling-overview.rst)."""
+        return 512
+
+    @property
+    def bn_stats_fmax(self) -> int:
+        return int(self._chip().bn_stats_fmax.value)
+
+    @property
+    def psum_min_align(self) -> int:
+        """Bytes: an address in PSUM starts at a bank (nki/migration/index.rst)."""
+        return self.psum_bank_fmax_bytes
+
+    @property
+    def sbuf_min_align(self) -> int:
+        """Bytes: no rule for addresses in SBUF is documented, and none is enforced."""
+        return 1
+
+    @property
+    def sbuf_fmax_bytes(self) -> int:
+        """Bytes of one SBUF partition."""
+        return int(self._chip().sbuf_partition_bytes.value)
+
+    total_available_sbuf_size = sbuf_fmax_bytes  # the name before 0.4.0
+
+    @property
+    def sbuf_fmax(self) -> int:
+        """float32 elements of one SBUF partition."""
+        return self.sbuf_fmax_bytes // 4
+
+    @property
+    def sbuf_size_bytes(self) -> int:
+        return self.sbuf_fmax_bytes * self.pmax
+
+
+NAMESPACE: dict[str, Any] = {
+    **TABLE,
+    **FUNCTIONS,
+    **OPS,  # an operator that is also a function is the operator, which can be called
+    "sbuf": MemoryRegion.sbuf,
+    "psum": MemoryRegion.psum,
+    "hbm": MemoryRegion.private_hbm,
+    "private_hbm": MemoryRegion.private_hbm,
+    "shared_hbm": MemoryRegion.shared_hbm,
+    "MemoryRegion": MemoryRegion,
+    "NKIObject": NKIObject,
+    "NkiTensor": NkiTensor,
+    "DType": str,
+    "tile_size": TileSize(),
+    **{
+        f.__name__: f
+        for f in (
+            affine_range,
+            sequential_range,
+            static_range,
+            ds,
+            program_id,
+            num_programs,
+            program_ndim,
+            is_psum,
+            is_sbuf,
+            is_hbm,
+            is_on_chip,
+        )
+    },
+}

@@ -1,0 +1,94 @@
+"""Reductions over the last free dimensions, on the Vector Engine in float32.
+
+Without keepdims the reduced dimensions go, but a tile keeps two: reducing all free dimensions of a tile leaves (P, 1).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from triptych.simulator.engines.scalar import activation
+from triptych.simulator.engines.vector.elementwise import tensor_scalar, tensor_tensor
+from triptych.simulator.engines.vector.reduce import tensor_reduce, trailing_axes
+from triptych.simulator.language.common import function, new, spread, tile
+from triptych.simulator.operands.operators import OPS
+from triptych.simulator.tensors.tensor import NkiTensor
+
+Axis = int | Sequence[int]
+
+
+def reduced_shape(x: NkiTensor, axes: tuple[int, ...], keepdims: bool) -> tuple[int, ...]:
+    if keepdims:
+        return tuple(1 if d in axes else n for d, n in enumerate(x.shape))
+    shape = x.shape[: axes[0]]
+    return shape if len(shape) > 1 else (*shape, 1)
+
+
+def reduced(op: str, x: NkiTensor, axis: Axis, dtype: Any, keepdims: bool) -> NkiTensor:
+    """One tensor_reduce into a new tile."""
+    tile(x=x)
+    axes = trailing_axes(x, axis)
+    dst = new(reduced_shape(x, axes, keepdims), x.dtype if dtype is None else dtype)
+    tensor_reduce(dst, OPS[op], x, axes)
+    return dst
+
+
+def _scaled(x: NkiTensor, factor: float, dtype: Any) -> NkiTensor:
+    dst = new(x.shape, dtype)
+    tensor_scalar(dst, x, OPS["multiply"], factor)
+    return dst
+
+
+def _count(x: NkiTensor, axis: Axis) -> int:
+    return math.prod(x.shape[a] for a in trailing_axes(x, axis))
+
+
+@function("sum")
+def sum_(x: NkiTensor, axis: Axis, dtype: Any = None, keepdims: bool = False) -> NkiTensor:
+    """The sum over `axis`."""
+    return reduced("add", x, axis, dtype, keepdims)
+
+
+@function("prod")
+def prod(x: NkiTensor, axis: Axis, dtype: Any = None, keepdims: bool = False) -> NkiTensor:
+    """The product over `axis`."""
+    return reduced("multiply", x, axis, dtype, keepdims)
+
+
+@function("max")
+def max_(x: NkiTensor, axis: Axis, dtype: Any = None, keepdims: bool = False) -> NkiTensor:
+    """The maximum over `axis`."""
+    return reduced("maximum", x, axis, dtype, keepdims)
+
+
+@function("min")
+def min_(x: NkiTensor, axis: Axis, dtype: Any = None, keepdims: bool = False) -> NkiTensor:
+    """The minimum over `axis`."""
+    return reduced("minimum", x, axis, dtype, keepdims)
+
+
+@function("all")
+def all_(x: NkiTensor, axis: Axis, dtype: Any = None) -> NkiTensor:
+    """1 where no element over `axis` is 0, else 0."""
+    return reduced("logical_and", x, axis, dtype, keepdims=False)
+
+
+@function("mean")
+def mean(x: NkiTensor, axis: Axis, dtype: Any = None, keepdims: bool = False) -> NkiTensor:
+    """The sum over `axis`, in float32, divided by the number of elements."""
+    total = reduced("add", x, axis, "float32", keepdims)
+    return _scaled(total, 1 / _count(x, axis), x.dtype if dtype is None else dtype)
+
+
+@function("var")
+def var(x: NkiTensor, axis: Axis, dtype: Any = None, keepdims: bool = False) -> NkiTensor:
+    """mean((x - mean(x))^2) over `axis`, in float32; as documented, keepdims is ignored and taken as True."""
+    centre = _scaled(reduced("add", x, axis, "float32", keepdims=True), 1 / _count(x, axis), "float32")
+    apart = new(x.shape, "float32")
+    tensor_tensor(apart, x, spread(centre, x.shape), OPS["subtract"])
+    squares = new(x.shape, "float32")
+    activation(squares, OPS["square"], apart)
+    total = reduced("add", squares, axis, "float32", keepdims=True)
+    return _scaled(total, 1 / _count(x, axis), x.dtype if dtype is None else dtype)

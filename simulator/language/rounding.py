@@ -1,0 +1,178 @@
+"""ceil, floor and trunc, and sine, cosine and tangent beyond [-pi, pi]: several instructions each.
+
+No engine has an operator for them, and the documentation does not say which instructions NKI takes; these are ours.
+
+    floor(x) = t - (t > x) and ceil(x) = t + (t < x), with t = x rounded to the nearest integer by a cast to int32.
+    From 2^23 on a float32 is an integer already, and stays as it is, as do infinities and NaN.
+
+    sin(x) = sin(r) with r = x - 2 pi k and k = round(x / 2 pi), 2 pi split into three parts whose products with k are
+    exact up to k = 2^15 (Cody and Waite), so that sin is right to 4e-7 for |x| up to 2^16 pi, about 205,887.
+    cos(x) = sin(pi / 2 - |r|) and tan(x) = sin(x) / cos(x), which is right to 4e-7 (1 + tan(x)^2).
+
+The documentation promises accuracy for any argument of nl.sin (nki/api/nki.api.shared.rst) and does not say how. More
+parts of 2 pi would not reach far; arguments beyond 2^16 pi are noted.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from triptych.simulator.engines.scalar import activation
+from triptych.simulator.engines.vector.elementwise import (
+    memset,
+    reciprocal,
+    scalar_tensor_tensor,
+    tensor_copy,
+    tensor_scalar,
+    tensor_tensor,
+)
+from triptych.simulator.engines.vector.select import tensor_copy_predicated
+from triptych.simulator.language.common import function, new, result_of, tile
+from triptych.simulator.machine.machine import machine
+from triptych.simulator.operands.operators import OPS
+from triptych.simulator.tensors.tensor import NkiTensor
+
+_WHOLE = 2.0**23  # from here on every float32 is an integer
+_MAGIC = 1.5 * 2.0**23  # adding it and taking it away rounds a float32 below 2^22 to the nearest integer
+_HIGH = 6.28125  # 2 pi in 8 bits, the next 9 bits, and the rest
+_MIDDLE = math.floor((2 * math.pi - _HIGH) * 2.0**18) / 2.0**18
+_LOW = 2 * math.pi - _HIGH - _MIDDLE
+_FAR = 2.0**16 * math.pi
+_PI = float(np.nextafter(np.float32(math.pi), np.float32(0)))  # the largest float32 below pi
+
+
+def _floor(x: NkiTensor, up: bool) -> NkiTensor:
+    """floor(x), or ceil(x) if `up`, in a float32 tile. NaN is kept away from the cast to int32."""
+    dst = new(x.shape, "float32")
+    tensor_copy(dst, x)
+    small = new(x.shape, "uint8")
+    tensor_scalar(small, dst, OPS["abs"], None, op1=OPS["less"], operand1=_WHOLE)
+    within = new(x.shape, "float32")
+    memset(within, 0)
+    tensor_copy_predicated(within, dst, small)
+    nearest = new(x.shape, "int32")
+    tensor_copy(nearest, within)
+    beyond = new(x.shape, "float32")
+    tensor_tensor(beyond, nearest, within, OPS["less" if up else "greater"])
+    whole = new(x.shape, "float32")
+    tensor_tensor(whole, nearest, beyond, OPS["add" if up else "subtract"])
+    tensor_copy_predicated(dst, whole, small)
+    return dst
+
+
+def _finished(x: NkiTensor, result: NkiTensor, dtype: Any) -> NkiTensor:
+    """`result`, float32, in `dtype` or in x's dtype."""
+    dst = result_of(x, dtype)
+    if dst.dtype == result.dtype:
+        return result
+    tensor_copy(dst, result)
+    return dst
+
+
+def _unchanged(x: NkiTensor, dtype: Any) -> NkiTensor:
+    dst = result_of(x, dtype)
+    tensor_copy(dst, x)
+    return dst
+
+
+@function("floor")
+def floor(x: NkiTensor, dtype: Any = None) -> NkiTensor:
+    """The largest integer that is not above x."""
+    tile(x=x)
+    return _unchanged(x, dtype) if x.dtype.is_int else _finished(x, _floor(x, up=False), dtype)
+
+
+@function("ceil")
+def ceil(x: NkiTensor, dtype: Any = None) -> NkiTensor:
+    """The smallest integer that is not below x."""
+    tile(x=x)
+    return _unchanged(x, dtype) if x.dtype.is_int else _finished(x, _floor(x, up=True), dtype)
+
+
+@function("trunc")
+def trunc(x: NkiTensor, dtype: Any = None) -> NkiTensor:
+    """x without its fraction: floor(|x|) with x's sign."""
+    tile(x=x)
+    if x.dtype.is_int:
+        return _unchanged(x, dtype)
+    size = new(x.shape, "float32")
+    tensor_scalar(size, x, OPS["abs"], None)
+    sign = new(x.shape, "float32")
+    activation(sign, OPS["sign"], x)
+    dst = result_of(x, dtype)
+    tensor_tensor(dst, _floor(size, up=False), sign, OPS["multiply"])
+    return dst
+
+
+def _turns(x: NkiTensor) -> NkiTensor:
+    """round(x / 2 pi) in a float32 tile."""
+    turns = new(x.shape, "float32")
+    tensor_scalar(turns, x, OPS["multiply"], 0.5 / math.pi, op1=OPS["add"], operand1=_MAGIC)
+    tensor_scalar(turns, turns, OPS["subtract"], _MAGIC)
+    return turns
+
+
+def _less(x: NkiTensor, turns: NkiTensor, part: float) -> NkiTensor:
+    """x - part * turns in a float32 tile."""
+    dst = new(x.shape, "float32")
+    scalar_tensor_tensor(dst, turns, OPS["multiply"], -part, OPS["add"], x)
+    return dst
+
+
+def _reduced(x: NkiTensor) -> NkiTensor:
+    """r in [-pi, pi] with x = r + 2 pi k, in a float32 tile.
+
+    Near half a turn the rounding of x / 2 pi may pick the neighbour of k; r is then a little beyond pi, and one more
+    turn brings it back.
+    """
+    beyond = int(np.count_nonzero(np.abs(x.f32()) > _FAR))
+    turns = _turns(x)
+    if beyond:
+        machine().note_values(
+            f"{beyond} of {x.size} arguments are beyond 2^16 pi, where the range reduction here is not accurate"
+        )
+    rest = _less(_less(_less(x, turns, _HIGH), turns, _MIDDLE), turns, _LOW)
+    rest = _less(rest, _turns(rest), 2 * math.pi)
+    tensor_scalar(rest, rest, OPS["minimum"], _PI, op1=OPS["maximum"], operand1=-_PI)
+    return rest
+
+
+def _cosine(dst: NkiTensor, reduced: NkiTensor) -> None:
+    quarter = new(reduced.shape, "float32")
+    tensor_scalar(quarter, reduced, OPS["abs"], None, op1=OPS["subtract"], operand1=0.5 * math.pi, reverse1=True)
+    activation(dst, OPS["sin"], quarter)
+
+
+@function("sin")
+def sin(x: NkiTensor, dtype: Any = None) -> NkiTensor:
+    """sin(x), with range reduction before the activation."""
+    tile(x=x)
+    dst = result_of(x, dtype)
+    activation(dst, OPS["sin"], _reduced(x))
+    return dst
+
+
+@function("cos")
+def cos(x: NkiTensor, dtype: Any = None) -> NkiTensor:
+    """cos(x), with range reduction."""
+    tile(x=x)
+    dst = result_of(x, dtype)
+    _cosine(dst, _reduced(x))
+    return dst
+
+
+@function("tan")
+def tan(x: NkiTensor, dtype: Any = None) -> NkiTensor:
+    """tan(x) = sin(x) / cos(x), with range reduction."""
+    tile(x=x)
+    reduced = _reduced(x)
+    sine, cosine = new(x.shape, "float32"), new(x.shape, "float32")
+    activation(sine, OPS["sin"], reduced)
+    _cosine(cosine, reduced)
+    reciprocal(cosine, cosine)
+    dst = result_of(x, dtype)
+    tensor_tensor(dst, sine, cosine, OPS["multiply"])
+    return dst

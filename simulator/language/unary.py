@@ -1,0 +1,79 @@
+"""Functions of one operand, element by element.
+
+Those that the Scalar Engine has as activation functions are one activation. The documentation places rsqrt on GpSimd
+(release notes of NKI 0.5.0) and says that Vector is the precise place for a reciprocal; invert and logical_not are an
+exclusive or with a constant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from triptych.simulator.engines.scalar import activation
+from triptych.simulator.engines.vector.elementwise import reciprocal as vector_reciprocal
+from triptych.simulator.engines.vector.elementwise import tensor_scalar
+from triptych.simulator.language.common import function, result_of, tile
+from triptych.simulator.operands.operators import OPS, Op
+from triptych.simulator.tensors.tensor import NkiTensor
+
+_ELSEWHERE = ("copy", "rsqrt", "reciprocal", "sin")  # activation functions whose wrapper is something else
+
+
+def _declare(op: Op) -> Callable[..., NkiTensor]:
+    def call(x: NkiTensor, dtype: Any = None) -> NkiTensor:
+        tile(x=x)
+        dst = result_of(x, dtype)
+        activation(dst, op, x)
+        return dst
+
+    call.__doc__ = f"{op.name} of each element, an activation function of the Scalar Engine."
+    return function(op.name)(call)
+
+
+for _op in OPS.values():
+    if _op.act is not None and _op.name not in _ELSEWHERE:
+        _declare(_op)
+
+
+@function("rsqrt")
+def rsqrt(x: NkiTensor, dtype: Any = None) -> NkiTensor:
+    """1 / sqrt(x), on GpSimd, which cannot read PSUM."""
+    tile(x=x)
+    dst = result_of(x, dtype)
+    tensor_scalar(dst, x, OPS["rsqrt"], None)
+    return dst
+
+
+@function("reciprocal")
+def reciprocal(x: NkiTensor, dtype: Any = None) -> NkiTensor:
+    """1 / x, on the Vector Engine."""
+    tile(x=x)
+    dst = result_of(x, dtype)
+    vector_reciprocal(dst, x)
+    return dst
+
+
+@function("negative")
+def negative(x: NkiTensor, dtype: Any = None) -> NkiTensor:
+    """-x, a product in float32."""
+    return _with_constant(x, "multiply", -1.0, dtype)
+
+
+@function("logical_not")
+def logical_not(x: NkiTensor, dtype: Any = None) -> NkiTensor:
+    """1 where x is 0, else 0: an exclusive or with 1, documented for x of 0 and 1."""
+    return _with_constant(x, "logical_xor", 1.0, dtype)
+
+
+@function("invert")
+def invert(x: NkiTensor, dtype: Any = None) -> NkiTensor:
+    """~x of integers: an exclusive or with all ones."""
+    return _with_constant(x, "bitwise_xor", -1, dtype)
+
+
+def _with_constant(x: NkiTensor, op: str, value: Any, dtype: Any) -> NkiTensor:
+    tile(x=x)
+    dst = result_of(x, dtype)
+    tensor_scalar(dst, x, OPS[op], value)
+    return dst

@@ -1,0 +1,106 @@
+"""Lend `nki` to code that imports it: a finder for where no real one is installed, and a loader of kernel files.
+
+The finder serves `nki` only where importing it would otherwise fail, or would reach the placeholder that has this name
+on the public registry; likewise `neuronxcc.nki.typing`, whose annotations some of AWS's kernels wear. `load` runs a
+kernel file against the simulator in a namespace of its own even where AWS's nki is installed, and leaves `sys.modules`
+as it was.
+"""
+
+from __future__ import annotations
+
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import os
+import sys
+import threading
+import types
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+NAMES = ("nki", "nki.isa", "nki.language", "nki.collectives", "nki.typing")
+OLDER = ("nki.dtype", "nki.isa.constants")  # modules of NKI 0.3 (triptych.simulator.api.older)
+COMPILER = ("neuronxcc", "neuronxcc.nki", "neuronxcc.nki.typing")  # of AWS's compiler, whose kernels annotate with it
+_PACKAGES = {name.rpartition(".")[0] for name in (*NAMES, *OLDER, *COMPILER)}
+_lock = threading.RLock()
+
+
+class _Loader(importlib.abc.Loader):
+    def exec_module(self, module: types.ModuleType) -> None:
+        from triptych.simulator.api import namespaces
+
+        namespaces.fill(module)
+        parent, _, child = module.__name__.rpartition(".")
+        if parent:
+            setattr(sys.modules[parent], child, module)
+
+
+class Finder(importlib.abc.MetaPathFinder):
+    """Finds `nki` in the simulator where no real one is."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: types.ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        top = fullname.partition(".")[0]
+        if fullname == top:
+            real = real_nki() if top == "nki" else importlib.machinery.PathFinder.find_spec(top)
+            return None if top not in ("nki", "neuronxcc") or real is not None else _spec(fullname)
+        if not getattr(sys.modules.get(top), "__triptych__", False):
+            return None
+        if fullname in (*NAMES, *OLDER, *COMPILER):
+            return _spec(fullname)
+        if top == "neuronxcc":
+            raise ModuleNotFoundError(
+                f"{fullname} is not there: AWS's compiler is not installed, and a kernel's nki is {_modern(fullname)}"
+                " since NKI 0.2; nki/migration/index.rst says how to migrate",
+                name=fullname,
+            )
+        return None
+
+
+def _spec(name: str) -> importlib.machinery.ModuleSpec:
+    return importlib.machinery.ModuleSpec(name, _Loader(), is_package=name in _PACKAGES)
+
+
+def _modern(name: str) -> str:
+    """neuronxcc.nki.isa -> nki.isa, where it is there."""
+    modern = name.removeprefix("neuronxcc.")
+    return modern if modern in NAMES else "nki"
+
+
+def real_nki() -> importlib.machinery.ModuleSpec | None:
+    """AWS's own nki, if it is installed; the placeholder of that name on the public registry does not count."""
+    spec = importlib.machinery.PathFinder.find_spec("nki")
+    places = list(spec.submodule_search_locations or []) if spec is not None else []
+    return spec if any((Path(p) / "isa").exists() or list(Path(p).glob("isa.*")) for p in places) else None
+
+
+@contextmanager
+def simulated_nki() -> Iterator[None]:
+    """Inside, `import nki` means the simulator; afterwards `sys.modules` is as before."""
+    with _lock:
+        before = {n: sys.modules.pop(n) for n in list(sys.modules) if n == "nki" or n.startswith("nki.")}
+        try:
+            for name in (*NAMES, *OLDER):
+                module = importlib.util.module_from_spec(_spec(name))
+                sys.modules[name] = module
+                _Loader().exec_module(module)
+            yield
+        finally:
+            for n in [n for n in sys.modules if n == "nki" or n.startswith("nki.")]:
+                del sys.modules[n]
+            sys.modules.update(before)
+
+
+def load(path: str | os.PathLike[str]) -> types.ModuleType:
+    """Execute a kernel file with the simulator as its `nki`, in a fresh module that `sys.modules` does not know."""
+    file = Path(path)
+    name = f"triptych_kernel_{file.stem}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{file} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    with simulated_nki():
+        spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,142 @@
+"""Instructions as rows of tables.
+
+`instruction` declares one NKI instruction: its engines, its cost, the first generation that has it and its effect stand
+together, and the declaration is a row of `INSTRUCTIONS`, the one table that the `nki.isa` namespace, the timing and the
+tests read. `COLLECTIVES` is the same for `nki.collectives`.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from triptych.simulator.analysis.costs import Cost
+from triptych.simulator.analysis.regions import Order, Rules, check_regions
+from triptych.simulator.enums import engine, named
+from triptych.simulator.errors import NkiError, NkiValidationError
+from triptych.simulator.machine.machine import Machine, machine
+
+if TYPE_CHECKING:
+    from triptych.simulator.tensors.indirection import Indirect
+
+P = ParamSpec("P")
+R = TypeVar("R")
+_UNKNOWN = engine.unknown
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One row of the tables of instructions and collectives."""
+
+    name: str
+    engines: tuple[engine, ...]  # the first is taken when the kernel leaves it open
+    cost: Cost  # nanoseconds that the engine is busy
+    since: int  # first NeuronCore generation
+    source: str
+    indirect: Indirect | None  # which operands may be indirect views
+    effect: Callable[..., Any]
+    issue: Callable[..., Any]  # what a kernel calls: checks the generation, names itself in errors
+
+    @property
+    def summary(self) -> str:
+        return (self.effect.__doc__ or "").strip().split("\n", 1)[0]
+
+
+INSTRUCTIONS: dict[str, Instruction] = {}  # nki.isa
+COLLECTIVES: dict[str, Instruction] = {}  # nki.collectives
+
+
+def row_of(op: str) -> Instruction:
+    """The row of the tables behind an event's op."""
+    return INSTRUCTIONS[op] if op in INSTRUCTIONS else COLLECTIVES[op]
+
+
+def instruction(
+    *engines: engine,
+    cost: Cost,
+    since: int = 2,
+    source: str = "nki/api/nki/isa/__init__.py",
+    indirect: Indirect | None = None,
+    reads_indices: bool = False,
+    own_starts: bool = False,
+    order: Order = "stream",
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Declare an instruction of `nki.isa`: engines it can run on, cost in nanoseconds, first generation, source.
+
+    `indirect` says which operands may be indirect views. An index that moves a view is resolved before the instruction
+    runs, unless it `reads_indices` itself, as DMA does. `own_starts` and `order`: triptych.simulator.analysis.regions.
+    """
+    computes = engines[0] not in (engine.dma, engine.sync)
+    rules = Rules(computes, own_starts, order)
+    return _declared(INSTRUCTIONS, "nisa", engines, cost, since, source, indirect, reads_indices, rules)
+
+
+def collective(engine: engine, cost: Cost, since: int = 2) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Declare a function of `nki.collectives`."""
+    source = "nki/api/nki/collectives/__init__.py"
+    return _declared(COLLECTIVES, "ncc", (engine,), cost, since, source, None, False, None)
+
+
+def _declared(
+    table: dict[str, Instruction],
+    module: str,
+    engines: tuple[engine, ...],
+    cost: Cost,
+    since: int,
+    source: str,
+    indirect: Indirect | None,
+    reads_indices: bool,
+    rules: Rules | None,
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    def declare(effect: Callable[P, R]) -> Callable[P, R]:
+        name = effect.__name__
+
+        def carry_out(m: Machine, args: Any, kwargs: Any) -> R:
+            settled = m.any_dynamic and not reads_indices
+            done: Any = _settle()(m, effect, indirect, args, kwargs) if settled else effect(*args, **kwargs)
+            if rules is not None:
+                check_regions(done, rules)
+            return done  # type: ignore[no-any-return]
+
+        @functools.wraps(effect)
+        def issue(*args: P.args, **kwargs: P.kwargs) -> R:
+            try:
+                m = machine()
+                m.line = m.lines.of(sys._getframe(1))
+                if m.chip.generation < since:
+                    raise NkiValidationError(f"needs NeuronCore-v{since} or newer, and the target is {m.chip.name}")
+                if not m.options.check_operands:
+                    kwargs = named(kwargs)  # type: ignore[assignment]
+                if m.by_shape is not None:
+                    return m.by_shape(effect, rules, reads_indices, carry_out, args, kwargs)  # type: ignore[no-any-return]
+                return carry_out(m, args, kwargs)
+            except NkiError as e:
+                if e.op is None:
+                    e.op = f"{module}.{name}"
+                    e.source = e.source or table[name].source
+                raise
+
+        table[name] = Instruction(name, engines, cost, since, f"{source}, {name}", indirect, effect, issue)
+        return issue
+
+    return declare
+
+
+@functools.cache
+def _settle() -> Callable[..., Any]:
+    from triptych.simulator.tensors.dynamic import settle  # which needs this module
+
+    return settle
+
+
+def choose(asked: Any, *allowed: engine) -> engine:
+    """The engine that runs an instruction: the one asked for, or the first allowed."""
+    if asked is _UNKNOWN:
+        return allowed[0]
+    if asked not in allowed:
+        names = ", ".join(f"nisa.engine.{e.name}" for e in allowed)
+        raise NkiValidationError(f"engine must be one of {names} here, got {asked!r}")
+    return asked  # type: ignore[no-any-return]

@@ -1,0 +1,322 @@
+"""The machine that a kernel runs on: one core of one chip, with its memory, its registers and the trace it writes.
+
+A kernel calls `nl.*` and `nisa.*` as plain functions; they find their machine in `machine()`.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import sys
+import threading
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from triptych.simulator.chips import Chip
+from triptych.simulator.dtypes import F32, DType, dtype_of
+from triptych.simulator.enums import engine
+from triptych.simulator.errors import KernelError, Lines, NkiValidationError, show_line
+from triptych.simulator.machine.cores import Core, Meet
+from triptych.simulator.memory.placement import Arena, PlacedStorage, check_address
+from triptych.simulator.memory.storage import PSUM, SBUF, MemoryRegion, Pool, Storage
+from triptych.simulator.operands.lanes import Registers
+from triptych.simulator.tensors.tensor import NkiTensor
+from triptych.simulator.trace import Allocation, Event, HasRegion, Trace
+
+NkiInstruction = Event  # an executed instruction is its event (nki.isa.NkiInstruction)
+
+Array = NDArray[Any]
+_SHARED = MemoryRegion.shared_hbm
+_make = tuple.__new__
+
+
+_GARBAGE = 0x3F  # what unwritten bytes hold where they may be read: finite and not zero in every float dtype
+
+APIS = ("0.6", "0.3")
+Observer = Callable[[Event, Sequence[NkiTensor], Sequence[NkiTensor]], None]  # (event, reads, writes)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How strict the simulator is. The defaults find bugs; each field is one leniency with a name."""
+
+    round_low_precision: bool = True  # False keeps bfloat16, float16 and float8 in float32 (NKI_PRECISE_FP=0)
+    check_uninitialized: bool = True  # False lets reads of memory that nothing wrote return garbage
+    check_races: bool = True  # False lets two cores touch the same shared HBM without a barrier
+    check_capacity: bool = True  # False runs a kernel that needs more SBUF or PSUM than a core has
+    check_operands: bool = True  # False takes what the documentation excludes and AWS's own kernels pass: a raw integer
+    #   for the member of an enumeration, dge_mode.none for a direct dma_transpose, a core_barrier on data in SBUF, a
+    #   tensor that register_alloc loads, operand tiles of tensor_scalar that are not float32, tiles of MX scales with
+    #   more partitions than their values, as the first stride of ap the elements that a view has in a partition, a
+    #   whole float for the integer of a memset
+    data: bool = True  # False executes a kernel with the shapes of its arguments alone: only the trace is made
+    lint: bool = True  # False does not warn of what the compiler would reject (docs/lint.md)
+    observe: Observer | None = None  # is shown each executed instruction (observed.py); for runs with data
+    api: str = APIS[0]  # "0.3" does as NKI 0.3 did where 0.5 and 0.6 changed what an instruction gives:
+    #   quantize_mx's scale is half as large; nc_find_index8 gives the first position to equal values, and 0 where there
+    #   is none; nc_match_replace8 goes through its values upwards; floats are cast to integers toward zero
+    #   (release-notes/components/nki.rst, Improvements of 0.5.0 and Bug Fixes of 0.6.0)
+
+    def __post_init__(self) -> None:
+        if self.api not in APIS:
+            raise KernelError(f"api {self.api!r} is unknown; expected one of {', '.join(APIS)}")
+
+    @property
+    def as_nki_0_3(self) -> bool:
+        return self.api == "0.3"
+
+
+@dataclass
+class Machine:
+    """One core of one rank while it runs a kernel."""
+
+    chip: Chip
+    trace: Trace
+    options: Options
+    core: int = 0
+    cores: int = 1
+    shared: list[NkiTensor] = field(default_factory=list)  # shared_hbm tensors, the same for every core
+    rank: int = 0
+    ranks: int = 1
+    arguments: int = 0  # how many allocations, the first, are the kernel's arguments
+    shared_seen: int = 0
+    meet: Meet = field(default_factory=lambda: Core((0, 0)).meet)  # wait for other cores
+    epoch: int = 0  # barriers, and collectives on shared HBM, that this core has passed
+    marks: dict[str, Any] = field(default_factory=dict)  # attributes of every event in the block or loop that is open
+    blocks: int = 0  # blocks and loops that were ever opened
+    pool: Pool = field(default_factory=Pool)
+    arenas: dict[str, Arena] = field(default_factory=dict)  # memory in which tensors have addresses
+    lines: Lines = field(default_factory=Lines)
+    line: tuple[str, int] = ("?", 0)  # of the kernel, where the instruction that runs was called
+    any_dynamic: bool = False  # whether a view with a dynamic index was ever made: until then nobody looks for one
+    index_reads: list[NkiTensor] = field(default_factory=list)  # of the instruction that runs, for dynamic addresses
+    compared: set[int] = field(default_factory=set)  # allocations that hold the results of comparisons
+    checked: dict[Any, Any] = field(default_factory=dict)  # operands whose checks have passed, and what came of them
+    scalar_registers: Registers = field(default_factory=lambda: Registers("Scalar Engine", "scalar_registers"))
+    vector_registers: Registers = field(default_factory=lambda: Registers("Vector Engine", "vector_registers"))
+    generators: dict[engine, Array] = field(default_factory=dict)  # of random numbers, made when an engine first draws
+
+    by_shape: ClassVar[Any] = None  # how instructions are issued where there is no data
+
+    def allocate(
+        self, shape: Sequence[int], dtype: Any, buffer: MemoryRegion, name: str = "", address: Any = None
+    ) -> NkiTensor:
+        """A new tensor with nothing in it, at `address` if the kernel chooses one."""
+        shape = tuple(shape)
+        kind = dtype if type(dtype) is DType else dtype_of(dtype)
+        key = (shape, kind, buffer._value_)
+        plain = self.checked.get(key)
+        if plain is None:
+            plain = self.checked[key] = self._check_allocation(shape, kind.itemsize, buffer)
+        shape = plain
+        shared = buffer is _SHARED
+        if shared and self.shared_seen < len(self.shared):
+            return self._shared_again(shape, kind)
+        number = len(self.trace.allocations)
+        place = None if address is None else self._address(shape, kind, buffer, address)
+        fields = (number, name or f"t{number}", buffer._value_, shape, kind, self.lines.of(sys._getframe(1)), place)
+        allocation = _make(Allocation, fields)  # without its Python-level constructor
+        self.trace.allocations.append(allocation)
+        if place is None or not self.options.round_low_precision:
+            storage = self.storage_for(allocation, buffer)
+        else:
+            storage = self.placed_storage_for(allocation, self.arenas[buffer._value_], place)
+        tensor = NkiTensor.dense(storage, kind, buffer)
+        if shared:
+            self.shared.append(tensor)
+            self.shared_seen += 1
+        return tensor
+
+    def storage_for(self, allocation: Allocation, buffer: MemoryRegion) -> Storage:
+        pool = self.pool if buffer is SBUF or buffer is PSUM else None
+        storage = Storage(allocation, not self.options.round_low_precision, pool)
+        if not self.options.check_uninitialized:
+            storage.raw.fill(_GARBAGE)
+        return storage
+
+    def placed_storage_for(self, allocation: Allocation, arena: Arena, place: tuple[int, int]) -> Storage:
+        return PlacedStorage(allocation, arena, *place)
+
+    def arena_for(self, buffer: MemoryRegion) -> Arena:
+        arena = Arena(self.chip, buffer)
+        if not self.options.check_uninitialized:
+            arena.bytes.fill(_GARBAGE)
+        return arena
+
+    def input(self, array: Array, name: str) -> NkiTensor:
+        """A kernel argument: HBM that holds the caller's bytes, without a copy where the array is dense."""
+        allocation = self.input_allocation(array.shape, array.dtype, name)
+        storage = Storage(allocation, not self.options.round_low_precision, raw=np.empty(0, np.uint8))
+        dense = np.ascontiguousarray(array.astype(F32) if storage.widened else array)
+        if not dense.flags.writeable:
+            dense = dense.copy()
+        storage.raw = dense.reshape(-1).view(np.uint8)
+        return NkiTensor(array.shape, allocation.dtype, storage, MemoryRegion(allocation.buffer))
+
+    def input_allocation(self, shape: tuple[int, ...], dtype: Any, name: str) -> Allocation:
+        buffer = MemoryRegion.shared_hbm if self.cores > 1 else MemoryRegion.private_hbm
+        number = len(self.trace.allocations)
+        line = self.lines.of(sys._getframe(1))
+        allocation = Allocation(number, name, buffer.value, shape, dtype_of(dtype), line)
+        self.trace.allocations.append(allocation)
+        return allocation
+
+    def _shared_again(self, shape: tuple[int, ...], kind: DType) -> NkiTensor:
+        """The shared tensor that the other core has allocated already, at the same point of its program."""
+        tensor = self.shared[self.shared_seen]
+        self.shared_seen += 1
+        if tensor.shape != shape or tensor.dtype != kind:
+            raise NkiValidationError(
+                f"the cores allocate different shared tensors: {kind} {shape} here and {tensor!r} on the other core; "
+                "both must execute the same program",
+                source="nki/get-started/about/lnc.rst",
+            )
+        return tensor
+
+    def _address(self, shape: tuple[int, ...], kind: DType, buffer: MemoryRegion, address: Any) -> tuple[int, int]:
+        """`address`, checked, with the arena that it lies in made."""
+        place = check_address(self.chip, buffer, shape, math.prod(shape[1:]) * kind.itemsize, address)
+        if buffer._value_ not in self.arenas:
+            self.arenas[buffer._value_] = self.arena_for(buffer)
+        return place
+
+    def _check_allocation(self, shape: tuple[Any, ...], itemsize: int, buffer: MemoryRegion) -> tuple[int, ...]:
+        """`shape` in plain integers, checked to be a tensor that `buffer` can hold."""
+        try:
+            shape = tuple([operator.index(n) for n in shape])
+        except TypeError:
+            raise NkiValidationError(f"a shape is integers, got {shape}") from None
+        if not shape or min(shape) < 1:
+            raise NkiValidationError(f"a tensor needs at least one dimension and sizes of 1 or more, got {shape}")
+        if not buffer.on_chip:
+            return shape
+        if len(shape) < 2:
+            raise NkiValidationError(f"an on-chip tensor has a partition and a free dimension, got {shape}")
+        if shape[0] > self.chip.partitions.value:
+            raise NkiValidationError(
+                f"dimension 0 of a {buffer.value} tensor is the partition, at most {self.chip.partitions.value:.0f}; "
+                f"got {shape}",
+                source=self.chip.partitions.source,
+            )
+        fact = self.chip.sbuf_partition_bytes if buffer is SBUF else self.chip.psum_partition_bytes
+        need = math.prod(shape[1:]) * itemsize
+        if need > fact.value and self.options.check_capacity:
+            raise NkiValidationError(
+                f"{shape} takes {need} bytes of each {buffer.value} partition, and {self.chip.name} has "
+                f"{fact.value:.0f}; split the tensor",
+                source=fact.source,
+            )
+        return shape
+
+    def check_reads(self, tensors: Sequence[NkiTensor]) -> None:
+        """Every element that an instruction reads has been written."""
+        if self.options.check_uninitialized:
+            for tensor in tensors:
+                if tensor.storage.missing:
+                    tensor.check_written()
+
+    def values(self, tensor: NkiTensor) -> Array:
+        """What a tensor holds, for a kernel whose control flow, or an address, depends on it."""
+        return tensor.array
+
+    def note(self, message: str, line: tuple[str, int] | None = None) -> None:
+        """Keep a remark, with the kernel's line: that of the instruction that runs, unless another is given."""
+        self.trace.notes.append(f"{show_line(line or self.line)}: {message}")
+
+    def note_values(self, message: str) -> None:
+        """Keep a remark on the values that the instruction which runs has met."""
+        self.note(message)
+
+    def opened(self) -> int:
+        """The number of a block or loop that opens now."""
+        self.blocks += 1
+        return self.blocks
+
+    @contextmanager
+    def marking(self, **marks: Any) -> Iterator[None]:
+        """Give each event inside these attributes too."""
+        before = self.marks
+        self.marks = {**before, **marks}
+        try:
+            yield
+        finally:
+            self.marks = before
+
+    def record(
+        self,
+        instruction: str,
+        on: engine,
+        reads: Sequence[HasRegion],
+        writes: Sequence[HasRegion],
+        name: str | None = None,
+        **attributes: Any,
+    ) -> NkiInstruction:
+        """Append the event of an executed instruction."""
+        if self.cores > 1:
+            attributes["epoch"] = self.epoch
+            if self.options.data:
+                attributes["written"] = tuple([_digest(t) for t in writes])
+        if self.marks:
+            attributes.update(self.marks)
+        if self.index_reads:
+            reads = (*reads, *self.index_reads)
+        event = Event(
+            instruction,
+            on._name_,
+            tuple([t.region for t in reads]),
+            tuple([t.region for t in writes]),
+            self.line,
+            self.core,
+            name,
+            attributes,
+        )
+        self.trace.events.append(event)
+        return event
+
+
+def _digest(t: HasRegion) -> int:
+    """A checksum of what shared HBM holds, by which the races see that both cores wrote the same."""
+    if not isinstance(t, NkiTensor) or t.buffer is not _SHARED:
+        return 0
+    return zlib.crc32(np.ascontiguousarray(t.array).view(np.uint8))  # type: ignore[arg-type]
+
+
+class _Current(threading.local):
+    machine: Machine | None = None
+
+
+_current = _Current()
+
+
+def machine() -> Machine:
+    """The machine of the kernel that is running."""
+    found = _current.machine
+    if found is None:
+        raise KernelError("called outside a kernel; run the kernel with nki.simulate(kernel)(...) or simulator.run")
+    return found
+
+
+def running() -> bool:
+    return _current.machine is not None
+
+
+class on_machine:
+    """`with on_machine(m):` kernels called inside run on `m`."""
+
+    def __init__(self, m: Machine) -> None:
+        self.machine = m
+        self.before: Machine | None = None
+
+    def __enter__(self) -> Machine:
+        self.before = _current.machine
+        _current.machine = self.machine
+        return self.machine
+
+    def __exit__(self, *exc: object) -> None:
+        _current.machine = self.before

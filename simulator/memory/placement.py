@@ -1,0 +1,218 @@
+"""Tensors at addresses of their own: `nl.ndarray(..., address=(partition, byte))`.
+
+All such tensors of a core lie in one arena per memory, 128 partitions of bytes, so tensors that share an address share
+its bytes, whatever their shapes and dtypes. What has been written is known per byte of the arena; a new tensor poisons
+its bytes but those of older ones that are still held, whose data it may be meant to show. Whether a matmul that
+leaves `accumulate` open is the first on its place is a question about its own tensor: the compiler answers it from the
+program, and kernels give one bank to one tensor after another.
+
+The second number is in bytes: the migration guide says elements, but every example that computes one computes bytes
+(nki/migration/index.rst).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from triptych.simulator.chips import Chip
+from triptych.simulator.dtypes import F32, DType
+from triptych.simulator.errors import NkiValidationError
+from triptych.simulator.memory.storage import PSUM, MemoryRegion, Storage, Strided, elements_of, summary, uninitialized
+from triptych.simulator.trace import Allocation
+
+Array = NDArray[Any]
+Box = tuple[tuple[int, int], tuple[int, int]]  # partitions and bytes of an arena, each from and to
+
+
+_STRETCH = 1024  # bytes; places are looked for by the stretches that they reach into
+
+
+class Places:
+    """Where tensors of an arena lie that are held. Kernels have thousands of them, and many at one place."""
+
+    def __init__(self) -> None:
+        self._held: dict[Box, int] = {}  # how many tensors lie in a box
+        self._near: dict[int, dict[Box, None]] = {}  # the boxes that reach into a stretch of bytes
+
+    def take(self, box: Box) -> list[Box]:
+        """Hold a place. Returns what of it nothing else holds."""
+        self._held[box] = self._held.get(box, 0) + 1
+        if self._held[box] > 1:
+            return []
+        others: dict[Box, None] = {}
+        for stretch in _stretches(box):
+            near = self._near.setdefault(stretch, {})
+            others.update(near)
+            near[box] = None
+        free = [box]
+        for other in others:
+            free = [part for one in free for part in _without(one, other)]
+            if not free:
+                break
+        return free
+
+    def leave(self, box: Box) -> None:
+        self._held[box] -= 1
+        if not self._held[box]:
+            del self._held[box]
+            for stretch in _stretches(box):
+                del self._near[stretch][box]
+
+
+def _stretches(box: Box) -> range:
+    return range(box[1][0] // _STRETCH, (box[1][1] - 1) // _STRETCH + 1)
+
+
+def _without(box: Box, other: Box) -> list[Box]:
+    """What of a box lies outside another, in boxes."""
+    ((a, b), (c, d)), ((top, bottom), (left, right)) = box, other
+    if a >= bottom or b <= top or c >= right or d <= left:
+        return [box]
+    rows = max(a, top), min(b, bottom)
+    parts = (((a, top), (c, d)), ((bottom, b), (c, d)), (rows, (c, left)), (rows, (right, d)))
+    return [part for part in parts if part[0][0] < part[0][1] and part[1][0] < part[1][1]]
+
+
+class Arena:
+    """One on-chip memory of one core."""
+
+    def __init__(self, chip: Chip, buffer: MemoryRegion) -> None:
+        self.rows, self.row = self.size_of(chip, buffer)
+        self.bytes: Array = np.zeros(self.rows * self.row, np.uint8)
+        self.written: Array = np.zeros(self.rows * self.row, bool)
+        self.started: Array = np.zeros(self.rows * self.row, bool)  # last written by a matmul
+        self.places = Places()
+
+    @staticmethod
+    def size_of(chip: Chip, buffer: MemoryRegion) -> tuple[int, int]:
+        """Partitions, and bytes of each."""
+        fact = chip.psum_partition_bytes if buffer is PSUM else chip.sbuf_partition_bytes
+        return int(chip.partitions.value), int(fact.value)
+
+
+class PlacedStorage(Storage):
+    """Storage at (partition, byte) of an arena. Views keep the offsets and strides of a dense tensor."""
+
+    __slots__ = ("arena", "base", "height", "mine", "width")
+
+    def __init__(self, allocation: Allocation, arena: Arena, partition: int, byte: int) -> None:
+        super().__init__(allocation, False, raw=arena.bytes)
+        psum = allocation.buffer == PSUM.value
+        self.mine: Array = np.zeros(allocation.nbytes if psum else 0, bool)  # written through this tensor
+        self._lie(arena, partition, byte)
+
+    def _lie(self, arena: Arena, partition: int, byte: int) -> None:
+        """Take the place, whose bytes nothing has written unless an older tensor shows them."""
+        self.arena = arena
+        self.base = partition * arena.row + byte
+        self.height, self.width = self.allocation.shape[0], self.allocation.nbytes // self.allocation.shape[0]
+        self.missing = 1  # never known to be full: other tensors write and poison these bytes
+        self._poison(arena.places.take(self._box()))
+
+    def _poison(self, boxes: list[Box]) -> None:
+        whole = self.arena.written.reshape(self.arena.rows, self.arena.row)
+        for (top, bottom), (left, right) in boxes:
+            whole[top:bottom, left:right] = False
+
+    def _box(self) -> Box:
+        partition, byte = divmod(self.base, self.arena.row)
+        return (partition, partition + self.height), (byte, byte + self.width)
+
+    def __del__(self) -> None:
+        self.arena.places.leave(self._box())
+
+    def _place(self, itemsize: int, at: Strided) -> tuple[int, tuple[int, ...]]:
+        """Byte offset and byte strides in the arena of a view that is given for a dense tensor."""
+        offset, shape, strides = at
+        row = self.width // itemsize  # elements of one partition
+        partition, column = divmod(offset, row)
+        steps = [s * itemsize for s in strides]
+        if shape[0] > 1:
+            steps[0] = strides[0] // row * self.arena.row
+        return self.base + partition * self.arena.row + column * itemsize, tuple(steps)
+
+    def _bytes(self, state: Array, itemsize: int, at: Strided) -> Array:
+        """The part of a per-byte state of the arena that a view covers; one more axis for the bytes of an element."""
+        offset, steps = self._place(itemsize, at)
+        return np.ndarray((*at[1], itemsize), bool, state, offset, (*steps, 1))
+
+    def array(self, dtype: DType, at: Strided) -> Array:
+        offset, steps = self._place(dtype.itemsize, at)
+        return np.ndarray(at[1], dtype.np, self.arena.bytes, offset, steps)
+
+    def f32(self, dtype: DType, at: Strided) -> Array:
+        array = self.array(dtype, at)
+        return array if array.dtype == F32 else array.astype(F32)
+
+    def wrote(self, dtype: DType, at: Strided, by_matmul: bool = False) -> None:
+        self._bytes(self.arena.written, dtype.itemsize, at)[...] = True
+        self._bytes(self.arena.started, dtype.itemsize, at)[...] = by_matmul
+        if self.mine.size:
+            self._mine(dtype, at)[...] = True
+
+    def wrote_where(self, dtype: DType, at: Strided, chosen: Array, by_matmul: bool = False) -> None:
+        self._bytes(self.arena.written, dtype.itemsize, at)[chosen] = True
+        self._bytes(self.arena.started, dtype.itemsize, at)[chosen] = by_matmul
+        if self.mine.size:
+            self._mine(dtype, at)[chosen] = True
+
+    def started_at(self, dtype: DType, at: Strided) -> Array | bool:
+        return summary(self._bytes(self.arena.started, dtype.itemsize, at), at)
+
+    def written_at(self, dtype: DType, at: Strided) -> Array | bool:
+        return summary(self._bytes(self.arena.written, dtype.itemsize, at), at)
+
+    def through_this(self, dtype: DType, at: Strided) -> tuple[Array | bool, Array | bool]:
+        mine = self._mine(dtype, at)
+        started = summary(self._bytes(self.arena.started, dtype.itemsize, at) & mine, at)
+        return started, started is True or summary(self._bytes(self.arena.written, dtype.itemsize, at) & mine, at)
+
+    def check_written(self, dtype: DType, at: Strided) -> None:
+        written = elements_of(self._bytes(self.arena.written, dtype.itemsize, at), at)
+        if not written.all():
+            raise uninitialized(self.allocation, written)
+
+    def _mine(self, dtype: DType, at: Strided) -> Array:
+        """Which bytes of a view were written through this tensor; one more axis for the bytes of an element."""
+        offset, shape, strides = at
+        n = dtype.itemsize
+        return np.ndarray((*shape, n), bool, self.mine, offset * n, (*[s * n for s in strides], 1))
+
+
+START_RULE = "nki/guides/architecture/trainium_inferentia2_arch.rst, NeuronCore-v2 SBUF and PSUM data access"
+
+
+def allowed_starts(partitions: int) -> range:
+    """The partitions that a tensor of so many may start from."""
+    return range(0, 128, 128 if partitions > 64 else 64 if partitions > 32 else 32)
+
+
+def check_address(
+    chip: Chip, buffer: MemoryRegion, shape: tuple[int, ...], nbytes: int, address: Any
+) -> tuple[int, int]:
+    """`address` as (partition, byte), checked to be a place where a tensor of `nbytes` a partition may lie."""
+    if not buffer.on_chip:
+        raise NkiValidationError(f"address= places tensors in SBUF or PSUM, and the buffer is {buffer.value}")
+    if not (isinstance(address, (tuple, list)) and len(address) == 2 and all(isinstance(a, int) for a in address)):
+        raise NkiValidationError(f"address is (partition, byte), two integers; got {address!r}")
+    partition, byte = address
+    if partition not in allowed_starts(shape[0]):
+        allowed = ", ".join(map(str, allowed_starts(shape[0])))
+        raise NkiValidationError(
+            f"a tensor of {shape[0]} partitions starts at partition {allowed}; got {partition}", source=START_RULE
+        )
+    fact = chip.psum_partition_bytes if buffer is PSUM else chip.sbuf_partition_bytes
+    if byte < 0 or byte + nbytes > fact.value:
+        raise NkiValidationError(
+            f"bytes {byte} to {byte + nbytes} leave the {fact.value:.0f} bytes of a {buffer.value} partition",
+            source=fact.source,
+        )
+    if buffer is PSUM and byte % chip.psum_bank_bytes.value:
+        raise NkiValidationError(
+            f"a PSUM address starts at a bank, a multiple of {chip.psum_bank_bytes.value:.0f} bytes; got {byte}",
+            source="nki/migration/index.rst",
+        )
+    return partition, byte

@@ -1,0 +1,162 @@
+"""The accumulators of the Vector and the Scalar Engine, which some instructions fold their results into.
+
+There is one float32 register a partition, and it holds a value from a reset on: `reduce` without a reset is an error.
+On the Vector Engine an instruction in mode `idle` may change it too (nki/api/nki/isa/__init__.py, select_reduce), so
+after one it holds nothing; on the Scalar Engine idle leaves it (activation).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from triptych.simulator.enums import reduce_cmd
+from triptych.simulator.errors import NkiValidationError
+from triptych.simulator.operands.lanes import Registers, RegisterTile
+from triptych.simulator.operands.operands import on_chip, per_partition
+from triptych.simulator.operands.operators import Op
+from triptych.simulator.tensors.partitions import lanes
+from triptych.simulator.tensors.tensor import NkiTensor
+
+Array = NDArray[Any]
+
+
+class _AbsFold:
+    """abs_max or abs_min as a fold: the last of the values whose magnitude is the largest or the smallest."""
+
+    def __init__(self, beats: Any, pick: Any) -> None:
+        self.beats = beats
+        self.pick = pick
+
+    def reduce(self, values: Array, axis: int, keepdims: bool) -> Array:
+        last = values.shape[axis] - 1 - self.pick(np.flip(np.abs(values), axis), axis=axis, keepdims=keepdims)
+        return np.take_along_axis(values, last, axis)
+
+    def __call__(self, held: Array, new: Array, out: Array) -> None:
+        np.copyto(out, np.where(self.beats(np.abs(held), np.abs(new)), held, new))
+
+
+# operator -> (fold, value after a reset). nl.max and nl.min are the documentation's other names for the last two.
+_FOLDS: dict[str, tuple[Any, float]] = {
+    "add": (np.add, 0.0),
+    "multiply": (np.multiply, 1.0),
+    "maximum": (np.maximum, -np.inf),
+    "minimum": (np.minimum, np.inf),
+    "abs_max": (_AbsFold(np.greater, np.argmax), 0.0),
+    "abs_min": (_AbsFold(np.less, np.argmin), np.inf),
+}
+_ALIASES = {"max": "maximum", "min": "minimum"}
+
+
+def operator_name(op: Any) -> str:
+    """The name of a reduction operator, with nl.max and nl.min as the maximum and minimum that they stand for."""
+    name = op.name if isinstance(op, Op) else getattr(op, "__name__", "")
+    return _ALIASES.get(name, name)
+
+
+def fold_of(op: Any, allowed: tuple[str, ...]) -> tuple[Any, float]:
+    """The fold that `op` names, and its identity."""
+    name = operator_name(op)
+    if name not in allowed:
+        raise NkiValidationError(f"reduce_op must be {' or '.join(f'nl.{a}' for a in allowed)}, got {op!r}")
+    return _FOLDS[name]
+
+
+def check_command(command: Any, allowed: tuple[reduce_cmd, ...]) -> None:
+    if command not in allowed:
+        names = ", ".join(f"nisa.reduce_cmd.{c.name}" for c in allowed)
+        raise NkiValidationError(f"reduce_cmd must be one of {names}, got {command!r}")
+
+
+def check_result(reduce_res: Any, data: NkiTensor) -> None:
+    """`reduce_res` is None or a column of data's partitions."""
+    if reduce_res is None:
+        return
+    on_chip(reduce_res=reduce_res)
+    if reduce_res.shape[0] != data.shape[0] or reduce_res.free_size != 1:
+        raise NkiValidationError(f"reduce_res must be ({data.shape[0]}, 1), got {reduce_res.shape}")
+
+
+def accumulate(
+    registers: Registers,
+    data: NkiTensor,
+    command: reduce_cmd,
+    fold: Any,
+    identity: float,
+    values: Array,
+    initial: Any = None,
+) -> None:
+    """Fold `values` [P, F] into the registers of data's partitions, as a command other than idle says."""
+    held = begin(registers, data, command, identity, initial)
+    if command is not reduce_cmd.reset:
+        fold(held, fold.reduce(values, axis=1, keepdims=True), out=held)
+
+
+def begin(registers: Registers, data: NkiTensor, command: reduce_cmd, identity: float, initial: Any = None) -> Array:
+    """The registers [P, 1] of data's partitions with what `command` has them start from: to be folded into."""
+    if command is reduce_cmd.reduce:
+        check_started(registers, data)
+    at = lanes(data)
+    held = registers.values[at]
+    if command is reduce_cmd.load_reduce:
+        held[...] = initial
+    elif command is not reduce_cmd.reduce:
+        held[...] = identity
+    registers.started[at] = True
+    return held
+
+
+def forget(registers: Registers, data: NkiTensor) -> None:
+    """The registers of data's partitions hold nothing any more."""
+    registers.started[lanes(data)] = False
+
+
+def read_out(registers: Registers, data: NkiTensor) -> Array:
+    """What the registers of data's partitions hold, [P, 1]."""
+    check_started(registers, data)
+    return registers.values[lanes(data)]
+
+
+def touched(
+    registers: Registers, data: NkiTensor, command: reduce_cmd, result: Any, forgets: bool = False
+) -> tuple[tuple[RegisterTile, ...], tuple[RegisterTile, ...]]:
+    """The registers that a command reads from earlier instructions, and those that it leaves to later ones."""
+    if command is reduce_cmd.idle and result is None and not forgets:
+        return (), ()
+    tile = (registers.tile(lanes(data)),)
+    idle = command is reduce_cmd.idle
+    return (tile if command is reduce_cmd.reduce or (idle and result is not None) else ()), (
+        tile if forgets or not idle else ()
+    )
+
+
+def check_started(registers: Registers, data: NkiTensor) -> None:
+    at = lanes(data)
+    started = registers.started[at]
+    if not started.all():
+        raise NkiValidationError(
+            f"the accumulator of the {registers.owner} holds nothing on partition "
+            f"{at.start + int(np.argmin(started))}: no reset has started it, or an instruction in "
+            "mode idle has run since"
+        )
+
+
+def initial_value(what: str, value: Any, command: reduce_cmd, data: NkiTensor) -> tuple[Any, tuple[NkiTensor, ...]]:
+    """What load_reduce loads, as a number or a column [P, 1], and the tiles to be read; other commands take none."""
+    if command is not reduce_cmd.load_reduce:
+        if value is not None:
+            raise NkiValidationError(f"{what} goes with reduce_cmd load_reduce only, got it with {command!r}")
+        return None, ()
+    if value is None:
+        raise NkiValidationError(f"reduce_cmd load_reduce needs {what}, a number or a column in float32")
+    start, tiles = per_partition(value, data, what)
+    check_float32(what, tiles)
+    return np.reshape(start, (-1, 1)), tiles
+
+
+def check_float32(what: str, tiles: tuple[NkiTensor, ...]) -> None:
+    for t in tiles:
+        if t.dtype != "float32":
+            raise NkiValidationError(f"{what} must be float32, got {t!r}")

@@ -1,0 +1,182 @@
+"""What instructions do with their operands: check where they are, read them in float32, write a rounded result."""
+
+from __future__ import annotations
+
+import math
+import threading
+from enum import Enum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from triptych.simulator.dtypes import F32, DType, float32, round_to
+from triptych.simulator.errors import NkiValidationError
+from triptych.simulator.machine.machine import machine
+from triptych.simulator.memory.storage import PSUM, MemoryRegion, overlaps
+from triptych.simulator.tensors.tensor import NkiTensor, as_shape
+
+Array = NDArray[Any]
+_BITS: dict[int, np.dtype[Any]] = {1: np.dtype(np.uint8), 2: np.dtype(np.uint16), 4: np.dtype(np.uint32)}
+
+
+def on_chip(**tensors: Any) -> None:
+    """Each operand is a tile in SBUF or PSUM."""
+    for what, t in tensors.items():
+        if type(t) is not NkiTensor or not t.on_chip:
+            raise NkiValidationError(f"{what} must be a tile in SBUF or PSUM, got {describe(t)}")
+
+
+def in_buffer(buffer: MemoryRegion, **tensors: Any) -> None:
+    """Each operand is a tile in `buffer`."""
+    for what, t in tensors.items():
+        if type(t) is not NkiTensor or t.buffer is not buffer:
+            raise NkiValidationError(f"{what} must be a tile in {buffer.name.upper()}, got {describe(t)}")
+
+
+def members_of(kind: type[Enum], **values: Any) -> None:
+    """Each value is a member of an enumeration of nki.isa, and no raw value of one."""
+    for what, value in values.items():
+        if not isinstance(value, kind):
+            raise NkiValidationError(
+                f"{what} must be a nisa.{kind.__name__}, got {value!r}; raw integers are not accepted since NKI 0.3.0",
+                source="nki/migration/index.rst",
+            )
+
+
+def describe(t: Any) -> str:
+    return repr(t) if isinstance(t, NkiTensor) else f"{type(t).__name__} {t!r}"
+
+
+def not_both_in_psum(a: Any, b: Any, what: str) -> None:
+    if _in_psum(a) and _in_psum(b):
+        raise NkiValidationError(f"{what} cannot both be in PSUM: copy one to SBUF first")
+
+
+def _in_psum(t: Any) -> bool:
+    return type(t) is NkiTensor and t.buffer is PSUM
+
+
+def any_in_psum(*tensors: Any) -> bool:
+    return any([_in_psum(t) for t in tensors])
+
+
+def same_tile(what: str, a: NkiTensor, b: NkiTensor) -> None:
+    """Equal partitions and equal elements per partition (free dimensions may be split differently)."""
+    if a.shape != b.shape and (a.shape[0] != b.shape[0] or a.size != b.size):
+        raise NkiValidationError(
+            f"{what} must have the same partitions and elements per partition, got {a.shape} and {b.shape}"
+        )
+
+
+def per_partition(value: Any, data: NkiTensor, what: str) -> tuple[Any, tuple[NkiTensor, ...]]:
+    """A scalar operand, or a (P, 1) tile as a column that broadcasts over `data`; and the tiles to be read."""
+    if isinstance(value, NkiTensor):
+        on_chip(**{what: value})
+        if value.shape[0] != data.shape[0] or value.free_size != 1:
+            raise NkiValidationError(
+                f"{what} must be a scalar or a tile of shape ({data.shape[0]}, 1), got {value.shape}"
+            )
+        return value.f32().reshape((data.shape[0],) + (1,) * (data.ndim - 1)), (value,)
+    if isinstance(value, (bool, int, float, np.integer, np.floating)):
+        return np.float32(value), ()
+    raise NkiValidationError(f"{what} must be a number or a tile of shape ({data.shape[0]}, 1), got {describe(value)}")
+
+
+def bits(t: NkiTensor) -> Array:
+    """The elements as unsigned integers of their size: what a copy without a cast moves."""
+    array = t.array
+    return array if array.dtype == F32 else array.view(_BITS[array.dtype.itemsize])
+
+
+def transpose_bits(dst: Array, src: Array) -> None:
+    """dst[F, P] = src[P, F].T, by way of padded rows: whole power-of-two rows would all fall on a few cache lines."""
+    padded = np.empty((src.shape[0], src.shape[1] + 4), src.dtype)[:, : src.shape[1]]
+    np.copyto(padded, src)
+    np.copyto(dst, padded.T)
+
+
+def rounding_of(dst: NkiTensor) -> DType:
+    """The dtype that results are rounded to for dst: its own, or float32 in the mode without rounding."""
+    kind = dst.dtype
+    if dst.storage.widened or (kind == "tfloat32" and not machine().options.round_low_precision):
+        return float32
+    return kind
+
+
+def _castable(dst: NkiTensor, values: Array) -> Array:
+    """`values` for a cast to nearest; NKI 0.3's simulator cast floats to integers as NumPy does, toward zero.
+
+    What NumPy does with a float that the integer cannot hold is undefined: it saturates here in either.
+    """
+    toward_zero = dst.dtype.kind in "iu" and values.dtype.kind == "f" and machine().options.as_nki_0_3
+    return np.trunc(values) if toward_zero else values
+
+
+def stored(dst: NkiTensor, values: Array) -> Array:
+    """`values` as dst would store them, in an array of their own."""
+    out = np.empty(values.shape, dst.array.dtype)
+    round_to(_castable(dst, values), rounding_of(dst), out)
+    return out
+
+
+def put(dst: NkiTensor, values: Array) -> None:
+    """dst[...] = values, rounded to dst's dtype."""
+    nans = round_to(as_shape(_castable(dst, values), dst.shape), rounding_of(dst), dst.array)
+    if nans:
+        machine().note_values(f"{nans} NaN are cast to {dst.dtype}, as 0: what they become is not documented")
+    dst.wrote()
+
+
+def move(dst: NkiTensor, src: NkiTensor) -> None:
+    """dst[...] = src[...]: bit for bit where dtypes agree, else cast through float32."""
+    if dst.dtype == src.dtype:
+        np.copyto(bits(dst), as_shape(bits(src), dst.shape))
+        dst.wrote()
+    else:
+        put(dst, src.f32())
+
+
+class _Scratch(threading.local):
+    """One float32 workspace a thread: a fresh temporary of a tile's size costs more in pages than in arithmetic."""
+
+    def __init__(self) -> None:
+        self.data: Array = np.empty(0, F32)
+
+
+_scratch = _Scratch()
+
+
+def scratch(shape: tuple[int, ...]) -> Array:
+    """A float32 array of `shape` to compute in, valid until the next call on this thread."""
+    size = math.prod(shape)
+    if _scratch.data.size < size:
+        _scratch.data = np.empty(size, F32)
+    return _scratch.data[:size].reshape(shape)
+
+
+def target(dst: NkiTensor, shape: tuple[int, ...]) -> Array:
+    """Where to compute a float32 result of `shape` for dst: dst itself if it can hold it as it is, else scratch.
+
+    A dst whose elements lie on one another, as a stride of zero makes them, holds the last of them only.
+    """
+    fits = dst.shape == shape and dst.dtype == "float32" and not overlaps(shape, dst.strides)
+    return dst.array if fits else scratch(shape)
+
+
+def finish(dst: NkiTensor, computed: Array) -> None:
+    """Round what was computed in `target` into dst, unless it is there already."""
+    if computed is dst.array:
+        dst.wrote()
+    else:
+        put(dst, computed)
+
+
+def elementwise(dst: NkiTensor, f: Any, x: Array, *others: Any) -> None:
+    """dst[...] = f(x, *others); the others are scalars, columns or of x's shape."""
+    if isinstance(f, np.ufunc):
+        out = target(dst, x.shape)
+        f(x, *others, out=out)
+        finish(dst, out)
+    else:
+        put(dst, f(x, *others))
