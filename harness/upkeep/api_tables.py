@@ -50,7 +50,7 @@ def tested_by(name: Name) -> str | None:
         return _VALUES
     word = name.name.rpartition(".")[2].strip("_")
     module = getattr(_function(name), "__module__", "").removeprefix("triptych.simulator.").split(".")
-    home = "test_wrappers_" if module[0] == "wrappers" else f"test_{module[-1]}."
+    home = "test_wrappers_" if module[0] == "language" else f"test_{'_'.join(module[1:])}."
     return min(
         every, key=lambda t: (f"_{word}_" not in f"_{t.partition('.')[2]}_", not t.startswith(home)), default=None
     )

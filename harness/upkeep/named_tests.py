@@ -25,8 +25,8 @@ _TABLES = (ast.Dict, ast.List, ast.Tuple, ast.Set)
 def exercised(folder: Path = TESTS) -> dict[str, tuple[str, ...]]:
     """{"nki.isa.iota": ("test_gpsimd.test_iota_is_its_formula", ..)}, every test of a name in the files' order."""
     found: dict[str, dict[str, None]] = {}
-    for file in sorted(folder.glob("test_*.py")):
-        module = _Module(file)
+    for file in sorted(folder.rglob("test_*.py"), key=lambda file: file.name):
+        module = _Module(file, folder)
         for test in module.tests():
             for name in module.names_in(test):
                 found.setdefault(name, {})[f"{file.stem}.{test.name}"] = None
@@ -36,14 +36,14 @@ def exercised(folder: Path = TESTS) -> dict[str, tuple[str, ...]]:
 
 
 class _Module:
-    """One test file: what it imports as what, and what it and the helpers beside it define at their top."""
+    """One test file: what it imports as what, and what it and the `helpers` of that folder define at their top."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, helpers: Path) -> None:
         self.aliases: dict[str, str] = {}
         self.defined: dict[str, ast.AST] = {}
         for node in _statements(ast.parse(file.read_text()).body):
-            if isinstance(node, ast.ImportFrom) and (helper := file.with_name(f"{node.module}.py")).exists():
-                self.defined |= _Module(helper).defined
+            if isinstance(node, ast.ImportFrom) and (helper := helpers / f"{node.module}.py").exists():
+                self.defined |= _Module(helper, helpers).defined
             elif isinstance(node, ast.Import):
                 self.aliases |= {a.asname or a.name: a.name for a in node.names if a.name.split(".")[0] == "nki"}
             elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):

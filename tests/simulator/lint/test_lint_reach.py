@@ -8,7 +8,7 @@ import pytest
 
 from triptych.simulator import lint
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 BAD = "nl.mgrid[0:4]"
 
 

@@ -20,7 +20,7 @@ import triptych.simulator  # noqa: F401
 
 pytest_plugins = ["pytester"]
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 # Where triptych is not installed but on the path, pytest has no entry point to find the plugin by.
 LOADED = [] if entry_points(group="pytest11", name="triptych") else ["-p", "triptych.harness.testing.plugin"]
 

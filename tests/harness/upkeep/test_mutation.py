@@ -10,7 +10,7 @@ from triptych.harness.collection import builtin
 from triptych.harness.results.records import Case
 from triptych.harness.upkeep import honest_figures, judge_figures, mutant_runs, mutation, retiled
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 MATMUL = ROOT / "kernels" / "nki" / "matmul.py"
 
 # The forked children use neither JAX nor threads; other tests of the same process may have loaded both.

@@ -58,7 +58,7 @@ def test_the_environment_names_versions_and_no_place(runner: Any, capsys: pytest
     assert env["packages"]["numpy"]
     text = json.dumps(env)
     assert (
-        os.uname().nodename not in text and str(Path.home()) not in text and str(Path(__file__).parents[2]) not in text
+        os.uname().nodename not in text and str(Path.home()) not in text and str(Path(__file__).parents[3]) not in text
     )
 
 

@@ -49,8 +49,8 @@ def test_a_row_is_complete(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_instruction_is_exercised_by_the_tests_of_its_module(name):
-    module = INSTRUCTIONS[name].effect.__module__.rpartition(".")[2]
-    tests = Path(__file__).with_name(f"test_{module}.py").read_text()
+    module = INSTRUCTIONS[name].effect.__module__.removeprefix("triptych.simulator.engines.").replace(".", "_")
+    tests = (Path(__file__).parents[1] / "engines" / f"test_{module}.py").read_text()
     assert f"nisa.{name}(" in tests and "LIMITS" in tests and "test_limits" in tests
 
 

@@ -52,7 +52,7 @@ def on_two_cores(x):
 
 
 def predictions() -> dict[str, Prediction]:
-    matmul = simulator.load(Path(__file__).parents[2] / "kernels" / "nki" / "matmul.py").matmul
+    matmul = simulator.load(Path(__file__).parents[3] / "kernels" / "nki" / "matmul.py").matmul
     square = np.ones((256, 256), np.float32)
     return {
         "overlapped": simulator.predict(overlapping, np.ones((8, 512), np.float32), settings={"dma_issue_ns": 0}),

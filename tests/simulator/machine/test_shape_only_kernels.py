@@ -21,7 +21,7 @@ with simulated_nki():
     import nki.isa as nisa
     import nki.language as nl
 
-KERNELS = Path(__file__).parents[2] / "kernels" / "nki"
+KERNELS = Path(__file__).parents[3] / "kernels" / "nki"
 
 
 @pytest.mark.parametrize("target", ["trn1", "trn2", "trn3"])
