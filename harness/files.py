@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from triptych.harness.results.records import Result, plain
+from triptych.harness.results.result import Result, plain
 
 SCHEMA_VERSION = 1
 

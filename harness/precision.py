@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from triptych.harness.ops.regimes import finfo, is_float
-from triptych.harness.results.records import Array
+from triptych.harness.arrays import Array
+from triptych.harness.dtypes import finfo, is_float
 
 
 def roundoff(dtype: np.dtype[Any]) -> float:

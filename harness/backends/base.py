@@ -8,7 +8,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from triptych.harness.results.records import Array, Arrays, Case, Evidence, Op
+from triptych.harness.arrays import Array, Arrays
+from triptych.harness.ops.case import Case
+from triptych.harness.ops.op import Op
+from triptych.harness.results.result import Evidence
 from triptych.harness.results.timing import TimingBudget
 
 

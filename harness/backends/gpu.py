@@ -9,10 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from triptych.harness.arrays import Array, Arrays
 from triptych.harness.backends import guarded
 from triptych.harness.backends.base import Backend, check_call, located, member
 from triptych.harness.ops import loading
-from triptych.harness.results.records import Array, Arrays, Case, Evidence, Op
+from triptych.harness.ops.case import Case
+from triptych.harness.ops.op import Op
+from triptych.harness.results.result import Evidence
 from triptych.harness.results.timing import TimingBudget, time_cuda, time_host
 
 GPU_NODES = ("/dev/nvidia0", "/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
@@ -95,8 +98,8 @@ class Interpreter(Backend):
         backwards: bool = False,
         wide: bool = False,
     ) -> Array:
+        from triptych.harness.dtypes import dtype_of
         from triptych.harness.emulators import interpret, interpret_backwards, replay
-        from triptych.harness.ops.regimes import dtype_of
 
         launcher = launcher_of(op, case, inputs)
         dtype = dtype_of(case.dtype)
@@ -126,7 +129,7 @@ class TritonDevice(Backend):
     def run(self, op: Op, case: Case, inputs: Arrays, target: str | None) -> Array:
         import torch
 
-        from triptych.harness.ops.regimes import dtype_of
+        from triptych.harness.dtypes import dtype_of
 
         shape, dtype = output_shape(op, case, inputs), dtype_of(case.dtype)
         buffers = {name: guarded.guarded_copy(x)[0] for name, x in inputs.items()}
@@ -145,7 +148,7 @@ class TritonDevice(Backend):
         return guarded.inside(back["out"], shape, dtype)
 
     def time(self, op: Op, case: Case, inputs: Arrays, target: str | None, budget: TimingBudget) -> dict[str, Any]:
-        from triptych.harness.ops.regimes import dtype_of
+        from triptych.harness.dtypes import dtype_of
 
         launcher = launcher_of(op, case, inputs)
         tensors = {name: to_torch(x, "cuda") for name, x in inputs.items()}

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from triptych.harness.arrays import Array
 from triptych.harness.backends.base import KernelFault
-from triptych.harness.results.records import Array
 
 MARGIN = 1024  # elements on each side
 UNWRITTEN = {1: 0x7F, 2: 0x7FD3, 4: 0x7FD3D3D3, 8: 0x7FF3D3D3D3D3D3D3}  # by item size: a NaN in IEEE's wider formats

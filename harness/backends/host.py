@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from triptych.harness.arrays import Array, Arrays
 from triptych.harness.backends.base import Backend
 from triptych.harness.judge.truth import known_reference, reference_of, rounded_reference
-from triptych.harness.results.records import Array, Arrays, Case, Evidence, Op
+from triptych.harness.ops.case import Case
+from triptych.harness.ops.op import Op
+from triptych.harness.results.result import Evidence
 from triptych.harness.results.timing import TimingBudget, time_host
 
 

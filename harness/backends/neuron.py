@@ -15,10 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from triptych.harness.arrays import Array, Arrays
 from triptych.harness.backends.base import Backend, check_call, located, member
 from triptych.harness.measured.timing_accuracy import known_error
 from triptych.harness.ops import loading
-from triptych.harness.results.records import Array, Arrays, Case, Evidence, Op
+from triptych.harness.ops.case import Case
+from triptych.harness.ops.op import Op
+from triptych.harness.results.result import Evidence
 from triptych.harness.results.timing import TimingBudget, time_host
 
 DEVICE = "/dev/neuron0"

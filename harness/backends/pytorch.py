@@ -8,10 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from triptych.harness.arrays import Array, Arrays
 from triptych.harness.backends.base import Backend
 from triptych.harness.backends.gpu import gpu_here, output_shape, to_torch
-from triptych.harness.ops.regimes import dtype_of
-from triptych.harness.results.records import Array, Arrays, Case, Evidence, Op
+from triptych.harness.dtypes import dtype_of
+from triptych.harness.ops.case import Case
+from triptych.harness.ops.op import Op
+from triptych.harness.results.result import Evidence
 from triptych.harness.results.timing import TimingBudget, time_cuda, time_host
 from triptych.harness.testing.agreement import of_torch
 

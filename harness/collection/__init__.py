@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 
-from triptych.harness.results.records import Op
+from triptych.harness.ops.op import Op
 
 MODULES = ("matmul", "attention")  # harness/collection/<name>.py
 

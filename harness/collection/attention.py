@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from triptych.harness.arrays import Arrays
 from triptych.harness.collection import attention_wrong as wrong
 from triptych.harness.collection import llama
 from triptych.harness.collection.attention_honest import online, plain, prescaled
+from triptych.harness.ops.case import Case
+from triptych.harness.ops.op import Alone, Op
 from triptych.harness.ops.regimes import HARD, around, constant, in_regime, normal, one_hot, rounded
-from triptych.harness.results.records import Alone, Arrays, Case, Op
 from triptych.reference.attention import attention as reference
 
 KERNELS = Path(__file__).parents[2] / "kernels"

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from triptych.harness.results.records import Array
+from triptych.harness.arrays import Array
 
 FLOAT32 = np.dtype(np.float32)
 LOG2_E = float(np.log2(np.e))

@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 from ml_dtypes import bfloat16
 
+from triptych.harness.arrays import Array, Arrays
 from triptych.harness.collection import llama
+from triptych.harness.ops.case import Case
+from triptych.harness.ops.op import Alone, Op
 from triptych.harness.ops.regimes import HARD, around, constant, in_regime, normal, one_hot, rounded
-from triptych.harness.results.records import Alone, Array, Arrays, Case, Op
 from triptych.reference.matmul import matmul as reference
 
 KERNELS = Path(__file__).parents[2] / "kernels"

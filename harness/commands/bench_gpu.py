@@ -17,19 +17,22 @@ from dataclasses import replace
 from typing import Any
 
 from triptych.harness import files
+from triptych.harness.arrays import Arrays
 from triptych.harness.backends import BACKENDS
 from triptych.harness.backends.base import located, member
 from triptych.harness.collection import builtin
 from triptych.harness.commands import cli
+from triptych.harness.dtypes import dtype_of
 from triptych.harness.judge.tolerance import expect
 from triptych.harness.judge.verdict import judge
 from triptych.harness.ops import loading
+from triptych.harness.ops.case import Case
 from triptych.harness.ops.cases import cases_of
-from triptych.harness.ops.regimes import dtype_of
+from triptych.harness.ops.op import Op
 from triptych.harness.ops.selection import pick
 from triptych.harness.reports import tables
 from triptych.harness.results import environment
-from triptych.harness.results.records import Arrays, Case, Evidence, Op, Result, Status
+from triptych.harness.results.result import Evidence, Result, Status
 from triptych.harness.results.timing import event_timer, summary
 
 SECONDS = 1.0  # of samples for each implementation of a case

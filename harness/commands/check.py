@@ -20,6 +20,7 @@ from triptych.harness.judge import parity
 from triptych.harness.judge.tolerance import KEYS, Bounds, asked
 from triptych.harness.measured.timing_accuracy import in_words
 from triptych.harness.ops.loading import OpFileError, from_file
+from triptych.harness.ops.op import Op
 from triptych.harness.ops.selection import (
     Selection,
     UsageError,
@@ -32,7 +33,7 @@ from triptych.harness.ops.selection import (
 )
 from triptych.harness.reports import tables
 from triptych.harness.reports.coverage import untried_of
-from triptych.harness.results.records import Op, Result, Status
+from triptych.harness.results.result import Result, Status
 from triptych.harness.running.runner import Settings, Task, run
 
 Run = tuple[dict[str, Any], list[Result]]  # an environment and what came of a run in it

@@ -17,12 +17,13 @@ from triptych import simulator
 from triptych.harness import files
 from triptych.harness.backends.neuron import called_by_us
 from triptych.harness.commands import check, cli
+from triptych.harness.ops.case import Case
 from triptych.harness.ops.selection import UsageError, unknown
 from triptych.harness.profiling import perfetto
 from triptych.harness.profiling.numbers import numbers
 from triptych.harness.profiling.subjects import Arguments, Subject, subjects
 from triptych.harness.reports import profile_page, profile_text, tables
-from triptych.harness.results.records import Case, Evidence, Result, Status
+from triptych.harness.results.result import Evidence, Result, Status
 from triptych.harness.running import worker
 from triptych.harness.running.runner import Task
 from triptych.simulator.chips import Fact

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from triptych.harness.arrays import Array, Arrays
 from triptych.harness.emulators.errors import (
     EmulationError,
     KernelError,
@@ -24,7 +25,6 @@ from triptych.harness.emulators.errors import (
     UnsupportedVersionError,
 )
 from triptych.harness.emulators.version import version_support
-from triptych.harness.results.records import Array, Arrays
 
 __all__ = [
     "EmulationError",

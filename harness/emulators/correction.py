@@ -28,10 +28,10 @@ from triton._C.libtriton import ir
 from triton.runtime import interpreter
 from triton.runtime.interpreter import TensorHandle
 
+from triptych.harness.arrays import Array
+from triptych.harness.dtypes import finfo
 from triptych.harness.emulators.errors import EmulationError, OrderError
 from triptych.harness.emulators.memory import Memory
-from triptych.harness.ops.regimes import finfo
-from triptych.harness.results.records import Array
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 HALVES = (BFLOAT16, np.dtype(np.float16))

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from triptych.harness.arrays import Array
 from triptych.harness.emulators.errors import EmulationError, OutOfBoundsError, ReadOnlyError
-from triptych.harness.results.records import Array
 
 SLOT_BITS = 40
 

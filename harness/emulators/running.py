@@ -26,12 +26,12 @@ from triton.runtime.errors import InterpreterError
 from triton.runtime.interpreter import InterpretedFunction
 from triton.runtime.jit import JITFunction
 
+from triptych.harness.arrays import Array, Arrays
 from triptych.harness.emulators import devices
 from triptych.harness.emulators.correction import CheckedBuilder, CorrectedBuilder, CorrectedReduce
 from triptych.harness.emulators.errors import EmulationError, KernelError
 from triptych.harness.emulators.memory import Memory, Tensor
 from triptych.harness.emulators.rebinding import KERNELS, Rebinder
-from triptych.harness.results.records import Array, Arrays
 
 _LOCK = threading.RLock()
 LIBRARIES = tuple(str(Path(file).parent) for file in (inspect.__file__, np.__file__))

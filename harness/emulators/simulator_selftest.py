@@ -16,8 +16,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from triptych.harness.arrays import Array
 from triptych.harness.precision import ulps_apart
-from triptych.harness.results.records import Array
 from triptych.simulator import Options, run
 from triptych.simulator.launch.import_hook import simulated_nki
 

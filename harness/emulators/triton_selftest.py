@@ -14,9 +14,9 @@ import numpy as np
 import triton
 import triton.language as tl
 
+from triptych.harness.arrays import Array
 from triptych.harness.emulators.correction import CheckedBuilder, CorrectedBuilder
 from triptych.harness.emulators.errors import EmulationError
-from triptych.harness.results.records import Array
 
 DTYPES = {
     "float32": np.dtype(np.float32),

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from triptych.harness.arrays import Array
+from triptych.harness.dtypes import finfo, is_float
 from triptych.harness.judge.tolerance import Expected
-from triptych.harness.ops.regimes import finfo, is_float
 from triptych.harness.precision import overflow, ulp, ulps_apart
-from triptych.harness.results.records import Array
 
 SHOWN = 8  # positions of misplaced NaNs and infinities that are listed
 

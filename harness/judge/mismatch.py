@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from triptych.harness.arrays import Array
 from triptych.harness.judge import mismatch_map, patterns
 from triptych.harness.judge.comparison import Comparison, worst_place
-from triptych.harness.results.records import Array, Op
+from triptych.harness.ops.op import Op
 
 EDGES = (0.0, 0.25, 0.5, 1.0, 2.0, 10.0, 100.0, float("inf"))  # of the histogram, in units of what is allowed
 LARGE = 2**24  # elements beyond which an output is described by its axes alone

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from triptych.harness.results.records import Array
+from triptych.harness.arrays import Array
 
 COLUMNS, ROWS = 64, 16  # marks at most
 LEAST = 4  # marks between two lines of the grid

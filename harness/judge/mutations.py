@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from triptych.harness.arrays import Array, Arrays
+from triptych.harness.dtypes import dtype_of, is_float
 from triptych.harness.judge import serial_arithmetic, truth
-from triptych.harness.ops.regimes import dtype_of, is_float
-from triptych.harness.results.records import Array, Arrays, Case, Op
+from triptych.harness.ops.case import Case
+from triptych.harness.ops.op import Op
 
 LARGEST = 2**18  # elements of inputs and output, up to which a case is worth these evaluations
 MOST_SLICES = 6

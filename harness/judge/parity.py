@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from triptych.harness.arrays import Array
 from triptych.harness.judge.tolerance import Expected
-from triptych.harness.results.records import Array, Result
+from triptych.harness.results.result import Result
 
 
 def difference(a: Array, b: Array, expected: Expected) -> dict[str, Any]:

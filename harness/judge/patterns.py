@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from triptych.harness.results.records import Array
+from triptych.harness.arrays import Array
 
 COMMON_TILES = (16, 32, 64, 128, 256, 512)  # of an op that names none
 MOST = 0.99  # of the elements, for what is said of an output as a whole

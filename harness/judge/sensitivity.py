@@ -19,12 +19,14 @@ from typing import Any
 
 import numpy as np
 
+from triptych.harness.arrays import Array, Arrays
 from triptych.harness.judge import mutations
 from triptych.harness.judge.comparison import compare
 from triptych.harness.judge.tolerance import Expected, expect
 from triptych.harness.judge.truth import OpError, SaysNothing
+from triptych.harness.ops.case import Case
+from triptych.harness.ops.op import Op
 from triptych.harness.precision import round_to, roundoff
-from triptych.harness.results.records import Array, Arrays, Case, Op
 
 UNITS = 24.0
 SHARE = 2.0**-10

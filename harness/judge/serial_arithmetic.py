@@ -16,8 +16,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from triptych.harness.ops.regimes import is_float
-from triptych.harness.results.records import Array
+from triptych.harness.arrays import Array
+from triptych.harness.dtypes import is_float
 
 UNITS = 2.0  # that a function may be off
 AT_ONCE = 16  # terms of a contraction between two roundings of a coarse sum

@@ -28,12 +28,14 @@ from typing import Any
 
 import numpy as np
 
+from triptych.harness.arrays import Array, Arrays
+from triptych.harness.dtypes import dtype_of, is_float
 from triptych.harness.judge import truth
 from triptych.harness.judge.truth import OpError, SaysNothing
+from triptych.harness.ops.case import Case
 from triptych.harness.ops.inputs import make_inputs
-from triptych.harness.ops.regimes import dtype_of, is_float
+from triptych.harness.ops.op import Op
 from triptych.harness.precision import overflow, round_to, roundoff, spacing, ulp
-from triptych.harness.results.records import Array, Arrays, Case, Op
 
 FACTOR = 2.0
 LOCAL = 2.0  # how much more one element may be off in its own unit

@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from triptych.harness.ops.regimes import dtype_of, finfo, is_float
+from triptych.harness.arrays import Array, Arrays
+from triptych.harness.dtypes import dtype_of, finfo, is_float
+from triptych.harness.ops.case import Case
+from triptych.harness.ops.op import Op
 from triptych.harness.precision import fits, round_to, saturates
-from triptych.harness.results.records import Array, Arrays, Case, Op
 
 REFUSED = "the reference refuses these inputs"
 SAYS_NOTHING = "the case says nothing"

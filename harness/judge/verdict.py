@@ -11,12 +11,15 @@ from typing import Any
 
 import numpy as np
 
+from triptych.harness.arrays import Arrays
+from triptych.harness.dtypes import finfo, is_float
 from triptych.harness.judge import mismatch
 from triptych.harness.judge.comparison import Comparison, compare, metrics
 from triptych.harness.judge.tolerance import Bounds, Expected, expect
 from triptych.harness.judge.truth import OpError
-from triptych.harness.ops.regimes import finfo, is_float
-from triptych.harness.results.records import Arrays, Case, Op, Status
+from triptych.harness.ops.case import Case
+from triptych.harness.ops.op import Op
+from triptych.harness.results.result import Status
 
 
 @dataclass(frozen=True)

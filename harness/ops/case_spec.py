@@ -8,9 +8,10 @@ from __future__ import annotations
 import ast
 from typing import Any
 
+from triptych.harness.ops.case import Case, case_name
+from triptych.harness.ops.op import Op
 from triptych.harness.ops.regimes import REGIMES
 from triptych.harness.ops.selection import UsageError, unknown, words
-from triptych.harness.results.records import Case, Op, case_name
 
 
 def read(op: Op, text: str) -> Case:

@@ -6,7 +6,8 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from triptych.harness.results.records import Case, Op, case_name, marks
+from triptych.harness.ops.case import Case, case_name, marks
+from triptych.harness.ops.op import Op
 
 
 def cases_of(

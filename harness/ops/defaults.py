@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from triptych.harness.results.records import Array, Arrays, Case, Inputs
+    from triptych.harness.arrays import Array, Arrays
+    from triptych.harness.ops.case import Case
+    from triptych.harness.ops.op import Inputs
 
 COARSEST = 2.0**-7  # the unit in the last place of bfloat16's 1
 FIRST_ALONE = ("one-hot", "subnormal")
@@ -70,7 +72,7 @@ def baselines(reference: Callable[..., Array]) -> tuple[Callable[..., Array], ..
         return serial_arithmetic.evaluated(reference, arguments, backwards=True)
 
     def rounded_once_more(**arguments: Any) -> Array:
-        from triptych.harness.ops.regimes import finfo, is_float
+        from triptych.harness.dtypes import finfo, is_float
 
         rng = np.random.default_rng(0)
         dtypes = [x.dtype for x in arguments.values() if isinstance(x, np.ndarray) and is_float(x.dtype)]
@@ -86,6 +88,6 @@ def baselines(reference: Callable[..., Array]) -> tuple[Callable[..., Array], ..
 
 def _each(arguments: Mapping[str, Any], change: Callable[[Array], Array]) -> dict[str, Any]:
     """`arguments` with `change` applied to the arrays of a floating-point dtype."""
-    from triptych.harness.ops.regimes import is_float
+    from triptych.harness.dtypes import is_float
 
     return {name: change(x) if isinstance(x, np.ndarray) and is_float(x.dtype) else x for name, x in arguments.items()}

@@ -6,8 +6,10 @@ import zlib
 
 import numpy as np
 
+from triptych.harness.arrays import Arrays
+from triptych.harness.ops.case import Case
+from triptych.harness.ops.op import Op
 from triptych.harness.ops.regimes import rounded
-from triptych.harness.results.records import Arrays, Case, Op
 
 
 def make_inputs(op: Op, case: Case, draw: int = 0) -> Arrays:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from triptych.harness.results.records import Op
+from triptych.harness.ops.op import Op
 
 
 class OpFileError(Exception):

@@ -1,4 +1,4 @@
-"""How inputs are drawn: the regimes, and the dtypes by name.
+"""How inputs are drawn: the regimes.
 
 Standard normal numbers alone do not reach every bug. Each regime is for one kind:
 
@@ -21,10 +21,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
-from triptych.harness.results.records import Array, Arrays
+from triptych.harness.arrays import Array, Arrays
+from triptych.harness.dtypes import dtype_of, finfo, is_float
 
 REGIMES = (
     "normal",
@@ -44,14 +44,6 @@ HARD = REGIMES[1:]  # what the case set "adversarial" runs
 def around(tiles: Sequence[int]) -> list[int]:
     """One below, at and one above every tile, ascending."""
     return sorted({size for tile in tiles for size in (tile - 1, tile, tile + 1) if size > 0})
-
-
-def dtype_of(name: str) -> np.dtype[Any]:
-    """The NumPy dtype called `name`; ml_dtypes' names count."""
-    try:
-        return np.dtype(getattr(ml_dtypes, name, None) or name)
-    except TypeError:
-        raise ValueError(f"unknown dtype {name!r}: NumPy and ml_dtypes have no dtype of that name") from None
 
 
 def normal(rng: np.random.Generator, *shape: int) -> Array:
@@ -116,18 +108,3 @@ def within(x: Array, dtype: np.dtype[Any]) -> Array:
     largest = float(finfo(dtype).max)
     held: Array = np.where(np.isfinite(x), np.clip(x, -largest, largest), x)
     return held
-
-
-def finfo(dtype: np.dtype[Any]) -> Any:
-    """What `np.finfo` says, for ml_dtypes' dtypes as well; ValueError if `dtype` is not a floating-point one."""
-    info: Any = ml_dtypes.finfo
-    return info(dtype)
-
-
-def is_float(dtype: np.dtype[Any]) -> bool:
-    """Whether `dtype` is a floating-point one, NumPy's or ml_dtypes'; complex ones are none."""
-    try:
-        finfo(dtype)
-    except ValueError:
-        return False
-    return dtype.kind != "c"

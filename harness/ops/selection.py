@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from triptych.harness.backends import Backend
-    from triptych.harness.results.records import Case, Op
+    from triptych.harness.ops.case import Case
+    from triptych.harness.ops.op import Op
     from triptych.harness.running.runner import Task
 
 CASE_SETS = ("smoke", "edge", "adversarial", "model", "model-long")  # for --help; what an op has is in its `cases`

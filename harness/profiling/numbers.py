@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from triptych.harness.measured.timing_accuracy import known_error
-from triptych.harness.results.records import Evidence
+from triptych.harness.results.result import Evidence
 from triptych.simulator import Prediction
 from triptych.simulator.timing.occupancy import occupancy
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import gcd
 
+from triptych.harness.ops.case import Case
+from triptych.harness.ops.op import Op
 from triptych.harness.ops.selection import Selection
-from triptych.harness.results.records import Case, Op
 from triptych.harness.running.runner import Task
 
 ALIKE = 8  # a common divisor of all sizes that hides a tile which is not full

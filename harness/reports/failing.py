@@ -10,7 +10,7 @@ from typing import Any
 from triptych.harness.judge import mismatch_map
 from triptych.harness.reports import failures, tables
 from triptych.harness.reports.page import Book, Entry, plural, word
-from triptych.harness.results.records import Status
+from triptych.harness.results.result import Status
 
 
 def disagreements(book: Book) -> str:

@@ -13,7 +13,7 @@ from html import escape
 from typing import Any
 
 from triptych.harness.reports import tables
-from triptych.harness.results.records import Evidence, Result, Status
+from triptych.harness.results.result import Evidence, Result, Status
 
 FAMILIES = {
     "nki-sim": "nki",

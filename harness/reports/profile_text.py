@@ -16,7 +16,7 @@ from triptych.harness.reports.tables import short
 
 if TYPE_CHECKING:
     from triptych.harness.commands.profile import Profile
-    from triptych.harness.results.records import Result
+    from triptych.harness.results.result import Result
 
 WIDTH = 100
 BAR = 40

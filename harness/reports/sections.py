@@ -13,7 +13,7 @@ from triptych.harness.measured.timing_accuracy import in_words
 from triptych.harness.reports import tables
 from triptych.harness.reports.page import Book, Entry, breakable, plural, word
 from triptych.harness.reports.style import MARK
-from triptych.harness.results.records import Evidence, Status
+from triptych.harness.results.result import Evidence, Status
 
 EVIDENCE = {
     Evidence.REFERENCE: "The NumPy definition of the op, float64 inside. It is what the others are compared with.",

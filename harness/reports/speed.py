@@ -12,7 +12,7 @@ from typing import Any
 
 from triptych.harness.reports import tables
 from triptych.harness.reports.page import Book, Entry, breakable
-from triptych.harness.results.records import Evidence
+from triptych.harness.results.result import Evidence
 
 ORDER = (
     Evidence.DEVICE,

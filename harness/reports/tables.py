@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from triptych.harness.judge import parity
 from triptych.harness.reports import failures
-from triptych.harness.results.records import Evidence, Result, Status
+from triptych.harness.results.result import Evidence, Result, Status
 
 if TYPE_CHECKING:
     from triptych.harness.judge.verdict import Verdict

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from triptych.harness.results.records import Evidence
+from triptych.harness.results.result import Evidence
 
 FLUSH_BYTES = 256 * 2**20  # more than the last-level cache of any GPU of 2026
 

@@ -16,9 +16,11 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from triptych.harness.judge.truth import REFUSED, SAYS_NOTHING
+from triptych.harness.ops.case import Case, case_name
+from triptych.harness.ops.op import Op
 from triptych.harness.ops.regimes import REGIMES, around
 from triptych.harness.ops.selection import Selection, UsageError, targets_of
-from triptych.harness.results.records import Case, Op, Result, Status, case_name
+from triptych.harness.results.result import Result, Status
 from triptych.harness.running.runner import Settings, Task, Worker
 
 if TYPE_CHECKING:

@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 
 from triptych.harness.backends import BACKENDS
+from triptych.harness.ops.op import Op
 from triptych.harness.results import environment
-from triptych.harness.results.records import Op, Result, Status
+from triptych.harness.results.result import Result, Status
 from triptych.harness.running import memory_limit
 from triptych.harness.running.runner import DIED, Settings, Task
 

@@ -21,8 +21,9 @@ from typing import IO, Any, BinaryIO
 
 from triptych.harness.backends import BACKENDS
 from triptych.harness.judge.tolerance import Bounds
+from triptych.harness.ops.case import Case
 from triptych.harness.results.environment import ONE_THREAD
-from triptych.harness.results.records import Case, Evidence, Result, Status
+from triptych.harness.results.result import Evidence, Result, Status
 from triptych.harness.results.timing import TimingBudget
 from triptych.harness.running import crash_location
 

@@ -27,17 +27,20 @@ from typing import BinaryIO
 
 import numpy as np
 
+from triptych.harness.arrays import Array, Arrays
 from triptych.harness.backends import BACKENDS
 from triptych.harness.backends.base import KernelFault, located
 from triptych.harness.collection import builtin
+from triptych.harness.dtypes import dtype_of
 from triptych.harness.judge import parity, sensitivity
 from triptych.harness.judge.tolerance import Expected, expect
 from triptych.harness.judge.truth import OpError, SaysNothing
 from triptych.harness.judge.verdict import judge
 from triptych.harness.ops import loading
+from triptych.harness.ops.case import Case
 from triptych.harness.ops.inputs import make_inputs
-from triptych.harness.ops.regimes import dtype_of
-from triptych.harness.results.records import Array, Arrays, Case, Evidence, Op, Result, Status
+from triptych.harness.ops.op import Op
+from triptych.harness.results.result import Evidence, Result, Status
 from triptych.harness.running import crash_location, memory_limit
 from triptych.harness.running.runner import Settings, Task, ended
 from triptych.harness.trials import integrity, invariance, self_reference

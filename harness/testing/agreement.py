@@ -22,14 +22,16 @@ from typing import Any
 
 import numpy as np
 
+from triptych.harness.arrays import Array, Arrays
 from triptych.harness.collection import builtin
+from triptych.harness.dtypes import dtype_of, finfo, is_float
 from triptych.harness.judge import comparison, mismatch, verdict
 from triptych.harness.judge.tolerance import Expected, expect
 from triptych.harness.judge.truth import OpError
-from triptych.harness.ops.regimes import dtype_of, finfo, is_float
+from triptych.harness.ops.case import Case
+from triptych.harness.ops.op import Op
 from triptych.harness.precision import round_to
 from triptych.harness.reports import failures
-from triptych.harness.results.records import Array, Arrays, Case, Op
 
 STEPS = {1: 1, 2: 4}  # n for dtypes of so many bytes
 WIDE = 64  # and for wider ones

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from triptych.harness.results.records import Result
+    from triptych.harness.results.result import Result
     from triptych.harness.running.runner import Task, Worker
 
 TIMEOUT_S = 120.0  # of each phase of a test, as under `triptych check`
@@ -86,7 +86,7 @@ def kernel_case(request: pytest.FixtureRequest, kernel_worker: Worker) -> Callab
     def run() -> None:
         __tracebackhide__ = True
         from triptych.harness.backends import BACKENDS
-        from triptych.harness.results.records import Status
+        from triptych.harness.results.result import Status
         from triptych.harness.running.runner import Settings
 
         missing = BACKENDS[task.backend].missing()

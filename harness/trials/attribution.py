@@ -16,15 +16,18 @@ from typing import Any
 
 import numpy as np
 
+from triptych.harness.arrays import Array, Arrays
 from triptych.harness.backends.base import Backend, located
 from triptych.harness.backends.gpu import Interpreter
 from triptych.harness.backends.neuron import Simulator
+from triptych.harness.dtypes import dtype_of, finfo
 from triptych.harness.emulators import conformance
 from triptych.harness.judge.tolerance import Expected
 from triptych.harness.judge.verdict import Verdict, judge
-from triptych.harness.ops.regimes import dtype_of, finfo
+from triptych.harness.ops.case import Case
+from triptych.harness.ops.op import Op
 from triptych.harness.precision import round_to
-from triptych.harness.results.records import Array, Arrays, Case, Op, Status
+from triptych.harness.results.result import Status
 from triptych.harness.trials.invariance import differing
 from triptych.simulator import Event
 

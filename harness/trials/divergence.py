@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from triptych.harness.results.records import Array
+from triptych.harness.arrays import Array
 from triptych.simulator import INSTRUCTIONS, Event, Options
 from triptych.simulator.errors import show_line
 

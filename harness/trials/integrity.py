@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from triptych.harness.arrays import Array
 from triptych.harness.judge.tolerance import Expected
-from triptych.harness.results.records import Array, Op
+from triptych.harness.ops.op import Op
 
 WATCHED = ("numpy", "ml_dtypes", "time", "math", "triptych.harness", "triptych.reference")
 PATCHED_BY_US = ("triptych.harness.emulators",)  # sessions of the interpreter change what they restore

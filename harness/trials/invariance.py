@@ -21,12 +21,14 @@ from typing import Any
 
 import numpy as np
 
+from triptych.harness.arrays import Array, Arrays
 from triptych.harness.backends.base import KernelFault
 from triptych.harness.judge import truth
 from triptych.harness.judge.comparison import compare
 from triptych.harness.judge.tolerance import LOCAL_LIMIT, Expected
+from triptych.harness.ops.case import Case
 from triptych.harness.ops.inputs import make_inputs
-from triptych.harness.results.records import Alone, Array, Arrays, Case, Op
+from triptych.harness.ops.op import Alone, Op
 
 LONGEST_S = 2.0  # kernels that ran longer are repeated in one case, and then on other inputs alone
 COARSE, COARSE_SHARE = 0.01, 64.0  # relative L2 error that rounding does not explain, and in multiples of the bound

@@ -15,10 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from triptych.harness.arrays import Array, Arrays
 from triptych.harness.judge.tolerance import Expected
 from triptych.harness.judge.truth import evaluated
+from triptych.harness.ops.case import Case
+from triptych.harness.ops.op import Op
 from triptych.harness.precision import round_to
-from triptych.harness.results.records import Array, Arrays, Case, Op
 from triptych.harness.trials.invariance import differing
 
 SUSPICIOUS = 20  # elements in which an honest baseline is off while the kernel is off in none

@@ -21,11 +21,12 @@ from triptych.harness.collection import builtin
 from triptych.harness.judge.tolerance import expect
 from triptych.harness.judge.truth import OpError
 from triptych.harness.judge.verdict import judge
+from triptych.harness.ops.case import Case
 from triptych.harness.ops.cases import cases_of
 from triptych.harness.ops.inputs import make_inputs
 from triptych.harness.reports import tables
 from triptych.harness.results import environment
-from triptych.harness.results.records import Case, Status
+from triptych.harness.results.result import Status
 from triptych.harness.upkeep import mutant_runs
 from triptych.harness.upkeep.honest_variants import HONEST
 from triptych.harness.upkeep.judge_figures import say

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from triptych.harness.results.records import Array
+from triptych.harness.arrays import Array
 
 Kernel = Callable[..., Array]
 

@@ -26,16 +26,19 @@ from typing import Any
 
 import numpy as np
 
+from triptych.harness.arrays import Array, Arrays
 from triptych.harness.backends import BACKENDS
 from triptych.harness.collection import builtin
 from triptych.harness.judge.tolerance import Expected, expect
 from triptych.harness.judge.truth import OpError
 from triptych.harness.judge.verdict import Verdict, judge
 from triptych.harness.ops import cases, loading
+from triptych.harness.ops.case import Case
 from triptych.harness.ops.inputs import make_inputs
+from triptych.harness.ops.op import Op
 from triptych.harness.ops.selection import Selection
 from triptych.harness.reports import tables
-from triptych.harness.results.records import Array, Arrays, Case, Op, Status
+from triptych.harness.results.result import Status
 from triptych.harness.running import fuzz, memory_limit
 from triptych.harness.upkeep.mutation import Mutant
 

@@ -12,7 +12,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from triptych.harness.results.records import Alone, Case, Op
+    from triptych.harness.ops.case import Case
+    from triptych.harness.ops.op import Alone, Op
     from triptych.harness.testing.agreement import assert_agree
     from triptych.harness.testing.kernel_tests import kernel_tests
 
@@ -40,9 +41,9 @@ if not any(f is _Lender for f in sys.meta_path):
 
 
 _HOMES = {
-    "Alone": "triptych.harness.results.records",
-    "Case": "triptych.harness.results.records",
-    "Op": "triptych.harness.results.records",
+    "Alone": "triptych.harness.ops.op",
+    "Case": "triptych.harness.ops.case",
+    "Op": "triptych.harness.ops.op",
     "assert_agree": "triptych.harness.testing.agreement",
     "kernel_tests": "triptych.harness.testing.kernel_tests",
 }

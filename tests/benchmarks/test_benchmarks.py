@@ -15,9 +15,10 @@ import pytest
 
 from triptych.harness.backends import BACKENDS
 from triptych.harness.collection import builtin
+from triptych.harness.ops.case import Case
 from triptych.harness.ops.cases import cases_of
 from triptych.harness.ops.inputs import make_inputs
-from triptych.harness.results.records import Case, Evidence
+from triptych.harness.results.result import Evidence
 from triptych.harness.results.timing import TimingBudget
 
 TABLE = builtin()

@@ -1,5 +1,15 @@
 """Vector Engine: one module per family of instructions."""
 
-from triptych.simulator.engines.vector import accumulate, elementwise, match, reduce, scan, select, shuffle, statistics, top8
+from triptych.simulator.engines.vector import (
+    accumulate,
+    elementwise,
+    match,
+    reduce,
+    scan,
+    select,
+    shuffle,
+    statistics,
+    top8,
+)
 
 __all__ = ["accumulate", "elementwise", "match", "reduce", "scan", "select", "shuffle", "statistics", "top8"]

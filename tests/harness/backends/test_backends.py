@@ -13,9 +13,11 @@ from triptych.harness.backends.base import KernelFault
 from triptych.harness.collection import builtin
 from triptych.harness.judge.verdict import judge
 from triptych.harness.ops import loading
+from triptych.harness.ops.case import Case
 from triptych.harness.ops.cases import cases_of
 from triptych.harness.ops.inputs import make_inputs
-from triptych.harness.results.records import Case, Evidence, Op, Status
+from triptych.harness.ops.op import Op
+from triptych.harness.results.result import Evidence, Status
 
 OPS = builtin()
 DTYPES = ("float32", "bfloat16", "float16")

@@ -9,7 +9,7 @@ import pytest
 
 from triptych.harness.backends import BACKENDS
 from triptych.harness.commands import check
-from triptych.harness.results.records import Result, Status
+from triptych.harness.results.result import Result, Status
 from triptych.harness.running.runner import Task, ended
 
 Outcome = Callable[[Task], tuple[Status, str | None]]

@@ -9,8 +9,10 @@ import pytest
 
 from triptych.harness.collection import builtin
 from triptych.harness.commands import bench_gpu, cli
+from triptych.harness.ops.case import Case
+from triptych.harness.ops.op import Op
 from triptych.harness.reports import tables
-from triptych.harness.results.records import Case, Op, Result, Status
+from triptych.harness.results.result import Result, Status
 
 pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'triptych[torch]'")
 

@@ -13,8 +13,8 @@ import pytest
 from triptych.harness.collection import builtin
 from triptych.harness.commands import cli
 from triptych.harness.ops import case_spec
+from triptych.harness.ops.op import Op
 from triptych.harness.ops.selection import Selection, UsageError
-from triptych.harness.results.records import Op
 from triptych.harness.running import fuzz
 
 FILE = """

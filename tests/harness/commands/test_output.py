@@ -16,7 +16,7 @@ import pytest
 from triptych.harness import files
 from triptych.harness.commands import cli
 from triptych.harness.reports import parity, tables
-from triptych.harness.results.records import Evidence, Result, Status
+from triptych.harness.results.result import Evidence, Result, Status
 from triptych.harness.running.runner import Task
 
 BENCH = ["bench", "matmul", "--backend", "numpy,nki-sim", "--dtype", "float32", "--cases", "smoke"]

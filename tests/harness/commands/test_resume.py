@@ -15,7 +15,7 @@ import pytest
 
 from triptych.harness import files
 from triptych.harness.commands import cli
-from triptych.harness.results.records import Status
+from triptych.harness.results.result import Status
 from triptych.harness.running import memory_limit, resume
 from triptych.harness.running.runner import Task
 

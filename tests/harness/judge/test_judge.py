@@ -11,8 +11,9 @@ from triptych.harness.collection import builtin
 from triptych.harness.judge import tolerance
 from triptych.harness.judge.verdict import judge
 from triptych.harness.ops import regimes
+from triptych.harness.ops.case import Case
 from triptych.harness.ops.inputs import make_inputs
-from triptych.harness.results.records import Case, Status
+from triptych.harness.results.result import Status
 from triptych.harness.upkeep import honest_variants as variants
 
 OPS = builtin()

@@ -7,12 +7,14 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from triptych.harness.dtypes import dtype_of
 from triptych.harness.judge import comparison
 from triptych.harness.judge.tolerance import Expected
 from triptych.harness.judge.verdict import judge
-from triptych.harness.ops.regimes import dtype_of
+from triptych.harness.ops.case import Case
+from triptych.harness.ops.op import Op
 from triptych.harness.precision import overflow, ulp, ulps_apart
-from triptych.harness.results.records import Case, Op, Status, plain
+from triptych.harness.results.result import Status, plain
 
 FORMATS = {  # mantissa bits, largest, smallest subnormal, what an infinity becomes
     "float8_e4m3fn": (3, 448, 2**-9, "nan"),

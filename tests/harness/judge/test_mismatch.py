@@ -8,9 +8,11 @@ import pytest
 from triptych.harness.collection import builtin
 from triptych.harness.judge import mismatch_map, patterns, tolerance
 from triptych.harness.judge.verdict import judge
+from triptych.harness.ops.case import Case
 from triptych.harness.ops.inputs import make_inputs
+from triptych.harness.ops.op import Op
 from triptych.harness.reports import failures
-from triptych.harness.results.records import Case, Op, Status
+from triptych.harness.results.result import Status
 
 OPS = builtin()
 CASES = {

@@ -10,9 +10,11 @@ from triptych.harness.collection import builtin
 from triptych.harness.judge import sensitivity, serial_arithmetic, tolerance
 from triptych.harness.judge.tolerance import Bounds
 from triptych.harness.judge.truth import OpError, SaysNothing
+from triptych.harness.ops.case import Case
 from triptych.harness.ops.inputs import make_inputs
+from triptych.harness.ops.op import Op
 from triptych.harness.ops.regimes import REGIMES
-from triptych.harness.results.records import Case, Op, Status
+from triptych.harness.results.result import Status
 from triptych.harness.running import runner
 
 OPS = builtin()

@@ -7,13 +7,16 @@ import numpy as np
 import pytest
 
 from triptych.harness.collection import builtin
+from triptych.harness.dtypes import dtype_of
 from triptych.harness.judge import tolerance
 from triptych.harness.judge.tolerance import Bounds
 from triptych.harness.judge.truth import OpError
 from triptych.harness.judge.verdict import judge
+from triptych.harness.ops.case import Case
 from triptych.harness.ops.inputs import make_inputs
-from triptych.harness.ops.regimes import dtype_of, in_regime
-from triptych.harness.results.records import Case, Op, Status
+from triptych.harness.ops.op import Op
+from triptych.harness.ops.regimes import in_regime
+from triptych.harness.results.result import Status
 
 MATMUL = builtin()["matmul"]
 CASE = Case("matmul", "9x40x7", {"M": 9, "K": 40, "N": 7}, "bfloat16")

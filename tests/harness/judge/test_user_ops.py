@@ -7,14 +7,17 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from triptych.harness.dtypes import dtype_of
 from triptych.harness.judge import sensitivity, serial_arithmetic, tolerance
 from triptych.harness.judge.truth import SaysNothing
 from triptych.harness.judge.verdict import judge
+from triptych.harness.ops.case import Case
 from triptych.harness.ops.cases import cases_of
 from triptych.harness.ops.inputs import make_inputs
-from triptych.harness.ops.regimes import REGIMES, dtype_of
+from triptych.harness.ops.op import Op
+from triptych.harness.ops.regimes import REGIMES
 from triptych.harness.precision import round_to
-from triptych.harness.results.records import Case, Op, Status
+from triptych.harness.results.result import Status
 from triptych.harness.running import runner
 
 FLOAT = np.float32

@@ -10,10 +10,11 @@ import pytest
 from triptych.harness.collection import attention as attention_row
 from triptych.harness.collection import builtin
 from triptych.harness.ops import loading
+from triptych.harness.ops.case import Case
 from triptych.harness.ops.cases import cases_of
 from triptych.harness.ops.inputs import make_inputs
+from triptych.harness.ops.op import Op
 from triptych.harness.ops.regimes import HARD
-from triptych.harness.results.records import Case, Op
 
 OPS = builtin()
 

@@ -6,8 +6,9 @@ import pytest
 from triptych import Op
 from triptych.harness.collection import builtin
 from triptych.harness.ops import regimes
+from triptych.harness.ops.case import Case
 from triptych.harness.ops.inputs import make_inputs
-from triptych.harness.results.records import Case, Result
+from triptych.harness.results.result import Result
 
 OPS = builtin()
 

@@ -4,7 +4,8 @@ import sys
 
 import pytest
 
-from triptych.harness.results.records import Case, Status
+from triptych.harness.ops.case import Case
+from triptych.harness.results.result import Status
 from triptych.harness.running import runner
 
 OTHERS = """

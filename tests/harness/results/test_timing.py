@@ -1,7 +1,7 @@
 """What a timing holds; no time is asserted."""
 
 from triptych.harness.results import timing
-from triptych.harness.results.records import Evidence
+from triptych.harness.results.result import Evidence
 
 
 def test_summary_keeps_samples_and_orders_its_statistics():

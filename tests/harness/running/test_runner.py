@@ -11,8 +11,9 @@ import pytest
 
 from triptych.harness.collection import builtin
 from triptych.harness.judge.tolerance import Bounds
+from triptych.harness.ops.case import Case
 from triptych.harness.ops.cases import cases_of
-from triptych.harness.results.records import Case, Evidence, Status
+from triptych.harness.results.result import Evidence, Status
 from triptych.harness.results.timing import TimingBudget
 from triptych.harness.running import memory_limit, runner
 

@@ -17,7 +17,7 @@ from triptych.harness.ops import loading
 from triptych.harness.ops.cases import cases_of
 from triptych.harness.ops.inputs import make_inputs
 from triptych.harness.reports import tables
-from triptych.harness.results.records import Result, Status
+from triptych.harness.results.result import Result, Status
 from triptych.harness.running.runner import Settings, Task, run
 from triptych.harness.running.worker import Bench
 from triptych.harness.trials import attribution, divergence

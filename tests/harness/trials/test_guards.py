@@ -17,8 +17,10 @@ from triptych.harness.backends.base import Backend, KernelFault
 from triptych.harness.collection import builtin
 from triptych.harness.judge import truth
 from triptych.harness.judge.tolerance import Expected, expect
+from triptych.harness.ops.case import Case
 from triptych.harness.ops.inputs import make_inputs
-from triptych.harness.results.records import Alone, Case, Evidence, Op, Status
+from triptych.harness.ops.op import Alone, Op
+from triptych.harness.results.result import Evidence, Status
 from triptych.harness.running import runner, worker
 from triptych.harness.running.runner import Settings, Task
 from triptych.harness.trials import invariance

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from triptych.harness.collection import builtin
-from triptych.harness.results.records import Case
+from triptych.harness.ops.case import Case
 from triptych.harness.upkeep import honest_figures, judge_figures, mutant_runs, mutation, retiled
 
 ROOT = Path(__file__).parents[3]

@@ -104,7 +104,8 @@ def test_load_takes_the_simulator_even_beside_a_real_nki(tmp_path, install):
     (tmp_path / "site").mkdir()
     imported = "import nki; before = dict(sys.modules)" if install is real_nki else "before = dict(sys.modules)"
     code = (
-        f"import sys, numpy as np\nfrom triptych import simulator\nimport triptych.simulator.api.namespaces\n{imported}\n"
+        "import sys, numpy as np\nfrom triptych import simulator\nimport triptych.simulator.api.namespaces\n"
+        f"{imported}\n"
         f"m = simulator.load({str(kernel)!r})\n"
         "nkis = lambda modules: {n: v for n, v in modules.items() if n.partition('.')[0] == 'nki'}\n"
         "print(m.nki.__triptych__, simulator.run(m.twice, np.ones((2, 2), np.float32)).outputs.sum(),"

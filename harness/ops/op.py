@@ -1,66 +1,16 @@
-"""What the parts of the harness hand to each other: a case, an op, a result.
-
-A `Case` says what to run, an `Op` says what it means, a `Result` says what came of it and with which evidence. The JSON
-document of the command line is a list of `Result.to_dict()`.
-"""
+"""What an op is: the meaning of one operation, where its panels are, and what it promises."""
 
 from __future__ import annotations
 
-import enum
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from triptych.harness.arrays import Array, Arrays
+from triptych.harness.ops.case import Case, in_every_regime, in_regime, template
 from triptych.harness.ops.defaults import baselines, drawn
-
-Array = NDArray[Any]
-Arrays = dict[str, Array]
-
-
-class Status(str, enum.Enum):
-    """How one case on one backend ended."""
-
-    PASSED = "passed"
-    FAILED = "failed"  # ran, and disagrees with the reference
-    ERROR = "error"  # raised, crashed, wrote out of bounds, left output unwritten, returned a wrong shape
-    TIMEOUT = "timeout"
-    UNSUPPORTED = "unsupported"  # documented not to be done by the kernel or the hardware, or inputs that judge nothing
-    SKIPPED = "skipped"  # the backend is not here; the reason says why
-
-    def __str__(self) -> str:
-        return self.value
-
-
-class Evidence(str, enum.Enum):
-    """What kind of machine a number comes from. Speeds are ranked only within one kind."""
-
-    REFERENCE = "reference"
-    SIMULATED = "simulated"  # numbers computed by the NKI simulator
-    PREDICTED = "predicted"  # a time computed by a model of the chip
-    INTERPRETED = "interpreted"  # Triton's interpreter on a CPU
-    DEVICE = "device"  # measured on an accelerator
-    HOST = "host"  # measured on this CPU
-
-    def __str__(self) -> str:
-        return self.value
-
-
-@dataclass(frozen=True)
-class Case:
-    """One point at which an op is checked or timed: sizes, options, dtype, input regime and seed."""
-
-    op: str
-    name: str  # unique within (op, dtype): "64x128x96", "llama-3.1-8b/q_proj/s128"
-    axes: Mapping[str, int]  # {"M": 64, "K": 128, "N": 96}
-    dtype: str  # "float32", "bfloat16", "float16"; "" in a template
-    params: Mapping[str, Any] = field(default_factory=dict)  # {"causal": True}
-    regime: str = "normal"  # how inputs are drawn
-    seed: int = 0
-
 
 Inputs = Callable[[Case, np.random.Generator], Arrays]
 Corruption = Callable[[Case, Arrays, Array], "tuple[Any, Any] | None"]  # see `Op.corruptions`
@@ -220,111 +170,3 @@ def declared_tolerance(op: str, tolerance: Mapping[str, Any]) -> dict[str, Any]:
             if not isinstance(bound, (int, float)):
                 raise ValueError(f"op {op} has a tolerance whose {key} is {bound!r}; it takes a number")
     return dict(tolerance)
-
-
-def template(op: str, case: Case | Mapping[str, Any]) -> Case:
-    """`case` as a template of `op`: a dict's integers are axes; "name", "regime", "dtype" its own; the rest params."""
-    if isinstance(case, Case):
-        return replace(case, op=op)
-    axes = {k: v for k, v in case.items() if isinstance(v, int) and not isinstance(v, bool)}
-    params = {k: v for k, v in case.items() if k not in axes and k not in ("name", "regime", "dtype")}
-    regime = case.get("regime", "normal")
-    name = case.get("name") or case_name(axes, params, regime)
-    return Case(op, name, axes, case.get("dtype", ""), params, regime)
-
-
-def in_every_regime(templates: Sequence[Case]) -> tuple[Case, ...]:
-    """`templates` in every regime but the ordinary one."""
-    from triptych.harness.ops.regimes import HARD
-
-    return tuple(in_regime(case, regime) for regime in HARD for case in templates)
-
-
-def in_regime(case: Case, regime: str) -> Case:
-    """`case` in another regime, and called so."""
-    return replace(case, regime=regime, name=f"{case.name.removesuffix('-' + case.regime)}-{regime}")
-
-
-def case_name(axes: Mapping[str, int], params: Mapping[str, Any], regime: str) -> str:
-    """The name of a case that has none of its own: sizes in the order of the axes, then what is out of the ordinary."""
-    return "-".join(["x".join(map(str, axes.values())), *marks(params, regime)])
-
-
-def marks(params: Mapping[str, Any], regime: str) -> list[str]:
-    """What is out of the ordinary in a case, as words of its name."""
-    options = [k if v is True else f"{k}={v}" for k, v in params.items() if v is not False]
-    return [*options, *([] if regime == "normal" else [regime])]
-
-
-@dataclass
-class Result:
-    """What came of one case on one backend."""
-
-    op: str
-    case: str
-    dtype: str
-    backend: str
-    target: str | None
-    evidence: Evidence
-    status: Status
-    reason: str | None = None
-    metrics: dict[str, Any] = field(default_factory=dict)
-    tolerance: dict[str, Any] = field(default_factory=dict)
-    timing: dict[str, Any] = field(default_factory=dict)
-    repro: str = ""
-    regime: str = "normal"  # how the inputs were drawn
-    fingerprint: str = ""  # of what decided it (`resume`); empty unless the run can be resumed
-    notes: list[str] = field(default_factory=list)  # what the kernel's run was warned of
-    failure: dict[str, Any] = field(default_factory=dict)  # where and by how much it disagrees; empty if it does not
-    invariance: dict[str, Any] = field(default_factory=dict)  # whether other runs and parts of a batch have these bits
-    parity: dict[str, Any] = field(default_factory=dict)  # the difference from every backend that ran the case before
-    attribution: dict[str, Any] = field(default_factory=dict)  # of a failure: {"cause", "text", ..}
-
-    @property
-    def place(self) -> str:
-        """`nki-sim[trn2]`, or the backend alone where it has no targets; with a profile's changes to chip and order."""
-        changes = [f"{field}={value:g}" for field, value in self.timing.get("settings", {}).items()]
-        order = ["program order"] if self.timing.get("order") == "program" else []
-        inside = ", ".join([*([self.target] if self.target else []), *changes, *order])
-        return f"{self.backend}[{inside}]" if inside else self.backend
-
-    def to_dict(self) -> dict[str, Any]:
-        """The JSON form; numbers that JSON has no name for (nan, inf) become strings."""
-        return {
-            "op": self.op,
-            "case": self.case,
-            "dtype": self.dtype,
-            "regime": self.regime,
-            "backend": self.backend,
-            "target": self.target,
-            "evidence": str(self.evidence),
-            "status": str(self.status),
-            "reason": self.reason,
-            "metrics": plain(self.metrics),
-            "tolerance": plain(self.tolerance),
-            "timing": plain(self.timing),
-            "repro": self.repro,
-            **({"fingerprint": self.fingerprint} if self.fingerprint else {}),
-            "notes": list(self.notes),
-            "failure": plain(self.failure),
-            "invariance": plain(self.invariance),
-            "parity": plain(self.parity),
-            "attribution": plain(self.attribution),
-        }
-
-    @classmethod
-    def from_dict(cls, d: Mapping[str, Any]) -> Result:
-        return cls(**{**d, "evidence": Evidence(d["evidence"]), "status": Status(d["status"])})
-
-
-def plain(value: Any) -> Any:
-    """`value` with NumPy scalars and non-finite floats replaced by what JSON can hold."""
-    if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(v) for v in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value

@@ -1,0 +1,54 @@
+"""What a case is: one point at which an op is checked or timed, and how it is named."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from triptych.harness.ops.regimes import HARD
+
+
+@dataclass(frozen=True)
+class Case:
+    """One point at which an op is checked or timed: sizes, options, dtype, input regime and seed."""
+
+    op: str
+    name: str  # unique within (op, dtype): "64x128x96", "llama-3.1-8b/q_proj/s128"
+    axes: Mapping[str, int]  # {"M": 64, "K": 128, "N": 96}
+    dtype: str  # "float32", "bfloat16", "float16"; "" in a template
+    params: Mapping[str, Any] = field(default_factory=dict)  # {"causal": True}
+    regime: str = "normal"  # how inputs are drawn
+    seed: int = 0
+
+
+def template(op: str, case: Case | Mapping[str, Any]) -> Case:
+    """`case` as a template of `op`: a dict's integers are axes; "name", "regime", "dtype" its own; the rest params."""
+    if isinstance(case, Case):
+        return replace(case, op=op)
+    axes = {k: v for k, v in case.items() if isinstance(v, int) and not isinstance(v, bool)}
+    params = {k: v for k, v in case.items() if k not in axes and k not in ("name", "regime", "dtype")}
+    regime = case.get("regime", "normal")
+    name = case.get("name") or case_name(axes, params, regime)
+    return Case(op, name, axes, case.get("dtype", ""), params, regime)
+
+
+def in_every_regime(templates: Sequence[Case]) -> tuple[Case, ...]:
+    """`templates` in every regime but the ordinary one."""
+    return tuple(in_regime(case, regime) for regime in HARD for case in templates)
+
+
+def in_regime(case: Case, regime: str) -> Case:
+    """`case` in another regime, and called so."""
+    return replace(case, regime=regime, name=f"{case.name.removesuffix('-' + case.regime)}-{regime}")
+
+
+def case_name(axes: Mapping[str, int], params: Mapping[str, Any], regime: str) -> str:
+    """The name of a case that has none of its own: sizes in the order of the axes, then what is out of the ordinary."""
+    return "-".join(["x".join(map(str, axes.values())), *marks(params, regime)])
+
+
+def marks(params: Mapping[str, Any], regime: str) -> list[str]:
+    """What is out of the ordinary in a case, as words of its name."""
+    options = [k if v is True else f"{k}={v}" for k, v in params.items() if v is not False]
+    return [*options, *([] if regime == "normal" else [regime])]
