@@ -41,7 +41,15 @@ def python(site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_the_wheel_holds_every_module(installed: Path) -> None:
     for room in ("kernels", "reference", "harness", "simulator"):
         for file in (ROOT / room).rglob("*.py"):
-            assert (installed / "triptych" / room / file.relative_to(ROOT / room)).exists(), file
+            inside = (installed / "triptych" / room / file.relative_to(ROOT / room)).exists()
+            assert inside != ("upkeep" in file.parts), file
+
+
+@pytest.mark.slow
+def test_the_wheel_names_its_license(installed: Path) -> None:
+    (about,) = installed.glob("*.dist-info/METADATA")
+    assert "License-Expression: Apache-2.0" in about.read_text()
+    assert [*installed.glob("*.dist-info/licenses/LICENSE")]
 
 
 @pytest.mark.slow
