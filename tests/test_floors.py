@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from triptych.harness.upkeep import floors
-from triptych.harness.upkeep.floors import FLOORS, GROUND, ROOT, House
+from triptych.harness.upkeep.pages import floors
+from triptych.harness.upkeep.pages.floors import FLOORS, GROUND, ROOT, House
 
 MOST_FILES = 14  # in a room; one that outgrows it has a seam
 

@@ -14,7 +14,7 @@ from triptych.harness.ops import regimes
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.inputs import make_inputs
 from triptych.harness.results.result import Status
-from triptych.harness.upkeep import honest_variants as variants
+from triptych.harness.upkeep.figures import honest_variants as variants
 
 OPS = builtin()
 REGIMES = ("normal", "tiny", "large", "offset")

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 GROUND = "ground"
 FLOORS: dict[str, tuple[str, ...]] = {  # of each house, the lowest first
     "simulator": (

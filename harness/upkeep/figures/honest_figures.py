@@ -27,11 +27,11 @@ from triptych.harness.ops.inputs import make_inputs
 from triptych.harness.reports import tables
 from triptych.harness.results import environment
 from triptych.harness.results.result import Status
-from triptych.harness.upkeep import mutant_runs
-from triptych.harness.upkeep.honest_variants import HONEST
-from triptych.harness.upkeep.judge_figures import say
-from triptych.harness.upkeep.mutant_runs import PANELS, Fate
-from triptych.harness.upkeep.retiled import CHANGES, ROOT, retiled
+from triptych.harness.upkeep.figures import mutant_runs
+from triptych.harness.upkeep.figures.honest_variants import HONEST
+from triptych.harness.upkeep.figures.judge_figures import say
+from triptych.harness.upkeep.figures.mutant_runs import PANELS, Fate
+from triptych.harness.upkeep.figures.retiled import CHANGES, ROOT, retiled
 
 SETS = ("smoke", "edge", "adversarial")
 OPS = ("matmul", "attention")

@@ -1,6 +1,6 @@
 """The tables in docs/ that come from the code, so that a page and the code cannot part.
 
-    python -m triptych.harness.upkeep.doc_tables
+    python -m triptych.harness.upkeep.pages.doc_tables
 
 rewrites every block between `<!-- table: NAME -->` and `<!-- end -->` in docs/*.md. A test fails while one is stale.
 """
@@ -18,10 +18,10 @@ import numpy as np
 
 from triptych import simulator
 from triptych.harness.reports.markdown import markdown
-from triptych.harness.upkeep import api_tables, lint_tables
+from triptych.harness.upkeep.pages import api_tables, lint_tables
 from triptych.simulator.chips import Fact
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 _BLOCK = re.compile(r"(<!-- table: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 

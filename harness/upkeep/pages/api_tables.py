@@ -11,9 +11,9 @@ from typing import Any
 
 from triptych import simulator
 from triptych.harness.reports.markdown import markdown, plain
-from triptych.harness.upkeep.issued import issued
-from triptych.harness.upkeep.named_tests import exercised
-from triptych.harness.upkeep.nki_names import Name, read
+from triptych.harness.upkeep.pages.issued import issued
+from triptych.harness.upkeep.pages.named_tests import exercised
+from triptych.harness.upkeep.pages.nki_names import Name, read
 from triptych.simulator.dtypes import DType
 from triptych.simulator.launch.import_hook import simulated_nki
 from triptych.simulator.machine.machine import Machine, on_machine

@@ -1,6 +1,6 @@
 """Every name of NKI 0.6, as docs/nki-names.txt lists them: facts taken from AWS's stubs, not from our code.
 
-    python -m triptych.harness.upkeep.nki_names PATH
+    python -m triptych.harness.upkeep.pages.nki_names PATH
 
 writes that file anew from a checkout of the repository aws-neuron/aws-neuron-sdk. Only names, parameters with their
 defaults, enumerations' values and line numbers are taken. A line of the file is `kind line name`, and what belongs to
@@ -17,13 +17,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-FILE = Path(__file__).resolve().parents[2] / "docs" / "nki-names.txt"
+FILE = Path(__file__).resolve().parents[3] / "docs" / "nki-names.txt"
 MODULES = ("nki", "nki.isa", "nki.language", "nki.collectives", "nki.typing")
 KINDS = ("function", "class", "method", "attribute", "enum", "member", "constant")
 _LINE = re.compile(r"(?P<kind>\w+) (?P<line>\d+) (?P<name>[\w.]+)(?:\((?P<parameters>.*)\)| = (?P<value>.*))?")
 _HEAD = """\
 # The names of NKI 0.6, from the AWS Neuron SDK's documentation (github.com/aws-neuron/aws-neuron-sdk, commit 81ce03ae).
-# Written by `python -m triptych.harness.upkeep.nki_names`: kind, line in the file above it, name, parameters or value.
+# Written by `python -m triptych.harness.upkeep.pages.nki_names`:
+# kind, line in the file above it, name, parameters or value.
 """
 # What the documentation names without a stub of it.
 _BESIDE_THE_STUBS = """

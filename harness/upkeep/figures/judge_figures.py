@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from triptych.harness.results import environment
-from triptych.harness.upkeep import mutant_runs, mutation
-from triptych.harness.upkeep.mutant_runs import PANELS, Fate
+from triptych.harness.upkeep.figures import mutant_runs, mutation
+from triptych.harness.upkeep.figures.mutant_runs import PANELS, Fate
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 FILES = tuple(
     ROOT / name
     for name in (

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from triptych.harness.upkeep.nki_names import read
+from triptych.harness.upkeep.pages.nki_names import read
 
-TESTS = Path(__file__).resolve().parents[2] / "tests" / "simulator"
+TESTS = Path(__file__).resolve().parents[3] / "tests" / "simulator"
 _TABLES = (ast.Dict, ast.List, ast.Tuple, ast.Set)
 
 

@@ -40,7 +40,7 @@ from triptych.harness.ops.selection import Selection
 from triptych.harness.reports import tables
 from triptych.harness.results.result import Status
 from triptych.harness.running import fuzz, memory_limit
-from triptych.harness.upkeep.mutation import Mutant
+from triptych.harness.upkeep.figures.mutation import Mutant
 
 SETS = ("smoke", "edge", "adversarial")
 DTYPES = ("float32", "bfloat16")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from triptych.harness.upkeep.nki_names import Name
+from triptych.harness.upkeep.pages.nki_names import Name
 from triptych.simulator import CHIPS, Chip, NkiValidationError, Options, Trace
 from triptych.simulator.launch.import_hook import simulated_nki
 from triptych.simulator.machine.machine import Machine, on_machine

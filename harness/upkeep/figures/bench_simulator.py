@@ -1,6 +1,6 @@
 """How fast the simulator is: its time over NumPy's for the same arithmetic, on one core.
 
-    python -m triptych.harness.upkeep.bench_simulator
+    python -m triptych.harness.upkeep.figures.bench_simulator
 
 Each simulated kernel and its NumPy counterpart run in turn, A B A B, so that the machine's drift hits both; what is
 printed is the median of the ratios pair by pair, with the range of the middle half. NumPy computes in float32, whatever
@@ -26,7 +26,7 @@ from triptych.harness.results import environment
 from triptych.harness.results.environment import ONE_THREAD
 
 PAIRS = 15
-KERNELS = Path(__file__).parents[2] / "kernels" / "nki"
+KERNELS = Path(__file__).parents[3] / "kernels" / "nki"
 
 
 def main() -> int:
@@ -35,7 +35,7 @@ def main() -> int:
         # NumPy reads its thread count when it is imported: start again with one thread.
         os.execve(
             sys.executable,
-            [sys.executable, "-m", "triptych.harness.upkeep.bench_simulator"],
+            [sys.executable, "-m", "triptych.harness.upkeep.figures.bench_simulator"],
             {**os.environ, **ONE_THREAD},
         )
     if hasattr(os, "sched_setaffinity"):

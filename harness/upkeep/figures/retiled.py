@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from triptych.harness.upkeep.mutation import Mutant
+from triptych.harness.upkeep.figures.mutation import Mutant
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 Changes = tuple[tuple[str, str], ...]
 
