@@ -211,7 +211,9 @@ def test_an_error_names_the_line_of_the_kernel(results):
 def test_what_kernels_print_never_reaches_standard_output(source):
     """And the worker starts without running the caller's __main__ again, from a main that has no guard."""
     script = f"""
-    from triptych.harness import memory_limit, ops, runner
+    from triptych.harness.ops import loading
+    from triptych.harness.ops.cases import cases_of
+    from triptych.harness.running import runner
     print("main")
     op = loading.from_file({source!r})["prints"]
     cases = cases_of(op, ["smoke"], None, {{}}, 0)
@@ -283,7 +285,9 @@ def test_a_hanging_worker_does_not_outlive_a_parent_that_is_killed(source, tmp_p
     path = tmp_path / "my_kernels.py"
     path.write_text(FILE)
     script = f"""
-    from triptych.harness import ops, runner
+    from triptych.harness.ops import loading
+    from triptych.harness.ops.cases import cases_of
+    from triptych.harness.running import runner
     case = cases_of(loading.from_file({str(path)!r})["hangs_in_c"], ["smoke"], None, {{}}, 0)[0]
     runner.run([runner.Task("hangs_in_c", {str(path)!r}, case, "nki-sim", None)], timeout_s=60)
     """
