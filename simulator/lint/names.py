@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Any
 
 from triptych.simulator.api import older, removed
-from triptych.simulator.lint.api import MIGRATION, RELEASE_NOTES, STUBS, names, short, signature, similar, split
+from triptych.simulator.api.lookup import MIGRATION, RELEASE_NOTES, STUBS, names, short, signature, similar, split
 from triptych.simulator.lint.collect import Imported
 from triptych.simulator.lint.rules import ERROR, WARNING, At, rule
 

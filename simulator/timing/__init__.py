@@ -3,7 +3,7 @@
 hazards     which event waits for which
 work        what each event asks of the chip
 room        when a tensor has room on chip
-schedule    when each event runs
+scheduler   when each event runs
 prediction  what that says about the kernel
 flops       what its matmuls compute
 advice      what the numbers show could be better
@@ -11,7 +11,7 @@ occupancy   how full the memories are
 """
 
 from triptych.simulator.timing.prediction import Prediction, Stall, Step, predict, predict_trace
-from triptych.simulator.timing.schedule import schedule
+from triptych.simulator.timing.scheduler import schedule
 from triptych.simulator.timing.timeline import Span, Timeline
 
 __all__ = ["Prediction", "Span", "Stall", "Step", "Timeline", "predict", "predict_trace", "schedule"]

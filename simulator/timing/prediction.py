@@ -16,7 +16,7 @@ from triptych.simulator.launch.kernel import run
 from triptych.simulator.machine.machine import Options
 from triptych.simulator.timing.advice import advice
 from triptych.simulator.timing.flops import flops_of, speed_of
-from triptych.simulator.timing.schedule import schedule
+from triptych.simulator.timing.scheduler import schedule
 from triptych.simulator.timing.timeline import Span, Timeline
 from triptych.simulator.trace import Trace
 
