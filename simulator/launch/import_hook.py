@@ -8,6 +8,7 @@ as it was.
 
 from __future__ import annotations
 
+import importlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
@@ -18,20 +19,35 @@ import types
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-NAMES = ("nki", "nki.isa", "nki.language", "nki.collectives", "nki.typing")
-OLDER = ("nki.dtype", "nki.isa.constants")  # modules of NKI 0.3 (triptych.simulator.api.older)
-COMPILER = ("neuronxcc", "neuronxcc.nki", "neuronxcc.nki.typing")  # of AWS's compiler, whose kernels annotate with it
-_PACKAGES = {name.rpartition(".")[0] for name in (*NAMES, *OLDER, *COMPILER)}
+from triptych.simulator.api import modules
+from triptych.simulator.launch.kernel import Kernel, jit, simulate
+
 _lock = threading.RLock()
 
 
 class _Loader(importlib.abc.Loader):
-    def exec_module(self, module: types.ModuleType) -> None:
-        from triptych.simulator.api import namespaces
+    """Fills a module of `nki` with the simulator's names; any other name says what replaced it."""
 
-        namespaces.fill(module)
-        parent, _, child = module.__name__.rpartition(".")
+    def exec_module(self, module: types.ModuleType) -> None:
+        from triptych.simulator.api import namespaces  # late: the simulator is imported without the language
+
+        name = module.__name__
+        if name == "nki":
+            module.__dict__.update(jit=jit, simulate=simulate, Kernel=Kernel)
+        module.__dict__.update(namespaces.contents(name))
+        module.__doc__ = f"{name} of NKI 0.6, simulated by Triptych."
+        module.__dict__["__triptych__"] = True
+
+        def missing(attribute: str) -> Any:
+            full = f"{name}.{attribute}"
+            if full in (*modules.CURRENT, *modules.OLDER):  # a submodule, which `import nki` alone gives too
+                return importlib.import_module(full)
+            raise AttributeError(namespaces.absence(full))
+
+        module.__dict__["__getattr__"] = missing
+        parent, _, child = name.rpartition(".")
         if parent:
             setattr(sys.modules[parent], child, module)
 
@@ -48,25 +64,19 @@ class Finder(importlib.abc.MetaPathFinder):
             return None if top not in ("nki", "neuronxcc") or real is not None else _spec(fullname)
         if not getattr(sys.modules.get(top), "__triptych__", False):
             return None
-        if fullname in (*NAMES, *OLDER, *COMPILER):
+        if fullname in modules.SERVED:
             return _spec(fullname)
         if top == "neuronxcc":
             raise ModuleNotFoundError(
-                f"{fullname} is not there: AWS's compiler is not installed, and a kernel's nki is {_modern(fullname)}"
-                " since NKI 0.2; nki/migration/index.rst says how to migrate",
+                f"{fullname} is not there: AWS's compiler is not installed, and a kernel's nki is "
+                f"{modules.modern(fullname)} since NKI 0.2; nki/migration/index.rst says how to migrate",
                 name=fullname,
             )
         return None
 
 
 def _spec(name: str) -> importlib.machinery.ModuleSpec:
-    return importlib.machinery.ModuleSpec(name, _Loader(), is_package=name in _PACKAGES)
-
-
-def _modern(name: str) -> str:
-    """neuronxcc.nki.isa -> nki.isa, where it is there."""
-    modern = name.removeprefix("neuronxcc.")
-    return modern if modern in NAMES else "nki"
+    return importlib.machinery.ModuleSpec(name, _Loader(), is_package=name in modules.PACKAGES)
 
 
 def real_nki() -> importlib.machinery.ModuleSpec | None:
@@ -82,7 +92,7 @@ def simulated_nki() -> Iterator[None]:
     with _lock:
         before = {n: sys.modules.pop(n) for n in list(sys.modules) if n == "nki" or n.startswith("nki.")}
         try:
-            for name in (*NAMES, *OLDER):
+            for name in (*modules.CURRENT, *modules.OLDER):
                 module = importlib.util.module_from_spec(_spec(name))
                 sys.modules[name] = module
                 _Loader().exec_module(module)

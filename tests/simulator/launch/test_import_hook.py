@@ -17,8 +17,9 @@ import triptych
 from triptych import simulator
 from triptych.simulator import NkiValidationError
 from triptych.simulator.api import removed
+from triptych.simulator.api.modules import CURRENT
 from triptych.simulator.api.older import OLDER
-from triptych.simulator.launch.import_hook import NAMES, simulated_nki
+from triptych.simulator.launch.import_hook import simulated_nki
 
 SOURCE = Path(triptych.__file__).parents[1]
 KERNEL = """
@@ -150,10 +151,10 @@ with simulated_nki():
     import nki.language
     import nki.typing
 
-MODULES = dict(zip(NAMES, (nki, nki.isa, nki.language, nki.collectives, nki.typing), strict=True))
+MODULES = dict(zip(CURRENT, (nki, nki.isa, nki.language, nki.collectives, nki.typing), strict=True))
 
 
-@pytest.mark.parametrize("name", [n for n in removed.NAMES if n.rpartition(".")[0] in NAMES])
+@pytest.mark.parametrize("name", [n for n in removed.NAMES if n.rpartition(".")[0] in CURRENT])
 def test_a_removed_name_says_what_replaced_it(name):
     module, _, attribute = name.rpartition(".")
     with pytest.raises(AttributeError, match=f"{name} is not in NKI 0.6: ") as e:

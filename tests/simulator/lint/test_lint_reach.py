@@ -116,7 +116,7 @@ def test_what_python_itself_warns_of_is_not_ours(lines):
     assert lines(HEAD + '@nki.jit\ndef k(x):\n    print("\\d")\n    return x\n') == []
 
 
-OURS = [*sorted((ROOT / "kernels" / "nki").glob("*.py")), ROOT / "harness" / "new_template.py"]
+OURS = [*sorted((ROOT / "kernels" / "nki").glob("*.py")), ROOT / "harness" / "commands" / "new_template.py"]
 
 
 @pytest.mark.parametrize("file", OURS, ids=lambda file: file.name)
