@@ -1,9 +1,9 @@
-"""Lend `nki` to code that imports it: a finder for where no real one is installed, and a loader of kernel files.
+"""The import hook behind `nki`, and the loader of kernel files.
 
-The finder serves `nki` only where importing it would otherwise fail, or would reach the placeholder that has this name
-on the public registry; likewise `neuronxcc.nki.typing`, whose annotations some of AWS's kernels wear. `load` runs a
-kernel file against the simulator in a namespace of its own even where AWS's nki is installed, and leaves `sys.modules`
-as it was.
+`triptych.nki` is always the simulator's. `nki` is the simulator's only where importing it would otherwise fail, or
+would reach the placeholder of this name on the public registry; likewise `neuronxcc.nki.typing`, with which some of
+AWS's kernels annotate. `load` runs a kernel file against the simulator in a namespace of its own, even where AWS's nki
+is installed, and leaves `sys.modules` as it was.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class _Loader(importlib.abc.Loader):
     def exec_module(self, module: types.ModuleType) -> None:
         from triptych.simulator.api import namespaces  # late: the simulator is imported without the language
 
-        name = module.__name__
+        name = modules.documented(module.__name__)
         if name == "nki":
             module.__dict__.update(jit=jit, simulate=simulate, Kernel=Kernel)
         module.__dict__.update(namespaces.contents(name))
@@ -41,23 +41,24 @@ class _Loader(importlib.abc.Loader):
         module.__dict__["__triptych__"] = True
 
         def missing(attribute: str) -> Any:
-            full = f"{name}.{attribute}"
-            if full in (*modules.CURRENT, *modules.OLDER):  # a submodule, which `import nki` alone gives too
-                return importlib.import_module(full)
-            raise AttributeError(namespaces.absence(full))
+            if f"{name}.{attribute}" in modules.SIMULATED:  # a submodule, which `import nki` alone gives too
+                return importlib.import_module(f"{module.__name__}.{attribute}")
+            raise AttributeError(namespaces.absence(f"{name}.{attribute}"))
 
         module.__dict__["__getattr__"] = missing
-        parent, _, child = name.rpartition(".")
+        parent, _, child = module.__name__.rpartition(".")
         if parent:
             setattr(sys.modules[parent], child, module)
 
 
 class Finder(importlib.abc.MetaPathFinder):
-    """Finds `nki` in the simulator where no real one is."""
+    """Finds `triptych.nki` in the simulator, and `nki` where no real one is."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: types.ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
+        if fullname.startswith(modules.OWN):
+            return _spec(fullname) if modules.documented(fullname) in modules.SIMULATED else None
         top = fullname.partition(".")[0]
         if fullname == top:
             real = real_nki() if top == "nki" else importlib.machinery.PathFinder.find_spec(top)
@@ -76,7 +77,7 @@ class Finder(importlib.abc.MetaPathFinder):
 
 
 def _spec(name: str) -> importlib.machinery.ModuleSpec:
-    return importlib.machinery.ModuleSpec(name, _Loader(), is_package=name in modules.PACKAGES)
+    return importlib.machinery.ModuleSpec(name, _Loader(), is_package=modules.documented(name) in modules.PACKAGES)
 
 
 def real_nki() -> importlib.machinery.ModuleSpec | None:
@@ -92,7 +93,7 @@ def simulated_nki() -> Iterator[None]:
     with _lock:
         before = {n: sys.modules.pop(n) for n in list(sys.modules) if n == "nki" or n.startswith("nki.")}
         try:
-            for name in (*modules.CURRENT, *modules.OLDER):
+            for name in modules.SIMULATED:
                 module = importlib.util.module_from_spec(_spec(name))
                 sys.modules[name] = module
                 _Loader().exec_module(module)
