@@ -61,7 +61,7 @@ def said(call):
     return [
         (w.category, w.filename, w.lineno, str(w.message).split(":")[0])
         for w in caught
-        if w.category is not simulator.NoteWarning
+        if w.category is not simulator.SimulatorWarning
     ]
 
 
