@@ -23,9 +23,11 @@ class Call:
 
 
 def call_of(kernel: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
-    """The call of a kernel, of a plain function, or of a partial of either, whose arguments join `args` and `kwargs`.
+    """Unwrap a call.
 
-    Raises KernelError if `kernel` cannot be called.
+    kernel: a `Kernel`, a plain function, or a partial of either, whose arguments come before `args` and under `kwargs`
+
+    Raises KernelError if it cannot be called.
     """
     cores = 1
     edges: Edges = ()

@@ -88,8 +88,11 @@ class Execution:
 
         return {(m.rank, m.core): functools.partial(work, m) for m in self.machines}
 
-    def finished(self, results: dict[Who, Any]) -> Run:
-        """What the rank leaves: its trace checked, its arguments written back, its outputs."""
+    def finish(self, results: dict[Who, Any]) -> Run:
+        """Check the trace, bring the caller's arrays up to date, and return what the rank leaves.
+
+        results: what the kernel's function returned on each core
+        """
         if self.options.check_capacity:
             check_capacity(self.trace)
         if self.options.check_races and len(self.machines) > 1:

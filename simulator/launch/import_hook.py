@@ -9,7 +9,6 @@ is installed, and leaves `sys.modules` as it was.
 from __future__ import annotations
 
 import importlib
-import importlib.abc
 import importlib.machinery
 import importlib.util
 import os
@@ -18,7 +17,6 @@ import threading
 import types
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from triptych.simulator.api import modules
@@ -27,8 +25,12 @@ from triptych.simulator.launch.kernel import Kernel, jit, simulate
 _lock = threading.RLock()
 
 
-class _Loader(importlib.abc.Loader):
+class _Loader:
     """Fills a module of `nki` with the simulator's names; any other name says what replaced it."""
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType | None:
+        """None: a module like any other."""
+        return None
 
     def exec_module(self, module: types.ModuleType) -> None:
         from triptych.simulator.api import namespaces  # late: the simulator is imported without the language
@@ -51,7 +53,7 @@ class _Loader(importlib.abc.Loader):
             setattr(sys.modules[parent], child, module)
 
 
-class Finder(importlib.abc.MetaPathFinder):
+class Finder:
     """Finds `triptych.nki` in the simulator, and `nki` where no real one is."""
 
     def find_spec(
@@ -77,14 +79,17 @@ class Finder(importlib.abc.MetaPathFinder):
 
 
 def _spec(name: str) -> importlib.machinery.ModuleSpec:
-    return importlib.machinery.ModuleSpec(name, _Loader(), is_package=modules.documented(name) in modules.PACKAGES)
+    # A loader by its methods: importlib.abc, which has the class to inherit from, takes long to import.
+    loader: Any = _Loader()
+    return importlib.machinery.ModuleSpec(name, loader, is_package=modules.documented(name) in modules.PACKAGES)
 
 
 def real_nki() -> importlib.machinery.ModuleSpec | None:
     """AWS's own nki, if it is installed; the placeholder of that name on the public registry does not count."""
     spec = importlib.machinery.PathFinder.find_spec("nki")
     places = list(spec.submodule_search_locations or []) if spec is not None else []
-    return spec if any((Path(p) / "isa").exists() or list(Path(p).glob("isa.*")) for p in places) else None
+    held = [name for place in places if os.path.isdir(place) for name in os.listdir(place)]
+    return spec if any(name.partition(".")[0] == "isa" for name in held) else None
 
 
 @contextmanager
@@ -106,11 +111,10 @@ def simulated_nki() -> Iterator[None]:
 
 def load(path: str | os.PathLike[str]) -> types.ModuleType:
     """Execute a kernel file with the simulator as its `nki`, in a fresh module that `sys.modules` does not know."""
-    file = Path(path)
-    name = f"triptych_kernel_{file.stem}"
-    spec = importlib.util.spec_from_file_location(name, file)
+    name = f"triptych_kernel_{os.path.splitext(os.path.basename(path))[0]}"
+    spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise ImportError(f"{file} is not a Python file")
+        raise ImportError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     with simulated_nki():
         spec.loader.exec_module(module)

@@ -68,7 +68,7 @@ def simulate(kernel: Any) -> Callable[..., Any]:
 
 
 def default_options() -> Options:
-    """NKI_PRECISE_FP=0 keeps low precision in float32 (nki/guides/nki_simulator.rst)."""
+    """The options of nki.simulate: NKI_PRECISE_FP=0 keeps low precision in float32 (nki/guides/nki_simulator.rst)."""
     precise = os.environ.get("NKI_PRECISE_FP", "1")
     if precise not in ("0", "1"):
         raise KernelError(f"NKI_PRECISE_FP is {precise!r}; expected 0 or 1", source="nki/guides/nki_simulator.rst")

@@ -22,7 +22,7 @@ from triptych.simulator.machine.machine import Options
 
 
 def execute(calls: Sequence[Call], target: str, options: Options) -> list[Run]:
-    """Execute a kernel on as many ranks as there are `calls`, which take turns."""
+    """Execute a kernel on as many ranks as there are `calls`; they take turns. One `Run` a rank."""
     if any(lacks_data((call.args, call.kwargs)) for call in calls):
         options = dataclasses.replace(options, data=False)
     ranks = [Execution(call, target, options, rank, len(calls)) for rank, call in enumerate(calls)]
@@ -30,7 +30,7 @@ def execute(calls: Sequence[Call], target: str, options: Options) -> list[Run]:
         results = take_turns({who: work for rank in ranks for who, work in rank.works().items()})
     if len(ranks) > 1:
         _check_written_once(ranks)
-    return [rank.finished(results) for rank in ranks]
+    return [rank.finish(results) for rank in ranks]
 
 
 def calls_of(kernel: Any, arguments: Sequence[tuple[Any, ...] | Mapping[str, Any]]) -> list[Call]:

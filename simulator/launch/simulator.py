@@ -15,7 +15,7 @@ from triptych.simulator.launch.call import call_of
 from triptych.simulator.launch.execution import Run
 from triptych.simulator.launch.ranks import calls_of, execute
 from triptych.simulator.machine.machine import Options
-from triptych.simulator.timing.prediction import Prediction, changed, predict_trace
+from triptych.simulator.timing.prediction import Prediction, predict_trace, with_settings
 from triptych.simulator.timing.scheduler import check_order
 
 
@@ -33,7 +33,7 @@ class Simulator:
 
     def __post_init__(self) -> None:
         check_order(self.order)
-        changed(chip_of(self.target), self.settings)
+        with_settings(chip_of(self.target), self.settings)
 
     def run(self, kernel: Any, /, *args: Any, **kwargs: Any) -> Run:
         """Execute `kernel` on one rank.

@@ -1,4 +1,4 @@
-"""Read one scope of a file in a single pass: its nodes, the names that it binds, and the scopes inside it."""
+"""Read a scope of a file in one pass: its nodes, the names that it binds, and its inner scopes."""
 
 from __future__ import annotations
 

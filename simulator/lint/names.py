@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import difflib
 from collections.abc import Iterable, Iterator
 from enum import Enum
 from typing import Any
@@ -98,6 +97,8 @@ def unknown_name(node: ast.Attribute | ast.Name, at: At) -> Iterator[str]:
 
 def _similar(name: str, known: Iterable[str]) -> str:
     """A hint at the known name that is spelled almost like this one, if there is one."""
+    import difflib  # late: a kernel that is right needs none
+
     close = difflib.get_close_matches(name, list(known), 1)
     return f"; did you mean {close[0]}?" if close else ""
 

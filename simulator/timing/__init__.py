@@ -1,4 +1,4 @@
-"""How long a kernel takes on the chip, and why: pure functions of its trace, which can never change a result.
+"""How long a kernel takes on the chip, and why: pure functions of its trace.
 
 It reads traces, `analysis` and the instructions' costs; what runs a kernel (`launch`) and what shows its time read it.
 """

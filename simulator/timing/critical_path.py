@@ -74,7 +74,7 @@ def _begin(span: Span, before: Span | None, chip: Chip) -> float:
 
 
 def stalls(timeline: Timeline) -> list[Stall]:
-    """Idle time on the busiest track of a core, by what stood still and what it waited for, the longest first."""
+    """Idle time on the busiest track, by what stood still and what it waited for, the longest first."""
     if not timeline.busy:
         return []
     track = next(iter(timeline.busy))

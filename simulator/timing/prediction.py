@@ -95,7 +95,10 @@ class Prediction:
 
     @property
     def busy(self) -> dict[str, float]:
-        """Share of the total in which each track is occupied, on the core where it is most; each DMA ring is a part."""
+        """Share of the total in which each track is occupied, on the core that occupies it most.
+
+        Each ring of the DMA track is a part of it.
+        """
         return self.timeline.busy
 
     @cached_property
@@ -110,7 +113,7 @@ class Prediction:
 
     @cached_property
     def stalls(self) -> list[Stall]:
-        """Idle time on the busiest track of a core, by what stood still and what it waited for, the longest first."""
+        """Idle time on the busiest track, by what stood still and what it waited for, the longest first."""
         return stalls(self.timeline)
 
     @cached_property
@@ -127,7 +130,7 @@ class Prediction:
         return advice(self.timeline, self.chain)
 
 
-def changed(chip: Chip, settings: Mapping[str, float]) -> Chip:
+def with_settings(chip: Chip, settings: Mapping[str, float]) -> Chip:
     """The chip with fields of its record replaced. Raises KernelError for a field that it does not have."""
     fields = [f.name for f in dataclasses.fields(chip) if isinstance(getattr(chip, f.name), Fact)]
     for name in settings:
@@ -141,7 +144,13 @@ def changed(chip: Chip, settings: Mapping[str, float]) -> Chip:
 
 
 def predict_trace(trace: Trace, order: str = "overlapped", settings: Mapping[str, float] | None = None) -> Prediction:
-    """The prediction for a run that has been traced."""
+    """The prediction for a run that has been traced.
+
+    order: "overlapped" or "program", as of the scheduler
+    settings: fields of the chip record to replace
+
+    Raises KernelError for an order or a field that does not exist.
+    """
     if settings:
-        trace = dataclasses.replace(trace, chip=changed(trace.chip, settings))
+        trace = dataclasses.replace(trace, chip=with_settings(trace.chip, settings))
     return Prediction(schedule(trace, order), trace.target)

@@ -46,7 +46,10 @@ class Timeline:
 
     @cached_property
     def busy(self) -> dict[str, float]:
-        """Share of the total in which each track is occupied, on the core where it is most; each DMA ring is a part."""
+        """Share of the total in which each track is occupied, on the core that occupies it most.
+
+        Each ring of the DMA track is a part of it.
+        """
         per_core: dict[tuple[str, int], float] = {}
         rings = self.trace.chip.dma_rings.value
         for span in self.spans:
