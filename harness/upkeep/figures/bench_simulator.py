@@ -82,11 +82,11 @@ def _trace_shapes() -> None:
         ("attention 1 head 4096 of 131072 x 128", attention, heads(4096, 131072), heads(1024, 16384)),
     ):
         tracemalloc.start()
-        trace = simulator.run(kernel, *small).trace
+        trace = simulator.run(kernel, *small, target="trn2").trace
         each = tracemalloc.get_traced_memory()[0] / len(trace.events)
         tracemalloc.stop()
         start = time.process_time()
-        events = len(simulator.run(kernel, *large).trace.events)
+        events = len(simulator.run(kernel, *large, target="trn2").trace.events)
         seconds = time.process_time() - start
         print(f"{name:<40} {seconds:>8.1f} s {events:>13} {events / seconds:>9.0f} {each:>11.0f}", flush=True)
 
@@ -125,7 +125,7 @@ def _pairs() -> list[tuple[str, str, Callable[[], int], Callable[[], Any]]]:
             (
                 "matmul 2048 x 2048 x 2048",
                 dtype,
-                lambda a=a, b=b: len(simulator.run(matmul, a, b).trace.events),  # type: ignore[misc]
+                lambda a=a, b=b: len(simulator.run(matmul, a, b, target="trn2").trace.events),  # type: ignore[misc]
                 lambda a=a32, b=b32: a.T @ b,  # type: ignore[misc]
             )
         )
@@ -135,7 +135,7 @@ def _pairs() -> list[tuple[str, str, Callable[[], int], Callable[[], Any]]]:
             (
                 "attention 1 head 2048 x 128",
                 dtype,
-                lambda x=qkv: len(simulator.run(attention, *x).trace.events),  # type: ignore[misc]
+                lambda x=qkv: len(simulator.run(attention, *x, target="trn2").trace.events),  # type: ignore[misc]
                 lambda x=qkv32: numpy_attention(*x),  # type: ignore[misc]
             )
         )

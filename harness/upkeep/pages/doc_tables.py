@@ -43,7 +43,7 @@ def matmul_ladder() -> str:
     a = np.ones((2048, 2048), ml_dtypes.bfloat16)
     rows = []
     for name in ("matmul_tiled", "matmul"):
-        recorded = simulator.run(getattr(kernels, name), a, a).trace
+        recorded = simulator.on("trn2").run(getattr(kernels, name), a, a).trace
         for target in ("trn1", "trn2", "trn3"):
             trace = dataclasses.replace(recorded, chip=simulator.TARGETS[target])  # the same program on each chip
             loads = [e for e in trace.events if e.op == "dma_copy" and e.writes[0].allocation.buffer == "sbuf"]

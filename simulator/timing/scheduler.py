@@ -30,8 +30,7 @@ _LEAVE, _ISSUED, _READY, _FREE = range(4)
 
 def schedule(trace: Trace, order: str = "overlapped") -> Timeline:
     """The timeline of a trace. Raises KernelError for an order that does not exist."""
-    if order not in ORDERS:
-        raise KernelError(f"order {order!r} is unknown; expected one of {', '.join(ORDERS)}")
+    check_order(order)
     with without_collector():
         edges = hazards(trace)
         _join_meetings(trace.events, edges)
@@ -39,6 +38,12 @@ def schedule(trace: Trace, order: str = "overlapped") -> Timeline:
     chip = trace.chip
     end = max((span.end_ns for span in spans), default=chip.launch_ns.value)
     return Timeline(trace, order, spans, edges, end + chip.teardown_ns.value)
+
+
+def check_order(order: str) -> None:
+    """Raise KernelError for an order that does not exist."""
+    if order not in ORDERS:
+        raise KernelError(f"order {order!r} is unknown; expected one of {', '.join(ORDERS)}")
 
 
 def _join_meetings(events: list[Event], edges: list[list[Edge]]) -> None:

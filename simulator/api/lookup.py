@@ -1,12 +1,13 @@
-"""What the rules know of nki's own names: which exist, how they are called, and since which generation."""
+"""Look-ups of nki's own names: which exist, how they are called, and since which generation."""
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
-from collections.abc import Iterable
 from typing import Any
+
+from triptych.simulator.engines import INSTRUCTIONS
+from triptych.simulator.operands.operators import OPS
 
 STUBS = "nki/api/nki/{isa,language,collectives}/__init__.py"
 MIGRATION = "nki/migration/index.rst"
@@ -20,9 +21,9 @@ _OPTIONS = {"nki.isa.matmul_perf_mode.double_row": 3, "nki.isa.dge_mode.hwdge": 
 @functools.cache
 def names(module: str) -> dict[str, Any]:
     """The names of a module of NKI 0.6, with what they are in the simulator."""
-    from triptych.simulator.api import namespaces
+    from triptych.simulator.api import namespaces  # late: the simulator is imported without the language
 
-    return namespaces.known(module)
+    return namespaces.current(module)
 
 
 def split(name: str) -> tuple[str, str, str]:
@@ -56,17 +57,9 @@ def signature(name: str) -> inspect.Signature | None:
 @functools.cache
 def since(name: str) -> int:
     """The first NeuronCore generation that has a name of NKI."""
-    from triptych.simulator.engines import INSTRUCTIONS
-    from triptych.simulator.operands.operators import OPS
-
     module, first, rest = split(name)
     if module == "nki.isa" and first in INSTRUCTIONS and not rest:
         return INSTRUCTIONS[first].since
     if module == "nki.language" and first in OPS and not rest and OPS[first].act is None:  # activations are in all
         return OPS[first].since
     return _OPTIONS.get(name, 2)
-
-
-def similar(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(known), 1)
-    return f"; did you mean {close[0]}?" if close else ""
