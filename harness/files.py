@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-from triptych.harness.results.result import Result, plain
-
-SCHEMA_VERSION = 1
 
 
 class OutputError(Exception):
     """A file cannot be written where it was asked for; one sentence."""
-
-
-def document(env: dict[str, Any], results: Sequence[Result]) -> str:
-    """The one JSON document of the command line: no NaN, units in key names, raw samples kept."""
-    body = {"schema_version": SCHEMA_VERSION, "env": plain(env), "results": [result.to_dict() for result in results]}
-    return json.dumps(body, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def check_writable(path: str) -> None:

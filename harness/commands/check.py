@@ -33,7 +33,10 @@ from triptych.harness.ops.selection import (
 )
 from triptych.harness.reports import tables
 from triptych.harness.reports.coverage import untried_of
-from triptych.harness.results.result import Result, Status
+from triptych.harness.results.document import SCHEMA_VERSION, DocumentError, dumps, read
+from triptych.harness.results.result import Result
+from triptych.harness.results.status import BAD, RAN, Status
+from triptych.harness.results.timing import Predicted
 from triptych.harness.running.runner import Settings, Task, run
 
 Run = tuple[dict[str, Any], list[Result]]  # an environment and what came of a run in it
@@ -64,7 +67,7 @@ def listing(arguments: Namespace) -> int:
     if arguments.json:
         save(
             arguments.json,
-            json.dumps({"schema_version": files.SCHEMA_VERSION, "ops": described(ops)}, indent=1) + "\n",
+            json.dumps({"schema_version": SCHEMA_VERSION, "ops": described(ops)}, indent=1) + "\n",
         )
         if arguments.json == "-":
             return cli.OK
@@ -136,7 +139,7 @@ def execute(arguments: Namespace, argv: Sequence[str]) -> int:
 
     def keep(some: list[Result]) -> None:
         try:
-            save(arguments.resume, files.document(env, some))
+            save(arguments.resume, dumps(env, some))
         except UsageError as error:
             if not refused:
                 print(f"triptych: {error} The run goes on and tries the file again later.", file=sys.stderr)
@@ -147,7 +150,7 @@ def execute(arguments: Namespace, argv: Sequence[str]) -> int:
         if kept is not None:
             kept.add(result, keep)
         progress.step(len(results), result)
-        if arguments.stop and result.status in tables.BAD:
+        if arguments.stop and result.status in BAD:
             raise Stopped
 
     interrupted = False
@@ -169,7 +172,7 @@ def execute(arguments: Namespace, argv: Sequence[str]) -> int:
         progress.clear()
     if kept is not None:
         results = kept.ordered()
-    if not any(result.status in tables.BAD for result in results):
+    if not any(result.status in BAD for result in results):
         env["not_tried"] = untried_of(selection, ops, everything)
     publish(arguments, [(env, results)], arguments.seed)
     remark(results)
@@ -231,7 +234,7 @@ def fuzz(arguments: Namespace, argv: Sequence[str]) -> int:
     results = [found.failure] if found.failure else []
     if arguments.json:
         env = environment(arguments, argv, [b.name for b in backends if b.name not in found.away])
-        save(arguments.json, files.document({**env, "fuzz": {"cases": found.cases}}, results))
+        save(arguments.json, dumps({**env, "fuzz": {"cases": found.cases}}, results))
     stream = sys.stderr if arguments.json == "-" else sys.stdout
     print(tables.problems(results, colour=tables.wants_colour(stream)), end="", file=stream)
     for backend, why in found.away.items():
@@ -346,8 +349,8 @@ def publish(arguments: Namespace, runs: Sequence[Run], seed: int | None) -> None
 
         return page(runs)
 
-    write(arguments.resume, lambda: files.document(runs[0][0], results))
-    write(arguments.json, lambda: files.document(runs[0][0], results))
+    write(arguments.resume, lambda: dumps(runs[0][0], results))
+    write(arguments.json, lambda: dumps(runs[0][0], results))
     write(arguments.csv, lambda: tables.comma_separated(results))
     write(arguments.md, lambda: tables.markdown(results, seed))
     write(arguments.html, html)
@@ -365,7 +368,7 @@ def publish(arguments: Namespace, runs: Sequence[Run], seed: int | None) -> None
     print(tables.problems(results, colour=colour), end="", file=stream)
     if arguments.html and arguments.html != "-":
         print(f"report: {arguments.html}", file=stream)
-    if any("known_error" in result.timing for result in results) and arguments.command != "profile":
+    if any(isinstance(result.timing, Predicted) for result in results) and arguments.command != "profile":
         print(in_words(), file=stream)
     print(tables.summary(results, seed), file=stream)
     if failed:
@@ -389,22 +392,16 @@ def rerender(arguments: Namespace) -> int:
 def saved(path: str) -> Run:
     """A document that --json wrote."""
     try:
-        body = json.loads(Path(path).read_text(encoding="utf-8"))
-        version = body["schema_version"]
-        if version != files.SCHEMA_VERSION:
-            raise UsageError(f"{path} has schema version {version}; this reads {files.SCHEMA_VERSION}.")
-        return body["env"], [Result.from_dict(row) for row in body["results"]]
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror or error}.") from error
-    except (ValueError, KeyError, TypeError) as error:
-        why = {KeyError: f": it has no {error}", TypeError: ": it holds something else"}.get(type(error), f" ({error})")
-        raise UsageError(f"{path} is not a document that `triptych --json` wrote{why}.") from error
+        document = read(path)
+    except DocumentError as error:
+        raise UsageError(str(error)) from error
+    return document.env, document.results
 
 
 def exit_code(results: Sequence[Result], required: Sequence[str], *, strict: bool, reference_counts: bool) -> int:
     """What the results mean to a shell; the reference by itself counts where it is all that was asked for."""
-    ran = {result.backend for result in results if result.status in tables.RAN}
-    if any(result.status in tables.BAD for result in results):
+    ran = {result.backend for result in results if result.status in RAN}
+    if any(result.status in BAD for result in results):
         return cli.MISMATCH
     for name in required:
         if name not in ran:
@@ -431,7 +428,7 @@ class Progress:
         self.bad = 0
 
     def step(self, done: int, last: Result | None) -> None:
-        self.bad += last is not None and last.status in tables.BAD
+        self.bad += last is not None and last.status in BAD
         if not self.on or done >= len(self.work):
             return
         task = self.work[done]

@@ -13,6 +13,7 @@ from triptych import simulator
 from triptych.harness import files
 from triptych.harness.commands import cli
 from triptych.harness.ops.selection import UsageError, unknown, words
+from triptych.harness.results.document import SCHEMA_VERSION
 from triptych.simulator import lint
 
 
@@ -52,7 +53,7 @@ def split(path: str) -> tuple[str, str | None]:
 
 def document(found: Sequence[lint.Finding], target: str | None) -> str:
     body = {
-        "schema_version": files.SCHEMA_VERSION,
+        "schema_version": SCHEMA_VERSION,
         "target": target,
         "findings": [asdict(finding) for finding in found],
     }

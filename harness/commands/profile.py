@@ -13,8 +13,9 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from msgspec import structs
+
 from triptych import simulator
-from triptych.harness import files
 from triptych.harness.backends.neuron import called_by_us
 from triptych.harness.commands import check, cli
 from triptych.harness.ops.case import Case
@@ -23,7 +24,10 @@ from triptych.harness.profiling import perfetto
 from triptych.harness.profiling.numbers import numbers
 from triptych.harness.profiling.subjects import Arguments, Subject, subjects
 from triptych.harness.reports import profile_page, profile_text, tables
-from triptych.harness.results.result import Evidence, Result, Status
+from triptych.harness.results.document import dumps
+from triptych.harness.results.result import Result
+from triptych.harness.results.status import Cause, Evidence, Status
+from triptych.harness.results.timing import Profiled
 from triptych.harness.running import worker
 from triptych.harness.running.runner import Task
 from triptych.simulator.chips import Fact
@@ -41,6 +45,12 @@ class Profile:
     against: str | None  # the label of the prediction that its time is compared with
     result: Result
     prediction: simulator.Prediction | None = None
+
+    @property
+    def timing(self) -> Profiled:
+        """Of one that did not fail."""
+        assert isinstance(self.result.timing, Profiled)
+        return self.result.timing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,23 +133,31 @@ def settings(words: Sequence[str]) -> dict[str, float]:
 
 def predicted(subject: Subject, target: str, plan: Plan) -> list[Profile]:
     """The predictions of a subject on one target; one that failed or is not supported stands for all of them."""
-    result = Result(subject.op, subject.case, subject.dtype, "nki-sim", target, Evidence.PREDICTED, Status.PASSED, None)
-    result.repro = _repro(subject, target, plan)
+    result = Result(
+        op=subject.op,
+        case=subject.case,
+        dtype=subject.dtype,
+        backend="nki-sim",
+        target=target,
+        evidence=Evidence.PREDICTED,
+        status=Status.PASSED,
+        repro=_repro(subject, target, plan),
+    )
     reason = subject.unsupported(target)
     if reason:
-        result.status, result.reason = Status.UNSUPPORTED, reason
+        result.status, result.reason, result.cause = Status.UNSUPPORTED, reason, Cause.NOT_SUPPORTED
         return [Profile(target, None, result)]
     try:
         trace = traced(subject, target, plan)
         found = []
         for label, order, fields, against in plan.variants(target):
             prediction = simulator.predict_trace(trace, order, fields)
-            timing = {**numbers(prediction, fields), **_work(subject)}
+            timing = structs.replace(numbers(prediction, fields), **_work(subject))
             kept = prediction if plan.whole else None
-            found.append(Profile(label, against, dataclasses.replace(result, timing=timing), kept))
+            found.append(Profile(label, against, structs.replace(result, timing=timing), kept))
         return found
     except (Exception, SystemExit) as error:
-        result.status = Status.ERROR
+        result.status, result.cause = Status.ERROR, Cause.KERNEL_ERROR
         spoken = isinstance(error, (simulator.NkiError, InputsFailed))
         result.reason = str(error) if spoken else f"the kernel raised {worker.described(error)}{subject.at(error)}"
         return [Profile(target, None, result)]
@@ -193,7 +211,7 @@ def publish(arguments: Namespace, argv: Sequence[str], found: Sequence[Sequence[
     results = [profile.result for profiles in found for profile in profiles]
     if arguments.json:
         env = check.environment(arguments, argv, ["nki-sim"])
-        check.save(arguments.json, files.document(env, results))
+        check.save(arguments.json, dumps(env, results))
     whole = {p.label: p.prediction.timeline for profiles in found for p in profiles if p.prediction}
     if arguments.trace and whole:
         about = {"op": results[0].op, "case": results[0].case, "dtype": results[0].dtype, "evidence": "predicted"}

@@ -27,6 +27,7 @@ from triptych.harness.measured.sources import NotHere, Public
 from triptych.harness.ops.selection import UsageError
 from triptych.harness.reports.markdown import markdown
 from triptych.harness.reports.tables import short
+from triptych.harness.results.document import SCHEMA_VERSION
 from triptych.simulator import Options, Prediction, ShapeDtype
 
 # Times are asked for, not whether a kernel obeys rules that are newer than it, or checks of data that is not there.
@@ -270,7 +271,7 @@ def page(outcomes: Sequence[Outcome]) -> str:
 def document(outcomes: Sequence[Outcome]) -> str:
     """Everything, for programs: no NaN, units in key names."""
     body = {
-        "schema_version": files.SCHEMA_VERSION,
+        "schema_version": SCHEMA_VERSION,
         "date": date.today().isoformat(),
         "points": [
             {

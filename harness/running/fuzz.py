@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from triptych.harness.judge.truth import REFUSED, SAYS_NOTHING
 from triptych.harness.ops.case import Case, case_name
 from triptych.harness.ops.op import Op
 from triptych.harness.ops.regimes import REGIMES, around
 from triptych.harness.ops.selection import Selection, UsageError, targets_of
-from triptych.harness.results.result import Result, Status
+from triptych.harness.results.result import Result
+from triptych.harness.results.status import BAD, Cause, Status
 from triptych.harness.running.runner import Settings, Task, Worker
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ SMALL = 40  # half of the sizes are at most this
 FEW = 3  # of what no tile concerns, as batches and heads: they show what many do
 MOST_WORK = 2**22  # operations of one case: quick in every backend
 MOST_BYTES = 2**22
-BAD = (Status.FAILED, Status.ERROR, Status.TIMEOUT)
+UNTELLING = (Cause.REFUSED_INPUTS, Cause.UNINFORMATIVE_CASE)  # no kernel is to blame
 
 
 class TimeUp(BaseException):
@@ -99,7 +99,7 @@ def search(
             found.cases += kind is None
             for task in tasks(op, case):
                 result = worker.perform(task, settings, timeout_s)
-                if result.status is Status.UNSUPPORTED or (result.reason or "").startswith((REFUSED, SAYS_NOTHING)):
+                if result.status is Status.UNSUPPORTED or result.cause in UNTELLING:
                     continue
                 found.compared += kind is None and (task.backend != "numpy" or len(here) == 1)
                 this = (op.name, task.backend, task.target, result.status)

@@ -23,13 +23,14 @@ import numpy as np
 from triptych.harness.backends import BACKENDS
 from triptych.harness.ops.op import Op
 from triptych.harness.results import environment
-from triptych.harness.results.result import Result, Status
-from triptych.harness.running import memory_limit
-from triptych.harness.running.runner import DIED, Settings, Task
+from triptych.harness.results.result import Result
+from triptych.harness.results.status import Cause, Status
+from triptych.harness.running.runner import Settings, Task
 
 PACKAGE = Path(__file__).resolve().parent.parent
 JUDGES = (PACKAGE, PACKAGE.parent / "simulator", PACKAGE.parent / "reference")
 UNDECIDED = (Status.SKIPPED, Status.TIMEOUT)
+MACHINES = (Cause.WORKER_DIED, Cause.OUT_OF_MEMORY)  # causes that may be this machine's
 MOST_SECONDS = 1.0  # that a finished result may wait for its place in the file
 
 
@@ -112,8 +113,7 @@ class Kept:
 
 def undecided(result: Result) -> bool:
     """Whether another try may end otherwise with nothing changed but the machine's load, --timeout or --memory."""
-    reason = result.reason or ""
-    return result.status in UNDECIDED or reason.startswith(DIED) or memory_limit.OPTION in reason
+    return result.status in UNDECIDED or result.cause in MACHINES
 
 
 def key(of: Task | Result) -> tuple[str, str, str, str, str | None]:

@@ -16,19 +16,22 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import IO, Any, BinaryIO
 
+from msgspec import structs
+
 from triptych.harness.backends import BACKENDS
+from triptych.harness.backends.clocks import TimingBudget
 from triptych.harness.judge.tolerance import Bounds
 from triptych.harness.ops.case import Case
 from triptych.harness.results.environment import ONE_THREAD
-from triptych.harness.results.result import Evidence, Result, Status
-from triptych.harness.results.timing import TimingBudget
+from triptych.harness.results.findings import Attribution
+from triptych.harness.results.result import Result
+from triptych.harness.results.status import Cause, Evidence, Status
 from triptych.harness.running import crash_location
 
 START_LIMIT_S = 300.0  # a loaded machine may take a minute, which is no fault of a kernel
-DIED = "the worker process died"
 BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv.pop()); "
     "from triptych.harness.running.worker import main; main()"
@@ -87,7 +90,7 @@ def run(
         for i in (i for group in groups.values() for i in group):
             why = missing[tasks[i].backend]
             if why:
-                results[i] = ended(tasks[i], Status.SKIPPED, why)
+                results[i] = ended(tasks[i], Status.SKIPPED, why, Cause.BACKEND_MISSING)
             else:
                 results[i] = worker.perform(tasks[i], settings, timeout_s)
             if on_result:
@@ -95,19 +98,30 @@ def run(
     return [results[i] for i in range(len(tasks))]
 
 
-def ended(task: Task, status: Status, reason: str, evidence: Evidence | None = None) -> Result:
+def ended(
+    task: Task, status: Status, reason: str, cause: Cause | None = None, evidence: Evidence | None = None
+) -> Result:
     """The result of a task that has no numbers."""
     if evidence is None:
         evidence = BACKENDS[task.backend].evidence
-    case = task.case
-    result = Result(task.op, case.name, case.dtype, task.backend, task.target, evidence, status, reason)
-    result.repro, result.regime = task.repro, case.regime
-    return result
+    return Result(
+        op=task.op,
+        case=task.case.name,
+        dtype=task.case.dtype,
+        regime=task.case.regime,
+        backend=task.backend,
+        target=task.target,
+        evidence=evidence,
+        status=status,
+        reason=reason,
+        cause=cause,
+        repro=task.repro,
+    )
 
 
 def without_cause(result: Result, why: str) -> Result:
     """A verdict whose cause could not be found."""
-    return replace(result, attribution={"cause": "unknown", "text": why})
+    return structs.replace(result, attribution=Attribution(cause="unknown", text=why))
 
 
 class Worker:
@@ -152,11 +166,14 @@ class Worker:
             assert self.process is not None
             why = late(phase, limit, crash_location.asked_for(self.process.pid, self.stack))
             self.stop()
-            return ended(task, Status.TIMEOUT, why) if settled is None else without_cause(settled, why)
+            return (
+                ended(task, Status.TIMEOUT, why, Cause.TIME_LIMIT) if settled is None else without_cause(settled, why)
+            )
         except (EOFError, BrokenPipeError):
-            why = f"{DIED} while {phase}: {self._end_in_words()}"
+            why = f"the worker process died while {phase}: {self._end_in_words()}"
             self.stop()
-            return ended(task, Status.ERROR, why) if settled is None else without_cause(settled, why)
+            died = ended(task, Status.ERROR, why, Cause.WORKER_DIED)
+            return died if settled is None else without_cause(settled, why)
 
     def _start(self) -> None:
         self.stack = crash_location.opened()

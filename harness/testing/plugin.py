@@ -86,7 +86,7 @@ def kernel_case(request: pytest.FixtureRequest, kernel_worker: Worker) -> Callab
     def run() -> None:
         __tracebackhide__ = True
         from triptych.harness.backends import BACKENDS
-        from triptych.harness.results.result import Status
+        from triptych.harness.results.status import Status
         from triptych.harness.running.runner import Settings
 
         missing = BACKENDS[task.backend].missing()
@@ -115,7 +115,8 @@ def kernel_worker() -> Iterator[Worker]:
 
 def properties(result: Result) -> list[tuple[str, Any]]:
     """What goes into a JUnit report beside the outcome."""
-    numbers = [(name, result.metrics[name]) for name in ("max_abs_ulp", "rel_l2") if name in result.metrics]
+    metrics = result.metrics
+    numbers = [("max_abs_ulp", metrics.max_abs_ulp), ("rel_l2", metrics.rel_l2)] if metrics else []
     return [("evidence", str(result.evidence)), *numbers]
 
 

@@ -38,7 +38,7 @@ from triptych.harness.ops.inputs import make_inputs
 from triptych.harness.ops.op import Op
 from triptych.harness.ops.selection import Selection
 from triptych.harness.reports import tables
-from triptych.harness.results.result import Status
+from triptych.harness.results.status import Status
 from triptych.harness.running import fuzz, memory_limit
 from triptych.harness.upkeep.mutation import Mutant
 

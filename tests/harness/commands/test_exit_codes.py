@@ -14,7 +14,7 @@ import pytest
 
 from triptych.harness.commands import cli
 from triptych.harness.judge.tolerance import Bounds
-from triptych.harness.results.result import Status
+from triptych.harness.results.status import Status
 from triptych.harness.running.runner import Task
 
 CHECK = ["check", "matmul", "--backend", "numpy,nki-sim", "--dtype", "float32"]

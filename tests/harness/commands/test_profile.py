@@ -112,7 +112,7 @@ def test_arrays_are_drawn_only_where_a_kernel_depends_on_them(profile, monkeypat
     def none(*_: object, **__: object) -> None:
         raise AssertionError("drew inputs")
 
-    monkeypatch.setattr("triptych.harness.ops.make_inputs", none)
+    monkeypatch.setattr("triptych.harness.profiling.subjects.make_inputs", none)
     assert profile("matmul -a M=2048 -a K=2048 -a N=2048")[0] == cli.OK
     assert profile("attention -k *8b/decode*")[0] == cli.OK
 

@@ -15,8 +15,8 @@ import pytest
 
 from triptych.harness import files
 from triptych.harness.commands import cli
-from triptych.harness.results.result import Status
-from triptych.harness.running import memory_limit, resume
+from triptych.harness.results.status import Cause, Status
+from triptych.harness.running import resume
 from triptych.harness.running.runner import Task
 
 FILE = """
@@ -164,11 +164,9 @@ def test_a_failure_is_kept_and_a_timeout_tried_again(folder: Path, runner: Any) 
     assert [task.case.name for task in runner.tasks] == ["2x4", "3x4"]
 
 
-@pytest.mark.parametrize(
-    "reason", ["the worker process died while running the kernel: killed by SIGKILL", memory_limit.in_words(2**30)]
-)
-def test_what_the_machine_may_be_to_blame_for_is_tried_again(reason: str, folder: Path, runner: Any) -> None:
-    runner.outcome = lambda task: (Status.ERROR, reason if task.case.name == "2x4" else "its own fault")
+@pytest.mark.parametrize("cause", [Cause.WORKER_DIED, Cause.OUT_OF_MEMORY])
+def test_what_the_machine_may_be_to_blame_for_is_tried_again(cause: Cause, folder: Path, runner: Any) -> None:
+    runner.outcome = lambda task: (Status.ERROR, "r", cause if task.case.name == "2x4" else Cause.KERNEL_ERROR)
     cli.main(words(folder))
     cli.main(words(folder))
     assert [task.case.name for task in runner.tasks] == ["2x4"]

@@ -17,7 +17,7 @@ from triptych.harness.ops.inputs import make_inputs
 from triptych.harness.ops.op import Op
 from triptych.harness.ops.regimes import REGIMES
 from triptych.harness.precision import round_to
-from triptych.harness.results.result import Status
+from triptych.harness.results.status import Status
 from triptych.harness.running import runner
 
 FLOAT = np.float32
@@ -192,7 +192,7 @@ def test_the_coarsest_baseline_is_left_out_where_it_takes_the_teeth():
     coarse = tolerance.expect(OPS["softmax"], case, inputs)
     assert "one element doubled" in sensitivity.tried(OPS["softmax"], case, inputs, coarse).accepted
     finer = sensitivity.check(OPS["softmax"], case, inputs, coarse)
-    assert finer.tolerance["teeth"]["accepted"] == [] and "rounded_once_more" not in finer.tolerance["baselines"]
+    assert finer.tolerance.sensitivity.accepted == [] and "rounded_once_more" not in finer.tolerance.baselines
     assert judged(OPS["softmax"], case, HONEST["softmax"]) == [None] * 3
 
 
@@ -285,4 +285,4 @@ def test_one_rounding_of_each_element_is_within_the_norm():
     op = Op("third", {"x": ("N",)}, lambda x: 1 / 2049 + 0 * x, [])
     case = Case("third", "t", {"N": 50}, "float16")
     inputs = make_inputs(op, case)
-    assert tolerance.expect(op, case, inputs).tolerance["rel_l2"] >= 2**-11
+    assert tolerance.expect(op, case, inputs).tolerance.rel_l2 >= 2**-11

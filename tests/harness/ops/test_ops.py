@@ -21,7 +21,7 @@ OPS = builtin()
 
 def test_the_table_needs_no_kernel_language():
     code = (
-        "import sys; sys.path[:] = %r; from triptych.harness import ops; builtin(); "
+        "import sys; sys.path[:] = %r; from triptych.harness.collection import builtin; builtin(); "
         "print([m for m in ('triton', 'torch') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code % sys.path], capture_output=True, text=True, timeout=60)

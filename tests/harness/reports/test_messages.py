@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from triptych.harness.ops.case import Case
-from triptych.harness.results.result import Status
+from triptych.harness.results.status import Status
 from triptych.harness.running import runner
 
 OTHERS = """

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from triptych.harness.backends.clocks import TimingBudget
 from triptych.harness.collection import builtin
 from triptych.harness.judge.tolerance import Bounds
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.cases import cases_of
-from triptych.harness.results.result import Evidence, Status
-from triptych.harness.results.timing import TimingBudget
+from triptych.harness.results.status import Evidence, Status
+from triptych.harness.results.timing import Predicted
 from triptych.harness.running import memory_limit, runner
 
 FILE = """
@@ -211,7 +212,9 @@ def test_an_error_names_the_line_of_the_kernel(results):
 def test_what_kernels_print_never_reaches_standard_output(source):
     """And the worker starts without running the caller's __main__ again, from a main that has no guard."""
     script = f"""
-    from triptych.harness import memory_limit, ops, runner
+    from triptych.harness.ops import loading
+    from triptych.harness.ops.cases import cases_of
+    from triptych.harness.running import memory_limit, runner
     print("main")
     op = loading.from_file({source!r})["prints"]
     cases = cases_of(op, ["smoke"], None, {{}}, 0)
@@ -243,23 +246,23 @@ def test_timing_carries_evidence_samples_and_work():
     tasks = [runner.Task("matmul", None, case, backend, None, bench=True) for backend in ("numpy", "nki-sim")]
     budget = TimingBudget(warmup_seconds=0, seconds=0, fewest=2)
     reference, simulated = runner.run(tasks, timeout_s=60, budget=budget)
-    assert reference.timing["evidence"] == "reference" and len(reference.timing["samples_us"]) == 2
-    assert reference.timing["flops"] == 2 * 64 * 128 * 96
-    assert simulated.timing["evidence"] == "predicted" and simulated.timing["predicted_us"] > 0
-    assert "samples_us" not in simulated.timing and simulated.evidence is Evidence.SIMULATED
+    assert reference.timing.evidence == "reference" and len(reference.timing.samples_us) == 2
+    assert reference.timing.flops == 2 * 64 * 128 * 96
+    assert simulated.timing.evidence == "predicted" and simulated.timing.predicted_us > 0
+    assert isinstance(simulated.timing, Predicted) and simulated.evidence is Evidence.SIMULATED
 
 
 def test_a_wrong_kernel_is_not_timed_unless_asked(source):
     tasks = [task(source, "wrong", bench=True)]
     (refused,) = runner.run(tasks, timeout_s=60)
-    assert refused.timing == {} and "not timed, because its result is wrong" in refused.reason
+    assert refused.timing is None and "not timed, because its result is wrong" in refused.reason
     (timed,) = runner.run(tasks, timeout_s=60, no_check=True)
-    assert timed.status is Status.FAILED and timed.timing["predicted_us"] > 0
+    assert timed.status is Status.FAILED and timed.timing.predicted_us > 0
 
 
 def test_bounds_of_the_command_line_reach_the_judge(source):
     (result,) = runner.run([task(source, "wrong")], timeout_s=60, wanted=Bounds("command line", atol=100.0))
-    assert result.status is Status.PASSED and result.tolerance["source"] == "command line"
+    assert result.status is Status.PASSED and result.tolerance.source == "command line"
 
 
 def test_the_default_memory_limit_is_a_share_of_what_is_free(tmp_path, monkeypatch):
@@ -283,7 +286,9 @@ def test_a_hanging_worker_does_not_outlive_a_parent_that_is_killed(source, tmp_p
     path = tmp_path / "my_kernels.py"
     path.write_text(FILE)
     script = f"""
-    from triptych.harness import ops, runner
+    from triptych.harness.ops import loading
+    from triptych.harness.ops.cases import cases_of
+    from triptych.harness.running import runner
     case = cases_of(loading.from_file({str(path)!r})["hangs_in_c"], ["smoke"], None, {{}}, 0)[0]
     runner.run([runner.Task("hangs_in_c", {str(path)!r}, case, "nki-sim", None)], timeout_s=60)
     """

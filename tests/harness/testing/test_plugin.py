@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 # A session inside this one forgets what it imported, which NumPy does not survive: all of it is imported here before.
-import triptych.harness.ops.table
-
+import triptych.harness.collection
 import triptych.harness.reports.tables
 import triptych.harness.testing.kernel_tests
 import triptych.simulator  # noqa: F401
