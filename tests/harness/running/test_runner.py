@@ -214,7 +214,7 @@ def test_what_kernels_print_never_reaches_standard_output(source):
     script = f"""
     from triptych.harness.ops import loading
     from triptych.harness.ops.cases import cases_of
-    from triptych.harness.running import memory_limit, runner
+    from triptych.harness.running import runner
     print("main")
     op = loading.from_file({source!r})["prints"]
     cases = cases_of(op, ["smoke"], None, {{}}, 0)
