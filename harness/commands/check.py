@@ -14,8 +14,10 @@ from typing import IO, Any
 from triptych.harness import files
 from triptych.harness.backends import BACKENDS, Backend
 from triptych.harness.collection import builtin
-from triptych.harness.commands import cli
+from triptych.harness.comma_lists import comma_list
 from triptych.harness.emulators.conformance import warning
+from triptych.harness.errors import UsageError
+from triptych.harness.exit_codes import ExitCode
 from triptych.harness.judge import parity
 from triptych.harness.judge.tolerance import KEYS, Bounds, asked
 from triptych.harness.measured.timing_accuracy import in_words
@@ -23,13 +25,11 @@ from triptych.harness.ops.loading import OpFileError, from_file
 from triptych.harness.ops.op import Op
 from triptych.harness.ops.selection import (
     Selection,
-    UsageError,
     axis_values,
     check_axes,
     check_targets,
     pick,
     pick_ops,
-    words,
 )
 from triptych.harness.reports import tables
 from triptych.harness.reports.coverage import untried_of
@@ -48,7 +48,7 @@ class Stopped(Exception):
 
 def some(option: Sequence[str] | None) -> list[str]:
     """The comma lists of a repeated option, joined."""
-    return [word for text in option or () for word in words(text)]
+    return [word for text in option or () for word in comma_list(text)]
 
 
 def load(kernel: str | None) -> dict[str, Op]:
@@ -70,7 +70,7 @@ def listing(arguments: Namespace) -> int:
             json.dumps({"schema_version": SCHEMA_VERSION, "ops": described(ops)}, indent=1) + "\n",
         )
         if arguments.json == "-":
-            return cli.OK
+            return ExitCode.OK
     if arguments.ops:
         for op in ops.values():
             print(f"{op.name}: {op.summary}")
@@ -78,7 +78,7 @@ def listing(arguments: Namespace) -> int:
             for name, cases in op.cases.items():
                 print(f"  {name} ({len(cases)})")
                 print("\n".join(f"    {case.name}" for case in cases))
-        return cli.OK
+        return ExitCode.OK
     rows = [
         [op.name, " ".join(op.axes), " ".join(f"{name} {len(cases)}" for name, cases in op.cases.items()), op.summary]
         for op in ops.values()
@@ -88,7 +88,7 @@ def listing(arguments: Namespace) -> int:
     for row in [head, *rows]:
         print("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]]))
     print(f"\nbackends: {', '.join(BACKENDS)} (`triptych doctor` says which are here)")
-    return cli.OK
+    return ExitCode.OK
 
 
 def panels(op: Op) -> list[str]:
@@ -119,7 +119,7 @@ def execute(arguments: Namespace, argv: Sequence[str]) -> int:
         print("triptych: the chosen ops have no such cases; `triptych list OP` shows theirs", file=sys.stderr)
     destinations(arguments)
     if missing(required):
-        return cli.REQUIRED_MISSING
+        return ExitCode.REQUIRED_MISSING
     no_check = arguments.command != "check" and arguments.no_check
     env: dict[str, Any] = {}
     if arguments.json or arguments.html or arguments.resume:
@@ -181,7 +181,7 @@ def execute(arguments: Namespace, argv: Sequence[str]) -> int:
     if len(results) < len(everything):
         print(f"triptych: stopped after {len(results)} of {len(everything)} cases", file=sys.stderr)
     if interrupted:
-        return cli.INTERRUPTED
+        return ExitCode.INTERRUPTED
     return exit_code(results, required, strict=arguments.strict, reference_counts=some(arguments.backend) == ["numpy"])
 
 
@@ -221,7 +221,7 @@ def fuzz(arguments: Namespace, argv: Sequence[str]) -> int:
     ops, selection = selected(arguments, backends)
     destinations(arguments)
     if missing(required):
-        return cli.REQUIRED_MISSING
+        return ExitCode.REQUIRED_MISSING
     found = fuzz.search(
         selection,
         ops,
@@ -241,8 +241,8 @@ def fuzz(arguments: Namespace, argv: Sequence[str]) -> int:
         print(f"skipped: {backend}: {why}", file=stream)
     print(fuzz.told(found, ops, arguments.fuzz, arguments.seed), file=stream)
     if not found.compared:
-        return cli.NOTHING_RAN
-    return cli.MISMATCH if results else cli.OK
+        return ExitCode.NOTHING_RAN
+    return ExitCode.MISMATCH if results else ExitCode.OK
 
 
 def missing(required: Sequence[str]) -> bool:
@@ -270,7 +270,7 @@ def selected(arguments: Namespace, backends: Sequence[Backend]) -> tuple[dict[st
     ops = pick_ops(arguments.ops, load(arguments.kernel))
     known_dtypes = list(dict.fromkeys(dtype for op in ops.values() for dtype in op.dtypes))
     known_sets = list(dict.fromkeys(name for op in ops.values() for name in op.cases))
-    default_sets = [name for name in words(arguments.default_cases) if name in known_sets] or known_sets
+    default_sets = [name for name in comma_list(arguments.default_cases) if name in known_sets] or known_sets
     axes = axis_values(arguments.axes or ())
     check_axes(axes, ops)
     written = arguments.written or []
@@ -402,21 +402,21 @@ def exit_code(results: Sequence[Result], required: Sequence[str], *, strict: boo
     """What the results mean to a shell; the reference by itself counts where it is all that was asked for."""
     ran = {result.backend for result in results if result.status in RAN}
     if any(result.status in BAD for result in results):
-        return cli.MISMATCH
+        return ExitCode.MISMATCH
     for name in required:
         if name not in ran:
             print(f"triptych: the required backend {name} ran no case", file=sys.stderr)
-            return cli.REQUIRED_MISSING
+            return ExitCode.REQUIRED_MISSING
     if not ran:
-        return cli.NOTHING_RAN
+        return ExitCode.NOTHING_RAN
     if strict and any(result.status is Status.SKIPPED for result in results):
-        return cli.REQUIRED_MISSING
+        return ExitCode.REQUIRED_MISSING
     if strict and any(result.status is Status.UNSUPPORTED for result in results):
-        return cli.MISMATCH
+        return ExitCode.MISMATCH
     if not reference_counts and ran <= {"numpy"}:
         print("triptych: no kernel ran: what passed is the reference, compared with itself", file=sys.stderr)
-        return cli.NOTHING_RAN
-    return cli.OK
+        return ExitCode.NOTHING_RAN
+    return ExitCode.OK
 
 
 class Progress:

@@ -14,10 +14,9 @@ import threading
 from collections.abc import Sequence
 from typing import NoReturn
 
-from triptych.harness.ops.selection import CASE_SETS, DTYPES, UsageError, unknown
-
-OK, MISMATCH, USAGE, NOTHING_RAN, REQUIRED_MISSING = 0, 1, 2, 5, 6
-INTERRUPTED, BROKEN_PIPE = 130, 141  # as a shell reports SIGINT and SIGPIPE
+from triptych.harness.errors import UsageError, unknown
+from triptych.harness.exit_codes import ExitCode
+from triptych.harness.ops.selection import CASE_SETS, DTYPES
 
 EXIT_CODES = """exit codes:
   0  every case that ran agrees
@@ -303,10 +302,10 @@ def dispatch(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
         from triptych import __version__
 
         print(f"triptych {__version__}")
-        return OK
+        return ExitCode.OK
     if arguments.command is None:
         parsers()[0].print_help()
-        return OK
+        return ExitCode.OK
     if arguments.command == "doctor":
         from triptych.harness.commands.doctor import doctor
 
@@ -349,12 +348,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
     except UsageError as error:
         print(f"triptych: {error}", file=sys.stderr)
-        return USAGE
+        return error.exit_code
     except SystemExit as done:  # argparse, after --help
         return int(done.code or 0)
     except BrokenPipeError:  # the reader of a pipe, as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE
+        return ExitCode.BROKEN_PIPE
     except KeyboardInterrupt:
         print("triptych: interrupted", file=sys.stderr)
-        return INTERRUPTED
+        return ExitCode.INTERRUPTED

@@ -11,15 +11,16 @@ from pathlib import Path
 
 from triptych import simulator
 from triptych.harness import files
-from triptych.harness.commands import cli
-from triptych.harness.ops.selection import UsageError, unknown, words
+from triptych.harness.comma_lists import comma_list
+from triptych.harness.errors import UsageError, unknown
+from triptych.harness.exit_codes import ExitCode
 from triptych.harness.results.document import SCHEMA_VERSION
 from triptych.simulator import lint
 
 
 def run(arguments: Namespace) -> int:
     """Findings on stdout, one a line, and how many; exit code 1 if one of them is an error."""
-    target = oldest([word for text in arguments.target or () for word in words(text)])
+    target = oldest([word for text in arguments.target or () for word in comma_list(text)])
     try:
         if arguments.json:
             files.check_writable(arguments.json)
@@ -33,7 +34,7 @@ def run(arguments: Namespace) -> int:
     if stream is sys.stdout:
         print("".join(f"{finding}\n" for finding in found), end="")
     print(summary(found, len({path for path, _ in chosen})), file=stream)
-    return cli.MISMATCH if any(finding.severity == lint.ERROR for finding in found) else cli.OK
+    return ExitCode.MISMATCH if any(finding.severity == lint.ERROR for finding in found) else ExitCode.OK
 
 
 def oldest(targets: Sequence[str]) -> str | None:

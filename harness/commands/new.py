@@ -9,7 +9,7 @@ import keyword
 import sys
 from pathlib import Path
 
-from triptych.harness.ops.selection import UsageError
+from triptych.harness.errors import UsageError
 
 TEMPLATE = Path(__file__).with_name("new_template.py")
 TAKEN = ("nki", "triton", "numpy", "torch", "triptych", "ml_dtypes", "neuronxcc")

@@ -17,9 +17,10 @@ from msgspec import structs
 
 from triptych import simulator
 from triptych.harness.backends.neuron import called_by_us
-from triptych.harness.commands import check, cli
+from triptych.harness.commands import check
+from triptych.harness.errors import UsageError, unknown
+from triptych.harness.exit_codes import ExitCode
 from triptych.harness.ops.case import Case
-from triptych.harness.ops.selection import UsageError, unknown
 from triptych.harness.profiling import perfetto
 from triptych.harness.profiling.numbers import numbers
 from triptych.harness.profiling.subjects import Arguments, Subject, subjects
@@ -106,8 +107,8 @@ def run(arguments: Namespace, argv: Sequence[str]) -> int:
     publish(arguments, argv, found)
     statuses = {profile.result.status for profiles in found for profile in profiles}
     if Status.ERROR in statuses:
-        return cli.MISMATCH
-    return cli.OK if Status.PASSED in statuses else cli.NOTHING_RAN
+        return ExitCode.MISMATCH
+    return ExitCode.OK if Status.PASSED in statuses else ExitCode.NOTHING_RAN
 
 
 def settings(words: Sequence[str]) -> dict[str, float]:

@@ -20,11 +20,11 @@ from typing import Any
 
 from triptych import simulator
 from triptych.harness import files
-from triptych.harness.commands import cli
+from triptych.harness.errors import UsageError
+from triptych.harness.exit_codes import ExitCode
 from triptych.harness.measured import GROUPS
 from triptych.harness.measured.records import Call, Point, Tensor, resolve
 from triptych.harness.measured.sources import NotHere, Public
-from triptych.harness.ops.selection import UsageError
 from triptych.harness.reports.markdown import markdown
 from triptych.harness.reports.tables import short
 from triptych.harness.results.document import SCHEMA_VERSION
@@ -71,7 +71,7 @@ def run(arguments: Namespace) -> int:
         raise UsageError(f"{str(error).rstrip('.')}.") from error
     if "-" not in (arguments.json, arguments.md):
         print(text(outcomes), end="")
-    return cli.OK
+    return ExitCode.OK
 
 
 def predicted(points: Iterable[Point], public: Public) -> Iterator[Outcome]:

@@ -5,12 +5,14 @@ A word that names nothing is an error that lists what exists: a name ignored wou
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+from triptych.harness.comma_lists import comma_list
+from triptych.harness.errors import UsageError, unknown
 
 if TYPE_CHECKING:
     from triptych.harness.backends import Backend
@@ -20,25 +22,6 @@ if TYPE_CHECKING:
 
 CASE_SETS = ("smoke", "edge", "adversarial", "model", "model-long")  # for --help; what an op has is in its `cases`
 DTYPES = ("float32", "bfloat16", "float16")
-
-
-class UsageError(Exception):
-    """What was asked for does not exist or makes no sense; exit code 2."""
-
-
-def unknown(kind: str, word: str, existing: Iterable[str], globs: bool = False) -> UsageError:
-    """The error for a name that does not exist: the closest one, or the glob that would do, and all there are."""
-    names = list(existing)
-    close = difflib.get_close_matches(word, names, n=1)
-    if globs and any(word in name for name in names):
-        close = [f"*{word}*"]
-    hint = f"; did you mean {close[0]!r}?" if close else "."
-    return UsageError(f"unknown {kind} {word!r}{hint} There is: {', '.join(names) or 'nothing'}.")
-
-
-def words(text: str) -> list[str]:
-    """`a,b , c` as ["a", "b", "c"]; empty parts are dropped."""
-    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def pick(kind: str, wanted: Sequence[str], existing: Sequence[str]) -> list[str]:
@@ -66,7 +49,7 @@ def axis_values(texts: Sequence[str]) -> dict[str, list[int]]:
         name, equals, values = text.partition("=")
         name = name.strip()
         try:
-            numbers = [int(value) for value in words(values.strip().strip("[]"))]
+            numbers = [int(value) for value in comma_list(values.strip().strip("[]"))]
         except ValueError:
             numbers = []
         if not equals or not name or not numbers:

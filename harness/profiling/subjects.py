@@ -21,12 +21,13 @@ from triptych.harness.backends.base import located, member
 from triptych.harness.commands import check
 from triptych.harness.commands.lint import split
 from triptych.harness.dtypes import is_float
+from triptych.harness.errors import UsageError, unknown
 from triptych.harness.ops import loading
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.defaults import sized
 from triptych.harness.ops.inputs import make_inputs
 from triptych.harness.ops.op import Op
-from triptych.harness.ops.selection import Selection, UsageError, axis_values, check_axes, pick, pick_ops, unknown
+from triptych.harness.ops.selection import Selection, axis_values, check_axes, pick, pick_ops
 from triptych.simulator import ShapeDtype, dtypes
 
 DTYPE = "bfloat16"  # of an op, unless another is asked for

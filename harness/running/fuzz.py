@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from triptych.harness.errors import UsageError
 from triptych.harness.ops.case import Case, case_name
 from triptych.harness.ops.op import Op
 from triptych.harness.ops.regimes import REGIMES, around
-from triptych.harness.ops.selection import Selection, UsageError, targets_of
+from triptych.harness.ops.selection import Selection, targets_of
 from triptych.harness.results.result import Result
 from triptych.harness.results.status import BAD, Cause, Status
 from triptych.harness.running.runner import Settings, Task, Worker

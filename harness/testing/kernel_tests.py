@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from triptych.harness.backends import BACKENDS, Backend
+from triptych.harness.errors import UsageError
 from triptych.harness.ops.op import Op
-from triptych.harness.ops.selection import Selection, UsageError, check_targets, pick
+from triptych.harness.ops.selection import Selection, check_targets, pick
 from triptych.harness.running.runner import Task
 
 SHORTEST = 'test_kernels = kernel_tests("kernels/rowscale.py")'

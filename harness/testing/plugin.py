@@ -37,7 +37,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if not backends and not required:
         return
     from triptych.harness.backends import BACKENDS
-    from triptych.harness.ops.selection import UsageError, pick
+    from triptych.harness.errors import UsageError
+    from triptych.harness.ops.selection import pick
 
     try:
         pick("backend", [*backends, *required], list(BACKENDS))
@@ -59,8 +60,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     tests = getattr(metafunc.function, "triptych", None)
     if tests is None:
         return
+    from triptych.harness.errors import UsageError
     from triptych.harness.ops.loading import OpFileError
-    from triptych.harness.ops.selection import UsageError
     from triptych.harness.testing.kernel_tests import SHORTEST, test_ids
 
     wrong = ""

@@ -16,6 +16,7 @@ from msgspec import structs
 
 from triptych.harness import files
 from triptych.harness.commands import cli
+from triptych.harness.exit_codes import ExitCode
 from triptych.harness.measured.timing_accuracy import in_words
 from triptych.harness.reports import parity, tables
 from triptych.harness.results.findings import Alone, Invariance, Runs
@@ -43,7 +44,7 @@ def strict(text: str) -> dict[str, object]:
 
 
 def test_json_on_stdout_is_one_document_and_nothing_else(runner: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main([*BENCH, "--json", "-", "--seed", "3"]) == cli.OK
+    assert cli.main([*BENCH, "--json", "-", "--seed", "3"]) == ExitCode.OK
     out, err = capsys.readouterr()
     document = strict(out)
     assert list(document) == ["schema_version", "env", "results"] and document["schema_version"] == 1
@@ -72,7 +73,7 @@ def test_results_survive_the_round_trip(runner: Any, tmp_path: Path, capsys: pyt
     cli.main([*BENCH, "--json", str(saved)])
     before = capsys.readouterr().out.splitlines()[-1]
     runner.tasks = []
-    assert cli.main(["report", "--from", str(saved), "--html", str(page)]) == cli.OK
+    assert cli.main(["report", "--from", str(saved), "--html", str(page)]) == ExitCode.OK
     assert capsys.readouterr().out.splitlines()[-1] == before
     assert runner.tasks == [] and "<h1>" in page.read_text()
 
@@ -82,14 +83,16 @@ def test_runs_of_two_machines_are_kept_apart(runner: Any, tmp_path: Path) -> Non
     for file in files:
         cli.main([*BENCH, "--json", file])
     page = tmp_path / "r.html"
-    assert cli.main(["report", "--from", *files, "--html", str(page)]) == cli.OK
+    assert cli.main(["report", "--from", *files, "--html", str(page)]) == ExitCode.OK
     assert "run 1" in page.read_text() and "nki-sim[trn2] · run 2" in page.read_text()
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema_version": 1, "env": {}, "results": [{"op": 1}]}'])
 def test_what_is_no_result_file_is_said(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "r.json").write_text(text)
-    assert cli.main(["report", "--from", str(tmp_path / "r.json"), "--html", str(tmp_path / "r.html")]) == cli.USAGE
+    assert (
+        cli.main(["report", "--from", str(tmp_path / "r.json"), "--html", str(tmp_path / "r.html")]) == ExitCode.USAGE
+    )
     assert "is not a document that `triptych --json` wrote" in capsys.readouterr().err
 
 
@@ -140,7 +143,7 @@ def test_the_report_is_one_closed_file_without_script(runner: Any, tmp_path: Pat
 
     runner.outcome = outcome
     path = tmp_path / "r.html"
-    assert cli.main(["run", "matmul", "--backend", "numpy,nki-sim,nki", "--html", str(path)]) == cli.MISMATCH
+    assert cli.main(["run", "matmul", "--backend", "numpy,nki-sim,nki", "--html", str(path)]) == ExitCode.MISMATCH
     text = path.read_text()
     page = Page()
     page.feed(text)

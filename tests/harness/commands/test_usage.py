@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from triptych.harness.commands import cli
+from triptych.harness.exit_codes import ExitCode
 from triptych.harness.judge.tolerance import Bounds
 
 WRONG = [
@@ -59,7 +60,7 @@ def test_usage_error(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     words = [word.strip("'") for word in line.split()]
-    assert cli.main(words) == cli.USAGE
+    assert cli.main(words) == ExitCode.USAGE
     out, err = capsys.readouterr()
     assert out == ""
     assert names in err and lists.lower() in err.lower()
@@ -73,7 +74,7 @@ def test_usage_error(
 )
 def test_a_tolerance_of_the_environment_that_makes_no_sense(value, said, runner, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setenv("TRIPTYCH_BUDGET", value)
-    assert cli.main(["check", "matmul"]) == cli.USAGE
+    assert cli.main(["check", "matmul"]) == ExitCode.USAGE
     assert said in capsys.readouterr().err and runner.tasks == []
 
 
@@ -87,7 +88,7 @@ def test_the_environment_decides_unless_the_command_line_does(runner: Any, monke
 
 
 def test_options_and_ops_mix(runner: Any) -> None:
-    assert cli.main(["check", "matmul", "--backend", "numpy", "attention", "--dtype", "float32"]) == cli.OK
+    assert cli.main(["check", "matmul", "--backend", "numpy", "attention", "--dtype", "float32"]) == ExitCode.OK
     assert {task.op for task in runner.tasks} == {"matmul", "attention"}
     assert {(task.backend, task.case.dtype) for task in runner.tasks} == {("numpy", "float32")}
 
@@ -100,7 +101,7 @@ def test_globs_and_axes(runner: Any) -> None:
 
 
 def test_targets_are_for_backends_that_have_them(runner: Any) -> None:
-    assert cli.main(["check", "matmul", "--backend", "numpy,nki-sim", "--target", "trn1,trn3"]) == cli.OK
+    assert cli.main(["check", "matmul", "--backend", "numpy,nki-sim", "--target", "trn1,trn3"]) == ExitCode.OK
     assert {(t.backend, t.target) for t in runner.tasks} == {("numpy", None), ("nki-sim", "trn1"), ("nki-sim", "trn3")}
 
 
@@ -137,5 +138,5 @@ def test_a_repro_runs_that_task_alone(runner: Any) -> None:
 
 @pytest.mark.parametrize("words", [["--help"], ["check", "--help"], ["report", "--help"], ["--version"], []])
 def test_help_needs_no_numpy_and_succeeds(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(words) == cli.OK
+    assert cli.main(words) == ExitCode.OK
     assert "triptych" in capsys.readouterr().out
