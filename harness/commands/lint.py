@@ -7,28 +7,27 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 from triptych import simulator
 from triptych.harness import files
-from triptych.harness.comma_lists import comma_list
 from triptych.harness.errors import UsageError, unknown
 from triptych.harness.exit_codes import ExitCode
+from triptych.harness.ops.loading import split_function
 from triptych.harness.results.document import SCHEMA_VERSION
 from triptych.simulator import lint
 
 
 def run(arguments: Namespace) -> int:
     """Findings on stdout, one a line, and how many; exit code 1 if one of them is an error."""
-    target = oldest([word for text in arguments.target or () for word in comma_list(text)])
+    target = oldest(arguments.targets)
     try:
         if arguments.json:
             files.check_writable(arguments.json)
-        chosen = dict.fromkeys(split(path) for path in arguments.paths)
+        chosen = dict.fromkeys(split_function(path) for path in arguments.paths)
         found = [finding for path, function in chosen for finding in lint.lint_file(path, function, target)]
         if arguments.json:
             files.write(arguments.json, document(found, target))
-    except (lint.LintError, files.OutputError) as error:
+    except lint.LintError as error:
         raise UsageError(f"{str(error).rstrip('.')}.") from error
     stream = sys.stderr if arguments.json == "-" else sys.stdout
     if stream is sys.stdout:
@@ -43,13 +42,6 @@ def oldest(targets: Sequence[str]) -> str | None:
         if target not in simulator.TARGETS:
             raise unknown("target", target, simulator.TARGETS)
     return min(targets, key=lambda target: simulator.TARGETS[target].generation, default=None)
-
-
-def split(path: str) -> tuple[str, str | None]:
-    """`PATH:function` as (path, function); a file whose name has a colon is a path."""
-    file, colon, function = path.rpartition(":")
-    named = bool(colon) and function.isidentifier() and not Path(path).exists()
-    return (file, function) if named else (path, None)
 
 
 def document(found: Sequence[lint.Finding], target: str | None) -> str:

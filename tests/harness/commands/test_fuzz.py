@@ -14,7 +14,7 @@ from triptych.harness.collection import builtin
 from triptych.harness.commands import cli
 from triptych.harness.errors import UsageError
 from triptych.harness.exit_codes import ExitCode
-from triptych.harness.ops import case_spec
+from triptych.harness.ops import case_spec, drawn_cases
 from triptych.harness.ops.op import Op
 from triptych.harness.ops.selection import Selection
 from triptych.harness.running import fuzz
@@ -122,16 +122,16 @@ def test_what_fuzz_draws_itself_cannot_be_given(words: list[str], tmp_path: Path
     assert check(kernel_file(tmp_path, RIGHT), "--fuzz", "1", *words) == ExitCode.USAGE
 
 
-def drawn_cases(op: Op, count: int, seed: int, **settings: Any) -> list[Any]:
+def drawn(op: Op, count: int, seed: int, **settings: Any) -> list[Any]:
     import hypothesis
 
     cases: list[Any] = []
-    selection = Selection("check", None, (), None, (), settings.get("axes", {}), (), seed)
+    selection = Selection(axes=settings.get("axes", {}), seed=seed)
 
     def keep(case: Any) -> None:
         cases.append(case)
 
-    test = hypothesis.given(fuzz.drawing({op.name: op}, selection))(keep)
+    test = hypothesis.given(drawn_cases.drawing({op.name: op}, selection))(keep)
     test = hypothesis.settings(max_examples=count, database=None, deadline=None, phases=(hypothesis.Phase.generate,))(
         test
     )
@@ -141,29 +141,29 @@ def drawn_cases(op: Op, count: int, seed: int, **settings: Any) -> list[Any]:
 
 @pytest.mark.parametrize("op", builtin().values(), ids=lambda op: op.name)
 def test_cases_keep_to_the_limits_and_reach_tiles_dtypes_and_regimes(op: Op) -> None:
-    cases = drawn_cases(op, 150, 1)
+    cases = drawn(op, 150, 1)
     assert len({case.regime for case in cases}) == 10 and {case.dtype for case in cases} == set(op.dtypes)
     for case in cases:
         assert all(1 <= case.axes[axis] <= most for axis, most in op.limits.items())
         assert all(case.axes[axis] % case.axes[base] == 0 for axis, base in op.multiples.items())
-        assert fuzz.work(op, case.axes, case.params) <= 1
+        assert drawn_cases.work(op, case.axes, case.params) <= 1
     for axis in op.tiles:
-        assert any(case.axes[axis] > fuzz.SMALL for case in cases)
+        assert any(case.axes[axis] > drawn_cases.SMALL for case in cases)
 
 
 def test_the_seed_decides_the_cases() -> None:
     op = builtin()["attention"]
-    assert drawn_cases(op, 20, 4) == drawn_cases(op, 20, 4) != drawn_cases(op, 20, 5)
+    assert drawn(op, 20, 4) == drawn(op, 20, 4) != drawn(op, 20, 5)
 
 
 def test_a_size_of_the_command_line_stays() -> None:
-    cases = drawn_cases(builtin()["attention"], 30, 0, axes={"D": [7], "H": [4], "Hkv": [2]})
+    cases = drawn(builtin()["attention"], 30, 0, axes={"D": [7], "H": [4], "Hkv": [2]})
     assert {(case.axes["D"], case.axes["H"], case.axes["Hkv"]) for case in cases} == {(7, 4, 2)}
 
 
 def test_a_written_case_reads_back() -> None:
     op = builtin()["attention"]
-    for case in drawn_cases(op, 30, 2):
+    for case in drawn(op, 30, 2):
         again = case_spec.read(op, case_spec.write(case))
         assert (again.axes, again.params, again.regime, again.name) == (case.axes, case.params, case.regime, case.name)
 
@@ -187,7 +187,7 @@ def test_a_case_that_is_not_written_right_says_how(text: str, said: str) -> None
 
 
 def test_a_written_case_runs_alone_in_every_dtype(runner: Any) -> None:
-    cli.main(["check", "matmul", "--case", "M=3,K=5,N=7,regime=tiny", "--backend", "numpy"])
+    runner.main(["check", "matmul", "--case", "M=3,K=5,N=7,regime=tiny", "--backend", "numpy"])
     assert [(task.case.name, task.case.dtype) for task in runner.tasks] == [
         ("3x5x7-tiny", dtype) for dtype in ("float32", "bfloat16", "float16")
     ]

@@ -18,7 +18,7 @@ from triptych.harness.commands import cli
 from triptych.harness.exit_codes import ExitCode
 from triptych.harness.results.status import Cause, Status
 from triptych.harness.running import resume
-from triptych.harness.running.runner import Task
+from triptych.harness.running.tasks import Task
 
 FILE = """
 import pathlib, time
@@ -160,16 +160,16 @@ def test_a_failure_is_kept_and_a_timeout_tried_again(folder: Path, runner: Any) 
         return bad.get(task.case.name, Status.PASSED), "because of a test"
 
     runner.outcome = outcome
-    cli.main(words(folder))
-    assert cli.main(words(folder)) == ExitCode.MISMATCH, "what failed before still counts"
+    runner.main(words(folder))
+    assert runner.main(words(folder)) == ExitCode.MISMATCH, "what failed before still counts"
     assert [task.case.name for task in runner.tasks] == ["2x4", "3x4"]
 
 
 @pytest.mark.parametrize("cause", [Cause.WORKER_DIED, Cause.OUT_OF_MEMORY])
 def test_what_the_machine_may_be_to_blame_for_is_tried_again(cause: Cause, folder: Path, runner: Any) -> None:
     runner.outcome = lambda task: (Status.ERROR, "r", cause if task.case.name == "2x4" else Cause.KERNEL_ERROR)
-    cli.main(words(folder))
-    cli.main(words(folder))
+    runner.main(words(folder))
+    runner.main(words(folder))
     assert [task.case.name for task in runner.tasks] == ["2x4"]
 
 
@@ -181,7 +181,7 @@ def test_a_full_disk_costs_neither_the_run_nor_its_table(
 
     monkeypatch.setattr(files, "write_bytes", full)
     monkeypatch.setattr(resume, "MOST_SECONDS", 0.0)
-    assert cli.main([word for word in words(folder, "--csv", f"{folder}/run.csv") if word != "-q"]) == ExitCode.USAGE
+    assert runner.main([word for word in words(folder, "--csv", f"{folder}/run.csv") if word != "-q"]) == ExitCode.USAGE
     out, err = capsys.readouterr()
     assert out.count("passed") > 4 and "4 passed, " in out, "every case ran and is shown"
     assert err.count("The run goes on") == 1, err
@@ -213,8 +213,8 @@ def test_stdout_cannot_be_continued(capsys: pytest.CaptureFixture[str]) -> None:
     ("text", "bytes"), [("8G", 2**33), ("500M", 500 * 2**20), ("536870912", 2**29), ("1.5g", 3 * 2**29)]
 )
 def test_sizes_of_memory(text: str, bytes: int, runner: Any) -> None:
-    cli.main(["check", "matmul", "--memory", text])
-    assert runner.settings["memory"] == bytes
+    runner.main(["check", "matmul", "--memory", text])
+    assert runner.settings.memory == bytes
 
 
 def test_a_worker_needs_some_memory_itself(capsys: pytest.CaptureFixture[str]) -> None:

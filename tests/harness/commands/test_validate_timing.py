@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from triptych.harness.commands import cli, validate_timing
-from triptych.harness.commands.validate_timing import Outcome, ranks, spearman, summary
 from triptych.harness.exit_codes import ExitCode
 from triptych.harness.measured.instructions import INSTRUCTION_POINTS
 from triptych.harness.measured.ladders import LADDER_POINTS
 from triptych.harness.measured.records import Call, Ours, Point
+from triptych.harness.profiling.validation import Outcome, ranks, spearman, summary
 
 
 @pytest.fixture(autouse=True)
