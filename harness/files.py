@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from triptych.harness.results.result import Result, plain
-
-SCHEMA_VERSION = 1
+from triptych.harness.errors import UsageError
 
 
-class OutputError(Exception):
-    """A file cannot be written where it was asked for; one sentence."""
-
-
-def document(env: dict[str, Any], results: Sequence[Result]) -> str:
-    """The one JSON document of the command line: no NaN, units in key names, raw samples kept."""
-    body = {"schema_version": SCHEMA_VERSION, "env": plain(env), "results": [result.to_dict() for result in results]}
-    return json.dumps(body, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+class OutputError(UsageError):
+    """A file cannot be written where it was asked for."""
 
 
 def check_writable(path: str) -> None:
@@ -39,13 +28,15 @@ def check_writable(path: str) -> None:
         raise OutputError(f"cannot write {path}: the folder {target.parent} takes no files.")
 
 
-def write(path: str, text: str) -> None:
-    """Put `text` at `path`; `-` is stdout."""
-    if path == "-":
-        sys.stdout.write(text)
+def write(path: str, content: str | bytes) -> None:
+    """Put `content` at `path`; `-` is stdout, which takes text."""
+    if isinstance(content, bytes):
+        write_bytes(path, content)
+    elif path == "-":
+        sys.stdout.write(content)
         sys.stdout.flush()
     else:
-        write_bytes(path, text.encode("utf-8"))
+        write_bytes(path, content.encode("utf-8"))
 
 
 def write_bytes(path: str, data: bytes) -> None:

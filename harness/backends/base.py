@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from triptych.harness.arrays import Array, Arrays
+from triptych.harness.backends.clocks import TimingBudget
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.op import Op
-from triptych.harness.results.result import Evidence
-from triptych.harness.results.timing import TimingBudget
+from triptych.harness.results.status import Evidence
+from triptych.harness.results.timing import Timing
 
 
 class KernelFault(Exception):
@@ -56,7 +57,7 @@ class Backend(ABC):
         return self.run(op, case, inputs, target)
 
     @abstractmethod
-    def time(self, op: Op, case: Case, inputs: Arrays, target: str | None, budget: TimingBudget) -> dict[str, Any]:
+    def time(self, op: Op, case: Case, inputs: Arrays, target: str | None, budget: TimingBudget) -> Timing:
         """The timing of that run: measured samples, or a prediction that says so."""
 
 

@@ -12,11 +12,12 @@ import numpy as np
 from triptych.harness.arrays import Array, Arrays
 from triptych.harness.backends import guarded
 from triptych.harness.backends.base import Backend, check_call, located, member
+from triptych.harness.backends.clocks import TimingBudget, time_cuda, time_host
 from triptych.harness.ops import loading
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.op import Op
-from triptych.harness.results.result import Evidence
-from triptych.harness.results.timing import TimingBudget, time_cuda, time_host
+from triptych.harness.results.status import Evidence
+from triptych.harness.results.timing import Timing
 
 GPU_NODES = ("/dev/nvidia0", "/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 NO_TRITON = "Triton is not installed; it has wheels for Linux alone"
@@ -78,7 +79,7 @@ class Interpreter(Backend):
         """With the programs of each launch in reverse order: a result that depends on their order is a race."""
         return self._interpret(op, case, inputs, output_shape(op, case, inputs), backwards=True)
 
-    def time(self, op: Op, case: Case, inputs: Arrays, target: str | None, budget: TimingBudget) -> dict[str, Any]:
+    def time(self, op: Op, case: Case, inputs: Arrays, target: str | None, budget: TimingBudget) -> Timing:
         """Wall time of the interpreter: it says how long a test takes, nothing about a GPU."""
         shape = output_shape(op, case, inputs)
         # An interpreter's time tells of the interpreter, and a call may take many seconds: one sample says enough.
@@ -147,7 +148,7 @@ class TritonDevice(Backend):
         guarded.check_written(back["out"], shape)
         return guarded.inside(back["out"], shape, dtype)
 
-    def time(self, op: Op, case: Case, inputs: Arrays, target: str | None, budget: TimingBudget) -> dict[str, Any]:
+    def time(self, op: Op, case: Case, inputs: Arrays, target: str | None, budget: TimingBudget) -> Timing:
         from triptych.harness.dtypes import dtype_of
 
         launcher = launcher_of(op, case, inputs)

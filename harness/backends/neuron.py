@@ -14,15 +14,17 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+from msgspec import structs
 
 from triptych.harness.arrays import Array, Arrays
 from triptych.harness.backends.base import Backend, check_call, located, member
+from triptych.harness.backends.clocks import TimingBudget, time_host
 from triptych.harness.measured.timing_accuracy import known_error
 from triptych.harness.ops import loading
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.op import Op
-from triptych.harness.results.result import Evidence
-from triptych.harness.results.timing import TimingBudget, time_host
+from triptych.harness.results.status import Evidence
+from triptych.harness.results.timing import KnownError, Predicted, Timing
 
 DEVICE = "/dev/neuron0"
 HARNESS = str(Path(loading.__file__).parents[1])
@@ -43,18 +45,18 @@ class Simulator(Backend):
         out: Array = self.simulate(op, case, inputs, target).outputs
         return out
 
-    def time(self, op: Op, case: Case, inputs: Arrays, target: str | None, budget: TimingBudget) -> dict[str, Any]:
+    def time(self, op: Op, case: Case, inputs: Arrays, target: str | None, budget: TimingBudget) -> Timing:
         """A prediction from the trace, by the timing model with what a compiler's scheduler would overlap."""
         simulator = importlib.import_module("triptych.simulator")
         predicted = simulator.predict_trace(self.simulate(op, case, inputs, target).trace)
-        return {
-            "evidence": str(Evidence.PREDICTED),
-            "timer": "timing model",
-            "predicted_us": predicted.total_us,
-            "known_error": known_error(),
-            "mfu": predicted.mfu,
-            "busy_share": predicted.busy,
-        }
+        return Predicted(
+            timer="timing model",
+            evidence=Evidence.PREDICTED,
+            predicted_us=predicted.total_us,
+            known_error=KnownError(**known_error()),
+            mfu=predicted.mfu,
+            busy_share=predicted.busy,
+        )
 
     def simulate(self, op: Op, case: Case, inputs: Arrays, target: str | None, options: Any = None) -> Any:
         """The simulator's `Run`, with its outputs and its trace."""
@@ -108,7 +110,7 @@ class Device(Backend):
         path, function = located(op.nki)
         return np.asarray(member(loading.load(path), function, path)(*inputs.values(), **case.params))
 
-    def time(self, op: Op, case: Case, inputs: Arrays, target: str | None, budget: TimingBudget) -> dict[str, Any]:
+    def time(self, op: Op, case: Case, inputs: Arrays, target: str | None, budget: TimingBudget) -> Timing:
         """Wall time of the whole call: it holds the copies to and from the device."""
         timing = time_host(lambda: self.run(op, case, inputs, target), budget, self.evidence)
-        return {**timing, "timer": "host clock, with transfers"}
+        return structs.replace(timing, timer="host clock, with transfers")

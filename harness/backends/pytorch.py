@@ -10,12 +10,13 @@ import numpy as np
 
 from triptych.harness.arrays import Array, Arrays
 from triptych.harness.backends.base import Backend
+from triptych.harness.backends.clocks import TimingBudget, time_cuda, time_host
 from triptych.harness.backends.gpu import gpu_here, output_shape, to_torch
 from triptych.harness.dtypes import dtype_of
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.op import Op
-from triptych.harness.results.result import Evidence
-from triptych.harness.results.timing import TimingBudget, time_cuda, time_host
+from triptych.harness.results.status import Evidence
+from triptych.harness.results.timing import Timing
 from triptych.harness.testing.agreement import of_torch
 
 
@@ -40,7 +41,7 @@ class Torch(Backend):
         out = call()
         return of_torch(out) if isinstance(out, torch.Tensor) else out  # the judge says what is wrong with the rest
 
-    def time(self, op: Op, case: Case, inputs: Arrays, target: str | None, budget: TimingBudget) -> dict[str, Any]:
+    def time(self, op: Op, case: Case, inputs: Arrays, target: str | None, budget: TimingBudget) -> Timing:
         call = self._call(op, case, inputs)
         return time_cuda(call, budget) if gpu_here() else time_host(call, budget, Evidence.HOST)
 

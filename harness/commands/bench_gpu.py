@@ -16,13 +16,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from msgspec import structs
+
 from triptych.harness import files
 from triptych.harness.arrays import Arrays
 from triptych.harness.backends import BACKENDS
 from triptych.harness.backends.base import located, member
+from triptych.harness.backends.clocks import event_timer, summary
 from triptych.harness.collection import builtin
-from triptych.harness.commands import cli
 from triptych.harness.dtypes import dtype_of
+from triptych.harness.exit_codes import ExitCode
 from triptych.harness.judge.tolerance import expect
 from triptych.harness.judge.verdict import judge
 from triptych.harness.ops import loading
@@ -32,8 +35,9 @@ from triptych.harness.ops.op import Op
 from triptych.harness.ops.selection import pick
 from triptych.harness.reports import tables
 from triptych.harness.results import environment
-from triptych.harness.results.result import Evidence, Result, Status
-from triptych.harness.results.timing import event_timer, summary
+from triptych.harness.results.document import dumps
+from triptych.harness.results.result import Result
+from triptych.harness.results.status import BAD, Cause, Evidence, Status
 
 SECONDS = 1.0  # of samples for each implementation of a case
 FEWEST, MOST = 20, 500
@@ -103,9 +107,9 @@ def check(op: Op, case: Case, inputs: dict[str, Any], out: Any, result: Result) 
         arrays: Arrays = {name: to_numpy(tensor) for name, tensor in part.items()}
         verdict = judge(op, smaller, arrays, to_numpy(rows), expected=expect(op, smaller, arrays))
         before = tables.share_of_bound(result) or 0.0
-        candidate = replace(result, metrics=verdict.metrics, tolerance=verdict.tolerance)
+        candidate = structs.replace(result, metrics=verdict.metrics, tolerance=verdict.tolerance)
         if verdict.status is not Status.PASSED or (tables.share_of_bound(candidate) or 0.0) >= before:
-            result.status, result.reason = verdict.status, verdict.reason
+            result.status, result.reason, result.cause = verdict.status, verdict.reason, verdict.cause
             result.metrics, result.tolerance = verdict.metrics, verdict.tolerance
         if verdict.status is not Status.PASSED:
             return
@@ -168,7 +172,15 @@ def interleaved(calls: dict[str, Call], sample: Callable[[Call], float]) -> dict
 def measure(op: Op, case: Case, sample: Callable[[Call], float], device: str = "cuda") -> list[Result]:
     """One case on both backends: judged, then timed in turn; what fails is not timed."""
     results = {
-        name: Result(case.op, case.name, case.dtype, name, None, Evidence.DEVICE, Status.PASSED)
+        name: Result(
+            op=case.op,
+            case=case.name,
+            dtype=case.dtype,
+            backend=name,
+            target=None,
+            evidence=Evidence.DEVICE,
+            status=Status.PASSED,
+        )
         for name in ("triton", "torch")
     }
     try:
@@ -176,13 +188,13 @@ def measure(op: Op, case: Case, sample: Callable[[Call], float], device: str = "
         calls = implementations(op, case, inputs)
     except Exception as error:
         for result in results.values():
-            result.status, result.reason = Status.ERROR, sentence(error)
+            result.status, result.reason, result.cause = Status.ERROR, sentence(error), Cause.KERNEL_ERROR
         return list(results.values())
     for name, result in results.items():
         try:
             check(op, case, inputs, calls[name](), result)
         except Exception as error:
-            result.status, result.reason = Status.ERROR, sentence(error)
+            result.status, result.reason, result.cause = Status.ERROR, sentence(error), Cause.KERNEL_ERROR
     sound = {name: calls[name] for name, result in results.items() if result.status is Status.PASSED}
     if sound:
         work = {"flops": 0, "bytes": 0}
@@ -190,8 +202,8 @@ def measure(op: Op, case: Case, sample: Callable[[Call], float], device: str = "
             itemsize = dtype_of(case.dtype).itemsize
             work = {"flops": op.flops(case.axes, case.params), "bytes": op.bytes(case.axes, case.params, itemsize)}
         for name, samples in interleaved(sound, sample).items():
-            timing = {"timer": "device events, interleaved", "cache": "L2 flushed"}
-            results[name].timing = {**timing, **summary(samples, 3, Evidence.DEVICE), **work}
+            timing = summary(samples, 3, Evidence.DEVICE, timer="device events, interleaved", cache="L2 flushed")
+            results[name].timing = structs.replace(timing, **work)
     return list(results.values())
 
 
@@ -210,19 +222,20 @@ def add_shares(results: Sequence[Result]) -> None:
     times = {(r.op, r.case, r.dtype): tables.time_us(r) for r in results if r.backend == "torch"}
     for result in results:
         rate, peak = tables.tflops(result), peaks.get(result.dtype)
-        if rate and peak:
-            result.timing["percent_of_peak"] = 100 * rate / peak
-            result.timing["peak_tflop_per_s"] = peak
+        if result.timing and rate and peak:
+            shares = {"percent_of_peak": 100 * rate / peak, "peak_tflop_per_s": peak}
+            result.timing = structs.replace(result.timing, **shares)
         other, own = times.get((result.op, result.case, result.dtype)), tables.time_us(result)
-        if result.backend == "triton" and other and own:
-            result.timing["speed_over_torch"] = other / own
+        if result.timing and result.backend == "triton" and other and own:
+            result.timing = structs.replace(result.timing, speed_over_torch=other / own)
 
 
 def summarise(results: Sequence[Result]) -> str:
     """The geometric mean of Triton's speed over PyTorch's, for each op."""
     lines = []
     for name in dict.fromkeys(result.op for result in results):
-        ratios = [r.timing["speed_over_torch"] for r in results if r.op == name and "speed_over_torch" in r.timing]
+        timings = [result.timing for result in results if result.op == name and result.timing]
+        ratios = [timing.speed_over_torch for timing in timings if timing.speed_over_torch is not None]
         if ratios:
             mean = statistics.geometric_mean(ratios)
             lines.append(f"{name}: triton runs at {mean:.2f} times torch's speed (geometric mean of {len(ratios)})")
@@ -239,7 +252,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         reason = BACKENDS[name].missing()
         if reason:
             print(f"bench-gpu needs a GPU with Triton and PyTorch: {reason}.", file=sys.stderr)
-            return cli.REQUIRED_MISSING
+            return ExitCode.REQUIRED_MISSING
     import torch
 
     torch.backends.cuda.matmul.allow_tf32 = False  # float32 means float32, on both sides
@@ -253,13 +266,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         torch.cuda.empty_cache()
     add_shares(results)
     env = {**environment.record(), "seed": 0, "command": "make bench-gpu", "conformance": {}}  # no emulator
-    files.write(arguments.json, files.document(env, results))
+    files.write(arguments.json, dumps(env, results))
     print(tables.text(results))
     print(tables.problems(results), end="")
     print(summarise(results))
     print(f"results: {arguments.json} (`triptych report --from {arguments.json}` draws them)")
     print(tables.summary(results, 0))
-    return cli.MISMATCH if any(result.status in tables.BAD for result in results) else cli.OK
+    return ExitCode.MISMATCH if any(result.status in BAD for result in results) else ExitCode.OK
 
 
 if __name__ == "__main__":

@@ -13,19 +13,25 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from msgspec import structs
+
 from triptych import simulator
 from triptych.harness import files
 from triptych.harness.backends.neuron import called_by_us
-from triptych.harness.commands import check, cli
-from triptych.harness.ops.case import Case
-from triptych.harness.ops.selection import UsageError, unknown
+from triptych.harness.commands.arguments.outputs import Outputs
+from triptych.harness.errors import UsageError, unknown
+from triptych.harness.exit_codes import ExitCode
 from triptych.harness.profiling import perfetto
 from triptych.harness.profiling.numbers import numbers
 from triptych.harness.profiling.subjects import Arguments, Subject, subjects
 from triptych.harness.reports import profile_page, profile_text, tables
-from triptych.harness.results.result import Evidence, Result, Status
+from triptych.harness.results.document import dumps
+from triptych.harness.results.result import Result
+from triptych.harness.results.status import Cause, Evidence, Status
+from triptych.harness.results.timing import Profiled
 from triptych.harness.running import worker
-from triptych.harness.running.runner import Task
+from triptych.harness.running.progress import ProgressLine
+from triptych.harness.running.provenance import provenance
 from triptych.simulator.chips import Fact
 from triptych.simulator.errors import NeedsData
 
@@ -41,6 +47,12 @@ class Profile:
     against: str | None  # the label of the prediction that its time is compared with
     result: Result
     prediction: simulator.Prediction | None = None
+
+    @property
+    def timing(self) -> Profiled:
+        """Of one that did not fail."""
+        assert isinstance(self.result.timing, Profiled)
+        return self.result.timing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,14 +79,14 @@ class Plan:
         return f"{target} {order}" if len(self.orders) > 1 else target
 
 
-def run(arguments: Namespace, argv: Sequence[str]) -> int:
+def run(arguments: Namespace) -> int:
     """Predict everything that is selected, write the files, print the rest."""
-    targets = list(dict.fromkeys(check.some(arguments.target))) or [DEFAULT_TARGET]
+    targets = list(dict.fromkeys(arguments.targets)) or [DEFAULT_TARGET]
     for target in targets:
         if target not in simulator.TARGETS:
             raise unknown("target", target, simulator.TARGETS)
     whole = bool(arguments.trace or arguments.html)
-    orders, changes = ORDERS[arguments.order], settings(arguments.settings or ())
+    orders, changes = ORDERS[arguments.order], settings(arguments.settings)
     plan = Plan(targets, orders, changes, arguments.seed, arguments.no_data, whole)
     chosen = subjects(arguments)
     if whole and len(chosen) > 1:
@@ -82,22 +94,23 @@ def run(arguments: Namespace, argv: Sequence[str]) -> int:
             f"--trace and --html show one case, and {len(chosen)} are selected, as {chosen[0].op} {chosen[0].case} and "
             f"{chosen[1].op} {chosen[1].case}; choose with OP, -k, --dtype or -a."
         )
-    check.destinations(arguments)
-    progress = check.Progress(sys.stderr, [_task(s, t) for s in chosen for t in targets], quiet=False)
+    Outputs.from_arguments(arguments).check()
+    progress = ProgressLine(len(chosen) * len(targets))
     found: list[list[Profile]] = []
     try:
         for i, subject in enumerate(chosen):
             found.append([])
             for j, target in enumerate(targets):
-                progress.step(i * len(targets) + j, None)
+                at_work = f"{subject.op} {subject.case} {subject.dtype} nki-sim[{target}]"
+                progress.show(i * len(targets) + j, at_work)
                 found[-1] += predicted(subject, target, plan)
     finally:
         progress.clear()
-    publish(arguments, argv, found)
+    publish(arguments, found)
     statuses = {profile.result.status for profiles in found for profile in profiles}
     if Status.ERROR in statuses:
-        return cli.MISMATCH
-    return cli.OK if Status.PASSED in statuses else cli.NOTHING_RAN
+        return ExitCode.MISMATCH
+    return ExitCode.OK if Status.PASSED in statuses else ExitCode.NOTHING_RAN
 
 
 def settings(words: Sequence[str]) -> dict[str, float]:
@@ -123,23 +136,31 @@ def settings(words: Sequence[str]) -> dict[str, float]:
 
 def predicted(subject: Subject, target: str, plan: Plan) -> list[Profile]:
     """The predictions of a subject on one target; one that failed or is not supported stands for all of them."""
-    result = Result(subject.op, subject.case, subject.dtype, "nki-sim", target, Evidence.PREDICTED, Status.PASSED, None)
-    result.repro = _repro(subject, target, plan)
+    result = Result(
+        op=subject.op,
+        case=subject.case,
+        dtype=subject.dtype,
+        backend="nki-sim",
+        target=target,
+        evidence=Evidence.PREDICTED,
+        status=Status.PASSED,
+        repro=_repro(subject, target, plan),
+    )
     reason = subject.unsupported(target)
     if reason:
-        result.status, result.reason = Status.UNSUPPORTED, reason
+        result.status, result.reason, result.cause = Status.UNSUPPORTED, reason, Cause.NOT_SUPPORTED
         return [Profile(target, None, result)]
     try:
         trace = traced(subject, target, plan)
         found = []
         for label, order, fields, against in plan.variants(target):
             prediction = simulator.predict_trace(trace, order, fields)
-            timing = {**numbers(prediction, fields), **_work(subject)}
+            timing = structs.replace(numbers(prediction, fields), **_work(subject))
             kept = prediction if plan.whole else None
-            found.append(Profile(label, against, dataclasses.replace(result, timing=timing), kept))
+            found.append(Profile(label, against, structs.replace(result, timing=timing), kept))
         return found
     except (Exception, SystemExit) as error:
-        result.status = Status.ERROR
+        result.status, result.cause = Status.ERROR, Cause.KERNEL_ERROR
         spoken = isinstance(error, (simulator.NkiError, InputsFailed))
         result.reason = str(error) if spoken else f"the kernel raised {worker.described(error)}{subject.at(error)}"
         return [Profile(target, None, result)]
@@ -183,23 +204,18 @@ def _repro(subject: Subject, target: str, plan: Plan) -> str:
     return shlex.join([*line, *["--no-data"] * plan.no_data, "--seed", str(plan.seed)])
 
 
-def _task(subject: Subject, target: str) -> Task:
-    """For the line that shows progress."""
-    return Task(subject.op, None, Case(subject.op, subject.case, {}, subject.dtype), "nki-sim", target)
-
-
-def publish(arguments: Namespace, argv: Sequence[str], found: Sequence[Sequence[Profile]]) -> None:
+def publish(arguments: Namespace, found: Sequence[Sequence[Profile]]) -> None:
     """The files first, so that a broken pipe costs none of them; then the text."""
     results = [profile.result for profiles in found for profile in profiles]
     if arguments.json:
-        env = check.environment(arguments, argv, ["nki-sim"])
-        check.save(arguments.json, files.document(env, results))
+        env = provenance(shlex.join(["triptych", *arguments.argv]), arguments.seed, ["nki-sim"])
+        files.write(arguments.json, dumps(env, results))
     whole = {p.label: p.prediction.timeline for profiles in found for p in profiles if p.prediction}
     if arguments.trace and whole:
         about = {"op": results[0].op, "case": results[0].case, "dtype": results[0].dtype, "evidence": "predicted"}
-        check.save(arguments.trace, perfetto.packed(arguments.trace, perfetto.document(whole, about)))
+        files.write(arguments.trace, perfetto.packed(arguments.trace, perfetto.document(whole, about)))
     if arguments.html and whole:
-        check.save(arguments.html, profile_page.page([p for p in found[0] if p.prediction]))
+        files.write(arguments.html, profile_page.page([p for p in found[0] if p.prediction]))
     taken = "-" in (arguments.json, arguments.trace, arguments.html)
     stream = sys.stderr if taken else sys.stdout
     if not taken:

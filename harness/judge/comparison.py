@@ -11,6 +11,7 @@ from triptych.harness.arrays import Array
 from triptych.harness.dtypes import finfo, is_float
 from triptych.harness.judge.tolerance import Expected
 from triptych.harness.precision import overflow, ulp, ulps_apart
+from triptych.harness.results.measures import Kinds, Metrics, Nonfinite
 
 SHOWN = 8  # positions of misplaced NaNs and infinities that are listed
 
@@ -74,7 +75,7 @@ def at_the_edge(got: Array, reference: Array, finite: Array, dtype: np.dtype[Any
     return out
 
 
-def metrics(c: Comparison) -> dict[str, Any]:
+def metrics(c: Comparison) -> Metrics:
     """The numbers of a comparison; what is said of elements counts those that are finite on both sides."""
     out, expected = c.out, c.expected
     relative = np.divide(c.error, c.magnitude, out=np.zeros(c.error.shape), where=c.magnitude > 0)
@@ -82,24 +83,20 @@ def metrics(c: Comparison) -> dict[str, Any]:
     norm, l2, own = (float(np.linalg.norm(x)) for x in (reference, c.error, got))
     place = worst_place(c)
     exact = not is_float(out.dtype)
-    found = {
-        "max_abs": float(c.error.max()),
-        "max_rel": float(relative.max()),
-        "rel_l2": l2 / norm if norm else (0.0 if l2 == 0 else float("inf")),
-        "cosine": float(np.vdot(got, reference)) / (norm * own) if norm and own else float(norm == own),
-        "max_abs_ulp": float(c.error.max()) / ulp(out.dtype, float(c.magnitude.max())),
-        "max_ulp": int(ulps_apart(out[c.both], expected.rounded[c.both]).max(initial=0)),
-    }
-    if expected.unit is not None:
-        found["max_local"] = float((c.error / expected.unit).max())
-    return {
-        **found,
-        "worst_index": list(place),
-        "expected": expected.rounded[place].item() if exact else float(expected.rounded[place]),
-        "got": out[place].item() if exact else float(out[place]),
-        "mismatches": int(c.beyond.sum()),
-        "nonfinite": nonfinite(c),
-    }
+    return Metrics(
+        max_abs=float(c.error.max()),
+        max_rel=float(relative.max()),
+        rel_l2=l2 / norm if norm else (0.0 if l2 == 0 else float("inf")),
+        cosine=float(np.vdot(got, reference)) / (norm * own) if norm and own else float(norm == own),
+        max_abs_ulp=float(c.error.max()) / ulp(out.dtype, float(c.magnitude.max())),
+        max_ulp=int(ulps_apart(out[c.both], expected.rounded[c.both]).max(initial=0)),
+        max_local=None if expected.unit is None else float((c.error / expected.unit).max()),
+        worst_index=list(place),
+        expected=expected.rounded[place].item() if exact else float(expected.rounded[place]),
+        got=out[place].item() if exact else float(out[place]),
+        mismatches=int(c.beyond.sum()),
+        nonfinite=nonfinite(c),
+    )
 
 
 def worst_place(c: Comparison) -> tuple[int, ...]:
@@ -108,18 +105,15 @@ def worst_place(c: Comparison) -> tuple[int, ...]:
     return tuple(int(i) for i in np.unravel_index(int(np.argmax(share)), share.shape))
 
 
-def nonfinite(c: Comparison) -> dict[str, Any]:
+def nonfinite(c: Comparison) -> Nonfinite:
     """How many NaNs and infinities there are and should be, and where one is amiss."""
     amiss = np.argwhere(c.strange)
-    return {
-        "expected": _kinds(c.expected.rounded),
-        "got": _kinds(c.out),
-        "misplaced": len(amiss),
-        "at": amiss[:SHOWN].tolist(),
-    }
+    return Nonfinite(
+        expected=_kinds(c.expected.rounded), got=_kinds(c.out), misplaced=len(amiss), at=amiss[:SHOWN].tolist()
+    )
 
 
-def _kinds(x: Array) -> dict[str, int]:
+def _kinds(x: Array) -> Kinds:
     wide = x.astype(np.float64)
-    counts = {"nan": np.isnan(wide), "inf": np.isposinf(wide), "-inf": np.isneginf(wide)}
-    return {kind: int(np.count_nonzero(found)) for kind, found in counts.items()}
+    nan, inf, minus_inf = (int(np.count_nonzero(f(wide))) for f in (np.isnan, np.isposinf, np.isneginf))
+    return Kinds(nan=nan, inf=inf, minus_inf=minus_inf)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -11,30 +10,28 @@ from triptych.harness.arrays import Array
 from triptych.harness.judge import mismatch_map, patterns
 from triptych.harness.judge.comparison import Comparison, worst_place
 from triptych.harness.ops.op import Op
+from triptych.harness.results.findings import Failure, Histogram, Worst
 
 EDGES = (0.0, 0.25, 0.5, 1.0, 2.0, 10.0, 100.0, float("inf"))  # of the histogram, in units of what is allowed
 LARGE = 2**24  # elements beyond which an output is described by its axes alone
 
 
-def described(op: Op | None, c: Comparison) -> dict[str, Any]:
+def described(op: Op | None, c: Comparison) -> Failure:
     """The failure of a comparison, for JSON, text and HTML; without an op its axes have numbers and common tiles."""
     beyond = c.beyond
     names = axis_names(op, beyond.ndim)
     place = worst_place(c)
     shown = beyond if beyond.any() else c.share > c.share.max() / 2  # only the norm is too large: where most of it is
-    return {
-        "diagnosis": diagnosis(op, c, shown, names),
-        "worst": {
-            "index": list(place),
-            "axes": dict(zip(names, place, strict=True)),
-            "expected": float(c.expected.rounded[place]),
-            "got": float(c.out[place]),
-            "error": float(c.error[place]),
-            "allowed": float(c.expected.allowed(place)),
-        },
-        "histogram": histogram(c),
-        "map": mismatch_map.drawn(shown, c.strange, place, names, [tiles_of(op, name) for name in names]),
-    }
+    worst = Worst(
+        index=list(place),
+        axes=dict(zip(names, place, strict=True)),
+        expected=float(c.expected.rounded[place]),
+        got=float(c.out[place]),
+        error=float(c.error[place]),
+        allowed=float(c.expected.allowed(place)),
+    )
+    picture = mismatch_map.drawn(shown, c.strange, place, names, [tiles_of(op, name) for name in names])
+    return Failure(diagnosis=diagnosis(op, c, shown, names), worst=worst, histogram=histogram(c), map=picture)
 
 
 def axis_names(op: Op | None, ndim: int) -> list[str]:
@@ -46,14 +43,14 @@ def tiles_of(op: Op | None, name: str) -> Sequence[int]:
     return op.tiles.get(name, patterns.COMMON_TILES) if op else patterns.COMMON_TILES
 
 
-def histogram(c: Comparison) -> dict[str, Any]:
+def histogram(c: Comparison) -> Histogram:
     """How many elements have which error, in units of what is allowed there."""
     counts, _ = np.histogram(c.share[~c.strange], bins=[*EDGES[:-1], np.inf])
     # NumPy's bins are closed below; an error of exactly what is allowed is allowed
     exact = int(np.count_nonzero(c.share[~c.strange] == 1.0))
     counts[2] += exact
     counts[3] -= exact
-    return {"edges": list(EDGES), "counts": counts.tolist(), "nonfinite": int(c.strange.sum())}
+    return Histogram(edges=list(EDGES), counts=counts.tolist(), nonfinite=int(c.strange.sum()))
 
 
 def diagnosis(op: Op | None, c: Comparison, beyond: Array, names: Sequence[str]) -> str:

@@ -7,11 +7,11 @@ two, so that the borders of tiles fall between marks.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from triptych.harness.arrays import Array
+from triptych.harness.results.findings import Map
 
 COLUMNS, ROWS = 64, 16  # marks at most
 LEAST = 4  # marks between two lines of the grid
@@ -22,8 +22,8 @@ LEGEND = f"{RIGHT} right  {SOME} some wrong  {ALL} all wrong  {STRANGE} NaN or i
 
 def drawn(
     beyond: Array, strange: Array, place: Sequence[int], names: Sequence[str], tiles: Sequence[Sequence[int]]
-) -> dict[str, Any]:
-    """{"of", "rows", "columns", "lines"}: what is shown, the elements of a mark, and the picture."""
+) -> Map:
+    """The picture of an output of which `beyond` is wrong, around the element at `place`."""
     if beyond.ndim < 2:
         beyond, strange = (np.atleast_1d(x)[None, :] for x in (beyond, strange))
         names, tiles, place = ["", *names], [(), *tiles], [0, *place]
@@ -51,14 +51,14 @@ def drawn(
         picture.append(f"{i * high:>{label}}  {line}")
     at = ", ".join(f"{name} = {i}" for name, i in zip(names, leading, strict=False))
     of = f"{names[-2]} down, {names[-1]} across" if names[-2] else f"{names[-1]} across"
-    return {
-        "of": f"{of}{f' at {at}' if at else ''}",
-        "rows": high,
-        "columns": wide,
-        "row_tile": row_tile,
-        "column_tile": column_tile,
-        "lines": picture,
-    }
+    return Map(
+        of=f"{of}{f' at {at}' if at else ''}",
+        rows=high,
+        columns=wide,
+        row_tile=row_tile,
+        column_tile=column_tile,
+        lines=picture,
+    )
 
 
 def block(size: int, most: int) -> int:

@@ -7,18 +7,18 @@ same bits.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from triptych.harness.arrays import Array
 from triptych.harness.judge.tolerance import Expected
+from triptych.harness.results.measures import Derived, Parity
 from triptych.harness.results.result import Result
 
 
-def difference(a: Array, b: Array, expected: Expected) -> dict[str, Any]:
+def difference(a: Array, b: Array, expected: Expected) -> Parity:
     """Two outputs of one case, which both have its shape and dtype."""
     bits = f"u{a.dtype.itemsize}"
     equal = a.view(bits) == b.view(bits)
@@ -30,17 +30,12 @@ def difference(a: Array, b: Array, expected: Expected) -> dict[str, Any]:
     shares = np.where(apart > 0, np.inf, 0.0)
     np.divide(apart, allowed, out=shares, where=allowed > 0)
     share = float("inf") if strange.any() else float(shares.max())
-    bound = expected.tolerance.get("rel_l2")
-    if bound is not None:
+    if isinstance(expected.tolerance, Derived):
+        bound = expected.tolerance.rel_l2
         norm = float(np.linalg.norm(expected.reference[np.isfinite(expected.rounded)]))
         l2 = float(np.linalg.norm(apart))
         share = max(share, l2 / (2 * bound * norm) if bound and norm else (0.0 if l2 == 0 else float("inf")))
-    return {
-        "share": share,
-        "max_abs": float(apart.max()),
-        "identical": float(equal.mean()),
-        "strange": int(strange.sum()),
-    }
+    return Parity(share=share, max_abs=float(apart.max()), identical=float(equal.mean()), strange=int(strange.sum()))
 
 
 @dataclass
@@ -52,12 +47,11 @@ class Pair:
     share: float = 0.0  # the largest
     at: Result | None = None  # which has it
 
-    def add(self, found: Mapping[str, Any], result: Result) -> None:
-        share = float(found["share"])
+    def add(self, found: Parity, result: Result) -> None:
         self.cases += 1
-        self.equal += float(found["identical"]) == 1.0
-        if self.at is None or not share <= self.share:
-            self.share, self.at = share, result
+        self.equal += found.identical == 1.0
+        if self.at is None or not found.share <= self.share:
+            self.share, self.at = found.share, result
 
 
 @dataclass
@@ -77,8 +71,8 @@ def matrices(results: Sequence[Result]) -> dict[str, Matrix]:
     for result in results:
         for other, difference in result.parity.items():
             matrix = found.setdefault(result.op, Matrix())
-            matrix.places += [name for name in (other, result.place) if name not in matrix.places]
-            matrix.pairs.setdefault(frozenset((other, result.place)), Pair()).add(difference, result)
+            matrix.places += [name for name in (other, result.backend_label) if name not in matrix.places]
+            matrix.pairs.setdefault(frozenset((other, result.backend_label)), Pair()).add(difference, result)
     return found
 
 

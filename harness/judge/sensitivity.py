@@ -14,10 +14,11 @@ is no corruption. The rule knows nothing of the baselines, or it would agree wit
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from msgspec import structs
 
 from triptych.harness.arrays import Array, Arrays
 from triptych.harness.judge import mutations
@@ -27,6 +28,7 @@ from triptych.harness.judge.truth import OpError, SaysNothing
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.op import Op
 from triptych.harness.precision import round_to, roundoff
+from triptych.harness.results.measures import Fixed, SensitivityReport, Tolerance
 
 UNITS = 24.0
 SHARE = 2.0**-10
@@ -35,52 +37,44 @@ OWN = ("op", "dtype", "default")  # sources of a tolerance for which the op's de
 Patch = tuple[Any, Any]  # (index, values there)
 
 
-@dataclass
-class Bite:
-    """The names of the corruptions by what came of them."""
-
-    caught: list[str] = field(default_factory=list)
-    without_effect: list[str] = field(default_factory=list)
-    accepted: list[str] = field(default_factory=list)
-
-
 def check(op: Op, case: Case, inputs: Arrays, expected: Expected) -> Expected:
-    """Put what came of every corruption into the tolerance; OpError if the op's own one accepts one.
+    """What is expected, with what came of every corruption in its tolerance; OpError if the op's own one accepts one.
 
     Of the baselines that an op gets by default the last is the coarsest: where the tolerance that it makes accepts a
     corruption, another is derived without it, and returned.
     """
-    bite = tried(op, case, inputs, expected)
-    if bite.accepted and expected.tolerance["source"] == "default" and op.honest_by_default:
+    report = tried(op, case, inputs, expected)
+    by_default = expected.tolerance.source == "default" and op.honest_by_default
+    if report.accepted and by_default:
         finer = replace(op, honest=op.honest[:-1])
         expected = expect(finer, case, inputs)
-        bite = tried(op, case, inputs, expected)
-    expected.tolerance["teeth"] = vars(bite)
-    if bite.accepted and expected.tolerance["source"] == "default" and op.honest_by_default and case.regime != "normal":
+        report = tried(op, case, inputs, expected)
+    tolerance = structs.replace(expected.tolerance, sensitivity=report)
+    if report.accepted and by_default and case.regime != "normal":
         raise SaysNothing(
             case,
             f"one more rounding of the inputs moves the result of {op.name} by so much that "
-            f"{listed(bite.accepted)} would pass within {within(expected.tolerance)}",
+            f"{listed(report.accepted)} would pass within {within(tolerance)}",
         )
-    if bite.accepted and expected.tolerance["source"] in OWN:
+    if report.accepted and tolerance.source in OWN:
         raise OpError(
             f"the tolerance of {op.name} accepts a wrong output in {case.dtype} ({case.regime} inputs): "
-            f"{listed(bite.accepted)} would pass within {within(expected.tolerance)}; "
+            f"{listed(report.accepted)} would pass within {within(tolerance)}; "
             + (
                 "tighten the op's `tolerance`"
-                if expected.tolerance["rule"] == "fixed" or expected.tolerance["source"] == "op"
+                if isinstance(tolerance, Fixed) or tolerance.source == "op"
                 else "give the op an honest baseline that is nearer to its reference"
             )
         )
-    return expected
+    return replace(expected, tolerance=tolerance)
 
 
-def remark(tolerance: dict[str, Any]) -> str | None:
+def remark(tolerance: Tolerance) -> str | None:
     """What to say of a pass under a tolerance that somebody asked for and that accepts wrong outputs."""
-    accepted = tolerance.get("teeth", {}).get("accepted")
-    if not accepted:
+    report = tolerance.sensitivity
+    if report is None or not report.accepted:
         return None
-    return f"{within(tolerance)} of the {tolerance['source']} would also pass {listed(accepted)}"
+    return f"{within(tolerance)} of the {tolerance.source} would also pass {listed(report.accepted)}"
 
 
 def listed(names: list[str]) -> str:
@@ -88,25 +82,25 @@ def listed(names: list[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names)
 
 
-def within(tolerance: dict[str, Any]) -> str:
+def within(tolerance: Tolerance) -> str:
     """The bounds in words."""
-    if tolerance["rule"] == "fixed":
-        return f"atol {tolerance['atol']:.3g} + rtol {tolerance['rtol']:.3g} x |reference|"
-    return f"{tolerance['factor']:g} x the error of '{tolerance['baseline']}' (max_abs {tolerance['max_abs']:.3g})"
+    if isinstance(tolerance, Fixed):
+        return f"atol {tolerance.atol:.3g} + rtol {tolerance.rtol:.3g} x |reference|"
+    return f"{tolerance.factor:g} x the error of '{tolerance.baseline}' (max_abs {tolerance.max_abs:.3g})"
 
 
-def tried(op: Op, case: Case, inputs: Arrays, expected: Expected) -> Bite:
+def tried(op: Op, case: Case, inputs: Arrays, expected: Expected) -> SensitivityReport:
     """Every corruption of the case's reference, judged."""
-    bite = Bite()
+    report = SensitivityReport(caught=[], without_effect=[], accepted=[])
     for name, patches in corruptions(op, case, inputs, expected.reference):
         parts = [part for patch in patches for part in chunks(patch, expected.reference.shape)]
         if not accepts(expected, parts):
-            bite.caught.append(name)
+            report.caught.append(name)
         elif any(changes(expected, *part) for part in parts):
-            bite.accepted.append(name)
+            report.accepted.append(name)
         else:
-            bite.without_effect.append(name)
-    return bite
+            report.without_effect.append(name)
+    return report
 
 
 def corruptions(op: Op, case: Case, inputs: Arrays, reference: Array) -> Iterator[tuple[str, list[Patch]]]:
@@ -169,10 +163,10 @@ def accepts(expected: Expected, parts: list[Patch]) -> bool:
         if comparison.beyond.any():
             return False
         squares += float(np.vdot(comparison.error, comparison.error))
-    if tolerance["rule"] == "fixed":
+    if isinstance(tolerance, Fixed):
         return True
     norm = float(np.linalg.norm(expected.reference[np.isfinite(expected.rounded)]))
-    return bool(squares**0.5 <= tolerance["rel_l2"] * norm)
+    return bool(squares**0.5 <= tolerance.rel_l2 * norm)
 
 
 def changes(expected: Expected, where: Any, values: Any) -> bool:

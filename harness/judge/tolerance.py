@@ -36,6 +36,7 @@ from triptych.harness.ops.case import Case
 from triptych.harness.ops.inputs import make_inputs
 from triptych.harness.ops.op import Op
 from triptych.harness.precision import overflow, round_to, roundoff, spacing, ulp
+from triptych.harness.results.measures import Derived, Fixed, Tolerance
 
 FACTOR = 2.0
 LOCAL = 2.0  # how much more one element may be off in its own unit
@@ -116,20 +117,20 @@ class Expected:
 
     reference: Array
     rounded: Array
-    tolerance: dict[str, Any]
+    tolerance: Tolerance
     unit: Array | None = None  # of each element, for `max_local`; None where the case is too large for it
 
     def allowed(self, where: Any = ...) -> Array:
         """The largest error allowed at each element, or at those of an index."""
         reference, tolerance = self.reference[where], self.tolerance
-        if tolerance["rule"] == "fixed":
+        if isinstance(tolerance, Fixed):
             magnitude = np.abs(np.where(np.isfinite(reference), reference, 0.0))
-            fixed: Array = tolerance["atol"] + tolerance["rtol"] * magnitude
+            fixed: Array = tolerance.atol + tolerance.rtol * magnitude
             return fixed
-        bound: Array = np.broadcast_to(np.float64(tolerance["max_abs"]), reference.shape)
-        if "max_local" not in tolerance or self.unit is None:
+        bound: Array = np.broadcast_to(np.float64(tolerance.max_abs), reference.shape)
+        if tolerance.max_local is None or self.unit is None:
             return bound
-        both: Array = np.minimum(bound, tolerance["max_local"] * self.unit[where])
+        both: Array = np.minimum(bound, tolerance.max_local * self.unit[where])
         return both
 
 
@@ -142,16 +143,14 @@ def expect(op: Op, case: Case, inputs: Arrays, wanted: Bounds | None = None) -> 
     bounds = in_force(op, case, wanted)
     unit = local_unit(op, case, inputs, reference)
     if bounds.budget is None:
-        fixed = {"rule": "fixed", "rtol": bounds.rtol or 0.0, "atol": bounds.atol or 0.0}
-        return Expected(reference, rounded, {"source": bounds.source, "regime": case.regime, **fixed}, unit)
-    tolerance: dict[str, Any] = {"source": bounds.source, "regime": case.regime, "rule": "derived"}
-    return Expected(
-        reference, rounded, {**tolerance, **derived(op, case, inputs, reference, unit, bounds.budget)}, unit
-    )
+        fixed = Fixed(source=bounds.source, regime=case.regime, rtol=bounds.rtol or 0.0, atol=bounds.atol or 0.0)
+        return Expected(reference, rounded, fixed, unit)
+    return Expected(reference, rounded, derived(op, case, inputs, reference, unit, bounds), unit)
 
 
-def derived(op: Op, case: Case, inputs: Arrays, reference: Array, unit: Array | None, factor: float) -> dict[str, Any]:
+def derived(op: Op, case: Case, inputs: Arrays, reference: Array, unit: Array | None, bounds: Bounds) -> Derived:
     """The three bounds, and what they come from."""
+    factor = bounds.budget or FACTOR
     dtype = dtype_of(case.dtype)
     finite = np.isfinite(round_to(reference, dtype))
     size = float(np.abs(reference[finite]).max(initial=0.0))
@@ -172,18 +171,18 @@ def derived(op: Op, case: Case, inputs: Arrays, reference: Array, unit: Array | 
             errors += baseline_errors(op, case, nudged(inputs, i), reference, unit)
     largest = max(errors, key=lambda error: float(error["max_abs"]))
     l2, local = (max(float(error[key]) for error in errors) for key in ("l2", "max_local"))
-    bounds = {
-        "factor": factor,
-        "baseline": largest["name"],
-        "baselines": [_name(baseline) for baseline in op.honest],
-        "draws": draws,
-        "max_abs": max(factor * float(largest["max_abs"]), floor),
-        "rel_l2": max(factor * l2, floor, roundoff(dtype) * norm) / norm if norm else 0.0,
-        "floor": floor,
-    }
-    if unit is not None:
-        bounds["max_local"] = LOCAL * factor * max(local, 1.0)
-    return bounds
+    return Derived(
+        source=bounds.source,
+        regime=case.regime,
+        factor=factor,
+        baseline=largest["name"],
+        baselines=[_name(baseline) for baseline in op.honest],
+        draws=draws,
+        max_abs=max(factor * float(largest["max_abs"]), floor),
+        rel_l2=max(factor * l2, floor, roundoff(dtype) * norm) / norm if norm else 0.0,
+        floor=floor,
+        max_local=None if unit is None else LOCAL * factor * max(local, 1.0),
+    )
 
 
 def check_agreement(op: Op, case: Case, inputs: Arrays) -> None:

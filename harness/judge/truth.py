@@ -16,23 +16,31 @@ from triptych.harness.dtypes import dtype_of, finfo, is_float
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.op import Op
 from triptych.harness.precision import fits, round_to, saturates
-
-REFUSED = "the reference refuses these inputs"
-SAYS_NOTHING = "the case says nothing"
+from triptych.harness.results.status import Cause
 
 
 class OpError(Exception):
     """The op's own declaration is at fault, not a kernel; its text is one sentence."""
 
+    cause = Cause.INVALID_OP
+
+
+class RefusedInputs(OpError):
+    """The reference raised ValueError: it does not take what was drawn."""
+
+    cause = Cause.REFUSED_INPUTS
+
 
 class SaysNothing(OpError):
     """No output can be judged by the case, which in a regime or a size of 1 that does not suit the op is no fault."""
+
+    cause = Cause.UNINFORMATIVE_CASE
 
     def __init__(self, case: Case, why: str) -> None:
         regime = case.regime != "normal"
         self.unsuitable = regime or 1 in case.axes.values()  # normal inputs of ordinary sizes must say something
         instead = f"; {case.regime} inputs do not suit the op in {case.dtype}, unless it draws them itself (`inputs=`)"
-        super().__init__(f"{SAYS_NOTHING}: {why}" + instead * regime)
+        super().__init__(f"the case says nothing: {why}" + instead * regime)
 
 
 def widened(inputs: Arrays) -> Arrays:
@@ -51,7 +59,7 @@ def evaluated(op: Op, case: Case, wide: Arrays) -> Array:
         with np.errstate(all="ignore"):
             returned = op.reference(**wide, **case.params)
     except ValueError as error:
-        raise OpError(f"{REFUSED}: {error}") from error
+        raise RefusedInputs(f"the reference refuses these inputs: {error}") from error
     if not isinstance(returned, (np.ndarray, np.generic, int, float)):
         what = f"{len(returned)} values" if isinstance(returned, (tuple, list)) else f"a {type(returned).__name__}"
         raise OpError(f"the reference of {op.name} returned {what}: it must return one array")

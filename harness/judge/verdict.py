@@ -6,7 +6,7 @@ NaN, +inf and -inf must be at the positions where the reference, rounded to the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,16 +19,19 @@ from triptych.harness.judge.tolerance import Bounds, Expected, expect
 from triptych.harness.judge.truth import OpError
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.op import Op
-from triptych.harness.results.result import Status
+from triptych.harness.results.findings import Failure
+from triptych.harness.results.measures import Fixed, Metrics, Tolerance
+from triptych.harness.results.status import Cause, Status
 
 
 @dataclass(frozen=True)
 class Verdict:
     status: Status
     reason: str | None
-    metrics: dict[str, Any] = field(default_factory=dict)
-    tolerance: dict[str, Any] = field(default_factory=dict)
-    failure: dict[str, Any] = field(default_factory=dict)
+    cause: Cause | None = None
+    metrics: Metrics | None = None
+    tolerance: Tolerance | None = None
+    failure: Failure | None = None
 
 
 def judge(
@@ -39,16 +42,17 @@ def judge(
         try:
             expected = expect(op, case, inputs, wanted)
         except OpError as error:
-            return Verdict(Status.ERROR, str(error))
+            return Verdict(Status.ERROR, str(error), error.cause)
     wrong = malformed(case, inputs, out, expected)
     if wrong:
-        return Verdict(Status.ERROR, wrong, tolerance=expected.tolerance)
+        return Verdict(Status.ERROR, wrong, Cause.MALFORMED_OUTPUT, tolerance=expected.tolerance)
     comparison = compare(out, expected)
     numbers = metrics(comparison)
     reason = disagreement(comparison, numbers)
     if reason is None:
-        return Verdict(Status.PASSED, None, numbers, expected.tolerance)
-    return Verdict(Status.FAILED, reason, numbers, expected.tolerance, mismatch.described(op, comparison))
+        return Verdict(Status.PASSED, None, None, numbers, expected.tolerance)
+    failure = mismatch.described(op, comparison)
+    return Verdict(Status.FAILED, reason, Cause.MISMATCH, numbers, expected.tolerance, failure)
 
 
 def malformed(case: Case, inputs: Arrays, out: Any, expected: Expected) -> str | None:
@@ -79,36 +83,36 @@ def saturated(c: Comparison) -> str:
     return f"; if {dtype} is meant to saturate, let the reference clip to {largest} as well"
 
 
-def disagreement(c: Comparison, numbers: dict[str, Any]) -> str | None:
+def disagreement(c: Comparison, numbers: Metrics) -> str | None:
     """One sentence on how the output disagrees, or None if it does not."""
     tolerance, size = c.expected.tolerance, c.share.size
-    worst = f"at {numbers['worst_index']}: expected {shown(numbers['expected'])}, got {shown(numbers['got'])}"
-    count = f"{numbers['mismatches']} of {size} element{'s' * (size > 1)}"
-    strange = numbers["nonfinite"]["misplaced"]
+    worst = f"at {numbers.worst_index}: expected {shown(numbers.expected)}, got {shown(numbers.got)}"
+    count = f"{numbers.mismatches} of {size} element{'s' * (size > 1)}"
+    strange = numbers.nonfinite.misplaced
     if strange:
         are = "element is" if size == 1 else "elements is" if strange == 1 else "elements are"
         return f"{strange} of {size} {are} NaN or infinite unlike the reference, for example {worst}{saturated(c)}"
-    source = f"of the {tolerance['source']}"
-    if tolerance["rule"] == "fixed" and tolerance["atol"] == tolerance["rtol"] == 0:
-        exactly = f"{count} differ, where the {tolerance['source']} allows no difference; worst {worst}"
-        return exactly if numbers["mismatches"] else None
-    if tolerance["rule"] == "fixed":
-        bound = f"atol {tolerance['atol']:.3g} + rtol {tolerance['rtol']:.3g} x |reference| {source}"
-        return f"{count} beyond {bound}; worst {worst}" if numbers["mismatches"] else None
-    honest = f"{tolerance['factor']:g} x the error of honest baselines such as '{tolerance['baseline']}'"
-    if tolerance["source"] != "default":
+    source = f"of the {tolerance.source}"
+    if isinstance(tolerance, Fixed) and tolerance.exact:
+        exactly = f"{count} differ, where the {tolerance.source} allows no difference; worst {worst}"
+        return exactly if numbers.mismatches else None
+    if isinstance(tolerance, Fixed):
+        bound = f"atol {tolerance.atol:.3g} + rtol {tolerance.rtol:.3g} x |reference| {source}"
+        return f"{count} beyond {bound}; worst {worst}" if numbers.mismatches else None
+    honest = f"{tolerance.factor:g} x the error of honest baselines such as '{tolerance.baseline}'"
+    if tolerance.source != "default":
         honest += f", a factor {source}"
-    if numbers["mismatches"]:
-        over = int(np.count_nonzero(c.error > tolerance["max_abs"]))
+    if numbers.mismatches:
+        over = int(np.count_nonzero(c.error > tolerance.max_abs))
         if over:
-            return f"{count} off by more than {tolerance['max_abs']:.3g} ({honest}); worst {worst}"
+            return f"{count} off by more than {tolerance.max_abs:.3g} ({honest}); worst {worst}"
         times = c.share.max()
         return (
             f"{count} off by up to {times:.3g} times what is allowed at their own size, though by less than the "
             f"largest element may be ({honest}); worst {worst}"
         )
-    if numbers["rel_l2"] > tolerance["rel_l2"]:
-        over_l2 = f"relative L2 error {numbers['rel_l2']:.3g} is more than {tolerance['rel_l2']:.3g} ({honest})"
+    if numbers.rel_l2 > tolerance.rel_l2:
+        over_l2 = f"relative L2 error {numbers.rel_l2:.3g} is more than {tolerance.rel_l2:.3g} ({honest})"
         return f"{over_l2}, though no single element is beyond its bound; worst {worst}"
     return None
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from html import escape
-from typing import Any
 
 from triptych.harness.judge import mismatch_map
 from triptych.harness.reports import failures, tables
 from triptych.harness.reports.page import Book, Entry, plural, word
-from triptych.harness.results.result import Status
+from triptych.harness.results.findings import Failure
+from triptych.harness.results.status import Status
 
 
 def disagreements(book: Book) -> str:
@@ -41,21 +41,21 @@ def card(op: str, status: Status, reason: str, entries: Sequence[Entry]) -> str:
     )
 
 
-def shape(failure: Mapping[str, Any]) -> str:
+def shape(failure: Failure | None) -> str:
     """Where and by how much it fails: the diagnosis, a histogram and a map."""
-    if not failure:
+    if failure is None:
         return ""
-    found = failures.bins(failure["histogram"])
+    found = failures.bins(failure.histogram)
     most = max(count for _, count in found)
     bars = "".join(
         f'<tr><th scope=row>{escape(label)}</th><td class=num>{count:,}</td><td class="bar"><i style="width:'
         f'{max(1.0, 100 * count / most):.1f}%"></i></td></tr>'
         for label, count in found
     )
-    drawing = failure["map"]
-    picture = escape("\n".join([*drawing["lines"], "", mismatch_map.LEGEND]))
+    drawing = failure.map
+    picture = escape("\n".join([*drawing.lines, "", mismatch_map.LEGEND]))
     return (
-        f"<p><strong>{escape(failure['diagnosis'])}</strong></p><details open><summary>where and by how much</summary>"
+        f"<p><strong>{escape(failure.diagnosis)}</strong></p><details open><summary>where and by how much</summary>"
         f'<table class="histogram"><caption>Elements by their error, in units of what is allowed</caption>'
         f"<tbody>{bars}</tbody></table>"
         f"<figure><figcaption>{escape(failures.caption(drawing))}</figcaption><pre>{picture}</pre></figure></details>"

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from triptych.harness.reports import tables
-from triptych.harness.results.result import Evidence, Result, Status
+from triptych.harness.results.result import Result
+from triptych.harness.results.status import BAD, RAN, Evidence, Status
 
 FAMILIES = {
     "nki-sim": "nki",
@@ -35,7 +35,7 @@ class Entry:
 
     @property
     def place(self) -> str:
-        return self.result.place + (f" · run {self.run + 1}" if self.runs > 1 else "")
+        return self.result.backend_label + (f" · run {self.run + 1}" if self.runs > 1 else "")
 
     @property
     def judged(self) -> bool:
@@ -59,11 +59,11 @@ class Book:
         return [
             entry
             for entry in self.entries
-            if entry.judged and entry.result.status in tables.RAN and family in (None, entry.family)
+            if entry.judged and entry.result.status in RAN and family in (None, entry.family)
         ]
 
     def bad(self) -> list[Entry]:
-        return [entry for entry in self.entries if entry.result.status in tables.BAD]
+        return [entry for entry in self.entries if entry.result.status in BAD]
 
     def ops(self) -> list[str]:
         return list(dict.fromkeys(entry.result.op for entry in self.entries))

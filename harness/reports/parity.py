@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from html import escape
-from typing import Any
 
 from triptych.harness.judge.parity import Matrix, matrices
 from triptych.harness.reports.page import Book, Entry, plural
+from triptych.harness.results.findings import Alone, Runs
 
 
 def parity(book: Book) -> str:
@@ -56,14 +56,14 @@ def invariance(book: Book) -> str:
     """Which kernels repeat their bits, over runs and for a part of their batch."""
     groups: dict[tuple[str, str], list[Entry]] = defaultdict(list)
     for entry in book.entries:
-        if "runs" in entry.result.invariance:
+        if entry.result.invariance.runs:
             groups[entry.result.op, entry.place].append(entry)
     if not groups:
         return ""
     rows = "".join(
         f"<tr><th scope=row>{escape(op)}</th><td>{escape(place)}</td>"
-        f"<td>{share([e.result.invariance['runs'] for e in entries])}</td>"
-        f"<td>{share([e.result.invariance['alone'] for e in entries if 'alone' in e.result.invariance])}</td></tr>"
+        f"<td>{share([e.result.invariance.runs for e in entries if e.result.invariance.runs])}</td>"
+        f"<td>{share([e.result.invariance.alone for e in entries if e.result.invariance.alone])}</td></tr>"
         for (op, place), entries in groups.items()
     )
     return (
@@ -75,14 +75,14 @@ def invariance(book: Book) -> str:
     )
 
 
-def share(found: Sequence[dict[str, Any]]) -> str:
+def share(found: Sequence[Runs | Alone]) -> str:
     """How many of these repeat their bits, and whether they must."""
     if not found:
         return '<span class="void">not tried</span>'
-    same = sum(bool(one["identical"]) for one in found)
-    axes = ", ".join(dict.fromkeys(one["axis"] for one in found if "axis" in one))
-    promised = any(one["promised"] for one in found)
+    same = sum(one.identical for one in found)
+    axes = ", ".join(dict.fromkeys(one.axis for one in found if isinstance(one, Alone)))
+    promised = any(one.promised for one in found)
     count = f"{same:,} of {plural(len(found), 'case')}"
-    if any(one["promised"] and not one["identical"] for one in found):
+    if any(one.promised and not one.identical for one in found):
         count = f'<span class="status failed">{count}</span>'
     return f"{count}{f' along {escape(axes)}' if axes else ''} <i>{'promised' if promised else 'not promised'}</i>"

@@ -21,6 +21,7 @@ from triptych.simulator.timing.occupancy import occupancy
 
 if TYPE_CHECKING:
     from triptych.harness.commands.profile import Profile
+    from triptych.harness.results.timing import Profiled
 
 EVENT_PIXELS = 8  # how wide the median event is when the page opens
 COLOURS = 10
@@ -30,7 +31,7 @@ def page(profiles: Sequence[Profile]) -> str:
     """The predictions of one case, one above the other on one axis of time."""
     first = profiles[0].result
     title = words.headline(first)
-    chips = ", ".join(dict.fromkeys(f"{p.result.target} ({p.result.timing['chip']})" for p in profiles))
+    chips = ", ".join(dict.fromkeys(f"{p.result.target} ({p.timing.chip})" for p in profiles))
     drawn = data(profiles)
     packed = json.dumps(drawn, separators=(",", ":"), ensure_ascii=False).replace("</", "<\\/")
     return (
@@ -52,7 +53,7 @@ def figures(profiles: Sequence[Profile]) -> str:
     if len(profiles) == 1:
         cells = "".join(
             f"<li><span>{escape(name)}</span><b>{escape(value)}</b><small>{escape(remark)}</small></li>"
-            for name, value, remark in words.facts(profiles[0].result.timing)
+            for name, value, remark in words.facts(profiles[0].timing)
         )
         return f'<ul class="figures">{cells}</ul>'
     head, *rows = words.table(profiles, profiles)
@@ -93,54 +94,52 @@ def why(profiles: Sequence[Profile]) -> str:
     """What decides each time."""
     parts = []
     for p in profiles:
-        t = p.result.timing
+        t = p.timing
         title = f"<h2>{escape(p.label)}</h2>" if len(profiles) > 1 else ""
         parts.append(f'{title}<div class="reasons"><div>{busy(t)}{advice(t)}</div>{critical(t)}{stalls(t)}</div>')
     return f'<section id="reasons">{"".join(parts)}</section>'
 
 
-def busy(t: Mapping[str, Any]) -> str:
+def busy(t: Profiled) -> str:
     rows = "".join(
         f'<tr><th scope=row>{track}</th><td class=num>{words.percent(share)}</td><td class="bar"><i style="width:'
         f'{100 * share:.1f}%"></i></td></tr>'
-        for track, share in t["busy_share"].items()
+        for track, share in t.busy_share.items()
     )
     return f"<h3>Busy share</h3><table><tbody>{rows}</tbody></table>"
 
 
-def critical(t: Mapping[str, Any]) -> str:
+def critical(t: Profiled) -> str:
     rows = "".join(
-        f"<tr>{amounts(step)}<td>{escape(step['op'])}<span>{step['count']:,} x on {escape(step['engine'])}</span>"
-        f"<code>{escape(step['line'])}</code></td></tr>"
-        for step in t["critical"]
+        f"<tr>{amounts(step.share, step.us)}<td>{escape(step.op)}<span>{step.count:,} x on {escape(step.engine)}</span>"
+        f"<code>{escape(step.line)}</code></td></tr>"
+        for step in t.critical
     )
-    if t["critical_others"]["lines"]:
-        rows += f"<tr>{amounts(t['critical_others'])}<td>{t['critical_others']['lines']} other lines</td></tr>"
-    fixed = {"us": t["launch_us"], "share": t["launch_us"] / t["predicted_us"]}
-    rows += f"<tr>{amounts(fixed)}<td>launch and teardown</td></tr>"
+    others = t.critical_others
+    if others.lines:
+        rows += f"<tr>{amounts(others.share, others.us)}<td>{others.lines} other lines</td></tr>"
+    rows += f"<tr>{amounts(t.launch_us / t.predicted_us, t.launch_us)}<td>launch and teardown</td></tr>"
     return f"<div><h3>Critical path</h3><table><tbody>{rows}</tbody></table></div>"
 
 
-def stalls(t: Mapping[str, Any]) -> str:
+def stalls(t: Profiled) -> str:
     rows = "".join(
-        f"<tr>{amounts(stall)}<td>{escape(stall['op'])}<span>{stall['count']:,} x</span>"
-        f"<code>{escape(stall['line'])}</code><small>waits for {escape(words.stall_waits_for(stall))}</small></td></tr>"
-        for stall in t["stalls"]
+        f"<tr>{amounts(stall.share, stall.us)}<td>{escape(stall.op)}<span>{stall.count:,} x</span>"
+        f"<code>{escape(stall.line)}</code><small>waits for {escape(words.stall_waits_for(stall))}</small></td></tr>"
+        for stall in t.stalls
     )
     if not rows:
         return ""
-    return (
-        f"<div><h3>Longest stalls of {escape(t['stalls'][0]['engine'])}</h3><table><tbody>{rows}</tbody></table></div>"
-    )
+    return f"<div><h3>Longest stalls of {escape(t.stalls[0].engine)}</h3><table><tbody>{rows}</tbody></table></div>"
 
 
-def advice(t: Mapping[str, Any]) -> str:
-    items = "".join(f"<li>{escape(sentence)}.</li>" for sentence in t["advice"])
+def advice(t: Profiled) -> str:
+    items = "".join(f"<li>{escape(sentence)}.</li>" for sentence in t.advice)
     return f"<h3>Advice</h3><ul>{items}</ul>" if items else ""
 
 
-def amounts(row: Mapping[str, Any]) -> str:
-    return f"<td class=num>{words.percent(row['share'])}</td><td class=num>{words.us(row['us'])} us</td>"
+def amounts(share: float, us: float) -> str:
+    return f"<td class=num>{words.percent(share)}</td><td class=num>{words.us(us)} us</td>"
 
 
 class Strings:

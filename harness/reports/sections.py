@@ -13,7 +13,8 @@ from triptych.harness.measured.timing_accuracy import in_words
 from triptych.harness.reports import tables
 from triptych.harness.reports.page import Book, Entry, breakable, plural, word
 from triptych.harness.reports.style import MARK
-from triptych.harness.results.result import Evidence, Status
+from triptych.harness.results.measures import Fixed
+from triptych.harness.results.status import BAD, RAN, Evidence, Status
 
 EVIDENCE = {
     Evidence.REFERENCE: "The NumPy definition of the op, float64 inside. It is what the others are compared with.",
@@ -42,7 +43,7 @@ SHAPES = {"float32": "circle", "bfloat16": "square", "float16": "diamond"}
 
 def headline(book: Book) -> str:
     """The whole report in one sentence."""
-    compared, bad = len(book.compared()), len([entry for entry in book.compared() if entry.result.status in tables.BAD])
+    compared, bad = len(book.compared()), len([entry for entry in book.compared() if entry.result.status in BAD])
     if not compared:
         return "Nothing was compared"
     if bad:
@@ -94,7 +95,7 @@ def wing(book: Book, family: str) -> str:
             places[entry.place].append(entry)
     items = []
     for name, entries in places.items():
-        ran = [entry for entry in entries if entry.result.status in tables.RAN]
+        ran = [entry for entry in entries if entry.result.status in RAN]
         if not ran:
             reason = next((tables.note(e.result) for e in entries if tables.note(e.result)), "no case for it")
             state = entries[0].result.status
@@ -277,9 +278,9 @@ def repeat(book: Book) -> str:
 def rule(book: Book) -> str:
     """What the tolerance of these results was."""
     fixed = {
-        f"{tolerance['source']}: atol {tolerance.get('atol')}, rtol {tolerance.get('rtol')}"
+        f"{tolerance.source}: atol {tolerance.atol}, rtol {tolerance.rtol}"
         for tolerance in (entry.result.tolerance for entry in book.entries)
-        if tolerance.get("rule") == "fixed"
+        if isinstance(tolerance, Fixed)
     }
     if fixed:
         return (

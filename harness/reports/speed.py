@@ -12,7 +12,8 @@ from typing import Any
 
 from triptych.harness.reports import tables
 from triptych.harness.reports.page import Book, Entry, breakable
-from triptych.harness.results.result import Evidence
+from triptych.harness.results.status import Evidence
+from triptych.harness.results.timing import Measured, Timing
 
 ORDER = (
     Evidence.DEVICE,
@@ -125,14 +126,14 @@ def row(entry: Entry, kind: Evidence, share: float, unit: str) -> str:
         f'<th scope=row class="{entry.family}">{escape(entry.place)}</th>'
         f'<td class="bar"><i class="{entry.family} {kind}" style="width:{max(share * 100, 0.4):.1f}%"></i></td>'
         f"<td class=num>{tables.short(rate)}</td>"
-        f"<td class=num>{tables.short(tables.time_us(result))}{spread(result.timing.get('samples_us'))}</td>"
+        f"<td class=num>{tables.short(tables.time_us(result))}{spread(result.timing)}</td>"
         f"<td class=num>{tables.short(tables.gbytes(result))}</td>"
     )
 
 
-def spread(samples: Any) -> str:
+def spread(timing: Timing | None) -> str:
     """The middle half of the samples, and how many there are."""
-    if not isinstance(samples, list) or len(samples) < 4:
+    if not isinstance(timing, Measured) or len(timing.samples_us) < 4:
         return ""
-    low, _, high = statistics.quantiles([float(sample) for sample in samples], n=4)
-    return f"<span>{tables.short(low)}–{tables.short(high)}, n {len(samples)}</span>"
+    low, _, high = statistics.quantiles(timing.samples_us, n=4)
+    return f"<span>{tables.short(low)}–{tables.short(high)}, n {len(timing.samples_us)}</span>"

@@ -13,12 +13,17 @@ import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
+
+from msgspec import structs
 
 from triptych.harness.judge import parity
 from triptych.harness.reports import failures
-from triptych.harness.results.result import Evidence, Result, Status
+from triptych.harness.results.measures import Derived
+from triptych.harness.results.result import Result
+from triptych.harness.results.status import BAD, Evidence, Status
+from triptych.harness.results.timing import Measured, Predicted
 
 if TYPE_CHECKING:
     from triptych.harness.judge.verdict import Verdict
@@ -32,18 +37,6 @@ COLOURS = {
     Status.SKIPPED: "33",
 }
 MAPS = 3  # of failures of one op on one backend that are drawn in text
-BAD = (Status.FAILED, Status.ERROR, Status.TIMEOUT)
-RAN = (Status.PASSED, *BAD)
-
-
-def number(value: Any) -> float | None:
-    """A metric as a float; JSON writes nan and inf as words, and absent metrics are None."""
-    if value is None or isinstance(value, bool):
-        return None
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return None
 
 
 def short(value: float | None, digits: int = 3) -> str:
@@ -63,44 +56,52 @@ def short(value: float | None, digits: int = 3) -> str:
 
 def share_of_bound(judged: Result | Verdict) -> float | None:
     """The error as a share of what the tolerance allows: 1 is the limit. The largest of the measures counts."""
+    metrics, tolerance = judged.metrics, judged.tolerance
+    if metrics is None or not isinstance(tolerance, Derived):
+        return None
     shares = []
-    for key in ("max_abs", "rel_l2", "max_local"):
-        error, bound = number(judged.metrics.get(key)), number(judged.tolerance.get(key))
+    for error, bound in (
+        (metrics.max_abs, tolerance.max_abs),
+        (metrics.rel_l2, tolerance.rel_l2),
+        (metrics.max_local, tolerance.max_local),
+    ):
         if error is None or bound is None:
             continue
         shares.append(error / bound if bound else (0.0 if error == 0 else math.inf))
     if any(math.isnan(share) for share in shares):
         return math.nan
-    return max(shares, default=None)
+    return max(shares)
 
 
 def time_us(result: Result) -> float | None:
     """The measured median, else the predicted time."""
-    measured = number(result.timing.get("median_us"))
-    return measured if measured is not None else number(result.timing.get("predicted_us"))
+    return result.timing.us if result.timing else None
 
 
 def time_evidence(result: Result) -> Evidence | None:
     """What kind of machine the time comes from; None if nothing was timed."""
-    if time_us(result) is None:
-        return None
-    if "evidence" in result.timing:
-        return Evidence(result.timing["evidence"])
-    return Evidence.PREDICTED if "median_us" not in result.timing else result.evidence
+    return result.timing.evidence if result.timing else None
 
 
-def rate(result: Result, amount: str, unit: float) -> float | None:
-    """`timing[amount]` (flops or bytes) per second, in `unit`s."""
-    count, time = number(result.timing.get(amount)), time_us(result)
-    return None if count is None or not time else count / (time * 1e-6) / unit
+def rate(amount: int | None, time_us: float, unit: float) -> float | None:
+    """`amount` (operations or bytes) per second, in `unit`s."""
+    return None if amount is None or not time_us else amount / (time_us * 1e-6) / unit
 
 
 def tflops(result: Result) -> float | None:
-    return rate(result, "flops", 1e12)
+    return rate(result.timing.flops, result.timing.us, 1e12) if result.timing else None
 
 
 def gbytes(result: Result) -> float | None:
-    return rate(result, "bytes", 1e9)
+    return rate(result.timing.bytes, result.timing.us, 1e9) if result.timing else None
+
+
+def measured_us(result: Result) -> float | None:
+    return result.timing.us if isinstance(result.timing, Measured) else None
+
+
+def predicted_us(result: Result) -> float | None:
+    return result.timing.us if isinstance(result.timing, Predicted) else None
 
 
 def time_text(result: Result) -> str:
@@ -123,17 +124,17 @@ def printable(text: str) -> str:
 def blame(result: Result) -> str:
     """The cause of a disagreement and why it is held to be that, on one line; empty if none was sought."""
     about = result.attribution
-    return printable(f"cause: {about['cause']}: {about['text']}") if about else ""
+    return printable(f"cause: {about.cause}: {about.text}") if about else ""
 
 
 def same_bits(result: Result) -> str:
     """Where the kernel repeated its bits: over runs, and for a part of its batch alone; DIFFER where it must not."""
-    runs, alone = result.invariance.get("runs"), result.invariance.get("alone")
+    runs, alone = result.invariance.runs, result.invariance.alone
     said = []
-    for name, found in (("runs", runs), (alone["axis"] if alone else "", alone)):
-        if found and found["identical"]:
+    for name, found in (("runs", runs), (alone.axis if alone else "", alone)):
+        if found and found.identical:
             said.append(name)
-        elif found and found["promised"]:
+        elif found and found.promised:
             said.append(f"{name} DIFFER")
     return ", ".join(said)
 
@@ -149,18 +150,18 @@ COLUMNS = (
     Column("op", lambda r: r.op),
     Column("case", lambda r: r.case),
     Column("dtype", lambda r: r.dtype),
-    Column("backend", lambda r: r.place),
+    Column("backend", lambda r: r.backend_label),
     Column("evidence", lambda r: str(r.evidence)),
     Column("status", lambda r: str(r.status)),
-    Column("error ULP", lambda r: short(number(r.metrics.get("max_abs_ulp")), 2), right=True),
-    Column("rel L2", lambda r: short(number(r.metrics.get("rel_l2")), 2), right=True),
+    Column("error ULP", lambda r: short(r.metrics.max_abs_ulp if r.metrics else None, 2), right=True),
+    Column("rel L2", lambda r: short(r.metrics.rel_l2 if r.metrics else None, 2), right=True),
     Column("error/bound", lambda r: short(share_of_bound(r), 2), right=True),
     Column("same bits", same_bits),
     Column("median µs", time_text, right=True),
     Column("TFLOP/s", lambda r: short(tflops(r)), right=True),
     Column("GB/s", lambda r: short(gbytes(r)), right=True),
-    Column("% of peak", lambda r: short(number(r.timing.get("percent_of_peak")), 2), right=True),
-    Column("x torch", lambda r: short(number(r.timing.get("speed_over_torch"))), right=True),
+    Column("% of peak", lambda r: short(r.timing.percent_of_peak if r.timing else None, 2), right=True),
+    Column("x torch", lambda r: short(r.timing.speed_over_torch if r.timing else None), right=True),
     Column("note", note),
 )
 
@@ -175,20 +176,20 @@ CSV_COLUMNS: tuple[tuple[str, Callable[[Result], Any]], ...] = (
     ("target", lambda r: r.target),
     ("evidence", lambda r: str(r.evidence)),
     ("status", lambda r: str(r.status)),
-    ("max_ulp", lambda r: r.metrics.get("max_ulp")),
-    ("max_abs_ulp", lambda r: r.metrics.get("max_abs_ulp")),
-    ("max_abs", lambda r: r.metrics.get("max_abs")),
-    ("rel_l2", lambda r: r.metrics.get("rel_l2")),
+    ("max_ulp", lambda r: r.metrics and r.metrics.max_ulp),
+    ("max_abs_ulp", lambda r: r.metrics and r.metrics.max_abs_ulp),
+    ("max_abs", lambda r: r.metrics and r.metrics.max_abs),
+    ("rel_l2", lambda r: r.metrics and r.metrics.rel_l2),
     ("error_over_bound", share_of_bound),
-    ("runs_identical", lambda r: r.invariance.get("runs", {}).get("identical")),
-    ("alone_identical", lambda r: (r.invariance.get("alone") or {}).get("identical")),
+    ("runs_identical", lambda r: r.invariance.runs and r.invariance.runs.identical),
+    ("alone_identical", lambda r: r.invariance.alone and r.invariance.alone.identical),
     ("time_evidence", time_evidence),
-    ("median_us", lambda r: r.timing.get("median_us")),
-    ("predicted_us", lambda r: r.timing.get("predicted_us")),
+    ("median_us", measured_us),
+    ("predicted_us", predicted_us),
     ("tflop_per_s", tflops),
     ("gb_per_s", gbytes),
-    ("percent_of_peak", lambda r: r.timing.get("percent_of_peak")),
-    ("speed_over_torch", lambda r: r.timing.get("speed_over_torch")),
+    ("percent_of_peak", lambda r: r.timing and r.timing.percent_of_peak),
+    ("speed_over_torch", lambda r: r.timing and r.timing.speed_over_torch),
     ("note", note),
     ("repro", lambda r: r.repro),
 )
@@ -198,7 +199,7 @@ def absent(results: Sequence[Result]) -> dict[tuple[str, str], Result]:
     """(op, backend) of which no case ran, all for one reason: no such backend here, or no such panel in the op."""
     groups: dict[tuple[str, str], list[Result]] = {}
     for result in results:
-        groups.setdefault((result.op, result.place), []).append(result)
+        groups.setdefault((result.op, result.backend_label), []).append(result)
     return {
         key: group[0]
         for key, group in groups.items()
@@ -209,7 +210,7 @@ def absent(results: Sequence[Result]) -> dict[tuple[str, str], Result]:
 def shown(results: Sequence[Result]) -> list[Result]:
     """The rows of the text table: what is absent as a whole is said once, below it."""
     away = absent(results)
-    return [result for result in results if (result.op, result.place) not in away]
+    return [result for result in results if (result.op, result.backend_label) not in away]
 
 
 def cells(results: Sequence[Result]) -> tuple[list[Column], list[list[str]]]:
@@ -224,7 +225,9 @@ def text(results: Sequence[Result], *, width: int | None = None, colour: bool = 
     results = shown(results)
     if not results:
         return ""
-    columns, rows = cells([replace(r, reason=None) if r.status in BAD else r for r in results])  # `problems` tells them
+    columns, rows = cells(
+        [structs.replace(r, reason=None) if r.status in BAD else r for r in results]
+    )  # `problems` tells them
     widths = [max(len(column.title), *(len(row[i]) for row in rows)) for i, column in enumerate(columns)]
     keep = fitting(columns, widths, width)
 
@@ -244,7 +247,7 @@ def text(results: Sequence[Result], *, width: int | None = None, colour: bool = 
     rule = line(["─" * w for w in widths], None)
     lines = [head, rule, *(line(row, result) for row, result in zip(rows, results, strict=True))]
     if any(columns[i].title == "same bits" for i in keep):
-        axes = dict.fromkeys(r.invariance["alone"]["axis"] for r in results if "alone" in r.invariance)
+        axes = dict.fromkeys(r.invariance.alone.axis for r in results if r.invariance.alone)
         lines += ["", "same bits: runs: of two runs on the same inputs"]
         lines += [f"  {', '.join(axes)}: of a part of that axis alone, and within its batch"] if axes else []
     return "\n".join(lines) + "\n"
@@ -282,9 +285,9 @@ def problems(results: Iterable[Result], *, colour: bool = False) -> str:
         if result.status in BAD:
             word = f"\x1b[{COLOURS[result.status]}m{result.status}\x1b[0m" if colour else str(result.status)
             what = " ".join(filter(None, (result.op, result.case, result.dtype)))
-            lines.append(f"{word}: {what} on {result.place}: {note(result)}")
-            ways = drawn.setdefault((result.op, result.place), set())
-            way = str(result.failure.get("diagnosis")).partition(":")[0]
+            lines.append(f"{word}: {what} on {result.backend_label}: {note(result)}")
+            ways = drawn.setdefault((result.op, result.backend_label), set())
+            way = result.failure.diagnosis.partition(":")[0] if result.failure else ""
             lines += [f"    {line}" for line in failures.lines(result.failure, way not in ways and len(ways) < MAPS)]
             ways.add(way)
             if result.attribution:

@@ -1,116 +1,78 @@
-"""What came of one case on one backend, and with which evidence.
-
-The JSON document of the command line is a list of `Result.to_dict()`.
-"""
+"""The result of one case on one backend, and its JSON form."""
 
 from __future__ import annotations
 
-import enum
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
+import msgspec
+
+from triptych.harness.results.findings import Attribution, Failure, Invariance
+from triptych.harness.results.measures import Metrics, Parity, Tolerance
+from triptych.harness.results.record import to_plain
+from triptych.harness.results.status import Cause, Evidence, Status
+from triptych.harness.results.timing import Profiled, Timing, kind_of
+
+PARTS = ("metrics", "tolerance", "timing", "failure", "attribution")  # None here is {} in a document
 
 
-class Status(str, enum.Enum):
-    """How one case on one backend ended."""
-
-    PASSED = "passed"
-    FAILED = "failed"  # ran, and disagrees with the reference
-    ERROR = "error"  # raised, crashed, wrote out of bounds, left output unwritten, returned a wrong shape
-    TIMEOUT = "timeout"
-    UNSUPPORTED = "unsupported"  # documented not to be done by the kernel or the hardware, or inputs that judge nothing
-    SKIPPED = "skipped"  # the backend is not here; the reason says why
-
-    def __str__(self) -> str:
-        return self.value
-
-
-class Evidence(str, enum.Enum):
-    """What kind of machine a number comes from. Speeds are ranked only within one kind."""
-
-    REFERENCE = "reference"
-    SIMULATED = "simulated"  # numbers computed by the NKI simulator
-    PREDICTED = "predicted"  # a time computed by a model of the chip
-    INTERPRETED = "interpreted"  # Triton's interpreter on a CPU
-    DEVICE = "device"  # measured on an accelerator
-    HOST = "host"  # measured on this CPU
-
-    def __str__(self) -> str:
-        return self.value
-
-
-@dataclass
-class Result:
-    """What came of one case on one backend."""
+class Result(msgspec.Struct, kw_only=True):
+    """What came of one case on one backend, and with which evidence."""
 
     op: str
     case: str
     dtype: str
+    regime: str = "normal"  # how the inputs were drawn
     backend: str
     target: str | None
     evidence: Evidence
     status: Status
-    reason: str | None = None
-    metrics: dict[str, Any] = field(default_factory=dict)
-    tolerance: dict[str, Any] = field(default_factory=dict)
-    timing: dict[str, Any] = field(default_factory=dict)
+    reason: str | None = None  # a sentence on what went wrong, or on what to know of a pass
+    cause: Cause | None = None  # the same for programs; None of what passed
+    metrics: Metrics | None = None
+    tolerance: Tolerance | None = None
+    timing: Timing | None = None
     repro: str = ""
-    regime: str = "normal"  # how the inputs were drawn
     fingerprint: str = ""  # of what decided it (`resume`); empty unless the run can be resumed
-    notes: list[str] = field(default_factory=list)  # what the kernel's run was warned of
-    failure: dict[str, Any] = field(default_factory=dict)  # where and by how much it disagrees; empty if it does not
-    invariance: dict[str, Any] = field(default_factory=dict)  # whether other runs and parts of a batch have these bits
-    parity: dict[str, Any] = field(default_factory=dict)  # the difference from every backend that ran the case before
-    attribution: dict[str, Any] = field(default_factory=dict)  # of a failure: {"cause", "text", ..}
+    notes: list[str] = msgspec.field(default_factory=list)  # what the kernel's run was warned of
+    failure: Failure | None = None  # where and by how much it disagrees
+    invariance: Invariance = Invariance()
+    parity: dict[str, Parity] = msgspec.field(default_factory=dict)  # by the label of each backend that ran before
+    attribution: Attribution | None = None  # of a failure
 
     @property
-    def place(self) -> str:
+    def backend_label(self) -> str:
         """`nki-sim[trn2]`, or the backend alone where it has no targets; with a profile's changes to chip and order."""
-        changes = [f"{field}={value:g}" for field, value in self.timing.get("settings", {}).items()]
-        order = ["program order"] if self.timing.get("order") == "program" else []
+        profile = self.timing if isinstance(self.timing, Profiled) else None
+        changes = [f"{field}={value:g}" for field, value in profile.settings.items()] if profile else []
+        order = ["program order"] if profile and profile.order == "program" else []
         inside = ", ".join([*([self.target] if self.target else []), *changes, *order])
         return f"{self.backend}[{inside}]" if inside else self.backend
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON form; numbers that JSON has no name for (nan, inf) become strings."""
-        return {
-            "op": self.op,
-            "case": self.case,
-            "dtype": self.dtype,
-            "regime": self.regime,
-            "backend": self.backend,
-            "target": self.target,
-            "evidence": str(self.evidence),
-            "status": str(self.status),
-            "reason": self.reason,
-            "metrics": plain(self.metrics),
-            "tolerance": plain(self.tolerance),
-            "timing": plain(self.timing),
-            "repro": self.repro,
-            **({"fingerprint": self.fingerprint} if self.fingerprint else {}),
-            "notes": list(self.notes),
-            "failure": plain(self.failure),
-            "invariance": plain(self.invariance),
-            "parity": plain(self.parity),
-            "attribution": plain(self.attribution),
-        }
+        """The JSON form."""
+        plain: dict[str, Any] = to_plain(self)
+        for part in PARTS:
+            plain[part] = plain[part] or {}
+        if not self.fingerprint:
+            del plain["fingerprint"]
+        return plain
 
     @classmethod
-    def from_dict(cls, d: Mapping[str, Any]) -> Result:
-        return cls(**{**d, "evidence": Evidence(d["evidence"]), "status": Status(d["status"])})
+    def from_dict(cls, row: Mapping[str, Any]) -> Result:
+        """The result of a document; msgspec.ValidationError says what is not as it must be."""
+        return msgspec.convert(completed(row), cls, strict=False)
 
 
-def plain(value: Any) -> Any:
-    """`value` with NumPy scalars and non-finite floats replaced by what JSON can hold."""
-    if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(v) for v in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value
+def completed(row: Any) -> Any:
+    """A row of a document as `Result` has it: no part is {}, and a timing says its kind."""
+    if not isinstance(row, Mapping):
+        return row
+    known = dict(row)
+    for part in PARTS:
+        if known.get(part) == {}:
+            known[part] = None
+    timing = known.get("timing")
+    if isinstance(timing, Mapping) and "kind" not in timing:
+        known["timing"] = {**timing, "kind": kind_of(dict(timing))}
+    return known

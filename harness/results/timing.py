@@ -1,102 +1,144 @@
-"""How long a call takes: raw samples, and the statistics that a table shows.
+"""How long a call takes: measured, with its samples, or predicted by a model of the chip, which has none.
 
-Samples are kept, because a later comparison of two runs needs them. Every timing says its timer and what kind of
-evidence it is; a prediction by a model has no samples and no spread.
+Every timing says its timer and what kind of evidence it is. Samples are kept, because a later comparison of two runs
+needs them.
 """
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from triptych.harness.results.result import Evidence
-
-FLUSH_BYTES = 256 * 2**20  # more than the last-level cache of any GPU of 2026
-
-
-@dataclass(frozen=True)
-class TimingBudget:
-    """When to stop sampling: after `seconds`, but between `fewest` and `most` samples; `patience` ends all waiting."""
-
-    warmup_seconds: float = 0.1
-    seconds: float = 0.5
-    fewest: int = 3
-    most: int = 1000
-    patience: float = 2.0  # seconds after which the samples that there are, one at least, have to do
+from triptych.harness.results.record import Record
+from triptych.harness.results.status import Evidence
 
 
-def time_host(call: Callable[[], Any], budget: TimingBudget, evidence: Evidence) -> dict[str, Any]:
-    """Wall time on this host, caches warm: one call at a time between two reads of a monotonic clock."""
-    warmups = 0
-    start = time.perf_counter_ns()
-    while time.perf_counter_ns() - start < budget.warmup_seconds * 1e9:
-        call()
-        warmups += 1
-    samples: list[float] = []
-    start = time.perf_counter_ns()
-    while _wants_more(len(samples), time.perf_counter_ns() - start, budget):
-        before = time.perf_counter_ns()
-        call()
-        samples.append((time.perf_counter_ns() - before) / 1e3)
-    return {"timer": "host clock", "cache": "warm", **summary(samples, warmups, evidence)}
+class Time(Record, frozen=True, kw_only=True, tag_field="kind"):
+    """What every timing holds, beside the time itself."""
+
+    timer: str
+    evidence: Evidence
+    flops: int | None = None  # operations and bytes that the case needs at least
+    bytes: int | None = None
+    percent_of_peak: float | None = None
+    peak_tflop_per_s: float | None = None
+    speed_over_torch: float | None = None
+
+    @property
+    def us(self) -> float:
+        """The one number that a table shows, in microseconds."""
+        raise NotImplementedError
 
 
-def event_timer() -> Callable[[Callable[[], Any]], float]:
-    """A function that times one call on a CUDA or ROCm device, in microseconds between two events.
+class Measured(Time, frozen=True, kw_only=True, tag="measured"):
+    """Samples of a clock, and their statistics."""
 
-    The L2 cache is overwritten before the call.
-    """
-    import torch
+    cache: str
+    median_us: float
+    p10_us: float
+    p90_us: float
+    min_us: float
+    max_us: float
+    warmups: int
+    samples_us: list[float]
 
-    flush = torch.empty(FLUSH_BYTES // 4, dtype=torch.int32, device="cuda")
-
-    def sample(call: Callable[[], Any]) -> float:
-        before, after = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        flush.zero_()
-        before.record()
-        call()
-        after.record()
-        after.synchronize()
-        return float(before.elapsed_time(after)) * 1e3
-
-    return sample
+    @property
+    def us(self) -> float:
+        return self.median_us
 
 
-def time_cuda(call: Callable[[], Any], budget: TimingBudget) -> dict[str, Any]:
-    """Time on a CUDA or ROCm device, sample by sample with `event_timer`."""
-    sample = event_timer()
-    warmups = 0
-    start = time.perf_counter_ns()
-    while warmups == 0 or time.perf_counter_ns() - start < budget.warmup_seconds * 1e9:
-        sample(call)
-        warmups += 1
-    samples: list[float] = []
-    start = time.perf_counter_ns()
-    while _wants_more(len(samples), time.perf_counter_ns() - start, budget):
-        samples.append(sample(call))
-    return {"timer": "device events", "cache": "L2 flushed", **summary(samples, warmups, Evidence.DEVICE)}
+class KnownError(Record, frozen=True, kw_only=True):
+    """How far the timing model was off in its last validation: shares of the measured times."""
+
+    median: float
+    worst: float
+    rank_correlation: float
+    points: int
+    date: str
 
 
-def _wants_more(samples: int, elapsed_ns: int, budget: TimingBudget) -> bool:
-    elapsed = elapsed_ns / 1e9
-    if samples < budget.fewest:
-        return samples == 0 or elapsed < budget.patience
-    return samples < budget.most and elapsed < budget.seconds
+class Predicted(Time, frozen=True, kw_only=True, tag="predicted"):
+    """What the timing model says of one run."""
+
+    predicted_us: float
+    known_error: KnownError
+    mfu: float
+    busy_share: dict[str, float]  # of each engine, by its name
+
+    @property
+    def us(self) -> float:
+        return self.predicted_us
 
 
-def summary(samples_us: Sequence[float], warmups: int, evidence: Evidence) -> dict[str, Any]:
-    """The timing dict of raw samples in microseconds."""
-    deciles = statistics.quantiles(samples_us, n=10, method="inclusive") if len(samples_us) > 1 else [samples_us[0]] * 9
-    return {
-        "evidence": str(evidence),
-        "median_us": statistics.median(samples_us),
-        "p10_us": deciles[0],
-        "p90_us": deciles[-1],
-        "min_us": min(samples_us),
-        "max_us": max(samples_us),
-        "warmups": warmups,
-        "samples_us": list(samples_us),
-    }
+class Step(Record, frozen=True, kw_only=True):
+    """A source line on the critical path."""
+
+    op: str
+    line: str
+    engine: str
+    count: int
+    us: float
+    share: float
+
+
+class Rest(Record, frozen=True, kw_only=True):
+    """The lines of the critical path that are not told one by one."""
+
+    lines: int
+    us: float
+    share: float
+
+
+class Stall(Record, frozen=True, kw_only=True):
+    """Where the busiest engine stood still."""
+
+    engine: str
+    op: str
+    line: str
+    why: str
+    waits_for: str
+    waits_for_line: str | None
+    count: int
+    us: float
+    share: float
+
+
+class MemoryUse(Record, frozen=True, kw_only=True):
+    """Bytes of a partition on the core that uses most of it."""
+
+    peak_bytes: int
+    needed_bytes: int  # in program order
+    capacity_bytes: int
+
+
+class Profiled(Predicted, frozen=True, kw_only=True, tag="profiled"):
+    """A prediction with its reasons, which `triptych profile` writes."""
+
+    order: str
+    settings: dict[str, float]  # what --set changed of the chip
+    chip: str
+    cores: int
+    instructions: int
+    launch_us: float
+    roofline_us: float
+    compute_us: float
+    memory_us: float
+    bound: str
+    peak_tflop_per_s: float  # of the chip's matrix unit, in bfloat16
+    matmul_flops: float
+    hbm_share: float
+    hbm_gb_per_s: float
+    hbm_bytes: int
+    intensity_flop_per_byte: float
+    critical: list[Step]
+    critical_others: Rest
+    stalls: list[Stall]
+    memory: dict[str, MemoryUse]
+    advice: list[str]
+
+
+Timing = Measured | Predicted | Profiled
+
+
+def kind_of(timing: dict[str, Any]) -> str:
+    """The kind of a timing from a document that does not say it."""
+    return "profiled" if "critical" in timing else "predicted" if "predicted_us" in timing else "measured"

@@ -26,6 +26,7 @@ from time import perf_counter
 from typing import BinaryIO
 
 import numpy as np
+from msgspec import structs
 
 from triptych.harness.arrays import Array, Arrays
 from triptych.harness.backends import BACKENDS
@@ -40,9 +41,10 @@ from triptych.harness.ops import loading
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.inputs import make_inputs
 from triptych.harness.ops.op import Op
-from triptych.harness.results.result import Evidence, Result, Status
+from triptych.harness.results.result import Result
+from triptych.harness.results.status import Cause, Evidence, Status
 from triptych.harness.running import crash_location, memory_limit
-from triptych.harness.running.runner import Settings, Task, ended
+from triptych.harness.running.tasks import Settings, Task, result_without_run
 from triptych.harness.trials import integrity, invariance, self_reference
 from triptych.harness.trials.attribution import LONGEST_S, attribute
 from triptych.harness.trials.integrity import digest
@@ -53,7 +55,7 @@ def main() -> None:
     """Serve until the parent goes away."""
     end_with_parent()
     requests, replies = private_pipes()
-    crash_location.promise(int(sys.argv.pop()) if len(sys.argv) > 1 else None)
+    crash_location.enable(int(sys.argv.pop()) if len(sys.argv) > 1 else None)
     own = os.getpid()
     jobs: queue.SimpleQueue[tuple[Task, Settings]] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(requests, jobs), daemon=True).start()
@@ -140,21 +142,25 @@ class Bench:
             op = self.op(task)
             why = backend.supports(op, case, task.target)
             if why:
-                return ended(task, Status.UNSUPPORTED, why)
+                return result_without_run(task, Status.UNSUPPORTED, why, Cause.NOT_SUPPORTED)
             self.announce("preparing the inputs and the reference")
             prepared = self.prepare(op, task, settings)
         except SaysNothing as error:
-            return ended(task, Status.UNSUPPORTED if error.unsuitable else Status.ERROR, str(error))
-        except (loading.OpFileError, OpError) as error:
-            return ended(task, Status.ERROR, str(error))
+            status = Status.UNSUPPORTED if error.unsuitable else Status.ERROR
+            return result_without_run(task, status, str(error), error.cause)
+        except OpError as error:
+            return result_without_run(task, Status.ERROR, str(error), error.cause)
+        except loading.OpFileError as error:
+            return result_without_run(task, Status.ERROR, str(error), Cause.INVALID_OP)
         except MemoryError:
             self.unfit = True
             why = memory_limit.in_words(self.memory)
-            return ended(task, Status.ERROR, f"the case could not be prepared: {why}")
+            return result_without_run(task, Status.ERROR, f"the case could not be prepared: {why}", Cause.OUT_OF_MEMORY)
         except BaseException as error:
             place = loading.at(error, Path(task.source).resolve()) if task.source else ""
-            return ended(task, Status.ERROR, f"the case could not be prepared: {described(error)}{place}")
-        result = ended(task, Status.ERROR, "", backend.evidence)
+            why = f"the case could not be prepared: {described(error)}{place}"
+            return result_without_run(task, Status.ERROR, why, Cause.INVALID_OP)
+        result = result_without_run(task, Status.ERROR, "", evidence=backend.evidence)
         result.tolerance = prepared.expected.tolerance
         try:
             self.announce("running the kernel")
@@ -168,38 +174,41 @@ class Bench:
                     result.notes = list(dict.fromkeys(noted(warning) for warning in warned))
             self.check_untouched(prepared)
             verdict = judge(op, case, prepared.inputs, out, expected=prepared.expected)
-            result.status, result.reason = verdict.status, verdict.reason
+            result.status, result.reason, result.cause = verdict.status, verdict.reason, verdict.cause
             result.metrics, result.failure = verdict.metrics, verdict.failure
             if verdict.metrics:
                 result.parity = {
                     place: parity.difference(out, other, prepared.expected) for place, other in prepared.outputs.items()
                 }
-                prepared.outputs[result.place] = out
+                prepared.outputs[result.backend_label] = out
             if result.status is Status.PASSED:
-                result.reason = sensitivity.remark(result.tolerance)
+                result.reason = sensitivity.remark(prepared.expected.tolerance)
                 if settings.repeat and backend.evidence is not Evidence.REFERENCE:
                     self.repeat(op, task, prepared, out, seconds, result)
             if verdict.status is Status.FAILED and seconds < LONGEST_S:
                 self.settle(result)
                 self.announce("finding the cause of a disagreement")
                 result.attribution = attribute(backend, op, case, prepared.inputs, task.target, out, prepared.expected)
-                self.unfit = bool(GPU_FAULT.search(result.attribution["text"]))
+                self.unfit = bool(GPU_FAULT.search(result.attribution.text))
             if task.bench and (result.status is Status.PASSED or (settings.no_check and verdict.metrics)):
                 self.announce("timing the kernel")
                 with np.errstate(all="ignore"):
                     timing = backend.time(op, case, prepared.inputs, task.target, settings.budget)
-                result.timing = {**timing, **work(op, case)}
+                result.timing = structs.replace(timing, **work(op, case))
             elif task.bench:
                 result.reason = f"{result.reason}; not timed, because its result is wrong"
         except BaseException as error:
             self.prepared = None
             self.unfit = self.unfit or self.functions.replaced() is not None
             result.status, result.reason = Status.ERROR, kernel_fault(error, op, backend.panel)
+            result.cause = error.cause if isinstance(error, OpError) else Cause.KERNEL_ERROR
             if isinstance(error, MemoryError) or "can't allocate memory" in said(error):  # PyTorch's RuntimeError
                 self.unfit = True
+                result.cause = Cause.OUT_OF_MEMORY
                 result.reason = f"the kernel ran out of memory: {memory_limit.in_words(self.memory)}"
             elif GPU_FAULT.search(f"{type(error).__name__}: {said(error)}"):
                 self.unfit = True
+                result.cause = Cause.DEVICE_FAULT
                 result.reason += "; the next case gets a new process"
         return result
 
@@ -238,9 +247,9 @@ class Bench:
             raise KernelFault(f"its first call passed, but a further one failed: {why}") from error
         result.invariance = repeats.found
         if fault:
-            result.status, result.reason = Status.ERROR, fault
+            result.status, result.reason, result.cause = Status.ERROR, fault, Cause.KEPT_STATE
         elif repeats.broken:
-            result.status, result.reason = Status.FAILED, repeats.broken
+            result.status, result.reason, result.cause = Status.FAILED, repeats.broken, Cause.BROKEN_PROMISE
 
     def op(self, task: Task) -> Op:
         if task.source not in self.sources:

@@ -32,6 +32,7 @@ from triptych.harness.ops.case import Case
 from triptych.harness.ops.op import Op
 from triptych.harness.precision import round_to
 from triptych.harness.reports import failures
+from triptych.harness.results.measures import Fixed, Metrics
 
 STEPS = {1: 1, 2: 4}  # n for dtypes of so many bytes
 WIDE = 64  # and for wider ones
@@ -103,7 +104,7 @@ def by_dtype(out: Array, expected: Array) -> Expected:
     floats = [dtype for dtype in (out.dtype, expected.dtype) if is_float(dtype)]
     share = max(map(thumb, floats)) if is_float(out.dtype) else 0.0
     size = float(np.sqrt(np.mean(finite * finite)))
-    tolerance = {"source": "dtype", "rule": "fixed", "rtol": share, "atol": share * size}
+    tolerance = Fixed(source="dtype", regime="normal", rtol=share, atol=share * size)
     return Expected(reference, rounded(expected, out.dtype), tolerance)
 
 
@@ -147,14 +148,14 @@ def by_op(op: Op, case: Case, inputs: Arrays, expected: Array | None) -> Expecte
     return replace(found, reference=reference, rounded=round_to(reference, dtype_of(case.dtype)))
 
 
-def figures(out: Array, numbers: Mapping[str, Any], target: Expected) -> str:
+def figures(out: Array, numbers: Metrics, target: Expected) -> str:
     """The size of the disagreement in one line, and of a rule of thumb that it is one."""
-    words = [f"{out.dtype.name}{list(out.shape)}", f"largest error {numbers['max_abs']:.3g}"]
+    words = [f"{out.dtype.name}{list(out.shape)}", f"largest error {numbers.max_abs:.3g}"]
     if is_float(out.dtype):
-        words += [f"{numbers['max_ulp']} representable numbers apart"]
-    words += [f"relative L2 error {numbers['rel_l2']:.3g}"]
-    text = ", ".join(words) + (", of what is finite" if numbers["nonfinite"]["misplaced"] else "")
-    if target.tolerance["source"] == "dtype" and target.tolerance["rtol"]:
+        words += [f"{numbers.max_ulp} representable numbers apart"]
+    words += [f"relative L2 error {numbers.rel_l2:.3g}"]
+    text = ", ".join(words) + (", of what is finite" if numbers.nonfinite.misplaced else "")
+    if isinstance(target.tolerance, Fixed) and target.tolerance.source == "dtype" and target.tolerance.rtol:
         text += (
             "\nthe tolerance is a rule of thumb for the coarser dtype of the two; with op= and inputs= it is derived "
             "from honest kernels"

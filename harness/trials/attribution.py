@@ -12,7 +12,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -27,18 +27,21 @@ from triptych.harness.judge.verdict import Verdict, judge
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.op import Op
 from triptych.harness.precision import round_to
-from triptych.harness.results.result import Status
+from triptych.harness.results.findings import Attribution, Instruction
+from triptych.harness.results.measures import Derived
+from triptych.harness.results.status import Status
 from triptych.harness.trials.invariance import differing
 from triptych.simulator import Event
 
 LONGEST_S = 20.0  # kernels that ran longer are not run again
+Blame = Literal["logic", "rounding", "emulator", "unknown"]
 MOSTLY = 10.0  # times the error of the run in float32: rounding explains most of an error
 
 
 def attribute(
     backend: Backend, op: Op, case: Case, inputs: Arrays, target: str | None, out: Array, expected: Expected
-) -> dict[str, Any]:
-    """{"cause", "text", ..}: the cause is "logic", "rounding", "emulator" or "unknown", and the text says why."""
+) -> Attribution:
+    """The cause of a disagreement, and why it is held to be that."""
     try:
         with np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -48,12 +51,13 @@ def attribute(
                 return _interpreted(backend, op, case, inputs, out, expected)
             return _other(backend, op, case, inputs, target, expected)
     except BaseException as error:  # a kernel may exit, too
-        return {"cause": "unknown", "text": f"the kernel could not be run without low-precision rounding: {error}"}
+        why = f"the kernel could not be run without low-precision rounding: {error}"
+        return Attribution(cause="unknown", text=why)
 
 
 def _simulated(
     backend: Simulator, op: Op, case: Case, inputs: Arrays, target: str | None, out: Array, expected: Expected
-) -> dict[str, Any]:
+) -> Attribution:
     from triptych.harness.trials import divergence
     from triptych.simulator import Options
 
@@ -67,7 +71,8 @@ def _simulated(
     narrow = sorted({str(a.dtype) for a in run.trace.allocations if a.dtype.is_float and a.dtype.itemsize < 4})
     bound = bound_of(case, expected)
     found = divergence.bisect(play, bound)
-    about: dict[str, Any] = {}
+    about: dict[str, Instruction] = {}
+    cause: Blame
     wrong = wrong_instructions(issued(run.trace.events))
     if wrong:
         cause = "emulator"
@@ -76,7 +81,7 @@ def _simulated(
         cause, text = concluded(case, verdict, before, ", ".join(narrow), expected)
     lost = cause == "rounding" or (cause == "logic" and divergence.apart(wide(out), wide(run.outputs)) > bound)
     if lost and found.first is not None:
-        about["first_beyond_rounding"] = {**found.first.to_dict(), "difference": found.first.difference}
+        about["first_beyond_rounding"] = found.first.record(found.first.difference)
         how = f"by {found.first.difference:.2g}, relative L2, where the output may be off by {bound:.2g}"
         if not np.isfinite(found.first.difference):
             how = "in where it is NaN or infinite"
@@ -91,27 +96,27 @@ def _simulated(
     if misplaced(out, expected):
         for key, word, origin in (("first_infinity", "infinity", found.infinity), ("first_nan", "NaN", found.nan)):
             if origin is not None:
-                about[key] = origin.to_dict()
+                about[key] = origin.record()
                 text += f" First {word}: {origin}."
-    return {"cause": cause, "text": text, **about}
+    return Attribution(cause=cause, text=text, **about)
 
 
 def _interpreted(
     backend: Interpreter, op: Op, case: Case, inputs: Arrays, out: Array, expected: Expected
-) -> dict[str, Any]:
+) -> Attribution:
     wrong = [operation for operation in wrong_operations(case.dtype) if used(op, operation)]
     if wrong:
         text = f"Triton's interpreter computes {', '.join(wrong)} wrongly in {case.dtype} (see `triptych doctor`)"
-        return {"cause": "emulator", "text": f"{text}, and the kernel may use it. Try float32, or a GPU."}
+        return Attribution(cause="emulator", text=f"{text}, and the kernel may use it. Try float32, or a GPU.")
     again = backend.replay(op, case, inputs)
     verdict = judge(op, case, inputs, again, expected=expected)
     before = judge(op, case, inputs, out, expected=expected)
     narrow = "" if differing(out, again) is None else "float16, bfloat16, float8 and TF32"
     cause, text = concluded(case, verdict, before, narrow, expected)
-    return {"cause": cause, "text": text}
+    return Attribution(cause=cause, text=text)
 
 
-def concluded(case: Case, verdict: Verdict, before: Verdict, narrow: str, expected: Expected) -> tuple[str, str]:
+def concluded(case: Case, verdict: Verdict, before: Verdict, narrow: str, expected: Expected) -> tuple[Blame, str]:
     """Cause and text, from the verdict on the run in float32, that `before` it, and what the kernel holds `narrow`."""
     if verdict.status is Status.PASSED:
         return "rounding", "the same kernel agrees with the reference when it keeps every value in float32."
@@ -126,7 +131,7 @@ def concluded(case: Case, verdict: Verdict, before: Verdict, narrow: str, expect
             "between its loads and stores the kernel holds float32 alone, so that low-precision rounding has no part "
             "in it."
         )
-    size, rest = (v.metrics.get("rel_l2", np.inf) for v in (before, verdict))
+    size, rest = (v.metrics.rel_l2 if v.metrics else np.inf for v in (before, verdict))
     if close and size > MOSTLY * rest:
         return "rounding", (
             f"without low-precision rounding ({narrow} kept in float32) the error falls from {size:.2g} to {rest:.2g}, "
@@ -140,25 +145,27 @@ def concluded(case: Case, verdict: Verdict, before: Verdict, narrow: str, expect
 
 def extent(verdict: Verdict) -> str:
     """How much of the output still disagrees."""
-    count = verdict.metrics.get("mismatches")
-    if not count or verdict.metrics["nonfinite"]["misplaced"]:
+    metrics = verdict.metrics
+    if metrics is None or not metrics.mismatches or metrics.nonfinite.misplaced:
         return f": {verdict.reason}"
-    return f", in {count} element{'s' * (count > 1)} by up to {verdict.metrics['max_abs']:.3g}"
+    return f", in {metrics.mismatches} element{'s' * (metrics.mismatches > 1)} by up to {metrics.max_abs:.3g}"
 
 
 def bound_of(case: Case, expected: Expected) -> float:
     """The relative L2 difference that a result may have: the output's, or two units of the dtype if that is fixed."""
-    return float(expected.tolerance.get("rel_l2") or 2 * finfo(dtype_of(case.dtype)).eps)
+    derived = expected.tolerance.rel_l2 if isinstance(expected.tolerance, Derived) else 0.0
+    return float(derived or 2 * finfo(dtype_of(case.dtype)).eps)
 
 
 def near(verdict: Verdict, expected: Expected, times: float = 8.0) -> bool:
     """Whether the error is a few times what is allowed."""
     tolerance, metrics = expected.tolerance, verdict.metrics
     return bool(
-        "rel_l2" in tolerance
-        and not metrics.get("nonfinite", {}).get("misplaced")
-        and metrics.get("rel_l2", np.inf) <= times * tolerance["rel_l2"]
-        and metrics.get("max_abs", np.inf) <= times * tolerance["max_abs"]
+        isinstance(tolerance, Derived)
+        and metrics is not None
+        and not metrics.nonfinite.misplaced
+        and metrics.rel_l2 <= times * tolerance.rel_l2
+        and metrics.max_abs <= times * tolerance.max_abs
     )
 
 
@@ -171,20 +178,18 @@ def misplaced(out: Array, expected: Expected) -> bool:
     return bool((~np.isfinite(out.astype(np.float64)) & np.isfinite(expected.rounded.astype(np.float64))).any())
 
 
-def _other(
-    backend: Backend, op: Op, case: Case, inputs: Arrays, target: str | None, expected: Expected
-) -> dict[str, Any]:
+def _other(backend: Backend, op: Op, case: Case, inputs: Arrays, target: str | None, expected: Expected) -> Attribution:
     if dtype_of(case.dtype) == np.float32:
         text = "the inputs are float32 already, so that the kernel cannot be run with less rounding"
-        return {"cause": "unknown", "text": f"{text}; an emulator can: see nki-sim or triton-cpu."}
+        return Attribution(cause="unknown", text=f"{text}; an emulator can: see nki-sim or triton-cpu.")
     wide = {name: x.astype(np.float32) if x.dtype == dtype_of(case.dtype) else x for name, x in inputs.items()}
     again = backend.run(op, replace(case, dtype="float32"), wide, target)
     verdict = judge(op, case, inputs, round_to(again, dtype_of(case.dtype)), expected=expected)
     if verdict.status is Status.PASSED:
         text = "the same kernel agrees with the reference on the same inputs widened to float32."
-        return {"cause": "rounding", "text": text}
+        return Attribution(cause="rounding", text=text)
     text = f"on the same inputs widened to float32 it disagrees as well{extent(verdict)}."
-    return {"cause": "logic", "text": text}
+    return Attribution(cause="logic", text=text)
 
 
 def issued(events: Iterable[Event]) -> set[tuple[str, str]]:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from triptych.harness.arrays import Array
+from triptych.harness.results.findings import Instruction
 from triptych.simulator import INSTRUCTIONS, Event, Options
 from triptych.simulator.errors import show_line
 
@@ -42,9 +43,16 @@ class Found:
     writes: list[str]
     difference: float = 0.0
 
-    def to_dict(self) -> dict[str, Any]:
-        place = {"instruction": self.name, "line": show_line(self.event.line), "number": self.number}
-        return {**place, "reads": self.reads, "writes": self.writes}
+    def record(self, difference: float | None = None) -> Instruction:
+        """The form that a document holds."""
+        return Instruction(
+            instruction=self.name,
+            line=show_line(self.event.line),
+            number=self.number,
+            reads=self.reads,
+            writes=self.writes,
+            difference=difference,
+        )
 
     @property
     def name(self) -> str:

@@ -15,11 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
 
 import numpy as np
+from msgspec import structs
 
 from triptych.harness.arrays import Array, Arrays
 from triptych.harness.backends.base import KernelFault
@@ -29,6 +30,9 @@ from triptych.harness.judge.tolerance import LOCAL_LIMIT, Expected
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.inputs import make_inputs
 from triptych.harness.ops.op import Alone, Op
+from triptych.harness.results.findings import Alone as AloneFound
+from triptych.harness.results.findings import Invariance, Runs
+from triptych.harness.results.measures import Derived
 
 LONGEST_S = 2.0  # kernels that ran longer are repeated in one case, and then on other inputs alone
 COARSE, COARSE_SHARE = 0.01, 64.0  # relative L2 error that rounding does not explain, and in multiples of the bound
@@ -44,9 +48,13 @@ Run = Callable[[Case, Arrays], Array]
 class Repeats:
     """What the further runs showed: for the JSON, and a sentence with whether it is an error if a promise is broken."""
 
-    found: dict[str, Any] = field(default_factory=dict)
+    found: Invariance = Invariance()
     fault: str | None = None  # the kernel keeps state: an error
     broken: str | None = None  # a promise of bits is broken: a failure
+
+    def note(self, **found: Any) -> None:
+        """Add to what was found."""
+        self.found = structs.replace(self.found, **found)
 
 
 @dataclass
@@ -66,20 +74,20 @@ class Repeater:
         first = out.copy()
         slow = f"the first run took {seconds:.1f} s; what takes over {LONGEST_S:g} s runs"
         if seconds > LONGEST_S and not though_slow:
-            repeats.found["skipped"] = f"{slow} once, except in one case"
+            repeats.note(skipped=f"{slow} once, except in one case")
             return repeats
         started = perf_counter()
         repeats.fault, repeats.broken = self.on_other_inputs(run, first, out)
         if repeats.fault or repeats.broken:
             return repeats
-        repeats.found["other_inputs"] = True
+        repeats.note(other_inputs=True)
         if seconds > LONGEST_S and perf_counter() - started > LONGEST_S:
-            repeats.found["skipped"] = f"{slow} again on other inputs alone"
+            repeats.note(skipped=f"{slow} again on other inputs alone")
             return repeats
         again = run_again(self.case, self.inputs)
         promised = self.op.repeatable and backend not in NOT_OURS
         wrong = differing(first, again)
-        repeats.found["runs"] = {"identical": wrong is None, "promised": promised}
+        repeats.note(runs=Runs(identical=wrong is None, promised=promised))
         if wrong is not None and promised:
             repeats.broken = (
                 f"two runs on the same inputs differ in {wrong[0]} of {first.size} elements, the first at {wrong[1]}: "
@@ -122,9 +130,11 @@ class Repeater:
 
     def coarsely_wrong(self, first: Array, result: Array, expected: Expected) -> str | None:
         """How far off a result on other inputs is, in words, if it is by more than rounding explains."""
+        tolerance = self.expected.tolerance
+        allowed = tolerance.rel_l2 if isinstance(tolerance, Derived) else 0.0
         off = coarse_error(result, expected.reference, expected.rounded)
         before = coarse_error(first, self.expected.reference, self.expected.rounded)
-        if off > max(COARSE, COARSE_SHARE * self.expected.tolerance.get("rel_l2", 0.0), MUCH_MORE * before):
+        if off > max(COARSE, COARSE_SHARE * allowed, MUCH_MORE * before):
             return f"relative L2 error {off:.2g}" if np.isfinite(off) else "not finite where the reference is"
         then, now = (compare(x, replace(e, unit=None)) for x, e in ((first, self.expected), (result, expected)))
         usual = max(1.0, float(then.share.max(initial=0.0)), larger(expected.reference, self.expected.reference))
@@ -158,7 +168,7 @@ class Repeater:
         wrong = differing(within, apart)
         promised = backend in promise.promised
         what = f"{promise.axis} = {part.start}" + (f"-{part.stop - 1}" if together > 1 else "")
-        to.found["alone"] = {"axis": promise.axis, "part": what, "identical": wrong is None, "promised": promised}
+        to.note(alone=AloneFound(axis=promise.axis, part=what, identical=wrong is None, promised=promised))
         if wrong is not None and promised:
             to.broken = (
                 f"{what} computed alone differs from the same within a batch of {size}, in {wrong[0]} of "

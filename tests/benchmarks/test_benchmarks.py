@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 
 from triptych.harness.backends import BACKENDS
+from triptych.harness.backends.clocks import TimingBudget
 from triptych.harness.collection import builtin
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.cases import cases_of
 from triptych.harness.ops.inputs import make_inputs
-from triptych.harness.results.result import Evidence
-from triptych.harness.results.timing import TimingBudget
+from triptych.harness.results.status import Evidence
 
 TABLE = builtin()
 CASES = [
@@ -55,4 +55,4 @@ def test_speed(benchmark: Any, case: Case, backend: str) -> None:
         benchmark.extra_info["flops"] = op.flops(case.axes, case.params)
     if benchmark.enabled and chosen.evidence is Evidence.SIMULATED:
         timing = chosen.time(op, case, inputs, target, TimingBudget())
-        benchmark.extra_info.update(predicted_us=timing["predicted_us"], predicted_evidence=timing["evidence"])
+        benchmark.extra_info.update(predicted_us=timing.predicted_us, predicted_evidence=timing.evidence)

@@ -26,7 +26,7 @@ from triptych.harness.ops.cases import cases_of
 from triptych.harness.ops.inputs import make_inputs
 from triptych.harness.reports import tables
 from triptych.harness.results import environment
-from triptych.harness.results.result import Status
+from triptych.harness.results.status import Status
 from triptych.harness.upkeep.figures import mutant_runs
 from triptych.harness.upkeep.figures.honest_variants import HONEST
 from triptych.harness.upkeep.figures.judge_figures import say

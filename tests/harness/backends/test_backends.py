@@ -17,7 +17,7 @@ from triptych.harness.ops.case import Case
 from triptych.harness.ops.cases import cases_of
 from triptych.harness.ops.inputs import make_inputs
 from triptych.harness.ops.op import Op
-from triptych.harness.results.result import Evidence, Status
+from triptych.harness.results.status import Evidence, Status
 
 OPS = builtin()
 DTYPES = ("float32", "bfloat16", "float16")

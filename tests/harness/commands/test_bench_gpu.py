@@ -6,13 +6,17 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from msgspec import structs
 
+from triptych.harness.backends.clocks import summary
 from triptych.harness.collection import builtin
-from triptych.harness.commands import bench_gpu, cli
+from triptych.harness.commands import bench_gpu
+from triptych.harness.exit_codes import ExitCode
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.op import Op
 from triptych.harness.reports import tables
-from triptych.harness.results.result import Result, Status
+from triptych.harness.results.result import Result
+from triptych.harness.results.status import Evidence, Status
 
 pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'triptych[torch]'")
 
@@ -57,14 +61,14 @@ def test_right_results_pass_and_are_timed_in_turn(case: Case, monkeypatch: pytes
         ("triton", Status.PASSED, None),
         ("torch", Status.PASSED, None),
     ]
-    assert all(len(r.timing["samples_us"]) >= 3 and r.timing["flops"] > 0 for r in results)
+    assert all(len(r.timing.samples_us) >= 3 and r.timing.flops > 0 for r in results)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.op}-{case.dtype}")
 def test_a_wrong_last_row_fails_and_is_not_timed(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench_gpu, "implementations", panels(lambda out: out[..., -1, :].zero_()))
     wrong, right = bench_gpu.measure(builtin()[case.op], case, sample, device="cpu")
-    assert wrong.status is Status.FAILED and wrong.timing == {}
+    assert wrong.status is Status.FAILED and wrong.timing is None
     assert right.status is Status.PASSED and right.timing
 
 
@@ -80,15 +84,15 @@ def test_a_kernel_that_raises_costs_itself_alone(monkeypatch: pytest.MonkeyPatch
 
 def test_shares_are_of_the_largest_product_of_the_same_dtype() -> None:
     def timed(op: str, backend: str, us: float, dtype: str = "bfloat16") -> Result:
-        result = Result(op, "c", dtype, backend, None, bench_gpu.Evidence.DEVICE, Status.PASSED)
-        result.timing = {"median_us": us, "flops": 1000, "bytes": 10}
-        return result
+        timing = structs.replace(summary([us], 0, Evidence.DEVICE, timer="t", cache="c"), flops=1000, bytes=10)
+        where = {"op": op, "case": "c", "dtype": dtype, "backend": backend, "target": None}
+        return Result(**where, evidence=Evidence.DEVICE, status=Status.PASSED, timing=timing)
 
     results = [timed("matmul", "triton", 4), timed("matmul", "torch", 2), timed("attention", "triton", 8)]
     results.append(timed("attention", "torch", 8, "float16"))
     bench_gpu.add_shares(results)
-    assert [r.timing.get("percent_of_peak") for r in results] == pytest.approx([50.0, 100.0, 25.0, None])
-    assert [r.timing.get("speed_over_torch") for r in results] == [0.5, None, None, None]
+    assert [r.timing.percent_of_peak for r in results] == pytest.approx([50.0, 100.0, 25.0, None])
+    assert [r.timing.speed_over_torch for r in results] == [0.5, None, None, None]
     assert "0.50 times torch's speed" in bench_gpu.summarise(results)
     assert "% of peak" in tables.text(results)
 
@@ -102,6 +106,6 @@ def test_its_cases_fill_a_gpu() -> None:
 
 def test_without_a_gpu_it_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(type(bench_gpu.BACKENDS["triton"]), "missing", lambda self: "there is no GPU")
-    assert bench_gpu.main([]) == cli.REQUIRED_MISSING
+    assert bench_gpu.main([]) == ExitCode.REQUIRED_MISSING
     out, err = capsys.readouterr()
     assert out == "" and err == "bench-gpu needs a GPU with Triton and PyTorch: there is no GPU.\n"

@@ -13,7 +13,9 @@ from triptych.harness.judge.verdict import judge
 from triptych.harness.ops import regimes
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.inputs import make_inputs
-from triptych.harness.results.result import Status
+from triptych.harness.results.measures import Derived
+from triptych.harness.results.record import to_plain
+from triptych.harness.results.status import Status
 from triptych.harness.upkeep.figures import honest_variants as variants
 
 OPS = builtin()
@@ -184,7 +186,7 @@ def test_a_failure_names_index_values_count_and_bound():
 
     verdict = judged(wrong)
     assert verdict.status is Status.FAILED
-    assert verdict.metrics["worst_index"] == [3, 5] and verdict.metrics["mismatches"] == 1
+    assert verdict.metrics.worst_index == [3, 5] and verdict.metrics.mismatches == 1
     assert verdict.reason.startswith("1 of 24 elements off by more than")
     assert "honest baselines such as 'tiled'" in verdict.reason and "got 7" in verdict.reason
 
@@ -197,9 +199,9 @@ def test_a_nonfinite_element_where_the_reference_is_finite_fails(strange):
         return out
 
     verdict = judged(wrong)
-    assert verdict.status is Status.FAILED and verdict.metrics["worst_index"] == [1, 2]
+    assert verdict.status is Status.FAILED and verdict.metrics.worst_index == [1, 2]
     assert "NaN or infinite unlike the reference" in verdict.reason
-    assert np.isfinite([verdict.metrics["max_abs"], verdict.metrics["rel_l2"]]).all()
+    assert np.isfinite([verdict.metrics.max_abs, verdict.metrics.rel_l2]).all()
 
 
 def test_an_infinity_of_the_wrong_sign_fails():
@@ -215,22 +217,24 @@ def test_bounds_of_the_command_line_replace_the_derived_ones():
     loose = judged(lambda inputs: right(inputs) + np.float32(0.01), atol=0.1)
     tight = judged(right, rtol=0.0, atol=0.0)
     assert loose.status is Status.PASSED and tight.status is Status.FAILED
-    assert loose.tolerance == {"source": "command line", "regime": "normal", "rule": "fixed", "rtol": 0.0, "atol": 0.1}
+    asked = {"source": "command line", "regime": "normal", "rule": "fixed", "rtol": 0.0, "atol": 0.1}
+    assert to_plain(loose.tolerance) == asked
     assert "where the command line allows no difference" in tight.reason
 
 
 def test_the_tolerance_says_where_it_came_from():
     found = judged(right).tolerance
-    assert (found["source"], found["rule"], found["factor"], found["regime"]) == ("default", "derived", 2, "normal")
-    assert found["baseline"] in found["baselines"] == ["tiled", "sequential"] and found["draws"] == 32
-    assert found["max_abs"] >= found["floor"] > 0 and found["rel_l2"] > 0 and found["max_local"] >= 4
+    assert isinstance(found, Derived)
+    assert (found.source, found.factor, found.regime) == ("default", 2, "normal")
+    assert found.baseline in found.baselines == ["tiled", "sequential"] and found.draws == 32
+    assert found.max_abs >= found.floor > 0 and found.rel_l2 > 0 and found.max_local >= 4
 
 
 def test_an_error_of_many_small_steps_fails_by_its_norm():
     def drifted(inputs):
         return right(inputs) + np.float32(bound * 0.6)
 
-    bound = judged(right).tolerance["max_abs"]
+    bound = judged(right).tolerance.max_abs
     verdict = judged(drifted)
     assert verdict.status is Status.FAILED and "relative L2 error" in verdict.reason
 

@@ -14,7 +14,9 @@ from triptych.harness.judge.verdict import judge
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.op import Op
 from triptych.harness.precision import overflow, ulp, ulps_apart
-from triptych.harness.results.result import Status, plain
+from triptych.harness.results.measures import Fixed, Kinds
+from triptych.harness.results.record import to_plain
+from triptych.harness.results.status import Status
 
 FORMATS = {  # mantissa bits, largest, smallest subnormal, what an infinity becomes
     "float8_e4m3fn": (3, 448, 2**-9, "nan"),
@@ -31,9 +33,8 @@ FORMATS = {  # mantissa bits, largest, smallest subnormal, what an infinity beco
 
 def compared(dtype, reference, out):
     reference = np.array(reference, np.float64)
-    expected = Expected(
-        reference, reference.astype(dtype_of(dtype)), {"source": "op", "rule": "fixed", "rtol": 0.0, "atol": 0.0}
-    )
+    exact = Fixed(source="op", regime="normal", rtol=0.0, atol=0.0)
+    expected = Expected(reference, reference.astype(dtype_of(dtype)), exact)
     return comparison.metrics(comparison.compare(np.array(out, dtype_of(dtype)), expected))
 
 
@@ -56,27 +57,27 @@ def test_units_in_the_last_place(dtype):
 def test_all_metrics_of_four_numbers(dtype):
     step = 2.0 ** -FORMATS[dtype][0]
     found = compared(dtype, [1.0, -2.0, 2.0, 4.0], [1 + step, -2.0, 2.0, 4 + 8 * step])
-    assert found["max_abs"] == 8 * step and found["max_rel"] == 2 * step and found["max_ulp"] == 2
-    assert found["max_abs_ulp"] == 2 and found["worst_index"] == [3] and found["mismatches"] == 2
-    assert found["rel_l2"] == pytest.approx(step * math.sqrt(65) / 5)
+    assert found.max_abs == 8 * step and found.max_rel == 2 * step and found.max_ulp == 2
+    assert found.max_abs_ulp == 2 and found.worst_index == [3] and found.mismatches == 2
+    assert found.rel_l2 == pytest.approx(step * math.sqrt(65) / 5)
     norm = math.sqrt((1 + step) ** 2 + 8 + (4 + 8 * step) ** 2)
-    assert found["cosine"] == pytest.approx((1 + step + 8 + 16 + 32 * step) / (5 * norm))
-    assert (found["expected"], found["got"]) == (4.0, 4 + 8 * step)
+    assert found.cosine == pytest.approx((1 + step + 8 + 16 + 32 * step) / (5 * norm))
+    assert (found.expected, found.got) == (4.0, 4 + 8 * step)
 
 
 @pytest.mark.parametrize("dtype", FORMATS)
 def test_nan_and_infinities_by_position(dtype):
     reference = [np.nan, np.inf, -np.inf, 1.0, 2.0, np.nan]
-    right = compared(dtype, reference, reference)["nonfinite"]
-    assert right["misplaced"] == 0 and right["got"] == right["expected"]
+    right = compared(dtype, reference, reference).nonfinite
+    assert right.misplaced == 0 and right.got == right.expected
     with_infinities = FORMATS[dtype][3] == "inf"
-    counts = {"nan": 2, "inf": 1, "-inf": 1} if with_infinities else {"nan": 4, "inf": 0, "-inf": 0}
-    assert right["expected"] == counts
+    counts = Kinds(nan=2, inf=1, minus_inf=1) if with_infinities else Kinds(nan=4, inf=0, minus_inf=0)
+    assert right.expected == counts
     wrong = compared(dtype, reference, [np.nan, -np.inf, -np.inf, np.nan, 2.0, 0.0])
     misplaced = [[1], [3], [5]] if with_infinities else [[3], [5]]
-    assert wrong["nonfinite"]["at"] == misplaced and wrong["nonfinite"]["misplaced"] == len(misplaced)
-    assert wrong["max_abs"] == 0.0 and wrong["mismatches"] == len(misplaced)
-    assert json.loads(json.dumps(plain(wrong), allow_nan=False))["nonfinite"]["at"] == misplaced
+    assert wrong.nonfinite.at == misplaced and wrong.nonfinite.misplaced == len(misplaced)
+    assert wrong.max_abs == 0.0 and wrong.mismatches == len(misplaced)
+    assert json.loads(json.dumps(to_plain(wrong), allow_nan=False))["nonfinite"]["at"] == misplaced
 
 
 @pytest.mark.parametrize("dtype", ["float6_e2m3fn", "float6_e3m2fn", "float4_e2m1fn"])
@@ -86,7 +87,7 @@ def test_formats_that_have_neither_nan_nor_infinity(dtype):
     x = np.array([900, 1, -3, 2, np.inf, -700], np.float32)
     out = x.astype(dtype_of(dtype))
     verdict = judge(op, Case("cast", "c", {"N": 6}, dtype), {"x": x}, out)
-    assert verdict.status is Status.PASSED and verdict.metrics["max_ulp"] == verdict.metrics["max_abs"] == 0
+    assert verdict.status is Status.PASSED and verdict.metrics.max_ulp == verdict.metrics.max_abs == 0
     out[0] = 1
     assert judge(op, Case("cast", "c", {"N": 6}, dtype), {"x": x}, out).status is Status.FAILED
 

@@ -12,7 +12,7 @@ from triptych.harness.ops.case import Case
 from triptych.harness.ops.inputs import make_inputs
 from triptych.harness.ops.op import Op
 from triptych.harness.reports import failures
-from triptych.harness.results.result import Status
+from triptych.harness.results.status import Status
 
 OPS = builtin()
 CASES = {
@@ -83,13 +83,13 @@ DIAGNOSES = [
 
 @pytest.mark.parametrize(("name", "change", "said"), DIAGNOSES, ids=[said for _, _, said in DIAGNOSES])
 def test_the_diagnosis_names_the_pattern(right, name, change, said):
-    assert said in failed(right, name, change).failure["diagnosis"]
+    assert said in failed(right, name, change).failure.diagnosis
 
 
 def test_an_error_in_the_norm_alone_is_no_place(right):
-    bound = right["matmul"][3].tolerance["max_abs"]
+    bound = right["matmul"][3].tolerance.max_abs
     verdict = failed(right, "matmul", lambda o: (o.astype(np.float64) + 0.55 * bound).astype(np.float32))
-    assert "relative L2" in verdict.reason and "spread over many" in verdict.failure["diagnosis"]
+    assert "relative L2" in verdict.reason and "spread over many" in verdict.failure.diagnosis
 
 
 def test_worst_and_histogram(right):
@@ -98,11 +98,11 @@ def test_worst_and_histogram(right):
         out[8, 9] = np.nan
 
     failure = failed(right, "matmul", change).failure
-    assert failure["worst"]["index"] == [8, 9] and failure["worst"]["axes"] == {"M": 8, "N": 9}
-    assert np.isnan(failure["worst"]["got"]) and failure["worst"]["allowed"] > 0
-    histogram = failure["histogram"]
-    assert sum(histogram["counts"]) + histogram["nonfinite"] == 300 * 600 and histogram["nonfinite"] == 1
-    assert histogram["counts"][-1] == 1 and histogram["counts"][3:-1] == [0, 0, 0]
+    assert failure.worst.index == [8, 9] and failure.worst.axes == {"M": 8, "N": 9}
+    assert np.isnan(failure.worst.got) and failure.worst.allowed > 0
+    histogram = failure.histogram
+    assert sum(histogram.counts) + histogram.nonfinite == 300 * 600 and histogram.nonfinite == 1
+    assert histogram.counts[-1] == 1 and histogram.counts[3:-1] == [0, 0, 0]
     assert failures.counted(histogram).endswith("over 100: 1; NaN or infinite: 1")
 
 
@@ -110,23 +110,23 @@ def test_what_is_exactly_allowed_counts_as_allowed():
     op = Op("one", lambda case, rng: {"x": np.array([1, 2, 3])}, lambda x: x, {}, tolerance={"atol": 1})
     case, inputs = Case("one", "1", {}, "int64"), {"x": np.array([1, 2, 3])}
     verdict = judge(op, case, inputs, np.array([2, 2, 5]))
-    assert verdict.failure["histogram"]["counts"] == [1, 0, 1, 0, 1, 0, 0]
+    assert verdict.failure.histogram.counts == [1, 0, 1, 0, 1, 0, 0]
 
 
 def test_the_map_has_the_grid_of_the_tiles(right):
-    drawing = failed(right, "matmul", zeroed(slice(None), slice(512, None))).failure["map"]
+    drawing = failed(right, "matmul", zeroed(slice(None), slice(512, None))).failure.map
     assert (
-        drawing["rows"] == 32
-        and drawing["columns"] == 16
-        and (drawing["row_tile"], drawing["column_tile"])
+        drawing.rows == 32
+        and drawing.columns == 16
+        and (drawing.row_tile, drawing.column_tile)
         == (
             128,
             256,
         )
     )
-    assert drawing["lines"][0] == "  0  ................|................|######"
-    assert drawing["lines"][4] == "     ----------------+----------------+------"
-    assert drawing["lines"][5].startswith("128  ....")
+    assert drawing.lines[0] == "  0  ................|................|######"
+    assert drawing.lines[4] == "     ----------------+----------------+------"
+    assert drawing.lines[5].startswith("128  ....")
     assert failures.caption(drawing) == "M down, N across; a mark is 32 x 16 elements, lines are tiles of 128 x 256"
 
 
@@ -135,11 +135,9 @@ def test_the_map_of_more_axes_shows_the_worst_matrix_and_marks_partial_blocks(ri
         out[1, 2, 5, 7] = np.inf
         out[1, 2, 8, :12] = 9
 
-    drawing = failed(right, "attention", change).failure["map"]
-    assert drawing["of"] == "Sq down, D across at B = 1, H = 2" and (drawing["rows"], drawing["columns"]) == (4, 1)
-    assert drawing["lines"][1] == " 4  .......x........|........" and drawing["lines"][2].startswith(
-        " 8  oooooooooooo....|"
-    )
+    drawing = failed(right, "attention", change).failure.map
+    assert drawing.of == "Sq down, D across at B = 1, H = 2" and (drawing.rows, drawing.columns) == (4, 1)
+    assert drawing.lines[1] == " 4  .......x........|........" and drawing.lines[2].startswith(" 8  oooooooooooo....|")
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (500,), (3, 1), (1, 700)])
@@ -151,13 +149,13 @@ def test_every_shape_has_a_map_and_a_diagnosis(shape):
     out[(-1,) * len(shape)] += 5
     failure = judge(op, case, inputs, out).failure
     text = failures.lines(failure)
-    assert failure["diagnosis"] and "error / allowed" in text[1] and len(failure["map"]["lines"]) <= 3
+    assert failure.diagnosis and "error / allowed" in text[1] and len(failure.map.lines) <= 3
     assert max(map(len, text)) < 100
 
 
 def test_a_picture_of_one_colour_is_not_drawn(right):
     failure = failed(right, "matmul", zeroed(...)).failure
-    assert len(failures.lines(failure)) == 2 and len(failures.lines({})) == 0
+    assert len(failures.lines(failure)) == 2 and len(failures.lines(None)) == 0
 
 
 def test_a_pattern_needs_all_failures():
@@ -177,9 +175,9 @@ def test_blocks_are_powers_of_two_and_grids_lie_between_marks():
 
 def test_large_outputs_are_described_by_their_axes_alone(right, monkeypatch):
     monkeypatch.setattr("triptych.harness.judge.mismatch.LARGE", 1000)
-    assert "every element is wrong" in failed(right, "matmul", lambda o: 3 * o).failure["diagnosis"]
+    assert "every element is wrong" in failed(right, "matmul", lambda o: 3 * o).failure.diagnosis
     last = failed(right, "matmul", zeroed(slice(None), slice(512, None))).failure
-    assert "last tile of 512" in last["diagnosis"]
+    assert "last tile of 512" in last.diagnosis
 
 
 def test_user_ops_without_names_get_numbers(right):
@@ -187,8 +185,8 @@ def test_user_ops_without_names_get_numbers(right):
     out = out.copy()
     out[:, 5] = 0
     verdict = judge(replace(op, out=()), case, inputs, out, expected=expected)
-    assert verdict.failure["diagnosis"] == "all failures are in column 5: every element there"
-    assert verdict.failure["worst"]["axes"].keys() == {"axis 0", "axis 1"}
+    assert verdict.failure.diagnosis == "all failures are in column 5: every element there"
+    assert verdict.failure.worst.axes.keys() == {"axis 0", "axis 1"}
 
 
 def test_an_infinity_where_one_belongs_is_no_warning():

@@ -16,7 +16,8 @@ from triptych.harness.ops.case import Case
 from triptych.harness.ops.inputs import make_inputs
 from triptych.harness.ops.op import Op
 from triptych.harness.ops.regimes import in_regime
-from triptych.harness.results.result import Status
+from triptych.harness.results.measures import Derived
+from triptych.harness.results.status import Status
 
 MATMUL = builtin()["matmul"]
 CASE = Case("matmul", "9x40x7", {"M": 9, "K": 40, "N": 7}, "bfloat16")
@@ -36,15 +37,17 @@ def test_the_order_is_command_line_environment_op_dtype_default():
     assert tolerance.asked(environ={}) is None
     plain, declared = with_tolerance({}), with_tolerance({"budget": 3, "bfloat16": {"atol": 0.25}})
     found = [declared(wanted=command), declared(wanted=environment), declared(), declared("float32"), plain()]
-    assert [t["source"] for t in found] == ["command line", "environment", "op", "op", "default"]
-    assert (found[0]["rtol"], found[0]["atol"]) == (0.5, 0.0)
-    assert [t.get("factor") for t in found] == [None, 5, None, 3, 2] and found[2]["atol"] == 0.25
+    assert [t.source for t in found] == ["command line", "environment", "op", "op", "default"]
+    assert (found[0].rtol, found[0].atol) == (0.5, 0.0)
+    assert [getattr(t, "factor", None) for t in found] == [None, 5, None, 3, 2] and found[2].atol == 0.25
 
 
 def test_a_budget_scales_all_three_bounds():
     declared = with_tolerance({})
     two, six = (declared("float32", Bounds("command line", budget=budget)) for budget in (2, 6))
-    assert [six[key] / two[key] for key in ("max_abs", "rel_l2", "max_local")] == pytest.approx([3, 3, 3])
+    assert [getattr(six, key) / getattr(two, key) for key in ("max_abs", "rel_l2", "max_local")] == pytest.approx(
+        [3, 3, 3]
+    )
 
 
 @pytest.mark.parametrize(
@@ -60,10 +63,10 @@ def test_integers_are_compared_exactly_by_the_rule_of_their_dtype():
     case = Case("count", "50", {}, "int64")
     inputs = make_inputs(op, case)
     right = judge(op, case, inputs, 2 * inputs["x"])
-    assert right.status is Status.PASSED and right.tolerance["source"] == "dtype"
+    assert right.status is Status.PASSED and right.tolerance.source == "dtype"
     wrong = judge(op, case, inputs, 2 * inputs["x"] + (np.arange(50) == 3))
     assert wrong.status is Status.FAILED and "1 of 50 elements differ" in wrong.reason
-    assert wrong.metrics["max_ulp"] == 1
+    assert wrong.metrics.max_ulp == 1
 
 
 @pytest.mark.parametrize("narrow", ["bfloat16", "float8_e4m3fn"])
@@ -110,12 +113,10 @@ def test_a_small_row_beside_a_large_one_is_seen():
     assert judge(MATMUL, case, inputs, out).status is Status.PASSED
     out[5] *= np.float32(1.01)
     expected = tolerance.expect(MATMUL, case, inputs)
-    assert (
-        np.abs(out - expected.reference).max() < expected.tolerance["max_abs"]
-    )  # the largest element's bound is blind
+    assert np.abs(out - expected.reference).max() < expected.tolerance.max_abs  # the largest element's bound is blind
     verdict = judge(MATMUL, case, inputs, out, expected=expected)
     assert verdict.status is Status.FAILED and "allowed at their own size" in verdict.reason
-    assert verdict.metrics["worst_index"][0] == 5
+    assert verdict.metrics.worst_index[0] == 5
 
 
 def test_cancellation_is_forgiven_as_far_as_rounding_explains_it():
@@ -176,7 +177,7 @@ def test_a_baseline_that_is_the_reference_is_refused():
     ],
 )
 def test_references_whose_results_are_coarse_by_nature_are_not(reference, dtype):
-    assert expected_of(reference, dtype).tolerance["rule"] == "derived"
+    assert isinstance(expected_of(reference, dtype).tolerance, Derived)
 
 
 @pytest.mark.parametrize("dtype", ["float8_e4m3fn", "float8_e5m2", "float8_e4m3", "bfloat16", "float16"])
@@ -187,7 +188,7 @@ def test_every_float_dtype_has_a_tolerance_and_all_metrics(dtype):
     verdict = judge(MATMUL, case, inputs, right)
     assert verdict.status is Status.PASSED
     m = verdict.metrics
-    assert m["max_ulp"] <= 1 and m["max_abs_ulp"] <= 1 and 0.99 < m["cosine"] <= 1 + 1e-12 and m["rel_l2"] < 0.2
+    assert m.max_ulp <= 1 and m.max_abs_ulp <= 1 and 0.99 < m.cosine <= 1 + 1e-12 and m.rel_l2 < 0.2
     wrong = right.copy()
     wrong[8] = dtype_of(dtype).type(0)
     assert judge(MATMUL, case, inputs, wrong).status is Status.FAILED
@@ -198,11 +199,11 @@ def test_nonfinite_positions_are_counted_and_listed():
     inputs = make_inputs(MATMUL, case)
     with np.errstate(invalid="ignore"):
         out = inputs["lhsT"].T @ inputs["rhs"]
-    found = judge(MATMUL, case, inputs, out).metrics["nonfinite"]
-    assert found["expected"] == found["got"] and found["expected"]["nan"] >= 7 and found["misplaced"] == 0
+    found = judge(MATMUL, case, inputs, out).metrics.nonfinite
+    assert found.expected == found.got and found.expected.nan >= 7 and found.misplaced == 0
     out[2, 3] = np.nan
-    found = judge(MATMUL, case, inputs, out).metrics["nonfinite"]
-    assert found["misplaced"] == 1 and found["at"] == [[2, 3]] and found["got"]["nan"] == found["expected"]["nan"] + 1
+    found = judge(MATMUL, case, inputs, out).metrics.nonfinite
+    assert found.misplaced == 1 and found.at == [[2, 3]] and found.got.nan == found.expected.nan + 1
 
 
 def test_a_baseline_in_a_narrower_dtype_is_no_yardstick():

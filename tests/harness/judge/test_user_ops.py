@@ -17,8 +17,9 @@ from triptych.harness.ops.inputs import make_inputs
 from triptych.harness.ops.op import Op
 from triptych.harness.ops.regimes import REGIMES
 from triptych.harness.precision import round_to
-from triptych.harness.results.result import Status
+from triptych.harness.results.status import Status
 from triptych.harness.running import runner
+from triptych.harness.running.tasks import Task
 
 FLOAT = np.float32
 erf = np.vectorize(math.erf)
@@ -192,7 +193,7 @@ def test_the_coarsest_baseline_is_left_out_where_it_takes_the_teeth():
     coarse = tolerance.expect(OPS["softmax"], case, inputs)
     assert "one element doubled" in sensitivity.tried(OPS["softmax"], case, inputs, coarse).accepted
     finer = sensitivity.check(OPS["softmax"], case, inputs, coarse)
-    assert finer.tolerance["teeth"]["accepted"] == [] and "rounded_once_more" not in finer.tolerance["baselines"]
+    assert finer.tolerance.sensitivity.accepted == [] and "rounded_once_more" not in finer.tolerance.baselines
     assert judged(OPS["softmax"], case, HONEST["softmax"]) == [None] * 3
 
 
@@ -261,9 +262,7 @@ op = Op("row_norm", {"x": ("R", "C")}, lambda x: np.sqrt((x * x).sum(axis=1)), [
 def test_a_regime_that_does_not_suit_an_op_is_no_error(tmp_path, regime, dtype, said):
     path = tmp_path / "mine.py"
     path.write_text(FILE)
-    task = runner.Task(
-        "row_norm", str(path), Case("row_norm", "n", {"R": 4, "C": 30}, dtype, {}, regime), "numpy", None
-    )
+    task = Task("row_norm", str(path), Case("row_norm", "n", {"R": 4, "C": 30}, dtype, {}, regime), "numpy", None)
     (result,) = runner.run([task], timeout_s=60)
     assert result.status is Status.UNSUPPORTED and said in result.reason, result.reason
     assert result.reason.endswith(
@@ -285,4 +284,4 @@ def test_one_rounding_of_each_element_is_within_the_norm():
     op = Op("third", {"x": ("N",)}, lambda x: 1 / 2049 + 0 * x, [])
     case = Case("third", "t", {"N": 50}, "float16")
     inputs = make_inputs(op, case)
-    assert tolerance.expect(op, case, inputs).tolerance["rel_l2"] >= 2**-11
+    assert tolerance.expect(op, case, inputs).tolerance.rel_l2 >= 2**-11

@@ -17,8 +17,12 @@ from triptych.harness.ops import loading
 from triptych.harness.ops.cases import cases_of
 from triptych.harness.ops.inputs import make_inputs
 from triptych.harness.reports import tables
-from triptych.harness.results.result import Result, Status
-from triptych.harness.running.runner import Settings, Task, run
+from triptych.harness.results.findings import Attribution
+from triptych.harness.results.record import to_plain
+from triptych.harness.results.result import Result
+from triptych.harness.results.status import Status
+from triptych.harness.running.runner import run
+from triptych.harness.running.tasks import Settings, Task
 from triptych.harness.running.worker import Bench
 from triptych.harness.trials import attribution, divergence
 
@@ -68,28 +72,28 @@ def checked(folder: Path, source: str, dtype: str, regime: str = "normal") -> Re
     return Bench(lambda _: None).perform(Task("soft", str(path), case, "nki-sim", "trn2"), Settings())
 
 
-def blamed(*arguments: Any) -> dict[str, Any]:
+def blamed(*arguments: Any) -> Attribution:
     result = checked(*arguments)
     assert result.status is Status.FAILED, result.reason
     json.dumps(result.to_dict(), allow_nan=False)
-    assert result.attribution["text"] in tables.problems([result])
+    assert result.attribution.text in tables.problems([result])
     return result.attribution
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_right_kernel_has_nothing_to_attribute(tmp_path: Path, dtype: str) -> None:
     result = checked(tmp_path, SOFTMAX, dtype)
-    assert result.status is Status.PASSED and result.attribution == {}
+    assert result.status is Status.PASSED and result.attribution is None
 
 
 def test_a_tile_of_too_low_precision_is_rounding_and_is_found(tmp_path: Path) -> None:
     low = SOFTMAX.replace("e = nl.ndarray((R, C), dtype=nl.float32", "e = nl.ndarray((R, C), dtype=nl.bfloat16")
     about = blamed(tmp_path, low, "float32")
-    assert about["cause"] == "rounding"
-    first = about["first_beyond_rounding"]
-    assert (first["instruction"], first["line"]) == ("nisa.activation_reduce", line("EXP"))
-    assert first["writes"][0] == "bfloat16[64, 100]" and first["reads"][0].startswith("float32[64, 100] in [-")
-    assert 1e-4 < first["difference"] < 1e-2
+    assert about.cause == "rounding"
+    first = about.first_beyond_rounding
+    assert (first.instruction, first.line) == ("nisa.activation_reduce", line("EXP"))
+    assert first.writes[0] == "bfloat16[64, 100]" and first.reads[0].startswith("float32[64, 100] in [-")
+    assert 1e-4 < first.difference < 1e-2
 
 
 def test_an_overflow_of_float16_is_rounding_and_is_found(tmp_path: Path) -> None:
@@ -97,33 +101,33 @@ def test_an_overflow_of_float16_is_rounding_and_is_found(tmp_path: Path) -> None
     raised = "nisa.tensor_scalar(dst=m, data=m, op0=nl.add, operand0=12.0)"  # exp(12) is 1.6e5, float16 ends at 65504
     low = low.replace("# MAX", f"; {raised}")
     about = blamed(tmp_path, low, "bfloat16")
-    assert about["cause"] == "rounding"
-    assert about["first_beyond_rounding"]["line"] == about["first_infinity"]["line"] == line("EXP")
+    assert about.cause == "rounding"
+    assert about.first_beyond_rounding.line == about.first_infinity.line == line("EXP")
 
 
 def test_a_wrong_factor_is_logic_and_nothing_is_named(tmp_path: Path) -> None:
     wrong = SOFTMAX.replace("op=nl.exp, data=rows", "op=nl.exp, scale=1.2, data=rows")
     about = blamed(tmp_path, wrong, "bfloat16")
-    assert about["cause"] == "logic" and set(about) == {"cause", "text"}
-    assert "comparing them cannot show where it is" in about["text"]
-    assert "float32 alone" in blamed(tmp_path, wrong, "float32")["text"]
+    assert about.cause == "logic" and set(to_plain(about)) == {"cause", "text"}
+    assert "comparing them cannot show where it is" in about.text
+    assert "float32 alone" in blamed(tmp_path, wrong, "float32").text
 
 
 def test_the_first_infinity_and_the_first_nan_are_found(tmp_path: Path) -> None:
     """Without its maximum exp(100) is infinite, and infinity times 1 / infinity is NaN, written over what it read."""
     wrong = SOFTMAX.replace("# MAX", "; nisa.memset(dst=m, value=0.0)")
     about = blamed(tmp_path, wrong, "bfloat16", "large")
-    assert about["cause"] == "logic"
-    assert about["first_infinity"]["line"] == line("EXP") and "[0, 0]" in about["first_infinity"]["reads"][1]
-    nan = about["first_nan"]
-    assert nan["line"] == line("SCALE") and nan["reads"][0] == "float32[64, 100] in [0, inf]"
+    assert about.cause == "logic"
+    assert about.first_infinity.line == line("EXP") and "[0, 0]" in about.first_infinity.reads[1]
+    nan = about.first_nan
+    assert nan.line == line("SCALE") and nan.reads[0] == "float32[64, 100] in [0, inf]"
 
 
 def test_an_error_near_the_tolerance_of_float32_is_left_open(tmp_path: Path) -> None:
     wrong = SOFTMAX.replace(
         "# RECIPROCAL", "; nisa.tensor_scalar(dst=scale, data=scale, op0=nl.multiply, operand0=1.000001)"
     )
-    assert blamed(tmp_path, wrong, "float32")["cause"] == "unknown"
+    assert blamed(tmp_path, wrong, "float32").cause == "unknown"
 
 
 @pytest.mark.parametrize("how", ["__import__('time').sleep(60)", "__import__('os')._exit(7)"])
@@ -138,8 +142,8 @@ def test_a_verdict_survives_what_happens_while_its_cause_is_sought(tmp_path: Pat
     case = cases_of(op, ["smoke"], ["float32"], {}, 0)[0]
     (result,) = run([Task("soft", str(path), case, "nki-sim", "trn2")], timeout_s=5)
     assert result.status is Status.FAILED and "honest baselines" in (result.reason or "")
-    assert result.attribution["cause"] == "unknown"
-    assert "while finding the cause" in result.attribution["text"] or "time limit of 5 s" in result.attribution["text"]
+    assert result.attribution.cause == "unknown"
+    assert "while finding the cause" in result.attribution.text or "time limit of 5 s" in result.attribution.text
 
 
 SUM = """
@@ -182,13 +186,13 @@ def test_triton_kernels_run_again_without_rounding(tmp_path: Path, old: str, new
     (case,) = cases_of(op, ["smoke"], [dtype], {}, 0)
     result = Bench(lambda _: None).perform(Task("total", str(path), case, "triton-cpu", None), Settings())
     assert result.status is Status.FAILED, result.reason
-    assert result.attribution["cause"] == cause, result.attribution
+    assert result.attribution.cause == cause, result.attribution
 
 
 def test_logic_and_rounding_together_are_both_told(tmp_path: Path) -> None:
     narrow = SOFTMAX.replace("e = nl.ndarray((R, C), dtype=nl.float32", "e = nl.ndarray((R, C), dtype=nl.float8_e4m3")
     about = blamed(tmp_path, narrow.replace("operand0=scale)", "operand0=1.5)"), "float32")
-    assert about["cause"] == "logic" and about["first_beyond_rounding"]["line"] == line("EXP")
+    assert about.cause == "logic" and about.first_beyond_rounding.line == line("EXP")
 
 
 def test_rounding_is_told_where_the_order_of_a_sum_is_also_off(tmp_path: Path) -> None:
@@ -197,7 +201,7 @@ def test_rounding_is_told_where_the_order_of_a_sum_is_also_off(tmp_path: Path) -
     case = cases_of(op, ["smoke"], ["float32"], {}, 0)[0]
     inputs = make_inputs(op, case)
     expected = expect(op, case, inputs)
-    bound = expected.tolerance["rel_l2"]
+    bound = expected.tolerance.rel_l2
     off = [(expected.reference * (1 + times * bound)).astype(np.float32) for times in (3.0, 1000.0)]
     verdict, before = (judge(op, case, inputs, out, expected=expected) for out in off)
     assert verdict.status is Status.FAILED
@@ -233,7 +237,7 @@ def test_other_backends_run_on_wider_inputs(dtype: str, wrong: bool, cause: str)
     out = backend.run(op, case, inputs, None)
     expected = expect(op, case, inputs)
     assert judge(op, case, inputs, out, expected=expected).status is Status.FAILED
-    assert attribution.attribute(backend, op, case, inputs, None, out, expected)["cause"] == cause
+    assert attribution.attribute(backend, op, case, inputs, None, out, expected).cause == cause
 
 
 def test_what_cannot_run_again_is_said() -> None:
@@ -249,7 +253,7 @@ def test_what_cannot_run_again_is_said() -> None:
     out = BACKENDS["numpy"].run(op, case, inputs, None)
     broken: Any = Broken()
     about = attribution.attribute(broken, op, case, inputs, None, out, None)  # type: ignore[arg-type]
-    assert about["cause"] == "unknown" and "the device is gone" in about["text"]
+    assert about.cause == "unknown" and "the device is gone" in about.text
 
 
 @pytest.mark.parametrize(

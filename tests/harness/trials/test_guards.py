@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import ml_dtypes
 import numpy as np
 import pytest
+from msgspec import structs
 
 from triptych.harness.backends import BACKENDS, guarded
 from triptych.harness.backends.base import Backend, KernelFault
@@ -20,9 +21,11 @@ from triptych.harness.judge.tolerance import Expected, expect
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.inputs import make_inputs
 from triptych.harness.ops.op import Alone, Op
-from triptych.harness.results.result import Evidence, Status
+from triptych.harness.results.findings import Alone as AloneFound
+from triptych.harness.results.findings import Invariance, Runs
+from triptych.harness.results.status import Evidence, Status
 from triptych.harness.running import runner, worker
-from triptych.harness.running.runner import Settings, Task
+from triptych.harness.running.tasks import Settings, Task
 from triptych.harness.trials import invariance
 
 MATMUL = builtin()["matmul"]
@@ -70,7 +73,7 @@ def right(lhsT, rhs):
 def test_an_honest_kernel_passes_all_of_them(verdict):
     result = verdict(right)
     assert result.status is Status.PASSED and result.reason is None
-    assert result.invariance == {"other_inputs": True, "runs": {"identical": True, "promised": True}}
+    assert result.invariance == Invariance(other_inputs=True, runs=Runs(identical=True, promised=True))
 
 
 def by_shape():
@@ -106,7 +109,8 @@ def found_in_memory():
 def loosened(lhsT, rhs):
     for found in gc.get_objects():
         if isinstance(found, Expected) and found.reference.shape == (40, 30):
-            found.tolerance["max_abs"] = found.tolerance["max_local"] = found.tolerance["rel_l2"] = 1e9
+            for bound in ("max_abs", "max_local", "rel_l2"):
+                structs.force_setattr(found.tolerance, bound, 1e9)
     return np.zeros((40, 30), np.float32)
 
 
@@ -275,14 +279,14 @@ def test_what_a_file_does_when_it_is_loaded_does_not_reach_the_judge(tmp_path, l
 
 
 def test_constant_and_zero_outputs_are_named(verdict):
-    assert "zero everywhere: was it written" in verdict(CHEATS["zeros"][0]()).failure["diagnosis"]
-    assert verdict(lambda lhsT, rhs: np.full((40, 30), 2, np.float32)).failure["diagnosis"] == "every element is 2"
+    assert "zero everywhere: was it written" in verdict(CHEATS["zeros"][0]()).failure.diagnosis
+    assert verdict(lambda lhsT, rhs: np.full((40, 30), 2, np.float32)).failure.diagnosis == "every element is 2"
 
 
 def test_a_kernel_that_is_better_than_honest_ones_is_no_cheat(verdict):
     """It has the reference's bits, and does not call it."""
     result = verdict(lambda lhsT, rhs: (lhsT.astype(np.float64).T @ rhs.astype(np.float64)).astype(np.float32))
-    assert result.status is Status.PASSED and result.metrics["max_ulp"] == 0
+    assert result.status is Status.PASSED and result.metrics.max_ulp == 0
 
 
 def test_the_second_run_on_the_same_inputs_is_the_backends_own_second_run(verdict, monkeypatch):
@@ -294,7 +298,7 @@ def test_the_second_run_on_the_same_inputs_is_the_backends_own_second_run(verdic
 def test_an_op_need_not_repeat_its_bits(verdict):
     result = verdict(noisy(), repeatable=False)
     assert result.status is Status.PASSED
-    assert result.invariance["runs"] == {"identical": False, "promised": False}
+    assert result.invariance.runs == Runs(identical=False, promised=False)
 
 
 def by_rows(lhsT, rhs):
@@ -309,8 +313,8 @@ def by_rows(lhsT, rhs):
 def test_a_row_alone_has_the_bits_of_the_batch_where_the_op_promises_it(verdict, promised):
     alone = Alone("M", {"lhsT": 1}, 0, {"cheat": 1} if promised else {}, "for the test")
     result = verdict(by_rows, alone=alone)
-    found = result.invariance["alone"]
-    assert found == {"axis": "M", "part": "M = 20", "identical": False, "promised": promised}
+    found = result.invariance.alone
+    assert found == AloneFound(axis="M", part="M = 20", identical=False, promised=promised)
     if promised:
         assert result.status is Status.FAILED
         assert result.reason.startswith("M = 20 computed alone differs from the same within a batch of 40, in ")
@@ -328,21 +332,21 @@ def test_neighbours_that_stay_together_are_cut_out_as_whole_tiles(verdict, toget
         return right(lhsT, rhs)
 
     result = verdict(kernel, alone=Alone("M", {"lhsT": 1}, 0, {"cheat": together}, ""))
-    assert result.invariance["alone"]["part"] == part and seen == [40, 40, 40, together]
+    assert result.invariance.alone.part == part and seen == [40, 40, 40, together]
     whole = verdict(right, alone=Alone("M", {"lhsT": 1}, 0, {"cheat": 40}, ""))
-    assert "alone" not in whole.invariance
+    assert whole.invariance.alone is None
 
 
 def test_a_slow_kernel_is_repeated_in_one_case_alone_and_says_so(verdict, monkeypatch):
     monkeypatch.setattr("triptych.harness.trials.invariance.LONGEST_S", 0.0)
     assert verdict(by_shape()).status is Status.ERROR
     result = verdict(right)
-    assert result.status is Status.PASSED and "runs again on other inputs alone" in result.invariance["skipped"]
+    assert result.status is Status.PASSED and "runs again on other inputs alone" in result.invariance.skipped
     expected = expect(OP, CASE, inputs := make_inputs(OP, CASE))
     repeater = invariance.Repeater(OP, CASE, inputs, expected)
     never = pytest.fail
     once = repeater.repeated("cheat", right(**inputs), never, never, 3.0, though_slow=False)
-    assert "runs once, except in one case" in once.found["skipped"]
+    assert "runs once, except in one case" in once.found.skipped
 
 
 def test_one_byte_outputs_start_out_differently_in_each_run():
