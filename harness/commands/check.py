@@ -16,7 +16,6 @@ from triptych.harness.backends import BACKENDS, Backend
 from triptych.harness.collection import builtin
 from triptych.harness.commands import cli
 from triptych.harness.emulators.conformance import warning
-from triptych.harness.judge import parity
 from triptych.harness.judge.tolerance import KEYS, Bounds, asked
 from triptych.harness.measured.timing_accuracy import in_words
 from triptych.harness.ops.loading import OpFileError, from_file
@@ -31,8 +30,10 @@ from triptych.harness.ops.selection import (
     pick_ops,
     words,
 )
-from triptych.harness.reports import tables
+from triptych.harness.reports import parity_table, tables
 from triptych.harness.reports.coverage import untried_of
+from triptych.harness.reports.terminal import StatusLine, wants_colour
+from triptych.harness.reports.text_table import text_table
 from triptych.harness.results.document import SCHEMA_VERSION, DocumentError, dumps, read
 from triptych.harness.results.result import Result
 from triptych.harness.results.status import BAD, RAN, Status
@@ -83,10 +84,7 @@ def listing(arguments: Namespace) -> int:
         [op.name, " ".join(op.axes), " ".join(f"{name} {len(cases)}" for name, cases in op.cases.items()), op.summary]
         for op in ops.values()
     ]
-    head = ["op", "axes", "cases", "meaning"]
-    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(3)]
-    for row in [head, *rows]:
-        print("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]]))
+    print("\n".join(text_table([["op", "axes", "cases", "meaning"], *rows])))
     print(f"\nbackends: {', '.join(BACKENDS)} (`triptych doctor` says which are here)")
     return cli.OK
 
@@ -236,7 +234,7 @@ def fuzz(arguments: Namespace, argv: Sequence[str]) -> int:
         env = environment(arguments, argv, [b.name for b in backends if b.name not in found.away])
         save(arguments.json, dumps({**env, "fuzz": {"cases": found.cases}}, results))
     stream = sys.stderr if arguments.json == "-" else sys.stdout
-    print(tables.problems(results, colour=tables.wants_colour(stream)), end="", file=stream)
+    print(tables.problems(results, colour=wants_colour(stream)), end="", file=stream)
     for backend, why in found.away.items():
         print(f"skipped: {backend}: {why}", file=stream)
     print(fuzz.told(found, ops, arguments.fuzz, arguments.seed), file=stream)
@@ -356,13 +354,13 @@ def publish(arguments: Namespace, runs: Sequence[Run], seed: int | None) -> None
     write(arguments.html, html)
     taken = "-" in (arguments.json, arguments.csv, arguments.md, arguments.html)
     stream = sys.stderr if taken else sys.stdout
-    colour = tables.wants_colour(stream)
+    colour = wants_colour(stream)
     if not taken and not arguments.quiet and arguments.command != "report":
         width = shutil.get_terminal_size().columns if stream.isatty() else None
         table = tables.text(results, width=width, colour=colour)
         print(table, end="\n" if table else "")
         print(tables.unsupported(results), end="")
-        print(parity.text(results), end="")
+        print(parity_table.text(results), end="")
     if not arguments.quiet:
         print("".join(f"{line}\n" for env, _ in runs for line in env.get("not_tried", [])), end="", file=stream)
     print(tables.problems(results, colour=colour), end="", file=stream)
@@ -423,23 +421,17 @@ class Progress:
     """One line on a terminal that says what runs now; nothing anywhere else."""
 
     def __init__(self, stream: IO[str], work: Sequence[Task], *, quiet: bool) -> None:
-        self.stream, self.work = stream, work
-        self.on = stream.isatty() and not quiet
+        self.line, self.work = StatusLine(stream, quiet=quiet), work
         self.bad = 0
 
     def step(self, done: int, last: Result | None) -> None:
         self.bad += last is not None and last.status in BAD
-        if not self.on or done >= len(self.work):
+        if done >= len(self.work):
             return
         task = self.work[done]
         where = f"{task.backend}[{task.target}]" if task.target else task.backend
         bad = f", {self.bad} not passed" if self.bad else ""
-        line = f"[{done}/{len(self.work)}{bad}] {task.op} {task.case.name} {task.case.dtype} {where}"
-        width = shutil.get_terminal_size().columns - 1
-        self.stream.write("\r\x1b[K" + (line if len(line) <= width else line[: width - 1] + "…"))
-        self.stream.flush()
+        self.line.say(f"[{done}/{len(self.work)}{bad}] {task.op} {task.case.name} {task.case.dtype} {where}")
 
     def clear(self) -> None:
-        if self.on:
-            self.stream.write("\r\x1b[K")
-            self.stream.flush()
+        self.line.clear()

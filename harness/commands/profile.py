@@ -24,6 +24,7 @@ from triptych.harness.profiling import perfetto
 from triptych.harness.profiling.numbers import numbers
 from triptych.harness.profiling.subjects import Arguments, Subject, subjects
 from triptych.harness.reports import profile_page, profile_text, tables
+from triptych.harness.reports.terminal import wants_colour
 from triptych.harness.results.document import dumps
 from triptych.harness.results.result import Result
 from triptych.harness.results.status import Cause, Evidence, Status
@@ -224,4 +225,4 @@ def publish(arguments: Namespace, argv: Sequence[str], found: Sequence[Sequence[
         ran = [[p for p in profiles if p.result.status is Status.PASSED] for profiles in found]
         print(profile_text.text([profiles for profiles in ran if profiles]), end="")
         print(tables.unsupported(results), end="")
-    print(tables.problems(results, colour=tables.wants_colour(stream)), end="", file=stream)
+    print(tables.problems(results, colour=wants_colour(stream)), end="", file=stream)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from triptych.harness.measured.timing_accuracy import in_words
 from triptych.harness.reports.tables import short
+from triptych.harness.reports.text_table import text_table
 
 if TYPE_CHECKING:
     from triptych.harness.commands.profile import Profile
@@ -183,18 +184,6 @@ def stall_waits_for(stall: Stall) -> str:
     return waits_for(stall.why, other)
 
 
-def aligned(rows: Sequence[Sequence[str]], left: int) -> list[str]:
-    """Columns as wide as their widest cell; the first `left` begin where others end, at their edge."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return [
-        "  ".join(
-            cell.ljust(width) if i < left else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-
-
 def what_if(profiles: Sequence[Profile]) -> list[str]:
     """What --set changed."""
     changed: Mapping[str, float] = next((p.timing.settings for p in profiles if p.timing.settings), {})
@@ -207,7 +196,7 @@ def side_by_side(profiles: Sequence[Profile]) -> str:
     title = f"{headline(profiles[0].result)}: predicted, not measured"
     lines = [*textwrap.wrap(title, WIDTH), *what_if(profiles), ""]
     for some in chunks(profiles):
-        lines += [*aligned(table(some, profiles), 1), ""]
+        lines += [*text_table(table(some, profiles), right=range(1, len(some) + 1)), ""]
     for profile in profiles:
         t = profile.timing
         lines += [f"── {profile.label}", *critical(t, 3)]
@@ -262,7 +251,8 @@ def overview(found: Sequence[Sequence[Profile]]) -> str:
             )
     common = [i for i in (0, 2, 3) if len({row[i] for row in rows}) == 1]
     kept = [i for i in range(len(head)) if i not in common and (i != 5 or any(row[5] for row in rows))]
-    lines = aligned([[row[i] for i in kept] for row in (head, *rows)], 4 - len(common))
+    words = 4 - len(common)
+    lines = text_table([[row[i] for i in kept] for row in (head, *rows)], right=range(words, len(kept)))
     lines[1:1] = ["─" * max(map(len, lines))]
     title = ": ".join(filter(None, [" ".join(rows[0][i] for i in common), "predicted, not measured"]))
     last = "Choose one case, with -k, for its critical path and its stalls."

@@ -10,16 +10,17 @@ from __future__ import annotations
 import csv
 import io
 import math
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import structs
 
-from triptych.harness.judge import parity
-from triptych.harness.reports import failures
+from triptych.harness.reports import failures, parity_table
+from triptych.harness.reports.markdown import escaped, fenced, markdown_table
+from triptych.harness.reports.terminal import cut, paint
+from triptych.harness.reports.text_table import GAP, column_widths, text_table
 from triptych.harness.results.measures import Derived
 from triptych.harness.results.result import Result
 from triptych.harness.results.status import BAD, Evidence, Status
@@ -28,13 +29,13 @@ from triptych.harness.results.timing import Measured, Predicted
 if TYPE_CHECKING:
     from triptych.harness.judge.verdict import Verdict
 
-COLOURS = {
-    Status.PASSED: "32",
-    Status.FAILED: "31;1",
-    Status.ERROR: "31;1",
-    Status.TIMEOUT: "31;1",
-    Status.UNSUPPORTED: "2",
-    Status.SKIPPED: "33",
+STYLES = {
+    Status.PASSED: "green",
+    Status.FAILED: "bold red",
+    Status.ERROR: "bold red",
+    Status.TIMEOUT: "bold red",
+    Status.UNSUPPORTED: "dim",
+    Status.SKIPPED: "yellow",
 }
 MAPS = 3  # of failures of one op on one backend that are drawn in text
 
@@ -228,39 +229,31 @@ def text(results: Sequence[Result], *, width: int | None = None, colour: bool = 
     columns, rows = cells(
         [structs.replace(r, reason=None) if r.status in BAD else r for r in results]
     )  # `problems` tells them
-    widths = [max(len(column.title), *(len(row[i]) for row in rows)) for i, column in enumerate(columns)]
-    keep = fitting(columns, widths, width)
-
-    def line(values: Sequence[str], result: Result | None) -> str:
-        padded = {i: values[i].rjust(widths[i]) if columns[i].right else values[i].ljust(widths[i]) for i in keep}
-        whole = "  ".join(padded.values()).rstrip()
-        if width is not None and len(whole) > width:
-            return whole[: max(width - 1, 0)] + "…"
-        if colour and result is not None:
-            padded = {
-                i: f"\x1b[{COLOURS[result.status]}m{cell}\x1b[0m" if columns[i].title == "status" else cell
-                for i, cell in padded.items()
-            }
-        return "  ".join(padded.values()).rstrip()
-
-    head = line([column.title for column in columns], None)
-    rule = line(["─" * w for w in widths], None)
-    lines = [head, rule, *(line(row, result) for row, result in zip(rows, results, strict=True))]
-    if any(columns[i].title == "same bits" for i in keep):
+    keep = fitting([[column.title for column in columns], *rows], width)
+    titles = [columns[i].title for i in keep]
+    table = [titles, *([row[i] for i in keep] for row in rows)]
+    right = [at for at, i in enumerate(keep) if columns[i].right]
+    lines = [cut(line, width) for line in text_table(table, right=right, rule=True)]
+    start = sum(size + len(GAP) for size in column_widths(table)[: titles.index("status")])
+    for at, result in enumerate(results, 2):
+        end = start + len(result.status)
+        lines[at] = lines[at][:start] + paint(lines[at][start:end], STYLES[result.status], colour) + lines[at][end:]
+    if "same bits" in titles:
         axes = dict.fromkeys(r.invariance.alone.axis for r in results if r.invariance.alone)
         lines += ["", "same bits: runs: of two runs on the same inputs"]
         lines += [f"  {', '.join(axes)}: of a part of that axis alone, and within its batch"] if axes else []
     return "\n".join(lines) + "\n"
 
 
-def fitting(columns: Sequence[Column], widths: Sequence[int], width: int | None) -> list[int]:
+def fitting(table: Sequence[Sequence[str]], width: int | None) -> list[int]:
     """Which columns to show: all, or fewer of the droppable ones until the line fits (the note may be cut instead)."""
-    keep = list(range(len(columns)))
+    titles, widths = table[0], column_widths(table)
+    keep = list(range(len(titles)))
     for title in DROPPABLE:
-        needed = sum(widths[i] + 2 for i in keep if columns[i].title != "note") - 2
+        needed = sum(widths[i] + len(GAP) for i in keep if titles[i] != "note") - len(GAP)
         if width is None or needed <= width:
             break
-        keep = [i for i in keep if columns[i].title != title]
+        keep = [i for i in keep if titles[i] != title]
     return keep
 
 
@@ -283,7 +276,7 @@ def problems(results: Iterable[Result], *, colour: bool = False) -> str:
     drawn: dict[tuple[str, str], set[str]] = {}
     for result in results:
         if result.status in BAD:
-            word = f"\x1b[{COLOURS[result.status]}m{result.status}\x1b[0m" if colour else str(result.status)
+            word = paint(str(result.status), STYLES[result.status], colour)
             what = " ".join(filter(None, (result.op, result.case, result.dtype)))
             lines.append(f"{word}: {what} on {result.backend_label}: {note(result)}")
             ways = drawn.setdefault((result.op, result.backend_label), set())
@@ -319,19 +312,11 @@ def skip_reasons(results: Iterable[Result]) -> dict[str, str]:
 def markdown(results: Sequence[Result], seed: int | None = None) -> str:
     """A table for a pull request, then the one-line summary."""
 
-    def escape(value: str) -> str:
-        return value.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
-
     columns, rows = cells(results)
-    lines = [
-        "| " + " | ".join(column.title for column in columns) + " |",
-        "|" + "|".join(" ---: " if column.right else " --- " for column in columns) + "|",
-        *("| " + " | ".join(map(escape, row)) + " |" for row in rows),
-        "",
-        *(["```", parity.text(results).rstrip(), "```", ""] if any(result.parity for result in results) else []),
-        escape(summary(results, seed)),
-    ]
-    return "\n".join(lines) + "\n"
+    right = [i for i, column in enumerate(columns) if column.right]
+    table = markdown_table([column.title for column in columns], rows, right=right)
+    pairs = parity_table.text(results)
+    return f"{table}\n{fenced(pairs) if pairs else ''}{escaped(summary(results, seed))}\n"
 
 
 def comma_separated(results: Sequence[Result]) -> str:
@@ -343,8 +328,3 @@ def comma_separated(results: Sequence[Result]) -> str:
         values = [value(result) for _, value in CSV_COLUMNS]
         writer.writerow(["" if value is None else str(value) for value in values])
     return buffer.getvalue()
-
-
-def wants_colour(stream: IO[str]) -> bool:
-    """Colour on a terminal that can show it, unless NO_COLOR (https://no-color.org) asks for none."""
-    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"

@@ -18,6 +18,7 @@ from triptych.harness import files
 from triptych.harness.commands import cli
 from triptych.harness.measured.timing_accuracy import in_words
 from triptych.harness.reports import parity, tables
+from triptych.harness.reports.terminal import wants_colour
 from triptych.harness.results.findings import Alone, Invariance, Runs
 from triptych.harness.results.measures import Parity
 from triptych.harness.results.result import Result
@@ -169,9 +170,9 @@ def test_colour_is_for_terminals_that_want_it(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")
-    assert tables.wants_colour(Terminal()) and not tables.wants_colour(io.StringIO())
+    assert wants_colour(Terminal()) and not wants_colour(io.StringIO())
     monkeypatch.setenv("NO_COLOR", "1")
-    assert not tables.wants_colour(Terminal())
+    assert not wants_colour(Terminal())
 
 
 @pytest.fixture
