@@ -343,7 +343,7 @@ def publish(arguments: Namespace, runs: Sequence[Run], seed: int | None) -> None
                 failed.append(error)
 
     def html() -> str:
-        from triptych.harness.reports.page import page
+        from triptych.harness.reports.report.page import page
 
         return page(runs)
 

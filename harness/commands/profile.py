@@ -23,7 +23,9 @@ from triptych.harness.ops.selection import UsageError, unknown
 from triptych.harness.profiling import perfetto
 from triptych.harness.profiling.numbers import numbers
 from triptych.harness.profiling.subjects import Arguments, Subject, subjects
-from triptych.harness.reports import profile_page, profile_text, tables
+from triptych.harness.reports import tables
+from triptych.harness.reports.profile import page as profile_page
+from triptych.harness.reports.profile import text as profile_text
 from triptych.harness.reports.terminal import wants_colour
 from triptych.harness.results.document import dumps
 from triptych.harness.results.result import Result

@@ -19,7 +19,7 @@ from typing import Any
 
 from triptych.harness.profiling.lanes import Lane, cause, lanes, moved, operands, when
 from triptych.harness.profiling.numbers import place
-from triptych.harness.reports.profile_text import waits_for
+from triptych.harness.reports.profile.text import waits_for
 from triptych.simulator.timing import Timeline
 from triptych.simulator.timing.occupancy import occupancy
 

@@ -17,7 +17,8 @@ from msgspec import structs
 from triptych.harness import files
 from triptych.harness.commands import cli
 from triptych.harness.measured.timing_accuracy import in_words
-from triptych.harness.reports import parity, tables
+from triptych.harness.reports import tables
+from triptych.harness.reports.report import parity
 from triptych.harness.reports.terminal import wants_colour
 from triptych.harness.results.findings import Alone, Invariance, Runs
 from triptych.harness.results.measures import Parity
@@ -157,7 +158,7 @@ def test_a_skip_is_green_nowhere(made: Any) -> None:
     results = [made(backend="nki", evidence=Evidence.DEVICE, status=Status.SKIPPED, reason="no device", metrics=None)]
     text = tables.text(results, colour=True) + tables.summary(results)
     assert "\x1b[32m" not in text
-    from triptych.harness.reports.page import page
+    from triptych.harness.reports.report.page import page
 
     html = page([({}, results)])
     assert "Nothing was compared" in html and 'class="status passed"' not in html.split('id="legend"')[0]

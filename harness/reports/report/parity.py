@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from html import escape
 
 from triptych.harness.judge.parity import Matrix, matrices
-from triptych.harness.reports.page import Book, Entry, plural
+from triptych.harness.reports.report.page import Book, Entry, plural
 from triptych.harness.results.findings import Alone, Runs
 
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from triptych.harness.profiling.lanes import lanes, operands, when
 from triptych.harness.profiling.numbers import place
-from triptych.harness.reports import profile_text as words
-from triptych.harness.reports.profile_controls import CONTROLS
-from triptych.harness.reports.profile_drawing import DRAWING
-from triptych.harness.reports.profile_style import PROFILE_STYLE
-from triptych.harness.reports.style import MARK, STYLE
+from triptych.harness.reports.profile import text as words
+from triptych.harness.reports.profile.controls import CONTROLS
+from triptych.harness.reports.profile.style import PROFILE_STYLE
+from triptych.harness.reports.profile.timeline import DRAWING
+from triptych.harness.reports.report.style import MARK, STYLE
 from triptych.simulator.timing import Prediction, Timeline
 from triptych.simulator.timing.occupancy import occupancy
 

@@ -8,7 +8,7 @@ from html import escape
 
 from triptych.harness.judge import mismatch_map
 from triptych.harness.reports import failures, tables
-from triptych.harness.reports.page import Book, Entry, plural, word
+from triptych.harness.reports.report.page import Book, Entry, plural, word
 from triptych.harness.results.findings import Failure
 from triptych.harness.results.status import Status
 

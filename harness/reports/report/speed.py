@@ -11,7 +11,7 @@ from html import escape
 from typing import Any
 
 from triptych.harness.reports import tables
-from triptych.harness.reports.page import Book, Entry, breakable
+from triptych.harness.reports.report.page import Book, Entry, breakable
 from triptych.harness.results.status import Evidence
 from triptych.harness.results.timing import Measured, Timing
 

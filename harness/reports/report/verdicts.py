@@ -11,8 +11,8 @@ from typing import Any
 
 from triptych.harness.measured.timing_accuracy import in_words
 from triptych.harness.reports import tables
-from triptych.harness.reports.page import Book, Entry, breakable, plural, word
-from triptych.harness.reports.style import MARK
+from triptych.harness.reports.report.page import Book, Entry, breakable, plural, word
+from triptych.harness.reports.report.style import MARK
 from triptych.harness.results.measures import Fixed
 from triptych.harness.results.status import BAD, RAN, Evidence, Status
 

@@ -74,11 +74,11 @@ class Book:
 
 def page(runs: Sequence[tuple[Mapping[str, Any], Sequence[Result]]]) -> str:
     """The HTML of one or more runs."""
-    from triptych.harness.reports import sections
-    from triptych.harness.reports.failing import absent, disagreements
-    from triptych.harness.reports.parity import invariance, parity
-    from triptych.harness.reports.speed import speed
-    from triptych.harness.reports.style import STYLE
+    from triptych.harness.reports.report import verdicts as sections
+    from triptych.harness.reports.report.disagreements import absent, disagreements
+    from triptych.harness.reports.report.parity import invariance, parity
+    from triptych.harness.reports.report.speed import speed
+    from triptych.harness.reports.report.style import STYLE
 
     entries = [Entry(result, i, len(runs)) for i, (_, results) in enumerate(runs) for result in results]
     book = Book(tuple(entries), tuple(env for env, _ in runs))
