@@ -30,17 +30,18 @@ from triptych.harness.ops.selection import (
     pick_ops,
     words,
 )
-from triptych.harness.reports import parity_table, tables
+from triptych.harness.reports import parity_table, problems, tables
 from triptych.harness.reports.coverage import untried_of
 from triptych.harness.reports.terminal import StatusLine, wants_colour
 from triptych.harness.reports.text_table import text_table
 from triptych.harness.results.document import SCHEMA_VERSION, DocumentError, dumps, read
+from triptych.harness.results.profile import Outcome
 from triptych.harness.results.result import Result
 from triptych.harness.results.status import BAD, RAN, Status
 from triptych.harness.results.timing import Predicted
 from triptych.harness.running.runner import Settings, Task, run
 
-Run = tuple[dict[str, Any], list[Result]]  # an environment and what came of a run in it
+Run = tuple[dict[str, Any], Sequence[Outcome]]  # an environment and what came of a run in it
 
 
 class Stopped(Exception):
@@ -128,7 +129,7 @@ def execute(arguments: Namespace, argv: Sequence[str]) -> int:
 
         kept = Kept(arguments.resume, work, ops, Settings(no_check, arguments.wanted))
         if Path(arguments.resume).exists():
-            kept.take(saved(arguments.resume)[1])
+            kept.take([row for row in saved(arguments.resume)[1] if isinstance(row, Result)])
             print(kept.said(), file=sys.stderr)
         work = kept.left(work)
     results: list[Result] = []
@@ -234,7 +235,7 @@ def fuzz(arguments: Namespace, argv: Sequence[str]) -> int:
         env = environment(arguments, argv, [b.name for b in backends if b.name not in found.away])
         save(arguments.json, dumps({**env, "fuzz": {"cases": found.cases}}, results))
     stream = sys.stderr if arguments.json == "-" else sys.stdout
-    print(tables.problems(results, colour=wants_colour(stream)), end="", file=stream)
+    print(problems.problems(results, colour=wants_colour(stream)), end="", file=stream)
     for backend, why in found.away.items():
         print(f"skipped: {backend}: {why}", file=stream)
     print(fuzz.told(found, ops, arguments.fuzz, arguments.seed), file=stream)
@@ -359,16 +360,16 @@ def publish(arguments: Namespace, runs: Sequence[Run], seed: int | None) -> None
         width = shutil.get_terminal_size().columns if stream.isatty() else None
         table = tables.text(results, width=width, colour=colour)
         print(table, end="\n" if table else "")
-        print(tables.unsupported(results), end="")
+        print(problems.unsupported(results), end="")
         print(parity_table.text(results), end="")
     if not arguments.quiet:
         print("".join(f"{line}\n" for env, _ in runs for line in env.get("not_tried", [])), end="", file=stream)
-    print(tables.problems(results, colour=colour), end="", file=stream)
+    print(problems.problems(results, colour=colour), end="", file=stream)
     if arguments.html and arguments.html != "-":
         print(f"report: {arguments.html}", file=stream)
     if any(isinstance(result.timing, Predicted) for result in results) and arguments.command != "profile":
         print(in_words(), file=stream)
-    print(tables.summary(results, seed), file=stream)
+    print(problems.summary(results, seed), file=stream)
     if failed:
         raise UsageError(" ".join(map(str, failed)))
 
@@ -396,7 +397,7 @@ def saved(path: str) -> Run:
     return document.env, document.results
 
 
-def exit_code(results: Sequence[Result], required: Sequence[str], *, strict: bool, reference_counts: bool) -> int:
+def exit_code(results: Sequence[Outcome], required: Sequence[str], *, strict: bool, reference_counts: bool) -> int:
     """What the results mean to a shell; the reference by itself counts where it is all that was asked for."""
     ran = {result.backend for result in results if result.status in RAN}
     if any(result.status in BAD for result in results):

@@ -25,8 +25,8 @@ from triptych.harness.measured import GROUPS
 from triptych.harness.measured.records import Call, Point, Tensor, resolve
 from triptych.harness.measured.sources import NotHere, Public
 from triptych.harness.ops.selection import UsageError
+from triptych.harness.reports.formats import short
 from triptych.harness.reports.markdown import markdown_table
-from triptych.harness.reports.tables import short
 from triptych.harness.reports.text_table import text_table
 from triptych.harness.results.document import SCHEMA_VERSION
 from triptych.simulator import Options, Prediction, ShapeDtype

@@ -19,7 +19,7 @@ from typing import Any
 
 from triptych.harness.profiling.lanes import Lane, cause, lanes, moved, operands, when
 from triptych.harness.profiling.numbers import place
-from triptych.harness.reports.profile.text import waits_for
+from triptych.harness.profiling.waits import waited_for
 from triptych.simulator.timing import Timeline
 from triptych.simulator.timing.occupancy import occupancy
 
@@ -100,7 +100,7 @@ def _about(timeline: Timeline, index: int) -> dict[str, Any]:
         "writes": operands(event.writes),
         "bytes": moved(event),
         "rings": span.rings or None,
-        "waited for": waits_for(why, f"{op} {line}"),
+        "waited for": waited_for(why, f"{op} {line}"),
         "result at us": round(span.end_ns / 1e3, 3),
     }
     return {key: value for key, value in args.items() if value not in (None, "")}

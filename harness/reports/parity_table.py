@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from triptych.harness.judge.parity import Matrix, Pair, matrices
 from triptych.harness.reports.text_table import text_table
+from triptych.harness.results.profile import Outcome
 from triptych.harness.results.result import Result
 
 LEGEND = """\
@@ -14,8 +15,9 @@ LEGEND = """\
 """
 
 
-def text(results: Sequence[Result]) -> str:
+def text(outcomes: Sequence[Outcome]) -> str:
     """The lower triangle of every op's matrix; empty where no two backends ran a case."""
+    results = [outcome for outcome in outcomes if isinstance(outcome, Result)]
     blocks = [f"parity of {op}\n{_triangle(matrix)}" for op, matrix in matrices(results).items()]
     return "".join([*blocks, LEGEND]) if blocks else ""
 

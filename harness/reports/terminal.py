@@ -8,8 +8,19 @@ from __future__ import annotations
 import os
 from typing import IO, TYPE_CHECKING
 
+from triptych.harness.results.status import Status
+
 if TYPE_CHECKING:
     from rich.live import Live
+
+STYLES = {
+    Status.PASSED: "green",
+    Status.FAILED: "bold red",
+    Status.ERROR: "bold red",
+    Status.TIMEOUT: "bold red",
+    Status.UNSUPPORTED: "dim",
+    Status.SKIPPED: "yellow",
+}
 
 
 def wants_colour(stream: IO[str]) -> bool:

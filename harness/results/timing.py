@@ -136,7 +136,7 @@ class Profiled(Predicted, frozen=True, kw_only=True, tag="profiled"):
     advice: list[str]
 
 
-Timing = Measured | Predicted | Profiled
+Timing = Measured | Predicted
 
 
 def kind_of(timing: dict[str, Any]) -> str:

@@ -125,12 +125,12 @@ def message(result: Result) -> str:
 
     The reason comes first: of the whole message pytest's summary shows the first line, beside the name of the test.
     """
-    from triptych.harness.reports import failures, tables
+    from triptych.harness.reports import failures, figures
 
     paragraphs = [
         str(result.reason),
         "\n".join(failures.lines(result.failure)),
-        tables.blame(result),
+        figures.blame(result),
         f"repeat it alone: {result.repro}",
     ]
     return "\n\n".join(filter(None, paragraphs))

@@ -24,7 +24,7 @@ from triptych.harness.judge.verdict import judge
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.cases import cases_of
 from triptych.harness.ops.inputs import make_inputs
-from triptych.harness.reports import tables
+from triptych.harness.reports import figures
 from triptych.harness.reports.markdown import code, markdown_table
 from triptych.harness.reports.terminal import StatusLine
 from triptych.harness.results import environment
@@ -67,7 +67,7 @@ def judged(case: Case) -> list[Run]:
             out = kernel(**inputs, **case.params)
         verdict = judge(op, case, inputs, out, expected=expected)
         reason = None if verdict.status is Status.PASSED else verdict.reason
-        runs.append(Run(case, name, tables.share_of_bound(verdict) or 0.0, reason))
+        runs.append(Run(case, name, figures.share_of_bound(verdict) or 0.0, reason))
     return runs
 
 

@@ -1,4 +1,4 @@
-"""The report's chapter on speed: one chart for each run, kind of evidence and op.
+"""The chapter on speed: one chart for each kind of evidence, run and op.
 
 A bar is compared only with bars of its own chart, so that a prediction never stands beside a measurement.
 """
@@ -6,25 +6,18 @@ A bar is compared only with bars of its own chart, so that a prediction never st
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
-from html import escape
-from typing import Any
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from triptych.harness.reports import tables
-from triptych.harness.reports.report.page import Book, Entry, breakable
+from triptych.harness.reports.figures import gbytes, tflops, time_evidence, time_us
+from triptych.harness.reports.formats import short
+from triptych.harness.reports.report.data import Entry, Environment, ReportData
+from triptych.harness.results.profile import Outcome
 from triptych.harness.results.status import Evidence
-from triptych.harness.results.timing import Measured, Timing
+from triptych.harness.results.timing import Measured, Time
 
-ORDER = (
-    Evidence.DEVICE,
-    Evidence.HOST,
-    Evidence.PREDICTED,
-    Evidence.INTERPRETED,
-    Evidence.SIMULATED,
-    Evidence.REFERENCE,
-)
-
-TITLES = {
+TITLES = {  # in the order of the page; with what a reader must not take from it
     Evidence.DEVICE: ("Measured on the accelerator", ""),
     Evidence.HOST: ("Measured on this CPU", ""),
     Evidence.PREDICTED: (
@@ -43,97 +36,108 @@ TITLES = {
 }
 
 
-def speed(book: Book) -> str:
-    """Every timed result, in groups that may be ranked."""
-    timed = [entry for entry in book.entries if tables.time_evidence(entry.result) is not None]
-    parts = []
-    for kind in ORDER:
-        for run in range(len(book.environments)):
-            entries = [e for e in timed if tables.time_evidence(e.result) is kind and e.run == run]
+@dataclass(frozen=True)
+class Row:
+    """The time of a case on a backend, and its bar."""
+
+    label: str
+    family: str
+    percent: float  # of the longest bar
+    rate: float | None  # in the chart's unit
+    us: float
+    spread: str
+    gbytes: float | None
+
+
+@dataclass(frozen=True)
+class Chart:
+    """The rows of one op by case and dtype, the fastest first."""
+
+    op: str
+    by_rate: bool  # bars are throughput; else time, since the flops of a row are not known
+    unit: str
+    cases: Mapping[tuple[str, str], Sequence[Row]]
+
+
+@dataclass(frozen=True)
+class Group:
+    """The charts of one kind of evidence on one machine."""
+
+    kind: Evidence
+    title: str
+    caveat: str
+    machine: str
+    median: str
+    charts: Sequence[Chart]
+
+
+def speed(report: ReportData) -> list[Group]:
+    """Every time, in groups that may be ranked."""
+    timed = [entry for entry in report.entries if time_us(entry.result) is not None]
+    groups = []
+    for kind in TITLES:
+        for run, env in enumerate(report.environments):
+            entries = [e for e in timed if time_evidence(e.result) is kind and e.run == run]
             if entries:
-                parts.append(group(kind, entries, machine(kind, book.environments[run]), len(book.environments) > 1))
-    if not parts:
-        return ""
-    return "<p>Compare lengths within one chart only: each chart is one kind of evidence on one machine.</p>" + "".join(
-        parts
+                groups.append(_group(kind, entries, env))
+    return groups
+
+
+def _group(kind: Evidence, entries: Sequence[Entry[Outcome]], env: Environment) -> Group:
+    title, caveat = TITLES[kind]
+    run = f" · run {entries[0].run + 1}" if entries[0].runs > 1 else ""
+    by_op: dict[str, list[Entry[Outcome]]] = defaultdict(list)
+    for entry in entries:
+        by_op[entry.result.op].append(entry)
+    return Group(
+        kind,
+        title,
+        caveat,
+        machine(kind, env) + run,
+        "predicted µs" if kind is Evidence.PREDICTED else "median µs",
+        [_chart(op, some) for op, some in by_op.items()],
     )
 
 
-def machine(kind: Evidence, env: Any) -> str:
+def machine(kind: Evidence, env: Environment) -> str:
     """What a time of this kind was taken on."""
     if kind is Evidence.DEVICE:
-        return (
-            ", ".join(f"{gpu.get('name')} (driver {gpu.get('driver')})" for gpu in env.get("gpus") or [])
-            or "accelerator"
-        )
+        gpus = [f"{gpu.get('name')} (driver {gpu.get('driver')})" for gpu in env.get("gpus") or []]
+        return ", ".join(gpus) or "accelerator"
     if kind is Evidence.PREDICTED:
         return "model of the chip"
     return f"{env.get('cpu') or 'CPU'}, {env.get('cores')} cores"
 
 
-def group(kind: Evidence, entries: Sequence[Entry], where: str, several: bool) -> str:
-    title, caveat = TITLES[kind]
-    run = f" · run {entries[0].run + 1}" if several else ""
-    charts = "".join(
-        chart(op, kind, [entry for entry in entries if entry.result.op == op])
-        for op in dict.fromkeys(entry.result.op for entry in entries)
-    )
-    warning = f'<p class="caveat">{escape(caveat)}</p>' if caveat else ""
-    return (
-        f'<div class="evidence {kind}"><h3><span class="kind">{kind}</span> {escape(title)}'
-        f"<small>{escape(where)}{run}</small></h3>{warning}{charts}</div>"
-    )
+def _chart(op: str, entries: Sequence[Entry[Outcome]]) -> Chart:
+    rates = [tflops(entry.result) for entry in entries]
+    by_rate = None not in rates
+    factor, unit = (1.0, "TFLOP/s") if max(rate or 0.0 for rate in rates) >= 1 else (1e3, "GFLOP/s")
+    longest = max(_length(entry, by_rate) for entry in entries) or 1.0
+    cases: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for entry in sorted(entries, key=lambda entry: time_us(entry.result) or 0.0):
+        rate = tflops(entry.result)
+        row = Row(
+            entry.label,
+            entry.family,
+            max(100 * _length(entry, by_rate) / longest, 0.4),
+            None if rate is None else rate * factor,
+            time_us(entry.result) or 0.0,
+            spread(entry.result.timing),
+            gbytes(entry.result),
+        )
+        cases[entry.result.case, entry.result.dtype].append(row)
+    order = dict.fromkeys((entry.result.case, entry.result.dtype) for entry in entries)
+    return Chart(op, by_rate, unit, {key: cases[key] for key in order})
 
 
-def chart(op: str, kind: Evidence, entries: Sequence[Entry]) -> str:
-    """Rows of one op, fastest first within a case; bars are throughput, or time where no flops are known."""
-    by_rate = all(tables.tflops(entry.result) is not None for entry in entries)
-    fastest = max((tables.tflops(entry.result) or 0.0 for entry in entries), default=0.0)
-    unit = "TFLOP/s" if fastest >= 1 else "GFLOP/s"
-    longest = max((length(entry, by_rate) for entry in entries), default=0) or 1
-    cases: dict[tuple[str, str], list[Entry]] = {}
-    for entry in entries:
-        cases.setdefault((entry.result.case, entry.result.dtype), []).append(entry)
-    body = []
-    for (case, dtype), rows in cases.items():
-        rows.sort(key=lambda entry: tables.time_us(entry.result) or 0)
-        for i, entry in enumerate(rows):
-            cells = row(entry, kind, length(entry, by_rate) / longest, unit)
-            name = f"{breakable(case)} <span>{escape(dtype)}</span>"
-            label = f'<th scope=rowgroup rowspan="{len(rows)}">{name}</th>' if i == 0 else ""
-            body.append(f"<tr{' class=first' if i == 0 else ''}>{label}{cells}</tr>")
-    measure = f"{unit}, longer is faster" if by_rate else "time, shorter is faster"
-    median = "predicted µs" if kind is Evidence.PREDICTED else "median µs"
-    return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="Speed of {escape(op)}, {kind}">'
-        f'<table class="speed"><caption><b>{escape(op)}</b> bars: {measure}</caption>'
-        f"<thead><tr><th scope=col>case</th><th scope=col>backend</th><th scope=col class=bar>{kind}</th>"
-        f"<th scope=col class=num>{unit}</th><th scope=col class=num>{median}</th>"
-        f"<th scope=col class=num>GB/s</th></tr></thead><tbody>{''.join(body)}</tbody></table></div>"
-    )
+def _length(entry: Entry[Outcome], by_rate: bool) -> float:
+    return (tflops(entry.result) if by_rate else time_us(entry.result)) or 0.0
 
 
-def length(entry: Entry, by_rate: bool) -> float:
-    return (tables.tflops(entry.result) if by_rate else tables.time_us(entry.result)) or 0.0
-
-
-def row(entry: Entry, kind: Evidence, share: float, unit: str) -> str:
-    result = entry.result
-    rate = tables.tflops(result)
-    if rate is not None and unit == "GFLOP/s":
-        rate *= 1e3
-    return (
-        f'<th scope=row class="{entry.family}">{escape(entry.place)}</th>'
-        f'<td class="bar"><i class="{entry.family} {kind}" style="width:{max(share * 100, 0.4):.1f}%"></i></td>'
-        f"<td class=num>{tables.short(rate)}</td>"
-        f"<td class=num>{tables.short(tables.time_us(result))}{spread(result.timing)}</td>"
-        f"<td class=num>{tables.short(tables.gbytes(result))}</td>"
-    )
-
-
-def spread(timing: Timing | None) -> str:
+def spread(timing: Time | None) -> str:
     """The middle half of the samples, and how many there are."""
     if not isinstance(timing, Measured) or len(timing.samples_us) < 4:
         return ""
     low, _, high = statistics.quantiles(timing.samples_us, n=4)
-    return f"<span>{tables.short(low)}–{tables.short(high)}, n {len(timing.samples_us)}</span>"
+    return f"{short(low)}–{short(high)}, n {len(timing.samples_us)}"

@@ -138,7 +138,8 @@ def test_one_sentence_says_what_is_wrong_with_a_document_and_where(
 def test_the_types_are_a_schema() -> None:
     """What `{}` and the names of non-finite numbers add to it is said in `record` and `result`."""
     schema = msgspec.json.schema(document.Document)
-    assert schema["$defs"]["Result"]["required"] == ["op", "case", "dtype", "backend", "target", "evidence", "status"]
+    required = ["kind", "op", "case", "dtype", "backend", "target", "evidence", "status"]
+    assert schema["$defs"]["Result"]["required"] == required
     assert set(schema["$defs"]["Fixed"]["properties"]) == {"rule", "source", "regime", "rtol", "atol", "teeth"}
 
 
