@@ -17,7 +17,6 @@ from triptych.harness.collection import builtin
 from triptych.harness.commands import cli
 from triptych.harness.emulators.conformance import warning
 from triptych.harness.judge.tolerance import KEYS, Bounds, asked
-from triptych.harness.measured.timing_accuracy import in_words
 from triptych.harness.ops.loading import OpFileError, from_file
 from triptych.harness.ops.op import Op
 from triptych.harness.ops.selection import (
@@ -39,6 +38,7 @@ from triptych.harness.results.profile import Outcome
 from triptych.harness.results.result import Result
 from triptych.harness.results.status import BAD, RAN, Status
 from triptych.harness.results.timing import Predicted
+from triptych.harness.results.timing_accuracy import LAST_VALIDATION
 from triptych.harness.running.runner import Settings, Task, run
 
 Run = tuple[dict[str, Any], Sequence[Outcome]]  # an environment and what came of a run in it
@@ -368,7 +368,7 @@ def publish(arguments: Namespace, runs: Sequence[Run], seed: int | None) -> None
     if arguments.html and arguments.html != "-":
         print(f"report: {arguments.html}", file=stream)
     if any(isinstance(result.timing, Predicted) for result in results) and arguments.command != "profile":
-        print(in_words(), file=stream)
+        print(LAST_VALIDATION.sentence(), file=stream)
     print(problems.summary(results, seed), file=stream)
     if failed:
         raise UsageError(" ".join(map(str, failed)))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from triptych.harness.measured.timing_accuracy import known_error
 from triptych.harness.results.status import Evidence
-from triptych.harness.results.timing import KnownError, MemoryUse, Profiled, Rest, Stall, Step
+from triptych.harness.results.timing import MemoryUse, Profiled, Rest, Stall, Step
+from triptych.harness.results.timing_accuracy import LAST_VALIDATION
 from triptych.simulator import Prediction
 from triptych.simulator.timing.occupancy import occupancy
 
@@ -29,7 +29,7 @@ def numbers(prediction: Prediction, settings: Mapping[str, float]) -> Profiled:
         cores=prediction.cores,
         instructions=len(prediction.events),
         predicted_us=prediction.total_us,
-        known_error=KnownError(**known_error()),
+        accuracy=LAST_VALIDATION,
         launch_us=(chip.launch_ns.value + chip.teardown_ns.value) / 1e3,
         roofline_us=prediction.roofline_us,
         compute_us=prediction.compute_us,

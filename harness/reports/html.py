@@ -10,8 +10,8 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from triptych.harness.measured.timing_accuracy import in_words
 from triptych.harness.reports.formats import counted, flat, percent, plural, short, us
+from triptych.harness.results.timing_accuracy import LAST_VALIDATION
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -36,7 +36,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals |= {"source": source, "timing_accuracy": in_words}
+    made.globals |= {"source": source, "timing_accuracy": LAST_VALIDATION}
     made.filters |= {"count": counted, "flat": flat, "percent": percent, "plural": plural, "short": short, "us": us}
     made.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":")}
     return made

@@ -9,12 +9,12 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
-from triptych.harness.measured.timing_accuracy import in_words
 from triptych.harness.reports.formats import percent, us
 from triptych.harness.reports.profile.figures import change, facts, figures_table, headline, stalled_on, what_if
 from triptych.harness.reports.text_table import text_table
 from triptych.harness.results.profile import Profile
 from triptych.harness.results.timing import Profiled
+from triptych.harness.results.timing_accuracy import LAST_VALIDATION
 
 WIDTH = 100
 BAR = 40
@@ -38,7 +38,7 @@ def whole(profile: Profile) -> str:
     title = f"{headline(profile)} on {profile.target} ({t.chip}{cores}){order}: predicted, not measured"
     lines = [*textwrap.wrap(title, WIDTH), ""]
     lines += [f"{name:<11}{value:>10}   {remark}" for name, value, remark in facts(t)]
-    lines += ["", *textwrap.wrap(in_words(), WIDTH)]
+    lines += ["", *textwrap.wrap(LAST_VALIDATION.sentence(), WIDTH)]
     lines += ["", f"busy share of the {us(t.predicted_us)} us"]
     lines += [f"  {track:<9}{percent(share):>10}   {'█' * round(BAR * share)}" for track, share in t.busy_share.items()]
     lines += ["", *critical_path(t, len(t.critical))]
