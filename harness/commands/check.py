@@ -30,7 +30,7 @@ from triptych.harness.ops.selection import (
     words,
 )
 from triptych.harness.reports import parity_table, problems, tables
-from triptych.harness.reports.coverage import untried_of
+from triptych.harness.reports.coverage import not_covered
 from triptych.harness.reports.terminal import StatusLine, wants_colour
 from triptych.harness.reports.text_table import text_table
 from triptych.harness.results.document import SCHEMA_VERSION, DocumentError, dumps, read
@@ -172,7 +172,7 @@ def execute(arguments: Namespace, argv: Sequence[str]) -> int:
     if kept is not None:
         results = kept.ordered()
     if not any(result.status in BAD for result in results):
-        env["not_tried"] = untried_of(selection, ops, everything)
+        env["not_tried"] = not_covered(selection, ops, everything)
     publish(arguments, [(env, results)], arguments.seed)
     remark(results)
     for line in warning(env.get("conformance", {})).splitlines():

@@ -40,7 +40,7 @@ ORDERS = {"overlapped": ("overlapped",), "program": ("program",), "both": ("over
 DEFAULT_TARGET = "trn2"
 
 
-class Predicted(NamedTuple):
+class TimedProfile(NamedTuple):
     """A profile, with its whole timeline where a file needs it."""
 
     profile: Profile
@@ -88,14 +88,14 @@ def run(arguments: Namespace, argv: Sequence[str]) -> int:
         )
     check.destinations(arguments)
     line = StatusLine(sys.stderr)
-    found: list[list[Predicted]] = []
+    found: list[list[TimedProfile]] = []
     try:
         for i, subject in enumerate(chosen):
             found.append([])
             for j, target in enumerate(targets):
                 done = f"[{i * len(targets) + j}/{len(chosen) * len(targets)}]"
                 line.say(" ".join(filter(None, (done, subject.op, subject.case, subject.dtype, f"nki-sim[{target}]"))))
-                found[-1] += predicted(subject, target, plan)
+                found[-1] += predict(subject, target, plan)
     finally:
         line.clear()
     publish(arguments, argv, found)
@@ -159,7 +159,7 @@ def settings(words: Sequence[str]) -> dict[str, float]:
     return found
 
 
-def predicted(subject: Subject, target: str, plan: Plan) -> list[Predicted]:
+def predict(subject: Subject, target: str, plan: Plan) -> list[TimedProfile]:
     """The predictions of a subject on one target; one that failed or is not supported stands for all of them."""
 
     profile = Profile(
@@ -172,20 +172,20 @@ def predicted(subject: Subject, target: str, plan: Plan) -> list[Predicted]:
         repro=_repro(subject, target, plan),
     )
 
-    def without(status: Status, cause: Cause, reason: str) -> list[Predicted]:
-        return [Predicted(structs.replace(profile, status=status, cause=cause, reason=reason))]
+    def without(status: Status, cause: Cause, reason: str) -> list[TimedProfile]:
+        return [TimedProfile(structs.replace(profile, status=status, cause=cause, reason=reason))]
 
     reason = subject.unsupported(target)
     if reason:
         return without(Status.UNSUPPORTED, Cause.NOT_SUPPORTED, reason)
     try:
-        trace = traced(subject, target, plan)
+        trace = trace_of(subject, target, plan)
         found = []
         for label, order, fields, against in plan.variants(target):
             prediction = simulator.predict_trace(trace, order, fields)
             timing = structs.replace(numbers(prediction, fields), **_work(subject))
             made = structs.replace(profile, label=label, against=against, timing=timing)
-            found.append(Predicted(made, prediction if plan.whole else None))
+            found.append(TimedProfile(made, prediction if plan.whole else None))
         return found
     except (Exception, SystemExit) as error:
         spoken = isinstance(error, (simulator.NkiError, InputsFailed))
@@ -197,7 +197,7 @@ class InputsFailed(Exception):
     """A subject's arguments could not be made; one sentence."""
 
 
-def traced(subject: Subject, target: str, plan: Plan) -> simulator.Trace:
+def trace_of(subject: Subject, target: str, plan: Plan) -> simulator.Trace:
     """What a kernel does, from the shapes of its arguments; where it depends on their values, from drawn ones."""
     try:
         return _run(subject, target, subject.shaped)
@@ -231,7 +231,7 @@ def _repro(subject: Subject, target: str, plan: Plan) -> str:
     return shlex.join([*line, *["--no-data"] * plan.no_data, "--seed", str(plan.seed)])
 
 
-def publish(arguments: Namespace, argv: Sequence[str], found: Sequence[Sequence[Predicted]]) -> None:
+def publish(arguments: Namespace, argv: Sequence[str], found: Sequence[Sequence[TimedProfile]]) -> None:
     """The files first, so that a broken pipe costs none of them; then the text."""
     profiles = [one.profile for some in found for one in some]
     if arguments.json:
@@ -242,7 +242,7 @@ def publish(arguments: Namespace, argv: Sequence[str], found: Sequence[Sequence[
         first = profiles[0]
         about = {"op": first.op, "case": first.case, "dtype": first.dtype, "evidence": "predicted"}
         timelines = {profile.label: prediction.timeline for profile, prediction in whole}
-        check.save(arguments.trace, perfetto.packed(arguments.trace, perfetto.document(timelines, about)))
+        check.save(arguments.trace, perfetto.encode(arguments.trace, perfetto.document(timelines, about)))
     if arguments.html and whole:
         check.save(arguments.html, page([profile for profile, _ in whole], [prediction for _, prediction in whole]))
     taken = "-" in (arguments.json, arguments.trace, arguments.html)

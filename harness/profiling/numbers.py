@@ -46,7 +46,7 @@ def numbers(prediction: Prediction, settings: Mapping[str, float]) -> Profiled:
         critical=[
             Step(
                 op=step.op,
-                line=place(step.line),
+                line=location(step.line),
                 engine=step.track,
                 count=step.count,
                 us=step.us,
@@ -61,10 +61,10 @@ def numbers(prediction: Prediction, settings: Mapping[str, float]) -> Profiled:
             Stall(
                 engine=stall.track,
                 op=stall.op,
-                line=place(stall.line),
+                line=location(stall.line),
                 why=stall.why,
                 waits_for=stall.waits_for,
-                waits_for_line=None if stall.waits_line is None else place(stall.waits_line),
+                waits_for_line=None if stall.waits_line is None else location(stall.waits_line),
                 count=stall.count,
                 us=stall.us,
                 share=stall.share,
@@ -90,7 +90,7 @@ def memory(prediction: Prediction) -> dict[str, MemoryUse]:
     return found
 
 
-def place(line: tuple[str, int]) -> str:
+def location(line: tuple[str, int]) -> str:
     """`file:line`, the file relative to the working directory if it is in it, else its name alone."""
     path, number = os.path.realpath(line[0]), line[1]
     relative = os.path.relpath(path)

@@ -15,6 +15,6 @@ WAITS = {  # `{}` is the event that decided the start
 }
 
 
-def waited_for(why: str, other: str) -> str:
+def wait_in_words(why: str, other: str) -> str:
     """The words for a cause, with the event that decided it."""
     return WAITS[why].format(other)

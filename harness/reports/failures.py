@@ -13,7 +13,7 @@ def lines(failure: Failure | None, picture: bool = True) -> list[str]:
     """
     if failure is None:
         return []
-    found = [failure.diagnosis, f"error / allowed: {counted(failure.histogram)}"]
+    found = [failure.diagnosis, f"error / allowed: {histogram_text(failure.histogram)}"]
     drawing = failure.map
     if picture and any(mismatch_map.RIGHT in line for line in drawing.lines):
         found.append(f"{caption(drawing)}:")
@@ -39,5 +39,5 @@ def bins(histogram: Histogram) -> list[tuple[str, int]]:
     return [(label, count) for label, count in found if count]
 
 
-def counted(histogram: Histogram) -> str:
+def histogram_text(histogram: Histogram) -> str:
     return "; ".join(f"{label}: {count:,}" for label, count in bins(histogram))

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from triptych.harness.reports.formats import printable, short
+from triptych.harness.reports.formats import one_line, short
 from triptych.harness.results.measures import Derived
 from triptych.harness.results.profile import Outcome
 from triptych.harness.results.result import Result
@@ -84,13 +84,13 @@ def time_text(outcome: Outcome) -> str:
 
 def note(outcome: Outcome) -> str:
     """The reason on one line."""
-    return printable(outcome.reason or "")
+    return one_line(outcome.reason or "")
 
 
 def blame(result: Result) -> str:
     """The cause of a disagreement and why it is held to be that, on one line; empty if none was sought."""
     about = result.attribution
-    return printable(f"cause: {about.cause}: {about.text}") if about else ""
+    return one_line(f"cause: {about.cause}: {about.text}") if about else ""
 
 
 def same_bits(result: Result) -> str:

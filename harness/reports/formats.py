@@ -44,7 +44,7 @@ def kib(count: float) -> str:
     return f"{short(count / 1024)} KiB"
 
 
-def counted(count: int) -> str:
+def thousands(count: int) -> str:
     """`12345` as "12,345"."""
     return f"{count:,}"
 
@@ -54,18 +54,20 @@ def plural(count: int, one: str) -> str:
     return f"{count:,} {one if count == 1 else one + 's'}"
 
 
-def printable(text: str) -> str:
+def one_line(text: str) -> str:
     """`text` on one line; an error message may hold escape sequences."""
     return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
 
 
-def flat(value: Any) -> str:
+def flatten(value: Any) -> str:
     """A value of the environment record as words."""
     if value is None or value == {} or value == []:
         return "none"
     if isinstance(value, dict):
         between = "; " if any(isinstance(item, dict) for item in value.values()) else ", "
-        return between.join(f"{key} {'not installed' if item is None else flat(item)}" for key, item in value.items())
+        return between.join(
+            f"{key} {'not installed' if item is None else flatten(item)}" for key, item in value.items()
+        )
     if isinstance(value, list):
-        return "; ".join(flat(item) for item in value)
+        return "; ".join(flatten(item) for item in value)
     return str(value)

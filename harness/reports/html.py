@@ -10,7 +10,7 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from triptych.harness.reports.formats import counted, flat, percent, plural, short, us
+from triptych.harness.reports.formats import flatten, percent, plural, short, thousands, us
 from triptych.harness.results.timing_accuracy import LAST_VALIDATION
 
 if TYPE_CHECKING:
@@ -37,7 +37,14 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     made.globals |= {"source": source, "timing_accuracy": LAST_VALIDATION}
-    made.filters |= {"count": counted, "flat": flat, "percent": percent, "plural": plural, "short": short, "us": us}
+    made.filters |= {
+        "count": thousands,
+        "flat": flatten,
+        "percent": percent,
+        "plural": plural,
+        "short": short,
+        "us": us,
+    }
     made.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":")}
     return made
 

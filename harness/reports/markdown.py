@@ -13,10 +13,10 @@ class Markdown(str):
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Container[int] = ()) -> str:
     """Header and rows as a table of GitHub's Markdown; the cells of the columns `right` end in line."""
     rules = ["---:" if i in right else "---" for i in range(len(header))]
-    return "".join(f"| {' | '.join(map(escaped, row))} |\n" for row in (header, rules, *rows))
+    return "".join(f"| {' | '.join(map(escape, row))} |\n" for row in (header, rules, *rows))
 
 
-def escaped(text: str) -> str:
+def escape(text: str) -> str:
     """`text` on one line, in which `|` ends no cell, `<op>` is no tag and a backslash is one."""
     if isinstance(text, Markdown):
         return text
@@ -28,7 +28,7 @@ def code(text: str) -> Markdown:
     return Markdown("`" + text.replace("|", r"\|") + "`")
 
 
-def fenced(text: str) -> Markdown:
+def fence(text: str) -> Markdown:
     """Lines of text as they are, between fences that are longer than any row of backticks in them."""
     fence = "`" * max(3, *(len(ticks) + 1 for ticks in re.findall("`+", text)), 0)
     return Markdown(f"{fence}\n{text.rstrip()}\n{fence}\n\n")

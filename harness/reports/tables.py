@@ -17,7 +17,7 @@ from msgspec import structs
 
 from triptych.harness.reports import figures, parity_table
 from triptych.harness.reports.formats import short
-from triptych.harness.reports.markdown import escaped, fenced, markdown_table
+from triptych.harness.reports.markdown import escape, fence, markdown_table
 from triptych.harness.reports.problems import absent, summary
 from triptych.harness.reports.terminal import STYLES, cut, paint
 from triptych.harness.reports.text_table import GAP, column_widths, text_table
@@ -28,7 +28,7 @@ from triptych.harness.results.status import BAD
 T = TypeVar("T")
 
 
-def judged(value: Callable[[Result], T]) -> Callable[[Outcome], T | None]:
+def of_verdict(value: Callable[[Result], T]) -> Callable[[Outcome], T | None]:
     """A value of a verdict; a profile, which judges nothing, has none."""
     return lambda outcome: value(outcome) if isinstance(outcome, Result) else None
 
@@ -54,10 +54,10 @@ COLUMNS = (
     Column("backend", lambda o: o.backend_label),
     Column("evidence", lambda o: str(o.evidence)),
     Column("status", lambda o: str(o.status)),
-    Column("error ULP", judged(lambda r: r.metrics.max_abs_ulp if r.metrics else None), 2, right=True),
-    Column("rel L2", judged(lambda r: r.metrics.rel_l2 if r.metrics else None), 2, right=True),
-    Column("error/bound", judged(figures.share_of_bound), 2, right=True),
-    Column("same bits", judged(figures.same_bits)),
+    Column("error ULP", of_verdict(lambda r: r.metrics.max_abs_ulp if r.metrics else None), 2, right=True),
+    Column("rel L2", of_verdict(lambda r: r.metrics.rel_l2 if r.metrics else None), 2, right=True),
+    Column("error/bound", of_verdict(figures.share_of_bound), 2, right=True),
+    Column("same bits", of_verdict(figures.same_bits)),
     Column("median µs", figures.time_text, right=True),
     Column("TFLOP/s", figures.tflops, right=True),
     Column("GB/s", figures.gbytes, right=True),
@@ -77,13 +77,13 @@ CSV_COLUMNS: tuple[tuple[str, Callable[[Outcome], Any]], ...] = (
     ("target", lambda o: o.target),
     ("evidence", lambda o: str(o.evidence)),
     ("status", lambda o: str(o.status)),
-    ("max_ulp", judged(lambda r: r.metrics and r.metrics.max_ulp)),
-    ("max_abs_ulp", judged(lambda r: r.metrics and r.metrics.max_abs_ulp)),
-    ("max_abs", judged(lambda r: r.metrics and r.metrics.max_abs)),
-    ("rel_l2", judged(lambda r: r.metrics and r.metrics.rel_l2)),
-    ("error_over_bound", judged(figures.share_of_bound)),
-    ("runs_identical", judged(lambda r: r.invariance.runs and r.invariance.runs.identical)),
-    ("alone_identical", judged(lambda r: r.invariance.alone and r.invariance.alone.identical)),
+    ("max_ulp", of_verdict(lambda r: r.metrics and r.metrics.max_ulp)),
+    ("max_abs_ulp", of_verdict(lambda r: r.metrics and r.metrics.max_abs_ulp)),
+    ("max_abs", of_verdict(lambda r: r.metrics and r.metrics.max_abs)),
+    ("rel_l2", of_verdict(lambda r: r.metrics and r.metrics.rel_l2)),
+    ("error_over_bound", of_verdict(figures.share_of_bound)),
+    ("runs_identical", of_verdict(lambda r: r.invariance.runs and r.invariance.runs.identical)),
+    ("alone_identical", of_verdict(lambda r: r.invariance.alone and r.invariance.alone.identical)),
     ("time_evidence", figures.time_evidence),
     ("median_us", figures.measured_us),
     ("predicted_us", figures.predicted_us),
@@ -111,7 +111,7 @@ def text(outcomes: Sequence[Outcome], *, width: int | None = None, colour: bool 
         return ""
     # `problems` tells the reason of what failed.
     columns, rows = cells([structs.replace(o, reason=None) if o.status in BAD else o for o in here])
-    keep = fitting([[column.title for column in columns], *rows], width)
+    keep = visible_columns([[column.title for column in columns], *rows], width)
     titles = [columns[i].title for i in keep]
     table = [titles, *([row[i] for i in keep] for row in rows)]
     right = [at for at, i in enumerate(keep) if columns[i].right]
@@ -127,7 +127,7 @@ def text(outcomes: Sequence[Outcome], *, width: int | None = None, colour: bool 
     return "\n".join(lines) + "\n"
 
 
-def fitting(table: Sequence[Sequence[str]], width: int | None) -> list[int]:
+def visible_columns(table: Sequence[Sequence[str]], width: int | None) -> list[int]:
     """Which columns to show: all, or fewer of the droppable ones until the line fits (the note may be cut instead)."""
     titles, widths = table[0], column_widths(table)
     keep = list(range(len(titles)))
@@ -145,7 +145,7 @@ def markdown(outcomes: Sequence[Outcome], seed: int | None = None) -> str:
     right = [i for i, column in enumerate(columns) if column.right]
     table = markdown_table([column.title for column in columns], rows, right=right)
     pairs = parity_table.text(outcomes)
-    return f"{table}\n{fenced(pairs) if pairs else ''}{escaped(summary(outcomes, seed))}\n"
+    return f"{table}\n{fence(pairs) if pairs else ''}{escape(summary(outcomes, seed))}\n"
 
 
 def comma_separated(outcomes: Sequence[Outcome]) -> str:

@@ -7,8 +7,8 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from triptych.harness.profiling.lanes import lanes, operands, when
-from triptych.harness.profiling.numbers import place
+from triptych.harness.profiling.lanes import interval, lanes, operands
+from triptych.harness.profiling.numbers import location
 from triptych.harness.profiling.waits import WAITS
 from triptych.simulator.timing import Prediction, Timeline
 from triptych.simulator.timing.occupancy import occupancy
@@ -46,7 +46,7 @@ def drawing(labels: Sequence[str], predictions: Sequence[Prediction]) -> dict[st
     return {
         "runs": runs,
         "ops": list(ops.numbers),
-        "lines": [(place(line), linecache.getline(*line).strip()[:160]) for line in lines.numbers],
+        "lines": [(location(line), linecache.getline(*line).strip()[:160]) for line in lines.numbers],
         "waits": [WAITS[why] for why in waits.numbers],
         "details": list(details.numbers),
         "view": opening(timelines),
@@ -63,7 +63,7 @@ def columns(
     rows = lanes(timeline)
     several = {(lane.core, lane.track) for lane in rows if lane.number}
     cores = len({lane.core for lane in rows})
-    times = [when(span) for span in spans]
+    times = [interval(span) for span in spans]
     return {
         "label": label,
         "total": timeline.total_ns,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from triptych.harness.profiling.waits import waited_for
+from triptych.harness.profiling.waits import wait_in_words
 from triptych.harness.reports.formats import kib, percent, scaled, short, us
 from triptych.harness.results.profile import Profile
 from triptych.harness.results.timing import MemoryUse, Profiled, Stall
@@ -42,7 +42,7 @@ def facts(t: Profiled) -> list[tuple[str, str, str]]:
     if t.matmul_flops:
         intensity = short(t.intensity_flop_per_byte)
         found.append(("intensity", intensity, f"FLOP a byte of HBM; the roofline bends at {short(ridge)}"))
-    for name, use in used(t).items():
+    for name, use in memories_in_use(t).items():
         found.append(
             (
                 name.upper(),
@@ -54,15 +54,15 @@ def facts(t: Profiled) -> list[tuple[str, str, str]]:
     return found
 
 
-def used(t: Profiled) -> dict[str, MemoryUse]:
+def memories_in_use(t: Profiled) -> dict[str, MemoryUse]:
     """The memories that a kernel uses."""
     return {name: use for name, use in t.memory.items() if use.peak_bytes}
 
 
-def stalled_on(stall: Stall) -> str:
+def stall_cause(stall: Stall) -> str:
     """What an instruction that stood still waited for, with the line of what it waited for."""
     other = " ".join(filter(None, (stall.waits_for, stall.waits_for_line)))
-    return waited_for(stall.why, other)
+    return wait_in_words(stall.why, other)
 
 
 def change(profile: Profile, profiles: Sequence[Profile]) -> str:
@@ -94,7 +94,7 @@ def figures_table(some: Sequence[Profile], profiles: Sequence[Profile]) -> list[
         "HBM": lambda p, t: percent(t.hbm_share),
         "FLOP a byte": lambda p, t: short(t.intensity_flop_per_byte) if t.matmul_flops else "",
         **{f"{track} busy": _busy(track) for track in tracks},
-        **{f"{memory.upper()} peak": _peak(memory) for memory in used(profiles[0].predicted)},
+        **{f"{memory.upper()} peak": _peak(memory) for memory in memories_in_use(profiles[0].predicted)},
     }
     cells = [[name, *(value(p, p.predicted) for p in some)] for name, value in rows.items()]
     return [["", *(p.label for p in some)], *(row for row in cells if any(row[1:]))]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from triptych.harness.reports.html import render
 from triptych.harness.reports.profile.drawing import drawing
-from triptych.harness.reports.profile.figures import facts, figures_table, headline, stalled_on, what_if
+from triptych.harness.reports.profile.figures import facts, figures_table, headline, stall_cause, what_if
 from triptych.harness.results.profile import Profile
 from triptych.simulator.timing import Prediction
 
@@ -26,7 +26,7 @@ def page(profiles: Sequence[Profile], predictions: Sequence[Prediction]) -> str:
         facts=facts(profiles[0].predicted),
         table=figures_table(profiles, profiles),
         what_if=what_if(profiles),
-        stalled_on=stalled_on,
+        stall_cause=stall_cause,
         drawing=drawn,
         events=sum(len(run["op"]) for run in drawn["runs"]),
     )

@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Sequence
 
 from triptych.harness.reports.formats import percent, us
-from triptych.harness.reports.profile.figures import change, facts, figures_table, headline, stalled_on, what_if
+from triptych.harness.reports.profile.figures import change, facts, figures_table, headline, stall_cause, what_if
 from triptych.harness.reports.text_table import text_table
 from triptych.harness.results.profile import Profile
 from triptych.harness.results.timing import Profiled
@@ -27,10 +27,10 @@ def text(subjects: Sequence[Sequence[Profile]]) -> str:
     if len(subjects) > 1:
         return overview(subjects)
     profiles = subjects[0]
-    return whole(profiles[0]) if len(profiles) == 1 else side_by_side(profiles)
+    return one_prediction(profiles[0]) if len(profiles) == 1 else side_by_side(profiles)
 
 
-def whole(profile: Profile) -> str:
+def one_prediction(profile: Profile) -> str:
     """One prediction with everything that it says."""
     t = profile.predicted
     order = " in program order" if t.order == "program" else ""
@@ -72,7 +72,7 @@ def stalls(t: Profiled, most: int) -> list[str]:
     lines = []
     for stall in t.stalls[:most]:
         lines.append(f"{amounts(stall.share, stall.us, stall.count)}  {stall.op}  {stall.line}")
-        lines.append(" " * 32 + f"waits for {stalled_on(stall)}")
+        lines.append(" " * 32 + f"waits for {stall_cause(stall)}")
     return lines
 
 

@@ -36,12 +36,12 @@ def invariance(report: ReportData) -> list[Row]:
         if entry.result.invariance.runs:
             groups[entry.result.op, entry.label].append(entry.result.invariance)
     return [
-        Row(*key, repeated([i.runs for i in some if i.runs]), repeated([i.alone for i in some if i.alone]))
+        Row(*key, count_repeated([i.runs for i in some if i.runs]), count_repeated([i.alone for i in some if i.alone]))
         for key, some in groups.items()
     ]
 
 
-def repeated(found: Sequence[Runs | Alone]) -> Repeated | None:
+def count_repeated(found: Sequence[Runs | Alone]) -> Repeated | None:
     """What these say together; None if there are none."""
     if not found:
         return None

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from triptych.harness.reports.figures import largest_share, note
-from triptych.harness.reports.formats import counted, plural
+from triptych.harness.reports.formats import plural, thousands
 from triptych.harness.reports.report.data import Entry, Environment, ReportData
 from triptych.harness.results.result import Result
 from triptych.harness.results.status import BAD, RAN, Evidence, Status
@@ -56,8 +56,8 @@ def headline(report: ReportData) -> str:
     if not compared:
         return "Nothing was compared"
     if bad:
-        return f"{counted(bad)} of {plural(len(compared), 'comparison')} did not agree"
-    return "The one comparison agrees" if len(compared) == 1 else f"All {counted(len(compared))} comparisons agree"
+        return f"{thousands(bad)} of {plural(len(compared), 'comparison')} did not agree"
+    return "The one comparison agrees" if len(compared) == 1 else f"All {thousands(len(compared))} comparisons agree"
 
 
 def summary(report: ReportData) -> Summary:

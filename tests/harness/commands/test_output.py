@@ -18,7 +18,7 @@ from triptych.harness import files
 from triptych.harness.commands import cli
 from triptych.harness.reports import formats, problems, tables
 from triptych.harness.reports.html import render
-from triptych.harness.reports.report.invariance import Repeated, Row, repeated
+from triptych.harness.reports.report.invariance import Repeated, Row, count_repeated
 from triptych.harness.reports.terminal import wants_colour
 from triptych.harness.results.findings import Alone, Invariance, Runs
 from triptych.harness.results.measures import Parity
@@ -202,7 +202,7 @@ def test_the_table_says_which_bits_are_the_same(compared: Result) -> None:
 
 @pytest.mark.parametrize("promised", [True, False])
 def test_the_report_shows_a_broken_promise_of_bits(promised: bool) -> None:
-    found = repeated([Runs(identical=same, promised=promised) for same in (False, True)])
+    found = count_repeated([Runs(identical=same, promised=promised) for same in (False, True)])
     assert found == Repeated(same=1, cases=2, axes="", promised=promised, broken=promised)
     cells = render("report/invariance.html", found=[Row("matmul", "nki-sim[trn2]", found, None)])
     assert "1 of 2 cases" in cells and ("failed" in cells) == promised

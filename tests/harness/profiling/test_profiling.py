@@ -18,7 +18,7 @@ from triptych.harness.collection import builtin
 from triptych.harness.commands import cli
 from triptych.harness.ops.cases import cases_of
 from triptych.harness.ops.inputs import make_inputs
-from triptych.harness.profiling.lanes import lanes, when
+from triptych.harness.profiling.lanes import interval, lanes
 from triptych.harness.profiling.perfetto import document
 from triptych.simulator import Prediction
 from triptych.simulator.launch.import_hook import simulated_nki
@@ -73,7 +73,7 @@ def test_lanes_hold_every_span_once_and_never_overlap(prediction: Prediction) ->
     assert Counter(span.index for row in rows for span in row.spans) == Counter(range(len(prediction.events)))
     for row in rows:
         for before, after in zip(row.spans, row.spans[1:], strict=False):
-            assert when(before)[1] <= when(after)[0]
+            assert interval(before)[1] <= interval(after)[0]
         assert row.number == 0 or row.track == "dma"
 
 

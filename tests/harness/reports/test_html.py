@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from triptych.harness.reports import html, tables
-from triptych.harness.reports.markdown import Markdown, code, fenced, markdown_table
+from triptych.harness.reports.markdown import Markdown, code, fence, markdown_table
 from triptych.harness.reports.report.page import CHAPTERS, page
 from triptych.harness.results.findings import Attribution, Failure, Histogram, Map, Worst
 from triptych.harness.results.measures import Parity
@@ -92,7 +92,7 @@ def test_a_markdown_cell_is_escaped_unless_it_is_markdown() -> None:
         "| --- | ---: | --- |",
         "| a\\|b\\\\c &lt;d> e | [x](#y) | `p\\|q` |",
     ]
-    assert fenced("```\nx").startswith("````\n```\nx\n````\n")
+    assert fence("```\nx").startswith("````\n```\nx\n````\n")
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda chapter: chapter.name)
