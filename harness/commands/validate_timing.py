@@ -26,7 +26,7 @@ from triptych.harness.measured.records import Call, Point, Tensor, resolve
 from triptych.harness.measured.sources import NotHere, Public
 from triptych.harness.ops.selection import UsageError
 from triptych.harness.reports.formats import short
-from triptych.harness.reports.markdown import markdown_table
+from triptych.harness.reports.markdown import escape, markdown_table
 from triptych.harness.reports.text_table import text_table
 from triptych.harness.results.document import SCHEMA_VERSION
 from triptych.simulator import Options, Prediction, ShapeDtype
@@ -249,7 +249,7 @@ def page(outcomes: Sequence[Outcome]) -> str:
     parts = [
         PAGE.format(date=date.today().isoformat()),
         markdown_table(SUMMARY, summary_rows(outcomes)),
-        "".join(f"* {line}\n" for line in not_run(outcomes)),
+        "".join(f"* {escape(line)}\n" for line in not_run(outcomes)),
         markdown_table([*HEADER, "MFU", *SHARES, "as printed", "source"], rows),
         "".join(f"{number}. {source}\n" for source, number in sources.items()),
         "".join(f"* {chr(96 + number)}: {note}\n" for note, number in notes.items()),
