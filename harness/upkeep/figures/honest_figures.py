@@ -24,12 +24,13 @@ from triptych.harness.judge.verdict import judge
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.cases import cases_of
 from triptych.harness.ops.inputs import make_inputs
-from triptych.harness.reports import tables
+from triptych.harness.reports import figures
+from triptych.harness.reports.markdown import code, markdown_table
+from triptych.harness.reports.terminal import StatusLine
 from triptych.harness.results import environment
 from triptych.harness.results.status import Status
 from triptych.harness.upkeep.figures import mutant_runs
 from triptych.harness.upkeep.figures.honest_variants import HONEST
-from triptych.harness.upkeep.figures.judge_figures import say
 from triptych.harness.upkeep.figures.mutant_runs import PANELS, Fate
 from triptych.harness.upkeep.figures.retiled import CHANGES, ROOT, retiled
 
@@ -66,29 +67,31 @@ def judged(case: Case) -> list[Run]:
             out = kernel(**inputs, **case.params)
         verdict = judge(op, case, inputs, out, expected=expected)
         reason = None if verdict.status is Status.PASSED else verdict.reason
-        runs.append(Run(case, name, tables.share_of_bound(verdict) or 0.0, reason))
+        runs.append(Run(case, name, figures.share_of_bound(verdict) or 0.0, reason))
     return runs
 
 
 def sweep(seeds: Sequence[int]) -> Iterator[Run]:
     """All of them, on all cores."""
     work = cases(seeds)
+    line = StatusLine(sys.stderr)
     with multiprocessing.get_context("spawn").Pool(environment.cores() or 1) as pool:
         for done, runs in enumerate(pool.imap_unordered(judged, work, chunksize=4), 1):
             yield from runs
-            say(f"honest variants: {done} of {len(work)} cases")
-    say("")
+            line.say(f"honest variants: {done} of {len(work)} cases")
+    line.clear()
 
 
 def with_other_tiles() -> Iterator[tuple[Path, int, list[Fate]]]:
     """Each kernel file, how many cases judge its variants, and what became of them."""
+    line = StatusLine(sys.stderr)
     for name in CHANGES:
         path = ROOT / name
-        say(f"{name} with other tiles")
+        line.say(f"{name} with other tiles")
         backend, some = PANELS[path.parent.name], mutant_runs.of_kernels(path)
         judging = mutant_runs.prepare(mutant_runs.cases_of(some, probing=False), backend)
         yield path, len(judging), mutant_runs.run(retiled(path), backend, judging, [], environment.cores() or 1)
-    say("")
+    line.clear()
 
 
 def as_table(runs: Sequence[Run], files: Sequence[tuple[Path, int, Sequence[Fate]]]) -> str:
@@ -104,11 +107,11 @@ def as_table(runs: Sequence[Run], files: Sequence[tuple[Path, int, Sequence[Fate
         for fate in fates:
             closest = "the same bits" if fate.kind == "equivalent" else f"{fate.share:.2f}"
             rows.append(
-                (f"`{path.relative_to(ROOT)}`", fate.mutant.operator, cases, int(fate.kind == "caught"), closest)
+                (code(str(path.relative_to(ROOT))), fate.mutant.operator, cases, int(fate.kind == "caught"), closest)
             )
     rows.append(("all", "", sum(row[2] for row in rows), sum(row[3] for row in rows), ""))
-    lines = ["| kernel | variant | runs | rejected | closest |", "| --- | --- | --- | --- | --- |"]
-    return "\n".join([*lines, *("| " + " | ".join(map(str, row)) + " |" for row in rows)])
+    header = ("kernel", "variant", "runs", "rejected", "closest")
+    return markdown_table(header, [list(map(str, row)) for row in rows])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -117,7 +120,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     start = time.monotonic()
     runs, files = list(sweep(range(arguments.seeds))), list(with_other_tiles())
-    print(as_table(runs, files))
+    print(as_table(runs, files), end="")
     rejected = [
         f"{run.case.op} {run.case.name} {run.case.dtype} seed {run.case.seed}, {run.variant}: {run.reason}"
         for run in runs

@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from triptych.harness.reports.markdown import markdown_table
+from triptych.harness.reports.terminal import StatusLine
 from triptych.harness.results import environment
 from triptych.harness.upkeep.figures import mutant_runs, mutation
 from triptych.harness.upkeep.figures.mutant_runs import PANELS, Fate
@@ -32,11 +34,11 @@ KINDS = ("caught", "missed", "rounding", "equivalent")
 STATUSES = ("failed", "error", "timeout")
 
 
-def file_fates(path: Path, count: int) -> list[Fate]:
+def file_fates(path: Path, count: int, line: StatusLine) -> list[Fate]:
     """The fates of `count` mutants of one file, spread evenly over it."""
     backend = PANELS.get(path.parent.name, "nki-sim")
     some = mutant_runs.of_kernels(path)
-    say(f"{path.relative_to(ROOT)}: references and tolerances")
+    line.say(f"{path.relative_to(ROOT)}: references and tolerances")
     judging = mutant_runs.prepare(mutant_runs.cases_of(some, probing=False), backend)
     probing = mutant_runs.prepare(mutant_runs.cases_of(some, probing=True), backend)
     chosen = list(mutation.spread(mutation.mutants(path), count))
@@ -44,7 +46,7 @@ def file_fates(path: Path, count: int) -> list[Fate]:
 
     def told(fate: Fate) -> None:
         done.append(fate)
-        say(f"{path.relative_to(ROOT)}: {len(done)} of {len(chosen)}, {counts(done)['caught']} caught")
+        line.say(f"{path.relative_to(ROOT)}: {len(done)} of {len(chosen)}, {counts(done)['caught']} caught")
 
     cores = environment.cores() or 1
     return mutant_runs.run(chosen, backend, judging, probing, processes=cores, on_fate=told)
@@ -52,12 +54,6 @@ def file_fates(path: Path, count: int) -> list[Fate]:
 
 def counts(fates: Sequence[Fate]) -> Counter[str]:
     return Counter(fate.kind for fate in fates)
-
-
-def say(line: str) -> None:
-    """What runs now: on a terminal one line, elsewhere nothing."""
-    if sys.stderr.isatty():
-        print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
 
 
 def table(by_file: dict[Path, list[Fate]]) -> str:
@@ -69,9 +65,9 @@ def table(by_file: dict[Path, list[Fate]]) -> str:
         kinds, statuses = counts(fates), Counter(fate.status for fate in fates if fate.kind == "caught")
         differ = len(fates) - kinds["equivalent"] - kinds["rounding"]
         share = f"{kinds['caught']} of {differ} ({100 * kinds['caught'] / max(differ, 1):.1f} %)"
-        rows.append([name, len(fates), *(kinds[k] for k in KINDS), *(statuses[s] for s in STATUSES), share])
-    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
-    return "\n".join([*lines, *("| " + " | ".join(map(str, row)) + " |" for row in rows)])
+        counted = [len(fates), *(kinds[k] for k in KINDS), *(statuses[s] for s in STATUSES)]
+        rows.append([name, *map(str, counted), share])
+    return markdown_table(head, rows)
 
 
 def listed(fates: Sequence[Fate]) -> str:
@@ -98,10 +94,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     start = time.monotonic()
     files = [ROOT / name for name in arguments.files] or FILES
-    by_file = {path: file_fates(path, arguments.mutants) for path in files}
-    say("")
+    line = StatusLine(sys.stderr)
+    by_file = {path: file_fates(path, arguments.mutants, line) for path in files}
+    line.clear()
     print(table(by_file))
-    print()
     print(listed([fate for fates in by_file.values() for fate in fates]))
     print(f"\n{time.monotonic() - start:.0f} s on {environment.cores()} cores")
     return int(any(fate.kind == "missed" for fates in by_file.values() for fate in fates))

@@ -37,7 +37,7 @@ from triptych.harness.ops.case import Case
 from triptych.harness.ops.inputs import make_inputs
 from triptych.harness.ops.op import Op
 from triptych.harness.ops.selection import Selection
-from triptych.harness.reports import tables
+from triptych.harness.reports import figures
 from triptych.harness.results.status import Status
 from triptych.harness.running import memory_limit
 from triptych.harness.upkeep.figures.mutation import Mutant
@@ -226,7 +226,7 @@ def fate(
             if not same:
                 survivor.kind = "rounding"
                 survivor.differs.append(where)
-                survivor.share = max(survivor.share, tables.share_of_bound(verdict) or 0.0)
+                survivor.share = max(survivor.share, figures.share_of_bound(verdict) or 0.0)
     return survivor
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from triptych import simulator
-from triptych.harness.reports.markdown import markdown, plain
+from triptych.harness.reports.markdown import code, markdown_table
 from triptych.harness.upkeep.pages.issued import issued
 from triptych.harness.upkeep.pages.named_tests import exercised
 from triptych.harness.upkeep.pages.nki_names import Name, read
@@ -71,7 +71,7 @@ def _source(name: Name) -> str:
 
 def _summary(value: Any) -> str:
     """The first line of a docstring."""
-    return plain((value.__doc__ or "").strip().split("\n", 1)[0])
+    return str(value.__doc__ or "").strip().split("\n", 1)[0]
 
 
 def _method(name: Name) -> str:
@@ -86,7 +86,7 @@ def instructions() -> str:
         i = simulator.INSTRUCTIONS.get(name.name)
         if i is not None:
             engines = ", ".join(e.name for e in i.engines)
-            rows.append((name, engines, f"v{i.since}", plain(i.summary), plain(i.cost.text), i.cost.known))
+            rows.append((name, engines, f"v{i.since}", i.summary, i.cost.text, i.cost.known))
     return _table(("`nki.isa.`", "engines", "from", "effect", "cost", "known"), rows)
 
 
@@ -177,7 +177,7 @@ def collectives() -> str:
     for name in _of("nki.collectives", "function"):
         i = simulator.COLLECTIVES[name.name]
         engines = ", ".join(e.name for e in i.engines)
-        rows.append((name, engines, f"v{i.since}", plain(i.summary), plain(i.cost.text), i.cost.known))
+        rows.append((name, engines, f"v{i.since}", i.summary, i.cost.text, i.cost.known))
     groups = [(name, "", "v2", _summary(found(name)), "", "") for name in _of("nki.collectives", "class")]
     return _table(("`nki.collectives.`", "engines", "from", "effect", "cost", "known"), [*rows, *groups])
 
@@ -196,8 +196,8 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[Any]], full: bool = Fa
     cells = []
     for name, *rest in rows:
         shown = name.qualified.removeprefix("nki.") if full else name.name
-        cells.append((f"`{shown}`", *rest, _tested(name), _source(name)))
-    return markdown((*header, "test", "source"), cells)
+        cells.append((code(shown), *rest, _tested(name), _source(name)))
+    return markdown_table((*header, "test", "source"), cells)
 
 
 TABLES: dict[str, Callable[[], str]] = {

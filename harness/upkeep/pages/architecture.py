@@ -49,3 +49,6 @@ def calls(built: House, room: str) -> list[str]:
     """The rooms that the files of `room` import from, the ground left out; the highest first."""
     called = {built.room(o) for module, others in built.imports.items() if built.room(module) == room for o in others}
     return [other for other in reversed(FLOORS[built.name]) if other in called - {room, GROUND}]
+
+
+TABLES = {"harness": lambda: drawing("harness"), "simulator": lambda: drawing("simulator")}

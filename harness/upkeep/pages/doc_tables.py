@@ -17,8 +17,8 @@ import ml_dtypes
 import numpy as np
 
 from triptych import simulator
-from triptych.harness.reports.markdown import markdown
-from triptych.harness.upkeep.pages import api_tables, lint_tables
+from triptych.harness.reports.markdown import code, markdown_table
+from triptych.harness.upkeep.pages import api_tables, architecture, lint_tables
 from triptych.simulator.chips import Fact
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -32,9 +32,9 @@ def chips() -> str:
     for name in fields:
         facts: list[Fact] = [getattr(chip, name) for chip in simulator.CHIPS]
         sources = "; ".join(dict.fromkeys(f"{f.source} ({f.known})" for f in facts))
-        rows.append((f"`{name}`", *(f"{f.value:g}" for f in facts), facts[0].unit, sources))
+        rows.append((code(name), *(f"{f.value:g}" for f in facts), facts[0].unit, sources))
     names = [f"{chip.name} ({', '.join(chip.targets[:-1])})" for chip in simulator.CHIPS]
-    return markdown(("fact", *names, "unit", "source"), rows)
+    return markdown_table(("fact", *names, "unit", "source"), rows)
 
 
 def matmul_ladder() -> str:
@@ -50,7 +50,7 @@ def matmul_ladder() -> str:
             predicted = simulator.predict_trace(trace)
             rows.append(
                 (
-                    f"`{name}`",
+                    code(name),
                     target,
                     str(len(loads)),
                     f"{sum(e.reads[0].nbytes for e in loads) / 1e6:.1f}",
@@ -61,12 +61,13 @@ def matmul_ladder() -> str:
                 )
             )
     header = ("kernel", "target", "loads", "MB loaded", "bytes a partition a load", "us", "MFU")
-    return markdown((*header, "DMA busy", "Tensor busy", "Vector busy"), rows)
+    return markdown_table((*header, "DMA busy", "Tensor busy", "Vector busy"), rows)
 
 
 TABLES: dict[str, Callable[[], str]] = {
     **api_tables.TABLES,
     **lint_tables.TABLES,
+    **architecture.TABLES,
     "chips": chips,
     "matmul-ladder": matmul_ladder,
 }

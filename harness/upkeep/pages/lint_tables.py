@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from triptych.harness.reports.markdown import markdown
+from triptych.harness.reports.markdown import Markdown, markdown_table
 from triptych.simulator import lint
 
 
 def rules() -> str:
     """One row a rule."""
-    rows = [
-        (f"[`{r.id}`](#{r.id})", r.severity, r.statement.replace("|", "\\|"), r.source) for r in lint.RULES.values()
-    ]
-    return markdown(("rule", "severity", "what it says", "source"), sorted(rows))
+    rows = [(Markdown(f"[`{r.id}`](#{r.id})"), r.severity, r.statement, r.source) for r in lint.RULES.values()]
+    return markdown_table(("rule", "severity", "what it says", "source"), sorted(rows))
 
 
 def examples() -> str:

@@ -1,6 +1,5 @@
-"""The script of the profile's page, second half: wheel, pointer and keys, and what a tooltip says."""
+// Wheel, pointer and keys, and what a tooltip says. timeline.js comes before it.
 
-CONTROLS = r"""
 const redraw = () => { if (!frame) frame = requestAnimationFrame(draw); };
 let later = 0;
 function remember() {  // the stretch and the event that is kept, in the address
@@ -131,4 +130,3 @@ addEventListener('resize', redraw);
 matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => { look(); redraw(); });
 look();
 asked();
-"""

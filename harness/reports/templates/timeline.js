@@ -1,12 +1,10 @@
-"""The script of the profile's page, first half: what is drawn. A canvas, so that 50,000 events stay quick.
-
-Each lane holds its events by start, with sums of busy time and of critical events over them. A frame looks at no more
-than a few events a pixel: one that is at least a pixel wide is drawn as itself, narrower ones as the share of their
-pixel that they fill, which the sums give.
-"""
-
-DRAWING = r"""
 'use strict';
+// The timeline on a canvas, so that 50,000 events stay quick.
+//
+// Each lane holds its events by start, with sums of busy time and of critical events over them. A frame looks at no more
+// than a few events a pixel: one that is at least a pixel wide is drawn as itself, narrower ones as the share of their
+// pixel that they fill, which the sums give.
+
 const data = JSON.parse(document.getElementById('data').textContent);
 const canvas = document.getElementById('timeline'), map = document.getElementById('map');
 const tip = document.getElementById('tip'), stretch = document.getElementById('stretch');
@@ -209,4 +207,3 @@ function arrows(g) {
   }
   g.globalAlpha = 1; g.lineWidth = 1;
 }
-"""
