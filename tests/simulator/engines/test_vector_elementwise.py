@@ -152,7 +152,7 @@ def test_integers_beyond_32_bits_wrap_around_on_gpsimd_and_saturate_on_vector(co
         assert same(dst, product) and "nl.multiply: 1 results leave" in c.trace.notes[0]
         nisa.tensor_tensor(dst, c.tile(x), c.tile(y), nl.add)
         assert same(dst, np.array([[largest + 1, 10, 2 * largest]]).astype(dtype))
-        assert "nl.add: 2 results leave" in c.trace.notes[1] and "test_vector.py:" in c.trace.notes[1]
+        assert "nl.add: 2 results leave" in c.trace.notes[1] and "test_vector_elementwise.py:" in c.trace.notes[1]
         nisa.tensor_tensor(dst, c.tile(x), c.tile(y), nl.maximum)
         assert same(dst, x.clip(3)) and len(c.trace.notes) == 2
         nisa.tensor_tensor(dst, c.tile(x), c.tile(y), nl.add, vector)
@@ -164,7 +164,7 @@ def test_a_nan_that_becomes_an_integer_is_noted(core, same):
         dst = c.empty((1, 3), "int8")
         nisa.tensor_copy(dst, c.tile(np.array([[np.nan, 300, np.nan]], np.float32)))
         assert same(dst, [[0, 127, 0]]) and len(c.trace.notes) == 1
-        assert "2 NaN are cast to int8, as 0" in c.trace.notes[0] and "test_vector.py:" in c.trace.notes[0]
+        assert "2 NaN are cast to int8, as 0" in c.trace.notes[0] and "test_vector_elementwise.py:" in c.trace.notes[0]
         nisa.tensor_copy(dst, c.tile(np.array([[np.inf, -np.inf, 0.5]], np.float32)))
         assert same(dst, [[127, -128, 0]]) and len(c.trace.notes) == 1
 
