@@ -9,12 +9,12 @@ import numpy as np
 from triptych.simulator import enums
 from triptych.simulator.analysis import costs
 from triptych.simulator.errors import NkiValidationError
+from triptych.simulator.machine.dynamic import DynamicTensor, resolve
 from triptych.simulator.machine.instructions import instruction
 from triptych.simulator.machine.machine import Machine, NkiInstruction, machine
 from triptych.simulator.memory.storage import MemoryRegion
 from triptych.simulator.operands.operands import bits, describe, in_buffer, members_of, move
 from triptych.simulator.tensors.access import Columns
-from triptych.simulator.tensors.dynamic import DynamicTensor, resolve
 from triptych.simulator.tensors.tensor import NkiTensor
 
 _DMA, _UNKNOWN = enums.engine.dma, enums.engine.unknown

@@ -11,12 +11,12 @@ from triptych.simulator import enums
 from triptych.simulator.analysis import costs
 from triptych.simulator.engines.dma import check_memory, check_row_indices, index_read
 from triptych.simulator.errors import NkiValidationError
+from triptych.simulator.machine.dynamic import DynamicTensor, resolve, same_view
 from triptych.simulator.machine.instructions import instruction
 from triptych.simulator.machine.machine import Machine, NkiInstruction, machine
 from triptych.simulator.memory.storage import SBUF
 from triptych.simulator.operands.operands import members_of, put
 from triptych.simulator.operands.operators import Op
-from triptych.simulator.tensors.dynamic import DynamicTensor, resolve, same_view
 from triptych.simulator.tensors.tensor import NkiTensor, as_shape
 
 _DMA = enums.engine.dma

@@ -23,12 +23,12 @@ from triptych.simulator.analysis.regions import check_start
 from triptych.simulator.dtypes import F32, round_to
 from triptych.simulator.engines.tensor import _accumulating, _check_sizes, _check_tiling, check_untiled
 from triptych.simulator.errors import NkiValidationError
+from triptych.simulator.machine.dynamic import DynamicTensor, same_view
+from triptych.simulator.machine.indirection import Indirect
 from triptych.simulator.machine.instructions import instruction
 from triptych.simulator.machine.machine import Machine, NkiInstruction, machine
 from triptych.simulator.memory.storage import PSUM, SBUF
 from triptych.simulator.operands.operands import in_buffer
-from triptych.simulator.tensors.dynamic import DynamicTensor, same_view
-from triptych.simulator.tensors.indirection import Indirect
 from triptych.simulator.tensors.partitions import lanes
 from triptych.simulator.tensors.tensor import NkiTensor, as_shape
 

@@ -20,7 +20,7 @@ from triptych.simulator.errors import NkiError, NkiValidationError
 from triptych.simulator.machine.machine import Machine, machine
 
 if TYPE_CHECKING:
-    from triptych.simulator.tensors.indirection import Indirect
+    from triptych.simulator.machine.indirection import Indirect
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -127,7 +127,7 @@ def _declared(
 
 @functools.cache
 def _settle() -> Callable[..., Any]:
-    from triptych.simulator.tensors.dynamic import settle  # which needs this module
+    from triptych.simulator.machine.dynamic import settle  # which needs this module
 
     return settle
 

@@ -25,6 +25,7 @@ from triptych.simulator.dtypes import DType
 from triptych.simulator.enums import engine
 from triptych.simulator.errors import NeedsData, NkiError, OutOfBounds
 from triptych.simulator.machine.cores import Who
+from triptych.simulator.machine.dynamic import DynamicTensor, resolve
 from triptych.simulator.machine.machine import Machine, NkiInstruction
 from triptych.simulator.machine.registers import VirtualRegister
 from triptych.simulator.machine.templates import Form, NoTemplate, Part, StandIn, Template
@@ -34,7 +35,6 @@ from triptych.simulator.memory.storage import PSUM, MemoryRegion, Storage
 from triptych.simulator.operands.lanes import RegisterTile
 from triptych.simulator.operands.operators import Op
 from triptych.simulator.tensors.access import Dynamic
-from triptych.simulator.tensors.dynamic import DynamicTensor, resolve
 from triptych.simulator.tensors.tensor import NkiTensor
 from triptych.simulator.trace import Allocation, Event, HasRegion, Region
 

@@ -1,6 +1,6 @@
 """Views with an explicit access pattern, or with an index that is known only when the kernel runs.
 
-What such an index is, and how an instruction uses it: triptych.simulator.tensors.dynamic and .indirection.
+What such an index is, and how an instruction uses it: triptych.simulator.machine.dynamic and .indirection.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class AccessPatterns(Views):
 
     def _indexed(self, dynamic: Dynamic | Columns) -> NkiTensor:
         """This view, with an index that is read when the view is used."""
-        from triptych.simulator.tensors.dynamic import DynamicTensor
+        from triptych.simulator.machine.dynamic import DynamicTensor
 
         return DynamicTensor.over(self, dynamic)
 

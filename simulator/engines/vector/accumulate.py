@@ -12,6 +12,7 @@ from triptych.simulator.dtypes import F32
 from triptych.simulator.enums import engine as eng
 from triptych.simulator.enums import reduce_cmd as cmd
 from triptych.simulator.errors import NkiValidationError
+from triptych.simulator.machine.indirection import Indirect
 from triptych.simulator.machine.instructions import instruction
 from triptych.simulator.machine.machine import NkiInstruction, machine
 from triptych.simulator.operands.accumulators import (
@@ -29,7 +30,6 @@ from triptych.simulator.operands.accumulators import (
 )
 from triptych.simulator.operands.operands import on_chip, per_partition, put, same_tile
 from triptych.simulator.operands.operators import Op, operator
-from triptych.simulator.tensors.indirection import Indirect
 from triptych.simulator.tensors.tensor import NkiTensor
 from triptych.simulator.trace import HasRegion
 

@@ -17,6 +17,7 @@ from triptych.simulator.analysis import costs
 from triptych.simulator.dtypes import DType, float32
 from triptych.simulator.enums import engine as eng
 from triptych.simulator.errors import NkiValidationError
+from triptych.simulator.machine.indirection import Indirect
 from triptych.simulator.machine.instructions import choose, instruction
 from triptych.simulator.machine.machine import Machine, NkiInstruction, machine
 from triptych.simulator.operands.operands import (
@@ -32,7 +33,6 @@ from triptych.simulator.operands.operands import (
     same_tile,
 )
 from triptych.simulator.operands.operators import Op, operator
-from triptych.simulator.tensors.indirection import Indirect
 from triptych.simulator.tensors.tensor import NkiTensor, as_shape
 
 Array = NDArray[Any]

@@ -12,6 +12,7 @@ from triptych.simulator.dtypes import F32
 from triptych.simulator.enums import engine as eng
 from triptych.simulator.enums import reduce_cmd as cmd
 from triptych.simulator.errors import NkiValidationError
+from triptych.simulator.machine.indirection import Indirect
 from triptych.simulator.machine.instructions import instruction
 from triptych.simulator.machine.machine import Machine, NkiInstruction, machine
 from triptych.simulator.operands.accumulators import (
@@ -34,7 +35,6 @@ from triptych.simulator.operands.operands import (
     stored,
 )
 from triptych.simulator.operands.operators import OPS, Op
-from triptych.simulator.tensors.indirection import Indirect
 from triptych.simulator.tensors.tensor import NkiTensor
 
 Array = NDArray[Any]

@@ -84,9 +84,7 @@ def test_a_name_of_two_instructions_names_none():
             nisa.reciprocal(tile, tile, name="inverse")
         return in_hbm(tile)
 
-    with pytest.raises(
-        KernelError, match=r"2 instructions are called 'inverse', at test_edges.py:\d+, test_edges"
-    ):
+    with pytest.raises(KernelError, match=r"2 instructions are called 'inverse', at test_edges.py:\d+, test_edges"):
         simulator.run(nki.jit(twice).with_schedule([("inverse", "inverse2")]), X)
 
 

@@ -9,7 +9,7 @@ from calls.plan import Plan, fill, targets_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernel_parts import in_hbm, in_sbuf
-from without_data_parts import X, both, story
+from shape_only_parts import X, both, story
 
 from triptych.simulator import NeedsData, NkiError, Uninitialized
 from triptych.simulator.launch.import_hook import simulated_nki

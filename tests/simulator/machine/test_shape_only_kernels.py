@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from kernel_parts import in_hbm, in_sbuf
-from without_data_parts import X, both, refused, story
+from shape_only_parts import X, both, refused, story
 
 from triptych import simulator
 from triptych.simulator import NeedsData, NkiError, NkiValidationError, Options, ShapeDtype, Uninitialized

@@ -27,7 +27,7 @@ from triptych.simulator.tensors.tensor import DynamicSlice, NkiTensor
 from triptych.simulator.tensors.views import GUIDE
 
 if TYPE_CHECKING:
-    from triptych.simulator.tensors.indirection import Indirect
+    from triptych.simulator.machine.indirection import Indirect
 
 Array = NDArray[Any]
 
@@ -152,7 +152,7 @@ def settle(
     m: Machine, effect: Callable[..., NkiInstruction], takes: Indirect | None, args: Any, kwargs: Any
 ) -> NkiInstruction:
     """Run an instruction whose operands may have an index, which is read now; what was read goes into its event."""
-    from triptych.simulator.tensors.indirection import Indirection
+    from triptych.simulator.machine.indirection import Indirection
 
     if not any([type(a) is DynamicTensor for a in (*args, *kwargs.values())]):
         return effect(*args, **kwargs)

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 
 from triptych.simulator.enums import engine
 from triptych.simulator.errors import NkiValidationError, OutOfBounds
+from triptych.simulator.machine.dynamic import DynamicTensor
 from triptych.simulator.machine.machine import NkiInstruction, machine
 from triptych.simulator.memory.storage import PSUM, SBUF, Storage
 from triptych.simulator.tensors.access import Columns
-from triptych.simulator.tensors.dynamic import DynamicTensor
 from triptych.simulator.tensors.partitions import lanes, starts
 from triptych.simulator.tensors.tensor import NkiTensor
 from triptych.simulator.tensors.views import GUIDE
