@@ -8,12 +8,13 @@ from triptych.simulator.engines import (
     multicore,
     mx,
     random_numbers,
+    registers,
     scalar,
     scalar_activate2,
     tensor,
     vector,
 )
-from triptych.simulator.machine.instructions import COLLECTIVES, INSTRUCTIONS
+from triptych.simulator.machine.table import COLLECTIVES, INSTRUCTIONS
 
 __all__ = [
     "COLLECTIVES",
@@ -25,6 +26,7 @@ __all__ = [
     "multicore",
     "mx",
     "random_numbers",
+    "registers",
     "scalar",
     "scalar_activate2",
     "tensor",

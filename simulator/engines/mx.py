@@ -24,9 +24,9 @@ from triptych.simulator.dtypes import F32, round_to
 from triptych.simulator.engines.tensor import _accumulating, _check_sizes, _check_tiling, check_untiled
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine.dynamic import DynamicTensor, same_view
-from triptych.simulator.machine.indirection import Indirect
 from triptych.simulator.machine.instructions import instruction
 from triptych.simulator.machine.machine import Machine, NkiInstruction, machine
+from triptych.simulator.machine.table import Indirect
 from triptych.simulator.memory.storage import PSUM, SBUF
 from triptych.simulator.operands.operands import in_buffer
 from triptych.simulator.tensors.partitions import lanes

@@ -11,9 +11,9 @@ from triptych.simulator.engines.scalar import _check_range
 from triptych.simulator.enums import engine as eng
 from triptych.simulator.enums import reduce_cmd as cmd
 from triptych.simulator.errors import NkiValidationError
-from triptych.simulator.machine.indirection import Indirect
 from triptych.simulator.machine.instructions import instruction
 from triptych.simulator.machine.machine import NkiInstruction, machine
+from triptych.simulator.machine.table import Indirect
 from triptych.simulator.operands.accumulators import accumulate, check_command, check_result, fold_of, read_out, touched
 from triptych.simulator.operands.operands import on_chip, per_partition, put, same_tile
 from triptych.simulator.operands.operators import Op, activation_function

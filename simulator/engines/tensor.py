@@ -12,9 +12,9 @@ from triptych.simulator.analysis import costs
 from triptych.simulator.dtypes import DType, round_to
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine.dynamic import DynamicTensor
-from triptych.simulator.machine.indirection import Indirect
 from triptych.simulator.machine.instructions import choose, instruction
 from triptych.simulator.machine.machine import Machine, NkiInstruction, machine
+from triptych.simulator.machine.table import Indirect
 from triptych.simulator.memory.storage import PSUM, SBUF
 from triptych.simulator.operands.operands import bits, in_buffer, on_chip, put, scratch, target, transpose_bits
 from triptych.simulator.tensors.tensor import NkiTensor, as_shape

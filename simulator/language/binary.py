@@ -57,7 +57,7 @@ def binary(op: Op, x: Any, y: Any, dtype: Any) -> NkiTensor:
     """op(x, y) in a new tile."""
     result = _binary(op, x, y, dtype)
     if op.name in _TRUTHS:
-        machine().compared.add(result.storage.allocation.id)
+        result.is_comparison = True
     return result
 
 

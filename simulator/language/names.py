@@ -9,10 +9,11 @@ from triptych.simulator.chips import Chip, chip_of, default_target
 from triptych.simulator.dtypes import TABLE
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.language.functions import FUNCTIONS
-from triptych.simulator.machine.machine import machine, running
+from triptych.simulator.machine.machine import machine
 from triptych.simulator.memory.storage import MemoryRegion
 from triptych.simulator.objects import NKIObject
 from triptych.simulator.operands.operators import OPS
+from triptych.simulator.running import is_running
 from triptych.simulator.tensors.tensor import DynamicSlice, NkiTensor
 
 
@@ -84,7 +85,7 @@ class TileSize(NKIObject):
     @staticmethod
     def _chip() -> Chip:
         """The chip of the kernel that runs; outside a kernel, as in a default argument, that of the default target."""
-        return machine().chip if running() else chip_of(default_target())
+        return machine().chip if is_running() else chip_of(default_target())
 
     @property
     def pmax(self) -> int:

@@ -22,9 +22,11 @@ from triptych.simulator.errors import KernelError, NkiError
 from triptych.simulator.launch.arguments import Arguments, lacks_data
 from triptych.simulator.lint.live import warn
 from triptych.simulator.machine.cores import Core, Who, Work, take_turns
-from triptych.simulator.machine.machine import Machine, Options, on_machine, running
+from triptych.simulator.machine.machine import Machine
 from triptych.simulator.machine.observed import ObservedMachine
 from triptych.simulator.machine.shape_only import ShapeMachine
+from triptych.simulator.options import Options
+from triptych.simulator.running import is_running, on_machine
 from triptych.simulator.tensors.tensor import NkiTensor
 from triptych.simulator.trace import Trace
 
@@ -49,7 +51,7 @@ class Kernel:
         return Kernel(self.function, self.cores, edges_of(schedule))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if running():  # a kernel called by a kernel is a plain function
+        if is_running():  # a kernel called by a kernel is a plain function
             return self.function(*args, **kwargs)
         if os.environ.get("NKI_SIMULATOR") == "1":
             return simulate(self)(*args, **kwargs)

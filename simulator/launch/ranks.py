@@ -17,7 +17,7 @@ from triptych.simulator.errors import KernelError
 from triptych.simulator.launch.arguments import lacks_data
 from triptych.simulator.launch.kernel import Launch, Run
 from triptych.simulator.machine.cores import take_turns
-from triptych.simulator.machine.machine import Options
+from triptych.simulator.options import Options
 
 
 def run_ranks(

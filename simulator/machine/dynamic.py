@@ -20,14 +20,14 @@ from numpy.typing import NDArray
 
 from triptych.simulator.dtypes import DType
 from triptych.simulator.errors import NkiValidationError, OutOfBounds
-from triptych.simulator.machine.machine import Machine, NkiInstruction, machine
+from triptych.simulator.machine.machine import Machine, machine
 from triptych.simulator.machine.registers import bound_value
 from triptych.simulator.tensors.access import AccessPatterns, Columns, Dynamic
 from triptych.simulator.tensors.tensor import DynamicSlice, NkiTensor
 from triptych.simulator.tensors.views import GUIDE
 
 if TYPE_CHECKING:
-    from triptych.simulator.machine.indirection import Indirect
+    from triptych.simulator.machine.table import Indirect
 
 Array = NDArray[Any]
 
@@ -144,13 +144,11 @@ def same_view(a: NkiTensor, b: NkiTensor) -> bool:
 
 
 @functools.cache
-def _signature(effect: Callable[..., NkiInstruction]) -> inspect.Signature:
+def _signature(effect: Callable[..., Any]) -> inspect.Signature:
     return inspect.signature(effect)
 
 
-def settle(
-    m: Machine, effect: Callable[..., NkiInstruction], takes: Indirect | None, args: Any, kwargs: Any
-) -> NkiInstruction:
+def settle(m: Machine, effect: Callable[..., Any], takes: Indirect | None, args: Any, kwargs: Any) -> Any:
     """Run an instruction whose operands may have an index, which is read now; what was read goes into its event."""
     from triptych.simulator.machine.indirection import Indirection
 

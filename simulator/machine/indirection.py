@@ -12,17 +12,15 @@ The trace names all of `t`: which elements were chosen is known only at run time
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from triptych.simulator.enums import engine
 from triptych.simulator.errors import NkiValidationError, OutOfBounds
 from triptych.simulator.machine.dynamic import DynamicTensor
 from triptych.simulator.machine.machine import NkiInstruction, machine
+from triptych.simulator.machine.table import Indirect
 from triptych.simulator.memory.storage import PSUM, SBUF, Storage
 from triptych.simulator.tensors.access import Columns
 from triptych.simulator.tensors.partitions import lanes, starts
@@ -31,18 +29,6 @@ from triptych.simulator.tensors.views import GUIDE
 from triptych.simulator.trace import IndirectRegion
 
 Array = NDArray[Any]
-
-
-@dataclass(frozen=True)
-class Indirect:
-    """What an instruction's documentation says of tensor indirection."""
-
-    read: tuple[str, ...]  # operands that may gather; the partitions of a scatter's index follow the first
-    write: tuple[str, ...] = ("dst",)
-    also: tuple[str, ...] = ()  # operands that may gather and start anywhere
-    group: int = 16
-    engines: tuple[engine, ...] = ()  # on which it works, of those the instruction runs on; all of them if empty
-    check: Callable[[dict[str, Any]], None] | None = None  # further rules, on the operands by name
 
 
 class Indirection:

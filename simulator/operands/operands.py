@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from triptych.simulator.dtypes import F32, DType, float32, round_to
 from triptych.simulator.errors import NkiValidationError
-from triptych.simulator.machine.machine import machine
 from triptych.simulator.memory.storage import PSUM, MemoryRegion, overlaps
+from triptych.simulator.running import running
 from triptych.simulator.tensors.tensor import NkiTensor, as_shape
 
 Array = NDArray[Any]
@@ -99,7 +99,7 @@ def transpose_bits(dst: Array, src: Array) -> None:
 def rounding_of(dst: NkiTensor) -> DType:
     """The dtype that results are rounded to for dst: its own, or float32 in the mode without rounding."""
     kind = dst.dtype
-    if dst.storage.widened or (kind == "tfloat32" and not machine().options.round_low_precision):
+    if dst.storage.widened or (kind == "tfloat32" and not running().options.round_low_precision):
         return float32
     return kind
 
@@ -109,7 +109,7 @@ def _castable(dst: NkiTensor, values: Array) -> Array:
 
     What NumPy does with a float that the integer cannot hold is undefined: it saturates here in either.
     """
-    toward_zero = dst.dtype.kind in "iu" and values.dtype.kind == "f" and machine().options.as_nki_0_3
+    toward_zero = dst.dtype.kind in "iu" and values.dtype.kind == "f" and running().options.as_nki_0_3
     return np.trunc(values) if toward_zero else values
 
 
@@ -124,7 +124,7 @@ def put(dst: NkiTensor, values: Array) -> None:
     """dst[...] = values, rounded to dst's dtype."""
     nans = round_to(as_shape(_castable(dst, values), dst.shape), rounding_of(dst), dst.array)
     if nans:
-        machine().note_values(f"{nans} NaN are cast to {dst.dtype}, as 0: what they become is not documented")
+        running().note_values(f"{nans} NaN are cast to {dst.dtype}, as 0: what they become is not documented")
     dst.wrote()
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from triptych.simulator.dtypes import dtype_of
 from triptych.simulator.errors import NkiValidationError, OutOfBounds
 from triptych.simulator.memory.storage import SBUF, MemoryRegion, Outside
+from triptych.simulator.running import running
 from triptych.simulator.tensors.views import GUIDE, Views
 
 if TYPE_CHECKING:
@@ -161,9 +162,7 @@ class AccessPatterns(Views):
         An offset counts elements of the partition's free dimensions, which must lie without gaps: what it would count
         in a strided view is not documented.
         """
-        from triptych.simulator.machine.machine import machine
-
-        chip = machine().chip
+        chip = running().chip
         if chip.generation < 4:
             raise NkiValidationError(f"indirect needs NeuronCore-v4, and the target is {chip.name}", source=GUIDE)
         if not self.on_chip or not self.is_contiguous():
@@ -201,6 +200,4 @@ def _reach(start: int, strides: Sequence[int], shape: Sequence[int]) -> tuple[in
 
 
 def _lenient() -> bool:
-    from triptych.simulator.machine.machine import machine
-
-    return not machine().options.check_operands
+    return not running().options.check_operands

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from triptych.simulator.dtypes import F32, DType, dtype_of
 from triptych.simulator.errors import NkiValidationError, OutOfBounds, kernel_line
 from triptych.simulator.memory.storage import PSUM, SBUF, MemoryRegion, Outside, Storage, row_major
+from triptych.simulator.running import is_running, running
 from triptych.simulator.tensors.access import AccessPatterns, Columns, Dynamic
 from triptych.simulator.tensors.showing import values
 from triptych.simulator.tensors.views import GUIDE, Shape
@@ -73,6 +74,7 @@ class NkiTensor(AccessPatterns):
     form: Any  # what a run without data knows a tensor by, once it was asked for
     region: Region  # the view as the trace names it
     dynamic: Dynamic | Columns | None = None  # an index that is read when an instruction uses the view
+    is_comparison: bool = False  # whether a comparison of the language gave it, so that `assert` asks for its elements
 
     def __init__(
         self,
@@ -113,6 +115,8 @@ class NkiTensor(AccessPatterns):
     def _view(self, offset: int, shape: Sequence[int], strides: Sequence[int], dtype: DType | None = None) -> NkiTensor:
         new = _new(NkiTensor)
         new._set(self.storage, dtype or self.dtype, self.buffer, offset, _one(tuple(shape)), _one(tuple(strides)))
+        if self.is_comparison:
+            new.is_comparison = True
         return new
 
     # What it is
@@ -145,7 +149,9 @@ class NkiTensor(AccessPatterns):
     def base_tensor(self) -> NkiTensor:
         """The whole tensor that this is a view of, as it was allocated: an attribute of NKI 0.3 (nki-library)."""
         allocation = self.storage.allocation
-        return NkiTensor(allocation.shape, allocation.dtype, self.storage, self.buffer)
+        whole = NkiTensor(allocation.shape, allocation.dtype, self.storage, self.buffer)
+        whole.is_comparison = self.is_comparison
+        return whole
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -161,11 +167,9 @@ class NkiTensor(AccessPatterns):
         (nki/api/nki/language/__init__.py). Such an assertion holds here if every element does, as nki.simulate knows
         them too; a branch on it is an error, because a compiler cannot take it.
         """
-        from triptych.simulator.machine.machine import machine, running
-
         line = kernel_line()
         statement = linecache.getline(*line).lstrip()
-        compared = running() and self.storage.allocation.id in machine().compared
+        compared = self.is_comparison and is_running()
         if statement.startswith("while ") or (compared and statement and not statement.startswith("assert")):
             raise NkiValidationError(
                 f"a branch on {self!r}: what a tensor holds is not known while a kernel is built; loop on a "
@@ -173,10 +177,10 @@ class NkiTensor(AccessPatterns):
                 source="nki/get-started/nki-language-guide.rst",
             )
         if not compared:
-            if running():
-                machine().note(f"the truth of {self!r} is that it is there, not what it holds; write `!= None`", line)
+            if is_running():
+                running().note(f"the truth of {self!r} is that it is there, not what it holds; write `!= None`", line)
             return True
-        machine().note("an assertion on what a tensor holds is checked in simulation only", line)
+        running().note("an assertion on what a tensor holds is checked in simulation only", line)
         self.check_written()
         return not self.storage.has_data or bool(np.all(self.array != 0))
 
@@ -315,9 +319,7 @@ class NkiTensor(AccessPatterns):
                 "nisa.dma_copy or nl.store for HBM",
                 source="nki/migration/index.rst",
             )
-        from triptych.simulator.engines.vector.elementwise import tensor_copy
-
-        tensor_copy(dst=self[key], src=value)
+        running().issue("tensor_copy", dst=self[key], src=value)
 
 
 def _index(value: Any) -> int:

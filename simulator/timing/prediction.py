@@ -13,7 +13,7 @@ from triptych.simulator.analysis.capacity import memory_use
 from triptych.simulator.chips import Chip, Fact
 from triptych.simulator.errors import KernelError
 from triptych.simulator.launch.kernel import run
-from triptych.simulator.machine.machine import Options
+from triptych.simulator.options import Options
 from triptych.simulator.timing.advice import advice
 from triptych.simulator.timing.flops import flops_of, speed_of
 from triptych.simulator.timing.schedule import schedule

@@ -12,9 +12,9 @@ from triptych.simulator.dtypes import F32
 from triptych.simulator.enums import engine as eng
 from triptych.simulator.enums import reduce_cmd as cmd
 from triptych.simulator.errors import NkiValidationError
-from triptych.simulator.machine.indirection import Indirect
 from triptych.simulator.machine.instructions import instruction
 from triptych.simulator.machine.machine import NkiInstruction, machine
+from triptych.simulator.machine.table import Indirect
 from triptych.simulator.operands.accumulators import (
     accumulate,
     begin,

@@ -17,9 +17,9 @@ from triptych.simulator.analysis import costs
 from triptych.simulator.dtypes import DType, float32
 from triptych.simulator.enums import engine as eng
 from triptych.simulator.errors import NkiValidationError
-from triptych.simulator.machine.indirection import Indirect
 from triptych.simulator.machine.instructions import choose, instruction
 from triptych.simulator.machine.machine import Machine, NkiInstruction, machine
+from triptych.simulator.machine.table import Indirect
 from triptych.simulator.operands.operands import (
     any_in_psum,
     bits,
