@@ -184,7 +184,7 @@ def _relation(one: Region, other: Region) -> bool | None:
     """None if two regions have no byte in common, else whether they go over the same bytes in the same order."""
     if type(one) is Region and type(other) is Region:
         return _related(_place(one), one[1:], _place(other), other[1:])
-    return _compared(*[_path(_place(r), r[1:], r.chosen if type(r) is IndirectRegion else None) for r in (one, other)])
+    return _compared(*[_path(_place(r), r[1:], r.offsets if type(r) is IndirectRegion else None) for r in (one, other)])
 
 
 @functools.lru_cache(4096)
@@ -200,11 +200,11 @@ class _Path(NamedTuple):
     shape: tuple[int, ...]
     strides: tuple[int, ...]
     itemsize: int
-    chosen: tuple[int, ...] | None  # offsets, where these give the way
+    offsets: tuple[int, ...] | None  # of elements in a partition, where these give the way
 
     def bytes(self) -> Array:
-        if self.chosen is not None:
-            return self.start + np.array(self.chosen) * self.itemsize
+        if self.offsets is not None:
+            return self.start + np.array(self.offsets) * self.itemsize
         at = np.array(self.start)
         for n, stride in zip(self.shape, self.strides, strict=True):
             at = at[..., None] + np.arange(n) * stride
@@ -212,20 +212,20 @@ class _Path(NamedTuple):
 
     def reach(self) -> tuple[int, int]:
         """The first byte, and the one after the last."""
-        if self.chosen is not None:
+        if self.offsets is not None:
             at = self.bytes()
             return int(at.min()), int(at.max()) + self.itemsize
         steps = [s * (n - 1) for s, n in zip(self.strides, self.shape, strict=True)]
         return self.start + sum(s for s in steps if s < 0), self.start + sum(s for s in steps if s > 0) + self.itemsize
 
 
-def _path(place: Place, way: Way, chosen: tuple[int, ...] | None = None) -> _Path:
+def _path(place: Place, way: Way, offsets: tuple[int, ...] | None = None) -> _Path:
     offset, shape, strides, dtype = way
     size = dtype.itemsize
     if place[0] not in _ELEMENTS:
-        return _Path((0, 1), offset * size, *_merged(shape, strides, size), size, chosen)
+        return _Path((0, 1), offset * size, *_merged(shape, strides, size), size, offsets)
     partition, byte = _partition(place, way)
-    return _Path((partition, partition + shape[0]), byte, *_merged(shape[1:], strides[1:], size), size, chosen)
+    return _Path((partition, partition + shape[0]), byte, *_merged(shape[1:], strides[1:], size), size, offsets)
 
 
 def _compared(one: _Path, other: _Path) -> bool | None:

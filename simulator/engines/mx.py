@@ -23,7 +23,7 @@ from triptych.simulator.analysis.regions import check_start
 from triptych.simulator.dtypes import F32, round_to
 from triptych.simulator.engines.tensor import _accumulating, _check_sizes, _check_tiling, check_untiled
 from triptych.simulator.errors import NkiValidationError
-from triptych.simulator.machine.dynamic import DynamicTensor, same_view
+from triptych.simulator.machine.dynamic import same_view
 from triptych.simulator.machine.instructions import instruction
 from triptych.simulator.machine.machine import Machine, NkiInstruction, machine
 from triptych.simulator.machine.table import Indirect
@@ -85,7 +85,7 @@ def _check_indirect(operands: dict[str, Any]) -> None:
     check_untiled(operands.get("tile_position"))
     for what in ("stationary", "moving"):
         pair = [operands[what], operands[f"{what}_scale"]]
-        indices = [t.dynamic.index for t in pair if isinstance(t, DynamicTensor)]
+        indices = [t.index.source for t in pair if isinstance(t, NkiTensor) and t.index is not None]
         if len(indices) == 1 or (indices and not same_view(*indices)):
             raise NkiValidationError(f"{what} and {what}_scale are indirect by the same index, or neither of them is")
 
@@ -143,7 +143,7 @@ def nc_matmul_mx(
         old = dst.f32() if state is True else np.where(state, dst.f32(), F32.type(0))
         result += old.reshape(big_m, n)
     round_to(as_shape(result, dst.shape), dst.dtype, dst.array)
-    dst.storage.wrote(dst.dtype, dst.at, by_matmul=True)
+    dst.storage.wrote(dst.layout, by_matmul=True)
     read = (stationary, moving, stationary_scale, moving_scale)
     return m.record("nc_matmul_mx", enums.engine.tensor, read if state is False else (*read, dst), (dst,), name, rows=1)
 

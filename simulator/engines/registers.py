@@ -12,6 +12,7 @@ from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine.instructions import instruction
 from triptych.simulator.machine.machine import NkiInstruction, machine
 from triptych.simulator.machine.registers import VirtualRegister, bound_value
+from triptych.simulator.memory.storage import PSUM
 from triptych.simulator.operands.operands import describe, put
 from triptych.simulator.tensors.tensor import NkiTensor
 
@@ -21,7 +22,7 @@ _SYNC = enums.engine.sync
 
 def register_alloc(x: Any = None) -> VirtualRegister:
     """A new register, holding the integer `x` or nothing."""
-    if type(x) is NkiTensor and not machine().options.check_operands:
+    if isinstance(x, NkiTensor) and x.index is None and not machine().options.check_operands:
         register = VirtualRegister()
         register_load(register, x)
         return register
@@ -70,7 +71,8 @@ def _writable(dst: Any) -> None:
 
 
 def _check_element(t: Any, what: str) -> None:
-    if type(t) is not NkiTensor or t.size != 1 or t.buffer.value == "psum" or t.dtype.kind == "x":
+    plain = isinstance(t, NkiTensor) and t.index is None
+    if not plain or t.size != 1 or t.buffer is PSUM or t.dtype.kind == "x":
         raise NkiValidationError(f"{what} must be one number in HBM or SBUF, got {describe(t)}")
 
 

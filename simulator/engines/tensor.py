@@ -11,7 +11,6 @@ from triptych.simulator import enums
 from triptych.simulator.analysis import costs
 from triptych.simulator.dtypes import DType, round_to
 from triptych.simulator.errors import NkiValidationError
-from triptych.simulator.machine.dynamic import DynamicTensor
 from triptych.simulator.machine.instructions import choose, instruction
 from triptych.simulator.machine.machine import Machine, NkiInstruction, machine
 from triptych.simulator.machine.table import Indirect
@@ -43,9 +42,10 @@ def _check_indirect(operands: dict[str, Any]) -> None:
     check_untiled(operands.get("tile_position"))
     for what in ("dst", "stationary", "moving"):
         t = operands[what]
-        if isinstance(t, DynamicTensor) and t.dtype not in _INDIRECT:
+        if isinstance(t, NkiTensor) and t.index is not None and t.dtype not in _INDIRECT:
             raise NkiValidationError(f"an indirect {what} must be {', '.join(_INDIRECT)}, got {t!r}")
-    if operands.get("is_transpose") and isinstance(operands["moving"], DynamicTensor):
+    moving = operands["moving"]
+    if operands.get("is_transpose") and isinstance(moving, NkiTensor) and moving.index is not None:
         raise NkiValidationError("moving cannot be an indirect view in a transpose")
 
 
@@ -72,11 +72,12 @@ def nc_matmul(
     [K, 2, M] and [K, 2, N].
     """
     m = machine()
-    if not (type(dst) is type(stationary) is type(moving) is NkiTensor):
+    plain = type(dst) is type(stationary) is type(moving) is NkiTensor
+    if not plain or dst.index or stationary.index or moving.index:
         in_buffer(SBUF, stationary=stationary, moving=moving)
         in_buffer(PSUM, dst=dst)
     # The checks depend on nothing else than this key, and a kernel repeats few of them many times.
-    operands = (dst.at, dst.dtype, id(dst.buffer)), _seen(stationary), _seen(moving)
+    operands = (dst.layout, id(dst.buffer)), _seen(stationary), _seen(moving)
     key = (operands, is_transpose, id(perf_mode), tile_position, tile_size)
     sizes = m.checked.get(key)
     if sizes is None:
@@ -113,7 +114,7 @@ def nc_matmul(
         result = np.add(result, old.reshape(big_m, n), out=out)
     if result is not dst.array:
         round_to(as_shape(result, dst.shape), dst.dtype, dst.array)
-    dst.storage.wrote(dst.dtype, dst.at, by_matmul=True)
+    dst.storage.wrote(dst.layout, by_matmul=True)
     return m.record(
         "nc_matmul",
         _TENSOR,
@@ -264,14 +265,14 @@ def _accumulating(m: Machine, dst: NkiTensor, accumulate: bool | None) -> Any:
     if accumulate is not None and not accumulate:
         return False
     if accumulate is None:
-        started, written = dst.storage.through_this(dst.dtype, dst.at)
+        started, written = dst.storage.through_this(dst.layout)
         if started is True:
             return True
         if m.chip.generation >= 4 or written is False:
             return written
         _check_foreign(m, dst, np.logical_and(written, np.logical_not(started)))
         return started
-    if dst.storage.started_at(dst.dtype, dst.at) is True:
+    if dst.storage.started_at(dst.layout) is True:
         return True
     dst.check_written()
     if m.chip.generation < 4:
@@ -305,9 +306,9 @@ def nc_transpose(
 ) -> NkiInstruction:
     """dst[F, P] = data[P, F].T, free dimensions flattened; Tensor from SBUF to PSUM up to 128 x 128, Vector 32 x 32."""
     m = machine()
-    if not (type(dst) is type(data) is NkiTensor):
+    if not (type(dst) is type(data) is NkiTensor) or dst.index or data.index:
         on_chip(dst=dst, data=data)
-    key = ("nc_transpose", _seen(dst), dst.at, _seen(data), engine)
+    key = ("nc_transpose", _seen(dst), dst.layout, _seen(data), engine)
     on = m.checked.get(key)
     if on is None:
         on = m.checked[key] = _check_transposed(m, dst, data, engine)

@@ -14,7 +14,8 @@ from triptych.simulator.memory.storage import MemoryRegion
 from triptych.simulator.objects import NKIObject
 from triptych.simulator.operands.operators import OPS
 from triptych.simulator.running import is_running
-from triptych.simulator.tensors.tensor import DynamicSlice, NkiTensor
+from triptych.simulator.tensors.slicing import DynamicSlice
+from triptych.simulator.tensors.tensor import NkiTensor
 
 
 def affine_range(start: int, stop: int | None = None, step: int = 1) -> range:

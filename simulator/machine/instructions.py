@@ -16,7 +16,7 @@ from triptych.simulator.analysis.costs import Cost
 from triptych.simulator.analysis.regions import Order, Rules, check_regions
 from triptych.simulator.enums import engine, named
 from triptych.simulator.errors import NkiError, NkiValidationError
-from triptych.simulator.machine.dynamic import settle
+from triptych.simulator.machine.dynamic import resolve_dynamic
 from triptych.simulator.machine.machine import Machine, machine
 from triptych.simulator.machine.table import COLLECTIVES, INSTRUCTIONS, Indirect, Instruction
 
@@ -66,8 +66,10 @@ def _declared(
         name = effect.__name__
 
         def carry_out(m: Machine, args: Any, kwargs: Any) -> R:
-            settled = m.any_dynamic and not reads_indices
-            done: Any = settle(m, effect, indirect, args, kwargs) if settled else effect(*args, **kwargs)
+            if m.any_dynamic and not reads_indices:
+                done = resolve_dynamic(m, effect, indirect, args, kwargs)
+            else:
+                done = effect(*args, **kwargs)
             if rules is not None:
                 check_regions(done, rules)
             return done  # type: ignore[no-any-return]

@@ -23,8 +23,10 @@ from triptych.simulator.enums import engine
 from triptych.simulator.errors import Lines, NkiValidationError, show_line
 from triptych.simulator.machine.cores import Core, Meet
 from triptych.simulator.machine.table import INSTRUCTIONS
+from triptych.simulator.memory.layout import Layout
 from triptych.simulator.memory.placement import Arena, PlacedStorage, check_address
-from triptych.simulator.memory.storage import PSUM, SBUF, MemoryRegion, Pool, Storage
+from triptych.simulator.memory.pool import Pool
+from triptych.simulator.memory.storage import PSUM, SBUF, MemoryRegion, Storage
 from triptych.simulator.operands.lanes import Registers
 from triptych.simulator.options import Options
 from triptych.simulator.running import running
@@ -95,7 +97,7 @@ class Machine:
             storage = self.storage_for(allocation, buffer)
         else:
             storage = self.placed_storage_for(allocation, self.arenas[buffer._value_], place)
-        tensor = NkiTensor.dense(storage, kind, buffer)
+        tensor = NkiTensor.at(_make(Layout, (0, shape, storage.dense, kind)), storage, buffer)
         if shared:
             self.shared.append(tensor)
             self.shared_seen += 1

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from triptych.simulator.dtypes import F32, DType, float32, round_to
 from triptych.simulator.errors import NkiValidationError
-from triptych.simulator.memory.storage import PSUM, MemoryRegion, overlaps
+from triptych.simulator.memory.layout import overlaps
+from triptych.simulator.memory.storage import PSUM, MemoryRegion
 from triptych.simulator.running import running
 from triptych.simulator.tensors.tensor import NkiTensor, as_shape
 
@@ -23,14 +24,14 @@ _BITS: dict[int, np.dtype[Any]] = {1: np.dtype(np.uint8), 2: np.dtype(np.uint16)
 def on_chip(**tensors: Any) -> None:
     """Each operand is a tile in SBUF or PSUM."""
     for what, t in tensors.items():
-        if type(t) is not NkiTensor or not t.on_chip:
+        if type(t) is not NkiTensor or t.index is not None or not t.on_chip:
             raise NkiValidationError(f"{what} must be a tile in SBUF or PSUM, got {describe(t)}")
 
 
 def in_buffer(buffer: MemoryRegion, **tensors: Any) -> None:
     """Each operand is a tile in `buffer`."""
     for what, t in tensors.items():
-        if type(t) is not NkiTensor or t.buffer is not buffer:
+        if type(t) is not NkiTensor or t.index is not None or t.buffer is not buffer:
             raise NkiValidationError(f"{what} must be a tile in {buffer.name.upper()}, got {describe(t)}")
 
 
@@ -54,7 +55,7 @@ def not_both_in_psum(a: Any, b: Any, what: str) -> None:
 
 
 def _in_psum(t: Any) -> bool:
-    return type(t) is NkiTensor and t.buffer is PSUM
+    return isinstance(t, NkiTensor) and t.buffer is PSUM and t.index is None
 
 
 def any_in_psum(*tensors: Any) -> bool:

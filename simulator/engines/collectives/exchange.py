@@ -243,7 +243,7 @@ def _as_one(cores: Sequence[Party]) -> Party:
     first = cores[0]
     for other in cores[1:]:
         for mine, theirs in zip((*first.srcs, *first.dsts), (*other.srcs, *other.dsts), strict=True):
-            if mine.storage is not theirs.storage or mine.at != theirs.at:
+            if mine.storage is not theirs.storage or mine.layout != theirs.layout:
                 raise NkiValidationError(
                     f"the cores of rank {first.who[0]} bring different parts of shared HBM, {mine!r} at offset "
                     f"{mine.offset} and {theirs!r} at offset {theirs.offset}; they carry out one collective together"

@@ -32,7 +32,7 @@ def called(core, cast, target, plans, options, data):
             plan.call.issue(**{n: view for n, (view, _, _) in made.items()}, **options)
             for name in plan.call.outputs:
                 _, around, _ = made[name]
-                written = around.storage.written_at(around.dtype, around.at)
+                written = around.storage.written_at(around.layout)
                 states.append(np.broadcast_to(written, around.shape).tolist())
     return story(c.trace), states, c.trace.notes
 
