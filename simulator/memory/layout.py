@@ -96,12 +96,12 @@ class Layout(NamedTuple):
 
 
 def laid_out(offset: int, shape: Iterable[int], strides: Iterable[int], dtype: DType) -> Layout:
-    """A layout, made without its Python-level constructor."""
-    return _make(Layout, (offset, _one(tuple(shape)), _one(tuple(strides)), dtype))
+    """A layout of these sizes."""
+    return _make(Layout, (offset, one_tuple(tuple(shape)), one_tuple(tuple(strides)), dtype))
 
 
 @functools.lru_cache(1 << 16)
-def _one(sizes: Shape) -> Shape:
+def one_tuple(sizes: Shape) -> Shape:
     """One tuple for all that are equal: views are many, and those in a trace stay."""
     return sizes
 
