@@ -29,7 +29,7 @@ from triptych.simulator.machine.machine import Machine, NkiInstruction, machine
 from triptych.simulator.machine.table import Indirect
 from triptych.simulator.memory.storage import PSUM, SBUF
 from triptych.simulator.operands.operands import in_buffer
-from triptych.simulator.tensors.partitions import lanes
+from triptych.simulator.tensors.partitions import partitions_of
 from triptych.simulator.tensors.tensor import NkiTensor, as_shape
 
 Array = NDArray[Any]
@@ -158,7 +158,7 @@ def _scale_rows(m: Machine, what: str, scale: NkiTensor, partitions: int, column
     """The partitions of a scale tile that hold scales: four of each quadrant."""
     if scale.dtype not in ("float8_e8m0fnu", "uint8"):
         raise NkiValidationError(f"{what} must be float8_e8m0fnu or uint8, got {scale!r}")
-    start = lanes(scale).start % 32
+    start = partitions_of(scale).start % 32
     if start not in (0, 4, 8, 12):
         raise NkiValidationError(
             f"{what} must start 0, 4, 8 or 12 partitions into a quadrant, got {start}", source=_GUIDE

@@ -14,7 +14,7 @@ from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine.instructions import instruction
 from triptych.simulator.machine.machine import NkiInstruction, machine
 from triptych.simulator.machine.table import Indirect
-from triptych.simulator.operands.accumulators import accumulate, check_command, check_result, fold_of, read_out, touched
+from triptych.simulator.operands.accumulators import check_command, check_result, fold_of
 from triptych.simulator.operands.operands import on_chip, per_partition, put, same_tile
 from triptych.simulator.operands.operators import Op, activation_function
 from triptych.simulator.tensors.tensor import NkiTensor
@@ -79,13 +79,13 @@ def activate2(
     _check_range(m, f, x)
     result = np.where(x >= 0, x, x * slope) if f.act is None else f.act(x)
     if reduce_cmd is not cmd.idle:
-        accumulate(m.scalar_registers, data, reduce_cmd, fold, identity, result.reshape(data.shape[0], -1))
+        m.scalar_accumulator.accumulate(data, reduce_cmd, fold, identity, result.reshape(data.shape[0], -1))
     put(dst, result)
     writes = [dst]
     if reduce_res is not None:
-        put(reduce_res, read_out(m.scalar_registers, data))
+        put(reduce_res, m.scalar_accumulator.read_out(data))
         writes.append(reduce_res)
-    held, kept = touched(m.scalar_registers, data, reduce_cmd, reduce_res)
+    held, kept = m.scalar_accumulator.touched(data, reduce_cmd, reduce_res)
     ops = (op0.name, op1.name, f.name)
     return m.record("activate2", eng.scalar, (*read, *held), (*writes, *kept), name, op=ops)
 

@@ -23,7 +23,7 @@ from triptych.simulator.machine.table import Indirect
 from triptych.simulator.memory.layout import TENSOR_API
 from triptych.simulator.memory.storage import PSUM, SBUF, Storage
 from triptych.simulator.tensors.index import Gather
-from triptych.simulator.tensors.partitions import lanes, starts
+from triptych.simulator.tensors.partitions import partitions_of, starts
 from triptych.simulator.tensors.tensor import NkiTensor
 from triptych.simulator.trace import IndirectRegion
 
@@ -124,7 +124,7 @@ def _gathered(t: NkiTensor, offsets: Array) -> NkiTensor:
     """A tile of the elements at these offsets, on their partitions, that knows which of them have been written."""
     base = t.plain(_gather(t).base)
     n, p = len(offsets), base.shape[0]
-    first = lanes(base).start
+    first = partitions_of(base).start
     source = base.storage
     place = source.allocation._replace(
         name=f"{base.name}.indirect", shape=(first + p, n), dtype=base.dtype, address=None

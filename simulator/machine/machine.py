@@ -27,7 +27,7 @@ from triptych.simulator.memory.layout import Layout
 from triptych.simulator.memory.placement import Arena, PlacedStorage, check_address
 from triptych.simulator.memory.pool import Pool
 from triptych.simulator.memory.storage import PSUM, SBUF, MemoryRegion, Storage
-from triptych.simulator.operands.lanes import Registers
+from triptych.simulator.operands.accumulators import Accumulator
 from triptych.simulator.options import Options
 from triptych.simulator.running import running
 from triptych.simulator.tensors.tensor import NkiTensor
@@ -68,8 +68,8 @@ class Machine:
     any_dynamic: bool = False  # whether a view with a dynamic index was ever made: until then nobody looks for one
     index_reads: list[NkiTensor] = field(default_factory=list)  # of the instruction that runs, for dynamic addresses
     checked: dict[Any, Any] = field(default_factory=dict)  # operands whose checks have passed, and what came of them
-    scalar_registers: Registers = field(default_factory=lambda: Registers("Scalar Engine", "scalar_registers"))
-    vector_registers: Registers = field(default_factory=lambda: Registers("Vector Engine", "vector_registers"))
+    scalar_accumulator: Accumulator = field(default_factory=lambda: Accumulator("Scalar Engine", "scalar_registers"))
+    vector_accumulator: Accumulator = field(default_factory=lambda: Accumulator("Vector Engine", "vector_registers"))
     generators: dict[engine, Array] = field(default_factory=dict)  # of random numbers, made when an engine first draws
 
     by_shape: ClassVar[Any] = None  # how instructions are issued where there is no data

@@ -32,7 +32,7 @@ from triptych.simulator.machine.templates import AbstractStorage, Form, NoTempla
 from triptych.simulator.memory.placement import Arena
 from triptych.simulator.memory.shapes import PlacedShapeStorage, ShapeArena, ShapeStorage
 from triptych.simulator.memory.storage import PSUM, MemoryRegion, Storage
-from triptych.simulator.operands.lanes import RegisterTile
+from triptych.simulator.operands.accumulators import AccumulatorTile
 from triptych.simulator.operands.operators import Op
 from triptych.simulator.tensors.index import DynamicIndex
 from triptych.simulator.tensors.tensor import NkiTensor
@@ -214,8 +214,8 @@ class ShapeMachine(Machine):
         event = Event(
             template.op,
             template.engine,
-            reads + template.read_registers,
-            writes + template.written_registers,
+            reads + template.read_accumulators,
+            writes + template.written_accumulators,
             self.line,
             self.core,
             name if template.named else template.name,
@@ -243,8 +243,8 @@ class ShapeMachine(Machine):
         if self.cores > 1:
             attributes["epoch"] = self.epoch
         template.op, template.engine, template.name, template.attributes = instruction, on._name_, name, attributes
-        template.reads, template.read_registers = _parts(reads)
-        template.writes, template.written_registers = _parts(writes)
+        template.reads, template.read_accumulators = _parts(reads)
+        template.writes, template.written_accumulators = _parts(writes)
         template.recorded += 1
         return Event(instruction, on._name_, (), (), self.line, self.core, name, attributes)
 
@@ -258,12 +258,12 @@ class ShapeMachine(Machine):
         """Nothing: it is about values."""
 
     def _current_state(self) -> State:
-        state = State(self.scalar_registers.started.tobytes(), self.vector_registers.started.tobytes())
+        state = State(self.scalar_accumulator.started.tobytes(), self.vector_accumulator.started.tobytes())
         return self._states.setdefault((state.scalar, state.vector, self.epoch), state)
 
     def _enter(self, state: State) -> None:
         self._state = state
-        for registers, started in ((self.scalar_registers, state.scalar), (self.vector_registers, state.vector)):
+        for registers, started in ((self.scalar_accumulator, state.scalar), (self.vector_accumulator, state.vector)):
             registers.started[...] = np.frombuffer(started, bool).reshape(registers.started.shape)
 
 
@@ -286,7 +286,7 @@ def _parts(touched: Sequence[HasRegion]) -> tuple[list[Part], tuple[Region, ...]
     parts: list[Part] = []
     registers: list[Region] = []
     for t in touched:
-        if isinstance(t, RegisterTile):
+        if isinstance(t, AccumulatorTile):
             registers.append(t.region)
         elif isinstance(t, NkiTensor) and isinstance(t.storage, AbstractStorage) and not registers:
             parts.append(t.storage.part(t.layout))
