@@ -12,6 +12,7 @@ import heapq
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from triptych.simulator.analysis.hazards import hazards
 from triptych.simulator.errors import KernelError, show_line
 from triptych.simulator.trace import Event, Trace
 
@@ -89,8 +90,6 @@ def _named(name: str, named: dict[str, list[Event]]) -> list[Event]:
 
 def _in_order(trace: Trace) -> list[Event]:
     """The events, each after what it waits for, otherwise as the program has them."""
-    from triptych.simulator.analysis.hazards import hazards  # the timing model runs kernels, which are scheduled here
-
     events = trace.events
     waits = [[producer for producer, _ in found] for found in hazards(trace)]
     fence: dict[int, int] = {}

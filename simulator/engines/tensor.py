@@ -14,6 +14,7 @@ from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine.instructions import choose, instruction
 from triptych.simulator.machine.machine import Machine, NkiInstruction, machine
 from triptych.simulator.machine.table import Indirect
+from triptych.simulator.memory.layout import reach
 from triptych.simulator.memory.storage import PSUM, SBUF
 from triptych.simulator.operands.operands import bits, in_buffer, on_chip, put, scratch, target, transpose_bits
 from triptych.simulator.tensors.tensor import NkiTensor, as_shape
@@ -208,8 +209,8 @@ def _check_bank(m: Machine, dst: NkiTensor) -> None:
     bank = int(m.chip.psum_bank_bytes.value)
     allocation, size = dst.storage.allocation, dst.dtype.itemsize
     start = dst.offset * size % (allocation.nbytes // allocation.shape[0])
-    steps = [s * (n - 1) * size for s, n in zip(dst.strides[1:], dst.shape[1:], strict=True)]
-    first, last = start + sum(s for s in steps if s < 0), start + sum(s for s in steps if s > 0)
+    before, behind = reach(dst.shape[1:], dst.strides[1:])
+    first, last = start + before * size, start + behind * size
     if first // bank != last // bank:
         raise NkiValidationError(
             f"dst must lie in one PSUM bank of {bank} bytes per partition, and spans bytes {first} to {last}",

@@ -25,7 +25,7 @@ def _check_step(step: Any) -> None:
 
 
 def _check_order() -> None:
-    if "no_reorder" in machine().marks:
+    if "no_reorder" in machine().scope:
         raise NkiValidationError(
             "a loop that runs on registers cannot stand in nl.no_reorder(); put the block into the loop's body",
             source="nki/migration/index.rst, Rules for migrated loops",
@@ -50,10 +50,10 @@ def dynamic_range(start: Any, stop: Any = None, step: int = 1) -> Iterator[Virtu
 
 
 def _opened() -> Callable[[int], AbstractContextManager[None]]:
-    """Open a dynamic loop. The function that is returned, called with a round's number, marks that round's events."""
+    """Open a dynamic loop. What it returns, called with a round's number, names the round to its events."""
     m = machine()
-    around, loop = m.marks.get("loop", ()), m.opened()
-    return lambda n: m.marking(loop=(*around, (loop, n)))
+    around, loop = m.scope.get("loop", ()), m.opened()
+    return lambda n: m.scoped(loop=(*around, (loop, n)))
 
 
 def fori_loop(lower: Any, upper: Any, body_fun: Callable[[VirtualRegister], Any], step: int = 1) -> None:

@@ -21,7 +21,7 @@ def no_reorder() -> Iterator[None]:
     Whatever runs inside belongs to it, called functions and inner blocks too (nki/guides/how-to-scheduling-apis.rst).
     """
     m = machine()
-    with m.marking(no_reorder=m.marks.get("no_reorder") or m.opened()):
+    with m.scoped(no_reorder=m.scope.get("no_reorder") or m.opened()):
         yield
 
 

@@ -21,7 +21,7 @@ from triptych.simulator.chips import Chip
 from triptych.simulator.dtypes import F32, DType, dtype_of
 from triptych.simulator.enums import engine
 from triptych.simulator.errors import Lines, NkiValidationError, show_line
-from triptych.simulator.machine.cores import Core, Meet
+from triptych.simulator.machine.cores import Core, MeetOthers
 from triptych.simulator.machine.table import INSTRUCTIONS
 from triptych.simulator.memory.layout import Layout
 from triptych.simulator.memory.placement import Arena, PlacedStorage, check_address
@@ -57,9 +57,9 @@ class Machine:
     ranks: int = 1
     arguments: int = 0  # how many allocations, the first, are the kernel's arguments
     shared_seen: int = 0
-    meet: Meet = field(default_factory=lambda: Core((0, 0)).meet)  # wait for other cores
+    meet: MeetOthers = field(default_factory=lambda: Core((0, 0)).meet)  # wait for other cores
     epoch: int = 0  # barriers, and collectives on shared HBM, that this core has passed
-    marks: dict[str, Any] = field(default_factory=dict)  # attributes of every event in the block or loop that is open
+    scope: dict[str, Any] = field(default_factory=dict)  # attributes of every event in the block or loop that is open
     blocks: int = 0  # blocks and loops that were ever opened
     pool: Pool = field(default_factory=Pool)
     arenas: dict[str, Arena] = field(default_factory=dict)  # memory in which tensors have addresses
@@ -213,14 +213,14 @@ class Machine:
         return self.blocks
 
     @contextmanager
-    def marking(self, **marks: Any) -> Iterator[None]:
+    def scoped(self, **attributes: Any) -> Iterator[None]:
         """Give each event inside these attributes too."""
-        before = self.marks
-        self.marks = {**before, **marks}
+        before = self.scope
+        self.scope = {**before, **attributes}
         try:
             yield
         finally:
-            self.marks = before
+            self.scope = before
 
     def record(
         self,
@@ -236,8 +236,8 @@ class Machine:
             attributes["epoch"] = self.epoch
             if self.options.data:
                 attributes["written"] = tuple([_digest(t) for t in writes])
-        if self.marks:
-            attributes.update(self.marks)
+        if self.scope:
+            attributes.update(self.scope)
         if self.index_reads:
             reads = (*reads, *self.index_reads)
         event = Event(

@@ -170,7 +170,7 @@ class ShapeMachine(Machine):
         """A template of the call, which is carried out on abstract operands; None if it has none or breaks a rule."""
         template = Template()
         before, meet = self._state, self.meet
-        self._draft, self.meet = template, _no_meeting
+        self._draft, self.meet = template, _no_rendezvous
         try:
             forms = [Form(*form_of(t)) for t in tensors]
             abstract = iter([f.abstract(i, t, template) for i, (f, t) in enumerate(zip(forms, tensors, strict=True))])
@@ -219,7 +219,7 @@ class ShapeMachine(Machine):
             self.line,
             self.core,
             name if template.named else template.name,
-            {**template.attributes, **self.marks} if self.marks else template.attributes,
+            {**template.attributes, **self.scope} if self.scope else template.attributes,
         )
         if after is not self._state:
             self._enter(after)
@@ -263,8 +263,8 @@ class ShapeMachine(Machine):
 
     def _enter(self, state: State) -> None:
         self._state = state
-        for registers, started in ((self.scalar_accumulator, state.scalar), (self.vector_accumulator, state.vector)):
-            registers.started[...] = np.frombuffer(started, bool).reshape(registers.started.shape)
+        for accumulator, started in ((self.scalar_accumulator, state.scalar), (self.vector_accumulator, state.vector)):
+            accumulator.started[...] = np.frombuffer(started, bool).reshape(accumulator.started.shape)
 
 
 def form_of(t: NkiTensor) -> tuple[Any, ...]:
@@ -282,17 +282,17 @@ def form_of(t: NkiTensor) -> tuple[Any, ...]:
 
 
 def _parts(touched: Sequence[HasRegion]) -> tuple[list[Part], tuple[Region, ...]]:
-    """What an event names, as parts of abstract operands and the registers behind them."""
+    """What an event names, as parts of abstract operands and the accumulators behind them."""
     parts: list[Part] = []
-    registers: list[Region] = []
+    accumulators: list[Region] = []
     for t in touched:
         if isinstance(t, AccumulatorTile):
-            registers.append(t.region)
-        elif isinstance(t, NkiTensor) and isinstance(t.storage, AbstractStorage) and not registers:
+            accumulators.append(t.region)
+        elif isinstance(t, NkiTensor) and isinstance(t.storage, AbstractStorage) and not accumulators:
             parts.append(t.storage.part(t.layout))
         else:
             raise NoTemplate
-    return parts, tuple(registers)
+    return parts, tuple(accumulators)
 
 
 def _replaced(value: Any, abstract: Iterator[NkiTensor]) -> Any:
@@ -302,5 +302,5 @@ def _replaced(value: Any, abstract: Iterator[NkiTensor]) -> Any:
     return type(value)(_replaced(v, abstract) for v in value) if type(value) in (tuple, list) else value
 
 
-def _no_meeting(what: str, offer: Any, members: Sequence[Who], name: str = "") -> NoReturn:
+def _no_rendezvous(what: str, offer: Any, members: Sequence[Who], name: str = "") -> NoReturn:
     raise NoTemplate

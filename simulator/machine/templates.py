@@ -65,7 +65,7 @@ class Template:
     named: bool = False  # whether the event has the name that the kernel gives
     reads: list[Part] = field(default_factory=list)
     writes: list[Part] = field(default_factory=list)
-    read_accumulators: tuple[Region, ...] = ()  # of accumulators, which are those of the operands' partitions
+    read_accumulators: tuple[Region, ...] = ()  # of the operands' partitions
     written_accumulators: tuple[Region, ...] = ()
     asks: list[tuple[str, Part, Any]] = field(default_factory=list)  # of a storage: the method, and its answer
     checks: list[Part] = field(default_factory=list)  # that must have been written
