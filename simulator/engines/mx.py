@@ -21,7 +21,7 @@ from triptych.simulator import enums
 from triptych.simulator.analysis import costs
 from triptych.simulator.analysis.regions import check_start
 from triptych.simulator.dtypes import F32, round_to
-from triptych.simulator.engines.tensor import _accumulating, _check_sizes, _check_tiling, check_untiled
+from triptych.simulator.engines.matmul_limits import accumulating, check_sizes, check_tiling, check_untiled
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine.dynamic import same_view
 from triptych.simulator.machine.instructions import instruction
@@ -128,8 +128,8 @@ def nc_matmul_mx(
     k, big_m, n = stationary.shape[0], stationary.free_size, moving.free_size
     if big_m % 2:
         raise NkiValidationError(f"the free size of stationary must be even, got {stationary.shape}")
-    _check_sizes(m, dst, stationary, moving, (k, big_m, n))
-    _check_tiling(m, k, big_m, tile_position or (), tile_size or (), rows_only=True)
+    check_sizes(m, dst, stationary, moving, (k, big_m, n))
+    check_tiling(m, k, big_m, tile_position or (), tile_size or (), rows_only=True)
     left_rows = _scale_rows(m, "stationary_scale", stationary_scale, k, big_m)
     right_rows = _scale_rows(m, "moving_scale", moving_scale, k, n)
     m.check_reads((stationary, moving))
@@ -137,7 +137,7 @@ def nc_matmul_mx(
 
     left = _values(stationary) * _scales(stationary_scale, left_rows)
     right = _values(moving) * _scales(moving_scale, right_rows)
-    state = _accumulating(m, dst, accumulate)
+    state = accumulating(m, dst, accumulate)
     result = left.transpose(0, 2, 1).reshape(4 * k, big_m).T @ right.transpose(0, 2, 1).reshape(4 * k, n)
     if state is not False:
         old = dst.f32() if state is True else np.where(state, dst.f32(), F32.type(0))

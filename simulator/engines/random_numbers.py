@@ -19,14 +19,21 @@ from triptych.simulator import enums
 from triptych.simulator.analysis import costs
 from triptych.simulator.dtypes import F32
 from triptych.simulator.engines import xorwow
-from triptych.simulator.engines.vector.elementwise import without_gpsimd_in_psum
 from triptych.simulator.enums import engine as eng
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine.instructions import choose, instruction
 from triptych.simulator.machine.machine import Machine, NkiInstruction, machine
 from triptych.simulator.memory.storage import MemoryRegion
 from triptych.simulator.operands.accumulators import check_float32
-from triptych.simulator.operands.operands import bits, in_buffer, on_chip, per_partition, put, same_tile
+from triptych.simulator.operands.operands import (
+    bits,
+    in_buffer,
+    on_chip,
+    per_partition,
+    put,
+    same_tile,
+    without_gpsimd_in_psum,
+)
 from triptych.simulator.tensors.partitions import partitions_of
 from triptych.simulator.tensors.tensor import NkiTensor, as_shape
 

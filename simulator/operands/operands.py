@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from triptych.simulator.dtypes import F32, DType, float32, round_to
+from triptych.simulator.enums import engine
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.memory.layout import overlaps
 from triptych.simulator.memory.storage import PSUM, MemoryRegion
@@ -62,6 +63,25 @@ def any_in_psum(*tensors: Any) -> bool:
     return any([_in_psum(t) for t in tensors])
 
 
+def without_gpsimd_in_psum(on: engine, *tensors: Any) -> engine:
+    """GpSimd cannot reach PSUM."""
+    if on is engine.gpsimd and any_in_psum(*tensors):
+        raise NkiValidationError("GpSimd cannot access PSUM; use the Vector Engine")
+    return on
+
+
+def check_integers(*tiles: NkiTensor) -> None:
+    """Bitvec operators take integers of one size, as bit patterns and without a cast."""
+    for t in tiles:
+        if not t.dtype.is_int:
+            raise NkiValidationError(f"bitvec operators need integer tiles, got {t!r}")
+    if len({t.dtype.itemsize for t in tiles}) > 1:
+        raise NkiValidationError(
+            f"bitvec operators do not cast, so that all tiles need integers of one size; got "
+            f"{', '.join(t.dtype for t in tiles)}"
+        )
+
+
 def same_tile(what: str, a: NkiTensor, b: NkiTensor) -> None:
     """Equal partitions and equal elements per partition (free dimensions may be split differently)."""
     if a.shape != b.shape and (a.shape[0] != b.shape[0] or a.size != b.size):
@@ -88,6 +108,16 @@ def bits(t: NkiTensor) -> Array:
     """The elements as unsigned integers of their size: what a copy without a cast moves."""
     array = t.array
     return array if array.dtype == F32 else array.view(_BITS[array.dtype.itemsize])
+
+
+def put_bits(dst: NkiTensor, patterns: Array) -> None:
+    """dst[...] = patterns, unsigned integers of dst's size.
+
+    On unsigned ones a right shift is logical, as the engine's (nki/api/nki.api.shared.rst); NumPy's is arithmetic on
+    signed integers.
+    """
+    np.copyto(bits(dst), as_shape(patterns, dst.shape))
+    dst.wrote()
 
 
 def transpose_bits(dst: Array, src: Array) -> None:

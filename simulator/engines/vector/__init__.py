@@ -9,7 +9,19 @@ from triptych.simulator.engines.vector import (
     select,
     shuffle,
     statistics,
+    tensor_scalar,
     top8,
 )
 
-__all__ = ["accumulate", "elementwise", "match", "reduce", "scan", "select", "shuffle", "statistics", "top8"]
+__all__ = [
+    "accumulate",
+    "elementwise",
+    "match",
+    "reduce",
+    "scan",
+    "select",
+    "shuffle",
+    "statistics",
+    "tensor_scalar",
+    "top8",
+]
