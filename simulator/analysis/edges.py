@@ -56,7 +56,7 @@ def _reached(start: Any, after: Any) -> set[Any]:
 
 
 def keep(edges: Edges, trace: Trace) -> None:
-    """Put the edges on the events that they name, on each core, and the events into an order that all edges allow."""
+    """Put edges on the events that they name, on each core, and events into an order that edges allow."""
     for core in {e.core for e in trace.events} if edges else ():
         named: dict[str, list[Event]] = {}
         for event in trace.events:

@@ -48,7 +48,7 @@ class _Access(NamedTuple):
 
 
 def races(trace: Trace) -> Iterator[tuple[Event, Event, Region]]:
-    """(event of core 0, event of core 1, region) that touch an element of shared HBM in one stretch, one writing it."""
+    """(event of core 0, event of core 1, region) that race on an element of shared HBM, which one writes."""
     groups: dict[tuple[int, int], tuple[list[_Access], list[_Access]]] = {}
     same: dict[Any, int] = {}
     for event in trace.events:
@@ -81,8 +81,10 @@ def _conflicts(mine: list[_Access], others: list[_Access]) -> Iterator[tuple[Eve
 
 
 def _touched(accesses: list[_Access], cells: _Cells) -> tuple[Array, Array]:
-    """For each cell: the one write that a core makes there, 0 for none and -1 for several; and whether the core reads
-    it before it has written it."""
+    """For each cell, the write that a core makes there, and whether the core reads it before.
+
+    A write is 0 for none and -1 for several.
+    """
     writes, early = np.zeros(cells.shape, np.int32), np.zeros(cells.shape, bool)
     for access in accesses:
         for there, read in zip(cells.parts(writes, access.region), cells.parts(early, access.region), strict=True):

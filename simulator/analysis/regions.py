@@ -194,7 +194,7 @@ def _check_results(first: Region, second: Region) -> None:
 
 
 def _relation(one: Region, other: Region) -> bool | None:
-    """None if two regions have no byte in common, else whether they go over the same bytes in the same order."""
+    """Whether two regions go over the same bytes in the same order; None if they share no byte."""
     if type(one) is Region and type(other) is Region:
         return _related(_place(one), _layout(one), _place(other), _layout(other))
     offsets = [r.offsets if type(r) is IndirectRegion else None for r in (one, other)]

@@ -1,4 +1,8 @@
-"""One module per engine or family of instructions; importing this package fills `INSTRUCTIONS` and `COLLECTIVES`."""
+"""One module per engine or family of instructions; importing this room fills `INSTRUCTIONS` and `COLLECTIVES`.
+
+An engine checks operands, computes and records; it imports the machine, operands and the costs of `analysis`, and the
+language imports it.
+"""
 
 from triptych.simulator.engines import (
     collectives,

@@ -51,7 +51,7 @@ def dma_copy(
 def _indirect_copy(
     m: Machine, dst: NkiTensor, src: NkiTensor, oob: enums.oob_mode, dge: enums.dge_mode, name: str | None
 ) -> NkiInstruction:
-    """The copy where one side has a dynamic address: all of it moved by one index, or row by row for a vector."""
+    """Copy where one side has a dynamic address: moved as a whole by one index, or row by row."""
     if src.is_indirect() and dst.is_indirect():
         raise NkiValidationError("only one of src and dst can have a dynamic address")
     indirect, plain = (src, dst) if src.is_indirect() else (dst, src)
@@ -80,7 +80,7 @@ def _indirect_copy(
 
 
 def check_row_indices(t: NkiTensor) -> None:
-    """A gather or scatter of rows takes a tile (P, 1) of indices, one for each partition of the other side."""
+    """Raise unless a gather or scatter has a tile (P, 1) of indices, one for each row."""
     assert t.index is not None
     chip = machine().chip
     if chip.generation < 3:

@@ -103,7 +103,7 @@ def check_bank(m: Machine, dst: NkiTensor) -> None:
 def check_tiling(
     m: Machine, k: int, columns: int, position: tuple[int, ...], size: tuple[int, ...], rows_only: bool = False
 ) -> None:
-    """Tiles of the array: 32, 64 or 128 rows by as many columns, each from a multiple of its own size.
+    """Tiles of the array have 32, 64 or 128 rows and columns, from multiples of these.
 
     The instruction's text describes column tiles, and its parameters' text excludes them (start_column must be 0 and
     column_size 128). The text was taken: nki-library's decoding kernels work in column tiles.

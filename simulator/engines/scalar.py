@@ -93,7 +93,7 @@ def _activate(
         x = np.multiply(x, factor, out=out)
     if addend is not None:
         x = np.add(x, addend, out=out)
-    _check_range(m, f, x)
+    check_range(m, f, x)
     result = f.act(x, out=out) if isinstance(f.act, np.ufunc) else f.act(x)  # type: ignore[misc]
     if command is not cmd.idle:
         m.scalar_accumulator.accumulate(data, command, np.add, 0.0, result.reshape(data.shape[0], -1))
@@ -126,7 +126,7 @@ def _check_reduction(
     check_result(reduce_res, data)
 
 
-def _check_range(m: Machine, f: Op, x: Any) -> None:
+def check_range(m: Machine, f: Op, x: Any) -> None:
     """Note, once an instruction, inputs outside the range in which the hardware's polynomial is documented as right."""
     if f.valid is None:
         return

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from triptych.simulator.analysis import costs
-from triptych.simulator.engines.scalar import _check_range
+from triptych.simulator.engines.scalar import check_range
 from triptych.simulator.enums import engine as eng
 from triptych.simulator.enums import reduce_cmd as cmd
 from triptych.simulator.errors import NkiValidationError
@@ -76,7 +76,7 @@ def activate2(
     for step, reverse, (value, _) in zip(steps, (reverse0, reverse1), operands, strict=True):
         if step is not None:
             x = step(value, x) if reverse else step(x, value)
-    _check_range(m, f, x)
+    check_range(m, f, x)
     result = np.where(x >= 0, x, x * slope) if f.act is None else f.act(x)
     if reduce_cmd is not cmd.idle:
         m.scalar_accumulator.accumulate(data, reduce_cmd, fold, identity, result.reshape(data.shape[0], -1))

@@ -129,7 +129,7 @@ def nc_matmul(
 
 
 def _halved(stationary: NkiTensor | None, moving: NkiTensor | None) -> dict[str, Any]:
-    """What the hints of ones and zeros change: half the passes of a float32 matmul. A hint that is not true raises."""
+    """What hints of ones and zeros change: half the passes in float32. A hint that is not true raises."""
     hinted = {"stationary": stationary, "moving": moving}
     wide = {what: t for what, t in hinted.items() if t is not None and t.dtype == "float32"}
     for what, t in wide.items():

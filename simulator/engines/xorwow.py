@@ -24,7 +24,10 @@ def seeded(seed: int, partitions: int, states: int) -> Array:
 
 
 def draw(states: Array, count: int) -> Array:
-    """`count` 32-bit numbers a lane, [L, count], from states [L, S, 6], which move on; number i is state i % S's."""
+    """`count` 32-bit numbers a partition, [P, count], from states [P, S, 6], which move on.
+
+    Number i is state i % S's.
+    """
     partitions, width, _ = states.shape
     x, y, z, w, v, d = (states[..., i].copy() for i in range(WORDS))
     out = np.empty((-(-count // width), partitions, width), np.uint32)

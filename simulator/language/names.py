@@ -1,5 +1,7 @@
-"""`nki.language`: what a kernel names that is no instruction: dtypes, buffers, operators, functions, loops,
-tile sizes. The functions that compute are in wrappers/."""
+"""`nki.language`: what a kernel names that is no instruction: dtypes, buffers, operators, functions, tile sizes.
+
+The functions that compute are in the other files of this room (triptych.simulator.language.functions).
+"""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def indices(index: DynamicIndex) -> Array:
 
 
 def resolve(t: NkiTensor, skip: bool = False) -> list[tuple[slice, NkiTensor]]:
-    """The ordinary views behind a view with an index, each with the rows (entries of dimension 0) of `t` that it is.
+    """The ordinary views behind a view with an index, each with the rows of `t` (dimension 0) that it is.
 
     An index out of bounds raises; with `skip` its rows are left out.
     """

@@ -1,4 +1,4 @@
-"""The machine that a kernel runs on: one core of one chip, with its memory, its registers and the trace it writes.
+"""The machine that a kernel runs on: one core of a chip, with memory, accumulators and the trace it writes.
 
 A kernel calls `nl.*` and `nisa.*` as plain functions; they find their machine in `machine()`.
 """

@@ -28,10 +28,10 @@ from triptych.simulator.machine.cores import Who
 from triptych.simulator.machine.dynamic import resolve
 from triptych.simulator.machine.machine import Machine, NkiInstruction
 from triptych.simulator.machine.registers import VirtualRegister
-from triptych.simulator.machine.templates import AbstractStorage, Form, NoTemplate, Part, Template
+from triptych.simulator.machine.templates import AbstractStorage, Form, NoTemplate, Part, Template, form_of
 from triptych.simulator.memory.placement import Arena
 from triptych.simulator.memory.shapes import PlacedShapeStorage, ShapeArena, ShapeStorage
-from triptych.simulator.memory.storage import PSUM, MemoryRegion, Storage
+from triptych.simulator.memory.storage import MemoryRegion, Storage
 from triptych.simulator.operands.accumulators import AccumulatorTile
 from triptych.simulator.operands.operators import Op
 from triptych.simulator.tensors.index import DynamicIndex
@@ -167,7 +167,7 @@ class ShapeMachine(Machine):
     def _make(
         self, effect: Effect, tensors: list[NkiTensor], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Template, State] | None:
-        """A template of the call, which is carried out on abstract operands; None if it has none or breaks a rule."""
+        """Carry out a call on abstract operands; None if it has no template or breaks a rule."""
         template = Template()
         before, meet = self._state, self.meet
         self._draft, self.meet = template, _no_rendezvous
@@ -265,20 +265,6 @@ class ShapeMachine(Machine):
         self._state = state
         for accumulator, started in ((self.scalar_accumulator, state.scalar), (self.vector_accumulator, state.vector)):
             accumulator.started[...] = np.frombuffer(started, bool).reshape(accumulator.started.shape)
-
-
-def form_of(t: NkiTensor) -> tuple[Any, ...]:
-    """The fields of a tensor's `Form`, which it keeps."""
-    storage: Any = t.storage
-    row = storage.row
-    partition = column = 0
-    if row:
-        partition, column = divmod(t.offset * t.dtype.itemsize, row)
-        partition += storage.partition
-        if t.buffer is not PSUM:
-            column = 0
-    t.form = (t.shape, t.strides, t.dtype, storage.allocation.buffer, row, partition, column)
-    return t.form  # type: ignore[no-any-return]
 
 
 def _parts(touched: Sequence[HasRegion]) -> tuple[list[Part], tuple[Region, ...]]:

@@ -1,4 +1,4 @@
-"""What instructions with operands of one form have in common, so that only the first of them has to be carried out.
+"""What instructions with operands of one form have in common, so that only the first is carried out.
 
 A shape-only run carries out the first instruction of a kind on abstract operands. An abstract operand is a tensor of
 zeros that is made from the operand's `Form`, from nothing else. It notes what the instruction does to it. The notes are
@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from triptych.simulator.dtypes import F32, DType
 from triptych.simulator.memory.layout import Layout, Shape
 from triptych.simulator.memory.shapes import NO_BYTES, parts_of, zeros
-from triptych.simulator.memory.storage import MemoryRegion, Storage
+from triptych.simulator.memory.storage import PSUM, MemoryRegion, Storage
 from triptych.simulator.tensors.tensor import NkiTensor
 from triptych.simulator.trace import Allocation, Region
 
@@ -123,13 +123,27 @@ class Form(NamedTuple):
         return NkiTensor.at(layout, storage, MemoryRegion(self.buffer))
 
 
+def form_of(t: NkiTensor) -> tuple[Any, ...]:
+    """The fields of a tensor's `Form`, which it keeps."""
+    storage: Any = t.storage
+    row = storage.row
+    partition = column = 0
+    if row:
+        partition, column = divmod(t.offset * t.dtype.itemsize, row)
+        partition += storage.partition
+        if t.buffer is not PSUM:
+            column = 0
+    t.form = (t.shape, t.strides, t.dtype, storage.allocation.buffer, row, partition, column)
+    return t.form  # type: ignore[no-any-return]
+
+
 def _same(answer: Any, expected: Any) -> bool:
     """Whether two answers are the same truth values; a mask is none."""
     return isinstance(answer, tuple) and all(a is b for a, b in zip(answer, expected, strict=True))
 
 
 class AbstractStorage(Storage):
-    """Storage of zeros that notes what is done to it, and knows of the written state what a real operand's knows."""
+    """Storage of zeros that notes what is done to it, and asks a real operand what has been written."""
 
     __slots__ = ("_number", "_offset", "_real", "_template")
 
@@ -184,7 +198,7 @@ class AbstractStorage(Storage):
         raise NoTemplate
 
     def _ask(self, method: str, at: Layout) -> Any:
-        """The answer of the real operand, which is part of the template if it is the same for all of the view."""
+        """The answer of the real operand; part of the template, and no template if it differs within the view."""
         self._before_writes()
         part = self.part(at)
         answer = getattr(self._real.storage, method)(part.layout_in(self._real))

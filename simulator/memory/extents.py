@@ -1,8 +1,9 @@
-"""Which bytes of a memory are marked, where there is no byte to mark: a grid of cells, cut where marks begin and end.
+"""Which bytes of a memory are marked, kept without the bytes.
 
-The memory is `height` rows of `width` bytes. Its cells are the product of row intervals and column intervals; each row
-interval has one integer, whose bit j says that column interval j is marked. So a tensor of gigabytes that is written in
-a hundred tiles takes a hundred cells, whatever its size, and a tile of one column chunk takes one comparison.
+Marks are a grid of cells, which is cut where marks begin and end. The memory is `height` rows of `width` bytes. Its
+cells are the product of row intervals and column intervals; each row interval has one integer, whose bit j says that
+column interval j is marked. So a tensor of gigabytes that is written in a hundred tiles takes a hundred cells, whatever
+its size, and a tile of one column chunk takes one comparison.
 """
 
 from __future__ import annotations
@@ -122,7 +123,10 @@ class Extents:
 
 
 class _Footprint(NamedTuple):
-    """Where a view at offset 0 lies in rows of `width` bytes, if none of its rows is left behind the end of another."""
+    """Where a view at offset 0 lies in rows of `width` bytes.
+
+    It holds where no row of the view goes over the end of one of the memory.
+    """
 
     start: int  # of its lowest byte, counted from its first element: 0, or less with a negative stride
     rows: Runs

@@ -137,7 +137,7 @@ class PlacedStorage(Storage):
         return self.base + partition * self.arena.row + column * itemsize, tuple(steps)
 
     def _bytes(self, state: Array, at: Layout) -> Array:
-        """The part of a per-byte state of the arena that a view covers; one more axis for the bytes of an element."""
+        """The part of a state of the arena that a view covers, with an axis for bytes of an element."""
         offset, steps = self._place(at)
         return np.ndarray((*at.shape, at.dtype.itemsize), bool, state, offset, (*steps, 1))
 

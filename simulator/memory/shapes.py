@@ -1,4 +1,7 @@
-"""Tensors without data: shape and dtype for an argument, and memory that only knows which of it has been written."""
+"""Memory of shape-only runs: it has no bytes, and only knows which of them have been written.
+
+`ShapeDtype` stands for an argument or an output there.
+"""
 
 from __future__ import annotations
 

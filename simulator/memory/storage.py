@@ -42,7 +42,7 @@ _ON_CHIP = frozenset((SBUF, PSUM))
 
 
 class Mask:
-    """A truth value for each element of a storage, or for each byte once views of other element sizes use it."""
+    """A truth value for each element of a storage; for each byte, once views have other element sizes."""
 
     __slots__ = ("bits", "unit")
 

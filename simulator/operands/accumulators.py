@@ -162,7 +162,10 @@ def check_result(reduce_res: Any, data: NkiTensor) -> None:
 
 
 def initial_value(what: str, value: Any, command: reduce_cmd, data: NkiTensor) -> tuple[Any, tuple[NkiTensor, ...]]:
-    """What load_reduce loads, as a number or a column [P, 1], and the tiles to be read; other commands take none."""
+    """What load_reduce loads, a number or a column [P, 1], and the tiles to be read.
+
+    Other commands take none.
+    """
     if command is not reduce_cmd.load_reduce:
         if value is not None:
             raise NkiValidationError(f"{what} goes with reduce_cmd load_reduce only, got it with {command!r}")

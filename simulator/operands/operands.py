@@ -91,7 +91,7 @@ def same_tile(what: str, a: NkiTensor, b: NkiTensor) -> None:
 
 
 def per_partition(value: Any, data: NkiTensor, what: str) -> tuple[Any, tuple[NkiTensor, ...]]:
-    """A scalar operand, or a (P, 1) tile as a column that broadcasts over `data`; and the tiles to be read."""
+    """A scalar, or a (P, 1) tile as a column that broadcasts over `data`; and the tiles to be read."""
     if isinstance(value, NkiTensor):
         on_chip(**{what: value})
         if value.shape[0] != data.shape[0] or value.free_size != 1:
@@ -187,7 +187,7 @@ def scratch(shape: tuple[int, ...]) -> Array:
 
 
 def target(dst: NkiTensor, shape: tuple[int, ...]) -> Array:
-    """Where to compute a float32 result of `shape` for dst: dst itself if it can hold it as it is, else scratch.
+    """Where to compute a float32 result for dst: dst itself if it can hold it, else scratch of `shape`.
 
     A dst whose elements lie on one another, as a stride of zero makes them, holds the last of them only.
     """

@@ -45,7 +45,7 @@ class Gather:
 
 
 def check_kept(t: Viewed, index: DynamicIndex | Gather, view: Layout, other: object) -> None:
-    """A view of `t` keeps its index, and there is no other; its rows stay, and a gather stays as it is."""
+    """Raise unless a view of `t` can keep its index, with its rows or its gather, and gets no other."""
     if other is not None:
         raise NkiValidationError(f"{t!r} is indirect already, and has one dynamic index", source=TENSOR_API)
     if isinstance(index, Gather) and view != t.layout:

@@ -13,7 +13,10 @@ def _row(t: NkiTensor) -> int:
 
 
 def partitions_of(t: NkiTensor) -> slice:
-    """The partitions that a tile lies on. Without an address of its own its allocation is taken to start at 0."""
+    """The partitions that a tile lies on.
+
+    An allocation without an address of its own is taken to start at 0.
+    """
     first = _row(t)
     if isinstance(t.storage, PlacedStorage):
         first += t.storage.base // t.storage.arena.row

@@ -25,7 +25,7 @@ def access_pattern(
     vector_offset: Any,
     dim: int,
 ) -> tuple[Layout, DynamicIndex | None, OutOfBounds | None]:
-    """The view of [stride, count] pairs, its index if it has one, and the error of using it if it leaves the tensor.
+    """The view of [stride, count] pairs, its index, and the error of using it; the last two may be None.
 
     offset: from the view's beginning to the pattern's, in elements of `dtype`
     scalar_offset, vector_offset: an index over `dim`, for all of the pattern or for each row; at most one is given

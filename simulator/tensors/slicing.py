@@ -21,7 +21,7 @@ class DynamicSlice:
 
 
 def sliced(t: Viewed, key: Any) -> tuple[Layout, OutOfBounds | None]:
-    """The part of a view that a key chooses, and the error of using it if a slice in the key is empty.
+    """The part of a view that a key chooses, and the error of using it, if a slice is empty.
 
     On chip dimension 0, the partition, and one more stay, and the partition has no steps.
     """

@@ -209,7 +209,7 @@ class NkiTensor(NKIObject):
     def _view(
         self, layout: Layout, index: DynamicIndex | Gather | None = None, error: OutOfBounds | None = None
     ) -> NkiTensor:
-        """A view of this view, with its index or a new one; whoever uses it gets `error`, if there is one."""
+        """A view of this view, with its index or a new one; any use of it raises `error`, if given."""
         if self.index is not None:
             check_kept(self, self.index, layout, index)
             index = self.index

@@ -1,4 +1,7 @@
-"""Vector Engine: one module per family of instructions."""
+"""Vector Engine: one module per family of instructions.
+
+Importing this package enters them in the table of instructions.
+"""
 
 from triptych.simulator.engines.vector import (
     accumulate,
