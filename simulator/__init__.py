@@ -24,8 +24,8 @@ from triptych.simulator.launch.import_hook import load
 from triptych.simulator.launch.kernel import Kernel, jit, simulate
 from triptych.simulator.launch.simulator import Simulator, on, predict, run, run_ranks
 from triptych.simulator.lint.live import LintWarning
-from triptych.simulator.machine.machine import Options
 from triptych.simulator.memory.shapes import ShapeDtype
+from triptych.simulator.options import Options
 from triptych.simulator.timing import Prediction, predict_trace
 from triptych.simulator.trace import Event, Region, Trace
 

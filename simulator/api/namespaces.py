@@ -8,13 +8,15 @@ from triptych.simulator import enums
 from triptych.simulator.api import older, removed
 from triptych.simulator.engines import COLLECTIVES, INSTRUCTIONS
 from triptych.simulator.engines.collectives.replicas import ReplicaGroup
+from triptych.simulator.engines.registers import register_alloc
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.language import names
 from triptych.simulator.language.annotations import Tensor
-from triptych.simulator.machine import registers
+from triptych.simulator.language.loops import dynamic_range, fori_loop, while_loop
 from triptych.simulator.machine.machine import NkiInstruction, machine
+from triptych.simulator.machine.registers import VirtualRegister
 
-_LOOPS = (registers.dynamic_range, registers.fori_loop, registers.while_loop)
+_LOOPS = (dynamic_range, fori_loop, while_loop)
 
 
 def get_nc_version() -> enums.nc_version:
@@ -38,8 +40,8 @@ def _current() -> dict[str, dict[str, Any]]:
         "NkiValidationError": NkiValidationError,
         "get_nc_version": get_nc_version,
         "get_nc_sub_version": get_nc_sub_version,
-        "register_alloc": registers.register_alloc,
-        "VirtualRegister": registers.VirtualRegister,
+        "register_alloc": register_alloc,
+        "VirtualRegister": VirtualRegister,
     }
     return {
         "nki.isa": isa,

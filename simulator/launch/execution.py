@@ -20,9 +20,11 @@ from triptych.simulator.launch.arguments import Arguments
 from triptych.simulator.launch.call import Call
 from triptych.simulator.lint.live import warn
 from triptych.simulator.machine.cores import Core, Who, Work
-from triptych.simulator.machine.machine import Machine, Options, on_machine
+from triptych.simulator.machine.machine import Machine
 from triptych.simulator.machine.observed import ObservedMachine
 from triptych.simulator.machine.shape_only import ShapeMachine
+from triptych.simulator.options import Options
+from triptych.simulator.running import on_machine
 from triptych.simulator.tensors.tensor import NkiTensor
 from triptych.simulator.trace import Trace
 

@@ -11,7 +11,8 @@ from triptych.simulator.analysis.edges import Edges, edges_of
 from triptych.simulator.api.older import JIT_OPTIONS
 from triptych.simulator.errors import KernelError
 from triptych.simulator.launch.simulator import on
-from triptych.simulator.machine.machine import Options, running
+from triptych.simulator.options import Options
+from triptych.simulator.running import is_running
 
 
 class Kernel:
@@ -34,7 +35,7 @@ class Kernel:
         return Kernel(self.function, self.cores, edges_of(schedule))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if running():  # a kernel called by a kernel is a plain function
+        if is_running():  # a kernel called by a kernel is a plain function
             return self.function(*args, **kwargs)
         if os.environ.get("NKI_SIMULATOR") == "1":
             return simulate(self)(*args, **kwargs)

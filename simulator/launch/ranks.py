@@ -18,7 +18,7 @@ from triptych.simulator.launch.arguments import lacks_data
 from triptych.simulator.launch.call import Call, call_of
 from triptych.simulator.launch.execution import Execution, Run
 from triptych.simulator.machine.cores import take_turns
-from triptych.simulator.machine.machine import Options
+from triptych.simulator.options import Options
 
 
 def execute(calls: Sequence[Call], target: str, options: Options) -> list[Run]:

@@ -14,7 +14,7 @@ from triptych.simulator.chips import chip_of, default_target
 from triptych.simulator.launch.call import call_of
 from triptych.simulator.launch.execution import Run
 from triptych.simulator.launch.ranks import calls_of, execute
-from triptych.simulator.machine.machine import Options
+from triptych.simulator.options import Options
 from triptych.simulator.timing.prediction import Prediction, predict_trace, with_settings
 from triptych.simulator.timing.scheduler import check_order
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 from triptych.simulator.analysis.descriptors import descriptors
 from triptych.simulator.chips import Chip
-from triptych.simulator.machine.instructions import row_of
+from triptych.simulator.machine.table import row_of
 from triptych.simulator.trace import Event, Trace
 
 SBUF_PORT, PSUM_PORT = "SBUF port of Vector and GpSimd", "PSUM port of Vector and Scalar"

@@ -16,8 +16,9 @@ from triptych.harness.upkeep.pages.named_tests import exercised
 from triptych.harness.upkeep.pages.nki_names import Name, read
 from triptych.simulator.dtypes import DType
 from triptych.simulator.launch.import_hook import simulated_nki
-from triptych.simulator.machine.machine import Machine, on_machine
+from triptych.simulator.machine.machine import Machine
 from triptych.simulator.operands.operators import Op
+from triptych.simulator.running import on_machine
 
 with simulated_nki():
     import nki

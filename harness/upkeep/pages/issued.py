@@ -11,8 +11,9 @@ import numpy as np
 from triptych.harness.upkeep.pages.nki_names import Name
 from triptych.simulator import CHIPS, Chip, NkiValidationError, Options, Trace
 from triptych.simulator.launch.import_hook import simulated_nki
-from triptych.simulator.machine.machine import Machine, on_machine
+from triptych.simulator.machine.machine import Machine
 from triptych.simulator.operands.operators import OPS
+from triptych.simulator.running import on_machine
 
 with simulated_nki():
     import nki.isa as nisa

@@ -181,7 +181,7 @@ GATHERED = (
     ("reinterpret_cast", lambda v: v.reinterpret_cast(nl.int32), "no other dtype"),
     ("ap", lambda v: v.ap([[24, 3], [1, 24]]), "no other dtype, pattern"),
     ("a second index", lambda v: v.select(1, nisa.register_alloc(0)), "indirect already"),
-    ("a second vector", lambda v: v.vector_select(0, v.dynamic.index), "no other dtype, pattern or index"),
+    ("a second vector", lambda v: v.vector_select(0, v.index.source), "no other dtype, pattern or index"),
 )
 
 

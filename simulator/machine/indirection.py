@@ -12,43 +12,28 @@ The trace names all of `t`: which elements were chosen is known only at run time
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from triptych.simulator.enums import engine
 from triptych.simulator.errors import NkiValidationError, OutOfBounds
 from triptych.simulator.machine.machine import NkiInstruction, machine
+from triptych.simulator.machine.table import Indirect
+from triptych.simulator.memory.layout import TENSOR_API
 from triptych.simulator.memory.storage import PSUM, SBUF, Storage
-from triptych.simulator.tensors.access import Columns
-from triptych.simulator.tensors.dynamic import DynamicTensor
-from triptych.simulator.tensors.partitions import lanes, starts
+from triptych.simulator.tensors.index import Gather
+from triptych.simulator.tensors.partitions import partitions_of, starts
 from triptych.simulator.tensors.tensor import NkiTensor
-from triptych.simulator.tensors.views import GUIDE
 from triptych.simulator.trace import IndirectRegion
 
 Array = NDArray[Any]
 
 
-@dataclass(frozen=True)
-class Indirect:
-    """What an instruction's documentation says of tensor indirection."""
-
-    read: tuple[str, ...]  # operands that may gather; the partitions of a scatter's index follow the first
-    write: tuple[str, ...] = ("dst",)
-    also: tuple[str, ...] = ()  # operands that may gather and start anywhere
-    group: int = 16
-    engines: tuple[engine, ...] = ()  # on which it works, of those the instruction runs on; all of them if empty
-    check: Callable[[dict[str, Any]], None] | None = None  # further rules, on the operands by name
-
-
 class Indirection:
     """The indirect operands of one instruction that runs."""
 
-    def __init__(self, takes: Indirect | None, operands: dict[str, Any], indirect: dict[str, DynamicTensor]) -> None:
+    def __init__(self, takes: Indirect | None, operands: dict[str, Any], indirect: dict[str, NkiTensor]) -> None:
         allowed = (*takes.write, *takes.read, *takes.also) if takes else ()
         for what, t in indirect.items():
             if takes is None or what not in allowed:
@@ -59,23 +44,24 @@ class Indirection:
         self.indirect = indirect
         main = operands[takes.read[0]]
         for what, t in indirect.items():
-            index = t.dynamic.index
+            index = _gather(t).source
             if not any(start % 32 == 0 for start in starts(index)):
                 raise NkiValidationError(
                     f"the index of {what} must start on a multiple of 32 partitions, got {index!r}"
                 )
             if what in takes.read:
                 _check_start(what, t, index)
-            elif what in takes.write and type(main) is DynamicTensor and main.buffer is PSUM:
-                _check_start(f"{what}'s index", index, main.dynamic.index)
-            elif what in takes.write and isinstance(main, NkiTensor) and main.buffer is SBUF:
-                _check_start(f"{what}'s index", index, main)
+            elif what in takes.write and isinstance(main, NkiTensor):
+                if main.index is not None and main.buffer is PSUM:
+                    _check_start(f"{what}'s index", index, main.index.source)
+                elif main.buffer is SBUF:
+                    _check_start(f"{what}'s index", index, main)
         if takes.check:
             takes.check(operands)
-        self.columns = {what: _offsets(what, t, takes.group) for what, t in indirect.items()}
-        self.tiles = {what: _gathered(t, self.columns[what]) for what, t in indirect.items()}
+        self.offsets = {what: _offsets(what, t, takes.group) for what, t in indirect.items()}
+        self.tiles = {what: _gathered(t, self.offsets[what]) for what, t in indirect.items()}
         for what in takes.write:
-            if what in indirect and len(np.unique(self.columns[what])) < len(self.columns[what]):
+            if what in indirect and len(np.unique(self.offsets[what])) < len(self.offsets[what]):
                 raise NkiValidationError(
                     f"{what}'s offsets name an element twice, and the order in which a scatter writes is not documented"
                 )
@@ -90,7 +76,12 @@ class Indirection:
                 continue
             if event.engine == "scalar" and self.indirect[what].buffer is PSUM:
                 raise NkiValidationError(f"on the Scalar Engine a scattered {what} cannot be in PSUM")
-            _scatter(self.indirect[what], self.columns[what], self.tiles[what])
+            _scatter(self.indirect[what], self.offsets[what], self.tiles[what])
+
+
+def _gather(t: NkiTensor) -> Gather:
+    assert isinstance(t.index, Gather)
+    return t.index
 
 
 def _check_start(what: str, t: NkiTensor, leader: NkiTensor) -> None:
@@ -101,72 +92,67 @@ def _check_start(what: str, t: NkiTensor, leader: NkiTensor) -> None:
         )
 
 
-def _offsets(what: str, t: DynamicTensor, group: int) -> Array:
+def _offsets(what: str, t: NkiTensor, group: int) -> Array:
     """o[i] of the module's equation, each an element of a partition."""
-    columns = t.dynamic
-    assert isinstance(columns, Columns)
-    index, n = columns.index, t.shape[1]
+    index, n = _gather(t).source, t.shape[1]
     whole, rest = divmod(n, group)
     if index.shape[0] < min(n, group) or index.shape[1] < whole + (rest > 0):
         raise NkiValidationError(
             f"{what}: {n} offsets lie in {min(n, group)} partitions of {whole + (rest > 0)} elements, offset i in "
             f"[i % {group}, i // {group}], and the index is {index.shape}; give num_elem",
-            source=GUIDE,
+            source=TENSOR_API,
         )
     if whole:
         machine().check_reads((index[:group, :whole],))
     if rest:
         machine().check_reads((index[:rest, whole : whole + 1],))
     values = machine().values(index)
-    chosen: Array = values[:group].T.reshape(-1) if index.shape[0] >= group else values[:, 0]
-    chosen = chosen[:n].astype(np.int64)
-    outside = (chosen < 0) | (chosen >= columns.base.free_size)
+    offsets: Array = values[:group].T.reshape(-1) if index.shape[0] >= group else values[:, 0]
+    offsets = offsets[:n].astype(np.int64)
+    room = _gather(t).base.shape[1]
+    outside = (offsets < 0) | (offsets >= room)
     if outside.any():
         i = int(np.argmax(outside))
         raise OutOfBounds(
-            f"{what}: offset {i} is {chosen[i]}, and a partition of {columns.base.name!r} has "
-            f"{columns.base.free_size} elements",
-            source=GUIDE,
+            f"{what}: offset {i} is {offsets[i]}, and a partition of {t.name!r} has {room} elements",
+            source=TENSOR_API,
         )
-    return chosen
+    return offsets
 
 
-def _gathered(t: DynamicTensor, chosen: Array) -> NkiTensor:
-    """A tile of the chosen elements, on the partitions where they are, that knows which of them have been written."""
-    assert isinstance(t.dynamic, Columns)
-    base, n = t.dynamic.base, len(chosen)
-    first, p = lanes(base).start, base.shape[0]
+def _gathered(t: NkiTensor, offsets: Array) -> NkiTensor:
+    """A tile of the elements at these offsets, on their partitions, that knows which of them have been written."""
+    base = t.plain(_gather(t).base)
+    n, p = len(offsets), base.shape[0]
+    first = partitions_of(base).start
     source = base.storage
     place = source.allocation._replace(
         name=f"{base.name}.indirect", shape=(first + p, n), dtype=base.dtype, address=None
     )
     tile = NkiTensor((first + p, n), base.dtype, Storage(place, source.widened), base.buffer)[first:]
-    tile.array[...] = base.array[:, chosen]
-    written = _of(source.written_at(base.dtype, base.at), chosen, tile)
+    tile.array[...] = base.array[:, offsets]
+    written = _of(source.written_at(base.layout), offsets, tile)
     tile.wrote_where(written)
-    tile.storage.mark_started(
-        tile.dtype, tile.at, True, written & _of(source.started_at(base.dtype, base.at), chosen, tile)
-    )
+    tile.storage.mark_started(tile.layout, True, written & _of(source.started_at(base.layout), offsets, tile))
     region = IndirectRegion(*base.region)
-    region.chosen = tuple(chosen.tolist())
+    region.offsets = tuple(offsets.tolist())
     tile.region = region
     return tile
 
 
-def _of(state: Array | bool, chosen: Array, tile: NkiTensor) -> Array:
+def _of(state: Array | bool, offsets: Array, tile: NkiTensor) -> Array:
     """A truth value for each element of the tile, from that of the tensor whose elements were chosen."""
     if isinstance(state, bool):
         return np.full(tile.shape, state)
-    return state[:, chosen]
+    return state[:, offsets]
 
 
-def _scatter(t: DynamicTensor, chosen: Array, tile: NkiTensor) -> None:
-    assert isinstance(t.dynamic, Columns)
-    base = t.dynamic.base
-    base.array[:, chosen] = tile.array
+def _scatter(t: NkiTensor, offsets: Array, tile: NkiTensor) -> None:
+    base = t.plain(_gather(t).base)
+    base.array[:, offsets] = tile.array
     for by_matmul in (False, True):
-        started = tile.storage.started_at(tile.dtype, tile.at)
+        started = tile.storage.started_at(tile.layout)
         there = np.zeros(base.shape, bool)
-        here = np.logical_and(tile.storage.written_at(tile.dtype, tile.at), np.equal(started, by_matmul))
-        there[:, chosen] = here
-        base.storage.wrote_where(base.dtype, base.at, there, by_matmul)
+        here = np.logical_and(tile.storage.written_at(tile.layout), np.equal(started, by_matmul))
+        there[:, offsets] = here
+        base.storage.wrote_where(base.layout, there, by_matmul)
