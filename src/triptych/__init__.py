@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from triptych.harness.ops.case import Case
     from triptych.harness.ops.op import Alone, Op
     from triptych.harness.testing.agreement import assert_agree
+    from triptych.harness.testing.api import bench, check
     from triptych.harness.testing.kernel_tests import kernel_tests, parametrize
 
 __version__ = "0.1.0"
-__all__ = ["Alone", "Case", "Op", "__version__", "assert_agree", "kernel_tests", "parametrize"]
+__all__ = ["Alone", "Case", "Op", "__version__", "assert_agree", "bench", "check", "kernel_tests", "parametrize"]
 
 
 class _Lender:
@@ -45,6 +46,8 @@ _HOMES = {
     "Case": "triptych.harness.ops.case",
     "Op": "triptych.harness.ops.op",
     "assert_agree": "triptych.harness.testing.agreement",
+    "bench": "triptych.harness.testing.api",
+    "check": "triptych.harness.testing.api",
     "kernel_tests": "triptych.harness.testing.kernel_tests",
     "parametrize": "triptych.harness.testing.kernel_tests",
 }
