@@ -30,29 +30,29 @@ class ProgressLine:
         if not self.on:
             return
         if self.line is None:
-            self.line = self._start()
-        self.line.update(self.line.task_ids[0], completed=done, description=at_work)
+            self.line = self._line()
+            self.line.add_task(at_work, total=self.total, completed=int(done))
+            self.line.start()
+        else:
+            self.line.update(self.line.task_ids[0], completed=done, description=at_work, refresh=True)
 
-    def _start(self) -> rich.progress.Progress:
+    def _line(self) -> rich.progress.Progress:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
         from rich.table import Column
 
         rest = Column(no_wrap=True, overflow="ellipsis", ratio=1)
-        line = Progress(
+        return Progress(
             TextColumn("[{task.completed:.0f}/{task.total:.0f}]", markup=False),
             BarColumn(bar_width=10),
             TimeElapsedColumn(),
             TextColumn("{task.description}", markup=False, table_column=rest),
             console=Console(file=self.stream),
-            refresh_per_second=1,  # a clock may be read meanwhile
+            refresh_per_second=1,  # between two calls of `show`: a clock may be read meanwhile
             transient=True,
             redirect_stdout=False,
             expand=True,
         )
-        line.add_task("", total=self.total)
-        line.start()
-        return line
 
     def clear(self) -> None:
         if self.line is not None:
