@@ -11,7 +11,7 @@ import numpy as np
 
 from triptych.harness.arrays import Array, Arrays
 from triptych.harness.backends import guarded
-from triptych.harness.backends.base import Backend, check_call, located, member
+from triptych.harness.backends.base import Backend, check_call, kernel_of
 from triptych.harness.backends.clocks import TimingBudget, time_cuda, time_host
 from triptych.harness.ops import loading
 from triptych.harness.ops.case import Case
@@ -44,8 +44,7 @@ def output_shape(op: Op, case: Case, inputs: Arrays) -> tuple[int, ...]:
 
 def launcher_of(op: Op, case: Case, inputs: Arrays) -> Any:
     """The op's launcher, which takes inputs, out= and params by keyword."""
-    path, function = located(op.triton)
-    launcher = member(loading.load(path), function, path)
+    launcher, path = kernel_of(op.triton, loading.load)
     check_call(launcher, path, (), (*inputs, "out", *case.params))
     return launcher
 

@@ -17,7 +17,7 @@ import numpy as np
 from msgspec import structs
 
 from triptych.harness.arrays import Array, Arrays
-from triptych.harness.backends.base import Backend, check_call, located, member
+from triptych.harness.backends.base import Backend, check_call, kernel_of
 from triptych.harness.backends.clocks import TimingBudget, time_host
 from triptych.harness.ops import loading
 from triptych.harness.ops.case import Case
@@ -61,8 +61,7 @@ class Simulator(Backend):
     def simulate(self, op: Op, case: Case, inputs: Arrays, target: str | None, options: Any = None) -> Any:
         """The simulator's `Run`, with its outputs and its trace."""
         simulator = importlib.import_module("triptych.simulator")
-        path, function = located(op.nki)
-        kernel = member(_simulated(path), function, path)
+        kernel, path = kernel_of(op.nki, _simulated)
         check_call(kernel, path, inputs, case.params)
         target = target or self.default_targets[0]
         with called_by_us(kernel):
@@ -107,8 +106,8 @@ class Device(Backend):
         return None
 
     def run(self, op: Op, case: Case, inputs: Arrays, target: str | None) -> Array:
-        path, function = located(op.nki)
-        return np.asarray(member(loading.load(path), function, path)(*inputs.values(), **case.params))
+        kernel, _ = kernel_of(op.nki, loading.load)
+        return np.asarray(kernel(*inputs.values(), **case.params))
 
     def time(self, op: Op, case: Case, inputs: Arrays, target: str | None, budget: TimingBudget) -> Timing:
         """Wall time of the whole call: it holds the copies to and from the device."""

@@ -21,7 +21,7 @@ from msgspec import structs
 from triptych.harness import files
 from triptych.harness.arrays import Arrays
 from triptych.harness.backends import BACKENDS
-from triptych.harness.backends.base import located, member
+from triptych.harness.backends.base import kernel_of
 from triptych.harness.backends.clocks import event_timer, summary
 from triptych.harness.collection import builtin
 from triptych.harness.dtypes import dtype_of
@@ -135,8 +135,7 @@ def implementations(op: Op, case: Case, inputs: dict[str, Any]) -> dict[str, Cal
     """Each backend as a call that returns its output tensor."""
     import torch
 
-    path, function = located(op.triton)
-    launcher = member(loading.load(path), function, path)
+    launcher, _ = kernel_of(op.triton, loading.load)
     first = next(iter(inputs.values()))
     a = case.axes
     shape = (a["M"], a["N"]) if case.op == "matmul" else (a["B"], a["H"], a["Sq"], a["D"])

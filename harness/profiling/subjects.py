@@ -16,7 +16,7 @@ import numpy as np
 
 from triptych import simulator
 from triptych.harness.backends import BACKENDS
-from triptych.harness.backends.base import located, member
+from triptych.harness.backends.base import kernel_of, located
 from triptych.harness.dtypes import is_float
 from triptych.harness.errors import UsageError, unknown
 from triptych.harness.ops import loading
@@ -79,8 +79,7 @@ def _of_case(op: Op, group: str, case: Case, selection: Selection, source: str |
         words += ["-a", f"{axis}={case.axes[axis]}"]
 
     def load() -> Any:
-        path, function = located(op.nki)
-        return member(loading.load_simulated(path), function, path)
+        return kernel_of(op.nki, loading.load_simulated)[0]
 
     return Subject(
         op.name,

@@ -9,7 +9,6 @@ in the middle of a kernel.
 from __future__ import annotations
 
 import ctypes
-import inspect
 import os
 import pickle
 import queue
@@ -30,7 +29,7 @@ from msgspec import structs
 
 from triptych.harness.arrays import Array, Arrays
 from triptych.harness.backends import BACKENDS
-from triptych.harness.backends.base import KernelFault, located
+from triptych.harness.backends.base import KernelFault, file_of
 from triptych.harness.collection import builtin
 from triptych.harness.dtypes import dtype_of
 from triptych.harness.judge import parity, sensitivity
@@ -306,8 +305,7 @@ def kernel_fault(error: BaseException, op: Op, panel: str) -> str:
     """One sentence on an exception that came out of a kernel."""
     if isinstance(error, (KernelFault, OpError)):
         return str(error)
-    kernel = getattr(op, panel)
-    path = located(kernel)[0] if isinstance(kernel, str) else Path(inspect.getsourcefile(kernel) or "")
+    path = file_of(getattr(op, panel))
     if any(cls.__name__ in SPEAK_FOR_THEMSELVES for cls in type(error).__mro__):
         return str(error)
     return f"the kernel raised {described(error)}{loading.at(error, path)}"

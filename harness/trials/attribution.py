@@ -239,7 +239,7 @@ SPELLED: dict[str, tuple[str, ...]] = {
 
 def used(op: Op, operation: str) -> bool:
     """Whether the kernel's file calls an operation; one without a name of its own, as +, is taken to be used."""
-    if operation not in SPELLED:
+    if operation not in SPELLED or callable(op.triton):
         return True
     text = located(op.triton)[0].read_text(encoding="utf-8", errors="replace")
     return any(word in text for word in SPELLED[operation])

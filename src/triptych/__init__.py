@@ -18,18 +18,33 @@ if TYPE_CHECKING:
     from triptych.harness.ops.case import Case
     from triptych.harness.ops.op import Alone, Op
     from triptych.harness.testing.agreement import assert_agree
+    from triptych.harness.testing.api import bench, check
     from triptych.harness.testing.kernel_tests import kernel_tests, parametrize
 
     nki: Any
 
 __version__ = "0.1.0"
-__all__ = ["Alone", "Case", "Op", "__version__", "assert_agree", "kernel_tests", "nki", "parametrize", "simulator"]
+__all__ = [
+    "Alone",
+    "Case",
+    "Op",
+    "__version__",
+    "assert_agree",
+    "bench",
+    "check",
+    "kernel_tests",
+    "nki",
+    "parametrize",
+    "simulator",
+]
 
 _HOMES = {
     "Alone": "triptych.harness.ops.op",
     "Case": "triptych.harness.ops.case",
     "Op": "triptych.harness.ops.op",
     "assert_agree": "triptych.harness.testing.agreement",
+    "bench": "triptych.harness.testing.api",
+    "check": "triptych.harness.testing.api",
     "kernel_tests": "triptych.harness.testing.kernel_tests",
     "parametrize": "triptych.harness.testing.kernel_tests",
 }
