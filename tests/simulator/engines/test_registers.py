@@ -84,7 +84,7 @@ def test_a_register_holds_32_bits(core, same, value):
 
 @pytest.mark.parametrize(("dtype", "expected"), [("float32", 7), ("uint8", 200), ("int16", -3), ("bfloat16", 12)])
 @pytest.mark.parametrize("buffer", ["sbuf", "private_hbm", "shared_hbm"])
-def test_a_number_of_any_dtype_is_loaded_and_stored(core, same, dtype, expected, buffer):
+def test_register_load_and_register_store_take_any_number(core, same, dtype, expected, buffer):
     with core() as c:
         register = nisa.register_alloc()
         load(c, register, dtype, buffer=buffer, value=expected)
