@@ -19,12 +19,12 @@ from msgspec import structs
 from triptych.harness.arrays import Array, Arrays
 from triptych.harness.backends.base import Backend, check_call, kernel_of
 from triptych.harness.backends.clocks import TimingBudget, time_host
-from triptych.harness.measured.timing_accuracy import known_error
 from triptych.harness.ops import loading
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.op import Op
 from triptych.harness.results.status import Evidence
-from triptych.harness.results.timing import KnownError, Predicted, Timing
+from triptych.harness.results.timing import Predicted, Timing
+from triptych.harness.results.timing_accuracy import LAST_VALIDATION
 
 DEVICE = "/dev/neuron0"
 HARNESS = str(Path(loading.__file__).parents[1])
@@ -53,7 +53,7 @@ class Simulator(Backend):
             timer="timing model",
             evidence=Evidence.PREDICTED,
             predicted_us=predicted.total_us,
-            known_error=KnownError(**known_error()),
+            accuracy=LAST_VALIDATION,
             mfu=predicted.mfu,
             busy_share=predicted.busy,
         )

@@ -33,7 +33,7 @@ from triptych.harness.ops.case import Case
 from triptych.harness.ops.cases import cases_of
 from triptych.harness.ops.op import Op
 from triptych.harness.ops.selection import pick
-from triptych.harness.reports import tables
+from triptych.harness.reports import figures, problems, tables
 from triptych.harness.results import environment
 from triptych.harness.results.document import dumps
 from triptych.harness.results.result import Result
@@ -106,9 +106,9 @@ def check(op: Op, case: Case, inputs: dict[str, Any], out: Any, result: Result) 
     for smaller, part, rows in blocks(case, inputs, out):
         arrays: Arrays = {name: to_numpy(tensor) for name, tensor in part.items()}
         verdict = judge(op, smaller, arrays, to_numpy(rows), expected=expect(op, smaller, arrays))
-        before = tables.share_of_bound(result) or 0.0
+        before = figures.share_of_bound(result) or 0.0
         candidate = structs.replace(result, metrics=verdict.metrics, tolerance=verdict.tolerance)
-        if verdict.status is not Status.PASSED or (tables.share_of_bound(candidate) or 0.0) >= before:
+        if verdict.status is not Status.PASSED or (figures.share_of_bound(candidate) or 0.0) >= before:
             result.status, result.reason, result.cause = verdict.status, verdict.reason, verdict.cause
             result.metrics, result.tolerance = verdict.metrics, verdict.tolerance
         if verdict.status is not Status.PASSED:
@@ -217,14 +217,14 @@ def add_shares(results: Sequence[Result]) -> None:
     peaks: dict[str, float] = {}
     for result in results:
         if result.op == "matmul":
-            peaks[result.dtype] = max(peaks.get(result.dtype, 0.0), tables.tflops(result) or 0.0)
-    times = {(r.op, r.case, r.dtype): tables.time_us(r) for r in results if r.backend == "torch"}
+            peaks[result.dtype] = max(peaks.get(result.dtype, 0.0), figures.tflops(result) or 0.0)
+    times = {(r.op, r.case, r.dtype): figures.time_us(r) for r in results if r.backend == "torch"}
     for result in results:
-        rate, peak = tables.tflops(result), peaks.get(result.dtype)
+        rate, peak = figures.tflops(result), peaks.get(result.dtype)
         if result.timing and rate and peak:
             shares = {"percent_of_peak": 100 * rate / peak, "peak_tflop_per_s": peak}
             result.timing = structs.replace(result.timing, **shares)
-        other, own = times.get((result.op, result.case, result.dtype)), tables.time_us(result)
+        other, own = times.get((result.op, result.case, result.dtype)), figures.time_us(result)
         if result.timing and result.backend == "triton" and other and own:
             result.timing = structs.replace(result.timing, speed_over_torch=other / own)
 
@@ -267,10 +267,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     env = {**environment.record(), "seed": 0, "command": "make bench-gpu", "conformance": {}}  # no emulator
     files.write(arguments.json, dumps(env, results))
     print(tables.text(results))
-    print(tables.problems(results), end="")
+    print(problems.problems(results), end="")
     print(summarise(results))
     print(f"results: {arguments.json} (`triptych report --from {arguments.json}` draws them)")
-    print(tables.summary(results, 0))
+    print(problems.summary(results, 0))
     return ExitCode.MISMATCH if any(result.status in BAD for result in results) else ExitCode.OK
 
 

@@ -314,7 +314,7 @@ def kernel_fault(error: BaseException, op: Op, panel: str) -> str:
 def noted(warning: warnings.WarningMessage) -> str:
     """A warning with its line; the simulator's remarks begin with theirs."""
     name = type(warning.message).__name__
-    place = "" if name == "NoteWarning" else f"{os.path.basename(warning.filename)}:{warning.lineno}: "
+    place = "" if name == "SimulatorWarning" else f"{os.path.basename(warning.filename)}:{warning.lineno}: "
     return f"{place}{warning.message}"
 
 

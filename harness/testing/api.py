@@ -16,8 +16,8 @@ from triptych.harness.comma_lists import comma_list
 from triptych.harness.errors import UsageError
 from triptych.harness.ops import loading
 from triptych.harness.ops.op import Op
+from triptych.harness.reports.progress import Progress
 from triptych.harness.running import runner
-from triptych.harness.running.progress import Progress
 from triptych.harness.running.request import Request, bounds
 from triptych.harness.running.session import Session
 from triptych.harness.running.tasks import TIMEOUT_S

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import overload
 
 from triptych.harness.backends import BACKENDS
-from triptych.harness.reports import overview, tables
+from triptych.harness.reports import overview, problems
 from triptych.harness.results.document import Document, dumps
 from triptych.harness.results.result import Result
 from triptych.harness.results.status import BAD, RAN, Status
@@ -99,4 +99,4 @@ class Results(Sequence[Result]):
         return f"{overview.table(self._results)}{self._ending()}"
 
     def __repr__(self) -> str:
-        return f"<Results: {tables.summary(self._results)}>"
+        return f"<Results: {problems.summary(self._results)}>"

@@ -42,11 +42,11 @@ def both(kernel, *arrays, target="trn2", **kwargs):
     return without.trace
 
 
-def refused(kernel, *arrays, match, error=NkiValidationError, options=None, **kwargs):
+def refused(kernel, *arrays, match, error=NkiValidationError, target="trn2", options=None, **kwargs):
     """A kernel raises the same with arrays and with their shapes."""
     said = []
     for arguments in (arrays, [ShapeDtype(a.shape, a.dtype) for a in arrays]):
         with pytest.raises(error, match=match) as e:
-            simulator.run(kernel, *arguments, options=options, **kwargs)
+            simulator.run(kernel, *arguments, target=target, options=options, **kwargs)
         said.append((type(e.value), str(e.value)))
     assert said[0] == said[1]

@@ -13,10 +13,10 @@ from triptych.harness.backends import BACKENDS
 from triptych.harness.collection import builtin
 from triptych.harness.errors import RequiredMissing, UsageError
 from triptych.harness.ops.op import Op
+from triptych.harness.reports.progress import Progress
 from triptych.harness.results.result import Result
 from triptych.harness.results.status import Cause, Status
 from triptych.harness.running.plan import plan
-from triptych.harness.running.progress import Progress, ProgressLine
 from triptych.harness.running.request import Request
 from triptych.harness.running.session import Observer, Run, Session, StopAtFirst, StopRun
 from triptych.harness.running.tasks import Settings, Task, result_without_run
@@ -141,22 +141,5 @@ def test_progress_says_what_runs_now_and_leaves_nothing(monkeypatch: pytest.Monk
     runner = Passing(lambda task: Status.ERROR if task.case.name == "3" else Status.PASSED)
     session(runner).run(REQUEST, [Progress()])
     shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", terminal.getvalue())
-    assert "[0/4]" in shown and "one 3 float32 numpy" in shown and "2 not passed · one 4 float32 torch" in shown
+    assert "[0/4] one 3 float32 numpy" in shown and "[3/4, 2 not passed] one 4 float32 torch" in shown
     assert terminal.getvalue().rstrip().endswith("\x1b[2K"), "the line is taken away"
-
-
-def test_no_progress_on_a_pipe_or_where_it_is_not_wanted() -> None:
-    for stream, quiet in ((io.StringIO(), False), (Terminal(), True)):
-        line = ProgressLine(3, quiet=quiet, stream=stream)
-        line.show(1, "a case")
-        line.clear()
-        assert stream.getvalue() == ""
-
-
-def test_a_bracket_in_what_is_shown_is_no_markup(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "70")
-    terminal = Terminal()
-    line = ProgressLine(3, stream=terminal)
-    line.show(2, "2 not passed · matmul nki-sim[trn2]" + " very long" * 9)
-    line.clear()
-    assert "[2/3]" in terminal.getvalue() and "nki-sim[trn2]" in terminal.getvalue() and "…" in terminal.getvalue()

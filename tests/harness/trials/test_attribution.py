@@ -16,7 +16,7 @@ from triptych.harness.judge.verdict import judge
 from triptych.harness.ops import loading
 from triptych.harness.ops.cases import cases_of
 from triptych.harness.ops.inputs import make_inputs
-from triptych.harness.reports import tables
+from triptych.harness.reports import problems
 from triptych.harness.results.findings import Attribution
 from triptych.harness.results.record import to_plain
 from triptych.harness.results.result import Result
@@ -76,7 +76,7 @@ def blamed(*arguments: Any) -> Attribution:
     result = checked(*arguments)
     assert result.status is Status.FAILED, result.reason
     json.dumps(result.to_dict(), allow_nan=False)
-    assert result.attribution.text in tables.problems([result])
+    assert result.attribution.text in problems.problems([result])
     return result.attribution
 
 

@@ -38,7 +38,7 @@ def test_fori_loop_copies_as_many_as_a_register_says():
     np.testing.assert_array_equal(simulator.run(kernel, TABLE, np.array([[8]], np.int32)).outputs, expected)
 
 
-@pytest.mark.filterwarnings("ignore::triptych.simulator.NoteWarning")
+@pytest.mark.filterwarnings("ignore::triptych.simulator.SimulatorWarning")
 @pytest.mark.parametrize("style", ["while_loop", "while", "dynamic_range"])
 def test_loops_that_count(style):
     def kernel(count):

@@ -180,7 +180,7 @@ MORE = {"max": (1,), "mean": (1,), "sum": (1,), "var": (1,), "all": (1,), "expan
 
 
 @pytest.mark.parametrize("name", UNARY)
-@pytest.mark.filterwarnings("ignore::triptych.simulator.NoteWarning")
+@pytest.mark.filterwarnings("ignore::triptych.simulator.SimulatorWarning")
 def test_a_function_leaves_the_trace_that_it_leaves_with_data(name):
     def kernel(x):
         a = in_sbuf(x)

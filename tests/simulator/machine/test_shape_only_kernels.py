@@ -234,7 +234,7 @@ def test_what_depends_on_data_says_so():
     needs_data(gathered, ((16, 1), "int32"), target="trn3")
 
 
-@pytest.mark.filterwarnings("ignore::triptych.simulator.NoteWarning")
+@pytest.mark.filterwarnings("ignore::triptych.simulator.SimulatorWarning")
 def test_what_shows_values_says_that_there_are_none(capsys):
     def kernel(x):
         a = in_sbuf(x)
