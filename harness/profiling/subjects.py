@@ -16,7 +16,7 @@ import numpy as np
 
 from triptych import simulator
 from triptych.harness.backends import BACKENDS
-from triptych.harness.backends.base import kernel_of, located
+from triptych.harness.backends.base import file_of, kernel_of
 from triptych.harness.dtypes import is_float
 from triptych.harness.errors import UsageError, unknown
 from triptych.harness.ops import loading
@@ -89,7 +89,7 @@ def _of_case(op: Op, group: str, case: Case, selection: Selection, source: str |
         drawn=lambda: (list(make_inputs(op, case).values()), dict(case.params)),
         shaped=lambda: (_stand_ins(op, case), dict(case.params)),
         words=words,
-        path=located(op.nki)[0] if isinstance(op.nki, str) else None,
+        path=file_of(op.nki) if op.nki is not None else None,
         unsupported=lambda target: BACKENDS["nki-sim"].supports(op, case, target),
         declared=(op, case),
         axes=case.axes,
