@@ -18,7 +18,7 @@ PAGE = ROOT / "docs" / "architecture.md"
 STEP = re.compile(
     r"^`(?P<file>[\w/.]+)`, new.*?```\w+\n(?P<text>.*?)^```$"  # a file and all that is in it
     r"|^The rows?, in `(?P<row>[\w/.]+)`.*?```diff\n(?P<diff>.*?)^```$"
-    r"|^Seen with:\n\n```(?P<language>\w*)\n(?P<seen>.*?)^```$",
+    r"|^Seen with:\n\n(?:```\n(?P<commands>.*?)^```\n*)?(?:```python\n(?P<python>.*?)^```)?$",
     re.MULTILINE | re.DOTALL,
 )
 
@@ -41,11 +41,10 @@ def recipes() -> dict[str, Recipe]:
                 recipe.files[step["file"]] = step["text"]
             elif step["row"]:
                 recipe.rows.append((step["row"], step["diff"]))
-            elif step["language"] == "python":
-                recipe.commands.append([sys.executable, "-c", step["seen"]])
-            else:
-                lines = [shlex.split(line) for line in step["seen"].splitlines()]
-                recipe.commands += [[sys.executable, "-m", *words] for words in lines]
+            lines = [shlex.split(line) for line in (step["commands"] or "").splitlines()]
+            recipe.commands += [[sys.executable, "-m", *words] for words in lines]
+            if step["python"]:
+                recipe.commands.append([sys.executable, "-c", step["python"]])
     return found
 
 
@@ -74,6 +73,7 @@ def test_the_page_has_a_recipe_for_every_kind() -> None:
     assert all(recipe.rows and recipe.commands for recipe in RECIPES.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", RECIPES)
 def test_what_a_recipe_adds_works(kind: str, project: Path) -> None:
     recipe = RECIPES[kind]
