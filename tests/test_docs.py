@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,20 @@ def test_the_tables_are_fresh(page: Path) -> None:
 def test_local_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+PLACE = re.compile(r"`((?:harness|simulator|kernels|reference)/[\w/]+\.py)(?::([A-Za-z_][\w.]*))?`")
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.parent.name != "results"], ids=lambda p: p.name)
+def test_places_in_the_code_exist(page: Path) -> None:
+    """What a page calls `path/to/file.py:Class.method` is defined there; recipes name files that they add."""
+    for file, names in PLACE.findall(page.read_text().partition("\n## Where do I add")[0]):
+        body: list[Any] = ast.parse((ROOT / file).read_text()).body
+        for name in filter(None, names.split(".")):
+            found = next((node for node in body if getattr(node, "name", None) == name), None)
+            assert found is not None, f"{page.name} names {file}:{names}"
+            body = getattr(found, "body", [])
 
 
 def test_every_table_stands_on_a_page() -> None:
