@@ -25,23 +25,29 @@ class OpFileError(Exception):
 
 
 def from_file(path: str | Path) -> dict[str, Op]:
-    """Every `triptych.Op` that the file at `path` holds at module level, or in a list there, by name.
-
-    The file is executed once, so that `import nki` in it means the simulator even where AWS's nki is installed.
-    """
+    """Every `triptych.Op` that the file at `path` holds at module level, or in a list there, by name."""
     path = Path(path).resolve()
+    return ops_in(module_of(path), path)
+
+
+def module_of(path: Path) -> types.ModuleType:
+    """A user's file, executed once, so that its `import nki` means the simulator even where AWS's is installed."""
     if not path.is_file():
         raise OpFileError(f"{path} is not a file; `triptych new` writes one")
     under_way.append(path)
     try:
         with np.errstate(), warnings.catch_warnings():  # what the file sets is not for the judge
-            module = load_simulated(path)
+            return load_simulated(path)
     except (Exception, SystemExit) as error:
         raise OpFileError(
             f"{path.name} could not be loaded: {type(error).__name__}: {error}{at(error, path)}"
         ) from error
     finally:
         under_way.pop()
+
+
+def ops_in(module: types.ModuleType, path: Path) -> dict[str, Op]:
+    """The ops that the module of the file at `path` declares, by name; their kernels as "path/to/file.py:function"."""
     ops: dict[str, Op] = {}
     for op in dict.fromkeys(declared(vars(module).values())):
         if op.name in ops:

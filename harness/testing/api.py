@@ -21,7 +21,7 @@ from triptych.harness.running import runner
 from triptych.harness.running.request import Request, bounds
 from triptych.harness.running.session import Session
 from triptych.harness.running.tasks import TIMEOUT_S
-from triptych.harness.testing.chosen_ops import Chosen, check_isolated, choices
+from triptych.harness.testing.chosen_ops import Chosen, choices
 from triptych.harness.testing.results import Results
 
 Names = str | Iterable[str]
@@ -134,12 +134,8 @@ def carry_out(ops: Chosen, request: Request, isolated: bool, call: str) -> Resul
             f"triptych is called again while it loads {loading.under_way[-1].name}: put what the file runs by itself "
             'under `if __name__ == "__main__":`'
         )
-    chosen = choices(ops)
     runs = []
-    for choice in chosen:
-        if isolated:
-            check_isolated(choice)
-    for choice in chosen:
+    for choice in choices(ops, isolated):
         session = Session(runner.run if isolated else runner.InThisProcess(choice.ops), choice.ops)
         run = session.run(replace(request, source=choice.source), [Progress()])
         if run.interrupted:
