@@ -75,12 +75,17 @@ def listing(arguments: Namespace) -> int:
         for op in ops.values():
             print(f"{op.name}: {op.summary}")
             print(f"  axes {', '.join(op.axes)} · {', '.join(op.dtypes)} · {', '.join(panels(op))}")
-            for name, cases in op.cases.items():
+            for name, cases in op.case_sets.items():
                 print(f"  {name} ({len(cases)})")
                 print("\n".join(f"    {case.name}" for case in cases))
         return cli.OK
     rows = [
-        [op.name, " ".join(op.axes), " ".join(f"{name} {len(cases)}" for name, cases in op.cases.items()), op.summary]
+        [
+            op.name,
+            " ".join(op.axes),
+            " ".join(f"{name} {len(cases)}" for name, cases in op.case_sets.items()),
+            op.summary,
+        ]
         for op in ops.values()
     ]
     head = ["op", "axes", "cases", "meaning"]
@@ -104,7 +109,7 @@ def described(ops: dict[str, Op]) -> list[dict[str, Any]]:
             "axes": list(op.axes),
             "dtypes": list(op.dtypes),
             "panels": panels(op),
-            "cases": {name: [case.name for case in cases] for name, cases in op.cases.items()},
+            "cases": {name: [case.name for case in cases] for name, cases in op.case_sets.items()},
         }
         for op in ops.values()
     ]
@@ -269,7 +274,7 @@ def selected(arguments: Namespace, backends: Sequence[Backend]) -> tuple[dict[st
     wanted = arguments.wanted = wanted_tolerance(arguments)  # before a file is loaded, which may change the environment
     ops = pick_ops(arguments.ops, load(arguments.kernel))
     known_dtypes = list(dict.fromkeys(dtype for op in ops.values() for dtype in op.dtypes))
-    known_sets = list(dict.fromkeys(name for op in ops.values() for name in op.cases))
+    known_sets = list(dict.fromkeys(name for op in ops.values() for name in op.case_sets))
     default_sets = [name for name in words(arguments.default_cases) if name in known_sets] or known_sets
     axes = axis_values(arguments.axes or ())
     check_axes(axes, ops)

@@ -56,7 +56,7 @@ def evaluations(op: Op, case: Case, inputs: Arrays) -> Iterator[tuple[str, Calla
         given = {**inputs, **case.params}
         yield (
             "sums kept in bfloat16",
-            lambda: serial_arithmetic.evaluated(op.reference, given, backwards=False, coarse=True),
+            lambda: serial_arithmetic.evaluate(op.reference, given, backwards=False, coarse=True),
         )
 
 

@@ -22,6 +22,7 @@ from msgspec import structs
 
 from triptych.harness.arrays import Array, Arrays
 from triptych.harness.judge import mutations
+from triptych.harness.judge.baselines import baselines_of
 from triptych.harness.judge.comparison import compare
 from triptych.harness.judge.tolerance import Expected, expect
 from triptych.harness.judge.truth import OpError, SaysNothing
@@ -44,10 +45,10 @@ def check(op: Op, case: Case, inputs: Arrays, expected: Expected) -> Expected:
     corruption, another is derived without it, and returned.
     """
     report = tried(op, case, inputs, expected)
-    by_default = expected.tolerance.source == "default" and op.honest_by_default
+    baselines = baselines_of(op)
+    by_default = expected.tolerance.source == "default" and baselines.from_reference
     if report.accepted and by_default:
-        finer = replace(op, honest=op.honest[:-1])
-        expected = expect(finer, case, inputs)
+        expected = expect(op, case, inputs, baselines=baselines.finer())
         report = tried(op, case, inputs, expected)
     tolerance = structs.replace(expected.tolerance, sensitivity=report)
     if report.accepted and by_default and case.regime != "normal":
@@ -129,7 +130,7 @@ def corruptions(op: Op, case: Case, inputs: Arrays, reference: Array) -> Iterato
         head = (*last[:-1], 0)
         name = op.out[-3] if len(op.out) == reference.ndim else "slice"
         yield f"{name} 0 taken from {name} 1", [(head, reference[(*last[:-1], 1)])]
-    if op.honest_by_default or not op.corruptions:
+    if not op.honest or not op.corruptions:
         for name, wrong in mutations.of_any_op(op, case, inputs, reference):
             yield name, [(..., wrong)]
     for name, corrupt in op.corruptions.items():

@@ -226,7 +226,7 @@ def einsum(arithmetic: Arithmetic, subscripts: str, operands: Sequence[Array]) -
     return total
 
 
-def evaluated(reference: Callable[..., Any], arguments: dict[str, Any], backwards: bool, coarse: bool = False) -> Array:
+def evaluate(reference: Callable[..., Any], arguments: dict[str, Any], backwards: bool, coarse: bool = False) -> Array:
     """`reference` of `arguments` in this arithmetic: float64 if an input is, else float32.
 
     Backwards also moves the inputs by up to a unit in the last place, as a kernel does that scales first: sums of

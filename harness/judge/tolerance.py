@@ -22,7 +22,7 @@ decides alone, and the result says which it was.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -31,6 +31,7 @@ import numpy as np
 from triptych.harness.arrays import Array, Arrays
 from triptych.harness.dtypes import dtype_of, is_float
 from triptych.harness.judge import truth
+from triptych.harness.judge.baselines import Baselines, baselines_of, name_of
 from triptych.harness.judge.truth import OpError, SaysNothing
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.inputs import make_inputs
@@ -134,8 +135,10 @@ class Expected:
         return both
 
 
-def expect(op: Op, case: Case, inputs: Arrays, wanted: Bounds | None = None) -> Expected:
-    """The reference of a case and the tolerance around it."""
+def expect(
+    op: Op, case: Case, inputs: Arrays, wanted: Bounds | None = None, baselines: Baselines | None = None
+) -> Expected:
+    """The reference of a case and the tolerance around it, by the op's own baselines unless others are given."""
     reference = truth.reference_of(op, case, inputs)
     truth.remember(case, inputs, reference)
     rounded = truth.rounded_reference(case, reference)
@@ -145,10 +148,20 @@ def expect(op: Op, case: Case, inputs: Arrays, wanted: Bounds | None = None) -> 
     if bounds.budget is None:
         fixed = Fixed(source=bounds.source, regime=case.regime, rtol=bounds.rtol or 0.0, atol=bounds.atol or 0.0)
         return Expected(reference, rounded, fixed, unit)
-    return Expected(reference, rounded, derived(op, case, inputs, reference, unit, bounds), unit)
+    return Expected(
+        reference, rounded, derived(op, case, inputs, reference, unit, bounds, baselines or baselines_of(op)), unit
+    )
 
 
-def derived(op: Op, case: Case, inputs: Arrays, reference: Array, unit: Array | None, bounds: Bounds) -> Derived:
+def derived(
+    op: Op,
+    case: Case,
+    inputs: Arrays,
+    reference: Array,
+    unit: Array | None,
+    bounds: Bounds,
+    baselines: Baselines,
+) -> Derived:
     """The three bounds, and what they come from."""
     factor = bounds.budget or FACTOR
     dtype = dtype_of(case.dtype)
@@ -157,18 +170,18 @@ def derived(op: Op, case: Case, inputs: Arrays, reference: Array, unit: Array | 
     norm = float(np.linalg.norm(reference[finite]))
     floor = ulp(dtype, size)
     if unit is not None:
-        check_agreement(op, case, inputs)
-    errors = baseline_errors(op, case, inputs, reference, unit)
+        check_agreement(op, case, inputs, baselines)
+    errors = baseline_errors(op, case, inputs, reference, unit, baselines)
     draws = 1
     while draws < MOST_DRAWS and draws * reference.size < ENOUGH_ELEMENTS:
         again = make_inputs(op, case, draw=draws)
         other = truth.reference_of(op, case, again)
         own = None if unit is None or draws >= LOCAL_DRAWS else local_unit(op, case, again, other)
-        errors += baseline_errors(op, case, again, other, own)
+        errors += baseline_errors(op, case, again, other, own, baselines)
         draws += 1
     if dtype == np.float32 and reference.size <= MANY_ELEMENTS:
         for i in range(NUDGES):
-            errors += baseline_errors(op, case, nudged(inputs, i), reference, unit)
+            errors += baseline_errors(op, case, nudged(inputs, i), reference, unit, baselines)
     largest = max(errors, key=lambda error: float(error["max_abs"]))
     l2, local = (max(float(error[key]) for error in errors) for key in ("l2", "max_local"))
     return Derived(
@@ -176,7 +189,7 @@ def derived(op: Op, case: Case, inputs: Arrays, reference: Array, unit: Array | 
         regime=case.regime,
         factor=factor,
         baseline=largest["name"],
-        baselines=[_name(baseline) for baseline in op.honest],
+        baselines=baselines.names,
         draws=draws,
         max_abs=max(factor * float(largest["max_abs"]), floor),
         rel_l2=max(factor * l2, floor, roundoff(dtype) * norm) / norm if norm else 0.0,
@@ -185,7 +198,7 @@ def derived(op: Op, case: Case, inputs: Arrays, reference: Array, unit: Array | 
     )
 
 
-def check_agreement(op: Op, case: Case, inputs: Arrays) -> None:
+def check_agreement(op: Op, case: Case, inputs: Arrays, baselines: Baselines) -> None:
     """OpError if a baseline, run in float32, is much further from the reference than float32's rounding explains.
 
     One of the two is then wrong, and a tolerance derived from their distance would pass any kernel. Both measures must
@@ -196,10 +209,10 @@ def check_agreement(op: Op, case: Case, inputs: Arrays) -> None:
     reference = truth.reference_of(op, case, inputs)
     unit = local_unit(op, case, inputs, reference)
     norm = float(np.linalg.norm(reference[np.isfinite(reference)]))
-    for error in baseline_errors(op, case, inputs, reference, unit):
+    for error in baseline_errors(op, case, inputs, reference, unit, baselines):
         relative = error["l2"] / norm if norm else 0.0
         if relative > APART and error["max_local"] > APART_LOCAL:
-            if op.honest_by_default:
+            if baselines.from_reference:
                 raise SaysNothing(
                     given,
                     f"the reference of {op.name} evaluated in float32 is {relative:.2g} apart (relative L2) from "
@@ -213,7 +226,9 @@ def check_agreement(op: Op, case: Case, inputs: Arrays) -> None:
             )
 
 
-def baseline_errors(op: Op, case: Case, inputs: Arrays, reference: Array, unit: Array | None) -> list[dict[str, Any]]:
+def baseline_errors(
+    op: Op, case: Case, inputs: Arrays, reference: Array, unit: Array | None, baselines: Baselines
+) -> list[dict[str, Any]]:
     """How far every honest baseline, rounded to the case's dtype, is from the reference.
 
     Those that leave the dtype's range where the reference does not are left out, as long as one is left.
@@ -221,8 +236,8 @@ def baseline_errors(op: Op, case: Case, inputs: Arrays, reference: Array, unit: 
     dtype = dtype_of(case.dtype)
     finite = np.isfinite(round_to(reference, dtype))
     errors: list[dict[str, Any]] = []
-    given = at_least(inputs, dtype) if op.honest_by_default else inputs
-    for baseline in op.honest:
+    given = at_least(inputs, dtype) if baselines.from_reference else inputs
+    for baseline in baselines.functions:
         if baseline is op.reference:
             raise OpError(
                 f"the baseline of {op.name} is its reference, whose error is 0 by definition; give one that computes "
@@ -231,20 +246,20 @@ def baseline_errors(op: Op, case: Case, inputs: Arrays, reference: Array, unit: 
         with np.errstate(all="ignore"):
             out = np.asarray(baseline(**given, **case.params))
         if out.shape != reference.shape:
-            raise OpError(f"baseline {_name(baseline)} has shape {out.shape} and the reference {reference.shape}")
+            raise OpError(f"baseline {name_of(baseline)} has shape {out.shape} and the reference {reference.shape}")
         error = np.abs(_before_overflow(out[finite], reference[finite], dtype) - reference[finite])
         if not np.isfinite(error).all():
             continue
         errors.append(
             {
-                "name": _name(baseline),
+                "name": name_of(baseline),
                 "max_abs": float(error.max(initial=0.0)),
                 "l2": float(np.linalg.norm(error)),
                 "max_local": 0.0 if unit is None else float((error / unit[finite]).max(initial=0.0)),
             }
         )
     if not errors:
-        names = " and ".join(repr(_name(baseline)) for baseline in op.honest)
+        names = " and ".join(repr(name_of(baseline)) for baseline in op.honest)
         raise OpError(f"of {op.name}, no baseline is finite wherever the reference is ({names})")
     return errors
 
@@ -266,10 +281,6 @@ def at_least(inputs: Arrays, dtype: np.dtype[Any]) -> Arrays:
         name: x.astype(dtype) if is_float(x.dtype) and is_float(dtype) and x.itemsize < dtype.itemsize else x
         for name, x in inputs.items()
     }
-
-
-def _name(function: Callable[..., Any]) -> str:
-    return str(getattr(function, "__name__", function))
 
 
 def nudged(inputs: Arrays, seed: int) -> Arrays:

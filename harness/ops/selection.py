@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from triptych.harness.ops.op import Op
     from triptych.harness.running.runner import Task
 
-CASE_SETS = ("smoke", "edge", "adversarial", "model", "model-long")  # for --help; what an op has is in its `cases`
+CASE_SETS = ("smoke", "edge", "adversarial", "model", "model-long")  # for --help; what an op has is in its `case_sets`
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -138,7 +138,7 @@ class Selection:
                 yield "", replace(template, dtype=dtype, seed=self.seed)
         seen = set()
         for name in self.sets:
-            for case in cases_of(op, [name], dtypes or None, self.axes, self.seed) if name in op.cases else ():
+            for case in cases_of(op, [name], dtypes or None, self.axes, self.seed) if name in op.case_sets else ():
                 if (case.name, case.dtype) not in seen and (
                     self.names is None or fnmatch.fnmatchcase(case.name, self.names)
                 ):

@@ -23,8 +23,7 @@ from triptych.harness.commands.lint import split
 from triptych.harness.dtypes import is_float
 from triptych.harness.ops import loading
 from triptych.harness.ops.case import Case
-from triptych.harness.ops.defaults import sized
-from triptych.harness.ops.inputs import make_inputs
+from triptych.harness.ops.inputs import make_inputs, sizes_of
 from triptych.harness.ops.op import Op
 from triptych.harness.ops.selection import Selection, UsageError, axis_values, check_axes, pick, pick_ops, unknown
 from triptych.simulator import ShapeDtype, dtypes
@@ -65,7 +64,7 @@ def subjects(arguments: Namespace) -> list[Subject]:
     elif arguments.args:
         raise UsageError("--arg goes with --kernel PATH:FUNCTION; the inputs of an op are its own.")
     chosen = pick_ops(arguments.ops, check.load(arguments.kernel))
-    sets = list(dict.fromkeys(name for op in chosen.values() for name in op.cases))
+    sets = list(dict.fromkeys(name for op in chosen.values() for name in op.case_sets))
     axes = axis_values(arguments.axes or ())
     check_axes(axes, chosen)
     usual = "smoke" if axes else "model"  # sizes of the user's own need no sizes of a model
@@ -131,7 +130,7 @@ def _stand_ins(op: Op, case: Case) -> list[ShapeDtype]:
     """The shapes of a case's inputs; drawn to be seen where the op does not declare them."""
     if op.shapes is None:
         return [ShapeDtype(x.shape, x.dtype) for x in make_inputs(op, case).values()]
-    return [ShapeDtype(shape, case.dtype) for shape in sized(op.shapes, case).values()]
+    return [ShapeDtype(shape, case.dtype) for shape in sizes_of(op.shapes, case).values()]
 
 
 def _bare(arguments: Namespace, path: Path, function: str | None) -> Subject:

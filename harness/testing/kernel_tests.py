@@ -41,7 +41,7 @@ class KernelTests:
         check_targets(self.targets, list(BACKENDS.values()))
         for file in self.files:
             ops = from_file(file)
-            known = list(dict.fromkeys(name for op in ops.values() for name in op.cases))
+            known = list(dict.fromkeys(name for op in ops.values() for name in op.case_sets))
             selection = Selection(
                 command="check",
                 source=shown(file),

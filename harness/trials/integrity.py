@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from triptych.harness.arrays import Array
+from triptych.harness.judge.baselines import baselines_of
 from triptych.harness.judge.tolerance import Expected
 from triptych.harness.ops.op import Op
 
@@ -56,7 +57,7 @@ class Definition:
     """The code of an op's reference and baselines, and of the functions that they call by name."""
 
     def __init__(self, op: Op) -> None:
-        self.codes = [(function, function.__code__) for function in called((op.reference, *op.honest))]
+        self.codes = [(function, function.__code__) for function in called((op.reference, *baselines_of(op).functions))]
 
     def replaced(self) -> str | None:
         return next((function.__name__ for function, code in self.codes if function.__code__ is not code), None)

@@ -89,7 +89,7 @@ def cases_of(some: dict[str, Op], probing: bool) -> list[tuple[Op, Case]]:
     """The cases that judge, or those of the probing set; the cheapest first."""
     found = []
     for op in some.values():
-        sets = [name for name in SETS if name in op.cases]
+        sets = [name for name in SETS if name in op.case_sets]
         if not probing:
             found += [(op, case) for case in cases.cases_of(op, sets, DTYPES, {}, 0)]
             continue

@@ -26,7 +26,7 @@ CASES = [
     case
     for op in TABLE.values()
     for case in cases_of(op, ["smoke"], ["float32", "bfloat16"], {}, seed=0)
-    + (cases_of(op, ["model"], None, {}, seed=0)[:1] if "model" in op.cases and op.name != "matmul_tiled" else [])
+    + (cases_of(op, ["model"], None, {}, seed=0)[:1] if "model" in op.case_sets and op.name != "matmul_tiled" else [])
 ]
 
 
