@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from triptych.harness.backends.base import Backend
-from triptych.harness.backends.gpu import Interpreter, TritonDevice
-from triptych.harness.backends.host import Reference
-from triptych.harness.backends.neuron import Device, Simulator
+from triptych.harness.backends.nki_sim import Device, Simulator
 from triptych.harness.backends.pytorch import Torch
+from triptych.harness.backends.reference import Reference
+from triptych.harness.backends.triton_interpreter import Interpreter, TritonDevice
 
 __all__ = ["BACKENDS", "Backend"]
 

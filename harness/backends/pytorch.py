@@ -11,7 +11,7 @@ import numpy as np
 from triptych.harness.arrays import Array, Arrays
 from triptych.harness.backends.base import Backend
 from triptych.harness.backends.clocks import TimingBudget, time_cuda, time_host
-from triptych.harness.backends.gpu import gpu_here, output_shape, to_torch
+from triptych.harness.backends.triton_interpreter import gpu_here, output_shape, to_torch
 from triptych.harness.dtypes import dtype_of
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.op import Op

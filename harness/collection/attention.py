@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from triptych.harness.arrays import Arrays
-from triptych.harness.collection import attention_wrong as wrong
+from triptych.harness.collection import attention_mutations as wrong
 from triptych.harness.collection import llama
-from triptych.harness.collection.attention_honest import online, plain, prescaled
+from triptych.harness.collection.attention_baselines import online, plain, prescaled
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.op import Alone, Op
 from triptych.harness.ops.regimes import HARD, around, constant, in_regime, normal, one_hot, rounded

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from msgspec import structs
 
 from triptych import simulator
-from triptych.harness.backends.neuron import called_by_us
+from triptych.harness.backends.nki_sim import called_by_us
 from triptych.harness.commands import check, cli
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.selection import UsageError, unknown

@@ -18,8 +18,8 @@ import numpy as np
 
 from triptych.harness.arrays import Array, Arrays
 from triptych.harness.backends.base import Backend, located
-from triptych.harness.backends.gpu import Interpreter
-from triptych.harness.backends.neuron import Simulator
+from triptych.harness.backends.nki_sim import Simulator
+from triptych.harness.backends.triton_interpreter import Interpreter
 from triptych.harness.dtypes import dtype_of, finfo
 from triptych.harness.emulators import conformance
 from triptych.harness.judge.tolerance import Expected
