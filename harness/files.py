@@ -7,9 +7,11 @@ import sys
 import tempfile
 from pathlib import Path
 
+from triptych.harness.errors import UsageError
 
-class OutputError(Exception):
-    """A file cannot be written where it was asked for; one sentence."""
+
+class OutputError(UsageError):
+    """A file cannot be written where it was asked for."""
 
 
 def check_writable(path: str) -> None:
@@ -26,13 +28,15 @@ def check_writable(path: str) -> None:
         raise OutputError(f"cannot write {path}: the folder {target.parent} takes no files.")
 
 
-def write(path: str, text: str) -> None:
-    """Put `text` at `path`; `-` is stdout."""
-    if path == "-":
-        sys.stdout.write(text)
+def write(path: str, content: str | bytes) -> None:
+    """Put `content` at `path`; `-` is stdout, which takes text."""
+    if isinstance(content, bytes):
+        write_bytes(path, content)
+    elif path == "-":
+        sys.stdout.write(content)
         sys.stdout.flush()
     else:
-        write_bytes(path, text.encode("utf-8"))
+        write_bytes(path, content.encode("utf-8"))
 
 
 def write_bytes(path: str, data: bytes) -> None:

@@ -24,8 +24,8 @@ from triptych.harness.backends import BACKENDS
 from triptych.harness.backends.base import located, member
 from triptych.harness.backends.clocks import event_timer, summary
 from triptych.harness.collection import builtin
-from triptych.harness.commands import cli
 from triptych.harness.dtypes import dtype_of
+from triptych.harness.exit_codes import ExitCode
 from triptych.harness.judge.tolerance import expect
 from triptych.harness.judge.verdict import judge
 from triptych.harness.ops import loading
@@ -252,7 +252,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         reason = BACKENDS[name].missing()
         if reason:
             print(f"bench-gpu needs a GPU with Triton and PyTorch: {reason}.", file=sys.stderr)
-            return cli.REQUIRED_MISSING
+            return ExitCode.REQUIRED_MISSING
     import torch
 
     torch.backends.cuda.matmul.allow_tf32 = False  # float32 means float32, on both sides
@@ -272,7 +272,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(summarise(results))
     print(f"results: {arguments.json} (`triptych report --from {arguments.json}` draws them)")
     print(tables.summary(results, 0))
-    return cli.MISMATCH if any(result.status in BAD for result in results) else cli.OK
+    return ExitCode.MISMATCH if any(result.status in BAD for result in results) else ExitCode.OK
 
 
 if __name__ == "__main__":

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import sys
+from argparse import Namespace
 from typing import Any
 
 from triptych.harness.backends import BACKENDS
 from triptych.harness.emulators import conformance
+from triptych.harness.exit_codes import ExitCode
 from triptych.harness.reports import tables
 from triptych.harness.results import environment
 
 
-def doctor() -> int:
+def run(arguments: Namespace) -> int:
     """Print it all; a missing backend is no failure."""
     colour = tables.wants_colour(sys.stdout)
     print("Backends")
@@ -28,7 +30,7 @@ def doctor() -> int:
     print(indented(emulator("triton-cpu")))
     print("\nMachine and versions")
     print(indented(machine(environment.record())))
-    return 0
+    return ExitCode.OK
 
 
 def paint(word: str, code: str, colour: bool) -> str:

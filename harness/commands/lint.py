@@ -7,33 +7,33 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 from triptych import simulator
 from triptych.harness import files
-from triptych.harness.commands import cli
-from triptych.harness.ops.selection import UsageError, unknown, words
+from triptych.harness.errors import UsageError, unknown
+from triptych.harness.exit_codes import ExitCode
+from triptych.harness.ops.loading import split_function
 from triptych.harness.results.document import SCHEMA_VERSION
 from triptych.simulator import lint
 
 
 def run(arguments: Namespace) -> int:
     """Findings on stdout, one a line, and how many; exit code 1 if one of them is an error."""
-    target = oldest([word for text in arguments.target or () for word in words(text)])
+    target = oldest(arguments.targets)
     try:
         if arguments.json:
             files.check_writable(arguments.json)
-        chosen = dict.fromkeys(split(path) for path in arguments.paths)
+        chosen = dict.fromkeys(split_function(path) for path in arguments.paths)
         found = [finding for path, function in chosen for finding in lint.lint_file(path, function, target)]
         if arguments.json:
             files.write(arguments.json, document(found, target))
-    except (lint.LintError, files.OutputError) as error:
+    except lint.LintError as error:
         raise UsageError(f"{str(error).rstrip('.')}.") from error
     stream = sys.stderr if arguments.json == "-" else sys.stdout
     if stream is sys.stdout:
         print("".join(f"{finding}\n" for finding in found), end="")
     print(summary(found, len({path for path, _ in chosen})), file=stream)
-    return cli.MISMATCH if any(finding.severity == lint.ERROR for finding in found) else cli.OK
+    return ExitCode.MISMATCH if any(finding.severity == lint.ERROR for finding in found) else ExitCode.OK
 
 
 def oldest(targets: Sequence[str]) -> str | None:
@@ -42,13 +42,6 @@ def oldest(targets: Sequence[str]) -> str | None:
         if target not in simulator.TARGETS:
             raise unknown("target", target, simulator.TARGETS)
     return min(targets, key=lambda target: simulator.TARGETS[target].generation, default=None)
-
-
-def split(path: str) -> tuple[str, str | None]:
-    """`PATH:function` as (path, function); a file whose name has a colon is a path."""
-    file, colon, function = path.rpartition(":")
-    named = bool(colon) and function.isidentifier() and not Path(path).exists()
-    return (file, function) if named else (path, None)
 
 
 def document(found: Sequence[lint.Finding], target: str | None) -> str:

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import keyword
 import sys
+from argparse import Namespace
 from pathlib import Path
 
-from triptych.harness.ops.selection import UsageError
+from triptych.harness.errors import UsageError
+from triptych.harness.exit_codes import ExitCode
 
 TEMPLATE = Path(__file__).with_name("new_template.py")
 TAKEN = ("nki", "triton", "numpy", "torch", "triptych", "ml_dtypes", "neuronxcc")
 
 
-def new(name: str) -> int:
-    """Write NAME.py into the current folder; never over a file that is there."""
-    name = name.removesuffix(".py")
+def run(arguments: Namespace) -> int:
+    """Write OP.py into the current folder; never over a file that is there."""
+    name = arguments.name.removesuffix(".py")
     if keyword.iskeyword(name):
         raise UsageError(f"{name!r} is a word of Python's own; choose another name, as row_softmax.")
     if not name.isidentifier():
@@ -35,7 +37,7 @@ def new(name: str) -> int:
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror or error}.") from error
     print(f"wrote {path}: a softmax in three panels, to make yours\n\n    triptych check --kernel {path}")
-    return 0
+    return ExitCode.OK
 
 
 def source(name: str) -> str:

@@ -16,10 +16,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from msgspec import structs
 
 from triptych import simulator
+from triptych.harness import files
 from triptych.harness.backends.nki_sim import called_by_us
-from triptych.harness.commands import check, cli
-from triptych.harness.ops.case import Case
-from triptych.harness.ops.selection import UsageError, unknown
+from triptych.harness.commands.arguments.outputs import Outputs
+from triptych.harness.errors import UsageError, unknown
+from triptych.harness.exit_codes import ExitCode
 from triptych.harness.profiling import perfetto
 from triptych.harness.profiling.numbers import numbers
 from triptych.harness.profiling.subjects import Arguments, Subject, subjects
@@ -29,7 +30,8 @@ from triptych.harness.results.result import Result
 from triptych.harness.results.status import Cause, Evidence, Status
 from triptych.harness.results.timing import Profiled
 from triptych.harness.running import worker
-from triptych.harness.running.runner import Task
+from triptych.harness.running.progress import ProgressLine
+from triptych.harness.running.provenance import provenance
 from triptych.simulator.chips import Fact
 from triptych.simulator.errors import NeedsData
 
@@ -77,14 +79,14 @@ class Plan:
         return f"{target} {order}" if len(self.orders) > 1 else target
 
 
-def run(arguments: Namespace, argv: Sequence[str]) -> int:
+def run(arguments: Namespace) -> int:
     """Predict everything that is selected, write the files, print the rest."""
-    targets = list(dict.fromkeys(check.some(arguments.target))) or [DEFAULT_TARGET]
+    targets = list(dict.fromkeys(arguments.targets)) or [DEFAULT_TARGET]
     for target in targets:
         if target not in simulator.TARGETS:
             raise unknown("target", target, simulator.TARGETS)
     whole = bool(arguments.trace or arguments.html)
-    orders, changes = ORDERS[arguments.order], settings(arguments.settings or ())
+    orders, changes = ORDERS[arguments.order], settings(arguments.settings)
     plan = Plan(targets, orders, changes, arguments.seed, arguments.no_data, whole)
     chosen = subjects(arguments)
     if whole and len(chosen) > 1:
@@ -92,22 +94,23 @@ def run(arguments: Namespace, argv: Sequence[str]) -> int:
             f"--trace and --html show one case, and {len(chosen)} are selected, as {chosen[0].op} {chosen[0].case} and "
             f"{chosen[1].op} {chosen[1].case}; choose with OP, -k, --dtype or -a."
         )
-    check.destinations(arguments)
-    progress = check.Progress(sys.stderr, [_task(s, t) for s in chosen for t in targets], quiet=False)
+    Outputs.from_arguments(arguments).check()
+    progress = ProgressLine(len(chosen) * len(targets))
     found: list[list[Profile]] = []
     try:
         for i, subject in enumerate(chosen):
             found.append([])
             for j, target in enumerate(targets):
-                progress.step(i * len(targets) + j, None)
+                at_work = f"{subject.op} {subject.case} {subject.dtype} nki-sim[{target}]"
+                progress.show(i * len(targets) + j, at_work)
                 found[-1] += predicted(subject, target, plan)
     finally:
         progress.clear()
-    publish(arguments, argv, found)
+    publish(arguments, found)
     statuses = {profile.result.status for profiles in found for profile in profiles}
     if Status.ERROR in statuses:
-        return cli.MISMATCH
-    return cli.OK if Status.PASSED in statuses else cli.NOTHING_RAN
+        return ExitCode.MISMATCH
+    return ExitCode.OK if Status.PASSED in statuses else ExitCode.NOTHING_RAN
 
 
 def settings(words: Sequence[str]) -> dict[str, float]:
@@ -201,23 +204,18 @@ def _repro(subject: Subject, target: str, plan: Plan) -> str:
     return shlex.join([*line, *["--no-data"] * plan.no_data, "--seed", str(plan.seed)])
 
 
-def _task(subject: Subject, target: str) -> Task:
-    """For the line that shows progress."""
-    return Task(subject.op, None, Case(subject.op, subject.case, {}, subject.dtype), "nki-sim", target)
-
-
-def publish(arguments: Namespace, argv: Sequence[str], found: Sequence[Sequence[Profile]]) -> None:
+def publish(arguments: Namespace, found: Sequence[Sequence[Profile]]) -> None:
     """The files first, so that a broken pipe costs none of them; then the text."""
     results = [profile.result for profiles in found for profile in profiles]
     if arguments.json:
-        env = check.environment(arguments, argv, ["nki-sim"])
-        check.save(arguments.json, dumps(env, results))
+        env = provenance(shlex.join(["triptych", *arguments.argv]), arguments.seed, ["nki-sim"])
+        files.write(arguments.json, dumps(env, results))
     whole = {p.label: p.prediction.timeline for profiles in found for p in profiles if p.prediction}
     if arguments.trace and whole:
         about = {"op": results[0].op, "case": results[0].case, "dtype": results[0].dtype, "evidence": "predicted"}
-        check.save(arguments.trace, perfetto.packed(arguments.trace, perfetto.document(whole, about)))
+        files.write(arguments.trace, perfetto.packed(arguments.trace, perfetto.document(whole, about)))
     if arguments.html and whole:
-        check.save(arguments.html, profile_page.page([p for p in found[0] if p.prediction]))
+        files.write(arguments.html, profile_page.page([p for p in found[0] if p.prediction]))
     taken = "-" in (arguments.json, arguments.trace, arguments.html)
     stream = sys.stderr if taken else sys.stdout
     if not taken:

@@ -6,144 +6,40 @@ taken from the checkouts that are given; without any, the points whose kernels a
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
-import statistics
 from argparse import Namespace
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from datetime import date
-from itertools import groupby
 from pathlib import Path
-from typing import Any
 
-from triptych import simulator
 from triptych.harness import files
-from triptych.harness.commands import cli
+from triptych.harness.commands.arguments.outputs import Outputs
+from triptych.harness.errors import UsageError
+from triptych.harness.exit_codes import ExitCode
 from triptych.harness.measured import GROUPS
-from triptych.harness.measured.records import Call, Point, Tensor, resolve
+from triptych.harness.measured.records import Point
 from triptych.harness.measured.sources import NotHere, Public
-from triptych.harness.ops.selection import UsageError
+from triptych.harness.profiling.validation import Outcome, Summary, predicted, summary
 from triptych.harness.reports.markdown import markdown
 from triptych.harness.reports.tables import short
 from triptych.harness.results.document import SCHEMA_VERSION
-from triptych.simulator import Options, Prediction, ShapeDtype
-
-# Times are asked for, not whether a kernel obeys rules that are newer than it, or checks of data that is not there.
-OPTIONS = Options(
-    check_uninitialized=False, check_races=False, check_capacity=False, check_operands=False, lint=False, api="0.3"
-)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A point with its prediction, or with why there is none."""
-
-    point: Point
-    predicted_us: float | None
-    reason: str = ""
-    mfu: float | None = None  # of the whole call, as are the next two
-    hbm_bytes: int | None = None
-    busy: Mapping[str, float] = field(default_factory=dict)
-
-    @property
-    def error(self) -> float:
-        """Relative, of a point that has a prediction."""
-        assert self.predicted_us is not None
-        return self.predicted_us / self.point.measured_us - 1
 
 
 def run(arguments: Namespace) -> int:
+    outputs = Outputs.from_arguments(arguments)
+    outputs.check()
     try:
-        for path in (arguments.json, arguments.md):
-            if path:
-                files.check_writable(path)
-        if arguments.json == arguments.md == "-":
-            raise UsageError("stdout takes one document: only one of --json and --md can be `-`.")
         public = Public([Path(path) for path in arguments.paths])
-        outcomes = [outcome for points in GROUPS.values() for outcome in predicted(points, public)]
-        if arguments.json:
-            files.write(arguments.json, document(outcomes))
-        if arguments.md:
-            files.write(arguments.md, page(outcomes))
-    except (NotHere, files.OutputError) as error:
-        raise UsageError(f"{str(error).rstrip('.')}.") from error
-    if "-" not in (arguments.json, arguments.md):
-        print(text(outcomes), end="")
-    return cli.OK
-
-
-def predicted(points: Iterable[Point], public: Public) -> Iterator[Outcome]:
-    """Each point's outcome; those of one call, which stand together, share its prediction."""
-    for call, group in groupby(points, key=lambda point: point.call):
-        outcome = prediction_of(call, public)
-        for point in group:
-            if isinstance(outcome, Prediction):
-                yield Outcome(point, point.predicted_us(outcome), "", outcome.mfu, outcome.hbm_bytes, outcome.busy)
-            else:
-                yield Outcome(point, None, outcome)
-
-
-def prediction_of(call: Call, public: Public) -> Prediction | str:
-    """The prediction, or why there is none."""
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):  # libraries of kernels report on what they allocate
-            kernel = call.kernel.load(public)
-            if call.cores > 1:
-                kernel = kernel[call.cores]
-            arguments = [stand_in(value, public) for value in call.arguments]
-            keywords = {name: stand_in(value, public) for name, value in call.keywords.items()}
-            return simulator.predict(kernel, *arguments, target=call.target, options=OPTIONS, **keywords)
     except NotHere as error:
-        return str(error)
-    except Exception as error:  # whatever a public kernel does is a row of the report
-        return f"{type(error).__name__}: {' '.join(str(error).split())}"
-
-
-def stand_in(value: Any, public: Public) -> Any:
-    """An argument as the kernel gets it."""
-    if isinstance(value, Tensor):
-        return ShapeDtype(value.shape, value.dtype)
-    return resolve(value, public)
-
-
-@dataclass(frozen=True)
-class Summary:
-    """How far some predictions are from the measurements."""
-
-    count: int
-    median: float  # of the absolute relative errors
-    worst: float
-    worst_point: Point
-    rank_correlation: float  # Spearman's; nan for fewer than two
-
-
-def summary(outcomes: Sequence[Outcome]) -> Summary | None:
-    """Of the outcomes with a prediction; None if there is none."""
-    ran = [outcome for outcome in outcomes if outcome.predicted_us is not None]
-    if not ran:
-        return None
-    worst = max(ran, key=lambda outcome: abs(outcome.error))
-    return Summary(
-        len(ran),
-        statistics.median(abs(outcome.error) for outcome in ran),
-        abs(worst.error),
-        worst.point,
-        spearman([o.point.measured_us for o in ran], [o.predicted_us or 0.0 for o in ran]),
-    )
-
-
-def spearman(a: Sequence[float], b: Sequence[float]) -> float:
-    """Pearson's correlation of the ranks, where equals share their mean rank; nan where one side is all alike."""
-    if len(set(a)) < 2 or len(set(b)) < 2:
-        return float("nan")
-    return statistics.correlation(ranks(a), ranks(b))
-
-
-def ranks(values: Sequence[float]) -> list[float]:
-    ordered = sorted(values)
-    return [ordered.index(value) + (ordered.count(value) - 1) / 2 for value in values]
+        raise UsageError(f"{str(error).rstrip('.')}.") from error
+    outcomes = [outcome for points in GROUPS.values() for outcome in predicted(points, public)]
+    if outputs.json:
+        files.write(outputs.json, document(outcomes))
+    if outputs.md:
+        files.write(outputs.md, page(outcomes))
+    if not outputs.stdout_taken:
+        print(text(outcomes), end="")
+    return ExitCode.OK
 
 
 def summaries(outcomes: Sequence[Outcome]) -> dict[str, Summary]:

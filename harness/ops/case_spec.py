@@ -8,10 +8,11 @@ from __future__ import annotations
 import ast
 from typing import Any
 
+from triptych.harness.comma_lists import comma_list
+from triptych.harness.errors import UsageError, unknown
 from triptych.harness.ops.case import Case, case_name
 from triptych.harness.ops.op import Op
 from triptych.harness.ops.regimes import REGIMES
-from triptych.harness.ops.selection import UsageError, unknown, words
 
 
 def read(op: Op, text: str) -> Case:
@@ -20,7 +21,7 @@ def read(op: Op, text: str) -> Case:
     params: dict[str, Any] = {}
     regime = "normal"
     known = params_of(op)
-    for part in words(text):
+    for part in comma_list(text):
         name, equals, value = (word.strip() for word in part.partition("="))
         if not equals or not value:
             raise UsageError(f"--case takes NAME=VALUE,..., as in --case {example(op)}; got {part!r}.")

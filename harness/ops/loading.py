@@ -78,6 +78,13 @@ def _reference(kernel: Any, module: types.ModuleType, path: Path) -> str | None:
     )
 
 
+def split_function(path: str) -> tuple[str, str | None]:
+    """`PATH:function` as (path, function); a file whose name has a colon is a path."""
+    file, colon, function = path.rpartition(":")
+    named = bool(colon) and function.isidentifier() and not Path(path).exists()
+    return (file, function) if named else (path, None)
+
+
 def at(error: BaseException, path: Path) -> str:
     """Where in `path` an error was raised, as " (file.py:12)"; empty if it was elsewhere."""
     if isinstance(error, SyntaxError):

@@ -18,14 +18,14 @@ import numpy as np
 from triptych import simulator
 from triptych.harness.backends import BACKENDS
 from triptych.harness.backends.base import located, member
-from triptych.harness.commands import check
-from triptych.harness.commands.lint import split
+from triptych.harness.collection import load_ops
 from triptych.harness.dtypes import is_float
+from triptych.harness.errors import UsageError, unknown
 from triptych.harness.ops import loading
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.inputs import make_inputs, sizes_of
 from triptych.harness.ops.op import Op
-from triptych.harness.ops.selection import Selection, UsageError, axis_values, check_axes, pick, pick_ops, unknown
+from triptych.harness.ops.selection import Selection, check_axes, dtypes_of, pick, pick_ops, sets_of
 from triptych.simulator import ShapeDtype, dtypes
 
 DTYPE = "bfloat16"  # of an op, unless another is asked for
@@ -58,37 +58,29 @@ class Subject:
 def subjects(arguments: Namespace) -> list[Subject]:
     """Everything that the command line selects; what a name does not mean is an error that says what exists."""
     if arguments.kernel is not None:
-        path, function = split(arguments.kernel)
+        path, function = loading.split_function(arguments.kernel)
         if function is not None or arguments.args:
             return [_bare(arguments, Path(path), function)]
     elif arguments.args:
         raise UsageError("--arg goes with --kernel PATH:FUNCTION; the inputs of an op are its own.")
-    chosen = pick_ops(arguments.ops, check.load(arguments.kernel))
-    sets = list(dict.fromkeys(name for op in chosen.values() for name in op.case_sets))
-    axes = axis_values(arguments.axes or ())
-    check_axes(axes, chosen)
-    usual = "smoke" if axes else "model"  # sizes of the user's own need no sizes of a model
+    chosen = pick_ops(arguments.ops, load_ops(arguments.kernel))
+    sets = sets_of(chosen.values())
+    check_axes(arguments.axes, chosen)
+    usual = "smoke" if arguments.axes else "model"  # sizes of the user's own need no sizes of a model
     selection = Selection(
-        command="profile",
-        source=arguments.kernel,
-        sets=pick("case set", check.some(arguments.cases), sets) or ([usual] if usual in sets else sets),
+        sets=pick("case set", arguments.sets, sets) or ([usual] if usual in sets else sets),
         names=arguments.names,
-        dtypes=pick(
-            "dtype",
-            check.some(arguments.dtype),
-            list(dict.fromkeys(dtype for op in chosen.values() for dtype in op.dtypes)),
-        ),
-        axes=axes,
-        targets=(),
+        dtypes=pick("dtype", arguments.dtypes, dtypes_of(chosen.values())),
+        axes=arguments.axes,
         seed=arguments.seed,
     )
-    found = [subject for op in chosen.values() for subject in _of_op(op, selection)]
+    found = [subject for op in chosen.values() for subject in _of_op(op, selection, arguments.kernel)]
     if not found and selection.names is not None:
         raise unknown("case", selection.names, selection.case_names(chosen.values()))
     return found
 
 
-def _of_op(op: Op, selection: Selection) -> list[Subject]:
+def _of_op(op: Op, selection: Selection, source: str | None) -> list[Subject]:
     """The selected cases of an op, each size once: the regime of its inputs changes no time."""
     sizes: dict[Any, dict[str, tuple[str, Case]]] = {}
     for group, case in selection.cases(op):
@@ -97,12 +89,12 @@ def _of_op(op: Op, selection: Selection) -> list[Subject]:
     found = []
     for same in sizes.values():
         wanted = same if selection.dtypes else [DTYPE if DTYPE in same else next(iter(same))]
-        found += [_of_case(op, *same[dtype], selection) for dtype in wanted]
+        found += [_of_case(op, *same[dtype], selection, source) for dtype in wanted]
     return found
 
 
-def _of_case(op: Op, group: str, case: Case, selection: Selection) -> Subject:
-    words = [op.name, *(["--kernel", selection.source] if selection.source else [])]
+def _of_case(op: Op, group: str, case: Case, selection: Selection, source: str | None) -> Subject:
+    words = [op.name, *(["--kernel", source] if source else [])]
     words += ["--cases", group, "-k", case.name, "--dtype", case.dtype]
     for axis in selection.axes:
         words += ["-a", f"{axis}={case.axes[axis]}"]
@@ -154,7 +146,7 @@ def _bare(arguments: Namespace, path: Path, function: str | None) -> Subject:
         raise UsageError(f"{path} {wanted}; name one, as {path}:function. Its kernels: {', '.join(kernels) or 'none'}.")
     kernel = getattr(module, function)
     positional, named = [], {}
-    for text in arguments.args or ():
+    for text in arguments.args:
         name, value = _argument(text)
         if name is None:
             positional.append(value)
@@ -168,12 +160,12 @@ def _bare(arguments: Namespace, path: Path, function: str | None) -> Subject:
 
     return Subject(
         function,
-        " ".join(arguments.args or ()),
+        " ".join(arguments.args),
         ",".join(dict.fromkeys(str(tensor.dtype) for tensor in tensors)),
         lambda: kernel,
         drawn=lambda: call(lambda value: _array(value, rng)),
         shaped=lambda: call(lambda value: value),
-        words=["--kernel", arguments.kernel, *(word for text in arguments.args or () for word in ("--arg", text))],
+        words=["--kernel", arguments.kernel, *(word for text in arguments.args for word in ("--arg", text))],
         path=path.resolve(),
     )
 

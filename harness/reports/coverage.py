@@ -12,14 +12,14 @@ from math import gcd
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.op import Op
 from triptych.harness.ops.selection import Selection
-from triptych.harness.running.runner import Task
+from triptych.harness.running.tasks import Task
 
 ALIKE = 8  # a common divisor of all sizes that hides a tile which is not full
 
 
 def untried_of(selection: Selection, ops: Mapping[str, Op], tasks: Sequence[Task]) -> list[str]:
     """A line for each op of which something was left out; none where the command line picks single cases."""
-    if selection.names is not None or selection.written:
+    if selection.names is not None or selection.specs:
         return []
     found = []
     for op in ops.values():

@@ -9,14 +9,15 @@ from typing import Any
 
 import msgspec
 
+from triptych.harness.errors import UsageError
 from triptych.harness.results.record import to_plain
 from triptych.harness.results.result import Result, completed
 
 SCHEMA_VERSION = 1
 
 
-class DocumentError(Exception):
-    """A file is not what a document must be; its text is one sentence."""
+class DocumentError(UsageError):
+    """A file is not what a document must be."""
 
 
 class Document(msgspec.Struct, kw_only=True):

@@ -21,7 +21,7 @@ HERE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 NOT_THE_USERS = (f"{HERE}/harness/", f"{HERE}/simulator/", f"{os.path.dirname(os.__file__)}/")
 
 
-def opened() -> IO[bytes] | None:
+def open_file() -> IO[bytes] | None:
     """A file that a worker may inherit; None where there is no place for one, or no signal to ask with."""
     if os.name != "posix":
         return None
@@ -31,7 +31,7 @@ def opened() -> IO[bytes] | None:
         return None
 
 
-def promise(descriptor: int | None) -> None:
+def enable(descriptor: int | None) -> None:
     """In the worker: write the stack there when it comes to that; to standard error without one."""
     if descriptor is None:
         faulthandler.enable()
@@ -41,19 +41,19 @@ def promise(descriptor: int | None) -> None:
     faulthandler.register(signal.SIGUSR1, descriptor)
 
 
-def asked_for(pid: int, file: IO[bytes] | None) -> str:
+def ask(pid: int, file: IO[bytes] | None) -> str:
     """Where a hanging worker is, as " (mine.py:12)"; empty if that cannot be known."""
     if file is None:
         return ""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGUSR1)
     end = time.monotonic() + PATIENCE_S
-    while time.monotonic() < end and not place(file):
+    while time.monotonic() < end and not read(file):
         time.sleep(0.01)
-    return place(file)
+    return read(file)
 
 
-def place(file: IO[bytes] | None) -> str:
+def read(file: IO[bytes] | None) -> str:
     """The innermost line outside of Python's and our own files, as " (mine.py:12)"."""
     if file is None:
         return ""

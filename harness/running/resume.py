@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -20,12 +20,16 @@ from typing import Any
 
 import numpy as np
 
+from triptych.harness import files
 from triptych.harness.backends import BACKENDS
+from triptych.harness.errors import UsageError
 from triptych.harness.ops.op import Op
 from triptych.harness.results import environment
+from triptych.harness.results.document import dumps, read
 from triptych.harness.results.result import Result
 from triptych.harness.results.status import Cause, Status
-from triptych.harness.running.runner import Settings, Task
+from triptych.harness.running.session import Observer, Run
+from triptych.harness.running.tasks import Key, Settings, Task, key
 
 PACKAGE = Path(__file__).resolve().parent.parent
 JUDGES = (PACKAGE, PACKAGE.parent / "simulator", PACKAGE.parent / "reference")
@@ -39,12 +43,12 @@ def fingerprint(task: Task, op: Op, settings: Settings) -> str:
     kernel = getattr(op, BACKENDS[task.backend].panel)
     parts: dict[str, Any] = {
         "task": repr(replace(task, repro="")),
-        "settings": repr((settings.no_check, settings.wanted, task.bench and settings.budget)),
+        "settings": repr((settings.no_check, settings.wanted, settings.paranoid, task.bench and settings.budget)),
         "versions": [np.__version__, *(environment.version(name) for name in environment.PACKAGES)],
         "judges": sources(JUDGES),
         "op": sources((Path(task.source).resolve(),)) if task.source else "",
         "kernel": sources((Path(kernel.rpartition(":")[0]).resolve().parent,)) if isinstance(kernel, str) else "",
-        "machine": machine() if task.bench else "",
+        "host": host() if task.bench else "",
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -62,62 +66,62 @@ def sources(places: tuple[Path, ...]) -> str:
 
 
 @cache
-def machine() -> str:
+def host() -> str:
     """Times are of one machine."""
     return repr((environment.cpu(), environment.gpus()))
 
 
-class Kept:
-    """The results of a run that is or was under way, and the file that holds them."""
+class Resume(Observer):
+    """Takes over what a file already holds of a run, and keeps the rest in it as it comes.
 
-    def __init__(self, path: str, tasks: Sequence[Task], ops: Mapping[str, Op], settings: Settings) -> None:
+    path: the file, which need not be there yet
+    say: takes a sentence for the user
+    """
+
+    def __init__(self, path: str, say: Callable[[str], None]) -> None:
         self.path = path
-        self.prints = {key(task): fingerprint(task, ops[task.op], settings) for task in tasks}
-        self.done: dict[Any, Result] = {}
-        self.changed = 0
-        self.written = 0.0
+        self.say = say
+        self.prints: dict[Key, str] = {}
+        self.written = 0.0  # when
+        self.refused = False  # by the system, to write the file, which is no reason to stop the run
 
-    def take(self, results: Sequence[Result]) -> None:
-        """Take over what is done already; count what is not what it was."""
+    def started(self, run: Run) -> None:
+        self.prints = {key(task): fingerprint(task, run.plan.ops[task.op], run.settings) for task in run.plan.tasks}
+        if Path(self.path).exists():
+            kept, changed = self.still_valid(read(self.path).results)
+            for result in kept:
+                run.add(result)
+            again = f"; {changed} more are run again, because their sources, options or tools changed"
+            there = f"resuming {self.path}: {len(kept)} of {len(self.prints)} results are there"
+            self.say(there + (again if changed else ""))
+
+    def still_valid(self, results: Iterable[Result]) -> tuple[list[Result], int]:
+        """The results that need no further run, and how many are not what they were."""
+        kept: dict[Key, Result] = {}
+        changed = 0
         for result in results:
             wanted = self.prints.get(key(result))
             if wanted is None or undecided(result):
                 continue
             if result.fingerprint == wanted:
-                self.done[key(result)] = result
+                kept[key(result)] = result
             else:
-                self.changed += 1
+                changed += 1
+        return list(kept.values()), changed
 
-    def left(self, tasks: Sequence[Task]) -> list[Task]:
-        return [task for task in tasks if key(task) not in self.done]
-
-    def add(self, result: Result, write: Callable[[list[Result]], None]) -> None:
-        """Keep a new result; `write` puts all of them in the file, unless it did so just now."""
+    def on_result(self, run: Run, result: Result) -> None:
         result.fingerprint = self.prints[key(result)]
-        self.done[key(result)] = result
-        if time.monotonic() - self.written > MOST_SECONDS:
-            write(self.ordered())
-            self.written = time.monotonic()
-
-    def ordered(self) -> list[Result]:
-        """The results in the order of their tasks."""
-        return [self.done[place] for place in self.prints if place in self.done]
-
-    def said(self) -> str:
-        """One line on what was taken over."""
-        again = f"; {self.changed} more are run again, because their sources, options or tools changed"
-        return f"resuming {self.path}: {len(self.done)} of {len(self.prints)} results are there" + (
-            again if self.changed else ""
-        )
+        if time.monotonic() - self.written <= MOST_SECONDS:
+            return
+        try:
+            files.write(self.path, dumps(run.env, run.results))
+        except UsageError as error:
+            if not self.refused:
+                self.say(f"triptych: {error} The run goes on and tries the file again later.")
+            self.refused = True
+        self.written = time.monotonic()
 
 
 def undecided(result: Result) -> bool:
-    """Whether another try may end otherwise with nothing changed but the machine's load, --timeout or --memory."""
+    """Whether another try may end otherwise with nothing changed but the host's load, --timeout or --memory."""
     return result.status in UNDECIDED or result.cause in MACHINES
-
-
-def key(of: Task | Result) -> tuple[str, str, str, str, str | None]:
-    """What tells results of one run apart."""
-    if isinstance(of, Task):
-        return of.op, of.case.name, of.case.dtype, of.backend, of.target
-    return of.op, of.case, of.dtype, of.backend, of.target

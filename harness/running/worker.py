@@ -44,7 +44,7 @@ from triptych.harness.ops.op import Op
 from triptych.harness.results.result import Result
 from triptych.harness.results.status import Cause, Evidence, Status
 from triptych.harness.running import crash_location, memory_limit
-from triptych.harness.running.runner import Settings, Task, ended
+from triptych.harness.running.tasks import Settings, Task, result_without_run
 from triptych.harness.trials import integrity, invariance, self_reference
 from triptych.harness.trials.attribution import LONGEST_S, attribute
 from triptych.harness.trials.integrity import digest
@@ -55,7 +55,7 @@ def main() -> None:
     """Serve until the parent goes away."""
     end_with_parent()
     requests, replies = private_pipes()
-    crash_location.promise(int(sys.argv.pop()) if len(sys.argv) > 1 else None)
+    crash_location.enable(int(sys.argv.pop()) if len(sys.argv) > 1 else None)
     own = os.getpid()
     jobs: queue.SimpleQueue[tuple[Task, Settings]] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(requests, jobs), daemon=True).start()
@@ -142,25 +142,25 @@ class Bench:
             op = self.op(task)
             why = backend.supports(op, case, task.target)
             if why:
-                return ended(task, Status.UNSUPPORTED, why, Cause.NOT_SUPPORTED)
+                return result_without_run(task, Status.UNSUPPORTED, why, Cause.NOT_SUPPORTED)
             self.announce("preparing the inputs and the reference")
             prepared = self.prepare(op, task, settings)
         except SaysNothing as error:
             status = Status.UNSUPPORTED if error.unsuitable else Status.ERROR
-            return ended(task, status, str(error), error.cause)
+            return result_without_run(task, status, str(error), error.cause)
         except OpError as error:
-            return ended(task, Status.ERROR, str(error), error.cause)
+            return result_without_run(task, Status.ERROR, str(error), error.cause)
         except loading.OpFileError as error:
-            return ended(task, Status.ERROR, str(error), Cause.INVALID_OP)
+            return result_without_run(task, Status.ERROR, str(error), Cause.INVALID_OP)
         except MemoryError:
             self.unfit = True
             why = memory_limit.in_words(self.memory)
-            return ended(task, Status.ERROR, f"the case could not be prepared: {why}", Cause.OUT_OF_MEMORY)
+            return result_without_run(task, Status.ERROR, f"the case could not be prepared: {why}", Cause.OUT_OF_MEMORY)
         except BaseException as error:
             place = loading.at(error, Path(task.source).resolve()) if task.source else ""
             why = f"the case could not be prepared: {described(error)}{place}"
-            return ended(task, Status.ERROR, why, Cause.INVALID_OP)
-        result = ended(task, Status.ERROR, "", evidence=backend.evidence)
+            return result_without_run(task, Status.ERROR, why, Cause.INVALID_OP)
+        result = result_without_run(task, Status.ERROR, "", evidence=backend.evidence)
         result.tolerance = prepared.expected.tolerance
         try:
             self.announce("running the kernel")

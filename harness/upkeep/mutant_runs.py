@@ -5,7 +5,7 @@ forked from there, with a memory limit and a time limit, two or more at a time. 
 other way round: the outputs of the unchanged NKI kernel against the mutated reference.
 
 One that passes every case goes on to a larger *probing set*: the remaining dtype, another seed, and drawn cases
-(`fuzz`). What becomes of it:
+(`drawn_cases`). What becomes of it:
 
     caught       a case of the sets smoke, edge and adversarial is failed, error or timeout
     missed       only the probing set tells it: a hole in the cases
@@ -32,14 +32,14 @@ from triptych.harness.collection import builtin
 from triptych.harness.judge.tolerance import Expected, expect
 from triptych.harness.judge.truth import OpError
 from triptych.harness.judge.verdict import Verdict, judge
-from triptych.harness.ops import cases, loading
+from triptych.harness.ops import cases, drawn_cases, loading
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.inputs import make_inputs
 from triptych.harness.ops.op import Op
 from triptych.harness.ops.selection import Selection
 from triptych.harness.reports import tables
 from triptych.harness.results.status import Status
-from triptych.harness.running import fuzz, memory_limit
+from triptych.harness.running import memory_limit
 from triptych.harness.upkeep.mutation import Mutant
 
 SETS = ("smoke", "edge", "adversarial")
@@ -95,7 +95,7 @@ def cases_of(some: dict[str, Op], probing: bool) -> list[tuple[Op, Case]]:
             continue
         found += [(op, case) for case in cases.cases_of(op, ["edge", "adversarial"], [PROBE_DTYPE], {}, 1)]
         found += [(op, case) for case in drawn(op)]
-    return sorted(found, key=lambda pair: fuzz.work(pair[0], pair[1].axes, pair[1].params))
+    return sorted(found, key=lambda pair: drawn_cases.work(pair[0], pair[1].axes, pair[1].params))
 
 
 def drawn(op: Op) -> list[Case]:
@@ -108,8 +108,7 @@ def drawn(op: Op) -> list[Case]:
     def keep(case: Case) -> None:
         cases.append(case)
 
-    selection = Selection("check", None, (), None, (), {}, (), 0)
-    given: Any = hypothesis.given(fuzz.drawing({op.name: op}, selection))
+    given: Any = hypothesis.given(drawn_cases.drawing({op.name: op}, Selection()))
     seeded: Any = hypothesis.seed(0)
     test: Any = hypothesis.settings(
         max_examples=DRAWN,

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from triptych.harness.ops.case import Case
     from triptych.harness.ops.op import Alone, Op
     from triptych.harness.testing.agreement import assert_agree
-    from triptych.harness.testing.kernel_tests import kernel_tests
+    from triptych.harness.testing.kernel_tests import kernel_tests, parametrize
 
 __version__ = "0.1.0"
-__all__ = ["Alone", "Case", "Op", "__version__", "assert_agree", "kernel_tests"]
+__all__ = ["Alone", "Case", "Op", "__version__", "assert_agree", "kernel_tests", "parametrize"]
 
 
 class _Lender:
@@ -46,6 +46,7 @@ _HOMES = {
     "Op": "triptych.harness.ops.op",
     "assert_agree": "triptych.harness.testing.agreement",
     "kernel_tests": "triptych.harness.testing.kernel_tests",
+    "parametrize": "triptych.harness.testing.kernel_tests",
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -10,13 +10,14 @@ from msgspec import structs
 
 from triptych.harness.backends import BACKENDS
 from triptych.harness.backends.clocks import summary
-from triptych.harness.commands import check
+from triptych.harness.commands import cli
 from triptych.harness.measured.timing_accuracy import known_error
 from triptych.harness.results.measures import Derived, Kinds, Metrics, Nonfinite
 from triptych.harness.results.result import Result
 from triptych.harness.results.status import Evidence, Status
 from triptych.harness.results.timing import KnownError, Measured, Predicted
-from triptych.harness.running.runner import Task, ended
+from triptych.harness.running.session import Session
+from triptych.harness.running.tasks import Settings, Task, result_without_run
 
 Outcome = Callable[[Task], tuple[Any, ...]]  # status, reason and, where it matters, the cause
 
@@ -93,28 +94,32 @@ class Runner:
     def __init__(self) -> None:
         self.outcome: Outcome = passing
         self.tasks: list[Task] = []
-        self.settings: dict[str, Any] = {}
+        self.settings = Settings()
+        self.timeout_s = 0.0
 
-    def __call__(self, tasks: list[Task], *, on_result: Callable[[Result], None], **settings: Any) -> list[Result]:
-        self.tasks, self.settings = list(tasks), settings
+    def main(self, words: Sequence[str]) -> int:
+        """The command line, with this for what runs tasks."""
+        return cli.main(words, Session(self))
+
+    def __call__(
+        self, tasks: Sequence[Task], settings: Settings, *, timeout_s: float, on_result: Callable[[Result], None]
+    ) -> None:
+        self.tasks, self.settings, self.timeout_s = list(tasks), settings, timeout_s
         for task in tasks:
             away = BACKENDS[task.backend].missing()
             status, reason, *cause = (Status.SKIPPED, away) if away else self.outcome(task)
-            result = ended(task, status, reason or "", *cause)
+            result = result_without_run(task, status, reason or "", *cause)
             result.reason = reason
             if status is Status.PASSED:
                 result.metrics, result.tolerance = METRICS, TOLERANCE
                 if task.bench:
                     result.timing = PREDICTED if task.backend == "nki-sim" else measured(result.evidence)
             on_result(result)
-        return []
 
 
 @pytest.fixture
-def runner(monkeypatch: pytest.MonkeyPatch) -> Runner:
-    made = Runner()
-    monkeypatch.setattr(check, "run", made)
-    return made
+def runner() -> Runner:
+    return Runner()
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ from msgspec import structs
 
 from triptych.harness.backends.clocks import summary
 from triptych.harness.collection import builtin
-from triptych.harness.commands import bench_gpu, cli
+from triptych.harness.commands import bench_gpu
+from triptych.harness.exit_codes import ExitCode
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.op import Op
 from triptych.harness.reports import tables
@@ -105,6 +106,6 @@ def test_its_cases_fill_a_gpu() -> None:
 
 def test_without_a_gpu_it_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(type(bench_gpu.BACKENDS["triton"]), "missing", lambda self: "there is no GPU")
-    assert bench_gpu.main([]) == cli.REQUIRED_MISSING
+    assert bench_gpu.main([]) == ExitCode.REQUIRED_MISSING
     out, err = capsys.readouterr()
     assert out == "" and err == "bench-gpu needs a GPU with Triton and PyTorch: there is no GPU.\n"

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from triptych.harness.commands import cli
+from triptych.harness.exit_codes import ExitCode
 from triptych.harness.judge.tolerance import Bounds
 from triptych.harness.results.status import Status
-from triptych.harness.running.runner import Task
+from triptych.harness.running.tasks import Settings, Task
 
 CHECK = ["check", "matmul", "--backend", "numpy,nki-sim", "--dtype", "float32"]
 
@@ -28,7 +28,7 @@ def ends(status: Status, backend: str = "nki-sim") -> Callable[[Task], tuple[Sta
 
 
 def test_all_passed(runner: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(CHECK) == cli.OK
+    assert runner.main(CHECK) == ExitCode.OK
     last = capsys.readouterr().out.splitlines()[-1]
     assert last == "6 passed, 0 failed, 0 error, 0 timeout, 0 unsupported, 0 skipped · seed 0"
 
@@ -38,7 +38,7 @@ def test_what_does_not_pass_is_1_and_says_why_and_how_to_repeat(
     status: Status, runner: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runner.outcome = ends(status)
-    assert cli.main(CHECK) == cli.MISMATCH
+    assert runner.main(CHECK) == ExitCode.MISMATCH
     out = capsys.readouterr().out
     assert f"{status}: matmul 64x128x96 float32 on nki-sim[trn2]: because of a test" in out
     assert "triptych check matmul --cases smoke -k 64x128x96 --dtype float32 --backend nki-sim --target trn2" in out
@@ -49,7 +49,7 @@ def test_a_skip_is_said_with_its_reason_and_is_no_pass(
     runner: Any, away: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     away("nki-sim")
-    assert cli.main(CHECK) == cli.NOTHING_RAN
+    assert runner.main(CHECK) == ExitCode.NOTHING_RAN
     out = capsys.readouterr().out
     assert "3 passed" in out and "3 skipped (nki-sim: it is not here)" in out.splitlines()[-1]
     assert "nki-sim" not in out.rsplit("\n", 2)[0], "a skipped backend has no row that could look like a result"
@@ -57,15 +57,15 @@ def test_a_skip_is_said_with_its_reason_and_is_no_pass(
 
 def test_strict_counts_a_skip_and_an_unsupported_case(runner: Any, away: Callable[..., None]) -> None:
     runner.outcome = ends(Status.UNSUPPORTED)
-    assert cli.main([*CHECK, "--strict"]) == cli.MISMATCH
+    assert runner.main([*CHECK, "--strict"]) == ExitCode.MISMATCH
     away("nki-sim")
-    assert cli.main([*CHECK, "--strict"]) == cli.REQUIRED_MISSING
+    assert runner.main([*CHECK, "--strict"]) == ExitCode.REQUIRED_MISSING
 
 
 def test_the_reference_alone_is_no_kernel_that_passed(runner: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["check", "matmul", "--backend", "numpy"]) == cli.OK, "which is what was asked for"
+    assert runner.main(["check", "matmul", "--backend", "numpy"]) == ExitCode.OK, "which is what was asked for"
     runner.outcome = ends(Status.UNSUPPORTED)
-    assert cli.main(CHECK) == cli.NOTHING_RAN
+    assert runner.main(CHECK) == ExitCode.NOTHING_RAN
     assert capsys.readouterr().err.endswith("no kernel ran: what passed is the reference, compared with itself\n")
 
 
@@ -86,7 +86,7 @@ def test_what_passes_says_what_was_not_tried(
     path = tmp_path / "mine.py"
     path.write_text(MINE)
     document = tmp_path / "out.json"
-    assert cli.main(["check", "--kernel", str(path), "--backend", "numpy", "--json", str(document)]) == cli.OK
+    assert runner.main(["check", "--kernel", str(path), "--backend", "numpy", "--json", str(document)]) == ExitCode.OK
     said = capsys.readouterr().out.splitlines()[-4:-1]
     assert said == json.loads(document.read_text())["env"]["not_tried"]
     assert said == [
@@ -95,22 +95,22 @@ def test_what_passes_says_what_was_not_tried(
         "not tried of three: the case set edge (1 case); the case set adversarial (10 cases); M other than 9; "
         "eps other than 0.1",
     ]
-    assert runner.settings["wanted"] is None, "the file's own environment is no wish of the user's"
+    assert runner.settings.wanted is None, "the file's own environment is no wish of the user's"
     runner.outcome = ends(Status.FAILED)
-    cli.main(["check", "--kernel", str(path)])
+    runner.main(["check", "--kernel", str(path)])
     assert "not tried" not in capsys.readouterr().out
 
 
 def test_nothing_ran(runner: Any, away: Callable[..., None]) -> None:
     away("numpy", "nki-sim")
-    assert cli.main(CHECK) == cli.NOTHING_RAN
+    assert runner.main(CHECK) == ExitCode.NOTHING_RAN
 
 
 def test_a_required_backend_that_is_missing_stops_before_anything_runs(
     runner: Any, away: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     away("nki-sim")
-    assert cli.main([*CHECK, "--require", "nki-sim"]) == cli.REQUIRED_MISSING
+    assert runner.main([*CHECK, "--require", "nki-sim"]) == ExitCode.REQUIRED_MISSING
     out, err = capsys.readouterr()
     assert out == "" and "nki-sim is missing: it is not here" in err
     assert runner.tasks == []
@@ -118,19 +118,19 @@ def test_a_required_backend_that_is_missing_stops_before_anything_runs(
 
 def test_a_required_backend_must_run_a_case(runner: Any) -> None:
     runner.outcome = ends(Status.UNSUPPORTED)
-    assert cli.main([*CHECK, "--require", "nki-sim"]) == cli.REQUIRED_MISSING
+    assert runner.main([*CHECK, "--require", "nki-sim"]) == ExitCode.REQUIRED_MISSING
     runner.outcome = ends(Status.PASSED)
-    assert cli.main([*CHECK, "--require", "nki-sim"]) == cli.OK
+    assert runner.main([*CHECK, "--require", "nki-sim"]) == ExitCode.OK
 
 
 def test_require_adds_to_the_selection(runner: Any) -> None:
-    cli.main(["check", "matmul", "--backend", "numpy", "--require", "nki-sim"])
+    runner.main(["check", "matmul", "--backend", "numpy", "--require", "nki-sim"])
     assert {task.backend for task in runner.tasks} == {"numpy", "nki-sim"}
 
 
 def test_x_stops_at_the_first_problem_and_keeps_what_ran(runner: Any, capsys: pytest.CaptureFixture[str]) -> None:
     runner.outcome = ends(Status.FAILED)
-    assert cli.main([*CHECK, "-x"]) == cli.MISMATCH
+    assert runner.main([*CHECK, "-x"]) == ExitCode.MISMATCH
     out, err = capsys.readouterr()
     assert "1 passed, 1 failed" in out.splitlines()[-1]
     assert "stopped after 2 of 6 cases" in err
@@ -143,13 +143,13 @@ def test_an_interrupt_keeps_what_ran(runner: Any, capsys: pytest.CaptureFixture[
         return Status.PASSED, None
 
     runner.outcome = outcome
-    assert cli.main(CHECK) == cli.INTERRUPTED
+    assert runner.main(CHECK) == ExitCode.INTERRUPTED
     out, err = capsys.readouterr()
     assert "1 passed" in out.splitlines()[-1] and "stopped after 1 of 6" in err
 
 
 def test_settings_reach_the_runner(runner: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
-    cli.main(
+    runner.main(
         [
             "bench",
             "matmul",
@@ -166,25 +166,21 @@ def test_settings_reach_the_runner(runner: Any, tmp_path_factory: pytest.TempPat
             "smoke",
         ]
     )
-    assert runner.settings == {
-        "timeout_s": 90.0,
-        "no_check": True,
-        "wanted": Bounds("command line", 1e-2, 0.0),
-        "memory": None,
-    }
+    assert runner.settings == Settings(no_check=True, wanted=Bounds("command line", 1e-2, 0.0))
+    assert runner.timeout_s == 90.0
     assert all(task.bench for task in runner.tasks)
 
 
 def test_slow_clocks_are_read_at_a_models_sizes_only_if_named(runner: Any) -> None:
-    cli.main(["bench", "matmul", "--cases", "smoke,model"])
+    runner.main(["bench", "matmul", "--cases", "smoke,model"])
     timed = {(t.backend, t.case.name.startswith("llama")) for t in runner.tasks if t.bench}
     assert ("triton-cpu", False) in timed and ("triton-cpu", True) not in timed and ("nki-sim", True) in timed
-    cli.main(["bench", "matmul", "--cases", "model", "--backend", "triton-cpu"])
+    runner.main(["bench", "matmul", "--cases", "model", "--backend", "triton-cpu"])
     assert all(task.bench for task in runner.tasks)
 
 
 def test_check_times_nothing(runner: Any) -> None:
-    cli.main(CHECK)
+    runner.main(CHECK)
     assert not any(task.bench for task in runner.tasks)
 
 

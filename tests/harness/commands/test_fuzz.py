@@ -12,9 +12,11 @@ import pytest
 
 from triptych.harness.collection import builtin
 from triptych.harness.commands import cli
-from triptych.harness.ops import case_spec
+from triptych.harness.errors import UsageError
+from triptych.harness.exit_codes import ExitCode
+from triptych.harness.ops import case_spec, drawn_cases
 from triptych.harness.ops.op import Op
-from triptych.harness.ops.selection import Selection, UsageError
+from triptych.harness.ops.selection import Selection
 from triptych.harness.running import fuzz
 
 FILE = """
@@ -67,7 +69,7 @@ def test_a_planted_bug_is_found_shrunk_and_repeated_by_the_printed_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = kernel_file(tmp_path, WIDE)
-    assert check(path, "--fuzz", "20", "--seed", "5") == cli.MISMATCH
+    assert check(path, "--fuzz", "20", "--seed", "5") == ExitCode.MISMATCH
     out = capsys.readouterr().out
     failed, *_, cause, line, last = out.splitlines()
     assert cause.startswith("    cause: ")
@@ -78,17 +80,17 @@ def test_a_planted_bug_is_found_shrunk_and_repeated_by_the_printed_line(
     assert last.startswith("fuzz: a failure after ") and "shrunk from" in last and last.endswith("seed 5")
     words = shlex.split(line)
     assert words[0] == "triptych"
-    assert cli.main(words[1:]) == cli.MISMATCH
+    assert cli.main(words[1:]) == ExitCode.MISMATCH
     assert failed in capsys.readouterr().out, "the very same numbers"
     Path(path).write_text(FILE.replace("BUG", RIGHT))
-    assert cli.main(words[1:]) == cli.OK, "and the line tells when it is mended"
+    assert cli.main(words[1:]) == ExitCode.OK, "and the line tells when it is mended"
 
 
 def test_a_kernel_that_crashes_is_shrunk_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = kernel_file(tmp_path, "negate")
     text = Path(path).read_text().replace("    if negate:", "    assert x.shape[0] < 3, 'too tall'\n    if negate:")
     Path(path).write_text(text)
-    assert check(path, "--fuzz", "20", "--json", str(tmp_path / "out.json")) == cli.MISMATCH
+    assert check(path, "--fuzz", "20", "--json", str(tmp_path / "out.json")) == ExitCode.MISMATCH
     assert "too tall" in capsys.readouterr().out
     document = json.loads((tmp_path / "out.json").read_text())
     (result,) = document["results"]
@@ -96,7 +98,7 @@ def test_a_kernel_that_crashes_is_shrunk_too(tmp_path: Path, capsys: pytest.Capt
 
 
 def test_a_right_kernel_passes_and_says_how_much_was_tried(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert check(kernel_file(tmp_path, RIGHT), "--fuzz", "2", "--dtype", "bfloat16") == cli.OK
+    assert check(kernel_file(tmp_path, RIGHT), "--fuzz", "2", "--dtype", "bfloat16") == ExitCode.OK
     (last,) = capsys.readouterr().out.splitlines()
     assert last.startswith("fuzz: ") and " comparisons of copy in 2 s, and none fails · seed 0" in last
     assert int(last.split()[1]) > 0
@@ -111,25 +113,25 @@ def test_without_hypothesis_one_sentence_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(fuzz, "find_spec", lambda name: None)
-    assert check(kernel_file(tmp_path, RIGHT), "--fuzz", "1") == cli.USAGE
+    assert check(kernel_file(tmp_path, RIGHT), "--fuzz", "1") == ExitCode.USAGE
     assert "hypothesis, which is not installed: pip install 'triptych[fuzz]'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", [["--cases", "smoke"], ["-k", "3x4"], ["--case", "M=1,N=1"], ["--csv", "-"]])
 def test_what_fuzz_draws_itself_cannot_be_given(words: list[str], tmp_path: Path) -> None:
-    assert check(kernel_file(tmp_path, RIGHT), "--fuzz", "1", *words) == cli.USAGE
+    assert check(kernel_file(tmp_path, RIGHT), "--fuzz", "1", *words) == ExitCode.USAGE
 
 
-def drawn_cases(op: Op, count: int, seed: int, **settings: Any) -> list[Any]:
+def drawn(op: Op, count: int, seed: int, **settings: Any) -> list[Any]:
     import hypothesis
 
     cases: list[Any] = []
-    selection = Selection("check", None, (), None, (), settings.get("axes", {}), (), seed)
+    selection = Selection(axes=settings.get("axes", {}), seed=seed)
 
     def keep(case: Any) -> None:
         cases.append(case)
 
-    test = hypothesis.given(fuzz.drawing({op.name: op}, selection))(keep)
+    test = hypothesis.given(drawn_cases.drawing({op.name: op}, selection))(keep)
     test = hypothesis.settings(max_examples=count, database=None, deadline=None, phases=(hypothesis.Phase.generate,))(
         test
     )
@@ -139,29 +141,29 @@ def drawn_cases(op: Op, count: int, seed: int, **settings: Any) -> list[Any]:
 
 @pytest.mark.parametrize("op", builtin().values(), ids=lambda op: op.name)
 def test_cases_keep_to_the_limits_and_reach_tiles_dtypes_and_regimes(op: Op) -> None:
-    cases = drawn_cases(op, 150, 1)
+    cases = drawn(op, 150, 1)
     assert len({case.regime for case in cases}) == 10 and {case.dtype for case in cases} == set(op.dtypes)
     for case in cases:
         assert all(1 <= case.axes[axis] <= most for axis, most in op.limits.items())
         assert all(case.axes[axis] % case.axes[base] == 0 for axis, base in op.multiples.items())
-        assert fuzz.work(op, case.axes, case.params) <= 1
+        assert drawn_cases.work(op, case.axes, case.params) <= 1
     for axis in op.tiles:
-        assert any(case.axes[axis] > fuzz.SMALL for case in cases)
+        assert any(case.axes[axis] > drawn_cases.SMALL for case in cases)
 
 
 def test_the_seed_decides_the_cases() -> None:
     op = builtin()["attention"]
-    assert drawn_cases(op, 20, 4) == drawn_cases(op, 20, 4) != drawn_cases(op, 20, 5)
+    assert drawn(op, 20, 4) == drawn(op, 20, 4) != drawn(op, 20, 5)
 
 
 def test_a_size_of_the_command_line_stays() -> None:
-    cases = drawn_cases(builtin()["attention"], 30, 0, axes={"D": [7], "H": [4], "Hkv": [2]})
+    cases = drawn(builtin()["attention"], 30, 0, axes={"D": [7], "H": [4], "Hkv": [2]})
     assert {(case.axes["D"], case.axes["H"], case.axes["Hkv"]) for case in cases} == {(7, 4, 2)}
 
 
 def test_a_written_case_reads_back() -> None:
     op = builtin()["attention"]
-    for case in drawn_cases(op, 30, 2):
+    for case in drawn(op, 30, 2):
         again = case_spec.read(op, case_spec.write(case))
         assert (again.axes, again.params, again.regime, again.name) == (case.axes, case.params, case.regime, case.name)
 
@@ -185,7 +187,7 @@ def test_a_case_that_is_not_written_right_says_how(text: str, said: str) -> None
 
 
 def test_a_written_case_runs_alone_in_every_dtype(runner: Any) -> None:
-    cli.main(["check", "matmul", "--case", "M=3,K=5,N=7,regime=tiny", "--backend", "numpy"])
+    runner.main(["check", "matmul", "--case", "M=3,K=5,N=7,regime=tiny", "--backend", "numpy"])
     assert [(task.case.name, task.case.dtype) for task in runner.tasks] == [
         ("3x5x7-tiny", dtype) for dtype in ("float32", "bfloat16", "float16")
     ]
@@ -193,7 +195,7 @@ def test_a_written_case_runs_alone_in_every_dtype(runner: Any) -> None:
 
 
 def test_a_size_for_a_written_case_is_a_contradiction() -> None:
-    assert cli.main(["check", "matmul", "--case", "M=3,K=5,N=7", "-a", "M=4"]) == cli.USAGE
+    assert cli.main(["check", "matmul", "--case", "M=3,K=5,N=7", "-a", "M=4"]) == ExitCode.USAGE
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the worker of a test that ends early is POSIX's")

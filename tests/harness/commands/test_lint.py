@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from triptych.harness.commands import cli, new
+from triptych.harness.exit_codes import ExitCode
 
 GOOD = "import nki\n@nki.jit\ndef kernel(x):\n    return x\n"
 WARNED = "import nki\n@nki.jit\ndef kernel(x):\n    print(x is None)\n    return x\n"
@@ -43,7 +44,7 @@ def test_a_clean_file(lint) -> None:
 
 def test_a_warning_is_no_failure(lint) -> None:
     code, out, err = lint("a.py b.py", a=GOOD, b=WARNED)
-    assert (code, err) == (cli.OK, "")
+    assert (code, err) == (ExitCode.OK, "")
     first, last = out.splitlines()
     assert first.startswith(
         "b.py:4:11: warning identity the documentation rules out `is`; write x == None [nki/migration"
@@ -53,7 +54,7 @@ def test_a_warning_is_no_failure(lint) -> None:
 
 def test_an_error_is(lint) -> None:
     code, out, _ = lint("a.py", a=WRONG)
-    assert code == cli.MISMATCH
+    assert code == ExitCode.MISMATCH
     assert [line.split(" [")[0] for line in out.splitlines()] == [
         "a.py:8:12: error removed-name nl.mgrid is not in NKI 0.6: use slices",
         "a.py:8:29: warning identity the documentation rules out `is`; write x == None",
@@ -73,13 +74,13 @@ def test_several_functions_of_a_file_are_one_file(lint) -> None:
 
 def test_a_file_with_a_colon_in_its_name(lint, tmp_path: Path) -> None:
     (tmp_path / "a:b").write_text(GOOD)
-    assert lint("a:b")[0] == cli.OK
+    assert lint("a:b")[0] == ExitCode.OK
 
 
 def test_json_is_one_document(lint) -> None:
     code, out, err = lint("a.py --target trn2 --json -", a=WRONG)
     document = json.loads(out)
-    assert code == cli.MISMATCH and err == "2 errors, 1 warning in 1 file\n"
+    assert code == ExitCode.MISMATCH and err == "2 errors, 1 warning in 1 file\n"
     assert document["schema_version"] == 1 and document["target"] == "trn2"
     assert document["findings"][0] == {
         "rule": "generation",
@@ -116,11 +117,11 @@ def test_json_beside_the_lines(lint, tmp_path: Path) -> None:
 )
 def test_usage(lint, words: str, said: str) -> None:
     code, out, err = lint(words, a=GOOD, empty="x = 1\n", broken="x = (\n")
-    assert code == cli.USAGE and out == "" and said in err and err.count("\n") == 1
+    assert code == ExitCode.USAGE and out == "" and said in err and err.count("\n") == 1
 
 
 def test_a_new_file_is_clean(lint) -> None:
     assert lint("rowscale.py --target trn1", rowscale=new.source("rowscale"))[:2] == (
-        cli.OK,
+        ExitCode.OK,
         "0 errors, 0 warnings in 1 file\n",
     )

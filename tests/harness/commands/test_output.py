@@ -16,13 +16,14 @@ from msgspec import structs
 
 from triptych.harness import files
 from triptych.harness.commands import cli
+from triptych.harness.exit_codes import ExitCode
 from triptych.harness.measured.timing_accuracy import in_words
 from triptych.harness.reports import parity, tables
 from triptych.harness.results.findings import Alone, Invariance, Runs
 from triptych.harness.results.measures import Parity
 from triptych.harness.results.result import Result
 from triptych.harness.results.status import Evidence, Status
-from triptych.harness.running.runner import Task
+from triptych.harness.running.tasks import Task
 
 BENCH = ["bench", "matmul", "--backend", "numpy,nki-sim", "--dtype", "float32", "--cases", "smoke"]
 KEYS = {
@@ -43,7 +44,7 @@ def strict(text: str) -> dict[str, object]:
 
 
 def test_json_on_stdout_is_one_document_and_nothing_else(runner: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main([*BENCH, "--json", "-", "--seed", "3"]) == cli.OK
+    assert runner.main([*BENCH, "--json", "-", "--seed", "3"]) == ExitCode.OK
     out, err = capsys.readouterr()
     document = strict(out)
     assert list(document) == ["schema_version", "env", "results"] and document["schema_version"] == 1
@@ -56,7 +57,7 @@ def test_json_on_stdout_is_one_document_and_nothing_else(runner: Any, capsys: py
 
 
 def test_the_environment_names_versions_and_no_place(runner: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    cli.main([*BENCH, "--json", "-"])
+    runner.main([*BENCH, "--json", "-"])
     env = strict(capsys.readouterr().out)["env"]
     assert isinstance(env, dict)
     assert {"triptych", "git", "python", "packages", "blas", "cpu", "cores", "threads", "gpus", "seed"} <= set(env)
@@ -69,10 +70,10 @@ def test_the_environment_names_versions_and_no_place(runner: Any, capsys: pytest
 
 def test_results_survive_the_round_trip(runner: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     saved, page = tmp_path / "r.json", tmp_path / "r.html"
-    cli.main([*BENCH, "--json", str(saved)])
+    runner.main([*BENCH, "--json", str(saved)])
     before = capsys.readouterr().out.splitlines()[-1]
     runner.tasks = []
-    assert cli.main(["report", "--from", str(saved), "--html", str(page)]) == cli.OK
+    assert runner.main(["report", "--from", str(saved), "--html", str(page)]) == ExitCode.OK
     assert capsys.readouterr().out.splitlines()[-1] == before
     assert runner.tasks == [] and "<h1>" in page.read_text()
 
@@ -80,22 +81,24 @@ def test_results_survive_the_round_trip(runner: Any, tmp_path: Path, capsys: pyt
 def test_runs_of_two_machines_are_kept_apart(runner: Any, tmp_path: Path) -> None:
     files = [str(tmp_path / name) for name in ("a.json", "b.json")]
     for file in files:
-        cli.main([*BENCH, "--json", file])
+        runner.main([*BENCH, "--json", file])
     page = tmp_path / "r.html"
-    assert cli.main(["report", "--from", *files, "--html", str(page)]) == cli.OK
+    assert runner.main(["report", "--from", *files, "--html", str(page)]) == ExitCode.OK
     assert "run 1" in page.read_text() and "nki-sim[trn2] · run 2" in page.read_text()
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema_version": 1, "env": {}, "results": [{"op": 1}]}'])
 def test_what_is_no_result_file_is_said(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "r.json").write_text(text)
-    assert cli.main(["report", "--from", str(tmp_path / "r.json"), "--html", str(tmp_path / "r.html")]) == cli.USAGE
+    assert (
+        cli.main(["report", "--from", str(tmp_path / "r.json"), "--html", str(tmp_path / "r.html")]) == ExitCode.USAGE
+    )
     assert "is not a document that `triptych --json` wrote" in capsys.readouterr().err
 
 
 def test_predictions_say_so_everywhere(runner: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     paths = {kind: tmp_path / f"r.{kind}" for kind in ("csv", "md", "html")}
-    cli.main([*BENCH, *(word for kind, path in paths.items() for word in (f"--{kind}", str(path)))])
+    runner.main([*BENCH, *(word for kind, path in paths.items() for word in (f"--{kind}", str(path)))])
     for row in capsys.readouterr().out.splitlines():
         assert row == in_words() or ("predicted" in row) == row.startswith("matmul") * ("nki-sim" in row)
     rows = list(csv.DictReader(io.StringIO(paths["csv"].read_text())))
@@ -140,7 +143,7 @@ def test_the_report_is_one_closed_file_without_script(runner: Any, tmp_path: Pat
 
     runner.outcome = outcome
     path = tmp_path / "r.html"
-    assert cli.main(["run", "matmul", "--backend", "numpy,nki-sim,nki", "--html", str(path)]) == cli.MISMATCH
+    assert runner.main(["run", "matmul", "--backend", "numpy,nki-sim,nki", "--html", str(path)]) == ExitCode.MISMATCH
     text = path.read_text()
     page = Page()
     page.feed(text)

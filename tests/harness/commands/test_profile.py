@@ -10,6 +10,7 @@ import pytest
 from triptych import simulator
 from triptych.harness.collection import builtin
 from triptych.harness.commands import cli, new
+from triptych.harness.exit_codes import ExitCode
 
 COPY = """import nki, nki.isa as nisa, nki.language as nl
 @nki.jit
@@ -79,7 +80,7 @@ def figures(out: str) -> dict[str, str]:
 def test_one_prediction_from_the_top_down(profile) -> None:
     code, out, err = profile(TILE)
     total, copied = by_hand()
-    assert (code, err) == (cli.OK, "")
+    assert (code, err) == (ExitCode.OK, "")
     lines = out.splitlines()
     assert lines[0] == "copy 128x512:float32 on trn2 (NeuronCore-v3): predicted, not measured"
     seen = figures(out)
@@ -97,24 +98,24 @@ def test_one_prediction_from_the_top_down(profile) -> None:
 
 def test_arguments_by_name_and_as_literals(profile) -> None:
     code, out, _ = profile(f"--kernel copy.py:copy --arg x=128x512:float32 --arg times={9}")
-    assert code == cli.OK and figures(out)["time"] == f"{by_hand(times=9)[0]:.1f}"
+    assert code == ExitCode.OK and figures(out)["time"] == f"{by_hand(times=9)[0]:.1f}"
 
 
 def test_arrays_are_drawn_only_where_a_kernel_depends_on_them(profile, monkeypatch: pytest.MonkeyPatch) -> None:
     words = "--kernel rows.py --arg 64x32:float32 --arg 16x1:int32"
     code, out, err = profile(words)
-    assert code == cli.OK and out.startswith("rows 64x32:float32 16x1:int32 on trn2")
+    assert code == ExitCode.OK and out.startswith("rows 64x32:float32 16x1:int32 on trn2")
     assert err.startswith("triptych: nisa.dma_copy at rows.py:7: needs the values of ")
     assert err.endswith(": predicted with inputs drawn from seed 0\n") and err.count("\n") == 1
     code, out, err = profile(f"{words} --no-data")
-    assert code == cli.MISMATCH and "error: rows " in out and "this run has shapes alone" in out
+    assert code == ExitCode.MISMATCH and "error: rows " in out and "this run has shapes alone" in out
 
     def none(*_: object, **__: object) -> None:
         raise AssertionError("drew inputs")
 
     monkeypatch.setattr("triptych.harness.profiling.subjects.make_inputs", none)
-    assert profile("matmul -a M=2048 -a K=2048 -a N=2048")[0] == cli.OK
-    assert profile("attention -k *8b/decode*")[0] == cli.OK
+    assert profile("matmul -a M=2048 -a K=2048 -a N=2048")[0] == ExitCode.OK
+    assert profile("attention -k *8b/decode*")[0] == ExitCode.OK
 
 
 def test_an_op_without_declared_shapes_is_drawn_to_see_them(profile, tmp_path: Path) -> None:
@@ -128,12 +129,12 @@ def test_an_op_without_declared_shapes_is_drawn_to_see_them(profile, tmp_path: P
     assert times[0] == times[1]
     (tmp_path / "drawn.py").write_text(source.replace('case.axes["R"]', 'case.axes["rows"]'))
     code, out, _ = profile("--kernel drawn.py")
-    assert code == cli.MISMATCH and "the inputs could not be made: KeyError: 'rows'" in out
+    assert code == ExitCode.MISMATCH and "the inputs could not be made: KeyError: 'rows'" in out
 
 
 def test_targets_and_a_what_if_side_by_side(profile) -> None:
     code, out, _ = profile(f"{TILE} --target trn2,trn3 --set launch_ns=0 --set teardown_ns=0")
-    assert code == cli.OK
+    assert code == ExitCode.OK
     head, time, against, changed, *_ = out.splitlines()[3:]
     assert out.splitlines()[1] == "what-if: launch_ns = 0, teardown_ns = 0"
     assert head.split() == ["trn2", "trn2", "what-if", "trn3", "trn3", "what-if"]
@@ -148,7 +149,7 @@ def test_targets_and_a_what_if_side_by_side(profile) -> None:
 
 def test_both_orders(profile) -> None:
     code, out, _ = profile(f"{TILE} --order both")
-    assert code == cli.OK and out.splitlines()[2].split() == ["trn2", "overlapped", "trn2", "program"]
+    assert code == ExitCode.OK and out.splitlines()[2].split() == ["trn2", "overlapped", "trn2", "program"]
     assert out.splitlines()[3].split()[2:] == [f"{by_hand()[0]:.1f}"] * 2  # nothing to overlap
     assert " in program order: predicted" in profile(f"{TILE} --order program")[1]
 
@@ -157,7 +158,7 @@ def test_json_is_one_document(profile) -> None:
     code, out, err = profile(f"{TILE} --set dma_gb_per_s=800 --json -")
     plain, changed = json.loads(out)["results"]
     total, copied = by_hand()
-    assert (code, err) == (cli.OK, "")
+    assert (code, err) == (ExitCode.OK, "")
     assert {key: plain[key] for key in ("op", "dtype", "backend", "target", "evidence", "status")} == {
         "op": "copy", "dtype": "float32", "backend": "nki-sim", "target": "trn2", "evidence": "predicted",
         "status": "passed",
@@ -185,7 +186,7 @@ def test_a_repro_predicts_the_same(profile) -> None:
 
 def test_ops_of_the_table_and_their_sizes(profile) -> None:
     code, out, _ = profile("matmul -a M=256 -a K=128 -a N=512")
-    assert code == cli.OK and out.startswith("matmul 256x128x512 bfloat16 on trn2")
+    assert code == ExitCode.OK and out.startswith("matmul 256x128x512 bfloat16 on trn2")
     assert "kernels/nki/matmul.py:" in out or "matmul.py:" in out
     code, out, _ = profile("mat* --cases smoke --dtype float32,bfloat16 -k 128x256*")
     rows = [line.split()[:3] for line in out.splitlines() if "128x256x512" in line]
@@ -205,23 +206,23 @@ def test_the_regime_of_the_inputs_makes_no_case(profile) -> None:
 def test_ops_of_a_users_file(profile, tmp_path: Path) -> None:
     (tmp_path / "rowscale.py").write_text(new.source("rowscale"))
     code, out, _ = profile("--kernel rowscale.py")
-    assert code == cli.OK and out.startswith("rowscale 512x2048 bfloat16 on trn2")
+    assert code == ExitCode.OK and out.startswith("rowscale 512x2048 bfloat16 on trn2")
 
 
 def test_a_kernel_that_fails_says_it_in_one_sentence(profile) -> None:
     code, out, _ = profile("--kernel broken.py --arg 128x512:float32")
-    assert code == cli.MISMATCH
+    assert code == ExitCode.MISMATCH
     assert out.startswith("error: copy 128x512:float32 float32 on nki-sim[trn2]: nisa.tensor_copy at broken.py:9: ")
     assert "reads 65536 of 65536 elements" in out and "Traceback" not in out
     code, out, _ = profile("--kernel broken.py --arg 4096:float32 --json -")
     result = json.loads(out)["results"][0]
-    assert (code, result["status"], result["timing"]) == (cli.MISMATCH, "error", {})
+    assert (code, result["status"], result["timing"]) == (ExitCode.MISMATCH, "error", {})
 
 
 def test_a_kernel_that_raises_says_where(profile, tmp_path: Path) -> None:
     (tmp_path / "raises.py").write_text(COPY.replace("for _ in range(times)", "for _ in range(1 // (times - 1))"))
     code, out, _ = profile("--kernel raises.py --arg 128x512:float32")
-    assert code == cli.MISMATCH and "the kernel raised ZeroDivisionError: " in out and "(raises.py:8)" in out
+    assert code == ExitCode.MISMATCH and "the kernel raised ZeroDivisionError: " in out and "(raises.py:8)" in out
 
 
 def test_without_an_nki_kernel_nothing_runs(profile, tmp_path: Path) -> None:
@@ -229,7 +230,7 @@ def test_without_an_nki_kernel_nothing_runs(profile, tmp_path: Path) -> None:
         "from triptych import Op\nop = Op('half', {'x': ('N',)}, lambda x: x / 2, [{'N': 4}])\n"
     )
     code, out, _ = profile("--kernel op.py")
-    assert code == cli.NOTHING_RAN and "unsupported: half on nki-sim[trn2]: op half has no nki panel" in out
+    assert code == ExitCode.NOTHING_RAN and "unsupported: half on nki-sim[trn2]: op half has no nki panel" in out
 
 
 @pytest.mark.parametrize(
@@ -263,13 +264,13 @@ def test_without_an_nki_kernel_nothing_runs(profile, tmp_path: Path) -> None:
 def test_usage(profile, words: str, names: str, lists: str, tmp_path: Path) -> None:
     before = sorted(tmp_path.iterdir())
     code, out, err = profile(words)
-    assert (code, out) == (cli.USAGE, "") and names in err and lists in err
+    assert (code, out) == (ExitCode.USAGE, "") and names in err and lists in err
     assert err.count("\n") == 1 and "Traceback" not in err and sorted(tmp_path.iterdir()) == before
 
 
 def test_a_report_of_profiles_compares_nothing(profile, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     profile(f"{TILE} --set dma_gb_per_s=800 --order program --json p.json")
-    assert cli.main(["report", "--from", "p.json", "--html", "r.html"]) == cli.OK
+    assert cli.main(["report", "--from", "p.json", "--html", "r.html"]) == ExitCode.OK
     assert "0 passed" in capsys.readouterr().out
     page = (tmp_path / "r.html").read_text()
     assert "Nothing was compared" in page and 'class="status passed"' not in page.split('id="legend"')[0]

@@ -15,9 +15,10 @@ import pytest
 
 from triptych.harness import files
 from triptych.harness.commands import cli
+from triptych.harness.exit_codes import ExitCode
 from triptych.harness.results.status import Cause, Status
 from triptych.harness.running import resume
-from triptych.harness.running.runner import Task
+from triptych.harness.running.tasks import Task
 
 FILE = """
 import pathlib, time
@@ -94,7 +95,7 @@ def test_a_run_that_is_killed_continues_where_it_was(folder: Path, capsys: pytes
     assert environment["conformance"]["nki-sim"]["failed"] == [], "the self-test is there from the first write"
     assert [result["case"] for result in kept] == ["1x4", "2x4"][: len(kept)] and kept, "whole, if a second behind"
     (folder / "go").touch()
-    assert cli.main(words(folder)) == cli.OK
+    assert cli.main(words(folder)) == ExitCode.OK
     assert calls(folder) == [1, 2, 3, 4][len(kept) :], "nothing that was kept is run again"
     assert [(result["case"], result["status"]) for result in results(folder)] == [
         (f"{m}x4", "passed") for m in (1, 2, 3, 4)
@@ -104,9 +105,9 @@ def test_a_run_that_is_killed_continues_where_it_was(folder: Path, capsys: pytes
 
 
 def test_what_is_done_is_not_run_again(folder: Path) -> None:
-    assert cli.main(words(folder)) == cli.OK and calls(folder) == [1, 2, 3, 4]
+    assert cli.main(words(folder)) == ExitCode.OK and calls(folder) == [1, 2, 3, 4]
     before = results(folder)
-    assert cli.main(words(folder)) == cli.OK and calls(folder) == []
+    assert cli.main(words(folder)) == ExitCode.OK and calls(folder) == []
     assert results(folder) == before
 
 
@@ -115,7 +116,7 @@ def test_a_changed_kernel_is_run_again_and_says_so(folder: Path, capsys: pytest.
     (folder / "mine.py").write_text(FILE.replace("import pathlib, time", "import pathlib, time  # edited"))
     resume.sources.cache_clear()
     calls(folder)
-    assert cli.main(words(folder)) == cli.OK and calls(folder) == [1, 2, 3, 4]
+    assert cli.main(words(folder)) == ExitCode.OK and calls(folder) == [1, 2, 3, 4]
     err = capsys.readouterr().err
     assert "0 of 4 results are there; 4 more are run again, because their sources, options or tools changed" in err
 
@@ -159,16 +160,16 @@ def test_a_failure_is_kept_and_a_timeout_tried_again(folder: Path, runner: Any) 
         return bad.get(task.case.name, Status.PASSED), "because of a test"
 
     runner.outcome = outcome
-    cli.main(words(folder))
-    assert cli.main(words(folder)) == cli.MISMATCH, "what failed before still counts"
+    runner.main(words(folder))
+    assert runner.main(words(folder)) == ExitCode.MISMATCH, "what failed before still counts"
     assert [task.case.name for task in runner.tasks] == ["2x4", "3x4"]
 
 
 @pytest.mark.parametrize("cause", [Cause.WORKER_DIED, Cause.OUT_OF_MEMORY])
 def test_what_the_machine_may_be_to_blame_for_is_tried_again(cause: Cause, folder: Path, runner: Any) -> None:
     runner.outcome = lambda task: (Status.ERROR, "r", cause if task.case.name == "2x4" else Cause.KERNEL_ERROR)
-    cli.main(words(folder))
-    cli.main(words(folder))
+    runner.main(words(folder))
+    runner.main(words(folder))
     assert [task.case.name for task in runner.tasks] == ["2x4"]
 
 
@@ -180,7 +181,7 @@ def test_a_full_disk_costs_neither_the_run_nor_its_table(
 
     monkeypatch.setattr(files, "write_bytes", full)
     monkeypatch.setattr(resume, "MOST_SECONDS", 0.0)
-    assert cli.main([word for word in words(folder, "--csv", f"{folder}/run.csv") if word != "-q"]) == cli.USAGE
+    assert runner.main([word for word in words(folder, "--csv", f"{folder}/run.csv") if word != "-q"]) == ExitCode.USAGE
     out, err = capsys.readouterr()
     assert out.count("passed") > 4 and "4 passed, " in out, "every case ran and is shown"
     assert err.count("The run goes on") == 1, err
@@ -199,12 +200,12 @@ def test_a_file_of_another_kind_is_refused_and_kept(
     text: str, said: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / "run.json").write_text(text)
-    assert cli.main(words(folder)) == cli.USAGE
+    assert cli.main(words(folder)) == ExitCode.USAGE
     assert said in capsys.readouterr().err and (folder / "run.json").read_text() == text
 
 
 def test_stdout_cannot_be_continued(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["check", "matmul", "--resume", "-"]) == cli.USAGE
+    assert cli.main(["check", "matmul", "--resume", "-"]) == ExitCode.USAGE
     assert "--resume takes a file" in capsys.readouterr().err
 
 
@@ -212,16 +213,16 @@ def test_stdout_cannot_be_continued(capsys: pytest.CaptureFixture[str]) -> None:
     ("text", "bytes"), [("8G", 2**33), ("500M", 500 * 2**20), ("536870912", 2**29), ("1.5g", 3 * 2**29)]
 )
 def test_sizes_of_memory(text: str, bytes: int, runner: Any) -> None:
-    cli.main(["check", "matmul", "--memory", text])
-    assert runner.settings["memory"] == bytes
+    runner.main(["check", "matmul", "--memory", text])
+    assert runner.settings.memory == bytes
 
 
 def test_a_worker_needs_some_memory_itself(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["check", "matmul", "--memory=64M"]) == cli.USAGE
+    assert cli.main(["check", "matmul", "--memory=64M"]) == ExitCode.USAGE
     assert "wants 256M at least" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["0", "-1G", "much", "8Q", ""])
 def test_what_is_no_size_says_what_is(text: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["check", "matmul", f"--memory={text}"]) == cli.USAGE
+    assert cli.main(["check", "matmul", f"--memory={text}"]) == ExitCode.USAGE
     assert "wants a size above zero, as 8G or 500M" in capsys.readouterr().err

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from triptych.harness.commands import cli
+from triptych.harness.exit_codes import ExitCode
 from triptych.harness.judge.tolerance import Bounds
 
 WRONG = [
@@ -59,7 +60,7 @@ def test_usage_error(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     words = [word.strip("'") for word in line.split()]
-    assert cli.main(words) == cli.USAGE
+    assert runner.main(words) == ExitCode.USAGE
     out, err = capsys.readouterr()
     assert out == ""
     assert names in err and lists.lower() in err.lower()
@@ -73,45 +74,45 @@ def test_usage_error(
 )
 def test_a_tolerance_of_the_environment_that_makes_no_sense(value, said, runner, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setenv("TRIPTYCH_BUDGET", value)
-    assert cli.main(["check", "matmul"]) == cli.USAGE
+    assert runner.main(["check", "matmul"]) == ExitCode.USAGE
     assert said in capsys.readouterr().err and runner.tasks == []
 
 
 def test_the_environment_decides_unless_the_command_line_does(runner: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRIPTYCH_BUDGET", "3x")
-    cli.main(["check", "matmul"])
-    assert runner.settings["wanted"] == Bounds("environment", budget=3)
+    runner.main(["check", "matmul"])
+    assert runner.settings.wanted == Bounds("environment", budget=3)
     assert "--budget=3" in runner.tasks[0].repro  # which then holds where the variable is not set
-    cli.main(["check", "matmul", "--atol", "1e-3"])
-    assert runner.settings["wanted"] == Bounds("command line", atol=1e-3)
+    runner.main(["check", "matmul", "--atol", "1e-3"])
+    assert runner.settings.wanted == Bounds("command line", atol=1e-3)
 
 
 def test_options_and_ops_mix(runner: Any) -> None:
-    assert cli.main(["check", "matmul", "--backend", "numpy", "attention", "--dtype", "float32"]) == cli.OK
+    assert runner.main(["check", "matmul", "--backend", "numpy", "attention", "--dtype", "float32"]) == ExitCode.OK
     assert {task.op for task in runner.tasks} == {"matmul", "attention"}
     assert {(task.backend, task.case.dtype) for task in runner.tasks} == {("numpy", "float32")}
 
 
 def test_globs_and_axes(runner: Any) -> None:
-    assert cli.main(["check", "mat*", "-a", "M=[3,5]", "-a", "N=7", "--backend", "numpy", "--dtype", "float16"]) == 0
+    assert runner.main(["check", "mat*", "-a", "M=[3,5]", "-a", "N=7", "--backend", "numpy", "--dtype", "float16"]) == 0
     assert {task.op for task in runner.tasks} == {"matmul", "matmul_tiled"}
     assert {task.case.axes["M"] for task in runner.tasks} == {3, 5}
     assert {task.case.axes["N"] for task in runner.tasks} == {7}
 
 
 def test_targets_are_for_backends_that_have_them(runner: Any) -> None:
-    assert cli.main(["check", "matmul", "--backend", "numpy,nki-sim", "--target", "trn1,trn3"]) == cli.OK
+    assert runner.main(["check", "matmul", "--backend", "numpy,nki-sim", "--target", "trn1,trn3"]) == ExitCode.OK
     assert {(t.backend, t.target) for t in runner.tasks} == {("numpy", None), ("nki-sim", "trn1"), ("nki-sim", "trn3")}
 
 
 def test_the_backends_of_one_case_are_side_by_side(runner: Any) -> None:
-    cli.main(["check", "matmul", "--backend", "numpy,nki-sim", "--target", "trn1,trn2"])
+    runner.main(["check", "matmul", "--backend", "numpy,nki-sim", "--target", "trn1,trn2"])
     keys = [(task.case.name, task.case.dtype) for task in runner.tasks]
     assert keys == sorted(keys, key=keys.index)
 
 
 def test_a_repro_runs_that_task_alone(runner: Any) -> None:
-    cli.main(
+    runner.main(
         [
             "check",
             "matmul",
@@ -130,12 +131,12 @@ def test_a_repro_runs_that_task_alone(runner: Any) -> None:
     wanted = next(task for task in runner.tasks if task.backend == "nki-sim" and task.case.axes["M"] == 5)
     program, *words = wanted.repro.split()
     assert program == "triptych"
-    cli.main(words)
+    runner.main(words)
     assert runner.tasks == [wanted]
-    assert runner.settings["wanted"] == Bounds("command line", rtol=0.5)
+    assert runner.settings.wanted == Bounds("command line", rtol=0.5)
 
 
 @pytest.mark.parametrize("words", [["--help"], ["check", "--help"], ["report", "--help"], ["--version"], []])
 def test_help_needs_no_numpy_and_succeeds(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(words) == cli.OK
+    assert cli.main(words) == ExitCode.OK
     assert "triptych" in capsys.readouterr().out

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from triptych.harness.commands import cli, validate_timing
-from triptych.harness.commands.validate_timing import Outcome, ranks, spearman, summary
+from triptych.harness.exit_codes import ExitCode
 from triptych.harness.measured.instructions import INSTRUCTION_POINTS
 from triptych.harness.measured.ladders import LADDER_POINTS
 from triptych.harness.measured.records import Call, Ours, Point
+from triptych.harness.profiling.validation import Outcome, ranks, spearman, summary
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +22,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_without_a_checkout_our_own_kernels_run(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["validate-timing"]) == cli.OK
+    assert cli.main(["validate-timing"]) == ExitCode.OK
     out = capsys.readouterr().out
     table, _, rest = out.partition("\n\n")
     assert table.splitlines()[0].split()[:3] == ["chip", "kernel", "case"]
@@ -32,7 +33,7 @@ def test_without_a_checkout_our_own_kernels_run(capsys: pytest.CaptureFixture[st
 
 
 def test_json_is_one_document(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["validate-timing", "--json", "-"]) == cli.OK
+    assert cli.main(["validate-timing", "--json", "-"]) == ExitCode.OK
     body = json.loads(capsys.readouterr().out)
     assert len(body["points"]) == len(INSTRUCTION_POINTS) + len(LADDER_POINTS)
     ran = [point for point in body["points"] if point["predicted_us"] is not None]
@@ -47,7 +48,7 @@ def test_json_is_one_document(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_markdown_numbers_its_sources(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "table.md"
-    assert cli.main(["validate-timing", "--md", str(file)]) == cli.OK
+    assert cli.main(["validate-timing", "--md", str(file)]) == ExitCode.OK
     assert "all for calibration" in capsys.readouterr().out
     text = file.read_text()
     assert "validate-timing --md` on 20" in text
@@ -66,7 +67,7 @@ def test_usage(
     words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert cli.main(["validate-timing", *words]) == cli.USAGE
+    assert cli.main(["validate-timing", *words]) == ExitCode.USAGE
     out, err = capsys.readouterr()
     assert out == "" and said in err
 
@@ -95,5 +96,5 @@ def test_ranks_share_what_is_equal() -> None:
 def test_a_kernel_that_fails_is_a_row(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     point = Point(Call(Ours("load"), "trn2"), "no arguments", 1.0, "1 us", "nowhere", "C", "validation")
     monkeypatch.setattr(validate_timing, "GROUPS", {"none": (point,)})
-    assert cli.main(["validate-timing"]) == cli.OK
+    assert cli.main(["validate-timing"]) == ExitCode.OK
     assert "not run: 1 points of load: " in capsys.readouterr().out

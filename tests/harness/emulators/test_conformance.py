@@ -13,6 +13,7 @@ from triptych.harness import emulators
 from triptych.harness.backends import BACKENDS
 from triptych.harness.commands import cli
 from triptych.harness.emulators import conformance, simulator_selftest
+from triptych.harness.exit_codes import ExitCode
 from triptych.harness.trials import attribution
 from triptych.simulator import INSTRUCTIONS
 
@@ -78,7 +79,7 @@ def test_a_self_test_that_fails_or_cannot_run_is_told(
     conformance.of.cache_clear()
     path = tmp_path / "out.json"
     try:
-        assert cli.main(["doctor"]) == cli.OK
+        assert cli.main(["doctor"]) == ExitCode.OK
         cli.main(
             ["check", "matmul", "-k", "64x128x96", "--dtype", "float32", "--backend", "nki-sim", "--json", str(path)]
         )
@@ -93,7 +94,7 @@ def test_a_self_test_that_fails_or_cannot_run_is_told(
 
 
 def test_doctor_prints_both_tables(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["doctor"]) == cli.OK
+    assert cli.main(["doctor"]) == ExitCode.OK
     text = capsys.readouterr().out
     assert "The NKI simulator, by class of instruction" in text and "80 of 80 right" in text
     assert "WRONG" not in text
@@ -102,12 +103,12 @@ def test_doctor_prints_both_tables(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_document_carries_the_self_tests_of_what_ran(tmp_path: Path) -> None:
     path = tmp_path / "out.json"
     arguments = ["check", "matmul", "--dtype", "float32", "-k", "64x128x96", "--backend", "nki-sim,numpy"]
-    assert cli.main([*arguments, "--json", str(path)]) == cli.OK
+    assert cli.main([*arguments, "--json", str(path)]) == ExitCode.OK
     found: dict[str, Any] = json.loads(path.read_text())["env"]["conformance"]
     assert list(found) == ["nki-sim"] and found["nki-sim"]["failed"] == [] and found["nki-sim"]["passed"] == 80
 
 
 def test_a_profile_carries_the_self_test(tmp_path: Path) -> None:
     path = tmp_path / "out.json"
-    assert cli.main(["profile", "matmul", "-k", "64x128x96", "--cases", "smoke", "--json", str(path)]) == cli.OK
+    assert cli.main(["profile", "matmul", "-k", "64x128x96", "--cases", "smoke", "--json", str(path)]) == ExitCode.OK
     assert json.loads(path.read_text())["env"]["conformance"]["nki-sim"]["failed"] == []

@@ -17,6 +17,7 @@ from triptych.harness.ops.op import Op
 from triptych.harness.ops.regimes import REGIMES
 from triptych.harness.results.status import Status
 from triptych.harness.running import runner
+from triptych.harness.running.tasks import Settings, Task
 
 OPS = builtin()
 MATMUL = Case("matmul", "m", {"M": 33, "K": 300, "N": 17}, "float32")
@@ -149,8 +150,8 @@ fine = Op("fine", {"x": ("M",)}, lambda x: 2 * x, [{"M": 40}], torch=lambda x: 2
 def ran(tmp_path, op, wanted=None):
     path = tmp_path / "mine.py"
     path.write_text(FILE)
-    task = runner.Task(op, str(path), Case(op, "40", {"M": 40}, "float32"), "numpy", None)
-    (result,) = runner.run([task], timeout_s=60, wanted=wanted)
+    task = Task(op, str(path), Case(op, "40", {"M": 40}, "float32"), "numpy", None)
+    (result,) = runner.run([task], timeout_s=60, settings=Settings(wanted=wanted))
     return result
 
 

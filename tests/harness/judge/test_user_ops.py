@@ -19,6 +19,7 @@ from triptych.harness.ops.regimes import REGIMES
 from triptych.harness.precision import round_to
 from triptych.harness.results.status import Status
 from triptych.harness.running import runner
+from triptych.harness.running.tasks import Task
 
 FLOAT = np.float32
 erf = np.vectorize(math.erf)
@@ -261,9 +262,7 @@ op = Op("row_norm", {"x": ("R", "C")}, lambda x: np.sqrt((x * x).sum(axis=1)), [
 def test_a_regime_that_does_not_suit_an_op_is_no_error(tmp_path, regime, dtype, said):
     path = tmp_path / "mine.py"
     path.write_text(FILE)
-    task = runner.Task(
-        "row_norm", str(path), Case("row_norm", "n", {"R": 4, "C": 30}, dtype, {}, regime), "numpy", None
-    )
+    task = Task("row_norm", str(path), Case("row_norm", "n", {"R": 4, "C": 30}, dtype, {}, regime), "numpy", None)
     (result,) = runner.run([task], timeout_s=60)
     assert result.status is Status.UNSUPPORTED and said in result.reason, result.reason
     assert result.reason.endswith(

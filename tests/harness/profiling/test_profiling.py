@@ -16,6 +16,7 @@ import pytest
 from triptych import simulator
 from triptych.harness.collection import builtin
 from triptych.harness.commands import cli
+from triptych.harness.exit_codes import ExitCode
 from triptych.harness.ops.cases import cases_of
 from triptych.harness.ops.inputs import make_inputs
 from triptych.harness.profiling.lanes import lanes, when
@@ -177,13 +178,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_name_that_ends_in_gz_is_compressed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main([*PROFILE, "--trace", "t.json", "--target", "trn2,trn3"]) == cli.OK
-    assert cli.main([*PROFILE, "--trace", "t.json.gz", "--target", "trn2,trn3"]) == cli.OK
+    assert cli.main([*PROFILE, "--trace", "t.json", "--target", "trn2,trn3"]) == ExitCode.OK
+    assert cli.main([*PROFILE, "--trace", "t.json.gz", "--target", "trn2,trn3"]) == ExitCode.OK
     plain = (folder / "t.json").read_text()
     assert gzip.decompress((folder / "t.json.gz").read_bytes()).decode() == plain
     assert len(imported(plain)["slices"]) == 16
     capsys.readouterr()
-    assert cli.main([*PROFILE, "--trace", "-"]) == cli.OK
+    assert cli.main([*PROFILE, "--trace", "-"]) == ExitCode.OK
     assert len(imported(capsys.readouterr().out)["slices"]) == 8
 
 
@@ -215,7 +216,7 @@ class Page(HTMLParser):
 
 
 def page(folder: Path, *words: str) -> tuple[Page, dict[str, Any], str]:
-    assert cli.main([*PROFILE, "--html", "p.html", *words]) == cli.OK
+    assert cli.main([*PROFILE, "--html", "p.html", *words]) == ExitCode.OK
     text = (folder / "p.html").read_text()
     parsed = Page()
     parsed.feed(text)

@@ -6,7 +6,8 @@ import pytest
 
 from triptych.harness.ops.case import Case
 from triptych.harness.results.status import Status
-from triptych.harness.running import runner
+from triptych.harness.running.process import WorkerProcess
+from triptych.harness.running.tasks import Settings, Task
 
 OTHERS = """
 from triptych import Op
@@ -106,13 +107,13 @@ def test_a_wrong_form_is_told_in_the_users_terms(backend, op, worker, tmp_path):
     path = tmp_path / "mine.py"
     path.write_text(TRITON if backend == "triton-cpu" else OTHERS)
     case = Case(op, "2x4", {"M": 2, "N": 4}, "bfloat16")
-    result = worker.perform(runner.Task(op, str(path), case, backend, None), runner.Settings(), 60)
+    result = worker.perform(Task(op, str(path), case, backend, None), Settings(), 60)
     assert result.status is Status.ERROR and SAID[backend, op] in result.reason, result.reason
 
 
 @pytest.fixture(scope="module")
 def worker():
-    with runner.Worker() as worker:
+    with WorkerProcess() as worker:
         yield worker
 
 
@@ -147,5 +148,5 @@ def test_a_wrong_declaration_says_what_is_wrong_with_it(declared, worker, tmp_pa
     path = tmp_path / "mine.py"
     path.write_text(FORM.replace("import Op", "import Alone, Op") + f"\no = {declared}\n")
     case = Case("o", "8x16", {"M": 8, "N": 16}, "float32")
-    result = worker.perform(runner.Task("o", str(path), case, "numpy", None), runner.Settings(), 60)
+    result = worker.perform(Task("o", str(path), case, "numpy", None), Settings(), 60)
     assert result.status is Status.ERROR and DECLARED[declared] in result.reason, result.reason

@@ -1,5 +1,6 @@
 """Every way in which a kernel can misbehave becomes a status and a sentence, and costs its own case alone."""
 
+import ast
 import os
 import subprocess
 import sys
@@ -16,7 +17,8 @@ from triptych.harness.ops.case import Case
 from triptych.harness.ops.cases import cases_of
 from triptych.harness.results.status import Evidence, Status
 from triptych.harness.results.timing import Predicted
-from triptych.harness.running import memory_limit, runner
+from triptych.harness.running import memory_limit, process, runner
+from triptych.harness.running.tasks import Settings, Task
 
 FILE = """
 import ctypes, os, signal, subprocess, sys, time
@@ -137,6 +139,12 @@ bad_inputs = Op("bad_inputs", lambda case, rng: 1 / 0, reference, [{"M": 3}], nk
 """
 
 
+def last_line(kernel):
+    """Where the last statement of a kernel stands, as "my_kernels.py:41"."""
+    (function,) = [node for node in ast.parse(FILE).body if getattr(node, "name", "") == kernel]
+    return f"my_kernels.py:{function.body[-1].lineno}"
+
+
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
     path = tmp_path_factory.mktemp("kernels") / "my_kernels.py"
@@ -146,7 +154,7 @@ def source(tmp_path_factory):
 
 def task(source, op, backend="nki-sim", **settings):
     case = Case(op, "32x96", {"M": 32, "N": 96}, "float32")
-    return runner.Task(op, source, case, backend, None, **settings)
+    return Task(op, source, case, backend, None, **settings)
 
 
 SAID = {
@@ -154,13 +162,22 @@ SAID = {
     "wrong": (Status.FAILED, "elements off by more than"),
     "raises": (Status.ERROR, "the kernel's own words"),
     "exits": (Status.ERROR, "SystemExit: bye"),
-    "hangs": (Status.TIMEOUT, "the kernel took longer than the time limit of 2 s (my_kernels.py:41); --timeout sets"),
-    "hangs_in_c": (Status.TIMEOUT, "the kernel took longer than the time limit of 2 s (my_kernels.py:69); --timeout"),
+    "hangs": (
+        Status.TIMEOUT,
+        f"the kernel took longer than the time limit of 2 s ({last_line('hangs')}); --timeout",
+    ),
+    "hangs_in_c": (
+        Status.TIMEOUT,
+        f"the kernel took longer than the time limit of 2 s ({last_line('hangs_in_c')}); --timeout",
+    ),
     "writes_to_pipes": (Status.ERROR, "it closed the pipe that it answers through, or wrote into it"),
-    "raises_mute": (Status.ERROR, "the kernel raised Mute: (its message could not be made) (my_kernels.py:84)"),
+    "raises_mute": (
+        Status.ERROR,
+        f"the kernel raised Mute: (its message could not be made) ({last_line('raises_mute')})",
+    ),
     "forks": (Status.PASSED, None),
     "dies": (Status.ERROR, "the worker process died while running the kernel: it exited with code 3"),
-    "segfaults": (Status.ERROR, "killed by SIGSEGV (my_kernels.py:47)"),
+    "segfaults": (Status.ERROR, f"killed by SIGSEGV ({last_line('segfaults')})"),
     "out_of_memory": (Status.ERROR, "killed by SIGKILL, as the system does when memory runs out"),
     "allocates": (
         Status.ERROR,
@@ -184,7 +201,7 @@ def results(source):
     """All of them in one run, a right kernel after each."""
     tasks = [task(source, name) for pair in ((name, "right") for name in SAID) for name in pair]
     came = []
-    results = runner.run(tasks, timeout_s=2, memory=2**30, on_result=came.append)
+    results = runner.run(tasks, settings=Settings(memory=2**30), timeout_s=2, on_result=came.append)
     assert sorted(map(id, came)) == sorted(map(id, results))
     assert [result.op for result in results] == [task.op for task in tasks]
     return results
@@ -214,11 +231,12 @@ def test_what_kernels_print_never_reaches_standard_output(source):
     script = f"""
     from triptych.harness.ops import loading
     from triptych.harness.ops.cases import cases_of
-    from triptych.harness.running import memory_limit, runner
+    from triptych.harness.running import runner
+    from triptych.harness.running.tasks import Task
     print("main")
     op = loading.from_file({source!r})["prints"]
     cases = cases_of(op, ["smoke"], None, {{}}, 0)
-    tasks = [runner.Task("prints", {source!r}, case, "nki-sim", None) for case in cases]
+    tasks = [Task("prints", {source!r}, case, "nki-sim", None) for case in cases]
     print([str(r.status) for r in runner.run(tasks, timeout_s=60)])
     """
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -243,9 +261,9 @@ def test_an_unknown_backend_is_a_usage_error(source):
 def test_timing_carries_evidence_samples_and_work():
     op = builtin()["matmul"]
     case = cases_of(op, ["smoke"], ["float32"], {}, 0)[0]
-    tasks = [runner.Task("matmul", None, case, backend, None, bench=True) for backend in ("numpy", "nki-sim")]
+    tasks = [Task("matmul", None, case, backend, None, bench=True) for backend in ("numpy", "nki-sim")]
     budget = TimingBudget(warmup_seconds=0, seconds=0, fewest=2)
-    reference, simulated = runner.run(tasks, timeout_s=60, budget=budget)
+    reference, simulated = runner.run(tasks, Settings(budget=budget), timeout_s=60)
     assert reference.timing.evidence == "reference" and len(reference.timing.samples_us) == 2
     assert reference.timing.flops == 2 * 64 * 128 * 96
     assert simulated.timing.evidence == "predicted" and simulated.timing.predicted_us > 0
@@ -256,12 +274,12 @@ def test_a_wrong_kernel_is_not_timed_unless_asked(source):
     tasks = [task(source, "wrong", bench=True)]
     (refused,) = runner.run(tasks, timeout_s=60)
     assert refused.timing is None and "not timed, because its result is wrong" in refused.reason
-    (timed,) = runner.run(tasks, timeout_s=60, no_check=True)
+    (timed,) = runner.run(tasks, Settings(no_check=True), timeout_s=60)
     assert timed.status is Status.FAILED and timed.timing.predicted_us > 0
 
 
 def test_bounds_of_the_command_line_reach_the_judge(source):
-    (result,) = runner.run([task(source, "wrong")], timeout_s=60, wanted=Bounds("command line", atol=100.0))
+    (result,) = runner.run([task(source, "wrong")], Settings(wanted=Bounds("command line", atol=100.0)), timeout_s=60)
     assert result.status is Status.PASSED and result.tolerance.source == "command line"
 
 
@@ -276,7 +294,7 @@ def test_the_default_memory_limit_is_a_share_of_what_is_free(tmp_path, monkeypat
 
 
 def test_a_slow_start_is_not_the_kernels_fault(source, monkeypatch):
-    monkeypatch.setattr(runner, "START_LIMIT_S", 0.001)
+    monkeypatch.setattr(process, "START_LIMIT_S", 0.001)
     (result,) = runner.run([task(source, "right")], timeout_s=60)
     assert result.status is Status.TIMEOUT and "did not start within 0.001 s, which no kernel" in result.reason
 
@@ -289,8 +307,9 @@ def test_a_hanging_worker_does_not_outlive_a_parent_that_is_killed(source, tmp_p
     from triptych.harness.ops import loading
     from triptych.harness.ops.cases import cases_of
     from triptych.harness.running import runner
+    from triptych.harness.running.tasks import Task
     case = cases_of(loading.from_file({str(path)!r})["hangs_in_c"], ["smoke"], None, {{}}, 0)[0]
-    runner.run([runner.Task("hangs_in_c", {str(path)!r}, case, "nki-sim", None)], timeout_s=60)
+    runner.run([Task("hangs_in_c", {str(path)!r}, case, "nki-sim", None)], timeout_s=60)
     """
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     parent = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], env=env)

@@ -79,7 +79,7 @@ def run(pytester: pytest.Pytester, *arguments: str) -> Any:
 
 
 def test_three_lines_make_a_test_of_each_case_and_backend(repository: pytest.Pytester) -> None:
-    result = run(repository, "-v", "-rs", "--kernel-backend", "nki-sim,nki")
+    result = run(repository, "-v", "-rs", "--triptych-backend", "nki-sim,nki")
     result.assert_outcomes(passed=1, skipped=3)
     text = result.stdout.str()
     assert "tests/test_kernels.py::test_kernels[double-4x8-float32-nki-sim-trn2] PASSED" in text
@@ -91,20 +91,20 @@ def test_backends_without_a_panel_and_the_reference_make_no_test(repository: pyt
     listed = run(repository, "--collect-only", "-q").stdout.str()
     assert "nki-sim-trn2" in listed and "nki]" in listed
     assert "triton" not in listed and "numpy" not in listed and "1024" not in listed
-    assert "float32-numpy" in run(repository, "--collect-only", "-q", "--kernel-backend", "numpy").stdout.str()
+    assert "float32-numpy" in run(repository, "--collect-only", "-q", "--triptych-backend", "numpy").stdout.str()
 
 
 def test_cases_and_targets_are_chosen_in_the_file(repository: pytest.Pytester) -> None:
     chosen = THREE_LINES.replace('py")', 'py", cases=["model"], targets=["trn1", "trn3"])')
     (repository.path / "tests" / "test_kernels.py").write_text(chosen)
-    listed = run(repository, "--collect-only", "-q", "--kernel-backend", "nki-sim").stdout.str()
+    listed = run(repository, "--collect-only", "-q", "--triptych-backend", "nki-sim").stdout.str()
     names = re.findall(r"test_kernels\[(.*)\]", listed)
     assert names == [f"double-128x1024-float32-nki-sim-{chip}" for chip in ("trn1", "trn3")]
 
 
 def test_a_wrong_kernel_fails_with_the_judges_sentence(repository: pytest.Pytester) -> None:
     write_kernel(repository, "2.01")
-    result = run(repository, "--kernel-backend", "nki-sim", "-k", "4x8")
+    result = run(repository, "--triptych-backend", "nki-sim", "-k", "4x8")
     result.assert_outcomes(failed=1)
     text = result.stdout.str()
     assert re.search(r"^\d+ of 32 elements", text, re.M), "pytest's summary shows the first line"
@@ -115,7 +115,7 @@ def test_a_wrong_kernel_fails_with_the_judges_sentence(repository: pytest.Pytest
 
 def test_a_kernel_that_raises_fails_with_its_line(repository: pytest.Pytester) -> None:
     write_kernel(repository, "1 / 0")
-    result = run(repository, "--kernel-backend", "nki-sim", "-k", "4x8")
+    result = run(repository, "--triptych-backend", "nki-sim", "-k", "4x8")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*ZeroDivisionError: division by zero (double.py:18)*"])
 
@@ -124,34 +124,34 @@ def test_a_kernel_that_kills_its_process_costs_one_test(repository: pytest.Pytes
     write_kernel(repository, "2.0 if x.shape[1] == 8 else __import__('os')._exit(3)")
     path = repository.path / "kernels" / "double.py"
     path.write_text(path.read_text().replace("== 1 else", "== 0 else"))
-    result = run(repository, "--kernel-backend", "nki-sim")
+    result = run(repository, "--triptych-backend", "nki-sim")
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(["*the worker process died while running the kernel: it exited with code 3*"])
 
 
 def test_require_fails_where_the_backend_is_missing(repository: pytest.Pytester) -> None:
-    result = run(repository, "--kernel-require", "nki", "-k", "4x8")
+    result = run(repository, "--triptych-require", "nki", "-k", "4x8")
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(["*the required backend nki is missing: there is no Neuron device*"])
 
 
 @pytest.mark.parametrize("selected", [("-k", "nothing"), ("-k", "128x1")])
 def test_require_fails_where_nothing_ran(repository: pytest.Pytester, selected: tuple[str, ...]) -> None:
-    result = run(repository, "--kernel-require", "nki-sim", "--kernel-backend", "nki-sim", *selected)
+    result = run(repository, "--triptych-require", "nki-sim", "--triptych-backend", "nki-sim", *selected)
     assert result.ret != 0
-    result.stdout.fnmatch_lines(["*no kernel test ran on nki-sim, which --kernel-require asks for"])
+    result.stdout.fnmatch_lines(["*no kernel test ran on nki-sim, which --triptych-require asks for"])
 
 
 def test_require_is_content_with_a_failure_counted_once(repository: pytest.Pytester) -> None:
-    result = run(repository, "--kernel-require", "nki-sim", "--kernel-backend", "nki-sim")
-    assert result.ret == 0 and "--kernel-require asks" not in result.stdout.str()
+    result = run(repository, "--triptych-require", "nki-sim", "--triptych-backend", "nki-sim")
+    assert result.ret == 0 and "--triptych-require asks" not in result.stdout.str()
 
 
 @pytest.mark.parametrize(
     "arguments, sentence",
     [
-        (["--kernel-backend", "nki_sim"], "*unknown backend 'nki_sim'; did you mean 'nki-sim'? There is: numpy, *"),
-        (["--kernel-backend", "torch", "--kernel-require", "nki-sim"], "*--kernel-backend leaves it out*"),
+        (["--triptych-backend", "nki_sim"], "*unknown backend 'nki_sim'; did you mean 'nki-sim'? There is: numpy, *"),
+        (["--triptych-backend", "torch", "--triptych-require", "nki-sim"], "*--triptych-backend leaves it out*"),
     ],
 )
 def test_a_backend_that_makes_no_sense_stops_the_session(
@@ -199,7 +199,7 @@ def test_a_file_of_which_nothing_can_be_tested_is_no_success(repository: pytest.
     result = run(repository)
     assert result.ret == pytest.ExitCode.INTERRUPTED
     result.stdout.fnmatch_lines(["*double.py makes no test: double without a kernel or without cases of*"])
-    assert run(repository, "--kernel-backend", "triton-cpu").ret == pytest.ExitCode.OK, "this may leave a file out"
+    assert run(repository, "--triptych-backend", "triton-cpu").ret == pytest.ExitCode.OK, "this may leave a file out"
 
 
 def test_a_class_is_no_place_for_kernel_tests(repository: pytest.Pytester) -> None:
@@ -219,23 +219,68 @@ def test_ops_of_one_name_in_two_files_are_told_apart(repository: pytest.Pytester
     (repository.path / "more" / "double.py").write_text((repository.path / "kernels" / "double.py").read_text())
     both = THREE_LINES.replace('py")', 'py", "../more/double.py", cases=["smoke"])')
     (repository.path / "tests" / "test_kernels.py").write_text(both)
-    listed = run(repository, "--collect-only", "-q", "--kernel-backend", "nki-sim").stdout.str()
+    listed = run(repository, "--collect-only", "-q", "--triptych-backend", "nki-sim").stdout.str()
     names = re.findall(r"test_kernels\[(.*)\]", listed)
     assert names == [f"{folder}/double.py:double-4x8-float32-nki-sim-trn2" for folder in ("kernels", "more")]
 
 
-def test_kernel_tests_carry_a_marker_and_stand_beside_others(repository: pytest.Pytester) -> None:
+@pytest.mark.parametrize("marker", ["triptych", "kernel"])
+def test_kernel_tests_carry_a_marker_and_stand_beside_others(repository: pytest.Pytester, marker: str) -> None:
     (repository.path / "tests" / "test_other.py").write_text("def test_other():\n    pass\n")
-    run(repository, "-m", "not kernel", "--strict-markers").assert_outcomes(passed=1, deselected=4)
+    run(repository, "-m", f"not {marker}", "--strict-markers").assert_outcomes(passed=1, deselected=4)
+
+
+def test_the_older_names_of_the_options_are_the_same(repository: pytest.Pytester) -> None:
+    result = run(repository, "--kernel-backend", "nki-sim", "--kernel-require", "nki-sim,nki-sim")
+    result.assert_outcomes(passed=1, skipped=1)
+    result = run(repository, "--kernel-backend", "nki-sim", "--triptych-backend=nki", "--kernel-require", "nki")
+    result.assert_outcomes(passed=1, skipped=1, failed=2)
+
+
+DECORATED = """
+import triptych
+
+@triptych.parametrize("../kernels/double.py", cases=["smoke"], targets=["trn1"])
+def test_double(triptych_case):
+    result = triptych_case.check()
+    assert result.backend == triptych_case.task.backend == "nki-sim"
+
+class TestInAClass:
+    @triptych.parametrize("../kernels/double.py", cases=["smoke"])
+    def test_double(self, triptych_case, tmp_path):
+        triptych_case.check()
+"""
+
+
+def test_a_function_of_ones_own_gets_each_case(repository: pytest.Pytester) -> None:
+    (repository.path / "tests" / "test_kernels.py").write_text(DECORATED)
+    result = run(repository, "-v", "-rs", "--triptych-backend", "nki-sim,nki")
+    result.assert_outcomes(passed=2, skipped=2)
+    text = result.stdout.str()
+    assert "tests/test_kernels.py::test_double[double-4x8-float32-nki-sim-trn1] PASSED" in text
+    assert "tests/test_kernels.py::TestInAClass::test_double[double-4x8-float32-nki-sim-trn2] PASSED" in text
+    assert "tests/test_kernels.py:6: nki: there is no Neuron device here" in text
+
+
+def test_a_function_that_takes_no_case_is_an_error(repository: pytest.Pytester) -> None:
+    (repository.path / "tests" / "test_kernels.py").write_text(DECORATED.replace("triptych_case):", "tmp_path):"))
+    run(repository).stdout.fnmatch_lines(["*test_double does not take triptych_case, whose check() is the test*"])
+
+
+def test_the_fixture_alone_is_an_error(repository: pytest.Pytester) -> None:
+    (repository.path / "tests" / "test_kernels.py").write_text("def test_it(triptych_case):\n    pass\n")
+    result = run(repository)
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*triptych_case is for tests under @triptych.parametrize*"])
 
 
 def test_junit_says_with_which_evidence(repository: pytest.Pytester) -> None:
-    run(repository, "--kernel-backend", "nki-sim", "--junitxml=out.xml")
+    run(repository, "--triptych-backend", "nki-sim", "--junitxml=out.xml")
     assert '<property name="evidence" value="simulated"' in (repository.path / "out.xml").read_text()
 
 
 def test_xdist_collects_the_same_tests_in_every_process(repository: pytest.Pytester) -> None:
-    arguments = ["-n", "2", "--kernel-backend", "nki-sim", "--kernel-require", "nki-sim"]
+    arguments = ["-n", "2", "--triptych-backend", "nki-sim", "--triptych-require", "nki-sim"]
     result = repository.runpytest_subprocess(*LOADED, "-p", "no:benchmark", *arguments)
     result.assert_outcomes(passed=1, skipped=1)
     assert result.ret == 0, result.stdout.str()
@@ -248,6 +293,7 @@ def test_the_plugin_costs_nothing_where_it_is_not_used() -> None:
     assert set(done.stdout.split()) <= {
         "triptych",
         "triptych.harness",
+        "triptych.harness.comma_lists",
         "triptych.harness.testing",
         "triptych.harness.testing.plugin",
     }

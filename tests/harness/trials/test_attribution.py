@@ -21,7 +21,8 @@ from triptych.harness.results.findings import Attribution
 from triptych.harness.results.record import to_plain
 from triptych.harness.results.result import Result
 from triptych.harness.results.status import Status
-from triptych.harness.running.runner import Settings, Task, run
+from triptych.harness.running.runner import run
+from triptych.harness.running.tasks import Settings, Task
 from triptych.harness.running.worker import Bench
 from triptych.harness.trials import attribution, divergence
 

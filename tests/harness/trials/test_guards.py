@@ -25,7 +25,7 @@ from triptych.harness.results.findings import Alone as AloneFound
 from triptych.harness.results.findings import Invariance, Runs
 from triptych.harness.results.status import Evidence, Status
 from triptych.harness.running import runner, worker
-from triptych.harness.running.runner import Settings, Task
+from triptych.harness.running.tasks import Settings, Task
 from triptych.harness.trials import invariance
 
 MATMUL = builtin()["matmul"]

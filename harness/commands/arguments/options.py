@@ -1,0 +1,202 @@
+"""The options of the commands, in the groups that `--help` shows.
+
+An option that asks for something of a run is called as the field of `Request` that holds it (`dest=`).
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from triptych.harness.comma_lists import comma_list
+from triptych.harness.commands.arguments import values
+
+Options = Callable[[argparse.ArgumentParser], None]
+
+CASE_SETS = "smoke, edge, adversarial, model, model-long"  # for --help; what an op has is in its `cases`
+DTYPES = "float32, bfloat16, float16"
+LIST: dict[str, Any] = {"action": "extend", "type": comma_list, "default": []}
+AXES: dict[str, Any] = {"action": values.Axes, "default": {}, "metavar": "AXIS=V,..."}
+
+
+def no_options(parser: argparse.ArgumentParser) -> None:
+    """Of a command that takes none."""
+
+
+def add_selection(parser: argparse.ArgumentParser, cases: str) -> None:
+    """What to run on what; `cases` are the sets that run unless others are named."""
+    group = parser.add_argument_group("what to run")
+    group.add_argument("ops", nargs="*", metavar="OP", help="ops or globs, as matmul or 'mat*' (default: all)")
+    group.add_argument(
+        "--kernel", dest="source", metavar="PATH", help="take the ops of your own file instead (see `triptych new`)"
+    )
+    group.add_argument(
+        "--backend", dest="backends", **LIST, metavar="B,...", help="default: all, those not here are skipped"
+    )
+    group.add_argument("--target", dest="targets", **LIST, metavar="T,...", help="chips to simulate (default: trn2)")
+    group.add_argument("--dtype", dest="dtypes", **LIST, metavar="D,...", help=f"{DTYPES} (default: the op's)")
+    group.add_argument("--cases", dest="sets", **LIST, metavar="SET,...", help=f"{CASE_SETS} (default: {cases})")
+    group.add_argument("-k", dest="names", metavar="CASE", help="only cases of this name or glob")
+    group.add_argument(
+        "--case",
+        dest="specs",
+        action="append",
+        default=[],
+        metavar="AXIS=V,...",
+        help="a case of your own, as M=3,K=5,N=7",
+    )
+    group.add_argument("-a", dest="axes", **AXES, help="sizes, as -a M=256,1024")
+    group.add_argument("--seed", type=values.seed, default=0, metavar="N", help="of the inputs (default: 0)")
+    parser.set_defaults(default_sets=comma_list(cases))
+
+
+def add_judgement(parser: argparse.ArgumentParser, timed: bool) -> None:
+    """How to run and to judge; `timed` is whether the command also takes times."""
+    group = parser.add_argument_group("how to judge")
+    group.add_argument(
+        "--rtol", type=values.tolerance, metavar="X", help="judge by |out - ref| <= atol + rtol |ref| instead"
+    )
+    group.add_argument("--atol", type=values.tolerance, metavar="X", help="(default: twice an honest kernel's error)")
+    group.add_argument(
+        "--budget", type=values.budget, metavar="X", help="allow X times an honest kernel's error (default: 2x)"
+    )
+    group.add_argument(
+        "--timeout",
+        dest="timeout_s",
+        type=values.seconds,
+        default=120.0,
+        metavar="T",
+        help="per case, as 90 or 2m (default: 2m)",
+    )
+    group.add_argument(
+        "--memory", type=values.size, metavar="N", help="per worker, as 8G or 500M (default: 80%% of what is free)"
+    )
+    group.add_argument("--require", dest="required", **LIST, metavar="B,...", help="exit 6 unless these backends ran")
+    group.add_argument("--strict", action="store_true", help="a skipped or unsupported case is a failure too")
+    group.add_argument("-x", dest="stop", action="store_true", help="stop at the first case that does not pass")
+    group.add_argument(
+        "--paranoid", action="store_true", help="also look for kernels that deceive the judge, as agents' may"
+    )
+    if timed:
+        group.add_argument("--no-check", action="store_true", help="time kernels whether or not they are right")
+    parser.set_defaults(timed=timed)
+
+
+def add_output(parser: argparse.ArgumentParser, html: str | None) -> None:
+    """Where results go; `html` is the file of the report unless another is named."""
+    group = parser.add_argument_group("output")
+    group.add_argument("--json", metavar="PATH", help="everything, as one document (- is stdout, and nothing else is)")
+    group.add_argument(
+        "--resume", metavar="PATH", help="keep results in this file as they come, and run only what it does not hold"
+    )
+    group.add_argument("--csv", metavar="PATH", help="one row a result (- is stdout)")
+    group.add_argument("--md", metavar="PATH", help="a Markdown table (- is stdout)")
+    group.add_argument(
+        "--html", metavar="PATH", default=html, help="a report" + (f" (default: {html})" if html else "")
+    )
+    group.add_argument(
+        "-q", "--quiet", action="store_true", help="no progress and no table: problems and the last line"
+    )
+
+
+def add_check(parser: argparse.ArgumentParser) -> None:
+    add_selection(parser, "smoke")
+    parser.add_argument(
+        "--fuzz",
+        type=values.seconds,
+        metavar="T",
+        help="search for a failing case this long, as 60 or 5m, and shrink it",
+    )
+    add_judgement(parser, timed=False)
+    add_output(parser, html=None)
+
+
+def add_timed(parser: argparse.ArgumentParser, cases: str, html: str | None) -> None:
+    add_selection(parser, cases)
+    add_judgement(parser, timed=True)
+    add_output(parser, html)
+
+
+add_bench: Options = partial(add_timed, cases="model", html=None)
+add_run: Options = partial(add_timed, cases="smoke", html="report.html")
+
+
+def add_report(parser: argparse.ArgumentParser) -> None:
+    add_timed(parser, cases="smoke,model", html="report.html")
+    parser.add_argument("--from", dest="saved", nargs="+", metavar="JSON", help="render saved results, run nothing")
+
+
+def add_list(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("ops", nargs="*", metavar="OP", help="ops or globs")
+    parser.add_argument("--kernel", dest="source", metavar="PATH", help="the ops of your own file")
+    parser.add_argument("--json", metavar="PATH", help="as one document (- is stdout)")
+
+
+def add_profile(parser: argparse.ArgumentParser) -> None:
+    """What to predict, and where the prediction goes."""
+    group = parser.add_argument_group("what to predict")
+    group.add_argument("ops", nargs="*", metavar="OP", help="ops or globs (default: all)")
+    group.add_argument("--kernel", metavar="PATH[:F]", help="the ops of your own file; with :F, its function F")
+    group.add_argument(
+        "--arg",
+        dest="args",
+        action="append",
+        default=[],
+        metavar="A",
+        help="argument of F: 4096x128:bfloat16, 0.5, causal=True",
+    )
+    group.add_argument("--target", dest="targets", **LIST, metavar="T,...", help="chips, side by side (default: trn2)")
+    group.add_argument("--dtype", dest="dtypes", **LIST, metavar="D,...", help="(default: bfloat16, or the op's first)")
+    group.add_argument("--cases", dest="sets", **LIST, metavar="SET,...", help="(default: model; smoke with -a)")
+    group.add_argument("-k", dest="names", metavar="CASE", help="only cases of this name or glob")
+    group.add_argument("-a", dest="axes", **AXES, help="sizes, as -a M=256,1024")
+    group.add_argument(
+        "--seed", type=values.seed, default=0, metavar="N", help="of inputs, where data matters (default: 0)"
+    )
+    group = parser.add_argument_group("how to predict")
+    group.add_argument(
+        "--order",
+        choices=("overlapped", "program", "both"),
+        default="overlapped",
+        help="what a compiler's scheduler would overlap, or queues as they are written (default: overlapped)",
+    )
+    group.add_argument(
+        "--set",
+        dest="settings",
+        action="append",
+        default=[],
+        metavar="FIELD=X",
+        help="what if the chip had X, as dma_gb_per_s=800",
+    )
+    group.add_argument(
+        "--no-data", action="store_true", help="never draw inputs: a kernel whose control flow depends on data fails"
+    )
+    group = parser.add_argument_group("output")
+    group.add_argument("--trace", metavar="FILE", help="the timeline for ui.perfetto.dev (.gz compresses)")
+    group.add_argument("--html", metavar="FILE", help="a page with the timeline and memory over time")
+    group.add_argument("--json", metavar="PATH", help="everything, as one document (- is stdout, and nothing else is)")
+
+
+def add_lint(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("paths", nargs="+", metavar="PATH[:FUNCTION]", help="a file's kernels, or one function of it")
+    parser.add_argument("--target", dest="targets", **LIST, metavar="T,...", help="also report what these chips lack")
+    parser.add_argument(
+        "--json", metavar="PATH", help="the findings, as one document (- is stdout, and nothing else is)"
+    )
+
+
+def add_validate_timing(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "paths",
+        nargs="*",
+        metavar="PATH",
+        help="clones of aws-neuron-sdk, nki-library, nki-autotune (default: none)",
+    )
+    parser.add_argument("--json", metavar="PATH", help="everything, as one document (- is stdout)")
+    parser.add_argument("--md", metavar="PATH", help="a Markdown table with sources (- is stdout)")
+
+
+def add_new(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="OP", help="a Python identifier, as row_softmax")

@@ -1,0 +1,108 @@
+"""Values on the command line: durations, sizes, tolerances, seeds and axes. Each says what it wants."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+from triptych.harness.comma_lists import comma_list
+from triptych.harness.errors import UsageError
+
+SMALLEST_MEMORY = 2**28  # bytes that a worker needs before it runs a kernel
+
+
+def seconds(text: str) -> float:
+    """A positive duration: `90`, `90s`, `1.5m` or `500ms`."""
+    given = text
+    for suffix, unit in (("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0)):
+        if text.endswith(suffix):
+            text, scale = text[: -len(suffix)], unit
+            break
+    else:
+        scale = 1.0
+    try:
+        value = float(text) * scale
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"wants a duration above zero, as 90, 500ms or 2m, got {given!r}")
+    return value
+
+
+def size(text: str) -> int:
+    """A positive number of bytes: `8G`, `500M`."""
+    number, unit = (text[:-1], text[-1:].upper()) if text[-1:].isalpha() else (text, "")
+    try:
+        value = int(float(number) * {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}[unit])
+    except (KeyError, ValueError, OverflowError):
+        value = 0
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"wants a size above zero, as 8G or 500M, got {text!r}")
+    if value < SMALLEST_MEMORY:
+        raise argparse.ArgumentTypeError(
+            f"wants 256M at least, which a worker needs before it runs a kernel, got {text!r}"
+        )
+    return value
+
+
+def tolerance(text: str) -> float:
+    """A finite number, zero or above."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"wants a number that is zero or above, got {text!r}")
+    return value
+
+
+def budget(text: str) -> float:
+    """A factor above zero: `3` or `3x`."""
+    value = tolerance(text.removesuffix("x"))
+    if value == 0:
+        raise argparse.ArgumentTypeError(f"wants a factor above zero, as 3 or 3x, got {text!r}")
+    return value
+
+
+def seed(text: str) -> int:
+    """A whole number, zero or above."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = -1
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"wants a whole number that is zero or above, got {text!r}")
+    return value
+
+
+class Axes(argparse.Action):
+    """Collects each `-a M=256,1024` (brackets allowed) into {"M": [256, 1024]}."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        axes = dict(getattr(namespace, self.dest))
+        name, sizes = axis(str(values))
+        if name in axes:
+            raise UsageError(f"-a names axis {name} twice; give all its values at once, as in -a {name}=256,1024.")
+        setattr(namespace, self.dest, {**axes, name: sizes})
+
+
+def axis(text: str) -> tuple[str, list[int]]:
+    """`M=256,1024` as ("M", [256, 1024])."""
+    name, equals, values = text.partition("=")
+    name = name.strip()
+    try:
+        sizes = [int(value) for value in comma_list(values.strip().strip("[]"))]
+    except ValueError:
+        sizes = []
+    if not equals or not name or not sizes:
+        raise UsageError(f"-a takes AXIS=value,value,... with whole numbers, as in -a M=256,1024; got {text!r}.")
+    if any(size < 0 for size in sizes):
+        raise UsageError(f"an axis cannot be negative; got {text!r}.")
+    return name, sizes

@@ -1,0 +1,139 @@
+"""What check, bench, run and report share: carry a request out, publish what came, and say it in an exit code."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+
+from triptych.harness import files
+from triptych.harness.commands.arguments.outputs import Outputs
+from triptych.harness.emulators.conformance import warning
+from triptych.harness.errors import UsageError
+from triptych.harness.exit_codes import ExitCode
+from triptych.harness.reports import overview, tables
+from triptych.harness.results.document import Document, dumps
+from triptych.harness.results.result import Result
+from triptych.harness.results.status import BAD, RAN, Status
+from triptych.harness.running.progress import Progress
+from triptych.harness.running.provenance import Recorder
+from triptych.harness.running.request import Request
+from triptych.harness.running.resume import Resume
+from triptych.harness.running.session import Observer, Session, StopAtFirst
+
+
+def compare(arguments: Namespace, table: bool = True) -> int:
+    """Run what the arguments ask for, and publish it; `table` is whether stdout gets one."""
+    request, outputs = Request.from_arguments(arguments), Outputs.from_arguments(arguments)
+    outputs.check()
+    session: Session = arguments.session or Session()
+    run = session.run(request, observers_of(arguments, outputs))
+    results, tasks = run.results, run.plan.tasks
+    if not tasks:
+        say("triptych: the chosen ops have no such cases; `triptych list OP` shows theirs")
+    publish([overview.document(run)], outputs, request.seed, table)
+    for note in first_notes(results):
+        say(f"triptych: note: {note}")
+    for line in warning(run.env.get("conformance", {})).splitlines():
+        say(f"triptych: {line}")
+    if len(results) < len(tasks):
+        say(f"triptych: stopped after {len(results)} of {len(tasks)} cases")
+    if run.interrupted:
+        return ExitCode.INTERRUPTED
+    reference_counts = list(request.backends) == ["numpy"]
+    return exit_code(results, request.required, strict=arguments.strict, reference_counts=reference_counts)
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def observers_of(arguments: Namespace, outputs: Outputs) -> list[Observer]:
+    """Who looks on while a command line's request is run."""
+    observers: list[Observer] = []
+    if outputs.json or outputs.html or outputs.resume:
+        observers.append(Recorder(shlex.join(["triptych", *arguments.argv])))
+    if outputs.resume:
+        observers.append(Resume(outputs.resume, say))
+    observers.append(Progress(quiet=outputs.quiet))
+    if arguments.stop:
+        observers.append(StopAtFirst())
+    return observers
+
+
+def publish(runs: Sequence[Document], outputs: Outputs, seed: int | None, table: bool = True) -> None:
+    """The files first, so that a broken pipe costs none of them; then the table, the problems and the last line.
+
+    A file that cannot be written, as on a full disk, costs neither the others nor the table; it is the error then.
+    """
+    results = [result for run in runs for result in run.results]
+    failed = write_files(runs, results, outputs, seed)
+    stream = outputs.stream
+    colour = tables.wants_colour(stream)
+    if table and not outputs.stdout_taken and not outputs.quiet:
+        width = shutil.get_terminal_size().columns if stream.isatty() else None
+        print(overview.table(results, width=width, colour=colour), end="")
+    report = outputs.html if outputs.html != "-" else None
+    print(overview.ending(runs, seed=seed, quiet=outputs.quiet, report=report, colour=colour), end="", file=stream)
+    if failed:
+        raise UsageError(" ".join(failed))
+
+
+def write_files(runs: Sequence[Document], results: Sequence[Result], outputs: Outputs, seed: int | None) -> list[str]:
+    """Write what is asked for; why some of it could not be written."""
+    failed: list[str] = []
+
+    def write(path: str | None, text: Callable[[], str]) -> None:
+        if path:
+            try:
+                files.write(path, text())
+            except UsageError as error:
+                failed.append(str(error))
+
+    def html() -> str:
+        from triptych.harness.reports.page import page
+
+        return page([(run.env, run.results) for run in runs])
+
+    write(outputs.resume, lambda: dumps(runs[0].env, results))
+    write(outputs.json, lambda: dumps(runs[0].env, results))
+    write(outputs.csv, lambda: tables.comma_separated(results))
+    write(outputs.md, lambda: tables.markdown(results, seed))
+    write(outputs.html, html)
+    return failed
+
+
+def first_notes(results: Sequence[Result]) -> list[str]:
+    """The first note on each line of the kernels."""
+    by_line: dict[str, str] = {}
+    for note in (note for result in results for note in result.notes):
+        by_line.setdefault(note.partition(": ")[0], note)
+    return list(by_line.values())
+
+
+def exit_code(results: Sequence[Result], required: Sequence[str], *, strict: bool, reference_counts: bool) -> ExitCode:
+    """What the results mean to a shell.
+
+    required: backends that must have run a case
+    strict: what was skipped or is unsupported counts as bad
+    reference_counts: the reference by itself is something that ran
+    """
+    ran = {result.backend for result in results if result.status in RAN}
+    if any(result.status in BAD for result in results):
+        return ExitCode.MISMATCH
+    for name in required:
+        if name not in ran:
+            say(f"triptych: the required backend {name} ran no case")
+            return ExitCode.REQUIRED_MISSING
+    if not ran:
+        return ExitCode.NOTHING_RAN
+    if strict and any(result.status is Status.SKIPPED for result in results):
+        return ExitCode.REQUIRED_MISSING
+    if strict and any(result.status is Status.UNSUPPORTED for result in results):
+        return ExitCode.MISMATCH
+    if not reference_counts and ran <= {"numpy"}:
+        say("triptych: no kernel ran: what passed is the reference, compared with itself")
+        return ExitCode.NOTHING_RAN
+    return ExitCode.OK

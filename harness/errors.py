@@ -1,0 +1,30 @@
+"""Errors that end a command with one sentence instead of a traceback."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+from triptych.harness.exit_codes import ExitCode
+
+
+class UsageError(Exception):
+    """What was asked for does not exist or makes no sense; its text is one sentence."""
+
+    exit_code = ExitCode.USAGE
+
+
+class RequiredMissing(Exception):
+    """A backend that must run is not here; its text is one sentence."""
+
+    exit_code = ExitCode.REQUIRED_MISSING
+
+
+def unknown(kind: str, word: str, existing: Iterable[str], globs: bool = False) -> UsageError:
+    """The error for a name that does not exist: the closest one, or the glob that would do, and all there are."""
+    names = list(existing)
+    close = difflib.get_close_matches(word, names, n=1)
+    if globs and any(word in name for name in names):
+        close = [f"*{word}*"]
+    hint = f"; did you mean {close[0]!r}?" if close else "."
+    return UsageError(f"unknown {kind} {word!r}{hint} There is: {', '.join(names) or 'nothing'}.")

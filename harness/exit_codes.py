@@ -1,0 +1,17 @@
+"""What `triptych` tells a shell."""
+
+from __future__ import annotations
+
+import enum
+
+
+class ExitCode(enum.IntEnum):
+    """How a command ended."""
+
+    OK = 0
+    MISMATCH = 1  # a mismatch, an error or a timeout
+    USAGE = 2
+    NOTHING_RAN = 5
+    REQUIRED_MISSING = 6
+    INTERRUPTED = 130  # as a shell reports SIGINT
+    BROKEN_PIPE = 141  # as a shell reports SIGPIPE

@@ -1,0 +1,111 @@
+"""Predictions against measurements: what the timing model says of each measured point, and how far it is off."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import statistics
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
+
+from triptych import simulator
+from triptych.harness.measured.records import Call, Point, Tensor, resolve
+from triptych.harness.measured.sources import NotHere, Public
+from triptych.simulator import Options, Prediction, ShapeDtype
+
+# Times are asked for, not whether a kernel obeys rules that are newer than it, or checks of data that is not there.
+OPTIONS = Options(
+    check_uninitialized=False, check_races=False, check_capacity=False, check_operands=False, lint=False, api="0.3"
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A point with its prediction, or with why there is none."""
+
+    point: Point
+    predicted_us: float | None
+    reason: str = ""
+    mfu: float | None = None  # of the whole call, as are the next two
+    hbm_bytes: int | None = None
+    busy: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def error(self) -> float:
+        """Relative, of a point that has a prediction."""
+        assert self.predicted_us is not None
+        return self.predicted_us / self.point.measured_us - 1
+
+
+def predicted(points: Iterable[Point], public: Public) -> Iterator[Outcome]:
+    """Each point's outcome; those of one call, which stand together, share its prediction."""
+    for call, group in groupby(points, key=lambda point: point.call):
+        outcome = prediction_of(call, public)
+        for point in group:
+            if isinstance(outcome, Prediction):
+                yield Outcome(point, point.predicted_us(outcome), "", outcome.mfu, outcome.hbm_bytes, outcome.busy)
+            else:
+                yield Outcome(point, None, outcome)
+
+
+def prediction_of(call: Call, public: Public) -> Prediction | str:
+    """The prediction, or why there is none."""
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # libraries of kernels report on what they allocate
+            kernel = call.kernel.load(public)
+            if call.cores > 1:
+                kernel = kernel[call.cores]
+            arguments = [stand_in(value, public) for value in call.arguments]
+            keywords = {name: stand_in(value, public) for name, value in call.keywords.items()}
+            return simulator.predict(kernel, *arguments, target=call.target, options=OPTIONS, **keywords)
+    except NotHere as error:
+        return str(error)
+    except Exception as error:  # whatever a public kernel does is a row of the report
+        return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def stand_in(value: Any, public: Public) -> Any:
+    """An argument as the kernel gets it."""
+    if isinstance(value, Tensor):
+        return ShapeDtype(value.shape, value.dtype)
+    return resolve(value, public)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How far some predictions are from the measurements."""
+
+    count: int
+    median: float  # of the absolute relative errors
+    worst: float
+    worst_point: Point
+    rank_correlation: float  # Spearman's; nan for fewer than two
+
+
+def summary(outcomes: Sequence[Outcome]) -> Summary | None:
+    """Of the outcomes with a prediction; None if there is none."""
+    ran = [outcome for outcome in outcomes if outcome.predicted_us is not None]
+    if not ran:
+        return None
+    worst = max(ran, key=lambda outcome: abs(outcome.error))
+    return Summary(
+        len(ran),
+        statistics.median(abs(outcome.error) for outcome in ran),
+        abs(worst.error),
+        worst.point,
+        spearman([o.point.measured_us for o in ran], [o.predicted_us or 0.0 for o in ran]),
+    )
+
+
+def spearman(a: Sequence[float], b: Sequence[float]) -> float:
+    """Pearson's correlation of the ranks, where equals share their mean rank; nan where one side is all alike."""
+    if len(set(a)) < 2 or len(set(b)) < 2:
+        return float("nan")
+    return statistics.correlation(ranks(a), ranks(b))
+
+
+def ranks(values: Sequence[float]) -> list[float]:
+    ordered = sorted(values)
+    return [ordered.index(value) + (ordered.count(value) - 1) / 2 for value in values]

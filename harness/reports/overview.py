@@ -1,0 +1,49 @@
+"""What a run says on a screen: the table, what it did not try, the problems and the last line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from triptych.harness.judge import parity
+from triptych.harness.measured.timing_accuracy import in_words
+from triptych.harness.reports import tables
+from triptych.harness.reports.coverage import untried_of
+from triptych.harness.results.document import Document
+from triptych.harness.results.result import Result
+from triptych.harness.results.status import BAD
+from triptych.harness.results.timing import Predicted
+from triptych.harness.running.session import Run
+
+
+def document(run: Run) -> Document:
+    """A run as it is published; one in which nothing is bad also says what was not tried."""
+    results, plan = run.results, run.plan
+    env = dict(run.env)
+    if not any(result.status in BAD for result in results):
+        env["not_tried"] = untried_of(plan.selection, plan.ops, plan.tasks)
+    return Document(env=env, results=results)
+
+
+def table(results: Sequence[Result], *, width: int | None = None, colour: bool = False) -> str:
+    """Every verdict, what is unsupported, and how far the backends are from each other."""
+    text = tables.text(results, width=width, colour=colour)
+    return "".join([text, "\n" if text else "", tables.unsupported(results), parity.text(results)])
+
+
+def ending(
+    runs: Sequence[Document], *, seed: int | None, quiet: bool = False, report: str | None = None, colour: bool = False
+) -> str:
+    """What was not tried, the problems with the commands that repeat them, and how many ended how.
+
+    seed: that all runs share
+    quiet: leave out what was not tried
+    report: the file of the page, if one was written
+    """
+    results = [result for run in runs for result in run.results]
+    lines = [] if quiet else [line for run in runs for line in run.env.get("not_tried", [])]
+    closing = [f"report: {report}"] if report else []
+    if any(isinstance(result.timing, Predicted) for result in results):
+        closing.append(in_words())
+    closing.append(tables.summary(results, seed))
+    said = "".join(f"{line}\n" for line in lines), tables.problems(results, colour=colour)
+    return "".join([*said, *(f"{line}\n" for line in closing)])

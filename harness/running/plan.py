@@ -1,0 +1,143 @@
+"""From a request to tasks: every name is looked up, and the cases meet the backends.
+
+A plan also knows the command line that runs one of its tasks alone.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from triptych.harness.backends import BACKENDS, Backend
+from triptych.harness.collection import load_ops
+from triptych.harness.errors import UsageError, unknown
+from triptych.harness.judge.tolerance import KEYS, Bounds, asked
+from triptych.harness.ops import case_spec
+from triptych.harness.ops.case import Case
+from triptych.harness.ops.op import Op
+from triptych.harness.ops.selection import Selection, check_axes, dtypes_of, pick, pick_ops, sets_of
+from triptych.harness.running.request import Request
+from triptych.harness.running.tasks import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Some cases of some ops, on some backends."""
+
+    ops: Mapping[str, Op]
+    selection: Selection
+    backends: Sequence[Backend]
+    targets: Sequence[str] = ()  # to simulate; none: each backend's default
+    source: str | None = None  # the user's file that declares the ops
+    timed: bool = False
+    named: Sequence[str] = ()  # the backends that the user names
+    tolerance: Bounds | None = None  # that was asked for
+
+    @cached_property
+    def tasks(self) -> list[Task]:
+        """Every (op, case, backend, target), the backends of one case side by side: its reference is computed once."""
+        found = [
+            Task(
+                op.name,
+                self.source,
+                case,
+                backend.name,
+                target,
+                bench=self.times(backend, group),
+                repro=self.repro(op, group, case, backend, target),
+            )
+            for op in self.ops.values()
+            for group, case in self.selection.cases(op)
+            for backend in self.backends
+            for target in targets_of(backend, self.targets)
+        ]
+        if not found and self.selection.names is not None:
+            names = self.selection.case_names(self.ops.values())
+            raise unknown("case", self.selection.names, names, globs=True)
+        return found
+
+    def times(self, backend: Backend, group: str) -> bool:
+        """Whether to time a backend on the cases of a set.
+
+        The clocks of the interpreter and of the reference say nothing about a kernel and run for minutes at a model's
+        sizes: there they are read only if the user names the backend.
+        """
+        slow = str(backend.evidence) in ("interpreted", "reference")
+        return self.timed and (not slow or group == "smoke" or backend.name in self.named)
+
+    def repro(self, op: Op, group: str, case: Case, backend: Backend, target: str | None) -> str:
+        """The command line that runs one task alone; a case of no set is written out."""
+        line = ["triptych", "bench" if self.timed else "check", op.name]
+        line += ["--kernel", self.source] if self.source else []
+        line += ["--cases", group, "-k", case.name] if group else ["--case", case_spec.write(case)]
+        line += ["--dtype", case.dtype, "--backend", backend.name]
+        line += ["--target", target] if target else []
+        for axis in self.selection.axes if group else ():
+            line += ["-a", f"{axis}={case.axes[axis]}"]
+        bounds = [(name, getattr(self.tolerance, name, None)) for name in KEYS]
+        line += ["--seed", str(case.seed), *(f"--{name}={value:g}" for name, value in bounds if value is not None)]
+        return shlex.join(line)
+
+
+def plan(request: Request, ops: Mapping[str, Op] | None = None) -> Plan:
+    """What a request means; `ops` are those that it may choose from, if not those of its file or ours."""
+    required = pick("backend", request.required, list(BACKENDS))
+    wanted = [*request.backends, *required] if request.backends else list(BACKENDS)
+    backends = [BACKENDS[name] for name in pick("backend", wanted, list(BACKENDS))]
+    tolerance = request.tolerance or tolerance_of_environment()  # before a file is loaded, which may change it
+    chosen = pick_ops(request.ops, load_ops(request.source) if ops is None else ops)
+    check_axes(request.axes, chosen)
+    if request.specs and request.axes and not request.sets:
+        raise UsageError("--case gives every axis itself; -a is for the cases of a set.")
+    check_targets(request.targets, backends)
+    known_sets = sets_of(chosen.values())
+    usual = [name for name in request.default_sets if name in known_sets] or known_sets
+    selection = Selection(
+        sets=pick("case set", request.sets, known_sets) or ([] if request.specs else usual),
+        names=request.names,
+        dtypes=pick("dtype", request.dtypes, dtypes_of(chosen.values())),
+        axes=request.axes,
+        seed=request.seed,
+        specs=request.specs,
+    )
+    return Plan(
+        ops=chosen,
+        selection=selection,
+        backends=backends,
+        targets=request.targets,
+        source=request.source,
+        timed=request.timed,
+        named=request.backends,
+        tolerance=tolerance,
+    )
+
+
+def tolerance_of_environment() -> Bounds | None:
+    """What the environment's variables ask of the tolerance."""
+    try:
+        return asked()
+    except ValueError as error:
+        raise UsageError(f"{error}.") from error
+
+
+def targets_of(backend: Backend, wanted: Sequence[str]) -> list[str | None]:
+    """The targets to run a backend on: those asked for, else its default; [None] for a backend without targets."""
+    if not backend.targets:
+        return [None]
+    if not wanted:
+        return list(backend.default_targets)
+    return [target for target in backend.targets if target in wanted]
+
+
+def check_targets(wanted: Sequence[str], backends: Sequence[Backend]) -> None:
+    """A target must exist, and one of the selected backends must have it."""
+    have = list(dict.fromkeys(target for backend in backends for target in backend.targets))
+    for target in wanted:
+        if not have:
+            names = ", ".join(backend.name for backend in backends)
+            verb = "has" if len(backends) == 1 else "have"
+            raise UsageError(f"--target {target} applies to no selected backend ({names} {verb} no targets).")
+        if target not in have:
+            raise unknown("target", target, have)

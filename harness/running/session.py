@@ -1,0 +1,132 @@
+"""Carry a request out: plan it, run its tasks, keep what comes.
+
+A session prints nothing. Whoever wants to see, keep or stop a run as it goes hands in an `Observer`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Any, Protocol
+
+from triptych.harness.backends import BACKENDS
+from triptych.harness.errors import RequiredMissing
+from triptych.harness.ops.op import Op
+from triptych.harness.results.result import Result
+from triptych.harness.results.status import BAD
+from triptych.harness.running import runner
+from triptych.harness.running.plan import Plan, plan
+from triptych.harness.running.request import Request
+from triptych.harness.running.tasks import Key, Settings, Task, key
+
+
+class Runner(Protocol):
+    """What runs tasks: `runner.run`, or something in its place."""
+
+    def __call__(
+        self, tasks: Sequence[Task], settings: Settings, *, timeout_s: float, on_result: Callable[[Result], None]
+    ) -> object: ...
+
+
+class Run:
+    """A request that is under way, and what came of it so far."""
+
+    def __init__(self, plan: Plan, settings: Settings) -> None:
+        self.plan = plan
+        self.settings = settings
+        self.env: dict[str, Any] = {}  # of the document, if one is to be written
+        self.interrupted = False
+        self._results: list[Result] = []
+
+    @cached_property
+    def _order(self) -> dict[Key, int]:
+        return {key(task): i for i, task in enumerate(self.plan.tasks)}
+
+    def add(self, result: Result) -> None:
+        self._results.append(result)
+
+    @property
+    def results(self) -> list[Result]:
+        """Those that are there, in the order of their tasks."""
+        return sorted(self._results, key=lambda result: self._order[key(result)])
+
+    @property
+    def left(self) -> list[Task]:
+        """The tasks that have no result."""
+        done = {key(result) for result in self._results}
+        return [task for task in self.plan.tasks if key(task) not in done]
+
+
+class Observer:
+    """Something that looks on while a run goes; it may raise `StopRun` on a result."""
+
+    def started(self, run: Run) -> None:
+        """Nothing has run yet; results that are added now are not run again."""
+
+    def on_result(self, run: Run, result: Result) -> None:
+        """`result` has just been added to `run`."""
+
+    def ended(self, run: Run) -> None:
+        """Nothing runs any more, whatever the reason."""
+
+
+class StopRun(Exception):
+    """An observer has seen enough."""
+
+
+class StopAtFirst(Observer):
+    """Ends the run at the first case that does not pass."""
+
+    def on_result(self, run: Run, result: Result) -> None:
+        if result.status in BAD:
+            raise StopRun
+
+
+class Session:
+    """Carries out one request after the other.
+
+    runner: what runs the tasks, as a rule in worker processes
+    ops: those to choose from, by name; without them a request's own file or ours
+    """
+
+    def __init__(self, runner: Runner = runner.run, ops: Mapping[str, Op] | None = None) -> None:
+        self.runner = runner
+        self.ops = ops
+
+    def run(self, request: Request, observers: Sequence[Observer] = ()) -> Run:
+        """Everything that is asked for, or as much as came before an interrupt or an observer's `StopRun`.
+
+        UsageError for what does not exist, RequiredMissing for a backend that must be here and is not.
+        """
+        made = plan(request, self.ops)
+        check_required(request.required)
+        settings = Settings(
+            no_check=request.no_check, wanted=made.tolerance, memory=request.memory, paranoid=request.paranoid
+        )
+        run = Run(made, settings)
+
+        def finished(result: Result) -> None:
+            run.add(result)
+            for observer in observers:
+                observer.on_result(run, result)
+
+        for observer in observers:
+            observer.started(run)
+        try:
+            self.runner(run.left, settings, timeout_s=request.timeout_s, on_result=finished)
+        except StopRun:
+            pass
+        except KeyboardInterrupt:
+            run.interrupted = True
+        finally:
+            for observer in observers:
+                observer.ended(run)
+        return run
+
+
+def check_required(names: Sequence[str]) -> None:
+    """RequiredMissing unless all of these backends are here."""
+    for name in names:
+        reason = BACKENDS[name].missing()
+        if reason:
+            raise RequiredMissing(f"the required backend {name} is missing: {reason}")
