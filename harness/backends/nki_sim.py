@@ -1,54 +1,53 @@
-"""`nki-sim`: our simulator of a NeuronCore. `nki`: AWS's own nki and compiler on a Neuron device."""
+"""`nki-sim`: our simulator of a NeuronCore, whose timing model predicts how long the chip takes."""
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from warnings import WarningMessage
 
-import numpy as np
-from msgspec import structs
-
-from triptych.harness.arrays import Array, Arrays
-from triptych.harness.backends.base import Backend, check_call, located, member
-from triptych.harness.backends.clocks import TimingBudget, time_host
-from triptych.harness.measured.timing_accuracy import known_error
+from triptych.harness.arrays import Array
+from triptych.harness.backends.base import Backend, Replay, check_call, located, member
+from triptych.harness.backends.clocks import TimingBudget
+from triptych.harness.emulators import conformance, usage
+from triptych.harness.judge.problem import Problem
 from triptych.harness.ops import loading
-from triptych.harness.ops.case import Case
-from triptych.harness.ops.op import Op
 from triptych.harness.results.status import Evidence
 from triptych.harness.results.timing import KnownError, Predicted, Timing
 
-DEVICE = "/dev/neuron0"
+if TYPE_CHECKING:
+    from triptych.simulator import Options, Run
+
 HARNESS = str(Path(loading.__file__).parents[1])
 
 
 class Simulator(Backend):
     name = "nki-sim"
-    panel = "nki"
+    panel = family = "nki"
     lacks = ("float64",)
     evidence = Evidence.SIMULATED
     targets = ("trn1", "inf2", "trn2", "trn3")
     default_targets = ("trn2",)
+    emulates = "The NKI simulator, by class of instruction"
 
     def missing(self) -> str | None:
         return None
 
-    def run(self, op: Op, case: Case, inputs: Arrays, target: str | None) -> Array:
-        out: Array = self.simulate(op, case, inputs, target).outputs
+    def run(self, problem: Problem, target: str | None) -> Array:
+        out: Array = self.simulate(problem, target).outputs
         return out
 
-    def time(self, op: Op, case: Case, inputs: Arrays, target: str | None, budget: TimingBudget) -> Timing:
+    def time(self, problem: Problem, target: str | None, budget: TimingBudget) -> Timing:
         """A prediction from the trace, by the timing model with what a compiler's scheduler would overlap."""
-        simulator = importlib.import_module("triptych.simulator")
-        predicted = simulator.predict_trace(self.simulate(op, case, inputs, target).trace)
+        from triptych import simulator
+        from triptych.harness.measured.timing_accuracy import known_error
+
+        predicted = simulator.predict_trace(self.simulate(problem, target).trace)
         return Predicted(
             timer="timing model",
             evidence=Evidence.PREDICTED,
@@ -58,24 +57,58 @@ class Simulator(Backend):
             busy_share=predicted.busy,
         )
 
-    def simulate(self, op: Op, case: Case, inputs: Arrays, target: str | None, options: Any = None) -> Any:
-        """The simulator's `Run`, with its outputs and its trace."""
-        simulator = importlib.import_module("triptych.simulator")
-        path, function = located(op.nki)
+    def simulate(self, problem: Problem, target: str | None, options: Options | None = None) -> Run:
+        """The simulator's run, with its outputs and its trace."""
+        from triptych import simulator
+
+        path, function = located(problem.op.nki)
         kernel = member(_simulated(path), function, path)
-        check_call(kernel, path, inputs, case.params)
+        check_call(kernel, path, problem.inputs, problem.case.params)
         target = target or self.default_targets[0]
-        with called_by_us(kernel):
-            return simulator.run(kernel, *inputs.values(), target=target, options=options, **case.params)
+        with blaming_the_definition(kernel):
+            return simulator.run(
+                kernel, *problem.inputs.values(), target=target, options=options, **problem.case.params
+            )
+
+    def replay(self, problem: Problem, target: str | None, out: Array) -> Replay:
+        """A run without rounding to low precision; what it issued tells what the simulator may have got wrong."""
+        from triptych.simulator import Options
+
+        def play(options: Options) -> Run:
+            own = {name: x.copy() for name, x in problem.inputs.items()}  # a kernel may write to them
+            return self.simulate(problem.on(own), target, options)
+
+        run = play(Options(round_low_precision=False, lint=False))
+        narrow = sorted({str(a.dtype) for a in run.trace.allocations if a.dtype.is_float and a.dtype.itemsize < 4})
+        wrong = usage.wrong_among(self.selftest(), usage.issued_cells(run.trace.events))
+        fault = (
+            f"the simulator's self-test fails for {', '.join(wrong)} (see `triptych doctor`), which the kernel uses."
+        )
+        return Replay(run.outputs, ", ".join(narrow), fault if wrong else "", play)
+
+    def selftest(self) -> conformance.Tested:
+        return conformance.of_simulator()
+
+    def spoken_errors(self) -> tuple[type[BaseException], ...]:
+        from triptych.simulator import NkiError
+
+        return (NkiError,)
+
+    def note(self, warning: WarningMessage) -> str:
+        """The simulator's remarks begin with the kernel's line."""
+        from triptych.simulator import NoteWarning
+
+        return str(warning.message) if isinstance(warning.message, NoteWarning) else super().note(warning)
 
 
 @contextmanager
-def called_by_us(kernel: Any) -> Iterator[None]:
+def blaming_the_definition(kernel: Any) -> Iterator[None]:
     """Errors of the call itself, whose line would be one of ours, name that of the kernel's definition."""
-    errors = importlib.import_module("triptych.simulator.errors")
+    from triptych.simulator import NkiError
+
     try:
         yield
-    except errors.NkiError as error:
+    except NkiError as error:
         code = getattr(inspect.unwrap(kernel), "__code__", None)
         if error.line[0].startswith(HARNESS) and code is not None:
             error.line = (code.co_filename, code.co_firstlineno)
@@ -85,32 +118,3 @@ def called_by_us(kernel: Any) -> Iterator[None]:
 @cache
 def _simulated(path: Path) -> ModuleType:
     return loading.load_simulated(path)
-
-
-class Device(Backend):
-    name = "nki"
-    panel = "nki"
-    lacks = ("float64",)
-    evidence = Evidence.DEVICE
-
-    def missing(self) -> str | None:
-        """Looks past the `nki` that triptych lends, and past PyPI's placeholder, which raises when it is imported."""
-        if not os.path.exists(DEVICE):
-            return f"there is no Neuron device here ({DEVICE})"
-        for package, what in (("nki", "AWS's nki"), ("neuronxcc", "AWS's compiler neuronx-cc")):
-            if PathFinder.find_spec(package) is None:
-                return f"{what} is not installed"
-        try:
-            importlib.import_module("nki")
-        except ImportError as error:
-            return f"the installed nki is not AWS's: {str(error).splitlines()[0]}"
-        return None
-
-    def run(self, op: Op, case: Case, inputs: Arrays, target: str | None) -> Array:
-        path, function = located(op.nki)
-        return np.asarray(member(loading.load(path), function, path)(*inputs.values(), **case.params))
-
-    def time(self, op: Op, case: Case, inputs: Arrays, target: str | None, budget: TimingBudget) -> Timing:
-        """Wall time of the whole call: it holds the copies to and from the device."""
-        timing = time_host(lambda: self.run(op, case, inputs, target), budget, self.evidence)
-        return structs.replace(timing, timer="host clock, with transfers")

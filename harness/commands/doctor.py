@@ -6,7 +6,7 @@ import sys
 from argparse import Namespace
 from typing import Any
 
-from triptych.harness.backends import BACKENDS
+from triptych.harness.backends import BACKENDS, Backend
 from triptych.harness.emulators import conformance
 from triptych.harness.exit_codes import ExitCode
 from triptych.harness.reports import tables
@@ -24,10 +24,10 @@ def run(arguments: Namespace) -> int:
         targets = f"targets {', '.join(backend.targets)} (default {', '.join(backend.default_targets)})"
         facts = reason or "; ".join([f"evidence: {backend.evidence}", *([targets] if backend.targets else [])])
         print(f"  {backend.name:<11} {word}{padding} {facts}")
-    print("\nThe NKI simulator, by class of instruction")
-    print(indented(emulator("nki-sim")))
-    print("\nTriton's interpreter, operation by operation")
-    print(indented(emulator("triton-cpu")))
+    for backend in BACKENDS.values():
+        if backend.emulates:
+            print(f"\n{backend.emulates}")
+            print(indented(emulator(backend)))
     print("\nMachine and versions")
     print(indented(machine(environment.record())))
     return ExitCode.OK
@@ -41,9 +41,9 @@ def indented(text: str) -> str:
     return "\n".join(f"  {line}" for line in text.splitlines())
 
 
-def emulator(backend: str) -> str:
+def emulator(backend: Backend) -> str:
     """The table of an emulator's self-test, or why there is none."""
-    tested = conformance.of(backend)
+    tested = backend.selftest()
     if not isinstance(tested, conformance.Tested):
         return tested or "emulates nothing"
     note = "corrected: wrong in Triton's own interpreter, right in ours"

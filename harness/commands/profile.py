@@ -17,10 +17,11 @@ from msgspec import structs
 
 from triptych import simulator
 from triptych.harness import files
-from triptych.harness.backends.nki_sim import called_by_us
+from triptych.harness.backends.nki_sim import blaming_the_definition
 from triptych.harness.commands.arguments.outputs import Outputs
 from triptych.harness.errors import UsageError, unknown
 from triptych.harness.exit_codes import ExitCode
+from triptych.harness.ops.work import work_of
 from triptych.harness.profiling import perfetto
 from triptych.harness.profiling.numbers import numbers
 from triptych.harness.profiling.subjects import Arguments, Subject, subjects
@@ -29,7 +30,7 @@ from triptych.harness.results.document import dumps
 from triptych.harness.results.result import Result
 from triptych.harness.results.status import Cause, Evidence, Status
 from triptych.harness.results.timing import Profiled
-from triptych.harness.running import worker
+from triptych.harness.running.faults import describe
 from triptych.harness.running.progress import ProgressLine
 from triptych.harness.running.provenance import provenance
 from triptych.simulator.chips import Fact
@@ -162,7 +163,7 @@ def predicted(subject: Subject, target: str, plan: Plan) -> list[Profile]:
     except (Exception, SystemExit) as error:
         result.status, result.cause = Status.ERROR, Cause.KERNEL_ERROR
         spoken = isinstance(error, (simulator.NkiError, InputsFailed))
-        result.reason = str(error) if spoken else f"the kernel raised {worker.described(error)}{subject.at(error)}"
+        result.reason = str(error) if spoken else f"the kernel raised {describe(error)}{subject.at(error)}"
         return [Profile(target, None, result)]
 
 
@@ -186,14 +187,14 @@ def _run(subject: Subject, target: str, arguments: Callable[[], Arguments]) -> s
     try:
         positional, named = arguments()
     except Exception as error:
-        raise InputsFailed(f"the inputs could not be made: {worker.described(error)}") from error
-    with called_by_us(kernel):
+        raise InputsFailed(f"the inputs could not be made: {describe(error)}") from error
+    with blaming_the_definition(kernel):
         return simulator.run(kernel, *positional, target=target, **named).trace
 
 
 def _work(subject: Subject) -> dict[str, int]:
     """What the op needs at least, where it says so."""
-    return worker.work(*subject.declared) if subject.declared else {}
+    return work_of(*subject.declared) if subject.declared else {}
 
 
 def _repro(subject: Subject, target: str, plan: Plan) -> str:

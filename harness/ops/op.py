@@ -19,7 +19,7 @@ Corruption = Callable[[Case, Arrays, Array], "tuple[Any, Any] | None"]  # see `O
 
 
 @dataclass(frozen=True)
-class Alone:
+class BatchInvariance:
     """What an op promises of a part of its batch: computed alone, it has the bits that it has within the batch."""
 
     axis: str  # of the case, which the parts lie along: "M"
@@ -27,6 +27,9 @@ class Alone:
     out: int  # the dimension of the output that runs along it
     promised: Mapping[str, int]  # backend -> how many neighbours stay together: 1 is each by itself, 128 whole tiles
     why: str  # why the promise holds, and where it does not
+
+
+Alone = BatchInvariance  # its name before, which users' files may hold
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +58,7 @@ class Op:
     - `corruptions` are wrong outputs that the tolerance must not accept, beside those that suit every op: name ->
       function of the case, its inputs and the reference, which returns an index into the output and the wrong values
       there, or None where the case leaves nothing to corrupt.
-    - `repeatable`: two runs on the same inputs give the same bits. `alone` promises more (see `Alone`).
+    - `repeatable`: two runs on the same inputs give the same bits. `alone` promises more (see `BatchInvariance`).
     - `nki` and `triton` are "path/to/file.py:function", relative paths from the file that declares the op, or functions
       of that file. The Triton launcher takes inputs, out= and params by keyword.
     """
@@ -83,7 +86,7 @@ class Op:
     out: Sequence[str] = ()
     corruptions: Mapping[str, Corruption] = field(default_factory=dict)
     repeatable: bool = True
-    alone: Alone | None = None
+    alone: BatchInvariance | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.dtypes, str):

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from triptych.harness.ops.case import Case
-    from triptych.harness.ops.op import Alone, Op
+    from triptych.harness.ops.op import Alone, BatchInvariance, Op
     from triptych.harness.testing.agreement import assert_agree
     from triptych.harness.testing.kernel_tests import kernel_tests, parametrize
 
 __version__ = "0.1.0"
-__all__ = ["Alone", "Case", "Op", "__version__", "assert_agree", "kernel_tests", "parametrize"]
+__all__ = ["Alone", "BatchInvariance", "Case", "Op", "__version__", "assert_agree", "kernel_tests", "parametrize"]
 
 
 class _Lender:
@@ -42,6 +42,7 @@ if not any(f is _Lender for f in sys.meta_path):
 
 _HOMES = {
     "Alone": "triptych.harness.ops.op",
+    "BatchInvariance": "triptych.harness.ops.op",
     "Case": "triptych.harness.ops.case",
     "Op": "triptych.harness.ops.op",
     "assert_agree": "triptych.harness.testing.agreement",
