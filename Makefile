@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 TESTABLE := $(VENV)/.testable
 
-.PHONY: report test check bench bench-gpu bench-simulator judge-figures clean help
+.PHONY: report test check bench bench-gpu bench-simulator judge-figures pages clean help
 
 report: $(INSTALLED)  ## check, time and report every op on every backend of this machine: report.html
 	$(BIN)/triptych report --html report.html
@@ -30,11 +30,14 @@ bench-gpu: $(TESTABLE)  ## check and time the triton and torch backends on this 
 	$(BIN)/python -m triptych.harness.commands.bench_gpu
 
 bench-simulator: $(INSTALLED)  ## the simulator's time against NumPy's for the same arithmetic
-	$(BIN)/python -m triptych.harness.upkeep.bench_simulator
+	$(BIN)/python -m triptych.harness.upkeep.figures.bench_simulator
 
 judge-figures: $(TESTABLE)  ## how many right kernels the judge rejects, and how many planted mistakes it catches
-	$(BIN)/python -m triptych.harness.upkeep.honest_figures
-	$(BIN)/python -m triptych.harness.upkeep.judge_figures
+	$(BIN)/python -m triptych.harness.upkeep.figures.honest_figures
+	$(BIN)/python -m triptych.harness.upkeep.figures.judge_figures
+
+pages: $(TESTABLE)  ## rewrite what the pages in docs/ print of the code
+	$(BIN)/python -m triptych.harness.upkeep.pages.doc_tables
 
 clean:  ## remove what make made
 	rm -rf $(VENV) report.html .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks build dist src/*.egg-info

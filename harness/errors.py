@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 from triptych.harness.exit_codes import ExitCode
@@ -22,6 +21,8 @@ class RequiredMissing(Exception):
 
 def unknown(kind: str, word: str, existing: Iterable[str], globs: bool = False) -> UsageError:
     """The error for a name that does not exist: the closest one, or the glob that would do, and all there are."""
+    import difflib  # which nobody needs who makes no mistake
+
     names = list(existing)
     close = difflib.get_close_matches(word, names, n=1)
     if globs and any(word in name for name in names):

@@ -1,7 +1,7 @@
 """The NKI simulator: runs kernels written for AWS's NKI 0.6 on NumPy, and records what they did.
 
     from triptych import simulator
-    run = simulator.run(kernel, a, b, target="trn2")
+    run = simulator.on("trn2").run(kernel, a, b)
     run.outputs, run.trace
 
 This folder has an __init__.py, unlike its neighbours, because `triptych.simulator.run` is a documented name and a
@@ -19,13 +19,14 @@ from triptych.simulator.errors import (
     OutOfBounds,
     Uninitialized,
 )
+from triptych.simulator.launch.execution import Run, SimulatorWarning
 from triptych.simulator.launch.import_hook import load
-from triptych.simulator.launch.kernel import Kernel, NoteWarning, Run, jit, run, simulate
-from triptych.simulator.launch.ranks import run_ranks
+from triptych.simulator.launch.kernel import Kernel, jit, simulate
+from triptych.simulator.launch.simulator import Simulator, on, predict, run, run_ranks
 from triptych.simulator.lint.live import LintWarning
-from triptych.simulator.machine.machine import Options
 from triptych.simulator.memory.shapes import ShapeDtype
-from triptych.simulator.timing import Prediction, predict, predict_trace
+from triptych.simulator.options import Options
+from triptych.simulator.timing import Prediction, predict_trace
 from triptych.simulator.trace import Event, Region, Trace
 
 __all__ = [
@@ -42,18 +43,20 @@ __all__ = [
     "NeedsData",
     "NkiError",
     "NkiValidationError",
-    "NoteWarning",
     "Options",
     "OutOfBounds",
     "Prediction",
     "Region",
     "Run",
     "ShapeDtype",
+    "Simulator",
+    "SimulatorWarning",
     "Trace",
     "Uninitialized",
     "jit",
     "load",
     "memory_use",
+    "on",
     "predict",
     "predict_trace",
     "run",

@@ -28,7 +28,7 @@ def kernel_line() -> tuple[str, int]:
 
 
 class Lines:
-    """The kernel's line of a frame, known from its first use: Python walks through a table of its code for it."""
+    """The kernel's line of a frame, kept from its first use: Python walks a table of its code for it."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[int, int], tuple[str, int]] = {}  # by code and instruction

@@ -64,13 +64,16 @@ class HasRegion(Protocol):
 
 
 class IndirectRegion(Region):
-    """A region of which an instruction touches only the elements `chosen` of each partition, by a tile of offsets."""
+    """A region of which an instruction touches few elements: in each partition those at `offsets`.
 
-    chosen: tuple[int, ...]
+    Which they are is data, read from a tile when the instruction runs. The region is all that they are chosen from.
+    """
+
+    offsets: tuple[int, ...]  # in elements of the partition
 
     @property
     def free_size(self) -> int:
-        return len(self.chosen)
+        return len(self.offsets)
 
 
 class Event:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from triptych.harness.measured.timing_accuracy import known_error
-from triptych.harness.upkeep import api_tables, doc_tables, nki_names
+from triptych.harness.results.timing_accuracy import LAST_VALIDATION
+from triptych.harness.upkeep.pages import api_tables, doc_tables, nki_names
 from triptych.simulator import lint
 from triptych.simulator.launch.import_hook import simulated_nki
 
@@ -21,7 +21,7 @@ PAGES = sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "README.md", ROOT / "test
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_the_tables_are_fresh(page: Path) -> None:
     text = page.read_text()
-    assert doc_tables.refreshed(text) == text, "stale: run python -m triptych.harness.upkeep.doc_tables"
+    assert doc_tables.refreshed(text) == text, "stale: run `make pages`"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
@@ -63,12 +63,12 @@ def test_every_documented_name_of_nki_has_a_row_and_a_test(module: str) -> None:
             assert [r for r in rows if r.startswith(f"| `{owner}` | enumeration: ") and member in r], name.qualified
         else:
             assert [r for r in rows if r.endswith(f" {source} |") and name.name in r], name.qualified
-        assert api_tables.tested_by(name), f"{name.qualified} has no test: see triptych.harness.upkeep.named_tests"
+        assert api_tables.tested_by(name), f"{name.qualified} has no test: see harness/upkeep/pages/named_tests.py"
 
 
 def test_the_error_shown_with_predictions_is_that_of_the_validation() -> None:
     lines = [line for page in PAGES for line in page.read_text().splitlines()]
     (row,) = [line for line in lines if line.startswith("| all for validation |")]
-    known = known_error()
-    shown = [str(known["points"]), *(f"{known[name]:.1%}" for name in ("median", "worst"))]
-    assert [*shown, f"{known['rank_correlation']:.3f}"] == [cell.strip() for cell in row.split("|")[2:6]]
+    last = LAST_VALIDATION
+    shown = [str(last.points), f"{last.median:.1%}", f"{last.worst:.1%}", f"{last.rank_correlation:.3f}"]
+    assert shown == [cell.strip() for cell in row.split("|")[2:6]]

@@ -38,10 +38,27 @@ def python(site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
-def test_the_wheel_holds_every_module(installed: Path) -> None:
+def test_the_wheel_holds_every_module_template_style_sheet_and_script(installed: Path) -> None:
     for room in ("kernels", "reference", "harness", "simulator"):
-        for file in (ROOT / room).rglob("*.py"):
-            assert (installed / "triptych" / room / file.relative_to(ROOT / room)).exists(), file
+        for file in (ROOT / room).rglob("*.*"):
+            if "__pycache__" not in file.parts and file.is_file():
+                inside = (installed / "triptych" / room / file.relative_to(ROOT / room)).exists()
+                assert inside != ("upkeep" in file.parts), file
+
+
+@pytest.mark.slow
+def test_the_wheel_names_its_license(installed: Path) -> None:
+    (about,) = installed.glob("*.dist-info/METADATA")
+    assert "License-Expression: Apache-2.0" in about.read_text()
+    assert [*installed.glob("*.dist-info/licenses/LICENSE")]
+
+
+@pytest.mark.slow
+def test_the_installed_package_writes_a_report(installed: Path) -> None:
+    code = "from triptych.harness.reports.report.page import page; print(page([({}, [])]))"
+    done = python(installed, "-c", code)
+    assert done.returncode == 0 and "<h1>Nothing was compared</h1>" in done.stdout, done.stderr
+    assert "--serif:" in done.stdout, "the style sheet is in the page"
 
 
 @pytest.mark.slow

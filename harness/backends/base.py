@@ -138,6 +138,22 @@ def member(module: object, function: str, path: Path) -> Any:
     return getattr(module, function)
 
 
+def kernel_of(kernel: str | Callable[..., Any] | None, load: Callable[[Path], object]) -> tuple[Any, Path]:
+    """The function that an op names as its kernel, or holds, and its file; `load` makes a module of a file."""
+    if callable(kernel):
+        return kernel, file_of(kernel)
+    path, function = located(kernel)
+    return member(load(path), function, path), path
+
+
+def file_of(kernel: str | Callable[..., Any] | None) -> Path:
+    """Where a kernel is written; in a notebook, what Python calls the cell."""
+    if not callable(kernel):
+        return located(kernel)[0]
+    code = getattr(inspect.unwrap(kernel), "__code__", None)
+    return Path(code.co_filename if code else "")
+
+
 def check_call(function: Any, path: Path, positional: Iterable[str], named: Iterable[str]) -> None:
     """KernelFault if the kernel's signature does not take the op's inputs and params as they are given."""
     positional, named = list(positional), list(named)

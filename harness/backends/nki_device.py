@@ -10,7 +10,7 @@ import numpy as np
 from msgspec import structs
 
 from triptych.harness.arrays import Array
-from triptych.harness.backends.base import Backend, located, member
+from triptych.harness.backends.base import Backend, kernel_of
 from triptych.harness.backends.clocks import TimingBudget, time_host
 from triptych.harness.judge.problem import Problem
 from triptych.harness.ops import loading
@@ -40,8 +40,7 @@ class NeuronDevice(Backend):
         return None
 
     def run(self, problem: Problem, target: str | None) -> Array:
-        path, function = located(problem.op.nki)
-        kernel = member(loading.load(path), function, path)
+        kernel, _ = kernel_of(problem.op.nki, loading.load)
         return np.asarray(kernel(*problem.inputs.values(), **problem.case.params))
 
     def time(self, problem: Problem, target: str | None, budget: TimingBudget) -> Timing:

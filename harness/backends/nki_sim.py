@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 from warnings import WarningMessage
 
 from triptych.harness.arrays import Array
-from triptych.harness.backends.base import Backend, Replay, check_call, located, member
+from triptych.harness.backends.base import Backend, Replay, check_call, kernel_of
 from triptych.harness.backends.clocks import TimingBudget
 from triptych.harness.emulators import conformance, usage
 from triptych.harness.judge.problem import Problem
 from triptych.harness.ops import loading
 from triptych.harness.results.status import Evidence
-from triptych.harness.results.timing import KnownError, Predicted, Timing
+from triptych.harness.results.timing import Predicted, Timing
+from triptych.harness.results.timing_accuracy import LAST_VALIDATION
 
 if TYPE_CHECKING:
     from triptych.simulator import Options, Run
@@ -45,14 +46,13 @@ class Simulator(Backend):
     def time(self, problem: Problem, target: str | None, budget: TimingBudget) -> Timing:
         """A prediction from the trace, by the timing model with what a compiler's scheduler would overlap."""
         from triptych import simulator
-        from triptych.harness.measured.timing_accuracy import known_error
 
         predicted = simulator.predict_trace(self.simulate(problem, target).trace)
         return Predicted(
             timer="timing model",
             evidence=Evidence.PREDICTED,
             predicted_us=predicted.total_us,
-            known_error=KnownError(**known_error()),
+            accuracy=LAST_VALIDATION,
             mfu=predicted.mfu,
             busy_share=predicted.busy,
         )
@@ -61,8 +61,7 @@ class Simulator(Backend):
         """The simulator's run, with its outputs and its trace."""
         from triptych import simulator
 
-        path, function = located(problem.op.nki)
-        kernel = member(_simulated(path), function, path)
+        kernel, path = kernel_of(problem.op.nki, _simulated)
         check_call(kernel, path, problem.inputs, problem.case.params)
         target = target or self.default_targets[0]
         with blaming_the_definition(kernel):
@@ -96,9 +95,9 @@ class Simulator(Backend):
 
     def note(self, warning: WarningMessage) -> str:
         """The simulator's remarks begin with the kernel's line."""
-        from triptych.simulator import NoteWarning
+        from triptych.simulator import SimulatorWarning
 
-        return str(warning.message) if isinstance(warning.message, NoteWarning) else super().note(warning)
+        return str(warning.message) if isinstance(warning.message, SimulatorWarning) else super().note(warning)
 
 
 @contextmanager

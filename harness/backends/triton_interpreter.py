@@ -9,7 +9,7 @@ from typing import Any
 
 from triptych.harness.arrays import Array
 from triptych.harness.backends import guarded
-from triptych.harness.backends.base import Backend, Replay, located
+from triptych.harness.backends.base import Backend, Replay, file_of
 from triptych.harness.backends.clocks import TimingBudget, time_host
 from triptych.harness.backends.triton_launcher import LACKS, NO_TRITON, launcher_of
 from triptych.harness.bits import first_difference
@@ -55,7 +55,8 @@ class Interpreter(Backend):
     def replay(self, problem: Problem, target: str | None, out: Array) -> Replay:
         """A run with every value in float32 but at its stores, unless the interpreter itself is to blame."""
         dtype = problem.case.dtype
-        source = located(problem.op.triton)[0].read_text(encoding="utf-8", errors="replace")
+        kernel = problem.op.triton
+        source = None if callable(kernel) else file_of(kernel).read_text(encoding="utf-8", errors="replace")
         wrong = usage.wrong_in_source(self.selftest(), dtype, source)
         if wrong:
             text = f"Triton's interpreter computes {', '.join(wrong)} wrongly in {dtype} (see `triptych doctor`)"

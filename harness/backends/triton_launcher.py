@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from triptych.harness.backends.base import check_call, located, member
+from triptych.harness.backends.base import check_call, kernel_of
 from triptych.harness.judge.problem import Problem
 from triptych.harness.ops import loading
 
@@ -14,7 +14,6 @@ LACKS = ("float8_e4m3", "float8_e3m4", "float8_e8m0fnu", "float6_e2m3fn", "float
 
 def launcher_of(problem: Problem) -> Any:
     """The op's launcher, which takes inputs, out= and params by keyword."""
-    path, function = located(problem.op.triton)
-    launcher = member(loading.load(path), function, path)
+    launcher, path = kernel_of(problem.op.triton, loading.load)
     check_call(launcher, path, (), (*problem.inputs, "out", *problem.case.params))
     return launcher

@@ -21,7 +21,7 @@ from msgspec import structs
 from triptych.harness import files
 from triptych.harness.arrays import from_torch
 from triptych.harness.backends import BACKENDS
-from triptych.harness.backends.base import located, member
+from triptych.harness.backends.base import kernel_of
 from triptych.harness.backends.clocks import event_timer, summary
 from triptych.harness.collection import builtin
 from triptych.harness.dtypes import dtype_of
@@ -34,7 +34,7 @@ from triptych.harness.ops.case import Case
 from triptych.harness.ops.cases import cases_of
 from triptych.harness.ops.op import Op
 from triptych.harness.ops.selection import pick
-from triptych.harness.reports import tables
+from triptych.harness.reports import figures, problems, tables
 from triptych.harness.results import environment
 from triptych.harness.results.document import dumps
 from triptych.harness.results.result import Result
@@ -97,9 +97,9 @@ def check(op: Op, case: Case, inputs: dict[str, Any], out: Any, result: Result) 
     for smaller, part, rows in blocks(case, inputs, out):
         problem = Problem(op, smaller, {name: from_torch(tensor.contiguous()) for name, tensor in part.items()})
         verdict = judge(problem, from_torch(rows.contiguous()), expect(problem))
-        before = tables.share_of_bound(result) or 0.0
+        before = figures.share_of_bound(result) or 0.0
         candidate = structs.replace(result, metrics=verdict.metrics, tolerance=verdict.tolerance)
-        if verdict.status is not Status.PASSED or (tables.share_of_bound(candidate) or 0.0) >= before:
+        if verdict.status is not Status.PASSED or (figures.share_of_bound(candidate) or 0.0) >= before:
             result.status, result.reason, result.cause = verdict.status, verdict.reason, verdict.cause
             result.metrics, result.tolerance = verdict.metrics, verdict.tolerance
         if verdict.status is not Status.PASSED:
@@ -126,8 +126,7 @@ def implementations(op: Op, case: Case, inputs: dict[str, Any]) -> dict[str, Cal
     """Each backend as a call that returns its output tensor."""
     import torch
 
-    path, function = located(op.triton)
-    launcher = member(loading.load(path), function, path)
+    launcher, _ = kernel_of(op.triton, loading.load)
     first = next(iter(inputs.values()))
     a = case.axes
     shape = (a["M"], a["N"]) if case.op == "matmul" else (a["B"], a["H"], a["Sq"], a["D"])
@@ -209,14 +208,14 @@ def add_shares(results: Sequence[Result]) -> None:
     peaks: dict[str, float] = {}
     for result in results:
         if result.op == "matmul":
-            peaks[result.dtype] = max(peaks.get(result.dtype, 0.0), tables.tflops(result) or 0.0)
-    times = {(r.op, r.case, r.dtype): tables.time_us(r) for r in results if r.backend == "torch"}
+            peaks[result.dtype] = max(peaks.get(result.dtype, 0.0), figures.tflops(result) or 0.0)
+    times = {(r.op, r.case, r.dtype): figures.time_us(r) for r in results if r.backend == "torch"}
     for result in results:
-        rate, peak = tables.tflops(result), peaks.get(result.dtype)
+        rate, peak = figures.tflops(result), peaks.get(result.dtype)
         if result.timing and rate and peak:
             shares = {"percent_of_peak": 100 * rate / peak, "peak_tflop_per_s": peak}
             result.timing = structs.replace(result.timing, **shares)
-        other, own = times.get((result.op, result.case, result.dtype)), tables.time_us(result)
+        other, own = times.get((result.op, result.case, result.dtype)), figures.time_us(result)
         if result.timing and result.backend == "triton" and other and own:
             result.timing = structs.replace(result.timing, speed_over_torch=other / own)
 
@@ -259,10 +258,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     env = {**environment.record(), "seed": 0, "command": "make bench-gpu", "conformance": {}}  # no emulator
     files.write(arguments.json, dumps(env, results))
     print(tables.text(results))
-    print(tables.problems(results), end="")
+    print(problems.problems(results), end="")
     print(summarise(results))
     print(f"results: {arguments.json} (`triptych report --from {arguments.json}` draws them)")
-    print(tables.summary(results, 0))
+    print(problems.summary(results, 0))
     return ExitCode.MISMATCH if any(result.status in BAD for result in results) else ExitCode.OK
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 import time
 from argparse import Namespace
 
@@ -11,7 +12,8 @@ from triptych.harness.commands.arguments.outputs import Outputs
 from triptych.harness.commands.comparison import compare
 from triptych.harness.errors import UsageError
 from triptych.harness.exit_codes import ExitCode
-from triptych.harness.reports import tables
+from triptych.harness.reports.problems import problems
+from triptych.harness.reports.terminal import StatusLine, wants_colour
 from triptych.harness.results.document import dumps
 
 
@@ -23,7 +25,6 @@ def fuzz(arguments: Namespace) -> int:
     """Search for a failing case, and print the smallest."""
     from triptych.harness.running.fuzz import Search, search, summary
     from triptych.harness.running.plan import plan
-    from triptych.harness.running.progress import ProgressLine
     from triptych.harness.running.provenance import provenance
     from triptych.harness.running.request import Request
     from triptych.harness.running.session import check_required
@@ -45,10 +46,11 @@ def fuzz(arguments: Namespace) -> int:
     chosen = plan(request)
     check_required(request.required)
     settings = Settings(wanted=chosen.tolerance, memory=request.memory, repeat=False, paranoid=request.paranoid)
-    start, line = time.monotonic(), ProgressLine(arguments.fuzz, quiet=outputs.quiet)
+    start, line = time.monotonic(), StatusLine(sys.stderr, quiet=outputs.quiet)
 
     def show(found: Search) -> None:
-        line.show(time.monotonic() - start, "shrinking" if found.failure else f"{found.cases} cases")
+        doing = "shrinking" if found.failure else f"{found.cases} cases"
+        line.say(f"[{time.monotonic() - start:.0f}/{arguments.fuzz:.0f} s] {doing}")
 
     try:
         found = search(chosen, settings, seconds=arguments.fuzz, timeout_s=request.timeout_s, on_case=show)
@@ -60,7 +62,7 @@ def fuzz(arguments: Namespace) -> int:
         env = provenance(shlex.join(["triptych", *arguments.argv]), request.seed, here)
         files.write(outputs.json, dumps({**env, "fuzz": {"cases": found.cases}}, results))
     stream = outputs.stream
-    print(tables.problems(results, colour=tables.wants_colour(stream)), end="", file=stream)
+    print(problems(results, colour=wants_colour(stream)), end="", file=stream)
     for backend, why in found.missing.items():
         print(f"skipped: {backend}: {why}", file=stream)
     print(summary(found, chosen, arguments.fuzz), file=stream)

@@ -14,10 +14,12 @@ from triptych.harness.emulators.conformance import warning
 from triptych.harness.errors import UsageError
 from triptych.harness.exit_codes import ExitCode
 from triptych.harness.reports import overview, tables
+from triptych.harness.reports.progress import Progress
+from triptych.harness.reports.terminal import wants_colour
 from triptych.harness.results.document import Document, dumps
+from triptych.harness.results.profile import Outcome
 from triptych.harness.results.result import Result
 from triptych.harness.results.status import BAD, RAN, Status
-from triptych.harness.running.progress import Progress
 from triptych.harness.running.provenance import Recorder
 from triptych.harness.running.request import Request
 from triptych.harness.running.resume import Resume
@@ -71,7 +73,7 @@ def publish(runs: Sequence[Document], outputs: Outputs, seed: int | None, table:
     results = [result for run in runs for result in run.results]
     failed = write_files(runs, results, outputs, seed)
     stream = outputs.stream
-    colour = tables.wants_colour(stream)
+    colour = wants_colour(stream)
     if table and not outputs.stdout_taken and not outputs.quiet:
         width = shutil.get_terminal_size().columns if stream.isatty() else None
         print(overview.table(results, width=width, colour=colour), end="")
@@ -81,7 +83,7 @@ def publish(runs: Sequence[Document], outputs: Outputs, seed: int | None, table:
         raise UsageError(" ".join(failed))
 
 
-def write_files(runs: Sequence[Document], results: Sequence[Result], outputs: Outputs, seed: int | None) -> list[str]:
+def write_files(runs: Sequence[Document], results: Sequence[Outcome], outputs: Outputs, seed: int | None) -> list[str]:
     """Write what is asked for; why some of it could not be written."""
     failed: list[str] = []
 
@@ -93,7 +95,7 @@ def write_files(runs: Sequence[Document], results: Sequence[Result], outputs: Ou
                 failed.append(str(error))
 
     def html() -> str:
-        from triptych.harness.reports.page import page
+        from triptych.harness.reports.report.page import page
 
         return page([(run.env, run.results) for run in runs])
 
@@ -113,7 +115,7 @@ def first_notes(results: Sequence[Result]) -> list[str]:
     return list(by_line.values())
 
 
-def exit_code(results: Sequence[Result], required: Sequence[str], *, strict: bool, reference_counts: bool) -> ExitCode:
+def exit_code(results: Sequence[Outcome], required: Sequence[str], *, strict: bool, reference_counts: bool) -> ExitCode:
     """What the results mean to a shell.
 
     required: backends that must have run a case

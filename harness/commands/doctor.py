@@ -9,21 +9,16 @@ from typing import Any
 from triptych.harness.backends import BACKENDS, Backend
 from triptych.harness.emulators import conformance
 from triptych.harness.exit_codes import ExitCode
-from triptych.harness.reports import tables
+from triptych.harness.reports import emulator_table
+from triptych.harness.reports.terminal import paint, wants_colour
+from triptych.harness.reports.text_table import text_table
 from triptych.harness.results import environment
 
 
 def run(arguments: Namespace) -> int:
     """Print it all; a missing backend is no failure."""
-    colour = tables.wants_colour(sys.stdout)
     print("Backends")
-    for backend in BACKENDS.values():
-        reason = backend.missing()
-        word = paint("available", "32", colour) if reason is None else paint("missing", "33", colour)
-        padding = " " * (10 - len("missing" if reason else "available"))
-        targets = f"targets {', '.join(backend.targets)} (default {', '.join(backend.default_targets)})"
-        facts = reason or "; ".join([f"evidence: {backend.evidence}", *([targets] if backend.targets else [])])
-        print(f"  {backend.name:<11} {word}{padding} {facts}")
+    print(indented(backends(wants_colour(sys.stdout))))
     for backend in BACKENDS.values():
         if backend.emulates:
             print(f"\n{backend.emulates}")
@@ -33,12 +28,27 @@ def run(arguments: Namespace) -> int:
     return ExitCode.OK
 
 
-def paint(word: str, code: str, colour: bool) -> str:
-    return f"\x1b[{code}m{word}\x1b[0m" if colour else word
-
-
 def indented(text: str) -> str:
     return "\n".join(f"  {line}" for line in text.splitlines())
+
+
+def backends(colour: bool) -> str:
+    """A line for each backend: whether it is here, and what it offers or why it is missing."""
+    reasons = {backend.name: backend.missing() for backend in BACKENDS.values()}
+    rows = [
+        [name, "missing" if reason else "available", reason or offer(BACKENDS[name])]
+        for name, reason in reasons.items()
+    ]
+    lines = text_table(rows)
+    for i, (_, word, _) in enumerate(rows):
+        lines[i] = lines[i].replace(word, paint(word, "green" if word == "available" else "yellow", colour), 1)
+    return "\n".join(lines)
+
+
+def offer(backend: Backend) -> str:
+    """What a backend says of a kernel, and for which chips."""
+    targets = f"targets {', '.join(backend.targets)} (default {', '.join(backend.default_targets)})"
+    return "; ".join([f"evidence: {backend.evidence}", *([targets] if backend.targets else [])])
 
 
 def emulator(backend: Backend) -> str:
@@ -46,8 +56,7 @@ def emulator(backend: Backend) -> str:
     tested = backend.selftest()
     if not isinstance(tested, conformance.Tested):
         return tested or "emulates nothing"
-    note = "corrected: wrong in Triton's own interpreter, right in ours"
-    return conformance.table(tested) + (f"\n{note}" if tested.corrected else "")
+    return emulator_table.text(tested)
 
 
 def machine(env: dict[str, Any]) -> str:
@@ -62,5 +71,4 @@ def machine(env: dict[str, Any]) -> str:
     for key, value in facts.items():
         if isinstance(value, dict):
             facts[key] = ", ".join(f"{name}={setting}" for name, setting in value.items()) or "not set"
-    width = max(map(len, facts))
-    return "\n".join(f"{key.ljust(width)}  {value}" for key, value in facts.items())
+    return "\n".join(text_table([[key, str(value)] for key, value in facts.items()]))

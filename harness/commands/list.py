@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from argparse import Namespace
 from collections.abc import Iterable
 from typing import Any
@@ -13,12 +12,15 @@ from triptych.harness.collection import load_ops
 from triptych.harness.exit_codes import ExitCode
 from triptych.harness.ops.op import Op
 from triptych.harness.ops.selection import pick_ops
-from triptych.harness.results.document import SCHEMA_VERSION
 
 
 def run(arguments: Namespace) -> int:
     ops = list(pick_ops(arguments.ops, load_ops(arguments.source)).values())
     if arguments.json:
+        import json
+
+        from triptych.harness.results.document import SCHEMA_VERSION
+
         body = {"schema_version": SCHEMA_VERSION, "ops": [record(op) for op in ops]}
         files.write(arguments.json, json.dumps(body, indent=1) + "\n")
         if arguments.json == "-":

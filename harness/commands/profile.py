@@ -12,26 +12,32 @@ import shlex
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 from msgspec import structs
 
 from triptych import simulator
 from triptych.harness import files
 from triptych.harness.backends.nki_sim import blaming_the_definition
+from triptych.harness.collection import load_ops
 from triptych.harness.commands.arguments.outputs import Outputs
 from triptych.harness.errors import UsageError, unknown
 from triptych.harness.exit_codes import ExitCode
+from triptych.harness.ops.loading import split_function
+from triptych.harness.ops.selection import Selection, check_axes, dtypes_of, pick, pick_ops, sets_of
 from triptych.harness.ops.work import work_of
 from triptych.harness.profiling import perfetto
 from triptych.harness.profiling.numbers import numbers
-from triptych.harness.profiling.subjects import Arguments, Subject, subjects
-from triptych.harness.reports import profile_page, profile_text, tables
+from triptych.harness.profiling.subjects import Arguments, Subject, of_function, of_ops
+from triptych.harness.reports.problems import problems, unsupported
+from triptych.harness.reports.profile import text
+from triptych.harness.reports.profile.page import page
+from triptych.harness.reports.terminal import StatusLine, wants_colour
 from triptych.harness.results.document import dumps
-from triptych.harness.results.result import Result
-from triptych.harness.results.status import Cause, Evidence, Status
-from triptych.harness.results.timing import Profiled
+from triptych.harness.results.profile import Profile
+from triptych.harness.results.status import Cause, Status
 from triptych.harness.running.faults import describe
-from triptych.harness.running.progress import ProgressLine
 from triptych.harness.running.provenance import provenance
 from triptych.simulator.chips import Fact
 from triptych.simulator.errors import NeedsData
@@ -40,20 +46,11 @@ ORDERS = {"overlapped": ("overlapped",), "program": ("program",), "both": ("over
 DEFAULT_TARGET = "trn2"
 
 
-@dataclasses.dataclass(frozen=True)
-class Profile:
-    """One prediction of a subject, as a result; its whole timeline is kept only where a file needs it."""
+class TimedProfile(NamedTuple):
+    """A profile, with its whole timeline where a file needs it."""
 
-    label: str  # what tells it from the subject's others: "trn2", "trn2 program", "trn2 what-if"
-    against: str | None  # the label of the prediction that its time is compared with
-    result: Result
+    profile: Profile
     prediction: simulator.Prediction | None = None
-
-    @property
-    def timing(self) -> Profiled:
-        """Of one that did not fail."""
-        assert isinstance(self.result.timing, Profiled)
-        return self.result.timing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,22 +93,50 @@ def run(arguments: Namespace) -> int:
             f"{chosen[1].op} {chosen[1].case}; choose with OP, -k, --dtype or -a."
         )
     Outputs.from_arguments(arguments).check()
-    progress = ProgressLine(len(chosen) * len(targets))
-    found: list[list[Profile]] = []
+    line = StatusLine(sys.stderr)
+    found: list[list[TimedProfile]] = []
     try:
         for i, subject in enumerate(chosen):
             found.append([])
             for j, target in enumerate(targets):
-                at_work = f"{subject.op} {subject.case} {subject.dtype} nki-sim[{target}]"
-                progress.show(i * len(targets) + j, at_work)
-                found[-1] += predicted(subject, target, plan)
+                done = f"[{i * len(targets) + j}/{len(chosen) * len(targets)}]"
+                line.say(" ".join(filter(None, (done, subject.op, subject.case, subject.dtype, f"nki-sim[{target}]"))))
+                found[-1] += predict(subject, target, plan)
     finally:
-        progress.clear()
+        line.clear()
     publish(arguments, found)
-    statuses = {profile.result.status for profiles in found for profile in profiles}
+    statuses = {one.profile.status for some in found for one in some}
     if Status.ERROR in statuses:
         return ExitCode.MISMATCH
     return ExitCode.OK if Status.PASSED in statuses else ExitCode.NOTHING_RAN
+
+
+def subjects(arguments: Namespace) -> list[Subject]:
+    """Everything that the command line selects; what a name does not mean is an error that says what exists."""
+    if arguments.kernel is not None:
+        path, function = split_function(arguments.kernel)
+        if function is not None or arguments.args:
+            for option, value in (("OP", arguments.ops), ("-k", arguments.names), ("-a", arguments.axes)):
+                if value:
+                    raise UsageError(f"{option} selects a case of an op, and --kernel with --arg names a function.")
+            return [of_function(arguments.kernel, Path(path), function, arguments.args or (), arguments.seed)]
+    elif arguments.args:
+        raise UsageError("--arg goes with --kernel PATH:FUNCTION; the inputs of an op are its own.")
+    ops = pick_ops(arguments.ops, load_ops(arguments.kernel))
+    sets = sets_of(ops.values())
+    check_axes(arguments.axes, ops)
+    usual = "smoke" if arguments.axes else "model"  # sizes of the user's own need no sizes of a model
+    selection = Selection(
+        sets=pick("case set", arguments.sets, sets) or ([usual] if usual in sets else sets),
+        names=arguments.names,
+        dtypes=pick("dtype", arguments.dtypes, dtypes_of(ops.values())),
+        axes=arguments.axes,
+        seed=arguments.seed,
+    )
+    found = of_ops(ops.values(), selection, arguments.kernel)
+    if not found and selection.names is not None:
+        raise unknown("case", selection.names, selection.case_names(ops.values()))
+    return found
 
 
 def settings(words: Sequence[str]) -> dict[str, float]:
@@ -135,43 +160,45 @@ def settings(words: Sequence[str]) -> dict[str, float]:
     return found
 
 
-def predicted(subject: Subject, target: str, plan: Plan) -> list[Profile]:
+def predict(subject: Subject, target: str, plan: Plan) -> list[TimedProfile]:
     """The predictions of a subject on one target; one that failed or is not supported stands for all of them."""
-    result = Result(
+
+    profile = Profile(
         op=subject.op,
         case=subject.case,
         dtype=subject.dtype,
-        backend="nki-sim",
         target=target,
-        evidence=Evidence.PREDICTED,
         status=Status.PASSED,
+        label=target,
         repro=_repro(subject, target, plan),
     )
+
+    def without(status: Status, cause: Cause, reason: str) -> list[TimedProfile]:
+        return [TimedProfile(structs.replace(profile, status=status, cause=cause, reason=reason))]
+
     reason = subject.unsupported(target)
     if reason:
-        result.status, result.reason, result.cause = Status.UNSUPPORTED, reason, Cause.NOT_SUPPORTED
-        return [Profile(target, None, result)]
+        return without(Status.UNSUPPORTED, Cause.NOT_SUPPORTED, reason)
     try:
-        trace = traced(subject, target, plan)
+        trace = trace_of(subject, target, plan)
         found = []
         for label, order, fields, against in plan.variants(target):
             prediction = simulator.predict_trace(trace, order, fields)
             timing = structs.replace(numbers(prediction, fields), **_work(subject))
-            kept = prediction if plan.whole else None
-            found.append(Profile(label, against, structs.replace(result, timing=timing), kept))
+            made = structs.replace(profile, label=label, against=against, timing=timing)
+            found.append(TimedProfile(made, prediction if plan.whole else None))
         return found
     except (Exception, SystemExit) as error:
-        result.status, result.cause = Status.ERROR, Cause.KERNEL_ERROR
         spoken = isinstance(error, (simulator.NkiError, InputsFailed))
-        result.reason = str(error) if spoken else f"the kernel raised {describe(error)}{subject.at(error)}"
-        return [Profile(target, None, result)]
+        reason = str(error) if spoken else f"the kernel raised {describe(error)}{subject.at(error)}"
+        return without(Status.ERROR, Cause.KERNEL_ERROR, reason)
 
 
 class InputsFailed(Exception):
     """A subject's arguments could not be made; one sentence."""
 
 
-def traced(subject: Subject, target: str, plan: Plan) -> simulator.Trace:
+def trace_of(subject: Subject, target: str, plan: Plan) -> simulator.Trace:
     """What a kernel does, from the shapes of its arguments; where it depends on their values, from drawn ones."""
     try:
         return _run(subject, target, subject.shaped)
@@ -205,22 +232,24 @@ def _repro(subject: Subject, target: str, plan: Plan) -> str:
     return shlex.join([*line, *["--no-data"] * plan.no_data, "--seed", str(plan.seed)])
 
 
-def publish(arguments: Namespace, found: Sequence[Sequence[Profile]]) -> None:
+def publish(arguments: Namespace, found: Sequence[Sequence[TimedProfile]]) -> None:
     """The files first, so that a broken pipe costs none of them; then the text."""
-    results = [profile.result for profiles in found for profile in profiles]
+    profiles = [one.profile for some in found for one in some]
     if arguments.json:
         env = provenance(shlex.join(["triptych", *arguments.argv]), arguments.seed, ["nki-sim"])
-        files.write(arguments.json, dumps(env, results))
-    whole = {p.label: p.prediction.timeline for profiles in found for p in profiles if p.prediction}
+        files.write(arguments.json, dumps(env, profiles))
+    whole = [(one.profile, one.prediction) for some in found for one in some if one.prediction]
     if arguments.trace and whole:
-        about = {"op": results[0].op, "case": results[0].case, "dtype": results[0].dtype, "evidence": "predicted"}
-        files.write(arguments.trace, perfetto.packed(arguments.trace, perfetto.document(whole, about)))
+        first = profiles[0]
+        about = {"op": first.op, "case": first.case, "dtype": first.dtype, "evidence": "predicted"}
+        timelines = {profile.label: prediction.timeline for profile, prediction in whole}
+        files.write(arguments.trace, perfetto.encode(arguments.trace, perfetto.document(timelines, about)))
     if arguments.html and whole:
-        files.write(arguments.html, profile_page.page([p for p in found[0] if p.prediction]))
+        files.write(arguments.html, page([profile for profile, _ in whole], [prediction for _, prediction in whole]))
     taken = "-" in (arguments.json, arguments.trace, arguments.html)
     stream = sys.stderr if taken else sys.stdout
     if not taken:
-        ran = [[p for p in profiles if p.result.status is Status.PASSED] for profiles in found]
-        print(profile_text.text([profiles for profiles in ran if profiles]), end="")
-        print(tables.unsupported(results), end="")
-    print(tables.problems(results, colour=tables.wants_colour(stream)), end="", file=stream)
+        ran = [[one.profile for one in some if one.profile.status is Status.PASSED] for some in found]
+        print(text.text([some for some in ran if some]), end="")
+        print(unsupported(profiles), end="")
+    print(problems(profiles, colour=wants_colour(stream)), end="", file=stream)

@@ -20,8 +20,9 @@ from triptych.harness.measured import GROUPS
 from triptych.harness.measured.records import Point
 from triptych.harness.measured.sources import NotHere, Public
 from triptych.harness.profiling.validation import Outcome, Summary, predicted, summary
-from triptych.harness.reports.markdown import markdown
-from triptych.harness.reports.tables import short
+from triptych.harness.reports.formats import short
+from triptych.harness.reports.markdown import escape, markdown_table
+from triptych.harness.reports.text_table import text_table
 from triptych.harness.results.document import SCHEMA_VERSION
 
 
@@ -106,24 +107,12 @@ def not_run(outcomes: Sequence[Outcome]) -> list[str]:
 def text(outcomes: Sequence[Outcome]) -> str:
     """The tables for a terminal."""
     rows = [row(outcome) for outcome in outcomes if outcome.predicted_us is not None]
-    tables = [
-        aligned([HEADER, *rows], right=range(4, 7)),
-        aligned([SUMMARY, *summary_rows(outcomes)], right=range(1, 5)),
+    parts = [
+        text_table([HEADER, *rows], right=range(4, 7)),
+        text_table([SUMMARY, *summary_rows(outcomes)], right=range(1, 5)),
+        not_run(outcomes),
     ]
-    return "\n".join([*tables, "".join(f"{line}\n" for line in not_run(outcomes))])
-
-
-def aligned(rows: Sequence[Sequence[str]], right: range) -> str:
-    """Columns as wide as their widest cell; those of `right` end in line."""
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(
-            cell.rjust(width) if i in right else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        )
-        for cells in rows
-    ]
-    return "".join(f"{line.rstrip()}\n" for line in lines)
+    return "\n".join("".join(f"{line}\n" for line in lines) for lines in parts)
 
 
 PAGE = """# Predicted against measured times
@@ -155,9 +144,9 @@ def page(outcomes: Sequence[Outcome]) -> str:
         rows.append([*row(outcome), f"{outcome.mfu:.1%}", *shares, point.printed, " ".join(marks)])
     parts = [
         PAGE.format(date=date.today().isoformat()),
-        markdown(SUMMARY, summary_rows(outcomes)),
-        "".join(f"* {line}\n" for line in not_run(outcomes)),
-        markdown([*HEADER, "MFU", *SHARES, "as printed", "source"], rows),
+        markdown_table(SUMMARY, summary_rows(outcomes)),
+        "".join(f"* {escape(line)}\n" for line in not_run(outcomes)),
+        markdown_table([*HEADER, "MFU", *SHARES, "as printed", "source"], rows),
         "".join(f"{number}. {source}\n" for source, number in sources.items()),
         "".join(f"* {chr(96 + number)}: {note}\n" for note, number in notes.items()),
     ]

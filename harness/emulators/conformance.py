@@ -77,18 +77,3 @@ def warning(recorded: Mapping[str, Any]) -> str:
         elif "reason" in found:
             lines.append(f"{name} is not tested: {found['reason']}\n")
     return "".join(lines)
-
-
-def table(tested: Tested) -> str:
-    """A row for each operation, a column for each dtype, and how many are right."""
-    operations = list(dict.fromkeys(operation for operation, _ in tested.cells))
-    dtypes = list(dict.fromkeys(dtype for _, dtype in tested.cells))
-    width = max(map(len, operations))
-    widths = [max(9, len(dtype)) for dtype in dtypes]
-    rows = [["operation".ljust(width), *(dtype.ljust(w) for dtype, w in zip(dtypes, widths, strict=True))]]
-    for operation in operations:
-        words = (tested.word((operation, dtype)).ljust(w) for dtype, w in zip(dtypes, widths, strict=True))
-        rows.append([operation.ljust(width), *words])
-    count = f"{tested.emulator}: {len(tested.cells) - len(tested.wrong)} of {len(tested.cells)} right"
-    said = "WRONG: not what NumPy computes, so that a verdict on a kernel that uses it says little"
-    return "\n".join([*("  ".join(row).rstrip() for row in rows), count, *([said] if tested.wrong else [])])

@@ -50,11 +50,13 @@ def wrong_among(tested: Tested | str | None, cells: set[tuple[str, str]]) -> lis
     return [" ".join(cell) for cell, right in known.items() if not right and cell in cells]
 
 
-def wrong_in_source(tested: Tested | str | None, dtype: str, source: str) -> list[str]:
+def wrong_in_source(tested: Tested | str | None, dtype: str, source: str | None) -> list[str]:
     """What the interpreter gets wrong in a dtype and a kernel's source may use.
 
-    An operation without a name of its own, as +, is taken to be used.
+    An operation without a name of its own, as +, is taken to be used; so are all without a source.
     """
     known = tested.cells if isinstance(tested, Tested) else {}
     wrong = [operation for (operation, tried), right in known.items() if tried == dtype and not right]
-    return [name for name in wrong if name not in SPELLED or any(word in source for word in SPELLED[name])]
+    return [
+        name for name in wrong if source is None or name not in SPELLED or any(word in source for word in SPELLED[name])
+    ]

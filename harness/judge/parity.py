@@ -74,28 +74,3 @@ def matrices(results: Sequence[Result]) -> dict[str, Matrix]:
             matrix.places += [name for name in (other, result.backend_label) if name not in matrix.places]
             matrix.pairs.setdefault(frozenset((other, result.backend_label)), Pair()).add(difference, result)
     return found
-
-
-def text(results: Sequence[Result]) -> str:
-    """The lower triangle of every op's matrix."""
-    blocks = []
-    for op, matrix in matrices(results).items():
-        rows = [["", *matrix.places[:-1]]]
-        for i, place in enumerate(matrix.places[1:], 1):
-            rows.append([place, *(cell(matrix.pair(place, other)) for other in matrix.places[:i])])
-        widths = [max(len(row[i]) for row in rows if i < len(row)) for i in range(len(matrix.places))]
-        lines = ["  ".join(value.ljust(width) for value, width in zip(row, widths, strict=False)) for row in rows]
-        blocks.append("\n".join([f"parity of {op}", *(f"  {line.rstrip()}" for line in lines)]))
-    return "\n".join([*blocks, LEGEND]) + "\n" if blocks else ""
-
-
-LEGEND = (
-    "  the largest difference as a share of what both tolerances allow: beyond 1, one of the two is wrong\n"
-    "  (same: in so many cases every bit is)"
-)
-
-
-def cell(pair: Pair | None) -> str:
-    if pair is None:
-        return "-"
-    return f"{pair.share:.2f}" + (f" ({pair.equal} of {pair.cases} same)" if pair.equal else "")

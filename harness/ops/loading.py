@@ -17,6 +17,8 @@ import numpy as np
 
 from triptych.harness.ops.op import Op
 
+under_way: list[Path] = []  # the files whose ops are being loaded
+
 
 class OpFileError(Exception):
     """A user's file does not declare an op; its text is one sentence."""
@@ -30,6 +32,7 @@ def from_file(path: str | Path) -> dict[str, Op]:
     path = Path(path).resolve()
     if not path.is_file():
         raise OpFileError(f"{path} is not a file; `triptych new` writes one")
+    under_way.append(path)
     try:
         with np.errstate(), warnings.catch_warnings():  # what the file sets is not for the judge
             module = load_simulated(path)
@@ -37,6 +40,8 @@ def from_file(path: str | Path) -> dict[str, Op]:
         raise OpFileError(
             f"{path.name} could not be loaded: {type(error).__name__}: {error}{at(error, path)}"
         ) from error
+    finally:
+        under_way.pop()
     ops: dict[str, Op] = {}
     for op in dict.fromkeys(declared(vars(module).values())):
         if op.name in ops:
@@ -64,10 +69,7 @@ def _reference(kernel: Any, module: types.ModuleType, path: Path) -> str | None:
     if kernel is None:
         return None
     if isinstance(kernel, str):
-        file, colon, function = kernel.rpartition(":")
-        if colon and not (path.parent / file).is_file():
-            raise OpFileError(f"{path.name} names the kernel {kernel!r}, and there is no file {path.parent / file}")
-        return f"{path.parent / file if colon else path}:{function}"
+        return absolute(kernel, path)
     for name, value in vars(module).items():
         if value is kernel:
             return f"{path}:{name}"
@@ -76,6 +78,14 @@ def _reference(kernel: Any, module: types.ModuleType, path: Path) -> str | None:
         f"{path.name}: the kernel {name} of an op is under no name of this file, where a later definition may have "
         'taken its own; give it one, or name that of another file as "path/to/file.py:function"'
     )
+
+
+def absolute(kernel: str, path: Path) -> str:
+    """ "kernels/mine.py:function", of an op that the file at `path` declares, with the whole path; it must be there."""
+    file, colon, function = kernel.rpartition(":")
+    if colon and not (path.parent / file).is_file():
+        raise OpFileError(f"{path.name} names the kernel {kernel!r}, and there is no file {path.parent / file}")
+    return f"{path.parent / file if colon else path}:{function}"
 
 
 def split_function(path: str) -> tuple[str, str | None]:

@@ -1,9 +1,4 @@
-"""`triptych profile`: how long a kernel takes on the chip, predicted, and why.
+"""Why a kernel takes as long: what can be profiled, a prediction as plain numbers, its timeline in lanes, for Perfetto.
 
-subjects   what can be profiled
-command    the command: predicts, writes the files, prints
-numbers    a prediction as plain numbers
-text       those numbers for a terminal
-perfetto   the timeline for Perfetto's UI
-page       the timeline and the numbers as an HTML page; style, drawing and controls are its parts
+Reports and commands may import it; it imports backends, ops and results, and nothing that prints or parses a command.
 """

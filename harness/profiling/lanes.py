@@ -6,7 +6,7 @@ import heapq
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from triptych.harness.profiling.numbers import place
+from triptych.harness.profiling.numbers import location
 from triptych.simulator.timing import Span, Timeline
 from triptych.simulator.trace import Allocation, Event, Region
 
@@ -34,7 +34,7 @@ def lanes(timeline: Timeline) -> list[Lane]:
         free: list[int] = []  # numbers of the rows that are, the smallest first
         busy: list[tuple[int, int]] = []  # (until, number) of the others
         for span in sorted(spans, key=lambda s: (s.start_ns, s.index)):
-            start, end = when(span)
+            start, end = interval(span)
             while busy and busy[0][0] <= start:
                 heapq.heappush(free, heapq.heappop(busy)[1])
             if not free:
@@ -47,7 +47,7 @@ def lanes(timeline: Timeline) -> list[Lane]:
     return found
 
 
-def when(span: Span) -> tuple[int, int]:
+def interval(span: Span) -> tuple[int, int]:
     """Start and end on the track, in whole nanoseconds, so that rounding makes nothing overlap."""
     return round(span.start_ns), round(span.free_ns)
 
@@ -63,7 +63,7 @@ def _name(allocation: Allocation) -> str:
     return "" if allocation.name == f"t{allocation.id}" else f"{allocation.name} "
 
 
-def moved(event: Event) -> int:
+def bytes_moved(event: Event) -> int:
     """The bytes that an event writes, or reads if it writes none."""
     return sum(r.nbytes for r in event.writes) or sum(r.nbytes for r in event.reads)
 
@@ -73,4 +73,4 @@ def cause(timeline: Timeline, span: Span) -> tuple[str, str, str]:
     if span.after is None:
         return span.why, "", ""
     event = timeline.trace.events[span.after]
-    return span.why, event.op, place(event.line)
+    return span.why, event.op, location(event.line)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from triptych.harness.measured.timing_accuracy import known_error
 from triptych.harness.results.status import Evidence
-from triptych.harness.results.timing import KnownError, MemoryUse, Profiled, Rest, Stall, Step
+from triptych.harness.results.timing import MemoryUse, Profiled, Rest, Stall, Step
+from triptych.harness.results.timing_accuracy import LAST_VALIDATION
 from triptych.simulator import Prediction
 from triptych.simulator.timing.occupancy import occupancy
 
@@ -29,7 +29,7 @@ def numbers(prediction: Prediction, settings: Mapping[str, float]) -> Profiled:
         cores=prediction.cores,
         instructions=len(prediction.events),
         predicted_us=prediction.total_us,
-        known_error=KnownError(**known_error()),
+        accuracy=LAST_VALIDATION,
         launch_us=(chip.launch_ns.value + chip.teardown_ns.value) / 1e3,
         roofline_us=prediction.roofline_us,
         compute_us=prediction.compute_us,
@@ -46,7 +46,7 @@ def numbers(prediction: Prediction, settings: Mapping[str, float]) -> Profiled:
         critical=[
             Step(
                 op=step.op,
-                line=place(step.line),
+                line=location(step.line),
                 engine=step.track,
                 count=step.count,
                 us=step.us,
@@ -61,10 +61,10 @@ def numbers(prediction: Prediction, settings: Mapping[str, float]) -> Profiled:
             Stall(
                 engine=stall.track,
                 op=stall.op,
-                line=place(stall.line),
+                line=location(stall.line),
                 why=stall.why,
                 waits_for=stall.waits_for,
-                waits_for_line=None if stall.waits_line is None else place(stall.waits_line),
+                waits_for_line=None if stall.waits_line is None else location(stall.waits_line),
                 count=stall.count,
                 us=stall.us,
                 share=stall.share,
@@ -90,7 +90,7 @@ def memory(prediction: Prediction) -> dict[str, MemoryUse]:
     return found
 
 
-def place(line: tuple[str, int]) -> str:
+def location(line: tuple[str, int]) -> str:
     """`file:line`, the file relative to the working directory if it is in it, else its name alone."""
     path, number = os.path.realpath(line[0]), line[1]
     relative = os.path.relpath(path)

@@ -17,9 +17,9 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from triptych.harness.profiling.lanes import Lane, cause, lanes, moved, operands, when
-from triptych.harness.profiling.numbers import place
-from triptych.harness.reports.profile_text import waits_for
+from triptych.harness.profiling.lanes import Lane, bytes_moved, cause, interval, lanes, operands
+from triptych.harness.profiling.numbers import location
+from triptych.harness.profiling.waits import wait_in_words
 from triptych.simulator.timing import Timeline
 from triptych.simulator.timing.occupancy import occupancy
 
@@ -45,7 +45,7 @@ def document(timelines: Mapping[str, Timeline], about: Mapping[str, Any]) -> str
     return f'{{"traceEvents": [\n{lines}\n],\n"otherData": {json.dumps(dict(about), ensure_ascii=False)}}}\n'
 
 
-def packed(path: str, text: str) -> str | bytes:
+def encode(path: str, text: str) -> str | bytes:
     """The text as `path` asks for: compressed if it ends in .gz."""
     return gzip.compress(text.encode("utf-8"), mtime=0) if path.endswith(".gz") else text
 
@@ -60,7 +60,7 @@ def _slices(timeline: Timeline, pids: Mapping[int, int], flows: Iterator[int]) -
         where.update((span.index, (pid, tid)) for span in lane.spans)
     for span in timeline.spans:
         pid, tid = where[span.index]
-        start, end = when(span)
+        start, end = interval(span)
         event = timeline.trace.events[span.index]
         at = {"pid": pid, "tid": tid, "ts": start / 1e3}
         yield {
@@ -74,7 +74,7 @@ def _slices(timeline: Timeline, pids: Mapping[int, int], flows: Iterator[int]) -
         if span.after is None or span.why in QUEUED:
             continue
         before = timeline.spans[span.after]
-        first, last = when(before)
+        first, last = interval(before)
         if last > first and end > start:  # Perfetto closes a slice of no length at once
             flow = {"name": span.why, "cat": "waits", "id": next(flows)}
             giver, thread = where[span.after]
@@ -94,13 +94,13 @@ def _about(timeline: Timeline, index: int) -> dict[str, Any]:
     why, op, line = cause(timeline, span)
     args = {
         "number": index,
-        "line": place(event.line),
+        "line": location(event.line),
         "name": event.name,
         "reads": operands(event.reads),
         "writes": operands(event.writes),
-        "bytes": moved(event),
+        "bytes": bytes_moved(event),
         "rings": span.rings or None,
-        "waited for": waits_for(why, f"{op} {line}"),
+        "waited for": wait_in_words(why, f"{op} {line}"),
         "result at us": round(span.end_ns / 1e3, 3),
     }
     return {key: value for key, value in args.items() if value not in (None, "")}

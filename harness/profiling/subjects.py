@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import ast
 import re
-from argparse import Namespace
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,15 +16,14 @@ import numpy as np
 
 from triptych import simulator
 from triptych.harness.backends import BACKENDS
-from triptych.harness.backends.base import located, member
-from triptych.harness.collection import load_ops
+from triptych.harness.backends.base import file_of, kernel_of
 from triptych.harness.dtypes import is_float
 from triptych.harness.errors import UsageError, unknown
 from triptych.harness.ops import loading
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.inputs import make_inputs, sizes_of
 from triptych.harness.ops.op import Op
-from triptych.harness.ops.selection import Selection, check_axes, dtypes_of, pick, pick_ops, sets_of
+from triptych.harness.ops.selection import Selection
 from triptych.simulator import ShapeDtype, dtypes
 
 DTYPE = "bfloat16"  # of an op, unless another is asked for
@@ -55,29 +53,9 @@ class Subject:
         return loading.at(error, self.path) if self.path else ""
 
 
-def subjects(arguments: Namespace) -> list[Subject]:
-    """Everything that the command line selects; what a name does not mean is an error that says what exists."""
-    if arguments.kernel is not None:
-        path, function = loading.split_function(arguments.kernel)
-        if function is not None or arguments.args:
-            return [_bare(arguments, Path(path), function)]
-    elif arguments.args:
-        raise UsageError("--arg goes with --kernel PATH:FUNCTION; the inputs of an op are its own.")
-    chosen = pick_ops(arguments.ops, load_ops(arguments.kernel))
-    sets = sets_of(chosen.values())
-    check_axes(arguments.axes, chosen)
-    usual = "smoke" if arguments.axes else "model"  # sizes of the user's own need no sizes of a model
-    selection = Selection(
-        sets=pick("case set", arguments.sets, sets) or ([usual] if usual in sets else sets),
-        names=arguments.names,
-        dtypes=pick("dtype", arguments.dtypes, dtypes_of(chosen.values())),
-        axes=arguments.axes,
-        seed=arguments.seed,
-    )
-    found = [subject for op in chosen.values() for subject in _of_op(op, selection, arguments.kernel)]
-    if not found and selection.names is not None:
-        raise unknown("case", selection.names, selection.case_names(chosen.values()))
-    return found
+def of_ops(ops: Iterable[Op], selection: Selection, source: str | None) -> list[Subject]:
+    """The cases that a selection picks of these ops, which are declared in the user's file `source`, or are ours."""
+    return [subject for op in ops for subject in _of_op(op, selection, source)]
 
 
 def _of_op(op: Op, selection: Selection, source: str | None) -> list[Subject]:
@@ -100,8 +78,7 @@ def _of_case(op: Op, group: str, case: Case, selection: Selection, source: str |
         words += ["-a", f"{axis}={case.axes[axis]}"]
 
     def load() -> Any:
-        path, function = located(op.nki)
-        return member(loading.load_simulated(path), function, path)
+        return kernel_of(op.nki, loading.load_simulated)[0]
 
     return Subject(
         op.name,
@@ -111,7 +88,7 @@ def _of_case(op: Op, group: str, case: Case, selection: Selection, source: str |
         drawn=lambda: (list(make_inputs(op, case).values()), dict(case.params)),
         shaped=lambda: (_stand_ins(op, case), dict(case.params)),
         words=words,
-        path=located(op.nki)[0] if isinstance(op.nki, str) else None,
+        path=file_of(op.nki) if op.nki is not None else None,
         unsupported=lambda target: BACKENDS["nki-sim"].supports(op, case, target),
         declared=(op, case),
         axes=case.axes,
@@ -125,13 +102,46 @@ def _stand_ins(op: Op, case: Case) -> list[ShapeDtype]:
     return [ShapeDtype(shape, case.dtype) for shape in sizes_of(op.shapes, case).values()]
 
 
-def _bare(arguments: Namespace, path: Path, function: str | None) -> Subject:
-    """A function of a file that declares no op, with the arguments of --arg."""
-    for option, value in (("OP", arguments.ops), ("-k", arguments.names), ("-a", arguments.axes)):
-        if value:
-            raise UsageError(f"{option} selects a case of an op, and --kernel with --arg names a function.")
+def of_function(source: str, path: Path, function: str | None, words: Sequence[str], seed: int) -> Subject:
+    """A function of a file that declares no op, with arguments in words.
+
+    Parameters:
+        source: how the command line names it, as PATH or PATH:FUNCTION.
+        function: None for the only kernel of the file.
+        words: `[NAME=]4096x128:bfloat16` or `[NAME=]LITERAL` of each argument.
+        seed: of the arrays that are drawn for tensors.
+    """
     if not path.is_file():
         raise UsageError(f"{path} is not a file.")
+    name, kernel = _kernel(path, function)
+    positional: list[Any] = []
+    named: dict[str, Any] = {}
+    for word in words:
+        key, value = _argument(word)
+        if key is None:
+            positional.append(value)
+        else:
+            named[key] = value
+    tensors = [value for value in (*positional, *named.values()) if isinstance(value, ShapeDtype)]
+    rng = np.random.default_rng(seed)
+
+    def call(each: Callable[[Any], Any]) -> Arguments:
+        return [each(value) for value in positional], {key: each(value) for key, value in named.items()}
+
+    return Subject(
+        name,
+        " ".join(words),
+        ",".join(dict.fromkeys(str(tensor.dtype) for tensor in tensors)),
+        lambda: kernel,
+        drawn=lambda: call(lambda value: _array(value, rng)),
+        shaped=lambda: call(lambda value: value),
+        words=["--kernel", source, *(part for word in words for part in ("--arg", word))],
+        path=path.resolve(),
+    )
+
+
+def _kernel(path: Path, function: str | None) -> tuple[str, Any]:
+    """The name and the kernel of a file; an error that lists its kernels where the name means none."""
     try:
         module = loading.load_simulated(path.resolve())
     except (Exception, SystemExit) as error:
@@ -144,30 +154,7 @@ def _bare(arguments: Namespace, path: Path, function: str | None) -> Subject:
     if function is None or not callable(getattr(module, function, None)):
         wanted = f"has no function {function}" if function else "holds no single kernel"
         raise UsageError(f"{path} {wanted}; name one, as {path}:function. Its kernels: {', '.join(kernels) or 'none'}.")
-    kernel = getattr(module, function)
-    positional, named = [], {}
-    for text in arguments.args:
-        name, value = _argument(text)
-        if name is None:
-            positional.append(value)
-        else:
-            named[name] = value
-    tensors = [value for value in (*positional, *named.values()) if isinstance(value, ShapeDtype)]
-    rng = np.random.default_rng(arguments.seed)
-
-    def call(each: Callable[[Any], Any]) -> Arguments:
-        return [each(value) for value in positional], {name: each(value) for name, value in named.items()}
-
-    return Subject(
-        function,
-        " ".join(arguments.args),
-        ",".join(dict.fromkeys(str(tensor.dtype) for tensor in tensors)),
-        lambda: kernel,
-        drawn=lambda: call(lambda value: _array(value, rng)),
-        shaped=lambda: call(lambda value: value),
-        words=["--kernel", arguments.kernel, *(word for text in arguments.args for word in ("--arg", text))],
-        path=path.resolve(),
-    )
+    return function, getattr(module, function)
 
 
 def _argument(text: str) -> tuple[str | None, Any]:

@@ -17,7 +17,7 @@ from triptych.harness.running.tasks import Task
 ALIKE = 8  # a common divisor of all sizes that hides a tile which is not full
 
 
-def untried_of(selection: Selection, ops: Mapping[str, Op], tasks: Sequence[Task]) -> list[str]:
+def not_covered(selection: Selection, ops: Mapping[str, Op], tasks: Sequence[Task]) -> list[str]:
     """A line for each op of which something was left out; none where the command line picks single cases."""
     if selection.names is not None or selection.specs:
         return []
@@ -26,9 +26,9 @@ def untried_of(selection: Selection, ops: Mapping[str, Op], tasks: Sequence[Task
         cases = {task.case.name: task.case for task in tasks if task.op == op.name}
         if cases:
             missing = [
-                *sets_left(op, selection.sets),
-                *sizes_alike(op, list(cases.values())),
-                *params_alike(list(cases.values())),
+                *sets_not_chosen(op, selection.sets),
+                *constant_sizes(op, list(cases.values())),
+                *constant_params(list(cases.values())),
             ]
         else:
             missing = [f"anything: it has no case of {', '.join((*selection.sets, *selection.dtypes))}"]
@@ -37,36 +37,36 @@ def untried_of(selection: Selection, ops: Mapping[str, Op], tasks: Sequence[Task
     return found
 
 
-def sets_left(op: Op, chosen: Sequence[str]) -> list[str]:
+def sets_not_chosen(op: Op, chosen: Sequence[str]) -> list[str]:
     """The op's sets that were not chosen; those of whole models are for speed."""
     left = [name for name in op.case_sets if name not in (*chosen, "model", "model-long")]
-    said = [
+    found = [
         f"the case set {name} ({len(op.case_sets[name])} case{'s' * (len(op.case_sets[name]) != 1)})" for name in left
     ]
     if all(case.regime == "normal" for cases in op.case_sets.values() for case in cases):
-        said.append("inputs that are not normal numbers, for which it has no set adversarial")
-    return said
+        found.append("inputs that are not normal numbers, for which it has no set adversarial")
+    return found
 
 
-def sizes_alike(op: Op, cases: Sequence[Case]) -> list[str]:
+def constant_sizes(op: Op, cases: Sequence[Case]) -> list[str]:
     """Axes that had one size alone, or multiples of a large number alone."""
-    said = []
+    found = []
     for axis in op.axes:
         sizes = sorted({case.axes[axis] for case in cases if axis in case.axes})
         common = gcd(*sizes)
         if len(sizes) == 1:
-            said.append(f"{axis} other than {sizes[0]}")
+            found.append(f"{axis} other than {sizes[0]}")
         elif common >= ALIKE:
-            said.append(f"{axis} that is no multiple of {common}")
-    return said
+            found.append(f"{axis} that is no multiple of {common}")
+    return found
 
 
-def params_alike(cases: Sequence[Case]) -> list[str]:
+def constant_params(cases: Sequence[Case]) -> list[str]:
     """Params that had one value alone: a kernel may have it written in."""
     names = dict.fromkeys(name for case in cases for name in case.params)
-    said = []
+    found = []
     for name in names:
         first, *others = [case.params.get(name, "its default") for case in cases]
         if all(value == first for value in others):
-            said.append(f"{name} other than {first}")
-    return said
+            found.append(f"{name} other than {first}")
+    return found

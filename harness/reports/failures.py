@@ -13,13 +13,13 @@ def lines(failure: Failure | None, picture: bool = True) -> list[str]:
     """
     if failure is None:
         return []
-    said = [failure.diagnosis, f"error / allowed: {counted(failure.histogram)}"]
+    found = [failure.diagnosis, f"error / allowed: {histogram_text(failure.histogram)}"]
     drawing = failure.map
     if picture and any(mismatch_map.RIGHT in line for line in drawing.lines):
-        said.append(f"{caption(drawing)}:")
-        said += [f"  {line}" for line in drawing.lines]
-        said.append(f"  {mismatch_map.LEGEND}")
-    return said
+        found.append(f"{caption(drawing)}:")
+        found += [f"  {line}" for line in drawing.lines]
+        found.append(f"  {mismatch_map.LEGEND}")
+    return found
 
 
 def caption(drawing: Map) -> str:
@@ -39,5 +39,5 @@ def bins(histogram: Histogram) -> list[tuple[str, int]]:
     return [(label, count) for label, count in found if count]
 
 
-def counted(histogram: Histogram) -> str:
+def histogram_text(histogram: Histogram) -> str:
     return "; ".join(f"{label}: {count:,}" for label, count in bins(histogram))

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from triptych.harness.judge import parity
-from triptych.harness.measured.timing_accuracy import in_words
-from triptych.harness.reports import tables
-from triptych.harness.reports.coverage import untried_of
+from triptych.harness.reports import parity_table, problems, tables
+from triptych.harness.reports.coverage import not_covered
 from triptych.harness.results.document import Document
-from triptych.harness.results.result import Result
+from triptych.harness.results.profile import Outcome
 from triptych.harness.results.status import BAD
 from triptych.harness.results.timing import Predicted
+from triptych.harness.results.timing_accuracy import LAST_VALIDATION
 from triptych.harness.running.session import Run
 
 
@@ -20,14 +19,14 @@ def document(run: Run) -> Document:
     results, plan = run.results, run.plan
     env = dict(run.env)
     if not any(result.status in BAD for result in results):
-        env["not_tried"] = untried_of(plan.selection, plan.ops, plan.tasks)
-    return Document(env=env, results=results)
+        env["not_tried"] = not_covered(plan.selection, plan.ops, plan.tasks)
+    return Document(env=env, results=[*results])
 
 
-def table(results: Sequence[Result], *, width: int | None = None, colour: bool = False) -> str:
+def table(results: Sequence[Outcome], *, width: int | None = None, colour: bool = False) -> str:
     """Every verdict, what is unsupported, and how far the backends are from each other."""
     text = tables.text(results, width=width, colour=colour)
-    return "".join([text, "\n" if text else "", tables.unsupported(results), parity.text(results)])
+    return "".join([text, "\n" if text else "", problems.unsupported(results), parity_table.text(results)])
 
 
 def ending(
@@ -43,7 +42,7 @@ def ending(
     lines = [] if quiet else [line for run in runs for line in run.env.get("not_tried", [])]
     closing = [f"report: {report}"] if report else []
     if any(isinstance(result.timing, Predicted) for result in results):
-        closing.append(in_words())
-    closing.append(tables.summary(results, seed))
-    said = "".join(f"{line}\n" for line in lines), tables.problems(results, colour=colour)
+        closing.append(LAST_VALIDATION.sentence())
+    closing.append(problems.summary(results, seed))
+    said = "".join(f"{line}\n" for line in lines), problems.problems(results, colour=colour)
     return "".join([*said, *(f"{line}\n" for line in closing)])

@@ -1,4 +1,4 @@
-"""The JSON document of the command line: an environment and the results of a run in it."""
+"""The JSON document of the command line: an environment, and the results or profiles of a run in it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Any
 import msgspec
 
 from triptych.harness.errors import UsageError
+from triptych.harness.results.profile import Outcome
 from triptych.harness.results.record import to_plain
-from triptych.harness.results.result import Result, completed
+from triptych.harness.results.result import completed
 
 SCHEMA_VERSION = 1
 
@@ -25,10 +26,10 @@ class Document(msgspec.Struct, kw_only=True):
 
     schema_version: int = SCHEMA_VERSION
     env: dict[str, Any]
-    results: list[Result]
+    results: list[Outcome]
 
 
-def dumps(env: Mapping[str, Any], results: Sequence[Result]) -> str:
+def dumps(env: Mapping[str, Any], results: Sequence[Outcome]) -> str:
     """The text of a document: no NaN, units in key names, raw samples kept."""
     rows = [result.to_dict() for result in results]
     body = {"schema_version": SCHEMA_VERSION, "env": to_plain(dict(env)), "results": rows}

@@ -11,12 +11,12 @@ from triptych.harness.results.findings import Attribution, Failure, Invariance
 from triptych.harness.results.measures import Metrics, Parity, Tolerance
 from triptych.harness.results.record import to_plain
 from triptych.harness.results.status import Cause, Evidence, Status
-from triptych.harness.results.timing import Profiled, Timing, kind_of
+from triptych.harness.results.timing import Timing, kind_of
 
 PARTS = ("metrics", "tolerance", "timing", "failure", "attribution")  # None here is {} in a document
 
 
-class Result(msgspec.Struct, kw_only=True):
+class Result(msgspec.Struct, kw_only=True, tag_field="kind", tag="verdict"):
     """What came of one case on one backend, and with which evidence."""
 
     op: str
@@ -42,12 +42,8 @@ class Result(msgspec.Struct, kw_only=True):
 
     @property
     def backend_label(self) -> str:
-        """`nki-sim[trn2]`, or the backend alone where it has no targets; with a profile's changes to chip and order."""
-        profile = self.timing if isinstance(self.timing, Profiled) else None
-        changes = [f"{field}={value:g}" for field, value in profile.settings.items()] if profile else []
-        order = ["program order"] if profile and profile.order == "program" else []
-        inside = ", ".join([*([self.target] if self.target else []), *changes, *order])
-        return f"{self.backend}[{inside}]" if inside else self.backend
+        """`nki-sim[trn2]`, or the backend alone where it has no targets."""
+        return f"{self.backend}[{self.target}]" if self.target else self.backend
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form."""
@@ -65,10 +61,11 @@ class Result(msgspec.Struct, kw_only=True):
 
 
 def completed(row: Any) -> Any:
-    """A row of a document as `Result` has it: no part is {}, and a timing says its kind."""
+    """A row of a document as `Result` or `Profile` has it: no part is {}, and the row and its timing say their kind."""
     if not isinstance(row, Mapping):
         return row
     known = dict(row)
+    known.setdefault("kind", "profile" if known.get("evidence") == Evidence.PREDICTED else "verdict")
     for part in PARTS:
         if known.get(part) == {}:
             known[part] = None

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from triptych.harness.results.record import Record
 from triptych.harness.results.status import Evidence
+from triptych.harness.results.timing_accuracy import TimingAccuracy
 
 
 class Time(Record, frozen=True, kw_only=True, tag_field="kind"):
@@ -46,21 +49,11 @@ class Measured(Time, frozen=True, kw_only=True, tag="measured"):
         return self.median_us
 
 
-class KnownError(Record, frozen=True, kw_only=True):
-    """How far the timing model was off in its last validation: shares of the measured times."""
-
-    median: float
-    worst: float
-    rank_correlation: float
-    points: int
-    date: str
-
-
 class Predicted(Time, frozen=True, kw_only=True, tag="predicted"):
     """What the timing model says of one run."""
 
     predicted_us: float
-    known_error: KnownError
+    accuracy: TimingAccuracy = msgspec.field(name="known_error")
     mfu: float
     busy_share: dict[str, float]  # of each engine, by its name
 
@@ -136,7 +129,7 @@ class Profiled(Predicted, frozen=True, kw_only=True, tag="profiled"):
     advice: list[str]
 
 
-Timing = Measured | Predicted | Profiled
+Timing = Measured | Predicted
 
 
 def kind_of(timing: dict[str, Any]) -> str:

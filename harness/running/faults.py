@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from triptych.harness.backends.base import Backend, KernelFault, located
+from triptych.harness.backends.base import Backend, KernelFault, file_of
 from triptych.harness.ops import loading
 from triptych.harness.ops.errors import InvalidOp, UninformativeCase
 from triptych.harness.ops.op import Op
@@ -67,11 +66,9 @@ def kernel_fault(error: BaseException, op: Op, backend: Backend) -> str:
     """One sentence on an exception that came out of a kernel."""
     if isinstance(error, (KernelFault, InvalidOp)):
         return str(error)
-    kernel = getattr(op, backend.panel)
-    path = located(kernel)[0] if isinstance(kernel, str) else Path(inspect.getsourcefile(kernel) or "")
     if isinstance(error, backend.spoken_errors()):
         return str(error)
-    return f"the kernel raised {describe(error)}{loading.at(error, path)}"
+    return f"the kernel raised {describe(error)}{loading.at(error, file_of(getattr(op, backend.panel)))}"
 
 
 def out_of_memory(error: BaseException) -> bool:

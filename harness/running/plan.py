@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from triptych.harness.backends import BACKENDS, Backend
-from triptych.harness.collection import load_ops
+from triptych.harness.collection import builtin, load_ops
 from triptych.harness.errors import UsageError, unknown
 from triptych.harness.judge.bounds import KEYS, Bounds, requested_bounds
 from triptych.harness.ops import case_spec
@@ -68,7 +68,9 @@ class Plan:
         return self.timed and (not slow or group == "smoke" or backend.name in self.named)
 
     def repro(self, op: Op, group: str, case: Case, backend: Backend, target: str | None) -> str:
-        """The command line that runs one task alone; a case of no set is written out."""
+        """The command line that runs one task alone; a case of no set is written out. Empty for an op of no file."""
+        if self.source is None and builtin().get(op.name) is not op:
+            return ""
         line = ["triptych", "bench" if self.timed else "check", op.name]
         line += ["--kernel", self.source] if self.source else []
         line += ["--cases", group, "-k", case.name] if group else ["--case", case_spec.write(case)]

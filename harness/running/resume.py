@@ -26,6 +26,7 @@ from triptych.harness.errors import UsageError
 from triptych.harness.ops.op import Op
 from triptych.harness.results import environment
 from triptych.harness.results.document import dumps, read
+from triptych.harness.results.profile import Outcome
 from triptych.harness.results.result import Result
 from triptych.harness.results.status import Cause, Status
 from triptych.harness.running.session import Observer, Run
@@ -95,11 +96,13 @@ class Resume(Observer):
             there = f"resuming {self.path}: {len(kept)} of {len(self.prints)} results are there"
             self.say(there + (again if changed else ""))
 
-    def still_valid(self, results: Iterable[Result]) -> tuple[list[Result], int]:
+    def still_valid(self, results: Iterable[Outcome]) -> tuple[list[Result], int]:
         """The results that need no further run, and how many are not what they were."""
         kept: dict[Key, Result] = {}
         changed = 0
         for result in results:
+            if not isinstance(result, Result):  # a profile decides nothing
+                continue
             wanted = self.prints.get(key(result))
             if wanted is None or undecided(result):
                 continue

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from triptych.harness.backends import BACKENDS
-from triptych.harness.reports import failures, tables
+from triptych.harness.reports import failures, figures
 from triptych.harness.results.result import Result
 from triptych.harness.results.status import Status
 from triptych.harness.running.process import WorkerProcess
@@ -62,7 +62,7 @@ def message(result: Result) -> str:
     paragraphs = [
         str(result.reason),
         "\n".join(failures.lines(result.failure)),
-        tables.blame(result),
+        figures.blame(result),
         f"repeat it alone: {result.repro}",
     ]
     return "\n\n".join(filter(None, paragraphs))

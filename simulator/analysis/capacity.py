@@ -114,10 +114,10 @@ def memory_use(trace: Trace) -> list[MemoryUse]:
     for index, event in enumerate(trace.events):
         for regions in (event.reads, event.writes):
             for region in regions:
-                allocation = region[0]
-                if allocation[0] not in last and allocation[2] in _FACTS:
-                    lives.setdefault((event.core, allocation[2]), []).append((index, allocation))
-                last[allocation[0]] = index
+                allocation = region.allocation
+                if allocation.id not in last and allocation.buffer in _FACTS:
+                    lives.setdefault((event.core, allocation.buffer), []).append((index, allocation))
+                last[allocation.id] = index
     cores = sorted({event.core for event in trace.events})
     return [
         _use(trace.chip, buffer, core, [(first, last[a.id], a) for first, a in lives.get((core, buffer), [])])

@@ -1,8 +1,9 @@
-"""How a DMA is cut: into descriptors, one for each run of bytes without a gap on both sides, spread over the rings.
+"""How a DMA is cut into descriptors, which are spread over the rings.
 
-A ring moves its descriptors one after the other; each takes a fixed time and its bytes over the ring's rate.
-Runs never cross partitions. A long run is cut further, down to 512 bytes, so that all rings have work
-(nki/get-started/about/nki-dma-overview.rst; nki/deep-dives/nki-dma-bandwidth-guide.rst).
+Each run of bytes that has no gap on either side is one. A ring moves its descriptors one after the other; each takes a
+fixed time and its bytes over the ring's rate. Runs never cross partitions. A long run is cut further, down to 512
+bytes, so that all rings have work (nki/get-started/about/nki-dma-overview.rst;
+nki/deep-dives/nki-dma-bandwidth-guide.rst).
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ import heapq
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from triptych.simulator.analysis.hazards import hazards
 from triptych.simulator.errors import KernelError, show_line
 from triptych.simulator.trace import Event, Trace
 
@@ -55,7 +56,7 @@ def _reached(start: Any, after: Any) -> set[Any]:
 
 
 def keep(edges: Edges, trace: Trace) -> None:
-    """Put the edges on the events that they name, on each core, and the events into an order that all edges allow."""
+    """Put edges on the events that they name, on each core, and events into an order that edges allow."""
     for core in {e.core for e in trace.events} if edges else ():
         named: dict[str, list[Event]] = {}
         for event in trace.events:
@@ -89,8 +90,6 @@ def _named(name: str, named: dict[str, list[Event]]) -> list[Event]:
 
 def _in_order(trace: Trace) -> list[Event]:
     """The events, each after what it waits for, otherwise as the program has them."""
-    from triptych.simulator.analysis.hazards import hazards  # the timing model runs kernels, which are scheduled here
-
     events = trace.events
     waits = [[producer for producer, _ in found] for found in hazards(trace)]
     fence: dict[int, int] = {}

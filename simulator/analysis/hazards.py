@@ -20,7 +20,7 @@ Edge = tuple[int, str]  # index of the event to wait for, and why
 
 
 class Box(NamedTuple):
-    """Rows [first, last] of `pitch` bytes, and the bytes [low, high) of each; pitch 0: one row, of the whole memory."""
+    """Rows [first, last] of `pitch` bytes, and the bytes [low, high) of each; pitch 0 is one row."""
 
     pitch: int
     first: int

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from triptych.simulator.errors import NkiValidationError, show_line
 from triptych.simulator.memory.extents import best_width, pieces
+from triptych.simulator.memory.layout import Layout, reach
 from triptych.simulator.trace import Event, Region, Trace
 
 Array = NDArray[Any]
@@ -47,7 +48,7 @@ class _Access(NamedTuple):
 
 
 def races(trace: Trace) -> Iterator[tuple[Event, Event, Region]]:
-    """(event of core 0, event of core 1, region) that touch an element of shared HBM in one stretch, one writing it."""
+    """(event of core 0, event of core 1, region) that race on an element of shared HBM, which one writes."""
     groups: dict[tuple[int, int], tuple[list[_Access], list[_Access]]] = {}
     same: dict[Any, int] = {}
     for event in trace.events:
@@ -80,8 +81,10 @@ def _conflicts(mine: list[_Access], others: list[_Access]) -> Iterator[tuple[Eve
 
 
 def _touched(accesses: list[_Access], cells: _Cells) -> tuple[Array, Array]:
-    """For each cell: the one write that a core makes there, 0 for none and -1 for several; and whether the core reads
-    it before it has written it."""
+    """For each cell, the write that a core makes there, and whether the core reads it before.
+
+    A write is 0 for none and -1 for several.
+    """
     writes, early = np.zeros(cells.shape, np.int32), np.zeros(cells.shape, bool)
     for access in accesses:
         for there, read in zip(cells.parts(writes, access.region), cells.parts(early, access.region), strict=True):
@@ -119,10 +122,9 @@ def _span(regions: list[Region]) -> tuple[int, int]:
     """The bytes of an allocation from the first that is touched to behind the last."""
     low, high = [], []
     for region in regions:
-        steps = [s * (n - 1) for s, n in zip(region.strides, region.shape, strict=True)]
-        size = region.dtype.itemsize
-        low.append((region.offset + sum(s for s in steps if s < 0)) * size)
-        high.append((region.offset + sum(s for s in steps if s > 0) + 1) * size)
+        before, behind = reach(region.shape, region.strides)
+        low.append((region.offset + before) * region.dtype.itemsize)
+        high.append((region.offset + behind + 1) * region.dtype.itemsize)
     return min(low), max(high)
 
 
@@ -130,10 +132,10 @@ class _Cells:
     """An allocation, cut where the regions that are touched begin and end, so that each is made of whole cells."""
 
     def __init__(self, regions: list[Region]) -> None:
-        views = {r[1:]: (r.dtype.itemsize, r.offset, r.shape, r.strides) for r in regions}
+        views = list(dict.fromkeys(Layout._make(region[1:]) for region in regions))
         allocation = regions[0].allocation
-        width = best_width(allocation.shape, allocation.dtype.itemsize, list(views.values())[:_SAMPLE])
-        self._pieces = {region: pieces(*view, width) for region, view in views.items()}
+        width = best_width(allocation.shape, allocation.dtype.itemsize, views[:_SAMPLE])
+        self._pieces = {view: pieces(view, width) for view in views}
         rows = {cut for found in self._pieces.values() for runs, _ in found for run in runs for cut in run}
         columns = {cut for found in self._pieces.values() for _, runs in found for run in runs for cut in run}
         self._row = {cut: i for i, cut in enumerate(sorted(rows))}
@@ -142,6 +144,6 @@ class _Cells:
 
     def parts(self, array: Array, region: Region) -> Iterator[Array]:
         """What a region covers of an array that has one element for each cell."""
-        for rows, columns in self._pieces[region[1:]]:
+        for rows, columns in self._pieces[Layout._make(region[1:])]:
             for (top, bottom), (left, right) in itertools.product(rows, columns):
                 yield array[self._row[top] : self._row[bottom], self._column[left] : self._column[right]]

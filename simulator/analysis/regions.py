@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 
 from triptych.simulator.dtypes import DType
 from triptych.simulator.errors import NkiValidationError, show_line
+from triptych.simulator.memory.layout import Layout, reach
 from triptych.simulator.memory.placement import START_RULE, allowed_starts
-from triptych.simulator.trace import Event, IndirectRegion, Region
+from triptych.simulator.trace import Allocation, Event, IndirectRegion, Region
 
 Array = NDArray[Any]
 _STRIDES = range(-(1 << 15), 1 << 15)
@@ -48,13 +49,10 @@ def check_regions(event: Event, rules: Rules) -> None:
     """Raise NkiValidationError for what the module forbids. The first tests leave little to look at closely."""
     computes, own_starts, _ = rules
     if computes:
-        for region in event.reads:
-            row = region[3][0]
-            if region[1] >= row or (row > 4096 and (row > 32767 or region[0][2] == "psum")) or len(region[3]) > 5:
-                _check_access(event, region, own_starts)
-        for region in event.writes:
-            row = region[3][0]
-            if region[1] >= row or (row > 4096 and (row > 32767 or region[0][2] == "psum")) or len(region[3]) > 5:
+        for region in event.reads + event.writes:
+            row = region.strides[0]
+            long = row > 4096 and (row > 32767 or region.allocation.buffer == "psum")
+            if region.offset >= row or long or len(region.strides) > 5:
                 _check_access(event, region, own_starts)
     check_overlaps(event, rules)
 
@@ -66,45 +64,60 @@ def check_overlaps(event: Event, rules: Rules) -> None:
     if "scattered" in event.attributes:  # rows that have an index each
         return
     for at, written in enumerate(writes):
-        allocation = written[0]
+        allocation = written.allocation
         for region in reads if order != "late" else ():
             if region is written and order == "stream":
                 continue
-            if region[0] is allocation or (allocation[6] and region[0][6] and region[0][2] == allocation[2]):
+            if region.allocation is allocation or (allocation.address and _share(region.allocation, allocation)):
                 _check_overlap(region, written, computes, order)
         for region in writes[:at]:
-            if region[0] is allocation or (allocation[6] and region[0][6] and region[0][2] == allocation[2]):
+            if region.allocation is allocation or (allocation.address and _share(region.allocation, allocation)):
                 _check_results(region, written)
 
 
+def _share(a: Allocation, b: Allocation) -> bool:
+    """Whether two tensors have addresses in one memory, so that their bytes may be the same."""
+    return a.address is not None and b.address is not None and a.buffer == b.buffer
+
+
 def _check_access(event: Event, region: Region, own_starts: bool) -> None:
-    if region[0][2] not in _ELEMENTS:
+    buffer = region.allocation.buffer
+    if buffer not in _ELEMENTS:
         return
-    fault = None if own_starts else _start_fault(_place(region), region[1:])
-    fault = fault or _pattern_fault(region[1:], "sbuf" if event.engine == "tensor" else region[0][2])
+    fault = None if own_starts else _start_fault(_place(region), _layout(region))
+    fault = fault or _pattern_fault(_layout(region), "sbuf" if event.engine == "tensor" else buffer)
     if fault:
         raise NkiValidationError(f"{_named(region)} {fault}", source=START_RULE)
 
 
 def check_start(region: Region) -> None:
     """The start partition of what a compute engine touches."""
-    fault = _start_fault(_place(region), region[1:])
+    fault = _start_fault(_place(region), _layout(region))
     if fault:
         raise NkiValidationError(f"{_named(region)} {fault}", source=START_RULE)
 
 
-Place = tuple[str, tuple[int, ...], DType, tuple[int, int] | None]  # memory, shape, dtype and address of an allocation
-Way = tuple[int, tuple[int, ...], tuple[int, ...], DType]  # offset, shape, strides and dtype of a region
+class _Place(NamedTuple):
+    """What of an allocation says where its elements lie: the same for many of them."""
+
+    buffer: str
+    shape: tuple[int, ...]
+    dtype: DType
+    address: tuple[int, int] | None
 
 
-def _place(region: Region) -> Place:
-    a = region[0]
-    return a[2], a[3], a[4], a[6]
+def _place(region: Region) -> _Place:
+    a = region.allocation
+    return _Place(a.buffer, a.shape, a.dtype, a.address)
+
+
+def _layout(region: Region) -> Layout:
+    return Layout._make(region[1:])
 
 
 @functools.lru_cache(4096)
-def _start_fault(place: Place, way: Way) -> str | None:
-    first, partitions = _partition(place, way)[0], way[1][0]
+def _start_fault(place: _Place, at: Layout) -> str | None:
+    first, partitions = _partition(place, at)[0], at.shape[0]
     allowed = allowed_starts(partitions)
     if first in allowed:
         return None
@@ -114,22 +127,21 @@ def _start_fault(place: Place, way: Way) -> str | None:
     )
 
 
-def _partition(place: Place, way: Way) -> tuple[int, int]:
+def _partition(place: _Place, at: Layout) -> tuple[int, int]:
     """Where a region on chip begins: partition and byte of it."""
-    _, shape, dtype, address = place
-    partition, byte = divmod(way[0] * way[3].itemsize, math.prod(shape[1:]) * dtype.itemsize)
-    return (partition + address[0], byte + address[1]) if address else (partition, byte)
+    partition, byte = divmod(at.offset * at.dtype.itemsize, math.prod(place.shape[1:]) * place.dtype.itemsize)
+    return (partition + place.address[0], byte + place.address[1]) if place.address else (partition, byte)
 
 
 @functools.lru_cache(4096)
-def _pattern_fault(way: Way, buffer: str) -> str | None:
-    _, shape, strides, _ = way
-    sizes, steps = _merged(shape[1:], strides[1:])
+def _pattern_fault(at: Layout, buffer: str) -> str | None:
+    sizes, steps = _merged(at.shape[1:], at.strides[1:])
     if len(sizes) > _DIMENSIONS or any(s not in _STRIDES for s in steps):
         pairs = [list(p) for p in zip(steps, sizes, strict=True)]
         return f"has the pattern {pairs}; at most {_DIMENSIONS} free dimensions are possible, with strides of 16 bits"
-    if math.prod(shape[1:]) > _ELEMENTS[buffer]:
-        return f"has {math.prod(shape[1:])} elements a partition, and an instruction goes over {_ELEMENTS[buffer]}"
+    elements = math.prod(at.shape[1:])
+    if elements > _ELEMENTS[buffer]:
+        return f"has {elements} elements a partition, and an instruction goes over {_ELEMENTS[buffer]}"
     return None
 
 
@@ -154,14 +166,15 @@ def _merged(shape: tuple[int, ...], strides: tuple[int, ...], unit: int = 1) -> 
 def _check_overlap(read: Region, written: Region, computes: bool, order: Order) -> None:
     if computes and written.free_size == 1 and order == "stream":
         return
-    if read[0] is written[0] and read[3] == written[3] and read[4] is written[4] and len(read[3]) == 2:
-        (row, step), a, b = read[3], read[1], written[1]  # the common case of two parts of rows
-        if (
-            step >= 0
-            and a < row
-            and b < row
-            and (a + step * (read[2][1] - 1) < b or b + step * (written[2][1] - 1) < a)
-        ):
+    if (
+        read.allocation is written.allocation
+        and read.strides == written.strides
+        and read.dtype is written.dtype
+        and len(read.strides) == 2
+    ):
+        (row, step), a, b = read.strides, read.offset, written.offset  # the common case of two parts of rows
+        apart = a + step * (read.shape[1] - 1) < b or b + step * (written.shape[1] - 1) < a
+        if step >= 0 and a < row and b < row and apart:
             return
     same = _relation(read, written)
     if same is None or (same and order == "stream"):
@@ -181,15 +194,16 @@ def _check_results(first: Region, second: Region) -> None:
 
 
 def _relation(one: Region, other: Region) -> bool | None:
-    """None if two regions have no byte in common, else whether they go over the same bytes in the same order."""
+    """Whether two regions go over the same bytes in the same order; None if they share no byte."""
     if type(one) is Region and type(other) is Region:
-        return _related(_place(one), one[1:], _place(other), other[1:])
-    return _compared(*[_path(_place(r), r[1:], r.chosen if type(r) is IndirectRegion else None) for r in (one, other)])
+        return _related(_place(one), _layout(one), _place(other), _layout(other))
+    offsets = [r.offsets if type(r) is IndirectRegion else None for r in (one, other)]
+    return _compared(*[_path(_place(r), _layout(r), o) for r, o in zip((one, other), offsets, strict=True)])
 
 
 @functools.lru_cache(4096)
-def _related(one: Place, way: Way, other: Place, other_way: Way) -> bool | None:
-    return _compared(_path(one, way), _path(other, other_way))
+def _related(one: _Place, at: Layout, other: _Place, other_at: Layout) -> bool | None:
+    return _compared(_path(one, at), _path(other, other_at))
 
 
 class _Path(NamedTuple):
@@ -200,36 +214,36 @@ class _Path(NamedTuple):
     shape: tuple[int, ...]
     strides: tuple[int, ...]
     itemsize: int
-    chosen: tuple[int, ...] | None  # offsets, where these give the way
+    offsets: tuple[int, ...] | None  # of elements in a partition, where these give the way
 
     def bytes(self) -> Array:
-        if self.chosen is not None:
-            return self.start + np.array(self.chosen) * self.itemsize
+        if self.offsets is not None:
+            return self.start + np.array(self.offsets) * self.itemsize
         at = np.array(self.start)
         for n, stride in zip(self.shape, self.strides, strict=True):
             at = at[..., None] + np.arange(n) * stride
         return at.reshape(-1)
 
-    def reach(self) -> tuple[int, int]:
+    def span(self) -> tuple[int, int]:
         """The first byte, and the one after the last."""
-        if self.chosen is not None:
+        if self.offsets is not None:
             at = self.bytes()
             return int(at.min()), int(at.max()) + self.itemsize
-        steps = [s * (n - 1) for s, n in zip(self.strides, self.shape, strict=True)]
-        return self.start + sum(s for s in steps if s < 0), self.start + sum(s for s in steps if s > 0) + self.itemsize
+        before, behind = reach(self.shape, self.strides)
+        return self.start + before, self.start + behind + self.itemsize
 
 
-def _path(place: Place, way: Way, chosen: tuple[int, ...] | None = None) -> _Path:
-    offset, shape, strides, dtype = way
+def _path(place: _Place, at: Layout, offsets: tuple[int, ...] | None = None) -> _Path:
+    offset, shape, strides, dtype = at
     size = dtype.itemsize
-    if place[0] not in _ELEMENTS:
-        return _Path((0, 1), offset * size, *_merged(shape, strides, size), size, chosen)
-    partition, byte = _partition(place, way)
-    return _Path((partition, partition + shape[0]), byte, *_merged(shape[1:], strides[1:], size), size, chosen)
+    if place.buffer not in _ELEMENTS:
+        return _Path((0, 1), offset * size, *_merged(shape, strides, size), size, offsets)
+    partition, byte = _partition(place, at)
+    return _Path((partition, partition + shape[0]), byte, *_merged(shape[1:], strides[1:], size), size, offsets)
 
 
 def _compared(one: _Path, other: _Path) -> bool | None:
-    for (a, b), (c, d) in ((one.partitions, other.partitions), (one.reach(), other.reach())):
+    for (a, b), (c, d) in ((one.partitions, other.partitions), (one.span(), other.span())):
         if a >= d or c >= b:
             return None
     if one[1:] == other[1:]:

@@ -1,26 +1,22 @@
-"""The modules `nki`, `nki.isa`, `nki.language`, `nki.collectives` and `nki.typing`, built from the tables.
-
-Any other name raises at once and says what replaced it.
-"""
+"""What the names of `nki.isa`, `nki.language`, `nki.collectives` and `nki.typing` are here, built from the tables."""
 
 from __future__ import annotations
 
-import importlib
-import types
 from typing import Any
 
 from triptych.simulator import enums
 from triptych.simulator.api import older, removed
 from triptych.simulator.engines import COLLECTIVES, INSTRUCTIONS
 from triptych.simulator.engines.collectives.replicas import ReplicaGroup
+from triptych.simulator.engines.registers import register_alloc
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.language import names
 from triptych.simulator.language.annotations import Tensor
-from triptych.simulator.launch import import_hook, kernel
-from triptych.simulator.machine import registers
+from triptych.simulator.language.loops import dynamic_range, fori_loop, while_loop
 from triptych.simulator.machine.machine import NkiInstruction, machine
+from triptych.simulator.machine.registers import VirtualRegister
 
-_LOOPS = (registers.dynamic_range, registers.fori_loop, registers.while_loop)
+_LOOPS = (dynamic_range, fori_loop, while_loop)
 
 
 def get_nc_version() -> enums.nc_version:
@@ -33,7 +29,7 @@ def get_nc_sub_version() -> int:
     return 0
 
 
-def _contents() -> dict[str, dict[str, Any]]:
+def _current() -> dict[str, dict[str, Any]]:
     isa = {
         **{name: row.issue for name, row in INSTRUCTIONS.items()},
         **{n: getattr(enums, n) for n in vars(enums) if isinstance(getattr(enums, n), type) and n != "Enum"},
@@ -44,11 +40,10 @@ def _contents() -> dict[str, dict[str, Any]]:
         "NkiValidationError": NkiValidationError,
         "get_nc_version": get_nc_version,
         "get_nc_sub_version": get_nc_sub_version,
-        "register_alloc": registers.register_alloc,
-        "VirtualRegister": registers.VirtualRegister,
+        "register_alloc": register_alloc,
+        "VirtualRegister": VirtualRegister,
     }
     return {
-        "nki": {"jit": kernel.jit, "simulate": kernel.simulate, "Kernel": kernel.Kernel},
         "nki.isa": isa,
         "nki.language": {**names.NAMESPACE, **{f.__name__: f for f in _LOOPS}},
         "nki.collectives": {**{name: row.issue for name, row in COLLECTIVES.items()}, "ReplicaGroup": ReplicaGroup},
@@ -56,28 +51,24 @@ def _contents() -> dict[str, dict[str, Any]]:
     }
 
 
-def known(qualified: str) -> dict[str, Any]:
-    """The names of one module of NKI 0.6, and what they are here."""
-    return _contents()[qualified]
+def current(module: str) -> dict[str, Any]:
+    """The names of one module of NKI 0.6, and what they are here.
+
+    `nki` itself has none of its own: `jit`, `simulate` and `Kernel` launch kernels, and triptych.simulator.launch adds
+    them.
+    """
+    return _current().get(module, {})
 
 
-def fill(module: types.ModuleType) -> None:
-    """Give `module`, named like one that is lent (triptych.simulator.launch.import_hook), its contents."""
-    qualified = module.__name__
-    module.__dict__.update(older.contents(qualified))
-    if qualified in import_hook.NAMES:
-        module.__dict__.update(known(qualified))
-    module.__doc__ = f"{qualified} of NKI 0.6, simulated by Triptych."
-    module.__dict__["__triptych__"] = True
+def contents(module: str) -> dict[str, Any]:
+    """The names of a module: those of NKI 0.6, and those that are kept for older kernels."""
+    return {**older.contents(module), **current(module)}
 
-    def missing(name: str) -> Any:
-        full = f"{qualified}.{name}"
-        if full in (*import_hook.NAMES, *import_hook.OLDER):  # a submodule, which `import nki` alone gives too
-            return importlib.import_module(full)
-        if full.startswith("neuronxcc.") and not name.startswith("__"):
-            raise AttributeError(f"{full} went with NKI 0.2; use {full.removeprefix('neuronxcc.')}")
-        if full in removed.NAMES:
-            raise AttributeError(f"{full} is not in NKI 0.6: {removed.NAMES[full]}")
-        raise AttributeError(f"{full} is not a name of NKI 0.6")
 
-    module.__dict__["__getattr__"] = missing
+def absence(name: str) -> str:
+    """Why a dotted name is not in NKI 0.6, and what to use instead."""
+    if name.startswith("neuronxcc.") and "__" not in name:
+        return f"{name} went with NKI 0.2; use {name.removeprefix('neuronxcc.')}"
+    if name in removed.NAMES:
+        return f"{name} is not in NKI 0.6: {removed.NAMES[name]}"
+    return f"{name} is not a name of NKI 0.6"

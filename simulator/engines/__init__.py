@@ -1,4 +1,8 @@
-"""One module per engine or family of instructions; importing this package fills `INSTRUCTIONS` and `COLLECTIVES`."""
+"""One module per engine or family of instructions; importing this room fills `INSTRUCTIONS` and `COLLECTIVES`.
+
+An engine checks operands, computes and records; it imports the machine, operands and the costs of `analysis`, and the
+language imports it.
+"""
 
 from triptych.simulator.engines import (
     collectives,
@@ -8,12 +12,13 @@ from triptych.simulator.engines import (
     multicore,
     mx,
     random_numbers,
+    registers,
     scalar,
     scalar_activate2,
     tensor,
     vector,
 )
-from triptych.simulator.machine.instructions import COLLECTIVES, INSTRUCTIONS
+from triptych.simulator.machine.table import COLLECTIVES, INSTRUCTIONS
 
 __all__ = [
     "COLLECTIVES",
@@ -25,6 +30,7 @@ __all__ = [
     "multicore",
     "mx",
     "random_numbers",
+    "registers",
     "scalar",
     "scalar_activate2",
     "tensor",

@@ -9,12 +9,12 @@ import numpy as np
 from triptych.simulator import enums
 from triptych.simulator.analysis import costs
 from triptych.simulator.errors import NkiValidationError
+from triptych.simulator.machine.dynamic import resolve
 from triptych.simulator.machine.instructions import instruction
 from triptych.simulator.machine.machine import Machine, NkiInstruction, machine
 from triptych.simulator.memory.storage import MemoryRegion
 from triptych.simulator.operands.operands import bits, describe, in_buffer, members_of, move
-from triptych.simulator.tensors.access import Columns
-from triptych.simulator.tensors.dynamic import DynamicTensor, resolve
+from triptych.simulator.tensors.index import Gather
 from triptych.simulator.tensors.tensor import NkiTensor
 
 _DMA, _UNKNOWN = enums.engine.dma, enums.engine.unknown
@@ -51,12 +51,12 @@ def dma_copy(
 def _indirect_copy(
     m: Machine, dst: NkiTensor, src: NkiTensor, oob: enums.oob_mode, dge: enums.dge_mode, name: str | None
 ) -> NkiInstruction:
-    """The copy where one side has a dynamic address: all of it moved by one index, or row by row for a vector."""
+    """Copy where one side has a dynamic address: moved as a whole by one index, or row by row."""
     if src.is_indirect() and dst.is_indirect():
         raise NkiValidationError("only one of src and dst can have a dynamic address")
     indirect, plain = (src, dst) if src.is_indirect() else (dst, src)
-    assert isinstance(indirect, DynamicTensor)
-    vector = indirect.dynamic.vector
+    assert indirect.index is not None
+    vector = indirect.index.vector
     if vector:
         check_row_indices(indirect)
         if dge.name not in ("unknown", "swdge") or plain.shape[0] != indirect.shape[0]:
@@ -79,27 +79,28 @@ def _indirect_copy(
     return m.record("dma_copy", _DMA, (src, *read), touched, name, scattered=True)
 
 
-def check_row_indices(t: DynamicTensor) -> None:
-    """A gather or scatter of rows takes a tile (P, 1) of indices, one for each partition of the other side."""
+def check_row_indices(t: NkiTensor) -> None:
+    """Raise unless a gather or scatter has a tile (P, 1) of indices, one for each row."""
+    assert t.index is not None
     chip = machine().chip
     if chip.generation < 3:
         raise NkiValidationError(
             f"a gather or scatter of rows needs NeuronCore-v3 or newer, and the target is {chip.name}",
             source="nki/deep-dives/nki-dge.rst",
         )
-    if t.dynamic.index.shape != (t.shape[0], 1):
-        raise NkiValidationError(f"vector_offset must be ({t.shape[0]}, 1), got {t.dynamic.index!r}")
+    if t.index.source.shape != (t.shape[0], 1):
+        raise NkiValidationError(f"vector_offset must be ({t.shape[0]}, 1), got {t.index.source!r}")
 
 
-def index_read(t: DynamicTensor) -> tuple[NkiTensor, ...]:
-    """The tensor that a dynamic view's index is read from, unless it is a register."""
-    return (t.dynamic.index,) if isinstance(t.dynamic.index, NkiTensor) else ()
+def index_read(t: NkiTensor) -> tuple[NkiTensor, ...]:
+    """The tensor that a view's index is read from, unless it is a register."""
+    return (t.index.source,) if t.index is not None and isinstance(t.index.source, NkiTensor) else ()
 
 
 def check_memory(**tensors: Any) -> None:
     """DMA moves data between HBM and SBUF."""
     for what, t in tensors.items():
-        if isinstance(t, NkiTensor) and isinstance(t.dynamic, Columns):
+        if isinstance(t, NkiTensor) and isinstance(t.index, Gather):
             raise NkiValidationError(f"{what} cannot be an indirect view: DMA takes .ap with vector_offset; got {t!r}")
         if not isinstance(t, NkiTensor) or t.buffer is MemoryRegion.psum:
             raise NkiValidationError(
@@ -151,9 +152,9 @@ def dma_transpose(
     expected = tuple(src.shape[a] for a in order)
     if dst.shape != expected or dst.dtype != src.dtype:
         raise NkiValidationError(f"dst must be {expected} in {src.dtype}, got {dst.shape} in {dst.dtype}")
-    if type(src) is DynamicTensor:
-        if src.dynamic.vector:
-            _check_gathered_transpose(m, src, dge_mode)
+    if src.index is not None:
+        if src.index.vector:
+            _check_gathered_transpose(m, src, src.index.source, dge_mode)
         parts, read = resolve(src, skip=oob_mode is enums.oob_mode.skip), index_read(src)
     else:
         parts, read = [(slice(0, src.shape[0]), src)], ()
@@ -171,9 +172,8 @@ def dma_transpose(
     return m.record("dma_transpose", _DMA, (*[view for _, view in parts], *read) or (src,), (dst,), name)
 
 
-def _check_gathered_transpose(m: Machine, src: DynamicTensor, mode: enums.dge_mode) -> None:
+def _check_gathered_transpose(m: Machine, src: NkiTensor, index: NkiTensor, mode: enums.dge_mode) -> None:
     """The limits of an indirect transpose (dma_transpose; nki/deep-dives/nki-dge.rst, swdge)."""
-    index = src.dynamic.index
     if m.chip.generation < 3:
         raise NkiValidationError(f"a gathering transpose needs NeuronCore-v3 or newer, and the target is {m.chip.name}")
     if mode.name not in ("unknown", "swdge"):

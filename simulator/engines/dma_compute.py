@@ -11,12 +11,12 @@ from triptych.simulator import enums
 from triptych.simulator.analysis import costs
 from triptych.simulator.engines.dma import check_memory, check_row_indices, index_read
 from triptych.simulator.errors import NkiValidationError
+from triptych.simulator.machine.dynamic import resolve, same_view
 from triptych.simulator.machine.instructions import instruction
 from triptych.simulator.machine.machine import Machine, NkiInstruction, machine
 from triptych.simulator.memory.storage import SBUF
 from triptych.simulator.operands.operands import members_of, put
 from triptych.simulator.operands.operators import Op
-from triptych.simulator.tensors.dynamic import DynamicTensor, resolve, same_view
 from triptych.simulator.tensors.tensor import NkiTensor, as_shape
 
 _DMA = enums.engine.dma
@@ -71,7 +71,7 @@ def _add_rows(
     others = [t for t in tensors if not same_view(t, dst)]
     indirect, plain = (dst, others[0]) if dst.is_indirect() and others else (others[0] if others else dst, dst)
     fits = len(tensors) == 2 and len(others) == 1 and plain.buffer is SBUF and not plain.is_indirect()
-    if not fits or type(indirect) is not DynamicTensor or not indirect.dynamic.vector:
+    if not fits or indirect.index is None or not indirect.index.vector:
         raise NkiValidationError(
             "with a dynamic address, dma_compute takes two sources, one of them dst itself: dst in SBUF and a view of "
             "HBM with one index for each of its partitions, or such a view as dst and a tile in SBUF; got "

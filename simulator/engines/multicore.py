@@ -76,8 +76,9 @@ def core_barrier(
     """Both cores wait until both are here; what either wrote to `data`, in shared HBM, is then there for both."""
     m = machine()
     both = _both(m)
-    shared = type(data) is NkiTensor and data.buffer is MemoryRegion.shared_hbm
-    if not shared and (m.options.check_operands or type(data) is not NkiTensor):
+    plain = isinstance(data, NkiTensor) and data.index is None
+    shared = plain and data.buffer is MemoryRegion.shared_hbm
+    if not shared and (m.options.check_operands or not plain):
         raise NkiValidationError(f"data must be a tensor in shared HBM, got {describe(data)}")
     if tuple(cores) != (0, 1):
         raise NkiValidationError(f"cores must be (0, 1), got {cores!r}")

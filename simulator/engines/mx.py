@@ -21,15 +21,15 @@ from triptych.simulator import enums
 from triptych.simulator.analysis import costs
 from triptych.simulator.analysis.regions import check_start
 from triptych.simulator.dtypes import F32, round_to
-from triptych.simulator.engines.tensor import _accumulating, _check_sizes, _check_tiling, check_untiled
+from triptych.simulator.engines.matmul_limits import accumulating, check_sizes, check_tiling, check_untiled
 from triptych.simulator.errors import NkiValidationError
+from triptych.simulator.machine.dynamic import same_view
 from triptych.simulator.machine.instructions import instruction
 from triptych.simulator.machine.machine import Machine, NkiInstruction, machine
+from triptych.simulator.machine.table import Indirect
 from triptych.simulator.memory.storage import PSUM, SBUF
 from triptych.simulator.operands.operands import in_buffer
-from triptych.simulator.tensors.dynamic import DynamicTensor, same_view
-from triptych.simulator.tensors.indirection import Indirect
-from triptych.simulator.tensors.partitions import lanes
+from triptych.simulator.tensors.partitions import partitions_of
 from triptych.simulator.tensors.tensor import NkiTensor, as_shape
 
 Array = NDArray[Any]
@@ -85,7 +85,7 @@ def _check_indirect(operands: dict[str, Any]) -> None:
     check_untiled(operands.get("tile_position"))
     for what in ("stationary", "moving"):
         pair = [operands[what], operands[f"{what}_scale"]]
-        indices = [t.dynamic.index for t in pair if isinstance(t, DynamicTensor)]
+        indices = [t.index.source for t in pair if isinstance(t, NkiTensor) and t.index is not None]
         if len(indices) == 1 or (indices and not same_view(*indices)):
             raise NkiValidationError(f"{what} and {what}_scale are indirect by the same index, or neither of them is")
 
@@ -128,8 +128,8 @@ def nc_matmul_mx(
     k, big_m, n = stationary.shape[0], stationary.free_size, moving.free_size
     if big_m % 2:
         raise NkiValidationError(f"the free size of stationary must be even, got {stationary.shape}")
-    _check_sizes(m, dst, stationary, moving, (k, big_m, n))
-    _check_tiling(m, k, big_m, tile_position or (), tile_size or (), rows_only=True)
+    check_sizes(m, dst, stationary, moving, (k, big_m, n))
+    check_tiling(m, k, big_m, tile_position or (), tile_size or (), rows_only=True)
     left_rows = _scale_rows(m, "stationary_scale", stationary_scale, k, big_m)
     right_rows = _scale_rows(m, "moving_scale", moving_scale, k, n)
     m.check_reads((stationary, moving))
@@ -137,13 +137,13 @@ def nc_matmul_mx(
 
     left = _values(stationary) * _scales(stationary_scale, left_rows)
     right = _values(moving) * _scales(moving_scale, right_rows)
-    state = _accumulating(m, dst, accumulate)
+    state = accumulating(m, dst, accumulate)
     result = left.transpose(0, 2, 1).reshape(4 * k, big_m).T @ right.transpose(0, 2, 1).reshape(4 * k, n)
     if state is not False:
         old = dst.f32() if state is True else np.where(state, dst.f32(), F32.type(0))
         result += old.reshape(big_m, n)
     round_to(as_shape(result, dst.shape), dst.dtype, dst.array)
-    dst.storage.wrote(dst.dtype, dst.at, by_matmul=True)
+    dst.storage.wrote(dst.layout, by_matmul=True)
     read = (stationary, moving, stationary_scale, moving_scale)
     return m.record("nc_matmul_mx", enums.engine.tensor, read if state is False else (*read, dst), (dst,), name, rows=1)
 
@@ -158,7 +158,7 @@ def _scale_rows(m: Machine, what: str, scale: NkiTensor, partitions: int, column
     """The partitions of a scale tile that hold scales: four of each quadrant."""
     if scale.dtype not in ("float8_e8m0fnu", "uint8"):
         raise NkiValidationError(f"{what} must be float8_e8m0fnu or uint8, got {scale!r}")
-    start = lanes(scale).start % 32
+    start = partitions_of(scale).start % 32
     if start not in (0, 4, 8, 12):
         raise NkiValidationError(
             f"{what} must start 0, 4, 8 or 12 partitions into a quadrant, got {start}", source=_GUIDE

@@ -19,15 +19,22 @@ from triptych.simulator import enums
 from triptych.simulator.analysis import costs
 from triptych.simulator.dtypes import F32
 from triptych.simulator.engines import xorwow
-from triptych.simulator.engines.vector.elementwise import without_gpsimd_in_psum
 from triptych.simulator.enums import engine as eng
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine.instructions import choose, instruction
 from triptych.simulator.machine.machine import Machine, NkiInstruction, machine
 from triptych.simulator.memory.storage import MemoryRegion
 from triptych.simulator.operands.accumulators import check_float32
-from triptych.simulator.operands.operands import bits, in_buffer, on_chip, per_partition, put, same_tile
-from triptych.simulator.tensors.partitions import lanes
+from triptych.simulator.operands.operands import (
+    bits,
+    in_buffer,
+    on_chip,
+    per_partition,
+    put,
+    same_tile,
+    without_gpsimd_in_psum,
+)
+from triptych.simulator.tensors.partitions import partitions_of
 from triptych.simulator.tensors.tensor import NkiTensor, as_shape
 
 Array = NDArray[Any]
@@ -46,7 +53,7 @@ def _generator(m: Machine, on: eng) -> Array:
 
 def _draw(m: Machine, on: eng, t: NkiTensor) -> Array:
     """32 random bits for each element of a tile, [P, F]."""
-    return xorwow.draw(_generator(m, on)[lanes(t)], t.free_size)
+    return xorwow.draw(_generator(m, on)[partitions_of(t)], t.free_size)
 
 
 def _uniform(drawn: Array) -> Array:
@@ -132,7 +139,7 @@ def rand_set_state(src_seeds: NkiTensor, engine: enums.engine = eng.gpsimd, name
     on = _engine(m, engine, 4, eng.gpsimd, eng.vector)
     _check_state("src_seeds", src_seeds, on)
     m.check_reads((src_seeds,))
-    _generator(m, on)[lanes(src_seeds)] = src_seeds.array.reshape(-1, _STATES[on], xorwow.WORDS)
+    _generator(m, on)[partitions_of(src_seeds)] = src_seeds.array.reshape(-1, _STATES[on], xorwow.WORDS)
     return m.record("rand_set_state", on, (src_seeds,), (), name)
 
 
@@ -144,7 +151,7 @@ def rand_get_state(dst: NkiTensor, engine: enums.engine = eng.gpsimd, name: str 
     on = _engine(m, engine, 4, eng.gpsimd, eng.vector)
     without_gpsimd_in_psum(on, dst)
     _check_state("dst", dst, on)
-    np.copyto(dst.array, _generator(m, on)[lanes(dst)].reshape(dst.shape))
+    np.copyto(dst.array, _generator(m, on)[partitions_of(dst)].reshape(dst.shape))
     dst.wrote()
     return m.record("rand_get_state", on, (), (dst,), name)
 

@@ -13,10 +13,10 @@ from triptych.simulator.enums import reduce_cmd as cmd
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine.instructions import instruction
 from triptych.simulator.machine.machine import Machine, NkiInstruction, machine
-from triptych.simulator.operands.accumulators import accumulate, check_command, check_result, read_out, touched
+from triptych.simulator.machine.table import Indirect
+from triptych.simulator.operands.accumulators import check_command, check_result
 from triptych.simulator.operands.operands import finish, on_chip, per_partition, put, same_tile, scratch, target
 from triptych.simulator.operands.operators import Op, activation_function
-from triptych.simulator.tensors.indirection import Indirect
 from triptych.simulator.tensors.tensor import NkiTensor
 
 
@@ -93,16 +93,16 @@ def _activate(
         x = np.multiply(x, factor, out=out)
     if addend is not None:
         x = np.add(x, addend, out=out)
-    _check_range(m, f, x)
+    check_range(m, f, x)
     result = f.act(x, out=out) if isinstance(f.act, np.ufunc) else f.act(x)  # type: ignore[misc]
     if command is not cmd.idle:
-        accumulate(m.scalar_registers, data, command, np.add, 0.0, result.reshape(data.shape[0], -1))
+        m.scalar_accumulator.accumulate(data, command, np.add, 0.0, result.reshape(data.shape[0], -1))
     finish(dst, result)
     writes = [dst]
     if reduce_res is not None:
-        put(reduce_res, read_out(m.scalar_registers, data))
+        put(reduce_res, m.scalar_accumulator.read_out(data))
         writes.append(reduce_res)
-    held, kept = touched(m.scalar_registers, data, command, reduce_res)
+    held, kept = m.scalar_accumulator.touched(data, command, reduce_res)
     return m.record(instruction_name, eng.scalar, (*read, *held), (*writes, *kept), name, op=f.name)
 
 
@@ -126,7 +126,7 @@ def _check_reduction(
     check_result(reduce_res, data)
 
 
-def _check_range(m: Machine, f: Op, x: Any) -> None:
+def check_range(m: Machine, f: Op, x: Any) -> None:
     """Note, once an instruction, inputs outside the range in which the hardware's polynomial is documented as right."""
     if f.valid is None:
         return

@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 
 from triptych.simulator.analysis import costs
-from triptych.simulator.engines.scalar import _check_range
+from triptych.simulator.engines.scalar import check_range
 from triptych.simulator.enums import engine as eng
 from triptych.simulator.enums import reduce_cmd as cmd
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine.instructions import instruction
 from triptych.simulator.machine.machine import NkiInstruction, machine
-from triptych.simulator.operands.accumulators import accumulate, check_command, check_result, fold_of, read_out, touched
+from triptych.simulator.machine.table import Indirect
+from triptych.simulator.operands.accumulators import check_command, check_result, fold_of
 from triptych.simulator.operands.operands import on_chip, per_partition, put, same_tile
 from triptych.simulator.operands.operators import Op, activation_function
-from triptych.simulator.tensors.indirection import Indirect
 from triptych.simulator.tensors.tensor import NkiTensor
 
 _STEPS: dict[str, Any] = {"multiply": np.multiply, "add": np.add, "subtract": np.subtract, "bypass": None}
@@ -76,16 +76,16 @@ def activate2(
     for step, reverse, (value, _) in zip(steps, (reverse0, reverse1), operands, strict=True):
         if step is not None:
             x = step(value, x) if reverse else step(x, value)
-    _check_range(m, f, x)
+    check_range(m, f, x)
     result = np.where(x >= 0, x, x * slope) if f.act is None else f.act(x)
     if reduce_cmd is not cmd.idle:
-        accumulate(m.scalar_registers, data, reduce_cmd, fold, identity, result.reshape(data.shape[0], -1))
+        m.scalar_accumulator.accumulate(data, reduce_cmd, fold, identity, result.reshape(data.shape[0], -1))
     put(dst, result)
     writes = [dst]
     if reduce_res is not None:
-        put(reduce_res, read_out(m.scalar_registers, data))
+        put(reduce_res, m.scalar_accumulator.read_out(data))
         writes.append(reduce_res)
-    held, kept = touched(m.scalar_registers, data, reduce_cmd, reduce_res)
+    held, kept = m.scalar_accumulator.touched(data, reduce_cmd, reduce_res)
     ops = (op0.name, op1.name, f.name)
     return m.record("activate2", eng.scalar, (*read, *held), (*writes, *kept), name, op=ops)
 

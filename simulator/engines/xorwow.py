@@ -17,17 +17,20 @@ WORDS = 6
 _STEP = np.uint32(362437)
 
 
-def seeded(seed: int, lanes: int, states: int) -> Array:
-    """States [lanes, states, 6] that follow from one 32-bit seed (NumPy's SeedSequence spreads it)."""
-    words: Array = np.random.SeedSequence(seed).generate_state(lanes * states * WORDS, np.uint32)
-    return words.reshape(lanes, states, WORDS)
+def seeded(seed: int, partitions: int, states: int) -> Array:
+    """States [partitions, states, 6] that follow from one 32-bit seed (NumPy's SeedSequence spreads it)."""
+    words: Array = np.random.SeedSequence(seed).generate_state(partitions * states * WORDS, np.uint32)
+    return words.reshape(partitions, states, WORDS)
 
 
 def draw(states: Array, count: int) -> Array:
-    """`count` 32-bit numbers a lane, [L, count], from states [L, S, 6], which move on; number i is state i % S's."""
-    lanes, width, _ = states.shape
+    """`count` 32-bit numbers a partition, [P, count], from states [P, S, 6], which move on.
+
+    Number i is state i % S's.
+    """
+    partitions, width, _ = states.shape
     x, y, z, w, v, d = (states[..., i].copy() for i in range(WORDS))
-    out = np.empty((-(-count // width), lanes, width), np.uint32)
+    out = np.empty((-(-count // width), partitions, width), np.uint32)
     for row in out:
         t = x ^ (x >> np.uint32(2))
         x, y, z, w = y, z, w, v
@@ -35,4 +38,4 @@ def draw(states: Array, count: int) -> Array:
         d = d + _STEP
         np.add(d, v, out=row)
     states[...] = np.stack((x, y, z, w, v, d), axis=-1)
-    return out.transpose(1, 0, 2).reshape(lanes, -1)[:, :count]
+    return out.transpose(1, 0, 2).reshape(partitions, -1)[:, :count]

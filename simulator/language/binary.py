@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from triptych.simulator.engines.vector.elementwise import tensor_scalar, tensor_tensor
+from triptych.simulator.engines.vector.elementwise import tensor_tensor
+from triptych.simulator.engines.vector.tensor_scalar import tensor_scalar
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.language.common import KNOWN_ISSUES, function, is_number, result_of, tile
 from triptych.simulator.machine.machine import machine
@@ -57,7 +58,7 @@ def binary(op: Op, x: Any, y: Any, dtype: Any) -> NkiTensor:
     """op(x, y) in a new tile."""
     result = _binary(op, x, y, dtype)
     if op.name in _TRUTHS:
-        machine().compared.add(result.storage.allocation.id)
+        result.is_comparison = True
     return result
 
 

@@ -1,5 +1,7 @@
-"""`nki.language`: what a kernel names that is no instruction: dtypes, buffers, operators, functions, loops,
-tile sizes. The functions that compute are in wrappers/."""
+"""`nki.language`: what a kernel names that is no instruction: dtypes, buffers, operators, functions, tile sizes.
+
+The functions that compute are in the other files of this room (triptych.simulator.language.functions).
+"""
 
 from __future__ import annotations
 
@@ -9,11 +11,13 @@ from triptych.simulator.chips import Chip, chip_of, default_target
 from triptych.simulator.dtypes import TABLE
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.language.functions import FUNCTIONS
-from triptych.simulator.machine.machine import machine, running
+from triptych.simulator.machine.machine import machine
 from triptych.simulator.memory.storage import MemoryRegion
 from triptych.simulator.objects import NKIObject
 from triptych.simulator.operands.operators import OPS
-from triptych.simulator.tensors.tensor import DynamicSlice, NkiTensor
+from triptych.simulator.running import is_running
+from triptych.simulator.tensors.slicing import DynamicSlice
+from triptych.simulator.tensors.tensor import NkiTensor
 
 
 def affine_range(start: int, stop: int | None = None, step: int = 1) -> range:
@@ -84,7 +88,7 @@ class TileSize(NKIObject):
     @staticmethod
     def _chip() -> Chip:
         """The chip of the kernel that runs; outside a kernel, as in a default argument, that of the default target."""
-        return machine().chip if running() else chip_of(default_target())
+        return machine().chip if is_running() else chip_of(default_target())
 
     @property
     def pmax(self) -> int:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from triptych.simulator.engines.scalar import activation
-from triptych.simulator.engines.vector.elementwise import reciprocal, tensor_copy, tensor_scalar, tensor_tensor
+from triptych.simulator.engines.vector.elementwise import reciprocal, tensor_copy, tensor_tensor
 from triptych.simulator.engines.vector.select import tensor_copy_predicated
+from triptych.simulator.engines.vector.tensor_scalar import tensor_scalar
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.language.common import function, new, result_of, same_dtype, spread, tile
 from triptych.simulator.language.reductions import Axis, reduced

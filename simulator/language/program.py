@@ -10,7 +10,6 @@ from triptych.simulator.language.common import function
 from triptych.simulator.machine.machine import machine
 from triptych.simulator.memory.storage import PSUM
 from triptych.simulator.operands.operands import describe
-from triptych.simulator.tensors.showing import values
 from triptych.simulator.tensors.tensor import NkiTensor
 
 
@@ -22,7 +21,7 @@ def no_reorder() -> Iterator[None]:
     Whatever runs inside belongs to it, called functions and inner blocks too (nki/guides/how-to-scheduling-apis.rst).
     """
     m = machine()
-    with m.marking(no_reorder=m.marks.get("no_reorder") or m.opened()):
+    with m.scoped(no_reorder=m.scope.get("no_reorder") or m.opened()):
         yield
 
 
@@ -34,4 +33,4 @@ def device_print(print_prefix: str, tensor: NkiTensor) -> None:
     if not isinstance(tensor, NkiTensor) or tensor.buffer is PSUM:
         raise NkiValidationError(f"tensor must be in SBUF or HBM, got {describe(tensor)}")
     machine().check_reads((tensor,))
-    print(print_prefix, values(tensor))
+    print(print_prefix, tensor.shown_values())

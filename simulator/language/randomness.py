@@ -8,7 +8,8 @@ from typing import Any
 from triptych.simulator.engines.dma import dma_copy
 from triptych.simulator.engines.random_numbers import dropout as vector_dropout
 from triptych.simulator.engines.random_numbers import rand2, rng, set_rng_seed
-from triptych.simulator.engines.vector.elementwise import tensor_copy, tensor_scalar
+from triptych.simulator.engines.vector.elementwise import tensor_copy
+from triptych.simulator.engines.vector.tensor_scalar import tensor_scalar
 from triptych.simulator.language.common import KNOWN_ISSUES, function, new, result_of, same_dtype, tile
 from triptych.simulator.language.creation import allocated, by_tiles
 from triptych.simulator.machine.machine import machine

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from triptych.simulator.engines.scalar import activation
-from triptych.simulator.engines.vector.elementwise import tensor_scalar, tensor_tensor
+from triptych.simulator.engines.vector.elementwise import tensor_tensor
 from triptych.simulator.engines.vector.reduce import tensor_reduce, trailing_axes
+from triptych.simulator.engines.vector.tensor_scalar import tensor_scalar
 from triptych.simulator.language.common import function, new, spread, tile
 from triptych.simulator.operands.operators import OPS
 from triptych.simulator.tensors.tensor import NkiTensor

@@ -21,15 +21,9 @@ from typing import Any
 import numpy as np
 
 from triptych.simulator.engines.scalar import activation
-from triptych.simulator.engines.vector.elementwise import (
-    memset,
-    reciprocal,
-    scalar_tensor_tensor,
-    tensor_copy,
-    tensor_scalar,
-    tensor_tensor,
-)
+from triptych.simulator.engines.vector.elementwise import memset, reciprocal, tensor_copy, tensor_tensor
 from triptych.simulator.engines.vector.select import tensor_copy_predicated
+from triptych.simulator.engines.vector.tensor_scalar import scalar_tensor_tensor, tensor_scalar
 from triptych.simulator.language.common import function, new, result_of, tile
 from triptych.simulator.machine.machine import machine
 from triptych.simulator.operands.operators import OPS

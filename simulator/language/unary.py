@@ -12,7 +12,7 @@ from typing import Any
 
 from triptych.simulator.engines.scalar import activation
 from triptych.simulator.engines.vector.elementwise import reciprocal as vector_reciprocal
-from triptych.simulator.engines.vector.elementwise import tensor_scalar
+from triptych.simulator.engines.vector.tensor_scalar import tensor_scalar
 from triptych.simulator.language.common import function, result_of, tile
 from triptych.simulator.operands.operators import OPS, Op
 from triptych.simulator.tensors.tensor import NkiTensor

@@ -125,7 +125,8 @@ class Arguments:
     def _bind(self, given: Any, array: Any, name: str) -> Bound:
         if not self.data:
             return Bound(given, array, self.machine.input(array, name))
-        # Each rank has its own HBM; and a bool is 0 or 1, which a kernel's bytes need not be.
+        # Each rank has its own HBM. A bool array is copied, too: a kernel may store other bytes than 0 and 1, which
+        # NumPy's bool does not allow.
         own = self.machine.ranks > 1 or array.dtype == bool
         return Bound(given, array, self.machine.input(array.copy() if own else array, name))
 

@@ -1,4 +1,4 @@
-"""Arrays of NumPy, PyTorch and JAX: how a kernel's argument becomes a NumPy array, and its output one of the caller's.
+"""Arrays of NumPy, PyTorch and JAX: arguments become NumPy's, and outputs become the caller's.
 
 Neither PyTorch nor JAX is imported here: a caller who has a tensor of theirs has imported them. Where the arguments of
 one call mix kinds the outputs are PyTorch's or JAX's, as nki.jit looks for torch.Tensor, then jax.Array, then

@@ -1,14 +1,14 @@
-"""Lend `nki` to code that imports it: a finder for where no real one is installed, and a loader of kernel files.
+"""The import hook behind `nki`, and the loader of kernel files.
 
-The finder serves `nki` only where importing it would otherwise fail, or would reach the placeholder that has this name
-on the public registry; likewise `neuronxcc.nki.typing`, whose annotations some of AWS's kernels wear. `load` runs a
-kernel file against the simulator in a namespace of its own even where AWS's nki is installed, and leaves `sys.modules`
-as it was.
+`triptych.nki` is always the simulator's. `nki` is the simulator's only where importing it would otherwise fail, or
+would reach the placeholder of this name on the public registry; likewise `neuronxcc.nki.typing`, with which some of
+AWS's kernels annotate. `load` runs a kernel file against the simulator in a namespace of its own, even where AWS's nki
+is installed, and leaves `sys.modules` as it was.
 """
 
 from __future__ import annotations
 
-import importlib.abc
+import importlib
 import importlib.machinery
 import importlib.util
 import os
@@ -17,63 +17,79 @@ import threading
 import types
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from typing import Any
 
-NAMES = ("nki", "nki.isa", "nki.language", "nki.collectives", "nki.typing")
-OLDER = ("nki.dtype", "nki.isa.constants")  # modules of NKI 0.3 (triptych.simulator.api.older)
-COMPILER = ("neuronxcc", "neuronxcc.nki", "neuronxcc.nki.typing")  # of AWS's compiler, whose kernels annotate with it
-_PACKAGES = {name.rpartition(".")[0] for name in (*NAMES, *OLDER, *COMPILER)}
+from triptych.simulator.api import modules
+from triptych.simulator.launch.kernel import Kernel, jit, simulate
+
 _lock = threading.RLock()
 
 
-class _Loader(importlib.abc.Loader):
-    def exec_module(self, module: types.ModuleType) -> None:
-        from triptych.simulator.api import namespaces
+class _Loader:
+    """Fills a module of `nki` with the simulator's names; any other name says what replaced it."""
 
-        namespaces.fill(module)
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType | None:
+        """None: a module like any other."""
+        return None
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        from triptych.simulator.api import namespaces  # late: the simulator is imported without the language
+
+        name = modules.documented(module.__name__)
+        if name == "nki":
+            module.__dict__.update(jit=jit, simulate=simulate, Kernel=Kernel)
+        module.__dict__.update(namespaces.contents(name))
+        module.__doc__ = f"{name} of NKI 0.6, simulated by Triptych."
+        module.__dict__["__triptych__"] = True
+
+        def missing(attribute: str) -> Any:
+            if f"{name}.{attribute}" in modules.SIMULATED:  # a submodule, which `import nki` alone gives too
+                return importlib.import_module(f"{module.__name__}.{attribute}")
+            raise AttributeError(namespaces.absence(f"{name}.{attribute}"))
+
+        module.__dict__["__getattr__"] = missing
         parent, _, child = module.__name__.rpartition(".")
         if parent:
             setattr(sys.modules[parent], child, module)
 
 
-class Finder(importlib.abc.MetaPathFinder):
-    """Finds `nki` in the simulator where no real one is."""
+class Finder:
+    """Finds `triptych.nki` in the simulator, and `nki` where no real one is."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: types.ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
+        if fullname.startswith(modules.OWN):
+            return _spec(fullname) if modules.documented(fullname) in modules.SIMULATED else None
         top = fullname.partition(".")[0]
         if fullname == top:
             real = real_nki() if top == "nki" else importlib.machinery.PathFinder.find_spec(top)
             return None if top not in ("nki", "neuronxcc") or real is not None else _spec(fullname)
         if not getattr(sys.modules.get(top), "__triptych__", False):
             return None
-        if fullname in (*NAMES, *OLDER, *COMPILER):
+        if fullname in modules.SERVED:
             return _spec(fullname)
         if top == "neuronxcc":
             raise ModuleNotFoundError(
-                f"{fullname} is not there: AWS's compiler is not installed, and a kernel's nki is {_modern(fullname)}"
-                " since NKI 0.2; nki/migration/index.rst says how to migrate",
+                f"{fullname} is not there: AWS's compiler is not installed, and a kernel's nki is "
+                f"{modules.modern(fullname)} since NKI 0.2; nki/migration/index.rst says how to migrate",
                 name=fullname,
             )
         return None
 
 
 def _spec(name: str) -> importlib.machinery.ModuleSpec:
-    return importlib.machinery.ModuleSpec(name, _Loader(), is_package=name in _PACKAGES)
-
-
-def _modern(name: str) -> str:
-    """neuronxcc.nki.isa -> nki.isa, where it is there."""
-    modern = name.removeprefix("neuronxcc.")
-    return modern if modern in NAMES else "nki"
+    # A loader by its methods: importlib.abc, which has the class to inherit from, takes long to import.
+    loader: Any = _Loader()
+    return importlib.machinery.ModuleSpec(name, loader, is_package=modules.documented(name) in modules.PACKAGES)
 
 
 def real_nki() -> importlib.machinery.ModuleSpec | None:
     """AWS's own nki, if it is installed; the placeholder of that name on the public registry does not count."""
     spec = importlib.machinery.PathFinder.find_spec("nki")
     places = list(spec.submodule_search_locations or []) if spec is not None else []
-    return spec if any((Path(p) / "isa").exists() or list(Path(p).glob("isa.*")) for p in places) else None
+    held = [name for place in places if os.path.isdir(place) for name in os.listdir(place)]
+    return spec if any(name.partition(".")[0] == "isa" for name in held) else None
 
 
 @contextmanager
@@ -82,7 +98,7 @@ def simulated_nki() -> Iterator[None]:
     with _lock:
         before = {n: sys.modules.pop(n) for n in list(sys.modules) if n == "nki" or n.startswith("nki.")}
         try:
-            for name in (*NAMES, *OLDER):
+            for name in modules.SIMULATED:
                 module = importlib.util.module_from_spec(_spec(name))
                 sys.modules[name] = module
                 _Loader().exec_module(module)
@@ -95,11 +111,10 @@ def simulated_nki() -> Iterator[None]:
 
 def load(path: str | os.PathLike[str]) -> types.ModuleType:
     """Execute a kernel file with the simulator as its `nki`, in a fresh module that `sys.modules` does not know."""
-    file = Path(path)
-    name = f"triptych_kernel_{file.stem}"
-    spec = importlib.util.spec_from_file_location(name, file)
+    name = f"triptych_kernel_{os.path.splitext(os.path.basename(path))[0]}"
+    spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise ImportError(f"{file} is not a Python file")
+        raise ImportError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     with simulated_nki():
         spec.loader.exec_module(module)

@@ -15,43 +15,40 @@ import numpy as np
 from triptych.simulator.collector import without_collector
 from triptych.simulator.errors import KernelError
 from triptych.simulator.launch.arguments import lacks_data
-from triptych.simulator.launch.kernel import Launch, Run
+from triptych.simulator.launch.call import Call, call_of
+from triptych.simulator.launch.execution import Execution, Run
 from triptych.simulator.machine.cores import take_turns
-from triptych.simulator.machine.machine import Options
+from triptych.simulator.options import Options
 
 
-def run_ranks(
-    kernel: Any,
-    arguments: Sequence[tuple[Any, ...] | Mapping[str, Any]],
-    *,
-    target: str = "trn2",
-    options: Options | None = None,
-) -> list[Run]:
-    """Execute `kernel` on as many ranks as there are `arguments`: each a tuple, or a dict of keyword arguments.
+def execute(calls: Sequence[Call], target: str, options: Options) -> list[Run]:
+    """Execute a kernel on as many ranks as there are `calls`; they take turns. One `Run` a rank."""
+    if any(lacks_data((call.args, call.kwargs)) for call in calls):
+        options = dataclasses.replace(options, data=False)
+    ranks = [Execution(call, target, options, rank, len(calls)) for rank, call in enumerate(calls)]
+    with without_collector():
+        results = take_turns({who: work for rank in ranks for who, work in rank.works().items()})
+    if len(ranks) > 1:
+        _check_written_once(ranks)
+    return [rank.finish(results) for rank in ranks]
 
-    Returns one `Run` a rank, with its own outputs and trace. Ranks take turns, so that every run is the same. An array
-    may be given to several ranks, which then each have a copy; only one of them may write to it.
-    """
+
+def calls_of(kernel: Any, arguments: Sequence[tuple[Any, ...] | Mapping[str, Any]]) -> list[Call]:
+    """One call of `kernel` a rank: with a tuple of positional arguments, or a dict of arguments by keyword."""
     if not arguments:
         raise KernelError("run_ranks needs the arguments of at least one rank")
-    options = options or Options()
-    if lacks_data([list(call.values()) if isinstance(call, Mapping) else call for call in arguments]):
-        options = dataclasses.replace(options, data=False)
-    launches = []
-    for rank, call in enumerate(arguments):
-        if not isinstance(call, (tuple, Mapping)):
-            raise KernelError(f"the arguments of rank {rank} must be a tuple or a dict, got {type(call).__name__}")
-        args, kwargs = ((), dict(call)) if isinstance(call, Mapping) else (call, {})
-        launches.append(Launch(kernel, args, kwargs, target, options, rank, len(arguments)))
-    with without_collector():
-        results = take_turns({who: work for launch in launches for who, work in launch.works().items()})
-    _check_written_once(launches)
-    return [launch.finished(results) for launch in launches]
+    calls = []
+    for rank, given in enumerate(arguments):
+        if not isinstance(given, (tuple, Mapping)):
+            raise KernelError(f"the arguments of rank {rank} must be a tuple or a dict, got {type(given).__name__}")
+        args, kwargs = ((), dict(given)) if isinstance(given, Mapping) else (given, {})
+        calls.append(call_of(kernel, args, kwargs))
+    return calls
 
 
-def _check_written_once(launches: Sequence[Launch]) -> None:
+def _check_written_once(ranks: Sequence[Execution]) -> None:
     """No two ranks wrote to one array of the caller's."""
-    written = [(launch.rank, b.tensor.name, b.array) for launch in launches for b in launch.arguments.written()]
+    written = [(rank.rank, b.tensor.name, b.array) for rank in ranks for b in rank.arguments.written()]
     for i, (rank, name, array) in enumerate(written):
         for other, again, theirs in written[i + 1 :]:
             if other != rank and np.shares_memory(array, theirs):

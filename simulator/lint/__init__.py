@@ -1,10 +1,10 @@
 """The linter: what the compiler of NKI 0.6 rejects though plain Python accepts it, found without running anything.
 
+It reads source text and the tables of `api`; `launch` warns of what it finds in a kernel that runs (`LintWarning`).
+
     from triptych.simulator import lint
     for finding in lint.lint_file("kernel.py"):
         print(finding)
-
-`triptych lint` prints the same. The simulator warns of the findings in a kernel that it runs (`LintWarning`).
 """
 
 from triptych.simulator.lint import chip, classes, interface, names, purity, syntax

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 from typing import Any
 
-from triptych.simulator.lint.api import MIGRATION, RELEASE_NOTES, short, since, split
+from triptych.simulator.api.lookup import MIGRATION, RELEASE_NOTES, short, since, split
 from triptych.simulator.lint.rules import ERROR, WARNING, At, rule
 from triptych.simulator.lint.source import Unit
 

@@ -1,4 +1,4 @@
-"""Read one scope of a file in a single pass: its nodes, the names that it binds, and the scopes inside it."""
+"""Read a scope of a file in one pass: its nodes, the names that it binds, and its inner scopes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
+
+from triptych.simulator.api.modules import documented
 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 _SKIP = frozenset({ast.Load, ast.Store, ast.Del, ast.Pass})
@@ -96,12 +98,12 @@ class _Collector:
     def import_(self, node: ast.Import, maybe: bool) -> None:
         for alias in node.names:
             name = alias.asname or alias.name.partition(".")[0]
-            self.out.bound[name].append(Imported(alias.name if alias.asname else name, node))
+            self.out.bound[name].append(Imported(documented(alias.name) if alias.asname else name, node))
 
     def import_from(self, node: ast.ImportFrom, maybe: bool) -> None:
         module = "." * node.level + (node.module or "")
         for alias in node.names:
-            self.out.bound[alias.asname or alias.name].append(Imported(f"{module}.{alias.name}", node))
+            self.out.bound[alias.asname or alias.name].append(Imported(documented(f"{module}.{alias.name}"), node))
 
     def outside(self, node: ast.Global | ast.Nonlocal, maybe: bool) -> None:
         self.out.outer.update(node.names)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from triptych.simulator.lint.api import MIGRATION, RELEASE_NOTES, short
+from triptych.simulator.api.lookup import MIGRATION, RELEASE_NOTES, short
 from triptych.simulator.lint.reach import is_kernel
 from triptych.simulator.lint.rules import ERROR, WARNING, At, rule
 from triptych.simulator.lint.source import Unit

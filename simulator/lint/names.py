@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import Enum
 from typing import Any
 
 from triptych.simulator.api import older, removed
-from triptych.simulator.lint.api import MIGRATION, RELEASE_NOTES, STUBS, names, short, signature, similar, split
+from triptych.simulator.api.lookup import MIGRATION, RELEASE_NOTES, STUBS, names, short, signature, split
 from triptych.simulator.lint.collect import Imported
 from triptych.simulator.lint.rules import ERROR, WARNING, At, rule
 
@@ -87,12 +87,20 @@ def unknown_name(node: ast.Attribute | ast.Name, at: At) -> Iterator[str]:
     known = names(module)
     if name not in known:
         if not rest:
-            yield f"{short(full)} is not a name of NKI 0.6{similar(name, known)}"
+            yield f"{short(full)} is not a name of NKI 0.6{_similar(name, known)}"
         return
     owner = known[name] if isinstance(known[name], type) else type(known[name])
     has_members = name == "tile_size" or issubclass(owner, Enum)
     if has_members and rest and "." not in rest and not hasattr(owner, rest):
-        yield f"{short(full)} has no {rest}{similar(rest, [m for m in dir(owner) if not m.startswith('_')])}"
+        yield f"{short(full)} has no {rest}{_similar(rest, [m for m in dir(owner) if not m.startswith('_')])}"
+
+
+def _similar(name: str, known: Iterable[str]) -> str:
+    """A hint at the known name that is spelled almost like this one, if there is one."""
+    import difflib  # late: a kernel that is right needs none
+
+    close = difflib.get_close_matches(name, list(known), 1)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 @rule(

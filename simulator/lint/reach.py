@@ -8,11 +8,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from triptych.simulator.lint.source import Unit
 
 # What marks a function as a kernel: nki.jit, what older versions had for it, and the simulator's own entrances.
+_RUNS = ("run", "run_ranks", "predict")
 _MARKS = {
-    f"{top}nki.{name}"
-    for top in ("", "neuronxcc.")
-    for name in ("jit", "simulate", "simulate_kernel", "baremetal", "benchmark", "profile")
-} | {"torch_neuronx.nki_jit", "triptych.simulator.jit", "triptych.simulator.run", "triptych.simulator.simulate"}
+    "torch_neuronx.nki_jit",
+    *(
+        f"{top}nki.{name}"
+        for top in ("", "neuronxcc.")
+        for name in ("jit", "simulate", "simulate_kernel", "baremetal", "benchmark", "profile")
+    ),
+    *(f"triptych.simulator.{name}" for name in ("jit", "simulate", *_RUNS)),
+}
 _SPECIAL_METHODS = ("__init__", "__post_init__", "__call__")
 
 
@@ -45,12 +50,22 @@ def _marks(scope: Unit, decorator: ast.expr) -> bool:
 
 
 def _handed_over(unit: Unit) -> Iterator[Unit]:
-    """Functions of the file that a call hands to nki.jit, nki.simulate or simulator.run."""
+    """Functions of the file that a call hands to nki.jit, nki.simulate or the simulator."""
     for call, _ in unit.contents.sites.get(ast.Call, ()):
-        if call.args and unit.resolve(call.func) in _MARKS:
+        if call.args and (unit.resolve(call.func) in _MARKS or _runs(unit, call.func)):
             kernel = unit.resolve(call.args[0])
             if isinstance(kernel, Unit) and not kernel.is_class:
                 yield kernel
+
+
+def _runs(unit: Unit, called: ast.expr) -> bool:
+    """`simulator.on(...).run` and its like, also by way of a variable that holds `simulator.on(...)`."""
+    if not isinstance(called, ast.Attribute) or called.attr not in _RUNS:
+        return False
+    made: object = called.value
+    if isinstance(made, ast.Name):
+        unit, made = unit.lookup(made.id) or (unit, None)
+    return isinstance(made, ast.Call) and unit.resolve(made.func) == "triptych.simulator.on"
 
 
 def at_line(module: Unit, name: str, line: int) -> Unit | None:

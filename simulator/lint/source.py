@@ -2,8 +2,8 @@
 
 Nothing of the file is executed. A `Unit` is a module, class, function or lambda; it is read when somebody asks for what
 is in it, so that linting one kernel of a large file reads that kernel and what it calls. `Unit.resolve` gives what an
-expression stands for: a dotted name (`nl.load` is "nki.language.load" where the file says `import nki.language as nl`),
-a function or class of the same file, or nothing known.
+expression stands for: a dotted name (`nl.load` is "nki.language.load" where the file says `import nki.language as nl`
+or `from triptych.nki import language as nl`), a function or class of the same file, or nothing known.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import warnings
 from functools import cached_property
 from typing import Any
 
+from triptych.simulator.api.modules import documented
 from triptych.simulator.lint.collect import Contents, Imported, contents
 
 _BUILTINS = frozenset(dir(builtins))
@@ -85,7 +86,7 @@ class Unit:
         """What an expression stands for: a dotted name, a function or class of this file, or nothing known."""
         if isinstance(node, ast.Attribute):
             base = self.resolve(node.value)
-            return f"{base}.{node.attr}" if isinstance(base, str) else None
+            return documented(f"{base}.{node.attr}") if isinstance(base, str) else None
         if not isinstance(node, ast.Name):
             return None
         if node.id not in self._resolved:

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 from typing import Any
 
-from triptych.simulator.lint.api import MIGRATION
+from triptych.simulator.api.lookup import MIGRATION
 from triptych.simulator.lint.rules import ERROR, WARNING, At, rule
 
 _GUIDE = "nki/get-started/nki-language-guide.rst"

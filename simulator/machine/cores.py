@@ -2,7 +2,7 @@
 
 Each core runs in a thread of its own, one at a time: a core runs until it waits for others or ends, then the next one
 runs. So a run is reproducible, and cores that wait for each other for ever are seen as soon as nobody can go on. Cores
-that meet are named by the one who waits; meetings of different cores are independent of each other.
+that meet are named by the one who waits; rendezvous of different cores are independent of each other.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ Who = tuple[int, int]  # (rank, core)
 Work = Callable[["Core"], Any]
 
 
-class Meet(Protocol):
+class MeetOthers(Protocol):
     """`Core.meet`, as a machine has it."""
 
-    def __call__(self, what: str, offer: Any, members: Sequence[Who], name: str = "") -> Meeting: ...
+    def __call__(self, what: str, offer: Any, members: Sequence[Who], name: str = "") -> Rendezvous: ...
 
 
 class _Stopped(BaseException):
     """Ends a core when another failed; never leaves this module."""
 
 
-class Meeting:
-    """What those who met offered, in the order in which the meeting names them."""
+class Rendezvous:
+    """What those who met offered, in the order in which whoever waited names them."""
 
     def __init__(self, offers: tuple[Any, ...]) -> None:
         self.offers = offers
@@ -59,7 +59,7 @@ class Core:
         self.error: BaseException | None = None
         self.done = False
         self.waiting: _Wait | None = None
-        self.met = Meeting(())
+        self.met = Rendezvous(())
         self._stop = False
         self._go, self._paused = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
@@ -79,10 +79,10 @@ class Core:
         self.done = True
         self._paused.set()
 
-    def meet(self, what: str, offer: Any, members: Sequence[Who], name: str = "") -> Meeting:
+    def meet(self, what: str, offer: Any, members: Sequence[Who], name: str = "") -> Rendezvous:
         """Wait until all of `members`, this core among them, are at `what`, each with its offer."""
         if len(members) == 1:
-            return Meeting((offer,))
+            return Rendezvous((offer,))
         self.waiting = _Wait(what, tuple(members), offer, kernel_line(), name or what)
         self._paused.set()
         self._go.wait()
@@ -132,14 +132,14 @@ def _run_to_the_end(cores: Mapping[Who, Core]) -> None:
             raise core.error
         if core.waiting is None:
             continue
-        what, members = core.waiting[:2]
+        what, members = core.waiting.what, core.waiting.members
         arrived[what, members] = arrived.get((what, members), 0) + 1
         if arrived[what, members] == len(members):
             del arrived[what, members]
             there = [cores[who] for who in members]
-            meeting = Meeting(tuple([c.waiting.offer for c in there if c.waiting is not None]))
+            rendezvous = Rendezvous(tuple([c.waiting.offer for c in there if c.waiting is not None]))
             for c in there:
-                c.met, c.waiting = meeting, None
+                c.met, c.waiting = rendezvous, None
             ready.extend(there)
     if arrived:
         raise _never_meet(cores)

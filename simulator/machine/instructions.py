@@ -1,8 +1,8 @@
-"""Instructions as rows of tables.
+"""How an instruction is declared and carried out.
 
 `instruction` declares one NKI instruction: its engines, its cost, the first generation that has it and its effect stand
-together, and the declaration is a row of `INSTRUCTIONS`, the one table that the `nki.isa` namespace, the timing and the
-tests read. `COLLECTIVES` is the same for `nki.collectives`.
+together, and the declaration is a row of `INSTRUCTIONS` (triptych.simulator.machine.table). `collective` is the same
+for `nki.collectives`.
 """
 
 from __future__ import annotations
@@ -10,48 +10,19 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from triptych.simulator.analysis.costs import Cost
 from triptych.simulator.analysis.regions import Order, Rules, check_regions
 from triptych.simulator.enums import engine, named
 from triptych.simulator.errors import NkiError, NkiValidationError
+from triptych.simulator.machine.dynamic import resolve_dynamic
 from triptych.simulator.machine.machine import Machine, machine
-
-if TYPE_CHECKING:
-    from triptych.simulator.tensors.indirection import Indirect
+from triptych.simulator.machine.table import COLLECTIVES, INSTRUCTIONS, Indirect, Instruction
 
 P = ParamSpec("P")
 R = TypeVar("R")
 _UNKNOWN = engine.unknown
-
-
-@dataclass(frozen=True)
-class Instruction:
-    """One row of the tables of instructions and collectives."""
-
-    name: str
-    engines: tuple[engine, ...]  # the first is taken when the kernel leaves it open
-    cost: Cost  # nanoseconds that the engine is busy
-    since: int  # first NeuronCore generation
-    source: str
-    indirect: Indirect | None  # which operands may be indirect views
-    effect: Callable[..., Any]
-    issue: Callable[..., Any]  # what a kernel calls: checks the generation, names itself in errors
-
-    @property
-    def summary(self) -> str:
-        return (self.effect.__doc__ or "").strip().split("\n", 1)[0]
-
-
-INSTRUCTIONS: dict[str, Instruction] = {}  # nki.isa
-COLLECTIVES: dict[str, Instruction] = {}  # nki.collectives
-
-
-def row_of(op: str) -> Instruction:
-    """The row of the tables behind an event's op."""
-    return INSTRUCTIONS[op] if op in INSTRUCTIONS else COLLECTIVES[op]
 
 
 def instruction(
@@ -95,8 +66,10 @@ def _declared(
         name = effect.__name__
 
         def carry_out(m: Machine, args: Any, kwargs: Any) -> R:
-            settled = m.any_dynamic and not reads_indices
-            done: Any = _settle()(m, effect, indirect, args, kwargs) if settled else effect(*args, **kwargs)
+            if m.any_dynamic and not reads_indices:
+                done = resolve_dynamic(m, effect, indirect, args, kwargs)
+            else:
+                done = effect(*args, **kwargs)
             if rules is not None:
                 check_regions(done, rules)
             return done  # type: ignore[no-any-return]
@@ -123,13 +96,6 @@ def _declared(
         return issue
 
     return declare
-
-
-@functools.cache
-def _settle() -> Callable[..., Any]:
-    from triptych.simulator.tensors.dynamic import settle  # which needs this module
-
-    return settle
 
 
 def choose(asked: Any, *allowed: engine) -> engine:

@@ -1,4 +1,4 @@
-"""The machine that a kernel runs on: one core of one chip, with its memory, its registers and the trace it writes.
+"""The machine that a kernel runs on: one core of a chip, with memory, accumulators and the trace it writes.
 
 A kernel calls `nl.*` and `nisa.*` as plain functions; they find their machine in `machine()`.
 """
@@ -8,12 +8,11 @@ from __future__ import annotations
 import math
 import operator
 import sys
-import threading
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +20,16 @@ from numpy.typing import NDArray
 from triptych.simulator.chips import Chip
 from triptych.simulator.dtypes import F32, DType, dtype_of
 from triptych.simulator.enums import engine
-from triptych.simulator.errors import KernelError, Lines, NkiValidationError, show_line
-from triptych.simulator.machine.cores import Core, Meet
+from triptych.simulator.errors import Lines, NkiValidationError, show_line
+from triptych.simulator.machine.cores import Core, MeetOthers
+from triptych.simulator.machine.table import INSTRUCTIONS
+from triptych.simulator.memory.layout import Layout
 from triptych.simulator.memory.placement import Arena, PlacedStorage, check_address
-from triptych.simulator.memory.storage import PSUM, SBUF, MemoryRegion, Pool, Storage
-from triptych.simulator.operands.lanes import Registers
+from triptych.simulator.memory.pool import Pool
+from triptych.simulator.memory.storage import PSUM, SBUF, MemoryRegion, Storage
+from triptych.simulator.operands.accumulators import Accumulator
+from triptych.simulator.options import Options
+from triptych.simulator.running import running
 from triptych.simulator.tensors.tensor import NkiTensor
 from triptych.simulator.trace import Allocation, Event, HasRegion, Trace
 
@@ -37,39 +41,6 @@ _make = tuple.__new__
 
 
 _GARBAGE = 0x3F  # what unwritten bytes hold where they may be read: finite and not zero in every float dtype
-
-APIS = ("0.6", "0.3")
-Observer = Callable[[Event, Sequence[NkiTensor], Sequence[NkiTensor]], None]  # (event, reads, writes)
-
-
-@dataclass(frozen=True)
-class Options:
-    """How strict the simulator is. The defaults find bugs; each field is one leniency with a name."""
-
-    round_low_precision: bool = True  # False keeps bfloat16, float16 and float8 in float32 (NKI_PRECISE_FP=0)
-    check_uninitialized: bool = True  # False lets reads of memory that nothing wrote return garbage
-    check_races: bool = True  # False lets two cores touch the same shared HBM without a barrier
-    check_capacity: bool = True  # False runs a kernel that needs more SBUF or PSUM than a core has
-    check_operands: bool = True  # False takes what the documentation excludes and AWS's own kernels pass: a raw integer
-    #   for the member of an enumeration, dge_mode.none for a direct dma_transpose, a core_barrier on data in SBUF, a
-    #   tensor that register_alloc loads, operand tiles of tensor_scalar that are not float32, tiles of MX scales with
-    #   more partitions than their values, as the first stride of ap the elements that a view has in a partition, a
-    #   whole float for the integer of a memset
-    data: bool = True  # False executes a kernel with the shapes of its arguments alone: only the trace is made
-    lint: bool = True  # False does not warn of what the compiler would reject (docs/lint.md)
-    observe: Observer | None = None  # is shown each executed instruction (observed.py); for runs with data
-    api: str = APIS[0]  # "0.3" does as NKI 0.3 did where 0.5 and 0.6 changed what an instruction gives:
-    #   quantize_mx's scale is half as large; nc_find_index8 gives the first position to equal values, and 0 where there
-    #   is none; nc_match_replace8 goes through its values upwards; floats are cast to integers toward zero
-    #   (release-notes/components/nki.rst, Improvements of 0.5.0 and Bug Fixes of 0.6.0)
-
-    def __post_init__(self) -> None:
-        if self.api not in APIS:
-            raise KernelError(f"api {self.api!r} is unknown; expected one of {', '.join(APIS)}")
-
-    @property
-    def as_nki_0_3(self) -> bool:
-        return self.api == "0.3"
 
 
 @dataclass
@@ -86,9 +57,9 @@ class Machine:
     ranks: int = 1
     arguments: int = 0  # how many allocations, the first, are the kernel's arguments
     shared_seen: int = 0
-    meet: Meet = field(default_factory=lambda: Core((0, 0)).meet)  # wait for other cores
+    meet: MeetOthers = field(default_factory=lambda: Core((0, 0)).meet)  # wait for other cores
     epoch: int = 0  # barriers, and collectives on shared HBM, that this core has passed
-    marks: dict[str, Any] = field(default_factory=dict)  # attributes of every event in the block or loop that is open
+    scope: dict[str, Any] = field(default_factory=dict)  # attributes of every event in the block or loop that is open
     blocks: int = 0  # blocks and loops that were ever opened
     pool: Pool = field(default_factory=Pool)
     arenas: dict[str, Arena] = field(default_factory=dict)  # memory in which tensors have addresses
@@ -96,10 +67,9 @@ class Machine:
     line: tuple[str, int] = ("?", 0)  # of the kernel, where the instruction that runs was called
     any_dynamic: bool = False  # whether a view with a dynamic index was ever made: until then nobody looks for one
     index_reads: list[NkiTensor] = field(default_factory=list)  # of the instruction that runs, for dynamic addresses
-    compared: set[int] = field(default_factory=set)  # allocations that hold the results of comparisons
     checked: dict[Any, Any] = field(default_factory=dict)  # operands whose checks have passed, and what came of them
-    scalar_registers: Registers = field(default_factory=lambda: Registers("Scalar Engine", "scalar_registers"))
-    vector_registers: Registers = field(default_factory=lambda: Registers("Vector Engine", "vector_registers"))
+    scalar_accumulator: Accumulator = field(default_factory=lambda: Accumulator("Scalar Engine", "scalar_registers"))
+    vector_accumulator: Accumulator = field(default_factory=lambda: Accumulator("Vector Engine", "vector_registers"))
     generators: dict[engine, Array] = field(default_factory=dict)  # of random numbers, made when an engine first draws
 
     by_shape: ClassVar[Any] = None  # how instructions are issued where there is no data
@@ -127,7 +97,7 @@ class Machine:
             storage = self.storage_for(allocation, buffer)
         else:
             storage = self.placed_storage_for(allocation, self.arenas[buffer._value_], place)
-        tensor = NkiTensor.dense(storage, kind, buffer)
+        tensor = NkiTensor.at(_make(Layout, (0, shape, storage.dense, kind)), storage, buffer)
         if shared:
             self.shared.append(tensor)
             self.shared_seen += 1
@@ -225,6 +195,10 @@ class Machine:
         """What a tensor holds, for a kernel whose control flow, or an address, depends on it."""
         return tensor.array
 
+    def issue(self, name: str, **operands: Any) -> NkiInstruction:
+        """Execute an instruction of `nki.isa` by its name, for those who cannot import the engines."""
+        return INSTRUCTIONS[name].issue(**operands)  # type: ignore[no-any-return]
+
     def note(self, message: str, line: tuple[str, int] | None = None) -> None:
         """Keep a remark, with the kernel's line: that of the instruction that runs, unless another is given."""
         self.trace.notes.append(f"{show_line(line or self.line)}: {message}")
@@ -239,14 +213,14 @@ class Machine:
         return self.blocks
 
     @contextmanager
-    def marking(self, **marks: Any) -> Iterator[None]:
+    def scoped(self, **attributes: Any) -> Iterator[None]:
         """Give each event inside these attributes too."""
-        before = self.marks
-        self.marks = {**before, **marks}
+        before = self.scope
+        self.scope = {**before, **attributes}
         try:
             yield
         finally:
-            self.marks = before
+            self.scope = before
 
     def record(
         self,
@@ -262,8 +236,8 @@ class Machine:
             attributes["epoch"] = self.epoch
             if self.options.data:
                 attributes["written"] = tuple([_digest(t) for t in writes])
-        if self.marks:
-            attributes.update(self.marks)
+        if self.scope:
+            attributes.update(self.scope)
         if self.index_reads:
             reads = (*reads, *self.index_reads)
         event = Event(
@@ -287,36 +261,5 @@ def _digest(t: HasRegion) -> int:
     return zlib.crc32(np.ascontiguousarray(t.array).view(np.uint8))  # type: ignore[arg-type]
 
 
-class _Current(threading.local):
-    machine: Machine | None = None
-
-
-_current = _Current()
-
-
-def machine() -> Machine:
-    """The machine of the kernel that is running."""
-    found = _current.machine
-    if found is None:
-        raise KernelError("called outside a kernel; run the kernel with nki.simulate(kernel)(...) or simulator.run")
-    return found
-
-
-def running() -> bool:
-    return _current.machine is not None
-
-
-class on_machine:
-    """`with on_machine(m):` kernels called inside run on `m`."""
-
-    def __init__(self, m: Machine) -> None:
-        self.machine = m
-        self.before: Machine | None = None
-
-    def __enter__(self) -> Machine:
-        self.before = _current.machine
-        _current.machine = self.machine
-        return self.machine
-
-    def __exit__(self, *exc: object) -> None:
-        _current.machine = self.before
+# As engines and functions of the language see it: all of the machine, not only what `Running` says of it.
+machine = cast(Callable[[], Machine], running)

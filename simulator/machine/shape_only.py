@@ -1,4 +1,4 @@
-"""The machine of a run without data: it leaves the trace that a run with data leaves, and computes nothing.
+"""The machine of a shape-only run: it leaves the trace that a run with data leaves, and computes nothing.
 
 What an instruction's event says depends on the forms of its operands, on its other arguments and on what has been
 written before, never on values. So calls are looked up by these, and only the first of a kind is carried out
@@ -25,16 +25,16 @@ from triptych.simulator.dtypes import DType
 from triptych.simulator.enums import engine
 from triptych.simulator.errors import NeedsData, NkiError, OutOfBounds
 from triptych.simulator.machine.cores import Who
+from triptych.simulator.machine.dynamic import resolve
 from triptych.simulator.machine.machine import Machine, NkiInstruction
 from triptych.simulator.machine.registers import VirtualRegister
-from triptych.simulator.machine.templates import Form, NoTemplate, Part, StandIn, Template
+from triptych.simulator.machine.templates import AbstractStorage, Form, NoTemplate, Part, Template, form_of
 from triptych.simulator.memory.placement import Arena
 from triptych.simulator.memory.shapes import PlacedShapeStorage, ShapeArena, ShapeStorage
-from triptych.simulator.memory.storage import PSUM, MemoryRegion, Storage
-from triptych.simulator.operands.lanes import RegisterTile
+from triptych.simulator.memory.storage import MemoryRegion, Storage
+from triptych.simulator.operands.accumulators import AccumulatorTile
 from triptych.simulator.operands.operators import Op
-from triptych.simulator.tensors.access import Dynamic
-from triptych.simulator.tensors.dynamic import DynamicTensor, resolve
+from triptych.simulator.tensors.index import DynamicIndex
 from triptych.simulator.tensors.tensor import NkiTensor
 from triptych.simulator.trace import Allocation, Event, HasRegion, Region
 
@@ -53,11 +53,11 @@ class State:
 
 
 class ShapeMachine(Machine):
-    """One core of one rank while it runs a kernel without data."""
+    """One core of one rank while it runs a kernel on shapes alone."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self._draft: Template | None = None  # of the instruction that is carried out on stand-ins
+        self._draft: Template | None = None  # of the instruction that is carried out on abstract operands
         self._states: dict[Any, State] = {}
         self._state = self._current_state()
 
@@ -104,7 +104,7 @@ class ShapeMachine(Machine):
         try:
             for value in values:
                 kind = type(value)
-                if kind is NkiTensor:
+                if kind is NkiTensor and value.index is None:
                     key.append(value.form or form_of(value))
                     tensors.append(value)
                 elif kind in _PLAIN:
@@ -138,9 +138,13 @@ class ShapeMachine(Machine):
         kind = type(value)
         if kind in _PLAIN:
             key += (kind, value)
-        elif kind is NkiTensor:
+        elif kind is NkiTensor and value.index is None:
             key.append(form_of(value))
             tensors.append(value)
+        elif kind is NkiTensor:
+            if not resolves or not self._moved_by_register(value):
+                return False
+            return self._describe(resolve(value)[0][1], key, tensors, resolves)
         elif kind is Op:
             key.append(value)
         elif issubclass(kind, enum.Enum):
@@ -152,27 +156,25 @@ class ShapeMachine(Machine):
             key += (kind, value.tobytes())
         elif kind is np.ndarray and value.size <= _MOST_VALUES:
             key += (kind, value.shape, value.dtype, value.tobytes())
-        elif kind is DynamicTensor and resolves:
-            return self._moved_by_register(value) and self._describe(resolve(value)[0][1], key, tensors, resolves)
         else:
             return False
         return True
 
     @staticmethod
-    def _moved_by_register(t: DynamicTensor) -> bool:
-        return isinstance(t.dynamic, Dynamic) and isinstance(t.dynamic.index, (VirtualRegister, int))
+    def _moved_by_register(t: NkiTensor) -> bool:
+        return isinstance(t.index, DynamicIndex) and isinstance(t.index.source, (VirtualRegister, int))
 
     def _make(
         self, effect: Effect, tensors: list[NkiTensor], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Template, State] | None:
-        """A template of the call, which is carried out on stand-ins; None if it has none or breaks a rule."""
+        """Carry out a call on abstract operands; None if it has no template or breaks a rule."""
         template = Template()
         before, meet = self._state, self.meet
-        self._draft, self.meet = template, _no_meeting
+        self._draft, self.meet = template, _no_rendezvous
         try:
             forms = [Form(*form_of(t)) for t in tensors]
-            stand_ins = iter([f.stand_in(i, t, template) for i, (f, t) in enumerate(zip(forms, tensors, strict=True))])
-            effect(*_replaced(args, stand_ins), **{k: _replaced(v, stand_ins) for k, v in kwargs.items()})
+            abstract = iter([f.abstract(i, t, template) for i, (f, t) in enumerate(zip(forms, tensors, strict=True))])
+            effect(*_replaced(args, abstract), **{k: _replaced(v, abstract) for k, v in kwargs.items()})
             made = template.recorded == 1
         except (NkiError, NoTemplate):  # an error is to name the operands, which it does in the call itself
             made = False
@@ -194,30 +196,30 @@ class ShapeMachine(Machine):
                 if tensors[i].storage.missing:
                     tensors[i].check_written()
             reads, writes = tuple([tensors[i].region for i in read]), tuple([tensors[i].region for i in written])
-            for part, by_matmul in template.marks:
+            for part, by_matmul in template.wrote:
                 t = tensors[part.operand]
-                t.storage.wrote(t.dtype, t.at, by_matmul)
+                t.storage.wrote(t.layout, by_matmul)
         else:
             for part in template.checks:
-                storage, dtype, at = part.place(tensors[part.operand])
-                if storage.missing:
-                    storage.check_written(dtype, at)
+                t = tensors[part.operand]
+                if t.storage.missing:
+                    t.storage.check_written(part.layout_in(t))
             reads, writes = (
                 tuple([part.region(tensors[part.operand]) for part in parts])
                 for parts in (template.reads, template.writes)
             )
-            for part, by_matmul in template.marks:
-                storage, dtype, at = part.place(tensors[part.operand])
-                storage.wrote(dtype, at, by_matmul)
+            for part, by_matmul in template.wrote:
+                t = tensors[part.operand]
+                t.storage.wrote(part.layout_in(t), by_matmul)
         event = Event(
             template.op,
             template.engine,
-            reads + template.read_registers,
-            writes + template.written_registers,
+            reads + template.read_accumulators,
+            writes + template.written_accumulators,
             self.line,
             self.core,
             name if template.named else template.name,
-            {**template.attributes, **self.marks} if self.marks else template.attributes,
+            {**template.attributes, **self.scope} if self.scope else template.attributes,
         )
         if after is not self._state:
             self._enter(after)
@@ -241,8 +243,8 @@ class ShapeMachine(Machine):
         if self.cores > 1:
             attributes["epoch"] = self.epoch
         template.op, template.engine, template.name, template.attributes = instruction, on._name_, name, attributes
-        template.reads, template.read_registers = _parts(reads)
-        template.writes, template.written_registers = _parts(writes)
+        template.reads, template.read_accumulators = _parts(reads)
+        template.writes, template.written_accumulators = _parts(writes)
         template.recorded += 1
         return Event(instruction, on._name_, (), (), self.line, self.core, name, attributes)
 
@@ -256,49 +258,35 @@ class ShapeMachine(Machine):
         """Nothing: it is about values."""
 
     def _current_state(self) -> State:
-        state = State(self.scalar_registers.started.tobytes(), self.vector_registers.started.tobytes())
+        state = State(self.scalar_accumulator.started.tobytes(), self.vector_accumulator.started.tobytes())
         return self._states.setdefault((state.scalar, state.vector, self.epoch), state)
 
     def _enter(self, state: State) -> None:
         self._state = state
-        for registers, started in ((self.scalar_registers, state.scalar), (self.vector_registers, state.vector)):
-            registers.started[...] = np.frombuffer(started, bool).reshape(registers.started.shape)
-
-
-def form_of(t: NkiTensor) -> tuple[Any, ...]:
-    """The fields of a tensor's `Form`, which it keeps."""
-    storage: Any = t.storage
-    row = storage.row
-    lane = column = 0
-    if row:
-        lane, column = divmod(t.offset * t.dtype.itemsize, row)
-        lane += storage.lane
-        if t.buffer is not PSUM:
-            column = 0
-    t.form = (t.shape, t.strides, t.dtype, storage.allocation.buffer, row, lane, column)
-    return t.form  # type: ignore[no-any-return]
+        for accumulator, started in ((self.scalar_accumulator, state.scalar), (self.vector_accumulator, state.vector)):
+            accumulator.started[...] = np.frombuffer(started, bool).reshape(accumulator.started.shape)
 
 
 def _parts(touched: Sequence[HasRegion]) -> tuple[list[Part], tuple[Region, ...]]:
-    """What an event names, as parts of stand-ins and the registers behind them."""
+    """What an event names, as parts of abstract operands and the accumulators behind them."""
     parts: list[Part] = []
-    registers: list[Region] = []
+    accumulators: list[Region] = []
     for t in touched:
-        if isinstance(t, RegisterTile):
-            registers.append(t.region)
-        elif isinstance(t, NkiTensor) and isinstance(t.storage, StandIn) and not registers:
-            parts.append(t.storage.part(t.dtype, t.at))
+        if isinstance(t, AccumulatorTile):
+            accumulators.append(t.region)
+        elif isinstance(t, NkiTensor) and isinstance(t.storage, AbstractStorage) and not accumulators:
+            parts.append(t.storage.part(t.layout))
         else:
             raise NoTemplate
-    return parts, tuple(registers)
+    return parts, tuple(accumulators)
 
 
-def _replaced(value: Any, stand_ins: Iterator[NkiTensor]) -> Any:
-    """An argument with its tensors, in the order in which they were described, replaced by stand-ins."""
+def _replaced(value: Any, abstract: Iterator[NkiTensor]) -> Any:
+    """An argument with its tensors replaced by abstract ones, in the order in which they were described."""
     if isinstance(value, NkiTensor):
-        return next(stand_ins)
-    return type(value)(_replaced(v, stand_ins) for v in value) if type(value) in (tuple, list) else value
+        return next(abstract)
+    return type(value)(_replaced(v, abstract) for v in value) if type(value) in (tuple, list) else value
 
 
-def _no_meeting(what: str, offer: Any, members: Sequence[Who], name: str = "") -> NoReturn:
+def _no_rendezvous(what: str, offer: Any, members: Sequence[Who], name: str = "") -> NoReturn:
     raise NoTemplate

@@ -1,14 +1,19 @@
-"""What instructions with operands of one form have in common, so that only the first of them has to be carried out.
+"""What instructions with operands of one form have in common, so that only the first is carried out.
 
-A run without data carries an instruction out once, on stand-ins for its operands: tensors that are made from the key
-under which the outcome is kept, and from nothing else. What came of it is a `Template`: the event but for its regions,
-which operands were read and written, and what was asked about the written state of memory. So two calls with one key,
-and with the same answers, are equally legal and leave events that differ in their regions alone; nothing else could be
-seen of the operands. In particular a stand-in has a storage of its own, so that no effect may depend on whether two
-operands are one tensor; what does, the overlap of results with operands, is checked of every event
-(triptych.simulator.analysis.regions).
+A shape-only run carries out the first instruction of a kind on abstract operands. An abstract operand is a tensor of
+zeros that is made from the operand's `Form`, from nothing else. It notes what the instruction does to it. The notes are
+a `Template`:
 
-The values of a stand-in are zeros. What an instruction decides by values it must ask of the machine
+    the event, but for the regions that it names
+    which operands it read and wrote
+    what it asked about the written state of memory, and the answers
+
+Later calls whose operands have the same forms, and whose memory gives the same answers, are as legal as the first one.
+Their events differ from it in the regions alone, for the first call had nothing else to go by.
+
+Each abstract operand has a storage of its own, so no instruction can tell whether two operands are one tensor. The rule
+that depends on that, the overlap of results with operands, is checked for every event
+(triptych.simulator.analysis.regions). An instruction whose event depends on values must ask the machine for them
 (`Machine.values`, `Options.data`), which has none.
 """
 
@@ -21,9 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from triptych.simulator.dtypes import F32, DType
-from triptych.simulator.memory.extents import Shape
+from triptych.simulator.memory.layout import Layout, Shape
 from triptych.simulator.memory.shapes import NO_BYTES, parts_of, zeros
-from triptych.simulator.memory.storage import MemoryRegion, Storage, Strided
+from triptych.simulator.memory.storage import PSUM, MemoryRegion, Storage
 from triptych.simulator.tensors.tensor import NkiTensor
 from triptych.simulator.trace import Allocation, Region
 
@@ -36,24 +41,17 @@ class NoTemplate(Exception):
 
 @dataclass(frozen=True)
 class Part:
-    """A view of operand number `operand`: all of it, or what lies `shift` elements behind its beginning."""
+    """A view of operand number `operand`: all of it, or what has a layout whose offset counts from its beginning."""
 
     operand: int
-    shift: int = 0
-    shape: Shape | None = None  # None: all of it
-    strides: Shape = ()
-    dtype: DType | None = None
+    layout: Layout | None = None  # None: all of it
 
-    def place(self, t: NkiTensor) -> tuple[Storage, DType, Strided]:
+    def layout_in(self, t: NkiTensor) -> Layout:
         """Where it lies, if the operand is `t`."""
-        if self.shape is None:
-            return t.storage, t.dtype, t.at
-        return t.storage, self.dtype or t.dtype, (t.offset + self.shift, self.shape, self.strides)
+        return t.layout if self.layout is None else self.layout._replace(offset=t.offset + self.layout.offset)
 
     def region(self, t: NkiTensor) -> Region:
-        if self.shape is None:
-            return t.region
-        return Region(t.storage.allocation, t.offset + self.shift, self.shape, self.strides, self.dtype or t.dtype)
+        return t.region if self.layout is None else Region(t.storage.allocation, *self.layout_in(t))
 
 
 @dataclass(slots=True)
@@ -67,11 +65,11 @@ class Template:
     named: bool = False  # whether the event has the name that the kernel gives
     reads: list[Part] = field(default_factory=list)
     writes: list[Part] = field(default_factory=list)
-    read_registers: tuple[Region, ...] = ()  # of accumulators, which are those of the operands' partitions
-    written_registers: tuple[Region, ...] = ()
-    asks: list[tuple[str, Part, Any]] = field(default_factory=list)  # of a storage: the method, and what it said
+    read_accumulators: tuple[Region, ...] = ()  # of the operands' partitions
+    written_accumulators: tuple[Region, ...] = ()
+    asks: list[tuple[str, Part, Any]] = field(default_factory=list)  # of a storage: the method, and its answer
     checks: list[Part] = field(default_factory=list)  # that must have been written
-    marks: list[tuple[Part, bool]] = field(default_factory=list)  # that it writes, and whether as a matmul
+    wrote: list[tuple[Part, bool]] = field(default_factory=list)  # what of memory, and whether as a matmul
     notes: list[str] = field(default_factory=list)
     recorded: int = 0
     whole: bool = False  # whether all parts are whole operands; then these are their numbers:
@@ -80,17 +78,17 @@ class Template:
 
     def finished(self, forms: list[Form]) -> Template:
         parts = (self.reads, self.writes, self.checks)
-        self.whole = all(part.shape is None for several in (*parts, [p for p, _ in self.marks]) for part in several)
+        self.whole = all(part.layout is None for several in (*parts, [p for p, _ in self.wrote]) for part in several)
         self.numbers = tuple([tuple([part.operand for part in several]) for several in parts])
         rows = all(f.row in (0, f.strides[0] * f.dtype.itemsize) for f in forms)
-        self.regular = rows and all(part.shape is None for part in (*self.reads, *self.writes))
+        self.regular = rows and all(part.layout is None for part in (*self.reads, *self.writes))
         return self
 
     def fits(self, tensors: list[NkiTensor]) -> bool:
         """Whether the written state of these operands is the one that the template was made with."""
         for method, part, expected in self.asks:
-            storage, dtype, at = part.place(tensors[part.operand])
-            answer = getattr(storage, method)(dtype, at)
+            t = tensors[part.operand]
+            answer = getattr(t.storage, method)(part.layout_in(t))
             if answer is not expected and not _same(answer, expected):
                 return False
         return True
@@ -104,22 +102,39 @@ class Form(NamedTuple):
     dtype: DType
     buffer: str
     row: int  # bytes of a partition of the whole tensor, 0 in HBM
-    lane: int  # the first partition
+    partition: int  # the first
     column: int  # PSUM: the first byte within its partition
 
-    def stand_in(self, number: int, real: NkiTensor, template: Template) -> NkiTensor:
-        """A tensor of this form."""
+    def abstract(self, number: int, real: NkiTensor, template: Template) -> NkiTensor:
+        """A tensor of this form, operand number `number`, that notes in `template` what is done to it.
+
+        real: the operand that is asked about what has been written
+        """
         offset, whole = 0, self.shape
         if self.row:
             length, rest = divmod(self.row, self.dtype.itemsize)
             if rest:
                 raise NoTemplate
-            offset, whole = self.lane * length + self.column // self.dtype.itemsize, (self.lane + self.shape[0], length)
+            offset = self.partition * length + self.column // self.dtype.itemsize
+            whole = (self.partition + self.shape[0], length)
         allocation = Allocation(-1, f"operand {number}", self.buffer, whole, self.dtype, ("?", 0))
-        tensor = NkiTensor.__new__(NkiTensor)
-        storage = StandIn(allocation, number, offset, real, template)
-        tensor._set(storage, self.dtype, MemoryRegion(self.buffer), offset, self.shape, self.strides)
-        return tensor
+        storage = AbstractStorage(allocation, number, offset, real, template)
+        layout = Layout(offset, self.shape, self.strides, self.dtype)
+        return NkiTensor.at(layout, storage, MemoryRegion(self.buffer))
+
+
+def form_of(t: NkiTensor) -> tuple[Any, ...]:
+    """The fields of a tensor's `Form`, which it keeps."""
+    storage: Any = t.storage
+    row = storage.row
+    partition = column = 0
+    if row:
+        partition, column = divmod(t.offset * t.dtype.itemsize, row)
+        partition += storage.partition
+        if t.buffer is not PSUM:
+            column = 0
+    t.form = (t.shape, t.strides, t.dtype, storage.allocation.buffer, row, partition, column)
+    return t.form  # type: ignore[no-any-return]
 
 
 def _same(answer: Any, expected: Any) -> bool:
@@ -127,8 +142,8 @@ def _same(answer: Any, expected: Any) -> bool:
     return isinstance(answer, tuple) and all(a is b for a, b in zip(answer, expected, strict=True))
 
 
-class StandIn(Storage):
-    """Storage of zeros, which notes what is done to it, and knows of the written state what the real operand's does."""
+class AbstractStorage(Storage):
+    """Storage of zeros that notes what is done to it, and asks a real operand what has been written."""
 
     __slots__ = ("_number", "_offset", "_real", "_template")
 
@@ -145,50 +160,48 @@ class StandIn(Storage):
         self._real = real
         self._template = template
 
-    def part(self, dtype: DType, at: Strided) -> Part:
+    def part(self, at: Layout) -> Part:
         """A view of this storage, of any operand that has its form."""
-        offset, shape, strides = at
-        if at[1:] == self._real.at[1:] and offset == self._offset and dtype == self._real.dtype:
+        if at[1:] == self._real.layout[1:] and at.offset == self._offset:
             return Part(self._number)
-        if dtype.itemsize != self.itemsize:
+        if at.dtype.itemsize != self.itemsize:
             raise NoTemplate
-        return Part(self._number, offset - self._offset, shape, strides, dtype)
+        return Part(self._number, at._replace(offset=at.offset - self._offset))
 
-    def array(self, dtype: DType, at: Strided) -> Array:
-        return zeros(self.allocation, F32 if self.widened else dtype.np, at[1])
+    def array(self, at: Layout) -> Array:
+        return zeros(self.allocation, F32 if self.widened else at.dtype.np, at.shape)
 
-    def f32(self, dtype: DType, at: Strided) -> Array:
-        return zeros(self.allocation, F32, at[1])
+    def f32(self, at: Layout) -> Array:
+        return zeros(self.allocation, F32, at.shape)
 
-    def check_written(self, dtype: DType, at: Strided) -> None:
+    def check_written(self, at: Layout) -> None:
         self._before_writes()
-        self._template.checks.append(self.part(dtype, at))
+        self._template.checks.append(self.part(at))
 
-    def started_at(self, dtype: DType, at: Strided) -> Array | bool:
-        return self._ask("started_at", dtype, at)  # type: ignore[no-any-return]
+    def started_at(self, at: Layout) -> Array | bool:
+        return self._ask("started_at", at)  # type: ignore[no-any-return]
 
-    def written_at(self, dtype: DType, at: Strided) -> Array | bool:
-        return self._ask("written_at", dtype, at)  # type: ignore[no-any-return]
+    def written_at(self, at: Layout) -> Array | bool:
+        return self._ask("written_at", at)  # type: ignore[no-any-return]
 
-    def through_this(self, dtype: DType, at: Strided) -> tuple[Array | bool, Array | bool]:
-        return self._ask("through_this", dtype, at)  # type: ignore[no-any-return]
+    def through_this(self, at: Layout) -> tuple[Array | bool, Array | bool]:
+        return self._ask("through_this", at)  # type: ignore[no-any-return]
 
-    def wrote(self, dtype: DType, at: Strided, by_matmul: bool = False) -> None:
-        self._template.marks.append((self.part(dtype, at), by_matmul))
+    def wrote(self, at: Layout, by_matmul: bool = False) -> None:
+        self._template.wrote.append((self.part(at), by_matmul))
 
-    def wrote_where(self, dtype: DType, at: Strided, chosen: Array, by_matmul: bool = False) -> None:
+    def wrote_where(self, at: Layout, chosen: Array, by_matmul: bool = False) -> None:
         for part in parts_of(at, chosen):
-            self.wrote(dtype, part, by_matmul)
+            self.wrote(part, by_matmul)
 
-    def mark_started(self, dtype: DType, at: Strided, value: bool, chosen: Array | None = None) -> None:
+    def mark_started(self, at: Layout, value: bool, chosen: Array | None = None) -> None:
         raise NoTemplate
 
-    def _ask(self, method: str, dtype: DType, at: Strided) -> Any:
-        """The answer of the real operand, which is part of the template if it is the same for all of the view."""
+    def _ask(self, method: str, at: Layout) -> Any:
+        """The answer of the real operand; part of the template, and no template if it differs within the view."""
         self._before_writes()
-        part = self.part(dtype, at)
-        storage, kind, there = part.place(self._real)
-        answer = getattr(storage, method)(kind, there)
+        part = self.part(at)
+        answer = getattr(self._real.storage, method)(part.layout_in(self._real))
         if any(isinstance(a, np.ndarray) for a in (answer if isinstance(answer, tuple) else (answer,))):
             raise NoTemplate
         self._template.asks.append((method, part, answer))
@@ -196,5 +209,5 @@ class StandIn(Storage):
 
     def _before_writes(self) -> None:
         """A template asks and checks first, then writes: an instruction that mixes them has none."""
-        if self._template.marks:
+        if self._template.wrote:
             raise NoTemplate

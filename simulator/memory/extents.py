@@ -1,8 +1,9 @@
-"""Which bytes of a memory are marked, where there is no byte to mark: a grid of cells, cut where marks begin and end.
+"""Which bytes of a memory are marked, kept without the bytes.
 
-The memory is `height` rows of `width` bytes. Its cells are the product of row intervals and column intervals; each row
-interval has one integer, whose bit j says that column interval j is marked. So a tensor of gigabytes that is written in
-a hundred tiles takes a hundred cells, whatever its size, and a tile of one column chunk takes one comparison.
+Marks are a grid of cells, which is cut where marks begin and end. The memory is `height` rows of `width` bytes. Its
+cells are the product of row intervals and column intervals; each row interval has one integer, whose bit j says that
+column interval j is marked. So a tensor of gigabytes that is written in a hundred tiles takes a hundred cells, whatever
+its size, and a tile of one column chunk takes one comparison.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from triptych.simulator.memory.layout import Layout, Shape, reach
+
 Array = NDArray[Any]
-Shape = tuple[int, ...]
 Runs = tuple[tuple[int, int], ...]  # (first, behind the last)
 Piece = tuple[Runs, Runs]  # the bytes in all of some rows and some columns
 
@@ -73,9 +75,8 @@ class Extents:
 
     def elements(self, itemsize: int, offset: int, shape: Shape, steps: Shape) -> Array | bool:
         """Which elements of a view, given in bytes, are wholly marked: all, none, or an array of its shape."""
-        ends = [s * (n - 1) for s, n in zip(steps, shape, strict=True)]
-        low = (offset + sum(e for e in ends if e < 0)) // self.width
-        high = (offset + sum(e for e in ends if e > 0) + itemsize - 1) // self.width
+        before, behind = reach(shape, steps)
+        low, high = (offset + before) // self.width, (offset + behind + itemsize - 1) // self.width
         unit = math.gcd(*self._columns, *steps, offset, itemsize)  # bytes that are marked together
         count = len(self._columns) - 1
         cells = np.array([[bits >> j & 1 for j in range(count)] for bits in self._bits], bool)
@@ -122,7 +123,10 @@ class Extents:
 
 
 class _Footprint(NamedTuple):
-    """Where a view at offset 0 lies in rows of `width` bytes, if none of its rows is left behind the end of another."""
+    """Where a view at offset 0 lies in rows of `width` bytes.
+
+    It holds where no row of the view goes over the end of one of the memory.
+    """
 
     start: int  # of its lowest byte, counted from its first element: 0, or less with a negative stride
     rows: Runs
@@ -168,10 +172,10 @@ def _merged(runs: list[tuple[int, int]]) -> Runs:
     return tuple(merged)
 
 
-def pieces(itemsize: int, offset: int, shape: Shape, strides: Shape, width: int) -> list[Piece]:
+def pieces(at: Layout, width: int) -> list[Piece]:
     """A view as products of rows and columns, in bytes, of a memory whose rows have `width` bytes."""
-    found = _footprint(shape, strides, itemsize, width)
-    row, column = divmod(offset * itemsize + found.start, width)
+    found = _footprint(at.shape, at.strides, at.dtype.itemsize, width)
+    row, column = divmod(at.offset * at.dtype.itemsize + found.start, width)
     if column + found.end <= width:
         return [(moved(found.rows, row), moved(found.columns, column))]
     # Bytes in one line, some of them over the end of a row.
@@ -185,10 +189,10 @@ def pieces(itemsize: int, offset: int, shape: Shape, strides: Shape, width: int)
     return [piece for first, end in _merged(lines) for piece in _by_rows(first, end, width)]
 
 
-def best_width(shape: Shape, itemsize: int, views: Sequence[tuple[int, int, Shape, Shape]]) -> int:
-    """The bytes of a row with which views of a dense tensor are the fewest pieces; views are as in `pieces`."""
+def best_width(shape: Shape, itemsize: int, views: Sequence[Layout]) -> int:
+    """The bytes of a row with which views of a dense tensor are the fewest pieces."""
     widths = [math.prod(shape[k:]) * itemsize for k in range(1, max(2, len(shape)))]
-    return min(widths, key=lambda w: sum(len(r) * len(c) for view in views for r, c in pieces(*view, w)))
+    return min(widths, key=lambda w: sum(len(r) * len(c) for view in views for r, c in pieces(view, w)))
 
 
 def moved(runs: Runs, by: int) -> Runs:

@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from triptych.simulator.chips import Chip
-from triptych.simulator.dtypes import F32, DType
+from triptych.simulator.dtypes import F32
 from triptych.simulator.errors import NkiValidationError
-from triptych.simulator.memory.storage import PSUM, MemoryRegion, Storage, Strided, elements_of, summary, uninitialized
+from triptych.simulator.memory.layout import Layout
+from triptych.simulator.memory.storage import PSUM, MemoryRegion, Storage, elements_of, summary, uninitialized
 from triptych.simulator.trace import Allocation
 
 Array = NDArray[Any]
@@ -124,9 +125,10 @@ class PlacedStorage(Storage):
     def __del__(self) -> None:
         self.arena.places.leave(self._box())
 
-    def _place(self, itemsize: int, at: Strided) -> tuple[int, tuple[int, ...]]:
+    def _place(self, at: Layout) -> tuple[int, tuple[int, ...]]:
         """Byte offset and byte strides in the arena of a view that is given for a dense tensor."""
-        offset, shape, strides = at
+        offset, shape, strides, dtype = at
+        itemsize = dtype.itemsize
         row = self.width // itemsize  # elements of one partition
         partition, column = divmod(offset, row)
         steps = [s * itemsize for s in strides]
@@ -134,50 +136,50 @@ class PlacedStorage(Storage):
             steps[0] = strides[0] // row * self.arena.row
         return self.base + partition * self.arena.row + column * itemsize, tuple(steps)
 
-    def _bytes(self, state: Array, itemsize: int, at: Strided) -> Array:
-        """The part of a per-byte state of the arena that a view covers; one more axis for the bytes of an element."""
-        offset, steps = self._place(itemsize, at)
-        return np.ndarray((*at[1], itemsize), bool, state, offset, (*steps, 1))
+    def _bytes(self, state: Array, at: Layout) -> Array:
+        """The part of a state of the arena that a view covers, with an axis for bytes of an element."""
+        offset, steps = self._place(at)
+        return np.ndarray((*at.shape, at.dtype.itemsize), bool, state, offset, (*steps, 1))
 
-    def array(self, dtype: DType, at: Strided) -> Array:
-        offset, steps = self._place(dtype.itemsize, at)
-        return np.ndarray(at[1], dtype.np, self.arena.bytes, offset, steps)
+    def array(self, at: Layout) -> Array:
+        offset, steps = self._place(at)
+        return np.ndarray(at.shape, at.dtype.np, self.arena.bytes, offset, steps)
 
-    def f32(self, dtype: DType, at: Strided) -> Array:
-        array = self.array(dtype, at)
+    def f32(self, at: Layout) -> Array:
+        array = self.array(at)
         return array if array.dtype == F32 else array.astype(F32)
 
-    def wrote(self, dtype: DType, at: Strided, by_matmul: bool = False) -> None:
-        self._bytes(self.arena.written, dtype.itemsize, at)[...] = True
-        self._bytes(self.arena.started, dtype.itemsize, at)[...] = by_matmul
+    def wrote(self, at: Layout, by_matmul: bool = False) -> None:
+        self._bytes(self.arena.written, at)[...] = True
+        self._bytes(self.arena.started, at)[...] = by_matmul
         if self.mine.size:
-            self._mine(dtype, at)[...] = True
+            self._mine(at)[...] = True
 
-    def wrote_where(self, dtype: DType, at: Strided, chosen: Array, by_matmul: bool = False) -> None:
-        self._bytes(self.arena.written, dtype.itemsize, at)[chosen] = True
-        self._bytes(self.arena.started, dtype.itemsize, at)[chosen] = by_matmul
+    def wrote_where(self, at: Layout, chosen: Array, by_matmul: bool = False) -> None:
+        self._bytes(self.arena.written, at)[chosen] = True
+        self._bytes(self.arena.started, at)[chosen] = by_matmul
         if self.mine.size:
-            self._mine(dtype, at)[chosen] = True
+            self._mine(at)[chosen] = True
 
-    def started_at(self, dtype: DType, at: Strided) -> Array | bool:
-        return summary(self._bytes(self.arena.started, dtype.itemsize, at), at)
+    def started_at(self, at: Layout) -> Array | bool:
+        return summary(self._bytes(self.arena.started, at), at)
 
-    def written_at(self, dtype: DType, at: Strided) -> Array | bool:
-        return summary(self._bytes(self.arena.written, dtype.itemsize, at), at)
+    def written_at(self, at: Layout) -> Array | bool:
+        return summary(self._bytes(self.arena.written, at), at)
 
-    def through_this(self, dtype: DType, at: Strided) -> tuple[Array | bool, Array | bool]:
-        mine = self._mine(dtype, at)
-        started = summary(self._bytes(self.arena.started, dtype.itemsize, at) & mine, at)
-        return started, started is True or summary(self._bytes(self.arena.written, dtype.itemsize, at) & mine, at)
+    def through_this(self, at: Layout) -> tuple[Array | bool, Array | bool]:
+        mine = self._mine(at)
+        started = summary(self._bytes(self.arena.started, at) & mine, at)
+        return started, started is True or summary(self._bytes(self.arena.written, at) & mine, at)
 
-    def check_written(self, dtype: DType, at: Strided) -> None:
-        written = elements_of(self._bytes(self.arena.written, dtype.itemsize, at), at)
+    def check_written(self, at: Layout) -> None:
+        written = elements_of(self._bytes(self.arena.written, at), at)
         if not written.all():
             raise uninitialized(self.allocation, written)
 
-    def _mine(self, dtype: DType, at: Strided) -> Array:
+    def _mine(self, at: Layout) -> Array:
         """Which bytes of a view were written through this tensor; one more axis for the bytes of an element."""
-        offset, shape, strides = at
+        offset, shape, strides, dtype = at
         n = dtype.itemsize
         return np.ndarray((*shape, n), bool, self.mine, offset * n, (*[s * n for s in strides], 1))
 

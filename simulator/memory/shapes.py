@@ -1,4 +1,7 @@
-"""Tensors without data: shape and dtype for an argument, and memory that only knows which of it has been written."""
+"""Memory of shape-only runs: it has no bytes, and only knows which of them have been written.
+
+`ShapeDtype` stands for an argument or an output there.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,10 @@ from numpy.typing import NDArray
 from triptych.simulator.chips import Chip
 from triptych.simulator.dtypes import F32, DType, dtype_of
 from triptych.simulator.errors import KernelError
-from triptych.simulator.memory.extents import Extents, Piece, Shape, best_width, moved, pieces
+from triptych.simulator.memory.extents import Extents, Piece, best_width, moved, pieces
+from triptych.simulator.memory.layout import Layout, Shape, row_major
 from triptych.simulator.memory.placement import Arena, Box, PlacedStorage, Places
-from triptych.simulator.memory.storage import PSUM, MemoryRegion, Storage, Strided, row_major, uninitialized
+from triptych.simulator.memory.storage import PSUM, MemoryRegion, Storage, uninitialized
 from triptych.simulator.trace import Allocation
 
 Array = NDArray[Any]
@@ -56,7 +60,7 @@ def zeros(allocation: Allocation, kind: np.dtype[Any], shape: Shape) -> Array:
 
 
 @functools.lru_cache(4096)
-def _layout(shape: Shape, dtype: DType) -> tuple[Shape, int]:
+def _dense(shape: Shape, dtype: DType) -> tuple[Shape, int]:
     """Strides of a dense tensor, and its bytes."""
     return row_major(shape), math.prod(shape) * dtype.itemsize
 
@@ -64,7 +68,7 @@ def _layout(shape: Shape, dtype: DType) -> tuple[Shape, int]:
 class ShapeStorage(Storage):
     """An allocation without bytes. `missing` counts the bytes that were never written."""
 
-    __slots__ = ("_started", "_written", "lane", "row")
+    __slots__ = ("_started", "_written", "partition", "row")
 
     has_data = False
 
@@ -73,64 +77,64 @@ class ShapeStorage(Storage):
         self.widened = widen and dtype.is_float and dtype.itemsize < 4
         self.np = F32 if self.widened else dtype.np
         self.itemsize = dtype.itemsize
-        self.dense, nbytes = _layout(shape, dtype)
+        self.dense, nbytes = _dense(shape, dtype)
         self.row = 0 if buffer.endswith("hbm") else self.dense[0] * dtype.itemsize  # bytes of a partition
-        self.lane = 0  # the first partition
+        self.partition = 0  # the first partition
         self.missing = 0 if written else nbytes
         self.raw = NO_BYTES
         self._pool = None
         self._written: Extents | None = None  # where, while it is a part
         self._started: Extents | bool = False  # PSUM: where the last to write was a matmul
 
-    def array(self, dtype: DType, at: Strided) -> Array:
-        return zeros(self.allocation, self.np if self.widened else dtype.np, at[1])
+    def array(self, at: Layout) -> Array:
+        return zeros(self.allocation, self.np if self.widened else at.dtype.np, at.shape)
 
-    def f32(self, dtype: DType, at: Strided) -> Array:
-        return zeros(self.allocation, F32, at[1])
+    def f32(self, at: Layout) -> Array:
+        return zeros(self.allocation, F32, at.shape)
 
-    def wrote(self, dtype: DType, at: Strided, by_matmul: bool = False) -> None:
+    def wrote(self, at: Layout, by_matmul: bool = False) -> None:
         if not self.missing and self._started is by_matmul:
             return
-        if at[1] == self.allocation.shape and at[2] == self.dense and dtype.itemsize == self.itemsize:
+        if at.shape == self.allocation.shape and at.strides == self.dense and at.dtype.itemsize == self.itemsize:
             self.missing, self._written, self._started = 0, None, by_matmul
             return
         if self._started is not by_matmul:
-            self.mark_started(dtype, at, by_matmul)
+            self.mark_started(at, by_matmul)
         if self.missing:
             if self._written is None:
-                self._written = self._extents(dtype, at)
-            self._written.mark(_pieces(self._written, dtype, at))
+                self._written = self._extents(at)
+            self._written.mark(pieces(at, self._written.width))
             self.missing = self._written.missing
 
-    def wrote_where(self, dtype: DType, at: Strided, chosen: Array, by_matmul: bool = False) -> None:
+    def wrote_where(self, at: Layout, chosen: Array, by_matmul: bool = False) -> None:
         for part in parts_of(at, chosen):
-            self.wrote(dtype, part, by_matmul)
+            self.wrote(part, by_matmul)
 
-    def mark_started(self, dtype: DType, at: Strided, value: bool, chosen: Array | None = None) -> None:
+    def mark_started(self, at: Layout, value: bool, chosen: Array | None = None) -> None:
         if isinstance(self._started, bool):
-            self._started = self._extents(dtype, at, self._started)
+            self._started = self._extents(at, self._started)
         for part in (at,) if chosen is None else parts_of(at, chosen):
-            self._started.mark(_pieces(self._started, dtype, part), value)
+            self._started.mark(pieces(part, self._started.width), value)
 
-    def started_at(self, dtype: DType, at: Strided) -> Array | bool:
-        return self._started if isinstance(self._started, bool) else _marked(self._started, dtype, at)
+    def started_at(self, at: Layout) -> Array | bool:
+        return self._started if isinstance(self._started, bool) else _marked(self._started, at)
 
-    def written_at(self, dtype: DType, at: Strided) -> Array | bool:
-        return self.missing == 0 if self._written is None or not self.missing else _marked(self._written, dtype, at)
+    def written_at(self, at: Layout) -> Array | bool:
+        return self.missing == 0 if self._written is None or not self.missing else _marked(self._written, at)
 
     def first_missing(self) -> tuple[int, int]:
         missing = -(-self.missing // self.itemsize)
         return (0 if self._written is None else self._written.first_gap() // self.itemsize), missing
 
-    def check_written(self, dtype: DType, at: Strided) -> None:
-        _check(self.allocation, self.written_at(dtype, at), at)
+    def check_written(self, at: Layout) -> None:
+        _check(self.allocation, self.written_at(at), at)
 
-    def _extents(self, dtype: DType, at: Strided, full: bool = False) -> Extents:
+    def _extents(self, at: Layout, full: bool = False) -> Extents:
         """Nothing or everything marked, in rows in which a first view is one piece if there are such."""
         shape, nbytes = self.allocation.shape, self.allocation.nbytes
         width = self.row
         if not width:
-            width = best_width(shape, self.itemsize, [(dtype.itemsize, *at)])
+            width = best_width(shape, self.itemsize, [at])
         return Extents(nbytes // width, width, full)
 
 
@@ -146,7 +150,7 @@ class ShapeArena(Arena):
 class PlacedShapeStorage(PlacedStorage):
     """Storage without bytes at (partition, byte) of an arena."""
 
-    __slots__ = ("_through_this", "lane", "row")
+    __slots__ = ("_through_this", "partition", "row")
 
     has_data = False
 
@@ -160,7 +164,7 @@ class PlacedShapeStorage(PlacedStorage):
         self.dense = row_major(allocation.shape)
         self.raw = NO_BYTES
         self._pool = None
-        self.lane = partition
+        self.partition = partition
         self._lie(arena, partition, byte)
         self.row = self.width
         self._through_this = Extents(self.height, self.width) if allocation.buffer == PSUM.value else None
@@ -171,54 +175,50 @@ class PlacedShapeStorage(PlacedStorage):
 
     array, f32, wrote_where = ShapeStorage.array, ShapeStorage.f32, ShapeStorage.wrote_where
 
-    def wrote(self, dtype: DType, at: Strided, by_matmul: bool = False) -> None:
-        own = pieces(dtype.itemsize, *at, self.width)
+    def wrote(self, at: Layout, by_matmul: bool = False) -> None:
+        own = pieces(at, self.width)
         there = self._moved(own)
         self.arena.marks_written.mark(there)
         if self._through_this is not None:
             self.arena.marks_started.mark(there, by_matmul)
             self._through_this.mark(own)
 
-    def started_at(self, dtype: DType, at: Strided) -> Array | bool:
-        return self._marked(self.arena.marks_started, dtype, at)
+    def started_at(self, at: Layout) -> Array | bool:
+        return self._marked(self.arena.marks_started, at)
 
-    def written_at(self, dtype: DType, at: Strided) -> Array | bool:
-        return self._marked(self.arena.marks_written, dtype, at)
+    def written_at(self, at: Layout) -> Array | bool:
+        return self._marked(self.arena.marks_written, at)
 
-    def through_this(self, dtype: DType, at: Strided) -> tuple[Array | bool, Array | bool]:
+    def through_this(self, at: Layout) -> tuple[Array | bool, Array | bool]:
         assert self._through_this is not None
-        mine = _marked(self._through_this, dtype, at)
+        mine = _marked(self._through_this, at)
         if mine is False:
             return False, False
-        started = _both(mine, self.started_at(dtype, at))
-        return started, started is True or _both(mine, self.written_at(dtype, at))
+        started = _both(mine, self.started_at(at))
+        return started, started is True or _both(mine, self.written_at(at))
 
-    def check_written(self, dtype: DType, at: Strided) -> None:
-        _check(self.allocation, self.written_at(dtype, at), at)
+    def check_written(self, at: Layout) -> None:
+        _check(self.allocation, self.written_at(at), at)
 
     def _moved(self, own: list[Piece]) -> list[Piece]:
         """Pieces of this tensor as pieces of the arena."""
         row, column = divmod(self.base, self.arena.row)
         return [(moved(rows, row), moved(columns, column)) for rows, columns in own]
 
-    def _marked(self, marks: Extents, dtype: DType, at: Strided) -> Array | bool:
-        found = marks.state(self._moved(pieces(dtype.itemsize, *at, self.width)))
+    def _marked(self, marks: Extents, at: Layout) -> Array | bool:
+        found = marks.state(self._moved(pieces(at, self.width)))
         if found is not None:
             return found
-        offset, steps = self._place(dtype.itemsize, at)
-        return marks.elements(dtype.itemsize, offset, at[1], steps)
+        offset, steps = self._place(at)
+        return marks.elements(at.dtype.itemsize, offset, at.shape, steps)
 
 
-def _pieces(extents: Extents, dtype: DType, at: Strided) -> list[Piece]:
-    return pieces(dtype.itemsize, *at, extents.width)
-
-
-def _marked(extents: Extents, dtype: DType, at: Strided) -> Array | bool:
+def _marked(extents: Extents, at: Layout) -> Array | bool:
     """Where in a view there are marks: everywhere, nowhere, or a mask."""
-    found = extents.state(_pieces(extents, dtype, at))
+    found = extents.state(pieces(at, extents.width))
     if found is not None:
         return found
-    offset, shape, strides = at
+    offset, shape, strides, dtype = at
     n = dtype.itemsize
     return extents.elements(n, offset * n, shape, tuple([s * n for s in strides]))
 
@@ -230,24 +230,26 @@ def _both(a: Array | bool, b: Array | bool) -> Array | bool:
     return b if a is True else a if b is True else np.logical_and(a, b)
 
 
-def _check(allocation: Allocation, written: Array | bool, at: Strided) -> None:
+def _check(allocation: Allocation, written: Array | bool, at: Layout) -> None:
     if written is not True:
-        raise uninitialized(allocation, np.broadcast_to(written, at[1]))
+        raise uninitialized(allocation, np.broadcast_to(written, at.shape))
 
 
-def parts_of(at: Strided, chosen: Array) -> list[Strided]:
+def parts_of(at: Layout, chosen: Array) -> list[Layout]:
     """The elements of a view that a mask of its shape chooses, as views: runs of its last dimension."""
-    offset, shape, strides = at
+    offset, shape, strides, dtype = at
     if chosen.all():
         return [at]
     if len(shape) > 1:
-        found: list[Strided] = []
+        found: list[Layout] = []
         i = 0
         while i < shape[0]:
             same = next((k for k in range(i + 1, shape[0]) if not np.array_equal(chosen[k], chosen[i])), shape[0])
-            inner = parts_of((0, shape[1:], strides[1:]), chosen[i]) if chosen[i].any() else []
-            found += [(offset + i * strides[0] + o, (same - i, *s), (strides[0], *steps)) for o, s, steps in inner]
+            row = Layout(offset + i * strides[0], shape[1:], strides[1:], dtype)
+            for part in parts_of(row, chosen[i]) if chosen[i].any() else ():
+                found.append(Layout(part.offset, (same - i, *part.shape), (strides[0], *part.strides), dtype))
             i = same
         return found
     edges = np.flatnonzero(np.diff(np.concatenate(([False], chosen, [False])))).tolist()
-    return [(offset + a * strides[0], (b - a,), strides) for a, b in zip(edges[::2], edges[1::2], strict=True)]
+    runs = zip(edges[::2], edges[1::2], strict=True)
+    return [Layout(offset + a * strides[0], (b - a,), strides, dtype) for a, b in runs]

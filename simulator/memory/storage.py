@@ -7,7 +7,6 @@ written state is one integer while a tensor is empty or full, and a mask of elem
 from __future__ import annotations
 
 import enum
-import functools
 import math
 import sys
 from typing import Any, ClassVar
@@ -17,10 +16,11 @@ from numpy.typing import NDArray
 
 from triptych.simulator.dtypes import F32, DType
 from triptych.simulator.errors import Uninitialized, show_line
+from triptych.simulator.memory.layout import Layout, overlaps, row_major
+from triptych.simulator.memory.pool import Pool
 from triptych.simulator.trace import Allocation
 
 Array = NDArray[Any]
-Strided = tuple[int, tuple[int, ...], tuple[int, ...]]  # offset, shape, strides
 
 
 class MemoryRegion(enum.Enum):
@@ -41,51 +41,8 @@ SBUF, PSUM = MemoryRegion.sbuf, MemoryRegion.psum
 _ON_CHIP = frozenset((SBUF, PSUM))
 
 
-_SLAB = 16 << 20
-_spare: list[Array] = []  # slabs of kernels that have ended, for the next one
-
-
-class Pool:
-    """Bytes for the on-chip tensors of one kernel: a dropped tensor's go to the next of its size.
-
-    They are cut from slabs that outlive the kernel, because on a virtual machine a fresh page costs as much as many an
-    instruction. A slab is large enough to lie in huge pages. Blocks do not all begin at one offset in a page, since a
-    copy between equal offsets stalls.
-    """
-
-    def __init__(self) -> None:
-        self._free: dict[int, list[Array]] = {}
-        self._slabs: list[Array] = []
-        self._end = _SLAB  # of what is taken of the last slab
-
-    def take(self, nbytes: int) -> Array:
-        free = self._free.get(nbytes)
-        return free.pop() if free else self._cut(nbytes)
-
-    def give(self, raw: Array) -> None:
-        self._free.setdefault(raw.nbytes, []).append(raw)
-
-    def _cut(self, nbytes: int) -> Array:
-        if nbytes > _SLAB:
-            return np.empty(nbytes, np.uint8)
-        if self._end + nbytes > _SLAB:
-            self._slabs.append(_spare.pop() if _spare else np.empty(_SLAB, np.uint8))
-            self._end = 0
-        start = self._end
-        self._end += (nbytes + 127) // 64 * 64
-        # By way of a memoryview: a view of a slice refers to the slab, and then nobody sees that the block is in use.
-        return np.frombuffer(self._slabs[-1].data, np.uint8, nbytes, start)
-
-    def __del__(self) -> None:
-        self._free.clear()
-        while self._slabs and len(_spare) < 4:
-            slab = self._slabs.pop()
-            if sys.getrefcount(slab) == 2:  # this name and getrefcount's: no view of a tensor outlives the kernel
-                _spare.append(slab)
-
-
 class Mask:
-    """A truth value for each element of a storage, or for each byte once views of other element sizes use it."""
+    """A truth value for each element of a storage; for each byte, once views have other element sizes."""
 
     __slots__ = ("bits", "unit")
 
@@ -93,12 +50,12 @@ class Mask:
         self.unit = itemsize
         self.bits: Array = (np.ones if value else np.zeros)(nbytes // itemsize, bool)
 
-    def view(self, itemsize: int, at: Strided) -> Array:
+    def view(self, itemsize: int, at: Layout) -> Array:
         """The part that a view of elements of `itemsize` covers; in bytes, with one more axis, where units differ."""
         if itemsize != self.unit and self.unit != 1:
             self.bits = np.repeat(self.bits, self.unit)
             self.unit = 1
-        offset, shape, strides = at
+        offset, shape, strides, _ = at
         if self.unit == itemsize:
             return np.ndarray(shape, bool, self.bits, offset, strides)
         return np.ndarray((*shape, itemsize), bool, self.bits, offset * itemsize, (*[s * itemsize for s in strides], 1))
@@ -146,95 +103,95 @@ class Storage:
         self.raw: Array = raw
         self.mask: Mask | None = None
         self.started: Mask | bool = False  # PSUM: where the last to write was a matmul, so that the next may accumulate
-        self._f32: dict[Strided, Array] = {}
+        self._f32: dict[Layout, Array] = {}
 
     def __del__(self) -> None:
         # Two references are this object's and getrefcount's own; any more is a NumPy view that outlives the tensor.
         if self._pool is not None and sys.getrefcount(self.raw) == 2:
             self._pool.give(self.raw)
 
-    def array(self, dtype: DType, at: Strided) -> Array:
+    def array(self, at: Layout) -> Array:
         """The elements of a view, as a NumPy view of the raw bytes."""
+        offset, shape, strides, dtype = at
         kind = self.np if self.widened else dtype.np
-        offset, shape, strides = at
         n = kind.itemsize
         return np.ndarray(shape, kind, self.raw, offset * n, tuple([s * n for s in strides]))
 
-    def f32(self, dtype: DType, at: Strided) -> Array:
+    def f32(self, at: Layout) -> Array:
         """The elements of a view as the engines see them: in float32. A low-precision view on chip is converted once.
 
         HBM is only read by DMA, once a transfer, and two arguments may share its bytes: nothing of it is kept.
         """
-        if self.np == F32 and dtype.np == F32:
-            return self.array(dtype, at)
+        if self.np == F32 and at.dtype.np == F32:
+            return self.array(at)
         seen = self._f32.get(at)
-        if seen is None or dtype != self.allocation.dtype:
-            seen = self.array(dtype, at).astype(F32)
-            if dtype == self.allocation.dtype and not self.allocation.buffer.endswith("hbm"):
+        if seen is None:
+            seen = self.array(at).astype(F32)
+            if at.dtype == self.allocation.dtype and not self.allocation.buffer.endswith("hbm"):
                 self._f32[at] = seen
         return seen
 
     # What has been written, and by whom
 
-    def wrote(self, dtype: DType, at: Strided, by_matmul: bool = False) -> None:
+    def wrote(self, at: Layout, by_matmul: bool = False) -> None:
         """Note that a view was written."""
         if self._f32:
             self._f32.clear()
         if self.started is not by_matmul:
-            self.mark_started(dtype, at, by_matmul)
+            self.mark_started(at, by_matmul)
         if self.missing == 0:
             return
-        if self.mask is None and self._covers(dtype, at):
+        if self.mask is None and self._covers(at):
             self.missing = 0
             return
-        mask, view = self._mask(dtype, at)
+        mask, view = self._mask(at)
         self.missing -= view.size - int(np.count_nonzero(view))
-        overlapping = at[2] != self.dense and overlaps(at[1], at[2])
+        overlapping = at.strides != self.dense and overlaps(at.shape, at.strides)
         view[...] = True
         if overlapping:
             self.missing = mask.count_false()
         if self.missing == 0:
             self.mask = None
 
-    def wrote_where(self, dtype: DType, at: Strided, chosen: Array, by_matmul: bool = False) -> None:
+    def wrote_where(self, at: Layout, chosen: Array, by_matmul: bool = False) -> None:
         """Note that of a view only the elements where `chosen` is true were written."""
         if self._f32:
             self._f32.clear()
         if self.started is not by_matmul:
-            self.mark_started(dtype, at, by_matmul, chosen)
+            self.mark_started(at, by_matmul, chosen)
         if self.missing == 0 or not chosen.any():
             return
-        mask, view = self._mask(dtype, at)
+        mask, view = self._mask(at)
         view[chosen] = True
         self.missing = mask.count_false()
         if self.missing == 0:
             self.mask = None
 
-    def mark_started(self, dtype: DType, at: Strided, value: bool, chosen: Array | None = None) -> None:
+    def mark_started(self, at: Layout, value: bool, chosen: Array | None = None) -> None:
         """Note that a matmul wrote a view last (True), or something else did (False)."""
-        if chosen is None and self._covers(dtype, at):
+        if chosen is None and self._covers(at):
             self.started = value
             return
         if isinstance(self.started, bool):
-            self.started = Mask(self.raw.nbytes, self._size(dtype), self.started)
-        self.started.view(self._size(dtype), at)[... if chosen is None else chosen] = value
+            self.started = Mask(self.raw.nbytes, self._size(at.dtype), self.started)
+        self.started.view(self._size(at.dtype), at)[... if chosen is None else chosen] = value
 
-    def started_at(self, dtype: DType, at: Strided) -> Array | bool:
+    def started_at(self, at: Layout) -> Array | bool:
         """Where in a view a matmul wrote last: everywhere, nowhere, or a mask."""
         if isinstance(self.started, bool):
             return self.started
-        return summary(self.started.view(self._size(dtype), at), at)
+        return summary(self.started.view(self._size(at.dtype), at), at)
 
-    def written_at(self, dtype: DType, at: Strided) -> Array | bool:
+    def written_at(self, at: Layout) -> Array | bool:
         """Where in a view anything has been written: everywhere, nowhere, or a mask."""
         if self.missing == 0 or self.mask is None:
             return self.missing == 0
-        return summary(self._mask(dtype, at)[1], at)
+        return summary(self._mask(at)[1], at)
 
-    def through_this(self, dtype: DType, at: Strided) -> tuple[Array | bool, Array | bool]:
+    def through_this(self, at: Layout) -> tuple[Array | bool, Array | bool]:
         """Where in a PSUM view a matmul wrote last, and where anything has been written, through this tensor."""
-        started = self.started_at(dtype, at)
-        return started, started is True or self.written_at(dtype, at)
+        started = self.started_at(at)
+        return started, started is True or self.written_at(at)
 
     def first_missing(self) -> tuple[int, int]:
         """The first element never written, and how many elements are not wholly written."""
@@ -246,29 +203,29 @@ class Storage:
     def _size(self, dtype: DType) -> int:
         return self.itemsize if self.widened else dtype.itemsize
 
-    def _covers(self, dtype: DType, at: Strided) -> bool:
+    def _covers(self, at: Layout) -> bool:
         """Whether a view is all of the storage."""
-        return math.prod(at[1]) * self._size(dtype) == self.raw.nbytes and (
-            at[2] == self.dense or not overlaps(at[1], at[2])
+        return at.size * self._size(at.dtype) == self.raw.nbytes and (
+            at.strides == self.dense or not overlaps(at.shape, at.strides)
         )
 
-    def _mask(self, dtype: DType, at: Strided) -> tuple[Mask, Array]:
+    def _mask(self, at: Layout) -> tuple[Mask, Array]:
         """The mask of what was written, made if need be, and the part of a view; `missing` follows its unit."""
         if self.mask is None:
-            self.mask = Mask(self.raw.nbytes, self._size(dtype), False)
+            self.mask = Mask(self.raw.nbytes, self._size(at.dtype), False)
             self.missing = self.mask.bits.size
         before = self.mask.unit
-        view = self.mask.view(self._size(dtype), at)
+        view = self.mask.view(self._size(at.dtype), at)
         self.missing *= before // self.mask.unit
         return self.mask, view
 
-    def check_written(self, dtype: DType, at: Strided) -> None:
+    def check_written(self, at: Layout) -> None:
         """Raise Uninitialized if any element of a view was never written."""
         if self.missing == 0:
             return
         if self.mask is None:
-            raise uninitialized(self.allocation, np.zeros(at[1], bool))
-        written = elements_of(self._mask(dtype, at)[1], at)
+            raise uninitialized(self.allocation, np.zeros(at.shape, bool))
+        written = elements_of(self._mask(at)[1], at)
         if not written.all():
             raise uninitialized(self.allocation, written)
 
@@ -300,33 +257,13 @@ def uninitialized(a: Allocation, written: Array) -> Uninitialized:
     )
 
 
-def elements_of(view: Array, at: Strided) -> Array:
+def elements_of(view: Array, at: Layout) -> Array:
     """A mask in bytes as one in elements: those whose every byte is true."""
-    whole: Array = view if view.ndim == len(at[1]) else np.all(view, axis=-1)
+    whole: Array = view if view.ndim == len(at.shape) else np.all(view, axis=-1)
     return whole
 
 
-def summary(view: Array, at: Strided) -> Array | bool:
+def summary(view: Array, at: Layout) -> Array | bool:
     """A mask of a view's elements as True, False or, where it is mixed, as it is."""
     whole = elements_of(view, at)
     return True if whole.all() else whole.copy() if whole.any() else False
-
-
-@functools.lru_cache(4096)
-def row_major(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Strides, in elements, of a dense tensor."""
-    strides = [1] * len(shape)
-    for i in range(len(shape) - 2, -1, -1):
-        strides[i] = strides[i + 1] * shape[i + 1]
-    return tuple(strides)
-
-
-@functools.lru_cache(4096)
-def overlaps(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
-    """Whether two indices of a view may name one element (a zero stride, or a hand-made pattern that folds back)."""
-    reach = 0
-    for stride, size in sorted((abs(s), n) for s, n in zip(strides, shape, strict=True) if n > 1):
-        if stride <= reach:
-            return True
-        reach += stride * (size - 1)
-    return False

@@ -7,20 +7,102 @@ after one it holds nothing; on the Scalar Engine idle leaves it (activation).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from triptych.simulator.dtypes import F32, float32
 from triptych.simulator.enums import reduce_cmd
 from triptych.simulator.errors import NkiValidationError
-from triptych.simulator.operands.lanes import Registers, RegisterTile
 from triptych.simulator.operands.operands import on_chip, per_partition
 from triptych.simulator.operands.operators import Op
-from triptych.simulator.tensors.partitions import lanes
+from triptych.simulator.tensors.partitions import partitions_of
 from triptych.simulator.tensors.tensor import NkiTensor
+from triptych.simulator.trace import Allocation, Region
 
 Array = NDArray[Any]
+
+
+class AccumulatorTile(NamedTuple):
+    """The registers of some partitions."""
+
+    region: Region
+
+
+class Accumulator:
+    """An engine's accumulator: one float32 register a partition, and whether it holds a value.
+
+    In the trace it is a memory of its own, so that what goes through it can be seen.
+    """
+
+    def __init__(self, owner: str, buffer: str) -> None:
+        self.owner = owner
+        self.values = np.zeros((128, 1), F32)
+        self.started = np.zeros((128, 1), bool)
+        self._allocation = Allocation(-1, owner, buffer, (128, 1), float32, ("?", 0), (0, 0))
+        self._tiles: dict[tuple[int, int], AccumulatorTile] = {}
+
+    def accumulate(
+        self, data: NkiTensor, command: reduce_cmd, fold: Any, identity: float, values: Array, initial: Any = None
+    ) -> None:
+        """Fold `values` [P, F] into the registers of data's partitions, as a command other than idle says."""
+        held = self.begin(data, command, identity, initial)
+        if command is not reduce_cmd.reset:
+            fold(held, fold.reduce(values, axis=1, keepdims=True), out=held)
+
+    def begin(self, data: NkiTensor, command: reduce_cmd, identity: float, initial: Any = None) -> Array:
+        """The registers [P, 1] of data's partitions with what `command` has them start from: to be folded into."""
+        if command is reduce_cmd.reduce:
+            self._check_started(data)
+        at = partitions_of(data)
+        held = self.values[at]
+        if command is reduce_cmd.load_reduce:
+            held[...] = initial
+        elif command is not reduce_cmd.reduce:
+            held[...] = identity
+        self.started[at] = True
+        return held
+
+    def forget(self, data: NkiTensor) -> None:
+        """Let the registers of data's partitions hold nothing any more."""
+        self.started[partitions_of(data)] = False
+
+    def read_out(self, data: NkiTensor) -> Array:
+        """What the registers of data's partitions hold, [P, 1]."""
+        self._check_started(data)
+        return self.values[partitions_of(data)]
+
+    def touched(
+        self, data: NkiTensor, command: reduce_cmd, result: Any, forgets: bool = False
+    ) -> tuple[tuple[AccumulatorTile, ...], tuple[AccumulatorTile, ...]]:
+        """The registers that a command reads from earlier instructions, and those that it leaves to later ones."""
+        if command is reduce_cmd.idle and result is None and not forgets:
+            return (), ()
+        tile = (self._tile(partitions_of(data)),)
+        idle = command is reduce_cmd.idle
+        return (tile if command is reduce_cmd.reduce or (idle and result is not None) else ()), (
+            tile if forgets or not idle else ()
+        )
+
+    def _tile(self, partitions: slice) -> AccumulatorTile:
+        key = (partitions.start, partitions.stop)
+        tile = self._tiles.get(key)
+        if tile is None:
+            first, last = key
+            region = Region(self._allocation, first, (last - first, 1), (1, 1), self._allocation.dtype)
+            tile = self._tiles[key] = AccumulatorTile(region)
+        return tile
+
+    def _check_started(self, data: NkiTensor) -> None:
+        at = partitions_of(data)
+        started = self.started[at]
+        if not started.all():
+            raise NkiValidationError(
+                f"the accumulator of the {self.owner} holds nothing on partition "
+                f"{at.start + int(np.argmin(started))}: no reset has started it, or an instruction in "
+                "mode idle has run since"
+            )
 
 
 class _AbsFold:
@@ -79,72 +161,11 @@ def check_result(reduce_res: Any, data: NkiTensor) -> None:
         raise NkiValidationError(f"reduce_res must be ({data.shape[0]}, 1), got {reduce_res.shape}")
 
 
-def accumulate(
-    registers: Registers,
-    data: NkiTensor,
-    command: reduce_cmd,
-    fold: Any,
-    identity: float,
-    values: Array,
-    initial: Any = None,
-) -> None:
-    """Fold `values` [P, F] into the registers of data's partitions, as a command other than idle says."""
-    held = begin(registers, data, command, identity, initial)
-    if command is not reduce_cmd.reset:
-        fold(held, fold.reduce(values, axis=1, keepdims=True), out=held)
-
-
-def begin(registers: Registers, data: NkiTensor, command: reduce_cmd, identity: float, initial: Any = None) -> Array:
-    """The registers [P, 1] of data's partitions with what `command` has them start from: to be folded into."""
-    if command is reduce_cmd.reduce:
-        check_started(registers, data)
-    at = lanes(data)
-    held = registers.values[at]
-    if command is reduce_cmd.load_reduce:
-        held[...] = initial
-    elif command is not reduce_cmd.reduce:
-        held[...] = identity
-    registers.started[at] = True
-    return held
-
-
-def forget(registers: Registers, data: NkiTensor) -> None:
-    """The registers of data's partitions hold nothing any more."""
-    registers.started[lanes(data)] = False
-
-
-def read_out(registers: Registers, data: NkiTensor) -> Array:
-    """What the registers of data's partitions hold, [P, 1]."""
-    check_started(registers, data)
-    return registers.values[lanes(data)]
-
-
-def touched(
-    registers: Registers, data: NkiTensor, command: reduce_cmd, result: Any, forgets: bool = False
-) -> tuple[tuple[RegisterTile, ...], tuple[RegisterTile, ...]]:
-    """The registers that a command reads from earlier instructions, and those that it leaves to later ones."""
-    if command is reduce_cmd.idle and result is None and not forgets:
-        return (), ()
-    tile = (registers.tile(lanes(data)),)
-    idle = command is reduce_cmd.idle
-    return (tile if command is reduce_cmd.reduce or (idle and result is not None) else ()), (
-        tile if forgets or not idle else ()
-    )
-
-
-def check_started(registers: Registers, data: NkiTensor) -> None:
-    at = lanes(data)
-    started = registers.started[at]
-    if not started.all():
-        raise NkiValidationError(
-            f"the accumulator of the {registers.owner} holds nothing on partition "
-            f"{at.start + int(np.argmin(started))}: no reset has started it, or an instruction in "
-            "mode idle has run since"
-        )
-
-
 def initial_value(what: str, value: Any, command: reduce_cmd, data: NkiTensor) -> tuple[Any, tuple[NkiTensor, ...]]:
-    """What load_reduce loads, as a number or a column [P, 1], and the tiles to be read; other commands take none."""
+    """What load_reduce loads, a number or a column [P, 1], and the tiles to be read.
+
+    Other commands take none.
+    """
     if command is not reduce_cmd.load_reduce:
         if value is not None:
             raise NkiValidationError(f"{what} goes with reduce_cmd load_reduce only, got it with {command!r}")

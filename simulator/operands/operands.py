@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from triptych.simulator.dtypes import F32, DType, float32, round_to
+from triptych.simulator.enums import engine
 from triptych.simulator.errors import NkiValidationError
-from triptych.simulator.machine.machine import machine
-from triptych.simulator.memory.storage import PSUM, MemoryRegion, overlaps
+from triptych.simulator.memory.layout import overlaps
+from triptych.simulator.memory.storage import PSUM, MemoryRegion
+from triptych.simulator.running import running
 from triptych.simulator.tensors.tensor import NkiTensor, as_shape
 
 Array = NDArray[Any]
@@ -23,14 +25,14 @@ _BITS: dict[int, np.dtype[Any]] = {1: np.dtype(np.uint8), 2: np.dtype(np.uint16)
 def on_chip(**tensors: Any) -> None:
     """Each operand is a tile in SBUF or PSUM."""
     for what, t in tensors.items():
-        if type(t) is not NkiTensor or not t.on_chip:
+        if type(t) is not NkiTensor or t.index is not None or not t.on_chip:
             raise NkiValidationError(f"{what} must be a tile in SBUF or PSUM, got {describe(t)}")
 
 
 def in_buffer(buffer: MemoryRegion, **tensors: Any) -> None:
     """Each operand is a tile in `buffer`."""
     for what, t in tensors.items():
-        if type(t) is not NkiTensor or t.buffer is not buffer:
+        if type(t) is not NkiTensor or t.index is not None or t.buffer is not buffer:
             raise NkiValidationError(f"{what} must be a tile in {buffer.name.upper()}, got {describe(t)}")
 
 
@@ -54,11 +56,30 @@ def not_both_in_psum(a: Any, b: Any, what: str) -> None:
 
 
 def _in_psum(t: Any) -> bool:
-    return type(t) is NkiTensor and t.buffer is PSUM
+    return isinstance(t, NkiTensor) and t.buffer is PSUM and t.index is None
 
 
 def any_in_psum(*tensors: Any) -> bool:
     return any([_in_psum(t) for t in tensors])
+
+
+def without_gpsimd_in_psum(on: engine, *tensors: Any) -> engine:
+    """GpSimd cannot reach PSUM."""
+    if on is engine.gpsimd and any_in_psum(*tensors):
+        raise NkiValidationError("GpSimd cannot access PSUM; use the Vector Engine")
+    return on
+
+
+def check_integers(*tiles: NkiTensor) -> None:
+    """Bitvec operators take integers of one size, as bit patterns and without a cast."""
+    for t in tiles:
+        if not t.dtype.is_int:
+            raise NkiValidationError(f"bitvec operators need integer tiles, got {t!r}")
+    if len({t.dtype.itemsize for t in tiles}) > 1:
+        raise NkiValidationError(
+            f"bitvec operators do not cast, so that all tiles need integers of one size; got "
+            f"{', '.join(t.dtype for t in tiles)}"
+        )
 
 
 def same_tile(what: str, a: NkiTensor, b: NkiTensor) -> None:
@@ -70,7 +91,7 @@ def same_tile(what: str, a: NkiTensor, b: NkiTensor) -> None:
 
 
 def per_partition(value: Any, data: NkiTensor, what: str) -> tuple[Any, tuple[NkiTensor, ...]]:
-    """A scalar operand, or a (P, 1) tile as a column that broadcasts over `data`; and the tiles to be read."""
+    """A scalar, or a (P, 1) tile as a column that broadcasts over `data`; and the tiles to be read."""
     if isinstance(value, NkiTensor):
         on_chip(**{what: value})
         if value.shape[0] != data.shape[0] or value.free_size != 1:
@@ -89,6 +110,16 @@ def bits(t: NkiTensor) -> Array:
     return array if array.dtype == F32 else array.view(_BITS[array.dtype.itemsize])
 
 
+def put_bits(dst: NkiTensor, patterns: Array) -> None:
+    """dst[...] = patterns, unsigned integers of dst's size.
+
+    On unsigned ones a right shift is logical, as the engine's (nki/api/nki.api.shared.rst); NumPy's is arithmetic on
+    signed integers.
+    """
+    np.copyto(bits(dst), as_shape(patterns, dst.shape))
+    dst.wrote()
+
+
 def transpose_bits(dst: Array, src: Array) -> None:
     """dst[F, P] = src[P, F].T, by way of padded rows: whole power-of-two rows would all fall on a few cache lines."""
     padded = np.empty((src.shape[0], src.shape[1] + 4), src.dtype)[:, : src.shape[1]]
@@ -99,7 +130,7 @@ def transpose_bits(dst: Array, src: Array) -> None:
 def rounding_of(dst: NkiTensor) -> DType:
     """The dtype that results are rounded to for dst: its own, or float32 in the mode without rounding."""
     kind = dst.dtype
-    if dst.storage.widened or (kind == "tfloat32" and not machine().options.round_low_precision):
+    if dst.storage.widened or (kind == "tfloat32" and not running().options.round_low_precision):
         return float32
     return kind
 
@@ -109,7 +140,7 @@ def _castable(dst: NkiTensor, values: Array) -> Array:
 
     What NumPy does with a float that the integer cannot hold is undefined: it saturates here in either.
     """
-    toward_zero = dst.dtype.kind in "iu" and values.dtype.kind == "f" and machine().options.as_nki_0_3
+    toward_zero = dst.dtype.kind in "iu" and values.dtype.kind == "f" and running().options.as_nki_0_3
     return np.trunc(values) if toward_zero else values
 
 
@@ -124,7 +155,7 @@ def put(dst: NkiTensor, values: Array) -> None:
     """dst[...] = values, rounded to dst's dtype."""
     nans = round_to(as_shape(_castable(dst, values), dst.shape), rounding_of(dst), dst.array)
     if nans:
-        machine().note_values(f"{nans} NaN are cast to {dst.dtype}, as 0: what they become is not documented")
+        running().note_values(f"{nans} NaN are cast to {dst.dtype}, as 0: what they become is not documented")
     dst.wrote()
 
 
@@ -156,7 +187,7 @@ def scratch(shape: tuple[int, ...]) -> Array:
 
 
 def target(dst: NkiTensor, shape: tuple[int, ...]) -> Array:
-    """Where to compute a float32 result of `shape` for dst: dst itself if it can hold it as it is, else scratch.
+    """Where to compute a float32 result for dst: dst itself if it can hold it, else scratch of `shape`.
 
     A dst whose elements lie on one another, as a stride of zero makes them, holds the last of them only.
     """

@@ -3,7 +3,7 @@
 One object per name. `alu` is its meaning on Vector, GpSimd and the pre-stages of Scalar (a NumPy function on float32,
 or on bit patterns for bitvec operators); `reduce` folds with it; `act` is its meaning as an activation function of the
 Scalar Engine. An operator is callable inside a kernel, as `nl.add(x, y)`, where NKI has a function of that name; the
-functions are in wrappers/.
+functions are in triptych.simulator.language.
 Source of which name is which: nki/api/nki.api.shared.rst.
 """
 
@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from triptych.simulator.errors import NkiValidationError
-from triptych.simulator.machine.machine import machine
 from triptych.simulator.operands import activations as act
+from triptych.simulator.running import running
 
 Array = NDArray[Any]
 
@@ -152,7 +152,7 @@ def operator(op: Any, *, binary: bool | None = None) -> Op:
     if not isinstance(op, Op) or op.alu is None:
         known = ", ".join(f"nl.{o.name}" for o in _OPS if o.alu is not None)
         raise NkiValidationError(f"{op!r} is not an ALU operator; expected one of {known}", source="nki.api.shared.rst")
-    chip = machine().chip
+    chip = running().chip
     if chip.generation < op.since:
         raise NkiValidationError(
             f"{op!r} needs NeuronCore-v{op.since} or newer, and the target is {chip.name}", source="nki.language"

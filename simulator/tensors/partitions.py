@@ -12,8 +12,11 @@ def _row(t: NkiTensor) -> int:
     return t.offset * t.dtype.itemsize // (allocation.nbytes // allocation.shape[0])
 
 
-def lanes(t: NkiTensor) -> slice:
-    """The partitions that a tile lies on. Without an address of its own its allocation is taken to start at 0."""
+def partitions_of(t: NkiTensor) -> slice:
+    """The partitions that a tile lies on.
+
+    An allocation without an address of its own is taken to start at 0.
+    """
     first = _row(t)
     if isinstance(t.storage, PlacedStorage):
         first += t.storage.base // t.storage.arena.row
@@ -23,6 +26,6 @@ def lanes(t: NkiTensor) -> slice:
 def starts(t: NkiTensor) -> list[int]:
     """Where a tile may start: at its address, or wherever a compiler may lay its allocation."""
     if isinstance(t.storage, PlacedStorage):
-        return [lanes(t).start]
+        return [partitions_of(t).start]
     height = t.storage.allocation.shape[0]
     return [first + _row(t) for first in allowed_starts(height) if first + height <= 128]

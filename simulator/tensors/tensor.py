@@ -1,18 +1,13 @@
 """NkiTensor: a strided view of storage. Views are free; nothing here moves data.
 
-Slicing is here; the other views are in triptych.simulator.tensors.views, patterns and dynamic indices in .access.
-
-Element (i0, i1, ..) of a view lies at offset + sum(strides[k] * ik) of its storage, in elements of the view's dtype.
-On-chip tensors keep dimension 0, the partition, first and whole, and never have fewer than two dimensions
+Where the elements lie is a layout (triptych.simulator.memory.layout). What is here is what a tensor keeps whatever view
+is made of it: on-chip tensors have dimension 0, the partition, first and whole, and never fewer than two dimensions
 (nki/get-started/nki-language-guide.rst; nki/api/nki/language/__init__.py, NkiTensor).
 """
 
 from __future__ import annotations
 
-import functools
-import linecache
 import math
-import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,40 +15,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from triptych.simulator.dtypes import F32, DType, dtype_of
-from triptych.simulator.errors import NkiValidationError, OutOfBounds, kernel_line
-from triptych.simulator.memory.storage import PSUM, SBUF, MemoryRegion, Outside, Storage, row_major
-from triptych.simulator.tensors.access import AccessPatterns, Columns, Dynamic
-from triptych.simulator.tensors.showing import values
-from triptych.simulator.tensors.views import GUIDE, Shape
+from triptych.simulator.errors import NkiValidationError, OutOfBounds
+from triptych.simulator.memory.layout import TENSOR_API, Layout, Shape, row_major
+from triptych.simulator.memory.storage import PSUM, SBUF, MemoryRegion, Outside, Storage
+from triptych.simulator.objects import NKIObject
+from triptych.simulator.running import running
+from triptych.simulator.tensors import views
+from triptych.simulator.tensors.index import DynamicIndex, Gather, check_kept, entry_index, gather, rows, rows_stay
+from triptych.simulator.tensors.patterns import access_pattern
+from triptych.simulator.tensors.slicing import DynamicSlice, sliced
+from triptych.simulator.tensors.tensor_repr import values_text
+from triptych.simulator.tensors.truth import asserts_values
 from triptych.simulator.trace import Region
 
 Array = NDArray[Any]
 _new, _make = object.__new__, tuple.__new__
 
 
-@functools.lru_cache(1 << 16)
-def _one(sizes: Shape) -> Shape:
-    """One tuple for all that are equal: views are many, and those in a trace stay."""
-    return sizes
-
-
-class DynamicSlice:
-    """`nl.ds(start, size)`: the elements start, start + 1, .., start + size - 1."""
-
-    def __init__(self, start: int, size: int) -> None:
-        self.start = start
-        self.size = size
-
-
-class NkiTensor(AccessPatterns):
+class NkiTensor(NKIObject):
     """A view of HBM, SBUF or PSUM."""
 
     __slots__ = (
         "_array",
-        "at",
         "buffer",
         "dtype",
         "form",
+        "index",
+        "is_comparison",
+        "layout",
         "offset",
         "on_chip",
         "region",
@@ -63,16 +52,17 @@ class NkiTensor(AccessPatterns):
     )
 
     storage: Storage
-    dtype: DType
     buffer: MemoryRegion
     on_chip: bool
+    layout: Layout  # its fields are attributes too, which are read at every turn
     offset: int
     shape: Shape
     strides: Shape
-    at: tuple[int, Shape, Shape]  # offset, shape and strides: what storage needs to find the elements
-    form: Any  # what a run without data knows a tensor by, once it was asked for
+    dtype: DType
+    index: DynamicIndex | Gather | None  # read when an instruction uses the view; then it is no plain tensor yet
+    is_comparison: bool  # whether a comparison of the language gave it, so that `assert` asks for its elements
+    form: Any  # what a shape-only run knows a tensor by, once it was asked for
     region: Region  # the view as the trace names it
-    dynamic: Dynamic | Columns | None = None  # an index that is read when an instruction uses the view
 
     def __init__(
         self,
@@ -85,35 +75,34 @@ class NkiTensor(AccessPatterns):
         """A dense tensor over `storage`; kernels make theirs with nl.ndarray."""
         shape = tuple(shape)
         dense = storage.dense if shape == storage.allocation.shape else row_major(shape)
-        self._set(storage, dtype_of(dtype), buffer, 0, shape, dense)
+        self._set(storage, buffer, _make(Layout, (0, shape, dense, dtype_of(dtype))))
 
     @classmethod
-    def dense(cls, storage: Storage, dtype: DType, buffer: MemoryRegion) -> NkiTensor:
-        """All of `storage`."""
+    def at(cls, layout: Layout, storage: Storage, buffer: MemoryRegion) -> NkiTensor:
+        """A view of `storage`, which keeps to no rule of views."""
         new = _new(cls)
-        new._set(storage, dtype, buffer, 0, storage.allocation[3], storage.dense)
+        new._set(storage, buffer, layout)
         return new
 
     def _set(
-        self, storage: Storage, dtype: DType, buffer: MemoryRegion, offset: int, shape: Shape, strides: Shape
+        self,
+        storage: Storage,
+        buffer: MemoryRegion,
+        layout: Layout,
+        index: DynamicIndex | Gather | None = None,
+        is_comparison: bool = False,
     ) -> None:
         self.storage = storage
-        self.dtype = dtype
         self.buffer = buffer
         self.on_chip = buffer is SBUF or buffer is PSUM
-        self.offset = offset
-        self.shape = shape
-        self.strides = strides
-        self.at = (offset, shape, strides)
+        self.layout = layout
+        self.offset, self.shape, self.strides, self.dtype = offset, shape, strides, dtype = layout
+        self.index = index
+        self.is_comparison = is_comparison
         self.form = None
         # Region(...) without its Python-level constructor: a trace holds several for each instruction.
         self.region = _make(Region, (storage.allocation, offset, shape, strides, dtype))
         self._array: Array | None = None
-
-    def _view(self, offset: int, shape: Sequence[int], strides: Sequence[int], dtype: DType | None = None) -> NkiTensor:
-        new = _new(NkiTensor)
-        new._set(self.storage, dtype or self.dtype, self.buffer, offset, _one(tuple(shape)), _one(tuple(strides)))
-        return new
 
     # What it is
 
@@ -139,13 +128,24 @@ class NkiTensor(AccessPatterns):
 
     def __str__(self) -> str:
         """What print shows: the tensor and the values that it holds now, which only a simulator knows."""
-        return f"{self!r}\n{values(self)}"
+        return f"{self!r}\n{self.shown_values()}"
+
+    def shown_values(self) -> str:
+        """The values that it holds now, or why there are none."""
+        if self.index is not None:
+            return "(an index chooses its elements when an instruction uses it)"
+        if not self.storage.has_data:
+            return "(no values: this run has shapes alone)"
+        values = self.f32() if self.dtype.kind == "f" else self.array
+        return values_text(values, self.dtype, self.storage.written_at(self.layout))
 
     @property
     def base_tensor(self) -> NkiTensor:
         """The whole tensor that this is a view of, as it was allocated: an attribute of NKI 0.3 (nki-library)."""
         allocation = self.storage.allocation
-        return NkiTensor(allocation.shape, allocation.dtype, self.storage, self.buffer)
+        whole = NkiTensor(allocation.shape, allocation.dtype, self.storage, self.buffer)
+        whole.is_comparison = self.is_comparison
+        return whole
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -154,41 +154,19 @@ class NkiTensor(AccessPatterns):
     __hash__ = object.__hash__
 
     def __bool__(self) -> bool:
-        """True: the tensor is there. A note says so, for its values are not known while a kernel is built.
-
-        AWS's kernels ask in this way whether an optional operand was given (nki-library, core/mlp/mlp_tkg). What a
-        comparison gives is asked for otherwise: 43 examples of the API say `assert nl.equal(c, expected)`
-        (nki/api/nki/language/__init__.py). Such an assertion holds here if every element does, as nki.simulate knows
-        them too; a branch on it is an error, because a compiler cannot take it.
-        """
-        from triptych.simulator.machine.machine import machine, running
-
-        line = kernel_line()
-        statement = linecache.getline(*line).lstrip()
-        compared = running() and self.storage.allocation.id in machine().compared
-        if statement.startswith("while ") or (compared and statement and not statement.startswith("assert")):
-            raise NkiValidationError(
-                f"a branch on {self!r}: what a tensor holds is not known while a kernel is built; loop on a "
-                "register, or choose elements with nl.where",
-                source="nki/get-started/nki-language-guide.rst",
-            )
-        if not compared:
-            if running():
-                machine().note(f"the truth of {self!r} is that it is there, not what it holds; write `!= None`", line)
+        """True: the tensor is there. In an assertion on a comparison's result: every element of it holds."""
+        if not asserts_values(self, self.is_comparison):
             return True
-        machine().note("an assertion on what a tensor holds is checked in simulation only", line)
         self.check_written()
         return not self.storage.has_data or bool(np.all(self.array != 0))
 
     def is_contiguous(self) -> bool:
         """Whether the free dimensions (all dimensions in HBM) lie row-major without gaps."""
-        first = 1 if self.on_chip else 0
-        dims = list(zip(self.shape, self.strides, row_major(self.shape), strict=True))
-        return all(n == 1 or stride == dense for n, stride, dense in dims[first:])
+        return self.layout.is_contiguous(1 if self.on_chip else 0)
 
     def is_indirect(self) -> bool:
         """Whether an index that is read when an instruction runs moves the view."""
-        return self.dynamic is not None
+        return self.index is not None
 
     def get_pattern(self) -> list[list[int]]:
         """[[stride, count], ..] from the outermost dimension inwards."""
@@ -200,7 +178,7 @@ class NkiTensor(AccessPatterns):
     def array(self) -> Array:
         """The elements, as a NumPy view of the storage."""
         if self._array is None:
-            self._array = self.storage.array(self.dtype, self.at)
+            self._array = self.storage.array(self.layout)
         return self._array
 
     def f32(self) -> Array:
@@ -209,19 +187,42 @@ class NkiTensor(AccessPatterns):
             return self.array
         if self.dtype.kind == "x":
             raise NkiValidationError(f"{self!r} is packed: its elements are bits for nc_matmul_mx, not numbers")
-        return self.storage.f32(self.dtype, self.at)
+        return self.storage.f32(self.layout)
 
     def check_written(self) -> None:
         if self.storage.missing:
-            self.storage.check_written(self.dtype, self.at)
+            self.storage.check_written(self.layout)
 
     def wrote(self) -> None:
-        self.storage.wrote(self.dtype, self.at)
+        self.storage.wrote(self.layout)
 
     def wrote_where(self, chosen: Array) -> None:
-        self.storage.wrote_where(self.dtype, (self.offset, self.shape, self.strides), chosen)
+        self.storage.wrote_where(self.layout, chosen)
 
     # Views
+
+    @property
+    def keeps_rows(self) -> bool:
+        """Whether dimension 0 stays first and whole: the partition on chip, or rows that each have an index."""
+        return self.on_chip or (self.index is not None and self.index.vector)
+
+    def _view(
+        self, layout: Layout, index: DynamicIndex | Gather | None = None, error: OutOfBounds | None = None
+    ) -> NkiTensor:
+        """A view of this view, with its index or a new one; any use of it raises `error`, if given."""
+        if self.index is not None:
+            check_kept(self, self.index, layout, index)
+            index = self.index
+        elif index is not None:
+            running().any_dynamic = True
+        new = _new(NkiTensor)
+        storage = self.storage if error is None else Outside(self.storage.allocation, error)
+        new._set(storage, self.buffer, layout, index, self.is_comparison)
+        return new
+
+    def plain(self, layout: Layout) -> NkiTensor:
+        """An ordinary view of the same storage: what a view with an index is at one moment."""
+        return NkiTensor.at(layout, self.storage, self.buffer)
 
     def __getitem__(self, key: Any) -> NkiTensor:
         """Indices, slices, nl.ds and `...` as NumPy reads them; on chip the partition and two dimensions stay.
@@ -229,83 +230,12 @@ class NkiTensor(AccessPatterns):
         A slice outside its dimension is an error; an empty one once an instruction uses it: where a kernel splits work,
         a core may get none.
         """
-        keys = key if type(key) is tuple else (key,)
-        sizes, steps = self.shape, self.strides
-        if len(keys) != len(sizes):
-            keys = self._expand(keys)
-        on_chip = self.on_chip
-        offset = self.offset
-        shape: list[int] = []
-        strides: list[int] = []
-        empty: OutOfBounds | None = None
-        for dim, k in enumerate(keys):
-            n, stride = sizes[dim], steps[dim]
-            if type(k) is slice:
-                start, stop, step = k.start, k.stop, k.step
-                start = 0 if start is None else start if type(start) is int else _index(start)
-                stop = n if stop is None else stop if type(stop) is int else _index(stop)
-                if step is None:
-                    if not 0 <= start < stop <= n:
-                        start, stop = start + n * (start < 0), stop + n * (stop < 0)
-                        if not 0 <= start < stop <= n:
-                            empty = self._outside(start, stop, 1, dim)
-                    offset += start * stride
-                    shape.append(stop - start)
-                    strides.append(stride)
-                    continue
-                start, stop, step = start + n * (start < 0), stop + n * (stop < 0), _index(step)
-            elif type(k) is DynamicSlice:
-                start, stop, step = _index(k.start), _index(k.start) + _index(k.size), 1
-            elif k is Ellipsis:
-                return self[self._expand(keys)]
-            else:
-                at = _index(k)
-                at += n * (at < 0)
-                if not 0 <= at < n:
-                    raise OutOfBounds(f"index {k} is outside dimension {dim} of {self!r}", source=GUIDE)
-                offset += at * stride
-                if on_chip and dim == 0:
-                    shape.append(1)
-                    strides.append(stride)
-                continue
-            if not (0 <= start < stop <= n and step >= 1):
-                empty = self._outside(start, stop, step, dim)
-            if step > 1 and on_chip and dim == 0:
-                raise NkiValidationError(
-                    f"a step of {step} over partitions: the hardware does not stride over dimension 0", source=GUIDE
-                )
-            offset += start * stride
-            shape.append((stop - start + step - 1) // step)
-            strides.append(stride * step)
-        least = 2 if on_chip else 1
-        while len(shape) < least:
-            shape.append(1)
-            strides.append(1)
-        view = self._view(offset, shape, strides)
-        if empty is not None:
-            view.storage = Outside(self.storage.allocation, empty)
-        return view
-
-    def _outside(self, start: int, stop: int, step: int, dim: int) -> OutOfBounds:
-        """The error of a slice that is not inside a dimension: raised, unless the slice is only empty."""
-        n = self.shape[dim]
-        error = OutOfBounds(
-            f"slice {start}:{stop}:{step} of dimension {dim} needs 0 <= start < stop <= {n} and "
-            f"step >= 1 (tensor {self!r}); clip a ragged edge with min()",
-            source=GUIDE,
-        )
-        if 0 <= start == stop <= n and step >= 1:
-            return error
-        raise error
-
-    def _expand(self, keys: tuple[Any, ...]) -> tuple[Any, ...]:
-        """`keys` with Ellipsis and missing trailing dimensions written out."""
-        dots = [i for i, k in enumerate(keys) if k is Ellipsis]
-        fill = len(self.shape) - (len(keys) - len(dots))
-        if fill < 0 or len(dots) > 1:
-            raise OutOfBounds(f"{len(keys)} indices for the {self.ndim} dimensions of {self!r}", source=GUIDE)
-        at = dots[0] if dots else len(keys)
-        return (*keys[:at], *[slice(None)] * fill, *keys[at + len(dots) :])
+        if self.index is not None and self.index.vector:
+            first = key[0] if type(key) is tuple and key else key
+            if not isinstance(first, (slice, type(...), DynamicSlice)):
+                raise rows_stay(self)
+        layout, error = sliced(self, key)
+        return self._view(layout, error=error)
 
     def __setitem__(self, key: Any, value: Any) -> None:
         """Copy a tile into a view, by nisa.tensor_copy: `buffer[0:128, i] = nl.load(x[i])`."""
@@ -315,18 +245,117 @@ class NkiTensor(AccessPatterns):
                 "nisa.dma_copy or nl.store for HBM",
                 source="nki/migration/index.rst",
             )
-        from triptych.simulator.engines.vector.elementwise import tensor_copy
+        running().issue("tensor_copy", dst=self[key], src=value)
 
-        tensor_copy(dst=self[key], src=value)
+    def slice(self, dim: int, start: int, end: int, step: int = 1) -> NkiTensor:
+        """Entries start, start + step, .. below end of one dimension."""
+        return self[(*[slice(None)] * views.check_dim(self, dim), slice(start, end, step))]
 
+    def permute(self, dims: Sequence[int]) -> NkiTensor:
+        """The dimensions in another order; the partition stays first on chip."""
+        return self._view(views.permute(self, dims))
 
-def _index(value: Any) -> int:
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise NkiValidationError(
-            f"an index must be an integer, a slice, nl.ds or ..., got {type(value).__name__}", source=GUIDE
-        ) from None
+    def broadcast(self, dim: int, size: int) -> NkiTensor:
+        """A dimension of size 1 repeated `size` times, with stride 0."""
+        return self._view(views.broadcast(self, dim, size))
+
+    def expand_dim(self, dim: int) -> NkiTensor:
+        """A dimension of size 1 before `dim`; not before the partition."""
+        return self._view(views.expand_dim(self, dim))
+
+    def squeeze_dim(self, dim: int) -> NkiTensor:
+        """Without a dimension of size 1."""
+        return self._view(views.squeeze_dim(self, dim))
+
+    def reshape_dim(self, dim: int, shape: Sequence[int]) -> NkiTensor:
+        """One dimension split into `shape`, of which one size may be -1."""
+        return self._view(views.reshape_dim(self, dim, shape))
+
+    def flatten_dims(self, start_dim: int, end_dim: int) -> NkiTensor:
+        """Dimensions start_dim to end_dim, both included, as one."""
+        return self._view(views.flatten_dims(self, start_dim, end_dim))
+
+    def reshape(self, shape: Sequence[int]) -> NkiTensor:
+        """The same elements in row-major order as `shape`; refused where that would need a copy."""
+        return self._view(views.reshape(self, shape))
+
+    def rearrange(
+        self, src_pattern: Sequence[Any], dst_pattern: Sequence[Any], fixed_sizes: dict[str, int] | None = None
+    ) -> NkiTensor:
+        """Split, reorder and merge named dimensions: ('b', ('h', 'w')) -> ('b', 'w', 'h')."""
+        known = fixed_sizes or {}
+        groups = [(g,) if isinstance(g, str) else tuple(g) for g in src_pattern]
+        if len(groups) != self.ndim:
+            raise NkiValidationError(f"rearrange: {src_pattern} names {len(groups)} of {self.ndim} dimensions")
+        view, names = self, [n for g in groups for n in g]
+        for at in range(self.ndim - 1, -1, -1):
+            if len(groups[at]) > 1:
+                view = view.reshape_dim(at, [known.get(n, -1) for n in groups[at]])
+        targets = [(g,) if isinstance(g, str) else tuple(g) for g in dst_pattern]
+        order = [n for g in targets for n in g]
+        if sorted(order) != sorted(names):
+            raise NkiValidationError(f"rearrange: {dst_pattern} must name the dimensions of {src_pattern}")
+        view = view.permute([names.index(n) for n in order])
+        for at, group in enumerate(targets):
+            if len(group) > 1:
+                view = view.flatten_dims(at, at + len(group) - 1)
+        return view
+
+    def view(self, dtype: Any) -> NkiTensor:
+        """The same bytes as another dtype; the last dimension is rescaled."""
+        self._check_plain()
+        return self._view(views.as_dtype(self, dtype_of(dtype)))
+
+    reinterpret_cast = view
+
+    def ap(
+        self,
+        pattern: Sequence[Sequence[int]],
+        offset: int | None = None,
+        scalar_offset: Any = None,
+        vector_offset: Any = None,
+        indirect_dim: int = 0,
+        dtype: Any = None,
+    ) -> NkiTensor:
+        """An explicit access pattern of [stride, count] pairs over the storage, in elements of `dtype`.
+
+        `offset` adds to the view's own offset, as the API's docstring says; nki/deep-dives/nki-aps.rst says that the
+        view's offset is ignored. The docstring is newer and was taken. A pattern that leaves the tensor is an error
+        once an instruction uses it: kernels make one and then see that there is nothing left to do.
+        """
+        self._check_plain()
+        kind = self.dtype if dtype is None else dtype_of(dtype)
+        return self._view(*access_pattern(self, pattern, offset or 0, kind, scalar_offset, vector_offset, indirect_dim))
+
+    def select(self, dim: int, index: Any) -> NkiTensor:
+        """Entry `index` of a dimension, which goes; a register or a tensor of one element is read when it is used."""
+        before = [slice(None)] * views.check_dim(self, dim)
+        if isinstance(index, (int, np.integer)):
+            return self[(*before, index)]
+        if dim == 0 and self.on_chip:
+            raise NkiValidationError("a dynamic select cannot choose the partition on chip", source=TENSOR_API)
+        chosen = self[(*before, 0)]
+        return chosen._view(chosen.layout, entry_index(index, dim, self.strides[dim], self.shape[dim]))
+
+    def vector_select(self, dim: int, vector_offset: Any) -> NkiTensor:
+        """Dimension 0 of an HBM tensor chosen by one index a partition."""
+        self._check_plain()
+        return self._view(*rows(self, vector_offset, dim))
+
+    def indirect(self, index: Any, num_elem: int | None = None) -> NkiTensor:
+        """[P, num_elem]: the elements of each partition that the offsets in `index` choose, on NeuronCore-v4.
+
+        An offset counts elements of the partition's free dimensions, which must lie without gaps: what it would count
+        in a strided view is not documented.
+        """
+        self._check_plain()
+        return self._view(*gather(self, index, num_elem))
+
+    def _check_plain(self) -> None:
+        if self.index is not None:
+            raise NkiValidationError(
+                f"{self!r} is indirect: it gets no other dtype, pattern or index", source=TENSOR_API
+            )
 
 
 def as_shape(values: Array, shape: Shape) -> Array:

@@ -1,31 +1,31 @@
-"""What a prediction's numbers show could be better. Each rule says nothing where they show nothing."""
+"""What a timeline shows could be better. Each rule says nothing where it shows nothing."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from triptych.simulator.analysis.descriptors import descriptors
 from triptych.simulator.timing.flops import is_float32_matmul
+from triptych.simulator.timing.timeline import Span, Timeline
 from triptych.simulator.timing.work import works
-
-if TYPE_CHECKING:
-    from triptych.simulator.timing.prediction import Prediction
 
 EFFICIENT_ROW = 2048  # bytes a descriptor, from which DMA is near its peak (nki/deep-dives/nki-dma-bandwidth-guide.rst)
 
 
-def advice(p: Prediction) -> list[str]:
-    """Sentences without their full stop."""
-    return [text for text in (_rows(p), _issue(p), _single(p), _throttled(p)) if text]
+def advice(timeline: Timeline, path: Sequence[Span]) -> list[str]:
+    """Sentences without their full stop, on a timeline and its critical path."""
+    found = (_rows(timeline), _issue(timeline), _single(timeline), _throttled(timeline, path))
+    return [text for text in found if text]
 
 
-def _rows(p: Prediction) -> str | None:
+def _rows(timeline: Timeline) -> str | None:
     """Descriptors whose fixed time is long beside that of their bytes."""
-    moved = [descriptors(e.reads, e.writes, p.chip) for e in p.events if e.op == "dma_copy"]
+    chip = timeline.trace.chip
+    moved = [descriptors(e.reads, e.writes, chip) for e in timeline.trace.events if e.op == "dma_copy"]
     short = [d for d in moved if d.nbytes < EFFICIENT_ROW]
-    lost = sum(d.busy_ns(p.chip) for d in short)
-    ideal = sum(d.count * d.nbytes for d in short) / p.chip.dma_gb_per_s.value
-    if p.busy.get("dma", 0.0) < 0.5 or lost < 1.2 * ideal or lost < 0.2 * sum(d.busy_ns(p.chip) for d in moved):
+    lost = sum(d.busy_ns(chip) for d in short)
+    ideal = sum(d.count * d.nbytes for d in short) / chip.dma_gb_per_s.value
+    if timeline.busy.get("dma", 0.0) < 0.5 or lost < 1.2 * ideal or lost < 0.2 * sum(d.busy_ns(chip) for d in moved):
         return None
     size = sum(d.count * d.nbytes for d in short) / sum(d.count for d in short)
     return (
@@ -34,34 +34,36 @@ def _rows(p: Prediction) -> str | None:
     )
 
 
-def _issue(p: Prediction) -> str | None:
+def _issue(timeline: Timeline) -> str | None:
     """Transfers so small that issuing them takes longer than moving them."""
-    moved = [e for e in p.events if e.engine == "dma" and e.reads and e.writes]
-    issue = p.chip.dma_issue_ns.value
-    if len(moved) * issue / p.cores < max(0.5, p.busy.get("dma", 0.0)) * p.timeline.total_ns:
+    chip = timeline.trace.chip
+    moved = [e for e in timeline.trace.events if e.engine == "dma" and e.reads and e.writes]
+    issue = chip.dma_issue_ns.value
+    if len(moved) * issue / timeline.cores < max(0.5, timeline.busy.get("dma", 0.0)) * timeline.total_ns:
         return None
     size = sum(e.writes[0].nbytes for e in moved) / len(moved) / 1024
     return (
         f"{len(moved)} transfers are issued {issue:.0f} ns apart and move {size:.0f} KiB each; transfers of "
-        f"{issue * p.chip.dma_gb_per_s.value / 1024:.0f} KiB or more would keep the rings busy"
+        f"{issue * chip.dma_gb_per_s.value / 1024:.0f} KiB or more would keep the rings busy"
     )
 
 
-def _single(p: Prediction) -> str | None:
+def _single(timeline: Timeline) -> str | None:
     """Matmuls in float32."""
-    single = sum(s.busy_ns for s in p.timeline.spans if is_float32_matmul(p.events[s.index]))
-    if single < 0.5 * p.timeline.total_ns:
+    single = sum(s.busy_ns for s in timeline.spans if is_float32_matmul(timeline.trace.events[s.index]))
+    if single < 0.5 * timeline.total_ns:
         return None
-    return f"float32 matmuls take {single / p.timeline.total_ns:.0%} of the time; in bfloat16 each takes a quarter"
+    return f"float32 matmuls take {single / timeline.total_ns:.0%} of the time; in bfloat16 each takes a quarter"
 
 
-def _throttled(p: Prediction) -> str | None:
+def _throttled(timeline: Timeline, path: Sequence[Span]) -> str | None:
     """Matmuls on the critical path at half the clock: elsewhere it costs nothing."""
-    asked = works(p.timeline.trace)
-    lost = sum(s.busy_ns - asked[s.index].busy for s in p.chain if s.track == "tensor")
-    if lost < 0.05 * p.timeline.total_ns:
+    chip = timeline.trace.chip
+    asked = works(timeline.trace)
+    lost = sum(s.busy_ns - asked[s.index].busy for s in path if s.track == "tensor")
+    if lost < 0.05 * timeline.total_ns:
         return None
     return (
         f"throttling of the Tensor Engine costs {lost / 1e3:.1f} us: it was idle for more than half of the "
-        f"{p.chip.warm_up_ns.value / 1e3:.0f} us before; keep it fed without gaps"
+        f"{chip.warm_up_ns.value / 1e3:.0f} us before; keep it fed without gaps"
     )

@@ -5,47 +5,17 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from triptych.simulator.analysis.capacity import memory_use
 from triptych.simulator.chips import Chip, Fact
 from triptych.simulator.errors import KernelError
-from triptych.simulator.launch.kernel import run
-from triptych.simulator.machine.machine import Options
 from triptych.simulator.timing.advice import advice
+from triptych.simulator.timing.critical_path import Stall, Step, critical_path, stalls, steps
 from triptych.simulator.timing.flops import flops_of, speed_of
-from triptych.simulator.timing.schedule import schedule
+from triptych.simulator.timing.scheduler import schedule
 from triptych.simulator.timing.timeline import Span, Timeline
 from triptych.simulator.trace import Trace
-
-
-@dataclass(frozen=True)
-class Step:
-    """Events of one source line on the critical path."""
-
-    op: str
-    line: tuple[str, int]
-    track: str
-    count: int
-    us: float
-    share: float  # of the total
-
-
-@dataclass(frozen=True)
-class Stall:
-    """Time that a track stands idle for one reason."""
-
-    track: str
-    op: str  # what stands still
-    line: tuple[str, int]
-    waits_for: str
-    waits_line: tuple[str, int] | None
-    why: str
-    count: int
-    us: float
-    share: float  # of the total
 
 
 class Prediction:
@@ -56,7 +26,10 @@ class Prediction:
         self.target = target
         self.chip: Chip = timeline.trace.chip
         self.events = timeline.trace.events
-        self.cores = len({event.core for event in self.events}) or 1
+        self.cores = timeline.cores
+
+    def __repr__(self) -> str:
+        return f"Prediction(on {self.target}, {self.total_us:.1f} us)"
 
     @property
     def total_us(self) -> float:
@@ -120,78 +93,28 @@ class Prediction:
         """Which of the two it is: "compute" or "memory"."""
         return "compute" if self.compute_us >= self.memory_us else "memory"
 
-    @cached_property
+    @property
     def busy(self) -> dict[str, float]:
-        """Share of the total in which each track is occupied, on the core where it is most; each DMA ring is a part."""
-        per_core: dict[tuple[str, int], float] = {}
-        rings = self.chip.dma_rings.value
-        for span in self.timeline.spans:
-            part = span.rings / rings if span.track == "dma" else 1.0
-            key = (span.track, span.core)
-            per_core[key] = per_core.get(key, 0.0) + span.busy_ns * part
-        busy: dict[str, float] = {}
-        for (track, _), ns in per_core.items():
-            busy[track] = max(busy.get(track, 0.0), ns / self.timeline.total_ns)
-        return dict(sorted(busy.items(), key=lambda item: -item[1]))
+        """Share of the total in which each track is occupied, on the core that occupies it most.
+
+        Each ring of the DMA track is a part of it.
+        """
+        return self.timeline.busy
 
     @cached_property
     def chain(self) -> list[Span]:
         """The critical path: the last event to end, what decided its start, and so on, back to the launch."""
-        spans = self.timeline.spans
-        span: Span | None = max(spans, key=lambda s: s.end_ns) if spans else None
-        found = []
-        while span is not None:
-            found.append(span)
-            span = spans[span.after] if span.after is not None else None
-        return found
+        return critical_path(self.timeline)
 
     @cached_property
     def critical(self) -> list[Step]:
         """The critical path, summed by source line, the longest first."""
-        sums: dict[tuple[str, tuple[str, int], str], tuple[int, float]] = {}
-        until = self.chain[0].end_ns if self.chain else 0.0
-        for span, before in zip(self.chain, [*self.chain[1:], None], strict=False):
-            event = self.events[span.index]
-            key = (event.op, event.line, span.track)
-            count, ns = sums.get(key, (0, 0.0))
-            begin = self._begin(span, before)
-            sums[key] = (count + 1, ns + until - begin)
-            until = begin
-        total = self.timeline.total_ns
-        steps = [Step(op, line, track, n, ns / 1e3, ns / total) for (op, line, track), (n, ns) in sums.items()]
-        return sorted(steps, key=lambda step: -step.us)
-
-    def _begin(self, span: Span, before: Span | None) -> float:
-        """The moment at which the event before it let a span on the critical path go on."""
-        if before is None:
-            return self.chip.launch_ns.value
-        issued_before = span.track == "dma" and span.why != "rings"
-        return span.start_ns - (self.chip.dma_start_ns.value if issued_before else 0.0)
+        return steps(self.timeline, self.chain)
 
     @cached_property
     def stalls(self) -> list[Stall]:
-        """Idle time on the busiest track of a core, by what stood still and what it waited for, the longest first."""
-        if not self.busy:
-            return []
-        track = next(iter(self.busy))
-        sums: dict[tuple[Any, ...], tuple[int, float]] = {}
-        free: dict[int, float] = {}
-        for span in sorted((s for s in self.timeline.spans if s.track == track), key=lambda s: s.start_ns):
-            idle = span.start_ns - free.get(span.core, self.chip.launch_ns.value)
-            free[span.core] = max(free.get(span.core, 0.0), span.free_ns)
-            if idle <= 0:
-                continue
-            event = self.events[span.index]
-            other = self.events[span.after] if span.after is not None else None
-            key = (event.op, event.line, other.op if other else "the launch", other.line if other else None, span.why)
-            count, ns = sums.get(key, (0, 0.0))
-            sums[key] = (count + 1, ns + idle / self.cores)
-        total = self.timeline.total_ns
-        found = [
-            Stall(track, op, line, waits, waits_line, why, n, ns / 1e3, ns / total)
-            for (op, line, waits, waits_line, why), (n, ns) in sums.items()
-        ]
-        return sorted(found, key=lambda stall: -stall.us)
+        """Idle time on the busiest track, by what stood still and what it waited for, the longest first."""
+        return stalls(self.timeline)
 
     @cached_property
     def peaks(self) -> dict[str, tuple[int, int]]:
@@ -204,10 +127,10 @@ class Prediction:
     @cached_property
     def advice(self) -> list[str]:
         """What the numbers show could be better; nothing where they show nothing."""
-        return advice(self)
+        return advice(self.timeline, self.chain)
 
 
-def changed(chip: Chip, settings: Mapping[str, float]) -> Chip:
+def with_settings(chip: Chip, settings: Mapping[str, float]) -> Chip:
     """The chip with fields of its record replaced. Raises KernelError for a field that it does not have."""
     fields = [f.name for f in dataclasses.fields(chip) if isinstance(getattr(chip, f.name), Fact)]
     for name in settings:
@@ -221,25 +144,13 @@ def changed(chip: Chip, settings: Mapping[str, float]) -> Chip:
 
 
 def predict_trace(trace: Trace, order: str = "overlapped", settings: Mapping[str, float] | None = None) -> Prediction:
-    """The prediction for a run that has been traced."""
-    if settings:
-        trace = dataclasses.replace(trace, chip=changed(trace.chip, settings))
-    return Prediction(schedule(trace, order), trace.target)
+    """The prediction for a run that has been traced.
 
+    order: "overlapped" or "program", as of the scheduler
+    settings: fields of the chip record to replace
 
-def predict(
-    kernel: Any,
-    *args: Any,
-    target: str = "trn2",
-    order: str = "overlapped",
-    settings: Mapping[str, float] | None = None,
-    options: Options | None = None,
-    **kwargs: Any,
-) -> Prediction:
-    """How long `kernel` takes on `target`: run it on the simulator, then schedule its trace.
-
-    `order` "overlapped" is what a compiler's scheduler reaches, "program" leaves every queue as written. `settings`
-    replaces fields of the chip record, for what-if questions. Raises NkiError as `run` does, KernelError for an order
-    or field that does not exist.
+    Raises KernelError for an order or a field that does not exist.
     """
-    return predict_trace(run(kernel, *args, target=target, options=options, **kwargs).trace, order, settings)
+    if settings:
+        trace = dataclasses.replace(trace, chip=with_settings(trace.chip, settings))
+    return Prediction(schedule(trace, order), trace.target)

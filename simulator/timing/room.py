@@ -46,7 +46,7 @@ class Room:
     of_event: list[list[Tenant]]  # the tenants that each event touches
 
     def admit(self, place: Place) -> Iterator[Tenant]:
-        """Give room to the next tenants of a memory as long as it lasts; one that is too large for it, alone."""
+        """Give room to the next tenants of a memory as long as it lasts; too large a one gets it alone."""
         memory = self.memories[place]
         while memory.next < len(memory.queue):
             tenant = memory.queue[memory.next]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from triptych.simulator.analysis.hazards import Edge
 from triptych.simulator.trace import Trace
@@ -37,3 +38,25 @@ class Timeline:
     spans: list[Span]
     edges: list[list[Edge]]  # for each event, the events that it waits for, and why
     total_ns: float  # launch and teardown included
+
+    @cached_property
+    def cores(self) -> int:
+        """How many cores have events, at least one."""
+        return len({event.core for event in self.trace.events}) or 1
+
+    @cached_property
+    def busy(self) -> dict[str, float]:
+        """Share of the total in which each track is occupied, on the core that occupies it most.
+
+        Each ring of the DMA track is a part of it.
+        """
+        per_core: dict[tuple[str, int], float] = {}
+        rings = self.trace.chip.dma_rings.value
+        for span in self.spans:
+            part = span.rings / rings if span.track == "dma" else 1.0
+            key = (span.track, span.core)
+            per_core[key] = per_core.get(key, 0.0) + span.busy_ns * part
+        busy: dict[str, float] = {}
+        for (track, _), ns in per_core.items():
+            busy[track] = max(busy.get(track, 0.0), ns / self.total_ns)
+        return dict(sorted(busy.items(), key=lambda item: -item[1]))

@@ -1,4 +1,4 @@
-"""What each event asks of the chip: its track, how long it occupies it, and how much later its result is there.
+"""What each event asks of the chip: a track, for how long, and how much later its result is there.
 
 The occupation is the instruction's cost (`analysis.costs`); on Vector and Scalar also the cycles of an access.
 Beyond it an engine takes a fixed latency to write, signal and be read by the next, which instructions that do not
@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 from triptych.simulator.analysis.descriptors import descriptors
 from triptych.simulator.chips import Chip
-from triptych.simulator.machine.instructions import row_of
+from triptych.simulator.machine.table import row_of
 from triptych.simulator.trace import Event, Trace
 
 SBUF_PORT, PSUM_PORT = "SBUF port of Vector and GpSimd", "PSUM port of Vector and Scalar"

@@ -1,44 +1,43 @@
 """Triptych: one operation in three panels, a NumPy reference, an NKI kernel and a Triton kernel.
 
-Importing it lends `nki` to code that says `import nki` where AWS's own is not installed.
+    from triptych import nki, simulator
+
+`triptych.nki` is the simulator's `nki`, whatever else is installed. Kernel files say `import nki`, as on the chip: once
+triptych is imported that finds the simulator's, too, unless AWS's own is installed.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.machinery
-import importlib.util
 import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from triptych import simulator
     from triptych.harness.ops.case import Case
     from triptych.harness.ops.op import Alone, BatchInvariance, Op
     from triptych.harness.testing.agreement import assert_agree
+    from triptych.harness.testing.api import bench, check
     from triptych.harness.testing.kernel_tests import kernel_tests, parametrize
 
+    nki: Any
+
 __version__ = "0.1.0"
-__all__ = ["Alone", "BatchInvariance", "Case", "Op", "__version__", "assert_agree", "kernel_tests", "parametrize"]
-
-
-class _Lender:
-    """Finder that hands over to the simulator's own when somebody imports `nki`, so that importing this stays light.
-
-    It is asked for AWS's compiler, `neuronxcc`, too: some kernels annotate with names of it.
-    """
-
-    @staticmethod
-    def find_spec(fullname: str, path: Any = None, target: Any = None) -> importlib.machinery.ModuleSpec | None:
-        if fullname.partition(".")[0] not in ("nki", "neuronxcc"):
-            return None
-        from triptych.simulator.launch.import_hook import Finder
-
-        return Finder().find_spec(fullname, path, target)
-
-
-if not any(f is _Lender for f in sys.meta_path):
-    sys.meta_path.insert(0, _Lender)
-
+__all__ = [
+    "Alone",
+    "BatchInvariance",
+    "Case",
+    "Op",
+    "__version__",
+    "assert_agree",
+    "bench",
+    "check",
+    "kernel_tests",
+    "nki",
+    "parametrize",
+    "simulator",
+]
 
 _HOMES = {
     "Alone": "triptych.harness.ops.op",
@@ -46,12 +45,41 @@ _HOMES = {
     "Case": "triptych.harness.ops.case",
     "Op": "triptych.harness.ops.op",
     "assert_agree": "triptych.harness.testing.agreement",
+    "bench": "triptych.harness.testing.api",
+    "check": "triptych.harness.testing.api",
     "kernel_tests": "triptych.harness.testing.kernel_tests",
     "parametrize": "triptych.harness.testing.kernel_tests",
 }
+_MODULES = ("nki", "simulator")
 
 
 def __getattr__(name: str) -> Any:
+    """A public name, imported when it is first used: importing triptych alone stays light."""
+    if name in _MODULES:
+        return importlib.import_module(f"triptych.{name}")
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'triptych' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+class _NkiFinder:
+    """Leaves `nki` and `triptych.nki` to the simulator's import hook, which is loaded when one of them is imported.
+
+    So it does with `neuronxcc`, AWS's compiler: some kernels annotate with names of it.
+    """
+
+    @staticmethod
+    def find_spec(fullname: str, path: Any = None, target: Any = None) -> importlib.machinery.ModuleSpec | None:
+        if fullname.removeprefix("triptych.").partition(".")[0] not in ("nki", "neuronxcc"):
+            return None
+        from triptych.simulator.launch.import_hook import Finder
+
+        return Finder().find_spec(fullname, path, target)
+
+
+if not any(f is _NkiFinder for f in sys.meta_path):
+    sys.meta_path.insert(0, _NkiFinder)

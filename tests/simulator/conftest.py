@@ -14,9 +14,11 @@ from triptych import simulator
 from triptych.simulator import NkiValidationError
 from triptych.simulator.chips import chip_of
 from triptych.simulator.launch.import_hook import simulated_nki
-from triptych.simulator.machine.machine import Machine, Options, on_machine
+from triptych.simulator.machine.machine import Machine
 from triptych.simulator.machine.shape_only import ShapeMachine
 from triptych.simulator.memory.storage import MemoryRegion
+from triptych.simulator.options import Options
+from triptych.simulator.running import on_machine
 from triptych.simulator.trace import Trace
 
 with simulated_nki():

@@ -1,4 +1,4 @@
-"""What all collectives share: the checks of their tensors, and the meeting in which one carries them out for all.
+"""What all collectives share: the checks of their tensors, and the rendezvous in which one carries them out for all.
 
 Every participant checks its own call, then waits for the others. When all are there, the first to go on compares the
 calls, checks that the sources have been written, and carries the collective out for all; then each appends its own
@@ -159,11 +159,11 @@ def exchange(
     _note_arguments(m, (*srcs, *dsts))
     party = Party((m.rank, m.core), m.line, call, tuple(srcs), tuple(dsts), () if metadata is None else (metadata,))
     members = [(rank, core) for rank in sorted(ranks) for core in (range(m.cores) if joint else (m.core,))]
-    meeting = m.meet("a collective", party, members, name=f"ncc.{op}")
+    rendezvous = m.meet("a collective", party, members, name=f"ncc.{op}")
 
     def carry_out() -> Any:
-        _check_same_call(meeting.offers)
-        parties = [_as_one([p for p in meeting.offers if p.who[0] == rank]) for rank in ranks]
+        _check_same_call(rendezvous.offers)
+        parties = [_as_one([p for p in rendezvous.offers if p.who[0] == rank]) for rank in ranks]
         if metadata is None:
             for p in parties:
                 check_read(m, p, p.srcs)
@@ -173,7 +173,7 @@ def exchange(
             t.wrote()
         return None
 
-    result = meeting.once(carry_out)
+    result = rendezvous.once(carry_out)
     m.epoch += joint
     return Met(joint, result)
 
@@ -243,7 +243,7 @@ def _as_one(cores: Sequence[Party]) -> Party:
     first = cores[0]
     for other in cores[1:]:
         for mine, theirs in zip((*first.srcs, *first.dsts), (*other.srcs, *other.dsts), strict=True):
-            if mine.storage is not theirs.storage or mine.at != theirs.at:
+            if mine.storage is not theirs.storage or mine.layout != theirs.layout:
                 raise NkiValidationError(
                     f"the cores of rank {first.who[0]} bring different parts of shared HBM, {mine!r} at offset "
                     f"{mine.offset} and {theirs!r} at offset {theirs.offset}; they carry out one collective together"

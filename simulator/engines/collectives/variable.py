@@ -215,7 +215,8 @@ def _check_buffers(src: NkiTensor, dst: NkiTensor, n: int) -> None:
 
 def _check_metadata(metadata: Any, n: int, has_rdispls: bool) -> None:
     """uint32 (rows, n) in HBM, or (1, rows, n) in SBUF; 4 rows with has_rdispls, else 3, of which a fourth is left."""
-    if type(metadata) is not NkiTensor or metadata.buffer is PSUM or metadata.dtype != "uint32":
+    plain = isinstance(metadata, NkiTensor) and metadata.index is None
+    if not plain or metadata.buffer is PSUM or metadata.dtype != "uint32":
         raise NkiValidationError(f"metadata_tensor must be uint32 in HBM or SBUF, got {describe(metadata)}")
     rows = (4,) if has_rdispls else (3, 4)
     shapes = [(1, r, n) if metadata.on_chip else (r, n) for r in rows]

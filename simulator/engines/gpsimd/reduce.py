@@ -8,14 +8,13 @@ import numpy as np
 
 from triptych.simulator.analysis import costs
 from triptych.simulator.dtypes import F32
-from triptych.simulator.engines.vector.elementwise import check_integers, put_bits
 from triptych.simulator.enums import engine as eng
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine.instructions import instruction
 from triptych.simulator.machine.machine import NkiInstruction, machine
 from triptych.simulator.memory.storage import MemoryRegion
 from triptych.simulator.operands.accumulators import operator_name
-from triptych.simulator.operands.operands import bits, in_buffer, put
+from triptych.simulator.operands.operands import bits, check_integers, in_buffer, put, put_bits
 from triptych.simulator.tensors.tensor import NkiTensor
 
 _ARITHMETIC: dict[str, Any] = {"add": np.add, "average": np.add, "maximum": np.maximum}

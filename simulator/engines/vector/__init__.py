@@ -1,4 +1,7 @@
-"""Vector Engine: one module per family of instructions."""
+"""Vector Engine: one module per family of instructions.
+
+Importing this package enters them in the table of instructions.
+"""
 
 from triptych.simulator.engines.vector import (
     accumulate,
@@ -9,7 +12,19 @@ from triptych.simulator.engines.vector import (
     select,
     shuffle,
     statistics,
+    tensor_scalar,
     top8,
 )
 
-__all__ = ["accumulate", "elementwise", "match", "reduce", "scan", "select", "shuffle", "statistics", "top8"]
+__all__ = [
+    "accumulate",
+    "elementwise",
+    "match",
+    "reduce",
+    "scan",
+    "select",
+    "shuffle",
+    "statistics",
+    "tensor_scalar",
+    "top8",
+]

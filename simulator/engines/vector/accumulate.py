@@ -14,22 +14,17 @@ from triptych.simulator.enums import reduce_cmd as cmd
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine.instructions import instruction
 from triptych.simulator.machine.machine import NkiInstruction, machine
+from triptych.simulator.machine.table import Indirect
 from triptych.simulator.operands.accumulators import (
-    accumulate,
-    begin,
     check_command,
     check_float32,
     check_result,
     fold_of,
-    forget,
     initial_value,
     operator_name,
-    read_out,
-    touched,
 )
 from triptych.simulator.operands.operands import on_chip, per_partition, put, same_tile
 from triptych.simulator.operands.operators import Op, operator
-from triptych.simulator.tensors.indirection import Indirect
 from triptych.simulator.tensors.tensor import NkiTensor
 from triptych.simulator.trace import HasRegion
 
@@ -80,14 +75,14 @@ def tensor_scalar_reduce(
 
     x = data.f32()
     values = f.alu(x, operand) if f.binary else f.alu(x)
-    accumulate(m.vector_registers, data, reduce_cmd, fold, identity, values.reshape(data.shape[0], -1), start)
+    m.vector_accumulator.accumulate(data, reduce_cmd, fold, identity, values.reshape(data.shape[0], -1), start)
     put(dst, values)
     writes = [dst]
     if reduce_res is not None:
-        total = read_out(m.vector_registers, data)
+        total = m.vector_accumulator.read_out(data)
         put(reduce_res, -total if reduce_res_negate else total)
         writes.append(reduce_res)
-    held, kept = touched(m.vector_registers, data, reduce_cmd, reduce_res)
+    held, kept = m.vector_accumulator.touched(data, reduce_cmd, reduce_res)
     ops = (f.name, operator_name(reduce_op))
     return m.record("tensor_scalar_reduce", eng.vector, (*read, *held), (*writes, *kept), name, op=ops)
 
@@ -137,7 +132,7 @@ def tensor_scalar_cumulative(
     m.check_reads((src, *tiles0, *tiles1))
 
     steps = f.alu(src.f32(), operand).reshape(src.shape[0], -1)
-    held = begin(m.vector_registers, src, reduce_cmd, identity, start)
+    held = m.vector_accumulator.begin(src, reduce_cmd, identity, start)
     running = np.empty((steps.shape[0], steps.shape[1] + 1), F32)
     running[:, :1], running[:, 1:] = held, steps
     if subtracts:
@@ -147,7 +142,7 @@ def tensor_scalar_cumulative(
         fold.accumulate(running, axis=1, out=running)  # in order, without regrouping
     held[...] = running[:, -1:]
     put(dst, running[:, 1:])
-    registers, kept = touched(m.vector_registers, src, reduce_cmd, None)
+    registers, kept = m.vector_accumulator.touched(src, reduce_cmd, None)
     read: tuple[HasRegion, ...] = (src, *tiles0, *tiles1, *registers)
     ops = (f.name, operator_name(op1))
     return m.record("tensor_scalar_cumulative", eng.vector, read, (dst, *kept), name, op=ops)
@@ -193,15 +188,15 @@ def exponential(
 
     values = np.exp(src.f32() - top)
     if reduce_cmd is cmd.idle:
-        forget(m.vector_registers, src)
+        m.vector_accumulator.forget(src)
     else:
-        accumulate(m.vector_registers, src, reduce_cmd, np.add, 0.0, values.reshape(src.shape[0], -1), start)
+        m.vector_accumulator.accumulate(src, reduce_cmd, np.add, 0.0, values.reshape(src.shape[0], -1), start)
     put(dst, values)
     writes = [dst]
     if reduce_res is not None:
-        put(reduce_res, read_out(m.vector_registers, src))
+        put(reduce_res, m.vector_accumulator.read_out(src))
         writes.append(reduce_res)
-    held, kept = touched(m.vector_registers, src, reduce_cmd, reduce_res, forgets=True)
+    held, kept = m.vector_accumulator.touched(src, reduce_cmd, reduce_res, forgets=True)
     return m.record("exponential", eng.vector, (*read, *held), (*writes, *kept), name)
 
 

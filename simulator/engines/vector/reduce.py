@@ -6,14 +6,13 @@ import math
 from collections.abc import Sequence
 
 from triptych.simulator.analysis import costs
-from triptych.simulator.engines.vector.elementwise import check_integers, put_bits
 from triptych.simulator.enums import engine as eng
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine.instructions import instruction
 from triptych.simulator.machine.machine import NkiInstruction, machine
-from triptych.simulator.operands.operands import bits, on_chip, put
+from triptych.simulator.machine.table import Indirect
+from triptych.simulator.operands.operands import bits, check_integers, on_chip, put, put_bits
 from triptych.simulator.operands.operators import Op, operator
-from triptych.simulator.tensors.indirection import Indirect
 from triptych.simulator.tensors.tensor import NkiTensor
 
 

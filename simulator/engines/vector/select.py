@@ -14,14 +14,11 @@ from triptych.simulator.enums import reduce_cmd as cmd
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine.instructions import instruction
 from triptych.simulator.machine.machine import Machine, NkiInstruction, machine
+from triptych.simulator.machine.table import Indirect
 from triptych.simulator.operands.accumulators import (
-    accumulate,
     check_command,
     check_result,
     fold_of,
-    forget,
-    read_out,
-    touched,
 )
 from triptych.simulator.operands.operands import (
     bits,
@@ -34,7 +31,6 @@ from triptych.simulator.operands.operands import (
     stored,
 )
 from triptych.simulator.operands.operators import OPS, Op
-from triptych.simulator.tensors.indirection import Indirect
 from triptych.simulator.tensors.tensor import NkiTensor
 
 Array = NDArray[Any]
@@ -89,7 +85,7 @@ def range_select(
     mask = compare0(index, bound0.f32().reshape(-1, 1)) & compare1(index, bound1.f32().reshape(-1, 1))
     chosen = np.where(mask, on_true_tile.f32().reshape(mask.shape), F32.type(FP32_MIN))
     writes = _finish(m, dst, on_true_tile, chosen, reduce_cmd, fold, identity, reduce_res)
-    held, kept = touched(m.vector_registers, on_true_tile, reduce_cmd, reduce_res, forgets=True)
+    held, kept = m.vector_accumulator.touched(on_true_tile, reduce_cmd, reduce_res, forgets=True)
     return m.record("range_select", eng.vector, (on_true_tile, bound0, bound1, *held), (*writes, *kept), name)
 
 
@@ -105,13 +101,13 @@ def _finish(
 ) -> tuple[NkiTensor, ...]:
     """Accumulate what was chosen, write it, read the accumulator out if asked; the tiles written."""
     if command is cmd.idle:
-        forget(m.vector_registers, data)
+        m.vector_accumulator.forget(data)
     else:
-        accumulate(m.vector_registers, data, command, fold, identity, chosen.reshape(data.shape[0], -1))
+        m.vector_accumulator.accumulate(data, command, fold, identity, chosen.reshape(data.shape[0], -1))
     put(dst, chosen)
     if reduce_res is None:
         return (dst,)
-    put(reduce_res, read_out(m.vector_registers, data))
+    put(reduce_res, m.vector_accumulator.read_out(data))
     return dst, reduce_res
 
 
@@ -176,7 +172,7 @@ def select_reduce(
     mask = _truth(predicate, on_true.shape, reverse_pred)
     chosen = np.where(mask, on_true.f32(), other)
     writes = _finish(m, dst, on_true, chosen, reduce_cmd, fold, identity, reduce_res)
-    held, kept = touched(m.vector_registers, on_true, reduce_cmd, reduce_res, forgets=True)
+    held, kept = m.vector_accumulator.touched(on_true, reduce_cmd, reduce_res, forgets=True)
     return m.record("select_reduce", eng.vector, (predicate, on_true, *tiles, *held), (*writes, *kept), name)
 
 

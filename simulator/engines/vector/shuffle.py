@@ -13,7 +13,7 @@ from triptych.simulator.errors import NkiValidationError, OutOfBounds
 from triptych.simulator.machine.instructions import instruction
 from triptych.simulator.machine.machine import NkiInstruction, machine
 from triptych.simulator.operands.operands import bits, on_chip
-from triptych.simulator.tensors.partitions import lanes
+from triptych.simulator.tensors.partitions import partitions_of
 from triptych.simulator.tensors.tensor import NkiTensor
 
 _KEEP = 255
@@ -65,7 +65,7 @@ def _mask(given: Any) -> Any:
 def _check_starts(**tiles: NkiTensor) -> None:
     active = -(-max(t.shape[0] for t in tiles.values()) // 32) * 32
     for what, t in tiles.items():
-        start = lanes(t).start
+        start = partitions_of(t).start
         if start not in _STARTS[active]:
             raise NkiValidationError(
                 f"with {active} active partitions {what} must start on partition "

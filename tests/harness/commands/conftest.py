@@ -11,11 +11,11 @@ from msgspec import structs
 from triptych.harness.backends import BACKENDS
 from triptych.harness.backends.clocks import summary
 from triptych.harness.commands import cli
-from triptych.harness.measured.timing_accuracy import known_error
 from triptych.harness.results.measures import Derived, Kinds, Metrics, Nonfinite
 from triptych.harness.results.result import Result
 from triptych.harness.results.status import Evidence, Status
-from triptych.harness.results.timing import KnownError, Measured, Predicted
+from triptych.harness.results.timing import Measured, Predicted
+from triptych.harness.results.timing_accuracy import LAST_VALIDATION
 from triptych.harness.running.session import Session
 from triptych.harness.running.tasks import Settings, Task, result_without_run
 
@@ -51,7 +51,7 @@ PREDICTED = Predicted(
     timer="timing model",
     evidence=Evidence.PREDICTED,
     predicted_us=2.0,
-    known_error=KnownError(**known_error()),
+    accuracy=LAST_VALIDATION,
     mfu=0.0,
     busy_share={},
     flops=10**6,

@@ -17,17 +17,20 @@ from msgspec import structs
 from triptych.harness import files
 from triptych.harness.commands import cli
 from triptych.harness.exit_codes import ExitCode
-from triptych.harness.measured.timing_accuracy import in_words
-from triptych.harness.reports import parity, tables
+from triptych.harness.reports import formats, problems, tables
+from triptych.harness.reports.html import render
+from triptych.harness.reports.report.invariance import Repeated, Row, count_repeated
+from triptych.harness.reports.terminal import wants_colour
 from triptych.harness.results.findings import Alone, Invariance, Runs
 from triptych.harness.results.measures import Parity
 from triptych.harness.results.result import Result
 from triptych.harness.results.status import Evidence, Status
+from triptych.harness.results.timing_accuracy import LAST_VALIDATION
 from triptych.harness.running.tasks import Task
 
 BENCH = ["bench", "matmul", "--backend", "numpy,nki-sim", "--dtype", "float32", "--cases", "smoke"]
 KEYS = {
-    "op", "case", "dtype", "regime", "backend", "target", "evidence", "status", "reason", "cause", "metrics",
+    "kind", "op", "case", "dtype", "regime", "backend", "target", "evidence", "status", "reason", "cause", "metrics",
     "tolerance", "timing", "repro", "notes", "failure", "invariance", "parity", "attribution",
 }  # fmt: skip
 
@@ -100,7 +103,9 @@ def test_predictions_say_so_everywhere(runner: Any, tmp_path: Path, capsys: pyte
     paths = {kind: tmp_path / f"r.{kind}" for kind in ("csv", "md", "html")}
     runner.main([*BENCH, *(word for kind, path in paths.items() for word in (f"--{kind}", str(path)))])
     for row in capsys.readouterr().out.splitlines():
-        assert row == in_words() or ("predicted" in row) == row.startswith("matmul") * ("nki-sim" in row)
+        assert row == LAST_VALIDATION.sentence() or ("predicted" in row) == row.startswith("matmul") * (
+            "nki-sim" in row
+        )
     rows = list(csv.DictReader(io.StringIO(paths["csv"].read_text())))
     for row in rows:
         simulated = row["backend"] == "nki-sim"
@@ -157,9 +162,9 @@ def test_the_report_is_one_closed_file_without_script(runner: Any, tmp_path: Pat
 
 def test_a_skip_is_green_nowhere(made: Any) -> None:
     results = [made(backend="nki", evidence=Evidence.DEVICE, status=Status.SKIPPED, reason="no device", metrics=None)]
-    text = tables.text(results, colour=True) + tables.summary(results)
+    text = tables.text(results, colour=True) + problems.summary(results)
     assert "\x1b[32m" not in text
-    from triptych.harness.reports.page import page
+    from triptych.harness.reports.report.page import page
 
     html = page([({}, results)])
     assert "Nothing was compared" in html and 'class="status passed"' not in html.split('id="legend"')[0]
@@ -172,9 +177,9 @@ def test_colour_is_for_terminals_that_want_it(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")
-    assert tables.wants_colour(Terminal()) and not tables.wants_colour(io.StringIO())
+    assert wants_colour(Terminal()) and not wants_colour(io.StringIO())
     monkeypatch.setenv("NO_COLOR", "1")
-    assert not tables.wants_colour(Terminal())
+    assert not wants_colour(Terminal())
 
 
 @pytest.fixture
@@ -200,9 +205,11 @@ def test_the_table_says_which_bits_are_the_same(compared: Result) -> None:
 
 @pytest.mark.parametrize("promised", [True, False])
 def test_the_report_shows_a_broken_promise_of_bits(promised: bool) -> None:
-    cell = parity.share([Runs(identical=same, promised=promised) for same in (False, True)])
-    assert "1 of 2 cases" in cell and ("failed" in cell) == promised
-    assert ("not promised" in cell) != promised and "not tried" in parity.share([])
+    found = count_repeated([Runs(identical=same, promised=promised) for same in (False, True)])
+    assert found == Repeated(same=1, cases=2, axes="", promised=promised, broken=promised)
+    cells = render("report/invariance.html", found=[Row("matmul", "nki-sim[trn2]", found, None)])
+    assert "1 of 2 cases" in cells and ("failed" in cells) == promised
+    assert ("not promised" in cells) != promised and "not tried" in cells
 
 
 def test_markdown_has_the_parity_matrix(compared: Result) -> None:
@@ -217,7 +224,7 @@ def test_a_narrow_terminal_cuts_rows_and_not_reasons(made: Any) -> None:
     results = [made(case=name, status=Status.FAILED, reason="reason " * 30, metrics=None) for name in names]
     for width in (1, 20, 60, 100):
         assert max(map(len, tables.text(results, width=width).splitlines())) <= width
-    assert ("reason " * 30).strip() in tables.problems(results)
+    assert ("reason " * 30).strip() in problems.problems(results)
 
 
 def test_markdown_escapes_what_would_break_its_table(made: Any) -> None:
@@ -240,7 +247,7 @@ def test_markdown_escapes_what_would_break_its_table(made: Any) -> None:
     ],
 )
 def test_numbers_are_short(value: float | None, text: str) -> None:
-    assert tables.short(value) == text
+    assert formats.short(value) == text
 
 
 def test_a_file_is_replaced_whole_or_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,8 @@ from triptych import simulator
 from triptych.harness.collection import builtin
 from triptych.harness.commands import cli, new
 from triptych.harness.exit_codes import ExitCode
+from triptych.harness.results import document
+from triptych.harness.results.profile import Profile
 
 COPY = """import nki, nki.isa as nisa, nki.language as nl
 @nki.jit
@@ -173,6 +175,22 @@ def test_json_is_one_document(profile) -> None:
         "copy.py:9",
     )
     assert timing["memory"]["sbuf"] == {"peak_bytes": 4096, "needed_bytes": 4096, "capacity_bytes": 229376}
+
+
+def test_a_document_gives_back_profiles_and_not_verdicts(profile, tmp_path: Path) -> None:
+    profile(f"{TILE} --target trn2,trn3 --set launch_ns=0 --json p.json")
+    read = document.read("p.json").results
+    assert all(isinstance(row, Profile) for row in read)
+    assert [(row.label, row.against) for row in read] == [
+        ("trn2", None), ("trn2 what-if", "trn2"), ("trn3", "trn2"), ("trn3 what-if", "trn3")
+    ]  # fmt: skip
+    assert read[1].backend_label == "nki-sim[trn2, launch_ns=0]" and read[0].predicted.chip == "NeuronCore-v3"
+    body = json.loads((tmp_path / "p.json").read_text())
+    assert [row.to_dict() for row in read] == body["results"]
+    for row in body["results"]:  # as it was before a row said its kind
+        del row["kind"], row["label"], row["against"], row["timing"]["kind"]
+    (tmp_path / "p.json").write_text(json.dumps(body))
+    assert [row.timing for row in document.read("p.json").results] == [row.timing for row in read]
 
 
 def test_a_repro_predicts_the_same(profile) -> None:

@@ -14,6 +14,7 @@ from triptych.harness.backends import BACKENDS
 from triptych.harness.commands import cli
 from triptych.harness.emulators import conformance, simulator_selftest, usage
 from triptych.harness.exit_codes import ExitCode
+from triptych.harness.reports import emulator_table
 from triptych.harness.running.provenance import provenance
 from triptych.simulator import INSTRUCTIONS
 
@@ -59,7 +60,7 @@ def test_a_simulator_that_is_wrong_is_told_and_blamed() -> None:
     cells = {("reciprocal", "float32"): False, ("memset", "float32"): True}
     broken = conformance.Tested("triptych", cells)
     assert broken.to_dict() == {"emulator": "triptych", "passed": 1, "failed": ["reciprocal float32"]}
-    assert "reciprocal  WRONG" in conformance.table(broken) and "1 of 2 right" in conformance.table(broken)
+    assert "reciprocal  WRONG" in emulator_table.text(broken) and "1 of 2 right" in emulator_table.text(broken)
     assert usage.wrong_among(broken, {("reciprocal", "float32"), ("memset", "float32")}) == ["reciprocal float32"]
     assert usage.wrong_among(broken, {("memset", "float32")}) == []
     assert usage.wrong_among(broken, {("reciprocal", "bfloat16")}) == [], "it is right in what the kernel uses"

@@ -18,7 +18,7 @@ from triptych.harness.ops.inputs import make_inputs
 from triptych.harness.results.measures import Derived
 from triptych.harness.results.record import to_plain
 from triptych.harness.results.status import Status
-from triptych.harness.upkeep import honest_variants as variants
+from triptych.harness.upkeep.figures import honest_variants as variants
 
 OPS = builtin()
 REGIMES = ("normal", "tiny", "large", "offset")

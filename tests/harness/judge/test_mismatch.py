@@ -104,7 +104,7 @@ def test_worst_and_histogram(right):
     histogram = failure.histogram
     assert sum(histogram.counts) + histogram.nonfinite == 300 * 600 and histogram.nonfinite == 1
     assert histogram.counts[-1] == 1 and histogram.counts[3:-1] == [0, 0, 0]
-    assert failures.counted(histogram).endswith("over 100: 1; NaN or infinite: 1")
+    assert failures.histogram_text(histogram).endswith("over 100: 1; NaN or infinite: 1")
 
 
 def test_what_is_exactly_allowed_counts_as_allowed():

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from triptych import simulator
 from triptych.harness.collection import builtin
@@ -19,8 +20,12 @@ from triptych.harness.commands import cli
 from triptych.harness.exit_codes import ExitCode
 from triptych.harness.ops.cases import cases_of
 from triptych.harness.ops.inputs import make_inputs
-from triptych.harness.profiling.lanes import lanes, when
+from triptych.harness.profiling.lanes import interval, lanes
+from triptych.harness.profiling.numbers import numbers
 from triptych.harness.profiling.perfetto import document
+from triptych.harness.reports.profile.page import page as profile_page
+from triptych.harness.results.profile import Profile
+from triptych.harness.results.status import Status
 from triptych.simulator import Prediction
 from triptych.simulator.launch.import_hook import simulated_nki
 
@@ -74,7 +79,7 @@ def test_lanes_hold_every_span_once_and_never_overlap(prediction: Prediction) ->
     assert Counter(span.index for row in rows for span in row.spans) == Counter(range(len(prediction.events)))
     for row in rows:
         for before, after in zip(row.spans, row.spans[1:], strict=False):
-            assert when(before)[1] <= when(after)[0]
+            assert interval(before)[1] <= interval(after)[0]
         assert row.number == 0 or row.track == "dma"
 
 
@@ -230,6 +235,20 @@ def test_the_page_is_one_closed_file_that_asks_for_nothing(folder: Path) -> None
     assert parsed.stack == [] and parsed.outward == []
     assert not re.search(r"url\(|@import|https?:|fetch\(|XMLHttp|import\(", text)
     assert "predicted, not measured" in text and "copy.py:7" in text
+
+
+def test_names_are_text_in_the_page() -> None:
+    hostile = "<script>alert('1')</script> | & \"q\""
+    prediction = predictions()["overlapped"]
+    timing = structs.replace(numbers(prediction, {}), advice=[hostile])
+    profile = Profile(
+        op=hostile, case=hostile, dtype="float32", target="trn2", label="trn2", status=Status.PASSED, timing=timing
+    )
+    text = profile_page([profile], [prediction])
+    parsed = Page()
+    parsed.feed(text)
+    assert text.count("<script") == 2 and parsed.texts["h1"] == f"{hostile} {hostile} float32"
+    assert f"{hostile}." in parsed.texts["li"]
 
 
 def test_the_page_holds_every_event(folder: Path) -> None:

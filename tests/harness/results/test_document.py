@@ -16,7 +16,8 @@ from triptych.harness.results.findings import Attribution, Failure, Histogram, M
 from triptych.harness.results.measures import Derived, Fixed, Kinds, Metrics, Nonfinite, Parity, SensitivityReport
 from triptych.harness.results.result import Result
 from triptych.harness.results.status import Cause, Evidence, Status
-from triptych.harness.results.timing import KnownError, Measured, Predicted
+from triptych.harness.results.timing import Measured, Predicted
+from triptych.harness.results.timing_accuracy import TimingAccuracy
 
 KINDS = Kinds(nan=1, inf=0, minus_inf=2)
 FAILED = Result(
@@ -59,7 +60,7 @@ FAILED = Result(
         timer="timing model",
         evidence=Evidence.PREDICTED,
         predicted_us=2.0,
-        known_error=KnownError(median=0.1, worst=0.5, rank_correlation=0.9, points=9, date="2026-11-23"),
+        accuracy=TimingAccuracy(median=0.1, worst=0.5, rank_correlation=0.9, points=9, date="2026-11-23"),
         mfu=0.5,
         busy_share={"tensor": 1.0},
         flops=12,
@@ -138,7 +139,8 @@ def test_one_sentence_says_what_is_wrong_with_a_document_and_where(
 def test_the_types_are_a_schema() -> None:
     """What `{}` and the names of non-finite numbers add to it is said in `record` and `result`."""
     schema = msgspec.json.schema(document.Document)
-    assert schema["$defs"]["Result"]["required"] == ["op", "case", "dtype", "backend", "target", "evidence", "status"]
+    required = ["kind", "op", "case", "dtype", "backend", "target", "evidence", "status"]
+    assert schema["$defs"]["Result"]["required"] == required
     assert set(schema["$defs"]["Fixed"]["properties"]) == {"rule", "source", "regime", "rtol", "atol", "teeth"}
 
 

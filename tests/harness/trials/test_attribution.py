@@ -17,7 +17,7 @@ from triptych.harness.judge.problem import Problem
 from triptych.harness.judge.tolerance import expect
 from triptych.harness.ops import loading
 from triptych.harness.ops.cases import cases_of
-from triptych.harness.reports import tables
+from triptych.harness.reports import problems
 from triptych.harness.results.findings import Attribution
 from triptych.harness.results.measures import Derived
 from triptych.harness.results.record import to_plain
@@ -78,7 +78,7 @@ def blamed(*arguments: Any) -> Attribution:
     result = checked(*arguments)
     assert result.status is Status.FAILED, result.reason
     json.dumps(result.to_dict(), allow_nan=False)
-    assert result.attribution.text in tables.problems([result])
+    assert result.attribution.text in problems.problems([result])
     return result.attribution
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from triptych.harness.collection import builtin
 from triptych.harness.ops.case import Case
-from triptych.harness.upkeep import honest_figures, judge_figures, mutant_runs, mutation, retiled
+from triptych.harness.upkeep.figures import honest_figures, judge_figures, mutant_runs, mutation, retiled
 
 ROOT = Path(__file__).parents[3]
 MATMUL = ROOT / "kernels" / "nki" / "matmul.py"

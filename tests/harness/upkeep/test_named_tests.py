@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from triptych.harness.upkeep.named_tests import exercised
+from triptych.harness.upkeep.pages.named_tests import exercised
 
 HELPER = """
 TABLE = {"tanh": 1}

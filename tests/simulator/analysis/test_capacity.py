@@ -54,7 +54,7 @@ def test_as_much_as_there_is_fits_and_more_does_not(target, kib):
 
 
 def test_dead_tensors_take_no_room():
-    run = simulator.run(tiles_in_turn, X, 5, 150)
+    run = simulator.run(tiles_in_turn, X, 5, 150, target="trn2")
     (sbuf,) = [use for use in simulator.memory_use(run.trace) if use.buffer == "sbuf"]
     assert sbuf.peak == 150 * 1024 and sbuf.capacity == 224 * 1024
     assert [bytes_ for _, bytes_ in sbuf.steps] == [150 * 1024] * 5 + [0]
@@ -78,9 +78,9 @@ def test_psum_has_eight_banks():
             nisa.memset(dst=tile, value=1.0)
         return finish(x)
 
-    simulator.run(kernel, X, 8)
+    simulator.run(kernel, X, 8, target="trn2")
     with pytest.raises(NkiValidationError, match="psum partition, and NeuronCore-v3 has 16384"):
-        simulator.run(kernel, X, 9)
+        simulator.run(kernel, X, 9, target="trn2")
 
 
 @pytest.mark.parametrize(("partitions", "beside"), [(1, 4), (32, 4), (33, 2), (64, 2), (65, 1), (128, 1)])
@@ -97,13 +97,13 @@ def test_low_tensors_lie_beside_each_other(partitions, beside):
         nisa.dma_copy(dst=out, src=x)
         return out
 
-    simulator.run(kernel, X, beside)
+    simulator.run(kernel, X, beside, target="trn2")
     with pytest.raises(NkiValidationError, match="sbuf partition"):
-        simulator.run(kernel, X, beside + 1)
+        simulator.run(kernel, X, beside + 1, target="trn2")
 
 
 def test_the_check_can_be_switched_off():
-    simulator.run(tiles_together, X, 3, 112, options=Options(check_capacity=False))
+    simulator.run(tiles_together, X, 3, 112, target="trn2", options=Options(check_capacity=False))
 
 
 def test_the_check_can_be_switched_off_for_one_tensor_that_is_too_large():

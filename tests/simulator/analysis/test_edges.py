@@ -64,7 +64,7 @@ def test_a_consumer_before_its_producer_moves_behind_it():
     ("schedule", "message"),
     [
         ([("raised", "invers")], "no instruction is called 'invers'; names of this kernel: inverse, raised, total"),
-        ([("inverse", "total")], "inverse at test_schedule.py:.* cannot run after total at .*, which needs it first"),
+        ([("inverse", "total")], "inverse at test_edges.py:.* cannot run after total at .*, which needs it first"),
         ([("raised", "inverse"), ("inverse", "raised")], "'raised' would have to run after itself"),
         ([("raised", "raised")], "'raised' would have to run after itself"),
         (["raised"], "an edge is .consumer, producer. .*; got 'raised'"),
@@ -84,9 +84,7 @@ def test_a_name_of_two_instructions_names_none():
             nisa.reciprocal(tile, tile, name="inverse")
         return in_hbm(tile)
 
-    with pytest.raises(
-        KernelError, match=r"2 instructions are called 'inverse', at test_schedule.py:\d+, test_schedule"
-    ):
+    with pytest.raises(KernelError, match=r"2 instructions are called 'inverse', at test_edges.py:\d+, test_edges"):
         simulator.run(nki.jit(twice).with_schedule([("inverse", "inverse2")]), X)
 
 
@@ -133,7 +131,7 @@ def test_edges_within_a_round_of_a_dynamic_loop():
 
 @pytest.mark.parametrize(("consumer", "producer"), [("inside", "outside"), ("after", "inside"), ("outside", "before")])
 def test_edges_into_and_out_of_a_dynamic_loop_say_so(consumer, producer):
-    words = f"{consumer} at test_schedule.py:.* cannot depend on {producer} at .*: a dynamic loop, or another round"
+    words = f"{consumer} at test_edges.py:.* cannot depend on {producer} at .*: a dynamic loop, or another round"
     with pytest.raises(NkiValidationError, match=words):
         simulator.run(looped(nothing).with_schedule([(consumer, producer)]), X.copy())
     if consumer != "outside":
@@ -225,7 +223,7 @@ def test_a_schedule_against_a_block_says_so():
         nisa.dma_copy(a, x)
 
     simulator.run(nki.jit(block).with_schedule([("y", "x")]), X.copy())
-    with pytest.raises(KernelError, match="x at test_schedule.py:.* cannot run after y .*, which needs it first"):
+    with pytest.raises(KernelError, match="x at test_edges.py:.* cannot run after y .*, which needs it first"):
         simulator.run(nki.jit(block).with_schedule([("x", "y")]), X.copy())
 
 

@@ -296,7 +296,7 @@ def regions(draw):
         region = Region(allocation, first, (2, *shape), (row, *strides), dtype)
     else:
         region = IndirectRegion(allocation, 0, (2, row), (row, 1), dtype)
-        region.chosen = tuple(int(i) for i in free)
+        region.offsets = tuple(int(i) for i in free)
     return region, [tuple(range(i * dtype.itemsize, (i + 1) * dtype.itemsize)) for i in free]
 
 

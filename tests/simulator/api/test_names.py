@@ -9,7 +9,7 @@ from enum import Enum
 
 import pytest
 
-from triptych.harness.upkeep import nki_names
+from triptych.harness.upkeep.pages import nki_names
 from triptych.simulator.dtypes import DType
 from triptych.simulator.launch.import_hook import simulated_nki
 from triptych.simulator.memory.storage import MemoryRegion

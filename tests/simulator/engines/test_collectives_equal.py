@@ -384,7 +384,7 @@ def on_two_ranks(act, target):
 @pytest.mark.parametrize("target", ["trn1", "trn2", "trn3"])
 @pytest.mark.parametrize(("act", "message"), LIMITS.values(), ids=LIMITS)
 def test_limits(act, message, target):
-    with pytest.raises(NkiValidationError, match=rf"^rank 0, ncc\.\w+ at test_collectives.py:\d+: .*{message}"):
+    with pytest.raises(NkiValidationError, match=rf"^rank 0, ncc\.\w+ at test_collectives_equal.py:\d+: .*{message}"):
         on_two_ranks(act, target)
 
 

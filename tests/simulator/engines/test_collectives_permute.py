@@ -264,7 +264,7 @@ def test_a_step_of_a_ring_costs_one_hop():
         return x
 
     relaxed = Options(check_uninitialized=False)
-    run = simulator.run_ranks(kernel, [(np.ones((1, 1), np.float32),)] * 4, options=relaxed)[0]
+    run = simulator.run_ranks(kernel, [(np.ones((1, 1), np.float32),)] * 4, target="trn2", options=relaxed)[0]
     cost = COLLECTIVES["collective_permute_implicit"].cost(run.trace.events[-1], run.trace.chip)
     assert cost == pytest.approx(1500 + 2 * 128 * 512 * 4 / (1280 / 8))
 

@@ -47,7 +47,7 @@ def check(plan, made, held, cast):
         marks = np.zeros(around.shape, bool)
         part = within(marks)
         part[...] = mask.reshape(part.shape)
-        written = around.storage.written_at(around.dtype, around.at)
+        written = around.storage.written_at(around.layout)
         np.testing.assert_array_equal(np.broadcast_to(written, marks.shape), marks, err_msg=f"written of {name}")
         beside = np.ascontiguousarray(around.array)[~marks].view(np.uint8)
         assert (beside == GARBAGE).all(), f"{name}: bytes beside what it writes have changed"

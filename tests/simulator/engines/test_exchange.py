@@ -218,7 +218,7 @@ def test_the_event_has_its_regions_its_name_and_the_ranks(exchanged, everywhere)
     assert [r.shape for r in event.reads] == [(4, 4)] and [r.shape for r in event.writes] == [(12, 4)]
 
 
-@pytest.mark.filterwarnings("ignore::triptych.simulator.NoteWarning")
+@pytest.mark.filterwarnings("ignore::triptych.simulator.SimulatorWarning")
 def test_a_collective_on_an_argument_is_noted(everywhere):
     def kernel(x):
         out = nl.ndarray(x.shape, x.dtype, nl.shared_hbm)

@@ -187,4 +187,4 @@ def test_an_offset_may_be_a_register(core, same):
 def test_an_error_names_the_instruction_and_its_source(core):
     with core() as c, pytest.raises(NkiValidationError) as e:
         nisa.iota(c.empty((4, 6)), [[1, 5]])
-    assert str(e.value).startswith("nisa.iota at test_gpsimd.py:") and "nki/api/nki/isa" in str(e.value)
+    assert str(e.value).startswith("nisa.iota at test_gpsimd_patterns.py:") and "nki/api/nki/isa" in str(e.value)

@@ -84,7 +84,7 @@ def both(a):
     return out
 
 
-@pytest.mark.filterwarnings("ignore::triptych.simulator.NoteWarning")
+@pytest.mark.filterwarnings("ignore::triptych.simulator.SimulatorWarning")
 @pytest.mark.parametrize("target", ["trn2", "trn3"])
 def test_a_seed_means_the_same_in_every_run_and_on_both_cores(target):
     seed = np.array([[7]], np.int32)

@@ -1,10 +1,12 @@
 """Who gets to be `nki`: the simulator where nothing real is installed, AWS's own where it is, never the placeholder.
 
-Each installation is a folder on the path of a fresh interpreter, so that nothing leaks into this one.
+`triptych.nki` is the simulator's in all three. Each installation is a folder on the path of a fresh interpreter, so
+that nothing leaks into this one.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
@@ -17,8 +19,9 @@ import triptych
 from triptych import simulator
 from triptych.simulator import NkiValidationError
 from triptych.simulator.api import removed
+from triptych.simulator.api.modules import CURRENT
 from triptych.simulator.api.older import OLDER
-from triptych.simulator.launch.import_hook import NAMES, simulated_nki
+from triptych.simulator.launch.import_hook import simulated_nki
 
 SOURCE = Path(triptych.__file__).parents[1]
 KERNEL = """
@@ -141,6 +144,66 @@ def test_load_runs_a_kernel(tmp_path):
     np.testing.assert_array_equal(simulator.run(kernel.twice, np.ones((2, 2), np.float32)).outputs, [[2, 2]] * 2)
 
 
+# triptych.nki
+
+OWN = """
+from triptych import nki
+from triptych.nki import isa as nisa
+from triptych.nki import language as nl
+""" + KERNEL.partition("from nki.language import float32\n")[2].replace("float32", "nl.float32")
+
+
+@pytest.mark.parametrize("install", [None, real_nki, placeholder])
+def test_the_simulators_own_nki_is_there_whatever_is_installed(tmp_path, install):
+    (tmp_path / "kernel.py").write_text(OWN)
+    if install is not None:
+        install(tmp_path)
+    code = (
+        "import sys, numpy as np, kernel\n"
+        "print(kernel.nki.simulate(kernel.twice)(np.ones((2, 2), np.float32)).sum(), 'nki' in sys.modules)"
+    )
+    assert python(code, tmp_path) == "8.0 False"
+
+
+def test_both_are_there_beside_a_real_nki(tmp_path):
+    code = (
+        "from triptych import nki as own; import nki, nki.isa; print(nki.REAL, nki.isa.float32, own.isa.__triptych__)"
+    )
+    assert python(code, real_nki(tmp_path)) == "True real True"
+
+
+def test_the_simulators_own_nki_holds_what_nki_does():
+    code = (
+        "import triptych\nfrom triptych import nki as own\nimport nki, triptych.nki.collectives as ncc\n"
+        "same = [m for m in ('isa', 'language', 'collectives', 'typing', 'dtype') for n, v in vars(getattr(nki, m))"
+        ".items() if not n.startswith('__') and v is not getattr(getattr(own, m), n) and n != 'constants']\n"
+        "print(own.jit is nki.jit, same, own is triptych.nki, ncc is own.collectives, own.isa.constants.dge_mode)"
+    )
+    assert python(code) == "True [] True True <enum 'dge_mode'>"
+
+
+def test_a_name_that_it_lacks_is_called_as_aws_calls_it():
+    from triptych import nki
+
+    with pytest.raises(AttributeError, match="^nki.language.arange is not in NKI 0.6: use slices$"):
+        _ = nki.language.arange
+    with pytest.raises(ModuleNotFoundError, match="No module named 'triptych.nki.compiler'"):
+        importlib.import_module("triptych.nki.compiler")
+
+
+def test_an_import_sorter_leaves_it_working(tmp_path):
+    """It sorts `import triptych, nki` into an order in which there is no nki yet."""
+    file = tmp_path / "script.py"
+    file.write_text(
+        "import sys, numpy as np\n" + OWN.replace("from triptych import nki", "from triptych import simulator, nki")
+    )
+    sort = [sys.executable, "-m", "ruff", "check", "--isolated", "--select", "I", "--fix", "--quiet", str(file)]
+    subprocess.run(sort, check=True)
+    assert "from triptych import nki, simulator\n" in file.read_text()
+    code = "import script as s; print(s.simulator.run(s.twice, s.np.ones((2, 2), s.np.float32)).outputs.sum())"
+    assert python(code, tmp_path) == "8.0"
+
+
 # What the modules hold
 
 with simulated_nki():
@@ -150,10 +213,10 @@ with simulated_nki():
     import nki.language
     import nki.typing
 
-MODULES = dict(zip(NAMES, (nki, nki.isa, nki.language, nki.collectives, nki.typing), strict=True))
+MODULES = dict(zip(CURRENT, (nki, nki.isa, nki.language, nki.collectives, nki.typing), strict=True))
 
 
-@pytest.mark.parametrize("name", [n for n in removed.NAMES if n.rpartition(".")[0] in NAMES])
+@pytest.mark.parametrize("name", [n for n in removed.NAMES if n.rpartition(".")[0] in CURRENT])
 def test_a_removed_name_says_what_replaced_it(name):
     module, _, attribute = name.rpartition(".")
     with pytest.raises(AttributeError, match=f"{name} is not in NKI 0.6: ") as e:

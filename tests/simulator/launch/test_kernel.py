@@ -248,6 +248,8 @@ def test_the_first_remark_on_each_line_is_a_warning():
         nisa.dma_copy(out, tile)
         return out
 
-    with pytest.warns(simulator.NoteWarning, match=r"test_kernel.py:\d+: nl.log: 8 of 8 inputs are outside") as told:
+    with pytest.warns(
+        simulator.SimulatorWarning, match=r"test_kernel.py:\d+: nl.log: 8 of 8 inputs are outside"
+    ) as told:
         run = simulator.run(kernel, np.zeros((2, 4), np.float32))
     assert len(told) == 1 and len(run.trace.notes) == 2  # the logarithm of the third run is of NaN

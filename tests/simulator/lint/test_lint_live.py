@@ -10,6 +10,7 @@ import pytest
 
 from triptych import simulator
 from triptych.simulator import LintWarning, Options
+from triptych.simulator.launch.import_hook import simulated_nki
 
 TEXT = """import nki
 import nki.isa as nisa
@@ -60,7 +61,7 @@ def said(call):
     return [
         (w.category, w.filename, w.lineno, str(w.message).split(":")[0])
         for w in caught
-        if w.category is not simulator.NoteWarning
+        if w.category is not simulator.SimulatorWarning
     ]
 
 
@@ -123,7 +124,7 @@ def test_a_file_that_has_changed_is_not_linted(kernels, tmp_path):
 
 
 def test_a_kernel_inside_a_function_is_found():
-    with simulator.lend.simulated_nki():
+    with simulated_nki():
         import nki.language as nl
 
     def kernel(x):

@@ -24,6 +24,7 @@ def lines(tmp_path):
     return look
 
 
+OWN = "from triptych import nki, simulator\nfrom triptych.nki import language as nl\n"
 KERNELS = {
     "decorated": f"import nki, nki.language as nl\n@nki.jit\ndef k(x):\n    {BAD}\n",
     "decorated with a call": f"import nki, nki.language as nl\n@nki.jit()\ndef k(x):\n    {BAD}\n",
@@ -34,6 +35,11 @@ KERNELS = {
     "handed to jit": f"import nki, nki.language as nl\ndef k(x):\n    {BAD}\nf = nki.jit(k)\n",
     "handed to simulate": f"import nki, nki.language as nl\ndef k(x):\n    {BAD}\ndef t(): nki.simulate(k)(1)\n",
     "handed to run": f"import nki.language as nl\nfrom triptych.simulator import run\ndef k(x):\n    {BAD}\nrun(k)\n",
+    "handed to predict": f"{OWN}def k(x):\n    {BAD}\nsimulator.predict(k, 1)\n",
+    "handed to a simulator": f"{OWN}def k(x):\n    {BAD}\nsimulator.on('trn1').run(k, 1)\n",
+    "handed to one that has a name": f"{OWN}s = simulator.on()\ndef k(x):\n    {BAD}\ndef t(): s.run_ranks(k, [])\n",
+    "decorated by triptych.nki": f"{OWN}@nki.jit\ndef k(x):\n    {BAD}\n",
+    "decorated in full": f"import triptych\nnl = triptych.nki.language\n@triptych.nki.jit\ndef k(x):\n    {BAD}\n",
     "inside a function": f"import nki, nki.language as nl\ndef test():\n    @nki.jit\n    def k(x):\n        {BAD}\n",
     "inside a class": f"import nki, nki.language as nl\nclass T:\n    @nki.jit\n    def k(x):\n        {BAD}\n",
     "below a condition": f"if True:\n    import nki, nki.language as nl\n    @nki.jit\n    def k(x):\n        {BAD}\n",
@@ -70,6 +76,7 @@ HOST = {
     "a main block": f"if __name__ == '__main__':\n    import time\n    print(time.time(), {BAD})\n",
     "a test": f"def test():\n    assert nki.simulate(k)(1) is not None\n    {BAD}\n",
     "a method that no kernel calls": f"class C:\n    def k(self):\n        {BAD}\n",
+    "a function that another run is given": f"def other(x):\n    {BAD}\nthread.on('trn2').run(other)\n",
     "a decorator": f"@nki.jit\n@wraps({BAD})\ndef other(x):\n    return x\n",
     "a function of the kernel's parameter's name": f"def x():\n    {BAD}\n",
 }
@@ -116,7 +123,7 @@ def test_what_python_itself_warns_of_is_not_ours(lines):
     assert lines(HEAD + '@nki.jit\ndef k(x):\n    print("\\d")\n    return x\n') == []
 
 
-OURS = [*sorted((ROOT / "kernels" / "nki").glob("*.py")), ROOT / "harness" / "new_template.py"]
+OURS = [*sorted((ROOT / "kernels" / "nki").glob("*.py")), ROOT / "harness" / "commands" / "new_template.py"]
 
 
 @pytest.mark.parametrize("file", OURS, ids=lambda file: file.name)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from triptych.harness.upkeep import nki_names
+from triptych.harness.upkeep.pages import nki_names
 from triptych.simulator import INSTRUCTIONS, NkiValidationError
 from triptych.simulator.enums import engine
 from triptych.simulator.launch.import_hook import simulated_nki

@@ -9,7 +9,7 @@ from calls.plan import Plan, fill, targets_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernel_parts import in_hbm, in_sbuf
-from without_data_parts import X, both, story
+from shape_only_parts import X, both, story
 
 from triptych.simulator import NeedsData, NkiError, Uninitialized
 from triptych.simulator.launch.import_hook import simulated_nki
@@ -32,7 +32,7 @@ def called(core, cast, target, plans, options, data):
             plan.call.issue(**{n: view for n, (view, _, _) in made.items()}, **options)
             for name in plan.call.outputs:
                 _, around, _ = made[name]
-                written = around.storage.written_at(around.dtype, around.at)
+                written = around.storage.written_at(around.layout)
                 states.append(np.broadcast_to(written, around.shape).tolist())
     return story(c.trace), states, c.trace.notes
 
@@ -180,7 +180,7 @@ MORE = {"max": (1,), "mean": (1,), "sum": (1,), "var": (1,), "all": (1,), "expan
 
 
 @pytest.mark.parametrize("name", UNARY)
-@pytest.mark.filterwarnings("ignore::triptych.simulator.NoteWarning")
+@pytest.mark.filterwarnings("ignore::triptych.simulator.SimulatorWarning")
 def test_a_function_leaves_the_trace_that_it_leaves_with_data(name):
     def kernel(x):
         a = in_sbuf(x)

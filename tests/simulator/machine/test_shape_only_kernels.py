@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from kernel_parts import in_hbm, in_sbuf
-from without_data_parts import X, both, refused, story
+from shape_only_parts import X, both, refused, story
 
 from triptych import simulator
 from triptych.simulator import NeedsData, NkiError, NkiValidationError, Options, ShapeDtype, Uninitialized
@@ -204,7 +204,7 @@ def needs_data(kernel, *shapes, target="trn2", cores=1):
         given = [ShapeDtype(*s) if options is None else np.zeros(s[0], TABLE[s[1]].np) for s in shapes]
         with pytest.raises(NeedsData, match="this run has shapes alone.*; run it with arrays") as e:
             simulator.run(nki.jit(kernel)[cores], *given, target=target, options=options)
-        assert e.value.op and "test_without_data_kernels.py:" in str(e.value)
+        assert e.value.op and "test_shape_only_kernels.py:" in str(e.value)
 
 
 def test_what_depends_on_data_says_so():
@@ -234,7 +234,7 @@ def test_what_depends_on_data_says_so():
     needs_data(gathered, ((16, 1), "int32"), target="trn3")
 
 
-@pytest.mark.filterwarnings("ignore::triptych.simulator.NoteWarning")
+@pytest.mark.filterwarnings("ignore::triptych.simulator.SimulatorWarning")
 def test_what_shows_values_says_that_there_are_none(capsys):
     def kernel(x):
         a = in_sbuf(x)

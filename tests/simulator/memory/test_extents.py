@@ -8,25 +8,29 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from triptych.simulator.dtypes import dtype_of
 from triptych.simulator.memory.extents import Extents, pieces
+from triptych.simulator.memory.layout import Layout, reach
+
+KINDS = [dtype_of(name) for name in ("uint8", "uint16", "uint32")]
 
 
 @st.composite
 def views(draw, nbytes):
-    """(itemsize, offset, shape, strides) of a view that stays within so many bytes."""
-    itemsize = draw(st.sampled_from([1, 2, 4]))
-    count = nbytes // itemsize
+    """A view that stays within so many bytes."""
+    dtype = draw(st.sampled_from(KINDS))
+    count = nbytes // dtype.itemsize
     shape = tuple(draw(st.lists(st.integers(1, 5), min_size=1, max_size=4)))
     strides = tuple(draw(st.sampled_from([-3, -1, 0, 1, 2, 3, 4, 6, 8, 12, 24])) for _ in shape)
-    steps = [s * (n - 1) for s, n in zip(strides, shape, strict=True)]
-    low, high = sum(s for s in steps if s < 0), sum(s for s in steps if s > 0)
+    low, high = reach(shape, strides)
     if high - low >= count:
-        return itemsize, draw(st.integers(0, count - 1)), (1,), (1,)
-    return itemsize, draw(st.integers(-low, count - 1 - high)), shape, strides
+        return Layout(draw(st.integers(0, count - 1)), (1,), (1,), dtype)
+    return Layout(draw(st.integers(-low, count - 1 - high)), shape, strides, dtype)
 
 
 def strided(state, view):
-    itemsize, offset, shape, strides = view
+    offset, shape, strides, dtype = view
+    itemsize = dtype.itemsize
     return np.ndarray((*shape, itemsize), bool, state, offset * itemsize, (*[s * itemsize for s in strides], 1))
 
 
@@ -39,11 +43,12 @@ def test_cells_know_what_a_mask_of_bytes_knows(data):
     for _ in range(data.draw(st.integers(1, 8))):
         view, value = data.draw(views(mask.size)), data.draw(st.booleans())
         strided(mask, view)[...] = value
-        extents.mark(pieces(*view, width), value)
+        extents.mark(pieces(view, width), value)
         asked = data.draw(views(mask.size))
-        there, found = strided(mask, asked), extents.state(pieces(*asked, width))
+        there, found = strided(mask, asked), extents.state(pieces(asked, width))
         assert found is (True if there.all() else None if there.any() else False)
-        itemsize, offset, shape, strides = asked
+        offset, shape, strides, dtype = asked
+        itemsize = dtype.itemsize
         elements = extents.elements(itemsize, offset * itemsize, shape, tuple(s * itemsize for s in strides))
         np.testing.assert_array_equal(np.broadcast_to(elements, shape), there.all(axis=-1))
         assert extents.missing == mask.size - np.count_nonzero(mask)
@@ -54,6 +59,7 @@ def test_a_tensor_of_gigabytes_takes_as_many_cells_as_it_is_written_in_tiles():
     extents = Extents(1 << 17, 1 << 17)
     for row in range(0, 1 << 17, 1 << 12):
         for column in range(0, 1 << 17, 1 << 14):
-            extents.mark(pieces(2, (row << 16) + column // 2, (1 << 12, 1 << 13), (1 << 16, 1), extents.width))
+            tile = Layout((row << 16) + column // 2, (1 << 12, 1 << 13), (1 << 16, 1), dtype_of("bfloat16"))
+            extents.mark(pieces(tile, extents.width))
     assert extents.missing == 0 and extents.state([(((0, 1 << 17),), ((0, 1 << 17),))]) is True
     assert math.prod(map(len, (extents._rows, extents._columns))) <= 33 * 9

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from triptych.harness.upkeep import nki_names
+from triptych.harness.upkeep.pages import nki_names
 from triptych.simulator import NkiValidationError
 from triptych.simulator.launch.import_hook import simulated_nki
 from triptych.simulator.tensors.tensor import NkiTensor

@@ -23,7 +23,7 @@ def used(program, buffer="sbuf"):
         program()
         return x
 
-    trace = simulator.run(kernel, np.ones((1, 1), np.float32)).trace
+    trace = simulator.on("trn2").run(kernel, np.ones((1, 1), np.float32)).trace
     memory = next(m for m in occupancy(schedule(trace)) if m.buffer == buffer)
     return [(pytest.approx(at - LAUNCH), used) for at, used in memory.steps], memory
 

@@ -7,13 +7,14 @@ import pytest
 from triptych import simulator
 from triptych.simulator import KernelError
 from triptych.simulator.launch.import_hook import simulated_nki
-from triptych.simulator.timing import predict, predict_trace
+from triptych.simulator.timing import predict_trace
 
 with simulated_nki():
     import nki.isa as nisa
     import nki.language as nl
 
 LAUNCH, TEARDOWN = 17.0, 5.0
+predict = simulator.on("trn2").predict
 
 
 def product(lhsT, rhs):
@@ -145,7 +146,7 @@ def test_throttling_matters_on_the_critical_path(beside):
 
 
 def test_what_if():
-    trace = simulator.run(product, *operands()).trace
+    trace = simulator.on("trn2").run(product, *operands()).trace
     plain, faster = predict_trace(trace), predict_trace(trace, settings={"dma_gb_per_s": 736})
     assert faster.total_us < plain.total_us
     assert faster.chip.dma_gb_per_s.value == 736 and faster.chip.dma_gb_per_s.known == "assumed"
@@ -168,7 +169,7 @@ def test_two_cores_share_their_hbm():
     from triptych.simulator import jit
 
     x = np.ones((128, 4096), ml_dtypes.bfloat16)
-    one, two = (predict(jit(kernel)[cores], x, target="trn2") for cores in (1, 2))
+    one, two = (predict(jit(kernel)[cores], x) for cores in (1, 2))
     work = one.total_us - LAUNCH - TEARDOWN - 1.04
     assert two.total_us - LAUNCH - TEARDOWN - 1.04 == pytest.approx(work * 368 / 358, rel=0.01)
     assert two.hbm_bytes == 2 * one.hbm_bytes

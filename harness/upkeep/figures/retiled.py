@@ -1,0 +1,58 @@
+"""Our own kernels with other tiles, blocks and exponentials: as right as before, and none may be rejected.
+
+Each is the kernel's text with a few stretches replaced, as a `mutation.Mutant`, which `mutant_runs` can run.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from triptych.harness.upkeep.figures.mutation import Mutant
+
+ROOT = Path(__file__).resolve().parents[3]
+
+Changes = tuple[tuple[str, str], ...]
+
+_NKI_TILES = "return nl.tile_size.pmax, nl.tile_size.gemm_stationary_fmax, nl.tile_size.gemm_moving_fmax"
+_NKI_BLOCK_N = "BLOCK_N = 2 * TILE_N"
+_NKI_BLOCK_M = "BLOCK_M = (8 if lhsT.dtype == nl.float32 else 16) * TILE_M"
+_TRITON_BLOCKS = "block_m, block_n, block_k = (128, 256, 64) if element_size == 2 else (128, 128, 16)"
+_TRITON_QUERIES = "block_m = min(block_m, max(16, triton.next_power_of_2(Sq)))"
+_TRITON_KEYS = "block_n = min(block_n, max(16, triton.next_power_of_2(Sk)))"
+
+CHANGES: dict[str, dict[str, Changes]] = {
+    "kernels/nki/matmul.py": {
+        "K in blocks of one tile": (("BLOCK_K = 8 * TILE_K", "BLOCK_K = TILE_K"),),
+        "M and N in blocks of one tile": ((_NKI_BLOCK_N, "BLOCK_N = TILE_N"), (_NKI_BLOCK_M, "BLOCK_M = TILE_M")),
+        "tiles of 64 x 32 x 256": ((_NKI_TILES, "return 64, 32, 256"),),
+        "tiles of 32 x 128 x 96": ((_NKI_TILES, "return 32, 128, 96"),),
+    },
+    "kernels/nki/attention.py": {
+        "128 keys a block": (("KEY_BLOCK = 1024", "KEY_BLOCK = 128"),),
+        "512 keys a block": (("KEY_BLOCK = 1024", "KEY_BLOCK = 512"),),
+        "one tile of queries a group": (("TILES_IN_GROUP = 8", "TILES_IN_GROUP = 1"),),
+    },
+    "kernels/triton/matmul.py": {
+        "tiles of 32 x 32 x 32": ((_TRITON_BLOCKS, "block_m, block_n, block_k = 32, 32, 32"),),
+        "tiles of 32 x 64 x 128": ((_TRITON_BLOCKS, "block_m, block_n, block_k = 32, 64, 128"),),
+    },
+    "kernels/triton/attention.py": {
+        "64 queries, 32 keys": ((_TRITON_QUERIES, "block_m = 64"), (_TRITON_KEYS, "block_n = 32")),
+        "32 queries, 128 keys": ((_TRITON_QUERIES, "block_m = 32"), (_TRITON_KEYS, "block_n = 128")),
+        "exp instead of exp2": (("tl.exp2(", "tl.exp("), ("math.log2(math.e) / math.sqrt(D)", "1 / math.sqrt(D)")),
+    },
+}
+
+
+def retiled(path: Path) -> list[Mutant]:
+    """The variants of one kernel file; ValueError if the file no longer has what a change replaces."""
+    text = path.read_text(encoding="utf-8")
+    variants = []
+    for name, changes in CHANGES[str(path.relative_to(ROOT))].items():
+        source = text
+        for before, after in changes:
+            if before not in source:
+                raise ValueError(f"{path} has no {before!r} any more, which the variant {name!r} replaces")
+            source = source.replace(before, after)
+        variants.append(Mutant(path, 0, "", name, source))
+    return variants

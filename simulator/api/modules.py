@@ -1,0 +1,23 @@
+"""Which modules make up `nki`, which older ones kernels still import, and how the simulator's own are called."""
+
+from __future__ import annotations
+
+CURRENT = ("nki", "nki.isa", "nki.language", "nki.collectives", "nki.typing")
+OLDER = ("nki.dtype", "nki.isa.constants")  # of NKI 0.3 (triptych.simulator.api.older)
+COMPILER = ("neuronxcc", "neuronxcc.nki", "neuronxcc.nki.typing")  # of AWS's compiler, whose kernels annotate with it
+SIMULATED = (*CURRENT, *OLDER)
+SERVED = (*SIMULATED, *COMPILER)
+PACKAGES = {name.rpartition(".")[0] for name in SERVED}
+OWN = "triptych."  # before the name of a module that is the simulator's even where AWS's nki is installed
+
+
+def modern(name: str) -> str:
+    """The module of NKI 0.6 behind a name of AWS's compiler: neuronxcc.nki.isa -> nki.isa, where there is one."""
+    name = name.removeprefix("neuronxcc.")
+    return name if name in CURRENT else "nki"
+
+
+def documented(name: str) -> str:
+    """A dotted name as AWS documents it: triptych.nki.isa.memset -> nki.isa.memset. Other names stay as they are."""
+    inner = name.removeprefix(OWN)
+    return inner if inner == "nki" or inner.startswith("nki.") else name

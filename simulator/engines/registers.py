@@ -1,0 +1,81 @@
+"""Sequencers: registers made, moved, loaded from memory and stored there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from triptych.simulator import enums
+from triptych.simulator.analysis import costs
+from triptych.simulator.errors import NkiValidationError
+from triptych.simulator.machine.instructions import instruction
+from triptych.simulator.machine.machine import NkiInstruction, machine
+from triptych.simulator.machine.registers import VirtualRegister, bound_value
+from triptych.simulator.memory.storage import PSUM
+from triptych.simulator.operands.operands import describe, put
+from triptych.simulator.tensors.tensor import NkiTensor
+
+_LOOPS = "nki/api/nki/language/__init__.py, fori_loop"
+_SYNC = enums.engine.sync
+
+
+def register_alloc(x: Any = None) -> VirtualRegister:
+    """A new register, holding the integer `x` or nothing."""
+    if isinstance(x, NkiTensor) and x.index is None and not machine().options.check_operands:
+        register = VirtualRegister()
+        register_load(register, x)
+        return register
+    if x is not None and not isinstance(x, (int, np.integer)):
+        raise NkiValidationError(f"register_alloc takes an integer or None, got {describe(x)}")
+    return VirtualRegister(None if x is None else _wrapped(int(x)))
+
+
+@instruction(_SYNC, cost=costs.free)
+def register_move(dst: VirtualRegister, src: Any) -> NkiInstruction:
+    """dst = src, an integer or another register."""
+    m = machine()
+    _writable(dst)
+    dst.state = _wrapped(bound_value(src))
+    return m.record("register_move", _SYNC, (), ())
+
+
+@instruction(_SYNC, cost=costs.free)
+def register_load(dst: VirtualRegister, src: NkiTensor) -> NkiInstruction:
+    """dst = the one element of src, in HBM or SBUF, of up to 32 bits."""
+    m = machine()
+    _writable(dst)
+    _check_element(src, "src")
+    m.check_reads((src,))
+    element = m.values(src).reshape(-1)[0]
+    dst.state = _wrapped(int(element) if src.dtype.is_int else int(np.rint(np.float32(element))))
+    return m.record("register_load", _SYNC, (src,), ())
+
+
+@instruction(_SYNC, cost=costs.free)
+def register_store(dst: NkiTensor, src: VirtualRegister) -> NkiInstruction:
+    """The one element of dst, in HBM or SBUF, = src."""
+    m = machine()
+    _check_element(dst, "dst")
+    if not isinstance(src, VirtualRegister):
+        raise NkiValidationError(f"src must be a register, got {describe(src)}")
+    put(dst, np.array([src.value()], np.int64))
+    return m.record("register_store", _SYNC, (), (dst,))
+
+
+def _writable(dst: Any) -> None:
+    if not isinstance(dst, VirtualRegister):
+        raise NkiValidationError(f"dst must be a register of nisa.register_alloc, got {describe(dst)}")
+    if dst.frozen:
+        raise NkiValidationError("the counter of a loop is read only; carry other state through SBUF", source=_LOOPS)
+
+
+def _check_element(t: Any, what: str) -> None:
+    plain = isinstance(t, NkiTensor) and t.index is None
+    if not plain or t.size != 1 or t.buffer is PSUM or t.dtype.kind == "x":
+        raise NkiValidationError(f"{what} must be one number in HBM or SBUF, got {describe(t)}")
+
+
+def _wrapped(value: int) -> int:
+    """`value` as the 32-bit register holds it."""
+    return (value + 2**31) % 2**32 - 2**31

@@ -1,0 +1,206 @@
+"""Vector Engine: elementwise operations of a tile with numbers or columns, two in a row, and then with another tile.
+
+Arithmetic is float32 inside; bitvec operators work on the integers' bit patterns. Some of these also run on Scalar or
+GpSimd, which the `engine` argument picks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from triptych.simulator import enums
+from triptych.simulator.analysis import costs
+from triptych.simulator.dtypes import DType, float32
+from triptych.simulator.enums import engine as eng
+from triptych.simulator.errors import NkiValidationError
+from triptych.simulator.machine.instructions import choose, instruction
+from triptych.simulator.machine.machine import Machine, NkiInstruction, machine
+from triptych.simulator.machine.table import Indirect
+from triptych.simulator.operands.operands import (
+    bits,
+    check_integers,
+    describe,
+    elementwise,
+    not_both_in_psum,
+    on_chip,
+    per_partition,
+    put,
+    put_bits,
+    same_tile,
+    without_gpsimd_in_psum,
+)
+from triptych.simulator.operands.operators import Op, operator
+from triptych.simulator.tensors.tensor import NkiTensor, as_shape
+
+Array = NDArray[Any]
+_UNKNOWN = enums.engine.unknown
+_INT32 = ("int32", "uint32")
+
+
+def _no_address_arithmetic(operands: dict[str, Any]) -> None:
+    """Taken to be meant by the pattern of int32 and uint32 "address arithmetic", which the documentation only names."""
+    op, tiles = operands["op0"], (operands["dst"], operands["data"])
+    if isinstance(op, Op) and not op.bitvec and all(t.dtype in _INT32 for t in tiles):
+        raise NkiValidationError("indirect views do not go with arithmetic on 32-bit integers, which is for addresses")
+
+
+@instruction(
+    eng.vector,
+    eng.scalar,
+    eng.gpsimd,
+    cost=costs.per_element,
+    indirect=Indirect(("data",), check=_no_address_arithmetic),
+)
+def tensor_scalar(
+    dst: NkiTensor,
+    data: NkiTensor,
+    op0: Op,
+    operand0: Any,
+    reverse0: bool = False,
+    op1: Op | None = None,
+    operand1: Any = None,
+    reverse1: bool = False,
+    engine: enums.engine = _UNKNOWN,
+    name: str | None = None,
+) -> NkiInstruction:
+    """dst[P, F] = (data[P, F] <op0> operand0) <op1> operand1; operands are scalars or columns [P, 1]."""
+    m = machine()
+    on_chip(dst=dst, data=data)
+    same_tile("dst and data", dst, data)
+    first = operator(op0)
+    second = operator(op1) if op1 is not None else None
+    if second is None and operand1 is not None:
+        raise NkiValidationError("operand1 without op1")
+    if second is not None and second.bitvec is not first.bitvec:
+        raise NkiValidationError(f"op0 and op1 must both be bitvec or both arithmetic, got {op0!r} and {op1!r}")
+    on = _tensor_scalar_engine(m, first, second, engine, (dst, data))
+    if first.bitvec:
+        return _tensor_scalar_bits(m, dst, data, ((first, operand0, reverse0), (second, operand1, reverse1)), name)
+    steps, read = [], [data]
+    for f, operand, reverse, what in (
+        (first, operand0, reverse0, "operand0"),
+        (second, operand1, reverse1, "operand1"),
+    ):
+        if f is None:
+            continue
+        if not f.binary:
+            if not (operand is None or (not isinstance(operand, NkiTensor) and operand == 0)):
+                raise NkiValidationError(f"{f!r} is unary: its operand must be None or 0, got {operand!r}")
+            steps.append((f, None, False))
+            continue
+        value, tiles = per_partition(operand, data, what)
+        if m.options.check_operands:
+            _check_float32(tiles)
+        read.extend(tiles)
+        steps.append((f, value, reverse))
+    m.check_reads(read)
+    result: Any = data.f32()
+    for f, value, reverse in steps[:-1]:
+        result = _apply(f, result, value, reverse)
+    f, value, reverse = steps[-1]
+    if value is None:
+        elementwise(dst, f.alu, result)
+    elif not reverse:
+        elementwise(dst, f.alu, result, value)
+    else:
+        put(dst, _apply(f, result, value, reverse))
+    return m.record("tensor_scalar", on, read, (dst,), name, op=tuple(s[0].name for s in steps))
+
+
+def _apply(f: Op, data: Any, value: Any, reverse: bool) -> Any:
+    assert f.alu is not None
+    if value is None:
+        return f.alu(data)
+    return f.alu(value, data) if reverse else f.alu(data, value)
+
+
+def _check_float32(tiles: Sequence[NkiTensor]) -> None:
+    for t in tiles:
+        if t.dtype != float32:
+            raise NkiValidationError(f"an operand tile of an arithmetic operator must be float32, got {t!r}")
+
+
+def _tensor_scalar_engine(m: Machine, op0: Op, op1: Op | None, asked: enums.engine, tiles: Sequence[NkiTensor]) -> eng:
+    ops = [o.name for o in (op0, op1) if o is not None]
+    if "rsqrt" in ops:
+        return without_gpsimd_in_psum(choose(asked, eng.gpsimd), *tiles)
+    few = ops in (["multiply", "add"], ["multiply"], ["add"])
+    if asked is eng.scalar and m.chip.generation < (3 if few else 4):
+        raise NkiValidationError(
+            "the Scalar Engine runs tensor_scalar from NeuronCore-v3 on, for multiply then add, multiply, or add, and "
+            f"from v4 on for any arithmetic operators; got {' then '.join(ops)} on {m.chip.name}",
+            source="nki/guides/architecture/trainium3_arch.rst, Scalar Engine",
+        )
+    return choose(asked, eng.vector, eng.scalar) if not op0.bitvec else choose(asked, eng.vector)
+
+
+def _tensor_scalar_bits(
+    m: Machine, dst: NkiTensor, data: NkiTensor, steps: Sequence[tuple[Op | None, Any, bool]], name: str | None
+) -> NkiInstruction:
+    """The bitvec form: integer tiles, operands as bit patterns of data's dtype."""
+    check_integers(dst, data)
+    read: list[NkiTensor] = [data]
+    planned: list[tuple[Op, Any, bool]] = []
+    for f, operand, reverse in steps:
+        if f is None:
+            continue
+        value: Any = None
+        if f.binary and isinstance(operand, NkiTensor):
+            on_chip(operand=operand)
+            check_integers(data, operand)
+            if operand.shape[0] != data.shape[0] or operand.free_size != 1:
+                raise NkiValidationError(f"an operand tile must be ({data.shape[0]}, 1), got {operand.shape}")
+            read.append(operand)
+            value = bits(operand).reshape((data.shape[0],) + (1,) * (data.ndim - 1))
+        elif f.binary:
+            value = _pattern(f, operand, data.dtype)
+        planned.append((f, value, reverse))
+    m.check_reads(read)
+    result = bits(data)
+    for f, value, reverse in planned:
+        result = _apply(f, result, value, reverse)
+    put_bits(dst, result)
+    return m.record("tensor_scalar", eng.vector, read, (dst,), name, op=tuple(f.name for f, _, _ in planned))
+
+
+def _pattern(f: Op, value: Any, dtype: DType) -> Any:
+    """A compile-time integer as the bits of `dtype`."""
+    size = 8 * dtype.itemsize
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not -(1 << size - 1) <= value < 1 << size:
+        raise NkiValidationError(f"{f!r} needs an integer operand that {dtype} holds, got {describe(value)}")
+    return np.array(int(value) & ((1 << size) - 1), f"uint{size}")
+
+
+@instruction(eng.vector, cost=costs.two_inputs)
+def scalar_tensor_tensor(
+    dst: NkiTensor,
+    data: NkiTensor,
+    op0: Op,
+    operand0: Any,
+    op1: Op,
+    operand1: NkiTensor,
+    reverse0: bool = False,
+    reverse1: bool = False,
+    name: str | None = None,
+) -> NkiInstruction:
+    """dst[P, F] = (data[P, F] <op0> operand0) <op1> operand1[P, F]; operand0 a scalar or a column [P, 1]."""
+    m = machine()
+    on_chip(dst=dst, data=data, operand1=operand1)
+    not_both_in_psum(data, operand1, "data and operand1")
+    same_tile("data and operand1", data, operand1)
+    same_tile("dst and data", dst, data)
+    first, second = operator(op0, binary=True), operator(op1, binary=True)
+    if first.bitvec or second.bitvec:
+        raise NkiValidationError(f"op0 and op1 must be arithmetic, got {op0!r} and {op1!r}")
+    value, tiles = per_partition(operand0, data, "operand0")
+    m.check_reads((data, operand1, *tiles))
+    inner = _apply(first, data.f32(), value, reverse0)
+    other = as_shape(operand1.f32(), data.shape)
+    elementwise(dst, second.alu, *((other, inner) if reverse1 else (inner, other)))
+    return m.record(
+        "scalar_tensor_tensor", eng.vector, (data, operand1, *tiles), (dst,), name, op=(first.name, second.name)
+    )

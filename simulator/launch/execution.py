@@ -1,0 +1,123 @@
+"""One rank's execution of a kernel: its memory, its trace and its cores, and what it leaves."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import warnings
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import numpy as np
+
+from triptych.simulator.analysis.capacity import check_capacity
+from triptych.simulator.analysis.edges import keep
+from triptych.simulator.analysis.races import check_races
+from triptych.simulator.chips import chip_of
+from triptych.simulator.errors import HERE, KernelError, NkiError
+from triptych.simulator.launch.arguments import Arguments
+from triptych.simulator.launch.call import Call
+from triptych.simulator.lint.live import warn
+from triptych.simulator.machine.cores import Core, Who, Work
+from triptych.simulator.machine.machine import Machine
+from triptych.simulator.machine.observed import ObservedMachine
+from triptych.simulator.machine.shape_only import ShapeMachine
+from triptych.simulator.options import Options
+from triptych.simulator.running import on_machine
+from triptych.simulator.tensors.tensor import NkiTensor
+from triptych.simulator.trace import Trace
+
+
+class SimulatorWarning(UserWarning):
+    """A kernel does what is allowed but documented to go wrong, or what is not documented."""
+
+
+@dataclass(repr=False)
+class Run:
+    """What a simulated run leaves.
+
+    outputs: arrays of the kind that the caller gave (NumPy's, PyTorch's or JAX's), in the tuples, lists and dicts in
+        which the kernel returns its tensors
+    trace: every instruction that ran
+    """
+
+    outputs: Any
+    trace: Trace
+
+    def __repr__(self) -> str:
+        return f"Run(on {self.trace.target}, {len(self.trace.events)} events, outputs={self.outputs!r})"
+
+
+class Execution:
+    """A call of a kernel by one rank, on machines that are ready for it."""
+
+    def __init__(self, call: Call, target: str, options: Options, rank: int = 0, ranks: int = 1) -> None:
+        if options.lint:
+            warn(call.function)
+        chip = chip_of(target)
+        if call.cores > 1 and chip.generation < 3:
+            raise KernelError(
+                f"kernel[{call.cores}] needs NeuronCore-v3 or newer, and the target is {chip.name}",
+                source="about-neuron/arch/neuron-hardware/trainium2.rst",
+            )
+        self.call = call
+        self.rank = rank
+        self.options = options
+        self.trace = Trace(chip, target)
+        shared: list[NkiTensor] = []
+        kind = ShapeMachine if not options.data else Machine if options.observe is None else ObservedMachine
+        self.machines = [
+            kind(chip, self.trace, options, core, call.cores, shared, rank, ranks) for core in range(call.cores)
+        ]
+        self.arguments = Arguments(call.function, call.args, call.kwargs, self.machines)
+        for m in self.machines:
+            m.arguments = len(self.arguments.bound)
+
+    def works(self) -> dict[Who, Work]:
+        """What each core of the rank does."""
+
+        def work(m: Machine, core: Core) -> Any:
+            m.meet = core.meet
+            with on_machine(m), np.errstate(all="ignore"):
+                try:
+                    args, kwargs = self.arguments.calls[m.core]
+                    return self.call.function(*args, **kwargs)
+                except NkiError as e:
+                    if m.ranks > 1 and e.rank is None:
+                        e.rank = m.rank
+                    raise
+
+        return {(m.rank, m.core): functools.partial(work, m) for m in self.machines}
+
+    def finish(self, results: dict[Who, Any]) -> Run:
+        """Check the trace, bring the caller's arrays up to date, and return what the rank leaves.
+
+        results: what the kernel's function returned on each core
+        """
+        if self.options.check_capacity:
+            check_capacity(self.trace)
+        if self.options.check_races and len(self.machines) > 1:
+            check_races(self.trace)
+        keep(self.call.edges, self.trace)
+        _warn_of(self.trace.notes)
+        return Run(self.arguments.outputs(results[self.rank, 0]), self.trace)
+
+
+def _warn_of(notes: list[str]) -> None:
+    """Warn of the first remark on each line of the kernel, where the simulator was called."""
+    told = set()
+    for note in notes:
+        place = note.partition(": ")[0]
+        if place not in told:
+            told.add(place)
+            warnings.warn(note, SimulatorWarning, stacklevel=_stacklevel())
+
+
+def _stacklevel() -> int:
+    """How many frames above the function that asks the simulator was called, as `warnings.warn` counts them."""
+    level = 1
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith(HERE):
+        level, frame = level + 1, frame.f_back
+    return level

@@ -1,0 +1,112 @@
+"""`tensor[key]`: indices, slices, nl.ds and `...`, as a layout of another."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+from triptych.simulator.errors import NkiValidationError, OutOfBounds
+from triptych.simulator.memory.layout import TENSOR_API, Layout, one_tuple
+from triptych.simulator.tensors.views import Viewed
+
+_make = tuple.__new__  # a layout without its Python-level constructor: a kernel slices at every turn
+
+
+class DynamicSlice:
+    """`nl.ds(start, size)`: the elements start, start + 1, .., start + size - 1."""
+
+    def __init__(self, start: int, size: int) -> None:
+        self.start = start
+        self.size = size
+
+
+def sliced(t: Viewed, key: Any) -> tuple[Layout, OutOfBounds | None]:
+    """The part of a view that a key chooses, and the error of using it, if a slice is empty.
+
+    On chip dimension 0, the partition, and one more stay, and the partition has no steps.
+    """
+    keys = key if type(key) is tuple else (key,)
+    offset, sizes, steps, dtype = t.layout
+    on_chip = t.on_chip
+    if len(keys) != len(sizes):
+        keys = _expanded(t, keys)
+    shape: list[int] = []
+    strides: list[int] = []
+    empty: OutOfBounds | None = None
+    for dim, k in enumerate(keys):
+        n, stride = sizes[dim], steps[dim]
+        if type(k) is slice:
+            start, stop, step = k.start, k.stop, k.step
+            start = 0 if start is None else start if type(start) is int else _index(start)
+            stop = n if stop is None else stop if type(stop) is int else _index(stop)
+            if step is None:
+                if not 0 <= start < stop <= n:
+                    start, stop = start + n * (start < 0), stop + n * (stop < 0)
+                    if not 0 <= start < stop <= n:
+                        empty = _outside(t, dim, start, stop, 1)
+                offset += start * stride
+                shape.append(stop - start)
+                strides.append(stride)
+                continue
+            start, stop, step = start + n * (start < 0), stop + n * (stop < 0), _index(step)
+        elif type(k) is DynamicSlice:
+            start, stop, step = _index(k.start), _index(k.start) + _index(k.size), 1
+        elif k is Ellipsis:
+            return sliced(t, _expanded(t, keys))
+        else:
+            at = _index(k)
+            at += n * (at < 0)
+            if not 0 <= at < n:
+                raise OutOfBounds(f"index {k} is outside dimension {dim} of {t!r}", source=TENSOR_API)
+            offset += at * stride
+            if on_chip and dim == 0:
+                shape.append(1)
+                strides.append(stride)
+            continue
+        if not (0 <= start < stop <= n and step >= 1):
+            empty = _outside(t, dim, start, stop, step)
+        if step > 1 and on_chip and dim == 0:
+            raise NkiValidationError(
+                f"a step of {step} over partitions: the hardware does not stride over dimension 0", source=TENSOR_API
+            )
+        offset += start * stride
+        shape.append((stop - start + step - 1) // step)
+        strides.append(stride * step)
+    least = 2 if on_chip else 1
+    while len(shape) < least:
+        shape.append(1)
+        strides.append(1)
+    return _make(Layout, (offset, one_tuple(tuple(shape)), one_tuple(tuple(strides)), dtype)), empty
+
+
+def _outside(t: Viewed, dim: int, start: int, stop: int, step: int) -> OutOfBounds:
+    """The error of a slice that is not inside a dimension: raised, unless the slice is only empty."""
+    n = t.layout.shape[dim]
+    error = OutOfBounds(
+        f"slice {start}:{stop}:{step} of dimension {dim} needs 0 <= start < stop <= {n} and "
+        f"step >= 1 (tensor {t!r}); clip a ragged edge with min()",
+        source=TENSOR_API,
+    )
+    if 0 <= start == stop <= n and step >= 1:
+        return error
+    raise error
+
+
+def _expanded(t: Viewed, keys: tuple[Any, ...]) -> tuple[Any, ...]:
+    """`keys` with Ellipsis and missing trailing dimensions written out."""
+    ndim = len(t.layout.shape)
+    dots = [i for i, k in enumerate(keys) if k is Ellipsis]
+    fill = ndim - (len(keys) - len(dots))
+    if fill < 0 or len(dots) > 1:
+        raise OutOfBounds(f"{len(keys)} indices for the {ndim} dimensions of {t!r}", source=TENSOR_API)
+    at = dots[0] if dots else len(keys)
+    return (*keys[:at], *[slice(None)] * fill, *keys[at + len(dots) :])
+
+
+def _index(value: Any) -> int:
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise NkiValidationError(
+            f"an index must be an integer, a slice, nl.ds or ..., got {type(value).__name__}", source=TENSOR_API
+        ) from None

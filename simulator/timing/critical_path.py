@@ -1,0 +1,99 @@
+"""What decides a timeline's length: its critical path, and where its busiest track stands idle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from triptych.simulator.chips import Chip
+from triptych.simulator.timing.timeline import Span, Timeline
+
+Line = tuple[str, int]  # file and number
+
+
+@dataclass(frozen=True)
+class Step:
+    """Events of one source line on the critical path."""
+
+    op: str
+    line: Line
+    track: str
+    count: int
+    us: float
+    share: float  # of the total
+
+
+@dataclass(frozen=True)
+class Stall:
+    """Time that a track stands idle for one reason."""
+
+    track: str
+    op: str  # what stands still
+    line: Line
+    waits_for: str
+    waits_line: Line | None
+    why: str
+    count: int
+    us: float
+    share: float  # of the total
+
+
+def critical_path(timeline: Timeline) -> list[Span]:
+    """The last event to end, what decided its start, and so on, back to the launch."""
+    spans = timeline.spans
+    span: Span | None = max(spans, key=lambda s: s.end_ns) if spans else None
+    found = []
+    while span is not None:
+        found.append(span)
+        span = spans[span.after] if span.after is not None else None
+    return found
+
+
+def steps(timeline: Timeline, path: list[Span]) -> list[Step]:
+    """The critical path, summed by source line, the longest first."""
+    sums: dict[tuple[str, Line, str], tuple[int, float]] = {}
+    until = path[0].end_ns if path else 0.0
+    for span, before in zip(path, [*path[1:], None], strict=False):
+        event = timeline.trace.events[span.index]
+        key = (event.op, event.line, span.track)
+        count, ns = sums.get(key, (0, 0.0))
+        begin = _begin(span, before, timeline.trace.chip)
+        sums[key] = (count + 1, ns + until - begin)
+        until = begin
+    total = timeline.total_ns
+    found = [Step(op, line, track, n, ns / 1e3, ns / total) for (op, line, track), (n, ns) in sums.items()]
+    return sorted(found, key=lambda step: -step.us)
+
+
+def _begin(span: Span, before: Span | None, chip: Chip) -> float:
+    """The moment at which the event before it let a span on the critical path go on."""
+    if before is None:
+        return chip.launch_ns.value
+    issued_before = span.track == "dma" and span.why != "rings"
+    return span.start_ns - (chip.dma_start_ns.value if issued_before else 0.0)
+
+
+def stalls(timeline: Timeline) -> list[Stall]:
+    """Idle time on the busiest track, by what stood still and what it waited for, the longest first."""
+    if not timeline.busy:
+        return []
+    track = next(iter(timeline.busy))
+    events = timeline.trace.events
+    sums: dict[tuple[Any, ...], tuple[int, float]] = {}
+    free: dict[int, float] = {}
+    for span in sorted((s for s in timeline.spans if s.track == track), key=lambda s: s.start_ns):
+        idle = span.start_ns - free.get(span.core, timeline.trace.chip.launch_ns.value)
+        free[span.core] = max(free.get(span.core, 0.0), span.free_ns)
+        if idle <= 0:
+            continue
+        event = events[span.index]
+        other = events[span.after] if span.after is not None else None
+        key = (event.op, event.line, other.op if other else "the launch", other.line if other else None, span.why)
+        count, ns = sums.get(key, (0, 0.0))
+        sums[key] = (count + 1, ns + idle / timeline.cores)
+    total = timeline.total_ns
+    found = [
+        Stall(track, op, line, waits, waits_line, why, n, ns / 1e3, ns / total)
+        for (op, line, waits, waits_line, why), (n, ns) in sums.items()
+    ]
+    return sorted(found, key=lambda stall: -stall.us)

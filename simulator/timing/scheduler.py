@@ -1,0 +1,231 @@
+"""From a trace to a timeline, by simulating the chip event by event.
+
+Every engine issues one instruction at a time from its queue; a queue issues DMA, whose rings move descriptors. An event
+starts when what it waits for is there (hazards), its tensors have room on chip (room), its port is free, and its track
+is.
+
+    program      each queue runs in the program's order
+    overlapped   each queue takes, of the events that are ready, the one that comes first in the program: what a list
+                 scheduler reaches that looks as far ahead as the memories have room. A compiler that schedules better
+                 or worse than greedily will differ
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+
+from triptych.simulator.analysis.hazards import READ_AFTER_WRITE, Edge, hazards
+from triptych.simulator.collector import without_collector
+from triptych.simulator.errors import KernelError
+from triptych.simulator.timing.room import Place, Room, room_for
+from triptych.simulator.timing.timeline import Span, Timeline
+from triptych.simulator.timing.work import Work, works
+from triptych.simulator.trace import Event, Trace
+
+ORDERS = ("overlapped", "program")
+_Track = tuple[int, str]
+_LEAVE, _ISSUED, _READY, _FREE = range(4)
+
+
+def schedule(trace: Trace, order: str = "overlapped") -> Timeline:
+    """The timeline of a trace. Raises KernelError for an order that does not exist."""
+    check_order(order)
+    with without_collector():
+        edges = hazards(trace)
+        _join_meetings(trace.events, edges)
+        spans = _Clock(trace, works(trace), edges, room_for(trace), order == "program").run()
+    chip = trace.chip
+    end = max((span.end_ns for span in spans), default=chip.launch_ns.value)
+    return Timeline(trace, order, spans, edges, end + chip.teardown_ns.value)
+
+
+def check_order(order: str) -> None:
+    """Raise KernelError for an order that does not exist."""
+    if order not in ORDERS:
+        raise KernelError(f"order {order!r} is unknown; expected one of {', '.join(ORDERS)}")
+
+
+def _join_meetings(events: list[Event], edges: list[list[Edge]]) -> None:
+    """Barriers and exchanges of two cores wait for what their partner waits for, and for its queue."""
+    met: dict[tuple[str, object], tuple[list[int], list[int]]] = {}
+    last: dict[_Track, int] = {}
+    before: dict[int, int] = {}
+    for index, event in enumerate(events):
+        if event.op in ("core_barrier", "sendrecv"):
+            met.setdefault((event.op, event.attributes.get("pipe")), ([], []))[event.core].append(index)
+            if (event.core, event.engine) in last:
+                before[index] = last[event.core, event.engine]
+        last[event.core, event.engine] = index
+    for pair in met.values():
+        for a, b in zip(*pair, strict=False):
+            waits = {producer for producer, _ in (*edges[a], *edges[b])}
+            waits.update(before[i] for i in (a, b) if i in before)
+            for each in (a, b):
+                known = {producer for producer, _ in edges[each]}
+                edges[each].extend((p, "meeting") for p in waits - known if p < min(a, b))
+
+
+class _Clock:
+    """The state of the chip at one moment."""
+
+    def __init__(self, trace: Trace, work: list[Work], edges: list[list[Edge]], room: Room, in_order: bool) -> None:
+        n = len(trace.events)
+        self.chip, self.work, self.room = trace.chip, work, room
+        self.launch = self.chip.launch_ns.value
+        self.spans: list[Span | None] = [None] * n
+        self.tracks: list[_Track] = [(e.core, w.track) for e, w in zip(trace.events, work, strict=True)]
+        self.missing = [len(e) for e in edges]
+        self.ready_at = [self.launch] * n
+        self.reason: list[tuple[int | None, str]] = [(None, "start")] * n
+        self.successors: list[list[Edge]] = [[] for _ in range(n)]
+        for index, waits in enumerate(edges):
+            for producer, why in waits:
+                self.successors[producer].append((index, why))
+        self.agenda: list[tuple[float, int, int]] = []  # (time, what happens, event)
+        self.ready: dict[_Track, list[int]] = {track: [] for track in self.tracks}
+        self.free: dict[_Track, float] = dict.fromkeys(self.ready, 0.0)  # when a queue can issue
+        self.last_on: dict[_Track, int | None] = dict.fromkeys(self.ready)
+        self.issued: dict[int, list[int]] = {core: [] for core, _ in self.ready}  # transfers that wait for rings
+        rings = int(self.chip.dma_rings.value)
+        self.rings: dict[int, list[float]] = {core: [0.0] * rings for core in self.issued}
+        self.last_moved: dict[int, int | None] = dict.fromkeys(self.issued)
+        self.ports: dict[tuple[int, str], tuple[float, int]] = {}
+        self.use: dict[int, tuple[float, float]] = {}  # of the Tensor Engine: (share of the last window, when)
+        self.queues: dict[_Track, list[int]] | None = None  # what is left of each in program order, last first
+        if in_order:
+            self.queues = {track: [] for track in self.ready}
+            for index in range(n - 1, -1, -1):
+                self.queues[self.tracks[index]].append(index)
+
+    def run(self) -> list[Span]:
+        """Let time pass until every event has run."""
+        for index, tenants in enumerate(self.room.of_event):
+            for tenant in tenants:
+                tenant.waiting.append(index)
+            self.missing[index] += len(tenants)
+            if self.missing[index] == 0:
+                heapq.heappush(self.agenda, (self.launch, _READY, index))
+        for place in self.room.memories:
+            self._admit(place, self.launch, None)
+        agenda, tracks, ready = self.agenda, self.tracks, self.ready
+        while agenda:
+            now = agenda[0][0]
+            touched: set[_Track] = set()
+            while agenda and agenda[0][0] == now:
+                _, what, index = heapq.heappop(agenda)
+                if what == _LEAVE:
+                    for place in self.room.leave(index):
+                        self._admit(place, now, index)
+                    continue
+                track = tracks[index]
+                if what == _READY:
+                    heapq.heappush(ready[track], index)
+                elif what == _ISSUED:
+                    self.issued[track[0]].append(index)
+                touched.add(track)
+            for track in sorted(touched):  # a set's own order changes from run to run
+                if track[1] == "dma":
+                    self._move(track[0], now)
+                self._dispatch(track, now)
+        return [span for span in self.spans if span is not None]
+
+    def _admit(self, place: Place, now: float, left: int | None) -> None:
+        for tenant in self.room.admit(place):
+            for index in tenant.waiting:
+                self._release(index, now, left, "room")
+            tenant.waiting = []
+
+    def _release(self, index: int, at: float, by: int | None, why: str) -> None:
+        """One thing that `index` waits for is there at time `at`."""
+        if at > self.ready_at[index]:
+            self.ready_at[index] = at
+            self.reason[index] = (by, why)
+        self.missing[index] -= 1
+        if self.missing[index] == 0:
+            heapq.heappush(self.agenda, (self.ready_at[index], _READY, index))
+
+    def _dispatch(self, track: _Track, now: float) -> None:
+        """Issue from a queue what can be issued now."""
+        ready = self.ready[track]
+        while ready and self.free[track] <= now:
+            index = ready[0]
+            if self.queues is not None and index != self.queues[track][-1]:
+                return  # the smallest that is ready is not the next of the program
+            work = self.work[index]
+            blocker, why = self.last_on[track], "engine"
+            if work.port is not None:
+                taken, user = self.ports.get((track[0], work.port), (0.0, 0))
+                if taken > now:
+                    heapq.heappush(self.agenda, (taken, _FREE, index))
+                    return
+                if taken == now:
+                    blocker, why = user, "port"
+            heapq.heappop(ready)
+            if self.queues is not None:
+                self.queues[track].pop()
+            if now > self.ready_at[index] and blocker is not None:
+                self.reason[index] = (blocker, why)
+            self.last_on[track] = index
+            if track[1] == "dma":
+                self.free[track] = now + work.issue
+                heapq.heappush(self.agenda, (now + work.lead, _ISSUED, index))
+                heapq.heappush(self.agenda, (now + work.issue, _FREE, index))
+            else:
+                self._execute(index, track, work, now)
+
+    def _execute(self, index: int, track: _Track, work: Work, now: float) -> None:
+        busy = self._throttled(track[0], now, work.busy) if track[1] == "tensor" else work.busy
+        self.free[track] = now + busy
+        if work.port is not None:
+            self.ports[track[0], work.port] = (now + busy, index)
+        self._start(index, track, work, now, busy)
+
+    def _move(self, core: int, now: float) -> None:
+        """Give the transfers that have been issued their rings, in the order of their issue."""
+        waiting, rings = self.issued[core], self.rings[core]
+        while waiting:
+            index = waiting[0]
+            work = self.work[index]
+            if rings[work.rings - 1] > now:
+                heapq.heappush(self.agenda, (rings[work.rings - 1], _FREE, index))
+                break
+            del waiting[0]
+            last = self.last_moved[core]
+            if rings[work.rings - 1] == now and last is not None:
+                self.reason[index] = (last, "rings")
+            self.last_moved[core] = index
+            rings[: work.rings] = [now + work.busy] * work.rings
+            rings.sort()
+            self._start(index, (core, "dma"), work, now, work.busy)
+
+    def _start(self, index: int, track: _Track, work: Work, now: float, busy: float) -> None:
+        """An event begins to occupy its engine or rings; from now on all its times are known."""
+        core, name = track
+        free, end = now + busy, now + busy + work.latency
+        after, why = self.reason[index]
+        self.spans[index] = Span(index, core, name, now, busy, end, after, why, work.rings)
+        agenda = self.agenda
+        heapq.heappush(agenda, (free, _FREE, index))
+        if self.room.of_event[index]:
+            heapq.heappush(agenda, (end, _LEAVE, index))
+        for successor, edge in self.successors[index]:
+            # An engine works in order: what follows on it and does not need the result need not wait for its latency.
+            # Nor does a matmul that adds to what the last one left in PSUM.
+            in_order = name != "dma" and self.tracks[successor] == track
+            pipelined = in_order and (edge != READ_AFTER_WRITE or name == "tensor")
+            self._release(successor, free if pipelined else end, index, edge)
+
+    def _throttled(self, core: int, now: float, busy: float) -> float:
+        """The time of a matmul: longer while the Tensor Engine's use of the last few microseconds is low."""
+        chip = self.chip
+        if chip.warm_up_ns.value == 0:
+            return busy
+        # An exponential average that crosses a half when a window of that length does, from idle and from full use.
+        decay = chip.warm_up_ns.value / 2 / math.log(2)
+        share, when = self.use.get(core, (0.0, self.launch))
+        share *= math.exp(-(now - when) / decay)
+        if share < chip.warm_up_use.value:
+            busy *= chip.warm_up_slowdown.value
+        self.use[core] = (1 - (1 - share) * math.exp(-busy / decay), now + busy)
+        return busy

@@ -1,0 +1,77 @@
+"""The table of commands: each row has its file, and what a command line says reaches the request."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from triptych.harness.commands.arguments import parser
+from triptych.harness.commands.arguments.outputs import Outputs
+from triptych.harness.commands.arguments.parser import COMMANDS, Command, parse
+from triptych.harness.judge.tolerance import Bounds
+from triptych.harness.running.request import Request
+
+FOLDER = Path(parser.__file__).parents[1]
+SHARED = {"__init__", "cli", "comparison", "new_template", "bench_gpu"}
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_each_row_has_a_file_with_a_function(command: Command) -> None:
+    module, _, function = command.run.partition(":")
+    assert callable(getattr(importlib.import_module(module), function))
+
+
+def test_each_file_has_a_row() -> None:
+    rows = {command.run.partition(":")[0].rpartition(".")[2] for command in COMMANDS}
+    assert {file.stem for file in FOLDER.glob("*.py")} == rows | SHARED
+
+
+def test_a_request_is_what_the_options_say() -> None:
+    line = (
+        "bench mat* --kernel k.py --backend a,b --backend c --require d --target trn1 --dtype float32 --cases x,y -k z "
+    )
+    line += (
+        "--case M=1 --case M=2 -a M=[3,4] -a N=5 --seed 6 --rtol 1e-3 --timeout 2m --memory 1G --paranoid --no-check"
+    )
+    assert Request.from_arguments(parse(line.split())) == Request(
+        ops=["mat*"],
+        source="k.py",
+        backends=["a", "b", "c"],
+        required=["d"],
+        targets=["trn1"],
+        dtypes=["float32"],
+        sets=["x", "y"],
+        default_sets=["model"],
+        names="z",
+        specs=["M=1", "M=2"],
+        axes={"M": [3, 4], "N": [5]},
+        seed=6,
+        timed=True,
+        no_check=True,
+        tolerance=Bounds("command line", rtol=1e-3),
+        timeout_s=120.0,
+        memory=2**30,
+        paranoid=True,
+    )
+
+
+def test_a_request_that_says_nothing_is_the_default() -> None:
+    given, usual = Request.from_arguments(parse(["check"])), Request()
+    for name in (field.name for field in fields(Request)):
+        one, other = getattr(given, name), getattr(usual, name)
+        assert one == other or list(one) == list(other), name
+
+
+def test_options_do_not_leak_from_one_parse_to_the_next() -> None:
+    parse(["check", "--backend", "numpy", "-a", "M=1", "--case", "M=2"])
+    again = parse(["check"])
+    assert (again.backends, again.axes, again.specs) == ([], {}, [])
+
+
+def test_one_document_may_take_stdout() -> None:
+    outputs = Outputs.from_arguments(parse(["profile", "--json", "-", "--trace", "t.json"]))
+    assert outputs == Outputs(json="-", trace="t.json") and outputs.stdout_taken
+    assert not Outputs(json="x", resume="y").stdout_taken
