@@ -3,31 +3,70 @@
 from __future__ import annotations
 
 import inspect
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from warnings import WarningMessage
 
-from triptych.harness.arrays import Array, Arrays
+import numpy as np
+
+from triptych.harness.arrays import Array
 from triptych.harness.backends.clocks import TimingBudget
+from triptych.harness.emulators.conformance import Tested
+from triptych.harness.judge.problem import Problem
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.op import Op
+from triptych.harness.precision import round_to
 from triptych.harness.results.status import Evidence
-from triptych.harness.results.timing import Timing
+
+if TYPE_CHECKING:
+    from triptych.harness.results.timing import Timing
 
 
 class KernelFault(Exception):
     """A kernel ran and broke a rule that only its backend can see; its text is one sentence."""
 
 
+@dataclass(frozen=True)
+class Replay:
+    """A kernel once more, with every value in float32 at least: what tells its logic from its rounding.
+
+    out: its output, rounded to the case's dtype; None where `emulator_fault` says enough.
+    narrow: the dtypes whose rounding was left out, in words; empty if the kernel holds float32 alone; None if unknown.
+    emulator_fault: a sentence on what the kernel uses and the emulator gets wrong.
+    play: runs the kernel on the simulator under some of its options, for a comparison instruction by instruction.
+    """
+
+    out: Array | None
+    narrow: str | None
+    emulator_fault: str = ""
+    play: Callable[[Any], Any] | None = None
+
+
+class CannotReplay(Exception):
+    """The backend has no way to run the kernel with less rounding; one sentence."""
+
+
 class Backend(ABC):
-    """One way to run the ops. Constructing it imports nothing heavy."""
+    """One way to run the ops, and all that is known of it. Constructing it imports nothing heavy.
+
+    A new backend is a subclass in a file of its own, and a row in `backends.BACKENDS`.
+    """
 
     name: str
     panel: str  # the field of `Op` that holds what this backend runs
+    family: str  # what a report colours alike: "numpy", "nki", "triton" or "torch"
     targets: tuple[str, ...] = ()
     default_targets: tuple[str, ...] = ()
     lacks: tuple[str, ...] = ()  # dtypes that its language does not have
+    is_reference = False  # whether what it runs is the reference itself
+    promises_bits = True  # whether an op's promises of bits bind what it runs
+    slow_clock = False  # whether its times say nothing about a kernel and take minutes at a model's sizes
+    again_in_words = ""  # how `run_again` differs from `run`
+    emulates = ""  # the title of its self-test, where it emulates something
 
     @property
     @abstractmethod
@@ -49,16 +88,39 @@ class Backend(ABC):
         return op.unsupported(case, self.name, target or "") if op.unsupported else None
 
     @abstractmethod
-    def run(self, op: Op, case: Case, inputs: Arrays, target: str | None) -> Array:
-        """The output of the op's kernel on `inputs`."""
+    def run(self, problem: Problem, target: str | None) -> Array:
+        """The output of the op's kernel."""
 
-    def run_again(self, op: Op, case: Case, inputs: Arrays, target: str | None) -> Array:
+    def run_again(self, problem: Problem, target: str | None) -> Array:
         """`run` once more, in another order if the kernel's programs have none of their own."""
-        return self.run(op, case, inputs, target)
+        return self.run(problem, target)
 
     @abstractmethod
-    def time(self, op: Op, case: Case, inputs: Arrays, target: str | None, budget: TimingBudget) -> Timing:
+    def time(self, problem: Problem, target: str | None, budget: TimingBudget) -> Timing:
         """The timing of that run: measured samples, or a prediction that says so."""
+
+    def replay(self, problem: Problem, target: str | None, out: Array) -> Replay:
+        """The kernel, which gave `out`, without low-precision rounding; here, on inputs widened to float32."""
+        if problem.dtype == np.float32:
+            raise CannotReplay(
+                "the inputs are float32 already, so that the kernel cannot be run with less rounding; an emulator can: "
+                "see nki-sim or triton-cpu."
+            )
+        wide = {name: x.astype(np.float32) if x.dtype == problem.dtype else x for name, x in problem.inputs.items()}
+        again = self.run(Problem(problem.op, replace(problem.case, dtype="float32"), wide), target)
+        return Replay(round_to(again, problem.dtype), narrow=None)
+
+    def selftest(self) -> Tested | str | None:
+        """What the emulator of this backend gets right; why that cannot be known; None where nothing is emulated."""
+        return None
+
+    def spoken_errors(self) -> tuple[type[BaseException], ...]:
+        """The exceptions of its kernels whose text is a sentence already, with the kernel's line."""
+        return ()
+
+    def note(self, warning: WarningMessage) -> str:
+        """What a kernel's run was warned of, with the line that warned."""
+        return f"{os.path.basename(warning.filename)}:{warning.lineno}: {warning.message}"
 
 
 def located(kernel: str | Callable[..., Any] | None) -> tuple[Path, str]:

@@ -70,16 +70,6 @@ def check_written(flat: Array, shape: Sequence[int]) -> None:
         )
 
 
-def check_unchanged(before: Array, after: Array, name: str) -> None:
-    """Raise KernelFault if the bytes of an input are not what they were."""
-    bits = f"u{before.itemsize}"
-    changed = int(np.count_nonzero(before.view(bits) != after.view(bits)))
-    if changed:
-        raise KernelFault(
-            f"the kernel changed {changed} of {before.size} elements of its input {name}: write to a copy of it"
-        )
-
-
 def check_streams(cuda: Any, output: Callable[[], Array]) -> None:
     """Raise KernelFault if the output still changes after the current stream has ended; leaves all streams ended.
 

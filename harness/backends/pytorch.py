@@ -8,21 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from triptych.harness.arrays import Array, Arrays
+from triptych.harness.arrays import Array, from_torch, to_torch
 from triptych.harness.backends.base import Backend
 from triptych.harness.backends.clocks import TimingBudget, time_cuda, time_host
-from triptych.harness.backends.gpu import gpu_here, output_shape, to_torch
-from triptych.harness.dtypes import dtype_of
-from triptych.harness.ops.case import Case
-from triptych.harness.ops.op import Op
+from triptych.harness.backends.gpu import gpu_here
+from triptych.harness.judge.problem import Problem
 from triptych.harness.results.status import Evidence
 from triptych.harness.results.timing import Timing
-from triptych.harness.testing.agreement import of_torch
 
 
 class Torch(Backend):
     name = "torch"
-    panel = "torch"
+    panel = family = "torch"
+    promises_bits = False  # it is what a kernel is compared with
 
     @property
     def evidence(self) -> Evidence:
@@ -32,29 +30,29 @@ class Torch(Backend):
     def missing(self) -> str | None:
         return None if find_spec("torch") else "PyTorch is not installed: pip install 'triptych[torch]'"
 
-    def run(self, op: Op, case: Case, inputs: Arrays, target: str | None) -> Array:
+    def run(self, problem: Problem, target: str | None) -> Array:
         import torch
 
-        call = self._call(op, case, inputs)
-        dtype = dtype_of(case.dtype)
-        poison(int(np.prod(output_shape(op, case, inputs))) * dtype.itemsize)
+        call = prepared_call(problem)
+        poison(int(np.prod(problem.reference.shape)) * problem.dtype.itemsize)
         out = call()
-        return of_torch(out) if isinstance(out, torch.Tensor) else out  # the judge says what is wrong with the rest
+        return from_torch(out) if isinstance(out, torch.Tensor) else out  # the judge says what is wrong with the rest
 
-    def time(self, op: Op, case: Case, inputs: Arrays, target: str | None, budget: TimingBudget) -> Timing:
-        call = self._call(op, case, inputs)
+    def time(self, problem: Problem, target: str | None, budget: TimingBudget) -> Timing:
+        call = prepared_call(problem)
         return time_cuda(call, budget) if gpu_here() else time_host(call, budget, Evidence.HOST)
 
-    def _call(self, op: Op, case: Case, inputs: Arrays) -> Callable[[], Any]:
-        """A call without arguments, inputs on the device; float32 products are not shortened to TF32."""
-        import torch
 
-        torch.backends.cuda.matmul.allow_tf32 = False
-        function = op.torch
-        assert function is not None
-        device = "cuda" if gpu_here() else "cpu"
-        tensors = {name: to_torch(x, device) for name, x in inputs.items()}
-        return lambda: function(**tensors, **case.params)
+def prepared_call(problem: Problem) -> Callable[[], Any]:
+    """A call without arguments, inputs on the device; float32 products are not shortened to TF32."""
+    import torch
+
+    torch.backends.cuda.matmul.allow_tf32 = False
+    function = problem.op.torch
+    assert function is not None
+    device = "cuda" if gpu_here() else "cpu"
+    tensors = {name: to_torch(x, device) for name, x in problem.inputs.items()}
+    return lambda: function(**tensors, **problem.case.params)
 
 
 def poison(size: int) -> None:

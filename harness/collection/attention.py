@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from triptych.harness.arrays import Arrays
-from triptych.harness.collection import attention_wrong as wrong
+from triptych.harness.collection import attention_mutations as wrong
 from triptych.harness.collection import llama
-from triptych.harness.collection.attention_honest import online, plain, prescaled
+from triptych.harness.collection.attention_baselines import online, plain, prescaled
 from triptych.harness.ops.case import Case
-from triptych.harness.ops.op import Alone, Op
+from triptych.harness.ops.op import BatchInvariance, Op
 from triptych.harness.ops.regimes import HARD, around, constant, in_regime, normal, one_hot, rounded
 from triptych.reference.attention import attention as reference
 
@@ -174,7 +174,7 @@ OPS = (
         tiles=TILES,
         out=("B", "H", "Sq", "D"),
         # No kernel mixes sequences of a batch, nor chooses its tiles by how many there are; torch may.
-        alone=Alone(
+        alone=BatchInvariance(
             "B",
             {"q": 0, "k": 0, "v": 0},
             out=0,

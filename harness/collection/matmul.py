@@ -16,7 +16,7 @@ from ml_dtypes import bfloat16
 from triptych.harness.arrays import Array, Arrays
 from triptych.harness.collection import llama
 from triptych.harness.ops.case import Case
-from triptych.harness.ops.op import Alone, Op
+from triptych.harness.ops.op import BatchInvariance, Op
 from triptych.harness.ops.regimes import HARD, around, constant, in_regime, normal, one_hot, rounded
 from triptych.reference.matmul import matmul as reference
 
@@ -191,7 +191,7 @@ def row(name: str, version: str, cases: Mapping[str, Any], promised: Mapping[str
         cases=cases,
         tiles=TILES,
         out=("M", "N"),
-        alone=Alone("M", {"lhsT": 1}, out=0, promised=promised, why=WHY),
+        alone=BatchInvariance("M", {"lhsT": 1}, out=0, promised=promised, why=WHY),
         corruptions={"sums kept in bfloat16": bfloat16_sums, "the last tile of K missing": last_k_missing},
         flops=flops,
         bytes=bytes_moved,

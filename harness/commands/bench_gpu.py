@@ -19,13 +19,14 @@ from typing import Any
 from msgspec import structs
 
 from triptych.harness import files
-from triptych.harness.arrays import Arrays
+from triptych.harness.arrays import from_torch
 from triptych.harness.backends import BACKENDS
 from triptych.harness.backends.base import kernel_of
 from triptych.harness.backends.clocks import event_timer, summary
 from triptych.harness.collection import builtin
 from triptych.harness.dtypes import dtype_of
 from triptych.harness.exit_codes import ExitCode
+from triptych.harness.judge.problem import Problem
 from triptych.harness.judge.tolerance import expect
 from triptych.harness.judge.verdict import judge
 from triptych.harness.ops import loading
@@ -91,21 +92,11 @@ def blocks(case: Case, inputs: dict[str, Any], out: Any) -> Iterator[tuple[Case,
         yield replace(case, axes=axes), part, out[-1:, head : head + 1, start:end]
 
 
-def to_numpy(tensor: Any) -> Any:
-    """A tensor's bytes as a NumPy array; NumPy has no bfloat16 of its own, ml_dtypes does."""
-    import torch
-
-    tensor = tensor.detach().cpu().contiguous()
-    if tensor.dtype == torch.bfloat16:
-        return tensor.view(torch.int16).numpy().view(dtype_of("bfloat16"))
-    return tensor.numpy()
-
-
 def check(op: Op, case: Case, inputs: dict[str, Any], out: Any, result: Result) -> None:
     """Judge blocks of rows; the result keeps the worst block's metrics."""
     for smaller, part, rows in blocks(case, inputs, out):
-        arrays: Arrays = {name: to_numpy(tensor) for name, tensor in part.items()}
-        verdict = judge(op, smaller, arrays, to_numpy(rows), expected=expect(op, smaller, arrays))
+        problem = Problem(op, smaller, {name: from_torch(tensor.contiguous()) for name, tensor in part.items()})
+        verdict = judge(problem, from_torch(rows.contiguous()), expect(problem))
         before = figures.share_of_bound(result) or 0.0
         candidate = structs.replace(result, metrics=verdict.metrics, tolerance=verdict.tolerance)
         if verdict.status is not Status.PASSED or (figures.share_of_bound(candidate) or 0.0) >= before:

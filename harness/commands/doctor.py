@@ -19,10 +19,10 @@ def run(arguments: Namespace) -> int:
     """Print it all; a missing backend is no failure."""
     print("Backends")
     print(indented(backends(wants_colour(sys.stdout))))
-    print("\nThe NKI simulator, by class of instruction")
-    print(indented(emulator("nki-sim")))
-    print("\nTriton's interpreter, operation by operation")
-    print(indented(emulator("triton-cpu")))
+    for backend in BACKENDS.values():
+        if backend.emulates:
+            print(f"\n{backend.emulates}")
+            print(indented(emulator(backend)))
     print("\nMachine and versions")
     print(indented(machine(environment.record())))
     return ExitCode.OK
@@ -51,9 +51,9 @@ def offer(backend: Backend) -> str:
     return "; ".join([f"evidence: {backend.evidence}", *([targets] if backend.targets else [])])
 
 
-def emulator(backend: str) -> str:
+def emulator(backend: Backend) -> str:
     """The table of an emulator's self-test, or why there is none."""
-    tested = conformance.of(backend)
+    tested = backend.selftest()
     if not isinstance(tested, conformance.Tested):
         return tested or "emulates nothing"
     return emulator_table.text(tested)

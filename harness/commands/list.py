@@ -37,7 +37,7 @@ def cases(op: Op) -> Iterable[str]:
     """An op's lines: what it means, what it has, and its cases by set."""
     yield f"{op.name}: {op.summary}"
     yield f"  axes {', '.join(op.axes)} · {', '.join(op.dtypes)} · {', '.join(panels(op))}"
-    for name, some in op.cases.items():
+    for name, some in op.case_sets.items():
         yield f"  {name} ({len(some)})"
         yield from (f"    {case.name}" for case in some)
 
@@ -45,7 +45,7 @@ def cases(op: Op) -> Iterable[str]:
 def table(ops: Iterable[Op]) -> str:
     head = ["op", "axes", "cases", "meaning"]
     rows = [
-        [op.name, " ".join(op.axes), " ".join(f"{name} {len(some)}" for name, some in op.cases.items()), op.summary]
+        [op.name, " ".join(op.axes), " ".join(f"{name} {len(some)}" for name, some in op.case_sets.items()), op.summary]
         for op in ops
     ]
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(3)]
@@ -68,5 +68,5 @@ def record(op: Op) -> dict[str, Any]:
         "axes": list(op.axes),
         "dtypes": list(op.dtypes),
         "panels": panels(op),
-        "cases": {name: [case.name for case in some] for name, some in op.cases.items()},
+        "cases": {name: [case.name for case in some] for name, some in op.case_sets.items()},
     }

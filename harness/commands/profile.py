@@ -19,13 +19,14 @@ from msgspec import structs
 
 from triptych import simulator
 from triptych.harness import files
-from triptych.harness.backends.neuron import called_by_us
+from triptych.harness.backends.nki_sim import blaming_the_definition
 from triptych.harness.collection import load_ops
 from triptych.harness.commands.arguments.outputs import Outputs
 from triptych.harness.errors import UsageError, unknown
 from triptych.harness.exit_codes import ExitCode
 from triptych.harness.ops.loading import split_function
 from triptych.harness.ops.selection import Selection, check_axes, dtypes_of, pick, pick_ops, sets_of
+from triptych.harness.ops.work import work_of
 from triptych.harness.profiling import perfetto
 from triptych.harness.profiling.numbers import numbers
 from triptych.harness.profiling.subjects import Arguments, Subject, of_function, of_ops
@@ -36,7 +37,7 @@ from triptych.harness.reports.terminal import StatusLine, wants_colour
 from triptych.harness.results.document import dumps
 from triptych.harness.results.profile import Profile
 from triptych.harness.results.status import Cause, Status
-from triptych.harness.running import worker
+from triptych.harness.running.faults import describe
 from triptych.harness.running.provenance import provenance
 from triptych.simulator.chips import Fact
 from triptych.simulator.errors import NeedsData
@@ -189,7 +190,7 @@ def predict(subject: Subject, target: str, plan: Plan) -> list[TimedProfile]:
         return found
     except (Exception, SystemExit) as error:
         spoken = isinstance(error, (simulator.NkiError, InputsFailed))
-        reason = str(error) if spoken else f"the kernel raised {worker.described(error)}{subject.at(error)}"
+        reason = str(error) if spoken else f"the kernel raised {describe(error)}{subject.at(error)}"
         return without(Status.ERROR, Cause.KERNEL_ERROR, reason)
 
 
@@ -213,14 +214,14 @@ def _run(subject: Subject, target: str, arguments: Callable[[], Arguments]) -> s
     try:
         positional, named = arguments()
     except Exception as error:
-        raise InputsFailed(f"the inputs could not be made: {worker.described(error)}") from error
-    with called_by_us(kernel):
+        raise InputsFailed(f"the inputs could not be made: {describe(error)}") from error
+    with blaming_the_definition(kernel):
         return simulator.run(kernel, *positional, target=target, **named).trace
 
 
 def _work(subject: Subject) -> dict[str, int]:
     """What the op needs at least, where it says so."""
-    return worker.work(*subject.declared) if subject.declared else {}
+    return work_of(*subject.declared) if subject.declared else {}
 
 
 def _repro(subject: Subject, target: str, plan: Plan) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 from triptych.harness.arrays import Array, Arrays
 from triptych.harness.emulators.errors import (
     EmulationError,
-    KernelError,
+    KernelRaised,
     OrderError,
     OutOfBoundsError,
     ReadOnlyError,
@@ -28,7 +28,7 @@ from triptych.harness.emulators.version import version_support
 
 __all__ = [
     "EmulationError",
-    "KernelError",
+    "KernelRaised",
     "OutOfBoundsError",
     "ReadOnlyError",
     "UnsupportedVersionError",

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import triptych
-from triptych.harness.backends import BACKENDS
 from triptych.harness.results.environment import version
 
 
@@ -34,37 +33,37 @@ class Tested:
 
 
 @cache
-def of(backend: str) -> Tested | str | None:
-    """The self-test of a backend's emulator; why it cannot run here; None for a backend that emulates nothing."""
-    if backend == "nki-sim":
-        from triptych.harness.emulators import simulator_selftest
+def of_simulator() -> Tested:
+    """The self-test of the NKI simulator."""
+    from triptych.harness.emulators import simulator_selftest
 
-        rows = simulator_selftest.conformance()
-        name = f"triptych {triptych.__version__} on {simulator_selftest.TARGET}"
-        return Tested(name, {(row["operation"], row["dtype"]): bool(row["ok"]) for row in rows})
-    if backend == "triton-cpu":
-        from triptych.harness import emulators
-
-        reason = BACKENDS[backend].missing() or emulators.version_support()
-        if reason:
-            return reason
-        try:
-            rows = emulators.selftest()
-        except Exception as error:
-            return f"the self-test of Triton {version('triton')} cannot run: {type(error).__name__}: {error}"
-        cells = {(row["operation"], row["dtype"]): bool(row["corrected_ok"]) for row in rows}
-        mended = frozenset((r["operation"], r["dtype"]) for r in rows if r["corrected_ok"] and not r["uncorrected_ok"])
-        return Tested(f"triton {version('triton')}", cells, mended)
-    return None
+    rows = simulator_selftest.conformance()
+    name = f"triptych {triptych.__version__} on {simulator_selftest.TARGET}"
+    return Tested(name, {(row["operation"], row["dtype"]): bool(row["ok"]) for row in rows})
 
 
-def record(backends: Iterable[str]) -> dict[str, Any]:
-    """The `conformance` of an environment: of each emulator among `backends`, how many operations it gets right."""
-    here = {name: of(name) for name in dict.fromkeys(backends) if not BACKENDS[name].missing()}
+@cache
+def of_interpreter() -> Tested | str:
+    """The self-test of Triton's interpreter with our corrections, or why it cannot run here."""
+    from triptych.harness import emulators
+
+    reason = emulators.version_support()
+    if reason:
+        return reason
+    try:
+        rows = emulators.selftest()
+    except Exception as error:
+        return f"the self-test of Triton {version('triton')} cannot run: {type(error).__name__}: {error}"
+    cells = {(row["operation"], row["dtype"]): bool(row["corrected_ok"]) for row in rows}
+    mended = frozenset((r["operation"], r["dtype"]) for r in rows if r["corrected_ok"] and not r["uncorrected_ok"])
+    return Tested(f"triton {version('triton')}", cells, mended)
+
+
+def record(tested: Mapping[str, Tested | str]) -> dict[str, Any]:
+    """The `conformance` of an environment: by backend, how many operations its emulator gets right."""
     return {
         name: found.to_dict() if isinstance(found, Tested) else {"passed": 0, "failed": [], "reason": found}
-        for name, found in here.items()
-        if found is not None
+        for name, found in tested.items()
     }
 
 

@@ -15,7 +15,7 @@ class ReadOnlyError(EmulationError):
     """The kernel stored into one of its inputs."""
 
 
-class KernelError(EmulationError):
+class KernelRaised(EmulationError):
     """The kernel, or its launcher, raised."""
 
 

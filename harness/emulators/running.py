@@ -29,7 +29,7 @@ from triton.runtime.jit import JITFunction
 from triptych.harness.arrays import Array, Arrays
 from triptych.harness.emulators import devices
 from triptych.harness.emulators.correction import CheckedBuilder, CorrectedBuilder, CorrectedReduce
-from triptych.harness.emulators.errors import EmulationError, KernelError
+from triptych.harness.emulators.errors import EmulationError, KernelRaised
 from triptych.harness.emulators.memory import Memory, Tensor
 from triptych.harness.emulators.rebinding import KERNELS, Rebinder
 
@@ -153,4 +153,4 @@ def _explain(error: BaseException) -> EmulationError | MemoryError:
     place = f" ({Path(places[-1].filename).name}:{places[-1].lineno})" if places else ""
     if isinstance(error, EmulationError):
         return type(error)(f"{error}{place}")
-    return KernelError(f"the kernel raised {type(error).__name__}: {error}{place}")
+    return KernelRaised(f"the kernel raised {type(error).__name__}: {error}{place}")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from triptych.harness.arrays import Array
+from triptych.harness.bits import both_finite, nonfinite_apart
 from triptych.harness.dtypes import finfo, is_float
 from triptych.harness.judge.tolerance import Expected
 from triptych.harness.precision import overflow, ulp, ulps_apart
@@ -39,9 +40,7 @@ def compare(out: Array, expected: Expected, where: Any = ...) -> Comparison:
     """A well-formed output, or the part of one that belongs at the index `where`, against what is expected there."""
     reference, rounded = expected.reference[where], expected.rounded[where].astype(np.float64)
     got = out.astype(np.float64)
-    finite = np.isfinite(rounded)
-    both = finite & np.isfinite(got)
-    strange = np.where(finite, ~both, ~((got == rounded) | (np.isnan(got) & np.isnan(rounded))))
+    both, strange = both_finite(got, rounded), nonfinite_apart(got, rounded)
     error = np.zeros(got.shape)
     np.subtract(got, reference, out=error, where=both)
     np.abs(error, out=error)
@@ -49,7 +48,7 @@ def compare(out: Array, expected: Expected, where: Any = ...) -> Comparison:
         error = np.maximum(error, out != expected.rounded[where])
     allowed = expected.allowed(where)
     if strange.any():
-        strange &= ~at_the_edge(got, reference, finite, out.dtype, allowed)
+        strange &= ~at_the_edge(got, reference, np.isfinite(rounded), out.dtype, allowed)
     share = np.where(error > 0, np.inf, 0.0)
     np.divide(error, allowed, out=share, where=allowed > 0)
     share[strange] = np.inf

@@ -16,7 +16,7 @@ EDGES = (0.0, 0.25, 0.5, 1.0, 2.0, 10.0, 100.0, float("inf"))  # of the histogra
 LARGE = 2**24  # elements beyond which an output is described by its axes alone
 
 
-def described(op: Op | None, c: Comparison) -> Failure:
+def describe(c: Comparison, op: Op | None = None) -> Failure:
     """The failure of a comparison, for JSON, text and HTML; without an op its axes have numbers and common tiles."""
     beyond = c.beyond
     names = axis_names(op, beyond.ndim)
@@ -30,7 +30,7 @@ def described(op: Op | None, c: Comparison) -> Failure:
         error=float(c.error[place]),
         allowed=float(c.expected.allowed(place)),
     )
-    picture = mismatch_map.drawn(shown, c.strange, place, names, [tiles_of(op, name) for name in names])
+    picture = mismatch_map.draw(shown, c.strange, place, names, [tiles_of(op, name) for name in names])
     return Failure(diagnosis=diagnosis(op, c, shown, names), worst=worst, histogram=histogram(c), map=picture)
 
 

@@ -20,7 +20,7 @@ RIGHT, SOME, ALL, STRANGE = ".", "o", "#", "x"
 LEGEND = f"{RIGHT} right  {SOME} some wrong  {ALL} all wrong  {STRANGE} NaN or infinity unlike the reference"
 
 
-def drawn(
+def draw(
     beyond: Array, strange: Array, place: Sequence[int], names: Sequence[str], tiles: Sequence[Sequence[int]]
 ) -> Map:
     """The picture of an output of which `beyond` is wrong, around the element at `place`."""

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from triptych.harness.arrays import Array, Arrays
+from triptych.harness.arrays import Array
 from triptych.harness.dtypes import dtype_of, is_float
-from triptych.harness.judge import serial_arithmetic, truth
+from triptych.harness.judge import serial_arithmetic
+from triptych.harness.judge.problem import Problem, widen
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.op import Op
 
@@ -23,13 +24,13 @@ MOST_SLICES = 6
 LARGER = 17 / 16  # beyond what rounding to 8 bits explains
 
 
-def of_any_op(op: Op, case: Case, inputs: Arrays, reference: Array) -> Iterator[tuple[str, Array]]:
+def of_any_op(problem: Problem, reference: Array) -> Iterator[tuple[str, Array]]:
     """Each wrong output under its name; only those that the reference can compute."""
-    if fine(case):
+    if fine(problem.case):
         yield "everything a sixteenth larger", reference * LARGER
-    if reference.size + sum(x.size for x in inputs.values()) > LARGEST:
+    if reference.size + sum(x.size for x in problem.inputs.values()) > LARGEST:
         return
-    for name, evaluate in evaluations(op, case, inputs):
+    for name, evaluate in evaluations(problem):
         try:
             with np.errstate(all="ignore"):
                 wrong = np.asarray(evaluate(), np.float64)
@@ -39,8 +40,9 @@ def of_any_op(op: Op, case: Case, inputs: Arrays, reference: Array) -> Iterator[
             yield name, wrong
 
 
-def evaluations(op: Op, case: Case, inputs: Arrays) -> Iterator[tuple[str, Callable[[], Any]]]:
-    wide = truth.widened(inputs)
+def evaluations(problem: Problem) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """The calls of the reference that compute them."""
+    op, case, wide = problem.op, problem.case, widen(problem.inputs)
     places = [(name, axis) for name, x in wide.items() if x.dtype == np.float64 for axis in range(x.ndim)]
     for name, axis in [place for place in places if wide[place[0]].shape[place[1]] > 1][:MOST_SLICES]:
         x = wide[name].copy()
@@ -52,11 +54,11 @@ def evaluations(op: Op, case: Case, inputs: Arrays) -> Iterator[tuple[str, Calla
             yield f"{name}={not value}", _with(op, {**wide, **case.params, name: not value})
         elif isinstance(value, float) and value != 1.0:
             yield f"{name} missing", _with(op, {**wide, **case.params, name: 1.0})
-    if any(is_float(x.dtype) for x in inputs.values()) and fine(case):
-        given = {**inputs, **case.params}
+    if any(is_float(x.dtype) for x in problem.inputs.values()) and fine(case):
+        given = problem.arguments
         yield (
             "sums kept in bfloat16",
-            lambda: serial_arithmetic.evaluated(op.reference, given, backwards=False, coarse=True),
+            lambda: serial_arithmetic.evaluate(op.reference, given, backwards=False, coarse=True),
         )
 
 

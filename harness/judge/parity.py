@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from triptych.harness.arrays import Array
+from triptych.harness.bits import both_finite, nonfinite_apart, same_bits
 from triptych.harness.judge.tolerance import Expected
 from triptych.harness.results.measures import Derived, Parity
 from triptych.harness.results.result import Result
@@ -20,11 +21,8 @@ from triptych.harness.results.result import Result
 
 def difference(a: Array, b: Array, expected: Expected) -> Parity:
     """Two outputs of one case, which both have its shape and dtype."""
-    bits = f"u{a.dtype.itemsize}"
-    equal = a.view(bits) == b.view(bits)
     one, other = a.astype(np.float64), b.astype(np.float64)
-    both = np.isfinite(one) & np.isfinite(other)
-    strange = ~both & ~((one == other) | (np.isnan(one) & np.isnan(other)))
+    both, strange = both_finite(one, other), nonfinite_apart(one, other)
     apart = np.abs(np.where(both, one, 0.0) - np.where(both, other, 0.0))
     allowed = 2 * expected.allowed()
     shares = np.where(apart > 0, np.inf, 0.0)
@@ -35,7 +33,9 @@ def difference(a: Array, b: Array, expected: Expected) -> Parity:
         norm = float(np.linalg.norm(expected.reference[np.isfinite(expected.rounded)]))
         l2 = float(np.linalg.norm(apart))
         share = max(share, l2 / (2 * bound * norm) if bound and norm else (0.0 if l2 == 0 else float("inf")))
-    return Parity(share=share, max_abs=float(apart.max()), identical=float(equal.mean()), strange=int(strange.sum()))
+    return Parity(
+        share=share, max_abs=float(apart.max()), identical=float(same_bits(a, b).mean()), strange=int(strange.sum())
+    )
 
 
 @dataclass

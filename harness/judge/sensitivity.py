@@ -1,14 +1,18 @@
-"""Teeth: a tolerance that accepts a wrong output proves nothing, so wrong outputs are tried on it first.
+"""Sensitivity: a tolerance that accepts a wrong output proves nothing, so wrong outputs are tried on it first.
 
-The reference is corrupted in ways in which kernels go wrong, those that suit every op and those that the op adds, and
-each corrupted output is judged by the case's own tolerance. One that is accepted although it changes the result is an
-error of the op's definition. Where the harness derived the tolerance from the reference alone, and the inputs are not
-normal ones, it is not the op's fault: such inputs do not suit it, and judge nothing.
+The reference is mutated in ways in which kernels go wrong, those that suit every op and those that the op adds
+(`corruptions=`), and each mutated output is judged by the case's own tolerance. One that is accepted although it
+changes the result is an error of the op's definition. Where the judge derived the tolerance from the reference alone,
+and the inputs are not normal ones, the op is not at fault: such inputs do not suit it, and judge nothing.
 
-What changes the result: some element moves by at least `UNITS` of its local units (see `tolerance`; for cases too large
-to have them, the roundoff of the largest element) and by a thousandth of its natural size, which is the unit over the
-dtype's roundoff. A swap of equal rows, a mask that hides a key of no weight, or a change below what the dtype resolves
-is no corruption. The rule knows nothing of the baselines, or it would agree with whatever they allow.
+A mutation changes the result if some element moves by more than
+
+    max(UNITS, SHARE / u) unit
+
+with u the dtype's roundoff and `unit` the element's local unit (`local_units`; for cases too large to have them, u
+times the largest element): by UNITS units at least, and by a thousandth of the element's natural size, unit / u. A swap
+of equal rows, a mask that hides a key of no weight, or a change below what the dtype resolves is no mutation. The rule
+knows nothing of the baselines, or it would agree with whatever they allow.
 """
 
 from __future__ import annotations
@@ -20,13 +24,13 @@ from typing import Any
 import numpy as np
 from msgspec import structs
 
-from triptych.harness.arrays import Array, Arrays
+from triptych.harness.arrays import Array
 from triptych.harness.judge import mutations
+from triptych.harness.judge.baselines import baselines_of
 from triptych.harness.judge.comparison import compare
+from triptych.harness.judge.problem import Problem
 from triptych.harness.judge.tolerance import Expected, expect
-from triptych.harness.judge.truth import OpError, SaysNothing
-from triptych.harness.ops.case import Case
-from triptych.harness.ops.op import Op
+from triptych.harness.ops.errors import InvalidOp, UninformativeCase
 from triptych.harness.precision import round_to, roundoff
 from triptych.harness.results.measures import Fixed, SensitivityReport, Tolerance
 
@@ -37,29 +41,30 @@ OWN = ("op", "dtype", "default")  # sources of a tolerance for which the op's de
 Patch = tuple[Any, Any]  # (index, values there)
 
 
-def check(op: Op, case: Case, inputs: Arrays, expected: Expected) -> Expected:
-    """What is expected, with what came of every corruption in its tolerance; OpError if the op's own one accepts one.
+def check(problem: Problem, expected: Expected) -> Expected:
+    """What is expected, with what came of every mutation in its tolerance; InvalidOp if the op's own one accepts one.
 
-    Of the baselines that an op gets by default the last is the coarsest: where the tolerance that it makes accepts a
-    corruption, another is derived without it, and returned.
+    Of the baselines that are made from the reference the last is the coarsest: where the tolerance that it makes
+    accepts a mutation, another is derived without it, and returned.
     """
-    report = tried(op, case, inputs, expected)
-    by_default = expected.tolerance.source == "default" and op.honest_by_default
+    op, case = problem.op, problem.case
+    report = try_mutations(problem, expected)
+    baselines = baselines_of(op)
+    by_default = expected.tolerance.source == "default" and baselines.from_reference
     if report.accepted and by_default:
-        finer = replace(op, honest=op.honest[:-1])
-        expected = expect(finer, case, inputs)
-        report = tried(op, case, inputs, expected)
+        expected = expect(problem, baselines=baselines.finer())
+        report = try_mutations(problem, expected)
     tolerance = structs.replace(expected.tolerance, sensitivity=report)
     if report.accepted and by_default and case.regime != "normal":
-        raise SaysNothing(
+        raise UninformativeCase(
             case,
             f"one more rounding of the inputs moves the result of {op.name} by so much that "
-            f"{listed(report.accepted)} would pass within {within(tolerance)}",
+            f"{list_words(report.accepted)} would pass within {bounds_in_words(tolerance)}",
         )
     if report.accepted and tolerance.source in OWN:
-        raise OpError(
+        raise InvalidOp(
             f"the tolerance of {op.name} accepts a wrong output in {case.dtype} ({case.regime} inputs): "
-            f"{listed(report.accepted)} would pass within {within(tolerance)}; "
+            f"{list_words(report.accepted)} would pass within {bounds_in_words(tolerance)}; "
             + (
                 "tighten the op's `tolerance`"
                 if isinstance(tolerance, Fixed) or tolerance.source == "op"
@@ -74,25 +79,25 @@ def remark(tolerance: Tolerance) -> str | None:
     report = tolerance.sensitivity
     if report is None or not report.accepted:
         return None
-    return f"{within(tolerance)} of the {tolerance.source} would also pass {listed(report.accepted)}"
+    return f"{bounds_in_words(tolerance)} of the {tolerance.source} would also pass {list_words(report.accepted)}"
 
 
-def listed(names: list[str]) -> str:
+def list_words(names: list[str]) -> str:
     """ "zeros, the mean everywhere and two rows swapped"."""
     return " and ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names)
 
 
-def within(tolerance: Tolerance) -> str:
+def bounds_in_words(tolerance: Tolerance) -> str:
     """The bounds in words."""
     if isinstance(tolerance, Fixed):
         return f"atol {tolerance.atol:.3g} + rtol {tolerance.rtol:.3g} x |reference|"
     return f"{tolerance.factor:g} x the error of '{tolerance.baseline}' (max_abs {tolerance.max_abs:.3g})"
 
 
-def tried(op: Op, case: Case, inputs: Arrays, expected: Expected) -> SensitivityReport:
-    """Every corruption of the case's reference, judged."""
+def try_mutations(problem: Problem, expected: Expected) -> SensitivityReport:
+    """Every mutation of the problem's reference, judged."""
     report = SensitivityReport(caught=[], without_effect=[], accepted=[])
-    for name, patches in corruptions(op, case, inputs, expected.reference):
+    for name, patches in mutations_of(problem, expected.reference):
         parts = [part for patch in patches for part in chunks(patch, expected.reference.shape)]
         if not accepts(expected, parts):
             report.caught.append(name)
@@ -103,8 +108,9 @@ def tried(op: Op, case: Case, inputs: Arrays, expected: Expected) -> Sensitivity
     return report
 
 
-def corruptions(op: Op, case: Case, inputs: Arrays, reference: Array) -> Iterator[tuple[str, list[Patch]]]:
+def mutations_of(problem: Problem, reference: Array) -> Iterator[tuple[str, list[Patch]]]:
     """Wrong outputs as patches of the right one: those of every op, then the op's own."""
+    op = problem.op
     finite = np.isfinite(reference)
     yield "zeros", [(..., 0.0)]
     yield "the mean everywhere", [(..., reference[finite].mean() if finite.any() else 0.0)]
@@ -129,17 +135,17 @@ def corruptions(op: Op, case: Case, inputs: Arrays, reference: Array) -> Iterato
         head = (*last[:-1], 0)
         name = op.out[-3] if len(op.out) == reference.ndim else "slice"
         yield f"{name} 0 taken from {name} 1", [(head, reference[(*last[:-1], 1)])]
-    if op.honest_by_default or not op.corruptions:
-        for name, wrong in mutations.of_any_op(op, case, inputs, reference):
+    if not op.honest or not op.corruptions:
+        for name, wrong in mutations.of_any_op(problem, reference):
             yield name, [(..., wrong)]
     for name, corrupt in op.corruptions.items():
         try:
             with np.errstate(all="ignore"):
-                patch = corrupt(case, inputs, reference)
+                patch = corrupt(problem.case, problem.inputs, reference)
                 if patch is not None:
                     np.broadcast_to(np.asarray(patch[1], np.float64), reference[patch[0]].shape)
         except Exception as error:
-            raise OpError(f"the corruption {name!r} of {op.name} fails: {type(error).__name__}: {error}") from error
+            raise InvalidOp(f"the corruption {name!r} of {op.name} fails: {type(error).__name__}: {error}") from error
         if patch is not None:
             yield name, [patch]
 
@@ -159,7 +165,7 @@ def accepts(expected: Expected, parts: list[Patch]) -> bool:
     """Whether the tolerance lets the patched reference pass."""
     tolerance, squares = expected.tolerance, 0.0
     for where, values in parts:
-        comparison = compare(corrupted(expected, where, values), expected, where)
+        comparison = compare(mutated(expected, where, values), expected, where)
         if comparison.beyond.any():
             return False
         squares += float(np.vdot(comparison.error, comparison.error))
@@ -173,7 +179,7 @@ def changes(expected: Expected, where: Any, values: Any) -> bool:
     """Whether the patch moves some element beyond rounding: the rule above."""
     dtype = expected.rounded.dtype
     before = expected.rounded[where].astype(np.float64)
-    after = corrupted(expected, where, values).astype(np.float64)
+    after = mutated(expected, where, values).astype(np.float64)
     both = np.isfinite(before) & np.isfinite(after)
     moved = np.abs(np.where(both, after, 0) - np.where(both, before, 0))
     u = roundoff(dtype)
@@ -186,7 +192,7 @@ def changes(expected: Expected, where: Any, values: Any) -> bool:
     return bool((moved > np.maximum(UNITS, SHARE / u) * unit).any())
 
 
-def corrupted(expected: Expected, where: Any, values: Any) -> Array:
+def mutated(expected: Expected, where: Any, values: Any) -> Array:
     """The values of a patch, in the shape and dtype of the output there."""
     return round_to(
         np.broadcast_to(np.asarray(values, np.float64), expected.reference[where].shape), expected.rounded.dtype

@@ -1,9 +1,9 @@
 """A reference as a plain kernel would compute it: in float32, one term of a sum after the other, with fast functions.
 
 NumPy sums in pairs and calls the C library, so that a reference evaluated on float32 arrays errs less than right
-kernels do. `Stepwise` arrays stay float32 whatever they meet (a cast to float64 included), add and contract one term at
-a time, forwards or backwards, and have functions and divisions that are two units in the last place off, as the special
-function units of accelerators are: exponentials and logarithms by way of base 2. What NumPy copies out of them, as
+kernels do. A `SerialArray` stays float32 whatever it meets (a cast to float64 included), adds and contracts one term at
+a time, forwards or backwards, and has functions and divisions that are two units in the last place off, as the special
+function units of accelerators are: exponentials and logarithms by way of base 2. What NumPy copies out of it, as
 `np.asarray` does, leaves this arithmetic. Inputs in float64 stay in float64.
 """
 
@@ -52,7 +52,7 @@ class Arithmetic:
             return [self.array(one) for one in x]
         if not isinstance(x, (np.ndarray, np.generic)) or not (x.dtype == object or is_float(x.dtype)):
             return x
-        out = np.asarray(self.plain(x)).view(Stepwise)
+        out = np.asarray(self.plain(x)).view(SerialArray)
         out.arithmetic = self
         return out
 
@@ -139,13 +139,13 @@ class Coarse(Arithmetic):
         return x
 
 
-class Stepwise(np.ndarray[Any, Any]):
+class SerialArray(np.ndarray[Any, Any]):
     """An array whose every operation is one of its `arithmetic`."""
 
     arithmetic: Arithmetic
 
     def __array_finalize__(self, source: Any) -> None:
-        if isinstance(source, Stepwise):
+        if isinstance(source, SerialArray):
             self.arithmetic = source.arithmetic
 
     def astype(self, dtype: Any, *args: Any, **kwargs: Any) -> Any:
@@ -226,7 +226,7 @@ def einsum(arithmetic: Arithmetic, subscripts: str, operands: Sequence[Array]) -
     return total
 
 
-def evaluated(reference: Callable[..., Any], arguments: dict[str, Any], backwards: bool, coarse: bool = False) -> Array:
+def evaluate(reference: Callable[..., Any], arguments: dict[str, Any], backwards: bool, coarse: bool = False) -> Array:
     """`reference` of `arguments` in this arithmetic: float64 if an input is, else float32.
 
     Backwards also moves the inputs by up to a unit in the last place, as a kernel does that scales first: sums of

@@ -1,122 +1,62 @@
 """How far off is too far: derived for each op, dtype, size and regime of inputs from kernels known to be honest.
 
-A fixed tolerance is too loose for one case and too tight for another. This one runs honest baselines of the case's
-dtype, measures their error against the float64 reference, and allows twice as much (FlashAttention's tests introduced
-the rule). Three measures must all hold:
+With error = out - reference in the shape of the output, in float64, an output passes if all of these hold:
 
-- `max_abs`, the largest error of any element, and `rel_l2`, the length of the error over that of the reference;
-- `max_local`, the largest error in units of its own element. The unit is what one rounding of every input to the dtype
-  does to that element, at least half a unit in its last place: the element's condition, in numbers. It sees a small
-  row beside a large one, where `max_abs` is blind; and it forgives where terms cancel, where a relative error would
-  not. One element has more luck than the worst of all, so it is allowed twice as much: four times the baselines'.
+    max_abs     max |error|                   <=  max(f B_abs, floor)
+    rel_l2      ||error|| / ||reference||     <=  max(f B_l2, floor, u ||reference||) / ||reference||
+    max_local   max |error| / unit            <=  2 f max(B_local, 1)
 
-Luck is kept out: outputs of few elements draw the baselines on further seeds; in float32 they also run on inputs moved
-by a unit in their last place, as a kernel moves them that scales first (a softmax row in which two large scores nearly
-tie is decided by the last bit of a score). The worst counts. Nothing is allowed less than one unit in the last place of
-the largest element, since a baseline may hit the rounded result exactly.
+    f           the factor: 2, unless somebody asks for another budget
+    B_abs, ..   max |error|, ||error|| and max |error| / unit of the baselines: the worst of them on all draws
+    ulp(x)      the distance of neighbouring numbers of the output's dtype at magnitude x; u = ulp(1) / 2
+    floor       ulp(max |reference|)
+    unit        by how much one rounding of every input moves each element (`local_units`), in the output's shape
 
-The command line may set bounds of its own, then the environment, the op, the dtype; the first that says something
-decides alone, and the result says which it was.
+A fixed tolerance asks of each element instead
+
+    |error|  <=  atol + rtol |reference|
+
+`max_abs` is blind to a small row beside a large one, which `max_local` sees; and `max_local` forgives where terms
+cancel, where a relative error would not. One element has more luck than the worst of all, hence its further factor 2.
+The floor is there because a baseline may hit the rounded result exactly. The rule of twice a baseline's error is that
+of FlashAttention's tests.
+
+Luck is kept out. Outputs of few elements draw the baselines on further seeds. In float32 baselines also run on inputs
+moved by a unit in their last place, as a kernel moves them that scales first: a softmax row in which two large scores
+nearly tie is decided by the last bit of a score.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from triptych.harness.arrays import Array, Arrays
-from triptych.harness.dtypes import dtype_of, is_float
-from triptych.harness.judge import truth
-from triptych.harness.judge.truth import OpError, SaysNothing
-from triptych.harness.ops.case import Case
-from triptych.harness.ops.inputs import make_inputs
-from triptych.harness.ops.op import Op
-from triptych.harness.precision import overflow, round_to, roundoff, spacing, ulp
+from triptych.harness.arrays import Array
+from triptych.harness.judge.baseline_errors import check_agreement, errors_of, nudge
+from triptych.harness.judge.baselines import Baselines, baselines_of
+from triptych.harness.judge.bounds import FACTOR, Bounds, bounds_in_force
+from triptych.harness.judge.local_units import local_unit
+from triptych.harness.judge.problem import Problem
+from triptych.harness.judge.truth import check_informative
+from triptych.harness.precision import roundoff, ulp
 from triptych.harness.results.measures import Derived, Fixed, Tolerance
 
-FACTOR = 2.0
 LOCAL = 2.0  # how much more one element may be off in its own unit
 ENOUGH_ELEMENTS = 16384  # outputs smaller than this sample the baselines on further draws, at most MOST_DRAWS
 MOST_DRAWS = 32
 NUDGES = 6  # how often float32 inputs are moved by a unit in their last place
 MANY_ELEMENTS = 2**18  # outputs larger than this hold enough rows of every kind
-LOCAL_DRAWS = 8  # of these draws, how many are measured in local units too
-APART, APART_LOCAL = 1e-4, 2e3  # honest float32 baselines stay below 1e-5 and, of our ops, 300; float16 is beyond
-LOCAL_LIMIT = 2**22  # input elements up to which local units are worth their four evaluations of the reference
-
-KEYS = ("rtol", "atol", "budget")
-VARIABLES = {"rtol": "TRIPTYCH_RTOL", "atol": "TRIPTYCH_ATOL", "budget": "TRIPTYCH_BUDGET"}
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """What somebody said about the tolerance: rtol and atol replace the derived bound, a budget replaces its factor."""
-
-    source: str
-    rtol: float | None = None
-    atol: float | None = None
-    budget: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.budget is not None and (self.rtol is not None or self.atol is not None):
-            raise ValueError(
-                f"the {self.source} gives a budget and rtol or atol: a budget scales the derived tolerance, the others "
-                "replace it; give one or the other"
-            )
-        for name in KEYS:
-            value = getattr(self, name)
-            if value is not None and not (value > 0 if name == "budget" else value >= 0) or value == float("inf"):
-                least = "above zero" if name == "budget" else "zero or above"
-                raise ValueError(f"the {self.source} gives {name} {value}: it must be a finite number {least}")
-
-    @property
-    def says_something(self) -> bool:
-        return any(getattr(self, name) is not None for name in KEYS)
-
-
-def asked(
-    rtol: float | None = None,
-    atol: float | None = None,
-    budget: float | None = None,
-    environ: Mapping[str, str] = os.environ,
-) -> Bounds | None:
-    """What the command line says, else what the environment says, else None. ValueError for what makes no sense."""
-    command = Bounds("command line", rtol, atol, budget)
-    if command.says_something:
-        return command
-    values = {}
-    for name, variable in VARIABLES.items():
-        text = environ.get(variable, "").strip()
-        if text:
-            try:
-                values[name] = float(text.removesuffix("x") if name == "budget" else text)
-            except ValueError:
-                raise ValueError(f"the environment variable {variable} must be a number, got {text!r}") from None
-    return Bounds("environment", **values) if values else None
-
-
-def in_force(op: Op, case: Case, wanted: Bounds | None) -> Bounds:
-    """The bounds that decide: those asked for, else the op's (for this dtype, then all), the dtype's, the default."""
-    if wanted is not None:
-        return wanted
-    own = op.tolerance.get(case.dtype) or {name: value for name, value in op.tolerance.items() if name in KEYS}
-    if own:
-        return Bounds("op", **own)
-    if not is_float(dtype_of(case.dtype)):
-        return Bounds("dtype", rtol=0.0, atol=0.0)  # integers have no rounding to forgive
-    return Bounds("default", budget=FACTOR)
+LOCAL_DRAWS = 8  # of the draws, how many are measured in local units too
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What a case is judged against: the float64 reference, its rounding to the dtype, and how far off is too far."""
+    """What an output is compared with, and how far off is too far."""
 
-    reference: Array
-    rounded: Array
+    reference: Array  # float64
+    rounded: Array  # the reference in the output's dtype
     tolerance: Tolerance
     unit: Array | None = None  # of each element, for `max_local`; None where the case is too large for it
 
@@ -134,193 +74,54 @@ class Expected:
         return both
 
 
-def expect(op: Op, case: Case, inputs: Arrays, wanted: Bounds | None = None) -> Expected:
-    """The reference of a case and the tolerance around it."""
-    reference = truth.reference_of(op, case, inputs)
-    truth.remember(case, inputs, reference)
-    rounded = truth.rounded_reference(case, reference)
-    truth.check_telling(case, rounded)
-    bounds = in_force(op, case, wanted)
-    unit = local_unit(op, case, inputs, reference)
+def expect(problem: Problem, wanted: Bounds | None = None, baselines: Baselines | None = None) -> Expected:
+    """What is expected of every output of a problem.
+
+    wanted: the bounds that the command line or the environment asks for.
+    baselines: in the place of the op's own.
+
+    Raises InvalidOp, or UninformativeCase, if no output can be judged by the reference.
+    """
+    check_informative(problem)
+    bounds = bounds_in_force(problem.op, problem.case, wanted)
+    unit = local_unit(problem)
+    tolerance: Tolerance
     if bounds.budget is None:
-        fixed = Fixed(source=bounds.source, regime=case.regime, rtol=bounds.rtol or 0.0, atol=bounds.atol or 0.0)
-        return Expected(reference, rounded, fixed, unit)
-    return Expected(reference, rounded, derived(op, case, inputs, reference, unit, bounds), unit)
+        regime = problem.case.regime
+        tolerance = Fixed(source=bounds.source, regime=regime, rtol=bounds.rtol or 0.0, atol=bounds.atol or 0.0)
+    else:
+        tolerance = derive(problem, unit, bounds, baselines or baselines_of(problem.op))
+    return Expected(problem.reference, problem.rounded, tolerance, unit)
 
 
-def derived(op: Op, case: Case, inputs: Arrays, reference: Array, unit: Array | None, bounds: Bounds) -> Derived:
+def derive(problem: Problem, unit: Array | None, bounds: Bounds, baselines: Baselines) -> Derived:
     """The three bounds, and what they come from."""
-    factor = bounds.budget or FACTOR
-    dtype = dtype_of(case.dtype)
-    finite = np.isfinite(round_to(reference, dtype))
-    size = float(np.abs(reference[finite]).max(initial=0.0))
-    norm = float(np.linalg.norm(reference[finite]))
-    floor = ulp(dtype, size)
+    op, case, dtype = problem.op, problem.case, problem.dtype
+    finite = problem.reference[problem.finite]
+    factor, norm = bounds.budget or FACTOR, float(np.linalg.norm(finite))
+    floor = ulp(dtype, float(np.abs(finite).max(initial=0.0)))
     if unit is not None:
-        check_agreement(op, case, inputs)
-    errors = baseline_errors(op, case, inputs, reference, unit)
+        check_agreement(problem, baselines)
+    errors = errors_of(problem, baselines, unit)
     draws = 1
-    while draws < MOST_DRAWS and draws * reference.size < ENOUGH_ELEMENTS:
-        again = make_inputs(op, case, draw=draws)
-        other = truth.reference_of(op, case, again)
-        own = None if unit is None or draws >= LOCAL_DRAWS else local_unit(op, case, again, other)
-        errors += baseline_errors(op, case, again, other, own)
+    while draws < MOST_DRAWS and draws * problem.reference.size < ENOUGH_ELEMENTS:
+        other = Problem.of(op, case, draw=draws)
+        errors += errors_of(other, baselines, None if unit is None or draws >= LOCAL_DRAWS else local_unit(other))
         draws += 1
-    if dtype == np.float32 and reference.size <= MANY_ELEMENTS:
+    if dtype == np.float32 and problem.reference.size <= MANY_ELEMENTS:
         for i in range(NUDGES):
-            errors += baseline_errors(op, case, nudged(inputs, i), reference, unit)
-    largest = max(errors, key=lambda error: float(error["max_abs"]))
-    l2, local = (max(float(error[key]) for error in errors) for key in ("l2", "max_local"))
+            errors += errors_of(problem.on(nudge(problem.inputs, i), problem.reference), baselines, unit)
+    largest = max(errors, key=lambda error: error.max_abs)
+    l2, local = max(error.l2 for error in errors), max(error.max_local for error in errors)
     return Derived(
         source=bounds.source,
         regime=case.regime,
         factor=factor,
-        baseline=largest["name"],
-        baselines=[_name(baseline) for baseline in op.honest],
+        baseline=largest.name,
+        baselines=baselines.names,
         draws=draws,
-        max_abs=max(factor * float(largest["max_abs"]), floor),
+        max_abs=max(factor * largest.max_abs, floor),
         rel_l2=max(factor * l2, floor, roundoff(dtype) * norm) / norm if norm else 0.0,
         floor=floor,
         max_local=None if unit is None else LOCAL * factor * max(local, 1.0),
     )
-
-
-def check_agreement(op: Op, case: Case, inputs: Arrays) -> None:
-    """OpError if a baseline, run in float32, is much further from the reference than float32's rounding explains.
-
-    One of the two is then wrong, and a tolerance derived from their distance would pass any kernel. Both measures must
-    say so: a result that jumps, as a rounding to integers does, may be far off in single elements.
-    """
-    given, case = case, replace(case, dtype="float32")
-    inputs = {name: x.astype(np.float32) if is_float(x.dtype) else x for name, x in inputs.items()}
-    reference = truth.reference_of(op, case, inputs)
-    unit = local_unit(op, case, inputs, reference)
-    norm = float(np.linalg.norm(reference[np.isfinite(reference)]))
-    for error in baseline_errors(op, case, inputs, reference, unit):
-        relative = error["l2"] / norm if norm else 0.0
-        if relative > APART and error["max_local"] > APART_LOCAL:
-            if op.honest_by_default:
-                raise SaysNothing(
-                    given,
-                    f"the reference of {op.name} evaluated in float32 is {relative:.2g} apart (relative L2) from "
-                    "itself in float64, as where it underflows, so that no tolerance can be derived; write it so that "
-                    "it stays within float32's range, or give the op baselines that do (`honest=`)",
-                )
-            raise OpError(
-                f"the baseline {error['name']!r} and the reference of {op.name} disagree: run in float32 they are "
-                f"{relative:.2g} apart (relative L2), where rounding explains less than {APART:g}; one of them is "
-                "wrong or computes in a narrower dtype, and a tolerance derived from both would pass wrong kernels"
-            )
-
-
-def baseline_errors(op: Op, case: Case, inputs: Arrays, reference: Array, unit: Array | None) -> list[dict[str, Any]]:
-    """How far every honest baseline, rounded to the case's dtype, is from the reference.
-
-    Those that leave the dtype's range where the reference does not are left out, as long as one is left.
-    """
-    dtype = dtype_of(case.dtype)
-    finite = np.isfinite(round_to(reference, dtype))
-    errors: list[dict[str, Any]] = []
-    given = at_least(inputs, dtype) if op.honest_by_default else inputs
-    for baseline in op.honest:
-        if baseline is op.reference:
-            raise OpError(
-                f"the baseline of {op.name} is its reference, whose error is 0 by definition; give one that computes "
-                "in the case's dtype, or leave `honest` out"
-            )
-        with np.errstate(all="ignore"):
-            out = np.asarray(baseline(**given, **case.params))
-        if out.shape != reference.shape:
-            raise OpError(f"baseline {_name(baseline)} has shape {out.shape} and the reference {reference.shape}")
-        error = np.abs(_before_overflow(out[finite], reference[finite], dtype) - reference[finite])
-        if not np.isfinite(error).all():
-            continue
-        errors.append(
-            {
-                "name": _name(baseline),
-                "max_abs": float(error.max(initial=0.0)),
-                "l2": float(np.linalg.norm(error)),
-                "max_local": 0.0 if unit is None else float((error / unit[finite]).max(initial=0.0)),
-            }
-        )
-    if not errors:
-        names = " and ".join(repr(_name(baseline)) for baseline in op.honest)
-        raise OpError(f"of {op.name}, no baseline is finite wherever the reference is ({names})")
-    return errors
-
-
-def _before_overflow(out: Array, reference: Array, dtype: np.dtype[Any]) -> Array:
-    """`out` rounded to `dtype`; what only that rounding makes infinite or NaN counts as what it was."""
-    rounded = round_to(out, dtype).astype(np.float64)
-    if np.isfinite(rounded).all():
-        return rounded
-    raw = out.astype(np.float64)
-    edge = np.copysign(overflow(dtype), reference)
-    raw = np.where(np.isinf(raw) & (np.sign(raw) == np.sign(edge)) & (np.abs(reference) > np.abs(edge) / 2), edge, raw)
-    return np.where(np.isfinite(rounded), rounded, raw)
-
-
-def at_least(inputs: Arrays, dtype: np.dtype[Any]) -> Arrays:
-    """`inputs`, those of narrower floats in the dtype of the output: no kernel need round them to less once more."""
-    return {
-        name: x.astype(dtype) if is_float(x.dtype) and is_float(dtype) and x.itemsize < dtype.itemsize else x
-        for name, x in inputs.items()
-    }
-
-
-def _name(function: Callable[..., Any]) -> str:
-    return str(getattr(function, "__name__", function))
-
-
-def nudged(inputs: Arrays, seed: int) -> Arrays:
-    """`inputs` with every float32 number moved by up to a unit in its last place and rounded again."""
-    rng = np.random.default_rng(seed)
-    unit = np.finfo(np.float32).eps
-    return {
-        name: (x * (1 + unit * rng.uniform(-1, 1, x.shape))).astype(np.float32) if x.dtype == np.float32 else x
-        for name, x in inputs.items()
-    }
-
-
-def local_unit(op: Op, case: Case, inputs: Arrays, reference: Array) -> Array | None:
-    """By how much one rounding of every input moves each element: the unit of `max_local`, or None for large cases.
-
-    Inputs x become x (1 + s u), s random with mean 0 and variance 1, u the dtype's roundoff. The squares of what the
-    reference then moves are averaged over a few such draws and smoothed, row mean times column mean over mean of the
-    last two axes, so that chance leaves no element with a unit near zero. Below stand half a unit in the element's last
-    place, and u u times the largest element: further down an honest kernel's partial sums may have underflowed.
-    """
-    dtype = dtype_of(case.dtype)
-    u = roundoff(dtype)
-    if dtype == np.float64 or u == 0 or sum(x.size for x in inputs.values()) > LOCAL_LIMIT:
-        return None
-    finite = np.isfinite(round_to(reference, dtype))
-    squares = np.zeros(reference.shape)
-    draws = 4 if reference.size >= 256 else 16
-    wide = truth.widened(inputs)
-    truth.check_repeats(op, reference, truth.evaluated(op, case, wide))
-    for seed in range(draws):
-        rng = np.random.default_rng(seed)
-        moved = {
-            name: x * (1 + u * rng.uniform(-(3**0.5), 3**0.5, x.shape)) if x.dtype == np.float64 else x
-            for name, x in wide.items()
-        }
-        other = truth.evaluated(op, case, moved)
-        if seed == 0:
-            truth.check_precision(op, other)
-        both = finite & np.isfinite(other)
-        squares[both] += (other[both] - reference[both]) ** 2
-    magnitude = np.abs(np.where(finite, reference, 0.0))
-    lowest = np.maximum(spacing(dtype, magnitude) / 2, u * u * float(magnitude.max(initial=0.0)))
-    unit: Array = np.maximum(np.sqrt(_smoothed(squares / draws)), lowest)
-    return unit
-
-
-def _smoothed(variance: Array) -> Array:
-    """Row mean times column mean over mean, of each matrix of the last two axes."""
-    if variance.ndim < 2:
-        return np.broadcast_to(variance.mean(), variance.shape)
-    row, column = variance.mean(axis=-1, keepdims=True), variance.mean(axis=-2, keepdims=True)
-    mean = variance.mean(axis=(-1, -2), keepdims=True)
-    out: Array = np.divide(row * column, mean, out=np.zeros(variance.shape), where=mean > 0)
-    return out

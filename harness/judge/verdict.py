@@ -15,10 +15,9 @@ from triptych.harness.arrays import Arrays
 from triptych.harness.dtypes import finfo, is_float
 from triptych.harness.judge import mismatch
 from triptych.harness.judge.comparison import Comparison, compare, metrics
-from triptych.harness.judge.tolerance import Bounds, Expected, expect
-from triptych.harness.judge.truth import OpError
-from triptych.harness.ops.case import Case
-from triptych.harness.ops.op import Op
+from triptych.harness.judge.problem import Problem
+from triptych.harness.judge.tolerance import Expected, expect
+from triptych.harness.ops.errors import InvalidOp
 from triptych.harness.results.findings import Failure
 from triptych.harness.results.measures import Fixed, Metrics, Tolerance
 from triptych.harness.results.status import Cause, Status
@@ -34,16 +33,17 @@ class Verdict:
     failure: Failure | None = None
 
 
-def judge(
-    op: Op, case: Case, inputs: Arrays, out: Any, *, expected: Expected | None = None, wanted: Bounds | None = None
-) -> Verdict:
-    """The verdict on `out`, which a kernel computed from `inputs`."""
+def judge(problem: Problem, out: Any, expected: Expected | None = None) -> Verdict:
+    """The verdict on `out`, which a kernel computed from the problem's inputs.
+
+    expected: where there is none, it is derived; a verdict also says if it cannot be.
+    """
     if expected is None:
         try:
-            expected = expect(op, case, inputs, wanted)
-        except OpError as error:
+            expected = expect(problem)
+        except InvalidOp as error:
             return Verdict(Status.ERROR, str(error), error.cause)
-    wrong = malformed(case, inputs, out, expected)
+    wrong = malformed(out, expected, problem.inputs)
     if wrong:
         return Verdict(Status.ERROR, wrong, Cause.MALFORMED_OUTPUT, tolerance=expected.tolerance)
     comparison = compare(out, expected)
@@ -51,11 +51,11 @@ def judge(
     reason = disagreement(comparison, numbers)
     if reason is None:
         return Verdict(Status.PASSED, None, None, numbers, expected.tolerance)
-    failure = mismatch.described(op, comparison)
+    failure = mismatch.describe(comparison, problem.op)
     return Verdict(Status.FAILED, reason, Cause.MISMATCH, numbers, expected.tolerance, failure)
 
 
-def malformed(case: Case, inputs: Arrays, out: Any, expected: Expected) -> str | None:
+def malformed(out: Any, expected: Expected, inputs: Arrays) -> str | None:
     """Why `out` cannot be compared at all, or None."""
     if out is None:
         return "the kernel returned None instead of an array: return its output"
@@ -65,7 +65,7 @@ def malformed(case: Case, inputs: Arrays, out: Any, expected: Expected) -> str |
     if out.shape != expected.reference.shape:
         return f"the output has a wrong shape: expected {expected.reference.shape}, got {out.shape}"
     if out.dtype != expected.rounded.dtype:
-        return f"the output has a wrong dtype: expected {case.dtype}, got {out.dtype}"
+        return f"the output has a wrong dtype: expected {expected.rounded.dtype}, got {out.dtype}"
     if np.may_share_memory(out, expected.reference) or np.may_share_memory(out, expected.rounded):
         return "the output is the reference's own array: comparing it would say nothing; return an array of its own"
     for name, x in inputs.items():
@@ -86,7 +86,7 @@ def saturated(c: Comparison) -> str:
 def disagreement(c: Comparison, numbers: Metrics) -> str | None:
     """One sentence on how the output disagrees, or None if it does not."""
     tolerance, size = c.expected.tolerance, c.share.size
-    worst = f"at {numbers.worst_index}: expected {shown(numbers.expected)}, got {shown(numbers.got)}"
+    worst = f"at {numbers.worst_index}: expected {format_number(numbers.expected)}, got {format_number(numbers.got)}"
     count = f"{numbers.mismatches} of {size} element{'s' * (size > 1)}"
     strange = numbers.nonfinite.misplaced
     if strange:
@@ -117,5 +117,5 @@ def disagreement(c: Comparison, numbers: Metrics) -> str | None:
     return None
 
 
-def shown(value: float) -> str:
+def format_number(value: float) -> str:
     return str(value) if isinstance(value, int) else f"{value:.9g}"

@@ -62,7 +62,7 @@ def literal(text: str) -> Any:
 
 def params_of(op: Op) -> list[str]:
     """The params that any case of `op` has."""
-    return list(dict.fromkeys(name for cases in op.cases.values() for case in cases for name in case.params))
+    return list(dict.fromkeys(name for cases in op.case_sets.values() for case in cases for name in case.params))
 
 
 def example(op: Op) -> str:

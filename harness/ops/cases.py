@@ -15,7 +15,7 @@ def cases_of(
 ) -> list[Case]:
     """The cases of `sets`, each in every dtype (the template's own, unless `dtypes` asks) and every overridden size."""
     for kind, asked, existing in (
-        ("case set", sets, op.cases),
+        ("case set", sets, op.case_sets),
         ("dtype", dtypes or (), op.dtypes),
         ("axis", overrides, op.axes),
     ):
@@ -23,7 +23,7 @@ def cases_of(
             if name not in existing:
                 raise ValueError(f"op {op.name} has no {kind} {name!r}; it has {', '.join(existing)}")
     found: dict[tuple[str, str], Case] = {}
-    for template in itertools.chain.from_iterable(op.cases[name] for name in sets):
+    for template in itertools.chain.from_iterable(op.case_sets[name] for name in sets):
         for values in itertools.product(*overrides.values()):
             case = resized(template, dict(zip(overrides, values, strict=True)))
             for dtype in dtypes or ([case.dtype] if case.dtype else op.dtypes):

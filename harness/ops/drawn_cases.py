@@ -51,7 +51,7 @@ def drawing(ops: Mapping[str, Op], selection: Selection) -> Any:
 def params_seen(op: Op) -> list[dict[str, Any]]:
     """The different params of the op's cases, in their order."""
     seen: list[dict[str, Any]] = []
-    for cases in op.cases.values():
+    for cases in op.case_sets.values():
         seen += [dict(case.params) for case in cases if dict(case.params) not in seen]
     return seen
 

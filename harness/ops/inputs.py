@@ -1,4 +1,4 @@
-"""The bytes that every panel computes on."""
+"""The bytes that every panel computes on: drawn by the op's own generator, or from the shapes of its inputs."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import numpy as np
 
 from triptych.harness.arrays import Arrays
 from triptych.harness.ops.case import Case
-from triptych.harness.ops.op import Op
-from triptych.harness.ops.regimes import rounded
+from triptych.harness.ops.op import Inputs, Op, Shapes
+from triptych.harness.ops.regimes import in_regime, normal, rounded
+
+FIRST_ALONE = ("one-hot", "subnormal")  # regimes of the first input alone: products of two such are mostly zero
 
 
 def make_inputs(op: Op, case: Case, draw: int = 0) -> Arrays:
@@ -18,9 +20,34 @@ def make_inputs(op: Op, case: Case, draw: int = 0) -> Arrays:
     The dtype is no part of the seed: bfloat16 inputs are the float32 ones, rounded.
     """
     rng = np.random.default_rng([case.seed, zlib.crc32(f"{op.name}/{case.name}".encode()), draw])
-    arrays = op.inputs(case, rng)
+    generator = op.inputs if callable(op.inputs) else generator_of(op.inputs)
+    arrays = generator(case, rng)
     wrong = [x for x in arrays.values() if not isinstance(x, np.ndarray)] if isinstance(arrays, dict) else [arrays]
     if wrong:
         raise TypeError(f"the inputs of {op.name} must be NumPy arrays by name; got a {type(wrong[0]).__name__}")
     wide = {name: x for name, x in arrays.items() if x.dtype == np.float64}
     return {**arrays, **rounded(wide, case.dtype)}
+
+
+def generator_of(shapes: Shapes) -> Inputs:
+    """A generator of one array for each entry of {"x": ("M", "N")}, drawn in the case's regime."""
+
+    def inputs(case: Case, rng: np.random.Generator) -> Arrays:
+        arrays: Arrays = {}
+        for name, sizes in sizes_of(shapes, case).items():
+            regime = "normal" if arrays and case.regime in FIRST_ALONE else case.regime
+            arrays[name] = in_regime(normal(rng, *sizes), regime, case.dtype)
+        return rounded(arrays, case.dtype)
+
+    return inputs
+
+
+def sizes_of(shapes: Shapes, case: Case) -> dict[str, tuple[int, ...]]:
+    """{"x": ("M", "N")} in the sizes of a case."""
+    found = {}
+    for name, shape in shapes.items():
+        for axis in shape:
+            if isinstance(axis, str) and axis not in case.axes:
+                raise ValueError(f"input {name} has axis {axis!r}, which case {case.name} does not give a whole number")
+        found[name] = tuple([case.axes[axis] if isinstance(axis, str) else axis for axis in shape])
+    return found

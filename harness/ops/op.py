@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from triptych.harness.arrays import Array, Arrays
 from triptych.harness.ops.case import Case, in_every_regime, in_regime, template
-from triptych.harness.ops.defaults import baselines, drawn
 
 Inputs = Callable[[Case, np.random.Generator], Arrays]
+Shapes = Mapping[str, Sequence["str | int"]]  # {"x": ("M", 128)}: of each input, in axes of the case and numbers
+Template = Case | Mapping[str, Any]
 Corruption = Callable[[Case, Arrays, Array], "tuple[Any, Any] | None"]  # see `Op.corruptions`
 
 
 @dataclass(frozen=True)
-class Alone:
+class BatchInvariance:
     """What an op promises of a part of its batch: computed alone, it has the bits that it has within the batch."""
 
     axis: str  # of the case, which the parts lie along: "M"
@@ -27,7 +29,10 @@ class Alone:
     why: str  # why the promise holds, and where it does not
 
 
-@dataclass(frozen=True, init=False, eq=False)
+Alone = BatchInvariance  # its name before, which users' files may hold
+
+
+@dataclass(frozen=True, eq=False)
 class Op:
     """The meaning of one operation and where its panels are.
 
@@ -46,118 +51,75 @@ class Op:
     - `shapes` is the shape of each input in axes, where `inputs` is a generator and all are of the case's dtype: with
       it a profile draws nothing.
     - `honest` are baselines of the same dtype whose error bounds that of a kernel; the first is the one that is
-      reported. Without any, the harness derives four from the reference (`defaults.baselines`).
+      reported. Without any, the judge derives four from the reference.
     - `tolerance` replaces the derived tolerance, or its factor 2: {"budget": 3}, {"rtol": 0.01, "atol": 0}, or such
       by dtype, {"bfloat16": {"budget": 3}}. The command line and the environment go before it.
     - `out` names the axes of the output, ("M", "N"): a failure is described in them, and in their tiles.
     - `corruptions` are wrong outputs that the tolerance must not accept, beside those that suit every op: name ->
       function of the case, its inputs and the reference, which returns an index into the output and the wrong values
       there, or None where the case leaves nothing to corrupt.
-    - `repeatable`: two runs on the same inputs give the same bits. `alone` promises more (see `Alone`).
+    - `repeatable`: two runs on the same inputs give the same bits. `alone` promises more (see `BatchInvariance`).
     - `nki` and `triton` are "path/to/file.py:function", relative paths from the file that declares the op, or functions
       of that file. The Triton launcher takes inputs, out= and params by keyword.
     """
 
     name: str
-    summary: str  # one line with the equation and shapes
-    axes: tuple[str, ...]
-    dtypes: tuple[str, ...]
-    inputs: Inputs
-    shapes: Mapping[str, Sequence[str | int]] | None  # of the inputs, in axes
+    inputs: Inputs | Shapes
     reference: Callable[..., Array]  # float64 inside and out
-    honest: tuple[Callable[..., Array], ...]
-    cases: Mapping[str, tuple[Case, ...]]  # set name -> templates
-    tiles: Mapping[str, tuple[int, ...]]  # axis -> the sizes at which a kernel starts another tile
-    limits: Mapping[str, int]  # axis -> the largest size that the kernels take
-    multiples: Mapping[str, str]  # axis -> the axis that it is a multiple of
-    flops: Callable[[Mapping[str, int], Mapping[str, Any]], int] | None  # (axes, params)
-    bytes: Callable[[Mapping[str, int], Mapping[str, Any], int], int] | None  # (axes, params, itemsize)
-    nki: str | Callable[..., Any] | None
-    triton: str | Callable[..., Any] | None
-    torch: Callable[..., Any] | None  # takes torch tensors by keyword, returns one
-    unsupported: Callable[[Case, str, str], str | None] | None  # (case, backend, target or "") -> why, or None
-    tolerance: Mapping[str, Any]
-    out: tuple[str, ...]
-    corruptions: Mapping[str, Corruption]
-    repeatable: bool
-    alone: Alone | None
+    cases: Mapping[str, Sequence[Template]] | Sequence[Template]
+    _: KW_ONLY
+    summary: str = ""  # one line with the equation and shapes; by default the first of the reference's docstring
+    axes: Sequence[str] = ()  # by default those of the cases
+    dtypes: Sequence[str] = ("float32", "bfloat16", "float16")
+    tiles: Mapping[str, Sequence[int]] = field(default_factory=dict)  # axis -> sizes where kernels start another tile
+    limits: Mapping[str, int] = field(default_factory=dict)  # axis -> the largest size that the kernels take
+    multiples: Mapping[str, str] = field(default_factory=dict)  # axis -> the axis that it is a multiple of
+    shapes: Shapes | None = None
+    honest: Sequence[Callable[..., Array]] = ()
+    flops: Callable[[Mapping[str, int], Mapping[str, Any]], int] | None = None  # (axes, params)
+    bytes: Callable[[Mapping[str, int], Mapping[str, Any], int], int] | None = None  # (axes, params, itemsize)
+    nki: str | Callable[..., Any] | None = None
+    triton: str | Callable[..., Any] | None = None
+    torch: Callable[..., Any] | None = None  # takes torch tensors by keyword, returns one
+    unsupported: Callable[[Case, str, str], str | None] | None = None  # (case, backend, target or "") -> why, or None
+    tolerance: Mapping[str, Any] = field(default_factory=dict)
+    out: Sequence[str] = ()
+    corruptions: Mapping[str, Corruption] = field(default_factory=dict)
+    repeatable: bool = True
+    alone: BatchInvariance | None = None
 
-    def __init__(
-        self,
-        name: str,
-        inputs: Inputs | Mapping[str, Sequence[str | int]],
-        reference: Callable[..., Array],
-        cases: Mapping[str, Sequence[Case | Mapping[str, Any]]] | Sequence[Case | Mapping[str, Any]],
-        *,
-        summary: str = "",
-        axes: Sequence[str] = (),
-        dtypes: Sequence[str] = ("float32", "bfloat16", "float16"),
-        tiles: Mapping[str, Sequence[int]] | None = None,
-        limits: Mapping[str, int] | None = None,
-        multiples: Mapping[str, str] | None = None,
-        shapes: Mapping[str, Sequence[str | int]] | None = None,
-        honest: Sequence[Callable[..., Array]] = (),
-        flops: Callable[[Mapping[str, int], Mapping[str, Any]], int] | None = None,
-        bytes: Callable[[Mapping[str, int], Mapping[str, Any], int], int] | None = None,
-        nki: str | Callable[..., Any] | None = None,
-        triton: str | Callable[..., Any] | None = None,
-        torch: Callable[..., Any] | None = None,
-        unsupported: Callable[[Case, str, str], str | None] | None = None,
-        tolerance: Mapping[str, Any] | None = None,
-        out: Sequence[str] = (),
-        corruptions: Mapping[str, Corruption] | None = None,
-        repeatable: bool = True,
-        alone: Alone | None = None,
-    ) -> None:
-        if isinstance(dtypes, str):
-            raise ValueError(f"dtypes of op {name} takes a sequence, as ({dtypes!r},)")
-        sets = cases if isinstance(cases, Mapping) else {"smoke": cases}
-        templates = {name_of_set: tuple(template(name, c) for c in some) for name_of_set, some in sets.items()}
-        if isinstance(inputs, Mapping) and templates and "adversarial" not in templates:
-            templates["adversarial"] = (
-                *in_every_regime(next(iter(templates.values()))),
-                *(in_regime(case, "sorted") for case in templates.get("edge", ())),  # whose last element counts
-            )
-        seen_axes = dict.fromkeys(axis for some in templates.values() for c in some for axis in c.axes)
-        known_axes = tuple(axes) or tuple(seen_axes)
-        if alone is not None and alone.axis not in known_axes:
-            raise ValueError(f"op {name} promises bits along axis {alone.axis!r}; it has {', '.join(known_axes)}")
-        fields = {
-            "name": name,
-            "summary": summary or next(iter((reference.__doc__ or "").strip().splitlines()), ""),
-            "axes": known_axes,
-            "dtypes": tuple(dtypes),
-            "inputs": drawn(inputs) if isinstance(inputs, Mapping) else inputs,
-            "shapes": inputs if isinstance(inputs, Mapping) else shapes,
-            "reference": reference,
-            "honest": tuple(honest) or baselines(reference),
-            "cases": templates,
-            "tiles": {axis: tuple(sizes) for axis, sizes in (tiles or {}).items()},
-            "limits": dict(limits or {}),
-            "multiples": dict(multiples or {}),
-            "flops": flops,
-            "bytes": bytes,
-            "nki": nki,
-            "triton": triton,
-            "torch": torch,
-            "unsupported": unsupported,
-            "tolerance": declared_tolerance(name, tolerance or {}),
-            "out": tuple(out),
-            "corruptions": dict(corruptions or {}),
-            "repeatable": repeatable,
-            "alone": alone,
+    def __post_init__(self) -> None:
+        if isinstance(self.dtypes, str):
+            raise ValueError(f"dtypes of op {self.name} takes a sequence, as ({self.dtypes!r},)")
+        check_tolerance(self.name, self.tolerance)
+        seen = dict.fromkeys(axis for templates in self.case_sets.values() for case in templates for axis in case.axes)
+        first_line = next(iter((self.reference.__doc__ or "").strip().splitlines()), "")
+        normalised = {
+            "axes": tuple(self.axes) or tuple(seen),
+            "summary": self.summary or first_line,
+            "shapes": self.inputs if isinstance(self.inputs, Mapping) else self.shapes,
         }
-        for field_name, value in fields.items():
-            object.__setattr__(self, field_name, value)
+        for name, value in normalised.items():
+            object.__setattr__(self, name, value)
+        if self.alone is not None and self.alone.axis not in self.axes:
+            known = ", ".join(self.axes)
+            raise ValueError(f"op {self.name} promises bits along axis {self.alone.axis!r}; it has {known}")
 
-    @property
-    def honest_by_default(self) -> bool:
-        """Whether its baselines are the reference in other arithmetic."""
-        return self.honest[0].__module__ == baselines.__module__
+    @cached_property
+    def case_sets(self) -> Mapping[str, tuple[Case, ...]]:
+        """The templates of the op's cases by the name of their set, "adversarial" among them."""
+        sets = self.cases if isinstance(self.cases, Mapping) else {"smoke": self.cases}
+        found = {name: tuple(template(self.name, case) for case in some) for name, some in sets.items()}
+        if isinstance(self.inputs, Mapping) and found and "adversarial" not in found:
+            found["adversarial"] = (
+                *in_every_regime(next(iter(found.values()))),
+                *(in_regime(case, "sorted") for case in found.get("edge", ())),  # whose last element counts
+            )
+        return found
 
 
-def declared_tolerance(op: str, tolerance: Mapping[str, Any]) -> dict[str, Any]:
-    """`tolerance` of an op, checked; ValueError in one sentence."""
+def check_tolerance(op: str, tolerance: Mapping[str, Any]) -> None:
+    """ValueError, in one sentence, if the tolerance that an op declares makes no sense."""
     names = ("rtol", "atol", "budget")
     for name, value in tolerance.items():
         inner = value if isinstance(value, Mapping) else {name: value}
@@ -169,4 +131,3 @@ def declared_tolerance(op: str, tolerance: Mapping[str, Any]) -> dict[str, Any]:
         for key, bound in inner.items():
             if not isinstance(bound, (int, float)):
                 raise ValueError(f"op {op} has a tolerance whose {key} is {bound!r}; it takes a number")
-    return dict(tolerance)

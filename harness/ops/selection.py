@@ -44,7 +44,7 @@ def check_axes(axes: Mapping[str, Sequence[int]], ops: Mapping[str, Op]) -> None
 
 def sets_of(ops: Iterable[Op]) -> list[str]:
     """The names of all case sets of some ops."""
-    return list(dict.fromkeys(name for op in ops for name in op.cases))
+    return list(dict.fromkeys(name for op in ops for name in op.case_sets))
 
 
 def dtypes_of(ops: Iterable[Op]) -> list[str]:
@@ -74,7 +74,7 @@ class Selection:
                 yield "", replace(template, dtype=dtype, seed=self.seed)
         seen = set()
         for name in self.sets:
-            for case in cases_of(op, [name], dtypes or None, self.axes, self.seed) if name in op.cases else ():
+            for case in cases_of(op, [name], dtypes or None, self.axes, self.seed) if name in op.case_sets else ():
                 if (case.name, case.dtype) not in seen and (
                     self.names is None or fnmatch.fnmatchcase(case.name, self.names)
                 ):

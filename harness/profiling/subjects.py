@@ -21,8 +21,7 @@ from triptych.harness.dtypes import is_float
 from triptych.harness.errors import UsageError, unknown
 from triptych.harness.ops import loading
 from triptych.harness.ops.case import Case
-from triptych.harness.ops.defaults import sized
-from triptych.harness.ops.inputs import make_inputs
+from triptych.harness.ops.inputs import make_inputs, sizes_of
 from triptych.harness.ops.op import Op
 from triptych.harness.ops.selection import Selection
 from triptych.simulator import ShapeDtype, dtypes
@@ -100,7 +99,7 @@ def _stand_ins(op: Op, case: Case) -> list[ShapeDtype]:
     """The shapes of a case's inputs; drawn to be seen where the op does not declare them."""
     if op.shapes is None:
         return [ShapeDtype(x.shape, x.dtype) for x in make_inputs(op, case).values()]
-    return [ShapeDtype(shape, case.dtype) for shape in sized(op.shapes, case).values()]
+    return [ShapeDtype(shape, case.dtype) for shape in sizes_of(op.shapes, case).values()]
 
 
 def of_function(source: str, path: Path, function: str | None, words: Sequence[str], seed: int) -> Subject:

@@ -39,9 +39,11 @@ def not_covered(selection: Selection, ops: Mapping[str, Op], tasks: Sequence[Tas
 
 def sets_not_chosen(op: Op, chosen: Sequence[str]) -> list[str]:
     """The op's sets that were not chosen; those of whole models are for speed."""
-    left = [name for name in op.cases if name not in (*chosen, "model", "model-long")]
-    found = [f"the case set {name} ({len(op.cases[name])} case{'s' * (len(op.cases[name]) != 1)})" for name in left]
-    if all(case.regime == "normal" for cases in op.cases.values() for case in cases):
+    left = [name for name in op.case_sets if name not in (*chosen, "model", "model-long")]
+    found = [
+        f"the case set {name} ({len(op.case_sets[name])} case{'s' * (len(op.case_sets[name]) != 1)})" for name in left
+    ]
+    if all(case.regime == "normal" for cases in op.case_sets.values() for case in cases):
         found.append("inputs that are not normal numbers, for which it has no set adversarial")
     return found
 

@@ -13,7 +13,7 @@ from functools import cached_property
 from triptych.harness.backends import BACKENDS, Backend
 from triptych.harness.collection import builtin, load_ops
 from triptych.harness.errors import UsageError, unknown
-from triptych.harness.judge.tolerance import KEYS, Bounds, asked
+from triptych.harness.judge.bounds import KEYS, Bounds, requested_bounds
 from triptych.harness.ops import case_spec
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.op import Op
@@ -119,7 +119,7 @@ def plan(request: Request, ops: Mapping[str, Op] | None = None) -> Plan:
 def tolerance_of_environment() -> Bounds | None:
     """What the environment's variables ask of the tolerance."""
     try:
-        return asked()
+        return requested_bounds()
     except ValueError as error:
         raise UsageError(f"{error}.") from error
 

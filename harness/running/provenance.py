@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from triptych.harness.backends import BACKENDS
 from triptych.harness.emulators import conformance
 from triptych.harness.results import environment
 from triptych.harness.running.session import Observer, Run
@@ -13,7 +14,9 @@ from triptych.harness.running.session import Observer, Run
 def provenance(command: str, seed: int, backends: Iterable[str]) -> dict[str, Any]:
     """This machine, the command that makes the results, and the self-tests of the emulators among `backends`."""
     record = {**environment.record(), "seed": seed, "command": command}
-    return {**record, "conformance": conformance.record(backends)}
+    here = (BACKENDS[name] for name in backends if not BACKENDS[name].missing())
+    tested = {backend.name: found for backend in here if (found := backend.selftest()) is not None}
+    return {**record, "conformance": conformance.record(tested)}
 
 
 class Recorder(Observer):

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
 from triptych.harness.errors import UsageError
-from triptych.harness.judge.tolerance import Bounds
+from triptych.harness.judge.bounds import Bounds
 from triptych.harness.running.tasks import TIMEOUT_S
 
 

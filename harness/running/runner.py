@@ -50,7 +50,7 @@ class InThisProcess:
         on_result: Callable[[Result], None] = lambda _: None,
     ) -> list[Result]:
         """A result for every task, in their order."""
-        from triptych.harness.running.worker import Bench
+        from triptych.harness.running.bench import Bench
 
         bench = Bench(lambda phase: None)
         bench.sources = {source: dict(self.ops) for source in {task.source for task in tasks}}

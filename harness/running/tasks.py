@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from triptych.harness.backends import BACKENDS
 from triptych.harness.backends.clocks import TimingBudget
-from triptych.harness.judge.tolerance import Bounds
+from triptych.harness.judge.bounds import Bounds
 from triptych.harness.ops.case import Case
 from triptych.harness.results.result import Result
 from triptych.harness.results.status import Cause, Evidence, Status

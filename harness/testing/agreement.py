@@ -22,13 +22,14 @@ from typing import Any
 
 import numpy as np
 
-from triptych.harness.arrays import Array, Arrays
+from triptych.harness.arrays import Array, Arrays, from_torch
 from triptych.harness.collection import builtin
 from triptych.harness.dtypes import dtype_of, finfo, is_float
 from triptych.harness.judge import comparison, mismatch, verdict
+from triptych.harness.judge.problem import Problem
 from triptych.harness.judge.tolerance import Expected, expect
-from triptych.harness.judge.truth import OpError
 from triptych.harness.ops.case import Case
+from triptych.harness.ops.errors import InvalidOp
 from triptych.harness.ops.op import Op
 from triptych.harness.precision import round_to
 from triptych.harness.reports import failures
@@ -71,14 +72,14 @@ def assert_agree(
         target = by_op(op, case, given, wanted)
     if wanted is not None and np.may_share_memory(out, wanted):
         raise AssertionError("actual and expected share their memory: comparing them says nothing")
-    wrong = verdict.malformed(case, given, out, target)
+    wrong = verdict.malformed(out, target, given)
     if wrong:
         raise AssertionError(wrong.replace("the output", "actual"))
     compared = comparison.compare(out, target)
     numbers = comparison.metrics(compared)
     reason = verdict.disagreement(compared, numbers)
     if reason:
-        picture = "\n".join(failures.lines(mismatch.described(op, compared))) if out.size > 1 else ""
+        picture = "\n".join(failures.lines(mismatch.describe(compared, op))) if out.size > 1 else ""
         raise AssertionError("\n\n".join(filter(None, [reason, picture, figures(out, numbers, target)])))
 
 
@@ -137,8 +138,8 @@ def by_op(op: Op, case: Case, inputs: Arrays, expected: Array | None) -> Expecte
         }
 
     try:
-        found = expect(replace(op, inputs=elsewhere), case, inputs)
-    except OpError as error:
+        found = expect(Problem(replace(op, inputs=elsewhere), case, inputs))
+    except InvalidOp as error:
         raise ValueError(f"the tolerance could not be derived: {error}") from None
     except TypeError as error:
         raise TypeError(f"op {op.name} does not take these inputs and params: {error}") from None
@@ -168,7 +169,7 @@ def as_array(value: Any, name: str) -> Array:
     if isinstance(value, (list, tuple)) and any(getattr(x, "ndim", 0) for x in value):
         raise TypeError(f"{name} is a {type(value).__name__} of {len(value)} arrays: compare them one by one")
     try:
-        array = of_torch(value) if type(value).__module__.partition(".")[0] == "torch" else np.asarray(value)
+        array = from_torch(value) if type(value).__module__.partition(".")[0] == "torch" else np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"{name}, a {type(value).__name__}, is no array: {str(error).partition(chr(10))[0]}") from None
     if not (array.dtype.kind in "biu" or is_float(array.dtype)) or array.dtype.itemsize > 8:
@@ -176,16 +177,3 @@ def as_array(value: Any, name: str) -> Array:
             f"{name} must hold real numbers of up to 64 bits, got {type(value).__name__} of dtype {array.dtype}"
         )
     return array.view(np.uint8) if array.dtype.kind == "b" else array
-
-
-def of_torch(tensor: Any) -> Array:
-    """NumPy has no bfloat16 or float8 of its own, so that PyTorch does not hand them over: their bytes do."""
-    import torch
-
-    here = tensor.detach().cpu().resolve_neg()
-    name = str(here.dtype).removeprefix("torch.")
-    if here.dtype == torch.bool:
-        name = "uint8"
-    size = here.element_size()
-    bits: Array = here.view(getattr(torch, f"int{8 * size}") if size > 1 else torch.uint8).numpy()
-    return bits.view(dtype_of(name))

@@ -34,7 +34,7 @@ def _not_finite(values: Array) -> Array:
 
 
 @dataclass
-class Found:
+class Finding:
     """An instruction and what is remarkable about its result."""
 
     event: Event
@@ -69,10 +69,10 @@ class Divergence:
     """What two runs in lockstep have shown."""
 
     instructions: int = 0
-    first: Found | None = None  # beyond the bound
+    first: Finding | None = None  # beyond the bound
     largest: float = 0.0  # of the differences before it
-    nan: Found | None = None
-    infinity: Found | None = None
+    nan: Finding | None = None
+    infinity: Finding | None = None
     stopped: str | None = None  # why the comparison ended early
     _ranges: dict[Any, str] = field(default_factory=dict)
     _spoiled: dict[Strange, set[int]] = field(default_factory=lambda: {np.isnan: set(), _not_finite: set()})
@@ -220,9 +220,9 @@ def _remember(found: Divergence, writes: Sequence[Any]) -> None:
 
 def _found(
     found: Divergence, event: Event, reads: Sequence[Any], writes: Sequence[Any], difference: float = 0.0
-) -> Found:
+) -> Finding:
     made = [form(t) for t in writes]
-    return Found(event, found.instructions, _operands(found, reads, writes), made, difference)
+    return Finding(event, found.instructions, _operands(found, reads, writes), made, difference)
 
 
 def _operands(found: Divergence, reads: Sequence[Any], writes: Sequence[Any]) -> list[str]:

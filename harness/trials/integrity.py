@@ -1,27 +1,30 @@
 """What a kernel must leave as it is: the functions that it is judged with, and what it is judged against.
 
-Kernel and judge share a process, so that one that replaces `numpy.exp` for itself replaces it for the reference of the
-next case too, and both are wrong alike. Every function of NumPy, of the clocks and of the harness is noted before a
-user's file is loaded, and looked at after it and after every run. This finds what a kernel does by mistake or for
-convenience. It is no protection against code that is out to deceive: that could as well print a report of its own.
+Kernel and judge share a process, so that one that replaces `numpy.exp` replaces it for the reference of the next case
+too, and both are wrong alike. An honest kernel does not; these guards are for kernels that somebody else wrote, as a
+program that is rewarded for passing, and are off unless asked for (`Settings.paranoid`). Every function of NumPy, of
+the clocks and of the harness is noted before a user's file is loaded, and looked at after it and after every run.
+This is no protection against code that is out to deceive by any means: that could as well print a report of its own.
 """
 
 from __future__ import annotations
 
 import sys
 import types
-import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
-
-from triptych.harness.arrays import Array
+from triptych.harness.backends.base import KernelFault
+from triptych.harness.bits import digest
+from triptych.harness.judge.baselines import baselines_of
+from triptych.harness.judge.prepared import Prepared
 from triptych.harness.judge.tolerance import Expected
+from triptych.harness.ops.errors import InvalidOp
 from triptych.harness.ops.op import Op
 
 WATCHED = ("numpy", "ml_dtypes", "time", "math", "triptych.harness", "triptych.reference")
 PATCHED_BY_US = ("triptych.harness.emulators",)  # sessions of the interpreter change what they restore
+ALIKE = "kernel and judge would be wrong alike; keep such a change within a module of your own"
 
 
 class Functions:
@@ -47,25 +50,41 @@ class Functions:
                     return f"{name}.{key}"
         return next((name for name, (function, code) in self.codes.items() if function.__code__ is not code), None)
 
+    def check_after_loading(self, source: str | None) -> None:
+        """InvalidOp if the file at `source`, which was just loaded, replaced one."""
+        replaced = self.replaced()
+        if replaced:
+            raise InvalidOp(f"loading {source} replaces {replaced}, which the judge uses: {ALIKE}")
+
+
+class Integrity:
+    """What one problem is judged with: those functions, its op's own code, its reference and its tolerance."""
+
+    def __init__(self, functions: Functions, prepared: Prepared) -> None:
+        op = prepared.problem.op
+        self.functions, self.expected = functions, prepared.expected
+        self.codes = [(function, function.__code__) for function in functions_of(op)]
+        self.seal = seal(self.expected)
+
+    def check(self) -> None:
+        """KernelFault if any of it is not what it was."""
+        own = next((function.__name__ for function, code in self.codes if function.__code__ is not code), None)
+        replaced = self.functions.replaced() or own
+        if replaced:
+            raise KernelFault(f"the kernel replaced {replaced}, which it is judged with: {ALIKE}")
+        if seal(self.expected) != self.seal:
+            raise KernelFault("the kernel changed the reference or the tolerance that it is judged by")
+
 
 def within(module: str, packages: tuple[str, ...]) -> bool:
     return any(module == package or module.startswith(f"{package}.") for package in packages)
 
 
-class Definition:
-    """The code of an op's reference and baselines, and of the functions that they call by name."""
-
-    def __init__(self, op: Op) -> None:
-        self.codes = [(function, function.__code__) for function in called((op.reference, *op.honest))]
-
-    def replaced(self) -> str | None:
-        return next((function.__name__ for function, code in self.codes if function.__code__ is not code), None)
-
-
-def called(functions: tuple[Callable[..., Any], ...]) -> list[types.FunctionType]:
-    """The Python functions among `functions`, and those of their modules that they name."""
+def functions_of(op: Op) -> list[types.FunctionType]:
+    """The op's reference and baselines that are Python functions, and those of their modules that they name."""
+    declared: tuple[Callable[..., Any], ...] = (op.reference, *baselines_of(op).functions)
     found: dict[types.FunctionType, None] = {}
-    for function in functions:
+    for function in declared:
         if isinstance(function, types.FunctionType):
             found[function] = None
             named: Mapping[str, Any] = {name: function.__globals__.get(name) for name in function.__code__.co_names}
@@ -73,14 +92,6 @@ def called(functions: tuple[Callable[..., Any], ...]) -> list[types.FunctionType
     return list(found)
 
 
-ALIKE = "kernel and judge would be wrong alike; keep such a change within a module of your own"
-
-
 def seal(expected: Expected) -> tuple[int, int, str]:
-    """What a verdict depends on, as numbers that change with it."""
+    """What a verdict depends on, as values that change with it."""
     return digest(expected.reference), digest(expected.rounded), repr(expected.tolerance)
-
-
-def digest(x: Array) -> int:
-    flat: Any = np.ascontiguousarray(x).reshape(-1).view(np.uint8)
-    return zlib.crc32(flat)

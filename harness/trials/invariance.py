@@ -1,11 +1,13 @@
 """Invariance: does a kernel give the same bits again, and a part of its batch the bits that it has within the batch?
 
-A kernel that passed runs three more times: on other inputs of the same shapes, on the first inputs again, and on a part
-of them. The second run shows what is kept from the first: a result cached by shape or by address, a buffer that is
-handed out twice, an intermediate that is not computed anew. Its inputs lie in the memory of the first ones, and nobody
-knows their reference before it ran. It is judged coarsely, because what is kept is wrong by far more than rounding. The
-third must repeat the first, bit for bit, unless the op says that it need not; what ran in between makes it the harder
-test. The last checks the op's promise about its batch (`Alone`).
+A kernel that passed runs three more times:
+
+1. on other inputs of the same shapes, which lie in the memory of the first ones. Nobody knows their reference before
+   the kernel ran. This shows what is kept from the first run: a result cached by shape or by address, a buffer that is
+   handed out twice, an intermediate that is not computed anew. The result is judged coarsely (`coarsely_wrong`).
+2. on the first inputs again: it must repeat the first run bit for bit, unless the op says that it need not. What ran in
+   between makes this the harder test.
+3. on a part of the batch, which checks the op's promise about it (`BatchInvariance`).
 
 A kernel that takes long is repeated in one case alone, and from its second run on only if that was quick: a first call
 may have compiled.
@@ -23,34 +25,39 @@ import numpy as np
 from msgspec import structs
 
 from triptych.harness.arrays import Array, Arrays
-from triptych.harness.backends.base import KernelFault
-from triptych.harness.judge import truth
+from triptych.harness.backends.base import Backend
+from triptych.harness.backends.sealed import Sealed
+from triptych.harness.bits import first_difference
 from triptych.harness.judge.comparison import compare
-from triptych.harness.judge.tolerance import LOCAL_LIMIT, Expected
-from triptych.harness.ops.case import Case
+from triptych.harness.judge.local_units import LOCAL_LIMIT
+from triptych.harness.judge.prepared import Prepared
+from triptych.harness.judge.problem import Problem
+from triptych.harness.judge.tolerance import Expected
 from triptych.harness.ops.inputs import make_inputs
-from triptych.harness.ops.op import Alone, Op
-from triptych.harness.results.findings import Alone as AloneFound
-from triptych.harness.results.findings import Invariance, Runs
+from triptych.harness.ops.op import BatchInvariance
+from triptych.harness.results.findings import Alone, Invariance, Runs
 from triptych.harness.results.measures import Derived
 
 LONGEST_S = 2.0  # kernels that ran longer are repeated in one case, and then on other inputs alone
-COARSE, COARSE_SHARE = 0.01, 64.0  # relative L2 error that rounding does not explain, and in multiples of the bound
-MUCH_MORE = 8.0  # times the first run's error, which a loose tolerance may have let pass
-ONE_COARSE, ONE_SHARE = 0.05, 8.0  # likewise of one element: the share of itself, and in multiples of its bound
-ORDER = {"triton-cpu": " with the programs of each launch in reverse order"}
-NOT_OURS = ("numpy", "torch")  # backends whose panels promise no bits: what a kernel is compared with
+# The second run has no tolerance of its own: baselines on its inputs would cost as much as the case itself, and what a
+# kernel keeps is wrong by far more than rounding. It is wrong if its relative L2 error is beyond all of
+COARSE = 0.01  # which no dtype of 16 bits or more rounds by,
+COARSE_SHARE = 64.0  # times the bound of the first inputs, for narrower dtypes and ops that cancel, and
+MUCH_MORE = 8.0  # times the first run's error, which a loose tolerance may have let pass;
+# or one element alone is off by more than
+ONE_COARSE = 0.05  # of itself, and
+ONE_SHARE = 8.0  # times its own bound, scaled by how much larger the second reference is.
 
-Run = Callable[[Case, Arrays], Array]
+Run = Callable[[Problem], Array]
 
 
 @dataclass
 class Repeats:
-    """What the further runs showed: for the JSON, and a sentence with whether it is an error if a promise is broken."""
+    """What the further runs showed."""
 
     found: Invariance = Invariance()
-    fault: str | None = None  # the kernel keeps state: an error
-    broken: str | None = None  # a promise of bits is broken: a failure
+    fault: str | None = None  # the kernel keeps state: an error, in a sentence
+    broken: str | None = None  # a promise of bits is broken: a failure, in a sentence
 
     def note(self, **found: Any) -> None:
         """Add to what was found."""
@@ -59,17 +66,22 @@ class Repeats:
 
 @dataclass
 class Repeater:
-    """Repeats the kernels of one case."""
+    """Repeats the kernels of one problem."""
 
-    op: Op
-    case: Case
-    inputs: Arrays
-    expected: Expected
+    prepared: Prepared
 
-    def repeated(
-        self, backend: str, out: Array, run: Run, run_again: Run, seconds: float, though_slow: bool = True
+    @property
+    def problem(self) -> Problem:
+        return self.prepared.problem
+
+    def repeat(
+        self, backend: Backend, out: Array, run: Run, run_again: Run, seconds: float, though_slow: bool = True
     ) -> Repeats:
-        """Run a kernel that took `seconds` for `out` again; `run` and `run_again` run it on a case and inputs."""
+        """Run a kernel again that took `seconds` for `out`.
+
+        run, run_again: the kernel on a problem; the second in another order, where the backend has one.
+        though_slow: run it again even if it took long.
+        """
         repeats = Repeats()
         first = out.copy()
         slow = f"the first run took {seconds:.1f} s; what takes over {LONGEST_S:g} s runs"
@@ -84,45 +96,46 @@ class Repeater:
         if seconds > LONGEST_S and perf_counter() - started > LONGEST_S:
             repeats.note(skipped=f"{slow} again on other inputs alone")
             return repeats
-        again = run_again(self.case, self.inputs)
-        promised = self.op.repeatable and backend not in NOT_OURS
-        wrong = differing(first, again)
+        again = run_again(self.problem)
+        promised = self.problem.op.repeatable and backend.promises_bits
+        wrong = first_difference(first, again)
         repeats.note(runs=Runs(identical=wrong is None, promised=promised))
         if wrong is not None and promised:
             repeats.broken = (
                 f"two runs on the same inputs differ in {wrong[0]} of {first.size} elements, the first at {wrong[1]}: "
-                f"{value(first, wrong[1])} then {value(again, wrong[1])}{ORDER.get(backend, '')}; look for a race, an "
+                f"{value(first, wrong[1])} then {value(again, wrong[1])}{backend.again_in_words}; look for a race, an "
                 "uninitialised read or atomic adds, or declare the op with repeatable=False if it need not repeat its "
                 "bits"
             )
-        elif self.op.alone is not None:
-            self.alone(self.op.alone, backend, first, run, repeats)
+        elif self.problem.op.alone is not None:
+            self.check_part_alone(self.problem.op.alone, backend, first, run, repeats)
         return repeats
 
     def on_other_inputs(self, run: Run, first: Array, out: Array) -> tuple[str | None, str | None]:
-        """Run on other inputs; what is kept from the first run, or else what is wrong of the second, in a sentence."""
-        with refilled(self.inputs, make_inputs(self.op, self.case, draw=1)) as (inputs, filled):
-            result = run(self.case, inputs)
-        if differing(first, out) is not None or np.may_share_memory(result, out):
+        """Run on other inputs: (what is kept from the first run, else what is wrong of the second), in sentences."""
+        problem = self.problem
+        with refilled(problem.inputs, make_inputs(problem.op, problem.case, draw=1)) as (inputs, filled):
+            result = run(problem if inputs is problem.inputs else problem.on(inputs))
+        if first_difference(first, out) is not None or np.may_share_memory(result, out):
             return (
                 "the kernel returns a buffer that its next call overwrites: whoever holds the first result finds the "
                 "second in it; allocate the output in each call"
             ), None
         if result.shape != first.shape or result.dtype != first.dtype:
             return f"a second call returns {result.dtype}{list(result.shape)} for inputs of the same shapes", None
-        same = differing(result, first) is None
+        same = first_difference(result, first) is None
         if not same and sum(x.size for x in filled.values()) > LOCAL_LIMIT:
             return None, None  # another result, which is not worth its reference
-        reference = truth.reference_of(self.op, self.case, filled)
-        rounded = truth.rounded_reference(self.case, reference)
-        if differing(rounded, self.expected.rounded) is None:
+        other = problem.on(filled)
+        if first_difference(other.rounded, self.prepared.expected.rounded) is None:
             return None, None  # the other inputs lead to the same result
         if same:
             return (
                 "the kernel returned the result of its first call for other inputs of the same shapes: it keeps a "
                 "result by shape or address, or never writes its output; compute from the arguments of each call"
             ), None
-        wrong = self.coarsely_wrong(first, result, replace(self.expected, reference=reference, rounded=rounded))
+        expected = replace(self.prepared.expected, reference=other.reference, rounded=other.rounded)
+        wrong = self.coarsely_wrong(first, result, expected)
         return None, wrong and (
             f"right on its first inputs, wrong on others of the same shapes and regime ({wrong}): it keeps something "
             "of its first call, as a converted or transposed input, or is right for some numbers alone"
@@ -130,14 +143,13 @@ class Repeater:
 
     def coarsely_wrong(self, first: Array, result: Array, expected: Expected) -> str | None:
         """How far off a result on other inputs is, in words, if it is by more than rounding explains."""
-        tolerance = self.expected.tolerance
-        allowed = tolerance.rel_l2 if isinstance(tolerance, Derived) else 0.0
-        off = coarse_error(result, expected.reference, expected.rounded)
-        before = coarse_error(first, self.expected.reference, self.expected.rounded)
-        if off > max(COARSE, COARSE_SHARE * allowed, MUCH_MORE * before):
+        before = self.prepared.expected
+        allowed = before.tolerance.rel_l2 if isinstance(before.tolerance, Derived) else 0.0
+        off, usual_off = coarse_error(result, expected), coarse_error(first, before)
+        if off > max(COARSE, COARSE_SHARE * allowed, MUCH_MORE * usual_off):
             return f"relative L2 error {off:.2g}" if np.isfinite(off) else "not finite where the reference is"
-        then, now = (compare(x, replace(e, unit=None)) for x, e in ((first, self.expected), (result, expected)))
-        usual = max(1.0, float(then.share.max(initial=0.0)), larger(expected.reference, self.expected.reference))
+        then, now = (compare(x, replace(e, unit=None)) for x, e in ((first, before), (result, expected)))
+        usual = max(1.0, float(then.share.max(initial=0.0)), larger(expected.reference, before.reference))
         one = (now.share > ONE_SHARE * usual) & (now.error > ONE_COARSE * now.magnitude)
         if not one.any():
             return None
@@ -147,10 +159,13 @@ class Repeater:
             f"{value(result, at)}"
         )
 
-    def alone(self, promise: Alone, backend: str, first: Array, run: Run, to: Repeats) -> None:
+    def check_part_alone(
+        self, promise: BatchInvariance, backend: Backend, first: Array, run: Run, repeats: Repeats
+    ) -> None:
         """Run a part of the batch by itself and compare its bits with those within the batch."""
-        together = promise.promised.get(backend, 1)
-        size = self.case.axes[promise.axis]
+        case = self.problem.case
+        together = promise.promised.get(backend.name, 1)
+        size = case.axes[promise.axis]
         if size <= together:
             return
         start = size // together // 2 * together
@@ -159,18 +174,19 @@ class Repeater:
         def cut(x: Array, axis: int) -> Array:
             return np.ascontiguousarray(x[(slice(None),) * axis + (part,)])
 
-        smaller = replace(self.case, axes={**self.case.axes, promise.axis: together})
         inputs = {
-            name: cut(x, promise.inputs[name]) if name in promise.inputs else x for name, x in self.inputs.items()
+            name: cut(x, promise.inputs[name]) if name in promise.inputs else x
+            for name, x in self.problem.inputs.items()
         }
-        truth.remember(smaller, inputs, cut(self.expected.reference, promise.out))
-        within, apart = cut(first, promise.out), run(smaller, inputs)
-        wrong = differing(within, apart)
-        promised = backend in promise.promised
+        smaller = replace(case, axes={**case.axes, promise.axis: together})
+        reference = cut(self.prepared.expected.reference, promise.out)
+        within, apart = cut(first, promise.out), run(Problem(self.problem.op, smaller, inputs, reference))
+        wrong = first_difference(within, apart)
+        promised = backend.name in promise.promised
         what = f"{promise.axis} = {part.start}" + (f"-{part.stop - 1}" if together > 1 else "")
-        to.note(alone=AloneFound(axis=promise.axis, part=what, identical=wrong is None, promised=promised))
+        repeats.note(alone=Alone(axis=promise.axis, part=what, identical=wrong is None, promised=promised))
         if wrong is not None and promised:
-            to.broken = (
+            repeats.broken = (
                 f"{what} computed alone differs from the same within a batch of {size}, in {wrong[0]} of "
                 f"{within.size} elements, the first at {wrong[1]}: {value(within, wrong[1])} within, "
                 f"{value(apart, wrong[1])} alone; the op promises the same bits ({promise.why}); look for tiles, "
@@ -188,11 +204,8 @@ def refilled(inputs: Arrays, other: Arrays) -> Iterator[tuple[Arrays, Arrays]]:
     try:
         for name, x in inputs.items():
             x[...] = other[name]
-        filled = {name: x.copy() for name, x in inputs.items()}
-        yield inputs, filled
-        for name, x in inputs.items():
-            if differing(x, filled[name]) is not None:
-                raise KernelFault(f"the kernel changed its input {name}")
+        with Sealed(inputs):
+            yield inputs, {name: x.copy() for name, x in inputs.items()}
     finally:
         for name, x in inputs.items():
             x[...] = before[name]
@@ -204,28 +217,14 @@ def larger(a: Array, b: Array) -> float:
     return sizes[0] / sizes[1] if sizes[1] else 1.0
 
 
-def coarse_error(result: Array, reference: Array, rounded: Array) -> float:
+def coarse_error(result: Array, expected: Expected) -> float:
     """The relative L2 error where the reference is finite; infinite if the result is not finite there."""
-    finite = np.isfinite(rounded.astype(np.float64))
-    wide, reference = result.astype(np.float64)[finite], reference[finite]
+    finite = np.isfinite(expected.rounded.astype(np.float64))
+    wide, reference = result.astype(np.float64)[finite], expected.reference[finite]
     if not np.isfinite(wide).all():
         return float("inf")
     norm = float(np.linalg.norm(reference))
     return float(np.linalg.norm(wide - reference)) / norm if norm else 0.0
-
-
-def differing(a: Array, b: Array) -> tuple[int, list[int]] | None:
-    """How many elements have other bits, and the first; None if none. All NaNs count as one."""
-    if a.shape != b.shape or a.dtype != b.dtype:
-        return max(a.size, b.size), [0] * a.ndim
-    bits = f"u{a.dtype.itemsize}"
-    other = np.ascontiguousarray(a).view(bits) != np.ascontiguousarray(b).view(bits)
-    if other.any():
-        other &= ~(np.isnan(a.astype(np.float64)) & np.isnan(b.astype(np.float64)))
-    if not other.any():
-        return None
-    first = np.unravel_index(int(np.argmax(other)), other.shape)
-    return int(other.sum()), [int(i) for i in first]
 
 
 def value(x: Array, at: list[int]) -> str:

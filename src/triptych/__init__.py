@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from triptych import simulator
     from triptych.harness.ops.case import Case
-    from triptych.harness.ops.op import Alone, Op
+    from triptych.harness.ops.op import Alone, BatchInvariance, Op
     from triptych.harness.testing.agreement import assert_agree
     from triptych.harness.testing.api import bench, check
     from triptych.harness.testing.kernel_tests import kernel_tests, parametrize
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Alone",
+    "BatchInvariance",
     "Case",
     "Op",
     "__version__",
@@ -40,6 +41,7 @@ __all__ = [
 
 _HOMES = {
     "Alone": "triptych.harness.ops.op",
+    "BatchInvariance": "triptych.harness.ops.op",
     "Case": "triptych.harness.ops.case",
     "Op": "triptych.harness.ops.op",
     "assert_agree": "triptych.harness.testing.agreement",

@@ -16,6 +16,7 @@ import pytest
 from triptych.harness.backends import BACKENDS
 from triptych.harness.backends.clocks import TimingBudget
 from triptych.harness.collection import builtin
+from triptych.harness.judge.problem import Problem
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.cases import cases_of
 from triptych.harness.ops.inputs import make_inputs
@@ -26,7 +27,7 @@ CASES = [
     case
     for op in TABLE.values()
     for case in cases_of(op, ["smoke"], ["float32", "bfloat16"], {}, seed=0)
-    + (cases_of(op, ["model"], None, {}, seed=0)[:1] if "model" in op.cases and op.name != "matmul_tiled" else [])
+    + (cases_of(op, ["model"], None, {}, seed=0)[:1] if "model" in op.case_sets and op.name != "matmul_tiled" else [])
 ]
 
 
@@ -54,5 +55,5 @@ def test_speed(benchmark: Any, case: Case, backend: str) -> None:
     if op.flops is not None:
         benchmark.extra_info["flops"] = op.flops(case.axes, case.params)
     if benchmark.enabled and chosen.evidence is Evidence.SIMULATED:
-        timing = chosen.time(op, case, inputs, target, TimingBudget())
+        timing = chosen.time(Problem(op, case, inputs), target, TimingBudget())
         benchmark.extra_info.update(predicted_us=timing.predicted_us, predicted_evidence=timing.evidence)

@@ -4,7 +4,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from triptych.harness.emulators import KernelError, interpret
+from triptych.harness.emulators import KernelRaised, interpret
 from triptych.kernels.triton.attention import attention
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
@@ -123,5 +123,5 @@ def test_a_whole_first_tile_of_minus_infinity(run):
 )
 def test_shapes_that_do_not_fit_are_refused(q, k, v, says):
     arrays = {"q": np.zeros(q), "k": np.zeros(k), "v": np.zeros(v)}
-    with pytest.raises(KernelError, match=says):
+    with pytest.raises(KernelRaised, match=says):
         interpret(attention, arrays, np.zeros(q))

@@ -4,7 +4,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from triptych.harness.emulators import KernelError
+from triptych.harness.emulators import KernelRaised
 from triptych.kernels.triton.matmul import config, matmul, matmul_tiled
 
 SHAPES = [  # (K, M, N)
@@ -103,7 +103,7 @@ def test_strides_are_honoured():
 def test_shapes_that_do_not_fit_are_refused(launcher, lhsT, rhs, out, says):
     from triptych.harness.emulators import interpret
 
-    with pytest.raises(KernelError, match=says):
+    with pytest.raises(KernelRaised, match=says):
         interpret(launcher, {"lhsT": np.zeros(lhsT), "rhs": np.zeros(rhs)}, np.zeros(out))
 
 

@@ -12,7 +12,7 @@ from triton.runtime import driver, interpreter
 from triton.runtime.jit import JITFunction
 
 from triptych.harness.emulators import (
-    KernelError,
+    KernelRaised,
     OutOfBoundsError,
     ReadOnlyError,
     UnsupportedVersionError,
@@ -104,7 +104,7 @@ def test_atomics_update_the_output(arrays):
 
 
 def test_a_kernel_that_raises_gives_one_sentence(arrays):
-    with pytest.raises(KernelError, match=r"^the kernel raised \w+: .*\(test_running.py:\d+\)$"):
+    with pytest.raises(KernelRaised, match=r"^the kernel raised \w+: .*\(test_running.py:\d+\)$"):
         interpret(launch, arrays, np.zeros(64, np.float32), what="raise")
 
 
@@ -115,7 +115,7 @@ def test_triton_is_as_before(arrays, what):
     before = {owner: dict(vars(owner)) for owner in (tl, tl.core, tl.math, tl.standard, tl.tensor, interpreter)}
     active = driver._active
     if what == "raise":
-        with pytest.raises(KernelError):
+        with pytest.raises(KernelRaised):
             interpret(launch, arrays, np.zeros(64, np.float32), what=what)
     else:
         interpret(launch, arrays, np.zeros(64, np.float32), what=what)
@@ -168,7 +168,7 @@ def test_an_unknown_triton_is_refused_with_a_sentence(monkeypatch, arrays):
 def test_the_package_imports_without_triton_or_torch():
     program = (
         "import sys; sys.modules['triton'] = sys.modules['torch'] = None\n"
-        "from triptych.harness.emulators import interpret, conformance, version_support"
+        "from triptych.harness.emulators import interpret, selftest, version_support"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", program], check=True, env={"PYTHONPATH": ":".join(sys.path)})
 

@@ -18,12 +18,12 @@ from pathlib import Path
 import numpy as np
 
 from triptych.harness.collection import builtin
+from triptych.harness.judge.problem import Problem
 from triptych.harness.judge.tolerance import expect
-from triptych.harness.judge.truth import OpError
 from triptych.harness.judge.verdict import judge
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.cases import cases_of
-from triptych.harness.ops.inputs import make_inputs
+from triptych.harness.ops.errors import InvalidOp
 from triptych.harness.reports import figures
 from triptych.harness.reports.markdown import code, markdown_table
 from triptych.harness.reports.terminal import StatusLine
@@ -56,16 +56,16 @@ def cases(seeds: Sequence[int]) -> list[Case]:
 def judged(case: Case) -> list[Run]:
     """Every variant of the case's op."""
     op = builtin()[case.op]
-    inputs = make_inputs(op, case)
+    problem = Problem.of(op, case)
     try:
-        expected = expect(op, case, inputs)
-    except OpError as error:
+        expected = expect(problem)
+    except InvalidOp as error:
         return [Run(case, "the case itself", 0.0, str(error))]
     runs = []
     for name, kernel in HONEST[case.op].items():
         with np.errstate(all="ignore"):
-            out = kernel(**inputs, **case.params)
-        verdict = judge(op, case, inputs, out, expected=expected)
+            out = kernel(**problem.arguments)
+        verdict = judge(problem, out, expected)
         reason = None if verdict.status is Status.PASSED else verdict.reason
         runs.append(Run(case, name, figures.share_of_bound(verdict) or 0.0, reason))
     return runs

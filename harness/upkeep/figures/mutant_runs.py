@@ -26,15 +26,17 @@ from typing import Any
 
 import numpy as np
 
-from triptych.harness.arrays import Array, Arrays
+from triptych.harness.arrays import Array
 from triptych.harness.backends import BACKENDS
+from triptych.harness.backends.sealed import Sealed
 from triptych.harness.collection import builtin
-from triptych.harness.judge.tolerance import Expected, expect
-from triptych.harness.judge.truth import OpError
+from triptych.harness.judge.prepared import Prepared
+from triptych.harness.judge.problem import Problem
+from triptych.harness.judge.tolerance import expect
 from triptych.harness.judge.verdict import Verdict, judge
 from triptych.harness.ops import cases, drawn_cases, loading
 from triptych.harness.ops.case import Case
-from triptych.harness.ops.inputs import make_inputs
+from triptych.harness.ops.errors import InvalidOp
 from triptych.harness.ops.op import Op
 from triptych.harness.ops.selection import Selection
 from triptych.harness.reports import figures
@@ -52,13 +54,10 @@ PANELS = {"nki": "nki-sim", "triton": "triton-cpu"}  # folder of the kernels -> 
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A case with all that it is judged by, and what the unchanged kernel gave."""
+class Judged:
+    """A problem with all that it is judged by, and what the unchanged kernel gave."""
 
-    op: Op
-    case: Case
-    inputs: Arrays
-    expected: Expected
+    prepared: Prepared
     out: Array
 
 
@@ -89,7 +88,7 @@ def cases_of(some: dict[str, Op], probing: bool) -> list[tuple[Op, Case]]:
     """The cases that judge, or those of the probing set; the cheapest first."""
     found = []
     for op in some.values():
-        sets = [name for name in SETS if name in op.cases]
+        sets = [name for name in SETS if name in op.case_sets]
         if not probing:
             found += [(op, case) for case in cases.cases_of(op, sets, DTYPES, {}, 0)]
             continue
@@ -121,25 +120,25 @@ def drawn(op: Op) -> list[Case]:
     return cases
 
 
-def prepare(pairs: Iterable[tuple[Op, Case]], backend: str) -> list[Prepared]:
+def prepare(pairs: Iterable[tuple[Op, Case]], backend: str) -> list[Judged]:
     """Everything that mutants are judged by; RuntimeError if the unchanged kernel does not pass."""
     panel, target = BACKENDS[backend], default_target(backend)
-    prepared = []
+    judging = []
     for op, case in pairs:
         if panel.supports(op, case, target):
             continue
-        inputs = make_inputs(op, case)
+        problem = Problem.of(op, case)
         try:
-            expected = expect(op, case, inputs)
-        except OpError:
+            prepared = Prepared(problem, expect(problem))
+        except InvalidOp:
             continue  # a case that judges nothing, as drawn ones may
         with np.errstate(all="ignore"):
-            out = panel.run(op, case, inputs, target)
-        verdict = judge(op, case, inputs, out, expected=expected)
+            out = panel.run(problem, target)
+        verdict = prepared.judge(out)
         if verdict.status is not Status.PASSED:
             raise RuntimeError(f"the unchanged {op.name} fails {case.name} {case.dtype} on {backend}: {verdict.reason}")
-        prepared.append(Prepared(op, case, inputs, expected, out))
-    return prepared
+        judging.append(Judged(prepared, out))
+    return judging
 
 
 def default_target(backend: str) -> str | None:
@@ -149,8 +148,8 @@ def default_target(backend: str) -> str | None:
 def run(
     mutants: Sequence[Mutant],
     backend: str,
-    judging: Sequence[Prepared],
-    probing: Sequence[Prepared],
+    judging: Sequence[Judged],
+    probing: Sequence[Judged],
     processes: int,
     on_fate: Callable[[Fate], None] = lambda _: None,
 ) -> list[Fate]:
@@ -192,8 +191,8 @@ def _child(
     pipe: multiprocessing.connection.Connection,
     mutant: Mutant,
     backend: str,
-    judging: Sequence[Prepared],
-    probing: Sequence[Prepared],
+    judging: Sequence[Judged],
+    probing: Sequence[Judged],
     folder: Path,
 ) -> None:
     memory_limit.apply(MEMORY)
@@ -207,15 +206,16 @@ def _child(
 
 def fate(
     mutant: Mutant,
-    judged: Callable[[Prepared], tuple[Verdict, bool]],
-    judging: Sequence[Prepared],
-    probing: Sequence[Prepared],
+    judged: Callable[[Judged], tuple[Verdict, bool]],
+    judging: Sequence[Judged],
+    probing: Sequence[Judged],
 ) -> Fate:
     """Run the cases one after the other; the first that does not pass decides."""
     survivor = Fate(mutant, "equivalent")
     for kind, some in (("caught", judging), ("missed", probing)):
         for one in some:
-            where = f"{one.op.name} {one.case.name} {one.case.dtype}"
+            case = one.prepared.problem.case
+            where = f"{case.op} {case.name} {case.dtype}"
             try:
                 with np.errstate(all="ignore"):
                     verdict, same = judged(one)
@@ -230,36 +230,31 @@ def fate(
     return survivor
 
 
-def _kernel(path: Path, backend: str) -> Callable[[Prepared], tuple[Verdict, bool]]:
+def _kernel(path: Path, backend: str) -> Callable[[Judged], tuple[Verdict, bool]]:
     """Judge the mutated kernel file in the place of the op's own."""
     panel, target = BACKENDS[backend], default_target(backend)
 
-    def judged(one: Prepared) -> tuple[Verdict, bool]:
-        function = str(getattr(one.op, panel.panel)).rpartition(":")[2]
+    def judged(one: Judged) -> tuple[Verdict, bool]:
+        problem = one.prepared.problem
+        function = str(getattr(problem.op, panel.panel)).rpartition(":")[2]
         changes: dict[str, Any] = {panel.panel: f"{path}:{function}"}
-        op = replace(one.op, **changes)
-        before = {name: x.copy() for name, x in one.inputs.items()}
-        out = panel.run(op, one.case, one.inputs, target)
-        for name, x in one.inputs.items():
-            if x.tobytes() != before[name].tobytes():
-                raise RuntimeError(f"the kernel changed its input {name}")
-        verdict = judge(op, one.case, one.inputs, out, expected=one.expected)
-        return verdict, out.tobytes() == one.out.tobytes()
+        mutated = replace(problem, op=replace(problem.op, **changes), known_reference=problem.reference)
+        with Sealed(problem.inputs):
+            out = panel.run(mutated, target)
+        return one.prepared.judge(out), out.tobytes() == one.out.tobytes()
 
     return judged
 
 
-def _reference(mutant: Mutant, path: Path) -> Callable[[Prepared], tuple[Verdict, bool]]:
+def _reference(mutant: Mutant, path: Path) -> Callable[[Judged], tuple[Verdict, bool]]:
     """Judge the unchanged kernel's output by the mutated reference."""
     function = getattr(loading.load(path), mutant.path.stem)
 
-    def judged(one: Prepared) -> tuple[Verdict, bool]:
-        op = replace(one.op, reference=function)
-        try:
-            expected = expect(op, one.case, one.inputs)
-        except OpError as error:
-            return Verdict(Status.ERROR, str(error)), False
-        verdict = judge(op, one.case, one.inputs, one.out, expected=expected)
-        return verdict, expected.reference.tobytes() == one.expected.reference.tobytes()
+    def judged(one: Judged) -> tuple[Verdict, bool]:
+        problem = one.prepared.problem
+        mutated = Problem(replace(problem.op, reference=function), problem.case, problem.inputs)
+        verdict = judge(mutated, one.out)
+        passed = verdict.status is Status.PASSED
+        return verdict, passed and mutated.reference.tobytes() == problem.reference.tobytes()
 
     return judged

@@ -8,9 +8,11 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from triptych.harness.backends import BACKENDS, gpu, guarded, neuron
+from triptych.harness.backends import BACKENDS, gpu, guarded, nki_device
 from triptych.harness.backends.base import KernelFault
+from triptych.harness.backends.sealed import Sealed
 from triptych.harness.collection import builtin
+from triptych.harness.judge.problem import Problem
 from triptych.harness.judge.verdict import judge
 from triptych.harness.ops import loading
 from triptych.harness.ops.case import Case
@@ -45,7 +47,8 @@ def test_backends_agree_with_the_reference(name, case, dtype):
     op, case = OPS[case.op], cast(case, dtype)
     inputs = make_inputs(op, case)
     before = {key: x.copy() for key, x in inputs.items()}
-    verdict = judge(op, case, inputs, BACKENDS[name].run(op, case, inputs, None))
+    problem = Problem(op, case, inputs)
+    verdict = judge(problem, BACKENDS[name].run(problem, None))
     assert verdict.status is Status.PASSED, verdict.reason
     assert all(x.tobytes() == before[key].tobytes() for key, x in inputs.items())
 
@@ -67,7 +70,7 @@ def test_every_backend_that_is_missing_says_so_in_one_sentence():
 
 def test_the_placeholder_of_nki_does_not_count(tmp_path, monkeypatch):
     """PyPI's `nki` raises when it is imported; the one that triptych lends is no device either."""
-    monkeypatch.setattr(neuron, "DEVICE", str(tmp_path))
+    monkeypatch.setattr(nki_device, "DEVICE", str(tmp_path))
     assert BACKENDS["nki"].missing() == "AWS's nki is not installed" or PathFinder.find_spec("neuronxcc")
     (tmp_path / "nki.py").write_text("raise ImportError('WRONG PACKAGE: this is a placeholder\\nmore')")
     (tmp_path / "neuronxcc.py").write_text("")
@@ -101,10 +104,11 @@ def test_guards_notice_what_was_written(dtype):
     flat, view = guarded.guarded_copy(np.arange(12).reshape(3, 4).astype(dtype))
     guarded.check_margins(flat, "x")
     guarded.check_written(flat, (3, 4))
-    guarded.check_unchanged(np.arange(12).reshape(3, 4).astype(dtype), view, "x")
+    sealed = Sealed({"x": np.arange(12).reshape(3, 4).astype(dtype)})
+    sealed.check({"x": view})
     view[1, 2] = 99
     with pytest.raises(KernelFault, match="changed 1 of 12 elements of its input x"):
-        guarded.check_unchanged(np.arange(12).reshape(3, 4).astype(dtype), view, "x")
+        sealed.check({"x": view})
     flat[guarded.MARGIN + 12] = 0
     with pytest.raises(KernelFault, match="wrote out of bounds: 1 element past the end of x"):
         guarded.check_margins(flat, "x")
@@ -155,11 +159,11 @@ def test_a_triton_kernel_that_forgets_or_overruns_is_caught(tmp_path):
     (case,) = cases_of(found["right"], ["smoke"], ["float32"], {}, 0)
     inputs = make_inputs(found["right"], case)
     backend = BACKENDS["triton-cpu"]
-    assert (backend.run(found["right"], case, inputs, None) == inputs["x"]).all()
+    assert (backend.run(Problem(found["right"], case, inputs), None) == inputs["x"]).all()
     with pytest.raises(KernelFault, match=r"left 5 of 37 output elements unwritten, the first at \[32\]"):
-        backend.run(found["tail"], case, inputs, None)
+        backend.run(Problem(found["tail"], case, inputs), None)
     with pytest.raises(Exception, match="reads element .* of 'x', which has 37 elements"):
-        backend.run(found["over"], case, inputs, None)
+        backend.run(Problem(found["over"], case, inputs), None)
 
 
 @pytest.mark.parametrize(("backend", "dtype"), [("triton-cpu", "float8_e4m3"), ("nki-sim", "float64")])

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from triptych.harness.exit_codes import ExitCode
-from triptych.harness.judge.tolerance import Bounds
+from triptych.harness.judge.bounds import Bounds
 from triptych.harness.results.status import Status
 from triptych.harness.running.tasks import Settings, Task
 

@@ -216,7 +216,7 @@ def test_the_regime_of_the_inputs_makes_no_case(profile) -> None:
     _, out, _ = profile("matmul --cases adversarial --json -")
     names = [result["case"] for result in json.loads(out)["results"]]
     sizes = [name.split("-")[0] for name in names]
-    everything = builtin()["matmul"].cases["adversarial"]
+    everything = builtin()["matmul"].case_sets["adversarial"]
     assert len(sizes) == len(set(sizes)) < len(everything)
     assert set(sizes) == {"x".join(map(str, case.axes.values())) for case in everything}
 

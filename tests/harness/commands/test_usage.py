@@ -9,7 +9,7 @@ import pytest
 
 from triptych.harness.commands import cli
 from triptych.harness.exit_codes import ExitCode
-from triptych.harness.judge.tolerance import Bounds
+from triptych.harness.judge.bounds import Bounds
 
 WRONG = [
     ("chek", "'chek'", "check"),

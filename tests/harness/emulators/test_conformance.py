@@ -12,15 +12,15 @@ import pytest
 from triptych.harness import emulators
 from triptych.harness.backends import BACKENDS
 from triptych.harness.commands import cli
-from triptych.harness.emulators import conformance, simulator_selftest
+from triptych.harness.emulators import conformance, simulator_selftest, usage
 from triptych.harness.exit_codes import ExitCode
 from triptych.harness.reports import emulator_table
-from triptych.harness.trials import attribution
+from triptych.harness.running.provenance import provenance
 from triptych.simulator import INSTRUCTIONS
 
 
 def test_the_simulator_gets_every_row_right() -> None:
-    tested = conformance.of("nki-sim")
+    tested = conformance.of_simulator()
     assert isinstance(tested, conformance.Tested) and tested.wrong == []
     assert len(tested.cells) == len(simulator_selftest.TABLE) * len(simulator_selftest.DTYPES)
 
@@ -51,20 +51,24 @@ def test_every_row_is_known_by_what_its_kernel_issues(monkeypatch: pytest.Monkey
     for name in simulator_selftest.TABLE:
         traces.clear()
         assert simulator_selftest.agrees(name, "float16")
-        found = attribution.issued(traces[0])
+        found = usage.issued_cells(traces[0])
         assert (name, "float16") in found, found
         assert (name, "bfloat16") not in found
 
 
-def test_a_simulator_that_is_wrong_is_told_and_blamed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_simulator_that_is_wrong_is_told_and_blamed() -> None:
     cells = {("reciprocal", "float32"): False, ("memset", "float32"): True}
     broken = conformance.Tested("triptych", cells)
     assert broken.to_dict() == {"emulator": "triptych", "passed": 1, "failed": ["reciprocal float32"]}
     assert "reciprocal  WRONG" in emulator_table.text(broken) and "1 of 2 right" in emulator_table.text(broken)
-    monkeypatch.setattr(conformance, "of", lambda _: broken)
-    assert attribution.wrong_instructions({("reciprocal", "float32"), ("memset", "float32")}) == ["reciprocal float32"]
-    assert attribution.wrong_instructions({("memset", "float32")}) == []
-    assert attribution.wrong_instructions({("reciprocal", "bfloat16")}) == [], "it is right in what the kernel uses"
+    assert usage.wrong_among(broken, {("reciprocal", "float32"), ("memset", "float32")}) == ["reciprocal float32"]
+    assert usage.wrong_among(broken, {("memset", "float32")}) == []
+    assert usage.wrong_among(broken, {("reciprocal", "bfloat16")}) == [], "it is right in what the kernel uses"
+
+
+def forget() -> None:
+    conformance.of_simulator.cache_clear()
+    conformance.of_interpreter.cache_clear()
 
 
 def test_a_self_test_that_fails_or_cannot_run_is_told(
@@ -77,16 +81,16 @@ def test_a_self_test_that_fails_or_cannot_run_is_told(
     monkeypatch.setattr(emulators, "version_support", lambda: None)
     monkeypatch.setattr(emulators, "selftest", broken)
     monkeypatch.setattr(simulator_selftest, "agrees", lambda name, dtype: (name, dtype) != ("reciprocal", "float16"))
-    conformance.of.cache_clear()
+    forget()
     path = tmp_path / "out.json"
     try:
         assert cli.main(["doctor"]) == ExitCode.OK
         cli.main(
             ["check", "matmul", "-k", "64x128x96", "--dtype", "float32", "--backend", "nki-sim", "--json", str(path)]
         )
-        recorded = conformance.record(["triton-cpu", "numpy"])
+        recorded = provenance("", 0, ["triton-cpu", "numpy"])["conformance"]
     finally:
-        conformance.of.cache_clear()
+        forget()
     out, err = capsys.readouterr()
     assert "79 of 80 right" in out and "cannot run: ImportError: libtriton.so: undefined symbol" in out
     assert "triptych: nki-sim computes reciprocal float16 wrongly" in err

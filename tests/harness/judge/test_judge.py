@@ -9,6 +9,8 @@ import pytest
 from triptych.harness import precision
 from triptych.harness.collection import builtin
 from triptych.harness.judge import tolerance
+from triptych.harness.judge.bounds import requested_bounds
+from triptych.harness.judge.problem import Problem
 from triptych.harness.judge.verdict import judge
 from triptych.harness.ops import regimes
 from triptych.harness.ops.case import Case
@@ -29,7 +31,7 @@ def verdict_on(kernel, case):
     op = OPS[case.op]
     inputs = make_inputs(op, case)
     with np.errstate(all="ignore"):
-        return judge(op, case, inputs, kernel(**inputs, **case.params))
+        return judge(Problem(op, case, inputs), kernel(**inputs, **case.params))
 
 
 SMALL = {
@@ -56,11 +58,11 @@ def test_no_honest_kernel_is_rejected(op, shape):
     """Over regimes, dtypes and seeds, well over 200 draws an op; single-element outputs included."""
     for case in small_cases(op, shape, seeds=range(2)):
         inputs = make_inputs(OPS[op], case)
-        expected = tolerance.expect(OPS[op], case, inputs)
+        expected = tolerance.expect(Problem(OPS[op], case, inputs))
         for name, kernel in variants.HONEST[op].items():
             with np.errstate(all="ignore"):
                 out = kernel(**inputs, **case.params)
-            verdict = judge(OPS[op], case, inputs, out, expected=expected)
+            verdict = judge(Problem(OPS[op], case, inputs), out, expected=expected)
             assert verdict.status is Status.PASSED, (name, case, verdict.reason)
 
 
@@ -135,7 +137,9 @@ def judged(out, *, dtype="float32", **bounds):
     """The verdict on `out` for a small matmul, whose inputs are returned too."""
     case = replace(MATMUL, axes={"M": 4, "K": 8, "N": 6}, dtype=dtype)
     inputs = make_inputs(OPS["matmul"], case)
-    return judge(OPS["matmul"], case, inputs, out(inputs) if callable(out) else out, wanted=tolerance.asked(**bounds))
+    problem = Problem(OPS["matmul"], case, inputs)
+    expected = tolerance.expect(problem, requested_bounds(**bounds))
+    return judge(problem, out(inputs) if callable(out) else out, expected)
 
 
 def right(inputs):
@@ -160,21 +164,21 @@ def test_what_is_no_output_is_an_error(out, said):
 def test_an_output_that_is_an_input_or_the_reference_is_an_error():
     case = replace(MATMUL, axes={"M": 4, "K": 4, "N": 4})
     op, inputs = OPS["matmul"], make_inputs(OPS["matmul"], case)
-    expected = tolerance.expect(op, case, inputs)
+    expected = tolerance.expect(Problem(op, case, inputs))
     for out, said in ((inputs["rhs"], "shares memory with input rhs"), (expected.rounded, "reference's own array")):
-        verdict = judge(op, case, inputs, out, expected=expected)
+        verdict = judge(Problem(op, case, inputs), out, expected=expected)
         assert verdict.status is Status.ERROR and said in verdict.reason
 
 
 def test_nothing_to_compare_is_an_error():
     op = replace(OPS["matmul"], reference=lambda lhsT, rhs: np.zeros((0, 3)))
-    verdict = judge(op, MATMUL, make_inputs(op, MATMUL), np.zeros((0, 3), np.float32))
+    verdict = judge(Problem.of(op, MATMUL), np.zeros((0, 3), np.float32))
     assert verdict.status is Status.ERROR and "nothing to compare" in verdict.reason
 
 
 def test_what_the_reference_refuses_is_an_error():
     case = replace(MATMUL, axes={"M": 4, "K": 0, "N": 6})
-    verdict = judge(OPS["matmul"], case, make_inputs(OPS["matmul"], case), np.zeros((4, 6), np.float32))
+    verdict = judge(Problem.of(OPS["matmul"], case), np.zeros((4, 6), np.float32))
     assert verdict.status is Status.ERROR and "no axis of size zero" in verdict.reason
 
 
@@ -209,8 +213,8 @@ def test_an_infinity_of_the_wrong_sign_fails():
     op, inputs = OPS["matmul"], make_inputs(OPS["matmul"], case)
     with np.errstate(invalid="ignore"):
         out = inputs["lhsT"].T @ inputs["rhs"]
-    assert judge(op, case, inputs, out).status is Status.PASSED
-    assert judge(op, case, inputs, np.where(np.isinf(out), -out, out)).status is Status.FAILED
+    assert judge(Problem(op, case, inputs), out).status is Status.PASSED
+    assert judge(Problem(op, case, inputs), np.where(np.isinf(out), -out, out)).status is Status.FAILED
 
 
 def test_bounds_of_the_command_line_replace_the_derived_ones():

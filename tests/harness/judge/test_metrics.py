@@ -9,6 +9,7 @@ import pytest
 
 from triptych.harness.dtypes import dtype_of
 from triptych.harness.judge import comparison
+from triptych.harness.judge.problem import Problem
 from triptych.harness.judge.tolerance import Expected
 from triptych.harness.judge.verdict import judge
 from triptych.harness.ops.case import Case
@@ -86,18 +87,18 @@ def test_formats_that_have_neither_nan_nor_infinity(dtype):
     op = Op("cast", {"x": ("N",)}, lambda x: x, [])
     x = np.array([900, 1, -3, 2, np.inf, -700], np.float32)
     out = x.astype(dtype_of(dtype))
-    verdict = judge(op, Case("cast", "c", {"N": 6}, dtype), {"x": x}, out)
+    verdict = judge(Problem(op, Case("cast", "c", {"N": 6}, dtype), {"x": x}), out)
     assert verdict.status is Status.PASSED and verdict.metrics.max_ulp == verdict.metrics.max_abs == 0
     out[0] = 1
-    assert judge(op, Case("cast", "c", {"N": 6}, dtype), {"x": x}, out).status is Status.FAILED
+    assert judge(Problem(op, Case("cast", "c", {"N": 6}, dtype), {"x": x}), out).status is Status.FAILED
 
 
 def test_a_saturating_kernel_is_told_what_its_reference_lacks():
     op = Op("cast", {"x": ("N",)}, lambda x: x, [])
     x = np.array([900, 1, -3, 2, 500, -700], np.float32)
     case, saturating = Case("cast", "c", {"N": 6}, "float8_e4m3fn"), np.clip(x, -448, 448)
-    verdict = judge(op, case, {"x": x}, saturating.astype(ml_dtypes.float8_e4m3fn))
+    verdict = judge(Problem(op, case, {"x": x}), saturating.astype(ml_dtypes.float8_e4m3fn))
     assert verdict.status is Status.FAILED
     assert verdict.reason.endswith("; if float8_e4m3fn is meant to saturate, let the reference clip to 448 as well")
     clipped = Op("cast", {"x": ("N",)}, lambda x: np.clip(x, -448, 448), [])
-    assert judge(clipped, case, {"x": x}, saturating.astype(ml_dtypes.float8_e4m3fn)).status is Status.PASSED
+    assert judge(Problem(clipped, case, {"x": x}), saturating.astype(ml_dtypes.float8_e4m3fn)).status is Status.PASSED

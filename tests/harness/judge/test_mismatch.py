@@ -7,6 +7,7 @@ import pytest
 
 from triptych.harness.collection import builtin
 from triptych.harness.judge import mismatch_map, patterns, tolerance
+from triptych.harness.judge.problem import Problem
 from triptych.harness.judge.verdict import judge
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.inputs import make_inputs
@@ -28,7 +29,7 @@ def right():
     for name, case in CASES.items():
         op = OPS[case.op]
         inputs = make_inputs(op, case)
-        found[name] = op, case, inputs, tolerance.expect(op, case, inputs), op.honest[0](**inputs)
+        found[name] = op, case, inputs, tolerance.expect(Problem(op, case, inputs)), op.honest[0](**inputs)
     return found
 
 
@@ -36,7 +37,7 @@ def failed(right, name, change):
     op, case, inputs, expected, out = right[name]
     out = out.copy()
     changed = change(out)
-    verdict = judge(op, case, inputs, out if changed is None else changed, expected=expected)
+    verdict = judge(Problem(op, case, inputs), out if changed is None else changed, expected=expected)
     assert verdict.status is Status.FAILED
     return verdict
 
@@ -109,7 +110,7 @@ def test_worst_and_histogram(right):
 def test_what_is_exactly_allowed_counts_as_allowed():
     op = Op("one", lambda case, rng: {"x": np.array([1, 2, 3])}, lambda x: x, {}, tolerance={"atol": 1})
     case, inputs = Case("one", "1", {}, "int64"), {"x": np.array([1, 2, 3])}
-    verdict = judge(op, case, inputs, np.array([2, 2, 5]))
+    verdict = judge(Problem(op, case, inputs), np.array([2, 2, 5]))
     assert verdict.failure.histogram.counts == [1, 0, 1, 0, 1, 0, 0]
 
 
@@ -147,7 +148,7 @@ def test_every_shape_has_a_map_and_a_diagnosis(shape):
     inputs = make_inputs(op, case)
     out = np.asarray(1.5 * inputs["x"] + np.float32(1e-3), np.float32)
     out[(-1,) * len(shape)] += 5
-    failure = judge(op, case, inputs, out).failure
+    failure = judge(Problem(op, case, inputs), out).failure
     text = failures.lines(failure)
     assert failure.diagnosis and "error / allowed" in text[1] and len(failure.map.lines) <= 3
     assert max(map(len, text)) < 100
@@ -184,7 +185,7 @@ def test_user_ops_without_names_get_numbers(right):
     op, case, inputs, expected, out = right["matmul"]
     out = out.copy()
     out[:, 5] = 0
-    verdict = judge(replace(op, out=()), case, inputs, out, expected=expected)
+    verdict = judge(Problem(replace(op, out=()), case, inputs), out, expected=expected)
     assert verdict.failure.diagnosis == "all failures are in column 5: every element there"
     assert verdict.failure.worst.axes.keys() == {"axis 0", "axis 1"}
 

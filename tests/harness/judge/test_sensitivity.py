@@ -9,9 +9,10 @@ from msgspec import structs
 
 from triptych.harness.collection import builtin
 from triptych.harness.judge import sensitivity, serial_arithmetic, tolerance
-from triptych.harness.judge.tolerance import Bounds
-from triptych.harness.judge.truth import OpError, SaysNothing
+from triptych.harness.judge.bounds import Bounds
+from triptych.harness.judge.problem import Problem
 from triptych.harness.ops.case import Case
+from triptych.harness.ops.errors import InvalidOp, UninformativeCase
 from triptych.harness.ops.inputs import make_inputs
 from triptych.harness.ops.op import Op
 from triptych.harness.ops.regimes import REGIMES
@@ -28,7 +29,7 @@ CASES = {"matmul": MATMUL, "attention": ATTENTION}
 def bitten(case, op=None, wanted=None):
     op = op or OPS[case.op]
     inputs = make_inputs(op, case)
-    return sensitivity.tried(op, case, inputs, tolerance.expect(op, case, inputs, wanted))
+    return sensitivity.try_mutations(Problem(op, case, inputs), tolerance.expect(Problem(op, case, inputs), wanted))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
@@ -108,8 +109,8 @@ def test_an_op_of_which_nothing_is_known_has_the_corruptions_that_its_reference_
 def test_a_tolerance_that_accepts_zeros_is_an_error_that_says_so():
     op = rows_op(tolerance={"atol": 100})
     inputs = make_inputs(op, TWICE)
-    with pytest.raises(OpError) as raised:
-        sensitivity.check(op, TWICE, inputs, tolerance.expect(op, TWICE, inputs))
+    with pytest.raises(InvalidOp) as raised:
+        sensitivity.check(Problem(op, TWICE, inputs), tolerance.expect(Problem(op, TWICE, inputs)))
     said = str(raised.value)
     assert said.startswith("the tolerance of twice accepts a wrong output in float32 (normal inputs): zeros, the mean")
     assert said.endswith("would pass within atol 100 + rtol 0 x |reference|; tighten the op's `tolerance`")
@@ -129,8 +130,10 @@ def test_a_baseline_that_is_sloppy_is_an_error_that_says_so():
     own, case = OPS["matmul"], replace(MATMUL, axes={"M": 33, "K": 2000, "N": 17}, dtype="float16")
     op = Op("matmul", own.inputs, own.reference, {}, honest=(sloppy,), corruptions=own.corruptions)
     inputs = make_inputs(op, case)
-    with pytest.raises(OpError, match="kept in bfloat16 would pass within 2 x the error of 'sloppy'.*honest baseline"):
-        sensitivity.check(op, case, inputs, tolerance.expect(op, case, inputs))
+    with pytest.raises(
+        InvalidOp, match="kept in bfloat16 would pass within 2 x the error of 'sloppy'.*honest baseline"
+    ):
+        sensitivity.check(Problem(op, case, inputs), tolerance.expect(Problem(op, case, inputs)))
 
 
 def test_large_outputs_are_looked_at_in_pieces(monkeypatch):
@@ -172,7 +175,7 @@ def test_an_ops_own_baseline_answers_for_them_too():
 
     def sloppy(x, scale, causal):
         given = {"x": x, "scale": scale, "causal": causal}
-        return serial_arithmetic.evaluated(scaled_softmax, given, backwards=False, coarse=x.dtype == np.float16)
+        return serial_arithmetic.evaluate(scaled_softmax, given, backwards=False, coarse=x.dtype == np.float16)
 
     case = Case("softmax", "c", {"R": 60, "C": 300}, "float16", {"scale": 0.125, "causal": False})
     op = Op("softmax", {"x": ("R", "C")}, scaled_softmax, {}, honest=(sloppy,))
@@ -183,10 +186,10 @@ def test_an_ops_own_baseline_answers_for_them_too():
 def test_inputs_in_which_a_default_tolerance_has_no_teeth_judge_nothing(regime, monkeypatch):
     op, case = rows_op(), replace(TWICE, regime=regime)
     inputs = make_inputs(op, case)
-    expected = tolerance.expect(op, case, inputs)
+    expected = tolerance.expect(Problem(op, case, inputs))
     loosened = structs.replace(expected.tolerance, max_abs=1e9, max_local=1e9, rel_l2=1e9)
     expected = replace(expected, tolerance=loosened)
-    monkeypatch.setattr(sensitivity, "expect", lambda *_: expected)
-    with pytest.raises(OpError, match="zeros, the mean") as raised:
-        sensitivity.check(op, case, inputs, expected)
-    assert isinstance(raised.value, SaysNothing) == (regime != "normal")
+    monkeypatch.setattr(sensitivity, "expect", lambda *_, **__: expected)
+    with pytest.raises(InvalidOp, match="zeros, the mean") as raised:
+        sensitivity.check(Problem(op, case, inputs), expected)
+    assert isinstance(raised.value, UninformativeCase) == (regime != "normal")

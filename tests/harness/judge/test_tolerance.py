@@ -9,10 +9,12 @@ import pytest
 from triptych.harness.collection import builtin
 from triptych.harness.dtypes import dtype_of
 from triptych.harness.judge import tolerance
-from triptych.harness.judge.tolerance import Bounds
-from triptych.harness.judge.truth import OpError
+from triptych.harness.judge.bounds import Bounds, requested_bounds
+from triptych.harness.judge.local_units import local_unit
+from triptych.harness.judge.problem import Problem
 from triptych.harness.judge.verdict import judge
 from triptych.harness.ops.case import Case
+from triptych.harness.ops.errors import InvalidOp
 from triptych.harness.ops.inputs import make_inputs
 from triptych.harness.ops.op import Op
 from triptych.harness.ops.regimes import in_regime
@@ -26,15 +28,15 @@ CASE = Case("matmul", "9x40x7", {"M": 9, "K": 40, "N": 7}, "bfloat16")
 def with_tolerance(declared):
     op = Op("mine", MATMUL.inputs, MATMUL.reference, {}, honest=MATMUL.honest, tolerance=declared)
     return lambda dtype="bfloat16", wanted=None: (
-        tolerance.expect(op, replace(CASE, dtype=dtype), make_inputs(op, replace(CASE, dtype=dtype)), wanted).tolerance
+        tolerance.expect(Problem.of(op, replace(CASE, dtype=dtype)), wanted).tolerance
     )
 
 
 def test_the_order_is_command_line_environment_op_dtype_default():
     environ = {"TRIPTYCH_BUDGET": "5x"}
-    command = tolerance.asked(rtol=0.5, environ=environ)
-    environment = tolerance.asked(environ=environ)
-    assert tolerance.asked(environ={}) is None
+    command = requested_bounds(rtol=0.5, environ=environ)
+    environment = requested_bounds(environ=environ)
+    assert requested_bounds(environ={}) is None
     plain, declared = with_tolerance({}), with_tolerance({"budget": 3, "bfloat16": {"atol": 0.25}})
     found = [declared(wanted=command), declared(wanted=environment), declared(), declared("float32"), plain()]
     assert [t.source for t in found] == ["command line", "environment", "op", "op", "default"]
@@ -62,9 +64,9 @@ def test_integers_are_compared_exactly_by_the_rule_of_their_dtype():
     op = Op("count", lambda case, rng: {"x": rng.integers(0, 9, 50)}, lambda x: 2 * x, {})
     case = Case("count", "50", {}, "int64")
     inputs = make_inputs(op, case)
-    right = judge(op, case, inputs, 2 * inputs["x"])
+    right = judge(Problem(op, case, inputs), 2 * inputs["x"])
     assert right.status is Status.PASSED and right.tolerance.source == "dtype"
-    wrong = judge(op, case, inputs, 2 * inputs["x"] + (np.arange(50) == 3))
+    wrong = judge(Problem(op, case, inputs), 2 * inputs["x"] + (np.arange(50) == 3))
     assert wrong.status is Status.FAILED and "1 of 50 elements differ" in wrong.reason
     assert wrong.metrics.max_ulp == 1
 
@@ -79,9 +81,9 @@ def test_inputs_of_a_narrower_dtype_do_not_loosen_the_tolerance_of_the_output(na
     op, case = Op("scaled", inputs, lambda x, s: x * s, {}), Case("scaled", "c", {}, "float32")
     given = make_inputs(op, case)
     out = given["x"].astype(np.float32) * given["s"]
-    assert judge(op, case, given, out).status is Status.PASSED
+    assert judge(Problem(op, case, given), out).status is Status.PASSED
     coarse = out.astype(dtype_of("bfloat16")).astype(np.float32)
-    assert judge(op, case, given, coarse).status is Status.FAILED
+    assert judge(Problem(op, case, given), coarse).status is Status.FAILED
 
 
 def test_the_last_of_equal_elements_is_not_the_first():
@@ -93,10 +95,10 @@ def test_the_last_of_equal_elements_is_not_the_first():
     op, case = Op("argmax", inputs, lambda x: x.argmax(axis=1), {}), Case("argmax", "c", {}, "int32")
     ties = replace(case, regime="constant-rows")
     given = make_inputs(op, ties)
-    assert judge(op, ties, given, np.zeros(9, np.int32)).status is Status.PASSED
-    wrong = judge(op, ties, given, np.full(9, 29, np.int32))
+    assert judge(Problem(op, ties, given), np.zeros(9, np.int32)).status is Status.PASSED
+    wrong = judge(Problem(op, ties, given), np.full(9, 29, np.int32))
     assert wrong.status is Status.FAILED and wrong.reason.startswith("9 of 9 elements differ")
-    nothing = judge(replace(op, reference=lambda x: 0 * x.argmax(axis=1)), case, given, np.zeros(9, np.int32))
+    nothing = judge(Problem(replace(op, reference=lambda x: 0 * x.argmax(axis=1)), case, given), np.zeros(9, np.int32))
     assert nothing.status is Status.ERROR and "zero in all 9 elements" in nothing.reason
 
 
@@ -110,11 +112,11 @@ def outlier(rows=8):
 
 def test_a_small_row_beside_a_large_one_is_seen():
     case, inputs, out = outlier()
-    assert judge(MATMUL, case, inputs, out).status is Status.PASSED
+    assert judge(Problem(MATMUL, case, inputs), out).status is Status.PASSED
     out[5] *= np.float32(1.01)
-    expected = tolerance.expect(MATMUL, case, inputs)
+    expected = tolerance.expect(Problem(MATMUL, case, inputs))
     assert np.abs(out - expected.reference).max() < expected.tolerance.max_abs  # the largest element's bound is blind
-    verdict = judge(MATMUL, case, inputs, out, expected=expected)
+    verdict = judge(Problem(MATMUL, case, inputs), out, expected=expected)
     assert verdict.status is Status.FAILED and "allowed at their own size" in verdict.reason
     assert verdict.metrics.worst_index[0] == 5
 
@@ -125,14 +127,14 @@ def test_cancellation_is_forgiven_as_far_as_rounding_explains_it():
     case = Case("difference", "m", {"M": 64}, "float32")
     x = np.linspace(1, 2, 64, dtype=np.float32)
     inputs = {"x": x, "y": x + np.float32(1e-5)}
-    unit = tolerance.local_unit(op, case, inputs, tolerance.truth.reference_of(op, case, inputs))
+    unit = local_unit(Problem(op, case, inputs))
     assert unit.shape == (64,) and unit.min() > 2**-25 and unit.max() < 2**-21
 
 
 def expected_of(reference, dtype="float32", honest=(), regime="normal"):
     op = Op("mine", {"x": ("M",)}, reference, {}, honest=honest)
     case = Case("mine", "m", {"M": 40}, dtype, regime=regime)
-    return tolerance.expect(op, case, make_inputs(op, case))
+    return tolerance.expect(Problem.of(op, case))
 
 
 def through_float32(x):
@@ -157,12 +159,12 @@ def square(x):
     ],
 )
 def test_a_reference_that_says_nothing_is_refused(reference, said):
-    with pytest.raises(OpError, match=said):
+    with pytest.raises(InvalidOp, match=said):
         expected_of(reference)
 
 
 def test_a_baseline_that_is_the_reference_is_refused():
-    with pytest.raises(OpError, match="is its reference, whose error is 0 by definition; give one that computes in"):
+    with pytest.raises(InvalidOp, match="is its reference, whose error is 0 by definition; give one that computes in"):
         expected_of(square, honest=(square,))
 
 
@@ -185,13 +187,13 @@ def test_every_float_dtype_has_a_tolerance_and_all_metrics(dtype):
     case = replace(CASE, dtype=dtype)
     inputs = make_inputs(MATMUL, case)
     right = MATMUL.honest[0](**inputs)
-    verdict = judge(MATMUL, case, inputs, right)
+    verdict = judge(Problem(MATMUL, case, inputs), right)
     assert verdict.status is Status.PASSED
     m = verdict.metrics
     assert m.max_ulp <= 1 and m.max_abs_ulp <= 1 and 0.99 < m.cosine <= 1 + 1e-12 and m.rel_l2 < 0.2
     wrong = right.copy()
     wrong[8] = dtype_of(dtype).type(0)
-    assert judge(MATMUL, case, inputs, wrong).status is Status.FAILED
+    assert judge(Problem(MATMUL, case, inputs), wrong).status is Status.FAILED
 
 
 def test_nonfinite_positions_are_counted_and_listed():
@@ -199,10 +201,10 @@ def test_nonfinite_positions_are_counted_and_listed():
     inputs = make_inputs(MATMUL, case)
     with np.errstate(invalid="ignore"):
         out = inputs["lhsT"].T @ inputs["rhs"]
-    found = judge(MATMUL, case, inputs, out).metrics.nonfinite
+    found = judge(Problem(MATMUL, case, inputs), out).metrics.nonfinite
     assert found.expected == found.got and found.expected.nan >= 7 and found.misplaced == 0
     out[2, 3] = np.nan
-    found = judge(MATMUL, case, inputs, out).metrics.nonfinite
+    found = judge(Problem(MATMUL, case, inputs), out).metrics.nonfinite
     assert found.misplaced == 1 and found.at == [[2, 3]] and found.got.nan == found.expected.nan + 1
 
 
@@ -214,5 +216,5 @@ def test_a_baseline_in_a_narrower_dtype_is_no_yardstick():
 
     op = replace(builtin()["matmul"], honest=(half,))
     case = Case("matmul", "a", {"M": 30, "K": 60, "N": 40}, "float32")
-    with pytest.raises(OpError, match="'half' and the reference of matmul disagree.*or computes in a narrower dtype"):
-        tolerance.expect(op, case, make_inputs(op, case))
+    with pytest.raises(InvalidOp, match="'half' and the reference of matmul disagree.*or computes in a narrower dtype"):
+        tolerance.expect(Problem.of(op, case))

@@ -53,16 +53,16 @@ def test_an_unknown_regime_lists_what_exists():
 
 @pytest.mark.parametrize("op", OPS.values(), ids=OPS)
 def test_the_adversarial_set_has_every_regime_and_says_so_in_the_name(op):
-    cases = op.cases["adversarial"]
+    cases = op.case_sets["adversarial"]
     assert {case.regime for case in cases} == set(regimes.HARD)
     assert all(case.name.endswith(f"-{case.regime}") for case in cases)
-    assert {case.regime for case in op.cases["smoke"]} == {"normal"}, "smoke stays quick"
+    assert {case.regime for case in op.case_sets["smoke"]} == {"normal"}, "smoke stays quick"
 
 
 @pytest.mark.parametrize("op", OPS.values(), ids=OPS)
 @pytest.mark.parametrize("regime", regimes.REGIMES)
 def test_every_regime_draws_inputs_that_are_its_own(op, regime):
-    template = op.cases["smoke"][0]
+    template = op.case_sets["smoke"][0]
     case = Case(op.name, "a", template.axes, "float32", template.params, regime)
     inputs = make_inputs(op, case)
     plain = make_inputs(op, Case(op.name, "a", template.axes, "float32", template.params))
@@ -73,7 +73,7 @@ def test_every_regime_draws_inputs_that_are_its_own(op, regime):
 @pytest.mark.parametrize("op", OPS.values(), ids=OPS)
 def test_edge_cases_stand_below_at_and_above_every_tile(op):
     for axis, tiles in op.tiles.items():
-        sizes = {case.axes[axis] for case in op.cases["edge"]}
+        sizes = {case.axes[axis] for case in op.case_sets["edge"]}
         wanted = {size for size in regimes.around(tiles) if size <= op.limits.get(axis, size)}
         assert wanted <= sizes, f"{axis}: {sorted(wanted - sizes)} are missing"
 
@@ -84,14 +84,14 @@ def test_around():
 
 def test_an_op_given_by_shapes_gets_every_regime():
     op = Op("op", {"x": ("M",)}, lambda x: x, [{"M": 5}, {"M": 7, "name": "seven"}])
-    names = [case.name for case in op.cases["adversarial"]]
+    names = [case.name for case in op.case_sets["adversarial"]]
     assert "5-one-hot" in names and "seven-subnormal" in names and len(names) == 2 * len(regimes.HARD)
-    assert set(op.cases) == {"smoke", "adversarial"}
+    assert set(op.case_sets) == {"smoke", "adversarial"}
 
 
 def test_an_op_that_draws_its_own_inputs_does_not():
     op = Op("op", lambda case, rng: {}, lambda: 0, [{"M": 5}])
-    assert set(op.cases) == {"smoke"}
+    assert set(op.case_sets) == {"smoke"}
 
 
 def test_the_regime_is_in_the_result():

@@ -12,7 +12,7 @@ import pytest
 
 from triptych.harness.backends.clocks import TimingBudget
 from triptych.harness.collection import builtin
-from triptych.harness.judge.tolerance import Bounds
+from triptych.harness.judge.bounds import Bounds
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.cases import cases_of
 from triptych.harness.results.status import Evidence, Status

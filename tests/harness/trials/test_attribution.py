@@ -10,20 +10,22 @@ import numpy as np
 import pytest
 
 from triptych.harness.backends import BACKENDS
+from triptych.harness.backends.triton_device import TritonDevice
 from triptych.harness.collection import builtin
+from triptych.harness.judge.prepared import Prepared
+from triptych.harness.judge.problem import Problem
 from triptych.harness.judge.tolerance import expect
-from triptych.harness.judge.verdict import judge
 from triptych.harness.ops import loading
 from triptych.harness.ops.cases import cases_of
-from triptych.harness.ops.inputs import make_inputs
 from triptych.harness.reports import problems
 from triptych.harness.results.findings import Attribution
+from triptych.harness.results.measures import Derived
 from triptych.harness.results.record import to_plain
 from triptych.harness.results.result import Result
 from triptych.harness.results.status import Status
+from triptych.harness.running.bench import Bench
 from triptych.harness.running.runner import run
 from triptych.harness.running.tasks import Settings, Task
-from triptych.harness.running.worker import Bench
 from triptych.harness.trials import attribution, divergence
 
 SOFTMAX = """
@@ -197,29 +199,31 @@ def test_logic_and_rounding_together_are_both_told(tmp_path: Path) -> None:
 
 def test_rounding_is_told_where_the_order_of_a_sum_is_also_off(tmp_path: Path) -> None:
     """The replay in float32 is not within its tolerance, yet nearly all of the error is gone."""
-    op = builtin()["matmul"]
-    case = cases_of(op, ["smoke"], ["float32"], {}, 0)[0]
-    inputs = make_inputs(op, case)
-    expected = expect(op, case, inputs)
-    bound = expected.tolerance.rel_l2
-    off = [(expected.reference * (1 + times * bound)).astype(np.float32) for times in (3.0, 1000.0)]
-    verdict, before = (judge(op, case, inputs, out, expected=expected) for out in off)
+    prepared = of_matmul("float32")
+    tolerance, reference = prepared.expected.tolerance, prepared.expected.reference
+    assert isinstance(tolerance, Derived)
+    off = [(reference * (1 + times * tolerance.rel_l2)).astype(np.float32) for times in (3.0, 1000.0)]
+    verdict, before = map(prepared.judge, off)
     assert verdict.status is Status.FAILED
-    assert attribution.concluded(case, verdict, before, "bfloat16", expected)[0] == "rounding"
-    assert attribution.concluded(case, verdict, verdict, "bfloat16", expected)[0] == "logic"
-    assert attribution.concluded(case, verdict, verdict, "", expected)[0] == "unknown"
+    assert attribution.conclude(prepared, verdict, before, "bfloat16")[0] == "rounding"
+    assert attribution.conclude(prepared, verdict, verdict, "bfloat16")[0] == "logic"
+    assert attribution.conclude(prepared, verdict, verdict, "")[0] == "unknown"
 
 
-class Narrow:
+def of_matmul(dtype: str) -> Prepared:
+    op = builtin()["matmul"]
+    problem = Problem.of(op, cases_of(op, ["smoke"], [dtype], {}, 0)[0])
+    return Prepared(problem, expect(problem))
+
+
+class Narrow(TritonDevice):
     """A backend of another kind, whose kernel sums in its inputs' dtype, or leaves out a term."""
-
-    name, panel = "triton", "triton"
 
     def __init__(self, wrong: bool = False) -> None:
         self.wrong = wrong
 
-    def run(self, op: Any, case: Any, inputs: Any, target: Any) -> Any:
-        a, b = inputs["lhsT"].T, inputs["rhs"]
+    def run(self, problem: Problem, target: Any) -> Any:
+        a, b = problem.inputs["lhsT"].T, problem.inputs["rhs"]
         total = np.zeros((a.shape[0], b.shape[1]), a.dtype)
         for i in range(self.wrong, a.shape[1]):
             total = total + a[:, i : i + 1] * b[i : i + 1]
@@ -230,29 +234,19 @@ class Narrow:
     "dtype, wrong, cause", [("bfloat16", False, "rounding"), ("bfloat16", True, "logic"), ("float32", True, "unknown")]
 )
 def test_other_backends_run_on_wider_inputs(dtype: str, wrong: bool, cause: str) -> None:
-    op = builtin()["matmul"]
-    case = cases_of(op, ["smoke"], [dtype], {}, 0)[0]
-    inputs = make_inputs(op, case)
-    backend: Any = Narrow(wrong)
-    out = backend.run(op, case, inputs, None)
-    expected = expect(op, case, inputs)
-    assert judge(op, case, inputs, out, expected=expected).status is Status.FAILED
-    assert attribution.attribute(backend, op, case, inputs, None, out, expected).cause == cause
+    prepared, backend = of_matmul(dtype), Narrow(wrong)
+    out = backend.run(prepared.problem, None)
+    assert prepared.judge(out).status is Status.FAILED
+    assert attribution.attribute(backend, prepared, None, out).cause == cause
 
 
 def test_what_cannot_run_again_is_said() -> None:
-    class Broken:
-        name, panel = "nki", "nki"
-
-        def run(self, *_: Any) -> Any:
+    class Broken(Narrow):
+        def run(self, problem: Problem, target: Any) -> Any:
             raise RuntimeError("the device is gone")
 
-    op = builtin()["matmul"]
-    case = cases_of(op, ["smoke"], ["bfloat16"], {}, 0)[0]
-    inputs = make_inputs(op, case)
-    out = BACKENDS["numpy"].run(op, case, inputs, None)
-    broken: Any = Broken()
-    about = attribution.attribute(broken, op, case, inputs, None, out, None)  # type: ignore[arg-type]
+    prepared = of_matmul("bfloat16")
+    about = attribution.attribute(Broken(), prepared, None, prepared.problem.rounded)
     assert about.cause == "unknown" and "the device is gone" in about.text
 
 

@@ -1,7 +1,8 @@
 """Each way to pass without being right: a kernel that cheats so, and the sentence that it gets.
 
-References and baselines that would let anything pass are in test_tolerance, tolerances in test_teeth, buffers that a
-kernel does not write or overruns in test_backends.
+Every guard is on here, those too that only a deceitful kernel needs. References and baselines that would let anything
+pass are in test_tolerance, tolerances in test_sensitivity, buffers that a kernel does not write or overruns in
+test_backends.
 """
 
 import gc
@@ -16,15 +17,15 @@ from msgspec import structs
 from triptych.harness.backends import BACKENDS, guarded
 from triptych.harness.backends.base import Backend, KernelFault
 from triptych.harness.collection import builtin
-from triptych.harness.judge import truth
-from triptych.harness.judge.tolerance import Expected, expect
+from triptych.harness.judge.prepared import prepare
+from triptych.harness.judge.problem import Problem
+from triptych.harness.judge.tolerance import Expected
 from triptych.harness.ops.case import Case
-from triptych.harness.ops.inputs import make_inputs
-from triptych.harness.ops.op import Alone, Op
-from triptych.harness.results.findings import Alone as AloneFound
-from triptych.harness.results.findings import Invariance, Runs
+from triptych.harness.ops.op import BatchInvariance, Op
+from triptych.harness.results.findings import Alone, Invariance, Runs
 from triptych.harness.results.status import Evidence, Status
-from triptych.harness.running import runner, worker
+from triptych.harness.running import runner
+from triptych.harness.running.bench import Bench
 from triptych.harness.running.tasks import Settings, Task
 from triptych.harness.trials import invariance
 
@@ -43,8 +44,8 @@ class Cheat(Backend):
     def missing(self):
         return None
 
-    def run(self, op, case, inputs, target):
-        return self.kernel(**inputs)
+    def run(self, problem, target):
+        return self.kernel(**problem.inputs)
 
     def time(self, *_):
         raise AssertionError("not timed")
@@ -58,9 +59,9 @@ def verdict(monkeypatch):
     def of(kernel, case=CASE, **declared):
         monkeypatch.setitem(BACKENDS, "cheat", Cheat(kernel))
         op = replace(OP, torch=kernel, **declared)
-        bench = worker.Bench(lambda _: None)
+        bench = Bench(lambda _: None)
         bench.sources[None] = {"mm": op}
-        return bench.perform(Task("mm", None, case, "cheat", None), Settings())
+        return bench.perform(Task("mm", None, case, "cheat", None), Settings(paranoid=True))
 
     return of
 
@@ -100,8 +101,8 @@ def one_stale_element():
 
 def found_in_memory():
     def kernel(lhsT, rhs):
-        known = next((r for case, _, r in truth._known if case.op == "mm"), None)
-        return known.astype(np.float32)
+        known = next(found for found in gc.get_objects() if isinstance(found, Problem) and found.op.name == "mm")
+        return known.reference.astype(np.float32)
 
     return kernel
 
@@ -143,7 +144,7 @@ def kept_transpose():
 
 def finite_at_first(lhsT, rhs):
     """The bug: what one number of the inputs is decides whether the sum overflows."""
-    first = make_inputs(OP, CASE)["rhs"][0, 0]
+    first = Problem.of(OP, CASE).inputs["rhs"][0, 0]
     return right(lhsT, rhs) * np.float32(1 if rhs[0, 0] == first else np.inf)
 
 
@@ -271,7 +272,7 @@ def test_what_a_file_does_when_it_is_loaded_does_not_reach_the_judge(tmp_path, l
         "op = triptych.Op('e', {'x': ('M',)}, lambda x: np.exp(x), [{'M': 40}])\n"
     )
     task = Task("e", str(path), Case("e", "40", {"M": 40}, "float16", regime="tiny"), "numpy", None)
-    (result,) = runner.run([task], timeout_s=60)
+    (result,) = runner.run([task], Settings(paranoid=True), timeout_s=60)
     if "exp2" in line:
         assert result.reason.startswith(f"loading {path} replaces numpy.exp, which the judge uses: ")
     else:
@@ -290,7 +291,7 @@ def test_a_kernel_that_is_better_than_honest_ones_is_no_cheat(verdict):
 
 
 def test_the_second_run_on_the_same_inputs_is_the_backends_own_second_run(verdict, monkeypatch):
-    monkeypatch.setattr(Cheat, "run_again", lambda self, op, case, inputs, target: -self.kernel(**inputs))
+    monkeypatch.setattr(Cheat, "run_again", lambda self, problem, target: -self.kernel(**problem.inputs))
     result = verdict(right)
     assert result.status is Status.FAILED and result.reason.startswith("two runs on the same inputs differ in 1200")
 
@@ -311,10 +312,10 @@ def by_rows(lhsT, rhs):
 
 @pytest.mark.parametrize("promised", [True, False])
 def test_a_row_alone_has_the_bits_of_the_batch_where_the_op_promises_it(verdict, promised):
-    alone = Alone("M", {"lhsT": 1}, 0, {"cheat": 1} if promised else {}, "for the test")
+    alone = BatchInvariance("M", {"lhsT": 1}, 0, {"cheat": 1} if promised else {}, "for the test")
     result = verdict(by_rows, alone=alone)
     found = result.invariance.alone
-    assert found == AloneFound(axis="M", part="M = 20", identical=False, promised=promised)
+    assert found == Alone(axis="M", part="M = 20", identical=False, promised=promised)
     if promised:
         assert result.status is Status.FAILED
         assert result.reason.startswith("M = 20 computed alone differs from the same within a batch of 40, in ")
@@ -331,9 +332,9 @@ def test_neighbours_that_stay_together_are_cut_out_as_whole_tiles(verdict, toget
         seen.append(lhsT.shape[1])
         return right(lhsT, rhs)
 
-    result = verdict(kernel, alone=Alone("M", {"lhsT": 1}, 0, {"cheat": together}, ""))
+    result = verdict(kernel, alone=BatchInvariance("M", {"lhsT": 1}, 0, {"cheat": together}, ""))
     assert result.invariance.alone.part == part and seen == [40, 40, 40, together]
-    whole = verdict(right, alone=Alone("M", {"lhsT": 1}, 0, {"cheat": 40}, ""))
+    whole = verdict(right, alone=BatchInvariance("M", {"lhsT": 1}, 0, {"cheat": 40}, ""))
     assert whole.invariance.alone is None
 
 
@@ -342,10 +343,10 @@ def test_a_slow_kernel_is_repeated_in_one_case_alone_and_says_so(verdict, monkey
     assert verdict(by_shape()).status is Status.ERROR
     result = verdict(right)
     assert result.status is Status.PASSED and "runs again on other inputs alone" in result.invariance.skipped
-    expected = expect(OP, CASE, inputs := make_inputs(OP, CASE))
-    repeater = invariance.Repeater(OP, CASE, inputs, expected)
+    prepared = prepare(Problem.of(OP, CASE))
+    repeater = invariance.Repeater(prepared)
     never = pytest.fail
-    once = repeater.repeated("cheat", right(**inputs), never, never, 3.0, though_slow=False)
+    once = repeater.repeat(Cheat(right), right(**prepared.problem.inputs), never, never, 3.0, though_slow=False)
     assert "runs once, except in one case" in once.found.skipped
 
 

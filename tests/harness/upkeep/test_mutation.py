@@ -151,7 +151,9 @@ def test_a_reference_that_is_wrong_is_an_error_of_its_own(prepared, wrong):
 def test_an_unchanged_kernel_that_fails_stops_the_figures(monkeypatch):
     op = builtin()["matmul_tiled"]
     case = Case(op.name, "a", {"M": 5, "K": 7, "N": 3}, "float32")
-    monkeypatch.setattr(type(mutant_runs.BACKENDS["nki-sim"]), "run", lambda self, op, case, x, t: x["rhs"][:5] * 0)
+    monkeypatch.setattr(
+        type(mutant_runs.BACKENDS["nki-sim"]), "run", lambda self, problem, t: problem.inputs["rhs"][:5] * 0
+    )
     with pytest.raises(RuntimeError, match="the unchanged matmul_tiled fails a float32 on nki-sim"):
         mutant_runs.prepare([(op, case)], "nki-sim")
 

@@ -1,0 +1,49 @@
+"""`nki`: AWS's own nki and compiler on a Neuron device."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from importlib.machinery import PathFinder
+
+import numpy as np
+from msgspec import structs
+
+from triptych.harness.arrays import Array
+from triptych.harness.backends.base import Backend, kernel_of
+from triptych.harness.backends.clocks import TimingBudget, time_host
+from triptych.harness.judge.problem import Problem
+from triptych.harness.ops import loading
+from triptych.harness.results.status import Evidence
+from triptych.harness.results.timing import Timing
+
+DEVICE = "/dev/neuron0"
+
+
+class NeuronDevice(Backend):
+    name = "nki"
+    panel = family = "nki"
+    lacks = ("float64",)
+    evidence = Evidence.DEVICE
+
+    def missing(self) -> str | None:
+        """Looks past the `nki` that triptych lends, and past PyPI's placeholder, which raises when it is imported."""
+        if not os.path.exists(DEVICE):
+            return f"there is no Neuron device here ({DEVICE})"
+        for package, what in (("nki", "AWS's nki"), ("neuronxcc", "AWS's compiler neuronx-cc")):
+            if PathFinder.find_spec(package) is None:
+                return f"{what} is not installed"
+        try:
+            importlib.import_module("nki")
+        except ImportError as error:
+            return f"the installed nki is not AWS's: {str(error).splitlines()[0]}"
+        return None
+
+    def run(self, problem: Problem, target: str | None) -> Array:
+        kernel, _ = kernel_of(problem.op.nki, loading.load)
+        return np.asarray(kernel(*problem.inputs.values(), **problem.case.params))
+
+    def time(self, problem: Problem, target: str | None, budget: TimingBudget) -> Timing:
+        """Wall time of the whole call: it holds the copies to and from the device."""
+        timing = time_host(lambda: self.run(problem, target), budget, self.evidence)
+        return structs.replace(timing, timer="host clock, with transfers")

@@ -1,0 +1,119 @@
+"""`nki-sim`: our simulator of a NeuronCore, whose timing model predicts how long the chip takes."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+from warnings import WarningMessage
+
+from triptych.harness.arrays import Array
+from triptych.harness.backends.base import Backend, Replay, check_call, kernel_of
+from triptych.harness.backends.clocks import TimingBudget
+from triptych.harness.emulators import conformance, usage
+from triptych.harness.judge.problem import Problem
+from triptych.harness.ops import loading
+from triptych.harness.results.status import Evidence
+from triptych.harness.results.timing import Predicted, Timing
+from triptych.harness.results.timing_accuracy import LAST_VALIDATION
+
+if TYPE_CHECKING:
+    from triptych.simulator import Options, Run
+
+HARNESS = str(Path(loading.__file__).parents[1])
+
+
+class Simulator(Backend):
+    name = "nki-sim"
+    panel = family = "nki"
+    lacks = ("float64",)
+    evidence = Evidence.SIMULATED
+    targets = ("trn1", "inf2", "trn2", "trn3")
+    default_targets = ("trn2",)
+    emulates = "The NKI simulator, by class of instruction"
+
+    def missing(self) -> str | None:
+        return None
+
+    def run(self, problem: Problem, target: str | None) -> Array:
+        out: Array = self.simulate(problem, target).outputs
+        return out
+
+    def time(self, problem: Problem, target: str | None, budget: TimingBudget) -> Timing:
+        """A prediction from the trace, by the timing model with what a compiler's scheduler would overlap."""
+        from triptych import simulator
+
+        predicted = simulator.predict_trace(self.simulate(problem, target).trace)
+        return Predicted(
+            timer="timing model",
+            evidence=Evidence.PREDICTED,
+            predicted_us=predicted.total_us,
+            accuracy=LAST_VALIDATION,
+            mfu=predicted.mfu,
+            busy_share=predicted.busy,
+        )
+
+    def simulate(self, problem: Problem, target: str | None, options: Options | None = None) -> Run:
+        """The simulator's run, with its outputs and its trace."""
+        from triptych import simulator
+
+        kernel, path = kernel_of(problem.op.nki, _simulated)
+        check_call(kernel, path, problem.inputs, problem.case.params)
+        target = target or self.default_targets[0]
+        with blaming_the_definition(kernel):
+            return simulator.run(
+                kernel, *problem.inputs.values(), target=target, options=options, **problem.case.params
+            )
+
+    def replay(self, problem: Problem, target: str | None, out: Array) -> Replay:
+        """A run without rounding to low precision; what it issued tells what the simulator may have got wrong."""
+        from triptych.simulator import Options
+
+        def play(options: Options) -> Run:
+            own = {name: x.copy() for name, x in problem.inputs.items()}  # a kernel may write to them
+            return self.simulate(problem.on(own), target, options)
+
+        run = play(Options(round_low_precision=False, lint=False))
+        narrow = sorted({str(a.dtype) for a in run.trace.allocations if a.dtype.is_float and a.dtype.itemsize < 4})
+        wrong = usage.wrong_among(self.selftest(), usage.issued_cells(run.trace.events))
+        fault = (
+            f"the simulator's self-test fails for {', '.join(wrong)} (see `triptych doctor`), which the kernel uses."
+        )
+        return Replay(run.outputs, ", ".join(narrow), fault if wrong else "", play)
+
+    def selftest(self) -> conformance.Tested:
+        return conformance.of_simulator()
+
+    def spoken_errors(self) -> tuple[type[BaseException], ...]:
+        from triptych.simulator import NkiError
+
+        return (NkiError,)
+
+    def note(self, warning: WarningMessage) -> str:
+        """The simulator's remarks begin with the kernel's line."""
+        from triptych.simulator import SimulatorWarning
+
+        return str(warning.message) if isinstance(warning.message, SimulatorWarning) else super().note(warning)
+
+
+@contextmanager
+def blaming_the_definition(kernel: Any) -> Iterator[None]:
+    """Errors of the call itself, whose line would be one of ours, name that of the kernel's definition."""
+    from triptych.simulator import NkiError
+
+    try:
+        yield
+    except NkiError as error:
+        code = getattr(inspect.unwrap(kernel), "__code__", None)
+        if error.line[0].startswith(HARNESS) and code is not None:
+            error.line = (code.co_filename, code.co_firstlineno)
+        raise
+
+
+@cache
+def _simulated(path: Path) -> ModuleType:
+    return loading.load_simulated(path)

@@ -1,0 +1,71 @@
+"""`triton`: the op's Triton launcher on a CUDA or ROCm device."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+
+from triptych.harness.arrays import Array, to_torch
+from triptych.harness.backends import guarded
+from triptych.harness.backends.base import Backend
+from triptych.harness.backends.clocks import TimingBudget, time_cuda
+from triptych.harness.backends.gpu import gpu_here
+from triptych.harness.backends.sealed import Sealed
+from triptych.harness.backends.triton_launcher import LACKS, NO_TRITON, launcher_of
+from triptych.harness.judge.problem import Problem
+from triptych.harness.results.status import Evidence
+from triptych.harness.results.timing import Timing
+
+
+class TritonDevice(Backend):
+    name = "triton"
+    panel = family = "triton"
+    lacks = LACKS
+    evidence = Evidence.DEVICE
+
+    def missing(self) -> str | None:
+        if find_spec("triton") is None:
+            return NO_TRITON
+        if find_spec("torch") is None:
+            return "PyTorch is not installed, which hands Triton its device memory: pip install 'triptych[torch]'"
+        return None if gpu_here() else "there is no CUDA or ROCm device here that PyTorch can use"
+
+    def run(self, problem: Problem, target: str | None) -> Array:
+        import torch
+
+        inputs, shape, dtype = problem.inputs, problem.reference.shape, problem.dtype
+        buffers = {name: guarded.guarded_copy(x)[0] for name, x in inputs.items()}
+        buffers["out"] = guarded.patterned(shape, dtype)
+        tensors = {name: _signed(flat).to("cuda") for name, flat in buffers.items()}
+        views = {name: _between(tensors[name], x.shape, x.dtype) for name, x in inputs.items()}
+        torch.cuda.synchronize()
+        launcher_of(problem)(**views, out=_between(tensors["out"], shape, dtype), **problem.case.params)
+        guarded.check_streams(torch.cuda, lambda: tensors["out"].cpu().numpy())
+        back = {name: t.cpu().numpy().view(buffers[name].dtype) for name, t in tensors.items()}
+        for name in inputs:
+            guarded.check_margins(back[name], f"input {name}")
+        Sealed(inputs).check({name: guarded.inside(back[name], x.shape, x.dtype) for name, x in inputs.items()})
+        guarded.check_margins(back["out"], "the output")
+        guarded.check_written(back["out"], shape)
+        return guarded.inside(back["out"], shape, dtype)
+
+    def time(self, problem: Problem, target: str | None, budget: TimingBudget) -> Timing:
+        launcher = launcher_of(problem)
+        tensors = {name: to_torch(x, "cuda") for name, x in problem.inputs.items()}
+        out = to_torch(np.zeros(problem.reference.shape, problem.dtype), "cuda")
+        return time_cuda(lambda: launcher(**tensors, out=out, **problem.case.params), budget)
+
+
+def _signed(flat: Array) -> Any:
+    import torch
+
+    return torch.from_numpy(flat.view(f"i{flat.itemsize}"))
+
+
+def _between(tensor: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+    """The tensor between the margins of a patterned buffer on the device."""
+    import torch
+
+    return tensor[guarded.MARGIN : tensor.numel() - guarded.MARGIN].view(getattr(torch, dtype.name)).reshape(shape)

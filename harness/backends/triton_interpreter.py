@@ -1,0 +1,84 @@
+"""`triton-cpu`: the op's Triton launcher in Triton's interpreter, with its numerics made right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.util import find_spec
+from typing import Any
+
+from triptych.harness.arrays import Array
+from triptych.harness.backends import guarded
+from triptych.harness.backends.base import Backend, Replay, file_of
+from triptych.harness.backends.clocks import TimingBudget, time_host
+from triptych.harness.backends.triton_launcher import LACKS, NO_TRITON, launcher_of
+from triptych.harness.bits import first_difference
+from triptych.harness.emulators import (
+    EmulationError,
+    conformance,
+    interpret,
+    interpret_backwards,
+    replay,
+    usage,
+    version_support,
+)
+from triptych.harness.judge.problem import Problem
+from triptych.harness.results.status import Evidence
+from triptych.harness.results.timing import Timing
+
+
+class Interpreter(Backend):
+    name = "triton-cpu"
+    panel = family = "triton"
+    lacks = LACKS
+    evidence = Evidence.INTERPRETED
+    slow_clock = True
+    again_in_words = " with the programs of each launch in reverse order"
+    emulates = "Triton's interpreter, operation by operation"
+
+    def missing(self) -> str | None:
+        return NO_TRITON if find_spec("triton") is None else version_support()
+
+    def run(self, problem: Problem, target: str | None) -> Array:
+        return interpreted(problem, interpret)
+
+    def run_again(self, problem: Problem, target: str | None) -> Array:
+        """With the programs of each launch in reverse order: a result that depends on their order is a race."""
+        return interpreted(problem, interpret_backwards)
+
+    def time(self, problem: Problem, target: str | None, budget: TimingBudget) -> Timing:
+        """Wall time of the interpreter: it says how long a test takes, nothing about a GPU."""
+        # An interpreter's time tells of the interpreter, and a call may take many seconds: one sample says enough.
+        once = replace(budget, warmup_seconds=0.0, seconds=0.0, fewest=1)
+        return time_host(lambda: interpreted(problem, interpret), once, self.evidence)
+
+    def replay(self, problem: Problem, target: str | None, out: Array) -> Replay:
+        """A run with every value in float32 but at its stores, unless the interpreter itself is to blame."""
+        dtype = problem.case.dtype
+        kernel = problem.op.triton
+        source = None if callable(kernel) else file_of(kernel).read_text(encoding="utf-8", errors="replace")
+        wrong = usage.wrong_in_source(self.selftest(), dtype, source)
+        if wrong:
+            text = f"Triton's interpreter computes {', '.join(wrong)} wrongly in {dtype} (see `triptych doctor`)"
+            return Replay(None, None, f"{text}, and the kernel may use it. Try float32, or a GPU.")
+        again = interpreted(problem, replay)
+        narrow = "" if first_difference(out, again) is None else "float16, bfloat16, float8 and TF32"
+        return Replay(again, narrow)
+
+    def selftest(self) -> conformance.Tested | str:
+        return self.missing() or conformance.of_interpreter()
+
+    def spoken_errors(self) -> tuple[type[BaseException], ...]:
+        return (EmulationError,)
+
+
+def interpreted(problem: Problem, how: Callable[..., Any]) -> Array:
+    """The output of the op's launcher, run by one of the emulator's ways; forwards where it cannot run backwards."""
+    launcher = launcher_of(problem)
+    shape, dtype = problem.reference.shape, problem.dtype
+    flat = guarded.patterned(shape, dtype)
+    out = guarded.inside(flat, shape, dtype)
+    if how(launcher, problem.inputs, out, **problem.case.params) is False:
+        return interpreted(problem, interpret)
+    guarded.check_written(flat, shape)
+    return out
