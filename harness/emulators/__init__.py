@@ -1,4 +1,6 @@
-"""Run and compile Triton kernels on a machine that has no GPU.
+"""Triton's interpreter made right, kernels compiled for a GPU that is not there, and what each emulator gets right.
+
+Backends and the rooms above may import it; importing it imports no Triton, so that a machine without one can still ask.
 
 * `interpret` runs a launcher on NumPy arrays through Triton's interpreter, without PyTorch, with bfloat16 made right
   (`correction.py`), and with every load and store checked against the bounds of its argument (`memory.py`).
@@ -6,8 +8,8 @@
 * `version_support` says whether the installed Triton is one the correction was tested with.
 * `selftest` tests the interpreter operation by operation and dtype by dtype, with the correction and without.
 * `compilation.compile_launcher` compiles a launcher's kernels for a GPU ahead of time and reports what they cost.
-
-Importing this package imports no Triton, so that a machine without one can still ask.
+* `conformance` has the self-tests of the interpreter and of the NKI simulator in one form; `usage` says which of their
+  rows a kernel uses.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import numpy as np
 from triptych.harness.arrays import Array
 from triptych.harness.judge import mismatch_map, patterns
 from triptych.harness.judge.comparison import Comparison, worst_place
-from triptych.harness.ops.op import Op
+from triptych.harness.ops.op import COMMON_TILES, Op
 from triptych.harness.results.findings import Failure, Histogram, Worst
 
 EDGES = (0.0, 0.25, 0.5, 1.0, 2.0, 10.0, 100.0, float("inf"))  # of the histogram, in units of what is allowed
@@ -40,7 +40,7 @@ def axis_names(op: Op | None, ndim: int) -> list[str]:
 
 
 def tiles_of(op: Op | None, name: str) -> Sequence[int]:
-    return op.tiles.get(name, patterns.COMMON_TILES) if op else patterns.COMMON_TILES
+    return op.tiles_along(name) if op else COMMON_TILES
 
 
 def histogram(c: Comparison) -> Histogram:

@@ -116,9 +116,9 @@ def at(error: BaseException, path: Path) -> str:
 
 def load_simulated(path: Path) -> types.ModuleType:
     """The file as a module whose `nki` is the simulator's, whatever else is installed."""
-    simulator = importlib.import_module("triptych.simulator")
-    module: types.ModuleType = simulator.load(path)
-    return module
+    from triptych import simulator
+
+    return simulator.load(path)
 
 
 def load(path: Path) -> types.ModuleType:
