@@ -81,14 +81,14 @@ def diagnosis(op: Op | None, c: Comparison, beyond: Array, names: Sequence[str])
     if beyond.mean() > patterns.MOST:
         return f"{count:,} of {beyond.size:,} elements are wrong, and the output is no simple change of the reference"
     touched = ", ".join(
-        f"{int(projected(beyond, axis).sum())} of {size} along {name}"
+        f"{int(fails_along(beyond, axis).sum())} of {size} along {name}"
         for axis, (name, size) in enumerate(zip(names, beyond.shape, strict=True))
         if size > 1
     )
     return f"scattered ({touched}): no pattern of tiles, rows, columns or diagonals"
 
 
-def projected(beyond: Array, axis: int) -> Array:
+def fails_along(beyond: Array, axis: int) -> Array:
     """Whether anything fails at each index of an axis."""
     return np.asarray(beyond.any(axis=tuple(i for i in range(beyond.ndim) if i != axis)))
 
@@ -100,7 +100,7 @@ def region(op: Op | None, beyond: Array, names: Sequence[str]) -> tuple[str, flo
     """
     said, box = [], 1
     for axis, name in enumerate(names):
-        failing = projected(beyond, axis)
+        failing = fails_along(beyond, axis)
         box *= int(failing.sum())
         words = {beyond.ndim - 1: "column", beyond.ndim - 2: "row"} if beyond.ndim > 1 else {0: "element"}
         tiles = tiles_of(op, name)

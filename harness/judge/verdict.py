@@ -74,7 +74,7 @@ def malformed(out: Any, expected: Expected, inputs: Arrays) -> str | None:
     return None
 
 
-def saturated(c: Comparison) -> str:
+def saturation_hint(c: Comparison) -> str:
     """What to do where a kernel returns the largest number of its dtype and the reference overflows."""
     got, dtype = c.out.astype(np.float64)[c.strange], c.out.dtype
     if not is_float(dtype) or not (np.abs(got) == float(finfo(dtype).max)).any():
@@ -91,7 +91,9 @@ def disagreement(c: Comparison, numbers: Metrics) -> str | None:
     strange = numbers.nonfinite.misplaced
     if strange:
         are = "element is" if size == 1 else "elements is" if strange == 1 else "elements are"
-        return f"{strange} of {size} {are} NaN or infinite unlike the reference, for example {worst}{saturated(c)}"
+        return (
+            f"{strange} of {size} {are} NaN or infinite unlike the reference, for example {worst}{saturation_hint(c)}"
+        )
     source = f"of the {tolerance.source}"
     if isinstance(tolerance, Fixed) and tolerance.exact:
         exactly = f"{count} differ, where the {tolerance.source} allows no difference; worst {worst}"

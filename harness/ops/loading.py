@@ -49,7 +49,7 @@ def module_of(path: Path) -> types.ModuleType:
 def ops_in(module: types.ModuleType, path: Path) -> dict[str, Op]:
     """The ops that the module of the file at `path` declares, by name; their kernels as "path/to/file.py:function"."""
     ops: dict[str, Op] = {}
-    for op in dict.fromkeys(declared(vars(module).values())):
+    for op in dict.fromkeys(ops_among(vars(module).values())):
         if op.name in ops:
             raise OpFileError(f"{path.name} declares two ops called {op.name!r}")
         ops[op.name] = replace(op, nki=_reference(op.nki, module, path), triton=_reference(op.triton, module, path))
@@ -60,7 +60,7 @@ def ops_in(module: types.ModuleType, path: Path) -> dict[str, Op]:
     return ops
 
 
-def declared(values: Iterable[Any]) -> Iterator[Op]:
+def ops_among(values: Iterable[Any]) -> Iterator[Op]:
     """The ops among `values`, and in lists, tuples and dicts among them."""
     for value in values:
         if isinstance(value, Op):

@@ -12,7 +12,7 @@ import msgspec
 from triptych.harness.errors import UsageError
 from triptych.harness.results.profile import Outcome
 from triptych.harness.results.record import to_plain
-from triptych.harness.results.result import completed
+from triptych.harness.results.result import complete
 
 SCHEMA_VERSION = 1
 
@@ -51,7 +51,7 @@ def read(path: str) -> Document:
     if body["schema_version"] != SCHEMA_VERSION:
         raise DocumentError(f"{path} has schema version {body['schema_version']}; this reads {SCHEMA_VERSION}.")
     if isinstance(body["results"], list):
-        body["results"] = [completed(row) for row in body["results"]]
+        body["results"] = [complete(row) for row in body["results"]]
     try:
         return msgspec.convert(body, Document, strict=False)
     except msgspec.ValidationError as error:
