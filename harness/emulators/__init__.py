@@ -15,7 +15,7 @@ Backends and the rooms above may import it; importing it imports no Triton, so t
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from triptych.harness.arrays import Array, Arrays
 from triptych.harness.emulators.errors import (
@@ -27,6 +27,9 @@ from triptych.harness.emulators.errors import (
     UnsupportedVersionError,
 )
 from triptych.harness.emulators.version import version_support
+
+if TYPE_CHECKING:
+    from triptych.harness.emulators.triton_selftest import Row
 
 __all__ = [
     "EmulationError",
@@ -82,8 +85,8 @@ def check_version() -> None:
         raise UnsupportedVersionError(sentence)
 
 
-def selftest() -> list[dict[str, Any]]:
-    """One row an operation and dtype: {"operation", "dtype", "corrected_ok", "uncorrected_ok"}; in about a second."""
-    from triptych.harness.emulators.triton_selftest import conformance as rows
+def selftest() -> list[Row]:
+    """A row for each operation and dtype of the interpreter's self-test."""
+    from triptych.harness.emulators import triton_selftest
 
-    return rows()
+    return triton_selftest.rows()
