@@ -59,7 +59,6 @@ class Backend(ABC):
     name: str
     panel: str  # the field of `Op` that holds what this backend runs
     family: str  # what a report colours alike: "numpy", "nki", "triton" or "torch"
-    targets: tuple[str, ...] = ()
     default_targets: tuple[str, ...] = ()
     lacks: tuple[str, ...] = ()  # dtypes that its language does not have
     is_reference = False  # whether what it runs is the reference itself
@@ -67,6 +66,11 @@ class Backend(ABC):
     slow_clock = False  # whether its times say nothing about a kernel and take minutes at a model's sizes
     again_in_words = ""  # how `run_again` differs from `run`
     emulates = ""  # the title of its self-test, where it emulates something
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The chips that it can stand for; a backend without default targets has none."""
+        return self.default_targets
 
     @property
     @abstractmethod

@@ -32,9 +32,15 @@ class Simulator(Backend):
     panel = family = "nki"
     lacks = ("float64",)
     evidence = Evidence.SIMULATED
-    targets = ("trn1", "inf2", "trn2", "trn3")
     default_targets = ("trn2",)
     emulates = "The NKI simulator, by class of instruction"
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Every chip that has a record, by the names of its instances."""
+        from triptych.simulator import CHIPS
+
+        return tuple(target for chip in CHIPS for target in chip.targets if not target.startswith("gen"))
 
     def missing(self) -> str | None:
         return None

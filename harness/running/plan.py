@@ -125,7 +125,7 @@ def tolerance_of_environment() -> Bounds | None:
 
 def targets_of(backend: Backend, wanted: Sequence[str]) -> list[str | None]:
     """The targets to run a backend on: those asked for, else its default; [None] for a backend without targets."""
-    if not backend.targets:
+    if not backend.default_targets:
         return [None]
     if not wanted:
         return list(backend.default_targets)
@@ -134,7 +134,7 @@ def targets_of(backend: Backend, wanted: Sequence[str]) -> list[str | None]:
 
 def check_targets(wanted: Sequence[str], backends: Sequence[Backend]) -> None:
     """A target must exist, and one of the selected backends must have it."""
-    have = list(dict.fromkeys(target for backend in backends for target in backend.targets))
+    have = list(dict.fromkeys(target for backend in backends for target in backend.targets)) if wanted else []
     for target in wanted:
         if not have:
             names = ", ".join(backend.name for backend in backends)
