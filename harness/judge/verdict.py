@@ -13,8 +13,8 @@ import numpy as np
 
 from triptych.harness.arrays import Arrays
 from triptych.harness.dtypes import finfo, is_float
-from triptych.harness.judge import mismatch
 from triptych.harness.judge.comparison import Comparison, compare, metrics
+from triptych.harness.judge.failure import description
 from triptych.harness.judge.problem import Problem
 from triptych.harness.judge.tolerance import Expected, expect
 from triptych.harness.ops.errors import InvalidOp
@@ -51,7 +51,7 @@ def judge(problem: Problem, out: Any, expected: Expected | None = None) -> Verdi
     reason = disagreement(comparison, numbers)
     if reason is None:
         return Verdict(Status.PASSED, None, None, numbers, expected.tolerance)
-    failure = mismatch.describe(comparison, problem.op)
+    failure = description.describe(comparison, problem.op)
     return Verdict(Status.FAILED, reason, Cause.MISMATCH, numbers, expected.tolerance, failure)
 
 

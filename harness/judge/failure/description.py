@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from triptych.harness.arrays import Array
-from triptych.harness.judge import mismatch_map, patterns
 from triptych.harness.judge.comparison import Comparison, worst_place
+from triptych.harness.judge.failure import maps, patterns
 from triptych.harness.ops.op import COMMON_TILES, Op
 from triptych.harness.results.findings import Failure, Histogram, Worst
 
@@ -30,7 +30,7 @@ def describe(c: Comparison, op: Op | None = None) -> Failure:
         error=float(c.error[place]),
         allowed=float(c.expected.allowed(place)),
     )
-    picture = mismatch_map.draw(shown, c.strange, place, names, [tiles_of(op, name) for name in names])
+    picture = maps.draw(shown, c.strange, place, names, [tiles_of(op, name) for name in names])
     return Failure(diagnosis=diagnosis(op, c, shown, names), worst=worst, histogram=histogram(c), map=picture)
 
 
