@@ -176,7 +176,7 @@ def test_blocks_are_powers_of_two_and_grids_lie_between_marks():
 
 
 def test_large_outputs_are_described_by_their_axes_alone(right, monkeypatch):
-    monkeypatch.setattr("triptych.harness.judge.mismatch.LARGE", 1000)
+    monkeypatch.setattr("triptych.harness.judge.failure.description.LARGE", 1000)
     assert "every element is wrong" in failed(right, "matmul", lambda o: 3 * o).failure.diagnosis
     last = failed(right, "matmul", zeroed(slice(None), slice(512, None))).failure
     assert "last tile of 512" in last.diagnosis
