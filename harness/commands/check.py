@@ -9,7 +9,7 @@ from argparse import Namespace
 
 from triptych.harness import files
 from triptych.harness.commands.arguments.outputs import Outputs
-from triptych.harness.commands.comparison import compare
+from triptych.harness.commands.runs.carry_out import carry_out
 from triptych.harness.errors import UsageError
 from triptych.harness.exit_codes import ExitCode
 from triptych.harness.reports.problems import problems
@@ -18,7 +18,7 @@ from triptych.harness.results.document import dumps
 
 
 def run(arguments: Namespace) -> int:
-    return fuzz(arguments) if arguments.fuzz else compare(arguments)
+    return fuzz(arguments) if arguments.fuzz else carry_out(arguments)
 
 
 def fuzz(arguments: Namespace) -> int:

@@ -1,4 +1,4 @@
-"""What check, bench, run and report share: carry a request out, publish what came, and say it in an exit code."""
+"""What check, bench, run and report share: to carry a request out, publish what came, and say it in an exit code."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from triptych.harness.running.resume import Resume
 from triptych.harness.running.session import Observer, Session, StopAtFirst
 
 
-def compare(arguments: Namespace, table: bool = True) -> int:
+def carry_out(arguments: Namespace, table: bool = True) -> int:
     """Run what the arguments ask for, and publish it; `table` is whether stdout gets one."""
     request, outputs = Request.from_arguments(arguments), Outputs.from_arguments(arguments)
     outputs.check()
