@@ -59,7 +59,9 @@ def fuzz(arguments: Namespace) -> int:
     results = [found.failure] if found.failure else []
     if outputs.json:
         here = [backend.name for backend in chosen.backends if backend.name not in found.missing]
-        env = provenance(shlex.join(["triptych", *arguments.argv]), request.seed, here)
+        env = provenance(
+            shlex.join(["triptych", *arguments.argv]), request.seed, here, chosen.ops.values(), outputs.label
+        )
         files.write(outputs.json, dumps({**env, "fuzz": {"cases": found.cases}}, results))
     stream = outputs.stream
     print(problems(results, colour=wants_colour(stream)), end="", file=stream)

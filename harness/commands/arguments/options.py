@@ -91,6 +91,9 @@ def add_output(parser: argparse.ArgumentParser, html: str | None) -> None:
     group.add_argument(
         "--resume", metavar="PATH", help="keep results in this file as they come, and run only what it does not hold"
     )
+    group.add_argument(
+        "--label", metavar="NAME", help="what documents and reports call this machine (default: nothing)"
+    )
     group.add_argument("--csv", metavar="PATH", help="one row a result (- is stdout)")
     group.add_argument("--md", metavar="PATH", help="a Markdown table (- is stdout)")
     group.add_argument(
@@ -176,6 +179,7 @@ def add_profile(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("output")
     group.add_argument("--trace", metavar="FILE", help="the timeline for ui.perfetto.dev (.gz compresses)")
     group.add_argument("--html", metavar="FILE", help="a page with the timeline and memory over time")
+    group.add_argument("--label", metavar="NAME", help="what the document calls this machine (default: nothing)")
     group.add_argument("--json", metavar="PATH", help="everything, as one document (- is stdout, and nothing else is)")
 
 

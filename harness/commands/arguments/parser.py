@@ -66,6 +66,7 @@ COMMANDS = (
     Command("run", "check, then bench, then write a report", options.add_run),
     Command("report", "run every op on every backend of this machine and write a report", options.add_report),
     Command("profile", "predict how long a kernel takes on the chip, and why", options.add_profile, PROFILE_EXIT_CODES),
+    Command("schema", "print the JSON schema of the documents that --json writes"),
     Command("lint", "find what NKI's compiler rejects, without running anything", options.add_lint, LINT_EXIT_CODES),
     Command(
         "validate-timing",
