@@ -131,6 +131,23 @@ def add_report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--from", dest="saved", nargs="+", metavar="JSON", help="render saved results, run nothing")
 
 
+def add_compare(parser: argparse.ArgumentParser) -> None:
+    """Two sides, what to run where they are not saved, and the limits of the gate."""
+    parser.add_argument("base", metavar="BASE", help="a document, kernel file, FILE.py:FUNCTION, revision or backend")
+    parser.add_argument("new", metavar="NEW", help="the same, which is held against it")
+    add_selection(parser, cases="model")
+    add_judgement(parser, timed=True)
+    parser.add_argument(
+        "--fail-on", metavar="LIMITS", help="exit 3 if a time is longer by more, as predicted:2%%,median:5%%"
+    )
+    group = parser.add_argument_group("output")
+    group.add_argument("--json", metavar="PATH", help="every change, as one document (- is stdout)")
+    group.add_argument("--md", metavar="PATH", help="a comment for a pull request, of 60 lines at most (- is stdout)")
+    group.add_argument("--html", metavar="PATH", help="a page with both timelines of an NKI kernel on one axis")
+    group.add_argument("--github", action="store_true", help="also print what regressed as annotations of GitHub")
+    group.add_argument("-q", "--quiet", action="store_true", help="no progress and no table: the verdict alone")
+
+
 def add_list(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("ops", nargs="*", metavar="OP", help="ops or globs")
     parser.add_argument("--kernel", dest="source", metavar="PATH", help="the ops of your own file")
