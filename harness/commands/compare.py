@@ -9,8 +9,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from msgspec import structs
+
 from triptych import simulator
 from triptych.harness import files
+from triptych.harness.backends.clocks import summary
 from triptych.harness.commands.arguments.outputs import Outputs
 from triptych.harness.commands.runs.carry_out import say
 from triptych.harness.commands.runs.sides import Side, sides
@@ -34,7 +37,7 @@ from triptych.harness.running.session import Observer, Session, StopAtFirst
 from triptych.simulator.errors import NeedsData
 from triptych.simulator.timing import Prediction
 
-ROUNDS = 2  # in which measured sides take turns, so that a machine that slows down meets both
+ROUNDS = 3  # in which measured sides take turns, so that a machine that slows down meets both
 EXPLAINED = 3  # cases whose difference is taken apart
 
 
@@ -63,9 +66,9 @@ def made(arguments: Namespace, both: Sequence[Side], outputs: Outputs) -> tuple[
     measured = [any(isinstance(r.timing, Measured) for r in some[0].results) for some in found]
     runnable = [side.request is not None for side in both]
     if all(measured) and all(runnable):
-        for _ in range(ROUNDS - 1):
-            for some, side in zip(reversed(found), reversed(both), strict=True):
-                some.append(carry_out(arguments, side, outputs))
+        for turn in range(1, ROUNDS):
+            for at in (1, 0) if turn % 2 else (0, 1):
+                found[at].append(carry_out(arguments, both[at], outputs))
     return pooled(found[0]), pooled(found[1])
 
 
@@ -86,15 +89,18 @@ def carry_out(arguments: Namespace, side: Side, outputs: Outputs) -> Document:
 
 def pooled(documents: Sequence[Document]) -> Document:
     """The first document with the samples of all; a case that failed in any round failed."""
-    from triptych.harness.backends.clocks import summary
-
     first, *others = documents
     for other in others:
         for i, (one, two) in enumerate(zip(first.results, other.results, strict=False)):
             a, b = one.timing, two.timing
             if isinstance(a, Measured) and isinstance(b, Measured):
                 samples = [*a.samples_us, *b.samples_us]
-                together = summary(samples, a.warmups + b.warmups, a.evidence, timer=a.timer, cache=a.cache)
+                together = structs.replace(
+                    summary(samples, a.warmups + b.warmups, a.evidence, timer=a.timer, cache=a.cache),
+                    flops=a.flops,
+                    bytes=a.bytes,
+                    rounds=[*(a.rounds or [len(a.samples_us)]), len(b.samples_us)],
+                )
                 first.results[i].timing = together  # type: ignore[misc]
             elif isinstance(a, Measured):
                 first.results[i] = two
@@ -106,13 +112,17 @@ def explanations(comparison: Comparison, both: Sequence[Side]) -> tuple[text.Exp
     changed = [c for c in by_size(comparison.changes) if c.metric == "predicted" and c.ratio and c.verdict != "same"]
     found: list[tuple[Change, Causes]] = []
     drawn: Drawn | None = None
-    for change in changed[:EXPLAINED]:
+    seen: set[tuple[float, float]] = set()  # cases of one size differ in their inputs alone
+    for change in changed:
+        a, b = timing_of(change.base), timing_of(change.new)
+        if a is None or b is None or (a.us, b.us) in seen or len(found) == EXPLAINED:
+            continue
+        seen.add((a.us, b.us))
         predictions = [p for side, c in zip(both, (change.base, change.new), strict=True) if (p := predict(side, c))]
         if len(predictions) == 2:
             found.append((change, causes(*predictions)))
             drawn = drawn or Drawn(change, predictions)
             continue
-        a, b = timing_of(change.base), timing_of(change.new)
         if isinstance(a, Predicted) and isinstance(b, Predicted):
             found.append((change, causes_of_timings(a, b)))
     return found, drawn

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -138,10 +139,22 @@ def change(base: Outcome | None, new: Outcome | None, elsewhere: str) -> Change:
         return Change(base, new, why_not="a time of nothing")
     if not (isinstance(a, Measured) and isinstance(b, Measured)):
         return Change(base, new, of_times(a.us, b.us))
-    ratio = of_samples(a.samples_us, b.samples_us) if a.samples_us and b.samples_us else Ratio(b.us / a.us, 0, math.inf)
+    ratio = of_samples(rounds(a), rounds(b)) if a.samples_us and b.samples_us else Ratio(b.us / a.us, 0, math.inf)
     clocks = [f"{t.timer}, {t.cache} cache" for t in (a, b)]
     why = elsewhere or (f"{clocks[0]} and {clocks[1]}" if clocks[0] != clocks[1] else "")
     return Change(base, new, ratio, why, trusted=not why)
+
+
+def rounds(timing: Measured) -> list[list[float]]:
+    """The samples of each round; all in one where the timing does not say, or says something else than it holds."""
+    if sum(timing.rounds) != len(timing.samples_us):
+        return [timing.samples_us]
+    ends = list(itertools.accumulate(timing.rounds))
+    return [timing.samples_us[end - n : end] for n, end in zip(timing.rounds, ends, strict=True)]
+
+
+def one_round(change: Change) -> bool:
+    return any(isinstance(t, Measured) and len(t.rounds) < 2 for t in map(timing_of, (change.base, change.new)))
 
 
 def notes(
@@ -153,6 +166,8 @@ def notes(
             yield f"{name}: {side.cut_short}"
     if elsewhere and any(c.ratio and c.metric == "median" for c in changes):
         yield f"{elsewhere}: these ratios are of the machines as well as of the kernels, and gate nothing"
+    if any(c.ratio and c.metric == "median" and one_round(c) for c in changes):
+        yield "a side was measured in one run: what differs from run to run is not in these intervals"
     made = [side.origin.git.sha[:10] if side.origin.git else side.origin.triptych for side in (base, new)]
     if made[0] != made[1] and any(c.metric == "predicted" for c in changes):
         yield f"predicted by triptych {made[0]} and {made[1]}, whose timing models may differ"

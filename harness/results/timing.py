@@ -45,6 +45,7 @@ class Measured(Time, frozen=True, kw_only=True, tag="measured"):
     max_us: Microseconds
     warmups: int
     samples_us: list[Microseconds]
+    rounds: list[int] = []  # how many of the samples each round took, in order; none: all in one
 
     @property
     def us(self) -> float:

@@ -19,7 +19,7 @@ from triptych.harness.collection import load_ops
 from triptych.harness.errors import UsageError
 from triptych.harness.ops.loading import split_function
 from triptych.harness.ops.op import Op
-from triptych.harness.ops.selection import pick_ops
+from triptych.harness.ops.selection import pick_ops, sets_of
 from triptych.harness.running.request import Request
 
 PANELS = ("nki", "triton")
@@ -41,11 +41,20 @@ def sides(words: Sequence[str], request: Request) -> Iterator[list[Side]]:
     """Both sides; what was made for them is gone afterwards. UsageError for a word that is none of the five."""
     with contextlib.ExitStack() as stack:
         files = [word for word in words if is_kernel(word)]
-        found = [side(word, request, files, stack) for word in words]
+        found = [usual(side(word, request, files, stack)) for word in words]
         if found[0].backend != found[1].backend:
             one = words[0] if found[0].backend else words[1]
             raise UsageError(f"{one} is a backend, which is compared with another backend.")
         yield found
+
+
+def usual(side: Side) -> Side:
+    """A side whose ops run a model's sizes, or their smallest set where they have none: a regime changes no time."""
+    if side.request is None:
+        return side
+    known = sets_of(load_ops(side.request.source).values())
+    sets = next(([name] for name in ("model", "smoke") if name in known), known)
+    return replace(side, request=replace(side.request, default_sets=sets))
 
 
 def is_kernel(word: str) -> bool:
