@@ -44,15 +44,17 @@ class ReportData:
     verdicts: tuple[Entry[Result], ...]  # what was compared with the reference, or should have been
     profiles: tuple[Entry[Profile], ...]  # times, which judge nothing
     environments: tuple[Environment, ...]
+    warnings: tuple[str, ...] = ()  # of runs that were cut short
 
     @classmethod
-    def of(cls, runs: Sequence[Run]) -> ReportData:
+    def of(cls, runs: Sequence[Run], warnings: Sequence[str] = ()) -> ReportData:
         """What to show of one or more runs."""
         each = [(outcome, i, len(runs)) for i, (_, outcomes) in enumerate(runs) for outcome in outcomes]
         return cls(
             tuple(Entry(outcome, *run) for outcome, *run in each if isinstance(outcome, Result)),
             tuple(Entry(outcome, *run) for outcome, *run in each if isinstance(outcome, Profile)),
             tuple(env for env, _ in runs),
+            tuple(warnings),
         )
 
     @property
