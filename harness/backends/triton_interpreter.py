@@ -11,10 +11,12 @@ from triptych.harness.arrays import Array
 from triptych.harness.backends import guarded
 from triptych.harness.backends.base import Backend, Replay, file_of
 from triptych.harness.backends.clocks import TimingBudget, time_host
-from triptych.harness.backends.triton_launcher import LACKS, NO_TRITON, launcher_of
+from triptych.harness.backends.sealed import Sealed
+from triptych.harness.backends.triton_launcher import LACKS, NO_TRITON, launcher_of, output_of
 from triptych.harness.bits import first_difference
 from triptych.harness.emulators import (
     EmulationError,
+    OrderError,
     conformance,
     interpret,
     interpret_backwards,
@@ -40,17 +42,17 @@ class Interpreter(Backend):
         return NO_TRITON if find_spec("triton") is None else version_support()
 
     def run(self, problem: Problem, target: str | None) -> Array:
-        return output_of(problem, interpret)
+        return interpreted(problem, interpret)
 
     def run_again(self, problem: Problem, target: str | None) -> Array:
         """With the programs of each launch in reverse order: a result that depends on their order is a race."""
-        return output_of(problem, interpret_backwards)
+        return interpreted(problem, interpret_backwards)
 
     def time(self, problem: Problem, target: str | None, budget: TimingBudget) -> Timing:
         """Wall time of the interpreter: it says how long a test takes, nothing about a GPU."""
         # An interpreter's time tells of the interpreter, and a call may take many seconds: one sample says enough.
         once = replace(budget, warmup_seconds=0.0, seconds=0.0, fewest=1)
-        return time_host(lambda: output_of(problem, interpret), once, self.evidence)
+        return time_host(lambda: interpreted(problem, interpret), once, self.evidence)
 
     def replay(self, problem: Problem, target: str | None, out: Array) -> Replay:
         """A run with every value in float32 but at its stores, unless the interpreter itself is to blame."""
@@ -61,7 +63,7 @@ class Interpreter(Backend):
         if wrong:
             text = f"Triton's interpreter computes {', '.join(wrong)} wrongly in {dtype} (see `triptych doctor`)"
             return Replay(None, None, f"{text}, and the kernel may use it. Try float32, or a GPU.")
-        again = output_of(problem, replay)
+        again = interpreted(problem, replay)
         narrow = "" if first_difference(out, again) is None else "float16, bfloat16, float8 and TF32"
         return Replay(again, narrow)
 
@@ -72,13 +74,14 @@ class Interpreter(Backend):
         return (EmulationError,)
 
 
-def output_of(problem: Problem, how: Callable[..., Any]) -> Array:
+def interpreted(problem: Problem, how: Callable[..., Any]) -> Array:
     """The output of the op's launcher, run by one of the emulator's ways; forwards where it cannot run backwards."""
-    launcher = launcher_of(problem)
+    launcher, takes_out = launcher_of(problem)
     shape, dtype = problem.reference.shape, problem.dtype
-    flat = guarded.pattern_buffer(shape, dtype)
-    out = guarded.inside(flat, shape, dtype)
-    if how(launcher, problem.inputs, out, **problem.case.params) is False:
-        return output_of(problem, interpret)
-    guarded.check_written(flat, shape)
-    return out
+    out = guarded.inside(guarded.pattern_buffer(shape, dtype), shape, dtype)
+    try:
+        with Sealed(problem.inputs):
+            returned = how(launcher, problem.inputs, out if takes_out else None, **problem.case.params)
+    except OrderError:
+        return interpreted(problem, interpret)
+    return output_of(returned, out if takes_out else None)

@@ -21,6 +21,7 @@ from triptych.harness.arrays import Array, Arrays
 from triptych.harness.emulators.errors import (
     EmulationError,
     KernelRaised,
+    NotEmulated,
     OrderError,
     OutOfBoundsError,
     ReadOnlyError,
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 __all__ = [
     "EmulationError",
     "KernelRaised",
+    "NotEmulated",
+    "OrderError",
     "OutOfBoundsError",
     "ReadOnlyError",
     "UnsupportedVersionError",
@@ -45,38 +48,37 @@ __all__ = [
 ]
 
 
-def interpret(launcher: Callable[..., Any], arrays: Arrays, out: Array, **params: Any) -> None:
+def interpret(launcher: Callable[..., Any], arrays: Arrays, out: Array | None, **params: Any) -> Any:
     """Call `launcher(**arrays, out=out, **params)` with every `@triton.jit` function interpreted; fills `out`.
 
-    Inputs are read-only to the kernel. Poison `out` first: the emulation writes nothing that the kernel does not.
+    The result is what the launcher returned, an array for each tensor. A launcher that makes its own output gets no
+    `out` if that is None. Inputs are read-only to the kernel. Poison `out` first: the emulation writes nothing that the
+    kernel does not.
     """
     check_version()
     from triptych.harness.emulators import running
 
-    running.interpret(launcher, arrays, out, params)
+    return running.interpret(launcher, arrays, out, params)
 
 
-def interpret_backwards(launcher: Callable[..., Any], arrays: Arrays, out: Array, **params: Any) -> bool:
+def interpret_backwards(launcher: Callable[..., Any], arrays: Arrays, out: Array | None, **params: Any) -> Any:
     """Likewise with the programs of each launch in reverse order, which a GPU may choose as well.
 
-    False if the kernel has atomic operations, by which programs may wait for each other; `out` says nothing then.
+    `OrderError` if the kernel has atomic operations, by which programs may wait for each other.
     """
+    check_version()
     from triptych.harness.emulators import running
 
-    try:
-        running.interpret(launcher, arrays, out, params, backwards=True)
-    except OrderError:
-        return False
-    return True
+    return running.interpret(launcher, arrays, out, params, backwards=True)
 
 
-def replay(launcher: Callable[..., Any], arrays: Arrays, out: Array, **params: Any) -> None:
+def replay(launcher: Callable[..., Any], arrays: Arrays, out: Array | None, **params: Any) -> Any:
     """`interpret` with every value in float32 at least: what low-precision rounding did to the result is undone."""
     check_version()
     from triptych.harness.emulators import running
     from triptych.harness.emulators.wide import WideBuilder
 
-    running.interpret(launcher, arrays, out, params, WideBuilder)
+    return running.interpret(launcher, arrays, out, params, WideBuilder)
 
 
 def check_version() -> None:
