@@ -105,9 +105,13 @@ def unsupported(case: Case, backend: str, target: str) -> str | None:
     masked = case.params.get("causal") and case.axes["Sq"] != case.axes["Sk"]
     if backend == "torch" and case.regime == "nonfinite" and masked:
         return "PyTorch's attention adds its mask to the scores, and an infinite score of a hidden key becomes NaN"
+    return None
+
+
+def unsupported_online(case: Case, backend: str, target: str) -> str | None:
     if backend in ("nki-sim", "nki") and target in ("trn1", "inf2") and case.regime == "nonfinite":
         return "the TensorE transpose of NeuronCore-v2 is documented not to preserve NaN and infinities"
-    return None
+    return unsupported(case, backend, target)
 
 
 def sizes(
@@ -155,22 +159,25 @@ ADVERSARIAL = [
     sizes(6, 3, 15, 27, 10, True, "nonfinite", b=2),
 ]
 
-OPS = (
-    Op(
-        name="attention",
-        summary="out[B, H, Sq, D] = softmax(q @ k.T / sqrt(D)) @ v; q[B, H, Sq, D], k and v[B, Hkv, Sk, D]",
+CASES = {
+    "smoke": SMOKE,
+    "edge": EDGE,
+    "adversarial": ADVERSARIAL,
+    "model": llama.attentions(long=False),
+    "model-long": llama.attentions(long=True),
+}
+
+
+def row(name: str, version: str, **options: Any) -> Op:
+    return Op(
+        name=name,
+        summary=f"out[B, H, Sq, D] = softmax(q @ k.T / sqrt(D)) @ v; q[B, H, Sq, D], k and v[B, Hkv, Sk, D]; {version}",
         axes=("B", "H", "Hkv", "Sq", "Sk", "D"),
         inputs=inputs,
         shapes={"q": ("B", "H", "Sq", "D"), "k": ("B", "Hkv", "Sk", "D"), "v": ("B", "Hkv", "Sk", "D")},
         reference=reference,
         honest=(online, plain, prescaled),
-        cases={
-            "smoke": SMOKE,
-            "edge": EDGE,
-            "adversarial": ADVERSARIAL,
-            "model": llama.attentions(long=False),
-            "model-long": llama.attentions(long=True),
-        },
+        cases=CASES,
         tiles=TILES,
         out=("B", "H", "Sq", "D"),
         # No kernel mixes sequences of a batch, nor chooses its tiles by how many there are; torch may.
@@ -186,9 +193,18 @@ OPS = (
         multiples={"H": "Hkv"},
         flops=flops,
         bytes=bytes_moved,
-        nki=f"{KERNELS / 'nki' / 'attention.py'}:attention",
-        triton=f"{KERNELS / 'triton' / 'attention.py'}:attention",
+        nki=f"{KERNELS / 'nki' / name}.py:{name}",
         torch=torch_attention,
+        **options,
+    )
+
+
+OPS = (
+    row(
+        "attention",
+        "transposed scores, no maximum",
+        triton=f"{KERNELS / 'triton' / 'attention.py'}:attention",
         unsupported=unsupported,
     ),
+    row("attention_online", "a running maximum, the step before, which teaches", unsupported=unsupported_online),
 )

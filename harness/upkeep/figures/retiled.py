@@ -28,6 +28,11 @@ CHANGES: dict[str, dict[str, Changes]] = {
         "tiles of 32 x 128 x 96": ((_NKI_TILES, "return 32, 128, 96"),),
     },
     "kernels/nki/attention.py": {
+        "one bank an exponential": (("BANKS = 2", "BANKS = 1"),),
+        "nothing resident": (("RESIDENT = 128 * 1024", "RESIDENT = 0"),),
+        "everything again": (("LEAST, MOST = 2.0**-12, 2.0**90", "LEAST, MOST = 2.0**90, 2.0**90"),),
+    },
+    "kernels/nki/attention_online.py": {
         "128 keys a block": (("KEY_BLOCK = 1024", "KEY_BLOCK = 128"),),
         "512 keys a block": (("KEY_BLOCK = 1024", "KEY_BLOCK = 512"),),
         "one tile of queries a group": (("TILES_IN_GROUP = 8", "TILES_IN_GROUP = 1"),),
