@@ -19,8 +19,8 @@ Per block of 512 queries and tile of 128 keys, D = 128:
 
     Tensor   s is one matmul, k stationary and 512 queries moving; four more add p^T [v | 1] for 128 queries each
     Scalar   p = exp(s / sqrt(D)) from PSUM to SBUF, two tiles of keys (two banks) an instruction
+    Vector   every eighth of these, as a power of exp(1 / sqrt(D)), so that Scalar is not the limit; 1 / l once a block
     GpSimd   with `causal`, zeros above the diagonal, in the 128 x 128 tiles of p on it alone
-    Vector   divides by l once a block
     DMA      transposes q and k on their way in; k and [v | 1] of a head stay in SBUF for all queries of its group
 
 Dimensions
@@ -40,8 +40,6 @@ import nki.language as nl
 
 P = 128  # partitions: keys of a tile of scores, queries of a tile of outputs
 BANK = 512  # float32 numbers of a PSUM bank, which hold one matmul's result
-BANKS = 2  # of scores that one exponential takes: its fixed cost is then paid half as often
-AHEAD = 2  # groups of scores that are there before the exponential of the first is done, so that Tensor never waits
 FIRST = 512  # keys of the first load, for which the first matmuls wait; each later one doubles what is there, up to
 CHUNK = 2048  # this many keys
 RESIDENT = 128 * 1024  # bytes a partition that k and [v | 1] of a head may keep; longer ones are loaded for each block
@@ -79,27 +77,42 @@ def _attempt(out, q, k, v, blocks, shift, tiles):
     nisa.memset(checks, 0.0, engine=nisa.engine.gpsimd)
     _warm_up()
 
-    steps = []  # (block, its pieces, whether they are its first, whether its last)
+    banks, ahead, share = _plan(q)
+    steps = []  # (block, a group of its pieces, which one, whether it is the last)
     for n in range(len(blocks)):
         _, _, _, i0, queries = blocks[n]
-        groups = _groups(i0, queries, k.shape[2], shift)
+        groups = _groups(i0, queries, k.shape[2], shift, banks)
         for c in range(len(groups)):
-            steps.append((n, groups[c], c == 0, c == len(groups) - 1))
+            steps.append((n, groups[c], c, c == len(groups) - 1))
 
     loaded = {"head": None, "chunks": {}}  # what of k and [v | 1] is in SBUF
     scores, moving, sums = [], {}, {}
-    for c in range(len(steps) + AHEAD):
+    for c in range(len(steps) + ahead):
         p = None
-        if c >= AHEAD:
-            p = _weigh(steps[c - AHEAD], blocks, scores[c - AHEAD], shift, q)
+        if c >= ahead:
+            p = _weigh(steps[c - ahead], blocks, scores[c - ahead], shift, q, share)
         if c < len(steps):
             scores.append(_score(steps[c], blocks, q, k, v, loaded, moving))
-        if c >= AHEAD:
-            _collect(steps[c - AHEAD], blocks, scores[c - AHEAD], p, sums, v.shape[3])
-            n, _, _, is_last = steps[c - AHEAD]
+        if c >= ahead:
+            _collect(steps[c - ahead], blocks, scores[c - ahead], p, sums, v.shape[3])
+            n, _, _, is_last = steps[c - ahead]
             if is_last:
                 _finish(out, blocks[n], sums[n], k.shape[2], shift, means[:, n], checks[:, n])
     return _suspect(means, checks)
+
+
+def _plan(q):
+    """(banks, ahead, share): banks of scores that one exponential takes, how many groups of scores are there before the
+    exponential of the first is done, and Vector takes one exponential of `share`, or none where it is 0.
+
+    Two banks pay an exponential's fixed cost half as often. With D <= 64 Scalar alone would take longer than Tensor
+    for the same tile. On NeuronCore-v2 Vector and Scalar take turns in PSUM, so that sharing gains nothing, and float32
+    keeps the one exponential that is documented.
+    """
+    alone = q.dtype == nl.float32 or nisa.get_nc_version() == nisa.nc_version.gen2
+    if q.shape[3] <= 64 and not alone:
+        return 1, 5, 3
+    return 2, 2, 0 if alone else 8
 
 
 def _warm_up():
@@ -114,18 +127,18 @@ def _warm_up():
         nisa.nc_matmul(dst=nothing, stationary=zeros[:, 0:P], moving=zeros, accumulate=False)
 
 
-def _groups(i0, queries, Sk, shift):
+def _groups(i0, queries, Sk, shift, banks):
     """The scores of a block as groups of pieces (first key, keys, first query, column in PSUM).
 
     A piece is a tile of up to 128 keys and those queries of the block, from a multiple of 128 on, that see any of them.
-    A group is what one exponential takes: pieces of as many keys each, in at most BANKS banks, without a gap.
+    A group is what one exponential takes: pieces of as many keys each, in at most so many banks, without a gap.
     """
     groups, group, end, rows = [], [], 0, 0
     for j0 in range(0, min(Sk, i0 + queries + shift), P):
         keys = min(P, Sk - j0)
         f = max(0, j0 - shift - i0) // P * P
         n = queries - f
-        fits = end % BANK + n <= BANK and end + n <= BANKS * BANK
+        fits = end % BANK + n <= BANK and end + n <= banks * BANK
         if len(group) > 0 and (not fits or keys != rows):
             groups.append(group)
             group, end = [], 0
@@ -137,9 +150,9 @@ def _groups(i0, queries, Sk, shift):
 
 def _score(step, blocks, q, k, v, loaded, moving):
     """The scores of a group in PSUM: (tile [keys, columns], and of each piece its [v | 1] and first row there)."""
-    n, pieces, is_first, _ = step
+    n, pieces, place, _ = step
     b, g, h, i0, queries = blocks[n]
-    if is_first:
+    if place == 0:
         moving[n] = _load_transposed(q[b, h], i0, queries)
     _, keys, f, at = pieces[len(pieces) - 1]
     scores = nl.ndarray((keys, at + queries - f), dtype=nl.float32, buffer=nl.psum)
@@ -158,13 +171,17 @@ def _score(step, blocks, q, k, v, loaded, moving):
     return scores, values
 
 
-def _weigh(step, blocks, scored, shift, q):
+def _weigh(step, blocks, scored, shift, q, share):
     """p of a group in SBUF, with zeros where a query does not see a key."""
-    n, pieces, _, _ = step
+    n, pieces, place, _ = step
     _, _, _, i0, queries = blocks[n]
     scores, _ = scored
     p = nl.ndarray(scores.shape, dtype=q.dtype, buffer=nl.sbuf)
-    nisa.activation(dst=p, op=nl.exp, data=scores, scale=1.0 / q.shape[3] ** 0.5)
+    scale = 1.0 / q.shape[3] ** 0.5
+    if share > 0 and place % share == share // 2:
+        nisa.tensor_scalar(dst=p, data=scores, op0=nl.power, operand0=math.exp(scale), reverse0=True)
+    else:
+        nisa.activation(dst=p, op=nl.exp, data=scores, scale=scale)
     for j0, keys, f, at in pieces:
         blind = min(queries, j0 + keys - 1 - shift - i0) - f  # queries of the piece that do not see all of its keys
         if blind > 0:
@@ -192,18 +209,12 @@ def _collect(step, blocks, scored, p, sums, D):
     outputs of the row with it. In bfloat16 and float16 their own rounding hides that; in float32 l is the sum of two
     columns, of p rounded to bfloat16, whose sum is exact, and of what that left.
     """
-    n, pieces, is_first, _ = step
+    n, pieces, place, _ = step
     queries = blocks[n][4]
     tiles = -(-queries // P)
     is_split = p.dtype == nl.float32
-    width = D + 2 if is_split else D + 1
-    if is_first:
-        each = min(BANK // width, tiles)
-        sums[n] = []
-        for w in range(tiles):
-            if w % each == 0:
-                bank = nl.ndarray((P, min(each, tiles - w), width), dtype=nl.float32, buffer=nl.psum)
-            sums[n].append(bank[0 : min(P, queries - w * P), w % each, :])
+    if place == 0:
+        sums[n] = _banks(queries, D + 2 if is_split else D + 1)
     if is_split:
         coarse = nl.ndarray(p.shape, dtype=nl.bfloat16, buffer=nl.sbuf)
         nisa.tensor_copy(dst=coarse, src=p)
@@ -217,7 +228,8 @@ def _collect(step, blocks, scored, p, sums, D):
         for w in range(f // P, tiles):
             begin = at + w * P - f
             end = begin + min(P, queries - w * P)
-            value, total = values[c], sums[n][w]
+            bank = sums[n][w // sums[n][0].shape[1]]
+            value, total = values[c], bank[0 : end - begin, w % sums[n][0].shape[1], :]
             if is_split:
                 ones = value[:, D : D + 1]
                 nisa.nc_matmul(dst=total[:, D : D + 1], stationary=fine[:, begin:end], moving=ones, accumulate=j0 > 0)
@@ -228,31 +240,51 @@ def _collect(step, blocks, scored, p, sums, D):
             nisa.nc_matmul(dst=total, stationary=p[:, begin:end], moving=value, accumulate=j0 > 0)
 
 
-def _finish(out, block, sums, Sk, shift, means, checks):
+def _banks(queries, width):
+    """PSUM tiles [128, tiles, width] for the sums of a block, its tiles of 128 queries spread evenly over the banks."""
+    tiles = -(-queries // P)
+    count = -(-tiles // (BANK // width))
+    each = -(-tiles // count)
+    banks = []
+    for w in range(0, tiles, each):
+        banks.append(nl.ndarray((P, min(each, tiles - w), width), dtype=nl.float32, buffer=nl.psum))
+    return banks
+
+
+def _finish(out, block, banks, Sk, shift, means, checks):
     """Divide a block's sums [v | 1] by l, store them, and note what each row has to prove."""
     b, _, h, i0, queries = block
-    D, width = out.shape[3], sums[0].shape[1]
-    result = nl.ndarray((P, len(sums), D), dtype=out.dtype, buffer=nl.sbuf)
-    for w in range(len(sums)):
-        m = sums[w].shape[0]
-        total = nl.ndarray((m, width), dtype=nl.float32, buffer=nl.sbuf)
-        nisa.tensor_copy(dst=total, src=sums[w])  # at once, because the next block waits for the bank
-        weight = total[:, D : D + 1]
-        if width > D + 1:
-            nisa.tensor_tensor(dst=weight, data1=weight, data2=total[:, D + 1 : D + 2], op=nl.add)
-        inverse = nl.ndarray((m, 1), dtype=nl.float32, buffer=nl.sbuf)
-        nisa.reciprocal(dst=inverse, data=weight)
-        nisa.tensor_scalar_reduce(
-            dst=result[0:m, w, :],
-            data=total[:, 0:D],
-            op0=nl.multiply,
-            operand0=inverse,
-            reduce_op=nl.add,
-            reduce_res=checks[0:m, w : w + 1],
-        )
-        seen = min(Sk, i0 + w * P + m + shift)  # keys that the tile's last query sees
-        nisa.tensor_scalar(dst=means[0:m, w : w + 1], data=weight, op0=nl.multiply, operand0=1.0 / seen)
+    D, (_, each, width) = out.shape[3], banks[0].shape
+    tiles = -(-queries // P)
+    total = nl.ndarray((P, tiles, width), dtype=nl.float32, buffer=nl.sbuf)
+    for c in range(len(banks)):  # first and on two engines, because the next block waits for the banks
+        for m, begin, end in _rectangles(min(each * P, queries - c * each * P)):
+            copied, bank = total[0:m, c * each + begin : c * each + end, :], banks[c][0:m, begin:end, :]
+            if c % 2 == 0:
+                nisa.tensor_copy(dst=copied, src=bank)
+            else:
+                nisa.activation(dst=copied, op=nl.copy, data=bank)
+
+    result = nl.ndarray((P, tiles, D), dtype=out.dtype, buffer=nl.sbuf)
     for m, begin, end in _rectangles(queries):
+        weight = total[0:m, begin:end, D : D + 1]
+        if width > D + 1:
+            nisa.tensor_tensor(dst=weight, data1=weight, data2=total[0:m, begin:end, D + 1 : D + 2], op=nl.add)
+        inverse = nl.ndarray((m, end - begin, 1), dtype=nl.float32, buffer=nl.sbuf)
+        nisa.reciprocal(dst=inverse, data=weight)
+        for w in range(begin, end):
+            nisa.tensor_scalar_reduce(
+                dst=result[0:m, w, :],
+                data=total[0:m, w, 0:D],
+                op0=nl.multiply,
+                operand0=inverse[:, w - begin, :],
+                reduce_op=nl.add,
+                reduce_res=checks[0:m, w : w + 1],
+            )
+            seen = min(Sk, i0 + w * P + m + shift)  # keys that the tile's last query sees
+            nisa.tensor_scalar(
+                dst=means[0:m, w : w + 1], data=total[0:m, w, D : D + 1], op0=nl.multiply, operand0=1.0 / seen
+            )
         rows = out[b, h, i0 + begin * P : i0 + (end - 1) * P + m, :]
         nisa.dma_copy(dst=rows.reshape((end - begin, m, D)).permute((1, 0, 2)), src=result[0:m, begin:end, :])
 
