@@ -68,9 +68,13 @@ def watch(arguments: Namespace, source: str | None) -> int:
                 where = ", ".join(map(str, places))
                 print(f"watching {where}: save a file to run again, Ctrl-C ends", flush=True)
                 while state(places) == before:
-                    time.sleep(POLL_S)
+                    pause()
         except KeyboardInterrupt:
             return code
+
+
+def pause() -> None:
+    time.sleep(POLL_S)
 
 
 def run(words: Sequence[str]) -> int:
