@@ -53,12 +53,13 @@ def _round_half_away(x: Array) -> Array:
 def _popcount(x: Array) -> Array:
     bits = x.view(f"u{x.itemsize}")
     ones = [(bits >> np.array(i, bits.dtype)) & np.array(1, bits.dtype) for i in range(8 * x.itemsize)]
-    return np.sum(ones, axis=0, dtype=np.int32)
+    return np.asarray(np.sum(ones, axis=0, dtype=np.int32))
 
 
 def _leading_zeros(x: Array) -> Array:
     bits = x.view(f"u{x.itemsize}")
-    return np.sum([(bits >> np.array(i, bits.dtype)) == 0 for i in range(8 * x.itemsize)], axis=0, dtype=np.int32)
+    zeros = [(bits >> np.array(i, bits.dtype)) == 0 for i in range(8 * x.itemsize)]
+    return np.asarray(np.sum(zeros, axis=0, dtype=np.int32))
 
 
 def _first_set(x: Array) -> Array:
