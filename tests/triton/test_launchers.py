@@ -246,7 +246,7 @@ def test_any_wrapper_runs_in_a_with_block():
     triptych.assert_agree(y, 2 * x)
     with pytest.raises(AssertionError):
         triptych.assert_agree(wrong, 2 * x)
-    with triptych.interpret(), pytest.raises(OutOfBoundsError, match=r"element 1000 of 'x'.*test_launchers.py:\d+"):
+    with triptych.interpret(), pytest.raises(OutOfBoundsError, match=r"element 1023 of 'x'.*test_launchers.py:\d+"):
         double_kernel[(16,)](x, y, 1024, B=64)
 
 
