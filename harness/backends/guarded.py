@@ -22,7 +22,7 @@ _rng = np.random.default_rng(0)
 OUTSIDE = {1: 0x7F, 2: 0x7FE5, 4: 0x7FE5E5E5, 8: 0x7FF5E5E5E5E5E5E5}
 
 
-def patterned(shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
+def pattern_buffer(shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
     """A flat array of unsigned integers as wide as `dtype`: margin, room for `shape`, margin."""
     size = int(np.prod(shape))
     flat = np.full(size + 2 * MARGIN, OUTSIDE[dtype.itemsize], f"u{dtype.itemsize}")
@@ -39,7 +39,7 @@ def inside(flat: Array, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
 
 def guarded_copy(x: Array) -> tuple[Array, Array]:
     """(patterned buffer, view with the values of `x`)."""
-    flat = patterned(x.shape, x.dtype)
+    flat = pattern_buffer(x.shape, x.dtype)
     view = inside(flat, x.shape, x.dtype)
     view[...] = x
     return flat, view

@@ -37,7 +37,7 @@ class TritonDevice(Backend):
 
         inputs, shape, dtype = problem.inputs, problem.reference.shape, problem.dtype
         buffers = {name: guarded.guarded_copy(x)[0] for name, x in inputs.items()}
-        buffers["out"] = guarded.patterned(shape, dtype)
+        buffers["out"] = guarded.pattern_buffer(shape, dtype)
         tensors = {name: _signed(flat).to("cuda") for name, flat in buffers.items()}
         views = {name: _between(tensors[name], x.shape, x.dtype) for name, x in inputs.items()}
         torch.cuda.synchronize()

@@ -50,7 +50,7 @@ class Interpreter(Backend):
             return interpreted(problem, interpret_backwards)
         except KernelFault as fault:
             raise KernelFault(
-                f"with the programs of each launch in reverse order, as a GPU may run them, {fault}; programs that read "
+                f"with each launch's programs in reverse order, as a GPU may run them, {fault}; programs that read "
                 "what others write race"
             ) from None
 
@@ -83,7 +83,7 @@ class Interpreter(Backend):
 def interpreted(problem: Problem, how: Callable[..., Any]) -> Array:
     """The output of the op's launcher, run by one of the emulator's ways; forwards where it cannot run backwards."""
     shape, dtype = problem.reference.shape, problem.dtype
-    out = guarded.inside(guarded.patterned(shape, dtype), shape, dtype)
+    out = guarded.inside(guarded.pattern_buffer(shape, dtype), shape, dtype)
     try:
         with launcher_of(problem) as (launcher, takes_out), Sealed(problem.inputs):
             returned = how(launcher, problem.inputs, out if takes_out else None, **problem.case.params)

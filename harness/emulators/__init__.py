@@ -1,4 +1,6 @@
-"""Run and compile Triton kernels on a machine that has no GPU.
+"""Triton's interpreter made right, kernels compiled for a GPU that is not there, and what each emulator gets right.
+
+Backends and the rooms above may import it; importing it imports no Triton, so that a machine without one can still ask.
 
 * `interpret` runs a launcher on NumPy arrays through Triton's interpreter, without PyTorch, with bfloat16 made right
   (`correction.py`), and with every load and store checked against the bounds of its argument (`memory.py`).
@@ -6,14 +8,14 @@
 * `version_support` says whether the installed Triton is one the correction was tested with.
 * `selftest` tests the interpreter operation by operation and dtype by dtype, with the correction and without.
 * `compilation.compile_launcher` compiles a launcher's kernels for a GPU ahead of time and reports what they cost.
-
-Importing this package imports no Triton, so that a machine without one can still ask.
+* `conformance` has the self-tests of the interpreter and of the NKI simulator in one form; `usage` says which of their
+  rows a kernel uses.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from triptych.harness.arrays import Array, Arrays
 from triptych.harness.emulators.errors import (
@@ -26,6 +28,9 @@ from triptych.harness.emulators.errors import (
     UnsupportedVersionError,
 )
 from triptych.harness.emulators.version import version_support
+
+if TYPE_CHECKING:
+    from triptych.harness.emulators.triton_selftest import Row
 
 __all__ = [
     "EmulationError",
@@ -82,8 +87,8 @@ def check_version() -> None:
         raise UnsupportedVersionError(sentence)
 
 
-def selftest() -> list[dict[str, Any]]:
-    """One row an operation and dtype: {"operation", "dtype", "corrected_ok", "uncorrected_ok"}; in about a second."""
-    from triptych.harness.emulators.triton_selftest import conformance as rows
+def selftest() -> list[Row]:
+    """A row for each operation and dtype of the interpreter's self-test."""
+    from triptych.harness.emulators import triton_selftest
 
-    return rows()
+    return triton_selftest.rows()

@@ -139,9 +139,9 @@ class CorrectedBuilder(CheckedBuilder):
 
     def create_fp_to_fp(self, src: Any, dst_type: Any, rounding_mode: Any) -> Any:
         if dst_type.scalar in FLOAT8 and rounding_mode != ir.ROUNDING_MODE.RTZ:
-            return TensorHandle(encoded(decoded(src), FLOAT8[dst_type.scalar]), dst_type.scalar)
+            return TensorHandle(encode(decode(src), FLOAT8[dst_type.scalar]), dst_type.scalar)
         if src.dtype.scalar in FLOAT8 and not dst_type.scalar.is_fp8():
-            return TensorHandle(decoded(src).astype(self.np_dtype(dst_type)), dst_type.scalar)
+            return TensorHandle(decode(src).astype(self.np_dtype(dst_type)), dst_type.scalar)
         if src.dtype.scalar.is_fp8() or dst_type.scalar.is_fp8():
             return super().create_fp_to_fp(src, dst_type, rounding_mode)
         nearest = self.cast_impl(src, dst_type)
@@ -167,7 +167,7 @@ class CorrectedBuilder(CheckedBuilder):
         other = any(x.dtype.scalar.is_fp8() and x.dtype.scalar not in FLOAT8 for x in (a, b))
         if not a.dtype.scalar.is_floating() or other or a.data.dtype == np.float64:
             return super().create_dot(a, b, d, input_precision, max_num_imprecise_acc)
-        operands = [decoded(x).astype(np.float32) for x in (a, b)]
+        operands = [decode(x).astype(np.float32) for x in (a, b)]
         if input_precision == ir.INPUT_PRECISION.TF32 and a.data.dtype == np.float32:
             operands = [round_to_tf32(x) for x in operands]
         product = np.matmul(operands[0], operands[1])
@@ -178,13 +178,13 @@ class CorrectedBuilder(CheckedBuilder):
         raise NotEmulated("tl.dot_scaled is not emulated; use tl.dot, or a GPU")
 
 
-def decoded(x: Any) -> Array:
+def decode(x: Any) -> Array:
     """The numbers of a handle: of float8, what its bytes stand for."""
     data: Array = x.data.view(FLOAT8[x.dtype.scalar]).astype(np.float32) if x.dtype.scalar in FLOAT8 else x.data
     return data
 
 
-def encoded(x: Array, dtype: np.dtype[Any]) -> Array:
+def encode(x: Array, dtype: np.dtype[Any]) -> Array:
     """The bytes of `x` in a float8 dtype: to nearest even, what is too large as the largest number."""
     largest = float(finfo(dtype).max)
     return np.clip(x.astype(np.float32), -largest, largest).astype(dtype).view(np.uint8)

@@ -51,7 +51,7 @@ def module_of(path: Path) -> types.ModuleType:
 def ops_in(module: types.ModuleType, path: Path) -> dict[str, Op]:
     """The ops that the module of the file at `path` declares, by name; their kernels as "path/to/file.py:function"."""
     ops: dict[str, Op] = {}
-    for op in dict.fromkeys(declared(vars(module).values())):
+    for op in dict.fromkeys(ops_among(vars(module).values())):
         if op.name in ops:
             raise OpFileError(f"{path.name} declares two ops called {op.name!r}")
         ops[op.name] = replace(op, nki=_reference(op.nki, module, path), triton=_reference(op.triton, module, path))
@@ -62,7 +62,7 @@ def ops_in(module: types.ModuleType, path: Path) -> dict[str, Op]:
     return ops
 
 
-def declared(values: Iterable[Any]) -> Iterator[Op]:
+def ops_among(values: Iterable[Any]) -> Iterator[Op]:
     """The ops among `values`, and in lists, tuples and dicts among them."""
     for value in values:
         if isinstance(value, Op):
@@ -82,8 +82,9 @@ def _reference(kernel: Any, module: types.ModuleType, path: Path) -> str | None:
         if value is kernel:
             return f"{path}:{name}"
     name = getattr(kernel, "__name__", repr(kernel))
-    if isinstance(kernel, types.FunctionType) and kernel.__globals__.get(name) is kernel:  # of a module that it imports
-        return f"{kernel.__code__.co_filename}:{name}"
+    code = getattr(kernel, "__code__", None)
+    if code is not None and kernel.__globals__.get(name) is kernel:  # of a module that the file imports
+        return f"{code.co_filename}:{name}"
     raise OpFileError(
         f"{path.name}: the kernel {name} of an op is under no name of this file, where a later definition may have "
         'taken its own; give it one, or name that of another file as "path/to/file.py:function"'
@@ -120,10 +121,10 @@ def at(error: BaseException, path: Path) -> str:
 
 def load_simulated(path: Path) -> types.ModuleType:
     """The file as a module whose `nki` is the simulator's, whatever else is installed."""
-    simulator = importlib.import_module("triptych.simulator")
+    from triptych import simulator
+
     with at_home(path):
-        module: types.ModuleType = simulator.load(path, package_of(path)[1])
-    return module
+        return simulator.load(path, package_of(path)[1])
 
 
 def package_of(path: Path) -> tuple[Path, str]:
