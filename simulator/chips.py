@@ -75,7 +75,8 @@ class Chip:
     dma_gb_per_s: Fact
     dma_rings: Fact
     dma_descriptor_ns: Fact  # of one descriptor on its ring, beyond its bytes
-    dma_issue_ns: Fact  # of one transfer on the queue that issues it
+    dma_issue_ns: Fact  # of one transfer on the queue that issues it, where hardware makes its descriptors
+    dma_software_issue_ns: Fact  # the same where GpSimd makes them
     dma_start_ns: Fact  # from the issue to the first byte
     dma_end_ns: Fact  # from the last byte to the use by an engine
     hbm_gb_per_s: Fact  # of the stack that a core reads
@@ -124,6 +125,12 @@ def _common() -> dict[str, Fact]:
             "ns",
             f"{_DMA_TRACES}: by swdge, and 1000 by the sync queue; {_DMA} says 1300 to the consumer",
             "measured",
+        ),
+        "dma_software_issue_ns": Fact(
+            31,
+            "ns",
+            "a third party's profile of a decoder on Trn2; that GpSimd is busy no longer is assumed",
+            "assumed",
         ),
         "dma_end_ns": Fact(300, "ns", f"{_DMA_TRACES}: last byte to the start of ScalarE", "measured"),
         "launch_ns": Fact(17_000, "ns", f"{_MAMBA}; taken for every generation", "measured"),
