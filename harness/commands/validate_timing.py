@@ -129,9 +129,11 @@ left out here and how to repeat it.
 The points are split by their source: all of a page or a profile are for *calibration* if any constant of a chip record
 was ever taken from it; by the others, to which nothing was fitted, the model can be judged. *Bias* is the median of the
 errors with their sign. The *naive roofline* is launch and teardown and the longer of matmuls at the peak and HBM
-traffic at full bandwidth, of total times. Grades: A the source of the number states kernel, chip and method; B one of them is
-inferred, or the number is read off a picture; C the kernel is our own rendering of the one that was measured. MFU and
-the busy shares are predicted, and those of the whole kernel.
+traffic at full bandwidth, of total times.
+
+Grades: A the source of the number states kernel, chip and method; B one of them is inferred, or the number is read off
+a picture; C the kernel is our own rendering of the one that was measured. MFU and the busy shares are predicted, and
+those of the whole kernel.
 """
 SHARES = ("tensor", "vector", "scalar", "dma")
 
