@@ -2,16 +2,53 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 from triptych.harness.errors import UsageError
+
+_documents: TextIO | None = None  # where `-` leads while standard output is for one document alone
 
 
 class OutputError(UsageError):
     """A file cannot be written where it was asked for."""
+
+
+@contextlib.contextmanager
+def stdout_for_a_document(ends_process: bool) -> Iterator[None]:
+    """Within, `write("-", ...)` alone reaches standard output; whatever else is printed goes to standard error.
+
+    That holds for what a kernel's file prints when it is loaded, through Python or through C. With `ends_process` it
+    stays so afterwards, for what the file prints when Python ends.
+    """
+    global _documents
+    stream, _documents, kept = sys.stdout, sys.stdout, None
+    try:
+        if stream.fileno() == 1:
+            stream.flush()
+            kept = os.dup(1)
+            _documents = os.fdopen(os.dup(1), "w", encoding="utf-8")
+            os.dup2(2, 1)
+    except (OSError, ValueError):  # a stream of Python's alone, or one that is closed
+        pass
+    sys.stdout = sys.stderr
+    try:
+        yield
+    finally:
+        if not ends_process:
+            sys.stdout = stream
+            if kept is not None:
+                os.dup2(kept, 1)
+        if kept is not None:
+            with contextlib.suppress(OSError):
+                _documents.close()
+            os.close(kept)
+        _documents = None
 
 
 def check_writable(path: str) -> None:
@@ -33,8 +70,9 @@ def write(path: str, content: str | bytes) -> None:
     if isinstance(content, bytes):
         write_bytes(path, content)
     elif path == "-":
-        sys.stdout.write(content)
-        sys.stdout.flush()
+        stream = _documents or sys.stdout
+        stream.write(content)
+        stream.flush()
     else:
         write_bytes(path, content.encode("utf-8"))
 

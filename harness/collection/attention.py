@@ -18,7 +18,7 @@ from triptych.harness.collection import llama
 from triptych.harness.collection.attention_baselines import online, plain, prescaled
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.op import BatchInvariance, Op
-from triptych.harness.ops.regimes import HARD, around, constant, in_regime, normal, one_hot, rounded
+from triptych.harness.ops.regimes import HARD, around, constant, in_regime, normal, one_hot, round_inputs
 from triptych.reference.attention import attention as reference
 
 KERNELS = Path(__file__).parents[2] / "kernels"
@@ -57,7 +57,7 @@ def inputs(case: Case, rng: np.random.Generator) -> Arrays:
         v = in_regime(v, "subnormal", case.dtype)
     else:
         q, k, v = (in_regime(x, regime) for x in (q, k, v))
-    return rounded({"q": q, "k": k, "v": v}, case.dtype)
+    return round_inputs({"q": q, "k": k, "v": v}, case.dtype)
 
 
 def visible_pairs(axes: Mapping[str, int], params: Mapping[str, Any]) -> int:

@@ -17,7 +17,7 @@ from triptych.harness.arrays import Array, Arrays
 from triptych.harness.collection import llama
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.op import BatchInvariance, Op
-from triptych.harness.ops.regimes import HARD, around, constant, in_regime, normal, one_hot, rounded
+from triptych.harness.ops.regimes import HARD, around, constant, in_regime, normal, one_hot, round_inputs
 from triptych.reference.matmul import matmul as reference
 from triptych.reference.matmul import matmul_mk as reference_mk
 
@@ -51,7 +51,7 @@ def inputs(case: Case, rng: np.random.Generator) -> Arrays:
         lhsT, rhs = float16_regime(lhsT, case.regime, k), float16_regime(rhs, case.regime, k)
     else:
         lhsT, rhs = in_regime(lhsT, case.regime), in_regime(rhs, case.regime)
-    return rounded({"lhsT": lhsT, "rhs": rhs}, case.dtype)
+    return round_inputs({"lhsT": lhsT, "rhs": rhs}, case.dtype)
 
 
 def float16_regime(x: Array, regime: str, k: int) -> Array:

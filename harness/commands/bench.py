@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from triptych.harness.commands.comparison import compare
+from triptych.harness.commands.runs.carry_out import carry_out
 
 
 def run(arguments: Namespace) -> int:
-    return compare(arguments)
+    return carry_out(arguments)

@@ -9,7 +9,7 @@ from argparse import Namespace
 
 from triptych.harness import files
 from triptych.harness.commands.arguments.outputs import Outputs
-from triptych.harness.commands.comparison import compare
+from triptych.harness.commands.runs.carry_out import carry_out
 from triptych.harness.errors import UsageError
 from triptych.harness.exit_codes import ExitCode
 from triptych.harness.reports.problems import problems
@@ -18,7 +18,7 @@ from triptych.harness.results.document import dumps
 
 
 def run(arguments: Namespace) -> int:
-    return fuzz(arguments) if arguments.fuzz else compare(arguments)
+    return fuzz(arguments) if arguments.fuzz else carry_out(arguments)
 
 
 def fuzz(arguments: Namespace) -> int:
@@ -59,7 +59,9 @@ def fuzz(arguments: Namespace) -> int:
     results = [found.failure] if found.failure else []
     if outputs.json:
         here = [backend.name for backend in chosen.backends if backend.name not in found.missing]
-        env = provenance(shlex.join(["triptych", *arguments.argv]), request.seed, here)
+        env = provenance(
+            shlex.join(["triptych", *arguments.argv]), request.seed, here, chosen.ops.values(), outputs.label
+        )
         files.write(outputs.json, dumps({**env, "fuzz": {"cases": found.cases}}, results))
     stream = outputs.stream
     print(problems(results, colour=wants_colour(stream)), end="", file=stream)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import signal
 import sys
 import threading
+from argparse import Namespace
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
+from triptych.harness import files
 from triptych.harness.commands.arguments.parser import parse
 from triptych.harness.errors import RequiredMissing, UsageError
 from triptych.harness.exit_codes import ExitCode
@@ -26,8 +30,9 @@ def main(argv: Sequence[str] | None = None, session: Session | None = None) -> i
     try:
         arguments = parse(words, session=session)
         module, _, function = arguments.run.partition(":")
-        code: int = getattr(importlib.import_module(module), function)(arguments)
-        sys.stdout.flush()
+        with document_alone(arguments, ends_process=argv is None):
+            code: int = getattr(importlib.import_module(module), function)(arguments)
+            sys.stdout.flush()
         return code
     except (UsageError, RequiredMissing) as error:
         print(f"triptych: {error}", file=sys.stderr)
@@ -35,8 +40,16 @@ def main(argv: Sequence[str] | None = None, session: Session | None = None) -> i
     except SystemExit as done:  # argparse, after --help
         return int(done.code or 0)
     except BrokenPipeError:  # the reader of a pipe, as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.BROKEN_PIPE
     except KeyboardInterrupt:
         print("triptych: interrupted", file=sys.stderr)
         return ExitCode.INTERRUPTED
+
+
+def document_alone(arguments: Namespace, ends_process: bool) -> AbstractContextManager[None]:
+    """Keeps standard output for the document that one of a command's options wants there, whatever is printed."""
+    if "-" in (getattr(arguments, option, None) for option in ("json", "csv", "md", "html", "trace")):
+        return files.stdout_for_a_document(ends_process)
+    return contextlib.nullcontext()

@@ -13,7 +13,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from msgspec import structs
 
@@ -36,9 +36,10 @@ from triptych.harness.reports.profile.page import page
 from triptych.harness.reports.terminal import StatusLine, wants_colour
 from triptych.harness.results.document import dumps
 from triptych.harness.results.profile import Profile
+from triptych.harness.results.record import to_plain
 from triptych.harness.results.status import Cause, Status
 from triptych.harness.running.faults import describe
-from triptych.harness.running.provenance import provenance
+from triptych.harness.running.provenance import provenance, source
 from triptych.simulator.chips import Fact
 from triptych.simulator.errors import NeedsData
 
@@ -47,10 +48,11 @@ DEFAULT_TARGET = "trn2"
 
 
 class TimedProfile(NamedTuple):
-    """A profile, with its whole timeline where a file needs it."""
+    """A profile, with its kernel's file, and with its whole timeline where a file needs it."""
 
     profile: Profile
     prediction: simulator.Prediction | None = None
+    path: Path | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,7 +188,7 @@ def predict(subject: Subject, target: str, plan: Plan) -> list[TimedProfile]:
             prediction = simulator.predict_trace(trace, order, fields)
             timing = structs.replace(numbers(prediction, fields), **_work(subject))
             made = structs.replace(profile, label=label, against=against, timing=timing)
-            found.append(TimedProfile(made, prediction if plan.whole else None))
+            found.append(TimedProfile(made, prediction if plan.whole else None, subject.path))
         return found
     except (Exception, SystemExit) as error:
         spoken = isinstance(error, (simulator.NkiError, InputsFailed))
@@ -232,11 +234,19 @@ def _repro(subject: Subject, target: str, plan: Plan) -> str:
     return shlex.join([*line, *["--no-data"] * plan.no_data, "--seed", str(plan.seed)])
 
 
+def kernels_of(found: Sequence[Sequence[TimedProfile]]) -> list[Any]:
+    """The files of the kernels that were predicted, as a document names them."""
+    files = dict.fromkeys((one.profile.op, one.path) for some in found for one in some)
+    made = (source(op, "nki", path) for op, path in files)
+    return [to_plain(kernel) for kernel in made if kernel is not None]
+
+
 def publish(arguments: Namespace, found: Sequence[Sequence[TimedProfile]]) -> None:
     """The files first, so that a broken pipe costs none of them; then the text."""
     profiles = [one.profile for some in found for one in some]
     if arguments.json:
-        env = provenance(shlex.join(["triptych", *arguments.argv]), arguments.seed, ["nki-sim"])
+        env = provenance(shlex.join(["triptych", *arguments.argv]), arguments.seed, ["nki-sim"], label=arguments.label)
+        env["kernels"] = kernels_of(found)
         files.write(arguments.json, dumps(env, profiles))
     whole = [(one.profile, one.prediction) for some in found for one in some if one.prediction]
     if arguments.trace and whole:

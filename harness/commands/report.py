@@ -5,13 +5,13 @@ from __future__ import annotations
 from argparse import Namespace
 
 from triptych.harness.commands.arguments.outputs import Outputs
-from triptych.harness.commands.comparison import compare, exit_code, publish
+from triptych.harness.commands.runs.carry_out import carry_out, exit_code, publish
 from triptych.harness.errors import UsageError
 from triptych.harness.results.document import read
 
 
 def run(arguments: Namespace) -> int:
-    return from_saved(arguments) if arguments.saved else compare(arguments, table=False)
+    return from_saved(arguments) if arguments.saved else carry_out(arguments, table=False)
 
 
 def from_saved(arguments: Namespace) -> int:

@@ -56,7 +56,12 @@ def plural(count: int, one: str) -> str:
 
 def one_line(text: str) -> str:
     """`text` on one line; an error message may hold escape sequences."""
-    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
+    return printable(" ".join(text.split()))
+
+
+def printable(text: str) -> str:
+    """`text` without what a terminal would obey: a name from a file or a document may hold control codes."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
 
 
 def flatten(value: Any) -> str:

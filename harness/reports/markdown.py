@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Container, Sequence
 
+from triptych.harness.reports.formats import printable
+
 
 class Markdown(str):
     """Text that is Markdown as it stands."""
@@ -17,15 +19,18 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, righ
 
 
 def escape(text: str) -> str:
-    """`text` on one line, in which `|` ends no cell, `<op>` is no tag and a backslash is one."""
+    """`text` on one line, in which `|` ends no cell, `<op>` is no tag, a backslash is one, and nothing is a link."""
     if isinstance(text, Markdown):
         return text
-    return " ".join(text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").splitlines())
+    inert = (
+        text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("`", "\\`").replace("](", "]\\(")
+    )
+    return printable(" ".join(inert.splitlines()))
 
 
 def code(text: str) -> Markdown:
     """A name in the type of code."""
-    return Markdown("`" + text.replace("|", r"\|") + "`")
+    return Markdown("`" + printable(text.replace("`", "'").replace("|", r"\|")) + "`")
 
 
 def fence(text: str) -> Markdown:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from triptych.harness.reports import parity_table, problems, tables
 from triptych.harness.reports.coverage import not_covered
+from triptych.harness.reports.formats import one_line
 from triptych.harness.results.document import Document
 from triptych.harness.results.profile import Outcome
 from triptych.harness.results.status import BAD
@@ -20,7 +21,22 @@ def document(run: Run) -> Document:
     env = dict(run.env)
     if not any(result.status in BAD for result in results):
         env["not_tried"] = not_covered(plan.selection, plan.ops, plan.tasks)
-    return Document(env=env, results=[*results])
+    return Document(
+        complete=len(results) == len(plan.tasks) and not run.interrupted,
+        planned=len(plan.tasks),
+        env=env,
+        results=[*results],
+    )
+
+
+def warnings(runs: Sequence[Document]) -> str:
+    """What a reader must know before anything else: which runs were cut short."""
+    several = len(runs) > 1
+    return "".join(
+        f"{f'run {number}: ' if several else ''}{run.cut_short}\n"
+        for number, run in enumerate(runs, 1)
+        if run.cut_short
+    )
 
 
 def table(results: Sequence[Outcome], *, width: int | None = None, colour: bool = False) -> str:
@@ -39,7 +55,7 @@ def ending(
     report: the file of the page, if one was written
     """
     results = [result for run in runs for result in run.results]
-    lines = [] if quiet else [line for run in runs for line in run.env.get("not_tried", [])]
+    lines = [] if quiet else [one_line(line) for run in runs for line in run.env.get("not_tried", [])]
     closing = [f"report: {report}"] if report else []
     if any(isinstance(result.timing, Predicted) for result in results):
         closing.append(LAST_VALIDATION.sentence())

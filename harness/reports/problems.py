@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from triptych.harness.reports import failures
 from triptych.harness.reports.figures import blame, note
+from triptych.harness.reports.formats import one_line, printable
 from triptych.harness.reports.terminal import STYLES, paint
 from triptych.harness.results.profile import Outcome, Profile
 from triptych.harness.results.result import Result
@@ -30,7 +31,7 @@ def absent(outcomes: Sequence[Outcome]) -> dict[tuple[str, str], Outcome]:
 def unsupported(outcomes: Sequence[Outcome]) -> str:
     """What ops have no panel for; what is skipped is in the last line."""
     return "".join(
-        f"unsupported: {op} on {backend}: {note(outcome)}\n"
+        f"unsupported: {one_line(f'{op} on {backend}')}: {note(outcome)}\n"
         for (op, backend), outcome in absent(outcomes).items()
         if outcome.status is Status.UNSUPPORTED
     )
@@ -48,12 +49,12 @@ def problems(outcomes: Iterable[Outcome], *, colour: bool = False) -> str:
             continue
         word = paint(str(outcome.status), STYLES[outcome.status], colour)
         what = " ".join(filter(None, (outcome.op, outcome.case, outcome.dtype)))
-        lines.append(f"{word}: {what} on {outcome.backend_label}: {note(outcome)}")
+        lines.append(f"{word}: {one_line(f'{what} on {outcome.backend_label}')}: {note(outcome)}")
         if isinstance(outcome, Result):
             ways = drawn.setdefault((outcome.op, outcome.backend_label), set())
-            lines += [f"    {line}" for line in _details(outcome, ways)]
+            lines += [f"    {printable(line)}" for line in _details(outcome, ways)]
         if outcome.repro:
-            lines.append(f"    {outcome.repro}")
+            lines.append(f"    {printable(outcome.repro)}")
     return "\n".join(lines) + "\n" if lines else ""
 
 
@@ -74,7 +75,7 @@ def summary(outcomes: Sequence[Outcome], seed: int | None = None) -> str:
         line += f", {profiles} predicted and not compared"
     reasons = skip_reasons(outcomes)
     if reasons:
-        why = "; ".join(f"{backend}: {reason.rstrip('.')}" for backend, reason in reasons.items())
+        why = "; ".join(f"{one_line(backend)}: {reason.rstrip('.')}" for backend, reason in reasons.items())
         line += f" ({why})"
     return line + (f" · seed {seed}" if seed is not None else "")
 

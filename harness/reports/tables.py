@@ -139,13 +139,20 @@ def visible_columns(table: Sequence[Sequence[str]], width: int | None) -> list[i
     return keep
 
 
-def markdown(outcomes: Sequence[Outcome], seed: int | None = None) -> str:
-    """A table for a pull request, then the one-line summary."""
+def markdown(outcomes: Sequence[Outcome], seed: int | None = None, warnings: Sequence[str] = ()) -> str:
+    """A table for a pull request, then the one-line summary; before both, what a reader must be warned of."""
     columns, rows = cells(outcomes)
     right = [i for i, column in enumerate(columns) if column.right]
     table = markdown_table([column.title for column in columns], rows, right=right)
     pairs = parity_table.text(outcomes)
-    return f"{table}\n{fence(pairs) if pairs else ''}{escape(summary(outcomes, seed))}\n"
+    first = "".join(f"> **{escape(line)}**\n\n" for line in warnings)
+    return f"{first}{table}\n{fence(pairs) if pairs else ''}{escape(summary(outcomes, seed))}\n"
+
+
+def inert(value: Any) -> str:
+    """A value as a cell that no spreadsheet takes for a formula: text that begins like one gets an apostrophe."""
+    text = str(value)
+    return f"'{text}" if isinstance(value, str) and text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
 def comma_separated(outcomes: Sequence[Outcome]) -> str:
@@ -155,5 +162,5 @@ def comma_separated(outcomes: Sequence[Outcome]) -> str:
     writer.writerow([name for name, _ in CSV_COLUMNS])
     for outcome in outcomes:
         values = [value(outcome) for _, value in CSV_COLUMNS]
-        writer.writerow(["" if value is None else str(value) for value in values])
+        writer.writerow(["" if value is None else inert(value) for value in values])
     return buffer.getvalue()

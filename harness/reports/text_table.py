@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Container, Sequence
 from itertools import zip_longest
 
+from triptych.harness.reports.formats import printable
+
 GAP = "  "
 
 
@@ -16,6 +18,7 @@ def text_table(rows: Sequence[Sequence[str]], *, right: Container[int] = (), rul
         right: the columns whose cells end in line, as numbers do; the cells of the others begin in line.
         rule: whether a line is drawn under the first row.
     """
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = column_widths(rows)
     whole = [rows[0], ["─" * width for width in widths], *rows[1:]] if rule else rows
     return [

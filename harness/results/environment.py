@@ -28,9 +28,10 @@ ONE_THREAD = {
 EMULATION = ("TRITON_INTERPRET", "NKI_SIMULATOR", "NKI_PRECISE_FP", "NEURON_PLATFORM_TARGET_OVERRIDE")
 
 
-def record() -> dict[str, Any]:
-    """The `env` of a JSON document."""
+def record(label: str | None = None) -> dict[str, Any]:
+    """The `env` of a JSON document; `label` is what the user calls this machine."""
     return {
+        **({"label": label} if label else {}),
         "triptych": triptych.__version__,
         "utc": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "git": git(),
@@ -55,14 +56,17 @@ def version(package: str) -> str | None:
 
 
 def git() -> dict[str, Any] | None:
-    """Commit and whether tracked files differ from it; None outside a checkout of this project."""
+    """The state of this project's own checkout; None outside of one."""
     root = Path(__file__).resolve().parent.parent.parent
-    if not (root / ".git").exists():
-        return None
-    sha = output("git", "-C", str(root), "rev-parse", "HEAD")
+    return repository(root) if (root / ".git").exists() else None
+
+
+def repository(folder: Path) -> dict[str, Any] | None:
+    """The commit of the repository that a folder is in, and whether tracked files differ from it; None outside."""
+    sha = output("git", "-C", str(folder), "rev-parse", "HEAD")
     if not sha:
         return None
-    changes = output("git", "-C", str(root), "status", "--porcelain", "--untracked-files=no")
+    changes = output("git", "-C", str(folder), "status", "--porcelain", "--untracked-files=no")
     return {"sha": sha, "dirty": bool(changes)}
 
 

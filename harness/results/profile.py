@@ -40,6 +40,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="
     against: str | None = None  # the label of the prediction that its time is compared with
     timing: Profiled | None = None
     repro: str = ""
+    unknown: dict[str, Any] = {}  # what a document said of it that this version does not know
 
     @property
     def predicted(self) -> Profiled:
@@ -57,6 +58,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="
     def to_dict(self) -> dict[str, Any]:
         """The JSON form."""
         plain: dict[str, Any] = to_plain(self)
+        del plain["unknown"]
         return {**plain, "timing": plain["timing"] or {}, **NO_VERDICT}
 
 

@@ -39,6 +39,7 @@ class Result(msgspec.Struct, kw_only=True, tag_field="kind", tag="verdict"):
     invariance: Invariance = Invariance()
     parity: dict[str, Parity] = msgspec.field(default_factory=dict)  # by the label of each backend that ran before
     attribution: Attribution | None = None  # of a failure
+    unknown: dict[str, Any] = {}  # what a document said of it that this version does not know
 
     @property
     def backend_label(self) -> str:
@@ -48,6 +49,7 @@ class Result(msgspec.Struct, kw_only=True, tag_field="kind", tag="verdict"):
     def to_dict(self) -> dict[str, Any]:
         """The JSON form."""
         plain: dict[str, Any] = to_plain(self)
+        del plain["unknown"]
         for part in PARTS:
             plain[part] = plain[part] or {}
         if not self.fingerprint:
@@ -57,14 +59,14 @@ class Result(msgspec.Struct, kw_only=True, tag_field="kind", tag="verdict"):
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> Result:
         """The result of a document; msgspec.ValidationError says what is not as it must be."""
-        return msgspec.convert(completed(row), cls, strict=False)
+        return msgspec.convert(complete(row), cls, strict=False)
 
 
-def completed(row: Any) -> Any:
+def complete(row: Any) -> Any:
     """A row of a document as `Result` or `Profile` has it: no part is {}, and the row and its timing say their kind."""
     if not isinstance(row, Mapping):
         return row
-    known = dict(row)
+    known = {name: value for name, value in row.items() if name != "unknown"}
     known.setdefault("kind", "profile" if known.get("evidence") == Evidence.PREDICTED else "verdict")
     for part in PARTS:
         if known.get(part) == {}:

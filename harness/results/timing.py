@@ -6,13 +6,15 @@ needs them.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from triptych.harness.results.record import Record
 from triptych.harness.results.status import Evidence
 from triptych.harness.results.timing_accuracy import TimingAccuracy
+
+Microseconds = Annotated[float, msgspec.Meta(ge=0)]
 
 
 class Time(Record, frozen=True, kw_only=True, tag_field="kind"):
@@ -36,13 +38,14 @@ class Measured(Time, frozen=True, kw_only=True, tag="measured"):
     """Samples of a clock, and their statistics."""
 
     cache: str
-    median_us: float
-    p10_us: float
-    p90_us: float
-    min_us: float
-    max_us: float
+    median_us: Microseconds
+    p10_us: Microseconds
+    p90_us: Microseconds
+    min_us: Microseconds
+    max_us: Microseconds
     warmups: int
-    samples_us: list[float]
+    samples_us: list[Microseconds]
+    rounds: list[int] = []  # how many of the samples each round took, in order; none: all in one
 
     @property
     def us(self) -> float:
@@ -52,7 +55,7 @@ class Measured(Time, frozen=True, kw_only=True, tag="measured"):
 class Predicted(Time, frozen=True, kw_only=True, tag="predicted"):
     """What the timing model says of one run."""
 
-    predicted_us: float
+    predicted_us: Microseconds
     accuracy: TimingAccuracy = msgspec.field(name="known_error")
     mfu: float
     busy_share: dict[str, float]  # of each engine, by its name

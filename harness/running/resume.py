@@ -4,7 +4,8 @@ FILE is the document that --json writes, whole at every moment: it is written be
 most once a second and at the end. A result in it counts as done if its `fingerprint` is that of the task: a digest of
 the case with its sizes, regime and seed, of the options that decide a verdict, of the versions of what computes it, and
 of the sources: the kernel's file with the Python files beside it, the file that declares the op, and all of the
-harness, the simulator and the references. Skipped cases and timeouts are tried again.
+harness, the simulator and the references. Skipped cases and timeouts are tried again. Results of other selections stay
+in FILE, and while a run goes on it is locked and says that it is not complete.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ import numpy as np
 from triptych.harness import files
 from triptych.harness.backends import BACKENDS
 from triptych.harness.errors import UsageError
+from triptych.harness.locks import lock
 from triptych.harness.ops.op import Op
 from triptych.harness.results import environment
-from triptych.harness.results.document import dumps, read
+from triptych.harness.results.document import Document, read
 from triptych.harness.results.profile import Outcome
 from triptych.harness.results.result import Result
 from triptych.harness.results.status import Cause, Status
@@ -75,54 +77,108 @@ def host() -> str:
 class Resume(Observer):
     """Takes over what a file already holds of a run, and keeps the rest in it as it comes.
 
+    What the file holds beside it, of other cases, kernels, backends or seeds, stays in it.
+
     path: the file, which need not be there yet
     say: takes a sentence for the user
+    publish: makes the document of a run
     """
 
-    def __init__(self, path: str, say: Callable[[str], None]) -> None:
+    def __init__(self, path: str, say: Callable[[str], None], publish: Callable[[Run], Document]) -> None:
         self.path = path
         self.say = say
+        self.publish = publish
         self.prints: dict[Key, str] = {}
+        self.repros: dict[Key, str] = {}
+        self.others: list[Outcome] = []  # what the file holds of other selections
+        self.earlier: list[dict[str, Any]] = []  # the origins of what was taken over
+        self.unknown: dict[str, Any] = {}  # fields of the file that this version does not know
         self.written = 0.0  # when
-        self.refused = False  # by the system, to write the file, which is no reason to stop the run
+        self.refused = ""  # why the system does not take the file, which is no reason to stop the run
+        self.release: Callable[[], None] = lambda: None
 
     def started(self, run: Run) -> None:
-        self.prints = {key(task): fingerprint(task, run.plan.ops[task.op], run.settings) for task in run.plan.tasks}
-        if Path(self.path).exists():
-            kept, changed = self.still_valid(read(self.path).results)
-            for result in kept:
-                run.add(result)
-            again = f"; {changed} more are run again, because their sources, options or tools changed"
-            there = f"resuming {self.path}: {len(kept)} of {len(self.prints)} results are there"
-            self.say(there + (again if changed else ""))
+        self.release = lock(self.path)
+        try:
+            self.take_over(run)
+        except BaseException:
+            self.release()
+            raise
 
-    def still_valid(self, results: Iterable[Outcome]) -> tuple[list[Result], int]:
-        """The results that need no further run, and how many are not what they were."""
+    def take_over(self, run: Run) -> None:
+        """Add what the file holds of this run to it, and keep the rest."""
+        self.prints = {key(task): fingerprint(task, run.plan.ops[task.op], run.settings) for task in run.plan.tasks}
+        self.repros = {key(task): task.repro for task in run.plan.tasks}
+        if not Path(self.path).exists():
+            return
+        before = read(self.path)
+        kept, self.others, changed = self.sort(before.results)
+        self.unknown = before.unknown
+        self.earlier = [*before.env.get("earlier", []), *summary_of(before.env)] if kept or self.others else []
+        for result in kept:
+            run.add(result)
+        again = f"; {changed} more are run again, because their sources, options or tools changed"
+        there = f"resuming {self.path}: {len(kept)} of {len(self.prints)} results are there"
+        beside = f"; {len(self.others)} of other selections stay in it"
+        self.say(there + (again if changed else "") + (beside if self.others else ""))
+
+    def sort(self, results: Iterable[Outcome]) -> tuple[list[Result], list[Outcome], int]:
+        """The results that need no further run, those of other selections, and how many are not what they were."""
         kept: dict[Key, Result] = {}
+        others: list[Outcome] = []
         changed = 0
         for result in results:
-            if not isinstance(result, Result):  # a profile decides nothing
-                continue
-            wanted = self.prints.get(key(result))
-            if wanted is None or undecided(result):
-                continue
-            if result.fingerprint == wanted:
+            if not isinstance(result, Result) or key(result) not in self.prints:
+                others.append(result)
+            elif result.fingerprint == self.prints[key(result)] and not undecided(result):
                 kept[key(result)] = result
+            elif result.repro != self.repros[key(result)]:  # another kernel's, seed's or tolerance's
+                others.append(result)
             else:
-                changed += 1
-        return list(kept.values()), changed
+                changed += not undecided(result)
+        return list(kept.values()), others, changed
 
     def on_result(self, run: Run, result: Result) -> None:
         result.fingerprint = self.prints[key(result)]
         if time.monotonic() - self.written <= MOST_SECONDS:
             return
-        try:
-            files.write(self.path, dumps(run.env, run.results))
-        except UsageError as error:
-            if not self.refused:
-                self.say(f"triptych: {error} The run goes on and tries the file again later.")
-            self.refused = True
+        before = self.refused
+        self.write(run, finished=False)
+        if self.refused and not before:
+            self.say(f"triptych: {self.refused} The run goes on and tries the file again later.")
         self.written = time.monotonic()
+
+    def ended(self, run: Run) -> None:
+        try:
+            self.refused = ""
+            self.write(run, finished=True)
+        finally:
+            self.release()
+
+    def write(self, run: Run, finished: bool) -> None:
+        """Put everything into the file; `refused` says why it cannot be."""
+        try:
+            files.write(self.path, self.document(run, finished).to_json())
+        except UsageError as error:
+            self.refused = str(error)
+
+    def document(self, run: Run, finished: bool) -> Document:
+        """The run as it stands, behind what the file held of others."""
+        made = self.publish(run)
+        env = {**made.env, **({"earlier": self.earlier} if self.earlier else {})}
+        return Document(
+            complete=made.complete and finished,
+            planned=len(self.others) + len(self.prints),
+            env=env,
+            results=[*self.others, *made.results],
+            unknown=self.unknown,
+        )
+
+
+def summary_of(env: dict[str, Any]) -> list[dict[str, Any]]:
+    """What tells one run from another: when, by which command, from which sources, where."""
+    names = ("label", "utc", "command", "seed", "triptych", "git", "kernels", "cpu", "gpus")
+    return [{name: env[name] for name in names if name in env}]
 
 
 def undecided(result: Result) -> bool:

@@ -91,6 +91,9 @@ def add_output(parser: argparse.ArgumentParser, html: str | None) -> None:
     group.add_argument(
         "--resume", metavar="PATH", help="keep results in this file as they come, and run only what it does not hold"
     )
+    group.add_argument(
+        "--label", metavar="NAME", help="what documents and reports call this machine (default: nothing)"
+    )
     group.add_argument("--csv", metavar="PATH", help="one row a result (- is stdout)")
     group.add_argument("--md", metavar="PATH", help="a Markdown table (- is stdout)")
     group.add_argument(
@@ -126,6 +129,23 @@ add_run: Options = partial(add_timed, cases="smoke", html="report.html")
 def add_report(parser: argparse.ArgumentParser) -> None:
     add_timed(parser, cases="smoke,model", html="report.html")
     parser.add_argument("--from", dest="saved", nargs="+", metavar="JSON", help="render saved results, run nothing")
+
+
+def add_compare(parser: argparse.ArgumentParser) -> None:
+    """Two sides, what to run where they are not saved, and the limits of the gate."""
+    parser.add_argument("base", metavar="BASE", help="a document, kernel file, FILE.py:FUNCTION, revision or backend")
+    parser.add_argument("new", metavar="NEW", help="the same, which is held against it")
+    add_selection(parser, cases="model")
+    add_judgement(parser, timed=True)
+    parser.add_argument(
+        "--fail-on", metavar="LIMITS", help="exit 3 if a time is longer by more, as predicted:2%%,median:5%%"
+    )
+    group = parser.add_argument_group("output")
+    group.add_argument("--json", metavar="PATH", help="every change, as one document (- is stdout)")
+    group.add_argument("--md", metavar="PATH", help="a comment for a pull request, of 60 lines at most (- is stdout)")
+    group.add_argument("--html", metavar="PATH", help="a page with both timelines of an NKI kernel on one axis")
+    group.add_argument("--github", action="store_true", help="also print what regressed as annotations of GitHub")
+    group.add_argument("-q", "--quiet", action="store_true", help="no progress and no table: the verdict alone")
 
 
 def add_list(parser: argparse.ArgumentParser) -> None:
@@ -176,6 +196,7 @@ def add_profile(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("output")
     group.add_argument("--trace", metavar="FILE", help="the timeline for ui.perfetto.dev (.gz compresses)")
     group.add_argument("--html", metavar="FILE", help="a page with the timeline and memory over time")
+    group.add_argument("--label", metavar="NAME", help="what the document calls this machine (default: nothing)")
     group.add_argument("--json", metavar="PATH", help="everything, as one document (- is stdout, and nothing else is)")
 
 

@@ -22,6 +22,7 @@ class Outputs:
     trace: str | None = None
     resume: str | None = None  # kept as results come
     quiet: bool = False
+    label: str | None = None  # what the user calls this machine
 
     @classmethod
     def from_arguments(cls, arguments: Namespace) -> Outputs:

@@ -27,6 +27,15 @@ EXIT_CODES = """exit codes:
   5  no kernel ran
   6  a required backend is missing"""
 
+COMPARE_EXIT_CODES = """exit codes:
+  0  nothing is wrong, and nothing slower than --fail-on allows
+  1  a case is wrong now that was not
+  2  usage
+  3  a case is slower than --fail-on allows
+  4  a case that had a time has none now; with --strict, also one whose interval reaches below the limit
+  5  nothing could be compared
+  6  a required backend is missing"""
+
 PROFILE_EXIT_CODES = """exit codes:
   0  predicted
   1  a kernel failed
@@ -65,7 +74,14 @@ COMMANDS = (
     Command("bench", "check, then time what is right", options.add_bench),
     Command("run", "check, then bench, then write a report", options.add_run),
     Command("report", "run every op on every backend of this machine and write a report", options.add_report),
+    Command(
+        "compare",
+        "say what is faster and what is slower, how surely, and why",
+        options.add_compare,
+        COMPARE_EXIT_CODES,
+    ),
     Command("profile", "predict how long a kernel takes on the chip, and why", options.add_profile, PROFILE_EXIT_CODES),
+    Command("schema", "print the JSON schema of the documents that --json writes"),
     Command("lint", "find what NKI's compiler rejects, without running anything", options.add_lint, LINT_EXIT_CODES),
     Command(
         "validate-timing",

@@ -6,19 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from triptych.harness.backends import BACKENDS
 from triptych.harness.results.measures import Fixed
 from triptych.harness.results.profile import Outcome, Profile
 from triptych.harness.results.result import Result
 from triptych.harness.results.status import BAD, RAN, Evidence
 
-FAMILIES = {
-    "nki-sim": "nki",
-    "nki": "nki",
-    "triton-cpu": "triton",
-    "triton": "triton",
-    "torch": "torch",
-    "numpy": "numpy",
-}
 Environment = Mapping[str, Any]
 Run = tuple[Environment, Sequence[Outcome]]
 R = TypeVar("R", bound=Outcome, covariant=True)
@@ -40,7 +33,8 @@ class Entry(Generic[R]):
     @property
     def family(self) -> str:
         """The language of the kernel, which has a colour of its own."""
-        return FAMILIES.get(self.result.backend, "other")
+        known = BACKENDS.get(self.result.backend)  # a document may be of another version
+        return known.family if known else "other"
 
 
 @dataclass(frozen=True)
@@ -50,15 +44,17 @@ class ReportData:
     verdicts: tuple[Entry[Result], ...]  # what was compared with the reference, or should have been
     profiles: tuple[Entry[Profile], ...]  # times, which judge nothing
     environments: tuple[Environment, ...]
+    warnings: tuple[str, ...] = ()  # of runs that were cut short
 
     @classmethod
-    def of(cls, runs: Sequence[Run]) -> ReportData:
+    def of(cls, runs: Sequence[Run], warnings: Sequence[str] = ()) -> ReportData:
         """What to show of one or more runs."""
         each = [(outcome, i, len(runs)) for i, (_, outcomes) in enumerate(runs) for outcome in outcomes]
         return cls(
             tuple(Entry(outcome, *run) for outcome, *run in each if isinstance(outcome, Result)),
             tuple(Entry(outcome, *run) for outcome, *run in each if isinstance(outcome, Profile)),
             tuple(env for env, _ in runs),
+            tuple(warnings),
         )
 
     @property

@@ -48,9 +48,9 @@ CHAPTERS = (
 )
 
 
-def page(runs: Sequence[Run]) -> str:
-    """The HTML of one or more runs."""
-    report = ReportData.of(runs)
+def page(runs: Sequence[Run], warnings: Sequence[str] = ()) -> str:
+    """The HTML of one or more runs; `warnings` are of those that were cut short."""
+    report = ReportData.of(runs, warnings)
     chapters = [(chapter, found) for chapter in CHAPTERS if (found := chapter.find(report))]
     return render(
         "report/page.html", report=report, headline=headline(report), summary=summary(report), chapters=chapters

@@ -53,6 +53,8 @@ def headline(report: ReportData) -> str:
     """The whole report in one sentence."""
     compared = report.compared()
     bad = sum(entry.result.status in BAD for entry in compared)
+    if report.warnings:
+        return f"Incomplete: {thousands(bad)} of the {plural(len(compared), 'comparison')} so far did not agree"
     if not compared:
         return "Nothing was compared"
     if bad:
@@ -64,7 +66,7 @@ def summary(report: ReportData) -> Summary:
     """What stands below the headline."""
     counts = Counter(e.result.status for e in report.verdicts if e.result.evidence is not Evidence.REFERENCE)
     return Summary(
-        "bad" if report.bad() else "good" if report.compared() else "empty",
+        "bad" if report.bad() or report.warnings else "good" if report.compared() else "empty",
         {status: counts[status] for status in Status},
         [_column(report, family) for family in LANGUAGES],
         [_facts(env, i if len(report.environments) > 1 else None) for i, env in enumerate(report.environments, 1)],
@@ -99,6 +101,7 @@ def _facts(env: Environment, number: int | None) -> list[str]:
     commit = f"commit {git['sha'][:10]}{' with local changes' if git.get('dirty') else ''}" if git else ""
     facts = [
         f"run {number}" if number else "",
+        str(env.get("label") or ""),
         str(env.get("cpu") or ""),
         plural(int(env["cores"]), "core") if env.get("cores") else "",
         *([gpu.get("name", "") for gpu in env.get("gpus") or []] or ["no GPU"]),

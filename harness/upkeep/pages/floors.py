@@ -40,6 +40,7 @@ FLOORS: dict[str, tuple[str, ...]] = {  # of each house, the lowest first
         "backends",
         "trials",
         "profiling",
+        "comparing",
         "running",
         "reports",
         "testing",

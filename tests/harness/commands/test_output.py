@@ -50,7 +50,7 @@ def test_json_on_stdout_is_one_document_and_nothing_else(runner: Any, capsys: py
     assert runner.main([*BENCH, "--json", "-", "--seed", "3"]) == ExitCode.OK
     out, err = capsys.readouterr()
     document = strict(out)
-    assert list(document) == ["schema_version", "env", "results"] and document["schema_version"] == 1
+    assert list(document) == ["schema_version", "complete", "planned", "env", "results"] and document["complete"]
     results = document["results"]
     assert isinstance(results, list) and len(results) == 6
     assert all(set(result) == KEYS for result in results)

@@ -138,12 +138,14 @@ def test_another_seed_or_tolerance_is_run_again(folder: Path, more: list[str]) -
     assert calls(folder) == [1, 2, 3, 4]
 
 
-def test_another_case_set_runs_what_is_new_and_drops_what_is_gone(folder: Path) -> None:
+def test_another_selection_runs_what_is_new_and_keeps_what_is_there(folder: Path) -> None:
     cli.main(words(folder, "-k", "[12]x4"))
     assert calls(folder) == [1, 2]
     cli.main(words(folder, "-k", "[24]x4"))
     assert calls(folder) == [4]
-    assert [result["case"] for result in results(folder)] == ["2x4", "4x4"]
+    assert [result["case"] for result in results(folder)] == ["1x4", "2x4", "4x4"]
+    kept = json.loads((folder / "run.json").read_text())
+    assert kept["complete"] and kept["planned"] == 3 and "[12]x4" in kept["env"]["earlier"][0]["command"]
 
 
 def test_a_changed_judge_invalidates_everything(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""What check, bench, run and report share: carry a request out, publish what came, and say it in an exit code."""
+"""What check, bench, run and report share: to carry a request out, publish what came, and say it in an exit code."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from argparse import Namespace
 from collections.abc import Callable, Sequence
 
 from triptych.harness import files
+from triptych.harness.backends import REFERENCES
 from triptych.harness.commands.arguments.outputs import Outputs
 from triptych.harness.emulators.conformance import warning
 from triptych.harness.errors import UsageError
@@ -16,7 +17,7 @@ from triptych.harness.exit_codes import ExitCode
 from triptych.harness.reports import overview, tables
 from triptych.harness.reports.progress import Progress
 from triptych.harness.reports.terminal import wants_colour
-from triptych.harness.results.document import Document, dumps
+from triptych.harness.results.document import Document
 from triptych.harness.results.profile import Outcome
 from triptych.harness.results.result import Result
 from triptych.harness.results.status import BAD, RAN, Status
@@ -26,16 +27,18 @@ from triptych.harness.running.resume import Resume
 from triptych.harness.running.session import Observer, Session, StopAtFirst
 
 
-def compare(arguments: Namespace, table: bool = True) -> int:
+def carry_out(arguments: Namespace, table: bool = True) -> int:
     """Run what the arguments ask for, and publish it; `table` is whether stdout gets one."""
     request, outputs = Request.from_arguments(arguments), Outputs.from_arguments(arguments)
     outputs.check()
     session: Session = arguments.session or Session()
-    run = session.run(request, observers_of(arguments, outputs))
+    observers = observers_of(arguments, outputs)
+    run = session.run(request, observers)
     results, tasks = run.results, run.plan.tasks
     if not tasks:
         say("triptych: the chosen ops have no such cases; `triptych list OP` shows theirs")
-    publish([overview.document(run)], outputs, request.seed, table)
+    refused = [observer.refused for observer in observers if isinstance(observer, Resume) and observer.refused]
+    publish([overview.document(run)], outputs, request.seed, table, refused)
     for note in first_notes(results):
         say(f"triptych: note: {note}")
     for line in warning(run.env.get("conformance", {})).splitlines():
@@ -44,7 +47,7 @@ def compare(arguments: Namespace, table: bool = True) -> int:
         say(f"triptych: stopped after {len(results)} of {len(tasks)} cases")
     if run.interrupted:
         return ExitCode.INTERRUPTED
-    reference_counts = list(request.backends) == ["numpy"]
+    reference_counts = bool(request.backends) and set(request.backends) <= REFERENCES
     return exit_code(results, request.required, strict=arguments.strict, reference_counts=reference_counts)
 
 
@@ -56,24 +59,28 @@ def observers_of(arguments: Namespace, outputs: Outputs) -> list[Observer]:
     """Who looks on while a command line's request is run."""
     observers: list[Observer] = []
     if outputs.json or outputs.html or outputs.resume:
-        observers.append(Recorder(shlex.join(["triptych", *arguments.argv])))
+        observers.append(Recorder(shlex.join(["triptych", *arguments.argv]), outputs.label))
     if outputs.resume:
-        observers.append(Resume(outputs.resume, say))
+        observers.append(Resume(outputs.resume, say, overview.document))
     observers.append(Progress(quiet=outputs.quiet))
     if arguments.stop:
         observers.append(StopAtFirst())
     return observers
 
 
-def publish(runs: Sequence[Document], outputs: Outputs, seed: int | None, table: bool = True) -> None:
+def publish(
+    runs: Sequence[Document], outputs: Outputs, seed: int | None, table: bool = True, refused: Sequence[str] = ()
+) -> None:
     """The files first, so that a broken pipe costs none of them; then the table, the problems and the last line.
 
-    A file that cannot be written, as on a full disk, costs neither the others nor the table; it is the error then.
+    A file that cannot be written, as on a full disk, costs neither the others nor the table; it is the error then, as
+    is what was `refused` before. That a run was cut short is said before anything else.
     """
     results = [result for run in runs for result in run.results]
-    failed = write_files(runs, results, outputs, seed)
+    failed = [*refused, *write_files(runs, results, outputs, seed)]
     stream = outputs.stream
     colour = wants_colour(stream)
+    print(overview.warnings(runs), end="", file=stream)
     if table and not outputs.stdout_taken and not outputs.quiet:
         width = shutil.get_terminal_size().columns if stream.isatty() else None
         print(overview.table(results, width=width, colour=colour), end="")
@@ -97,12 +104,11 @@ def write_files(runs: Sequence[Document], results: Sequence[Outcome], outputs: O
     def html() -> str:
         from triptych.harness.reports.report.page import page
 
-        return page([(run.env, run.results) for run in runs])
+        return page([(run.env, run.results) for run in runs], overview.warnings(runs).splitlines())
 
-    write(outputs.resume, lambda: dumps(runs[0].env, results))
-    write(outputs.json, lambda: dumps(runs[0].env, results))
+    write(outputs.json, lambda: runs[0].to_json())
     write(outputs.csv, lambda: tables.comma_separated(results))
-    write(outputs.md, lambda: tables.markdown(results, seed))
+    write(outputs.md, lambda: tables.markdown(results, seed, overview.warnings(runs).splitlines()))
     write(outputs.html, html)
     return failed
 
@@ -135,7 +141,7 @@ def exit_code(results: Sequence[Outcome], required: Sequence[str], *, strict: bo
         return ExitCode.REQUIRED_MISSING
     if strict and any(result.status is Status.UNSUPPORTED for result in results):
         return ExitCode.MISMATCH
-    if not reference_counts and ran <= {"numpy"}:
+    if not reference_counts and ran <= REFERENCES:
         say("triptych: no kernel ran: what passed is the reference, compared with itself")
         return ExitCode.NOTHING_RAN
     return ExitCode.OK

@@ -1,0 +1,64 @@
+"""Where the results of a document are from: the `env` beside them, as far as reports and comparisons read it.
+
+A document may say more of its origin: what is not named here is kept as it is.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from triptych.harness.results.record import Record
+
+
+class Repository(Record, frozen=True, kw_only=True):
+    """A commit, and whether tracked files differ from it."""
+
+    sha: str
+    dirty: bool = False
+
+
+class KernelSource(Record, frozen=True, kw_only=True):
+    """The file of a kernel: its place in its repository, or its name where it is in none."""
+
+    op: str
+    panel: str  # "nki" or "triton"
+    file: str
+    sha256: str  # of its bytes
+    git: Repository | None = None
+
+
+class Origin(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Machine, versions, sources, command and seed; no host is named, but by a label that the user gives."""
+
+    label: str | None = None  # what the user calls the machine
+    triptych: str | None = None
+    utc: str | None = None  # when it was made
+    git: Repository | None = None  # of triptych's own checkout
+    kernels: list[KernelSource] = []
+    command: str | None = None
+    seed: int | None = None
+    python: str | None = None
+    packages: dict[str, str | None] = {}
+    blas: str | None = None
+    platform: str | None = None
+    cpu: str | None = None
+    cores: int | None = None
+    threads: dict[str, str] = {}
+    emulation: dict[str, str] = {}
+    gpus: list[dict[str, str]] = []
+    conformance: dict[str, Any] = {}
+    not_tried: list[str] = []
+    earlier: list[dict[str, Any]] = []  # the origins of runs whose results this document took over
+
+    @property
+    def machine(self) -> str:
+        """What a time depends on beside the kernel: the accelerators, else the processor."""
+        gpus = ", ".join(" ".join(filter(None, (gpu.get("name"), gpu.get("driver")))) for gpu in self.gpus)
+        return gpus or self.cpu or "an unknown machine"
+
+
+def origin(env: dict[str, Any]) -> Origin:
+    """The typed form of an `env`; msgspec.ValidationError says what of it is not as it must be."""
+    return msgspec.convert(env, Origin, strict=False)
