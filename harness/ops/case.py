@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,11 +22,14 @@ class Case:
     seed: int = 0
 
 
-def template(op: str, case: Case | Mapping[str, Any]) -> Case:
-    """`case` as a template of `op`: a dict's integers are axes; "name", "regime", "dtype" its own; the rest params."""
+def template(op: str, case: Case | Mapping[str, Any], options: Collection[str] = ()) -> Case:
+    """`case` as a template of `op`: a dict's integers are axes; "name", "regime", "dtype" its own; the rest params.
+
+    options: names whose integers are params
+    """
     if isinstance(case, Case):
         return replace(case, op=op)
-    axes = {k: v for k, v in case.items() if isinstance(v, int) and not isinstance(v, bool)}
+    axes = {k: v for k, v in case.items() if isinstance(v, int) and not isinstance(v, bool) and k not in options}
     params = {k: v for k, v in case.items() if k not in axes and k not in ("name", "regime", "dtype")}
     regime = case.get("regime", "normal")
     name = case.get("name") or case_name(axes, params, regime)
