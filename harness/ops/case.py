@@ -36,9 +36,10 @@ def template(op: str, case: Case | Mapping[str, Any], options: Collection[str] =
     return Case(op, name, axes, case.get("dtype", ""), params, regime)
 
 
-def in_every_regime(templates: Sequence[Case]) -> tuple[Case, ...]:
-    """`templates` in every regime but the ordinary one."""
-    return tuple(in_regime(case, regime) for regime in HARD for case in templates)
+def in_every_regime(templates: Sequence[Case], strided: bool) -> tuple[Case, ...]:
+    """`templates` in every regime but the ordinary one and, unless the kernels know of strides, the one of those."""
+    regimes = [regime for regime in HARD if strided or regime != "strided"]
+    return tuple(in_regime(case, regime) for regime in regimes for case in templates)
 
 
 def in_regime(case: Case, regime: str) -> Case:

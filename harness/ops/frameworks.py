@@ -2,8 +2,8 @@
 
 Which of them a reference is written in is read from what it names: a module, function or class of PyTorch or JAX in
 its code, in the functions that it calls by name, in what it closes over, or in its annotations. It then gets tensors of
-that framework, in the dtypes of the arrays. One in PyTorch that makes its tensors itself, as with `torch.from_numpy`, gets
-the arrays. No other error of a reference is answered by trying another kind of argument.
+that framework, in the dtypes of the arrays. One in PyTorch that makes its tensors itself, as with `torch.from_numpy`,
+gets the arrays. No other error of a reference is answered by trying another kind of argument.
 """
 
 from __future__ import annotations

@@ -39,8 +39,8 @@ class Op:
     """The meaning of one operation and where its panels are.
 
     Every callable takes the arrays of `inputs` and the case's params by keyword, so that all panels compute on the same
-    bytes. The reference gets the arrays widened to float64. A declaration needs `name`, `inputs`, `reference` and
-    `cases`; the rest has defaults:
+    bytes. The reference gets the arrays widened to float64, as tensors if it is written in PyTorch or JAX. A
+    declaration needs `name`, `inputs`, `reference` and `cases`; the rest has defaults:
 
     - `inputs` is a generator, or the shape of each input in axes: {"x": ("M", "N")}. Arrays that it returns in float64
       are rounded to the case's dtype.
@@ -51,7 +51,9 @@ class Op:
       `axes` does not list it.
     - `tiles`, `limits` and `multiples` say where sizes matter: {"K": (128, 1024)}, {"D": 128}, {"H": "Hkv"}. `--fuzz`
       draws sizes around the tiles and within the limits. An op without a set "adversarial" gets its first set in every
-      regime, and its set "edge" in ascending order, if its inputs are given as shapes.
+      regime, and its set "edge" in ascending order, if its inputs are given as shapes. With a Triton panel the set
+      has a case whose inputs are not contiguous: launchers take strides, call `.contiguous()`, or the op says in
+      `unsupported` that its kernel does not take the regime "strided".
     - `shapes` is the shape of each input in axes, where `inputs` is a generator and all are of the case's dtype: with
       it a profile draws nothing.
     - `honest` are baselines of the same dtype whose error bounds that of a kernel; the first is the one that is
@@ -69,7 +71,7 @@ class Op:
 
     name: str
     inputs: Inputs | Shapes
-    reference: Callable[..., Array]  # float64 inside and out
+    reference: Callable[..., Any]  # float64 inside and out, in NumPy, PyTorch or JAX
     cases: Mapping[str, Sequence[Template]] | Sequence[Template]
     _: KW_ONLY
     summary: str = ""  # one line with the equation and shapes; by default the first of the reference's docstring
@@ -128,9 +130,13 @@ class Op:
         found = {name: tuple(template(self.name, case, options) for case in some) for name, some in sets.items()}
         if isinstance(self.inputs, Mapping) and found and "adversarial" not in found:
             found["adversarial"] = (
-                *in_every_regime(next(iter(found.values()))),
+                *in_every_regime(next(iter(found.values())), strided=self.triton is not None),
                 *(in_regime(case, "sorted") for case in found.get("edge", ())),  # whose last element counts
             )
+        adversarial = found.get("adversarial", ())
+        templates = [case for cases in found.values() for case in cases]
+        if self.triton is not None and templates and all(case.regime != "strided" for case in adversarial):
+            found["adversarial"] = (*adversarial, in_regime(templates[0], "strided"))
         return found
 
 
