@@ -47,8 +47,8 @@ class Change:
 
     @property
     def vanished(self) -> bool:
-        """Whether it had a time before and has none now."""
-        return timing_of(self.base) is not None and timing_of(self.new) is None
+        """Whether it had a time before and has none now that may be held against it."""
+        return timing_of(self.base) is not None and (self.ratio is None or not self.trusted)
 
     @property
     def verdict(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from triptych.harness.results.result import Result
 from triptych.harness.results.status import Status
 from triptych.harness.running.process import WorkerProcess
 from triptych.harness.running.tasks import TIMEOUT_S, Settings, Task
+from triptych.harness.testing.baseline import Baseline
 
 RAN = "triptych_backend"  # the property of a test that ran, by which --triptych-require counts
 
@@ -21,10 +23,19 @@ class KernelCase:
 
     properties: of the test, which a JUnit report shows
     required: whether the backend's absence is a failure
+    baseline: what it took before, if times are asked for
     """
 
-    def __init__(self, task: Task, worker: WorkerProcess, properties: list[tuple[str, object]], required: bool) -> None:
-        self.task = task
+    def __init__(
+        self,
+        task: Task,
+        worker: WorkerProcess,
+        properties: list[tuple[str, object]],
+        required: bool,
+        baseline: Baseline | None = None,
+    ) -> None:
+        self.task = replace(task, bench=True) if baseline and baseline.times(task) else task
+        self.baseline = baseline
         self.worker = worker
         self.properties = properties
         self.required = required
@@ -44,6 +55,13 @@ class KernelCase:
         self.properties += [(RAN, backend), *properties(result)]
         if result.status is not Status.PASSED:
             pytest.fail(message(result), pytrace=False)
+        if self.baseline and result.timing:
+            times, slower = self.baseline.held(result)
+            self.properties += times
+            if slower:
+                pytest.fail(
+                    f"{slower}\n\nrepeat it alone: {result.repro.replace(' check ', ' bench ', 1)}", pytrace=False
+                )
         return result
 
 

@@ -14,9 +14,12 @@ from triptych.harness.comma_lists import comma_list
 
 if TYPE_CHECKING:
     from triptych.harness.running.process import WorkerProcess
+    from triptych.harness.testing.baseline import Baseline
     from triptych.harness.testing.kernel_case import KernelCase
 
 BACKENDS_OPTION, REQUIRED_OPTION = "--triptych-backend", "--triptych-require"
+BASELINE_OPTION, LIMITS_OPTION = "--triptych-baseline", "--triptych-fail-on"
+BASELINE: pytest.StashKey[Baseline] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -39,11 +42,33 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="B,...",
         help="fail, instead of skipping, where these backends are missing or ran no test",
     )
+    group.addoption(
+        BASELINE_OPTION,
+        metavar="JSON",
+        help="a document of `triptych bench`: time what has a time in it, and report both in the properties of a test",
+    )
+    group.addoption(
+        LIMITS_OPTION,
+        metavar="LIMITS",
+        help="fail what is slower than the baseline by more, as predicted:2%%,median:5%%",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "triptych: a test that runs a kernel on a backend, of triptych.parametrize")
     config.addinivalue_line("markers", "kernel: the older name of the marker triptych")
+    if config.getoption(LIMITS_OPTION) and not config.getoption(BASELINE_OPTION):
+        raise pytest.UsageError(f"{LIMITS_OPTION} needs a document to compare with: {BASELINE_OPTION} names it")
+    if config.getoption(BASELINE_OPTION):
+        from triptych.harness.errors import UsageError as Wrong
+        from triptych.harness.testing.baseline import Baseline
+
+        try:
+            config.stash[BASELINE] = Baseline.read(config.getoption(BASELINE_OPTION), config.getoption(LIMITS_OPTION))
+        except Wrong as error:
+            raise pytest.UsageError(str(error)) from None
+        if config.getoption(LIMITS_OPTION) and not hasattr(config, "workerinput"):
+            config.pluginmanager.register(Compared(config.getoption(LIMITS_OPTION)), "triptych-compared")
     backends, required = config.getoption(BACKENDS_OPTION), config.getoption(REQUIRED_OPTION)
     if not backends and not required:
         return
@@ -94,7 +119,8 @@ def triptych_case(request: pytest.FixtureRequest, triptych_worker: WorkerProcess
     if not hasattr(request, "param"):
         pytest.fail("triptych_case is for tests under @triptych.parametrize", pytrace=False)
     required = request.param.backend in request.config.getoption(REQUIRED_OPTION)
-    return KernelCase(request.param, triptych_worker, request.node.user_properties, required)
+    baseline = request.config.stash.get(BASELINE, None)
+    return KernelCase(request.param, triptych_worker, request.node.user_properties, required, baseline)
 
 
 @pytest.fixture(scope="session")
@@ -104,6 +130,33 @@ def triptych_worker() -> Iterator[WorkerProcess]:
 
     with WorkerProcess() as worker:
         yield worker
+
+
+class Compared:
+    """Counts the tests that were held against the baseline: a gate that compares nothing must not pass."""
+
+    def __init__(self, limits: str) -> None:
+        self.limits = limits
+        self.count = 0
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        from triptych.harness.testing.baseline import RATIO
+
+        self.count += report.when == "call" and any(name == RATIO for name, _ in report.user_properties)
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if not self.count and not session.config.option.collectonly:
+            session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        if terminalreporter.config.option.collectonly:
+            return
+        if self.count:
+            terminalreporter.line(f"triptych: {self.count} times held against the baseline under {self.limits}")
+        else:
+            terminalreporter.line(
+                f"triptych: no test has a time in the baseline, so that {LIMITS_OPTION} held nothing", red=True
+            )
 
 
 class Required:

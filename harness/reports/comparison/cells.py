@@ -82,8 +82,9 @@ def sentences(gate: Gate) -> Iterator[str]:
     for change in gate.regressed:
         yield f"slower: {name(change)}: {beyond(change, gate)}"
     for change in gate.vanished:
-        why = one_line(change.new.reason or str(change.new.status)) if change.new else "it is no longer there"
-        yield f"no time any more: {name(change)}: {why}"
+        new = change.new
+        why = "it is no longer there" if new is None else change.why_not or new.reason or f"{new.status}, and not timed"
+        yield f"no time to compare: {name(change)}: {one_line(why)}"
     for change in gate.undecided:
         yield f"not decided: {name(change)}: {beyond(change, gate)}"
     for metric in gate.idle:
@@ -116,7 +117,7 @@ def headline(comparison: Comparison, gate: Gate) -> str:
     if not timed:
         return "Nothing could be compared"
     if gate.vanished:
-        return f"{plural(len(gate.vanished), 'case')} without a time now"
+        return f"{plural(len(gate.vanished), 'case')} without a time to compare"
     if gate.limits:
         undecided = f", {len(gate.undecided)} of them not decided" if gate.undecided else ""
         return f"No regression in {plural(sum(len(comparison.of(m)) for m in gate.limits), 'case')}{undecided}"

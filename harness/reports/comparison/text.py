@@ -108,7 +108,7 @@ def github(gate: Gate, files: Mapping[str, str]) -> Iterator[str]:
     for level, title, changes in (
         ("error", "wrong", gate.broken),
         ("error", "slower", gate.regressed),
-        ("warning", "no time any more", gate.vanished),
+        ("warning", "no time to compare", gate.vanished),
         ("warning", "not decided", gate.undecided),
     ):
         for change in changes:
