@@ -142,7 +142,7 @@ def account(compiled: Any, kernel: JITFunction, arguments: dict[str, Any], targe
         constants={
             p.name: constants[p.name]
             for p in kernel.params
-            if (p.is_constexpr or constants[p.name] == 1) and isinstance(constants[p.name], (int, float, bool, str))
+            if isinstance(constants[p.name], (int, float, bool, str)) and (p.is_constexpr or constants[p.name] == 1)
         },
     )
 
