@@ -27,7 +27,7 @@ bench: $(TESTABLE)  ## time the benchmark cases under pytest-benchmark
 	$(BIN)/python -m pytest tests/benchmarks --benchmark-enable
 
 bench-gpu: $(TESTABLE)  ## check and time the triton and torch backends on this machine's GPU
-	$(BIN)/python -m triptych.harness.commands.bench_gpu
+	$(BIN)/python -m triptych.harness.upkeep.figures.bench_gpu
 
 bench-simulator: $(INSTALLED)  ## the simulator's time against NumPy's for the same arithmetic
 	$(BIN)/python -m triptych.harness.upkeep.figures.bench_simulator

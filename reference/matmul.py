@@ -29,3 +29,10 @@ def matmul(lhsT: NDArray[Any], rhs: NDArray[Any]) -> NDArray[np.float64]:
     with np.errstate(invalid="ignore", over="ignore"):
         out: NDArray[np.float64] = lhsT.astype(np.float64, copy=False).T @ rhs.astype(np.float64, copy=False)
     return out
+
+
+def matmul_mk(lhs: NDArray[Any], rhs: NDArray[Any]) -> NDArray[np.float64]:
+    """lhs[M, K], rhs[K, N] -> out[M, N] = lhs @ rhs, float64: the left operand as it is usually stored."""
+    if lhs.ndim != 2:
+        raise ValueError(f"lhs must have 2 axes [M, K], got {lhs.ndim}: shape {lhs.shape}")
+    return matmul(lhs.T, rhs)

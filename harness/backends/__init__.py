@@ -13,9 +13,10 @@ from triptych.harness.backends.reference import Reference
 from triptych.harness.backends.triton_device import TritonDevice
 from triptych.harness.backends.triton_interpreter import Interpreter
 
-__all__ = ["BACKENDS", "Backend"]
+__all__ = ["BACKENDS", "REFERENCES", "Backend"]
 
 BACKENDS: dict[str, Backend] = {  # in the order in which a table shows them
     backend.name: backend
     for backend in (Reference(), Simulator(), NeuronDevice(), Interpreter(), TritonDevice(), Torch())
 }
+REFERENCES = frozenset(name for name, backend in BACKENDS.items() if backend.is_reference)

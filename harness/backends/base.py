@@ -127,7 +127,7 @@ class Backend(ABC):
         return f"{os.path.basename(warning.filename)}:{warning.lineno}: {warning.message}"
 
 
-def located(kernel: str | Callable[..., Any] | None) -> tuple[Path, str]:
+def split_kernel(kernel: str | Callable[..., Any] | None) -> tuple[Path, str]:
     """ "path/to/file.py:function" as the path and the function's name."""
     if not isinstance(kernel, str):
         raise KernelFault(f'the kernel must be given as "path/to/file.py:function", got {kernel!r}')
@@ -146,14 +146,14 @@ def kernel_of(kernel: str | Callable[..., Any] | None, load: Callable[[Path], ob
     """The function that an op names as its kernel, or holds, and its file; `load` makes a module of a file."""
     if callable(kernel):
         return kernel, file_of(kernel)
-    path, function = located(kernel)
+    path, function = split_kernel(kernel)
     return member(load(path), function, path), path
 
 
 def file_of(kernel: str | Callable[..., Any] | None) -> Path:
     """Where a kernel is written; in a notebook, what Python calls the cell."""
     if not callable(kernel):
-        return located(kernel)[0]
+        return split_kernel(kernel)[0]
     code = getattr(inspect.unwrap(kernel), "__code__", None)
     return Path(code.co_filename if code else "")
 

@@ -15,14 +15,14 @@ import numpy as np
 
 from triptych.harness.arrays import Array
 from triptych.harness.backends.base import KernelFault
+from triptych.harness.unwritten import UNWRITTEN
 
 MARGIN = 1024  # elements on each side
-UNWRITTEN = {1: 0x7F, 2: 0x7FD3, 4: 0x7FD3D3D3, 8: 0x7FF3D3D3D3D3D3D3}  # by item size: a NaN in IEEE's wider formats
 _rng = np.random.default_rng(0)
 OUTSIDE = {1: 0x7F, 2: 0x7FE5, 4: 0x7FE5E5E5, 8: 0x7FF5E5E5E5E5E5E5}
 
 
-def patterned(shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
+def pattern_buffer(shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
     """A flat array of unsigned integers as wide as `dtype`: margin, room for `shape`, margin."""
     size = int(np.prod(shape))
     flat = np.full(size + 2 * MARGIN, OUTSIDE[dtype.itemsize], f"u{dtype.itemsize}")
@@ -39,7 +39,7 @@ def inside(flat: Array, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
 
 def guarded_copy(x: Array) -> tuple[Array, Array]:
     """(patterned buffer, view with the values of `x`)."""
-    flat = patterned(x.shape, x.dtype)
+    flat = pattern_buffer(x.shape, x.dtype)
     view = inside(flat, x.shape, x.dtype)
     view[...] = x
     return flat, view
@@ -58,12 +58,17 @@ def check_margins(flat: Array, name: str) -> None:
 
 def check_written(flat: Array, shape: Sequence[int]) -> None:
     """Raise KernelFault if an element of the buffer was never written; of one-byte dtypes, no element tells."""
-    if flat.itemsize == 1:
+    check_elements(flat[MARGIN : flat.size - MARGIN].reshape(shape))
+
+
+def check_elements(x: Array) -> None:
+    """Likewise of an array that a launcher made from poisoned memory."""
+    if x.itemsize not in UNWRITTEN or x.itemsize == 1:
         return
-    left = flat[MARGIN : flat.size - MARGIN] == UNWRITTEN[flat.itemsize]
+    left = x.view(f"u{x.itemsize}") == UNWRITTEN[x.itemsize]
     count = int(np.count_nonzero(left))
     if count:
-        first = [int(i) for i in np.unravel_index(int(np.argmax(left)), shape)]
+        first = [int(i) for i in np.unravel_index(int(np.argmax(left)), x.shape)]
         raise KernelFault(
             f"the kernel left {count} of {left.size} output elements unwritten, the first at {first}: look at the grid "
             "and at the masks of its stores"

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from triptych.harness.arrays import Array, to_torch
+from triptych.harness.arrays import Array, from_torch, to_torch
 from triptych.harness.backends import guarded
 from triptych.harness.backends.base import Backend
 from triptych.harness.backends.clocks import TimingBudget, time_cuda
 from triptych.harness.backends.gpu import gpu_here
 from triptych.harness.backends.sealed import Sealed
-from triptych.harness.backends.triton_launcher import LACKS, NO_TRITON, launcher_of
+from triptych.harness.backends.triton_launcher import LACKS, NO_TRITON, launcher_of, output_of
 from triptych.harness.judge.problem import Problem
 from triptych.harness.results.status import Evidence
 from triptych.harness.results.timing import Timing
@@ -37,25 +37,30 @@ class TritonDevice(Backend):
 
         inputs, shape, dtype = problem.inputs, problem.reference.shape, problem.dtype
         buffers = {name: guarded.guarded_copy(x)[0] for name, x in inputs.items()}
-        buffers["out"] = guarded.patterned(shape, dtype)
+        buffers["out"] = guarded.pattern_buffer(shape, dtype)
         tensors = {name: _signed(flat).to("cuda") for name, flat in buffers.items()}
         views = {name: _between(tensors[name], x.shape, x.dtype) for name, x in inputs.items()}
         torch.cuda.synchronize()
-        launcher_of(problem)(**views, out=_between(tensors["out"], shape, dtype), **problem.case.params)
+        launcher, takes_out = launcher_of(problem)
+        if takes_out:
+            views["out"] = _between(tensors["out"], shape, dtype)
+        returned = launcher(**views, **problem.case.params)
         guarded.check_streams(torch.cuda, lambda: tensors["out"].cpu().numpy())
         back = {name: t.cpu().numpy().view(buffers[name].dtype) for name, t in tensors.items()}
         for name in inputs:
             guarded.check_margins(back[name], f"input {name}")
         Sealed(inputs).check({name: guarded.inside(back[name], x.shape, x.dtype) for name, x in inputs.items()})
         guarded.check_margins(back["out"], "the output")
-        guarded.check_written(back["out"], shape)
-        return guarded.inside(back["out"], shape, dtype)
+        written = guarded.inside(back["out"], shape, dtype)
+        given = from_torch(returned) if isinstance(returned, torch.Tensor) else returned
+        return output_of(given, written if takes_out else None)
 
     def time(self, problem: Problem, target: str | None, budget: TimingBudget) -> Timing:
-        launcher = launcher_of(problem)
+        launcher, takes_out = launcher_of(problem)
         tensors = {name: to_torch(x, "cuda") for name, x in problem.inputs.items()}
-        out = to_torch(np.zeros(problem.reference.shape, problem.dtype), "cuda")
-        return time_cuda(lambda: launcher(**tensors, out=out, **problem.case.params), budget)
+        if takes_out:
+            tensors["out"] = to_torch(np.zeros(problem.reference.shape, problem.dtype), "cuda")
+        return time_cuda(lambda: launcher(**tensors, **problem.case.params), budget)
 
 
 def _signed(flat: Array) -> Any:

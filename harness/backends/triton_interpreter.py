@@ -11,10 +11,12 @@ from triptych.harness.arrays import Array
 from triptych.harness.backends import guarded
 from triptych.harness.backends.base import Backend, Replay, file_of
 from triptych.harness.backends.clocks import TimingBudget, time_host
-from triptych.harness.backends.triton_launcher import LACKS, NO_TRITON, launcher_of
+from triptych.harness.backends.sealed import Sealed
+from triptych.harness.backends.triton_launcher import LACKS, NO_TRITON, launcher_of, output_of
 from triptych.harness.bits import first_difference
 from triptych.harness.emulators import (
     EmulationError,
+    OrderError,
     conformance,
     interpret,
     interpret_backwards,
@@ -74,11 +76,12 @@ class Interpreter(Backend):
 
 def interpreted(problem: Problem, how: Callable[..., Any]) -> Array:
     """The output of the op's launcher, run by one of the emulator's ways; forwards where it cannot run backwards."""
-    launcher = launcher_of(problem)
+    launcher, takes_out = launcher_of(problem)
     shape, dtype = problem.reference.shape, problem.dtype
-    flat = guarded.patterned(shape, dtype)
-    out = guarded.inside(flat, shape, dtype)
-    if how(launcher, problem.inputs, out, **problem.case.params) is False:
+    out = guarded.inside(guarded.pattern_buffer(shape, dtype), shape, dtype)
+    try:
+        with Sealed(problem.inputs):
+            returned = how(launcher, problem.inputs, out if takes_out else None, **problem.case.params)
+    except OrderError:
         return interpreted(problem, interpret)
-    guarded.check_written(flat, shape)
-    return out
+    return output_of(returned, out if takes_out else None)

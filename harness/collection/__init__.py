@@ -1,4 +1,7 @@
-"""The rows of the op table, one file per op: inputs, honest baselines, cases, flops and bytes."""
+"""The ops of this repository, one file an op: inputs, baselines, mutations, cases, flops and bytes.
+
+The judge and every room above may import it; its files import ops, the reference and the ground.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,10 @@ from triptych.harness.errors import UsageError
 from triptych.harness.ops.loading import OpFileError, from_file
 from triptych.harness.ops.op import Op
 
-MODULES = ("matmul", "attention")  # harness/collection/<name>.py
+MODULES = (  # harness/collection/<name>.py
+    "matmul",
+    "attention",
+)
 
 
 def builtin() -> dict[str, Op]:

@@ -1,7 +1,7 @@
 """Flash attention, forward: out = softmax(q @ k.T / sqrt(D)) @ v over the visible keys; grouped-query heads.
 
 q[B, H, Sq, D], k[B, Hkv, Sk, D], v[B, Hkv, Sk, D] -> out[B, H, Sq, D]; head h reads key/value head h // (H // Hkv); a
-causal mask is aligned with the bottom right corner; D <= 128.
+causal mask is aligned with the bottom right corner; D <= 256, in Triton 128.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from triptych.harness.collection import llama
 from triptych.harness.collection.attention_baselines import online, plain, prescaled
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.op import BatchInvariance, Op
-from triptych.harness.ops.regimes import HARD, around, constant, in_regime, normal, one_hot, rounded
+from triptych.harness.ops.regimes import HARD, around, constant, in_regime, normal, one_hot, round_inputs
 from triptych.reference.attention import attention as reference
 
 KERNELS = Path(__file__).parents[2] / "kernels"
@@ -57,7 +57,7 @@ def inputs(case: Case, rng: np.random.Generator) -> Arrays:
         v = in_regime(v, "subnormal", case.dtype)
     else:
         q, k, v = (in_regime(x, regime) for x in (q, k, v))
-    return rounded({"q": q, "k": k, "v": v}, case.dtype)
+    return round_inputs({"q": q, "k": k, "v": v}, case.dtype)
 
 
 def visible_pairs(axes: Mapping[str, int], params: Mapping[str, Any]) -> int:
@@ -100,14 +100,20 @@ def torch_attention(q: Any, k: Any, v: Any, causal: bool = False) -> Any:
 
 
 def unsupported(case: Case, backend: str, target: str) -> str | None:
+    if backend in ("triton", "triton-cpu") and case.axes["D"] > 128:
+        return "the Triton kernel takes head dimensions up to 128"
     if backend == "torch" and case.regime == "nonfinite" and case.dtype != "float32":
         return "PyTorch's attention gives 0 for rows that a NaN reaches in 16-bit dtypes (seen with 2.13 on a CPU)"
     masked = case.params.get("causal") and case.axes["Sq"] != case.axes["Sk"]
     if backend == "torch" and case.regime == "nonfinite" and masked:
         return "PyTorch's attention adds its mask to the scores, and an infinite score of a hidden key becomes NaN"
+    return None
+
+
+def unsupported_online(case: Case, backend: str, target: str) -> str | None:
     if backend in ("nki-sim", "nki") and target in ("trn1", "inf2") and case.regime == "nonfinite":
         return "the TensorE transpose of NeuronCore-v2 is documented not to preserve NaN and infinities"
-    return None
+    return unsupported(case, backend, target)
 
 
 def sizes(
@@ -119,10 +125,12 @@ def sizes(
     return {"name": "-".join(marks), **axes, "causal": causal, "regime": regime}
 
 
-LIMITS = {"D": 128}
-# Where either panel starts another tile or block: of the Tensor Engine 128 queries, 128 and 512 keys, 128 numbers of a
-# head; of SBUF 8 x 128 queries and 1024 keys; of Triton 16 to 128 queries and keys, and powers of two along D.
-TILES = {"Sq": (16, 64, 128, 1024), "Sk": (16, 64, 128, 512, 1024), "D": (16, 32, 64, 128)}
+LIMITS = {"D": 256}
+LIMITS_ONLINE = {"D": 128}
+# Where a panel starts another tile or block: of the Tensor Engine 128 queries, 128 and 512 keys, 128 numbers of a head;
+# blocks of 512 queries, 256 where D > 128; online 8 x 128 queries and 1024 keys; of Triton 16 to 128 queries and keys,
+# and powers of two along D.
+TILES = {"Sq": (16, 64, 128, 256, 512, 1024), "Sk": (16, 64, 128, 512, 1024), "D": (16, 32, 64, 128, 256)}
 SMOKE = [sizes(2, 1, 64, 64, 32, True), sizes(4, 2, 96, 160, 64, False, b=2), sizes(2, 2, 200, 200, 128, True)]
 EDGE = [
     sizes(1, 1, 1, 1, 1, False),
@@ -137,6 +145,8 @@ EDGE = [
     sizes(1, 1, 300, 7, 64, True),
     sizes(1, 1, 300, 7, 1, False),
     sizes(2, 1, 3, 1024 + 130, 20, True),
+    sizes(2, 1, 300, 140, 192, True),
+    sizes(2, 2, 130, 200, 256, True),
     *[sizes(1, 1, size, 33, 8, size % 2 == 0) for size in around(TILES["Sq"])],
     *[sizes(1, 1, 3, size, 8, size % 2 == 1) for size in around(TILES["Sk"])],
     *[sizes(1, 1, 5, 9, size, False) for size in around(TILES["D"]) if size <= LIMITS["D"]],
@@ -155,22 +165,28 @@ ADVERSARIAL = [
     sizes(6, 3, 15, 27, 10, True, "nonfinite", b=2),
 ]
 
-OPS = (
-    Op(
-        name="attention",
-        summary="out[B, H, Sq, D] = softmax(q @ k.T / sqrt(D)) @ v; q[B, H, Sq, D], k and v[B, Hkv, Sk, D]",
+CASES = {
+    "smoke": SMOKE,
+    "edge": EDGE,
+    "adversarial": ADVERSARIAL,
+    "model": llama.attentions(long=False),
+    "model-long": llama.attentions(long=True),
+}
+
+
+def small_heads(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [case for case in cases if case["D"] <= LIMITS_ONLINE["D"]]
+
+
+def row(name: str, version: str, **options: Any) -> Op:
+    return Op(
+        name=name,
+        summary=f"out[B, H, Sq, D] = softmax(q @ k.T / sqrt(D)) @ v; q[B, H, Sq, D], k and v[B, Hkv, Sk, D]; {version}",
         axes=("B", "H", "Hkv", "Sq", "Sk", "D"),
         inputs=inputs,
         shapes={"q": ("B", "H", "Sq", "D"), "k": ("B", "Hkv", "Sk", "D"), "v": ("B", "Hkv", "Sk", "D")},
         reference=reference,
         honest=(online, plain, prescaled),
-        cases={
-            "smoke": SMOKE,
-            "edge": EDGE,
-            "adversarial": ADVERSARIAL,
-            "model": llama.attentions(long=False),
-            "model-long": llama.attentions(long=True),
-        },
         tiles=TILES,
         out=("B", "H", "Sq", "D"),
         # No kernel mixes sequences of a batch, nor chooses its tiles by how many there are; torch may.
@@ -182,13 +198,29 @@ OPS = (
             why="each sequence is computed by itself, in tiles that do not depend on B",
         ),
         corruptions=wrong.CORRUPTIONS,
-        limits=LIMITS,
         multiples={"H": "Hkv"},
         flops=flops,
         bytes=bytes_moved,
-        nki=f"{KERNELS / 'nki' / 'attention.py'}:attention",
-        triton=f"{KERNELS / 'triton' / 'attention.py'}:attention",
+        nki=f"{KERNELS / 'nki' / name}.py:{name}",
         torch=torch_attention,
+        **options,
+    )
+
+
+OPS = (
+    row(
+        "attention",
+        "transposed scores, no maximum",
+        cases=CASES,
+        limits=LIMITS,
+        triton=f"{KERNELS / 'triton' / 'attention.py'}:attention",
         unsupported=unsupported,
+    ),
+    row(
+        "attention_online",
+        "a running maximum, the step before, which teaches",
+        cases={name: small_heads(cases) for name, cases in CASES.items()},
+        limits=LIMITS_ONLINE,
+        unsupported=unsupported_online,
     ),
 )

@@ -1,7 +1,7 @@
 """Matrix product: out[M, N] = lhsT[K, M].T @ rhs[K, N], accumulated in float32, rounded to the inputs' dtype.
 
-Two rows share everything but the kernel: `matmul` is blocked in all dimensions, `matmul_tiled` is the first tiled
-version, which teaches.
+Three rows share everything but the kernel: `matmul` is blocked in all dimensions, `matmul_tiled` is the first tiled
+version, which teaches, and `matmul_mk` takes the left operand as [M, K].
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from triptych.harness.arrays import Array, Arrays
 from triptych.harness.collection import llama
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.op import BatchInvariance, Op
-from triptych.harness.ops.regimes import HARD, around, constant, in_regime, normal, one_hot, rounded
+from triptych.harness.ops.regimes import HARD, around, constant, in_regime, normal, one_hot, round_inputs
 from triptych.reference.matmul import matmul as reference
+from triptych.reference.matmul import matmul_mk as reference_mk
 
 KERNELS = Path(__file__).parents[2] / "kernels"
 FLOAT16_ROOM = 3e4  # where float16 sums of products are kept, below its largest number 65504
@@ -50,7 +51,7 @@ def inputs(case: Case, rng: np.random.Generator) -> Arrays:
         lhsT, rhs = float16_regime(lhsT, case.regime, k), float16_regime(rhs, case.regime, k)
     else:
         lhsT, rhs = in_regime(lhsT, case.regime), in_regime(rhs, case.regime)
-    return rounded({"lhsT": lhsT, "rhs": rhs}, case.dtype)
+    return round_inputs({"lhsT": lhsT, "rhs": rhs}, case.dtype)
 
 
 def float16_regime(x: Array, regime: str, k: int) -> Array:
@@ -179,30 +180,59 @@ TILED_ROWS = {**NKI_ROWS, "triton": 1, "triton-cpu": 128}
 WHY = "tiles of K are added in one order, whatever M is"
 
 
-def row(name: str, version: str, cases: Mapping[str, Any], promised: Mapping[str, int]) -> Op:
+def row(name: str, version: str, cases: Mapping[str, Any], promised: Mapping[str, int], **changes: Any) -> Op:
+    options = {
+        "summary": f"out[M, N] = lhsT[K, M].T @ rhs[K, N]; {version}",
+        "inputs": inputs,
+        "shapes": {"lhsT": ("K", "M"), "rhs": ("K", "N")},
+        "reference": reference,
+        "honest": (tiled, sequential),
+        "alone": BatchInvariance("M", {"lhsT": 1}, out=0, promised=promised, why=WHY),
+        "corruptions": {"sums kept in bfloat16": bfloat16_sums, "the last tile of K missing": last_k_missing},
+        "triton": f"{KERNELS / 'triton' / 'matmul.py'}:{name}",
+        "torch": torch_matmul,
+        **changes,
+    }
     return Op(
         name=name,
-        summary=f"out[M, N] = lhsT[K, M].T @ rhs[K, N]; {version}",
         axes=("M", "K", "N"),
-        inputs=inputs,
-        shapes={"lhsT": ("K", "M"), "rhs": ("K", "N")},
-        reference=reference,
-        honest=(tiled, sequential),
         cases=cases,
         tiles=TILES,
         out=("M", "N"),
-        alone=BatchInvariance("M", {"lhsT": 1}, out=0, promised=promised, why=WHY),
-        corruptions={"sums kept in bfloat16": bfloat16_sums, "the last tile of K missing": last_k_missing},
         flops=flops,
         bytes=bytes_moved,
         nki=f"{KERNELS / 'nki' / 'matmul.py'}:{name}",
-        triton=f"{KERNELS / 'triton' / 'matmul.py'}:{name}",
-        torch=torch_matmul,
         unsupported=unsupported,
+        **options,
     )
 
 
+def as_given(inputs: Arrays) -> Arrays:
+    """The inputs of matmul_mk of those of matmul, or the other way round: the left operand transposed."""
+    left = "lhs" if "lhsT" in inputs else "lhsT"
+    return {left: np.ascontiguousarray(inputs["lhs" if left == "lhsT" else "lhsT"].T), "rhs": inputs["rhs"]}
+
+
+MATMUL_MK = row(
+    "matmul_mk",
+    "",
+    CASES,
+    NKI_ROWS,
+    summary="out[M, N] = lhs[M, K] @ rhs[K, N]; the left operand as it is usually stored",
+    inputs=lambda case, rng: as_given(inputs(case, rng)),
+    shapes={"lhs": ("M", "K"), "rhs": ("K", "N")},
+    reference=reference_mk,
+    honest=(lambda lhs, rhs: tiled(lhs.T, rhs), lambda lhs, rhs: sequential(lhs.T, rhs)),
+    alone=BatchInvariance("M", {"lhs": 0}, out=0, promised=NKI_ROWS, why=WHY),
+    corruptions={
+        "sums kept in bfloat16": lambda case, inputs, out: bfloat16_sums(case, as_given(inputs), out),
+        "the last tile of K missing": lambda case, inputs, out: last_k_missing(case, as_given(inputs), out),
+    },
+    triton=None,
+    torch=lambda lhs, rhs: lhs @ rhs,
+)
 OPS = (
     row("matmul", "blocked in all dimensions", CASES, NKI_ROWS),
     row("matmul_tiled", "the first tiled version, which teaches", CASES_TILED, TILED_ROWS),
+    MATMUL_MK,
 )

@@ -28,7 +28,7 @@ from triptych.harness.reports.comparison.cells import by_size, row
 from triptych.harness.reports.comparison.page import Drawn, page
 from triptych.harness.reports.progress import Progress
 from triptych.harness.results.document import SCHEMA_VERSION, Document, read
-from triptych.harness.results.record import named
+from triptych.harness.results.record import name_nonfinite
 from triptych.harness.results.timing import Measured, Predicted
 from triptych.harness.running.plan import plan
 from triptych.harness.running.provenance import Recorder
@@ -202,4 +202,4 @@ def document(comparison: Comparison, verdict: Gate) -> str:
         "notes": list(comparison.notes),
         "changes": rows,
     }
-    return json.dumps(named(body), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(name_nonfinite(body), indent=1, ensure_ascii=False, allow_nan=False) + "\n"

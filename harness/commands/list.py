@@ -56,8 +56,9 @@ def table(ops: Iterable[Op]) -> str:
 
 
 def panels(op: Op) -> list[str]:
-    """The panels this op has beside its reference."""
-    return ["reference", *(name for name in ("nki", "triton", "torch") if getattr(op, name) is not None)]
+    """The panels this op has, its reference among them."""
+    panels = dict.fromkeys(backend.panel for backend in BACKENDS.values())
+    return [panel for panel in panels if getattr(op, panel) is not None]
 
 
 def record(op: Op) -> dict[str, Any]:

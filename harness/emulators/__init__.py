@@ -1,4 +1,6 @@
-"""Run and compile Triton kernels on a machine that has no GPU.
+"""Triton's interpreter made right, kernels compiled for a GPU that is not there, and what each emulator gets right.
+
+Backends and the rooms above may import it; importing it imports no Triton, so that a machine without one can still ask.
 
 * `interpret` runs a launcher on NumPy arrays through Triton's interpreter, without PyTorch, with bfloat16 made right
   (`correction.py`), and with every load and store checked against the bounds of its argument (`memory.py`).
@@ -6,19 +8,20 @@
 * `version_support` says whether the installed Triton is one the correction was tested with.
 * `selftest` tests the interpreter operation by operation and dtype by dtype, with the correction and without.
 * `compilation.compile_launcher` compiles a launcher's kernels for a GPU ahead of time and reports what they cost.
-
-Importing this package imports no Triton, so that a machine without one can still ask.
+* `conformance` has the self-tests of the interpreter and of the NKI simulator in one form; `usage` says which of their
+  rows a kernel uses.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from triptych.harness.arrays import Array, Arrays
 from triptych.harness.emulators.errors import (
     EmulationError,
     KernelRaised,
+    NotEmulated,
     OrderError,
     OutOfBoundsError,
     ReadOnlyError,
@@ -26,9 +29,14 @@ from triptych.harness.emulators.errors import (
 )
 from triptych.harness.emulators.version import version_support
 
+if TYPE_CHECKING:
+    from triptych.harness.emulators.triton_selftest import Row
+
 __all__ = [
     "EmulationError",
     "KernelRaised",
+    "NotEmulated",
+    "OrderError",
     "OutOfBoundsError",
     "ReadOnlyError",
     "UnsupportedVersionError",
@@ -40,38 +48,37 @@ __all__ = [
 ]
 
 
-def interpret(launcher: Callable[..., Any], arrays: Arrays, out: Array, **params: Any) -> None:
+def interpret(launcher: Callable[..., Any], arrays: Arrays, out: Array | None, **params: Any) -> Any:
     """Call `launcher(**arrays, out=out, **params)` with every `@triton.jit` function interpreted; fills `out`.
 
-    Inputs are read-only to the kernel. Poison `out` first: the emulation writes nothing that the kernel does not.
+    The result is what the launcher returned, an array for each tensor. A launcher that makes its own output gets no
+    `out` if that is None. Inputs are read-only to the kernel. Poison `out` first: the emulation writes nothing that the
+    kernel does not.
     """
     check_version()
     from triptych.harness.emulators import running
 
-    running.interpret(launcher, arrays, out, params)
+    return running.interpret(launcher, arrays, out, params)
 
 
-def interpret_backwards(launcher: Callable[..., Any], arrays: Arrays, out: Array, **params: Any) -> bool:
+def interpret_backwards(launcher: Callable[..., Any], arrays: Arrays, out: Array | None, **params: Any) -> Any:
     """Likewise with the programs of each launch in reverse order, which a GPU may choose as well.
 
-    False if the kernel has atomic operations, by which programs may wait for each other; `out` says nothing then.
+    `OrderError` if the kernel has atomic operations, by which programs may wait for each other.
     """
+    check_version()
     from triptych.harness.emulators import running
 
-    try:
-        running.interpret(launcher, arrays, out, params, backwards=True)
-    except OrderError:
-        return False
-    return True
+    return running.interpret(launcher, arrays, out, params, backwards=True)
 
 
-def replay(launcher: Callable[..., Any], arrays: Arrays, out: Array, **params: Any) -> None:
+def replay(launcher: Callable[..., Any], arrays: Arrays, out: Array | None, **params: Any) -> Any:
     """`interpret` with every value in float32 at least: what low-precision rounding did to the result is undone."""
     check_version()
     from triptych.harness.emulators import running
     from triptych.harness.emulators.wide import WideBuilder
 
-    running.interpret(launcher, arrays, out, params, WideBuilder)
+    return running.interpret(launcher, arrays, out, params, WideBuilder)
 
 
 def check_version() -> None:
@@ -80,8 +87,8 @@ def check_version() -> None:
         raise UnsupportedVersionError(sentence)
 
 
-def selftest() -> list[dict[str, Any]]:
-    """One row an operation and dtype: {"operation", "dtype", "corrected_ok", "uncorrected_ok"}; in about a second."""
-    from triptych.harness.emulators.triton_selftest import conformance as rows
+def selftest() -> list[Row]:
+    """A row for each operation and dtype of the interpreter's self-test."""
+    from triptych.harness.emulators import triton_selftest
 
-    return rows()
+    return triton_selftest.rows()

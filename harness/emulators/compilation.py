@@ -1,8 +1,8 @@
 """Compile a launcher's Triton kernels for a GPU that is not there, and report what each costs.
 
-The launcher is called on tensors that have shapes and no storage, told that it runs on the target, with each kernel
-replaced by a recorder. What it recorded is specialised as Triton's own launch would (an integer that is 1 is a
-constant, pointers and integers divisible by 16 say so) and handed to `triton.compile`. Registers and spills come from
+The launcher is called on tensors that have shapes and no storage, told that it runs on the target, and each launch is
+recorded in place of being made. What was recorded is specialised as Triton's own launch would (an integer that is 1 is
+a constant, pointers and integers divisible by 16 say so) and handed to `triton.compile`. Registers and spills come from
 the binary, read by the `cuobjdump` in Triton's wheel, or, for AMD, from the metadata in the assembly.
 """
 
@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 import tempfile
-import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,16 @@ from typing import Any
 import numpy as np
 import triton
 from triton.compiler import ASTSource
-from triton.runtime.jit import JITFunction, KernelInterface, mangle_type
+from triton.runtime.autotuner import Autotuner
+from triton.runtime.jit import JITFunction, mangle_type
 
 from triptych.harness.emulators.devices import DEVICES, Device, pretend
 from triptych.harness.emulators.errors import EmulationError
+from triptych.harness.emulators.interpreter.hosting import on_the_host
+from triptych.harness.emulators.interpreter.language import Patches
+from triptych.harness.emulators.interpreter.launching import tune
+from triptych.harness.emulators.interpreter.tensors import shape_only
 from triptych.harness.emulators.memory import Memory
-from triptych.harness.emulators.rebinding import Rebinder
 
 TARGETS = tuple(DEVICES)
 
@@ -51,16 +56,6 @@ class CompiledKernel:
         return asdict(self)
 
 
-class _Recorder(KernelInterface):  # type: ignore[misc]  # Triton is untyped
-    """Stands in for a kernel and remembers its launches."""
-
-    def __init__(self, kernel: JITFunction, launches: list[tuple[JITFunction, dict[str, Any]]]) -> None:
-        self.kernel, self.launches = kernel, launches
-
-    def run(self, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> None:
-        self.launches.append((self.kernel, dict(zip(self.kernel.arg_names, args, strict=False)) | kwargs))
-
-
 def compile_launcher(
     launcher: Callable[..., Any], shapes: Mapping[str, Sequence[int]], dtype: Any, target: str, **params: Any
 ) -> list[CompiledKernel]:
@@ -70,15 +65,35 @@ def compile_launcher(
     """
     if target not in DEVICES:
         raise EmulationError(f"cannot compile for {target!r}; the targets are {', '.join(TARGETS)}")
-    if not isinstance(launcher, types.FunctionType):
-        raise EmulationError(f"a launcher is a Python function that launches kernels; got {type(launcher).__name__}")
-    launches: list[tuple[JITFunction, dict[str, Any]]] = []
-    memory = Memory()
-    tensors = {name: memory.shape_only(name, tuple(shape), np.dtype(dtype)) for name, shape in shapes.items()}
+    with pretend(DEVICES[target]), recorded() as launches:
+        if "torch" in sys.modules:
+            with on_the_host(Memory(), DEVICES[target], "meta") as host:
+                launcher(
+                    **{name: host.shape_only(tuple(shape), np.dtype(dtype)) for name, shape in shapes.items()}, **params
+                )
+        else:
+            memory = Memory()
+            launcher(
+                **{name: shape_only(memory, name, tuple(shape), np.dtype(dtype)) for name, shape in shapes.items()},
+                **params,
+            )
     with pretend(DEVICES[target]):
-        rebound = Rebinder(lambda _, kernel: _Recorder(kernel, launches)).function(launcher)
-        rebound(**tensors, **params)
         return [_compile(kernel, arguments, target, DEVICES[target]) for kernel, arguments in launches]
+
+
+@contextmanager
+def recorded() -> Iterator[list[tuple[JITFunction, dict[str, Any]]]]:
+    """Every launch within is remembered, (kernel, arguments), and none is made."""
+    launches: list[tuple[JITFunction, dict[str, Any]]] = []
+
+    def run(self: Any, *args: Any, grid: Any, warmup: bool, **named: Any) -> None:
+        launches.append((self, dict(zip(self.arg_names, args, strict=False)) | named))
+
+    with ExitStack() as stack:
+        patches = Patches(stack)
+        patches.put(JITFunction, "run", run)
+        patches.put(Autotuner, "run", tune)
+        yield launches
 
 
 def _compile(kernel: JITFunction, arguments: dict[str, Any], target: str, device: Device) -> CompiledKernel:

@@ -37,9 +37,8 @@ def of_simulator() -> Tested:
     """The self-test of the NKI simulator."""
     from triptych.harness.emulators import simulator_selftest
 
-    rows = simulator_selftest.conformance()
     name = f"triptych {triptych.__version__} on {simulator_selftest.TARGET}"
-    return Tested(name, {(row["operation"], row["dtype"]): bool(row["ok"]) for row in rows})
+    return Tested(name, simulator_selftest.cells())
 
 
 @cache
@@ -54,9 +53,9 @@ def of_interpreter() -> Tested | str:
         rows = emulators.selftest()
     except Exception as error:
         return f"the self-test of Triton {version('triton')} cannot run: {type(error).__name__}: {error}"
-    cells = {(row["operation"], row["dtype"]): bool(row["corrected_ok"]) for row in rows}
-    mended = frozenset((r["operation"], r["dtype"]) for r in rows if r["corrected_ok"] and not r["uncorrected_ok"])
-    return Tested(f"triton {version('triton')}", cells, mended)
+    corrected = frozenset((row.operation, row.dtype) for row in rows if row.right and not row.right_uncorrected)
+    cells = {(row.operation, row.dtype): row.right for row in rows}
+    return Tested(f"triton {version('triton')}", cells, corrected)
 
 
 def record(tested: Mapping[str, Tested | str]) -> dict[str, Any]:

@@ -30,7 +30,8 @@ from triton.runtime.interpreter import TensorHandle
 
 from triptych.harness.arrays import Array
 from triptych.harness.dtypes import finfo
-from triptych.harness.emulators.errors import EmulationError, OrderError
+from triptych.harness.emulators.errors import NotEmulated, OrderError
+from triptych.harness.emulators.interpreter import libdevice
 from triptych.harness.emulators.memory import Memory
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
@@ -74,30 +75,58 @@ class CheckedBuilder(interpreter.InterpreterBuilder):  # type: ignore[misc]  # T
     def where(self) -> str:
         return f" in program {self.grid_idx}"
 
-    def create_masked_load(self, ptrs: Any, mask: Any, other: Any, *policy: Any) -> Any:
+    def __getattr__(self, name: str) -> Any:
+        if not name.startswith("create_"):
+            raise AttributeError(name)
+        raise NotEmulated(f"Triton's interpreter has no {name.removeprefix('create_')}; try a GPU")
+
+    def create_inline_asm(self, *args: Any) -> Any:
+        raise NotEmulated("inline assembly is not emulated; try a GPU")
+
+    def create_extern_elementwise(
+        self, library: str, path: str, symbol: str, args: list[Any], result: Any, pure: bool
+    ) -> Any:
+        data = libdevice.call(symbol, [a.data for a in args])
+        return TensorHandle(data.astype(self.np_dtype(result), copy=False), result.scalar)
+
+    def create_masked_load(self, ptrs: Any, mask: Any, other: Any, *policy: Any, **named: Any) -> Any:
         dtype = ptrs.get_element_ty()
         padding = None if other is None else other.data
         data = self.memory.load(ptrs.data, np.asarray(mask.data, bool), padding, self.memory_dtype(dtype), self.where)
         return TensorHandle(data, dtype)
 
-    def create_masked_store(self, ptrs: Any, value: Any, mask: Any, *policy: Any) -> None:
+    def create_masked_store(self, ptrs: Any, value: Any, mask: Any, *policy: Any, **named: Any) -> None:
         dtype = self.memory_dtype(ptrs.get_element_ty())
         self.memory.store(ptrs.data, value.data, np.asarray(mask.data, bool), dtype, self.where)
 
     def create_atomic_rmw(self, op: Any, ptr: Any, val: Any, mask: Any, sem: Any, scope: Any) -> Any:
-        return super().create_atomic_rmw(op, self._in_place(ptr, np.asarray(mask.data, bool)), val, mask, sem, scope)
+        on = np.asarray(mask.data, bool)
+        if self.memory_dtype(ptr.get_element_ty()) in HALVES:
+            return TensorHandle(self._half_rmw(op, ptr, val, on), val.dtype.scalar)
+        return super().create_atomic_rmw(op, self._in_place(ptr, on), val, mask, sem, scope)
 
     def create_atomic_cas(self, ptr: Any, cmp: Any, val: Any, sem: Any, scope: Any) -> Any:
         everywhere = np.ones(ptr.data.shape, bool)
         return super().create_atomic_cas(self._in_place(ptr, everywhere), cmp, val, sem, scope)
 
+    def _half_rmw(self, op: Any, ptr: Any, val: Any, mask: Array) -> Array:
+        """An addition or exchange of 16-bit floats, lane by lane, rounded each time; what was there before."""
+        self._in_place(ptr, mask)
+        dtype = self.memory_dtype(ptr.get_element_ty())
+        values = np.broadcast_to(val.data, ptr.data.shape)
+        before = np.zeros(ptr.data.shape, dtype)
+        for lane in zip(*np.nonzero(mask), strict=True):
+            at, on = ptr.data[lane].reshape(1), np.ones(1, bool)
+            before[lane] = old = self.memory.load(at, on, None, dtype, self.where)[0]
+            new = values[lane] if op == ir.ATOMIC_OP.XCHG else (old + values[lane].astype(dtype)).astype(dtype)
+            self.memory.store(at, np.asarray(new).reshape(1), on, dtype, self.where)
+        return before
+
     def _in_place(self, ptr: Any, mask: Array) -> Any:
         if self.backwards:
             raise OrderError("programs with atomic operations are not run in reverse order")
-        dtype = ptr.get_element_ty()
-        if dtype == tl.bfloat16:
-            raise EmulationError(f"atomics on bfloat16 are not emulated{self.where}; use float32, or a GPU")
-        return TensorHandle(self.memory.addresses(ptr.data, mask, self.memory_dtype(dtype), self.where), ptr.dtype)
+        dtype = self.memory_dtype(ptr.get_element_ty())
+        return TensorHandle(self.memory.addresses(ptr.data, mask, dtype, self.where), ptr.dtype)
 
 
 class CorrectedBuilder(CheckedBuilder):
@@ -110,9 +139,9 @@ class CorrectedBuilder(CheckedBuilder):
 
     def create_fp_to_fp(self, src: Any, dst_type: Any, rounding_mode: Any) -> Any:
         if dst_type.scalar in FLOAT8 and rounding_mode != ir.ROUNDING_MODE.RTZ:
-            return TensorHandle(encoded(decoded(src), FLOAT8[dst_type.scalar]), dst_type.scalar)
+            return TensorHandle(encode(decode(src), FLOAT8[dst_type.scalar]), dst_type.scalar)
         if src.dtype.scalar in FLOAT8 and not dst_type.scalar.is_fp8():
-            return TensorHandle(decoded(src).astype(self.np_dtype(dst_type)), dst_type.scalar)
+            return TensorHandle(decode(src).astype(self.np_dtype(dst_type)), dst_type.scalar)
         if src.dtype.scalar.is_fp8() or dst_type.scalar.is_fp8():
             return super().create_fp_to_fp(src, dst_type, rounding_mode)
         nearest = self.cast_impl(src, dst_type)
@@ -138,7 +167,7 @@ class CorrectedBuilder(CheckedBuilder):
         other = any(x.dtype.scalar.is_fp8() and x.dtype.scalar not in FLOAT8 for x in (a, b))
         if not a.dtype.scalar.is_floating() or other or a.data.dtype == np.float64:
             return super().create_dot(a, b, d, input_precision, max_num_imprecise_acc)
-        operands = [decoded(x).astype(np.float32) for x in (a, b)]
+        operands = [decode(x).astype(np.float32) for x in (a, b)]
         if input_precision == ir.INPUT_PRECISION.TF32 and a.data.dtype == np.float32:
             operands = [round_to_tf32(x) for x in operands]
         product = np.matmul(operands[0], operands[1])
@@ -146,16 +175,16 @@ class CorrectedBuilder(CheckedBuilder):
         return TensorHandle(product.astype(d.data.dtype, copy=False), d.dtype.scalar)
 
     def create_dot_scaled(self, *args: Any) -> Any:
-        raise EmulationError(f"tl.dot_scaled is not emulated{self.where}; use tl.dot, or a GPU")
+        raise NotEmulated("tl.dot_scaled is not emulated; use tl.dot, or a GPU")
 
 
-def decoded(x: Any) -> Array:
+def decode(x: Any) -> Array:
     """The numbers of a handle: of float8, what its bytes stand for."""
     data: Array = x.data.view(FLOAT8[x.dtype.scalar]).astype(np.float32) if x.dtype.scalar in FLOAT8 else x.data
     return data
 
 
-def encoded(x: Array, dtype: np.dtype[Any]) -> Array:
+def encode(x: Array, dtype: np.dtype[Any]) -> Array:
     """The bytes of `x` in a float8 dtype: to nearest even, what is too large as the largest number."""
     largest = float(finfo(dtype).max)
     return np.clip(x.astype(np.float32), -largest, largest).astype(dtype).view(np.uint8)
@@ -191,13 +220,7 @@ class CorrectedReduce(interpreter.ReduceOps):  # type: ignore[misc]  # Triton is
     def _combine(self, input: Any, lhs: list[Array], rhs: list[Array]) -> list[Array]:
         if self.combine_fn is tl.standard._sum_combine:
             return [lhs[0] + rhs[0]]
-        tensors = [
-            tl.core.tensor(TensorHandle(data, x.dtype.scalar), tl.block_type(x.dtype, list(data.shape)))
-            for side in (lhs, rhs)
-            for data, x in zip(side, input, strict=True)
-        ]
-        combined = self.combine_fn(*tensors)
-        return [t.handle.data for t in (combined if isinstance(combined, tuple) else (combined,))]
+        return combined(self.combine_fn, input, lhs, rhs)
 
     def _result(self, data: Array, x: Any, axis: int) -> Any:
         if not self.keep_dims:
@@ -205,3 +228,27 @@ class CorrectedReduce(interpreter.ReduceOps):  # type: ignore[misc]  # Triton is
         elif self.axis is None:
             data = data.reshape([1] * len(x.shape))
         return self.to_tensor(data, x.dtype)
+
+
+class CorrectedScan(interpreter.ScanOps):  # type: ignore[misc]
+    """`tl.associative_scan` with a kernel's own function: along the axis, all rows at once."""
+
+    def generic_scan(self, input: Any) -> Any:
+        axis = self.axis % len(input[0].shape)
+        parts = [np.moveaxis(x.handle.data, axis, 0) for x in input]
+        rows = [[p[:1] for p in parts]]
+        for i in range(1, len(parts[0])):
+            rows.append(combined(self.combine_fn, input, rows[-1], [p[i : i + 1] for p in parts]))
+        whole = [np.moveaxis(np.concatenate(column), 0, axis) for column in zip(*rows, strict=True)]
+        return [self.to_tensor(np.ascontiguousarray(w), x.dtype) for w, x in zip(whole, input, strict=True)]
+
+
+def combined(function: Any, input: Any, lhs: list[Array], rhs: list[Array]) -> list[Array]:
+    """`function`, a kernel's, of two parts of the `input` of a reduction or a scan."""
+    tensors = [
+        tl.core.tensor(TensorHandle(data, x.dtype.scalar), tl.block_type(x.dtype, list(data.shape)))
+        for side in (lhs, rhs)
+        for data, x in zip(side, input, strict=True)
+    ]
+    found = function(*tensors)
+    return [t.handle.data for t in (found if isinstance(found, tuple) else (found,))]

@@ -25,3 +25,7 @@ class OrderError(EmulationError):
 
 class UnsupportedVersionError(EmulationError):
     """The installed Triton is not one whose interpreter the correction was tested with."""
+
+
+class NotEmulated(EmulationError):
+    """The kernel may be right; the emulation has not what it uses."""

@@ -9,13 +9,14 @@ than the interpreter's loop over addresses.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from triptych.harness.arrays import Array
-from triptych.harness.emulators.errors import EmulationError, OutOfBoundsError, ReadOnlyError
+from triptych.harness.emulators.errors import OutOfBoundsError, ReadOnlyError
 
 SLOT_BITS = 40
 
@@ -23,23 +24,20 @@ SLOT_BITS = 40
 class Region:
     """The bytes of one argument, and where in the address space they lie."""
 
-    def __init__(self, name: str, array: Array, address: int, writable: bool) -> None:
-        self.name, self.array, self.address, self.writable = name, array, address, writable
-        extent = 1 + sum((n - 1) * (s // array.itemsize) for n, s in zip(array.shape, array.strides, strict=True))
-        bits = array.view(f"u{array.itemsize}")  # NumPy strides no float8_e5m2
-        flat = np.lib.stride_tricks.as_strided(bits, (extent if array.size else 0,), (array.itemsize,))
-        self._bytes = flat.view(np.uint8)
+    def __init__(self, name: str, data: Array, address: int, writable: bool, of: str) -> None:
+        """data: its bytes, flat; of: how a message describes it, "64 elements (shape (64,))"."""
+        self.name, self.data, self.address, self.writable, self.of = name, data, address, writable, of
         self._views: dict[np.dtype[Any], Array] = {}
 
     def elements(self, dtype: np.dtype[Any]) -> Array:
         """The region as a flat array of `dtype`, which may differ from the argument's after a pointer cast."""
         if dtype not in self._views:
-            whole = len(self._bytes) // dtype.itemsize * dtype.itemsize
-            self._views[dtype] = self._bytes[:whole].view(dtype)
+            whole = len(self.data) // dtype.itemsize * dtype.itemsize
+            self._views[dtype] = self.data[:whole].view(dtype)
         return self._views[dtype]
 
     def __str__(self) -> str:
-        return f"'{self.name}', which has {self.array.size} elements (shape {tuple(self.array.shape)})"
+        return f"'{self.name}', which has {self.of}"
 
 
 class Memory:
@@ -47,26 +45,26 @@ class Memory:
 
     def __init__(self) -> None:
         self.regions: dict[int, Region] = {}
+        self._slots = itertools.count(1)
 
-    def tensor(self, name: str, array: Array, writable: bool) -> Tensor:
-        """Register `array` and hand out the tensor that a launcher sees."""
-        if any(s < 0 or s % array.itemsize for s in array.strides):
-            if writable:
-                raise EmulationError(f"'{name}' is written to and must have strides that are whole, positive elements")
-            array = np.ascontiguousarray(array)
-        slot = len(self.regions) + 1
+    def add(self, name: str, data: Array, writable: bool, of: str) -> Region:
+        """A region for these bytes, in a slot of its own."""
+        slot = next(self._slots)
         address = (slot << SLOT_BITS) + (1 << (SLOT_BITS - 1))
-        self.regions[slot] = Region(name, array, address, writable)
-        return Tensor(self, array, address)
+        region = self.regions[slot] = Region(name, data, address, writable, of)
+        return region
 
-    def shape_only(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Tensor:
-        """A contiguous tensor that can be asked for its shape, strides and address, and not be read."""
-        strides = np.cumprod((1, *shape[:0:-1]))[::-1] * dtype.itemsize
-        bits = np.empty(1, f"u{dtype.itemsize}")
-        array = np.lib.stride_tricks.as_strided(bits, shape, tuple(strides), writeable=False).view(dtype)
-        slot = len(self.regions) + 1
-        self.regions[slot] = Region(name, np.empty(0, dtype), slot << SLOT_BITS, writable=False)
-        return Tensor(self, array, slot << SLOT_BITS)
+    def forget(self, region: Region) -> None:
+        """Free a region's slot, which is never given to another."""
+        del self.regions[region.address >> SLOT_BITS]
+
+    def call(self, address: int, name: str) -> None:
+        """Give a region that has no name yet that of the kernel's parameter."""
+        region = self.region_at(address)
+        region.name = region.name or name
+
+    def region_at(self, address: int) -> Region:
+        return self.regions[address >> SLOT_BITS]
 
     def load(self, pointers: Array, mask: Array, other: Array | None, dtype: np.dtype[Any], where: str) -> Array:
         """`*pointers` where `mask` is on, else `other` (zero without one)."""
@@ -97,7 +95,7 @@ class Memory:
         for region, lanes, index in self._resolve(pointers[mask], dtype, "updates", where):
             if not region.writable:
                 raise ReadOnlyError(f"the kernel updates its input '{region.name}'{where}")
-            active[lanes] = np.uint64(region.array.ctypes.data) + index.astype(np.uint64) * np.uint64(dtype.itemsize)
+            active[lanes] = np.uint64(region.data.ctypes.data) + index.astype(np.uint64) * np.uint64(dtype.itemsize)
         real[mask] = active
         return real
 
@@ -133,42 +131,6 @@ def _shift(dtype: np.dtype[Any]) -> int:
     return int(dtype.itemsize).bit_length() - 1
 
 
-class Tensor:
-    """A NumPy array with the few methods of a `torch.Tensor` that launchers use."""
-
-    def __init__(self, memory: Memory, array: Array, address: int) -> None:
-        self._memory, self._array, self._address = memory, array, address
-        self.shape: tuple[int, ...] = tuple(array.shape)
-        self.ndim = array.ndim
-        self.dtype = array.dtype
-
-    def __getattr__(self, name: str) -> Any:
-        raise AttributeError(
-            f"the interpreter's stand-in for a tensor has no {name!r}; it has shape, dtype, stride() and what else a "
-            "launcher asks: compute in the kernel"
-        )
-
-    def data_ptr(self) -> int:
-        return self._address
-
-    def element_size(self) -> int:
-        return self._array.itemsize
-
-    def numel(self) -> int:
-        return self._array.size
-
-    def size(self, dim: int) -> int:
-        return self.shape[dim]
-
-    def stride(self, dim: int | None = None) -> int | tuple[int, ...]:
-        """Strides count elements, as PyTorch's do."""
-        strides = tuple(s // self._array.itemsize for s in self._array.strides)
-        return strides if dim is None else strides[dim]
-
-    def is_contiguous(self) -> bool:
-        return bool(self._array.flags.c_contiguous)
-
-    def new_zeros(self, shape: Sequence[int], dtype: Any = None) -> Tensor:
-        """Scratch for a launcher that needs some."""
-        scratch = np.zeros(tuple(shape), self.dtype if dtype is None else np.dtype(dtype))
-        return self._memory.tensor("scratch", scratch, writable=True)
+def described(size: int, shape: Sequence[int]) -> str:
+    """How a message describes an array."""
+    return f"{size} elements (shape {tuple(shape)})"

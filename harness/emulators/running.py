@@ -2,155 +2,194 @@
 
 `session` is the one place that changes Triton, for the time of one run and under a lock, and puts everything back.
 Kernels that are compiled in the same process before, after and between are not affected; while a session is open, other
-threads must not compile.
+threads must not compile. Within, a launch of any kernel of any module is interpreted: what is replaced is how Triton's
+classes launch, and no function of the user is copied or changed.
 """
 
 from __future__ import annotations
 
 import inspect
+import sys
 import threading
 import traceback
-import types
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import triton
-import triton.experimental.gluon  # copies tl's functions when first imported, so before they are replaced
-import triton.language as tl
 from triton.runtime import interpreter
+from triton.runtime.autotuner import Autotuner
 from triton.runtime.errors import InterpreterError
 from triton.runtime.interpreter import InterpretedFunction
 from triton.runtime.jit import JITFunction
 
 from triptych.harness.arrays import Array, Arrays
 from triptych.harness.emulators import devices
-from triptych.harness.emulators.correction import CheckedBuilder, CorrectedBuilder, CorrectedReduce
+from triptych.harness.emulators.correction import CheckedBuilder, CorrectedBuilder, CorrectedReduce, CorrectedScan
 from triptych.harness.emulators.errors import EmulationError, KernelRaised
-from triptych.harness.emulators.memory import Memory, Tensor
-from triptych.harness.emulators.rebinding import KERNELS, Rebinder
+from triptych.harness.emulators.interpreter import language, tensors
+from triptych.harness.emulators.interpreter.hosting import on_the_host
+from triptych.harness.emulators.interpreter.launching import Launch, tune
+from triptych.harness.emulators.interpreter.tensors import Lacking, Tensor
+from triptych.harness.emulators.memory import Memory
 
 _LOCK = threading.RLock()
 LIBRARIES = tuple(str(Path(file).parent) for file in (inspect.__file__, np.__file__))
-_MISSING = object()
 
 
-class _Executor(interpreter.GridExecutor):  # type: ignore[misc]  # Triton is untyped
-    """Triton's own, without its copies of torch tensors from and to a device: ours are on the host."""
+class Session:
+    """Triton, interpreted: what its classes do in place of launching on a GPU."""
 
-    def _init_args_hst(self, args_dev: Any, kwargs: Any) -> Any:
-        return args_dev, kwargs
+    def __init__(self, builder: CheckedBuilder) -> None:
+        self.builder = builder
+        self.replaced: dict[int, Any] = {}  # of the language, see `language.Patches`
+        self.running: Launch | None = None
 
-    def _restore_args_dev(self, args_dev: Any, args_hst: Any, kwargs: Any, kwargs_hst: Any) -> None:
-        pass
+    def launch(self, kernel: Any, args: tuple[Any, ...], grid: Any, named: dict[str, Any]) -> None:
+        """In place of `JITFunction.run`."""
+        for hook in kernel.pre_run_hooks:
+            hook(*args, **named)
+        before, self.running = self.running, Launch(self.builder, self.replaced)
+        try:
+            self.running.run(kernel, grid, args, named)
+        except Exception as error:
+            raise explain(error) from error
+        finally:
+            self.running = before
 
-
-class _NoScope:
-    """What `_patch_lang` returns once a session has patched the language for everyone."""
-
-    def restore(self) -> None:
-        pass
-
-
-class _Kernel(InterpretedFunction):  # type: ignore[misc]
-    """A kernel, which only another may call as a function."""
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if any(isinstance(value, Tensor) for value in (*args, *kwargs.values())):
-            name = self.__name__
+    def call(self, kernel: Any, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        """In place of `JITFunction.__call__`: a kernel that another one calls as a function."""
+        if self.running is None:
+            name = kernel.__name__
             raise EmulationError(f"{name} is called without a grid: launch it as {name}[(n,)](..)")
-        return super().__call__(*args, **kwargs)
-
-
-def _interpreted(rebinder: Rebinder, kernel: Any) -> InterpretedFunction:
-    return _Kernel(rebinder.function(kernel.fn))
-
-
-@lru_cache(maxsize=64)
-def _interpreted_launcher(launcher: types.FunctionType) -> types.FunctionType:
-    return Rebinder(_interpreted).function(launcher)
-
-
-@lru_cache(maxsize=1)
-def _standard_library() -> dict[str, InterpretedFunction]:
-    """`tl.sum`, `tl.zeros` and the other functions that Triton writes in Triton."""
-    namespace = Rebinder(_interpreted).namespace(tl.standard.__dict__)
-    return {name: value for name, value in namespace.items() if isinstance(value, InterpretedFunction)}
+        return self.running.function(kernel)(*args, **named)
 
 
 @contextmanager
-def session(builder: CheckedBuilder) -> Iterator[None]:
+def session(builder: CheckedBuilder, device: devices.Device = devices.INTERPRETER) -> Iterator[Session]:
     """Triton interprets with `builder` within."""
-    corrected = isinstance(builder, CorrectedBuilder)
-    with _LOCK, np.errstate(all="ignore"), devices.pretend(devices.INTERPRETER), ExitStack() as stack:
+    opened = Session(builder)
 
-        def put(owner: Any, name: str, value: Any) -> None:
-            before = vars(owner).get(name, _MISSING)
-            undo = (lambda: delattr(owner, name)) if before is _MISSING else (lambda: setattr(owner, name, before))
-            stack.callback(undo)
-            setattr(owner, name, value)
+    def run(self: Any, *args: Any, grid: Any, warmup: bool, **named: Any) -> None:
+        if not warmup:
+            opened.launch(self, args, grid, named)
 
+    def call(self: Any, *args: Any, **named: Any) -> Any:
+        return opened.call(self, args, named)
+
+    with _LOCK, np.errstate(all="ignore"), devices.pretend(device), ExitStack() as stack:
+        patches = language.Patches(stack)
+        put = patches.put
         put(interpreter, "interpreter_builder", builder)
         put(interpreter.interpreter_semantic, "builder", builder)
-        put(interpreter, "GridExecutor", _Executor)
-        if corrected:
+        if isinstance(builder, CorrectedBuilder):
             put(interpreter, "_get_np_dtype", builder.np_dtype)
             put(interpreter, "ReduceOps", CorrectedReduce)
+            put(interpreter, "ScanOps", CorrectedScan)
         if builder.holds_wide:
             put(interpreter, "_validate_np_data_size", lambda array, dtype: True)
-        # The interpreter patches the language anew for every call of a device function, which is slow. Once is enough.
-        everyone = types.SimpleNamespace(__globals__={"tl": tl, "core": tl.core})
-        stack.callback(interpreter._patch_lang(everyone).restore)
-        put(interpreter, "_patch_lang", lambda fn: _NoScope())
-        put(tl.tensor, "__index__", lambda self: int(self.handle.data.item()))  # Triton 3.6's needs NumPy before 2.4
-        for name, function in _standard_library().items():
-            for owner in (tl.standard, tl):
-                if isinstance(getattr(owner, name, None), KERNELS):
-                    put(owner, name, function)
-            if isinstance(vars(tl.tensor).get(name), JITFunction):
-                put(tl.tensor, name, _method(function))
-        yield
-
-
-def _method(function: InterpretedFunction) -> Callable[..., Any]:
-    return lambda self, *args, **kwargs: function(self, *args, **kwargs)
+        language.interpret_language(patches)
+        opened.replaced = patches.replaced
+        for kind in (JITFunction, InterpretedFunction):
+            put(kind, "run", run)
+            put(kind, "__call__", call)
+        put(Autotuner, "run", tune)
+        yield opened
 
 
 def interpret(
     launcher: Callable[..., Any],
     arrays: Arrays,
-    out: Array,
+    out: Array | None,
     params: dict[str, Any],
     builder: Callable[[Memory, bool], CheckedBuilder] = CorrectedBuilder,
     backwards: bool = False,
-) -> None:
-    """`launcher(**arrays, out=out, **params)`, interpreted."""
-    if not isinstance(launcher, types.FunctionType):
+    mutates: tuple[str, ...] = (),
+) -> Any:
+    """`launcher(**arrays, out=out, **params)`, interpreted, and what it returned, with arrays for tensors.
+
+    out: None for a launcher that takes no such argument. mutates: which of the `arrays` the kernel may write to.
+    """
+    if not callable(launcher) or isinstance(launcher, (JITFunction, InterpretedFunction)):
         raise EmulationError(f"a launcher is a Python function that launches kernels; got {type(launcher).__name__}")
-    memory = Memory()
-    tensors = {name: memory.tensor(name, array, writable=False) for name, array in arrays.items()}
-    tensors["out"] = memory.tensor("out", out, writable=True)
-    with session(builder(memory, backwards)):
+    given = arrays if out is None else {**arrays, "out": out}
+    writable = {*mutates, "out"}
+    if "torch" not in sys.modules:
+        kept = {name: given[name].copy() for name in writable & given.keys()}
         try:
-            _interpreted_launcher(launcher)(**tensors, **params)
-        except Exception as error:
-            raise _explain(error) from error
+            memory = Memory()
+            thin = {name: tensors.add_array(memory, name, x, name in writable) for name, x in given.items()}
+            with session(builder(memory, backwards)):
+                return _arrays_of(_called(launcher, thin, params), Tensor, lambda tensor: tensor._array.copy())
+        except Lacking:
+            if find_spec("torch") is None:
+                raise
+        for name, values in kept.items():
+            given[name][...] = values
+    return _with_torch(launcher, given, writable, params, builder, backwards)
 
 
-def _explain(error: BaseException) -> EmulationError | MemoryError:
+def _with_torch(
+    launcher: Callable[..., Any],
+    given: Arrays,
+    writable: set[str],
+    params: dict[str, Any],
+    builder: Callable[[Memory, bool], CheckedBuilder],
+    backwards: bool,
+) -> Any:
+    import torch
+
+    from triptych.harness.emulators.interpreter.torch_tensors import array_of, tensor_of
+
+    memory = Memory()
+    held = {name: tensor_of(x) for name, x in given.items()}
+    with session(builder(memory, backwards)), on_the_host(memory) as mode:
+        for name, tensor in held.items():
+            mode.add(name, tensor, name in writable)
+        returned = _called(launcher, held, params)
+    return _arrays_of(returned, torch.Tensor, array_of)
+
+
+def _called(launcher: Callable[..., Any], given: dict[str, Any], params: dict[str, Any]) -> Any:
+    try:
+        return launcher(**given, **params)
+    except Exception as error:
+        raise explain(error) from error
+
+
+def _arrays_of(returned: Any, kind: type, array_of: Callable[[Any], Array]) -> Any:
+    """What a launcher returned, with an array for each tensor."""
+    if isinstance(returned, kind):
+        return array_of(returned)
+    if isinstance(returned, (tuple, list)):
+        return tuple(_arrays_of(part, kind, array_of) for part in returned)
+    if isinstance(returned, dict):
+        return {name: _arrays_of(part, kind, array_of) for name, part in returned.items()}
+    return returned
+
+
+def explain(error: BaseException) -> EmulationError | MemoryError:
     """`error`, free of the interpreter's wrapping, as one sentence with the line of the kernel it came from."""
+    if isinstance(error, (Lacking, MemoryError)) or getattr(error, "__explained__", False):
+        return error  # type: ignore[return-value]  # it is one already
     frames = traceback.extract_tb(error.__traceback__)
     while isinstance(error, InterpreterError) and error.__cause__ is not None:
         error = error.__cause__
         frames = traceback.extract_tb(error.__traceback__)
-    if isinstance(error, MemoryError):
-        return error
-    not_the_users = (str(Path(__file__).parent), str(Path(triton.__file__).parent), *LIBRARIES)
-    places = [f for f in frames if not f.filename.startswith(not_the_users)]
+    places = [f for f in frames if not f.filename.startswith(_not_the_users())]
     place = f" ({Path(places[-1].filename).name}:{places[-1].lineno})" if places else ""
     if isinstance(error, EmulationError):
-        return type(error)(f"{error}{place}")
-    return KernelRaised(f"the kernel raised {type(error).__name__}: {error}{place}")
+        told = type(error)(f"{error}{place}")
+    else:
+        told = KernelRaised(f"the kernel raised {type(error).__name__}: {error}{place}")
+    told.__explained__ = True  # type: ignore[attr-defined]
+    return told
+
+
+def _not_the_users() -> tuple[str, ...]:
+    torch = sys.modules.get("torch")
+    files = [__file__, triton.__file__, *([str(torch.__file__)] if torch else [])]
+    return (*(str(Path(file).parent) for file in files), *LIBRARIES)

@@ -185,6 +185,6 @@ def same(a: Array, b: Array, ulps: int) -> bool:
     return int(ulps_apart(a[finite], b[finite]).max(initial=0)) <= ulps
 
 
-def conformance() -> list[dict[str, Any]]:
-    """One row an instruction and dtype: {"operation", "dtype", "ok"}."""
-    return [{"operation": name, "dtype": dtype, "ok": agrees(name, dtype)} for name in TABLE for dtype in DTYPES]
+def cells() -> dict[tuple[str, str], bool]:
+    """(instruction, dtype) -> whether the simulator computes it as NumPy does; the whole self-test."""
+    return {(name, dtype): agrees(name, dtype) for name in TABLE for dtype in DTYPES}

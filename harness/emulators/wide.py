@@ -14,7 +14,7 @@ from triton.runtime.interpreter import TensorHandle
 
 from triptych.harness.emulators.correction import FLOAT8, CorrectedBuilder
 from triptych.harness.emulators.correction import np_dtype as stored_dtype
-from triptych.harness.emulators.errors import EmulationError
+from triptych.harness.emulators.errors import NotEmulated
 
 
 def held_dtype(dtype: Any) -> np.dtype[Any]:
@@ -31,11 +31,11 @@ class WideBuilder(CorrectedBuilder):
 
     def memory_dtype(self, dtype: Any) -> np.dtype[Any]:
         if dtype == tl.float8e4b15:
-            raise EmulationError("float8e4b15 has no counterpart in NumPy")
+            raise NotEmulated("float8e4b15 has no counterpart in NumPy")
         return FLOAT8.get(dtype) or stored_dtype(dtype)
 
-    def create_masked_load(self, ptrs: Any, mask: Any, other: Any, *policy: Any) -> Any:
-        loaded = super().create_masked_load(ptrs, mask, other, *policy)
+    def create_masked_load(self, ptrs: Any, mask: Any, other: Any, *policy: Any, **named: Any) -> Any:
+        loaded = super().create_masked_load(ptrs, mask, other, *policy, **named)
         return TensorHandle(loaded.data.astype(held_dtype(loaded.dtype), copy=False), loaded.dtype)
 
     def create_fp_to_fp(self, src: Any, dst_type: Any, rounding_mode: Any) -> Any:
@@ -48,7 +48,7 @@ class WideBuilder(CorrectedBuilder):
 
     def _in_place(self, ptr: Any, mask: Any) -> Any:
         if held_dtype(ptr.get_element_ty()) != self.memory_dtype(ptr.get_element_ty()):
-            raise EmulationError(f"atomics round in memory{self.where}")
+            raise NotEmulated(f"atomics round in memory{self.where}")
         return super()._in_place(ptr, mask)
 
     def get_fp16(self, value: float) -> Any:

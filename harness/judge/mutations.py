@@ -26,7 +26,7 @@ LARGER = 17 / 16  # beyond what rounding to 8 bits explains
 
 def of_any_op(problem: Problem, reference: Array) -> Iterator[tuple[str, Array]]:
     """Each wrong output under its name; only those that the reference can compute."""
-    if fine(problem.case):
+    if small_errors_count(problem.case):
         yield "everything a sixteenth larger", reference * LARGER
     if reference.size + sum(x.size for x in problem.inputs.values()) > LARGEST:
         return
@@ -48,13 +48,13 @@ def evaluations(problem: Problem) -> Iterator[tuple[str, Callable[[], Any]]]:
         x = wide[name].copy()
         x[(slice(None),) * axis + (-1,)] = 0
         label = op.shapes[name][axis] if op.shapes and name in op.shapes else f"index of axis {axis}"
-        yield f"{name} without its last {label}", _with(op, {**wide, name: x, **case.params})
+        yield f"{name} without its last {label}", call_with(op, {**wide, name: x, **case.params})
     for name, value in case.params.items():
         if isinstance(value, bool):
-            yield f"{name}={not value}", _with(op, {**wide, **case.params, name: not value})
+            yield f"{name}={not value}", call_with(op, {**wide, **case.params, name: not value})
         elif isinstance(value, float) and value != 1.0:
-            yield f"{name} missing", _with(op, {**wide, **case.params, name: 1.0})
-    if any(is_float(x.dtype) for x in problem.inputs.values()) and fine(case):
+            yield f"{name} missing", call_with(op, {**wide, **case.params, name: 1.0})
+    if any(is_float(x.dtype) for x in problem.inputs.values()) and small_errors_count(case):
         given = problem.arguments
         yield (
             "sums kept in bfloat16",
@@ -62,10 +62,10 @@ def evaluations(problem: Problem) -> Iterator[tuple[str, Callable[[], Any]]]:
         )
 
 
-def fine(case: Case) -> bool:
+def small_errors_count(case: Case) -> bool:
     """Whether small errors are wrong: of 16-bit inputs in other regimes, one more rounding may lose as much."""
     return case.regime == "normal" or dtype_of(case.dtype).itemsize > 2
 
 
-def _with(op: Op, arguments: dict[str, Any]) -> Callable[[], Any]:
+def call_with(op: Op, arguments: dict[str, Any]) -> Callable[[], Any]:
     return lambda: op.reference(**arguments)

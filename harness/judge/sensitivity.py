@@ -165,7 +165,7 @@ def accepts(expected: Expected, parts: list[Patch]) -> bool:
     """Whether the tolerance lets the patched reference pass."""
     tolerance, squares = expected.tolerance, 0.0
     for where, values in parts:
-        comparison = compare(mutated(expected, where, values), expected, where)
+        comparison = compare(mutate(expected, where, values), expected, where)
         if comparison.beyond.any():
             return False
         squares += float(np.vdot(comparison.error, comparison.error))
@@ -179,7 +179,7 @@ def changes(expected: Expected, where: Any, values: Any) -> bool:
     """Whether the patch moves some element beyond rounding: the rule above."""
     dtype = expected.rounded.dtype
     before = expected.rounded[where].astype(np.float64)
-    after = mutated(expected, where, values).astype(np.float64)
+    after = mutate(expected, where, values).astype(np.float64)
     both = np.isfinite(before) & np.isfinite(after)
     moved = np.abs(np.where(both, after, 0) - np.where(both, before, 0))
     u = roundoff(dtype)
@@ -192,7 +192,7 @@ def changes(expected: Expected, where: Any, values: Any) -> bool:
     return bool((moved > np.maximum(UNITS, SHARE / u) * unit).any())
 
 
-def mutated(expected: Expected, where: Any, values: Any) -> Array:
+def mutate(expected: Expected, where: Any, values: Any) -> Array:
     """The values of a patch, in the shape and dtype of the output there."""
     return round_to(
         np.broadcast_to(np.asarray(values, np.float64), expected.reference[where].shape), expected.rounded.dtype

@@ -96,7 +96,7 @@ class Arithmetic:
         summed = np.add.accumulate(terms, axis=-1)[..., -1] if terms.shape[-1] else terms.sum(axis=-1)
         return summed.reshape([1 if a in axes else n for a, n in enumerate(x.shape)]) if keepdims else summed
 
-    def contracted(self, a: Array, b: Array) -> Array:
+    def contract(self, a: Array, b: Array) -> Array:
         """a @ b, one term after the other; in large products several at once."""
         left = a[None, :] if a.ndim == 1 else a
         right = b[:, None] if b.ndim == 1 else b
@@ -126,7 +126,7 @@ class Coarse(Arithmetic):
     def total(self, x: Array, axis: Any, keepdims: bool) -> Array:
         return super().total(x.astype(ml_dtypes.bfloat16), axis, keepdims).astype(self.dtype)
 
-    def contracted(self, a: Array, b: Array) -> Array:
+    def contract(self, a: Array, b: Array) -> Array:
         products = (
             a[..., start : start + AT_ONCE] @ b[start : start + AT_ONCE] for start in range(0, b.shape[0], AT_ONCE)
         )
@@ -170,7 +170,7 @@ class SerialArray(np.ndarray[Any, Any]):
             result: Any = arithmetic.total(plain[0], axis, kwargs.get("keepdims", False))
         elif method == "__call__" and name in ("matmul", "vecdot") and not kwargs:
             a, b = plain
-            result = arithmetic.contracted(a, b) if name == "matmul" else arithmetic.total(a * b, -1, False)
+            result = arithmetic.contract(a, b) if name == "matmul" else arithmetic.total(a * b, -1, False)
         elif method == "__call__" and name in BY_BASE_2 and is_float(plain[0].dtype) and not kwargs:
             result = arithmetic.off(BY_BASE_2[name](plain[0]))
         else:

@@ -13,8 +13,8 @@ import numpy as np
 
 from triptych.harness.arrays import Arrays
 from triptych.harness.dtypes import finfo, is_float
-from triptych.harness.judge import mismatch
 from triptych.harness.judge.comparison import Comparison, compare, metrics
+from triptych.harness.judge.failure import description
 from triptych.harness.judge.problem import Problem
 from triptych.harness.judge.tolerance import Expected, expect
 from triptych.harness.ops.errors import InvalidOp
@@ -51,7 +51,7 @@ def judge(problem: Problem, out: Any, expected: Expected | None = None) -> Verdi
     reason = disagreement(comparison, numbers)
     if reason is None:
         return Verdict(Status.PASSED, None, None, numbers, expected.tolerance)
-    failure = mismatch.describe(comparison, problem.op)
+    failure = description.describe(comparison, problem.op)
     return Verdict(Status.FAILED, reason, Cause.MISMATCH, numbers, expected.tolerance, failure)
 
 
@@ -74,7 +74,7 @@ def malformed(out: Any, expected: Expected, inputs: Arrays) -> str | None:
     return None
 
 
-def saturated(c: Comparison) -> str:
+def saturation_hint(c: Comparison) -> str:
     """What to do where a kernel returns the largest number of its dtype and the reference overflows."""
     got, dtype = c.out.astype(np.float64)[c.strange], c.out.dtype
     if not is_float(dtype) or not (np.abs(got) == float(finfo(dtype).max)).any():
@@ -91,7 +91,9 @@ def disagreement(c: Comparison, numbers: Metrics) -> str | None:
     strange = numbers.nonfinite.misplaced
     if strange:
         are = "element is" if size == 1 else "elements is" if strange == 1 else "elements are"
-        return f"{strange} of {size} {are} NaN or infinite unlike the reference, for example {worst}{saturated(c)}"
+        return (
+            f"{strange} of {size} {are} NaN or infinite unlike the reference, for example {worst}{saturation_hint(c)}"
+        )
     source = f"of the {tolerance.source}"
     if isinstance(tolerance, Fixed) and tolerance.exact:
         exactly = f"{count} differ, where the {tolerance.source} allows no difference; worst {worst}"

@@ -25,13 +25,13 @@ def cases_of(
     found: dict[tuple[str, str], Case] = {}
     for template in itertools.chain.from_iterable(op.case_sets[name] for name in sets):
         for values in itertools.product(*overrides.values()):
-            case = resized(template, dict(zip(overrides, values, strict=True)))
+            case = resize(template, dict(zip(overrides, values, strict=True)))
             for dtype in dtypes or ([case.dtype] if case.dtype else op.dtypes):
                 found.setdefault((case.name, dtype), replace(case, dtype=dtype, seed=seed))
     return list(found.values())
 
 
-def resized(case: Case, sizes: Mapping[str, int]) -> Case:
+def resize(case: Case, sizes: Mapping[str, int]) -> Case:
     """`case` with other sizes, and a name that says so."""
     if all(case.axes.get(axis) == size for axis, size in sizes.items()):
         return case

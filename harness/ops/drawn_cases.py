@@ -11,7 +11,6 @@ from triptych.harness.ops.op import Op
 from triptych.harness.ops.regimes import REGIMES, around
 from triptych.harness.ops.selection import Selection
 
-COMMON_TILES = (16, 32, 64, 128, 256, 512)  # of an op that names none
 SMALL = 40  # half of the sizes are at most this
 FEW = 3  # of what no tile concerns, as batches and heads: they show what many do
 MOST_WORK = 2**22  # operations of one case: quick in every backend
@@ -27,8 +26,9 @@ def drawing(ops: Mapping[str, Op], selection: Selection) -> Any:
             return st.sampled_from(list(selection.axes[axis]))
         if op.tiles and axis not in op.tiles:
             return st.integers(1, min(FEW, op.limits.get(axis, FEW)))
-        most = op.limits.get(axis, max(around(op.tiles.get(axis, COMMON_TILES))))
-        tiles = [size for size in around(op.tiles.get(axis, COMMON_TILES)) if size <= most]
+        tiles = around(op.tiles_along(axis))
+        most = op.limits.get(axis, max(tiles))
+        tiles = [size for size in tiles if size <= most]
         small = st.integers(1, min(SMALL, most))
         return st.one_of(small, st.sampled_from(tiles)) if tiles else small
 

@@ -9,7 +9,7 @@ import numpy as np
 from triptych.harness.arrays import Arrays
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.op import Inputs, Op, Shapes
-from triptych.harness.ops.regimes import in_regime, normal, rounded
+from triptych.harness.ops.regimes import in_regime, normal, round_inputs
 
 FIRST_ALONE = ("one-hot", "subnormal")  # regimes of the first input alone: products of two such are mostly zero
 
@@ -26,7 +26,7 @@ def make_inputs(op: Op, case: Case, draw: int = 0) -> Arrays:
     if wrong:
         raise TypeError(f"the inputs of {op.name} must be NumPy arrays by name; got a {type(wrong[0]).__name__}")
     wide = {name: x for name, x in arrays.items() if x.dtype == np.float64}
-    return {**arrays, **rounded(wide, case.dtype)}
+    return {**arrays, **round_inputs(wide, case.dtype)}
 
 
 def generator_of(shapes: Shapes) -> Inputs:
@@ -37,7 +37,7 @@ def generator_of(shapes: Shapes) -> Inputs:
         for name, sizes in sizes_of(shapes, case).items():
             regime = "normal" if arrays and case.regime in FIRST_ALONE else case.regime
             arrays[name] = in_regime(normal(rng, *sizes), regime, case.dtype)
-        return rounded(arrays, case.dtype)
+        return round_inputs(arrays, case.dtype)
 
     return inputs
 

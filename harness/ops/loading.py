@@ -9,6 +9,7 @@ import types
 import warnings
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import numpy as np
 
 from triptych.harness.ops.op import Op
 
+STANDARD = sys.stdlib_module_names
 under_way: list[Path] = []  # the files whose ops are being loaded
 
 
@@ -49,7 +51,7 @@ def module_of(path: Path) -> types.ModuleType:
 def ops_in(module: types.ModuleType, path: Path) -> dict[str, Op]:
     """The ops that the module of the file at `path` declares, by name; their kernels as "path/to/file.py:function"."""
     ops: dict[str, Op] = {}
-    for op in dict.fromkeys(declared(vars(module).values())):
+    for op in dict.fromkeys(ops_among(vars(module).values())):
         if op.name in ops:
             raise OpFileError(f"{path.name} declares two ops called {op.name!r}")
         ops[op.name] = replace(op, nki=_reference(op.nki, module, path), triton=_reference(op.triton, module, path))
@@ -60,7 +62,7 @@ def ops_in(module: types.ModuleType, path: Path) -> dict[str, Op]:
     return ops
 
 
-def declared(values: Iterable[Any]) -> Iterator[Op]:
+def ops_among(values: Iterable[Any]) -> Iterator[Op]:
     """The ops among `values`, and in lists, tuples and dicts among them."""
     for value in values:
         if isinstance(value, Op):
@@ -116,14 +118,69 @@ def at(error: BaseException, path: Path) -> str:
 
 def load_simulated(path: Path) -> types.ModuleType:
     """The file as a module whose `nki` is the simulator's, whatever else is installed."""
-    simulator = importlib.import_module("triptych.simulator")
-    module: types.ModuleType = simulator.load(path)
-    return module
+    from triptych import simulator
+
+    with at_home(path):
+        return simulator.load(path, package_of(path)[1])
+
+
+def package_of(path: Path) -> tuple[Path, str]:
+    """The folder that holds the package of a file, and the package's dotted name; its own folder and "" outside one."""
+    top, names = path.parent, []
+    while (top / "__init__.py").is_file() and top != top.parent:
+        names.append(top.name)
+        top = top.parent
+    return top, ".".join(reversed(names))
+
+
+@contextmanager
+def at_home(path: Path) -> Iterator[None]:
+    """Imports within find what `python FILE` finds: modules beside the file, and those of the package that it is in.
+
+    Python's path and its modules are afterwards as before, so that two folders may have a `utils.py` each. What a
+    folder's files have imported of it is kept for the next time.
+    """
+    home, (top, _) = str(path.parent), package_of(path)
+    mine = _modules_of.setdefault(home, {})
+    path_before, modules_before = sys.path[:], dict(sys.modules)
+    sys.path[:0] = [home, str(top)]
+    for name in [n for n, m in modules_before.items() if n not in mine and _hides(n, m, path.parent, top)]:
+        del sys.modules[name]
+    sys.modules.update(mine)
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        mine.update({n: m for n, m in sys.modules.items() if _lies_in(m, top) and modules_before.get(n) is not m})
+        for name in mine:
+            sys.modules.pop(name, None)
+        sys.modules.update({n: m for n, m in modules_before.items() if n not in sys.modules})
+        sys.path[:] = path_before
+
+
+_modules_of: dict[str, dict[str, types.ModuleType]] = {}  # by folder: what its files have imported of it
+
+
+def _lies_in(module: types.ModuleType, folder: Path) -> bool:
+    """Whether a module is a file of `folder` or below, and none that is installed there."""
+    file = getattr(module, "__file__", None)
+    return bool(file) and Path(str(file)).is_relative_to(folder) and "site-packages" not in str(file)
+
+
+def _hides(name: str, module: types.ModuleType, home: Path, top: Path) -> bool:
+    """Whether another folder's module has the name of one of this folder or package."""
+    first = name.partition(".")[0]
+    there = any((folder / f"{first}.py").is_file() or (folder / first).is_dir() for folder in (home, top))
+    return (
+        there and not _lies_in(module, top) and getattr(module, "__file__", None) is not None and first not in STANDARD
+    )
 
 
 def load(path: Path) -> types.ModuleType:
     """The file as a module of its own, executed once per process; its `nki` is whichever Python finds."""
     name = f"triptych_file_{path.stem}_{zlib.crc32(str(path).encode()):08x}"
+    package = package_of(path)[1]
+    name = f"{package}.{name}" if package else name
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, path)
         if spec is None or spec.loader is None:
@@ -131,7 +188,8 @@ def load(path: Path) -> types.ModuleType:
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
         try:
-            spec.loader.exec_module(module)
+            with at_home(path):
+                spec.loader.exec_module(module)
         except BaseException:
             del sys.modules[name]
             raise

@@ -15,6 +15,7 @@ from triptych.harness.ops.case import Case, in_every_regime, in_regime, template
 Inputs = Callable[[Case, np.random.Generator], Arrays]
 Shapes = Mapping[str, Sequence["str | int"]]  # {"x": ("M", 128)}: of each input, in axes of the case and numbers
 Template = Case | Mapping[str, Any]
+COMMON_TILES = (16, 32, 64, 128, 256, 512)  # of an axis for which an op names none
 Corruption = Callable[[Case, Arrays, Array], "tuple[Any, Any] | None"]  # see `Op.corruptions`
 
 
@@ -104,6 +105,10 @@ class Op:
         if self.alone is not None and self.alone.axis not in self.axes:
             known = ", ".join(self.axes)
             raise ValueError(f"op {self.name} promises bits along axis {self.alone.axis!r}; it has {known}")
+
+    def tiles_along(self, axis: str) -> Sequence[int]:
+        """The sizes at which a kernel may start another tile of an axis."""
+        return self.tiles.get(axis, COMMON_TILES)
 
     @cached_property
     def case_sets(self) -> Mapping[str, tuple[Case, ...]]:

@@ -91,17 +91,19 @@ def constant(x: Array, axis: int) -> Array:
     return np.broadcast_to(np.take(x, [0], axis=axis), x.shape).copy()
 
 
-def rounded(arrays: Arrays, dtype: str) -> Arrays:
+def round_inputs(arrays: Arrays, dtype: str) -> Arrays:
     """`arrays` as contiguous arrays of the case's dtype; what is not float32 or float64 (indices, masks) stays."""
     wanted = dtype_of(dtype)
     with np.errstate(over="ignore", invalid="ignore"):
         return {
-            name: np.ascontiguousarray(within(x, wanted).astype(wanted) if x.dtype in (np.float32, np.float64) else x)
+            name: np.ascontiguousarray(
+                clip_to_dtype(x, wanted).astype(wanted) if x.dtype in (np.float32, np.float64) else x
+            )
             for name, x in arrays.items()
         }
 
 
-def within(x: Array, dtype: np.dtype[Any]) -> Array:
+def clip_to_dtype(x: Array, dtype: np.dtype[Any]) -> Array:
     """`x` with finite numbers that `dtype` cannot hold brought down to its largest: only planted infinities are."""
     if dtype.itemsize >= 4 or not is_float(dtype):
         return x

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from triptych.harness.judge import mismatch_map
+from triptych.harness.judge.failure import maps
 from triptych.harness.results.findings import Failure, Histogram, Map
 
 
@@ -15,10 +15,10 @@ def lines(failure: Failure | None, picture: bool = True) -> list[str]:
         return []
     found = [failure.diagnosis, f"error / allowed: {histogram_text(failure.histogram)}"]
     drawing = failure.map
-    if picture and any(mismatch_map.RIGHT in line for line in drawing.lines):
+    if picture and any(maps.RIGHT in line for line in drawing.lines):
         found.append(f"{caption(drawing)}:")
         found += [f"  {line}" for line in drawing.lines]
-        found.append(f"  {mismatch_map.LEGEND}")
+        found.append(f"  {maps.LEGEND}")
     return found
 
 

@@ -18,7 +18,7 @@ from triptych.harness.errors import UsageError
 from triptych.harness.results.origin import Origin, origin
 from triptych.harness.results.profile import Outcome, Profile
 from triptych.harness.results.record import to_plain
-from triptych.harness.results.result import PARTS, Result, completed
+from triptych.harness.results.result import PARTS, Result, complete
 from triptych.harness.results.timing import Measured
 from triptych.harness.results.unknown import put_back, unknown_fields
 
@@ -106,7 +106,7 @@ def parse(text: str) -> Document:
         raise ValueError("it holds half of a surrogate pair, which is no text") from None
     rows = body["results"]
     if isinstance(rows, list):
-        rows = [completed(row) for row in rows]
+        rows = [complete(row) for row in rows]
     made = msgspec.convert({**body, "results": rows, "unknown": {}}, Document, strict=False)
     try:
         origin(made.env)

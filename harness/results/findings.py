@@ -27,7 +27,7 @@ class Histogram(Record, frozen=True, kw_only=True):
 
 
 class Map(Record, frozen=True, kw_only=True):
-    """A picture of a failing output in text; see `mismatch_map`."""
+    """A picture of a failing output in text; see `judge.failure.maps`."""
 
     of: str  # what it shows
     rows: int  # elements of a mark

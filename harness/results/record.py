@@ -20,7 +20,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 def to_plain(value: Any) -> Any:
     """`value`, which may hold records and NumPy scalars, as what JSON can hold."""
-    return named(msgspec.to_builtins(value, enc_hook=item))
+    return name_nonfinite(msgspec.to_builtins(value, enc_hook=item))
 
 
 def item(value: Any) -> Any:
@@ -30,12 +30,12 @@ def item(value: Any) -> Any:
     raise NotImplementedError(f"a document holds no {type(value).__name__}")
 
 
-def named(value: Any) -> Any:
+def name_nonfinite(value: Any) -> Any:
     """`value` with each non-finite float replaced by its name."""
     if isinstance(value, Mapping):
-        return {str(key): named(inner) for key, inner in value.items()}
+        return {str(key): name_nonfinite(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [named(inner) for inner in value]
+        return [name_nonfinite(inner) for inner in value]
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value

@@ -59,10 +59,10 @@ class Result(msgspec.Struct, kw_only=True, tag_field="kind", tag="verdict"):
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> Result:
         """The result of a document; msgspec.ValidationError says what is not as it must be."""
-        return msgspec.convert(completed(row), cls, strict=False)
+        return msgspec.convert(complete(row), cls, strict=False)
 
 
-def completed(row: Any) -> Any:
+def complete(row: Any) -> Any:
     """A row of a document as `Result` or `Profile` has it: no part is {}, and the row and its timing say their kind."""
     if not isinstance(row, Mapping):
         return row

@@ -233,5 +233,5 @@ class Bench:
             self.shared = None  # what the kernel may have changed
             ended = explain_run(error, trial.problem.op, trial.backend, self.memory)
         trial.result.status, trial.result.cause, trial.result.reason = ended.status, ended.cause, ended.reason
-        replaced = self.functions is not None and self.functions.replaced() is not None
+        replaced = self.functions is not None and self.functions.find_replaced() is not None
         self.unfit = self.unfit or ended.unfit or replaced

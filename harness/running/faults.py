@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from triptych.harness.backends.base import Backend, KernelFault, file_of
+from triptych.harness.emulators.errors import NotEmulated
 from triptych.harness.ops import loading
 from triptych.harness.ops.errors import InvalidOp, UninformativeCase
 from triptych.harness.ops.op import Op
@@ -57,6 +58,8 @@ def explain_run(error: BaseException, op: Op, backend: Backend, memory: int | No
         reason = f"the kernel ran out of memory: {memory_limit.in_words(memory)}"
         return Ended(Status.ERROR, Cause.OUT_OF_MEMORY, reason, unfit=True)
     reason = kernel_fault(error, op, backend)
+    if isinstance(error, NotEmulated):
+        return Ended(Status.UNSUPPORTED, Cause.NOT_SUPPORTED, reason)
     if GPU_FAULT.search(f"{type(error).__name__}: {message_of(error)}"):
         return Ended(Status.ERROR, Cause.DEVICE_FAULT, f"{reason}; the next case gets a new process", unfit=True)
     return Ended(Status.ERROR, error.cause if isinstance(error, InvalidOp) else Cause.KERNEL_ERROR, reason)

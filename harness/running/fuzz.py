@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any
 
+from triptych.harness.backends import REFERENCES
 from triptych.harness.errors import UsageError
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.drawn_cases import drawing
@@ -82,7 +83,7 @@ class Searcher:
             result = self.worker.perform(task, self.settings, self.timeout_s)
             if result.status is Status.UNSUPPORTED or result.cause in UNTELLING:
                 continue
-            self.search.compared += self.kind is None and (task.backend != "numpy" or len(self.backends) == 1)
+            self.search.compared += self.kind is None and (task.backend not in REFERENCES or len(self.backends) == 1)
             kind = (task.op, task.backend, task.target, result.status)
             if result.status in BAD and self.kind in (None, kind):
                 self.failed(case, result, kind)

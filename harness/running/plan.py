@@ -64,8 +64,7 @@ class Plan:
         The clocks of the interpreter and of the reference say nothing about a kernel and run for minutes at a model's
         sizes: there they are read only if the user names the backend.
         """
-        slow = str(backend.evidence) in ("interpreted", "reference")
-        return self.timed and (not slow or group == "smoke" or backend.name in self.named)
+        return self.timed and (not backend.slow_clock or group == "smoke" or backend.name in self.named)
 
     def repro(self, op: Op, group: str, case: Case, backend: Backend, target: str | None) -> str:
         """The command line that runs one task alone; a case of no set is written out. Empty for an op of no file."""

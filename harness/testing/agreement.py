@@ -25,7 +25,8 @@ import numpy as np
 from triptych.harness.arrays import Array, Arrays, from_torch
 from triptych.harness.collection import builtin
 from triptych.harness.dtypes import dtype_of, finfo, is_float
-from triptych.harness.judge import comparison, mismatch, verdict
+from triptych.harness.judge import comparison, verdict
+from triptych.harness.judge.failure import description
 from triptych.harness.judge.problem import Problem
 from triptych.harness.judge.tolerance import Expected, expect
 from triptych.harness.ops.case import Case
@@ -79,7 +80,7 @@ def assert_agree(
     numbers = comparison.metrics(compared)
     reason = verdict.disagreement(compared, numbers)
     if reason:
-        picture = "\n".join(failures.lines(mismatch.describe(compared, op))) if out.size > 1 else ""
+        picture = "\n".join(failures.lines(description.describe(compared, op))) if out.size > 1 else ""
         raise AssertionError("\n\n".join(filter(None, [reason, picture, figures(out, numbers, target)])))
 
 

@@ -78,7 +78,7 @@ def from_its_file(op: Op, place: tuple[Path, str] | None) -> Choice:
     if place:
         path, name = place
         module = loading.module_of(path)
-        if op.name in {one.name for one in loading.declared([vars(module).get(name)])}:
+        if op.name in {one.name for one in loading.ops_among([vars(module).get(name)])}:
             return Choice({op.name: loading.ops_in(module, path)[op.name]}, str(path))
         why = f"is not there when a worker process loads {path.name}, as what stands under `if __name__ ..` is not"
     raise UsageError(

@@ -102,7 +102,7 @@ def locate(prepared: Prepared, out: Array, replay: Replay, cause: Blame, text: s
     bound = bound_of(prepared)
     found = divergence.bisect(replay.play, bound)
     first: dict[str, Instruction] = {}
-    off = divergence.apart(out.astype(np.float32), replay.out.astype(np.float32)) > bound
+    off = divergence.distance(out.astype(np.float32), replay.out.astype(np.float32)) > bound
     lost = cause == "rounding" or (cause == "logic" and off)
     if lost and found.first is not None:
         first["first_beyond_rounding"] = found.first.record(found.first.difference)
@@ -117,7 +117,7 @@ def locate(prepared: Prepared, out: Array, replay: Replay, cause: Blame, text: s
             f"that run (the largest difference is {found.largest:.2g}), and their roundings add up."
         )
         text += f" {found.stopped}." if found.stopped else ""
-    if misplaced(out, prepared.expected):
+    if has_misplaced(out, prepared.expected):
         for key, word, origin in (("first_infinity", "infinity", found.infinity), ("first_nan", "NaN", found.nan)):
             if origin is not None:
                 first[key] = origin.record()
@@ -152,6 +152,6 @@ def near(verdict: Verdict, expected: Expected, times: float = 8.0) -> bool:
     )
 
 
-def misplaced(out: Array, expected: Expected) -> bool:
+def has_misplaced(out: Array, expected: Expected) -> bool:
     """Whether the output is NaN or infinite where the reference is finite."""
     return bool((~np.isfinite(out.astype(np.float64)) & np.isfinite(expected.rounded.astype(np.float64))).any())

@@ -104,7 +104,7 @@ def bisect(play: Play, bound: float) -> Divergence:
         except _Stop:
             pass
         except Exception as error:
-            with_room(replayed, done, error)
+            put_when_room(replayed, done, error)
 
     found = Divergence()
 
@@ -127,7 +127,7 @@ def bisect(play: Play, bound: float) -> Divergence:
     return found
 
 
-def with_room(replayed: queue.Queue[Any], done: threading.Event, item: Any) -> None:
+def put_when_room(replayed: queue.Queue[Any], done: threading.Event, item: Any) -> None:
     """Put an item as soon as there is room, unless nobody waits for it any more."""
     while not done.is_set():
         try:
@@ -164,14 +164,14 @@ def _compare(
     for tensor, value in zip(writes, values, strict=True):
         if value is None:
             continue
-        difference = apart(tensor.f32(), value)
+        difference = distance(tensor.f32(), value)
         if difference > bound:
-            found.first = _found(found, event, reads, writes, difference)
+            found.first = _finding(found, event, reads, writes, difference)
             return
         found.largest = max(found.largest, difference)
 
 
-def apart(a: Array, b: Array) -> float:
+def distance(a: Array, b: Array) -> float:
     """||a - b|| / ||b||; infinite where only one of them is NaN, or a is infinite and b an ordinary number."""
     ordinary = np.abs(b) < SENTINEL
     if np.any(np.isnan(a) != np.isnan(b)) or np.any(np.isinf(a) & ordinary):
@@ -193,13 +193,13 @@ def _watch(found: Divergence, event: Event, reads: Sequence[Any], writes: Sequen
         if np.isfinite(values).all():
             continue
         has_nan = bool(np.isnan(values).any())
-        if has_nan and not any(_spoilt(found, t, writes, np.isnan) for t in reads):
-            found.nan = _found(found, event, reads, writes)
-        elif found.infinity is None and not any(_spoilt(found, t, writes, _not_finite) for t in reads):
-            found.infinity = _found(found, event, reads, writes)
+        if has_nan and not any(_was_strange(found, t, writes, np.isnan) for t in reads):
+            found.nan = _finding(found, event, reads, writes)
+        elif found.infinity is None and not any(_was_strange(found, t, writes, _not_finite) for t in reads):
+            found.infinity = _finding(found, event, reads, writes)
 
 
-def _spoilt(found: Divergence, tensor: Any, writes: Sequence[Any], strange: Strange) -> bool:
+def _was_strange(found: Divergence, tensor: Any, writes: Sequence[Any], strange: Strange) -> bool:
     """Whether an operand had strange values; of one that was overwritten in place, whether its memory ever had any."""
     if not comparable(tensor):
         return False
@@ -212,13 +212,13 @@ def _remember(found: Divergence, writes: Sequence[Any]) -> None:
     """Keep the ranges of what was written, for an instruction that overwrites it."""
     for tensor in writes:
         if comparable(tensor):
-            found._ranges[tensor.region] = described(tensor)
+            found._ranges[tensor.region] = describe(tensor)
             for strange, allocations in found._spoiled.items():
                 if strange(tensor.f32()).any():
                     allocations.add(tensor.region.allocation.id)
 
 
-def _found(
+def _finding(
     found: Divergence, event: Event, reads: Sequence[Any], writes: Sequence[Any], difference: float = 0.0
 ) -> Finding:
     made = [form(t) for t in writes]
@@ -231,7 +231,7 @@ def _operands(found: Divergence, reads: Sequence[Any], writes: Sequence[Any]) ->
         if comparable(tensor) and any(tensor.storage is w.storage for w in writes):
             words.append(found._ranges.get(tensor.region, f"{form(tensor)} (overwritten in place)"))
         else:
-            words.append(described(tensor))
+            words.append(describe(tensor))
     return words
 
 
@@ -239,7 +239,7 @@ def form(tensor: Any) -> str:
     return f"{tensor.dtype}[{', '.join(map(str, tensor.shape))}]"
 
 
-def described(tensor: Any) -> str:
+def describe(tensor: Any) -> str:
     """A tensor's dtype, shape and range, as "float32[128, 512] in [-3.1, 2.9]"."""
     if not comparable(tensor):
         return form(tensor)

@@ -41,7 +41,7 @@ class Functions:
                     if isinstance(value, types.FunctionType):
                         self.codes[f"{name}.{key}"] = value, value.__code__
 
-    def replaced(self) -> str | None:
+    def find_replaced(self) -> str | None:
         """The name of one that is another now, or None."""
         for name, (module, found) in self.modules.items():
             now = vars(module)
@@ -52,7 +52,7 @@ class Functions:
 
     def check_after_loading(self, source: str | None) -> None:
         """InvalidOp if the file at `source`, which was just loaded, replaced one."""
-        replaced = self.replaced()
+        replaced = self.find_replaced()
         if replaced:
             raise InvalidOp(f"loading {source} replaces {replaced}, which the judge uses: {ALIKE}")
 
@@ -69,7 +69,7 @@ class Integrity:
     def check(self) -> None:
         """KernelFault if any of it is not what it was."""
         own = next((function.__name__ for function, code in self.codes if function.__code__ is not code), None)
-        replaced = self.functions.replaced() or own
+        replaced = self.functions.find_replaced() or own
         if replaced:
             raise KernelFault(f"the kernel replaced {replaced}, which it is judged with: {ALIKE}")
         if seal(self.expected) != self.seal:

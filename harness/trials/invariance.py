@@ -114,7 +114,7 @@ class Repeater:
     def on_other_inputs(self, run: Run, first: Array, out: Array) -> tuple[str | None, str | None]:
         """Run on other inputs: (what is kept from the first run, else what is wrong of the second), in sentences."""
         problem = self.problem
-        with refilled(problem.inputs, make_inputs(problem.op, problem.case, draw=1)) as (inputs, filled):
+        with refill(problem.inputs, make_inputs(problem.op, problem.case, draw=1)) as (inputs, filled):
             result = run(problem if inputs is problem.inputs else problem.on(inputs))
         if first_difference(first, out) is not None or np.may_share_memory(result, out):
             return (
@@ -195,7 +195,7 @@ class Repeater:
 
 
 @contextmanager
-def refilled(inputs: Arrays, other: Arrays) -> Iterator[tuple[Arrays, Arrays]]:
+def refill(inputs: Arrays, other: Arrays) -> Iterator[tuple[Arrays, Arrays]]:
     """`inputs` with the contents of `other` in their memory, and a copy of them; where they do not fit, `other`."""
     if not all(x.shape == other[name].shape and x.flags.writeable for name, x in inputs.items()):
         yield other, other

@@ -1,36 +1,51 @@
-"""Flash attention, forward: out = softmax(q k^T / sqrt(D)) v, without ever holding the scores of a whole row.
+"""Flash attention, forward, with transposed scores: out = softmax(q k^T / sqrt(D)) v, and nobody looks for a maximum.
 
-    out[b, h, i, :] = sum_j p[i, j] v[b, g, j, :] / sum_j p[i, j]
-    p[i, j] = exp((s[i, j] - max_j s[i, j]) / sqrt(D))
-    s[i, j] = q[b, h, i, :] . k[b, g, j, :],    g = h // (H // Hkv)
+    out[b, h, i, :] = sum_j p[j, i] v[b, g, j, :] / l[i],    l[i] = sum_j p[j, i]
+    p[j, i] = exp(s[j, i] / sqrt(D)),    s[j, i] = k[b, g, j, :] . q[b, h, i, :],    g = h // (H // Hkv)
 
-Keys pass by in blocks of 1024. Each row keeps three numbers' worth of state: the largest score so far m, the sum of
-weights l, and the weighted sum of values o; when m grows to m', l and o are scaled by exp((m - m') / sqrt(D)).
+Why keys on the partitions: the product with v sums over keys, and the Tensor Engine sums over partitions. Scores
+computed as k q^T have their keys there already, so p is never transposed, and a column of ones beside v makes l a
+by-product of p^T [v | 1]. What this layout cannot do fast is a maximum over keys, and it needs none: p has eight bits
+of exponent (five in float16) and sums are float32, so any shift that keeps p in range gives the same significance. The
+shift here is 0, and each row proves afterwards that it was right: l bounds its largest weight from both sides,
+
+    l / n  <=  max_j p[j, i]  <=  l,    n = the keys that it sees.
+
+Where LEAST <= l / n <= MOST and all outputs are finite, no p overflowed, and what was flushed to zero is less than
+2^-13 of l. Tiles of 128 queries with a row that fails (large scores, NaN, infinities, values near the largest number)
+are computed again by `_exactly`, under loops on registers that ordinary inputs never enter. Nothing is assumed of them.
+
+Per block of 512 queries and tile of 128 keys, D = 128:
+
+    Tensor   s is one matmul, k stationary and 512 queries moving; four more add p^T [v | 1] for 128 queries each
+    Scalar   p = exp(s / sqrt(D)) from PSUM to SBUF, two tiles of keys (two banks) an instruction
+    Vector   every eighth of these, as a power of exp(1 / sqrt(D)), so that Scalar is not the limit; 1 / l once a block
+    GpSimd   with `causal`, zeros above the diagonal, in the 128 x 128 tiles of p on it alone
+    DMA      transposes q and k on their way in; k and [v | 1] of a head stay in SBUF for all queries of its group
 
 Dimensions
     B, H, Hkv   batch, query heads, key and value heads; H is a multiple of Hkv (grouped-query attention)
     Sq, Sk      queries and keys; any lengths, and they may differ
-    D           head dimension, 1 to 128
+    D           head dimension, 1 to 256; above 128, s is two matmuls that add up in PSUM, and blocks have 256 queries
 
-With `causal`, query i sees the keys j <= i + Sk - Sq: the last query sees all keys. Blocks above the diagonal are not
-visited, blocks on it are masked by GpSimd. A query that sees no key (Sq > Sk) gives zeros. NaN and infinities come out
-as the definition says, with one exception: in v at a key that is masked on a diagonal block they reach that block's
-rows, because a weight of 0 times infinity is NaN.
-
-Engines: scores, transposes and p v on Tensor; exp and its row sum in one instruction on Scalar; maxima and rescaling on
-Vector; the mask on GpSimd. Inputs are float32, bfloat16 or float16; scores, m, l and o are float32, and p is rounded to
-the inputs' dtype for its product with v, as on every flash attention.
+With `causal`, query i sees the keys j <= i + Sk - Sq, and a query that sees none gives zeros. NaN and infinities come
+out as the definition says: one that a query does not see does not reach it.
 """
+
+import math
 
 import nki
 import nki.isa as nisa
 import nki.language as nl
 
-KEY_BLOCK = 1024  # keys between two updates of m, l and o: scores of two PSUM banks, so that two blocks fit beside
-BANK = 512  # the float32 elements of a bank, which hold one matmul's result or the transposes of four tiles
-TILES_IN_GROUP = 8  # query tiles that share one load of a key block: 8 x 128 queries
-LOWEST = -1.0e38  # floor of m, so that a row whose scores are all -inf so far weighs nothing instead of NaN
-MASKED = -3.4028235e38  # score of a key that a query does not see; exp((MASKED - m) / sqrt(D)) is 0 for every m
+P = 128  # partitions: keys of a tile of scores, queries of a tile of outputs
+BANK = 512  # float32 numbers of a PSUM bank, which hold one matmul's result
+FIRST = 512  # keys of the first load, for which the first matmuls wait; each later one doubles what is there, up to
+CHUNK = 2048  # this many keys
+RESIDENT = 128 * 1024  # bytes a partition that k and [v | 1] of a head may keep; longer ones are loaded for each block
+LEAST, MOST = 2.0**-12, 2.0**90  # of l / n
+LARGEST = 3.4028234663852886e38  # finite float32
+HIDDEN = -LARGEST  # score of a key that a query does not see, where a maximum is taken
 
 
 @nki.jit
@@ -38,190 +53,470 @@ def attention(q, k, v, causal=False):
     """out[B, H, Sq, D] = attention of q[B, H, Sq, D] over k[B, Hkv, Sk, D] and v[B, Hkv, Sk, D]."""
     B, H, Hkv, Sq, Sk, D = _check(q, k, v)
     out = nl.ndarray(q.shape, dtype=q.dtype, buffer=nl.shared_hbm)
-    P = nl.tile_size.pmax
-    shift = Sk - Sq  # with causal, query i sees the keys up to i + shift
-    first = max(0, -shift) if causal else 0
+    shift = Sk - Sq if causal else Sk  # query i sees the keys up to i + shift
+    first = max(0, Sq - Sk) if causal else 0
+    size = BANK if D <= P else BANK // 2
 
+    blocks = []  # (b, g, h, first query, queries)
     for b in range(B):
         for g in range(Hkv):
-            heads = range(g * (H // Hkv), (g + 1) * (H // Hkv))
-            tiles = []  # (head, first query, queries); neighbours see about as many keys
-            for i0 in range(first, Sq, P):
-                for h in heads:
-                    tiles.append((h, i0, min(P, Sq - i0)))
-            for h in heads:
-                for i0 in range(0, first, P):
-                    _write_zeros(out[b, h], i0, min(P, first - i0))
-            for t in range(0, len(tiles), TILES_IN_GROUP):
-                _attend(out[b], q[b], k[b, g], v[b, g], tiles[t : t + TILES_IN_GROUP], shift if causal else Sk)
+            for h in range(g * (H // Hkv), (g + 1) * (H // Hkv)):
+                _write_zeros(out[b, h], first)
+                for i0 in range(first, Sq, size):
+                    blocks.append((b, g, h, i0, min(size, Sq - i0)))
+    suspect = _attempt(out, q, k, v, blocks, shift, size // P)
+    _repair(out, q, k, v, blocks, shift, size // P, suspect)
     return out
 
 
-def _attend(out, q, k, v, tiles, shift):
-    """Attention of a group of query tiles of q[H, Sq, D] over the keys of one head, k[Sk, D] and v[Sk, D].
+def _attempt(out, q, k, v, blocks, shift, tiles):
+    """Write out as if all scores were moderate; suspect[1, len(blocks) * tiles] is 0 where a tile passed, else 1."""
+    means = nl.ndarray((P, len(blocks), tiles), dtype=nl.float32, buffer=nl.sbuf)  # l / n of all rows
+    checks = nl.ndarray((P, len(blocks), tiles), dtype=nl.float32, buffer=nl.sbuf)  # sums of their outputs
+    nisa.memset(means, 1.0, engine=nisa.engine.gpsimd)
+    nisa.memset(checks, 0.0, engine=nisa.engine.gpsimd)
+    _warm_up()
 
-    A query i sees the keys up to i + shift.
+    banks, ahead, share = _plan(q)
+    steps = []  # (block, a group of its pieces, which one, whether it is the last)
+    for n in range(len(blocks)):
+        _, _, _, i0, queries = blocks[n]
+        groups = _groups(i0, queries, k.shape[2], shift, banks)
+        for c in range(len(groups)):
+            steps.append((n, groups[c], c, c == len(groups) - 1))
+
+    loaded = {"head": None, "chunks": {}}  # what of k and [v | 1] is in SBUF
+    scores, moving, sums = [], {}, {}
+    for c in range(len(steps) + ahead):
+        p = None
+        if c >= ahead:
+            p = _weigh(steps[c - ahead], blocks, scores[c - ahead], shift, q, share)
+        if c < len(steps):
+            scores.append(_score(steps[c], blocks, q, k, v, loaded, moving))
+        if c >= ahead:
+            _collect(steps[c - ahead], blocks, scores[c - ahead], p, sums, v.shape[3])
+            n, _, _, is_last = steps[c - ahead]
+            if is_last:
+                _finish(out, blocks[n], sums[n], k.shape[2], shift, means[:, n], checks[:, n])
+    return _suspect(means, checks)
+
+
+def _plan(q):
+    """(banks, ahead, share): banks of scores that one exponential takes, how many groups of scores are there before the
+    exponential of the first is done, and Vector takes one exponential of `share`, or none where it is 0.
+
+    Two banks pay an exponential's fixed cost half as often. With D <= 64 Scalar alone would take longer than Tensor
+    for the same tile. On NeuronCore-v2 Vector and Scalar take turns in PSUM, so that sharing gains nothing, and float32
+    keeps the one exponential that is documented.
+    """
+    alone = q.dtype == nl.float32 or nisa.get_nc_version() == nisa.nc_version.gen2
+    if q.shape[3] <= 64 and not alone:
+        return 1, 5, 3
+    return 2, 2, 0 if alone else 8
+
+
+def _warm_up():
+    """While the first loads are on their way: load the table of exp, and raise the Tensor Engine's clock."""
+    one = nl.ndarray((1, 1), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.memset(one, 0.0, engine=nisa.engine.gpsimd)
+    nisa.activation(dst=one, op=nl.exp, data=one)
+    zeros = nl.ndarray((P, BANK), dtype=nl.bfloat16, buffer=nl.sbuf)
+    nisa.memset(zeros, 0.0)
+    nothing = nl.ndarray((P, BANK), dtype=nl.float32, buffer=nl.psum)
+    for _ in range(3):
+        nisa.nc_matmul(dst=nothing, stationary=zeros[:, 0:P], moving=zeros, accumulate=False)
+
+
+def _groups(i0, queries, Sk, shift, banks):
+    """The scores of a block as groups of pieces (first key, keys, first query, column in PSUM).
+
+    A piece is a tile of up to 128 keys and those queries of the block, from a multiple of 128 on, that see any of them.
+    A group is what one exponential takes: pieces of as many keys each, in at most so many banks, without a gap.
+    """
+    groups, group, end, rows = [], [], 0, 0
+    for j0 in range(0, min(Sk, i0 + queries + shift), P):
+        keys = min(P, Sk - j0)
+        f = max(0, j0 - shift - i0) // P * P
+        n = queries - f
+        fits = end % BANK + n <= BANK and end + n <= banks * BANK
+        if len(group) > 0 and (not fits or keys != rows):
+            groups.append(group)
+            group, end = [], 0
+        group.append((j0, keys, f, end))
+        end, rows = end + n, keys
+    groups.append(group)
+    return groups
+
+
+def _score(step, blocks, q, k, v, loaded, moving):
+    """The scores of a group in PSUM: (tile [keys, columns], and of each piece its [v | 1] and first row there)."""
+    n, pieces, place, _ = step
+    b, g, h, i0, queries = blocks[n]
+    if place == 0:
+        moving[n] = _load_transposed(q[b, h], i0, queries)
+    _, keys, f, at = pieces[len(pieces) - 1]
+    scores = nl.ndarray((keys, at + queries - f), dtype=nl.float32, buffer=nl.psum)
+    values = []
+    for j0, keys, f, at in pieces:
+        chunk = _chunk(k, v, b, g, n, j0, loaded)
+        j = j0 - chunk["from"]
+        for d in range(len(moving[n])):
+            nisa.nc_matmul(
+                dst=scores[:, at : at + queries - f],
+                stationary=chunk["k"][d][:, j : j + keys],
+                moving=moving[n][d][:, f:queries],
+                accumulate=d > 0,
+            )
+        values.append(chunk["v"][0:keys, j // P, :])
+    return scores, values
+
+
+def _weigh(step, blocks, scored, shift, q, share):
+    """p of a group in SBUF, with zeros where a query does not see a key."""
+    n, pieces, place, _ = step
+    _, _, _, i0, queries = blocks[n]
+    scores, _ = scored
+    p = nl.ndarray(scores.shape, dtype=q.dtype, buffer=nl.sbuf)
+    scale = 1.0 / q.shape[3] ** 0.5
+    if share > 0 and place % share == share // 2:
+        nisa.tensor_scalar(dst=p, data=scores, op0=nl.power, operand0=math.exp(scale), reverse0=True)
+    else:
+        nisa.activation(dst=p, op=nl.exp, data=scores, scale=scale)
+    for j0, keys, f, at in pieces:
+        blind = min(queries, j0 + keys - 1 - shift - i0) - f  # queries of the piece that do not see all of its keys
+        if blind > 0:
+            _hide(p[:, at : at + blind], i0 + f + shift - j0, 0.0)
+    return p
+
+
+def _hide(tile, shift, value):
+    """tile[key, query] = value where query + shift < key."""
+    nisa.affine_select(
+        dst=tile,
+        pattern=[[1, tile.shape[1]]],
+        channel_multiplier=-1,
+        on_true_tile=tile,
+        on_false_value=value,
+        cmp_op=nl.greater_equal,
+        offset=shift,
+    )
+
+
+def _collect(step, blocks, scored, p, sums, D):
+    """Add p^T [v | 1] to the block's sums: a tile in PSUM for each 128 queries, as many as fit into a bank.
+
+    Added up one by one in float32, l of a thousand equal weights is wrong by several units in the last place, and all
+    outputs of the row with it. In bfloat16 and float16 their own rounding hides that; in float32 l is the sum of two
+    columns, of p rounded to bfloat16, whose sum is exact, and of what that left.
+    """
+    n, pieces, place, _ = step
+    queries = blocks[n][4]
+    tiles = -(-queries // P)
+    is_split = p.dtype == nl.float32
+    if place == 0:
+        sums[n] = _banks(queries, D + 2 if is_split else D + 1)
+    if is_split:
+        coarse = nl.ndarray(p.shape, dtype=nl.bfloat16, buffer=nl.sbuf)
+        nisa.tensor_copy(dst=coarse, src=p)
+        fine = nl.ndarray(p.shape, dtype=nl.float32, buffer=nl.sbuf)
+        nisa.tensor_tensor(dst=fine, data1=p, data2=coarse, op=nl.subtract)
+        one = nl.ndarray((p.shape[0], 1), dtype=nl.bfloat16, buffer=nl.sbuf)
+        nisa.memset(one, 1.0, engine=nisa.engine.gpsimd)
+    _, values = scored
+    for c in range(len(pieces)):
+        j0, _, f, at = pieces[c]
+        for w in range(f // P, tiles):
+            begin = at + w * P - f
+            end = begin + min(P, queries - w * P)
+            bank = sums[n][w // sums[n][0].shape[1]]
+            value, total = values[c], bank[0 : end - begin, w % sums[n][0].shape[1], :]
+            if is_split:
+                ones = value[:, D : D + 1]
+                nisa.nc_matmul(dst=total[:, D : D + 1], stationary=fine[:, begin:end], moving=ones, accumulate=j0 > 0)
+                nisa.nc_matmul(
+                    dst=total[:, D + 1 : D + 2], stationary=coarse[:, begin:end], moving=one, accumulate=j0 > 0
+                )
+                value, total = value[:, 0:D], total[:, 0:D]
+            nisa.nc_matmul(dst=total, stationary=p[:, begin:end], moving=value, accumulate=j0 > 0)
+
+
+def _banks(queries, width):
+    """PSUM tiles [128, tiles, width] for the sums of a block, its tiles of 128 queries spread evenly over the banks."""
+    tiles = -(-queries // P)
+    count = -(-tiles // (BANK // width))
+    each = -(-tiles // count)
+    banks = []
+    for w in range(0, tiles, each):
+        banks.append(nl.ndarray((P, min(each, tiles - w), width), dtype=nl.float32, buffer=nl.psum))
+    return banks
+
+
+def _finish(out, block, banks, Sk, shift, means, checks):
+    """Divide a block's sums [v | 1] by l, store them, and note what each row has to prove."""
+    b, _, h, i0, queries = block
+    D, (_, each, width) = out.shape[3], banks[0].shape
+    tiles = -(-queries // P)
+    total = nl.ndarray((P, tiles, width), dtype=nl.float32, buffer=nl.sbuf)
+    for c in range(len(banks)):  # first and on two engines, because the next block waits for the banks
+        for m, begin, end in _rectangles(min(each * P, queries - c * each * P)):
+            copied, bank = total[0:m, c * each + begin : c * each + end, :], banks[c][0:m, begin:end, :]
+            if c % 2 == 0:
+                nisa.tensor_copy(dst=copied, src=bank)
+            else:
+                nisa.activation(dst=copied, op=nl.copy, data=bank)
+
+    result = nl.ndarray((P, tiles, D), dtype=out.dtype, buffer=nl.sbuf)
+    for m, begin, end in _rectangles(queries):
+        weight = total[0:m, begin:end, D : D + 1]
+        if width > D + 1:
+            nisa.tensor_tensor(dst=weight, data1=weight, data2=total[0:m, begin:end, D + 1 : D + 2], op=nl.add)
+        inverse = nl.ndarray((m, end - begin, 1), dtype=nl.float32, buffer=nl.sbuf)
+        nisa.reciprocal(dst=inverse, data=weight)
+        for w in range(begin, end):
+            nisa.tensor_scalar_reduce(
+                dst=result[0:m, w, :],
+                data=total[0:m, w, 0:D],
+                op0=nl.multiply,
+                operand0=inverse[:, w - begin, :],
+                reduce_op=nl.add,
+                reduce_res=checks[0:m, w : w + 1],
+            )
+            seen = min(Sk, i0 + w * P + m + shift)  # keys that the tile's last query sees
+            nisa.tensor_scalar(
+                dst=means[0:m, w : w + 1], data=total[0:m, w, D : D + 1], op0=nl.multiply, operand0=1.0 / seen
+            )
+        rows = out[b, h, i0 + begin * P : i0 + (end - 1) * P + m, :]
+        nisa.dma_copy(dst=rows.reshape((end - begin, m, D)).permute((1, 0, 2)), src=result[0:m, begin:end, :])
+
+
+def _suspect(means, checks):
+    """suspect[1, tiles], int32: 1 where a row has a mean weight out of range or an output that is not finite."""
+    _, blocks, tiles = means.shape
+    n = blocks * tiles
+    means, checks = means.reshape((P, n)), checks.reshape((P, n))
+    clipped = nl.ndarray((P, n), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.tensor_scalar(dst=clipped, data=means, op0=nl.maximum, operand0=LEAST, op1=nl.minimum, operand1=MOST)
+    proof = nl.ndarray((P, n), dtype=nl.float32, buffer=nl.sbuf)  # the mean, or NaN
+    nisa.scalar_tensor_tensor(dst=proof, data=checks, op0=nl.multiply, operand0=0.0, op1=nl.add, operand1=means)
+    wrong = nl.ndarray((P, n), dtype=nl.bfloat16, buffer=nl.sbuf)
+    nisa.tensor_tensor(dst=wrong, data1=clipped, data2=proof, op=nl.not_equal)  # NaN equals nothing
+    ones = nl.ndarray((P, 1), dtype=nl.bfloat16, buffer=nl.sbuf)
+    nisa.memset(ones, 1.0)
+    suspect = nl.ndarray((1, n), dtype=nl.int32, buffer=nl.sbuf)
+    for c in range(0, n, BANK):
+        end = min(c + BANK, n)
+        count = nl.ndarray((1, end - c), dtype=nl.float32, buffer=nl.psum)
+        nisa.nc_matmul(dst=count, stationary=ones, moving=wrong[:, c:end], accumulate=False)
+        nisa.tensor_scalar(dst=suspect[:, c:end], data=count, op0=nl.minimum, operand0=1.0)
+    return suspect
+
+
+def _repair(out, q, k, v, blocks, shift, tiles, suspect):
+    """Compute the suspect tiles again. The loops run once or never: a device's way to branch."""
+    worst = nl.ndarray((1, 1), dtype=nl.int32, buffer=nl.sbuf)
+    nisa.tensor_reduce(dst=worst, op=nl.maximum, data=suspect, axis=1)
+    any_suspect = nisa.register_alloc()
+    nisa.register_load(any_suspect, worst)
+
+    def search(_):
+        for n in range(len(blocks)):
+            b, g, h, i0, queries = blocks[n]
+            for w in range(-(-queries // P)):
+                is_suspect = nisa.register_alloc()
+                nisa.register_load(is_suspect, suspect[:, n * tiles + w : n * tiles + w + 1])
+                m = min(P, queries - w * P)
+
+                def again(_, b=b, g=g, h=h, i=i0 + w * P, m=m):
+                    _exactly(out[b, h], q[b, h], k[b, g], v[b, g], i, m, shift)
+
+                nl.fori_loop(0, is_suspect, again)
+
+    nl.fori_loop(0, any_suspect, search)
+
+
+def _exactly(out, q, k, v, i0, n, shift):
+    """out[i0 : i0+n, :] for all inputs, in two passes over the keys that these queries see.
+
+    The first finds m, the largest score of each row, with queries on the partitions. The second transposes the scores
+    and subtracts m from them by one more matmul, of a single row. Then p <= 1 / Sk, so that no sum of weighted values
+    overflows (float16 has no such values, and no room for such p). Values that are not finite go another way, because a
+    weight of 0 times infinity is NaN: they are 0 in the product, and a product of zeros and ones counts those that a
+    query sees.
     """
     Sk, D = k.shape
     scale = 1.0 / D**0.5
-    queries, states = [], []
-    for h, i0, n in tiles:
-        queries.append(_load_transposed(q[h], i0, n))
-        states.append(None)
-    _, last_i0, last_n = tiles[len(tiles) - 1]
-    seen = min(Sk, last_i0 + last_n + shift)  # keys that the last tile's last query sees
+    queries = _load_transposed(q, i0, n)
+    seen = min(Sk, i0 + n + shift)
+    spread = nl.ndarray((P, 1), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.memset(spread, 0.0 if q.dtype == nl.float16 else -math.log(Sk))
+    minus_m = _minus_maximum(queries, k, seen, i0 + shift)
+    ones = nl.ndarray((1, P), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.memset(ones, 1.0)
 
-    for j0 in range(0, seen, KEY_BLOCK):
-        n_keys = min(KEY_BLOCK, seen - j0)
+    sums = nl.ndarray((n, D + 1), dtype=nl.float32, buffer=nl.psum)
+    counts = nl.ndarray((n, 2 * D), dtype=nl.float32, buffer=nl.psum)
+    for j0 in range(0, seen, BANK):
+        n_keys = min(BANK, seen - j0)
         keys = _load_transposed(k, j0, n_keys)
-        values = _load_chunks(v, j0, n_keys)
-        for t in range(len(tiles)):
-            _, i0, n = tiles[t]
-            visible = min(n_keys, i0 + n + shift - j0)  # keys of this block that some query of the tile sees
-            if visible > 0:
-                scores = nl.ndarray((n, visible), dtype=nl.float32, buffer=nl.psum)
-                for c in range(0, visible, BANK):
-                    end = min(c + BANK, visible)
-                    nisa.nc_matmul(dst=scores[:, c:end], stationary=queries[t], moving=keys[:, c:end], accumulate=False)
-                if j0 + visible - 1 > i0 + shift:  # the first query does not see them all
-                    scores = _mask(scores, i0 + shift - j0)
-                states[t] = _update(states[t], scores, values, q.dtype, scale)
+        values, odd = _sift(v, j0, n_keys)
+        for w in range(-(-n_keys // P)):
+            m = min(P, n_keys - w * P)
+            scores = nl.ndarray((m, n), dtype=nl.float32, buffer=nl.psum)
+            for d in range(len(queries)):
+                nisa.nc_matmul(
+                    dst=scores, stationary=keys[d][:, w * P : w * P + m], moving=queries[d], accumulate=d > 0
+                )
+            nisa.nc_matmul(dst=scores, stationary=ones[:, 0:m], moving=minus_m, accumulate=True)
+            p = nl.ndarray((m, n), dtype=q.dtype, buffer=nl.sbuf)
+            nisa.activation(dst=p, op=nl.exp, data=scores, bias=spread[0:m, :], scale=scale)
+            sees = nl.ndarray((m, n), dtype=nl.bfloat16, buffer=nl.sbuf)
+            nisa.memset(sees, 1.0)
+            if j0 + w * P + m - 1 > i0 + shift:  # the first query does not see them all
+                _hide(p, i0 + shift - j0 - w * P, 0.0)
+                _hide(sees, i0 + shift - j0 - w * P, 0.0)
+            is_first = j0 + w == 0
+            nisa.nc_matmul(dst=sums, stationary=p, moving=values[0:m, w, :], accumulate=not is_first)
+            nisa.nc_matmul(dst=counts, stationary=sees, moving=odd[0:m, w, :], accumulate=not is_first)
 
-    for t in range(len(tiles)):
-        h, i0, n = tiles[t]
-        _, weight, o = states[t]
-        inverse = nl.ndarray((n, 1), dtype=nl.float32, buffer=nl.sbuf)
-        nisa.reciprocal(dst=inverse, data=weight)
-        result = nl.ndarray((n, D), dtype=out.dtype, buffer=nl.sbuf)
-        nisa.tensor_scalar(dst=result, data=o, op0=nl.multiply, operand0=inverse)
-        nisa.dma_copy(dst=out[h, i0 : i0 + n, :], src=result)
-
-
-def _update(state, scores, values, dtype, scale):
-    """The state (m[n, 1], l[n, 1] as `weight`, o[n, D]) of a query tile after a block of scores[n, keys]."""
-    n, n_keys = scores.shape
-    D = values[0].shape[1]
-    m = nl.ndarray((n, 1), dtype=nl.float32, buffer=nl.sbuf)
-    nisa.tensor_reduce(dst=m, op=nl.maximum, data=scores, axis=1)
-    if state == None:
-        nisa.tensor_scalar(dst=m, data=m, op0=nl.maximum, operand0=LOWEST)
-    else:
-        nisa.tensor_tensor(dst=m, data1=m, data2=state[0], op=nl.maximum)
-    bias = nl.ndarray((n, 1), dtype=nl.float32, buffer=nl.sbuf)
-    nisa.tensor_scalar(dst=bias, data=m, op0=nl.multiply, operand0=-scale)
-
-    # p = exp(scale * scores - scale * m), and its row sum before rounding
-    p = nl.ndarray((n, n_keys), dtype=dtype, buffer=nl.sbuf)
-    weight = nl.ndarray((n, 1), dtype=nl.float32, buffer=nl.sbuf)
-    nisa.activation(
-        dst=p,
-        op=nl.exp,
-        data=scores,
-        bias=bias,
-        scale=scale,
-        reduce_op=nl.add,
-        reduce_res=weight,
-        reduce_cmd=nisa.reduce_cmd.reset_reduce,
-    )
-    weighted = nl.ndarray((n, D), dtype=nl.float32, buffer=nl.psum)
-    transposed = _transpose(p)
-    for c in range(len(transposed)):
-        nisa.nc_matmul(
-            dst=weighted, stationary=transposed[c], moving=values[c][0 : transposed[c].shape[0], :], accumulate=c > 0
+    total = nl.ndarray((n, D + 1), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.tensor_copy(dst=total, src=sums)
+    inverse = nl.ndarray((n, 1), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.reciprocal(dst=inverse, data=total[:, D : D + 1])
+    result = nl.ndarray((n, D), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.tensor_scalar(dst=result, data=total[:, 0:D], op0=nl.multiply, operand0=inverse)
+    for c, sign in ((0, 1.0), (D, -1.0)):  # a count of 0 adds 0, any other an infinity; NaN counts among both
+        infinite = nl.ndarray((n, D), dtype=nl.float32, buffer=nl.sbuf)
+        nisa.tensor_scalar(
+            dst=infinite,
+            data=counts[:, c : c + D],
+            op0=nl.multiply,
+            operand0=LARGEST,
+            op1=nl.multiply,
+            operand1=2 * sign,
         )
-
-    o = nl.ndarray((n, D), dtype=nl.float32, buffer=nl.sbuf)
-    if state == None:
-        nisa.tensor_copy(dst=o, src=weighted)
-    else:
-        m_before, weight_before, o_before = state
-        shrink = nl.ndarray((n, 1), dtype=nl.float32, buffer=nl.sbuf)
-        nisa.activation(dst=shrink, op=nl.exp, data=m_before, bias=bias, scale=scale)
-        nisa.scalar_tensor_tensor(
-            dst=weight, data=weight_before, op0=nl.multiply, operand0=shrink, op1=nl.add, operand1=weight
-        )
-        nisa.scalar_tensor_tensor(dst=o, data=o_before, op0=nl.multiply, operand0=shrink, op1=nl.add, operand1=weighted)
-    return m, weight, o
+        nisa.tensor_tensor(dst=result, data1=result, data2=infinite, op=nl.add)
+    rounded = nl.ndarray((n, D), dtype=out.dtype, buffer=nl.sbuf)
+    nisa.tensor_copy(dst=rounded, src=result)
+    nisa.dma_copy(dst=out[i0 : i0 + n, :], src=rounded)
 
 
-def _mask(scores, shift):
-    """scores[i, j] where j <= i + shift, else MASKED; in SBUF, because GpSimd cannot reach PSUM."""
-    n, n_keys = scores.shape
-    masked = nl.ndarray((n, n_keys), dtype=nl.float32, buffer=nl.sbuf)
-    nisa.tensor_copy(dst=masked, src=scores)
-    first = max(0, shift + 1)  # all queries see the keys before it
-    diagonal = masked[:, first:n_keys]
-    nisa.affine_select(
-        dst=diagonal,
-        pattern=[[-1, n_keys - first]],
-        channel_multiplier=1,
-        on_true_tile=diagonal,
-        on_false_value=MASKED,
-        cmp_op=nl.greater_equal,
-        offset=shift - first,
-    )
-    return masked
+def _minus_maximum(queries, k, seen, last):
+    """-m[1, n], a row: the largest score of each query over keys 0 .. seen; query i sees those up to i + last."""
+    n = queries[0].shape[1]
+    tops = nl.ndarray((n, -(-seen // BANK)), dtype=nl.float32, buffer=nl.sbuf)
+    for j0 in range(0, seen, BANK):
+        n_keys = min(BANK, seen - j0)
+        keys = _load_transposed(k, j0, n_keys)
+        scores = nl.ndarray((n, n_keys), dtype=nl.float32, buffer=nl.psum)
+        for d in range(len(queries)):
+            nisa.nc_matmul(dst=scores, stationary=queries[d], moving=keys[d], accumulate=d > 0)
+        if j0 + n_keys - 1 > last:
+            copied = nl.ndarray((n, n_keys), dtype=nl.float32, buffer=nl.sbuf)  # GpSimd cannot reach PSUM
+            nisa.tensor_copy(dst=copied, src=scores)
+            nisa.affine_select(
+                dst=copied,
+                pattern=[[-1, n_keys]],
+                channel_multiplier=1,
+                on_true_tile=copied,
+                on_false_value=HIDDEN,
+                cmp_op=nl.greater_equal,
+                offset=last - j0,
+            )
+            scores = copied
+        nisa.tensor_reduce(dst=tops[:, j0 // BANK : j0 // BANK + 1], op=nl.maximum, data=scores, axis=1)
+    top = nl.ndarray((n, 1), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.tensor_reduce(dst=top, op=nl.maximum, data=tops, axis=1)
+    nisa.tensor_scalar(dst=top, data=top, op0=nl.multiply, operand0=-1.0)
+    row = nl.ndarray((1, n), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.dma_transpose(dst=row, src=top)
+    return row
 
 
-def _transpose(p):
-    """p[n, keys] as SBUF tiles [up to 128 keys, n]; the transposes that fill a bank share one copy out of PSUM."""
-    n, n_keys = p.shape
-    P = nl.tile_size.pmax
+def _sift(v, j0, n):
+    """Of the rows j0 .. j0+n of v: [v | 1] with 0 for what is not finite, and [+inf or NaN | -inf or NaN] as ones.
+
+    In tiles of 128 rows beside each other: [128, tiles, D + 1] and [128, tiles, 2 D].
+    """
+    D = v.shape[1]
+    raw = _load_values(v, j0, n, D)
+    values = nl.ndarray((P, raw.shape[1], D + 1), dtype=v.dtype, buffer=nl.sbuf)
+    odd = nl.ndarray((P, raw.shape[1], 2 * D), dtype=nl.bfloat16, buffer=nl.sbuf)
+    nisa.memset(values, 0.0)
+    nisa.memset(values[:, :, D : D + 1], 1.0)
+    for m, begin, end in _rectangles(n):
+        tile = raw[0:m, begin:end, :]
+        finite = nl.ndarray((m, end - begin, D), dtype=nl.uint16, buffer=nl.sbuf)
+        nisa.tensor_scalar(dst=finite, data=tile, op0=nl.multiply, operand0=0.0, op1=nl.equal, operand1=0.0)
+        nisa.tensor_copy_predicated(dst=values[0:m, begin:end, 0:D], src=tile, predicate=finite)
+        for c, inside, bound in ((0, nl.less_equal, LARGEST), (D, nl.greater_equal, -LARGEST)):
+            nisa.tensor_scalar(
+                dst=odd[0:m, begin:end, c : c + D],
+                data=tile,
+                op0=inside,
+                operand0=bound,
+                op1=nl.equal,
+                operand1=0.0,
+            )
+    return values, odd
+
+
+def _chunk(k, v, b, g, n, j0, loaded):
+    """The chunk with the keys from j0 on, loaded at its first use: k transposed, and [v | 1] in tiles of 128 rows."""
+    Sk, D = k.shape[2], k.shape[3]
+    width = 2 if k.dtype != nl.float32 else 4  # bytes of an element
+    is_resident = width * (-(-D // P) * Sk + -(-Sk // P) * (D + 1)) <= RESIDENT
+    head = (b, g) if is_resident else (b, g, n)
+    if loaded["head"] != head:
+        loaded["head"], loaded["chunks"] = head, {}
+    chunks = loaded["chunks"]
+    if j0 not in chunks:
+        size = min(max(FIRST, min(j0, CHUNK)), Sk - j0)
+        values = _load_values(v[b, g], j0, size, D + 1)
+        nisa.memset(values[:, :, D : D + 1], 1.0, engine=nisa.engine.gpsimd)
+        chunk = {"from": j0, "k": _load_transposed(k[b, g], j0, size), "v": values}
+        for j in range(j0, j0 + size, P):
+            chunks[j] = chunk
+    return chunks[j0]
+
+
+def _load_transposed(source, s0, n):
+    """The rows s0 .. s0+n of source[S, D] as SBUF tiles [up to 128 of D, n]."""
     tiles = []
-    for j0 in range(0, n_keys, BANK):
-        end = min(j0 + BANK, n_keys)
-        whole = j0 + (end - j0) // P * P
-        if whole > j0:
-            tiles.extend(_transpose_chunks(p[:, j0:whole], P))
-        if end > whole:
-            tiles.extend(_transpose_chunks(p[:, whole:end], end - whole))
-    return tiles
-
-
-def _transpose_chunks(p, rows):
-    """p[n, chunks * rows] as the SBUF tiles [rows, n] of its chunks."""
-    n, n_keys = p.shape
-    chunks = n_keys // rows
-    in_psum = nl.ndarray((rows, chunks, n), dtype=p.dtype, buffer=nl.psum)
-    for c in range(chunks):
-        nisa.nc_transpose(dst=in_psum[:, c, :], data=p[:, c * rows : (c + 1) * rows])
-    in_sbuf = nl.ndarray((rows, chunks, n), dtype=p.dtype, buffer=nl.sbuf)
-    nisa.tensor_copy(dst=in_sbuf, src=in_psum)
-    tiles = []
-    for c in range(chunks):
-        tiles.append(in_sbuf[:, c, :])
-    return tiles
-
-
-def _load_chunks(source, s0, n):
-    """The rows s0 .. s0+n of source[S, D] as SBUF tiles of up to 128 rows."""
-    tiles = []
-    for c in range(0, n, nl.tile_size.pmax):
-        rows = min(nl.tile_size.pmax, n - c)
-        tile = nl.ndarray((rows, source.shape[1]), dtype=source.dtype, buffer=nl.sbuf)
-        nisa.dma_copy(dst=tile, src=source[s0 + c : s0 + c + rows, :])
+    for d in range(0, source.shape[1], P):
+        end = min(d + P, source.shape[1])
+        tile = nl.ndarray((end - d, n), dtype=source.dtype, buffer=nl.sbuf)
+        nisa.dma_transpose(dst=tile, src=source[s0 : s0 + n, d:end])
         tiles.append(tile)
     return tiles
 
 
-def _load_transposed(source, s0, n):
-    """The rows s0 .. s0+n of source[S, D] as one SBUF tile [D, n], transposed on the Tensor Engine."""
-    D = source.shape[1]
-    transposed = nl.ndarray((D, n), dtype=source.dtype, buffer=nl.sbuf)
-    in_psum = nl.ndarray((D, n), dtype=source.dtype, buffer=nl.psum)
-    c = 0
-    for tile in _load_chunks(source, s0, n):
-        rows = tile.shape[0]
-        nisa.nc_transpose(dst=in_psum[:, c : c + rows], data=tile)
-        c += rows
-    nisa.tensor_copy(dst=transposed, src=in_psum)
-    return transposed
+def _load_values(v, j0, n, width):
+    """The rows j0 .. j0+n of v[Sk, D] in tiles of 128: [128, tiles, width], the first D columns of each."""
+    D = v.shape[1]
+    values = nl.ndarray((P, -(-n // P), width), dtype=v.dtype, buffer=nl.sbuf)
+    for m, begin, end in _rectangles(n):
+        rows = v[j0 + begin * P : j0 + (end - 1) * P + m, :]
+        nisa.dma_copy(dst=values[0:m, begin:end, 0:D], src=rows.reshape((end - begin, m, D)).permute((1, 0, 2)))
+    return values
 
 
-def _write_zeros(out, i0, n):
-    zeros = nl.ndarray((n, out.shape[1]), dtype=out.dtype, buffer=nl.sbuf)
-    nisa.memset(dst=zeros, value=0.0)
-    nisa.dma_copy(dst=out[i0 : i0 + n, :], src=zeros)
+def _rectangles(n):
+    """Tiles of 128 of n rows as (rows, first tile, last tile + 1): the full ones, then one that is not."""
+    found = []
+    if n >= P:
+        found.append((P, 0, n // P))
+    if n % P:
+        found.append((n % P, n // P, n // P + 1))
+    return found
+
+
+def _write_zeros(out, n):
+    """out[0:n, :] = 0, for the queries that see no key."""
+    for i0 in range(0, n, P):
+        rows = min(P, n - i0)
+        zeros = nl.ndarray((rows, out.shape[1]), dtype=out.dtype, buffer=nl.sbuf)
+        nisa.memset(zeros, 0.0)
+        nisa.dma_copy(dst=out[i0 : i0 + rows, :], src=zeros)
 
 
 def _check(q, k, v):
@@ -233,7 +528,7 @@ def _check(q, k, v):
     assert k.shape == v.shape, f"k and v must have one shape, got {k.shape} and {v.shape}"
     assert k.shape[0] == B and k.shape[3] == D, f"q and k must share B and D, got {q.shape} and {k.shape}"
     assert H % Hkv == 0, f"query heads must be a multiple of key heads, got {H} and {Hkv}"
-    assert D <= nl.tile_size.pmax, f"the head dimension is at most {nl.tile_size.pmax}, got {D}"
+    assert D <= 2 * P, f"the head dimension is at most {2 * P}, got {D}"
     assert q.dtype == k.dtype and q.dtype == v.dtype, (
         f"q, k and v must have one dtype, got {q.dtype}, {k.dtype} and {v.dtype}"
     )

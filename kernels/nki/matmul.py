@@ -4,7 +4,8 @@ Both inputs have the contraction K first, because the systolic array contracts o
 left operand delivered transposed, so that no tile needs a transpose on the way.
 
     matmul_tiled   one output tile at a time; every tile of both inputs is loaded where it is used
-    matmul         blocked in M, N and K: a loaded tile is used for a whole block before it is dropped
+    matmul         a block of the output fills PSUM while K streams by, and panels of both inputs stay in SBUF
+    matmul_mk      the same, of a left operand [M, K] as it is usually stored, which DMA transposes
 
 Any M, N and K work: the last tile of each dimension is as small as what is left. Inputs are float32, bfloat16 or
 float16 (both the same), products accumulate in float32, and the output has the inputs' dtype.
@@ -18,6 +19,9 @@ Dimensions
 import nki
 import nki.isa as nisa
 import nki.language as nl
+
+PANEL = 1024  # rows of the output whose part of lhsT is loaded at once: 2 KiB a partition in two bytes
+MOST_K = 4096  # contraction over which a panel of both inputs fits in SBUF in two bytes; half in float32
 
 
 @nki.jit
@@ -50,74 +54,167 @@ def matmul_tiled(lhsT, rhs):
 
 @nki.jit
 def matmul(lhsT, rhs):
-    """out[M, N] = lhsT[K, M].T @ rhs[K, N], blocked in all three dimensions.
+    """out[M, N] = lhsT[K, M].T @ rhs[K, N], blocked: a block of the output fills PSUM while K streams by.
 
-    A block of the output, up to 2048 x 1024, is accumulated in SBUF while blocks of K pass by. Within a block of K the
-    partial product of each tile accumulates in PSUM; only the blocks of K are added on the Vector Engine. Each load
-    moves a whole row of a block, 2 KiB or more a partition, at which DMA runs near its peak.
+    A block of 512 x 1024 is eight tiles, one a bank. Loads bring four tiles of K at once, of 2 KiB a partition, and
+    each bank takes four products from them before it is the next bank's turn: so in the last turn the banks finish one
+    after the other, each emptied while the others still compute. In the first block, for whose loads products wait, a
+    turn is one tile of K. The sums of up to MOST_K never leave PSUM, and are rounded once, on their way out; beyond
+    that, blocks of K are added up in float32 in SBUF.
 
-    SBUF per partition, in KiB, for two-byte inputs (float32 halves the block of M and doubles the size of an element):
-    accumulators 64, and lhsT 32 and rhs 16 for each of the two blocks of K that loads and matmuls overlap: 160 of 192.
+    A panel of rhs, 1024 columns, stays in SBUF while all panels of lhsT, 1024 rows of the output, pass by. Per
+    partition, in KiB, for 4096 of K in two bytes: rhs 64 and lhsT 64, each tile replaced as soon as its last product is
+    done, and rows of the output 4; for more K rhs 32, lhsT 32 and sums 64; of 192.
     """
     K, M, N = _check(lhsT, rhs)
-    TILE_K, TILE_M, TILE_N = _tile_sizes()
-    BLOCK_K = 8 * TILE_K
-    BLOCK_N = 2 * TILE_N
-    BLOCK_M = (8 if lhsT.dtype == nl.float32 else 16) * TILE_M
-
     out = nl.ndarray((M, N), dtype=lhsT.dtype, buffer=nl.shared_hbm)
-    # Partial sums of several blocks of K are kept in float32; a single block is rounded once, on its way out of PSUM.
-    sum_dtype = out.dtype if K <= BLOCK_K else nl.float32
-    for n0 in range(0, N, BLOCK_N):
-        bn = min(BLOCK_N, N - n0)
-        for m0 in range(0, M, BLOCK_M):
-            bm = min(BLOCK_M, M - m0)
-            sums = []
-            for mi in range(0, bm, TILE_M):
-                sums.append(nl.ndarray((min(TILE_M, bm - mi), bn), dtype=sum_dtype, buffer=nl.sbuf))
-
-            for k0 in range(0, K, BLOCK_K):
-                bk = min(BLOCK_K, K - k0)
-                lhs_tiles = _load_rows(lhsT, k0, bk, m0, bm)
-                rhs_tiles = _load_rows(rhs, k0, bk, n0, bn)
-                for mi in range(0, bm, TILE_M):
-                    m = min(TILE_M, bm - mi)
-                    for ni in range(0, bn, TILE_N):
-                        n = min(TILE_N, bn - ni)
-                        product = nl.ndarray((m, n), dtype=nl.float32, buffer=nl.psum)
-                        for ki in range(len(lhs_tiles)):
-                            nisa.nc_matmul(
-                                dst=product,
-                                stationary=lhs_tiles[ki][:, mi : mi + m],
-                                moving=rhs_tiles[ki][:, ni : ni + n],
-                                accumulate=ki > 0,
-                            )
-                        total = sums[mi // TILE_M][:, ni : ni + n]
-                        if k0 == 0:
-                            nisa.tensor_copy(dst=total, src=product)
-                        else:
-                            nisa.tensor_tensor(dst=total, data1=total, data2=product, op=nl.add)
-
-            for mi in range(0, bm, TILE_M):
-                m = min(TILE_M, bm - mi)
-                total = sums[mi // TILE_M]
-                if total.dtype != out.dtype:
-                    rounded = nl.ndarray((m, bn), dtype=out.dtype, buffer=nl.sbuf)
-                    nisa.tensor_copy(dst=rounded, src=total)
-                    total = rounded
-                nisa.dma_copy(dst=out[m0 + mi : m0 + mi + m, n0 : n0 + bn], src=total)
+    _multiply(out, lhsT, rhs, False)
     return out
 
 
-def _load_rows(source, k0, bk, c0, bc):
-    """The rows k0 .. k0+bk of source, columns c0 .. c0+bc, as SBUF tiles of up to 128 rows."""
-    tiles = []
-    for ki in range(0, bk, nl.tile_size.pmax):
-        k = min(nl.tile_size.pmax, bk - ki)
-        tile = nl.ndarray((k, bc), dtype=source.dtype, buffer=nl.sbuf)
-        nisa.dma_copy(dst=tile, src=source[k0 + ki : k0 + ki + k, c0 : c0 + bc])
-        tiles.append(tile)
-    return tiles
+@nki.jit
+def matmul_mk(lhs, rhs):
+    """out[M, N] = lhs[M, K] @ rhs[K, N]: as `matmul`, of a left operand as it is usually stored.
+
+    DMA transposes it on its way in (documented at up to 90 % of its rate), once for each 1024 columns of the output, so
+    that the Tensor Engine does products alone.
+    """
+    K, M, N = _check(lhs.permute((1, 0)), rhs)
+    out = nl.ndarray((M, N), dtype=lhs.dtype, buffer=nl.shared_hbm)
+    _multiply(out, lhs, rhs, True)
+    return out
+
+
+def _multiply(out, lhs, rhs, is_given):
+    """The loops of both: lhs is [M, K] as given, or [K, M]."""
+    M, N = out.shape
+    K = rhs.shape[0]
+    _warm_up()
+    _, TILE_M, TILE_N = _tile_sizes()
+    narrow = 2 if rhs.dtype == nl.float32 else 1
+    whole = K <= MOST_K // narrow
+    BLOCK_K = K if whole else MOST_K // 2 // narrow
+    BLOCK_M = M if whole else 2 * PANEL
+    BLOCK_N = 2 * TILE_N
+    for n0 in range(0, N, BLOCK_N):
+        bn = min(BLOCK_N, N - n0)
+        resident = {}
+        for m0 in range(0, M, BLOCK_M):
+            sums = {}  # of rows m0 + mi, where one block of K is not all
+            for k0 in range(0, K, BLOCK_K):
+                bk = min(BLOCK_K, K - k0)
+                is_last = k0 + bk == K
+                turns = _turns(k0, bk, n0 == 0 and (whole or m0 + k0 == 0))
+                if not whole:
+                    resident = {}
+                for p0 in range(m0, min(m0 + BLOCK_M, M), PANEL):
+                    bp = min(PANEL, min(m0 + BLOCK_M, M) - p0)
+                    panel = {}
+                    for b0 in range(0, bp, 4 * TILE_M):
+                        rows = range(b0, min(b0 + 4 * TILE_M, bp), TILE_M)
+                        banks = _block(rhs, lhs, is_given, turns, n0, bn, p0, bp, rows, resident, panel)
+                        for mi in rows:
+                            _drain(out, sums, banks[mi], p0 + mi, n0, bn, is_last)
+
+
+def _block(rhs, lhs, is_given, turns, n0, bn, p0, bp, rows, resident, panel):
+    """The sums over all turns of a block of the output, in PSUM: {first row: [tiles of 512 columns]}."""
+    _, TILE_M, TILE_N = _tile_sizes()
+    banks = {}
+    for mi in rows:
+        banks[mi] = []
+        for ni in range(0, bn, TILE_N):
+            banks[mi].append(nl.ndarray((min(TILE_M, bp - mi), min(TILE_N, bn - ni)), dtype=nl.float32, buffer=nl.psum))
+    for g0, g in turns:
+        if g0 not in resident:
+            resident[g0] = _load_rows(rhs, g0, g, n0, bn)
+        if g0 not in panel:
+            panel[g0] = _load_transposed(lhs, g0, g, p0, bp) if is_given else _load_rows(lhs, g0, g, p0, bp)
+        for mi in rows:
+            for c in range(len(banks[mi])):
+                product = banks[mi][c]
+                m, n = product.shape
+                for k, t in _tiles(g):
+                    nisa.nc_matmul(
+                        dst=product,
+                        stationary=panel[g0][0:k, t, mi : mi + m],
+                        moving=resident[g0][0:k, t, c * TILE_N : c * TILE_N + n],
+                        accumulate=g0 + t > turns[0][0],
+                    )
+    return banks
+
+
+def _warm_up():
+    """While the first loads are on their way: products of zeros, which raise the Tensor Engine's clock."""
+    P, N = nl.tile_size.pmax, nl.tile_size.gemm_moving_fmax
+    zeros = nl.ndarray((P, N), dtype=nl.bfloat16, buffer=nl.sbuf)
+    nisa.memset(zeros, 0.0)
+    nothing = nl.ndarray((P, N), dtype=nl.float32, buffer=nl.psum)
+    for _ in range(4):
+        nisa.nc_matmul(dst=nothing, stationary=zeros[:, 0:P], moving=zeros, accumulate=False)
+
+
+def _turns(k0, bk, is_cold):
+    """(first k, how many) of each turn: four tiles, the last one full, or one of each load that products wait for."""
+    P = nl.tile_size.pmax
+    turns, k, end = [], k0, k0 + bk
+    while k < end:
+        tiles = -(-(end - k) // P)
+        size = 1 if is_cold else (tiles - 1) % 4 + 1
+        turns.append((k, min(size * P, end - k)))
+        k += size * P
+    return turns
+
+
+def _tiles(g):
+    """(rows, index) of the tiles of 128 that hold g rows."""
+    return [(min(nl.tile_size.pmax, g - k), k // nl.tile_size.pmax) for k in range(0, g, nl.tile_size.pmax)]
+
+
+def _load_rows(source, k0, g, c0, bc):
+    """The rows k0 .. k0+g of source, columns c0 .. c0+bc, in tiles of 128 rows beside each other: [128, tiles, bc]."""
+    P = nl.tile_size.pmax
+    loaded = nl.ndarray((P, -(-g // P), bc), dtype=source.dtype, buffer=nl.sbuf)
+    full = g // P
+    if full > 0:
+        rows = source[k0 : k0 + full * P, c0 : c0 + bc]
+        nisa.dma_copy(dst=loaded[:, 0:full, :], src=rows.reshape((full, P, bc)).permute((1, 0, 2)))
+    if g > full * P:
+        nisa.dma_copy(dst=loaded[0 : g - full * P, full, :], src=source[k0 + full * P : k0 + g, c0 : c0 + bc])
+    return loaded
+
+
+def _load_transposed(source, k0, g, r0, br):
+    """The columns k0 .. k0+g of source, rows r0 .. r0+br, transposed: [128, tiles, br] as from `_load_rows`."""
+    P = nl.tile_size.pmax
+    loaded = nl.ndarray((P, -(-g // P), br), dtype=source.dtype, buffer=nl.sbuf)
+    for k, t in _tiles(g):
+        nisa.dma_transpose(dst=loaded[0:k, t, :], src=source[r0 : r0 + br, k0 + t * P : k0 + t * P + k])
+    return loaded
+
+
+def _drain(out, sums, banks, m0, n0, bn, is_last):
+    """Take a row of tiles out of PSUM: to the output if all of K is in, else onto the sums of the blocks before."""
+    m = banks[0].shape[0]
+    TILE_N = nl.tile_size.gemm_moving_fmax
+    is_first = m0 not in sums
+    if is_last:
+        row = nl.ndarray((m, bn), dtype=out.dtype, buffer=nl.sbuf)
+    elif is_first:
+        sums[m0] = nl.ndarray((m, bn), dtype=nl.float32, buffer=nl.sbuf)
+        row = sums[m0]
+    else:
+        row = sums[m0]
+    for c in range(len(banks)):
+        n = banks[c].shape[1]
+        part = row[:, c * TILE_N : c * TILE_N + n]
+        if is_first:
+            nisa.tensor_copy(dst=part, src=banks[c])
+        else:
+            before = sums[m0][:, c * TILE_N : c * TILE_N + n]
+            nisa.tensor_tensor(dst=part, data1=before, data2=banks[c], op=nl.add)
+    if is_last:
+        nisa.dma_copy(dst=out[m0 : m0 + m, n0 : n0 + bn], src=row)
 
 
 def _tile_sizes():

@@ -5,12 +5,18 @@ on chip, and the outermost stride of the view in HBM. The bytes between the firs
 touched, so two views that interleave within a row (every other element) wait for each other though they share none.
 
 Tensors with addresses of their own meet where their addresses do.
+
+Two cores that share a tensor in HBM are ordered by what they meet at (`core_barrier`, a collective) and by nothing
+else: what they do between two meetings does not wait for the other core, whichever the trace names first.
+
+Time is linear in the accesses: those to one memory stand in strips of the bytes that they span, as wide as a typical
+access, so that each is compared with its neighbours alone.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from typing import NamedTuple
 
 from triptych.simulator.trace import Event, Region, Trace
@@ -108,14 +114,59 @@ def _within(inner: Box, outer: Box) -> bool:
     )
 
 
+_WIDE = range(0)  # the strips of an access that spans too many to stand in each of them
+_MOST_STRIPS = 16
+_Who = tuple[int, int] | None  # core and epoch of an access to memory that cores share
+_Access = tuple[Box, int, _Who]  # with the index of its event
+
+
+def _reach(box: Box) -> tuple[int, int]:
+    """The first byte that a box spans and the one after its last; on chip, of a partition."""
+    if box.pitch > 1:
+        return box.first * box.pitch + box.low, box.last * box.pitch + box.high
+    return box.low, box.high
+
+
+class _Accesses:
+    """Accesses of one kind to one memory, by strip."""
+
+    __slots__ = ("strips", "wide")
+
+    def __init__(self) -> None:
+        self.strips: dict[int, list[_Access]] = {}
+        self.wide: list[_Access] = []
+
+    def add(self, access: _Access, strips: range) -> None:
+        if strips is _WIDE:
+            self.wide.append(access)
+        for strip in strips:
+            self.strips.setdefault(strip, []).append(access)
+
+    def near(self, strips: range) -> list[list[_Access]]:
+        """Those that an access in these strips can meet; one may come several times."""
+        if strips is _WIDE:
+            return [*self.strips.values(), self.wide]
+        found = [self.strips[strip] for strip in strips if strip in self.strips]
+        if self.wide:
+            found.append(self.wide)
+        return found
+
+
 class _Memory:
     """The accesses to one memory that a later one may have to wait for."""
 
-    __slots__ = ("readers", "writers")
+    __slots__ = ("bits", "last_write", "readers", "writers")
 
-    def __init__(self) -> None:
-        self.readers: list[tuple[Box, int]] = []
-        self.writers: list[tuple[Box, int]] = []
+    def __init__(self, boxes: Iterable[Box], last_write: int) -> None:
+        extents = [high - low for low, high in map(_reach, boxes)]
+        self.bits = (sum(extents) // len(extents)).bit_length()  # of a byte's place within its strip
+        self.last_write = last_write
+        self.readers, self.writers = _Accesses(), _Accesses()
+
+    def strips(self, box: Box) -> range:
+        low, high = _reach(box)
+        found = range(low >> self.bits, ((high - 1) >> self.bits) + 1)
+        return found if len(found) <= _MOST_STRIPS else _WIDE
 
 
 def _key(event: Event, region: Region) -> Hashable:
@@ -123,44 +174,49 @@ def _key(event: Event, region: Region) -> Hashable:
     return allocation.id if allocation.address is None else (allocation.buffer, event.core)
 
 
+def _memories(trace: Trace, boxes: dict[int, Box]) -> dict[Hashable, _Memory]:
+    """Every memory that an event writes; the boxes of the regions in them are put into `boxes`."""
+    last_write: dict[Hashable, int] = {}
+    touched: dict[Hashable, list[Box]] = {}
+    for index, event in enumerate(trace.events):
+        for region in event.writes:
+            key = _key(event, region)
+            last_write[key] = index
+            box = boxes.get(id(region)) or boxes.setdefault(id(region), box_of(region))
+            touched.setdefault(key, []).append(box)
+    return {key: _Memory(found, last_write[key]) for key, found in touched.items()}
+
+
 def hazards(trace: Trace) -> list[list[Edge]]:
     """For each event, the earlier events that it waits for, with the reason; only those not implied by others."""
     position = {id(event): index for index, event in enumerate(trace.events)}
-    last_write: dict[Hashable, int] = {}
-    for index, event in enumerate(trace.events):
-        for region in event.writes:
-            last_write[_key(event, region)] = index
-    memories: dict[Hashable, _Memory] = {}
+    boxes: dict[int, Box] = {}  # by the region's identity: a view that several events use has one region
+    memories = _memories(trace, boxes)
     last_in_block: dict[tuple[int, int], int] = {}  # of nl.no_reorder
     edges: list[list[Edge]] = []
-    boxes: dict[int, Box] = {}  # by the region's identity: a view that several events use has one region
     for index, event in enumerate(trace.events):
         found: dict[int, str] = {}
         for region in event.reads:
-            key = _key(event, region)
-            last = last_write.get(key)
-            if last is None:
+            memory = memories.get(_key(event, region))
+            if memory is None:
                 continue
-            memory = memories.get(key)
-            if memory is None:
-                memory = memories[key] = _Memory()
             box = boxes.get(id(region)) or boxes.setdefault(id(region), box_of(region))
-            for other, writer in memory.writers:
-                if meet(box, other):
-                    found[writer] = READ_AFTER_WRITE
-            if index < last:
-                memory.readers.append((box, index))
+            strips = memory.strips(box)
+            who = _who(event, region)
+            for accesses in memory.writers.near(strips):
+                for other, writer, by in accesses:
+                    if meet(box, other) and (who is None or _ordered(who, by)):
+                        found[writer] = READ_AFTER_WRITE
+            if index < memory.last_write:
+                memory.readers.add((box, index, who), strips)
         for region in event.writes:
-            key = _key(event, region)
-            memory = memories.get(key)
-            if memory is None:
-                memory = memories[key] = _Memory()
-            box = boxes.get(id(region)) or boxes.setdefault(id(region), box_of(region))
-            if memory.readers:
-                memory.readers = _overwritten(memory.readers, box, index, found, WRITE_AFTER_READ)
-            if memory.writers:
-                memory.writers = _overwritten(memory.writers, box, index, found, WRITE_AFTER_WRITE)
-            memory.writers.append((box, index))
+            memory = memories[_key(event, region)]
+            box = boxes[id(region)]
+            strips = memory.strips(box)
+            access = (box, index, _who(event, region))
+            _overwrite(memory.readers, access, strips, found, WRITE_AFTER_READ)
+            _overwrite(memory.writers, access, strips, found, WRITE_AFTER_WRITE)
+            memory.writers.add(access, strips)
         block = event.attributes.get("no_reorder")
         if block is not None:
             before = last_in_block.get((event.core, block))
@@ -169,22 +225,39 @@ def hazards(trace: Trace) -> list[list[Edge]]:
             last_in_block[event.core, block] = index
         for producer in event.attributes.get("after", ()):
             found.setdefault(position[id(producer)], READ_AFTER_WRITE)
+        for producer in event.attributes.get("registers", ()):
+            found.setdefault(position[id(producer)], READ_AFTER_WRITE)
         found.pop(index, None)
         edges.append(list(found.items()))
     return edges
 
 
-def _overwritten(
-    accesses: list[tuple[Box, int]], box: Box, index: int, found: dict[int, str], why: str
-) -> list[tuple[Box, int]]:
-    """Wait for the accesses that `box` meets; returns those that it does not hide from later ones."""
-    kept = []
-    for access in accesses:
-        other, earlier = access
-        if meet(box, other):
-            if earlier != index:
-                found.setdefault(earlier, why)
-            if _within(other, box):
-                continue
-        kept.append(access)
-    return kept
+def _who(event: Event, region: Region) -> _Who:
+    """The core and its epoch where a tensor is shared by cores; None where one core has it for itself."""
+    if region.allocation.buffer != "shared_hbm" or "epoch" not in event.attributes:
+        return None
+    return event.core, event.attributes["epoch"]
+
+
+def _ordered(a: tuple[int, int], b: _Who) -> bool:
+    """Whether a core waits for an access of its own, or for one that lies before a meeting of the two."""
+    return b is None or a[0] == b[0] or a[1] != b[1]
+
+
+def _overwrite(earlier: _Accesses, access: _Access, strips: range, found: dict[int, str], why: str) -> None:
+    """Wait for the accesses that one meets, and forget those that it hides from later ones."""
+    box, index, who = access
+    for accesses in earlier.near(strips):
+        hidden = False
+        for other, before, by in accesses:
+            if meet(box, other) and (who is None or _ordered(who, by)):
+                if before != index:
+                    found.setdefault(before, why)
+                hidden = hidden or _within(other, box)
+        if hidden:
+            accesses[:] = [a for a in accesses if not _hides(access, a)]
+
+
+def _hides(access: _Access, other: _Access) -> bool:
+    who = access[2]
+    return _within(other[0], access[0]) and (who is None or _ordered(who, other[2]))

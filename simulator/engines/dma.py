@@ -42,14 +42,26 @@ def dma_copy(
     if dge_mode.name == "hwdge" and dst.dtype != src.dtype:
         raise NkiValidationError(f"hwdge does not cast: src is {src.dtype} and dst {dst.dtype}")
     if src.is_indirect() or dst.is_indirect():
-        return _indirect_copy(m, dst, src, oob_mode, dge_mode, name)
+        return _indirect_copy(m, dst, src, oob_mode, dge_mode, _asked(dge_mode, engine), name)
     m.check_reads((src,))
     move(dst, src)
-    return m.record("dma_copy", _DMA, (src,), (dst,), name)
+    return m.record("dma_copy", _DMA, (src,), (dst,), name, **_asked(dge_mode, engine))
+
+
+def _asked(mode: enums.dge_mode, trigger: enums.engine = _UNKNOWN) -> dict[str, str]:
+    """What an event keeps of who makes the descriptors and who triggers the transfer; nothing of what is left open."""
+    asked = {} if mode is enums.dge_mode.unknown else {"dge": mode.name}
+    return asked if trigger is _UNKNOWN else asked | {"trigger": trigger.name}
 
 
 def _indirect_copy(
-    m: Machine, dst: NkiTensor, src: NkiTensor, oob: enums.oob_mode, dge: enums.dge_mode, name: str | None
+    m: Machine,
+    dst: NkiTensor,
+    src: NkiTensor,
+    oob: enums.oob_mode,
+    dge: enums.dge_mode,
+    asked: dict[str, str],
+    name: str | None,
 ) -> NkiInstruction:
     """Copy where one side has a dynamic address: moved as a whole by one index, or row by row."""
     if src.is_indirect() and dst.is_indirect():
@@ -73,10 +85,10 @@ def _indirect_copy(
         touched.append(view)
     read = index_read(indirect)
     if indirect is src:
-        return m.record("dma_copy", _DMA, (*touched, *read), (dst,), name, gathered=True)
+        return m.record("dma_copy", _DMA, (*touched, *read), (dst,), name, gathered=True, **asked)
     if len({view.offset for view in touched}) < len(touched):
         m.note("rows of this scatter have the same index; in which order they are written is not documented")
-    return m.record("dma_copy", _DMA, (src, *read), touched, name, scattered=True)
+    return m.record("dma_copy", _DMA, (src, *read), touched, name, scattered=True, **asked)
 
 
 def check_row_indices(t: NkiTensor) -> None:
@@ -169,7 +181,8 @@ def dma_transpose(
         part = dst[..., rows]
         np.copyto(bits(part), bits(view).transpose(order))
         part.wrote()
-    return m.record("dma_transpose", _DMA, (*[view for _, view in parts], *read) or (src,), (dst,), name)
+    reads = (*[view for _, view in parts], *read) or (src,)
+    return m.record("dma_transpose", _DMA, reads, (dst,), name, **_asked(dge_mode))
 
 
 def _check_gathered_transpose(m: Machine, src: NkiTensor, index: NkiTensor, mode: enums.dge_mode) -> None:

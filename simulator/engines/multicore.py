@@ -60,7 +60,7 @@ def sendrecv(
         raise NkiValidationError(f"receives {dtype} {shape} from core {recv_from_rank} into {dst!r}")
     np.copyto(bits(dst), values)
     dst.wrote()
-    return m.record("sendrecv", enums.engine.dma, (src,), (dst,), name, pipe=pipe_id)
+    return m.record("sendrecv", enums.engine.dma, (src,), (dst,), name, pipe=pipe_id, by=dma_engine.name)
 
 
 _ENGINES = (enums.engine.gpsimd, enums.engine.tensor, enums.engine.vector, enums.engine.scalar)

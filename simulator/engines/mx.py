@@ -144,8 +144,10 @@ def nc_matmul_mx(
         result += old.reshape(big_m, n)
     round_to(as_shape(result, dst.shape), dst.dtype, dst.array)
     dst.storage.wrote(dst.layout, by_matmul=True)
-    read = (stationary, moving, stationary_scale, moving_scale)
-    return m.record("nc_matmul_mx", enums.engine.tensor, read if state is False else (*read, dst), (dst,), name, rows=1)
+    read: tuple[NkiTensor, ...] = (stationary, moving, stationary_scale, moving_scale)
+    tile = {"tile": (*tile_position, *tile_size)} if tile_position and tile_size else {}
+    read = read if state is False else (*read, dst)
+    return m.record("nc_matmul_mx", enums.engine.tensor, read, (dst,), name, rows=1, **tile)
 
 
 def _check_partitions(what: str, t: NkiTensor) -> None:

@@ -10,11 +10,12 @@ from triptych.simulator import enums
 from triptych.simulator.analysis import costs
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine.instructions import instruction
-from triptych.simulator.machine.machine import NkiInstruction, machine
-from triptych.simulator.machine.registers import VirtualRegister, bound_value
+from triptych.simulator.machine.machine import Machine, NkiInstruction, machine
+from triptych.simulator.machine.registers import VirtualRegister, bound_value, writers
 from triptych.simulator.memory.storage import PSUM
 from triptych.simulator.operands.operands import describe, put
 from triptych.simulator.tensors.tensor import NkiTensor
+from triptych.simulator.trace import Event
 
 _LOOPS = "nki/api/nki/language/__init__.py, fori_loop"
 _SYNC = enums.engine.sync
@@ -37,7 +38,8 @@ def register_move(dst: VirtualRegister, src: Any) -> NkiInstruction:
     m = machine()
     _writable(dst)
     dst.state = _wrapped(bound_value(src))
-    return m.record("register_move", _SYNC, (), ())
+    dst.written_by = m.record("register_move", _SYNC, (), (), registers=_awaited(m, src))
+    return dst.written_by
 
 
 @instruction(_SYNC, cost=costs.free)
@@ -49,7 +51,8 @@ def register_load(dst: VirtualRegister, src: NkiTensor) -> NkiInstruction:
     m.check_reads((src,))
     element = m.values(src).reshape(-1)[0]
     dst.state = _wrapped(int(element) if src.dtype.is_int else int(np.rint(np.float32(element))))
-    return m.record("register_load", _SYNC, (src,), ())
+    dst.written_by = m.record("register_load", _SYNC, (src,), ())
+    return dst.written_by
 
 
 @instruction(_SYNC, cost=costs.free)
@@ -60,7 +63,11 @@ def register_store(dst: NkiTensor, src: VirtualRegister) -> NkiInstruction:
     if not isinstance(src, VirtualRegister):
         raise NkiValidationError(f"src must be a register, got {describe(src)}")
     put(dst, np.array([src.value()], np.int64))
-    return m.record("register_store", _SYNC, (), (dst,))
+    return m.record("register_store", _SYNC, (), (dst,), registers=_awaited(m, src))
+
+
+def _awaited(m: Machine, src: Any) -> tuple[Event, ...]:
+    return (*m.scope.get("registers", ()), *writers(src))
 
 
 def _writable(dst: Any) -> None:

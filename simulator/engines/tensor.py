@@ -98,6 +98,8 @@ def nc_matmul(
     rows, k, big_m, n = sizes
     m.check_reads((stationary, moving))
     extra: dict[str, Any] = {"transpose": True} if is_transpose else {}
+    if tile_size:
+        extra["tile"] = (*tile_position, *tile_size)
     if is_stationary_onezero or is_moving_onezero:
         extra |= _halved(stationary if is_stationary_onezero else None, moving if is_moving_onezero else None)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine.machine import machine
-from triptych.simulator.machine.registers import VirtualRegister, bound_value
+from triptych.simulator.machine.registers import VirtualRegister, bound_value, writers
 from triptych.simulator.operands.operands import describe
 
 _LOOPS = "nki/api/nki/language/__init__.py, fori_loop"
@@ -39,7 +39,7 @@ def dynamic_range(start: Any, stop: Any = None, step: int = 1) -> Iterator[Virtu
     machine().note("nl.dynamic_range is deprecated in NKI 0.6; use nl.fori_loop")
     first, last = (0, start) if stop is None else (start, stop)
     counters = range(bound_value(first), bound_value(last), step)
-    in_round = _opened()
+    in_round = _opened(first, last)
 
     def rounds() -> Iterator[VirtualRegister]:
         for n, i in enumerate(counters):
@@ -49,11 +49,15 @@ def dynamic_range(start: Any, stop: Any = None, step: int = 1) -> Iterator[Virtu
     return rounds()
 
 
-def _opened() -> Callable[[int], AbstractContextManager[None]]:
-    """Open a dynamic loop. What it returns, called with a round's number, names the round to its events."""
+def _opened(*bounds: Any) -> Callable[..., AbstractContextManager[None]]:
+    """Open a dynamic loop. What it returns, called with a round's number, names the round to its events.
+
+    It also names what wrote the registers that decide on the round: the loop's bounds, and those given for this round.
+    """
     m = machine()
     around, loop = m.scope.get("loop", ()), m.opened()
-    return lambda n: m.scoped(loop=(*around, (loop, n)))
+    awaited = (*m.scope.get("registers", ()), *writers(*bounds))
+    return lambda n, *more: m.scoped(loop=(*around, (loop, n)), registers=(*awaited, *writers(*more)))
 
 
 def fori_loop(lower: Any, upper: Any, body_fun: Callable[[VirtualRegister], Any], step: int = 1) -> None:
@@ -61,7 +65,7 @@ def fori_loop(lower: Any, upper: Any, body_fun: Callable[[VirtualRegister], Any]
     _check_step(step)
     _check_order()
     counters = range(bound_value(lower), bound_value(upper), step)
-    in_round = _opened()
+    in_round = _opened(lower, upper)
     for n, i in enumerate(counters):
         with in_round(n):
             if body_fun(VirtualRegister(i, frozen=True)) is not None:
@@ -83,5 +87,5 @@ def while_loop(init: VirtualRegister, body_fun: Callable[[VirtualRegister], Virt
             )
         if condition.value() == 0:
             return
-        with in_round(n):
+        with in_round(n, condition):
             condition = body_fun(VirtualRegister(condition.value()))

@@ -109,9 +109,12 @@ def simulated_nki() -> Iterator[None]:
             sys.modules.update(before)
 
 
-def load(path: str | os.PathLike[str]) -> types.ModuleType:
-    """Execute a kernel file with the simulator as its `nki`, in a fresh module that `sys.modules` does not know."""
-    name = f"triptych_kernel_{os.path.splitext(os.path.basename(path))[0]}"
+def load(path: str | os.PathLike[str], package: str = "") -> types.ModuleType:
+    """Execute a kernel file with the simulator as its `nki`, in a fresh module that `sys.modules` does not know.
+
+    package: the one that its relative imports start from.
+    """
+    name = f"{package and package + '.'}triptych_kernel_{os.path.splitext(os.path.basename(path))[0]}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{path} is not a Python file")

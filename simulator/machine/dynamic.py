@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from triptych.simulator.errors import NkiValidationError, OutOfBounds
 from triptych.simulator.machine.indirection import Indirection
 from triptych.simulator.machine.machine import Machine, machine
-from triptych.simulator.machine.registers import bound_value
+from triptych.simulator.machine.registers import bound_value, writers
 from triptych.simulator.machine.table import Indirect
 from triptych.simulator.memory.layout import reach
 from triptych.simulator.tensors.index import DynamicIndex, Gather
@@ -31,6 +31,7 @@ def indices(index: DynamicIndex) -> Array:
     if isinstance(index.source, NkiTensor):
         machine().check_reads((index.source,))
         return machine().values(index.source).T.reshape(-1).astype(np.int64)
+    machine().index_writers.extend(writers(index.source))
     return np.array([bound_value(index.source)], np.int64)
 
 

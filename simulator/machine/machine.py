@@ -67,6 +67,7 @@ class Machine:
     line: tuple[str, int] = ("?", 0)  # of the kernel, where the instruction that runs was called
     any_dynamic: bool = False  # whether a view with a dynamic index was ever made: until then nobody looks for one
     index_reads: list[NkiTensor] = field(default_factory=list)  # of the instruction that runs, for dynamic addresses
+    index_writers: list[Event] = field(default_factory=list)  # of the registers in its dynamic addresses
     checked: dict[Any, Any] = field(default_factory=dict)  # operands whose checks have passed, and what came of them
     scalar_accumulator: Accumulator = field(default_factory=lambda: Accumulator("Scalar Engine", "scalar_registers"))
     vector_accumulator: Accumulator = field(default_factory=lambda: Accumulator("Vector Engine", "vector_registers"))
@@ -237,7 +238,10 @@ class Machine:
             if self.options.data:
                 attributes["written"] = tuple([_digest(t) for t in writes])
         if self.scope:
-            attributes.update(self.scope)
+            attributes = {**self.scope, **attributes}
+        if self.index_writers:
+            attributes["registers"] = (*attributes.get("registers", ()), *self.index_writers)
+            self.index_writers.clear()
         if self.index_reads:
             reads = (*reads, *self.index_reads)
         event = Event(

@@ -14,16 +14,18 @@ from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.objects import NKIObject
 from triptych.simulator.operands.operands import describe
 from triptych.simulator.running import running
+from triptych.simulator.trace import Event
 
 
 class VirtualRegister(NKIObject):
     """A 32-bit register (nki.isa.VirtualRegister). A frozen one, a loop's counter, cannot be written."""
 
-    __slots__ = ("frozen", "state")
+    __slots__ = ("frozen", "state", "written_by")
 
     def __init__(self, state: int | None = None, frozen: bool = False) -> None:
         self.state = state
         self.frozen = frozen
+        self.written_by: Event | None = None  # the instruction that gave it its value
 
     def __repr__(self) -> str:
         return f"VirtualRegister({self.state})"
@@ -62,3 +64,8 @@ def bound_value(x: Any) -> int:
     if isinstance(x, (int, np.integer)):
         return int(x)
     raise NkiValidationError(f"expected an integer or a register, got {describe(x)}")
+
+
+def writers(*values: Any) -> tuple[Event, ...]:
+    """The instructions that wrote those of `values` that are registers: who reads one waits for them."""
+    return tuple([x.written_by for x in values if isinstance(x, VirtualRegister) and x.written_by is not None])

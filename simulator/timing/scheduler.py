@@ -29,15 +29,26 @@ _LEAVE, _ISSUED, _READY, _FREE = range(4)
 
 
 def schedule(trace: Trace, order: str = "overlapped") -> Timeline:
-    """The timeline of a trace. Raises KernelError for an order that does not exist."""
+    """The timeline of a trace.
+
+    Raises KernelError for an order that does not exist, and where an event waits for room that is never free.
+    """
     check_order(order)
     with without_collector():
         edges = hazards(trace)
         _join_meetings(trace.events, edges)
-        spans = _Clock(trace, works(trace), edges, room_for(trace), order == "program").run()
-    chip = trace.chip
-    end = max((span.end_ns for span in spans), default=chip.launch_ns.value)
-    return Timeline(trace, order, spans, edges, end + chip.teardown_ns.value)
+        work = works(trace)
+        spans = _Clock(trace, work, edges, room_for(trace), True).run()
+        if order == "overlapped":
+            # Who takes what is ready first can lose by it; a compiler could still leave the queues as they are.
+            spans = min(_Clock(trace, work, edges, room_for(trace), False).run(), spans, key=_end)
+    return Timeline(
+        trace, order, spans, edges, max(_end(spans), trace.chip.launch_ns.value) + trace.chip.teardown_ns.value
+    )
+
+
+def _end(spans: list[Span]) -> float:
+    return max((span.end_ns for span in spans), default=0.0)
 
 
 def check_order(order: str) -> None:
@@ -71,7 +82,7 @@ class _Clock:
 
     def __init__(self, trace: Trace, work: list[Work], edges: list[list[Edge]], room: Room, in_order: bool) -> None:
         n = len(trace.events)
-        self.chip, self.work, self.room = trace.chip, work, room
+        self.trace, self.chip, self.work, self.room = trace, trace.chip, work, room
         self.launch = self.chip.launch_ns.value
         self.spans: list[Span | None] = [None] * n
         self.tracks: list[_Track] = [(e.core, w.track) for e, w in zip(trace.events, work, strict=True)]
@@ -128,7 +139,23 @@ class _Clock:
                 if track[1] == "dma":
                     self._move(track[0], now)
                 self._dispatch(track, now)
+        if None in self.spans:
+            raise self._deadlock()
         return [span for span in self.spans if span is not None]
+
+    def _deadlock(self) -> KernelError:
+        """What waits for room that never comes: tensors whose lives overlap need more than there is."""
+        stuck = next(i for i, span in enumerate(self.spans) if span is None)
+        event = self.trace.events[stuck]
+        left = sum(span is None for span in self.spans)
+        asked = [t for t in self.room.of_event[stuck] if not t.placed]
+        needs = " and ".join(f"{t.size} bytes a partition of {t.place[1]}" for t in asked) or "others that wait"
+        free = ", ".join(f"{m.free} of {place[1]} on core {place[0]}" for place, m in self.room.memories.items())
+        return KernelError(
+            f"{left} of {len(self.spans)} instructions can never run, the first {event.label}: it needs {needs}, and "
+            f"the tensors in use leave {free}; use fewer or smaller tensors at a time, or reuse them",
+            line=event.line,
+        )
 
     def _admit(self, place: Place, now: float, left: int | None) -> None:
         for tenant in self.room.admit(place):

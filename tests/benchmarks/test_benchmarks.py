@@ -19,7 +19,6 @@ from triptych.harness.collection import builtin
 from triptych.harness.judge.problem import Problem
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.cases import cases_of
-from triptych.harness.ops.inputs import make_inputs
 from triptych.harness.results.status import Evidence
 
 TABLE = builtin()
@@ -40,8 +39,8 @@ def test_speed(benchmark: Any, case: Case, backend: str) -> None:
     if away:
         pytest.skip(away)
     benchmark.group = f"{case.op} {case.name} {case.dtype}, {chosen.evidence}"  # ranks within one kind of evidence
-    inputs = make_inputs(op, case)
-    out = benchmark(chosen.run, op, case, inputs, target)
+    problem = Problem.of(op, case)
+    out = benchmark(chosen.run, problem, target)
     assert out.size > 0
     benchmark.extra_info.update(
         op=case.op,
@@ -55,5 +54,5 @@ def test_speed(benchmark: Any, case: Case, backend: str) -> None:
     if op.flops is not None:
         benchmark.extra_info["flops"] = op.flops(case.axes, case.params)
     if benchmark.enabled and chosen.evidence is Evidence.SIMULATED:
-        timing = chosen.time(Problem(op, case, inputs), target, TimingBudget())
+        timing = chosen.time(problem, target, TimingBudget())
         benchmark.extra_info.update(predicted_us=timing.predicted_us, predicted_evidence=timing.evidence)

@@ -21,7 +21,7 @@ def test_operation(operation, dtype, seed):
 
 def test_the_correction_is_needed():
     """A Triton that needs none of it should lose it."""
-    wrong = {row["operation"] for row in selftest() if row["dtype"] == "bfloat16" and not row["uncorrected_ok"]}
+    wrong = {row.operation for row in selftest() if row.dtype == "bfloat16" and not row.right_uncorrected}
     assert {"add", "multiply", "less", "sum", "dot", "cast through float32"} <= wrong
 
 

@@ -9,6 +9,7 @@ from argparse import Namespace
 from collections.abc import Callable, Sequence
 
 from triptych.harness import files
+from triptych.harness.backends import REFERENCES
 from triptych.harness.commands.arguments.outputs import Outputs
 from triptych.harness.emulators.conformance import warning
 from triptych.harness.errors import UsageError
@@ -46,7 +47,7 @@ def carry_out(arguments: Namespace, table: bool = True) -> int:
         say(f"triptych: stopped after {len(results)} of {len(tasks)} cases")
     if run.interrupted:
         return ExitCode.INTERRUPTED
-    reference_counts = list(request.backends) == ["numpy"]
+    reference_counts = bool(request.backends) and set(request.backends) <= REFERENCES
     return exit_code(results, request.required, strict=arguments.strict, reference_counts=reference_counts)
 
 
@@ -140,7 +141,7 @@ def exit_code(results: Sequence[Outcome], required: Sequence[str], *, strict: bo
         return ExitCode.REQUIRED_MISSING
     if strict and any(result.status is Status.UNSUPPORTED for result in results):
         return ExitCode.MISMATCH
-    if not reference_counts and ran <= {"numpy"}:
+    if not reference_counts and ran <= REFERENCES:
         say("triptych: no kernel ran: what passed is the reference, compared with itself")
         return ExitCode.NOTHING_RAN
     return ExitCode.OK

@@ -6,19 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from triptych.harness.backends import BACKENDS
 from triptych.harness.results.measures import Fixed
 from triptych.harness.results.profile import Outcome, Profile
 from triptych.harness.results.result import Result
 from triptych.harness.results.status import BAD, RAN, Evidence
 
-FAMILIES = {
-    "nki-sim": "nki",
-    "nki": "nki",
-    "triton-cpu": "triton",
-    "triton": "triton",
-    "torch": "torch",
-    "numpy": "numpy",
-}
 Environment = Mapping[str, Any]
 Run = tuple[Environment, Sequence[Outcome]]
 R = TypeVar("R", bound=Outcome, covariant=True)
@@ -40,7 +33,8 @@ class Entry(Generic[R]):
     @property
     def family(self) -> str:
         """The language of the kernel, which has a colour of its own."""
-        return FAMILIES.get(self.result.backend, "other")
+        known = BACKENDS.get(self.result.backend)  # a document may be of another version
+        return known.family if known else "other"
 
 
 @dataclass(frozen=True)

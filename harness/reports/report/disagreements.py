@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from triptych.harness.judge import mismatch_map
+from triptych.harness.judge.failure import maps
 from triptych.harness.reports import failures
 from triptych.harness.reports.figures import blame, note
 from triptych.harness.reports.report.data import Entry, ReportData
@@ -72,5 +72,5 @@ def _shape(failure: Failure) -> Shape:
         failure.diagnosis,
         [Bin(label, count, max(1.0, 100 * count / most)) for label, count in found],
         failures.caption(failure.map),
-        "\n".join([*failure.map.lines, "", mismatch_map.LEGEND]),
+        "\n".join([*failure.map.lines, "", maps.LEGEND]),
     )

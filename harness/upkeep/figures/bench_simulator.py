@@ -75,7 +75,7 @@ def _trace_shapes() -> None:
         return tuple(ShapeDtype((1, 1, n, 128), "bfloat16") for n in (queries, keys, keys))
 
     matmul = simulator.load(KERNELS / "matmul.py").matmul
-    attention = simulator.load(KERNELS / "attention.py").attention
+    attention = simulator.load(KERNELS / "attention_online.py").attention_online
     print(f"\n{'without data':<40} {'traced in':>10} {'instructions':>13} {'a second':>9} {'bytes each':>11}")
     for name, kernel, large, small in (
         ("matmul 16384 x 16384 x 16384", matmul, square(16384), square(4096)),
@@ -106,7 +106,7 @@ def _pairs() -> list[tuple[str, str, Callable[[], int], Callable[[], Any]]]:
     from triptych.simulator.dtypes import TABLE
 
     matmul = simulator.load(KERNELS / "matmul.py").matmul
-    attention = simulator.load(KERNELS / "attention.py").attention
+    attention = simulator.load(KERNELS / "attention_online.py").attention_online
     rng = np.random.default_rng(0)
     rows: list[tuple[str, str, Callable[[], int], Callable[[], Any]]] = []
 

@@ -13,21 +13,23 @@ ROOT = Path(__file__).resolve().parents[3]
 
 Changes = tuple[tuple[str, str], ...]
 
-_NKI_TILES = "return nl.tile_size.pmax, nl.tile_size.gemm_stationary_fmax, nl.tile_size.gemm_moving_fmax"
-_NKI_BLOCK_N = "BLOCK_N = 2 * TILE_N"
-_NKI_BLOCK_M = "BLOCK_M = (8 if lhsT.dtype == nl.float32 else 16) * TILE_M"
 _TRITON_BLOCKS = "block_m, block_n, block_k = (128, 256, 64) if element_size == 2 else (128, 128, 16)"
 _TRITON_QUERIES = "block_m = min(block_m, max(16, triton.next_power_of_2(Sq)))"
 _TRITON_KEYS = "block_n = min(block_n, max(16, triton.next_power_of_2(Sk)))"
 
 CHANGES: dict[str, dict[str, Changes]] = {
     "kernels/nki/matmul.py": {
-        "K in blocks of one tile": (("BLOCK_K = 8 * TILE_K", "BLOCK_K = TILE_K"),),
-        "M and N in blocks of one tile": ((_NKI_BLOCK_N, "BLOCK_N = TILE_N"), (_NKI_BLOCK_M, "BLOCK_M = TILE_M")),
-        "tiles of 64 x 32 x 256": ((_NKI_TILES, "return 64, 32, 256"),),
-        "tiles of 32 x 128 x 96": ((_NKI_TILES, "return 32, 128, 96"),),
+        "K in blocks of 256": (("MOST_K = 4096", "MOST_K = 512"),),
+        "panels of 512 rows": (("PANEL = 1024", "PANEL = 512"),),
+        "blocks of 512 columns": (("BLOCK_N = 2 * TILE_N", "BLOCK_N = TILE_N"),),
+        "turns of one tile": (("size = 1 if is_cold else (tiles - 1) % 4 + 1", "size = 1"),),
     },
     "kernels/nki/attention.py": {
+        "one bank an exponential": (("return 2, 2, 0 if alone else 8", "return 1, 4, 0"),),
+        "nothing resident": (("RESIDENT = 128 * 1024", "RESIDENT = 0"),),
+        "everything again": (("LEAST, MOST = 2.0**-12, 2.0**90", "LEAST, MOST = 2.0**90, 2.0**90"),),
+    },
+    "kernels/nki/attention_online.py": {
         "128 keys a block": (("KEY_BLOCK = 1024", "KEY_BLOCK = 128"),),
         "512 keys a block": (("KEY_BLOCK = 1024", "KEY_BLOCK = 512"),),
         "one tile of queries a group": (("TILES_IN_GROUP = 8", "TILES_IN_GROUP = 1"),),

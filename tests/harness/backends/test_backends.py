@@ -116,7 +116,7 @@ def test_guards_notice_what_was_written(dtype):
 
 @pytest.mark.parametrize("dtype", [np.dtype(np.float32), np.dtype(ml_dtypes.bfloat16), np.dtype(np.float16)])
 def test_guards_notice_what_was_not_written(dtype):
-    flat = guarded.patterned((3, 4), dtype)
+    flat = guarded.pattern_buffer((3, 4), dtype)
     out = guarded.inside(flat, (3, 4), dtype)
     assert np.isnan(out).all() and out.dtype == dtype
     out[:] = np.nan  # an honest NaN is another pattern

@@ -15,7 +15,7 @@ from triptych.harness.judge.tolerance import Bounds
 from triptych.harness.running.request import Request
 
 FOLDER = Path(parser.__file__).parents[1]
-SHARED = {"__init__", "cli", "new_template", "bench_gpu"}
+SHARED = {"__init__", "cli", "new_template"}
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)

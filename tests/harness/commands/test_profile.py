@@ -208,7 +208,8 @@ def test_ops_of_the_table_and_their_sizes(profile) -> None:
     assert "kernels/nki/matmul.py:" in out or "matmul.py:" in out
     code, out, _ = profile("mat* --cases smoke --dtype float32,bfloat16 -k 128x256*")
     rows = [line.split()[:3] for line in out.splitlines() if "128x256x512" in line]
-    assert rows == [[op, "128x256x512", d] for op in ("matmul", "matmul_tiled") for d in ("float32", "bfloat16")]
+    ops = ("matmul", "matmul_tiled", "matmul_mk")
+    assert rows == [[op, "128x256x512", d] for op in ops for d in ("float32", "bfloat16")]
     assert "Choose one case, with -k" in out
 
 

@@ -15,7 +15,7 @@ OPS = builtin()
 
 def drawn(regime, dtype="float32", shape=(64, 200)):
     x = regimes.normal(np.random.default_rng(0), *shape)
-    return regimes.rounded({"x": regimes.in_regime(x, regime, dtype)}, dtype)["x"].astype(np.float64)
+    return regimes.round_inputs({"x": regimes.in_regime(x, regime, dtype)}, dtype)["x"].astype(np.float64)
 
 
 def test_one_hot_rows_hold_a_single_one():

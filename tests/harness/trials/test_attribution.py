@@ -262,4 +262,4 @@ def test_what_cannot_run_again_is_said() -> None:
     ],
 )
 def test_apart(a: list[float], b: list[float], expected: float) -> None:
-    assert divergence.apart(np.array(a, np.float32), np.array(b, np.float32)) == pytest.approx(expected, rel=1e-6)
+    assert divergence.distance(np.array(a, np.float32), np.array(b, np.float32)) == pytest.approx(expected, rel=1e-6)

@@ -56,12 +56,12 @@ OP = Op("mm", MATMUL.inputs, MATMUL.reference, {}, axes=MATMUL.axes, honest=MATM
 
 @pytest.fixture
 def verdict(monkeypatch):
-    def of(kernel, case=CASE, **declared):
+    def of(kernel, case=CASE, paranoid=True, **declared):
         monkeypatch.setitem(BACKENDS, "cheat", Cheat(kernel))
         op = replace(OP, torch=kernel, **declared)
         bench = Bench(lambda _: None)
         bench.sources[None] = {"mm": op}
-        return bench.perform(Task("mm", None, case, "cheat", None), Settings(paranoid=True))
+        return bench.perform(Task("mm", None, case, "cheat", None), Settings(paranoid=paranoid))
 
     return of
 
@@ -69,6 +69,13 @@ def verdict(monkeypatch):
 def right(lhsT, rhs):
     out = lhsT.astype(np.float32).T @ rhs.astype(np.float32)
     return out.astype(lhsT.dtype)
+
+
+def test_what_only_a_deceitful_kernel_does_is_looked_for_where_that_is_asked_for(verdict):
+    """It costs every run of every honest kernel, so that other kernels alone meet it; inputs are sealed for all."""
+    assert verdict(the_reference).status is Status.ERROR
+    assert verdict(the_reference, paranoid=False).status is Status.PASSED
+    assert "changed its input" in verdict(changes, paranoid=False).reason
 
 
 def test_an_honest_kernel_passes_all_of_them(verdict):
@@ -353,7 +360,7 @@ def test_a_slow_kernel_is_repeated_in_one_case_alone_and_says_so(verdict, monkey
 def test_one_byte_outputs_start_out_differently_in_each_run():
     """What is not written has no pattern of its own there, and is told by another value in the next run."""
     dtype = np.dtype(ml_dtypes.float8_e4m3fn)
-    first, second = (guarded.patterned((8, 16), dtype) for _ in range(2))
+    first, second = (guarded.pattern_buffer((8, 16), dtype) for _ in range(2))
     assert (first != second).sum() > 100 and (first[: guarded.MARGIN] == guarded.OUTSIDE[1]).all()
     guarded.check_written(first, (8, 16))
 

@@ -36,7 +36,7 @@ def test_our_matmuls(target, dtype):
 @pytest.mark.parametrize("target", ["trn1", "trn2", "trn3"])
 @pytest.mark.parametrize("causal", [False, True])
 def test_our_attention(target, causal):
-    attention = simulator.load(KERNELS / "attention.py").attention
+    attention = simulator.load(KERNELS / "attention_online.py").attention_online
     for heads, queries, keys, d in ((2, 300, 1400, 64), (1, 130, 20, 128)):
         q, kv = np.ones((1, heads, queries, d), np.float32), np.ones((1, 1, keys, d), np.float32)
         both(attention, q, kv, kv, causal=causal, target=target)

@@ -10,13 +10,13 @@ from msgspec import structs
 
 from triptych.harness.backends.clocks import summary
 from triptych.harness.collection import builtin
-from triptych.harness.commands import bench_gpu
 from triptych.harness.exit_codes import ExitCode
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.op import Op
 from triptych.harness.reports import tables
 from triptych.harness.results.result import Result
 from triptych.harness.results.status import Evidence, Status
+from triptych.harness.upkeep.figures import bench_gpu
 
 pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'triptych[torch]'")
 

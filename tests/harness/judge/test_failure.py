@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from triptych.harness.collection import builtin
-from triptych.harness.judge import mismatch_map, patterns, tolerance
+from triptych.harness.judge import tolerance
+from triptych.harness.judge.failure import maps, patterns
 from triptych.harness.judge.problem import Problem
 from triptych.harness.judge.verdict import judge
 from triptych.harness.ops.case import Case
@@ -170,12 +171,12 @@ def test_a_pattern_needs_all_failures():
 
 
 def test_blocks_are_powers_of_two_and_grids_lie_between_marks():
-    assert [mismatch_map.block(size, 64) for size in (1, 64, 65, 600, 28672)] == [1, 1, 2, 16, 512]
-    assert mismatch_map.grid((16, 128, 512), 32, 300) == 128 and mismatch_map.grid((100,), 32, 300) == 0
+    assert [maps.block(size, 64) for size in (1, 64, 65, 600, 28672)] == [1, 1, 2, 16, 512]
+    assert maps.grid((16, 128, 512), 32, 300) == 128 and maps.grid((100,), 32, 300) == 0
 
 
 def test_large_outputs_are_described_by_their_axes_alone(right, monkeypatch):
-    monkeypatch.setattr("triptych.harness.judge.mismatch.LARGE", 1000)
+    monkeypatch.setattr("triptych.harness.judge.failure.description.LARGE", 1000)
     assert "every element is wrong" in failed(right, "matmul", lambda o: 3 * o).failure.diagnosis
     last = failed(right, "matmul", zeroed(slice(None), slice(512, None))).failure
     assert "last tile of 512" in last.diagnosis

@@ -12,7 +12,6 @@ import numpy as np
 
 from triptych.harness.arrays import Array
 
-COMMON_TILES = (16, 32, 64, 128, 256, 512)  # of an op that names none
 MOST = 0.99  # of the elements, for what is said of an output as a whole
 DENSE = 0.9  # of a side of the diagonal
 

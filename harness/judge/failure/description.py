@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from triptych.harness.arrays import Array
-from triptych.harness.judge import mismatch_map, patterns
 from triptych.harness.judge.comparison import Comparison, worst_place
-from triptych.harness.ops.op import Op
+from triptych.harness.judge.failure import maps, patterns
+from triptych.harness.ops.op import COMMON_TILES, Op
 from triptych.harness.results.findings import Failure, Histogram, Worst
 
 EDGES = (0.0, 0.25, 0.5, 1.0, 2.0, 10.0, 100.0, float("inf"))  # of the histogram, in units of what is allowed
@@ -30,7 +30,7 @@ def describe(c: Comparison, op: Op | None = None) -> Failure:
         error=float(c.error[place]),
         allowed=float(c.expected.allowed(place)),
     )
-    picture = mismatch_map.draw(shown, c.strange, place, names, [tiles_of(op, name) for name in names])
+    picture = maps.draw(shown, c.strange, place, names, [tiles_of(op, name) for name in names])
     return Failure(diagnosis=diagnosis(op, c, shown, names), worst=worst, histogram=histogram(c), map=picture)
 
 
@@ -40,7 +40,7 @@ def axis_names(op: Op | None, ndim: int) -> list[str]:
 
 
 def tiles_of(op: Op | None, name: str) -> Sequence[int]:
-    return op.tiles.get(name, patterns.COMMON_TILES) if op else patterns.COMMON_TILES
+    return op.tiles_along(name) if op else COMMON_TILES
 
 
 def histogram(c: Comparison) -> Histogram:
@@ -81,14 +81,14 @@ def diagnosis(op: Op | None, c: Comparison, beyond: Array, names: Sequence[str])
     if beyond.mean() > patterns.MOST:
         return f"{count:,} of {beyond.size:,} elements are wrong, and the output is no simple change of the reference"
     touched = ", ".join(
-        f"{int(projected(beyond, axis).sum())} of {size} along {name}"
+        f"{int(fails_along(beyond, axis).sum())} of {size} along {name}"
         for axis, (name, size) in enumerate(zip(names, beyond.shape, strict=True))
         if size > 1
     )
     return f"scattered ({touched}): no pattern of tiles, rows, columns or diagonals"
 
 
-def projected(beyond: Array, axis: int) -> Array:
+def fails_along(beyond: Array, axis: int) -> Array:
     """Whether anything fails at each index of an axis."""
     return np.asarray(beyond.any(axis=tuple(i for i in range(beyond.ndim) if i != axis)))
 
@@ -100,7 +100,7 @@ def region(op: Op | None, beyond: Array, names: Sequence[str]) -> tuple[str, flo
     """
     said, box = [], 1
     for axis, name in enumerate(names):
-        failing = projected(beyond, axis)
+        failing = fails_along(beyond, axis)
         box *= int(failing.sum())
         words = {beyond.ndim - 1: "column", beyond.ndim - 2: "row"} if beyond.ndim > 1 else {0: "element"}
         tiles = tiles_of(op, name)

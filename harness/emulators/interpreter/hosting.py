@@ -1,0 +1,26 @@
+"""PyTorch's tensors on the CPU for the time of a session; asked for where PyTorch is installed alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from triptych.harness.emulators import devices
+from triptych.harness.emulators.interpreter.language import Patches
+from triptych.harness.emulators.memory import Memory
+
+
+@contextmanager
+def on_the_host(memory: Memory, device: devices.Device = devices.INTERPRETER, place: str = "cpu") -> Iterator[Any]:
+    """Tensors lie on the CPU within, or nowhere ("meta"), and say that they are on a GPU."""
+    import torch
+
+    from triptych.harness.emulators.interpreter.torch_tensors import HostTensors, cuda_names
+
+    with ExitStack() as stack:
+        patches = Patches(stack)
+        for name, value in cuda_names(device).items():
+            patches.put(torch.cuda, name, value)
+        with HostTensors(memory, place) as host:
+            yield host

@@ -1,0 +1,190 @@
+"""What waits for what, by hand: two cores that meet, loops on registers, and tensors for which there is never room."""
+
+import numpy as np
+import pytest
+
+from triptych import simulator
+from triptych.simulator import KernelError, Options
+from triptych.simulator.launch.import_hook import simulated_nki
+from triptych.simulator.timing import schedule
+
+with simulated_nki():
+    import nki
+    import nki.isa as nisa
+    import nki.language as nl
+
+COPY = (512 + 50) / 0.96  # trn2, ns: tensor_copy of 512 float32 elements on Vector
+VECTOR = 108  # trn2, ns: until its result can be used
+LAUNCH, TEARDOWN = 17_000, 5_000
+X = np.ones((128, 512), np.float32)
+
+
+def tile():
+    return nl.ndarray((128, 512), nl.float32, nl.sbuf)
+
+
+def named(trace, order="overlapped"):
+    """The spans of a trace by (core, name), and its timeline."""
+    found = schedule(trace, order)
+    return {(s.core, trace.events[s.index].name): s for s in found.spans}, found
+
+
+def two_cores(program, order="overlapped"):
+    """A program that is given its core's number, a tile and a tensor that the cores share."""
+
+    def kernel(x):
+        shared = nl.ndarray((128, 512), nl.float32, nl.shared_hbm)
+        a = tile()
+        nisa.memset(a, 1.0, name="fill")
+        program(nl.program_id(0), a, shared)
+        return x
+
+    options = Options(check_races=False)
+    return named(simulator.run(nki.jit(kernel)[2], X, target="trn2", options=options).trace, order)
+
+
+@pytest.mark.parametrize("order", ["overlapped", "program"])
+def test_a_barrier_waits_for_what_comes_before_it_on_both_cores(order):
+    """Core 1 stores late, so both go on when its bytes are there; what core 0 does then is no matter to core 1."""
+
+    def program(core, a, shared):
+        for i in range(1 if core == 0 else 20):
+            nisa.tensor_copy(a, a, name=f"before {i}")
+        nisa.dma_copy(shared[64 * core : 64 * core + 64], a[0:64], name="store")
+        nisa.core_barrier(shared, (0, 1), name="barrier")
+        for i in range(100):
+            nisa.tensor_copy(tile(), a, name=f"after {i}")
+        nisa.dma_copy(shared[64 * core : 64 * core + 64], a[0:64], name="store again")
+
+    spans, found = two_cores(program, order)
+    moved = 4 * (4.7 + 2048 / 22.375)  # 64 rows over 16 rings; two cores share 716 GB/s
+    stored = LAUNCH + 21 * (COPY + VECTOR) + 740 + moved + 300
+    assert spans[1, "store"].end_ns == pytest.approx(stored)
+    assert [spans[core, "barrier"].start_ns for core in (0, 1)] == pytest.approx([stored, stored])
+    copied = LAUNCH + 21 * (COPY + VECTOR) + 100 * COPY - VECTOR  # none of the copies waits for the barrier
+    assert spans[1, "after 99"].free_ns == pytest.approx(copied + VECTOR, abs=1)
+    assert found.total_ns < LAUNCH + 21 * (COPY + VECTOR) + 101 * COPY + 3000 + TEARDOWN
+
+
+def test_a_symmetric_kernel_takes_no_longer_for_its_barrier():
+    def program(barrier):
+        def run(core, a, shared):
+            half = shared[64 * core : 64 * core + 64]
+            nisa.dma_copy(half, a[0:64])
+            if barrier:
+                nisa.core_barrier(shared, (0, 1))
+            b = tile()
+            nisa.dma_copy(b[0:64], half)
+            for _ in range(100):
+                nisa.tensor_copy(b[0:64], b[0:64])
+            nisa.dma_copy(half, b[0:64])
+
+        return two_cores(run)[1].total_ns
+
+    with_barrier, without = program(True), program(False)
+    assert without <= with_barrier <= without + 1
+
+
+def test_cores_that_do_not_meet_do_not_wait_for_each_other():
+    def program(core, a, shared):
+        for i in range(10 - 10 * core):
+            nisa.tensor_copy(a, a, name=f"slow {i}")
+        nisa.dma_copy(shared, a, name="store")
+        nisa.dma_copy(tile(), shared, name="load")
+
+    spans, _ = two_cores(program)
+    moved = 8 * (4.7 + 2048 / 22.375)  # of 358 GB/s, half of the stack's
+    for core in (0, 1):
+        own = spans[core, "store"].end_ns
+        assert spans[core, "load"].start_ns == pytest.approx(own + 740)
+    assert spans[0, "store"].busy_ns == pytest.approx(moved)
+    assert spans[0, "store"].start_ns > spans[1, "load"].end_ns
+
+
+def one_core(program, options=None):
+    def kernel(x):
+        program(x)
+        return x
+
+    trace = simulator.run(kernel, X, target="trn2", options=options or Options()).trace
+    return trace
+
+
+@pytest.mark.parametrize("order", ["overlapped", "program"])
+@pytest.mark.parametrize("loop", ["fori", "while"])
+def test_a_loop_body_waits_for_its_register(loop, order):
+    def program(x):
+        n = nl.ndarray((1, 1), nl.int32, nl.sbuf)
+        nisa.memset(n, 1, name="fill")
+        for i in range(30):
+            nisa.tensor_copy(n, n, name=f"slow {i}")
+        a = tile()
+        nisa.memset(a, 1.0, engine=nisa.engine.gpsimd, name="beside")
+        bound = nisa.register_alloc()
+        nisa.register_load(bound, n)
+
+        def body(counter):
+            nisa.activation(tile(), nl.copy, a, name="body")
+            if loop == "while":
+                zero = nisa.register_alloc()
+                nisa.register_move(zero, 0)
+                return zero
+            return None
+
+        nl.while_loop(bound, body) if loop == "while" else nl.fori_loop(0, bound, body)
+
+    trace = one_core(program)
+    spans, _ = named(trace, order)
+    loaded = spans[0, "slow 29"].end_ns
+    assert loaded > spans[0, "beside"].end_ns + 1000
+    assert spans[0, "body"].start_ns == pytest.approx(loaded)
+
+
+def test_a_dynamic_address_waits_for_its_register():
+    def program(x):
+        n = nl.ndarray((1, 1), nl.int32, nl.sbuf)
+        nisa.memset(n, 1, name="fill")
+        row = nisa.register_alloc()
+        nisa.register_load(row, n)
+        nisa.dma_copy(nl.ndarray((64, 512), nl.float32), x.ap([[512, 64], [1, 512]], scalar_offset=row), name="load")
+
+    spans, _ = named(one_core(program))
+    assert spans[0, "load"].start_ns == pytest.approx(spans[0, "fill"].end_ns + 740)
+
+
+def test_a_deadlock_of_room_is_an_error_that_says_what_is_asked_for():
+    """Three tensors of 100 KiB a partition live at once; SBUF has 224."""
+
+    def program(x):
+        tensors = [nl.ndarray((128, 25600), nl.float32, nl.sbuf) for _ in range(3)]
+        for t in tensors:
+            nisa.memset(t, 1.0)
+        for t in tensors:
+            nisa.tensor_copy(t, t)
+
+    trace = one_core(program, Options(check_capacity=False))
+    for order in ("overlapped", "program"):
+        with pytest.raises(
+            KernelError, match=r"4 of 6 instructions .* memset .* 102400 bytes a partition of sbuf"
+        ) as e:
+            schedule(trace, order)
+        assert "leave 24576 of sbuf on core 0" in str(e.value)
+
+
+def test_the_overlapped_schedule_is_never_slower_than_the_programs():
+    """Vector would take the long copy, which is ready first, and the chain on Scalar behind "critical" would wait."""
+
+    def program(x):
+        a, b, c = tile(), nl.ndarray((128, 8192), nl.float32), tile()
+        nisa.memset(b, 1.0, engine=nisa.engine.gpsimd)
+        nisa.memset(a, 1.0, engine=nisa.engine.gpsimd)
+        nisa.activation(c, nl.exp, a)
+        nisa.tensor_copy(c, c, name="critical")
+        for _ in range(20):
+            nisa.activation(c, nl.exp, c)
+        nisa.tensor_copy(nl.ndarray((128, 8192), nl.float32), b, name="long")
+
+    trace = one_core(program)
+    spans, found = named(trace)
+    assert spans[0, "critical"].start_ns < spans[0, "long"].start_ns
+    assert found.total_ns == schedule(trace, "program").total_ns and found.order == "overlapped"
