@@ -75,7 +75,7 @@ def comment(comparison: Comparison, gate: Gate, explained: Explained) -> str:
     told = [f"- {escape(sentence)}" for sentence in sentences(gate)]
     tail = ["", *(f"- {escape(sentence)}" for sentence in totals(comparison))]
     if any(c.metric == "predicted" for c in comparison.changes):
-        tail += ["", f"<sub>{escape(LAST_VALIDATION.sentence())}</sub>"]
+        tail += ["", escape(LAST_VALIDATION.sentence())]
     why: list[str] = []
     for change, causes in explained[:1]:
         rows, _ = line_rows(causes, 5)
