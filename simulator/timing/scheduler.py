@@ -100,6 +100,10 @@ class _Clock:
         self.agenda: list[tuple[float, int, int]] = []  # (time, what happens, event)
         self.ready: dict[_Track, list[int]] = {track: [] for track in self.tracks}
         self.free: dict[_Track, float] = dict.fromkeys(self.ready, 0.0)  # when a queue can issue
+        self.issuers: dict[_Track, _Track] = {  # queues of one trigger are issued by one
+            track: (track[0], "issue of " + track[1].split(",")[0]) for track in self.ready if track[1][:3] == "dma"
+        }
+        self.free.update(dict.fromkeys(self.issuers.values(), 0.0))
         self.last_on: dict[_Track, int | None] = dict.fromkeys(self.ready)
         self.issued: dict[int, dict[str, deque[int]]] = {core: {} for core, _ in self.ready}  # wait for rings
         for core, name in sorted(self.ready):
@@ -182,8 +186,13 @@ class _Clock:
     def _dispatch(self, track: _Track, now: float) -> None:
         """Issue from a queue what can be issued now."""
         ready, queue = self.ready[track], self.queues.get(track)
-        while ready and self.free[track] <= now:
+        issuer = self.issuers.get(track, track)
+        while ready:
             index = ready[0]
+            if self.free[issuer] > now:
+                if issuer is not track:
+                    heapq.heappush(self.agenda, (self.free[issuer], _FREE, index))
+                return
             if queue is not None and index != queue[-1]:
                 return  # the smallest that is ready is not the next of the program
             work = self.work[index]
@@ -207,7 +216,7 @@ class _Clock:
                 self.reason[index] = (blocker, why)
             self.last_on[track] = index
             if work.queue:
-                self.free[track] = now + work.issue
+                self.free[issuer] = now + work.issue
                 heapq.heappush(self.agenda, (now + work.lead, _ISSUED, index))
                 heapq.heappush(self.agenda, (now + work.issue, _FREE, index))
             else:

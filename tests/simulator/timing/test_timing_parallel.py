@@ -169,6 +169,21 @@ def test_what_leaves_sbuf_does_not_hold_up_the_loads_behind_it():
     assert spans["load"].start_ns == 17_000 + 740 < spans["slow"].end_ns < spans["store"].start_ns
 
 
+def test_the_queues_of_one_trigger_share_its_issue():
+    """Loads and stores wait for different things, and Sync issues both: never two within 600 ns."""
+
+    def program(x):
+        a = nl.ndarray((16, 128), nl.float32)
+        nisa.memset(a, 1.0)
+        for i in range(4):
+            nisa.dma_copy(nl.ndarray((16, 128), nl.float32, nl.private_hbm), a, name=f"store {i}")
+            nisa.dma_copy(nl.ndarray((16, 128), nl.float32), x[0:16, 0:128], name=f"load {i}")
+
+    spans, _ = spans_of(program)
+    starts = sorted(span.start_ns for span in spans.values() if span.track == "dma")
+    assert len(starts) == 8 and np.diff(starts) == pytest.approx(ISSUE)
+
+
 def test_rings_take_the_queues_in_turn():
     """Large loads of one queue are all there before the second small one of another, which moves after one of them."""
 
