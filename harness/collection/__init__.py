@@ -11,7 +11,7 @@ from triptych.harness.errors import UsageError
 from triptych.harness.ops.loading import OpFileError, from_file
 from triptych.harness.ops.op import Op
 
-MODULES = ("matmul", "attention")  # harness/collection/<name>.py
+MODULES = ("matmul", "attention", "rmsnorm")  # harness/collection/<name>.py
 
 
 def builtin() -> dict[str, Op]:
