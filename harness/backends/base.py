@@ -17,6 +17,7 @@ from triptych.harness.arrays import Array
 from triptych.harness.backends.clocks import TimingBudget
 from triptych.harness.emulators.conformance import Tested
 from triptych.harness.judge.problem import Problem
+from triptych.harness.ops import layouts
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.op import Op
 from triptych.harness.precision import round_to
@@ -110,7 +111,9 @@ class Backend(ABC):
                 "the inputs are float32 already, so that the kernel cannot be run with less rounding; an emulator can: "
                 "see nki-sim or triton-cpu."
             )
-        wide = {name: x.astype(np.float32) if x.dtype == problem.dtype else x for name, x in problem.inputs.items()}
+        wide = {
+            name: layouts.astype(x, np.float32) if x.dtype == problem.dtype else x for name, x in problem.inputs.items()
+        }
         again = self.run(Problem(problem.op, replace(problem.case, dtype="float32"), wide), target)
         return Replay(round_to(again, problem.dtype), narrow=None)
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from triptych.harness.arrays import Array
 from triptych.harness.backends.base import KernelFault
+from triptych.harness.ops import layouts
 from triptych.harness.unwritten import UNWRITTEN
 
 MARGIN = 1024  # elements on each side
@@ -38,11 +39,16 @@ def inside(flat: Array, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
 
 
 def guarded_copy(x: Array) -> tuple[Array, Array]:
-    """(patterned buffer, view with the values of `x`)."""
-    flat = pattern_buffer(x.shape, x.dtype)
-    view = inside(flat, x.shape, x.dtype)
-    view[...] = x
-    return flat, view
+    """(patterned buffer, view with the values and the strides of `x`)."""
+    flat = pattern_buffer((layouts.extent(x.shape, layouts.strides_of(x)),), x.dtype)
+    bits = layouts.view_in(flat[MARGIN:], x.shape, layouts.strides_of(x))
+    bits[...] = x.view(flat.dtype)
+    return flat, bits.view(x.dtype)
+
+
+def inside_like(flat: Array, x: Array) -> Array:
+    """What `guarded_copy` of `x` has as its view, in a buffer that came back."""
+    return layouts.view_in(flat[MARGIN:], x.shape, layouts.strides_of(x)).view(x.dtype)
 
 
 def check_margins(flat: Array, name: str) -> None:

@@ -15,6 +15,7 @@ from triptych.harness.backends.gpu import gpu_here
 from triptych.harness.backends.sealed import Sealed
 from triptych.harness.backends.triton_launcher import LACKS, NO_TRITON, launcher_of, output_of
 from triptych.harness.judge.problem import Problem
+from triptych.harness.ops import layouts
 from triptych.harness.results.status import Evidence
 from triptych.harness.results.timing import Timing
 
@@ -39,28 +40,31 @@ class TritonDevice(Backend):
         buffers = {name: guarded.guarded_copy(x)[0] for name, x in inputs.items()}
         buffers["out"] = guarded.pattern_buffer(shape, dtype)
         tensors = {name: _signed(flat).to("cuda") for name, flat in buffers.items()}
-        views = {name: _between(tensors[name], x.shape, x.dtype) for name, x in inputs.items()}
+        views = {
+            name: _between(tensors[name], (-1,), x.dtype).as_strided(x.shape, layouts.strides_of(x))
+            for name, x in inputs.items()
+        }
         torch.cuda.synchronize()
-        launcher, takes_out = launcher_of(problem)
-        if takes_out:
-            views["out"] = _between(tensors["out"], shape, dtype)
-        returned = launcher(**views, **problem.case.params)
+        with launcher_of(problem) as (launcher, takes_out):
+            if takes_out:
+                views["out"] = _between(tensors["out"], shape, dtype)
+            returned = launcher(**views, **problem.case.params)
         guarded.check_streams(torch.cuda, lambda: tensors["out"].cpu().numpy())
         back = {name: t.cpu().numpy().view(buffers[name].dtype) for name, t in tensors.items()}
         for name in inputs:
             guarded.check_margins(back[name], f"input {name}")
-        Sealed(inputs).check({name: guarded.inside(back[name], x.shape, x.dtype) for name, x in inputs.items()})
+        Sealed(inputs).check({name: guarded.inside_like(back[name], x) for name, x in inputs.items()})
         guarded.check_margins(back["out"], "the output")
         written = guarded.inside(back["out"], shape, dtype)
         given = from_torch(returned) if isinstance(returned, torch.Tensor) else returned
         return output_of(given, written if takes_out else None)
 
     def time(self, problem: Problem, target: str | None, budget: TimingBudget) -> Timing:
-        launcher, takes_out = launcher_of(problem)
         tensors = {name: to_torch(x, "cuda") for name, x in problem.inputs.items()}
-        if takes_out:
-            tensors["out"] = to_torch(np.zeros(problem.reference.shape, problem.dtype), "cuda")
-        return time_cuda(lambda: launcher(**tensors, **problem.case.params), budget)
+        with launcher_of(problem) as (launcher, takes_out):
+            if takes_out:
+                tensors["out"] = to_torch(np.zeros(problem.reference.shape, problem.dtype), "cuda")
+            return time_cuda(lambda: launcher(**tensors, **problem.case.params), budget)
 
 
 def _signed(flat: Array) -> Any:

@@ -11,7 +11,11 @@ from triptych.harness.errors import UsageError
 from triptych.harness.ops.loading import OpFileError, from_file
 from triptych.harness.ops.op import Op
 
-MODULES = ("matmul", "attention", "rmsnorm")  # harness/collection/<name>.py
+MODULES = (  # harness/collection/<name>.py
+    "matmul",
+    "attention",
+    "rmsnorm",
+)
 
 
 def builtin() -> dict[str, Op]:

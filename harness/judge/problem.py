@@ -12,6 +12,7 @@ from triptych.harness.arrays import Array, Arrays
 from triptych.harness.dtypes import dtype_of, finfo, is_float
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.errors import InvalidOp, RefusedInputs
+from triptych.harness.ops.frameworks import on_arrays
 from triptych.harness.ops.inputs import make_inputs
 from triptych.harness.ops.op import Op
 from triptych.harness.precision import round_to, saturates
@@ -70,7 +71,7 @@ class Problem:
         """The reference of `wide` inputs, which are in float64 already, in the place of this problem's own."""
         try:
             with np.errstate(all="ignore"):
-                returned = self.op.reference(**wide, **self.case.params)
+                returned = on_arrays(self.op.reference)(**wide, **self.case.params)
         except ValueError as error:
             raise RefusedInputs(f"the reference refuses these inputs: {error}") from error
         if not isinstance(returned, (np.ndarray, np.generic, int, float)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,20 +22,24 @@ class Case:
     seed: int = 0
 
 
-def template(op: str, case: Case | Mapping[str, Any]) -> Case:
-    """`case` as a template of `op`: a dict's integers are axes; "name", "regime", "dtype" its own; the rest params."""
+def template(op: str, case: Case | Mapping[str, Any], options: Collection[str] = ()) -> Case:
+    """`case` as a template of `op`: a dict's integers are axes; "name", "regime", "dtype" its own; the rest params.
+
+    options: names whose integers are params
+    """
     if isinstance(case, Case):
         return replace(case, op=op)
-    axes = {k: v for k, v in case.items() if isinstance(v, int) and not isinstance(v, bool)}
+    axes = {k: v for k, v in case.items() if isinstance(v, int) and not isinstance(v, bool) and k not in options}
     params = {k: v for k, v in case.items() if k not in axes and k not in ("name", "regime", "dtype")}
     regime = case.get("regime", "normal")
     name = case.get("name") or case_name(axes, params, regime)
     return Case(op, name, axes, case.get("dtype", ""), params, regime)
 
 
-def in_every_regime(templates: Sequence[Case]) -> tuple[Case, ...]:
-    """`templates` in every regime but the ordinary one."""
-    return tuple(in_regime(case, regime) for regime in HARD for case in templates)
+def in_every_regime(templates: Sequence[Case], strided: bool) -> tuple[Case, ...]:
+    """`templates` in every regime but the ordinary one and, unless the kernels know of strides, the one of those."""
+    regimes = [regime for regime in HARD if strided or regime != "strided"]
+    return tuple(in_regime(case, regime) for regime in regimes for case in templates)
 
 
 def in_regime(case: Case, regime: str) -> Case:

@@ -39,7 +39,8 @@ def drawing(ops: Mapping[str, Op], selection: Selection) -> Any:
         axes = {axis: draw(sizes(op, axis)) for axis in op.axes if axis not in times}
         params = draw(st.sampled_from(params_seen(op)))
         wanted = [dtype for dtype in op.dtypes if dtype in selection.dtypes or not selection.dtypes]
-        dtype, regime = draw(st.sampled_from(wanted)), draw(st.sampled_from(REGIMES))
+        regimes = [regime for regime in REGIMES if regime != "strided" or op.triton is not None]
+        dtype, regime = draw(st.sampled_from(wanted)), draw(st.sampled_from(regimes))
         axes = within_bounds(op, axes, times, params, selection.axes)
         return Case(
             op.name, case_name(axes, params, regime), axes, dtype, params, regime, seed=draw(st.integers(0, 99))

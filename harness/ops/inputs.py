@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import zlib
+from dataclasses import replace
 
 import numpy as np
 
 from triptych.harness.arrays import Arrays
 from triptych.harness.ops.case import Case
+from triptych.harness.ops.layouts import in_strides
 from triptych.harness.ops.op import Inputs, Op, Shapes
 from triptych.harness.ops.regimes import in_regime, normal, round_inputs
 
@@ -17,16 +19,19 @@ FIRST_ALONE = ("one-hot", "subnormal")  # regimes of the first input alone: prod
 def make_inputs(op: Op, case: Case, draw: int = 0) -> Arrays:
     """The inputs of `case`: the same bytes for every backend, other ones for every other `draw`.
 
-    The dtype is no part of the seed: bfloat16 inputs are the float32 ones, rounded.
+    Those of the regime "strided" are drawn as normal ones are, and laid out in memory afterwards. The dtype is no part
+    of the seed: bfloat16 inputs are the float32 ones, rounded.
     """
     rng = np.random.default_rng([case.seed, zlib.crc32(f"{op.name}/{case.name}".encode()), draw])
     generator = op.inputs if callable(op.inputs) else generator_of(op.inputs)
-    arrays = generator(case, rng)
+    strided = case.regime == "strided"
+    arrays = generator(replace(case, regime="normal") if strided else case, rng)
     wrong = [x for x in arrays.values() if not isinstance(x, np.ndarray)] if isinstance(arrays, dict) else [arrays]
     if wrong:
         raise TypeError(f"the inputs of {op.name} must be NumPy arrays by name; got a {type(wrong[0]).__name__}")
     wide = {name: x for name, x in arrays.items() if x.dtype == np.float64}
-    return {**arrays, **round_inputs(wide, case.dtype)}
+    rounded = {**arrays, **round_inputs(wide, case.dtype)}
+    return in_strides(rounded, draw) if strided else rounded
 
 
 def generator_of(shapes: Shapes) -> Inputs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
@@ -38,17 +39,21 @@ class Op:
     """The meaning of one operation and where its panels are.
 
     Every callable takes the arrays of `inputs` and the case's params by keyword, so that all panels compute on the same
-    bytes. The reference gets the arrays widened to float64. A declaration needs `name`, `inputs`, `reference` and
-    `cases`; the rest has defaults:
+    bytes. The reference gets the arrays widened to float64, as tensors if it is written in PyTorch or JAX. A
+    declaration needs `name`, `inputs`, `reference` and `cases`; the rest has defaults:
 
     - `inputs` is a generator, or the shape of each input in axes: {"x": ("M", "N")}. Arrays that it returns in float64
       are rounded to the case's dtype.
     - `cases` maps set names ("smoke", "edge", "adversarial", "model") to templates, or is a list of templates, which is
       then the set "smoke". A template is a `Case` with an empty dtype (one with a dtype runs in that one only, unless
-      another is asked for) or a dict such as {"M": 128, "N": 96, "causal": True}: integers are axes, the rest params.
+      another is asked for) or a dict such as {"M": 128, "N": 96, "causal": True, "groups": 4}: integers are axes, the
+      rest params. An integer is a param too if the reference takes it by name, the shape of no input has it, and
+      `axes` does not list it.
     - `tiles`, `limits` and `multiples` say where sizes matter: {"K": (128, 1024)}, {"D": 128}, {"H": "Hkv"}. `--fuzz`
       draws sizes around the tiles and within the limits. An op without a set "adversarial" gets its first set in every
-      regime, and its set "edge" in ascending order, if its inputs are given as shapes.
+      regime, and its set "edge" in ascending order, if its inputs are given as shapes. With a Triton panel the set
+      has a case whose inputs are not contiguous: launchers take strides, call `.contiguous()`, or the op says in
+      `unsupported` that its kernel does not take the regime "strided".
     - `shapes` is the shape of each input in axes, where `inputs` is a generator and all are of the case's dtype: with
       it a profile draws nothing.
     - `honest` are baselines of the same dtype whose error bounds that of a kernel; the first is the one that is
@@ -66,7 +71,7 @@ class Op:
 
     name: str
     inputs: Inputs | Shapes
-    reference: Callable[..., Array]  # float64 inside and out
+    reference: Callable[..., Any]  # float64 inside and out, in NumPy, PyTorch or JAX
     cases: Mapping[str, Sequence[Template]] | Sequence[Template]
     _: KW_ONLY
     summary: str = ""  # one line with the equation and shapes; by default the first of the reference's docstring
@@ -111,16 +116,37 @@ class Op:
         return self.tiles.get(axis, COMMON_TILES)
 
     @cached_property
+    def integer_params(self) -> frozenset[str]:
+        """What the reference takes by name and is no input and no axis: an integer of this name is a param."""
+        shapes = self.inputs if isinstance(self.inputs, Mapping) else self.shapes or {}
+        sized = {axis for shape in shapes.values() for axis in shape}
+        return frozenset(named_parameters(self.reference)) - sized - {*shapes, *self.axes}
+
+    @cached_property
     def case_sets(self) -> Mapping[str, tuple[Case, ...]]:
         """The templates of the op's cases by the name of their set, "adversarial" among them."""
         sets = self.cases if isinstance(self.cases, Mapping) else {"smoke": self.cases}
-        found = {name: tuple(template(self.name, case) for case in some) for name, some in sets.items()}
+        options = self.integer_params
+        found = {name: tuple(template(self.name, case, options) for case in some) for name, some in sets.items()}
         if isinstance(self.inputs, Mapping) and found and "adversarial" not in found:
             found["adversarial"] = (
-                *in_every_regime(next(iter(found.values()))),
+                *in_every_regime(next(iter(found.values())), strided=self.triton is not None),
                 *(in_regime(case, "sorted") for case in found.get("edge", ())),  # whose last element counts
             )
+        adversarial = found.get("adversarial", ())
+        templates = [case for cases in found.values() for case in cases]
+        if self.triton is not None and templates and all(case.regime != "strided" for case in adversarial):
+            found["adversarial"] = (*adversarial, in_regime(templates[0], "strided"))
         return found
+
+
+def named_parameters(function: Callable[..., Any]) -> list[str]:
+    """What a function can be given by name; nothing of one that has no signature to ask."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    return [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
 
 
 def check_tolerance(op: str, tolerance: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ Standard normal numbers alone do not reach every bug. Each regime is for one kin
     constant-rows   one value per row: ties, and a swap of axes
     sorted          ascending in each row: a running maximum that moves at every step, sums that cancel at their end
     subnormal       around the dtype's smallest normal number: what flushes to zero
+    strided         normal numbers in transposed, sliced or padded memory (`layouts`): strides taken for granted
     nonfinite       a NaN, an infinity of each sign: where they go, and where they must not
 
 An op may give a regime the meaning that its bugs need: `opdefs` says which operand is drawn how.
@@ -36,6 +37,7 @@ REGIMES = (
     "constant-rows",
     "sorted",
     "subnormal",
+    "strided",
     "nonfinite",
 )
 HARD = REGIMES[1:]  # what the case set "adversarial" runs
@@ -53,7 +55,7 @@ def normal(rng: np.random.Generator, *shape: int) -> Array:
 
 def in_regime(x: Array, regime: str, dtype: str = "float32") -> Array:
     """Standard normal `x` moved into `regime`; rows are those of the last axis, and `dtype` says what is subnormal."""
-    if regime == "normal":
+    if regime in ("normal", "strided"):
         return x
     if regime == "tiny":
         return x * np.float32(1e-3)

@@ -23,7 +23,7 @@ def escape(text: str) -> str:
     if isinstance(text, Markdown):
         return text
     inert = (
-        text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("`", "\\`").replace("](", "]\\(")
+        text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("](", "]\\(")
     )
     return printable(" ".join(inert.splitlines()))
 

@@ -212,7 +212,10 @@ def test_sizes_of_the_edge_come_in_ascending_order_too():
     """A maximum that forgets the last column is right in most cases with normal numbers."""
     sets = {"smoke": [{"M": 8}], "edge": [{"M": 7, "name": "odd"}], "model": [{"M": 4096}]}
     op = Op("a", {"x": ("M",)}, lambda x: x, sets)
-    assert [case.name for case in op.case_sets["adversarial"]] == [*(f"8-{regime}" for regime in HARD), "odd-sorted"]
+    assert [case.name for case in op.case_sets["adversarial"]] == [
+        *(f"8-{regime}" for regime in HARD if regime != "strided"),
+        "odd-sorted",
+    ]
 
 
 def test_templates_of_a_case_keep_its_fields():

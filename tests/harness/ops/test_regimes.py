@@ -67,7 +67,7 @@ def test_every_regime_draws_inputs_that_are_its_own(op, regime):
     inputs = make_inputs(op, case)
     plain = make_inputs(op, Case(op.name, "a", template.axes, "float32", template.params))
     differs = any(inputs[name].tobytes() != plain[name].tobytes() for name in inputs)
-    assert differs is (regime != "normal")
+    assert differs is (regime not in ("normal", "strided"))
 
 
 @pytest.mark.parametrize("op", OPS.values(), ids=OPS)
@@ -85,7 +85,7 @@ def test_around():
 def test_an_op_given_by_shapes_gets_every_regime():
     op = Op("op", {"x": ("M",)}, lambda x: x, [{"M": 5}, {"M": 7, "name": "seven"}])
     names = [case.name for case in op.case_sets["adversarial"]]
-    assert "5-one-hot" in names and "seven-subnormal" in names and len(names) == 2 * len(regimes.HARD)
+    assert "5-one-hot" in names and "seven-subnormal" in names and len(names) == 2 * (len(regimes.HARD) - 1)
     assert set(op.case_sets) == {"smoke", "adversarial"}
 
 

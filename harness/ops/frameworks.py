@@ -1,0 +1,119 @@
+"""A reference in NumPy, PyTorch or JAX, called on NumPy arrays.
+
+Which of them a reference is written in is read from what it names: a module, function or class of PyTorch or JAX in
+its code, in the functions that it calls by name, in what it closes over, or in its annotations. It then gets tensors of
+that framework, in the dtypes of the arrays. One in PyTorch that makes its tensors itself, as with `torch.from_numpy`,
+gets the arrays. No other error of a reference is answered by trying another kind of argument.
+"""
+
+from __future__ import annotations
+
+import dis
+import functools
+import inspect
+import types
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from triptych.harness.arrays import Array, from_torch, to_torch
+from triptych.harness.ops.errors import InvalidOp
+
+ROOTS = {"torch": "torch", "jax": "jax", "jaxlib": "jax"}  # of a module's name, and the framework
+MAKES_TENSORS = "expected np.ndarray (got Tensor)"  # `torch.from_numpy` of a tensor
+
+
+def on_arrays(reference: Callable[..., Any]) -> Callable[..., Any]:
+    """`reference` as a function of NumPy arrays by name, of which it returns one, whatever it is written in."""
+
+    @functools.wraps(reference)
+    def call(**arguments: Any) -> Any:
+        framework = framework_of(reference)
+        try:
+            if framework == "torch":
+                return _array(_in_torch(reference, arguments))
+            if framework == "jax":
+                return _in_jax(reference, arguments)
+            return _array(reference(**arguments))
+        except ModuleNotFoundError as error:
+            raise InvalidOp(
+                f"the reference needs {error.name}, which is not installed: pip install {error.name}"
+            ) from None
+
+    return call
+
+
+@functools.lru_cache(maxsize=256)
+def framework_of(reference: Callable[..., Any]) -> str:
+    """What a reference is written in: "numpy", "torch" or "jax"."""
+    return next(_frameworks(reference, set()), "numpy")
+
+
+def _frameworks(value: Any, seen: set[int]) -> Iterator[str]:
+    """The frameworks that a function, or whatever it names, belongs to."""
+    if id(value) in seen:
+        return
+    seen.add(id(value))
+    module = value.__name__ if isinstance(value, types.ModuleType) else getattr(value, "__module__", None)
+    root = ROOTS.get(str(module).partition(".")[0])
+    if root is not None:
+        yield root
+    function = inspect.unwrap(value.func if isinstance(value, functools.partial) else value)
+    function = getattr(function, "__func__", function)
+    if not isinstance(function, types.FunctionType) or str(function.__module__).partition(".")[0] == "numpy":
+        return
+    codes = [function.__code__]
+    for code in codes:
+        codes += [constant for constant in code.co_consts if isinstance(constant, types.CodeType)]
+        for instruction in dis.get_instructions(code):
+            if instruction.opname == "IMPORT_NAME" and (root := ROOTS.get(str(instruction.argval).partition(".")[0])):
+                yield root
+            if instruction.opname == "LOAD_GLOBAL" and instruction.argval in function.__globals__:
+                yield from _frameworks(function.__globals__[instruction.argval], seen)
+    for annotation in function.__annotations__.values():
+        words = annotation.partition(".")[0] if isinstance(annotation, str) else ""
+        if words in ROOTS:
+            yield ROOTS[words]
+        yield from _frameworks(annotation, seen)
+    for cell in function.__closure__ or ():
+        try:
+            yield from _frameworks(cell.cell_contents, seen)
+        except ValueError:  # not bound yet
+            continue
+
+
+def _in_torch(reference: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+    import torch
+
+    with torch.no_grad():
+        try:
+            return reference(**_changed(arguments, lambda x: to_torch(np.array(x), "cpu")))
+        except TypeError as error:
+            if MAKES_TENSORS not in str(error):
+                raise
+        return reference(**_changed(arguments, np.array))
+
+
+def _in_jax(reference: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+    """In JAX's mode of 64 bits, without which it has no float64."""
+    import jax
+    import jax.numpy as jnp
+
+    wide = getattr(jax, "enable_x64", None)  # of JAX 0.8; before it was an experiment
+    if wide is None:
+        from jax.experimental import enable_x64 as wide
+    with wide(True):
+        return _array(reference(**_changed(arguments, jnp.asarray)))
+
+
+def _changed(arguments: Mapping[str, Any], change: Callable[[Array], Any]) -> dict[str, Any]:
+    return {name: change(x) if isinstance(x, np.ndarray) else x for name, x in arguments.items()}
+
+
+def _array(returned: Any) -> Any:
+    """A tensor of a framework as an array; everything else as it is."""
+    root = ROOTS.get(type(returned).__module__.partition(".")[0])
+    if root == "torch":
+        return from_torch(returned)
+    return np.asarray(returned) if root == "jax" else returned

@@ -1,0 +1,85 @@
+"""Where the elements of an array lie in memory: the strides of the regime "strided".
+
+PyTorch hands a kernel views as they are: the transpose of a matrix, every second column, rows of a wider buffer. Values
+are those of the regime "normal"; between the elements lie NaNs (in integers, large numbers), so that a kernel which
+takes its inputs for contiguous reads what is wrong.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from triptych.harness.arrays import Array, Arrays
+from triptych.harness.unwritten import fill
+
+PADDING = 16  # elements after each row
+Strides = tuple[int, ...]  # in elements
+
+
+def contiguous(shape: Strides) -> Strides:
+    """The strides of an array without gaps."""
+    return tuple([math.prod(shape[i + 1 :]) for i in range(len(shape))])
+
+
+def transposed(shape: Strides) -> Strides:
+    """The last two axes change places in memory."""
+    *leading, rows, columns = contiguous((*shape[:-2], shape[-1], shape[-2]))
+    return (*leading, columns, rows)
+
+
+def sliced(shape: Strides) -> Strides:
+    """Every second element."""
+    return tuple([2 * stride for stride in contiguous(shape)])
+
+
+def padded(shape: Strides) -> Strides:
+    """Rows of a buffer that is wider."""
+    return contiguous((*shape[:-1], shape[-1] + PADDING))
+
+
+OF_MATRICES: tuple[Callable[[Strides], Strides], ...] = (transposed, sliced, padded)
+
+
+def in_strides(arrays: Arrays, draw: int) -> Arrays:
+    """`arrays`, each in another layout than the one before; every `draw` begins with another. Vectors are sliced."""
+    found = dict(arrays)
+    for i, (name, x) in enumerate(arrays.items()):
+        if x.ndim and x.size:
+            layout = OF_MATRICES[(i + draw) % len(OF_MATRICES)] if x.ndim > 1 else sliced
+            found[name] = lay_out(x, layout(x.shape))
+    return found
+
+
+def lay_out(x: Array, strides: Strides) -> Array:
+    """The values of `x` in memory of its own, with these strides in elements."""
+    flat = np.empty(extent(x.shape, strides) * x.itemsize, np.uint8)
+    fill(flat, x.dtype)
+    view = view_in(flat.view(f"u{x.itemsize}"), x.shape, strides)
+    view[...] = np.ascontiguousarray(x).view(view.dtype)
+    return view.view(x.dtype)
+
+
+def astype(x: Array, dtype: np.dtype[np.generic] | type[np.generic]) -> Array:
+    """`x` in another dtype, in the layout that it has."""
+    cast = x.astype(dtype)
+    return cast if x.flags.c_contiguous or not x.size else lay_out(cast, strides_of(x))
+
+
+def strides_of(x: Array) -> Strides:
+    """In elements; of an array that runs backwards, which PyTorch does not have, those of a copy without gaps."""
+    if any(stride < 0 or stride % x.itemsize for stride in x.strides):
+        return contiguous(x.shape)
+    return tuple([stride // x.itemsize for stride in x.strides])
+
+
+def extent(shape: Strides, strides: Strides) -> int:
+    """How many elements lie from the first to the last."""
+    return 1 + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True)) if math.prod(shape) else 0
+
+
+def view_in(flat: Array, shape: Strides, strides: Strides) -> Array:
+    """The elements of a flat buffer that an array of these strides has; NumPy strides no float8, but its bits."""
+    return np.lib.stride_tricks.as_strided(flat, shape, tuple([stride * flat.itemsize for stride in strides]))

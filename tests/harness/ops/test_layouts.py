@@ -1,0 +1,137 @@
+"""Inputs that are not contiguous: their values stay, gaps are NaN, and a launcher that takes no strides is wrong."""
+
+import textwrap
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from triptych import Op
+from triptych.harness.backends import guarded
+from triptych.harness.ops import layouts
+from triptych.harness.ops.cases import cases_of
+from triptych.harness.ops.inputs import make_inputs
+from triptych.harness.results.status import Status
+from triptych.harness.running import runner
+from triptych.harness.running.plan import plan
+from triptych.harness.running.request import Request
+from triptych.harness.running.tasks import Settings
+
+SHAPES = {"a": ("M", "N"), "b": ("M", "N"), "c": (2, "M", "N"), "v": ("N",)}
+
+
+def launcher(a, out):
+    """Stands for one of Triton's."""
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_the_layouts_are_the_three_that_a_view_of_pytorch_has(dtype):
+    op = Op("op", SHAPES, lambda **inputs: 0, [{"M": 5, "N": 7}], triton=launcher)
+    (case,) = [case for case in cases_of(op, ["adversarial"], [dtype], {}, 0) if case.regime == "strided"]
+    strides = [
+        {name: tuple(s // x.itemsize for s in x.strides) for name, x in make_inputs(op, case, draw).items()}
+        for draw in (0, 1)
+    ]
+    assert strides[0] == {"a": (1, 5), "b": (14, 2), "c": (5 * 23, 23, 1), "v": (2,)}
+    assert strides[1] == {"a": (14, 2), "b": (23, 1), "c": (35, 1, 5), "v": (2,)}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16, ml_dtypes.float8_e5m2, np.int32, np.bool_])
+@pytest.mark.parametrize("layout", layouts.OF_MATRICES)
+def test_a_layout_keeps_every_value_and_leaves_nans_between(dtype, layout):
+    x = np.arange(12).reshape(3, 4).astype(dtype)
+    laid = layouts.lay_out(x, layout(x.shape))
+    assert laid.dtype == x.dtype and not laid.flags.c_contiguous and laid.tolist() == x.tolist()
+    if dtype == np.float32 and layout is not layouts.transposed:
+        flat = np.lib.stride_tricks.as_strided(laid, (layouts.extent(x.shape, layout(x.shape)),), (4,))
+        assert np.isnan(flat).sum() == flat.size - x.size > 0
+    buffer, view = guarded.guarded_copy(laid)
+    assert view.strides == laid.strides and view.tolist() == x.tolist()
+    assert guarded.inside_like(buffer, laid).tolist() == x.tolist()
+    guarded.check_margins(buffer, "x")
+
+
+def test_a_cast_keeps_the_layout_and_what_runs_backwards_gets_none():
+    x = layouts.lay_out(np.ones((3, 4), np.float16), (8, 2))
+    assert layouts.strides_of(layouts.astype(x, np.float32)) == (8, 2)
+    assert layouts.strides_of(np.ones((3, 4))[::-1]) == (4, 1)
+    assert guarded.guarded_copy(np.arange(3)[::-1])[1].tolist() == [2, 1, 0]
+
+
+def test_a_triton_panel_is_what_brings_the_strided_case():
+    generator = Op("op", lambda case, rng: {}, lambda: 0, [{"M": 5}], triton=launcher)
+    declared = Op(
+        "op", SHAPES, lambda **_: 0, {"smoke": [{"M": 5, "N": 2}], "adversarial": [{"M": 3, "N": 2}]}, triton=launcher
+    )
+    without = Op("op", SHAPES, lambda **_: 0, [{"M": 5, "N": 2}])
+    assert [case.name for case in generator.case_sets["adversarial"]] == ["5-strided"]
+    assert [case.name for case in declared.case_sets["adversarial"]] == ["3x2", "5x2-strided"]
+    assert all(case.regime != "strided" for case in without.case_sets["adversarial"])
+
+
+def test_a_generator_draws_the_strided_case_as_a_normal_one():
+    def inputs(case, rng):
+        assert case.regime == "normal"
+        return {"x": rng.standard_normal((case.axes["M"], 3))}
+
+    op = Op("op", inputs, lambda x: x, [{"M": 5}], triton=launcher)
+    (case,) = cases_of(op, ["adversarial"], ["float16"], {}, 0)
+    assert layouts.strides_of(make_inputs(op, case)["x"]) == (1, 5)
+
+
+FILE = """
+    import nki, nki.isa as nisa, nki.language as nl, triton, triton.language as tl
+    from triptych import Op
+
+    @triton.jit
+    def add(x, y, out, N, xr, xc, yr, yc, B: tl.constexpr):
+        i = tl.arange(0, B)
+        r = tl.program_id(0)
+        a = tl.load(x + r * xr + i * xc, mask=i < N)
+        b = tl.load(y + r * yr + i * yc, mask=i < N)
+        tl.store(out + r * N + i, a + 2 * b, mask=i < N)
+
+    def launch(x, y, out):
+        {prepare}
+        M, N = x.shape
+        add[(M,)](x, y, out, N, {strides}, B=triton.next_power_of_2(N))
+
+    @nki.jit
+    def kernel(x, y):
+        out = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)
+        a = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.sbuf)
+        b = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.sbuf)
+        nisa.dma_copy(dst=a, src=x)
+        nisa.dma_copy(dst=b, src=y)
+        nisa.tensor_scalar(dst=b, data=b, op0=nl.multiply, operand0=2.0)
+        nisa.tensor_tensor(dst=a, data1=a, data2=b, op=nl.add)
+        nisa.dma_copy(dst=out, src=a)
+        return out
+
+    op = Op("add", {{"x": ("M", "N"), "y": ("M", "N")}}, lambda x, y: x + 2 * y, [{{"M": 5, "N": 100}}],
+            dtypes=("float32",), nki=kernel, triton=launch, torch=lambda x, y: x + 2 * y)
+"""
+ALL = "x.stride(0), x.stride(1), y.stride(0), y.stride(1)"
+
+
+@pytest.mark.parametrize(
+    ("strides", "prepare", "passes"),
+    [
+        (ALL, "pass", True),
+        ("N, 1, N, 1", "x, y = x.contiguous(), y.contiguous()", True),
+        ("N, 1, N, 1", "pass", False),
+        ("x.stride(0), x.stride(1), x.stride(0), x.stride(1)", "pass", False),
+        ("x.stride(0), 1, y.stride(0), 1", "pass", False),
+    ],
+)
+def test_a_launcher_that_takes_strides_for_granted_fails(tmp_path, strides, prepare, passes):
+    pytest.importorskip("triton")
+    pytest.importorskip("torch")
+    path = tmp_path / "add.py"
+    path.write_text(textwrap.dedent(FILE.format(strides=strides, prepare=prepare)))
+    backends = ("nki-sim", "torch", "triton-cpu")
+    tasks = plan(Request(source=str(path), backends=backends, sets=("adversarial",), names="*-strided")).tasks
+    ended = {result.backend: result.status for result in runner.run(tasks, Settings(), timeout_s=120)}
+    right = Status.PASSED
+    assert (ended["nki-sim"], ended["torch"]) == (right, right), "the same values, contiguous or as PyTorch has them"
+    assert ended["triton-cpu"] in ([right] if passes else [Status.FAILED, Status.ERROR])
