@@ -14,6 +14,7 @@ from triptych.harness.ops.op import Op
 MODULES = (  # harness/collection/<name>.py
     "matmul",
     "attention",
+    "rmsnorm",
 )
 
 

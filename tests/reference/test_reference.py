@@ -8,6 +8,7 @@ import pytest
 
 from triptych.reference.attention import attention
 from triptych.reference.matmul import matmul, matmul_mk
+from triptych.reference.rmsnorm import rmsnorm
 
 
 def draw(*shape, seed=0):
@@ -117,3 +118,18 @@ def test_attention_propagates_an_infinite_value_to_its_column():
 def test_attention_refuses(q, k, v, said):
     with pytest.raises(ValueError, match=said):
         attention(np.zeros(q), np.zeros(k), np.zeros(v))
+
+
+def test_rmsnorm_divides_each_row_by_its_root_mean_square():
+    x, gain = draw(3, 5), draw(5, seed=1)
+    out = rmsnorm(x, gain, eps=0.5)
+    for m in range(3):
+        root = math.sqrt(sum(value**2 for value in x[m]) / 5 + 0.5)
+        assert out[m] == pytest.approx([x[m, n] / root * gain[n] for n in range(5)], rel=1e-13)
+
+
+def test_rmsnorm_refuses():
+    with pytest.raises(ValueError, match=r"x must have 2 axes \[M, N\]"):
+        rmsnorm(np.zeros(3), np.zeros(3))
+    with pytest.raises(ValueError, match=r"gain must have shape \[N\] = \(3,\), got \(2,\)"):
+        rmsnorm(np.zeros((2, 3)), np.zeros(2))

@@ -70,7 +70,7 @@ ATTENTION_PLAN = "return 2, 2, 0 if alone else 8"
 ATTENTION_STEPS = (
     ("transposed scores, certified", "return 1, 4, 0"),
     ("an exponential of two banks", "return 2, 2, 0"),
-    ("every eighth on Vector: `attention`", ATTENTION_PLAN),
+    ("every eighth on Vector (attention)", ATTENTION_PLAN),
 )
 
 
@@ -81,7 +81,7 @@ def attention_ladder() -> str:
     folder = ROOT / "kernels" / "nki"
     text = (folder / "attention.py").read_text(encoding="utf-8")
     online = simulator.load(folder / "attention_online.py").attention_online
-    kernels = [("a running maximum: `attention_online`", online)]
+    kernels = [("a running maximum (attention_online)", online)]
     with TemporaryDirectory() as scratch:
         for n, (step, plan) in enumerate(ATTENTION_STEPS):
             path = Path(scratch) / f"step{n}.py"

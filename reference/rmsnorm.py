@@ -1,0 +1,25 @@
+"""Root mean square normalisation, the definition: out[m, n] = x[m, n] / sqrt(mean over n of x[m, n]^2 + eps) * gain[n].
+
+Each row is divided by its root mean square, and each column has its own gain; no mean is subtracted, which is what sets
+it apart from a layer normalisation. Computed and returned in float64; NaN and infinities propagate as IEEE arithmetic
+says of the formula.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def rmsnorm(x: NDArray[Any], gain: NDArray[Any], eps: float = 1e-5) -> NDArray[np.float64]:
+    """x[M, N], gain[N] -> out[M, N], float64."""
+    if x.ndim != 2 or 0 in x.shape:
+        raise ValueError(f"x must have 2 axes [M, N], none of size zero, got shape {x.shape}")
+    if gain.shape != x.shape[1:]:
+        raise ValueError(f"gain must have shape [N] = {x.shape[1:]}, got {gain.shape}")
+    x = x.astype(np.float64, copy=False)
+    with np.errstate(invalid="ignore", over="ignore"):
+        out: NDArray[np.float64] = x / np.sqrt(np.mean(x**2, axis=1, keepdims=True) + eps) * gain.astype(np.float64)
+    return out
