@@ -134,7 +134,7 @@ def predict(side: Side, result: Any) -> Prediction | None:
         return None
     chosen = plan(replace(side.request, timed=False))
     selection = replace(chosen.selection, names=result.case, dtypes=[result.dtype])
-    wanted = [s for s in of_ops(chosen.ops.values(), selection, side.request.source) if s.op == result.op]
+    wanted = [s for s in of_ops(chosen.ops.values(), selection, chosen.sources) if s.op == result.op]
     return trace_and_predict(wanted[0], result.target) if wanted else None
 
 

@@ -15,7 +15,7 @@ from triptych.harness.ops.selection import pick_ops
 
 
 def run(arguments: Namespace) -> int:
-    ops = list(pick_ops(arguments.ops, load_ops(arguments.source)).values())
+    ops = list(pick_ops(arguments.ops, load_ops(arguments.sources)).values())
     if arguments.json:
         import json
 

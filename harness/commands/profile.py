@@ -20,7 +20,7 @@ from msgspec import structs
 from triptych import simulator
 from triptych.harness import files
 from triptych.harness.backends.nki_sim import blaming_the_definition
-from triptych.harness.collection import load_ops
+from triptych.harness.collection import builtin, declared
 from triptych.harness.commands.arguments.outputs import Outputs
 from triptych.harness.errors import UsageError, unknown
 from triptych.harness.exit_codes import ExitCode
@@ -119,16 +119,20 @@ def run(arguments: Namespace) -> int:
 
 def subjects(arguments: Namespace) -> list[Subject]:
     """Everything that the command line selects; what a name does not mean is an error that says what exists."""
-    if arguments.kernel is not None:
-        path, function = split_function(arguments.kernel)
+    named = [split_function(path) for path in arguments.sources]
+    if arguments.args and not named:
+        raise UsageError("--arg goes with --kernel PATH:FUNCTION; the inputs of an op are its own.")
+    for path, function in named:
         if function is not None or arguments.args:
+            if len(named) > 1:
+                raise UsageError(f"one function at a time: got {', '.join(arguments.sources)}.")
             for option, value in (("OP", arguments.ops), ("-k", arguments.names), ("-a", arguments.axes)):
                 if value:
                     raise UsageError(f"{option} selects a case of an op, and --kernel with --arg names a function.")
-            return [of_function(arguments.kernel, Path(path), function, arguments.args or (), arguments.seed)]
-    elif arguments.args:
-        raise UsageError("--arg goes with --kernel PATH:FUNCTION; the inputs of an op are its own.")
-    ops = pick_ops(arguments.ops, load_ops(arguments.kernel))
+            return [of_function(arguments.sources[0], Path(path), function, arguments.args or (), arguments.seed)]
+    files = declared(arguments.sources)
+    sources = {name: path for path, some in files for name in some}
+    ops = pick_ops(arguments.ops, {name: op for _, some in files for name, op in some.items()} if files else builtin())
     sets = sets_of(ops.values())
     check_axes(arguments.axes, ops)
     usual = "smoke" if arguments.axes else "model"  # sizes of the user's own need no sizes of a model
@@ -139,7 +143,7 @@ def subjects(arguments: Namespace) -> list[Subject]:
         axes=arguments.axes,
         seed=arguments.seed,
     )
-    found = of_ops(ops.values(), selection, arguments.kernel)
+    found = of_ops(ops.values(), selection, sources)
     if not found and selection.names is not None:
         raise unknown("case", selection.names, selection.case_names(ops.values()))
     return found

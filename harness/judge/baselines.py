@@ -60,7 +60,7 @@ def from_reference(reference: Callable[..., Array]) -> tuple[Callable[..., Array
     in the finest of the inputs' dtypes; kernels of 8-bit inputs keep theirs in 16 bits.
     """
 
-    call = on_arrays(reference)
+    call: Callable[..., Array] = on_arrays(reference)
     framework = framework_of(reference)
 
     def in_the_dtype(**arguments: Any) -> Array:
@@ -71,7 +71,8 @@ def from_reference(reference: Callable[..., Array]) -> tuple[Callable[..., Array
         return out
 
     def float32(**arguments: Any) -> Array:
-        return call(**change_floats(arguments, lambda x: x.astype(np.float32) if x.dtype.itemsize < 4 else x))
+        out: Array = call(**change_floats(arguments, lambda x: x.astype(np.float32) if x.dtype.itemsize < 4 else x))
+        return out
 
     def one_by_one(**arguments: Any) -> Array:
         return serial_arithmetic.evaluate(reference, arguments, backwards=False)
@@ -87,7 +88,8 @@ def from_reference(reference: Callable[..., Array]) -> tuple[Callable[..., Array
         def move(x: Array) -> Array:
             return x.astype(np.float64) * (1 + unit * rng.uniform(-0.5, 0.5, x.shape))
 
-        return call(**change_floats(arguments, move))
+        out: Array = call(**change_floats(arguments, move))
+        return out
 
     if framework != "numpy":
         in_the_dtype.__name__ = framework

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dis
 import functools
+import importlib
 import inspect
 import types
 from collections.abc import Callable, Iterator, Mapping
@@ -100,9 +101,8 @@ def _in_jax(reference: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
     import jax
     import jax.numpy as jnp
 
-    wide = getattr(jax, "enable_x64", None)  # of JAX 0.8; before it was an experiment
-    if wide is None:
-        from jax.experimental import enable_x64 as wide
+    # JAX 0.8 has it; before it was an experiment.
+    wide: Any = getattr(jax, "enable_x64", None) or importlib.import_module("jax.experimental").enable_x64
     with wide(True):
         return _array(reference(**_changed(arguments, jnp.asarray)))
 

@@ -53,9 +53,9 @@ class Subject:
         return loading.at(error, self.path) if self.path else ""
 
 
-def of_ops(ops: Iterable[Op], selection: Selection, source: str | None) -> list[Subject]:
-    """The cases that a selection picks of these ops, which are declared in the user's file `source`, or are ours."""
-    return [subject for op in ops for subject in _of_op(op, selection, source)]
+def of_ops(ops: Iterable[Op], selection: Selection, sources: Mapping[str, str]) -> list[Subject]:
+    """The cases that a selection picks of these ops; `sources` are the files of those that a user's file declares."""
+    return [subject for op in ops for subject in _of_op(op, selection, sources.get(op.name))]
 
 
 def _of_op(op: Op, selection: Selection, source: str | None) -> list[Subject]:

@@ -93,7 +93,14 @@ class Searcher:
         """Those of a case; of the backend that failed alone, once one has."""
         op = self.plan.ops[case.op]
         return [
-            Task(op.name, self.plan.source, case, b.name, target, repro=self.plan.repro(op, "", case, b, target))
+            Task(
+                op.name,
+                self.plan.sources.get(op.name),
+                case,
+                b.name,
+                target,
+                repro=self.plan.repro(op, "", case, b, target),
+            )
             for b in self.backends
             for target in targets_of(b, self.plan.targets)
             if self.kind is None or (op.name, b.name, target) == self.kind[:3]

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from triptych.harness.backends import BACKENDS, Backend
-from triptych.harness.collection import builtin, load_ops
+from triptych.harness.collection import builtin, declared
 from triptych.harness.errors import UsageError, unknown
 from triptych.harness.judge.bounds import KEYS, Bounds, requested_bounds
 from triptych.harness.ops import case_spec
@@ -30,7 +30,7 @@ class Plan:
     selection: Selection
     backends: Sequence[Backend]
     targets: Sequence[str] = ()  # to simulate; none: each backend's default
-    source: str | None = None  # the user's file that declares the ops
+    sources: Mapping[str, str] = field(default_factory=dict)  # op -> the user's file that declares it
     timed: bool = False
     named: Sequence[str] = ()  # the backends that the user names
     tolerance: Bounds | None = None  # that was asked for
@@ -41,7 +41,7 @@ class Plan:
         found = [
             Task(
                 op.name,
-                self.source,
+                self.sources.get(op.name),
                 case,
                 backend.name,
                 target,
@@ -68,10 +68,11 @@ class Plan:
 
     def repro(self, op: Op, group: str, case: Case, backend: Backend, target: str | None) -> str:
         """The command line that runs one task alone; a case of no set is written out. Empty for an op of no file."""
-        if self.source is None and builtin().get(op.name) is not op:
+        source = self.sources.get(op.name)
+        if source is None and builtin().get(op.name) is not op:
             return ""
         line = ["triptych", "bench" if self.timed else "check", op.name]
-        line += ["--kernel", self.source] if self.source else []
+        line += ["--kernel", source] if source else []
         line += ["--cases", group, "-k", case.name] if group else ["--case", case_spec.write(case)]
         line += ["--dtype", case.dtype, "--backend", backend.name]
         line += ["--target", target] if target else []
@@ -88,7 +89,13 @@ def plan(request: Request, ops: Mapping[str, Op] | None = None) -> Plan:
     wanted = [*request.backends, *required] if request.backends else list(BACKENDS)
     backends = [BACKENDS[name] for name in pick("backend", wanted, list(BACKENDS))]
     tolerance = request.tolerance or tolerance_of_environment()  # before a file is loaded, which may change it
-    chosen = pick_ops(request.ops, load_ops(request.source) if ops is None else ops)
+    if ops is None:
+        files = declared(request.sources)
+        sources = {name: path for path, some in files for name in some}
+        ops = {name: op for _, some in files for name, op in some.items()} if files else builtin()
+    else:
+        sources = dict.fromkeys(ops, request.source) if request.source else {}
+    chosen = pick_ops(request.ops, ops)
     check_axes(request.axes, chosen)
     if request.specs and request.axes and not request.sets:
         raise UsageError("--case gives every axis itself; -a is for the cases of a set.")
@@ -108,7 +115,7 @@ def plan(request: Request, ops: Mapping[str, Op] | None = None) -> Plan:
         selection=selection,
         backends=backends,
         targets=request.targets,
-        source=request.source,
+        sources=sources,
         timed=request.timed,
         named=request.backends,
         tolerance=tolerance,

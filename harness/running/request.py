@@ -16,7 +16,7 @@ class Request:
     """What to run, on what, and how to judge it; no name in it has been looked up yet."""
 
     ops: Sequence[str] = ()  # names or globs; none: all
-    source: str | None = None  # the user's file that declares the ops; None: those of this repository
+    sources: Sequence[str] = ()  # the user's files that declare the ops; none: those of this repository
     backends: Sequence[str] = ()  # none: all
     required: Sequence[str] = ()  # backends that must be here; they are run too
     targets: Sequence[str] = ()  # chips to simulate; none: each backend's default
@@ -33,6 +33,13 @@ class Request:
     timeout_s: float = TIMEOUT_S
     memory: int | None = None  # bytes a worker; None: a share of what is free
     paranoid: bool = False  # guard against kernels that deceive the judge
+
+    @property
+    def source(self) -> str | None:
+        """The file, for what takes one at most."""
+        if len(self.sources) > 1:
+            raise UsageError(f"one file at a time: got {', '.join(self.sources)}.")
+        return next(iter(self.sources), None)
 
     @classmethod
     def from_arguments(cls, arguments: Namespace) -> Request:

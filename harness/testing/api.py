@@ -137,7 +137,7 @@ def carry_out(ops: Chosen, request: Request, isolated: bool, call: str) -> Resul
     runs = []
     for choice in choices(ops, isolated):
         session = Session(runner.run if isolated else runner.InThisProcess(choice.ops), choice.ops)
-        run = session.run(replace(request, source=choice.source), [Progress()])
+        run = session.run(replace(request, sources=[choice.source] if choice.source else []), [Progress()])
         if run.interrupted:
             raise KeyboardInterrupt
         runs.append(run)

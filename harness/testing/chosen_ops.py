@@ -41,7 +41,7 @@ def choices(chosen: Chosen, isolated: bool) -> list[Choice]:
             known = found[choice.source].ops if choice.source in found else {}
             found[choice.source] = replace(choice, ops={**known, **choice.ops})
         elif isinstance(one, Path) or (isinstance(one, str) and one.endswith(".py")):
-            found[str(one)] = Choice(load_ops(str(one)), str(one))
+            found[str(one)] = Choice(load_ops([str(one)]), str(one))
         elif isinstance(one, str):
             globs.append(one)
         else:

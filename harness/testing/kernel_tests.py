@@ -58,7 +58,7 @@ class KernelTests:
                 selection=Selection(sets=sets, seed=self.seed),
                 backends=chosen,
                 targets=self.targets,
-                source=display(file),
+                sources=dict.fromkeys(ops, display(file)),
             )
             tasks = [task for task in plan.tasks if has_panel(ops[task.op], BACKENDS[task.backend])]
             if not tasks and not backends:

@@ -18,6 +18,7 @@ Options = Callable[[argparse.ArgumentParser], None]
 CASE_SETS = "smoke, edge, adversarial, model, model-long"  # for --help; what an op has is in its `cases`
 DTYPES = "float32, bfloat16, float16"
 LIST: dict[str, Any] = {"action": "extend", "type": comma_list, "default": []}
+FILES: dict[str, Any] = {"dest": "sources", "action": "append", "default": []}
 AXES: dict[str, Any] = {"action": values.Axes, "default": {}, "metavar": "AXIS=V,..."}
 
 
@@ -28,9 +29,14 @@ def no_options(parser: argparse.ArgumentParser) -> None:
 def add_selection(parser: argparse.ArgumentParser, cases: str) -> None:
     """What to run on what; `cases` are the sets that run unless others are named."""
     group = parser.add_argument_group("what to run")
-    group.add_argument("ops", nargs="*", metavar="OP", help="ops or globs, as matmul or 'mat*' (default: all)")
     group.add_argument(
-        "--kernel", dest="source", metavar="PATH", help="take the ops of your own file instead (see `triptych new`)"
+        "ops",
+        nargs="*",
+        metavar="OP",
+        help="ops or globs, as matmul or 'mat*', or your own files, as kernel.py (default: all of ours)",
+    )
+    group.add_argument(
+        "--kernel", **FILES, metavar="PATH", help="take the ops of your own file instead (see `triptych new`)"
     )
     group.add_argument(
         "--backend", dest="backends", **LIST, metavar="B,...", help="default: all, those not here are skipped"
@@ -150,16 +156,18 @@ def add_compare(parser: argparse.ArgumentParser) -> None:
 
 
 def add_list(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("ops", nargs="*", metavar="OP", help="ops or globs")
-    parser.add_argument("--kernel", dest="source", metavar="PATH", help="the ops of your own file")
+    parser.add_argument("ops", nargs="*", metavar="OP", help="ops or globs, or your own files")
+    parser.add_argument("--kernel", **FILES, metavar="PATH", help="the ops of your own file")
     parser.add_argument("--json", metavar="PATH", help="as one document (- is stdout)")
 
 
 def add_profile(parser: argparse.ArgumentParser) -> None:
     """What to predict, and where the prediction goes."""
     group = parser.add_argument_group("what to predict")
-    group.add_argument("ops", nargs="*", metavar="OP", help="ops or globs (default: all)")
-    group.add_argument("--kernel", metavar="PATH[:F]", help="the ops of your own file; with :F, its function F")
+    group.add_argument("ops", nargs="*", metavar="OP", help="ops or globs, or your own files (default: all of ours)")
+    group.add_argument(
+        "--kernel", **FILES, metavar="PATH[:F]", help="the ops of your own file; with :F, its function F"
+    )
     group.add_argument(
         "--arg",
         dest="args",

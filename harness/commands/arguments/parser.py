@@ -7,6 +7,8 @@ beside this one, whose function `run` takes the parsed arguments and returns the
 from __future__ import annotations
 
 import argparse
+import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -14,6 +16,8 @@ from typing import Any, NoReturn
 from triptych import __version__
 from triptych.harness.commands.arguments import options
 from triptych.harness.errors import UsageError, unknown
+
+FILE = re.compile(r"(.+\.py)(:\w+)?")  # of a user, with the name of a function
 
 DESCRIPTION = (
     "One operation, three panels: a NumPy reference, an NKI kernel for Trainium and Inferentia and a Triton kernel for "
@@ -139,6 +143,21 @@ def parsers() -> tuple[Parser, dict[str, CommandParser]]:
     return root, made
 
 
+def with_files(arguments: argparse.Namespace) -> argparse.Namespace:
+    """The arguments with what stands among the ops and ends in .py, or .py:FUNCTION, among the files of `--kernel`."""
+    if "sources" in arguments and "ops" in arguments:
+        named = [word for word in arguments.ops if FILE.fullmatch(word)]
+        for word in named:
+            path = FILE.fullmatch(word)[1]  # type: ignore[index]  # it has matched
+            if not os.path.isfile(path):
+                raise UsageError(
+                    f"{path} is not a file; an op has no .py in its name, and `triptych new` writes a file."
+                )
+        arguments.sources = [*arguments.sources, *named]
+        arguments.ops = [word for word in arguments.ops if word not in named]
+    return arguments
+
+
 def parse(argv: Sequence[str], **given: Any) -> argparse.Namespace:
     """The arguments of a command line, itself as `argv`, and what is `given` beside it; no words ask for help."""
     argv = argv or ["--help"]
@@ -147,7 +166,7 @@ def parse(argv: Sequence[str], **given: Any) -> argparse.Namespace:
         raise unknown("command", argv[0], commands)
     arguments, rest = root.parse_known_args(argv, argparse.Namespace(argv=argv, **given))
     if not rest:
-        return arguments
+        return with_files(arguments)
     parser = commands.get(arguments.command, root)
     if rest[0].startswith("-"):
         raise unknown("option", rest[0].partition("=")[0], parser.options())

@@ -52,7 +52,7 @@ def usual(side: Side) -> Side:
     """A side whose ops run a model's sizes, or their smallest set where they have none: a regime changes no time."""
     if side.request is None:
         return side
-    known = sets_of(load_ops(side.request.source).values())
+    known = sets_of(load_ops(side.request.sources).values())
     sets = next(([name] for name in ("model", "smoke") if name in known), known)
     return replace(side, request=replace(side.request, default_sets=sets))
 
@@ -76,7 +76,7 @@ def side(word: str, request: Request, files: Sequence[str], stack: contextlib.Ex
         source: str | None = path
         if function is not None:
             source = str(generated(stack, [with_function(request, Path(path), function)], request.source))
-        return Side(word, request=replace(request, source=source))
+        return Side(word, request=replace(request, sources=[str(source)]))
     if Path(word).exists():
         return Side(word, path=word)
     source = request.source or next((split_function(file)[0] for file in files), None)
@@ -87,12 +87,14 @@ def side(word: str, request: Request, files: Sequence[str], stack: contextlib.Ex
             f"{word!r} is no document, no kernel file, no revision of the repository of "
             f"{source or 'triptych itself'}, and none of the backends {', '.join(BACKENDS)}."
         )
-    return Side(f"{word} ({sha[:10]})", request=replace(request, source=revision(stack, folder, sha, source, request)))
+    return Side(
+        f"{word} ({sha[:10]})", request=replace(request, sources=[revision(stack, folder, sha, source, request)])
+    )
 
 
 def with_function(request: Request, path: Path, function: str) -> tuple[Op, dict[str, str]]:
     """The only selected op, with a function of a file as its kernel."""
-    ops = pick_ops(request.ops, load_ops(request.source))
+    ops = pick_ops(request.ops, load_ops(request.sources))
     if len(ops) != 1:
         raise UsageError(
             f"{path}:{function} is a kernel of one op, and {', '.join(ops)} are selected; name it after NEW."
@@ -127,7 +129,7 @@ def revision(stack: contextlib.ExitStack, folder: Path, sha: str, source: str | 
         if not there.is_file():
             raise UsageError(f"{source} is not in {sha[:10]}.")
         return str(there)
-    ops = pick_ops(request.ops, load_ops(None))
+    ops = pick_ops(request.ops, load_ops(()))
     return str(generated(stack, [(op, kernels_in(op, root, tree)) for op in ops.values()], None))
 
 

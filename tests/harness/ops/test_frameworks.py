@@ -158,5 +158,5 @@ def test_a_kernel_is_judged_by_a_reference_in_pytorch(tmp_path, reference, wrong
     pytest.importorskip("triton")
     path = tmp_path / "soft.py"
     path.write_text(textwrap.dedent(FILE.format(reference=reference, wrong=wrong)))
-    results = runner.run(plan(Request(source=str(path), backends=("triton-cpu",))).tasks, Settings(), timeout_s=120)
+    results = runner.run(plan(Request(sources=(str(path),), backends=("triton-cpu",))).tasks, Settings(), timeout_s=120)
     assert [result.status for result in results] == [status] * 3, [result.message for result in results]

@@ -130,7 +130,7 @@ def test_a_launcher_that_takes_strides_for_granted_fails(tmp_path, strides, prep
     path = tmp_path / "add.py"
     path.write_text(textwrap.dedent(FILE.format(strides=strides, prepare=prepare)))
     backends = ("nki-sim", "torch", "triton-cpu")
-    tasks = plan(Request(source=str(path), backends=backends, sets=("adversarial",), names="*-strided")).tasks
+    tasks = plan(Request(sources=(str(path),), backends=backends, sets=("adversarial",), names="*-strided")).tasks
     ended = {result.backend: result.status for result in runner.run(tasks, Settings(), timeout_s=120)}
     right = Status.PASSED
     assert (ended["nki-sim"], ended["torch"]) == (right, right), "the same values, contiguous or as PyTorch has them"

@@ -77,7 +77,7 @@ def test_the_option_reaches_both_kernels(tmp_path, by):
     pytest.importorskip("triton")
     path = tmp_path / "times.py"
     path.write_text(textwrap.dedent(KERNELS.format(by=by)))
-    tasks = plan(Request(source=str(path), backends=("nki-sim", "triton-cpu"))).tasks
+    tasks = plan(Request(sources=(str(path),), backends=("nki-sim", "triton-cpu"))).tasks
     results = runner.run(tasks, Settings(), timeout_s=120)
     wanted = Status.PASSED if by == "times" else Status.FAILED
     assert [result.status for result in results] == [wanted] * 2, [result.message for result in results]
