@@ -75,7 +75,8 @@ class Chip:
     dma_gb_per_s: Fact
     dma_rings: Fact
     dma_descriptor_ns: Fact  # of one descriptor on its ring, beyond its bytes
-    dma_issue_ns: Fact  # of one transfer on the queue that issues it
+    dma_issue_ns: Fact  # of one transfer on the queue that issues it, where hardware makes its descriptors
+    dma_software_issue_ns: Fact  # the same where GpSimd makes them
     dma_start_ns: Fact  # from the issue to the first byte
     dma_end_ns: Fact  # from the last byte to the use by an engine
     hbm_gb_per_s: Fact  # of the stack that a core reads
@@ -125,6 +126,12 @@ def _common() -> dict[str, Fact]:
             f"{_DMA_TRACES}: by swdge, and 1000 by the sync queue; {_DMA} says 1300 to the consumer",
             "measured",
         ),
+        "dma_software_issue_ns": Fact(
+            31,
+            "ns",
+            "a third party's profile of a decoder on Trn2; that GpSimd is busy no longer is assumed",
+            "assumed",
+        ),
         "dma_end_ns": Fact(300, "ns", f"{_DMA_TRACES}: last byte to the start of ScalarE", "measured"),
         "launch_ns": Fact(17_000, "ns", f"{_MAMBA}; taken for every generation", "measured"),
         "teardown_ns": Fact(5_000, "ns", f"{_MAMBA}; taken for every generation", "measured"),
@@ -156,13 +163,13 @@ NC_V2 = Chip(
     warm_up_use=Fact(0, "share", _THROTTLE),
     warm_up_slowdown=Fact(1, "times", _THROTTLE),
     dma_gb_per_s=Fact(
-        115,
+        272,
         "GB/s",
-        f"{_LADDER_V2}: three kernels that wait for DMA come to 103 to 105, in rows of 256 bytes to 1 KiB; {_DMA} says "
-        f"17 B/ns on each of 16 engines, {_V2} 27 GiB/s, and an elementwise kernel reached 294 in all",
-        "measured",
+        f"{_DMA}: 16 engines of 17 B/ns. Five public kernels reached 250 to 294, the tiled matmul of the ladder among "
+        f"them at 259 with a later compiler; three of {_LADDER_V2}, which wait for DMA, came to 103 to 105 and are now "
+        f"predicted too short; {_V2} says 27 GiB/s an engine",
     ),
-    dma_descriptor_ns=Fact(9, "ns", f"{_LADDER_V2}: rows of 256 bytes, 1 KiB and more", "measured"),
+    dma_descriptor_ns=Fact(4.7, "ns", "that of NeuronCore-v3", "assumed"),
     dma_issue_ns=Fact(0, "ns", f"{_V2}: descriptors are written before the kernel starts", "assumed"),
     hbm_gb_per_s=Fact(410, "GB/s", f"{_HARDWARE}/trainium.rst: 820 of a chip of two cores"),
     hbm_cores=Fact(1, "cores", f"{_HARDWARE}/trainium.rst"),

@@ -45,10 +45,10 @@ class TritonDevice(Backend):
             for name, x in inputs.items()
         }
         torch.cuda.synchronize()
-        launcher, takes_out = launcher_of(problem)
-        if takes_out:
-            views["out"] = _between(tensors["out"], shape, dtype)
-        returned = launcher(**views, **problem.case.params)
+        with launcher_of(problem) as (launcher, takes_out):
+            if takes_out:
+                views["out"] = _between(tensors["out"], shape, dtype)
+            returned = launcher(**views, **problem.case.params)
         guarded.check_streams(torch.cuda, lambda: tensors["out"].cpu().numpy())
         back = {name: t.cpu().numpy().view(buffers[name].dtype) for name, t in tensors.items()}
         for name in inputs:
@@ -60,11 +60,11 @@ class TritonDevice(Backend):
         return output_of(given, written if takes_out else None)
 
     def time(self, problem: Problem, target: str | None, budget: TimingBudget) -> Timing:
-        launcher, takes_out = launcher_of(problem)
         tensors = {name: to_torch(x, "cuda") for name, x in problem.inputs.items()}
-        if takes_out:
-            tensors["out"] = to_torch(np.zeros(problem.reference.shape, problem.dtype), "cuda")
-        return time_cuda(lambda: launcher(**tensors, **problem.case.params), budget)
+        with launcher_of(problem) as (launcher, takes_out):
+            if takes_out:
+                tensors["out"] = to_torch(np.zeros(problem.reference.shape, problem.dtype), "cuda")
+            return time_cuda(lambda: launcher(**tensors, **problem.case.params), budget)
 
 
 def _signed(flat: Array) -> Any:

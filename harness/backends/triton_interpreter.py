@@ -9,7 +9,7 @@ from typing import Any
 
 from triptych.harness.arrays import Array
 from triptych.harness.backends import guarded
-from triptych.harness.backends.base import Backend, Replay, file_of
+from triptych.harness.backends.base import Backend, KernelFault, Replay, file_of
 from triptych.harness.backends.clocks import TimingBudget, time_host
 from triptych.harness.backends.sealed import Sealed
 from triptych.harness.backends.triton_launcher import LACKS, NO_TRITON, launcher_of, output_of
@@ -46,7 +46,13 @@ class Interpreter(Backend):
 
     def run_again(self, problem: Problem, target: str | None) -> Array:
         """With the programs of each launch in reverse order: a result that depends on their order is a race."""
-        return interpreted(problem, interpret_backwards)
+        try:
+            return interpreted(problem, interpret_backwards)
+        except KernelFault as fault:
+            raise KernelFault(
+                f"with each launch's programs in reverse order, as a GPU may run them, {fault}; programs that read "
+                "what others write race"
+            ) from None
 
     def time(self, problem: Problem, target: str | None, budget: TimingBudget) -> Timing:
         """Wall time of the interpreter: it says how long a test takes, nothing about a GPU."""
@@ -76,11 +82,10 @@ class Interpreter(Backend):
 
 def interpreted(problem: Problem, how: Callable[..., Any]) -> Array:
     """The output of the op's launcher, run by one of the emulator's ways; forwards where it cannot run backwards."""
-    launcher, takes_out = launcher_of(problem)
     shape, dtype = problem.reference.shape, problem.dtype
     out = guarded.inside(guarded.pattern_buffer(shape, dtype), shape, dtype)
     try:
-        with Sealed(problem.inputs):
+        with launcher_of(problem) as (launcher, takes_out), Sealed(problem.inputs):
             returned = how(launcher, problem.inputs, out if takes_out else None, **problem.case.params)
     except OrderError:
         return interpreted(problem, interpret)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -18,20 +19,17 @@ NO_TRITON = "Triton is not installed; it has wheels for Linux alone"
 LACKS = ("float8_e4m3", "float8_e3m4", "float8_e8m0fnu", "float6_e2m3fn", "float6_e3m2fn", "float4_e2m1fn")  # dtypes
 
 
-def launcher_of(problem: Problem) -> tuple[Callable[..., Any], bool]:
+@contextmanager
+def launcher_of(problem: Problem) -> Iterator[tuple[Callable[..., Any], bool]]:
     """The op's launcher, which takes inputs and params by keyword, and whether it takes out= to write to.
 
-    One that does not returns its output. It runs with the folder of its file on Python's path, as the file does.
+    One that does not returns its output. Within, imports find what those of its file do.
     """
     launcher, path = kernel_of(problem.op.triton, loading.load)
     takes_out = _takes_out(launcher)
     check_call(launcher, path, (), (*problem.inputs, *(["out"] if takes_out else []), *problem.case.params))
-
-    def launch(**arguments: Any) -> Any:
-        with loading.at_home(path):
-            return launcher(**arguments)
-
-    return launch, takes_out
+    with loading.at_home(path):
+        yield launcher, takes_out
 
 
 def output_of(returned: Any, out: Array | None) -> Array:

@@ -13,7 +13,10 @@ from triptych.harness.errors import UsageError
 from triptych.harness.ops.loading import OpFileError, from_file
 from triptych.harness.ops.op import Op
 
-MODULES = ("matmul", "attention")  # harness/collection/<name>.py
+MODULES = (  # harness/collection/<name>.py
+    "matmul",
+    "attention",
+)
 
 
 def builtin() -> dict[str, Op]:

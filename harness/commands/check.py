@@ -18,6 +18,12 @@ from triptych.harness.results.document import dumps
 
 
 def run(arguments: Namespace) -> int:
+    if arguments.watch:
+        if arguments.fuzz:
+            raise UsageError("--fuzz searches for as long as it is told; it does not go with --watch.")
+        from triptych.harness.commands.runs.watch import watch
+
+        return watch(arguments)
     return fuzz(arguments) if arguments.fuzz else carry_out(arguments)
 
 

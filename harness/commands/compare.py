@@ -78,7 +78,7 @@ def carry_out(arguments: Namespace, side: Side, outputs: Outputs) -> Document:
     session: Session = arguments.session or Session()
     observers: list[Observer] = [
         Recorder(shlex.join(["triptych", *arguments.argv])),
-        Progress(quiet=outputs.quiet),
+        Progress(quiet=outputs.quiet, lines=True),
         *([StopAtFirst()] if arguments.stop else []),
     ]
     run = session.run(side.request, observers)

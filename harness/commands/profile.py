@@ -81,6 +81,10 @@ class Plan:
 
 def run(arguments: Namespace) -> int:
     """Predict everything that is selected, write the files, print the rest."""
+    if arguments.watch:
+        from triptych.harness.commands.runs.watch import watch
+
+        return watch(arguments)
     targets = list(dict.fromkeys(arguments.targets)) or [DEFAULT_TARGET]
     for target in targets:
         if target not in simulator.TARGETS:

@@ -79,7 +79,10 @@ def missing(outcomes: Sequence[Outcome]) -> dict[str, list[Point]]:
     return found
 
 
-SUMMARY = ("points", "count", "median error", "worst", "rank correlation", "the worst")
+SUMMARY = (
+    "points", "count", "median error", "90th percentile", "bias", "worst", "naive roofline's median error",
+    "rank correlation", "the worst",
+)  # fmt: skip
 
 
 def summary_rows(outcomes: Sequence[Outcome]) -> list[list[str]]:
@@ -88,7 +91,10 @@ def summary_rows(outcomes: Sequence[Outcome]) -> list[list[str]]:
             name,
             str(s.count),
             f"{s.median:.1%}",
+            f"{s.percentile_90:.1%}",
+            f"{s.bias:+.1%}",
             f"{s.worst:.1%}",
+            "" if s.naive_median is None else f"{s.naive_median:.1%}",
             f"{s.rank_correlation:.3f}",
             f"{s.worst_point.call.name}, {s.worst_point.case}, {s.worst_point.what}",
         ]
@@ -109,7 +115,7 @@ def text(outcomes: Sequence[Outcome]) -> str:
     rows = [row(outcome) for outcome in outcomes if outcome.predicted_us is not None]
     parts = [
         text_table([HEADER, *rows], right=range(4, 7)),
-        text_table([SUMMARY, *summary_rows(outcomes)], right=range(1, 5)),
+        text_table([SUMMARY, *summary_rows(outcomes)], right=range(1, 8)),
         not_run(outcomes),
     ]
     return "\n".join("".join(f"{line}\n" for line in lines) for lines in parts)
@@ -120,10 +126,14 @@ PAGE = """# Predicted against measured times
 Written by `triptych validate-timing --md` on {date}; [the page on timing](timing.md) says what the model is, what is
 left out here and how to repeat it.
 
-A point is for *calibration* if a constant of a chip record was taken from it or from the picture that it stands in; by
-the others the model can be judged. Grades: A the source of the number states kernel, chip and method; B one of them is
-inferred, or the number is read off a picture; C the kernel is our own rendering of the one that was measured. MFU and
-the busy shares are predicted, and those of the whole kernel.
+The points are split by their source: all of a page or a profile are for *calibration* if any constant of a chip record
+was ever taken from it; by the others, to which nothing was fitted, the model can be judged. *Bias* is the median of the
+errors with their sign. The *naive roofline* is launch and teardown and the longer of matmuls at the peak and HBM
+traffic at full bandwidth, of total times.
+
+Grades: A the source of the number states kernel, chip and method; B one of them is inferred, or the number is read off
+a picture; C the kernel is our own rendering of the one that was measured. MFU and the busy shares are predicted, and
+those of the whole kernel.
 """
 SHARES = ("tensor", "vector", "scalar", "dma")
 
@@ -167,6 +177,7 @@ def document(outcomes: Sequence[Outcome]) -> str:
                 "time": outcome.point.what,
                 "measured_us": outcome.point.measured_us,
                 "predicted_us": outcome.predicted_us,
+                "naive_us": outcome.naive_us,
                 "error": None if outcome.predicted_us is None else outcome.error,
                 "reason": outcome.reason or None,
                 "mfu": outcome.mfu,
@@ -184,7 +195,10 @@ def document(outcomes: Sequence[Outcome]) -> str:
             name: {
                 "points": s.count,
                 "median_error": s.median,
+                "percentile_90_error": s.percentile_90,
+                "bias": s.bias,
                 "worst_error": s.worst,
+                "naive_median_error": s.naive_median,
                 "rank_correlation": s.rank_correlation if s.rank_correlation == s.rank_correlation else None,
             }
             for name, s in summaries(outcomes).items()

@@ -24,7 +24,7 @@ from triton.compiler import ASTSource
 from triton.runtime.autotuner import Autotuner
 from triton.runtime.jit import JITFunction, mangle_type
 
-from triptych.harness.emulators.devices import DEVICES, Device, pretend
+from triptych.harness.emulators.devices import DEVICES, pretend
 from triptych.harness.emulators.errors import EmulationError
 from triptych.harness.emulators.interpreter.hosting import on_the_host
 from triptych.harness.emulators.interpreter.language import Patches
@@ -63,22 +63,25 @@ def compile_launcher(
 
     `shapes` names the launcher's tensors, `out` among them. Raises `EmulationError` for an unknown target.
     """
+    launches = launches_of(launcher, shapes, dtype, target, **params)
+    return [account(built(kernel, arguments, target), kernel, arguments, target) for kernel, arguments in launches]
+
+
+def launches_of(
+    launcher: Callable[..., Any], shapes: Mapping[str, Sequence[int]], dtype: Any, target: str, **params: Any
+) -> list[tuple[JITFunction, dict[str, Any]]]:
+    """(kernel, arguments) of every launch that the launcher would make on `target`."""
     if target not in DEVICES:
         raise EmulationError(f"cannot compile for {target!r}; the targets are {', '.join(TARGETS)}")
+    sizes = {name: (tuple(shape), np.dtype(dtype)) for name, shape in shapes.items()}
     with pretend(DEVICES[target]), recorded() as launches:
         if "torch" in sys.modules:
             with on_the_host(Memory(), DEVICES[target], "meta") as host:
-                launcher(
-                    **{name: host.shape_only(tuple(shape), np.dtype(dtype)) for name, shape in shapes.items()}, **params
-                )
+                launcher(**{name: host.shape_only(*size) for name, size in sizes.items()}, **params)
         else:
             memory = Memory()
-            launcher(
-                **{name: shape_only(memory, name, tuple(shape), np.dtype(dtype)) for name, shape in shapes.items()},
-                **params,
-            )
-    with pretend(DEVICES[target]):
-        return [_compile(kernel, arguments, target, DEVICES[target]) for kernel, arguments in launches]
+            launcher(**{name: shape_only(memory, name, *size) for name, size in sizes.items()}, **params)
+    return launches
 
 
 @contextmanager
@@ -96,7 +99,8 @@ def recorded() -> Iterator[list[tuple[JITFunction, dict[str, Any]]]]:
         yield launches
 
 
-def _compile(kernel: JITFunction, arguments: dict[str, Any], target: str, device: Device) -> CompiledKernel:
+def built(kernel: JITFunction, arguments: dict[str, Any], target: str) -> Any:
+    """A launch as `triton.compile` gives it for `target`: every stage of it (`asm`) and its `metadata`."""
     signature: dict[str, str] = {}
     constants: dict[str, Any] = {}
     attributes: dict[tuple[int, ...], list[Any]] = {}
@@ -104,20 +108,28 @@ def _compile(kernel: JITFunction, arguments: dict[str, Any], target: str, device
     options.setdefault("enable_fp_fusion", True)  # Triton's default up to 3.9, which warns unless it is said
     for index, parameter in enumerate(kernel.params):
         value = arguments.get(parameter.name, parameter.default)
-        if parameter.is_constexpr or (isinstance(value, int) and value == 1) or value is None:
+        one = type(value) is int and value == 1 and not (parameter.do_not_specialize or parameter.annotation_type)
+        if parameter.is_constexpr or one or value is None:
             signature[parameter.name], constants[parameter.name] = "constexpr", value
             continue
-        signature[parameter.name] = mangle_type(value)
+        signature[parameter.name] = parameter.annotation_type or mangle_type(value)
         divisible = value.data_ptr() if hasattr(value, "data_ptr") else value
-        if isinstance(divisible, int) and divisible % 16 == 0:
+        if isinstance(divisible, int) and not isinstance(divisible, bool) and divisible % 16 == 0:
             attributes[(index,)] = [["tt.divisibility", 16]]
     source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=attributes)
     try:
-        compiled = triton.compile(source, target=device.target, options=options)
+        with pretend(DEVICES[target]):
+            return triton.compile(source, target=DEVICES[target].target, options=options)
     except Exception as error:
         raise EmulationError(f"{kernel.fn.__name__} does not compile for {target}: {_last_line(error)}") from error
-    text = compiled.asm["ptx" if device.backend == "cuda" else "amdgcn"]
-    registers, spills = _nvidia(compiled.asm["cubin"]) if device.backend == "cuda" else _amd(text)
+
+
+def account(compiled: Any, kernel: JITFunction, arguments: dict[str, Any], target: str) -> CompiledKernel:
+    """What a compiled kernel costs."""
+    cuda = DEVICES[target].backend == "cuda"
+    text = compiled.asm["ptx" if cuda else "amdgcn"]
+    registers, spills = _nvidia(compiled.asm["cubin"]) if cuda else _amd(text)
+    constants = {p.name: arguments.get(p.name, p.default) for p in kernel.params}
     return CompiledKernel(
         kernel=kernel.fn.__name__,
         target=target,
@@ -127,7 +139,11 @@ def _compile(kernel: JITFunction, arguments: dict[str, Any], target: str, device
         num_warps=compiled.metadata.num_warps,
         num_stages=compiled.metadata.num_stages,
         matrix_instructions=tuple(name for name in MATRIX_INSTRUCTIONS if name in text),
-        constants={n: v for n, v in constants.items() if isinstance(v, (int, float, bool, str))},
+        constants={
+            p.name: constants[p.name]
+            for p in kernel.params
+            if (p.is_constexpr or constants[p.name] == 1) and isinstance(constants[p.name], (int, float, bool, str))
+        },
     )
 
 

@@ -102,15 +102,15 @@ class CheckedBuilder(interpreter.InterpreterBuilder):  # type: ignore[misc]  # T
     def create_atomic_rmw(self, op: Any, ptr: Any, val: Any, mask: Any, sem: Any, scope: Any) -> Any:
         on = np.asarray(mask.data, bool)
         if self.memory_dtype(ptr.get_element_ty()) in HALVES:
-            return TensorHandle(self._half_rmw(op, ptr, val, on), val.dtype.scalar)
+            return TensorHandle(self._half_add(ptr, val, on), val.dtype.scalar)
         return super().create_atomic_rmw(op, self._in_place(ptr, on), val, mask, sem, scope)
 
     def create_atomic_cas(self, ptr: Any, cmp: Any, val: Any, sem: Any, scope: Any) -> Any:
         everywhere = np.ones(ptr.data.shape, bool)
         return super().create_atomic_cas(self._in_place(ptr, everywhere), cmp, val, sem, scope)
 
-    def _half_rmw(self, op: Any, ptr: Any, val: Any, mask: Array) -> Array:
-        """An addition or exchange of 16-bit floats, lane by lane, rounded each time; what was there before."""
+    def _half_add(self, ptr: Any, val: Any, mask: Array) -> Array:
+        """An addition of 16-bit floats, which take no other operation: lane by lane, rounded each time."""
         self._in_place(ptr, mask)
         dtype = self.memory_dtype(ptr.get_element_ty())
         values = np.broadcast_to(val.data, ptr.data.shape)
@@ -118,8 +118,8 @@ class CheckedBuilder(interpreter.InterpreterBuilder):  # type: ignore[misc]  # T
         for lane in zip(*np.nonzero(mask), strict=True):
             at, on = ptr.data[lane].reshape(1), np.ones(1, bool)
             before[lane] = old = self.memory.load(at, on, None, dtype, self.where)[0]
-            new = values[lane] if op == ir.ATOMIC_OP.XCHG else (old + values[lane].astype(dtype)).astype(dtype)
-            self.memory.store(at, np.asarray(new).reshape(1), on, dtype, self.where)
+            new = np.asarray(old + values[lane].astype(dtype)).reshape(1)
+            self.memory.store(at, new, on, dtype, self.where)
         return before
 
     def _in_place(self, ptr: Any, mask: Array) -> Any:

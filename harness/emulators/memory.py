@@ -54,14 +54,11 @@ class Memory:
         region = self.regions[slot] = Region(name, data, address, writable, of)
         return region
 
-    def forget(self, region: Region) -> None:
-        """Free a region's slot, which is never given to another."""
-        del self.regions[region.address >> SLOT_BITS]
-
     def call(self, address: int, name: str) -> None:
         """Give a region that has no name yet that of the kernel's parameter."""
-        region = self.region_at(address)
-        region.name = region.name or name
+        region = self.regions.get(address >> SLOT_BITS)
+        if region is not None:
+            region.name = region.name or name
 
     def region_at(self, address: int) -> Region:
         return self.regions[address >> SLOT_BITS]

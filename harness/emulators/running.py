@@ -124,8 +124,9 @@ def interpret(
             thin = {name: tensors.add_array(memory, name, x, name in writable) for name, x in given.items()}
             with session(builder(memory, backwards)):
                 return _arrays_of(_called(launcher, thin, params), Tensor, lambda tensor: tensor._array.copy())
-        except Lacking:
-            if find_spec("torch") is None:
+        except EmulationError as error:  # perhaps of the stand-in for a tensor, and not of the launcher
+            lacking = isinstance(error, Lacking) or isinstance(error.__cause__, (AttributeError, TypeError))
+            if not lacking or find_spec("torch") is None:
                 raise
         for name, values in kept.items():
             given[name][...] = values
@@ -179,7 +180,7 @@ def explain(error: BaseException) -> EmulationError | MemoryError:
     while isinstance(error, InterpreterError) and error.__cause__ is not None:
         error = error.__cause__
         frames = traceback.extract_tb(error.__traceback__)
-    places = [f for f in frames if not f.filename.startswith(_not_the_users())]
+    places = [f for f in frames if not f.filename.startswith((*_not_the_users(), "<string>", "<frozen"))]
     place = f" ({Path(places[-1].filename).name}:{places[-1].lineno})" if places else ""
     if isinstance(error, EmulationError):
         told = type(error)(f"{error}{place}")

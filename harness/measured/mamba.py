@@ -9,7 +9,7 @@ which the model does not do, and is left out.
 
 from __future__ import annotations
 
-from triptych.harness.measured.records import Call, Ours, Point, Quantity, Tensor, Use, active
+from triptych.harness.measured.records import Call, Ours, Point, Quantity, Tensor, active
 
 _PAGE = "aws-neuron-sdk@81ce03ae nki/guides/tutorials/fused_mamba.rst"
 _STATES = 16
@@ -21,22 +21,23 @@ def _call(function: str, channels: int, length: int) -> Call:
     return Call(Ours(function, "scan.py"), "trn1", tuple(Tensor("float32", size) for size in sizes))
 
 
-def _profiled(version: str, call: Call, channels: int, us: float, vector_us: float, use: Use) -> list[Point]:
+def _profiled(version: str, call: Call, channels: int, us: float, vector_us: float) -> list[Point]:
     """Total and occupation of the Vector Engine, of 512 steps."""
+    case = f"{channels} channels x 512 float32"
     measured: tuple[tuple[str, float, Quantity], ...] = (
         ("total", us, lambda prediction: prediction.total_us),
         ("Vector Engine active", vector_us, active("vector")),
     )
     return [
-        Point(call, f"{channels} channels x 512 float32", t, f"{t:g} us, {version}", _PAGE, "C", use, what, quantity)
+        Point(call, case, t, f"{t:g} us, {version}", _PAGE, "C", "calibration", what, quantity)
         for what, t, quantity in measured
     ]
 
 
 MAMBA_POINTS = (
-    *_profiled("mamba_v1", _call("scan_states_outside", 256, 512), 256, 172.93, 148.99, "calibration"),
-    *_profiled("mamba_v1", _call("scan_states_outside", 4096, 512), 4096, 2340, 2120, "validation"),
-    *_profiled("mamba_v2", _call("scan_states_inside", 4096, 512), 4096, 1610, 1570, "validation"),
+    *_profiled("mamba_v1", _call("scan_states_outside", 256, 512), 256, 172.93, 148.99),
+    *_profiled("mamba_v1", _call("scan_states_outside", 4096, 512), 4096, 2340, 2120),
+    *_profiled("mamba_v2", _call("scan_states_inside", 4096, 512), 4096, 1610, 1570),
     *(
         Point(
             _call("scan_states_inside", 4096, length),
@@ -45,7 +46,7 @@ MAMBA_POINTS = (
             f"{ms} ms, mamba_v3",
             f"{_PAGE}, table at the end",
             "C",
-            "validation",
+            "calibration",
         )
         for length, ms in _V3_MS.items()
     ),

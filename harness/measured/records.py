@@ -5,8 +5,8 @@ Grades
     B    one of these is inferred (the note says which), or the number is read off a picture
     C    the kernel is our own rendering of the one that was measured
 
-A point is for calibration if constants of a chip record were taken from it, so that agreeing with it proves little; all
-others are for validation.
+Points are split by their source, before anything is fitted: all of a page of documentation, or of a repository, are for
+calibration if a constant of a chip record was ever taken from one of them; all others are for validation.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
 import types
 import warnings
@@ -18,7 +19,6 @@ import numpy as np
 
 from triptych.harness.ops.op import Op
 
-STANDARD = sys.stdlib_module_names
 under_way: list[Path] = []  # the files whose ops are being loaded
 
 
@@ -82,6 +82,9 @@ def _reference(kernel: Any, module: types.ModuleType, path: Path) -> str | None:
         if value is kernel:
             return f"{path}:{name}"
     name = getattr(kernel, "__name__", repr(kernel))
+    code = getattr(kernel, "__code__", None)
+    if code is not None and kernel.__globals__.get(name) is kernel:  # of a module that the file imports
+        return f"{code.co_filename}:{name}"
     raise OpFileError(
         f"{path.name}: the kernel {name} of an op is under no name of this file, where a later definition may have "
         'taken its own; give it one, or name that of another file as "path/to/file.py:function"'
@@ -140,18 +143,21 @@ def at_home(path: Path) -> Iterator[None]:
     Python's path and its modules are afterwards as before, so that two folders may have a `utils.py` each. What a
     folder's files have imported of it is kept for the next time.
     """
-    home, (top, _) = str(path.parent), package_of(path)
-    mine = _modules_of.setdefault(home, {})
+    home, top = path.parent, package_of(path)[0]
+    mine = _modules_of.setdefault(str(home), {})
     path_before, modules_before = sys.path[:], dict(sys.modules)
-    sys.path[:0] = [home, str(top)]
-    for name in [n for n, m in modules_before.items() if n not in mine and _hides(n, m, path.parent, top)]:
-        del sys.modules[name]
+    sys.path[:0] = [str(home), str(top)]
+    local = {name for folder in {home, top} for name in _modules_in(folder)}
+    for name, module in modules_before.items():
+        if name.partition(".")[0] in local and not _lies_in(module, top):
+            del sys.modules[name]
     sys.modules.update(mine)
-    importlib.invalidate_caches()
+    if not mine:
+        importlib.invalidate_caches()
     try:
         yield
     finally:
-        mine.update({n: m for n, m in sys.modules.items() if _lies_in(m, top) and modules_before.get(n) is not m})
+        mine.update({n: m for n, m in sys.modules.items() if modules_before.get(n) is not m and _lies_in(m, top)})
         for name in mine:
             sys.modules.pop(name, None)
         sys.modules.update({n: m for n, m in modules_before.items() if n not in sys.modules})
@@ -161,19 +167,19 @@ def at_home(path: Path) -> Iterator[None]:
 _modules_of: dict[str, dict[str, types.ModuleType]] = {}  # by folder: what its files have imported of it
 
 
+def _modules_in(folder: Path) -> Iterator[str]:
+    """The names by which Python finds files and packages of a folder, but for those that it finds elsewhere first."""
+    for entry in os.scandir(folder):
+        name, dot, ending = entry.name.partition(".")
+        found = ending == "py" if dot else os.path.isfile(os.path.join(entry.path, "__init__.py"))
+        if found and name not in sys.stdlib_module_names:
+            yield name
+
+
 def _lies_in(module: types.ModuleType, folder: Path) -> bool:
     """Whether a module is a file of `folder` or below, and none that is installed there."""
-    file = getattr(module, "__file__", None)
-    return bool(file) and Path(str(file)).is_relative_to(folder) and "site-packages" not in str(file)
-
-
-def _hides(name: str, module: types.ModuleType, home: Path, top: Path) -> bool:
-    """Whether another folder's module has the name of one of this folder or package."""
-    first = name.partition(".")[0]
-    there = any((folder / f"{first}.py").is_file() or (folder / first).is_dir() for folder in (home, top))
-    return (
-        there and not _lies_in(module, top) and getattr(module, "__file__", None) is not None and first not in STANDARD
-    )
+    file = str(getattr(module, "__file__", None) or "")
+    return file.startswith(f"{folder}{os.sep}") and "site-packages" not in file
 
 
 def load(path: Path) -> types.ModuleType:

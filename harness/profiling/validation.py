@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ class Outcome:
     mfu: float | None = None  # of the whole call, as are the next two
     hbm_bytes: int | None = None
     busy: Mapping[str, float] = field(default_factory=dict)
+    naive_us: float | None = None  # of a total: launch, teardown and the roofline of matmuls and HBM traffic
 
     @property
     def error(self) -> float:
@@ -45,7 +47,9 @@ def predicted(points: Iterable[Point], public: Public) -> Iterator[Outcome]:
         outcome = prediction_of(call, public)
         for point in group:
             if isinstance(outcome, Prediction):
-                yield Outcome(point, point.predicted_us(outcome), "", outcome.mfu, outcome.hbm_bytes, outcome.busy)
+                naive = naive_us(outcome) if point.what.startswith("total") else None
+                us = point.predicted_us(outcome)
+                yield Outcome(point, us, "", outcome.mfu, outcome.hbm_bytes, outcome.busy, naive)
             else:
                 yield Outcome(point, None, outcome)
 
@@ -66,6 +70,12 @@ def prediction_of(call: Call, public: Public) -> Prediction | str:
         return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
+def naive_us(prediction: Prediction) -> float:
+    """What anybody could say without a model: the roofline, and what every launch costs."""
+    fixed = prediction.chip.launch_ns.value + prediction.chip.teardown_ns.value
+    return prediction.roofline_us + fixed / 1e3
+
+
 def stand_in(value: Any, public: Public) -> Any:
     """An argument as the kernel gets it."""
     if isinstance(value, Tensor):
@@ -79,9 +89,12 @@ class Summary:
 
     count: int
     median: float  # of the absolute relative errors
+    percentile_90: float  # of them: the smallest that nine tenths do not exceed
+    bias: float  # median of the relative errors with their sign
     worst: float
     worst_point: Point
     rank_correlation: float  # Spearman's; nan for fewer than two
+    naive_median: float | None  # of the absolute relative errors of the naive times; None where there are none
 
 
 def summary(outcomes: Sequence[Outcome]) -> Summary | None:
@@ -89,13 +102,17 @@ def summary(outcomes: Sequence[Outcome]) -> Summary | None:
     ran = [outcome for outcome in outcomes if outcome.predicted_us is not None]
     if not ran:
         return None
+    naive = [abs(o.naive_us / o.point.measured_us - 1) for o in ran if o.naive_us is not None]
     worst = max(ran, key=lambda outcome: abs(outcome.error))
     return Summary(
         len(ran),
         statistics.median(abs(outcome.error) for outcome in ran),
+        sorted(abs(outcome.error) for outcome in ran)[math.ceil(0.9 * len(ran)) - 1],
+        statistics.median(outcome.error for outcome in ran),
         abs(worst.error),
         worst.point,
         spearman([o.point.measured_us for o in ran], [o.predicted_us or 0.0 for o in ran]),
+        statistics.median(naive) if naive else None,
     )
 
 

@@ -22,9 +22,7 @@ def escape(text: str) -> str:
     """`text` on one line, in which `|` ends no cell, `<op>` is no tag, a backslash is one, and nothing is a link."""
     if isinstance(text, Markdown):
         return text
-    inert = (
-        text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("`", "\\`").replace("](", "]\\(")
-    )
+    inert = text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("](", "]\\(")
     return printable(" ".join(inert.splitlines()))
 
 

@@ -1,24 +1,38 @@
-"""The line on a terminal that says what a run does now; nothing on a pipe, and nothing that stays."""
+"""What a run does now: a line on a terminal that does not stay; on a pipe a line now and then, once a run is long."""
 
 from __future__ import annotations
 
 import sys
+import threading
+import time
 
 from triptych.harness.reports.terminal import StatusLine
 from triptych.harness.results.result import Result
 from triptych.harness.results.status import BAD
 from triptych.harness.running.session import Observer, Run
 
+EVERY_S = 15.0  # between two lines on a pipe; what takes less says nothing there
+
 
 class Progress(Observer):
-    """Shows which task runs, how many are done, and how many of them did not pass."""
+    """Shows which task runs, how many are done, how many of them did not pass, and about how long the rest takes.
 
-    def __init__(self, *, quiet: bool = False) -> None:
+    quiet: show nothing
+    lines: where there is no terminal, write a line every fifteen seconds, from a thread
+    """
+
+    def __init__(self, *, quiet: bool = False, lines: bool = False) -> None:
         self.line = StatusLine(sys.stderr, quiet=quiet)
+        self.lines = lines and not quiet and not self.line.on
+        self.stop = threading.Event()
 
     def started(self, run: Run) -> None:
         self.tasks = run.left
         self.done = self.bad = 0
+        self.begun = time.monotonic()
+        if self.lines:
+            self.stop.clear()
+            threading.Thread(target=self._write, daemon=True).start()
         self._show()
 
     def on_result(self, run: Run, result: Result) -> None:
@@ -27,11 +41,29 @@ class Progress(Observer):
         self._show()
 
     def ended(self, run: Run) -> None:
+        self.stop.set()
         self.line.clear()
 
     def _show(self) -> None:
         if self.done < len(self.tasks):
-            task = self.tasks[self.done]
-            where = f"{task.backend}[{task.target}]" if task.target else task.backend
-            bad = f", {self.bad} not passed" if self.bad else ""
-            self.line.say(f"[{self.done}/{len(self.tasks)}{bad}] {task.op} {task.case.name} {task.case.dtype} {where}")
+            self.line.say(self.words())
+
+    def _write(self) -> None:
+        while not self.stop.wait(EVERY_S):
+            if self.done < len(self.tasks):
+                print(self.words(), file=sys.stderr, flush=True)
+
+    def words(self) -> str:
+        """`[3/9, 1 not passed, about 2 min left] matmul 64x128x96 float32 nki-sim[trn2]`."""
+        task = self.tasks[self.done]
+        where = f"{task.backend}[{task.target}]" if task.target else task.backend
+        facts = [f"{self.done}/{len(self.tasks)}", f"{self.bad} not passed" if self.bad else "", self.left()]
+        return f"[{', '.join(filter(None, facts))}] {task.op} {task.case.name} {task.case.dtype} {where}"
+
+    def left(self) -> str:
+        """How long the rest takes if it takes as long as what is done; nothing before that can be said."""
+        elapsed = time.monotonic() - self.begun
+        if self.done < 2 or elapsed < 5:
+            return ""
+        seconds = elapsed / self.done * (len(self.tasks) - self.done)
+        return f"about {seconds / 60:.0f} min left" if seconds >= 90 else f"about {max(seconds, 1):.0f} s left"

@@ -352,6 +352,8 @@ def _exactly(out, q, k, v, i0, n, shift):
     minus_m = _minus_maximum(queries, k, seen, i0 + shift)
     ones = nl.ndarray((1, P), dtype=nl.float32, buffer=nl.sbuf)
     nisa.memset(ones, 1.0)
+    all_see = nl.ndarray((P, n), dtype=nl.bfloat16, buffer=nl.sbuf)
+    nisa.memset(all_see, 1.0)
 
     sums = nl.ndarray((n, D + 1), dtype=nl.float32, buffer=nl.psum)
     counts = nl.ndarray((n, 2 * D), dtype=nl.float32, buffer=nl.psum)
@@ -369,9 +371,10 @@ def _exactly(out, q, k, v, i0, n, shift):
             nisa.nc_matmul(dst=scores, stationary=ones[:, 0:m], moving=minus_m, accumulate=True)
             p = nl.ndarray((m, n), dtype=q.dtype, buffer=nl.sbuf)
             nisa.activation(dst=p, op=nl.exp, data=scores, bias=spread[0:m, :], scale=scale)
-            sees = nl.ndarray((m, n), dtype=nl.bfloat16, buffer=nl.sbuf)
-            nisa.memset(sees, 1.0)
+            sees = all_see[0:m, :]
             if j0 + w * P + m - 1 > i0 + shift:  # the first query does not see them all
+                sees = nl.ndarray((m, n), dtype=nl.bfloat16, buffer=nl.sbuf)
+                nisa.memset(sees, 1.0)
                 _hide(p, i0 + shift - j0 - w * P, 0.0)
                 _hide(sees, i0 + shift - j0 - w * P, 0.0)
             is_first = j0 + w == 0
@@ -438,16 +441,11 @@ def _sift(v, j0, n):
     In tiles of 128 rows beside each other: [128, tiles, D + 1] and [128, tiles, 2 D].
     """
     D = v.shape[1]
-    raw = _load_values(v, j0, n, D)
-    values = nl.ndarray((P, raw.shape[1], D + 1), dtype=v.dtype, buffer=nl.sbuf)
-    odd = nl.ndarray((P, raw.shape[1], 2 * D), dtype=nl.bfloat16, buffer=nl.sbuf)
-    nisa.memset(values, 0.0)
-    nisa.memset(values[:, :, D : D + 1], 1.0)
+    values = _load_values(v, j0, n, D + 1)
+    nisa.memset(values[:, :, D : D + 1], 1.0, engine=nisa.engine.gpsimd)
+    odd = nl.ndarray((P, values.shape[1], 2 * D), dtype=nl.bfloat16, buffer=nl.sbuf)
     for m, begin, end in _rectangles(n):
-        tile = raw[0:m, begin:end, :]
-        finite = nl.ndarray((m, end - begin, D), dtype=nl.uint16, buffer=nl.sbuf)
-        nisa.tensor_scalar(dst=finite, data=tile, op0=nl.multiply, operand0=0.0, op1=nl.equal, operand1=0.0)
-        nisa.tensor_copy_predicated(dst=values[0:m, begin:end, 0:D], src=tile, predicate=finite)
+        tile = values[0:m, begin:end, 0:D]
         for c, inside, bound in ((0, nl.less_equal, LARGEST), (D, nl.greater_equal, -LARGEST)):
             nisa.tensor_scalar(
                 dst=odd[0:m, begin:end, c : c + D],
@@ -457,6 +455,10 @@ def _sift(v, j0, n):
                 op1=nl.equal,
                 operand1=0.0,
             )
+        # 0 times a finite number is 0, and times any other NaN, which equals nothing.
+        is_odd = nl.ndarray((m, end - begin, D), dtype=nl.uint16, buffer=nl.sbuf)
+        nisa.tensor_scalar(dst=is_odd, data=tile, op0=nl.multiply, operand0=0.0, op1=nl.not_equal, operand1=0.0)
+        nisa.tensor_copy_predicated(dst=tile, src=0.0, predicate=is_odd)
     return values, odd
 
 

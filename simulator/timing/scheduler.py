@@ -1,8 +1,8 @@
 """From a trace to a timeline, by simulating the chip event by event.
 
-Every engine issues one instruction at a time from its queue; a queue issues DMA, whose rings move descriptors. An event
-starts when what it waits for is there (hazards), its tensors have room on chip (room), its port is free, and its track
-is.
+Every engine issues one instruction at a time from its queue; queues issue DMA, each in the program's order, and rings
+move its descriptors, taking the queues in turn. An event starts when what it waits for is there (hazards), its tensors
+have room on chip (room), its port is free, and its track is.
 
     program      each queue runs in the program's order
     overlapped   each queue takes, of the events that are ready, the one that comes first in the program: what a list
@@ -12,15 +12,18 @@ is.
 
 from __future__ import annotations
 
+import contextlib
 import heapq
+import itertools
 import math
+from collections import deque
 
 from triptych.simulator.analysis.hazards import READ_AFTER_WRITE, Edge, hazards
 from triptych.simulator.collector import without_collector
 from triptych.simulator.errors import KernelError
 from triptych.simulator.timing.room import Place, Room, room_for
 from triptych.simulator.timing.timeline import Span, Timeline
-from triptych.simulator.timing.work import Work, works
+from triptych.simulator.timing.work import CELLS, Work, works
 from triptych.simulator.trace import Event, Trace
 
 ORDERS = ("overlapped", "program")
@@ -38,10 +41,11 @@ def schedule(trace: Trace, order: str = "overlapped") -> Timeline:
         edges = hazards(trace)
         _join_meetings(trace.events, edges)
         work = works(trace)
-        spans = _Clock(trace, work, edges, room_for(trace), True).run()
+        spans = _Clock(trace, work, edges, room_for(trace), order == "program").run()
         if order == "overlapped":
             # Who takes what is ready first can lose by it; a compiler could still leave the queues as they are.
-            spans = min(_Clock(trace, work, edges, room_for(trace), False).run(), spans, key=_end)
+            with contextlib.suppress(KernelError):  # a program that fits on chip in another order alone
+                spans = min(spans, _Clock(trace, work, edges, room_for(trace), True).run(), key=_end)
     return Timeline(
         trace, order, spans, edges, max(_end(spans), trace.chip.launch_ns.value) + trace.chip.teardown_ns.value
     )
@@ -85,7 +89,7 @@ class _Clock:
         self.trace, self.chip, self.work, self.room = trace, trace.chip, work, room
         self.launch = self.chip.launch_ns.value
         self.spans: list[Span | None] = [None] * n
-        self.tracks: list[_Track] = [(e.core, w.track) for e, w in zip(trace.events, work, strict=True)]
+        self.tracks: list[_Track] = [(e.core, w.queue or w.track) for e, w in zip(trace.events, work, strict=True)]
         self.missing = [len(e) for e in edges]
         self.ready_at = [self.launch] * n
         self.reason: list[tuple[int | None, str]] = [(None, "start")] * n
@@ -97,17 +101,20 @@ class _Clock:
         self.ready: dict[_Track, list[int]] = {track: [] for track in self.tracks}
         self.free: dict[_Track, float] = dict.fromkeys(self.ready, 0.0)  # when a queue can issue
         self.last_on: dict[_Track, int | None] = dict.fromkeys(self.ready)
-        self.issued: dict[int, list[int]] = {core: [] for core, _ in self.ready}  # transfers that wait for rings
+        self.issued: dict[int, dict[str, deque[int]]] = {core: {} for core, _ in self.ready}  # wait for rings
+        for core, name in sorted(self.ready):
+            if name.startswith("dma"):
+                self.issued[core][name] = deque()
         rings = int(self.chip.dma_rings.value)
         self.rings: dict[int, list[float]] = {core: [0.0] * rings for core in self.issued}
         self.last_moved: dict[int, int | None] = dict.fromkeys(self.issued)
         self.ports: dict[tuple[int, str], tuple[float, int]] = {}
+        self.cells: dict[int, list[float]] = {core: [0.0] * CELLS for core in self.issued}  # when each is free
         self.use: dict[int, tuple[float, float]] = {}  # of the Tensor Engine: (share of the last window, when)
-        self.queues: dict[_Track, list[int]] | None = None  # what is left of each in program order, last first
-        if in_order:
-            self.queues = {track: [] for track in self.ready}
-            for index in range(n - 1, -1, -1):
-                self.queues[self.tracks[index]].append(index)
+        self.queues: dict[_Track, list[int]] = {}  # what is left of each that runs in program order, last first
+        for index in range(n - 1, -1, -1):
+            if in_order or work[index].queue:
+                self.queues.setdefault(self.tracks[index], []).append(index)
 
     def run(self) -> list[Span]:
         """Let time pass until every event has run."""
@@ -133,10 +140,10 @@ class _Clock:
                 if what == _READY:
                     heapq.heappush(ready[track], index)
                 elif what == _ISSUED:
-                    self.issued[track[0]].append(index)
+                    self.issued[track[0]][track[1]].append(index)
                 touched.add(track)
             for track in sorted(touched):  # a set's own order changes from run to run
-                if track[1] == "dma":
+                if track[1] in self.issued[track[0]]:
                     self._move(track[0], now)
                 self._dispatch(track, now)
         if None in self.spans:
@@ -174,10 +181,10 @@ class _Clock:
 
     def _dispatch(self, track: _Track, now: float) -> None:
         """Issue from a queue what can be issued now."""
-        ready = self.ready[track]
+        ready, queue = self.ready[track], self.queues.get(track)
         while ready and self.free[track] <= now:
             index = ready[0]
-            if self.queues is not None and index != self.queues[track][-1]:
+            if queue is not None and index != queue[-1]:
                 return  # the smallest that is ready is not the next of the program
             work = self.work[index]
             blocker, why = self.last_on[track], "engine"
@@ -188,13 +195,18 @@ class _Clock:
                     return
                 if taken == now:
                     blocker, why = user, "port"
+            if work.cells:
+                taken = max([free for cell, free in enumerate(self.cells[track[0]]) if work.cells >> cell & 1])
+                if taken > now:
+                    heapq.heappush(self.agenda, (taken, _FREE, index))
+                    return
             heapq.heappop(ready)
-            if self.queues is not None:
-                self.queues[track].pop()
+            if queue is not None:
+                queue.pop()
             if now > self.ready_at[index] and blocker is not None:
                 self.reason[index] = (blocker, why)
             self.last_on[track] = index
-            if track[1] == "dma":
+            if work.queue:
                 self.free[track] = now + work.issue
                 heapq.heappush(self.agenda, (now + work.lead, _ISSUED, index))
                 heapq.heappush(self.agenda, (now + work.issue, _FREE, index))
@@ -204,20 +216,33 @@ class _Clock:
     def _execute(self, index: int, track: _Track, work: Work, now: float) -> None:
         busy = self._throttled(track[0], now, work.busy) if track[1] == "tensor" else work.busy
         self.free[track] = now + busy
+        if work.cells:
+            cells = self.cells[track[0]]
+            for cell in range(CELLS):
+                if work.cells >> cell & 1:
+                    cells[cell] = now + busy
+            self.free[track] = now + min(busy, self.chip.min_cycles.value / self.chip.tensor_ghz.value)
+            heapq.heappush(self.agenda, (self.free[track], _FREE, index))
         if work.port is not None:
             self.ports[track[0], work.port] = (now + busy, index)
         self._start(index, track, work, now, busy)
 
     def _move(self, core: int, now: float) -> None:
-        """Give the transfers that have been issued their rings, in the order of their issue."""
-        waiting, rings = self.issued[core], self.rings[core]
-        while waiting:
+        """Give the transfers that have been issued their rings: one of each queue in turn, each queue in its order."""
+        queues, rings = self.issued[core], self.rings[core]
+        for name in itertools.cycle(list(queues)):
+            waiting = queues[name]
+            if not waiting:
+                if not any(queues.values()):
+                    break
+                continue
             index = waiting[0]
             work = self.work[index]
             if rings[work.rings - 1] > now:
                 heapq.heappush(self.agenda, (rings[work.rings - 1], _FREE, index))
                 break
-            del waiting[0]
+            waiting.popleft()
+            queues[name] = queues.pop(name)  # it is the last in line now
             last = self.last_moved[core]
             if rings[work.rings - 1] == now and last is not None:
                 self.reason[index] = (last, "rings")
@@ -251,8 +276,10 @@ class _Clock:
         # An exponential average that crosses a half when a window of that length does, from idle and from full use.
         decay = chip.warm_up_ns.value / 2 / math.log(2)
         share, when = self.use.get(core, (0.0, self.launch))
-        share *= math.exp(-(now - when) / decay)
+        if when < now:
+            share, when = share * math.exp(-(now - when) / decay), now
         if share < chip.warm_up_use.value:
             busy *= chip.warm_up_slowdown.value
-        self.use[core] = (1 - (1 - share) * math.exp(-busy / decay), now + busy)
+        until = max(when, now + busy)  # tiles of the array that are in use together count once
+        self.use[core] = (1 - (1 - share) * math.exp(-(until - when) / decay), until)
         return busy

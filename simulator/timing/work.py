@@ -5,6 +5,14 @@ Beyond it an engine takes a fixed latency to write, signal and be read by the ne
 depend on each other hide. A transfer occupies the queue that issues it, starts a fixed time after that, and is known to
 have ended a fixed time after its last byte. The first use of an activation function loads its table.
 
+A queue belongs to the engine that triggers a transfer and to what makes its descriptors: hardware DGE by Sync, which
+also takes what a kernel leaves to the compiler, hardware DGE by Scalar (each NeuronCore from v3 on has these two),
+software DGE by GpSimd, or none, where they lie in HBM before the kernel starts (nki/deep-dives/nki-dge.rst). That
+everything left open goes to Sync is what the first step of AWS's ladder on Trn2 shows: 604 ns from one to the next.
+
+A matmul in tiling mode takes the cells of the array, 32 x 32, that its tile covers; matmuls on other cells run beside
+it (nki/api/nki/isa/__init__.py, nc_matmul).
+
 Engines that share a port take turns: on NeuronCore-v2 Vector and GpSimd in SBUF, and Vector and Scalar in PSUM; later
 Vector in its faster modes and GpSimd, and Vector and Scalar in one PSUM bank
 (nki/guides/architecture/trainium_inferentia2_arch.rst, trainium2_arch.rst).
@@ -33,6 +41,8 @@ class Work:
     lead: float = 0.0  # DMA: from the issue to the first byte
     rings: int = 0
     port: str | None = None  # shared with another engine
+    queue: str = ""  # DMA: which issues it
+    cells: int = 0  # a bit for each of the 16 cells of the Tensor Engine's array; 0 where no matmul is tiled
 
 
 def works(trace: Trace) -> list[Work]:
@@ -50,6 +60,7 @@ def works(trace: Trace) -> list[Work]:
         "scalar": chip.access_cycles.value / chip.scalar_ghz.value,
     }
     tables: set[tuple[int, str]] = set()
+    tiled = any(["tile" in event.attributes for event in trace.events])
     found = []
     for event in trace.events:
         busy = row_of(event.op).cost(event, chip)
@@ -63,8 +74,22 @@ def works(trace: Trace) -> list[Work]:
             if table not in tables:
                 tables.add(table)
                 busy += chip.table_load_ns.value
-        found.append(Work(event.engine, busy, latencies[event.engine], port=_port(event, chip, busy)))
+        cells = _cells(event) if tiled and event.engine == "tensor" else 0
+        found.append(Work(event.engine, busy, latencies[event.engine], port=_port(event, chip, busy), cells=cells))
     return found
+
+
+CELLS = 16  # of 32 rows x 32 columns
+
+
+def _cells(event: Event) -> int:
+    """The cells of the array that a matmul takes: bit 4 r + c for rows from 32 r and columns from 32 c."""
+    row, column, rows, columns = event.attributes.get("tile", (0, 0, 128, 128))
+    return sum(
+        1 << 4 * r + c
+        for r in range(row // 32, (row + rows) // 32)
+        for c in range(column // 32, (column + columns) // 32)
+    )
 
 
 def _shared_memory(trace: Trace) -> Chip:
@@ -81,7 +106,23 @@ def _transfer(event: Event, chip: Chip, busy: float) -> Work:
     rings = int(chip.dma_rings.value)
     if event.op == "dma_copy" and event.reads and event.writes:
         rings = descriptors(event.reads, event.writes, chip).rings(chip)
-    return Work("dma", busy, chip.dma_end_ns.value, chip.dma_issue_ns.value, chip.dma_start_ns.value, rings)
+    queue = _queue(event)
+    issue = {"gpsimd": chip.dma_software_issue_ns.value, "static": 0.0}.get(queue, chip.dma_issue_ns.value)
+    return Work("dma", busy, chip.dma_end_ns.value, issue, chip.dma_start_ns.value, rings, queue=f"dma by {queue}")
+
+
+def _queue(event: Event) -> str:
+    """Who issues a transfer: "sync", "scalar", "gpsimd", "static", or "cores" for what two cores or ranks exchange."""
+    if event.op == "sendrecv" or "ranks" in event.attributes:
+        return "cores"
+    mode = event.attributes.get("dge", "unknown")
+    if mode == "none":
+        return "static"
+    if mode == "swdge" or "gathered" in event.attributes or "scattered" in event.attributes:
+        return "gpsimd"
+    trigger = str(event.attributes.get("trigger", "sync"))
+    from_sbuf = event.reads and event.reads[0].allocation.buffer == "sbuf"
+    return f"{trigger}, from SBUF" if from_sbuf else trigger
 
 
 def _port(event: Event, chip: Chip, busy: float) -> str | None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from triptych.harness.ops.op import Alone, BatchInvariance, Op
     from triptych.harness.testing.agreement import assert_agree
     from triptych.harness.testing.api import bench, check
+    from triptych.harness.testing.interpretation import interpret
     from triptych.harness.testing.kernel_tests import kernel_tests, parametrize
 
     nki: Any
@@ -33,6 +34,7 @@ __all__ = [
     "assert_agree",
     "bench",
     "check",
+    "interpret",
     "kernel_tests",
     "nki",
     "parametrize",
@@ -47,6 +49,7 @@ _HOMES = {
     "assert_agree": "triptych.harness.testing.agreement",
     "bench": "triptych.harness.testing.api",
     "check": "triptych.harness.testing.api",
+    "interpret": "triptych.harness.testing.interpretation",
     "kernel_tests": "triptych.harness.testing.kernel_tests",
     "parametrize": "triptych.harness.testing.kernel_tests",
 }

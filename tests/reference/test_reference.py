@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from triptych.reference.attention import attention
-from triptych.reference.matmul import matmul
+from triptych.reference.matmul import matmul, matmul_mk
 
 
 def draw(*shape, seed=0):
@@ -34,6 +34,13 @@ def test_matmul_propagates_nan_and_infinities():
     out = matmul(lhsT, rhs)
     assert np.isnan(out[0]).all()
     assert np.array_equal(out[1:], [[np.inf, np.inf, np.nan], [2, 2, -np.inf]], equal_nan=True)
+
+
+def test_matmul_mk_takes_the_left_operand_as_it_is_stored():
+    lhs, rhs = draw(5, 3), draw(3, 4, seed=1)
+    assert np.array_equal(matmul_mk(lhs, rhs), matmul(lhs.T, rhs))
+    with pytest.raises(ValueError, match=r"lhs must have 2 axes \[M, K\], got 3"):
+        matmul_mk(np.zeros((1, 2, 3)), rhs)
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,7 @@ def add_check(parser: argparse.ArgumentParser) -> None:
         metavar="T",
         help="search for a failing case this long, as 60 or 5m, and shrink it",
     )
+    parser.add_argument("--watch", action="store_true", help="run again whenever a source is saved, what failed first")
     add_judgement(parser, timed=False)
     add_output(parser, html=None)
 
@@ -183,6 +184,7 @@ def add_profile(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--seed", type=values.seed, default=0, metavar="N", help="of inputs, where data matters (default: 0)"
     )
+    parser.add_argument("--watch", action="store_true", help="predict again whenever a source is saved")
     group = parser.add_argument_group("how to predict")
     group.add_argument(
         "--order",

@@ -1,4 +1,4 @@
-"""What commands that run kernels share: carrying a request out, watching files, other revisions.
+"""What commands that run kernels share: carrying a request out, sides of a comparison, watching files.
 
 Commands import it; it imports no command.
 """

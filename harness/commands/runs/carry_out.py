@@ -62,7 +62,7 @@ def observers_of(arguments: Namespace, outputs: Outputs) -> list[Observer]:
         observers.append(Recorder(shlex.join(["triptych", *arguments.argv]), outputs.label))
     if outputs.resume:
         observers.append(Resume(outputs.resume, say, overview.document))
-    observers.append(Progress(quiet=outputs.quiet))
+    observers.append(Progress(quiet=outputs.quiet, lines=True))
     if arguments.stop:
         observers.append(StopAtFirst())
     return observers

@@ -22,5 +22,7 @@ def on_the_host(memory: Memory, device: devices.Device = devices.INTERPRETER, pl
         patches = Patches(stack)
         for name, value in cuda_names(device).items():
             patches.put(torch.cuda, name, value)
-        with HostTensors(memory, place) as host:
+        host = HostTensors(memory, place)
+        patches.put(torch.autograd, "_engine_run_backward", host.running_backward(torch.autograd._engine_run_backward))
+        with host:
             yield host

@@ -58,8 +58,8 @@ def _popcount(x: Array) -> Array:
 
 def _leading_zeros(x: Array) -> Array:
     bits = x.view(f"u{x.itemsize}")
-    zero = [(bits >> np.array(i, bits.dtype)) == 0 for i in range(8 * x.itemsize)]
-    return np.asarray(np.sum(zero, axis=0, dtype=np.int32))
+    zeros = [(bits >> np.array(i, bits.dtype)) == 0 for i in range(8 * x.itemsize)]
+    return np.asarray(np.sum(zeros, axis=0, dtype=np.int32))
 
 
 def _first_set(x: Array) -> Array:

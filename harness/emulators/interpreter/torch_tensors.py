@@ -63,11 +63,22 @@ class HostTensors(TorchFunctionMode):  # type: ignore[misc]  # PyTorch's types a
             return ANSWERS[function]
         if function in STAYS:
             return args[0]
+        if function is torch.device:
+            return function(*args, **(kwargs or {}))
         named = {name: self._here(value) for name, value in (kwargs or {}).items() if name != "pin_memory"}
         result = function(*map(self._here, args), **named)
         if function in EMPTY and self.place.type == "cpu":
             _poison(result)
         return result
+
+    def running_backward(self, engine: Callable[..., Any]) -> Callable[..., Any]:
+        """PyTorch's engine of gradients, which would call the backward functions of users outside of this mode."""
+
+        def run(*args: Any, **named: Any) -> Any:
+            with self:
+                return engine(*args, **named)
+
+        return run
 
     def _here(self, value: Any) -> Any:
         """An argument that means the GPU means the place where tensors are."""
@@ -83,7 +94,7 @@ class HostTensors(TorchFunctionMode):  # type: ignore[misc]  # PyTorch's types a
         self._regions[_key(tensor)] = region, storage
         return region
 
-    def shape_only(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+    def shape_only(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> torch.Tensor:
         """A tensor that can be asked for its shape, strides and address, and not be read."""
         return torch.empty(shape, dtype=getattr(torch, dtype.name), device=self.place)
 

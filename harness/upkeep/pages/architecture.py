@@ -47,7 +47,8 @@ def purpose(built: House, room: str) -> str:
 
 def calls(built: House, room: str) -> list[str]:
     """The rooms that the files of `room` import from, the ground left out; the highest first."""
-    called = {built.room(o) for module, others in built.imports.items() if built.room(module) == room for o in others}
+    own = [module for module in built.imports if built.room(module) == room and module != f"triptych.{built.name}"]
+    called = {built.room(other) for module in own for other in built.imports[module]}
     return [other for other in reversed(FLOORS[built.name]) if other in called - {room, GROUND}]
 
 

@@ -117,7 +117,7 @@ def test_arrays_are_drawn_only_where_a_kernel_depends_on_them(profile, monkeypat
 
     monkeypatch.setattr("triptych.harness.profiling.subjects.make_inputs", none)
     assert profile("matmul -a M=2048 -a K=2048 -a N=2048")[0] == ExitCode.OK
-    assert profile("attention -k *8b/decode*")[0] == ExitCode.OK
+    assert profile("attention_online -k *8b/decode*")[0] == ExitCode.OK
 
 
 def test_an_op_without_declared_shapes_is_drawn_to_see_them(profile, tmp_path: Path) -> None:

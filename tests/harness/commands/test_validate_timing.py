@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,16 @@ def test_the_summary_of_errors() -> None:
     assert (found.median, found.worst) == pytest.approx((0.1, 0.5))
     assert found.rank_correlation == pytest.approx(0.5)  # 110 before 100: d = 1, 1, 0; 1 - 6 * 2 / (3 * 8)
     assert summary([outcome(5, None)]) is None
+    assert (found.bias, found.naive_median) == (pytest.approx(0.02), None)
+
+
+def test_a_summary_tells_the_ninetieth_percentile_the_bias_and_what_a_roofline_would_have_said() -> None:
+    far = [replace(outcome(100, 100 + error), naive_us=100 - 2 * error) for error in (*range(1, 20), -50)]
+    found = summary(far)
+    assert found is not None
+    # 20 errors: 1, 2, .. 19 and -50 %: nine tenths are 18 of them; the middle ones with their sign 9 and 10
+    assert (found.percentile_90, found.bias, found.worst) == pytest.approx((0.18, 0.095, 0.5))
+    assert found.naive_median == pytest.approx(0.21)  # twice the middle of the absolute errors, 10 and 11 %
 
 
 def test_ranks_share_what_is_equal() -> None:

@@ -37,6 +37,14 @@ def test_each_point_is_one_measurement() -> None:
         assert point.call.target in simulator.TARGETS and point.call.cores in (1, 2)
 
 
+def test_the_points_of_one_page_are_all_for_calibration_or_all_for_validation() -> None:
+    uses: dict[str, set[str]] = {}
+    for point in POINTS:
+        uses.setdefault(point.source.split(",")[0], set()).add(point.use)
+    assert {page: use for page, use in uses.items() if len(use) > 1} == {}
+    assert {use for found in uses.values() for use in found} == {"calibration", "validation"}
+
+
 def test_points_of_one_call_stand_together() -> None:
     calls = [point.call for point in POINTS]
     changes = sum(a is not b for a, b in zip(calls, calls[1:], strict=False))

@@ -1,0 +1,119 @@
+"""`--watch`: a wrong kernel is mended while it runs, what failed comes first, and what changed is said."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from triptych.harness.commands import cli
+from triptych.harness.commands.runs import watch
+from triptych.harness.exit_codes import ExitCode
+from triptych.harness.reports import progress
+from triptych.harness.reports.progress import Progress
+
+FILE = """
+from triptych import Op
+
+op = Op("twice", {"x": ("M",)}, lambda x: 2 * x, [{"M": 3}, {"M": 5}], nki=None, torch=None)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Ctrl-C is sent as POSIX's signal")
+def test_a_run_follows_each_save_and_ends_with_ctrl_c(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(FILE.replace("2 * x", "2 * y"))
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    words = ["check", "--watch", "--kernel", "mine.py", "--backend", "numpy", "--dtype", "float32", "-q"]
+    log = tmp_path / "log.txt"
+    with log.open("w") as stream:
+        job = subprocess.Popen(
+            [sys.executable, "-m", "triptych", *words],
+            stdout=stream,
+            stderr=stream,
+            env=env,
+            cwd=tmp_path,
+            start_new_session=True,
+        )
+
+        def wait_for(times: int) -> str:
+            end = time.monotonic() + 120
+            while time.monotonic() < end and log.read_text().count("watching ") < times:
+                time.sleep(0.1)
+            return log.read_text()
+
+        try:
+            assert "name 'y' is not defined" in wait_for(1)
+            file.write_text(FILE)
+            text = wait_for(2)
+        finally:
+            os.killpg(job.pid, signal.SIGINT)
+            job.wait(timeout=60)
+    assert text.index("resuming ") < text.index("changed: twice 3 float32 numpy: error → passed"), text
+    assert "changed: twice 5 float32 numpy: error → passed" in text and job.returncode == ExitCode.OK
+
+
+def test_what_failed_is_run_first_and_from_what_was_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.py").write_text(FILE.replace("2 * x", "2 * y"))
+    monkeypatch.chdir(tmp_path)
+    ran: list[list[str]] = []
+
+    def run(words: list[str]) -> int:
+        ran.append(words)
+        return cli.main(words)
+
+    def pause() -> None:
+        if len(ran) >= 3:
+            raise KeyboardInterrupt
+        (tmp_path / "mine.py").write_text(FILE.replace("2 * x", "2 * z"))
+
+    monkeypatch.setattr(watch, "run", run)
+    monkeypatch.setattr(watch, "pause", pause)
+    words = ["check", "--watch", "--kernel", "mine.py", "--backend", "numpy", "--dtype", "float32", "-q"]
+    assert cli.main(words) == ExitCode.MISMATCH
+    assert ran[0] == ran[2] and "-k" in ran[1] and ran[1][ran[1].index("-k") + 1] == "3", "the failing case first"
+    assert "still wrong: triptych check twice --kernel mine.py" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [["--json", "-"], ["--fuzz", "3"]])
+def test_a_watch_writes_no_single_document(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["check", "matmul", "--watch", *words]) == ExitCode.USAGE
+    assert "--watch" in capsys.readouterr().err
+
+
+class Task:
+    class case:
+        name, dtype = "64", "float32"
+
+    op, backend, target = "matmul", "nki-sim", "trn2"
+
+
+class Run:
+    left = [Task()] * 6
+
+
+def test_a_long_run_on_a_pipe_says_how_far_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "EVERY_S", 0.01)
+    run: Any = Run()
+    shown = Progress(lines=True)
+    shown.started(run)
+    shown.begun -= 60
+    shown.done = 2
+    time.sleep(0.3)
+    shown.ended(run)
+    assert "[2/6, about 2 min left] matmul 64 float32 nki-sim[trn2]" in capsys.readouterr().err
+    quiet = Progress(lines=True, quiet=True)
+    quiet.started(run)
+    time.sleep(0.05)
+    quiet.ended(run)
+    assert capsys.readouterr().err == ""

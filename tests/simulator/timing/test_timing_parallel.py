@@ -1,0 +1,185 @@
+"""What runs beside what, by hand: tiles of the Tensor Engine's array, and the queues that issue DMA."""
+
+import numpy as np
+import pytest
+
+from triptych import simulator
+from triptych.simulator import Options
+from triptych.simulator.launch.import_hook import simulated_nki
+from triptych.simulator.timing import schedule
+
+with simulated_nki():
+    import nki.isa as nisa
+    import nki.language as nl
+
+CYCLE = 1 / 2.4  # trn2, ns, of the Tensor Engine
+FULL = (512 + 7) * CYCLE
+ISSUE, SOFTWARE = 600, 31  # ns a transfer by hardware and by GpSimd
+X = np.ones((128, 4096), np.float32)
+
+
+def spans_of(program, target="trn2", **options):
+    """The spans of a program by the names that it gives its instructions, and its timeline."""
+
+    def kernel(x):
+        program(x)
+        return x
+
+    trace = simulator.run(kernel, X, target=target, options=Options(**options)).trace
+    found = schedule(trace)
+    return {trace.events[s.index].name: s for s in found.spans}, found
+
+
+def matmuls(tiles, n=512, target="trn2"):
+    """Matmuls into a bank each, on tiles (row, column, rows, columns) of the array or None; warmed up before."""
+
+    def program(x):
+        a, b = (nl.ndarray((128, w), nl.bfloat16) for w in (128, 512))
+        nisa.memset(a, 1.0)
+        nisa.memset(b, 1.0)
+        warm = nl.ndarray((128, 512), nl.float32, nl.psum)
+        for _ in range(40):
+            nisa.nc_matmul(warm, a, b)
+        for i, tile in enumerate(tiles):
+            out = nl.ndarray((128, 512), nl.float32, nl.psum)
+            if tile is None:
+                nisa.nc_matmul(out[:, 0:n], a, b[:, 0:n], name=str(i))
+                continue
+            row, column, rows, columns = tile
+            part = (slice(row, row + rows), slice(0, columns)), (slice(row, row + rows), slice(0, n))
+            nisa.nc_matmul(
+                out[0:columns, 0:n], a[part[0]], b[part[1]], tile_position=(row, column), tile_size=(rows, columns),
+                name=str(i),
+            )  # fmt: skip
+
+    return spans_of(program, target)[0]
+
+
+@pytest.mark.parametrize(
+    "tiles",
+    [
+        [(0, 0, 64, 128), (64, 0, 64, 128)],
+        [(0, 32 * i, 128, 32) for i in range(4)],
+        [(32 * i, 0, 32, 128) for i in range(4)],
+        [(64 * (i % 2), 64 * (i // 2), 64, 64) for i in range(4)],
+    ],
+)
+def test_tiles_of_the_array_run_in_parallel(tiles):
+    """Each takes as long as alone; one is issued every 64 cycles."""
+    spans = matmuls(tiles)
+    starts = [spans[str(i)].start_ns for i in range(len(tiles))]
+    assert np.diff(starts) == pytest.approx(64 * CYCLE)
+    assert [spans[str(i)].busy_ns for i in range(len(tiles))] == pytest.approx([FULL] * len(tiles))
+
+
+@pytest.mark.parametrize(
+    "tiles",
+    [
+        [(0, 0, 64, 128), (0, 0, 64, 128)],  # the same tile
+        [(0, 0, 64, 128), (0, 64, 128, 64)],  # a quarter in common
+        [None, (0, 0, 32, 32)],
+        [(0, 0, 32, 32), None],
+        [None, None],
+    ],
+)
+def test_what_needs_the_same_part_of_the_array_takes_turns(tiles):
+    spans = matmuls(tiles)
+    assert spans["1"].start_ns == pytest.approx(spans["0"].start_ns + FULL)
+
+
+def test_a_tile_that_is_busy_holds_up_those_behind_it():
+    """Matmuls are issued in turn: the third, whose tile is free, waits behind the second."""
+    spans = matmuls([(0, 0, 64, 128), (0, 0, 64, 128), (64, 0, 64, 128)])
+    assert spans["2"].start_ns == pytest.approx(spans["1"].start_ns + 64 * CYCLE)
+
+
+@pytest.mark.parametrize(
+    ("m", "n", "cycles"),
+    [(8, 8, 8), (8, 32, 32), (64, 8, 64), (128, 8, 64), (128, 100, 100), (8, 512, 512), (128, 512, 512)],
+)
+def test_a_small_matmul_takes_the_longer_of_its_weights_and_what_it_streams(m, n, cycles):
+    """max(min(64, M), N) cycles of the array and 7 more."""
+
+    def program(x):
+        a, b = (nl.ndarray((128, w), nl.bfloat16) for w in (128, 512))
+        nisa.memset(a, 1.0)
+        nisa.memset(b, 1.0)
+        nisa.nc_matmul(nl.ndarray((m, n), nl.float32, nl.psum), a[:, 0:m], b[:, 0:n], name="mm")
+
+    spans, _ = spans_of(program, "trn1")
+    assert spans["mm"].busy_ns == pytest.approx((cycles + 7) / 2.8)
+
+
+def loads(*how, p=16, n=128):
+    """A program that loads small tiles, each as `how` says."""
+
+    def program(x):
+        for i, keywords in enumerate(how):
+            nisa.dma_copy(nl.ndarray((p, n), nl.float32), x[0:p, 0:n], name=str(i), **keywords)
+
+    return program
+
+
+HARDWARE = {"dge_mode": nisa.dge_mode.hwdge}
+BY_SYNC, BY_SCALAR = ({**HARDWARE, "engine": e} for e in (nisa.engine.sync, nisa.engine.scalar))
+BY_GPSIMD, STATIC, OPEN = ({"dge_mode": m} for m in (nisa.dge_mode.swdge, nisa.dge_mode.none, nisa.dge_mode.unknown))
+
+
+@pytest.mark.parametrize(
+    ("how", "apart"),
+    [
+        ([OPEN, OPEN, OPEN], [ISSUE, ISSUE]),
+        ([HARDWARE, BY_SYNC, OPEN], [ISSUE, ISSUE]),  # one queue
+        ([BY_SYNC, BY_SCALAR, BY_SYNC, BY_SCALAR], [0, ISSUE, 0]),  # two, each with its own DGE
+        ([BY_GPSIMD] * 3, [SOFTWARE] * 2),
+        ([STATIC] * 3, [0, 0]),
+    ],
+)
+def test_who_makes_the_descriptors_decides_how_often_a_transfer_is_issued(how, apart):
+    spans, _ = spans_of(loads(*how, p=1))
+    starts = [spans[str(i)].start_ns for i in range(len(how))]
+    assert np.diff(starts) == pytest.approx(apart, abs=1e-6)
+
+
+def test_a_queue_keeps_the_programs_order_and_no_other_queue_waits_for_it():
+    """The second load goes where a slow Vector instruction still reads, and the third is behind it."""
+
+    def program(x):
+        a, b, c = (nl.ndarray((128, 4096), nl.float32) for _ in range(3))
+        nisa.dma_copy(a, x, name="first")
+        nisa.tensor_copy(nl.ndarray((128, 4096), nl.float32), a, name="slow")
+        nisa.dma_copy(a, x, name="second")
+        nisa.dma_copy(b, x, name="behind")
+        nisa.dma_copy(c, x, **BY_SCALAR, name="beside")
+
+    spans, _ = spans_of(program)
+    assert spans["second"].start_ns == pytest.approx(spans["slow"].end_ns + 740)
+    assert spans["behind"].start_ns == pytest.approx(spans["second"].start_ns + spans["second"].busy_ns)
+    assert spans["beside"].start_ns < spans["slow"].end_ns
+
+
+def test_what_leaves_sbuf_does_not_hold_up_the_loads_behind_it():
+    def program(x):
+        a, b = (nl.ndarray((128, 4096), nl.float32) for _ in range(2))
+        nisa.memset(a, 1.0, name="slow")
+        nisa.dma_copy(nl.ndarray((128, 4096), nl.float32, nl.private_hbm), a, name="store")
+        nisa.dma_copy(b, x, name="load")
+
+    spans, _ = spans_of(program)
+    assert spans["load"].start_ns == 17_000 + 740 < spans["slow"].end_ns < spans["store"].start_ns
+
+
+def test_rings_take_the_queues_in_turn():
+    """Large loads of one queue are all there before the second small one of another, which moves after one of them."""
+
+    def program(x):
+        for i in range(4):
+            nisa.dma_copy(nl.ndarray((128, 4096), nl.float32), x, dge_mode=nisa.dge_mode.none, name=f"large {i}")
+        for i in range(2):
+            nisa.dma_copy(nl.ndarray((128, 128), nl.float32), x[:, 0:128], **BY_SCALAR, name=f"small {i}")
+
+    spans, _ = spans_of(program)
+    order = sorted(spans, key=lambda name: spans[name].start_ns)
+    assert order == ["small 0", "large 0", "small 1", "large 1", "large 2", "large 3"]
+    moved = 8 * (4.7 + 16384 / 23)
+    assert spans["small 1"].start_ns == pytest.approx(spans["large 0"].start_ns + moved)
