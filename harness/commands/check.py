@@ -23,7 +23,7 @@ def run(arguments: Namespace) -> int:
             raise UsageError("--fuzz searches for as long as it is told; it does not go with --watch.")
         from triptych.harness.commands.runs.watch import watch
 
-        return watch(arguments, arguments.source)
+        return watch(arguments)
     return fuzz(arguments) if arguments.fuzz else carry_out(arguments)
 
 

@@ -84,7 +84,7 @@ def run(arguments: Namespace) -> int:
     if arguments.watch:
         from triptych.harness.commands.runs.watch import watch
 
-        return watch(arguments, arguments.kernel)
+        return watch(arguments)
     targets = list(dict.fromkeys(arguments.targets)) or [DEFAULT_TARGET]
     for target in targets:
         if target not in simulator.TARGETS:

@@ -107,7 +107,7 @@ def with_function(request: Request, path: Path, function: str) -> tuple[Op, dict
 def generated(stack: contextlib.ExitStack, ops: Sequence[tuple[Op, dict[str, str]]], source: str | None) -> Path:
     """A file that declares ops as `source` or triptych does, but with other kernels; an empty one is none."""
     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="triptych-compare-"))
-    origin = str(Path(source).resolve()) if source else None
+    origin = [str(Path(source).resolve())] if source else []
     lines = [
         "from dataclasses import replace",
         "from triptych.harness.collection import load_ops",

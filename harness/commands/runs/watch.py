@@ -37,11 +37,8 @@ OWN = ("kernels", "reference", "harness/collection")  # what of this project a u
 State = dict[Path, "tuple[int, int]"]  # of each file its time and size
 
 
-def watch(arguments: Namespace, source: str | None) -> int:
-    """Run and wait, until the user interrupts; the exit code is that of the last run.
-
-    source: the user's file that declares the ops, or holds the kernel
-    """
+def watch(arguments: Namespace) -> int:
+    """Run and wait, until the user interrupts; the exit code is that of the last run."""
     if Outputs.from_arguments(arguments).stdout_taken:
         raise UsageError("--watch prints one run after the other, so that no output can be `-`.")
     words = [word for word in arguments.argv if word != "--watch"]
@@ -55,7 +52,7 @@ def watch(arguments: Namespace, source: str | None) -> int:
             words += [] if arguments.json else ["--json", kept]
         try:
             while True:
-                places = folders(source)
+                places = folders(arguments.sources)
                 before = state(places)
                 still = first_failing(last)
                 if still and run([*shlex.split(still)[1:], "-q", "--resume", kept]) == ExitCode.MISMATCH:
@@ -115,14 +112,14 @@ def changed(last: Document | None, now: Document | None) -> Iterator[str]:
         yield "nothing changed since the last run"
 
 
-def folders(source: str | None) -> list[Path]:
-    """Where the sources of a run lie: the folder of the user's file and those of its kernels; our own without one."""
-    if source is None:
+def folders(sources: Sequence[str]) -> list[Path]:
+    """Where the sources of a run lie: the folders of the user's files and of their kernels; our own without any."""
+    if not sources:
         return [PROJECT / name for name in OWN if (PROJECT / name).is_dir()]
-    path = Path(split_function(source)[0]).resolve()
-    found = {path.parent: None}
+    paths = [Path(split_function(source)[0]).resolve() for source in sources]
+    found = dict.fromkeys(path.parent for path in paths)
     with contextlib.suppress(Exception):  # a file that does not load is what its user is about to mend
-        for op in load_ops(str(path)).values():
+        for op in load_ops([str(path) for path in paths]).values():
             for kernel in (op.nki, op.triton):
                 if kernel is not None:
                     found[file_of(kernel).resolve().parent] = None
