@@ -12,7 +12,7 @@ import inspect
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -37,6 +37,7 @@ from triptych.harness.emulators.interpreter.tensors import Lacking, Tensor
 from triptych.harness.emulators.memory import Memory
 
 _LOCK = threading.RLock()
+HARNESS = str(Path(__file__).parents[1])
 LIBRARIES = tuple(str(Path(file).parent) for file in (inspect.__file__, np.__file__))
 
 
@@ -180,7 +181,7 @@ def explain(error: BaseException) -> EmulationError | MemoryError:
     while isinstance(error, InterpreterError) and error.__cause__ is not None:
         error = error.__cause__
         frames = traceback.extract_tb(error.__traceback__)
-    places = [f for f in frames if not f.filename.startswith((*_not_the_users(), "<string>", "<frozen"))]
+    places = _of_the_user(frames) or _of_the_user(traceback.extract_stack())  # of the kernel, or of its launch
     place = f" ({Path(places[-1].filename).name}:{places[-1].lineno})" if places else ""
     if isinstance(error, EmulationError):
         told = type(error)(f"{error}{place}")
@@ -190,7 +191,9 @@ def explain(error: BaseException) -> EmulationError | MemoryError:
     return told
 
 
-def _not_the_users() -> tuple[str, ...]:
+def _of_the_user(frames: Sequence[traceback.FrameSummary]) -> list[traceback.FrameSummary]:
+    """The frames of neither the harness, Triton, PyTorch nor Python's own library."""
     torch = sys.modules.get("torch")
-    files = [__file__, triton.__file__, *([str(torch.__file__)] if torch else [])]
-    return (*(str(Path(file).parent) for file in files), *LIBRARIES)
+    files = [triton.__file__, *([str(torch.__file__)] if torch else [])]
+    others = (HARNESS, *(str(Path(file).parent) for file in files), *LIBRARIES, "<string>", "<frozen")
+    return [frame for frame in frames if not frame.filename.startswith(others)]

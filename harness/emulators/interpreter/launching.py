@@ -44,7 +44,10 @@ class Launch:
         unknown = [name for name in named if name not in signature.parameters and name not in OPTIONS]
         if unknown:
             raise EmulationError(f"kernel {kernel.__name__} has no parameter, and Triton no option, {unknown[0]!r}")
-        bound = signature.bind(*args, **given)
+        try:
+            bound = signature.bind(*args, **given)
+        except TypeError as error:
+            raise EmulationError(f"kernel {kernel.__name__}{signature} cannot be launched so: {error}") from None
         bound.apply_defaults()
         dimensions = _dimensions(grid(dict(bound.arguments)) if callable(grid) else grid)
         arguments = {p.name: self._argument(p, bound.arguments[p.name]) for p in parameters_of(kernel)}

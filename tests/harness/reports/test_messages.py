@@ -65,15 +65,11 @@ def without_size(x, out):
     kernel[(1,)](x, out)
 
 
-def by_torch(x, out):
-    out.copy_(2 * x)
-
-
 def too_large(x, out):
     np.ones(10**12)
 
 
-KERNELS = (without_out, without_grid, without_size, by_torch, too_large)
+KERNELS = (without_out, without_grid, without_size, too_large)
 globals().update({f"op_{k.__name__}": Op(k.__name__, {"x": ("M", "N")}, reference, [{"M": 2, "N": 4}], triton=k)
                   for k in KERNELS})
 """
@@ -85,16 +81,13 @@ SAID = {
     ("torch", "nothing"): "the kernel returned None instead of an array: return its output",
     ("torch", "wide"): "the output has a wrong dtype: expected bfloat16, got float64",
     ("torch", "unknown"): "the kernel raised AttributeError: 'Tensor' object has no attribute 'nope' (mine.py:14)",
-    ("triton-cpu", "without_out"): "mine.py has without_out(x), which is called as without_out(x=, out=), after the "
-    "op's inputs and params: got an unexpected keyword argument 'out'",
+    ("triton-cpu", "without_out"): "the launcher returns nothing, and takes no out=; it must return a tensor, or write",
     (
         "triton-cpu",
         "without_grid",
     ): "kernel is called without a grid: launch it as kernel[(n,)](..) (mine.py:23)",
-    ("triton-cpu", "without_size"): "the kernel raised TypeError: kernel() missing 1 required positional argument: 'N' "
-    "(mine.py:27)",
+    ("triton-cpu", "without_size"): "cannot be launched so: missing a required argument: 'N' (mine.py:27)",
     ("triton-cpu", "too_large"): "the kernel ran out of memory: this needs more than the memory limit of",
-    ("triton-cpu", "by_torch"): "the interpreter's stand-in for a tensor has no 'copy_'",
 }
 
 
