@@ -102,7 +102,7 @@ def _in_jax(reference: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
     import jax.numpy as jnp
 
     # JAX 0.8 has it; before it was an experiment.
-    wide: Any = getattr(jax, "enable_x64", None) or importlib.import_module("jax.experimental").enable_x64
+    wide: Any = jax.enable_x64 if hasattr(jax, "enable_x64") else importlib.import_module("jax.experimental").enable_x64
     with wide(True):
         return _array(reference(**_changed(arguments, jnp.asarray)))
 

@@ -17,7 +17,7 @@ from triton.runtime.interpreter import TensorHandle
 from triton.runtime.jit import JITFunction, KernelParam, mangle_type
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from triptych.harness.emulators.errors import EmulationError
+from triptych.harness.emulators.errors import EmulationError, KernelRaised
 from triptych.harness.emulators.interpreter.rewriting import rewritten
 
 OPTIONS = {f.name for options in (CUDAOptions, HIPOptions) for f in fields(options)} | {"launch_pdl", "stream"}
@@ -47,7 +47,7 @@ class Launch:
         try:
             bound = signature.bind(*args, **given)
         except TypeError as error:
-            raise EmulationError(f"kernel {kernel.__name__}{signature} cannot be launched so: {error}") from None
+            raise KernelRaised(f"kernel {kernel.__name__}{signature} cannot be launched so: {error}") from None
         bound.apply_defaults()
         dimensions = _dimensions(grid(dict(bound.arguments)) if callable(grid) else grid)
         arguments = {p.name: self._argument(p, bound.arguments[p.name]) for p in parameters_of(kernel)}

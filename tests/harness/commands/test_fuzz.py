@@ -143,7 +143,7 @@ def drawn(op: Op, count: int, seed: int, **settings: Any) -> list[Any]:
 @pytest.mark.parametrize("op", builtin().values(), ids=lambda op: op.name)
 def test_cases_keep_to_the_limits_and_reach_tiles_dtypes_and_regimes(op: Op) -> None:
     cases = drawn(op, 150, 1)
-    assert len({case.regime for case in cases}) == 10 and {case.dtype for case in cases} == set(op.dtypes)
+    assert len({case.regime for case in cases}) == 11 and {case.dtype for case in cases} == set(op.dtypes)
     for case in cases:
         assert all(1 <= case.axes[axis] <= most for axis, most in op.limits.items())
         assert all(case.axes[axis] % case.axes[base] == 0 for axis, base in op.multiples.items())

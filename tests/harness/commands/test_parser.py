@@ -38,7 +38,7 @@ def test_a_request_is_what_the_options_say() -> None:
     )
     assert Request.from_arguments(parse(line.split())) == Request(
         ops=["mat*"],
-        source="k.py",
+        sources=["k.py"],
         backends=["a", "b", "c"],
         required=["d"],
         targets=["trn1"],

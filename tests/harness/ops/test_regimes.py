@@ -54,7 +54,9 @@ def test_an_unknown_regime_lists_what_exists():
 @pytest.mark.parametrize("op", OPS.values(), ids=OPS)
 def test_the_adversarial_set_has_every_regime_and_says_so_in_the_name(op):
     cases = op.case_sets["adversarial"]
-    assert {case.regime for case in cases} == set(regimes.HARD)
+    assert {case.regime for case in cases} == set(regimes.HARD) - (
+        {"strided"} if op.triton is None and isinstance(op.inputs, dict) else set()
+    )
     assert all(case.name.endswith(f"-{case.regime}") for case in cases)
     assert {case.regime for case in op.case_sets["smoke"]} == {"normal"}, "smoke stays quick"
 

@@ -163,7 +163,7 @@ def test_bench_times_what_is_right(folder: Path) -> None:
 def test_the_document_is_that_of_the_command_line(folder: Path) -> None:
     results = triptych.check("double.py", backends="numpy", seed=3)
     body = json.loads(results.to_json())
-    assert list(body) == ["schema_version", "env", "results"]
+    assert {"schema_version", "env", "results"} <= set(body)
     assert (
         body["env"]["command"] == "triptych.check('double.py', backends='numpy', seed=3)" and body["env"]["seed"] == 3
     )

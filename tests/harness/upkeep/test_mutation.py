@@ -181,7 +181,7 @@ def test_the_honest_table_counts_what_is_rejected():
     ]
     lines = honest_figures.as_table(runs, [(retiled.ROOT / "kernels/nki/matmul.py", 7, fates)]).splitlines()
     assert lines[2] == "| NumPy, matmul | in pairs | 2 | 1 | 1.20 |"
-    assert lines[3] == "| `kernels/nki/matmul.py` | K in blocks of one tile | 7 | 0 | the same bits |"
+    assert lines[3] == "| `kernels/nki/matmul.py` | K in blocks of 256 | 7 | 0 | the same bits |"
     assert lines[-1] == f"| all |  | {2 + 7 * len(fates)} | 1 |  |"
 
 
