@@ -40,6 +40,11 @@ COMPARE_EXIT_CODES = """exit codes:
   5  nothing could be compared
   6  a required backend is missing"""
 
+TUNE_EXIT_CODES = """exit codes:
+  0  every setting was tried; what is chosen agrees
+  1  no setting is left: each was refused or is wrong
+  2  usage: no file with KNOBS among what is selected"""
+
 PROFILE_EXIT_CODES = """exit codes:
   0  predicted
   1  a kernel failed
@@ -92,6 +97,9 @@ COMMANDS = (
         options.add_profile,
         PROFILE_EXIT_CODES,
         folder="nki",
+    ),
+    Command(
+        "tune", "find the setting of a kernel's knobs that is fastest and right", options.add_tune, TUNE_EXIT_CODES
     ),
     Command("schema", "print the JSON schema of the documents that --json writes"),
     Command(
