@@ -232,6 +232,13 @@ def add_tune(parser: argparse.ArgumentParser) -> None:
     group.add_argument("-q", "--quiet", action="store_true", help="no progress and no table: the choice alone")
 
 
+def add_export(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("documents", nargs="+", metavar="JSON", help="results, as --json wrote them")
+    parser.add_argument(
+        "--to", default="triptych-results", metavar="PATH", help="a folder, or FILE.zip (default: triptych-results)"
+    )
+
+
 def add_cost(parser: argparse.ArgumentParser) -> None:
     """Which block at which prices."""
     parser.add_argument("documents", nargs="*", metavar="JSON", help="results whose times are priced too")

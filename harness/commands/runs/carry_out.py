@@ -115,9 +115,16 @@ def write_files(runs: Sequence[Document], results: Sequence[Outcome], outputs: O
 
         return page([(run.env, run.results) for run in runs], overview.warnings(runs).splitlines())
 
+    def markdown() -> str:
+        from triptych.harness.reports.report.data import ReportData
+        from triptych.harness.reports.report.pictures import diagrams
+
+        drawn = diagrams(ReportData.of([(run.env, run.results) for run in runs]))
+        return tables.markdown(results, seed, overview.warnings(runs).splitlines(), drawn)
+
     write(outputs.json, lambda: runs[0].to_json())
     write(outputs.csv, lambda: tables.comma_separated(results))
-    write(outputs.md, lambda: tables.markdown(results, seed, overview.warnings(runs).splitlines()))
+    write(outputs.md, markdown)
     write(outputs.html, html)
     return failed
 
