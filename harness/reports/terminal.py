@@ -6,7 +6,7 @@ rich does it, and is imported where there is a terminal. What a pipe reads does 
 from __future__ import annotations
 
 import os
-import time
+import threading
 from typing import IO, TYPE_CHECKING
 
 from triptych.harness.results.status import Status
@@ -86,15 +86,28 @@ class StatusLine:
 
 
 class Ticker(StatusLine):
-    """The same; on a pipe a line of its own every fifteen seconds, so that a long run is never silent."""
+    """The same; on a pipe a thread writes the last words every fifteen seconds, so that a long run is never silent."""
 
     def __init__(self, stream: IO[str], *, quiet: bool = False) -> None:
         super().__init__(stream, quiet=quiet)
         self.lines = not quiet and not self.on
-        self.last = time.monotonic()
+        self.words = ""
+        self.stop = threading.Event()
+        self.writer: threading.Thread | None = None
 
     def say(self, words: str) -> None:
         super().say(words)
-        if self.lines and time.monotonic() - self.last >= EVERY_S:
-            self.last = time.monotonic()
-            print(words, file=self.stream, flush=True)
+        self.words = words
+        if self.lines and self.writer is None:
+            self.stop.clear()
+            self.writer = threading.Thread(target=self._write, daemon=True)
+            self.writer.start()
+
+    def clear(self) -> None:
+        super().clear()
+        self.stop.set()
+        self.writer = None
+
+    def _write(self) -> None:
+        while not self.stop.wait(EVERY_S):
+            print(self.words, file=self.stream, flush=True)

@@ -86,7 +86,8 @@ def side(word: str, request: Request, files: Sequence[str], stack: contextlib.Ex
     if sha is None:
         raise UsageError(
             f"{word!r} is no document, no kernel file, no revision of the repository of "
-            f"{source or 'triptych itself'}, and none of the backends {', '.join(BACKENDS)}."
+            f"{source or 'triptych itself'} (of which the kernels alone are taken), and none of the backends "
+            f"{', '.join(BACKENDS)}."
         )
     return Side(
         f"{word} ({sha[:10]})", request=replace(request, sources=[revision(stack, folder, sha, source, request)])
@@ -121,7 +122,13 @@ def revision(stack: contextlib.ExitStack, folder: Path, sha: str, source: str | 
             raise UsageError(f"{source} is not in {sha[:10]}.")
         return str(there)
     ops = pick_ops(request.ops, load_ops(()))
-    return str(generated(stack, [(op, kernels_in(op, root, tree)) for op in ops.values()], None))
+    kernels = [(op, kernels_in(op, root, tree)) for op in ops.values()]
+    if not any(kernel for _, found in kernels for kernel in found.values()):
+        raise UsageError(
+            f"{sha[:10]} has no kernel of {', '.join(ops)}: of a revision the kernels alone are taken; ops, "
+            "references, inputs and judge are today's."
+        )
+    return str(generated(stack, kernels, None))
 
 
 def kernels_in(op: Op, root: Path, tree: Path) -> dict[str, str]:
