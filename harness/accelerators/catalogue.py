@@ -51,10 +51,15 @@ class Chip(Entry, frozen=True, kw_only=True):
         return max(flops / (self.peak(dtype) * share * 1e6), moved / (self.hbm_gb_per_s * share * 1e3))
 
 
-class Price(Entry, frozen=True, kw_only=True):
-    """What an hour of one chip costs, where and when."""
+class OfChip(Entry, frozen=True, kw_only=True):
+    """A row that is of one chip, by its name."""
 
     chip: str
+
+
+class Price(OfChip, frozen=True, kw_only=True):
+    """What an hour of one chip costs, where and when."""
+
     usd_per_hour: Positive
     kind: Kind
     region: str
@@ -66,10 +71,9 @@ class Price(Entry, frozen=True, kw_only=True):
         return f"{self.kind}, {self.region}, {self.date}"
 
 
-class Published(Entry, frozen=True, kw_only=True):
+class Published(OfChip, frozen=True, kw_only=True):
     """A rate that somebody measured on a chip and published, with the software that reached it."""
 
-    chip: str
     dtype: str
     tflop_per_s: Positive
     of: str
@@ -114,7 +118,8 @@ def parse(text: str, name: str) -> Catalogue:
     except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise UsageError(f"{name} is no file of accelerators: {str(error).rstrip('.')}.") from error
     known = {chip.name for chip in found.chips}
-    for row in (*found.prices, *found.published):
+    rows: list[OfChip] = [*found.prices, *found.published]
+    for row in rows:
         if row.chip not in known:
             raise UsageError(f"{name} has a row of the chip {row.chip!r}; its chips are {', '.join(sorted(known))}.")
     return found

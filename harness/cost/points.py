@@ -91,3 +91,13 @@ def of_publications(block: Block, known: Catalogue, rows: Sequence[int], chips: 
                 continue
             us = flops / (rate.tflop_per_s * 1e6)
             yield Point(chip, count, us, block, PUBLISHED, f"{rate.software}; {rate.of}; {rate.source}")
+
+
+def fastest(points: Iterable[Point]) -> list[Point]:
+    """Of each chip, evidence and number of rows the fastest point: several kernels may do the same."""
+    best: dict[tuple[str, str, int], Point] = {}
+    for point in points:
+        key = point.chip.name, point.evidence, point.rows
+        if key not in best or point.us < best[key].us:
+            best[key] = point
+    return list(best.values())

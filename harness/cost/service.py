@@ -9,7 +9,7 @@ from triptych.harness.accelerators.catalogue import Catalogue, Chip, Price
 from triptych.harness.cost.points import BOUND, ORDER, Point
 from triptych.harness.errors import UsageError, unknown
 
-SERVICES = (100.0, 300.0, 1000.0, 3000.0)  # microseconds that a block may take
+SERVICES = (100.0, 300.0, 1e3, 3e3, 1e4, 3e4)  # microseconds that a block may take
 
 
 @dataclass(frozen=True)

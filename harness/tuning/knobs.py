@@ -107,10 +107,10 @@ def knobs_of(path: Path) -> Knobs | None:
                 f"{where}: the knob {name!r} must be a constant that the file assigns once, outside of functions, a "
                 f"plain number or string; {EXAMPLE}."
             )
-        node = found[0]
-        assert node.end_lineno is not None and node.end_col_offset is not None
+        at = found[0]
+        assert at.end_lineno is not None and at.end_col_offset is not None
         own[name] = value
-        places[name] = starts[node.lineno - 1] + node.col_offset, starts[node.end_lineno - 1] + node.end_col_offset
+        places[name] = starts[at.lineno - 1] + at.col_offset, starts[at.end_lineno - 1] + at.end_col_offset
     return Knobs(path, text, {name: with_own(own[name], some) for name, some in values.items()}, own, places)
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from triptych.harness.accelerators.catalogue import Catalogue, Price
 from triptych.harness.cost.blocks import Block
-from triptych.harness.cost.points import BOUND, ORDER, Point
-from triptych.harness.cost.service import SERVICES, Verdict, name, verdict, without_price
+from triptych.harness.cost.points import BOUND, ORDER, Point, fastest
+from triptych.harness.cost.service import SERVICES, Offer, Verdict, name, verdict, without_price
 from triptych.harness.reports.charts.chart import Axis, Chart, Mark, Series
 from triptych.harness.reports.formats import short
 
@@ -36,7 +36,8 @@ class Costs:
 
     @classmethod
     def of(cls, block: Block, points: Sequence[Point], priced: Mapping[str, Price], known: Catalogue) -> Costs:
-        """The costs of these points at these prices."""
+        """The costs of the fastest of these points at these prices."""
+        points = fastest(points)
         verdicts = [found for us in SERVICES if (found := verdict(us, points, priced))]
         return cls(block, points, priced, without_price(known, known.chips, priced), verdicts)
 
@@ -58,8 +59,12 @@ class Costs:
     def answers(self) -> list[str]:
         """Who is cheapest at each service, under which evidence, and up to which price."""
         lines = []
+        said: Offer | None = None
         for one in self.verdicts:
             first = one.offers[0]
+            if said is not None and first == said:
+                continue  # more time changes nothing
+            said = first
             holds = f", up to {money(one.holds)} an hour" if one.holds is not None else ""
             lines.append(
                 f"if a block may take {short(one.us)} µs, {first.point.chip.name} is cheapest at "

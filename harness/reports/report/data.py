@@ -52,8 +52,8 @@ class ReportData:
         names = run_names([env for env, _ in runs])
         each = [(outcome, i, names[i]) for i, (_, outcomes) in enumerate(runs) for outcome in outcomes]
         return cls(
-            tuple(Entry(outcome, *run) for outcome, *run in each if isinstance(outcome, Result)),
-            tuple(Entry(outcome, *run) for outcome, *run in each if isinstance(outcome, Profile)),
+            tuple(Entry(outcome, run, name) for outcome, run, name in each if isinstance(outcome, Result)),
+            tuple(Entry(outcome, run, name) for outcome, run, name in each if isinstance(outcome, Profile)),
             tuple(env for env, _ in runs),
             tuple(warnings),
         )

@@ -245,3 +245,20 @@ def test_the_page_runs_and_the_two_ways_agree(
     assert json.loads((tmp_path / "results.json").read_text())["results"] == said
     assert cli.main(bench) == 0
     assert capsys.readouterr().out.strip() == str(found["times"])
+
+
+def test_a_notebook_shows_the_table_and_what_failed() -> None:
+    for factor, status in ((2.0, "passed"), (3.0, "failed")):
+        op = triptych.Op(
+            "<b>",
+            {"x": ("R", "C")},
+            lambda x: 2 * x,
+            [{"R": 4, "C": 6}],
+            torch=lambda x, factor=factor: factor * x,
+            dtypes=["float32"],
+        )
+        shown = triptych.check(op, backends="torch", isolated=False)._repr_html_()
+        assert (
+            shown.count("<table>") == 1 and f">{status}</td>" in shown and "&lt;b&gt;" in shown and "<b>" not in shown
+        )
+        assert f"1 {status}" in shown.partition("<pre>")[2]
