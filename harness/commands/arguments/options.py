@@ -210,6 +210,22 @@ def add_profile(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--json", metavar="PATH", help="everything, as one document (- is stdout, and nothing else is)")
 
 
+def add_compile(parser: argparse.ArgumentParser) -> None:
+    """What to compile for which GPUs."""
+    parser.add_argument("ops", nargs="*", metavar="OP", help="ops or globs, or your own files (default: all of ours)")
+    parser.add_argument("--kernel", **FILES, metavar="PATH", help="the ops of your own file")
+    parser.add_argument(
+        "--target", dest="targets", **LIST, metavar="T,...", help="sm_80, sm_90, sm_100, gfx942 (default: all of them)"
+    )
+    parser.add_argument(
+        "--dtype", dest="dtypes", **LIST, metavar="D,...", help="(default: bfloat16, or the op's first)"
+    )
+    parser.add_argument("--cases", dest="sets", **LIST, metavar="SET,...", help="(default: model; smoke with -a)")
+    parser.add_argument("-k", dest="names", metavar="CASE", help="only cases of this name or glob")
+    parser.add_argument("-a", dest="axes", **AXES, help="sizes, as -a M=256,1024")
+    parser.add_argument("--json", metavar="PATH", help="everything, as one document (- is stdout, and nothing else is)")
+
+
 def add_lint(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("paths", nargs="+", metavar="PATH[:FUNCTION]", help="a file's kernels, or one function of it")
     parser.add_argument("--target", dest="targets", **LIST, metavar="T,...", help="also report what these chips lack")

@@ -51,6 +51,12 @@ LINT_EXIT_CODES = """exit codes:
   1  an error
   2  usage: a file that is not there, is not Python, or holds no kernel"""
 
+COMPILE_EXIT_CODES = """exit codes:
+  0  every kernel compiles, fits its GPU and uses its matrix unit
+  1  one does not, or spills many registers
+  2  usage
+  5  nothing was compiled: no op with a Triton kernel"""
+
 VALIDATE_EXIT_CODES = """exit codes:
   0  the report was made, whatever the errors
   2  usage: a path that is no checkout of a known repository"""
@@ -85,6 +91,12 @@ COMMANDS = (
         COMPARE_EXIT_CODES,
     ),
     Command("profile", "predict how long a kernel takes on the chip, and why", options.add_profile, PROFILE_EXIT_CODES),
+    Command(
+        "compile",
+        "build Triton kernels for GPUs that are not here, and say what each costs",
+        options.add_compile,
+        COMPILE_EXIT_CODES,
+    ),
     Command("schema", "print the JSON schema of the documents that --json writes"),
     Command("lint", "find what NKI's compiler rejects, without running anything", options.add_lint, LINT_EXIT_CODES),
     Command(
