@@ -226,6 +226,28 @@ def add_compile(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", metavar="PATH", help="everything, as one document (- is stdout, and nothing else is)")
 
 
+def add_tune(parser: argparse.ArgumentParser) -> None:
+    """Which kernel to tune on which cases, and where the table and the choice go."""
+    add_selection(parser, cases="model, or smoke with -a")
+    group = parser.add_argument_group("how to tune")
+    group.add_argument(
+        "--knob",
+        dest="knobs",
+        action="append",
+        default=[],
+        metavar="NAME=V,...",
+        help="try these values alone; a knob that is not named then stays as it is",
+    )
+    group.add_argument(
+        "--timeout", dest="timeout_s", type=values.seconds, default=120.0, metavar="T", help="per judged case"
+    )
+    group = parser.add_argument_group("output")
+    group.add_argument("--write", action="store_true", help="put the choice into the kernel's file")
+    group.add_argument("--json", metavar="PATH", help="every setting, as one document (- is stdout)")
+    group.add_argument("--md", metavar="PATH", help="the table in Markdown (- is stdout)")
+    group.add_argument("-q", "--quiet", action="store_true", help="no progress and no table: the choice alone")
+
+
 def add_lint(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("paths", nargs="+", metavar="PATH[:FUNCTION]", help="a file's kernels, or one function of it")
     parser.add_argument("--target", dest="targets", **LIST, metavar="T,...", help="also report what these chips lack")

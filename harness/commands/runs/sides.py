@@ -21,6 +21,7 @@ from triptych.harness.ops.loading import split_function
 from triptych.harness.ops.op import Op
 from triptych.harness.ops.selection import pick_ops, sets_of
 from triptych.harness.running.request import Request
+from triptych.harness.tuning.variants import ops_file
 
 PANELS = ("nki", "triton")
 BACKEND = re.compile(r"([\w-]+)(?:\[(\w+)\])?")
@@ -105,19 +106,9 @@ def with_function(request: Request, path: Path, function: str) -> tuple[Op, dict
 
 
 def generated(stack: contextlib.ExitStack, ops: Sequence[tuple[Op, dict[str, str]]], source: str | None) -> Path:
-    """A file that declares ops as `source` or triptych does, but with other kernels; an empty one is none."""
+    """A file of ops with other kernels, which is gone after the comparison."""
     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="triptych-compare-"))
-    origin = [str(Path(source).resolve())] if source else []
-    lines = [
-        "from dataclasses import replace",
-        "from triptych.harness.collection import load_ops",
-    ]
-    for number, (op, kernels) in enumerate(ops):
-        given = ", ".join(f"{panel}={kernel or None!r}" for panel, kernel in kernels.items())
-        lines.append(f"op_{number} = replace(load_ops({origin!r})[{op.name!r}], {given})")
-    path = Path(folder) / "ops.py"
-    path.write_text("\n".join(lines) + "\n")
-    return path
+    return ops_file(Path(folder), ops, source)
 
 
 def revision(stack: contextlib.ExitStack, folder: Path, sha: str, source: str | None, request: Request) -> str:

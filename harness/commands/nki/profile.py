@@ -11,7 +11,7 @@ import math
 import shlex
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +19,6 @@ from msgspec import structs
 
 from triptych import simulator
 from triptych.harness import files
-from triptych.harness.backends.nki_sim import blaming_the_definition
 from triptych.harness.collection import builtin, declared
 from triptych.harness.commands.arguments.outputs import Outputs
 from triptych.harness.errors import UsageError, unknown
@@ -29,7 +28,8 @@ from triptych.harness.ops.selection import Selection, check_axes, dtypes_of, pic
 from triptych.harness.ops.work import work_of
 from triptych.harness.profiling import perfetto
 from triptych.harness.profiling.numbers import numbers
-from triptych.harness.profiling.subjects import Arguments, Subject, of_function, of_ops
+from triptych.harness.profiling.subjects import Subject, of_function, of_ops
+from triptych.harness.profiling.tracing import traced, why_failed
 from triptych.harness.reports.problems import problems, unsupported
 from triptych.harness.reports.profile import text
 from triptych.harness.reports.profile.page import page
@@ -38,7 +38,6 @@ from triptych.harness.results.document import dumps
 from triptych.harness.results.profile import Profile
 from triptych.harness.results.record import to_plain
 from triptych.harness.results.status import Cause, Status
-from triptych.harness.running.faults import describe
 from triptych.harness.running.provenance import provenance, source
 from triptych.simulator.chips import Fact
 from triptych.simulator.errors import NeedsData
@@ -199,34 +198,18 @@ def predict(subject: Subject, target: str, plan: Plan) -> list[TimedProfile]:
             found.append(TimedProfile(made, prediction if plan.whole else None, subject.path))
         return found
     except (Exception, SystemExit) as error:
-        spoken = isinstance(error, (simulator.NkiError, InputsFailed))
-        reason = str(error) if spoken else f"the kernel raised {describe(error)}{subject.at(error)}"
-        return without(Status.ERROR, Cause.KERNEL_ERROR, reason)
-
-
-class InputsFailed(Exception):
-    """A subject's arguments could not be made; one sentence."""
+        return without(Status.ERROR, Cause.KERNEL_ERROR, why_failed(error, subject))
 
 
 def trace_of(subject: Subject, target: str, plan: Plan) -> simulator.Trace:
     """What a kernel does, from the shapes of its arguments; where it depends on their values, from drawn ones."""
-    try:
-        return _run(subject, target, subject.shaped)
-    except NeedsData as needs:
+
+    def drawn_for(needs: NeedsData) -> None:
         if plan.no_data:
-            raise
+            raise needs
         print(f"triptych: {needs}: predicted with inputs drawn from seed {plan.seed}", file=sys.stderr)
-        return _run(subject, target, subject.drawn)
 
-
-def _run(subject: Subject, target: str, arguments: Callable[[], Arguments]) -> simulator.Trace:
-    kernel = subject.load()
-    try:
-        positional, named = arguments()
-    except Exception as error:
-        raise InputsFailed(f"the inputs could not be made: {describe(error)}") from error
-    with blaming_the_definition(kernel):
-        return simulator.run(kernel, *positional, target=target, **named).trace
+    return traced(subject, target, drawn_for)
 
 
 def _work(subject: Subject) -> dict[str, int]:
