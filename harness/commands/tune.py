@@ -22,9 +22,9 @@ from triptych.harness.exit_codes import ExitCode
 from triptych.harness.ops.op import Op
 from triptych.harness.ops.selection import pick_ops, sets_of
 from triptych.harness.profiling.subjects import DTYPE
-from triptych.harness.reports.tuning import text as report
 from triptych.harness.reports.progress import EVERY_S, Progress
 from triptych.harness.reports.terminal import StatusLine
+from triptych.harness.reports.tuning import text as report
 from triptych.harness.results.document import SCHEMA_VERSION
 from triptych.harness.results.record import name_nonfinite
 from triptych.harness.results.result import Result

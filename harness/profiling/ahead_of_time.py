@@ -50,14 +50,15 @@ def compilations(ops: Iterable[Op], selection: Selection, targets: Iterable[str]
         for target in targets if op.triton is not None else ():
             found: dict[str, Compilation] = {}
             for _, case in sizes_once(op, selection):
-                for one in _of_case(op, case, target) if BACKENDS["triton"].supports(op, case, None) is None else ():
+                for one in of_case(op, case, target) if BACKENDS["triton"].supports(op, case, None) is None else ():
                     key = f"{case.dtype} {one.kernel} {one.fault}"
                     cases = (*found[key].cases, case.name) if key in found else one.cases
                     found[key] = replace(one, cases=tuple(dict.fromkeys(cases)))
             yield from found.values()
 
 
-def _of_case(op: Op, case: Case, target: str) -> Iterator[Compilation]:
+def of_case(op: Op, case: Case, target: str) -> Iterator[Compilation]:
+    """Every kernel that an op's launcher launches for a case; the last has none where something fails."""
     one = Compilation(op.name, case.dtype, (case.name,), target, None)
     try:
         problem = shaped(op, case)
@@ -92,13 +93,20 @@ def shape_of_output(op: Op, case: Case) -> tuple[int, ...]:
 
 def fault_of(kernel: CompiledKernel) -> str:
     """What keeps a kernel from running, or from running fast."""
+    if misfit(kernel):
+        return misfit(kernel)
+    if kernel.spills_bytes > MOST_SPILLED:
+        return f"{kernel.spills_bytes} bytes a thread spill from registers to memory; take smaller tiles or more warps"
+    if kernel.misses_matrix_unit:
+        return f"products of {', '.join(kernel.dots)} are made on ordinary units, where a matrix unit could make them"
+    return ""
+
+
+def misfit(kernel: CompiledKernel) -> str:
+    """Why not one program fits on a processor, which Triton says at the launch alone."""
     most = DEVICES[kernel.target].shared_bytes
     if kernel.shared_bytes > most:
         return f"a program takes {kernel.shared_bytes:,} bytes of shared memory, and {most:,} are the most"
     if not kernel.occupancy.programs:
         return f"no program fits on a processor: {kernel.num_warps} warps, {kernel.registers} registers a thread"
-    if kernel.spills_bytes > MOST_SPILLED:
-        return f"{kernel.spills_bytes} bytes a thread spill from registers to memory; take smaller tiles or more warps"
-    if kernel.misses_matrix_unit:
-        return f"products of {', '.join(kernel.dots)} are made on ordinary units, where a matrix unit could make them"
     return ""

@@ -16,8 +16,8 @@ from triptych.harness.errors import UsageError, unknown
 from triptych.harness.exit_codes import ExitCode
 from triptych.harness.ops.op import Op
 from triptych.harness.ops.selection import Selection, check_axes, dtypes_of, pick, pick_ops, sets_of
-from triptych.harness.reports.profile.compiled import table
 from triptych.harness.reports.formats import printable
+from triptych.harness.reports.profile.compiled import table
 from triptych.harness.reports.terminal import StatusLine
 from triptych.harness.results.document import SCHEMA_VERSION
 

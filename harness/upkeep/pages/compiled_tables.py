@@ -10,8 +10,8 @@ from triptych.harness.collection import builtin
 from triptych.harness.emulators.compilation import TARGETS
 from triptych.harness.ops.selection import Selection
 from triptych.harness.profiling.ahead_of_time import Compilation, compilations
-from triptych.harness.reports.profile.compiled import HEADER, row
 from triptych.harness.reports.markdown import code, markdown_table
+from triptych.harness.reports.profile.compiled import HEADER, row
 
 # One case of each op: a square product, and a layer's attention of Llama 3.1 8B over 4096 tokens.
 CASES = {
