@@ -31,6 +31,7 @@ FLOORS: dict[str, tuple[str, ...]] = {  # of each house, the lowest first
     ),
     "harness": (
         GROUND,
+        "accelerators",
         "measured",
         "results",
         "ops",
@@ -42,6 +43,7 @@ FLOORS: dict[str, tuple[str, ...]] = {  # of each house, the lowest first
         "profiling",
         "comparing",
         "running",
+        "cost",
         "tuning",
         "reports",
         "testing",

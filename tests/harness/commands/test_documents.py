@@ -215,7 +215,7 @@ def test_names_are_inert(write: Callable[[Any], str]) -> None:
     if write is tables.markdown:
         assert "](" not in text
     html = page([({}, [hostile, skipped])])
-    assert "](http" in html and "<script>" not in html, "in HTML the template escapes"
+    assert "](http" in html and html.count("<script>") == 1, "in HTML the template escapes"
 
 
 NOISY = """
