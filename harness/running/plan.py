@@ -103,7 +103,7 @@ def plan(request: Request, ops: Mapping[str, Op] | None = None) -> Plan:
     known_sets = sets_of(chosen.values())
     usual = [name for name in request.default_sets if name in known_sets]
     if set(usual) <= {SHORT_SET}:  # which goes with another
-        usual = known_sets
+        usual = [name for name in known_sets if name != SHORT_SET]
     selection = Selection(
         sets=pick("case set", request.sets, known_sets) or ([] if request.specs else usual),
         names=request.names,
