@@ -14,6 +14,10 @@ from triptych.harness.results.timing import Measured
 FLUSH_BYTES = 256 * 2**20  # more than the last-level cache of any GPU of 2026
 
 
+def _pass_over(value: Any) -> None:
+    """Nobody wants to see it."""
+
+
 @dataclass(frozen=True)
 class TimingBudget:
     """When to stop sampling: after `seconds`, but between `fewest` and `most` samples; `patience` ends all waiting."""
@@ -23,11 +27,30 @@ class TimingBudget:
     fewest: int = 3
     most: int = 1000
     patience: float = 2.0  # seconds after which the samples that there are, one at least, have to do
+    look: Callable[[Any], None] = _pass_over  # takes what the first, the last and some calls between returned
+
+
+class Calls:
+    """The calls of one timing: each may be looked at when it is over, outside of its time."""
+
+    def __init__(self, look: Callable[[Any], None]) -> None:
+        self.look, self.count, self.last = look, 0, None
+
+    def returned(self, value: Any) -> None:
+        """After the first, second, fourth, eighth call and so on, `value` is looked at."""
+        self.count += 1
+        self.last = value
+        if self.count & (self.count - 1) == 0:
+            self.look(value)
+
+    def end(self) -> None:
+        self.look(self.last)
 
 
 def time_host(call: Callable[[], Any], budget: TimingBudget, evidence: Evidence) -> Measured:
     """Wall time on this host, caches warm: one call at a time between two reads of a monotonic clock."""
     warmups = 0
+    calls = Calls(budget.look)
     start = time.perf_counter_ns()
     while time.perf_counter_ns() - start < budget.warmup_seconds * 1e9:
         call()
@@ -36,8 +59,10 @@ def time_host(call: Callable[[], Any], budget: TimingBudget, evidence: Evidence)
     start = time.perf_counter_ns()
     while _wants_more(len(samples), time.perf_counter_ns() - start, budget):
         before = time.perf_counter_ns()
-        call()
+        value = call()
         samples.append((time.perf_counter_ns() - before) / 1e3)
+        calls.returned(value)
+    calls.end()
     return summary(samples, warmups, evidence, timer="host clock", cache="warm")
 
 
@@ -71,9 +96,13 @@ def time_cuda(call: Callable[[], Any], budget: TimingBudget) -> Measured:
         sample(call)
         warmups += 1
     samples: list[float] = []
+    calls = Calls(budget.look)
+    values: list[Any] = []
     start = time.perf_counter_ns()
     while _wants_more(len(samples), time.perf_counter_ns() - start, budget):
-        samples.append(sample(call))
+        samples.append(sample(lambda: values.append(call())))
+        calls.returned(values.pop())
+    calls.end()
     return summary(samples, warmups, Evidence.DEVICE, timer="device events", cache="L2 flushed")
 
 

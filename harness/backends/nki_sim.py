@@ -53,7 +53,9 @@ class Simulator(Backend):
         """A prediction from the trace, by the timing model with what a compiler's scheduler would overlap."""
         from triptych import simulator
 
-        predicted = simulator.predict_trace(self.simulate(problem, target).trace)
+        run = self.simulate(problem, target)
+        budget.look(run.outputs)
+        predicted = simulator.predict_trace(run.trace)
         return Predicted(
             timer="timing model",
             evidence=Evidence.PREDICTED,

@@ -29,8 +29,8 @@ def inputs(case: Case, rng: np.random.Generator) -> Arrays:
     """lhsT[K, M], rhs[K, N] in the case's regime, out of float16's overflow.
 
     `one-hot` rows of the left operand pick rows of the right one: each output is one element of `rhs`, exactly.
-    `sorted` sums run from large negative products to large positive ones. A product of two subnormal numbers is 0,
-    therefore only the left operand is.
+    `negative` is the left operand: all sums are. `sorted` sums run from large negative products to large positive ones.
+    A product of two subnormal numbers is 0, therefore only the left operand is.
     """
     m, k, n = (case.axes[axis] for axis in "MKN")
     lhsT, rhs = normal(rng, k, m), normal(rng, k, n)
@@ -45,6 +45,9 @@ def inputs(case: Case, rng: np.random.Generator) -> Arrays:
         rhs = constant(rhs, axis=1)
     elif case.regime == "sorted":
         lhsT, rhs = np.sort(lhsT, axis=0), np.abs(rhs)
+    elif case.regime == "negative":
+        room = min(1, FLOAT16_ROOM / (20000 * k)) if case.dtype == "float16" else 1
+        lhsT, rhs = in_regime(lhsT, "negative") * np.float32(room), np.abs(rhs)
     elif case.regime == "subnormal":
         lhsT = in_regime(lhsT, "subnormal", case.dtype)
     elif case.dtype == "float16" and case.regime != "normal":

@@ -40,8 +40,13 @@ def generator_of(shapes: Shapes) -> Inputs:
     def inputs(case: Case, rng: np.random.Generator) -> Arrays:
         arrays: Arrays = {}
         for name, sizes in sizes_of(shapes, case).items():
-            regime = "normal" if arrays and case.regime in FIRST_ALONE else case.regime
-            arrays[name] = in_regime(normal(rng, *sizes), regime, case.dtype)
+            x = normal(rng, *sizes)
+            if arrays and case.regime in FIRST_ALONE:
+                arrays[name] = x
+            elif arrays and case.regime == "negative":  # products and sums are negative then as well
+                arrays[name] = np.abs(x)
+            else:
+                arrays[name] = in_regime(x, case.regime, case.dtype)
         return round_inputs(arrays, case.dtype)
 
     return inputs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
@@ -12,10 +13,12 @@ import numpy as np
 
 from triptych.harness.arrays import Array, Arrays
 from triptych.harness.ops.case import Case, in_every_regime, in_regime, template
+from triptych.harness.ops.regimes import SHORT
 
 Inputs = Callable[[Case, np.random.Generator], Arrays]
 Shapes = Mapping[str, Sequence["str | int"]]  # {"x": ("M", 128)}: of each input, in axes of the case and numbers
 Template = Case | Mapping[str, Any]
+SHORT_SET = "adversarial-short"
 COMMON_TILES = (16, 32, 64, 128, 256, 512)  # of an axis for which an op names none
 Corruption = Callable[[Case, Arrays, Array], "tuple[Any, Any] | None"]  # see `Op.corruptions`
 
@@ -51,7 +54,8 @@ class Op:
       `axes` does not list it.
     - `tiles`, `limits` and `multiples` say where sizes matter: {"K": (128, 1024)}, {"D": 128}, {"H": "Hkv"}. `--fuzz`
       draws sizes around the tiles and within the limits. An op without a set "adversarial" gets its first set in every
-      regime, and its set "edge" in ascending order, if its inputs are given as shapes. With a Triton panel the set
+      regime, and its set "edge" in ascending order, if its inputs are given as shapes; "adversarial-short", which
+      `check` runs as well unless told, is the smallest case of a few regimes of that set. With a Triton panel the set
       has a case whose inputs are not contiguous: launchers take strides, call `.contiguous()`, or the op says in
       `unsupported` that its kernel does not take the regime "strided".
     - `shapes` is the shape of each input in axes, where `inputs` is a generator and all are of the case's dtype: with
@@ -137,7 +141,16 @@ class Op:
         templates = [case for cases in found.values() for case in cases]
         if self.triton is not None and templates and all(case.regime != "strided" for case in adversarial):
             found["adversarial"] = (*adversarial, in_regime(templates[0], "strided"))
+        short = [smallest(found["adversarial"], regime) for regime in SHORT] if adversarial else []
+        if any(short):
+            found[SHORT_SET] = tuple(case for case in short if case is not None)
         return found
+
+
+def smallest(cases: Sequence[Case], regime: str) -> Case | None:
+    """The smallest case of a regime."""
+    some = [case for case in cases if case.regime == regime]
+    return min(some, key=lambda case: math.prod(case.axes.values()), default=None)
 
 
 def named_parameters(function: Callable[..., Any]) -> list[str]:

@@ -15,7 +15,9 @@ from triptych.harness.commands.arguments import values
 
 Options = Callable[[argparse.ArgumentParser], None]
 
-CASE_SETS = "smoke, edge, adversarial, model, model-long"  # for --help; what an op has is in its `cases`
+CASE_SETS = (
+    "smoke, edge, adversarial-short, adversarial, model, model-long"  # for --help; what an op has is in its `cases`
+)
 DTYPES = "float32, bfloat16, float16"
 LIST: dict[str, Any] = {"action": "extend", "type": comma_list, "default": []}
 FILES: dict[str, Any] = {"dest": "sources", "action": "append", "default": []}
@@ -111,7 +113,7 @@ def add_output(parser: argparse.ArgumentParser, html: str | None) -> None:
 
 
 def add_check(parser: argparse.ArgumentParser) -> None:
-    add_selection(parser, "smoke")
+    add_selection(parser, "smoke,adversarial-short")
     parser.add_argument(
         "--fuzz",
         type=values.seconds,
