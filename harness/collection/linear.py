@@ -1,4 +1,4 @@
-"""Linear layers of a Llama block with what surrounds them: the gated MLP."""
+"""Linear layers of a Llama block with what surrounds them: epilogues, the norm before one, and the gated MLP."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from triptych.harness.collection import llama
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.op import Op
 from triptych.harness.ops.regimes import HARD, around, in_regime, normal, round_inputs
+from triptych.reference import linear as reference
 from triptych.reference import mlp
 
 KERNELS = Path(__file__).parents[2] / "kernels"
@@ -153,4 +154,137 @@ def silu_of(g: Any) -> Any:
     return torch.nn.functional.silu(g)
 
 
-OPS = (GATED_MLP,)
+def linear_inputs(case: Case, rng: np.random.Generator) -> Arrays:
+    """x and residual in the case's regime, bias ordinary."""
+    m, k, n = (case.axes[axis] for axis in "MKN")
+    x, residual = activations(case, rng, m, k), activations(case, rng, m, n)
+    return round_inputs({"x": x, "w": weights(rng, k, n), "bias": normal(rng, n), "residual": residual}, case.dtype)
+
+
+def norm_inputs(case: Case, rng: np.random.Generator) -> Arrays:
+    """x in the case's regime; gains around 1, as trained ones are."""
+    m, k, n = (case.axes[axis] for axis in "MKN")
+    x, gain = activations(case, rng, m, k), 1 + np.float32(0.3) * normal(rng, k)
+    return round_inputs({"x": x, "gain": gain, "w": weights(rng, k, n)}, case.dtype)
+
+
+def norm_after(x: Array, gain: Array, w: Array, eps: float = 1e-5) -> Array:
+    """Honest: x times gain rounded to the inputs' dtype, and the norm applied to the float32 sums."""
+    wide = x.astype(np.float32)
+    root = np.sqrt(np.mean(wide * wide, axis=1, keepdims=True) + np.float32(eps))
+    return (_product((wide * gain.astype(np.float32)).astype(x.dtype), w) / root).astype(x.dtype)
+
+
+def norm_before(x: Array, gain: Array, w: Array, eps: float = 1e-5) -> Array:
+    """Honest: the normalised x rounded to the inputs' dtype, as one operation after the other would."""
+    wide = x.astype(np.float32)
+    root = np.sqrt(np.mean(wide * wide, axis=1, keepdims=True) + np.float32(eps))
+    return _product((wide / root * gain.astype(np.float32)).astype(x.dtype), w).astype(x.dtype)
+
+
+def last_k_missing(case: Case, inputs: Arrays, out: Array) -> tuple[Any, Any]:
+    """Corruption: the last tile along K, which may be ragged, is forgotten; of the first rows."""
+    kept = (case.axes["K"] - 1) // 128 * 128
+    rows = slice(0, 128)
+    wide = {name: x.astype(np.float64) for name, x in inputs.items()}
+    wide["w"][kept:] = 0
+    wide["x"] = wide["x"][rows]
+    if "residual" in wide:
+        wide["residual"] = wide["residual"][rows]
+    return rows, (reference.linear if "bias" in wide else reference.rmsnorm_linear)(**wide, **case.params)
+
+
+def linear_layers(tokens: int) -> list[dict[str, Any]]:
+    """The output projection of each model, with the residual that it is added to."""
+    return [
+        {
+            "name": f"{model.name}/o_proj/s{tokens}",
+            "dtype": llama.DTYPE,
+            "M": tokens,
+            "K": model.heads * model.head_dim,
+            "N": model.hidden,
+        }
+        for model in llama.MODELS
+    ]
+
+
+def norm_layers(tokens: int) -> list[dict[str, Any]]:
+    """The projection to queries, keys and values of each model, with the norm before it."""
+    return [
+        {
+            "name": f"{model.name}/qkv_proj/s{tokens}",
+            "dtype": llama.DTYPE,
+            "M": tokens,
+            "K": model.hidden,
+            "N": (model.heads + 2 * model.kv_heads) * model.head_dim,
+        }
+        for model in llama.MODELS
+    ]
+
+
+TILES = {"M": (128, 512, 1024), "K": (128, 512), "N": (512, 1024, 2048)}
+EDGE = [
+    {"M": 1, "K": 1, "N": 1},
+    {"M": 1, "K": 131, "N": 2053},
+    {"M": 257, "K": 521, "N": 131},
+    {"M": 1031, "K": 3, "N": 1031},
+    *({"M": size, "K": 19, "N": 5} for size in around(TILES["M"])),
+    *({"M": 5, "K": size, "N": 19} for size in around(TILES["K"])),
+    *({"M": 19, "K": 5, "N": size} for size in around(TILES["N"])),
+    {"M": 19, "K": 8192, "N": 5},
+]
+SMOKE = [{"M": 7, "K": 128, "N": 96}, {"M": 200, "K": 300, "N": 150}]
+EPILOGUES: list[dict[str, Any]] = [{"activation": name, "scale": 0.5} for name in (None, "silu", "gelu", "relu")]
+LINEAR_SMOKE = [{**case, **epilogue} for case in SMOKE for epilogue in EPILOGUES]
+
+
+def layer_bytes(axes: Mapping[str, int], params: Mapping[str, Any], itemsize: int) -> int:
+    """x, w and the vector read once, the output written once."""
+    m, k, n = (axes[axis] for axis in "MKN")
+    return itemsize * (m * k + k * n + m * n)
+
+
+LINEAR = Op(
+    "linear",
+    linear_inputs,
+    reference.linear,
+    {
+        "smoke": LINEAR_SMOKE,
+        "edge": EDGE,
+        "adversarial": [{**case, "regime": regime} for regime in HARD for case in LINEAR_SMOKE],
+        "model": linear_layers(64),
+        "model-long": [*linear_layers(1), *linear_layers(llama.LONG)],
+    },
+    summary="out[M, N] = activation(scale * (x[M, K] @ w[K, N]) + bias[N]) + residual[M, N]",
+    shapes={"x": ("M", "K"), "w": ("K", "N"), "bias": ("N",), "residual": ("M", "N")},
+    tiles=TILES,
+    limits={"K": 16384},
+    out=("M", "N"),
+    corruptions={"the last tile of K missing": last_k_missing},
+    flops=lambda axes, params: 2 * axes["M"] * axes["K"] * axes["N"],
+    bytes=lambda axes, params, itemsize: layer_bytes(axes, params, itemsize) + itemsize * (axes["M"] + 1) * axes["N"],
+    nki=f"{KERNELS / 'nki' / 'linear.py'}:linear",
+)
+RMSNORM_LINEAR = Op(
+    "rmsnorm_linear",
+    norm_inputs,
+    reference.rmsnorm_linear,
+    {
+        "smoke": SMOKE,
+        "edge": EDGE,
+        "adversarial": [{**case, "regime": regime} for regime in HARD for case in SMOKE],
+        "model": norm_layers(64),
+        "model-long": [*norm_layers(1), *norm_layers(llama.LONG)],
+    },
+    summary="out[M, N] = (x[M, K] / sqrt(mean(x^2) + eps) * gain[K]) @ w[K, N]",
+    shapes={"x": ("M", "K"), "gain": ("K",), "w": ("K", "N")},
+    tiles=TILES,
+    limits={"K": 8192},
+    out=("M", "N"),
+    honest=(norm_after, norm_before),
+    corruptions={"the last tile of K missing": last_k_missing},
+    flops=lambda axes, params: 2 * axes["M"] * axes["K"] * axes["N"] + 4 * axes["M"] * axes["K"],
+    bytes=lambda axes, params, itemsize: layer_bytes(axes, params, itemsize) + itemsize * axes["K"],
+    nki=f"{KERNELS / 'nki' / 'linear.py'}:rmsnorm_linear",
+)
+OPS = (LINEAR, RMSNORM_LINEAR, GATED_MLP)

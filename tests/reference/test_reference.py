@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from triptych.reference.attention import attention
-from triptych.reference.matmul import matmul, matmul_mk
+from triptych.reference.linear import linear, rmsnorm_linear
+from triptych.reference.matmul import matmul, matmul_batched, matmul_mk
 from triptych.reference.mlp import gated_mlp, silu
 from triptych.reference.rmsnorm import rmsnorm
 from triptych.reference.rope import rope, rope_angles
@@ -44,6 +45,13 @@ def test_matmul_mk_takes_the_left_operand_as_it_is_stored():
     assert np.array_equal(matmul_mk(lhs, rhs), matmul(lhs.T, rhs))
     with pytest.raises(ValueError, match=r"lhs must have 2 axes \[M, K\], got 3"):
         matmul_mk(np.zeros((1, 2, 3)), rhs)
+
+
+def test_matmul_batched_is_each_product():
+    lhsT, rhs = draw(2, 5, 3), draw(2, 5, 4, seed=1)
+    assert np.array_equal(matmul_batched(lhsT, rhs)[1], matmul(lhsT[1], rhs[1]))
+    with pytest.raises(ValueError, match=r"one B, got \(2, 5, 3\) and \(1, 5, 4\)"):
+        matmul_batched(lhsT, rhs[:1])
 
 
 @pytest.mark.parametrize(
@@ -183,3 +191,40 @@ def test_gated_mlp_refuses():
         gated_mlp(np.zeros((2, 3)), np.zeros((3, 4)), np.zeros((3, 5)), np.zeros((4, 5)))
     with pytest.raises(ValueError, match=r"wd must have 2 axes \[F, N\]"):
         gated_mlp(np.zeros((2, 3)), np.zeros((3, 4)), np.zeros((3, 4)), np.zeros(4))
+
+
+@pytest.mark.parametrize("activation", [None, "silu", "gelu", "relu"])
+def test_linear_is_the_product_and_what_follows_it(activation):
+    x, w, bias, residual = draw(2, 3), draw(3, 4, seed=1), draw(4, seed=2), draw(2, 4, seed=3)
+    out = linear(x, w, bias, residual, activation=activation, scale=0.5)
+    plain = linear(x, w)
+    for m in range(2):
+        for n in range(4):
+            product = sum(x[m, k] * w[k, n] for k in range(3))
+            assert plain[m, n] == pytest.approx(product, rel=1e-12)
+            y = 0.5 * product + bias[n]
+            after = {
+                None: y,
+                "silu": y / (1 + math.exp(-y)),
+                "gelu": y * (1 + math.erf(y / math.sqrt(2))) / 2,
+                "relu": max(y, 0),
+            }
+            assert out[m, n] == pytest.approx(after[activation] + residual[m, n], rel=1e-12)
+
+
+def test_rmsnorm_linear_is_the_norm_and_the_product():
+    x, gain, w = draw(3, 5), draw(5, seed=1), draw(5, 2, seed=2)
+    assert rmsnorm_linear(x, gain, w, eps=0.5) == pytest.approx(matmul_mk(rmsnorm(x, gain, eps=0.5), w), rel=1e-13)
+
+
+def test_linear_refuses():
+    with pytest.raises(ValueError, match="must have the same K, got 3 and 4"):
+        linear(np.zeros((2, 3)), np.zeros((4, 5)))
+    with pytest.raises(ValueError, match=r"bias must have shape \[N\] = \(5,\), got \(4,\)"):
+        linear(np.zeros((2, 3)), np.zeros((3, 5)), np.zeros(4))
+    with pytest.raises(ValueError, match=r"residual must have shape \[M, N\] = \(2, 5\), got \(5,\)"):
+        linear(np.zeros((2, 3)), np.zeros((3, 5)), None, np.zeros(5))
+    with pytest.raises(ValueError, match="activation must be None, 'silu', 'gelu', 'relu', got 'tanh'"):
+        linear(np.zeros((2, 3)), np.zeros((3, 5)), activation="tanh")
+    with pytest.raises(ValueError, match=r"gain must have shape \[K\] = \(3,\), got \(2,\)"):
+        rmsnorm_linear(np.zeros((2, 3)), np.zeros(2), np.zeros((3, 5)))
