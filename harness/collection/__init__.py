@@ -17,6 +17,8 @@ MODULES = (  # harness/collection/<name>.py
     "matmul",
     "attention",
     "rmsnorm",
+    "rope",
+    "linear",
 )
 
 

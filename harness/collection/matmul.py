@@ -1,12 +1,13 @@
 """Matrix product: out[M, N] = lhsT[K, M].T @ rhs[K, N], accumulated in float32, rounded to the inputs' dtype.
 
-Three rows share everything but the kernel: `matmul` is blocked in all dimensions, `matmul_tiled` is the first tiled
-version, which teaches, and `matmul_mk` takes the left operand as [M, K].
+Rows share everything but the kernel: `matmul` is blocked in all dimensions, `matmul_tiled` is the first tiled version,
+which teaches, `matmul_mk` takes the left operand as [M, K], `matmul_two_cores` is `matmul` on two cores, and
+`matmul_batched` makes many products.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from triptych.harness.ops.case import Case
 from triptych.harness.ops.op import BatchInvariance, Op
 from triptych.harness.ops.regimes import HARD, around, constant, in_regime, normal, one_hot, round_inputs
 from triptych.reference.matmul import matmul as reference
+from triptych.reference.matmul import matmul_batched as reference_batched
 from triptych.reference.matmul import matmul_mk as reference_mk
 
 KERNELS = Path(__file__).parents[2] / "kernels"
@@ -194,6 +196,7 @@ def row(name: str, version: str, cases: Mapping[str, Any], promised: Mapping[str
         "corruptions": {"sums kept in bfloat16": bfloat16_sums, "the last tile of K missing": last_k_missing},
         "triton": f"{KERNELS / 'triton' / 'matmul.py'}:{name}",
         "torch": torch_matmul,
+        "unsupported": unsupported,
         **changes,
     }
     return Op(
@@ -205,7 +208,6 @@ def row(name: str, version: str, cases: Mapping[str, Any], promised: Mapping[str
         flops=flops,
         bytes=bytes_moved,
         nki=f"{KERNELS / 'nki' / 'matmul.py'}:{name}",
-        unsupported=unsupported,
         **options,
     )
 
@@ -234,8 +236,76 @@ MATMUL_MK = row(
     triton=None,
     torch=lambda lhs, rhs: lhs @ rhs,
 )
+MATMUL_TWO_CORES = row(
+    "matmul_two_cores",
+    "on two cores of a chip that share their HBM",
+    {**CASES, "edge": [*EDGE, *sizes((129, 70, 5), (3, 70, 1025), (1025, 70, 3))]},  # where the second core has no part
+    {},
+    alone=None,
+    triton=None,
+    unsupported=lambda case, backend, target: (
+        "two cores work as one from NeuronCore-v3 on"
+        if target in ("trn1", "inf2")
+        else unsupported(case, backend, target)
+    ),
+)
+
+
+def batched_inputs(case: Case, rng: np.random.Generator) -> Arrays:
+    """lhsT[B, K, M], rhs[B, K, N]: each product drawn as those of matmul."""
+    drawn = [inputs(case, rng) for _ in range(case.axes["B"])]
+    return {name: np.stack([each[name] for each in drawn]) for name in drawn[0]}
+
+
+def in_batch(product: Callable[[Array, Array], Array]) -> Callable[[Array, Array], Array]:
+    """A baseline of one product for each of a batch."""
+
+    def batched(lhsT: Array, rhs: Array) -> Array:
+        return np.stack([product(a, b) for a, b in zip(lhsT, rhs, strict=True)])
+
+    return batched
+
+
+BATCHED_SMOKE = [{"B": 3, "M": 64, "K": 128, "N": 96}, {"B": 2, "M": 130, "K": 257, "N": 67}]
+MATMUL_BATCHED = Op(
+    "matmul_batched",
+    batched_inputs,
+    reference_batched,
+    {
+        "smoke": BATCHED_SMOKE,
+        "edge": [
+            {"B": 1, "M": 1, "K": 1, "N": 1},
+            {"B": 7, "M": 1, "K": 13, "N": 1},
+            {"B": 2, "M": 131, "K": 5, "N": 521},
+            {"B": 2, "M": 1031, "K": 3, "N": 1031},
+        ],
+        "adversarial": [{**case, "regime": regime} for regime in HARD for case in BATCHED_SMOKE],
+        "model": [{"name": "scores/32-heads", "dtype": llama.DTYPE, "B": 32, "M": 128, "K": 64, "N": 512}],
+        "model-long": [
+            {"name": "scores/32-heads/s2048", "dtype": llama.DTYPE, "B": 32, "M": 2048, "K": 128, "N": 2048}
+        ],
+    },
+    summary="out[B, M, N] = lhsT[B, K, M].T @ rhs[B, K, N], for each of B",
+    shapes={"lhsT": ("B", "K", "M"), "rhs": ("B", "K", "N")},
+    out=("B", "M", "N"),
+    honest=(in_batch(tiled), in_batch(sequential)),
+    alone=BatchInvariance(
+        "B",
+        {"lhsT": 0, "rhs": 0},
+        out=0,
+        promised={"nki": 1, "nki-sim": 1},
+        why="each product is computed by itself, one after the other",
+    ),
+    flops=lambda axes, params: axes["B"] * flops(axes, params),
+    bytes=lambda axes, params, itemsize: axes["B"] * bytes_moved(axes, params, itemsize),
+    nki=f"{KERNELS / 'nki' / 'matmul.py'}:matmul_batched",
+    unsupported=unsupported,
+    torch=lambda lhsT, rhs: lhsT.mT @ rhs,
+)
 OPS = (
     row("matmul", "blocked in all dimensions", CASES, NKI_ROWS),
     row("matmul_tiled", "the first tiled version, which teaches", CASES_TILED, TILED_ROWS),
     MATMUL_MK,
+    MATMUL_TWO_CORES,
+    MATMUL_BATCHED,
 )

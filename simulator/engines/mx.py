@@ -74,7 +74,7 @@ def quantize_mx(dst: NkiTensor, src: NkiTensor, dst_scale: NkiTensor, name: str 
     scaled = np.ldexp(x, -exponent[:, None, :, None])
     if m.options.as_nki_0_3:
         scaled = np.clip(scaled, -_LARGEST[dst.dtype], _LARGEST[dst.dtype])
-    np.copyto(dst.array, scaled.astype(_FP8[dst.dtype]).view(np.uint32).reshape(dst.shape))
+    np.copyto(dst.array, scaled.astype(_FP8[dst.dtype], order="C").view(np.uint32).reshape(dst.shape))
     dst.wrote()
     _put_scales(dst_scale, rows, exponent)
     return m.record("quantize_mx", enums.engine.vector, (src,), (dst, dst_scale), name)

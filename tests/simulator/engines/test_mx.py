@@ -62,6 +62,18 @@ def test_each_group_of_32_is_scaled_by_its_largest(core, cast, p, f, source, kin
                 np.testing.assert_array_equal(mine.astype(np.float32), expected.astype(np.float32))
 
 
+def test_a_source_whose_fours_lie_apart_is_packed_as_one_whose_fours_lie_together(core):
+    with core("trn3") as c:
+        x = c.random(0, (32, 4, 6))
+        found = []
+        for src in (c.tile(x, "bfloat16").permute((0, 2, 1)), c.tile(x.transpose(0, 2, 1), "bfloat16")):
+            dst, scale = c.empty((32, 6), "float8_e4m3fn_x4"), c.empty((4, 6), "uint8")
+            nisa.quantize_mx(dst, src, scale)
+            found.append((dst.array.copy(), scale.array.copy()))
+        for apart, together in zip(*found, strict=True):
+            np.testing.assert_array_equal(apart, together)
+
+
 @pytest.mark.parametrize("kind", list(FP8))
 def test_no_group_of_bfloat16_saturates(core, kind):
     """The largest of a group is any positive bfloat16 in turn; its scale leaves room to round it (NKI 0.5.0)."""
