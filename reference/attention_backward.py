@@ -45,7 +45,9 @@ def attention_backward(
                     continue
                 i = np.arange(rows.start, rows.stop)[:, None] + keys - queries
                 j = np.arange(begin, end)[None, :]
-                sees = (j <= i) & (j > i - (window or keys + queries)) if causal else np.ones((len(i), end - begin), bool)
+                sees = np.ones((len(i), end - begin), bool)
+                if causal:
+                    sees = (j <= i) & (j > i - (window or keys + queries))
                 of_q, of_k, of_v = _gradients(*(x[rows] for x in head), key[begin:end], value[begin:end], sees)
                 dq[b, h, rows] = of_q
                 dk[b, h // group, begin:end] += of_k

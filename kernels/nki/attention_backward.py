@@ -4,8 +4,8 @@
     dp = dout v^T              ds = p * (dp - delta)
     dv = p^T dout              dk = ds^T q / sqrt(D)      dq = ds k / sqrt(D)
 
-lse is what the forward kernel saves, so that p is at most 1 and is right at once: no maximum, no sum, nothing to repair.
-Scores are computed again and never leave the chip.
+lse is what the forward kernel saves, so that p is at most 1 and is right at once: no maximum, no sum, nothing to
+repair. Scores are computed again and never leave the chip.
 
 Why queries on the partitions: lse and delta are then one number a partition, which Scalar and Vector take for nothing,
 and p and ds are stationary as they are for dv and dk, which sum over queries. Only dq sums over keys: for it ds is
@@ -67,18 +67,17 @@ def attention_backward(q, k, v, out, dout, lse, causal=False, window=None):
             for h in heads:
                 _write_zeros(dq[b, h], first)
             for k0 in range(0, Sk, span):
-                keys = _load_keys(k[b, g], v[b, g], k0, min(span, Sk - k0))
+                keys = _span_of_keys(k[b, g], v[b, g], dk[b, g], dv[b, g], k0, min(span, Sk - k0), size)
+                blocks = []
                 for h in heads:
-                    blocks = []
                     for i0 in range(first, Sq, size):
                         block = _block(i0, min(size, Sq - i0), keys, sees, size)
                         if len(block["steps"]) > 0:
-                            block["dq"] = dq[b, h]
+                            block["from"] = (q[b, h], out[b, h], dout[b, h], lse[b, h])
+                            block["to"] = dq[b, h]
                             block["waiting"] = None if waiting == None else waiting[h % len(heads)]
                             blocks.append(block)
-                    _head(blocks, q[b, h], out[b, h], dout[b, h], lse[b, h], keys, sees, identity)
-                _store(dk[b, g], keys, "dk", 1.0 / D**0.5)
-                _store(dv[b, g], keys, "dv", 1.0)
+                _visit(blocks, keys, sees, identity)
     return dq, dk, dv
 
 
@@ -90,39 +89,48 @@ def _span(q, size):
     return max(1, SPAN // tile * P // size) * size
 
 
-def _load_keys(k, v, k0, n):
-    """What stays in SBUF of the keys k0 .. k0+n: k^T and v^T, k in rows, and dk and dv, which are 0."""
-    tiles, D = -(-n // P), k.shape[1]
-    keys = {
-        "first": k0,
-        "count": n,
-        "all": k.shape[0],
-        "k": _load_transposed(k, k0, n),
-        "v": _load_transposed(v, k0, n),
-        "rows": _load_rows(k, k0, n),
-    }
-    for name in ("dk", "dv"):
-        keys[name] = nl.ndarray((P, tiles, D), dtype=nl.float32, buffer=nl.sbuf)
-        nisa.memset(keys[name], 0.0, engine=nisa.engine.gpsimd)
+def _span_of_keys(k, v, dk, dv, k0, n, size):
+    """The keys k0 .. k0+n in chunks of `size`, none of which is loaded."""
+    keys = {"first": k0, "count": n, "all": k.shape[0], "from": (k, v), "to": (dk, dv), "chunks": []}
+    for c0 in range(0, n, size):
+        keys["chunks"].append({"first": c0, "count": min(size, n - c0), "blocks": 0})
     return keys
 
 
+def _load_keys(keys, chunk):
+    """What stays in SBUF of a chunk of keys: k^T and v^T, k in rows, and dk and dv, which are 0."""
+    k, v = keys["from"]
+    j0, n = keys["first"] + chunk["first"], chunk["count"]
+    chunk["k"], chunk["v"] = _load_transposed(k, j0, n), _load_transposed(v, j0, n)
+    chunk["rows"] = _load_rows(k, j0, n)
+    for name in ("dk", "dv"):
+        chunk[name] = nl.ndarray((P, -(-n // P), k.shape[1]), dtype=nl.float32, buffer=nl.sbuf)
+        nisa.memset(chunk[name], 0.0, engine=nisa.engine.gpsimd)
+
+
 def _block(i0, queries, keys, sees, size):
-    """A block of queries and its steps in the span: (block of keys, tile w of queries, first key, end) in the span."""
-    shift, window, k0 = sees["shift"], sees["window"], keys["first"]
+    """A block of queries and its steps in the span: (chunk of keys, tile w of queries, first key, end) in the chunk."""
     steps = []
-    for c0 in range(0, keys["count"], size):
+    for chunk in keys["chunks"]:
+        is_used = 0
         for w in range(-(-queries // P)):
-            i, m = i0 + w * P, min(P, queries - w * P)
-            lo = max(0, i + shift - window + 1 - k0 - c0) // P * P
-            hi = min(size, keys["count"] - c0, -(-(i + m + shift - k0 - c0) // P) * P)
+            # The first key that the first query of the tile sees, and one past the last that the last one sees.
+            i, j0 = i0 + w * P + sees["shift"], keys["first"] + chunk["first"]
+            lo = max(0, i - sees["window"] + 1 - j0) // P * P
+            hi = min(chunk["count"], -(-(i + min(P, queries - w * P) - j0) // P) * P)
             if lo < hi:
-                steps.append((c0, w, c0 + lo, c0 + hi))
+                steps.append((chunk, w, lo, hi))
+                is_used = 1
+        chunk["blocks"] += is_used
     return {"i0": i0, "queries": queries, "steps": steps}
 
 
-def _head(blocks, q, out, dout, lse, keys, sees, identity):
-    """All blocks of a head: scores of the next step are there before p of this one, and ds^T before dq."""
+def _visit(blocks, keys, sees, identity):
+    """All blocks of a group and a span: the next scores are there before p of a step, and its ds^T before dq."""
+    for chunk in keys["chunks"]:
+        if chunk["blocks"] == 0:  # no query sees any of these keys
+            _load_keys(keys, chunk)
+            _store(keys, chunk)
     steps = []
     for block in blocks:
         for s in range(len(block["steps"])):
@@ -132,8 +140,10 @@ def _head(blocks, q, out, dout, lse, keys, sees, identity):
         if c < len(steps):
             block, s = steps[c]
             if s == 0:
-                _load_block(block, q, out, dout, lse)
-            scored.append(_score(block, block["steps"][s], keys))
+                _load_block(block)
+            if "k" not in block["steps"][s][0]:
+                _load_keys(keys, block["steps"][s][0])
+            scored.append(_score(block, block["steps"][s]))
         if 1 <= c <= len(steps):
             block, s = steps[c - 1]
             weighed.append(_weigh(block, block["steps"][s], scored[c - 1], keys, sees))
@@ -141,13 +151,14 @@ def _head(blocks, q, out, dout, lse, keys, sees, identity):
             _collect_keys(block, s, weighed[c - 1], keys)
         if c >= 2:
             block, s = steps[c - 2]
-            _collect_queries(block, block["steps"][s], turned[c - 2], keys)
+            _collect_queries(block, block["steps"][s], turned[c - 2])
             if s == len(block["steps"]) - 1:
                 _finish(block, keys, sees)
 
 
-def _load_block(block, q, out, dout, lse):
+def _load_block(block):
     """What a block of queries needs: q and dout both ways, -lse and delta of each query."""
+    q, out, dout, lse = block["from"]
     i0, n, D = block["i0"], block["queries"], q.shape[1]
     tiles = -(-n // P)
     block["q"], block["dout"] = _load_transposed(q, i0, n), _load_transposed(dout, i0, n)
@@ -173,18 +184,18 @@ def _load_block(block, q, out, dout, lse):
     block["sums"] = nl.ndarray((P, tiles, D), dtype=nl.float32, buffer=nl.psum)
 
 
-def _score(block, step, keys):
+def _score(block, step):
     """s sqrt(D) and dp of a tile of queries and the step's keys, in PSUM."""
-    _, w, lo, hi = step
+    chunk, w, lo, hi = step
     m = min(P, block["queries"] - w * P)
     found = []
     for left, right in (("q", "k"), ("dout", "v")):
         product = nl.ndarray((m, hi - lo), dtype=nl.float32, buffer=nl.psum)
-        for d in range(len(keys[right])):
+        for d in range(len(chunk[right])):
             nisa.nc_matmul(
                 dst=product,
                 stationary=block[left][d][:, w * P : w * P + m],
-                moving=keys[right][d][:, lo:hi],
+                moving=chunk[right][d][:, lo:hi],
                 accumulate=d > 0,
             )
         found.append(product)
@@ -193,13 +204,14 @@ def _score(block, step, keys):
 
 def _weigh(block, step, scored, keys, sees):
     """p and ds of a step in SBUF, with zeros where a query does not see a key."""
-    _, w, lo, hi = step
+    chunk, w, lo, _ = step
     scores, dp = scored
     m, n = scores.shape
     D = block["q_rows"].shape[2]
     p = nl.ndarray((m, n), dtype=block["q_rows"].dtype, buffer=nl.sbuf)
     nisa.activation(dst=p, op=nl.exp, data=scores, scale=1.0 / D**0.5, bias=block["minus_lse"][0:m, w : w + 1])
-    i, j = block["i0"] + w * P + sees["shift"], keys["first"] + lo  # the last key that the first query sees, and the first
+    i = block["i0"] + w * P + sees["shift"]  # the last key that the first query sees
+    j = keys["first"] + chunk["first"] + lo  # the first key of the step
     blind = max(0, i + 1 - j)  # from this column on, the first query does not see all
     if blind < n:
         _select(p[:, blind:n], i - j - blind, 1)
@@ -227,7 +239,7 @@ def _select(tile, offset, sign):
 
 
 def _turn(ds, identity, turn):
-    """ds[m, n] as ds^T in tiles of 128 keys beside each other, [128, tiles, m]; Vector and Scalar take turns to copy."""
+    """ds[m, n] as ds^T in tiles of 128 keys, [128, tiles, m]; Vector and Scalar take turns to copy."""
     m, n = ds.shape
     tiles = -(-n // P)
     is_gen2 = nisa.get_nc_version() == nisa.nc_version.gen2
@@ -249,48 +261,48 @@ def _turn(ds, identity, turn):
 
 
 def _collect_keys(block, s, weighed, keys):
-    """Add p^T dout and ds^T q of a step to dv and dk: in PSUM for a block of keys, then in SBUF."""
-    c0, w, lo, hi = block["steps"][s]
-    m, D = weighed[0].shape[0], keys["dk"].shape[2]
-    if s == 0 or block["steps"][s - 1][0] != c0:
-        block["tiles"] = (lo // P, -(-hi // P))
+    """Add p^T dout and ds^T q of a step to dv and dk: in PSUM for a block of queries, then in SBUF."""
+    chunk, w, lo, hi = block["steps"][s]
+    m, D = weighed[0].shape[0], chunk["dk"].shape[2]
+    if s == 0 or block["steps"][s - 1][0]["first"] != chunk["first"]:
         block["seen"] = {}
         for name in ("dv", "dk"):
-            block[name] = nl.ndarray((P, BANK // P if D <= P else BANK // P // 2, D), dtype=nl.float32, buffer=nl.psum)
-    block["tiles"] = (min(block["tiles"][0], lo // P), max(block["tiles"][1], -(-hi // P)))
+            block[name] = nl.ndarray(chunk[name].shape, dtype=nl.float32, buffer=nl.psum)
     for t in range(lo // P, -(-hi // P)):
-        end = min(hi, (t + 1) * P)
-        rows = end - t * P
-        at = t * P - lo
+        rows, at = min(hi, (t + 1) * P) - t * P, t * P - lo
         for name, left, right in (("dv", weighed[0], "dout_rows"), ("dk", weighed[1], "q_rows")):
             nisa.nc_matmul(
-                dst=block[name][0:rows, t - c0 // P, :],
+                dst=block[name][0:rows, t, :],
                 stationary=left[:, at : at + rows],
                 moving=block[right][0:m, w, :],
                 accumulate=t in block["seen"],
             )
         block["seen"][t] = True
-    if s == len(block["steps"]) - 1 or block["steps"][s + 1][0] != c0:
-        begin, end = block["tiles"]
-        for rows, t0, t1 in _rectangles(min(keys["count"], end * P) - begin * P):
-            a, z = begin + t0 - c0 // P, begin + t1 - c0 // P
-            sum_k, sum_v = keys["dk"][0:rows, begin + t0 : begin + t1, :], keys["dv"][0:rows, begin + t0 : begin + t1, :]
-            nisa.tensor_tensor(dst=sum_k, data1=block["dk"][0:rows, a:z, :], data2=sum_k, op=nl.add)
-            copied = nl.ndarray((rows, t1 - t0, D), dtype=nl.float32, buffer=nl.sbuf)
-            nisa.activation(dst=copied, op=nl.copy, data=block["dv"][0:rows, a:z, :])
-            nisa.tensor_tensor(dst=sum_v, data1=sum_v, data2=copied, op=nl.add, engine=nisa.engine.gpsimd)
+    if s < len(block["steps"]) - 1 and block["steps"][s + 1][0]["first"] == chunk["first"]:
+        return
+    first = min(block["seen"].keys())
+    for rows, begin, end in _rectangles(min(chunk["count"], (max(block["seen"].keys()) + 1) * P) - first * P):
+        a, z = first + begin, first + end
+        sum_k, sum_v = chunk["dk"][0:rows, a:z, :], chunk["dv"][0:rows, a:z, :]
+        nisa.tensor_tensor(dst=sum_k, data1=block["dk"][0:rows, a:z, :], data2=sum_k, op=nl.add)
+        copied = nl.ndarray((rows, end - begin, D), dtype=nl.float32, buffer=nl.sbuf)
+        nisa.activation(dst=copied, op=nl.copy, data=block["dv"][0:rows, a:z, :])
+        nisa.tensor_tensor(dst=sum_v, data1=sum_v, data2=copied, op=nl.add, engine=nisa.engine.gpsimd)
+    chunk["blocks"] -= 1
+    if chunk["blocks"] == 0:
+        _store(keys, chunk)
 
 
-def _collect_queries(block, step, turned, keys):
+def _collect_queries(block, step, turned):
     """Add ds k of a step to dq, in PSUM."""
-    _, w, lo, hi = step
+    chunk, w, lo, hi = step
     m = turned.shape[2]
     for t in range(lo // P, -(-hi // P)):
         rows = min(hi, (t + 1) * P) - t * P
         nisa.nc_matmul(
             dst=block["sums"][0:m, w, :],
             stationary=turned[0:rows, t - lo // P, :],
-            moving=keys["rows"][0:rows, t, :],
+            moving=chunk["rows"][0:rows, t, :],
             accumulate=w in block["started"],
         )
         block["started"][w] = True
@@ -298,7 +310,7 @@ def _collect_queries(block, step, turned, keys):
 
 def _finish(block, keys, sees):
     """Store dq of a block, or keep it for the next span of keys, in float32."""
-    D = keys["rows"].shape[2]
+    D = block["to"].shape[1]
     for w in range(-(-block["queries"] // P)):
         if w in block["started"]:
             i, m = block["i0"] + w * P, min(P, block["queries"] - w * P)
@@ -310,22 +322,22 @@ def _finish(block, keys, sees):
                 nisa.dma_copy(dst=before, src=block["waiting"][i : i + m, :])
                 nisa.tensor_tensor(dst=before, data1=total, data2=before, op=nl.add)
                 total = before
-            result = nl.ndarray((m, D), dtype=nl.float32 if has_after else block["dq"].dtype, buffer=nl.sbuf)
-            nisa.tensor_scalar(
-                dst=result, data=total, op0=nl.multiply, operand0=1.0 if has_after else 1.0 / D**0.5
-            )
-            to = block["waiting"] if has_after else block["dq"]
+            result = nl.ndarray((m, D), dtype=nl.float32 if has_after else block["to"].dtype, buffer=nl.sbuf)
+            nisa.tensor_scalar(dst=result, data=total, op0=nl.multiply, operand0=1.0 if has_after else 1.0 / D**0.5)
+            to = block["waiting"] if has_after else block["to"]
             nisa.dma_copy(dst=to[i : i + m, :], src=result)
 
 
-def _store(out, keys, name, scale):
-    """Store dk or dv of a span, scaled and rounded."""
-    for rows, begin, end in _rectangles(keys["count"]):
-        tile = keys[name][0:rows, begin:end, :]
-        rounded = nl.ndarray(tile.shape, dtype=out.dtype, buffer=nl.sbuf)
-        nisa.activation(dst=rounded, op=nl.copy, data=tile, scale=scale)
-        at = out[keys["first"] + begin * P : keys["first"] + (end - 1) * P + rows, :]
-        nisa.dma_copy(dst=at.reshape((end - begin, rows, out.shape[1])).permute((1, 0, 2)), src=rounded)
+def _store(keys, chunk):
+    """Store dk and dv of a chunk, scaled and rounded."""
+    D = chunk["dk"].shape[2]
+    for name, out, scale in (("dk", keys["to"][0], 1.0 / D**0.5), ("dv", keys["to"][1], 1.0)):
+        for rows, begin, end in _rectangles(chunk["count"]):
+            rounded = nl.ndarray((rows, end - begin, D), dtype=out.dtype, buffer=nl.sbuf)
+            nisa.tensor_scalar(dst=rounded, data=chunk[name][0:rows, begin:end, :], op0=nl.multiply, operand0=scale)
+            j0 = keys["first"] + chunk["first"]
+            to = out[j0 + begin * P : j0 + (end - 1) * P + rows, :]
+            nisa.dma_copy(dst=to.reshape((end - begin, rows, D)).permute((1, 0, 2)), src=rounded)
 
 
 def _load_transposed(source, s0, n):
@@ -370,7 +382,7 @@ def _write_zeros(out, n):
 
 def _check(q, k, v, out, dout, lse, causal, window):
     assert len(q.shape) == 4 and len(k.shape) == 4 and k.shape == v.shape, (
-        f"attention_backward takes q[B, H, Sq, D], k and v[B, Hkv, Sk, D], got shapes {q.shape}, {k.shape} and {v.shape}"
+        f"attention_backward takes q[B, H, Sq, D], k and v[B, Hkv, Sk, D], got {q.shape}, {k.shape} and {v.shape}"
     )
     B, H, Sq, D = q.shape
     _, Hkv, Sk, _ = k.shape
