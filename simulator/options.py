@@ -20,6 +20,7 @@ class Options:
     round_low_precision: bool = True  # False keeps bfloat16, float16 and float8 in float32 (NKI_PRECISE_FP=0)
     check_uninitialized: bool = True  # False lets reads of memory that nothing wrote return garbage
     check_races: bool = True  # False lets two cores touch the same shared HBM without a barrier
+    check_accumulation: bool = True  # False lets a matmul add to what is not zero and no matmul wrote (v2, v3)
     check_capacity: bool = True  # False runs a kernel that needs more SBUF or PSUM than a core has
     check_operands: bool = True  # False takes what the documentation excludes and AWS's own kernels pass: a raw integer
     #   for the member of an enumeration, dge_mode.none for a direct dma_transpose, a core_barrier on data in SBUF, a
