@@ -17,12 +17,12 @@ Array = NDArray[Any]
 FP8 = ("float8_e4m3", "float8_e5m2", "float8_e4m3fn")
 _DTYPES = (*FP8, "bfloat16", "float16", "tfloat32", "float32")
 GEN2_PSUM = (
-    "nki/api/nki/isa/__init__.py, nc_matmul, Data types; seen on Inf2 and trn1 with NKI 0.6.0: \"nc_matmul dst dtype must "
-    "be float32 on gen2\", aws-neuron/nki-samples#134"
+    'nki/api/nki/isa/__init__.py, nc_matmul, Data types; on Inf2 with NKI 0.6.0: "nc_matmul dst dtype must '
+    'be float32 on gen2", aws-neuron/nki-samples#134'
 )
 GEN2_TRANSPOSE = (
-    "contributed/decode_attention.py of aws-neuron/nki-samples on trn1 with NKI 0.6.0: \"nc_matmul (transpose mode) dst "
-    "dtype must be float32 on gen2\"; nki/api/nki/isa/__init__.py, nc_transpose, has the dtype of data"
+    'contributed/decode_attention.py of aws-neuron/nki-samples on trn1 with NKI 0.6.0: "nc_matmul (transpose mode) dst '
+    'dtype must be float32 on gen2"; nki/api/nki/isa/__init__.py, nc_transpose, has the dtype of data'
 )
 
 
@@ -145,8 +145,8 @@ def check_tiling(
 def accumulating(m: Machine, dst: NkiTensor, accumulate: bool | None) -> Any:
     """False to overwrite, True to add, or a mask of the elements to add to.
 
-    What a matmul adds to has to be a matmul's on v2 and v3. Zeros that another engine wrote are let pass: the page calls
-    the result undefined, and kernels that begin so are right on trn1 (trnsci/trnfft, validated on trn1.2xlarge).
+    What a matmul adds to has to be a matmul's on v2 and v3. Zeros that another engine wrote are let pass: the page
+    calls the result undefined, and kernels that begin so are right on trn1 (trnsci/trnfft, on trn1.2xlarge).
     """
     if accumulate is False:
         return False

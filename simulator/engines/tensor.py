@@ -206,8 +206,8 @@ def _check_transposed(m: Machine, dst: NkiTensor, data: NkiTensor, engine: enums
     if on is _TENSOR and m.chip.generation < 3:
         if not data.dtype.is_float:
             raise NkiValidationError(
-                f"on {m.chip.name} the Tensor Engine transposes by a product, of floats; got data in {data.dtype}; take "
-                "engine=nisa.engine.vector, or DMA"
+                f"on {m.chip.name} the Tensor Engine transposes by a product, of floats; got data in {data.dtype}; "
+                "take engine=nisa.engine.vector, or DMA"
             )
         if dst.dtype != "float32":
             raise NkiValidationError(

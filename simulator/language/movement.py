@@ -93,8 +93,8 @@ def transpose(x: NkiTensor, dtype: Any = None) -> NkiTensor:
 def matmul(x: NkiTensor, y: NkiTensor, transpose_x: bool = False) -> NkiTensor:
     """x[K, M].T @ y[K, N], in PSUM and in x's dtype: a device run shows that, and the page says nothing.
 
-    Source: aws-neuron/nki-samples#134, contributed/decode_attention.py on Inf2 with NKI 0.6.0, "nc_matmul dst dtype must
-    be float32 on gen2, got bfloat16".
+    Source: aws-neuron/nki-samples#134, contributed/decode_attention.py on Inf2 with NKI 0.6.0, "nc_matmul dst dtype
+    must be float32 on gen2, got bfloat16".
     """
     if not transpose_x:
         raise NkiValidationError(
@@ -107,8 +107,8 @@ def matmul(x: NkiTensor, y: NkiTensor, transpose_x: bool = False) -> NkiTensor:
         raise NkiValidationError(f"the free size of y is at most {_MOVING}, got {y.shape}")
     if x.dtype != "float32" and machine().chip.generation < 4:
         raise NkiValidationError(
-            f"nl.matmul gives its result x's dtype, {x.dtype}, and {machine().chip.name} has matmuls in float32 alone; use "
-            "nisa.nc_matmul with a dst in float32",
+            f"nl.matmul gives its result x's dtype, {x.dtype}, and {machine().chip.name} has matmuls in float32 alone; "
+            "use nisa.nc_matmul with a dst in float32",
             source=GEN2_PSUM,
         )
     dst = new((x.free_size, y.free_size), x.dtype, PSUM)

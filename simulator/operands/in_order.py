@@ -3,10 +3,10 @@
     s[0] = x[0],   s[i] = fl(s[i - 1] + x[i])
 
 NumPy adds pairwise along a row, and differs from this in the last bits. Measured on trn1 (nki 0.6.0, neuronx-cc
-2.27.5334; LaelaZorana/kernel-grader-mi300x-rocm-trainium-nki, kernel-nki/README.md): `nisa.tensor_reduce` with add over
-128 float32 is the sequential sum bit for bit in 4096 of 4096 rows of each of four seeds, where AWS's simulator, which is
-NumPy's sum, agrees in 875 to 921. That other folds of the same engine, and other generations, do as this one is taken
-from it; the order of the Scalar Engine's accumulator, of bn_stats and of PSUM is not published.
+2.27.5334; LaelaZorana/kernel-grader-mi300x-rocm-trainium-nki, kernel-nki/README.md): `nisa.tensor_reduce` with add
+over 128 float32 is the sequential sum bit for bit in 4096 of 4096 rows of each of four seeds, where AWS's simulator,
+which is NumPy's sum, agrees in 875 to 921. That other folds of the same engine, and other generations, do as this one
+is taken from it; the order of the Scalar Engine's accumulator, of bn_stats and of PSUM is not published.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The operators that instructions take: `op=nl.add`, `op=nl.exp`.
 
 One object per name. `alu` is its meaning on Vector, GpSimd and the pre-stages of Scalar (a NumPy function on float32,
-or on bit patterns for bitvec operators); `reduce` folds the last axis with it; `act` is its meaning as an activation function of the
-Scalar Engine. An operator is callable inside a kernel, as `nl.add(x, y)`, where NKI has a function of that name; the
-functions are in triptych.simulator.language.
+or on bit patterns for bitvec operators); `reduce` folds the last axis with it; `act` is its meaning as an activation
+function of the Scalar Engine. An operator is callable inside a kernel, as `nl.add(x, y)`, where NKI has a function of
+that name; the functions are in triptych.simulator.language.
 Source of which name is which: nki/api/nki.api.shared.rst.
 """
 

@@ -184,7 +184,10 @@ def test_matmul(core, cast, refused, dtype):
     refused(
         lambda c: nl.matmul(c.tile(x, dtype), c.tile(y, dtype)), "nl.matmul at .*without transpose_x=True.*Known Issues"
     )
-    low = (lambda c: nl.matmul(c.tile(x, dtype), c.tile(y, dtype), True), "nl.matmul at .*float32 alone.*nki-samples#134")
+    low = (
+        lambda c: nl.matmul(c.tile(x, dtype), c.tile(y, dtype), True),
+        "nl.matmul at .*float32 alone.*nki-samples#134",
+    )
     if dtype == "bfloat16":
         refused(*low, on=("trn1", "inf2", "trn2"), fine=("trn3",))
     refused(lambda c: nl.matmul(c.tile(x, dtype), c.tile(y, dtype, "psum"), True), "y must be a tile in SBUF")
