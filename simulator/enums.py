@@ -1,4 +1,4 @@
-"""The enumerations of `nki.isa`, with NKI 0.6's members and values (nki/api/nki/isa/__init__.py)."""
+"""The enumerations of `nki.isa`, with NKI's members and values (nki/api/nki/isa/__init__.py)."""
 
 from __future__ import annotations
 
@@ -62,6 +62,13 @@ class nc_version(Enum):
 
     def __lt__(self, other: nc_version) -> bool:
         return self.value < other.value if isinstance(other, nc_version) else NotImplemented
+
+
+class dependency(Enum):
+    """What an edge between two instructions orders (nki.isa.dependency of NKI 0.7)."""
+
+    runtime = "runtime"  # the consumer waits for the producer, on whatever engines they run
+    schedule = "schedule"  # the order of issue alone: no engine waits
 
 
 class dma_engine(Enum):

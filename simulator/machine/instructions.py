@@ -19,6 +19,7 @@ from triptych.simulator.errors import NkiError, NkiValidationError
 from triptych.simulator.machine.dynamic import resolve_dynamic
 from triptych.simulator.machine.machine import Machine, machine
 from triptych.simulator.machine.table import COLLECTIVES, INSTRUCTIONS, Indirect, Instruction
+from triptych.simulator.wrong_calls import wrong_call
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -91,6 +92,8 @@ def _declared(
                     e.op = f"{module}.{name}"
                     e.source = e.source or table[name].source
                 raise
+            except TypeError as e:
+                raise wrong_call(f"{module}.{name}", effect, args, kwargs, e) from None
 
         table[name] = Instruction(name, engines, cost, since, f"{source}, {name}", indirect, effect, issue)
         return issue

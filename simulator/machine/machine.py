@@ -70,7 +70,9 @@ class Machine:
     index_writers: list[Event] = field(default_factory=list)  # of the registers in its dynamic addresses
     checked: dict[Any, Any] = field(default_factory=dict)  # operands whose checks have passed, and what came of them
     scalar_accumulator: Accumulator = field(default_factory=lambda: Accumulator("Scalar Engine", "scalar_registers"))
-    vector_accumulator: Accumulator = field(default_factory=lambda: Accumulator("Vector Engine", "vector_registers"))
+    vector_accumulator: Accumulator = field(
+        default_factory=lambda: Accumulator("Vector Engine", "vector_registers", True)
+    )
     generators: dict[engine, Array] = field(default_factory=dict)  # of random numbers, made when an engine first draws
 
     by_shape: ClassVar[Any] = None  # how instructions are issued where there is no data

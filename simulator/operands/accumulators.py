@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from triptych.simulator.dtypes import F32, float32
 from triptych.simulator.enums import reduce_cmd
 from triptych.simulator.errors import NkiValidationError
+from triptych.simulator.operands.in_order import ORDERED, in_order
 from triptych.simulator.operands.operands import on_chip, per_partition
 from triptych.simulator.operands.operators import Op
 from triptych.simulator.tensors.partitions import partitions_of
@@ -36,8 +37,9 @@ class Accumulator:
     In the trace it is a memory of its own, so that what goes through it can be seen.
     """
 
-    def __init__(self, owner: str, buffer: str) -> None:
+    def __init__(self, owner: str, buffer: str, ordered: bool = False) -> None:
         self.owner = owner
+        self.ordered = ordered  # whether a row is folded from left to right, as far as is known
         self.values = np.zeros((128, 1), F32)
         self.started = np.zeros((128, 1), bool)
         self._allocation = Allocation(-1, owner, buffer, (128, 1), float32, ("?", 0), (0, 0))
@@ -49,7 +51,11 @@ class Accumulator:
         """Fold `values` [P, F] into the registers of data's partitions, as a command other than idle says."""
         held = self.begin(data, command, identity, initial)
         if command is not reduce_cmd.reset:
-            fold(held, fold.reduce(values, axis=1, keepdims=True), out=held)
+            if self.ordered and fold in ORDERED:
+                total = in_order(fold, values)[:, None]
+            else:
+                total = fold.reduce(values, axis=1, keepdims=True)
+            fold(held, total, out=held)
 
     def begin(self, data: NkiTensor, command: reduce_cmd, identity: float, initial: Any = None) -> Array:
         """The registers [P, 1] of data's partitions with what `command` has them start from: to be folded into."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from triptych.harness.comma_lists import comma_list
 from triptych.harness.commands.arguments import values
+from triptych.harness.nki_versions import VERSIONS
 
 Options = Callable[[argparse.ArgumentParser], None]
 
@@ -44,6 +45,7 @@ def add_selection(parser: argparse.ArgumentParser, cases: str) -> None:
         "--backend", dest="backends", **LIST, metavar="B,...", help="default: all, those not here are skipped"
     )
     group.add_argument("--target", dest="targets", **LIST, metavar="T,...", help="chips to simulate (default: trn2)")
+    add_nki(group)
     group.add_argument("--dtype", dest="dtypes", **LIST, metavar="D,...", help=f"{DTYPES} (default: the op's)")
     group.add_argument("--cases", dest="sets", **LIST, metavar="SET,...", help=f"{CASE_SETS} (default: {cases})")
     group.add_argument("-k", dest="names", metavar="CASE", help="only cases of this name or glob")
@@ -179,6 +181,7 @@ def add_profile(parser: argparse.ArgumentParser) -> None:
         help="argument of F: 4096x128:bfloat16, 0.5, causal=True",
     )
     group.add_argument("--target", dest="targets", **LIST, metavar="T,...", help="chips, side by side (default: trn2)")
+    add_nki(group)
     group.add_argument("--dtype", dest="dtypes", **LIST, metavar="D,...", help="(default: bfloat16, or the op's first)")
     group.add_argument("--cases", dest="sets", **LIST, metavar="SET,...", help="(default: model; smoke with -a)")
     group.add_argument("-k", dest="names", metavar="CASE", help="only cases of this name or glob")
@@ -250,9 +253,15 @@ def add_tune(parser: argparse.ArgumentParser) -> None:
     group.add_argument("-q", "--quiet", action="store_true", help="no progress and no table: the choice alone")
 
 
+def add_nki(parser: argparse._ActionsContainer) -> None:
+    """Which NKI kernels are written for; the command runs with it (cli.nki_version)."""
+    parser.add_argument("--nki", choices=VERSIONS, help=f"the version of NKI (default: {VERSIONS[0]})")
+
+
 def add_lint(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("paths", nargs="+", metavar="PATH[:FUNCTION]", help="a file's kernels, or one function of it")
     parser.add_argument("--target", dest="targets", **LIST, metavar="T,...", help="also report what these chips lack")
+    add_nki(parser)
     parser.add_argument(
         "--json", metavar="PATH", help="the findings, as one document (- is stdout, and nothing else is)"
     )

@@ -16,7 +16,7 @@ with simulated_nki():
 
 
 def test_an_unknown_api_says_which_there_are():
-    with pytest.raises(KernelError, match="api '0.2' is unknown; expected one of 0.6, 0.3"):
+    with pytest.raises(KernelError, match="api '0.2' is unknown; expected one of 0.7, 0.6, 0.3"):
         Options(api="0.2")
 
 
