@@ -47,7 +47,7 @@ def test_what_is_wrong_in_a_timed_call_has_no_time(wrong_from, ok):
 def test_other_bits_may_be_right_as_well():
     problem = Problem.of(op_of(9), Case("double", "c", {"R": 4, "C": 8}, "float32"))
     right = problem.inputs["x"] * np.float32(2)
-    look = TimedOutputs(prepare(problem), right)
+    look = TimedOutputs(prepare(problem), {"": right})
     look(right)
     look(np.nextafter(right, np.float32(100)))
     right_later = right.copy()
@@ -59,17 +59,49 @@ def test_other_bits_may_be_right_as_well():
 def test_a_buffer_that_later_calls_overwrite_is_compared_with_what_it_held():
     problem = Problem.of(op_of(9), Case("double", "c", {"R": 4, "C": 8}, "float32"))
     out = problem.inputs["x"] * np.float32(2)
-    look = TimedOutputs(prepare(problem), out)
+    look = TimedOutputs(prepare(problem), {"": out})
     out[...] = 0
     with pytest.raises(KernelFault):
         look(out)
 
 
-def test_tensors_are_looked_at_too():
-    torch = pytest.importorskip("torch")
-    problem = Problem.of(op_of(9), Case("double", "c", {"R": 4, "C": 8}, "float32"))
-    right = problem.inputs["x"] * np.float32(2)
-    look = TimedOutputs(prepare(problem), right)
-    look(torch.from_numpy(right.copy()))
-    with pytest.raises(KernelFault):
-        look(torch.from_numpy(right + 1))
+@pytest.mark.parametrize(("wrong_from", "ok"), [(10**9, True), (6, False)])
+def test_tensors_are_looked_at_too(wrong_from, ok):
+    pytest.importorskip("torch")
+    calls = []
+
+    def kernel(x):
+        calls.append(1)
+        return x * (2 if len(calls) < wrong_from else 3)
+
+    op = Op("double", {"x": ("R", "C")}, doubled, [{"R": 4, "C": 8}], dtypes=("float32",), torch=kernel)
+    (result,) = triptych.bench(op, backends="torch", cases="smoke", isolated=False)
+    assert (result.status is Status.PASSED) is ok and (result.timing is not None) is ok
+
+
+@pytest.mark.parametrize(("wrong_from", "ok"), [(10**9, True), (6, False)])
+def test_what_a_call_changes_in_place_is_looked_at(wrong_from, ok):
+    pytest.importorskip("torch")
+    calls = []
+
+    def reference(x, y):
+        y += x
+        return x * 2
+
+    def kernel(x, y):
+        calls.append(1)
+        y += x if len(calls) < wrong_from else -x
+        return x * 2
+
+    op = Op(
+        "grow",
+        {"x": ("R", "C"), "y": ("R", "C")},
+        reference,
+        [{"R": 4, "C": 8}],
+        dtypes=("float32",),
+        mutates=("y",),
+        torch=kernel,
+    )
+    (result,) = triptych.bench(op, backends="torch", cases="smoke", isolated=False)
+    assert (result.status is Status.PASSED) is ok and (result.timing is not None) is ok
+    assert ok or "wrong in a call that was timed (input y after the call" in result.reason
