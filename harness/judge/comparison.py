@@ -10,8 +10,8 @@ import numpy as np
 from triptych.harness.arrays import Array
 from triptych.harness.bits import both_finite, nonfinite_apart
 from triptych.harness.dtypes import finfo, is_float
-from triptych.harness.judge.bias import systematic
 from triptych.harness.judge.tolerance import Expected
+from triptych.harness.judge.yardstick.bias import systematic
 from triptych.harness.precision import overflow, ulp, ulps_apart
 from triptych.harness.results.measures import Kinds, Metrics, Nonfinite
 

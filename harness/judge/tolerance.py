@@ -38,13 +38,13 @@ from msgspec import structs
 
 from triptych.harness.arrays import Array
 from triptych.harness.dtypes import is_float
-from triptych.harness.judge.baseline_errors import check_agreement, errors_of, nudge
-from triptych.harness.judge.baselines import Baselines, baselines_of
-from triptych.harness.judge.bias import LEAST_BIAS, LEAST_SHARE
 from triptych.harness.judge.bounds import FACTOR, Bounds, bounds_in_force
 from triptych.harness.judge.local_units import local_unit
 from triptych.harness.judge.problem import Problem
 from triptych.harness.judge.truth import check_informative
+from triptych.harness.judge.yardstick.baseline_errors import check_agreement, errors_of, nudge
+from triptych.harness.judge.yardstick.baselines import Baselines, baselines_of
+from triptych.harness.judge.yardstick.bias import LEAST_BIAS, LEAST_SHARE
 from triptych.harness.precision import roundoff, ulp
 from triptych.harness.results.measures import Derived, Fixed, Tolerance
 

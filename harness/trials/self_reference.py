@@ -17,9 +17,9 @@ import numpy as np
 
 from triptych.harness.arrays import Array
 from triptych.harness.bits import first_difference
-from triptych.harness.judge.baselines import baselines_of
 from triptych.harness.judge.prepared import Prepared
 from triptych.harness.judge.problem import Problem
+from triptych.harness.judge.yardstick.baselines import baselines_of
 from triptych.harness.precision import round_to
 
 SUSPICIOUS = 20  # elements in which an honest baseline is off while the kernel is off in none
