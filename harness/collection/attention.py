@@ -202,6 +202,7 @@ def row(name: str, version: str, **options: Any) -> Op:
             why="each sequence is computed by itself, in tiles that do not depend on B",
         ),
         corruptions=wrong.CORRUPTIONS,
+        strict_nonfinite=True,  # one that a query does not see does not reach it
         multiples={"H": "Hkv"},
         flops=flops,
         bytes=bytes_moved,

@@ -134,7 +134,7 @@ class Repeater:
                 "the kernel returned the result of its first call for other inputs of the same shapes: it keeps a "
                 "result by shape or address, or never writes its output; compute from the arguments of each call"
             ), None
-        expected = replace(self.prepared.expected, reference=other.reference, rounded=other.rounded)
+        expected = self.prepared.expected.with_leeway(other)
         wrong = self.coarsely_wrong(first, result, expected)
         return None, wrong and (
             f"right on its first inputs, wrong on others of the same shapes and regime ({wrong}): it keeps something "
@@ -220,6 +220,8 @@ def larger(a: Array, b: Array) -> float:
 def coarse_error(result: Array, expected: Expected) -> float:
     """The relative L2 error where the reference is finite; infinite if the result is not finite there."""
     finite = np.isfinite(expected.rounded.astype(np.float64))
+    if expected.may_be_nan is not None:
+        finite &= ~(expected.may_be_nan & np.isnan(result.astype(np.float64)))
     wide, reference = result.astype(np.float64)[finite], expected.reference[finite]
     if not np.isfinite(wide).all():
         return float("inf")
