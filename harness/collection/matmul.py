@@ -142,7 +142,7 @@ def sizes(*shapes: tuple[int, int, int], regime: str = "normal") -> list[dict[st
 # Where either panel starts another tile or block: of the Tensor Engine 128, 128 and 512, of SBUF 2048 (1024 in
 # float32), 1024 and 1024; of Triton 16 to 128, 16 to 64 and 16 to 256.
 TILES = {"M": (16, 64, 128, 1024, 2048), "K": (16, 64, 128, 1024), "N": (16, 64, 256, 512, 1024)}
-SMOKE = sizes((64, 128, 96), (128, 256, 512), (200, 300, 150))
+SMOKE = sizes((64, 128, 96), (128, 256, 512), (20, 4100, 150))  # the last: many blocks of K, none of them full
 EDGE = sizes(
     (1, 1, 1),
     (1, 128, 1),

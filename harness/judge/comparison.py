@@ -10,8 +10,8 @@ import numpy as np
 from triptych.harness.arrays import Array
 from triptych.harness.bits import both_finite, nonfinite_apart
 from triptych.harness.dtypes import finfo, is_float
-from triptych.harness.judge.bias import systematic
 from triptych.harness.judge.tolerance import Expected
+from triptych.harness.judge.yardstick.bias import systematic
 from triptych.harness.precision import overflow, ulp, ulps_apart
 from triptych.harness.results.measures import Kinds, Metrics, Nonfinite
 
@@ -42,6 +42,8 @@ def compare(out: Array, expected: Expected, where: Any = ...) -> Comparison:
     reference, rounded = expected.reference[where], expected.rounded[where].astype(np.float64)
     got = out.astype(np.float64)
     both, strange = both_finite(got, rounded), nonfinite_apart(got, rounded)
+    if expected.may_be_nan is not None:
+        strange &= ~(expected.may_be_nan[where] & np.isnan(got))
     error = np.zeros(got.shape)
     np.subtract(got, reference, out=error, where=both)
     np.abs(error, out=error)

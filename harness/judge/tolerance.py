@@ -30,7 +30,7 @@ nearly tie is decided by the last bit of a score.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -38,14 +38,15 @@ from msgspec import structs
 
 from triptych.harness.arrays import Array
 from triptych.harness.dtypes import is_float
-from triptych.harness.judge.baseline_errors import check_agreement, errors_of, nudge
-from triptych.harness.judge.baselines import Baselines, baselines_of
-from triptych.harness.judge.bias import LEAST_BIAS, LEAST_SHARE
 from triptych.harness.judge.bounds import FACTOR, Bounds, bounds_in_force
 from triptych.harness.judge.local_units import local_unit
+from triptych.harness.judge.nonfinite import leeway
 from triptych.harness.judge.problem import Problem
 from triptych.harness.judge.truth import check_informative
-from triptych.harness.precision import roundoff, ulp
+from triptych.harness.judge.yardstick.baseline_errors import check_agreement, errors_of, nudge
+from triptych.harness.judge.yardstick.baselines import Baselines, baselines_of
+from triptych.harness.judge.yardstick.bias import LEAST_BIAS, LEAST_SHARE
+from triptych.harness.precision import round_to, roundoff, ulp
 from triptych.harness.results.measures import Derived, Fixed, Tolerance
 
 LOCAL = 2.0  # how much more one element may be off in its own unit
@@ -64,6 +65,18 @@ class Expected:
     rounded: Array  # the reference in the output's dtype
     tolerance: Tolerance
     unit: Array | None = None  # of each element, for `max_local`; None where the case is too large for it
+    may_be_nan: Array | None = None  # where a NaN is right as well
+
+    def with_leeway(self, problem: Problem) -> Expected:
+        """The same tolerance around the reference of a problem, with what that leaves open."""
+        found = leeway(problem)
+        if found is None:
+            return replace(self, reference=problem.reference, rounded=problem.rounded, may_be_nan=None)
+        rounded = round_to(found.reference, problem.dtype)
+        unit = self.unit
+        if unit is not None:  # there is none of what was not finite
+            unit = np.where(np.isfinite(found.reference) & ~np.isfinite(problem.reference), np.inf, unit)
+        return replace(self, reference=found.reference, rounded=rounded, unit=unit, may_be_nan=found.may_be_nan)
 
     def allowed(self, where: Any = ...) -> Array:
         """The largest error allowed at each element, or at those of an index."""
@@ -98,7 +111,7 @@ def expect(problem: Problem, wanted: Bounds | None = None, baselines: Baselines 
             tolerance = structs.replace(tolerance, bias=LEAST_BIAS)
     else:
         tolerance = derive(problem, unit, bounds, baselines or baselines_of(problem.op))
-    return Expected(problem.reference, problem.rounded, tolerance, unit)
+    return Expected(problem.reference, problem.rounded, tolerance, unit).with_leeway(problem)
 
 
 def derive(problem: Problem, unit: Array | None, bounds: Bounds, baselines: Baselines) -> Derived:

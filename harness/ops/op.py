@@ -75,6 +75,8 @@ class Op:
     - `corruptions` are wrong outputs that the tolerance must not accept, beside those that suit every op: name ->
       function of the case, its inputs and the reference, which returns an index into the output and the wrong values
       there, or None where the case leaves nothing to corrupt.
+    - `strict_nonfinite`: of inputs with NaN and infinities, the output has its own exactly where the reference has
+      them, also where the formula leaves it open (`judge.nonfinite`).
     - `repeatable`: two runs on the same inputs give the same bits. `alone` promises more (see `BatchInvariance`).
     - `nki` and `triton` are "path/to/file.py:function", relative paths from the file that declares the op, or functions
       of that file. The Triton launcher takes inputs, out= and params by keyword.
@@ -103,6 +105,7 @@ class Op:
     out: Sequence[str] = ()
     corruptions: Mapping[str, Corruption] = field(default_factory=dict)
     repeatable: bool = True
+    strict_nonfinite: bool = False
     alone: BatchInvariance | None = None
     mutates: Sequence[str] = ()
     outputs: Mapping[str, Output] = field(default_factory=dict)

@@ -28,7 +28,7 @@ class Derived(Record, frozen=True, kw_only=True, tag_field="rule", tag="derived"
     rel_l2: float
     floor: float  # one unit in the last place of the largest element
     max_local: float | None = None  # none for cases too large for local units
-    bias: float | None = None  # of dtypes of 16 bits and less; see `judge.bias`
+    bias: float | None = None  # of dtypes of 16 bits and less; see `judge.yardstick.bias`
     not_nearest: float | None = None
     sensitivity: SensitivityReport | None = msgspec.field(default=None, name="teeth")
 

@@ -6,9 +6,9 @@ import pytest
 
 from triptych.harness.collection import builtin
 from triptych.harness.dtypes import dtype_of
-from triptych.harness.judge import bias
 from triptych.harness.judge.problem import Problem
 from triptych.harness.judge.verdict import judge
+from triptych.harness.judge.yardstick import bias
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.op import Op
 from triptych.harness.precision import spacing

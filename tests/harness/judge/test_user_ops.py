@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from triptych.harness.dtypes import dtype_of
-from triptych.harness.judge import local_units, sensitivity, serial_arithmetic, tolerance
+from triptych.harness.judge import local_units, sensitivity, tolerance
 from triptych.harness.judge.problem import Problem
 from triptych.harness.judge.verdict import judge
+from triptych.harness.judge.yardstick import serial_arithmetic
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.cases import cases_of
 from triptych.harness.ops.errors import UninformativeCase

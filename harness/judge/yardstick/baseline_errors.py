@@ -9,10 +9,10 @@ import numpy as np
 
 from triptych.harness.arrays import Array, Arrays
 from triptych.harness.dtypes import is_float
-from triptych.harness.judge.baselines import Baselines, name_of
-from triptych.harness.judge.bias import Systematic, systematic
 from triptych.harness.judge.local_units import local_unit
 from triptych.harness.judge.problem import Problem
+from triptych.harness.judge.yardstick.baselines import Baselines, name_of
+from triptych.harness.judge.yardstick.bias import Systematic, systematic
 from triptych.harness.ops.errors import InvalidOp, UninformativeCase
 from triptych.harness.precision import overflow, round_to
 
