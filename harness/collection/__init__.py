@@ -19,6 +19,8 @@ MODULES = (  # harness/collection/<name>.py
     "rmsnorm",
     "rope",
     "linear",
+    "losses",
+    "float8",
 )
 
 

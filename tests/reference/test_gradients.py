@@ -1,14 +1,15 @@
-"""Backward definitions against finite differences of the forward ones, and the definitions of quantised products."""
+"""Backward definitions against finite differences of the forward ones; what is quantised against ml_dtypes."""
 
 from __future__ import annotations
 
 import math
 
+import ml_dtypes
 import numpy as np
 import pytest
 
 from triptych.reference.cross_entropy import cross_entropy, cross_entropy_backward
-from triptych.reference.quantize import matmul_fp8, quantize_fp8
+from triptych.reference.quantize import matmul_fp8, matmul_mx, mx, quantize_fp8
 from triptych.reference.rmsnorm import rmsnorm, rmsnorm_backward
 
 STEP = 1e-5
@@ -67,6 +68,18 @@ def test_quantised_numbers_fill_float8_and_multiply_back():
     assert matmul_fp8(q.T, qw.T, scale, w_scale) == pytest.approx(x @ w.T, rel=1e-12, abs=1e-12)
 
 
+def test_mx_shares_a_power_of_two_among_the_32_that_are_packed_together():
+    x = draw(600, 3) * np.exp(draw(600, 3, seed=1))
+    found = mx(x)
+    for i in (0, 15):
+        rows = np.array([128 * j + 8 * i + r for j in range(4) for r in range(8)])
+        scale = 2.0 ** (np.floor(np.log2(np.abs(x[rows, 1]).max())) - 7)
+        rounded = (x[rows, 1] / scale).astype(ml_dtypes.float8_e4m3fn).astype(float) * scale
+        assert found[rows, 1].tolist() == rounded.tolist()
+    assert np.linalg.norm(found - x) < 0.04 * np.linalg.norm(x) and (mx(np.zeros((3, 2))) == 0).all()
+    assert np.array_equal(matmul_mx(x, x), found.T @ found)
+
+
 @pytest.mark.parametrize(
     ("call", "said"),
     [
@@ -83,6 +96,7 @@ def test_quantised_numbers_fill_float8_and_multiply_back():
         ),
         (lambda: quantize_fp8(np.ones(3)), r"x must have 2 axes \[M, N\]"),
         (lambda: matmul_fp8(np.ones((2, 3)), np.ones((3, 3)), np.ones(3), np.ones(3)), "must share K"),
+        (lambda: matmul_mx(np.ones((2, 3)), np.ones((3, 3))), "must share K"),
         (
             lambda: matmul_fp8(np.ones((2, 3)), np.ones((2, 4)), np.ones(3), np.ones(3)),
             r"rhs_scale .* \(4,\), got \(3,\)",
