@@ -25,16 +25,27 @@ class TimingBudget:
     patience: float = 2.0  # seconds after which the samples that there are, one at least, have to do
 
 
-def time_host(call: Callable[[], Any], budget: TimingBudget, evidence: Evidence) -> Measured:
-    """Wall time on this host, caches warm: one call at a time between two reads of a monotonic clock."""
+def nothing() -> None:
+    """What there is to restore before a call that changes nothing."""
+
+
+def time_host(
+    call: Callable[[], Any], budget: TimingBudget, evidence: Evidence, restore: Callable[[], None] = nothing
+) -> Measured:
+    """Wall time on this host, caches warm: one call at a time between two reads of a monotonic clock.
+
+    restore: what makes the arguments again what they were; it runs before each call and is not timed.
+    """
     warmups = 0
     start = time.perf_counter_ns()
     while time.perf_counter_ns() - start < budget.warmup_seconds * 1e9:
+        restore()
         call()
         warmups += 1
     samples: list[float] = []
     start = time.perf_counter_ns()
     while _wants_more(len(samples), time.perf_counter_ns() - start, budget):
+        restore()
         before = time.perf_counter_ns()
         call()
         samples.append((time.perf_counter_ns() - before) / 1e3)
@@ -62,17 +73,19 @@ def event_timer() -> Callable[[Callable[[], Any]], float]:
     return sample
 
 
-def time_cuda(call: Callable[[], Any], budget: TimingBudget) -> Measured:
-    """Time on a CUDA or ROCm device, sample by sample with `event_timer`."""
+def time_cuda(call: Callable[[], Any], budget: TimingBudget, restore: Callable[[], None] = nothing) -> Measured:
+    """Time on a CUDA or ROCm device, sample by sample with `event_timer`, each after a `restore`."""
     sample = event_timer()
     warmups = 0
     start = time.perf_counter_ns()
     while warmups == 0 or time.perf_counter_ns() - start < budget.warmup_seconds * 1e9:
+        restore()
         sample(call)
         warmups += 1
     samples: list[float] = []
     start = time.perf_counter_ns()
     while _wants_more(len(samples), time.perf_counter_ns() - start, budget):
+        restore()
         samples.append(sample(call))
     return summary(samples, warmups, Evidence.DEVICE, timer="device events", cache="L2 flushed")
 

@@ -6,7 +6,8 @@ NaN, +inf and -inf must be at the positions where the reference, rounded to the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -31,10 +32,13 @@ class Verdict:
     metrics: Metrics | None = None
     tolerance: Tolerance | None = None
     failure: Failure | None = None
+    share: float = 0.0  # of what is allowed, the largest of an element
+    output: str = ""  # of several, the one that it is about
+    each: Mapping[str, Verdict] = field(default_factory=dict)  # of several, all
 
 
 def judge(problem: Problem, out: Any, expected: Expected | None = None) -> Verdict:
-    """The verdict on `out`, which a kernel computed from the problem's inputs.
+    """The verdict on `out`, which a kernel computed from the inputs of a problem with one output.
 
     expected: where there is none, it is derived; a verdict also says if it cannot be.
     """
@@ -47,12 +51,12 @@ def judge(problem: Problem, out: Any, expected: Expected | None = None) -> Verdi
     if wrong:
         return Verdict(Status.ERROR, wrong, Cause.MALFORMED_OUTPUT, tolerance=expected.tolerance)
     comparison = compare(out, expected)
-    numbers = metrics(comparison)
+    numbers, share = metrics(comparison), float(comparison.share.max(initial=0.0))
     reason = disagreement(comparison, numbers)
     if reason is None:
-        return Verdict(Status.PASSED, None, None, numbers, expected.tolerance)
+        return Verdict(Status.PASSED, None, None, numbers, expected.tolerance, share=share)
     failure = description.describe(comparison, problem.op)
-    return Verdict(Status.FAILED, reason, Cause.MISMATCH, numbers, expected.tolerance, failure)
+    return Verdict(Status.FAILED, reason, Cause.MISMATCH, numbers, expected.tolerance, failure, share)
 
 
 def malformed(out: Any, expected: Expected, inputs: Arrays) -> str | None:

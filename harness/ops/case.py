@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from triptych.harness.ops.regimes import HARD
@@ -20,6 +20,21 @@ class Case:
     params: Mapping[str, Any] = field(default_factory=dict)  # {"causal": True}
     regime: str = "normal"  # how inputs are drawn
     seed: int = 0
+
+
+class WatchedCase(Case):
+    """A case that notes whether somebody asks for its regime."""
+
+    asked = False
+
+    @classmethod
+    def of(cls, case: Case) -> WatchedCase:
+        return cls(**{field.name: getattr(case, field.name) for field in fields(case)})
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "regime":
+            object.__setattr__(self, "asked", True)
+        return super().__getattribute__(name)
 
 
 def template(op: str, case: Case | Mapping[str, Any], options: Collection[str] = ()) -> Case:

@@ -90,3 +90,12 @@ class Parity(Record, frozen=True, kw_only=True):
     max_abs: float
     identical: float  # share of elements with the same bits
     strange: int  # elements of which one alone is NaN or infinite
+    output: str = ""  # of several, the one in which they are furthest apart
+
+
+class OneOutput(Record, frozen=True, kw_only=True):
+    """What came of one output of an op that has several."""
+
+    passed: bool
+    metrics: Metrics | None = None  # none of what could not be compared
+    tolerance: Tolerance | None = None
