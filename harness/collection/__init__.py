@@ -15,7 +15,7 @@ from triptych.harness.ops.op import Op
 
 MODULES = (  # harness/collection/<name>.py
     "matmul",
-    "attention",
+    "attentions.forward",
     "rmsnorm",
     "rope",
     "linear",
