@@ -44,27 +44,35 @@ def backward_flops(axes: Mapping[str, int], params: Mapping[str, Any]) -> int:
 
 
 def backward_bytes(axes: Mapping[str, int], params: Mapping[str, Any], itemsize: int) -> int:
-    """x, dy and gain read once, dx and dgain written once."""
-    return itemsize * (3 * axes["M"] * axes["N"] + 2 * axes["N"])
+    """x, dy, gain and the residual read once, dx and dgain written once."""
+    return itemsize * ((3 + (axes["N"] % 2 == 0)) * axes["M"] * axes["N"] + 2 * axes["N"])
 
 
-def backward_inputs(case: Case, rng: np.random.Generator) -> Arrays:
-    """x in the case's regime, gain and dy ordinary; nonfinite is the first row of dx, and one element of dgain."""
+def backward_inputs(case: Case, rng: np.random.Generator) -> dict[str, Any]:
+    """x in the case's regime, the others ordinary; nonfinite is the first row of dx, and one element of dgain.
+
+    The residual is left out where N is odd.
+    """
     m, n = case.axes["M"], case.axes["N"]
     x, gain, dy = normal(rng, m, n), normal(rng, n), normal(rng, m, n)
     if case.regime == "nonfinite":
         dy[0, 0], dy[m // 2, n // 2] = np.nan, np.inf
     else:
         x = in_regime(x, case.regime, case.dtype)
-    return round_inputs({"x": x, "gain": gain, "dy": dy}, case.dtype)
+    residual = round_inputs({"residual": normal(rng, m, n)}, case.dtype)["residual"] if n % 2 == 0 else None
+    return {**round_inputs({"x": x, "gain": gain, "dy": dy}, case.dtype), "residual": residual}
 
 
-def rounded_once(x: Array, gain: Array, dy: Array, eps: float = 1e-5) -> tuple[Array, Array]:
+def rounded_once(
+    x: Array, gain: Array, dy: Array, residual: Array | None = None, eps: float = 1e-5
+) -> tuple[Array, Array]:
     """Honest: everything in float32, rows one after the other in the sums of dgain."""
     wide, g, above = (a.astype(np.float32) for a in (x, gain, dy))
     r = 1 / np.sqrt(np.mean(wide * wide, axis=1, keepdims=True) + np.float32(eps))
     weighed = above * g
     dx = r * weighed - wide * (r * r * r * np.mean(weighed * wide, axis=1, keepdims=True))
+    if residual is not None:
+        dx = dx + residual.astype(np.float32)
     dgain = np.zeros(g.shape, np.float32)
     for row in above * wide * r:
         dgain += row
@@ -74,7 +82,8 @@ def rounded_once(x: Array, gain: Array, dy: Array, eps: float = 1e-5) -> tuple[A
 def mean_forgotten(case: Case, inputs: Arrays, out: Array) -> tuple[Any, Any]:
     """Corruption: r g alone, as if the root mean square did not depend on x; of the first row."""
     x, gain, dy = (inputs[name].astype(np.float64) for name in ("x", "gain", "dy"))
-    return 0, dy[0] * gain / np.sqrt(np.mean(x[0] ** 2) + 1e-5)
+    past = inputs["residual"][0].astype(np.float64) if "residual" in inputs else 0
+    return 0, past + dy[0] * gain / np.sqrt(np.mean(x[0] ** 2) + 1e-5)
 
 
 def last_row_missing(case: Case, inputs: Arrays, out: Array) -> tuple[Any, Any] | None:
@@ -106,7 +115,7 @@ BACKWARD = Op(
         "model-long": layers(llama.LONG)[:2],
     },
     summary="dx[M, N] and dgain[N] of x[M, N], gain[N] and dy[M, N]",
-    shapes={"x": ("M", "N"), "gain": ("N",), "dy": ("M", "N")},
+    shapes={"x": ("M", "N"), "gain": ("N",), "dy": ("M", "N"), "residual": ("M", "N")},
     tiles={"M": (128,), "N": (512, 2048)},
     limits={"N": 4096},
     honest=(rounded_once,),

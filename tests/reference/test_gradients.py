@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from triptych.reference.cross_entropy import cross_entropy, cross_entropy_backward
+from triptych.reference.mlp import gate_backward, silu
 from triptych.reference.quantize import matmul_fp8, matmul_mx, mx, quantize_fp8
 from triptych.reference.rmsnorm import rmsnorm, rmsnorm_backward
 
@@ -35,6 +36,20 @@ def test_rmsnorm_backward_is_the_gradient():
     dx, dgain = rmsnorm_backward(x, gain, dy, eps=0.3)
     assert dx == pytest.approx(gradient(lambda x: (rmsnorm(x, gain, 0.3) * dy).sum(), x), abs=1e-8)
     assert dgain == pytest.approx(gradient(lambda gain: (rmsnorm(x, gain, 0.3) * dy).sum(), gain), abs=1e-8)
+
+
+def test_a_residual_goes_past_the_norm():
+    x, gain, dy = draw(3, 5), draw(5, seed=1), draw(3, 5, seed=2)
+    plain, past = rmsnorm_backward(x, gain, dy)[0], rmsnorm_backward(x, gain, dy, residual=x)[0]
+    assert past == pytest.approx(plain + x, rel=1e-12)
+
+
+def test_gate_backward_is_the_gradient():
+    g, u, dh = draw(3, 5), draw(3, 5, seed=1), draw(3, 5, seed=2)
+    h, dg, du = gate_backward(g, u, dh)
+    assert h == pytest.approx(silu(g) * u, rel=1e-12)
+    assert dg == pytest.approx(gradient(lambda g: (silu(g) * u * dh).sum(), g), abs=1e-8)
+    assert du == pytest.approx(gradient(lambda u: (silu(g) * u * dh).sum(), u), abs=1e-8)
 
 
 def test_cross_entropy_is_minus_the_logarithm_of_the_label_s_share():
