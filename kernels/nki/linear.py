@@ -7,7 +7,7 @@
 One loop serves them all, and few tokens as well as many. DMA transposes a panel of x, up to 1024 tokens, on its way in;
 it stays in SBUF while all of w streams by: w is read once for each panel, and in decode once at all. A block of the
 output fills the eight banks of PSUM, four tiles of tokens by two of columns, or for few tokens one by four, so that w
-comes in runs of 2 to 4 KiB. Four tiles of K are multiplied into one bank before it is the next bank's turn, so that banks are
+comes in runs of 2 to 4 KiB. Four tiles of K are multiplied into one bank before it is the next one's turn: banks are
 complete one after the other, and are emptied while the others still compute.
 
 Bias, activation and residual meet the float32 sums on their way out of PSUM, so that the product is never rounded:
