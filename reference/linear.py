@@ -2,6 +2,7 @@
 
     linear            out[M, N] = activation(scale * (x[M, K] @ w[K, N]) + bias[N]) + residual[M, N]
     rmsnorm_linear    out[M, N] = (x[M, K] / sqrt(mean over K of x^2 + eps) * gain[K]) @ w[K, N]
+    linear_transposed out[M, N] = x[M, K] @ w[N, K].T + residual[M, N]
 
 Activations: silu(y) = y / (1 + exp(-y)); gelu(y) = y (1 + erf(y / sqrt(2))) / 2; relu(y) = max(y, 0). Of minus infinity
 each is 0. Computed and returned in float64; NaN and infinities propagate as IEEE arithmetic says of the formulas.
@@ -55,6 +56,13 @@ def rmsnorm_linear(x: NDArray[Any], gain: NDArray[Any], w: NDArray[Any], eps: fl
         normed = x / np.sqrt(np.mean(x**2, axis=1, keepdims=True) + eps) * gain.astype(np.float64)
         out: Float64 = normed @ w.astype(np.float64)
     return out
+
+
+def linear_transposed(x: NDArray[Any], w: NDArray[Any], residual: NDArray[Any] | None = None) -> Float64:
+    """x[M, K], w[N, K], residual[M, N] -> out[M, N], float64."""
+    if w.ndim != 2:
+        raise ValueError(f"w must have 2 axes [N, K], got shape {w.shape}")
+    return linear(x, w.T, None, residual)
 
 
 def check(x: NDArray[Any], w: NDArray[Any]) -> None:

@@ -38,3 +38,10 @@ def rope_angles(positions: NDArray[Any], dim: int, base: float = 10000.0) -> NDA
     """positions[S] -> angles[S, D/2] = position * base^(-2 i / D), whose cosine and sine `rope` takes; float64."""
     angles: NDArray[np.float64] = np.outer(positions.astype(np.float64), base ** (-np.arange(0, dim, 2) / dim))
     return angles
+
+
+def heads_first(x: NDArray[Any]) -> NDArray[np.float64]:
+    """x[S, H, D] -> out[H, S, D], float64: the same numbers, all tokens of a head beside each other."""
+    if x.ndim != 3 or 0 in x.shape:
+        raise ValueError(f"x must have 3 axes [S, H, D], none of size zero, got shape {x.shape}")
+    return np.ascontiguousarray(x.astype(np.float64).transpose(1, 0, 2))

@@ -15,10 +15,12 @@ from triptych.harness.ops.op import Op
 
 MODULES = (  # harness/collection/<name>.py
     "matmul",
-    "attention",
+    "attentions.forward",
     "rmsnorm",
     "rope",
     "linear",
+    "losses",
+    "float8",
 )
 
 

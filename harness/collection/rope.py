@@ -1,4 +1,4 @@
-"""Rotary position embedding: each pair of a head's numbers turned by the angle of its token."""
+"""Rotary position embedding, each pair of a head's numbers turned by the angle of its token; and heads put first."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from triptych.harness.collection import llama
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.op import BatchInvariance, Op
 from triptych.harness.ops.regimes import HARD, around, in_regime, normal, round_inputs
+from triptych.reference.rope import heads_first, rope_angles
 from triptych.reference.rope import rope as reference
-from triptych.reference.rope import rope_angles
 
 KERNELS = Path(__file__).parents[2] / "kernels"
 TILES = {"S": (128,), "H": (8, 16)}
@@ -97,5 +97,26 @@ OPS = (
         flops=flops,
         bytes=bytes_moved,
         nki=f"{KERNELS / 'nki' / 'rope.py'}:rope",
+    ),
+    Op(
+        "heads_first",
+        {"x": ("S", "H", "D")},
+        heads_first,
+        {
+            "smoke": [{"S": 33, "H": 3, "D": 64}],
+            "edge": [
+                {"S": 1, "H": 1, "D": 1},
+                {"S": 131, "H": 7, "D": 5},
+                *({"S": s, "H": 2, "D": 3} for s in around((512,))),
+            ],
+            "model": [{**case, "H": case["H"] // 5 * 4} for case in layers(64)[:1]],
+            "model-long": [{**case, "H": case["H"] // 5 * 4} for case in layers(llama.LONG)[:1]],
+        },
+        summary="out[H, S, D] = x[S, H, D]: all tokens of a head beside each other",
+        tiles={"S": (512,)},
+        out=("H", "S", "D"),
+        flops=lambda axes, params: 0,
+        bytes=lambda axes, params, itemsize: 2 * itemsize * axes["S"] * axes["H"] * axes["D"],
+        nki=f"{KERNELS / 'nki' / 'heads_first.py'}:heads_first",
     ),
 )

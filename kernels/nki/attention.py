@@ -28,8 +28,16 @@ Dimensions
     Sq, Sk      queries and keys; any lengths, and they may differ
     D           head dimension, 1 to 256; above 128, s is two matmuls that add up in PSUM, and blocks have 256 queries
 
-With `causal`, query i sees the keys j <= i + Sk - Sq, and a query that sees none gives zeros. NaN and infinities come
-out as the definition says: one that a query does not see does not reach it.
+With `causal`, query i sees the keys j <= i + Sk - Sq, with `window` the last so many of these. A query that sees no key
+gives zeros. NaN and infinities come out as the definition says: one that a query does not see does not reach it.
+
+What else a score may go through, and where:
+
+    window     tiles that no query of a block sees are not visited; GpSimd zeroes the second diagonal too
+    softcap    exp(c tanh(s / (c sqrt(D)))): the tangent on Scalar, the exponential on Vector
+    mask       transposed by DMA, added on Vector; minus infinity hides a key
+    segments   a second product, of digits that differ, takes 2^100 from the scores of other segments' keys
+    sinks      exp(sink) joins l
 """
 
 import math
@@ -263,7 +271,7 @@ def _weigh(step, blocks, scored, q, how, share):
         nisa.tensor_scalar(dst=p, data=data, op0=nl.power, operand0=math.exp(scale), reverse0=True)
     else:
         nisa.activation(dst=p, op=nl.exp, data=data, scale=scale)
-    for j0, keys, f, e, at in pieces:
+    for j0, _, f, e, at in pieces:
         _hide_unseen(p[:, at : at + e - f], i0 + f, j0, how, 0.0)
     return p
 
@@ -764,9 +772,10 @@ def _check(q, k, v, causal, window, sinks, mask, segments):
     assert window == None or causal and window > 0, f"a window of one or more keys goes with causal, got {window}"
     assert sinks == None or sinks.shape == (H,), f"sinks must be [H] = {(H,)}, got {sinks.shape}"
     if mask != None:
-        assert (
-            len(mask.shape) == 4 and mask.shape[0] in (1, B) and mask.shape[1] in (1, H) and mask.shape[2:] == (Sq, Sk)
-        ), f"mask must be [B or 1, H or 1, Sq, Sk] of {(B, H, Sq, Sk)}, got {mask.shape}"
+        fits = len(mask.shape) == 4 and mask.shape[0] in (1, B) and mask.shape[1] in (1, H)
+        assert fits and mask.shape[2:] == (Sq, Sk), (
+            f"mask must be [B or 1, H or 1, Sq, Sk] of {(B, H, Sq, Sk)}, got {mask.shape}"
+        )
     assert segments == None or Sq == Sk and segments.shape == (B, Sq), (
         f"segments[B, S] go with as many queries as keys, {(B, Sk)}, got {segments.shape} and {Sq} queries"
     )

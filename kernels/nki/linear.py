@@ -1,12 +1,13 @@
 """Linear layers with what surrounds them, of x[M, K] and w[K, N] as they are usually stored.
 
-    linear            out[M, N] = activation(scale * (x @ w) + bias[N]) + residual[M, N]
-    rmsnorm_linear    out[M, N] = (x / sqrt(mean over K of x^2 + eps) * gain[K]) @ w
+    linear               out[M, N] = activation(scale * (x @ w) + bias[N]) + residual[M, N]
+    rmsnorm_linear       out[M, N] = (x / sqrt(mean over K of x^2 + eps) * gain[K]) @ w
+    linear_transposed    out[M, N] = x @ w.T + residual[M, N], of w[N, K]: what a layer's gradient is to its inputs
 
-One loop serves both, and few tokens as well as many. DMA transposes a panel of x, up to 1024 tokens, on its way in; it
-stays in SBUF while all of w streams by: w is read once for each panel, and in decode once at all. A block of the output
-fills the eight banks of PSUM, four tiles of tokens by two of columns, or for few tokens one by four, so that w comes in
-runs of 2 to 4 KiB. Four tiles of K are multiplied into one bank before it is the next bank's turn, so that banks are
+One loop serves them all, and few tokens as well as many. DMA transposes a panel of x, up to 1024 tokens, on its way in;
+it stays in SBUF while all of w streams by: w is read once for each panel, and in decode once at all. A block of the
+output fills the eight banks of PSUM, four tiles of tokens by two of columns, or for few tokens one by four, so that w
+comes in runs of 2 to 4 KiB. Four tiles of K are multiplied into one bank before it is the next one's turn: banks are
 complete one after the other, and are emptied while the others still compute.
 
 Bias, activation and residual meet the float32 sums on their way out of PSUM, so that the product is never rounded:
@@ -48,7 +49,9 @@ def linear(x, w, bias=None, residual=None, activation=None, scale=1.0):
         f"activation must be None, 'silu', 'gelu' or 'relu', got {activation!r}"
     )
     out = nl.ndarray((M, N), dtype=x.dtype, buffer=nl.shared_hbm)
-    _multiply(out, x, w, None, 0.0, {"bias": bias, "residual": residual, "activation": activation, "scale": scale})
+    _multiply(
+        out, x, w, False, None, 0.0, {"bias": bias, "residual": residual, "activation": activation, "scale": scale}
+    )
     return out
 
 
@@ -59,13 +62,23 @@ def rmsnorm_linear(x, gain, w, eps=1e-5):
     assert gain.shape == (K,), f"gain must have shape ({K},), got {gain.shape}"
     assert K <= 8192, f"rmsnorm_linear takes up to 8192 columns of x, got {K}"
     out = nl.ndarray((M, N), dtype=x.dtype, buffer=nl.shared_hbm)
-    _multiply(out, x, w, gain, eps, {"bias": None, "residual": None, "activation": None})
+    _multiply(out, x, w, False, gain, eps, {"bias": None, "residual": None, "activation": None})
     return out
 
 
-def _multiply(out, x, w, gain, eps, epilogue):
-    """The loop of both. With gain, x is multiplied by it before the product, and the sums by r after it."""
-    (M, K), N = x.shape, w.shape[1]
+@nki.jit
+def linear_transposed(x, w, residual=None):
+    """out[M, N] = x[M, K] @ w[N, K].T + residual[M, N], which may be left out. DMA transposes w too."""
+    M, K, N = _check(x, w.permute((1, 0)))
+    assert residual == None or residual.shape == (M, N), f"residual must have shape ({M}, {N}), got {residual.shape}"
+    out = nl.ndarray((M, N), dtype=x.dtype, buffer=nl.shared_hbm)
+    _multiply(out, x, w, True, None, 0.0, {"bias": None, "residual": residual, "activation": None, "scale": 1.0})
+    return out
+
+
+def _multiply(out, x, w, is_transposed, gain, eps, epilogue):
+    """The loop of all: w is [K, N], or [N, K]. With gain, x is multiplied by it before, and the sums by r after it."""
+    (M, K), N = x.shape, out.shape[1]
     _warm_up()
     tokens = _panel_size(K, 2 if x.dtype != nl.float32 else 4)
     gains = None if gain == None else _as_columns(gain)
@@ -88,7 +101,10 @@ def _multiply(out, x, w, gain, eps, epilogue):
                         if gain != None:
                             _scale(panel[k0], gains, k0, size)
                     if k0 not in weights:
-                        weights[k0] = _load(w, k0, size, n0, bn)
+                        if is_transposed:
+                            weights[k0] = _load_transposed(w, n0, bn, k0, size)
+                        else:
+                            weights[k0] = _load(w, k0, size, n0, bn)
                     for i in range(len(sums)):
                         for c in range(len(sums[i])):
                             _accumulate(sums[i][c], panel[k0], m0 + i * P, weights[k0], c * BANK, size, k0 == 0)

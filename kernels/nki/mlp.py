@@ -34,21 +34,22 @@ RESIDENT = 128 * 1024  # bytes a partition that an operand may keep in SBUF whil
 
 
 @nki.jit
-def gated_mlp(x, wg, wu, wd):
-    """out[M, N] = (silu(x[M, K] @ wg[K, F]) * (x @ wu[K, F])) @ wd[F, N]."""
+def gated_mlp(x, wg, wu, wd, residual=None):
+    """out[M, N] = (silu(x[M, K] @ wg[K, F]) * (x @ wu[K, F])) @ wd[F, N], and residual[M, N] added if it is given."""
     M, K, F, N = _check(x, wg, wu, wd)
+    assert residual == None or residual.shape == (M, N), f"residual must have shape ({M}, {N}), got {residual.shape}"
     out = nl.ndarray((M, N), dtype=x.dtype, buffer=nl.shared_hbm)
     _warm_up()
     if M <= P:
-        _decode(out, x, wg, wu, wd)
+        _decode(out, x, wg, wu, wd, residual)
     else:
         hidden = nl.ndarray((F, M), dtype=x.dtype, buffer=nl.private_hbm)
         _hidden(hidden, x, wg, wu)
-        _down(out, hidden, wd)
+        _down(out, hidden, wd, residual)
     return out
 
 
-def _decode(out, x, wg, wu, wd):
+def _decode(out, x, wg, wu, wd, residual):
     """Up to 128 tokens. A panel is 1024 columns of F: eight tiles, whose g and u share one or two banks each."""
     (M, K), (F, N) = x.shape, wd.shape
     xT = _load_transposed(x, 0, M, 0, K)
@@ -93,7 +94,7 @@ def _decode(out, x, wg, wu, wd):
                         moving=weights[0:f, t, c * BANK : c * BANK + n],
                         accumulate=tile > 0,
                     )
-        _store(out, 0, n0, banks)
+        _store(out, 0, n0, banks, residual)
 
 
 def _hidden(hidden, x, wg, wu):
@@ -134,7 +135,7 @@ def _hidden(hidden, x, wg, wu):
                     nisa.dma_copy(dst=hidden[first : first + f, m0 : m0 + bm], src=row)
 
 
-def _down(out, hidden, wd):
+def _down(out, hidden, wd, residual):
     """out[M, N] = hidden[F, M].T @ wd[F, N]: 1024 columns of wd stay in SBUF, if they fit, while hidden passes by."""
     (F, M), N = hidden.shape, wd.shape[1]
     width = 2 if wd.dtype != nl.float32 else 4
@@ -158,7 +159,7 @@ def _down(out, hidden, wd):
                     for c in range(len(sums[i])):
                         _accumulate(sums[i][c], rows, i * P, weights[f0], c * BANK, size, f0 == 0)
             for i in range(len(sums)):
-                _store(out, m0 + i * P, n0, sums[i])
+                _store(out, m0 + i * P, n0, sums[i], residual)
 
 
 def _accumulate(sums, stationary, s0, moving, m0, size, is_first):
@@ -180,14 +181,20 @@ def _gate(h, g, u):
     nisa.tensor_tensor(dst=h, data1=gated, data2=u, op=nl.multiply)
 
 
-def _store(out, m0, n0, banks):
-    """Round a row of banks and write it to out[m0 : m0+m, n0 : ...]; two engines take turns."""
+def _store(out, m0, n0, banks, residual):
+    """Round a row of banks, with the residual added, and write it to out[m0 : m0+m, n0 : ...]."""
     m = banks[0].shape[0]
     bn = (len(banks) - 1) * BANK + banks[-1].shape[1]
     row = nl.ndarray((m, bn), dtype=out.dtype, buffer=nl.sbuf)
+    if residual != None:
+        added = nl.ndarray((m, bn), dtype=residual.dtype, buffer=nl.sbuf)
+        nisa.dma_copy(dst=added, src=residual[m0 : m0 + m, n0 : n0 + bn])
     for c in range(len(banks)):
-        part = row[:, c * BANK : c * BANK + banks[c].shape[1]]
-        if c % 2 == 0:
+        begin, end = c * BANK, c * BANK + banks[c].shape[1]
+        part = row[:, begin:end]
+        if residual != None:
+            nisa.tensor_tensor(dst=part, data1=banks[c], data2=added[:, begin:end], op=nl.add)
+        elif c % 2 == 0:
             nisa.tensor_copy(dst=part, src=banks[c])
         else:
             nisa.activation(dst=part, op=nl.copy, data=banks[c])

@@ -53,11 +53,15 @@ def rmsnorm(x, gain, eps=1e-5):
 
 
 @nki.jit
-def rmsnorm_backward(x, gain, dy, eps=1e-5):
-    """dx[M, N] and dgain[N] of x[M, N], gain[N] and dy[M, N], in x's and gain's dtype."""
+def rmsnorm_backward(x, gain, dy, residual=None, eps=1e-5):
+    """dx[M, N] and dgain[N] of x[M, N], gain[N] and dy[M, N], in x's and gain's dtype.
+
+    residual[M, N], if it is given, is added to dx: what comes to x past the norm.
+    """
     M, N = x.shape
     assert gain.shape == (N,), f"gain must have shape ({N},), got {gain.shape}"
     assert dy.shape == x.shape, f"dy must have x's shape {x.shape}, got {dy.shape}"
+    assert residual == None or residual.shape == x.shape, f"residual must have shape {x.shape}, got {residual.shape}"
     assert N <= 4096, f"rmsnorm_backward takes up to 4096 columns, got {N}"
     P, CHUNK = nl.tile_size.pmax, nl.tile_size.psum_bank_fmax
     dx = nl.ndarray((M, N), dtype=x.dtype, buffer=nl.shared_hbm)
@@ -88,6 +92,9 @@ def rmsnorm_backward(x, gain, dy, eps=1e-5):
         nisa.activation(dst=product, op=nl.copy, data=product, scale=inverse)
         nisa.tensor_tensor(dst=sums[0:m, :], data1=sums[0:m, :], data2=product, op=nl.add, engine=nisa.engine.gpsimd)
         result = nl.ndarray((m, N), dtype=dx.dtype, buffer=nl.sbuf)
+        if residual != None:
+            past = nl.ndarray((m, N), dtype=residual.dtype, buffer=nl.sbuf)
+            nisa.dma_copy(dst=past, src=residual[m0 : m0 + m, :])
         for n0 in range(0, N, CHUNK):
             n = min(CHUNK, N - n0)
             straight = nl.ndarray((m, n), dtype=nl.float32, buffer=nl.psum)  # r g
@@ -99,6 +106,8 @@ def rmsnorm_backward(x, gain, dy, eps=1e-5):
                 op1=nl.multiply,
                 operand1=gains[0:m, n0 : n0 + n],
             )
+            if residual != None:
+                nisa.tensor_tensor(dst=straight, data1=straight, data2=past[:, n0 : n0 + n], op=nl.add)
             nisa.scalar_tensor_tensor(
                 dst=result[:, n0 : n0 + n],
                 data=rows[:, n0 : n0 + n],

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from triptych.reference.attention import attention
-from triptych.reference.linear import linear, rmsnorm_linear
+from triptych.reference.linear import linear, linear_transposed, rmsnorm_linear
 from triptych.reference.matmul import matmul, matmul_batched, matmul_mk
 from triptych.reference.mlp import gated_mlp, silu
 from triptych.reference.rmsnorm import rmsnorm
-from triptych.reference.rope import rope, rope_angles
+from triptych.reference.rope import heads_first, rope, rope_angles
 
 
 def draw(*shape, seed=0):
@@ -183,6 +183,7 @@ def test_gated_mlp_is_the_sum_over_hidden_numbers():
             g, u = (sum(x[m, k] * w[k, f] for k in range(3)) for w in (wg, wu))
             hidden.append(g / (1 + math.exp(-g)) * u)
         assert out[m] == pytest.approx([sum(hidden[f] * wd[f, n] for f in range(4)) for n in range(5)], rel=1e-12)
+        assert gated_mlp(x, wg, wu, wd, residual=out) == pytest.approx(2 * out, rel=1e-12)
     assert silu(np.array([-np.inf, -800.0, 0.0, 800.0, np.inf])).tolist() == [0, -0.0, 0, 800, np.inf]
 
 
@@ -215,6 +216,16 @@ def test_linear_is_the_product_and_what_follows_it(activation):
 def test_rmsnorm_linear_is_the_norm_and_the_product():
     x, gain, w = draw(3, 5), draw(5, seed=1), draw(5, 2, seed=2)
     assert rmsnorm_linear(x, gain, w, eps=0.5) == pytest.approx(matmul_mk(rmsnorm(x, gain, eps=0.5), w), rel=1e-13)
+
+
+def test_linear_transposed_takes_the_weight_the_other_way_round():
+    x, w, residual = draw(3, 5), draw(2, 5, seed=1), draw(3, 2, seed=2)
+    assert linear_transposed(x, w, residual) == pytest.approx(matmul_mk(x, w.T) + residual, rel=1e-13)
+
+
+def test_heads_first_keeps_every_number():
+    x = draw(3, 4, 5)
+    assert all(heads_first(x)[h, s, d] == x[s, h, d] for s in range(3) for h in range(4) for d in range(5))
 
 
 def test_linear_refuses():

@@ -7,8 +7,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from triptych.harness.collection import attention as attention_row
 from triptych.harness.collection import builtin
+from triptych.harness.collection.attentions import forward as attention_row
 from triptych.harness.ops import loading
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.cases import cases_of

@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 
 from triptych.harness.arrays import Arrays
-from triptych.harness.collection import attention_mutations as wrong
 from triptych.harness.collection import llama
-from triptych.harness.collection.attention_baselines import online, plain, prescaled
+from triptych.harness.collection.attentions import mutations as wrong
+from triptych.harness.collection.attentions.baselines import online, plain, prescaled
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.op import BatchInvariance, Op
 from triptych.harness.ops.regimes import HARD, around, constant, in_regime, normal, one_hot, round_inputs
 from triptych.reference.attention import attention as reference
 
-KERNELS = Path(__file__).parents[2] / "kernels"
+KERNELS = Path(__file__).parents[3] / "kernels"
 
 
 def inputs(case: Case, rng: np.random.Generator) -> Arrays:
