@@ -5,9 +5,9 @@ move its descriptors, taking the queues in turn. An event starts when what it wa
 have room on chip (room), its port is free, and its track is.
 
     program      each queue runs in the program's order
-    overlapped   each queue takes, of the events that are ready, the one that comes first in the program: what a list
-                 scheduler reaches that looks as far ahead as the memories have room. A compiler that schedules better
-                 or worse than greedily will differ
+    overlapped   loads stand in the order in which they are needed, and each engine takes, of the events that are ready,
+                 the one that comes first: what a list scheduler reaches that looks as far ahead as the memories have
+                 room. A compiler that schedules better or worse than greedily will differ
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from collections import deque
 from triptych.simulator.analysis.hazards import READ_AFTER_WRITE, Edge, hazards
 from triptych.simulator.collector import without_collector
 from triptych.simulator.errors import KernelError
+from triptych.simulator.timing.order import arranged, by_need
+from triptych.simulator.timing.queues import issuer_of
 from triptych.simulator.timing.room import Place, Room, room_for
 from triptych.simulator.timing.timeline import Span, Timeline
 from triptych.simulator.timing.work import CELLS, Work, works
@@ -41,14 +43,29 @@ def schedule(trace: Trace, order: str = "overlapped") -> Timeline:
         edges = hazards(trace)
         _join_meetings(trace.events, edges)
         work = works(trace)
-        spans = _Clock(trace, work, edges, room_for(trace), order == "program").run()
+        spans = _by_need(trace, work, edges) if order == "overlapped" else _timed(trace, work, edges, True)
         if order == "overlapped":
             # Who takes what is ready first can lose by it; a compiler could still leave the queues as they are.
             with contextlib.suppress(KernelError):  # a program that fits on chip in another order alone
-                spans = min(spans, _Clock(trace, work, edges, room_for(trace), True).run(), key=_end)
+                spans = min(spans, _timed(trace, work, edges, True), key=_end)
     return Timeline(
         trace, order, spans, edges, max(_end(spans), trace.chip.launch_ns.value) + trace.chip.teardown_ns.value
     )
+
+
+def _timed(trace: Trace, work: list[Work], edges: list[list[Edge]], in_order: bool) -> list[Span]:
+    return _Clock(trace, work, edges, room_for(trace), in_order).run()
+
+
+def _by_need(trace: Trace, work: list[Work], edges: list[list[Edge]]) -> list[Span]:
+    """The spans, in the trace's order, of what a list scheduler makes of it with its loads in order of need."""
+    order = by_need(trace, edges)
+    spans = _timed(*arranged(trace, work, edges, order), False)
+    for span in spans:
+        span.index = order[span.index]
+        if span.after is not None:
+            span.after = order[span.after]
+    return sorted(spans, key=lambda span: span.index)
 
 
 def _end(spans: list[Span]) -> float:
@@ -101,7 +118,7 @@ class _Clock:
         self.ready: dict[_Track, list[int]] = {track: [] for track in self.tracks}
         self.free: dict[_Track, float] = dict.fromkeys(self.ready, 0.0)  # when a queue can issue
         self.issuers: dict[_Track, _Track] = {  # queues of one trigger are issued by one
-            track: (track[0], "issue of " + track[1].split(",")[0]) for track in self.ready if track[1][:3] == "dma"
+            track: (track[0], "issue of " + issuer_of(track[1])) for track in self.ready if track[1][:3] == "dma"
         }
         self.free.update(dict.fromkeys(self.issuers.values(), 0.0))
         self.last_on: dict[_Track, int | None] = dict.fromkeys(self.ready)
@@ -237,7 +254,10 @@ class _Clock:
         self._start(index, track, work, now, busy)
 
     def _move(self, core: int, now: float) -> None:
-        """Give the transfers that have been issued their rings: one of each queue in turn, each queue in its order."""
+        """Give the transfers that have been issued their rings: one of each queue in turn, each queue in its order.
+
+        A transfer begins on each of its rings when that is free. Its span is that of the ring that is free last.
+        """
         queues, rings = self.issued[core], self.rings[core]
         for name in itertools.cycle(list(queues)):
             waiting = queues[name]
@@ -247,25 +267,28 @@ class _Clock:
                 continue
             index = waiting[0]
             work = self.work[index]
-            if rings[work.rings - 1] > now:
-                heapq.heappush(self.agenda, (rings[work.rings - 1], _FREE, index))
+            mine = work.rings
+            free = min([rings[ring] for ring in mine])
+            if free > now:
+                heapq.heappush(self.agenda, (free, _FREE, index))
                 break
             waiting.popleft()
             queues[name] = queues.pop(name)  # it is the last in line now
+            start = max([rings[ring] for ring in mine])
             last = self.last_moved[core]
-            if rings[work.rings - 1] == now and last is not None:
+            if start >= now and last is not None and (start > now or free == now):
                 self.reason[index] = (last, "rings")
             self.last_moved[core] = index
-            rings[: work.rings] = [now + work.busy] * work.rings
-            rings.sort()
-            self._start(index, (core, "dma"), work, now, work.busy)
+            for ring in mine:
+                rings[ring] = max(rings[ring], now) + work.busy
+            self._start(index, (core, "dma"), work, max(start, now), work.busy)
 
     def _start(self, index: int, track: _Track, work: Work, now: float, busy: float) -> None:
         """An event begins to occupy its engine or rings; from now on all its times are known."""
         core, name = track
         free, end = now + busy, now + busy + work.latency
         after, why = self.reason[index]
-        self.spans[index] = Span(index, core, name, now, busy, end, after, why, work.rings)
+        self.spans[index] = Span(index, core, name, now, busy, end, after, why, len(work.rings))
         agenda = self.agenda
         heapq.heappush(agenda, (free, _FREE, index))
         if self.room.of_event[index]:

@@ -145,8 +145,8 @@ def test_small_transfers_wait_for_their_issue():
             nisa.dma_copy(tile(128, p=16), x, name=str(i))
 
     spans, _ = timeline(program)
-    assert spans["0"].busy_ns == pytest.approx(4.7 + 512 / 23)
-    assert spans["2"].start_ns - spans["1"].start_ns == pytest.approx(600) and spans["2"].why == "engine"
+    assert spans["0"].busy_ns == pytest.approx(8 * (4.7 + 512 / 23))  # two rings have eight rows each
+    assert spans["2"].start_ns - spans["1"].start_ns == pytest.approx(603) and spans["2"].why == "engine"
 
 
 def buffered(n):
