@@ -41,6 +41,7 @@ class Work:
     port: str | None = None  # shared with another engine
     queue: str = ""  # DMA: which issues it
     cells: int = 0  # a bit for each of the 16 cells of the Tensor Engine's array; 0 where no matmul is tiled
+    elsewhere: tuple[Work, ...] = ()  # the same on the other engines to which the compiler may give it
 
 
 def works(trace: Trace) -> list[Work]:
@@ -59,22 +60,46 @@ def works(trace: Trace) -> list[Work]:
     }
     tables: set[tuple[int, str]] = set()
     tiled = any(["tile" in event.attributes for event in trace.events])
-    found = []
-    for event in trace.events:
-        busy = row_of(event.op).cost(event, chip)
-        if event.engine == "dma":
-            found.append(_transfer(event, chip, busy))
-            continue
-        if event.engine in access:
-            busy += access[event.engine]
+
+    def on_engine(event: Event) -> Work:
+        busy = row_of(event.op).cost(event, chip) + access.get(event.engine, 0.0)
         if event.engine == "scalar" and "activat" in event.op:
             table = (event.core, str(event.attributes["op"]))
             if table not in tables:
                 tables.add(table)
                 busy += chip.table_load_ns.value
         cells = _cells(event) if tiled and event.engine == "tensor" else 0
-        found.append(Work(event.engine, busy, latencies[event.engine], port=_port(event, chip, busy), cells=cells))
+        return Work(event.engine, busy, latencies[event.engine], port=_port(event, chip, busy), cells=cells)
+
+    found = []
+    for event in trace.events:
+        if event.engine == "dma":
+            found.append(_transfer(event, chip, row_of(event.op).cost(event, chip)))
+            continue
+        work = on_engine(event)
+        if event.engine == "vector" and "open" in event.attributes:
+            work.elsewhere = tuple([on_engine(other) for other in _elsewhere(event, chip)])
+        found.append(work)
     return found
+
+
+def _elsewhere(event: Event, chip: Chip) -> list[Event]:
+    """A Vector instruction that the kernel left open, on each other engine that can run it.
+
+    GpSimd cannot reach PSUM. Scalar casts through float32, which holds no integer of four bytes, and has none of these
+    instructions on NeuronCore-v2.
+    """
+    regions = (*event.reads, *event.writes)
+    cannot = set()
+    if any([r.allocation.buffer == "psum" for r in regions]):
+        cannot.add("gpsimd")
+    if chip.generation == 2 or any([r.dtype.is_int and r.dtype.itemsize == 4 for r in regions]):
+        cannot.add("scalar")
+    return [
+        Event(event.op, engine, event.reads, event.writes, event.line, event.core, event.name, event.attributes)
+        for engine in event.attributes["open"]
+        if engine in ("scalar", "gpsimd") and engine not in cannot
+    ]
 
 
 CELLS = 16  # of 32 rows x 32 columns

@@ -53,7 +53,7 @@ def test_a_barrier_waits_for_what_comes_before_it_on_both_cores(order):
         nisa.dma_copy(shared[64 * core : 64 * core + 64], a[0:64], name="store")
         nisa.core_barrier(shared, (0, 1), name="barrier")
         for i in range(100):
-            nisa.tensor_copy(tile(), a, name=f"after {i}")
+            nisa.tensor_copy(tile(), a, engine=nisa.engine.vector, name=f"after {i}")
         nisa.dma_copy(shared[64 * core : 64 * core + 64], a[0:64], name="store again")
 
     spans, found = two_cores(program, order)
