@@ -13,6 +13,7 @@ import pytest
 
 from triptych.harness.results.timing_accuracy import LAST_VALIDATION
 from triptych.harness.upkeep.pages import api_tables, doc_tables, nki_names
+from triptych.harness.upkeep.pages.pictures import PICTURES
 from triptych.simulator import lint
 from triptych.simulator.launch.import_hook import simulated_nki
 
@@ -31,6 +32,11 @@ def test_the_tables_are_fresh(page: Path) -> None:
     if page.name == "compile.md" and f"\nTriton {version('triton')}, " not in text:
         pytest.skip("the page was made with another version of Triton, whose compiler spends registers otherwise")
     assert doc_tables.refreshed(text) == text, "stale: run `make pages`"
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_the_pictures_are_what_the_code_draws(name: str) -> None:
+    assert (ROOT / name).read_text() == PICTURES[name](), "stale: run `make pages`"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-import time
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from triptych import simulator
@@ -22,8 +22,8 @@ from triptych.harness.exit_codes import ExitCode
 from triptych.harness.ops.op import Op
 from triptych.harness.ops.selection import pick_ops, sets_of
 from triptych.harness.profiling.subjects import DTYPE
-from triptych.harness.reports.progress import EVERY_S, Progress
-from triptych.harness.reports.terminal import StatusLine
+from triptych.harness.reports.progress import Progress
+from triptych.harness.reports.terminal import Ticker
 from triptych.harness.reports.tuning import text as report
 from triptych.harness.results.document import SCHEMA_VERSION
 from triptych.harness.results.record import name_nonfinite
@@ -70,11 +70,11 @@ def run(arguments: Namespace) -> int:
     request = request_of(arguments)
     chosen: list[tuple[Job, Tuning, Trial | None, str]] = []
     for job in jobs(arguments):
-        trying = Trying(job, outputs.quiet)
+        line = Ticker(sys.stderr, quiet=outputs.quiet)
         try:
-            made = search(job.knobs, ruler(job, request, arguments), trying)
+            made = search(job.knobs, ruler(job, request, arguments), partial(tick, line, job))
         finally:
-            trying.clear()
+            line.clear()
         trial, judged = winner(made, job, request, arguments)
         sentence = report.choice(made, trial, judged)
         chosen.append((job, made, trial, sentence))
@@ -217,24 +217,8 @@ def judged(setting: Setting, job: Job, request: Request, arguments: Namespace) -
         ]
 
 
-class Trying:
-    """Says which setting is tried: a line on a terminal that does not stay, one every fifteen seconds on a pipe."""
-
-    def __init__(self, job: Job, quiet: bool) -> None:
-        self.name = f"{job.op.name} {job.backend}"
-        self.line = StatusLine(sys.stderr, quiet=quiet)
-        self.lines = not quiet and not self.line.on
-        self.last = time.monotonic()
-
-    def __call__(self, tuning: Tuning) -> None:
-        words = f"[{len(tuning.trials)}/{tuning.knobs.count}] {self.name}"
-        self.line.say(words)
-        if self.lines and time.monotonic() - self.last >= EVERY_S:
-            self.last = time.monotonic()
-            print(words, file=sys.stderr, flush=True)
-
-    def clear(self) -> None:
-        self.line.clear()
+def tick(line: Ticker, job: Job, tuning: Tuning) -> None:
+    line.say(f"[{len(tuning.trials)}/{tuning.knobs.count}] {job.op.name} {job.backend}")
 
 
 def say(job: Job, tuning: Tuning, sentence: str, outputs: Outputs) -> None:

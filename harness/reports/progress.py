@@ -6,12 +6,10 @@ import sys
 import threading
 import time
 
-from triptych.harness.reports.terminal import StatusLine
+from triptych.harness.reports.terminal import EVERY_S, StatusLine
 from triptych.harness.results.result import Result
 from triptych.harness.results.status import BAD
 from triptych.harness.running.session import Observer, Run
-
-EVERY_S = 15.0  # between two lines on a pipe; what takes less says nothing there
 
 
 class Progress(Observer):

@@ -258,6 +258,42 @@ def add_nki(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--nki", choices=VERSIONS, help=f"the version of NKI (default: {VERSIONS[0]})")
 
 
+def add_export(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("documents", nargs="+", metavar="JSON", help="results, as --json wrote them")
+    parser.add_argument(
+        "--to", default="triptych-results", metavar="PATH", help="a folder, or FILE.zip (default: triptych-results)"
+    )
+
+
+def add_cost(parser: argparse.ArgumentParser) -> None:
+    """Which block at which prices."""
+    parser.add_argument("documents", nargs="*", metavar="JSON", help="results whose times are priced too")
+    parser.add_argument("--model", default="llama-3.1-8b", metavar="M", help="(default: llama-3.1-8b)")
+    parser.add_argument("--target", dest="targets", **LIST, metavar="T,...", help="chips to predict (default: all)")
+    parser.add_argument(
+        "--rows", type=values.counts, metavar="N,...", help="tokens of a kernel at once (default: 1,8,32,128,512,2048)"
+    )
+    parser.add_argument(
+        "--kind",
+        choices=("on-demand", "reserved", "spot", "capacity-block", "ownership"),
+        default="on-demand",
+        help="of the prices; the lowest of each chip counts (default: on-demand)",
+    )
+    parser.add_argument(
+        "--price",
+        dest="prices",
+        action="append",
+        default=[],
+        metavar="CHIP=USD",
+        help="an hour of one chip, as H200=2.5",
+    )
+    parser.add_argument("--data", metavar="FILE", help="chips, prices and published rates in place of ours (TOML)")
+    group = parser.add_argument_group("output")
+    group.add_argument("--json", metavar="PATH", help="every point, as one document (- is stdout)")
+    group.add_argument("--md", metavar="PATH", help="the tables in Markdown (- is stdout)")
+    group.add_argument("--html", metavar="PATH", help="a page with the curve")
+
+
 def add_lint(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("paths", nargs="+", metavar="PATH[:FUNCTION]", help="a file's kernels, or one function of it")
     parser.add_argument("--target", dest="targets", **LIST, metavar="T,...", help="also report what these chips lack")

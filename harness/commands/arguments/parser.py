@@ -114,6 +114,8 @@ COMMANDS = (
     Command(
         "tune", "find the setting of a kernel's knobs that is fastest and right", options.add_tune, TUNE_EXIT_CODES
     ),
+    Command("cost", "say what a block of a model costs on each chip, and when the verdict turns", options.add_cost),
+    Command("export", "write saved results as a folder or zip: page, tables, pictures", options.add_export),
     Command("schema", "print the JSON schema of the documents that --json writes"),
     Command(
         "lint",

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from triptych.harness.reports.html import render
 from triptych.harness.reports.report.absent import absent
 from triptych.harness.reports.report.agreement import agreement
+from triptych.harness.reports.report.cost import cost
 from triptych.harness.reports.report.data import ReportData, Run
 from triptych.harness.reports.report.disagreements import disagreements
 from triptych.harness.reports.report.invariance import invariance
@@ -40,6 +41,7 @@ CHAPTERS = (
     Chapter("absent", "What did not run", absent),
     Chapter("speed", "How fast", speed),
     Chapter("pictures", "In pictures", pictures),
+    Chapter("cost", "What it costs", cost),
     Chapter("verdicts", "Every verdict", verdicts),
     Chapter("agreement", "How close to the bound", agreement),
     Chapter("parity", "Backend against backend", parity),

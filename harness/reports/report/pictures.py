@@ -11,17 +11,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from triptych.harness.reports.charts.chart import Axis, Bound, Chart, Mark, Series
+from triptych.harness.reports.charts.files import bars
 from triptych.harness.reports.figures import tflops, time_evidence
 from triptych.harness.reports.formats import plural, short
 from triptych.harness.reports.report.data import Entry, ReportData
 from triptych.harness.reports.report.limits import KINDS, Limits, caption, limits_of
-from triptych.harness.reports.report.speed import timed
+from triptych.harness.reports.report.speed import Row, speed, timed
 from triptych.harness.results.profile import Outcome
 from triptych.harness.results.status import Evidence
 from triptych.harness.results.timing import Measured
 
 FEWEST = 5  # samples of a distribution
 MOST = 24  # distributions of one machine
+DIAGRAMS = 6  # of a comment
 Entries = list[Entry[Outcome]]
 
 
@@ -189,3 +191,21 @@ def one_spread(entry: Entry[Outcome], axis: Axis) -> Spread:
 
 def fixed(value: float) -> str:
     return f"{value:.2f}"
+
+
+def diagrams(report: ReportData) -> list[str]:
+    """Share of the bound for each op, backend, kind of evidence and run, as diagrams that Markdown draws."""
+    found = speed(report)
+    groups: dict[tuple[str, str, Evidence], list[Row]] = defaultdict(list)
+    for row in found.rows if found else ():
+        if row.of_bound is not None:
+            groups[row.entry.result.op, row.entry.label, row.kind].append(row)
+    return [
+        bars(
+            f"{op} on {label}, {KINDS[kind]}",
+            "% of the bound",
+            [f"{row.entry.result.case} {row.entry.result.dtype}" for row in rows],
+            [row.of_bound or 0.0 for row in rows],
+        )
+        for (op, label, kind), rows in list(groups.items())[:DIAGRAMS]
+    ]
