@@ -85,8 +85,12 @@ _OF_PARAMETER = {
 
 
 def named(arguments: dict[str, Any]) -> dict[str, Any]:
-    """`arguments` of an instruction with the member of an enumeration for each raw value of one."""
+    """`arguments` of an instruction with the member of an enumeration for each raw value that one has."""
     return {
-        name: _OF_PARAMETER[name](value) if name in _OF_PARAMETER and type(value) in (int, str) else value
+        name: _member(_OF_PARAMETER[name], value) if name in _OF_PARAMETER and type(value) in (int, str) else value
         for name, value in arguments.items()
     }
+
+
+def _member(kind: type[Enum], value: Any) -> Any:
+    return next((member for member in kind if member.value == value), value)

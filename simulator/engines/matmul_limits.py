@@ -154,12 +154,14 @@ def accumulating(m: Machine, dst: NkiTensor, accumulate: bool | None) -> Any:
         raise NkiValidationError(f"accumulate must be True, False or None, got {accumulate!r}")
     if accumulate is not None and not accumulate:
         return False
+    if m.origins:  # what a matmul adds to may rest on memory that nothing wrote
+        _check_sum(m, dst)
     if accumulate is None:
         started, written = dst.storage.through_this(dst.layout)
         if started is True:
             return True
         if m.chip.generation >= 4 or written is False:
-            return written
+            return np.logical_or(started, written) if m.origins else written
         _check_foreign(m, dst, np.logical_and(written, np.logical_not(started)))
         return started
     started = dst.storage.started_at(dst.layout)
@@ -169,6 +171,13 @@ def accumulating(m: Machine, dst: NkiTensor, accumulate: bool | None) -> Any:
     if m.chip.generation < 4:
         _check_foreign(m, dst, np.logical_not(started))
     return True
+
+
+def _check_sum(m: Machine, dst: NkiTensor) -> None:
+    """A sum that a matmul began, and that counts as unwritten, is read like any operand."""
+    started = dst.storage.started_at(dst.layout) if dst.storage.missing else False
+    if started is not False and np.any(started & ~np.asarray(dst.storage.written_at(dst.layout))):
+        m.reads_unwritten(dst)
 
 
 def _check_foreign(m: Machine, dst: NkiTensor, foreign: Any) -> None:

@@ -42,7 +42,8 @@ class Accumulator:
         self.ordered = ordered  # whether a row is folded from left to right, as far as is known
         self.values = np.zeros((128, 1), F32)
         self.started = np.zeros((128, 1), bool)
-        self._allocation = Allocation(-1, owner, buffer, (128, 1), float32, ("?", 0), (0, 0))
+        self.doubtful = np.zeros((128, 1), bool)  # where the value rests on memory that nothing wrote
+        self.allocation = Allocation(-1, owner, buffer, (128, 1), float32, ("?", 0), (0, 0))
         self._tiles: dict[tuple[int, int], AccumulatorTile] = {}
 
     def accumulate(
@@ -67,6 +68,8 @@ class Accumulator:
             held[...] = initial
         elif command is not reduce_cmd.reduce:
             held[...] = identity
+        if command is not reduce_cmd.reduce:
+            self.doubtful[at] = False
         self.started[at] = True
         return held
 
@@ -96,7 +99,7 @@ class Accumulator:
         tile = self._tiles.get(key)
         if tile is None:
             first, last = key
-            region = Region(self._allocation, first, (last - first, 1), (1, 1), self._allocation.dtype)
+            region = Region(self.allocation, first, (last - first, 1), (1, 1), self.allocation.dtype)
             tile = self._tiles[key] = AccumulatorTile(region)
         return tile
 

@@ -410,7 +410,7 @@ def test_the_first_stride_of_ap_is_that_of_a_partition_unless_the_leniency_says_
     x = np.arange(8 * 32, dtype=np.float32).reshape(8, 32)
     with core("trn2") as strict, pytest.raises(NkiValidationError, match="is the partition's, 32 elements; got 16"):
         strict.tile(x)[:, 8:24].ap([[16, 8], [1, 16]])
-    with core("trn2", check_operands=False) as lenient:
+    with core("trn2", strict=False) as lenient:
         view = lenient.tile(x)[:, 8:24]
         np.testing.assert_array_equal(view.ap([[16, 8], [1, 16]]).array, x[:, 8:24])
         np.testing.assert_array_equal(view.ap([[32, 8], [2, 4]], 1).array, x[:, 9:17:2])
