@@ -4,8 +4,14 @@ Shapes: q[B, H, Sq, D], k[B, Hkv, Sk, D], v[B, Hkv, Sk, D] -> out[B, H, Sq, D], 
 
 - Grouped queries: head h reads key/value head h // (H // Hkv); H is a multiple of Hkv.
 - Causal: the mask is aligned with the bottom right corner, so that query row i sees keys 0 .. i + Sk - Sq, as in
-  FlashAttention since 2.1. The last query sees every key.
-- A row that sees no key (only when causal and Sq > Sk) is 0.
+  FlashAttention since 2.1. The last query sees every key. With `window`, a row sees the last `window` of these only.
+- `softcap`: scores s become softcap * tanh(s / softcap), as in Gemma 2.
+- `mask` [B or 1, H or 1, Sq, Sk] is added to the scores, after the cap; where it is minus infinity, the row does not
+see
+  the key.
+- `segments` [B, S], for packed sequences: a row sees keys of its own segment only.
+- `sinks` [H]: a score of each head that joins the softmax and has no value, as in StreamingLLM and gpt-oss.
+- A row that sees no key is 0.
 
 Keys that a row does not see take no part in it: a NaN there does not reach the row. Among the keys that it does see,
 NaN and infinities propagate as IEEE arithmetic says of the formula in `attend`.
@@ -21,33 +27,90 @@ from numpy.typing import NDArray
 Float64 = NDArray[np.float64]
 
 
-def attention(q: NDArray[Any], k: NDArray[Any], v: NDArray[Any], causal: bool = False) -> Float64:
+def attention(
+    q: NDArray[Any],
+    k: NDArray[Any],
+    v: NDArray[Any],
+    causal: bool = False,
+    window: int | None = None,
+    softcap: float | None = None,
+    sinks: NDArray[Any] | None = None,
+    mask: NDArray[Any] | None = None,
+    segments: NDArray[Any] | None = None,
+) -> Float64:
     """q[B, H, Sq, D], k[B, Hkv, Sk, D], v[B, Hkv, Sk, D] -> out[B, H, Sq, D], float64."""
+    return attention_with_lse(q, k, v, causal, window, softcap, sinks, mask, segments)[0]
+
+
+def attention_with_lse(
+    q: NDArray[Any],
+    k: NDArray[Any],
+    v: NDArray[Any],
+    causal: bool = False,
+    window: int | None = None,
+    softcap: float | None = None,
+    sinks: NDArray[Any] | None = None,
+    mask: NDArray[Any] | None = None,
+    segments: NDArray[Any] | None = None,
+) -> tuple[Float64, Float64]:
+    """(out[B, H, Sq, D], lse[B, H, Sq]): lse is the logarithm of the sum of exp(score), -inf where there is none."""
     check(q, k, v)
+    if window is not None and (not causal or window < 1):
+        raise ValueError(f"a window of one or more keys goes with causal, got {window}")
     batch, heads, queries, _ = q.shape
     keys, group = k.shape[2], heads // k.shape[1]
     q, k, v = (x.astype(np.float64, copy=False) for x in (q, k, v))
-    out = np.zeros(q.shape)
+    out, lse = np.zeros(q.shape), np.full(q.shape[:3], -np.inf)
     for b in range(batch):
         for h in range(heads):
             head_k, head_v = k[b, h // group], v[b, h // group]
-            if not causal:
-                out[b, h] = attend(q[b, h], head_k, head_v)
+            sink = None if sinks is None else float(sinks[h])
+            lse[b, h] = -np.inf if sink is None else sink
+            if not causal and mask is None and segments is None:
+                out[b, h], lse[b, h] = attend(q[b, h], head_k, head_v, softcap, sink)
                 continue
             for row in range(queries):
-                seen = row + keys - queries + 1
-                if seen > 0:
-                    out[b, h, row] = attend(q[b, h, row : row + 1], head_k[:seen], head_v[:seen])[0]
-    return out
+                last = row + keys - queries if causal else keys - 1
+                first = 0 if window is None else max(0, last - window + 1)
+                seen: Any = slice(first, max(first, last + 1))
+                added = None if mask is None else mask[b % len(mask), h % mask.shape[1], row, seen].astype(np.float64)
+                if added is not None or segments is not None:
+                    is_seen = np.ones(seen.stop - first, bool) if added is None else ~np.isneginf(added)
+                    if segments is not None:
+                        is_seen &= segments[b, seen] == segments[b, row]
+                    seen = first + np.flatnonzero(is_seen)
+                    added = None if added is None else added[is_seen]
+                if len(head_k[seen]):
+                    found = attend(q[b, h, row : row + 1], head_k[seen], head_v[seen], softcap, sink, added)
+                    out[b, h, row], lse[b, h, row] = found[0][0], found[1][0]
+    return out, lse
 
 
-def attend(q: Float64, k: Float64, v: Float64) -> Float64:
-    """q[R, D], k[S, D], v[S, D] -> out[R, D]: every row sees every key given here."""
+def attend(
+    q: Float64,
+    k: Float64,
+    v: Float64,
+    softcap: float | None = None,
+    sink: float | None = None,
+    added: Float64 | None = None,
+) -> tuple[Float64, Float64]:
+    """q[R, D], k[S, D], v[S, D] -> out[R, D], lse[R]: every row sees every key; added[S] joins the scores."""
     with np.errstate(invalid="ignore", over="ignore", under="ignore"):
         scores = q @ k.T / np.sqrt(q.shape[1])
-        weights = np.exp(scores - scores.max(axis=1, keepdims=True))
-        out: Float64 = weights @ v / weights.sum(axis=1, keepdims=True)
-    return out
+        if softcap is not None:
+            scores = softcap * np.tanh(scores / softcap)
+        if added is not None:
+            scores = scores + added
+        top = scores.max(axis=1, keepdims=True)
+        if sink is not None:
+            top = np.maximum(top, sink)
+        weights = np.exp(scores - top)
+        total = weights.sum(axis=1, keepdims=True)
+        if sink is not None:
+            total = total + np.exp(sink - top)
+        out: Float64 = weights @ v / total
+        lse: Float64 = (top + np.log(total))[:, 0]
+    return out, lse
 
 
 def check(q: NDArray[Any], k: NDArray[Any], v: NDArray[Any]) -> None:

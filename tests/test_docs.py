@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,16 @@ ROOT = Path(__file__).parent.parent
 PAGES = sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "README.md", ROOT / "tests" / "README.md"])
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def with_its_cost(page: Path) -> Any:
+    """A page as a test's parameter: where kernels must be compiled for its table, the test is slow."""
+    return pytest.param(page, marks=pytest.mark.slow if page.name == "compile.md" else (), id=page.name)
+
+
+@pytest.mark.parametrize("page", [with_its_cost(page) for page in PAGES])
 def test_the_tables_are_fresh(page: Path) -> None:
     text = page.read_text()
+    if page.name == "compile.md" and f"\nTriton {version('triton')}, " not in text:
+        pytest.skip("the page was made with another version of Triton, whose compiler spends registers otherwise")
     assert doc_tables.refreshed(text) == text, "stale: run `make pages`"
 
 

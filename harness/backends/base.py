@@ -13,13 +13,15 @@ from warnings import WarningMessage
 
 import numpy as np
 
-from triptych.harness.arrays import Array
+from triptych.harness.arrays import Arrays
 from triptych.harness.backends.clocks import TimingBudget
+from triptych.harness.dtypes import is_float
 from triptych.harness.emulators.conformance import Tested
 from triptych.harness.judge.problem import Problem
 from triptych.harness.ops import layouts
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.op import Op
+from triptych.harness.ops.outputs.naming import Outputs, Returned
 from triptych.harness.precision import round_to
 from triptych.harness.results.status import Evidence
 
@@ -35,13 +37,13 @@ class KernelFault(Exception):
 class Replay:
     """A kernel once more, with every value in float32 at least: what tells its logic from its rounding.
 
-    out: its output, rounded to the case's dtype; None where `emulator_fault` says enough.
+    out: its outputs, rounded to the dtypes of the case; None where `emulator_fault` says enough.
     narrow: the dtypes whose rounding was left out, in words; empty if the kernel holds float32 alone; None if unknown.
     emulator_fault: a sentence on what the kernel uses and the emulator gets wrong.
     play: runs the kernel on the simulator under some of its options, for a comparison instruction by instruction.
     """
 
-    out: Array | None
+    out: Outputs | None
     narrow: str | None
     emulator_fault: str = ""
     play: Callable[[Any], Any] | None = None
@@ -93,10 +95,10 @@ class Backend(ABC):
         return op.unsupported(case, self.name, target or "") if op.unsupported else None
 
     @abstractmethod
-    def run(self, problem: Problem, target: str | None) -> Array:
-        """The output of the op's kernel."""
+    def run(self, problem: Problem, target: str | None) -> Any:
+        """What the op's kernel returns, with an array for each tensor; see `given_back` for one that changes inputs."""
 
-    def run_again(self, problem: Problem, target: str | None) -> Array:
+    def run_again(self, problem: Problem, target: str | None) -> Any:
         """`run` once more, in another order if the kernel's programs have none of their own."""
         return self.run(problem, target)
 
@@ -104,18 +106,22 @@ class Backend(ABC):
     def time(self, problem: Problem, target: str | None, budget: TimingBudget) -> Timing:
         """The timing of that run: measured samples, or a prediction that says so."""
 
-    def replay(self, problem: Problem, target: str | None, out: Array) -> Replay:
+    def replay(self, problem: Problem, target: str | None, out: Outputs) -> Replay:
         """The kernel, which gave `out`, without low-precision rounding; here, on inputs widened to float32."""
-        if problem.dtype == np.float32:
+        if problem.dtype == np.float32 or not is_float(problem.dtype):
             raise CannotReplay(
-                "the inputs are float32 already, so that the kernel cannot be run with less rounding; an emulator can: "
-                "see nki-sim or triton-cpu."
+                f"the inputs are {problem.dtype} already, so that the kernel cannot be run with less rounding; an "
+                "emulator can: see nki-sim or triton-cpu."
             )
         wide = {
             name: layouts.astype(x, np.float32) if x.dtype == problem.dtype else x for name, x in problem.inputs.items()
         }
-        again = self.run(Problem(problem.op, replace(problem.case, dtype="float32"), wide), target)
-        return Replay(round_to(again, problem.dtype), narrow=None)
+        returned = self.run(replace(problem, case=replace(problem.case, dtype="float32"), inputs=wide), target)
+        again = {
+            name: round_to(x, problem.memory_of(name)[1]) if isinstance(x, np.ndarray) else x
+            for name, x in problem.named(returned).items()
+        }
+        return Replay(again, narrow=None)
 
     def selftest(self) -> Tested | str | None:
         """What the emulator of this backend gets right; why that cannot be known; None where nothing is emulated."""
@@ -130,6 +136,12 @@ class Backend(ABC):
         return f"{os.path.basename(warning.filename)}:{warning.lineno}: {warning.message}"
 
 
+def given_back(problem: Problem, value: Any, inputs: Arrays) -> Any:
+    """What a kernel returned and, of one that changes some of its `inputs`, what these are now."""
+    mutates = problem.op.mutates
+    return Returned(value, {name: inputs[name] for name in mutates}) if mutates else value
+
+
 def split_kernel(kernel: str | Callable[..., Any] | None) -> tuple[Path, str]:
     """ "path/to/file.py:function" as the path and the function's name."""
     if not isinstance(kernel, str):
@@ -139,10 +151,11 @@ def split_kernel(kernel: str | Callable[..., Any] | None) -> tuple[Path, str]:
 
 
 def member(module: object, function: str, path: Path) -> Any:
-    """`function` of the loaded kernel file."""
-    if not hasattr(module, function):
+    """`function` of the loaded kernel file; "function[2]" is an NKI kernel on two cores."""
+    name, launched, cores = function.partition("[")
+    if not hasattr(module, name) or (launched and not cores.removesuffix("]").isdecimal()):
         raise KernelFault(f"{path.name} has no function {function!r}")
-    return getattr(module, function)
+    return getattr(module, name)[int(cores.removesuffix("]"))] if launched else getattr(module, name)
 
 
 def kernel_of(kernel: str | Callable[..., Any] | None, load: Callable[[Path], object]) -> tuple[Any, Path]:

@@ -11,12 +11,13 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 from warnings import WarningMessage
 
-from triptych.harness.arrays import Array
-from triptych.harness.backends.base import Backend, Replay, check_call, kernel_of
+from triptych.harness.arrays import Arrays
+from triptych.harness.backends.base import Backend, Replay, check_call, given_back, kernel_of
 from triptych.harness.backends.clocks import TimingBudget
 from triptych.harness.emulators import conformance, usage
 from triptych.harness.judge.problem import Problem
 from triptych.harness.ops import loading
+from triptych.harness.ops.outputs.naming import Outputs
 from triptych.harness.results.status import Evidence
 from triptych.harness.results.timing import Predicted, Timing
 from triptych.harness.results.timing_accuracy import LAST_VALIDATION
@@ -45,15 +46,18 @@ class Simulator(Backend):
     def missing(self) -> str | None:
         return None
 
-    def run(self, problem: Problem, target: str | None) -> Array:
-        out: Array = self.simulate(problem, target).outputs
-        return out
+    def run(self, problem: Problem, target: str | None) -> Any:
+        own = problem.own_inputs()
+        return given_back(problem, self.simulate(problem, own, target).outputs, own)
 
     def time(self, problem: Problem, target: str | None, budget: TimingBudget) -> Timing:
         """A prediction from the trace, by the timing model with what a compiler's scheduler would overlap."""
         from triptych import simulator
 
-        predicted = simulator.predict_trace(self.simulate(problem, target).trace)
+        own = problem.own_inputs()
+        run = self.simulate(problem, own, target)
+        budget.look(given_back(problem, run.outputs, own))
+        predicted = simulator.predict_trace(run.trace)
         return Predicted(
             timer="timing model",
             evidence=Evidence.PREDICTED,
@@ -63,33 +67,36 @@ class Simulator(Backend):
             busy_share=predicted.busy,
         )
 
-    def simulate(self, problem: Problem, target: str | None, options: Options | None = None) -> Run:
-        """The simulator's run, with its outputs and its trace."""
+    def simulate(self, problem: Problem, inputs: Arrays, target: str | None, options: Options | None = None) -> Run:
+        """The simulator's run on inputs of a problem, which the kernel may change, with its outputs and its trace."""
         from triptych import simulator
 
         kernel, path = kernel_of(problem.op.nki, _simulated)
-        check_call(kernel, path, problem.inputs, problem.case.params)
+        positional, named = problem.positional(inputs)
+        check_call(kernel, path, problem.order or inputs, named)
         target = target or self.default_targets[0]
         with blaming_the_definition(kernel):
-            return simulator.run(
-                kernel, *problem.inputs.values(), target=target, options=options, **problem.case.params
-            )
+            return simulator.on(target, options=options).run(kernel, *positional, **named)
 
-    def replay(self, problem: Problem, target: str | None, out: Array) -> Replay:
+    def replay(self, problem: Problem, target: str | None, out: Outputs) -> Replay:
         """A run without rounding to low precision; what it issued tells what the simulator may have got wrong."""
         from triptych.simulator import Options
 
-        def play(options: Options) -> Run:
-            own = {name: x.copy() for name, x in problem.inputs.items()}  # a kernel may write to them
-            return self.simulate(problem.on(own), target, options)
+        def on(own: Arrays, options: Options) -> Run:
+            return self.simulate(problem, own, target, options)
 
-        run = play(Options(round_low_precision=False, lint=False))
+        def play(options: Options) -> Run:
+            return on({name: x.copy() for name, x in problem.inputs.items()}, options)  # a kernel may write to them
+
+        own = {name: x.copy() for name, x in problem.inputs.items()}
+        run = on(own, Options(round_low_precision=False, lint=False))
         narrow = sorted({str(a.dtype) for a in run.trace.allocations if a.dtype.is_float and a.dtype.itemsize < 4})
         wrong = usage.wrong_among(self.selftest(), usage.issued_cells(run.trace.events))
         fault = (
             f"the simulator's self-test fails for {', '.join(wrong)} (see `triptych doctor`), which the kernel uses."
         )
-        return Replay(run.outputs, ", ".join(narrow), fault if wrong else "", play)
+        again = problem.named(given_back(problem, run.outputs, own))
+        return Replay(again, ", ".join(narrow), fault if wrong else "", play)
 
     def selftest(self) -> conformance.Tested:
         return conformance.of_simulator()

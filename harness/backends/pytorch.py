@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from triptych.harness.arrays import Array, from_torch, to_torch
-from triptych.harness.backends.base import Backend
+from triptych.harness.arrays import from_torch, to_torch
+from triptych.harness.backends.base import Backend, given_back
 from triptych.harness.backends.clocks import TimingBudget, time_cuda, time_host
 from triptych.harness.backends.gpu import gpu_here
 from triptych.harness.judge.problem import Problem
@@ -30,28 +30,62 @@ class Torch(Backend):
     def missing(self) -> str | None:
         return None if find_spec("torch") else "PyTorch is not installed: pip install 'triptych[torch]'"
 
-    def run(self, problem: Problem, target: str | None) -> Array:
-        import torch
-
-        call = prepared_call(problem)
-        poison(int(np.prod(problem.reference.shape)) * problem.dtype.itemsize)
-        out = call()
-        return from_torch(out) if isinstance(out, torch.Tensor) else out  # the judge says what is wrong with the rest
+    def run(self, problem: Problem, target: str | None) -> Any:
+        tensors = tensors_of(problem)
+        for name in problem.outputs.keys() - set(problem.op.mutates):
+            shape, dtype = problem.memory_of(name)
+            poison(int(np.prod(shape)) * dtype.itemsize)
+        return outputs_of(problem, tensors, call_of(problem, tensors)())  # the judge says what is wrong with no tensor
 
     def time(self, problem: Problem, target: str | None, budget: TimingBudget) -> Timing:
-        call = prepared_call(problem)
-        return time_cuda(call, budget) if gpu_here() else time_host(call, budget, Evidence.HOST)
+        tensors = tensors_of(problem)
+        call, restore = call_of(problem, tensors), restoring(problem, tensors)
+        budget = budget.looking_at(lambda returned: outputs_of(problem, tensors, returned))
+        if gpu_here():
+            return time_cuda(call, budget, restore)
+        return time_host(call, budget, Evidence.HOST, restore)
 
 
-def prepared_call(problem: Problem) -> Callable[[], Any]:
-    """A call without arguments, inputs on the device; float32 products are not shortened to TF32."""
+def outputs_of(problem: Problem, tensors: dict[str, Any], returned: Any) -> Any:
+    """What a function returned and, of one that changes inputs, what these are now, as arrays."""
+    return given_back(problem, from_tensors(returned), {name: from_torch(tensors[name]) for name in problem.op.mutates})
+
+
+def from_tensors(returned: Any) -> Any:
+    """What a function returned, with an array for each tensor."""
+    import torch
+
+    if isinstance(returned, torch.Tensor):
+        return from_torch(returned)
+    if isinstance(returned, (tuple, list)):
+        return tuple(map(from_tensors, returned))
+    return {key: from_tensors(x) for key, x in returned.items()} if isinstance(returned, dict) else returned
+
+
+def tensors_of(problem: Problem) -> dict[str, Any]:
+    """The inputs on the device, those that are changed as copies."""
+    device = "cuda" if gpu_here() else "cpu"
+    return {name: to_torch(x, device) for name, x in problem.own_inputs().items()}
+
+
+def restoring(problem: Problem, tensors: dict[str, Any]) -> Callable[[], None]:
+    """What makes tensors that a call changes again what they are now."""
+    before = {name: tensors[name].clone() for name in problem.op.mutates}
+
+    def restore() -> None:
+        for name, tensor in before.items():
+            tensors[name].copy_(tensor)
+
+    return restore
+
+
+def call_of(problem: Problem, tensors: dict[str, Any]) -> Callable[[], Any]:
+    """A call without arguments; float32 products are not shortened to TF32."""
     import torch
 
     torch.backends.cuda.matmul.allow_tf32 = False
     function = problem.op.torch
     assert function is not None
-    device = "cuda" if gpu_here() else "cpu"
-    tensors = {name: to_torch(x, device) for name, x in problem.inputs.items()}
     return lambda: function(**tensors, **problem.case.params)
 
 

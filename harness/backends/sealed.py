@@ -31,4 +31,7 @@ class Sealed:
             before = self.arrays[name]
             count = 0 if x is before else int(np.count_nonzero(~same_bits(before, x)))
             what = f"{count} of {x.size} elements of its input {name}" if count else f"its input {name}"
-            raise KernelFault(f"the kernel changed {what}: write to a copy of it")
+            raise KernelFault(
+                f"the kernel changed {what}: write to a copy of it, or declare the op with mutates=({name!r},) if it "
+                "is meant to"
+            )

@@ -9,13 +9,15 @@ import numpy as np
 
 from triptych.harness.arrays import Array, from_torch, to_torch
 from triptych.harness.backends import guarded
-from triptych.harness.backends.base import Backend
+from triptych.harness.backends.base import Backend, given_back
 from triptych.harness.backends.clocks import TimingBudget, time_cuda
 from triptych.harness.backends.gpu import gpu_here
+from triptych.harness.backends.pytorch import from_tensors, restoring, tensors_of
 from triptych.harness.backends.sealed import Sealed
 from triptych.harness.backends.triton_launcher import LACKS, NO_TRITON, launcher_of, output_of
 from triptych.harness.judge.problem import Problem
 from triptych.harness.ops import layouts
+from triptych.harness.ops.outputs.naming import in_words
 from triptych.harness.results.status import Evidence
 from triptych.harness.results.timing import Timing
 
@@ -33,38 +35,54 @@ class TritonDevice(Backend):
             return "PyTorch is not installed, which hands Triton its device memory: pip install 'triptych[torch]'"
         return None if gpu_here() else "there is no CUDA or ROCm device here that PyTorch can use"
 
-    def run(self, problem: Problem, target: str | None) -> Array:
+    def run(self, problem: Problem, target: str | None) -> Any:
         import torch
 
-        inputs, shape, dtype = problem.inputs, problem.reference.shape, problem.dtype
+        inputs = problem.inputs
         buffers = {name: guarded.guarded_copy(x)[0] for name, x in inputs.items()}
-        buffers["out"] = guarded.pattern_buffer(shape, dtype)
+        with launcher_of(problem) as (_, writes):
+            memory = {parameter: problem.memory_of(name) for parameter, name in writes.items()}
+        buffers |= {parameter: guarded.pattern_buffer(*m) for parameter, m in memory.items()}
         tensors = {name: _signed(flat).to("cuda") for name, flat in buffers.items()}
         views = {
             name: _between(tensors[name], (-1,), x.dtype).as_strided(x.shape, layouts.strides_of(x))
             for name, x in inputs.items()
         }
         torch.cuda.synchronize()
-        with launcher_of(problem) as (launcher, takes_out):
-            if takes_out:
-                views["out"] = _between(tensors["out"], shape, dtype)
+        views |= {parameter: _between(tensors[parameter], *m) for parameter, m in memory.items()}
+        with launcher_of(problem) as (launcher, _):
             returned = launcher(**views, **problem.case.params)
-        guarded.check_streams(torch.cuda, lambda: tensors["out"].cpu().numpy())
+        written_to = [tensors[name] for name in (*memory, *problem.op.mutates)]
+        if written_to:
+            guarded.check_streams(torch.cuda, lambda: np.concatenate([_bytes(tensor) for tensor in written_to]))
         back = {name: t.cpu().numpy().view(buffers[name].dtype) for name, t in tensors.items()}
         for name in inputs:
             guarded.check_margins(back[name], f"input {name}")
-        Sealed(inputs).check({name: guarded.inside_like(back[name], x) for name, x in inputs.items()})
-        guarded.check_margins(back["out"], "the output")
-        written = guarded.inside(back["out"], shape, dtype)
-        given = from_torch(returned) if isinstance(returned, torch.Tensor) else returned
-        return output_of(given, written if takes_out else None)
+        now = {name: guarded.inside_like(back[name], x) for name, x in inputs.items()}
+        Sealed(inputs).check({name: x for name, x in now.items() if name not in problem.op.mutates})
+        for parameter, name in writes.items():
+            guarded.check_margins(back[parameter], in_words(name))
+        written = {parameter: guarded.inside(back[parameter], *m) for parameter, m in memory.items()}
+        return given_back(problem, output_of(from_tensors(returned), writes, written, problem), now)
 
     def time(self, problem: Problem, target: str | None, budget: TimingBudget) -> Timing:
-        tensors = {name: to_torch(x, "cuda") for name, x in problem.inputs.items()}
-        with launcher_of(problem) as (launcher, takes_out):
-            if takes_out:
-                tensors["out"] = to_torch(np.zeros(problem.reference.shape, problem.dtype), "cuda")
-            return time_cuda(lambda: launcher(**tensors, **problem.case.params), budget)
+        tensors = tensors_of(problem)
+        restore = restoring(problem, tensors)
+        with launcher_of(problem) as (launcher, writes):
+            for parameter, name in writes.items():
+                tensors[parameter] = to_torch(np.zeros(*problem.memory_of(name)), "cuda")
+
+            def outputs(returned: Any) -> Any:
+                written = {parameter: from_torch(tensors[parameter]) for parameter in writes}
+                now = {name: from_torch(tensors[name]) for name in problem.op.mutates}
+                return given_back(problem, output_of(from_tensors(returned), writes, written, problem), now)
+
+            return time_cuda(lambda: launcher(**tensors, **problem.case.params), budget.looking_at(outputs), restore)
+
+
+def _bytes(tensor: Any) -> Array:
+    here: Array = tensor.cpu().numpy().view(np.uint8)
+    return here
 
 
 def _signed(flat: Array) -> Any:

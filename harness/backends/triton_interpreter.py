@@ -7,9 +7,8 @@ from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
 
-from triptych.harness.arrays import Array
 from triptych.harness.backends import guarded
-from triptych.harness.backends.base import Backend, KernelFault, Replay, file_of
+from triptych.harness.backends.base import Backend, KernelFault, Replay, file_of, given_back
 from triptych.harness.backends.clocks import TimingBudget, time_host
 from triptych.harness.backends.sealed import Sealed
 from triptych.harness.backends.triton_launcher import LACKS, NO_TRITON, launcher_of, output_of
@@ -25,6 +24,7 @@ from triptych.harness.emulators import (
     version_support,
 )
 from triptych.harness.judge.problem import Problem
+from triptych.harness.ops.outputs.naming import Outputs
 from triptych.harness.results.status import Evidence
 from triptych.harness.results.timing import Timing
 
@@ -41,10 +41,10 @@ class Interpreter(Backend):
     def missing(self) -> str | None:
         return NO_TRITON if find_spec("triton") is None else version_support()
 
-    def run(self, problem: Problem, target: str | None) -> Array:
+    def run(self, problem: Problem, target: str | None) -> Any:
         return interpreted(problem, interpret)
 
-    def run_again(self, problem: Problem, target: str | None) -> Array:
+    def run_again(self, problem: Problem, target: str | None) -> Any:
         """With the programs of each launch in reverse order: a result that depends on their order is a race."""
         try:
             return interpreted(problem, interpret_backwards)
@@ -60,7 +60,7 @@ class Interpreter(Backend):
         once = replace(budget, warmup_seconds=0.0, seconds=0.0, fewest=1)
         return time_host(lambda: interpreted(problem, interpret), once, self.evidence)
 
-    def replay(self, problem: Problem, target: str | None, out: Array) -> Replay:
+    def replay(self, problem: Problem, target: str | None, out: Outputs) -> Replay:
         """A run with every value in float32 but at its stores, unless the interpreter itself is to blame."""
         dtype = problem.case.dtype
         kernel = problem.op.triton
@@ -69,8 +69,9 @@ class Interpreter(Backend):
         if wrong:
             text = f"Triton's interpreter computes {', '.join(wrong)} wrongly in {dtype} (see `triptych doctor`)"
             return Replay(None, None, f"{text}, and the kernel may use it. Try float32, or a GPU.")
-        again = interpreted(problem, replay)
-        narrow = "" if first_difference(out, again) is None else "float16, bfloat16, float8 and TF32"
+        again = problem.named(interpreted(problem, replay))
+        same = all(x is None or first_difference(out[name], x) is None for name, x in again.items())
+        narrow = "" if same else "float16, bfloat16, float8 and TF32"
         return Replay(again, narrow)
 
     def selftest(self) -> conformance.Tested | str:
@@ -80,13 +81,15 @@ class Interpreter(Backend):
         return (EmulationError,)
 
 
-def interpreted(problem: Problem, how: Callable[..., Any]) -> Array:
-    """The output of the op's launcher, run by one of the emulator's ways; forwards where it cannot run backwards."""
-    shape, dtype = problem.reference.shape, problem.dtype
-    out = guarded.inside(guarded.pattern_buffer(shape, dtype), shape, dtype)
+def interpreted(problem: Problem, how: Callable[..., Any]) -> Any:
+    """What the op's launcher gives, run by one of the emulator's ways; forwards where it cannot run backwards."""
+    own = problem.own_inputs()
     try:
-        with launcher_of(problem) as (launcher, takes_out), Sealed(problem.inputs):
-            returned = how(launcher, problem.inputs, out if takes_out else None, **problem.case.params)
+        with launcher_of(problem) as (launcher, writes), Sealed(problem.inputs):
+            memory = {parameter: problem.memory_of(name) for parameter, name in writes.items()}
+            written = {p: guarded.inside(guarded.pattern_buffer(*m), *m) for p, m in memory.items()}
+            mutates = (*problem.op.mutates, *written)
+            returned = how(launcher, {**own, **written}, None, mutates, **problem.case.params)
     except OrderError:
         return interpreted(problem, interpret)
-    return output_of(returned, out if takes_out else None)
+    return given_back(problem, output_of(returned, writes, written, problem), own)

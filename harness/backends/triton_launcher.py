@@ -1,9 +1,13 @@
-"""What both Triton backends share: how an op's launcher is found, and what Triton's language lacks."""
+"""What both Triton backends share: how an op's launcher is found, and what Triton's language lacks.
+
+A launcher takes inputs and params by keyword. It returns its outputs, or writes them to memory that it is handed: `out`
+if there is one output, else a parameter of the output's name.
+"""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,37 +18,63 @@ from triptych.harness.backends import guarded
 from triptych.harness.backends.base import KernelFault, check_call, kernel_of
 from triptych.harness.judge.problem import Problem
 from triptych.harness.ops import loading
+from triptych.harness.ops.outputs.naming import flatten, listed, renamed
 
 NO_TRITON = "Triton is not installed; it has wheels for Linux alone"
 LACKS = ("float8_e4m3", "float8_e3m4", "float8_e8m0fnu", "float6_e2m3fn", "float6_e3m2fn", "float4_e2m1fn")  # dtypes
 
 
 @contextmanager
-def launcher_of(problem: Problem) -> Iterator[tuple[Callable[..., Any], bool]]:
-    """The op's launcher, which takes inputs and params by keyword, and whether it takes out= to write to.
+def launcher_of(problem: Problem) -> Iterator[tuple[Callable[..., Any], Mapping[str, str]]]:
+    """The op's launcher, and by the name of each parameter that it writes an output to the name of that output.
 
-    One that does not returns its output. Within, imports find what those of its file do.
+    Within, imports find what those of its file do.
     """
     launcher, path = kernel_of(problem.op.triton, loading.load)
-    takes_out = _takes_out(launcher)
-    check_call(launcher, path, (), (*problem.inputs, *(["out"] if takes_out else []), *problem.case.params))
+    writes = written_to(launcher, problem)
+    check_call(launcher, path, (), (*problem.inputs, *writes, *problem.case.params))
     with loading.at_home(path):
-        yield launcher, takes_out
+        yield launcher, writes
 
 
-def output_of(returned: Any, out: Array | None) -> Array:
-    """What a launcher computed: what it returned, or else the `out` that it took."""
-    found = out if returned is None else returned
-    if not isinstance(found, np.ndarray):
-        what = "nothing, and takes no out=" if found is None else f"a {type(found).__name__}"
-        raise KernelFault(f"the launcher returns {what}; it must return a tensor, or write to out=")
-    guarded.check_elements(found)
-    return found
-
-
-def _takes_out(launcher: Any) -> bool:
+def written_to(launcher: Any, problem: Problem) -> dict[str, str]:
+    """Which outputs a launcher wants memory for, by the names of its parameters."""
+    returned = [name for name in problem.outputs if name not in problem.op.mutates]
     try:
         parameters = inspect.signature(launcher).parameters.values()
     except (TypeError, ValueError):
-        return True
-    return any(p.name == "out" or p.kind is p.VAR_KEYWORD for p in parameters)
+        return {"out": returned[0]} if len(returned) == 1 else {}
+    takes = {p.name for p in parameters} - problem.arguments.keys()
+    if len(returned) == 1 and ("out" in takes or any(p.kind is p.VAR_KEYWORD for p in parameters)):
+        return {"out": returned[0]}
+    found = {name: name for name in returned if name in takes}
+    if "out" in takes - found.keys():
+        raise KernelFault(
+            f"the launcher takes out=, and {problem.op.name} gives {listed(list(problem.evaluated))}: let it return "
+            "them, or take a parameter of each one's name"
+        )
+    return found
+
+
+def output_of(returned: Any, writes: Mapping[str, str], written: Mapping[str, Array], problem: Problem) -> Any:
+    """What a launcher computed: what it returned, or else the memory that it was handed.
+
+    written: the memory by the name of the parameter.
+    """
+    wanted = [name for name in problem.outputs if name not in problem.op.mutates]
+    found = returned
+    if returned is None and wanted:
+        by_name = {writes[parameter]: x for parameter, x in written.items()}
+        found = by_name.get("") if wanted == [""] else by_name
+    elif writes and len(flatten(returned)) + len(writes) == len(wanted):  # the rest
+        rest = [name for name in wanted if name not in writes.values()]
+        found = {**(renamed(flatten(returned), rest) or {}), **{writes[p]: x for p, x in written.items()}}
+    leaves = {} if found is None else flatten(found)
+    if not leaves and wanted or not all(isinstance(x, (np.ndarray, type(None))) for x in leaves.values()):
+        other = next((x for x in leaves.values() if not isinstance(x, (np.ndarray, type(None)))), None)
+        what = "nothing, and takes no out=" if other is None else f"a {type(other).__name__}"
+        raise KernelFault(f"the launcher returns {what}; it must return a tensor, or write to out=")
+    for x in leaves.values():
+        if x is not None:
+            guarded.check_elements(x)
+    return found

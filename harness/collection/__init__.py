@@ -15,8 +15,13 @@ from triptych.harness.ops.op import Op
 
 MODULES = (  # harness/collection/<name>.py
     "matmul",
-    "attention",
+    "attentions.forward",
+    "attentions.decode",
     "rmsnorm",
+    "rope",
+    "linear",
+    "losses",
+    "float8",
 )
 
 

@@ -14,7 +14,7 @@ Backends and the rooms above may import it; importing it imports no Triton, so t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from triptych.harness.arrays import Array, Arrays
@@ -48,20 +48,24 @@ __all__ = [
 ]
 
 
-def interpret(launcher: Callable[..., Any], arrays: Arrays, out: Array | None, **params: Any) -> Any:
+def interpret(
+    launcher: Callable[..., Any], arrays: Arrays, out: Array | None, mutates: Sequence[str] = (), /, **params: Any
+) -> Any:
     """Call `launcher(**arrays, out=out, **params)` with every `@triton.jit` function interpreted; fills `out`.
 
     The result is what the launcher returned, an array for each tensor. A launcher that makes its own output gets no
-    `out` if that is None. Inputs are read-only to the kernel. Poison `out` first: the emulation writes nothing that the
-    kernel does not.
+    `out` if that is None. Inputs are read-only to the kernel, but for those named in `mutates`. Poison `out` first: the
+    emulation writes nothing that the kernel does not.
     """
     check_version()
     from triptych.harness.emulators import running
 
-    return running.interpret(launcher, arrays, out, params)
+    return running.interpret(launcher, arrays, out, params, mutates=tuple(mutates))
 
 
-def interpret_backwards(launcher: Callable[..., Any], arrays: Arrays, out: Array | None, **params: Any) -> Any:
+def interpret_backwards(
+    launcher: Callable[..., Any], arrays: Arrays, out: Array | None, mutates: Sequence[str] = (), /, **params: Any
+) -> Any:
     """Likewise with the programs of each launch in reverse order, which a GPU may choose as well.
 
     `OrderError` if the kernel has atomic operations, by which programs may wait for each other.
@@ -69,16 +73,18 @@ def interpret_backwards(launcher: Callable[..., Any], arrays: Arrays, out: Array
     check_version()
     from triptych.harness.emulators import running
 
-    return running.interpret(launcher, arrays, out, params, backwards=True)
+    return running.interpret(launcher, arrays, out, params, backwards=True, mutates=tuple(mutates))
 
 
-def replay(launcher: Callable[..., Any], arrays: Arrays, out: Array | None, **params: Any) -> Any:
+def replay(
+    launcher: Callable[..., Any], arrays: Arrays, out: Array | None, mutates: Sequence[str] = (), /, **params: Any
+) -> Any:
     """`interpret` with every value in float32 at least: what low-precision rounding did to the result is undone."""
     check_version()
     from triptych.harness.emulators import running
     from triptych.harness.emulators.wide import WideBuilder
 
-    return running.interpret(launcher, arrays, out, params, WideBuilder)
+    return running.interpret(launcher, arrays, out, params, WideBuilder, mutates=tuple(mutates))
 
 
 def check_version() -> None:

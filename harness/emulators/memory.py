@@ -82,7 +82,7 @@ class Memory:
         values = np.broadcast_to(values, pointers.shape)[mask].astype(dtype, copy=False)
         for region, lanes, index in self._resolve(active, dtype, "writes", where):
             if not region.writable:
-                raise ReadOnlyError(f"the kernel writes to its input '{region.name}'{where}")
+                raise ReadOnlyError(f"the kernel writes to its input '{region.name}'{where}{hint(region.name)}")
             region.elements(dtype)[index] = values[lanes]
 
     def addresses(self, pointers: Array, mask: Array, dtype: np.dtype[Any], where: str) -> Array:
@@ -91,7 +91,7 @@ class Memory:
         active = np.zeros(int(mask.sum()), np.uint64)
         for region, lanes, index in self._resolve(pointers[mask], dtype, "updates", where):
             if not region.writable:
-                raise ReadOnlyError(f"the kernel updates its input '{region.name}'{where}")
+                raise ReadOnlyError(f"the kernel updates its input '{region.name}'{where}{hint(region.name)}")
             active[lanes] = np.uint64(region.data.ctypes.data) + index.astype(np.uint64) * np.uint64(dtype.itemsize)
         real[mask] = active
         return real
@@ -126,6 +126,11 @@ class Memory:
 
 def _shift(dtype: np.dtype[Any]) -> int:
     return int(dtype.itemsize).bit_length() - 1
+
+
+def hint(name: str) -> str:
+    """What to do about a write to an input."""
+    return f": write to a copy of it, or declare the op with mutates=({name!r},) if it is meant to"
 
 
 def described(size: int, shape: Sequence[int]) -> str:

@@ -7,20 +7,31 @@ same bits.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from msgspec import structs
 
 from triptych.harness.arrays import Array
 from triptych.harness.bits import both_finite, nonfinite_apart, same_bits
+from triptych.harness.judge.prepared import PreparedCase
 from triptych.harness.judge.tolerance import Expected
 from triptych.harness.results.measures import Derived, Parity
 from triptych.harness.results.result import Result
 
 
+def of_outputs(a: Mapping[str, Array], b: Mapping[str, Array], prepared: PreparedCase) -> Parity:
+    """Two backends' outputs of one case: of that output in which they are furthest apart for what is allowed there."""
+    found = [
+        structs.replace(difference(a[name], b[name], one.expected), output=name)
+        for name, one in prepared.outputs.items()
+    ]
+    return max(found, key=lambda parity: (parity.share, -parity.identical))
+
+
 def difference(a: Array, b: Array, expected: Expected) -> Parity:
-    """Two outputs of one case, which both have its shape and dtype."""
+    """Two arrays for one output of a case, which both have its shape and dtype."""
     one, other = a.astype(np.float64), b.astype(np.float64)
     both, strange = both_finite(one, other), nonfinite_apart(one, other)
     apart = np.abs(np.where(both, one, 0.0) - np.where(both, other, 0.0))

@@ -26,7 +26,7 @@ MAKES_TENSORS = "expected np.ndarray (got Tensor)"  # `torch.from_numpy` of a te
 
 
 def on_arrays(reference: Callable[..., Any]) -> Callable[..., Any]:
-    """`reference` as a function of NumPy arrays by name, of which it returns one, whatever it is written in."""
+    """`reference` as a function of NumPy arrays by name, which it also returns, whatever it is written in."""
 
     @functools.wraps(reference)
     def call(**arguments: Any) -> Any:
@@ -85,15 +85,12 @@ def _frameworks(value: Any, seen: set[int]) -> Iterator[str]:
 
 
 def _in_torch(reference: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
-    import torch
-
-    with torch.no_grad():
-        try:
-            return reference(**_changed(arguments, lambda x: to_torch(np.array(x), "cpu")))
-        except TypeError as error:
-            if MAKES_TENSORS not in str(error):
-                raise
-        return reference(**_changed(arguments, np.array))
+    try:
+        return reference(**_changed(arguments, lambda x: to_torch(np.array(x), "cpu")))
+    except TypeError as error:
+        if MAKES_TENSORS not in str(error):
+            raise
+    return reference(**_changed(arguments, np.array))
 
 
 def _in_jax(reference: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
@@ -112,7 +109,11 @@ def _changed(arguments: Mapping[str, Any], change: Callable[[Array], Any]) -> di
 
 
 def _array(returned: Any) -> Any:
-    """A tensor of a framework as an array; everything else as it is."""
+    """A tensor of a framework as an array, also in tuples, lists and dicts; everything else as it is."""
+    if isinstance(returned, dict):
+        return {name: _array(inner) for name, inner in returned.items()}
+    if isinstance(returned, (tuple, list)):
+        return tuple(_array(inner) for inner in returned)
     root = ROOTS.get(type(returned).__module__.partition(".")[0])
     if root == "torch":
         return from_torch(returned)

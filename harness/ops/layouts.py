@@ -62,6 +62,11 @@ def lay_out(x: Array, strides: Strides) -> Array:
     return view.view(x.dtype)
 
 
+def copy(x: Array) -> Array:
+    """`x` in memory of its own, in the layout that it has."""
+    return x.copy() if x.flags.c_contiguous or not x.size else lay_out(x, strides_of(x))
+
+
 def astype(x: Array, dtype: np.dtype[np.generic] | type[np.generic]) -> Array:
     """`x` in another dtype, in the layout that it has."""
     cast = x.astype(dtype)

@@ -19,9 +19,10 @@ from triptych.harness.backends import BACKENDS
 from triptych.harness.backends.base import file_of, kernel_of
 from triptych.harness.dtypes import is_float
 from triptych.harness.errors import UsageError, unknown
+from triptych.harness.judge.problem import Problem
 from triptych.harness.ops import loading
 from triptych.harness.ops.case import Case
-from triptych.harness.ops.inputs import make_inputs, sizes_of
+from triptych.harness.ops.inputs import sizes_of
 from triptych.harness.ops.op import Op
 from triptych.harness.ops.selection import Selection
 from triptych.simulator import ShapeDtype, dtypes
@@ -59,7 +60,14 @@ def of_ops(ops: Iterable[Op], selection: Selection, sources: Mapping[str, str]) 
 
 
 def _of_op(op: Op, selection: Selection, source: str | None) -> list[Subject]:
-    """The selected cases of an op, each size once: the regime of its inputs changes no time."""
+    return [_of_case(op, group, case, selection, source) for group, case in sizes_once(op, selection)]
+
+
+def sizes_once(op: Op, selection: Selection) -> list[tuple[str, Case]]:
+    """The selected cases of an op with their sets, each size once: the regime of its inputs changes no time.
+
+    In bfloat16, or else the op's first dtype, unless the selection asks for some.
+    """
     sizes: dict[Any, dict[str, tuple[str, Case]]] = {}
     for group, case in selection.cases(op):
         same = sizes.setdefault((tuple(case.axes.items()), tuple(case.params.items())), {})
@@ -67,7 +75,7 @@ def _of_op(op: Op, selection: Selection, source: str | None) -> list[Subject]:
     found = []
     for same in sizes.values():
         wanted = same if selection.dtypes else [DTYPE if DTYPE in same else next(iter(same))]
-        found += [_of_case(op, *same[dtype], selection, source) for dtype in wanted]
+        found += [same[dtype] for dtype in wanted]
     return found
 
 
@@ -85,8 +93,8 @@ def _of_case(op: Op, group: str, case: Case, selection: Selection, source: str |
         case.name,
         case.dtype,
         load,
-        drawn=lambda: (list(make_inputs(op, case).values()), dict(case.params)),
-        shaped=lambda: (_stand_ins(op, case), dict(case.params)),
+        drawn=lambda: _drawn(op, case),
+        shaped=lambda: _stand_ins(op, case),
         words=words,
         path=file_of(op.nki) if op.nki is not None else None,
         unsupported=lambda target: BACKENDS["nki-sim"].supports(op, case, target),
@@ -95,11 +103,18 @@ def _of_case(op: Op, group: str, case: Case, selection: Selection, source: str |
     )
 
 
-def _stand_ins(op: Op, case: Case) -> list[ShapeDtype]:
+def _drawn(op: Op, case: Case) -> Arguments:
+    problem = Problem.of(op, case)
+    return problem.positional(problem.own_inputs())
+
+
+def _stand_ins(op: Op, case: Case) -> Arguments:
     """The shapes of a case's inputs; drawn to be seen where the op does not declare them."""
     if op.shapes is None:
-        return [ShapeDtype(x.shape, x.dtype) for x in make_inputs(op, case).values()]
-    return [ShapeDtype(shape, case.dtype) for shape in sizes_of(op.shapes, case).values()]
+        positional, named = _drawn(op, case)
+        return [ShapeDtype(x.shape, x.dtype) if isinstance(x, np.ndarray) else x for x in positional], named
+    shapes = sizes_of(op.shapes, case).items()
+    return [ShapeDtype(shape, op.dtype_of_input(name, case)) for name, shape in shapes], dict(case.params)
 
 
 def of_function(source: str, path: Path, function: str | None, words: Sequence[str], seed: int) -> Subject:

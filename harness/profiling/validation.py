@@ -17,9 +17,7 @@ from triptych.harness.measured.sources import NotHere, Public
 from triptych.simulator import Options, Prediction, ShapeDtype
 
 # Times are asked for, not whether a kernel obeys rules that are newer than it, or checks of data that is not there.
-OPTIONS = Options(
-    check_uninitialized=False, check_races=False, check_capacity=False, check_operands=False, lint=False, api="0.3"
-)
+OPTIONS = Options(check_uninitialized=False, check_races=False, check_capacity=False, lint=False, api="0.3")
 
 
 @dataclass(frozen=True)

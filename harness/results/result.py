@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from triptych.harness.results.findings import Attribution, Failure, Invariance
-from triptych.harness.results.measures import Metrics, Parity, Tolerance
+from triptych.harness.results.measures import Metrics, OneOutput, Parity, Tolerance
 from triptych.harness.results.record import to_plain
 from triptych.harness.results.status import Cause, Evidence, Status
 from triptych.harness.results.timing import Timing, kind_of
@@ -39,6 +39,8 @@ class Result(msgspec.Struct, kw_only=True, tag_field="kind", tag="verdict"):
     invariance: Invariance = Invariance()
     parity: dict[str, Parity] = msgspec.field(default_factory=dict)  # by the label of each backend that ran before
     attribution: Attribution | None = None  # of a failure
+    output: str = ""  # of several, the worst, which metrics, tolerance and failure are of
+    outputs: dict[str, OneOutput] = msgspec.field(default_factory=dict)  # each of several
     unknown: dict[str, Any] = {}  # what a document said of it that this version does not know
 
     @property
@@ -52,8 +54,9 @@ class Result(msgspec.Struct, kw_only=True, tag_field="kind", tag="verdict"):
         del plain["unknown"]
         for part in PARTS:
             plain[part] = plain[part] or {}
-        if not self.fingerprint:
-            del plain["fingerprint"]
+        for part in ("fingerprint", "output", "outputs"):
+            if not plain[part]:
+                del plain[part]
         return plain
 
     @classmethod

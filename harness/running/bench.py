@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 from msgspec import structs
@@ -16,12 +17,15 @@ from triptych.harness.backends.base import KernelFault
 from triptych.harness.backends.sealed import Sealed
 from triptych.harness.collection import builtin
 from triptych.harness.judge import parity, sensitivity
-from triptych.harness.judge.prepared import Prepared, prepare
+from triptych.harness.judge.prepared import PreparedCase, prepare
 from triptych.harness.judge.problem import Problem
 from triptych.harness.ops import loading
+from triptych.harness.ops.case import restored
 from triptych.harness.ops.errors import InvalidOp
 from triptych.harness.ops.op import Op
+from triptych.harness.ops.outputs.naming import Outputs, in_words
 from triptych.harness.ops.work import work_of
+from triptych.harness.results.measures import OneOutput
 from triptych.harness.results.result import Result
 from triptych.harness.results.status import Cause, Status
 from triptych.harness.running.faults import GPU_FAULT, NotSupported, explain_preparation, explain_run, kernel_fault
@@ -30,16 +34,17 @@ from triptych.harness.trials import invariance, self_reference
 from triptych.harness.trials.attribution import LONGEST_S, attribute
 from triptych.harness.trials.integrity import Functions, Integrity
 from triptych.harness.trials.invariance import Repeater
+from triptych.harness.trials.timed_outputs import TimedOutputs
 
 
 @dataclass(frozen=True)
 class Shared:
     """What all backends of one case share."""
 
-    prepared: Prepared
+    prepared: PreparedCase
     sealed: Sealed
     integrity: Integrity | None  # of what the kernel is judged with; only if asked for
-    outputs: dict[str, Array] = field(default_factory=dict)  # of the backends so far, by label
+    outputs: dict[str, dict[str, Array]] = field(default_factory=dict)  # what was compared of each backend, by label
 
 
 @dataclass
@@ -51,7 +56,7 @@ class Trial:
     backend: Backend
     result: Result
     shared: Shared | None = None  # from `prepare` on
-    out: Array | None = None  # from `execute` on
+    out: Outputs | None = None  # from `execute` on
     seconds: float = 0.0  # that the kernel ran
 
     @property
@@ -63,17 +68,17 @@ class Trial:
     def problem(self) -> Problem:
         return self.ready.prepared.problem
 
-    def run(self, problem: Problem) -> Array:
+    def run(self, problem: Problem) -> Outputs:
         """The kernel on a problem, without its warnings."""
         return self.quietly(self.backend.run, problem)
 
-    def run_again(self, problem: Problem) -> Array:
+    def run_again(self, problem: Problem) -> Outputs:
         return self.quietly(self.backend.run_again, problem)
 
-    def quietly(self, how: Callable[[Problem, str | None], Array], problem: Problem) -> Array:
+    def quietly(self, how: Callable[[Problem, str | None], Any], problem: Problem) -> Outputs:
         with np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return how(problem, self.task.target)
+            return self.problem.named(how(problem, self.task.target))
 
 
 class Bench:
@@ -109,18 +114,19 @@ class Bench:
         """Load the op; draw its inputs, evaluate its reference and derive its tolerance, unless the last task did."""
         task = trial.task
         op = self.op(task)
-        why = trial.backend.supports(op, task.case, task.target)
+        case = restored(task.case, op.declared_sets)
+        why = trial.backend.supports(op, case, task.target)
         if why:
             raise NotSupported(why)
         self.announce("preparing the inputs and the reference")
         key = repr((task.source, task.op, task.case))
         if self.shared is None or self.shared[0] != key:
             self.shared = None  # let go of the last case's memory first
-            prepared = prepare(Problem.of(op, task.case), trial.settings.wanted)
+            prepared = prepare(Problem.of(op, case), trial.settings.wanted)
             integrity = Integrity(self.functions, prepared) if self.functions else None
             self.shared = key, Shared(prepared, Sealed(prepared.problem.inputs), integrity)
         trial.shared = self.shared[1]
-        trial.result.tolerance = trial.shared.prepared.expected.tolerance
+        trial.result.tolerance = trial.shared.prepared.first.expected.tolerance
 
     def op(self, task: Task) -> Op:
         """The task's op, from its file, which is loaded once."""
@@ -140,23 +146,30 @@ class Bench:
             warnings.simplefilter("default")
             started = perf_counter()
             try:
-                trial.out = trial.backend.run(trial.problem, trial.task.target)
+                returned = trial.backend.run(trial.problem, trial.task.target)
             finally:
                 trial.seconds = perf_counter() - started
                 trial.result.notes = list(dict.fromkeys(trial.backend.note(warning) for warning in caught))
+        trial.out = trial.problem.named(returned)
         if shared.integrity:
             shared.integrity.check()
 
     def judge(self, trial: Trial) -> None:
         """Compare the output with the reference, and with those of the backends before."""
         result, shared, out = trial.result, trial.ready, trial.out
+        assert out is not None
         verdict = shared.prepared.judge(out)
         result.status, result.reason, result.cause = verdict.status, verdict.reason, verdict.cause
-        result.metrics, result.failure = verdict.metrics, verdict.failure
-        if verdict.metrics and out is not None:
-            others = shared.outputs.items()
-            result.parity = {name: parity.difference(out, other, shared.prepared.expected) for name, other in others}
-            shared.outputs[result.backend_label] = out
+        result.metrics, result.failure, result.output = verdict.metrics, verdict.failure, verdict.output
+        result.tolerance = verdict.tolerance or result.tolerance
+        result.outputs = {
+            name: OneOutput(passed=one.status is Status.PASSED, metrics=one.metrics, tolerance=one.tolerance)
+            for name, one in verdict.each.items()
+        }
+        if all(one.metrics for one in verdict.each.values() or [verdict]):
+            compared, others = shared.prepared.all_compared(out), shared.outputs.items()
+            result.parity = {name: parity.of_outputs(compared, other, shared.prepared) for name, other in others}
+            shared.outputs[result.backend_label] = compared
 
     def confirm(self, trial: Trial) -> None:
         """Run a kernel that passed again: what does it keep, whom does it call, does it repeat its bits?"""
@@ -164,7 +177,7 @@ class Bench:
         if result.status is not Status.PASSED or out is None:
             return
         shared = trial.ready
-        result.reason = sensitivity.remark(shared.prepared.expected.tolerance)
+        result.reason = remark(shared.prepared)
         if not trial.settings.repeat or trial.backend.is_reference:
             return
         self.announce("running the kernel again")
@@ -187,7 +200,7 @@ class Bench:
         elif repeats.broken:
             result.status, result.reason, result.cause = Status.FAILED, repeats.broken, Cause.BROKEN_PROMISE
 
-    def repeat(self, trial: Trial, out: Array) -> invariance.Repeats:
+    def repeat(self, trial: Trial, out: Outputs) -> invariance.Repeats:
         """The further runs; of a slow kernel, in one case alone."""
         kernel = (trial.task.op, trial.task.backend, trial.task.target)
         repeats = Repeater(trial.ready.prepared).repeat(
@@ -209,7 +222,7 @@ class Bench:
             return
         self.settle(result)
         self.announce("finding the cause of a disagreement")
-        result.attribution = attribute(trial.backend, trial.ready.prepared, trial.task.target, out)
+        result.attribution = attribute(trial.backend, trial.ready.prepared, trial.task.target, out, result.output)
         self.unfit = self.unfit or bool(GPU_FAULT.search(result.attribution.text))
 
     def time(self, trial: Trial) -> None:
@@ -221,9 +234,12 @@ class Bench:
             result.reason = f"{result.reason}; not timed, because its result is wrong"
             return
         self.announce("timing the kernel")
+        budget = trial.settings.budget
+        if result.status is Status.PASSED and trial.out is not None and not trial.backend.is_reference:
+            budget = replace(budget, look=TimedOutputs(trial.ready.prepared, trial.out))
         with np.errstate(all="ignore"):
-            timing = trial.backend.time(trial.problem, task.target, trial.settings.budget)
-        result.timing = structs.replace(timing, **work_of(trial.problem.op, task.case))
+            timing = trial.backend.time(trial.problem, task.target, budget)
+        result.timing = structs.replace(timing, **work_of(trial.problem.op, trial.problem.case))
 
     def explain(self, trial: Trial, error: BaseException) -> None:
         """Put what an exception means into the result."""
@@ -235,3 +251,10 @@ class Bench:
         trial.result.status, trial.result.cause, trial.result.reason = ended.status, ended.cause, ended.reason
         replaced = self.functions is not None and self.functions.find_replaced() is not None
         self.unfit = self.unfit or ended.unfit or replaced
+
+
+def remark(prepared: PreparedCase) -> str | None:
+    """What to say of a pass under tolerances that accept wrong outputs."""
+    said = {name: sensitivity.remark(one.expected.tolerance) for name, one in prepared.outputs.items()}
+    found = [f"{in_words(name)}: {words}" if name else words for name, words in said.items() if words]
+    return "; ".join(found) or None

@@ -12,6 +12,7 @@ from triptych.harness.errors import describe, message_of
 from triptych.harness.ops import loading
 from triptych.harness.ops.errors import InvalidOp, UninformativeCase
 from triptych.harness.ops.op import Op
+from triptych.harness.ops.outputs.kinds import MalformedOutput
 from triptych.harness.results.status import Cause, Status
 from triptych.harness.running import memory_limit
 
@@ -57,6 +58,8 @@ def explain_run(error: BaseException, op: Op, backend: Backend, memory: int | No
     if out_of_memory(error):
         reason = f"the kernel ran out of memory: {memory_limit.in_words(memory)}"
         return Ended(Status.ERROR, Cause.OUT_OF_MEMORY, reason, unfit=True)
+    if isinstance(error, MalformedOutput):
+        return Ended(Status.ERROR, Cause.MALFORMED_OUTPUT, str(error))
     reason = kernel_fault(error, op, backend)
     if isinstance(error, NotEmulated):
         return Ended(Status.UNSUPPORTED, Cause.NOT_SUPPORTED, reason)
@@ -67,7 +70,7 @@ def explain_run(error: BaseException, op: Op, backend: Backend, memory: int | No
 
 def kernel_fault(error: BaseException, op: Op, backend: Backend) -> str:
     """One sentence on an exception that came out of a kernel."""
-    if isinstance(error, (KernelFault, InvalidOp)):
+    if isinstance(error, (KernelFault, InvalidOp, MalformedOutput)):
         return str(error)
     if isinstance(error, backend.spoken_errors()):
         return str(error)

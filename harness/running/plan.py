@@ -15,8 +15,8 @@ from triptych.harness.collection import builtin, declared
 from triptych.harness.errors import UsageError, unknown
 from triptych.harness.judge.bounds import KEYS, Bounds, requested_bounds
 from triptych.harness.ops import case_spec
-from triptych.harness.ops.case import Case
-from triptych.harness.ops.op import Op
+from triptych.harness.ops.case import Case, carried
+from triptych.harness.ops.op import SHORT_SET, Op
 from triptych.harness.ops.selection import Selection, check_axes, dtypes_of, pick, pick_ops, sets_of
 from triptych.harness.results.status import Evidence
 from triptych.harness.running.request import Request
@@ -44,7 +44,7 @@ class Plan:
             Task(
                 op.name,
                 self.sources.get(op.name),
-                case,
+                carried(case, op.declared_sets),
                 backend.name,
                 target,
                 bench=self.times(backend, group),
@@ -105,7 +105,9 @@ def plan(request: Request, ops: Mapping[str, Op] | None = None) -> Plan:
         raise UsageError("--case gives every axis itself; -a is for the cases of a set.")
     check_targets(request.targets, backends)
     known_sets = sets_of(chosen.values())
-    usual = [name for name in request.default_sets if name in known_sets] or known_sets
+    usual = [name for name in request.default_sets if name in known_sets]
+    if set(usual) <= {SHORT_SET}:  # which goes with another
+        usual = [name for name in known_sets if name != SHORT_SET]
     selection = Selection(
         sets=pick("case set", request.sets, known_sets) or ([] if request.specs else usual),
         names=request.names,

@@ -9,16 +9,18 @@ the kernel is named first.
 from __future__ import annotations
 
 import warnings
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 import numpy as np
 
 from triptych.harness.arrays import Array
 from triptych.harness.backends.base import Backend, CannotReplay, Replay
-from triptych.harness.dtypes import finfo
-from triptych.harness.judge.prepared import Prepared
+from triptych.harness.dtypes import finfo, is_float
+from triptych.harness.judge.prepared import Prepared, PreparedCase
 from triptych.harness.judge.tolerance import Expected
 from triptych.harness.judge.verdict import Verdict
+from triptych.harness.ops.outputs.naming import Outputs
 from triptych.harness.results.findings import Attribution, Instruction
 from triptych.harness.results.measures import Derived
 from triptych.harness.results.status import Status
@@ -28,12 +30,17 @@ LONGEST_S = 20.0  # kernels that ran longer are not run again
 MOSTLY = 10.0  # times the error of the run in float32: rounding explains most of an error
 
 
-def attribute(backend: Backend, prepared: Prepared, target: str | None, out: Array) -> Attribution:
-    """The cause of a disagreement of `out`, and why it is held to be that."""
+def attribute(
+    backend: Backend, prepared: PreparedCase, target: str | None, outputs: Outputs, name: str = ""
+) -> Attribution:
+    """The cause of a disagreement of the output `name`, and why it is held to be that."""
     try:
         with np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return explain(prepared, out, backend.replay(prepared.problem, target, out))
+            replay = backend.replay(prepared.problem, target, outputs)
+            out = prepared.compared(name, outputs[name])
+            again = None if replay.out is None else prepared.compared(name, replay.out[name])
+            return explain(prepared.outputs[name], out, replay, again)
     except CannotReplay as why:
         return Attribution(cause="unknown", text=str(why))
     except BaseException as error:  # a kernel may exit, too
@@ -41,11 +48,11 @@ def attribute(backend: Backend, prepared: Prepared, target: str | None, out: Arr
         return Attribution(cause="unknown", text=text)
 
 
-def explain(prepared: Prepared, out: Array, replay: Replay) -> Attribution:
-    """What a replay says of the run that gave `out`."""
-    if replay.out is None:
+def explain(prepared: Prepared, out: Array, replay: Replay, again: Array | None) -> Attribution:
+    """What a replay, which gave `again`, says of the run that gave `out`."""
+    if again is None:
         return Attribution(cause="emulator", text=replay.emulator_fault)
-    verdict = prepared.judge(replay.out)
+    verdict = prepared.judge(again)
     if replay.narrow is None:
         if verdict.status is Status.PASSED:
             text = "the same kernel agrees with the reference on the same inputs widened to float32."
@@ -58,7 +65,7 @@ def explain(prepared: Prepared, out: Array, replay: Replay) -> Attribution:
         cause, text = conclude(prepared, verdict, prepared.judge(out), replay.narrow)
     if replay.play is None:
         return Attribution(cause=cause, text=text)
-    return locate(prepared, out, replay, cause, text)
+    return locate(prepared, out, again, replay.play, cause, text)
 
 
 def conclude(prepared: Prepared, verdict: Verdict, before: Verdict, narrow: str) -> tuple[Blame, str]:
@@ -94,15 +101,16 @@ def conclude(prepared: Prepared, verdict: Verdict, before: Verdict, narrow: str)
     )
 
 
-def locate(prepared: Prepared, out: Array, replay: Replay, cause: Blame, text: str) -> Attribution:
+def locate(
+    prepared: Prepared, out: Array, again: Array, play: Callable[[Any], Any], cause: Blame, text: str
+) -> Attribution:
     """Cause and text with the first instructions that differ, or that make a NaN or an infinity."""
     from triptych.harness.trials import divergence
 
-    assert replay.play is not None and replay.out is not None
     bound = bound_of(prepared)
-    found = divergence.bisect(replay.play, bound)
+    found = divergence.bisect(play, bound)
     first: dict[str, Instruction] = {}
-    off = divergence.distance(out.astype(np.float32), replay.out.astype(np.float32)) > bound
+    off = divergence.distance(out.astype(np.float32), again.astype(np.float32)) > bound
     lost = cause == "rounding" or (cause == "logic" and off)
     if lost and found.first is not None:
         first["first_beyond_rounding"] = found.first.record(found.first.difference)
@@ -137,7 +145,8 @@ def bound_of(prepared: Prepared) -> float:
     """The relative L2 difference that a result may have: the output's, or two units of the dtype if that is fixed."""
     tolerance = prepared.expected.tolerance
     derived = tolerance.rel_l2 if isinstance(tolerance, Derived) else 0.0
-    return float(derived or 2 * finfo(prepared.problem.dtype).eps)
+    dtype = prepared.problem.dtype
+    return float(derived or 2 * finfo(dtype if is_float(dtype) else np.dtype(np.float32)).eps)
 
 
 def near(verdict: Verdict, expected: Expected, times: float = 8.0) -> bool:

@@ -16,9 +16,9 @@ from typing import Any
 
 from triptych.harness.backends.base import KernelFault
 from triptych.harness.bits import digest
-from triptych.harness.judge.baselines import baselines_of
-from triptych.harness.judge.prepared import Prepared
+from triptych.harness.judge.prepared import PreparedCase
 from triptych.harness.judge.tolerance import Expected
+from triptych.harness.judge.yardstick.baselines import baselines_of
 from triptych.harness.ops.errors import InvalidOp
 from triptych.harness.ops.op import Op
 
@@ -60,11 +60,11 @@ class Functions:
 class Integrity:
     """What one problem is judged with: those functions, its op's own code, its reference and its tolerance."""
 
-    def __init__(self, functions: Functions, prepared: Prepared) -> None:
+    def __init__(self, functions: Functions, prepared: PreparedCase) -> None:
         op = prepared.problem.op
-        self.functions, self.expected = functions, prepared.expected
+        self.functions, self.expected = functions, [one.expected for one in prepared.outputs.values()]
         self.codes = [(function, function.__code__) for function in functions_of(op)]
-        self.seal = seal(self.expected)
+        self.seal = list(map(seal, self.expected))
 
     def check(self) -> None:
         """KernelFault if any of it is not what it was."""
@@ -72,7 +72,7 @@ class Integrity:
         replaced = self.functions.find_replaced() or own
         if replaced:
             raise KernelFault(f"the kernel replaced {replaced}, which it is judged with: {ALIKE}")
-        if seal(self.expected) != self.seal:
+        if list(map(seal, self.expected)) != self.seal:
             raise KernelFault("the kernel changed the reference or the tolerance that it is judged by")
 
 

@@ -15,7 +15,7 @@ may have compiled.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from time import perf_counter
@@ -30,11 +30,12 @@ from triptych.harness.backends.sealed import Sealed
 from triptych.harness.bits import first_difference
 from triptych.harness.judge.comparison import compare
 from triptych.harness.judge.local_units import LOCAL_LIMIT
-from triptych.harness.judge.prepared import Prepared
+from triptych.harness.judge.prepared import Prepared, PreparedCase
 from triptych.harness.judge.problem import Problem
 from triptych.harness.judge.tolerance import Expected
-from triptych.harness.ops.inputs import make_inputs
 from triptych.harness.ops.op import BatchInvariance
+from triptych.harness.ops.outputs.kinds import MalformedOutput
+from triptych.harness.ops.outputs.naming import Outputs, in_words
 from triptych.harness.results.findings import Alone, Invariance, Runs
 from triptych.harness.results.measures import Derived
 
@@ -48,7 +49,7 @@ MUCH_MORE = 8.0  # times the first run's error, which a loose tolerance may have
 ONE_COARSE = 0.05  # of itself, and
 ONE_SHARE = 8.0  # times its own bound, scaled by how much larger the second reference is.
 
-Run = Callable[[Problem], Array]
+Run = Callable[[Problem], Outputs]
 
 
 @dataclass
@@ -68,28 +69,28 @@ class Repeats:
 class Repeater:
     """Repeats the kernels of one problem."""
 
-    prepared: Prepared
+    prepared: PreparedCase
 
     @property
     def problem(self) -> Problem:
         return self.prepared.problem
 
     def repeat(
-        self, backend: Backend, out: Array, run: Run, run_again: Run, seconds: float, though_slow: bool = True
+        self, backend: Backend, outputs: Outputs, run: Run, run_again: Run, seconds: float, though_slow: bool = True
     ) -> Repeats:
-        """Run a kernel again that took `seconds` for `out`.
+        """Run a kernel again that took `seconds` for `outputs`.
 
         run, run_again: the kernel on a problem; the second in another order, where the backend has one.
         though_slow: run it again even if it took long.
         """
         repeats = Repeats()
-        first = out.copy()
+        first = {name: outputs[name].copy() for name in self.prepared.outputs}
         slow = f"the first run took {seconds:.1f} s; what takes over {LONGEST_S:g} s runs"
         if seconds > LONGEST_S and not though_slow:
             repeats.note(skipped=f"{slow} once, except in one case")
             return repeats
         started = perf_counter()
-        repeats.fault, repeats.broken = self.on_other_inputs(run, first, out)
+        repeats.fault, repeats.broken = self.on_other_inputs(run, first, outputs)
         if repeats.fault or repeats.broken:
             return repeats
         repeats.note(other_inputs=True)
@@ -98,69 +99,72 @@ class Repeater:
             return repeats
         again = run_again(self.problem)
         promised = self.problem.op.repeatable and backend.promises_bits
-        wrong = first_difference(first, again)
-        repeats.note(runs=Runs(identical=wrong is None, promised=promised))
-        if wrong is not None and promised:
+        name = next((name for name, x in first.items() if first_difference(x, again[name]) is not None), None)
+        repeats.note(runs=Runs(identical=name is None, promised=promised))
+        if name is not None and promised:
+            count, at = first_difference(first[name], again[name]) or (0, [])
             repeats.broken = (
-                f"two runs on the same inputs differ in {wrong[0]} of {first.size} elements, the first at {wrong[1]}: "
-                f"{value(first, wrong[1])} then {value(again, wrong[1])}{backend.again_in_words}; look for a race, an "
-                "uninitialised read or atomic adds, or declare the op with repeatable=False if it need not repeat its "
-                "bits"
+                f"two runs on the same inputs differ in {count} of {first[name].size} elements{of(name)}, the first "
+                f"at {at}: {value(first[name], at)} then {value(again[name], at)}{backend.again_in_words}; look for a "
+                "race, an uninitialised read or atomic adds, or declare the op with repeatable=False if it need not "
+                "repeat its bits"
             )
         elif self.problem.op.alone is not None:
             self.check_part_alone(self.problem.op.alone, backend, first, run, repeats)
         return repeats
 
-    def on_other_inputs(self, run: Run, first: Array, out: Array) -> tuple[str | None, str | None]:
+    def on_other_inputs(self, run: Run, first: Outputs, outputs: Outputs) -> tuple[str | None, str | None]:
         """Run on other inputs: (what is kept from the first run, else what is wrong of the second), in sentences."""
         problem = self.problem
-        with refill(problem.inputs, make_inputs(problem.op, problem.case, draw=1)) as (inputs, filled):
-            result = run(problem if inputs is problem.inputs else problem.on(inputs))
-        if first_difference(first, out) is not None or np.may_share_memory(result, out):
-            return (
-                "the kernel returns a buffer that its next call overwrites: whoever holds the first result finds the "
-                "second in it; allocate the output in each call"
-            ), None
-        if result.shape != first.shape or result.dtype != first.dtype:
-            return f"a second call returns {result.dtype}{list(result.shape)} for inputs of the same shapes", None
-        same = first_difference(result, first) is None
-        if not same and sum(x.size for x in filled.values()) > LOCAL_LIMIT:
+        second = Problem.of(problem.op, problem.case, draw=1)
+        with refill(problem.inputs, second.inputs) as (inputs, filled):
+            result = run(second.on(inputs))
+        for name, x in first.items():
+            if first_difference(x, outputs[name]) is not None or np.may_share_memory(result[name], outputs[name]):
+                return (
+                    f"the kernel returns a buffer{of(name)} that its next call overwrites: whoever holds the first "
+                    "result finds the second in it; allocate the output in each call"
+                ), None
+            if type(result[name]) is not np.ndarray or (result[name].shape, result[name].dtype) != (x.shape, x.dtype):
+                got = f"{getattr(result[name], 'dtype', None)}{list(np.shape(result[name]))}"
+                return f"a second call returns {got}{of(name)} for inputs of the same shapes", None
+        same = {name for name, x in first.items() if first_difference(result[name], x) is None}
+        if same != set(first) and sum(x.size for x in filled.values()) > LOCAL_LIMIT:
             return None, None  # another result, which is not worth its reference
-        other = problem.on(filled)
-        if first_difference(other.rounded, self.prepared.expected.rounded) is None:
-            return None, None  # the other inputs lead to the same result
-        if same:
-            return (
-                "the kernel returned the result of its first call for other inputs of the same shapes: it keeps a "
-                "result by shape or address, or never writes its output; compute from the arguments of each call"
-            ), None
-        expected = replace(self.prepared.expected, reference=other.reference, rounded=other.rounded)
-        wrong = self.coarsely_wrong(first, result, expected)
-        return None, wrong and (
-            f"right on its first inputs, wrong on others of the same shapes and regime ({wrong}): it keeps something "
-            "of its first call, as a converted or transposed input, or is right for some numbers alone"
-        )
+        return self.kept(second.on(filled), first, result, same)
 
-    def coarsely_wrong(self, first: Array, result: Array, expected: Expected) -> str | None:
-        """How far off a result on other inputs is, in words, if it is by more than rounding explains."""
-        before = self.prepared.expected
-        allowed = before.tolerance.rel_l2 if isinstance(before.tolerance, Derived) else 0.0
-        off, usual_off = coarse_error(result, expected), coarse_error(first, before)
-        if off > max(COARSE, COARSE_SHARE * allowed, MUCH_MORE * usual_off):
-            return f"relative L2 error {off:.2g}" if np.isfinite(off) else "not finite where the reference is"
-        then, now = (compare(x, replace(e, unit=None)) for x, e in ((first, before), (result, expected)))
-        usual = max(1.0, float(then.share.max(initial=0.0)), larger(expected.reference, before.reference))
-        one = (now.share > ONE_SHARE * usual) & (now.error > ONE_COARSE * now.magnitude)
-        if not one.any():
-            return None
-        at = [int(i) for i in np.unravel_index(int(np.argmax(one)), one.shape)]
-        return (
-            f"{int(one.sum())} of {one.size} elements, the first at {at}: expected {value(expected.rounded, at)}, got "
-            f"{value(result, at)}"
-        )
+    def kept(self, other: Problem, first: Outputs, result: Outputs, same: set[str]) -> tuple[str | None, str | None]:
+        """The same of what a run gave for another problem; `same` are the outputs that have the bits of the first."""
+        anew = {}
+        for name, prepared in self.prepared.outputs.items():
+            one = other.outputs[name]
+            anew[name] = Prepared(one, prepared.expected.with_leeway(one))
+        now = PreparedCase(other, anew)
+        for name, prepared in self.prepared.outputs.items():
+            before, expected = prepared.expected, anew[name].expected
+            if first_difference(expected.rounded, before.rounded) is None:
+                continue  # the other inputs lead to the same result
+            if name in same:
+                return (
+                    f"the kernel returned the result{of(name)} of its first call for other inputs of the same shapes: "
+                    "it keeps a result by shape or address, or never writes its output; compute from the arguments of "
+                    "each call"
+                ), None
+            then = self.prepared.compared(name, first[name])
+            try:
+                wrong = coarsely_wrong(then, before, now.compared(name, result[name]), expected)
+            except MalformedOutput as error:
+                wrong = str(error)
+            if wrong:
+                return None, (
+                    f"right on its first inputs, wrong on others of the same shapes and regime ({wrong}{of(name)}): "
+                    "it keeps something of its first call, as a converted or transposed input, or is right for some "
+                    "numbers alone"
+                )
+        return None, None
 
     def check_part_alone(
-        self, promise: BatchInvariance, backend: Backend, first: Array, run: Run, repeats: Repeats
+        self, promise: BatchInvariance, backend: Backend, first: Outputs, run: Run, repeats: Repeats
     ) -> None:
         """Run a part of the batch by itself and compare its bits with those within the batch."""
         case = self.problem.case
@@ -179,19 +183,54 @@ class Repeater:
             for name, x in self.problem.inputs.items()
         }
         smaller = replace(case, axes={**case.axes, promise.axis: together})
-        reference = cut(self.prepared.expected.reference, promise.out)
-        within, apart = cut(first, promise.out), run(Problem(self.problem.op, smaller, inputs, reference))
-        wrong = first_difference(within, apart)
+        along = promise.out if isinstance(promise.out, Mapping) else dict.fromkeys(first, promise.out)
+        known = {
+            name: cut(np.asarray(x), along[name]) if name in along and x is not None else x
+            for name, x in self.problem.evaluated.items()
+        }
+        result = run(replace(self.problem, case=smaller, inputs=inputs, known=known))
         promised = backend.name in promise.promised
         what = f"{promise.axis} = {part.start}" + (f"-{part.stop - 1}" if together > 1 else "")
-        repeats.note(alone=Alone(axis=promise.axis, part=what, identical=wrong is None, promised=promised))
-        if wrong is not None and promised:
-            repeats.broken = (
-                f"{what} computed alone differs from the same within a batch of {size}, in {wrong[0]} of "
-                f"{within.size} elements, the first at {wrong[1]}: {value(within, wrong[1])} within, "
-                f"{value(apart, wrong[1])} alone; the op promises the same bits ({promise.why}); look for tiles, "
-                f"splits or sums that depend on {promise.axis}, or promise it of whole tiles, or not at all"
-            )
+        for name, axis in along.items():
+            within, apart = cut(first[name], axis), result[name]
+            wrong = first_difference(within, apart)
+            repeats.note(alone=Alone(axis=promise.axis, part=what, identical=wrong is None, promised=promised))
+            if wrong is None:
+                continue
+            if promised:
+                repeats.broken = (
+                    f"{what}{of(name)} computed alone differs from the same within a batch of {size}, in {wrong[0]} of "
+                    f"{within.size} elements, the first at {wrong[1]}: {value(within, wrong[1])} within, "
+                    f"{value(apart, wrong[1])} alone; the op promises the same bits ({promise.why}); look for tiles, "
+                    f"splits or sums that depend on {promise.axis}, or promise it of whole tiles, or not at all"
+                )
+            return
+
+
+def coarsely_wrong(first: Array, before: Expected, result: Array, expected: Expected) -> str | None:
+    """How far off a result on other inputs is, in words, if it is by more than rounding explains.
+
+    first, before: the result on the first inputs, and what was expected of it.
+    """
+    allowed = before.tolerance.rel_l2 if isinstance(before.tolerance, Derived) else 0.0
+    off, usual_off = coarse_error(result, expected), coarse_error(first, before)
+    if off > max(COARSE, COARSE_SHARE * allowed, MUCH_MORE * usual_off):
+        return f"relative L2 error {off:.2g}" if np.isfinite(off) else "not finite where the reference is"
+    then, now = (compare(x, replace(e, unit=None)) for x, e in ((first, before), (result, expected)))
+    usual = max(1.0, float(then.share.max(initial=0.0)), larger(expected.reference, before.reference))
+    one = (now.share > ONE_SHARE * usual) & (now.error > ONE_COARSE * now.magnitude)
+    if not one.any():
+        return None
+    at = [int(i) for i in np.unravel_index(int(np.argmax(one)), one.shape)]
+    return (
+        f"{int(one.sum())} of {one.size} elements, the first at {at}: expected {value(expected.rounded, at)}, got "
+        f"{value(result, at)}"
+    )
+
+
+def of(name: str) -> str:
+    """ " of output lse", where an op has several."""
+    return f" of {in_words(name)}" if name else ""
 
 
 @contextmanager
@@ -220,6 +259,8 @@ def larger(a: Array, b: Array) -> float:
 def coarse_error(result: Array, expected: Expected) -> float:
     """The relative L2 error where the reference is finite; infinite if the result is not finite there."""
     finite = np.isfinite(expected.rounded.astype(np.float64))
+    if expected.may_be_nan is not None:
+        finite &= ~(expected.may_be_nan & np.isnan(result.astype(np.float64)))
     wide, reference = result.astype(np.float64)[finite], expected.reference[finite]
     if not np.isfinite(wide).all():
         return float("inf")

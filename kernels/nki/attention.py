@@ -28,8 +28,16 @@ Dimensions
     Sq, Sk      queries and keys; any lengths, and they may differ
     D           head dimension, 1 to 256; above 128, s is two matmuls that add up in PSUM, and blocks have 256 queries
 
-With `causal`, query i sees the keys j <= i + Sk - Sq, and a query that sees none gives zeros. NaN and infinities come
-out as the definition says: one that a query does not see does not reach it.
+With `causal`, query i sees the keys j <= i + Sk - Sq, with `window` the last so many of these. A query that sees no key
+gives zeros. NaN and infinities come out as the definition says: one that a query does not see does not reach it.
+
+What else a score may go through, and where:
+
+    window     tiles that no query of a block sees are not visited; GpSimd zeroes the second diagonal too
+    softcap    exp(c tanh(s / (c sqrt(D)))): the tangent on Scalar, the exponential on Vector
+    mask       transposed by DMA, added on Vector; minus infinity hides a key
+    segments   a second product, of digits that differ, takes 2^100 from the scores of other segments' keys
+    sinks      exp(sink) joins l
 """
 
 import math
@@ -44,16 +52,33 @@ FIRST = 512  # keys of the first load, for which the first matmuls wait; each la
 CHUNK = 2048  # this many keys
 RESIDENT = 128 * 1024  # bytes a partition that k and [v | 1] of a head may keep; longer ones are loaded for each block
 LEAST, MOST = 2.0**-12, 2.0**90  # of l / n
+MOST_TOTAL = 2.0**64  # of l, where its logarithm is wanted, and of 1 / l: what Scalar computes
+FAR = 2.0**100  # what the score of a key of another segment loses
+DIGIT = 64  # segments are two digits of 64
 LARGEST = 3.4028234663852886e38  # finite float32
 HIDDEN = -LARGEST  # score of a key that a query does not see, where a maximum is taken
 
 
 @nki.jit
-def attention(q, k, v, causal=False):
-    """out[B, H, Sq, D] = attention of q[B, H, Sq, D] over k[B, Hkv, Sk, D] and v[B, Hkv, Sk, D]."""
-    B, H, Hkv, Sq, Sk, D = _check(q, k, v)
+def attention(q, k, v, causal=False, window=None, softcap=None, sinks=None, mask=None, segments=None, with_lse=False):
+    """out[B, H, Sq, D] = attention of q[B, H, Sq, D] over k[B, Hkv, Sk, D] and v[B, Hkv, Sk, D].
+
+    softcap is a number; sinks[H] and mask[B or 1, H or 1, Sq, Sk] are arrays of a float type, segments[B, S] of int32.
+    With with_lse also lse[B, H, Sq], float32: log sum_j exp of the scores of each query, which a backward pass needs.
+    """
+    B, H, Hkv, Sq, Sk, D = _check(q, k, v, causal, window, sinks, mask, segments)
     out = nl.ndarray(q.shape, dtype=q.dtype, buffer=nl.shared_hbm)
-    shift = Sk - Sq if causal else Sk  # query i sees the keys up to i + shift
+    lse = nl.ndarray((B, H, Sq), dtype=nl.float32, buffer=nl.shared_hbm) if with_lse else None
+    how = {
+        "shift": Sk - Sq if causal else Sk,  # query i sees the keys up to i + shift
+        "window": Sk + Sq if window == None else window,  # and of these so many
+        "scale": 1.0 / D**0.5,
+        "softcap": softcap,
+        "sinks": None if sinks == None else _broadcast(sinks),
+        "mask": mask,
+        "segments": segments,
+        "most": MOST if not with_lse else MOST_TOTAL / Sk,
+    }
     first = max(0, Sq - Sk) if causal else 0
     size = BANK if D <= P else BANK // 2
 
@@ -61,27 +86,38 @@ def attention(q, k, v, causal=False):
     for b in range(B):
         for g in range(Hkv):
             for h in range(g * (H // Hkv), (g + 1) * (H // Hkv)):
-                _write_zeros(out[b, h], first)
+                _fill(out[b, h], first, 0.0)
+                if with_lse:
+                    _fill(lse[b, h].reshape((Sq, 1)), first, -math.inf, how["sinks"], h)
                 for i0 in range(first, Sq, size):
                     blocks.append((b, g, h, i0, min(size, Sq - i0)))
-    suspect = _attempt(out, q, k, v, blocks, shift, size // P)
-    _repair(out, q, k, v, blocks, shift, size // P, suspect)
+    suspect = _attempt(out, lse, q, k, v, blocks, how, size // P)
+    _repair(out, lse, q, k, v, blocks, how, size // P, suspect)
+    if with_lse:
+        return out, lse
     return out
 
 
-def _attempt(out, q, k, v, blocks, shift, tiles):
+def _attempt(out, lse, q, k, v, blocks, how, tiles):
     """Write out as if all scores were moderate; suspect[1, len(blocks) * tiles] is 0 where a tile passed, else 1."""
     means = nl.ndarray((P, len(blocks), tiles), dtype=nl.float32, buffer=nl.sbuf)  # l / n of all rows
     checks = nl.ndarray((P, len(blocks), tiles), dtype=nl.float32, buffer=nl.sbuf)  # sums of their outputs
     nisa.memset(means, 1.0, engine=nisa.engine.gpsimd)
     nisa.memset(checks, 0.0, engine=nisa.engine.gpsimd)
+    totals = None
+    if lse != None:
+        totals = nl.ndarray((P, len(blocks), tiles), dtype=nl.float32, buffer=nl.sbuf)  # l of all rows
+        nisa.memset(totals, 1.0, engine=nisa.engine.gpsimd)
     _warm_up()
+    if how["sinks"] != None:
+        how["weights of sinks"] = nl.ndarray(how["sinks"].shape, dtype=nl.float32, buffer=nl.sbuf)
+        nisa.activation(dst=how["weights of sinks"], op=nl.exp, data=how["sinks"])
 
-    banks, ahead, share = _plan(q)
+    banks, ahead, share = _plan(q, how)
     steps = []  # (block, a group of its pieces, which one, whether it is the last)
     for n in range(len(blocks)):
         _, _, _, i0, queries = blocks[n]
-        groups = _groups(i0, queries, k.shape[2], shift, banks)
+        groups = _groups(i0, queries, k.shape[2], how, banks)
         for c in range(len(groups)):
             steps.append((n, groups[c], c, c == len(groups) - 1))
 
@@ -90,26 +126,31 @@ def _attempt(out, q, k, v, blocks, shift, tiles):
     for c in range(len(steps) + ahead):
         p = None
         if c >= ahead:
-            p = _weigh(steps[c - ahead], blocks, scores[c - ahead], shift, q, share)
+            p = _weigh(steps[c - ahead], blocks, scores[c - ahead], q, how, share)
         if c < len(steps):
-            scores.append(_score(steps[c], blocks, q, k, v, loaded, moving))
+            scores.append(_score(steps[c], blocks, q, k, v, how, loaded, moving))
         if c >= ahead:
             _collect(steps[c - ahead], blocks, scores[c - ahead], p, sums, v.shape[3])
             n, _, _, is_last = steps[c - ahead]
             if is_last:
-                _finish(out, blocks[n], sums[n], k.shape[2], shift, means[:, n], checks[:, n])
-    return _suspect(means, checks)
+                of_l = None if totals == None else totals[:, n]
+                _finish(out, blocks[n], sums[n][0], k.shape[2], how, means[:, n], checks[:, n], of_l)
+    if lse != None:
+        _store_logarithms(lse, blocks, totals)
+    return _suspect(means, checks, how["most"])
 
 
-def _plan(q):
+def _plan(q, how):
     """(banks, ahead, share): banks of scores that one exponential takes, how many groups of scores are there before the
     exponential of the first is done, and Vector takes one exponential of `share`, or none where it is 0.
 
     Two banks pay an exponential's fixed cost half as often. With D <= 64 Scalar alone would take longer than Tensor
     for the same tile. On NeuronCore-v2 Vector and Scalar take turns in PSUM, so that sharing gains nothing, and float32
-    keeps the one exponential that is documented.
+    keeps the one exponential that is documented. A mask keeps Vector busy; a cap keeps Scalar busy.
     """
-    alone = q.dtype == nl.float32 or nisa.get_nc_version() == nisa.nc_version.gen2
+    alone = q.dtype == nl.float32 or nisa.get_nc_version() == nisa.nc_version.gen2 or how["mask"] != None
+    if how["softcap"] != None:
+        return 2, 2, 0 if alone or how["softcap"] > 64 else 1
     if q.shape[3] <= 64 and not alone:
         return 1, 5, 3
     return 2, 2, 0 if alone else 8
@@ -127,78 +168,155 @@ def _warm_up():
         nisa.nc_matmul(dst=nothing, stationary=zeros[:, 0:P], moving=zeros, accumulate=False)
 
 
-def _groups(i0, queries, Sk, shift, banks):
-    """The scores of a block as groups of pieces (first key, keys, first query, column in PSUM).
+def _groups(i0, queries, Sk, how, banks):
+    """The scores of a block as groups of pieces (first key, keys, first query, end of the queries, column in PSUM).
 
-    A piece is a tile of up to 128 keys and those queries of the block, from a multiple of 128 on, that see any of them.
-    A group is what one exponential takes: pieces of as many keys each, in at most so many banks, without a gap.
+    A piece is a tile of up to 128 keys and those queries of the block, in whole tiles of 128, that see any of them. A
+    group is what one exponential takes: pieces of as many keys each, in at most so many banks, without a gap.
     """
+    shift, window = how["shift"], how["window"]
     groups, group, end, rows = [], [], 0, 0
-    for j0 in range(0, min(Sk, i0 + queries + shift), P):
+    for j0 in range(max(0, i0 + shift - window + 1) // P * P, min(Sk, i0 + queries + shift), P):
         keys = min(P, Sk - j0)
         f = max(0, j0 - shift - i0) // P * P
-        n = queries - f
+        e = min(queries, -(-(j0 + keys - 1 + window - shift - i0) // P) * P)
+        n = e - f
         fits = end % BANK + n <= BANK and end + n <= banks * BANK
         if len(group) > 0 and (not fits or keys != rows):
             groups.append(group)
             group, end = [], 0
-        group.append((j0, keys, f, end))
+        group.append((j0, keys, f, e, end))
         end, rows = end + n, keys
     groups.append(group)
     return groups
 
 
-def _score(step, blocks, q, k, v, loaded, moving):
-    """The scores of a group in PSUM: (tile [keys, columns], and of each piece its [v | 1] and first row there)."""
+def _score(step, blocks, q, k, v, how, loaded, moving):
+    """The scores of a group in PSUM: (tile [keys, columns], and of each piece its [v | 1] and first row there).
+
+    With segments a second product takes FAR from the scores of keys of other segments, and exactly 0 from the rest.
+    """
     n, pieces, place, _ = step
     b, g, h, i0, queries = blocks[n]
     if place == 0:
-        moving[n] = _load_transposed(q[b, h], i0, queries)
-    _, keys, f, at = pieces[len(pieces) - 1]
-    scores = nl.ndarray((keys, at + queries - f), dtype=nl.float32, buffer=nl.psum)
+        moving[n] = {"q": _load_transposed(q[b, h], i0, queries)}
+        if how["segments"] != None:
+            moving[n]["code"] = _code(how["segments"][b], i0, queries, nl.equal, -FAR)
+    _, keys, f, e, at = pieces[len(pieces) - 1]
+    scores = nl.ndarray((keys, at + e - f), dtype=nl.float32, buffer=nl.psum)
     values = []
-    for j0, keys, f, at in pieces:
-        chunk = _chunk(k, v, b, g, n, j0, loaded)
+    for j0, keys, f, e, at in pieces:
+        chunk = _chunk(k, v, b, g, n, j0, how, loaded)
         j = j0 - chunk["from"]
-        for d in range(len(moving[n])):
+        left, right = chunk["k"], moving[n]["q"]
+        if how["segments"] != None:
+            left, right = left + [chunk["code"]], right + [moving[n]["code"]]
+        for d in range(len(left)):
             nisa.nc_matmul(
-                dst=scores[:, at : at + queries - f],
-                stationary=chunk["k"][d][:, j : j + keys],
-                moving=moving[n][d][:, f:queries],
+                dst=scores[:, at : at + e - f],
+                stationary=left[d][:, j : j + keys],
+                moving=right[d][:, f:e],
                 accumulate=d > 0,
             )
         values.append(chunk["v"][0:keys, j // P, :])
     return scores, values
 
 
-def _weigh(step, blocks, scored, shift, q, share):
+def _code(segments, s0, n, compare, factor):
+    """[128, n] of the tokens s0 .. s0+n: (digit == r) or (digit != r) times a factor, r < 64, for both of two digits.
+
+    A product of such columns, digits equal with digits not equal, counts the digits in which two segments differ.
+    """
+    tokens = nl.ndarray((P, n), dtype=nl.int32, buffer=nl.sbuf)
+    nisa.dma_copy(dst=tokens, src=segments[s0 : s0 + n].reshape((1, n)).broadcast(0, P))
+    code = nl.ndarray((P, n), dtype=nl.bfloat16, buffer=nl.sbuf)
+    number = nl.ndarray((P, 1), dtype=nl.float32, buffer=nl.sbuf)
+    for begin, bits in ((0, 0), (DIGIT, 6)):
+        rows = slice(begin, begin + DIGIT)
+        nisa.iota(dst=number[rows, :], pattern=[[0, 1]], channel_multiplier=1)
+        nisa.tensor_scalar(
+            dst=tokens[rows, :],
+            data=tokens[rows, :],
+            op0=nl.right_shift,
+            operand0=bits,
+            op1=nl.bitwise_and,
+            operand1=DIGIT - 1,
+        )
+        nisa.tensor_scalar(
+            dst=code[rows, :],
+            data=tokens[rows, :],
+            op0=compare,
+            operand0=number[rows, :],
+            op1=nl.multiply,
+            operand1=factor,
+        )
+    return code
+
+
+def _weigh(step, blocks, scored, q, how, share):
     """p of a group in SBUF, with zeros where a query does not see a key."""
     n, pieces, place, _ = step
-    _, _, _, i0, queries = blocks[n]
-    scores, _ = scored
-    p = nl.ndarray(scores.shape, dtype=q.dtype, buffer=nl.sbuf)
-    scale = 1.0 / q.shape[3] ** 0.5
+    b, _, h, i0, _ = blocks[n]
+    data, scale = scored[0], how["scale"]
+    p = nl.ndarray(data.shape, dtype=q.dtype, buffer=nl.sbuf)
+    if how["softcap"] != None or how["mask"] != None:
+        added = None
+        if how["mask"] != None:
+            added = nl.ndarray(data.shape, dtype=how["mask"].dtype, buffer=nl.sbuf)
+            for j0, keys, f, e, at in pieces:
+                rows = _mask_of(how["mask"], b, h)[i0 + f : i0 + e, j0 : j0 + keys]
+                nisa.dma_transpose(dst=added[:, at : at + e - f], src=rows)
+        data, scale = _changed(data, added, how)
     if share > 0 and place % share == share // 2:
-        nisa.tensor_scalar(dst=p, data=scores, op0=nl.power, operand0=math.exp(scale), reverse0=True)
+        nisa.tensor_scalar(dst=p, data=data, op0=nl.power, operand0=math.exp(scale), reverse0=True)
     else:
-        nisa.activation(dst=p, op=nl.exp, data=scores, scale=scale)
-    for j0, keys, f, at in pieces:
-        blind = min(queries, j0 + keys - 1 - shift - i0) - f  # queries of the piece that do not see all of its keys
-        if blind > 0:
-            _hide(p[:, at : at + blind], i0 + f + shift - j0, 0.0)
+        nisa.activation(dst=p, op=nl.exp, data=data, scale=scale)
+    for j0, _, f, e, at in pieces:
+        _hide_unseen(p[:, at : at + e - f], i0 + f, j0, how, 0.0)
     return p
 
 
-def _hide(tile, shift, value):
-    """tile[key, query] = value where query + shift < key."""
+def _mask_of(mask, b, h):
+    """The mask[Sq, Sk] of a head."""
+    return mask[b % mask.shape[0], h % mask.shape[1]]
+
+
+def _changed(scores, added, how):
+    """(z, unit): the exponent is z * unit, z in SBUF: scores after the cap and with what is added to them."""
+    data, scale = scores, how["scale"]
+    if how["softcap"] != None:
+        capped = nl.ndarray(scores.shape, dtype=nl.float32, buffer=nl.sbuf)
+        nisa.activation(dst=capped, op=nl.tanh, data=scores, scale=scale / how["softcap"])
+        data, scale = capped, how["softcap"]
+    if added != None:
+        biased = nl.ndarray(scores.shape, dtype=nl.float32, buffer=nl.sbuf)
+        nisa.scalar_tensor_tensor(dst=biased, data=data, op0=nl.multiply, operand0=scale, op1=nl.add, operand1=added)
+        data, scale = biased, 1.0
+    return data, scale
+
+
+def _hide_unseen(tile, i, j, how, value):
+    """tile[keys from j, queries from i] = value where the query sees the key not yet, or no more."""
+    keys, queries = tile.shape
+    last = i + how["shift"] - j  # the row of the last key that the first query sees
+    blind = min(queries, keys - 1 - last)  # queries that do not see all of the keys
+    if blind > 0:
+        _hide(tile[:, 0:blind], -1, 1, last, value)
+    late = max(0, how["window"] - last)  # from this column on, the first key is too old
+    if late < queries:
+        _hide(tile[:, late:queries], 1, -1, how["window"] - 1 - last - late, value)
+
+
+def _hide(tile, rows, columns, offset, value):
+    """tile[r, c] = value where rows * r + columns * c + offset < 0."""
     nisa.affine_select(
         dst=tile,
-        pattern=[[1, tile.shape[1]]],
-        channel_multiplier=-1,
+        pattern=[[columns, tile.shape[1]]],
+        channel_multiplier=rows,
         on_true_tile=tile,
         on_false_value=value,
         cmp_op=nl.greater_equal,
-        offset=shift,
+        offset=offset,
     )
 
 
@@ -211,10 +329,10 @@ def _collect(step, blocks, scored, p, sums, D):
     """
     n, pieces, place, _ = step
     queries = blocks[n][4]
-    tiles = -(-queries // P)
     is_split = p.dtype == nl.float32
     if place == 0:
-        sums[n] = _banks(queries, D + 2 if is_split else D + 1)
+        sums[n] = (_banks(queries, D + 2 if is_split else D + 1), {})
+    banks, begun = sums[n]  # begun: the tiles of queries that have a sum
     if is_split:
         coarse = nl.ndarray(p.shape, dtype=nl.bfloat16, buffer=nl.sbuf)
         nisa.tensor_copy(dst=coarse, src=p)
@@ -224,20 +342,21 @@ def _collect(step, blocks, scored, p, sums, D):
         nisa.memset(one, 1.0, engine=nisa.engine.gpsimd)
     _, values = scored
     for c in range(len(pieces)):
-        j0, _, f, at = pieces[c]
-        for w in range(f // P, tiles):
+        _, _, f, e, at = pieces[c]
+        for w in range(f // P, -(-e // P)):
             begin = at + w * P - f
             end = begin + min(P, queries - w * P)
-            bank = sums[n][w // sums[n][0].shape[1]]
-            value, total = values[c], bank[0 : end - begin, w % sums[n][0].shape[1], :]
+            value, total = values[c], banks[w // banks[0].shape[1]][0 : end - begin, w % banks[0].shape[1], :]
+            more = w in begun
+            begun[w] = True
             if is_split:
                 ones = value[:, D : D + 1]
-                nisa.nc_matmul(dst=total[:, D : D + 1], stationary=fine[:, begin:end], moving=ones, accumulate=j0 > 0)
+                nisa.nc_matmul(dst=total[:, D : D + 1], stationary=fine[:, begin:end], moving=ones, accumulate=more)
                 nisa.nc_matmul(
-                    dst=total[:, D + 1 : D + 2], stationary=coarse[:, begin:end], moving=one, accumulate=j0 > 0
+                    dst=total[:, D + 1 : D + 2], stationary=coarse[:, begin:end], moving=one, accumulate=more
                 )
                 value, total = value[:, 0:D], total[:, 0:D]
-            nisa.nc_matmul(dst=total, stationary=p[:, begin:end], moving=value, accumulate=j0 > 0)
+            nisa.nc_matmul(dst=total, stationary=p[:, begin:end], moving=value, accumulate=more)
 
 
 def _banks(queries, width):
@@ -251,7 +370,7 @@ def _banks(queries, width):
     return banks
 
 
-def _finish(out, block, banks, Sk, shift, means, checks):
+def _finish(out, block, banks, Sk, how, means, checks, totals):
     """Divide a block's sums [v | 1] by l, store them, and note what each row has to prove."""
     b, _, h, i0, queries = block
     D, (_, each, width) = out.shape[3], banks[0].shape
@@ -270,6 +389,10 @@ def _finish(out, block, banks, Sk, shift, means, checks):
         weight = total[0:m, begin:end, D : D + 1]
         if width > D + 1:
             nisa.tensor_tensor(dst=weight, data1=weight, data2=total[0:m, begin:end, D + 1 : D + 2], op=nl.add)
+        if how["sinks"] != None:
+            nisa.tensor_scalar(dst=weight, data=weight, op0=nl.add, operand0=how["weights of sinks"][0:m, h : h + 1])
+        if totals != None:
+            nisa.tensor_copy(dst=totals[0:m, begin:end], src=weight[:, :, 0])
         inverse = nl.ndarray((m, end - begin, 1), dtype=nl.float32, buffer=nl.sbuf)
         nisa.reciprocal(dst=inverse, data=weight)
         for w in range(begin, end):
@@ -281,7 +404,9 @@ def _finish(out, block, banks, Sk, shift, means, checks):
                 reduce_op=nl.add,
                 reduce_res=checks[0:m, w : w + 1],
             )
-            seen = min(Sk, i0 + w * P + m + shift)  # keys that the tile's last query sees
+            seen = min(Sk, i0 + w * P + m + how["shift"], how["window"])  # keys that the tile's last query sees
+            if (how["mask"] != None or how["segments"] != None) and out.dtype != nl.float16:
+                seen = 1  # or more, and in eight bits of exponent l alone says enough
             nisa.tensor_scalar(
                 dst=means[0:m, w : w + 1], data=total[0:m, w, D : D + 1], op0=nl.multiply, operand0=1.0 / seen
             )
@@ -289,13 +414,32 @@ def _finish(out, block, banks, Sk, shift, means, checks):
         nisa.dma_copy(dst=rows.reshape((end - begin, m, D)).permute((1, 0, 2)), src=result[0:m, begin:end, :])
 
 
-def _suspect(means, checks):
+def _store_logarithms(lse, blocks, totals):
+    """lse = log(l) of all rows, head by head: a head's blocks follow each other, and so do its tiles."""
+    logarithms = nl.ndarray(totals.shape, dtype=nl.float32, buffer=nl.sbuf)
+    # What is outside of what Scalar computes is computed again.
+    nisa.tensor_scalar(
+        dst=logarithms, data=totals, op0=nl.maximum, operand0=1 / MOST_TOTAL, op1=nl.minimum, operand1=MOST_TOTAL
+    )
+    nisa.activation(dst=logarithms, op=nl.log, data=logarithms)
+    n, tiles, Sq = 0, totals.shape[2], lse.shape[2]
+    flat = logarithms.reshape((P, totals.shape[1] * tiles))
+    while n < len(blocks):
+        b, _, h, first, _ = blocks[n]
+        for m, begin, end in _rectangles(Sq - first):
+            rows = lse[b, h, first + begin * P : first + (end - 1) * P + m]
+            at = n * tiles
+            nisa.dma_copy(dst=rows.reshape((end - begin, m)).permute((1, 0)), src=flat[0:m, at + begin : at + end])
+        n += -(-(Sq - first) // (tiles * P))
+
+
+def _suspect(means, checks, most):
     """suspect[1, tiles], int32: 1 where a row has a mean weight out of range or an output that is not finite."""
     _, blocks, tiles = means.shape
     n = blocks * tiles
     means, checks = means.reshape((P, n)), checks.reshape((P, n))
     clipped = nl.ndarray((P, n), dtype=nl.float32, buffer=nl.sbuf)
-    nisa.tensor_scalar(dst=clipped, data=means, op0=nl.maximum, operand0=LEAST, op1=nl.minimum, operand1=MOST)
+    nisa.tensor_scalar(dst=clipped, data=means, op0=nl.maximum, operand0=LEAST, op1=nl.minimum, operand1=most)
     proof = nl.ndarray((P, n), dtype=nl.float32, buffer=nl.sbuf)  # the mean, or NaN
     nisa.scalar_tensor_tensor(dst=proof, data=checks, op0=nl.multiply, operand0=0.0, op1=nl.add, operand1=means)
     wrong = nl.ndarray((P, n), dtype=nl.bfloat16, buffer=nl.sbuf)
@@ -311,7 +455,7 @@ def _suspect(means, checks):
     return suspect
 
 
-def _repair(out, q, k, v, blocks, shift, tiles, suspect):
+def _repair(out, lse, q, k, v, blocks, how, tiles, suspect):
     """Compute the suspect tiles again. The loops run once or never: a device's way to branch."""
     worst = nl.ndarray((1, 1), dtype=nl.int32, buffer=nl.sbuf)
     nisa.tensor_reduce(dst=worst, op=nl.maximum, data=suspect, axis=1)
@@ -325,16 +469,17 @@ def _repair(out, q, k, v, blocks, shift, tiles, suspect):
                 is_suspect = nisa.register_alloc()
                 nisa.register_load(is_suspect, suspect[:, n * tiles + w : n * tiles + w + 1])
                 m = min(P, queries - w * P)
+                of_lse = None if lse == None else lse[b, h]
 
-                def again(_, b=b, g=g, h=h, i=i0 + w * P, m=m):
-                    _exactly(out[b, h], q[b, h], k[b, g], v[b, g], i, m, shift)
+                def again(_, b=b, g=g, h=h, i=i0 + w * P, m=m, of_lse=of_lse):
+                    _exactly(out[b, h], of_lse, q[b, h], k[b, g], v[b, g], b, h, i, m, how)
 
                 nl.fori_loop(0, is_suspect, again)
 
     nl.fori_loop(0, any_suspect, search)
 
 
-def _exactly(out, q, k, v, i0, n, shift):
+def _exactly(out, lse, q, k, v, b, h, i0, n, how):
     """out[i0 : i0+n, :] for all inputs, in two passes over the keys that these queries see.
 
     The first finds m, the largest score of each row, with queries on the partitions. The second transposes the scores
@@ -344,47 +489,87 @@ def _exactly(out, q, k, v, i0, n, shift):
     query sees.
     """
     Sk, D = k.shape
-    scale = 1.0 / D**0.5
     queries = _load_transposed(q, i0, n)
-    seen = min(Sk, i0 + n + shift)
+    first = max(0, i0 + how["shift"] - how["window"] + 1) // P * P
+    seen = min(Sk, i0 + n + how["shift"])
+    log_spread = 0.0 if q.dtype == nl.float16 else -math.log(Sk)
     spread = nl.ndarray((P, 1), dtype=nl.float32, buffer=nl.sbuf)
-    nisa.memset(spread, 0.0 if q.dtype == nl.float16 else -math.log(Sk))
-    minus_m = _minus_maximum(queries, k, seen, i0 + shift)
+    nisa.memset(spread, log_spread)
+    minus_top, minus_m = _minus_maximum(queries, k, b, h, i0, first, seen, how)
     ones = nl.ndarray((1, P), dtype=nl.float32, buffer=nl.sbuf)
     nisa.memset(ones, 1.0)
-    all_see = nl.ndarray((P, n), dtype=nl.bfloat16, buffer=nl.sbuf)
-    nisa.memset(all_see, 1.0)
+    unit = how["scale"]
 
     sums = nl.ndarray((n, D + 1), dtype=nl.float32, buffer=nl.psum)
     counts = nl.ndarray((n, 2 * D), dtype=nl.float32, buffer=nl.psum)
-    for j0 in range(0, seen, BANK):
+    can_be_empty = how["mask"] != None and how["sinks"] == None
+    if can_be_empty:
+        seen_keys = nl.ndarray((n, 1), dtype=nl.float32, buffer=nl.psum)
+        one = nl.ndarray((P, 1), dtype=nl.bfloat16, buffer=nl.sbuf)
+        nisa.memset(one, 1.0)
+    for j0 in range(first, seen, BANK):
         n_keys = min(BANK, seen - j0)
         keys = _load_transposed(k, j0, n_keys)
         values, odd = _sift(v, j0, n_keys)
         for w in range(-(-n_keys // P)):
-            m = min(P, n_keys - w * P)
+            m, j = min(P, n_keys - w * P), j0 + w * P
             scores = nl.ndarray((m, n), dtype=nl.float32, buffer=nl.psum)
             for d in range(len(queries)):
                 nisa.nc_matmul(
                     dst=scores, stationary=keys[d][:, w * P : w * P + m], moving=queries[d], accumulate=d > 0
                 )
-            nisa.nc_matmul(dst=scores, stationary=ones[:, 0:m], moving=minus_m, accumulate=True)
+            hidden, added = _masks(b, h, (j, m), (i0, n), how, True)
+            if how["softcap"] == None and added == None:
+                nisa.nc_matmul(dst=scores, stationary=ones[:, 0:m], moving=minus_m, accumulate=True)
+            else:
+                z, unit = _changed(scores, added, how)
+                everywhere = nl.ndarray((m, n), dtype=nl.float32, buffer=nl.psum)
+                nisa.nc_matmul(dst=everywhere, stationary=ones[:, 0:m], moving=minus_m, accumulate=False)
+                scores = nl.ndarray((m, n), dtype=nl.float32, buffer=nl.sbuf)
+                nisa.tensor_tensor(dst=scores, data1=z, data2=everywhere, op=nl.add)
             p = nl.ndarray((m, n), dtype=q.dtype, buffer=nl.sbuf)
-            nisa.activation(dst=p, op=nl.exp, data=scores, bias=spread[0:m, :], scale=scale)
-            sees = all_see[0:m, :]
-            if j0 + w * P + m - 1 > i0 + shift:  # the first query does not see them all
-                sees = nl.ndarray((m, n), dtype=nl.bfloat16, buffer=nl.sbuf)
-                nisa.memset(sees, 1.0)
-                _hide(p, i0 + shift - j0 - w * P, 0.0)
-                _hide(sees, i0 + shift - j0 - w * P, 0.0)
-            is_first = j0 + w == 0
-            nisa.nc_matmul(dst=sums, stationary=p, moving=values[0:m, w, :], accumulate=not is_first)
-            nisa.nc_matmul(dst=counts, stationary=sees, moving=odd[0:m, w, :], accumulate=not is_first)
+            nisa.activation(dst=p, op=nl.exp, data=scores, bias=spread[0:m, :], scale=unit)
+            sees = nl.ndarray((m, n), dtype=nl.bfloat16, buffer=nl.sbuf)
+            nisa.memset(sees, 1.0)
+            for tile in (p, sees):
+                _hide_unseen(tile, i0, j, how, 0.0)
+                for predicate in hidden:
+                    nisa.tensor_copy_predicated(dst=tile, src=0.0, predicate=predicate)
+            nisa.nc_matmul(dst=sums, stationary=p, moving=values[0:m, w, :], accumulate=j > first)
+            nisa.nc_matmul(dst=counts, stationary=sees, moving=odd[0:m, w, :], accumulate=j > first)
+            if can_be_empty:
+                nisa.nc_matmul(dst=seen_keys, stationary=sees, moving=one[0:m, :], accumulate=j > first)
 
     total = nl.ndarray((n, D + 1), dtype=nl.float32, buffer=nl.sbuf)
     nisa.tensor_copy(dst=total, src=sums)
+    weight = total[:, D : D + 1]
+    if how["sinks"] != None:  # exp(sink - m + log_spread)
+        sink = nl.ndarray((n, 1), dtype=nl.float32, buffer=nl.sbuf)
+        nisa.tensor_scalar(dst=sink, data=how["sinks"][0:n, h : h + 1], op0=nl.add, operand0=log_spread)
+        nisa.activation(dst=sink, op=nl.exp, data=minus_top, scale=unit, bias=sink)
+        nisa.tensor_tensor(dst=weight, data1=weight, data2=sink, op=nl.add)
+    if can_be_empty:
+        is_empty = nl.ndarray((n, 1), dtype=nl.float32, buffer=nl.sbuf)  # 1 where the query sees no key, and l is 0
+        nisa.tensor_scalar(dst=is_empty, data=seen_keys, op0=nl.equal, operand0=0.0)
+        nisa.tensor_tensor(dst=weight, data1=weight, data2=is_empty, op=nl.add)
     inverse = nl.ndarray((n, 1), dtype=nl.float32, buffer=nl.sbuf)
-    nisa.reciprocal(dst=inverse, data=total[:, D : D + 1])
+    nisa.reciprocal(dst=inverse, data=weight)
+    if lse != None:  # log(l) - log_spread + m; NaN where l is 0 and a key is seen, -inf where none is
+        logarithm = nl.ndarray((n, 1), dtype=nl.float32, buffer=nl.sbuf)
+        nisa.scalar_tensor_tensor(
+            dst=logarithm, data=inverse, op0=nl.multiply, operand0=0.0, op1=nl.add, operand1=weight
+        )
+        nisa.activation(dst=logarithm, op=nl.log, data=logarithm)
+        nisa.tensor_scalar(dst=logarithm, data=logarithm, op0=nl.subtract, operand0=log_spread)
+        nisa.scalar_tensor_tensor(
+            dst=logarithm, data=minus_top, op0=nl.multiply, operand0=-unit, op1=nl.add, operand1=logarithm
+        )
+        if can_be_empty:
+            nisa.tensor_scalar(
+                dst=is_empty, data=is_empty, op0=nl.multiply, operand0=HIDDEN, op1=nl.multiply, operand1=2.0
+            )
+            nisa.tensor_tensor(dst=logarithm, data1=logarithm, data2=is_empty, op=nl.add)
+        nisa.dma_copy(dst=lse[i0 : i0 + n].reshape((n, 1)), src=logarithm)
     result = nl.ndarray((n, D), dtype=nl.float32, buffer=nl.sbuf)
     nisa.tensor_scalar(dst=result, data=total[:, 0:D], op0=nl.multiply, operand0=inverse)
     for c, sign in ((0, 1.0), (D, -1.0)):  # a count of 0 adds 0, any other an infinity; NaN counts among both
@@ -403,36 +588,71 @@ def _exactly(out, q, k, v, i0, n, shift):
     nisa.dma_copy(dst=out[i0 : i0 + n, :], src=rounded)
 
 
-def _minus_maximum(queries, k, seen, last):
-    """-m[1, n], a row: the largest score of each query over keys 0 .. seen; query i sees those up to i + last."""
-    n = queries[0].shape[1]
-    tops = nl.ndarray((n, -(-seen // BANK)), dtype=nl.float32, buffer=nl.sbuf)
-    for j0 in range(0, seen, BANK):
+def _masks(b, h, keys, queries, how, by_key):
+    """(predicates of what mask and segments hide, what the mask adds) of a tile, uint16, keys on the partitions or not.
+
+    keys, queries: (first, count)
+    """
+    (j, m), (i, n) = keys, queries
+    shape = (m, n) if by_key else (n, m)
+    hidden, added = [], None
+    if how["mask"] != None:
+        added = nl.ndarray(shape, dtype=how["mask"].dtype, buffer=nl.sbuf)
+        rows = _mask_of(how["mask"], b, h)[i : i + n, j : j + m]
+        if by_key:
+            nisa.dma_transpose(dst=added, src=rows)
+        else:
+            nisa.dma_copy(dst=added, src=rows)
+        hidden.append(nl.ndarray(shape, dtype=nl.uint16, buffer=nl.sbuf))
+        nisa.tensor_scalar(dst=hidden[0], data=added, op0=nl.less, operand0=HIDDEN)
+    if how["segments"] != None:
+        (r0, r), (c0, c) = (keys, queries) if by_key else (queries, keys)
+        across = nl.ndarray((r, c), dtype=nl.float32, buffer=nl.sbuf)
+        nisa.dma_copy(dst=across, src=how["segments"][b, c0 : c0 + c].reshape((1, c)).broadcast(0, r))
+        down = nl.ndarray((r, 1), dtype=nl.float32, buffer=nl.sbuf)
+        nisa.dma_copy(dst=down, src=how["segments"][b, r0 : r0 + r].reshape((r, 1)))
+        hidden.append(nl.ndarray(shape, dtype=nl.uint16, buffer=nl.sbuf))
+        nisa.tensor_scalar(dst=hidden[len(hidden) - 1], data=across, op0=nl.not_equal, operand0=down)
+    return hidden, added
+
+
+def _minus_maximum(queries, k, b, h, i0, first, seen, how):
+    """-m as a column [n, 1] and as a row [1, n]: the largest of each query over the keys first .. seen that it sees."""
+    n, unit = queries[0].shape[1], how["scale"]
+    tops = nl.ndarray((n, -(-(seen - first) // BANK)), dtype=nl.float32, buffer=nl.sbuf)
+    for j0 in range(first, seen, BANK):
         n_keys = min(BANK, seen - j0)
         keys = _load_transposed(k, j0, n_keys)
         scores = nl.ndarray((n, n_keys), dtype=nl.float32, buffer=nl.psum)
         for d in range(len(queries)):
             nisa.nc_matmul(dst=scores, stationary=queries[d], moving=keys[d], accumulate=d > 0)
-        if j0 + n_keys - 1 > last:
+        hidden, added = _masks(b, h, (j0, n_keys), (i0, n), how, False)
+        if how["softcap"] != None or added != None:
+            scores, unit = _changed(scores, added, how)
+        last = i0 + how["shift"] - j0  # the last key that the first query sees
+        is_late, is_old = n_keys - 1 > last, last + n - 1 >= how["window"]
+        if len(hidden) > 0 or is_late or is_old:
             copied = nl.ndarray((n, n_keys), dtype=nl.float32, buffer=nl.sbuf)  # GpSimd cannot reach PSUM
             nisa.tensor_copy(dst=copied, src=scores)
-            nisa.affine_select(
-                dst=copied,
-                pattern=[[-1, n_keys]],
-                channel_multiplier=1,
-                on_true_tile=copied,
-                on_false_value=HIDDEN,
-                cmp_op=nl.greater_equal,
-                offset=last - j0,
-            )
             scores = copied
-        nisa.tensor_reduce(dst=tops[:, j0 // BANK : j0 // BANK + 1], op=nl.maximum, data=scores, axis=1)
+        if is_late:
+            _hide(scores, 1, -1, last, HIDDEN)
+        if is_old:
+            _hide(scores, -1, 1, how["window"] - 1 - last, HIDDEN)
+        for predicate in hidden:
+            nisa.tensor_copy_predicated(dst=scores, src=HIDDEN, predicate=predicate)
+        at = (j0 - first) // BANK
+        nisa.tensor_reduce(dst=tops[:, at : at + 1], op=nl.maximum, data=scores, axis=1)
     top = nl.ndarray((n, 1), dtype=nl.float32, buffer=nl.sbuf)
     nisa.tensor_reduce(dst=top, op=nl.maximum, data=tops, axis=1)
+    if how["sinks"] != None:
+        sink = nl.ndarray((n, 1), dtype=nl.float32, buffer=nl.sbuf)
+        nisa.tensor_scalar(dst=sink, data=how["sinks"][0:n, h : h + 1], op0=nl.multiply, operand0=1.0 / unit)
+        nisa.tensor_tensor(dst=top, data1=top, data2=sink, op=nl.maximum)
     nisa.tensor_scalar(dst=top, data=top, op0=nl.multiply, operand0=-1.0)
     row = nl.ndarray((1, n), dtype=nl.float32, buffer=nl.sbuf)
     nisa.dma_transpose(dst=row, src=top)
-    return row
+    return top, row
 
 
 def _sift(v, j0, n):
@@ -462,7 +682,7 @@ def _sift(v, j0, n):
     return values, odd
 
 
-def _chunk(k, v, b, g, n, j0, loaded):
+def _chunk(k, v, b, g, n, j0, how, loaded):
     """The chunk with the keys from j0 on, loaded at its first use: k transposed, and [v | 1] in tiles of 128 rows."""
     Sk, D = k.shape[2], k.shape[3]
     width = 2 if k.dtype != nl.float32 else 4  # bytes of an element
@@ -476,6 +696,8 @@ def _chunk(k, v, b, g, n, j0, loaded):
         values = _load_values(v[b, g], j0, size, D + 1)
         nisa.memset(values[:, :, D : D + 1], 1.0, engine=nisa.engine.gpsimd)
         chunk = {"from": j0, "k": _load_transposed(k[b, g], j0, size), "v": values}
+        if how["segments"] != None:
+            chunk["code"] = _code(how["segments"][b], j0, size, nl.not_equal, 1.0)
         for j in range(j0, j0 + size, P):
             chunks[j] = chunk
     return chunks[j0]
@@ -512,16 +734,26 @@ def _rectangles(n):
     return found
 
 
-def _write_zeros(out, n):
-    """out[0:n, :] = 0, for the queries that see no key."""
+def _broadcast(vector):
+    """vector[N] in all partitions, in float32: [128, N]."""
+    tile = nl.ndarray((P, vector.shape[0]), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.dma_copy(dst=tile, src=vector.reshape((1, vector.shape[0])).broadcast(0, P))
+    return tile
+
+
+def _fill(out, n, value, columns=None, c=0):
+    """out[0:n, :] = value, or a column of [128, columns], for the queries that see no key."""
     for i0 in range(0, n, P):
         rows = min(P, n - i0)
-        zeros = nl.ndarray((rows, out.shape[1]), dtype=out.dtype, buffer=nl.sbuf)
-        nisa.memset(zeros, 0.0)
-        nisa.dma_copy(dst=out[i0 : i0 + rows, :], src=zeros)
+        if columns == None:
+            tile = nl.ndarray((rows, out.shape[1]), dtype=out.dtype, buffer=nl.sbuf)
+            nisa.memset(tile, value)
+        else:
+            tile = columns[0:rows, c : c + 1]
+        nisa.dma_copy(dst=out[i0 : i0 + rows, :], src=tile)
 
 
-def _check(q, k, v):
+def _check(q, k, v, causal, window, sinks, mask, segments):
     assert len(q.shape) == 4 and len(k.shape) == 4 and len(v.shape) == 4, (
         f"attention takes q[B, H, Sq, D], k and v[B, Hkv, Sk, D], got shapes {q.shape}, {k.shape} and {v.shape}"
     )
@@ -536,5 +768,15 @@ def _check(q, k, v):
     )
     assert q.dtype == nl.float32 or q.dtype == nl.bfloat16 or q.dtype == nl.float16, (
         f"attention takes float32, bfloat16 or float16, got {q.dtype}"
+    )
+    assert window == None or causal and window > 0, f"a window of one or more keys goes with causal, got {window}"
+    assert sinks == None or sinks.shape == (H,), f"sinks must be [H] = {(H,)}, got {sinks.shape}"
+    if mask != None:
+        fits = len(mask.shape) == 4 and mask.shape[0] in (1, B) and mask.shape[1] in (1, H)
+        assert fits and mask.shape[2:] == (Sq, Sk), (
+            f"mask must be [B or 1, H or 1, Sq, Sk] of {(B, H, Sq, Sk)}, got {mask.shape}"
+        )
+    assert segments == None or Sq == Sk and segments.shape == (B, Sq), (
+        f"segments[B, S] go with as many queries as keys, {(B, Sk)}, got {segments.shape} and {Sq} queries"
     )
     return B, H, Hkv, Sq, Sk, D

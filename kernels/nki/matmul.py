@@ -3,9 +3,11 @@
 Both inputs have the contraction K first, because the systolic array contracts over the partitions: `lhsT` is the usual
 left operand delivered transposed, so that no tile needs a transpose on the way.
 
-    matmul_tiled   one output tile at a time; every tile of both inputs is loaded where it is used
-    matmul         a block of the output fills PSUM while K streams by, and panels of both inputs stay in SBUF
-    matmul_mk      the same, of a left operand [M, K] as it is usually stored, which DMA transposes
+    matmul_tiled       one output tile at a time; every tile of both inputs is loaded where it is used
+    matmul             a block of the output fills PSUM while K streams by, and panels of both inputs stay in SBUF
+    matmul_two_cores   the same on two cores that share their HBM: each computes half of the rows or of the columns
+    matmul_mk          the same, of a left operand [M, K] as it is usually stored, which DMA transposes
+    matmul_batched     the same for each of B products: lhsT[B, K, M] and rhs[B, K, N]
 
 Any M, N and K work: the last tile of each dimension is as small as what is left. Inputs are float32, bfloat16 or
 float16 (both the same), products accumulate in float32, and the output has the inputs' dtype.
@@ -78,8 +80,19 @@ def matmul(lhsT, rhs):
     """
     K, M, N = _check(lhsT, rhs)
     out = nl.ndarray((M, N), dtype=lhsT.dtype, buffer=nl.shared_hbm)
-    _multiply(out, lhsT, rhs, False)
+    _warm_up()
+    if M > N:
+        begin, end = _share(M, nl.tile_size.gemm_stationary_fmax)
+        if begin < end:
+            _multiply(out[begin:end, :], lhsT[:, begin:end], rhs, False)
+    else:
+        begin, end = _share(N, nl.tile_size.gemm_moving_fmax)
+        if begin < end:
+            _multiply(out[:, begin:end], lhsT, rhs[:, begin:end], False)
     return out
+
+
+matmul_two_cores = matmul[2]
 
 
 @nki.jit
@@ -91,15 +104,36 @@ def matmul_mk(lhs, rhs):
     """
     K, M, N = _check(lhs.permute((1, 0)), rhs)
     out = nl.ndarray((M, N), dtype=lhs.dtype, buffer=nl.shared_hbm)
+    _warm_up()
     _multiply(out, lhs, rhs, True)
     return out
 
 
+@nki.jit
+def matmul_batched(lhsT, rhs):
+    """out[b, M, N] = lhsT[b, K, M].T @ rhs[b, K, N] for each b of B: as `matmul`, one product after the other."""
+    assert len(lhsT.shape) == 3 and len(rhs.shape) == 3 and lhsT.shape[0] == rhs.shape[0], (
+        f"matmul_batched takes lhsT[B, K, M] and rhs[B, K, N], got shapes {lhsT.shape} and {rhs.shape}"
+    )
+    K, M, N = _check(lhsT[0], rhs[0])
+    out = nl.ndarray((lhsT.shape[0], M, N), dtype=lhsT.dtype, buffer=nl.shared_hbm)
+    _warm_up()
+    for b in range(lhsT.shape[0]):
+        _multiply(out[b], lhsT[b], rhs[b], False)
+    return out
+
+
+def _share(size, tile):
+    """This core's part of an axis, as (begin, end): whole tiles, the same number for each core as far as they go."""
+    cores = nl.num_programs()
+    each = -(-size // (tile * cores)) * tile
+    return nl.program_id(0) * each, min(size, (nl.program_id(0) + 1) * each)
+
+
 def _multiply(out, lhs, rhs, is_given):
-    """The loops of both: lhs is [M, K] as given, or [K, M]."""
+    """The loops of all: lhs is [M, K] as given, or [K, M]."""
     M, N = out.shape
     K = rhs.shape[0]
-    _warm_up()
     _, TILE_M, TILE_N = _tile_sizes()
     narrow = 2 if rhs.dtype == nl.float32 else 1
     whole = K <= MOST_K // narrow
@@ -204,7 +238,10 @@ def _load_transposed(source, k0, g, r0, br):
 
 
 def _drain(out, sums, banks, m0, n0, bn, is_last):
-    """Take a row of tiles out of PSUM: to the output if all of K is in, else onto the sums of the blocks before."""
+    """Take a row of tiles out of PSUM: to the output if all of K is in, else onto the sums of the blocks before.
+
+    Vector and Scalar take turns: where K is short, one engine alone would be the limit.
+    """
     m = banks[0].shape[0]
     TILE_N = nl.tile_size.gemm_moving_fmax
     is_first = m0 not in sums
@@ -218,8 +255,10 @@ def _drain(out, sums, banks, m0, n0, bn, is_last):
     for c in range(len(banks)):
         n = banks[c].shape[1]
         part = row[:, c * TILE_N : c * TILE_N + n]
-        if is_first:
+        if is_first and (c + m0 // m) % 2 == 0:
             nisa.tensor_copy(dst=part, src=banks[c])
+        elif is_first:
+            nisa.activation(dst=part, op=nl.copy, data=banks[c])
         else:
             before = sums[m0][:, c * TILE_N : c * TILE_N + n]
             nisa.tensor_tensor(dst=part, data1=before, data2=banks[c], op=nl.add)

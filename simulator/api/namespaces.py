@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from triptych.simulator import enums
-from triptych.simulator.api import older, removed
+from triptych.simulator.api import older
 from triptych.simulator.engines import COLLECTIVES, INSTRUCTIONS
 from triptych.simulator.engines.collectives.replicas import ReplicaGroup
 from triptych.simulator.engines.registers import register_alloc
@@ -66,9 +66,7 @@ def contents(module: str) -> dict[str, Any]:
 
 
 def absence(name: str) -> str:
-    """Why a dotted name is not in NKI 0.6, and what to use instead."""
-    if name.startswith("neuronxcc.") and "__" not in name:
-        return f"{name} went with NKI 0.2; use {name.removeprefix('neuronxcc.')}"
-    if name in removed.NAMES:
-        return f"{name} is not in NKI 0.6: {removed.NAMES[name]}"
-    return f"{name} is not a name of NKI 0.6"
+    """Why a dotted name is not in NKI, and what to use instead."""
+    from triptych.simulator.api import absent  # late: a kernel that is right needs none
+
+    return absent.absence(name, contents(name.rpartition(".")[0]))

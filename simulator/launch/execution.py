@@ -66,7 +66,7 @@ class Execution:
 
     def __init__(self, call: Call, target: str, options: Options, rank: int = 0, ranks: int = 1) -> None:
         if options.lint:
-            warn(call.function)
+            warn(call.function, options.api)
         chip = chip_of(target)
         if call.cores > 1 and chip.generation < 3:
             raise KernelError(

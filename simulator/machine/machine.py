@@ -23,11 +23,12 @@ from triptych.simulator.enums import engine
 from triptych.simulator.errors import Lines, NkiValidationError, show_line
 from triptych.simulator.machine.cores import Core, MeetOthers
 from triptych.simulator.machine.table import INSTRUCTIONS
+from triptych.simulator.machine.unwritten import Origin, UnwrittenRead, spread
 from triptych.simulator.memory.layout import Layout
 from triptych.simulator.memory.placement import Arena, PlacedStorage, check_address
 from triptych.simulator.memory.pool import Pool
 from triptych.simulator.memory.storage import PSUM, SBUF, MemoryRegion, Storage
-from triptych.simulator.operands.accumulators import Accumulator
+from triptych.simulator.operands.accumulators import Accumulator, AccumulatorTile
 from triptych.simulator.options import Options
 from triptych.simulator.running import running
 from triptych.simulator.tensors.tensor import NkiTensor
@@ -68,10 +69,18 @@ class Machine:
     any_dynamic: bool = False  # whether a view with a dynamic index was ever made: until then nobody looks for one
     index_reads: list[NkiTensor] = field(default_factory=list)  # of the instruction that runs, for dynamic addresses
     index_writers: list[Event] = field(default_factory=list)  # of the registers in its dynamic addresses
+    left_open: tuple[engine, ...] = ()  # the engines of which the compiler may choose one for it
     checked: dict[Any, Any] = field(default_factory=dict)  # operands whose checks have passed, and what came of them
     scalar_accumulator: Accumulator = field(default_factory=lambda: Accumulator("Scalar Engine", "scalar_registers"))
-    vector_accumulator: Accumulator = field(default_factory=lambda: Accumulator("Vector Engine", "vector_registers"))
+    vector_accumulator: Accumulator = field(
+        default_factory=lambda: Accumulator("Vector Engine", "vector_registers", True)
+    )
     generators: dict[engine, Array] = field(default_factory=dict)  # of random numbers, made when an engine first draws
+
+    tries: str = ""  # "dry" and at "last" really, while an instruction is tried with values in unwritten memory
+    origins: dict[int, Origin] = field(default_factory=dict)  # of what counts as unwritten, by allocation
+    doubtful_accumulators: bool = False  # whether a register of an accumulator ever rested on unwritten memory
+    noted: set[str] = field(default_factory=set)  # remarks that are made once
 
     by_shape: ClassVar[Any] = None  # how instructions are issued where there is no data
 
@@ -186,11 +195,18 @@ class Machine:
         return shape
 
     def check_reads(self, tensors: Sequence[NkiTensor]) -> None:
-        """Every element that an instruction reads has been written."""
+        """Every element that an instruction reads has been written, or the instruction is tried (`unwritten`)."""
         if self.options.check_uninitialized:
             for tensor in tensors:
                 if tensor.storage.missing:
-                    tensor.check_written()
+                    self.reads_unwritten(tensor)
+
+    def reads_unwritten(self, tensor: NkiTensor) -> None:
+        """An instruction reads a tensor of which some may not have been written."""
+        if self.options.forbids("unwritten-read"):
+            tensor.check_written()
+        elif not self.tries and tensor.storage.written_at(tensor.layout) is not True:
+            raise UnwrittenRead(tensor)
 
     def values(self, tensor: NkiTensor) -> Array:
         """What a tensor holds, for a kernel whose control flow, or an address, depends on it."""
@@ -203,6 +219,18 @@ class Machine:
     def note(self, message: str, line: tuple[str, int] | None = None) -> None:
         """Keep a remark, with the kernel's line: that of the instruction that runs, unless another is given."""
         self.trace.notes.append(f"{show_line(line or self.line)}: {message}")
+
+    def note_once(self, message: str) -> None:
+        """Keep a remark, unless it was made before."""
+        if message not in self.noted:
+            self.noted.add(message)
+            self.note(message)
+
+    def remark(self, name: str, message: str, source: str) -> None:
+        """Note what is one of options.REMARKS, or raise it where the options forbid it."""
+        if self.options.forbids(name):
+            raise NkiValidationError(message, source=source)
+        self.note_once(f"{message} [{source}]")
 
     def note_values(self, message: str) -> None:
         """Keep a remark on the values that the instruction which runs has met."""
@@ -223,6 +251,12 @@ class Machine:
         finally:
             self.scope = before
 
+    def choices(self) -> tuple[str, ...]:
+        """The names of the engines between which the instruction that is recorded was left open; once."""
+        names = tuple([each._name_ for each in self.left_open])
+        self.left_open = ()
+        return names
+
     def record(
         self,
         instruction: str,
@@ -233,6 +267,14 @@ class Machine:
         **attributes: Any,
     ) -> NkiInstruction:
         """Append the event of an executed instruction."""
+        if self.doubtful_accumulators:
+            spread(self, [t for t in reads if isinstance(t, AccumulatorTile)], writes)
+        if self.tries == "dry":
+            self.index_writers.clear()
+            self.left_open = ()
+            return Event(instruction, on._name_, (), (), self.line, self.core, name, attributes)
+        if self.left_open:
+            attributes["open"] = self.choices()
         if self.cores > 1:
             attributes["epoch"] = self.epoch
             if self.options.data:

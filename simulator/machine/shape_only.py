@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from triptych.simulator.analysis.regions import Rules, check_overlaps, check_regions
 from triptych.simulator.dtypes import DType
 from triptych.simulator.enums import engine
-from triptych.simulator.errors import NeedsData, NkiError, OutOfBounds
+from triptych.simulator.errors import NeedsData, NkiError, OutOfBounds, Uninitialized
 from triptych.simulator.machine.cores import Who
 from triptych.simulator.machine.dynamic import resolve
 from triptych.simulator.machine.machine import Machine, NkiInstruction
@@ -83,6 +83,15 @@ class ShapeMachine(Machine):
             f"needs the values of {tensor!r}, and this run has shapes alone: the kernel's control flow or an address "
             "depends on data; run it with arrays"
         )
+
+    def reads_unwritten(self, tensor: NkiTensor) -> None:
+        """A remark: what of the results rests on it is not known without data, and all of them count as written."""
+        try:
+            tensor.check_written()
+        except Uninitialized as error:
+            if self.options.forbids("unwritten-read"):
+                raise
+            self.note_once(f"{error.message}; whether an output rests on it is known only with data")
 
     # Instructions
 
@@ -194,7 +203,7 @@ class ShapeMachine(Machine):
             read, written, checked = template.numbers
             for i in checked:
                 if tensors[i].storage.missing:
-                    tensors[i].check_written()
+                    self.reads_unwritten(tensors[i])
             reads, writes = tuple([tensors[i].region for i in read]), tuple([tensors[i].region for i in written])
             for part, by_matmul in template.wrote:
                 t = tensors[part.operand]
@@ -203,7 +212,7 @@ class ShapeMachine(Machine):
             for part in template.checks:
                 t = tensors[part.operand]
                 if t.storage.missing:
-                    t.storage.check_written(part.layout_in(t))
+                    self.reads_unwritten(NkiTensor.at(part.layout_in(t), t.storage, t.buffer))
             reads, writes = (
                 tuple([part.region(tensors[part.operand]) for part in parts])
                 for parts in (template.reads, template.writes)
@@ -238,6 +247,8 @@ class ShapeMachine(Machine):
         **attributes: Any,
     ) -> NkiInstruction:
         template = self._draft
+        if self.left_open:
+            attributes["open"] = self.choices()
         if template is None:
             return super().record(instruction, on, reads, writes, name, **attributes)
         if self.cores > 1:

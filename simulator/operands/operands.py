@@ -135,25 +135,16 @@ def rounding_of(dst: NkiTensor) -> DType:
     return kind
 
 
-def _castable(dst: NkiTensor, values: Array) -> Array:
-    """`values` for a cast to nearest; NKI 0.3's simulator cast floats to integers as NumPy does, toward zero.
-
-    What NumPy does with a float that the integer cannot hold is undefined: it saturates here in either.
-    """
-    toward_zero = dst.dtype.kind in "iu" and values.dtype.kind == "f" and running().options.as_nki_0_3
-    return np.trunc(values) if toward_zero else values
-
-
 def stored(dst: NkiTensor, values: Array) -> Array:
     """`values` as dst would store them, in an array of their own."""
     out = np.empty(values.shape, dst.array.dtype)
-    round_to(_castable(dst, values), rounding_of(dst), out)
+    round_to(values, rounding_of(dst), out)
     return out
 
 
 def put(dst: NkiTensor, values: Array) -> None:
     """dst[...] = values, rounded to dst's dtype."""
-    nans = round_to(as_shape(_castable(dst, values), dst.shape), rounding_of(dst), dst.array)
+    nans = round_to(as_shape(values, dst.shape), rounding_of(dst), dst.array)
     if nans:
         running().note_values(f"{nans} NaN are cast to {dst.dtype}, as 0: what they become is not documented")
     dst.wrote()

@@ -71,7 +71,9 @@ def check_row_index(t: Viewed, source: Any, dim: int) -> None:
     """One index for each row: integers in SBUF, over dimension 0 of a tensor in HBM."""
     if t.on_chip or dim != 0:
         raise NkiValidationError(f"a vector index goes over dimension 0 of a tensor in HBM, got {dim} of {t!r}")
-    _check_tile("vector_offset", source)
+    fits = _is_tensor(source) and source.buffer is SBUF and source.dtype.is_int
+    if not fits or source.free_size != source.layout.shape[1] or source.is_indirect():  # (P, F, 1, ..) is as good
+        raise NkiValidationError(f"vector_offset must be a tile of integers in SBUF, got {source!r}", source=TENSOR_API)
 
 
 def rows(t: Viewed, source: Any, dim: int) -> tuple[Layout, DynamicIndex]:
@@ -94,7 +96,7 @@ def gather(t: Viewed, source: Any, num_elem: int | None) -> tuple[Layout, Gather
         raise NkiValidationError(f"indirect needs NeuronCore-v4, and the target is {chip.name}", source=TENSOR_API)
     if not t.on_chip or not t.layout.is_contiguous(1):
         raise NkiValidationError(f"indirect goes over gapless tiles in SBUF or PSUM, got {t!r}", source=TENSOR_API)
-    _check_tile("index", source)
+    _check_tile(source)
     offset, shape, strides, _ = t.layout
     count = source.size if num_elem is None else num_elem
     if source.shape[0] != shape[0] or not isinstance(count, int) or not 1 <= count <= source.size:
@@ -107,11 +109,11 @@ def gather(t: Viewed, source: Any, num_elem: int | None) -> tuple[Layout, Gather
     return t.layout.changed(offset, (shape[0], count), (strides[0], 0)), Gather(source, base)
 
 
-def _check_tile(what: str, source: Any) -> None:
+def _check_tile(source: Any) -> None:
     fits = _is_tensor(source) and source.buffer is SBUF and source.ndim == 2 and source.dtype.is_int
     if not fits or source.is_indirect():
         raise NkiValidationError(
-            f"{what} must be integers in SBUF, in two dimensions, got {source!r}", source=TENSOR_API
+            f"index must be integers in SBUF, in two dimensions, got {source!r}", source=TENSOR_API
         )
 
 

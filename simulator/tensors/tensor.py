@@ -20,7 +20,7 @@ from triptych.simulator.memory.layout import TENSOR_API, Layout, Shape, row_majo
 from triptych.simulator.memory.storage import PSUM, SBUF, MemoryRegion, Outside, Storage
 from triptych.simulator.objects import NKIObject
 from triptych.simulator.running import running
-from triptych.simulator.tensors import views
+from triptych.simulator.tensors import arithmetic, views
 from triptych.simulator.tensors.index import DynamicIndex, Gather, check_kept, entry_index, gather, rows, rows_stay
 from triptych.simulator.tensors.patterns import access_pattern
 from triptych.simulator.tensors.slicing import DynamicSlice, sliced
@@ -356,6 +356,10 @@ class NkiTensor(NKIObject):
             raise NkiValidationError(
                 f"{self!r} is indirect: it gets no other dtype, pattern or index", source=TENSOR_API
             )
+
+
+for _name, _method in arithmetic.METHODS.items():
+    setattr(NkiTensor, _name, _method)
 
 
 def as_shape(values: Array, shape: Shape) -> Array:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from triptych import simulator
     from triptych.harness.ops.case import Case
     from triptych.harness.ops.op import Alone, BatchInvariance, Op
+    from triptych.harness.ops.outputs.kinds import Codes, Exact, Float, Output, Points, Unordered
+    from triptych.harness.ops.shapes import Input
     from triptych.harness.testing.agreement import assert_agree
     from triptych.harness.testing.api import bench, check
     from triptych.harness.testing.interpretation import interpret
@@ -29,7 +31,14 @@ __all__ = [
     "Alone",
     "BatchInvariance",
     "Case",
+    "Codes",
+    "Exact",
+    "Float",
+    "Input",
     "Op",
+    "Output",
+    "Points",
+    "Unordered",
     "__version__",
     "assert_agree",
     "bench",
@@ -45,7 +54,14 @@ _HOMES = {
     "Alone": "triptych.harness.ops.op",
     "BatchInvariance": "triptych.harness.ops.op",
     "Case": "triptych.harness.ops.case",
+    "Codes": "triptych.harness.ops.outputs.kinds",
+    "Exact": "triptych.harness.ops.outputs.kinds",
+    "Float": "triptych.harness.ops.outputs.kinds",
+    "Input": "triptych.harness.ops.shapes",
     "Op": "triptych.harness.ops.op",
+    "Output": "triptych.harness.ops.outputs.kinds",
+    "Points": "triptych.harness.ops.outputs.kinds",
+    "Unordered": "triptych.harness.ops.outputs.kinds",
     "assert_agree": "triptych.harness.testing.agreement",
     "bench": "triptych.harness.testing.api",
     "check": "triptych.harness.testing.api",

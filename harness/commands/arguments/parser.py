@@ -56,6 +56,12 @@ LINT_EXIT_CODES = """exit codes:
   1  an error
   2  usage: a file that is not there, is not Python, or holds no kernel"""
 
+COMPILE_EXIT_CODES = """exit codes:
+  0  every kernel compiles, fits its GPU and uses its matrix unit
+  1  one does not, or spills many registers
+  2  usage
+  5  nothing was compiled: no op with a Triton kernel"""
+
 VALIDATE_EXIT_CODES = """exit codes:
   0  the report was made, whatever the errors
   2  usage: a path that is no checkout of a known repository"""
@@ -97,6 +103,13 @@ COMMANDS = (
         options.add_profile,
         PROFILE_EXIT_CODES,
         folder="nki",
+    ),
+    Command(
+        "compile",
+        "build Triton kernels for GPUs that are not here, and say what each costs",
+        options.add_compile,
+        COMPILE_EXIT_CODES,
+        folder="gpu",
     ),
     Command(
         "tune", "find the setting of a kernel's knobs that is fastest and right", options.add_tune, TUNE_EXIT_CODES

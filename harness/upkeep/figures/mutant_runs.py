@@ -238,7 +238,7 @@ def _kernel(path: Path, backend: str) -> Callable[[Judged], tuple[Verdict, bool]
         problem = one.prepared.problem
         function = str(getattr(problem.op, panel.panel)).rpartition(":")[2]
         changes: dict[str, Any] = {panel.panel: f"{path}:{function}"}
-        mutated = replace(problem, op=replace(problem.op, **changes), known_reference=problem.reference)
+        mutated = replace(problem, op=replace(problem.op, **changes), known=problem.evaluated)
         with Sealed(problem.inputs):
             out = panel.run(mutated, target)
         return one.prepared.judge(out), out.tobytes() == one.out.tobytes()

@@ -19,7 +19,7 @@ import numpy as np
 
 from triptych import simulator
 from triptych.harness.reports.markdown import code, markdown_table
-from triptych.harness.upkeep.pages import api_tables, architecture, lint_tables
+from triptych.harness.upkeep.pages import api_tables, architecture, compiled_tables, kernel_tables, lint_tables
 from triptych.harness.upkeep.pages.pictures import PICTURES
 from triptych.simulator.chips import Fact
 
@@ -104,6 +104,8 @@ TABLES: dict[str, Callable[[], str]] = {
     **api_tables.TABLES,
     **lint_tables.TABLES,
     **architecture.TABLES,
+    **compiled_tables.TABLES,
+    **kernel_tables.TABLES,
     "chips": chips,
     "attention-ladder": attention_ladder,
     "matmul-ladder": matmul_ladder,

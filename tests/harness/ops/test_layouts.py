@@ -75,7 +75,7 @@ def test_a_generator_draws_the_strided_case_as_a_normal_one():
         return {"x": rng.standard_normal((case.axes["M"], 3))}
 
     op = Op("op", inputs, lambda x: x, [{"M": 5}], triton=launcher)
-    (case,) = cases_of(op, ["adversarial"], ["float16"], {}, 0)
+    (case,) = (case for case in cases_of(op, ["adversarial"], ["float16"], {}, 0) if case.regime == "strided")
     assert layouts.strides_of(make_inputs(op, case)["x"]) == (1, 5)
 
 

@@ -7,8 +7,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from triptych.harness.collection import attention as attention_row
 from triptych.harness.collection import builtin
+from triptych.harness.collection.attentions import forward as attention_row
 from triptych.harness.ops import loading
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.cases import cases_of
@@ -35,6 +35,14 @@ def test_cases_are_well_formed(op):
         cases = cases_of(op, [name], None, {}, 7)
         assert len({(case.name, case.dtype) for case in cases}) == len(cases) > 0
         assert all(set(case.axes) == set(op.axes) and case.seed == 7 and case.dtype in op.dtypes for case in cases)
+
+
+def test_smoke_has_long_sums_batches_and_unequal_lengths():
+    ops = builtin()
+    assert max(case.axes["K"] for case in ops["matmul"].case_sets["smoke"]) > 4096
+    assert max(case.axes["N"] for case in ops["rmsnorm"].case_sets["smoke"]) >= 3000
+    (last,) = (case for case in ops["attention"].case_sets["smoke"] if case.axes["Sk"] > 1024)
+    assert last.axes["B"] > 1 and last.axes["Sq"] < last.axes["Sk"] and last.params["causal"]
 
 
 def test_smoke_runs_every_dtype_and_model_runs_that_of_the_model():

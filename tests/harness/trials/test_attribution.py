@@ -12,7 +12,7 @@ import pytest
 from triptych.harness.backends import BACKENDS
 from triptych.harness.backends.triton_device import TritonDevice
 from triptych.harness.collection import builtin
-from triptych.harness.judge.prepared import Prepared
+from triptych.harness.judge.prepared import Prepared, PreparedCase
 from triptych.harness.judge.problem import Problem
 from triptych.harness.judge.tolerance import expect
 from triptych.harness.ops import loading
@@ -216,6 +216,10 @@ def of_matmul(dtype: str) -> Prepared:
     return Prepared(problem, expect(problem))
 
 
+def alone(prepared: Prepared) -> PreparedCase:
+    return PreparedCase(prepared.problem, {"": prepared})
+
+
 class Narrow(TritonDevice):
     """A backend of another kind, whose kernel sums in its inputs' dtype, or leaves out a term."""
 
@@ -237,7 +241,7 @@ def test_other_backends_run_on_wider_inputs(dtype: str, wrong: bool, cause: str)
     prepared, backend = of_matmul(dtype), Narrow(wrong)
     out = backend.run(prepared.problem, None)
     assert prepared.judge(out).status is Status.FAILED
-    assert attribution.attribute(backend, prepared, None, out).cause == cause
+    assert attribution.attribute(backend, alone(prepared), None, {"": out}).cause == cause
 
 
 def test_what_cannot_run_again_is_said() -> None:
@@ -246,7 +250,7 @@ def test_what_cannot_run_again_is_said() -> None:
             raise RuntimeError("the device is gone")
 
     prepared = of_matmul("bfloat16")
-    about = attribution.attribute(Broken(), prepared, None, prepared.problem.rounded)
+    about = attribution.attribute(Broken(), alone(prepared), None, {"": prepared.problem.rounded})
     assert about.cause == "unknown" and "the device is gone" in about.text
 
 

@@ -353,7 +353,8 @@ def test_a_slow_kernel_is_repeated_in_one_case_alone_and_says_so(verdict, monkey
     prepared = prepare(Problem.of(OP, CASE))
     repeater = invariance.Repeater(prepared)
     never = pytest.fail
-    once = repeater.repeat(Cheat(right), right(**prepared.problem.inputs), never, never, 3.0, though_slow=False)
+    out = {"": right(**prepared.problem.inputs)}
+    once = repeater.repeat(Cheat(right), out, never, never, 3.0, though_slow=False)
     assert "runs once, except in one case" in once.found.skipped
 
 

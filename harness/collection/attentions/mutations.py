@@ -8,7 +8,7 @@ import numpy as np
 from ml_dtypes import bfloat16
 
 from triptych.harness.arrays import Array, Arrays
-from triptych.harness.collection.attention_baselines import LOG2_E, in_blocks, scores_of
+from triptych.harness.collection.attentions.baselines import LOG2_E, in_blocks, scores_of
 from triptych.harness.ops.case import Case
 from triptych.reference.attention import attention as reference
 

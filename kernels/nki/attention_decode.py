@@ -1,0 +1,654 @@
+"""Decode attention: T new tokens of each sequence attend to its cache and to each other, and join the cache in place.
+
+    out[b, h, i, :] = sum_j p[j, i] v[j, :] / l[i],    l[i] = sum_j p[j, i]
+    p[j, i] = exp(s[j, i] / sqrt(D)),    s[j, i] = k[j, :] . q[b, h, i, :]
+
+where k and v are, one behind the other, the first lengths[b] tokens of the cache of (b, g), g = h // (H // Hkv), and
+the new tokens 0 .. i. Token i is then written at position lengths[b] + i of the cache.
+
+What it costs is to read the cache once; all else hides behind that. So the layout is DMA's: each partition reads a run
+of r consecutive tokens, 4 KiB, as one descriptor, where a token a partition would have 256 bytes. Key j0 + p r + t of a
+chunk of 128 r tokens lies on partition p, column t: an odd order, and a softmax has none. A paged cache is read the
+same way, because a run lies within a page: partition p gathers the row that its page says, one indirect transfer a
+chunk.
+
+Per chunk of 128 r keys, G = H // Hkv heads that share it, n = G T columns of queries:
+
+    Tensor   transposes k, 128 x 128 a time; s[key, n] = k q^T, k^T stationary; then p^T v, p stationary
+    Scalar   half of the copies of k^T from PSUM to SBUF; p = exp(s / sqrt(D)), all of the chunk in one instruction
+    Vector   the other half; zeros for keys from lengths[b] on; sums of p over t, which a product with ones finishes
+
+Keys on the partitions make a maximum impossible, and as in `attention` none is needed: each (b, g) proves from l and
+its outputs that the shift 0 was right, or is computed again by `_exactly`, under a loop that ordinary inputs never
+enter.
+
+Dimensions
+    B, H, Hkv   sequences, query heads, key and value heads; H is a multiple of Hkv, and n = H // Hkv * T at most 128
+    T           new tokens, usually 1; more are a prompt's rest or a draft to verify
+    S           capacity of the cache: lengths[b] + T <= S
+    D           head dimension, 1 to 256
+
+All of S is read, whatever the lengths: programs of the Tensor Engine have static shapes, so serve with S in buckets.
+"""
+
+import math
+
+import nki
+import nki.isa as nisa
+import nki.language as nl
+
+P = 128  # partitions
+BANK = 512  # float32 numbers of a PSUM bank
+RUN = 4096  # bytes that a descriptor should have
+LEAST, MOST = 2.0**-12, 2.0**90  # of l over the number of keys, as in `attention`
+LARGEST = 3.4028234663852886e38  # finite float32
+HIDDEN = -LARGEST  # score of a key that a query does not see, where a maximum is taken
+
+
+@nki.jit
+def attention_decode(q, k_new, v_new, k_cache, v_cache, lengths, page_table=None):
+    """out[B, H, T, D] of q[B, H, T, D], k_new and v_new[B, Hkv, T, D], which it appends to the caches.
+
+    k_cache, v_cache are [B, Hkv, S, D], or with page_table[B, pages of a sequence] pages [pages, Hkv, page, D];
+    lengths[B] and page_table are int32. Position j of sequence b is then in page page_table[b, j // page] at j % page;
+    entries for positions that are not used may be anything.
+    """
+    sizes = _check(q, k_new, v_new, k_cache, v_cache, lengths, page_table)
+    B, H, Hkv, T, D = q.shape[0], q.shape[1], k_new.shape[1], q.shape[2], q.shape[3]
+    out = nl.ndarray(q.shape, dtype=q.dtype, buffer=nl.shared_hbm)
+    everywhere = nl.ndarray((P, B), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.dma_copy(dst=everywhere, src=lengths.reshape((1, B)).broadcast(0, P))
+    new = {
+        "q": _load_transposed(q.reshape((B * H * T, D))),
+        "k": _load_transposed(k_new.reshape((B * Hkv * T, D))),
+        "v": v_new,
+        "lengths": everywhere,
+    }
+    table = None if page_table == None else _load_pages(page_table, k_cache.shape[0])
+    cache = _plan(sizes, k_cache, v_cache, table)
+    places = _places(lengths, table, k_cache.shape[2], sizes)
+    suspect = _attempt(out, new, cache, sizes)
+    _repair(out, new, cache, sizes, suspect)
+    _append(k_new, k_cache, places)
+    _append(v_new, v_cache, places)
+    return out
+
+
+def _plan(sizes, k_cache, v_cache, table):
+    """How the cache is read: chunks (first position, partitions, run), and where a chunk of (b, g) lies."""
+    S, D, columns = sizes["S"], sizes["D"], sizes["columns"]
+    width = 4 if k_cache.dtype == nl.float32 else 2
+    longest = max(1, min(RUN // (D * width), BANK // columns))
+    chunks, rows = [], None
+    if table == None:
+        j0 = 0
+        while j0 < S:
+            run = max(1, min(longest, (S - j0) // P))
+            chunks.append((j0, min(P, S - j0), run))
+            j0 += min(P, S - j0) * run
+    else:
+        page = k_cache.shape[2]
+        run = min(longest, page)
+        while page % run:
+            run -= 1
+        u = page // run  # runs of a page
+        assert u <= P, f"a page of {page} tokens has no divisor from {-(-page // P)} to {longest} to be read by"
+        each = P // u * u
+        for j in range(0, S // run, each):
+            chunks.append((j * run, min(each, S // run - j), run))
+        rows = _rows_of_runs(table, k_cache.shape[1], u, min(each, S // run))
+    positions = []
+    for j0, m, run in chunks:
+        tile = nl.ndarray((m, run), dtype=nl.float32, buffer=nl.sbuf)
+        nisa.iota(dst=tile, pattern=[[1, run]], offset=j0, channel_multiplier=run)
+        positions.append(tile)
+    return {"k": k_cache, "v": v_cache, "chunks": chunks, "rows": rows, "positions": positions}
+
+
+def _attempt(out, new, cache, sizes):
+    """Write out as if all scores were moderate; suspect[1, B * Hkv] is 0 where (b, g) passed, else 1."""
+    B, Hkv, D, n = sizes["B"], sizes["Hkv"], sizes["D"], sizes["columns"]
+    means = nl.ndarray((P, B * Hkv), dtype=nl.float32, buffer=nl.sbuf)  # l over the number of keys, of all rows
+    checks = nl.ndarray((P, B * Hkv), dtype=nl.float32, buffer=nl.sbuf)  # sums of their outputs
+    nisa.memset(means, 1.0, engine=nisa.engine.gpsimd)
+    nisa.memset(checks, 0.0, engine=nisa.engine.gpsimd)
+    counts = nl.ndarray((P, B), dtype=nl.float32, buffer=nl.sbuf)  # 1 / (lengths + T)
+    nisa.tensor_scalar(dst=counts, data=new["lengths"], op0=nl.add, operand0=float(sizes["T"]))
+    nisa.reciprocal(dst=counts, data=counts)
+    ones = nl.ndarray((P, 1), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.memset(ones, 1.0)
+    identity = nl.shared_identity_matrix(P, dtype=cache["k"].dtype)
+
+    steps = []  # (b, g, chunk), None for the new tokens, which begin
+    for b in range(B):
+        for g in range(Hkv):
+            steps.append((b, g, None))
+            for c in range(len(cache["chunks"])):
+                steps.append((b, g, c))
+    scored, seen, sums, values = [], {}, None, None
+    for s in range(len(steps) + 1):
+        if s < len(steps):
+            b, g, c = steps[s]
+            if c == None:
+                if g == 0:
+                    values = _load_new_values(new, b)
+                scored.append(_score_new(b, g, new, values, sizes))
+            else:
+                scored.append(_score(b, g, c, new, cache, seen, identity, sizes))
+        if s > 0:
+            b, g, c = steps[s - 1]
+            if c == None:
+                sums = nl.ndarray((n, D + 1), dtype=nl.float32, buffer=nl.psum)
+            p, tiles, weights = scored[s - 1]
+            for t in range(len(tiles)):
+                nisa.nc_matmul(dst=sums[:, 0:D], stationary=p[:, t, :], moving=tiles[t], accumulate=c != None or t > 0)
+            nisa.nc_matmul(
+                dst=sums[:, D : D + 1], stationary=weights, moving=ones[0 : weights.shape[0], :], accumulate=c != None
+            )
+            if c == len(cache["chunks"]) - 1:
+                at = b * Hkv + g
+                _finish(out, b, g, sums, counts, means[:, at : at + 1], checks[:, at : at + 1], sizes)
+    return _suspect(means, checks)
+
+
+def _score_new(b, g, new, values, sizes):
+    """(p[T, 1, n], [v[T, D]], sums of p over its second dimension) of the new tokens."""
+    T, n = sizes["T"], sizes["columns"]
+    scores = nl.ndarray((T, n), dtype=nl.float32, buffer=nl.psum)
+    _multiply(scores, _columns(new["k"], b * sizes["Hkv"] + g, T), _columns(new["q"], b * sizes["Hkv"] + g, n))
+    p = nl.ndarray((T, 1, n), dtype=new["v"].dtype, buffer=nl.sbuf)
+    nisa.activation(dst=p[:, 0, :], op=nl.exp, data=scores, scale=sizes["scale"])
+    _hide_later(p[:, 0, :], T)
+    weights = nl.ndarray((T, n), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.tensor_copy(dst=weights, src=p[:, 0, :])
+    return p, [values[:, g, :]], weights
+
+
+def _hide_later(tile, T):
+    """tile[key, (head, query)] = 0 where the new token `key` comes after the query."""
+    if T > 1:
+        nisa.affine_select(
+            dst=tile,
+            pattern=[[0, tile.shape[1] // T], [1, T]],
+            channel_multiplier=-1,
+            on_true_tile=tile,
+            on_false_value=0.0,
+            cmp_op=nl.greater_equal,
+        )
+
+
+def _score(b, g, c, new, cache, seen, identity, sizes):
+    """(p[m, run, n], v of each column, sums of p over the columns) of a chunk; p is 0 for keys that are not there."""
+    n = sizes["columns"]
+    _, m, run = cache["chunks"][c]
+    keys, values = _load(cache, "k", b, g, c), _load(cache, "v", b, g, c)
+    if (b, c) not in seen:
+        seen[(b, c)] = nl.ndarray((m, run, 1), dtype=keys.dtype, buffer=nl.sbuf)
+        nisa.tensor_scalar(
+            dst=seen[(b, c)][:, :, 0], data=cache["positions"][c], op0=nl.less, operand0=new["lengths"][0:m, b : b + 1]
+        )
+    queries = _columns(new["q"], b * sizes["Hkv"] + g, n)
+    scores = nl.ndarray((m, run, n), dtype=nl.float32, buffer=nl.psum)
+    each = _tiles_of_a_bank(keys.dtype)
+    for t0 in range(0, run, each):
+        tiles = range(t0, min(t0 + each, run))
+        transposed = _transpose(keys[:, t0 : min(t0 + each, run), :], identity, t0 // each)
+        for t in tiles:
+            stationary = []
+            for part in transposed:
+                stationary.append(part[:, t - t0, :])
+            _multiply(scores[:, t, :], stationary, queries)
+    p = nl.ndarray((m, run, n), dtype=keys.dtype, buffer=nl.sbuf)
+    nisa.activation(dst=p, op=nl.exp, data=scores, scale=sizes["scale"])
+    nisa.tensor_tensor(dst=p, data1=p, data2=seen[(b, c)].broadcast(2, n), op=nl.multiply)
+    weights = nl.ndarray((m, n), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.tensor_reduce(dst=weights, op=nl.add, data=p.permute((0, 2, 1)), axis=2)
+    columns = []
+    for t in range(run):
+        columns.append(values[:, t, :])
+    return p, columns, weights
+
+
+def _tiles_of_a_bank(dtype):
+    """How many transposed tiles of 128 columns a PSUM bank holds; on NeuronCore-v2 they are float32."""
+    return 4 if dtype == nl.float32 or nisa.get_nc_version() == nisa.nc_version.gen2 else 8
+
+
+def _transpose(keys, identity, turn):
+    """keys[m, tiles, D] as SBUF tiles [up to 128 of D, tiles, m]; Vector and Scalar take turns to copy."""
+    m, tiles, D = keys.shape
+    is_gen2 = nisa.get_nc_version() == nisa.nc_version.gen2
+    parts = []
+    for d in range(0, D, P):
+        end = min(d + P, D)
+        in_psum = nl.ndarray((end - d, tiles, m), dtype=nl.float32 if is_gen2 else keys.dtype, buffer=nl.psum)
+        for t in range(tiles):
+            if is_gen2:
+                nisa.nc_matmul(
+                    dst=in_psum[:, t, :], stationary=keys[:, t, d:end], moving=identity[0:m, 0:m], accumulate=False
+                )
+            else:
+                nisa.nc_transpose(dst=in_psum[:, t, :], data=keys[:, t, d:end])
+        part = nl.ndarray((end - d, tiles, m), dtype=keys.dtype, buffer=nl.sbuf)
+        if (turn + d // P) % 2 == 0:
+            nisa.tensor_copy(dst=part, src=in_psum, engine=nisa.engine.vector)
+        else:
+            nisa.activation(dst=part, op=nl.copy, data=in_psum)
+        parts.append(part)
+    return parts
+
+
+def _multiply(dst, stationary, moving):
+    """dst = the sum over the parts of D of stationary^T moving."""
+    for d in range(len(moving)):
+        nisa.nc_matmul(dst=dst, stationary=stationary[d], moving=moving[d], accumulate=d > 0)
+
+
+def _columns(parts, block, n):
+    """Columns block * n .. of each part."""
+    found = []
+    for part in parts:
+        found.append(part[:, block * n : (block + 1) * n])
+    return found
+
+
+def _finish(out, b, g, sums, counts, means, checks, sizes):
+    """Divide the sums by l, store them, and note what each row has to prove."""
+    D, n, group = sizes["D"], sizes["columns"], sizes["group"]
+    total = nl.ndarray((n, D + 1), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.tensor_copy(dst=total, src=sums)
+    inverse = nl.ndarray((n, 1), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.reciprocal(dst=inverse, data=total[:, D : D + 1])
+    result = nl.ndarray((n, D), dtype=out.dtype, buffer=nl.sbuf)
+    nisa.tensor_scalar_reduce(
+        dst=result,
+        data=total[:, 0:D],
+        op0=nl.multiply,
+        operand0=inverse,
+        reduce_op=nl.add,
+        reduce_res=checks[0:n, :],
+    )
+    nisa.tensor_tensor(dst=means[0:n, :], data1=total[:, D : D + 1], data2=counts[0:n, b : b + 1], op=nl.multiply)
+    nisa.dma_copy(dst=out[b, g * group : (g + 1) * group, :, :].reshape((n, D)), src=result)
+
+
+def _suspect(means, checks):
+    """suspect[1, n], int32: 1 where a row of the column has a mean out of range or an output that is not finite."""
+    n = means.shape[1]
+    clipped = nl.ndarray((P, n), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.tensor_scalar(dst=clipped, data=means, op0=nl.maximum, operand0=LEAST, op1=nl.minimum, operand1=MOST)
+    proof = nl.ndarray((P, n), dtype=nl.float32, buffer=nl.sbuf)  # the mean, or NaN
+    nisa.scalar_tensor_tensor(dst=proof, data=checks, op0=nl.multiply, operand0=0.0, op1=nl.add, operand1=means)
+    wrong = nl.ndarray((P, n), dtype=nl.bfloat16, buffer=nl.sbuf)
+    nisa.tensor_tensor(dst=wrong, data1=clipped, data2=proof, op=nl.not_equal)  # NaN equals nothing
+    ones = nl.ndarray((P, 1), dtype=nl.bfloat16, buffer=nl.sbuf)
+    nisa.memset(ones, 1.0)
+    suspect = nl.ndarray((1, n), dtype=nl.int32, buffer=nl.sbuf)
+    for c in range(0, n, BANK):
+        end = min(c + BANK, n)
+        count = nl.ndarray((1, end - c), dtype=nl.float32, buffer=nl.psum)
+        nisa.nc_matmul(dst=count, stationary=ones, moving=wrong[:, c:end], accumulate=False)
+        nisa.tensor_scalar(dst=suspect[:, c:end], data=count, op0=nl.minimum, operand0=1.0)
+    return suspect
+
+
+def _repair(out, new, cache, sizes, suspect):
+    """Compute the suspect (b, g) again. The loops run once or never: a device's way to branch."""
+    worst = nl.ndarray((1, 1), dtype=nl.int32, buffer=nl.sbuf)
+    nisa.tensor_reduce(dst=worst, op=nl.maximum, data=suspect, axis=1)
+    any_suspect = nisa.register_alloc()
+    nisa.register_load(any_suspect, worst)
+
+    def search(_):
+        for b in range(sizes["B"]):
+            for g in range(sizes["Hkv"]):
+                at = b * sizes["Hkv"] + g
+                is_suspect = nisa.register_alloc()
+                nisa.register_load(is_suspect, suspect[:, at : at + 1])
+
+                def again(_, b=b, g=g):
+                    _exactly(out, b, g, new, cache, sizes)
+
+                nl.fori_loop(0, is_suspect, again)
+
+    nl.fori_loop(0, any_suspect, search)
+
+
+def _exactly(out, b, g, new, cache, sizes):
+    """The outputs of (b, g) for all inputs, in two passes, as `_exactly` of `attention` has them.
+
+    The first finds the largest score of each row, with queries on the partitions. The second subtracts it by a matmul
+    of a single row, so that p <= 1 / keys and no sum overflows. Values that are not finite are 0 in the product; a
+    second product of zeros and ones counts those that a query sees. Keys that are not there are taken out by
+    selection: what lies in a cache behind its tokens may be NaN. DMA transposes, because NeuronCore-v2's Tensor Engine
+    spreads NaN.
+    """
+    T, D, n, group = sizes["T"], sizes["D"], sizes["columns"], sizes["group"]
+    at = b * sizes["Hkv"] + g
+    queries, keys = _columns(new["q"], at, n), _columns(new["k"], at, T)
+    minus_m = _minus_maximum(b, g, queries, keys, new, cache, sizes)
+    ones = nl.ndarray((1, P), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.memset(ones, 1.0)
+    spread = nl.ndarray((P, 1), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.memset(spread, 0.0 if new["v"].dtype == nl.float16 else -math.log(sizes["S"] + T))
+    sums = nl.ndarray((n, D + 1), dtype=nl.float32, buffer=nl.psum)
+    counts = nl.ndarray((n, 2 * D), dtype=nl.float32, buffer=nl.psum)
+
+    def weigh(stationary, m):
+        scores = nl.ndarray((m, n), dtype=nl.float32, buffer=nl.psum)
+        _multiply(scores, stationary, queries)
+        nisa.nc_matmul(dst=scores, stationary=ones[:, 0:m], moving=minus_m, accumulate=True)
+        p = nl.ndarray((m, n), dtype=new["v"].dtype, buffer=nl.sbuf)
+        nisa.activation(dst=p, op=nl.exp, data=scores, bias=spread[0:m, :], scale=sizes["scale"])
+        sees = nl.ndarray((m, n), dtype=nl.bfloat16, buffer=nl.sbuf)
+        nisa.memset(sees, 1.0)
+        return p, sees
+
+    def collect(p, sees, value, is_first):
+        values, odd = _sift(value)
+        nisa.nc_matmul(dst=sums, stationary=p, moving=values, accumulate=not is_first)
+        nisa.nc_matmul(dst=counts, stationary=sees, moving=odd, accumulate=not is_first)
+
+    p, sees = weigh(keys, T)
+    _hide_later(p, T)
+    _hide_later(sees, T)
+    collect(p, sees, _load_new_values(new, b)[:, g, :], True)
+    for c in range(len(cache["chunks"])):
+        _, m, run = cache["chunks"][c]
+        hidden = nl.ndarray((m, run), dtype=nl.uint16, buffer=nl.sbuf)
+        nisa.tensor_scalar(
+            dst=hidden, data=cache["positions"][c], op0=nl.greater_equal, operand0=new["lengths"][0:m, b : b + 1]
+        )
+        tile, value = _load(cache, "k", b, g, c), _load(cache, "v", b, g, c)
+        for t in range(run):
+            p, sees = weigh(_transpose_by_dma(tile[:, t, :]), m)
+            is_hidden = hidden[:, t : t + 1].broadcast(1, n)
+            nisa.tensor_copy_predicated(dst=p, src=0.0, predicate=is_hidden)
+            nisa.tensor_copy_predicated(dst=sees, src=0.0, predicate=is_hidden)
+            collect(p, sees, value[:, t, :], False)
+
+    total = nl.ndarray((n, D + 1), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.tensor_copy(dst=total, src=sums)
+    inverse = nl.ndarray((n, 1), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.reciprocal(dst=inverse, data=total[:, D : D + 1])
+    result = nl.ndarray((n, D), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.tensor_scalar(dst=result, data=total[:, 0:D], op0=nl.multiply, operand0=inverse)
+    for c, sign in ((0, 1.0), (D, -1.0)):  # a count of 0 adds 0, any other an infinity; NaN counts among both
+        infinite = nl.ndarray((n, D), dtype=nl.float32, buffer=nl.sbuf)
+        nisa.tensor_scalar(
+            dst=infinite,
+            data=counts[:, c : c + D],
+            op0=nl.multiply,
+            operand0=LARGEST,
+            op1=nl.multiply,
+            operand1=2 * sign,
+        )
+        nisa.tensor_tensor(dst=result, data1=result, data2=infinite, op=nl.add)
+    rounded = nl.ndarray((n, D), dtype=out.dtype, buffer=nl.sbuf)
+    nisa.tensor_copy(dst=rounded, src=result)
+    nisa.dma_copy(dst=out[b, g * group : (g + 1) * group, :, :].reshape((n, D)), src=rounded)
+
+
+def _minus_maximum(b, g, queries, new_keys, new, cache, sizes):
+    """-m[1, n], a row: the largest score of each query over the keys that it sees."""
+    T, n = sizes["T"], sizes["columns"]
+    top = nl.ndarray((n, 1), dtype=nl.float32, buffer=nl.sbuf)
+    scores = nl.ndarray((T, n), dtype=nl.float32, buffer=nl.psum)
+    _multiply(scores, new_keys, queries)
+    seen = nl.ndarray((T, n), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.tensor_copy(dst=seen, src=scores)
+    if T > 1:
+        nisa.affine_select(
+            dst=seen,
+            pattern=[[0, n // T], [1, T]],
+            channel_multiplier=-1,
+            on_true_tile=seen,
+            on_false_value=HIDDEN,
+            cmp_op=nl.greater_equal,
+        )
+    turned = nl.ndarray((n, T), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.dma_transpose(dst=turned, src=seen)
+    nisa.tensor_reduce(dst=top, op=nl.maximum, data=turned, axis=1)
+    for c in range(len(cache["chunks"])):
+        j0, m, run = cache["chunks"][c]
+        tile = _load(cache, "k", b, g, c)
+        for t in range(run):
+            scores = nl.ndarray((n, m), dtype=nl.float32, buffer=nl.psum)
+            _multiply(scores, queries, _transpose_by_dma(tile[:, t, :]))
+            positions = nl.ndarray((n, m), dtype=nl.float32, buffer=nl.sbuf)
+            nisa.iota(dst=positions, pattern=[[run, m]], offset=j0 + t)
+            hidden = nl.ndarray((n, m), dtype=nl.uint16, buffer=nl.sbuf)
+            nisa.tensor_scalar(
+                dst=hidden, data=positions, op0=nl.greater_equal, operand0=new["lengths"][0:n, b : b + 1]
+            )
+            seen = nl.ndarray((n, m), dtype=nl.float32, buffer=nl.sbuf)
+            nisa.tensor_copy(dst=seen, src=scores)
+            nisa.tensor_copy_predicated(dst=seen, src=HIDDEN, predicate=hidden)
+            most = nl.ndarray((n, 1), dtype=nl.float32, buffer=nl.sbuf)
+            nisa.tensor_reduce(dst=most, op=nl.maximum, data=seen, axis=1)
+            nisa.tensor_tensor(dst=top, data1=top, data2=most, op=nl.maximum)
+    nisa.tensor_scalar(dst=top, data=top, op0=nl.multiply, operand0=-1.0)
+    row = nl.ndarray((1, n), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.dma_transpose(dst=row, src=top)
+    return row
+
+
+def _sift(value):
+    """Of value[m, D]: [v | 1] with 0 for what is not finite, and [+inf or NaN | -inf or NaN] as ones."""
+    m, D = value.shape
+    values = nl.ndarray((m, D + 1), dtype=value.dtype, buffer=nl.sbuf)
+    nisa.memset(values[:, D : D + 1], 1.0, engine=nisa.engine.gpsimd)
+    tile = values[:, 0:D]
+    nisa.tensor_copy(dst=tile, src=value)
+    odd = nl.ndarray((m, 2 * D), dtype=nl.bfloat16, buffer=nl.sbuf)
+    for c, inside, bound in ((0, nl.less_equal, LARGEST), (D, nl.greater_equal, -LARGEST)):
+        nisa.tensor_scalar(dst=odd[:, c : c + D], data=tile, op0=inside, operand0=bound, op1=nl.equal, operand1=0.0)
+    # 0 times a finite number is 0, and times any other NaN, which equals nothing.
+    is_odd = nl.ndarray((m, D), dtype=nl.uint16, buffer=nl.sbuf)
+    nisa.tensor_scalar(dst=is_odd, data=tile, op0=nl.multiply, operand0=0.0, op1=nl.not_equal, operand1=0.0)
+    nisa.tensor_copy_predicated(dst=tile, src=0.0, predicate=is_odd)
+    return values, odd
+
+
+def _load(cache, which, b, g, c):
+    """Chunk c of (b, g) of a cache: [m, run, D]."""
+    source = cache[which]
+    j0, m, run = cache["chunks"][c]
+    D = source.shape[3]
+    tile = nl.ndarray((m, run, D), dtype=source.dtype, buffer=nl.sbuf)
+    flat = tile.reshape((m, run * D))
+    if cache["rows"] == None:
+        nisa.dma_copy(dst=flat, src=source[b, g, j0 : j0 + m * run, :].reshape((m, run * D)))
+        return tile
+    runs = source.reshape((source.shape[0] * source.shape[1] * (source.shape[2] // run), run * D))
+    _move(flat, runs, cache["rows"][g][0:m, b, c : c + 1], "gather")
+    return tile
+
+
+def _move(tile, rows, index, way):
+    """Gather tile[m, :] from, or scatter it to, rows[index[m, 1], :] of an HBM tensor."""
+    if nisa.get_nc_version() == nisa.nc_version.gen2:  # one dynamic address a transfer
+        for p in range(tile.shape[0]):
+            row, one = rows.select(0, index[p : p + 1, :]), tile[p : p + 1, :]
+            nisa.dma_copy(dst=one if way == "gather" else row, src=row if way == "gather" else one)
+        return
+    chosen = rows.vector_select(0, index)
+    nisa.dma_copy(dst=tile if way == "gather" else chosen, src=chosen if way == "gather" else tile)
+
+
+def _load_pages(page_table, pages):
+    """The page table, int32 [B, pages of a sequence], in SBUF; entries are clipped to the pages that there are."""
+    table = nl.ndarray(page_table.shape, dtype=nl.int32, buffer=nl.sbuf)
+    nisa.dma_copy(dst=table, src=page_table)
+    nisa.tensor_scalar(dst=table, data=table, op0=nl.maximum, operand0=0, op1=nl.minimum, operand1=pages - 1)
+    return table
+
+
+def _rows_of_runs(table, Hkv, u, each):
+    """For each g the runs of the cache, (page, g, part of the page), that chunks gather: int32 [each, B, chunks]."""
+    B, pages = table.shape
+    chunks = -(-pages * u // each)
+    begins = _times(table, Hkv * u)
+    rows = nl.ndarray((B, chunks * each), dtype=nl.int32, buffer=nl.sbuf)  # of g = 0, a sequence a partition
+    nisa.memset(rows, 0)
+    used = rows[:, 0 : pages * u].reshape((B, pages, u))
+    nisa.iota(dst=used, pattern=[[0, pages], [1, u]])
+    nisa.tensor_tensor(dst=used, data1=used, data2=begins.reshape((B, pages, 1)).broadcast(2, u), op=nl.add)
+    in_hbm = nl.ndarray(rows.shape, dtype=nl.int32, buffer=nl.private_hbm)
+    nisa.dma_copy(dst=in_hbm, src=rows)
+    found = [nl.ndarray((each, B, chunks), dtype=nl.int32, buffer=nl.sbuf)]  # a run a partition
+    nisa.dma_copy(dst=found[0], src=in_hbm.reshape((B, chunks, each)).permute((2, 0, 1)))
+    step = nl.ndarray((each, B, chunks), dtype=nl.int32, buffer=nl.sbuf)
+    nisa.memset(step, u)
+    for g in range(1, Hkv):
+        found.append(nl.ndarray((each, B, chunks), dtype=nl.int32, buffer=nl.sbuf))
+        nisa.tensor_tensor(dst=found[g], data1=found[g - 1], data2=step, op=nl.add)
+    return found
+
+
+def _times(tile, factor):
+    """An int32 tile times a number, as integers: a tile and a number would be multiplied in float32."""
+    factors = nl.ndarray(tile.shape, dtype=nl.int32, buffer=nl.sbuf)
+    nisa.memset(factors, factor)
+    product = nl.ndarray(tile.shape, dtype=nl.int32, buffer=nl.sbuf)
+    nisa.tensor_tensor(dst=product, data1=tile, data2=factors, op=nl.multiply)
+    return product
+
+
+def _places(lengths, table, page, sizes):
+    """Which token of the cache each new one becomes: int32 [Hkv T, B] in tiles of up to 128 rows."""
+    B, Hkv, T = sizes["B"], sizes["Hkv"], sizes["T"]
+    length = nl.ndarray((B, 1), dtype=nl.int32, buffer=nl.sbuf)
+    nisa.dma_copy(dst=length, src=lengths.reshape((B, 1)))
+    rows = nl.ndarray((B, Hkv, T), dtype=nl.int32, buffer=nl.sbuf)
+    for i in range(T):
+        ith = rows[:, :, i : i + 1]
+        if table == None:
+            begin = length
+            nisa.iota(dst=ith, pattern=[[page, Hkv], [1, 1]], offset=i, channel_multiplier=Hkv * page)
+        else:
+            begin = _place(length, i, table, page, Hkv * page)
+            nisa.iota(dst=ith, pattern=[[page, Hkv], [1, 1]])
+        nisa.tensor_tensor(dst=ith, data1=ith, data2=begin.reshape((B, 1, 1)).broadcast(1, Hkv), op=nl.add)
+    in_hbm = nl.ndarray((B, Hkv * T), dtype=nl.int32, buffer=nl.private_hbm)
+    nisa.dma_copy(dst=in_hbm, src=rows.reshape((B, Hkv * T)))
+    places = []  # one a partition
+    for n0 in range(0, Hkv * T, P):
+        end = min(n0 + P, Hkv * T)
+        places.append(nl.ndarray((end - n0, B), dtype=nl.int32, buffer=nl.sbuf))
+        nisa.dma_copy(dst=places[len(places) - 1], src=in_hbm[:, n0:end].permute((1, 0)))
+    return places
+
+
+def _append(new, cache, places):
+    """Write new[B, Hkv, T, D] to where `_places` says."""
+    B, Hkv, T, D = new.shape
+    tokens = cache.reshape((cache.shape[0] * Hkv * cache.shape[2], D))
+    for b in range(B):
+        source = new[b].reshape((Hkv * T, D))
+        for c in range(len(places)):
+            _move(source[c * P : min((c + 1) * P, Hkv * T), :], tokens, places[c][:, b : b + 1], "scatter")
+
+
+def _place(length, i, table, page, stride):
+    """table[b, j // page] * stride + j % page for j = length[b] + i: int32 [B, 1]."""
+    B, pages = table.shape
+    j = nl.ndarray((B, 1), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.tensor_scalar(dst=j, data=length, op0=nl.add, operand0=float(i))
+    at = nl.ndarray((B, 1), dtype=nl.int32, buffer=nl.sbuf)  # (j + 1/2) / page - 1/2, never a half, is rounded
+    half = nl.ndarray((B, 1), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.tensor_scalar(dst=half, data=j, op0=nl.add, operand0=0.5, op1=nl.multiply, operand1=1.0 / page)
+    nisa.tensor_scalar(dst=at, data=half, op0=nl.subtract, operand0=0.5)
+    which = nl.ndarray((B, 1), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.tensor_copy(dst=which, src=at)
+    numbers = nl.ndarray((B, pages), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.iota(dst=numbers, pattern=[[1, pages]])
+    chosen = nl.ndarray((B, pages), dtype=nl.float32, buffer=nl.sbuf)  # the entry where it is, and 0
+    nisa.scalar_tensor_tensor(dst=chosen, data=numbers, op0=nl.equal, operand0=which, op1=nl.multiply, operand1=table)
+    entry = nl.ndarray((B, 1), dtype=nl.int32, buffer=nl.sbuf)
+    nisa.tensor_reduce(dst=entry, op=nl.add, data=chosen, axis=1)
+    rest = nl.ndarray((B, 1), dtype=nl.int32, buffer=nl.sbuf)  # j - page * which
+    nisa.scalar_tensor_tensor(dst=rest, data=which, op0=nl.multiply, operand0=-float(page), op1=nl.add, operand1=j)
+    place = _times(entry, stride)
+    nisa.tensor_tensor(dst=place, data1=place, data2=rest, op=nl.add)
+    return place
+
+
+def _load_transposed(source):
+    """source[N, D] as SBUF tiles [up to 128 of D, N]."""
+    tiles = []
+    for d in range(0, source.shape[1], P):
+        end = min(d + P, source.shape[1])
+        tile = nl.ndarray((end - d, source.shape[0]), dtype=source.dtype, buffer=nl.sbuf)
+        nisa.dma_transpose(dst=tile, src=source[:, d:end])
+        tiles.append(tile)
+    return tiles
+
+
+def _transpose_by_dma(tile):
+    """tile[m, D] as tiles [up to 128 of D, m], bit for bit on every generation."""
+    parts = []
+    for d in range(0, tile.shape[1], P):
+        end = min(d + P, tile.shape[1])
+        part = nl.ndarray((end - d, tile.shape[0]), dtype=tile.dtype, buffer=nl.sbuf)
+        nisa.dma_transpose(dst=part, src=tile[:, d:end])
+        parts.append(part)
+    return parts
+
+
+def _load_new_values(new, b):
+    """v_new of sequence b with its tokens on the partitions: [T, Hkv, D]."""
+    _, Hkv, T, D = new["v"].shape
+    tile = nl.ndarray((T, Hkv, D), dtype=new["v"].dtype, buffer=nl.sbuf)
+    nisa.dma_copy(dst=tile, src=new["v"][b].permute((1, 0, 2)))
+    return tile
+
+
+def _check(q, k_new, v_new, k_cache, v_cache, lengths, page_table):
+    assert len(q.shape) == 4 and len(k_new.shape) == 4 and k_new.shape == v_new.shape, (
+        f"attention_decode takes q[B, H, T, D], k_new and v_new[B, Hkv, T, D], got shapes {q.shape}, {k_new.shape} and "
+        f"{v_new.shape}"
+    )
+    B, H, T, D = q.shape
+    Hkv = k_new.shape[1]
+    assert (k_new.shape[0], k_new.shape[2], k_new.shape[3]) == (B, T, D), (
+        f"q and k_new must share B, T and D, got {q.shape} and {k_new.shape}"
+    )
+    assert H % Hkv == 0, f"query heads must be a multiple of key heads, got {H} and {Hkv}"
+    columns = H // Hkv * T
+    assert columns <= P, f"a key head has at most {P} queries, got {H // Hkv} heads of {T} tokens"
+    assert D <= 2 * P, f"the head dimension is at most {2 * P}, got {D}"
+    assert B <= P, f"a call takes at most {P} sequences, got {B}"
+    assert len(k_cache.shape) == 4 and k_cache.shape == v_cache.shape, (
+        f"the caches must have one shape of four dimensions, got {k_cache.shape} and {v_cache.shape}"
+    )
+    assert k_cache.shape[1] == Hkv and k_cache.shape[3] == D, (
+        f"the caches must have Hkv = {Hkv} and D = {D}, got {k_cache.shape}"
+    )
+    if page_table == None:
+        assert k_cache.shape[0] == B, f"the caches must have B = {B} sequences, got {k_cache.shape}"
+        S = k_cache.shape[2]
+    else:
+        assert len(page_table.shape) == 2 and page_table.shape[0] == B, (
+            f"page_table must be [B = {B}, pages of a sequence], got {page_table.shape}"
+        )
+        S = page_table.shape[1] * k_cache.shape[2]
+    assert lengths.shape == (B,), f"lengths must be [B = {B}], got {lengths.shape}"
+    for tensor in (k_new, v_new, k_cache, v_cache):
+        assert tensor.dtype == q.dtype, (
+            f"q, new tokens and caches must have one dtype, got {q.dtype} and {tensor.dtype}"
+        )
+    assert q.dtype == nl.float32 or q.dtype == nl.bfloat16 or q.dtype == nl.float16, (
+        f"attention_decode takes float32, bfloat16 or float16, got {q.dtype}"
+    )
+    return {
+        "B": B,
+        "H": H,
+        "Hkv": Hkv,
+        "T": T,
+        "D": D,
+        "S": S,
+        "group": H // Hkv,
+        "columns": columns,
+        "scale": 1.0 / D**0.5,
+    }
