@@ -131,7 +131,7 @@ COMMANDS = (
         VALIDATE_EXIT_CODES,
         folder="nki",
     ),
-    Command("new", "write OP.py, a complete kernel file of your own that passes as written", options.add_new),
+    Command("new", "write OP.py, a complete kernel file of your own, or declare one that exists", options.add_new),
 )
 
 
