@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
@@ -25,6 +26,7 @@ from triptych.harness.emulators import (
     version_support,
 )
 from triptych.harness.judge.problem import Problem
+from triptych.harness.ops import layouts
 from triptych.harness.results.status import Evidence
 from triptych.harness.results.timing import Timing
 
@@ -42,7 +44,10 @@ class Interpreter(Backend):
         return NO_TRITON if find_spec("triton") is None else version_support()
 
     def run(self, problem: Problem, target: str | None) -> Array:
-        return interpreted(problem, interpret)
+        out = interpreted(problem, interpret)
+        if problem.case.regime == "strided":
+            warn_of_narrow_offsets(problem, out)
+        return out
 
     def run_again(self, problem: Problem, target: str | None) -> Array:
         """With the programs of each launch in reverse order: a result that depends on their order is a race."""
@@ -78,6 +83,25 @@ class Interpreter(Backend):
 
     def spoken_errors(self) -> tuple[type[BaseException], ...]:
         return (EmulationError,)
+
+
+def warn_of_narrow_offsets(problem: Problem, out: Array) -> None:
+    """A warning if the kernel computes another result where rows lie so far apart that an offset needs 33 bits."""
+    try:
+        far = layouts.far_apart(problem.inputs)
+    except OSError:
+        return
+    try:
+        wrong = first_difference(interpreted(problem.on(far, problem.reference), interpret), out) is not None
+        said = "another result"
+    except (KernelFault, EmulationError) as error:
+        wrong, said = True, str(error)
+    if wrong:
+        warnings.warn(
+            "offsets wrap where an input has 2**31 elements from first to last: with rows so far apart the kernel "
+            f"gives {said}; compute them in 64 bits, as tl.program_id(0).to(tl.int64) * stride",
+            stacklevel=2,
+        )
 
 
 def interpreted(problem: Problem, how: Callable[..., Any]) -> Array:
