@@ -151,10 +151,11 @@ def split_kernel(kernel: str | Callable[..., Any] | None) -> tuple[Path, str]:
 
 
 def member(module: object, function: str, path: Path) -> Any:
-    """`function` of the loaded kernel file."""
-    if not hasattr(module, function):
+    """`function` of the loaded kernel file; "function[2]" is an NKI kernel on two cores."""
+    name, launched, cores = function.partition("[")
+    if not hasattr(module, name) or (launched and not cores.removesuffix("]").isdecimal()):
         raise KernelFault(f"{path.name} has no function {function!r}")
-    return getattr(module, function)
+    return getattr(module, name)[int(cores.removesuffix("]"))] if launched else getattr(module, name)
 
 
 def kernel_of(kernel: str | Callable[..., Any] | None, load: Callable[[Path], object]) -> tuple[Any, Path]:

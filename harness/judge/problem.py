@@ -123,7 +123,7 @@ class Problem:
 
     def _output(self, name: str) -> Problem:
         kind, dtype = self.kind(name), self._dtype_of_output(name)
-        if not name and dtype == self.case.dtype and kind is DEFAULT:
+        if list(self.evaluated) == [""] and dtype == self.case.dtype and kind is DEFAULT:
             return self
         op, case = part(self.op, name, kind, self.case.dtype), replace(self.case, dtype=dtype)
         if isinstance(kind, Points) and kind.into in self.inputs:

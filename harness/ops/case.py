@@ -62,6 +62,59 @@ def in_regime(case: Case, regime: str) -> Case:
     return replace(case, regime=regime, name=f"{case.name.removesuffix('-' + case.regime)}-{regime}")
 
 
+@dataclass(frozen=True)
+class OfTemplate:
+    """A param that another process cannot be sent, as an object of a class of the user's file: where it has its own."""
+
+    set: str
+    index: int
+    param: str
+
+
+def carried(case: Case, templates: Mapping[str, Sequence[Case]]) -> Case:
+    """`case` for another process: objects among its params as the place where an op's templates have them."""
+    params = {
+        name: value if is_plain(value) else place_of(name, value, templates) for name, value in case.params.items()
+    }
+    return replace(case, params=params)
+
+
+def restored(case: Case, templates: Mapping[str, Sequence[Case]]) -> Case:
+    """The case that was `carried`, with the objects of this process's templates."""
+    params = {
+        name: templates[value.set][value.index].params[value.param] if isinstance(value, OfTemplate) else value
+        for name, value in case.params.items()
+    }
+    return replace(case, params=params)
+
+
+def place_of(name: str, value: Any, templates: Mapping[str, Sequence[Case]]) -> Any:
+    for key, some in templates.items():
+        for index, template in enumerate(some):
+            if template.params.get(name) is value:
+                return OfTemplate(key, index, name)
+    return value
+
+
+def is_plain(value: Any) -> bool:
+    """Whether a param is a number, a text, None, or made of such."""
+    if isinstance(value, (tuple, list)):
+        return all(map(is_plain, value))
+    return value is None or type(value) in (bool, int, float, str)
+
+
+def worded(value: Any) -> str:
+    """A param in words that are the same in every process: `Config(factor=3.0;causal=True)`, `float32`, `gelu`."""
+    if is_plain(value):
+        return str(value)
+    if hasattr(value, "__name__"):
+        return str(value.__name__)
+    fields = getattr(value, "__dict__", None)
+    if not fields:
+        return type(value).__name__ if " at 0x" in str(value) else str(value)
+    return f"{type(value).__name__}({';'.join(f'{name}={worded(inner)}' for name, inner in fields.items())})"
+
+
 def case_name(axes: Mapping[str, int], params: Mapping[str, Any], regime: str) -> str:
     """The name of a case that has none of its own: sizes in the order of the axes, then what is out of the ordinary."""
     return "-".join(["x".join(map(str, axes.values())), *marks(params, regime)])
@@ -69,5 +122,5 @@ def case_name(axes: Mapping[str, int], params: Mapping[str, Any], regime: str) -
 
 def marks(params: Mapping[str, Any], regime: str) -> list[str]:
     """What is out of the ordinary in a case, as words of its name."""
-    options = [k if v is True else f"{k}={v}" for k, v in params.items() if v is not False]
+    options = [k if v is True else f"{k}={worded(v)}" for k, v in params.items() if v is not False]
     return [*options, *([] if regime == "normal" else [regime])]

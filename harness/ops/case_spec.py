@@ -10,7 +10,7 @@ from typing import Any
 
 from triptych.harness.comma_lists import comma_list
 from triptych.harness.errors import UsageError, unknown
-from triptych.harness.ops.case import Case, case_name
+from triptych.harness.ops.case import Case, case_name, worded
 from triptych.harness.ops.op import Op
 from triptych.harness.ops.regimes import REGIMES
 
@@ -49,7 +49,7 @@ def read(op: Op, text: str) -> Case:
 def write(case: Case) -> str:
     """What `read` reads."""
     pairs = {**case.axes, **case.params, **({} if case.regime == "normal" else {"regime": case.regime})}
-    return ",".join(f"{name}={value}" for name, value in pairs.items())
+    return ",".join(f"{name}={worded(value)}" for name, value in pairs.items())
 
 
 def literal(text: str) -> Any:

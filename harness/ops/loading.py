@@ -78,17 +78,31 @@ def _reference(kernel: Any, module: types.ModuleType, path: Path) -> str | None:
         return None
     if isinstance(kernel, str):
         return absolute(kernel, path)
+    function, grid = launched(kernel)
     for name, value in vars(module).items():
         if value is kernel:
             return f"{path}:{name}"
+        if grid and launched(value)[0] is function:
+            return f"{path}:{name}{grid}"
     name = getattr(kernel, "__name__", repr(kernel))
-    code = getattr(kernel, "__code__", None)
-    if code is not None and kernel.__globals__.get(name) is kernel:  # of a module that the file imports
-        return f"{code.co_filename}:{name}"
+    code = getattr(function, "__code__", None)
+    if (
+        code is not None and launched(function.__globals__.get(name))[0] is function
+    ):  # of a module that the file imports
+        return f"{code.co_filename}:{name}{grid}"
     raise OpFileError(
         f"{path.name}: the kernel {name} of an op is under no name of this file, where a later definition may have "
         'taken its own; give it one, or name that of another file as "path/to/file.py:function"'
     )
+
+
+def launched(kernel: Any) -> tuple[Any, str]:
+    """The function of an NKI kernel, and "[2]" if it is launched on two cores; anything else as it is."""
+    function = getattr(kernel, "function", None)
+    if function is None:
+        return kernel, ""
+    cores = getattr(kernel, "cores", 1)
+    return function, f"[{cores}]" if cores != 1 else ""
 
 
 def absolute(kernel: str, path: Path) -> str:

@@ -19,9 +19,10 @@ from triptych.harness.backends import BACKENDS
 from triptych.harness.backends.base import file_of, kernel_of
 from triptych.harness.dtypes import is_float
 from triptych.harness.errors import UsageError, unknown
+from triptych.harness.judge.problem import Problem
 from triptych.harness.ops import loading
 from triptych.harness.ops.case import Case
-from triptych.harness.ops.inputs import make_inputs, sizes_of
+from triptych.harness.ops.inputs import sizes_of
 from triptych.harness.ops.op import Op
 from triptych.harness.ops.selection import Selection
 from triptych.simulator import ShapeDtype, dtypes
@@ -85,8 +86,8 @@ def _of_case(op: Op, group: str, case: Case, selection: Selection, source: str |
         case.name,
         case.dtype,
         load,
-        drawn=lambda: (list(make_inputs(op, case).values()), dict(case.params)),
-        shaped=lambda: (_stand_ins(op, case), dict(case.params)),
+        drawn=lambda: _drawn(op, case),
+        shaped=lambda: _stand_ins(op, case),
         words=words,
         path=file_of(op.nki) if op.nki is not None else None,
         unsupported=lambda target: BACKENDS["nki-sim"].supports(op, case, target),
@@ -95,11 +96,18 @@ def _of_case(op: Op, group: str, case: Case, selection: Selection, source: str |
     )
 
 
-def _stand_ins(op: Op, case: Case) -> list[ShapeDtype]:
+def _drawn(op: Op, case: Case) -> Arguments:
+    problem = Problem.of(op, case)
+    return problem.positional(problem.own_inputs())
+
+
+def _stand_ins(op: Op, case: Case) -> Arguments:
     """The shapes of a case's inputs; drawn to be seen where the op does not declare them."""
     if op.shapes is None:
-        return [ShapeDtype(x.shape, x.dtype) for x in make_inputs(op, case).values()]
-    return [ShapeDtype(shape, case.dtype) for shape in sizes_of(op.shapes, case).values()]
+        positional, named = _drawn(op, case)
+        return [ShapeDtype(x.shape, x.dtype) if isinstance(x, np.ndarray) else x for x in positional], named
+    shapes = sizes_of(op.shapes, case).items()
+    return [ShapeDtype(shape, op.dtype_of_input(name, case)) for name, shape in shapes], dict(case.params)
 
 
 def of_function(source: str, path: Path, function: str | None, words: Sequence[str], seed: int) -> Subject:

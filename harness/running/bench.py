@@ -20,6 +20,7 @@ from triptych.harness.judge import parity, sensitivity
 from triptych.harness.judge.prepared import PreparedCase, prepare
 from triptych.harness.judge.problem import Problem
 from triptych.harness.ops import loading
+from triptych.harness.ops.case import restored
 from triptych.harness.ops.errors import InvalidOp
 from triptych.harness.ops.op import Op
 from triptych.harness.ops.outputs.naming import Outputs, in_words
@@ -112,14 +113,15 @@ class Bench:
         """Load the op; draw its inputs, evaluate its reference and derive its tolerance, unless the last task did."""
         task = trial.task
         op = self.op(task)
-        why = trial.backend.supports(op, task.case, task.target)
+        case = restored(task.case, op.declared_sets)
+        why = trial.backend.supports(op, case, task.target)
         if why:
             raise NotSupported(why)
         self.announce("preparing the inputs and the reference")
         key = repr((task.source, task.op, task.case))
         if self.shared is None or self.shared[0] != key:
             self.shared = None  # let go of the last case's memory first
-            prepared = prepare(Problem.of(op, task.case), trial.settings.wanted)
+            prepared = prepare(Problem.of(op, case), trial.settings.wanted)
             integrity = Integrity(self.functions, prepared) if self.functions else None
             self.shared = key, Shared(prepared, Sealed(prepared.problem.inputs), integrity)
         trial.shared = self.shared[1]
@@ -233,7 +235,7 @@ class Bench:
         self.announce("timing the kernel")
         with np.errstate(all="ignore"):
             timing = trial.backend.time(trial.problem, task.target, trial.settings.budget)
-        result.timing = structs.replace(timing, **work_of(trial.problem.op, task.case))
+        result.timing = structs.replace(timing, **work_of(trial.problem.op, trial.problem.case))
 
     def explain(self, trial: Trial, error: BaseException) -> None:
         """Put what an exception means into the result."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from triptych.harness.backends import REFERENCES
 from triptych.harness.errors import UsageError
-from triptych.harness.ops.case import Case
+from triptych.harness.ops.case import Case, carried
 from triptych.harness.ops.drawn_cases import drawing
 from triptych.harness.results.result import Result
 from triptych.harness.results.status import BAD, Cause, Status
@@ -96,7 +96,7 @@ class Searcher:
             Task(
                 op.name,
                 self.plan.sources.get(op.name),
-                case,
+                carried(case, op.declared_sets),
                 b.name,
                 target,
                 repro=self.plan.repro(op, "", case, b, target),

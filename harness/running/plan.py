@@ -15,7 +15,7 @@ from triptych.harness.collection import builtin, declared
 from triptych.harness.errors import UsageError, unknown
 from triptych.harness.judge.bounds import KEYS, Bounds, requested_bounds
 from triptych.harness.ops import case_spec
-from triptych.harness.ops.case import Case
+from triptych.harness.ops.case import Case, carried
 from triptych.harness.ops.op import Op
 from triptych.harness.ops.selection import Selection, check_axes, dtypes_of, pick, pick_ops, sets_of
 from triptych.harness.running.request import Request
@@ -42,7 +42,7 @@ class Plan:
             Task(
                 op.name,
                 self.sources.get(op.name),
-                case,
+                carried(case, op.declared_sets),
                 backend.name,
                 target,
                 bench=self.times(backend, group),

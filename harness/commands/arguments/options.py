@@ -230,4 +230,10 @@ def add_validate_timing(parser: argparse.ArgumentParser) -> None:
 
 
 def add_new(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="OP", help="a Python identifier, as row_softmax")
+    parser.add_argument("name", metavar="OP", nargs="?", help="a Python identifier, as row_softmax")
+    parser.add_argument(
+        "--from",
+        dest="kernel",
+        metavar="PATH:FUNCTION",
+        help="declare a kernel that exists",
+    )

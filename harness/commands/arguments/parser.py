@@ -93,7 +93,7 @@ COMMANDS = (
         options.add_validate_timing,
         VALIDATE_EXIT_CODES,
     ),
-    Command("new", "write OP.py, a complete kernel file of your own that passes as written", options.add_new),
+    Command("new", "write OP.py, a complete kernel file of your own, or declare one that exists", options.add_new),
 )
 
 

@@ -126,9 +126,9 @@ SHAPES, CASES = {"x": ("M", "N")}, [{"M": 8, "N": 16}]
 DECLARED = {
     'Op("o", SHAPES, lambda x: x + np.random.normal(size=x.shape), CASES)': "gives two results for the same inputs",
     'Op("o", SHAPES, lambda x: None, CASES)': "the reference of o returned a NoneType: it must return one array",
-    'Op("o", SHAPES, lambda x: [None, None], CASES)': "the reference of o returns no output: there is nothing to compare",
+    'Op("o", SHAPES, lambda x: [None, None], CASES)': "the reference of o returns no output: there is nothing",
     'Op("o", SHAPES, lambda x: 1 / 0, CASES)': "prepared: ZeroDivisionError: division by zero (mine.py:13)",
-    'Op("o", lambda case, rng: None, reference, CASES)': "the inputs of o must be NumPy arrays by name, numbers or None; got a NoneType",
+    'Op("o", lambda case, rng: None, reference, CASES)': "must be NumPy arrays by name, numbers or None; got a None",
     'Op("o", SHAPES, reference, CASES, corruptions={"c": lambda *a: (0, np.ones(3))})': "the corruption 'c' of o fails",
     'Op("o", SHAPES, reference, CASES, dtypes="float32")': "dtypes of op o takes a sequence, as ('float32',)",
     'Op("o", SHAPES, reference, CASES, tolerance={"rtol": "1e-3"})': "whose rtol is '1e-3'; it takes a number",
