@@ -36,6 +36,9 @@ def inputs_with(extra: Callable[[Case, np.random.Generator], Options]) -> Callab
         more = extra(case, rng)
         if "window" in case.params or {"mask", "segments"} & set(more):
             found["v"] = np.where(np.isfinite(found["v"].astype(np.float32)), found["v"], found["v"].dtype.type(1))
+        if more:  # a kernel gets its inputs by place, and others stand before these
+            found |= {name: case.params.get(name) for name in ("causal", "window", "softcap")}
+            found |= {name: None for name in ("sinks", "mask", "segments")}
         return found | more
 
     return inputs
