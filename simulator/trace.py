@@ -9,7 +9,7 @@ What a kernel says of the order of its instructions stands in `Event.attributes`
     "issued_after" the events that this one is issued after, and for whose end it does not wait
     "no_reorder"  a number: events of one core with the same number keep their order, each after the one before
     "registers"   the events that wrote the registers it needs: bounds of the loops around it, its own operands
-    "open"        the engines of which the compiler may choose one, where the kernel named none
+    "open"        there if the kernel names no engine and the compiler chooses one by the engines' workload
     "loop"        ((loop, round), ..) of the dynamic loops around it, outermost first; static loops are unrolled
 """
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from triptych.simulator.analysis.hazards import box_of
+from triptych.simulator.analysis.boxes import box_of
 from triptych.simulator.chips import Chip
 from triptych.simulator.trace import Region
 

@@ -120,13 +120,8 @@ def _declared(
 
 
 def choose(asked: Any, *allowed: engine) -> engine:
-    """The engine that runs an instruction: the one asked for, or the first allowed.
-
-    Its event keeps that the compiler may choose another of them.
-    """
+    """The engine that runs an instruction: the one asked for, or the first allowed."""
     if asked is _UNKNOWN:
-        if len(allowed) > 1:
-            machine().left_open = allowed
         return allowed[0]
     if asked not in allowed:
         names = ", ".join(f"nisa.engine.{e.name}" for e in allowed)

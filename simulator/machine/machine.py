@@ -69,7 +69,6 @@ class Machine:
     any_dynamic: bool = False  # whether a view with a dynamic index was ever made: until then nobody looks for one
     index_reads: list[NkiTensor] = field(default_factory=list)  # of the instruction that runs, for dynamic addresses
     index_writers: list[Event] = field(default_factory=list)  # of the registers in its dynamic addresses
-    left_open: tuple[engine, ...] = ()  # the engines of which the compiler may choose one for it
     checked: dict[Any, Any] = field(default_factory=dict)  # operands whose checks have passed, and what came of them
     scalar_accumulator: Accumulator = field(default_factory=lambda: Accumulator("Scalar Engine", "scalar_registers"))
     vector_accumulator: Accumulator = field(
@@ -251,12 +250,6 @@ class Machine:
         finally:
             self.scope = before
 
-    def choices(self) -> tuple[str, ...]:
-        """The names of the engines between which the instruction that is recorded was left open; once."""
-        names = tuple([each._name_ for each in self.left_open])
-        self.left_open = ()
-        return names
-
     def record(
         self,
         instruction: str,
@@ -271,10 +264,7 @@ class Machine:
             spread(self, [t for t in reads if isinstance(t, AccumulatorTile)], writes)
         if self.tries == "dry":
             self.index_writers.clear()
-            self.left_open = ()
             return Event(instruction, on._name_, (), (), self.line, self.core, name, attributes)
-        if self.left_open:
-            attributes["open"] = self.choices()
         if self.cores > 1:
             attributes["epoch"] = self.epoch
             if self.options.data:

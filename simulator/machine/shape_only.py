@@ -247,8 +247,6 @@ class ShapeMachine(Machine):
         **attributes: Any,
     ) -> NkiInstruction:
         template = self._draft
-        if self.left_open:
-            attributes["open"] = self.choices()
         if template is None:
             return super().record(instruction, on, reads, writes, name, **attributes)
         if self.cores > 1:

@@ -4,9 +4,9 @@ Every engine issues one instruction at a time from its queue; queues issue DMA, 
 move its descriptors, taking the queues in turn. An event starts when what it waits for is there (hazards), its tensors
 have room on chip (room), its port is free, and its track is.
 
-An engine that has nothing to do takes the first instruction that waits for Vector, that the kernel left to the compiler
-and that it can have done sooner. Which engine runs such an instruction the compiler decides by the engines' workload
-(nki/api/nki/isa/__init__.py, tensor_copy); a profile with an idle Vector Engine has all of them there.
+Where Vector has more to do than any other part of its core, an engine that has nothing to do takes the first copy that
+waits for Vector, that the kernel left to the compiler and that it can have done sooner: the compiler chooses by the
+engines' workload (nki/api/nki/isa/__init__.py, tensor_copy).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Clock:
 
     def __init__(self, trace: Trace, work: list[Work], edges: list[list[Edge]], room: Room, in_order: bool) -> None:
         n = len(trace.events)
-        self.trace, self.chip, self.work, self.room = trace, trace.chip, work, room
+        self.trace, self.chip, self.work, self.room = trace, trace.chip, list(work), room
         self.launch = self.chip.launch_ns.value
         self.spans: list[Span | None] = [None] * n
         self.tracks: list[Track] = [(e.core, w.queue or w.track) for e, w in zip(trace.events, work, strict=True)]

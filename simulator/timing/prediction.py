@@ -121,6 +121,18 @@ class Prediction:
         """
         return self.timeline.busy
 
+    @property
+    def regime(self) -> str:
+        """What decides most of the time: "short" where launch and teardown are a fifth, or "dma", "tensor", "engines".
+
+        Of the last three it is the busiest track, Vector, Scalar and GpSimd being the engines.
+        """
+        fixed = self.chip.launch_ns.value + self.chip.teardown_ns.value
+        if fixed >= 0.2 * self.timeline.total_ns:
+            return "short"
+        track = next(iter(self.busy))
+        return track if track in ("dma", "tensor") else "engines"
+
     @cached_property
     def chain(self) -> list[Span]:
         """The critical path: the last event to end, what decided its start, and so on, back to the launch."""

@@ -12,8 +12,6 @@ have room on chip (room), its port is free, and its track is.
 
 from __future__ import annotations
 
-import contextlib
-
 from triptych.simulator.analysis.hazards import Edge, hazards
 from triptych.simulator.collector import without_collector
 from triptych.simulator.errors import KernelError
@@ -37,24 +35,43 @@ def schedule(trace: Trace, order: str = "overlapped") -> Timeline:
         edges = hazards(trace)
         _join_meetings(trace.events, edges)
         work = works(trace)
-        spans = _by_need(trace, work, edges) if order == "overlapped" else _timed(trace, work, edges, True)
-        if order == "overlapped":
-            # Who takes what is ready first can lose by it; a compiler could still leave the queues as they are.
-            with contextlib.suppress(KernelError):  # a program that fits on chip in another order alone
-                spans = min(spans, _timed(trace, work, edges, True), key=_end)
+        spans = (_overlapped if order == "overlapped" else _as_written)(trace, work, edges)
     return Timeline(
         trace, order, spans, edges, max(_end(spans), trace.chip.launch_ns.value) + trace.chip.teardown_ns.value
     )
 
 
-def _timed(trace: Trace, work: list[Work], edges: list[list[Edge]], in_order: bool) -> list[Span]:
-    return Clock(trace, work, edges, room_for(trace), in_order).run()
+def _overlapped(trace: Trace, work: list[Work], edges: list[list[Edge]]) -> list[Span]:
+    """The sooner of a list scheduler's and the program's: who takes what is ready first can lose by it.
+
+    A program that fits on chip in one of these orders alone runs in that; one that does in none raises KernelError.
+    """
+    found: list[list[Span]] = []
+    stuck: list[KernelError] = []
+    for make in (_by_need, _by_readiness, _as_written):
+        if make is _by_readiness and found:
+            continue  # it is for loads that do not fit in order of need
+        try:
+            found.append(make(trace, work, edges))
+        except KernelError as error:
+            stuck.append(error)
+    if not found:
+        raise stuck[0]
+    return min(found, key=_end)
+
+
+def _as_written(trace: Trace, work: list[Work], edges: list[list[Edge]]) -> list[Span]:
+    return Clock(trace, work, edges, room_for(trace), in_order=True).run()
+
+
+def _by_readiness(trace: Trace, work: list[Work], edges: list[list[Edge]]) -> list[Span]:
+    return Clock(trace, work, edges, room_for(trace), in_order=False).run()
 
 
 def _by_need(trace: Trace, work: list[Work], edges: list[list[Edge]]) -> list[Span]:
-    """The spans, in the trace's order, of what a list scheduler makes of it with its loads in order of need."""
+    """With loads in order of need; the spans are in the trace's order."""
     order = by_need(trace, edges)
-    spans = _timed(*arranged(trace, work, edges, order), False)
+    spans = _by_readiness(*arranged(trace, work, edges, order))
     for span in spans:
         span.index = order[span.index]
         if span.after is not None:

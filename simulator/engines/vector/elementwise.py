@@ -61,7 +61,8 @@ def tensor_copy(
     same_tile("dst and src", dst, src)
     m.check_reads((src,))
     move(dst, src)
-    return m.record("tensor_copy", on, (src,), (dst,), name)
+    left_open = {"open": True} if engine is _UNKNOWN else {}
+    return m.record("tensor_copy", on, (src,), (dst,), name, **left_open)
 
 
 @instruction(eng.vector, eng.gpsimd, cost=costs.fill)
