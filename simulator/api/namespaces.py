@@ -9,12 +9,14 @@ from triptych.simulator.api import older
 from triptych.simulator.engines import COLLECTIVES, INSTRUCTIONS
 from triptych.simulator.engines.collectives.replicas import ReplicaGroup
 from triptych.simulator.engines.registers import register_alloc
+from triptych.simulator.engines.scalars import load_scalar, store_scalar
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.language import names
 from triptych.simulator.language.annotations import Tensor
 from triptych.simulator.language.loops import dynamic_range, fori_loop, while_loop
 from triptych.simulator.machine.machine import NkiInstruction, machine
 from triptych.simulator.machine.registers import VirtualRegister
+from triptych.simulator.machine.scalars import NkiScalar
 
 _LOOPS = (dynamic_range, fori_loop, while_loop)
 
@@ -41,6 +43,9 @@ def _current() -> dict[str, dict[str, Any]]:
         "get_nc_version": get_nc_version,
         "get_nc_sub_version": get_nc_sub_version,
         "register_alloc": register_alloc,
+        "scalar_load": load_scalar,
+        "scalar_store": store_scalar,
+        "NkiScalar": NkiScalar,
         "VirtualRegister": VirtualRegister,
     }
     return {

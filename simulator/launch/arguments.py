@@ -23,6 +23,7 @@ from triptych.simulator.launch.frameworks import FRAMEWORKS, NumPy, framework_of
 from triptych.simulator.lint.live import LintWarning
 from triptych.simulator.machine.machine import Machine
 from triptych.simulator.machine.registers import VirtualRegister
+from triptych.simulator.machine.scalars import NkiScalar
 from triptych.simulator.machine.unwritten import reached
 from triptych.simulator.memory.shapes import ShapeDtype
 from triptych.simulator.objects import NKIObject
@@ -99,7 +100,7 @@ class Arguments:
 
     def _take(self, value: Any, name: str, inside: bool = False) -> Any:
         """`value` as a kernel gets it; `inside` an object a list is as good as a tuple."""
-        if isinstance(value, (NkiTensor, VirtualRegister)):
+        if isinstance(value, (NkiTensor, VirtualRegister, NkiScalar)):
             raise KernelError(f"argument {name} is {value!r}, which lives inside another kernel", line=self.line)
         framework = framework_of(value)
         if framework is not None or isinstance(value, ShapeDtype):

@@ -33,7 +33,7 @@ def indices(index: DynamicIndex) -> Array:
         require_written(machine(), (index.source,))
         return machine().values(index.source).T.reshape(-1).astype(np.int64)
     machine().index_writers.extend(writers(index.source))
-    return np.array([bound_value(index.source)], np.int64)
+    return np.array([bound_value(index.source, wide=index.wide)], np.int64)
 
 
 def resolve(t: NkiTensor, skip: bool = False) -> list[tuple[slice, NkiTensor]]:

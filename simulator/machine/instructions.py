@@ -97,6 +97,8 @@ def _declared(
                 m.line = m.lines.of(sys._getframe(1))
                 if m.chip.generation < since:
                     raise NkiValidationError(f"needs NeuronCore-v{since} or newer, and the target is {m.chip.name}")
+                if m.rounds is not None:
+                    m.rounds.see(f"{module}.{name}", args, kwargs, m.line)
                 if m.by_shape is not None:
                     return m.by_shape(effect, rules, reads_indices, carry_out, args, kwargs)  # type: ignore[no-any-return]
                 return carry_out(m, args, kwargs)

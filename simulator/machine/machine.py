@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from triptych.simulator.chips import Chip
-from triptych.simulator.dtypes import F32, DType, dtype_of
+from triptych.simulator.dtypes import F32, DType, dtype_of, int64
 from triptych.simulator.enums import engine
 from triptych.simulator.errors import Lines, NkiValidationError, show_line
 from triptych.simulator.machine.cores import Core, MeetOthers
@@ -60,6 +60,7 @@ class Machine:
     shared_seen: int = 0
     meet: MeetOthers = field(default_factory=lambda: Core((0, 0)).meet)  # wait for other cores
     epoch: int = 0  # barriers, and collectives on shared HBM, that this core has passed
+    rounds: Any = None  # of the loop on the chip whose body runs (triptych.simulator.machine.rounds)
     scope: dict[str, Any] = field(default_factory=dict)  # attributes of every event in the block or loop that is open
     blocks: int = 0  # blocks and loops that were ever opened
     pool: Pool = field(default_factory=Pool)
@@ -142,7 +143,8 @@ class Machine:
         buffer = MemoryRegion.shared_hbm if self.cores > 1 else MemoryRegion.private_hbm
         number = len(self.trace.allocations)
         line = self.lines.of(sys._getframe(1))
-        allocation = Allocation(number, name, buffer.value, shape, dtype_of(dtype), line)
+        kind = int64 if dtype == np.int64 else dtype_of(dtype)
+        allocation = Allocation(number, name, buffer.value, shape, kind, line)
         self.trace.allocations.append(allocation)
         return allocation
 

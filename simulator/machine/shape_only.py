@@ -28,6 +28,7 @@ from triptych.simulator.machine.cores import Who
 from triptych.simulator.machine.dynamic import resolve
 from triptych.simulator.machine.machine import Machine, NkiInstruction
 from triptych.simulator.machine.registers import VirtualRegister
+from triptych.simulator.machine.scalars import NkiScalar
 from triptych.simulator.machine.templates import AbstractStorage, Form, NoTemplate, Part, Template, form_of
 from triptych.simulator.memory.placement import Arena
 from triptych.simulator.memory.shapes import PlacedShapeStorage, ShapeArena, ShapeStorage
@@ -171,7 +172,7 @@ class ShapeMachine(Machine):
 
     @staticmethod
     def _moved_by_register(t: NkiTensor) -> bool:
-        return isinstance(t.index, DynamicIndex) and isinstance(t.index.source, (VirtualRegister, int))
+        return isinstance(t.index, DynamicIndex) and isinstance(t.index.source, (VirtualRegister, NkiScalar, int))
 
     def _make(
         self, effect: Effect, tensors: list[NkiTensor], args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -19,7 +19,12 @@ from triptych.simulator.running import running
 from triptych.simulator.tensors.tensor import NkiTensor, as_shape
 
 Array = NDArray[Any]
-_BITS: dict[int, np.dtype[Any]] = {1: np.dtype(np.uint8), 2: np.dtype(np.uint16), 4: np.dtype(np.uint32)}
+_BITS: dict[int, np.dtype[Any]] = {
+    1: np.dtype(np.uint8),
+    2: np.dtype(np.uint16),
+    4: np.dtype(np.uint32),
+    8: np.dtype(np.uint64),
+}
 
 
 def on_chip(**tensors: Any) -> None:
@@ -27,6 +32,10 @@ def on_chip(**tensors: Any) -> None:
     for what, t in tensors.items():
         if type(t) is not NkiTensor or t.index is not None or not t.on_chip:
             raise NkiValidationError(f"{what} must be a tile in SBUF or PSUM, got {describe(t)}")
+        if t.dtype.itemsize > 4:
+            raise NkiValidationError(
+                f"{what} is {t!r}: engines compute on no integers of 64 bits, which are for scalars"
+            )
 
 
 def in_buffer(buffer: MemoryRegion, **tensors: Any) -> None:

@@ -33,6 +33,7 @@ class DynamicIndex:
     scale: int  # elements between two entries of that dimension
     count: int | None  # entries of that dimension; None where the index may leave it and not the tensor
     vector: bool  # one index for each row
+    wide: bool = False  # a scalar of 64 bits may choose: in HBM
 
 
 @dataclass(frozen=True)
@@ -58,13 +59,13 @@ def rows_stay(t: Viewed) -> NkiValidationError:
     return NkiValidationError(f"the rows of {t!r} have an index each: none is selected or left out", source=TENSOR_API)
 
 
-def entry_index(source: Any, dim: int, scale: int, count: int | None) -> DynamicIndex:
-    """One index for all of a view: a register, or an integer tensor of one element in SBUF."""
+def entry_index(source: Any, dim: int, scale: int, count: int | None, wide: bool) -> DynamicIndex:
+    """One index for all of a view: a register, a scalar, or an integer tensor of one element in SBUF."""
     if _is_tensor(source) and not (source.size == 1 and source.buffer is SBUF and source.dtype.is_int):
         raise NkiValidationError(
             f"a dynamic index is a register or one integer in SBUF, got {source!r}", source=TENSOR_API
         )
-    return DynamicIndex(source, dim, scale, count, False)
+    return DynamicIndex(source, dim, scale, count, False, wide)
 
 
 def check_row_index(t: Viewed, source: Any, dim: int) -> None:

@@ -75,7 +75,7 @@ def access_pattern(
         return found, DynamicIndex(vector_offset, dim, scale, view.shape[dim], True), None
     # The pattern starts `scale` elements further for each: no dimension bounds it (nki/deep-dives/nki-aps.rst), and
     # kernels choose on one dimension by the stride of another that is the same.
-    return found, entry_index(scalar_offset, dim, scale, None), None
+    return found, entry_index(scalar_offset, dim, scale, None, not t.on_chip), None
 
 
 def _inside(found: Layout, total: int, row: int, on_chip: bool) -> bool:

@@ -335,7 +335,9 @@ class NkiTensor(NKIObject):
         if dim == 0 and self.on_chip:
             raise NkiValidationError("a dynamic select cannot choose the partition on chip", source=TENSOR_API)
         chosen = self[(*before, 0)]
-        return chosen._view(chosen.layout, entry_index(index, dim, self.strides[dim], self.shape[dim]))
+        return chosen._view(
+            chosen.layout, entry_index(index, dim, self.strides[dim], self.shape[dim], not self.on_chip)
+        )
 
     def vector_select(self, dim: int, vector_offset: Any) -> NkiTensor:
         """Dimension 0 of an HBM tensor chosen by one index a partition."""

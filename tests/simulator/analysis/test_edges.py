@@ -153,7 +153,7 @@ def test_an_edge_between_two_rounds_says_so():
 
 @pytest.mark.parametrize("form", ["fori_loop", "while_loop", "dynamic_range"])
 def test_events_know_the_dynamic_loops_around_them(core, form):
-    with core() as c:
+    with core(api="0.6") as c:
         tile = c.empty((2, 2))
 
         def inner(i):

@@ -62,8 +62,9 @@ LIMITS = {
     "stored into PSUM": (lambda c, r: store(c, r, buffer="psum"), "dst must be one number in HBM or SBUF"),
     "a number stored": (lambda c, r: store(c, 3), "src must be a register, got int 3"),
     "nothing stored": (lambda c, r: store(c, nisa.register_alloc()), "reads a register that nothing has written"),
-    "counter": (lambda c, r: nl.fori_loop(0, 2, lambda k: nisa.register_move(k, 0)), "read only"),
-    "counter loaded": (lambda c, r: nl.fori_loop(0, 2, lambda k: load(c, k)), "read only"),
+    "counter": (lambda c, r: nl.fori_loop(0, r, lambda k: nisa.register_move(k, 0)), "read only"),
+    "counter loaded": (lambda c, r: nl.fori_loop(0, r, lambda k: load(c, k)), "read only"),
+    "scalar counter": (lambda c, r: nl.fori_loop(0, 2, lambda k: nisa.register_move(k, 0)), "dst must be a register"),
 }
 
 
