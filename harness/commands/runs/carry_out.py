@@ -70,7 +70,8 @@ def observers_of(arguments: Namespace, outputs: Outputs) -> list[Observer]:
     if outputs.json or outputs.html or outputs.resume:
         observers.append(Recorder(shlex.join(["triptych", *arguments.argv]), outputs.label))
     if outputs.resume:
-        observers.append(Resume(outputs.resume, say, overview.document))
+        tell = (lambda line: None) if outputs.watched else say
+        observers.append(Resume(outputs.resume, tell, overview.document))
     if arguments.stop:
         observers.append(StopAtFirst())
     return observers
