@@ -214,9 +214,8 @@ def on_behalf_of(m: Machine, party: Party) -> Iterator[None]:
 
 def check_read(m: Machine, party: Party, tensors: Sequence[NkiTensor]) -> None:
     """Every element of `tensors`, which `party` brings, has been written."""
-    if m.options.check_uninitialized:
-        with on_behalf_of(m, party):
-            require_written(m, tensors)
+    with on_behalf_of(m, party):
+        require_written(m, tensors)
 
 
 def _note_arguments(m: Machine, tensors: Sequence[NkiTensor]) -> None:
