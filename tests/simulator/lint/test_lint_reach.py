@@ -172,7 +172,10 @@ def test_what_python_itself_warns_of_is_not_ours(lines):
 OURS = [*sorted((ROOT / "kernels" / "nki").glob("*.py")), ROOT / "harness" / "commands" / "new_template.py"]
 
 
+OLDEST = {"matmul_fp8.py": "trn2", "matmul_mx.py": "trn3"}  # what uses units that older chips lack
+
+
 @pytest.mark.parametrize("file", OURS, ids=lambda file: file.name)
 def test_our_own_kernels_are_clean(file):
     assert lint.lint_file(str(file)) == []
-    assert lint.lint_file(str(file), target="trn1") == []
+    assert lint.lint_file(str(file), target=OLDEST.get(file.name, "trn1")) == []
