@@ -1,4 +1,4 @@
-"""Who computes a block's calls: simulated kernels, NumPy that rounds after each operation, or nobody, for a prediction."""
+"""Who computes a block's calls: simulated kernels, NumPy that rounds after each operation, or nobody: a prediction."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class Timed:
 
 @dataclass
 class Predicting:
-    """Predicts each call, from shapes alone where a kernel's control flow allows it; results are of the right shapes."""
+    """Predicts each call, from shapes alone where the kernel's control flow allows it; results have the right shapes."""
 
     target: str
     calls: list[Timed] = field(default_factory=list)

@@ -35,6 +35,7 @@ FLOORS: dict[str, tuple[str, ...]] = {  # of each house, the lowest first
         "results",
         "ops",
         "collection",
+        "blocks",
         "judge",
         "emulators",
         "backends",
