@@ -10,12 +10,12 @@ from triptych.harness.results.timing_accuracy import LAST_VALIDATION
 
 ASSUMED = (
     "Nothing was measured: times are predicted by the timing model.",
-    "The kernels run one after the other as parts of one program, whose launch and teardown are charged once; none starts"
-    " before the one before it has ended.",
+    "The kernels run one after the other as parts of one program, whose launch and teardown are charged once;"
+    " none starts before the one before it has ended.",
     "Parts of an array (queries, keys and values of a projection) are read where they lie, and joined where they are"
     " written, at no cost.",
-    "On a chip every core works on sequences of its own, with weights of its own; where all cores together need more than"
-    " HBM's rate, they wait for it.",
+    "On a chip every core works on sequences of its own, with weights of its own; where all cores together need more"
+    " than HBM's rate, they wait for it.",
     "One block alone: no embedding, no head, no optimizer, nothing between chips.",
 )
 

@@ -1,4 +1,4 @@
-"""`triptych run`: check, then time what is right, then write a report; `run llama-block` puts a whole block together."""
+"""`triptych run`: check, then time what is right, then write a report; `run llama-block` is a block of a model."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def block(arguments: Namespace) -> int:
     asked = {**vars(request), **vars(outputs)}
     if any(value for name, value in asked.items() if name not in TAKEN):
         raise UsageError(
-            f"`run {BLOCK}` takes --target, --seed and --quiet alone: it runs our kernels in bfloat16 at a model's sizes."
+            f"`run {BLOCK}` takes --target, --seed and --quiet alone: our kernels in bfloat16, at the sizes of a model."
         )
 
     from triptych.harness.blocks.page import text
