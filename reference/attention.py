@@ -37,23 +37,12 @@ def attention(
     sinks: NDArray[Any] | None = None,
     mask: NDArray[Any] | None = None,
     segments: NDArray[Any] | None = None,
-) -> Float64:
-    """q[B, H, Sq, D], k[B, Hkv, Sk, D], v[B, Hkv, Sk, D] -> out[B, H, Sq, D], float64."""
-    return attention_with_lse(q, k, v, causal, window, softcap, sinks, mask, segments)[0]
+    with_lse: bool = False,
+) -> Any:
+    """q[B, H, Sq, D], k[B, Hkv, Sk, D], v[B, Hkv, Sk, D] -> out[B, H, Sq, D], float64.
 
-
-def attention_with_lse(
-    q: NDArray[Any],
-    k: NDArray[Any],
-    v: NDArray[Any],
-    causal: bool = False,
-    window: int | None = None,
-    softcap: float | None = None,
-    sinks: NDArray[Any] | None = None,
-    mask: NDArray[Any] | None = None,
-    segments: NDArray[Any] | None = None,
-) -> tuple[Float64, Float64]:
-    """(out[B, H, Sq, D], lse[B, H, Sq]): lse is the logarithm of the sum of exp(score), -inf where there is none."""
+    With `with_lse` (out, lse[B, H, Sq]): the logarithm of the sum of exp(score), -inf where a row sees no key.
+    """
     check(q, k, v)
     if window is not None and (not causal or window < 1):
         raise ValueError(f"a window of one or more keys goes with causal, got {window}")
@@ -83,7 +72,7 @@ def attention_with_lse(
                 if len(head_k[seen]):
                     found = attend(q[b, h, row : row + 1], head_k[seen], head_v[seen], softcap, sink, added)
                     out[b, h, row], lse[b, h, row] = found[0][0], found[1][0]
-    return out, lse
+    return (out, lse) if with_lse else out
 
 
 def attend(

@@ -2,8 +2,8 @@
 
     out[b, h, i, :] = sum_j w[j] v[j, :],    w = softmax(k q[b, h, i, :] / sqrt(D)),    g = h // (H // Hkv)
 
-k and v are the first lengths[b] tokens of the cache of (b, g) and then the new tokens 0 .. i. The caches that are
-returned hold new token i at position lengths[b] + i, and are otherwise as they were.
+k and v are the first lengths[b] tokens of the cache of (b, g) and then the new tokens 0 .. i. The caches are changed in
+place: new token i is then at position lengths[b] + i, and all else as it was.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def attention_decode(
     v_cache: NDArray[Any],
     lengths: NDArray[Any],
     page_table: NDArray[Any] | None = None,
-) -> tuple[Float64, NDArray[Any], NDArray[Any]]:
-    """(out[B, H, T, D], k_cache, v_cache) of q[B, H, T, D], k_new and v_new[B, Hkv, T, D] and lengths[B].
+) -> Float64:
+    """out[B, H, T, D] of q[B, H, T, D], k_new and v_new[B, Hkv, T, D] and lengths[B]; the caches are appended to.
 
     The caches are [B, Hkv, S, D], or with page_table[B, pages of a sequence] pages [pages, Hkv, page, D]: position j of
     sequence b is in page page_table[b, j // page] at j % page. Raises ValueError where lengths[b] + T passes the
@@ -33,20 +33,21 @@ def attention_decode(
     """
     batch, heads, tokens, d = q.shape
     group = heads // k_new.shape[1]
-    caches = k_cache.copy(), v_cache.copy()
     out = np.zeros(q.shape)
     for b in range(batch):
         places = positions(b, int(lengths[b]) + tokens, k_cache.shape[2], page_table)
         if len(places[0]) < int(lengths[b]) + tokens or places[1].size and places[1].max() >= k_cache.shape[2]:
             raise ValueError(f"sequence {b} has {lengths[b]} tokens and {tokens} new ones, more than its cache holds")
-        for cache, new in zip(caches, (k_new, v_new), strict=True):
+        for cache, new in ((k_cache, k_new), (v_cache, v_new)):
             cache[places[0][-tokens:], :, places[1][-tokens:]] = new[b].swapaxes(0, 1)
-        keys, values = (cache[places[0], :, places[1]].astype(np.float64) for cache in caches)  # [tokens, Hkv, D]
+        keys, values = (
+            cache[places[0], :, places[1]].astype(np.float64) for cache in (k_cache, v_cache)
+        )  # [tokens, Hkv, D]
         for h in range(heads):
             for i in range(tokens):
                 seen = int(lengths[b]) + i + 1
                 out[b, h, i] = attend(q[b, h, i].astype(np.float64), keys[:seen, h // group], values[:seen, h // group])
-    return out, *caches
+    return out
 
 
 def positions(b: int, count: int, page: int, page_table: NDArray[Any] | None) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -16,6 +16,8 @@ from triptych.harness.ops.op import Op
 MODULES = (  # harness/collection/<name>.py
     "matmul",
     "attentions.forward",
+    "attentions.variants",
+    "attentions.decode",
     "rmsnorm",
     "rope",
     "linear",

@@ -31,8 +31,8 @@ def inputs(case: Case, rng: np.random.Generator) -> Arrays:
     """lhsT[K, M], rhs[K, N] in the case's regime, out of float16's overflow.
 
     `one-hot` rows of the left operand pick rows of the right one: each output is one element of `rhs`, exactly.
-    `sorted` sums run from large negative products to large positive ones. A product of two subnormal numbers is 0,
-    therefore only the left operand is.
+    `negative` is the left operand: all sums are. `sorted` sums run from large negative products to large positive ones.
+    A product of two subnormal numbers is 0, therefore only the left operand is.
     """
     m, k, n = (case.axes[axis] for axis in "MKN")
     lhsT, rhs = normal(rng, k, m), normal(rng, k, n)
@@ -47,6 +47,9 @@ def inputs(case: Case, rng: np.random.Generator) -> Arrays:
         rhs = constant(rhs, axis=1)
     elif case.regime == "sorted":
         lhsT, rhs = np.sort(lhsT, axis=0), np.abs(rhs)
+    elif case.regime == "negative":
+        room = min(1, FLOAT16_ROOM / (20000 * k)) if case.dtype == "float16" else 1
+        lhsT, rhs = in_regime(lhsT, "negative") * np.float32(room), np.abs(rhs)
     elif case.regime == "subnormal":
         lhsT = in_regime(lhsT, "subnormal", case.dtype)
     elif case.dtype == "float16" and case.regime != "normal":
@@ -139,7 +142,7 @@ def sizes(*shapes: tuple[int, int, int], regime: str = "normal") -> list[dict[st
 # Where either panel starts another tile or block: of the Tensor Engine 128, 128 and 512, of SBUF 2048 (1024 in
 # float32), 1024 and 1024; of Triton 16 to 128, 16 to 64 and 16 to 256.
 TILES = {"M": (16, 64, 128, 1024, 2048), "K": (16, 64, 128, 1024), "N": (16, 64, 256, 512, 1024)}
-SMOKE = sizes((64, 128, 96), (128, 256, 512), (200, 300, 150))
+SMOKE = sizes((64, 128, 96), (128, 256, 512), (20, 4100, 150))  # the last: many blocks of K, none of them full
 EDGE = sizes(
     (1, 1, 1),
     (1, 128, 1),

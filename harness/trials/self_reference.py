@@ -17,9 +17,9 @@ import numpy as np
 
 from triptych.harness.arrays import Array
 from triptych.harness.bits import first_difference
-from triptych.harness.judge.baselines import baselines_of
 from triptych.harness.judge.prepared import Prepared, PreparedCase
 from triptych.harness.judge.problem import Problem
+from triptych.harness.judge.yardstick.baselines import baselines_of
 from triptych.harness.ops.outputs.naming import Outputs
 from triptych.harness.precision import round_to
 

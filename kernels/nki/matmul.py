@@ -24,6 +24,16 @@ import nki.language as nl
 
 PANEL = 1024  # rows of the output whose part of lhsT is loaded at once: 2 KiB a partition in two bytes
 MOST_K = 4096  # contraction over which a panel of both inputs fits in SBUF in two bytes; half in float32
+ROWS = 4  # of tiles in a block of the output, and
+COLUMNS = 2  # of tiles: their product is at most the eight banks of PSUM
+TURN = 4  # tiles of K that a bank takes before it is the next bank's turn
+
+KNOBS = {  # what `triptych tune` may set in place of the above
+    "PANEL": (512, 1024, 2048),
+    "ROWS": (1, 2, 4, 8),
+    "COLUMNS": (1, 2, 4),
+    "TURN": (1, 2, 4, 8),
+}
 
 
 @nki.jit
@@ -129,7 +139,7 @@ def _multiply(out, lhs, rhs, is_given):
     whole = K <= MOST_K // narrow
     BLOCK_K = K if whole else MOST_K // 2 // narrow
     BLOCK_M = M if whole else 2 * PANEL
-    BLOCK_N = 2 * TILE_N
+    BLOCK_N = COLUMNS * TILE_N
     for n0 in range(0, N, BLOCK_N):
         bn = min(BLOCK_N, N - n0)
         resident = {}
@@ -144,8 +154,8 @@ def _multiply(out, lhs, rhs, is_given):
                 for p0 in range(m0, min(m0 + BLOCK_M, M), PANEL):
                     bp = min(PANEL, min(m0 + BLOCK_M, M) - p0)
                     panel = {}
-                    for b0 in range(0, bp, 4 * TILE_M):
-                        rows = range(b0, min(b0 + 4 * TILE_M, bp), TILE_M)
+                    for b0 in range(0, bp, ROWS * TILE_M):
+                        rows = range(b0, min(b0 + ROWS * TILE_M, bp), TILE_M)
                         banks = _block(rhs, lhs, is_given, turns, n0, bn, p0, bp, rows, resident, panel)
                         for mi in rows:
                             _drain(out, sums, banks[mi], p0 + mi, n0, bn, is_last)
@@ -189,12 +199,12 @@ def _warm_up():
 
 
 def _turns(k0, bk, is_cold):
-    """(first k, how many) of each turn: four tiles, the last one full, or one of each load that products wait for."""
+    """(first k, how many) of each turn: TURN tiles, the last one full, or one of each load that products wait for."""
     P = nl.tile_size.pmax
     turns, k, end = [], k0, k0 + bk
     while k < end:
         tiles = -(-(end - k) // P)
-        size = 1 if is_cold else (tiles - 1) % 4 + 1
+        size = 1 if is_cold else (tiles - 1) % TURN + 1
         turns.append((k, min(size * P, end - k)))
         k += size * P
     return turns

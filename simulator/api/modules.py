@@ -7,7 +7,6 @@ OLDER = ("nki.dtype", "nki.isa.constants")  # of NKI 0.3 (triptych.simulator.api
 COMPILER = ("neuronxcc", "neuronxcc.nki", "neuronxcc.nki.typing")  # of AWS's compiler, whose kernels annotate with it
 SIMULATED = (*CURRENT, *OLDER)
 SERVED = (*SIMULATED, *COMPILER)
-PACKAGES = {name.rpartition(".")[0] for name in SERVED}
 OWN = "triptych."  # before the name of a module that is the simulator's even where AWS's nki is installed
 
 

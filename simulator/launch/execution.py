@@ -26,6 +26,8 @@ from triptych.simulator.machine.shape_only import ShapeMachine
 from triptych.simulator.options import Options
 from triptych.simulator.running import on_machine
 from triptych.simulator.tensors.tensor import NkiTensor
+from triptych.simulator.timing import predict_trace
+from triptych.simulator.timing.picture import table
 from triptych.simulator.trace import Trace
 
 
@@ -48,13 +50,23 @@ class Run:
     def __repr__(self) -> str:
         return f"Run(on {self.trace.target}, {len(self.trace.events)} events, outputs={self.outputs!r})"
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the outputs by shape, and when the chip would do what."""
+        found = self.outputs if isinstance(self.outputs, (tuple, list)) else [self.outputs]
+        arrays = self.outputs.items() if isinstance(self.outputs, dict) else enumerate(found)
+        rows = [
+            (f"output {name}", f"{tuple(x.shape)} {x.dtype}" if hasattr(x, "shape") else type(x).__name__)
+            for name, x in arrays
+        ]
+        return table(rows) + str(predict_trace(self.trace)._repr_html_())
+
 
 class Execution:
     """A call of a kernel by one rank, on machines that are ready for it."""
 
     def __init__(self, call: Call, target: str, options: Options, rank: int = 0, ranks: int = 1) -> None:
         if options.lint:
-            warn(call.function)
+            warn(call.function, options.api)
         chip = chip_of(target)
         if call.cores > 1 and chip.generation < 3:
             raise KernelError(

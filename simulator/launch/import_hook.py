@@ -60,7 +60,11 @@ class Finder:
         self, fullname: str, path: Sequence[str] | None, target: types.ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         if fullname.startswith(modules.OWN):
-            return _spec(fullname) if modules.documented(fullname) in modules.SIMULATED else None
+            if modules.documented(fullname) in modules.SIMULATED:
+                return _spec(fullname)
+            if fullname.startswith(f"{modules.OWN}nki."):
+                raise _absent(fullname)
+            return None
         top = fullname.partition(".")[0]
         if fullname == top:
             real = real_nki() if top == "nki" else importlib.machinery.PathFinder.find_spec(top)
@@ -75,13 +79,20 @@ class Finder:
                 f"{modules.modern(fullname)} since NKI 0.2; nki/migration/index.rst says how to migrate",
                 name=fullname,
             )
-        return None
+        raise _absent(fullname)
+
+
+def _absent(name: str) -> ModuleNotFoundError:
+    """The error of `from nki import name` and `import nki.name`. Without its name, or Python would say less instead."""
+    from triptych.simulator.api import namespaces  # late: the simulator is imported without the language
+
+    return ModuleNotFoundError(namespaces.absence(modules.documented(name)))
 
 
 def _spec(name: str) -> importlib.machinery.ModuleSpec:
     # A loader by its methods: importlib.abc, which has the class to inherit from, takes long to import.
-    loader: Any = _Loader()
-    return importlib.machinery.ModuleSpec(name, loader, is_package=modules.documented(name) in modules.PACKAGES)
+    loader: Any = _Loader()  # every module is a package: of `from nki.isa import x` Python then asks the finder for x
+    return importlib.machinery.ModuleSpec(name, loader, is_package=True)
 
 
 def real_nki() -> importlib.machinery.ModuleSpec | None:

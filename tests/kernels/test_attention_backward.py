@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from triptych import simulator
-from triptych.reference.attention import attention_with_lse
+from triptych.reference.attention import attention
 from triptych.reference.attention_backward import attention_backward as reference
 
 PATH = Path(__file__).parents[2] / "kernels" / "nki" / "attention_backward.py"
@@ -26,7 +26,7 @@ def draw(queries, keys, d=64, dtype=FLOAT32, heads=(2, 1), batch=1, **options):
     rng = np.random.default_rng(0)
     shapes = {"q": (heads[0], queries), "k": (heads[1], keys), "v": (heads[1], keys), "dout": (heads[0], queries)}
     found = {name: rng.standard_normal((batch, *shape, d)).astype(dtype) for name, shape in shapes.items()}
-    out, lse = attention_with_lse(found["q"], found["k"], found["v"], **options)
+    out, lse = attention(found["q"], found["k"], found["v"], with_lse=True, **options)
     return {**found, "out": out.astype(dtype), "lse": lse.astype(np.float32), **options}
 
 
@@ -90,7 +90,7 @@ def test_it_goes_with_what_the_forward_kernel_saves():
 def test_large_scores_need_no_care():
     arguments = draw(150, 150, dtype=BFLOAT16)
     arguments["q"] = (arguments["q"].astype(np.float32) * 50).astype(BFLOAT16)
-    out, lse = attention_with_lse(arguments["q"], arguments["k"], arguments["v"])
+    out, lse = attention(arguments["q"], arguments["k"], arguments["v"], with_lse=True)
     arguments.update(out=out.astype(BFLOAT16), lse=lse.astype(np.float32))
     ran = simulator.on("trn2").run(KERNEL, **arguments)
     for found, expected in zip(ran.outputs, reference(**arguments), strict=True):
@@ -103,7 +103,7 @@ def test_the_definition_is_the_gradient_of_the_forward_definition(options):
     rng = np.random.default_rng(3)
     q, dout = rng.standard_normal((2, 1, 4, 5, 3))
     k, v = rng.standard_normal((2, 1, 2, 7, 3))
-    out, lse = attention_with_lse(q, k, v, **options)
+    out, lse = attention(q, k, v, with_lse=True, **options)
     found = reference(q, k, v, out, dout, lse, **options)
     for n, x in enumerate((q, k, v)):
         for index in np.ndindex(x.shape):
@@ -111,7 +111,7 @@ def test_the_definition_is_the_gradient_of_the_forward_definition(options):
             for step in (1e-5, -1e-5):
                 moved = [y.copy() for y in (q, k, v)]
                 moved[n][index] += step
-                sides.append(np.sum(dout * attention_with_lse(*moved, **options)[0]))
+                sides.append(np.sum(dout * attention(*moved, **options)))
             assert found[n][index] == pytest.approx((sides[0] - sides[1]) / 2e-5, abs=1e-8)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from ml_dtypes import bfloat16
 
 from triptych.harness.arrays import Array, Arrays
-from triptych.harness.collection.attentions.baselines import LOG2_E, in_blocks, scores_of
+from triptych.harness.collection.attentions.baselines import LOG2_E, in_blocks, scored
 from triptych.harness.ops.case import Case
 from triptych.reference.attention import attention as reference
 
@@ -52,9 +52,9 @@ def other_kv_head(case: Case, inputs: Arrays, out: Array) -> tuple[Any, Any] | N
 def bfloat16_sums(case: Case, inputs: Arrays, out: Array) -> tuple[Any, Any]:
     """The weighted sum of values is kept in bfloat16, 16 keys at a time."""
     one = {name: x.astype(np.float32) for name, x in first_head(inputs).items()}
-    scores, values, visible = scores_of(one["q"], one["k"], one["v"], bool(case.params.get("causal")))
-    wrong = in_blocks(scores * np.float32(LOG2_E), values, visible, 16, np.dtype(np.float32), sums=np.dtype(bfloat16))
-    return (slice(1), slice(1)), wrong
+    scores, values, visible = scored(one["q"], one["k"], one["v"], bool(case.params.get("causal")), unit=LOG2_E)
+    wrong = in_blocks(scores, values, visible, 16, np.dtype(np.float32), sums=np.dtype(bfloat16))
+    return (slice(1), slice(1)), wrong[0]
 
 
 CORRUPTIONS = {

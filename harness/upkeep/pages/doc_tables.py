@@ -19,7 +19,8 @@ import numpy as np
 
 from triptych import simulator
 from triptych.harness.reports.markdown import code, markdown_table
-from triptych.harness.upkeep.pages import api_tables, architecture, kernel_tables, lint_tables
+from triptych.harness.upkeep.pages import api_tables, architecture, compiled_tables, kernel_tables, lint_tables
+from triptych.harness.upkeep.pages.pictures import PICTURES
 from triptych.simulator.chips import Fact
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -103,6 +104,7 @@ TABLES: dict[str, Callable[[], str]] = {
     **api_tables.TABLES,
     **lint_tables.TABLES,
     **architecture.TABLES,
+    **compiled_tables.TABLES,
     **kernel_tables.TABLES,
     "chips": chips,
     "attention-ladder": attention_ladder,
@@ -116,7 +118,12 @@ def refreshed(text: str) -> str:
 
 
 def main() -> int:
-    """Rewrite the pages that are stale, and name them."""
+    """Rewrite the pages and the pictures that are stale, and name them."""
+    for name, draw in PICTURES.items():
+        drawn = draw()
+        if not (ROOT / name).is_file() or (ROOT / name).read_text() != drawn:
+            (ROOT / name).write_text(drawn)
+            print(f"{name} drawn anew")
     for page in sorted((ROOT / "docs").glob("*.md")):
         old = page.read_text()
         new = refreshed(old)

@@ -31,6 +31,7 @@ FLOORS: dict[str, tuple[str, ...]] = {  # of each house, the lowest first
     ),
     "harness": (
         GROUND,
+        "accelerators",
         "measured",
         "results",
         "ops",
@@ -43,6 +44,8 @@ FLOORS: dict[str, tuple[str, ...]] = {  # of each house, the lowest first
         "profiling",
         "comparing",
         "running",
+        "cost",
+        "tuning",
         "reports",
         "testing",
         "commands",

@@ -24,6 +24,7 @@ from triptych.simulator.engines.collectives.replicas import Ranks
 from triptych.simulator.errors import NkiError, NkiValidationError, show_line
 from triptych.simulator.machine.cores import Who, ranks_in_words
 from triptych.simulator.machine.machine import Machine
+from triptych.simulator.machine.unwritten import require_written
 from triptych.simulator.memory.storage import SBUF, MemoryRegion
 from triptych.simulator.operands.operands import describe
 from triptych.simulator.operands.operators import Op
@@ -214,7 +215,7 @@ def on_behalf_of(m: Machine, party: Party) -> Iterator[None]:
 def check_read(m: Machine, party: Party, tensors: Sequence[NkiTensor]) -> None:
     """Every element of `tensors`, which `party` brings, has been written."""
     with on_behalf_of(m, party):
-        m.check_reads(tensors)
+        require_written(m, tensors)
 
 
 def _note_arguments(m: Machine, tensors: Sequence[NkiTensor]) -> None:

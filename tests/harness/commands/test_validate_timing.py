@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from triptych.harness.commands import cli, validate_timing
+from triptych.harness.commands import cli
+from triptych.harness.commands.nki import validate_timing
 from triptych.harness.exit_codes import ExitCode
 from triptych.harness.measured.instructions import INSTRUCTION_POINTS
 from triptych.harness.measured.ladders import LADDER_POINTS

@@ -15,8 +15,9 @@ import pytest
 from triptych.harness.commands import cli
 from triptych.harness.commands.runs import watch
 from triptych.harness.exit_codes import ExitCode
-from triptych.harness.reports import progress
+from triptych.harness.reports import terminal
 from triptych.harness.reports.progress import Progress
+from triptych.harness.results.status import Status
 
 FILE = """
 from triptych import Op
@@ -96,6 +97,10 @@ class Task:
     op, backend, target = "matmul", "nki-sim", "trn2"
 
 
+class Passed:
+    status = Status.PASSED
+
+
 class Run:
     left = [Task()] * 6
 
@@ -103,12 +108,14 @@ class Run:
 def test_a_long_run_on_a_pipe_says_how_far_it_is(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(progress, "EVERY_S", 0.01)
+    monkeypatch.setattr(terminal, "EVERY_S", 0.01)
     run: Any = Run()
     shown = Progress(lines=True)
     shown.started(run)
     shown.begun -= 60
-    shown.done = 2
+    passed: Any = Passed()
+    shown.on_result(run, passed)
+    shown.on_result(run, passed)
     time.sleep(0.3)
     shown.ended(run)
     assert "[2/6, about 2 min left] matmul 64 float32 nki-sim[trn2]" in capsys.readouterr().err

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from triptych import Op
-from triptych.harness.judge.baselines import baselines_of
 from triptych.harness.judge.problem import Problem
+from triptych.harness.judge.yardstick.baselines import baselines_of
 from triptych.harness.ops.cases import cases_of
 from triptych.harness.ops.errors import InvalidOp
 from triptych.harness.ops.frameworks import framework_of, on_arrays

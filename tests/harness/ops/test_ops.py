@@ -37,6 +37,14 @@ def test_cases_are_well_formed(op):
         assert all(set(case.axes) == set(op.axes) and case.seed == 7 and case.dtype in op.dtypes for case in cases)
 
 
+def test_smoke_has_long_sums_batches_and_unequal_lengths():
+    ops = builtin()
+    assert max(case.axes["K"] for case in ops["matmul"].case_sets["smoke"]) > 4096
+    assert max(case.axes["N"] for case in ops["rmsnorm"].case_sets["smoke"]) >= 3000
+    (last,) = (case for case in ops["attention"].case_sets["smoke"] if case.axes["Sk"] > 1024)
+    assert last.axes["B"] > 1 and last.axes["Sq"] < last.axes["Sk"] and last.params["causal"]
+
+
 def test_smoke_runs_every_dtype_and_model_runs_that_of_the_model():
     op = OPS["matmul"]
     assert {case.dtype for case in cases_of(op, ["smoke"], None, {}, 0)} == set(op.dtypes)

@@ -73,7 +73,7 @@ def _z(c, *shape, dtype="float32", buffer="sbuf"):
 
 
 N = 256
-P, F, BF, X4 = "psum", (4, N), "bfloat16", "float8_e5m2_x4"
+P, H, F, BF, X4 = "psum", "private_hbm", (4, N), "bfloat16", "float8_e5m2_x4"
 COSTS = [
     # Vector at 1.12 GHz on v2, 0.96 on v3
     ("trn1", lambda c: nisa.tensor_copy(c.empty(F), _z(c, *F)), N / 1.12),
@@ -175,17 +175,41 @@ COSTS = [
     # DMA at 272 and 368 GB/s over 16 rings, 4.7 ns a descriptor. A transpose: 90 %, within SBUF half
     ("trn1", lambda c: nisa.dma_copy(c.empty((128, N)), _z(c, 128, N, buffer="private_hbm")), 8 * (4.7 + 4 * N / 17)),
     ("trn2", lambda c: nisa.dma_copy(c.empty((128, N)), _z(c, 128, N, buffer="private_hbm")), 8 * (4.7 + 4 * N / 23)),
-    # 2 runs of 8 KiB are cut into 16 parts; 17 of 4 KiB leave one ring with two
-    ("trn2", lambda c: nisa.dma_copy(c.empty((2, 2048)), _z(c, 2, 2048, buffer="private_hbm")), 4.7 + 1024 / 23),
+    # A ring has eight partitions, and what they need is its own: 2 rows on one, 17 on three
+    ("trn2", lambda c: nisa.dma_copy(c.empty((2, 2048)), _z(c, 2, 2048, buffer="private_hbm")), 2 * (4.7 + 8192 / 23)),
     (
         "trn2",
         lambda c: nisa.dma_copy(c.empty((17, 1024)), _z(c, 17, 1024, buffer="private_hbm")),
-        2 * (4.7 + 4096 / 23),
+        8 * (4.7 + 4096 / 23),
     ),
-    ("trn2", lambda c: nisa.dma_transpose(c.empty((64, 32)), _z(c, 32, 64, buffer="private_hbm")), 8192 / 368 / 0.9),
-    ("trn2", lambda c: nisa.dma_transpose(c.empty((64, 32)), _z(c, 32, 64)), 8192 / 368 / 0.5),
-    ("trn2", lambda c: nisa.dma_compute(c.empty((64, 32)), [_z(c, 64, 32)] * 3, nl.add), 3 * 8192 / 368 / 0.5),
+    ("trn2", lambda c: nisa.dma_copy(*_rows(c, 4, 14)), 6 * (4.7 + 4096 / 23)),  # four and six
+    ("trn2", lambda c: nisa.dma_copy(*_rows(c, 6, 9)), 2 * (4.7 + 4096 / 23)),
+    # Within HBM 2 runs of 8 KiB are cut into 16 parts; 17 of 4 KiB with gaps leave one ring with two
+    ("trn2", lambda c: nisa.dma_copy(*_in_hbm(c, 2, 2048)), 4.7 + 1024 / 23),
+    ("trn2", lambda c: nisa.dma_copy(*_in_hbm(c, 17, 1024)), 2 * (4.7 + 4096 / 23)),
+    # Of two bytes here and four there the longer counts
+    ("trn2", lambda c: nisa.dma_copy(c.empty((128, N)), _z(c, 128, N, dtype=BF, buffer=H)), 8 * (4.7 + 4 * N / 23)),
+    ("trn2", lambda c: nisa.dma_copy(c.empty((128, N), BF), _z(c, 128, N, buffer=H)), 8 * (4.7 + 4 * N / 23)),
+    # Transposes: blocks of 128 x 16, 16 elements of which are those of a ring; 90 % of its rate, within SBUF half
+    ("trn2", lambda c: nisa.dma_transpose(c.empty((64, 32)), _z(c, 32, 64, buffer=H)), 2 * (4.7 + 512 / 23 / 0.9)),
+    ("trn2", lambda c: nisa.dma_transpose(c.empty((64, 33)), _z(c, 33, 64)), 3 * (4.7 + 512 / 23 / 0.5)),
+    (
+        "trn2",
+        lambda c: nisa.dma_transpose(c.empty((128, 1, 4, 128), BF), _z(c, 128, 1, 4, 128, dtype=BF)),
+        32 * (4.7 + 256 / 23 / 0.5),
+    ),
+    ("trn2", lambda c: nisa.dma_compute(c.empty((64, 32)), [_z(c, 64, 32)] * 3, nl.add), 3 * 8192 / 368),
 ]
+
+
+def _rows(c, first, last):
+    """Some rows of a tile, and as many of a tensor in HBM."""
+    return c.empty((128, 1024))[first:last], _z(c, last - first, 1024, buffer=H)
+
+
+def _in_hbm(c, rows, columns):
+    """A tensor in HBM, and the half of a wider one."""
+    return c.empty((rows, columns), buffer=H), _z(c, rows, 2 * columns, buffer=H)[:, 0:columns]
 
 
 def _two(c):

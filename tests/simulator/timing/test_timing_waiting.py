@@ -53,11 +53,11 @@ def test_a_barrier_waits_for_what_comes_before_it_on_both_cores(order):
         nisa.dma_copy(shared[64 * core : 64 * core + 64], a[0:64], name="store")
         nisa.core_barrier(shared, (0, 1), name="barrier")
         for i in range(100):
-            nisa.tensor_copy(tile(), a, name=f"after {i}")
+            nisa.tensor_copy(tile(), a, engine=nisa.engine.vector, name=f"after {i}")
         nisa.dma_copy(shared[64 * core : 64 * core + 64], a[0:64], name="store again")
 
     spans, found = two_cores(program, order)
-    moved = 4 * (4.7 + 2048 / 22.375)  # 64 rows over 16 rings; two cores share 716 GB/s
+    moved = 8 * (4.7 + 2048 / 22.375)  # 64 rows on 8 rings; two cores share 716 GB/s
     stored = LAUNCH + 21 * (COPY + VECTOR) + 740 + moved + 300
     assert spans[1, "store"].end_ns == pytest.approx(stored)
     assert [spans[core, "barrier"].start_ns for core in (0, 1)] == pytest.approx([stored, stored])
