@@ -126,3 +126,11 @@ def test_a_map_has_few_marks_and_lines_at_tiles():
     assert [maps.grid((16,), 1, size) for size in (16, 17, 96, 97)] == [0, 16, 16, 0]
     found = maps.draw(np.array(True), np.array(False), (), [], [])
     assert found.lines == ["0  #"] and (found.rows, found.columns) == (1, 1)
+
+
+@pytest.mark.parametrize(("by", "place"), [(1, 0), (-1, -1)])
+def test_where_a_shift_moves_nothing_to_may_be_anything(by, place):
+    got = np.roll(REFERENCE, by, 0)
+    got[place] = 7
+    found = whole_pattern(got, REFERENCE, np.full(REFERENCE.shape, 1e-3), ("M", "N"))
+    assert found == f"the output is shifted along M: index i holds what belongs at i {'-' if by == 1 else '+'} 1"
