@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from triptych.harness.reports.charts.chart import Axis, Bound, Chart, Mark, Series
+from triptych.harness.reports.charts.files import MOST as BARS
 from triptych.harness.reports.charts.files import bars
 from triptych.harness.reports.figures import tflops, time_evidence
 from triptych.harness.reports.formats import plural, short
@@ -194,7 +195,10 @@ def fixed(value: float) -> str:
 
 
 def diagrams(report: ReportData) -> list[str]:
-    """Share of the bound for each op, backend, kind of evidence and run, as diagrams that Markdown draws."""
+    """Share of the bound for each op, backend, kind of evidence and run, as diagrams that Markdown draws.
+
+    Of many cases the largest are shown: small ones are all launch.
+    """
     found = speed(report)
     groups: dict[tuple[str, str, Evidence], list[Row]] = defaultdict(list)
     for row in found.rows if found else ():
@@ -204,8 +208,13 @@ def diagrams(report: ReportData) -> list[str]:
         bars(
             f"{op} on {label}, {KINDS[kind]}",
             "% of the bound",
-            [f"{row.entry.result.case} {row.entry.result.dtype}" for row in rows],
-            [row.of_bound or 0.0 for row in rows],
+            [f"{row.entry.result.case} {row.entry.result.dtype}" for row in largest(rows)],
+            [row.of_bound or 0.0 for row in largest(rows)],
         )
         for (op, label, kind), rows in list(groups.items())[:DIAGRAMS]
     ]
+
+
+def largest(rows: Sequence[Row]) -> list[Row]:
+    """The cases that take longest at best, the longest first."""
+    return sorted(rows, key=lambda row: -(row.bound_us or 0.0))[:BARS]
