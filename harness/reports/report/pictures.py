@@ -94,7 +94,7 @@ def rooflines(report: ReportData, entries: Entries) -> list[Chart]:
         ridges = [peak * 1e3 / gb for peak, gb in peaks]
         x = Axis.over("operations a byte of memory traffic, at least", [p[0] for p in points] + ridges)
         y = Axis.over("TFLOP/s", [p[1] for p in points if p[1]] + [peak for peak, _ in peaks])
-        bounds = [Bound(f"bound in {dtype}", roof(x, y, *limit)) for limit, dtype in peaks.items()]
+        bounds = [Bound(f"roofline in {dtype}", roof(x, y, *limit)) for limit, dtype in peaks.items()]
         note = caption(kind, report.environments[run], members)
         found.append(Chart(f"Roofline of {name}, {KINDS[kind]}", note, x, y, series(members, intensity), bounds))
     return found
@@ -195,21 +195,21 @@ def fixed(value: float) -> str:
 
 
 def diagrams(report: ReportData) -> list[str]:
-    """Share of the bound for each op, backend, kind of evidence and run, as diagrams that Markdown draws.
+    """Share of the roofline for each op, backend, kind of evidence and run, as diagrams that Markdown draws.
 
     Of many cases the largest are shown: small ones are all launch.
     """
     found = speed(report)
     groups: dict[tuple[str, str, Evidence], list[Row]] = defaultdict(list)
     for row in found.rows if found else ():
-        if row.of_bound is not None:
+        if row.of_roofline is not None:
             groups[row.entry.result.op, row.entry.label, row.kind].append(row)
     return [
         bars(
             f"{op} on {label}, {KINDS[kind]}",
-            "% of the bound",
+            "% of the roofline",
             [f"{row.entry.result.case} {row.entry.result.dtype}" for row in largest(rows)],
-            [row.of_bound or 0.0 for row in largest(rows)],
+            [row.of_roofline or 0.0 for row in largest(rows)],
         )
         for (op, label, kind), rows in list(groups.items())[:DIAGRAMS]
     ]
@@ -217,4 +217,4 @@ def diagrams(report: ReportData) -> list[str]:
 
 def largest(rows: Sequence[Row]) -> list[Row]:
     """The cases that take longest at best, the longest first."""
-    return sorted(rows, key=lambda row: -(row.bound_us or 0.0))[:BARS]
+    return sorted(rows, key=lambda row: -(row.roofline_us or 0.0))[:BARS]
