@@ -1,4 +1,4 @@
-"""Who computes a block's calls: simulated kernels, NumPy that rounds after each operation, or nobody, for a prediction."""
+"""Who computes a block's calls: simulated kernels, NumPy that rounds after each operation, or nobody: a prediction."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class Timed:
 
 @dataclass
 class Predicting:
-    """Predicts each call, from shapes alone where a kernel's control flow allows it; results are of the right shapes."""
+    """Predicts each call, from shapes alone where a kernel's control flow allows it; results have the right shapes."""
 
     target: str
     calls: list[Timed] = field(default_factory=list)
@@ -132,7 +132,7 @@ def shape_alone(x: Any) -> Any:
 
 
 def filled(x: Any) -> Any:
-    """Standard normal numbers in the place of zeros, so that no branch for odd inputs is taken; integers as they are."""
+    """Standard normal numbers for zeros, so that no branch for odd inputs is taken; integers as they are."""
     if not isinstance(x, np.ndarray) or x.dtype.kind in "iu":
         return x
     return np.random.default_rng(0).standard_normal(x.shape, np.float32).astype(x.dtype)

@@ -1,8 +1,8 @@
 """A Llama block out of kernels: which is called on what, in prefill, decode and training.
 
 `call(name, *arrays, **params)` is whoever computes (`callers`): the same three functions run on simulated kernels, on
-NumPy, and without data for a prediction. Activations are [tokens, width] and weights [in, out]; only attention wants all
-tokens of a head beside each other, and `heads_first` gives it that.
+NumPy, and without data for a prediction. Activations are [tokens, width] and weights [in, out]; only attention wants
+all tokens of a head beside each other, and `heads_first` gives it that.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def prefill(call: Call, x: Array, w: Weights, cos: Array, sin: Array) -> Array:
 def decode(
     call: Call, x: Array, w: Weights, cos: Array, sin: Array, k_cache: Array, v_cache: Array, lengths: Array
 ) -> Array:
-    """x[B, hidden], one new token of each sequence -> out[B, hidden]; the caches [B, Hkv, S, D] take it in, in place."""
+    """x[B, hidden], one new token of each sequence -> out[B, hidden]; the caches [B, Hkv, S, D] take it in."""
     heads = in_heads(call("rmsnorm_linear", x, w["gain1"], w["wqkv"]), cos)
     q, k, v = (part[:, :, None] for part in turned(call, heads, w, cos, sin))
     o = call("attention_decode", q, k, v, k_cache, v_cache, lengths)

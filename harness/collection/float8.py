@@ -62,9 +62,10 @@ def tiles_exchanged(case: Case, inputs: Arrays, out: Array) -> tuple[Any, Any] |
 def mx_inputs(case: Case, rng: np.random.Generator) -> Arrays:
     """Those of matmul, with channels of different widths, as activations have them: one width for 8 neighbours in K."""
     drawn = product.inputs(case, rng)
-    width = np.repeat(np.exp2(rng.integers(-8, 3, -(-case.axes["K"] // 8))), 8)[: case.axes["K"], None]
-    lhsT: Array = (drawn["lhsT"].astype(np.float32) * width).astype(drawn["lhsT"].dtype)
-    return {**drawn, "lhsT": lhsT}
+    for name, x in drawn.items():
+        width = np.repeat(np.exp2(rng.integers(-10, 1, -(-len(x) // 8))), 8)[: len(x), None]
+        drawn[name] = (x.astype(np.float32) * width).astype(x.dtype)
+    return drawn
 
 
 def mx_product(lhsT: Array, rhs: Array) -> Array:
@@ -180,7 +181,7 @@ MATMUL_FP8 = Op(
 MX_SMOKE = [{"M": 64, "K": 300, "N": 96}, {"M": 130, "K": 600, "N": 70}]
 MX_TILES = {"M": (128, 512, 1024), "K": (128, 512), "N": (512, 1024)}
 MX_EDGE = [
-    {"M": 1, "K": 131, "N": 1},
+    {"M": 1, "K": 521, "N": 9},
     {"M": 7, "K": 1031, "N": 11},
     {"M": 131, "K": 2311, "N": 521},
     *({"M": size, "K": 190, "N": 5} for size in around(MX_TILES["M"])),

@@ -89,7 +89,7 @@ COMMANDS = (
     Command("list", "list the ops; with OP, their cases", options.add_list),
     Command("check", "compare every kernel with the reference", options.add_check),
     Command("bench", "check, then time what is right", options.add_bench),
-    Command("run", "check, then bench, then write a report", options.add_run),
+    Command("run", "check, then bench, then write a report; or `run llama-block`, a block of a model", options.add_run),
     Command("report", "run every op on every backend of this machine and write a report", options.add_report),
     Command(
         "compare",

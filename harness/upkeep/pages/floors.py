@@ -36,6 +36,7 @@ FLOORS: dict[str, tuple[str, ...]] = {  # of each house, the lowest first
         "results",
         "ops",
         "collection",
+        "blocks",
         "judge",
         "emulators",
         "backends",
