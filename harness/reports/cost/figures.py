@@ -19,10 +19,10 @@ PFLOP_HEAD = ("chip", "evidence", "rows", "TFLOP/s", "$/PFLOP", "$/M tokens", "f
 WHOLE_HEAD = ("a whole block", "chip", "evidence", "µs", "tokens/s", "$/M tokens")
 PRICE_HEAD = ("chip", "$/hour", "kind", "region", "date", "source")
 NOTE = (
-    "A block is its seven projections, unless it is called whole; attention, norms, embedding, head and links between "
-    "chips are not in it. Measured, predicted and published times are of different software and machines; a bound is no "
-    "time that anybody reached, and is ranked with nothing. Every core of a chip runs blocks of its own for rows of its "
-    "own, so that a block takes long on a small core."
+    "A block is its seven projections, unless it is called whole; attention, norms, embedding, head and links "
+    "between chips are not in it. Measured, predicted and published times are of different software and machines; a "
+    "bound is no time that anybody reached, and is ranked with nothing. Every core of a chip runs blocks of its own "
+    "for rows of its own, so that a block takes long on a small core."
 )
 
 
