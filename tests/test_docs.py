@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from triptych.harness.results.timing_accuracy import LAST_VALIDATION
+from triptych.harness.results.timing_accuracy import INTERVALS, LAST_VALIDATION, REGIMES
 from triptych.harness.upkeep.pages import api_tables, doc_tables, nki_names
 from triptych.harness.upkeep.pages.pictures import PICTURES
 from triptych.simulator import lint
@@ -99,5 +99,9 @@ def test_the_error_shown_with_predictions_is_that_of_the_validation() -> None:
     lines = [line for page in PAGES for line in page.read_text().splitlines()]
     (row,) = [line for line in lines if line.startswith("| all for validation |")]
     last = LAST_VALIDATION
-    shown = [str(last.points), f"{last.median:.1%}", f"{last.worst:.1%}", f"{last.rank_correlation:.3f}"]
-    assert shown == [cell.strip() for cell in row.split("|")[2:6]]
+    cells = [cell.strip() for cell in row.split("|")]
+    assert [str(last.points), f"{last.median:.1%}"] == cells[2:4]
+    assert f"{last.worst:.1%}" == cells[6] and f"{last.rank_correlation:.3f}" == cells[8]
+    for regime, (low, high) in INTERVALS.items():
+        (row,) = [line for line in lines if line.startswith(f"| {REGIMES[regime]} |")]
+        assert row.endswith(f"| {low:.2f} to {high:.2f} |")

@@ -77,8 +77,8 @@ def carry_out(arguments: Namespace, side: Side, outputs: Outputs) -> Document:
     assert side.request is not None
     session: Session = arguments.session or Session()
     observers: list[Observer] = [
-        Recorder(shlex.join(["triptych", *arguments.argv])),
         Progress(quiet=outputs.quiet, lines=True),
+        Recorder(shlex.join(["triptych", *arguments.argv])),
         *([StopAtFirst()] if arguments.stop else []),
     ]
     run = session.run(side.request, observers)

@@ -6,7 +6,7 @@ import contextlib
 import io
 import math
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -124,29 +124,36 @@ FEWEST = 5  # points of a regime, below which its interval is that of all
 
 
 def intervals(outcomes: Sequence[Outcome]) -> dict[str, tuple[float, float]]:
-    """For each regime, between what measured over predicted lies for four fifths of the total times.
+    """For each regime, between what measured over predicted lies for four of five totals, of new ones too.
 
-    The ends are points: the first and the last of those that leave at most a tenth on their side.
+    Its ends are the k-th smallest and the k-th largest of n points with k = (n + 1) / 10, at least the first: so one
+    more point of the same kind lies outside with a probability of a fifth at most (conformal prediction), but for
+    fewer than nine points, where the ends are all that there is.
     """
-    ran = [o for o in outcomes if o.predicted_us is not None and o.point.what == "total"]
+    ran = _totals(outcomes)
     found = {}
     for regime in REGIMES:
         own = [o for o in ran if o.regime == regime]
         ratios = sorted(1 / (1 + o.error) for o in (own if len(own) >= FEWEST else ran))
         if ratios:
-            out = len(ratios) // 10
+            out = max((len(ratios) + 1) // 10 - 1, 0)
             found[regime] = ratios[out], ratios[-1 - out]
     return found
 
 
-def coverage(outcomes: Sequence[Outcome]) -> float:
-    """The share of the total times that lie in the intervals of all the others; nan of none."""
-    ran = [o for o in outcomes if o.predicted_us is not None and o.point.what == "total"]
+def coverage(outcomes: Sequence[Outcome], family: Callable[[Outcome], Any] = id) -> float:
+    """The share of the totals that lie in the intervals of all those of another family; nan of none."""
+    ran = _totals(outcomes)
     inside = []
     for one in ran:
-        low, high = intervals([o for o in ran if o is not one]).get(one.regime, (math.nan, math.nan))
+        others = intervals([o for o in ran if family(o) != family(one)])
+        low, high = others.get(one.regime, (math.nan, math.nan))
         inside.append(low <= 1 / (1 + one.error) <= high)
     return statistics.mean(inside) if inside else math.nan
+
+
+def _totals(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    return [o for o in outcomes if o.predicted_us is not None and o.point.what == "total"]
 
 
 def rank_within(outcomes: Sequence[Outcome]) -> tuple[float, int] | None:

@@ -22,6 +22,9 @@ class Progress(Observer):
         self.line = (Ticker if lines else StatusLine)(sys.stderr, quiet=quiet)
 
     def started(self, run: Run) -> None:
+        self.line.say("testing the emulators and reading versions")
+
+    def ready(self, run: Run) -> None:
         self.tasks = run.left
         self.done = self.bad = 0
         self.begun = time.monotonic()

@@ -173,7 +173,7 @@ class Repeater:
         if size <= together:
             return
         start = size // together // 2 * together
-        part = slice(start, start + together) if start + together <= size else slice(size - together, size)
+        part = slice(start, start + together)
 
         def cut(x: Array, axis: int) -> Array:
             return np.ascontiguousarray(x[(slice(None),) * axis + (part,)])

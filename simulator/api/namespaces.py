@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from triptych.simulator import enums
-from triptych.simulator.api import older
+from triptych.simulator.api import compiler, older
 from triptych.simulator.engines import COLLECTIVES, INSTRUCTIONS
 from triptych.simulator.engines.collectives.replicas import ReplicaGroup
 from triptych.simulator.engines.registers import register_alloc
@@ -53,6 +53,7 @@ def _current() -> dict[str, dict[str, Any]]:
         "nki.language": {**names.NAMESPACE, **{f.__name__: f for f in _LOOPS}},
         "nki.collectives": {**{name: row.issue for name, row in COLLECTIVES.items()}, "ReplicaGroup": ReplicaGroup},
         "nki.typing": {"tensor": Tensor},
+        "nki.compiler": compiler.CONTENTS,
     }
 
 

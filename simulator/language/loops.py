@@ -64,11 +64,11 @@ def _opened(*bounds: Any) -> Callable[..., AbstractContextManager[None]]:
     m = machine()
     around, loop = m.scope.get("loop", ()), m.opened()
     awaited = (*m.scope.get("registers", ()), *writers(*bounds))
-    rounds = Rounds() if m.rounds is None else m.rounds.inside()
+    rounds, line = Rounds() if m.rounds is None else m.rounds.inside(), kernel_line()
 
     @contextmanager
     def in_round(n: int, *more: Any) -> Iterator[None]:
-        before, line = m.rounds, kernel_line()
+        before = m.rounds
         rounds.begin(len(m.trace.allocations))
         m.rounds = rounds
         try:

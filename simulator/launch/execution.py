@@ -15,6 +15,7 @@ from triptych.simulator.analysis.capacity import check_capacity
 from triptych.simulator.analysis.edges import keep
 from triptych.simulator.analysis.races import check_races
 from triptych.simulator.chips import chip_of
+from triptych.simulator.engines.collectives.prepared import check_triggered
 from triptych.simulator.errors import HERE, KernelError, NkiError
 from triptych.simulator.launch.arguments import Arguments
 from triptych.simulator.launch.call import Call
@@ -82,6 +83,9 @@ class Execution:
         self.machines = [
             kind(chip, self.trace, options, core, call.cores, shared, rank, ranks) for core in range(call.cores)
         ]
+        for m in self.machines:
+            m.compile_config = call.compile_config
+            m.allows_nested_config = getattr(call.specialization_config, "allow_nested_config_override", False)
         self.arguments = Arguments(call.function, call.args, call.kwargs, self.machines)
         for m in self.machines:
             m.arguments = len(self.arguments.bound)
@@ -107,6 +111,8 @@ class Execution:
 
         results: what the kernel's function returned on each core
         """
+        for m in self.machines:
+            check_triggered(m)
         if self.options.check_capacity:
             check_capacity(self.trace)
         if self.options.check_races and len(self.machines) > 1:

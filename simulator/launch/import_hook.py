@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from triptych.simulator.api import modules
-from triptych.simulator.launch.kernel import Kernel, jit, simulate
+from triptych.simulator.launch.kernel import Kernel, jit, simulate, simulate_kernel
 
 _lock = threading.RLock()
 
@@ -38,6 +38,8 @@ class _Loader:
         name = modules.documented(module.__name__)
         if name == "nki":
             module.__dict__.update(jit=jit, simulate=simulate, Kernel=Kernel)
+        if name == "nki.simulator":  # as vLLM Neuron's CPU mode calls it; AWS documents no more of this module
+            module.__dict__.update(simulate_kernel=simulate_kernel)
         module.__dict__.update(namespaces.contents(name))
         module.__doc__ = f"{name} of NKI 0.6, simulated by Triptych."
         module.__dict__["__triptych__"] = True

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 from typing import Any
 
-from triptych.simulator.api.lookup import MIGRATION
+from triptych.simulator.api.lookup import MIGRATION, short
 from triptych.simulator.lint.rules import ERROR, WARNING, At, rule
 from triptych.simulator.lint.source import Unit
 from triptych.simulator.lint.tensors import bindings
@@ -212,3 +212,34 @@ def _makes(unit: Unit, name: str) -> bool:
     made = found[1] if found is not None else None
     called = unit.resolve(made.func) if isinstance(made, ast.Call) else None
     return isinstance(called, str) and called.startswith("nki.language.")
+
+
+@rule(
+    "unpaired-prepare",
+    ERROR,
+    ast.Expr,
+    source="nki.collectives.all_to_all_v_trigger.html of SDK 2.33: exactly one trigger for each prepare",
+    since="0.7",
+    bad="""
+from nki import collectives
+
+@nki.jit
+def kernel(x, group, metadata):
+    collectives.all_to_all_v_prepare(srcs=[x], dsts=[x], replica_group=group, metadata_tensor=metadata)
+    return x
+""",
+    good="""
+from nki import collectives
+
+@nki.jit
+def kernel(x, group, metadata):
+    prepared = collectives.all_to_all_v_prepare(srcs=[x], dsts=[x], replica_group=group, metadata_tensor=metadata)
+    collectives.all_to_all_v_trigger(prepared)
+    return x
+""",
+)
+def unpaired_prepare(node: ast.Expr, at: At) -> Iterator[str]:
+    """What a prepared collective gives back is what triggers it: it is not dropped."""
+    name = at.name(node.value.func) if isinstance(node.value, ast.Call) else ""
+    if name.startswith("nki.collectives.") and name.endswith("_prepare"):
+        yield f"{short(name)} gives what {short(name).removesuffix('prepare')}trigger takes, and it is dropped"

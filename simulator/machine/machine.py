@@ -60,6 +60,9 @@ class Machine:
     shared_seen: int = 0
     meet: MeetOthers = field(default_factory=lambda: Core((0, 0)).meet)  # wait for other cores
     epoch: int = 0  # barriers, and collectives on shared HBM, that this core has passed
+    compile_config: Any = None  # of the kernel, by nki.jit (triptych.simulator.api.compiler)
+    allows_nested_config: bool = False  # a kernel that it calls may have another
+    prepared: Any = None  # the collective that waits for its trigger (triptych.simulator.engines.collectives.prepared)
     rounds: Any = None  # of the loop on the chip whose body runs (triptych.simulator.machine.rounds)
     scope: dict[str, Any] = field(default_factory=dict)  # attributes of every event in the block or loop that is open
     blocks: int = 0  # blocks and loops that were ever opened

@@ -68,6 +68,7 @@ class Clock:
         self.last_moved: dict[int, int | None] = dict.fromkeys(self.issued)
         self.ports: dict[tuple[int, str], tuple[float, int]] = {}
         self.cells: dict[int, list[float]] = {core: [0.0] * CELLS for core in self.issued}  # when each is free
+        self.visible_at: dict[int, float] = {}  # when other engines than Vector see what an event waits for
         self.use: dict[int, tuple[float, float]] = {}  # of the Tensor Engine: (share of the last window, when)
         self.queues: dict[Track, list[int]] = {}  # what is left of each that runs in program order, last first
         for index in range(n - 1, -1, -1):
@@ -187,6 +188,8 @@ class Clock:
             for index in sorted(self.ready[track]):
                 work = self.work[index]
                 mine = next((w for w in work.elsewhere if w.track == other[1]), None)
+                if self.visible_at.get(index, 0.0) > now:
+                    continue  # Vector need not wait until its own results can be seen by others
                 if mine is None or now + mine.busy + mine.latency > self.free[track] + work.busy + work.latency:
                     continue
                 if mine.port is not None and self.ports.get((other[0], mine.port), (0.0, 0))[0] > now:
@@ -252,12 +255,24 @@ class Clock:
         heapq.heappush(agenda, (free, _FREE, index))
         if self.room.of_event[index]:
             heapq.heappush(agenda, (end, _LEAVE, index))
+        if name == "dma":
+            for successor, edge in self.successors[index]:
+                self._release(successor, end, index, edge)
+            return
+        tracks, ready_at, missing = self.tracks, self.ready_at, self.missing
         for successor, edge in self.successors[index]:
             # An engine works in order: what follows on it and does not need the result need not wait for its latency.
             # Nor does a matmul that adds to what the last one left in PSUM.
-            in_order = name != "dma" and self.tracks[successor] == track
-            pipelined = in_order and (edge != READ_AFTER_WRITE or name == "tensor")
-            self._release(successor, free if pipelined else end, index, edge)
+            pipelined = tracks[successor] == track and (edge != READ_AFTER_WRITE or name == "tensor")
+            at = free if pipelined else end
+            if pipelined and self.work[successor].elsewhere:
+                self.visible_at[successor] = max(end, self.visible_at.get(successor, 0.0))
+            if at > ready_at[successor]:
+                ready_at[successor] = at
+                self.reason[successor] = (index, edge)
+            missing[successor] -= 1
+            if missing[successor] == 0:
+                heapq.heappush(agenda, (ready_at[successor], _READY, successor))
 
     def _throttled(self, core: int, now: float, busy: float) -> float:
         """The time of a matmul: longer while the Tensor Engine's use of the last few microseconds is low."""

@@ -19,10 +19,11 @@ from triptych.simulator.timing.clock import Clock, Track
 from triptych.simulator.timing.order import arranged, by_need
 from triptych.simulator.timing.room import room_for
 from triptych.simulator.timing.timeline import Span, Timeline
-from triptych.simulator.timing.work import Work, works
+from triptych.simulator.timing.work import Work, loads_of, works
 from triptych.simulator.trace import Event, Trace
 
 ORDERS = ("overlapped", "program")
+WORTH_TRYING = 1.05  # times what the busiest track needs, above which the program's order is tried too
 
 
 def schedule(trace: Trace, order: str = "overlapped") -> Timeline:
@@ -44,13 +45,15 @@ def schedule(trace: Trace, order: str = "overlapped") -> Timeline:
 def _overlapped(trace: Trace, work: list[Work], edges: list[list[Edge]]) -> list[Span]:
     """The sooner of a list scheduler's and the program's: who takes what is ready first can lose by it.
 
-    A program that fits on chip in one of these orders alone runs in that; one that does in none raises KernelError.
+    The program's is not tried where it could not end more than a twentieth sooner, because a track is busy as long. A
+    program that fits on chip in one of these orders alone runs in that; one that does in none raises KernelError.
     """
+    least = trace.chip.launch_ns.value + max(loads_of(trace, work).values(), default=0.0)
     found: list[list[Span]] = []
     stuck: list[KernelError] = []
     for make in (_by_need, _by_readiness, _as_written):
-        if make is _by_readiness and found:
-            continue  # it is for loads that do not fit in order of need
+        if found and (make is _by_readiness or _end(found[0]) <= WORTH_TRYING * least):
+            continue  # loads fit in order of need, and the program's order is hardly better
         try:
             found.append(make(trace, work, edges))
         except KernelError as error:

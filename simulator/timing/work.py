@@ -102,16 +102,22 @@ def _elsewhere(event: Event, chip: Chip) -> list[Event]:
     ]
 
 
+def loads_of(trace: Trace, work: list[Work]) -> dict[tuple[int, str], float]:
+    """How long each track of each core is occupied in all; DMA, the mean of its rings."""
+    rings = trace.chip.dma_rings.value
+    loads: dict[tuple[int, str], float] = {}
+    for event, each in zip(trace.events, work, strict=True):
+        key = event.core, each.track
+        loads[key] = loads.get(key, 0.0) + (each.busy * len(each.rings) / rings if each.queue else each.busy)
+    return loads
+
+
 def _keep_on_vector(trace: Trace, work: list[Work]) -> None:
     """What is left open stays on Vector where another part of the core has more to do.
 
     So it is in AWS's last step of its matmul ladder on Trn2: 5,403 instructions on Vector, of 5,120 copies left open.
     """
-    rings = trace.chip.dma_rings.value
-    loads: dict[tuple[int, str], float] = {}
-    for event, each in zip(trace.events, work, strict=True):
-        part = len(each.rings) / rings if each.queue else 1.0
-        loads[event.core, each.track] = loads.get((event.core, each.track), 0.0) + each.busy * part
+    loads = loads_of(trace, work)
     most = {core: max((ns, track) for (c, track), ns in loads.items() if c == core)[1] for core, _ in loads}
     for event, each in zip(trace.events, work, strict=True):
         if each.elsewhere and most[event.core] != "vector":

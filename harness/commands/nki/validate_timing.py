@@ -108,14 +108,17 @@ INTERVALS = ("validation", "count", "measured over predicted, 4 of 5")
 
 
 def interval_rows(outcomes: Sequence[Outcome]) -> list[list[str]]:
-    """For each regime that has points for validation its interval, and what all of them cover."""
-    judged = [o for o in outcomes if o.point.use == "validation"]
-    count = {name: sum(o.regime == name and o.predicted_us is not None for o in judged) for name in REGIMES}
+    """For each regime its interval of the totals for validation, and how many of them the intervals of others cover."""
+    judged = [o for o in outcomes if o.point.use == "validation" and o.point.what == "total" and o.predicted_us]
     rows = [
-        [REGIMES[name], str(count[name]), f"{low:.2f} to {high:.2f}"] for name, (low, high) in intervals(judged).items()
+        [REGIMES[name], str(sum(o.regime == name for o in judged)), f"{low:.2f} to {high:.2f}"]
+        for name, (low, high) in intervals(judged).items()
     ]
     if rows:
-        rows.append(["in the interval that all others give", "", f"{coverage(judged):.0%}"])
+        family = {id(point): name for name, points in GROUPS.items() for point in points}
+        apart = coverage(judged, lambda o: family.get(id(o.point)))
+        rows.append(["inside the intervals of all other points", str(len(judged)), f"{coverage(judged):.0%}"])
+        rows.append(["inside the intervals of the other families", str(len(judged)), f"{apart:.0%}"])
     return rows
 
 
@@ -150,9 +153,9 @@ errors with their sign. The *naive roofline* is launch and teardown and the long
 traffic at full bandwidth, of total times. *Pairs in order* are those of one kernel that were measured more than a tenth
 apart, and how many of them the model ranks as they were measured.
 
-The second table says how far a measured total was from the predicted one in four of five points for validation, by what
-decides most of the time. These intervals stand beside each prediction. Its last row holds each point against the
-intervals that all the other points give.
+The second table says how far a measured total is from the predicted one in four of five kernels, by what decides most
+of the time; of fewer than five points, it is the interval of all. These intervals stand beside each prediction. Its
+last rows hold each point against the intervals that the others give: all others, and those of other families alone.
 
 Grades: A the source of the number states kernel, chip and method; B one of them is inferred, or the number is read off
 a picture; C the kernel is our own rendering of the one that was measured. MFU and the busy shares are predicted, and

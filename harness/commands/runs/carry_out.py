@@ -66,12 +66,12 @@ def say(line: str) -> None:
 
 def observers_of(arguments: Namespace, outputs: Outputs) -> list[Observer]:
     """Who looks on while a command line's request is run."""
-    observers: list[Observer] = []
+    observers: list[Observer] = [Progress(quiet=outputs.quiet, lines=True)]
     if outputs.json or outputs.html or outputs.resume:
         observers.append(Recorder(shlex.join(["triptych", *arguments.argv]), outputs.label))
     if outputs.resume:
-        observers.append(Resume(outputs.resume, say, overview.document))
-    observers.append(Progress(quiet=outputs.quiet, lines=True))
+        tell = (lambda line: None) if outputs.watched else say
+        observers.append(Resume(outputs.resume, tell, overview.document))
     if arguments.stop:
         observers.append(StopAtFirst())
     return observers

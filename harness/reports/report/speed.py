@@ -12,11 +12,12 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from triptych.harness.reports.figures import gbytes, tflops, time_evidence, time_us
+from triptych.harness.reports.figures import gbytes, share_of_bound, tflops, time_evidence, time_us
 from triptych.harness.reports.formats import plural, short
 from triptych.harness.reports.report.data import Entry, ReportData
 from triptych.harness.reports.report.limits import KINDS, SPEEDS, limits_of, machine
 from triptych.harness.results.profile import Outcome
+from triptych.harness.results.result import Result
 from triptych.harness.results.status import Evidence
 from triptych.harness.results.timing import Measured, Time
 from triptych.harness.results.timing_accuracy import LAST_VALIDATION
@@ -31,6 +32,7 @@ class Row:
 
     entry: Entry[Outcome]
     kind: Evidence
+    error: float | None  # as a share of its bound; None where nothing was compared
     us: float
     spread: str
     over: float | None  # its time over that of the fastest of its case, kind and run; None where it is alone
@@ -39,7 +41,11 @@ class Row:
     bound_us: float | None
     of_bound: float | None  # in percent: the bound over the time
     of_peak: float | None  # in percent of the matrix unit's rate
-    day: str
+
+    @property
+    def profile(self) -> bool:
+        """Whether it is a time alone, of which nothing was compared."""
+        return not isinstance(self.entry.result, Result)
 
 
 @dataclass(frozen=True)
@@ -82,14 +88,15 @@ def group(entry: Entry[Outcome]) -> tuple[object, ...]:
 def row(entry: Entry[Outcome], report: ReportData, fastest: float | None) -> Row:
     result, timing = entry.result, entry.result.timing
     assert timing is not None
-    env, us, rate = report.environments[entry.run], timing.us, tflops(result)
-    limits = limits_of(entry, env)
+    us, rate = timing.us, tflops(result)
+    limits = limits_of(entry, report.environments[entry.run])
     bound = None
     if limits is not None and (timing.flops or timing.bytes):
         bound = limits.bound_us(timing.flops or 0, timing.bytes or 0)
     return Row(
         entry,
         timing.evidence,
+        share_of_bound(result) if isinstance(result, Result) else None,
         us,
         spread(timing),
         us / fastest if fastest else None,
@@ -98,7 +105,6 @@ def row(entry: Entry[Outcome], report: ReportData, fastest: float | None) -> Row
         bound,
         100 * bound / us if bound and us else None,
         100 * rate / limits.tflop_per_s if limits is not None and rate is not None else None,
-        str(env.get("utc") or "")[:10],
     )
 
 

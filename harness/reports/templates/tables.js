@@ -1,12 +1,13 @@
 // Sorts a table by the column whose head is clicked, and shows the rows that hold every word of a filter.
 
 const number = cell => parseFloat((cell.dataset.value || cell.firstChild?.textContent || '').replaceAll(',', ''));
-function compare(column, numeric) {
+function compare(column, numeric, sign) {  // what has no number comes last, whichever way
   return (a, b) => {
     const [x, y] = [a.cells[column], b.cells[column]];
-    if (!numeric) return x.textContent.localeCompare(y.textContent, undefined, {numeric: true});
+    if (!numeric) return sign * x.textContent.localeCompare(y.textContent, undefined, {numeric: true});
     const [p, q] = [number(x), number(y)];
-    return (Number.isNaN(p) ? Infinity : p) - (Number.isNaN(q) ? Infinity : q);
+    if (Number.isNaN(p) || Number.isNaN(q)) return Number.isNaN(p) - Number.isNaN(q);
+    return sign * (p - q);
   };
 }
 for (const table of document.querySelectorAll('table.sortable')) {
@@ -33,8 +34,7 @@ for (const table of document.querySelectorAll('table.sortable')) {
       const down = head.getAttribute('aria-sort') === 'ascending';
       for (const other of table.tHead.rows[0].cells) other.removeAttribute('aria-sort');
       head.setAttribute('aria-sort', down ? 'descending' : 'ascending');
-      rows.sort(compare(column, head.classList.contains('num')));
-      if (down) rows.reverse();
+      rows.sort(compare(column, head.classList.contains('num'), down ? -1 : 1));
       body.append(...rows);
     });
   });

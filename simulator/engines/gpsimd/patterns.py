@@ -107,7 +107,7 @@ def _affine(dst: NkiTensor, pattern: Sequence[Sequence[int]], offset: Any, multi
         raise NkiValidationError(
             f"pattern generates {count} elements per partition, and dst {dst.shape} has {dst.free_size}"
         )
-    # The page of 0.6 takes a register; that a counter of 0.7, a scalar, is as good is not shown, and 0.6's kernels need it.
+    # The page of 0.6 takes a register; that a scalar, the counter of 0.7, is as good is not shown.
     late = isinstance(offset, (VirtualRegister, NkiScalar))
     start = bound_value(offset) if late else _int32(offset, "offset")
     step = _int32(multiplier, "channel_multiplier")

@@ -99,6 +99,8 @@ BREAKS = [
     ("register-branch", kernel("r = nisa.register_alloc(1)", "for i in range(r):", "    print(i)")),
     ("register-branch", kernel("def body(i):", "    if i:", "        print(x)", "nl.fori_loop(0, 2, body)")),
     ("deprecated", kernel("a = nisa.memset(x, 0)", "a.depends_on(a)")),
+    ("unpaired-prepare", "import nki.collectives as ncc\n"
+                         + kernel("ncc.all_gather_v_prepare([x], [x], g, m)", parameters="x, g, m")),
     ("undocumented", kernel("print({1, 2})")),
     ("undocumented", kernel("print(max(i for i in range(3)))")),
     ("undocumented", kernel("print(*x.shape)")),

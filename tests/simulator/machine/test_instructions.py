@@ -9,8 +9,12 @@ import pytest
 
 from triptych.harness.upkeep.pages import nki_names
 from triptych.simulator import INSTRUCTIONS, NkiValidationError
+from triptych.simulator.analysis import costs
+from triptych.simulator.chips import chip_of
+from triptych.simulator.dtypes import TABLE
 from triptych.simulator.enums import engine
 from triptych.simulator.launch.import_hook import simulated_nki
+from triptych.simulator.trace import Allocation, Event, Region
 
 with simulated_nki():
     import nki.isa as nisa
@@ -73,6 +77,7 @@ def _z(c, *shape, dtype="float32", buffer="sbuf"):
 
 
 N = 256
+WIDE = (4, 1024)
 P, H, F, BF, X4 = "psum", "private_hbm", (4, N), "bfloat16", "float8_e5m2_x4"
 COSTS = [
     # Vector at 1.12 GHz on v2, 0.96 on v3
@@ -158,6 +163,13 @@ COSTS = [
         lambda c: nisa.topk(c.empty((16, 8), BF), c.empty((16, 8), "uint32"), _z(c, 16, 4, dtype=BF), 64),
         (4 * 64 + 8) / 1.2,
     ),
+    # Two bytes on Vector of v3: four times as fast dense in SBUF, twice with gaps or from PSUM, not with gaps in PSUM
+    ("trn2", lambda c: nisa.tensor_copy(c.empty(WIDE, BF), _z(c, *WIDE, dtype=BF)), 256 / 0.96),
+    ("trn2", lambda c: nisa.tensor_copy(c.empty(WIDE, BF), _z(c, 4, 2048, dtype=BF)[:, ::2]), 512 / 0.96),
+    ("trn2", lambda c: nisa.tensor_copy(c.empty(WIDE, BF), _z(c, *WIDE, dtype=BF, buffer=P)), 512 / 0.96),
+    ("trn2", lambda c: nisa.tensor_copy(c.empty(WIDE, BF), _z(c, 4, 2048, dtype=BF, buffer=P)[:, ::2]), 1024 / 0.96),
+    ("trn2", lambda c: nisa.tensor_copy(c.empty(WIDE), _z(c, *WIDE, dtype=BF)), 1024 / 0.96),
+    ("trn1", lambda c: nisa.tensor_copy(c.empty(WIDE, BF), _z(c, *WIDE, dtype=BF)), 1024 / 1.12),
     # Scalar at 1.4 GHz; reading the accumulator takes 64 cycles more
     ("trn1", lambda c: nisa.activation(c.empty(F), nl.exp, _z(c, *F)), N / 1.4),
     ("trn1", lambda c: nisa.activation_reduce(c.empty(F), nl.exp, _z(c, *F), nl.add, c.empty((4, 1))), (N + 64) / 1.4),
@@ -225,6 +237,29 @@ def _matmul_mx(c, k, m, n):
     nisa.nc_matmul_mx(
         c.empty((m, n), buffer="psum"), left, right, _z(c, k, m, dtype="uint8"), _z(c, k, n, dtype="uint8")
     )
+
+
+@pytest.mark.parametrize(
+    ("op", "ranks", "size", "joint", "expected"),
+    [
+        # trn2: 1280 GB/s of a device, 160 of each of its eight cores; two hops over the mesh, twice for all_reduce
+        ("all_gather", 4, 4096, False, 2 * 1500 + 3072 / 160),
+        ("all_gather", 4, 4096, True, 2 * 1500 + 3072 / 320),
+        ("all_reduce", 4, 4096, True, 4 * 1500 + 3072 / 320),
+        ("all_reduce", 8, 2_000_000, False, 2 * (3 + 1) * 1500 + 1_500_000 / 160),  # doubling and halving
+        ("all_gather", 8, 60_000_000, False, 4 * 1500 + 45_000_000 / 160),  # around a ring of every other
+        ("all_gather", 1, 4096, False, 4096 / 368),
+    ],
+)
+def test_the_cost_of_a_collective_by_hand(op, ranks, size, joint, expected):
+    """Hops of 1.5 us, and what a rank sends over its share of the links; two cores that act as one have two shares."""
+    whole = Allocation(0, "t", "shared_hbm", (size,), TABLE["uint8"], ("k.py", 1))
+    region = Region(whole, 0, (size,), (1,), TABLE["uint8"])
+    moved = size * 3 // 4
+    event = Event(
+        op, "dma", (region,), (region,), ("k.py", 1), 0, None, {"ranks": range(ranks), "joint": joint, "moved": moved}
+    )
+    assert costs.collective(event, chip_of("trn2")) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(("target", "call", "expected"), COSTS)

@@ -66,6 +66,28 @@ def test_the_critical_path_is_all_of_the_time_between_launch_and_teardown():
     ) == 5  # the first load delays the second
     assert sum(step.us for step in p.critical) == pytest.approx(p.total_us - LAUNCH - TEARDOWN)
     assert all(step.line[0] == __file__ for step in p.critical)
+    assert [step.share for step in p.critical] == pytest.approx([step.us / p.total_us for step in p.critical])
+
+
+def test_the_regime_is_what_decides_most_of_the_time():
+    def busy(loads, matmuls, copies):
+        def kernel(x):
+            a, product = nl.ndarray((128, 4096), "bfloat16"), nl.ndarray((128, 512), "float32", nl.psum)
+            nisa.memset(a, 1.0)
+            for _ in range(loads):
+                nisa.dma_copy(nl.ndarray((128, 4096), "bfloat16"), x)
+            for i in range(matmuls):
+                nisa.nc_matmul(product, a[:, 0:128], a[:, 0:512], accumulate=i > 0)
+            for _ in range(copies):
+                nisa.activation(nl.ndarray((128, 4096), "bfloat16"), nl.copy, a)
+            return x
+
+        return predict(kernel, np.ones((128, 4096), ml_dtypes.bfloat16))
+
+    assert busy(1, 1, 1).regime == "short" and busy(0, 0, 0).regime == "short"
+    assert [busy(*n).regime for n in ((60, 1, 1), (1, 600, 1), (1, 1, 40))] == ["dma", "tensor", "engines"]
+    just = busy(1, 1, 25)
+    assert (just.total_us > 5 * (LAUNCH + TEARDOWN)) == (just.regime == "engines")
 
 
 def test_stalls_are_the_idle_time_of_the_busiest_track():

@@ -66,6 +66,22 @@ def test_a_barrier_waits_for_what_comes_before_it_on_both_cores(order):
     assert found.total_ns < LAUNCH + 21 * (COPY + VECTOR) + 101 * COPY + 3000 + TEARDOWN
 
 
+@pytest.mark.parametrize("slow", [0, 1])
+def test_a_barrier_waits_for_the_queue_of_the_other_core(slow):
+    """What stands before it on its engine touches nothing that is shared, and still has to be over on both cores."""
+
+    def program(core, a, shared):
+        if core == slow:
+            nisa.iota(nl.ndarray((128, 8192), nl.int32), [[1, 8192]], name="busy")
+        nisa.core_barrier(shared, (0, 1), engine=nisa.engine.gpsimd, name="barrier")
+
+    spans, _ = two_cores(program)
+    over = LAUNCH + (150 + 8192) / 1.2
+    assert spans[slow, "busy"].free_ns == pytest.approx(over)
+    assert spans[slow, "barrier"].start_ns == pytest.approx(over)
+    assert spans[1 - slow, "barrier"].start_ns == pytest.approx(over + 251)  # GpSimd's latency
+
+
 def test_a_symmetric_kernel_takes_no_longer_for_its_barrier():
     def program(barrier):
         def run(core, a, shared):
