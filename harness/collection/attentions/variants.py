@@ -13,7 +13,7 @@ import numpy as np
 from triptych.harness.arrays import Array, Arrays
 from triptych.harness.collection import llama
 from triptych.harness.collection.attentions import forward
-from triptych.harness.collection.attentions.baselines import online, plain, prescaled, rounded
+from triptych.harness.collection.attentions.baselines import online, plain, prescaled
 from triptych.harness.collection.attentions.forward import sizes, visible_pairs
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.op import Op
@@ -54,14 +54,17 @@ def sinks(case: Case, rng: np.random.Generator) -> Options:
 
 
 def mask(case: Case, rng: np.random.Generator) -> Options:
-    """A slope times the distance for each head, a quarter of the keys hidden, and all of them from one query."""
+    """A slope times the distance for each head, a quarter of the keys hidden, and all of them from one query.
+
+    Not the latter for subnormal values: what is computed again has room for the largest, at the cost of the smallest.
+    """
     h, sq, sk = (case.axes[axis] for axis in ("H", "Sq", "Sk"))
     distance = np.abs(np.arange(sq)[:, None] + sk - sq - np.arange(sk))
     found = -distance[None, None] * 2.0 ** -np.arange(1, h + 1)[None, :, None, None]
     hidden = rng.random((1, h, sq, sk)) < 0.25
     hidden[..., sk // 2] = False
     found[hidden] = -np.inf
-    if sq > 2:
+    if sq > 2 and case.regime != "subnormal":
         found[:, :, sq // 3] = -np.inf
     return {"mask": found}
 
@@ -193,7 +196,7 @@ OPS = (
         "attention_lse",
         "and lse[B, H, Sq], the logarithm of its sum of weights",
         cases=cases(causal=True, with_lse=True),
-        honest=(online, plain, prescaled, rounded),
+        dtypes=("float32",),  # in narrow dtypes lse sums rounded weights, as out does, and errs by as much
         outputs={"out": Output(axes=("B", "H", "Sq", "D")), "lse": Output("float32", axes=("B", "H", "Sq"))},
     ),
 )
