@@ -6,6 +6,8 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0
 
 BIN := $(VENV)/bin
+# What a command does, and again every 15 seconds, since it may say nothing for long: $(ALIVE) WORDS COMMAND.
+ALIVE := @sh -c 'echo "$$0"; (while sleep 15; do echo "... $$0"; done) & tick=$$!; "$$@"; code=$$?; kill $$tick; exit $$code'
 INSTALLED := $(VENV)/.installed
 TESTABLE := $(VENV)/.testable
 
@@ -15,8 +17,8 @@ report: $(INSTALLED)  ## check, time and report every op on every backend of thi
 	$(BIN)/triptych report --html report.html
 
 test: $(TESTABLE)  ## the tests; the slow sweeps come second
-	$(BIN)/python -m pytest -n auto -m "not slow"
-	$(BIN)/python -m pytest -n auto -m slow
+	$(ALIVE) "testing" $(BIN)/python -m pytest -n auto -m "not slow"
+	$(ALIVE) "testing the slow sweeps" $(BIN)/python -m pytest -n auto -m slow
 
 check: $(TESTABLE)  ## lint, format and types
 	$(BIN)/ruff check .
@@ -48,9 +50,9 @@ help:  ## this list
 $(INSTALLED): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("triptych needs Python 3.10 or newer, this is %d.%d; choose one with make PYTHON=python3.12" % sys.version_info[:2] if sys.version_info < (3, 10) else 0)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -e .
+	$(ALIVE) "installing" $(BIN)/python -m pip install --quiet -e .
 	touch $@
 
 $(TESTABLE): $(INSTALLED)
-	$(BIN)/python -m pip install --quiet -e '.[test]' $(TORCH)
+	$(ALIVE) "installing what the tests need" $(BIN)/python -m pip install --quiet -e '.[test]' $(TORCH)
 	touch $@

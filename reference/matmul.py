@@ -36,3 +36,12 @@ def matmul_mk(lhs: NDArray[Any], rhs: NDArray[Any]) -> NDArray[np.float64]:
     if lhs.ndim != 2:
         raise ValueError(f"lhs must have 2 axes [M, K], got {lhs.ndim}: shape {lhs.shape}")
     return matmul(lhs.T, rhs)
+
+
+def matmul_batched(lhsT: NDArray[Any], rhs: NDArray[Any]) -> NDArray[np.float64]:
+    """lhsT[B, K, M], rhs[B, K, N] -> out[B, M, N], float64: the product of each pair."""
+    if lhsT.ndim != 3 or rhs.ndim != 3 or len(lhsT) != len(rhs) or len(lhsT) == 0:
+        raise ValueError(
+            f"lhsT [B, K, M] and rhs [B, K, N] must have 3 axes and one B, got {lhsT.shape} and {rhs.shape}"
+        )
+    return np.stack([matmul(a, b) for a, b in zip(lhsT, rhs, strict=True)])

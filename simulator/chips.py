@@ -77,6 +77,7 @@ class Chip:
     dma_descriptor_ns: Fact  # of one descriptor on its ring, beyond its bytes
     dma_issue_ns: Fact  # of one transfer on the queue that issues it, where hardware makes its descriptors
     dma_software_issue_ns: Fact  # the same where GpSimd makes them
+    dma_static_issue_ns: Fact  # the same where they lie in HBM before the kernel starts
     dma_start_ns: Fact  # from the issue to the first byte
     dma_end_ns: Fact  # from the last byte to the use by an engine
     hbm_gb_per_s: Fact  # of the stack that a core reads
@@ -127,10 +128,18 @@ def _common() -> dict[str, Fact]:
             "measured",
         ),
         "dma_software_issue_ns": Fact(
-            31,
+            603,
             "ns",
-            "a third party's profile of a decoder on Trn2; that GpSimd is busy no longer is assumed",
-            "assumed",
+            f"{_LADDER_V3}: GpSimd triggers a load every 603 ns, give or take 10, in the window of v2-zoom.png, with "
+            "ticks of 20 ns; 604 ns a transfer in that step's total. Taken for every generation",
+            "measured",
+        ),
+        "dma_static_issue_ns": Fact(
+            184,
+            "ns",
+            f"{_DMA_TRACES}: Sync's two instructions for the load of the first, from the start of one to the end of "
+            "the other, 80 pixels of 2.3 ns; taken for every generation",
+            "measured",
         ),
         "dma_end_ns": Fact(300, "ns", f"{_DMA_TRACES}: last byte to the start of ScalarE", "measured"),
         "launch_ns": Fact(17_000, "ns", f"{_MAMBA}; taken for every generation", "measured"),
@@ -170,7 +179,7 @@ NC_V2 = Chip(
         f"predicted too short; {_V2} says 27 GiB/s an engine",
     ),
     dma_descriptor_ns=Fact(4.7, "ns", "that of NeuronCore-v3", "assumed"),
-    dma_issue_ns=Fact(0, "ns", f"{_V2}: descriptors are written before the kernel starts", "assumed"),
+    dma_issue_ns=Fact(600, "ns", "not used: it has no hardware DGE", "assumed"),
     hbm_gb_per_s=Fact(410, "GB/s", f"{_HARDWARE}/trainium.rst: 820 of a chip of two cores"),
     hbm_cores=Fact(1, "cores", f"{_HARDWARE}/trainium.rst"),
     cores_per_device=Fact(2, "cores", f"{_HARDWARE}/trainium.rst"),
@@ -202,7 +211,7 @@ NC_V3 = Chip(
         "seen at 411, and nki-dma-overview.rst gives 27.2 an engine as a theoretical peak",
     ),
     dma_descriptor_ns=Fact(4.7, "ns", f"{_LADDER_V3}: least squares over the rings' busy times", "measured"),
-    dma_issue_ns=Fact(600, "ns", f"nki/deep-dives/nki-dge.rst; {_LADDER_V3}: 604 ns a transfer in its first step"),
+    dma_issue_ns=Fact(600, "ns", "nki/deep-dives/nki-dge.rst"),
     hbm_gb_per_s=Fact(716, "GB/s", f"{_LADDER_V3}: the profiler's denominator; four stacks, 2.9 TB/s a chip"),
     hbm_cores=Fact(2, "cores", f"{_HARDWARE}/trainium2.rst"),
     cores_per_device=Fact(8, "cores", f"{_HARDWARE}/trainium2.rst"),

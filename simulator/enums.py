@@ -1,4 +1,4 @@
-"""The enumerations of `nki.isa`, with NKI 0.6's members and values (nki/api/nki/isa/__init__.py)."""
+"""The enumerations of `nki.isa`, with NKI's members and values (nki/api/nki/isa/__init__.py)."""
 
 from __future__ import annotations
 
@@ -64,6 +64,13 @@ class nc_version(Enum):
         return self.value < other.value if isinstance(other, nc_version) else NotImplemented
 
 
+class dependency(Enum):
+    """What an edge between two instructions orders (nki.isa.dependency of NKI 0.7)."""
+
+    runtime = "runtime"  # the consumer waits for the producer, on whatever engines they run
+    schedule = "schedule"  # the order of issue alone: no engine waits
+
+
 class dma_engine(Enum):
     """Which DMA moves data between two cores."""
 
@@ -78,8 +85,12 @@ _OF_PARAMETER = {
 
 
 def named(arguments: dict[str, Any]) -> dict[str, Any]:
-    """`arguments` of an instruction with the member of an enumeration for each raw value of one."""
+    """`arguments` of an instruction with the member of an enumeration for each raw value that one has."""
     return {
-        name: _OF_PARAMETER[name](value) if name in _OF_PARAMETER and type(value) in (int, str) else value
+        name: _member(_OF_PARAMETER[name], value) if name in _OF_PARAMETER and type(value) in (int, str) else value
         for name, value in arguments.items()
     }
+
+
+def _member(kind: type[Enum], value: Any) -> Any:
+    return next((member for member in kind if member.value == value), value)

@@ -34,6 +34,9 @@ class Running(Protocol):
     def note(self, message: str, line: tuple[str, int] | None = None) -> None:
         """Keep a remark, with the kernel's line."""
 
+    def remark(self, name: str, message: str, source: str) -> None:
+        """Note what is one of options.REMARKS, or raise it where the options forbid it."""
+
     def note_values(self, message: str) -> None:
         """Keep a remark on the values that the instruction which runs has met."""
 

@@ -6,8 +6,10 @@ capacity and pictures are functions of a `Trace`; none of them touches data.
 What a kernel says of the order of its instructions stands in `Event.attributes`:
 
     "after"       the events that this one runs after: with_schedule's edges and depends_on's; earlier in the trace
+    "issued_after" the events that this one is issued after, and for whose end it does not wait
     "no_reorder"  a number: events of one core with the same number keep their order, each after the one before
     "registers"   the events that wrote the registers it needs: bounds of the loops around it, its own operands
+    "open"        there if the kernel names no engine and the compiler chooses one by the engines' workload
     "loop"        ((loop, round), ..) of the dynamic loops around it, outermost first; static loops are unrolled
 """
 
@@ -19,6 +21,7 @@ from typing import Any, NamedTuple, Protocol
 
 from triptych.simulator.chips import Chip
 from triptych.simulator.dtypes import DType
+from triptych.simulator.enums import dependency
 from triptych.simulator.errors import NkiValidationError, show_line
 
 
@@ -102,22 +105,30 @@ class Event:
         self.name = name
         self.attributes = attributes
 
-    def depends_on(self, *producers: Event) -> Event:
-        """Run after each producer (nki.isa.NkiInstruction.depends_on)."""
+    def depends_on(self, *producers: Event, kind: dependency | None = None) -> Event:
+        """Run after each producer (nki.isa.NkiInstruction.depends_on).
+
+        kind: `runtime` waits for it, `schedule` is issued after it and waits for nothing; None does as NKI 0.6 did
+        """
+        if kind is not None and not isinstance(kind, dependency):
+            raise NkiValidationError(f"kind must be nisa.dependency.runtime or .schedule, got {kind!r}")
         for producer in producers:
             if not isinstance(producer, Event) or producer is self:
                 raise NkiValidationError(
                     f"depends_on takes other instructions, as nisa calls return them; got {producer}"
                 )
-            if producer.attributes.get("loop") != self.attributes.get("loop"):
-                # The stub allows a producer in an enclosing scope, and forbids an edge into a loop a sentence later.
+            own, other = self.attributes.get("loop", ()), producer.attributes.get("loop", ())
+            if own != other and not (kind is not None and own[: len(other)] == other):
+                # The stub of 0.6 allows a producer in an enclosing scope, and forbids an edge into a loop a sentence
+                # later; the page of 0.7 has both ends in one loop, or the producer outside.
                 raise NkiValidationError(
                     f"{self.label} cannot depend on {producer.label}: a dynamic loop, or another round of it, holds "
                     "one and not the other",
                     source="nki/api/nki/isa/__init__.py, NkiInstruction",
                 )
         # Events of one kind may share their attributes: this one's become its own.
-        self.attributes = {**self.attributes, "after": [*self.attributes.get("after", ()), *producers]}
+        key = "issued_after" if kind is dependency.schedule else "after"
+        self.attributes = {**self.attributes, key: [*self.attributes.get(key, ()), *producers]}
         return self
 
     @property

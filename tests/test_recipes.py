@@ -49,7 +49,16 @@ def recipes() -> dict[str, Recipe]:
 
 
 RECIPES = recipes()
-KINDS = ("an op", "an instruction", "a chip", "a backend", "a command", "a lint rule", "a chapter of the report")
+KINDS = (
+    "an op",
+    "an instruction",
+    "a chip",
+    "a backend",
+    "a command",
+    "a knob",
+    "a lint rule",
+    "a chapter of the report",
+)
 
 
 def changed(text: str, diff: str) -> str:

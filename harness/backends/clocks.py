@@ -5,13 +5,17 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from triptych.harness.results.status import Evidence
 from triptych.harness.results.timing import Measured
 
 FLUSH_BYTES = 256 * 2**20  # more than the last-level cache of any GPU of 2026
+
+
+def _pass_over(value: Any) -> None:
+    """Nobody wants to see it."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,30 @@ class TimingBudget:
     fewest: int = 3
     most: int = 1000
     patience: float = 2.0  # seconds after which the samples that there are, one at least, have to do
+    look: Callable[[Any], None] = _pass_over  # takes what the first, the last and some calls between returned
+
+    def looking_at(self, outputs: Callable[[Any], Any]) -> TimingBudget:
+        """The same budget for calls that return what `outputs` makes a backend's output of."""
+        if self.look is _pass_over:
+            return self
+        return replace(self, look=lambda returned: self.look(outputs(returned)))
+
+
+class Calls:
+    """The calls of one timing: each may be looked at when it is over, outside of its time."""
+
+    def __init__(self, look: Callable[[Any], None]) -> None:
+        self.look, self.count, self.last = look, 0, None
+
+    def returned(self, value: Any) -> None:
+        """After the first, second, fourth, eighth call and so on, `value` is looked at."""
+        self.count += 1
+        self.last = value
+        if self.count & (self.count - 1) == 0:
+            self.look(value)
+
+    def end(self) -> None:
+        self.look(self.last)
 
 
 def nothing() -> None:
@@ -37,6 +65,7 @@ def time_host(
     restore: what makes the arguments again what they were; it runs before each call and is not timed.
     """
     warmups = 0
+    calls = Calls(budget.look)
     start = time.perf_counter_ns()
     while time.perf_counter_ns() - start < budget.warmup_seconds * 1e9:
         restore()
@@ -47,8 +76,10 @@ def time_host(
     while _wants_more(len(samples), time.perf_counter_ns() - start, budget):
         restore()
         before = time.perf_counter_ns()
-        call()
+        value = call()
         samples.append((time.perf_counter_ns() - before) / 1e3)
+        calls.returned(value)
+    calls.end()
     return summary(samples, warmups, evidence, timer="host clock", cache="warm")
 
 
@@ -83,10 +114,14 @@ def time_cuda(call: Callable[[], Any], budget: TimingBudget, restore: Callable[[
         sample(call)
         warmups += 1
     samples: list[float] = []
+    calls = Calls(budget.look)
+    values: list[Any] = []
     start = time.perf_counter_ns()
     while _wants_more(len(samples), time.perf_counter_ns() - start, budget):
         restore()
-        samples.append(sample(call))
+        samples.append(sample(lambda: values.append(call())))
+        calls.returned(values.pop())
+    calls.end()
     return summary(samples, warmups, Evidence.DEVICE, timer="device events", cache="L2 flushed")
 
 

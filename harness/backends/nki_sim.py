@@ -20,7 +20,7 @@ from triptych.harness.ops import loading
 from triptych.harness.ops.outputs.naming import Outputs
 from triptych.harness.results.status import Evidence
 from triptych.harness.results.timing import Predicted, Timing
-from triptych.harness.results.timing_accuracy import LAST_VALIDATION
+from triptych.harness.results.timing_accuracy import LAST_VALIDATION, interval
 
 if TYPE_CHECKING:
     from triptych.simulator import Options, Run
@@ -54,11 +54,18 @@ class Simulator(Backend):
         """A prediction from the trace, by the timing model with what a compiler's scheduler would overlap."""
         from triptych import simulator
 
-        predicted = simulator.predict_trace(self.simulate(problem, problem.own_inputs(), target).trace)
+        own = problem.own_inputs()
+        run = self.simulate(problem, own, target)
+        budget.look(given_back(problem, run.outputs, own))
+        predicted = simulator.predict_trace(run.trace)
+        low, high = interval(predicted.total_us, predicted.regime)
         return Predicted(
             timer="timing model",
             evidence=Evidence.PREDICTED,
             predicted_us=predicted.total_us,
+            low_us=low,
+            high_us=high,
+            regime=predicted.regime,
             accuracy=LAST_VALIDATION,
             mfu=predicted.mfu,
             busy_share=predicted.busy,

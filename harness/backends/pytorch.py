@@ -35,15 +35,20 @@ class Torch(Backend):
         for name in problem.outputs.keys() - set(problem.op.mutates):
             shape, dtype = problem.memory_of(name)
             poison(int(np.prod(shape)) * dtype.itemsize)
-        returned = from_tensors(call_of(problem, tensors)())  # the judge says what is wrong with what is no tensor
-        return given_back(problem, returned, {name: from_torch(tensors[name]) for name in problem.op.mutates})
+        return outputs_of(problem, tensors, call_of(problem, tensors)())  # the judge says what is wrong with no tensor
 
     def time(self, problem: Problem, target: str | None, budget: TimingBudget) -> Timing:
         tensors = tensors_of(problem)
         call, restore = call_of(problem, tensors), restoring(problem, tensors)
+        budget = budget.looking_at(lambda returned: outputs_of(problem, tensors, returned))
         if gpu_here():
             return time_cuda(call, budget, restore)
         return time_host(call, budget, Evidence.HOST, restore)
+
+
+def outputs_of(problem: Problem, tensors: dict[str, Any], returned: Any) -> Any:
+    """What a function returned and, of one that changes inputs, what these are now, as arrays."""
+    return given_back(problem, from_tensors(returned), {name: from_torch(tensors[name]) for name in problem.op.mutates})
 
 
 def from_tensors(returned: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from triptych.harness.arrays import Array, to_torch
+from triptych.harness.arrays import Array, from_torch, to_torch
 from triptych.harness.backends import guarded
 from triptych.harness.backends.base import Backend, given_back
 from triptych.harness.backends.clocks import TimingBudget, time_cuda
@@ -71,7 +71,13 @@ class TritonDevice(Backend):
         with launcher_of(problem) as (launcher, writes):
             for parameter, name in writes.items():
                 tensors[parameter] = to_torch(np.zeros(*problem.memory_of(name)), "cuda")
-            return time_cuda(lambda: launcher(**tensors, **problem.case.params), budget, restore)
+
+            def outputs(returned: Any) -> Any:
+                written = {parameter: from_torch(tensors[parameter]) for parameter in writes}
+                now = {name: from_torch(tensors[name]) for name in problem.op.mutates}
+                return given_back(problem, output_of(from_tensors(returned), writes, written, problem), now)
+
+            return time_cuda(lambda: launcher(**tensors, **problem.case.params), budget.looking_at(outputs), restore)
 
 
 def _bytes(tensor: Any) -> Array:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
+
+import numpy as np
 
 from triptych.harness.backends import guarded
 from triptych.harness.backends.base import Backend, KernelFault, Replay, file_of, given_back
@@ -24,7 +27,8 @@ from triptych.harness.emulators import (
     version_support,
 )
 from triptych.harness.judge.problem import Problem
-from triptych.harness.ops.outputs.naming import Outputs
+from triptych.harness.ops import layouts
+from triptych.harness.ops.outputs.naming import Outputs, flatten
 from triptych.harness.results.status import Evidence
 from triptych.harness.results.timing import Timing
 
@@ -42,7 +46,10 @@ class Interpreter(Backend):
         return NO_TRITON if find_spec("triton") is None else version_support()
 
     def run(self, problem: Problem, target: str | None) -> Any:
-        return interpreted(problem, interpret)
+        returned = interpreted(problem, interpret)
+        if problem.case.regime == "strided" and not problem.op.mutates:
+            warn_of_narrow_offsets(problem, returned)
+        return returned
 
     def run_again(self, problem: Problem, target: str | None) -> Any:
         """With the programs of each launch in reverse order: a result that depends on their order is a race."""
@@ -79,6 +86,31 @@ class Interpreter(Backend):
 
     def spoken_errors(self) -> tuple[type[BaseException], ...]:
         return (EmulationError,)
+
+
+def warn_of_narrow_offsets(problem: Problem, returned: Any) -> None:
+    """A warning if the kernel computes another result where rows lie so far apart that an offset needs 33 bits."""
+    try:
+        far = layouts.far_apart(problem.inputs)
+    except OSError:
+        return
+    try:
+        wrong = differ(interpreted(replace(problem, inputs=far, known=problem.evaluated), interpret), returned)
+        said = "another result"
+    except (KernelFault, EmulationError) as error:
+        wrong, said = True, str(error)
+    if wrong:
+        warnings.warn(
+            "offsets wrap where an input has 2**31 elements from first to last: with rows so far apart the kernel "
+            f"gives {said}; compute them in 64 bits, as tl.program_id(0).to(tl.int64) * stride",
+            stacklevel=2,
+        )
+
+
+def differ(a: Any, b: Any) -> bool:
+    """Whether two results of a kernel have other bits in any of their arrays."""
+    one, other = flatten(a), flatten(b)
+    return any(isinstance(x, np.ndarray) and first_difference(x, other[name]) is not None for name, x in one.items())
 
 
 def interpreted(problem: Problem, how: Callable[..., Any]) -> Any:

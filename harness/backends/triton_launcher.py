@@ -69,12 +69,11 @@ def output_of(returned: Any, writes: Mapping[str, str], written: Mapping[str, Ar
     elif writes and len(flatten(returned)) + len(writes) == len(wanted):  # the rest
         rest = [name for name in wanted if name not in writes.values()]
         found = {**(renamed(flatten(returned), rest) or {}), **{writes[p]: x for p, x in written.items()}}
-    leaves = {} if found is None else flatten(found)
-    if not leaves and wanted or not all(isinstance(x, (np.ndarray, type(None))) for x in leaves.values()):
-        other = next((x for x in leaves.values() if not isinstance(x, (np.ndarray, type(None)))), None)
-        what = "nothing, and takes no out=" if other is None else f"a {type(other).__name__}"
+    leaves = [] if found is None else list(flatten(found).values())
+    arrays = [x for x in leaves if isinstance(x, np.ndarray)]
+    if wanted and not arrays:
+        what = f"a {type(leaves[0]).__name__}" if leaves else "nothing, and takes no out="
         raise KernelFault(f"the launcher returns {what}; it must return a tensor, or write to out=")
-    for x in leaves.values():
-        if x is not None:
-            guarded.check_elements(x)
+    for x in arrays:
+        guarded.check_elements(x)
     return found

@@ -20,6 +20,10 @@ MODULES = (  # harness/collection/<name>.py
     "attentions.decode",
     "attentions.backward",
     "rmsnorm",
+    "rope",
+    "linear",
+    "losses",
+    "float8",
 )
 
 

@@ -1,12 +1,13 @@
 """Matrix product: out[M, N] = lhsT[K, M].T @ rhs[K, N], accumulated in float32, rounded to the inputs' dtype.
 
-Three rows share everything but the kernel: `matmul` is blocked in all dimensions, `matmul_tiled` is the first tiled
-version, which teaches, and `matmul_mk` takes the left operand as [M, K].
+Rows share everything but the kernel: `matmul` is blocked in all dimensions, `matmul_tiled` is the first tiled version,
+which teaches, `matmul_mk` takes the left operand as [M, K], `matmul_two_cores` is `matmul` on two cores, and
+`matmul_batched` makes many products.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from triptych.harness.ops.case import Case
 from triptych.harness.ops.op import BatchInvariance, Op
 from triptych.harness.ops.regimes import HARD, around, constant, in_regime, normal, one_hot, round_inputs
 from triptych.reference.matmul import matmul as reference
+from triptych.reference.matmul import matmul_batched as reference_batched
 from triptych.reference.matmul import matmul_mk as reference_mk
 
 KERNELS = Path(__file__).parents[2] / "kernels"
@@ -29,8 +31,8 @@ def inputs(case: Case, rng: np.random.Generator) -> Arrays:
     """lhsT[K, M], rhs[K, N] in the case's regime, out of float16's overflow.
 
     `one-hot` rows of the left operand pick rows of the right one: each output is one element of `rhs`, exactly.
-    `sorted` sums run from large negative products to large positive ones. A product of two subnormal numbers is 0,
-    therefore only the left operand is.
+    `negative` is the left operand: all sums are. `sorted` sums run from large negative products to large positive ones.
+    A product of two subnormal numbers is 0, therefore only the left operand is.
     """
     m, k, n = (case.axes[axis] for axis in "MKN")
     lhsT, rhs = normal(rng, k, m), normal(rng, k, n)
@@ -45,6 +47,9 @@ def inputs(case: Case, rng: np.random.Generator) -> Arrays:
         rhs = constant(rhs, axis=1)
     elif case.regime == "sorted":
         lhsT, rhs = np.sort(lhsT, axis=0), np.abs(rhs)
+    elif case.regime == "negative":
+        room = min(1, FLOAT16_ROOM / (20000 * k)) if case.dtype == "float16" else 1
+        lhsT, rhs = in_regime(lhsT, "negative") * np.float32(room), np.abs(rhs)
     elif case.regime == "subnormal":
         lhsT = in_regime(lhsT, "subnormal", case.dtype)
     elif case.dtype == "float16" and case.regime != "normal":
@@ -137,7 +142,7 @@ def sizes(*shapes: tuple[int, int, int], regime: str = "normal") -> list[dict[st
 # Where either panel starts another tile or block: of the Tensor Engine 128, 128 and 512, of SBUF 2048 (1024 in
 # float32), 1024 and 1024; of Triton 16 to 128, 16 to 64 and 16 to 256.
 TILES = {"M": (16, 64, 128, 1024, 2048), "K": (16, 64, 128, 1024), "N": (16, 64, 256, 512, 1024)}
-SMOKE = sizes((64, 128, 96), (128, 256, 512), (200, 300, 150))
+SMOKE = sizes((64, 128, 96), (128, 256, 512), (20, 4100, 150))  # the last: many blocks of K, none of them full
 EDGE = sizes(
     (1, 1, 1),
     (1, 128, 1),
@@ -191,6 +196,7 @@ def row(name: str, version: str, cases: Mapping[str, Any], promised: Mapping[str
         "corruptions": {"sums kept in bfloat16": bfloat16_sums, "the last tile of K missing": last_k_missing},
         "triton": f"{KERNELS / 'triton' / 'matmul.py'}:{name}",
         "torch": torch_matmul,
+        "unsupported": unsupported,
         **changes,
     }
     return Op(
@@ -202,7 +208,6 @@ def row(name: str, version: str, cases: Mapping[str, Any], promised: Mapping[str
         flops=flops,
         bytes=bytes_moved,
         nki=f"{KERNELS / 'nki' / 'matmul.py'}:{name}",
-        unsupported=unsupported,
         **options,
     )
 
@@ -231,8 +236,76 @@ MATMUL_MK = row(
     triton=None,
     torch=lambda lhs, rhs: lhs @ rhs,
 )
+MATMUL_TWO_CORES = row(
+    "matmul_two_cores",
+    "on two cores of a chip that share their HBM",
+    {**CASES, "edge": [*EDGE, *sizes((129, 70, 5), (3, 70, 1025), (1025, 70, 3))]},  # where the second core has no part
+    {},
+    alone=None,
+    triton=None,
+    unsupported=lambda case, backend, target: (
+        "two cores work as one from NeuronCore-v3 on"
+        if target in ("trn1", "inf2")
+        else unsupported(case, backend, target)
+    ),
+)
+
+
+def batched_inputs(case: Case, rng: np.random.Generator) -> Arrays:
+    """lhsT[B, K, M], rhs[B, K, N]: each product drawn as those of matmul."""
+    drawn = [inputs(case, rng) for _ in range(case.axes["B"])]
+    return {name: np.stack([each[name] for each in drawn]) for name in drawn[0]}
+
+
+def in_batch(product: Callable[[Array, Array], Array]) -> Callable[[Array, Array], Array]:
+    """A baseline of one product for each of a batch."""
+
+    def batched(lhsT: Array, rhs: Array) -> Array:
+        return np.stack([product(a, b) for a, b in zip(lhsT, rhs, strict=True)])
+
+    return batched
+
+
+BATCHED_SMOKE = [{"B": 3, "M": 64, "K": 128, "N": 96}, {"B": 2, "M": 130, "K": 257, "N": 67}]
+MATMUL_BATCHED = Op(
+    "matmul_batched",
+    batched_inputs,
+    reference_batched,
+    {
+        "smoke": BATCHED_SMOKE,
+        "edge": [
+            {"B": 1, "M": 1, "K": 1, "N": 1},
+            {"B": 7, "M": 1, "K": 13, "N": 1},
+            {"B": 2, "M": 131, "K": 5, "N": 521},
+            {"B": 2, "M": 1031, "K": 3, "N": 1031},
+        ],
+        "adversarial": [{**case, "regime": regime} for regime in HARD for case in BATCHED_SMOKE],
+        "model": [{"name": "scores/32-heads", "dtype": llama.DTYPE, "B": 32, "M": 128, "K": 64, "N": 512}],
+        "model-long": [
+            {"name": "scores/32-heads/s2048", "dtype": llama.DTYPE, "B": 32, "M": 2048, "K": 128, "N": 2048}
+        ],
+    },
+    summary="out[B, M, N] = lhsT[B, K, M].T @ rhs[B, K, N], for each of B",
+    shapes={"lhsT": ("B", "K", "M"), "rhs": ("B", "K", "N")},
+    out=("B", "M", "N"),
+    honest=(in_batch(tiled), in_batch(sequential)),
+    alone=BatchInvariance(
+        "B",
+        {"lhsT": 0, "rhs": 0},
+        out=0,
+        promised={"nki": 1, "nki-sim": 1},
+        why="each product is computed by itself, one after the other",
+    ),
+    flops=lambda axes, params: axes["B"] * flops(axes, params),
+    bytes=lambda axes, params, itemsize: axes["B"] * bytes_moved(axes, params, itemsize),
+    nki=f"{KERNELS / 'nki' / 'matmul.py'}:matmul_batched",
+    unsupported=unsupported,
+    torch=lambda lhsT, rhs: lhsT.mT @ rhs,
+)
 OPS = (
     row("matmul", "blocked in all dimensions", CASES, NKI_ROWS),
     row("matmul_tiled", "the first tiled version, which teaches", CASES_TILED, TILED_ROWS),
     MATMUL_MK,
+    MATMUL_TWO_CORES,
+    MATMUL_BATCHED,
 )

@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from triptych.harness import files
 from triptych.harness.commands.arguments.parser import parse
 from triptych.harness.errors import RequiredMissing, UsageError
 from triptych.harness.exit_codes import ExitCode
+from triptych.harness.nki_versions import VARIABLE
 
 if TYPE_CHECKING:
     from triptych.harness.running.session import Session
@@ -30,7 +31,7 @@ def main(argv: Sequence[str] | None = None, session: Session | None = None) -> i
     try:
         arguments = parse(words, session=session)
         module, _, function = arguments.run.partition(":")
-        with document_alone(arguments, ends_process=argv is None):
+        with document_alone(arguments, ends_process=argv is None), nki_version(arguments):
             code: int = getattr(importlib.import_module(module), function)(arguments)
             sys.stdout.flush()
         return code
@@ -46,6 +47,22 @@ def main(argv: Sequence[str] | None = None, session: Session | None = None) -> i
     except KeyboardInterrupt:
         print("triptych: interrupted", file=sys.stderr)
         return ExitCode.INTERRUPTED
+
+
+@contextlib.contextmanager
+def nki_version(arguments: Namespace) -> Iterator[None]:
+    """Runs a command with the version of NKI that it was given, in its workers too."""
+    asked = getattr(arguments, "nki", None)
+    before = os.environ.get(VARIABLE)
+    try:
+        if asked:
+            os.environ[VARIABLE] = asked
+        yield
+    finally:
+        if asked and before is None:
+            del os.environ[VARIABLE]
+        elif asked and before is not None:
+            os.environ[VARIABLE] = before
 
 
 def document_alone(arguments: Namespace, ends_process: bool) -> AbstractContextManager[None]:

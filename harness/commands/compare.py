@@ -21,7 +21,8 @@ from triptych.harness.comparing.causes import Causes, causes, causes_of_timings
 from triptych.harness.comparing.changes import Change, Comparison, compared, timing_of
 from triptych.harness.comparing.gate import Gate, gate, limits
 from triptych.harness.exit_codes import ExitCode
-from triptych.harness.profiling.subjects import Subject, of_ops
+from triptych.harness.profiling.subjects import of_ops
+from triptych.harness.profiling.tracing import traced
 from triptych.harness.reports import overview
 from triptych.harness.reports.comparison import text
 from triptych.harness.reports.comparison.cells import by_size, row
@@ -34,7 +35,6 @@ from triptych.harness.running.plan import plan
 from triptych.harness.running.provenance import Recorder
 from triptych.harness.running.request import Request
 from triptych.harness.running.session import Observer, Session, StopAtFirst
-from triptych.simulator.errors import NeedsData
 from triptych.simulator.timing import Prediction
 
 ROUNDS = 3  # in which measured sides take turns, so that a machine that slows down meets both
@@ -77,8 +77,8 @@ def carry_out(arguments: Namespace, side: Side, outputs: Outputs) -> Document:
     assert side.request is not None
     session: Session = arguments.session or Session()
     observers: list[Observer] = [
-        Recorder(shlex.join(["triptych", *arguments.argv])),
         Progress(quiet=outputs.quiet, lines=True),
+        Recorder(shlex.join(["triptych", *arguments.argv])),
         *([StopAtFirst()] if arguments.stop else []),
     ]
     run = session.run(side.request, observers)
@@ -135,19 +135,7 @@ def predict(side: Side, result: Any) -> Prediction | None:
     chosen = plan(replace(side.request, timed=False))
     selection = replace(chosen.selection, names=result.case, dtypes=[result.dtype])
     wanted = [s for s in of_ops(chosen.ops.values(), selection, chosen.sources) if s.op == result.op]
-    return trace_and_predict(wanted[0], result.target) if wanted else None
-
-
-def trace_and_predict(subject: Subject, target: str | None) -> Prediction:
-    """The prediction of `triptych bench`, with its events."""
-    kernel = subject.load()
-    try:
-        positional, named_ones = subject.shaped()
-        traced = simulator.run(kernel, *positional, target=target or "trn2", **named_ones)
-    except NeedsData:
-        positional, named_ones = subject.drawn()
-        traced = simulator.run(kernel, *positional, target=target or "trn2", **named_ones)
-    return simulator.predict_trace(traced.trace)
+    return simulator.predict_trace(traced(wanted[0], result.target or "trn2")) if wanted else None
 
 
 def publish(

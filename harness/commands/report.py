@@ -2,16 +2,50 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import Namespace
 
 from triptych.harness.commands.arguments.outputs import Outputs
 from triptych.harness.commands.runs.carry_out import carry_out, exit_code, publish
+from triptych.harness.commands.runs.predicting import full_sizes
 from triptych.harness.errors import UsageError
-from triptych.harness.results.document import read
+from triptych.harness.profiling.subjects import Subject
+from triptych.harness.reports.terminal import Ticker
+from triptych.harness.results.document import Document, read
+from triptych.harness.running.session import Run
+
+STAND_INS = ("model",)  # whose few rows the interpreter bears; what models serve is predicted beside them
 
 
 def run(arguments: Namespace) -> int:
-    return from_saved(arguments) if arguments.saved else carry_out(arguments, table=False)
+    if arguments.saved:
+        return from_saved(arguments)
+    if arguments.sets or arguments.names or arguments.specs or arguments.axes or arguments.no_check:
+        return carry_out(arguments, table=False)
+    arguments.unpredicted = STAND_INS
+    return carry_out(arguments, table=False, add=add_full_sizes)
+
+
+def add_full_sizes(run: Run, document: Document) -> None:
+    """The predicted times of NKI kernels at the sizes that models serve."""
+    if not any(backend.name == "nki-sim" for backend in run.plan.backends):
+        return
+    line = Ticker(sys.stderr)
+
+    def show(done: int, of: int, subject: Subject) -> None:
+        line.say(f"[{done}/{of}] predicting {subject.op} {subject.case}")
+
+    targets = list(run.plan.targets) or ["trn2"]
+    try:
+        for profile in full_sizes(
+            list(run.plan.ops.values()), run.plan.sources, targets, run.plan.selection.seed, show
+        ):
+            document.results.append(profile)
+    except KeyboardInterrupt:
+        document.complete = False
+    finally:
+        line.clear()
+    document.planned = len(document.results) if document.complete else None
 
 
 def from_saved(arguments: Namespace) -> int:

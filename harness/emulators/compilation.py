@@ -8,12 +8,13 @@ the binary, read by the `cuobjdump` in Triton's wheel, or, for AMD, from the met
 
 from __future__ import annotations
 
+import io
 import re
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,9 +29,10 @@ from triptych.harness.emulators.devices import DEVICES, pretend
 from triptych.harness.emulators.errors import EmulationError
 from triptych.harness.emulators.interpreter.hosting import on_the_host
 from triptych.harness.emulators.interpreter.language import Patches
-from triptych.harness.emulators.interpreter.launching import tune
+from triptych.harness.emulators.interpreter.launching import configurations, run_with
 from triptych.harness.emulators.interpreter.tensors import shape_only
 from triptych.harness.emulators.memory import Memory
+from triptych.harness.emulators.occupancy import Occupancy, occupancy
 
 TARGETS = tuple(DEVICES)
 
@@ -50,7 +52,16 @@ class CompiledKernel:
     num_warps: int
     num_stages: int
     matrix_instructions: tuple[str, ...]  # which of MATRIX_INSTRUCTIONS appear; none: multiplied on ordinary units
+    dots: tuple[
+        str, ...
+    ]  # dtypes that `tl.dot` multiplies, and the precision of float32 that is not multiplied as it is: "tf32"
     constants: Mapping[str, Any]
+    occupancy: Occupancy
+
+    @property
+    def misses_matrix_unit(self) -> bool:
+        """Whether products that a matrix unit could take are made elsewhere. NVIDIA's has none for exact float32."""
+        return bool(set(self.dots) - {"f32", "f64"}) and not self.matrix_instructions
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -63,17 +74,27 @@ def compile_launcher(
 
     `shapes` names the launcher's tensors, `out` among them. Raises `EmulationError` for an unknown target.
     """
-    launches = launches_of(launcher, shapes, dtype, target, **params)
-    return [account(built(kernel, arguments, target), kernel, arguments, target) for kernel, arguments in launches]
+    sizes = {name: (tuple(shape), dtype) for name, shape in shapes.items()}
+    return [compiled(*launch, target) for launch in launches_of(launcher, sizes, target, **params)]
+
+
+def compiled(kernel: JITFunction, arguments: dict[str, Any], target: str) -> CompiledKernel:
+    """One launch, compiled for `target`, and what it costs there."""
+    return account(built(kernel, arguments, target), kernel, arguments, target)
 
 
 def launches_of(
-    launcher: Callable[..., Any], shapes: Mapping[str, Sequence[int]], dtype: Any, target: str, **params: Any
+    launcher: Callable[..., Any], tensors: Mapping[str, tuple[tuple[int, ...], Any]], target: str, **params: Any
 ) -> list[tuple[JITFunction, dict[str, Any]]]:
-    """(kernel, arguments) of every launch that the launcher would make on `target`."""
+    """(kernel, arguments) of every launch that the launcher would make on `target`.
+
+    An autotuned kernel is launched in each of its configurations.
+
+    tensors: the shape and dtype of each tensor that the launcher takes by keyword.
+    """
     if target not in DEVICES:
         raise EmulationError(f"cannot compile for {target!r}; the targets are {', '.join(TARGETS)}")
-    sizes = {name: (tuple(shape), np.dtype(dtype)) for name, shape in shapes.items()}
+    sizes = {name: (shape, np.dtype(dtype)) for name, (shape, dtype) in tensors.items()}
     with pretend(DEVICES[target]), recorded() as launches:
         if "torch" in sys.modules:
             with on_the_host(Memory(), DEVICES[target], "meta") as host:
@@ -95,8 +116,14 @@ def recorded() -> Iterator[list[tuple[JITFunction, dict[str, Any]]]]:
     with ExitStack() as stack:
         patches = Patches(stack)
         patches.put(JITFunction, "run", run)
-        patches.put(Autotuner, "run", tune)
+        patches.put(Autotuner, "run", every_configuration)
         yield launches
+
+
+def every_configuration(tuner: Any, *args: Any, **named: Any) -> None:
+    """In place of `Autotuner.run`: a launch with each configuration that is not pruned."""
+    for config in configurations(tuner, args, named):
+        run_with(tuner, config, args, named)
 
 
 def built(kernel: JITFunction, arguments: dict[str, Any], target: str) -> Any:
@@ -118,10 +145,11 @@ def built(kernel: JITFunction, arguments: dict[str, Any], target: str) -> Any:
             attributes[(index,)] = [["tt.divisibility", 16]]
     source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=attributes)
     try:
-        with pretend(DEVICES[target]):
+        # Triton prints the whole assembly where the assembler fails.
+        with pretend(DEVICES[target]), redirect_stdout(io.StringIO()):
             return triton.compile(source, target=DEVICES[target].target, options=options)
     except Exception as error:
-        raise EmulationError(f"{kernel.fn.__name__} does not compile for {target}: {_last_line(error)}") from error
+        raise EmulationError(f"{kernel.fn.__name__} does not compile for {target}: {reason(error)}") from error
 
 
 def account(compiled: Any, kernel: JITFunction, arguments: dict[str, Any], target: str) -> CompiledKernel:
@@ -130,15 +158,21 @@ def account(compiled: Any, kernel: JITFunction, arguments: dict[str, Any], targe
     text = compiled.asm["ptx" if cuda else "amdgcn"]
     registers, spills = _nvidia(compiled.asm["cubin"]) if cuda else _amd(text)
     constants = {p.name: arguments.get(p.name, p.default) for p in kernel.params}
+    shared, warps = compiled.metadata.shared, compiled.metadata.num_warps
+    columns = getattr(compiled.metadata, "tmem_size", None) or 0
     return CompiledKernel(
         kernel=kernel.fn.__name__,
         target=target,
         registers=registers,
         spills_bytes=spills,
-        shared_bytes=compiled.metadata.shared,
-        num_warps=compiled.metadata.num_warps,
+        shared_bytes=shared,
+        num_warps=warps,
         num_stages=compiled.metadata.num_stages,
         matrix_instructions=tuple(name for name in MATRIX_INSTRUCTIONS if name in text),
+        dots=dots_of(compiled.asm["ttir"]),
+        occupancy=occupancy(
+            DEVICES[target], registers=registers, shared_bytes=shared, num_warps=warps, tensor_columns=columns
+        ),
         constants={
             p.name: constants[p.name]
             for p in kernel.params
@@ -147,10 +181,20 @@ def account(compiled: Any, kernel: JITFunction, arguments: dict[str, Any], targe
     )
 
 
-def _last_line(error: BaseException) -> str:
-    """The reason alone: Triton quotes the source first."""
+DOT = re.compile(r"tt\.dot(?:_scaled)? .*?(?:inputPrecision = (\w+).*?)?: tensor<(?:\d+x)+(\w+)>")
+
+
+def dots_of(ttir: str) -> tuple[str, ...]:
+    """What `tl.dot` multiplies, from Triton's first stage: see `CompiledKernel.dots`."""
+    found = (precision if precision and dtype == "f32" else dtype for precision, dtype in DOT.findall(ttir))
+    return tuple(dict.fromkeys(found))
+
+
+def reason(error: BaseException) -> str:
+    """The line that says why: what the assembler calls fatal, or the last, for Triton quotes the source first."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+    fatal = [line.partition(":")[2].strip() for line in lines if re.match(r"ptxas\S* (fatal|error)", line)]
+    return (fatal or lines[-1:] or [type(error).__name__])[0]
 
 
 def _nvidia(cubin: bytes) -> tuple[int, int]:

@@ -11,6 +11,7 @@ from triptych.harness.arrays import Array
 from triptych.harness.bits import both_finite, nonfinite_apart
 from triptych.harness.dtypes import finfo, is_float
 from triptych.harness.judge.tolerance import Expected
+from triptych.harness.judge.yardstick.bias import systematic
 from triptych.harness.precision import overflow, ulp, ulps_apart
 from triptych.harness.results.measures import Kinds, Metrics, Nonfinite
 
@@ -41,6 +42,8 @@ def compare(out: Array, expected: Expected, where: Any = ...) -> Comparison:
     reference, rounded = expected.reference[where], expected.rounded[where].astype(np.float64)
     got = out.astype(np.float64)
     both, strange = both_finite(got, rounded), nonfinite_apart(got, rounded)
+    if expected.may_be_nan is not None:
+        strange &= ~(expected.may_be_nan[where] & np.isnan(got))
     error = np.zeros(got.shape)
     np.subtract(got, reference, out=error, where=both)
     np.abs(error, out=error)
@@ -82,6 +85,7 @@ def metrics(c: Comparison) -> Metrics:
     norm, l2, own = (float(np.linalg.norm(x)) for x in (reference, c.error, got))
     place = worst_place(c)
     exact = not is_float(out.dtype)
+    common = systematic(out, expected.reference, expected.rounded)
     return Metrics(
         max_abs=float(c.error.max()),
         max_rel=float(relative.max()),
@@ -90,6 +94,8 @@ def metrics(c: Comparison) -> Metrics:
         max_abs_ulp=float(c.error.max()) / ulp(out.dtype, float(c.magnitude.max())),
         max_ulp=int(ulps_apart(out[c.both], expected.rounded[c.both]).max(initial=0)),
         max_local=None if expected.unit is None else float((c.error / expected.unit).max()),
+        bias=None if common is None else max(0.0, common.bias - common.chance),
+        not_nearest=None if common is None else max(0.0, common.share - common.share_chance),
         worst_index=list(place),
         expected=expected.rounded[place].item() if exact else float(expected.rounded[place]),
         got=out[place].item() if exact else float(out[place]),

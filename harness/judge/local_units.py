@@ -3,8 +3,8 @@
 With the roundoff u of the dtype, and s random with mean 0 and variance 1 for each number of each input x,
 
     moved      = reference(x (1 + s u))
-    variance   = smooth(mean over draws of (moved - reference)^2)
-    unit       = max(sqrt(variance), ulp(reference) / 2, u^2 max |reference|)
+    variance   = mean over draws of (moved - reference)^2
+    unit       = max(sqrt(variance), sqrt(smooth(variance)), ulp(reference) / 2, u^2 max |reference|)
 
 all in the shape of the output. `smooth` replaces each matrix of the last two axes by row mean times column mean over
 mean, so that chance leaves no element with a unit near zero. The last term stands for partial sums that may have
@@ -46,7 +46,8 @@ def local_unit(problem: Problem) -> Array | None:
         squares[both] += (other[both] - reference[both]) ** 2
     magnitude = np.abs(np.where(finite, reference, 0.0))
     lowest = np.maximum(spacing(dtype, magnitude) / 2, u * u * float(magnitude.max(initial=0.0)))
-    unit: Array = np.maximum(np.sqrt(smooth(squares / draws)), lowest)
+    variance = squares / draws
+    unit: Array = np.maximum(np.sqrt(np.maximum(variance, smooth(variance))), lowest)
     return unit
 
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from triptych.harness.arrays import Array
 from triptych.harness.dtypes import dtype_of, is_float
-from triptych.harness.judge import serial_arithmetic
 from triptych.harness.judge.problem import Problem, widen
+from triptych.harness.judge.yardstick import serial_arithmetic
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.frameworks import framework_of, on_arrays
 from triptych.harness.ops.op import Op

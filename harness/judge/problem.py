@@ -151,7 +151,7 @@ class Problem:
 
     def named(self, returned: Any) -> Outputs:
         """What a kernel returned by the names of the outputs. MalformedOutput if there are more or fewer of them."""
-        return named(returned, self.evaluated, self.op.mutates)
+        return named(returned, self.evaluated, self.op.mutates, self.inputs)
 
     def memory_of(self, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
         """Shape and dtype of an output, for whoever hands a kernel the memory to write it to."""

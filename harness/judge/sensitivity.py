@@ -26,10 +26,10 @@ from msgspec import structs
 
 from triptych.harness.arrays import Array
 from triptych.harness.judge import mutations
-from triptych.harness.judge.baselines import baselines_of
 from triptych.harness.judge.comparison import compare
 from triptych.harness.judge.problem import Problem
 from triptych.harness.judge.tolerance import Expected, expect
+from triptych.harness.judge.yardstick.baselines import baselines_of
 from triptych.harness.ops.errors import InvalidOp, UninformativeCase
 from triptych.harness.precision import round_to, roundoff
 from triptych.harness.results.measures import Fixed, SensitivityReport, Tolerance

@@ -5,6 +5,8 @@ With error = out - reference in the shape of the output, in float64, an output p
     max_abs     max |error|                   <=  max(f B_abs, floor)
     rel_l2      ||error|| / ||reference||     <=  max(f B_l2, floor, u ||reference||) / ||reference||
     max_local   max |error| / unit            <=  2 f max(B_local, 1)
+    bias        what the errors share, in ulp <=  max(f B_bias, 1/8), beyond chance; of 16 bits and less (`bias`)
+    not_nearest elements not rounded to nearest, as a share <=  max(f B_share, 0.1), likewise
 
     f           the factor: 2, unless somebody asks for another budget
     B_abs, ..   max |error|, ||error|| and max |error| / unit of the baselines: the worst of them on all draws
@@ -28,19 +30,23 @@ nearly tie is decided by the last bit of a score.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from msgspec import structs
 
 from triptych.harness.arrays import Array
-from triptych.harness.judge.baseline_errors import check_agreement, errors_of, nudge
-from triptych.harness.judge.baselines import Baselines, baselines_of
+from triptych.harness.dtypes import is_float
 from triptych.harness.judge.bounds import FACTOR, Bounds, bounds_in_force
 from triptych.harness.judge.local_units import local_unit
+from triptych.harness.judge.nonfinite import leeway
 from triptych.harness.judge.problem import Problem
 from triptych.harness.judge.truth import check_informative
-from triptych.harness.precision import roundoff, ulp
+from triptych.harness.judge.yardstick.baseline_errors import check_agreement, errors_of, nudge
+from triptych.harness.judge.yardstick.baselines import Baselines, baselines_of
+from triptych.harness.judge.yardstick.bias import LEAST_BIAS, LEAST_SHARE
+from triptych.harness.precision import round_to, roundoff, ulp
 from triptych.harness.results.measures import Derived, Fixed, Tolerance
 
 LOCAL = 2.0  # how much more one element may be off in its own unit
@@ -59,6 +65,18 @@ class Expected:
     rounded: Array  # the reference in the output's dtype
     tolerance: Tolerance
     unit: Array | None = None  # of each element, for `max_local`; None where the case is too large for it
+    may_be_nan: Array | None = None  # where a NaN is right as well
+
+    def with_leeway(self, problem: Problem) -> Expected:
+        """The same tolerance around the reference of a problem, with what that leaves open."""
+        found = leeway(problem)
+        if found is None:
+            return replace(self, reference=problem.reference, rounded=problem.rounded, may_be_nan=None)
+        rounded = round_to(found.reference, problem.dtype)
+        unit = self.unit
+        if unit is not None:  # there is none of what was not finite
+            unit = np.where(np.isfinite(found.reference) & ~np.isfinite(problem.reference), np.inf, unit)
+        return replace(self, reference=found.reference, rounded=rounded, unit=unit, may_be_nan=found.may_be_nan)
 
     def allowed(self, where: Any = ...) -> Array:
         """The largest error allowed at each element, or at those of an index."""
@@ -89,9 +107,11 @@ def expect(problem: Problem, wanted: Bounds | None = None, baselines: Baselines 
     if bounds.budget is None:
         regime = problem.case.regime
         tolerance = Fixed(source=bounds.source, regime=regime, rtol=bounds.rtol or 0.0, atol=bounds.atol or 0.0)
+        if not is_float(problem.dtype) and not tolerance.exact:
+            tolerance = structs.replace(tolerance, bias=LEAST_BIAS)
     else:
         tolerance = derive(problem, unit, bounds, baselines or baselines_of(problem.op))
-    return Expected(problem.reference, problem.rounded, tolerance, unit)
+    return Expected(problem.reference, problem.rounded, tolerance, unit).with_leeway(problem)
 
 
 def derive(problem: Problem, unit: Array | None, bounds: Bounds, baselines: Baselines) -> Derived:
@@ -113,6 +133,7 @@ def derive(problem: Problem, unit: Array | None, bounds: Bounds, baselines: Base
             errors += errors_of(problem.on(nudge(problem.inputs, i), problem.reference), baselines, unit)
     largest = max(errors, key=lambda error: error.max_abs)
     l2, local = max(error.l2 for error in errors), max(error.max_local for error in errors)
+    common = [error.systematic for error in errors if error.systematic is not None]
     return Derived(
         source=bounds.source,
         regime=case.regime,
@@ -124,4 +145,6 @@ def derive(problem: Problem, unit: Array | None, bounds: Bounds, baselines: Base
         rel_l2=max(factor * l2, floor, roundoff(dtype) * norm) / norm if norm else 0.0,
         floor=floor,
         max_local=None if unit is None else LOCAL * factor * max(local, 1.0),
+        bias=max(factor * max(one.bias for one in common), LEAST_BIAS) if common else None,
+        not_nearest=max(factor * max(one.share for one in common), LEAST_SHARE) if common else None,
     )

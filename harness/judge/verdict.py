@@ -104,7 +104,7 @@ def disagreement(c: Comparison, numbers: Metrics) -> str | None:
         return exactly if numbers.mismatches else None
     if isinstance(tolerance, Fixed):
         bound = f"atol {tolerance.atol:.3g} + rtol {tolerance.rtol:.3g} x |reference| {source}"
-        return f"{count} beyond {bound}; worst {worst}" if numbers.mismatches else None
+        return f"{count} beyond {bound}; worst {worst}" if numbers.mismatches else systematic_error(numbers, tolerance)
     honest = f"{tolerance.factor:g} x the error of honest baselines such as '{tolerance.baseline}'"
     if tolerance.source != "default":
         honest += f", a factor {source}"
@@ -120,6 +120,25 @@ def disagreement(c: Comparison, numbers: Metrics) -> str | None:
     if numbers.rel_l2 > tolerance.rel_l2:
         over_l2 = f"relative L2 error {numbers.rel_l2:.3g} is more than {tolerance.rel_l2:.3g} ({honest})"
         return f"{over_l2}, though no single element is beyond its bound; worst {worst}"
+    return systematic_error(numbers, tolerance)
+
+
+def systematic_error(numbers: Metrics, tolerance: Tolerance) -> str | None:
+    """One sentence on errors that are too small to see one by one, and have too much in common."""
+    if tolerance.bias is not None and numbers.bias is not None and numbers.bias > tolerance.bias:
+        return (
+            f"the errors lie on one side, by {numbers.bias:.2g} units in the last place on average beyond chance, "
+            f"where {tolerance.bias:.2g} is allowed, though each is within its bound: as of truncation where the "
+            "reference rounds to nearest"
+        )
+    if isinstance(tolerance, Fixed) or tolerance.not_nearest is None or numbers.not_nearest is None:
+        return None
+    if numbers.not_nearest > tolerance.not_nearest:
+        return (
+            f"{numbers.not_nearest:.0%} of the elements, beyond chance, are not the reference rounded to nearest, "
+            f"where {tolerance.not_nearest:.0%} is allowed, though each is within its bound: as of intermediate "
+            "values that are kept in 16 bits, or of sums that are"
+        )
     return None
 
 

@@ -9,10 +9,12 @@ from triptych.harness.measured.instructions import INSTRUCTION_POINTS
 from triptych.harness.measured.ladders import LADDER_POINTS
 from triptych.harness.measured.library import ATTENTION_POINTS, MLP_POINTS, RMSNORM_POINTS
 from triptych.harness.measured.mamba import MAMBA_POINTS
+from triptych.harness.measured.rates import RATE_POINTS
 
 GROUPS = {
     "AWS's ladders of matmul": LADDER_POINTS,
     "single instructions and transfers": INSTRUCTION_POINTS,
+    "single instructions on Trn1": RATE_POINTS,
     "AWS's state space layer": MAMBA_POINTS,
     "nki-autotune's matmuls": AUTOTUNE_POINTS,
     "nki-library's attention": ATTENTION_POINTS,

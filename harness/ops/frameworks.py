@@ -1,9 +1,10 @@
 """A reference in NumPy, PyTorch or JAX, called on NumPy arrays.
 
 Which of them a reference is written in is read from what it names: a module, function or class of PyTorch or JAX in
-its code, in the functions that it calls by name, in what it closes over, or in its annotations. It then gets tensors of
-that framework, in the dtypes of the arrays. One in PyTorch that makes its tensors itself, as with `torch.from_numpy`,
-gets the arrays. No other error of a reference is answered by trying another kind of argument.
+its code, in the functions that it calls by name, in what it closes over, or in its annotations; else a method or
+keyword of PyTorch's tensors that NumPy's arrays do not have, as `keepdim=`. It then gets tensors of that framework, in
+the dtypes of the arrays. One in PyTorch that makes its tensors itself, as with `torch.from_numpy`, gets the arrays. No
+other error of a reference is answered by trying another kind of argument.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from triptych.harness.arrays import Array, from_torch, to_torch
 from triptych.harness.ops.errors import InvalidOp
 
 ROOTS = {"torch": "torch", "jax": "jax", "jaxlib": "jax"}  # of a module's name, and the framework
+TORCH_KEYWORDS = {"dim", "keepdim"}  # of calls, which NumPy's do not take
+TORCH_METHODS = {"unsqueeze", "requires_grad_", "masked_fill", "rsqrt", "index_select", "scatter_add", "new_zeros"}
 MAKES_TENSORS = "expected np.ndarray (got Tensor)"  # `torch.from_numpy` of a tensor
 
 
@@ -65,7 +68,9 @@ def _frameworks(value: Any, seen: set[int]) -> Iterator[str]:
     if not isinstance(function, types.FunctionType) or str(function.__module__).partition(".")[0] == "numpy":
         return
     codes = [function.__code__]
+    methods = False
     for code in codes:
+        methods = methods or bool(TORCH_KEYWORDS & keywords_in(code) or TORCH_METHODS & set(code.co_names))
         codes += [constant for constant in code.co_consts if isinstance(constant, types.CodeType)]
         for instruction in dis.get_instructions(code):
             if instruction.opname == "IMPORT_NAME" and (root := ROOTS.get(str(instruction.argval).partition(".")[0])):
@@ -82,6 +87,23 @@ def _frameworks(value: Any, seen: set[int]) -> Iterator[str]:
             yield from _frameworks(cell.cell_contents, seen)
         except ValueError:  # not bound yet
             continue
+    if methods:
+        yield "torch"
+
+
+def keywords_in(code: types.CodeType) -> set[str]:
+    """The names of the keywords that calls in a function give."""
+    found: set[str] = set()
+    before = None
+    for instruction in dis.get_instructions(code):
+        names: Any = ()
+        if instruction.opname == "KW_NAMES" and instruction.arg is not None:  # Python 3.11 and 3.12
+            names = code.co_consts[instruction.arg]
+        elif instruction.opname in ("CALL_FUNCTION_KW", "CALL_KW") and before is not None:  # before and after these
+            names = before.argval
+        found.update(names if isinstance(names, tuple) else ())
+        before = instruction
+    return found
 
 
 def _in_torch(reference: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:

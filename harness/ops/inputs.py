@@ -69,11 +69,13 @@ def rounded_inputs(op: Op, case: Case, rng: np.random.Generator) -> dict[str, An
     return {**plain, **{name: round_inputs({name: x}, case.dtype)[name].reshape(x.shape) for name, x in wide.items()}}
 
 
-def moved(x: Array, case: Case, first: bool) -> Array:
-    """What a generator drew, in the regime of a case."""
+def moved(x: Array, case: Case, first: bool, dtype: str = "") -> Array:
+    """Normal numbers in the regime of a case, as that of the `first` input or of a further one, of the case's dtype."""
     if not x.ndim or not x.size or (case.regime in FIRST_ALONE and not first):
         return x
-    return np.asarray(in_regime(x, case.regime, case.dtype))
+    if case.regime == "negative" and not first:
+        return np.abs(x)  # products and sums are negative then as well
+    return np.asarray(in_regime(x, case.regime, dtype or case.dtype))
 
 
 def generator_of(shapes: Shapes) -> Inputs:
@@ -91,8 +93,7 @@ def generator_of(shapes: Shapes) -> Inputs:
             if isinstance(own, Input) and (own.bounded or not is_float(dtype_of(dtype))):
                 arrays[name] = own.within_bounds(sizes, dtype, case, rng)
                 continue
-            regime = "normal" if not first and case.regime in FIRST_ALONE else case.regime
-            x = in_regime(normal(rng, *sizes), regime, dtype)
+            x = moved(normal(rng, *sizes), case, first, dtype)
             arrays[name] = round_inputs({name: x}, dtype)[name].reshape(sizes)
             first = False
         return arrays

@@ -8,6 +8,7 @@ takes its inputs for contiguous reads what is wrong.
 from __future__ import annotations
 
 import math
+import mmap
 from collections.abc import Callable
 
 import numpy as np
@@ -16,6 +17,8 @@ from triptych.harness.arrays import Array, Arrays
 from triptych.harness.unwritten import fill
 
 PADDING = 16  # elements after each row
+WRAPS = 2**31  # the offset that 32 bits do not hold
+NO_RESERVE = 0x4000  # of Linux's mmap; Python has the name since 3.11
 Strides = tuple[int, ...]  # in elements
 
 
@@ -50,6 +53,26 @@ def in_strides(arrays: Arrays, draw: int) -> Arrays:
         if x.ndim and x.size:
             layout = OF_MATRICES[(i + draw) % len(OF_MATRICES)] if x.ndim > 1 else sliced
             found[name] = lay_out(x, layout(x.shape))
+    return found
+
+
+def far_apart(arrays: Arrays) -> Arrays:
+    """`arrays` with a stride so large that an offset of 32 bits wraps before the last element, where that can be.
+
+    Pages that nobody touches take no room. OSError where the system has not so many addresses.
+    """
+    found = dict(arrays)
+    for name, x in arrays.items():
+        axis = next((i for i, n in enumerate(x.shape[:-1]) if n > 2), None)  # a stride of 2**31 has 64 bits itself
+        if axis is None or not x.size:
+            continue
+        inner = contiguous((*x.shape[:axis], *x.shape[axis + 1 :]))
+        strides = (*inner[:axis], -(-WRAPS // (x.shape[axis] - 1)), *inner[axis:])
+        bits = np.dtype(f"u{x.itemsize}")
+        memory = mmap.mmap(-1, extent(x.shape, strides) * x.itemsize, mmap.MAP_SHARED | mmap.MAP_ANONYMOUS | NO_RESERVE)
+        view = view_in(np.frombuffer(memory, bits), x.shape, strides)
+        view[...] = np.ascontiguousarray(x).view(bits)
+        found[name] = view.view(x.dtype)
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import cached_property
@@ -13,10 +14,12 @@ import numpy as np
 from triptych.harness.arrays import Array, Arrays
 from triptych.harness.ops.case import Case, WatchedCase, in_every_regime, in_regime, template
 from triptych.harness.ops.outputs.kinds import Output
+from triptych.harness.ops.regimes import SHORT
 from triptych.harness.ops.shapes import Input, Shapes, shape_of
 
 Inputs = Callable[[Case, np.random.Generator], Mapping[str, Any]]
 Template = Case | Mapping[str, Any]
+SHORT_SET = "adversarial-short"
 COMMON_TILES = (16, 32, 64, 128, 256, 512)  # of an axis for which an op names none
 Corruption = Callable[[Case, Arrays, Array], "tuple[Any, Any] | None"]  # see `Op.corruptions`
 
@@ -58,9 +61,10 @@ class Op:
       `axes` does not list it.
     - `tiles`, `limits` and `multiples` say where sizes matter: {"K": (128, 1024)}, {"D": 128}, {"H": "Hkv"}. `--fuzz`
       draws sizes around the tiles and within the limits. An op without a set "adversarial" gets its first set in every
-      regime, and its set "edge" in ascending order, unless its inputs are a generator that returns no float64. With a
-      Triton panel the set has a case whose inputs are not contiguous: launchers take strides, call `.contiguous()`, or
-      the op says in `unsupported` that its kernel does not take the regime "strided".
+      regime, and its set "edge" in ascending order, unless its inputs are a generator that returns no float64;
+      "adversarial-short", which `check` runs as well unless told, is the smallest case of a few regimes of that set.
+      With a Triton panel the set has a case whose inputs are not contiguous: launchers take strides, call
+      `.contiguous()`, or the op says in `unsupported` that its kernel does not take the regime "strided".
     - `shapes` is the shape of each input in axes, where `inputs` is a generator and all are of the case's dtype: with
       it a profile draws nothing.
     - `honest` are baselines of the same dtype whose error bounds that of a kernel; the first is the one that is
@@ -71,6 +75,8 @@ class Op:
     - `corruptions` are wrong outputs that the tolerance must not accept, beside those that suit every op: name ->
       function of the case, its inputs and the reference, which returns an index into the output and the wrong values
       there, or None where the case leaves nothing to corrupt.
+    - `strict_nonfinite`: of inputs with NaN and infinities, the output has its own exactly where the reference has
+      them, also where the formula leaves it open (`judge.nonfinite`).
     - `repeatable`: two runs on the same inputs give the same bits. `alone` promises more (see `BatchInvariance`).
     - `nki` and `triton` are "path/to/file.py:function", relative paths from the file that declares the op, or functions
       of that file. The Triton launcher takes inputs, out= and params by keyword.
@@ -99,6 +105,7 @@ class Op:
     out: Sequence[str] = ()
     corruptions: Mapping[str, Corruption] = field(default_factory=dict)
     repeatable: bool = True
+    strict_nonfinite: bool = False
     alone: BatchInvariance | None = None
     mutates: Sequence[str] = ()
     outputs: Mapping[str, Output] = field(default_factory=dict)
@@ -161,6 +168,9 @@ class Op:
         templates = [case for cases in found.values() for case in cases]
         if self.triton is not None and templates and all(case.regime != "strided" for case in adversarial):
             found["adversarial"] = (*adversarial, in_regime(templates[0], "strided"))
+        short = [smallest(found["adversarial"], regime) for regime in SHORT] if adversarial else []
+        if any(short):
+            found[SHORT_SET] = tuple(case for case in short if case is not None)
         return found
 
     def _can_be_moved(self, case: Case) -> bool:
@@ -179,6 +189,12 @@ class Op:
 def plain_shapes(shapes: Shapes | None) -> Mapping[str, Sequence[str | int]] | None:
     """The shapes without what else is said of an input."""
     return None if shapes is None else {name: shape_of(declared) for name, declared in shapes.items()}
+
+
+def smallest(cases: Sequence[Case], regime: str) -> Case | None:
+    """The smallest case of a regime."""
+    some = [case for case in cases if case.regime == regime]
+    return min(some, key=lambda case: math.prod(case.axes.values()), default=None)
 
 
 def named_parameters(function: Callable[..., Any]) -> list[str]:

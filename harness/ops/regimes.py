@@ -6,6 +6,7 @@ Standard normal numbers alone do not reach every bug. Each regime is for one kin
     tiny            x 1e-3: an epsilon that swallows the values
     large           x 30: an exponential without its max overflows
     offset          + 100: digits lost where a large common part cancels
+    negative        x 300 - 20000: a running maximum that starts at 0 or at -10,000 in the place of minus infinity
     heavy-tailed    Tukey's h-distribution, h = 1/2: few huge values decide, and what is clipped or rounded early shows
     one-hot         a 1 in each row: a result that copies single elements, so that one wrong index is a wrong number
     constant-rows   one value per row: ties, and a swap of axes
@@ -32,6 +33,7 @@ REGIMES = (
     "tiny",
     "large",
     "offset",
+    "negative",
     "heavy-tailed",
     "one-hot",
     "constant-rows",
@@ -41,6 +43,7 @@ REGIMES = (
     "nonfinite",
 )
 HARD = REGIMES[1:]  # what the case set "adversarial" runs
+SHORT = ("large", "offset", "negative")  # what `check` runs unless told: what most often is wrong
 
 
 def around(tiles: Sequence[int]) -> list[int]:
@@ -63,6 +66,8 @@ def in_regime(x: Array, regime: str, dtype: str = "float32") -> Array:
         return x * np.float32(30)
     if regime == "offset":
         return x + np.float32(100)
+    if regime == "negative":
+        return x * np.float32(300) - np.float32(20000)
     if regime == "heavy-tailed":
         return x * np.exp(x * x / 4)
     if regime == "one-hot":
@@ -74,11 +79,20 @@ def in_regime(x: Array, regime: str, dtype: str = "float32") -> Array:
     if regime == "subnormal":
         return x * np.float32(finfo(dtype_of(dtype)).smallest_normal)
     if regime == "nonfinite":
-        x = x.copy()
-        flat = x.reshape(-1)
-        flat[[0, flat.size // 2, flat.size - 1]] = np.nan, np.inf, -np.inf
-        return x
+        return plant(x)
     raise ValueError(f"unknown regime {regime!r}; there is: {', '.join(REGIMES)}")
+
+
+def plant(x: Array) -> Array:
+    """`x` with an infinity of each sign and a NaN in the places of its largest, smallest and middle number.
+
+    Those are other places in each input, so that what is planted meets ordinary numbers.
+    """
+    planted = x.copy()
+    if x.size:
+        order = np.argsort(x, axis=None)
+        planted.reshape(-1)[order[[-1, 0, order.size // 2]]] = np.inf, -np.inf, np.nan
+    return planted
 
 
 def one_hot(x: Array, axis: int) -> Array:

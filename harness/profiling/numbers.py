@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from triptych.harness.results.status import Evidence
 from triptych.harness.results.timing import MemoryUse, Profiled, Rest, Stall, Step
-from triptych.harness.results.timing_accuracy import LAST_VALIDATION
+from triptych.harness.results.timing_accuracy import LAST_VALIDATION, interval
 from triptych.simulator import Prediction
 from triptych.simulator.timing.occupancy import occupancy
 
@@ -20,6 +20,7 @@ def numbers(prediction: Prediction, settings: Mapping[str, float]) -> Profiled:
     chip = prediction.chip
     shown = [step for step in prediction.critical if step.share >= TINY][:STEPS]
     others = prediction.critical[len(shown) :]
+    low, high = interval(prediction.total_us, prediction.regime)
     return Profiled(
         evidence=Evidence.PREDICTED,
         timer="timing model",
@@ -29,6 +30,9 @@ def numbers(prediction: Prediction, settings: Mapping[str, float]) -> Profiled:
         cores=prediction.cores,
         instructions=len(prediction.events),
         predicted_us=prediction.total_us,
+        low_us=low,
+        high_us=high,
+        regime=prediction.regime,
         accuracy=LAST_VALIDATION,
         launch_us=(chip.launch_ns.value + chip.teardown_ns.value) / 1e3,
         roofline_us=prediction.roofline_us,

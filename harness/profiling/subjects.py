@@ -60,7 +60,14 @@ def of_ops(ops: Iterable[Op], selection: Selection, sources: Mapping[str, str]) 
 
 
 def _of_op(op: Op, selection: Selection, source: str | None) -> list[Subject]:
-    """The selected cases of an op, each size once: the regime of its inputs changes no time."""
+    return [_of_case(op, group, case, selection, source) for group, case in sizes_once(op, selection)]
+
+
+def sizes_once(op: Op, selection: Selection) -> list[tuple[str, Case]]:
+    """The selected cases of an op with their sets, each size once: the regime of its inputs changes no time.
+
+    In bfloat16, or else the op's first dtype, unless the selection asks for some.
+    """
     sizes: dict[Any, dict[str, tuple[str, Case]]] = {}
     for group, case in selection.cases(op):
         same = sizes.setdefault((tuple(case.axes.items()), tuple(case.params.items())), {})
@@ -68,7 +75,7 @@ def _of_op(op: Op, selection: Selection, source: str | None) -> list[Subject]:
     found = []
     for same in sizes.values():
         wanted = same if selection.dtypes else [DTYPE if DTYPE in same else next(iter(same))]
-        found += [_of_case(op, *same[dtype], selection, source) for dtype in wanted]
+        found += [same[dtype] for dtype in wanted]
     return found
 
 

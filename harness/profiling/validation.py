@@ -6,7 +6,7 @@ import contextlib
 import io
 import math
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -14,12 +14,11 @@ from typing import Any
 from triptych import simulator
 from triptych.harness.measured.records import Call, Point, Tensor, resolve
 from triptych.harness.measured.sources import NotHere, Public
+from triptych.harness.results.timing_accuracy import REGIMES
 from triptych.simulator import Options, Prediction, ShapeDtype
 
 # Times are asked for, not whether a kernel obeys rules that are newer than it, or checks of data that is not there.
-OPTIONS = Options(
-    check_uninitialized=False, check_races=False, check_capacity=False, check_operands=False, lint=False, api="0.3"
-)
+OPTIONS = Options(check_uninitialized=False, check_races=False, check_capacity=False, lint=False, api="0.3")
 
 
 @dataclass(frozen=True)
@@ -32,6 +31,7 @@ class Outcome:
     mfu: float | None = None  # of the whole call, as are the next two
     hbm_bytes: int | None = None
     busy: Mapping[str, float] = field(default_factory=dict)
+    regime: str = ""
     naive_us: float | None = None  # of a total: launch, teardown and the roofline of matmuls and HBM traffic
 
     @property
@@ -49,7 +49,9 @@ def predicted(points: Iterable[Point], public: Public) -> Iterator[Outcome]:
             if isinstance(outcome, Prediction):
                 naive = naive_us(outcome) if point.what.startswith("total") else None
                 us = point.predicted_us(outcome)
-                yield Outcome(point, us, "", outcome.mfu, outcome.hbm_bytes, outcome.busy, naive)
+                yield Outcome(
+                    point, us, "", outcome.mfu, outcome.hbm_bytes, outcome.busy, outcome.regime, naive_us=naive
+                )
             else:
                 yield Outcome(point, None, outcome)
 
@@ -94,6 +96,7 @@ class Summary:
     worst: float
     worst_point: Point
     rank_correlation: float  # Spearman's; nan for fewer than two
+    ordered: tuple[float, int] | None  # pairs of one kernel in the right order: their share, and how many
     naive_median: float | None  # of the absolute relative errors of the naive times; None where there are none
 
 
@@ -112,8 +115,64 @@ def summary(outcomes: Sequence[Outcome]) -> Summary | None:
         abs(worst.error),
         worst.point,
         spearman([o.point.measured_us for o in ran], [o.predicted_us or 0.0 for o in ran]),
+        rank_within(ran),
         statistics.median(naive) if naive else None,
     )
+
+
+FEWEST = 5  # points of a regime, below which its interval is that of all
+
+
+def intervals(outcomes: Sequence[Outcome]) -> dict[str, tuple[float, float]]:
+    """For each regime, between what measured over predicted lies for four of five totals, of new ones too.
+
+    Its ends are the k-th smallest and the k-th largest of n points with k = (n + 1) / 10, at least the first: so one
+    more point of the same kind lies outside with a probability of a fifth at most (conformal prediction), but for
+    fewer than nine points, where the ends are all that there is.
+    """
+    ran = _totals(outcomes)
+    found = {}
+    for regime in REGIMES:
+        own = [o for o in ran if o.regime == regime]
+        ratios = sorted(1 / (1 + o.error) for o in (own if len(own) >= FEWEST else ran))
+        if ratios:
+            out = max((len(ratios) + 1) // 10 - 1, 0)
+            found[regime] = ratios[out], ratios[-1 - out]
+    return found
+
+
+def coverage(outcomes: Sequence[Outcome], family: Callable[[Outcome], Any] = id) -> float:
+    """The share of the totals that lie in the intervals of all those of another family; nan of none."""
+    ran = _totals(outcomes)
+    inside = []
+    for one in ran:
+        others = intervals([o for o in ran if family(o) != family(one)])
+        low, high = others.get(one.regime, (math.nan, math.nan))
+        inside.append(low <= 1 / (1 + one.error) <= high)
+    return statistics.mean(inside) if inside else math.nan
+
+
+def _totals(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    return [o for o in outcomes if o.predicted_us is not None and o.point.what == "total"]
+
+
+def rank_within(outcomes: Sequence[Outcome]) -> tuple[float, int] | None:
+    """The share of pairs of one kernel, measured more than a tenth apart, that are predicted in that order; how many.
+
+    None where there is no such pair.
+    """
+    kernels: dict[tuple[Any, ...], list[Outcome]] = {}
+    for o in outcomes:
+        if o.predicted_us is not None:
+            kernels.setdefault((o.point.call.kernel, o.point.call.target, o.point.what), []).append(o)
+    right = [
+        (a.predicted_us or 0.0) < (b.predicted_us or 0.0)
+        for group in kernels.values()
+        for a in group
+        for b in group
+        if 1.1 * a.point.measured_us < b.point.measured_us
+    ]
+    return (statistics.mean(right), len(right)) if right else None
 
 
 def spearman(a: Sequence[float], b: Sequence[float]) -> float:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from math import gcd
 
 from triptych.harness.ops.case import Case
-from triptych.harness.ops.op import Op
+from triptych.harness.ops.op import SHORT_SET, Op
 from triptych.harness.ops.selection import Selection
 from triptych.harness.running.tasks import Task
 
@@ -39,7 +39,7 @@ def not_covered(selection: Selection, ops: Mapping[str, Op], tasks: Sequence[Tas
 
 def sets_not_chosen(op: Op, chosen: Sequence[str]) -> list[str]:
     """The op's sets that were not chosen; those of whole models are for speed."""
-    left = [name for name in op.case_sets if name not in (*chosen, "model", "model-long")]
+    left = [name for name in op.case_sets if name not in (*chosen, SHORT_SET, "model", "model-long")]
     found = [
         f"the case set {name} ({len(op.case_sets[name])} case{'s' * (len(op.case_sets[name]) != 1)})" for name in left
     ]

@@ -3,36 +3,31 @@
 from __future__ import annotations
 
 import sys
-import threading
 import time
 
-from triptych.harness.reports.terminal import StatusLine
+from triptych.harness.reports.terminal import StatusLine, Ticker
 from triptych.harness.results.result import Result
 from triptych.harness.results.status import BAD
 from triptych.harness.running.session import Observer, Run
-
-EVERY_S = 15.0  # between two lines on a pipe; what takes less says nothing there
 
 
 class Progress(Observer):
     """Shows which task runs, how many are done, how many of them did not pass, and about how long the rest takes.
 
     quiet: show nothing
-    lines: where there is no terminal, write a line every fifteen seconds, from a thread
+    lines: where there is no terminal, write a line every fifteen seconds
     """
 
     def __init__(self, *, quiet: bool = False, lines: bool = False) -> None:
-        self.line = StatusLine(sys.stderr, quiet=quiet)
-        self.lines = lines and not quiet and not self.line.on
-        self.stop = threading.Event()
+        self.line = (Ticker if lines else StatusLine)(sys.stderr, quiet=quiet)
 
     def started(self, run: Run) -> None:
+        self.line.say("testing the emulators and reading versions")
+
+    def ready(self, run: Run) -> None:
         self.tasks = run.left
         self.done = self.bad = 0
         self.begun = time.monotonic()
-        if self.lines:
-            self.stop.clear()
-            threading.Thread(target=self._write, daemon=True).start()
         self._show()
 
     def on_result(self, run: Run, result: Result) -> None:
@@ -41,17 +36,11 @@ class Progress(Observer):
         self._show()
 
     def ended(self, run: Run) -> None:
-        self.stop.set()
         self.line.clear()
 
     def _show(self) -> None:
         if self.done < len(self.tasks):
             self.line.say(self.words())
-
-    def _write(self) -> None:
-        while not self.stop.wait(EVERY_S):
-            if self.done < len(self.tasks):
-                print(self.words(), file=sys.stderr, flush=True)
 
     def words(self) -> str:
         """`[3/9, 1 not passed, about 2 min left] matmul 64x128x96 float32 nki-sim[trn2]`."""

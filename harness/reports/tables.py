@@ -139,14 +139,17 @@ def visible_columns(table: Sequence[Sequence[str]], width: int | None) -> list[i
     return keep
 
 
-def markdown(outcomes: Sequence[Outcome], seed: int | None = None, warnings: Sequence[str] = ()) -> str:
-    """A table for a pull request, then the one-line summary; before both, what a reader must be warned of."""
+def markdown(
+    outcomes: Sequence[Outcome], seed: int | None = None, warnings: Sequence[str] = (), pictures: Sequence[str] = ()
+) -> str:
+    """A table for a pull request, pictures, the one-line summary; before all, what a reader must be warned of."""
     columns, rows = cells(outcomes)
     right = [i for i, column in enumerate(columns) if column.right]
     table = markdown_table([column.title for column in columns], rows, right=right)
     pairs = parity_table.text(outcomes)
     first = "".join(f"> **{escape(line)}**\n\n" for line in warnings)
-    return f"{first}{table}\n{fence(pairs) if pairs else ''}{escape(summary(outcomes, seed))}\n"
+    drawn = "".join(pictures)
+    return f"{first}{table}\n{drawn}{fence(pairs) if pairs else ''}{escape(summary(outcomes, seed))}\n"
 
 
 def inert(value: Any) -> str:

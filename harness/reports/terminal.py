@@ -6,6 +6,7 @@ rich does it, and is imported where there is a terminal. What a pipe reads does 
 from __future__ import annotations
 
 import os
+import threading
 from typing import IO, TYPE_CHECKING
 
 from triptych.harness.results.status import Status
@@ -13,6 +14,7 @@ from triptych.harness.results.status import Status
 if TYPE_CHECKING:
     from rich.live import Live
 
+EVERY_S = 15.0  # between two lines on a pipe; what takes less says nothing there
 STYLES = {
     Status.PASSED: "green",
     Status.FAILED: "bold red",
@@ -81,3 +83,31 @@ class StatusLine:
         if self.live is not None:
             self.live.stop()
             self.live = None
+
+
+class Ticker(StatusLine):
+    """The same; on a pipe a thread writes the last words every fifteen seconds, so that a long run is never silent."""
+
+    def __init__(self, stream: IO[str], *, quiet: bool = False) -> None:
+        super().__init__(stream, quiet=quiet)
+        self.lines = not quiet and not self.on
+        self.words = ""
+        self.stop = threading.Event()
+        self.writer: threading.Thread | None = None
+
+    def say(self, words: str) -> None:
+        super().say(words)
+        self.words = words
+        if self.lines and self.writer is None:
+            self.stop.clear()
+            self.writer = threading.Thread(target=self._write, daemon=True)
+            self.writer.start()
+
+    def clear(self) -> None:
+        super().clear()
+        self.stop.set()
+        self.writer = None
+
+    def _write(self) -> None:
+        while not self.stop.wait(EVERY_S):
+            print(self.words, file=self.stream, flush=True)

@@ -28,6 +28,8 @@ class Derived(Record, frozen=True, kw_only=True, tag_field="rule", tag="derived"
     rel_l2: float
     floor: float  # one unit in the last place of the largest element
     max_local: float | None = None  # none for cases too large for local units
+    bias: float | None = None  # of dtypes of 16 bits and less; see `judge.yardstick.bias`
+    not_nearest: float | None = None
     sensitivity: SensitivityReport | None = msgspec.field(default=None, name="teeth")
 
 
@@ -38,6 +40,7 @@ class Fixed(Record, frozen=True, kw_only=True, tag_field="rule", tag="fixed"):
     regime: str
     rtol: float
     atol: float
+    bias: float | None = None  # of integers that may differ
     sensitivity: SensitivityReport | None = msgspec.field(default=None, name="teeth")
 
     @property
@@ -76,6 +79,8 @@ class Metrics(Record, frozen=True, kw_only=True):
     max_abs_ulp: float  # max_abs in units in the last place of the largest element
     max_ulp: int  # representable numbers between an element and its reference
     max_local: float | None = None  # max_abs of each element in its own unit
+    bias: float | None = None  # what the errors have in common, in units in the last place, beyond chance
+    not_nearest: float | None = None  # share of elements that are not the reference rounded to nearest, beyond chance
     worst_index: list[int]
     expected: int | float  # at the worst index
     got: int | float

@@ -56,6 +56,9 @@ class Predicted(Time, frozen=True, kw_only=True, tag="predicted"):
     """What the timing model says of one run."""
 
     predicted_us: Microseconds
+    low_us: Microseconds | None = None  # four of five such kernels were measured between these
+    high_us: Microseconds | None = None
+    regime: str | None = None  # such kernels: "short", or by their busiest part "dma", "tensor" or "engines"
     accuracy: TimingAccuracy = msgspec.field(name="known_error")
     mfu: float
     busy_share: dict[str, float]  # of each engine, by its name

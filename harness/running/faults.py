@@ -8,6 +8,7 @@ from pathlib import Path
 
 from triptych.harness.backends.base import Backend, KernelFault, file_of
 from triptych.harness.emulators.errors import NotEmulated
+from triptych.harness.errors import describe, message_of
 from triptych.harness.ops import loading
 from triptych.harness.ops.errors import InvalidOp, UninformativeCase
 from triptych.harness.ops.op import Op
@@ -16,7 +17,6 @@ from triptych.harness.results.status import Cause, Status
 from triptych.harness.running import memory_limit
 
 GPU_FAULT = re.compile(r"(CUDA|HIP) error|Triton Error \[(CUDA|HIP)\]|CUDNN_STATUS|CUBLAS_STATUS|\bNRT\b|\bnrt_")
-LONGEST = 400  # characters of a message that are told
 
 
 class NotSupported(Exception):
@@ -79,19 +79,3 @@ def kernel_fault(error: BaseException, op: Op, backend: Backend) -> str:
 
 def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or "can't allocate memory" in message_of(error)  # PyTorch's RuntimeError
-
-
-def message_of(error: BaseException) -> str:
-    """The exception's message; a user's class may fail to make one."""
-    try:
-        return str(error)
-    except Exception:
-        return "(its message could not be made)"
-
-
-def describe(error: BaseException) -> str:
-    """The exception's type and the first line that says something."""
-    lines = [line.strip() for line in message_of(error).splitlines() if line.strip()]
-    first = lines[0] if lines else ""
-    words = first if len(first) <= LONGEST else f"{first[:LONGEST]}..."
-    return f"{type(error).__name__}: {words}" if words else type(error).__name__

@@ -16,8 +16,9 @@ from triptych.harness.errors import UsageError, unknown
 from triptych.harness.judge.bounds import KEYS, Bounds, requested_bounds
 from triptych.harness.ops import case_spec
 from triptych.harness.ops.case import Case, carried
-from triptych.harness.ops.op import Op
+from triptych.harness.ops.op import SHORT_SET, Op
 from triptych.harness.ops.selection import Selection, check_axes, dtypes_of, pick, pick_ops, sets_of
+from triptych.harness.results.status import Evidence
 from triptych.harness.running.request import Request
 from triptych.harness.running.tasks import Task
 
@@ -32,6 +33,7 @@ class Plan:
     targets: Sequence[str] = ()  # to simulate; none: each backend's default
     sources: Mapping[str, str] = field(default_factory=dict)  # op -> the user's file that declares it
     timed: bool = False
+    unpredicted: Sequence[str] = ()  # case sets of which no time is predicted
     named: Sequence[str] = ()  # the backends that the user names
     tolerance: Bounds | None = None  # that was asked for
 
@@ -64,6 +66,8 @@ class Plan:
         The clocks of the interpreter and of the reference say nothing about a kernel and run for minutes at a model's
         sizes: there they are read only if the user names the backend.
         """
+        if group in self.unpredicted and backend.evidence is Evidence.SIMULATED:
+            return False
         return self.timed and (not backend.slow_clock or group == "smoke" or backend.name in self.named)
 
     def repro(self, op: Op, group: str, case: Case, backend: Backend, target: str | None) -> str:
@@ -101,7 +105,9 @@ def plan(request: Request, ops: Mapping[str, Op] | None = None) -> Plan:
         raise UsageError("--case gives every axis itself; -a is for the cases of a set.")
     check_targets(request.targets, backends)
     known_sets = sets_of(chosen.values())
-    usual = [name for name in request.default_sets if name in known_sets] or known_sets
+    usual = [name for name in request.default_sets if name in known_sets]
+    if set(usual) <= {SHORT_SET}:  # which goes with another
+        usual = [name for name in known_sets if name != SHORT_SET]
     selection = Selection(
         sets=pick("case set", request.sets, known_sets) or ([] if request.specs else usual),
         names=request.names,
@@ -117,6 +123,7 @@ def plan(request: Request, ops: Mapping[str, Op] | None = None) -> Plan:
         targets=request.targets,
         sources=sources,
         timed=request.timed,
+        unpredicted=request.unpredicted,
         named=request.backends,
         tolerance=tolerance,
     )

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -25,6 +26,7 @@ from triptych.harness import files
 from triptych.harness.backends import BACKENDS
 from triptych.harness.errors import UsageError
 from triptych.harness.locks import lock
+from triptych.harness.nki_versions import VARIABLE
 from triptych.harness.ops.op import Op
 from triptych.harness.results import environment
 from triptych.harness.results.document import Document, read
@@ -48,6 +50,7 @@ def fingerprint(task: Task, op: Op, settings: Settings) -> str:
         "task": repr(replace(task, repro="")),
         "settings": repr((settings.no_check, settings.wanted, settings.paranoid, task.bench and settings.budget)),
         "versions": [np.__version__, *(environment.version(name) for name in environment.PACKAGES)],
+        "nki": os.environ.get(VARIABLE),
         "judges": sources(JUDGES),
         "op": sources((Path(task.source).resolve(),)) if task.source else "",
         "kernel": sources((Path(kernel.rpartition(":")[0]).resolve().parent,)) if isinstance(kernel, str) else "",

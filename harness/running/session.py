@@ -63,6 +63,9 @@ class Observer:
     def started(self, run: Run) -> None:
         """Nothing has run yet; results that are added now are not run again."""
 
+    def ready(self, run: Run) -> None:
+        """All observers have started, and the first task is next."""
+
     def on_result(self, run: Run, result: Result) -> None:
         """`result` has just been added to `run`."""
 
@@ -110,8 +113,15 @@ class Session:
             for observer in observers:
                 observer.on_result(run, result)
 
+        for number, observer in enumerate(observers):
+            try:
+                observer.started(run)
+            except BaseException:
+                for earlier in observers[:number]:
+                    earlier.ended(run)
+                raise
         for observer in observers:
-            observer.started(run)
+            observer.ready(run)
         try:
             self.runner(run.left, settings, timeout_s=request.timeout_s, on_result=finished)
         except StopRun:

@@ -15,7 +15,7 @@ from typing import Any
 from triptych.harness.comma_lists import comma_list
 from triptych.harness.errors import UsageError
 from triptych.harness.ops import loading
-from triptych.harness.ops.op import Op
+from triptych.harness.ops.op import SHORT_SET, Op
 from triptych.harness.reports.progress import Progress
 from triptych.harness.running import runner
 from triptych.harness.running.request import Request, bounds
@@ -34,7 +34,7 @@ def check(
     backends: Names = (),
     targets: Names = (),
     dtypes: Names = (),
-    cases: Names = "smoke",
+    cases: Names = (),
     names: str | None = None,
     axes: Mapping[str, Sizes] | None = None,
     seed: int = 0,
@@ -52,7 +52,7 @@ def check(
     backends: as "nki-sim"; all unless given, and those that are not here are skipped
     targets: chips to simulate; trn2 unless given
     dtypes: the op's unless given
-    cases: sets of the op's cases
+    cases: sets of the op's cases; "smoke" and "adversarial-short" unless given
     names: a glob of case names
     axes: sizes in place of the cases' own, as {"M": 256, "N": [1, 127]}
     seed: of the inputs
@@ -68,6 +68,7 @@ def check(
     """
     call = described(check, locals())
     request = Request(
+        default_sets=("smoke", SHORT_SET),
         backends=words(backends),
         targets=words(targets),
         dtypes=words(dtypes),

@@ -7,7 +7,8 @@ from functools import cached_property
 from typing import overload
 
 from triptych.harness.backends import BACKENDS
-from triptych.harness.reports import overview, problems
+from triptych.harness.reports import overview, problems, tables
+from triptych.harness.reports.html import render
 from triptych.harness.results.document import Document, dumps
 from triptych.harness.results.result import Result
 from triptych.harness.results.status import BAD, RAN, Status
@@ -97,6 +98,11 @@ class Results(Sequence[Result]):
 
     def __str__(self) -> str:
         return f"{overview.table(self._results)}{self._ending()}"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the table with its colours, then what failed and how many ended how."""
+        columns, rows = tables.cells(self._results)
+        return render("notebook.html", columns=columns, rows=rows, results=self._results, ending=self._ending())
 
     def __repr__(self) -> str:
         return f"<Results: {problems.summary(self._results)}>"

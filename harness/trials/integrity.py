@@ -16,9 +16,9 @@ from typing import Any
 
 from triptych.harness.backends.base import KernelFault
 from triptych.harness.bits import digest
-from triptych.harness.judge.baselines import baselines_of
 from triptych.harness.judge.prepared import PreparedCase
 from triptych.harness.judge.tolerance import Expected
+from triptych.harness.judge.yardstick.baselines import baselines_of
 from triptych.harness.ops.errors import InvalidOp
 from triptych.harness.ops.op import Op
 

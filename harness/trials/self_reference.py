@@ -17,9 +17,8 @@ import numpy as np
 
 from triptych.harness.arrays import Array
 from triptych.harness.bits import first_difference
-from triptych.harness.judge.baselines import baselines_of
 from triptych.harness.judge.prepared import Prepared, PreparedCase
-from triptych.harness.judge.problem import Problem
+from triptych.harness.judge.yardstick.baselines import baselines_of
 from triptych.harness.ops.outputs.naming import Outputs
 from triptych.harness.precision import round_to
 
@@ -52,15 +51,13 @@ def suspicious(prepared: Prepared, out: Array) -> bool:
 
 
 def calls(function: Callable[..., Any], run: Callable[[], Any]) -> bool:
-    """Whether `run` calls `function`, a Python one, however deep; a `Problem` itself may."""
+    """Whether `run` calls `function`, a Python one, however deep."""
     code: CodeType | None = getattr(inspect.unwrap(function), "__code__", None)
     found = False
 
     def watch(frame: FrameType, event: str, argument: Any) -> None:
         nonlocal found
-        if event == "call" and frame.f_code is code:
-            caller = frame.f_back
-            found = found or caller is None or caller.f_code is not Problem.evaluate.__code__
+        found = found or (event == "call" and frame.f_code is code)
 
     before = sys.getprofile()
     sys.setprofile(watch)

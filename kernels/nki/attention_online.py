@@ -180,11 +180,18 @@ def _transpose(p):
     return tiles
 
 
+def _transposed_dtype(dtype):
+    """What the Tensor Engine transposes `dtype` into: NeuronCore-v2 writes float32 to PSUM, whatever the tile is."""
+    if nisa.get_nc_version() == nisa.nc_version.gen2:
+        return nl.float32
+    return dtype
+
+
 def _transpose_chunks(p, rows):
     """p[n, chunks * rows] as the SBUF tiles [rows, n] of its chunks."""
     n, n_keys = p.shape
     chunks = n_keys // rows
-    in_psum = nl.ndarray((rows, chunks, n), dtype=p.dtype, buffer=nl.psum)
+    in_psum = nl.ndarray((rows, chunks, n), dtype=_transposed_dtype(p.dtype), buffer=nl.psum)
     for c in range(chunks):
         nisa.nc_transpose(dst=in_psum[:, c, :], data=p[:, c * rows : (c + 1) * rows])
     in_sbuf = nl.ndarray((rows, chunks, n), dtype=p.dtype, buffer=nl.sbuf)
@@ -210,7 +217,7 @@ def _load_transposed(source, s0, n):
     """The rows s0 .. s0+n of source[S, D] as one SBUF tile [D, n], transposed on the Tensor Engine."""
     D = source.shape[1]
     transposed = nl.ndarray((D, n), dtype=source.dtype, buffer=nl.sbuf)
-    in_psum = nl.ndarray((D, n), dtype=source.dtype, buffer=nl.psum)
+    in_psum = nl.ndarray((D, n), dtype=_transposed_dtype(source.dtype), buffer=nl.psum)
     c = 0
     for tile in _load_chunks(source, s0, n):
         rows = tile.shape[0]

@@ -3,9 +3,11 @@
 Both inputs have the contraction K first, because the systolic array contracts over the partitions: `lhsT` is the usual
 left operand delivered transposed, so that no tile needs a transpose on the way.
 
-    matmul_tiled   one output tile at a time; every tile of both inputs is loaded where it is used
-    matmul         a block of the output fills PSUM while K streams by, and panels of both inputs stay in SBUF
-    matmul_mk      the same, of a left operand [M, K] as it is usually stored, which DMA transposes
+    matmul_tiled       one output tile at a time; every tile of both inputs is loaded where it is used
+    matmul             a block of the output fills PSUM while K streams by, and panels of both inputs stay in SBUF
+    matmul_two_cores   the same on two cores that share their HBM: each computes half of the rows or of the columns
+    matmul_mk          the same, of a left operand [M, K] as it is usually stored, which DMA transposes
+    matmul_batched     the same for each of B products: lhsT[B, K, M] and rhs[B, K, N]
 
 Any M, N and K work: the last tile of each dimension is as small as what is left. Inputs are float32, bfloat16 or
 float16 (both the same), products accumulate in float32, and the output has the inputs' dtype.
@@ -22,6 +24,16 @@ import nki.language as nl
 
 PANEL = 1024  # rows of the output whose part of lhsT is loaded at once: 2 KiB a partition in two bytes
 MOST_K = 4096  # contraction over which a panel of both inputs fits in SBUF in two bytes; half in float32
+ROWS = 4  # of tiles in a block of the output, and
+COLUMNS = 2  # of tiles: their product is at most the eight banks of PSUM
+TURN = 4  # tiles of K that a bank takes before it is the next bank's turn
+
+KNOBS = {  # what `triptych tune` may set in place of the above
+    "PANEL": (512, 1024, 2048),
+    "ROWS": (1, 2, 4, 8),
+    "COLUMNS": (1, 2, 4),
+    "TURN": (1, 2, 4, 8),
+}
 
 
 @nki.jit
@@ -68,8 +80,19 @@ def matmul(lhsT, rhs):
     """
     K, M, N = _check(lhsT, rhs)
     out = nl.ndarray((M, N), dtype=lhsT.dtype, buffer=nl.shared_hbm)
-    _multiply(out, lhsT, rhs, False)
+    _warm_up()
+    if M > N:
+        begin, end = _share(M, nl.tile_size.gemm_stationary_fmax)
+        if begin < end:
+            _multiply(out[begin:end, :], lhsT[:, begin:end], rhs, False)
+    else:
+        begin, end = _share(N, nl.tile_size.gemm_moving_fmax)
+        if begin < end:
+            _multiply(out[:, begin:end], lhsT, rhs[:, begin:end], False)
     return out
+
+
+matmul_two_cores = matmul[2]
 
 
 @nki.jit
@@ -81,21 +104,42 @@ def matmul_mk(lhs, rhs):
     """
     K, M, N = _check(lhs.permute((1, 0)), rhs)
     out = nl.ndarray((M, N), dtype=lhs.dtype, buffer=nl.shared_hbm)
+    _warm_up()
     _multiply(out, lhs, rhs, True)
     return out
 
 
+@nki.jit
+def matmul_batched(lhsT, rhs):
+    """out[b, M, N] = lhsT[b, K, M].T @ rhs[b, K, N] for each b of B: as `matmul`, one product after the other."""
+    assert len(lhsT.shape) == 3 and len(rhs.shape) == 3 and lhsT.shape[0] == rhs.shape[0], (
+        f"matmul_batched takes lhsT[B, K, M] and rhs[B, K, N], got shapes {lhsT.shape} and {rhs.shape}"
+    )
+    K, M, N = _check(lhsT[0], rhs[0])
+    out = nl.ndarray((lhsT.shape[0], M, N), dtype=lhsT.dtype, buffer=nl.shared_hbm)
+    _warm_up()
+    for b in range(lhsT.shape[0]):
+        _multiply(out[b], lhsT[b], rhs[b], False)
+    return out
+
+
+def _share(size, tile):
+    """This core's part of an axis, as (begin, end): whole tiles, the same number for each core as far as they go."""
+    cores = nl.num_programs()
+    each = -(-size // (tile * cores)) * tile
+    return nl.program_id(0) * each, min(size, (nl.program_id(0) + 1) * each)
+
+
 def _multiply(out, lhs, rhs, is_given):
-    """The loops of both: lhs is [M, K] as given, or [K, M]."""
+    """The loops of all: lhs is [M, K] as given, or [K, M]."""
     M, N = out.shape
     K = rhs.shape[0]
-    _warm_up()
     _, TILE_M, TILE_N = _tile_sizes()
     narrow = 2 if rhs.dtype == nl.float32 else 1
     whole = K <= MOST_K // narrow
     BLOCK_K = K if whole else MOST_K // 2 // narrow
     BLOCK_M = M if whole else 2 * PANEL
-    BLOCK_N = 2 * TILE_N
+    BLOCK_N = COLUMNS * TILE_N
     for n0 in range(0, N, BLOCK_N):
         bn = min(BLOCK_N, N - n0)
         resident = {}
@@ -110,8 +154,8 @@ def _multiply(out, lhs, rhs, is_given):
                 for p0 in range(m0, min(m0 + BLOCK_M, M), PANEL):
                     bp = min(PANEL, min(m0 + BLOCK_M, M) - p0)
                     panel = {}
-                    for b0 in range(0, bp, 4 * TILE_M):
-                        rows = range(b0, min(b0 + 4 * TILE_M, bp), TILE_M)
+                    for b0 in range(0, bp, ROWS * TILE_M):
+                        rows = range(b0, min(b0 + ROWS * TILE_M, bp), TILE_M)
                         banks = _block(rhs, lhs, is_given, turns, n0, bn, p0, bp, rows, resident, panel)
                         for mi in rows:
                             _drain(out, sums, banks[mi], p0 + mi, n0, bn, is_last)
@@ -155,12 +199,12 @@ def _warm_up():
 
 
 def _turns(k0, bk, is_cold):
-    """(first k, how many) of each turn: four tiles, the last one full, or one of each load that products wait for."""
+    """(first k, how many) of each turn: TURN tiles, the last one full, or one of each load that products wait for."""
     P = nl.tile_size.pmax
     turns, k, end = [], k0, k0 + bk
     while k < end:
         tiles = -(-(end - k) // P)
-        size = 1 if is_cold else (tiles - 1) % 4 + 1
+        size = 1 if is_cold else (tiles - 1) % TURN + 1
         turns.append((k, min(size * P, end - k)))
         k += size * P
     return turns
@@ -194,7 +238,10 @@ def _load_transposed(source, k0, g, r0, br):
 
 
 def _drain(out, sums, banks, m0, n0, bn, is_last):
-    """Take a row of tiles out of PSUM: to the output if all of K is in, else onto the sums of the blocks before."""
+    """Take a row of tiles out of PSUM: to the output if all of K is in, else onto the sums of the blocks before.
+
+    Vector and Scalar take turns: where K is short, one engine alone would be the limit.
+    """
     m = banks[0].shape[0]
     TILE_N = nl.tile_size.gemm_moving_fmax
     is_first = m0 not in sums
@@ -208,8 +255,10 @@ def _drain(out, sums, banks, m0, n0, bn, is_last):
     for c in range(len(banks)):
         n = banks[c].shape[1]
         part = row[:, c * TILE_N : c * TILE_N + n]
-        if is_first:
+        if is_first and (c + m0 // m) % 2 == 0:
             nisa.tensor_copy(dst=part, src=banks[c])
+        elif is_first:
+            nisa.activation(dst=part, op=nl.copy, data=banks[c])
         else:
             before = sums[m0][:, c * TILE_N : c * TILE_N + n]
             nisa.tensor_tensor(dst=part, data1=before, data2=banks[c], op=nl.add)

@@ -22,6 +22,20 @@ float32 is multiplied as float32 (`input_precision="ieee"`), not as TF32: exact 
 import triton
 import triton.language as tl
 
+TILE_M = 128  # of two-byte elements, where the product is large enough; so are
+TILE_N = 256
+TILE_K = 64
+GROUP_M = 8  # rows of tiles whose programs share columns of rhs
+STAGES = 4  # at most, on NVIDIA
+
+KNOBS = {  # what `triptych tune` may set in place of the above
+    "TILE_M": (64, 128, 256),
+    "TILE_N": (128, 256),
+    "TILE_K": (32, 64),
+    "GROUP_M": (4, 8),
+    "STAGES": (3, 4),
+}
+
 
 @triton.jit
 def _matmul_tiled_kernel(
@@ -125,7 +139,7 @@ def config(M, N, K, element_size, backend, processors, shared_bytes):
     Starts from the largest tile whose float32 accumulator the registers of 8 warps hold, and halves its longer side
     while the device has more processors than there are tiles to give them.
     """
-    block_m, block_n, block_k = (128, 256, 64) if element_size == 2 else (128, 128, 16)
+    block_m, block_n, block_k = (TILE_M, TILE_N, TILE_K) if element_size == 2 else (128, 128, 16)
     block_m = min(block_m, max(16, triton.next_power_of_2(M)))
     block_n = min(block_n, max(16, triton.next_power_of_2(N)))
     block_k = min(block_k, max(16, triton.next_power_of_2(K)))
@@ -133,7 +147,7 @@ def config(M, N, K, element_size, backend, processors, shared_bytes):
         block_m, block_n = (block_m, block_n // 2) if block_n >= block_m else (block_m // 2, block_n)
     # NVIDIA copies to shared memory asynchronously, so that each stage has its buffer; a CDNA compute unit has one
     # buffer, and the next stage in flight in registers.
-    deepest, buffers = (4, 2) if backend == "cuda" else (2, 1)
+    deepest, buffers = (STAGES, 2) if backend == "cuda" else (2, 1)
     while buffers * block_k * (block_m + block_n) * element_size > shared_bytes and block_k > 16:
         block_k //= 2
     stage_bytes = block_k * (block_m + block_n) * element_size
@@ -141,7 +155,7 @@ def config(M, N, K, element_size, backend, processors, shared_bytes):
         "BLOCK_M": block_m,
         "BLOCK_N": block_n,
         "BLOCK_K": block_k,
-        "GROUP_M": 8,
+        "GROUP_M": GROUP_M,
         "EVEN_K": K % block_k == 0,
         "num_warps": 8 if block_m * block_n > 64 * 128 else 4,
         "num_stages": max(2, min(deepest, shared_bytes // stage_bytes)),

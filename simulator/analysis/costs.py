@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from triptych.simulator.analysis.descriptors import descriptors
+from triptych.simulator.analysis.descriptors import descriptors, transposed
 from triptych.simulator.chips import Chip
 from triptych.simulator.trace import Event, Region
 
@@ -238,10 +238,10 @@ def transpose(event: Event, chip: Chip) -> float:
 
 @known("documented")
 def dma(event: Event, chip: Chip) -> float:
-    """A ring's descriptors, each a fixed time and bytes / rate; transposes: 90 % of all rings' rate, 50 % in SBUF."""
+    """A ring's descriptors, each a fixed time and bytes / rate; transposes: blocks, at 90 % of it, in SBUF at 50 %."""
     if event.op == "dma_transpose":
-        moved = event.writes[0].nbytes / chip.dma_gb_per_s.value
-        return moved / (0.5 if event.reads[0].allocation.buffer == "sbuf" else 0.9)
+        share = 0.5 if event.reads[0].allocation.buffer == "sbuf" else 0.9
+        return transposed(event.writes[0], chip).busy_ns(chip, share)
     if not event.reads or not event.writes:
         return 0.0
     return descriptors(event.reads, event.writes, chip).busy_ns(chip)
@@ -249,9 +249,10 @@ def dma(event: Event, chip: Chip) -> float:
 
 @known("documented")
 def dma_compute(event: Event, chip: Chip) -> float:
-    """Bytes read over all rings' rate, of which DMA with arithmetic reaches 50 %."""
-    # nki/guides/architecture/trainium3_arch.rst; v4's faster read-add-write in SBUF has no API there.
-    return sum(r.nbytes for r in event.reads) / chip.dma_gb_per_s.value / 0.5
+    """Bytes read over all rings' rate: the sum of two operands takes twice as long as a copy."""
+    # "50 % DMA throughput" beside a copy's, in nki/guides/architecture/trainium3_arch.rst, SBUF Read-Add-Write: what is
+    # added comes at half the rate, because the DMA engine reads both. v4's faster way in SBUF has no API there.
+    return sum(r.nbytes for r in event.reads) / chip.dma_gb_per_s.value
 
 
 @known("assumed")

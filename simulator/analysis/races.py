@@ -4,10 +4,11 @@ Only `core_barrier` orders the accesses of two cores to shared HBM, and a collec
 a rank carry out together. Between two of these nothing does, so if one core writes an element there that the other
 reads or writes in the same stretch, the result depends on who comes first.
 
-One case does not depend on it: both cores carry out the same write, of the same values to the same elements, and write
-nothing else there. A kernel that knows nothing of cores does so everywhere, and AWS runs it on both
-(release-notes/components/nki.rst, NKI 0.5.0). What a core then reads after its own write is what it wrote. A dma_copy
-of a region onto itself, by which AWS's kernels wait for their stores, leaves there what it reads: it counts as a read.
+One case does not depend on it: both cores carry out the same writes, of the same values to the same elements, in the
+same order, and no others there. A kernel that knows nothing of cores does so everywhere, and AWS runs it on both
+(release-notes/components/nki.rst, NKI 0.5.0). After one write by each, what a core reads after its own is what it
+wrote; after several, the other core may be back at an earlier one, so that nobody may read there. A dma_copy of a
+region onto itself, by which AWS's kernels wait for their stores, leaves there what it reads: it counts as a read.
 """
 
 from __future__ import annotations
@@ -69,8 +70,10 @@ def _conflicts(mine: list[_Access], others: list[_Access]) -> Iterator[tuple[Eve
     if not mine or not others or not any(a.write for a in (*mine, *others)) or _apart(mine, others):
         return
     cells = _Cells([a.region for a in (*mine, *others)])
-    (a, a_early), (b, b_early) = _touched(mine, cells), _touched(others, cells)
-    clash = ((a != 0) & (b != 0) & ((a != b) | (a < 0))) | ((a != 0) & b_early) | ((b != 0) & a_early)
+    sequences: dict[tuple[int, int], int] = {}
+    (a, a_early, a_late), (b, b_early, b_late) = (_touched(side, cells, sequences) for side in (mine, others))
+    differ = (a != b) | ((a < 0) & (a_late | b_late))
+    clash = ((a != 0) & (b != 0) & differ) | ((a != 0) & b_early) | ((b != 0) & a_early)
     if clash.any():
         here = np.zeros(cells.shape, bool)
         here.flat[np.argmax(clash)] = True
@@ -80,19 +83,29 @@ def _conflicts(mine: list[_Access], others: list[_Access]) -> Iterator[tuple[Eve
         yield _pair(*there)
 
 
-def _touched(accesses: list[_Access], cells: _Cells) -> tuple[Array, Array]:
-    """For each cell, the write that a core makes there, and whether the core reads it before.
+def _touched(
+    accesses: list[_Access], cells: _Cells, sequences: dict[tuple[int, int], int]
+) -> tuple[Array, Array, Array]:
+    """For each cell, what a core writes there, and whether it reads the cell before and after its first write.
 
-    A write is 0 for none and -1 for several.
+    A write is 0 for none, and the negative number of `sequences` for several: by what was written before, and the last.
     """
-    writes, early = np.zeros(cells.shape, np.int32), np.zeros(cells.shape, bool)
+    writes = np.zeros(cells.shape, np.int32)
+    early, late = np.zeros(cells.shape, bool), np.zeros(cells.shape, bool)
     for access in accesses:
-        for there, read in zip(cells.parts(writes, access.region), cells.parts(early, access.region), strict=True):
+        for there, before, after in zip(
+            *[cells.parts(state, access.region) for state in (writes, early, late)], strict=True
+        ):
             if access.write:
-                there[...] = np.where((there == 0) | (there == access.write), access.write, -1)
+                old = there.copy()
+                for known in np.unique(old).tolist():
+                    if known != access.write:
+                        longer = sequences.setdefault((known, access.write), -len(sequences) - 1)
+                        there[old == known] = longer if known else access.write
             else:
-                read[there == 0] = True
-    return writes, early
+                before[there == 0] = True
+                after[there != 0] = True
+    return writes, early, late
 
 
 def _pair(mine: list[_Access], others: list[_Access]) -> tuple[Event, Event, Region]:

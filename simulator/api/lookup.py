@@ -20,7 +20,7 @@ _OPTIONS = {"nki.isa.matmul_perf_mode.double_row": 3, "nki.isa.dge_mode.hwdge": 
 
 @functools.cache
 def names(module: str) -> dict[str, Any]:
-    """The names of a module of NKI 0.6, with what they are in the simulator."""
+    """The names of a module of NKI, with what they are in the simulator."""
     from triptych.simulator.api import namespaces  # late: the simulator is imported without the language
 
     return namespaces.current(module)
@@ -52,6 +52,22 @@ def signature(name: str) -> inspect.Signature | None:
     parameters = inspect.signature(found)
     open_ended = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return None if any(p.kind in open_ended for p in parameters.parameters.values()) else parameters
+
+
+# Engines that an instruction has on later generations alone, by the rules of its effect.
+_ENGINE_SINCE = {("tensor_copy", "scalar"): 3, ("tensor_scalar", "scalar"): 3}
+
+
+def engines_of(name: str) -> tuple[str, ...]:
+    """The engines that an instruction of nki.isa may be asked to run on; none for another name."""
+    module, first, rest = split(name)
+    row = INSTRUCTIONS.get(first) if module == "nki.isa" and not rest else None
+    return () if row is None else tuple(e.name for e in row.engines)
+
+
+def engine_since(name: str, engine: str) -> int:
+    """The first NeuronCore generation on which an instruction runs on an engine that it has."""
+    return _ENGINE_SINCE.get((split(name)[1], engine), 2)
 
 
 @functools.cache

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-CURRENT = ("nki", "nki.isa", "nki.language", "nki.collectives", "nki.typing")
+CURRENT = ("nki", "nki.isa", "nki.language", "nki.collectives", "nki.typing", "nki.compiler", "nki.simulator")
 OLDER = ("nki.dtype", "nki.isa.constants")  # of NKI 0.3 (triptych.simulator.api.older)
 COMPILER = ("neuronxcc", "neuronxcc.nki", "neuronxcc.nki.typing")  # of AWS's compiler, whose kernels annotate with it
 SIMULATED = (*CURRENT, *OLDER)
 SERVED = (*SIMULATED, *COMPILER)
-PACKAGES = {name.rpartition(".")[0] for name in SERVED}
 OWN = "triptych."  # before the name of a module that is the simulator's even where AWS's nki is installed
 
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from triptych.simulator import enums
-from triptych.simulator.api import older, removed
+from triptych.simulator.api import compiler, older
 from triptych.simulator.engines import COLLECTIVES, INSTRUCTIONS
 from triptych.simulator.engines.collectives.replicas import ReplicaGroup
 from triptych.simulator.engines.registers import register_alloc
+from triptych.simulator.engines.scalars import load_scalar, store_scalar
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.language import names
 from triptych.simulator.language.annotations import Tensor
 from triptych.simulator.language.loops import dynamic_range, fori_loop, while_loop
 from triptych.simulator.machine.machine import NkiInstruction, machine
 from triptych.simulator.machine.registers import VirtualRegister
+from triptych.simulator.machine.scalars import NkiScalar
 
 _LOOPS = (dynamic_range, fori_loop, while_loop)
 
@@ -41,6 +43,9 @@ def _current() -> dict[str, dict[str, Any]]:
         "get_nc_version": get_nc_version,
         "get_nc_sub_version": get_nc_sub_version,
         "register_alloc": register_alloc,
+        "scalar_load": load_scalar,
+        "scalar_store": store_scalar,
+        "NkiScalar": NkiScalar,
         "VirtualRegister": VirtualRegister,
     }
     return {
@@ -48,6 +53,7 @@ def _current() -> dict[str, dict[str, Any]]:
         "nki.language": {**names.NAMESPACE, **{f.__name__: f for f in _LOOPS}},
         "nki.collectives": {**{name: row.issue for name, row in COLLECTIVES.items()}, "ReplicaGroup": ReplicaGroup},
         "nki.typing": {"tensor": Tensor},
+        "nki.compiler": compiler.CONTENTS,
     }
 
 
@@ -66,9 +72,7 @@ def contents(module: str) -> dict[str, Any]:
 
 
 def absence(name: str) -> str:
-    """Why a dotted name is not in NKI 0.6, and what to use instead."""
-    if name.startswith("neuronxcc.") and "__" not in name:
-        return f"{name} went with NKI 0.2; use {name.removeprefix('neuronxcc.')}"
-    if name in removed.NAMES:
-        return f"{name} is not in NKI 0.6: {removed.NAMES[name]}"
-    return f"{name} is not a name of NKI 0.6"
+    """Why a dotted name is not in NKI, and what to use instead."""
+    from triptych.simulator.api import absent  # late: a kernel that is right needs none
+
+    return absent.absence(name, contents(name.rpartition(".")[0]))

@@ -40,7 +40,11 @@ def _constants() -> list[Older]:
 
 OLDER = (
     *_constants(),
-    *(Older(f"nki.dtype.{name}", dtype, _SHIM, f"nki.language.{name}") for name, dtype in TABLE.items()),
+    *(
+        Older(f"nki.dtype.{name}", dtype, _SHIM, f"nki.language.{name}")
+        for name, dtype in TABLE.items()
+        if name != "int64"
+    ),
     Older("nki.typing.mutable_tensor", Tensor, _NEVER, "nki.typing.tensor"),
     Older("neuronxcc.nki.typing.mutable_tensor", Tensor, "0.4.0", "nki.typing.tensor"),
     Older("neuronxcc.nki.typing.tensor", Tensor, "0.4.0", "nki.typing.tensor"),

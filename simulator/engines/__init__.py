@@ -15,6 +15,7 @@ from triptych.simulator.engines import (
     registers,
     scalar,
     scalar_activate2,
+    scalars,
     tensor,
     vector,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "registers",
     "scalar",
     "scalar_activate2",
+    "scalars",
     "tensor",
     "vector",
 ]

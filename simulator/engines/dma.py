@@ -100,7 +100,7 @@ def check_row_indices(t: NkiTensor) -> None:
             f"a gather or scatter of rows needs NeuronCore-v3 or newer, and the target is {chip.name}",
             source="nki/deep-dives/nki-dge.rst",
         )
-    if t.index.source.shape != (t.shape[0], 1):
+    if t.index.source.shape[0] != t.shape[0] or t.index.source.free_size != 1:
         raise NkiValidationError(f"vector_offset must be ({t.shape[0]}, 1), got {t.index.source!r}")
 
 
@@ -172,8 +172,14 @@ def dma_transpose(
         parts, read = [(slice(0, src.shape[0]), src)], ()
         if oob_mode is not enums.oob_mode.error:
             raise NkiValidationError(f"oob_mode skip goes with indirect indexing of src, got {oob_mode!r}")
-        if dge_mode.name in ("swdge", "none") and m.options.check_operands:
+        if dge_mode.name == "swdge":
             raise NkiValidationError(f"a direct transpose takes dge_mode unknown or hwdge, got {dge_mode}")
+        if dge_mode.name == "none":
+            m.remark(
+                "transpose-mode",
+                f"a direct transpose takes dge_mode unknown or hwdge, got {dge_mode}",
+                "nki/api/nki/isa/__init__.py, dma_transpose",
+            )
     if dge_mode.name == "hwdge":
         _check_hardware_transpose(src)
     for rows, view in parts:
@@ -198,7 +204,7 @@ def _check_gathered_transpose(m: Machine, src: NkiTensor, index: NkiTensor, mode
         )
     if src.ndim == 4 and src.shape[1] != 1 and src.shape[2] != 1:
         raise NkiValidationError(f"dimension 1 or 2 of a four-dimensional src must have size 1, got {src.shape}")
-    partitions, columns = index.shape
+    partitions, columns = index.shape[0], index.free_size
     fits = partitions % 16 == 0 and 16 <= partitions <= 128 and (columns == 1 or partitions == 128)
     if index.dtype != "uint32" or not fits or index.size < src.shape[0]:
         raise NkiValidationError(

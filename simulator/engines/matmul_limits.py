@@ -16,6 +16,14 @@ from triptych.simulator.tensors.tensor import NkiTensor
 Array = NDArray[Any]
 FP8 = ("float8_e4m3", "float8_e5m2", "float8_e4m3fn")
 _DTYPES = (*FP8, "bfloat16", "float16", "tfloat32", "float32")
+GEN2_PSUM = (
+    'nki/api/nki/isa/__init__.py, nc_matmul, Data types; on Inf2 with NKI 0.6.0: "nc_matmul dst dtype must '
+    'be float32 on gen2", aws-neuron/nki-samples#134'
+)
+GEN2_TRANSPOSE = (
+    'contributed/decode_attention.py of aws-neuron/nki-samples on trn1 with NKI 0.6.0: "nc_matmul (transpose mode) dst '
+    'dtype must be float32 on gen2"; nki/api/nki/isa/__init__.py, nc_transpose, has the dtype of data'
+)
 
 
 def check_untiled(position: Any) -> None:
@@ -55,7 +63,10 @@ def check_dtypes(m: Machine, dst: NkiTensor, stationary: NkiTensor, moving: NkiT
             raise NkiValidationError(f"a transpose keeps the dtype: dst must be {stationary.dtype}, got {dst.dtype}")
     elif dst.dtype != "float32" and not (dst.dtype == "bfloat16" and m.chip.generation >= 4):
         allowed = "float32 or bfloat16" if m.chip.generation >= 4 else "float32"
-        raise NkiValidationError(f"dst must be {allowed} on {m.chip.name}, got {dst.dtype}")
+        raise NkiValidationError(
+            f"dst must be {allowed} on {m.chip.name}, got {dst.dtype}",
+            source=GEN2_PSUM if m.chip.generation < 3 else None,
+        )
 
 
 def check_sizes(
@@ -132,36 +143,54 @@ def check_tiling(
 
 
 def accumulating(m: Machine, dst: NkiTensor, accumulate: bool | None) -> Any:
-    """False to overwrite, True to add, or a mask of the elements to add to."""
+    """False to overwrite, True to add, or a mask of the elements to add to.
+
+    What a matmul adds to has to be a matmul's on v2 and v3. Zeros that another engine wrote are let pass: the page
+    calls the result undefined, and kernels that begin so are right on trn1 (trnsci/trnfft, on trn1.2xlarge).
+    """
     if accumulate is False:
         return False
     if not isinstance(accumulate, (bool, np.bool_, type(None))):
         raise NkiValidationError(f"accumulate must be True, False or None, got {accumulate!r}")
     if accumulate is not None and not accumulate:
         return False
+    if m.origins:  # what a matmul adds to may rest on memory that nothing wrote
+        _check_sum(m, dst)
     if accumulate is None:
         started, written = dst.storage.through_this(dst.layout)
         if started is True:
             return True
         if m.chip.generation >= 4 or written is False:
-            return written
+            return np.logical_or(started, written) if m.origins else written
         _check_foreign(m, dst, np.logical_and(written, np.logical_not(started)))
         return started
-    if dst.storage.started_at(dst.layout) is True:
+    started = dst.storage.started_at(dst.layout)
+    if started is True:
         return True
     dst.check_written()
     if m.chip.generation < 4:
-        raise NkiValidationError(
-            "accumulate=True adds to PSUM that no matmul has initialised, which is undefined on this generation; start "
-            "with accumulate=False"
-        )
+        _check_foreign(m, dst, np.logical_not(started))
     return True
 
 
-def _check_foreign(m: Machine, dst: NkiTensor, foreign: Array) -> None:
+def _check_sum(m: Machine, dst: NkiTensor) -> None:
+    """A sum that a matmul began, and that counts as unwritten, is read like any operand."""
+    started = dst.storage.started_at(dst.layout) if dst.storage.missing else False
+    if started is not False and np.any(started & ~np.asarray(dst.storage.written_at(dst.layout))):
+        m.reads_unwritten(dst)
+
+
+def _check_foreign(m: Machine, dst: NkiTensor, foreign: Any) -> None:
     """On v2 and v3, adding to what memset or tensor_copy wrote is undefined; zeros give the same result either way."""
     if np.any(np.logical_and(foreign, dst.f32() != 0)):
-        raise NkiValidationError(
-            f"accumulating onto PSUM that another engine initialised is undefined on {m.chip.name}; begin with "
-            "accumulate=False and add the old value with the Vector Engine"
+        if m.options.check_accumulation:
+            raise NkiValidationError(
+                f"accumulating onto PSUM that another engine initialised is undefined on {m.chip.name}; begin with "
+                "accumulate=False and add the old value with the Vector Engine"
+            )
+        return
+    if np.any(foreign):
+        m.note(
+            f"adds to zeros that no matmul wrote to PSUM, which is documented as undefined on {m.chip.name}; let the "
+            "first matmul overwrite, accumulate=False (nki/api/nki/isa/__init__.py, nc_matmul)"
         )

@@ -12,6 +12,7 @@ from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine.cores import Who
 from triptych.simulator.machine.instructions import choose, instruction
 from triptych.simulator.machine.machine import Machine, NkiInstruction, machine
+from triptych.simulator.machine.unwritten import pass_on, read_whole
 from triptych.simulator.memory.storage import SBUF, MemoryRegion
 from triptych.simulator.operands.operands import bits, describe, in_buffer, members_of
 from triptych.simulator.tensors.tensor import NkiTensor
@@ -51,15 +52,15 @@ def sendrecv(
         limit, need = _GPSIMD_BYTES[src.dtype.itemsize], src.free_size * src.dtype.itemsize
         if need > limit:
             raise NkiValidationError(f"gpsimd_dma moves at most {limit} bytes a partition of {src.dtype}, got {need}")
-    m.check_reads((src,))
-    offer = (send_to_rank, src.shape, src.dtype, bits(src).copy())
-    target, shape, dtype, values = m.meet(f"pipe {pipe_id}", offer, both).offers[recv_from_rank]
+    offer = (send_to_rank, src.shape, src.dtype, bits(src).copy(), read_whole(m, "nisa.sendrecv", src))
+    target, shape, dtype, values, missing = m.meet(f"pipe {pipe_id}", offer, both).offers[recv_from_rank]
     if target != m.core:
         raise NkiValidationError(f"receives from core {recv_from_rank}, which sends to core {target} in this pipe")
     if shape != dst.shape or dtype != dst.dtype:
         raise NkiValidationError(f"receives {dtype} {shape} from core {recv_from_rank} into {dst!r}")
     np.copyto(bits(dst), values)
     dst.wrote()
+    pass_on(m, missing, dst)
     return m.record("sendrecv", enums.engine.dma, (src,), (dst,), name, pipe=pipe_id, by=dma_engine.name)
 
 
@@ -78,8 +79,11 @@ def core_barrier(
     both = _both(m)
     plain = isinstance(data, NkiTensor) and data.index is None
     shared = plain and data.buffer is MemoryRegion.shared_hbm
-    if not shared and (m.options.check_operands or not plain):
+    if not plain:
         raise NkiValidationError(f"data must be a tensor in shared HBM, got {describe(data)}")
+    if not shared:
+        message = f"core_barrier: data must be a tensor in shared HBM, got {describe(data)}"
+        m.remark("barrier-buffer", message, "nki/api/nki/isa/__init__.py, core_barrier")
     if tuple(cores) != (0, 1):
         raise NkiValidationError(f"cores must be (0, 1), got {cores!r}")
     on = choose(engine, *_ENGINES)

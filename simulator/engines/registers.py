@@ -12,6 +12,7 @@ from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine.instructions import instruction
 from triptych.simulator.machine.machine import Machine, NkiInstruction, machine
 from triptych.simulator.machine.registers import VirtualRegister, bound_value, writers
+from triptych.simulator.machine.unwritten import require_written
 from triptych.simulator.memory.storage import PSUM
 from triptych.simulator.operands.operands import describe, put
 from triptych.simulator.tensors.tensor import NkiTensor
@@ -23,7 +24,9 @@ _SYNC = enums.engine.sync
 
 def register_alloc(x: Any = None) -> VirtualRegister:
     """A new register, holding the integer `x` or nothing."""
-    if isinstance(x, NkiTensor) and x.index is None and not machine().options.check_operands:
+    if isinstance(x, NkiTensor) and x.index is None:
+        message = f"register_alloc takes an integer or None, got {describe(x)}; use nisa.register_load"
+        machine().remark("register-of-tensor", message, "nki/api/nki/isa/__init__.py, register_alloc")
         register = VirtualRegister()
         register_load(register, x)
         return register
@@ -48,7 +51,7 @@ def register_load(dst: VirtualRegister, src: NkiTensor) -> NkiInstruction:
     m = machine()
     _writable(dst)
     _check_element(src, "src")
-    m.check_reads((src,))
+    require_written(m, (src,))
     element = m.values(src).reshape(-1)[0]
     dst.state = _wrapped(int(element) if src.dtype.is_int else int(np.rint(np.float32(element))))
     dst.written_by = m.record("register_load", _SYNC, (src,), ())

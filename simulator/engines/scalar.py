@@ -111,6 +111,13 @@ def _check_bias(m: Machine, f: Op, tiles: tuple[NkiTensor, ...]) -> None:
         raise NkiValidationError("on NeuronCore-v2 bias must be a tile of shape (P, 1), not a number")
     if m.chip.generation < 3 and f.name == "reciprocal":
         raise NkiValidationError("activation(op=nl.reciprocal) takes no bias on NeuronCore-v2")
+    if m.chip.generation < 3 and f.name == "copy":
+        raise NkiValidationError(
+            "activation(op=nl.copy) takes no bias on NeuronCore-v2, whatever the page says: add it with "
+            "nisa.tensor_scalar(op0=nl.add, operand0=bias)",
+            source="on trn1 the result lacks it, aws-neuron/aws-neuron-sdk#1296; NKI 0.6.0 rejects it, NCC_IBVF043 "
+            "(copy takes no tensor bias); nki/api/nki/isa/__init__.py, activation, allows it",
+        )
     if tiles and tiles[0].dtype == "tfloat32":
         raise NkiValidationError("bias may be any dtype but tfloat32")
 

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from triptych.simulator import enums
 from triptych.simulator.analysis import costs
-from triptych.simulator.dtypes import DType, round_to
+from triptych.simulator.dtypes import round_to
 from triptych.simulator.engines.matmul_limits import (
     FP8,
+    GEN2_TRANSPOSE,
     accumulating,
     check_bank,
     check_dtypes,
@@ -175,9 +176,10 @@ def nc_transpose(
         on = m.checked[key] = _check_transposed(m, dst, data, engine)
     m.check_reads((data,))
     p = data.shape[0]
-    if m.chip.generation < 3 and on is _TENSOR and data.dtype.is_float and not np.isfinite(data.f32()).all():
+    if m.chip.generation < 3 and on is _TENSOR:
         # On v2 a transpose is a product with the identity, and 0 * inf and 0 * nan are nan.
-        put(dst, _matrix(data.f32()).T @ np.eye(p, dtype=np.float32))
+        values = _matrix(data.f32())
+        put(dst, values.T if np.isfinite(values).all() else values.T @ np.eye(p, dtype=np.float32))
     else:
         flipped = bits(dst)
         if dst.ndim == 2:
@@ -199,14 +201,22 @@ def _check_transposed(m: Machine, dst: NkiTensor, data: NkiTensor, engine: enums
     limit = 128 if on is _TENSOR else 32
     if p > limit or f > limit:
         raise NkiValidationError(f"the {on.name} engine transposes at most {limit} x {limit}, got {data.shape}")
-    _check_transpose(data, dst, (f, p), data.dtype)
+    if (dst.shape[0], dst.free_size) != (f, p):
+        raise NkiValidationError(f"dst must hold {f} partitions of {p} elements, got {dst.shape}")
+    if on is _TENSOR and m.chip.generation < 3:
+        if not data.dtype.is_float:
+            raise NkiValidationError(
+                f"on {m.chip.name} the Tensor Engine transposes by a product, of floats; got data in {data.dtype}; "
+                "take engine=nisa.engine.vector, or DMA"
+            )
+        if dst.dtype != "float32":
+            raise NkiValidationError(
+                f"dst of a Tensor Engine transpose must be float32 on {m.chip.name}, got {dst.dtype}; copy it to "
+                f"{data.dtype} afterwards",
+                source=GEN2_TRANSPOSE,
+            )
+    elif dst.dtype != data.dtype:
+        raise NkiValidationError(f"a transpose keeps the dtype: dst must be {data.dtype}, got {dst.dtype}")
     if on is _TENSOR:
         check_bank(m, dst)
     return on
-
-
-def _check_transpose(data: NkiTensor, dst: NkiTensor, expected: tuple[int, int], dtype: DType) -> None:
-    if (dst.shape[0], dst.free_size) != expected:
-        raise NkiValidationError(f"dst must hold {expected[0]} partitions of {expected[1]} elements, got {dst.shape}")
-    if dst.dtype != dtype:
-        raise NkiValidationError(f"a transpose keeps the dtype: dst must be {dtype}, got {dst.dtype}")

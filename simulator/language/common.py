@@ -18,6 +18,7 @@ from triptych.simulator.machine.machine import machine
 from triptych.simulator.memory.storage import SBUF, MemoryRegion
 from triptych.simulator.operands.operands import describe
 from triptych.simulator.tensors.tensor import NkiTensor
+from triptych.simulator.wrong_calls import wrong_call
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -40,6 +41,8 @@ def function(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
                     e.op = f"nl.{name}"
                     e.source = e.source or f"{STUB}, {name}"
                 raise
+            except TypeError as e:
+                raise wrong_call(f"nl.{name}", f, args, kwargs, e) from None
 
         named.__name__ = named.__qualname__ = name
         FUNCTIONS[name] = named

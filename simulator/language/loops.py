@@ -1,19 +1,21 @@
 """Loops that run on registers: their bounds and conditions are known when the kernel runs.
 
 `nl.fori_loop` and `nl.while_loop` took the place of `nl.dynamic_range` and `while register:` in NKI 0.6, where those
-work and are deprecated.
+work and are deprecated; 0.7 has them no more.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from triptych.simulator.errors import NkiValidationError
+from triptych.simulator.errors import NkiValidationError, kernel_line
 from triptych.simulator.machine.machine import machine
 from triptych.simulator.machine.registers import VirtualRegister, bound_value, writers
+from triptych.simulator.machine.rounds import Rounds
+from triptych.simulator.machine.scalars import NkiScalar
 from triptych.simulator.operands.operands import describe
 
 _LOOPS = "nki/api/nki/language/__init__.py, fori_loop"
@@ -33,7 +35,12 @@ def _check_order() -> None:
 
 
 def dynamic_range(start: Any, stop: Any = None, step: int = 1) -> Iterator[VirtualRegister]:
-    """Counters from start to stop, whose bounds may be registers (deprecated: nl.fori_loop)."""
+    """Counters from start to stop, whose bounds may be registers; removed in NKI 0.7, use nl.fori_loop."""
+    if machine().options.api == "0.7":
+        raise NkiValidationError(
+            "nl.dynamic_range was removed in NKI 0.7; write the body as a function, nl.fori_loop(start, stop, body)",
+            source="nki/migration/index.html of SDK 2.33.1",
+        )
     _check_step(step)
     _check_order()
     machine().note("nl.dynamic_range is deprecated in NKI 0.6; use nl.fori_loop")
@@ -57,18 +64,38 @@ def _opened(*bounds: Any) -> Callable[..., AbstractContextManager[None]]:
     m = machine()
     around, loop = m.scope.get("loop", ()), m.opened()
     awaited = (*m.scope.get("registers", ()), *writers(*bounds))
-    return lambda n, *more: m.scoped(loop=(*around, (loop, n)), registers=(*awaited, *writers(*more)))
+    rounds, line = Rounds() if m.rounds is None else m.rounds.inside(), kernel_line()
+
+    @contextmanager
+    def in_round(n: int, *more: Any) -> Iterator[None]:
+        before = m.rounds
+        rounds.begin(len(m.trace.allocations))
+        m.rounds = rounds
+        try:
+            with m.scoped(loop=(*around, (loop, n)), registers=(*awaited, *writers(*more))):
+                yield
+            rounds.end(line)
+        finally:
+            m.rounds = before
+
+    return in_round
 
 
-def fori_loop(lower: Any, upper: Any, body_fun: Callable[[VirtualRegister], Any], step: int = 1) -> None:
-    """body_fun(i) for i in lower, lower + step, .. below upper; the bounds may be registers."""
+def fori_loop(lower: Any, upper: Any, body_fun: Callable[[VirtualRegister | NkiScalar], Any], step: int = 1) -> None:
+    """body_fun(i) for i in lower, lower + step, .. below upper; the bounds may be registers or scalars of 32 bits.
+
+    The counter is a scalar (NKI 0.7), and a register where a bound is one, and before.
+    """
     _check_step(step)
     _check_order()
     counters = range(bound_value(lower), bound_value(upper), step)
     in_round = _opened(lower, upper)
+    old = machine().options.api != "0.7" or any(isinstance(b, VirtualRegister) for b in (lower, upper))
+    came = writers(lower, upper)
     for n, i in enumerate(counters):
         with in_round(n):
-            if body_fun(VirtualRegister(i, frozen=True)) is not None:
+            counter = VirtualRegister(i, frozen=True) if old else NkiScalar(i, written_by=came)
+            if body_fun(counter) is not None:
                 raise NkiValidationError(
                     "the body of fori_loop returns nothing; carry state through SBUF", source=_LOOPS
                 )

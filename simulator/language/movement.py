@@ -7,10 +7,12 @@ from typing import Any
 
 from triptych.simulator.engines.dma import dma_copy, dma_transpose
 from triptych.simulator.engines.gpsimd.gather import nc_n_gather
+from triptych.simulator.engines.matmul_limits import GEN2_PSUM
 from triptych.simulator.engines.tensor import nc_matmul, nc_transpose
 from triptych.simulator.engines.vector.elementwise import memset, tensor_copy
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.language.common import KNOWN_ISSUES, function, new, result_of, same_dtype, spread, tile
+from triptych.simulator.machine.machine import machine
 from triptych.simulator.memory.storage import PSUM, SBUF
 from triptych.simulator.operands.operands import describe, in_buffer
 from triptych.simulator.tensors.tensor import NkiTensor
@@ -69,13 +71,18 @@ def copy(x: NkiTensor, dtype: Any = None) -> NkiTensor:
 
 @function("transpose")
 def transpose(x: NkiTensor, dtype: Any = None) -> NkiTensor:
-    """The transpose of a 2-D tile, in PSUM; a cast is one more copy there, because a transpose keeps the dtype."""
+    """The transpose of a 2-D tile, in PSUM.
+
+    A cast is one more copy there, because a transpose keeps the dtype; on NeuronCore-v2 it goes straight to `dtype`,
+    which must be float32.
+    """
     tile(x=x)
     if x.ndim != 2:
         raise NkiValidationError(f"x must have two dimensions, got {x.shape}")
-    flipped = new((x.shape[1], x.shape[0]), x.dtype, PSUM)
+    straight = dtype is not None and x.buffer is SBUF and machine().chip.generation < 3
+    flipped = new((x.shape[1], x.shape[0]), dtype if straight else x.dtype, PSUM)
     nc_transpose(flipped, x)
-    if same_dtype(x, dtype):
+    if straight or same_dtype(x, dtype):
         return flipped
     cast = new(flipped.shape, dtype, PSUM)
     tensor_copy(cast, flipped)
@@ -84,7 +91,11 @@ def transpose(x: NkiTensor, dtype: Any = None) -> NkiTensor:
 
 @function("matmul")
 def matmul(x: NkiTensor, y: NkiTensor, transpose_x: bool = False) -> NkiTensor:
-    """x[K, M].T @ y[K, N], in PSUM and in float32."""
+    """x[K, M].T @ y[K, N], in PSUM and in x's dtype: a device run shows that, and the page says nothing.
+
+    Source: aws-neuron/nki-samples#134, contributed/decode_attention.py on Inf2 with NKI 0.6.0, "nc_matmul dst dtype
+    must be float32 on gen2, got bfloat16".
+    """
     if not transpose_x:
         raise NkiValidationError(
             "nl.matmul(x, y) without transpose_x=True is not supported: hand it x with the contraction on its "
@@ -94,7 +105,13 @@ def matmul(x: NkiTensor, y: NkiTensor, transpose_x: bool = False) -> NkiTensor:
     in_buffer(SBUF, x=x, y=y)
     if y.free_size > _MOVING:
         raise NkiValidationError(f"the free size of y is at most {_MOVING}, got {y.shape}")
-    dst = new((x.free_size, y.free_size), "float32", PSUM)
+    if x.dtype != "float32" and machine().chip.generation < 4:
+        raise NkiValidationError(
+            f"nl.matmul gives its result x's dtype, {x.dtype}, and {machine().chip.name} has matmuls in float32 alone; "
+            "use nisa.nc_matmul with a dst in float32",
+            source=GEN2_PSUM,
+        )
+    dst = new((x.free_size, y.free_size), x.dtype, PSUM)
     nc_matmul(dst, x, y, accumulate=False)
     return dst
 

@@ -5,7 +5,9 @@ The functions that compute are in the other files of this room (triptych.simulat
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
 
 from triptych.simulator.chips import Chip, chip_of, default_target
 from triptych.simulator.dtypes import TABLE
@@ -18,23 +20,44 @@ from triptych.simulator.operands.operators import OPS
 from triptych.simulator.running import is_running
 from triptych.simulator.tensors.slicing import DynamicSlice
 from triptych.simulator.tensors.tensor import NkiTensor
+from triptych.simulator.wrong_calls import wrong_call
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
+def _named(f: Callable[P, R]) -> Callable[P, R]:
+    """A function whose wrong calls are told in NKI's words."""
+
+    @functools.wraps(f)
+    def named(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return f(*args, **kwargs)
+        except TypeError as e:
+            raise wrong_call(f"nl.{f.__name__}", f, args, kwargs, e) from None
+
+    return named
+
+
+@_named
 def affine_range(start: int, stop: int | None = None, step: int = 1) -> range:
     """Loop whose iterations are independent; an alias of range in NKI 0.6, as are the next two."""
     return range(0, start, step) if stop is None else range(start, stop, step)
 
 
+@_named
 def sequential_range(start: int, stop: int | None = None, step: int = 1) -> range:
     """Loop whose iterations depend on each other."""
     return affine_range(start, stop, step)
 
 
+@_named
 def static_range(start: int, stop: int | None = None, step: int = 1) -> range:
     """Loop that is unrolled."""
     return affine_range(start, stop, step)
 
 
+@_named
 def ds(start: int, size: int) -> DynamicSlice:
     """The slice start : start + size."""
     return DynamicSlice(start, size)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.language.common import function
 from triptych.simulator.machine.machine import machine
+from triptych.simulator.machine.unwritten import require_written
 from triptych.simulator.memory.storage import PSUM
 from triptych.simulator.operands.operands import describe
 from triptych.simulator.tensors.tensor import NkiTensor
@@ -32,5 +33,5 @@ def device_print(print_prefix: str, tensor: NkiTensor) -> None:
         raise NkiValidationError(f"print_prefix must be a constant string, got {describe(print_prefix)}")
     if not isinstance(tensor, NkiTensor) or tensor.buffer is PSUM:
         raise NkiValidationError(f"tensor must be in SBUF or HBM, got {describe(tensor)}")
-    machine().check_reads((tensor,))
+    require_written(machine(), (tensor,))
     print(print_prefix, tensor.shown_values())

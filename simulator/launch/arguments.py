@@ -23,6 +23,8 @@ from triptych.simulator.launch.frameworks import FRAMEWORKS, NumPy, framework_of
 from triptych.simulator.lint.live import LintWarning
 from triptych.simulator.machine.machine import Machine
 from triptych.simulator.machine.registers import VirtualRegister
+from triptych.simulator.machine.scalars import NkiScalar
+from triptych.simulator.machine.unwritten import reached
 from triptych.simulator.memory.shapes import ShapeDtype
 from triptych.simulator.objects import NKIObject
 from triptych.simulator.tensors.tensor import NkiTensor
@@ -63,7 +65,7 @@ class Arguments:
         self.function = function
         self.name = getattr(function, "__name__", "kernel")
         self.line = _definition(function)
-        self.machine = machines[0]
+        self.machine, self.machines = machines[0], machines
         self.data = self.machine.options.data
         self.bound: dict[str, Bound] = {}  # by what an error calls it: "a", "pair[0]", "config.weight"
         names = self._check_call(args, kwargs)
@@ -98,7 +100,7 @@ class Arguments:
 
     def _take(self, value: Any, name: str, inside: bool = False) -> Any:
         """`value` as a kernel gets it; `inside` an object a list is as good as a tuple."""
-        if isinstance(value, (NkiTensor, VirtualRegister)):
+        if isinstance(value, (NkiTensor, VirtualRegister, NkiScalar)):
             raise KernelError(f"argument {name} is {value!r}, which lives inside another kernel", line=self.line)
         framework = framework_of(value)
         if framework is not None or isinstance(value, ShapeDtype):
@@ -142,6 +144,7 @@ class Arguments:
         """What the kernel returned, as the caller's kind of arrays; inputs that it wrote to are brought up to date."""
         returned: list[NkiTensor] = []
         outputs = self._output(result, returned)
+        self._check_changed()
         for b in self.written():
             kept = any(t.storage is b.tensor.storage for t in returned)
             if not b.bring_back() and not kept:
@@ -199,10 +202,22 @@ class Arguments:
             raise self._unwritten(result)
         return result
 
+    def _check_changed(self) -> None:
+        """Nothing that the kernel wrote to an argument rests on memory that nothing wrote."""
+        for name, b in self.bound.items() if self.machine.options.check_uninitialized else ():
+            for m in self.machines if b.tensor.storage.missing else ():
+                origin = m.origins.get(b.tensor.storage.allocation.id)
+                if origin is not None:
+                    raise reached(f"what {self.name} writes to its argument {name}", origin)
+
     def _unwritten(self, result: NkiTensor) -> NkiError:
         a = result.storage.allocation
         first, missing = result.storage.first_missing()
         index = [int(i) for i in np.unravel_index(first, a.shape)]
+        origin = next((m.origins[a.id] for m in self.machines if a.id in m.origins), None)
+        if origin is not None:
+            what = f"{missing} of {math.prod(a.shape)} elements of {a.name!r} {a.shape}, which {self.name} returns"
+            return reached(f"what stands in {what}, first at {index},", origin)
         return KernelError(
             f"{self.name} returns {a.name!r} {a.shape} (allocated at {show_line(a.line)}) with {missing} of "
             f"{math.prod(a.shape)} elements never written, first at {index}",

@@ -15,6 +15,7 @@ from triptych.simulator.analysis.capacity import check_capacity
 from triptych.simulator.analysis.edges import keep
 from triptych.simulator.analysis.races import check_races
 from triptych.simulator.chips import chip_of
+from triptych.simulator.engines.collectives.prepared import check_triggered
 from triptych.simulator.errors import HERE, KernelError, NkiError
 from triptych.simulator.launch.arguments import Arguments
 from triptych.simulator.launch.call import Call
@@ -26,6 +27,8 @@ from triptych.simulator.machine.shape_only import ShapeMachine
 from triptych.simulator.options import Options
 from triptych.simulator.running import on_machine
 from triptych.simulator.tensors.tensor import NkiTensor
+from triptych.simulator.timing import predict_trace
+from triptych.simulator.timing.picture import table
 from triptych.simulator.trace import Trace
 
 
@@ -48,13 +51,23 @@ class Run:
     def __repr__(self) -> str:
         return f"Run(on {self.trace.target}, {len(self.trace.events)} events, outputs={self.outputs!r})"
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the outputs by shape, and when the chip would do what."""
+        found = self.outputs if isinstance(self.outputs, (tuple, list)) else [self.outputs]
+        arrays = self.outputs.items() if isinstance(self.outputs, dict) else enumerate(found)
+        rows = [
+            (f"output {name}", f"{tuple(x.shape)} {x.dtype}" if hasattr(x, "shape") else type(x).__name__)
+            for name, x in arrays
+        ]
+        return table(rows) + str(predict_trace(self.trace)._repr_html_())
+
 
 class Execution:
     """A call of a kernel by one rank, on machines that are ready for it."""
 
     def __init__(self, call: Call, target: str, options: Options, rank: int = 0, ranks: int = 1) -> None:
         if options.lint:
-            warn(call.function)
+            warn(call.function, options.api)
         chip = chip_of(target)
         if call.cores > 1 and chip.generation < 3:
             raise KernelError(
@@ -70,6 +83,9 @@ class Execution:
         self.machines = [
             kind(chip, self.trace, options, core, call.cores, shared, rank, ranks) for core in range(call.cores)
         ]
+        for m in self.machines:
+            m.compile_config = call.compile_config
+            m.allows_nested_config = getattr(call.specialization_config, "allow_nested_config_override", False)
         self.arguments = Arguments(call.function, call.args, call.kwargs, self.machines)
         for m in self.machines:
             m.arguments = len(self.arguments.bound)
@@ -95,6 +111,8 @@ class Execution:
 
         results: what the kernel's function returned on each core
         """
+        for m in self.machines:
+            check_triggered(m)
         if self.options.check_capacity:
             check_capacity(self.trace)
         if self.options.check_races and len(self.machines) > 1:

@@ -170,7 +170,9 @@ def nki_dtype(value: Any) -> Any:
 
 
 def check_dtype(array: Array, argument: str) -> Array:
-    """`array`, whose dtype NKI has."""
+    """`array`, whose dtype NKI has; one integer of 64 bits is a scalar."""
+    if array.dtype == np.int64 and array.size == 1:
+        return array
     try:
         dtype_of(array.dtype)
     except NkiValidationError:

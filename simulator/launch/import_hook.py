@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from triptych.simulator.api import modules
-from triptych.simulator.launch.kernel import Kernel, jit, simulate
+from triptych.simulator.launch.kernel import Kernel, jit, simulate, simulate_kernel
 
 _lock = threading.RLock()
 
@@ -38,6 +38,8 @@ class _Loader:
         name = modules.documented(module.__name__)
         if name == "nki":
             module.__dict__.update(jit=jit, simulate=simulate, Kernel=Kernel)
+        if name == "nki.simulator":  # as vLLM Neuron's CPU mode calls it; AWS documents no more of this module
+            module.__dict__.update(simulate_kernel=simulate_kernel)
         module.__dict__.update(namespaces.contents(name))
         module.__doc__ = f"{name} of NKI 0.6, simulated by Triptych."
         module.__dict__["__triptych__"] = True
@@ -60,7 +62,11 @@ class Finder:
         self, fullname: str, path: Sequence[str] | None, target: types.ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         if fullname.startswith(modules.OWN):
-            return _spec(fullname) if modules.documented(fullname) in modules.SIMULATED else None
+            if modules.documented(fullname) in modules.SIMULATED:
+                return _spec(fullname)
+            if fullname.startswith(f"{modules.OWN}nki."):
+                raise _absent(fullname)
+            return None
         top = fullname.partition(".")[0]
         if fullname == top:
             real = real_nki() if top == "nki" else importlib.machinery.PathFinder.find_spec(top)
@@ -75,13 +81,20 @@ class Finder:
                 f"{modules.modern(fullname)} since NKI 0.2; nki/migration/index.rst says how to migrate",
                 name=fullname,
             )
-        return None
+        raise _absent(fullname)
+
+
+def _absent(name: str) -> ModuleNotFoundError:
+    """The error of `from nki import name` and `import nki.name`. Without its name, or Python would say less instead."""
+    from triptych.simulator.api import namespaces  # late: the simulator is imported without the language
+
+    return ModuleNotFoundError(namespaces.absence(modules.documented(name)))
 
 
 def _spec(name: str) -> importlib.machinery.ModuleSpec:
     # A loader by its methods: importlib.abc, which has the class to inherit from, takes long to import.
-    loader: Any = _Loader()
-    return importlib.machinery.ModuleSpec(name, loader, is_package=modules.documented(name) in modules.PACKAGES)
+    loader: Any = _Loader()  # every module is a package: of `from nki.isa import x` Python then asks the finder for x
+    return importlib.machinery.ModuleSpec(name, loader, is_package=True)
 
 
 def real_nki() -> importlib.machinery.ModuleSpec | None:

@@ -8,34 +8,54 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from triptych.simulator.analysis.edges import Edges, edges_of
+from triptych.simulator.api.compiler import CompileConfig, SpecializationConfig, checked
 from triptych.simulator.api.older import JIT_OPTIONS
 from triptych.simulator.errors import KernelError
+from triptych.simulator.launch.call import check_nested
 from triptych.simulator.launch.simulator import on
 from triptych.simulator.options import Options
 from triptych.simulator.running import is_running
 
 
 class Kernel:
-    """A function decorated with `nki.jit`; `kernel[2]` launches it on two cores."""
+    """A function decorated with `nki.jit`; `kernel[2]` launches it on two cores.
 
-    def __init__(self, function: Callable[..., Any], cores: int = 1, edges: Edges = ()) -> None:
+    cores: None leaves it to NEURON_LOGICAL_NC_CONFIG
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        cores: int | None = None,
+        edges: Edges = (),
+        compile_config: CompileConfig | None = None,
+        specialization_config: SpecializationConfig | None = None,
+    ) -> None:
         functools.update_wrapper(self, function)
         self.function = function
         self.cores = cores
         self.edges = edges
+        self.compile_config = compile_config
+        self.specialization_config = specialization_config
 
     def __getitem__(self, grid: Any) -> Kernel:
         cores = grid[0] if isinstance(grid, tuple) and len(grid) == 1 else grid
         if cores not in (1, 2):
             raise KernelError(f"kernel[n] takes 1 or 2 logical cores, got {grid!r}")
-        return Kernel(self.function, cores, self.edges)
+        return self._but(cores=cores)
 
     def with_schedule(self, schedule: Iterable[tuple[str, str | Sequence[str]]]) -> Kernel:
         """The kernel with edges [(consumer, producer or list of producers), ..] between named instructions."""
-        return Kernel(self.function, self.cores, edges_of(schedule))
+        return self._but(edges=edges_of(schedule))
+
+    def _but(self, **changed: Any) -> Kernel:
+        """The kernel with another grid or other edges."""
+        fields = ("cores", "edges", "compile_config", "specialization_config")
+        return Kernel(self.function, **{**{name: getattr(self, name) for name in fields}, **changed})
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if is_running():  # a kernel called by a kernel is a plain function
+        if is_running():  # a kernel called by a kernel is inlined under the outer one's configuration
+            check_nested(self.function.__name__, self.compile_config)
             return self.function(*args, **kwargs)
         if os.environ.get("NKI_SIMULATOR") == "1":
             return simulate(self)(*args, **kwargs)
@@ -45,14 +65,21 @@ class Kernel:
         )
 
 
-def jit(fn: Callable[..., Any] | None = None, **kwargs: Any) -> Any:
+def jit(
+    fn: Callable[..., Any] | None = None,
+    *,
+    compile_config: CompileConfig | None = None,
+    specialization_config: SpecializationConfig | None = None,
+    **kwargs: Any,
+) -> Any:
     """Mark a function as a kernel (nki.jit)."""
     if "platform_target" in kwargs:
         raise KernelError("nki.jit takes no platform_target since NKI 0.3; set NEURON_PLATFORM_TARGET_OVERRIDE")
     unknown = set(kwargs) - JIT_OPTIONS
     if unknown:
         raise KernelError(f"nki.jit takes no argument {', '.join(sorted(unknown))}")
-    return jit if fn is None else Kernel(fn)
+    configs = checked(compile_config=compile_config, specialization_config=specialization_config)
+    return functools.partial(jit, **configs) if fn is None else Kernel(fn, **configs)
 
 
 def simulate(kernel: Any) -> Callable[..., Any]:
@@ -66,6 +93,17 @@ def simulate(kernel: Any) -> Callable[..., Any]:
         return on(options=default_options()).run(kernel, *args, **kwargs).outputs
 
     return simulated
+
+
+def simulate_kernel(
+    func: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None, lnc: int | None = None
+) -> Any:
+    """The outputs of `func(*args, **kwargs)` on `lnc` cores, as vLLM Neuron's CPU mode asks for them.
+
+    Source: vllm-neuron/docs/model-dev/nki_cpu_simulator.md, "nki.simulator.simulate_kernel(func, args, kwargs, _lnc)".
+    """
+    kernel = func if isinstance(func, Kernel) else Kernel(func)
+    return simulate(kernel if lnc is None else kernel[lnc])(*args, **(kwargs or {}))
 
 
 def default_options() -> Options:

@@ -1,4 +1,4 @@
-"""The linter: what the compiler of NKI 0.6 rejects though plain Python accepts it, found without running anything.
+"""The linter: what the compiler of NKI rejects though plain Python accepts it, found without running anything.
 
 It reads source text and the tables of `api`; `launch` warns of what it finds in a kernel that runs (`LintWarning`).
 
@@ -7,7 +7,7 @@ It reads source text and the tables of `api`; `launch` warns of what it finds in
         print(finding)
 """
 
-from triptych.simulator.lint import chip, classes, interface, names, purity, syntax
+from triptych.simulator.lint import chip, classes, interface, loops, names, purity, syntax, tensors
 from triptych.simulator.lint.files import LintError, lint_file
 from triptych.simulator.lint.live import LintWarning, warn
 from triptych.simulator.lint.rules import ERROR, RULES, WARNING, Finding, Rule
@@ -23,9 +23,11 @@ __all__ = [
     "chip",
     "classes",
     "interface",
+    "loops",
     "lint_file",
     "names",
     "purity",
     "syntax",
+    "tensors",
     "warn",
 ]

@@ -47,6 +47,7 @@ def kernel(x):
     assert x.shape[0] == Tile(128).rows
     return x
 """,
+    until="0.6",
 )
 def class_base(node: ast.ClassDef, at: At) -> Iterator[str]:
     """A class that a kernel uses inherits from NKIObject and from nothing else; an enumeration from Enum."""
@@ -81,11 +82,63 @@ def kernel(x, tile: Tile):
     assert x.shape[0] == tile.rows
     return x
 """,
+    until="0.6",
 )
 def slots(node: ast.ClassDef, at: At) -> Iterator[str]:
     """An object reaches a kernel through its __dict__, and fields in __slots__ do not."""
     if at.unit.holds("__slots__"):
         yield f"class {node.name} has __slots__, and only what is in an object's __dict__ reaches a kernel; drop them"
+
+
+@rule(
+    "class-equality",
+    WARNING,
+    ast.Compare,
+    source="nki/migration/index.html of SDK 2.33.1: == on user-defined classes may differ",
+    since="0.7",
+    bad="""
+class Tile:
+    def __init__(self, rows):
+        self.rows = rows
+
+@nki.jit
+def kernel(x):
+    first = Tile(128)
+    second = Tile(128)
+    assert first == second
+    return x
+""",
+    good="""
+from dataclasses import dataclass
+
+@dataclass
+class Tile:
+    rows: int
+
+@nki.jit
+def kernel(x):
+    first = Tile(128)
+    second = Tile(128)
+    assert first == second
+    return x
+""",
+)
+def class_equality(node: ast.Compare, at: At) -> Iterator[str]:
+    """== of objects whose class defines none was structural in NKI 0.6, and is Python's, identity, in 0.7."""
+    if not any(isinstance(op, (ast.Eq, ast.NotEq)) for op in node.ops):
+        return
+    for operand in (node.left, *node.comparators):
+        found = at.unit.lookup(operand.id) if isinstance(operand, ast.Name) else None
+        made = found[1] if found is not None else None
+        owner = at.unit.resolve(made.func) if isinstance(made, ast.Call) else None
+        if isinstance(owner, Unit) and owner.is_class and not _equality(owner):
+            yield f"{owner.name} has no __eq__: NKI 0.6 compared its fields, and 0.7 asks whether it is the same object"
+            return
+
+
+def _equality(unit: Unit) -> bool:
+    """A class that says when two of it are equal: by a method, as a dataclass, or through what it inherits."""
+    return unit.holds("__eq__") or bool(unit.node.decorator_list) or bool(unit.node.bases)
 
 
 @rule(
@@ -118,6 +171,7 @@ def kernel(x, mode):
     assert mode != Mode.exact
     return x
 """,
+    until="0.6",
 )
 def enum_operator(node: ast.Compare | ast.BinOp, at: At) -> Iterator[str]:
     """Members of an enumeration are compared with == and !=, and take no other operator."""

@@ -26,6 +26,7 @@ def kernel(x, *, scale=1.0):
 def kernel(x, scale=1.0):
     return x
 """,
+    warns_since="0.7",
 )
 def keyword_only(node: ast.FunctionDef, at: At) -> Iterator[str]:
     """The signature of a kernel has no `*` that makes parameters keyword-only."""
@@ -49,6 +50,7 @@ def kernel(x, stride=[1, 1]):
 def kernel(x, stride=(1, 1)):
     return x
 """,
+    warns_since="0.7",
 )
 def list_argument(node: ast.FunctionDef, at: At) -> Iterator[tuple[ast.AST, str]]:
     """The default of a kernel's parameter is no list: a kernel takes tuples."""
@@ -73,6 +75,7 @@ def kernel():
 def kernel(columns):
     return nl.zeros((128, columns), nl.float32, buffer=nl.shared_hbm)
 """,
+    warns_since="0.7",
 )
 def no_arguments(node: ast.FunctionDef, at: At) -> Iterator[str]:
     """A kernel takes at least one argument: a call without any is refused."""
@@ -138,6 +141,7 @@ def part(x):
 def kernel(x):
     return part(x)
 """,
+    until="0.6",
 )
 def nested_jit(node: ast.Call, at: At) -> Iterator[str]:
     """A function that a kernel calls is documented to have no nki.jit; AWS's library has some that do."""

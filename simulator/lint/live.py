@@ -17,19 +17,21 @@ class LintWarning(UserWarning):
     """A kernel runs here and breaks a rule of the language, or of the compiler that AWS documents."""
 
 
-_seen: dict[int, CodeType] = {}  # by identity: code of the same text in two files is equal, and hashing it is slow
+_seen: dict[
+    tuple[int, str], CodeType
+] = {}  # by identity and version of NKI: code of the same text in two files is equal, and hashing it is slow
 _told: set[Finding] = set()
 # The file has changed since, is too deep for Python's stack or for its parser.
 _UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
 
 
-def warn(function: Any) -> None:
+def warn(function: Any, api: str) -> None:
     """Warn of each finding in `function` that was not told yet; of a function without source, say nothing."""
     code = getattr(getattr(function, "func", function), "__code__", None)
-    if code is None or id(code) in _seen:
+    if code is None or (id(code), api) in _seen:
         return
-    _seen[id(code)] = code
-    for finding in findings(code):
+    _seen[id(code), api] = code
+    for finding in findings(code, api):
         if finding in _told:
             continue
         _told.add(finding)
@@ -37,12 +39,12 @@ def warn(function: Any) -> None:
         warnings.warn_explicit(message, LintWarning, finding.path, finding.line)
 
 
-def findings(code: CodeType) -> list[Finding]:
+def findings(code: CodeType, api: str) -> list[Finding]:
     """What a function breaks, and those of its file that it calls; nothing where its source cannot be had."""
     try:
         file = _parsed(code.co_filename, "".join(linecache.getlines(code.co_filename)))
         kernel = at_line(file.module, code.co_name, code.co_firstlineno)
-        return check(file, [kernel]) if kernel is not None else []
+        return check(file, [kernel], api=api) if kernel is not None else []
     except _UNREADABLE:
         return []
 

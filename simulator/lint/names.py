@@ -1,16 +1,20 @@
-"""Rules about names and arguments of nki: those that 0.6 has, and those that it has no more."""
+"""Rules about names and arguments of nki: those that it has, and those that it has no more."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from enum import Enum
 from typing import Any
 
-from triptych.simulator.api import older, removed
+from triptych.simulator import removed
+from triptych.simulator.api import older
+from triptych.simulator.api.absent import instead
 from triptych.simulator.api.lookup import MIGRATION, RELEASE_NOTES, STUBS, names, short, signature, split
+from triptych.simulator.api.newer import newer, since_version
 from triptych.simulator.lint.collect import Imported
 from triptych.simulator.lint.rules import ERROR, WARNING, At, rule
+from triptych.simulator.wrong_calls import RETURNS_NOTHING
 
 _LEGACY = ("neuronxcc.nki", "torch_neuronx.nki_jit")
 _OLDER = {row.name: row for row in older.OLDER}
@@ -38,13 +42,13 @@ def kernel(x):
 """,
 )
 def removed_name(node: Any, at: At) -> Iterator[str | tuple[ast.AST, str]]:
-    """A name that NKI 0.6 has no more, neuronxcc.nki among them, with what took its place."""
+    """A name that NKI has no more, neuronxcc.nki among them, with what took its place."""
     if isinstance(node, ast.FunctionDef):
         for decorator, name in at.decorators():
             if name.startswith(_LEGACY):
                 yield decorator, _legacy(name)
             elif name in removed.NAMES:
-                yield decorator, f"{name} is not in NKI 0.6: {removed.NAMES[name]}"
+                yield decorator, f"{name} is not in NKI {at.api}: {removed.NAMES[name]}"
         return
     if isinstance(node, ast.Name):
         binding = at.unit.lookup(node.id)
@@ -52,7 +56,7 @@ def removed_name(node: Any, at: At) -> Iterator[str | tuple[ast.AST, str]]:
             yield binding[1].node, _legacy(binding[1].qualified)
     name = at.name(node)
     if name in removed.NAMES:
-        yield f"{short(name)} is not in NKI 0.6: {removed.NAMES[name]}"
+        yield f"{short(name)} is not in NKI {at.api}: {removed.NAMES[name]}"
 
 
 def _legacy(name: str) -> str:
@@ -87,20 +91,14 @@ def unknown_name(node: ast.Attribute | ast.Name, at: At) -> Iterator[str]:
     known = names(module)
     if name not in known:
         if not rest:
-            yield f"{short(full)} is not a name of NKI 0.6{_similar(name, known)}"
+            yield f"{short(full)} is not a name of NKI {at.api}{instead(full, known)}"
         return
+    if newer(full, at.api):
+        yield f"{short(full)} is new in NKI {since_version(full)}, and this is for {at.api}"
     owner = known[name] if isinstance(known[name], type) else type(known[name])
     has_members = name == "tile_size" or issubclass(owner, Enum)
     if has_members and rest and "." not in rest and not hasattr(owner, rest):
-        yield f"{short(full)} has no {rest}{_similar(rest, [m for m in dir(owner) if not m.startswith('_')])}"
-
-
-def _similar(name: str, known: Iterable[str]) -> str:
-    """A hint at the known name that is spelled almost like this one, if there is one."""
-    import difflib  # late: a kernel that is right needs none
-
-    close = difflib.get_close_matches(name, list(known), 1)
-    return f"; did you mean {close[0]}?" if close else ""
+        yield f"{short(full)} has no {rest}{instead(rest, [m for m in dir(owner) if not m.startswith('_')])}"
 
 
 @rule(
@@ -129,7 +127,7 @@ def kernel(x):
 """,
 )
 def older_name(node: ast.Attribute | ast.Name, at: At) -> Iterator[str | tuple[ast.AST, str]]:
-    """A name that AWS's kernels of NKI 0.3 have, and the reference of 0.6 does not list."""
+    """A name that AWS's kernels of NKI 0.3 have, and the reference does not list."""
     found = at.unit.resolve(node)
     row = _OLDER.get(found) if isinstance(found, str) and not found.startswith(_LEGACY) else None
     if row is None:
@@ -208,7 +206,9 @@ def call(node: ast.Call, at: At) -> Iterator[str]:
     try:
         parameters.bind(*[None] * len(node.args), **{k: None for k in keywords if k})
     except TypeError as error:
-        yield f"{short(name)}({', '.join(parameters.parameters)}) cannot be called so: {error}"
+        dst = name.startswith("nki.isa.") and "dst" in parameters.parameters and "missing" in str(error)
+        more = f"; {RETURNS_NOTHING}" if dst else ""
+        yield f"{short(name)}({', '.join(parameters.parameters)}) cannot be called so: {error}{more}"
 
 
 _NAMED = ("engine", "dge_mode", "oob_mode", "reduce_cmd", "dma_engine", "perf_mode")
@@ -216,9 +216,34 @@ _NAMED = ("engine", "dge_mode", "oob_mode", "reduce_cmd", "dma_engine", "perf_mo
 
 @rule(
     "named-member",
+    WARNING,
+    ast.Call,
+    source=f"{MIGRATION}, Integer enum constants no longer supported",
+    bad="""
+@nki.jit
+def kernel(x):
+    nisa.dma_copy(x, x, dge_mode=3)
+    return x
+""",
+    good="""
+@nki.jit
+def kernel(x):
+    nisa.dma_copy(x, x, dge_mode=nisa.dge_mode.none)
+    return x
+""",
+)
+def named_member(node: ast.Call, at: At) -> Iterator[tuple[ast.AST, str]]:
+    """Engines and modes are members of their enumerations; AWS's library of NKI 0.3 has integers all the same."""
+    for given in _constants(node, _NAMED, at):
+        if type(given.value) is int:
+            yield given, f"{given.value} is no member of an enumeration; give it by name"
+
+
+@rule(
+    "buffer-string",
     ERROR,
     ast.Call,
-    source=f"{MIGRATION}, Integer enum constants no longer supported; String buffer names no longer supported",
+    source=f"{MIGRATION}, String buffer names no longer supported",
     bad="""
 @nki.jit
 def kernel(x):
@@ -232,13 +257,15 @@ def kernel(x):
     return x
 """,
 )
-def named_member(node: ast.Call, at: At) -> Iterator[tuple[ast.AST, str]]:
-    """Engines and modes are members of their enumerations and buffers are objects: no integers, no strings."""
-    for keyword in node.keywords if split(at.name(node.func))[0] else ():
-        given = keyword.value
-        if not isinstance(given, ast.Constant) or isinstance(given.value, bool):
-            continue
-        if keyword.arg in _NAMED and isinstance(given.value, int):
-            yield given, f"{keyword.arg}={given.value} is no member of its enumeration; give it by name"
-        elif keyword.arg == "buffer" and isinstance(given.value, str):
+def buffer_string(node: ast.Call, at: At) -> Iterator[tuple[ast.AST, str]]:
+    """A buffer is an object, nl.sbuf, and no string."""
+    for given in _constants(node, ("buffer",), at):
+        if isinstance(given.value, str):
             yield given, f"a buffer is an object; write nl.{given.value}"
+
+
+def _constants(node: ast.Call, arguments: tuple[str, ...], at: At) -> Iterator[ast.Constant]:
+    """Literals that a call of NKI gives for some of its arguments."""
+    for keyword in node.keywords if split(at.name(node.func))[0] else ():
+        if keyword.arg in arguments and isinstance(keyword.value, ast.Constant):
+            yield keyword.value

@@ -72,6 +72,7 @@ def kernel(x, scale):
     print(scale)
     return x
 """,
+    warns_since="0.7",
 )
 def impure_call(node: ast.Attribute | ast.Name, at: At) -> Iterator[str]:
     """A kernel reads no clock, random numbers, files or environment: its arguments alone decide what it does."""
@@ -128,6 +129,7 @@ def kernel(x):
     calls.append(x.shape)
     return x
 """,
+    warns_since="0.7",
 )
 def outer_state(node: Any, at: At) -> Iterator[str]:
     """A kernel changes nothing outside itself: a cached kernel does not run again."""

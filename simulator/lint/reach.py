@@ -11,6 +11,8 @@ from triptych.simulator.lint.source import Unit
 _RUNS = ("run", "run_ranks", "predict")
 _MARKS = {
     "torch_neuronx.nki_jit",
+    "torch_neuronx.wrap_nki",
+    "torch_neuronx.nki_hop.wrap_nki",
     *(
         f"{top}nki.{name}"
         for top in ("", "neuronxcc.")
@@ -18,6 +20,7 @@ _MARKS = {
     ),
     *(f"triptych.simulator.{name}" for name in ("jit", "simulate", *_RUNS)),
 }
+_ISSUED = ("nki.isa.", "nki.language.")
 _SPECIAL_METHODS = ("__init__", "__post_init__", "__call__")
 
 
@@ -36,6 +39,16 @@ def kernels(module: Unit) -> list[Unit]:
     return [unit for unit in every if unit in marked or is_kernel(unit)]
 
 
+def issuing(module: Unit) -> list[Unit]:
+    """The functions that call something of nki.isa or nki.language themselves; tests, by their name, are left alone."""
+    return [unit for unit in functions(module) if not unit.name.startswith("test") and _issues(unit)]
+
+
+def _issues(unit: Unit) -> bool:
+    names = (unit.resolve(call.func) for call, _ in unit.contents.sites.get(ast.Call, ()))
+    return any(isinstance(name, str) and name.removeprefix("neuronxcc.").startswith(_ISSUED) for name in names)
+
+
 def is_kernel(unit: Unit) -> bool:
     """A function that a decorator marks as a kernel."""
     scope = unit.parent
@@ -50,9 +63,11 @@ def _marks(scope: Unit, decorator: ast.expr) -> bool:
 
 
 def _handed_over(unit: Unit) -> Iterator[Unit]:
-    """Functions of the file that a call hands to nki.jit, nki.simulate or the simulator."""
+    """Functions of the file that a call hands to nki.jit, nki.jit(), nki.simulate or the simulator."""
     for call, _ in unit.contents.sites.get(ast.Call, ()):
-        if call.args and (unit.resolve(call.func) in _MARKS or _runs(unit, call.func)):
+        called = call.func
+        configured = isinstance(called, ast.Call) and not called.args and unit.resolve(called.func) in _MARKS
+        if call.args and (configured or unit.resolve(called) in _MARKS or _runs(unit, called)):
             kernel = unit.resolve(call.args[0])
             if isinstance(kernel, Unit) and not kernel.is_class:
                 yield kernel

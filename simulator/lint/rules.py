@@ -1,8 +1,9 @@
 """Rules as declared rows, and the walk that asks them.
 
 `rule` declares one: its id, how severe it is, which nodes it looks at, where AWS documents it, an example that breaks
-it and one that does not. The declaration is a row of `RULES`, which the linter, the tests and docs/lint.md read. A
-rule's function takes a node of a kernel and yields what is wrong with it; its docstring states the rule.
+it and one that does not, and in which versions of NKI it holds. The declaration is a row of `RULES`, which the linter,
+the tests and docs/lint.md read. A rule's function takes a node of a kernel and yields what is wrong with it; its
+docstring states the rule.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 
 from triptych.simulator.lint.reach import called_by, reached
 from triptych.simulator.lint.source import File, Unit
+from triptych.simulator.options import APIS
 
 ERROR, WARNING = "error", "warning"
 Check = Callable[[Any, "At"], Iterator["str | tuple[ast.AST, str]"]]
@@ -34,10 +36,32 @@ class Rule:
     bad: str  # a kernel that breaks this rule and no other
     good: str  # the same kernel, mended
     check: Check
+    since: str | None = None  # the first version of NKI that it holds in; None: all
+    until: str | None = None  # the last one
+    warns_since: str | None = None  # from this version on it is a warning: the documentation at hand shows no more
+
+    def severity_in(self, api: str) -> str | None:
+        """How severe it is in a version of NKI; None where it does not hold."""
+        if _before(api, self.since) or _before(self.until, api):
+            return None
+        return WARNING if self.warns_since and not _before(api, self.warns_since) else self.severity
+
+    @property
+    def versions(self) -> str:
+        """In which versions it holds, in words."""
+        words = [f"until {self.until}" if self.until else "", f"since {self.since}" if self.since else ""]
+        if self.warns_since:
+            words.append(f"a warning since {self.warns_since}")
+        return ", ".join(filter(None, words)) or "all"
 
     @property
     def statement(self) -> str:
         return (self.check.__doc__ or "").split("\n", 1)[0]
+
+
+def _before(version: str | None, other: str | None) -> bool:
+    """`version` is older than `other`; not, if one of them is open."""
+    return version is not None and other is not None and APIS.index(version) > APIS.index(other)
 
 
 @dataclass(frozen=True)
@@ -61,11 +85,22 @@ RULES: dict[str, Rule] = {}
 _BY_KIND: dict[type[ast.AST], list[Rule]] = defaultdict(list)
 
 
-def rule(id: str, severity: str, *kinds: type[ast.AST], source: str, bad: str, good: str) -> Callable[[Check], Check]:
+def rule(
+    id: str,
+    severity: str,
+    *kinds: type[ast.AST],
+    source: str,
+    bad: str,
+    good: str,
+    since: str | None = None,
+    until: str | None = None,
+    warns_since: str | None = None,
+) -> Callable[[Check], Check]:
     """Declare a rule about nodes of `kinds`. A function or class is looked at once, on its own behalf."""
 
     def declare(check: Check) -> Check:
-        row = RULES[id] = Rule(id, severity, kinds, source, bad.strip() + "\n", good.strip() + "\n", check)
+        examples = bad.strip() + "\n", good.strip() + "\n"
+        row = RULES[id] = Rule(id, severity, kinds, source, *examples, check, since, until, warns_since)
         for kind in kinds:
             _BY_KIND[kind].append(row)
         return check
@@ -76,10 +111,16 @@ def rule(id: str, severity: str, *kinds: type[ast.AST], source: str, bad: str, g
 class At:
     """Where a rule looks: in which function, of which file, and for which chip."""
 
-    def __init__(self, file: File, kernels: Sequence[Unit], target: tuple[str, int] | None) -> None:
+    def __init__(
+        self, file: File, kernels: Sequence[Unit], also: Sequence[Unit], target: tuple[str, int] | None, api: str
+    ) -> None:
         self.file = file
+        self.api = api  # the version of NKI
         self.kernels = kernels
         self.running = reached(kernels)
+        conditional = bool(kernels)  # whether a function that no kernel calls may be called under a condition
+        for unit, maybe in reached([unit for unit in also if unit not in self.running]).items():
+            self.running.setdefault(unit, maybe or conditional)
         self._launched = set(kernels) - called_by(self.running)
         self.target = target  # name and NeuronCore generation; None where no chip was named
         self.unit = file.module
@@ -119,21 +160,53 @@ def modern(name: str) -> str:
     return name.removeprefix("neuronxcc.").replace("nki.isa.constants.", "nki.isa.")
 
 
-def check(file: File, kernels: Sequence[Unit], target: tuple[str, int] | None = None) -> list[Finding]:
-    """What the kernels of a file, and what they call, break; in the order of the file."""
-    at = At(file, kernels, target)
-    found: dict[tuple[str, int, int], Finding] = {}
+def check(
+    file: File,
+    kernels: Sequence[Unit],
+    target: tuple[str, int] | None = None,
+    api: str = APIS[0],
+    also: Sequence[Unit] = (),
+) -> list[Finding]:
+    """What the kernels of a file, and what they call, break in a version of NKI; in the order of the file.
+
+    also: functions of the file that issue instructions and are no kernels; no rule looks at how they are called
+    """
+    at = At(file, kernels, also, target, api)
+    found: dict[tuple[str, int, int], Finding] = {}  # by rule and place
+    by_kind = {kind: [(row, s) for row in rows if (s := row.severity_in(api))] for kind, rows in _BY_KIND.items()}
+
+    def ask(node: ast.AST, kind: type[ast.AST]) -> None:
+        for row, severity in by_kind[kind]:
+            for problem in row.check(node, at):
+                place: Any
+                place, message = problem if isinstance(problem, tuple) else (node, problem)
+                key = (row.id, place.lineno, place.col_offset)
+                if key not in found and not _allowed(row, place, file):
+                    found[key] = _finding(row, severity, file, place, message)
+
     for unit, maybe in at.running.items():
         at.unit = unit
-        for kind, rows in _BY_KIND.items():
-            for node, site_maybe in _sites(unit, kind, at):
+        for kind, rows in by_kind.items():
+            for node, site_maybe in _sites(unit, kind, at) if rows else ():
                 at.maybe = maybe or site_maybe
-                for row in rows:
-                    for problem in row.check(node, at):
-                        place, message = problem if isinstance(problem, tuple) else (node, problem)
-                        finding = _finding(row, file, place, message)
-                        found.setdefault((row.id, finding.line, finding.column), finding)
-    return sorted((f for f in found.values() if not _allowed(f, file)), key=lambda f: (f.line, f.column, f.rule))
+                ask(node, kind)
+        for owner, node in _closed_over(unit, at):
+            at.unit, at.maybe = owner, True
+            ask(node, ast.Attribute)
+    return [found[key] for key in sorted(found, key=lambda key: (*key[1:], key[0]))]
+
+
+def _closed_over(unit: Unit, at: At) -> Iterator[tuple[Unit, ast.Attribute]]:
+    """Names of NKI in what a running function takes from around it: `i = nl.arange(4)` above a kernel that uses i."""
+    if unit.is_class:
+        return
+    for name, _ in unit.contents.loads:
+        found = unit.lookup(name.id)
+        if found is None or found[0] in at.running or not isinstance(found[1], ast.expr):
+            continue
+        for node in ast.walk(found[1]):
+            if isinstance(node, ast.Attribute) and isinstance(found[0].resolve(node), str):
+                yield found[0], node
 
 
 def _sites(unit: Unit, kind: type[ast.AST], at: At) -> Iterable[tuple[Any, bool]]:
@@ -149,11 +222,12 @@ def _sites(unit: Unit, kind: type[ast.AST], at: At) -> Iterable[tuple[Any, bool]
     return unit.contents.sites.get(kind, ())
 
 
-def _finding(row: Rule, file: File, node: Any, message: str) -> Finding:
-    return Finding(row.id, row.severity, file.path, node.lineno, node.col_offset + 1, message, row.source)
+def _finding(row: Rule, severity: str, file: File, node: Any, message: str) -> Finding:
+    path, line = file.place(node.lineno)
+    return Finding(row.id, severity, path, line, node.col_offset + 1, message, row.source)
 
 
-def _allowed(finding: Finding, file: File) -> bool:
+def _allowed(row: Rule, node: Any, file: File) -> bool:
     """The line ends with `# triptych: allow RULE`."""
-    found = _ALLOWED.search(file.line(finding.line))
-    return found is not None and finding.rule in re.split(r"[,\s]+", found[1])
+    found = _ALLOWED.search(file.line(node.lineno))
+    return found is not None and row.id in re.split(r"[,\s]+", found[1])

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import builtins
 import warnings
+from bisect import bisect_right
 from functools import cached_property
 from typing import Any
 
@@ -23,15 +24,23 @@ _BUILTINS = frozenset(dir(builtins))
 class File:
     """A parsed file."""
 
-    def __init__(self, path: str, text: str) -> None:
+    def __init__(self, path: str, text: str, cells: list[int] | None = None) -> None:
         self.path = path
         self.text = text
+        self.cells = cells  # of a notebook: the line on which each begins
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what Python says of the file, it says when the file is imported
             self.module = Unit(ast.parse(text, path), None)
 
     def line(self, number: int) -> str:
         return self.text.split("\n")[number - 1]
+
+    def place(self, number: int) -> tuple[str, int]:
+        """(path, line) as a user finds it: of a notebook the path names the cell, in which the line is counted."""
+        if self.cells is None:
+            return self.path, number
+        cell = bisect_right(self.cells, number)  # from 1; every cell counts, as Jupyter shows them
+        return f"{self.path}:cell {cell}", number - self.cells[cell - 1] + 1
 
 
 class Unit:

@@ -30,6 +30,7 @@ def kernel(x, exact):
     assert exact == True
     return x
 """,
+    until="0.6",
 )
 def identity(node: ast.Compare, at: At) -> Iterator[str]:
     """`is` and `is not` are documented as no operators of NKI, None included; AWS's library has them all the same."""
@@ -56,6 +57,7 @@ def kernel(x):
     assert x.shape[0] < 1_000_000_000
     return x
 """,
+    until="0.6",
 )
 def value(node: ast.Constant, at: At) -> Iterator[str]:
     """A value is None, a bool, a 32-bit integer, a 32-bit float, a string or a tensor."""
@@ -87,6 +89,7 @@ def kernel(x):
     assert x.shape == (sizes["rows"], sizes["columns"])
     return x
 """,
+    until="0.6",
 )
 def dict_key(node: ast.Dict, at: At) -> Iterator[tuple[ast.AST, str]]:
     """The keys of a dictionary are strings."""
@@ -115,6 +118,7 @@ def kernel(x, sizes):
         print(i, sizes[i])
     return x
 """,
+    until="0.6",
 )
 def for_iterable(node: ast.For, at: At) -> Iterator[tuple[ast.AST, str]]:
     """A for loop runs over a range, a list or a tuple; whether enumerate, zip and the like compile is undocumented."""
@@ -132,6 +136,8 @@ _UNDOCUMENTED: dict[type[ast.AST], tuple[str, str]] = {
     ast.Await: ("`await`", "write plain code"),
     ast.Delete: ("`del`", "let the name be, or call .pop()"),
     ast.GeneratorExp: ("a generator", "use a loop"),
+    ast.DictComp: ("a comprehension", "use a loop"),
+    ast.ListComp: ("a comprehension", 'use a loop: a compiler of 0.6 rejects it, "unsupported expression"'),
     ast.Import: ("an import inside a kernel", "move it to the top of the file"),
     ast.ImportFrom: ("an import inside a kernel", "move it to the top of the file"),
     ast.Lambda: ("a lambda", "write a function with def"),
@@ -170,9 +176,10 @@ def kernel(x, scale):
     print(double(scale))
     return x
 """,
+    until="0.6",
 )
 def undocumented(node: Any, at: At) -> Iterator[str]:
-    """Lambdas, sets, generators, try, with, unpacking, nonlocal and imports in a kernel are undocumented."""
+    """Lambdas, sets, generators, comprehensions, try, with, unpacking and imports in a kernel are undocumented."""
     if isinstance(node, ast.FunctionDef):
         if node.args.vararg is None and node.args.kwarg is None:
             return

@@ -19,6 +19,7 @@ from triptych.simulator.machine.indirection import Indirection
 from triptych.simulator.machine.machine import Machine, machine
 from triptych.simulator.machine.registers import bound_value, writers
 from triptych.simulator.machine.table import Indirect
+from triptych.simulator.machine.unwritten import require_written
 from triptych.simulator.memory.layout import reach
 from triptych.simulator.tensors.index import DynamicIndex, Gather
 from triptych.simulator.tensors.tensor import NkiTensor
@@ -29,10 +30,10 @@ Array = NDArray[Any]
 def indices(index: DynamicIndex) -> Array:
     """The index, or one for each row, as int64."""
     if isinstance(index.source, NkiTensor):
-        machine().check_reads((index.source,))
+        require_written(machine(), (index.source,))
         return machine().values(index.source).T.reshape(-1).astype(np.int64)
     machine().index_writers.extend(writers(index.source))
-    return np.array([bound_value(index.source)], np.int64)
+    return np.array([bound_value(index.source, wide=index.wide)], np.int64)
 
 
 def resolve(t: NkiTensor, skip: bool = False) -> list[tuple[slice, NkiTensor]]:

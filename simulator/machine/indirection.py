@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from triptych.simulator.errors import NkiValidationError, OutOfBounds
 from triptych.simulator.machine.machine import NkiInstruction, machine
 from triptych.simulator.machine.table import Indirect
+from triptych.simulator.machine.unwritten import require_written
 from triptych.simulator.memory.layout import TENSOR_API
 from triptych.simulator.memory.storage import PSUM, SBUF, Storage
 from triptych.simulator.tensors.index import Gather
@@ -103,9 +104,9 @@ def _offsets(what: str, t: NkiTensor, group: int) -> Array:
             source=TENSOR_API,
         )
     if whole:
-        machine().check_reads((index[:group, :whole],))
+        require_written(machine(), (index[:group, :whole],))
     if rest:
-        machine().check_reads((index[:rest, whole : whole + 1],))
+        require_written(machine(), (index[:rest, whole : whole + 1],))
     values = machine().values(index)
     offsets: Array = values[:group].T.reshape(-1) if index.shape[0] >= group else values[:, 0]
     offsets = offsets[:n].astype(np.int64)

@@ -19,7 +19,11 @@ from triptych.simulator.errors import NkiError, NkiValidationError
 from triptych.simulator.machine.dynamic import resolve_dynamic
 from triptych.simulator.machine.machine import Machine, machine
 from triptych.simulator.machine.table import COLLECTIVES, INSTRUCTIONS, Indirect, Instruction
+from triptych.simulator.machine.unwritten import Trial, UnwrittenRead, require_written
+from triptych.simulator.wrong_calls import wrong_call
 
+RAW = "is no member of its enumeration; raw integers are not accepted since NKI 0.3.0"
+MIGRATION = "nki/migration/index.rst, Integer enum constants no longer supported"
 P = ParamSpec("P")
 R = TypeVar("R")
 _UNKNOWN = engine.unknown
@@ -66,13 +70,25 @@ def _declared(
         name = effect.__name__
 
         def carry_out(m: Machine, args: Any, kwargs: Any) -> R:
-            if m.any_dynamic and not reads_indices:
-                done = resolve_dynamic(m, effect, indirect, args, kwargs)
-            else:
-                done = effect(*args, **kwargs)
+            try:
+                if m.any_dynamic and not reads_indices:
+                    done = resolve_dynamic(m, effect, indirect, args, kwargs)
+                else:
+                    done = effect(*args, **kwargs)
+            except UnwrittenRead as read:
+                done = _tried(m, read, args, kwargs)
             if rules is not None:
                 check_regions(done, rules)
             return done  # type: ignore[no-any-return]
+
+        def _tried(m: Machine, read: UnwrittenRead, args: Any, kwargs: Any) -> R:
+            if rules is None:  # what leaves the rank has been written
+                require_written(m, (read.tensor,))
+            trial = Trial(m, f"{module}.{name}", read.tensor, (*args, *kwargs.values()))
+            dynamic = m.any_dynamic and not reads_indices
+            if dynamic:
+                return trial.carry_out(lambda: resolve_dynamic(m, effect, indirect, args, kwargs))  # type: ignore[no-any-return]
+            return trial.carry_out(lambda: effect(*args, **kwargs))  # type: ignore[no-any-return]
 
         @functools.wraps(effect)
         def issue(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -81,16 +97,23 @@ def _declared(
                 m.line = m.lines.of(sys._getframe(1))
                 if m.chip.generation < since:
                     raise NkiValidationError(f"needs NeuronCore-v{since} or newer, and the target is {m.chip.name}")
-                if not m.options.check_operands:
-                    kwargs = named(kwargs)  # type: ignore[assignment]
+                if m.rounds is not None:
+                    m.rounds.see(f"{module}.{name}", args, kwargs, m.line)
                 if m.by_shape is not None:
                     return m.by_shape(effect, rules, reads_indices, carry_out, args, kwargs)  # type: ignore[no-any-return]
                 return carry_out(m, args, kwargs)
             except NkiError as e:
+                meant = named(kwargs) if e.op is None else kwargs
+                if meant != kwargs and not m.options.forbids("raw-member"):
+                    raw = next(what for what in kwargs if meant[what] is not kwargs[what])
+                    m.remark("raw-member", f"{module}.{name}: {raw}={kwargs[raw]!r} {RAW}", MIGRATION)
+                    return issue(*args, **meant)  # type: ignore[arg-type]
                 if e.op is None:
                     e.op = f"{module}.{name}"
                     e.source = e.source or table[name].source
                 raise
+            except TypeError as e:
+                raise wrong_call(f"{module}.{name}", effect, args, kwargs, e) from None
 
         table[name] = Instruction(name, engines, cost, since, f"{source}, {name}", indirect, effect, issue)
         return issue

@@ -18,16 +18,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from triptych.simulator.chips import Chip
-from triptych.simulator.dtypes import F32, DType, dtype_of
+from triptych.simulator.dtypes import F32, DType, dtype_of, int64
 from triptych.simulator.enums import engine
 from triptych.simulator.errors import Lines, NkiValidationError, show_line
 from triptych.simulator.machine.cores import Core, MeetOthers
 from triptych.simulator.machine.table import INSTRUCTIONS
+from triptych.simulator.machine.unwritten import Origin, UnwrittenRead, spread
 from triptych.simulator.memory.layout import Layout
 from triptych.simulator.memory.placement import Arena, PlacedStorage, check_address
 from triptych.simulator.memory.pool import Pool
 from triptych.simulator.memory.storage import PSUM, SBUF, MemoryRegion, Storage
-from triptych.simulator.operands.accumulators import Accumulator
+from triptych.simulator.operands.accumulators import Accumulator, AccumulatorTile
 from triptych.simulator.options import Options
 from triptych.simulator.running import running
 from triptych.simulator.tensors.tensor import NkiTensor
@@ -59,6 +60,10 @@ class Machine:
     shared_seen: int = 0
     meet: MeetOthers = field(default_factory=lambda: Core((0, 0)).meet)  # wait for other cores
     epoch: int = 0  # barriers, and collectives on shared HBM, that this core has passed
+    compile_config: Any = None  # of the kernel, by nki.jit (triptych.simulator.api.compiler)
+    allows_nested_config: bool = False  # a kernel that it calls may have another
+    prepared: Any = None  # the collective that waits for its trigger (triptych.simulator.engines.collectives.prepared)
+    rounds: Any = None  # of the loop on the chip whose body runs (triptych.simulator.machine.rounds)
     scope: dict[str, Any] = field(default_factory=dict)  # attributes of every event in the block or loop that is open
     blocks: int = 0  # blocks and loops that were ever opened
     pool: Pool = field(default_factory=Pool)
@@ -70,8 +75,15 @@ class Machine:
     index_writers: list[Event] = field(default_factory=list)  # of the registers in its dynamic addresses
     checked: dict[Any, Any] = field(default_factory=dict)  # operands whose checks have passed, and what came of them
     scalar_accumulator: Accumulator = field(default_factory=lambda: Accumulator("Scalar Engine", "scalar_registers"))
-    vector_accumulator: Accumulator = field(default_factory=lambda: Accumulator("Vector Engine", "vector_registers"))
+    vector_accumulator: Accumulator = field(
+        default_factory=lambda: Accumulator("Vector Engine", "vector_registers", True)
+    )
     generators: dict[engine, Array] = field(default_factory=dict)  # of random numbers, made when an engine first draws
+
+    tries: str = ""  # "dry" and at "last" really, while an instruction is tried with values in unwritten memory
+    origins: dict[int, Origin] = field(default_factory=dict)  # of what counts as unwritten, by allocation
+    doubtful_accumulators: bool = False  # whether a register of an accumulator ever rested on unwritten memory
+    noted: set[str] = field(default_factory=set)  # remarks that are made once
 
     by_shape: ClassVar[Any] = None  # how instructions are issued where there is no data
 
@@ -134,7 +146,8 @@ class Machine:
         buffer = MemoryRegion.shared_hbm if self.cores > 1 else MemoryRegion.private_hbm
         number = len(self.trace.allocations)
         line = self.lines.of(sys._getframe(1))
-        allocation = Allocation(number, name, buffer.value, shape, dtype_of(dtype), line)
+        kind = int64 if dtype == np.int64 else dtype_of(dtype)
+        allocation = Allocation(number, name, buffer.value, shape, kind, line)
         self.trace.allocations.append(allocation)
         return allocation
 
@@ -186,11 +199,18 @@ class Machine:
         return shape
 
     def check_reads(self, tensors: Sequence[NkiTensor]) -> None:
-        """Every element that an instruction reads has been written."""
+        """Every element that an instruction reads has been written, or the instruction is tried (`unwritten`)."""
         if self.options.check_uninitialized:
             for tensor in tensors:
                 if tensor.storage.missing:
-                    tensor.check_written()
+                    self.reads_unwritten(tensor)
+
+    def reads_unwritten(self, tensor: NkiTensor) -> None:
+        """An instruction reads a tensor of which some may not have been written."""
+        if self.options.forbids("unwritten-read"):
+            tensor.check_written()
+        elif not self.tries and tensor.storage.written_at(tensor.layout) is not True:
+            raise UnwrittenRead(tensor)
 
     def values(self, tensor: NkiTensor) -> Array:
         """What a tensor holds, for a kernel whose control flow, or an address, depends on it."""
@@ -203,6 +223,18 @@ class Machine:
     def note(self, message: str, line: tuple[str, int] | None = None) -> None:
         """Keep a remark, with the kernel's line: that of the instruction that runs, unless another is given."""
         self.trace.notes.append(f"{show_line(line or self.line)}: {message}")
+
+    def note_once(self, message: str) -> None:
+        """Keep a remark, unless it was made before."""
+        if message not in self.noted:
+            self.noted.add(message)
+            self.note(message)
+
+    def remark(self, name: str, message: str, source: str) -> None:
+        """Note what is one of options.REMARKS, or raise it where the options forbid it."""
+        if self.options.forbids(name):
+            raise NkiValidationError(message, source=source)
+        self.note_once(f"{message} [{source}]")
 
     def note_values(self, message: str) -> None:
         """Keep a remark on the values that the instruction which runs has met."""
@@ -233,6 +265,11 @@ class Machine:
         **attributes: Any,
     ) -> NkiInstruction:
         """Append the event of an executed instruction."""
+        if self.doubtful_accumulators:
+            spread(self, [t for t in reads if isinstance(t, AccumulatorTile)], writes)
+        if self.tries == "dry":
+            self.index_writers.clear()
+            return Event(instruction, on._name_, (), (), self.line, self.core, name, attributes)
         if self.cores > 1:
             attributes["epoch"] = self.epoch
             if self.options.data:

@@ -28,6 +28,8 @@ class ObservedMachine(Machine):
     ) -> NkiInstruction:
         event = super().record(instruction, on, reads, writes, name, **attributes)
         assert self.options.observe is not None
+        if self.tries == "dry":
+            return event
         self.options.observe(event, _tensors((*reads, *self.index_reads)), _tensors(writes))
         return event
 

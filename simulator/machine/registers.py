@@ -6,11 +6,14 @@ Instructions on registers: triptych.simulator.engines.registers; loops: triptych
 
 from __future__ import annotations
 
+import linecache
 from typing import Any
 
 import numpy as np
 
-from triptych.simulator.errors import NkiValidationError
+from triptych.simulator.errors import NkiValidationError, kernel_line
+from triptych.simulator.machine.scalars import SOURCE as SCALARS
+from triptych.simulator.machine.scalars import NkiScalar, late
 from triptych.simulator.objects import NKIObject
 from triptych.simulator.operands.operands import describe
 from triptych.simulator.running import running
@@ -31,7 +34,11 @@ class VirtualRegister(NKIObject):
         return f"VirtualRegister({self.state})"
 
     def __bool__(self) -> bool:
-        running().note("`while register:` is deprecated in NKI 0.6; use nl.while_loop")
+        """In NKI 0.6 `while register:` is a loop on the chip, and deprecated; any other question has no answer."""
+        statement = linecache.getline(*kernel_line()).lstrip()
+        if running().options.api == "0.7" or not statement.startswith("while "):
+            raise late("a register")
+        running().note("`while register:` is deprecated in NKI 0.6, and removed in 0.7; use nl.while_loop")
         return self.value() != 0
 
     def __eq__(self, other: object) -> bool:
@@ -47,19 +54,19 @@ class VirtualRegister(NKIObject):
         return self.state
 
     def _no(self, *_: Any) -> Any:
-        raise NkiValidationError(
-            "a register's value is not known while the kernel is built: no Python arithmetic, comparison or int() on "
-            "it; use tensor instructions and nisa.register_load",
-            source="nki/api/nki/isa/__init__.py, VirtualRegister",
-        )
+        raise late("a register")
 
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __floordiv__ = __mod__ = __neg__ = _no
     __lt__ = __le__ = __gt__ = __ge__ = __int__ = __index__ = _no
 
 
-def bound_value(x: Any) -> int:
-    """The integer that a register, or a constant in its place, stands for."""
+def bound_value(x: Any, wide: bool = False) -> int:
+    """The integer that a register, a scalar or a constant stands for; `wide`: a scalar of 64 bits too."""
     if isinstance(x, VirtualRegister):
+        return x.value()
+    if isinstance(x, NkiScalar):
+        if x.dtype == "int64" and not wide:
+            raise NkiValidationError(f"expected a scalar of 32 bits, got {x!r}", source=SCALARS)
         return x.value()
     if isinstance(x, (int, np.integer)):
         return int(x)
@@ -67,5 +74,6 @@ def bound_value(x: Any) -> int:
 
 
 def writers(*values: Any) -> tuple[Event, ...]:
-    """The instructions that wrote those of `values` that are registers: who reads one waits for them."""
-    return tuple([x.written_by for x in values if isinstance(x, VirtualRegister) and x.written_by is not None])
+    """The instructions that wrote those of `values` that are registers or scalars: who reads one waits for them."""
+    registers = [x.written_by for x in values if isinstance(x, VirtualRegister) and x.written_by is not None]
+    return (*registers, *[event for x in values if isinstance(x, NkiScalar) for event in x.written_by])

@@ -23,11 +23,12 @@ from numpy.typing import NDArray
 from triptych.simulator.analysis.regions import Rules, check_overlaps, check_regions
 from triptych.simulator.dtypes import DType
 from triptych.simulator.enums import engine
-from triptych.simulator.errors import NeedsData, NkiError, OutOfBounds
+from triptych.simulator.errors import NeedsData, NkiError, OutOfBounds, Uninitialized
 from triptych.simulator.machine.cores import Who
 from triptych.simulator.machine.dynamic import resolve
 from triptych.simulator.machine.machine import Machine, NkiInstruction
 from triptych.simulator.machine.registers import VirtualRegister
+from triptych.simulator.machine.scalars import NkiScalar
 from triptych.simulator.machine.templates import AbstractStorage, Form, NoTemplate, Part, Template, form_of
 from triptych.simulator.memory.placement import Arena
 from triptych.simulator.memory.shapes import PlacedShapeStorage, ShapeArena, ShapeStorage
@@ -83,6 +84,15 @@ class ShapeMachine(Machine):
             f"needs the values of {tensor!r}, and this run has shapes alone: the kernel's control flow or an address "
             "depends on data; run it with arrays"
         )
+
+    def reads_unwritten(self, tensor: NkiTensor) -> None:
+        """A remark: what of the results rests on it is not known without data, and all of them count as written."""
+        try:
+            tensor.check_written()
+        except Uninitialized as error:
+            if self.options.forbids("unwritten-read"):
+                raise
+            self.note_once(f"{error.message}; whether an output rests on it is known only with data")
 
     # Instructions
 
@@ -162,7 +172,7 @@ class ShapeMachine(Machine):
 
     @staticmethod
     def _moved_by_register(t: NkiTensor) -> bool:
-        return isinstance(t.index, DynamicIndex) and isinstance(t.index.source, (VirtualRegister, int))
+        return isinstance(t.index, DynamicIndex) and isinstance(t.index.source, (VirtualRegister, NkiScalar, int))
 
     def _make(
         self, effect: Effect, tensors: list[NkiTensor], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -194,7 +204,7 @@ class ShapeMachine(Machine):
             read, written, checked = template.numbers
             for i in checked:
                 if tensors[i].storage.missing:
-                    tensors[i].check_written()
+                    self.reads_unwritten(tensors[i])
             reads, writes = tuple([tensors[i].region for i in read]), tuple([tensors[i].region for i in written])
             for part, by_matmul in template.wrote:
                 t = tensors[part.operand]
@@ -203,7 +213,7 @@ class ShapeMachine(Machine):
             for part in template.checks:
                 t = tensors[part.operand]
                 if t.storage.missing:
-                    t.storage.check_written(part.layout_in(t))
+                    self.reads_unwritten(NkiTensor.at(part.layout_in(t), t.storage, t.buffer))
             reads, writes = (
                 tuple([part.region(tensors[part.operand]) for part in parts])
                 for parts in (template.reads, template.writes)

@@ -177,6 +177,22 @@ class PlacedStorage(Storage):
         if not written.all():
             raise uninitialized(self.allocation, written)
 
+    def snapshot(self, at: Layout) -> Any:
+        states = [self._bytes(state, at) for state in (self.arena.written, self.arena.started)]
+        states += [self._mine(at)] if self.mine.size else []
+        return at, self.array(at).copy(), self.written_at(at), [state.copy() for state in states]
+
+    def restore(self, snapshot: Any) -> None:
+        at, values, _, states = snapshot
+        self.array(at)[...] = values
+        self._bytes(self.arena.written, at)[...] = states[0]
+        self._bytes(self.arena.started, at)[...] = states[1]
+        if self.mine.size:
+            self._mine(at)[...] = states[2]
+
+    def forget(self, at: Layout, chosen: Array) -> None:
+        self._bytes(self.arena.written, at)[chosen] = False
+
     def _mine(self, at: Layout) -> Array:
         """Which bytes of a view were written through this tensor; one more axis for the bytes of an element."""
         offset, shape, strides, dtype = at

@@ -60,6 +60,11 @@ class Mask:
             return np.ndarray(shape, bool, self.bits, offset, strides)
         return np.ndarray((*shape, itemsize), bool, self.bits, offset * itemsize, (*[s * itemsize for s in strides], 1))
 
+    def copy(self) -> Mask:
+        new = object.__new__(Mask)
+        new.unit, new.bits = self.unit, self.bits.copy()
+        return new
+
     def count_false(self) -> int:
         return self.bits.size - int(np.count_nonzero(self.bits))
 
@@ -192,6 +197,37 @@ class Storage:
         """Where in a PSUM view a matmul wrote last, and where anything has been written, through this tensor."""
         started = self.started_at(at)
         return started, started is True or self.written_at(at)
+
+    # Unwritten values that an instruction is tried with (triptych.simulator.machine.unwritten)
+
+    def snapshot(self, at: Layout) -> Any:
+        """What a view holds, and all that is known of what has been written."""
+        mask = None if self.mask is None else self.mask.copy()
+        started = self.started.copy() if isinstance(self.started, Mask) else self.started
+        return at, self.array(at).copy(), self.written_at(at), (self.missing, mask, started)
+
+    def restore(self, snapshot: Any) -> None:
+        """Make it as it was."""
+        at, values, _, (self.missing, mask, started) = snapshot
+        self.mask = None if mask is None else mask.copy()
+        self.started = started.copy() if isinstance(started, Mask) else started
+        self.array(at)[...] = values
+        self._f32.clear()
+
+    def fill(self, at: Layout, byte: int, snapshot: Any) -> None:
+        """Fill what of a view nothing had written with a byte."""
+        written, array = snapshot[2], self.array(at)
+        if written is not True:
+            value = np.frombuffer(bytes([byte]) * array.dtype.itemsize, array.dtype)[0]
+            array[... if written is False else ~np.asarray(written)] = value
+
+    def forget(self, at: Layout, chosen: Array) -> None:
+        """Note that the elements of a view where `chosen` is true count as unwritten."""
+        if self.missing == 0:
+            self.mask = Mask(self.raw.nbytes, self._size(at.dtype), True)
+        mask, view = self._mask(at)
+        view[chosen] = False
+        self.missing = mask.count_false()
 
     def first_missing(self) -> tuple[int, int]:
         """The first element never written, and how many elements are not wholly written."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from triptych.simulator.dtypes import F32, float32
 from triptych.simulator.enums import reduce_cmd
 from triptych.simulator.errors import NkiValidationError
+from triptych.simulator.operands.in_order import ORDERED, in_order
 from triptych.simulator.operands.operands import on_chip, per_partition
 from triptych.simulator.operands.operators import Op
 from triptych.simulator.tensors.partitions import partitions_of
@@ -36,11 +37,13 @@ class Accumulator:
     In the trace it is a memory of its own, so that what goes through it can be seen.
     """
 
-    def __init__(self, owner: str, buffer: str) -> None:
+    def __init__(self, owner: str, buffer: str, ordered: bool = False) -> None:
         self.owner = owner
+        self.ordered = ordered  # whether a row is folded from left to right, as far as is known
         self.values = np.zeros((128, 1), F32)
         self.started = np.zeros((128, 1), bool)
-        self._allocation = Allocation(-1, owner, buffer, (128, 1), float32, ("?", 0), (0, 0))
+        self.doubtful = np.zeros((128, 1), bool)  # where the value rests on memory that nothing wrote
+        self.allocation = Allocation(-1, owner, buffer, (128, 1), float32, ("?", 0), (0, 0))
         self._tiles: dict[tuple[int, int], AccumulatorTile] = {}
 
     def accumulate(
@@ -49,7 +52,11 @@ class Accumulator:
         """Fold `values` [P, F] into the registers of data's partitions, as a command other than idle says."""
         held = self.begin(data, command, identity, initial)
         if command is not reduce_cmd.reset:
-            fold(held, fold.reduce(values, axis=1, keepdims=True), out=held)
+            if self.ordered and fold in ORDERED:
+                total = in_order(fold, values)[:, None]
+            else:
+                total = fold.reduce(values, axis=1, keepdims=True)
+            fold(held, total, out=held)
 
     def begin(self, data: NkiTensor, command: reduce_cmd, identity: float, initial: Any = None) -> Array:
         """The registers [P, 1] of data's partitions with what `command` has them start from: to be folded into."""
@@ -61,6 +68,8 @@ class Accumulator:
             held[...] = initial
         elif command is not reduce_cmd.reduce:
             held[...] = identity
+        if command is not reduce_cmd.reduce:
+            self.doubtful[at] = False
         self.started[at] = True
         return held
 
@@ -90,7 +99,7 @@ class Accumulator:
         tile = self._tiles.get(key)
         if tile is None:
             first, last = key
-            region = Region(self._allocation, first, (last - first, 1), (1, 1), self._allocation.dtype)
+            region = Region(self.allocation, first, (last - first, 1), (1, 1), self.allocation.dtype)
             tile = self._tiles[key] = AccumulatorTile(region)
         return tile
 

@@ -19,7 +19,12 @@ from triptych.simulator.running import running
 from triptych.simulator.tensors.tensor import NkiTensor, as_shape
 
 Array = NDArray[Any]
-_BITS: dict[int, np.dtype[Any]] = {1: np.dtype(np.uint8), 2: np.dtype(np.uint16), 4: np.dtype(np.uint32)}
+_BITS: dict[int, np.dtype[Any]] = {
+    1: np.dtype(np.uint8),
+    2: np.dtype(np.uint16),
+    4: np.dtype(np.uint32),
+    8: np.dtype(np.uint64),
+}
 
 
 def on_chip(**tensors: Any) -> None:
@@ -27,6 +32,10 @@ def on_chip(**tensors: Any) -> None:
     for what, t in tensors.items():
         if type(t) is not NkiTensor or t.index is not None or not t.on_chip:
             raise NkiValidationError(f"{what} must be a tile in SBUF or PSUM, got {describe(t)}")
+        if t.dtype.itemsize > 4:
+            raise NkiValidationError(
+                f"{what} is {t!r}: engines compute on no integers of 64 bits, which are for scalars"
+            )
 
 
 def in_buffer(buffer: MemoryRegion, **tensors: Any) -> None:
@@ -135,25 +144,16 @@ def rounding_of(dst: NkiTensor) -> DType:
     return kind
 
 
-def _castable(dst: NkiTensor, values: Array) -> Array:
-    """`values` for a cast to nearest; NKI 0.3's simulator cast floats to integers as NumPy does, toward zero.
-
-    What NumPy does with a float that the integer cannot hold is undefined: it saturates here in either.
-    """
-    toward_zero = dst.dtype.kind in "iu" and values.dtype.kind == "f" and running().options.as_nki_0_3
-    return np.trunc(values) if toward_zero else values
-
-
 def stored(dst: NkiTensor, values: Array) -> Array:
     """`values` as dst would store them, in an array of their own."""
     out = np.empty(values.shape, dst.array.dtype)
-    round_to(_castable(dst, values), rounding_of(dst), out)
+    round_to(values, rounding_of(dst), out)
     return out
 
 
 def put(dst: NkiTensor, values: Array) -> None:
     """dst[...] = values, rounded to dst's dtype."""
-    nans = round_to(as_shape(_castable(dst, values), dst.shape), rounding_of(dst), dst.array)
+    nans = round_to(as_shape(values, dst.shape), rounding_of(dst), dst.array)
     if nans:
         running().note_values(f"{nans} NaN are cast to {dst.dtype}, as 0: what they become is not documented")
     dst.wrote()

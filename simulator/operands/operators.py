@@ -1,14 +1,15 @@
 """The operators that instructions take: `op=nl.add`, `op=nl.exp`.
 
 One object per name. `alu` is its meaning on Vector, GpSimd and the pre-stages of Scalar (a NumPy function on float32,
-or on bit patterns for bitvec operators); `reduce` folds with it; `act` is its meaning as an activation function of the
-Scalar Engine. An operator is callable inside a kernel, as `nl.add(x, y)`, where NKI has a function of that name; the
-functions are in triptych.simulator.language.
+or on bit patterns for bitvec operators); `reduce` folds the last axis with it; `act` is its meaning as an activation
+function of the Scalar Engine. An operator is callable inside a kernel, as `nl.add(x, y)`, where NKI has a function of
+that name; the functions are in triptych.simulator.language.
 Source of which name is which: nki/api/nki.api.shared.rst.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.operands import activations as act
+from triptych.simulator.operands.in_order import ORDERED, in_order
 from triptych.simulator.running import running
 
 Array = NDArray[Any]
@@ -67,7 +69,8 @@ def _truth(f: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _binary(name: str, f: Any, *, reduces: bool = False, bitvec: bool = False) -> Op:
-    return Op(name, f, binary=True, bitvec=bitvec, reduce=f.reduce if reduces else None)
+    fold = functools.partial(in_order, f) if f in ORDERED else functools.partial(f.reduce, axis=-1)
+    return Op(name, f, binary=True, bitvec=bitvec, reduce=fold if reduces else None)
 
 
 def _logical(name: str, f: Any) -> Op:
@@ -75,7 +78,7 @@ def _logical(name: str, f: Any) -> Op:
 
 
 def _folded(f: Any) -> Callable[..., Array]:
-    return lambda a, axis: f.reduce(a != 0, axis=axis).astype(np.float32)
+    return lambda a: f.reduce(a != 0, axis=-1).astype(np.float32)
 
 
 def _abs_pick(larger: bool) -> Callable[[Array, Array], Array]:

@@ -33,6 +33,7 @@ class DynamicIndex:
     scale: int  # elements between two entries of that dimension
     count: int | None  # entries of that dimension; None where the index may leave it and not the tensor
     vector: bool  # one index for each row
+    wide: bool = False  # a scalar of 64 bits may choose: in HBM
 
 
 @dataclass(frozen=True)
@@ -58,20 +59,22 @@ def rows_stay(t: Viewed) -> NkiValidationError:
     return NkiValidationError(f"the rows of {t!r} have an index each: none is selected or left out", source=TENSOR_API)
 
 
-def entry_index(source: Any, dim: int, scale: int, count: int | None) -> DynamicIndex:
-    """One index for all of a view: a register, or an integer tensor of one element in SBUF."""
+def entry_index(source: Any, dim: int, scale: int, count: int | None, wide: bool) -> DynamicIndex:
+    """One index for all of a view: a register, a scalar, or an integer tensor of one element in SBUF."""
     if _is_tensor(source) and not (source.size == 1 and source.buffer is SBUF and source.dtype.is_int):
         raise NkiValidationError(
             f"a dynamic index is a register or one integer in SBUF, got {source!r}", source=TENSOR_API
         )
-    return DynamicIndex(source, dim, scale, count, False)
+    return DynamicIndex(source, dim, scale, count, False, wide)
 
 
 def check_row_index(t: Viewed, source: Any, dim: int) -> None:
     """One index for each row: integers in SBUF, over dimension 0 of a tensor in HBM."""
     if t.on_chip or dim != 0:
         raise NkiValidationError(f"a vector index goes over dimension 0 of a tensor in HBM, got {dim} of {t!r}")
-    _check_tile("vector_offset", source)
+    fits = _is_tensor(source) and source.buffer is SBUF and source.dtype.is_int
+    if not fits or source.free_size != source.layout.shape[1] or source.is_indirect():  # (P, F, 1, ..) is as good
+        raise NkiValidationError(f"vector_offset must be a tile of integers in SBUF, got {source!r}", source=TENSOR_API)
 
 
 def rows(t: Viewed, source: Any, dim: int) -> tuple[Layout, DynamicIndex]:
@@ -94,7 +97,7 @@ def gather(t: Viewed, source: Any, num_elem: int | None) -> tuple[Layout, Gather
         raise NkiValidationError(f"indirect needs NeuronCore-v4, and the target is {chip.name}", source=TENSOR_API)
     if not t.on_chip or not t.layout.is_contiguous(1):
         raise NkiValidationError(f"indirect goes over gapless tiles in SBUF or PSUM, got {t!r}", source=TENSOR_API)
-    _check_tile("index", source)
+    _check_tile(source)
     offset, shape, strides, _ = t.layout
     count = source.size if num_elem is None else num_elem
     if source.shape[0] != shape[0] or not isinstance(count, int) or not 1 <= count <= source.size:
@@ -107,11 +110,11 @@ def gather(t: Viewed, source: Any, num_elem: int | None) -> tuple[Layout, Gather
     return t.layout.changed(offset, (shape[0], count), (strides[0], 0)), Gather(source, base)
 
 
-def _check_tile(what: str, source: Any) -> None:
+def _check_tile(source: Any) -> None:
     fits = _is_tensor(source) and source.buffer is SBUF and source.ndim == 2 and source.dtype.is_int
     if not fits or source.is_indirect():
         raise NkiValidationError(
-            f"{what} must be integers in SBUF, in two dimensions, got {source!r}", source=TENSOR_API
+            f"index must be integers in SBUF, in two dimensions, got {source!r}", source=TENSOR_API
         )
 
 

@@ -50,8 +50,11 @@ def access_pattern(
     if t.on_chip and allocation.nbytes // allocation.shape[0] % dtype.itemsize:
         raise NkiValidationError(f"ap as {dtype}: a partition of {allocation.name!r} does not hold whole elements")
     free_bytes = math.prod(view.shape[1:]) * view.dtype.itemsize
-    if t.on_chip and strides[0] * dtype.itemsize == free_bytes and not running().options.check_operands:
-        strides[0] = row  # the elements of the view in a partition, where a partition has more
+    own = t.on_chip and shape[0] > 1 and strides[0] != row and strides[0] * dtype.itemsize == free_bytes
+    if own and not running().options.forbids("pattern-stride"):
+        message = f"ap: the first stride of an on-chip pattern is the partition's, {row} elements; got {strides[0]}"
+        running().remark("pattern-stride", f"{message}, the view's own", _GUIDE)
+        strides[0] = row
     found = laid_out(start, shape, strides, dtype)
     if not _inside(found, total, row, t.on_chip):
         return (
@@ -72,7 +75,7 @@ def access_pattern(
         return found, DynamicIndex(vector_offset, dim, scale, view.shape[dim], True), None
     # The pattern starts `scale` elements further for each: no dimension bounds it (nki/deep-dives/nki-aps.rst), and
     # kernels choose on one dimension by the stride of another that is the same.
-    return found, entry_index(scalar_offset, dim, scale, None), None
+    return found, entry_index(scalar_offset, dim, scale, None, not t.on_chip), None
 
 
 def _inside(found: Layout, total: int, row: int, on_chip: bool) -> bool:

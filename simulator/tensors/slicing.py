@@ -1,4 +1,4 @@
-"""`tensor[key]`: indices, slices, nl.ds and `...`, as a layout of another."""
+"""`tensor[key]`: indices, slices, nl.ds, ranges and `...`, as a layout of another."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from triptych.simulator.errors import NkiValidationError, OutOfBounds
 from triptych.simulator.memory.layout import TENSOR_API, Layout, one_tuple
+from triptych.simulator.objects import NKIObject
 from triptych.simulator.tensors.views import Viewed
 
 _make = tuple.__new__  # a layout without its Python-level constructor: a kernel slices at every turn
@@ -49,6 +50,8 @@ def sliced(t: Viewed, key: Any) -> tuple[Layout, OutOfBounds | None]:
                 strides.append(stride)
                 continue
             start, stop, step = start + n * (start < 0), stop + n * (stop < 0), _index(step)
+        elif type(k) is range:  # nl.affine_range(n): the elements that it counts (on trn2, nkipy#64)
+            start, stop, step = k.start, k.stop, k.step
         elif type(k) is DynamicSlice:
             start, stop, step = _index(k.start), _index(k.start) + _index(k.size), 1
         elif k is Ellipsis:
@@ -104,9 +107,19 @@ def _expanded(t: Viewed, keys: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _index(value: Any) -> int:
+    if isinstance(value, NKIObject):  # a register or a tensor: known when the kernel runs, and not while it is built
+        raise NkiValidationError(
+            f"an index or a start of nl.ds is known while the kernel is built, got {type(value).__name__}; for one "
+            "that is known when it runs, write x.ap(pattern, scalar_offset=..) or x.select(dim, ..), and x.ap(pattern, "
+            "vector_offset=..) for one index a row",
+            source="nki/deep-dives/nki-aps.rst; aws-neuron/aws-neuron-sdk#1328",
+        )
     try:
         return operator.index(value)
     except TypeError:
+        array = hasattr(value, "dtype") or isinstance(value, list)
+        more = "; arrays of indices went with NKI 0.2: write slices, as x[i : i + n, :]" if array else ""
         raise NkiValidationError(
-            f"an index must be an integer, a slice, nl.ds or ..., got {type(value).__name__}", source=TENSOR_API
+            f"an index must be an integer, a slice, nl.ds or ..., got {type(value).__name__}{more}",
+            source=f"{TENSOR_API}; nki/migration/index.rst" if array else TENSOR_API,
         ) from None

@@ -20,7 +20,7 @@ from triptych.simulator.memory.layout import TENSOR_API, Layout, Shape, row_majo
 from triptych.simulator.memory.storage import PSUM, SBUF, MemoryRegion, Outside, Storage
 from triptych.simulator.objects import NKIObject
 from triptych.simulator.running import running
-from triptych.simulator.tensors import views
+from triptych.simulator.tensors import arithmetic, views
 from triptych.simulator.tensors.index import DynamicIndex, Gather, check_kept, entry_index, gather, rows, rows_stay
 from triptych.simulator.tensors.patterns import access_pattern
 from triptych.simulator.tensors.slicing import DynamicSlice, sliced
@@ -335,7 +335,9 @@ class NkiTensor(NKIObject):
         if dim == 0 and self.on_chip:
             raise NkiValidationError("a dynamic select cannot choose the partition on chip", source=TENSOR_API)
         chosen = self[(*before, 0)]
-        return chosen._view(chosen.layout, entry_index(index, dim, self.strides[dim], self.shape[dim]))
+        return chosen._view(
+            chosen.layout, entry_index(index, dim, self.strides[dim], self.shape[dim], not self.on_chip)
+        )
 
     def vector_select(self, dim: int, vector_offset: Any) -> NkiTensor:
         """Dimension 0 of an HBM tensor chosen by one index a partition."""
@@ -356,6 +358,10 @@ class NkiTensor(NKIObject):
             raise NkiValidationError(
                 f"{self!r} is indirect: it gets no other dtype, pattern or index", source=TENSOR_API
             )
+
+
+for _name, _method in arithmetic.METHODS.items():
+    setattr(NkiTensor, _name, _method)
 
 
 def as_shape(values: Array, shape: Shape) -> Array:

@@ -13,6 +13,7 @@ from triptych.simulator.errors import KernelError
 from triptych.simulator.timing.advice import advice
 from triptych.simulator.timing.critical_path import Stall, Step, critical_path, stalls, steps
 from triptych.simulator.timing.flops import flops_of, speed_of
+from triptych.simulator.timing.picture import svg, table
 from triptych.simulator.timing.scheduler import schedule
 from triptych.simulator.timing.timeline import Span, Timeline
 from triptych.simulator.trace import Trace
@@ -30,6 +31,25 @@ class Prediction:
 
     def __repr__(self) -> str:
         return f"Prediction(on {self.target}, {self.total_us:.1f} us)"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the timeline, the figures and the critical path."""
+        facts = [
+            (
+                "predicted, not measured",
+                f"{self.total_us:,.1f} µs, {self.total_us / self.roofline_us:.2f} x the roofline",
+            ),
+            ("bound", f"{self.bound}; MFU {self.mfu:.1%}, HBM {self.bandwidth_use:.1%}"),
+            *(
+                (f"{step.share:.1%} of the path", f"{step.track} {step.op}, line {step.line[1]}")
+                for step in self.critical[:5]
+            ),
+        ]
+        return self.svg() + table(facts)
+
+    def svg(self) -> str:
+        """The timeline as a picture."""
+        return svg(self.timeline, f"{self.target} ({self.chip.name}): {self.total_us:,.1f} µs, predicted")
 
     @property
     def total_us(self) -> float:
@@ -100,6 +120,18 @@ class Prediction:
         Each ring of the DMA track is a part of it.
         """
         return self.timeline.busy
+
+    @property
+    def regime(self) -> str:
+        """What decides most of the time: "short" where launch and teardown are a fifth, or "dma", "tensor", "engines".
+
+        Of the last three it is the busiest track, Vector, Scalar and GpSimd being the engines.
+        """
+        fixed = self.chip.launch_ns.value + self.chip.teardown_ns.value
+        if fixed >= 0.2 * self.timeline.total_ns:
+            return "short"
+        track = next(iter(self.busy))
+        return track if track in ("dma", "tensor") else "engines"
 
     @cached_property
     def chain(self) -> list[Span]:

@@ -5,10 +5,7 @@ Beyond it an engine takes a fixed latency to write, signal and be read by the ne
 depend on each other hide. A transfer occupies the queue that issues it, starts a fixed time after that, and is known to
 have ended a fixed time after its last byte. The first use of an activation function loads its table.
 
-A queue belongs to the engine that triggers a transfer and to what makes its descriptors: hardware DGE by Sync, which
-also takes what a kernel leaves to the compiler, hardware DGE by Scalar (each NeuronCore from v3 on has these two),
-software DGE by GpSimd, or none, where they lie in HBM before the kernel starts (nki/deep-dives/nki-dge.rst). That
-everything left open goes to Sync is what the first step of AWS's ladder on Trn2 shows: 604 ns from one to the next.
+Which queue issues a transfer: triptych.simulator.timing.queues.
 
 A matmul in tiling mode takes the cells of the array, 32 x 32, that its tile covers; matmuls on other cells run beside
 it (nki/api/nki/isa/__init__.py, nc_matmul).
@@ -25,6 +22,7 @@ from dataclasses import dataclass, replace
 from triptych.simulator.analysis.descriptors import descriptors
 from triptych.simulator.chips import Chip
 from triptych.simulator.machine.table import row_of
+from triptych.simulator.timing.queues import issue_ns, queue_of
 from triptych.simulator.trace import Event, Trace
 
 SBUF_PORT, PSUM_PORT = "SBUF port of Vector and GpSimd", "PSUM port of Vector and Scalar"
@@ -39,10 +37,11 @@ class Work:
     latency: float  # from the end of the occupation to the use of the result
     issue: float = 0.0  # DMA: how long the queue that issues it is busy
     lead: float = 0.0  # DMA: from the issue to the first byte
-    rings: int = 0
+    rings: range = range(0)  # DMA: which move it
     port: str | None = None  # shared with another engine
     queue: str = ""  # DMA: which issues it
     cells: int = 0  # a bit for each of the 16 cells of the Tensor Engine's array; 0 where no matmul is tiled
+    elsewhere: tuple[Work, ...] = ()  # the same on the other engines to which the compiler may give it
 
 
 def works(trace: Trace) -> list[Work]:
@@ -61,22 +60,68 @@ def works(trace: Trace) -> list[Work]:
     }
     tables: set[tuple[int, str]] = set()
     tiled = any(["tile" in event.attributes for event in trace.events])
-    found = []
-    for event in trace.events:
-        busy = row_of(event.op).cost(event, chip)
-        if event.engine == "dma":
-            found.append(_transfer(event, chip, busy))
-            continue
-        if event.engine in access:
-            busy += access[event.engine]
+
+    def on_engine(event: Event) -> Work:
+        busy = row_of(event.op).cost(event, chip) + access.get(event.engine, 0.0)
         if event.engine == "scalar" and "activat" in event.op:
             table = (event.core, str(event.attributes["op"]))
             if table not in tables:
                 tables.add(table)
                 busy += chip.table_load_ns.value
         cells = _cells(event) if tiled and event.engine == "tensor" else 0
-        found.append(Work(event.engine, busy, latencies[event.engine], port=_port(event, chip, busy), cells=cells))
+        return Work(event.engine, busy, latencies[event.engine], port=_port(event, chip, busy), cells=cells)
+
+    found = []
+    for event in trace.events:
+        if event.engine == "dma":
+            found.append(_transfer(event, chip, row_of(event.op).cost(event, chip)))
+            continue
+        work = on_engine(event)
+        if "open" in event.attributes:
+            work.elsewhere = tuple([on_engine(other) for other in _elsewhere(event, chip)])
+        found.append(work)
+    _keep_on_vector(trace, found)
     return found
+
+
+def _elsewhere(event: Event, chip: Chip) -> list[Event]:
+    """A Vector instruction that the kernel left open, on each other engine that can run it.
+
+    GpSimd cannot reach PSUM. Scalar casts through float32, which holds no integer of four bytes, and has no copy on
+    NeuronCore-v2.
+    """
+    regions = (*event.reads, *event.writes)
+    engines = []
+    if chip.generation > 2 and not any([r.dtype.is_int and r.dtype.itemsize == 4 for r in regions]):
+        engines.append("scalar")
+    if not any([r.allocation.buffer == "psum" for r in regions]):
+        engines.append("gpsimd")
+    return [
+        Event(event.op, engine, event.reads, event.writes, event.line, event.core, event.name, event.attributes)
+        for engine in engines
+    ]
+
+
+def loads_of(trace: Trace, work: list[Work]) -> dict[tuple[int, str], float]:
+    """How long each track of each core is occupied in all; DMA, the mean of its rings."""
+    rings = trace.chip.dma_rings.value
+    loads: dict[tuple[int, str], float] = {}
+    for event, each in zip(trace.events, work, strict=True):
+        key = event.core, each.track
+        loads[key] = loads.get(key, 0.0) + (each.busy * len(each.rings) / rings if each.queue else each.busy)
+    return loads
+
+
+def _keep_on_vector(trace: Trace, work: list[Work]) -> None:
+    """What is left open stays on Vector where another part of the core has more to do.
+
+    So it is in AWS's last step of its matmul ladder on Trn2: 5,403 instructions on Vector, of 5,120 copies left open.
+    """
+    loads = loads_of(trace, work)
+    most = {core: max((ns, track) for (c, track), ns in loads.items() if c == core)[1] for core, _ in loads}
+    for event, each in zip(trace.events, work, strict=True):
+        if each.elsewhere and most[event.core] != "vector":
+            each.elsewhere = ()
 
 
 CELLS = 16  # of 32 rows x 32 columns
@@ -103,26 +148,12 @@ def _shared_memory(trace: Trace) -> Chip:
 
 
 def _transfer(event: Event, chip: Chip, busy: float) -> Work:
-    rings = int(chip.dma_rings.value)
+    rings = range(int(chip.dma_rings.value))
     if event.op == "dma_copy" and event.reads and event.writes:
-        rings = descriptors(event.reads, event.writes, chip).rings(chip)
-    queue = _queue(event)
-    issue = {"gpsimd": chip.dma_software_issue_ns.value, "static": 0.0}.get(queue, chip.dma_issue_ns.value)
+        rings = descriptors(event.reads, event.writes, chip).rings
+    queue = queue_of(event, chip)
+    issue = issue_ns(queue, chip)
     return Work("dma", busy, chip.dma_end_ns.value, issue, chip.dma_start_ns.value, rings, queue=f"dma by {queue}")
-
-
-def _queue(event: Event) -> str:
-    """Who issues a transfer: "sync", "scalar", "gpsimd", "static", or "cores" for what two cores or ranks exchange."""
-    if event.op == "sendrecv" or "ranks" in event.attributes:
-        return "cores"
-    mode = event.attributes.get("dge", "unknown")
-    if mode == "none":
-        return "static"
-    if mode == "swdge" or "gathered" in event.attributes or "scattered" in event.attributes:
-        return "gpsimd"
-    trigger = str(event.attributes.get("trigger", "sync"))
-    from_sbuf = event.reads and event.reads[0].allocation.buffer == "sbuf"
-    return f"{trigger}, from SBUF" if from_sbuf else trigger
 
 
 def _port(event: Event, chip: Chip, busy: float) -> str | None:

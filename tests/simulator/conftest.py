@@ -44,10 +44,11 @@ def pytest_collection_modifyitems(items):
 
 
 class Core:
-    """A core of `target` while the `with` block runs."""
+    """A core of `target` while the `with` block runs. Remarks are errors on it, unless it is told otherwise."""
 
     def __init__(self, target="trn2", **options):
         chip = chip_of(target)
+        options.setdefault("strict", True)
         self.trace = Trace(chip, target)
         self.machine = (Machine if options.get("data", True) else ShapeMachine)(chip, self.trace, Options(**options))
         self._contexts = [on_machine(self.machine), np.errstate(all="ignore")]

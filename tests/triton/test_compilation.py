@@ -1,5 +1,7 @@
 """Every Triton kernel compiles ahead of time for every GPU, without one, and uses its matrix units."""
 
+from dataclasses import replace
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -62,7 +64,14 @@ def test_ragged_shapes(target):
 
 def test_float32_is_multiplied_as_float32():
     """No TF32: an honest float32 product has no matrix unit on NVIDIA."""
-    assert check(matmul, MATMUL, np.float32, "sm_90").matrix_instructions == ()
+    compiled = check(matmul, MATMUL, np.float32, "sm_90")
+    assert compiled.matrix_instructions == () and compiled.dots == ("f32",) and not compiled.misses_matrix_unit
+
+
+def test_low_precision_without_a_matrix_instruction_misses_the_unit():
+    compiled = check(matmul, MATMUL, ml_dtypes.bfloat16, "sm_90")
+    assert compiled.dots == ("bf16",) and not compiled.misses_matrix_unit
+    assert replace(compiled, matrix_instructions=()).misses_matrix_unit
 
 
 def test_an_unknown_target_lists_what_exists():

@@ -12,10 +12,13 @@ from typing import Any
 
 from triptych.harness.comma_lists import comma_list
 from triptych.harness.commands.arguments import values
+from triptych.harness.nki_versions import VERSIONS
 
 Options = Callable[[argparse.ArgumentParser], None]
 
-CASE_SETS = "smoke, edge, adversarial, model, model-long"  # for --help; what an op has is in its `cases`
+CASE_SETS = (
+    "smoke, edge, adversarial-short, adversarial, model, model-long"  # for --help; what an op has is in its `cases`
+)
 DTYPES = "float32, bfloat16, float16"
 LIST: dict[str, Any] = {"action": "extend", "type": comma_list, "default": []}
 FILES: dict[str, Any] = {"dest": "sources", "action": "append", "default": []}
@@ -42,6 +45,7 @@ def add_selection(parser: argparse.ArgumentParser, cases: str) -> None:
         "--backend", dest="backends", **LIST, metavar="B,...", help="default: all, those not here are skipped"
     )
     group.add_argument("--target", dest="targets", **LIST, metavar="T,...", help="chips to simulate (default: trn2)")
+    add_nki(group)
     group.add_argument("--dtype", dest="dtypes", **LIST, metavar="D,...", help=f"{DTYPES} (default: the op's)")
     group.add_argument("--cases", dest="sets", **LIST, metavar="SET,...", help=f"{CASE_SETS} (default: {cases})")
     group.add_argument("-k", dest="names", metavar="CASE", help="only cases of this name or glob")
@@ -111,7 +115,7 @@ def add_output(parser: argparse.ArgumentParser, html: str | None) -> None:
 
 
 def add_check(parser: argparse.ArgumentParser) -> None:
-    add_selection(parser, "smoke")
+    add_selection(parser, "smoke,adversarial-short")
     parser.add_argument(
         "--fuzz",
         type=values.seconds,
@@ -177,6 +181,7 @@ def add_profile(parser: argparse.ArgumentParser) -> None:
         help="argument of F: 4096x128:bfloat16, 0.5, causal=True",
     )
     group.add_argument("--target", dest="targets", **LIST, metavar="T,...", help="chips, side by side (default: trn2)")
+    add_nki(group)
     group.add_argument("--dtype", dest="dtypes", **LIST, metavar="D,...", help="(default: bfloat16, or the op's first)")
     group.add_argument("--cases", dest="sets", **LIST, metavar="SET,...", help="(default: model; smoke with -a)")
     group.add_argument("-k", dest="names", metavar="CASE", help="only cases of this name or glob")
@@ -210,9 +215,89 @@ def add_profile(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--json", metavar="PATH", help="everything, as one document (- is stdout, and nothing else is)")
 
 
+def add_compile(parser: argparse.ArgumentParser) -> None:
+    """What to compile for which GPUs."""
+    parser.add_argument("ops", nargs="*", metavar="OP", help="ops or globs, or your own files (default: all of ours)")
+    parser.add_argument("--kernel", **FILES, metavar="PATH", help="the ops of your own file")
+    parser.add_argument(
+        "--target", dest="targets", **LIST, metavar="T,...", help="sm_80, sm_90, sm_100, gfx942 (default: all of them)"
+    )
+    parser.add_argument(
+        "--dtype", dest="dtypes", **LIST, metavar="D,...", help="(default: bfloat16, or the op's first)"
+    )
+    parser.add_argument("--cases", dest="sets", **LIST, metavar="SET,...", help="(default: model; smoke with -a)")
+    parser.add_argument("-k", dest="names", metavar="CASE", help="only cases of this name or glob")
+    parser.add_argument("-a", dest="axes", **AXES, help="sizes, as -a M=256,1024")
+    parser.add_argument("--json", metavar="PATH", help="everything, as one document (- is stdout, and nothing else is)")
+
+
+def add_tune(parser: argparse.ArgumentParser) -> None:
+    """Which kernel to tune on which cases, and where the table and the choice go."""
+    add_selection(parser, cases="model, or smoke with -a")
+    group = parser.add_argument_group("how to tune")
+    group.add_argument(
+        "--knob",
+        dest="knobs",
+        action="append",
+        default=[],
+        metavar="NAME=V,...",
+        help="try these values alone; a knob that is not named then stays as it is",
+    )
+    group.add_argument(
+        "--timeout", dest="timeout_s", type=values.seconds, default=120.0, metavar="T", help="per judged case"
+    )
+    group = parser.add_argument_group("output")
+    group.add_argument("--write", action="store_true", help="put the choice into the kernel's file")
+    group.add_argument("--json", metavar="PATH", help="every setting, as one document (- is stdout)")
+    group.add_argument("--md", metavar="PATH", help="the table in Markdown (- is stdout)")
+    group.add_argument("-q", "--quiet", action="store_true", help="no progress and no table: the choice alone")
+
+
+def add_nki(parser: argparse._ActionsContainer) -> None:
+    """Which NKI kernels are written for; the command runs with it (cli.nki_version)."""
+    parser.add_argument("--nki", choices=VERSIONS, help=f"the version of NKI (default: {VERSIONS[0]})")
+
+
+def add_export(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("documents", nargs="+", metavar="JSON", help="results, as --json wrote them")
+    parser.add_argument(
+        "--to", default="triptych-results", metavar="PATH", help="a folder, or FILE.zip (default: triptych-results)"
+    )
+
+
+def add_cost(parser: argparse.ArgumentParser) -> None:
+    """Which block at which prices."""
+    parser.add_argument("documents", nargs="*", metavar="JSON", help="results whose times are priced too")
+    parser.add_argument("--model", default="llama-3.1-8b", metavar="M", help="(default: llama-3.1-8b)")
+    parser.add_argument("--target", dest="targets", **LIST, metavar="T,...", help="chips to predict (default: all)")
+    parser.add_argument(
+        "--rows", type=values.counts, metavar="N,...", help="tokens of a kernel at once (default: 1,8,32,128,512,2048)"
+    )
+    parser.add_argument(
+        "--kind",
+        choices=("on-demand", "reserved", "spot", "capacity-block", "ownership"),
+        default="on-demand",
+        help="of the prices; the lowest of each chip counts (default: on-demand)",
+    )
+    parser.add_argument(
+        "--price",
+        dest="prices",
+        action="append",
+        default=[],
+        metavar="CHIP=USD",
+        help="an hour of one chip, as H200=2.5",
+    )
+    parser.add_argument("--data", metavar="FILE", help="chips, prices and published rates in place of ours (TOML)")
+    group = parser.add_argument_group("output")
+    group.add_argument("--json", metavar="PATH", help="every point, as one document (- is stdout)")
+    group.add_argument("--md", metavar="PATH", help="the tables in Markdown (- is stdout)")
+    group.add_argument("--html", metavar="PATH", help="a page with the curve")
+
+
 def add_lint(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("paths", nargs="+", metavar="PATH[:FUNCTION]", help="a file's kernels, or one function of it")
     parser.add_argument("--target", dest="targets", **LIST, metavar="T,...", help="also report what these chips lack")
+    add_nki(parser)
     parser.add_argument(
         "--json", metavar="PATH", help="the findings, as one document (- is stdout, and nothing else is)"
     )

@@ -5,10 +5,13 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import TextIO
 
 from triptych.harness import files
 from triptych.harness.errors import UsageError
+
+WATCHED = "triptych-watch-"  # begins the name of the folder in which `--watch` keeps results between its runs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +49,11 @@ class Outputs:
         for path in (self.resume, *self._once.values()):
             if path:
                 files.check_writable(path)
+
+    @property
+    def watched(self) -> bool:
+        """Whether results are kept for `--watch` alone, so that there is nothing to say of the file."""
+        return self.resume is not None and Path(self.resume).parent.name.startswith(WATCHED)
 
     @property
     def stdout_taken(self) -> bool:

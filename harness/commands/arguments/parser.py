@@ -40,6 +40,11 @@ COMPARE_EXIT_CODES = """exit codes:
   5  nothing could be compared
   6  a required backend is missing"""
 
+TUNE_EXIT_CODES = """exit codes:
+  0  every setting was tried; what is chosen agrees
+  1  no setting is left: each was refused or is wrong
+  2  usage: no file with KNOBS among what is selected"""
+
 PROFILE_EXIT_CODES = """exit codes:
   0  predicted
   1  a kernel failed
@@ -50,6 +55,12 @@ LINT_EXIT_CODES = """exit codes:
   0  no errors; there may be warnings
   1  an error
   2  usage: a file that is not there, is not Python, or holds no kernel"""
+
+COMPILE_EXIT_CODES = """exit codes:
+  0  every kernel compiles, fits its GPU and uses its matrix unit
+  1  one does not, or spills many registers
+  2  usage
+  5  nothing was compiled: no op with a Triton kernel"""
 
 VALIDATE_EXIT_CODES = """exit codes:
   0  the report was made, whatever the errors
@@ -64,11 +75,13 @@ class Command:
     help: str
     add_options: options.Options = options.no_options
     exit_codes: str = EXIT_CODES
+    folder: str = ""  # of its file, below this room; as a rule none
 
     @property
     def run(self) -> str:
         """Where its function is, as "module:function"."""
-        return f"triptych.harness.commands.{self.name.replace('-', '_')}:run"
+        file = ".".join(filter(None, (self.folder, self.name.replace("-", "_"))))
+        return f"triptych.harness.commands.{file}:run"
 
 
 COMMANDS = (
@@ -76,7 +89,7 @@ COMMANDS = (
     Command("list", "list the ops; with OP, their cases", options.add_list),
     Command("check", "compare every kernel with the reference", options.add_check),
     Command("bench", "check, then time what is right", options.add_bench),
-    Command("run", "check, then bench, then write a report", options.add_run),
+    Command("run", "check, then bench, then write a report; or `run llama-block`, a block of a model", options.add_run),
     Command("report", "run every op on every backend of this machine and write a report", options.add_report),
     Command(
         "compare",
@@ -84,14 +97,39 @@ COMMANDS = (
         options.add_compare,
         COMPARE_EXIT_CODES,
     ),
-    Command("profile", "predict how long a kernel takes on the chip, and why", options.add_profile, PROFILE_EXIT_CODES),
+    Command(
+        "profile",
+        "predict how long a kernel takes on the chip, and why",
+        options.add_profile,
+        PROFILE_EXIT_CODES,
+        folder="nki",
+    ),
+    Command(
+        "compile",
+        "build Triton kernels for GPUs that are not here, and say what each costs",
+        options.add_compile,
+        COMPILE_EXIT_CODES,
+        folder="gpu",
+    ),
+    Command(
+        "tune", "find the setting of a kernel's knobs that is fastest and right", options.add_tune, TUNE_EXIT_CODES
+    ),
+    Command("cost", "say what a block of a model costs on each chip, and when the verdict turns", options.add_cost),
+    Command("export", "write saved results as a folder or zip: page, tables, pictures", options.add_export),
     Command("schema", "print the JSON schema of the documents that --json writes"),
-    Command("lint", "find what NKI's compiler rejects, without running anything", options.add_lint, LINT_EXIT_CODES),
+    Command(
+        "lint",
+        "find what NKI's compiler rejects, without running anything",
+        options.add_lint,
+        LINT_EXIT_CODES,
+        folder="nki",
+    ),
     Command(
         "validate-timing",
         "print predicted times against measured ones",
         options.add_validate_timing,
         VALIDATE_EXIT_CODES,
+        folder="nki",
     ),
     Command("new", "write OP.py, a complete kernel file of your own, or declare one that exists", options.add_new),
 )

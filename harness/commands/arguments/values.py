@@ -76,6 +76,17 @@ def seed(text: str) -> int:
     return value
 
 
+def counts(text: str) -> list[int]:
+    """Whole numbers above zero: `1,8,32`."""
+    try:
+        found = [int(word) for word in comma_list(text)]
+    except ValueError:
+        found = []
+    if not found or min(found) < 1:
+        raise argparse.ArgumentTypeError(f"wants whole numbers above zero, as 1,8,32, got {text!r}")
+    return found
+
+
 class Axes(argparse.Action):
     """Collects each `-a M=256,1024` (brackets allowed) into {"M": [256, 1024]}."""
 

@@ -36,6 +36,7 @@ VIEWS = frozenset(
     ("view", "reshape", "contiguous", "flatten", "transpose", "permute", "t", "T", "mT", "unsqueeze", "squeeze", "data")
     + ("detach", "ap", "broadcast", "broadcast_to")
 )
+LOADS = ("load", "gather", "arange", "program_id")  # what they give is a number, no pointer
 OUT_NAMES = ("out", "output")
 NUMBERS = (bool, int, float, str)
 
@@ -49,6 +50,7 @@ class Parameter:
     is_array: bool = False
     is_known: bool = False  # whether the source says that it is an array, or none
     axes: tuple[str, ...] = ()  # as the source names them; empty where it does not
+    sizes: tuple[str, ...] = ()  # the names of its first axes, of which one alone tells no rank
     is_written: bool = False
 
 
@@ -151,8 +153,9 @@ def note_axes(found: Signature, target: ast.expr, value: ast.expr) -> None:
     if isinstance(target, ast.Tuple) and all(isinstance(name, ast.Name) for name in target.elts):
         names = [name.id for name in target.elts if isinstance(name, ast.Name)]
         one.axes = tuple(f"{one.name}_{i}" if name.startswith("_") else name for i, name in enumerate(names))
-    elif isinstance(target, ast.Name) and isinstance(index, int) and index == len(one.axes):
-        one.axes = (*one.axes, target.id)
+    elif isinstance(target, ast.Name) and isinstance(index, int) and index == len(one.sizes):
+        one.sizes = (*one.sizes, target.id)
+        one.axes = one.sizes if len(one.sizes) > 1 else one.axes
 
 
 def launches(tree: ast.FunctionDef) -> Iterator[ast.Call]:
@@ -213,11 +216,12 @@ def summands(node: ast.expr) -> set[str]:
         return {node.id}
     if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.Add, ast.Sub)):
         return summands(node.left) | summands(node.right)
-    if isinstance(node, ast.Call) and node.args:
-        return summands(node.args[0])
-    if isinstance(node, ast.Call) and node.keywords:
-        return summands(node.keywords[0].value)
-    return summands(node.func.value) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) else set()
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+        return set()
+    if not isinstance(node.func.value, ast.Name) or node.func.value.id not in ("tl", "language"):
+        return summands(node.func.value)  # `pointer.to(..)`
+    given = [*node.args, *(keyword.value for keyword in node.keywords)]
+    return summands(given[0]) if given and node.func.attr not in LOADS else set()
 
 
 def returned(tree: ast.FunctionDef) -> list[str]:

@@ -35,7 +35,7 @@ def declaration(found: Signature, kernel: str) -> str:
         "from triptych import Op",
         "",
         "",
-        f"def reference({', '.join(taken)}):",
+        f"def reference({wrapped(taken)}):",
         *described(returns, mutates),
         f'    raise NotImplementedError("write here what {found.name} computes"){MARK}',
         "",
@@ -46,13 +46,24 @@ def declaration(found: Signature, kernel: str) -> str:
         *(f'        "{one.name}": {shape(axes[one.name])},{"" if one.axes else MARK}' for one in inputs),
         "    },",
         "    reference,",
-        f"    [{{{', '.join(f'{name!r}: {value}' for name, value in {**sizes, **needed}.items())}}}],{MARK}",
+        f"    [{{{wrapped([f'{name!r}: {value}' for name, value in {**sizes, **needed}.items()])}}}],{MARK}",
         f'    {found.language}="{kernel}",',
         *([f"    mutates={tuple(mutates)!r},"] if mutates else []),
         ")",
         *(f"# {one.name} is left out; give it among the inputs to check the kernel with it" for one in optional),
     ]
     return "\n".join(lines).replace("'", '"') + "\n"
+
+
+def wrapped(words: list[str]) -> str:
+    """Words in a line, or in as many as they need."""
+    lines = [""]
+    for i, word in enumerate(words):
+        word += ", " if i < len(words) - 1 else ""
+        if len(lines[-1]) + len(word) > 90:
+            lines.append("    ")
+        lines[-1] += word
+    return "\n".join(line.rstrip() if line != lines[-1] else line for line in lines)
 
 
 def described(returns: list[str], mutates: list[str]) -> Iterator[str]:
@@ -74,7 +85,8 @@ def matters(one: Parameter) -> bool:
 
 def axes_of(one: Parameter, inputs: list[Parameter]) -> tuple[str, ...]:
     """As the source names them, else those of the first input that has names."""
-    first = next((other.axes for other in inputs if other.axes), ("M", "N"))
+    rows = next((other.sizes[0] for other in inputs if other.sizes), "M")
+    first = next((other.axes for other in inputs if other.axes), (rows, "N"))
     return one.axes or (first[-1:] if one.name.lower() in OF_ROWS else first)
 
 
@@ -87,4 +99,6 @@ def value_of(one: Parameter) -> str:
     words = one.name.lower()
     if "eps" in words:
         return "1e-5"
+    if one.name.isupper() or any(part in words for part in ("size", "num", "dim", "axis", "index")):
+        return "64" if one.name.isupper() else "1"
     return "True" if words.startswith(("is_", "has_", "use_")) or words in ("causal", "training") else "1.0"

@@ -24,11 +24,17 @@ from triptych.harness.results.status import BAD, RAN, Status
 from triptych.harness.running.provenance import Recorder
 from triptych.harness.running.request import Request
 from triptych.harness.running.resume import Resume
-from triptych.harness.running.session import Observer, Session, StopAtFirst
+from triptych.harness.running.session import Observer, Run, Session, StopAtFirst
 
 
-def carry_out(arguments: Namespace, table: bool = True) -> int:
-    """Run what the arguments ask for, and publish it; `table` is whether stdout gets one."""
+def carry_out(
+    arguments: Namespace, table: bool = True, add: Callable[[Run, Document], None] = lambda run, document: None
+) -> int:
+    """Run what the arguments ask for, and publish it.
+
+    table: whether stdout gets one
+    add: puts what is no verdict into the document of a run that came to its end
+    """
     request, outputs = Request.from_arguments(arguments), Outputs.from_arguments(arguments)
     outputs.check()
     session: Session = arguments.session or Session()
@@ -38,17 +44,20 @@ def carry_out(arguments: Namespace, table: bool = True) -> int:
     if not tasks:
         say("triptych: the chosen ops have no such cases; `triptych list OP` shows theirs")
     refused = [observer.refused for observer in observers if isinstance(observer, Resume) and observer.refused]
-    publish([overview.document(run)], outputs, request.seed, table, refused)
+    document = overview.document(run)
+    if document.complete:
+        add(run, document)
+    publish([document], outputs, request.seed, table, refused)
     for note in first_notes(results):
         say(f"triptych: note: {note}")
     for line in warning(run.env.get("conformance", {})).splitlines():
         say(f"triptych: {line}")
     if len(results) < len(tasks):
         say(f"triptych: stopped after {len(results)} of {len(tasks)} cases")
-    if run.interrupted:
+    if run.interrupted or (len(results) == len(tasks) and not document.complete):
         return ExitCode.INTERRUPTED
     reference_counts = bool(request.backends) and set(request.backends) <= REFERENCES
-    return exit_code(results, request.required, strict=arguments.strict, reference_counts=reference_counts)
+    return exit_code(document.results, request.required, strict=arguments.strict, reference_counts=reference_counts)
 
 
 def say(line: str) -> None:
@@ -57,12 +66,12 @@ def say(line: str) -> None:
 
 def observers_of(arguments: Namespace, outputs: Outputs) -> list[Observer]:
     """Who looks on while a command line's request is run."""
-    observers: list[Observer] = []
+    observers: list[Observer] = [Progress(quiet=outputs.quiet, lines=True)]
     if outputs.json or outputs.html or outputs.resume:
         observers.append(Recorder(shlex.join(["triptych", *arguments.argv]), outputs.label))
     if outputs.resume:
-        observers.append(Resume(outputs.resume, say, overview.document))
-    observers.append(Progress(quiet=outputs.quiet, lines=True))
+        tell = (lambda line: None) if outputs.watched else say
+        observers.append(Resume(outputs.resume, tell, overview.document))
     if arguments.stop:
         observers.append(StopAtFirst())
     return observers
@@ -106,9 +115,16 @@ def write_files(runs: Sequence[Document], results: Sequence[Outcome], outputs: O
 
         return page([(run.env, run.results) for run in runs], overview.warnings(runs).splitlines())
 
+    def markdown() -> str:
+        from triptych.harness.reports.report.data import ReportData
+        from triptych.harness.reports.report.pictures import diagrams
+
+        drawn = diagrams(ReportData.of([(run.env, run.results) for run in runs]))
+        return tables.markdown(results, seed, overview.warnings(runs).splitlines(), drawn)
+
     write(outputs.json, lambda: runs[0].to_json())
     write(outputs.csv, lambda: tables.comma_separated(results))
-    write(outputs.md, lambda: tables.markdown(results, seed, overview.warnings(runs).splitlines()))
+    write(outputs.md, markdown)
     write(outputs.html, html)
     return failed
 

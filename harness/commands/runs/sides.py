@@ -21,6 +21,7 @@ from triptych.harness.ops.loading import split_function
 from triptych.harness.ops.op import Op
 from triptych.harness.ops.selection import pick_ops, sets_of
 from triptych.harness.running.request import Request
+from triptych.harness.tuning.variants import ops_file
 
 PANELS = ("nki", "triton")
 BACKEND = re.compile(r"([\w-]+)(?:\[(\w+)\])?")
@@ -85,7 +86,8 @@ def side(word: str, request: Request, files: Sequence[str], stack: contextlib.Ex
     if sha is None:
         raise UsageError(
             f"{word!r} is no document, no kernel file, no revision of the repository of "
-            f"{source or 'triptych itself'}, and none of the backends {', '.join(BACKENDS)}."
+            f"{source or 'triptych itself'} (of which the kernels alone are taken), and none of the backends "
+            f"{', '.join(BACKENDS)}."
         )
     return Side(
         f"{word} ({sha[:10]})", request=replace(request, sources=[revision(stack, folder, sha, source, request)])
@@ -105,19 +107,9 @@ def with_function(request: Request, path: Path, function: str) -> tuple[Op, dict
 
 
 def generated(stack: contextlib.ExitStack, ops: Sequence[tuple[Op, dict[str, str]]], source: str | None) -> Path:
-    """A file that declares ops as `source` or triptych does, but with other kernels; an empty one is none."""
+    """A file of ops with other kernels, which is gone after the comparison."""
     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="triptych-compare-"))
-    origin = [str(Path(source).resolve())] if source else []
-    lines = [
-        "from dataclasses import replace",
-        "from triptych.harness.collection import load_ops",
-    ]
-    for number, (op, kernels) in enumerate(ops):
-        given = ", ".join(f"{panel}={kernel or None!r}" for panel, kernel in kernels.items())
-        lines.append(f"op_{number} = replace(load_ops({origin!r})[{op.name!r}], {given})")
-    path = Path(folder) / "ops.py"
-    path.write_text("\n".join(lines) + "\n")
-    return path
+    return ops_file(Path(folder), ops, source)
 
 
 def revision(stack: contextlib.ExitStack, folder: Path, sha: str, source: str | None, request: Request) -> str:
@@ -130,7 +122,13 @@ def revision(stack: contextlib.ExitStack, folder: Path, sha: str, source: str | 
             raise UsageError(f"{source} is not in {sha[:10]}.")
         return str(there)
     ops = pick_ops(request.ops, load_ops(()))
-    return str(generated(stack, [(op, kernels_in(op, root, tree)) for op in ops.values()], None))
+    kernels = [(op, kernels_in(op, root, tree)) for op in ops.values()]
+    if not any(kernel for _, found in kernels for kernel in found.values()):
+        raise UsageError(
+            f"{sha[:10]} has no kernel of {', '.join(ops)}: of a revision the kernels alone are taken; ops, "
+            "references, inputs and judge are today's."
+        )
+    return str(generated(stack, kernels, None))
 
 
 def kernels_in(op: Op, root: Path, tree: Path) -> dict[str, str]:

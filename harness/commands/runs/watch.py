@@ -18,7 +18,7 @@ from pathlib import Path
 
 from triptych.harness.backends.base import file_of
 from triptych.harness.collection import load_ops
-from triptych.harness.commands.arguments.outputs import Outputs
+from triptych.harness.commands.arguments.outputs import WATCHED, Outputs
 from triptych.harness.comparing.causes import causes_of_timings
 from triptych.harness.comparing.changes import compared, timing_of
 from triptych.harness.errors import UsageError
@@ -43,7 +43,7 @@ def watch(arguments: Namespace) -> int:
         raise UsageError("--watch prints one run after the other, so that no output can be `-`.")
     words = [word for word in arguments.argv if word != "--watch"]
     code, last = int(ExitCode.OK), None
-    with tempfile.TemporaryDirectory(prefix="triptych-watch-") as folder:
+    with tempfile.TemporaryDirectory(prefix=WATCHED) as folder:
         kept = getattr(arguments, "resume", None) or f"{folder}/last.json"
         if arguments.command == "check" and "--resume" not in words:
             words += ["--resume", kept]

@@ -106,9 +106,19 @@ def _dimensions(grid: Any) -> tuple[int, ...]:
 
 def tune(tuner: Any, *args: Any, **named: Any) -> Any:
     """In place of `Autotuner.run`: with the first configuration that is not pruned, for nothing here can be timed."""
+    return run_with(tuner, configurations(tuner, args, named)[0], args, named)
+
+
+def configurations(tuner: Any, args: tuple[Any, ...], named: dict[str, Any]) -> list[Any]:
+    """Those of an autotuned kernel that it does not prune for these arguments, as Triton would."""
     tuner.nargs = dict(zip(tuner.arg_names, args, strict=False))
-    configs = tuner.prune_configs(named) if len(tuner.configs) > 1 else tuner.configs
-    config = tuner.best_config = configs[0]
+    found: list[Any] = tuner.prune_configs(named) if len(tuner.configs) > 1 else tuner.configs
+    return found
+
+
+def run_with(tuner: Any, config: Any, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    """A launch of an autotuned kernel with one of its configurations."""
+    tuner.best_config = config
     if config.pre_hook is not None:
         config.pre_hook({**tuner.nargs, **named, **config.all_kwargs()})
     return tuner.fn.run(*args, **named, **config.all_kwargs())

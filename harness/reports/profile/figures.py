@@ -9,6 +9,7 @@ from triptych.harness.profiling.waits import wait_in_words
 from triptych.harness.reports.formats import kib, percent, scaled, short, us
 from triptych.harness.results.profile import Profile
 from triptych.harness.results.timing import MemoryUse, Profiled, Stall
+from triptych.harness.results.timing_accuracy import REGIMES
 
 
 def headline(profile: Profile) -> str:
@@ -39,6 +40,9 @@ def facts(t: Profiled) -> list[tuple[str, str, str]]:
             f"{short(t.hbm_gb_per_s, 4)} GB/s",
         ),
     ]
+    if t.regime is not None and t.low_us is not None and t.high_us is not None:
+        between = f"{us(t.low_us)} to {us(t.high_us)} us"
+        found.insert(1, ("range", "", f"{between} is where 4 of 5 {REGIMES[t.regime]} were measured"))
     if t.matmul_flops:
         intensity = short(t.intensity_flop_per_byte)
         found.append(("intensity", intensity, f"FLOP a byte of HBM; the roofline bends at {short(ridge)}"))

@@ -23,12 +23,12 @@ class Entry(Generic[R]):
 
     result: R
     run: int
-    runs: int
+    name: str = ""  # of its run, where there are several: the label of its machine, or its number
 
     @property
     def label(self) -> str:
-        """The backend, with the number of its run where there are several."""
-        return self.result.backend_label + (f" · run {self.run + 1}" if self.runs > 1 else "")
+        """The backend, with its run where there are several."""
+        return self.result.backend_label + (f" · {self.name}" if self.name else "")
 
     @property
     def family(self) -> str:
@@ -49,13 +49,19 @@ class ReportData:
     @classmethod
     def of(cls, runs: Sequence[Run], warnings: Sequence[str] = ()) -> ReportData:
         """What to show of one or more runs."""
-        each = [(outcome, i, len(runs)) for i, (_, outcomes) in enumerate(runs) for outcome in outcomes]
+        names = run_names([env for env, _ in runs])
+        each = [(outcome, i, names[i]) for i, (_, outcomes) in enumerate(runs) for outcome in outcomes]
         return cls(
-            tuple(Entry(outcome, *run) for outcome, *run in each if isinstance(outcome, Result)),
-            tuple(Entry(outcome, *run) for outcome, *run in each if isinstance(outcome, Profile)),
+            tuple(Entry(outcome, run, name) for outcome, run, name in each if isinstance(outcome, Result)),
+            tuple(Entry(outcome, run, name) for outcome, run, name in each if isinstance(outcome, Profile)),
             tuple(env for env, _ in runs),
             tuple(warnings),
         )
+
+    @property
+    def run_names(self) -> list[str]:
+        """What the runs are called; nothing for one that is alone."""
+        return run_names(self.environments)
 
     @property
     def entries(self) -> tuple[Entry[Outcome], ...]:
@@ -91,3 +97,11 @@ class ReportData:
         """Each tolerance that was given in place of the derived one, and by whom."""
         tolerances = [entry.result.tolerance for entry in self.verdicts]
         return sorted({f"{t.source}: atol {t.atol}, rtol {t.rtol}" for t in tolerances if isinstance(t, Fixed)})
+
+
+def run_names(environments: Sequence[Environment]) -> list[str]:
+    """The label of each run's machine, or its number where it has none or shares it; one run needs no name."""
+    labels = [str(env.get("label") or "") for env in environments]
+    if len(labels) < 2:
+        return [""] * len(labels)
+    return [label if label and labels.count(label) == 1 else f"run {number}" for number, label in enumerate(labels, 1)]

@@ -9,9 +9,8 @@ from triptych.harness.reports.report.data import ReportData
 def parity(report: ReportData) -> list[tuple[str, Matrix]]:
     """Each matrix with its title: the largest difference of each pair of backends."""
     found = []
-    runs = len(report.environments)
-    for run in range(runs):
+    for run, name in enumerate(report.run_names):
         results = [entry.result for entry in report.verdicts if entry.run == run]
-        more = f" · run {run + 1}" if runs > 1 else ""
+        more = f" · {name}" if name else ""
         found += [(op + more, matrix) for op, matrix in matrices(results).items()]
     return found

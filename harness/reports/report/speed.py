@@ -1,138 +1,111 @@
-"""The chapter on speed: one chart for each kind of evidence, run and op.
+"""The chapter on speed: one table of every time of a kernel, with its ratio, its bound and the chip's peak.
 
-A bar is compared only with bars of its own chart, so that a prediction never stands beside a measurement.
+A row is compared only with rows of its case, its kind of evidence and its run. Times of the interpreter, the simulator
+and the reference say nothing about a kernel's speed and are left to the document.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from triptych.harness.reports.figures import gbytes, tflops, time_evidence, time_us
-from triptych.harness.reports.formats import short
-from triptych.harness.reports.report.data import Entry, Environment, ReportData
+from triptych.harness.reports.figures import gbytes, share_of_bound, tflops, time_evidence, time_us
+from triptych.harness.reports.formats import plural, short
+from triptych.harness.reports.report.data import Entry, ReportData
+from triptych.harness.reports.report.limits import KINDS, SPEEDS, limits_of, machine
 from triptych.harness.results.profile import Outcome
+from triptych.harness.results.result import Result
 from triptych.harness.results.status import Evidence
 from triptych.harness.results.timing import Measured, Time
+from triptych.harness.results.timing_accuracy import LAST_VALIDATION
 
-TITLES = {  # in the order of the page; with what a reader must not take from it
-    Evidence.DEVICE: ("Measured on the accelerator", ""),
-    Evidence.HOST: ("Measured on this CPU", ""),
-    Evidence.PREDICTED: (
-        "Predicted for the chip",
-        "A model of the chip; docs/timing.md says how far it is from what was measured. Nothing here was measured.",
-    ),
-    Evidence.INTERPRETED: (
-        "Time of Triton's interpreter",
-        "How long a check takes on this CPU. It says nothing about the kernel's speed on a GPU.",
-    ),
-    Evidence.SIMULATED: (
-        "Time of the simulator",
-        "How long a simulation takes on this CPU. It says nothing about a chip.",
-    ),
-    Evidence.REFERENCE: ("Time of the reference", "The float64 definition on this CPU; it is written to be read."),
-}
+BASELINE = "torch"  # what a user would pick instead
+SAID = 6  # sentences
 
 
 @dataclass(frozen=True)
 class Row:
-    """The time of a case on a backend, and its bar."""
+    """One case on one backend."""
 
-    label: str
-    family: str
-    percent: float  # of the longest bar
-    rate: float | None  # in the chart's unit
+    entry: Entry[Outcome]
+    kind: Evidence
+    error: float | None  # as a share of its bound; None where nothing was compared
     us: float
     spread: str
+    over: float | None  # its time over that of the fastest of its case, kind and run; None where it is alone
+    tflops: float | None
     gbytes: float | None
+    bound_us: float | None
+    of_bound: float | None  # in percent: the bound over the time
+    of_peak: float | None  # in percent of the matrix unit's rate
+
+    @property
+    def profile(self) -> bool:
+        """Whether it is a time alone, of which nothing was compared."""
+        return not isinstance(self.entry.result, Result)
 
 
 @dataclass(frozen=True)
-class Chart:
-    """The rows of one op by case and dtype, the fastest first."""
+class Speed:
+    """The rows, the sentences that they amount to, and what a reader must not take from them."""
 
-    op: str
-    by_rate: bool  # bars are throughput; else time, since the flops of a row are not known
-    unit: str
-    cases: Mapping[tuple[str, str], Sequence[Row]]
-
-
-@dataclass(frozen=True)
-class Group:
-    """The charts of one kind of evidence on one machine."""
-
-    kind: Evidence
-    title: str
+    rows: Sequence[Row]
+    answers: Sequence[str]
     caveat: str
-    machine: str
-    median: str
-    charts: Sequence[Chart]
 
 
-def speed(report: ReportData) -> list[Group]:
-    """Every time, in groups that may be ranked."""
-    timed = [entry for entry in report.entries if time_us(entry.result) is not None]
-    groups = []
-    for kind in TITLES:
-        for run, env in enumerate(report.environments):
-            entries = [e for e in timed if time_evidence(e.result) is kind and e.run == run]
-            if entries:
-                groups.append(_group(kind, entries, env))
-    return groups
+def timed(report: ReportData) -> list[Entry[Outcome]]:
+    """Every time of a kernel, by the kind of evidence, the surest first."""
+    found = [e for e in report.entries if time_us(e.result) is not None and time_evidence(e.result) in SPEEDS]
+    return sorted(found, key=lambda e: (SPEEDS.index(time_evidence(e.result) or Evidence.HOST), e.run))
 
 
-def _group(kind: Evidence, entries: Sequence[Entry[Outcome]], env: Environment) -> Group:
-    title, caveat = TITLES[kind]
-    run = f" · run {entries[0].run + 1}" if entries[0].runs > 1 else ""
-    by_op: dict[str, list[Entry[Outcome]]] = defaultdict(list)
+def speed(report: ReportData) -> Speed | None:
+    """The table; None where nothing was timed."""
+    groups: dict[tuple[object, ...], list[Entry[Outcome]]] = defaultdict(list)
+    entries = timed(report)
     for entry in entries:
-        by_op[entry.result.op].append(entry)
-    return Group(
-        kind,
-        title,
-        caveat,
-        machine(kind, env) + run,
-        "predicted µs" if kind is Evidence.PREDICTED else "median µs",
-        [_chart(op, some) for op, some in by_op.items()],
+        groups[group(entry)].append(entry)
+    fastest = {key: min(time_us(e.result) or math.inf for e in some) for key, some in groups.items()}
+    rows = []
+    for entry in entries:
+        key = group(entry)
+        rows.append(row(entry, report, fastest[key] if len(groups[key]) > 1 else None))
+    predicted = any(row.kind is Evidence.PREDICTED for row in rows)
+    caveat = f"A prediction is a model of one core of the chip: {LAST_VALIDATION.sentence()}." if predicted else ""
+    return Speed(rows, list(answers(report, rows)), caveat) if rows else None
+
+
+def group(entry: Entry[Outcome]) -> tuple[object, ...]:
+    """What a time may be compared with."""
+    result = entry.result
+    return result.op, result.case, result.dtype, time_evidence(result), entry.run
+
+
+def row(entry: Entry[Outcome], report: ReportData, fastest: float | None) -> Row:
+    result, timing = entry.result, entry.result.timing
+    assert timing is not None
+    us, rate = timing.us, tflops(result)
+    limits = limits_of(entry, report.environments[entry.run])
+    bound = None
+    if limits is not None and (timing.flops or timing.bytes):
+        bound = limits.bound_us(timing.flops or 0, timing.bytes or 0)
+    return Row(
+        entry,
+        timing.evidence,
+        share_of_bound(result) if isinstance(result, Result) else None,
+        us,
+        spread(timing),
+        us / fastest if fastest else None,
+        rate,
+        gbytes(result),
+        bound,
+        100 * bound / us if bound and us else None,
+        100 * rate / limits.tflop_per_s if limits is not None and rate is not None else None,
     )
-
-
-def machine(kind: Evidence, env: Environment) -> str:
-    """What a time of this kind was taken on."""
-    if kind is Evidence.DEVICE:
-        gpus = [f"{gpu.get('name')} (driver {gpu.get('driver')})" for gpu in env.get("gpus") or []]
-        return ", ".join(gpus) or "accelerator"
-    if kind is Evidence.PREDICTED:
-        return "model of the chip"
-    return f"{env.get('cpu') or 'CPU'}, {env.get('cores')} cores"
-
-
-def _chart(op: str, entries: Sequence[Entry[Outcome]]) -> Chart:
-    rates = [tflops(entry.result) for entry in entries]
-    by_rate = None not in rates
-    factor, unit = (1.0, "TFLOP/s") if max(rate or 0.0 for rate in rates) >= 1 else (1e3, "GFLOP/s")
-    longest = max(_length(entry, by_rate) for entry in entries) or 1.0
-    cases: dict[tuple[str, str], list[Row]] = defaultdict(list)
-    for entry in sorted(entries, key=lambda entry: time_us(entry.result) or 0.0):
-        rate = tflops(entry.result)
-        row = Row(
-            entry.label,
-            entry.family,
-            max(100 * _length(entry, by_rate) / longest, 0.4),
-            None if rate is None else rate * factor,
-            time_us(entry.result) or 0.0,
-            spread(entry.result.timing),
-            gbytes(entry.result),
-        )
-        cases[entry.result.case, entry.result.dtype].append(row)
-    order = dict.fromkeys((entry.result.case, entry.result.dtype) for entry in entries)
-    return Chart(op, by_rate, unit, {key: cases[key] for key in order})
-
-
-def _length(entry: Entry[Outcome], by_rate: bool) -> float:
-    return (tflops(entry.result) if by_rate else time_us(entry.result)) or 0.0
 
 
 def spread(timing: Time | None) -> str:
@@ -141,3 +114,36 @@ def spread(timing: Time | None) -> str:
         return ""
     low, _, high = statistics.quantiles(timing.samples_us, n=4)
     return f"{short(low)}–{short(high)}, n {len(timing.samples_us)}"
+
+
+def answers(report: ReportData, rows: Sequence[Row]) -> Iterator[str]:
+    """Who is faster, by how much and under which evidence: a sentence for each op, kind of evidence and run."""
+    found: dict[tuple[str, Evidence, int], list[Row]] = defaultdict(list)
+    for one in rows:
+        found[one.entry.result.op, one.kind, one.entry.run].append(one)
+    sentences = [sentence for key, some in found.items() for sentence in answer(report, *key, some)]
+    yield from sentences[:SAID]
+    if len(sentences) > SAID:
+        yield f"and {plural(len(sentences) - SAID, 'more comparison')} in the table below"
+
+
+def answer(report: ReportData, op: str, kind: Evidence, run: int, rows: Sequence[Row]) -> Iterator[str]:
+    """How each backend stands to the baseline, or to the first where that was not timed."""
+    by_label: dict[str, dict[tuple[str, str], Row]] = defaultdict(dict)
+    for one in rows:
+        by_label[one.entry.label][one.entry.result.case, one.entry.result.dtype] = one
+    where = machine(kind, report.environments[run]) if kind is not Evidence.PREDICTED else ""
+    start = f"{op}, {KINDS[kind]}{f' on {where}' if where and kind is Evidence.DEVICE else ''}"
+    base = next((label for label in by_label if label.startswith(BASELINE)), next(iter(by_label)))
+    others = [label for label in by_label if label != base]
+    for label in others:
+        shared = by_label[label].keys() & by_label[base].keys()
+        ratios = [by_label[label][case].us / by_label[base][case].us for case in shared]
+        if ratios:
+            mean = math.exp(statistics.fmean(map(math.log, ratios)))
+            extent = f", {short(min(ratios))} to {short(max(ratios))}" if len(ratios) > 1 else ""
+            yield f"{start}: {label} takes {short(mean)} of {base}'s time ({plural(len(ratios), 'case')}{extent})"
+    shares = sorted(one.of_bound for one in rows if one.of_bound is not None)
+    if not others and shares:
+        best, middle = short(shares[-1]), short(statistics.median(shares))
+        yield f"{start}: {base} reaches {best} % of its bound at best and {middle} % in the median"

@@ -69,7 +69,7 @@ def summary(report: ReportData) -> Summary:
         "bad" if report.bad() or report.warnings else "good" if report.compared() else "empty",
         {status: counts[status] for status in Status},
         [_column(report, family) for family in LANGUAGES],
-        [_facts(env, i if len(report.environments) > 1 else None) for i, env in enumerate(report.environments, 1)],
+        [_facts(env, name) for env, name in zip(report.environments, report.run_names, strict=True)],
     )
 
 
@@ -94,14 +94,13 @@ def _line(label: str, entries: Sequence[Entry[Result]]) -> BackendLine:
     )
 
 
-def _facts(env: Environment, number: int | None) -> list[str]:
-    """The environment of a run, with its number if there are several."""
+def _facts(env: Environment, name: str) -> list[str]:
+    """The environment of a run, with its name if there are several."""
     packages = env.get("packages") or {}
     git = env.get("git")
     commit = f"commit {git['sha'][:10]}{' with local changes' if git.get('dirty') else ''}" if git else ""
     facts = [
-        f"run {number}" if number else "",
-        str(env.get("label") or ""),
+        name or str(env.get("label") or ""),
         str(env.get("cpu") or ""),
         plural(int(env["cores"]), "core") if env.get("cores") else "",
         *([gpu.get("name", "") for gpu in env.get("gpus") or []] or ["no GPU"]),

@@ -195,14 +195,14 @@ def mutants(path: Path) -> list[Mutant]:
     unchanged = ast.dump(tree)
     found: dict[str, Mutant] = {}
     for node, operator, replacement, function in finder.found:
-        source = _replaced(text, node, replacement)
+        source = replaced(text, node, replacement)
         tuning = function == "config" and "EVEN_K" not in text.splitlines()[node.lineno - 1]  # type: ignore[attr-defined]
-        if not tuning and _is_another(unchanged, source):
+        if not tuning and is_another(unchanged, source):
             found.setdefault(source, Mutant(path, node.lineno, function, operator, source))  # type: ignore[attr-defined]
     return sorted(found.values(), key=lambda mutant: mutant.line)
 
 
-def _replaced(text: str, node: ast.AST, replacement: str) -> str:
+def replaced(text: str, node: ast.AST, replacement: str) -> str:
     """`text` with the node's stretch replaced; columns of a syntax tree count UTF-8 bytes."""
     lines = text.encode().splitlines(keepends=True)
     first, last = node.lineno - 1, node.end_lineno - 1  # type: ignore[attr-defined]
@@ -212,7 +212,7 @@ def _replaced(text: str, node: ast.AST, replacement: str) -> str:
     return whole.decode()
 
 
-def _is_another(unchanged: str, source: str) -> bool:
+def is_another(unchanged: str, source: str) -> bool:
     """Whether the text is Python, and not the same program in other words."""
     try:
         return ast.dump(ast.parse(source)) != unchanged

@@ -18,7 +18,15 @@ import numpy as np
 
 from triptych import simulator
 from triptych.harness.reports.markdown import code, markdown_table
-from triptych.harness.upkeep.pages import api_tables, architecture, attention_tables, lint_tables
+from triptych.harness.upkeep.pages import (
+    api_tables,
+    architecture,
+    attention_tables,
+    compiled_tables,
+    kernel_tables,
+    lint_tables,
+)
+from triptych.harness.upkeep.pages.pictures import PICTURES
 from triptych.simulator.chips import Fact
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -69,6 +77,8 @@ TABLES: dict[str, Callable[[], str]] = {
     **attention_tables.TABLES,
     **lint_tables.TABLES,
     **architecture.TABLES,
+    **compiled_tables.TABLES,
+    **kernel_tables.TABLES,
     "chips": chips,
     "matmul-ladder": matmul_ladder,
 }
@@ -80,7 +90,12 @@ def refreshed(text: str) -> str:
 
 
 def main() -> int:
-    """Rewrite the pages that are stale, and name them."""
+    """Rewrite the pages and the pictures that are stale, and name them."""
+    for name, draw in PICTURES.items():
+        drawn = draw()
+        if not (ROOT / name).is_file() or (ROOT / name).read_text() != drawn:
+            (ROOT / name).write_text(drawn)
+            print(f"{name} drawn anew")
     for page in sorted((ROOT / "docs").glob("*.md")):
         old = page.read_text()
         new = refreshed(old)

@@ -3,6 +3,6 @@
 Importing this package enters them in the table of collectives.
 """
 
-from triptych.simulator.engines.collectives import equal, permute, variable
+from triptych.simulator.engines.collectives import equal, permute, prepared, variable
 
-__all__ = ["equal", "permute", "variable"]
+__all__ = ["equal", "permute", "prepared", "variable"]

@@ -24,7 +24,7 @@ from triptych.simulator.engines.collectives.exchange import (
 from triptych.simulator.engines.collectives.replicas import ReplicaGroup, group_of
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine.instructions import collective
-from triptych.simulator.machine.machine import machine
+from triptych.simulator.machine.machine import NkiInstruction, machine
 from triptych.simulator.operands.operands import bits, put
 from triptych.simulator.operands.operators import Op
 from triptych.simulator.tensors.tensor import NkiTensor
@@ -40,7 +40,7 @@ def all_reduce(
     op: Op,
     priority: int | None = None,
     name: str | None = None,
-) -> None:
+) -> NkiInstruction:
     """y_r = op over s of x_s, for every r; op is add, minimum or maximum, in float32 and rounded once."""
     m = machine()
     check_tensors(m, srcs, dsts, priority)
@@ -57,7 +57,7 @@ def all_reduce(
 
     met = exchange(m, "all_reduce", f"op={op}, {replica_group!r}", ranks, srcs, dsts, act)
     moved = 2 * nbytes(srcs) * (len(ranks) - 1) // len(ranks)  # as reduce_scatter and all_gather one after the other
-    record(m, "all_reduce", ranks, met, srcs, dsts, name, moved)
+    return record(m, "all_reduce", ranks, met, srcs, dsts, name, moved)
 
 
 @collective(_DMA, cost=costs.collective)
@@ -68,7 +68,7 @@ def all_gather(
     collective_dim: int,
     priority: int | None = None,
     name: str | None = None,
-) -> None:
+) -> NkiInstruction:
     """y_r = concatenation over s of x_s along collective_dim, for every r; 0 in HBM, 0 or 1 in SBUF."""
     m = machine()
     check_tensors(m, srcs, dsts, priority)
@@ -85,7 +85,7 @@ def all_gather(
                 dst.wrote()
 
     met = exchange(m, "all_gather", f"collective_dim={dim}, {replica_group!r}", ranks, srcs, dsts, act)
-    record(m, "all_gather", ranks, met, srcs, dsts, name, nbytes(srcs) * (len(ranks) - 1))
+    return record(m, "all_gather", ranks, met, srcs, dsts, name, nbytes(srcs) * (len(ranks) - 1))
 
 
 @collective(_DMA, cost=costs.collective)
@@ -97,7 +97,7 @@ def reduce_scatter(
     op: Op,
     priority: int | None = None,
     name: str | None = None,
-) -> None:
+) -> NkiInstruction:
     """y_r = part r, of n along dimension 0, of op over s of x_s, in float32 and rounded once."""
     m = machine()
     check_tensors(m, srcs, dsts, priority)
@@ -114,7 +114,7 @@ def reduce_scatter(
                 put(dst, total[r * dst.shape[0] : (r + 1) * dst.shape[0]])
 
     met = exchange(m, "reduce_scatter", f"op={op}, {replica_group!r}", ranks, srcs, dsts, act)
-    record(m, "reduce_scatter", ranks, met, srcs, dsts, name, nbytes(dsts) * (len(ranks) - 1))
+    return record(m, "reduce_scatter", ranks, met, srcs, dsts, name, nbytes(dsts) * (len(ranks) - 1))
 
 
 @collective(_DMA, cost=costs.collective)
@@ -125,7 +125,7 @@ def all_to_all(
     collective_dim: int,
     priority: int | None = None,
     name: str | None = None,
-) -> None:
+) -> NkiInstruction:
     """y_r = concatenation over s of part r of x_s, parts and concatenation along dimension 0; in HBM."""
     m = machine()
     check_tensors(m, srcs, dsts, priority, sbuf=False)
@@ -143,7 +143,7 @@ def all_to_all(
                 dst.wrote()
 
     met = exchange(m, "all_to_all", f"{replica_group!r}", ranks, srcs, dsts, act)
-    record(m, "all_to_all", ranks, met, srcs, dsts, name, nbytes(srcs) * (len(ranks) - 1) // len(ranks))
+    return record(m, "all_to_all", ranks, met, srcs, dsts, name, nbytes(srcs) * (len(ranks) - 1) // len(ranks))
 
 
 def _dimension(dim: int, allowed: tuple[int, ...]) -> int:

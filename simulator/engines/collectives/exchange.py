@@ -23,7 +23,8 @@ from triptych.simulator import enums
 from triptych.simulator.engines.collectives.replicas import Ranks
 from triptych.simulator.errors import NkiError, NkiValidationError, show_line
 from triptych.simulator.machine.cores import Who, ranks_in_words
-from triptych.simulator.machine.machine import Machine
+from triptych.simulator.machine.machine import Machine, NkiInstruction
+from triptych.simulator.machine.unwritten import require_written
 from triptych.simulator.memory.storage import SBUF, MemoryRegion
 from triptych.simulator.operands.operands import describe
 from triptych.simulator.operands.operators import Op
@@ -188,12 +189,12 @@ def record(
     name: str | None,
     moved: int,
     **attributes: Any,
-) -> None:
-    """Append this core's event; CC-cores orchestrate, DMA engines move (neuron-runtime/about/collectives.rst).
+) -> NkiInstruction:
+    """This core's event, appended: CC-cores orchestrate, DMA engines move (neuron-runtime/about/collectives.rst).
 
     `moved` is how many bytes this rank has to send to others at least.
     """
-    m.record(op, enums.engine.dma, reads, writes, name, ranks=ranks, joint=met.joint, moved=moved, **attributes)
+    return m.record(op, enums.engine.dma, reads, writes, name, ranks=ranks, joint=met.joint, moved=moved, **attributes)
 
 
 def nbytes(tensors: Sequence[NkiTensor]) -> int:
@@ -214,7 +215,7 @@ def on_behalf_of(m: Machine, party: Party) -> Iterator[None]:
 def check_read(m: Machine, party: Party, tensors: Sequence[NkiTensor]) -> None:
     """Every element of `tensors`, which `party` brings, has been written."""
     with on_behalf_of(m, party):
-        m.check_reads(tensors)
+        require_written(m, tensors)
 
 
 def _note_arguments(m: Machine, tensors: Sequence[NkiTensor]) -> None:

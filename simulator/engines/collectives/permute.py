@@ -27,7 +27,7 @@ from triptych.simulator.engines.collectives.exchange import (
 from triptych.simulator.engines.collectives.replicas import Ranks, ReplicaGroup, check_ranks, direction, group_of
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine.instructions import collective
-from triptych.simulator.machine.machine import Machine, machine
+from triptych.simulator.machine.machine import Machine, NkiInstruction, machine
 from triptych.simulator.machine.registers import VirtualRegister, bound_value
 from triptych.simulator.operands.operands import bits, describe, put
 from triptych.simulator.operands.operators import Op
@@ -44,7 +44,7 @@ def collective_permute(
     source_target_pairs: Sequence[tuple[int, int]],
     priority: int | None = None,
     name: str | None = None,
-) -> None:
+) -> NkiInstruction:
     """dst of rank t = src of rank s for each pair (s, t); in HBM. A rank in no pair does nothing.
 
     The pairs must form rings (neuron-runtime/about/collectives.rst, Permute Operation): every rank in them sends once
@@ -65,7 +65,7 @@ def collective_permute(
     pairs = [tuple(pair) for pair in source_target_pairs]
     act = functools.partial(_pass_on, channels=1)
     met = exchange(m, "collective_permute", f"{pairs}", order, srcs, dsts, act)
-    record(m, "collective_permute", order, met, srcs, dsts, name, nbytes(srcs))
+    return record(m, "collective_permute", order, met, srcs, dsts, name, nbytes(srcs))
 
 
 @collective(_DMA, cost=costs.collective)
@@ -76,7 +76,7 @@ def collective_permute_implicit(
     channel_ids: Sequence[int] = [0],
     priority: int | None = None,
     name: str | None = None,
-) -> None:
+) -> NkiInstruction:
     """On each channel: dst of a rank's successor in the ring = src of the rank; in HBM or SBUF."""
     m = machine()
     ranks = group_of(m, replica_group)
@@ -88,7 +88,7 @@ def collective_permute_implicit(
     op = "collective_permute_implicit"
     act = functools.partial(_pass_on, channels=count)
     met = exchange(m, op, f"{replica_group!r}, channels={count}", ranks, srcs, dsts, act)
-    record(m, op, ranks, met, srcs, dsts, name, nbytes(dsts), channels=count)
+    return record(m, op, ranks, met, srcs, dsts, name, nbytes(dsts), channels=count)
 
 
 @collective(_DMA, cost=costs.collective)
@@ -101,7 +101,7 @@ def collective_permute_implicit_reduce(
     channel_ids: Sequence[int] = [0],
     priority: int | None = None,
     name: str | None = None,
-) -> None:
+) -> NkiInstruction:
     """On each channel: dst of a rank's successor in the ring = op(src0, src1) of the rank, rounded once."""
     m = machine()
     ranks = group_of(m, replica_group)
@@ -122,7 +122,7 @@ def collective_permute_implicit_reduce(
 
     called = "collective_permute_implicit_reduce"
     met = exchange(m, called, f"op={op}, {replica_group!r}, channels={count}", ranks, srcs, dsts, act)
-    record(m, called, ranks, met, srcs, dsts, name, nbytes(dsts), channels=count)
+    return record(m, called, ranks, met, srcs, dsts, name, nbytes(dsts), channels=count)
 
 
 @collective(_SYNC, cost=costs.free)

@@ -30,7 +30,8 @@ from triptych.simulator.engines.collectives.exchange import (
 from triptych.simulator.engines.collectives.replicas import Ranks, ReplicaGroup, group_of
 from triptych.simulator.errors import NkiValidationError, OutOfBounds
 from triptych.simulator.machine.instructions import collective
-from triptych.simulator.machine.machine import Machine, machine
+from triptych.simulator.machine.machine import Machine, NkiInstruction, machine
+from triptych.simulator.machine.unwritten import require_written
 from triptych.simulator.memory.storage import PSUM
 from triptych.simulator.operands.operands import bits, describe
 from triptych.simulator.tensors.tensor import NkiTensor
@@ -59,23 +60,10 @@ def all_gather_v(
     has_rdispls: bool = False,
     priority: int | None = None,
     name: str | None = None,
-) -> None:
+) -> NkiInstruction:
     """Slot s of y_r = x_s[d_s : d_s + c_s] for every r and s; c_s and d_s are column 0 of metadata rows 0 and 1."""
-    m = machine()
-    check_tensors(m, srcs, dsts, priority, sbuf=False, coalesced=False)
-    ranks = group_of(m, replica_group)
-    if m.cores != 2:
-        raise NkiValidationError("works with LNC=2 alone: launch the kernel as kernel[2]")
-    if has_rdispls:
-        raise NkiValidationError("has_rdispls=True is not supported")
-    for four in replica_group.replica_groups:
-        if len(four) != 4 or len({rank // 4 for rank in four}) > 1:
-            raise NkiValidationError(
-                f"each list of ranks must be the four of one chip, 4k to 4k + 3; got {list(four)} in {replica_group!r}"
-            )
-    _exchange_parts(
-        m, "all_gather_v", ranks, replica_group, srcs[0], dsts[0], metadata_tensor, recv_counts_known, False, name
-    )
+    given = Given(srcs, dsts, replica_group, metadata_tensor, recv_counts_known, has_rdispls, priority)
+    return exchange_parts(machine(), "all_gather_v", check_gathered(machine(), given), given, name)
 
 
 @collective(_DMA, cost=costs.collective)
@@ -88,38 +76,65 @@ def all_to_all_v(
     has_rdispls: bool = False,
     priority: int | None = None,
     name: str | None = None,
-) -> None:
+) -> NkiInstruction:
     """Slot s of y_r, or y_r from e_r[s] on, = x_s[d_s[r] : d_s[r] + c_s[r]]; c, d, e are metadata rows 0, 1 and 3."""
-    m = machine()
-    check_tensors(m, srcs, dsts, priority, sbuf=False, coalesced=False)
-    ranks = group_of(m, replica_group)
+    given = Given(srcs, dsts, replica_group, metadata_tensor, recv_counts_known, has_rdispls, priority)
+    return exchange_parts(machine(), "all_to_all_v", check_to_all(machine(), given), given, name)
+
+
+class Given(NamedTuple):
+    """The arguments of a collective of parts, or of its preparation."""
+
+    srcs: Sequence[NkiTensor]
+    dsts: Sequence[NkiTensor]
+    group: ReplicaGroup
+    metadata: Any
+    counts_known: bool
+    has_rdispls: bool
+    priority: int | None
+
+
+def check_gathered(m: Machine, given: Given) -> Ranks:
+    """The ranks that all_gather_v gathers from, of arguments that it takes."""
+    check_tensors(m, given.srcs, given.dsts, given.priority, sbuf=False, coalesced=False)
+    ranks = group_of(m, given.group)
+    if m.cores != 2:
+        raise NkiValidationError("works with LNC=2 alone: launch the kernel as kernel[2]")
+    if given.has_rdispls:
+        raise NkiValidationError("has_rdispls=True is not supported")
+    for four in given.group.replica_groups:
+        if len(four) != 4 or len({rank // 4 for rank in four}) > 1:
+            raise NkiValidationError(
+                f"each list of ranks must be the four of one chip, 4k to 4k + 3; got {list(four)} in {given.group!r}"
+            )
+    return ranks
+
+
+def check_to_all(m: Machine, given: Given) -> Ranks:
+    """The ranks that all_to_all_v exchanges between, of arguments that it takes."""
+    check_tensors(m, given.srcs, given.dsts, given.priority, sbuf=False, coalesced=False)
+    ranks = group_of(m, given.group)
     if m.chip.generation >= 4:
-        _check_whole_devices(m, replica_group)
+        _check_whole_devices(m, given.group)
     else:
-        if has_rdispls:
+        if given.has_rdispls:
             raise NkiValidationError(f"has_rdispls=True needs a NeuronSwitch (trn3), and the target is {m.chip.name}")
-        _check_between_nodes(m, replica_group)
-    _exchange_parts(
-        m, "all_to_all_v", ranks, replica_group, srcs[0], dsts[0], metadata_tensor, recv_counts_known, has_rdispls, name
-    )
+        _check_between_nodes(m, given.group)
+    return ranks
 
 
-def _exchange_parts(
-    m: Machine,
-    op: str,
-    ranks: Ranks,
-    group: ReplicaGroup,
-    src: NkiTensor,
-    dst: NkiTensor,
-    metadata: Any,
-    counts_known: bool,
-    has_rdispls: bool,
-    name: str | None,
-) -> None:
+def check_parts(given: Given, n: int) -> None:
+    """The buffers and the metadata of a collective of parts between n ranks."""
+    _check_buffers(given.srcs[0], given.dsts[0], n)
+    _check_metadata(given.metadata, n, given.has_rdispls)
+
+
+def exchange_parts(m: Machine, op: str, ranks: Ranks, given: Given, name: str | None) -> NkiInstruction:
+    """Carry out a collective of parts, as `op`, between ranks that its check gave."""
+    (src,), (dst,), group, metadata, counts_known, has_rdispls, _ = given
     n = len(ranks)
-    _check_buffers(src, dst, n)
-    _check_metadata(metadata, n, has_rdispls)
-    columns = 1 if op == "all_gather_v" else n
+    check_parts(given, n)
+    columns = 1 if op.startswith("all_gather_v") else n
 
     def act(parties: list[Party]) -> list[int]:
         parts = _parts(m, parties, columns, has_rdispls)
@@ -149,7 +164,7 @@ def _exchange_parts(
     rows = [_row(metadata, row) for row in ((_COUNT, _FROM, _TO) if has_rdispls else (_COUNT, _FROM))]
     writes = [dst] if counts_known else [dst, _row(metadata, _CAME)]
     moved = met.result[ranks.index(m.rank)] * src.dtype.itemsize
-    record(m, op, ranks, met, [src, *rows], writes, name, moved)
+    return record(m, op, ranks, met, [src, *rows], writes, name, moved)
 
 
 def _parts(m: Machine, parties: list[Party], columns: int, has_rdispls: bool) -> list[_Part]:
@@ -194,7 +209,7 @@ def _read(m: Machine, party: Party, row: int, columns: int) -> list[int]:
         found = []
         for t in party.metadata:
             view = _row(t, row)[..., :columns]
-            m.check_reads([view])
+            require_written(m, [view])
             found.append([int(v) for v in view.array.reshape(-1)])
         if any(values != found[0] for values in found):
             raise NkiValidationError(f"the cores' metadata differ in row {row}: {' and '.join(map(str, found))}")

@@ -11,6 +11,7 @@ from triptych.simulator.enums import engine as eng
 from triptych.simulator.errors import NkiValidationError, OutOfBounds
 from triptych.simulator.machine.instructions import instruction
 from triptych.simulator.machine.machine import NkiInstruction, machine
+from triptych.simulator.machine.unwritten import require_written
 from triptych.simulator.memory.storage import MemoryRegion
 from triptych.simulator.operands.operands import bits, describe, in_buffer
 from triptych.simulator.tensors.tensor import NkiTensor, as_shape
@@ -53,7 +54,8 @@ def local_gather(
     count = _valid(num_valid_indices, CORE * index.free_size)
     if dst.shape[0] != p or dst.free_size != count * each:
         raise NkiValidationError(f"dst must have {p} partitions of {count} indices x {each} elements, got {dst.shape}")
-    m.check_reads((src_buffer, index))
+    require_written(m, (index,))
+    m.check_reads((src_buffer,))
 
     positions = index.array.reshape(p // CORE, CORE, -1).transpose(0, 2, 1).reshape(p // CORE, -1)[:, :count]
     if int(positions.max()) + each > src_buffer.free_size:
@@ -95,7 +97,8 @@ def nc_n_gather(dst: NkiTensor, data: NkiTensor, indices: NkiTensor, name: str |
             "dst, data and indices must have the same partitions, and dst as many elements as indices; got "
             f"{dst.shape}, {data.shape} and {indices.shape}"
         )
-    m.check_reads((data, indices))
+    require_written(m, (indices,))
+    m.check_reads((data,))
     p = data.shape[0]
     at = indices.array.reshape(p, -1).astype(np.int64)
     if int(at.max()) >= data.free_size:

@@ -22,7 +22,8 @@ from triptych.simulator.enums import engine as eng
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine.instructions import instruction
 from triptych.simulator.machine.machine import NkiInstruction, machine
-from triptych.simulator.machine.registers import VirtualRegister
+from triptych.simulator.machine.registers import VirtualRegister, bound_value
+from triptych.simulator.machine.scalars import NkiScalar
 from triptych.simulator.memory.storage import MemoryRegion
 from triptych.simulator.operands.operands import bits, describe, in_buffer, put, same_tile, stored
 from triptych.simulator.operands.operators import OPS, Op
@@ -106,7 +107,9 @@ def _affine(dst: NkiTensor, pattern: Sequence[Sequence[int]], offset: Any, multi
         raise NkiValidationError(
             f"pattern generates {count} elements per partition, and dst {dst.shape} has {dst.free_size}"
         )
-    start = offset.value() if isinstance(offset, VirtualRegister) else _int32(offset, "offset")
+    # The page of 0.6 takes a register; that a scalar, the counter of 0.7, is as good is not shown.
+    late = isinstance(offset, (VirtualRegister, NkiScalar))
+    start = bound_value(offset) if late else _int32(offset, "offset")
     step = _int32(multiplier, "channel_multiplier")
     row = np.full(1, start, np.int64)
     for s, n in pairs:

@@ -61,7 +61,8 @@ def tensor_copy(
     same_tile("dst and src", dst, src)
     m.check_reads((src,))
     move(dst, src)
-    return m.record("tensor_copy", on, (src,), (dst,), name)
+    left_open = {"open": True} if engine is _UNKNOWN else {}
+    return m.record("tensor_copy", on, (src,), (dst,), name, **left_open)
 
 
 @instruction(eng.vector, eng.gpsimd, cost=costs.fill)
@@ -74,10 +75,13 @@ def memset(dst: NkiTensor, value: Any, engine: enums.engine = _UNKNOWN, name: st
         raise NkiValidationError(f"value must be a number, got {describe(value)}")
     if dst.dtype.kind == "x" and value != 0:
         raise NkiValidationError(f"a packed {dst.dtype} tile can only be set to 0, got {value!r}")
-    # A float is no value of an integer tile, even a whole one (nki/migration/index.rst, "strict type matching").
-    whole = isinstance(value, (int, np.integer)) or (not m.options.check_operands and float(value).is_integer())
-    if dst.dtype.is_int and not (whole and _fits(int(value), dst.dtype)):
-        raise NkiValidationError(f"value must be an integer that {dst.dtype} holds, got {value!r}")
+    if dst.dtype.is_int:
+        whole = isinstance(value, (int, np.integer)) or float(value).is_integer()
+        message = f"value must be an integer that {dst.dtype} holds, got {value!r}"
+        if not whole or not _fits(int(value), dst.dtype):
+            raise NkiValidationError(message)
+        if not isinstance(value, (int, np.integer)):
+            m.remark("whole-float", f"nisa.memset: {message}", "release-notes/components/nki.rst, strict type matching")
     scalar = np.array(value, np.float32 if dst.dtype.is_float else dst.dtype.np)
     put(dst, np.broadcast_to(scalar, dst.shape))
     return m.record("memset", on, (), (dst,), name, value=value)

@@ -38,8 +38,7 @@ def nc_find_index8(dst: NkiTensor, data: NkiTensor, vals: NkiTensor, name: str |
     _check_indices("dst", dst, data)
     m.check_reads((data, vals))
     x, values = _rows(data), _rows(vals)
-    found = _first(x, values) if m.options.as_nki_0_3 else _pair(x, values, range(8))[0]
-    _put_indices(dst, found)
+    _put_indices(dst, _pair(x, values, range(8))[0])
     return m.record("nc_find_index8", eng.vector, (data, vals), (dst,), name)
 
 
@@ -68,7 +67,7 @@ def nc_match_replace8(
         _check_indices("dst_idx", dst_idx, data)
     m.check_reads((data, vals))
     x = _rows(data)
-    found, taken = _pair(x, _rows(vals), range(8) if m.options.as_nki_0_3 else range(7, -1, -1))
+    found, taken = _pair(x, _rows(vals), range(7, -1, -1))
     put(dst, np.where(taken, np.float32(imm), x))
     writes = [dst]
     if dst_idx is not None:
@@ -105,12 +104,6 @@ def _pair(x: Array, vals: Array, order: Iterable[int]) -> tuple[Array, Array]:
         found[rows, column] = np.argmax(free[rows], axis=1)
         taken[rows, found[rows, column]] = True
     return found, taken
-
-
-def _first(x: Array, vals: Array) -> Array:
-    """The first position in each row of x of each value, 0 where it has none: nc_find_index8 before NKI 0.6."""
-    first: Array = np.argmax(x[:, None, :] == vals[:, :, None], axis=2)
-    return first
 
 
 def _put_indices(dst: NkiTensor, found: Array) -> None:

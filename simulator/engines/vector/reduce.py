@@ -26,7 +26,10 @@ def tensor_reduce(
     keepdims: bool = False,
     name: str | None = None,
 ) -> NkiInstruction:
-    """dst[P, ...] = reduce(op) of data over its trailing free dimensions `axis`; `negate` multiplies by -1."""
+    """dst[P, ...] = reduce(op) of data over its trailing free dimensions `axis`; `negate` multiplies by -1.
+
+    Arithmetic folds go strictly in order (triptych.simulator.operands.in_order).
+    """
     m = machine()
     on_chip(dst=dst, data=data)
     axes = trailing_axes(data, axis)
@@ -45,9 +48,9 @@ def tensor_reduce(
             raise NkiValidationError("negate goes with arithmetic reductions")
     m.check_reads((data,))
     values = bits(data) if f.bitvec else data.f32()
-    if len(axes) > 1:  # one axis, because a subtraction cannot be split over several
+    if len(axes) > 1:
         values = values.reshape(*data.shape[: axes[0]], -1)
-    result = f.reduce(values, axis=axes[0])
+    result = f.reduce(values)
     if f.bitvec:
         put_bits(dst, result)
     else:

@@ -93,8 +93,7 @@ def tensor_scalar(
             steps.append((f, None, False))
             continue
         value, tiles = per_partition(operand, data, what)
-        if m.options.check_operands:
-            _check_float32(tiles)
+        _check_float32(m, tiles)
         read.extend(tiles)
         steps.append((f, value, reverse))
     m.check_reads(read)
@@ -118,10 +117,11 @@ def _apply(f: Op, data: Any, value: Any, reverse: bool) -> Any:
     return f.alu(value, data) if reverse else f.alu(data, value)
 
 
-def _check_float32(tiles: Sequence[NkiTensor]) -> None:
+def _check_float32(m: Machine, tiles: Sequence[NkiTensor]) -> None:
     for t in tiles:
         if t.dtype != float32:
-            raise NkiValidationError(f"an operand tile of an arithmetic operator must be float32, got {t!r}")
+            message = f"tensor_scalar: an operand tile of an arithmetic operator must be float32, got {t!r}"
+            m.remark("operand-dtype", message, "nki/api/nki/isa/__init__.py, tensor_scalar")
 
 
 def _tensor_scalar_engine(m: Machine, op0: Op, op1: Op | None, asked: enums.engine, tiles: Sequence[NkiTensor]) -> eng:

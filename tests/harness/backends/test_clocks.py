@@ -24,3 +24,15 @@ def test_sampling_stops_at_the_budget_but_not_before_the_fewest():
     assert len(result.samples_us) == 4 and len(calls) == 4 + result.warmups
     most = clocks.TimingBudget(warmup_seconds=0, seconds=60, fewest=1, most=6)
     assert len(clocks.time_host(lambda: None, most, Evidence.HOST).samples_us) == 6
+
+
+def test_the_first_the_last_and_some_calls_between_are_looked_at():
+    calls, seen = [], []
+
+    def call():
+        calls.append(1)
+        return len(calls)
+
+    budget = clocks.TimingBudget(warmup_seconds=0, seconds=60, fewest=1, most=11, look=seen.append)
+    clocks.time_host(call, budget, Evidence.HOST)
+    assert seen == [1, 2, 4, 8, 11]

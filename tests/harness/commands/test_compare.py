@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ import pytest
 from msgspec import structs
 
 from triptych.harness.commands import cli
+from triptych.harness.commands.runs import sides
+from triptych.harness.errors import UsageError
 from triptych.harness.exit_codes import ExitCode
 from triptych.harness.results import document
 from triptych.harness.results.profile import Outcome
@@ -22,6 +25,9 @@ from triptych.harness.results.result import Result
 from triptych.harness.results.status import Evidence, Status
 from triptych.harness.results.timing import Measured, Predicted
 from triptych.harness.results.timing_accuracy import LAST_VALIDATION
+from triptych.harness.running.request import Request
+
+ROOT = Path(__file__).resolve().parents[3]
 
 KERNEL = """
 import nki
@@ -256,3 +262,17 @@ def test_the_json_says_every_change(capsys: pytest.CaptureFixture[str]) -> None:
 def test_what_makes_no_sense_is_a_usage_error(words: Sequence[str], capsys: pytest.CaptureFixture[str]) -> None:
     saved("a.json", [result(predicted(1.0))])
     assert compare(*words) == ExitCode.USAGE and len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_revision_without_the_kernels_says_what_is_taken_of_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextlib.contextmanager
+    def empty(folder: Path, sha: str) -> Iterator[Path]:
+        yield tmp_path
+
+    monkeypatch.setattr(sides, "worktree", empty)
+    monkeypatch.setattr(sides, "git", lambda *words: str(ROOT))
+    told = "0000000000 has no kernel of matmul: of a revision the kernels alone are taken"
+    with contextlib.ExitStack() as stack, pytest.raises(UsageError, match=told):
+        sides.revision(stack, ROOT, "0" * 40, None, Request(ops=["matmul"]))

@@ -17,7 +17,8 @@ from triptych.harness.judge.bounds import Bounds
 from triptych.harness.results.status import Status
 from triptych.harness.running.tasks import Settings, Task
 
-CHECK = ["check", "matmul", "--backend", "numpy,nki-sim", "--dtype", "float32"]
+USUAL = ["check", "matmul", "--backend", "numpy,nki-sim", "--dtype", "float32"]
+CHECK = [*USUAL, "--cases", "smoke"]
 
 
 def ends(status: Status, backend: str = "nki-sim") -> Callable[[Task], tuple[Status, str | None]]:
@@ -25,6 +26,15 @@ def ends(status: Status, backend: str = "nki-sim") -> Callable[[Task], tuple[Sta
         return (status, "because of a test") if task.backend == backend else (Status.PASSED, None)
 
     return outcome
+
+
+def test_a_few_adversarial_cases_run_unless_others_are_asked_for(
+    runner: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert runner.main(USUAL) == ExitCode.OK
+    out = capsys.readouterr().out
+    assert out.splitlines()[-1].startswith("12 passed") and "5x1100x3-negative" in out
+    assert "not tried of matmul: the case set edge" in out and "the case set adversarial (" in out
 
 
 def test_all_passed(runner: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -90,9 +100,9 @@ def test_what_passes_says_what_was_not_tried(
     said = capsys.readouterr().out.splitlines()[-4:-1]
     assert said == json.loads(document.read_text())["env"]["not_tried"]
     assert said == [
-        "not tried of one: the case set adversarial (18 cases); M that is no multiple of 64; N other than 9",
-        "not tried of two: anything: it has no case of smoke",
-        "not tried of three: the case set edge (1 case); the case set adversarial (10 cases); M other than 9; "
+        "not tried of one: the case set adversarial (20 cases); M that is no multiple of 64; N other than 9",
+        "not tried of two: anything: it has no case of smoke, adversarial-short",
+        "not tried of three: the case set edge (1 case); the case set adversarial (11 cases); M other than 9; "
         "eps other than 0.1",
     ]
     assert runner.settings.wanted is None, "the file's own environment is no wish of the user's"

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
+from triptych.harness import nki_versions
 from triptych.harness.commands import cli, new
 from triptych.harness.exit_codes import ExitCode
+from triptych.simulator import options
 
 GOOD = "import nki\n@nki.jit\ndef kernel(x):\n    return x\n"
-WARNED = "import nki\n@nki.jit\ndef kernel(x):\n    print(x is None)\n    return x\n"
+WARNED = "import nki, nki.language as nl\n@nki.jit\ndef kernel(x):\n    print(nl.range(4))\n    return x\n"
 WRONG = """import nki, nki.isa as nisa, nki.language as nl
 @nki.jit
 def kernel(x):
@@ -19,7 +22,7 @@ def kernel(x):
     return x
 @nki.jit
 def other(x):
-    return nl.mgrid[0:4] if x is None else x
+    return nl.mgrid[0:4] if nl.range(4) else x
 """
 
 
@@ -47,7 +50,7 @@ def test_a_warning_is_no_failure(lint) -> None:
     assert (code, err) == (ExitCode.OK, "")
     first, last = out.splitlines()
     assert first.startswith(
-        "b.py:4:11: warning identity the documentation rules out `is`; write x == None [nki/migration"
+        "b.py:4:11: warning older-name nl.range is in no reference manual; write range [release-notes"
     )
     assert last == "0 errors, 1 warning in 2 files"
 
@@ -56,8 +59,8 @@ def test_an_error_is(lint) -> None:
     code, out, _ = lint("a.py", a=WRONG)
     assert code == ExitCode.MISMATCH
     assert [line.split(" [")[0] for line in out.splitlines()] == [
-        "a.py:8:12: error removed-name nl.mgrid is not in NKI 0.6: use slices",
-        "a.py:8:29: warning identity the documentation rules out `is`; write x == None",
+        "a.py:8:12: error removed-name nl.mgrid is not in NKI 0.7: use slices",
+        "a.py:8:29: warning older-name nl.range is in no reference manual; write range",
         "1 error, 1 warning in 1 file",
     ]
 
@@ -75,6 +78,16 @@ def test_several_functions_of_a_file_are_one_file(lint) -> None:
 def test_a_file_with_a_colon_in_its_name(lint, tmp_path: Path) -> None:
     (tmp_path / "a:b").write_text(GOOD)
     assert lint("a:b")[0] == ExitCode.OK
+
+
+def test_a_version_of_nki_has_its_own_rules(lint) -> None:
+    text = "import nki\n@nki.jit\ndef kernel(x):\n    print(x is None)\n    return x\n"
+    assert lint("a.py", a=text)[1] == "0 errors, 0 warnings in 1 file\n"
+    assert "4:11: warning identity " in lint("a.py --nki 0.6", a=text)[1]
+    assert json.loads(lint("a.py --nki 0.6 --json -", a=text)[1])["nki"] == "0.6"
+    assert "invalid choice: '0.5'" in lint("a.py --nki 0.5", a=text)[2]
+    assert os.environ.get(nki_versions.VARIABLE) is None
+    assert (nki_versions.VERSIONS, nki_versions.VARIABLE) == (options.APIS, options.API_VARIABLE)
 
 
 def test_json_is_one_document(lint) -> None:
@@ -96,7 +109,7 @@ def test_json_is_one_document(lint) -> None:
 def test_json_beside_the_lines(lint, tmp_path: Path) -> None:
     _, out, _ = lint("a.py --json found.json", a=WARNED)
     assert out.endswith("0 errors, 1 warning in 1 file\n")
-    assert [f["rule"] for f in json.loads((tmp_path / "found.json").read_text())["findings"]] == ["identity"]
+    assert [f["rule"] for f in json.loads((tmp_path / "found.json").read_text())["findings"]] == ["older-name"]
 
 
 @pytest.mark.parametrize(
@@ -107,7 +120,8 @@ def test_json_beside_the_lines(lint, tmp_path: Path) -> None:
         ("a.py:nothing", "a.py has no function nothing; it has kernel."),
         (
             "empty.py",
-            "empty.py holds no kernel: no function is decorated with nki.jit; name one, as empty.py:function.",
+            "empty.py holds no kernel: no function is decorated with nki.jit or issues an instruction of nki; "
+            "name one, as empty.py:function.",
         ),
         ("a.py broken.py", "broken.py:1 is not Python: '(' was never closed."),
         ("a.py --target trn9", "unknown target 'trn9'"),

@@ -17,7 +17,7 @@ WRONG = [
     ("check --backend nump", "'nump'", "numpy, nki-sim, nki, triton-cpu, triton, torch"),
     ("check mtmul", "did you mean 'matmul'", "attention"),
     ("check mat", "did you mean '*mat*'", "attention"),
-    ("check matmul -k 64x", "did you mean '*64x*'", "200x300x150"),
+    ("check matmul -k 64x", "did you mean '*64x*'", "20x4100x150"),
     ("check 'zz*'", "zz*", "matmul"),
     ("check --cases smok", "did you mean 'smoke'", "edge"),
     ("check --dtype float8", "'float8'", "bfloat16"),

@@ -9,12 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from triptych.harness.commands import cli, validate_timing
+from triptych.harness.commands import cli
+from triptych.harness.commands.nki import validate_timing
 from triptych.harness.exit_codes import ExitCode
 from triptych.harness.measured.instructions import INSTRUCTION_POINTS
 from triptych.harness.measured.ladders import LADDER_POINTS
 from triptych.harness.measured.records import Call, Ours, Point
-from triptych.harness.profiling.validation import Outcome, ranks, spearman, summary
+from triptych.harness.profiling.validation import (
+    Outcome,
+    coverage,
+    intervals,
+    rank_within,
+    ranks,
+    spearman,
+    summary,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -95,6 +104,37 @@ def test_a_summary_tells_the_ninetieth_percentile_the_bias_and_what_a_roofline_w
     # 20 errors: 1, 2, .. 19 and -50 %: nine tenths are 18 of them; the middle ones with their sign 9 and 10
     assert (found.percentile_90, found.bias, found.worst) == pytest.approx((0.18, 0.095, 0.5))
     assert found.naive_median == pytest.approx(0.21)  # twice the middle of the absolute errors, 10 and 11 %
+
+
+def of_regime(regime: str, ratio: float, what: str = "total") -> Outcome:
+    """One whose measured time is `ratio` times the predicted."""
+    made = outcome(100 * ratio, 100.0)
+    return replace(made, regime=regime, point=replace(made.point, what=what))
+
+
+def test_intervals_leave_a_tenth_on_each_side() -> None:
+    many = [of_regime("dma", 1 + n / 100) for n in range(19)]  # k = 2: the second of each side
+    few = [of_regime("tensor", ratio) for ratio in (0.5, 0.9, 1.0, 1.1, 3.0)]  # k = 0, so all of them
+    other = [of_regime("short", 2.0), of_regime("dma", 9.0, "a part")]
+    found = intervals([*many, *few, *other])
+    assert found["dma"] == pytest.approx((1.01, 1.17)) and found["tensor"] == pytest.approx((0.5, 3.0))
+    assert found["short"] == found["engines"] == pytest.approx((0.9, 2.0))  # all 25: the second of each side
+    assert intervals([]) == {}
+
+
+def test_coverage_is_of_points_that_the_intervals_do_not_know() -> None:
+    points = [of_regime("dma", ratio) for ratio in (0.8, 0.9, 1.0, 1.1, 1.2, 1.3)]
+    assert coverage(points) == pytest.approx(4 / 6)  # the two ends lie outside what the others give
+    family = {id(o): n // 3 for n, o in enumerate(points)}
+    assert coverage(points, lambda o: family[id(o)]) == 0
+    assert math.isnan(coverage([]))
+
+
+def test_pairs_of_one_kernel_in_the_order_in_which_they_were_measured() -> None:
+    a, b, c = outcome(100.0, 90.0), outcome(105.0, 80.0), outcome(200.0, 85.0)
+    other = replace(a, point=replace(a.point, call=Call(Ours("other"), "trn2")), predicted_us=1e6)
+    assert rank_within([a, other]) is None
+    assert rank_within([a, b, c, other]) == (0.5, 2)  # c after b, but not after a; a and b are too close to count
 
 
 def test_ranks_share_what_is_equal() -> None:

@@ -15,8 +15,9 @@ import pytest
 from triptych.harness.commands import cli
 from triptych.harness.commands.runs import watch
 from triptych.harness.exit_codes import ExitCode
-from triptych.harness.reports import progress
+from triptych.harness.reports import terminal
 from triptych.harness.reports.progress import Progress
+from triptych.harness.results.status import Status
 
 FILE = """
 from triptych import Op
@@ -55,7 +56,7 @@ def test_a_run_follows_each_save_and_ends_with_ctrl_c(tmp_path: Path) -> None:
         finally:
             os.killpg(job.pid, signal.SIGINT)
             job.wait(timeout=60)
-    assert text.index("resuming ") < text.index("changed: twice 3 float32 numpy: error → passed"), text
+    assert "changed: twice 3 float32 numpy: error → passed" in text and "resuming" not in text, text
     assert "changed: twice 5 float32 numpy: error → passed" in text and job.returncode == ExitCode.OK
 
 
@@ -96,6 +97,10 @@ class Task:
     op, backend, target = "matmul", "nki-sim", "trn2"
 
 
+class Passed:
+    status = Status.PASSED
+
+
 class Run:
     left = [Task()] * 6
 
@@ -103,17 +108,21 @@ class Run:
 def test_a_long_run_on_a_pipe_says_how_far_it_is(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(progress, "EVERY_S", 0.01)
+    monkeypatch.setattr(terminal, "EVERY_S", 0.01)
     run: Any = Run()
     shown = Progress(lines=True)
     shown.started(run)
+    shown.ready(run)
     shown.begun -= 60
-    shown.done = 2
+    passed: Any = Passed()
+    shown.on_result(run, passed)
+    shown.on_result(run, passed)
     time.sleep(0.3)
     shown.ended(run)
     assert "[2/6, about 2 min left] matmul 64 float32 nki-sim[trn2]" in capsys.readouterr().err
     quiet = Progress(lines=True, quiet=True)
     quiet.started(run)
+    quiet.ready(run)
     time.sleep(0.05)
     quiet.ended(run)
     assert capsys.readouterr().err == ""

@@ -17,6 +17,7 @@ from triptych.harness.judge.verdict import Verdict
 from triptych.harness.ops.cases import cases_of
 from triptych.harness.ops.errors import InvalidOp, UninformativeCase
 from triptych.harness.ops.outputs.kinds import MalformedOutput
+from triptych.harness.ops.outputs.naming import Returned
 from triptych.harness.results.status import Cause, Status
 
 X = {"x": ("M", "N")}
@@ -270,3 +271,26 @@ def test_gradients_by_autograd_are_a_reference() -> None:
     s = 1 / (1 + np.exp(-x))
     assert judged(case, dy * s * (1 + x * (1 - s))).status is Status.PASSED
     assert judged(case, dy * s * (1 + x * s)).status is Status.FAILED
+
+
+def test_what_a_launch_returns_beside_its_results_is_left_aside() -> None:
+    """Block sizes, words, its inputs as they were, and those that it changed; not a result that nobody asked for."""
+    one, two = prepared(lambda x: 2 * x), prepared(lambda x: (2 * x, 3 * x))
+    x = one.problem.inputs["x"]
+    for returned in ((2 * x, 64, "mean"), [x.reshape(-1), 2 * x], {"y": 2 * x, "block": 64}):
+        assert judged(one, returned).status is Status.PASSED
+    assert "returned 2 values instead of one array" in str(judged(one, (2 * x, 3 * x)).reason)
+    assert judged(two, (2 * x, x, 3 * x, None, 4)).status is Status.PASSED
+    with pytest.raises(MalformedOutput, match="returned 3 outputs"):
+        judged(two, (2 * x, 3 * x, 4 * x))
+    grown = prepared(in_place_sum, {"x": ("M", "N"), "y": ("M", "N")}, mutates=("x",))
+    inputs = grown.problem.inputs
+    changed = {"x": inputs["x"] + inputs["y"]}
+    for value in (None, changed["x"], (changed["x"], inputs["y"])):
+        assert judged(grown, Returned(value, changed)).status is Status.PASSED
+    with pytest.raises(MalformedOutput, match="returned 1 output where the reference gives no output"):
+        judged(grown, Returned(inputs["y"] * 2, changed))
+
+
+def in_place_sum(x: Any, y: Any) -> None:
+    x += y

@@ -8,9 +8,10 @@ import pytest
 from msgspec import structs
 
 from triptych.harness.collection import builtin
-from triptych.harness.judge import sensitivity, serial_arithmetic, tolerance
+from triptych.harness.judge import sensitivity, tolerance
 from triptych.harness.judge.bounds import Bounds
 from triptych.harness.judge.problem import Problem
+from triptych.harness.judge.yardstick import serial_arithmetic
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.errors import InvalidOp, UninformativeCase
 from triptych.harness.ops.inputs import make_inputs

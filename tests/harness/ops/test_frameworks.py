@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from triptych import Op
-from triptych.harness.judge.baselines import baselines_of
 from triptych.harness.judge.problem import Problem
+from triptych.harness.judge.yardstick.baselines import baselines_of
 from triptych.harness.ops.cases import cases_of
 from triptych.harness.ops.errors import InvalidOp
 from triptych.harness.ops.frameworks import framework_of, on_arrays
@@ -57,7 +57,15 @@ def closes_over(module):
     return lambda x: module.softmax(x, -1)
 
 
-@pytest.mark.parametrize("reference", [softmax, imports_inside, annotated, makes_its_own, closes_over(torch)])
+def by_its_methods(x):
+    e = (x - x.amax(dim=-1, keepdim=True)).exp()
+    return e / e.sum(dim=-1, keepdim=True)
+
+
+TORCH = [softmax, imports_inside, annotated, makes_its_own, closes_over(torch), by_its_methods]
+
+
+@pytest.mark.parametrize("reference", TORCH)
 def test_a_reference_in_pytorch_is_known_and_computes_in_float64(reference):
     assert framework_of(reference) == "torch"
     out = on_arrays(reference)(x=X)
@@ -69,6 +77,15 @@ def test_what_a_function_calls_counts_and_numpy_stays_numpy():
     assert (
         framework_of(by_a_helper) == "torch" and framework_of(in_numpy) == "numpy" and framework_of(np.exp) == "numpy"
     )
+
+
+def test_words_that_are_no_keywords_of_a_call_say_nothing():
+    def reference(x):
+        names = ("dim", "keepdim")
+        return np.sum(x) + len(names)
+
+    assert framework_of(reference) == "numpy"
+    assert framework_of(lambda dim: np.sum(dim, keepdims=True)) == "numpy"
 
 
 def test_a_reference_in_jax_computes_in_float64():

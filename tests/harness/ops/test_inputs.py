@@ -79,7 +79,7 @@ def jagged(case: Any, rng: np.random.Generator) -> dict[str, Any]:
 def test_a_generator_keeps_its_adversarial_sets_and_what_is_valid_stays_so() -> None:
     op = Op("op", jagged, lambda x, offsets, eps, bias: x, SIZES)
     regimes = [case.regime for case in op.case_sets["adversarial"]]
-    assert len(regimes) == 9 and {"tiny", "sorted", "nonfinite"} <= set(regimes)
+    assert len(regimes) == 10 and {"tiny", "sorted", "nonfinite"} <= set(regimes)
     tiny, large = (problem(jagged, "float32", regime).inputs for regime in ("tiny", "large"))
     assert np.abs(tiny["x"]).max() < 0.01 and np.abs(large["x"]).max() > 30
     assert (np.diff(tiny["offsets"]) >= 0).all() and tiny["offsets"].dtype == np.int32

@@ -135,3 +135,43 @@ def test_a_launcher_that_takes_strides_for_granted_fails(tmp_path, strides, prep
     right = Status.PASSED
     assert (ended["nki-sim"], ended["torch"]) == (right, right), "the same values, contiguous or as PyTorch has them"
     assert ended["triton-cpu"] in ([right] if passes else [Status.FAILED, Status.ERROR])
+
+
+ROWS = """
+import triton
+import triton.language as tl
+from triptych import Op
+
+@triton.jit
+def double(x, out, N, x_m, x_n, BLOCK: tl.constexpr):
+    m = tl.program_id(0){cast}
+    n = tl.arange(0, BLOCK)
+    tl.store(out + m * N + n, 2 * tl.load(x + m * x_m + n * x_n, mask=n < N), mask=n < N)
+
+def launch(x, out):
+    double[(x.shape[0],)](x, out, x.shape[1], x.stride(0), x.stride(1), BLOCK=64)
+
+op = Op("double", {{"x": ("M", "N")}}, lambda x: 2 * x, [{{"M": 5, "N": 50}}], dtypes=("float32",), triton=launch)
+"""
+
+
+@pytest.mark.parametrize(("cast", "wraps"), [(".to(tl.int64)", False), ("", True)])
+def test_an_offset_of_32_bits_is_told_before_a_tensor_is_so_large(tmp_path, cast, wraps):
+    pytest.importorskip("triton")
+    path = tmp_path / "double.py"
+    path.write_text(ROWS.format(cast=cast))
+    request = Request(sources=(str(path),), backends=("triton-cpu",), sets=("adversarial",), names="*-strided")
+    (result,) = runner.run(plan(request).tasks, Settings(), timeout_s=120)
+    assert result.status is Status.PASSED and bool(result.notes) is wraps
+    if wraps:
+        (note,) = result.notes
+        assert "offsets wrap where an input has 2**31 elements" in note and "compute them in 64 bits" in note
+        assert "the kernel reads element -2147483" in note
+
+
+def test_elements_far_apart_are_the_same_and_take_no_room():
+    x = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    far = layouts.far_apart({"x": x, "pair": x[:, :2, :2], "row": x[0, 0]})
+    assert np.array_equal(far["x"], x) and far["x"].strides == (16, 2**30 * 4, 4)
+    assert far["pair"].strides == x[:, :2, :2].strides, "no stride of two rows has 32 bits"
+    assert far["row"].strides == (4,)

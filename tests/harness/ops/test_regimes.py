@@ -1,5 +1,7 @@
 """Each regime is what its name says, in every dtype, and the edge cases stand around every tile."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -46,6 +48,36 @@ def test_subnormal_numbers_are_subnormal_in_the_dtype_of_the_case(dtype):
     assert 0.5 < share < 0.8 and x.max() >= smallest, "on both sides of the smallest normal number"
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_negative_numbers_are_below_any_usual_start_of_a_maximum(dtype):
+    x = drawn("negative", dtype)
+    assert x.min() > -22000 and x.max() < -18000 and len(np.unique(x)) > 15
+
+
+def test_of_negative_inputs_the_others_are_positive():
+    op = Op("op", {"x": ("M",), "y": ("M",)}, lambda x, y: x * y, [{"M": 500}])
+    case = next(case for case in op.case_sets["adversarial"] if case.regime == "negative")
+    inputs = make_inputs(op, replace(case, dtype="float32"))
+    assert inputs["x"].max() < -18000 and inputs["y"].min() >= 0 and 1 < inputs["y"].max() < 5
+
+
+def test_what_is_not_finite_stands_in_other_places_of_each_input():
+    op = Op("op", {"x": ("M", "N"), "y": ("M", "N")}, lambda x, y: x + y, [{"M": 30, "N": 40}])
+    case = next(case for case in op.case_sets["adversarial"] if case.regime == "nonfinite")
+    places = []
+    for draw in range(3):
+        for x in make_inputs(op, replace(case, dtype="float32"), draw).values():
+            assert np.isnan(x).sum() == 1 and np.isposinf(x).sum() == 1 and np.isneginf(x).sum() == 1
+            places += [tuple(at) for at in np.argwhere(~np.isfinite(x))]
+    assert len(set(places)) == 18
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 3])
+def test_few_numbers_hold_what_they_can(size):
+    planted = regimes.plant(np.arange(size, dtype=np.float32))
+    assert np.isnan(planted).sum() == (size > 0) and np.isinf(planted).sum() == max(0, size - 1)
+
+
 def test_an_unknown_regime_lists_what_exists():
     with pytest.raises(ValueError, match="unknown regime 'weird'; there is: normal, tiny, .*nonfinite"):
         regimes.in_regime(np.zeros(3, np.float32), "weird")
@@ -88,7 +120,7 @@ def test_an_op_given_by_shapes_gets_every_regime():
     op = Op("op", {"x": ("M",)}, lambda x: x, [{"M": 5}, {"M": 7, "name": "seven"}])
     names = [case.name for case in op.case_sets["adversarial"]]
     assert "5-one-hot" in names and "seven-subnormal" in names and len(names) == 2 * (len(regimes.HARD) - 1)
-    assert set(op.case_sets) == {"smoke", "adversarial"}
+    assert set(op.case_sets) == {"smoke", "adversarial", "adversarial-short"}
 
 
 def test_an_op_that_draws_its_own_inputs_does_not():

@@ -141,7 +141,7 @@ def test_the_types_are_a_schema() -> None:
     schema = msgspec.json.schema(document.Document)
     required = ["kind", "op", "case", "dtype", "backend", "target", "evidence", "status"]
     assert schema["$defs"]["Result"]["required"] == required
-    assert set(schema["$defs"]["Fixed"]["properties"]) == {"rule", "source", "regime", "rtol", "atol", "teeth"}
+    assert set(schema["$defs"]["Fixed"]["properties"]) == {"rule", "source", "regime", "rtol", "atol", "bias", "teeth"}
 
 
 def test_records_cannot_be_changed() -> None:

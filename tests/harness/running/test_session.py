@@ -60,6 +60,18 @@ def session(runner: Passing) -> Session:
     return Session(runner, {"one": OP})
 
 
+class Refusing(Observer):
+    def started(self, run: Run) -> None:
+        raise UsageError("not now")
+
+
+def test_who_has_started_ends_though_another_refuses_to_start() -> None:
+    first, last = Witness(), Witness()
+    with pytest.raises(UsageError, match="not now"):
+        session(Passing()).run(REQUEST, [first, Refusing(), last])
+    assert first.seen == [("started", 4), "ended"] and last.seen == []
+
+
 def test_every_result_is_seen_as_it_comes() -> None:
     witness, runner = Witness(), Passing()
     run = session(runner).run(REQUEST, [witness])

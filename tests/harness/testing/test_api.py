@@ -105,7 +105,7 @@ def test_the_ops_of_a_file_run_in_another_process(by: Any, folder: Path) -> None
 
 
 def test_an_op_that_was_imported_is_loaded_from_its_file(module: Any, folder: Path) -> None:
-    results = triptych.check(module.double, backends="nki-sim", axes={"R": [3, 5], "C": 7})
+    results = triptych.check(module.double, backends="nki-sim", cases="smoke", axes={"R": [3, 5], "C": 7})
     assert [r.case for r in results] == ["3x7", "5x7"] and results.ok
     assert os.getpid() not in processes(folder) and f"--kernel {folder}/double.py" in results[0].repro
 
@@ -134,7 +134,7 @@ def test_several_at_once_keep_their_order(module: Any) -> None:
 
 def test_a_failure_is_an_assertion_where_it_is_asked_for(folder: Path) -> None:
     (folder / "double.py").write_text(FILE.replace("operand0=2.0", "operand0=2.01"))
-    results = triptych.check("double.py", backends=["nki-sim", "nki"])
+    results = triptych.check("double.py", backends=["nki-sim", "nki"], cases="smoke")
     assert [r.status for r in results.failed] == [Status.FAILED] and not results.ok
     assert [r.status for r in results.skipped] == [Status.SKIPPED]
     with pytest.raises(ChecksFailed, match="^failed: double 4x8 float32 on nki-sim") as caught:
@@ -222,7 +222,7 @@ def test_a_script_may_check_the_op_that_it_declares(script: str, said: str, tmp_
     done = subprocess.run(
         [sys.executable, "mine.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
     )
-    assert ("1 passed" in done.stdout) is not bool(said), done.stderr
+    assert ("4 passed" in done.stdout) is not bool(said), done.stderr
     assert said in done.stderr
 
 
@@ -245,3 +245,20 @@ def test_the_page_runs_and_the_two_ways_agree(
     assert json.loads((tmp_path / "results.json").read_text())["results"] == said
     assert cli.main(bench) == 0
     assert capsys.readouterr().out.strip() == str(found["times"])
+
+
+def test_a_notebook_shows_the_table_and_what_failed() -> None:
+    for factor, status in ((2.0, "passed"), (3.0, "failed")):
+        op = triptych.Op(
+            "<b>",
+            {"x": ("R", "C")},
+            lambda x: 2 * x,
+            [{"R": 4, "C": 6}],
+            torch=lambda x, factor=factor: factor * x,
+            dtypes=["float32"],
+        )
+        shown = triptych.check(op, backends="torch", isolated=False)._repr_html_()
+        assert (
+            shown.count("<table>") == 1 and f">{status}</td>" in shown and "&lt;b&gt;" in shown and "<b>" not in shown
+        )
+        assert f"1 {status}" in shown.partition("<pre>")[2]

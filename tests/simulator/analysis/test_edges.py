@@ -153,7 +153,7 @@ def test_an_edge_between_two_rounds_says_so():
 
 @pytest.mark.parametrize("form", ["fori_loop", "while_loop", "dynamic_range"])
 def test_events_know_the_dynamic_loops_around_them(core, form):
-    with core() as c:
+    with core(api="0.6") as c:
         tile = c.empty((2, 2))
 
         def inner(i):
@@ -187,6 +187,34 @@ def test_depends_on_takes_several_and_chains(core):
         for wrong in (last, "a", None):
             with pytest.raises(NkiValidationError, match="depends_on takes other instructions, as nisa calls return"):
                 last.depends_on(wrong)
+
+
+def test_an_edge_has_a_kind(core):
+    """What a schedule edge orders is the issue alone: nothing waits for it."""
+    with core() as c:
+        tiles = [c.empty((2, 2)) for _ in range(2)]
+        a, b = (nisa.memset(t, 0.0) for t in tiles)
+        b.depends_on(a, kind=nisa.dependency.schedule)
+        assert (b.attributes["issued_after"], "after" in b.attributes) == ([a], False)
+        assert [[i for i, _ in found] for found in hazards(c.trace)] == [[], []]
+        b.depends_on(a, kind=nisa.dependency.runtime)
+        assert b.attributes["after"] == [a]
+        assert [[i for i, _ in found] for found in hazards(c.trace)] == [[], [0]]
+        with pytest.raises(
+            NkiValidationError, match="kind must be nisa.dependency.runtime or .schedule, got 'runtime'"
+        ):
+            b.depends_on(a, kind="runtime")
+
+
+def test_the_producer_of_an_edge_with_a_kind_may_stand_outside_the_loop(core):
+    with core() as c:
+        outside = nisa.memset(c.empty((2, 2)), 0.0)
+        tile = c.empty((2, 2))
+        nl.fori_loop(0, 1, lambda i: nisa.memset(tile, 0.0).depends_on(outside, kind=nisa.dependency.runtime) and None)
+        inside = c.trace.events[-1]
+        assert inside.attributes["after"] == [outside]
+        with pytest.raises(NkiValidationError, match="a dynamic loop, or another round of it"):
+            nisa.memset(c.empty((2, 2)), 0.0).depends_on(inside, kind=nisa.dependency.runtime)
 
 
 def test_a_block_marks_what_runs_in_it_and_inner_blocks_belong_to_it(core):

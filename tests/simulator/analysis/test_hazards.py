@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from triptych import simulator
-from triptych.simulator.analysis.hazards import box_of, hazards, meet
+from triptych.simulator.analysis.boxes import box_of, meet
+from triptych.simulator.analysis.hazards import hazards
 from triptych.simulator.dtypes import TABLE
 from triptych.simulator.launch.import_hook import simulated_nki
 from triptych.simulator.trace import Allocation, Region

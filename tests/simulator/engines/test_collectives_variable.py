@@ -140,6 +140,7 @@ def test_all_to_all_v_between_nodes(target, cores, ranks):
 # Poison
 
 
+@pytest.mark.filterwarnings("ignore:.* where nothing wrote it:triptych.simulator.SimulatorWarning")
 def test_only_what_is_sent_must_be_written_and_only_what_comes_is():
     def kernel(x, rows):
         src, dst = (nl.ndarray((24,), x.dtype, nl.shared_hbm) for _ in range(2))
@@ -335,3 +336,78 @@ def test_all_gather_v_needs_two_cores(target, message):
 
 def test_all_to_all_v_on_a_switch_needs_two_cores():
     refused(lambda: swap(*buffers(), table(3, 8)), "needs LNC=2 on NeuronCore-v4", "trn3", 1)
+
+
+# In two steps (NKI 0.7)
+
+
+def gather_in_two(srcs, dsts, table, between=lambda srcs, table: None):
+    prepared = ncc.all_gather_v_prepare(srcs, dsts, world(4), table)
+    between(srcs, table)
+    return ncc.all_gather_v_trigger(prepared)
+
+
+def gathered(call):
+    tables = np.full((4, 3, 4), 77)
+    tables[:, 0, 0], tables[:, 1, 0] = 4, 2
+    xs = np.random.default_rng(0).standard_normal((4, 10)).astype(np.float32)
+    return simulator.run_ranks(by_parts(call), calls(xs, tables), target="trn2")
+
+
+def test_prepare_and_trigger_give_what_the_plain_form_gives():
+    plain, two = gathered(gather), gathered(gather_in_two)
+    for a, b in zip(plain, two, strict=True):
+        np.testing.assert_array_equal(a.outputs[0], b.outputs[0])
+    events = [e for e in two[0].trace.events if e.op.startswith("all_gather_v")]
+    assert [e.op for e in events] == ["all_gather_v_prepare"] * 2 + ["all_gather_v_trigger"] * 2
+    assert len(events[0].writes) == 0 and len(events[0].reads) == 1 and len(events[2].reads) == 3
+
+
+def doubled(srcs, table):
+    """What is sent is read by the trigger."""
+    zero = nl.ndarray((1, 10), nl.float32)
+    nisa.memset(zero, 3.0)
+    nisa.dma_copy(dst=srcs[0], src=zero)
+
+
+def test_the_trigger_reads_what_is_there_then():
+    (first, *_) = gathered(lambda s, d, t: gather_in_two(s, d, t, doubled))
+    assert (first.outputs[0].reshape(4, 6)[:, :4] == 3).all()
+
+
+def changed(srcs, table):
+    other = nl.ndarray((1, 1), nl.uint32)
+    nisa.memset(other, 1)
+    nisa.dma_copy(dst=table[0:1, 0:1], src=other)
+
+
+TWO_STEPS = [
+    (lambda s, d, t: ncc.all_gather_v_prepare(s, d, world(4), t), "all_gather_v_prepare at .* was never triggered"),
+    (
+        lambda s, d, t: ncc.all_gather_v_trigger(None),
+        "takes what all_gather_v_prepare gave .*; nothing waits",
+    ),
+    (
+        lambda s, d, t: ncc.all_to_all_v_trigger(ncc.all_gather_v_prepare(s, d, world(4), t)),
+        "takes what all_to_all_v_prepare gave .*; all_gather_v_prepare at .* waits",
+    ),
+    (
+        lambda s, d, t: [ncc.all_gather_v_prepare(s, d, world(4), t) for _ in range(2)],
+        "there is one slot, and all_gather_v_prepare at .* holds it; trigger it",
+    ),
+    (lambda s, d, t: gather_in_two(s, d, t, changed), "metadata_tensor changed after it was prepared"),
+]
+
+
+@pytest.mark.parametrize(("call", "words"), TWO_STEPS)
+def test_what_two_steps_refuse(call, words):
+    with pytest.raises(NkiError, match=words):
+        gathered(call)
+
+
+def test_collectives_give_their_instruction():
+    def call(srcs, dsts, table):
+        instruction = ncc.all_gather_v(srcs, dsts, world(4), table)
+        assert isinstance(instruction, nisa.NkiInstruction) and instruction.op == "all_gather_v"
+
+    gathered(call)

@@ -17,6 +17,7 @@ with simulated_nki():
     import nki.isa as nisa
     import nki.language as nl
 
+STRICT = Options(strict=True)
 X = np.random.default_rng(0).standard_normal((128, 8)).astype(np.float32)
 HALVES = (slice(0, 64), slice(64, 128))
 
@@ -62,7 +63,7 @@ def test_a_barrier_shows_what_the_other_core_wrote():
     np.testing.assert_array_equal(run.outputs, np.concatenate([X[64:], X[:64]]))
 
 
-def test_a_barrier_on_data_in_sbuf_is_one_where_the_leniency_says_so():
+def test_a_barrier_on_data_in_sbuf_is_one_with_a_remark():
     def kernel(x):
         middle, out = (nl.ndarray(x.shape, x.dtype, nl.shared_hbm) for _ in range(2))
         core = nl.program_id(0)
@@ -74,13 +75,16 @@ def test_a_barrier_on_data_in_sbuf_is_one_where_the_leniency_says_so():
         return out
 
     with pytest.raises(NkiError, match="data must be a tensor in shared HBM"):
-        on_two_cores(kernel, X)
-    run = on_two_cores(kernel, X, options=Options(check_operands=False))
+        on_two_cores(kernel, X, options=Options(strict=frozenset({"barrier-buffer"})))
+    with pytest.warns(simulator.SimulatorWarning, match="data must be a tensor in shared HBM"):
+        run = on_two_cores(kernel, X)
     np.testing.assert_array_equal(run.outputs, np.concatenate([X[64:], X[:64]]))
 
 
 def test_without_a_barrier_the_data_is_not_there():
     with pytest.raises(simulator.Uninitialized, match="nothing has written"):
+        on_two_cores(lambda x: through_shared(x, barrier=False), X, options=STRICT)
+    with pytest.raises(NkiError, match="core 0 and core 1 race"):
         on_two_cores(lambda x: through_shared(x, barrier=False), X)
 
 
@@ -136,7 +140,12 @@ PROGRAMS = {
     "the same write of spread rows": ([(W, SPREAD, 1)], [(W, SPREAD, 1)], False),
     "another value": ([(W, FOUR, 1)], [(W, FOUR, 2)], True),
     "another region": ([(W, FOUR, 1)], [(W, FIVE, 1)], True),
-    "two values in turn": ([(W, FOUR, 1), (W, FOUR, 2)], [(W, FOUR, 1), (W, FOUR, 2)], True),
+    "two values in turn": ([(W, FOUR, 1), (W, FOUR, 2)], [(W, FOUR, 1), (W, FOUR, 2)], False),
+    "three values in turn": (2 * [[(W, FOUR, 1), (W, FIVE, 2), (W, FOUR, 1)]] + [False]),
+    "two values in another order": ([(W, FOUR, 1), (W, FOUR, 2)], [(W, FOUR, 2), (W, FOUR, 1)], True),
+    "one more value": ([(W, FOUR, 1), (W, FOUR, 2)], [(W, FOUR, 1)], True),
+    "two values and a read": (2 * [[(W, FOUR, 1), (W, FOUR, 2), (R, FOUR, 0)]] + [True]),
+    "a read between two values": ([(W, FOUR, 1), (R, FOUR, 0), (W, FOUR, 2)], [(W, FOUR, 1), (W, FOUR, 2)], True),
     "a write by one": ([(W, FOUR, 1)], [(R, FOUR, 0)], True),
     "reads after the same write": ([(W, FOUR, 1), (R, FOUR, 0)], [(W, FOUR, 1), (R, FOUR, 0)], False),
     "a read before the same write": ([(W, FOUR, 1)], [(R, FOUR, 0), (W, FOUR, 1)], True),
@@ -266,7 +275,29 @@ def test_sendrecv_moves_bits_between_any_views(target, dtype, how):
 
     size = {"float32": 4, "bfloat16": 2, "int32": 4, "float8_e5m2_x4": 4}.get(dtype, 1)
     expected = raw.reshape(2, 64, -1, size)[::-1, :, ::2].reshape(2, 64, 32)
-    np.testing.assert_array_equal(on_two_cores(kernel, raw, target=target).outputs, expected)
+    np.testing.assert_array_equal(on_two_cores(kernel, raw, target=target, options=STRICT).outputs, expected)
+
+
+def test_sendrecv_hands_on_what_nothing_wrote():
+    """Padding that goes over and comes to nothing is a remark; at an output it names where it was read first."""
+
+    def kernel(x, rows):
+        core = nl.program_id(0)
+        mine, theirs = nl.ndarray((32, 8), nl.float32), nl.ndarray((32, 8), nl.float32)
+        nisa.dma_copy(dst=mine[0:20], src=x[0:20])
+        nisa.sendrecv(mine, theirs, 1 - core, 1 - core, 0)
+        out = nl.ndarray((2, rows, 8), nl.float32, nl.shared_hbm)
+        nisa.dma_copy(dst=out[core], src=theirs[0:rows])
+        return out
+
+    with pytest.warns(simulator.SimulatorWarning, match="test_multicore.py:.*: nisa.sendrecv reads sbuf tensor"):
+        run = on_two_cores(kernel, X, 20)
+        np.testing.assert_array_equal(run.outputs, np.stack([X[:20]] * 2))
+    with (
+        pytest.warns(simulator.SimulatorWarning),
+        pytest.raises(simulator.Uninitialized, match=r"64 of 384 elements .*: nisa.sendrecv at .* reads sbuf"),
+    ):
+        on_two_cores(kernel, X, 24)
 
 
 def test_sendrecv_in_place():
@@ -329,7 +360,7 @@ def test_limits(act, message, target):
         return x
 
     with pytest.raises(NkiError, match=message):
-        on_two_cores(kernel, X, target=target)
+        on_two_cores(kernel, X, target=target, options=STRICT)
 
 
 @pytest.mark.parametrize("engine", ["gpsimd", "tensor", "vector", "scalar"])

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from triptych.simulator import NkiValidationError
 from triptych.simulator.launch.import_hook import simulated_nki
 
 with simulated_nki():
@@ -60,6 +59,18 @@ def test_each_group_of_32_is_scaled_by_its_largest(core, cast, p, f, source, kin
                 expected = (group / 2.0**exponent).astype(np.float32).astype(element)
                 mine = got[8 * g : 8 * g + 8, column]
                 np.testing.assert_array_equal(mine.astype(np.float32), expected.astype(np.float32))
+
+
+def test_a_source_whose_fours_lie_apart_is_packed_as_one_whose_fours_lie_together(core):
+    with core("trn3") as c:
+        x = c.random(0, (32, 4, 6))
+        found = []
+        for src in (c.tile(x, "bfloat16").permute((0, 2, 1)), c.tile(x.transpose(0, 2, 1), "bfloat16")):
+            dst, scale = c.empty((32, 6), "float8_e4m3fn_x4"), c.empty((4, 6), "uint8")
+            nisa.quantize_mx(dst, src, scale)
+            found.append((dst.array.copy(), scale.array.copy()))
+        for apart, together in zip(*found, strict=True):
+            np.testing.assert_array_equal(apart, together)
 
 
 @pytest.mark.parametrize("kind", list(FP8))
@@ -173,12 +184,9 @@ def test_a_scale_of_all_ones_is_not_a_number(core):
         assert np.isnan(dst.array).all()
 
 
-def test_a_tile_of_scales_has_no_more_partitions_than_their_values_unless_the_leniency_says_so(core):
+def test_a_tile_of_scales_may_have_more_partitions_than_their_values(core):
+    """nki-library's kernels have such tiles (r4); the guide's own tiles are as tall as the values."""
     with core("trn3") as c:
-        x, tall = c.tile(np.ones((32, 8), np.float32), "bfloat16"), c.empty((64, 2), "uint8")
-        with pytest.raises(NkiValidationError, match="dst_scale must have 4 to 32 partitions"):
-            nisa.quantize_mx(c.empty((32, 2), "float8_e4m3fn_x4"), x, tall)
-    with core("trn3", check_operands=False) as c:
         x, tall = c.tile(np.ones((32, 8), np.float32), "bfloat16"), c.empty((64, 2), "uint8")
         nisa.quantize_mx(c.empty((32, 2), "float8_e4m3fn_x4"), x, tall)
         assert (tall.array[:4] == 127 - 7).all()
@@ -223,8 +231,8 @@ LIMITS = [
     (lambda c: _quantize(c, (16, 2), (16, 8), (2, 2)), "src must have a multiple of 32 partitions"),
     (lambda c: _quantize(c, src=(32, 6)), "a multiple of 4 elements"),
     (lambda c: _quantize(c, dst=(32, 8)), "dst must have 32 partitions of 2 packed elements"),
-    (lambda c: _quantize(c, scale=(4, 8)), "dst_scale must have 4 to 32 partitions.* of 2 elements"),
-    (lambda c: _quantize(c, (64, 2), (64, 8), (8, 2)), "dst_scale must have 36 to 64 partitions"),
+    (lambda c: _quantize(c, scale=(4, 8)), "dst_scale must have 4 partitions or more.* of 2 elements"),
+    (lambda c: _quantize(c, (64, 2), (64, 8), (8, 2)), "dst_scale must have 36 partitions or more"),
     (
         lambda c: nisa.quantize_mx(c.empty((32, 2), F8), c.empty((32, 8), BF), c.empty((32, 2), "uint8")[2:6]),
         "0, 4, 8 or 12 partitions into a quadrant, got 2",
@@ -247,7 +255,7 @@ LIMITS = [
     (lambda c: _matmul(c, right=(32, 8193), dst=(2, 8192), out=BF), "free size of moving is at most 8192"),
     (lambda c: _matmul(c, dst=(2, 5)), r"dst must be \[2, 4\]"),
     (lambda c: _matmul(c, out="float16"), "dst must be float32 or bfloat16"),
-    (lambda c: _matmul(c, scale=(4, 3)), "stationary_scale must have 4 to 32 partitions"),
+    (lambda c: _matmul(c, scale=(4, 3)), "stationary_scale must have 4 partitions or more"),
     (lambda c: _matmul(c, tile_position=(0, 0)), "given together or not at all"),
     (lambda c: _matmul(c, tile_position=(16, 0), tile_size=(32, 128)), "tiling takes"),
     (lambda c: _matmul(c, tile_position=(0, 0), tile_size=(32, 64)), "rows, all 128 columns"),

@@ -158,6 +158,8 @@ def test_what_range_select_leaves_out_is_softmax_safe_as_documented(core, same, 
 def test_transposes_are_exact_but_for_the_tensor_engine_of_v2(core, cast, same, target, buffer, dtype):
     x = cast(np.array([[1, INF, 3], [-INF, 5, 6], [7, 8, NAN]], F32), dtype)
     product = [[NAN, -INF, NAN], [INF, NAN, NAN], [NAN, NAN, NAN]]  # 0 * inf is NaN in every other element of a row
+    if (target, buffer) == ("trn1", "psum"):  # which takes float32 alone
+        x, dtype = x.astype(F32), "float32"
     with core(target) as c:
         dst = c.empty((3, 3), dtype, buffer)
         nisa.nc_transpose(dst, c.tile(x, dtype))

@@ -64,9 +64,154 @@ def test_loops_that_count(style):
         return in_hbm(total)
 
     for n in (0, 1, 5):
-        run = simulator.run(kernel, np.array([[n]], np.int32), options=simulator.Options(lint=False))
+        options = simulator.Options(lint=False, api="0.7" if style == "while_loop" else "0.6")
+        run = simulator.run(kernel, np.array([[n]], np.int32), options=options)
         assert run.outputs[0, 0] == n * (n + 1) // 2
         assert any("deprecated" in note for note in run.trace.notes) is (style != "while_loop")
+
+
+@pytest.mark.parametrize("style", ["while", "dynamic_range", "if", "not", "int", "range"])
+def test_python_asks_no_register(core, style):
+    """What 0.6 takes of it is in test_loops_that_count; an `if` was never one of its forms."""
+    with (
+        core() as c,
+        pytest.raises(NkiValidationError, match="not known while|removed in NKI 0.7; write the body as") as e,
+    ):
+        register = nisa.register_alloc(1)
+        if style == "while":
+            while register:
+                pass
+        elif style == "dynamic_range":
+            nl.dynamic_range(3)
+        elif style == "if":
+            if register:
+                pass
+        elif style == "not":
+            _ = not register
+        else:
+            _ = {"int": int, "range": range}[style](register)
+    assert style == "dynamic_range" or isinstance(e.value, TypeError)
+    with core(api="0.6"), pytest.raises(TypeError):
+        if nisa.register_alloc(1):
+            pass
+    assert c.trace.events == []
+
+
+def test_the_counter_is_a_scalar_that_computes():
+    def kernel(x):
+        out = nl.ndarray(x.shape, x.dtype, nl.shared_hbm)
+        row = nl.ndarray((1, 6), x.dtype)
+
+        def body(i):
+            nisa.dma_copy(dst=row, src=x.ap([[6, 1], [1, 6]], scalar_offset=i * 2 + 1))
+            nisa.dma_copy(dst=out.ap([[6, 1], [1, 6]], scalar_offset=2 * i), src=row)
+            nisa.dma_copy(dst=out.ap([[6, 1], [1, 6]], scalar_offset=1 + 2 * i), src=row)
+
+        nl.fori_loop(0, 10, body)
+        return out
+
+    expected = np.repeat(TABLE[1::2], 2, 0)
+    np.testing.assert_array_equal(simulator.run(kernel, TABLE).outputs, expected)
+
+
+def counted(x):
+    n, tile = [0], nl.ndarray((4, 4), nl.float32)
+
+    def body(i):
+        n[0] += 1
+        nisa.memset(tile, value=float(n[0]))
+
+    nl.fori_loop(0, 3, body)
+    return in_hbm(tile)
+
+
+def appended(x):
+    tiles = []
+
+    def body(i):
+        tiles.append(nl.ndarray((4, 4), nl.float32))
+        for tile in tiles:
+            nisa.memset(tile, value=0.0)
+
+    nl.fori_loop(0, 3, body)
+    return x
+
+
+def rebound(x):
+    tiles = [nl.zeros((4, 4), nl.float32), nl.zeros((4, 4), nl.float32)]
+
+    def body(r):
+        nisa.tensor_copy(tiles[0], tiles[1])
+        tiles.reverse()
+        nisa.register_move(r, 0 if tiles[0] is first else 1)
+        return r
+
+    first = tiles[0]
+    nl.while_loop(nisa.register_alloc(1), body)
+    return x
+
+
+def shorter(x):
+    steps = [3, 2, 1]
+    tile = nl.ndarray((4, 4), nl.float32)
+
+    def body(i):
+        for _ in range(steps.pop(0)):
+            nisa.memset(tile, value=0.0)
+
+    nl.fori_loop(0, 3, body)
+    return x
+
+
+def inner(x):
+    n, tile = [0], nl.ndarray((4, 4), nl.float32)
+
+    def body(i):
+        n[0] += 1
+        nl.fori_loop(0, 2, lambda j: nisa.memset(tile, value=float(n[0])) and None)
+
+    nl.fori_loop(0, 3, body)
+    return x
+
+
+@pytest.mark.parametrize(
+    ("kernel", "words"),
+    [
+        (counted, "nisa.memset has value 1.0 in round 1 and 2.0 in round 2: only the counter may differ"),
+        (
+            appended,
+            "nisa.memset has argument 1 made in the round 0, .* in round 1 and 't1' .* in round 2|round 2 has a nisa",
+        ),
+        (rebound, "nisa.tensor_copy has argument 1 't1' at 0 in round 1 and 't2' at 0 in round 2"),
+        (shorter, "round 2 has no nisa.memset, which round 1 has at test_wrappers_loops.py:"),
+        (inner, "nisa.memset has value 1.0 in round 1 and 2.0 in round 3"),
+    ],
+)
+def test_a_body_is_traced_once(kernel, words):
+    """The compiler bakes in the first round, so that a body which counts in Python would be silently wrong there."""
+    for api in ("0.7", "0.6"):
+        with pytest.raises(NkiValidationError, match=f"traced once, and {words}") as e:
+            simulator.run(kernel, TABLE, options=simulator.Options(api=api, lint=False))
+        assert e.value.line[0] == __file__
+
+
+def test_what_may_differ_between_rounds_is_the_counter_and_what_it_moves():
+    def kernel(x):
+        out = nl.ndarray(x.shape, x.dtype, nl.shared_hbm)
+
+        def body(i):
+            row = nl.ndarray((1, 6), x.dtype)  # of the round
+            nisa.dma_copy(dst=row, src=x.ap([[6, 1], [1, 6]], scalar_offset=i), name="load")
+            for half in range(2):
+                part = row[:, 3 * half : 3 * half + 3]
+                nisa.tensor_scalar(part, part, nl.multiply, float(half + 1))
+            nisa.dma_copy(dst=out.ap([[6, 1], [1, 6]], scalar_offset=i), src=row)
+
+        nl.fori_loop(0, 20, body)
+        return out
+
+    expected = TABLE * np.repeat([1, 2], 3).astype(TABLE.dtype)
+    np.testing.assert_array_equal(simulator.run(kernel, TABLE).outputs, expected)
 
 
 # what a kernel does with a register, and what the error says
@@ -95,7 +240,7 @@ def test_a_loop_on_registers_stands_around_no_reorder_and_not_in_it(core, loop):
         with nl.no_reorder():
             pass
 
-    with core():
+    with core(api="0.6"):
         loop()
         with pytest.raises(NkiValidationError, match="cannot stand in nl.no_reorder"), nl.no_reorder():
             loop()

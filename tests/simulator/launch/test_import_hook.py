@@ -17,11 +17,14 @@ import pytest
 
 import triptych
 from triptych import simulator
-from triptych.simulator import NkiValidationError
-from triptych.simulator.api import removed
+from triptych.simulator import NkiValidationError, removed
 from triptych.simulator.api.modules import CURRENT
 from triptych.simulator.api.older import OLDER
 from triptych.simulator.launch.import_hook import simulated_nki
+
+with simulated_nki():
+    import nki.isa as nisa
+    import nki.language as nl
 
 SOURCE = Path(triptych.__file__).parents[1]
 KERNEL = """
@@ -185,10 +188,10 @@ def test_the_simulators_own_nki_holds_what_nki_does():
 def test_a_name_that_it_lacks_is_called_as_aws_calls_it():
     from triptych import nki
 
-    with pytest.raises(AttributeError, match="^nki.language.arange is not in NKI 0.6: use slices$"):
+    with pytest.raises(AttributeError, match="^nki.language.arange is not in NKI 0.7: use slices$"):
         _ = nki.language.arange
-    with pytest.raises(ModuleNotFoundError, match="No module named 'triptych.nki.compiler'"):
-        importlib.import_module("triptych.nki.compiler")
+    with pytest.raises(ModuleNotFoundError, match="nki.nothing is not a name of NKI 0.7"):
+        importlib.import_module("triptych.nki.nothing")
 
 
 def test_an_import_sorter_leaves_it_working(tmp_path):
@@ -219,9 +222,49 @@ MODULES = dict(zip(CURRENT, (nki, nki.isa, nki.language, nki.collectives, nki.ty
 @pytest.mark.parametrize("name", [n for n in removed.NAMES if n.rpartition(".")[0] in CURRENT])
 def test_a_removed_name_says_what_replaced_it(name):
     module, _, attribute = name.rpartition(".")
-    with pytest.raises(AttributeError, match=f"{name} is not in NKI 0.6: ") as e:
+    with pytest.raises(AttributeError, match=f"{name} is not in NKI 0.7: ") as e:
         getattr(MODULES[module], attribute)
     assert removed.NAMES[name] in str(e.value)
+
+
+@pytest.mark.parametrize(
+    ("statement", "words"),
+    [
+        ("from nki import simulate_kernel", r"nki.simulate_kernel is not in NKI 0.7: use nki.simulate\(kernel\)"),
+        ("from nki.language import par_dim", "nki.language.par_dim is not in NKI 0.7: dimension 0 is the partition"),
+        ("from nki.isa import rsqrt", r"nki.isa.rsqrt is not a name of NKI 0.7; write nisa.activation\(.*op=nl.rsqrt"),
+        ("from nki.isa import subtract", r"write nisa.tensor_tensor\(.., op=nl.subtract\)"),
+        ("from nki.language import cast", r"not a name of NKI 0.7; write nl.copy\(x, dtype=..\)"),
+        ("from triptych.nki.language import laod", "nki.language.laod is not a name of NKI 0.7; did you mean load"),
+        ("import nki.nothing", "nki.nothing is not a name of NKI 0.7"),
+    ],
+)
+def test_an_import_of_what_is_not_there_says_so(statement, words):
+    with simulated_nki(), pytest.raises(ImportError, match=words):
+        exec(statement, {})
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (
+            lambda: list(nl.affine_range(4, precise_schedule=[0])),
+            r"no precise_schedule= any more: drop it, and write ran",
+        ),
+        (lambda: nl.add(1), "nl.add at .*cannot be called so: missing a required argument: 'y'; it is nl.add"),
+        (lambda: nisa.nc_matmul(1, 2), "missing a required argument: 'moving'; an instruction takes dst first, writes"),
+        (lambda: nisa.tensor_copy(1, src=2, dtype=3), "has no dtype= any more: the dtype of dst decides"),
+        (lambda: nisa.memset(1, 2, val=3), "got an unexpected keyword argument 'val'; it is nisa.memset"),
+    ],
+)
+def test_a_wrong_call_is_told_in_nkis_words(call, words):
+    def kernel(x):
+        call()
+        return x
+
+    with pytest.raises(NkiValidationError, match=words) as e:
+        simulator.run(kernel, np.ones((2, 2), np.float32), options=simulator.Options(lint=False))
+    assert isinstance(e.value, TypeError) and e.value.line[0] == __file__
 
 
 @pytest.mark.parametrize("row", OLDER, ids=lambda row: row.name)
@@ -272,7 +315,7 @@ def test_import_nki_alone_gives_its_modules():
 
 
 def test_any_other_name_is_an_attribute_error():
-    with pytest.raises(AttributeError, match="nki.isa.no_such_thing is not a name of NKI 0.6"):
+    with pytest.raises(AttributeError, match="nki.isa.no_such_thing is not a name of NKI 0.7"):
         _ = nki.isa.no_such_thing
     assert not hasattr(nki.language, "also_missing")
 

@@ -18,7 +18,7 @@ import nki.language as nl
 
 def stored(out, tile):
     nisa.dma_copy(dst=out, src=tile)
-    return None if out is None else out
+    return out if nl.range(1) else out
 
 @nki.jit
 def kernel(x):
@@ -41,6 +41,11 @@ def again(x):
 
 @nki.jit
 def clean(x):
+    return x
+
+@nki.jit
+def unlike(x):
+    assert x is not None
     return x
 """
 X = np.ones((2, 3), np.float32)
@@ -68,7 +73,7 @@ def said(call):
 def test_each_finding_is_a_warning_at_its_line(kernels):
     file = kernels.__file__
     assert said(lambda: simulator.run(kernels.kernel, X)) == [
-        (LintWarning, file, 7, "identity"),
+        (LintWarning, file, 7, "older-name"),
         (LintWarning, file, 13, "not-on-hardware"),
     ]
 
@@ -89,6 +94,12 @@ def test_a_finding_is_told_once_however_often_the_file_is_loaded(kernels):
     assert said(lambda: simulator.run(simulator.load(kernels.__file__).kernel, X)) == []
 
 
+def test_each_version_of_nki_has_its_own_findings(kernels):
+    clean, api = kernels.unlike.function, simulator.Options(api="0.6")
+    assert said(lambda: simulator.run(clean, X)) == []
+    assert [name for *_, name in said(lambda: simulator.run(clean, X, options=api))] == ["identity"]
+
+
 def test_simulate_lints_too(kernels):
     assert len(said(lambda: simulator.simulate(kernels.kernel)(X))) == 2
 
@@ -107,7 +118,7 @@ def test_an_option_switches_it_off(kernels):
 
 
 def test_a_warning_can_be_an_error(kernels):
-    with warnings.catch_warnings(), pytest.raises(LintWarning, match=r"^identity: .*write out == None \[nki/migration"):
+    with warnings.catch_warnings(), pytest.raises(LintWarning, match=r"^older-name: .*write range \[release-notes"):
         warnings.simplefilter("error")
         simulator.run(kernels.kernel, X)
 

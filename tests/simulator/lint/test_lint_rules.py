@@ -14,24 +14,50 @@ CHIP = {"generation": "trn2"}
 def found(tmp_path):
     """found(text) lints `text` below the usual imports: the findings as (rule, line of text)."""
 
-    def look(text, target=None):
+    def look(text, target=None, api="0.7"):
         path = tmp_path / "kernel.py"
         path.write_text(HEADER + text)
-        return [(f.rule, f.line - HEADER.count("\n")) for f in lint.lint_file(str(path), target=target)]
+        return [(f.rule, f.line - HEADER.count("\n")) for f in lint.lint_file(str(path), None, target, api)]
 
     return look
 
 
 @pytest.mark.parametrize("rule", lint.RULES.values(), ids=list(lint.RULES))
 def test_the_bad_example_breaks_exactly_its_rule_and_the_good_one_none(rule, found):
-    assert [id for id, _ in found(rule.bad, CHIP.get(rule.id))] == [rule.id]
-    assert found(rule.good, CHIP.get(rule.id)) == []
+    api = rule.until or "0.7"
+    assert [id for id, _ in found(rule.bad, CHIP.get(rule.id), api)] == [rule.id]
+    assert found(rule.good, CHIP.get(rule.id), api) == []
+
+
+@pytest.mark.parametrize("rule", [r for r in lint.RULES.values() if r.until or r.since], ids=lambda r: r.id)
+def test_a_rule_holds_in_its_versions_alone(rule, found):
+    for api in ("0.7", "0.6", "0.3"):
+        holds = api == "0.7" if rule.since else api != "0.7"
+        assert (rule.id in [id for id, _ in found(rule.bad, None, api)]) is holds
+        assert (rule.severity_in(api) is not None) is holds
+
+
+@pytest.mark.parametrize("rule", [r for r in lint.RULES.values() if r.warns_since], ids=lambda r: r.id)
+def test_what_the_pages_of_0_7_do_not_show_is_a_warning_there(rule):
+    assert (rule.severity_in("0.7"), rule.severity_in("0.6")) == (lint.WARNING, lint.ERROR)
+
+
+def test_python_that_0_7_traces_has_no_finding_and_has_some_in_0_6(found):
+    """The features that its announcement names: generators and inheritance; nested jit is inlined."""
+    text = (
+        "class Tiles:\n    def each(self, x):\n        for i in range(2):\n            yield x[i]\n"
+        "class More(Tiles):\n    pass\n"
+        "@nki.jit\ndef part(x):\n    return [nl.load(t) for t in More().each(x)]\n"
+        "@nki.jit\ndef kernel(x):\n    part(x)\n    return x\n"
+    )
+    assert found(text) == []
+    assert {id for id, _ in found(text, None, "0.6")} == {"class-base", "undocumented", "nested-jit"}
 
 
 @pytest.mark.parametrize("rule", lint.RULES.values(), ids=list(lint.RULES))
 def test_a_rule_is_a_whole_row(rule):
     assert rule.severity in (lint.ERROR, lint.WARNING)
-    assert rule.statement.endswith(".") and rule.source.startswith(("nki/", "release-notes/"))
+    assert rule.statement.endswith(".") and rule.source.startswith(("nki/", "nki.", "release-notes/"))
     assert rule.bad != rule.good
 
 
@@ -51,6 +77,30 @@ BREAKS = [
     ("dict-key", kernel("print({None: 2})")),
     ("for-iterable", kernel("for a, b in zip(sizes, sizes):", "    print(a)", parameters="x, sizes")),
     ("undocumented", kernel("del x.shape")),
+    ("undocumented", kernel("print([i for i in range(3)])")),
+    ("tensor-operator", kernel("t = nl.load(x)", "u = t - t")),
+    ("tensor-operator", kernel("s = nl.zeros((4, 4), nl.float32)", "for i in range(4):", "    s += nl.load(x)")),
+    ("tensor-operator", kernel("s = nl.zeros((4, 4), nl.float32)", "s[0:2] += nl.load(x)")),
+    ("tensor-operator", kernel("t = nl.load(x)", "y = -t")),
+    ("tensor-operator", kernel("t = nl.load(x)", "y = nl.where(t > 0, t, 0.0)")),
+    ("tensor-operator", kernel("s = nl.load(x)", "s += nisa.reciprocal(s, s)")),
+    ("array-index", kernel("y = nl.load(x[np.arange(4)])", above="import numpy as np\n")),
+    ("array-index", "import numpy as np\ndef make(n):\n    i = np.arange(n)[:, None]\n    @nki.jit\n"
+                    "    def kernel(x):\n        y = nl.load(x[4 + i, 0])\n        return x\n"),
+    ("removed-name", "def make(n):\n    i = nl.arange(n)\n    @nki.jit\n    def kernel(x):\n"
+                     "        print(i)\n        return x\n"),
+    ("removed-name", "P = nl.par_dim(4)\n" + kernel("print(P)")),
+    ("engine", kernel("nisa.tensor_copy(x, x, engine=nisa.engine.tensor)")),
+    ("removed-loop", kernel("r = nisa.register_alloc(1)", "while r:", "    nisa.register_load(r, x)")),
+    ("register-branch", kernel("r = nisa.register_alloc(1)", "if r == 1:", "    print(x)")),
+    ("register-branch", kernel("r = nisa.register_alloc(1)", "y = 1 if r else 2")),
+    ("register-branch", kernel("r = nisa.register_alloc(1)", "y = not r")),
+    ("register-branch", kernel("r = nisa.register_alloc(1)", "y = int(r)")),
+    ("register-branch", kernel("r = nisa.register_alloc(1)", "for i in range(r):", "    print(i)")),
+    ("register-branch", kernel("def body(i):", "    if i:", "        print(x)", "nl.fori_loop(0, 2, body)")),
+    ("deprecated", kernel("a = nisa.memset(x, 0)", "a.depends_on(a)")),
+    ("unpaired-prepare", "import nki.collectives as ncc\n"
+                         + kernel("ncc.all_gather_v_prepare([x], [x], g, m)", parameters="x, g, m")),
     ("undocumented", kernel("print({1, 2})")),
     ("undocumented", kernel("print(max(i for i in range(3)))")),
     ("undocumented", kernel("print(*x.shape)")),
@@ -99,7 +149,6 @@ BREAKS = [
     ("call", kernel("nl.add(x, x, x, x)")),
     ("named-member", kernel("nisa.dma_copy(x, x, dge_mode=2)")),
     ("not-on-hardware", kernel("print(nl.mod(x, x))")),
-    ("deprecated", kernel("r = nisa.register_alloc(1)", "while r:", "    nisa.register_load(r, x)")),
     ("deprecated", "@nki.jit(mode='jax')\ndef kernel(x):\n    return x\n"),
     ("loop-tensor", kernel("kept = []", "def body(r):", "    t = nl.load(x)", "    kept.append(t)", "    return r",
                            "nl.while_loop(r, body_fun=body)", parameters="x, r")),
@@ -108,7 +157,7 @@ BREAKS = [
 
 @pytest.mark.parametrize(("rule", "text"), BREAKS, ids=[f"{rule}-{i}" for i, (rule, _) in enumerate(BREAKS)])
 def test_breaks(rule, text, found):
-    assert [id for id, _ in found(text)] == [rule]
+    assert [id for id, _ in found(text, None, lint.RULES[rule].until or "0.7")] == [rule]
 
 
 FINE = {
@@ -129,6 +178,13 @@ FINE = {
         "nl.fori_loop(0, 4, body)",
         above="import math\n",
     ),
+    "numbers have operators, and so do shapes": kernel("n = 2 * x.shape[0] - 1", "s = nl.load(x)", "n += s.shape[0]"),
+    "a question whether a tensor is there": kernel("t = nl.load(x)", "assert t != None"),
+    "an instruction's handle": kernel(
+        "a = nisa.memset(x, 0)", "nisa.memset(x, 0).depends_on(a, kind=nisa.dependency.schedule)"
+    ),
+    "a register that is there or not": kernel("r = nisa.register_alloc(1)", "assert r != None"),
+    "an array that no tensor is indexed with": kernel("n = np.arange(4)[0]", above="import numpy as np\n"),
     "operators named like a set's methods": kernel("y = nl.add(nl.load(x), nl.load(x))"),
     "a default that is None": kernel("assert bias == None", parameters="x, bias=None"),
     "an enumeration": kernel("assert mode == E.a", above="from enum import Enum\nclass E(Enum):\n    a = 1\n"),
@@ -169,6 +225,9 @@ def test_what_must_not_be_found(text, found):
         ("y = nl.abs_max if x.ndim == 2 else nl.add", "trn2", []),
         ("x.ndim == 2 and nisa.exponential(dst=x, src=x)", "trn2", []),
         ("for i in range(4): nisa.exponential(dst=x, src=x)", "trn2", ["generation"]),
+        ("nisa.tensor_copy(x, x, engine=nisa.engine.scalar)", "trn1", ["generation"]),
+        ("nisa.tensor_copy(x, x, engine=nisa.engine.scalar)", "trn2", []),
+        ("nisa.tensor_copy(x, x, engine=nisa.engine.unknown)", "trn1", []),
     ],
 )
 def test_what_a_chip_lacks(line, target, expected, found):
@@ -192,7 +251,7 @@ def test_findings_say_where_and_what_to_do(tmp_path):
     first, second = lint.lint_file(str(path))
     assert (first.line, first.column, second.line, second.column) == (6, 5, 7, 9)
     assert str(second) == (
-        f"{path}:7:9: error removed-name nl.arange is not in NKI 0.6: use slices "
+        f"{path}:7:9: error removed-name nl.arange is not in NKI 0.7: use slices "
         "[nki/migration/index.rst; release-notes/components/nki.rst]"
     )
     assert first.message.startswith("nisa.memset(dst, value, engine, name) cannot be called so:")

@@ -259,9 +259,17 @@ def refusals():
     yield "vector_select in SBUF", lambda t, i, r: i.vector_select(0, i), "tensor in HBM"
     yield "vector over columns", lambda t, i, r: t.ap(ap, vector_offset=i, indirect_dim=1), "dimension 0"
     yield "vector_select of columns", lambda t, i, r: t.vector_select(1, i), "dimension 0"
-    yield "a register as vector", lambda t, i, r: t.vector_select(0, r), "vector_offset must be integers in SBUF"
-    yield "vector in HBM", lambda t, i, r: t.vector_select(0, t), "vector_offset must be integers in SBUF"
-    yield "float vector", lambda t, i, r: t.vector_select(0, i.view(nl.float32)), "vector_offset must be integers"
+    yield (
+        "a register as vector",
+        lambda t, i, r: t.vector_select(0, r),
+        "vector_offset must be a tile of",
+    )
+    yield "vector in HBM", lambda t, i, r: t.vector_select(0, t), "vector_offset must be a tile of"
+    yield (
+        "float vector",
+        lambda t, i, r: t.vector_select(0, i.view(nl.float32)),
+        "vector_offset must be a tile of",
+    )
     yield "float index", lambda t, i, r: t.select(0, i.view(nl.float32)[0:1]), "one integer in SBUF"
     yield "two indices", lambda t, i, r: t.select(0, i), "one integer in SBUF"
     yield "reinterpreted", lambda t, i, r: t.view(nl.int32).vector_select(0, i), "seen as another dtype is not supp"

@@ -9,8 +9,12 @@ import pytest
 
 from triptych.harness.upkeep.pages import nki_names
 from triptych.simulator import INSTRUCTIONS, NkiValidationError
+from triptych.simulator.analysis import costs
+from triptych.simulator.chips import chip_of
+from triptych.simulator.dtypes import TABLE
 from triptych.simulator.enums import engine
 from triptych.simulator.launch.import_hook import simulated_nki
+from triptych.simulator.trace import Allocation, Event, Region
 
 with simulated_nki():
     import nki.isa as nisa
@@ -73,7 +77,8 @@ def _z(c, *shape, dtype="float32", buffer="sbuf"):
 
 
 N = 256
-P, F, BF, X4 = "psum", (4, N), "bfloat16", "float8_e5m2_x4"
+WIDE = (4, 1024)
+P, H, F, BF, X4 = "psum", "private_hbm", (4, N), "bfloat16", "float8_e5m2_x4"
 COSTS = [
     # Vector at 1.12 GHz on v2, 0.96 on v3
     ("trn1", lambda c: nisa.tensor_copy(c.empty(F), _z(c, *F)), N / 1.12),
@@ -158,6 +163,13 @@ COSTS = [
         lambda c: nisa.topk(c.empty((16, 8), BF), c.empty((16, 8), "uint32"), _z(c, 16, 4, dtype=BF), 64),
         (4 * 64 + 8) / 1.2,
     ),
+    # Two bytes on Vector of v3: four times as fast dense in SBUF, twice with gaps or from PSUM, not with gaps in PSUM
+    ("trn2", lambda c: nisa.tensor_copy(c.empty(WIDE, BF), _z(c, *WIDE, dtype=BF)), 256 / 0.96),
+    ("trn2", lambda c: nisa.tensor_copy(c.empty(WIDE, BF), _z(c, 4, 2048, dtype=BF)[:, ::2]), 512 / 0.96),
+    ("trn2", lambda c: nisa.tensor_copy(c.empty(WIDE, BF), _z(c, *WIDE, dtype=BF, buffer=P)), 512 / 0.96),
+    ("trn2", lambda c: nisa.tensor_copy(c.empty(WIDE, BF), _z(c, 4, 2048, dtype=BF, buffer=P)[:, ::2]), 1024 / 0.96),
+    ("trn2", lambda c: nisa.tensor_copy(c.empty(WIDE), _z(c, *WIDE, dtype=BF)), 1024 / 0.96),
+    ("trn1", lambda c: nisa.tensor_copy(c.empty(WIDE, BF), _z(c, *WIDE, dtype=BF)), 1024 / 1.12),
     # Scalar at 1.4 GHz; reading the accumulator takes 64 cycles more
     ("trn1", lambda c: nisa.activation(c.empty(F), nl.exp, _z(c, *F)), N / 1.4),
     ("trn1", lambda c: nisa.activation_reduce(c.empty(F), nl.exp, _z(c, *F), nl.add, c.empty((4, 1))), (N + 64) / 1.4),
@@ -175,17 +187,41 @@ COSTS = [
     # DMA at 272 and 368 GB/s over 16 rings, 4.7 ns a descriptor. A transpose: 90 %, within SBUF half
     ("trn1", lambda c: nisa.dma_copy(c.empty((128, N)), _z(c, 128, N, buffer="private_hbm")), 8 * (4.7 + 4 * N / 17)),
     ("trn2", lambda c: nisa.dma_copy(c.empty((128, N)), _z(c, 128, N, buffer="private_hbm")), 8 * (4.7 + 4 * N / 23)),
-    # 2 runs of 8 KiB are cut into 16 parts; 17 of 4 KiB leave one ring with two
-    ("trn2", lambda c: nisa.dma_copy(c.empty((2, 2048)), _z(c, 2, 2048, buffer="private_hbm")), 4.7 + 1024 / 23),
+    # A ring has eight partitions, and what they need is its own: 2 rows on one, 17 on three
+    ("trn2", lambda c: nisa.dma_copy(c.empty((2, 2048)), _z(c, 2, 2048, buffer="private_hbm")), 2 * (4.7 + 8192 / 23)),
     (
         "trn2",
         lambda c: nisa.dma_copy(c.empty((17, 1024)), _z(c, 17, 1024, buffer="private_hbm")),
-        2 * (4.7 + 4096 / 23),
+        8 * (4.7 + 4096 / 23),
     ),
-    ("trn2", lambda c: nisa.dma_transpose(c.empty((64, 32)), _z(c, 32, 64, buffer="private_hbm")), 8192 / 368 / 0.9),
-    ("trn2", lambda c: nisa.dma_transpose(c.empty((64, 32)), _z(c, 32, 64)), 8192 / 368 / 0.5),
-    ("trn2", lambda c: nisa.dma_compute(c.empty((64, 32)), [_z(c, 64, 32)] * 3, nl.add), 3 * 8192 / 368 / 0.5),
+    ("trn2", lambda c: nisa.dma_copy(*_rows(c, 4, 14)), 6 * (4.7 + 4096 / 23)),  # four and six
+    ("trn2", lambda c: nisa.dma_copy(*_rows(c, 6, 9)), 2 * (4.7 + 4096 / 23)),
+    # Within HBM 2 runs of 8 KiB are cut into 16 parts; 17 of 4 KiB with gaps leave one ring with two
+    ("trn2", lambda c: nisa.dma_copy(*_in_hbm(c, 2, 2048)), 4.7 + 1024 / 23),
+    ("trn2", lambda c: nisa.dma_copy(*_in_hbm(c, 17, 1024)), 2 * (4.7 + 4096 / 23)),
+    # Of two bytes here and four there the longer counts
+    ("trn2", lambda c: nisa.dma_copy(c.empty((128, N)), _z(c, 128, N, dtype=BF, buffer=H)), 8 * (4.7 + 4 * N / 23)),
+    ("trn2", lambda c: nisa.dma_copy(c.empty((128, N), BF), _z(c, 128, N, buffer=H)), 8 * (4.7 + 4 * N / 23)),
+    # Transposes: blocks of 128 x 16, 16 elements of which are those of a ring; 90 % of its rate, within SBUF half
+    ("trn2", lambda c: nisa.dma_transpose(c.empty((64, 32)), _z(c, 32, 64, buffer=H)), 2 * (4.7 + 512 / 23 / 0.9)),
+    ("trn2", lambda c: nisa.dma_transpose(c.empty((64, 33)), _z(c, 33, 64)), 3 * (4.7 + 512 / 23 / 0.5)),
+    (
+        "trn2",
+        lambda c: nisa.dma_transpose(c.empty((128, 1, 4, 128), BF), _z(c, 128, 1, 4, 128, dtype=BF)),
+        32 * (4.7 + 256 / 23 / 0.5),
+    ),
+    ("trn2", lambda c: nisa.dma_compute(c.empty((64, 32)), [_z(c, 64, 32)] * 3, nl.add), 3 * 8192 / 368),
 ]
+
+
+def _rows(c, first, last):
+    """Some rows of a tile, and as many of a tensor in HBM."""
+    return c.empty((128, 1024))[first:last], _z(c, last - first, 1024, buffer=H)
+
+
+def _in_hbm(c, rows, columns):
+    """A tensor in HBM, and the half of a wider one."""
+    return c.empty((rows, columns), buffer=H), _z(c, rows, 2 * columns, buffer=H)[:, 0:columns]
 
 
 def _two(c):
@@ -201,6 +237,29 @@ def _matmul_mx(c, k, m, n):
     nisa.nc_matmul_mx(
         c.empty((m, n), buffer="psum"), left, right, _z(c, k, m, dtype="uint8"), _z(c, k, n, dtype="uint8")
     )
+
+
+@pytest.mark.parametrize(
+    ("op", "ranks", "size", "joint", "expected"),
+    [
+        # trn2: 1280 GB/s of a device, 160 of each of its eight cores; two hops over the mesh, twice for all_reduce
+        ("all_gather", 4, 4096, False, 2 * 1500 + 3072 / 160),
+        ("all_gather", 4, 4096, True, 2 * 1500 + 3072 / 320),
+        ("all_reduce", 4, 4096, True, 4 * 1500 + 3072 / 320),
+        ("all_reduce", 8, 2_000_000, False, 2 * (3 + 1) * 1500 + 1_500_000 / 160),  # doubling and halving
+        ("all_gather", 8, 60_000_000, False, 4 * 1500 + 45_000_000 / 160),  # around a ring of every other
+        ("all_gather", 1, 4096, False, 4096 / 368),
+    ],
+)
+def test_the_cost_of_a_collective_by_hand(op, ranks, size, joint, expected):
+    """Hops of 1.5 us, and what a rank sends over its share of the links; two cores that act as one have two shares."""
+    whole = Allocation(0, "t", "shared_hbm", (size,), TABLE["uint8"], ("k.py", 1))
+    region = Region(whole, 0, (size,), (1,), TABLE["uint8"])
+    moved = size * 3 // 4
+    event = Event(
+        op, "dma", (region,), (region,), ("k.py", 1), 0, None, {"ranks": range(ranks), "joint": joint, "moved": moved}
+    )
+    assert costs.collective(event, chip_of("trn2")) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(("target", "call", "expected"), COSTS)

@@ -218,6 +218,9 @@ def test_an_option_of_a_run_reaches_its_memory():
 
     a = np.ones((4, 6), np.int32)
     with pytest.raises(Uninitialized, match="reads 24 of 24 elements"):
+        simulator.run(kernel, a, options=Options(strict=True))
+    words = r"24 of 24 elements of 't1' .*: nisa.dma_copy at test_memory.py.* reads sbuf"
+    with pytest.warns(simulator.SimulatorWarning), pytest.raises(Uninitialized, match=words):
         simulator.run(kernel, a)
     assert simulator.run(kernel, a, options=Options(check_uninitialized=False)).outputs.shape == (4, 6)
 

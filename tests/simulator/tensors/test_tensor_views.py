@@ -92,6 +92,22 @@ def test_an_integer_drops_a_dimension_in_hbm_down_to_one(c):
     shows(tensor[2][5], values[2, 5:6])
 
 
+def test_a_range_is_what_it_counts(c):
+    """As AWS's compiler takes it: x[nl.affine_range(P), nl.affine_range(F)] is the whole tile (nkipy#64, on trn2)."""
+    tensor, values = counted(c, (8, 9))
+    shows(tensor[nl.affine_range(8), nl.affine_range(9)], values)
+    shows(tensor[range(2, 6), range(1, 9, 3)], values[2:6, 1:9:3])
+
+
+@pytest.mark.parametrize("make", [lambda c: nisa.register_alloc(2), lambda c: c.tile(np.ones((1, 1), np.int32))])
+@pytest.mark.parametrize("key", [lambda start: nl.ds(start, 4), lambda start: start, lambda start: slice(start, 5)])
+def test_an_index_that_is_known_late_says_how_it_is_written(c, make, key):
+    with pytest.raises(
+        NkiValidationError, match=r"test_tensor_views.py:.*scalar_offset=.*x.select.*vector_offset=.*#1328"
+    ):
+        c.empty((4, 7))[:, key(make(c))]
+
+
 def test_ds_is_start_and_size(c):
     tensor, values = counted(c, (8, 9))
     shows(tensor[nl.ds(2, 4), nl.ds(1, 3)], values[2:6, 1:4])
@@ -115,6 +131,11 @@ def test_ds_is_start_and_size(c):
         (np.s_[:, None], NkiValidationError, "an index must be an integer, a slice, nl.ds or ..., got NoneType"),
         (np.s_[:, "a":], NkiValidationError, "an index must be an integer"),
         ((slice(None), [0, 1]), NkiValidationError, "an index must be an integer, a slice, nl.ds or ..., got list"),
+        (
+            np.s_[np.arange(4)[:, None], 0],
+            NkiValidationError,
+            r"got ndarray; arrays of indices went with NKI 0.2: write",
+        ),
         ((slice(None), nl.ds(5, 3)), OutOfBounds, "slice 5:8:1"),
         ((slice(None), nl.ds(8, 0)), OutOfBounds, "slice 8:8:1"),
     ],
@@ -389,7 +410,7 @@ def test_the_first_stride_of_ap_is_that_of_a_partition_unless_the_leniency_says_
     x = np.arange(8 * 32, dtype=np.float32).reshape(8, 32)
     with core("trn2") as strict, pytest.raises(NkiValidationError, match="is the partition's, 32 elements; got 16"):
         strict.tile(x)[:, 8:24].ap([[16, 8], [1, 16]])
-    with core("trn2", check_operands=False) as lenient:
+    with core("trn2", strict=False) as lenient:
         view = lenient.tile(x)[:, 8:24]
         np.testing.assert_array_equal(view.ap([[16, 8], [1, 16]]).array, x[:, 8:24])
         np.testing.assert_array_equal(view.ap([[32, 8], [2, 4]], 1).array, x[:, 9:17:2])

@@ -65,7 +65,7 @@ def test_bytes_that_tensors_with_addresses_share_count_once():
         a, b, c = tile(address=(0, 0)), tile(address=(0, 1024)), tile(1, address=(0, 8192))
         nisa.memset(a, 1.0)
         nisa.memset(b, 2.0)
-        nisa.tensor_copy(c, a[:, 0:1])
+        nisa.tensor_copy(c, a[:, 0:1], engine=nisa.engine.vector)
 
     steps, memory = used(program)
     assert [bytes for _, bytes in steps] == [2048, 3072, 3076, 2052, 0]

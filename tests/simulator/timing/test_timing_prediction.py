@@ -37,11 +37,11 @@ def operands(dtype=ml_dtypes.bfloat16):
 
 def test_a_tile_of_a_matmul_by_hand():
     p = predict(product, *operands())
-    # Loads: rows of 128 and 512 bytes on 16 rings, issued 600 ns apart; the second ends later.
-    loaded = 0.600 + 0.740 + 8 * (4.7 + 512 / 23) / 1e3 + 0.300
+    # Loads: rows of 128 and 512 bytes on 16 rings, issued 603 ns apart; the second ends later.
+    loaded = 0.603 + 0.740 + 8 * (4.7 + 512 / 23) / 1e3 + 0.300
     multiplied = 2 * (256 + 7) / 2.4e3 + 0.170  # throttled: the engine was idle
     copied = (256 + 50) / 0.96e3 + 0.108
-    stored = 0.740 + 4 * (4.7 + 1024 / 23) / 1e3 + 0.300
+    stored = 0.740 + 8 * (4.7 + 1024 / 23) / 1e3 + 0.300  # 64 rows, on 8 rings
     assert p.total_us == pytest.approx(LAUNCH + loaded + multiplied + copied + stored + TEARDOWN)
     assert p.flops == 2 * 128 * 64 * 256
     assert p.hbm_bytes == 128 * 64 * 2 + 128 * 256 * 2 + 64 * 256 * 4
@@ -66,6 +66,28 @@ def test_the_critical_path_is_all_of_the_time_between_launch_and_teardown():
     ) == 5  # the first load delays the second
     assert sum(step.us for step in p.critical) == pytest.approx(p.total_us - LAUNCH - TEARDOWN)
     assert all(step.line[0] == __file__ for step in p.critical)
+    assert [step.share for step in p.critical] == pytest.approx([step.us / p.total_us for step in p.critical])
+
+
+def test_the_regime_is_what_decides_most_of_the_time():
+    def busy(loads, matmuls, copies):
+        def kernel(x):
+            a, product = nl.ndarray((128, 4096), "bfloat16"), nl.ndarray((128, 512), "float32", nl.psum)
+            nisa.memset(a, 1.0)
+            for _ in range(loads):
+                nisa.dma_copy(nl.ndarray((128, 4096), "bfloat16"), x)
+            for i in range(matmuls):
+                nisa.nc_matmul(product, a[:, 0:128], a[:, 0:512], accumulate=i > 0)
+            for _ in range(copies):
+                nisa.activation(nl.ndarray((128, 4096), "bfloat16"), nl.copy, a)
+            return x
+
+        return predict(kernel, np.ones((128, 4096), ml_dtypes.bfloat16))
+
+    assert busy(1, 1, 1).regime == "short" and busy(0, 0, 0).regime == "short"
+    assert [busy(*n).regime for n in ((60, 1, 1), (1, 600, 1), (1, 1, 40))] == ["dma", "tensor", "engines"]
+    just = busy(1, 1, 25)
+    assert (just.total_us > 5 * (LAUNCH + TEARDOWN)) == (just.regime == "engines")
 
 
 def test_stalls_are_the_idle_time_of_the_busiest_track():
@@ -113,7 +135,7 @@ def rows(n, elements):
 
 def test_advice_says_what_the_numbers_show():
     (issue,) = rows(100, 32).advice
-    assert "100 transfers are issued 600 ns apart and move 8 KiB each; transfers of 216 KiB" in issue
+    assert "100 transfers are issued 603 ns apart and move 8 KiB each; transfers of 217 KiB" in issue
     assert rows(100, 2048).advice == []
     assert predict(product, *operands(np.float32)).advice == []
 

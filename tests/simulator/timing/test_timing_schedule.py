@@ -84,8 +84,8 @@ def test_one_engine_follows_at_once_unless_it_needs_the_result():
         a = filled("a")
         b = tile()
         nisa.tensor_copy(b, a, name="first")
-        nisa.tensor_copy(tile(), a, name="beside")
-        nisa.tensor_copy(tile(), b, name="after")
+        nisa.tensor_copy(tile(), a, engine=nisa.engine.vector, name="beside")
+        nisa.tensor_copy(tile(), b, engine=nisa.engine.vector, name="after")
 
     spans, _ = timeline(program)
     assert spans["beside"].start_ns == pytest.approx(spans["first"].start_ns + COPY)
@@ -93,6 +93,46 @@ def test_one_engine_follows_at_once_unless_it_needs_the_result():
 
     spans, _ = timeline(lambda: chain(3))
     assert spans["2"].start_ns - spans["1"].start_ns == pytest.approx(COPY + VECTOR)
+
+
+@pytest.mark.parametrize(
+    ("memory", "n", "target", "dtype", "engines"),
+    [
+        (nl.sbuf, 512, "trn2", "float32", {"vector", "scalar", "gpsimd"}),
+        (nl.psum, 512, "trn2", "float32", {"vector", "scalar"}),  # GpSimd cannot reach PSUM
+        (nl.sbuf, 512, "trn2", "int32", {"vector", "gpsimd"}),  # Scalar casts
+        (nl.psum, 512, "trn1", "float32", {"vector"}),  # where Scalar has no copy
+        (nl.sbuf, 2, "trn2", "float32", {"vector"}),  # Vector has done them sooner
+    ],
+)
+def test_an_idle_engine_takes_what_is_left_open_and_waits_for_vector(memory, n, target, dtype, engines):
+    def program():
+        a = tile(n, dtype, memory)
+        nisa.memset(a, 1 if dtype == "int32" else 1.0)
+        for i in range(4):
+            nisa.tensor_copy(tile(n, dtype), a, name=str(i))
+        for i in range(4):
+            nisa.tensor_copy(tile(n, dtype), a, engine=nisa.engine.vector, name=f"asked {i}")
+
+    spans, _ = timeline(program, target)
+    assert {spans[str(i)].track for i in range(4)} == engines
+    assert {spans[f"asked {i}"].track for i in range(4)} == {"vector"}
+    spans, _ = timeline(program, target, order="program")
+    assert {spans[str(i)].track for i in range(4)} == {"vector"}
+
+
+def test_what_vector_has_time_for_stays_there():
+    """Copies that come one at a time, as those of AWS's last step of its matmul ladder."""
+
+    def program():
+        a = filled("a")
+        for i in range(4):
+            b = tile()
+            nisa.activation(b, nl.square, a)
+            nisa.tensor_copy(a, b, name=str(i))
+
+    spans, _ = timeline(program)
+    assert {spans[str(i)].track for i in range(4)} == {"vector"}
 
 
 def chain(n):
@@ -145,8 +185,8 @@ def test_small_transfers_wait_for_their_issue():
             nisa.dma_copy(tile(128, p=16), x, name=str(i))
 
     spans, _ = timeline(program)
-    assert spans["0"].busy_ns == pytest.approx(4.7 + 512 / 23)
-    assert spans["2"].start_ns - spans["1"].start_ns == pytest.approx(600) and spans["2"].why == "engine"
+    assert spans["0"].busy_ns == pytest.approx(8 * (4.7 + 512 / 23))  # two rings have eight rows each
+    assert spans["2"].start_ns - spans["1"].start_ns == pytest.approx(603) and spans["2"].why == "engine"
 
 
 def buffered(n):

@@ -53,17 +53,33 @@ def test_a_barrier_waits_for_what_comes_before_it_on_both_cores(order):
         nisa.dma_copy(shared[64 * core : 64 * core + 64], a[0:64], name="store")
         nisa.core_barrier(shared, (0, 1), name="barrier")
         for i in range(100):
-            nisa.tensor_copy(tile(), a, name=f"after {i}")
+            nisa.tensor_copy(tile(), a, engine=nisa.engine.vector, name=f"after {i}")
         nisa.dma_copy(shared[64 * core : 64 * core + 64], a[0:64], name="store again")
 
     spans, found = two_cores(program, order)
-    moved = 4 * (4.7 + 2048 / 22.375)  # 64 rows over 16 rings; two cores share 716 GB/s
+    moved = 8 * (4.7 + 2048 / 22.375)  # 64 rows on 8 rings; two cores share 716 GB/s
     stored = LAUNCH + 21 * (COPY + VECTOR) + 740 + moved + 300
     assert spans[1, "store"].end_ns == pytest.approx(stored)
     assert [spans[core, "barrier"].start_ns for core in (0, 1)] == pytest.approx([stored, stored])
     copied = LAUNCH + 21 * (COPY + VECTOR) + 100 * COPY - VECTOR  # none of the copies waits for the barrier
     assert spans[1, "after 99"].free_ns == pytest.approx(copied + VECTOR, abs=1)
     assert found.total_ns < LAUNCH + 21 * (COPY + VECTOR) + 101 * COPY + 3000 + TEARDOWN
+
+
+@pytest.mark.parametrize("slow", [0, 1])
+def test_a_barrier_waits_for_the_queue_of_the_other_core(slow):
+    """What stands before it on its engine touches nothing that is shared, and still has to be over on both cores."""
+
+    def program(core, a, shared):
+        if core == slow:
+            nisa.iota(nl.ndarray((128, 8192), nl.int32), [[1, 8192]], name="busy")
+        nisa.core_barrier(shared, (0, 1), engine=nisa.engine.gpsimd, name="barrier")
+
+    spans, _ = two_cores(program)
+    over = LAUNCH + (150 + 8192) / 1.2
+    assert spans[slow, "busy"].free_ns == pytest.approx(over)
+    assert spans[slow, "barrier"].start_ns == pytest.approx(over)
+    assert spans[1 - slow, "barrier"].start_ns == pytest.approx(over + 251)  # GpSimd's latency
 
 
 def test_a_symmetric_kernel_takes_no_longer_for_its_barrier():

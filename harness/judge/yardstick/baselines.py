@@ -14,7 +14,7 @@ import numpy as np
 
 from triptych.harness.arrays import Array
 from triptych.harness.dtypes import finfo, is_float
-from triptych.harness.judge import serial_arithmetic
+from triptych.harness.judge.yardstick import serial_arithmetic
 from triptych.harness.ops.frameworks import framework_of, on_arrays
 from triptych.harness.ops.op import Op
 

@@ -1,4 +1,4 @@
-"""`triptych lint`: what the compiler of NKI 0.6 would reject, found without running anything."""
+"""`triptych lint`: what the compiler of NKI would reject, found without running anything."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from triptych.harness.exit_codes import ExitCode
 from triptych.harness.ops.loading import split_function
 from triptych.harness.results.document import SCHEMA_VERSION
 from triptych.simulator import lint
+from triptych.simulator.options import default_api
 
 
 def run(arguments: Namespace) -> int:
     """Findings on stdout, one a line, and how many; exit code 1 if one of them is an error."""
-    target = oldest(arguments.targets)
+    target, api = oldest(arguments.targets), default_api()
     try:
         if arguments.json:
             files.check_writable(arguments.json)
         chosen = dict.fromkeys(split_function(path) for path in arguments.paths)
-        found = [finding for path, function in chosen for finding in lint.lint_file(path, function, target)]
+        found = [finding for path, function in chosen for finding in lint.lint_file(path, function, target, api)]
         if arguments.json:
-            files.write(arguments.json, document(found, target))
+            files.write(arguments.json, document(found, target, api))
     except lint.LintError as error:
         raise UsageError(f"{str(error).rstrip('.')}.") from error
     stream = sys.stderr if arguments.json == "-" else sys.stdout
@@ -44,9 +45,10 @@ def oldest(targets: Sequence[str]) -> str | None:
     return min(targets, key=lambda target: simulator.TARGETS[target].generation, default=None)
 
 
-def document(found: Sequence[lint.Finding], target: str | None) -> str:
+def document(found: Sequence[lint.Finding], target: str | None, api: str) -> str:
     body = {
         "schema_version": SCHEMA_VERSION,
+        "nki": api,
         "target": target,
         "findings": [asdict(finding) for finding in found],
     }

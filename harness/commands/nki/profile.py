@@ -11,72 +11,33 @@ import math
 import shlex
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
-
-from msgspec import structs
+from typing import Any
 
 from triptych import simulator
 from triptych.harness import files
-from triptych.harness.backends.nki_sim import blaming_the_definition
 from triptych.harness.collection import builtin, declared
 from triptych.harness.commands.arguments.outputs import Outputs
+from triptych.harness.commands.runs.predicting import Plan, TimedProfile, predict
 from triptych.harness.errors import UsageError, unknown
 from triptych.harness.exit_codes import ExitCode
 from triptych.harness.ops.loading import split_function
 from triptych.harness.ops.selection import Selection, check_axes, dtypes_of, pick, pick_ops, sets_of
-from triptych.harness.ops.work import work_of
 from triptych.harness.profiling import perfetto
-from triptych.harness.profiling.numbers import numbers
-from triptych.harness.profiling.subjects import Arguments, Subject, of_function, of_ops
+from triptych.harness.profiling.subjects import Subject, of_function, of_ops
 from triptych.harness.reports.problems import problems, unsupported
 from triptych.harness.reports.profile import text
 from triptych.harness.reports.profile.page import page
 from triptych.harness.reports.terminal import StatusLine, wants_colour
 from triptych.harness.results.document import dumps
-from triptych.harness.results.profile import Profile
 from triptych.harness.results.record import to_plain
-from triptych.harness.results.status import Cause, Status
-from triptych.harness.running.faults import describe
+from triptych.harness.results.status import Status
 from triptych.harness.running.provenance import provenance, source
 from triptych.simulator.chips import Fact
-from triptych.simulator.errors import NeedsData
 
 ORDERS = {"overlapped": ("overlapped",), "program": ("program",), "both": ("overlapped", "program")}
 DEFAULT_TARGET = "trn2"
-
-
-class TimedProfile(NamedTuple):
-    """A profile, with its kernel's file, and with its whole timeline where a file needs it."""
-
-    profile: Profile
-    prediction: simulator.Prediction | None = None
-    path: Path | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """What to predict of every subject."""
-
-    targets: Sequence[str]
-    orders: Sequence[str]
-    settings: Mapping[str, float]  # fields of the chip record to replace, for the what-if
-    seed: int
-    no_data: bool  # fail where shapes do not suffice
-    whole: bool  # keep timelines
-
-    def variants(self, target: str) -> Iterator[tuple[str, str, Mapping[str, float], str | None]]:
-        """(label, order, settings, label to compare with) of each prediction for a target."""
-        first = self.label(self.targets[0], self.orders[0])
-        for order in self.orders:
-            label = self.label(target, order)
-            yield label, order, {}, None if label == first else first
-            if self.settings:
-                yield f"{label} what-if", order, self.settings, label
-
-    def label(self, target: str, order: str) -> str:
-        return f"{target} {order}" if len(self.orders) > 1 else target
 
 
 def run(arguments: Namespace) -> int:
@@ -168,78 +129,6 @@ def settings(words: Sequence[str]) -> dict[str, float]:
             least = "zero or above" if unit == "ns" else "above zero"
             raise UsageError(f"--set {name} wants a number {least}, in {unit}; got {word!r}.")
     return found
-
-
-def predict(subject: Subject, target: str, plan: Plan) -> list[TimedProfile]:
-    """The predictions of a subject on one target; one that failed or is not supported stands for all of them."""
-
-    profile = Profile(
-        op=subject.op,
-        case=subject.case,
-        dtype=subject.dtype,
-        target=target,
-        status=Status.PASSED,
-        label=target,
-        repro=_repro(subject, target, plan),
-    )
-
-    def without(status: Status, cause: Cause, reason: str) -> list[TimedProfile]:
-        return [TimedProfile(structs.replace(profile, status=status, cause=cause, reason=reason))]
-
-    reason = subject.unsupported(target)
-    if reason:
-        return without(Status.UNSUPPORTED, Cause.NOT_SUPPORTED, reason)
-    try:
-        trace = trace_of(subject, target, plan)
-        found = []
-        for label, order, fields, against in plan.variants(target):
-            prediction = simulator.predict_trace(trace, order, fields)
-            timing = structs.replace(numbers(prediction, fields), **_work(subject))
-            made = structs.replace(profile, label=label, against=against, timing=timing)
-            found.append(TimedProfile(made, prediction if plan.whole else None, subject.path))
-        return found
-    except (Exception, SystemExit) as error:
-        spoken = isinstance(error, (simulator.NkiError, InputsFailed))
-        reason = str(error) if spoken else f"the kernel raised {describe(error)}{subject.at(error)}"
-        return without(Status.ERROR, Cause.KERNEL_ERROR, reason)
-
-
-class InputsFailed(Exception):
-    """A subject's arguments could not be made; one sentence."""
-
-
-def trace_of(subject: Subject, target: str, plan: Plan) -> simulator.Trace:
-    """What a kernel does, from the shapes of its arguments; where it depends on their values, from drawn ones."""
-    try:
-        return _run(subject, target, subject.shaped)
-    except NeedsData as needs:
-        if plan.no_data:
-            raise
-        print(f"triptych: {needs}: predicted with inputs drawn from seed {plan.seed}", file=sys.stderr)
-        return _run(subject, target, subject.drawn)
-
-
-def _run(subject: Subject, target: str, arguments: Callable[[], Arguments]) -> simulator.Trace:
-    kernel = subject.load()
-    try:
-        positional, named = arguments()
-    except Exception as error:
-        raise InputsFailed(f"the inputs could not be made: {describe(error)}") from error
-    with blaming_the_definition(kernel):
-        return simulator.run(kernel, *positional, target=target, **named).trace
-
-
-def _work(subject: Subject) -> dict[str, int]:
-    """What the op needs at least, where it says so."""
-    return work_of(*subject.declared) if subject.declared else {}
-
-
-def _repro(subject: Subject, target: str, plan: Plan) -> str:
-    line = ["triptych", "profile", *subject.words, "--target", target]
-    line += ["--order", "both"] if len(plan.orders) > 1 else ["--order", *plan.orders] * (plan.orders[0] == "program")
-    for name, value in plan.settings.items():
-        line += ["--set", f"{name}={value:g}"]
-    return shlex.join([*line, *["--no-data"] * plan.no_data, "--seed", str(plan.seed)])
 
 
 def kernels_of(found: Sequence[Sequence[TimedProfile]]) -> list[Any]:

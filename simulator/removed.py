@@ -12,9 +12,10 @@ _ALLOCATE = "give nl.ndarray an address=(partition, byte) instead"
 NAMES = {
     "nki.FrameworkKernel": "nki.jit returns a nki.Kernel",
     "nki.baremetal": "call the kernel with NumPy arrays",
-    "nki.benchmark": "use nki.simulate here, and nrtpy's benchmark on the device",
-    "nki.profile": "use neuron-explorer on the device",
+    "nki.benchmark": "use `triptych profile` here, and nrtpy's benchmark on the device",
+    "nki.profile": "use `triptych profile` here, and neuron-explorer on the device",
     "nki.simulate_kernel": "use nki.simulate(kernel)(...)",
+    "nki.trace": "use nki.jit",
     "nki.tensor": "annotate with nki.typing.tensor[shape]",
     "nki.compiler.allocation_scope": _ALLOCATE,
     "nki.compiler.enable_stack_allocator": _ALLOCATE,
@@ -61,6 +62,10 @@ ARGUMENTS = {
     ("nki.isa.register_move", "imm"): "it is called src",
     ("nki.isa.sendrecv", "use_gpsimd_dma"): "use dma_engine=nisa.dma_engine.gpsimd_dma",
     ("nki.language.*", "mask"): _MASK,
+    **{
+        (f"nki.language.{kind}_range", "precise_schedule"): "drop it, and write range(n): the loop is unrolled"
+        for kind in ("affine", "sequential", "static")
+    },
     ("nki.language.broadcast_to", "src"): "it is called x",
     ("nki.language.copy", "src"): "it is called x",
     ("nki.language.device_print", "prefix"): "it is called print_prefix",

@@ -9,9 +9,10 @@ import numpy as np
 
 from triptych.harness.arrays import Array, Arrays
 from triptych.harness.dtypes import is_float
-from triptych.harness.judge.baselines import Baselines, name_of
 from triptych.harness.judge.local_units import local_unit
 from triptych.harness.judge.problem import Problem
+from triptych.harness.judge.yardstick.baselines import Baselines, name_of
+from triptych.harness.judge.yardstick.bias import Systematic, systematic
 from triptych.harness.ops.errors import InvalidOp, UninformativeCase
 from triptych.harness.precision import overflow, round_to
 
@@ -26,6 +27,7 @@ class BaselineError:
     max_abs: float
     l2: float  # the length of the error
     max_local: float  # the largest error in its element's own unit; 0 without units
+    systematic: Systematic | None  # what its errors have in common
 
 
 def errors_of(problem: Problem, baselines: Baselines, unit: Array | None) -> list[BaselineError]:
@@ -52,7 +54,8 @@ def errors_of(problem: Problem, baselines: Baselines, unit: Array | None) -> lis
             continue
         max_local = 0.0 if unit is None else float((error / unit[finite]).max(initial=0.0))
         max_abs, l2 = float(error.max(initial=0.0)), float(np.linalg.norm(error))
-        errors.append(BaselineError(name_of(baseline), max_abs, l2, max_local))
+        common = systematic(round_to(out, dtype), reference, problem.rounded)
+        errors.append(BaselineError(name_of(baseline), max_abs, l2, max_local, common))
     if not errors:
         names = " and ".join(map(repr, baselines.names))
         raise InvalidOp(f"of {op.name}, no baseline is finite wherever the reference is ({names})")

@@ -19,11 +19,12 @@ from triptych.harness.exit_codes import ExitCode
 from triptych.harness.measured import GROUPS
 from triptych.harness.measured.records import Point
 from triptych.harness.measured.sources import NotHere, Public
-from triptych.harness.profiling.validation import Outcome, Summary, predicted, summary
+from triptych.harness.profiling.validation import Outcome, Summary, coverage, intervals, predicted, summary
 from triptych.harness.reports.formats import short
 from triptych.harness.reports.markdown import escape, markdown_table
 from triptych.harness.reports.text_table import text_table
 from triptych.harness.results.document import SCHEMA_VERSION
+from triptych.harness.results.timing_accuracy import REGIMES
 
 
 def run(arguments: Namespace) -> int:
@@ -81,7 +82,7 @@ def missing(outcomes: Sequence[Outcome]) -> dict[str, list[Point]]:
 
 SUMMARY = (
     "points", "count", "median error", "90th percentile", "bias", "worst", "naive roofline's median error",
-    "rank correlation", "the worst",
+    "rank correlation", "pairs in order", "the worst",
 )  # fmt: skip
 
 
@@ -96,10 +97,29 @@ def summary_rows(outcomes: Sequence[Outcome]) -> list[list[str]]:
             f"{s.worst:.1%}",
             "" if s.naive_median is None else f"{s.naive_median:.1%}",
             f"{s.rank_correlation:.3f}",
+            "" if s.ordered is None else f"{s.ordered[0]:.0%} of {s.ordered[1]}",
             f"{s.worst_point.call.name}, {s.worst_point.case}, {s.worst_point.what}",
         ]
         for name, s in summaries(outcomes).items()
     ]
+
+
+INTERVALS = ("validation", "count", "measured over predicted, 4 of 5")
+
+
+def interval_rows(outcomes: Sequence[Outcome]) -> list[list[str]]:
+    """For each regime its interval of the totals for validation, and how many of them the intervals of others cover."""
+    judged = [o for o in outcomes if o.point.use == "validation" and o.point.what == "total" and o.predicted_us]
+    rows = [
+        [REGIMES[name], str(sum(o.regime == name for o in judged)), f"{low:.2f} to {high:.2f}"]
+        for name, (low, high) in intervals(judged).items()
+    ]
+    if rows:
+        family = {id(point): name for name, points in GROUPS.items() for point in points}
+        apart = coverage(judged, lambda o: family.get(id(o.point)))
+        rows.append(["inside the intervals of all other points", str(len(judged)), f"{coverage(judged):.0%}"])
+        rows.append(["inside the intervals of the other families", str(len(judged)), f"{apart:.0%}"])
+    return rows
 
 
 def not_run(outcomes: Sequence[Outcome]) -> list[str]:
@@ -115,7 +135,8 @@ def text(outcomes: Sequence[Outcome]) -> str:
     rows = [row(outcome) for outcome in outcomes if outcome.predicted_us is not None]
     parts = [
         text_table([HEADER, *rows], right=range(4, 7)),
-        text_table([SUMMARY, *summary_rows(outcomes)], right=range(1, 8)),
+        text_table([SUMMARY, *summary_rows(outcomes)], right=range(1, 9)),
+        text_table([INTERVALS, *interval_rows(outcomes)], right=range(1, 3)),
         not_run(outcomes),
     ]
     return "\n".join("".join(f"{line}\n" for line in lines) for lines in parts)
@@ -129,7 +150,12 @@ left out here and how to repeat it.
 The points are split by their source: all of a page or a profile are for *calibration* if any constant of a chip record
 was ever taken from it; by the others, to which nothing was fitted, the model can be judged. *Bias* is the median of the
 errors with their sign. The *naive roofline* is launch and teardown and the longer of matmuls at the peak and HBM
-traffic at full bandwidth, of total times.
+traffic at full bandwidth, of total times. *Pairs in order* are those of one kernel that were measured more than a tenth
+apart, and how many of them the model ranks as they were measured.
+
+The second table says how far a measured total is from the predicted one in four of five kernels, by what decides most
+of the time; of fewer than five points, it is the interval of all. These intervals stand beside each prediction. Its
+last rows hold each point against the intervals that the others give: all others, and those of other families alone.
 
 Grades: A the source of the number states kernel, chip and method; B one of them is inferred, or the number is read off
 a picture; C the kernel is our own rendering of the one that was measured. MFU and the busy shares are predicted, and
@@ -155,6 +181,7 @@ def page(outcomes: Sequence[Outcome]) -> str:
     parts = [
         PAGE.format(date=date.today().isoformat()),
         markdown_table(SUMMARY, summary_rows(outcomes)),
+        markdown_table(INTERVALS, interval_rows(outcomes)),
         "".join(f"* {escape(line)}\n" for line in not_run(outcomes)),
         markdown_table([*HEADER, "MFU", *SHARES, "as printed", "source"], rows),
         "".join(f"{number}. {source}\n" for source, number in sources.items()),
@@ -183,6 +210,7 @@ def document(outcomes: Sequence[Outcome]) -> str:
                 "mfu": outcome.mfu,
                 "hbm_bytes": outcome.hbm_bytes,
                 "busy": dict(outcome.busy),
+                "regime": outcome.regime or None,
                 "use": outcome.point.use,
                 "grade": outcome.point.grade,
                 "printed": outcome.point.printed,
@@ -200,6 +228,7 @@ def document(outcomes: Sequence[Outcome]) -> str:
                 "worst_error": s.worst,
                 "naive_median_error": s.naive_median,
                 "rank_correlation": s.rank_correlation if s.rank_correlation == s.rank_correlation else None,
+                "pairs_in_order": None if s.ordered is None else s.ordered[0],
             }
             for name, s in summaries(outcomes).items()
         },

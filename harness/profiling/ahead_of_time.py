@@ -1,0 +1,112 @@
+"""What an op's Triton kernels cost on GPUs that are not there: the launches of its cases, compiled for each target."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from triptych.harness.backends import BACKENDS
+from triptych.harness.backends.base import KernelFault, file_of
+from triptych.harness.backends.triton_launcher import launcher_of
+from triptych.harness.dtypes import dtype_of
+from triptych.harness.emulators.compilation import CompiledKernel, compiled, launches_of
+from triptych.harness.emulators.devices import DEVICES
+from triptych.harness.emulators.errors import EmulationError
+from triptych.harness.judge.problem import Problem
+from triptych.harness.ops import loading
+from triptych.harness.ops.case import Case
+from triptych.harness.ops.inputs import make_inputs, sizes_of
+from triptych.harness.ops.op import Op
+from triptych.harness.ops.selection import Selection
+from triptych.harness.profiling.subjects import sizes_once
+
+MOST_SPILLED = 128  # bytes of a thread, 32 registers: a few spill in branches that are rarely taken, more cost time
+
+
+@dataclass(frozen=True)
+class Compilation:
+    """One kernel of an op in one configuration on one target, or why there is none.
+
+    cases: those that launch it so. fault: what is wrong with it, one sentence; "" if nothing is.
+    """
+
+    op: str
+    dtype: str
+    cases: tuple[str, ...]
+    target: str
+    kernel: CompiledKernel | None
+    fault: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def compilations(ops: Iterable[Op], selection: Selection, targets: Iterable[str]) -> Iterator[Compilation]:
+    """Every kernel that the selected cases launch, each configuration once for each dtype and target."""
+    for op in ops:
+        for target in targets if op.triton is not None else ():
+            found: dict[str, Compilation] = {}
+            for _, case in sizes_once(op, selection):
+                for one in of_case(op, case, target) if BACKENDS["triton"].supports(op, case, None) is None else ():
+                    key = f"{case.dtype} {one.kernel} {one.fault}"
+                    cases = (*found[key].cases, case.name) if key in found else one.cases
+                    found[key] = replace(one, cases=tuple(dict.fromkeys(cases)))
+            yield from found.values()
+
+
+def of_case(op: Op, case: Case, target: str) -> Iterator[Compilation]:
+    """Every kernel that an op's launcher launches for a case; the last has none where something fails."""
+    one = Compilation(op.name, case.dtype, (case.name,), target, None)
+    try:
+        problem = shaped(op, case)
+        with launcher_of(problem) as (launcher, takes_out):
+            tensors = {name: (x.shape, x.dtype) for name, x in problem.inputs.items()}
+            if takes_out:
+                tensors["out"] = (shape_of_output(op, case), problem.dtype)
+            for launch in launches_of(launcher, tensors, target, **case.params):
+                kernel = compiled(*launch, target)
+                yield replace(one, kernel=kernel, fault=fault_of(kernel))
+    except (EmulationError, KernelFault) as error:
+        yield replace(one, fault=str(error))
+    except Exception as error:
+        at = loading.at(error, file_of(op.triton))
+        yield replace(one, fault=f"the launcher raised {type(error).__name__}: {error}{at}")
+
+
+def shaped(op: Op, case: Case) -> Problem:
+    """A case with inputs that have shapes and dtypes and share one element; drawn where the op declares no shapes."""
+    if op.shapes is None:
+        return Problem.of(op, case)
+    sizes = sizes_of(op.shapes, case)
+    return Problem(op, case, {n: np.broadcast_to(np.zeros((), dtype_of(case.dtype)), s) for n, s in sizes.items()})
+
+
+def shape_of_output(op: Op, case: Case) -> tuple[int, ...]:
+    """By the axes that the op names; else the reference is evaluated."""
+    if op.out and all(axis in case.axes for axis in op.out):
+        return tuple([case.axes[axis] for axis in op.out])
+    return Problem(op, case, make_inputs(op, case)).reference.shape
+
+
+def fault_of(kernel: CompiledKernel) -> str:
+    """What keeps a kernel from running, or from running fast."""
+    if misfit(kernel):
+        return misfit(kernel)
+    if kernel.spills_bytes > MOST_SPILLED:
+        return f"{kernel.spills_bytes} bytes a thread spill from registers to memory; take smaller tiles or more warps"
+    if kernel.misses_matrix_unit:
+        return f"products of {', '.join(kernel.dots)} are made on ordinary units, where a matrix unit could make them"
+    return ""
+
+
+def misfit(kernel: CompiledKernel) -> str:
+    """Why not one program fits on a processor, which Triton says at the launch alone."""
+    most = DEVICES[kernel.target].shared_bytes
+    if kernel.shared_bytes > most:
+        return f"a program takes {kernel.shared_bytes:,} bytes of shared memory, and {most:,} are the most"
+    if not kernel.occupancy.programs:
+        return f"no program fits on a processor: {kernel.num_warps} warps, {kernel.registers} registers a thread"
+    return ""

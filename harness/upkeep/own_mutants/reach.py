@@ -1,0 +1,73 @@
+"""Which tests reach which lines of a room, and how long each takes: a map that is made by running them once.
+
+What a subprocess executes, as a worker does, is not seen: for lines that no test reaches, all of them are run.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+MOST_S = 90.0
+Trace = Any  # what `sys.settrace` takes, which mypy calls private
+
+
+@dataclass
+class Reach:
+    """The tests of a room by the lines that they execute."""
+
+    seconds: dict[str, float] = field(default_factory=dict)  # of each test
+    tests: dict[tuple[str, int], set[str]] = field(default_factory=lambda: defaultdict(set))  # by (file, line)
+
+    def of(self, file: str, line: int) -> list[str]:
+        """The tests that reach a line, the quickest first; those of its file if it is executed on import alone.
+
+        Of very many, those that take a minute and a half together.
+        """
+        found = self.tests.get((file, line), set())
+        if not found:
+            found = {test for (other, _), some in self.tests.items() if other == file for test in some}
+        ordered = sorted(found or self.seconds, key=lambda test: self.seconds[test])
+        ends = itertools.accumulate(self.seconds[test] for test in ordered)
+        return [test for test, end in zip(ordered, ends, strict=True) if end <= MOST_S]
+
+
+class Mapper:
+    """A plugin of pytest that fills a `Reach` for the files in `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = str(folder)
+        self.reach = Reach()
+        self.lines: set[tuple[str, int]] = set()
+
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_runtest_protocol(self, item: Any) -> Iterator[None]:
+        self.lines = set()
+        started = time.perf_counter()
+        before = sys.gettrace()
+        sys.settrace(self.enter)
+        try:
+            yield
+        finally:
+            sys.settrace(before)
+        self.reach.seconds[item.nodeid] = time.perf_counter() - started
+        for place in self.lines:
+            self.reach.tests[place].add(item.nodeid)
+
+    def enter(self, frame: FrameType, event: str, argument: Any) -> Trace:
+        """Follow the frames of the room alone."""
+        return self.follow if self.folder in frame.f_code.co_filename else None
+
+    def follow(self, frame: FrameType, event: str, argument: Any) -> Trace:
+        if event == "line":
+            self.lines.add((Path(frame.f_code.co_filename).name, frame.f_lineno))
+        return self.follow

@@ -1,0 +1,42 @@
+"""Names that came after NKI 0.6, and with which version.
+
+The reference of 0.6 is the list of older ones (docs/nki-names.txt). Those of 0.7 are on the pages of SDK 2.33 alone,
+nki/api/generated/<name>.html, which were read in excerpts.
+"""
+
+from __future__ import annotations
+
+from triptych.simulator.options import APIS
+
+_NEW_IN = {
+    "0.7": (
+        *(f"nki.isa.{name}" for name in ("NkiScalar", "dependency", "scalar_load", "scalar_store")),
+        *(f"nki.language.{name}" for name in ("NkiBlockGrid", "NkiGrid", "NkiTileGrid", "alloc_blocks", "alloc_tiles")),
+        *(f"nki.language.{name}" for name in ("blocks", "int64", "tiles")),
+        *(
+            f"nki.collectives.{name}"
+            for name in (
+                "all_gather_v_prepare",
+                "all_gather_v_trigger",
+                "all_to_all_v_prepare",
+                "all_to_all_v_trigger",
+            )
+        ),
+        *(f"nki.compiler.{name}" for name in ("AddressRotation", "CompileConfig", "SpecializationConfig")),
+    )
+}
+# Parameters that functions of 0.6 got with 0.7.
+PARAMETERS = {
+    "nki.isa.NkiInstruction.depends_on": ("kind",),
+}
+_SINCE = {name: version for version, names in _NEW_IN.items() for name in names}
+
+
+def since_version(name: str) -> str:
+    """The version of NKI that a name came with, as far as is known; "0.6" for what was there then, or before."""
+    return _SINCE.get(name, "0.6")
+
+
+def newer(name: str, api: str) -> bool:
+    """Whether a name came after version `api`."""
+    return APIS.index(since_version(name)) < APIS.index(api) and name in _SINCE

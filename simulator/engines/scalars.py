@@ -1,0 +1,65 @@
+"""Sequencers: scalars loaded from memory and stored there (NKI 0.7)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from triptych.simulator import enums
+from triptych.simulator.analysis import costs
+from triptych.simulator.errors import NkiValidationError
+from triptych.simulator.machine.instructions import instruction
+from triptych.simulator.machine.machine import NkiInstruction, machine
+from triptych.simulator.machine.scalars import NkiScalar
+from triptych.simulator.machine.unwritten import require_written
+from triptych.simulator.memory.storage import PSUM
+from triptych.simulator.operands.operands import describe
+from triptych.simulator.tensors.tensor import NkiTensor
+
+_SYNC = enums.engine.sync
+
+
+@instruction(_SYNC, cost=costs.free.assumed(), source="nki.isa.scalar_load.html of SDK 2.33")
+def scalar_load(src: NkiTensor) -> NkiInstruction:
+    """A scalar from the one element of src, in HBM or SBUF. No cost is published; a register's is taken."""
+    m = machine()
+    _check_element("src", src)
+    require_written(m, (src,))
+    return m.record("scalar_load", _SYNC, (src,), ())
+
+
+def load_scalar(src: NkiTensor) -> NkiScalar:
+    """A scalar from the one element of src, int32 or int64 in HBM or SBUF."""
+    event = scalar_load(src)
+    return NkiScalar(int(machine().values(src).reshape(-1)[0]), src.dtype, written_by=(event,))
+
+
+load_scalar.__name__ = "scalar_load"
+
+
+@instruction(_SYNC, cost=costs.free.assumed(), source="nki.isa.scalar_store.html of SDK 2.33")
+def scalar_store(dst: NkiTensor, value: NkiScalar) -> NkiInstruction:
+    """The one element of dst, in HBM or SBUF and of the scalar's width, = value."""
+    m = machine()
+    _check_element("dst", dst)
+    if not isinstance(value, NkiScalar) or value.dtype != dst.dtype:
+        raise NkiValidationError(f"value must be a scalar of {dst.dtype}, got {describe(value)}")
+    dst.array[...] = np.array(value.value(), dst.array.dtype)
+    dst.wrote()
+    awaited = (*m.scope.get("registers", ()), *value.written_by)
+    return m.record("scalar_store", _SYNC, (), (dst,), registers=awaited)
+
+
+def store_scalar(dst: NkiTensor, value: NkiScalar) -> None:
+    """The one element of dst, in HBM or SBUF and of the scalar's width, = value."""
+    scalar_store(dst, value)
+
+
+store_scalar.__name__ = "scalar_store"
+
+
+def _check_element(what: str, t: Any) -> None:
+    plain = isinstance(t, NkiTensor) and t.index is None
+    if not plain or t.size != 1 or t.buffer is PSUM or t.dtype not in ("int32", "int64"):
+        raise NkiValidationError(f"{what} must be one int32 or int64 in HBM or SBUF, got {describe(t)}")

@@ -1,0 +1,241 @@
+"""Rules about tensors: they have no operators, their indices are no arrays, and instructions give back none."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from typing import Any
+
+from triptych.simulator.api.lookup import MIGRATION, STUBS, short, signature
+from triptych.simulator.lint.rules import ERROR, WARNING, At, rule
+from triptych.simulator.lint.source import Unit
+from triptych.simulator.tensors.arithmetic import BINARY, COMPARED, UNARY, instead_of
+from triptych.simulator.wrong_calls import RETURNS_NOTHING
+
+_NODES: dict[type[ast.AST], str] = {
+    **{ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "truediv", ast.FloorDiv: "floordiv", ast.Mod: "mod"},
+    **{ast.Pow: "pow", ast.MatMult: "matmul", ast.BitAnd: "and", ast.BitOr: "or", ast.BitXor: "xor"},
+    **{ast.LShift: "lshift", ast.RShift: "rshift", ast.Lt: "lt", ast.LtE: "le", ast.Gt: "gt", ast.GtE: "ge"},
+    **{ast.USub: "neg", ast.Invert: "invert", ast.UAdd: "pos"},
+}
+_OPERATORS = {**BINARY, **COMPARED, **UNARY}
+# Functions of nki.language that give a tensor of SBUF, PSUM or HBM.
+_MAKERS = {
+    *("ndarray", "zeros", "ones", "full", "zeros_like", "empty_like", "load", "load_transpose2d", "shared_constant"),
+    *("copy", "transpose", "matmul", "broadcast_to", "expand_dims", "where", "select", "gather_flattened", "rand"),
+    *("add", "subtract", "multiply", "divide", "power", "maximum", "minimum", "abs", "negative", "exp", "log", "sqrt"),
+    *(
+        "rsqrt",
+        "reciprocal",
+        "square",
+        "sin",
+        "cos",
+        "tan",
+        "tanh",
+        "arctan",
+        "sigmoid",
+        "relu",
+        "gelu",
+        "silu",
+        "mish",
+    ),
+    *(
+        "softplus",
+        "erf",
+        "sign",
+        "floor",
+        "ceil",
+        "trunc",
+        "sum",
+        "prod",
+        "max",
+        "min",
+        "mean",
+        "var",
+        "all",
+        "softmax",
+    ),
+    *("rms_norm", "equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "invert", "logical_not"),
+}
+_ARRAYS = ("nki.language.arange", "nki.language.mgrid", "numpy.arange", "numpy.ogrid", "numpy.mgrid", "numpy.array")
+
+
+def bindings(unit: Unit, name: str) -> list[ast.AST | None]:
+    """All that a scope binds a name to, but for what `name += ..` makes of it; None for a value that is not seen."""
+    found = unit.lookup(name)
+    if found is None:
+        return []
+    values: list[Any] = list(found[0].contents.bound.get(name, ()))
+    updates = found[0].contents.sites.get(ast.AugAssign, ())
+    for node, _ in updates:
+        if isinstance(node.target, ast.Name) and node.target.id == name and None in values:
+            values.remove(None)
+    return values
+
+
+def made_by(node: ast.AST, at: At) -> list[str] | None:
+    """The functions of NKI whose results an expression is; None if it may be anything else."""
+    if isinstance(node, ast.Subscript):
+        return made_by(node.value, at)
+    if isinstance(node, ast.Call):
+        name = at.name(node.func)
+        return [name] if name.startswith("nki.") else None
+    if not isinstance(node, ast.Name):
+        return None
+    values = bindings(at.unit, node.id)
+    names = [at.name(v.func) if isinstance(v, ast.Call) else "" for v in values]
+    return names if names and all(name.startswith("nki.") for name in names) else None
+
+
+def _is_tensor(node: ast.AST, at: At) -> bool:
+    names = made_by(node, at)
+    return names is not None and all(n.startswith("nki.language.") and n.split(".")[2] in _MAKERS for n in names)
+
+
+def _instruction(node: ast.AST, at: At) -> str:
+    """The instruction whose result an expression is, if that is one with a dst."""
+    name = at.name(node.func) if isinstance(node, ast.Call) else ""
+    parameters = signature(name) if name.startswith("nki.isa.") else None
+    return name if parameters is not None and "dst" in parameters.parameters else ""
+
+
+@rule(
+    "tensor-operator",
+    ERROR,
+    ast.BinOp,
+    ast.AugAssign,
+    ast.UnaryOp,
+    ast.Compare,
+    source=f"{STUBS}, NkiTensor, which has no operators",
+    bad="""
+@nki.jit
+def kernel(x):
+    tile = nl.load(x)
+    twice = 2.0 * tile
+    return x
+""",
+    good="""
+@nki.jit
+def kernel(x):
+    tile = nl.load(x)
+    twice = nl.multiply(tile, 2.0)
+    return x
+""",
+)
+def tensor_operator(node: Any, at: At) -> Iterator[str]:
+    """Tensors have no Python operators: a function of nki.language, or an instruction, computes."""
+    if isinstance(node, ast.Compare):
+        operators, operands = node.ops, [node.left, *node.comparators]
+    else:
+        operators = [node.op]
+        operands = [
+            getattr(node, name) for name in ("left", "right", "operand", "target", "value") if hasattr(node, name)
+        ]
+    for operator in operators:
+        written, function = _OPERATORS.get(_NODES.get(type(operator), ""), ("", ""))
+        if not written:
+            continue
+        written += "=" if isinstance(node, ast.AugAssign) else ""
+        given = next((name for operand in operands if (name := _instruction(operand, at))), "")
+        tensors = [_is_tensor(operand, at) for operand in operands]
+        if given:
+            yield f"{short(given)} gives no tile to use with `{written}`: {RETURNS_NOTHING}"
+        elif any(tensors):
+            yield f"NKI has no `{written}` on tensors; write {instead_of(written.rstrip('='), function, all(tensors))}"
+
+
+def _is_array(node: ast.AST, unit: Unit, at: At, depth: int = 0) -> bool:
+    """An expression that is a NumPy array of indices, or what NKI had for one."""
+    if depth > 9:
+        return False
+    if isinstance(node, (ast.Subscript, ast.Attribute)) and _array_name(unit, node):
+        return True
+    if isinstance(node, ast.Subscript):
+        return _is_array(node.value, unit, at, depth + 1)
+    if isinstance(node, ast.Call):
+        return _array_name(unit, node.func)
+    if isinstance(node, ast.BinOp):
+        return any(_is_array(side, unit, at, depth + 1) for side in (node.left, node.right))
+    if isinstance(node, ast.IfExp):
+        return any(_is_array(side, unit, at, depth + 1) for side in (node.body, node.orelse))
+    if not isinstance(node, ast.Name):
+        return False
+    found = unit.lookup(node.id)
+    if found is None or not isinstance(found[1], ast.expr):
+        return False
+    return _is_array(found[1], found[0], at, depth + 1)
+
+
+def _array_name(unit: Unit, node: ast.AST) -> bool:
+    while isinstance(node, ast.Subscript):
+        node = node.value
+    name = unit.resolve(node)
+    return isinstance(name, str) and name.removeprefix("neuronxcc.") in _ARRAYS
+
+
+@rule(
+    "array-index",
+    ERROR,
+    ast.Subscript,
+    source=f"{MIGRATION}, index with slices, nl.ds and integers",
+    bad="""
+import numpy as np
+
+rows = np.arange(128)[:, None]
+
+@nki.jit
+def kernel(x):
+    tile = nl.load(x[rows, 0:4])
+    return x
+""",
+    good="""
+@nki.jit
+def kernel(x):
+    tile = nl.load(x[0:128, 0:4])
+    return x
+""",
+)
+def array_index(node: ast.Subscript, at: At) -> Iterator[tuple[ast.AST, str]]:
+    """A tensor is indexed by integers, slices and nl.ds; arrays of indices went with NKI 0.2."""
+    if _is_array(node.value, at.unit, at):
+        return  # np.arange(4)[:, None] itself
+    for part in node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]:
+        if _is_array(part, at.unit, at):
+            yield part, f"{ast.unparse(part)} is an array of indices; write a slice, as x[i : i + n, :]"
+
+
+@rule(
+    "psum-start",
+    WARNING,
+    ast.Call,
+    source="nki/api/nki/isa/__init__.py, nc_matmul, Accumulation mode",
+    bad="""
+@nki.jit
+def kernel(x):
+    tile = nl.load(x)
+    total = nl.zeros((128, 128), nl.float32, buffer=nl.psum)
+    nisa.nc_matmul(total, tile, tile, accumulate=True)
+    return x
+""",
+    good="""
+@nki.jit
+def kernel(x):
+    tile = nl.load(x)
+    total = nl.ndarray((128, 128), nl.float32, buffer=nl.psum)
+    nisa.nc_matmul(total, tile, tile, accumulate=False)
+    return x
+""",
+)
+def psum_start(node: ast.Call, at: At) -> Iterator[tuple[ast.AST, str]]:
+    """The first matmul onto a tile overwrites it: adding to what another engine put in PSUM is undefined before v4."""
+    if at.name(node.func) != "nki.isa.nc_matmul" or (at.target is not None and at.target[1] >= 4):
+        return
+    given = {k.arg: k.value for k in node.keywords}
+    adds = given.get("accumulate")
+    dst = given.get("dst") or (node.args[0] if node.args else None)
+    if not (isinstance(adds, ast.Constant) and adds.value is True) or dst is None:
+        return
+    makers = made_by(dst, at) or []
+    filled = ("nki.language.zeros", "nki.language.ones", "nki.language.full")
+    if makers and all(name in filled for name in makers):
+        yield adds, "adds to what another engine wrote to PSUM; let the first matmul overwrite: accumulate=(i > 0)"

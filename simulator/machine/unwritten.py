@@ -1,0 +1,216 @@
+"""What comes of memory that nothing has written: an instruction may read it, and nothing that matters may rest on it.
+
+Kernels compute on the padding of their tiles and never look at it again, so that a read as such is a remark. What an
+instruction makes of unwritten elements counts as unwritten too, and where that reaches an output, an index, a register
+or another core, it is an error that names the first read and the allocation.
+
+Which elements of a result those are is found by trial: the instruction is carried out once for each of several fillings
+of what was not written, NaN and numbers of both signs among them, and whatever differs rests on it. Only an instruction
+that reads such memory is tried; all others cost what they did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from triptych.simulator.enums import engine
+from triptych.simulator.errors import NkiError, Uninitialized, show_line
+from triptych.simulator.memory.layout import Layout
+from triptych.simulator.operands.accumulators import Accumulator
+from triptych.simulator.options import Options
+from triptych.simulator.tensors.tensor import NkiTensor
+from triptych.simulator.trace import Allocation, Trace
+
+Array = NDArray[Any]
+SOURCE = "nki/guides/nki_simulator.rst, Uninitialized Memory Detection"
+# Bytes that fill what was not written: NaN and -1, numbers beyond all others of either sign; at last zeros, which stay.
+_FILLINGS = (0xFF, 0xFB, 0x7B)
+_LAST = 0x00
+
+
+class UnwrittenRead(Exception):
+    """An instruction is about to read elements that nothing has written; never leaves the machine."""
+
+    def __init__(self, tensor: NkiTensor) -> None:
+        self.tensor = tensor
+
+
+class Core(Protocol):
+    """What is asked here of the machine."""
+
+    options: Options
+    trace: Trace
+    line: tuple[str, int]
+    tries: str
+    origins: dict[int, Origin]
+    generators: dict[engine, Array]
+    scalar_accumulator: Accumulator
+    vector_accumulator: Accumulator
+    doubtful_accumulators: bool
+
+    def note_once(self, message: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where values that nothing wrote were read first."""
+
+    op: str
+    line: tuple[str, int]
+    allocation: Allocation
+
+    @property
+    def read(self) -> str:
+        a = self.allocation
+        return f"reads {a.buffer} tensor {a.name!r} {a.shape}, allocated at {show_line(a.line)}, where nothing wrote it"
+
+    def __str__(self) -> str:
+        return f"{self.op} at {show_line(self.line)} {self.read}"
+
+
+def require_written(m: Core, tensors: Iterable[NkiTensor]) -> None:
+    """Raise Uninitialized unless all of these tensors has been written, from what was written itself."""
+    if m.options.check_uninitialized and not m.tries:
+        for t in tensors:
+            if t.storage.missing:
+                try:
+                    t.check_written()
+                except Uninitialized as error:
+                    origin = m.origins.get(t.storage.allocation.id)
+                    raise error if origin is None else reached(f"what {t.name!r} holds", origin) from None
+
+
+def reached(what: str, origin: Origin) -> Uninitialized:
+    """The error of unwritten values that matter."""
+    message = f"{what} comes from memory that nothing has written: {origin}"
+    return Uninitialized(message, source=SOURCE, line=origin.line)
+
+
+def read_whole(m: Core, op: str, t: NkiTensor) -> tuple[Array, Origin] | None:
+    """Of a tile that is handed on bit for bit, which elements count as unwritten; with a remark if some do."""
+    written = t.storage.written_at(t.layout) if m.options.check_uninitialized and t.storage.missing else True
+    if written is True:
+        return None
+    if m.options.forbids("unwritten-read"):
+        t.check_written()
+    origin = m.origins.get(t.storage.allocation.id) or _first_read(m, op, t)
+    return np.broadcast_to(~np.asarray(written), t.shape), origin
+
+
+def pass_on(m: Core, missing: tuple[Array, Origin] | None, t: NkiTensor) -> None:
+    """Mark in what was handed on what counts as unwritten."""
+    if missing is not None:
+        t.storage.forget(t.layout, missing[0].reshape(t.shape))
+        m.origins[t.storage.allocation.id] = missing[1]
+
+
+def _first_read(m: Core, op: str, t: NkiTensor) -> Origin:
+    origin = Origin(op, m.line, t.storage.allocation)
+    m.note_once(f"{op} {origin.read}; this is no error while nothing that is returned rests on it")
+    return origin
+
+
+class Trial:
+    """Carries out an instruction that reads unwritten memory, and marks what of its results rests on it."""
+
+    def __init__(self, m: Core, op: str, read: NkiTensor, operands: Iterable[Any]) -> None:
+        self.m = m
+        self.origin = m.origins.get(read.storage.allocation.id) or _first_read(m, op, read)
+        tensors: list[NkiTensor] = []
+        _collect(operands, tensors)
+        self.views = [(t.storage, _layout(t)) for t in tensors]
+        self.saved = [storage.snapshot(at) for storage, at in self.views]
+        self.accumulators = (m.scalar_accumulator, m.vector_accumulator)
+        self.registers = [(a.values.copy(), a.started.copy()) for a in self.accumulators]
+        self.generators = {on: state.copy() for on, state in m.generators.items()}
+
+    def carry_out(self, perform: Callable[[], Any]) -> Any:
+        """What the instruction gives; `perform` carries it out once."""
+        m = self.m
+        notes = len(m.trace.notes)
+        outcomes = []
+        for byte in _FILLINGS:
+            try:
+                outcomes.append(self._with(byte, perform, dry=True)[1])
+            except NkiError:  # this filling is no value that the instruction takes
+                continue
+            finally:
+                del m.trace.notes[notes:]
+        done, last = self._with(_LAST, perform, dry=False)
+        for i, (target, values) in enumerate(last):
+            differ = np.zeros(values.shape[:1] if isinstance(target, Accumulator) else values.shape[:-1], bool)
+            for outcome in outcomes:
+                differ |= (outcome[i][1] != values).any(axis=-1)
+            if differ.any():
+                self._mark(target, differ)
+        return done
+
+    def _with(self, byte: int, perform: Callable[[], Any], dry: bool) -> tuple[Any, list[tuple[Any, Array]]]:
+        """What the instruction gives with one filling, and the bytes that all its operands have then."""
+        m = self.m
+        for (storage, _), snapshot in zip(self.views, self.saved, strict=True):
+            storage.restore(snapshot)
+        for (storage, at), snapshot in zip(self.views, self.saved, strict=True):
+            storage.fill(at, byte, snapshot)
+        for a, (values, started) in zip(self.accumulators, self.registers, strict=True):
+            a.values[...], a.started[...] = values, started
+        m.generators = {on: state.copy() for on, state in self.generators.items()}
+        m.tries = "dry" if dry else "last"
+        try:
+            done = perform()
+        finally:
+            m.tries = ""
+        found: list[tuple[Any, Array]] = [((storage, at), _bytes(storage.array(at))) for storage, at in self.views]
+        found += [(a, _bytes(a.values)[:, 0]) for a in self.accumulators]
+        return done, found
+
+    def _mark(self, target: Any, differ: Array) -> None:
+        if isinstance(target, Accumulator):
+            target.doubtful |= differ[:, None]
+            self.m.doubtful_accumulators = True
+            self.m.origins[target.allocation.id] = self.origin
+            return
+        storage, at = target
+        storage.forget(at, differ)
+        self.m.origins[storage.allocation.id] = self.origin
+
+
+def _layout(t: NkiTensor) -> Layout:
+    """Where an operand lies; of a view whose elements an index chooses, all of its tensor."""
+    return t.layout if t.index is None else t.base_tensor.layout
+
+
+def _bytes(values: Array) -> Array:
+    """A copy of the bit patterns, with one more axis for the bytes of an element."""
+    dense = values.copy("C")
+    return dense.view(np.uint8).reshape(*values.shape, dense.dtype.itemsize)
+
+
+def _collect(values: Iterable[Any], tensors: list[NkiTensor]) -> None:
+    """The tensors among an instruction's arguments, their indices with them."""
+    for value in values:
+        if isinstance(value, NkiTensor):
+            tensors.append(value)
+            if value.index is not None:
+                _collect((value.index.source,), tensors)
+        elif isinstance(value, (tuple, list)):
+            _collect(value, tensors)
+
+
+def spread(m: Core, reads: Iterable[Any], writes: Iterable[Any]) -> None:
+    """Mark the columns that an instruction fills from registers of an accumulator that rest on unwritten memory."""
+    for a in (m.scalar_accumulator, m.vector_accumulator):
+        for tile in reads:
+            region = tile.region
+            if region.allocation is not a.allocation:
+                continue
+            rows = a.doubtful[region.offset : region.offset + region.shape[0]]
+            for t in writes if rows.any() else ():
+                if isinstance(t, NkiTensor) and t.free_size == 1 and t.shape[0] == len(rows):
+                    t.storage.forget(t.layout, np.broadcast_to(rows.reshape((-1,) + (1,) * (t.ndim - 1)), t.shape))
+                    m.origins[t.storage.allocation.id] = m.origins[a.allocation.id]

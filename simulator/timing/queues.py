@@ -1,0 +1,55 @@
+"""Which queue issues a transfer, and how long that takes it.
+
+A queue belongs to what makes the descriptors and to who triggers the transfer (nki/deep-dives/nki-dge.rst):
+
+    static    descriptors lie in HBM before the kernel starts
+    gpsimd    software DGE
+    sync      hardware DGE; each NeuronCore from v3 on has two, commanded by Sync and by Scalar
+    scalar
+
+What a kernel leaves open the compiler decides. On NeuronCore-v2 it is static. Later, GpSimd issues it: in a window of
+AWS's first step of its matmul ladder on Trn2, GpSimd triggers a load every 603 ns, give or take 10, and no other engine
+triggers any (nki/img/how-to/v2-zoom.png). A transpose can be of software DGE only if it gathers, and of hardware DGE
+only with 16 rows of two-byte elements; others are static.
+
+What comes from SBUF, and so waits for an engine, has a queue of its own behind the same trigger.
+"""
+
+from __future__ import annotations
+
+from triptych.simulator.chips import Chip
+from triptych.simulator.trace import Event
+
+FROM_SBUF = ", from SBUF"
+
+
+def queue_of(event: Event, chip: Chip) -> str:
+    """The name of the queue that issues a transfer; "cores" for what two cores or ranks exchange."""
+    if event.op == "sendrecv" or "ranks" in event.attributes:
+        return "cores"
+    attributes = event.attributes
+    mode = attributes.get("dge") or _left_open(event, chip)
+    issuer = {"none": "static", "swdge": "gpsimd"}.get(mode) or str(attributes.get("trigger", "sync"))
+    return issuer + FROM_SBUF if event.reads and event.reads[0].allocation.buffer == "sbuf" else issuer
+
+
+def issuer_of(queue: str) -> str:
+    """Who triggers what is in a queue: queues of one trigger share its time."""
+    return queue.removesuffix(FROM_SBUF)
+
+
+def issue_ns(queue: str, chip: Chip) -> float:
+    """How long the issue of one transfer keeps its trigger."""
+    special = {"static": chip.dma_static_issue_ns, "gpsimd": chip.dma_software_issue_ns}
+    return special.get(issuer_of(queue), chip.dma_issue_ns).value
+
+
+def _left_open(event: Event, chip: Chip) -> str:
+    if "gathered" in event.attributes or "scattered" in event.attributes:
+        return "swdge"
+    if chip.generation == 2:
+        return "none"
+    if event.op != "dma_transpose":
+        return "swdge"
+    src = event.reads[0]
+    return "hwdge" if src.shape[0] == 16 and src.shape[-1] % 128 == 0 and src.dtype.itemsize == 2 else "none"

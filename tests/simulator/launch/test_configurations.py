@@ -1,0 +1,88 @@
+"""How a kernel is launched in NKI 0.7: configurations of nki.jit, the cores of the environment, vLLM's entry."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from triptych import simulator
+from triptych.simulator import KernelError
+from triptych.simulator.launch.import_hook import simulated_nki
+
+with simulated_nki():
+    import nki
+    import nki.isa as nisa
+    import nki.language as nl
+    from nki.compiler import AddressRotation, CompileConfig, SpecializationConfig
+    from nki.simulator import simulate_kernel
+
+X = np.arange(8, dtype=np.float32).reshape(2, 4)
+
+
+def cores(x):
+    out = nl.ndarray((1, 1), nl.int32, buffer=nl.shared_hbm)
+    count = nl.ndarray((1, 1), nl.int32)
+    nisa.memset(count, nl.num_programs())
+    nisa.dma_copy(dst=out, src=count)
+    return out
+
+
+@pytest.mark.parametrize(("value", "expected"), [(None, 1), ("", 1), ("1", 1), ("2", 2)])
+def test_the_environment_says_how_many_cores(value, expected, monkeypatch):
+    monkeypatch.delenv("NEURON_LOGICAL_NC_CONFIG", raising=False)
+    if value is not None:
+        monkeypatch.setenv("NEURON_LOGICAL_NC_CONFIG", value)
+    assert simulator.run(nki.jit(cores), X, target="trn2").outputs.item() == expected
+    assert simulator.run(nki.jit(cores)[expected], X, target="trn2").outputs.item() == expected
+
+
+def test_a_grid_that_differs_from_the_environment_is_an_error(monkeypatch):
+    monkeypatch.setenv("NEURON_LOGICAL_NC_CONFIG", "1")
+    with pytest.raises(KernelError, match=r"launched on 2 and NEURON_LOGICAL_NC_CONFIG asks for 1: .*NCC_EVRF066"):
+        simulator.run(nki.jit(cores)[2], X)
+    monkeypatch.setenv("NEURON_LOGICAL_NC_CONFIG", "4")
+    with pytest.raises(KernelError, match="NEURON_LOGICAL_NC_CONFIG is '4'; expected 1 or 2"):
+        simulator.run(nki.jit(cores), X)
+
+
+def test_simulate_kernel_is_called_as_vllm_calls_it(monkeypatch):
+    def scaled(x, factor=1.0):
+        tile = nl.load(x)
+        out = nl.ndarray(x.shape, x.dtype, buffer=nl.shared_hbm)
+        nl.store(out, nl.multiply(tile, factor))
+        return out
+
+    monkeypatch.setenv("NEURON_PLATFORM_TARGET_OVERRIDE", "trn2")
+    np.testing.assert_array_equal(simulate_kernel(scaled, (X,), {"factor": 2.0}, 1), 2 * X)
+    np.testing.assert_array_equal(simulate_kernel(nki.jit(scaled), (X,), {}), X)
+    assert simulate_kernel(cores, (X,), {}, 2).item() == 2
+
+
+def nested(inner, **options):
+    part = nki.jit(lambda x: x, compile_config=inner)
+
+    @nki.jit(**options)
+    def kernel(x):
+        return part(x)
+
+    return kernel
+
+
+def test_a_nested_kernel_is_inlined_under_the_outer_ones_configuration():
+    off, on = CompileConfig(dead_code_elim=False), CompileConfig(dead_code_elim=True)
+    lenient = SpecializationConfig(allow_nested_config_override=True)
+    for inner, options in ((None, {}), (on, {"compile_config": on}), (None, {"compile_config": on})):
+        np.testing.assert_array_equal(simulator.run(nested(inner, **options), X).outputs, X)
+    with pytest.raises(KernelError, match="called inside another kernel, whose compile_config differs"):
+        simulator.run(nested(off, compile_config=on), X)
+    with pytest.warns(simulator.SimulatorWarning, match="whose compile_config differs.*which stands"):
+        simulator.run(nested(off, compile_config=on, specialization_config=lenient), X)
+
+
+def test_a_configuration_is_of_its_kind():
+    assert CompileConfig().nki_alloc_fallback is True and CompileConfig().dead_code_elim is None
+    assert list(AddressRotation) == []  # its members were not seen
+    with pytest.raises(KernelError, match=r"nki.jit takes compile_config=nki.compiler.CompileConfig\(..\), got 'fast'"):
+        nki.jit(cores, compile_config="fast")
+    with pytest.raises(TypeError):
+        CompileConfig(nonsense=1)

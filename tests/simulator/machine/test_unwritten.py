@@ -1,0 +1,238 @@
+"""What comes of memory that nothing has written: a remark while it comes to nothing, an error where it matters."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+
+from triptych import simulator
+from triptych.simulator import Options, Uninitialized
+from triptych.simulator.launch.import_hook import simulated_nki
+
+with simulated_nki():
+    import nki
+    import nki.isa as nisa
+    import nki.language as nl
+
+X = np.random.default_rng(0).standard_normal((20, 8)).astype(np.float32)
+
+
+def padded(x, rows=32):
+    """A tile of `rows` rows of which the first hold x."""
+    tile = nl.ndarray((rows, x.shape[1]), nl.float32)
+    nisa.dma_copy(dst=tile[0 : x.shape[0]], src=x)
+    return tile
+
+
+def stored(tile, buffer=nl.shared_hbm):
+    out = nl.ndarray(tile.shape, tile.dtype, buffer=buffer)
+    nisa.dma_copy(dst=out, src=tile)
+    return out
+
+
+def new(*shape, dtype=nl.float32, buffer=nl.sbuf):
+    return nl.ndarray(shape, dtype, buffer=buffer)
+
+
+def copied(tile):
+    dst = new(*tile.shape)
+    nisa.tensor_copy(dst, tile)
+    return dst
+
+
+def in_place(tile):
+    nisa.tensor_scalar(tile, tile, nl.multiply, 2.0)
+    return tile
+
+
+def added(tile):
+    dst = new(*tile.shape)
+    nisa.tensor_tensor(dst, tile, tile, nl.add)
+    return dst
+
+
+def activated(tile):
+    dst = new(*tile.shape, dtype=nl.bfloat16)
+    nisa.activation(dst, nl.exp, tile)
+    return dst
+
+
+def summed(tile):
+    dst = new(tile.shape[0], 1)
+    nisa.tensor_reduce(dst, nl.add, tile, 1)
+    return dst
+
+
+def accumulated(tile):
+    dst, total = new(*tile.shape), new(tile.shape[0], 1)
+    reset = nisa.reduce_cmd.reset_reduce
+    nisa.activation(dst, nl.square, tile, reduce_op=nl.add, reduce_res=total, reduce_cmd=reset)
+    return total
+
+
+def compared(tile):
+    dst = new(*tile.shape)
+    nisa.tensor_scalar(dst, tile, nl.greater, 0.0)
+    return dst
+
+
+def as_integers(tile):
+    dst = new(*tile.shape, dtype=nl.int32)
+    nisa.tensor_copy(dst, tile)
+    return dst
+
+
+def at_an_address(tile):
+    dst = nl.ndarray(tile.shape, nl.float32, buffer=nl.sbuf, address=(0, 64))
+    nisa.tensor_copy(dst, tile)
+    return dst
+
+
+ROW_BY_ROW = (copied, in_place, added, activated, summed, accumulated, compared, as_integers, at_an_address)
+
+
+@pytest.mark.parametrize("step", ROW_BY_ROW)
+@pytest.mark.filterwarnings("ignore::triptych.simulator.SimulatorWarning")
+def test_rows_keep_apart(step):
+    """What is computed of the padding stays in the padding; at an output both lines are named."""
+
+    def kernel(x, rows):
+        return stored(step(padded(x))[0:rows])
+
+    kept = simulator.run(kernel, X, 20)
+    assert len([note for note in kept.trace.notes if "where nothing wrote it; this is no error" in note]) == 1
+    full = simulator.run(lambda x: stored(step(padded(x, 20))), X)
+    np.testing.assert_array_equal(kept.outputs, full.outputs)
+    words = r"elements of 't\d+' .*first at \[20, 0\],.*: nisa.\w+ at test_unwritten.py:\d+ reads sbuf tensor 't1'"
+    with pytest.raises(Uninitialized, match=words + r" \(32, 8\), allocated at test_unwritten.py:\d+"):
+        simulator.run(kernel, X, 21)
+
+
+@pytest.mark.filterwarnings("ignore::triptych.simulator.SimulatorWarning")
+def test_events_and_results_are_those_of_one_execution():
+    def kernel(x):
+        tile = padded(x)
+        nisa.tensor_scalar(tile, tile, nl.add, 1.0)
+        nisa.tensor_scalar(tile, tile, nl.add, 1.0)
+        return stored(tile[0:20])
+
+    run = simulator.run(kernel, X)
+    assert run.trace.count() == {"dma_copy": 2, "tensor_scalar": 2}
+    np.testing.assert_array_equal(run.outputs, X + 1 + np.float32(1))
+
+
+@pytest.mark.filterwarnings("ignore::triptych.simulator.SimulatorWarning")
+@pytest.mark.parametrize("target", ["trn2", "trn3"])
+def test_a_matmul_over_padding_rests_on_it(target):
+    """A contraction over unwritten rows gives nothing that may be used, whatever zeros stand against them."""
+
+    def kernel(x, rows):
+        left = padded(x)
+        right = new(32, 4)
+        nisa.memset(right, 0.0)
+        psum = new(8, 4, buffer=nl.psum)
+        nisa.nc_matmul(psum, left[0:rows], right[0:rows])
+        nisa.nc_matmul(psum, left[0:20], right[0:20])
+        return stored(copied(psum))
+
+    assert simulator.run(kernel, X, 20, target=target).outputs.shape == (8, 4)
+    with pytest.raises(Uninitialized, match="32 of 32 elements .*: nisa.nc_matmul at .* reads sbuf tensor"):
+        simulator.run(kernel, X, 21, target=target)
+
+
+@pytest.mark.filterwarnings("ignore::triptych.simulator.SimulatorWarning")
+def test_what_is_written_again_is_written():
+    def kernel(x):
+        tile = copied(padded(x))
+        nisa.memset(tile, 1.0)
+        return stored(tile)
+
+    assert (simulator.run(kernel, X).outputs == 1).all()
+
+
+@pytest.mark.filterwarnings("ignore::triptych.simulator.SimulatorWarning")
+def test_an_argument_is_an_output_too():
+    def kernel(x, out):
+        nisa.dma_copy(dst=out, src=copied(padded(x)))
+
+    with pytest.raises(Uninitialized, match="what kernel writes to its argument out comes from memory that nothing"):
+        simulator.run(kernel, X, np.zeros((32, 8), np.float32))
+
+
+@pytest.mark.filterwarnings("ignore::triptych.simulator.SimulatorWarning")
+def test_an_index_and_a_register_must_be_written():
+    def register(x):
+        tile = copied(padded(x))
+        nisa.register_load(nisa.register_alloc(), tile[20:21, 0:1])
+        return x
+
+    def index(x):
+        rows, tile = new(32, 1, dtype=nl.uint32), new(32, 8)
+        nisa.memset(rows[0:20], 0)
+        nisa.dma_copy(dst=tile, src=x.ap([[8, 32], [1, 8]], vector_offset=rows, indirect_dim=0))
+        return x
+
+    with pytest.raises(Uninitialized, match="what 't2' holds comes from memory that nothing has written: nisa.tensor"):
+        simulator.run(register, X)
+    with pytest.raises(Uninitialized, match="nisa.dma_copy at .*reads 12 of 32 elements that nothing has written"):
+        simulator.run(index, X.repeat(2, 0))
+
+
+@pytest.mark.filterwarnings("ignore::triptych.simulator.SimulatorWarning")
+def test_an_accumulator_carries_it_on():
+    def kernel(x, rows):
+        cmd = nisa.reduce_cmd
+        tile, dst, total = padded(x), new(32, 8), new(32, 1)
+        nisa.activation(dst, nl.square, tile, reduce_op=nl.add, reduce_cmd=cmd.reset_reduce)
+        nisa.memset(tile, 1.0)
+        nisa.activation(dst, nl.square, tile, reduce_op=nl.add, reduce_res=total, reduce_cmd=cmd.reduce)
+        return stored(total[0:rows])
+
+    assert simulator.run(kernel, X, 20).outputs.shape == (20, 1)
+    with pytest.raises(Uninitialized, match=r"1 of 21 elements .*: nisa.activation at .* reads sbuf tensor"):
+        simulator.run(kernel, X, 21)
+
+
+def test_strict_raises_at_once_and_leniency_says_nothing():
+    def kernel(x):
+        return stored(copied(padded(x))[0:20])
+
+    with pytest.raises(Uninitialized, match="nisa.tensor_copy at .*reads 96 of 256 elements that nothing has written"):
+        simulator.run(kernel, X, options=Options(strict=frozenset({"unwritten-read"})))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_array_equal(simulator.run(kernel, X, options=Options(check_uninitialized=False)).outputs, X)
+    with pytest.warns(simulator.SimulatorWarning, match="this is no error while nothing that is returned rests on it"):
+        np.testing.assert_array_equal(nki.simulate(kernel)(X), X)
+
+
+def test_an_unknown_remark_is_an_error():
+    with pytest.raises(simulator.KernelError, match="strict knows no nonsense; it knows unwritten-read, raw-member"):
+        Options(strict=frozenset({"nonsense"}))
+
+
+def test_without_data_a_read_is_a_remark():
+    def kernel(x):
+        return stored(copied(padded(x))[0:20])
+
+    shape = simulator.ShapeDtype((20, 8), "float32")
+    with pytest.warns(simulator.SimulatorWarning, match="reads 96 of 256 elements .*is known only with data"):
+        assert simulator.run(kernel, shape).outputs.shape == (20, 8)
+    with pytest.raises(Uninitialized, match="reads 96 of 256 elements"):
+        simulator.run(kernel, shape, options=Options(strict=True))
+
+
+def test_what_a_value_is_tried_with_need_not_be_one_that_an_instruction_takes():
+    """quantize_mx takes no NaN; its other fillings tell what rests on the padding."""
+
+    def kernel(x):
+        tile = new(64, 8, dtype=nl.bfloat16)
+        nisa.memset(tile[0:32], 1.0)
+        packed, scale = new(64, 2, dtype=nl.float8_e4m3fn_x4), new(64, 2, dtype=nl.uint8)
+        nisa.quantize_mx(packed, tile, scale)
+        return stored(packed.view(nl.uint8)[0:32])
+
+    with pytest.warns(simulator.SimulatorWarning, match="nisa.quantize_mx reads sbuf tensor"):
+        assert simulator.run(kernel, X, target="trn3").outputs.shape == (32, 8)

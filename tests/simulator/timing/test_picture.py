@@ -1,0 +1,70 @@
+"""A timeline as a picture: what is busy is dark, it stays small, and notebooks show it."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+from triptych.nki import isa as nisa
+from triptych.nki import language as nl
+
+from triptych import simulator
+from triptych.simulator.timing.picture import COLUMNS, LEVELS, boxes, busy, table
+from triptych.simulator.timing.timeline import Span
+
+
+def kernel(x: Any, repeats: int) -> Any:
+    out = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)
+    tile = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.sbuf)
+    nisa.dma_copy(dst=tile, src=x)
+    for _ in range(repeats):
+        nisa.tensor_copy(dst=tile, src=tile)
+    nisa.dma_copy(dst=out, src=tile)
+    return out
+
+
+def span(start: float, length: float, track: str = "vector", rings: int = 0) -> Span:
+    return Span(0, 0, track, start, length, start + length, None, "start", rings)
+
+
+def levels(*spans: Span) -> list[int]:
+    chip = SimpleNamespace(dma_rings=SimpleNamespace(value=16))
+    timeline: Any = SimpleNamespace(total_ns=float(COLUMNS), trace=SimpleNamespace(chip=chip))
+    return list(busy(spans, timeline))
+
+
+def test_a_column_is_as_dark_as_its_track_is_busy() -> None:
+    found = levels(span(10, 5), span(20, 0.5), span(100, 0.25))
+    assert found[10:15] == [LEVELS] * 5 and found[9] == found[15] == 0
+    assert found[20] == LEVELS // 2 and found[100] == 1
+    assert sum(map(bool, found)) == 7
+
+
+def test_a_transfer_is_as_dark_as_its_share_of_the_rings() -> None:
+    assert levels(span(0, 10, "dma", rings=8))[5] == LEVELS // 2
+    assert levels(span(0, 10, "dma", rings=8), span(0, 10, "dma", rings=8))[5] == LEVELS
+
+
+def test_equal_columns_are_one_box() -> None:
+    assert len(list(boxes([0, 4, 4, 4, 0, 2], 0, "#000"))) == 2
+
+
+def test_a_long_kernel_is_no_larger_than_its_columns() -> None:
+    x = np.ones((128, 64), np.float32)
+    few, many = (simulator.on("trn2").predict(kernel, x, repeats=n) for n in (3, 3000))
+    assert len(many.svg()) < 60_000
+    for prediction in (few, many):
+        root = ElementTree.fromstring(prediction.svg())
+        words = [node.text for node in root.iter() if node.tag.endswith("text")]
+        assert {"vector", "dma"} <= set(words) and f"{prediction.total_us:,.1f} µs, predicted" in str(words[0])
+
+
+def test_notebooks_show_runs_and_predictions() -> None:
+    x = np.ones((128, 64), np.float32)
+    run = simulator.on("trn2").run(kernel, x, repeats=2)
+    assert "(128, 64) float32" in run._repr_html_() and "<svg" in run._repr_html_()
+    prediction = simulator.predict_trace(run.trace)
+    assert "predicted, not measured" in prediction._repr_html_() and "x the roofline" in prediction._repr_html_()
+    assert table([("<b>", "&")]) == "<table><tr><td>&lt;b&gt;</td><td>&amp;</td></tr></table>"

@@ -1,0 +1,151 @@
+"""The order in which transfers are issued, and what else decides when they move, by hand."""
+
+import numpy as np
+import pytest
+
+from triptych import simulator
+from triptych.simulator import Options
+from triptych.simulator.analysis.hazards import hazards
+from triptych.simulator.launch.import_hook import simulated_nki
+from triptych.simulator.timing import schedule
+from triptych.simulator.timing.order import by_need
+from triptych.simulator.timing.work import works
+
+with simulated_nki():
+    import nki.isa as nisa
+    import nki.language as nl
+
+X = np.ones((128, 512), np.float32)
+ISSUE = 603  # ns a transfer that is left open, by GpSimd
+
+
+def traced(program, target="trn2"):
+    def kernel(x):
+        program(x)
+        return x
+
+    options = Options(check_uninitialized=False, check_capacity=False, check_operands=False)
+    return simulator.run(kernel, X, target=target, options=options).trace
+
+
+def tile(n=512, dtype="float32", p=128, **more):
+    return nl.ndarray((p, n), dtype, nl.sbuf, **more)
+
+
+def order_of(program):
+    trace = traced(program)
+    return [trace.events[i].name for i in by_need(trace, hazards(trace))]
+
+
+def test_loads_come_before_what_needs_them_first():
+    def program(x):
+        a, b, c = tile(), tile(), tile()
+        for name, t in (("load a", a), ("load b", b), ("load c", c)):
+            nisa.dma_copy(t, x, name=name)
+        nisa.activation(tile(), nl.exp, c, name="use c")
+        nisa.tensor_tensor(tile(), a, c, nl.add, name="use a and c")
+        nisa.activation(tile(), nl.exp, b, name="use b")
+
+    assert order_of(program) == ["load c", "use c", "load a", "use a and c", "load b", "use b"]
+    trace = traced(program)
+    starts = {}
+    for order in ("overlapped", "program"):
+        spans = {trace.events[s.index].name: s for s in schedule(trace, order).spans}
+        starts[order] = sorted((name for name in spans if "load" in name), key=lambda name: spans[name].start_ns)
+        assert [s.index for s in schedule(trace, order).spans] == list(range(6))
+    assert starts == {"overlapped": ["load c", "load a", "load b"], "program": ["load a", "load b", "load c"]}
+
+
+def test_a_load_through_another_comes_before_both():
+    def program(x):
+        a, b = tile(), tile()
+        nisa.dma_copy(a, x, name="into a")
+        nisa.memset(tile(), 1.0, name="beside")
+        nisa.dma_copy(b, a, name="a to b")
+        nisa.memset(tile(), 1.0, name="beside too")
+        nisa.activation(tile(), nl.exp, b, name="use b")
+
+    assert order_of(program) == ["beside", "beside too", "into a", "a to b", "use b"]
+
+
+def test_what_a_load_waits_for_stays_before_it_and_stores_stay():
+    """b is read before it is loaded, and what follows overwrites what was stored and loaded."""
+
+    def program(x):
+        a, b = tile(), tile()
+        nisa.memset(b, 1.0, name="fill b")
+        nisa.activation(a, nl.exp, b, name="read b")
+        nisa.dma_copy(b, x, name="load b")
+        nisa.dma_copy(nl.ndarray((128, 512), "float32", nl.private_hbm), a, name="store a")
+        nisa.memset(a, 1.0, name="fill a")
+        nisa.memset(b, 2.0, name="fill b again")
+
+    assert order_of(program) == ["fill b", "read b", "store a", "fill a", "load b", "fill b again"]
+
+
+@pytest.mark.parametrize(
+    ("target", "p", "n", "dtype", "queue"),
+    [
+        ("trn2", 128, 128, "bfloat16", "static"),  # hardware makes descriptors for 16 rows alone
+        ("trn2", 16, 128, "bfloat16", "sync"),
+        ("trn2", 16, 64, "bfloat16", "static"),
+        ("trn2", 16, 128, "float32", "static"),
+        ("trn1", 16, 128, "bfloat16", "static"),
+    ],
+)
+def test_who_issues_a_transpose(target, p, n, dtype, queue):
+    def program(x):
+        source = nl.ndarray((p, n), dtype, nl.private_hbm)
+        nisa.dma_transpose(tile(p, dtype, n), source)
+        nisa.dma_transpose(tile(p, dtype, n), tile(n, dtype, p))
+
+    from_hbm, from_sbuf = works(traced(program, target))
+    assert (from_hbm.queue, from_sbuf.queue) == (f"dma by {queue}", f"dma by {queue}, from SBUF")
+    assert from_hbm.issue == from_sbuf.issue == {"static": 184, "sync": 600}[queue]
+
+
+@pytest.mark.parametrize(("target", "queue", "issue"), [("trn1", "static", 184), ("trn2", "gpsimd", ISSUE)])
+def test_who_issues_what_is_left_open(target, queue, issue):
+    (work,) = works(traced(lambda x: nisa.dma_copy(tile(), x), target))
+    assert (work.queue, work.issue) == (f"dma by {queue}", issue)
+
+
+def test_transfers_on_other_rings_move_at_once_and_on_the_same_in_turn():
+    def program(x):
+        for name, rows in (("low", slice(0, 64)), ("high", slice(64, 128)), ("middle", slice(60, 68))):
+            nisa.dma_copy(tile()[rows], x[rows], dge_mode=nisa.dge_mode.none, name=name)
+
+    trace = traced(program)
+    spans = {trace.events[s.index].name: s for s in schedule(trace).spans}
+    row = 4.7 + 2048 / 23
+    assert [works(trace)[i].rings for i in range(3)] == [range(8), range(8, 16), range(7, 9)]
+    assert spans["low"].start_ns == 17_740 and spans["low"].busy_ns == pytest.approx(8 * row)
+    assert spans["high"].start_ns == 17_740 + 184
+    assert spans["middle"].start_ns == pytest.approx(spans["high"].free_ns) and spans["middle"].why == "rings"
+    assert spans["middle"].busy_ns == pytest.approx(4 * row)
+
+
+def test_tensors_with_addresses_ask_for_no_room():
+    """Two of 200 KiB a partition share their bytes, and a third without an address has 200 KiB for itself."""
+
+    def program(x):
+        for name in ("first", "second"):
+            nisa.memset(tile(51_200, address=(0, 0)), 1.0, name=name)
+        nisa.memset(tile(51_200), 1.0, engine=nisa.engine.gpsimd, name="beside")
+
+    trace = traced(program)
+    spans = {trace.events[s.index].name: s for s in schedule(trace).spans}
+    assert spans["beside"].start_ns == spans["first"].start_ns == 17_000
+    assert {s.why for s in spans.values()} == {"start", "order"}
+
+
+@pytest.mark.parametrize(
+    ("buffer", "n", "shares"), [("psum", 180, False), ("psum", 240, True), ("sbuf", 140, False), ("sbuf", 160, True)]
+)
+def test_vector_holds_gpsimd_up_in_its_faster_modes(buffer, n, shares):
+    """Twice as fast from PSUM, four times in SBUF; with the access 50 + n/2, or 50 + 64, of 3/4 n cycles."""
+    trace = traced(lambda x: nisa.tensor_copy(tile(n, "bfloat16"), nl.ndarray((128, n), "bfloat16", buffer_of[buffer])))
+    assert (works(trace)[0].port is not None) == shares
+
+
+buffer_of = {"psum": nl.psum, "sbuf": nl.sbuf}
