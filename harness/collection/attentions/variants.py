@@ -126,12 +126,15 @@ def cases(packed: bool = False, **options: Any) -> dict[str, list[dict[str, Any]
         (31, 67, 13, 3),
     ]
     shapes += [(37, 300, 256, 1), (3, 1154, 20, 1)]
-    prefill = [case for case in llama.attentions(long=False) if "prefill" in case["name"]]
+    prefill = [[c for c in llama.attentions(long) if "prefill" in c["name"]] for long in (False, True)]
+    if options.get("with_lse"):
+        prefill = [[{**case, "dtype": "float32"} for case in some] for some in prefill]
     return {
         "smoke": [of(4, 2, 96, 160, 64, b=2), of(2, 1, 200, 200, 128)],
         "edge": [of(h, 1, sq, sk, d) for sq, sk, d, h in shapes],
         "adversarial": [of(2, 1, 67, 150, 64, regime) for regime in HARD],
-        "model": [{**case, "causal": causal, **options} for case in prefill],
+        "model": [{**case, "causal": causal, **options} for case in prefill[0]],
+        "model-long": [{**case, "causal": causal, **options} for case in prefill[1]],
     }
 
 
