@@ -14,10 +14,9 @@ chunk.
 
 Per chunk of 128 r keys, G = H // Hkv heads that share it, n = G T columns of queries:
 
-    Tensor   transposes k, 128 x 128 a time (two tiles of keys where D = 64); s[key, n] = k q^T, k^T stationary; then
-    p^T v, p stationary Scalar   half of the copies of k^T from PSUM to SBUF; p = exp(s / sqrt(D)), all of the chunk in
-    one instruction Vector   the other half; zeros for keys from lengths[b] on; sums of p over t, which a product with
-    ones finishes
+    Tensor   transposes k, 128 x 128 a time, of D = 64 two tiles; s[key, n] = k q^T, k^T stationary; p^T v, p stationary
+    Scalar   half of the copies of k^T from PSUM to SBUF; p = exp(s / sqrt(D)), all of the chunk in one instruction
+    Vector   the other half; zeros for keys from lengths[b] on; sums of p over t, which a product with ones finishes
 
 Keys on the partitions make a maximum impossible, and as in `attention` none is needed: each (b, g) proves from l and
 its outputs that the shift 0 was right, or is computed again by `_exactly`, under a loop that ordinary inputs never
