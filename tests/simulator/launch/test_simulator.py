@@ -45,8 +45,8 @@ def test_a_kernels_own_parameters_are_reached_whatever_their_names(target):
 
 def test_what_a_simulation_takes_is_said_once():
     lenient = Options(check_uninitialized=False)
-    trn1 = simulator.on("trn1", options=lenient, order="program", settings={"dma_issue_ns": 5000})
-    assert trn1 == Simulator("trn1", lenient, "program", {"dma_issue_ns": 5000})
+    trn1 = simulator.on("trn1", options=lenient, order="program", settings={"dma_static_issue_ns": 5000})
+    assert trn1 == Simulator("trn1", lenient, "program", {"dma_static_issue_ns": 5000})
 
     def unwritten(a):
         out = nl.ndarray(a.shape, a.dtype, nl.shared_hbm)
@@ -56,7 +56,7 @@ def test_what_a_simulation_takes_is_said_once():
     for outputs in (trn1.run(unwritten, A).outputs, trn1.run_ranks(unwritten, [(A,)])[0].outputs):
         assert outputs.shape == A.shape
     prediction = trn1.predict(scaled, A)
-    assert prediction.timeline.order == "program" and prediction.chip.dma_issue_ns.value == 5000
+    assert prediction.timeline.order == "program" and prediction.chip.dma_static_issue_ns.value == 5000
     assert prediction.total_us > simulator.on("trn1", order="program").predict(scaled, A).total_us
 
 
