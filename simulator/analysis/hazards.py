@@ -121,16 +121,15 @@ def _written(trace: Trace) -> dict[Hashable, _Memory]:
 def hazards(trace: Trace) -> list[list[Edge]]:
     """For each event, the earlier events that it waits for, with the reason; only those not implied by others."""
     memories = _written(trace)
-    places: dict[tuple[int, int], _Place | None] = {}  # by region and core: a view that several events use has one
+    places: dict[int, _Place | None] = {}  # by the region's identity: a view that several events use has one region
     position = {id(event): index for index, event in enumerate(trace.events)}
     last_in_block: dict[tuple[int, int], int] = {}  # of nl.no_reorder
     edges: list[list[Edge]] = []
     for index, event in enumerate(trace.events):
         found: dict[int, str] = {}
-        core, attributes = event.core, event.attributes
-        shared = "epoch" in attributes
+        shared = "epoch" in event.attributes
         for region in event.reads:
-            at = (id(region), core)
+            at = id(region)
             place = places.get(at)
             if place is None:
                 if at in places:
@@ -147,12 +146,12 @@ def hazards(trace: Trace) -> list[list[Edge]]:
             if index < place.memory.last_write:
                 place.readers.append((index, who))
         for region in event.writes:
-            at = (id(region), core)
+            at = id(region)
             place = places.get(at)
             if place is None:
                 place = places[at] = memories[_key(event, region)].place(box_of(region))
             _overwrite(place, index, _who(event, region) if shared else None, found)
-        if attributes:
+        if event.attributes:
             _asked(event, position, last_in_block, found, index)
         found.pop(index, None)
         edges.append(list(found.items()))
