@@ -13,7 +13,16 @@ import pytest
 
 from triptych.harness.results import document
 from triptych.harness.results.findings import Attribution, Failure, Histogram, Map, Worst
-from triptych.harness.results.measures import Derived, Fixed, Kinds, Metrics, Nonfinite, Parity, SensitivityReport
+from triptych.harness.results.measures import (
+    Derived,
+    Fixed,
+    Kinds,
+    Metrics,
+    Nonfinite,
+    OneOutput,
+    Parity,
+    SensitivityReport,
+)
 from triptych.harness.results.result import Result
 from triptych.harness.results.status import Cause, Evidence, Status
 from triptych.harness.results.timing import Measured, Predicted
@@ -147,3 +156,13 @@ def test_the_types_are_a_schema() -> None:
 def test_records_cannot_be_changed() -> None:
     with pytest.raises(AttributeError):
         Fixed(source="op", regime="normal", rtol=0.0, atol=0.0).atol = 1.0  # type: ignore[misc]
+
+
+def test_several_outputs_come_back_and_a_document_without_them_reads(tmp_path: Path) -> None:
+    each = OneOutput(passed=False, metrics=FAILED.metrics, tolerance=FAILED.tolerance)
+    result = msgspec.structs.replace(FAILED, output="lse", outputs={"out": OneOutput(passed=True), "lse": each})
+    path = tmp_path / "two.json"
+    path.write_text(document.dumps({}, [result, FAILED]))
+    two, one = document.read(str(path)).results
+    assert isinstance(two, Result) and isinstance(one, Result) and two.to_dict() == result.to_dict()
+    assert (one.output, one.outputs) == ("", {}) and not {"output", "outputs"} & FAILED.to_dict().keys()
