@@ -138,8 +138,7 @@ class Backend(ABC):
 
 def given_back(problem: Problem, value: Any, inputs: Arrays) -> Any:
     """What a kernel returned and, of one that changes some of its `inputs`, what these are now."""
-    mutates = problem.op.mutates
-    return Returned(value, {name: inputs[name] for name in mutates}) if mutates else value
+    return Returned(value, {name: inputs[name] for name in problem.changed}) if problem.op.mutates else value
 
 
 def split_kernel(kernel: str | Callable[..., Any] | None) -> tuple[Path, str]:

@@ -48,7 +48,7 @@ class Torch(Backend):
 
 def outputs_of(problem: Problem, tensors: dict[str, Any], returned: Any) -> Any:
     """What a function returned and, of one that changes inputs, what these are now, as arrays."""
-    return given_back(problem, from_tensors(returned), {name: from_torch(tensors[name]) for name in problem.op.mutates})
+    return given_back(problem, from_tensors(returned), {name: from_torch(tensors[name]) for name in problem.changed})
 
 
 def from_tensors(returned: Any) -> Any:
@@ -70,7 +70,7 @@ def tensors_of(problem: Problem) -> dict[str, Any]:
 
 def restoring(problem: Problem, tensors: dict[str, Any]) -> Callable[[], None]:
     """What makes tensors that a call changes again what they are now."""
-    before = {name: tensors[name].clone() for name in problem.op.mutates}
+    before = {name: tensors[name].clone() for name in problem.changed}
 
     def restore() -> None:
         for name, tensor in before.items():

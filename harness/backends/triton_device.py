@@ -52,7 +52,7 @@ class TritonDevice(Backend):
         views |= {parameter: _between(tensors[parameter], *m) for parameter, m in memory.items()}
         with launcher_of(problem) as (launcher, _):
             returned = launcher(**views, **problem.case.params)
-        written_to = [tensors[name] for name in (*memory, *problem.op.mutates)]
+        written_to = [tensors[name] for name in (*memory, *problem.changed)]
         if written_to:
             guarded.check_streams(torch.cuda, lambda: np.concatenate([_bytes(tensor) for tensor in written_to]))
         back = {name: t.cpu().numpy().view(buffers[name].dtype) for name, t in tensors.items()}
@@ -74,7 +74,7 @@ class TritonDevice(Backend):
 
             def outputs(returned: Any) -> Any:
                 written = {parameter: from_torch(tensors[parameter]) for parameter in writes}
-                now = {name: from_torch(tensors[name]) for name in problem.op.mutates}
+                now = {name: from_torch(tensors[name]) for name in problem.changed}
                 return given_back(problem, output_of(from_tensors(returned), writes, written, problem), now)
 
             return time_cuda(lambda: launcher(**tensors, **problem.case.params), budget.looking_at(outputs), restore)

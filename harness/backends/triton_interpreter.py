@@ -120,7 +120,7 @@ def interpreted(problem: Problem, how: Callable[..., Any]) -> Any:
         with launcher_of(problem) as (launcher, writes), Sealed(problem.inputs):
             memory = {parameter: problem.memory_of(name) for parameter, name in writes.items()}
             written = {p: guarded.inside(guarded.pattern_buffer(*m), *m) for p, m in memory.items()}
-            mutates = (*problem.op.mutates, *written)
+            mutates = (*problem.changed, *written)
             returned = how(launcher, {**own, **written}, None, mutates, **problem.case.params)
     except OrderError:
         return interpreted(problem, interpret)

@@ -65,6 +65,11 @@ class Problem:
         """Inputs and params by name, as a baseline or a reference takes them."""
         return {**self.inputs, **self.case.params}
 
+    @property
+    def changed(self) -> list[str]:
+        """The names of the inputs that a kernel may change, but for those that are left out."""
+        return [name for name in self.op.mutates if name in self.inputs]
+
     def own_inputs(self) -> Arrays:
         """The inputs for one call of a kernel: those that it changes are copies, in the same layout."""
         return {name: layouts.copy(x) if name in self.op.mutates else x for name, x in self.inputs.items()}
@@ -73,7 +78,7 @@ class Problem:
         """What makes `inputs`, as `own_inputs` gave them, again what they were before a kernel changed them."""
 
         def restore() -> None:
-            for name in self.op.mutates:
+            for name in self.changed:
                 inputs[name][...] = self.inputs[name]
 
         return restore

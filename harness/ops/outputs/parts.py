@@ -67,12 +67,16 @@ def all_outputs(op: Op, function: Callable[..., Any]) -> Callable[..., Outputs]:
 
     @functools.wraps(function)
     def call(**arguments: Any) -> Outputs:
-        own = {name: copied(x) if name in op.mutates else x for name, x in arguments.items()}
+        unknown = [name for name in op.mutates if name not in arguments]
+        if unknown:
+            raise InvalidOp(f"op {op.name} mutates {unknown[0]!r}, which is no input; it has {', '.join(arguments)}")
+        mutates = [name for name in op.mutates if arguments[name] is not None]
+        own = {name: copied(x) if name in mutates else x for name, x in arguments.items()}
         returned = function(**own)
-        leaves = {} if returned is None and op.mutates else flatten(returned)
-        changed = {name: own[name] for name in op.mutates}
-        if op.mutates and not any(differ(own[name], arguments[name]) for name in op.mutates):
-            leaves, changed = split(op, leaves)
+        leaves = {} if returned is None and mutates else flatten(returned)
+        changed = {name: own[name] for name in mutates}
+        if mutates and not any(differ(own[name], arguments[name]) for name in mutates):
+            leaves, changed = split(op, mutates, leaves)
         named = renamed(leaves, declared) if declared else leaves
         if named is None:
             what = f"the reference of {op.name} returns {listed(list(leaves))}"
@@ -84,15 +88,15 @@ def all_outputs(op: Op, function: Callable[..., Any]) -> Callable[..., Outputs]:
     return call
 
 
-def split(op: Op, leaves: Outputs) -> tuple[Outputs, Outputs]:
+def split(op: Op, mutates: Sequence[str], leaves: Outputs) -> tuple[Outputs, Outputs]:
     """What a function that changes nothing returned: its other results, and what the inputs of `mutates` become."""
-    last: Sequence[str] = list(op.mutates) if set(op.mutates) <= set(leaves) else list(leaves)[-len(op.mutates) :]
-    if len(last) != len(op.mutates):
+    last = mutates if set(mutates) <= set(leaves) else list(leaves)[-len(mutates) :]
+    if len(last) != len(mutates):
         raise InvalidOp(
-            f"the reference of {op.name} changes none of {', '.join(op.mutates)} and returns {listed(list(leaves))}: "
+            f"the reference of {op.name} changes none of {', '.join(mutates)} and returns {listed(list(leaves))}: "
             "let it write to them as the kernel does, or return what they become after its other results"
         )
-    changed = dict(zip(op.mutates, [leaves[name] for name in last], strict=True))
+    changed = dict(zip(mutates, [leaves[name] for name in last], strict=True))
     rest = {name: value for name, value in leaves.items() if name not in last}
     return ({"": next(iter(rest.values()))} if list(rest) == ["0"] else rest), changed
 

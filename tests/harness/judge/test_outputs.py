@@ -294,3 +294,17 @@ def test_what_a_launch_returns_beside_its_results_is_left_aside() -> None:
 
 def in_place_sum(x: Any, y: Any) -> None:
     x += y
+
+
+def test_what_is_changed_must_be_an_input_and_may_be_left_out() -> None:
+    with pytest.raises(InvalidOp, match="op op mutates 'y', which is no input; it has x"):
+        prepared(lambda x: 2 * x, mutates=("y",))
+
+    def inputs(case: Any, rng: np.random.Generator) -> dict[str, Any]:
+        return {"x": rng.standard_normal((case.axes["M"], case.axes["N"])), "cache": None}
+
+    case = prepared(lambda x, cache: 2 * x, inputs, mutates=("cache",))
+    x = case.problem.inputs["x"]
+    assert list(case.outputs) == [""] and case.problem.changed == []
+    assert judged(case, Returned(2 * x, {})).status is Status.PASSED
+    assert judged(case, Returned(3 * x, {})).status is Status.FAILED
