@@ -12,6 +12,8 @@ An error knows the line of the kernel that caused it: the innermost frame outsid
 
 from __future__ import annotations
 
+import dis
+import linecache
 import os
 import sys
 from types import CodeType, FrameType
@@ -28,11 +30,32 @@ def kernel_line() -> tuple[str, int]:
 
 
 class Lines:
-    """The kernel's line of a frame, kept from its first use: Python walks a table of its code for it."""
+    """The kernel's line of a frame, kept from its first use: Python walks a table of its code for it.
+
+    And the variable that the value of the call in that frame is bound to, by the instruction of Python that follows it.
+    """
 
     def __init__(self) -> None:
         self._known: dict[tuple[int, int], tuple[str, int]] = {}  # by code and instruction
+        self._names: dict[tuple[int, int], str] = {}
         self._codes: list[CodeType] = []  # kept alive, so that an id stays one code's
+
+    def variable(self, frame: FrameType | None) -> str:
+        """`x` of `x = ..`; where the kernel says `return ..` the caller's variable; "" where there is none."""
+        for _ in range(_CALLERS):
+            while frame is not None and frame.f_code.co_filename.startswith(HERE):
+                frame = frame.f_back
+            if frame is None:
+                return ""
+            key = (id(frame.f_code), frame.f_lasti)
+            name = self._names.get(key)
+            if name is None:
+                self._codes.append(frame.f_code)
+                name = self._names[key] = _bound_to(frame.f_code, frame.f_lasti)
+            if name != _RETURNED:
+                return name
+            frame = frame.f_back
+        return ""
 
     def of(self, frame: FrameType | None) -> tuple[str, int]:
         """(file, line) of a frame, or of the innermost of its callers that is outside the simulator."""
@@ -46,6 +69,25 @@ class Lines:
                 return self._known.setdefault((id(code), frame.f_lasti), (code.co_filename, frame.f_lineno))
             frame = frame.f_back
         return "?", 0
+
+
+_CALLERS = 4  # functions that hand a tensor on to the one that names it
+_RETURNED = "return"  # no name of a variable
+
+
+def _bound_to(code: CodeType, offset: int) -> str:
+    """The variable that a call at an offset of Python's code is bound to; "return" where the function returns it."""
+    rest = (i for i in dis.get_instructions(code) if i.offset > offset and i.opname != "CACHE")
+    after, then = next(rest, None), next(rest, None)
+    if after is None:
+        return ""
+    if after.opname.startswith("LOAD_") and then is not None and then.opname == "STORE_ATTR":  # self.x = ..
+        return str(then.argval)
+    if after.opname.startswith("RETURN"):
+        return _RETURNED
+    named = after.opname.startswith(("STORE_FAST", "STORE_NAME", "STORE_DEREF", "STORE_GLOBAL"))
+    value = after.argval if named else ""
+    return str(value[0] if isinstance(value, tuple) else value)
 
 
 def show_line(line: tuple[str, int]) -> str:
@@ -62,6 +104,21 @@ class NkiError(Exception):
         self.op: str | None = None  # the instruction, set where it is dispatched
         self.rank: int | None = None  # set where several ranks run
         self.line = line or kernel_line()
+
+    @property
+    def excerpt(self) -> str:
+        """The kernel's line with the one before it, as they stand in its file; "" where there is no source."""
+        file, number = self.line
+        rows = [(n, linecache.getline(file, n).rstrip()) for n in (number - 1, number)]
+        if not rows[1][1]:
+            return ""
+        shown = [f"{'>' if n == number else ' '} {n:4} | {text}" for n, text in rows if text]
+        return "\n".join([f"{show_line(self.line)}:", *shown])
+
+    @property
+    def __notes__(self) -> list[str]:
+        """What Python prints below an error that nobody catches."""
+        return [self.excerpt] if self.excerpt else []
 
     def __str__(self) -> str:
         op = f"{self.op} at " if self.op else ""

@@ -64,7 +64,8 @@ def test_an_error_names_its_rank_and_the_others_do_not_begin():
         return doubled(x)
 
     with pytest.raises(NkiError, match=r"^rank 1, nisa.tensor_scalar at test_ranks.py:\d+: reads 8 of 8 elements"):
-        simulator.run_ranks(kernel, [(x, rank == 1) for rank, x in enumerate(X)])
+        strict = simulator.Options(strict=True)
+        simulator.run_ranks(kernel, [(x, rank == 1) for rank, x in enumerate(X)], options=strict)
     assert begun == [False, True]
 
 
