@@ -138,8 +138,8 @@ class NkiError(Exception):
         shown = [f"{'>' if n == number else ' '} {n:4} | {text}" for n, text in rows if text]
         return "\n".join([f"{show_line(self.line)}:", *shown])
 
-    @property  # type: ignore[override]
-    def __notes__(self) -> list[str]:
+    @property
+    def __notes__(self) -> list[str]:  # type: ignore[override]
         """What Python prints below an error that nobody catches."""
         return [self.excerpt] if self.excerpt else []
 
