@@ -34,7 +34,7 @@ def off_by(error, dtype=np.float32):
 
 
 def cause(out, again, narrow, dtype="float32", fault=""):
-    found = attribution.explain(prepared_of(dtype), out, Replay(again, narrow, fault))
+    found = attribution.explain(prepared_of(dtype), out, Replay({"": again}, narrow, fault), again)
     return found.cause, found.text
 
 
