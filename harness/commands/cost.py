@@ -11,10 +11,11 @@ from triptych import simulator
 from triptych.harness import files
 from triptych.harness.accelerators.catalogue import Catalogue, catalogue, read
 from triptych.harness.commands.arguments.outputs import Outputs
-from triptych.harness.cost.blocks import Block, block_of
+from triptych.harness.cost.blocks import Block, block_of, llama_of
 from triptych.harness.cost.points import Point, of_publications, of_results
 from triptych.harness.cost.predicted import of_model
 from triptych.harness.cost.service import prices
+from triptych.harness.cost.whole import Whole, of_blocks
 from triptych.harness.errors import UsageError, unknown
 from triptych.harness.exit_codes import ExitCode
 from triptych.harness.reports.cost import text as report
@@ -37,9 +38,10 @@ def run(arguments: Namespace) -> int:
         if target not in simulator.TARGETS:
             raise unknown("target", target, simulator.TARGETS)
     saved = [document.read(path) for path in arguments.documents]
-    found = points(block, known, arguments.rows or ROWS, arguments.targets, outputs)
+    found = points(block, known, arguments.rows or ROWS, arguments.targets)
     measured = list(of_results([(one.env, one.results) for one in saved], block, known))
-    costs = Costs.of(block, [*measured, *found], priced, known)
+    whole = whole_blocks(block, known, arguments.targets) if arguments.whole else []
+    costs = Costs.of(block, [*measured, *found], priced, known, whole)
     if outputs.json:
         body = {"schema_version": document.SCHEMA_VERSION, **report.record(costs)}
         files.write(outputs.json, json.dumps(name_nonfinite(body), indent=1, ensure_ascii=False) + "\n")
@@ -52,11 +54,26 @@ def run(arguments: Namespace) -> int:
     return ExitCode.OK
 
 
-def points(
-    block: Block, known: Catalogue, rows: Sequence[int], targets: Sequence[str], outputs: Outputs
-) -> list[Point]:
+def chips(known: Catalogue, targets: Sequence[str]) -> list[str]:
+    """The targets that are predicted: those that are named, else all that have a price."""
+    return list(targets) or [target for chip in known.chips for target in chip.targets if known.prices_of(chip)]
+
+
+def whole_blocks(block: Block, known: Catalogue, targets: Sequence[str]) -> list[Whole]:
+    """The predictions of whole blocks, which take minutes."""
+    line = Ticker(sys.stderr)
+    try:
+        model = llama_of(block.model)
+        return list(
+            of_blocks(model, block.layers, known, chips(known, targets), lambda words: line.say(f"predicting {words}"))
+        )
+    finally:
+        line.clear()
+
+
+def points(block: Block, known: Catalogue, rows: Sequence[int], targets: Sequence[str]) -> list[Point]:
     """The predictions of our kernels, and what was published of the other vendors' best."""
-    names = list(targets) or [target for chip in known.chips for target in chip.targets]
+    names = chips(known, targets)
     line = Ticker(sys.stderr)
     try:
         predicted = list(of_model(block, known, rows, names, lambda words: line.say(f"predicting {words}")))

@@ -75,7 +75,7 @@ def run(arguments: Namespace) -> int:
             made = search(job.knobs, ruler(job, request, arguments), partial(tick, line, job))
         finally:
             line.clear()
-        trial, judged = winner(made, job, request, arguments)
+        trial, judged = judged_winner(made, job, request, arguments)
         sentence = report.choice(made, trial, judged)
         chosen.append((job, made, trial, sentence))
         if arguments.write and trial is not None and trial is not made.own:
@@ -185,6 +185,17 @@ def bench(
         if made.interrupted:
             raise KeyboardInterrupt
         return made.results
+
+
+def judged_winner(tuning: Tuning, job: Job, request: Request, arguments: Namespace) -> tuple[Trial | None, int]:
+    """The choice and how many cases said that it is right; none where the user has ended the search or the judging."""
+    if not tuning.complete:
+        return None, 0
+    try:
+        return winner(tuning, job, request, arguments)
+    except KeyboardInterrupt:
+        tuning.complete = False
+        return None, 0
 
 
 def winner(tuning: Tuning, job: Job, request: Request, arguments: Namespace) -> tuple[Trial | None, int]:

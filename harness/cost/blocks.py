@@ -59,11 +59,17 @@ class Block:
         return sum(p.times * times[p.name] for p in self.projections)
 
 
+def llama_of(model: str) -> Llama:
+    """The sizes of a model by its name; UsageError that lists them for one that is none."""
+    for one in MODELS:
+        if one.name == model:
+            return one
+    raise unknown("model", model, [one.name for one in MODELS])
+
+
 def block_of(model: str) -> Block:
-    """The block of a model by its name; UsageError that lists them for one that is none."""
-    found: Llama | None = next((one for one in MODELS if one.name == model), None)
-    if found is None:
-        raise unknown("model", model, [one.name for one in MODELS])
+    """The block of a model by its name."""
+    found = llama_of(model)
     inner, kv = found.heads * found.head_dim, found.kv_heads * found.head_dim
     return Block(
         model,

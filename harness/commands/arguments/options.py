@@ -274,6 +274,9 @@ def add_cost(parser: argparse.ArgumentParser) -> None:
         "--rows", type=values.counts, metavar="N,...", help="tokens of a kernel at once (default: 1,8,32,128,512,2048)"
     )
     parser.add_argument(
+        "--whole", action="store_true", help="also predict whole blocks, attention and norms among them (minutes)"
+    )
+    parser.add_argument(
         "--kind",
         choices=("on-demand", "reserved", "spot", "capacity-block", "ownership"),
         default="on-demand",

@@ -7,20 +7,22 @@ from dataclasses import dataclass
 
 from triptych.harness.accelerators.catalogue import Catalogue, Price
 from triptych.harness.cost.blocks import Block
-from triptych.harness.cost.points import BOUND, ORDER, Point, fastest
+from triptych.harness.cost.points import BOUND, ORDER, PREDICTED, Point, fastest
 from triptych.harness.cost.service import SERVICES, Offer, Verdict, name, verdict, without_price
+from triptych.harness.cost.whole import Whole
 from triptych.harness.reports.charts.chart import Axis, Chart, Mark, Series
 from triptych.harness.reports.formats import short
 
 PREFILL = 2048  # rows whose $/PFLOP is told
 SERVICE_HEAD = ("a block within", "chip", "evidence", "rows a kernel", "µs", "$/M tokens", "as cheap below, $/h")
 PFLOP_HEAD = ("chip", "evidence", "rows", "TFLOP/s", "$/PFLOP", "$/M tokens", "from")
+WHOLE_HEAD = ("a whole block", "chip", "evidence", "µs", "tokens/s", "$/M tokens")
 PRICE_HEAD = ("chip", "$/hour", "kind", "region", "date", "source")
 NOTE = (
-    "A block is its seven projections; attention, norms, embedding, head and links between chips are not in it. "
-    "Measured, predicted and published times are of different software and machines; a bound is no time that anybody "
-    "reached, and is ranked with nothing. Every core of a chip runs blocks of its own for rows of its own, so that a "
-    "block takes long on a small core."
+    "A block is its seven projections, unless it is called whole; attention, norms, embedding, head and links "
+    "between chips are not in it. Measured, predicted and published times are of different software and machines; a "
+    "bound is no time that anybody reached, and is ranked with nothing. Every core of a chip runs blocks of its own "
+    "for rows of its own, so that a block takes long on a small core."
 )
 
 
@@ -33,13 +35,21 @@ class Costs:
     priced: Mapping[str, Price]
     left_out: Sequence[str]
     verdicts: Sequence[Verdict]
+    whole: Sequence[Whole] = ()
 
     @classmethod
-    def of(cls, block: Block, points: Sequence[Point], priced: Mapping[str, Price], known: Catalogue) -> Costs:
+    def of(
+        cls,
+        block: Block,
+        points: Sequence[Point],
+        priced: Mapping[str, Price],
+        known: Catalogue,
+        whole: Sequence[Whole] = (),
+    ) -> Costs:
         """The costs of the fastest of these points at these prices."""
         points = fastest(points)
         verdicts = [found for us in SERVICES if (found := verdict(us, points, priced))]
-        return cls(block, points, priced, without_price(known, known.chips, priced), verdicts)
+        return cls(block, points, priced, without_price(known, known.chips, priced), verdicts, whole)
 
     @property
     def note(self) -> str:
@@ -52,6 +62,7 @@ class Costs:
         return [
             (SERVICE_HEAD, self.service_rows(), range(3, 7)),
             (PFLOP_HEAD, self.pflop_rows(), range(2, 6)),
+            (WHOLE_HEAD, self.whole_rows(), range(3, 6)),
             (PRICE_HEAD, self.price_rows(), range(1, 2)),
         ]
 
@@ -107,6 +118,21 @@ class Costs:
                 point.about,
             ]
             for point in large
+        ]
+
+    def whole_rows(self) -> list[list[str]]:
+        """What whole blocks cost on NKI, by phase; nothing of the kind was published of the others."""
+        return [
+            [
+                f"{one.phase.name}: {one.phase.what}",
+                one.chip.name,
+                PREDICTED,
+                short(one.phase.chip_us),
+                short(one.phase.chip_rate),
+                money(one.usd_per_million(self.priced[one.chip.name].usd_per_hour)),
+            ]
+            for one in self.whole
+            if one.chip.name in self.priced
         ]
 
     def price_rows(self) -> list[list[str]]:

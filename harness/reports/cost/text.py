@@ -60,6 +60,19 @@ def record(costs: Costs) -> dict[str, Any]:
             for point in costs.points
             if point.chip.name in costs.priced
         ],
+        "whole_blocks": [
+            {
+                "chip": one.chip.name,
+                "phase": one.phase.name,
+                "what": one.phase.what,
+                "evidence": "predicted",
+                "us": one.phase.chip_us,
+                "tokens_per_s": one.phase.chip_rate,
+                "usd_per_million_tokens": one.usd_per_million(costs.priced[one.chip.name].usd_per_hour),
+            }
+            for one in costs.whole
+            if one.chip.name in costs.priced
+        ],
         "verdicts": [
             {
                 "within_us": one.us,

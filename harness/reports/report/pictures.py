@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from triptych.harness.reports.charts.chart import Axis, Bound, Chart, Mark, Series
+from triptych.harness.reports.charts.files import MOST as BARS
 from triptych.harness.reports.charts.files import bars
 from triptych.harness.reports.figures import tflops, time_evidence
 from triptych.harness.reports.formats import plural, short
@@ -93,7 +94,7 @@ def rooflines(report: ReportData, entries: Entries) -> list[Chart]:
         ridges = [peak * 1e3 / gb for peak, gb in peaks]
         x = Axis.over("operations a byte of memory traffic, at least", [p[0] for p in points] + ridges)
         y = Axis.over("TFLOP/s", [p[1] for p in points if p[1]] + [peak for peak, _ in peaks])
-        bounds = [Bound(f"bound in {dtype}", roof(x, y, *limit)) for limit, dtype in peaks.items()]
+        bounds = [Bound(f"roofline in {dtype}", roof(x, y, *limit)) for limit, dtype in peaks.items()]
         note = caption(kind, report.environments[run], members)
         found.append(Chart(f"Roofline of {name}, {KINDS[kind]}", note, x, y, series(members, intensity), bounds))
     return found
@@ -194,18 +195,26 @@ def fixed(value: float) -> str:
 
 
 def diagrams(report: ReportData) -> list[str]:
-    """Share of the bound for each op, backend, kind of evidence and run, as diagrams that Markdown draws."""
+    """Share of the roofline for each op, backend, kind of evidence and run, as diagrams that Markdown draws.
+
+    Of many cases the largest are shown: small ones are all launch.
+    """
     found = speed(report)
     groups: dict[tuple[str, str, Evidence], list[Row]] = defaultdict(list)
     for row in found.rows if found else ():
-        if row.of_bound is not None:
+        if row.of_roofline is not None:
             groups[row.entry.result.op, row.entry.label, row.kind].append(row)
     return [
         bars(
             f"{op} on {label}, {KINDS[kind]}",
-            "% of the bound",
-            [f"{row.entry.result.case} {row.entry.result.dtype}" for row in rows],
-            [row.of_bound or 0.0 for row in rows],
+            "% of the roofline",
+            [f"{row.entry.result.case} {row.entry.result.dtype}" for row in largest(rows)],
+            [row.of_roofline or 0.0 for row in largest(rows)],
         )
         for (op, label, kind), rows in list(groups.items())[:DIAGRAMS]
     ]
+
+
+def largest(rows: Sequence[Row]) -> list[Row]:
+    """The cases that take longest at best, the longest first."""
+    return sorted(rows, key=lambda row: -(row.roofline_us or 0.0))[:BARS]

@@ -1,4 +1,4 @@
-"""The chapter on speed: one table of every time of a kernel, with its ratio, its bound and the chip's peak.
+"""The chapter on speed: one table of every time of a kernel, with its ratio, its roofline and the chip's peak.
 
 A row is compared only with rows of its case, its kind of evidence and its run. Times of the interpreter, the simulator
 and the reference say nothing about a kernel's speed and are left to the document.
@@ -38,8 +38,8 @@ class Row:
     over: float | None  # its time over that of the fastest of its case, kind and run; None where it is alone
     tflops: float | None
     gbytes: float | None
-    bound_us: float | None
-    of_bound: float | None  # in percent: the bound over the time
+    roofline_us: float | None
+    of_roofline: float | None  # in percent of the time
     of_peak: float | None  # in percent of the matrix unit's rate
 
     @property
@@ -143,7 +143,7 @@ def answer(report: ReportData, op: str, kind: Evidence, run: int, rows: Sequence
             mean = math.exp(statistics.fmean(map(math.log, ratios)))
             extent = f", {short(min(ratios))} to {short(max(ratios))}" if len(ratios) > 1 else ""
             yield f"{start}: {label} takes {short(mean)} of {base}'s time ({plural(len(ratios), 'case')}{extent})"
-    shares = sorted(one.of_bound for one in rows if one.of_bound is not None)
+    shares = sorted(one.of_roofline for one in rows if one.of_roofline is not None)
     if not others and shares:
         best, middle = short(shares[-1]), short(statistics.median(shares))
-        yield f"{start}: {base} reaches {best} % of its bound at best and {middle} % in the median"
+        yield f"{start}: {base} reaches {best} % of its roofline at best and {middle} % in the median"

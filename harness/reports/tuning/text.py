@@ -83,6 +83,10 @@ def brief(why: str) -> str:
 def choice(tuning: Tuning, chosen: Trial | None, judged: int) -> str:
     """The sentence at the end: what to set, by how much it is faster, and how far it was judged."""
     own = tuning.own
+    if not tuning.complete:
+        best = next(iter(tuning.ranked), None)
+        so_far = ", ".join(f"{name} = {value!r}" for name, value in best.setting.items()) if best else "nothing"
+        return f"choice: none, because it was cut short; the best so far, not judged: {so_far}"
     if chosen is None:
         return "choice: none, because every setting was refused"
     if own is chosen:

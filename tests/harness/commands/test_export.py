@@ -19,10 +19,17 @@ HOSTILE = "</svg><script>alert('1')</script>]\"\n```\n& <b>"
 BENCH = ["bench", "matmul", "--cases", "smoke", "--dtype", "bfloat16", "--backend", "nki-sim"]
 
 
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("results") / "r.json"
+    assert cli.main([*BENCH, "--json", str(path)]) == ExitCode.OK
+    return path.read_text()
+
+
 @pytest.fixture
-def saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def saved(results: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    assert cli.main([*BENCH, "--json", "r.json"]) == ExitCode.OK
+    (tmp_path / "r.json").write_text(results)
     return tmp_path
 
 

@@ -12,10 +12,12 @@ import pytest
 from triptych.harness.backends import BACKENDS
 from triptych.harness.backends.clocks import summary
 from triptych.harness.commands import cli
+from triptych.harness.commands import tune as tune_module
 from triptych.harness.exit_codes import ExitCode
 from triptych.harness.results.status import Evidence, Status
 from triptych.harness.running.session import Session
 from triptych.harness.running.tasks import result_without_run
+from triptych.harness.tuning import search as search_module
 
 FILE = """
 import nki
@@ -135,6 +137,25 @@ def test_a_measured_setting_must_be_faster_by_more_than_its_spread(
     assert document()["choice"]["CHUNK"] == 2048
     assert "50." in capsys.readouterr().out.rpartition("choice: ")[2]
     assert document()["evidence"] == "device"
+
+
+@pytest.mark.parametrize("ended", ["search", "winner"])
+def test_what_was_tried_is_kept_when_the_user_ends_it(
+    ended: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    if ended == "search":
+        real = search_module.tried
+        monkeypatch.setattr(
+            search_module, "tried", lambda setting, *rest: interrupt() if setting["SKIP"] else real(setting, *rest)
+        )
+    else:
+        monkeypatch.setattr(tune_module, "winner", interrupt)
+    assert tune("--json", "out.json", "--write") == ExitCode.INTERRUPTED
+    assert "choice: none, because it was cut short; the best so far, not judged: CHUNK = " in capsys.readouterr().out
+    assert document()["complete"] is False and document()["trials"] and Path("mine.py").read_text() == FILE
 
 
 def test_settings_of_a_triton_kernel_are_ranked_by_the_compiler(capsys: pytest.CaptureFixture[str]) -> None:

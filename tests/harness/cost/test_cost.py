@@ -5,9 +5,12 @@ from __future__ import annotations
 import pytest
 
 from triptych.harness.accelerators.catalogue import OWN, Catalogue, catalogue, parse
+from triptych.harness.blocks.study import Sizes
+from triptych.harness.collection.llama import Llama
 from triptych.harness.cost.blocks import DTYPE, block_of
 from triptych.harness.cost.points import BOUND, MEASURED, PREDICTED, PUBLISHED, Point, of_publications, of_results
 from triptych.harness.cost.service import prices, verdict, without_price
+from triptych.harness.cost.whole import of_blocks
 from triptych.harness.errors import UsageError
 from triptych.harness.reports.cost.figures import Costs
 from triptych.harness.reports.cost.text import markdown, page, record, text
@@ -170,3 +173,17 @@ def test_a_profile_of_a_case_is_a_prediction() -> None:
     ]
     (point,) = of_results([({}, rows)], BLOCK, KNOWN)
     assert (point.chip.name, point.us, point.evidence) == ("trn2", 350.0, PREDICTED)
+
+
+def test_whole_blocks_are_priced_by_the_rate_of_the_chip() -> None:
+    tiny = Llama("tiny", hidden=256, heads=2, kv_heads=1, head_dim=128, ffn=512, tokens=16)
+    sizes = Sizes(tokens=128, sequences=2, cached=100, cache=128)
+    seen: list[str] = []
+    found = list(of_blocks(tiny, 3, KNOWN, ["trn2"], seen.append, sizes))
+    assert [one.phase.name for one in found] == ["prefill", "decode"] and len(seen) == 2
+    for one in found:
+        assert {"attention", "attention_decode"} & {call.name for call in one.phase.calls}
+        assert one.usd_per_million(3.6) == pytest.approx(3.6 / 3600 * 1e6 * 3 / one.phase.chip_rate)
+    costs = Costs.of(BLOCK, [at("trn2", 2048, 5000.0)], prices(KNOWN, "on-demand", {}), KNOWN, found)
+    assert "decode: a token of each of 2 sequences" in text(costs) and len(record(costs)["whole_blocks"]) == 2
+    assert record(Costs.of(BLOCK, [], prices(KNOWN, "spot", {"trn2": 1.0}), KNOWN))["whole_blocks"] == []

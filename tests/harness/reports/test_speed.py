@@ -67,12 +67,13 @@ def test_a_ratio_is_of_one_kind_of_evidence() -> None:
 def test_bound_and_peak_are_those_of_the_chip() -> None:
     found = told((H200, [result("triton", 20.0, Evidence.DEVICE), result("nki-sim", 50.0, Evidence.PREDICTED)]))
     on_gpu, predicted = row(found, "triton"), row(found, "nki-sim[trn2]")
-    assert on_gpu.bound_us == pytest.approx(FLOPS / 989e6)
+    assert on_gpu.roofline_us == pytest.approx(FLOPS / 989e6)
     assert on_gpu.of_peak == pytest.approx(100 * FLOPS / 20e-6 / 989e12)
-    assert predicted.bound_us == pytest.approx(FLOPS / (TARGETS["trn2"].peak_bf16_tflops.value * 1e6))
-    assert predicted.of_bound == pytest.approx(100 * predicted.bound_us / 50.0) if predicted.bound_us else False
+    least = FLOPS / (TARGETS["trn2"].peak_bf16_tflops.value * 1e6)
+    assert predicted.roofline_us == pytest.approx(least)
+    assert predicted.of_roofline == pytest.approx(100 * least / 50.0)
     unknown = told(({"gpus": [{"name": "Some GPU", "driver": "1"}]}, [result("triton", 20.0, Evidence.DEVICE)]))
-    assert row(unknown, "triton").bound_us is None
+    assert row(unknown, "triton").roofline_us is None
 
 
 def test_times_that_are_no_kernels_speed_are_left_out() -> None:

@@ -110,3 +110,15 @@ def test_a_variant_imports_what_its_file_imports(tmp_path: Path) -> None:
     assert (package / "inner" / "kernel.py").read_text() == "N = 1\n"
     assert (made.parent.parent / "shared.py").read_text() == "X = 3\n"
     assert not made.is_symlink() and made.name == "kernel.py"
+
+
+def test_the_page_on_tuning_declares_knobs_as_they_are_read(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "tune.md").read_text()
+    path = tmp_path / "mine.py"
+    path.write_text(page.partition("```python\n")[2].partition("```")[0])
+    assert read(path).own == {"CHUNK": 512} and read(path).count == 4
+
+
+def test_our_kernels_declare_knobs() -> None:
+    for panel in ("nki", "triton"):
+        assert read(Path(__file__).parents[3] / "kernels" / panel / "matmul.py").count > 20
