@@ -300,6 +300,7 @@ LINEAR = Op(
     flops=lambda axes, params: 2 * axes["M"] * axes["K"] * axes["N"],
     bytes=lambda axes, params, itemsize: layer_bytes(axes, params, itemsize) + itemsize * (axes["M"] + 1) * axes["N"],
     nki=f"{KERNELS / 'nki' / 'linear.py'}:linear",
+    strict_nonfinite=True,  # an infinity reaches a relu that +-1000 times the same small weight would not move
 )
 RMSNORM_LINEAR = Op(
     "rmsnorm_linear",
