@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV ?= .venv
 # The tests of the torch backend need PyTorch; `make test TORCH=` does without where there is no wheel of it.
 TORCH ?= torch==2.13.0
+# The room of harness/ whose tests `make own-mutants` judges.
+ROOM ?= judge
 
 BIN := $(VENV)/bin
 # What a command does, and again every 15 seconds, since it may say nothing for long: $(ALIVE) WORDS COMMAND.
@@ -11,7 +13,7 @@ ALIVE := @sh -c 'echo "$$0"; (while sleep 15; do echo "... $$0"; done) & tick=$$
 INSTALLED := $(VENV)/.installed
 TESTABLE := $(VENV)/.testable
 
-.PHONY: report test check bench bench-gpu bench-simulator judge-figures pages clean help
+.PHONY: report test check bench bench-gpu bench-simulator judge-figures own-mutants pages clean help
 
 report: $(INSTALLED)  ## check, time and report every op on every backend of this machine: report.html
 	$(BIN)/triptych report --html report.html
@@ -37,6 +39,9 @@ bench-simulator: $(INSTALLED)  ## the simulator's time against NumPy's for the s
 judge-figures: $(TESTABLE)  ## how many right kernels the judge rejects, and how many planted mistakes it catches
 	$(BIN)/python -m triptych.harness.upkeep.figures.honest_figures
 	$(BIN)/python -m triptych.harness.upkeep.figures.judge_figures
+
+own-mutants: $(TESTABLE)  ## how many small faults in a room's own source its tests see: make own-mutants ROOM=judge
+	$(BIN)/python -m triptych.harness.upkeep.own_mutants.score $(ROOM)
 
 pages: $(TESTABLE)  ## rewrite what the pages in docs/ print of the code
 	$(BIN)/python -m triptych.harness.upkeep.pages.doc_tables

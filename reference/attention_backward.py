@@ -33,7 +33,7 @@ def attention_backward(
     dq, dk, dv = np.zeros(q.shape), np.zeros(k.shape), np.zeros(v.shape)
     for b in range(batch):
         for h in range(heads):
-            head = [x[b, h].astype(np.float64) for x in (q, out, dout, lse)]
+            query, o, do, saved = (x[b, h].astype(np.float64) for x in (q, out, dout, lse))
             key, value = k[b, h // group].astype(np.float64), v[b, h // group].astype(np.float64)
             for i0 in range(0, queries, 128):  # of the rows that see some of the same keys
                 rows = slice(i0, min(i0 + 128, queries))
@@ -48,10 +48,11 @@ def attention_backward(
                 sees = np.ones((len(i), end - begin), bool)
                 if causal:
                     sees = (j <= i) & (j > i - (window or keys + queries))
-                of_q, of_k, of_v = _gradients(*(x[rows] for x in head), key[begin:end], value[begin:end], sees)
+                seen = slice(begin, end)
+                of_q, of_k, of_v = _gradients(query[rows], o[rows], do[rows], saved[rows], key[seen], value[seen], sees)
                 dq[b, h, rows] = of_q
-                dk[b, h // group, begin:end] += of_k
-                dv[b, h // group, begin:end] += of_v
+                dk[b, h // group, seen] += of_k
+                dv[b, h // group, seen] += of_v
     return dq, dk, dv
 
 

@@ -1,4 +1,4 @@
-"""The NKI simulator: runs kernels written for AWS's NKI 0.6 on NumPy, and records what they did.
+"""The NKI simulator: runs kernels written for AWS's NKI 0.7 on NumPy, and records what they did.
 
     from triptych import simulator
     run = simulator.on("trn2").run(kernel, a, b)

@@ -12,9 +12,14 @@ An error knows the line of the kernel that caused it: the innermost frame outsid
 
 from __future__ import annotations
 
+import dis
+import functools
+import linecache
 import os
 import sys
+from bisect import bisect_right
 from types import CodeType, FrameType
+from typing import Any
 
 HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
@@ -28,11 +33,46 @@ def kernel_line() -> tuple[str, int]:
 
 
 class Lines:
-    """The kernel's line of a frame, kept from its first use: Python walks a table of its code for it."""
+    """The kernel's line of a frame, kept from its first use: Python walks a table of its code for it.
+
+    And the variable that the value of the call in that frame is bound to, by the instruction of Python that follows it.
+    """
 
     def __init__(self) -> None:
         self._known: dict[tuple[int, int], tuple[str, int]] = {}  # by code and instruction
+        self._bound: dict[tuple[int, int], tuple[tuple[str, int], str]] = {}  # the line, and the variable
+        self._names: dict[tuple[int, int], str] = {}  # the variable, of a caller
         self._codes: list[CodeType] = []  # kept alive, so that an id stays one code's
+
+    def bound(self, frame: FrameType | None) -> tuple[tuple[str, int], str]:
+        """The kernel's line, and `x` of `x = ..` there; of `return ..` the caller's variable; "" if there is none."""
+        while frame is not None:
+            code = frame.f_code
+            key = (id(code), frame.f_lasti)
+            found = self._bound.get(key)
+            if found is None and not code.co_filename.startswith(HERE):
+                self._codes.append(code)
+                found = self._bound[key] = ((code.co_filename, frame.f_lineno), _bound_to(code, frame.f_lasti))
+            if found is not None:
+                line, name = found
+                return found if name != _RETURNED else (line, self._callers(frame.f_back))
+            frame = frame.f_back
+        return ("?", 0), ""
+
+    def _callers(self, frame: FrameType | None) -> str:
+        """The variable that a function's result is bound to, by whoever called it."""
+        for _ in range(_CALLERS):
+            if frame is None or frame.f_code.co_filename.startswith(HERE):
+                break
+            key = (id(frame.f_code), frame.f_lasti)
+            name = self._names.get(key)
+            if name is None:
+                self._codes.append(frame.f_code)
+                name = self._names[key] = _bound_to(frame.f_code, frame.f_lasti)
+            if name != _RETURNED:
+                return name
+            frame = frame.f_back
+        return ""
 
     def of(self, frame: FrameType | None) -> tuple[str, int]:
         """(file, line) of a frame, or of the innermost of its callers that is outside the simulator."""
@@ -46,6 +86,31 @@ class Lines:
                 return self._known.setdefault((id(code), frame.f_lasti), (code.co_filename, frame.f_lineno))
             frame = frame.f_back
         return "?", 0
+
+
+_CALLERS = 4  # functions that hand a tensor on to the one that names it
+_RETURNED = "return"  # no name of a variable
+
+
+def _bound_to(code: CodeType, offset: int) -> str:
+    """The variable that a call at an offset of Python's code is bound to; "return" where the function returns it."""
+    offsets, rows = _instructions(code)
+    at = bisect_right(offsets, offset)
+    (after, value), (then, attribute) = (rows[n] if n < len(rows) else ("", None) for n in (at, at + 1))
+    if after.startswith("LOAD_") and then == "STORE_ATTR":  # self.x = ..
+        return str(attribute)
+    if after.startswith("RETURN"):
+        return _RETURNED
+    if not after.startswith(("STORE_FAST", "STORE_NAME", "STORE_DEREF", "STORE_GLOBAL")):
+        return ""
+    return str(value[0] if isinstance(value, tuple) else value)
+
+
+@functools.lru_cache(maxsize=1024)
+def _instructions(code: CodeType) -> tuple[list[int], list[tuple[str, Any]]]:
+    """The offsets of Python's instructions, and the name and argument of each."""
+    found = [(i.offset, i.opname, i.argval) for i in dis.get_instructions(code) if i.opname != "CACHE"]
+    return [offset for offset, *_ in found], [(name, value) for _, name, value in found]
 
 
 def show_line(line: tuple[str, int]) -> str:
@@ -62,6 +127,21 @@ class NkiError(Exception):
         self.op: str | None = None  # the instruction, set where it is dispatched
         self.rank: int | None = None  # set where several ranks run
         self.line = line or kernel_line()
+
+    @property
+    def excerpt(self) -> str:
+        """The kernel's line with the one before it, as they stand in its file; "" where there is no source."""
+        file, number = self.line
+        rows = [(n, linecache.getline(file, n).rstrip()) for n in (number - 1, number)]
+        if not rows[1][1]:
+            return ""
+        shown = [f"{'>' if n == number else ' '} {n:4} | {text}" for n, text in rows if text]
+        return "\n".join([f"{show_line(self.line)}:", *shown])
+
+    @property
+    def __notes__(self) -> list[str]:  # type: ignore[override]
+        """What Python prints below an error that nobody catches."""
+        return [self.excerpt] if self.excerpt else []
 
     def __str__(self) -> str:
         op = f"{self.op} at " if self.op else ""

@@ -1,4 +1,4 @@
-"""What NKI had and 0.6 has not, and what took its place: names, and arguments of functions that stayed.
+"""What NKI had and has no more, and what took its place: names, and arguments of functions that stayed.
 
 The names are those of the API stubs at tag v2.26.1 of aws-neuron/aws-neuron-sdk (NKI 0.1) that 0.6's lack; what
 replaces them is said by nki/migration/index.rst and the release notes. `nki` raises with these words, and

@@ -12,6 +12,8 @@ from triptych.harness.backends.pytorch import Torch
 from triptych.harness.backends.reference import Reference
 from triptych.harness.backends.triton_device import TritonDevice
 from triptych.harness.backends.triton_interpreter import Interpreter
+from triptych.harness.emulators import pretended_gpu
+from triptych.harness.ops import loading
 
 __all__ = ["BACKENDS", "REFERENCES", "Backend"]
 
@@ -19,4 +21,5 @@ BACKENDS: dict[str, Backend] = {  # in the order in which a table shows them
     backend.name: backend
     for backend in (Reference(), Simulator(), NeuronDevice(), Interpreter(), TritonDevice(), Torch())
 }
+loading.pretending = pretended_gpu
 REFERENCES = frozenset(name for name, backend in BACKENDS.items() if backend.is_reference)

@@ -20,18 +20,6 @@ from triptych.simulator.memory.shapes import ShapeDtype
 KERNELS = Path(__file__).parents[2] / "kernels" / "nki"
 
 
-def attended(*arrays: Array, causal: bool, with_lse: bool = False) -> Any:
-    """The definition of the kernel `attention`, whose log-sum-exp is left out unless it is asked for."""
-    out, lse = attention.attention_with_lse(*arrays, causal=causal)
-    return (out, lse) if with_lse else out
-
-
-def decoded(q: Array, k: Array, v: Array, k_cache: Array, v_cache: Array, lengths: Array) -> Any:
-    """The definition of the kernel `attention_decode`, which changes the caches in place."""
-    out, k_cache[...], v_cache[...] = attention_decode.attention_decode(q, k, v, k_cache, v_cache, lengths)
-    return out
-
-
 @dataclass(frozen=True)
 class Part:
     """A kernel by its file, and what it computes."""
@@ -41,9 +29,9 @@ class Part:
 
 
 PARTS = {
-    "attention": Part("attention", attended),
+    "attention": Part("attention", attention.attention),
     "attention_backward": Part("attention_backward", attention_backward.attention_backward),
-    "attention_decode": Part("attention_decode", decoded),
+    "attention_decode": Part("attention_decode", attention_decode.attention_decode),
     "gate_backward": Part("gate_backward", mlp.gate_backward),
     "gated_mlp": Part("mlp", mlp.gated_mlp),
     "heads_first": Part("heads_first", rope.heads_first),
@@ -135,7 +123,8 @@ def filled(x: Any) -> Any:
     """Standard normal numbers for zeros, so that no branch for odd inputs is taken; integers as they are."""
     if not isinstance(x, np.ndarray) or x.dtype.kind in "iu":
         return x
-    return np.random.default_rng(0).standard_normal(x.shape, np.float32).astype(x.dtype)
+    drawn: Array = np.random.default_rng(0).standard_normal(x.shape, dtype=np.float32)
+    return drawn.astype(x.dtype)
 
 
 def of_shape(x: Any) -> Array:

@@ -205,7 +205,8 @@ def norm_after(x: Array, gain: Array, w: Array, eps: float = 1e-5) -> Array:
     """Honest: x times gain rounded to the inputs' dtype, and the norm applied to the float32 sums."""
     wide = x.astype(np.float32)
     root = np.sqrt(np.mean(wide * wide, axis=1, keepdims=True) + np.float32(eps))
-    return (_product((wide * gain.astype(np.float32)).astype(x.dtype), w) / root).astype(x.dtype)
+    normed: Array = _product((wide * gain.astype(np.float32)).astype(x.dtype), w) / root
+    return normed.astype(x.dtype)
 
 
 def norm_before(x: Array, gain: Array, w: Array, eps: float = 1e-5) -> Array:

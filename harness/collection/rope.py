@@ -33,7 +33,7 @@ def sine_of_the_token_before(case: Case, inputs: Arrays, out: Any) -> tuple[Any,
     """Corruption: the last token is turned by the angles of the one before it."""
     if case.axes["S"] < 2:
         return None
-    before = {name: table[-2:-1] for name, table in inputs.items() if name != "x"}
+    before: dict[str, Any] = {name: table[-2:-1] for name, table in inputs.items() if name != "x"}
     return slice(-1, None), reference(inputs["x"][-1:], **before, **case.params)
 
 

@@ -14,7 +14,8 @@ Backends and the rooms above may import it; importing it imports no Triton, so t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from triptych.harness.arrays import Array, Arrays
@@ -43,6 +44,7 @@ __all__ = [
     "selftest",
     "interpret",
     "interpret_backwards",
+    "pretended_gpu",
     "replay",
     "version_support",
 ]
@@ -85,6 +87,18 @@ def replay(
     from triptych.harness.emulators.wide import WideBuilder
 
     return running.interpret(launcher, arrays, out, params, WideBuilder, mutates=tuple(mutates))
+
+
+@contextmanager
+def pretended_gpu() -> Iterator[None]:
+    """Triton and PyTorch say within that there is a GPU, which files ask when they are imported."""
+    check_version()
+    from triptych.harness.emulators import devices
+    from triptych.harness.emulators.interpreter.hosting import on_the_host
+    from triptych.harness.emulators.memory import Memory
+
+    with devices.pretend(devices.INTERPRETER), on_the_host(Memory()):
+        yield
 
 
 def check_version() -> None:

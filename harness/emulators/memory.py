@@ -10,7 +10,7 @@ than the interpreter's loop over addresses.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,7 @@ class Memory:
 
     def __init__(self) -> None:
         self.regions: dict[int, Region] = {}
+        self.address_of: Callable[[Any], int] = lambda tensor: int(tensor.data_ptr())
         self._slots = itertools.count(1)
 
     def add(self, name: str, data: Array, writable: bool, of: str) -> Region:

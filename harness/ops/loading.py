@@ -5,13 +5,15 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import re
 import sys
 import types
 import warnings
 import zlib
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,8 @@ import numpy as np
 from triptych.harness.ops.op import Op
 
 under_way: list[Path] = []  # the files whose ops are being loaded
+GPU_IS_MISSING = re.compile(r"not compiled with CUDA|No CUDA GPUs|NVIDIA driver|active drivers")
+pretending: Callable[[], AbstractContextManager[object]] = nullcontext  # that there is a GPU; `backends` says how
 
 
 class OpFileError(Exception):
@@ -138,7 +142,18 @@ def load_simulated(path: Path) -> types.ModuleType:
     from triptych import simulator
 
     with at_home(path):
-        return simulator.load(path, package_of(path)[1])
+        return executed(lambda: simulator.load(path, package_of(path)[1]))
+
+
+def executed(load: Callable[[], types.ModuleType]) -> types.ModuleType:
+    """The module that `load` makes; once more as on a GPU, if what it imports asks for one and there is none."""
+    try:
+        return load()
+    except Exception as error:
+        if not GPU_IS_MISSING.search(str(error)):
+            raise
+    with pretending():
+        return load()
 
 
 def package_of(path: Path) -> tuple[Path, str]:
@@ -205,12 +220,18 @@ def load(path: Path) -> types.ModuleType:
         spec = importlib.util.spec_from_file_location(name, path)
         if spec is None or spec.loader is None:
             raise ImportError(f"{path} is not a Python file")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        try:
-            with at_home(path):
-                spec.loader.exec_module(module)
-        except BaseException:
-            del sys.modules[name]
-            raise
+        with at_home(path):
+            module = executed(lambda: _executed_as(name, spec))
+        sys.modules[name] = module  # it is at home nowhere else
     return sys.modules[name]
+
+
+def _executed_as(name: str, spec: ModuleSpec) -> types.ModuleType:
+    assert spec.loader is not None
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module

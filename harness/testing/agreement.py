@@ -32,6 +32,7 @@ from triptych.harness.judge.tolerance import Expected, expect
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.errors import InvalidOp
 from triptych.harness.ops.op import Op
+from triptych.harness.ops.outputs.naming import listed
 from triptych.harness.precision import round_to
 from triptych.harness.reports import failures
 from triptych.harness.results.measures import Fixed, Metrics
@@ -138,12 +139,19 @@ def by_op(op: Op, case: Case, inputs: Arrays, expected: Array | None) -> Expecte
             name: rng.permuted(x.reshape(-1)).reshape(x.shape) if is_float(x.dtype) else x for name, x in inputs.items()
         }
 
+    problem = Problem(replace(op, inputs=elsewhere), case, inputs)
     try:
-        found = expect(Problem(replace(op, inputs=elsewhere), case, inputs))
+        names = list(problem.evaluated)
+        found = expect(problem) if names == [""] else None
     except InvalidOp as error:
         raise ValueError(f"the tolerance could not be derived: {error}") from None
     except TypeError as error:
         raise TypeError(f"op {op.name} does not take these inputs and params: {error}") from None
+    if found is None:
+        raise TypeError(
+            f"op {op.name} gives {listed(names)}, and assert_agree compares one array: give each with its `expected`, "
+            "or use triptych.check"
+        )
     if expected is None:
         return found
     reference = expected.astype(np.float64)

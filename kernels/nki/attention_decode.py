@@ -14,7 +14,7 @@ chunk.
 
 Per chunk of 128 r keys, G = H // Hkv heads that share it, n = G T columns of queries:
 
-    Tensor   transposes k, 128 x 128 a time; s[key, n] = k q^T, k^T stationary; then p^T v, p stationary
+    Tensor   transposes k, 128 x 128 a time, of D = 64 two tiles; s[key, n] = k q^T, k^T stationary; p^T v, p stationary
     Scalar   half of the copies of k^T from PSUM to SBUF; p = exp(s / sqrt(D)), all of the chunk in one instruction
     Vector   the other half; zeros for keys from lengths[b] on; sums of p over t, which a product with ones finishes
 
@@ -59,8 +59,8 @@ def attention_decode(q, k_new, v_new, k_cache, v_cache, lengths, page_table=None
     everywhere = nl.ndarray((P, B), dtype=nl.float32, buffer=nl.sbuf)
     nisa.dma_copy(dst=everywhere, src=lengths.reshape((1, B)).broadcast(0, P))
     new = {
-        "q": _load_transposed(q.reshape((B * H * T, D))),
-        "k": _load_transposed(k_new.reshape((B * Hkv * T, D))),
+        "q": _load_transposed(q.reshape((B * H * T, D)), _pack(D)),
+        "k": _load_transposed(k_new.reshape((B * Hkv * T, D)), 1),
         "v": v_new,
         "lengths": everywhere,
     }
@@ -189,15 +189,13 @@ def _score(b, g, c, new, cache, seen, identity, sizes):
         )
     queries = _columns(new["q"], b * sizes["Hkv"] + g, n)
     scores = nl.ndarray((m, run, n), dtype=nl.float32, buffer=nl.psum)
-    each = _tiles_of_a_bank(keys.dtype)
+    each = _tiles_of_a_bank(keys)
     for t0 in range(0, run, each):
-        tiles = range(t0, min(t0 + each, run))
         transposed = _transpose(keys[:, t0 : min(t0 + each, run), :], identity, t0 // each)
-        for t in tiles:
-            stationary = []
-            for part in transposed:
-                stationary.append(part[:, t - t0, :])
-            _multiply(scores[:, t, :], stationary, queries)
+        for t in range(len(transposed)):
+            parts, begin = transposed[t]  # at which row of the array k^T of the tile begins
+            moving = queries if begin == 0 else [queries[0][begin : begin + sizes["D"], :]]
+            _multiply(scores[:, t0 + t, :], parts, moving)
     p = nl.ndarray((m, run, n), dtype=keys.dtype, buffer=nl.sbuf)
     nisa.activation(dst=p, op=nl.exp, data=scores, scale=sizes["scale"])
     nisa.tensor_tensor(dst=p, data1=p, data2=seen[(b, c)].broadcast(2, n), op=nl.multiply)
@@ -209,39 +207,62 @@ def _score(b, g, c, new, cache, seen, identity, sizes):
     return p, columns, weights
 
 
-def _tiles_of_a_bank(dtype):
-    """How many transposed tiles of 128 columns a PSUM bank holds; on NeuronCore-v2 they are float32."""
-    return 4 if dtype == nl.float32 or nisa.get_nc_version() == nisa.nc_version.gen2 else 8
+def _pack(D):
+    """How many tiles of keys are transposed at once: as many as fit, where each begins at a row that it may."""
+    return P // D if D in (32, 64) else 1
+
+
+def _tiles_of_a_bank(keys):
+    """How many tiles of keys fit transposed into a PSUM bank; on NeuronCore-v2 they are float32."""
+    is_wide = keys.dtype == nl.float32 or nisa.get_nc_version() == nisa.nc_version.gen2
+    return (4 if is_wide else 8) * _pack(keys.shape[2])
 
 
 def _transpose(keys, identity, turn):
-    """keys[m, tiles, D] as SBUF tiles [up to 128 of D, tiles, m]; Vector and Scalar take turns to copy."""
+    """Of each tile t of keys[m, tiles, D]: (SBUF tiles [up to 128 of D, m], the partition where they begin).
+
+    Vector and Scalar take turns to copy.
+    """
     m, tiles, D = keys.shape
-    is_gen2 = nisa.get_nc_version() == nisa.nc_version.gen2
-    parts = []
-    for d in range(0, D, P):
-        end = min(d + P, D)
-        in_psum = nl.ndarray((end - d, tiles, m), dtype=nl.float32 if is_gen2 else keys.dtype, buffer=nl.psum)
-        for t in range(tiles):
-            if is_gen2:
-                nisa.nc_matmul(
-                    dst=in_psum[:, t, :], stationary=keys[:, t, d:end], moving=identity[0:m, 0:m], accumulate=False
-                )
+    pack = _pack(D)
+    flat, width = keys.reshape((m, tiles * D)), pack * D
+    found = []
+    for _ in range(tiles):
+        found.append(([], 0))
+    for d in range(0, width, P):
+        rows, columns = min(P, width - d), -(-tiles // pack)
+        in_psum = nl.ndarray((rows, columns, m), dtype=_transposed_dtype(keys), buffer=nl.psum)
+        part = nl.ndarray((rows, columns, m), dtype=keys.dtype, buffer=nl.sbuf)
+        for c in range(columns):
+            begin = c * width + d
+            end = min(begin + rows, tiles * D)
+            data, dst = flat[:, begin:end], in_psum[0 : end - begin, c, :]
+            if nisa.get_nc_version() == nisa.nc_version.gen2:  # into float32, as it must be there
+                nisa.nc_matmul(dst=dst, stationary=data, moving=identity[0:m, 0:m], accumulate=False)
             else:
-                nisa.nc_transpose(dst=in_psum[:, t, :], data=keys[:, t, d:end])
-        part = nl.ndarray((end - d, tiles, m), dtype=keys.dtype, buffer=nl.sbuf)
-        if (turn + d // P) % 2 == 0:
-            nisa.tensor_copy(dst=part, src=in_psum, engine=nisa.engine.vector)
-        else:
-            nisa.activation(dst=part, op=nl.copy, data=in_psum)
-        parts.append(part)
-    return parts
+                nisa.nc_transpose(dst=dst, data=data)
+        for rows_of, a, z in ((rows, 0, tiles // pack), (tiles % pack * D, columns - 1, columns)):
+            if rows_of > 0 and a < z:
+                copied, src = part[0:rows_of, a:z, :], in_psum[0:rows_of, a:z, :]
+                if (turn + d // P) % 2 == 0:
+                    nisa.tensor_copy(dst=copied, src=src, engine=nisa.engine.vector)
+                else:
+                    nisa.activation(dst=copied, op=nl.copy, data=src)
+        for t in range(tiles):
+            begin = t % pack * D
+            found[t] = (found[t][0] + [part[begin : begin + min(D, rows), t // pack, :]], begin)
+    return found
+
+
+def _transposed_dtype(keys):
+    return nl.float32 if nisa.get_nc_version() == nisa.nc_version.gen2 else keys.dtype
 
 
 def _multiply(dst, stationary, moving):
     """dst = the sum over the parts of D of stationary^T moving."""
-    for d in range(len(moving)):
-        nisa.nc_matmul(dst=dst, stationary=stationary[d], moving=moving[d], accumulate=d > 0)
+    for d in range(len(stationary)):
+        rows = min(stationary[d].shape[0], moving[d].shape[0])  # queries may be there more than once
+        nisa.nc_matmul(dst=dst, stationary=stationary[d][0:rows, :], moving=moving[d][0:rows, :], accumulate=d > 0)
 
 
 def _columns(parts, block, n):
@@ -574,13 +595,14 @@ def _place(length, i, table, page, stride):
     return place
 
 
-def _load_transposed(source):
-    """source[N, D] as SBUF tiles [up to 128 of D, N]."""
-    tiles = []
-    for d in range(0, source.shape[1], P):
-        end = min(d + P, source.shape[1])
-        tile = nl.ndarray((end - d, source.shape[0]), dtype=source.dtype, buffer=nl.sbuf)
-        nisa.dma_transpose(dst=tile, src=source[:, d:end])
+def _load_transposed(source, times):
+    """source[N, D] as SBUF tiles [up to 128 of D, N], `times` below each other in the first."""
+    tiles, D = [], source.shape[1]
+    for d in range(0, D, P):
+        rows = min(P, D - d)
+        tile = nl.ndarray((rows * times, source.shape[0]), dtype=source.dtype, buffer=nl.sbuf)
+        for n in range(times):
+            nisa.dma_transpose(dst=tile[n * rows : (n + 1) * rows, :], src=source[:, d : d + rows])
         tiles.append(tile)
     return tiles
 

@@ -212,7 +212,10 @@ def _turns(k0, bk, is_cold):
 
 def _tiles(g):
     """(rows, index) of the tiles of 128 that hold g rows."""
-    return [(min(nl.tile_size.pmax, g - k), k // nl.tile_size.pmax) for k in range(0, g, nl.tile_size.pmax)]
+    P, found = nl.tile_size.pmax, []
+    for k in range(0, g, P):
+        found.append((min(P, g - k), k // P))
+    return found
 
 
 def _load_rows(source, k0, g, c0, bc):

@@ -135,7 +135,10 @@ def _load(source, k0, size, c0, columns):
 
 def _tiles(size):
     """(rows, index) of the tiles of 128 that hold so many rows."""
-    return [(min(P, size - k), k // P) for k in range(0, size, P)]
+    found = []
+    for k in range(0, size, P):
+        found.append((min(P, size - k), k // P))
+    return found
 
 
 def _rectangles(size):

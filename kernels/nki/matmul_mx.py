@@ -13,7 +13,7 @@ streams by in panels of 1024 columns, each quantised as it comes. Sums are float
 
 Dimensions
     M, N    rows and columns of the output, any number
-    K       contraction, at most 16384
+    K       contraction, any number; beyond 8192 both operands are quantised anew for each block
 
 Inputs are bfloat16 or float16 and finite; the output has their dtype.
 """
@@ -26,6 +26,7 @@ P = 128  # partitions
 BANK = 512  # float32 numbers of a PSUM bank: columns of one matmul
 PACK = 4  # numbers of K in one packed element
 PANEL = 1024  # columns of an operand that are quantised at once
+RESIDENT = 8192  # of K, up to which panels of both operands fit in SBUF; longer ones are quantised for each block
 
 
 @nki.jit
@@ -44,6 +45,8 @@ def matmul_mx(lhsT, rhs):
                 sums = {}
                 for m in tiles:
                     sums[m] = _banks(min(P, bp - m), bn)
+                if K > RESIDENT:
+                    columns, rows = {}, {}
                 for k0 in range(0, K, PACK * P):
                     if k0 not in columns:
                         columns[k0] = _quantized(rhs, k0, n0, bn)
@@ -117,5 +120,4 @@ def _check(lhsT, rhs):
     assert lhsT.dtype == rhs.dtype and lhsT.dtype in (nl.bfloat16, nl.float16), (
         f"matmul_mx takes bfloat16 or float16, both the same, got {lhsT.dtype} and {rhs.dtype}"
     )
-    assert lhsT.shape[0] <= 16384, f"matmul_mx takes a K of at most 16384, got {lhsT.shape[0]}"
     return lhsT.shape[0], lhsT.shape[1], rhs.shape[1]

@@ -22,12 +22,14 @@ outputs are rounded once.
 
 Dimensions
     M    rows, any number
-    N    columns, 1 to 8192: a row, its squares, its outputs and the gain lie in SBUF at once; backward 1 to 4096
+    N    columns, 1 to 8192: a row, its squares, its outputs and the gain lie in SBUF at once; backward in float32, 4096
 """
 
 import nki
 import nki.isa as nisa
 import nki.language as nl
+
+WIDE = 2048  # columns of the backward's products that are there at once
 
 
 @nki.jit
@@ -62,7 +64,8 @@ def rmsnorm_backward(x, gain, dy, residual=None, eps=1e-5):
     assert gain.shape == (N,), f"gain must have shape ({N},), got {gain.shape}"
     assert dy.shape == x.shape, f"dy must have x's shape {x.shape}, got {dy.shape}"
     assert residual == None or residual.shape == x.shape, f"residual must have shape {x.shape}, got {residual.shape}"
-    assert N <= 4096, f"rmsnorm_backward takes up to 4096 columns, got {N}"
+    most = 4096 if x.dtype == nl.float32 else 8192
+    assert N <= most, f"rmsnorm_backward takes up to {most} columns in {x.dtype}, got {N}"
     P, CHUNK = nl.tile_size.pmax, nl.tile_size.psum_bank_fmax
     dx = nl.ndarray((M, N), dtype=x.dtype, buffer=nl.shared_hbm)
     dgain = nl.ndarray((N,), dtype=gain.dtype, buffer=nl.shared_hbm)
@@ -81,16 +84,28 @@ def rmsnorm_backward(x, gain, dy, residual=None, eps=1e-5):
         nisa.dma_copy(dst=above, src=dy[m0 : m0 + m, :])
         inverse = _inverse_root(rows, eps)
 
-        product = nl.ndarray((m, N), dtype=nl.float32, buffer=nl.sbuf)  # x dy
-        nisa.tensor_tensor(dst=product, data1=rows, data2=above, op=nl.multiply, engine=nisa.engine.gpsimd)
-        weighed = nl.ndarray((m, N), dtype=nl.float32, buffer=nl.sbuf)  # x dy gain, which only its sum needs
-        nisa.tensor_tensor(dst=weighed, data1=product, data2=gains[0:m, :], op=nl.multiply)
+        parts = nl.ndarray((m, -(-N // WIDE)), dtype=nl.float32, buffer=nl.sbuf)  # of the sum of x dy gain
+        for n0 in range(0, N, WIDE):
+            n = min(WIDE, N - n0)
+            product = nl.ndarray((m, n), dtype=nl.float32, buffer=nl.sbuf)  # x dy
+            nisa.tensor_tensor(
+                dst=product,
+                data1=rows[:, n0 : n0 + n],
+                data2=above[:, n0 : n0 + n],
+                op=nl.multiply,
+                engine=nisa.engine.gpsimd,
+            )
+            weighed = nl.ndarray((m, n), dtype=nl.float32, buffer=nl.sbuf)  # x dy gain, which only its sum needs
+            nisa.tensor_tensor(dst=weighed, data1=product, data2=gains[0:m, n0 : n0 + n], op=nl.multiply)
+            part = parts[:, n0 // WIDE : n0 // WIDE + 1]
+            nisa.activation_reduce(dst=weighed, op=nl.copy, data=weighed, reduce_op=nl.add, reduce_res=part)
+            nisa.activation(dst=product, op=nl.copy, data=product, scale=inverse)
+            so_far = sums[0:m, n0 : n0 + n]
+            nisa.tensor_tensor(dst=so_far, data1=so_far, data2=product, op=nl.add, engine=nisa.engine.gpsimd)
         total = nl.ndarray((m, 1), dtype=nl.float32, buffer=nl.sbuf)
-        nisa.activation_reduce(dst=weighed, op=nl.copy, data=weighed, reduce_op=nl.add, reduce_res=total)
+        nisa.tensor_reduce(dst=total, op=nl.add, data=parts, axis=1)
         minus = _minus_share(inverse, total, N)
 
-        nisa.activation(dst=product, op=nl.copy, data=product, scale=inverse)
-        nisa.tensor_tensor(dst=sums[0:m, :], data1=sums[0:m, :], data2=product, op=nl.add, engine=nisa.engine.gpsimd)
         result = nl.ndarray((m, N), dtype=dx.dtype, buffer=nl.sbuf)
         if residual != None:
             past = nl.ndarray((m, N), dtype=residual.dtype, buffer=nl.sbuf)

@@ -84,7 +84,7 @@ def _of_partitions(region: Region, chip: Chip) -> tuple[range, int]:
 def transposed(dst: Region, chip: Chip) -> Descriptors:
     """Those of a transpose into dst[P, .., F]."""
     partitions, elements = BLOCK
-    blocks = -(-dst.shape[0] // partitions) * math.prod(dst.shape[1:-1]) * -(-dst.shape[-1] // elements)
+    blocks = math.prod(dst.shape[1:-1]) * -(-dst.shape[-1] // elements)
     rings = int(chip.dma_rings.value)
     size = partitions * elements * dst.dtype.itemsize / rings
     return Descriptors(blocks * rings, size, range(rings), blocks)

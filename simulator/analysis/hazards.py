@@ -7,7 +7,7 @@ else: what they do between two meetings does not wait for the other core, whiche
 
 A program touches the same places again and again. Each place, a box of one memory, knows which others it meets, found
 once, when it is first touched; an access then looks at the last accesses to those alone. Places are found among their
-neighbours: they stand in strips of the bytes that they span, about as wide as the narrowest.
+neighbours: those of one size stand in strips of that many bytes.
 """
 
 from __future__ import annotations
@@ -20,8 +20,6 @@ from triptych.simulator.trace import Event, Region, Trace
 READ_AFTER_WRITE, WRITE_AFTER_READ, WRITE_AFTER_WRITE = "data", "overwrite", "order"
 Edge = tuple[int, str]  # index of the event to wait for, and why
 
-_MOST_STRIPS = 64
-_FINER = 2  # powers of two by which a place is narrower than a strip, from which the strips are cut anew
 _Who = tuple[int, int] | None  # core and epoch of an access to memory that cores share
 _Access = tuple[int, _Who]  # the index of its event
 
@@ -42,14 +40,13 @@ class _Place:
 class _Memory:
     """One memory, with the places in it that are touched."""
 
-    __slots__ = ("bits", "last_write", "places", "strips", "wide")
+    __slots__ = ("last_write", "places", "sizes")
 
     def __init__(self) -> None:
         self.last_write = -1  # the index of the last event that writes to it
-        self.bits = -1  # of a byte's place within its strip
         self.places: dict[Box, _Place] = {}
-        self.strips: dict[int, list[_Place]] = {}
-        self.wide: list[_Place] = []  # those that span too many strips to stand in each of them
+        # For each n, those of less than 2^n bytes and at least half of that, by the strip of 2^n bytes they begin in.
+        self.sizes: dict[int, dict[int, list[_Place]]] = {}
 
     def place(self, box: Box) -> _Place:
         """The place of that box, introduced to those that it meets when it is new."""
@@ -58,12 +55,7 @@ class _Memory:
             return found
         place = self.places[box] = _Place(box, self)
         low, high = reach(box)
-        bits = (high - low).bit_length()
-        if bits < self.bits - _FINER or self.bits < 0:
-            self._cut(bits)
-        near = self._neighbours(low, high)
-        self._enter(place, low, high)
-        for other in near:
+        for other in self._neighbours(low, high):
             theirs = other.box
             if meet(box, theirs):
                 place.meets.append(other)
@@ -72,32 +64,24 @@ class _Memory:
                     place.hides.append(other)
                 if within(box, theirs):
                     other.hides.append(place)
+        n = (high - low).bit_length()
+        self.sizes.setdefault(n, {}).setdefault(low >> n, []).append(place)
         return place
 
-    def _cut(self, bits: int) -> None:
-        """Cut the memory into strips of 2^bits bytes."""
-        self.bits, self.strips, self.wide = bits, {}, []
-        for place in list(self.places.values())[:-1]:
-            self._enter(place, *reach(place.box))
-
-    def _enter(self, place: _Place, low: int, high: int) -> None:
-        strips = range(low >> self.bits, ((high - 1) >> self.bits) + 1)
-        if len(strips) > _MOST_STRIPS:
-            self.wide.append(place)
-            return
-        for strip in strips:
-            self.strips.setdefault(strip, []).append(place)
-
     def _neighbours(self, low: int, high: int) -> list[_Place]:
-        """Those that a new place of these bytes can meet."""
-        strips = range(low >> self.bits, ((high - 1) >> self.bits) + 1)
-        if len(strips) == 1:
-            return self.wide + self.strips.get(strips[0], [])
-        found: dict[int, _Place] = {}
-        for strip in strips if len(strips) <= len(self.strips) else self.strips:
-            if strip in self.strips and strips[0] <= strip <= strips[-1]:
-                found.update([(id(other), other) for other in self.strips[strip]])
-        return self.wide + list(found.values())
+        """Those that a new place of these bytes can meet: they begin in one of its strips or in the one before."""
+        found: list[_Place] = []
+        for n, strips in self.sizes.items():
+            first, last = (low >> n) - 1, (high - 1) >> n
+            if last - first < len(strips):
+                for strip in range(first, last + 1):
+                    if strip in strips:
+                        found += strips[strip]
+            else:
+                for strip, places in strips.items():
+                    if first <= strip <= last:
+                        found += places
+        return found
 
 
 def _key(event: Event, region: Region) -> Hashable:
@@ -121,16 +105,15 @@ def _written(trace: Trace) -> dict[Hashable, _Memory]:
 def hazards(trace: Trace) -> list[list[Edge]]:
     """For each event, the earlier events that it waits for, with the reason; only those not implied by others."""
     memories = _written(trace)
-    places: dict[tuple[int, int], _Place | None] = {}  # by region and core: a view that several events use has one
+    places: dict[int, _Place | None] = {}  # by the region's identity: a view that several events use has one region
     position = {id(event): index for index, event in enumerate(trace.events)}
     last_in_block: dict[tuple[int, int], int] = {}  # of nl.no_reorder
     edges: list[list[Edge]] = []
     for index, event in enumerate(trace.events):
         found: dict[int, str] = {}
-        core, attributes = event.core, event.attributes
-        shared = "epoch" in attributes
+        shared = "epoch" in event.attributes
         for region in event.reads:
-            at = (id(region), core)
+            at = id(region)
             place = places.get(at)
             if place is None:
                 if at in places:
@@ -147,12 +130,12 @@ def hazards(trace: Trace) -> list[list[Edge]]:
             if index < place.memory.last_write:
                 place.readers.append((index, who))
         for region in event.writes:
-            at = (id(region), core)
+            at = id(region)
             place = places.get(at)
             if place is None:
                 place = places[at] = memories[_key(event, region)].place(box_of(region))
             _overwrite(place, index, _who(event, region) if shared else None, found)
-        if attributes:
+        if event.attributes:
             _asked(event, position, last_in_block, found, index)
         found.pop(index, None)
         edges.append(list(found.items()))

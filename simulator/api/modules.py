@@ -11,9 +11,9 @@ OWN = "triptych."  # before the name of a module that is the simulator's even wh
 
 
 def modern(name: str) -> str:
-    """The module of NKI 0.6 behind a name of AWS's compiler: neuronxcc.nki.isa -> nki.isa, where there is one."""
+    """The module of NKI behind a name of AWS's compiler: neuronxcc.nki.isa -> nki.isa, where there is one."""
     name = name.removeprefix("neuronxcc.")
-    return name if name in CURRENT else "nki"
+    return name if name in CURRENT and name != "nki.compiler" else "nki"  # which 0.7 has for other things
 
 
 def documented(name: str) -> str:

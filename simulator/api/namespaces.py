@@ -58,7 +58,7 @@ def _current() -> dict[str, dict[str, Any]]:
 
 
 def current(module: str) -> dict[str, Any]:
-    """The names of one module of NKI 0.6, and what they are here.
+    """The names of one module of NKI, and what they are here.
 
     `nki` itself has none of its own: `jit`, `simulate` and `Kernel` launch kernels, and triptych.simulator.launch adds
     them.
@@ -67,7 +67,7 @@ def current(module: str) -> dict[str, Any]:
 
 
 def contents(module: str) -> dict[str, Any]:
-    """The names of a module: those of NKI 0.6, and those that are kept for older kernels."""
+    """The names of a module: those of NKI, and those that are kept for older kernels."""
     return {**older.contents(module), **current(module)}
 
 

@@ -13,6 +13,7 @@ _NEW_IN = {
         *(f"nki.isa.{name}" for name in ("NkiScalar", "dependency", "scalar_load", "scalar_store")),
         *(f"nki.language.{name}" for name in ("NkiBlockGrid", "NkiGrid", "NkiTileGrid", "alloc_blocks", "alloc_tiles")),
         *(f"nki.language.{name}" for name in ("blocks", "int64", "tiles")),
+        "nki.language.NkiTensor.data",
         *(
             f"nki.collectives.{name}"
             for name in (
@@ -25,18 +26,21 @@ _NEW_IN = {
         *(f"nki.compiler.{name}" for name in ("AddressRotation", "CompileConfig", "SpecializationConfig")),
     )
 }
+SDK = {"0.7": "2.33"}  # whose pages give the names
+
 # Parameters that functions of 0.6 got with 0.7.
 PARAMETERS = {
     "nki.isa.NkiInstruction.depends_on": ("kind",),
+    "nki.jit": ("compile_config", "specialization_config"),
 }
-_SINCE = {name: version for version, names in _NEW_IN.items() for name in names}
+SINCE = {name: version for version, names in _NEW_IN.items() for name in names}
 
 
 def since_version(name: str) -> str:
     """The version of NKI that a name came with, as far as is known; "0.6" for what was there then, or before."""
-    return _SINCE.get(name, "0.6")
+    return SINCE.get(name, "0.6")
 
 
 def newer(name: str, api: str) -> bool:
     """Whether a name came after version `api`."""
-    return APIS.index(since_version(name)) < APIS.index(api) and name in _SINCE
+    return APIS.index(since_version(name)) < APIS.index(api) and name in SINCE

@@ -87,6 +87,7 @@ def core_barrier(
     if tuple(cores) != (0, 1):
         raise NkiValidationError(f"cores must be (0, 1), got {cores!r}")
     on = choose(engine, *_ENGINES)
-    m.meet(f"barrier on {data.name if shared else 'data in SBUF'}", None, both)
+    where = f"{data.name} {data.storage.allocation.id}" if shared else "data in SBUF"  # a name may be several tensors'
+    m.meet(f"barrier on {where}", None, both, f"barrier on {data.name if shared else where}")
     m.epoch += 1
     return m.record("core_barrier", on, (data,), (), name)

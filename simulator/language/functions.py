@@ -7,6 +7,7 @@ package fills `FUNCTIONS` and gives each operator that is also a function (nl.ad
 from triptych.simulator.language import (
     binary,
     creation,
+    grids,
     movement,
     normalization,
     program,
@@ -26,6 +27,7 @@ __all__ = [
     "FUNCTIONS",
     "binary",
     "creation",
+    "grids",
     "movement",
     "normalization",
     "program",

@@ -18,6 +18,7 @@ from triptych.simulator.memory.storage import MemoryRegion
 from triptych.simulator.objects import NKIObject
 from triptych.simulator.operands.operators import OPS
 from triptych.simulator.running import is_running
+from triptych.simulator.tensors.grids import NkiBlockGrid, NkiGrid, NkiTileGrid
 from triptych.simulator.tensors.slicing import DynamicSlice
 from triptych.simulator.tensors.tensor import NkiTensor
 from triptych.simulator.wrong_calls import wrong_call
@@ -186,6 +187,9 @@ NAMESPACE: dict[str, Any] = {
     "MemoryRegion": MemoryRegion,
     "NKIObject": NKIObject,
     "NkiTensor": NkiTensor,
+    "NkiGrid": NkiGrid,
+    "NkiTileGrid": NkiTileGrid,
+    "NkiBlockGrid": NkiBlockGrid,
     "DType": str,
     "tile_size": TileSize(),
     **{

@@ -41,7 +41,7 @@ class _Loader:
         if name == "nki.simulator":  # as vLLM Neuron's CPU mode calls it; AWS documents no more of this module
             module.__dict__.update(simulate_kernel=simulate_kernel)
         module.__dict__.update(namespaces.contents(name))
-        module.__doc__ = f"{name} of NKI 0.6, simulated by Triptych."
+        module.__doc__ = f"{name} of NKI, simulated by Triptych."
         module.__dict__["__triptych__"] = True
 
         def missing(attribute: str) -> Any:

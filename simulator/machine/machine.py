@@ -103,7 +103,8 @@ class Machine:
             return self._shared_again(shape, kind)
         number = len(self.trace.allocations)
         place = None if address is None else self._address(shape, kind, buffer, address)
-        fields = (number, name or f"t{number}", buffer._value_, shape, kind, self.lines.of(sys._getframe(1)), place)
+        line, variable = self.lines.bound(sys._getframe(1))
+        fields = (number, name or variable or f"t{number}", buffer._value_, shape, kind, line, place)
         allocation = _make(Allocation, fields)  # without its Python-level constructor
         self.trace.allocations.append(allocation)
         if place is None or not self.options.round_low_precision:

@@ -114,4 +114,5 @@ def late(what: str) -> LateValue:
 def _wrapped(value: int, kind: str) -> int:
     """`value` in two's complement: 100000 * 100000 is 1410065408 in 32 bits."""
     bits = _BITS[kind]
-    return (value + 2 ** (bits - 1)) % 2**bits - 2 ** (bits - 1)
+    half = 1 << (bits - 1)
+    return (value + half) % (2 * half) - half

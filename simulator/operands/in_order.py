@@ -30,7 +30,7 @@ def in_order(f: np.ufunc, values: Array) -> Array:
     *outer, b = values.shape
     k = values.size // b
     if k <= _FEW:
-        return f.accumulate(values, axis=-1)[..., -1]  # type: ignore[no-any-return]
+        return f.accumulate(values, axis=-1)[..., -1]
     flat = values.reshape(k, b)
     width = min(_CHUNK, b)
     rows = np.empty((k, width + 4), values.dtype)  # padded: rows of a power of two would all fall on a few cache lines

@@ -147,6 +147,11 @@ class NkiTensor(NKIObject):
         whole.is_comparison = self.is_comparison
         return whole
 
+    @property
+    def data(self) -> NkiTensor:
+        """The tensor itself, as a grid's `data` is the tensor of its cells (NKI 0.7)."""
+        return self
+
     def __len__(self) -> int:
         return self.shape[0]
 

@@ -16,8 +16,10 @@ import triton
 import triton.language as tl
 
 import triptych
+from triptych.harness.commands import cli
 from triptych.harness.emulators import EmulationError, KernelRaised, OutOfBoundsError, interpret
 from triptych.harness.emulators.errors import ReadOnlyError
+from triptych.harness.exit_codes import ExitCode
 from triptych.harness.unwritten import UNWRITTEN
 
 torch = pytest.importorskip("torch")
@@ -284,3 +286,60 @@ def test_without_torch_a_launcher_gets_a_stand_in_that_names_what_it_lacks(monke
         interpret(lambda x, out: x.softmax(0), {"x": x}, out)
     with pytest.raises(EmulationError, match="the launcher writes to an input"):
         interpret(lambda x, out: x.zero_(), {"x": x}, out)
+
+
+def by_wrap_triton(x):
+    y = torch.empty_like(x)
+    torch.library.wrap_triton(double_kernel)[blocks(x.numel())](x, y, x.numel(), B=64)
+    return y
+
+
+def of_an_operator(factor):
+    """A launcher within an operator of PyTorch's own registry, where no mode of PyTorch is on."""
+
+    @torch.library.triton_op(f"triptych_tests::double_{factor}", mutates_args=())
+    def double(x: torch.Tensor) -> torch.Tensor:
+        y = torch.empty_like(x)
+        torch.library.wrap_triton(double_kernel)[blocks(x.numel())](x, y, x.numel() if factor == 2 else 3, B=64)
+        return y
+
+    return double
+
+
+@pytest.mark.skipif(not hasattr(torch.library, "triton_op"), reason="PyTorch 2.6 has it")
+def test_launchers_that_torch_compile_can_trace():
+    x = np.arange(100).astype(np.float32)
+    assert np.array_equal(interpret(by_wrap_triton, {"x": x}, None), 2 * x)
+    assert np.array_equal(interpret(of_an_operator(2), {"x": x}, None), 2 * x)
+    assert not np.array_equal(interpret(of_an_operator(3), {"x": x}, None), 2 * x)
+
+
+ASKS_AT_IMPORT = """
+import torch, triton, triton.language as tl
+from triptych import Op
+
+WARP = torch.cuda.get_device_properties(torch.cuda.current_device()).warp_size
+assert triton.runtime.driver.active.get_current_target().backend == "cuda"
+
+@triton.jit
+def kernel(x, y, n, B: tl.constexpr):
+    at = tl.program_id(0) * B + tl.arange(0, B)
+    tl.store(y + at, tl.load(x + at, mask=at < n) * 2, mask=at < n)
+
+def launch(x, out):
+    kernel[(triton.cdiv(x.numel(), WARP),)](x, out, x.numel(), B=WARP)
+
+op = Op("double", {"x": ("N",)}, lambda x: 2 * x, [{"N": 100}], triton=launch)
+"""
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="what it asks for is here")
+def test_a_file_that_asks_for_a_gpu_when_it_is_imported(tmp_path):
+    path = tmp_path / "asks.py"
+    path.write_text(ASKS_AT_IMPORT)
+    words = ["check", str(path), "--cases", "smoke", "--dtype", "float32", "--backend", "triton-cpu", "-q"]
+    assert cli.main(words) == ExitCode.OK
+    path.write_text(ASKS_AT_IMPORT.replace("get_device_properties(", "no_such_function("))
+    assert cli.main(words) == ExitCode.USAGE
+    path.write_text(ASKS_AT_IMPORT.replace("* 2", "* 3"))
+    assert cli.main(words) == ExitCode.MISMATCH

@@ -34,7 +34,7 @@ def inputs(case: Case, rng: np.random.Generator) -> Arrays:
     if case.regime == "tiny":
         dout *= 30
     found["dout"] = round_inputs({"dout": dout}, case.dtype)["dout"]
-    options = {name: case.params.get(name) for name in ("causal", "window")}
+    options: dict[str, Any] = {name: case.params.get(name) for name in ("causal", "window")}
     out, lse = attention(found["q"], found["k"], found["v"], with_lse=True, **options)
     found["out"] = round_inputs({"out": out}, case.dtype)["out"]
     return {name: found[name] for name in ("q", "k", "v", "out", "dout")} | {"lse": lse.astype(np.float32)}
@@ -52,7 +52,7 @@ def by_rows(
     rows: int = 64,
     backwards: bool = False,
     rounds_first: bool = False,
-) -> tuple[Array, Array, Array]:
+) -> Any:
     """Honest: `rows` queries at a time; s and dp in float32, p and ds rounded to the dtype for their products."""
     dtype, group = q.dtype, q.shape[1] // k.shape[1]
     sums = [np.zeros(x.shape, np.float32) for x in (q, k, v)]
@@ -78,7 +78,7 @@ def by_rows(
     return sums[0].astype(dtype), sums[1].astype(dtype), sums[2].astype(dtype)
 
 
-def from_below(**arguments: Any) -> tuple[Array, Array, Array]:
+def from_below(**arguments: Any) -> Any:
     """Honest: as `by_rows`, 16 queries at a time and from the last; ds is made of p as it was rounded for dv."""
     return by_rows(**arguments, rows=16, backwards=True, rounds_first=True)
 
@@ -88,7 +88,8 @@ HONEST = (by_rows, from_below)
 
 def delta_missing(case: Case, inputs: Arrays, out: Array) -> tuple[Any, Any]:
     """ds = p * dp: the softmax's normalisation is taken for a constant."""
-    return ..., reference(**{**inputs, "out": np.zeros_like(inputs["out"])}, **case.params)[0]
+    given: dict[str, Any] = {**inputs, "out": np.zeros_like(inputs["out"]), **case.params}
+    return ..., reference(**given)[0]
 
 
 def first_head_alone(which: int) -> Any:
@@ -98,7 +99,7 @@ def first_head_alone(which: int) -> Any:
         group = case.axes["H"] // case.axes["Hkv"]
         if group == 1:
             return None
-        first = {name: x if name in ("k", "v") else x[:, ::group] for name, x in inputs.items()}
+        first: dict[str, Any] = {name: x if name in ("k", "v") else x[:, ::group] for name, x in inputs.items()}
         return ..., reference(**first, **case.params)[which]
 
     return corruption
@@ -110,7 +111,7 @@ def mask_too_far(which: int) -> Any:
     def corruption(case: Case, inputs: Arrays, out: Array) -> tuple[Any, Any] | None:
         if not case.params.get("causal") or case.axes["Sq"] < 2 or case.axes["Sk"] < 2:
             return None
-        less = {name: x if name in ("k", "v") else x[:, :, :-1] for name, x in inputs.items()}
+        less: dict[str, Any] = {name: x if name in ("k", "v") else x[:, :, :-1] for name, x in inputs.items()}
         found = reference(**less, **case.params)[which]
         return (slice(None), slice(None), slice(0, -1) if which == 0 else slice(None)), found
 

@@ -38,17 +38,6 @@ def prescaled(q: Array, k: Array, v: Array, causal: bool = False, with_lse: bool
     return (out, lse) if with_lse else out
 
 
-def rounded(q: Array, k: Array, v: Array, causal: bool = False, with_lse: bool = False, **options: Any) -> Any:
-    """Honest: as `online`, but sums the weights as they were rounded for the product, so that both are of the same.
-
-    So do kernels that have a column of ones beside the values; their sum errs as the dtype does, and their output less.
-    """
-    sinks = options.pop("sinks", None)
-    scores, values, visible = scored(q, k, v, causal, unit=LOG2_E, **options)
-    out, lse = in_blocks(scores, values, visible, 64, q.dtype, sinks=sinks, rounds_first=True)
-    return (out, lse) if with_lse else out
-
-
 def in_blocks(
     scores: Array,
     values: Array,
@@ -57,7 +46,6 @@ def in_blocks(
     dtype: np.dtype[Any],
     sums: np.dtype[Any] = FLOAT32,
     sinks: Array | None = None,
-    rounds_first: bool = False,
 ) -> tuple[Array, Array]:
     """Softmax in base 2 and the product with the values, `block` keys at a time, added up in `sums`; (out, lse)."""
     top = np.full((*scores.shape[:-1], 1), -np.inf, np.float32)
@@ -72,10 +60,9 @@ def in_blocks(
             new_top = np.maximum(top, s.max(axis=-1, keepdims=True))
             shift = np.where(np.isneginf(new_top), np.float32(0), new_top)
             weights = np.exp2(s - shift)
-            narrow = weights.astype(dtype).astype(np.float32)
             fade = np.exp2(top - shift)
-            total = total * fade + (narrow if rounds_first else weights).sum(axis=-1, keepdims=True)
-            out = out * fade + narrow @ values[..., j : j + block, :]
+            total = total * fade + weights.sum(axis=-1, keepdims=True)
+            out = out * fade + weights.astype(dtype).astype(np.float32) @ values[..., j : j + block, :]
             out = out.astype(sums).astype(np.float32)
             top = new_top
         out = np.divide(out, total, out=np.zeros_like(out), where=total != 0)

@@ -13,7 +13,7 @@ import numpy as np
 from triptych.harness.arrays import Array, Arrays
 from triptych.harness.collection import llama
 from triptych.harness.collection.attentions import forward
-from triptych.harness.collection.attentions.baselines import online, plain, prescaled, rounded
+from triptych.harness.collection.attentions.baselines import online, plain, prescaled
 from triptych.harness.collection.attentions.forward import sizes, visible_pairs
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.op import Op
@@ -54,14 +54,17 @@ def sinks(case: Case, rng: np.random.Generator) -> Options:
 
 
 def mask(case: Case, rng: np.random.Generator) -> Options:
-    """A slope times the distance for each head, a quarter of the keys hidden, and all of them from one query."""
+    """A slope times the distance for each head, a quarter of the keys hidden, and all of them from one query.
+
+    Not the latter for subnormal values: what is computed again has room for the largest, at the cost of the smallest.
+    """
     h, sq, sk = (case.axes[axis] for axis in ("H", "Sq", "Sk"))
     distance = np.abs(np.arange(sq)[:, None] + sk - sq - np.arange(sk))
     found = -distance[None, None] * 2.0 ** -np.arange(1, h + 1)[None, :, None, None]
     hidden = rng.random((1, h, sq, sk)) < 0.25
     hidden[..., sk // 2] = False
     found[hidden] = -np.inf
-    if sq > 2:
+    if sq > 2 and case.regime != "subnormal":
         found[:, :, sq // 3] = -np.inf
     return {"mask": found}
 
@@ -123,12 +126,15 @@ def cases(packed: bool = False, **options: Any) -> dict[str, list[dict[str, Any]
         (31, 67, 13, 3),
     ]
     shapes += [(37, 300, 256, 1), (3, 1154, 20, 1)]
-    prefill = [case for case in llama.attentions(long=False) if "prefill" in case["name"]]
+    prefill = [[c for c in llama.attentions(long) if "prefill" in c["name"]] for long in (False, True)]
+    if options.get("with_lse"):
+        prefill = [[{**case, "dtype": "float32"} for case in some] for some in prefill]
     return {
         "smoke": [of(4, 2, 96, 160, 64, b=2), of(2, 1, 200, 200, 128)],
         "edge": [of(h, 1, sq, sk, d) for sq, sk, d, h in shapes],
         "adversarial": [of(2, 1, 67, 150, 64, regime) for regime in HARD],
-        "model": [{**case, "causal": causal, **options} for case in prefill],
+        "model": [{**case, "causal": causal, **options} for case in prefill[0]],
+        "model-long": [{**case, "causal": causal, **options} for case in prefill[1]],
     }
 
 
@@ -193,7 +199,7 @@ OPS = (
         "attention_lse",
         "and lse[B, H, Sq], the logarithm of its sum of weights",
         cases=cases(causal=True, with_lse=True),
-        honest=(online, plain, prescaled, rounded),
+        dtypes=("float32",),  # in narrow dtypes lse sums rounded weights, as out does, and errs by as much
         outputs={"out": Output(axes=("B", "H", "Sq", "D")), "lse": Output("float32", axes=("B", "H", "Sq"))},
     ),
 )

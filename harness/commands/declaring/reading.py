@@ -142,9 +142,10 @@ def note_call(found: Signature, call: ast.Call) -> None:
 def note_axes(found: Signature, target: ast.expr, value: ast.expr) -> None:
     """`M, N = x.shape`, `M, N = x.size()` or `M = x.shape[0]`."""
     value = value.func if isinstance(value, ast.Call) else value
-    index = None
+    index: Any = None
     if isinstance(value, ast.Subscript) and isinstance(value.slice, ast.Constant):
-        value, index = value.value, value.slice.value
+        index = value.slice.value
+        value = value.value
     if not isinstance(value, ast.Attribute) or value.attr not in ("shape", "size"):
         return
     if not isinstance(value.value, ast.Name) or value.value.id not in found.parameters:
@@ -172,7 +173,7 @@ def launches(tree: ast.FunctionDef) -> Iterator[ast.Call]:
 def note_launch(found: Signature, call: ast.Call, members: Mapping[str, Any]) -> None:
     """What a launched kernel loads from is an array, and what it stores to is written."""
     assert isinstance(call.func, ast.Subscript) and isinstance(call.func.value, ast.Name)
-    kernel = members.get(call.func.value.id)
+    kernel: Any = members.get(call.func.value.id)
     while hasattr(kernel, "fn") and not inspect.isfunction(kernel):
         kernel = kernel.fn
     if not inspect.isfunction(kernel):

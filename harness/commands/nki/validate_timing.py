@@ -154,8 +154,9 @@ traffic at full bandwidth, of total times. *Pairs in order* are those of one ker
 apart, and how many of them the model ranks as they were measured.
 
 The second table says how far a measured total is from the predicted one in four of five kernels, by what decides most
-of the time; of fewer than five points, it is the interval of all. These intervals stand beside each prediction. Its
-last rows hold each point against the intervals that the others give: all others, and those of other families alone.
+of the time: in short ones launch and teardown, a fifth of it or more. Of fewer than five points it is that of all.
+These intervals stand beside each prediction. The last rows hold each point against the intervals that the others give:
+all others, and those of other families alone.
 
 Grades: A the source of the number states kernel, chip and method; B one of them is inferred, or the number is read off
 a picture; C the kernel is our own rendering of the one that was measured. MFU and the busy shares are predicted, and

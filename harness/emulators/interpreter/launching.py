@@ -76,8 +76,9 @@ class Launch:
             return tl.tensor(TensorHandle(data, dtype), dtype)
         if hasattr(value, "data_ptr"):
             dtype = tl.str_to_ty(mangle_type(value), None)
-            self.builder.memory.call(value.data_ptr(), parameter.name)
-            return tl.tensor(TensorHandle(np.array([value.data_ptr()], np.uint64), dtype), dtype)
+            address = self.builder.memory.address_of(value)
+            self.builder.memory.call(address, parameter.name)
+            return tl.tensor(TensorHandle(np.array([address], np.uint64), dtype), dtype)
         if isinstance(value, (str, tl.dtype, JITFunction, interpreter.InterpretedFunction)):
             return value
         raise TypeError(f"a kernel takes no {type(value).__name__} as its argument {parameter.name}")

@@ -54,6 +54,7 @@ class HostTensors(TorchFunctionMode):  # type: ignore[misc]  # PyTorch's types a
         """device: where tensors really are: "cpu", or "meta" for ones that have shapes alone."""
         super().__init__()
         self.memory, self.place = memory, torch.device(device)
+        memory.address_of = self.address  # of launches within an operator of PyTorch, too, where no mode is on
         self._regions: dict[int, tuple[Region, Any]] = {}  # by a storage's address, with the storage, which thus lives
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

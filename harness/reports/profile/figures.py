@@ -42,7 +42,7 @@ def facts(t: Profiled) -> list[tuple[str, str, str]]:
     ]
     if t.regime is not None and t.low_us is not None and t.high_us is not None:
         between = f"{us(t.low_us)} to {us(t.high_us)} us"
-        found.insert(1, ("range", "", f"{between} is where 4 of 5 {REGIMES[t.regime]} were measured"))
+        found.insert(1, ("range", "", f"{between} holds for 4 of 5 {REGIMES[t.regime]}"))
     if t.matmul_flops:
         intensity = short(t.intensity_flop_per_byte)
         found.append(("intensity", intensity, f"FLOP a byte of HBM; the roofline bends at {short(ridge)}"))

@@ -161,19 +161,21 @@ class _Faults(ast.NodeVisitor):
 
 
 def faults(path: Path) -> list[Mutant]:
-    """Every fault of a file, in the order of its lines; each text once."""
+    """Every fault of a file, in the order of its lines; each text once. Some may be the same program in other words."""
     text = path.read_text(encoding="utf-8")
-    tree = ast.parse(text)
     finder = _Faults(text)
-    finder.visit(tree)
-    unchanged = ast.dump(tree)
+    finder.visit(ast.parse(text))
     found: dict[str, Mutant] = {}
     for node, operator, replacement, function in finder.found:
         source = replaced(text, node, replacement)
         line: int = node.lineno  # type: ignore[attr-defined]
-        if is_another(unchanged, source):
-            found.setdefault(source, Mutant(path, line, function, operator, source))
+        found.setdefault(source, Mutant(path, line, function, operator, source))
     return sorted(found.values(), key=lambda fault: fault.line)
+
+
+def is_fault(fault: Mutant) -> bool:
+    """Whether it is Python, and another program."""
+    return is_another(ast.dump(ast.parse(fault.path.read_text(encoding="utf-8"))), fault.source)
 
 
 def of_room(folder: Path) -> Iterator[Mutant]:

@@ -5,6 +5,7 @@ What takes long to import is imported once, before; triptych and its tests are i
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import pickle
@@ -103,6 +104,7 @@ class Copy:
                 said = os.open(self.folder / "said.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
                 os.dup2(said, 1)
                 os.dup2(said, 2)
+                sys.stdout = sys.stderr = os.fdopen(1, "w")
                 self.enter()
                 code = work()
             except BaseException:
@@ -117,7 +119,9 @@ class Copy:
             if done:
                 return os.waitstatus_to_exitcode(status)
             time.sleep(0.05)
-        os.killpg(process, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it has not come so far as to have a group
+            os.killpg(process, signal.SIGKILL)
+        os.kill(process, signal.SIGKILL)
         os.waitpid(process, 0)
         return None
 

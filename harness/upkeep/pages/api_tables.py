@@ -1,7 +1,8 @@
-"""The tables of docs/nki-api.md: every documented name of NKI 0.6 with what runs it, since when, at what cost, the test
+"""The tables of docs/nki-api.md: every documented name of NKI with what runs it, since when, at what cost, the test
 that exercises it and where it is documented.
 
-The names come from docs/nki-names.txt, what is said of them from the simulator, the tests from their source.
+The names of 0.6 come from docs/nki-names.txt, newer ones from triptych.simulator.api.newer; what is said of them from
+the simulator, the tests from their source.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from triptych.harness.reports.markdown import code, markdown_table
 from triptych.harness.upkeep.pages.issued import issued
 from triptych.harness.upkeep.pages.named_tests import exercised
 from triptych.harness.upkeep.pages.nki_names import Name, read
+from triptych.simulator.api import newer
 from triptych.simulator.dtypes import DType
 from triptych.simulator.launch.import_hook import simulated_nki
 from triptych.simulator.machine.machine import Machine
@@ -23,6 +25,7 @@ from triptych.simulator.running import on_machine
 with simulated_nki():
     import nki
     import nki.collectives
+    import nki.compiler
     import nki.isa
     import nki.language
     import nki.typing
@@ -197,8 +200,20 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[Any]], full: bool = Fa
     cells = []
     for name, *rest in rows:
         shown = name.qualified.removeprefix("nki.") if full else name.name
-        cells.append((code(shown), *rest, _tested(name), _source(name)))
-    return markdown_table((*header, "test", "source"), cells)
+        cells.append((code(shown), *rest, newer.since_version(name.qualified), _tested(name), _source(name)))
+    return markdown_table((*header, "since", "test", "source"), cells)
+
+
+def newer_names() -> str:
+    """Names that the list of 0.6 has not, each with the page that gives it."""
+    rows = []
+    for qualified, version in sorted(newer.SINCE.items()):
+        value: Any = nki
+        for part in qualified.split(".")[1:]:
+            value = getattr(value, part)
+        what = f"dtype, {value.itemsize} bytes an element" if isinstance(value, DType) else _summary(value)
+        rows.append((code(qualified), version, what, f"{qualified}.html of SDK {newer.SDK[version]}"))
+    return markdown_table(("name", "since", "what it is", "source"), rows)
 
 
 TABLES: dict[str, Callable[[], str]] = {
@@ -210,4 +225,5 @@ TABLES: dict[str, Callable[[], str]] = {
     "tile-size": tile_size,
     "collectives": collectives,
     "nki": others,
+    "newer": newer_names,
 }

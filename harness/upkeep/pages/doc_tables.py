@@ -12,14 +12,20 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import ml_dtypes
 import numpy as np
 
 from triptych import simulator
 from triptych.harness.reports.markdown import code, markdown_table
-from triptych.harness.upkeep.pages import api_tables, architecture, compiled_tables, kernel_tables, lint_tables
+from triptych.harness.upkeep.pages import (
+    api_tables,
+    architecture,
+    attention_tables,
+    compiled_tables,
+    kernel_tables,
+    lint_tables,
+)
 from triptych.harness.upkeep.pages.pictures import PICTURES
 from triptych.simulator.chips import Fact
 
@@ -66,48 +72,14 @@ def matmul_ladder() -> str:
     return markdown_table((*header, "DMA busy", "Tensor busy", "Vector busy"), rows)
 
 
-# The steps of the attention page: what each is called, and what of the kernel it takes back.
-ATTENTION_PLAN = "return 2, 2, 0 if alone else 8"
-ATTENTION_STEPS = (
-    ("transposed scores, certified", "return 1, 4, 0"),
-    ("an exponential of two banks", "return 2, 2, 0"),
-    ("every eighth on Vector (attention)", ATTENTION_PLAN),
-)
-
-
-def attention_ladder() -> str:
-    """What each step of the attention page gains: a head of 4096 x 128 in bfloat16 on trn2, with and without a mask."""
-    rng = np.random.default_rng(0)
-    qkv = [rng.standard_normal((1, 1, 4096, 128), np.float32).astype(ml_dtypes.bfloat16) for _ in range(3)]
-    folder = ROOT / "kernels" / "nki"
-    text = (folder / "attention.py").read_text(encoding="utf-8")
-    online = simulator.load(folder / "attention_online.py").attention_online
-    kernels = [("a running maximum (attention_online)", online)]
-    with TemporaryDirectory() as scratch:
-        for n, (step, plan) in enumerate(ATTENTION_STEPS):
-            path = Path(scratch) / f"step{n}.py"
-            path.write_text(text.replace(ATTENTION_PLAN, plan), encoding="utf-8")
-            kernels.append((step, simulator.load(path).attention))
-        rows = []
-        for step, kernel in kernels:
-            for causal in (False, True):
-                predicted = simulator.on("trn2").predict(kernel, *qkv, causal=causal)
-                useful = 4 * 128 * (4096 * 4097 // 2 if causal else 4096 * 4096)
-                share = predicted.mfu * useful / predicted.flops
-                busy = (f"{predicted.busy[track]:.0%}" for track in ("tensor", "scalar", "vector", "dma"))
-                rows.append((step, "causal" if causal else "full", f"{predicted.total_us:.0f}", f"{share:.0%}", *busy))
-    header = ("step", "mask", "us", "of the peak", "Tensor busy", "Scalar busy", "Vector busy", "DMA busy")
-    return markdown_table(header, rows)
-
-
 TABLES: dict[str, Callable[[], str]] = {
     **api_tables.TABLES,
+    **attention_tables.TABLES,
     **lint_tables.TABLES,
     **architecture.TABLES,
     **compiled_tables.TABLES,
     **kernel_tables.TABLES,
     "chips": chips,
-    "attention-ladder": attention_ladder,
     "matmul-ladder": matmul_ladder,
 }
 

@@ -43,7 +43,7 @@ def issued(name: Name) -> dict[int, tuple[str, ...]]:
 
 def _events(name: Name, chip: Chip) -> tuple[str, ...]:
     trace = Trace(chip, chip.targets[0])
-    with on_machine(Machine(chip, trace, Options())), np.errstate(all="ignore"):
+    with on_machine(Machine(chip, trace, Options(api="0.6"))), np.errstate(all="ignore"):
         arguments = _arguments(name)
         with contextlib.redirect_stdout(io.StringIO()):
             getattr(nl, name.name)(**arguments)

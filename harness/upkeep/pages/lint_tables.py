@@ -10,8 +10,10 @@ from triptych.simulator import lint
 
 def rules() -> str:
     """One row a rule."""
-    rows = [(Markdown(f"[`{r.id}`](#{r.id})"), r.severity, r.statement, r.source) for r in lint.RULES.values()]
-    return markdown_table(("rule", "severity", "what it says", "source"), sorted(rows))
+    rows = [
+        (Markdown(f"[`{r.id}`](#{r.id})"), r.severity, r.versions, r.statement, r.source) for r in lint.RULES.values()
+    ]
+    return markdown_table(("rule", "severity", "NKI", "what it says", "source"), sorted(rows))
 
 
 def examples() -> str:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import textwrap
 from pathlib import Path
 
 import pytest
 
+import triptych
+from triptych.harness.backends import BACKENDS
+from triptych.harness.backends.base import KernelFault
+from triptych.harness.judge.prepared import prepare
+from triptych.harness.judge.problem import Problem
 from triptych.harness.ops import loading
 from triptych.harness.ops.cases import cases_of
 from triptych.harness.results.result import Result
@@ -94,7 +100,7 @@ op = Op("append", {"cache": ("L", "N"), "new": ("M", "N")}, reference, [{"L": 20
         nki=in_nki, triton=in_triton, torch=in_torch, mutates=("cache",),
         unsupported=lambda case, backend, target: "takes rows without gaps" if case.regime == "strided" else None)
 """
-BACKENDS = ("nki-sim", "triton-cpu", "torch", "numpy")
+HERE = ("nki-sim", "triton-cpu", "torch", "numpy")
 
 
 def checked(folder: Path, source: str, backend: str, dtype: str = "float32", bench: bool = False) -> Result:
@@ -108,7 +114,7 @@ def checked(folder: Path, source: str, backend: str, dtype: str = "float32", ben
 
 
 @pytest.mark.parametrize("source", [STATISTICS, CACHE], ids=["statistics", "cache"])
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", HERE)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_right_kernels_pass(source: str, backend: str, dtype: str, tmp_path: Path) -> None:
     result = checked(tmp_path, source, backend, dtype)
@@ -161,3 +167,61 @@ def test_what_a_call_changes_is_restored_between_the_samples_of_a_bench(tmp_path
     result = checked(tmp_path, DOUBLED, "torch", bench=True)
     assert (result.status, result.reason) == (Status.PASSED, None)
     assert isinstance(result.timing, Measured) and len(result.timing.samples_us) > 2
+
+
+@pytest.mark.parametrize("source", [STATISTICS, CACHE], ids=["statistics", "cache"])
+@pytest.mark.parametrize("wrong", [False, True])
+def test_the_backend_of_gpus_hands_memory_over_and_brings_it_back(source: str, wrong: bool, tmp_path: Path) -> None:
+    """On tensors that say that they are on a GPU: what is tested is the backend, not a GPU."""
+    changes = ("tl.store(M + row, mean)", "tl.store(M + row, 0)") if source is STATISTICS else ("(start + row)", "row")
+    path = tmp_path / "ops.py"
+    path.write_text(HEAD + source.replace(*changes) if wrong else HEAD + source)
+    op = next(iter(loading.from_file(path).values()))
+    case = prepare(Problem.of(op, cases_of(op, ["smoke"], ["bfloat16"], {}, 0)[0]))
+    with triptych.interpret():
+        returned = BACKENDS["triton"].run(case.problem, None)
+    verdict = case.judge(case.problem.named(returned))
+    assert verdict.status is (Status.FAILED if wrong else Status.PASSED), verdict.reason
+    assert verdict.output in ("means", "centred") if source is STATISTICS else verdict.output == "cache"
+
+
+WRITES = """
+@triton.jit
+def kernel(X, Y, Z, N, B: tl.constexpr):
+    o = tl.arange(0, B)
+    x = tl.load(X + o, mask=o < N)
+    tl.store(Y + o, 2 * x, mask=o < N)
+    tl.store(Z + o, 3 * x, mask=o < N)
+
+def launch(x, twice, thrice):
+    kernel[(1,)](x, twice, thrice, x.numel(), B=128)
+
+op = Op("two", {"x": ("N",)}, lambda x: {"twice": 2 * x, "thrice": 3 * x}, [{"N": 100}], triton=launch)
+"""
+
+
+@pytest.mark.parametrize("backend", ["triton-cpu", "triton"])
+@pytest.mark.parametrize(
+    ("right", "wrong", "words"),
+    [
+        ("", "", None),
+        ("3 * x, mask", "4 * x, mask", "output thrice: "),
+        ("tl.store(Z + o, 3 * x, mask=o < N)", "pass", "left 100 of 100 output elements unwritten"),
+        ("launch(x, twice, thrice)", "launch(x, out)", "takes out=, and two gives 2 outputs (twice, thrice)"),
+    ],
+)
+def test_a_launcher_writes_to_parameters_called_as_its_outputs(
+    backend: str, right: str, wrong: str, words: str | None, tmp_path: Path
+) -> None:
+    path = tmp_path / "ops.py"
+    path.write_text(HEAD + WRITES.replace(right, wrong))
+    op = loading.from_file(path)["two"]
+    case = prepare(Problem.of(op, cases_of(op, ["smoke"], ["float32"], {}, 0)[0]))
+    try:
+        with triptych.interpret() if backend == "triton" else contextlib.nullcontext():
+            returned = BACKENDS[backend].run(case.problem, None)
+    except KernelFault as fault:
+        assert words is not None and words in str(fault)
+        return
+    verdict = case.judge(case.problem.named(returned))
+    assert (verdict.reason is None) if words is None else (words in str(verdict.reason))

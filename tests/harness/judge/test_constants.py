@@ -338,3 +338,19 @@ def test_what_rounding_alone_makes_infinite_counts_as_what_it_was():
     found = baseline_errors.before_overflow(out, reference, np.dtype(np.float16))
     assert found.tolist() == [65530.0, 70000.0, EDGE16, -np.inf, 1.0]
     assert baseline_errors.before_overflow(np.array([np.inf]), np.array([3e4]), np.dtype(np.float16))[0] == np.inf
+
+
+def test_elements_that_are_not_finite_have_no_part_in_metrics():
+    found = metrics(
+        compare(np.array([np.nan, 2.0**-10], np.float32), expected_of([5.0, 2.0**-10 + 2.0**-33], atol=1.0))
+    )
+    assert found.max_abs == 2.0**-33 and found.max_abs_ulp == 1.0 and found.nonfinite.misplaced == 1
+
+
+def test_each_matrix_is_smoothed_by_itself():
+    rows, columns = np.random.default_rng(0).uniform(1, 2, (2, 2, 5))
+    variance = rows[:, :, None] * columns[:, None, :]
+    variance[1] *= 100
+    assert np.allclose(local_units.smooth(variance), variance)
+    assert local_units.smooth(np.array([1.0, 3.0])).tolist() == [2.0, 2.0]
+    assert local_units.smooth(np.zeros((2, 3))).tolist() == [[0.0] * 3] * 2

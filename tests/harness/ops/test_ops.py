@@ -113,7 +113,8 @@ def test_adversarial_cases_reach_what_they_are_for(op, dtype):
             assert not all(part.all() for part in finite) and all(part.any() for part in finite), case.name
         else:
             assert all(part.all() for part in finite), case.name
-            assert all(np.isfinite(x.astype(np.float32)).all() for x in inputs.values()), case.name
+            given = [x for name, x in inputs.items() if name != "mask"]  # which hides keys by minus infinity
+            assert all(np.isfinite(x.astype(np.float32)).all() for x in given), case.name
             assert dtype != "float16" or all(np.abs(out).max() < 65504 for out in outputs), case.name
 
 

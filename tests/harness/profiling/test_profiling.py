@@ -35,10 +35,11 @@ with simulated_nki():
 
 
 def overlapping(x):
-    """Loads of 2 KiB, which take four rings each, while other engines work."""
+    """Loads of a row, each on a ring of its own, while other engines work."""
     out = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)
     for row in range(x.shape[0]):
-        t = nl.ndarray((1, x.shape[1]), dtype=x.dtype, buffer=nl.sbuf)
+        at = 32 * (row % 4)
+        t = nl.ndarray((128, x.shape[1]), dtype=x.dtype, buffer=nl.sbuf)[at : at + 1, :]
         nisa.dma_copy(dst=t, src=x[row : row + 1, :])
         nisa.activation(dst=t, op=nl.exp, data=t)
         nisa.tensor_copy(dst=t, src=t)
@@ -61,7 +62,9 @@ def predictions() -> dict[str, Prediction]:
     matmul = simulator.load(Path(__file__).parents[3] / "kernels" / "nki" / "matmul.py").matmul
     square = np.ones((256, 256), np.float32)
     return {
-        "overlapped": simulator.predict(overlapping, np.ones((8, 512), np.float32), settings={"dma_issue_ns": 0}),
+        "overlapped": simulator.predict(
+            overlapping, np.ones((8, 512), np.float32), settings={"dma_software_issue_ns": 0}
+        ),
         "program": simulator.predict(overlapping, np.ones((8, 512), np.float32), order="program"),
         "matmul": simulator.predict(matmul, square, square, target="trn3"),
         "two cores": simulator.predict(simulator.jit(on_two_cores)[2], square),

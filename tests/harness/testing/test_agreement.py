@@ -129,6 +129,9 @@ def test_jax() -> None:
     triptych.assert_agree(jnp.asarray(x, jnp.bfloat16), jnp.asarray(x))
 
 
+TWO = triptych.Op("two", {"x": ("N",)}, lambda x: (x, 2 * x), [{"N": 3}])
+
+
 @pytest.mark.parametrize(
     "arguments, options, error, sentence",
     [
@@ -142,6 +145,7 @@ def test_jax() -> None:
         ([np.ones(2, np.complex64), np.ones(2)], {}, TypeError, "real numbers of up to 64 bits, got .* complex64"),
         ([(np.ones(2), np.ones(3)), np.ones(2)], {}, TypeError, "a tuple of 2 arrays: compare them one by one"),
         ([[[1.0], 2.0], np.ones(2)], {}, TypeError, "actual, a list, is no array"),
+        ([np.ones(3)], {"op": TWO, "inputs": {"x": np.ones(3)}}, TypeError, r"op two gives 2 outputs \(0, 1\)"),
         ([np.full(3, np.nan), np.full(3, np.nan)], {}, AssertionError, "there is no number to compare"),
         ([np.ones(3)], {"op": softmax, "inputs": {}}, TypeError, "takes a triptych.Op or the name of one"),
         ([np.ones(3)], {"op": OP, "inputs": [np.ones(3)]}, TypeError, "give inputs={name: array}"),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from triptych.harness.backends.base import Backend
-from triptych.harness.judge.prepared import Prepared
+from triptych.harness.judge.prepared import Prepared, PreparedCase
 from triptych.harness.judge.problem import Problem
 from triptych.harness.judge.tolerance import Expected
 from triptych.harness.ops.case import Case
@@ -28,6 +28,11 @@ def expected_of(reference, rel_l2=1e-6, max_abs=1e-6):
     return Expected(reference, reference.astype(FLOAT), bounds)
 
 
+def alone(problem, expected):
+    """A case with one output."""
+    return PreparedCase(problem, {"": Prepared(problem, expected)})
+
+
 def double(x):
     return 2.0 * x
 
@@ -43,9 +48,8 @@ REFERENCE = np.linspace(1, 2, 400).reshape(20, 20)
 def wrong_by(times, first=0.0, **bounds):
     """What is said of a second result that is off by a share of itself, where the first was by another."""
     expected = expected_of(REFERENCE, **bounds)
-    repeater = Repeater(Prepared(problem_of(REFERENCE), expected))
     before, now = ((REFERENCE * (1 + off)).astype(FLOAT) for off in (first, times))
-    return repeater.coarsely_wrong(before, now, expected)
+    return invariance.coarsely_wrong(before, expected, now, expected)
 
 
 @pytest.mark.parametrize(
@@ -62,8 +66,8 @@ def test_a_second_result_that_is_not_finite_is_wrong():
     expected = expected_of(REFERENCE)
     now = REFERENCE.astype(FLOAT)
     now[3, 3] = np.inf
-    repeater = Repeater(Prepared(problem_of(REFERENCE), expected))
-    assert repeater.coarsely_wrong(REFERENCE.astype(FLOAT), now, expected) == "not finite where the reference is"
+    first = REFERENCE.astype(FLOAT)
+    assert invariance.coarsely_wrong(first, expected, now, expected) == "not finite where the reference is"
 
 
 @pytest.mark.parametrize(
@@ -74,8 +78,7 @@ def test_one_element_is_wrong_beyond_a_twentieth_of_itself_and_eight_bounds(off,
     expected = expected_of(REFERENCE, rel_l2=1.0, max_abs=max_abs)
     now = REFERENCE.copy()
     now[0, 0] *= 1 + off  # which is 1
-    repeater = Repeater(Prepared(problem_of(REFERENCE), expected))
-    found = repeater.coarsely_wrong(REFERENCE.astype(FLOAT), now.astype(FLOAT), expected)
+    found = invariance.coarsely_wrong(REFERENCE.astype(FLOAT), expected, now.astype(FLOAT), expected)
     assert (found is not None) is told
     assert not told or "1 of 400 elements, the first at [0, 0]: expected 1, got 1.05" in found
 
@@ -108,12 +111,12 @@ class Plain(Backend):
 def repeated(kernel, x=None, again=None, seconds=0.0, though_slow=True, **options):
     x = np.random.default_rng(0).standard_normal((12, 8)).astype(FLOAT) if x is None else x
     problem = problem_of(x, **options)
-    prepared = Prepared(problem, expected_of(problem.reference, max_abs=1e-5))
+    prepared = alone(problem, expected_of(problem.reference, max_abs=1e-5))
     ran = []
 
     def run(problem):
         ran.append(problem)
-        return kernel(**problem.inputs)
+        return {"": kernel(**problem.inputs)}
 
     out = run(problem)
     found = Repeater(prepared).repeat(Plain(), out, run, again or run, seconds, though_slow)
@@ -199,7 +202,7 @@ def test_two_runs_that_differ_in_a_nan_are_two_results():
     def again(problem):
         out = twice(**problem.inputs)
         out[2, 3] = np.nan
-        return out
+        return {"": out}
 
     found, _ = repeated(twice, again=again)
     assert "differ in 1 of 96 elements, the first at [2, 3]" in found.broken and "then nan" in found.broken
@@ -261,15 +264,15 @@ def test_a_result_of_the_reference_is_suspicious_where_honest_ones_are_off_in_tw
         return out
 
     problem = problem_of(x, honest=(honest,))
-    prepared = Prepared(problem, expected_of(problem.reference))
-    rounded = prepared.expected.rounded
-    found = self_reference.self_comparison(prepared, rounded, lambda: double(x))
+    prepared = alone(problem, expected_of(problem.reference))
+    rounded = prepared.first.expected.rounded
+    found = self_reference.self_comparison(prepared, {"": rounded}, lambda: double(x))
     assert (found is not None) is suspicious
     assert not suspicious or "calls the reference (double)" in found
-    assert self_reference.self_comparison(prepared, rounded, lambda: twice(x)) is None, "it is not called"
+    assert self_reference.self_comparison(prepared, {"": rounded}, lambda: twice(x)) is None, "it is not called"
     other = rounded.copy()
     other[0] += 1
-    assert self_reference.self_comparison(prepared, other, lambda: double(x)) is None, (
+    assert self_reference.self_comparison(prepared, {"": other}, lambda: double(x)) is None, (
         "the bits are not the reference's"
     )
 
@@ -277,7 +280,6 @@ def test_a_result_of_the_reference_is_suspicious_where_honest_ones_are_off_in_tw
 def test_fixed_bounds_take_part_in_further_runs():
     fixed = Fixed(source="op", regime="normal", rtol=0.0, atol=1.0)
     expected = replace(expected_of(REFERENCE), tolerance=fixed)
-    repeater = Repeater(Prepared(problem_of(REFERENCE), expected))
     first = REFERENCE.astype(FLOAT)
-    assert repeater.coarsely_wrong(first, (REFERENCE * 1.009).astype(FLOAT), expected) is None
-    assert repeater.coarsely_wrong(first, (REFERENCE * 1.011).astype(FLOAT), expected) is not None
+    assert invariance.coarsely_wrong(first, expected, (REFERENCE * 1.009).astype(FLOAT), expected) is None
+    assert invariance.coarsely_wrong(first, expected, (REFERENCE * 1.011).astype(FLOAT), expected) is not None

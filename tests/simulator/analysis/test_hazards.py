@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from triptych import simulator
 from triptych.simulator.analysis.boxes import box_of, meet
 from triptych.simulator.analysis.hazards import hazards
+from triptych.simulator.chips import chip_of
 from triptych.simulator.dtypes import TABLE
 from triptych.simulator.launch.import_hook import simulated_nki
-from triptych.simulator.trace import Allocation, Region
+from triptych.simulator.trace import Allocation, Event, Region, Trace
 
 with simulated_nki():
     import nki.isa as nisa
@@ -98,6 +99,35 @@ def test_halves_are_apart():
     edges = edges_of(program)
     assert edges["left"] == edges["right"] == {"fill a": "order"}
     assert edges["store"] == {"fill a": "data", "left": "data", "right": "data"}
+
+
+def test_a_write_hides_what_lies_within_it_whichever_was_there_first():
+    def program(a, b):
+        nisa.memset(a[:, 0:4], 2.0, name="left")
+        nisa.tensor_copy(b, a, name="read")
+        nisa.memset(a, 3.0, name="whole")
+        nisa.memset(a[:, 2:4], 4.0, name="part")
+
+    edges = edges_of(program)
+    assert edges["whole"] == {"fill a": "order", "left": "order", "read": "overwrite"}
+    assert edges["part"] == {"whole": "order"} and edges["store"] == {"whole": "data", "part": "data"}
+
+
+def test_a_core_hides_nothing_of_another_that_it_has_not_met():
+    """Core 0 reads what core 1 writes, in no order; after they met, core 1 writes again and waits for both."""
+    shared, touched = region((slice(0, 6), slice(0, 5), slice(0, 8)), "shared_hbm")
+    assert touched.all()
+
+    def event(core, epoch, reads, writes):
+        return Event("dma_copy", "dma", reads, writes, ("k.py", 1), core, None, {"epoch": epoch})
+
+    events = [
+        event(0, 0, (shared,), ()),
+        event(1, 0, (), (shared,)),
+        event(1, 1, (), (shared,)),
+    ]
+    found = [dict(edges) for edges in hazards(Trace(chip_of("trn2"), "trn2", events))]
+    assert found == [{}, {}, {0: "overwrite", 1: "order"}]
 
 
 def test_in_place_waits_for_the_last_write_alone():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 
 import ml_dtypes
@@ -32,8 +33,8 @@ def test_print_shows_the_tensor_and_its_values(core, dtype):
         tile = c.tile(np.array([[1, 2], [3, 4]], F32).astype(stored), dtype)
         dot = "" if stored.kind in "iu" else "."
         expected = f"[[1{dot} 2{dot}]\n [3{dot} 4{dot}]]"
-        assert str(tile) == f"{tile}" == f"NkiTensor('t0', (2, 2), {dtype}, sbuf)\n{expected}"
-        assert repr(tile) == f"NkiTensor('t0', (2, 2), {dtype}, sbuf)"
+        assert str(tile) == f"{tile}" == f"NkiTensor('around', (2, 2), {dtype}, sbuf)\n{expected}"
+        assert repr(tile) == f"NkiTensor('around', (2, 2), {dtype}, sbuf)"
         assert str(tile[:, 1:2]).endswith(f"\n[[2{dot}]\n [4{dot}]]")
 
 
@@ -67,7 +68,78 @@ def test_print_of_registers_and_of_views_with_an_index(core):
 def test_an_error_names_a_tensor_without_its_values(core):
     with core() as c, pytest.raises(NkiValidationError) as e:
         _ = c.tile(np.full((2, 2), 3.25, F32))[5]
-    assert "NkiTensor('t0', (2, 2), float32, sbuf)" in str(e.value) and "3.25" not in str(e.value)
+    assert "NkiTensor('around', (2, 2), float32, sbuf)" in str(e.value) and "3.25" not in str(e.value)
+
+
+class Held:
+    """What keeps a tile under a name."""
+
+
+def made():
+    return nl.ndarray((4, 8), nl.float32)
+
+
+def handed_on():
+    return made()
+
+
+NAMES = {
+    "a variable": (lambda: _variable(), "rows"),
+    "one of two on a line": (lambda: _two(), "second"),
+    "what a function returns": (lambda: _returned(), "rows"),
+    "what several hand on": (lambda: _handed_on(), "rows"),
+    "an attribute": (lambda: _attribute(), "tile"),
+    "a name that the kernel gives": (lambda: nl.ndarray((4, 8), nl.float32, name="mine"), "mine"),
+    "none": (lambda: [nl.ndarray((4, 8), nl.float32)][0], r"t0"),
+}
+
+
+def _variable():
+    rows = nl.ndarray((4, 8), nl.float32)
+    return rows
+
+
+def _two():
+    first, second = None, None
+    first = nl.ndarray((2, 2), nl.float32)
+    second = nl.ndarray((4, 8), nl.float32)
+    return (first, second)[1]
+
+
+def _returned():
+    rows = made()
+    return rows
+
+
+def _handed_on():
+    rows = handed_on()
+    return rows
+
+
+def _attribute():
+    held = Held()
+    held.tile = nl.ndarray((4, 8), nl.float32)
+    return held.tile
+
+
+@pytest.mark.parametrize(("make", "name"), NAMES.values(), ids=NAMES)
+def test_a_tensor_is_called_as_the_kernel_calls_it(core, make, name):
+    with core() as c:
+        tile = make()
+        assert [a.name for a in c.trace.allocations][-1] == name == tile.name
+        with pytest.raises(NkiValidationError, match=f"outside dimension 1 of NkiTensor\\('{name}'"):
+            _ = tile[:, 8]
+
+
+def test_an_error_shows_the_kernels_lines(core):
+    with core(), pytest.raises(NkiValidationError) as e:
+        tile = made()
+        _ = tile[:, 8]
+    number = e.value.line[1]
+    assert e.value.excerpt == (
+        f"test_debugging.py:{number}:\n  {number - 1:4} |         tile = made()\n> {number:4} |         _ = tile[:, 8]"
+    )
+    assert "".join(traceback.format_exception(e.value)).rstrip().endswith("_ = tile[:, 8]")
 
 
 def test_device_print(core, capsys, refused):

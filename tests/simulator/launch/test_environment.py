@@ -65,7 +65,8 @@ def script(tmp_path):
             text=True,
             check=False,
         )
-        return done.stdout.strip() if done.returncode == 0 else done.stderr.strip().splitlines()[-1]
+        said = [line for line in done.stderr.splitlines() if line and not line[0].isspace()]
+        return done.stdout.strip() if done.returncode == 0 else next(line for line in said if "Error: " in line)
 
     return run
 

@@ -251,7 +251,9 @@ def test_only_what_is_chosen_has_to_be_written(core, same):
         dst = c.empty((16, 3))
         nisa.tensor_copy(dst, source.indirect(offsets_tile(c, [3, 2, 3], 16, 16), 3))
         assert same(dst, np.ones((16, 3)))
-        with pytest.raises(NkiValidationError, match=r"16 of 32 elements .* 't0.indirect' .* allocated at conftest"):
+        with pytest.raises(
+            NkiValidationError, match=r"16 of 32 elements .* 'around.indirect' .* allocated at conftest"
+        ):
             nisa.tensor_copy(dst[:, 0:2], source.indirect(offsets_tile(c, [3, 5], 16, 16), 2))
         with pytest.raises(NkiValidationError, match="reads 1 of 16 elements that nothing has written"):
             nisa.tensor_copy(c.empty((16, 16)), source.indirect(offsets_tile(c, [2] * 15, 16, 16), 16))
@@ -328,7 +330,7 @@ LIMITS = [
     (lambda c: _view(c, n=0), "hold num_elem offsets"),
     (lambda c: _copy(c, _view(c, n=None)), "32 offsets lie in 16 partitions of 2 elements"),
     (lambda c: _copy(c, _view(c, shape=(8, 8), offsets=range(7), n=8)), "nothing has written"),
-    (lambda c: _copy(c, _view(c, offsets=(1, 8))), "src: offset 1 is 8, and a partition of 't0' has 8 elements"),
+    (lambda c: _copy(c, _view(c, offsets=(1, 8))), "src: offset 1 is 8, and a partition of 'around' has 8 elements"),
     (lambda c: _copy(c, dst=_view(c, offsets=(1, 1))), "dst's offsets name an element twice"),
     (lambda c: _copy(c, _view(c), engine=nisa.engine.gpsimd), "engines vector and scalar here, .* runs on gpsimd"),
     (

@@ -105,7 +105,7 @@ def test_rows_keep_apart(step):
     assert len([note for note in kept.trace.notes if "where nothing wrote it; this is no error" in note]) == 1
     full = simulator.run(lambda x: stored(step(padded(x, 20))), X)
     np.testing.assert_array_equal(kept.outputs, full.outputs)
-    words = r"elements of 't\d+' .*first at \[20, 0\],.*: nisa.\w+ at test_unwritten.py:\d+ reads sbuf tensor 't1'"
+    words = r"elements of 'out' .*first at \[20, 0\],.*: nisa.\w+ at test_unwritten.py:\d+ reads sbuf tensor 'tile'"
     with pytest.raises(Uninitialized, match=words + r" \(32, 8\), allocated at test_unwritten.py:\d+"):
         simulator.run(kernel, X, 21)
 
@@ -174,7 +174,7 @@ def test_an_index_and_a_register_must_be_written():
         nisa.dma_copy(dst=tile, src=x.ap([[8, 32], [1, 8]], vector_offset=rows, indirect_dim=0))
         return x
 
-    with pytest.raises(Uninitialized, match="what 't2' holds comes from memory that nothing has written: nisa.tensor"):
+    with pytest.raises(Uninitialized, match="what 'dst' holds comes from memory that nothing has written: nisa.tensor"):
         simulator.run(register, X)
     with pytest.raises(Uninitialized, match="nisa.dma_copy at .*reads 12 of 32 elements that nothing has written"):
         simulator.run(index, X.repeat(2, 0))

@@ -193,7 +193,7 @@ def test_an_output_left_unwritten_is_an_error_with_its_first_gap():
     a = np.ones((4, 6), np.float32)
     assert (simulator.run(fill_rows, a, 4, 6, "bfloat16").outputs == 1).all()
     with pytest.raises(
-        KernelError, match=r"fill_rows returns 't1' \(4, 6\) .* with 6 of 24 elements never written, first at \[3, 0\]"
+        KernelError, match=r"fill_rows returns 'out' \(4, 6\) .* with 6 of 24 elements never written, first at \[3, 0\]"
     ):
         simulator.run(fill_rows, a, 3, 6, "int32")
     with pytest.raises(KernelError, match=r"with 4 of 24 elements never written, first at \[0, 5\]"):
@@ -219,7 +219,7 @@ def test_an_option_of_a_run_reaches_its_memory():
     a = np.ones((4, 6), np.int32)
     with pytest.raises(Uninitialized, match="reads 24 of 24 elements"):
         simulator.run(kernel, a, options=Options(strict=True))
-    words = r"24 of 24 elements of 't1' .*: nisa.dma_copy at test_memory.py.* reads sbuf"
+    words = r"24 of 24 elements of 'out' .*: nisa.dma_copy at test_memory.py.* reads sbuf"
     with pytest.warns(simulator.SimulatorWarning), pytest.raises(Uninitialized, match=words):
         simulator.run(kernel, a)
     assert simulator.run(kernel, a, options=Options(check_uninitialized=False)).outputs.shape == (4, 6)

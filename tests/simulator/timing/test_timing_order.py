@@ -89,6 +89,7 @@ def test_what_a_load_waits_for_stays_before_it_and_stores_stay():
         ("trn2", 128, 128, "bfloat16", "static"),  # hardware makes descriptors for 16 rows alone
         ("trn2", 16, 128, "bfloat16", "sync"),
         ("trn2", 16, 64, "bfloat16", "static"),
+        ("trn2", 8, 128, "bfloat16", "static"),
         ("trn2", 16, 128, "float32", "static"),
         ("trn1", 16, 128, "bfloat16", "static"),
     ],

@@ -1,0 +1,144 @@
+"""Tile and block grids of NKI 0.7: what the cells of a tensor are, and that instructions see exactly them."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from triptych import simulator
+from triptych.simulator import NkiValidationError, OutOfBounds
+from triptych.simulator.launch.import_hook import simulated_nki
+
+with simulated_nki():
+    import nki.isa as nisa
+    import nki.language as nl
+
+X = np.arange(300 * 700, dtype=np.float32).reshape(300, 700)
+
+
+def by_tiles(src):
+    """Each tile by SBUF, as the page of NkiTileGrid does it."""
+    out = nl.ndarray(src.shape, dtype=src.dtype, buffer=nl.shared_hbm)
+    mine, theirs = (nl.tiles(t, tile_shape=(128, 256)) for t in (src, out))
+    for i, j in itertools.product(*map(range, mine.shape)):
+        held = nl.ndarray(mine[i, j].element_shape, dtype=src.dtype, buffer=nl.sbuf)
+        nisa.dma_copy(dst=held.data, src=mine[i, j].data)
+        nisa.dma_copy(dst=theirs[i, j].data, src=held.data)
+    return out
+
+
+def by_blocks(src):
+    """Each block in SBUF tile by tile: a block's rows are more than the partitions."""
+    out = nl.ndarray(src.shape, dtype=src.dtype, buffer=nl.shared_hbm)
+    sizes = {"tile_shape": (64, 256), "block_shape": (2, 2)}
+    mine, theirs = nl.blocks(src, **sizes), nl.blocks(out, **sizes)
+    for i, j in itertools.product(*map(range, mine.shape)):
+        shape = mine[i, j].element_shape
+        held = nl.alloc_blocks(element_shape=shape, buffer=nl.sbuf, dtype=src.dtype, **sizes)
+        inside = [nl.tiles(t) for t in (mine[i, j], held, theirs[i, j])]
+        for k, n in itertools.product(*map(range, inside[0].shape)):
+            nisa.dma_copy(dst=inside[1][k, n].data, src=inside[0][k, n].data)
+        for k, n in itertools.product(*map(range, inside[0].shape)):
+            nisa.dma_copy(dst=inside[2][k, n].data, src=inside[1][k, n].data)
+    return out
+
+
+@pytest.mark.parametrize("kernel", [by_tiles, by_blocks])
+def test_a_copy_cell_by_cell_is_a_copy(kernel):
+    np.testing.assert_array_equal(simulator.run(kernel, X).outputs, X)
+
+
+@pytest.fixture
+def grid(core):
+    with core() as c:
+        tensor = c.machine.input(X.copy(), "x")
+        yield nl.tiles(tensor, tile_shape=(128, 256))
+
+
+def test_what_a_grid_says_of_itself(grid):
+    assert (grid.shape, grid.element_shape, grid.tile_shape) == ((3, 3), (300, 700), (128, 256))
+    assert grid.is_remainder and grid.is_data_representable and grid.index_step_elements == (128, 256)
+    assert (grid.dtype, grid.buffer) == ("float32", nl.private_hbm)
+    one = grid[2, 2]
+    assert (one.shape, one.element_shape, one.is_remainder) == ((), (44, 188), True)
+    assert not grid[0, 1].is_remainder and grid[1].shape == (3,) and grid[:, 0].shape == (3,)
+    assert isinstance(one, nl.NkiTileGrid) and isinstance(one, nl.NkiGrid)
+    block = nl.blocks(grid, block_shape=(2, 1))
+    assert (block.shape, block.block_shape, block.tile_shape) == ((2, 3), (2, 1), (128, 256))
+    assert nl.tiles(block[1, 0]).shape == (1, 1) and nl.tiles(block[0, 0]).shape == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("key", "rows", "columns"),
+    [
+        ((0, 0), slice(0, 128), slice(0, 256)),
+        ((2, 2), slice(256, 300), slice(512, 700)),
+        ((-1, -3), slice(256, 300), slice(0, 256)),
+        ((1, slice(None)), slice(128, 256), slice(0, 700)),
+        ((slice(1, 3), 0), slice(128, 300), slice(0, 256)),
+        ((slice(0, 3, 2), slice(1, 2)), None, None),
+    ],
+)
+def test_data_is_the_elements_of_the_cells(grid, key, rows, columns):
+    chosen = grid[key]
+    if rows is None:
+        assert not chosen.is_data_representable and chosen.element_shape == (172, 256)
+        assert chosen.index_step_elements == (256, 256)
+        with pytest.raises(NkiValidationError, match="are no one access pattern; take them one by one"):
+            _ = chosen.data
+        return
+    np.testing.assert_array_equal(chosen.data.array, X[rows, columns])
+    assert chosen.element_shape == chosen.data.shape
+
+
+def test_leading_dimensions_count_slab_by_slab(core):
+    x = np.arange(4 * 6 * 8, dtype=np.float32).reshape(4, 6, 8)
+    with core() as c:
+        grid = nl.tiles(c.machine.input(x, "x"), tile_shape=(3, 8))
+        assert grid.shape == (4, 2, 1) and grid[1].shape == (2, 1)
+        np.testing.assert_array_equal(grid[2, 1, 0].data.array, x[2, 3:6])
+        np.testing.assert_array_equal(grid[1:3, 0].data.array, x[1:3, 0:3])
+
+
+def test_storage_of_its_own_is_one_allocation(core):
+    with core() as c:
+        grid = nl.alloc_tiles(tile_shape=(128, 64), element_shape=(300, 100), buffer=nl.sbuf, dtype=nl.float32)
+        assert (grid.shape, len(c.trace.allocations), c.trace.allocations[0].shape) == ((3, 2), 1, (128, 300))
+        for i, j in itertools.product(range(3), range(2)):
+            nisa.memset(grid[i, j].data, float(10 * i + j))
+        assert [[grid[i, j].data.array[-1, -1] for j in range(2)] for i in range(3)] == [[0, 1], [10, 11], [20, 21]]
+        assert grid[2, 1].data.shape == (44, 36) and grid[1, :].data.shape == (128, 100)
+        assert not grid.is_data_representable
+        hbm = nl.alloc_tiles(tile_shape=(128, 64), element_shape=(300, 100), buffer=nl.shared_hbm, dtype=nl.float32)
+        assert hbm.data.shape == (300, 100)
+
+
+WRONG = [
+    (lambda g: g[3, 0], OutOfBounds, "cell 3 is outside the 3 of dimension 0"),
+    (lambda g: g[0, 0, 0], OutOfBounds, "3 indices for the 2 coordinates"),
+    (lambda g: g[0][0, 0], OutOfBounds, "2 indices for the 1 coordinates"),
+    (lambda g: g[2:1], OutOfBounds, "chooses none"),
+    (lambda g: g[::-1], OutOfBounds, "chooses none"),
+    (lambda g: g[0.5], NkiValidationError, "indexed by integers and slices, got 0.5"),
+    (lambda g: nl.tiles(g.data), NkiValidationError, "a tensor needs a tile_shape"),
+    (lambda g: nl.tiles(3, tile_shape=(1, 1)), NkiValidationError, "source must be a tensor or a grid, got int 3"),
+    (lambda g: nl.tiles(g.data, tile_shape=[1, 1]), TypeError, "tile_shape must be a tuple of integers"),
+    (lambda g: nl.tiles(g.data, tile_shape=(True, 1)), TypeError, "tile_shape must be a tuple of integers"),
+    (lambda g: nl.tiles(g.data, tile_shape=(1,)), ValueError, "tile_shape must have 2 to 2 positive entries"),
+    (lambda g: nl.tiles(g.data, tile_shape=(0, 1)), ValueError, "tile_shape must have 2 to 2 positive entries"),
+    (lambda g: nl.blocks(g, block_shape=(1,)), ValueError, "block_shape must have 2 to 2 positive entries"),
+    (lambda g: nisa.memset(g, 0), NkiValidationError, "got NkiTileGrid .*an instruction takes its .data"),
+    (
+        lambda g: nl.alloc_tiles(tile_shape=(1, 1), element_shape=(2, 2), buffer="sbuf", dtype=nl.int8),
+        TypeError,
+        "buffer must be nl.sbuf",
+    ),
+]
+
+
+@pytest.mark.parametrize(("use", "error", "words"), WRONG)
+def test_what_a_grid_refuses(grid, use, error, words):
+    with pytest.raises(error, match=words):
+        use(grid)
