@@ -130,7 +130,8 @@ def test_a_transfer_begins_on_each_ring_when_that_is_free():
     """The second waits for the first on half of its rings, and has left the others when the third needs them."""
 
     def program(x):
-        for name, rows in (("low", slice(0, 64)), ("all", slice(0, 128)), ("high", slice(64, 128))):
+        low, high = slice(0, 64), slice(64, 128)
+        for name, rows in (("low", low), ("all", slice(0, 128)), ("high", high), ("low again", low)):
             nisa.dma_copy(tile()[rows], x[rows], dge_mode=nisa.dge_mode.none, name=name)
 
     trace = traced(program)
@@ -140,6 +141,7 @@ def test_a_transfer_begins_on_each_ring_when_that_is_free():
     assert spans["all"].start_ns == pytest.approx(17_740 + moved)  # on the rings that are free last
     assert spans["all"].free_ns == pytest.approx(17_740 + 2 * moved)
     assert spans["high"].start_ns == pytest.approx(17_740 + 184 + moved) and spans["high"].why == "rings"
+    assert spans["low again"].start_ns == pytest.approx(spans["all"].free_ns)
 
 
 def test_tensors_with_addresses_ask_for_no_room():

@@ -151,6 +151,19 @@ def test_copies_stay_on_vector_where_something_else_has_more_to_do(loads, engine
     assert {spans[str(i)].track for i in range(4)} == engines
 
 
+def test_who_takes_a_copy_over_waits_until_it_sees_what_was_written_there():
+    """Vector could overwrite what it wrote a moment ago; to others it is written its latency later."""
+
+    def program():
+        a, b = filled("a"), filled("b")
+        for i in range(3):
+            filled(f"more {i}")
+        nisa.tensor_copy(b, a, name="copy")
+
+    spans, _ = timeline(program)
+    assert spans["copy"].track != "vector" and spans["copy"].start_ns >= spans["b"].end_ns > spans["more 0"].start_ns
+
+
 def traced_program(program):
     def kernel(x):
         program()
