@@ -1,6 +1,6 @@
 """The chip, event by event: what happens at one moment, and what follows from it.
 
-Every engine issues one instruction at a time from its queue; queues issue DMA, each in the program's order, and rings
+Every engine issues one instruction at a time from its queue; queues issue DMA, each in its order, and rings
 move its descriptors, taking the queues in turn. An event starts when what it waits for is there (hazards), its tensors
 have room on chip (room), its port is free, and its track is.
 

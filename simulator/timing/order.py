@@ -1,7 +1,7 @@
 """The order in which a compiler's scheduler puts a program: each load stands before the first event that needs it.
 
 A program may load all its operands before it computes. The scheduler of AWS's compiler does not leave it at that: of
-nki-autotune's matmuls, compiled with it, three load 8 MiB to 16 MiB in 320 to 512 transfers before the first product,
+nki-autotune's matmuls, compiled with it, three load both operands, 16 MiB in 320 transfers, before the first product,
 and take as long as if each had been issued in the order of need.
 """
 

@@ -113,6 +113,22 @@ def test_a_write_hides_what_lies_within_it_whichever_was_there_first():
     assert edges["part"] == {"whole": "order"} and edges["store"] == {"whole": "data", "part": "data"}
 
 
+@pytest.mark.parametrize("first", range(16))
+def test_neighbours_are_found_wherever_they_begin(first):
+    """Four elements, and of them the last and the one behind it, by themselves."""
+
+    def kernel(x):
+        a = nl.ndarray((4, 32), "float32")
+        nisa.memset(a[:, first : first + 4], 1.0)
+        nisa.memset(a[:, first + 3 : first + 4], 2.0)
+        nisa.memset(a[:, first + 4 : first + 5], 3.0)
+        nisa.memset(a[:, first : first + 16], 4.0)
+        return x
+
+    found = hazards(simulator.run(kernel, np.ones((2, 2), np.float32)).trace)
+    assert [dict(edges) for edges in found] == [{}, {0: "order"}, {}, {0: "order", 1: "order", 2: "order"}]
+
+
 def test_a_core_hides_nothing_of_another_that_it_has_not_met():
     """Core 0 reads what core 1 writes, in no order; after they met, core 1 writes again and waits for both."""
     shared, touched = region((slice(0, 6), slice(0, 5), slice(0, 8)), "shared_hbm")

@@ -126,6 +126,24 @@ def test_transfers_on_other_rings_move_at_once_and_on_the_same_in_turn():
     assert spans["middle"].busy_ns == pytest.approx(4 * row)
 
 
+def test_a_transfer_begins_on_each_ring_when_that_is_free():
+    """The second waits for the first on half of its rings, and has left the others when the third needs them."""
+
+    def program(x):
+        low, high = slice(0, 64), slice(64, 128)
+        for name, rows in (("low", low), ("all", slice(0, 128)), ("high", high), ("low again", low)):
+            nisa.dma_copy(tile()[rows], x[rows], dge_mode=nisa.dge_mode.none, name=name)
+
+    trace = traced(program)
+    spans = {trace.events[s.index].name: s for s in schedule(trace).spans}
+    moved = 8 * (4.7 + 2048 / 23)
+    assert spans["low"].start_ns == 17_740
+    assert spans["all"].start_ns == pytest.approx(17_740 + moved)  # on the rings that are free last
+    assert spans["all"].free_ns == pytest.approx(17_740 + 2 * moved)
+    assert spans["high"].start_ns == pytest.approx(17_740 + 184 + moved) and spans["high"].why == "rings"
+    assert spans["low again"].start_ns == pytest.approx(spans["all"].free_ns)
+
+
 def test_tensors_with_addresses_ask_for_no_room():
     """Two of 200 KiB a partition share their bytes, and a third without an address has 200 KiB for itself."""
 

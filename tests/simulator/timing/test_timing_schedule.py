@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from triptych import simulator
-from triptych.simulator import KernelError
+from triptych.simulator import KernelError, Options
 from triptych.simulator.chips import chip_of
 from triptych.simulator.launch.import_hook import simulated_nki
 from triptych.simulator.timing import predict_trace, schedule
@@ -101,7 +101,8 @@ def test_one_engine_follows_at_once_unless_it_needs_the_result():
         (nl.sbuf, 512, "trn2", "float32", {"vector", "scalar", "gpsimd"}),
         (nl.psum, 512, "trn2", "float32", {"vector", "scalar"}),  # GpSimd cannot reach PSUM
         (nl.sbuf, 512, "trn2", "int32", {"vector", "gpsimd"}),  # Scalar casts
-        (nl.psum, 512, "trn1", "float32", {"vector"}),  # where Scalar has no copy
+        (nl.psum, 512, "trn1", "float32", {"vector"}),  # where Scalar has no copy, and GpSimd the same port
+        (nl.sbuf, 512, "trn1", "float32", {"vector"}),
         (nl.sbuf, 2, "trn2", "float32", {"vector"}),  # Vector has done them sooner
     ],
 )
@@ -133,6 +134,43 @@ def test_what_vector_has_time_for_stays_there():
 
     spans, _ = timeline(program)
     assert {spans[str(i)].track for i in range(4)} == {"vector"}
+
+
+@pytest.mark.parametrize(("loads", "engines"), [(4, {"vector"}), (0, {"vector", "scalar", "gpsimd"})])
+def test_copies_stay_on_vector_where_something_else_has_more_to_do(loads, engines):
+    def program():
+        x = nl.ndarray((128, 4096), "float32", nl.private_hbm)
+        a = filled("a")
+        for i in range(4):
+            nisa.tensor_copy(tile(), a, name=str(i))
+        for i in range(loads):
+            nisa.dma_copy(x, tile(4096), name=f"store {i}")
+
+    trace = traced_program(program)
+    spans = {trace.events[s.index].name: s for s in schedule(trace).spans}
+    assert {spans[str(i)].track for i in range(4)} == engines
+
+
+def test_who_takes_a_copy_over_waits_until_it_sees_what_was_written_there():
+    """Vector could overwrite what it wrote a moment ago; to others it is written its latency later."""
+
+    def program():
+        a, b = filled("a"), filled("b")
+        for i in range(3):
+            filled(f"more {i}")
+        nisa.tensor_copy(b, a, name="copy")
+
+    spans, _ = timeline(program)
+    assert spans["copy"].track != "vector" and spans["copy"].start_ns >= spans["b"].end_ns > spans["more 0"].start_ns
+
+
+def traced_program(program):
+    def kernel(x):
+        program()
+        return x
+
+    options = Options(check_uninitialized=False)
+    return simulator.run(kernel, np.ones((1, 1), np.float32), target="trn2", options=options).trace
 
 
 def chain(n):
