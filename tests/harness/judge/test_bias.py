@@ -135,3 +135,12 @@ def test_what_the_dtype_holds_exactly_says_nothing():
     assert (
         bias.systematic(reference.astype(ml_dtypes.bfloat16), reference, reference.astype(ml_dtypes.bfloat16)) is None
     )
+
+
+def test_sixty_four_elements_say_something():
+    for size, says in ((63, False), (64, True)):
+        reference = np.linspace(1, 2, 200)[1 : size + 1]
+        found = bias.systematic(reference.astype(ml_dtypes.bfloat16), reference, reference.astype(ml_dtypes.bfloat16))
+        assert (found is not None) is says
+    mixed = np.concatenate([np.linspace(1, 2, 200)[1:64], np.full(50, 1.5)])  # 63 that are not exact
+    assert bias.systematic(mixed.astype(ml_dtypes.bfloat16), mixed, mixed.astype(ml_dtypes.bfloat16)) is None

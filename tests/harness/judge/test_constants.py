@@ -7,7 +7,7 @@ import pytest
 
 from triptych.harness.bits import first_difference
 from triptych.harness.dtypes import dtype_of
-from triptych.harness.judge import local_units, mutations, sensitivity, tolerance, truth
+from triptych.harness.judge import local_units, mutations, sensitivity, tolerance, truth, verdict
 from triptych.harness.judge.comparison import at_the_edge, compare, metrics, worst_place
 from triptych.harness.judge.problem import Problem
 from triptych.harness.judge.tolerance import Expected
@@ -354,3 +354,14 @@ def test_each_matrix_is_smoothed_by_itself():
     assert np.allclose(local_units.smooth(variance), variance)
     assert local_units.smooth(np.array([1.0, 3.0])).tolist() == [2.0, 2.0]
     assert local_units.smooth(np.zeros((2, 3))).tolist() == [[0.0] * 3] * 2
+
+
+@pytest.mark.parametrize(
+    ("size", "strange", "said"),
+    [(1, 1, "1 of 1 element is NaN"), (3, 1, "1 of 3 elements is NaN"), (3, 2, "2 of 3 elements are NaN")],
+)
+def test_one_element_is_and_two_are(size, strange, said):
+    out = np.ones(size, np.float32)
+    out[:strange] = np.nan
+    found = compare(out, expected_of(np.ones(size), atol=1.0))
+    assert verdict.disagreement(found, metrics(found)).startswith(said)

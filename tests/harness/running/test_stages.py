@@ -487,3 +487,16 @@ def test_a_failure_is_shrunk_for_ten_seconds_at_least(monkeypatch):
 
 def test_the_file_of_the_judge_is_among_what_counts():
     assert Path(resume.__file__).resolve().is_relative_to(resume.JUDGES[0]) and len(resume.JUDGES) == 3
+
+
+def test_no_memory_limit_is_none(monkeypatch):
+    resource = pytest.importorskip("resource")
+    asked = []
+    monkeypatch.setattr(resource, "setrlimit", lambda which, limits: asked.append(limits))
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (resource.RLIM_INFINITY, 500))
+    for limit in (None, 400, 600):
+        memory_limit.apply(limit)
+    assert asked == [(400, 500), (500, 500)]
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (5, resource.RLIM_INFINITY))
+    memory_limit.apply(600)
+    assert asked[-1] == (600, resource.RLIM_INFINITY)

@@ -14,7 +14,7 @@ from triptych.harness.judge.tolerance import Expected
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.op import Op
 from triptych.harness.results.measures import Derived, Fixed
-from triptych.harness.trials import attribution, divergence
+from triptych.harness.trials import attribution, divergence, integrity
 
 REFERENCE = np.linspace(1, 2, 100)
 BOUNDS = Derived(
@@ -219,3 +219,26 @@ def test_a_replay_that_ends_early_stops_the_comparison():
 def test_the_first_nan_and_infinity_come_of_operands_that_have_none():
     found = divergence.bisect(play_of([np.inf, np.nan, np.nan], [np.inf, np.nan, np.nan]), 0.5)
     assert found.infinity.number == 1 and found.nan.number == 2
+
+
+def test_an_error_that_the_norm_alone_sees_is_told_as_the_verdict_has_it():
+    prepared = prepared_of(tolerance=replaced(rel_l2=1e-4))
+    verdict = prepared.judge(off_by(0.005))
+    assert verdict.metrics.mismatches == 0 and attribution.extent(verdict) == f": {verdict.reason}"
+
+
+@pytest.mark.usefixtures("plain")
+def test_an_operand_that_was_overwritten_in_place_is_told_as_it_was():
+    found = divergence.Divergence()
+    place = object()
+    before, after = Tensor([1.0], storage=place), Tensor([9.0], storage=place)
+    assert divergence._operands(found, [before], [after]) == ["f (overwritten in place)"]
+    found._ranges[before.region] = "f in [1, 1]"
+    assert divergence._operands(found, [before, Tensor([3.0])], [after]) == ["f in [1, 1]", "f in [3, 3]"]
+
+
+@pytest.mark.parametrize(
+    ("module", "inside"), [("numpy", True), ("numpy.linalg", True), ("numpyx", False), ("x.numpy", False)]
+)
+def test_a_module_is_within_its_package(module, inside):
+    assert integrity.within(module, ("math", "numpy")) is inside
