@@ -7,7 +7,6 @@ package fills `FUNCTIONS` and gives each operator that is also a function (nl.ad
 from triptych.simulator.language import (
     binary,
     creation,
-    grids,
     movement,
     normalization,
     program,
@@ -27,7 +26,6 @@ __all__ = [
     "FUNCTIONS",
     "binary",
     "creation",
-    "grids",
     "movement",
     "normalization",
     "program",

@@ -107,7 +107,7 @@ def _declared(
                 if meant != kwargs and not m.options.forbids("raw-member"):
                     raw = next(what for what in kwargs if meant[what] is not kwargs[what])
                     m.remark("raw-member", f"{module}.{name}: {raw}={kwargs[raw]!r} {RAW}", MIGRATION)
-                    return issue(*args, **meant)  # type: ignore[arg-type]
+                    return issue(*args, **meant)
                 if e.op is None:
                     e.op = f"{module}.{name}"
                     e.source = e.source or table[name].source

@@ -90,7 +90,8 @@ class Rounds:
             return value.dtype.str, value.shape, value.tobytes()
         if isinstance(value, (bool, int, float, str, np.generic, enum.Enum)) or value is None:
             return type(value).__name__, repr(value)
-        return id(value)
+        # Of an object that the body makes anew, as a ReplicaGroup, what it says of itself.
+        return type(value).__name__, "" if type(value).__repr__ is object.__repr__ else repr(value)
 
 
 def _show(seen: Any) -> str:

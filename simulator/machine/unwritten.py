@@ -5,8 +5,9 @@ instruction makes of unwritten elements counts as unwritten too, and where that 
 or another core, it is an error that names the first read and the allocation.
 
 Which elements of a result those are is found by trial: the instruction is carried out once for each of several fillings
-of what was not written, NaN and numbers of both signs among them, and whatever differs rests on it. Only an instruction
-that reads such memory is tried; all others cost what they did.
+of what was not written, NaN and numbers of both signs among them, and whatever differs rests on it. What came of each
+filling is kept, so that the next instruction is tried with values that can be there. Only an instruction that reads
+such memory is tried; all others cost what they did.
 """
 
 from __future__ import annotations
@@ -28,9 +29,10 @@ from triptych.simulator.trace import Allocation, Trace
 
 Array = NDArray[Any]
 SOURCE = "nki/guides/nki_simulator.rst, Uninitialized Memory Detection"
-# Bytes that fill what was not written: NaN and -1, numbers beyond all others of either sign; at last zeros, which stay.
-_FILLINGS = (0xFF, 0xFB, 0x7B)
-_LAST = 0x00
+# Bytes that fill what was not written, a world each: NaN and -1, numbers beyond all others of either sign; at last
+# zeros, which stay. Packed elements get none that is NaN: AWS's kernels multiply the padding of such tiles by zeros.
+_FILLINGS = (0xFF, 0xFB, 0x7B, 0x00)
+_PACKED = 0x5A
 
 
 class UnwrittenRead(Exception):
@@ -133,30 +135,31 @@ class Trial:
         """What the instruction gives; `perform` carries it out once."""
         m = self.m
         notes = len(m.trace.notes)
-        outcomes = []
-        for byte in _FILLINGS:
+        outcomes: list[Any] = []
+        for world in range(len(_FILLINGS) - 1):
             try:
-                outcomes.append(self._with(byte, perform, dry=True)[1])
+                outcomes.append(self._with(world, perform, dry=True)[1])
             except NkiError:  # this filling is no value that the instruction takes
-                continue
+                outcomes.append(None)
             finally:
                 del m.trace.notes[notes:]
-        done, last = self._with(_LAST, perform, dry=False)
+        done, last = self._with(len(_FILLINGS) - 1, perform, dry=False)
         for i, (target, values) in enumerate(last):
             differ = np.zeros(values.shape[:1] if isinstance(target, Accumulator) else values.shape[:-1], bool)
-            for outcome in outcomes:
-                differ |= (outcome[i][1] != values).any(axis=-1)
+            found = [values if outcome is None else outcome[i][1] for outcome in outcomes]
+            for other in found:
+                differ |= (other != values).any(axis=-1)
             if differ.any():
-                self._mark(target, differ)
+                self._mark(target, differ, [*found, values])
         return done
 
-    def _with(self, byte: int, perform: Callable[[], Any], dry: bool) -> tuple[Any, list[tuple[Any, Array]]]:
+    def _with(self, world: int, perform: Callable[[], Any], dry: bool) -> tuple[Any, list[tuple[Any, Array]]]:
         """What the instruction gives with one filling, and the bytes that all its operands have then."""
         m = self.m
         for (storage, _), snapshot in zip(self.views, self.saved, strict=True):
             storage.restore(snapshot)
         for (storage, at), snapshot in zip(self.views, self.saved, strict=True):
-            storage.fill(at, byte, snapshot)
+            storage.fill(at, world, _byte(world, at), snapshot)
         for a, (values, started) in zip(self.accumulators, self.registers, strict=True):
             a.values[...], a.started[...] = values, started
         m.generators = {on: state.copy() for on, state in self.generators.items()}
@@ -169,15 +172,22 @@ class Trial:
         found += [(a, _bytes(a.values)[:, 0]) for a in self.accumulators]
         return done, found
 
-    def _mark(self, target: Any, differ: Array) -> None:
+    def _mark(self, target: Any, differ: Array, values: list[Array]) -> None:
         if isinstance(target, Accumulator):
             target.doubtful |= differ[:, None]
             self.m.doubtful_accumulators = True
             self.m.origins[target.allocation.id] = self.origin
             return
         storage, at = target
+        kind = storage.array(at).dtype
+        bytes_ = [_byte(world, at) for world in range(len(_FILLINGS))]
+        storage.remember(at, differ, [v.reshape(-1).view(kind).reshape(differ.shape) for v in values], bytes_)
         storage.forget(at, differ)
         self.m.origins[storage.allocation.id] = self.origin
+
+
+def _byte(world: int, at: Layout) -> int:
+    return _PACKED if world == 0 and at.dtype.kind == "x" else _FILLINGS[world]
 
 
 def _layout(t: NkiTensor) -> Layout:

@@ -86,6 +86,7 @@ class Arena:
         self.written: Array = np.zeros(self.rows * self.row, bool)
         self.started: Array = np.zeros(self.rows * self.row, bool)  # last written by a matmul
         self.places = Places()
+        self.worlds: list[Array] | None = None  # what unwritten bytes are tried with (Storage.remember)
 
     @staticmethod
     def size_of(chip: Chip, buffer: MemoryRegion) -> tuple[int, int]:
@@ -144,6 +145,14 @@ class PlacedStorage(Storage):
     def array(self, at: Layout) -> Array:
         offset, steps = self._place(at)
         return np.ndarray(at.shape, at.dtype.np, self.arena.bytes, offset, steps)
+
+    def array_of(self, raw: Array, at: Layout) -> Array:
+        offset, steps = self._place(at)
+        return np.ndarray(at.shape, at.dtype.np, raw, offset, steps)
+
+    @property
+    def bytes_owner(self) -> Any:
+        return self.arena
 
     def f32(self, at: Layout) -> Array:
         array = self.array(at)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 import math
 import sys
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -88,6 +89,7 @@ class Storage:
         "raw",
         "started",
         "widened",
+        "worlds",
     )
 
     has_data: ClassVar[bool] = True
@@ -121,6 +123,13 @@ class Storage:
         kind = self.np if self.widened else dtype.np
         n = kind.itemsize
         return np.ndarray(shape, kind, self.raw, offset * n, tuple([s * n for s in strides]))
+
+    def array_of(self, raw: Array, at: Layout) -> Array:
+        """The elements of a view, of other bytes that lie as these do."""
+        offset, shape, strides, dtype = at
+        kind = self.np if self.widened else dtype.np
+        n = kind.itemsize
+        return np.ndarray(shape, kind, raw, offset * n, tuple([s * n for s in strides]))
 
     def f32(self, at: Layout) -> Array:
         """The elements of a view as the engines see them: in float32. A low-precision view on chip is converted once.
@@ -214,12 +223,30 @@ class Storage:
         self.array(at)[...] = values
         self._f32.clear()
 
-    def fill(self, at: Layout, byte: int, snapshot: Any) -> None:
-        """Fill what of a view nothing had written with a byte."""
+    def fill(self, at: Layout, world: int, byte: int, snapshot: Any) -> None:
+        """Fill what of a view counts as unwritten: with what came of it in this world before, else with a byte."""
         written, array = snapshot[2], self.array(at)
-        if written is not True:
-            value = np.frombuffer(bytes([byte]) * array.dtype.itemsize, array.dtype)[0]
-            array[... if written is False else ~np.asarray(written)] = value
+        if written is True:
+            return
+        where = ... if written is False else ~np.asarray(written)
+        worlds = getattr(self.bytes_owner, "worlds", None)
+        if worlds is None:
+            array[where] = np.frombuffer(bytes([byte]) * array.dtype.itemsize, array.dtype)[0]
+        else:
+            array[where] = self.array_of(worlds[world], at)[where]
+
+    def remember(self, at: Layout, chosen: Array, values: Sequence[Array], bytes_: Sequence[int]) -> None:
+        """Keep what the chosen elements are in each world; `bytes_` fill what no instruction made there."""
+        owner = self.bytes_owner
+        if getattr(owner, "worlds", None) is None:
+            owner.worlds = [np.full(self.raw.nbytes, byte, np.uint8) for byte in bytes_]
+        for raw, found in zip(owner.worlds, values, strict=True):
+            self.array_of(raw, at)[chosen] = found[chosen]
+
+    @property
+    def bytes_owner(self) -> Any:
+        """Whose the bytes are: this storage's."""
+        return self
 
     def forget(self, at: Layout, chosen: Array) -> None:
         """Note that the elements of a view where `chosen` is true count as unwritten."""

@@ -44,7 +44,7 @@ def collective_permute(
     source_target_pairs: Sequence[tuple[int, int]],
     priority: int | None = None,
     name: str | None = None,
-) -> NkiInstruction:
+) -> NkiInstruction | None:
     """dst of rank t = src of rank s for each pair (s, t); in HBM. A rank in no pair does nothing.
 
     The pairs must form rings (neuron-runtime/about/collectives.rst, Permute Operation): every rank in them sends once
@@ -56,7 +56,7 @@ def collective_permute(
     _check_shapes(srcs, dsts)
     targets = _targets(m, source_target_pairs)
     if m.rank not in targets:
-        return
+        return None
     ranks = [m.rank]
     while targets[ranks[-1]] != m.rank:
         ranks.append(targets[ranks[-1]])

@@ -46,7 +46,7 @@ def test_arithmetic(f, dtype, n, expected):
     assert simulator.run(computed(f), np.array([[n]], KINDS[dtype])).outputs.item() == expected
 
 
-REFUSED = [
+LIMITS = [
     (lambda s, n: s + nisa.NkiScalar(5, nl.int64), "scalars of int32 and int64 do not mix"),
     (lambda s, n: s + 1.5, "computes with integers and scalars, got 1.5"),
     (lambda s, n: s // 2, "not known while the kernel is built"),
@@ -71,8 +71,8 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("act", "words"), REFUSED)
-def test_what_is_refused(act, words):
+@pytest.mark.parametrize(("act", "words"), LIMITS)
+def test_limits(act, words):
     def kernel(n):
         act(nisa.scalar_load(n), n)
         return n

@@ -252,7 +252,7 @@ def test_only_what_is_chosen_has_to_be_written(core, same):
         nisa.tensor_copy(dst, source.indirect(offsets_tile(c, [3, 2, 3], 16, 16), 3))
         assert same(dst, np.ones((16, 3)))
         with pytest.raises(
-            NkiValidationError, match=r"16 of 32 elements .* 'around.indirect' .* allocated at conftest"
+            NkiValidationError, match=r"16 of 32 elements .* 'source.indirect' .* allocated at conftest"
         ):
             nisa.tensor_copy(dst[:, 0:2], source.indirect(offsets_tile(c, [3, 5], 16, 16), 2))
         with pytest.raises(NkiValidationError, match="reads 1 of 16 elements that nothing has written"):

@@ -38,7 +38,8 @@ SINCE = {
 
 def test_the_table_holds_every_documented_instruction():
     functions = {n.name for n in nki_names.read() if n.module == "nki.isa" and n.kind == "function"}
-    assert set(INSTRUCTIONS) == functions - {"get_nc_version", "get_nc_sub_version", "register_alloc"}
+    newer = {"scalar_load", "scalar_store"}  # of NKI 0.7
+    assert set(INSTRUCTIONS) == (functions | newer) - {"get_nc_version", "get_nc_sub_version", "register_alloc"}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -46,8 +47,10 @@ def test_a_row_is_complete(name):
     row = INSTRUCTIONS[name]
     assert row.name == name and row.engines and all(isinstance(e, engine) for e in row.engines)
     assert len(row.summary) > 20 and row.summary.endswith((".", ":")) and row.summary.isascii()
-    assert row.source == f"nki/api/nki/isa/__init__.py, {name}" and row.since == SINCE.get(name, 2)
-    assert getattr(nisa, name) is row.issue and row.issue.__doc__ == row.effect.__doc__
+    scalar = name in ("scalar_load", "scalar_store")  # which a function issues, and gives what it made
+    page = f"nki.isa.{name}.html of SDK 2.33" if scalar else "nki/api/nki/isa/__init__.py"
+    assert row.source == f"{page}, {name}" and row.since == SINCE.get(name, 2)
+    assert scalar or getattr(nisa, name) is row.issue and row.issue.__doc__ == row.effect.__doc__
     assert row.cost.text and row.cost.known in ("documented", "historical", "assumed")
 
 

@@ -172,7 +172,8 @@ ROWS = {
 # Instructions without a float32 that the mode could keep: integers and registers, and those with a test of their own.
 OTHERS = {
     "nonzero_with_count", "sequence_bounds", "rng", "rand_get_state", "rand_set_state", "set_rng_seed", "register_load",
-    "register_move", "register_store", "core_barrier", "sendrecv", "topk", "quantize_mx", "nc_matmul_mx",
+    "register_move", "register_store", "scalar_load", "scalar_store", "core_barrier", "sendrecv", "topk", "quantize_mx",
+    "nc_matmul_mx",
 }  # fmt: skip
 LOW = ("bfloat16", "float16", "float8_e5m2", "tfloat32")
 REFUSES = {
