@@ -91,7 +91,8 @@ class Rounds:
         if isinstance(value, (bool, int, float, str, np.generic, enum.Enum)) or value is None:
             return type(value).__name__, repr(value)
         # Of an object that the body makes anew, as a ReplicaGroup, what it says of itself.
-        return type(value).__name__, "" if type(value).__repr__ is object.__repr__ else repr(value)
+        plain = getattr(type(value), "__repr__", None) is object.__repr__
+        return type(value).__name__, "" if plain else repr(value)
 
 
 def _show(seen: Any) -> str:
