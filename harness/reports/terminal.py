@@ -99,7 +99,7 @@ class Ticker(StatusLine):
         super().say(words)
         self.words = words
         if self.lines and self.writer is None:
-            self.stop.clear()
+            self.stop = threading.Event()
             self.writer = threading.Thread(target=self._write, daemon=True)
             self.writer.start()
 
@@ -109,5 +109,9 @@ class Ticker(StatusLine):
         self.writer = None
 
     def _write(self) -> None:
-        while not self.stop.wait(EVERY_S):
-            print(self.words, file=self.stream, flush=True)
+        stop = self.stop
+        while not stop.wait(EVERY_S):
+            try:
+                print(self.words, file=self.stream, flush=True)
+            except (ValueError, OSError):  # the stream is closed, and nobody listens
+                return

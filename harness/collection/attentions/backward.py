@@ -18,7 +18,7 @@ from triptych.harness.collection.attentions.variants import pairs
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.op import Op
 from triptych.harness.ops.outputs.kinds import Output
-from triptych.harness.ops.regimes import HARD, in_regime, normal, round_inputs
+from triptych.harness.ops.regimes import HARD, around, in_regime, normal, round_inputs
 from triptych.reference.attention import attention
 from triptych.reference.attention_backward import attention_backward as reference
 
@@ -136,6 +136,7 @@ def sizes(
     return {**found, "name": f"{found['name']}-window{window}", "window": window} if window else found
 
 
+TILES = {"Sq": (16, 128, 512), "Sk": (16, 128, 512), "D": (32, 64, 128)}
 EDGE = [
     sizes(1, 1, 2, 3, 1),
     sizes(2, 1, 127, 128, 40, causal=False),
@@ -146,6 +147,9 @@ EDGE = [
     sizes(2, 1, 70, 67, 13, window=9),
     sizes(1, 1, 513, 600, 32, window=128),
     sizes(6, 2, 31, 67, 20, b=2, causal=False),
+    *[sizes(1, 1, size, 33, 8, causal=size % 2 == 0) for size in around(TILES["Sq"])],
+    *[sizes(1, 1, 5, size, 8, causal=False) for size in around(TILES["Sk"])],
+    *[sizes(1, 1, 5, 9, size, causal=False) for size in around(TILES["D"])],
 ]
 # One NaN reaches all of dk, whatever a kernel does: there is no case of the regime "nonfinite".
 ADVERSARIAL = [
@@ -166,7 +170,7 @@ OPS = (
         inputs=inputs,
         reference=reference,
         honest=HONEST,
-        tiles={"Sq": (16, 128, 512), "Sk": (16, 128, 512), "D": (32, 64, 128)},
+        tiles=TILES,
         limits=forward.LIMITS,
         multiples={"H": "Hkv"},
         outputs={

@@ -19,10 +19,11 @@ from triptych.harness.collection.attentions.baselines import online, plain, pres
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.op import BatchInvariance, Op
 from triptych.harness.ops.outputs.kinds import Exact, Output
-from triptych.harness.ops.regimes import HARD
+from triptych.harness.ops.regimes import HARD, around
 from triptych.reference.attention_decode import attention_decode as reference
 
 CACHES = ("k_cache", "v_cache")
+SIZES, HEADS = (16, 128, 512), (32, 64, 128)  # of a cache and of a head, where the kernel starts another tile
 
 
 def inputs(case: Case, rng: np.random.Generator) -> Arrays:
@@ -155,9 +156,9 @@ def cases(paged: bool) -> dict[str, list[dict[str, Any]]]:
     def of(b: int, h: int, hkv: int, t: int, s: int, d: int, page: int = 16, regime: str = "normal") -> dict[str, Any]:
         return sizes(b, h, hkv, t, -(-s // page) * page if paged else s, d, page if paged else 0, regime)
 
-    edge = [of(1, 1, 1, 1, s, 8) for s in (1, 2, 127, 128, 129, 513)]
+    edge = [of(1, 1, 1, 1, s, 8) for s in (1, 2, *around(SIZES))]
     edge += [of(2, 2, 1, t, 140, 40, 7) for t in (2, 3, 8)]
-    edge += [of(2, 2, 1, 1, 200, d, 64) for d in (1, 63, 64, 65, 96, 127, 128, 129, 256)]
+    edge += [of(2, 2, 1, 1, 200, d, 64) for d in (1, *around(HEADS), 96, 256)]
     edge += [of(1, 128, 1, 1, 150, 16), of(5, 8, 8, 2, 97, 16, 7), of(1, 1, 1, 1, 2048 + 130, 128)]
     model = [
         {**of(2, m.heads, m.kv_heads, 1, 512, m.head_dim), "name": f"{m.name}/s512", "dtype": llama.DTYPE}
@@ -186,7 +187,7 @@ def row(name: str, paged: bool) -> Op:
         inputs=inputs,
         reference=reference,
         honest=tuple(like(attention) for attention in (online, plain, prescaled)),
-        tiles={"T": (4,), "S": (16, 128, 512), "D": (32, 64, 128)},
+        tiles={"D": HEADS} if paged else {"S": SIZES, "D": HEADS},
         mutates=CACHES,
         outputs={
             "out": Output(axes=("B", "H", "T", "D"), corruptions=CORRUPTIONS),

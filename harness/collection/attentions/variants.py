@@ -18,7 +18,7 @@ from triptych.harness.collection.attentions.forward import sizes, visible_pairs
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.op import Op
 from triptych.harness.ops.outputs.kinds import Output
-from triptych.harness.ops.regimes import HARD
+from triptych.harness.ops.regimes import HARD, around
 from triptych.reference.attention import attention as reference
 
 Options = dict[str, Any]
@@ -110,6 +110,9 @@ def wrong(**changed: Any) -> Callable[[Case, Arrays, Array], tuple[Any, Any] | N
     return corruption
 
 
+TILES = {"Sq": (16, 128, 512), "Sk": (16, 128, 512), "D": (32, 64, 128)}
+
+
 def cases(packed: bool = False, **options: Any) -> dict[str, list[dict[str, Any]]]:
     """Of an option; as many queries as keys if they are packed."""
     causal = bool(options.get("causal"))
@@ -126,6 +129,9 @@ def cases(packed: bool = False, **options: Any) -> dict[str, list[dict[str, Any]
         (31, 67, 13, 3),
     ]
     shapes += [(37, 300, 256, 1), (3, 1154, 20, 1)]
+    shapes += [(size, 33, 8, 1) for size in around(TILES["Sq"])] * (not packed)
+    shapes += [(5, size, 8, 1) for size in around(TILES["Sk"])]
+    shapes += [(5, 9, size, 1) for size in around(TILES["D"])]
     prefill = [[c for c in llama.attentions(long) if "prefill" in c["name"]] for long in (False, True)]
     if options.get("with_lse"):
         prefill = [[{**case, "dtype": "float32"} for case in some] for some in prefill]
@@ -144,7 +150,7 @@ def row(name: str, what: str, extra: Callable[[Case, np.random.Generator], Optio
         "inputs": inputs_with(extra),
         "reference": reference,
         "honest": (online, plain, prescaled),
-        "tiles": {"Sq": (16, 128, 512), "Sk": (16, 128, 512), "D": (32, 64, 128)},
+        "tiles": TILES,
         "limits": forward.LIMITS,
         "multiples": {"H": "Hkv"},
         "out": ("B", "H", "Sq", "D"),

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 Changes = tuple[tuple[str, str], ...]
 
-_TRITON_BLOCKS = "block_m, block_n, block_k = (128, 256, 64) if element_size == 2 else (128, 128, 16)"
+_TRITON_BLOCKS = "block_m, block_n, block_k = (TILE_M, TILE_N, TILE_K) if element_size == 2 else (128, 128, 16)"
 _TRITON_QUERIES = "block_m = min(block_m, max(16, triton.next_power_of_2(Sq)))"
 _TRITON_KEYS = "block_n = min(block_n, max(16, triton.next_power_of_2(Sk)))"
 
@@ -21,8 +21,8 @@ CHANGES: dict[str, dict[str, Changes]] = {
     "kernels/nki/matmul.py": {
         "K in blocks of 256": (("MOST_K = 4096", "MOST_K = 512"),),
         "panels of 512 rows": (("PANEL = 1024", "PANEL = 512"),),
-        "blocks of 512 columns": (("BLOCK_N = 2 * TILE_N", "BLOCK_N = TILE_N"),),
-        "turns of one tile": (("size = 1 if is_cold else (tiles - 1) % 4 + 1", "size = 1"),),
+        "blocks of 512 columns": (("COLUMNS = 2  #", "COLUMNS = 1  #"),),
+        "turns of one tile": (("size = 1 if is_cold else (tiles - 1) % TURN + 1", "size = 1"),),
     },
     "kernels/nki/attention.py": {
         "one bank an exponential": (("return 2, 2, 0 if alone else 8", "return 1, 4, 0"),),

@@ -101,7 +101,7 @@ def test_what_passes_says_what_was_not_tried(
     assert said == json.loads(document.read_text())["env"]["not_tried"]
     assert said == [
         "not tried of one: the case set adversarial (20 cases); M that is no multiple of 64; N other than 9",
-        "not tried of two: anything: it has no case of smoke, adversarial-short",
+        "not tried of two: the case set edge (1 case); the case set adversarial (11 cases); M other than 9",
         "not tried of three: the case set edge (1 case); the case set adversarial (11 cases); M other than 9; "
         "eps other than 0.1",
     ]

@@ -83,12 +83,19 @@ def test_an_unknown_regime_lists_what_exists():
         regimes.in_regime(np.zeros(3, np.float32), "weird")
 
 
+# Caches are laid out in memory by the op itself; a NaN reaches all of dk, so that nothing would be compared.
+LEFT_OUT = {
+    "attention_decode": {"strided"},
+    "attention_decode_paged": {"strided"},
+    "attention_backward": {"nonfinite"},
+}
+
+
 @pytest.mark.parametrize("op", OPS.values(), ids=OPS)
 def test_the_adversarial_set_has_every_regime_and_says_so_in_the_name(op):
     cases = op.case_sets["adversarial"]
-    assert {case.regime for case in cases} == set(regimes.HARD) - (
-        {"strided"} if op.triton is None and isinstance(op.inputs, dict) else set()
-    )
+    left_out = {"strided"} if op.triton is None and isinstance(op.inputs, dict) else LEFT_OUT.get(op.name, set())
+    assert {case.regime for case in cases} == set(regimes.HARD) - left_out
     assert all(case.name.endswith(f"-{case.regime}") for case in cases)
     assert {case.regime for case in op.case_sets["smoke"]} == {"normal"}, "smoke stays quick"
 

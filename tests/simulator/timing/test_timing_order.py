@@ -24,7 +24,7 @@ def traced(program, target="trn2"):
         program(x)
         return x
 
-    options = Options(check_uninitialized=False, check_capacity=False, check_operands=False)
+    options = Options(check_uninitialized=False, check_capacity=False)
     return simulator.run(kernel, X, target=target, options=options).trace
 
 
