@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from triptych.harness.arrays import Arrays
 from triptych.harness.backends import BACKENDS
 from triptych.harness.backends.base import KernelFault, file_of
 from triptych.harness.backends.triton_launcher import launcher_of
@@ -18,9 +19,10 @@ from triptych.harness.emulators.errors import EmulationError
 from triptych.harness.judge.problem import Problem
 from triptych.harness.ops import loading
 from triptych.harness.ops.case import Case
-from triptych.harness.ops.inputs import make_inputs, sizes_of
+from triptych.harness.ops.inputs import sizes_of
 from triptych.harness.ops.op import Op
 from triptych.harness.ops.selection import Selection
+from triptych.harness.ops.shapes import Shapes
 from triptych.harness.profiling.subjects import sizes_once
 
 MOST_SPILLED = 128  # bytes of a thread, 32 registers: a few spill in branches that are rarely taken, more cost time
@@ -62,10 +64,9 @@ def of_case(op: Op, case: Case, target: str) -> Iterator[Compilation]:
     one = Compilation(op.name, case.dtype, (case.name,), target, None)
     try:
         problem = shaped(op, case)
-        with launcher_of(problem) as (launcher, takes_out):
+        with launcher_of(problem) as (launcher, writes):
             tensors = {name: (x.shape, x.dtype) for name, x in problem.inputs.items()}
-            if takes_out:
-                tensors["out"] = (shape_of_output(op, case), problem.dtype)
+            tensors |= {parameter: problem.memory_of(name) for parameter, name in writes.items()}
             for launch in launches_of(launcher, tensors, target, **case.params):
                 kernel = compiled(*launch, target)
                 yield replace(one, kernel=kernel, fault=fault_of(kernel))
@@ -77,18 +78,19 @@ def of_case(op: Op, case: Case, target: str) -> Iterator[Compilation]:
 
 
 def shaped(op: Op, case: Case) -> Problem:
-    """A case with inputs that have shapes and dtypes and share one element; drawn where the op declares no shapes."""
-    if op.shapes is None:
-        return Problem.of(op, case)
-    sizes = sizes_of(op.shapes, case)
-    return Problem(op, case, {n: np.broadcast_to(np.zeros((), dtype_of(case.dtype)), s) for n, s in sizes.items()})
+    """A case whose inputs have shapes and dtypes and share one element; drawn where the op declares no shapes.
+
+    So has the output, where the op names its axes; else the reference is evaluated when its shape is asked for.
+    """
+    problem = Problem.of(op, case) if op.shapes is None else Problem(op, case, stand_ins(op.shapes, op, case))
+    if op.outputs or op.mutates or not op.out or not all(axis in case.axes for axis in op.out):
+        return problem
+    return replace(problem, known={"": np.broadcast_to(0.0, tuple([case.axes[axis] for axis in op.out]))})
 
 
-def shape_of_output(op: Op, case: Case) -> tuple[int, ...]:
-    """By the axes that the op names; else the reference is evaluated."""
-    if op.out and all(axis in case.axes for axis in op.out):
-        return tuple([case.axes[axis] for axis in op.out])
-    return Problem(op, case, make_inputs(op, case)).reference.shape
+def stand_ins(shapes: Shapes, op: Op, case: Case) -> Arrays:
+    dtypes = {name: dtype_of(op.dtype_of_input(name, case)) for name in shapes}
+    return {name: np.broadcast_to(np.zeros((), dtypes[name]), s) for name, s in sizes_of(shapes, case).items()}
 
 
 def fault_of(kernel: CompiledKernel) -> str:
