@@ -123,7 +123,7 @@ def filled(x: Any) -> Any:
     """Standard normal numbers for zeros, so that no branch for odd inputs is taken; integers as they are."""
     if not isinstance(x, np.ndarray) or x.dtype.kind in "iu":
         return x
-    drawn: Array = np.random.default_rng(0).standard_normal(x.shape, dtype=np.float32)
+    drawn: Array = np.asarray(np.random.default_rng(0).standard_normal(x.shape, dtype=np.float32))
     return drawn.astype(x.dtype)
 
 
