@@ -19,6 +19,7 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", judge_figures.FILES, ids=lambda path: "/".join(path.parts[-3:]))
 def test_every_mutant_is_another_program(path):
     unchanged = ast.dump(ast.parse(path.read_text()))
@@ -29,6 +30,7 @@ def test_every_mutant_is_another_program(path):
         assert mutant.diff().startswith("- ") and "\n+ " in mutant.diff()
 
 
+@pytest.mark.slow
 def test_there_are_over_a_hundred_of_every_kind_of_mistake():
     found = [mutant for path in judge_figures.FILES for mutant in mutation.mutants(path)]
     kinds = {mutant.operator for mutant in found}
