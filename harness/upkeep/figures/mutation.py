@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from triptych.harness.upkeep.replacements import Replacements
+
 COMPARISONS = {ast.Lt: "<=", ast.LtE: "<", ast.Gt: ">=", ast.GtE: ">", ast.Eq: "!=", ast.NotEq: "=="}
 ARITHMETIC = {ast.Add: "-", ast.Sub: "+", ast.FloorDiv: "*", ast.Div: "*", ast.Mult: "//", ast.Mod: "//"}
 SWAPPED = {
@@ -51,21 +53,8 @@ class Mutant:
         return "\n".join(f"{text[0]} {text[1:].strip()}" for text in lines)
 
 
-class _Finder(ast.NodeVisitor):
-    """Collects (node, operator, replacement text) and the function that each is in."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.found: list[tuple[ast.AST, str, str, str]] = []
-        self.functions = [""]
-
-    def of(self, node: ast.AST) -> str:
-        segment = ast.get_source_segment(self.text, node)
-        assert segment is not None
-        return segment
-
-    def add(self, node: ast.AST, operator: str, replacement: str) -> None:
-        self.found.append((node, operator, replacement, self.functions[-1]))
+class _Finder(Replacements):
+    """Mistakes that a kernel's author makes."""
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
         self.functions.append(node.name)

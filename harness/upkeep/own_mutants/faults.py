@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from triptych.harness.upkeep.figures.mutation import Mutant, is_another, replaced
+from triptych.harness.upkeep.replacements import Replacements
 
 COMPARISONS: dict[type[ast.cmpop], tuple[str, ...]] = {
     ast.Lt: ("<=", ">"),
@@ -49,21 +50,8 @@ SWAPPED = {
 }
 
 
-class _Faults(ast.NodeVisitor):
-    """Collects (node, operator, replacement text, function that it is in)."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.found: list[tuple[ast.AST, str, str, str]] = []
-        self.functions = [""]
-
-    def of(self, node: ast.AST) -> str:
-        segment = ast.get_source_segment(self.text, node)
-        assert segment is not None
-        return segment
-
-    def add(self, node: ast.AST, operator: str, replacement: str) -> None:
-        self.found.append((node, operator, replacement, self.functions[-1]))
+class _Faults(Replacements):
+    """Small faults of a room's own source."""
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
         self.functions.append(node.name)
