@@ -137,6 +137,10 @@ class CorrectedBuilder(CheckedBuilder):
     def cast_impl(self, src: Any, dst_type: Any) -> Any:
         return TensorHandle(src.data.astype(self.np_dtype(dst_type)), dst_type.scalar)
 
+    def get_bf16(self, value: float) -> Any:
+        """A constant, which Triton 3.6's interpreter does not make."""
+        return TensorHandle(np.array([value], BFLOAT16), tl.bfloat16)
+
     def create_fp_to_fp(self, src: Any, dst_type: Any, rounding_mode: Any) -> Any:
         if dst_type.scalar in FLOAT8 and rounding_mode != ir.ROUNDING_MODE.RTZ:
             return TensorHandle(encode(decode(src), FLOAT8[dst_type.scalar]), dst_type.scalar)

@@ -61,6 +61,10 @@ def interpret_language(patches: Patches) -> None:
     for owner in (tl, tl.core):
         patches.replaced.update({k: loop for k, v in patches.replaced.items() if v is owner.range})
         patches.put(owner, "range", loop)
+    scaled = _with_constant_formats(tl.dot_scaled)
+    patches.replaced.update({k: scaled for k, v in patches.replaced.items() if v is tl.dot_scaled})
+    for owner in (tl, tl.core):
+        patches.put(owner, "dot_scaled", scaled)
     patches.put(
         tl.tensor, "__index__", lambda self: int(self.handle.data.item())
     )  # Triton 3.6's needs NumPy before 2.4
@@ -74,6 +78,18 @@ def interpret_language(patches: Patches) -> None:
             patches.rename(cuda_libdevice, name, computed)
             if hasattr(any_libdevice, name):
                 patches.rename(any_libdevice, name, computed)
+
+
+def _with_constant_formats(dot_scaled: Callable[..., Any]) -> Callable[..., Any]:
+    """Triton 3.6 takes the formats for constants, which a compiled kernel's literals are and strings are not."""
+
+    def constant(value: Any) -> Any:
+        return tl.constexpr(value) if isinstance(value, str) else value
+
+    def computed(*args: Any, **named: Any) -> Any:
+        return dot_scaled(*map(constant, args), **{name: constant(value) for name, value in named.items()})
+
+    return computed
 
 
 def _with_semantic(function: Callable[..., Any]) -> Callable[..., Any]:
