@@ -131,10 +131,14 @@ def test_a_launcher_that_takes_strides_for_granted_fails(tmp_path, strides, prep
     path.write_text(textwrap.dedent(FILE.format(strides=strides, prepare=prepare)))
     backends = ("nki-sim", "torch", "triton-cpu")
     tasks = plan(Request(sources=(str(path),), backends=backends, sets=("adversarial",), names="*-strided")).tasks
-    ended = {result.backend: result.status for result in runner.run(tasks, Settings(), timeout_s=120)}
+    results = {result.backend: result for result in runner.run(tasks, Settings(), timeout_s=120)}
+    ended = {backend: result.status for backend, result in results.items()}
     right = Status.PASSED
     assert (ended["nki-sim"], ended["torch"]) == (right, right), "the same values, contiguous or as PyTorch has them"
     assert ended["triton-cpu"] in ([right] if passes else [Status.FAILED, Status.ERROR])
+    if ended["triton-cpu"] is Status.FAILED:
+        told = results["triton-cpu"].attribution
+        assert told.cause == "logic" and "it takes x and y for contiguous" in told.text and "x.stride(0)" in told.text
 
 
 ROWS = """
