@@ -15,7 +15,7 @@ where the last rounding does. Narrower ones have n = 1, a step to the neighbouri
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from numbers import Number
 from typing import Any
@@ -24,15 +24,17 @@ import numpy as np
 
 from triptych.harness.arrays import Array, Arrays, from_torch
 from triptych.harness.collection import builtin
-from triptych.harness.dtypes import dtype_of, finfo, is_float
+from triptych.harness.dtypes import finfo, is_float
 from triptych.harness.judge import comparison, verdict
 from triptych.harness.judge.failure import description
+from triptych.harness.judge.prepared import Prepared, PreparedCase
 from triptych.harness.judge.problem import Problem
 from triptych.harness.judge.tolerance import Expected, expect
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.errors import InvalidOp
 from triptych.harness.ops.op import Op
-from triptych.harness.ops.outputs.naming import listed
+from triptych.harness.ops.outputs.kinds import MalformedOutput
+from triptych.harness.ops.outputs.naming import flatten, in_words, listed, renamed
 from triptych.harness.precision import round_to
 from triptych.harness.reports import failures
 from triptych.harness.results.measures import Fixed, Metrics
@@ -40,6 +42,7 @@ from triptych.harness.results.measures import Fixed, Metrics
 STEPS = {1: 1, 2: 4}  # n for dtypes of so many bytes
 WIDE = 64  # and for wider ones
 MOST = 0.25  # of n eps
+NONE: Arrays = {}
 
 
 def assert_agree(
@@ -53,36 +56,78 @@ def assert_agree(
     """AssertionError unless `actual` is as near to `expected` as its dtype, or an honest kernel of `op`, would be.
 
     `op` is an Op or the name of one of triptych's; it needs the `inputs` by name and, if it has any, the `params`.
-    `expected` may then be left out: it is the op's reference.
+    `expected` may then be left out: it is the op's reference. Several outputs are a tuple, a list or a dict of arrays
+    on both sides; those of an op are what its reference returns and, after these, the inputs that it changes, as they
+    are after the call.
     """
     __tracebackhide__ = True
     if actual is expected and not isinstance(actual, (Number, type(None))):  # Python has one object for every 1
         raise AssertionError("actual and expected are one object: comparing it with itself says nothing")
-    out = as_array(actual, "actual")
-    wanted = None if expected is None else as_array(expected, "expected")
+    outs = arrays_of(actual, "actual")
+    wanted = None if expected is None else arrays_of(expected, "expected")
     if op is None:
         if wanted is None or inputs is not None or params is not None:
             raise TypeError("assert_agree takes actual and expected, or actual, op= and inputs=")
-        case, given = Case("", "", {}, out.dtype.name), {}
-        target = by_dtype(out, wanted)
+        sides = [(name, outs[name], other) for name, other in paired(wanted, outs, "expected").items()]
+        wrong = [(name, disagreement(out, other, by_dtype(out, other))) for name, out, other in sides]
     else:
         if not isinstance(inputs, Mapping):
             raise TypeError("assert_agree derives the tolerance of an op from its inputs: give inputs={name: array}")
         op = op_of(op)
         given = {name: as_array(x, f"input {name}") for name, x in inputs.items()}
-        case = Case(op.name, "assert_agree", {}, out.dtype.name, dict(params or {}))
-        target = by_op(op, case, given, wanted)
+        dtype = next((x.dtype.name for x in outs.values() if is_float(x.dtype)), next(iter(outs.values())).dtype.name)
+        case = Case(op.name, "assert_agree", {}, dtype, dict(params or {}))
+        wrong = list(by_op(op, case, given, outs, wanted))
+    mutates = op.mutates if isinstance(op, Op) else ()
+    told = [f"{in_words(name, mutates)}: {text}" if len(wrong) > 1 else text for name, text in wrong if text]
+    if told:
+        raise AssertionError("\n\n".join(told))
+
+
+def arrays_of(value: Any, side: str) -> Arrays:
+    """The arrays of a side by their names; "" for one that is alone. Numbers in a list are one array."""
+    several = isinstance(value, Mapping) or (
+        isinstance(value, (list, tuple)) and any(getattr(x, "ndim", 0) or isinstance(x, (list, Mapping)) for x in value)
+    )
+    leaves = flatten(value) if several and not is_table(value) else {"": value}
+    if not leaves:
+        raise AssertionError(f"{side} holds no array: there is nothing to compare")
+    return {name: as_array(x, f"{side} {name}".strip()) for name, x in leaves.items() if x is not None}
+
+
+def is_table(value: Any) -> bool:
+    """Whether nested lists are one array of plain numbers."""
+    return isinstance(value, (list, tuple)) and all(isinstance(x, Number) or is_table(x) for x in value)
+
+
+def paired(outs: Arrays, names: Iterable[str], side: str) -> Arrays:
+    """The arrays of a side by the names of the other, in its order; AssertionError unless there are as many."""
+    names = list(names)
+    found = renamed(outs, names)
+    if found is None:
+        raise AssertionError(
+            f"{side} has {listed(list(outs))} where {listed(names)} must be compared: give a tuple in this order, or "
+            "a dict by these names"
+        )
+    return found
+
+
+def disagreement(
+    out: Array, wanted: Array | None, target: Expected, inputs: Arrays = NONE, op: Op | None = None
+) -> str:
+    """How an output disagrees, with a picture and its figures; "" if it does not."""
     if wanted is not None and np.may_share_memory(out, wanted):
-        raise AssertionError("actual and expected share their memory: comparing them says nothing")
-    wrong = verdict.malformed(out, target, given)
+        return "actual and expected share their memory: comparing them says nothing"
+    wrong = verdict.malformed(out, target, inputs)
     if wrong:
-        raise AssertionError(wrong.replace("the output", "actual"))
+        return wrong.replace("the output", "actual")
     compared = comparison.compare(out, target)
     numbers = comparison.metrics(compared)
     reason = verdict.disagreement(compared, numbers)
-    if reason:
-        picture = "\n".join(failures.lines(description.describe(compared, op))) if out.size > 1 else ""
-        raise AssertionError("\n\n".join(filter(None, [reason, picture, figures(out, numbers, target)])))
+    if not reason:
+        return ""
+    picture = "\n".join(failures.lines(description.describe(compared, op))) if out.size > 1 else ""
+    return "\n\n".join(filter(None, [reason, picture, figures(out, numbers, target)]))
 
 
 def op_of(op: Any) -> Op:
@@ -131,8 +176,11 @@ def thumb(dtype: np.dtype[Any]) -> float:
     return min(MOST, float(STEPS.get(dtype.itemsize, WIDE) * finfo(dtype).eps))
 
 
-def by_op(op: Op, case: Case, inputs: Arrays, expected: Array | None) -> Expected:
-    """The op's reference, or `expected` in its place, with the tolerance that is derived from `inputs`."""
+def by_op(op: Op, case: Case, inputs: Arrays, outs: Arrays, wanted: Arrays | None) -> Iterator[tuple[str, str]]:
+    """Each output's name and how it disagrees with the op's reference, or with what is `wanted` in its place.
+
+    The tolerance is derived from `inputs`.
+    """
 
     def elsewhere(case: Case, rng: np.random.Generator) -> Arrays:
         return {
@@ -141,21 +189,24 @@ def by_op(op: Op, case: Case, inputs: Arrays, expected: Array | None) -> Expecte
 
     problem = Problem(replace(op, inputs=elsewhere), case, inputs)
     try:
-        names = list(problem.evaluated)
-        found = expect(problem) if names == [""] else None
+        expected = {name: expect(one) for name, one in problem.outputs.items()}
     except InvalidOp as error:
         raise ValueError(f"the tolerance could not be derived: {error}") from None
     except TypeError as error:
         raise TypeError(f"op {op.name} does not take these inputs and params: {error}") from None
-    if found is None:
-        raise TypeError(
-            f"op {op.name} gives {listed(names)}, and assert_agree compares one array: give each with its `expected`, "
-            "or use triptych.check"
-        )
-    if expected is None:
-        return found
-    reference = expected.astype(np.float64)
-    return replace(found, reference=reference, rounded=round_to(reference, dtype_of(case.dtype)))
+    prepared = PreparedCase(problem, {name: Prepared(problem.outputs[name], x) for name, x in expected.items()})
+    others = None if wanted is None else paired(wanted, expected, "expected")
+    for name, out in paired(outs, expected, "actual").items():
+        target, other = expected[name], None if others is None else others[name]
+        if other is not None:
+            reference = other.astype(np.float64)
+            target = replace(target, reference=reference, rounded=round_to(reference, target.rounded.dtype))
+        try:
+            seen = prepared.compared(name, out)
+        except MalformedOutput as error:
+            yield name, str(error).replace("the output", "actual")
+        else:
+            yield name, disagreement(seen, other, target, {} if name in op.mutates else inputs, op)
 
 
 def figures(out: Array, numbers: Metrics, target: Expected) -> str:
@@ -175,8 +226,6 @@ def figures(out: Array, numbers: Metrics, target: Expected) -> str:
 
 def as_array(value: Any, name: str) -> Array:
     """A NumPy array of what PyTorch, JAX, NumPy or plain Python holds, in the same dtype, and in place if it can be."""
-    if isinstance(value, (list, tuple)) and any(getattr(x, "ndim", 0) for x in value):
-        raise TypeError(f"{name} is a {type(value).__name__} of {len(value)} arrays: compare them one by one")
     try:
         array = from_torch(value) if type(value).__module__.partition(".")[0] == "torch" else np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:

@@ -143,9 +143,15 @@ TWO = triptych.Op("two", {"x": ("N",)}, lambda x: (x, 2 * x), [{"N": 3}])
         ([np.ones(0), np.ones(0)], {}, AssertionError, "nothing to compare"),
         ([["a"], [1.0]], {}, TypeError, "actual must hold real numbers"),
         ([np.ones(2, np.complex64), np.ones(2)], {}, TypeError, "real numbers of up to 64 bits, got .* complex64"),
-        ([(np.ones(2), np.ones(3)), np.ones(2)], {}, TypeError, "a tuple of 2 arrays: compare them one by one"),
+        ([(np.ones(2), np.ones(3)), np.ones(2)], {}, AssertionError, r"1 output where 2 outputs \(0, 1\) must be"),
+        ([{}, np.ones(2)], {}, AssertionError, "actual holds no array"),
         ([[[1.0], 2.0], np.ones(2)], {}, TypeError, "actual, a list, is no array"),
-        ([np.ones(3)], {"op": TWO, "inputs": {"x": np.ones(3)}}, TypeError, r"op two gives 2 outputs \(0, 1\)"),
+        (
+            [np.ones(3)],
+            {"op": TWO, "inputs": {"x": np.ones(3)}},
+            AssertionError,
+            r"actual has 1 output where 2 outputs",
+        ),
         ([np.full(3, np.nan), np.full(3, np.nan)], {}, AssertionError, "there is no number to compare"),
         ([np.ones(3)], {"op": softmax, "inputs": {}}, TypeError, "takes a triptych.Op or the name of one"),
         ([np.ones(3)], {"op": OP, "inputs": [np.ones(3)]}, TypeError, "give inputs={name: array}"),
@@ -165,3 +171,32 @@ def test_an_array_is_not_compared_with_itself() -> None:
         with pytest.raises(AssertionError, match="share their memory"):
             triptych.assert_agree(kept, kept[:])
     triptych.assert_agree(3, 3)
+
+
+def test_several_outputs_are_compared_each_by_its_name() -> None:
+    x, y = RNG.normal(size=(2, 16, 32)).astype(np.float32)
+    labels = np.arange(16)
+    triptych.assert_agree((x, {"y": y, "at": labels}), (x.astype(np.float64), {"y": y * 1.0, "at": labels.copy()}))
+    triptych.assert_agree({"a": x, "b": y}, {"b": y.copy(), "a": x.copy()})
+    with pytest.raises(AssertionError, match=r"^output 1: 1 of 16 elements differ") as told:
+        triptych.assert_agree((x, labels), (x.copy(), np.where(labels == 3, 4, labels)))
+    assert "output 0" not in str(told.value)
+
+
+def scaled_in_place(x: Any, total: Any) -> Any:
+    """out[R, C] = 3 x and total[R] += the sums of x's rows, in place."""
+    total += x.sum(axis=1)
+    return 3 * x
+
+
+def test_the_outputs_of_an_op_have_each_its_own_tolerance() -> None:
+    op = triptych.Op(
+        "scaled", {"x": ("R", "C"), "total": ("R",)}, scaled_in_place, [{"R": 4, "C": 8}], mutates=("total",)
+    )
+    x, total = RNG.normal(size=(64, 32)).astype(np.float32), RNG.normal(size=64).astype(np.float32)
+    after = total + x.sum(axis=1)
+    triptych.assert_agree((3 * x, after), op=op, inputs={"x": x, "total": total})
+    for wrong, name in (((3 * x, total), "^input total after the call: "), ((3.001 * x, after), "^the output: ")):
+        actual = tuple(np.asarray(part, np.float32) for part in wrong)
+        with pytest.raises(AssertionError, match=name):
+            triptych.assert_agree(actual, op=op, inputs={"x": x, "total": total})
