@@ -58,9 +58,16 @@ class Speed:
 
 
 def timed(report: ReportData) -> list[Entry[Outcome]]:
-    """Every time of a kernel, by the kind of evidence, the surest first."""
+    """Every time of a kernel: those of one case beside each other, the surest kind of evidence first."""
     found = [e for e in report.entries if time_us(e.result) is not None and time_evidence(e.result) in SPEEDS]
-    return sorted(found, key=lambda e: (SPEEDS.index(time_evidence(e.result) or Evidence.HOST), e.run))
+    cases = {key: i for i, key in enumerate(dict.fromkeys(map(case_of, report.entries)))}
+    return sorted(
+        found, key=lambda e: (cases[case_of(e)], SPEEDS.index(time_evidence(e.result) or Evidence.HOST), e.run)
+    )
+
+
+def case_of(entry: Entry[Outcome]) -> tuple[str, str, str]:
+    return entry.result.op, entry.result.case, entry.result.dtype
 
 
 def speed(report: ReportData) -> Speed | None:
@@ -81,8 +88,7 @@ def speed(report: ReportData) -> Speed | None:
 
 def group(entry: Entry[Outcome]) -> tuple[object, ...]:
     """What a time may be compared with."""
-    result = entry.result
-    return result.op, result.case, result.dtype, time_evidence(result), entry.run
+    return *case_of(entry), time_evidence(entry.result), entry.run
 
 
 def row(entry: Entry[Outcome], report: ReportData, fastest: float | None) -> Row:

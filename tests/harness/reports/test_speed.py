@@ -94,6 +94,14 @@ def test_runs_of_two_machines_are_called_by_their_labels_and_never_ranked() -> N
     assert [one.entry.label for one in shared.rows] == ["triton · run 1", "triton · run 2"]
 
 
+def test_the_times_of_a_case_stand_beside_each_other_the_surest_first() -> None:
+    chip = [result("nki-sim", 50.0, Evidence.PREDICTED, case) for case in ("b", "a")]
+    gpu = [result("triton", 20.0, Evidence.DEVICE, case) for case in ("a", "b")]
+    found = told(({"label": "trn2"}, chip), ({**H200, "label": "H200"}, gpu))
+    rows = [(one.entry.result.case, one.entry.result.backend) for one in found.rows]
+    assert rows == [("b", "triton"), ("b", "nki-sim"), ("a", "triton"), ("a", "nki-sim")]
+
+
 def test_a_picture_says_what_it_was_taken_on_and_holds_one_kind() -> None:
     cases = [result(b, 10.0 * n, Evidence.DEVICE, f"c{n}", n) for n in (1, 2, 4) for b in ("triton", "torch")]
     cases += [result("nki-sim", 50.0 * n, Evidence.PREDICTED, f"c{n}", n) for n in (1, 2, 4)]
