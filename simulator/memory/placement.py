@@ -2,7 +2,8 @@
 
 All such tensors of a core lie in one arena per memory, 128 partitions of bytes, so tensors that share an address share
 its bytes, whatever their shapes and dtypes. What has been written is known per byte of the arena; a new tensor poisons
-its bytes but those of older ones that are still held, whose data it may be meant to show. Whether a matmul that
+its bytes but those of older ones that are still held, whose data it may be meant to show. So a tensor that was once
+found to be full stays so, and is not asked again. Whether a matmul that
 leaves `accumulate` open is the first on its place is a question about its own tensor: the compiler answers it from the
 program, and kernels give one bank to one tensor after another.
 
@@ -12,6 +13,7 @@ The second number is in bytes: the migration guide says elements, but every exam
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import numpy as np
@@ -20,8 +22,16 @@ from numpy.typing import NDArray
 from triptych.simulator.chips import Chip
 from triptych.simulator.dtypes import F32
 from triptych.simulator.errors import NkiValidationError
-from triptych.simulator.memory.layout import Layout
-from triptych.simulator.memory.storage import PSUM, MemoryRegion, Storage, elements_of, summary, uninitialized
+from triptych.simulator.memory.layout import Layout, overlaps
+from triptych.simulator.memory.storage import (
+    ALL_TRUE,
+    PSUM,
+    WORDS,
+    MemoryRegion,
+    Storage,
+    in_short,
+    uninitialized,
+)
 from triptych.simulator.trace import Allocation
 
 Array = NDArray[Any]
@@ -86,7 +96,15 @@ class Arena:
         self.written: Array = np.zeros(self.rows * self.row, bool)
         self.started: Array = np.zeros(self.rows * self.row, bool)  # last written by a matmul
         self.places = Places()
+        self.any_started = False
+        self.full: weakref.WeakSet[PlacedStorage] = weakref.WeakSet()  # tensors whose every byte has been written
         self.worlds: list[Array] | None = None  # what unwritten bytes are tried with (Storage.remember)
+
+    def doubt(self) -> None:
+        """Note that bytes which were written may count as unwritten again."""
+        for storage in self.full:
+            storage.missing = 1
+        self.full.clear()
 
     @staticmethod
     def size_of(chip: Chip, buffer: MemoryRegion) -> tuple[int, int]:
@@ -98,12 +116,12 @@ class Arena:
 class PlacedStorage(Storage):
     """Storage at (partition, byte) of an arena. Views keep the offsets and strides of a dense tensor."""
 
-    __slots__ = ("arena", "base", "height", "mine", "width")
+    __slots__ = ("__weakref__", "arena", "asked", "base", "height", "mine", "width")
 
     def __init__(self, allocation: Allocation, arena: Arena, partition: int, byte: int) -> None:
         super().__init__(allocation, False, raw=arena.bytes)
-        psum = allocation.buffer == PSUM.value
-        self.mine: Array = np.zeros(allocation.nbytes if psum else 0, bool)  # written through this tensor
+        # Which bytes were written through this tensor: none, all, or a mask. It is asked of PSUM alone.
+        self.mine: Array | bool = allocation.buffer != PSUM.value
         self._lie(arena, partition, byte)
 
     def _lie(self, arena: Arena, partition: int, byte: int) -> None:
@@ -111,7 +129,8 @@ class PlacedStorage(Storage):
         self.arena = arena
         self.base = partition * arena.row + byte
         self.height, self.width = self.allocation.shape[0], self.allocation.nbytes // self.allocation.shape[0]
-        self.missing = 1  # never known to be full: other tensors write and poison these bytes
+        self.missing = 1  # until it is known to be full: other tensors write these bytes, too
+        self.asked = 0  # how often a part of it was read before that
         self._poison(arena.places.take(self._box()))
 
     def _poison(self, boxes: list[Box]) -> None:
@@ -137,10 +156,27 @@ class PlacedStorage(Storage):
             steps[0] = strides[0] // row * self.arena.row
         return self.base + partition * self.arena.row + column * itemsize, tuple(steps)
 
-    def _bytes(self, state: Array, at: Layout) -> Array:
-        """The part of a state of the arena that a view covers, with an axis for bytes of an element."""
+    def _marks(self, state: Array, at: Layout) -> Array:
+        """The part of a state of the arena that a view covers: the truth values of an element's bytes as one number."""
         offset, steps = self._place(at)
-        return np.ndarray((*at.shape, at.dtype.itemsize), bool, state, offset, (*steps, 1))
+        return np.ndarray(at.shape, WORDS[at.dtype.itemsize], state, offset, steps)
+
+    def _mine(self, at: Layout) -> Array:
+        """Likewise, which bytes of a view were written through this tensor."""
+        offset, shape, strides, dtype = at
+        n = dtype.itemsize
+        if isinstance(self.mine, bool):
+            self.mine = np.full(self.height * self.width, self.mine)
+        return np.ndarray(shape, WORDS[n], self.mine, offset * n, tuple([s * n for s in strides]))
+
+    def _covers(self, at: Layout) -> bool:
+        return at.size * at.dtype.itemsize == self.height * self.width and (
+            at.strides == self.dense or not overlaps(at.shape, at.strides)
+        )
+
+    def _is_full(self) -> None:
+        self.missing = 0
+        self.arena.full.add(self)
 
     def array(self, at: Layout) -> Array:
         offset, steps = self._place(at)
@@ -159,54 +195,69 @@ class PlacedStorage(Storage):
         return array if array.dtype == F32 else array.astype(F32)
 
     def wrote(self, at: Layout, by_matmul: bool = False) -> None:
-        self._bytes(self.arena.written, at)[...] = True
-        self._bytes(self.arena.started, at)[...] = by_matmul
-        if self.mine.size:
-            self._mine(at)[...] = True
+        self._mark(at, ..., by_matmul)
+        if self.missing and self._covers(at):
+            self._is_full()
 
     def wrote_where(self, at: Layout, chosen: Array, by_matmul: bool = False) -> None:
-        self._bytes(self.arena.written, at)[chosen] = True
-        self._bytes(self.arena.started, at)[chosen] = by_matmul
-        if self.mine.size:
-            self._mine(at)[chosen] = True
+        self._mark(at, chosen, by_matmul)
+
+    def _mark(self, at: Layout, where: Any, by_matmul: bool) -> None:
+        arena, true = self.arena, ALL_TRUE[at.dtype.itemsize]
+        if self.missing:
+            self._marks(arena.written, at)[where] = true
+        arena.any_started |= by_matmul
+        if arena.any_started:
+            self._marks(arena.started, at)[where] = true if by_matmul else 0
+        if where is ... and self._covers(at):
+            self.mine = True
+        elif self.mine is not True:
+            self._mine(at)[where] = true
 
     def started_at(self, at: Layout) -> Array | bool:
-        return summary(self._bytes(self.arena.started, at), at)
+        return in_short(self._marks(self.arena.started, at) == ALL_TRUE[at.dtype.itemsize])
 
     def written_at(self, at: Layout) -> Array | bool:
-        return summary(self._bytes(self.arena.written, at), at)
+        return not self.missing or in_short(self._marks(self.arena.written, at) == ALL_TRUE[at.dtype.itemsize])
 
     def through_this(self, at: Layout) -> tuple[Array | bool, Array | bool]:
-        mine = self._mine(at)
-        started = summary(self._bytes(self.arena.started, at) & mine, at)
-        return started, started is True or summary(self._bytes(self.arena.written, at) & mine, at)
+        if isinstance(self.mine, bool):
+            return self.mine and self.started_at(at), self.mine and self.written_at(at)
+        mine, true = self._mine(at), ALL_TRUE[at.dtype.itemsize]
+        started = in_short(self._marks(self.arena.started, at) & mine == true)
+        return started, started is True or in_short(self._marks(self.arena.written, at) & mine == true)
 
     def check_written(self, at: Layout) -> None:
-        written = elements_of(self._bytes(self.arena.written, at), at)
+        if not self.missing:
+            return
+        written = self._marks(self.arena.written, at) == ALL_TRUE[at.dtype.itemsize]
         if not written.all():
             raise uninitialized(self.allocation, written)
+        self.asked += 1
+        # That parts have been written says little of the whole, which is looked at ever more rarely.
+        if self._covers(at) or (self.asked & (self.asked - 1) == 0 and self._all_written()):
+            self._is_full()
+
+    def _all_written(self) -> bool:
+        (top, bottom), (left, right) = self._box()
+        return bool(self.arena.written.reshape(self.arena.rows, self.arena.row)[top:bottom, left:right].all())
 
     def snapshot(self, at: Layout) -> Any:
-        states = [self._bytes(state, at) for state in (self.arena.written, self.arena.started)]
-        states += [self._mine(at)] if self.mine.size else []
-        return at, self.array(at).copy(), self.written_at(at), [state.copy() for state in states]
+        states = [self._marks(state, at).copy() for state in (self.arena.written, self.arena.started)]
+        mine = self.mine if isinstance(self.mine, bool) else self.mine.copy()
+        return at, self.array(at).copy(), self.written_at(at), (*states, mine)
 
     def restore(self, snapshot: Any) -> None:
-        at, values, _, states = snapshot
+        at, values, _, (written, started, mine) = snapshot
         self.array(at)[...] = values
-        self._bytes(self.arena.written, at)[...] = states[0]
-        self._bytes(self.arena.started, at)[...] = states[1]
-        if self.mine.size:
-            self._mine(at)[...] = states[2]
+        self.arena.doubt()
+        self._marks(self.arena.written, at)[...] = written
+        self._marks(self.arena.started, at)[...] = started
+        self.mine = mine if isinstance(mine, bool) else mine.copy()
 
     def forget(self, at: Layout, chosen: Array) -> None:
-        self._bytes(self.arena.written, at)[chosen] = False
-
-    def _mine(self, at: Layout) -> Array:
-        """Which bytes of a view were written through this tensor; one more axis for the bytes of an element."""
-        offset, shape, strides, dtype = at
-        n = dtype.itemsize
-        return np.ndarray((*shape, n), bool, self.mine, offset * n, (*[s * n for s in strides], 1))
+        self.arena.doubt()
+        self._marks(self.arena.written, at)[chosen] = 0
 
 
 START_RULE = "nki/guides/architecture/trainium_inferentia2_arch.rst, NeuronCore-v2 SBUF and PSUM data access"

@@ -41,6 +41,10 @@ class MemoryRegion(enum.Enum):
 SBUF, PSUM = MemoryRegion.sbuf, MemoryRegion.psum
 _ON_CHIP = frozenset((SBUF, PSUM))
 
+# The truth values of an element's bytes as one number, and that number where all are true.
+WORDS = {n: np.dtype(f"u{n}") for n in (1, 2, 4, 8)}
+ALL_TRUE = {n: word.type(int.from_bytes(bytes([1] * n), "little")) for n, word in WORDS.items()}
+
 
 class Mask:
     """A truth value for each element of a storage; for each byte, once views have other element sizes."""
@@ -321,12 +325,20 @@ def uninitialized(a: Allocation, written: Array) -> Uninitialized:
 
 
 def elements_of(view: Array, at: Layout) -> Array:
-    """A mask in bytes as one in elements: those whose every byte is true."""
-    whole: Array = view if view.ndim == len(at.shape) else np.all(view, axis=-1)
+    """A mask in bytes as one in elements: those whose every byte is true.
+
+    The bytes of an element lie beside each other and are compared at once: a reduction of so short an axis is slow.
+    """
+    if view.ndim == len(at.shape):
+        return view
+    whole: Array = view.view(WORDS[view.shape[-1]])[..., 0] == ALL_TRUE[view.shape[-1]]
     return whole
 
 
 def summary(view: Array, at: Layout) -> Array | bool:
     """A mask of a view's elements as True, False or, where it is mixed, as it is."""
-    whole = elements_of(view, at)
+    return in_short(elements_of(view, at))
+
+
+def in_short(whole: Array) -> Array | bool:
     return True if whole.all() else whole.copy() if whole.any() else False

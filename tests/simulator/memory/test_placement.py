@@ -96,6 +96,31 @@ def test_an_address_used_again_is_poisoned_again(c):
         at(0, 0, (4, 8)).check_written()
 
 
+def test_a_full_tensor_is_doubted_when_another_forgets_what_both_show(c):
+    a, b = at(0, 0, (4, 8)), at(0, 16, (4, 4))  # b is the last four columns of a
+    nisa.memset(dst=a, value=1.0)
+    assert a.storage.missing == 0 and a.storage.written_at(a.layout) is True
+    before = b.storage.snapshot(b.layout)
+    b.storage.forget(b.layout, np.eye(4, dtype=bool))
+    expected = np.ones((4, 8), bool)
+    expected[:, 4:] = ~np.eye(4, dtype=bool)
+    assert a.storage.missing and np.array_equal(a.storage.written_at(a.layout), expected)
+    with pytest.raises(Uninitialized, match=r"reads 4 of 32 elements .* first at \[0, 4\]"):
+        a.storage.check_written(a.layout)
+    b.storage.restore(before)
+    a.storage.check_written(a.layout)
+    assert a.storage.missing == 0
+
+
+def test_a_tensor_written_in_parts_is_found_to_be_full(c):
+    tile = at(0, 0, (4, 8))
+    for column in range(8):
+        nisa.memset(dst=tile[:, column : column + 1], value=1.0)
+        assert tile.storage.missing
+        tile.storage.check_written(tile[:, column : column + 1].layout)
+    assert tile.storage.missing == 0, "the eighth look, as the first, second and fourth, was at the whole"
+
+
 def test_matmul_accumulates_in_placed_psum(c):
     x = np.random.default_rng(0).standard_normal((8, 4)).astype(np.float32)
     tile = c.tile(x)
