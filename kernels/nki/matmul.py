@@ -139,7 +139,7 @@ def _multiply(out, lhs, rhs, is_given):
     whole = K <= MOST_K // narrow
     BLOCK_K = K if whole else MOST_K // 2 // narrow
     BLOCK_M = M if whole else 2 * PANEL
-    BLOCK_N = COLUMNS * TILE_N
+    BLOCK_N = COLUMNS * TILE_N if M > TILE_M else 2 * COLUMNS * TILE_N  # one row of tiles leaves banks for more
     for n0 in range(0, N, BLOCK_N):
         bn = min(BLOCK_N, N - n0)
         resident = {}
