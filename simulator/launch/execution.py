@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -75,7 +77,7 @@ class Execution:
                 source="about-neuron/arch/neuron-hardware/trainium2.rst",
             )
         self.call = call
-        self.rank = rank
+        self.rank, self.ranks = rank, ranks
         self.options = options
         self.trace = Trace(chip, target)
         shared: list[NkiTensor] = []
@@ -95,14 +97,9 @@ class Execution:
 
         def work(m: Machine, core: Core) -> Any:
             m.meet = core.meet
-            with on_machine(m), np.errstate(all="ignore"):
-                try:
-                    args, kwargs = self.arguments.calls[m.core]
-                    return self.call.function(*args, **kwargs)
-                except NkiError as e:
-                    if m.ranks > 1 and e.rank is None:
-                        e.rank = m.rank
-                    raise
+            with self._named(), on_machine(m), np.errstate(all="ignore"):
+                args, kwargs = self.arguments.calls[m.core]
+                return self.call.function(*args, **kwargs)
 
         return {(m.rank, m.core): functools.partial(work, m) for m in self.machines}
 
@@ -111,15 +108,26 @@ class Execution:
 
         results: what the kernel's function returned on each core
         """
-        for m in self.machines:
-            check_triggered(m)
-        if self.options.check_capacity:
-            check_capacity(self.trace)
-        if self.options.check_races and len(self.machines) > 1:
-            check_races(self.trace)
-        keep(self.call.edges, self.trace)
-        _warn_of(self.trace.notes)
-        return Run(self.arguments.outputs(results[self.rank, 0]), self.trace)
+        with self._named():
+            for m in self.machines:
+                check_triggered(m)
+            if self.options.check_capacity:
+                check_capacity(self.trace)
+            if self.options.check_races and len(self.machines) > 1:
+                check_races(self.trace)
+            keep(self.call.edges, self.trace)
+            _warn_of(self.trace.notes)
+            return Run(self.arguments.outputs(results[self.rank, 0]), self.trace)
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Errors know the rank, where there are several."""
+        try:
+            yield
+        except NkiError as e:
+            if self.ranks > 1 and e.rank is None:
+                e.rank = self.rank
+            raise
 
 
 def _warn_of(notes: list[str]) -> None:

@@ -69,6 +69,17 @@ def test_an_error_names_its_rank_and_the_others_do_not_begin():
     assert begun == [False, True]
 
 
+def test_what_is_wrong_at_the_end_names_its_rank_too():
+    def kernel(x, fails):
+        out = nl.ndarray(x.shape, x.dtype, nl.shared_hbm)
+        if not fails:
+            nisa.dma_copy(dst=out, src=x)
+        return out
+
+    with pytest.raises(NkiError, match=r"^rank 1, .*returns 'out' .* never written"):
+        simulator.run_ranks(kernel, [(x, rank == 1) for rank, x in enumerate(X)])
+
+
 def test_cores_of_one_rank_that_never_meet():
     def kernel(x, rank):
         if rank == 1 and nl.program_id(0) == 0:
