@@ -121,6 +121,6 @@ def multiple(got: Array, reference: Array) -> str | None:
     difference = got - reference
     common = float(np.median(difference))
     spread = float(np.median(np.abs(reference - np.median(reference))))
-    if common and (np.abs(difference - common) <= 0.02 * abs(common)).mean() > MOST and abs(common) > 0.05 * spread:
+    if (np.abs(difference - common) <= 0.02 * abs(common)).mean() > MOST and abs(common) > 0.05 * spread:
         return f"every element is off by the same {common:.4g}"
     return None

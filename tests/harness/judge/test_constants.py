@@ -225,6 +225,15 @@ def test_wrong_outputs_of_any_op():
     assert found["x without its last N"][:, 2].tolist() == [0, 0] and found["x without its last N"][:, :2].all()
 
 
+def test_an_axis_without_a_name_is_called_by_its_number():
+    problem = problem_of((2, 3), reference=lambda x, y: x + y, shape=("M", "N"))
+    both = problem.on({"x": problem.inputs["x"], "y": problem.inputs["x"]})
+    found = [name for name in wrong_outputs(both) if "without its last" in name]
+    assert found == [f"{name} without its last {axis}" for name, axis in (
+        ("x", "M"), ("x", "N"), ("y", "index of axis 0"), ("y", "index of axis 1"),
+    )]  # fmt: skip
+
+
 def test_no_more_than_six_axes_are_cut():
     problem = problem_of((2,) * 8, shape=tuple("ABCDEFGH"))
     assert sum("without its last" in name for name in wrong_outputs(problem)) == 6

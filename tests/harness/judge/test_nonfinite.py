@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from triptych.harness.judge.nonfinite import leeway
+from triptych.harness.judge.nonfinite import changed, leeway
 from triptych.harness.judge.prepared import prepare
 from triptych.harness.judge.problem import Problem
 from triptych.harness.ops.case import Case
@@ -178,3 +178,13 @@ def test_a_value_in_the_place_of_a_nan_has_no_unit_of_its_own():
     expected = prepared.first.expected
     taken_in = np.isfinite(expected.reference) & np.isnan(prepared.problem.reference)
     assert taken_in.any() and np.array_equal(np.isinf(expected.unit), taken_in)
+
+
+def test_a_rounding_of_the_largest_element_is_no_change():
+    def shifted(x):
+        return np.array([x[0] * 1e-12, 1e6])
+
+    problem = Problem(Op("shift", {"x": ("N",)}, shifted, [{"N": 2}]), Case("shift", "a", {"N": 2}, "float32"), {})
+    ordinary = {"x": np.zeros(2)}
+    assert not changed(problem, ordinary, np.array([0.0, 1e6]), "x", [(0,)]).any(), "1e-9 beside 1e6"
+    assert changed(problem, ordinary, np.array([0.0, 1.0]), "x", [(0,)]).tolist() == [True, True]

@@ -308,3 +308,14 @@ def test_what_is_changed_must_be_an_input_and_may_be_left_out() -> None:
     assert list(case.outputs) == [""] and case.problem.changed == []
     assert judged(case, Returned(2 * x, {})).status is Status.PASSED
     assert judged(case, Returned(3 * x, {})).status is Status.FAILED
+
+
+def test_a_float_among_the_outputs_of_an_op_on_integers_is_float32() -> None:
+    def statistics(x: Any) -> dict[str, Any]:
+        return {"total": x.sum(axis=1).astype(np.int64), "mean": x.mean(axis=1)}
+
+    def whole(case: Any, rng: np.random.Generator) -> dict[str, Any]:
+        return {"x": rng.integers(0, 5, (case.axes["M"], case.axes["N"])).astype(np.int32)}
+
+    problem = prepared(statistics, whole, dtype="int32").problem
+    assert {name: one.case.dtype for name, one in problem.outputs.items()} == {"total": "int64", "mean": "float32"}

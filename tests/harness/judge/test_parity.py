@@ -36,8 +36,9 @@ def test_so_is_the_norm(rel_l2, share):
 def test_nothing_is_allowed_of_what_must_be_equal():
     exact = expected_of([3.0, 4.0], bound=0.0)
     assert difference(A, A, exact).share == 0.0 and difference(A, B, exact).share == np.inf
-    none = expected_of([0.0, 0.0], rel_l2=0.0)
-    assert difference(A, A, none).share == 0.0 and difference(A, B, none).share == np.inf
+    for rel_l2 in (0.0, 0.5):
+        none = expected_of([0.0, 0.0], rel_l2=rel_l2)
+        assert difference(A, A, none).share == 0.0 and difference(A, B, none).share == np.inf
 
 
 def test_a_nan_in_one_alone_is_infinitely_far():

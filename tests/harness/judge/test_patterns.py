@@ -39,6 +39,7 @@ def flags(size, *where):
         (8, [0, 4], (4,), "every 4th row of M (0, 4)"),
         (8, [0, 4], (), ""),
         (16, [1, 2, 9, 10], (8,), "rows 1-2 of every tile of 8 of M"),
+        (16, [0, 1, 2, 3, 8, 9, 10, 11], (8,), "rows 0-3 of every tile of 8 of M"),
         (16, [1, 2, 9, 11], (8,), ""),
         (16, [0, 1, 2, 3, 4, 8, 9, 10, 11, 12], (8,), ""),
     ],
@@ -58,6 +59,13 @@ def test_a_diagonal_has_three_elements_at_least():
     assert diagonal_pattern(np.eye(3, k=1, dtype=bool), "M", "N") is None
     assert diagonal_pattern(np.eye(4, k=1, dtype=bool), "M", "N") == "on the diagonal N = M + 1"
     assert diagonal_pattern(np.eye(4, k=-1, dtype=bool), "M", "N") == "on the diagonal N = M - 1"
+
+
+def test_all_but_a_corner_is_no_side_of_a_diagonal():
+    for rows, side in ((4, None), (3, "above the diagonal (N >= M - 1)")):
+        failing = np.ones((rows, 5), bool)
+        failing[-1, 0] = False
+        assert diagonal_pattern(failing, "M", "N") == side, f"{failing.mean():.0%} of the output"
     assert diagonal_pattern(np.eye(2, dtype=bool), "M", "N") is None
 
 

@@ -50,6 +50,8 @@ def test_what_is_wrong_with_a_reference_is_told_when_it_is_evaluated() -> None:
 
     with pytest.raises(RefusedInputs, match="the reference refuses these inputs: only square ones"):
         _ = Problem.of(Op("o", {"x": ("M", "N")}, refuses, []), CASE).reference
+    with pytest.raises(InvalidOp, match="returned a NoneType: it must return one array"):
+        _ = Problem.of(Op("o", {"x": ("M", "N")}, lambda x: None, []), CASE).reference
     with pytest.raises(InvalidOp, match="must compute in float64"):
         _ = Problem.of(Op("o", {"x": ("M", "N")}, lambda x: x.astype(np.float32), []), CASE).reference
 
