@@ -34,6 +34,7 @@ class Simulator(Backend):
     lacks = ("float64",)
     evidence = Evidence.SIMULATED
     default_targets = ("trn2",)
+    imports = ("triptych.simulator",)
     emulates = "The NKI simulator, by class of instruction"
 
     @property

@@ -47,7 +47,7 @@ def fingerprint(task: Task, op: Op, settings: Settings) -> str:
     """What decides the result of a task, as sixteen hexadecimal digits."""
     kernel = getattr(op, BACKENDS[task.backend].panel)
     parts: dict[str, Any] = {
-        "task": repr(replace(task, repro="")),
+        "task": repr(replace(task, though_slow=True, repro="")),
         "settings": repr((settings.no_check, settings.wanted, settings.paranoid, task.bench and settings.budget)),
         "versions": [np.__version__, *(environment.version(name) for name in environment.PACKAGES)],
         "nki": os.environ.get(VARIABLE),

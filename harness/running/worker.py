@@ -15,8 +15,10 @@ import queue
 import signal
 import sys
 import threading
+from collections.abc import Mapping
 from typing import BinaryIO
 
+from triptych.harness.ops.op import Op
 from triptych.harness.running import crash_location, memory_limit
 from triptych.harness.running.bench import Bench
 from triptych.harness.running.tasks import Settings, Task
@@ -25,10 +27,19 @@ Jobs = queue.SimpleQueue[tuple[Task, Settings]]
 
 
 def main() -> None:
-    """Serve until the parent goes away."""
+    """A process that was started anew: serve, with the descriptor for its stack among its arguments."""
+    serve(int(sys.argv.pop()) if len(sys.argv) > 1 else None, {})
+
+
+def serve(stack: int | None, ops: Mapping[str | None, Mapping[str, Op]]) -> None:
+    """Serve until the parent goes away.
+
+    stack: the descriptor of the file to write the stack into when it comes to that
+    ops: what is loaded already, by its file
+    """
     end_with_parent()
     requests, replies = private_pipes()
-    crash_location.enable(int(sys.argv.pop()) if len(sys.argv) > 1 else None)
+    crash_location.enable(stack)
     own = os.getpid()
     jobs: Jobs = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(requests, jobs), daemon=True).start()
@@ -43,6 +54,7 @@ def main() -> None:
             os._exit(1)
 
     bench = Bench(lambda what: send("phase", what), lambda result: send("verdict", result))
+    bench.sources = {source: dict(some) for source, some in ops.items()}
     send("ready", os.getpid())
     while True:
         task, settings = jobs.get()

@@ -83,6 +83,7 @@ def add_judgement(parser: argparse.ArgumentParser, timed: bool) -> None:
     group.add_argument(
         "--memory", type=values.size, metavar="N", help="per worker, as 8G or 500M (default: 80%% of what is free)"
     )
+    add_jobs(group)
     group.add_argument("--require", dest="required", **LIST, metavar="B,...", help="exit 6 unless these backends ran")
     group.add_argument("--strict", action="store_true", help="a skipped or unsupported case is a failure too")
     group.add_argument("-x", dest="stop", action="store_true", help="stop at the first case that does not pass")
@@ -256,6 +257,11 @@ def add_tune(parser: argparse.ArgumentParser) -> None:
 def add_nki(parser: argparse._ActionsContainer) -> None:
     """Which NKI kernels are written for; the command runs with it (cli.nki_version)."""
     parser.add_argument("--nki", choices=VERSIONS, help=f"the version of NKI (default: {VERSIONS[0]})")
+
+
+def add_jobs(parser: argparse._ActionsContainer) -> None:
+    """How many processes work at once; None where the user leaves it to the machine."""
+    parser.add_argument("--jobs", type=values.count, metavar="N", help="workers at once (default: one a core)")
 
 
 def add_export(parser: argparse.ArgumentParser) -> None:

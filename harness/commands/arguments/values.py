@@ -76,6 +76,14 @@ def seed(text: str) -> int:
     return value
 
 
+def count(text: str) -> int:
+    """A whole number above zero: `8`."""
+    value = int(text) if text.strip().isdecimal() else 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"wants a whole number above zero, as 8, got {text!r}")
+    return value
+
+
 def counts(text: str) -> list[int]:
     """Whole numbers above zero: `1,8,32`."""
     try:

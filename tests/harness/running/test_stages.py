@@ -364,17 +364,19 @@ def test_the_innermost_line_of_the_user_is_told():
 def test_tasks_of_one_case_run_together_and_results_keep_their_order():
     other = replace(CASE, name="d")
     tasks = [replace(task(case=case), target=t) for t in ("a", "b") for case in (CASE, other)]
-    assert list(runner.by_case(tasks)) == [0, 2, 1, 3]
+    assert runner.by_case(tasks) == [[0, 2], [1, 3]]
     seen = []
 
-    def perform(one):
+    def perform(one, settings, timeout_s):
         seen.append((one.case.name, one.target))
         return result_without_run(one, Status.PASSED, "", None, Evidence.HOST)
 
     by_name = {"fake": Fake()}
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(BACKENDS, "fake", by_name["fake"])
-        results = runner.perform_all(tasks, perform, lambda _: None)
+        workers = runner.Workers()
+        patch.setattr(workers.workers[0], "perform", perform)
+        results = workers(tasks, Settings())
     assert seen == [("c", "a"), ("c", "b"), ("d", "a"), ("d", "b")]
     assert [(r.case, r.target) for r in results] == [("c", "a"), ("d", "a"), ("c", "b"), ("d", "b")]
 
