@@ -37,6 +37,7 @@ class Plan:
     unpredicted: Sequence[str] = ()  # case sets of which no time is predicted
     named: Sequence[str] = ()  # the backends that the user names
     tolerance: Bounds | None = None  # that was asked for
+    jobs: int | None = None  # workers at once; None: one a core
 
     @cached_property
     def tasks(self) -> list[Task]:
@@ -138,6 +139,7 @@ def plan(request: Request, ops: Mapping[str, Op] | None = None) -> Plan:
         unpredicted=request.unpredicted,
         named=request.backends,
         tolerance=tolerance,
+        jobs=request.jobs,
     )
 
 

@@ -11,7 +11,6 @@ import json
 import os
 import pickle
 import queue
-import signal
 import subprocess
 import sys
 import threading
@@ -27,6 +26,7 @@ from triptych.harness.results.result import Result
 from triptych.harness.results.status import Cause, Status
 from triptych.harness.running import crash_location
 from triptych.harness.running.tasks import Settings, Task, result_without_run
+from triptych.harness.running.workers.ended import in_words, kill_group
 from triptych.harness.running.workers.forked import Forked
 
 START_LIMIT_S = 300.0  # a loaded machine may take a minute, which is no fault of a kernel
@@ -143,7 +143,8 @@ class WorkerProcess:
 
     def stop(self) -> None:
         """End the worker and all that it started."""
-        process, self.process, self.pump = self.process, None, None
+        process, self.process = self.process, None
+        pump, self.pump = self.pump, None
         if process is None:
             return
         assert process.stdin is not None
@@ -152,9 +153,11 @@ class WorkerProcess:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=0.5)
         if os.name == "posix":
-            _kill_group(process.pid)
+            kill_group(process.pid)
         process.kill()
         process.wait()
+        if pump is not None:
+            pump.join(timeout=0.5)
         if self.stack is not None:
             self.stack.close()
 
@@ -163,7 +166,7 @@ class WorkerProcess:
         process = self.process
         if process is not None:
             if os.name == "posix":
-                _kill_group(process.pid)
+                kill_group(process.pid)
             process.kill()
 
     def _end_in_words(self) -> str:
@@ -173,7 +176,7 @@ class WorkerProcess:
             code = self.process.wait(timeout=5)
         except subprocess.TimeoutExpired:
             return "it closed the pipe that it answers through, or wrote into it"
-        return _in_words(code) + crash_location.read(self.stack)
+        return in_words(code) + crash_location.read(self.stack)
 
 
 def overrun(phase: str, limit_s: float, place: str) -> str:
@@ -184,24 +187,6 @@ def overrun(phase: str, limit_s: float, place: str) -> str:
             "when the machine is less busy"
         )
     return f"{phase} took longer than the time limit of {limit_s:g} s{place}; --timeout sets it"
-
-
-def _kill_group(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)
-
-
-def _in_words(code: int) -> str:
-    """How a process with this exit code ended."""
-    if code >= 0:
-        return f"it exited with code {code}"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = f"signal {-code}"
-    if name == "SIGKILL":
-        return "killed by SIGKILL, as the system does when memory runs out: free some, or take a smaller case"
-    return f"killed by {name}"
 
 
 def _pump(stream: BinaryIO, replies: queue.SimpleQueue[tuple[str, Any] | None]) -> None:

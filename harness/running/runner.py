@@ -103,7 +103,9 @@ class _TaskRun:
 
 
 class _Hand:
-    """One worker in a run."""
+    """One worker in a run, which is started again after a task that it did not survive."""
+
+    is_fit = True
 
     def __init__(self, worker: WorkerProcess, run: _TaskRun) -> None:
         self.worker, self.run = worker, run

@@ -115,9 +115,8 @@ class Session:
         ops: dict[str | None, dict[str, Op]] = {}
         for task in made.tasks:
             ops.setdefault(task.source, {})[task.op] = made.ops[task.op]
-        with Workers.for_tasks(
-            made.tasks, ops, request.jobs or cores.usable(), may_fork=not request.paranoid
-        ) as workers:
+        jobs = made.jobs or cores.usable()
+        with Workers.for_tasks(made.tasks, ops, jobs, may_fork=not request.paranoid) as workers:
             run.jobs = len(workers.workers)
             self._carry_out(request, run, workers, observers)
         return run

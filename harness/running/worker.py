@@ -8,11 +8,9 @@ ends at once, even in the middle of a kernel.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import pickle
 import queue
-import signal
 import sys
 import threading
 from collections.abc import Mapping
@@ -22,6 +20,7 @@ from triptych.harness.ops.op import Op
 from triptych.harness.running import crash_location, memory_limit
 from triptych.harness.running.bench import Bench
 from triptych.harness.running.tasks import Settings, Task
+from triptych.harness.running.workers.pipes import end_with_parent, private_pipes
 
 Jobs = queue.SimpleQueue[tuple[Task, Settings]]
 
@@ -63,22 +62,6 @@ def serve(stack: int | None, ops: Mapping[str | None, Mapping[str, Op]]) -> None
             memory_limit.apply(bench.memory)
         result = bench.perform(task, settings)
         send("last result" if bench.unfit else "result", result)
-
-
-def end_with_parent() -> None:
-    """On Linux the system ends this process with its parent, even while it hangs in C with the interpreter's lock."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-
-
-def private_pipes() -> tuple[BinaryIO, BinaryIO]:
-    """The pipes to the parent under new descriptors; standard input becomes empty, output joins the error."""
-    requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
-    os.dup2(2, 1)
-    return requests, replies
 
 
 def _receive(requests: BinaryIO, jobs: Jobs) -> None:

@@ -192,6 +192,7 @@ def add_profile(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--watch", action="store_true", help="predict again whenever a source is saved")
     group = parser.add_argument_group("how to predict")
+    add_jobs(group)
     group.add_argument(
         "--order",
         choices=("overlapped", "program", "both"),
@@ -247,6 +248,7 @@ def add_tune(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--timeout", dest="timeout_s", type=values.seconds, default=120.0, metavar="T", help="per judged case"
     )
+    add_jobs(group)
     group = parser.add_argument_group("output")
     group.add_argument("--write", action="store_true", help="put the choice into the kernel's file")
     group.add_argument("--json", metavar="PATH", help="every setting, as one document (- is stdout)")
@@ -319,6 +321,7 @@ def add_validate_timing(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="clones of aws-neuron-sdk, nki-library, nki-autotune (default: none)",
     )
+    add_jobs(parser)
     parser.add_argument("--json", metavar="PATH", help="everything, as one document (- is stdout)")
     parser.add_argument("--md", metavar="PATH", help="a Markdown table with sources (- is stdout)")
 

@@ -69,8 +69,10 @@ class Forked:
         return code
 
     def kill(self) -> None:
-        if self.poll() is None:
-            os.kill(self.pid, signal.SIGKILL)
+        """End it at once; another thread than the one that waits for it may do so too."""
+        if self.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
 
 
 def _become(main: Callable[[], object], requests: int, replies: int, keep: int | None) -> None:

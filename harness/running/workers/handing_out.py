@@ -18,6 +18,10 @@ Of = TypeVar("Of", covariant=True)
 class Hand(Protocol[Of]):
     """What does one task at a time, in a process of its own."""
 
+    @property
+    def is_fit(self) -> bool:
+        """Whether it can do another chain."""
+
     def do(self, number: int, chain: Sequence[int]) -> Of:
         """The result of a task, by its number, whatever it does to the process."""
 
@@ -29,7 +33,10 @@ class Hand(Protocol[Of]):
 
 
 def hand_out(chains: Sequence[Sequence[int]], hands: Sequence[Hand[T]]) -> Generator[tuple[int, T], None, None]:
-    """(number, result) of every task as it comes; whoever stops asking, as at an interrupt, ends all that runs."""
+    """(number, result) of every task as it comes, but for what is left when no hand is fit any more.
+
+    Whoever stops asking, as at an interrupt, ends all that runs.
+    """
     if len(hands) == 1:
         with ExitStack() as stack:
             stack.callback(hands[0].stop)
@@ -40,11 +47,11 @@ def hand_out(chains: Sequence[Sequence[int]], hands: Sequence[Hand[T]]) -> Gener
     left = iter(chains)
     taking = threading.Lock()
     stopping = threading.Event()
-    results: queue.SimpleQueue[tuple[int, Any] | BaseException] = queue.SimpleQueue()
+    results: queue.SimpleQueue[tuple[int, Any] | BaseException | None] = queue.SimpleQueue()
 
     def work(hand: Hand[T]) -> None:
         try:
-            while True:
+            while hand.is_fit:
                 with taking:
                     chain = next(left, None)
                 if chain is None:
@@ -57,16 +64,21 @@ def hand_out(chains: Sequence[Sequence[int]], hands: Sequence[Hand[T]]) -> Gener
             results.put(error)
         finally:
             hand.stop()
+            results.put(None)
 
     threads = [threading.Thread(target=work, args=(hand,), daemon=True) for hand in hands]
     for thread in threads:
         thread.start()
     try:
-        for _ in range(sum(map(len, chains))):
+        at_work = len(hands)
+        while at_work:
             result = results.get()
             if isinstance(result, BaseException):
                 raise result
-            yield result
+            if result is None:
+                at_work -= 1
+            else:
+                yield result
     finally:
         stopping.set()
         while any(thread.is_alive() for thread in threads):

@@ -26,6 +26,7 @@ from triptych.harness.running.fuzz import Disagreement, Searcher, TimeUp
 from triptych.harness.running.plan import check_targets, plan, targets_of
 from triptych.harness.running.request import Request
 from triptych.harness.running.tasks import Settings, Task, result_without_run
+from triptych.harness.running.workers import ended
 
 CASE = Case("op", "c", {"M": 40}, "float32")
 SIMULATED = BACKENDS["nki-sim"]
@@ -334,7 +335,7 @@ def test_the_memory_limit_is_four_fifths_of_the_lesser_of_machine_and_container(
     ],
 )
 def test_how_a_process_ended(code, said):
-    assert said in process._in_words(code)
+    assert said in ended.in_words(code)
 
 
 def test_a_phase_that_overran_names_the_limit_and_the_line():
