@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 
-from triptych.harness.reports.remaining import Remaining
 from triptych.harness.reports.terminal import StatusLine, Ticker
 from triptych.harness.results.result import Result
 from triptych.harness.results.status import BAD
 from triptych.harness.running.session import Observer, Run
 from triptych.harness.running.tasks import key
+from triptych.harness.running.workers.remaining import Remaining
 
 
 class Progress(Observer):

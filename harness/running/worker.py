@@ -8,6 +8,7 @@ ends at once, even in the middle of a kernel.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import queue
@@ -61,6 +62,8 @@ def serve(stack: int | None, ops: Mapping[str | None, Mapping[str, Op]]) -> None
             bench.memory = settings.memory or memory_limit.default()
             memory_limit.apply(bench.memory)
         result = bench.perform(task, settings)
+        with contextlib.suppress(OSError, ValueError):  # closed by a kernel
+            sys.stdout.flush()  # what was printed is not lost when this process is ended
         send("last result" if bench.unfit else "result", result)
 
 

@@ -30,13 +30,13 @@ from triptych.harness.profiling.subjects import Subject, of_function, of_ops
 from triptych.harness.reports.problems import problems, unsupported
 from triptych.harness.reports.profile import text
 from triptych.harness.reports.profile.page import page
-from triptych.harness.reports.remaining import Remaining
 from triptych.harness.reports.terminal import StatusLine, wants_colour
 from triptych.harness.results.document import Document
 from triptych.harness.results.record import to_plain
 from triptych.harness.results.status import Cause, Status
 from triptych.harness.running.provenance import provenance, source
 from triptych.harness.running.workers.each import each
+from triptych.harness.running.workers.remaining import Remaining
 from triptych.simulator.chips import Fact
 
 ORDERS = {"overlapped": ("overlapped",), "program": ("program",), "both": ("overlapped", "program")}

@@ -7,6 +7,7 @@ evaluates one after the other; results are the same.
 from __future__ import annotations
 
 import pickle
+import sys
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, suppress
 from typing import Any, TypeVar
@@ -99,5 +100,6 @@ def _serve(function: Callable[[int], Any]) -> None:
             pickle.loads(answer)
         except Exception:
             answer = pickle.dumps(("cannot be sent", None))
+        sys.stdout.flush()  # what was printed is not lost when this process is ended
         replies.write(answer)
         replies.flush()
