@@ -57,7 +57,7 @@ def add_selection(parser: argparse.ArgumentParser, cases: str) -> None:
         metavar="AXIS=V,...",
         help="a case of your own, as M=3,K=5,N=7",
     )
-    group.add_argument("-a", dest="axes", **AXES, help="sizes, as -a M=256,1024")
+    group.add_argument("-a", dest="axes", **AXES, help="sizes, as -a M=256,1024 or -a M=256:8192:x2 (or :+256)")
     group.add_argument("--seed", type=values.seed, default=0, metavar="N", help="of the inputs (default: 0)")
     parser.set_defaults(default_sets=comma_list(cases))
 
@@ -186,7 +186,7 @@ def add_profile(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--dtype", dest="dtypes", **LIST, metavar="D,...", help="(default: bfloat16, or the op's first)")
     group.add_argument("--cases", dest="sets", **LIST, metavar="SET,...", help="(default: model; smoke with -a)")
     group.add_argument("-k", dest="names", metavar="CASE", help="only cases of this name or glob")
-    group.add_argument("-a", dest="axes", **AXES, help="sizes, as -a M=256,1024")
+    group.add_argument("-a", dest="axes", **AXES, help="sizes, as -a M=256,1024 or -a M=256:8192:x2 (or :+256)")
     group.add_argument(
         "--seed", type=values.seed, default=0, metavar="N", help="of inputs, where data matters (default: 0)"
     )
@@ -229,7 +229,7 @@ def add_compile(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--cases", dest="sets", **LIST, metavar="SET,...", help="(default: model; smoke with -a)")
     parser.add_argument("-k", dest="names", metavar="CASE", help="only cases of this name or glob")
-    parser.add_argument("-a", dest="axes", **AXES, help="sizes, as -a M=256,1024")
+    parser.add_argument("-a", dest="axes", **AXES, help="sizes, as -a M=256,1024 or -a M=256:8192:x2 (or :+256)")
     parser.add_argument("--json", metavar="PATH", help="everything, as one document (- is stdout, and nothing else is)")
 
 
