@@ -20,6 +20,7 @@ from triptych.harness.results.timing import Timing
 class Torch(Backend):
     name = "torch"
     panel = family = "torch"
+    imports = ("torch",)
     promises_bits = False  # it is what a kernel is compared with
 
     @property

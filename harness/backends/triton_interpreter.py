@@ -40,6 +40,7 @@ class Interpreter(Backend):
     evidence = Evidence.INTERPRETED
     slow_clock = True
     again_in_words = " with the programs of each launch in reverse order"
+    imports = ("triptych.harness.emulators.running",)
     emulates = "Triton's interpreter, operation by operation"
 
     def missing(self) -> str | None:

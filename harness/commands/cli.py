@@ -18,6 +18,7 @@ from triptych.harness.commands.arguments.parser import parse
 from triptych.harness.errors import RequiredMissing, UsageError
 from triptych.harness.exit_codes import ExitCode
 from triptych.harness.nki_versions import VARIABLE
+from triptych.harness.one_thread import ONE_THREAD
 
 if TYPE_CHECKING:
     from triptych.harness.running.session import Session
@@ -28,6 +29,8 @@ def main(argv: Sequence[str] | None = None, session: Session | None = None) -> i
     words = list(sys.argv[1:] if argv is None else argv)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # a job's end keeps what is finished, as Ctrl-C does
+    if argv is None:  # this process is ours alone
+        os.environ.update({name: one for name, one in ONE_THREAD.items() if name not in os.environ})
     try:
         arguments = parse(words, session=session)
         module, _, function = arguments.run.partition(":")

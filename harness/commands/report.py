@@ -33,12 +33,12 @@ def add_full_sizes(run: Run, document: Document) -> None:
     line = Ticker(sys.stderr)
 
     def show(done: int, of: int, subject: Subject) -> None:
-        line.say(f"[{done}/{of}] predicting {subject.op} {subject.case}")
+        line.say(f"[{done}/{of}] predicted {subject.op} {subject.case}")
 
     targets = list(run.plan.targets) or ["trn2"]
     try:
         for profile in full_sizes(
-            list(run.plan.ops.values()), run.plan.sources, targets, run.plan.selection.seed, show
+            list(run.plan.ops.values()), run.plan.sources, targets, run.plan.selection.seed, show, run.plan.jobs
         ):
             document.results.append(profile)
     except KeyboardInterrupt:

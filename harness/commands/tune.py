@@ -72,7 +72,7 @@ def run(arguments: Namespace) -> int:
     for job in jobs(arguments):
         line = Ticker(sys.stderr, quiet=outputs.quiet)
         try:
-            made = search(job.knobs, ruler(job, request, arguments), partial(tick, line, job))
+            made = search(job.knobs, ruler(job, request, arguments), partial(tick, line, job), arguments.jobs)
         finally:
             line.clear()
         trial, judged = judged_winner(made, job, request, arguments)
@@ -105,6 +105,7 @@ def request_of(arguments: Namespace) -> Request:
         axes=arguments.axes,
         seed=arguments.seed,
         timeout_s=arguments.timeout_s,
+        jobs=arguments.jobs,
     )
 
 
@@ -217,7 +218,7 @@ def winner(tuning: Tuning, job: Job, request: Request, arguments: Namespace) -> 
 def judged(setting: Setting, job: Job, request: Request, arguments: Namespace) -> list[Result]:
     """The verdicts of a setting on the cases that it was tuned on, and on all small and hard ones."""
     small = [name for name in JUDGED if name in job.op.case_sets]
-    every = Request(sets=small, seed=request.seed, timeout_s=request.timeout_s)
+    every = Request(sets=small, seed=request.seed, timeout_s=request.timeout_s, jobs=request.jobs)
     with tempfile.TemporaryDirectory(prefix="triptych-tune-") as folder:
         variant = beside_links(job.knobs.path, job.knobs.written(setting), Path(folder) / "chosen")
         asked = [job.request(request), *([every] if small else [])]

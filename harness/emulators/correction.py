@@ -43,11 +43,15 @@ FLOAT8 = {
     tl.float8e5b16: np.dtype(ml_dtypes.float8_e5m2fnuz),
 }
 _uncorrected_np_dtype = interpreter._get_np_dtype
+_held: dict[str, np.dtype[Any]] = {"bf16": BFLOAT16}  # by the name of a Triton dtype; asked for with every value
 
 
 def np_dtype(dtype: Any) -> np.dtype[Any]:
     """The NumPy dtype that holds values of a Triton dtype, a block of them or one."""
-    held: np.dtype[Any] = BFLOAT16 if dtype.scalar == tl.bfloat16 else _uncorrected_np_dtype(dtype)
+    scalar = dtype.scalar
+    held = _held.get(scalar.name)
+    if held is None:
+        held = _held[scalar.name] = _uncorrected_np_dtype(scalar)
     return held
 
 

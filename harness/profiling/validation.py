@@ -43,17 +43,32 @@ class Outcome:
 
 def predicted(points: Iterable[Point], public: Public) -> Iterator[Outcome]:
     """Each point's outcome; those of one call, which stand together, share its prediction."""
-    for call, group in groupby(points, key=lambda point: point.call):
-        outcome = prediction_of(call, public)
-        for point in group:
-            if isinstance(outcome, Prediction):
-                naive = naive_us(outcome) if point.what.startswith("total") else None
-                us = point.predicted_us(outcome)
-                yield Outcome(
-                    point, us, "", outcome.mfu, outcome.hbm_bytes, outcome.busy, outcome.regime, naive_us=naive
-                )
-            else:
-                yield Outcome(point, None, outcome)
+    for some in by_call(points):
+        for point, found in zip(some, predicted_together(some, public), strict=True):
+            yield Outcome(point, **found)
+
+
+def by_call(points: Iterable[Point]) -> list[list[Point]]:
+    """The points of each call."""
+    return [list(group) for _, group in groupby(points, key=lambda point: point.call)]
+
+
+def predicted_together(points: Sequence[Point], public: Public) -> list[dict[str, Any]]:
+    """What the outcomes of the points of one call hold beside the points."""
+    outcome = prediction_of(points[0].call, public)
+    if not isinstance(outcome, Prediction):
+        return [{"predicted_us": None, "reason": outcome} for _ in points]
+    return [
+        {
+            "predicted_us": point.predicted_us(outcome),
+            "mfu": outcome.mfu,
+            "hbm_bytes": outcome.hbm_bytes,
+            "busy": dict(outcome.busy),
+            "regime": outcome.regime,
+            "naive_us": naive_us(outcome) if point.what.startswith("total") else None,
+        }
+        for point in points
+    ]
 
 
 def prediction_of(call: Call, public: Public) -> Prediction | str:

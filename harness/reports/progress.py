@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-import time
 
 from triptych.harness.reports.terminal import StatusLine, Ticker
 from triptych.harness.results.result import Result
 from triptych.harness.results.status import BAD
 from triptych.harness.running.session import Observer, Run
+from triptych.harness.running.tasks import key
+from triptych.harness.running.workers.remaining import Remaining
 
 
 class Progress(Observer):
@@ -26,12 +27,13 @@ class Progress(Observer):
 
     def ready(self, run: Run) -> None:
         self.tasks = run.left
-        self.done = self.bad = 0
-        self.begun = time.monotonic()
+        self.numbers = {key(task): number for number, task in enumerate(self.tasks)}
+        self.left = Remaining(len(self.tasks), run.jobs)
+        self.bad = 0
         self._show()
 
     def on_result(self, run: Run, result: Result) -> None:
-        self.done += 1
+        self.left.done(self.numbers[key(result)])
         self.bad += result.status in BAD
         self._show()
 
@@ -39,20 +41,12 @@ class Progress(Observer):
         self.line.clear()
 
     def _show(self) -> None:
-        if self.done < len(self.tasks):
+        if self.left.count:
             self.line.say(self.words())
 
     def words(self) -> str:
-        """`[3/9, 1 not passed, about 2 min left] matmul 64x128x96 float32 nki-sim[trn2]`."""
-        task = self.tasks[self.done]
+        """`[3/9, 1 not passed, 4 at once, about 2 min left] matmul 64x128x96 float32 nki-sim[trn2]`."""
+        task = self.tasks[self.left.first]
         where = f"{task.backend}[{task.target}]" if task.target else task.backend
-        facts = [f"{self.done}/{len(self.tasks)}", f"{self.bad} not passed" if self.bad else "", self.left()]
-        return f"[{', '.join(filter(None, facts))}] {task.op} {task.case.name} {task.case.dtype} {where}"
-
-    def left(self) -> str:
-        """How long the rest takes if it takes as long as what is done; nothing before that can be said."""
-        elapsed = time.monotonic() - self.begun
-        if self.done < 2 or elapsed < 5:
-            return ""
-        seconds = elapsed / self.done * (len(self.tasks) - self.done)
-        return f"about {seconds / 60:.0f} min left" if seconds >= 90 else f"about {max(seconds, 1):.0f} s left"
+        done = self.left.words(f"{self.bad} not passed" if self.bad else "")
+        return f"{done} {task.op} {task.case.name} {task.case.dtype} {where}"

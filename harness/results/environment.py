@@ -15,16 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import triptych
+from triptych.harness.one_thread import ONE_THREAD
 
 PACKAGES = ("numpy", "ml_dtypes", "triton", "torch", "nki", "neuronx-cc")
-# What the worker sets unless the caller did. Emulated kernels make many small products, which threads slow down: on two
-# busy cores the model cases took 300 s with them and 180 s without, and threads of PyTorch wait for each other.
-ONE_THREAD = {
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "VECLIB_MAXIMUM_THREADS": "1",
-}
 EMULATION = ("TRITON_INTERPRET", "NKI_SIMULATOR", "NKI_PRECISE_FP", "NEURON_PLATFORM_TARGET_OVERRIDE", "TRIPTYCH_NKI")
 
 

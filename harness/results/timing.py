@@ -45,6 +45,7 @@ class Measured(Time, frozen=True, kw_only=True, tag="measured"):
     max_us: Microseconds
     warmups: int
     samples_us: list[Microseconds]
+    alone: bool | None = None  # whether nothing else of the run was at work meanwhile; None: nobody knows
     rounds: list[int] = []  # how many of the samples each round took, in order; none: all in one
 
     @property

@@ -209,7 +209,7 @@ class Bench:
             trial.run,
             trial.run_again,
             trial.seconds,
-            though_slow=kernel not in self.repeated_though_slow,
+            though_slow=trial.task.though_slow and kernel not in self.repeated_though_slow,
         )
         if trial.seconds > invariance.LONGEST_S:
             self.repeated_though_slow.add(kernel)

@@ -5,9 +5,10 @@ A plan also knows the command line that runs one of its tasks alone.
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from triptych.harness.backends import BACKENDS, Backend
@@ -36,6 +37,7 @@ class Plan:
     unpredicted: Sequence[str] = ()  # case sets of which no time is predicted
     named: Sequence[str] = ()  # the backends that the user names
     tolerance: Bounds | None = None  # that was asked for
+    jobs: int | None = None  # workers at once; None: one a core
 
     @cached_property
     def tasks(self) -> list[Task]:
@@ -58,7 +60,7 @@ class Plan:
         if not found and self.selection.names is not None:
             names = self.selection.case_names(self.ops.values())
             raise unknown("case", self.selection.names, names, globs=True)
-        return found
+        return slow_ones_once(found)
 
     def times(self, backend: Backend, group: str) -> bool:
         """Whether to time a backend on the cases of a set.
@@ -85,6 +87,17 @@ class Plan:
         bounds = [(name, getattr(self.tolerance, name, None)) for name in KEYS]
         line += ["--seed", str(case.seed), *(f"--{name}={value:g}" for name, value in bounds if value is not None)]
         return shlex.join(line)
+
+
+def slow_ones_once(tasks: Sequence[Task]) -> list[Task]:
+    """The tasks, of which each kernel is run again though it takes long in its largest case alone."""
+    largest: dict[tuple[str, str, str | None], Task] = {}
+    for task in tasks:
+        other = largest.setdefault((task.op, task.backend, task.target), task)
+        if math.prod(task.case.axes.values()) > math.prod(other.case.axes.values()):
+            largest[task.op, task.backend, task.target] = task
+    chosen = set(map(id, largest.values()))
+    return [replace(task, though_slow=id(task) in chosen) for task in tasks]
 
 
 def plan(request: Request, ops: Mapping[str, Op] | None = None) -> Plan:
@@ -126,6 +139,7 @@ def plan(request: Request, ops: Mapping[str, Op] | None = None) -> Plan:
         unpredicted=request.unpredicted,
         named=request.backends,
         tolerance=tolerance,
+        jobs=request.jobs,
     )
 
 

@@ -11,20 +11,23 @@ import json
 import os
 import pickle
 import queue
-import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from typing import IO, Any, BinaryIO
 
 from msgspec import structs
 
-from triptych.harness.results.environment import ONE_THREAD
+from triptych.harness.one_thread import ONE_THREAD
+from triptych.harness.ops.op import Op
 from triptych.harness.results.findings import Attribution
 from triptych.harness.results.result import Result
 from triptych.harness.results.status import Cause, Status
 from triptych.harness.running import crash_location
 from triptych.harness.running.tasks import Settings, Task, result_without_run
+from triptych.harness.running.workers.ended import in_words, kill_group
+from triptych.harness.running.workers.forked import Forked
 
 START_LIMIT_S = 300.0  # a loaded machine may take a minute, which is no fault of a kernel
 BOOT = (
@@ -39,11 +42,15 @@ def without_cause(result: Result, why: str) -> Result:
 
 
 class WorkerProcess:
-    """A child process that performs tasks; started at the first one and again after it died."""
+    """A child process that performs tasks; started at the first one and again after it died.
+
+    While it performs one, another thread may `kill` it, and do nothing else with it.
+    """
 
     def __init__(self) -> None:
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | Forked | None = None
         self.replies: queue.SimpleQueue[tuple[str, Any] | None] = queue.SimpleQueue()
+        self.pump: threading.Thread | None = None  # of the process that runs; started when it is first asked something
         self.stack: IO[bytes] | None = None  # where it writes its stack when it crashes or is asked
 
     def __enter__(self) -> WorkerProcess:
@@ -62,7 +69,9 @@ class WorkerProcess:
                 self.stop()  # it died after its last reply, which is no fault of this task
             if self.process is None:
                 self._start()
-                self._reply(limit)
+            if self.pump is None:
+                self._listen()
+                self._reply(limit)  # that it is ready
             phase, limit = "loading the op", timeout_s
             self._send((task, settings))
             while True:
@@ -88,6 +97,17 @@ class WorkerProcess:
             died = result_without_run(task, Status.ERROR, why, Cause.WORKER_DIED)
             return died if settled is None else without_cause(settled, why)
 
+    def fork(self, ops: Mapping[str | None, Mapping[str, Op]]) -> None:
+        """Start the first process now, as a copy of this one, which has loaded these `ops`, by their files.
+
+        Only where `forked.is_safe`. Kernels and references that this process has run may have left something in it.
+        """
+        from triptych.harness.running import worker
+
+        self.stack = crash_location.open_file()
+        stack = None if self.stack is None else self.stack.fileno()
+        self.process = Forked(lambda: worker.serve(stack, ops), keep=stack)
+
     def _start(self) -> None:
         self.stack = crash_location.open_file()
         inherited = () if self.stack is None else (self.stack.fileno(),)
@@ -99,9 +119,12 @@ class WorkerProcess:
             env={**ONE_THREAD, **os.environ},
             start_new_session=os.name == "posix",  # so that what a kernel starts dies with it
         )
+
+    def _listen(self) -> None:
+        assert self.process is not None and self.process.stdout is not None
         self.replies = queue.SimpleQueue()
-        assert self.process.stdout is not None
-        threading.Thread(target=_pump, args=(self.process.stdout, self.replies), daemon=True).start()
+        self.pump = threading.Thread(target=_pump, args=(self.process.stdout, self.replies), daemon=True)
+        self.pump.start()
 
     def _send(self, message: object) -> None:
         assert self.process is not None and self.process.stdin is not None
@@ -121,6 +144,7 @@ class WorkerProcess:
     def stop(self) -> None:
         """End the worker and all that it started."""
         process, self.process = self.process, None
+        pump, self.pump = self.pump, None
         if process is None:
             return
         assert process.stdin is not None
@@ -129,11 +153,21 @@ class WorkerProcess:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=0.5)
         if os.name == "posix":
-            _kill_group(process.pid)
+            kill_group(process.pid)
         process.kill()
         process.wait()
+        if pump is not None:
+            pump.join(timeout=0.5)
         if self.stack is not None:
             self.stack.close()
+
+    def kill(self) -> None:
+        """End the process that runs, for another thread: who waits for its reply sees that it died."""
+        process = self.process
+        if process is not None:
+            if os.name == "posix":
+                kill_group(process.pid)
+            process.kill()
 
     def _end_in_words(self) -> str:
         """How a worker ended that no longer answers, and where."""
@@ -142,7 +176,7 @@ class WorkerProcess:
             code = self.process.wait(timeout=5)
         except subprocess.TimeoutExpired:
             return "it closed the pipe that it answers through, or wrote into it"
-        return _in_words(code) + crash_location.read(self.stack)
+        return in_words(code) + crash_location.read(self.stack)
 
 
 def overrun(phase: str, limit_s: float, place: str) -> str:
@@ -153,24 +187,6 @@ def overrun(phase: str, limit_s: float, place: str) -> str:
             "when the machine is less busy"
         )
     return f"{phase} took longer than the time limit of {limit_s:g} s{place}; --timeout sets it"
-
-
-def _kill_group(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)
-
-
-def _in_words(code: int) -> str:
-    """How a process with this exit code ended."""
-    if code >= 0:
-        return f"it exited with code {code}"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = f"signal {-code}"
-    if name == "SIGKILL":
-        return "killed by SIGKILL, as the system does when memory runs out: free some, or take a smaller case"
-    return f"killed by {name}"
 
 
 def _pump(stream: BinaryIO, replies: queue.SimpleQueue[tuple[str, Any] | None]) -> None:

@@ -25,8 +25,9 @@ def provenance(
     ops: those whose kernels run
     label: what the user calls this machine
     """
-    names = list(backends)
-    here = (BACKENDS[name] for name in names if not BACKENDS[name].missing())
+    names, ops = list(backends), list(ops)
+    used = [name for name in names if not ops or any(getattr(op, BACKENDS[name].panel) is not None for op in ops)]
+    here = (BACKENDS[name] for name in used if not BACKENDS[name].missing())
     tested = {backend.name: found for backend in here if (found := backend.selftest()) is not None}
     panels = dict.fromkeys(BACKENDS[name].panel for name in names if not BACKENDS[name].is_reference)
     kernels = [

@@ -33,6 +33,7 @@ class Request:
     tolerance: Bounds | None = None  # None: the environment's, else the op's
     timeout_s: float = TIMEOUT_S
     memory: int | None = None  # bytes a worker; None: a share of what is free
+    jobs: int | None = None  # workers at once; None: one a core
     paranoid: bool = False  # guard against kernels that deceive the judge
 
     @property

@@ -3,7 +3,7 @@
 FILE is the document that --json writes, whole at every moment: it is written beside its place and renamed over it, at
 most once a second and at the end. A result in it counts as done if its `fingerprint` is that of the task: a digest of
 the case with its sizes, regime and seed, of the options that decide a verdict, of the versions of what computes it, and
-of the sources: the kernel's file with the Python files beside it, the file that declares the op, and all of the
+of the sources: the kernel's file and the one that declares the op, each with the Python files beside it, and all of the
 harness, the simulator and the references. Skipped cases and timeouts are tried again. Results of other selections stay
 in FILE, and while a run goes on it is locked and says that it is not complete.
 """
@@ -47,12 +47,12 @@ def fingerprint(task: Task, op: Op, settings: Settings) -> str:
     """What decides the result of a task, as sixteen hexadecimal digits."""
     kernel = getattr(op, BACKENDS[task.backend].panel)
     parts: dict[str, Any] = {
-        "task": repr(replace(task, repro="")),
+        "task": repr(replace(task, though_slow=True, repro="")),
         "settings": repr((settings.no_check, settings.wanted, settings.paranoid, task.bench and settings.budget)),
         "versions": [np.__version__, *(environment.version(name) for name in environment.PACKAGES)],
         "nki": os.environ.get(VARIABLE),
         "judges": sources(JUDGES),
-        "op": sources((Path(task.source).resolve(),)) if task.source else "",
+        "op": sources((Path(task.source).resolve().parent,)) if task.source else "",
         "kernel": sources((Path(kernel.rpartition(":")[0]).resolve().parent,)) if isinstance(kernel, str) else "",
         "host": host() if task.bench else "",
     }

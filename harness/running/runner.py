@@ -1,35 +1,161 @@
-"""Run tasks in a worker process, or in this one; those of one case together."""
+"""Run tasks in worker processes, or in this one; those of one case together."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import contextlib
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
+
+from msgspec import structs
 
 from triptych.harness.backends import BACKENDS
 from triptych.harness.ops.op import Op
 from triptych.harness.results.result import Result
-from triptych.harness.results.status import Cause, Status
+from triptych.harness.results.status import Cause, Evidence, Status
+from triptych.harness.results.timing import Measured
+from triptych.harness.running import memory_limit
 from triptych.harness.running.process import WorkerProcess
 from triptych.harness.running.tasks import TIMEOUT_S, Settings, Task, result_without_run
+from triptych.harness.running.workers import cores, forked
+from triptych.harness.running.workers.handing_out import hand_out
+from triptych.harness.running.workers.machine import Machine
+
+WORTH_A_START = 8  # cases: a process that is not forked takes about as long to start as so many small ones to run
+Chain = Sequence[int]  # positions of tasks that one worker runs, in this order
 
 
-def run(
-    tasks: Sequence[Task],
-    settings: Settings | None = None,
-    *,
-    timeout_s: float = TIMEOUT_S,
-    on_result: Callable[[Result], None] = lambda _: None,
-) -> list[Result]:
-    """A result for every task, in their order.
+class Workers:
+    """Runs tasks in worker processes, `jobs` of them at once.
 
-    Tasks of one case run one after the other, wherever they stand, because they share inputs and reference.
-
-    timeout_s: the limit of each phase of a task
-    on_result: sees each result as it comes
+    What is timed by a clock of this machine, or runs on a device, has the machine to itself meanwhile. Results do not
+    depend on `jobs`: a worker has its share of the memory, and what that does not suffice for is run again, alone and
+    with all of it.
     """
-    check_backends(tasks)
-    settings = settings or Settings()
-    with WorkerProcess() as worker:
-        return perform_all(tasks, lambda task: worker.perform(task, settings, timeout_s), on_result)
+
+    def __init__(self, jobs: int = 1) -> None:
+        self.workers = [WorkerProcess() for _ in range(jobs)]
+
+    @classmethod
+    def for_tasks(
+        cls, tasks: Sequence[Task], ops: Mapping[str | None, Mapping[str, Op]], jobs: int, may_fork: bool
+    ) -> Workers:
+        """As many workers as such tasks keep busy; where that is safe they are forked, with the ops that are loaded.
+
+        ops: by their file
+        """
+        here = [task for task in tasks if not BACKENDS[task.backend].missing()]
+        chains = len(chains_of(here))
+        warm = may_fork and bool(here) and forked.is_safe()
+        if warm:
+            import_for(here, ops)
+            warm = forked.is_safe()
+        workers = cls(max(1, min(cores.bearable(jobs), chains if warm else chains // WORTH_A_START)))
+        if warm:
+            for worker in workers.workers:
+                with contextlib.suppress(OSError):  # no further process can be had; it is started when it is needed
+                    worker.fork(ops)
+        return workers
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self.workers:
+            worker.stop()
+
+    def __call__(
+        self,
+        tasks: Sequence[Task],
+        settings: Settings,
+        *,
+        timeout_s: float = TIMEOUT_S,
+        on_result: Callable[[Result], None] = lambda _: None,
+    ) -> list[Result]:
+        """A result for every task, in their order.
+
+        timeout_s: the limit of each phase of a task
+        on_result: sees each result as it comes
+        """
+        run = _TaskRun(tasks, settings, timeout_s, len(self.workers))
+        results: dict[int, Result] = {}
+        with closing(hand_out(chains_of(tasks), [_Hand(worker, run) for worker in self.workers])) as coming:
+            for i, result in coming:
+                results[i] = result
+                on_result(result)
+        return [results[i] for i in range(len(tasks))]
+
+
+class _TaskRun:
+    """What the workers of one run share."""
+
+    def __init__(self, tasks: Sequence[Task], settings: Settings, timeout_s: float, jobs: int) -> None:
+        check_backends(tasks)
+        self.tasks, self.timeout_s = tasks, timeout_s
+        self.missing = {name: BACKENDS[name].missing() for name in dict.fromkeys(task.backend for task in tasks)}
+        self.machine = Machine()
+        self.settings = self.whole = settings
+        self.shares_memory = False
+        if jobs > 1 and settings.memory is None and (memory := memory_limit.default()) is not None:
+            self.settings, self.whole = replace(settings, memory=memory // jobs), replace(settings, memory=memory)
+            self.shares_memory = True
+
+
+class _Hand:
+    """One worker in a run, which is started again after a task that it did not survive."""
+
+    is_fit = True
+
+    def __init__(self, worker: WorkerProcess, run: _TaskRun) -> None:
+        self.worker, self.run = worker, run
+        self.in_its_stead: WorkerProcess | None = None  # with all of the memory, for the rest of a chain
+        self.chain: Chain = ()
+
+    def do(self, number: int, chain: Chain) -> Result:
+        task = self.run.tasks[number]
+        why = self.run.missing[task.backend]
+        if why:
+            return result_without_run(task, Status.SKIPPED, why, Cause.BACKEND_MISSING)
+        if chain is not self.chain:
+            self.chain = chain
+            self._let_go()
+        if self.in_its_stead is not None:
+            with self.run.machine.alone():
+                return timed_alone(self._with_all_memory(task, self.in_its_stead))
+        alone = wants_machine(task)
+        with self.run.machine.alone() if alone else self.run.machine.shared():
+            result = self.worker.perform(task, self.run.settings, self.run.timeout_s)
+        if result.cause is Cause.OUT_OF_MEMORY and self.run.shares_memory:
+            return self._once_more(number, chain)
+        return timed_alone(result)
+
+    def _once_more(self, number: int, chain: Chain) -> Result:
+        """A task for which a share of the memory was too little, with all of it, after what comes before it."""
+        self.worker.stop()
+        self.in_its_stead = WorkerProcess()
+        with self.run.machine.alone():
+            for i in chain[: chain.index(number)]:
+                if not self.run.missing[self.run.tasks[i].backend]:
+                    self._with_all_memory(replace(self.run.tasks[i], bench=False), self.in_its_stead)
+            return timed_alone(self._with_all_memory(self.run.tasks[number], self.in_its_stead))
+
+    def _with_all_memory(self, task: Task, worker: WorkerProcess) -> Result:
+        return worker.perform(task, self.run.whole, self.run.timeout_s)
+
+    def _let_go(self) -> None:
+        if self.in_its_stead is not None:
+            self.in_its_stead.stop()
+            self.in_its_stead = None
+
+    def kill(self) -> None:
+        for worker in (self.worker, self.in_its_stead):
+            if worker is not None:
+                worker.kill()
+
+    def stop(self) -> None:
+        self.worker.stop()
+        self._let_go()
 
 
 class InThisProcess:
@@ -52,9 +178,30 @@ class InThisProcess:
         """A result for every task, in their order."""
         from triptych.harness.running.bench import Bench
 
+        check_backends(tasks)
         bench = Bench(lambda phase: None)
         bench.sources = {source: dict(self.ops) for source in {task.source for task in tasks}}
-        return perform_all(tasks, lambda task: bench.perform(task, settings), on_result)
+        results: dict[int, Result] = {}
+        for i in (i for chain in by_case(tasks) for i in chain):
+            why = BACKENDS[tasks[i].backend].missing()
+            if why:
+                results[i] = result_without_run(tasks[i], Status.SKIPPED, why, Cause.BACKEND_MISSING)
+            else:
+                results[i] = timed_alone(bench.perform(tasks[i], settings))
+            on_result(results[i])
+        return [results[i] for i in range(len(tasks))]
+
+
+def run(
+    tasks: Sequence[Task],
+    settings: Settings | None = None,
+    *,
+    timeout_s: float = TIMEOUT_S,
+    on_result: Callable[[Result], None] = lambda _: None,
+) -> list[Result]:
+    """A result for every task, in their order, by one worker."""
+    with Workers() as workers:
+        return workers(tasks, settings or Settings(), timeout_s=timeout_s, on_result=on_result)
 
 
 def check_backends(tasks: Sequence[Task]) -> None:
@@ -64,25 +211,49 @@ def check_backends(tasks: Sequence[Task]) -> None:
             raise ValueError(f"there is no backend {task.backend!r}; there is {', '.join(BACKENDS)}")
 
 
-def perform_all(
-    tasks: Sequence[Task], perform: Callable[[Task], Result], on_result: Callable[[Result], None]
-) -> list[Result]:
-    """The results of tasks in their order; those whose backend is not here are not performed."""
-    missing = {name: BACKENDS[name].missing() for name in dict.fromkeys(task.backend for task in tasks)}
-    results: dict[int, Result] = {}
-    for i in by_case(tasks):
-        why = missing[tasks[i].backend]
-        if why:
-            results[i] = result_without_run(tasks[i], Status.SKIPPED, why, Cause.BACKEND_MISSING)
-        else:
-            results[i] = perform(tasks[i])
-        on_result(results[i])
-    return [results[i] for i in range(len(tasks))]
+def wants_machine(task: Task) -> bool:
+    """Whether a task is to run alone: it runs on a device, or is timed by a clock and not by a model."""
+    evidence = BACKENDS[task.backend].evidence
+    return evidence is Evidence.DEVICE or (task.bench and evidence is not Evidence.SIMULATED)
 
 
-def by_case(tasks: Sequence[Task]) -> Iterator[int]:
+def timed_alone(result: Result) -> Result:
+    """A result whose measured time, if it has one, says that nothing else of the run was at work meanwhile."""
+    if isinstance(result.timing, Measured):
+        result.timing = structs.replace(result.timing, alone=True)
+    return result
+
+
+def import_for(tasks: Sequence[Task], ops: Mapping[str | None, Mapping[str, Op]]) -> None:
+    """Import what tasks need, for the processes that are forked off this one; what cannot be is for a worker to say."""
+    wanted = {
+        module
+        for task in tasks
+        if getattr(ops.get(task.source, {}).get(task.op), BACKENDS[task.backend].panel, None) is not None
+        for module in BACKENDS[task.backend].imports
+    }
+    for module in sorted(wanted):
+        with contextlib.suppress(Exception):
+            importlib.import_module(module)
+
+
+def by_case(tasks: Sequence[Task]) -> list[Chain]:
     """The positions of the tasks, those of one case together."""
     groups: dict[str, list[int]] = {}
     for i, task in enumerate(tasks):
         groups.setdefault(repr((task.source, task.op, task.case)), []).append(i)
-    return (i for group in groups.values() for i in group)
+    return list(groups.values())
+
+
+def chains_of(tasks: Sequence[Task]) -> list[Chain]:
+    """What one worker does at a stretch: the tasks of a case; all cases that use a device, which has one user."""
+    here = {name: not BACKENDS[name].missing() for name in dict.fromkeys(task.backend for task in tasks)}
+    apart: list[Chain] = []
+    on_device: list[int] = []
+    for group in by_case(tasks):
+        names = {tasks[i].backend for i in group}
+        if any(here[name] and BACKENDS[name].evidence is Evidence.DEVICE for name in names):
+            on_device += group
+        else:
+            apart.append(group)
+    return [on_device, *apart] if on_device else apart

@@ -14,14 +14,15 @@ from triptych.harness.errors import RequiredMissing
 from triptych.harness.ops.op import Op
 from triptych.harness.results.result import Result
 from triptych.harness.results.status import BAD
-from triptych.harness.running import runner
 from triptych.harness.running.plan import Plan, plan
 from triptych.harness.running.request import Request
+from triptych.harness.running.runner import Workers
 from triptych.harness.running.tasks import Key, Settings, Task, key
+from triptych.harness.running.workers import cores
 
 
 class Runner(Protocol):
-    """What runs tasks: `runner.run`, or something in its place."""
+    """What runs tasks: `runner.Workers`, or something in its place."""
 
     def __call__(
         self, tasks: Sequence[Task], settings: Settings, *, timeout_s: float, on_result: Callable[[Result], None]
@@ -36,6 +37,7 @@ class Run:
         self.settings = settings
         self.env: dict[str, Any] = {}  # of the document, if one is to be written
         self.interrupted = False
+        self.jobs = 1  # how many tasks run at once
         self._results: list[Result] = []
 
     @cached_property
@@ -88,11 +90,11 @@ class StopAtFirst(Observer):
 class Session:
     """Carries out one request after the other.
 
-    runner: what runs the tasks, as a rule in worker processes
+    runner: what runs the tasks; without it worker processes, as many as a request says
     ops: those to choose from, by name; without them a request's own file or ours
     """
 
-    def __init__(self, runner: Runner = runner.run, ops: Mapping[str, Op] | None = None) -> None:
+    def __init__(self, runner: Runner | None = None, ops: Mapping[str, Op] | None = None) -> None:
         self.runner = runner
         self.ops = ops
 
@@ -107,6 +109,20 @@ class Session:
             no_check=request.no_check, wanted=made.tolerance, memory=request.memory, paranoid=request.paranoid
         )
         run = Run(made, settings)
+        if self.runner is not None:
+            self._carry_out(request, run, self.runner, observers)
+            return run
+        ops: dict[str | None, dict[str, Op]] = {}
+        for task in made.tasks:
+            ops.setdefault(task.source, {})[task.op] = made.ops[task.op]
+        jobs = made.jobs or cores.usable()
+        with Workers.for_tasks(made.tasks, ops, jobs, may_fork=not request.paranoid) as workers:
+            run.jobs = len(workers.workers)
+            self._carry_out(request, run, workers, observers)
+        return run
+
+    def _carry_out(self, request: Request, run: Run, runner: Runner, observers: Sequence[Observer]) -> None:
+        """Run what is left, while the observers look on."""
 
         def finished(result: Result) -> None:
             run.add(result)
@@ -123,7 +139,7 @@ class Session:
         for observer in observers:
             observer.ready(run)
         try:
-            self.runner(run.left, settings, timeout_s=request.timeout_s, on_result=finished)
+            runner(run.left, run.settings, timeout_s=request.timeout_s, on_result=finished)
         except StopRun:
             pass
         except KeyboardInterrupt:
@@ -131,7 +147,6 @@ class Session:
         finally:
             for observer in observers:
                 observer.ended(run)
-        return run
 
 
 def check_required(names: Sequence[str]) -> None:

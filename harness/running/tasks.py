@@ -24,6 +24,7 @@ class Task:
     backend: str
     target: str | None
     bench: bool = False
+    though_slow: bool = True  # run the kernel again even if it takes long
     repro: str = ""  # the command line that runs this task alone, carried into the result
 
 

@@ -8,27 +8,38 @@ ends at once, even in the middle of a kernel.
 
 from __future__ import annotations
 
-import ctypes
+import contextlib
 import os
 import pickle
 import queue
-import signal
 import sys
 import threading
+from collections.abc import Mapping
 from typing import BinaryIO
 
+from triptych.harness.ops.op import Op
 from triptych.harness.running import crash_location, memory_limit
 from triptych.harness.running.bench import Bench
 from triptych.harness.running.tasks import Settings, Task
+from triptych.harness.running.workers.pipes import end_with_parent, private_pipes
 
 Jobs = queue.SimpleQueue[tuple[Task, Settings]]
 
 
 def main() -> None:
-    """Serve until the parent goes away."""
+    """A process that was started anew: serve, with the descriptor for its stack among its arguments."""
+    serve(int(sys.argv.pop()) if len(sys.argv) > 1 else None, {})
+
+
+def serve(stack: int | None, ops: Mapping[str | None, Mapping[str, Op]]) -> None:
+    """Serve until the parent goes away.
+
+    stack: the descriptor of the file to write the stack into when it comes to that
+    ops: what is loaded already, by its file
+    """
     end_with_parent()
     requests, replies = private_pipes()
-    crash_location.enable(int(sys.argv.pop()) if len(sys.argv) > 1 else None)
+    crash_location.enable(stack)
     own = os.getpid()
     jobs: Jobs = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(requests, jobs), daemon=True).start()
@@ -43,6 +54,7 @@ def main() -> None:
             os._exit(1)
 
     bench = Bench(lambda what: send("phase", what), lambda result: send("verdict", result))
+    bench.sources = {source: dict(some) for source, some in ops.items()}
     send("ready", os.getpid())
     while True:
         task, settings = jobs.get()
@@ -50,23 +62,9 @@ def main() -> None:
             bench.memory = settings.memory or memory_limit.default()
             memory_limit.apply(bench.memory)
         result = bench.perform(task, settings)
+        with contextlib.suppress(OSError, ValueError):  # closed by a kernel
+            sys.stdout.flush()  # what was printed is not lost when this process is ended
         send("last result" if bench.unfit else "result", result)
-
-
-def end_with_parent() -> None:
-    """On Linux the system ends this process with its parent, even while it hangs in C with the interpreter's lock."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-
-
-def private_pipes() -> tuple[BinaryIO, BinaryIO]:
-    """The pipes to the parent under new descriptors; standard input becomes empty, output joins the error."""
-    requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
-    os.dup2(2, 1)
-    return requests, replies
 
 
 def _receive(requests: BinaryIO, jobs: Jobs) -> None:

@@ -1,4 +1,4 @@
-"""The search: every setting is handed out here, one after the other, and what came of them is ranked.
+"""The search: every setting is handed out here, and what came of them is ranked.
 
 A setting that is refused is kept with its reason. One that ends the search early, as Ctrl-C does, costs nothing that
 was found before.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,11 +17,13 @@ from triptych.harness.comparing.changes import rounds
 from triptych.harness.comparing.ratios import Ratio, of_samples, of_times
 from triptych.harness.results.status import Evidence
 from triptych.harness.results.timing import Measured
+from triptych.harness.running.workers.each import each
 from triptych.harness.tuning.compiled import order
 from triptych.harness.tuning.knobs import Knobs, Setting, same
 from triptych.harness.tuning.rulers import Reading, Refused, Ruler
 from triptych.harness.tuning.variants import beside_links
 
+SIDE_BY_SIDE = (None, Evidence.PREDICTED)  # the evidence of what no other process disturbs
 WORTH = 0.01  # a predicted gain below it is none: the model is off by more than that
 
 
@@ -102,14 +105,36 @@ def ratio(own: Reading, other: Reading) -> Ratio:
     return of_times(a.us, b.us)
 
 
-def search(knobs: Knobs, ruler: Ruler, on_trial: Callable[[Tuning], None] = lambda tuning: None) -> Tuning:
-    """Try every setting; the file's own comes first."""
+def search(
+    knobs: Knobs,
+    ruler: Ruler,
+    on_trial: Callable[[Tuning], None] = lambda tuning: None,
+    jobs: int | None = 1,
+) -> Tuning:
+    """Try every setting, several at once where no clock is read; the trials stand in the order of the settings.
+
+    jobs: how many at once; None: one a core
+    """
     tuning = Tuning(knobs, ruler.evidence)
+    settings = list(knobs.settings())
+    found: dict[int, Trial] = {}
+
+    def died(number: int, why: str) -> Trial:
+        return Trial(settings[number], refused=why)
+
     with tempfile.TemporaryDirectory(prefix="triptych-tune-") as folder:
+        every = each(
+            lambda number: tried(settings[number], knobs, ruler, Path(folder) / str(number)),
+            len(settings),
+            jobs if ruler.evidence in SIDE_BY_SIDE else 1,
+            died,
+        )
         try:
-            for number, setting in enumerate(knobs.settings()):
-                on_trial(tuning)
-                tuning.trials.append(tried(setting, knobs, ruler, Path(folder) / str(number)))
+            with closing(every) as coming:
+                for number, trial in coming:
+                    found[number] = trial
+                    tuning.trials = [found[number] for number in sorted(found)]
+                    on_trial(tuning)
         except KeyboardInterrupt:
             return tuning
     tuning.complete = True

@@ -1,4 +1,4 @@
-"""Lint a kernel that is about to run, once, and warn of what is found at the kernel's own lines."""
+"""Lint a kernel that is about to run, and warn once of what is found at the kernel's own lines."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ class LintWarning(UserWarning):
     """A kernel runs here and breaks a rule of the language, or of the compiler that AWS documents."""
 
 
-_seen: dict[
-    tuple[int, str], CodeType
-] = {}  # by identity and version of NKI: code of the same text in two files is equal, and hashing it is slow
+# By identity and version of NKI: code of the same text in two files is equal, and hashing it is slow.
+_found: dict[tuple[int, str], tuple[CodeType, list[Finding]]] = {}
 _told: set[Finding] = set()
 # The file has changed since, is too deep for Python's stack or for its parser.
 _UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
@@ -28,15 +27,21 @@ _UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
 def warn(function: Any, api: str) -> None:
     """Warn of each finding in `function` that was not told yet; of a function without source, say nothing."""
     code = getattr(getattr(function, "func", function), "__code__", None)
-    if code is None or (id(code), api) in _seen:
+    if code is None:
         return
-    _seen[id(code), api] = code
-    for finding in findings(code, api):
+    if (id(code), api) not in _found:
+        _found[id(code), api] = code, findings(code, api)
+    for finding in _found[id(code), api][1]:
         if finding in _told:
             continue
         _told.add(finding)
         message = f"{finding.rule}: {finding.message} [{finding.source}]"
         warnings.warn_explicit(message, LintWarning, finding.path, finding.line)
+
+
+def forget() -> None:
+    """Tell again what was told, to whoever wants it of each run of a kernel."""
+    _told.clear()
 
 
 def findings(code: CodeType, api: str) -> list[Finding]:

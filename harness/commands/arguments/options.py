@@ -57,7 +57,7 @@ def add_selection(parser: argparse.ArgumentParser, cases: str) -> None:
         metavar="AXIS=V,...",
         help="a case of your own, as M=3,K=5,N=7",
     )
-    group.add_argument("-a", dest="axes", **AXES, help="sizes, as -a M=256,1024")
+    group.add_argument("-a", dest="axes", **AXES, help="sizes, as -a M=256,1024 or -a M=256:8192:x2 (or :+256)")
     group.add_argument("--seed", type=values.seed, default=0, metavar="N", help="of the inputs (default: 0)")
     parser.set_defaults(default_sets=comma_list(cases))
 
@@ -83,6 +83,7 @@ def add_judgement(parser: argparse.ArgumentParser, timed: bool) -> None:
     group.add_argument(
         "--memory", type=values.size, metavar="N", help="per worker, as 8G or 500M (default: 80%% of what is free)"
     )
+    add_jobs(group)
     group.add_argument("--require", dest="required", **LIST, metavar="B,...", help="exit 6 unless these backends ran")
     group.add_argument("--strict", action="store_true", help="a skipped or unsupported case is a failure too")
     group.add_argument("-x", dest="stop", action="store_true", help="stop at the first case that does not pass")
@@ -185,12 +186,13 @@ def add_profile(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--dtype", dest="dtypes", **LIST, metavar="D,...", help="(default: bfloat16, or the op's first)")
     group.add_argument("--cases", dest="sets", **LIST, metavar="SET,...", help="(default: model; smoke with -a)")
     group.add_argument("-k", dest="names", metavar="CASE", help="only cases of this name or glob")
-    group.add_argument("-a", dest="axes", **AXES, help="sizes, as -a M=256,1024")
+    group.add_argument("-a", dest="axes", **AXES, help="sizes, as -a M=256,1024 or -a M=256:8192:x2 (or :+256)")
     group.add_argument(
         "--seed", type=values.seed, default=0, metavar="N", help="of inputs, where data matters (default: 0)"
     )
     parser.add_argument("--watch", action="store_true", help="predict again whenever a source is saved")
     group = parser.add_argument_group("how to predict")
+    add_jobs(group)
     group.add_argument(
         "--order",
         choices=("overlapped", "program", "both"),
@@ -227,7 +229,7 @@ def add_compile(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--cases", dest="sets", **LIST, metavar="SET,...", help="(default: model; smoke with -a)")
     parser.add_argument("-k", dest="names", metavar="CASE", help="only cases of this name or glob")
-    parser.add_argument("-a", dest="axes", **AXES, help="sizes, as -a M=256,1024")
+    parser.add_argument("-a", dest="axes", **AXES, help="sizes, as -a M=256,1024 or -a M=256:8192:x2 (or :+256)")
     parser.add_argument("--json", metavar="PATH", help="everything, as one document (- is stdout, and nothing else is)")
 
 
@@ -246,6 +248,7 @@ def add_tune(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--timeout", dest="timeout_s", type=values.seconds, default=120.0, metavar="T", help="per judged case"
     )
+    add_jobs(group)
     group = parser.add_argument_group("output")
     group.add_argument("--write", action="store_true", help="put the choice into the kernel's file")
     group.add_argument("--json", metavar="PATH", help="every setting, as one document (- is stdout)")
@@ -256,6 +259,11 @@ def add_tune(parser: argparse.ArgumentParser) -> None:
 def add_nki(parser: argparse._ActionsContainer) -> None:
     """Which NKI kernels are written for; the command runs with it (cli.nki_version)."""
     parser.add_argument("--nki", choices=VERSIONS, help=f"the version of NKI (default: {VERSIONS[0]})")
+
+
+def add_jobs(parser: argparse._ActionsContainer) -> None:
+    """How many processes work at once; None where the user leaves it to the machine."""
+    parser.add_argument("--jobs", type=values.count, metavar="N", help="workers at once (default: one a core)")
 
 
 def add_export(parser: argparse.ArgumentParser) -> None:
@@ -313,6 +321,7 @@ def add_validate_timing(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="clones of aws-neuron-sdk, nki-library, nki-autotune (default: none)",
     )
+    add_jobs(parser)
     parser.add_argument("--json", metavar="PATH", help="everything, as one document (- is stdout)")
     parser.add_argument("--md", metavar="PATH", help="a Markdown table with sources (- is stdout)")
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from triptych.harness.comma_lists import comma_list
 from triptych.harness.errors import UsageError
 
+RANGE = re.compile(r"\s*(\d+)\s*:\s*(\d+)\s*:\s*([x+])\s*(\d+)\s*")
+MOST_SIZES = 1000  # of one axis in one range
 SMALLEST_MEMORY = 2**28  # bytes that a worker needs before it runs a kernel
 
 
@@ -76,6 +79,14 @@ def seed(text: str) -> int:
     return value
 
 
+def count(text: str) -> int:
+    """A whole number above zero: `8`."""
+    value = int(text) if text.strip().isdecimal() else 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"wants a whole number above zero, as 8, got {text!r}")
+    return value
+
+
 def counts(text: str) -> list[int]:
     """Whole numbers above zero: `1,8,32`."""
     try:
@@ -88,7 +99,7 @@ def counts(text: str) -> list[int]:
 
 
 class Axes(argparse.Action):
-    """Collects each `-a M=256,1024` (brackets allowed) into {"M": [256, 1024]}."""
+    """Collects each `-a M=256,1024` or `-a M=256:1024:x2` (brackets allowed) into {"M": [256, 1024]}."""
 
     def __call__(
         self,
@@ -105,11 +116,12 @@ class Axes(argparse.Action):
 
 
 def axis(text: str) -> tuple[str, list[int]]:
-    """`M=256,1024` as ("M", [256, 1024])."""
+    """`M=256,1024` as ("M", [256, 1024]); each value may be a range (`sweep`)."""
     name, equals, values = text.partition("=")
     name = name.strip()
+    words = comma_list(values.strip().strip("[]"))
     try:
-        sizes = [int(value) for value in comma_list(values.strip().strip("[]"))]
+        sizes = [size for word in words for size in (sweep(word) if ":" in word else [int(word)])]
     except ValueError:
         sizes = []
     if not equals or not name or not sizes:
@@ -117,3 +129,22 @@ def axis(text: str) -> tuple[str, list[int]]:
     if any(size < 0 for size in sizes):
         raise UsageError(f"an axis cannot be negative; got {text!r}.")
     return name, sizes
+
+
+def sweep(text: str) -> list[int]:
+    """`256:8192:x2` as [256, 512, ..., 8192], and `256:1024:+256` as [256, 512, 768, 1024].
+
+    The last size is in it where a step leads there.
+    """
+    found = RANGE.fullmatch(text)
+    first, last, how, step = (int(found[1]), int(found[2]), found[3], int(found[4])) if found else (1, 0, "", 0)
+    if first > last or (step < 2 if how == "x" else step < 1) or (how == "x" and first == 0):
+        raise UsageError(
+            f"a range of sizes is FIRST:LAST:xFACTOR or FIRST:LAST:+STEP, as 256:8192:x2 or 256:1024:+256; got {text}."
+        )
+    sizes = [first]
+    while (following := sizes[-1] * step if how == "x" else sizes[-1] + step) <= last:
+        if len(sizes) == MOST_SIZES:
+            raise UsageError(f"{text!r} is more than {MOST_SIZES} sizes of an axis; take a longer step.")
+        sizes.append(following)
+    return sizes

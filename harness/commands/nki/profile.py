@@ -11,7 +11,8 @@ import math
 import shlex
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from triptych import simulator
 from triptych.harness import files
 from triptych.harness.collection import builtin, declared
 from triptych.harness.commands.arguments.outputs import Outputs
-from triptych.harness.commands.runs.predicting import Plan, TimedProfile, predict
+from triptych.harness.commands.runs.predicting import Plan, TimedProfile, predict, without
 from triptych.harness.errors import UsageError, unknown
 from triptych.harness.exit_codes import ExitCode
 from triptych.harness.ops.loading import split_function
@@ -30,10 +31,12 @@ from triptych.harness.reports.problems import problems, unsupported
 from triptych.harness.reports.profile import text
 from triptych.harness.reports.profile.page import page
 from triptych.harness.reports.terminal import StatusLine, wants_colour
-from triptych.harness.results.document import dumps
+from triptych.harness.results.document import Document
 from triptych.harness.results.record import to_plain
-from triptych.harness.results.status import Status
+from triptych.harness.results.status import Cause, Status
 from triptych.harness.running.provenance import provenance, source
+from triptych.harness.running.workers.each import each
+from triptych.harness.running.workers.remaining import Remaining
 from triptych.simulator.chips import Fact
 
 ORDERS = {"overlapped": ("overlapped",), "program": ("program",), "both": ("overlapped", "program")}
@@ -60,22 +63,51 @@ def run(arguments: Namespace) -> int:
             f"{chosen[1].op} {chosen[1].case}; choose with OP, -k, --dtype or -a."
         )
     Outputs.from_arguments(arguments).check()
-    line = StatusLine(sys.stderr)
-    found: list[list[TimedProfile]] = []
+    by_number: dict[int, list[TimedProfile]] = {}
     try:
-        for i, subject in enumerate(chosen):
-            found.append([])
-            for j, target in enumerate(targets):
-                done = f"[{i * len(targets) + j}/{len(chosen) * len(targets)}]"
-                line.say(" ".join(filter(None, (done, subject.op, subject.case, subject.dtype, f"nki-sim[{target}]"))))
-                found[-1] += predict(subject, target, plan)
-    finally:
-        line.clear()
-    publish(arguments, found)
+        for i, profiles in predictions(chosen, plan, 1 if whole else arguments.jobs):
+            by_number[i] = profiles
+    except KeyboardInterrupt:
+        pass
+    found = [
+        [one for j in range(len(targets)) for one in by_number.get(i * len(targets) + j, ())]
+        for i in range(len(chosen))
+    ]
+    complete = len(by_number) == len(chosen) * len(targets)
+    publish(arguments, found, complete)
+    if not complete:
+        print(f"triptych: stopped after {len(by_number)} of {len(chosen) * len(targets)} predictions", file=sys.stderr)
+        return ExitCode.INTERRUPTED
     statuses = {one.profile.status for some in found for one in some}
     if Status.ERROR in statuses:
         return ExitCode.MISMATCH
     return ExitCode.OK if Status.PASSED in statuses else ExitCode.NOTHING_RAN
+
+
+def predictions(chosen: Sequence[Subject], plan: Plan, jobs: int | None) -> Iterator[tuple[int, list[TimedProfile]]]:
+    """What each subject takes on each target, by the number of the pair, as it comes."""
+    pairs = [(subject, target) for subject in chosen for target in plan.targets]
+
+    def died(number: int, why: str) -> list[TimedProfile]:
+        return without(*pairs[number], plan, Status.ERROR, Cause.WORKER_DIED, why)
+
+    line, left = StatusLine(sys.stderr), Remaining(len(pairs))
+
+    def show() -> None:
+        subject, target = pairs[left.first]
+        words = (left.words(), subject.op, subject.case, subject.dtype, f"nki-sim[{target}]")
+        line.say(" ".join(filter(None, words)))
+
+    try:
+        show()
+        with closing(each(lambda i: predict(*pairs[i], plan), len(pairs), jobs, died)) as coming:
+            for number, profiles in coming:
+                yield number, profiles
+                left.done(number)
+                if left.count:
+                    show()
+    finally:
+        line.clear()
 
 
 def subjects(arguments: Namespace) -> list[Subject]:
@@ -138,13 +170,13 @@ def kernels_of(found: Sequence[Sequence[TimedProfile]]) -> list[Any]:
     return [to_plain(kernel) for kernel in made if kernel is not None]
 
 
-def publish(arguments: Namespace, found: Sequence[Sequence[TimedProfile]]) -> None:
+def publish(arguments: Namespace, found: Sequence[Sequence[TimedProfile]], complete: bool) -> None:
     """The files first, so that a broken pipe costs none of them; then the text."""
     profiles = [one.profile for some in found for one in some]
     if arguments.json:
         env = provenance(shlex.join(["triptych", *arguments.argv]), arguments.seed, ["nki-sim"], label=arguments.label)
         env["kernels"] = kernels_of(found)
-        files.write(arguments.json, dumps(env, profiles))
+        files.write(arguments.json, Document(complete=complete, env=env, results=list(profiles)).to_json())
     whole = [(one.profile, one.prediction) for some in found for one in some if one.prediction]
     if arguments.trace and whole:
         first = profiles[0]

@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 from argparse import Namespace
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 from triptych.harness import files
 from triptych.harness.commands.arguments.outputs import Outputs
@@ -19,12 +21,21 @@ from triptych.harness.exit_codes import ExitCode
 from triptych.harness.measured import GROUPS
 from triptych.harness.measured.records import Point
 from triptych.harness.measured.sources import NotHere, Public
-from triptych.harness.profiling.validation import Outcome, Summary, coverage, intervals, predicted, summary
+from triptych.harness.profiling.validation import (
+    Outcome,
+    Summary,
+    by_call,
+    coverage,
+    intervals,
+    predicted_together,
+    summary,
+)
 from triptych.harness.reports.formats import short
 from triptych.harness.reports.markdown import escape, markdown_table
 from triptych.harness.reports.text_table import text_table
 from triptych.harness.results.document import SCHEMA_VERSION
 from triptych.harness.results.timing_accuracy import REGIMES
+from triptych.harness.running.workers.each import each
 
 
 def run(arguments: Namespace) -> int:
@@ -34,7 +45,7 @@ def run(arguments: Namespace) -> int:
         public = Public([Path(path) for path in arguments.paths])
     except NotHere as error:
         raise UsageError(f"{str(error).rstrip('.')}.") from error
-    outcomes = [outcome for points in GROUPS.values() for outcome in predicted(points, public)]
+    outcomes = predicted(public, arguments.jobs)
     if outputs.json:
         files.write(outputs.json, document(outcomes))
     if outputs.md:
@@ -42,6 +53,22 @@ def run(arguments: Namespace) -> int:
     if not outputs.stdout_taken:
         print(text(outcomes), end="")
     return ExitCode.OK
+
+
+def predicted(public: Public, jobs: int | None) -> list[Outcome]:
+    """The outcome of every point, `jobs` calls at once."""
+    calls = [some for points in GROUPS.values() for some in by_call(points)]
+
+    def died(number: int, why: str) -> list[dict[str, Any]]:
+        return [{"predicted_us": None, "reason": why} for _ in calls[number]]
+
+    with closing(each(lambda number: predicted_together(calls[number], public), len(calls), jobs, died)) as coming:
+        found = dict(coming)
+    return [
+        Outcome(point, **one)
+        for number, some in enumerate(calls)
+        for point, one in zip(some, found[number], strict=True)
+    ]
 
 
 def summaries(outcomes: Sequence[Outcome]) -> dict[str, Summary]:

@@ -6,6 +6,7 @@ import dataclasses
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ from triptych.harness.profiling.subjects import Subject, of_ops
 from triptych.harness.profiling.tracing import traced, why_failed
 from triptych.harness.results.profile import Profile
 from triptych.harness.results.status import Cause, Status
+from triptych.harness.running.workers.each import each
 from triptych.simulator.errors import NeedsData
 
 FULL = "model-long"  # the case set of the sizes that models serve
@@ -60,23 +62,10 @@ class Plan:
 
 def predict(subject: Subject, target: str, plan: Plan) -> list[TimedProfile]:
     """The predictions of a subject on one target; one that failed or is not supported stands for all of them."""
-
-    profile = Profile(
-        op=subject.op,
-        case=subject.case,
-        dtype=subject.dtype,
-        target=target,
-        status=Status.PASSED,
-        label=target,
-        repro=_repro(subject, target, plan),
-    )
-
-    def without(status: Status, cause: Cause, reason: str) -> list[TimedProfile]:
-        return [TimedProfile(structs.replace(profile, status=status, cause=cause, reason=reason))]
-
+    profile = unpredicted(subject, target, plan)
     reason = subject.unsupported(target)
     if reason:
-        return without(Status.UNSUPPORTED, Cause.NOT_SUPPORTED, reason)
+        return without(subject, target, plan, Status.UNSUPPORTED, Cause.NOT_SUPPORTED, reason)
     try:
         trace = trace_of(subject, target, plan)
         found = []
@@ -88,9 +77,29 @@ def predict(subject: Subject, target: str, plan: Plan) -> list[TimedProfile]:
         return found
     except NeedsData as needs:
         unsupported = plan.without_data is Status.UNSUPPORTED
-        return without(plan.without_data, Cause.NOT_SUPPORTED if unsupported else Cause.KERNEL_ERROR, str(needs))
+        cause = Cause.NOT_SUPPORTED if unsupported else Cause.KERNEL_ERROR
+        return without(subject, target, plan, plan.without_data, cause, str(needs))
     except (Exception, SystemExit) as error:
-        return without(Status.ERROR, Cause.KERNEL_ERROR, why_failed(error, subject))
+        return without(subject, target, plan, Status.ERROR, Cause.KERNEL_ERROR, why_failed(error, subject))
+
+
+def unpredicted(subject: Subject, target: str, plan: Plan) -> Profile:
+    """The profile of a subject on one target before anything is known of it."""
+    return Profile(
+        op=subject.op,
+        case=subject.case,
+        dtype=subject.dtype,
+        target=target,
+        status=Status.PASSED,
+        label=target,
+        repro=_repro(subject, target, plan),
+    )
+
+
+def without(subject: Subject, target: str, plan: Plan, status: Status, cause: Cause, reason: str) -> list[TimedProfile]:
+    """What stands for the predictions that a subject has none of, with why."""
+    profile = unpredicted(subject, target, plan)
+    return [TimedProfile(structs.replace(profile, status=status, cause=cause, reason=reason))]
 
 
 def trace_of(subject: Subject, target: str, plan: Plan) -> simulator.Trace:
@@ -123,15 +132,29 @@ def full_sizes(
     targets: Sequence[str],
     seed: int,
     on_subject: Callable[[int, int, Subject], None],
+    jobs: int | None = None,
 ) -> Iterator[Profile]:
     """The profile of every NKI kernel at a model's full sizes: times alone, for nothing is judged there.
 
     A kernel whose control flow depends on its inputs is left to `triptych profile`: with them it takes minutes.
+
+    on_subject: hears how many predictions are made, of how many, and of what the last one was
+    jobs: how many are made at once; None: one a core
     """
     plan = Plan(targets, ("overlapped",), {}, seed, True, whole=False, without_data=Status.UNSUPPORTED)
     subjects = of_ops([op for op in ops if op.nki is not None], Selection(sets=[FULL], seed=seed), sources)
-    for number, subject in enumerate(subjects):
-        on_subject(number, len(subjects), subject)
-        for target in targets:
-            for one in predict(subject, target, plan):
-                yield structs.replace(one.profile, repro=one.profile.repro.replace(" --no-data", ""))
+    pairs = [(subject, target) for subject in subjects for target in targets]
+    found: dict[int, list[TimedProfile]] = {}
+    done = 0
+
+    def died(number: int, why: str) -> list[TimedProfile]:
+        return without(*pairs[number], plan, Status.ERROR, Cause.WORKER_DIED, why)
+
+    with closing(each(lambda number: predict(*pairs[number], plan), len(pairs), jobs, died)) as coming:
+        for number, profiles in coming:
+            found[number] = profiles
+            on_subject(len(found), len(pairs), pairs[number][0])
+            while done in found:  # in the order of the pairs
+                for one in found[done]:
+                    yield structs.replace(one.profile, repro=one.profile.repro.replace(" --no-data", ""))
+                done += 1

@@ -1,6 +1,7 @@
 """`--watch`: run again whenever a source is saved, what failed first, and say what changed since the last run.
 
 Each run is a command of its own: a process that loads every file anew cannot be fooled by what the last one imported.
+Where it can be, that process is forked off this one, which has imported all that is ours and none of the user's.
 Results are kept between runs as `--resume` keeps them, so that what a saved file does not concern is not run again.
 """
 
@@ -14,11 +15,13 @@ import tempfile
 import time
 from argparse import Namespace
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 from triptych.harness.backends.base import file_of
 from triptych.harness.collection import load_ops
 from triptych.harness.commands.arguments.outputs import WATCHED, Outputs
+from triptych.harness.commands.runs.warm import Warm
 from triptych.harness.comparing.causes import causes_of_timings
 from triptych.harness.comparing.changes import compared, timing_of
 from triptych.harness.errors import UsageError
@@ -52,7 +55,7 @@ def watch(arguments: Namespace) -> int:
             words += [] if arguments.json else ["--json", kept]
         try:
             while True:
-                places = folders(arguments.sources)
+                places = folders_of(arguments.sources)
                 before = state(places)
                 still = first_failing(last)
                 if still and run([*shlex.split(still)[1:], "-q", "--resume", kept]) == ExitCode.MISMATCH:
@@ -76,7 +79,22 @@ def pause() -> None:
 
 def run(words: Sequence[str]) -> int:
     """A command of its own, which prints where this one does."""
+    if warm().is_possible():
+        code = warm().run(words)
+        return int(ExitCode.MISMATCH) if code is None else code
     return subprocess.run([sys.executable, "-m", "triptych", *words]).returncode
+
+
+@cache
+def warm() -> Warm:
+    """What runs are forked off."""
+    return Warm()
+
+
+def folders_of(sources: Sequence[str]) -> list[Path]:
+    """`folders`, found by a child where that can be, so that this process loads none of the files."""
+    found: list[Path] | None = warm().ask(lambda: folders(sources)) if warm().is_possible() else None
+    return folders(sources) if found is None else found
 
 
 def document(path: str) -> Document | None:

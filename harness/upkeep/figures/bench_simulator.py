@@ -22,8 +22,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from triptych.harness.one_thread import ONE_THREAD
 from triptych.harness.results import environment
-from triptych.harness.results.environment import ONE_THREAD
 
 PAIRS = 15
 KERNELS = Path(__file__).parents[3] / "kernels" / "nki"

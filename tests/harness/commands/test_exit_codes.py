@@ -213,7 +213,19 @@ def test_a_terminated_job_keeps_what_ran(tmp_path: Path) -> None:
     kernel = tmp_path / "slow.py"
     kernel.write_text(SLOW)
     out = tmp_path / "out.json"
-    words = ["check", "--kernel", str(kernel), "--dtype", "float32", "--backend", "numpy", "--json", str(out)]
+    words = [
+        "check",
+        "--kernel",
+        str(kernel),
+        "--dtype",
+        "float32",
+        "--backend",
+        "numpy",
+        "--jobs",
+        "1",
+        "--json",
+        str(out),
+    ]
     job = subprocess.Popen(
         [sys.executable, "-m", "triptych", *words],
         stderr=subprocess.PIPE,

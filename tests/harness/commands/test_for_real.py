@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from triptych.harness.commands import cli
+from triptych.harness.exit_codes import ExitCode
+
 SOURCE = Path(__file__).parents[3] / "src"
 
 
@@ -126,3 +129,12 @@ def test_a_closed_pipe_is_no_traceback(tmp_path: Path) -> None:
     done = subprocess.run(command, env=environment, stdout=write, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
     os.close(write)
     assert done.returncode == 141 and done.stderr == ""
+
+
+def test_a_sweep_shows_speed_against_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = tmp_path / "page.html"
+    words = "bench matmul -a M=2:16:x2 -a K=4 -a N=4 --dtype float32 --backend nki-sim --target trn1,trn2 -q"
+    assert cli.main([*words.split(), "--html", str(page)]) == ExitCode.OK
+    text = page.read_text()
+    assert "matmul: speed against size" in text and "operations of a case" in text
+    assert all(f"M={m},K=4,N=4" in text for m in (2, 4, 8, 16))

@@ -11,6 +11,7 @@ import pytest
 from triptych.harness.commands.arguments import parser
 from triptych.harness.commands.arguments.outputs import Outputs
 from triptych.harness.commands.arguments.parser import COMMANDS, Command, parse
+from triptych.harness.errors import UsageError
 from triptych.harness.judge.tolerance import Bounds
 from triptych.harness.ops.op import SHORT_SET
 from triptych.harness.running.request import Request
@@ -78,3 +79,31 @@ def test_one_document_may_take_stdout() -> None:
     outputs = Outputs.from_arguments(parse(["profile", "--json", "-", "--trace", "t.json"]))
     assert outputs == Outputs(json="-", trace="t.json") and outputs.stdout_taken
     assert not Outputs(json="x", resume="y").stdout_taken
+
+
+@pytest.mark.parametrize(
+    ("words", "sizes"),
+    [
+        ("256:8192:x2", [256, 512, 1024, 2048, 4096, 8192]),
+        ("256:1024:+256", [256, 512, 768, 1024]),
+        ("[1,3:10:+3,7]", [1, 3, 6, 9, 7]),
+        ("3:100:x5", [3, 15, 75]),
+        ("0:2:+1", [0, 1, 2]),
+        ("5:5:x2", [5]),
+    ],
+)
+def test_an_axis_takes_ranges(words: str, sizes: list[int]) -> None:
+    assert parse(["check", "-a", f"M={words}"]).axes == {"M": sizes}
+
+
+@pytest.mark.parametrize(
+    "words", ["2:1:x2", "1:8:x1", "1:8:+0", "0:8:x2", "1:8", "1:8:2", "1:8:*2", "a:8:x2", "-1:8:+1"]
+)
+def test_a_range_that_leads_nowhere_says_what_one_is(words: str) -> None:
+    with pytest.raises(UsageError, match=r"FIRST:LAST:xFACTOR or FIRST:LAST:\+STEP, as 256:8192:x2"):
+        parse(["check", "-a", f"M={words}"])
+
+
+def test_a_range_without_end_is_refused_at_once() -> None:
+    with pytest.raises(UsageError, match="more than 1000 sizes"):
+        parse(["check", "-a", f"M=1:{10**12}:+1"])

@@ -15,21 +15,25 @@ import pytest
 from triptych.harness.commands import cli
 from triptych.harness.commands.runs import watch
 from triptych.harness.exit_codes import ExitCode
+from triptych.harness.ops.case import Case
 from triptych.harness.reports import terminal
 from triptych.harness.reports.progress import Progress
 from triptych.harness.results.status import Status
+from triptych.harness.running.tasks import Task, result_without_run
 
 FILE = """
 from triptych import Op
 
 op = Op("twice", {"x": ("M",)}, lambda x: 2 * x, [{"M": 3}, {"M": 5}], nki=None, torch=None)
 """
+HELPED = FILE.replace("from triptych", "from beside import factor\nfrom triptych").replace("2 * x", "factor() * x")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Ctrl-C is sent as POSIX's signal")
 def test_a_run_follows_each_save_and_ends_with_ctrl_c(tmp_path: Path) -> None:
-    file = tmp_path / "mine.py"
-    file.write_text(FILE.replace("2 * x", "2 * y"))
+    (tmp_path / "mine.py").write_text(HELPED)
+    file = tmp_path / "beside.py"
+    file.write_text("def factor():\n    return y\n")
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     words = ["check", "--watch", "--kernel", "mine.py", "--backend", "numpy", "--dtype", "float32", "-q"]
     log = tmp_path / "log.txt"
@@ -51,7 +55,7 @@ def test_a_run_follows_each_save_and_ends_with_ctrl_c(tmp_path: Path) -> None:
 
         try:
             assert "name 'y' is not defined" in wait_for(1)
-            file.write_text(FILE)
+            file.write_text("def factor():\n    return 2\n")
             text = wait_for(2)
         finally:
             os.killpg(job.pid, signal.SIGINT)
@@ -90,19 +94,11 @@ def test_a_watch_writes_no_single_document(words: list[str], capsys: pytest.Capt
     assert "--watch" in capsys.readouterr().err
 
 
-class Task:
-    class case:
-        name, dtype = "64", "float32"
-
-    op, backend, target = "matmul", "nki-sim", "trn2"
-
-
-class Passed:
-    status = Status.PASSED
+TASKS = [Task("matmul", None, Case("matmul", str(m), {"M": m}, "float32"), "nki-sim", "trn2") for m in range(6)]
 
 
 class Run:
-    left = [Task()] * 6
+    left, jobs = TASKS, 4
 
 
 def test_a_long_run_on_a_pipe_says_how_far_it_is(
@@ -113,13 +109,12 @@ def test_a_long_run_on_a_pipe_says_how_far_it_is(
     shown = Progress(lines=True)
     shown.started(run)
     shown.ready(run)
-    shown.begun -= 60
-    passed: Any = Passed()
-    shown.on_result(run, passed)
-    shown.on_result(run, passed)
+    shown.left.begun -= 60
+    for task in (TASKS[1], TASKS[0]):
+        shown.on_result(run, result_without_run(task, Status.PASSED, ""))
     time.sleep(0.3)
     shown.ended(run)
-    assert "[2/6, about 2 min left] matmul 64 float32 nki-sim[trn2]" in capsys.readouterr().err
+    assert "[2/6, 4 at once, about 2 min left] matmul 2 float32 nki-sim[trn2]" in capsys.readouterr().err
     quiet = Progress(lines=True, quiet=True)
     quiet.started(run)
     quiet.ready(run)

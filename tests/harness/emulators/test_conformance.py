@@ -67,8 +67,7 @@ def test_a_simulator_that_is_wrong_is_told_and_blamed() -> None:
 
 
 def forget() -> None:
-    conformance.of_simulator.cache_clear()
-    conformance.of_interpreter.cache_clear()
+    conformance.known.clear()
 
 
 def test_a_self_test_that_fails_or_cannot_run_is_told(

@@ -26,6 +26,7 @@ from triptych.harness.running.fuzz import Disagreement, Searcher, TimeUp
 from triptych.harness.running.plan import check_targets, plan, targets_of
 from triptych.harness.running.request import Request
 from triptych.harness.running.tasks import Settings, Task, result_without_run
+from triptych.harness.running.workers import ended
 
 CASE = Case("op", "c", {"M": 40}, "float32")
 SIMULATED = BACKENDS["nki-sim"]
@@ -334,7 +335,7 @@ def test_the_memory_limit_is_four_fifths_of_the_lesser_of_machine_and_container(
     ],
 )
 def test_how_a_process_ended(code, said):
-    assert said in process._in_words(code)
+    assert said in ended.in_words(code)
 
 
 def test_a_phase_that_overran_names_the_limit_and_the_line():
@@ -364,17 +365,19 @@ def test_the_innermost_line_of_the_user_is_told():
 def test_tasks_of_one_case_run_together_and_results_keep_their_order():
     other = replace(CASE, name="d")
     tasks = [replace(task(case=case), target=t) for t in ("a", "b") for case in (CASE, other)]
-    assert list(runner.by_case(tasks)) == [0, 2, 1, 3]
+    assert runner.by_case(tasks) == [[0, 2], [1, 3]]
     seen = []
 
-    def perform(one):
+    def perform(one, settings, timeout_s):
         seen.append((one.case.name, one.target))
         return result_without_run(one, Status.PASSED, "", None, Evidence.HOST)
 
     by_name = {"fake": Fake()}
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(BACKENDS, "fake", by_name["fake"])
-        results = runner.perform_all(tasks, perform, lambda _: None)
+        workers = runner.Workers()
+        patch.setattr(workers.workers[0], "perform", perform)
+        results = workers(tasks, Settings())
     assert seen == [("c", "a"), ("c", "b"), ("d", "a"), ("d", "b")]
     assert [(r.case, r.target) for r in results] == [("c", "a"), ("d", "a"), ("c", "b"), ("d", "b")]
 
