@@ -300,6 +300,7 @@ LINEAR = Op(
     flops=lambda axes, params: 2 * axes["M"] * axes["K"] * axes["N"],
     bytes=lambda axes, params, itemsize: layer_bytes(axes, params, itemsize) + itemsize * (axes["M"] + 1) * axes["N"],
     nki=f"{KERNELS / 'nki' / 'linear.py'}:linear",
+    triton=f"{KERNELS / 'triton' / 'linear.py'}:linear",
     strict_nonfinite=True,  # an infinity reaches a relu that +-1000 times the same small weight would not move
 )
 RMSNORM_LINEAR = Op(
@@ -323,6 +324,7 @@ RMSNORM_LINEAR = Op(
     flops=lambda axes, params: 2 * axes["M"] * axes["K"] * axes["N"] + 4 * axes["M"] * axes["K"],
     bytes=layer_bytes,
     nki=f"{KERNELS / 'nki' / 'linear.py'}:rmsnorm_linear",
+    triton=f"{KERNELS / 'triton' / 'linear.py'}:rmsnorm_linear",
 )
 LINEAR_TRANSPOSED = Op(
     "linear_transposed",
@@ -344,6 +346,7 @@ LINEAR_TRANSPOSED = Op(
     flops=lambda axes, params: 2 * axes["M"] * axes["K"] * axes["N"],
     bytes=layer_bytes,
     nki=f"{KERNELS / 'nki' / 'linear.py'}:linear_transposed",
+    triton=f"{KERNELS / 'triton' / 'linear.py'}:linear_transposed",
 )
 GATE_SMOKE = [{"M": 7, "F": 96}, {"M": 200, "F": 300}]
 GATE_BACKWARD = Op(
