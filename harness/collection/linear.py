@@ -158,6 +158,7 @@ GATED_MLP = Op(
     flops=mlp_flops,
     bytes=mlp_bytes,
     nki=f"{KERNELS / 'nki' / 'mlp.py'}:gated_mlp",
+    triton=f"{KERNELS / 'triton' / 'mlp.py'}:gated_mlp",
     torch=lambda x, wg, wu, wd, residual: (silu_of(x @ wg) * (x @ wu)) @ wd + (0 if residual is None else residual),
 )
 
@@ -375,5 +376,6 @@ GATE_BACKWARD = Op(
     flops=lambda axes, params: 10 * axes["M"] * axes["F"],
     bytes=lambda axes, params, itemsize: 6 * itemsize * axes["M"] * axes["F"],
     nki=f"{KERNELS / 'nki' / 'gate_backward.py'}:gate_backward",
+    triton=f"{KERNELS / 'triton' / 'gate_backward.py'}:gate_backward",
 )
 OPS = (LINEAR, RMSNORM_LINEAR, LINEAR_TRANSPOSED, GATED_MLP, GATE_BACKWARD)

@@ -2,10 +2,9 @@
 
     x[S, H, D]    out[H, S, D]
 
-Nothing is computed: memory is the limit. The D numbers of a head stay together, and 64 of them are as long as a line of
-the cache, so that both sides move whole lines and nothing passes through shared memory. One program moves BLOCK_S
-tokens of one head; its neighbours in the grid have the other heads of the same tokens, which lie next to them in x.
-"""
+Nothing is computed: memory is the limit. The D numbers of a head stay together, and 64 of them are as long as a line
+of the cache, so that both sides move whole lines and nothing passes through shared memory. One program moves BLOCK_S
+tokens of one head; its neighbours in the grid have the other heads of the same tokens, which lie next to them in x."""
 
 import triton
 import triton.language as tl

@@ -13,10 +13,10 @@
 * **Weights as they are stored.** w[N, K] is w[K, N] with its strides exchanged: a matrix unit takes either.
 
 The norm is not an epilogue here. r[m] could stand behind the product, but gain[k] belongs to x inside of it, and an
-operand that is changed on its way must pass through registers, while the matrix unit reads the others from shared
-memory, where asynchronous copies put them. So a kernel of its own writes the normalised x, rounded: M K numbers, out and
-back, beside the product's M N K multiplications. (On Trainium the norm rides along: gain is a number a partition.)
-"""
+operand that is changed on its way must pass through registers; the others go from memory to shared memory, past the
+registers, and the matrix unit reads them there. So a kernel of its own writes the normalised x, rounded: M K numbers
+out and back, beside the product's M N K multiplications. (On Trainium the norm rides along: gain is a number a
+partition.)"""
 
 import triton
 import triton.language as tl
@@ -107,15 +107,20 @@ def _linear_kernel(
         w_tile += BLOCK_K * w_k
 
     m = tile_m.to(tl.int64) * BLOCK_M + tl.arange(0, BLOCK_M)[:, None]
-    n = tile_n.to(tl.int64) * BLOCK_N + tl.arange(0, BLOCK_N)[None, :]
-    inside = (m < M) & (n < N)
+    n = tile_n.to(tl.int64) * BLOCK_N
     if SPLIT > 1:
-        out = out.to(tl.pointer_type(tl.float32)) + tl.program_id(1).to(tl.int64) * out_s
+        n += tl.arange(0, BLOCK_N)[None, :]
+        part = out.to(tl.pointer_type(tl.float32)) + tl.program_id(1).to(tl.int64) * out_s
+        tl.store(part + m * out_m + n * out_n, accumulator, mask=(m < M) & (n < N))
     else:
-        accumulator = _epilogue(
-            accumulator, m, n, inside, bias, residual, scale, bias_n, residual_m, residual_n, ACTIVATION
-        )
-    tl.store(out + m * out_m + n * out_n, accumulator.to(out.dtype.element_ty), mask=inside)
+        # In two halves: what the epilogue reads would not find registers beside a whole accumulator of 128 x 256.
+        halves = tl.permute(tl.reshape(accumulator, (BLOCK_M, 2, BLOCK_N // 2)), (0, 2, 1))
+        for half in tl.static_range(2):
+            y = tl.split(halves)[half]
+            columns = n + half * (BLOCK_N // 2) + tl.arange(0, BLOCK_N // 2)[None, :]
+            inside = (m < M) & (columns < N)
+            y = _epilogue(y, m, columns, inside, bias, residual, scale, bias_n, residual_m, residual_n, ACTIVATION)
+            tl.store(out + m * out_m + columns * out_n, y.to(out.dtype.element_ty), mask=inside)
 
 
 @triton.jit

@@ -19,9 +19,9 @@ Two versions of one idea, a tile of `out` per program:
 `matmul_mk`, whose left operand is lhs[M, K], and `matmul_batched`, B products at once, are the same kernel with other
 strides: which of two axes is the short step in memory is seen when it is compiled, and a matrix unit takes either.
 
-With few rows (one token: M = 1) there are fewer tiles than processors, and reading rhs is all that takes time. K
-is then split among SPLIT programs a tile. Each writes its float32 sum to memory of its own and a second kernel adds those, part
-after part: the same inputs give the same bits, which atomic additions, in whatever order they come, would not.
+With few rows (one token: M = 1) there are fewer tiles than processors, and reading rhs is all that takes time. K is
+then split among SPLIT programs a tile. Each writes its float32 sum to memory of its own and a second kernel adds
+those, part after part. So the same inputs give the same bits; atomic additions, which come in any order, would not.
 
 float32 is multiplied as float32 (`input_precision="ieee"`), not as TF32: exact inputs, slower units.
 """

@@ -3,18 +3,18 @@
     x[M, N]    gain[N]    out[M, N]    dy[M, N]    residual[M, N]    dx[M, N]    dgain[N]
 
 Memory is the limit: a handful of operations for each element. So a row is read once, and stays in registers until its
-mean is known; what a row of up to 64 K numbers takes is a matter of how many warps share it. Short rows stand together
-in one program, so that its warps have work. Everything is float32 inside and rounded once.
+mean is known; what a row of up to 64 K numbers takes is a matter of how many warps share it. Short rows stand
+together in one program, so that its warps have work. Everything is float32 inside and rounded once.
 
 Backward, with g = dy gain:
 
     dx[m, n] = r g - x r^3 mean over n of g x + residual
     dgain[n] = sum over m of dy x r
 
-dx goes row by row. dgain is a sum over rows, which different programs hold. Each of PROGRAMS programs takes a block of
-neighbouring rows, adds them up in registers and writes one partial sum[N] in float32; a second kernel adds those. The
-order of both sums is fixed, so that the same inputs give the same bits; atomic additions would give others each time.
-"""
+dx goes row by row. dgain is a sum over rows, which different programs hold. Each of PROGRAMS programs takes a block
+of neighbouring rows, adds them up in registers and writes one partial sum[N] in float32; a second kernel adds those.
+The order of both sums is fixed, so that the same inputs give the same bits; atomic additions would give others each
+time."""
 
 import triton
 import triton.language as tl

@@ -5,10 +5,10 @@
 
     x[S, H, D]    cos[S, D/2]    sin[S, D/2]    out[S, H, D]
 
-The pair is (i, i + D/2), or (2 i, 2 i + 1) with `interleaved`. Memory is the limit: three operations for each element.
-One program turns HEADS heads of one token, so that cos and sin, which they share, are read once for all of them, into
-registers. Halves of a head are two tiles, each of whole lines of the cache. Neighbours are read as one tile of whole
-lines and taken apart in registers, for a load of every second number would move each line twice.
+The pair is (i, i + D/2), or (2 i, 2 i + 1) with `interleaved`. Memory is the limit: three operations for each
+element. One program turns HEADS heads of one token, so that cos and sin, which they share, are read once for all of
+them, into registers. Halves of a head are two tiles, each of whole lines of the cache. Neighbours are read as one
+tile of whole lines and taken apart in registers, for a load of every second number would move each line twice.
 
 Everything is float32 inside and rounded once.
 """
