@@ -219,6 +219,7 @@ MATMUL_MX = Op(
     flops=product.flops,
     bytes=product.bytes_moved,
     nki=f"{KERNELS / 'nki' / 'matmul_mx.py'}:matmul_mx",
+    triton=f"{KERNELS / 'triton' / 'matmul_mx.py'}:matmul_mx",
     unsupported=mx_unsupported,
 )
 OPS = (QUANTIZE_FP8, MATMUL_FP8, MATMUL_MX)
