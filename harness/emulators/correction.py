@@ -184,11 +184,16 @@ class CorrectedBuilder(CheckedBuilder):
         product += d.data
         return TensorHandle(product.astype(d.data.dtype, copy=False), d.dtype.scalar)
 
+    def numbers(self, x: Any) -> Array:
+        """What a handle of floats holds, in float32."""
+        found: Array = decode(x).astype(np.float32)
+        return found
+
     def _scaled(self, x: Any, scale: Any, form: Any, turned: bool = False) -> Array:
         """A dot_scaled operand [M, K] in float32, or [K, N] if `turned`; scale[M or N, groups] is its e8m0 bytes."""
         if form == ir.ScaleDotElemTypeTY.E2M1:
-            raise NotEmulated("tl.dot_scaled is not emulated for e2m1; use e4m3, or a GPU")
-        numbers: Array = decode(x).astype(np.float32)
+            raise NotEmulated("tl.dot_scaled of e2m1 is not emulated; try a GPU")
+        numbers = self.numbers(x)
         if scale is None:
             return numbers
         numbers = numbers.swapaxes(-1, -2) if turned else numbers
