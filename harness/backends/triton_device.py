@@ -12,9 +12,9 @@ from triptych.harness.backends import guarded
 from triptych.harness.backends.base import Backend, given_back
 from triptych.harness.backends.clocks import TimingBudget, time_cuda
 from triptych.harness.backends.gpu import gpu_here
-from triptych.harness.backends.pytorch import from_tensors, restoring, tensors_of
+from triptych.harness.backends.pytorch import from_tensors, restoring
 from triptych.harness.backends.sealed import Sealed
-from triptych.harness.backends.triton_launcher import LACKS, NO_TRITON, launcher_of, output_of
+from triptych.harness.backends.triton_launcher import LACKS, NO_TRITON, as_held, held_dtype, launcher_of, output_of
 from triptych.harness.judge.problem import Problem
 from triptych.harness.ops import layouts
 from triptych.harness.ops.outputs.naming import in_words
@@ -66,15 +66,15 @@ class TritonDevice(Backend):
         return given_back(problem, output_of(from_tensors(returned), writes, written, problem), now)
 
     def time(self, problem: Problem, target: str | None, budget: TimingBudget) -> Timing:
-        tensors = tensors_of(problem)
+        tensors = {name: to_torch(as_held(x), "cuda") for name, x in problem.own_inputs().items()}
         restore = restoring(problem, tensors)
         with launcher_of(problem) as (launcher, writes):
             for parameter, name in writes.items():
-                tensors[parameter] = to_torch(np.zeros(*problem.memory_of(name)), "cuda")
+                tensors[parameter] = to_torch(as_held(np.zeros(*problem.memory_of(name))), "cuda")
 
             def outputs(returned: Any) -> Any:
-                written = {parameter: from_torch(tensors[parameter]) for parameter in writes}
-                now = {name: from_torch(tensors[name]) for name in problem.changed}
+                written = {p: from_torch(tensors[p]).view(problem.memory_of(name)[1]) for p, name in writes.items()}
+                now = {name: from_torch(tensors[name]).view(problem.inputs[name].dtype) for name in problem.changed}
                 return given_back(problem, output_of(from_tensors(returned), writes, written, problem), now)
 
             return time_cuda(lambda: launcher(**tensors, **problem.case.params), budget.looking_at(outputs), restore)
@@ -95,4 +95,5 @@ def _between(tensor: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
     """The tensor between the margins of a patterned buffer on the device."""
     import torch
 
-    return tensor[guarded.MARGIN : tensor.numel() - guarded.MARGIN].view(getattr(torch, dtype.name)).reshape(shape)
+    inside = tensor[guarded.MARGIN : tensor.numel() - guarded.MARGIN]
+    return inside.view(getattr(torch, held_dtype(dtype).name)).reshape(shape)

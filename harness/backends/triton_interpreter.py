@@ -14,7 +14,7 @@ from triptych.harness.backends import guarded
 from triptych.harness.backends.base import Backend, KernelFault, Replay, file_of, given_back
 from triptych.harness.backends.clocks import TimingBudget, time_host
 from triptych.harness.backends.sealed import Sealed
-from triptych.harness.backends.triton_launcher import LACKS, NO_TRITON, launcher_of, output_of
+from triptych.harness.backends.triton_launcher import LACKS, NO_TRITON, as_held, launcher_of, output_of
 from triptych.harness.bits import first_difference
 from triptych.harness.emulators import (
     EmulationError,
@@ -122,7 +122,8 @@ def interpreted(problem: Problem, how: Callable[..., Any]) -> Any:
             memory = {parameter: problem.memory_of(name) for parameter, name in writes.items()}
             written = {p: guarded.inside(guarded.pattern_buffer(*m), *m) for p, m in memory.items()}
             mutates = (*problem.changed, *written)
-            returned = how(launcher, {**own, **written}, None, mutates, **problem.case.params)
+            arrays = {name: as_held(x) for name, x in {**own, **written}.items()}
+            returned = how(launcher, arrays, None, mutates, **problem.case.params)
     except OrderError:
         return interpreted(problem, interpret)
     return given_back(problem, output_of(returned, writes, written, problem), own)

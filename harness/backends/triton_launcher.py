@@ -21,7 +21,8 @@ from triptych.harness.ops import loading
 from triptych.harness.ops.outputs.naming import flatten, listed, renamed
 
 NO_TRITON = "Triton is not installed; it has wheels for Linux alone"
-LACKS = ("float8_e4m3", "float8_e3m4", "float8_e8m0fnu", "float6_e2m3fn", "float6_e3m2fn", "float4_e2m1fn")  # dtypes
+# Dtypes of one byte that neither Triton nor PyTorch has; a launcher gets an input or output of such as uint8.
+LACKS = ("float8_e4m3", "float8_e3m4", "float8_e8m0fnu", "float6_e2m3fn", "float6_e3m2fn", "float4_e2m1fn")
 
 
 @contextmanager
@@ -54,6 +55,16 @@ def written_to(launcher: Any, problem: Problem) -> dict[str, str]:
             "them, or take a parameter of each one's name"
         )
     return found
+
+
+def held_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The dtype in which a launcher gets numbers of `dtype`: bytes, of those that Triton lacks."""
+    return np.dtype(np.uint8) if dtype.name in LACKS else dtype
+
+
+def as_held(x: Array) -> Array:
+    """An array in memory as a launcher gets it."""
+    return x.view(held_dtype(x.dtype))
 
 
 def output_of(returned: Any, writes: Mapping[str, str], written: Mapping[str, Array], problem: Problem) -> Any:

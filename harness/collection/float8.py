@@ -89,6 +89,12 @@ def too_small(case: Case, backend: str, target: str) -> str | None:
     return None
 
 
+def no_infinities(case: Case, backend: str, target: str) -> str | None:
+    if backend.startswith("triton") and case.regime == "nonfinite":
+        return "the bytes of NaN and infinities in float8_e4m3 are numbers above 240 in the float8 that GPUs multiply"
+    return None
+
+
 def mx_unsupported(case: Case, backend: str, target: str) -> str | None:
     if target in ("trn1", "inf2", "trn2"):
         return "MX products need NeuronCore-v4"
@@ -154,6 +160,7 @@ QUANTIZE_FP8 = Op(
     flops=lambda axes, params: 2 * axes["M"] * axes["N"],
     bytes=lambda axes, params, itemsize: (itemsize + 1) * axes["M"] * axes["N"] + 4 * axes["M"],
     nki=f"{KERNELS / 'nki' / 'quantize.py'}:quantize_fp8",
+    triton=f"{KERNELS / 'triton' / 'quantize.py'}:quantize_fp8",
     unsupported=too_small,
 )
 MATMUL_FP8 = Op(
@@ -176,6 +183,8 @@ MATMUL_FP8 = Op(
     flops=product.flops,
     bytes=float8_bytes,
     nki=f"{KERNELS / 'nki' / 'matmul_fp8.py'}:matmul_fp8",
+    triton=f"{KERNELS / 'triton' / 'matmul_fp8.py'}:matmul_fp8",
+    unsupported=no_infinities,
 )
 # Sums of few products of four bits are float32 numbers, which the judge takes for a reference that is one of float32.
 MX_SMOKE = [{"M": 64, "K": 300, "N": 96}, {"M": 130, "K": 600, "N": 70}]
@@ -210,6 +219,7 @@ MATMUL_MX = Op(
     flops=product.flops,
     bytes=product.bytes_moved,
     nki=f"{KERNELS / 'nki' / 'matmul_mx.py'}:matmul_mx",
+    triton=f"{KERNELS / 'triton' / 'matmul_mx.py'}:matmul_mx",
     unsupported=mx_unsupported,
 )
 OPS = (QUANTIZE_FP8, MATMUL_FP8, MATMUL_MX)

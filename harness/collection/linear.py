@@ -158,6 +158,7 @@ GATED_MLP = Op(
     flops=mlp_flops,
     bytes=mlp_bytes,
     nki=f"{KERNELS / 'nki' / 'mlp.py'}:gated_mlp",
+    triton=f"{KERNELS / 'triton' / 'mlp.py'}:gated_mlp",
     torch=lambda x, wg, wu, wd, residual: (silu_of(x @ wg) * (x @ wu)) @ wd + (0 if residual is None else residual),
 )
 
@@ -300,6 +301,7 @@ LINEAR = Op(
     flops=lambda axes, params: 2 * axes["M"] * axes["K"] * axes["N"],
     bytes=lambda axes, params, itemsize: layer_bytes(axes, params, itemsize) + itemsize * (axes["M"] + 1) * axes["N"],
     nki=f"{KERNELS / 'nki' / 'linear.py'}:linear",
+    triton=f"{KERNELS / 'triton' / 'linear.py'}:linear",
     strict_nonfinite=True,  # an infinity reaches a relu that +-1000 times the same small weight would not move
 )
 RMSNORM_LINEAR = Op(
@@ -323,6 +325,7 @@ RMSNORM_LINEAR = Op(
     flops=lambda axes, params: 2 * axes["M"] * axes["K"] * axes["N"] + 4 * axes["M"] * axes["K"],
     bytes=layer_bytes,
     nki=f"{KERNELS / 'nki' / 'linear.py'}:rmsnorm_linear",
+    triton=f"{KERNELS / 'triton' / 'linear.py'}:rmsnorm_linear",
 )
 LINEAR_TRANSPOSED = Op(
     "linear_transposed",
@@ -344,6 +347,7 @@ LINEAR_TRANSPOSED = Op(
     flops=lambda axes, params: 2 * axes["M"] * axes["K"] * axes["N"],
     bytes=layer_bytes,
     nki=f"{KERNELS / 'nki' / 'linear.py'}:linear_transposed",
+    triton=f"{KERNELS / 'triton' / 'linear.py'}:linear_transposed",
 )
 GATE_SMOKE = [{"M": 7, "F": 96}, {"M": 200, "F": 300}]
 GATE_BACKWARD = Op(
@@ -372,5 +376,6 @@ GATE_BACKWARD = Op(
     flops=lambda axes, params: 10 * axes["M"] * axes["F"],
     bytes=lambda axes, params, itemsize: 6 * itemsize * axes["M"] * axes["F"],
     nki=f"{KERNELS / 'nki' / 'gate_backward.py'}:gate_backward",
+    triton=f"{KERNELS / 'triton' / 'gate_backward.py'}:gate_backward",
 )
 OPS = (LINEAR, RMSNORM_LINEAR, LINEAR_TRANSPOSED, GATED_MLP, GATE_BACKWARD)

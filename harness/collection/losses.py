@@ -97,6 +97,7 @@ def row(name: str, **more: Any) -> Op:
         tiles=TILES,
         flops=lambda axes, params: 4 * axes["M"] * axes["V"],
         nki=f"{KERNELS / 'nki' / 'cross_entropy.py'}:{name}",
+        triton=f"{KERNELS / 'triton' / 'cross_entropy.py'}:{name}",
         **more,
     )
 

@@ -233,7 +233,6 @@ MATMUL_MK = row(
         "sums kept in bfloat16": lambda case, inputs, out: bfloat16_sums(case, as_given(inputs), out),
         "the last tile of K missing": lambda case, inputs, out: last_k_missing(case, as_given(inputs), out),
     },
-    triton=None,
     torch=lambda lhs, rhs: lhs @ rhs,
 )
 MATMUL_TWO_CORES = row(
@@ -299,6 +298,7 @@ MATMUL_BATCHED = Op(
     flops=lambda axes, params: axes["B"] * flops(axes, params),
     bytes=lambda axes, params, itemsize: axes["B"] * bytes_moved(axes, params, itemsize),
     nki=f"{KERNELS / 'nki' / 'matmul.py'}:matmul_batched",
+    triton=f"{KERNELS / 'triton' / 'matmul.py'}:matmul_batched",
     unsupported=unsupported,
     torch=lambda lhsT, rhs: lhsT.mT @ rhs,
 )

@@ -124,6 +124,7 @@ BACKWARD = Op(
     flops=backward_flops,
     bytes=backward_bytes,
     nki=f"{KERNELS / 'nki' / 'rmsnorm.py'}:rmsnorm_backward",
+    triton=f"{KERNELS / 'triton' / 'rmsnorm.py'}:rmsnorm_backward",
 )
 OPS = (
     Op(
@@ -156,6 +157,7 @@ OPS = (
         flops=flops,
         bytes=bytes_moved,
         nki=f"{KERNELS / 'nki' / 'rmsnorm.py'}:rmsnorm",
+        triton=f"{KERNELS / 'triton' / 'rmsnorm.py'}:rmsnorm",
     ),
     BACKWARD,
 )

@@ -97,6 +97,7 @@ OPS = (
         flops=flops,
         bytes=bytes_moved,
         nki=f"{KERNELS / 'nki' / 'rope.py'}:rope",
+        triton=f"{KERNELS / 'triton' / 'rope.py'}:rope",
     ),
     Op(
         "heads_first",
@@ -118,5 +119,6 @@ OPS = (
         flops=lambda axes, params: 0,
         bytes=lambda axes, params, itemsize: 2 * itemsize * axes["S"] * axes["H"] * axes["D"],
         nki=f"{KERNELS / 'nki' / 'heads_first.py'}:heads_first",
+        triton=f"{KERNELS / 'triton' / 'heads_first.py'}:heads_first",
     ),
 )

@@ -182,8 +182,33 @@ class CorrectedBuilder(CheckedBuilder):
         product += d.data
         return TensorHandle(product.astype(d.data.dtype, copy=False), d.dtype.scalar)
 
-    def create_dot_scaled(self, *args: Any) -> Any:
-        raise NotEmulated("tl.dot_scaled is not emulated; use tl.dot, or a GPU")
+    def create_dot_scaled(
+        self, a: Any, a_scale: Any, a_format: Any, b: Any, b_scale: Any, b_format: Any, *rest: Any
+    ) -> Any:
+        """The product of operands times their scales, summed in float32; `rest` ends with the accumulator."""
+        d = rest[-1]
+        operands = [self._scaled(a, a_scale, a_format), self._scaled(b, b_scale, b_format, turned=True)]
+        product = np.matmul(operands[0], operands[1])
+        product += d.data
+        return TensorHandle(product.astype(d.data.dtype, copy=False), d.dtype.scalar)
+
+    def numbers(self, x: Any) -> Array:
+        """What a handle of floats holds, in float32."""
+        found: Array = decode(x).astype(np.float32)
+        return found
+
+    def _scaled(self, x: Any, scale: Any, form: Any, turned: bool = False) -> Array:
+        """A dot_scaled operand [M, K] in float32, or [K, N] if `turned`; scale[M or N, groups] is its e8m0 bytes."""
+        if form == ir.ScaleDotElemTypeTY.E2M1:
+            raise NotEmulated("tl.dot_scaled of e2m1 is not emulated; try a GPU")
+        numbers = self.numbers(x)
+        if scale is None:
+            return numbers
+        numbers = numbers.swapaxes(-1, -2) if turned else numbers
+        powers = np.where(scale.data == 0xFF, np.nan, np.ldexp(1.0, scale.data.astype(np.int32) - 127))
+        each = np.repeat(powers, numbers.shape[-1] // scale.data.shape[-1], axis=-1)
+        scaled = (numbers * each).astype(np.float32)
+        return scaled.swapaxes(-1, -2) if turned else scaled
 
 
 def decode(x: Any) -> Array:

@@ -12,6 +12,7 @@ import numpy as np
 import triton.language as tl
 from triton.runtime.interpreter import TensorHandle
 
+from triptych.harness.arrays import Array
 from triptych.harness.emulators.correction import FLOAT8, CorrectedBuilder
 from triptych.harness.emulators.correction import np_dtype as stored_dtype
 from triptych.harness.emulators.errors import NotEmulated
@@ -45,6 +46,10 @@ class WideBuilder(CorrectedBuilder):
         if not a.dtype.scalar.is_floating():
             return super().create_dot(a, b, d, input_precision, max_num_imprecise_acc)
         return TensorHandle(np.matmul(a.data, b.data) + d.data, d.dtype.scalar)
+
+    def numbers(self, x: Any) -> Array:
+        held: Array = x.data
+        return held
 
     def _in_place(self, ptr: Any, mask: Any) -> Any:
         if held_dtype(ptr.get_element_ty()) != self.memory_dtype(ptr.get_element_ty()):

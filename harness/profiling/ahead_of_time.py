@@ -11,7 +11,7 @@ import numpy as np
 from triptych.harness.arrays import Arrays
 from triptych.harness.backends import BACKENDS
 from triptych.harness.backends.base import KernelFault, file_of
-from triptych.harness.backends.triton_launcher import launcher_of
+from triptych.harness.backends.triton_launcher import held_dtype, launcher_of
 from triptych.harness.dtypes import dtype_of
 from triptych.harness.emulators.compilation import CompiledKernel, compiled, launches_of
 from triptych.harness.emulators.devices import DEVICES
@@ -67,6 +67,7 @@ def of_case(op: Op, case: Case, target: str) -> Iterator[Compilation]:
         with launcher_of(problem) as (launcher, writes):
             tensors = {name: (x.shape, x.dtype) for name, x in problem.inputs.items()}
             tensors |= {parameter: problem.memory_of(name) for parameter, name in writes.items()}
+            tensors = {name: (shape, held_dtype(dtype)) for name, (shape, dtype) in tensors.items()}
             for launch in launches_of(launcher, tensors, target, **case.params):
                 kernel = compiled(*launch, target)
                 yield replace(one, kernel=kernel, fault=fault_of(kernel))

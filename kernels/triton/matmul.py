@@ -16,6 +16,13 @@ Two versions of one idea, a tile of `out` per program:
   - the K loop masks only where K is ragged, and rows and columns past the edge wrap around instead of being masked:
     what they compute is never stored.
 
+`matmul_mk`, whose left operand is lhs[M, K], and `matmul_batched`, B products at once, are the same kernel with other
+strides: which of two axes is the short step in memory is seen when it is compiled, and a matrix unit takes either.
+
+With few rows (one token: M = 1) there are fewer tiles than processors, and reading rhs is all that takes time. K is
+then split among SPLIT programs a tile. Each writes its float32 sum to memory of its own and a second kernel adds
+those, part after part. So the same inputs give the same bits; atomic additions, which come in any order, would not.
+
 float32 is multiplied as float32 (`input_precision="ieee"`), not as TF32: exact inputs, slower units.
 """
 
@@ -27,6 +34,7 @@ TILE_N = 256
 TILE_K = 64
 GROUP_M = 8  # rows of tiles whose programs share columns of rhs
 STAGES = 4  # at most, on NVIDIA
+FEWEST_STEPS = 4  # of K that are worth a program of their own
 
 KNOBS = {  # what `triptych tune` may set in place of the above
     "TILE_M": (64, 128, 256),
@@ -79,16 +87,20 @@ def _matmul_tiled_kernel(
 
 @triton.jit
 def _matmul_kernel(
-    lhsT,
-    rhs,
+    a,
+    b,
     out,
     M,
     N,
     K,
-    lhsT_k,
-    lhsT_m,
-    rhs_k,
-    rhs_n,
+    a_b,
+    a_k,
+    a_m,
+    b_b,
+    b_k,
+    b_n,
+    out_s,
+    out_b,
     out_m,
     out_n,
     BLOCK_M: tl.constexpr,
@@ -96,86 +108,113 @@ def _matmul_kernel(
     BLOCK_K: tl.constexpr,
     GROUP_M: tl.constexpr,
     EVEN_K: tl.constexpr,
+    SPLIT: tl.constexpr,
 ):
+    """A tile of out[b] = a[b]^T @ b[b] over all of K, or over part program_id(1) of SPLIT, in float32 then."""
     # Program p -> tile: down GROUP_M rows of tiles first, then to the next column; the last group may be shorter.
-    program = tl.program_id(0)
     tiles_m = tl.cdiv(M, BLOCK_M)
     tiles_n = tl.cdiv(N, BLOCK_N)
+    batch = (tl.program_id(0) // (tiles_m * tiles_n)).to(tl.int64)
+    program = tl.program_id(0) % (tiles_m * tiles_n)
     first_m = program // (GROUP_M * tiles_n) * GROUP_M
     group_m = tl.minimum(tiles_m - first_m, GROUP_M)
     in_group = program % (GROUP_M * tiles_n)
     tile_m = first_m + in_group % group_m
     tile_n = in_group // group_m
 
+    first, end = 0, K
+    if SPLIT > 1:
+        part = tl.cdiv(tl.cdiv(K, BLOCK_K), SPLIT) * BLOCK_K
+        first = tl.program_id(1) * part
+        end = tl.minimum(first + part, K)
+        out = out.to(tl.pointer_type(tl.float32)) + tl.program_id(1).to(tl.int64) * out_s
     m = (tile_m * BLOCK_M + tl.arange(0, BLOCK_M)) % M
     n = (tile_n * BLOCK_N + tl.arange(0, BLOCK_N)) % N
-    k = tl.arange(0, BLOCK_K)
-    a_tile = lhsT + k[:, None].to(tl.int64) * lhsT_k + m[None, :].to(tl.int64) * lhsT_m
-    b_tile = rhs + k[:, None].to(tl.int64) * rhs_k + n[None, :].to(tl.int64) * rhs_n
+    k = first + tl.arange(0, BLOCK_K)
+    a_tile = a + batch * a_b + k[:, None].to(tl.int64) * a_k + m[None, :].to(tl.int64) * a_m
+    b_tile = b + batch * b_b + k[:, None].to(tl.int64) * b_k + n[None, :].to(tl.int64) * b_n
     accumulator = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
-    for k0 in range(0, K, BLOCK_K):
+    for k0 in range(first, end, BLOCK_K):
         if EVEN_K:
-            a = tl.load(a_tile)
-            b = tl.load(b_tile)
+            left = tl.load(a_tile)
+            right = tl.load(b_tile)
         else:
-            a = tl.load(a_tile, mask=k[:, None] < K - k0, other=0.0)
-            b = tl.load(b_tile, mask=k[:, None] < K - k0, other=0.0)
-        accumulator = tl.dot(tl.trans(a), b, accumulator, input_precision="ieee")
-        a_tile += BLOCK_K * lhsT_k
-        b_tile += BLOCK_K * rhs_k
+            inside_k = (k0 + tl.arange(0, BLOCK_K))[:, None] < K
+            left = tl.load(a_tile, mask=inside_k, other=0.0)
+            right = tl.load(b_tile, mask=inside_k, other=0.0)
+        accumulator = tl.dot(tl.trans(left), right, accumulator, input_precision="ieee")
+        a_tile += BLOCK_K * a_k
+        b_tile += BLOCK_K * b_k
 
     m = tile_m.to(tl.int64) * BLOCK_M + tl.arange(0, BLOCK_M)
     n = tile_n.to(tl.int64) * BLOCK_N + tl.arange(0, BLOCK_N)
     tl.store(
-        out + m[:, None] * out_m + n[None, :] * out_n,
+        out + batch * out_b + m[:, None] * out_m + n[None, :] * out_n,
         accumulator.to(out.dtype.element_ty),
         mask=(m[:, None] < M) & (n[None, :] < N),
     )
 
 
-def config(M, N, K, element_size, backend, processors, shared_bytes):
-    """Tile sizes, warps and pipeline stages for one product on one kind of device.
+@triton.jit
+def _sum_kernel(parts, out, M, N, size, out_b, out_m, out_n, SPLIT: tl.constexpr, BLOCK: tl.constexpr):
+    """out[B, M, N] = the sum over s of parts[SPLIT, B, M, N], float32, s ascending; size = B M N."""
+    i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    part = parts.to(tl.pointer_type(tl.float32)) + i
+    total = tl.zeros((BLOCK,), dtype=tl.float32)
+    for s in range(SPLIT):
+        total += tl.load(part + tl.cast(s, tl.int64) * size, mask=i < size, other=0.0)
+    place = i // (M * N) * out_b + i // N % M * out_m + i % N * out_n
+    tl.store(out + place, total.to(out.dtype.element_ty), mask=i < size)
+
+
+def config(M, N, K, element_size, backend, processors, shared_bytes, batch=1):
+    """Tile sizes, warps, pipeline stages and parts of K for one product on one kind of device.
 
     Starts from the largest tile whose float32 accumulator the registers of 8 warps hold, and halves its longer side
-    while the device has more processors than there are tiles to give them.
+    while the device has more processors than there are tiles to give them. What processors are left then take parts
+    of K, of at least FEWEST_STEPS steps.
     """
     block_m, block_n, block_k = (TILE_M, TILE_N, TILE_K) if element_size == 2 else (128, 128, 16)
     block_m = min(block_m, max(16, triton.next_power_of_2(M)))
     block_n = min(block_n, max(16, triton.next_power_of_2(N)))
+    if element_size == 2 and block_m <= 32:
+        block_k *= 2  # few rows wait for memory: more bytes of rhs on their way
     block_k = min(block_k, max(16, triton.next_power_of_2(K)))
-    while triton.cdiv(M, block_m) * triton.cdiv(N, block_n) < processors and max(block_m, block_n) > 64:
+    tiles = batch * triton.cdiv(M, block_m) * triton.cdiv(N, block_n)
+    while tiles < processors and max(block_m, block_n) > 64:
         block_m, block_n = (block_m, block_n // 2) if block_n >= block_m else (block_m // 2, block_n)
+        tiles = batch * triton.cdiv(M, block_m) * triton.cdiv(N, block_n)
     # NVIDIA copies to shared memory asynchronously, so that each stage has its buffer; a CDNA compute unit has one
     # buffer, and the next stage in flight in registers.
     deepest, buffers = (STAGES, 2) if backend == "cuda" else (2, 1)
     while buffers * block_k * (block_m + block_n) * element_size > shared_bytes and block_k > 16:
         block_k //= 2
     stage_bytes = block_k * (block_m + block_n) * element_size
+    steps = triton.cdiv(K, block_k)
+    most = 2 * processors // tiles if tiles < processors else 1  # two programs of these small tiles fit on a processor
     return {
         "BLOCK_M": block_m,
         "BLOCK_N": block_n,
         "BLOCK_K": block_k,
         "GROUP_M": GROUP_M,
         "EVEN_K": K % block_k == 0,
+        "SPLIT": triton.cdiv(steps, max(FEWEST_STEPS, triton.cdiv(steps, most))),
         "num_warps": 8 if block_m * block_n > 64 * 128 else 4,
         "num_stages": max(2, min(deepest, shared_bytes // stage_bytes)),
         "enable_fp_fusion": True,  # a * b + c rounds once; said aloud because Triton 3.10 changes the default
     }
 
 
-def _shapes(lhsT, rhs, out):
+def _shapes(lhsT, rhs, out, left="lhsT[K, M]"):
     """(M, N, K), or a ValueError that says which sizes disagree."""
-    shapes = f"lhsT[K, M] {tuple(lhsT.shape)}, rhs[K, N] {tuple(rhs.shape)}, out[M, N] {tuple(out.shape)}"
+    shapes = f"{left} {tuple(lhsT.shape)}, rhs[K, N] {tuple(rhs.shape)}, out[M, N] {tuple(out.shape)}"
     if not len(lhsT.shape) == len(rhs.shape) == len(out.shape) == 2:
         raise ValueError(f"matmul takes matrices: {shapes}")
-    (K, M), (K2, N) = lhsT.shape, rhs.shape
+    K, M = lhsT.shape if left == "lhsT[K, M]" else reversed(lhsT.shape)
+    K2, N = rhs.shape
     if K != K2 or tuple(out.shape) != (M, N):
         raise ValueError(f"matmul's sizes disagree: {shapes}")
     return M, N, K
-
-
-def _strides(lhsT, rhs, out):
-    return (lhsT.stride(0), lhsT.stride(1), rhs.stride(0), rhs.stride(1), out.stride(0), out.stride(1))
 
 
 def matmul_tiled(lhsT, rhs, out):
@@ -184,15 +223,47 @@ def matmul_tiled(lhsT, rhs, out):
     tiles = {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_K": 128 // lhsT.element_size(), "num_warps": 8, "num_stages": 2}
     tiles["enable_fp_fusion"] = True
     grid = (triton.cdiv(M, 128), triton.cdiv(N, 128))
-    _matmul_tiled_kernel[grid](lhsT, rhs, out, M, N, K, *_strides(lhsT, rhs, out), **tiles)
+    strides = [x.stride(i) for x in (lhsT, rhs, out) for i in range(2)]
+    _matmul_tiled_kernel[grid](lhsT, rhs, out, M, N, K, *strides, **tiles)
 
 
 def matmul(lhsT, rhs, out):
     """out = lhsT.T @ rhs, blocked in all dimensions."""
     M, N, K = _shapes(lhsT, rhs, out)
+    _product(lhsT, rhs, out, 1, M, N, K, (0, *lhsT.stride()), (0, *rhs.stride()), (0, *out.stride()))
+
+
+def matmul_mk(lhs, rhs, out):
+    """out[M, N] = lhs[M, K] @ rhs[K, N]."""
+    M, N, K = _shapes(lhs, rhs, out, "lhs[M, K]")
+    _product(lhs, rhs, out, 1, M, N, K, (0, lhs.stride(1), lhs.stride(0)), (0, *rhs.stride()), (0, *out.stride()))
+
+
+def matmul_batched(lhsT, rhs, out):
+    """out[B, M, N] = lhsT[B, K, M].T @ rhs[B, K, N] for each of B."""
+    shapes = f"lhsT[B, K, M] {tuple(lhsT.shape)}, rhs[B, K, N] {tuple(rhs.shape)}, out[B, M, N] {tuple(out.shape)}"
+    if not len(lhsT.shape) == len(rhs.shape) == len(out.shape) == 3:
+        raise ValueError(f"matmul_batched takes stacks of matrices: {shapes}")
+    (B, K, M), N = lhsT.shape, rhs.shape[2]
+    if tuple(rhs.shape) != (B, K, N) or tuple(out.shape) != (B, M, N):
+        raise ValueError(f"matmul_batched's sizes disagree: {shapes}")
+    _product(lhsT, rhs, out, B, M, N, K, lhsT.stride(), rhs.stride(), out.stride())
+
+
+def _product(a, b, out, B, M, N, K, a_strides, b_strides, out_strides):
+    """out[B, M, N] = a^T @ b of operands whose strides along (B, K, M) and (B, K, N) are given."""
     driver = triton.runtime.driver.active
     device = driver.utils.get_device_properties(driver.get_current_device())
     backend = driver.get_current_target().backend
-    tiles = config(M, N, K, lhsT.element_size(), backend, device["multiprocessor_count"], device["max_shared_mem"])
-    grid = (triton.cdiv(M, tiles["BLOCK_M"]) * triton.cdiv(N, tiles["BLOCK_N"]),)
-    _matmul_kernel[grid](lhsT, rhs, out, M, N, K, *_strides(lhsT, rhs, out), **tiles)
+    processors, shared_bytes = device["multiprocessor_count"], device["max_shared_mem"]
+    tiles = config(M, N, K, a.element_size(), backend, processors, shared_bytes, B)
+    programs, split = B * triton.cdiv(M, tiles["BLOCK_M"]) * triton.cdiv(N, tiles["BLOCK_N"]), tiles["SPLIT"]
+    size = B * M * N
+    if split == 1:
+        _matmul_kernel[(programs,)](a, b, out, M, N, K, *a_strides, *b_strides, 0, *out_strides, **tiles)
+        return
+    parts = out.new_empty(split, size * 4 // out.element_size())  # float32 in memory of out's dtype
+    _matmul_kernel[(programs, split)](a, b, parts, M, N, K, *a_strides, *b_strides, size, M * N, N, 1, **tiles)
+    _sum_kernel[(triton.cdiv(size, 1024),)](
+        parts, out, M, N, size, *out_strides, SPLIT=split, BLOCK=1024, num_warps=4, enable_fp_fusion=True
+    )

@@ -32,6 +32,18 @@ def dtype(request):
     return np.dtype(DTYPES[request.param])
 
 
+@pytest.fixture
+def told(monkeypatch):
+    """told("sm_100") has launchers told that they run on that GPU, while the interpreter runs their kernels."""
+    from triptych.harness.emulators import devices
+
+    def tell(name):
+        pretend, device = devices.pretend, devices.DEVICES[name]
+        monkeypatch.setattr(devices, "pretend", lambda _: pretend(device))
+
+    return tell
+
+
 @pytest.fixture(params=["interpreted", pytest.param("device", marks=pytest.mark.gpu)])
 def run(request):
     """run(launcher, arrays, out, **params) fills `out`, poisoned first."""
