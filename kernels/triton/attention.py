@@ -33,7 +33,7 @@ Options are compiled in, or not: a kernel without them has no trace of them.
 Everything is float32 inside but for the operands of the two products, which have the inputs' dtype: p is rounded to it.
 A row that sees no key gives 0, and -inf as lse. A hidden key takes no part, whatever it holds, and NaN and infinities
 in visible ones go where the formula takes them. Where v has such values, p = 0 of a hidden key times infinity would be
-NaN; that shows in `acc`, and the tile of rows is computed again, key by key where v is not finite.
+NaN; that shows in `acc`, and such rows are computed again, one by one and without the matrix unit.
 """
 
 import math
@@ -47,67 +47,71 @@ SCAN = tl.constexpr(1024)  # segments that are looked at at once
 
 
 @triton.jit
-def _fold(
-    q, k_tile, v_tile, k_s, v_s, mask_rows, mask_k, segments, segments_s, of_rows, rows, first, Sq, Sk, window,
-    softcap, scale, m_i, l_i, acc, seen, inside_d,
-    BLOCK_N: tl.constexpr, CAUSAL: tl.constexpr, HIDES: tl.constexpr, AGAIN: tl.constexpr,
-):  # fmt: skip
-    """Fold the keys [first, first + BLOCK_N) into the running (m_i, l_i, acc, seen).
-
-    HIDES: some row may not see some key, or there are fewer keys. AGAIN: v may have values that are not finite.
-    """
-    keys = first + tl.arange(0, BLOCK_N)
-    k_at = k_tile + keys[:, None].to(tl.int64) * k_s
-    v_at = v_tile + keys[:, None].to(tl.int64) * v_s
-    there = keys < Sk
-    if HIDES:
-        k = tl.load(k_at, mask=inside_d & there[:, None], other=0.0)
-        v = tl.load(v_at, mask=inside_d & there[:, None], other=0.0)
-    else:
-        k = tl.load(k_at, mask=inside_d, other=0.0)
-        v = tl.load(v_at, mask=inside_d, other=0.0)
-
-    s = tl.dot(q, tl.trans(k), input_precision="ieee") * scale
+def _scores(s, rows, keys, mask_rows, of_rows, options, CAUSAL: tl.constexpr, HIDES: tl.constexpr):
+    """(s, visible) of products s[rows, keys]: exponents of 2, -inf where hidden. HIDES: some key may be."""
+    Sq, Sk, scale, window, softcap, mask_k, segments, segments_s = options
+    s *= scale
     if softcap is not None:
         s = softcap * libdevice.tanh(s)
+    visible = (keys < Sk)[None, :]
     if HIDES:
         last = rows + Sk - Sq
-        visible = there[None, :]
         if CAUSAL:
             visible = visible & (keys[None, :] <= last[:, None])
         if window is not None:
             visible = visible & (keys[None, :] > (last - window)[:, None])
         if segments is not None:
-            of_keys = tl.load(segments + keys.to(tl.int64) * segments_s, mask=there, other=0)
+            of_keys = tl.load(segments + keys.to(tl.int64) * segments_s, mask=keys < Sk, other=0)
             visible = visible & (of_keys[None, :] == of_rows[:, None])
         if mask_rows is not None:
-            inside = (rows < Sq)[:, None] & there[None, :]
+            inside = (rows < Sq)[:, None] & (keys < Sk)[None, :]
             added = tl.load(mask_rows + keys[None, :].to(tl.int64) * mask_k, mask=inside, other=0.0).to(tl.float32)
             visible = visible & (added != float("-inf"))
-            seen = tl.maximum(seen, tl.max(visible.to(tl.int32), 1))
             s += added * LOG2_E
         s = tl.where(visible, s, float("-inf"))
+    return s, visible
 
+
+@triton.jit
+def _fold(
+    q, k_tile, v_tile, k_s, v_s, first, rows, mask_rows, of_rows, options, m_i, l_i, acc, seen, inside_d,
+    BLOCK_N: tl.constexpr, CAUSAL: tl.constexpr, HIDES: tl.constexpr,
+):  # fmt: skip
+    """Fold the keys [first, first + BLOCK_N) into the running (m_i, l_i, acc, seen)."""
+    keys = first + tl.arange(0, BLOCK_N)
+    there = inside_d & (keys < options[1])[:, None] if HIDES else inside_d
+    k = tl.load(k_tile + keys[:, None].to(tl.int64) * k_s, mask=there, other=0.0)
+    v = tl.load(v_tile + keys[:, None].to(tl.int64) * v_s, mask=there, other=0.0)
+    products = tl.dot(q, tl.trans(k), input_precision="ieee")
+    s, visible = _scores(products, rows, keys, mask_rows, of_rows, options, CAUSAL, HIDES)
+    if HIDES and mask_rows is not None:
+        seen = tl.maximum(seen, tl.max(visible.to(tl.int32), 1))
     m_new = tl.maximum(m_i, tl.max(s, 1))
     m_safe = tl.where(m_new == float("-inf"), 0.0, m_new)  # nothing seen yet: exp2(-inf - 0) is 0, not NaN
     p = tl.exp2(s - m_safe[:, None])
     alpha = tl.exp2(m_i - m_safe)
     l_i = l_i * alpha + tl.sum(p, 1)
-    acc = acc * alpha[:, None]
-    p = p.to(v.dtype)
-    if AGAIN:
-        if tl.sum(tl.sum(tl.where(tl.abs(v.to(tl.float32)) < float("inf"), 0, 1), 1), 0) > 0:
-            for j in range(BLOCK_N):
-                is_j = (tl.arange(0, BLOCK_N) == j)[None, :]
-                p_j = tl.sum(tl.where(is_j, p.to(tl.float32), 0.0), 1)
-                sees_j = tl.sum(tl.where(is_j & visible, 1, 0), 1) > 0
-                v_j = tl.load(v_tile + tl.cast(first + j, tl.int64) * v_s, mask=inside_d & (first + j < Sk), other=0.0)
-                acc += tl.where(sees_j[:, None], p_j[:, None] * v_j.to(tl.float32), 0.0)
-        else:
-            acc = tl.dot(p, v, acc, input_precision="ieee")
-    else:
-        acc = tl.dot(p, v, acc, input_precision="ieee")
+    acc = tl.dot(p.to(v.dtype), v, acc * alpha[:, None], input_precision="ieee")
     return m_new, l_i, acc, seen
+
+
+@triton.jit
+def _key_by_key(
+    q_at, k_tile, v_tile, k_s, v_s, begin, end, row, row_mask, of_row, options, m, inside_d,
+    BLOCK_D: tl.constexpr, CAUSAL: tl.constexpr,
+):  # fmt: skip
+    """The sum of p v over the keys that one row sees, its maximum m known: [1, BLOCK_D]."""
+    q = tl.load(q_at, mask=inside_d, other=0.0).to(tl.float32)
+    acc = tl.zeros((1, BLOCK_D), dtype=tl.float32)
+    for first in range(begin, end, 16):
+        keys = first + tl.arange(0, 16)
+        there = inside_d & (keys < options[1])[:, None]
+        k = tl.load(k_tile + keys[:, None].to(tl.int64) * k_s, mask=there, other=0.0).to(tl.float32)
+        v = tl.load(v_tile + keys[:, None].to(tl.int64) * v_s, mask=there, other=0.0).to(tl.float32)
+        s, visible = _scores(tl.sum(q * k, 1)[None, :], row, keys, row_mask, of_row, options, CAUSAL, HIDES=True)
+        p = tl.exp2(s - m)
+        acc += tl.sum(tl.where(tl.trans(visible), tl.trans(p) * v, 0.0), 0)[None, :]
+    return acc
 
 
 @triton.jit
@@ -128,12 +132,14 @@ def _attention_kernel(
     inside = inside_d & (rows < Sq)[:, None]
     row_at = rows.to(tl.int64)
 
-    q_tile = tl.load(q + b * q_b + h * q_h + row_at[:, None] * q_s + d[None, :] * q_d, mask=inside, other=0.0)
+    q_rows = q + b * q_b + h * q_h + d[None, :] * q_d
+    q_tile = tl.load(q_rows + row_at[:, None] * q_s, mask=inside, other=0.0)
     k_tile = k + b * k_b + h_kv * k_h + d[None, :] * k_d
     v_tile = v + b * v_b + h_kv * v_h + d[None, :] * v_d
     mask_rows = None
     if mask is not None:
-        mask_rows = mask + b * mask_b + h * mask_h + row_at[:, None] * mask_q
+        mask += b * mask_b + h * mask_h
+        mask_rows = mask + row_at[:, None] * mask_q
 
     # Some row of the tile sees keys in [begin, end); every row sees all in [all_from, all_to).
     offset = Sk - Sq
@@ -178,47 +184,52 @@ def _attention_kernel(
         whole_from = tiles
         whole_to = tiles
 
+    options = (Sq, Sk, scale, window, softcap, mask_k, segments, segments_s)
     m_i = tl.full((BLOCK_M,), float("-inf"), dtype=tl.float32)
     l_i = tl.zeros((BLOCK_M,), dtype=tl.float32)
     if sinks is not None:
         m_i = tl.zeros((BLOCK_M,), dtype=tl.float32) + tl.load(sinks + h * sinks_h).to(tl.float32) * LOG2_E
         l_i += 1
-    m_0 = m_i
-    l_0 = l_i
     acc = tl.zeros((BLOCK_M, BLOCK_D), dtype=tl.float32)
     seen = tl.where(rows + offset >= 0, 1, 0) if CAUSAL else tl.full((BLOCK_M,), 1, dtype=tl.int32)
     if mask is not None:
         seen = tl.zeros((BLOCK_M,), dtype=tl.int32)
     for first in range(begin + whole_from * BLOCK_N, begin + whole_to * BLOCK_N, BLOCK_N):
         m_i, l_i, acc, seen = _fold(
-            q_tile, k_tile, v_tile, k_s, v_s, mask_rows, mask_k, segments, segments_s, of_rows, rows, first, Sq, Sk,
-            window, softcap, scale, m_i, l_i, acc, seen, inside_d, BLOCK_N, CAUSAL, HIDES=False, AGAIN=False,
+            q_tile, k_tile, v_tile, k_s, v_s, first, rows, mask_rows, of_rows, options, m_i, l_i, acc, seen, inside_d,
+            BLOCK_N, CAUSAL, HIDES=False,
         )  # fmt: skip
     for i in range(0, tiles - (whole_to - whole_from)):
         first = begin + tl.where(i < whole_from, i, i + whole_to - whole_from) * BLOCK_N
         m_i, l_i, acc, seen = _fold(
-            q_tile, k_tile, v_tile, k_s, v_s, mask_rows, mask_k, segments, segments_s, of_rows, rows, first, Sq, Sk,
-            window, softcap, scale, m_i, l_i, acc, seen, inside_d, BLOCK_N, CAUSAL, HIDES=True, AGAIN=False,
+            q_tile, k_tile, v_tile, k_s, v_s, first, rows, mask_rows, of_rows, options, m_i, l_i, acc, seen, inside_d,
+            BLOCK_N, CAUSAL, HIDES=True,
         )  # fmt: skip
-    if CAUSAL or mask is not None or segments is not None:
-        strange = tl.sum(tl.sum(tl.where(tl.abs(acc) < float("inf"), 0, 1), 1), 0)
-        if strange > 0:
-            m_i = m_0
-            l_i = l_0
-            acc = tl.zeros((BLOCK_M, BLOCK_D), dtype=tl.float32)
-            for first in range(begin, end, BLOCK_N):
-                m_i, l_i, acc, seen = _fold(
-                    q_tile, k_tile, v_tile, k_s, v_s, mask_rows, mask_k, segments, segments_s, of_rows, rows, first,
-                    Sq, Sk, window, softcap, scale, m_i, l_i, acc, seen, inside_d, BLOCK_N, CAUSAL, HIDES=True,
-                    AGAIN=True,
-                )  # fmt: skip
 
+    # Not finite though l is: v has such values, and those of hidden keys were multiplied by 0.
+    is_strange = tl.zeros((BLOCK_M,), dtype=tl.int32)
+    if CAUSAL or mask is not None or segments is not None:
+        is_strange = tl.max(tl.where((tl.abs(acc) < float("inf")) | (l_i != l_i)[:, None], 0, 1), 1)
     acc = tl.where((seen > 0)[:, None], acc / l_i[:, None], 0.0)
-    tl.store(
-        out + b * out_b + h * out_h + row_at[:, None] * out_s + d[None, :] * out_d,
-        acc.to(out.dtype.element_ty),
-        mask=inside,
-    )
+    out_tile = out + b * out_b + h * out_h + d[None, :] * out_d
+    plain = inside & (is_strange == 0)[:, None]
+    tl.store(out_tile + row_at[:, None] * out_s, acc.to(out.dtype.element_ty), mask=plain)
+    if CAUSAL or mask is not None or segments is not None:
+        strange = tl.sum(is_strange, 0)
+        if strange > 0:
+            for i in range(BLOCK_M):
+                is_row = tl.arange(0, BLOCK_M) == i
+                row = tile * BLOCK_M + i + tl.arange(0, 1)
+                at = row.to(tl.int64)
+                if tl.sum(tl.where(is_row & (rows < Sq), is_strange, 0), 0) > 0:
+                    row_mask = None if mask is None else mask + at[:, None] * mask_q
+                    of_row = None if segments is None else tl.load(segments + at * segments_s)
+                    acc_row = _key_by_key(
+                        q_rows + at[:, None] * q_s, k_tile, v_tile, k_s, v_s, begin, end, row, row_mask, of_row,
+                        options, tl.sum(tl.where(is_row, m_i, 0.0), 0), inside_d, BLOCK_D, CAUSAL,
+                    )  # fmt: skip
+                    acc_row = acc_row / tl.sum(tl.where(is_row, l_i, 0.0), 0)
+                    tl.store(out_tile + at[:, None] * out_s, acc_row.to(out.dtype.element_ty), mask=inside_d)
     if lse is not None:
         log_sum = tl.where(m_i == float("-inf"), float("nan"), (m_i + tl.log2(l_i)) / LOG2_E)
         if sinks is None:
@@ -226,16 +237,21 @@ def _attention_kernel(
         tl.store(lse + b * lse_b + h * lse_h + row_at * lse_s, log_sum.to(lse.dtype.element_ty), mask=rows < Sq)
 
 
-def config(Sq, Sk, D, element_size, causal, backend, shared_bytes):
+def config(Sq, Sk, D, element_size, hides, backend, shared_bytes):
     """Tile sizes, warps and pipeline stages, such that `acc`, the scores and p fit the registers without spills.
 
-    `causal` needs room for the masks. float32 has no tensor cores: its operands take registers too.
+    hides: some keys are hidden from some rows, and the masks need room. float32 has no tensor cores: its operands take
+    registers too. A head of more than 128 numbers has half as many rows where the registers hold all of `acc`, which
+    they do not on NVIDIA from Hopper on; AMD's have room for it in programs of four wavefronts, 512 registers a lane.
     """
     block_d = max(16, triton.next_power_of_2(D))
+    warps, small = 8, backend != "cuda" or shared_bytes < 200 * 1024
     if element_size == 4:
         block_m, block_n = 64, 16
+    elif block_d > 128:
+        block_m, block_n, warps = 64 if small else 128, 64, 8 if backend == "cuda" else 4
     else:
-        block_m, block_n = 128, 64 if causal or shared_bytes < 200 * 1024 else 128
+        block_m, block_n = 128, 64 if hides or small else 128
     block_m = min(block_m, max(16, triton.next_power_of_2(Sq)))
     block_n = min(block_n, max(16, triton.next_power_of_2(Sk)))
     stage_bytes = 2 * block_n * block_d * element_size
@@ -245,7 +261,7 @@ def config(Sq, Sk, D, element_size, causal, backend, shared_bytes):
         "BLOCK_M": block_m,
         "BLOCK_N": block_n,
         "BLOCK_D": block_d,
-        "num_warps": 8 if block_m >= 64 else 4,
+        "num_warps": warps if block_m >= 64 else 4,
         "num_stages": max(1, min(deepest, fit)),
         "enable_fp_fusion": True,  # a * b + c rounds once; said aloud because Triton 3.10 changes the default
     }
