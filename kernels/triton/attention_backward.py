@@ -86,12 +86,13 @@ def _to_dk_dv(
         log_sum = tl.load(lse + at * lse_s)
         of_rows = tl.load(delta + at)
     p = tl.exp2(tl.dot(k, tl.trans(q), input_precision="ieee") * scale - (log_sum * LOG2_E)[None, :])
-    ds = p * (tl.dot(v, tl.trans(do), input_precision="ieee") - of_rows[None, :])
     if HIDES:
         visible = _visible(rows[None, :], keys[:, None], Sq, Sk, window, CAUSAL)
         p = tl.where(visible, p, 0.0)
-        ds = tl.where(visible, ds, 0.0)
     dv = tl.dot(p.to(do.dtype), do, dv, input_precision="ieee")
+    ds = p * (tl.dot(v, tl.trans(do), input_precision="ieee") - of_rows[None, :])
+    if HIDES:
+        ds = tl.where(visible, ds, 0.0)
     dk = tl.dot(ds.to(q.dtype), q, dk, input_precision="ieee")
     return dk, dv
 
@@ -130,23 +131,27 @@ def _dk_dv_kernel(
     tiles, whole_from, whole_to = _tiles(begin, end, all_from, all_to, BLOCK_M)
     dk_tile = tl.zeros((BLOCK_N, BLOCK_D), dtype=tl.float32)
     dv_tile = tl.zeros((BLOCK_N, BLOCK_D), dtype=tl.float32)
-    for g in range(0, GROUP):
-        h = h_kv * GROUP + g
-        q_tile = q + b * q_b + h * q_h + d[None, :] * q_d
-        do_tile = dout + b * do_b + h * do_h + d[None, :] * do_d
-        lse_rows = lse + b * lse_b + h * lse_h
-        delta_rows = delta + ((b * Hkv + h_kv) * GROUP + g) * Sq
-        for first in range(begin + whole_from * BLOCK_M, begin + whole_to * BLOCK_M, BLOCK_M):
-            dk_tile, dv_tile = _to_dk_dv(
-                k_tile, v_tile, q_tile, do_tile, q_s, do_s, lse_rows, delta_rows, lse_s, first, keys, Sq, Sk, window,
-                scale, dk_tile, dv_tile, inside_d, BLOCK_M, CAUSAL, HIDES=False,
-            )  # fmt: skip
-        for i in range(0, tiles - (whole_to - whole_from)):
-            first = begin + tl.where(i < whole_from, i, i + whole_to - whole_from) * BLOCK_M
-            dk_tile, dv_tile = _to_dk_dv(
-                k_tile, v_tile, q_tile, do_tile, q_s, do_s, lse_rows, delta_rows, lse_s, first, keys, Sq, Sk, window,
-                scale, dk_tile, dv_tile, inside_d, BLOCK_M, CAUSAL, HIDES=True,
-            )  # fmt: skip
+    whole = whole_to - whole_from
+    partly = tiles - whole
+    q += b * q_b + h_kv * GROUP * q_h + d[None, :] * q_d
+    dout += b * do_b + h_kv * GROUP * do_h + d[None, :] * do_d
+    lse += b * lse_b + h_kv * GROUP * lse_h
+    delta += (b * Hkv + h_kv) * GROUP * Sq
+    for n in range(0, GROUP * whole):  # head by head of the group, in one loop, so that loads run ahead into the next
+        g = (n // whole).to(tl.int64)
+        first = begin + (whole_from + n % whole) * BLOCK_M
+        dk_tile, dv_tile = _to_dk_dv(
+            k_tile, v_tile, q + g * q_h, dout + g * do_h, q_s, do_s, lse + g * lse_h, delta + g * Sq, lse_s, first,
+            keys, Sq, Sk, window, scale, dk_tile, dv_tile, inside_d, BLOCK_M, CAUSAL, HIDES=False,
+        )  # fmt: skip
+    for n in range(0, GROUP * partly):
+        g = (n // partly).to(tl.int64)
+        i = n % partly
+        first = begin + tl.where(i < whole_from, i, i + whole) * BLOCK_M
+        dk_tile, dv_tile = _to_dk_dv(
+            k_tile, v_tile, q + g * q_h, dout + g * do_h, q_s, do_s, lse + g * lse_h, delta + g * Sq, lse_s, first,
+            keys, Sq, Sk, window, scale, dk_tile, dv_tile, inside_d, BLOCK_M, CAUSAL, HIDES=True,
+        )  # fmt: skip
     dk_at = dk + b * dk_b + h_kv * dk_h + at * dk_s + d[None, :] * dk_d
     dv_at = dv + b * dv_b + h_kv * dv_h + at * dv_s + d[None, :] * dv_d
     tl.store(dk_at, (dk_tile * root).to(dk.dtype.element_ty), mask=inside)
@@ -221,23 +226,36 @@ def _dq_kernel(
     tl.store(dq_at, (acc * root).to(dq.dtype.element_ty), mask=inside)
 
 
+# (keys that a program keeps, queries that it walks in, warps) for dk and dv, then (queries, keys, warps) for dq, by the
+# size of a head: the largest from which next to no register of the accumulators, p and ds spills, as the compilers
+# count them. Ampere holds operands of a product in registers, Hopper in shared memory. AMD's lanes have 512 registers in
+# programs of four wavefronts. float32 has no tensor cores on NVIDIA, and takes registers for all.
+TILES = {
+    "ampere": {64: ((128, 64, 8), (128, 64, 8)), 128: ((128, 32, 8), (128, 32, 8)), 256: ((64, 32, 8), (64, 32, 8))},
+    "hopper": {64: ((128, 64, 8), (128, 64, 8)), 128: ((128, 64, 8), (128, 64, 8)), 256: ((32, 64, 8), (64, 32, 8))},
+    "amd": {64: ((128, 64, 4), (128, 64, 8)), 128: ((128, 32, 4), (128, 32, 8)), 256: ((64, 16, 4), (64, 32, 4))},
+    "float32": {64: ((64, 16, 8), (64, 16, 8)), 128: ((32, 16, 8), (64, 16, 8)), 256: ((16, 16, 4), (32, 16, 4))},
+}
+
+
 def config(Sq, Sk, D, element_size, backend, shared_bytes):
-    """(of dk and dv, of dq): tile sizes, warps and stages, such that accumulators, p and ds fit the registers."""
+    """(of dk and dv, of dq): tile sizes, warps and stages."""
     block_d = max(16, triton.next_power_of_2(D))
-    kept, walked = (64, 16) if element_size == 4 else (128, 64)
+    kind = "amd" if backend != "cuda" else "hopper" if shared_bytes > 200 * 1024 else "ampere"
+    of_keys, of_rows = TILES["float32" if element_size == 4 else kind][max(block_d, 64)]
 
-    def tiles(kept, walked, kept_size, walked_size):
-        kept = min(kept, max(16, triton.next_power_of_2(kept_size)))
-        walked = min(walked, max(16, triton.next_power_of_2(walked_size)))
-        fit = (shared_bytes - 2 * kept * block_d * element_size) // (2 * walked * block_d * element_size)
-        stages = max(1, min(2, fit - 1))
-        return kept, walked, {"BLOCK_D": block_d, "num_warps": 8 if kept >= 64 else 4, "num_stages": stages}
+    def options(kept, walked, warps, kept_of, walked_of):
+        small_kept = min(kept, max(16, triton.next_power_of_2(kept_of)))
+        walked = min(walked, max(16, triton.next_power_of_2(walked_of)))
+        fit = (shared_bytes - 2 * small_kept * block_d * element_size) // (2 * walked * block_d * element_size)
+        found = {"BLOCK_D": block_d, "num_warps": warps if small_kept == kept else 4}
+        found |= {"num_stages": max(1, min(2, fit - 1)), "enable_fp_fusion": True}  # as attention.py says
+        return small_kept, walked, found
 
-    block_n, block_m, of_keys = tiles(kept, walked, Sk, Sq)
-    of_keys |= {"BLOCK_M": block_m, "BLOCK_N": block_n, "enable_fp_fusion": True}
-    block_m, block_n, of_rows = tiles(kept, walked, Sq, Sk)
-    of_rows |= {"BLOCK_M": block_m, "BLOCK_N": block_n, "enable_fp_fusion": True}
-    return of_keys, of_rows
+    keys, rows, found = options(*of_keys, Sk, Sq)
+    of_keys = {"BLOCK_M": rows, "BLOCK_N": keys, **found}
+    rows, keys, found = options(*of_rows, Sq, Sk)
+    return of_keys, {"BLOCK_M": rows, "BLOCK_N": keys, **found}
 
 
 def attention_backward(q, k, v, out, dout, lse, dq, dk, dv, causal=False, window=None):
@@ -248,21 +266,23 @@ def attention_backward(q, k, v, out, dout, lse, dq, dk, dv, causal=False, window
     backend = driver.get_current_target().backend
     of_keys, of_rows = config(Sq, Sk, D, q.element_size(), backend, device["max_shared_mem"])
     delta = lse.new_empty((B, H, Sq))
-    strides = {name: [x.stride(i) for i in range(len(x.shape))] for name, x in {
-        "out": out, "dout": dout, "dq": dq, "dk": dk, "dv": dv}.items()}  # fmt: skip
-    of_inputs = [x.stride(i) for x in (q, k, v, dout) for i in range(4)] + [lse.stride(i) for i in range(3)]
+    of_inputs = _strides(q, k, v, dout, lse)
     root, scale = 1 / math.sqrt(D), math.log2(math.e) / math.sqrt(D)
     _delta_kernel[(B * H, triton.cdiv(Sq, 128))](
-        out, dout, delta, *strides["out"], *strides["dout"], H, Sq, D=D, BLOCK_M=128, BLOCK_D=of_rows["BLOCK_D"]
+        out, dout, delta, *_strides(out, dout), H, Sq, D=D, BLOCK_M=128, BLOCK_D=of_rows["BLOCK_D"]
     )
     _dk_dv_kernel[(B * Hkv, triton.cdiv(Sk, of_keys["BLOCK_N"]))](
-        q, k, v, dout, lse, delta, dk, dv, *of_inputs, *strides["dk"], *strides["dv"], Hkv, H // Hkv, Sq, Sk, window,
+        q, k, v, dout, lse, delta, dk, dv, *of_inputs, *_strides(dk, dv), Hkv, H // Hkv, Sq, Sk, window,
         scale, root, D=D, CAUSAL=bool(causal), **of_keys,
     )  # fmt: skip
     _dq_kernel[(B * H, triton.cdiv(Sq, of_rows["BLOCK_M"]))](
-        q, k, v, dout, lse, delta, dq, *of_inputs, *strides["dq"], H, H // Hkv, Sq, Sk, window, scale, root, D=D,
+        q, k, v, dout, lse, delta, dq, *of_inputs, *_strides(dq), H, H // Hkv, Sq, Sk, window, scale, root, D=D,
         CAUSAL=bool(causal), **of_rows,
     )  # fmt: skip
+
+
+def _strides(*tensors):
+    return [x.stride(i) for x in tensors for i in range(len(x.shape))]
 
 
 def _check(q, k, v, out, dout, lse, dq, dk, dv, causal, window):
