@@ -228,8 +228,8 @@ def _dq_kernel(
 
 # (keys that a program keeps, queries that it walks in, warps) for dk and dv, then (queries, keys, warps) for dq, by the
 # size of a head: the largest from which next to no register of the accumulators, p and ds spills, as the compilers
-# count them. Ampere holds operands of a product in registers, Hopper in shared memory. AMD's lanes have 512 registers in
-# programs of four wavefronts. float32 has no tensor cores on NVIDIA, and takes registers for all.
+# count them. Ampere holds operands of a product in registers, Hopper in shared memory. A lane of AMD's has 512 of them
+# in programs of four wavefronts. float32 has no tensor cores on NVIDIA, and takes registers for all.
 TILES = {
     "ampere": {64: ((128, 64, 8), (128, 64, 8)), 128: ((128, 32, 8), (128, 32, 8)), 256: ((64, 32, 8), (64, 32, 8))},
     "hopper": {64: ((128, 64, 8), (128, 64, 8)), 128: ((128, 64, 8), (128, 64, 8)), 256: ((32, 64, 8), (64, 32, 8))},
