@@ -211,10 +211,13 @@ def _nvidia(cubin: bytes) -> tuple[int, int]:
 
 
 def _amd(assembly: str) -> tuple[int, int]:
-    """(vector registers, spilled bytes) from the kernel descriptor that LLVM writes into the assembly."""
+    """(vector registers, bytes of stack) from the kernel descriptor that LLVM writes into the assembly.
+
+    Not its count of spilled scalar registers: they go to lanes of vector registers, and to no memory.
+    """
 
     def number(name: str) -> int:
         found = re.search(rf"\.{name}:\s*(\d+)", assembly)
         return int(found[1]) if found else 0
 
-    return number("vgpr_count"), 4 * (number("vgpr_spill_count") + number("sgpr_spill_count"))
+    return number("vgpr_count"), number("private_segment_fixed_size")

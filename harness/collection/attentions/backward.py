@@ -191,5 +191,6 @@ OPS = (
         flops=flops,
         bytes=bytes_moved,
         nki=f"{forward.KERNELS / 'nki' / 'attention_backward.py'}:attention_backward",
+        triton=f"{forward.KERNELS / 'triton' / 'attention_backward.py'}:attention_backward",
     ),
 )

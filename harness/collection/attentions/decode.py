@@ -210,6 +210,7 @@ def row(name: str, paged: bool) -> Op:
         flops=flops,
         bytes=bytes_moved,
         nki=f"{forward.KERNELS / 'nki' / 'attention_decode.py'}:attention_decode",
+        triton=f"{forward.KERNELS / 'triton' / 'attention_decode.py'}:attention_decode",
     )
 
 

@@ -157,6 +157,7 @@ def row(name: str, what: str, extra: Callable[[Case, np.random.Generator], Optio
         "flops": flops_of_pairs,
         "bytes": forward.bytes_moved,
         "nki": f"{forward.KERNELS / 'nki' / 'attention.py'}:attention",
+        "triton": f"{forward.KERNELS / 'triton' / 'attention.py'}:attention",
     }
     if "shapes" not in options and extra is nothing:
         given["shapes"] = {"q": ("B", "H", "Sq", "D"), "k": ("B", "Hkv", "Sk", "D"), "v": ("B", "Hkv", "Sk", "D")}
