@@ -38,6 +38,7 @@ What else a score may go through, and where:
     mask       transposed by DMA, added on Vector; minus infinity hides a key
     segments   a second product, of digits that differ, takes 2^100 from the scores of other segments' keys
     sinks      exp(sink) joins l
+    with_lse   in bfloat16 and float16 Vector adds up l of the weights in float32, before GpSimd rounds them
 """
 
 import math
@@ -78,6 +79,7 @@ def attention(q, k, v, causal=False, window=None, softcap=None, sinks=None, mask
         "mask": mask,
         "segments": segments,
         "most": MOST if not with_lse else MOST_TOTAL / Sk,
+        "adds": with_lse and q.dtype != nl.float32,  # whether Vector adds up l, from weights that were not rounded
     }
     first = max(0, Sq - Sk) if causal else 0
     size = BANK if D <= P else BANK // 2
@@ -130,7 +132,7 @@ def _attempt(out, lse, q, k, v, blocks, how, tiles):
         if c < len(steps):
             scores.append(_score(steps[c], blocks, q, k, v, how, loaded, moving))
         if c >= ahead:
-            _collect(steps[c - ahead], blocks, scores[c - ahead], p, sums, v.shape[3])
+            _collect(steps[c - ahead], blocks, scores[c - ahead], p, sums, v.shape[3], v.dtype)
             n, _, _, is_last = steps[c - ahead]
             if is_last:
                 of_l = None if totals == None else totals[:, n]
@@ -146,9 +148,12 @@ def _plan(q, how):
 
     Two banks pay an exponential's fixed cost half as often. With D <= 64 Scalar alone would take longer than Tensor
     for the same tile. On NeuronCore-v2 Vector and Scalar take turns in PSUM, so that sharing gains nothing, and float32
-    keeps the one exponential that is documented. A mask keeps Vector busy; a cap keeps Scalar busy.
+    keeps the one exponential that is documented. A mask keeps Vector busy; a cap keeps Scalar busy. Where Vector adds
+    up l it is the limit, and the sums of l take a bank.
     """
     alone = q.dtype == nl.float32 or nisa.get_nc_version() == nisa.nc_version.gen2 or how["mask"] != None
+    if how["adds"]:
+        return 1, 3, 0
     if how["softcap"] != None:
         return 2, 2, 0 if alone or how["softcap"] > 64 else 1
     if q.shape[3] <= 64 and not alone:
@@ -258,7 +263,7 @@ def _weigh(step, blocks, scored, q, how, share):
     n, pieces, place, _ = step
     b, _, h, i0, _ = blocks[n]
     data, scale = scored[0], how["scale"]
-    p = nl.ndarray(data.shape, dtype=q.dtype, buffer=nl.sbuf)
+    p = nl.ndarray(data.shape, dtype=nl.float32 if how["adds"] else q.dtype, buffer=nl.sbuf)
     if how["softcap"] != None or how["mask"] != None:
         added = None
         if how["mask"] != None:
@@ -320,19 +325,32 @@ def _hide(tile, rows, columns, offset, value):
     )
 
 
-def _collect(step, blocks, scored, p, sums, D):
+def _collect(step, blocks, scored, p, sums, D, dtype):
     """Add p^T [v | 1] to the block's sums: a tile in PSUM for each 128 queries, as many as fit into a bank.
 
     Added up one by one in float32, l of a thousand equal weights is wrong by several units in the last place, and all
     outputs of the row with it. In bfloat16 and float16 their own rounding hides that; in float32 l is the sum of two
     columns, of p rounded to bfloat16, whose sum is exact, and of what that left.
+
+    The logarithm of l shows that rounding of p in any dtype. Where it is wanted and dtype, that of v, is a narrow one,
+    p is float32: Vector adds it up, keys modulo 128 apart, and GpSimd rounds it for the product.
     """
-    n, pieces, place, _ = step
+    n, pieces, place, is_last = step
     queries = blocks[n][4]
-    is_split = p.dtype == nl.float32
+    is_split, adds = dtype == nl.float32, p.dtype != dtype
     if place == 0:
-        sums[n] = (_banks(queries, D + 2 if is_split else D + 1), {})
-    banks, begun = sums[n]  # begun: the tiles of queries that have a sum
+        by_row = nl.ndarray((P, queries), dtype=nl.float32, buffer=nl.psum) if adds else None
+        if adds:
+            nisa.memset(by_row, 0.0)
+        sums[n] = (_banks(queries, D + 2 if is_split or adds else D + 1), {}, by_row)
+    banks, begun, by_row = sums[n]  # begun: the tiles of queries that have a sum
+    if adds:
+        for _, keys, f, e, at in pieces:
+            row = by_row[0:keys, f:e]
+            nisa.tensor_tensor(dst=row, data1=row, data2=p[:, at : at + e - f], op=nl.add)
+        rounded = nl.ndarray(p.shape, dtype=dtype, buffer=nl.sbuf)
+        nisa.tensor_copy(dst=rounded, src=p, engine=nisa.engine.gpsimd)
+        p = rounded
     if is_split:
         coarse = nl.ndarray(p.shape, dtype=nl.bfloat16, buffer=nl.sbuf)
         nisa.tensor_copy(dst=coarse, src=p)
@@ -355,8 +373,24 @@ def _collect(step, blocks, scored, p, sums, D):
                 nisa.nc_matmul(
                     dst=total[:, D + 1 : D + 2], stationary=coarse[:, begin:end], moving=one, accumulate=more
                 )
-                value, total = value[:, 0:D], total[:, 0:D]
+                value = value[:, 0:D]
+            total = total[:, 0 : value.shape[1]]
             nisa.nc_matmul(dst=total, stationary=p[:, begin:end], moving=value, accumulate=more)
+    if adds and is_last:
+        _add_rows(banks, by_row, D)
+
+
+def _add_rows(banks, by_row, D):
+    """Column D + 1 of the sums: those of by_row[128, queries] over its rows, in float32."""
+    queries, each = by_row.shape[1], banks[0].shape[1]
+    copied = nl.ndarray(by_row.shape, dtype=nl.float32, buffer=nl.sbuf)
+    nisa.activation(dst=copied, op=nl.copy, data=by_row)
+    ones = nl.ndarray((P, 1), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.memset(ones, 1.0, engine=nisa.engine.gpsimd)
+    for w in range(-(-queries // P)):
+        begin, end = w * P, min((w + 1) * P, queries)
+        total = banks[w // each][0 : end - begin, w % each, D + 1 : D + 2]
+        nisa.nc_matmul(dst=total, stationary=copied[:, begin:end], moving=ones, accumulate=False)
 
 
 def _banks(queries, width):
@@ -387,12 +421,16 @@ def _finish(out, block, banks, Sk, how, means, checks, totals):
     result = nl.ndarray((P, tiles, D), dtype=out.dtype, buffer=nl.sbuf)
     for m, begin, end in _rectangles(queries):
         weight = total[0:m, begin:end, D : D + 1]
-        if width > D + 1:
+        weights = [weight]  # l of the weights that v was multiplied by, and if it differs, l
+        if how["adds"]:
+            weights.append(total[0:m, begin:end, D + 1 : D + 2])
+        elif width > D + 1:
             nisa.tensor_tensor(dst=weight, data1=weight, data2=total[0:m, begin:end, D + 1 : D + 2], op=nl.add)
         if how["sinks"] != None:
-            nisa.tensor_scalar(dst=weight, data=weight, op0=nl.add, operand0=how["weights of sinks"][0:m, h : h + 1])
+            for one in weights:
+                nisa.tensor_scalar(dst=one, data=one, op0=nl.add, operand0=how["weights of sinks"][0:m, h : h + 1])
         if totals != None:
-            nisa.tensor_copy(dst=totals[0:m, begin:end], src=weight[:, :, 0])
+            nisa.tensor_copy(dst=totals[0:m, begin:end], src=weights[len(weights) - 1][:, :, 0])
         inverse = nl.ndarray((m, end - begin, 1), dtype=nl.float32, buffer=nl.sbuf)
         nisa.reciprocal(dst=inverse, data=weight)
         for w in range(begin, end):
@@ -500,8 +538,10 @@ def _exactly(out, lse, q, k, v, b, h, i0, n, how):
     nisa.memset(ones, 1.0)
     unit = how["scale"]
 
-    sums = nl.ndarray((n, D + 1), dtype=nl.float32, buffer=nl.psum)
+    sums = nl.ndarray((n, D + 2), dtype=nl.float32, buffer=nl.psum)  # p^T [v | 1], and l of p before it was rounded
     counts = nl.ndarray((n, 2 * D), dtype=nl.float32, buffer=nl.psum)
+    column = nl.ndarray((P, 1), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.memset(column, 1.0)
     can_be_empty = how["mask"] != None and how["sinks"] == None
     if can_be_empty:
         seen_keys = nl.ndarray((n, 1), dtype=nl.float32, buffer=nl.psum)
@@ -527,7 +567,7 @@ def _exactly(out, lse, q, k, v, b, h, i0, n, how):
                 nisa.nc_matmul(dst=everywhere, stationary=ones[:, 0:m], moving=minus_m, accumulate=False)
                 scores = nl.ndarray((m, n), dtype=nl.float32, buffer=nl.sbuf)
                 nisa.tensor_tensor(dst=scores, data1=z, data2=everywhere, op=nl.add)
-            p = nl.ndarray((m, n), dtype=q.dtype, buffer=nl.sbuf)
+            p = nl.ndarray((m, n), dtype=nl.float32, buffer=nl.sbuf)
             nisa.activation(dst=p, op=nl.exp, data=scores, bias=spread[0:m, :], scale=unit)
             sees = nl.ndarray((m, n), dtype=nl.bfloat16, buffer=nl.sbuf)
             nisa.memset(sees, 1.0)
@@ -535,29 +575,32 @@ def _exactly(out, lse, q, k, v, b, h, i0, n, how):
                 _hide_unseen(tile, i0, j, how, 0.0)
                 for predicate in hidden:
                     nisa.tensor_copy_predicated(dst=tile, src=0.0, predicate=predicate)
-            nisa.nc_matmul(dst=sums, stationary=p, moving=values[0:m, w, :], accumulate=j > first)
+            rounded = nl.ndarray((m, n), dtype=q.dtype, buffer=nl.sbuf)
+            nisa.tensor_copy(dst=rounded, src=p)
+            nisa.nc_matmul(dst=sums[:, 0 : D + 1], stationary=rounded, moving=values[0:m, w, :], accumulate=j > first)
+            nisa.nc_matmul(dst=sums[:, D + 1 : D + 2], stationary=p, moving=column[0:m, :], accumulate=j > first)
             nisa.nc_matmul(dst=counts, stationary=sees, moving=odd[0:m, w, :], accumulate=j > first)
             if can_be_empty:
                 nisa.nc_matmul(dst=seen_keys, stationary=sees, moving=one[0:m, :], accumulate=j > first)
 
-    total = nl.ndarray((n, D + 1), dtype=nl.float32, buffer=nl.sbuf)
+    total = nl.ndarray((n, D + 2), dtype=nl.float32, buffer=nl.sbuf)
     nisa.tensor_copy(dst=total, src=sums)
-    weight = total[:, D : D + 1]
+    weights = total[:, D : D + 2]
     if how["sinks"] != None:  # exp(sink - m + log_spread)
         sink = nl.ndarray((n, 1), dtype=nl.float32, buffer=nl.sbuf)
         nisa.tensor_scalar(dst=sink, data=how["sinks"][0:n, h : h + 1], op0=nl.add, operand0=log_spread)
         nisa.activation(dst=sink, op=nl.exp, data=minus_top, scale=unit, bias=sink)
-        nisa.tensor_tensor(dst=weight, data1=weight, data2=sink, op=nl.add)
+        nisa.tensor_scalar(dst=weights, data=weights, op0=nl.add, operand0=sink)
     if can_be_empty:
         is_empty = nl.ndarray((n, 1), dtype=nl.float32, buffer=nl.sbuf)  # 1 where the query sees no key, and l is 0
         nisa.tensor_scalar(dst=is_empty, data=seen_keys, op0=nl.equal, operand0=0.0)
-        nisa.tensor_tensor(dst=weight, data1=weight, data2=is_empty, op=nl.add)
-    inverse = nl.ndarray((n, 1), dtype=nl.float32, buffer=nl.sbuf)
-    nisa.reciprocal(dst=inverse, data=weight)
+        nisa.tensor_scalar(dst=weights, data=weights, op0=nl.add, operand0=is_empty)
+    inverse = nl.ndarray((n, 2), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.reciprocal(dst=inverse, data=weights)
     if lse != None:  # log(l) - log_spread + m; NaN where l is 0 and a key is seen, -inf where none is
         logarithm = nl.ndarray((n, 1), dtype=nl.float32, buffer=nl.sbuf)
         nisa.scalar_tensor_tensor(
-            dst=logarithm, data=inverse, op0=nl.multiply, operand0=0.0, op1=nl.add, operand1=weight
+            dst=logarithm, data=inverse[:, 1:2], op0=nl.multiply, operand0=0.0, op1=nl.add, operand1=weights[:, 1:2]
         )
         nisa.activation(dst=logarithm, op=nl.log, data=logarithm)
         nisa.tensor_scalar(dst=logarithm, data=logarithm, op0=nl.subtract, operand0=log_spread)
@@ -571,7 +614,7 @@ def _exactly(out, lse, q, k, v, b, h, i0, n, how):
             nisa.tensor_tensor(dst=logarithm, data1=logarithm, data2=is_empty, op=nl.add)
         nisa.dma_copy(dst=lse[i0 : i0 + n].reshape((n, 1)), src=logarithm)
     result = nl.ndarray((n, D), dtype=nl.float32, buffer=nl.sbuf)
-    nisa.tensor_scalar(dst=result, data=total[:, 0:D], op0=nl.multiply, operand0=inverse)
+    nisa.tensor_scalar(dst=result, data=total[:, 0:D], op0=nl.multiply, operand0=inverse[:, 0:1])
     for c, sign in ((0, 1.0), (D, -1.0)):  # a count of 0 adds 0, any other an infinity; NaN counts among both
         infinite = nl.ndarray((n, D), dtype=nl.float32, buffer=nl.sbuf)
         nisa.tensor_scalar(
