@@ -14,7 +14,7 @@ chunk.
 
 Per chunk of 128 r keys, G = H // Hkv heads that share it, n = G T columns of queries:
 
-    Tensor   transposes k, 128 x 128 a time, of D = 64 two tiles; s[key, n] = k q^T, k^T stationary; p^T v, p stationary
+    Tensor   transposes k, 128 x 128 a time, of D = 64 two tiles; s[key, n] = k q^T, k^T stationary; v^T p, v stationary
     Scalar   half of the copies of k^T from PSUM to SBUF; p = exp(s / sqrt(D)), all of the chunk in one instruction
     Vector   the other half; zeros for keys from lengths[b] on; sums of p over t, which a product with ones finishes
 
@@ -188,12 +188,22 @@ def _attempt(out, new, cache, sizes):
         if s > 0:
             b, g, c = steps[s - 1]
             if c == None:
-                sums = nl.ndarray((n, D + 1), dtype=nl.float32, buffer=nl.psum)
+                sums = nl.ndarray((P, -(-D // P) * n + 1), dtype=nl.float32, buffer=nl.psum)  # v^T p by 128 of D, and l
             p, tiles, weights = scored[s - 1]
             for t in range(len(tiles)):
-                nisa.nc_matmul(dst=sums[:, 0:D], stationary=p[:, t, :], moving=tiles[t], accumulate=c != None or t > 0)
+                for d in range(0, D, P):
+                    rows = min(P, D - d)
+                    nisa.nc_matmul(
+                        dst=sums[0:rows, d // P * n : (d // P + 1) * n],
+                        stationary=tiles[t][:, d : d + rows],
+                        moving=p[:, t, :],
+                        accumulate=c != None or t > 0,
+                    )
             nisa.nc_matmul(
-                dst=sums[:, D : D + 1], stationary=weights, moving=ones[0 : weights.shape[0], :], accumulate=c != None
+                dst=sums[0:n, sums.shape[1] - 1 :],
+                stationary=weights,
+                moving=ones[0 : weights.shape[0], :],
+                accumulate=c != None,
             )
             if c == len(cache["chunks"]) - 1:
                 at = b * Hkv + g
@@ -275,7 +285,7 @@ def _is_multiplied(keys):
 def _transpose(keys, identity, turn):
     """Of each tile t of keys[m, tiles, D]: (SBUF tiles [up to 128 of D, m], the partition where they begin).
 
-    Vector and Scalar take turns to copy.
+    Vector and Scalar take turns to copy; of float8 Vector, which is slower with what comes out as float32, takes a third.
     """
     m, tiles, D = keys.shape
     pack = _pack(D)
@@ -299,7 +309,7 @@ def _transpose(keys, identity, turn):
         for rows_of, a, z in ((rows, 0, tiles // pack), (tiles % pack * D, columns - 1, columns)):
             if rows_of > 0 and a < z:
                 copied, src = part[0:rows_of, a:z, :], in_psum[0:rows_of, a:z, :]
-                if (turn + d // P) % 2 == 0:
+                if (turn + d // P) % (3 if keys.dtype == nl.float8_e4m3 else 2) == 0:
                     nisa.tensor_copy(dst=copied, src=src, engine=nisa.engine.vector)
                 else:
                     nisa.activation(dst=copied, op=nl.copy, data=src)
@@ -325,10 +335,17 @@ def _columns(parts, block, n):
 
 
 def _finish(out, b, g, sums, counts, means, checks, sizes):
-    """Divide the sums by l, store them, and note what each row has to prove."""
+    """Transpose the sums, divide them by l, store them, and note what each row has to prove."""
     D, n, group = sizes["D"], sizes["columns"], sizes["group"]
     total = nl.ndarray((n, D + 1), dtype=nl.float32, buffer=nl.sbuf)
-    nisa.tensor_copy(dst=total, src=sums)
+    nisa.tensor_copy(dst=total[:, D : D + 1], src=sums[0:n, sums.shape[1] - 1 :])
+    for d in range(0, D, P):
+        rows = min(P, D - d)
+        part = nl.ndarray((rows, n), dtype=nl.float32, buffer=nl.sbuf)
+        nisa.tensor_copy(dst=part, src=sums[0:rows, d // P * n : (d // P + 1) * n])
+        turned = nl.ndarray((n, rows), dtype=nl.float32, buffer=nl.psum)
+        nisa.nc_transpose(dst=turned, data=part)
+        nisa.tensor_copy(dst=total[:, d : d + rows], src=turned)
     inverse = nl.ndarray((n, 1), dtype=nl.float32, buffer=nl.sbuf)
     nisa.reciprocal(dst=inverse, data=total[:, D : D + 1])
     _scale_values(inverse, g, sizes)
