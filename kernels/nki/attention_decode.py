@@ -285,7 +285,7 @@ def _is_multiplied(keys):
 def _transpose(keys, identity, turn):
     """Of each tile t of keys[m, tiles, D]: (SBUF tiles [up to 128 of D, m], the partition where they begin).
 
-    Vector and Scalar take turns to copy; of float8 Vector, which is slower with what comes out as float32, takes a third.
+    Vector and Scalar take turns to copy; of float8, which comes out as float32, Vector takes a third.
     """
     m, tiles, D = keys.shape
     pack = _pack(D)

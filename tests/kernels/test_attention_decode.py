@@ -19,7 +19,7 @@ BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 def draw(lengths, capacity, heads=(4, 2), tokens=1, d=64, page=None, dtype=BFLOAT16, is_float8=False):
     """Arguments of the kernel by name; with `page` the capacity is that of whole pages, scattered over the cache.
 
-    With `is_float8` caches of up to 240 with a scale for each head, by which a few numbers of the new tokens are clipped.
+    With `is_float8` caches of up to 240 with a scale for each head, which clips a few numbers of the new tokens.
     """
     rng = np.random.default_rng(0)
     b, h, hkv = len(lengths), *heads
