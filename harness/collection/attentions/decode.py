@@ -2,7 +2,7 @@
 
 q[B, H, T, D], k_new, v_new[B, Hkv, T, D], lengths[B] -> out[B, H, T, D]; caches [B, Hkv, S, D], or pages of P tokens,
 [pages, Hkv, P, D], with page_table[B, S / P]. Sequences of a batch have different lengths; the first fills its cache.
-With k_scale and v_scale[Hkv] the caches are float8_e4m3.
+With k_scale and v_scale[Hkv] the caches are float8_e4m3. `attention_prefill` has the same definition for many tokens.
 """
 
 from __future__ import annotations
@@ -278,9 +278,48 @@ def row(name: str, paged: bool, is_float8: bool = False) -> Op:
     )
 
 
+def chunk(b: int, h: int, hkv: int, t: int, s: int, d: int, regime: str = "normal") -> dict[str, Any]:
+    return sizes(b, h, hkv, t, s, d, 0, regime)
+
+
+PREFILL_TILES = {"T": (128, 512), "S": (128, 512, 1024), "D": HEADS}
+PREFILL = {
+    "smoke": [chunk(2, 4, 2, 96, 160, 64), chunk(2, 2, 1, 150, 310, 128)],
+    "edge": [
+        chunk(1, 1, 1, 1, 1, 1),
+        chunk(3, 2, 2, 31, 67, 40),
+        chunk(2, 1, 1, 130, 400, 256),
+        chunk(1, 2, 1, 300, 300, 80),
+        *[chunk(2, 1, 1, t, 530, 8) for t in around(PREFILL_TILES["T"])],
+        *[chunk(2, 1, 1, 9, s, 8) for s in around(PREFILL_TILES["S"])],
+        *[chunk(2, 1, 1, 5, 40, d) for d in around(HEADS)],
+    ],
+    "adversarial": [chunk(2, 4, 2, 67, 150, 32, regime) for regime in HARD if regime != "strided"],
+    "model": [
+        {**chunk(1, m.heads, m.kv_heads, 128, 512, m.head_dim), "name": f"{m.name}/t128s512", "dtype": llama.DTYPE}
+        for m in llama.MODELS
+    ],
+    "model-long": [
+        {
+            **chunk(1, m.heads, m.kv_heads, 512, 4 * llama.LONG, m.head_dim),
+            "name": f"{m.name}/t512s8192",
+            "dtype": llama.DTYPE,
+        }
+        for m in llama.MODELS
+    ],
+}
 OPS = (
     row("attention_decode", paged=False),
     row("attention_decode_paged", paged=True),
     row("attention_decode_fp8", paged=False, is_float8=True),
     row("attention_decode_fp8_paged", paged=True, is_float8=True),
+    replace(
+        row("attention_decode", paged=False),
+        name="attention_prefill",
+        summary="out[B, H, T, D] = softmax(q @ k.T / sqrt(D)) @ v of many tokens over a cache that grows by them",
+        tiles=PREFILL_TILES,
+        limits={"D": 256},
+        cases=PREFILL,
+        nki=f"{forward.KERNELS / 'nki' / 'attention.py'}:attention_prefill",
+    ),
 )
