@@ -32,7 +32,7 @@ With `causal`, query i sees the keys j <= i + Sk - Sq, with `window` the last so
 gives zeros. NaN and infinities come out as the definition says: one that a query does not see does not reach it.
 
 `attention_prefill` is the same for new tokens behind a cache, of which each sequence fills another part: the keys are
-all places of the cache, up to a multiple of 128, and then the new tokens, so that a program knows where the diagonal
+places of the cache, up to a multiple of 128, and then the new tokens, so that a program knows where the diagonal
 lies. What is not filled weighs nothing because its row of [v | 1] is zeros: a product for each chunk, none for a query.
 
 What else a score may go through, and where:
@@ -100,17 +100,10 @@ def attention_prefill(q, k_new, v_new, k_cache, v_cache, lengths):
     itself, and is then at position lengths[b] + i of the caches, where there must be room. lengths[B] is int32.
     """
     B, H, Hkv, T, S, D = _check_prefill(q, k_new, v_new, k_cache, v_cache, lengths)
-    padded = -(-S // P) * P
-    everywhere = nl.ndarray((P, B), dtype=nl.float32, buffer=nl.sbuf)
-    nisa.dma_copy(dst=everywhere, src=lengths.reshape((1, B)).broadcast(0, P))
-    positions = nl.ndarray((P, padded // P), dtype=nl.float32, buffer=nl.sbuf)
-    nisa.iota(dst=positions, pattern=[[P, padded // P]], channel_multiplier=1)
-    filled = nl.ndarray((P, B, padded // P, 1), dtype=nl.bfloat16, buffer=nl.sbuf)  # 1 or 0
-    for b in range(B):
-        nisa.tensor_scalar(dst=filled[:, b, :, 0], data=positions, op0=nl.less, operand0=everywhere[:, b : b + 1])
+    padded = -(-(S - T) // P) * P  # the last T places are for the new tokens
     how = {
         "keys": padded + T,  # the cache's, and then the new ones
-        "cache": {"k": k_cache, "v": v_cache, "size": S, "padded": padded, "filled": filled, "lengths": everywhere},
+        "cache": _filled(k_cache, v_cache, lengths, S - T, padded) if padded > 0 else None,
         "shift": padded,
         "window": padded + 2 * T,
         "scale": 1.0 / D**0.5,
@@ -131,6 +124,19 @@ def attention_prefill(q, k_new, v_new, k_cache, v_cache, lengths):
             dst = tokens.ap(pattern, offset=b * Hkv * S * D, scalar_offset=length[:, b : b + 1], indirect_dim=0)
             nisa.dma_copy(dst=dst, src=new[b])
     return out
+
+
+def _filled(k_cache, v_cache, lengths, size, padded):
+    """The cache as `how` has it: its first `size` places, in tiles up to `padded`, and which of them are filled."""
+    B, tiles = lengths.shape[0], padded // P
+    everywhere = nl.ndarray((P, B), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.dma_copy(dst=everywhere, src=lengths.reshape((1, B)).broadcast(0, P))
+    positions = nl.ndarray((P, tiles), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.iota(dst=positions, pattern=[[P, tiles]], channel_multiplier=1)
+    filled = nl.ndarray((P, B, tiles, 1), dtype=nl.bfloat16, buffer=nl.sbuf)  # 1 or 0
+    for b in range(B):
+        nisa.tensor_scalar(dst=filled[:, b, :, 0], data=positions, op0=nl.less, operand0=everywhere[:, b : b + 1])
+    return {"k": k_cache, "v": v_cache, "size": size, "padded": padded, "filled": filled, "lengths": everywhere}
 
 
 def _forward(q, k, v, lse, how, first):

@@ -104,6 +104,25 @@ def decode() -> str:
     return markdown_table((*header, *(f"{track.title()} busy" for track in ENGINES)), rows)
 
 
+def prefill() -> str:
+    """What a chunk of new tokens takes behind a full cache, beside as many keys without one: 4 heads on 1, D = 128."""
+    kernels = simulator.load(KERNELS / "attention.py")
+    rows = []
+    for tokens, cached in ((128, 4096), (512, 4096)):
+        q, new = (np.zeros((1, heads, tokens, 128), BFLOAT16) for heads in (4, 1))
+        cache, whole = (np.zeros((1, 1, cached + tokens, 128), BFLOAT16) for _ in range(2))
+        lengths = np.full(1, cached, np.int32)
+        predicted = simulator.on("trn2").predict(kernels.attention_prefill, q, new, new, cache, cache.copy(), lengths)
+        plain = simulator.on("trn2").predict(kernels.attention, q, whole, whole, causal=True)
+        pairs = tokens * cached + tokens * (tokens + 1) // 2
+        share = 4 * 128 * 4 * pairs / PEAK / predicted.total_us
+        busy = (f"{predicted.busy[track]:.0%}" for track in ENGINES)
+        times = (f"{predicted.total_us:.0f}", f"{plain.total_us:.0f}")
+        rows.append((str(tokens), str(cached), *times, f"{share:.0%}", *busy))
+    header = ("new tokens", "cached", "us", "us of `attention`", "of the peak")
+    return markdown_table((*header, *(f"{track.title()} busy" for track in ENGINES)), rows)
+
+
 def backward() -> str:
     """What backward takes, five products of 2 D for each visible pair: a head in bfloat16 on trn2."""
     kernel = simulator.load(KERNELS / "attention_backward.py").attention_backward
@@ -130,5 +149,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "attention-ladder": ladder,
     "attention-options": options,
     "attention-decode": decode,
+    "attention-prefill": prefill,
     "attention-backward": backward,
 }
