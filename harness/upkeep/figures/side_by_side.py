@@ -3,8 +3,8 @@
     python -m triptych.harness.upkeep.figures.side_by_side [CHECKOUT ...] [--only WORDS]
 
 A checkout is one of aws-neuron/nki-library (tag 2.29) or a full clone of awslabs/nki-autotune; without it the columns
-of its kernels stay empty. The block of the page is rewritten, with the day, the commits and how far off the model is known
-to be; with --only, the rows whose name has these words are printed and the page stays. It takes about ten minutes.
+of its kernels stay empty. The block of the page is rewritten, with the day, the commits and how far off the model is;
+with --only, the rows whose name has these words are printed and the page stays. It takes about ten minutes.
 """
 
 from __future__ import annotations
