@@ -63,12 +63,6 @@ def label_forgotten(case: Case, inputs: Arrays, out: Array) -> tuple[Any, Any] |
     return (0, label), out[0, label] + inputs["dloss"][0]
 
 
-def no_gather(case: Case, backend: str, target: str) -> str | None:
-    if target in ("trn1", "inf2"):
-        return "the label's logit is fetched by a gathering DMA, which needs NeuronCore-v3 or newer"
-    return None
-
-
 def layers(tokens: int) -> list[dict[str, Any]]:
     return [{"name": f"llama-3/s{tokens}", "dtype": llama.DTYPE, "M": tokens, "V": VOCABULARY}]
 
@@ -117,7 +111,6 @@ OPS = (
         alone=BatchInvariance(
             "M", {"logits": 0, "labels": 0}, {"loss": 0, "lse": 0}, {"nki": 1, "nki-sim": 1}, why=WHY
         ),
-        unsupported=no_gather,
         bytes=forward_bytes,
     ),
     row(

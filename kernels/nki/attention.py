@@ -31,6 +31,10 @@ Dimensions
 With `causal`, query i sees the keys j <= i + Sk - Sq, with `window` the last so many of these. A query that sees no key
 gives zeros. NaN and infinities come out as the definition says: one that a query does not see does not reach it.
 
+`attention_prefill` is the same for new tokens behind a cache, of which each sequence fills another part: the keys are
+places of the cache, up to a multiple of 128, and then the new tokens, so that a program knows where the diagonal
+lies. What is not filled weighs nothing because its row of [v | 1] is zeros: a product for each chunk, none for a query.
+
 What else a score may go through, and where:
 
     window     tiles that no query of a block sees are not visited; GpSimd zeroes the second diagonal too
@@ -38,6 +42,7 @@ What else a score may go through, and where:
     mask       transposed by DMA, added on Vector; minus infinity hides a key
     segments   a second product, of digits that differ, takes 2^100 from the scores of other segments' keys
     sinks      exp(sink) joins l
+    with_lse   in bfloat16 and float16 Vector adds up l of the weights in float32, before GpSimd rounds them
 """
 
 import math
@@ -67,9 +72,10 @@ def attention(q, k, v, causal=False, window=None, softcap=None, sinks=None, mask
     With with_lse also lse[B, H, Sq], float32: log sum_j exp of the scores of each query, which a backward pass needs.
     """
     B, H, Hkv, Sq, Sk, D = _check(q, k, v, causal, window, sinks, mask, segments)
-    out = nl.ndarray(q.shape, dtype=q.dtype, buffer=nl.shared_hbm)
     lse = nl.ndarray((B, H, Sq), dtype=nl.float32, buffer=nl.shared_hbm) if with_lse else None
     how = {
+        "keys": Sk,
+        "cache": None,
         "shift": Sk - Sq if causal else Sk,  # query i sees the keys up to i + shift
         "window": Sk + Sq if window == None else window,  # and of these so many
         "scale": 1.0 / D**0.5,
@@ -78,23 +84,78 @@ def attention(q, k, v, causal=False, window=None, softcap=None, sinks=None, mask
         "mask": mask,
         "segments": segments,
         "most": MOST if not with_lse else MOST_TOTAL / Sk,
+        "adds": with_lse and q.dtype != nl.float32,  # whether Vector adds up l, from weights that were not rounded
     }
-    first = max(0, Sq - Sk) if causal else 0
-    size = BANK if D <= P else BANK // 2
+    out = _forward(q, k, v, lse, how, max(0, Sq - Sk) if causal else 0)
+    if with_lse:
+        return out, lse
+    return out
 
+
+@nki.jit
+def attention_prefill(q, k_new, v_new, k_cache, v_cache, lengths):
+    """out[B, H, T, D] of q[B, H, T, D], k_new and v_new[B, Hkv, T, D], which it appends to the caches.
+
+    Token i of sequence b sees the first lengths[b] tokens of k_cache, v_cache[B, Hkv, S, D] and the new ones up to
+    itself, and is then at position lengths[b] + i of the caches, where there must be room. lengths[B] is int32.
+    """
+    B, H, Hkv, T, S, D = _check_prefill(q, k_new, v_new, k_cache, v_cache, lengths)
+    padded = -(-(S - T) // P) * P  # the last T places are for the new tokens
+    how = {
+        "keys": padded + T,  # the cache's, and then the new ones
+        "cache": _filled(k_cache, v_cache, lengths, S - T, padded) if padded > 0 else None,
+        "shift": padded,
+        "window": padded + 2 * T,
+        "scale": 1.0 / D**0.5,
+        "softcap": None,
+        "sinks": None,
+        "mask": None,
+        "segments": None,
+        "most": MOST,
+        "adds": False,
+    }
+    out = _forward(q, k_new, v_new, None, how, 0)
+    length = nl.ndarray((1, B), dtype=nl.int32, buffer=nl.sbuf)
+    nisa.dma_copy(dst=length, src=lengths.reshape((1, B)))
+    for new, cache in ((k_new, k_cache), (v_new, v_cache)):
+        tokens = cache.reshape((B * Hkv * S, D))
+        for b in range(B):
+            pattern = [[S * D, Hkv], [D, T], [1, D]]
+            dst = tokens.ap(pattern, offset=b * Hkv * S * D, scalar_offset=length[:, b : b + 1], indirect_dim=0)
+            nisa.dma_copy(dst=dst, src=new[b])
+    return out
+
+
+def _filled(k_cache, v_cache, lengths, size, padded):
+    """The cache as `how` has it: its first `size` places, in tiles up to `padded`, and which of them are filled."""
+    B, tiles = lengths.shape[0], padded // P
+    everywhere = nl.ndarray((P, B), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.dma_copy(dst=everywhere, src=lengths.reshape((1, B)).broadcast(0, P))
+    positions = nl.ndarray((P, tiles), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.iota(dst=positions, pattern=[[P, tiles]], channel_multiplier=1)
+    filled = nl.ndarray((P, B, tiles, 1), dtype=nl.bfloat16, buffer=nl.sbuf)  # 1 or 0
+    for b in range(B):
+        nisa.tensor_scalar(dst=filled[:, b, :, 0], data=positions, op0=nl.less, operand0=everywhere[:, b : b + 1])
+    return {"k": k_cache, "v": v_cache, "size": size, "padded": padded, "filled": filled, "lengths": everywhere}
+
+
+def _forward(q, k, v, lse, how, first):
+    """out of the queries from `first` on, and zeros before; lse too, unless it is None."""
+    B, H, Sq, D = q.shape
+    Hkv = k.shape[1]
+    out = nl.ndarray(q.shape, dtype=q.dtype, buffer=nl.shared_hbm)
+    size = BANK if D <= P else BANK // 2
     blocks = []  # (b, g, h, first query, queries)
     for b in range(B):
         for g in range(Hkv):
             for h in range(g * (H // Hkv), (g + 1) * (H // Hkv)):
                 _fill(out[b, h], first, 0.0)
-                if with_lse:
+                if lse != None:
                     _fill(lse[b, h].reshape((Sq, 1)), first, -math.inf, how["sinks"], h)
                 for i0 in range(first, Sq, size):
                     blocks.append((b, g, h, i0, min(size, Sq - i0)))
     suspect = _attempt(out, lse, q, k, v, blocks, how, size // P)
     _repair(out, lse, q, k, v, blocks, how, size // P, suspect)
-    if with_lse:
-        return out, lse
     return out
 
 
@@ -117,7 +178,7 @@ def _attempt(out, lse, q, k, v, blocks, how, tiles):
     steps = []  # (block, a group of its pieces, which one, whether it is the last)
     for n in range(len(blocks)):
         _, _, _, i0, queries = blocks[n]
-        groups = _groups(i0, queries, k.shape[2], how, banks)
+        groups = _groups(i0, queries, how, banks)
         for c in range(len(groups)):
             steps.append((n, groups[c], c, c == len(groups) - 1))
 
@@ -130,11 +191,11 @@ def _attempt(out, lse, q, k, v, blocks, how, tiles):
         if c < len(steps):
             scores.append(_score(steps[c], blocks, q, k, v, how, loaded, moving))
         if c >= ahead:
-            _collect(steps[c - ahead], blocks, scores[c - ahead], p, sums, v.shape[3])
+            _collect(steps[c - ahead], blocks, scores[c - ahead], p, sums, how)
             n, _, _, is_last = steps[c - ahead]
             if is_last:
                 of_l = None if totals == None else totals[:, n]
-                _finish(out, blocks[n], sums[n][0], k.shape[2], how, means[:, n], checks[:, n], of_l)
+                _finish(out, blocks[n], sums[n][0], how, means[:, n], checks[:, n], of_l)
     if lse != None:
         _store_logarithms(lse, blocks, totals)
     return _suspect(means, checks, how["most"])
@@ -146,9 +207,12 @@ def _plan(q, how):
 
     Two banks pay an exponential's fixed cost half as often. With D <= 64 Scalar alone would take longer than Tensor
     for the same tile. On NeuronCore-v2 Vector and Scalar take turns in PSUM, so that sharing gains nothing, and float32
-    keeps the one exponential that is documented. A mask keeps Vector busy; a cap keeps Scalar busy.
+    keeps the one exponential that is documented. A mask keeps Vector busy; a cap keeps Scalar busy. Where Vector adds
+    up l it is the limit, and the sums of l take a bank.
     """
     alone = q.dtype == nl.float32 or nisa.get_nc_version() == nisa.nc_version.gen2 or how["mask"] != None
+    if how["adds"]:
+        return 1, 3, 0
     if how["softcap"] != None:
         return 2, 2, 0 if alone or how["softcap"] > 64 else 1
     if q.shape[3] <= 64 and not alone:
@@ -168,7 +232,7 @@ def _warm_up():
         nisa.nc_matmul(dst=nothing, stationary=zeros[:, 0:P], moving=zeros, accumulate=False)
 
 
-def _groups(i0, queries, Sk, how, banks):
+def _groups(i0, queries, how, banks):
     """The scores of a block as groups of pieces (first key, keys, first query, end of the queries, column in PSUM).
 
     A piece is a tile of up to 128 keys and those queries of the block, in whole tiles of 128, that see any of them. A
@@ -176,8 +240,8 @@ def _groups(i0, queries, Sk, how, banks):
     """
     shift, window = how["shift"], how["window"]
     groups, group, end, rows = [], [], 0, 0
-    for j0 in range(max(0, i0 + shift - window + 1) // P * P, min(Sk, i0 + queries + shift), P):
-        keys = min(P, Sk - j0)
+    for j0 in range(max(0, i0 + shift - window + 1) // P * P, min(how["keys"], i0 + queries + shift), P):
+        keys = min(P, _end(j0, how) - j0)
         f = max(0, j0 - shift - i0) // P * P
         e = min(queries, -(-(j0 + keys - 1 + window - shift - i0) // P) * P)
         n = e - f
@@ -189,6 +253,19 @@ def _groups(i0, queries, Sk, how, banks):
         end, rows = end + n, keys
     groups.append(group)
     return groups
+
+
+def _end(j, how):
+    """Where the keys end that lie in one tensor with key j: those of the cache, or the last ones."""
+    return how["cache"]["size"] if how["cache"] != None and j < how["cache"]["padded"] else how["keys"]
+
+
+def _source(which, new, b, g, j, how):
+    """(rows [keys, D] of "k" or "v", the row of key j): the cache, or what is new."""
+    cache = how["cache"]
+    if cache == None:
+        return new[b, g], j
+    return (cache[which][b, g], j) if j < cache["padded"] else (new[b, g], j - cache["padded"])
 
 
 def _score(step, blocks, q, k, v, how, loaded, moving):
@@ -258,7 +335,7 @@ def _weigh(step, blocks, scored, q, how, share):
     n, pieces, place, _ = step
     b, _, h, i0, _ = blocks[n]
     data, scale = scored[0], how["scale"]
-    p = nl.ndarray(data.shape, dtype=q.dtype, buffer=nl.sbuf)
+    p = nl.ndarray(data.shape, dtype=nl.float32 if how["adds"] else q.dtype, buffer=nl.sbuf)
     if how["softcap"] != None or how["mask"] != None:
         added = None
         if how["mask"] != None:
@@ -320,19 +397,34 @@ def _hide(tile, rows, columns, offset, value):
     )
 
 
-def _collect(step, blocks, scored, p, sums, D):
+def _collect(step, blocks, scored, p, sums, how):
     """Add p^T [v | 1] to the block's sums: a tile in PSUM for each 128 queries, as many as fit into a bank.
 
     Added up one by one in float32, l of a thousand equal weights is wrong by several units in the last place, and all
     outputs of the row with it. In bfloat16 and float16 their own rounding hides that; in float32 l is the sum of two
     columns, of p rounded to bfloat16, whose sum is exact, and of what that left.
+
+    The logarithm of l shows that rounding of p in any dtype. Where it is wanted and v is of a narrow one, p is float32:
+    Vector adds it up, keys modulo 128 apart, and GpSimd rounds it for the product.
     """
-    n, pieces, place, _ = step
-    queries = blocks[n][4]
-    is_split = p.dtype == nl.float32
+    n, pieces, place, is_last = step
+    b, _, _, _, queries = blocks[n]
+    _, values = scored
+    D, dtype, adds = values[0].shape[1] - 1, values[0].dtype, how["adds"]
+    is_split = dtype == nl.float32
     if place == 0:
-        sums[n] = (_banks(queries, D + 2 if is_split else D + 1), {})
-    banks, begun = sums[n]  # begun: the tiles of queries that have a sum
+        by_row = nl.ndarray((P, queries), dtype=nl.float32, buffer=nl.psum) if adds else None
+        if adds:
+            nisa.memset(by_row, 0.0)
+        sums[n] = (_banks(queries, D + 2 if is_split or adds else D + 1), {}, by_row)
+    banks, begun, by_row = sums[n]  # begun: the tiles of queries that have a sum
+    if adds:
+        for _, keys, f, e, at in pieces:
+            row = by_row[0:keys, f:e]
+            nisa.tensor_tensor(dst=row, data1=row, data2=p[:, at : at + e - f], op=nl.add)
+        rounded = nl.ndarray(p.shape, dtype=dtype, buffer=nl.sbuf)
+        nisa.tensor_copy(dst=rounded, src=p, engine=nisa.engine.gpsimd)
+        p = rounded
     if is_split:
         coarse = nl.ndarray(p.shape, dtype=nl.bfloat16, buffer=nl.sbuf)
         nisa.tensor_copy(dst=coarse, src=p)
@@ -340,9 +432,9 @@ def _collect(step, blocks, scored, p, sums, D):
         nisa.tensor_tensor(dst=fine, data1=p, data2=coarse, op=nl.subtract)
         one = nl.ndarray((p.shape[0], 1), dtype=nl.bfloat16, buffer=nl.sbuf)
         nisa.memset(one, 1.0, engine=nisa.engine.gpsimd)
-    _, values = scored
     for c in range(len(pieces)):
-        _, _, f, e, at = pieces[c]
+        j0, keys, f, e, at = pieces[c]
+        is_cached = how["cache"] != None and j0 < how["cache"]["padded"]
         for w in range(f // P, -(-e // P)):
             begin = at + w * P - f
             end = begin + min(P, queries - w * P)
@@ -352,11 +444,28 @@ def _collect(step, blocks, scored, p, sums, D):
             if is_split:
                 ones = value[:, D : D + 1]
                 nisa.nc_matmul(dst=total[:, D : D + 1], stationary=fine[:, begin:end], moving=ones, accumulate=more)
+                ones = how["cache"]["filled"][0:keys, b, j0 // P, :] if is_cached else one
                 nisa.nc_matmul(
-                    dst=total[:, D + 1 : D + 2], stationary=coarse[:, begin:end], moving=one, accumulate=more
+                    dst=total[:, D + 1 : D + 2], stationary=coarse[:, begin:end], moving=ones, accumulate=more
                 )
-                value, total = value[:, 0:D], total[:, 0:D]
+                value = value[:, 0:D]
+            total = total[:, 0 : value.shape[1]]
             nisa.nc_matmul(dst=total, stationary=p[:, begin:end], moving=value, accumulate=more)
+    if adds and is_last:
+        _add_rows(banks, by_row, D)
+
+
+def _add_rows(banks, by_row, D):
+    """Column D + 1 of the sums: those of by_row[128, queries] over its rows, in float32."""
+    queries, each = by_row.shape[1], banks[0].shape[1]
+    copied = nl.ndarray(by_row.shape, dtype=nl.float32, buffer=nl.sbuf)
+    nisa.activation(dst=copied, op=nl.copy, data=by_row)
+    ones = nl.ndarray((P, 1), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.memset(ones, 1.0, engine=nisa.engine.gpsimd)
+    for w in range(-(-queries // P)):
+        begin, end = w * P, min((w + 1) * P, queries)
+        total = banks[w // each][0 : end - begin, w % each, D + 1 : D + 2]
+        nisa.nc_matmul(dst=total, stationary=copied[:, begin:end], moving=ones, accumulate=False)
 
 
 def _banks(queries, width):
@@ -370,7 +479,7 @@ def _banks(queries, width):
     return banks
 
 
-def _finish(out, block, banks, Sk, how, means, checks, totals):
+def _finish(out, block, banks, how, means, checks, totals):
     """Divide a block's sums [v | 1] by l, store them, and note what each row has to prove."""
     b, _, h, i0, queries = block
     D, (_, each, width) = out.shape[3], banks[0].shape
@@ -387,12 +496,16 @@ def _finish(out, block, banks, Sk, how, means, checks, totals):
     result = nl.ndarray((P, tiles, D), dtype=out.dtype, buffer=nl.sbuf)
     for m, begin, end in _rectangles(queries):
         weight = total[0:m, begin:end, D : D + 1]
-        if width > D + 1:
+        weights = [weight]  # l of the weights that v was multiplied by, and if it differs, l
+        if how["adds"]:
+            weights.append(total[0:m, begin:end, D + 1 : D + 2])
+        elif width > D + 1:
             nisa.tensor_tensor(dst=weight, data1=weight, data2=total[0:m, begin:end, D + 1 : D + 2], op=nl.add)
         if how["sinks"] != None:
-            nisa.tensor_scalar(dst=weight, data=weight, op0=nl.add, operand0=how["weights of sinks"][0:m, h : h + 1])
+            for one in weights:
+                nisa.tensor_scalar(dst=one, data=one, op0=nl.add, operand0=how["weights of sinks"][0:m, h : h + 1])
         if totals != None:
-            nisa.tensor_copy(dst=totals[0:m, begin:end], src=weight[:, :, 0])
+            nisa.tensor_copy(dst=totals[0:m, begin:end], src=weights[len(weights) - 1][:, :, 0])
         inverse = nl.ndarray((m, end - begin, 1), dtype=nl.float32, buffer=nl.sbuf)
         nisa.reciprocal(dst=inverse, data=weight)
         for w in range(begin, end):
@@ -404,8 +517,10 @@ def _finish(out, block, banks, Sk, how, means, checks, totals):
                 reduce_op=nl.add,
                 reduce_res=checks[0:m, w : w + 1],
             )
-            seen = min(Sk, i0 + w * P + m + how["shift"], how["window"])  # keys that the tile's last query sees
-            if (how["mask"] != None or how["segments"] != None) and out.dtype != nl.float16:
+            # The keys that the tile's last query sees; of a cache, as if it were full.
+            seen = min(how["keys"], i0 + w * P + m + how["shift"], how["window"])
+            is_less = how["mask"] != None or how["segments"] != None or how["cache"] != None
+            if is_less and out.dtype != nl.float16:
                 seen = 1  # or more, and in eight bits of exponent l alone says enough
             nisa.tensor_scalar(
                 dst=means[0:m, w : w + 1], data=total[0:m, w, D : D + 1], op0=nl.multiply, operand0=1.0 / seen
@@ -472,14 +587,14 @@ def _repair(out, lse, q, k, v, blocks, how, tiles, suspect):
                 of_lse = None if lse == None else lse[b, h]
 
                 def again(_, b=b, g=g, h=h, i=i0 + w * P, m=m, of_lse=of_lse):
-                    _exactly(out[b, h], of_lse, q[b, h], k[b, g], v[b, g], b, h, i, m, how)
+                    _exactly(out[b, h], of_lse, q[b, h], k, v, (b, g, h), i, m, how)
 
                 nl.fori_loop(0, is_suspect, again)
 
     nl.fori_loop(0, any_suspect, search)
 
 
-def _exactly(out, lse, q, k, v, b, h, i0, n, how):
+def _exactly(out, lse, q, k, v, head, i0, n, how):
     """out[i0 : i0+n, :] for all inputs, in two passes over the keys that these queries see.
 
     The first finds m, the largest score of each row, with queries on the partitions. The second transposes the scores
@@ -488,29 +603,30 @@ def _exactly(out, lse, q, k, v, b, h, i0, n, how):
     weight of 0 times infinity is NaN: they are 0 in the product, and a product of zeros and ones counts those that a
     query sees.
     """
-    Sk, D = k.shape
+    (b, g, h), D = head, q.shape[1]
     queries = _load_transposed(q, i0, n)
-    first = max(0, i0 + how["shift"] - how["window"] + 1) // P * P
-    seen = min(Sk, i0 + n + how["shift"])
-    log_spread = 0.0 if q.dtype == nl.float16 else -math.log(Sk)
+    spans = _spans(max(0, i0 + how["shift"] - how["window"] + 1) // P * P, min(how["keys"], i0 + n + how["shift"]), how)
+    first = spans[0][0]
+    log_spread = 0.0 if q.dtype == nl.float16 else -math.log(how["keys"])
     spread = nl.ndarray((P, 1), dtype=nl.float32, buffer=nl.sbuf)
     nisa.memset(spread, log_spread)
-    minus_top, minus_m = _minus_maximum(queries, k, b, h, i0, first, seen, how)
+    minus_top, minus_m = _minus_maximum(queries, k, head, i0, spans, how)
     ones = nl.ndarray((1, P), dtype=nl.float32, buffer=nl.sbuf)
     nisa.memset(ones, 1.0)
     unit = how["scale"]
 
-    sums = nl.ndarray((n, D + 1), dtype=nl.float32, buffer=nl.psum)
+    sums = nl.ndarray((n, D + 2), dtype=nl.float32, buffer=nl.psum)  # p^T [v | 1], and l of p before it was rounded
     counts = nl.ndarray((n, 2 * D), dtype=nl.float32, buffer=nl.psum)
+    column = nl.ndarray((P, 1), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.memset(column, 1.0)
     can_be_empty = how["mask"] != None and how["sinks"] == None
     if can_be_empty:
         seen_keys = nl.ndarray((n, 1), dtype=nl.float32, buffer=nl.psum)
         one = nl.ndarray((P, 1), dtype=nl.bfloat16, buffer=nl.sbuf)
         nisa.memset(one, 1.0)
-    for j0 in range(first, seen, BANK):
-        n_keys = min(BANK, seen - j0)
-        keys = _load_transposed(k, j0, n_keys)
-        values, odd = _sift(v, j0, n_keys)
+    for j0, n_keys in spans:
+        keys = _load_transposed(*_source("k", k, b, g, j0, how), n_keys)
+        values, odd = _sift(*_source("v", v, b, g, j0, how), n_keys)
         for w in range(-(-n_keys // P)):
             m, j = min(P, n_keys - w * P), j0 + w * P
             scores = nl.ndarray((m, n), dtype=nl.float32, buffer=nl.psum)
@@ -527,7 +643,7 @@ def _exactly(out, lse, q, k, v, b, h, i0, n, how):
                 nisa.nc_matmul(dst=everywhere, stationary=ones[:, 0:m], moving=minus_m, accumulate=False)
                 scores = nl.ndarray((m, n), dtype=nl.float32, buffer=nl.sbuf)
                 nisa.tensor_tensor(dst=scores, data1=z, data2=everywhere, op=nl.add)
-            p = nl.ndarray((m, n), dtype=q.dtype, buffer=nl.sbuf)
+            p = nl.ndarray((m, n), dtype=nl.float32, buffer=nl.sbuf)
             nisa.activation(dst=p, op=nl.exp, data=scores, bias=spread[0:m, :], scale=unit)
             sees = nl.ndarray((m, n), dtype=nl.bfloat16, buffer=nl.sbuf)
             nisa.memset(sees, 1.0)
@@ -535,29 +651,32 @@ def _exactly(out, lse, q, k, v, b, h, i0, n, how):
                 _hide_unseen(tile, i0, j, how, 0.0)
                 for predicate in hidden:
                     nisa.tensor_copy_predicated(dst=tile, src=0.0, predicate=predicate)
-            nisa.nc_matmul(dst=sums, stationary=p, moving=values[0:m, w, :], accumulate=j > first)
+            rounded = nl.ndarray((m, n), dtype=q.dtype, buffer=nl.sbuf)
+            nisa.tensor_copy(dst=rounded, src=p)
+            nisa.nc_matmul(dst=sums[:, 0 : D + 1], stationary=rounded, moving=values[0:m, w, :], accumulate=j > first)
+            nisa.nc_matmul(dst=sums[:, D + 1 : D + 2], stationary=p, moving=column[0:m, :], accumulate=j > first)
             nisa.nc_matmul(dst=counts, stationary=sees, moving=odd[0:m, w, :], accumulate=j > first)
             if can_be_empty:
                 nisa.nc_matmul(dst=seen_keys, stationary=sees, moving=one[0:m, :], accumulate=j > first)
 
-    total = nl.ndarray((n, D + 1), dtype=nl.float32, buffer=nl.sbuf)
+    total = nl.ndarray((n, D + 2), dtype=nl.float32, buffer=nl.sbuf)
     nisa.tensor_copy(dst=total, src=sums)
-    weight = total[:, D : D + 1]
+    weights = total[:, D : D + 2]
     if how["sinks"] != None:  # exp(sink - m + log_spread)
         sink = nl.ndarray((n, 1), dtype=nl.float32, buffer=nl.sbuf)
         nisa.tensor_scalar(dst=sink, data=how["sinks"][0:n, h : h + 1], op0=nl.add, operand0=log_spread)
         nisa.activation(dst=sink, op=nl.exp, data=minus_top, scale=unit, bias=sink)
-        nisa.tensor_tensor(dst=weight, data1=weight, data2=sink, op=nl.add)
+        nisa.tensor_scalar(dst=weights, data=weights, op0=nl.add, operand0=sink)
     if can_be_empty:
         is_empty = nl.ndarray((n, 1), dtype=nl.float32, buffer=nl.sbuf)  # 1 where the query sees no key, and l is 0
         nisa.tensor_scalar(dst=is_empty, data=seen_keys, op0=nl.equal, operand0=0.0)
-        nisa.tensor_tensor(dst=weight, data1=weight, data2=is_empty, op=nl.add)
-    inverse = nl.ndarray((n, 1), dtype=nl.float32, buffer=nl.sbuf)
-    nisa.reciprocal(dst=inverse, data=weight)
+        nisa.tensor_scalar(dst=weights, data=weights, op0=nl.add, operand0=is_empty)
+    inverse = nl.ndarray((n, 2), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.reciprocal(dst=inverse, data=weights)
     if lse != None:  # log(l) - log_spread + m; NaN where l is 0 and a key is seen, -inf where none is
         logarithm = nl.ndarray((n, 1), dtype=nl.float32, buffer=nl.sbuf)
         nisa.scalar_tensor_tensor(
-            dst=logarithm, data=inverse, op0=nl.multiply, operand0=0.0, op1=nl.add, operand1=weight
+            dst=logarithm, data=inverse[:, 1:2], op0=nl.multiply, operand0=0.0, op1=nl.add, operand1=weights[:, 1:2]
         )
         nisa.activation(dst=logarithm, op=nl.log, data=logarithm)
         nisa.tensor_scalar(dst=logarithm, data=logarithm, op0=nl.subtract, operand0=log_spread)
@@ -571,7 +690,7 @@ def _exactly(out, lse, q, k, v, b, h, i0, n, how):
             nisa.tensor_tensor(dst=logarithm, data1=logarithm, data2=is_empty, op=nl.add)
         nisa.dma_copy(dst=lse[i0 : i0 + n].reshape((n, 1)), src=logarithm)
     result = nl.ndarray((n, D), dtype=nl.float32, buffer=nl.sbuf)
-    nisa.tensor_scalar(dst=result, data=total[:, 0:D], op0=nl.multiply, operand0=inverse)
+    nisa.tensor_scalar(dst=result, data=total[:, 0:D], op0=nl.multiply, operand0=inverse[:, 0:1])
     for c, sign in ((0, 1.0), (D, -1.0)):  # a count of 0 adds 0, any other an infinity; NaN counts among both
         infinite = nl.ndarray((n, D), dtype=nl.float32, buffer=nl.sbuf)
         nisa.tensor_scalar(
@@ -588,8 +707,19 @@ def _exactly(out, lse, q, k, v, b, h, i0, n, how):
     nisa.dma_copy(dst=out[i0 : i0 + n, :], src=rounded)
 
 
+def _spans(first, end, how):
+    """The keys first .. end as (first, count) of up to BANK that lie in one tensor."""
+    found, j = [], first
+    while j < end:
+        count = min(BANK, min(end, _end(j, how)) - j)
+        found.append((j, count))
+        j = -(-(j + count) // P) * P
+    return found
+
+
 def _masks(b, h, keys, queries, how, by_key):
-    """(predicates of what mask and segments hide, what the mask adds) of a tile, uint16, keys on the partitions or not.
+    """(predicates of what mask, segments and a cache's length hide, what the mask adds) of a tile, uint16, keys on the
+    partitions or not.
 
     keys, queries: (first, count)
     """
@@ -613,16 +743,23 @@ def _masks(b, h, keys, queries, how, by_key):
         nisa.dma_copy(dst=down, src=how["segments"][b, r0 : r0 + r].reshape((r, 1)))
         hidden.append(nl.ndarray(shape, dtype=nl.uint16, buffer=nl.sbuf))
         nisa.tensor_scalar(dst=hidden[len(hidden) - 1], data=across, op0=nl.not_equal, operand0=down)
+    if how["cache"] != None and j < how["cache"]["padded"]:
+        places = nl.ndarray(shape, dtype=nl.float32, buffer=nl.sbuf)
+        steps = ([[0, n]], 1) if by_key else ([[1, m]], 0)
+        nisa.iota(dst=places, pattern=steps[0], offset=j, channel_multiplier=steps[1])
+        hidden.append(nl.ndarray(shape, dtype=nl.uint16, buffer=nl.sbuf))
+        length = how["cache"]["lengths"][0 : shape[0], b : b + 1]
+        nisa.tensor_scalar(dst=hidden[len(hidden) - 1], data=places, op0=nl.greater_equal, operand0=length)
     return hidden, added
 
 
-def _minus_maximum(queries, k, b, h, i0, first, seen, how):
-    """-m as a column [n, 1] and as a row [1, n]: the largest of each query over the keys first .. seen that it sees."""
-    n, unit = queries[0].shape[1], how["scale"]
-    tops = nl.ndarray((n, -(-(seen - first) // BANK)), dtype=nl.float32, buffer=nl.sbuf)
-    for j0 in range(first, seen, BANK):
-        n_keys = min(BANK, seen - j0)
-        keys = _load_transposed(k, j0, n_keys)
+def _minus_maximum(queries, k, head, i0, spans, how):
+    """-m as a column [n, 1] and as a row [1, n]: the largest of each query over the keys of `spans` that it sees."""
+    (b, g, h), n, unit = head, queries[0].shape[1], how["scale"]
+    tops = nl.ndarray((n, len(spans)), dtype=nl.float32, buffer=nl.sbuf)
+    for at in range(len(spans)):
+        j0, n_keys = spans[at]
+        keys = _load_transposed(*_source("k", k, b, g, j0, how), n_keys)
         scores = nl.ndarray((n, n_keys), dtype=nl.float32, buffer=nl.psum)
         for d in range(len(queries)):
             nisa.nc_matmul(dst=scores, stationary=queries[d], moving=keys[d], accumulate=d > 0)
@@ -641,7 +778,6 @@ def _minus_maximum(queries, k, b, h, i0, first, seen, how):
             _hide(scores, -1, 1, how["window"] - 1 - last, HIDDEN)
         for predicate in hidden:
             nisa.tensor_copy_predicated(dst=scores, src=HIDDEN, predicate=predicate)
-        at = (j0 - first) // BANK
         nisa.tensor_reduce(dst=tops[:, at : at + 1], op=nl.maximum, data=scores, axis=1)
     top = nl.ndarray((n, 1), dtype=nl.float32, buffer=nl.sbuf)
     nisa.tensor_reduce(dst=top, op=nl.maximum, data=tops, axis=1)
@@ -684,7 +820,7 @@ def _sift(v, j0, n):
 
 def _chunk(k, v, b, g, n, j0, how, loaded):
     """The chunk with the keys from j0 on, loaded at its first use: k transposed, and [v | 1] in tiles of 128 rows."""
-    Sk, D = k.shape[2], k.shape[3]
+    Sk, D = how["keys"], k.shape[3]
     width = 2 if k.dtype != nl.float32 else 4  # bytes of an element
     is_resident = width * (-(-D // P) * Sk + -(-Sk // P) * (D + 1)) <= RESIDENT
     head = (b, g) if is_resident else (b, g, n)
@@ -692,10 +828,15 @@ def _chunk(k, v, b, g, n, j0, how, loaded):
         loaded["head"], loaded["chunks"] = head, {}
     chunks = loaded["chunks"]
     if j0 not in chunks:
-        size = min(max(FIRST, min(j0, CHUNK)), Sk - j0)
-        values = _load_values(v[b, g], j0, size, D + 1)
+        size = min(max(FIRST, min(j0, CHUNK)), _end(j0, how) - j0)
+        values = _load_values(*_source("v", v, b, g, j0, how), size, D + 1)
         nisa.memset(values[:, :, D : D + 1], 1.0, engine=nisa.engine.gpsimd)
-        chunk = {"from": j0, "k": _load_transposed(k[b, g], j0, size), "v": values}
+        if how["cache"] != None and j0 < how["cache"]["padded"]:
+            for m, begin, end in _rectangles(size):
+                filled = how["cache"]["filled"][0:m, b, j0 // P + begin : j0 // P + end, :].broadcast(2, D + 1)
+                tile = values[0:m, begin:end, :]
+                nisa.tensor_tensor(dst=tile, data1=tile, data2=filled, op=nl.multiply)
+        chunk = {"from": j0, "k": _load_transposed(*_source("k", k, b, g, j0, how), size), "v": values}
         if how["segments"] != None:
             chunk["code"] = _code(how["segments"][b], j0, size, nl.not_equal, 1.0)
         for j in range(j0, j0 + size, P):
@@ -751,6 +892,19 @@ def _fill(out, n, value, columns=None, c=0):
         else:
             tile = columns[0:rows, c : c + 1]
         nisa.dma_copy(dst=out[i0 : i0 + rows, :], src=tile)
+
+
+def _check_prefill(q, k_new, v_new, k_cache, v_cache, lengths):
+    B, H, Hkv, T, _, D = _check(q, k_new, v_new, True, None, None, None, None)
+    assert k_new.shape[2] == q.shape[2], f"q and the new keys must have as many tokens, got {q.shape} and {k_new.shape}"
+    S = k_cache.shape[2] if len(k_cache.shape) == 4 else 0
+    for cache in (k_cache, v_cache):
+        assert cache.shape == (B, Hkv, S, D) and cache.dtype == q.dtype and T <= S, (
+            f"the caches must be [B, Hkv, S, D] with {(B, Hkv)}, room for {T} tokens, D = {D} and {q.dtype}, got "
+            f"{cache.shape} and {cache.dtype}"
+        )
+    assert lengths.shape == (B,), f"lengths must be [B = {B}], got {lengths.shape}"
+    return B, H, Hkv, T, S, D
 
 
 def _check(q, k, v, causal, window, sinks, mask, segments):

@@ -14,7 +14,7 @@ chunk.
 
 Per chunk of 128 r keys, G = H // Hkv heads that share it, n = G T columns of queries:
 
-    Tensor   transposes k, 128 x 128 a time, of D = 64 two tiles; s[key, n] = k q^T, k^T stationary; p^T v, p stationary
+    Tensor   transposes k, 128 x 128 a time, of D = 64 two tiles; s[key, n] = k q^T, k^T stationary; v^T p, v stationary
     Scalar   half of the copies of k^T from PSUM to SBUF; p = exp(s / sqrt(D)), all of the chunk in one instruction
     Vector   the other half; zeros for keys from lengths[b] on; sums of p over t, which a product with ones finishes
 
@@ -29,6 +29,12 @@ Dimensions
     D           head dimension, 1 to 256
 
 All of S is read, whatever the lengths: programs of the Tensor Engine have static shapes, so serve with S in buckets.
+
+A cache in float8_e4m3 has half the bytes: what it holds stands for itself times k_scale[g] or v_scale[g], one positive
+number for each key head, as in vLLM (docs, features/quantization/quantized_kvcache: k/v_scale = [num_kv_heads]). New
+tokens are divided by it, clipped to 240, rounded, and then attended to as the cache holds them. The Tensor Engine takes
+float8 beside the queries' dtype, so nothing is converted but k on its way out of the transpose, which it goes through
+anyway. k_scale joins 1 / sqrt(D) in the exponent, v_scale joins 1 / l.
 """
 
 import math
@@ -43,21 +49,29 @@ RUN = 4096  # bytes that a descriptor should have
 LEAST, MOST = 2.0**-12, 2.0**90  # of l over the number of keys, as in `attention`
 LARGEST = 3.4028234663852886e38  # finite float32
 HIDDEN = -LARGEST  # score of a key that a query does not see, where a maximum is taken
+MOST_FLOAT8 = 240.0  # the largest number of float8_e4m3
 
 
 @nki.jit
-def attention_decode(q, k_new, v_new, k_cache, v_cache, lengths, page_table=None):
+def attention_decode(q, k_new, v_new, k_cache, v_cache, lengths, page_table=None, k_scale=None, v_scale=None):
     """out[B, H, T, D] of q[B, H, T, D], k_new and v_new[B, Hkv, T, D], which it appends to the caches.
 
     k_cache, v_cache are [B, Hkv, S, D], or with page_table[B, pages of a sequence] pages [pages, Hkv, page, D];
     lengths[B] and page_table are int32. Position j of sequence b is then in page page_table[b, j // page] at j % page;
-    entries for positions that are not used may be anything.
+    entries for positions that are not used may be anything. Caches of float8_e4m3 come with k_scale and v_scale[Hkv],
+    float32 and positive.
     """
-    sizes = _check(q, k_new, v_new, k_cache, v_cache, lengths, page_table)
+    sizes = _check(q, k_new, v_new, k_cache, v_cache, lengths, page_table, k_scale, v_scale)
     B, H, Hkv, T, D = q.shape[0], q.shape[1], k_new.shape[1], q.shape[2], q.shape[3]
     out = nl.ndarray(q.shape, dtype=q.dtype, buffer=nl.shared_hbm)
     everywhere = nl.ndarray((P, B), dtype=nl.float32, buffer=nl.sbuf)
     nisa.dma_copy(dst=everywhere, src=lengths.reshape((1, B)).broadcast(0, P))
+    k_stored, v_stored = k_new, v_new
+    if k_scale != None:
+        k_new, k_stored, by_head = _quantize(k_new, k_scale, k_cache.dtype)
+        v_new, v_stored, sizes["v_scale"] = _quantize(v_new, v_scale, v_cache.dtype)
+        sizes["k_scale"] = nl.ndarray((P, Hkv), dtype=nl.float32, buffer=nl.sbuf)
+        nisa.tensor_scalar(dst=sizes["k_scale"], data=by_head, op0=nl.multiply, operand0=sizes["scale"])
     new = {
         "q": _load_transposed(q.reshape((B * H * T, D)), _pack(D)),
         "k": _load_transposed(k_new.reshape((B * Hkv * T, D)), 1),
@@ -69,15 +83,51 @@ def attention_decode(q, k_new, v_new, k_cache, v_cache, lengths, page_table=None
     places = _places(lengths, table, k_cache.shape[2], sizes)
     suspect = _attempt(out, new, cache, sizes)
     _repair(out, new, cache, sizes, suspect)
-    _append(k_new, k_cache, places)
-    _append(v_new, v_cache, places)
+    _append(k_stored, k_cache, places)
+    _append(v_stored, v_cache, places)
     return out
+
+
+def _quantize(new, scale, dtype):
+    """new[B, Hkv, T, D] / scale[Hkv], clipped and rounded to dtype, in HBM: (in the dtype of new, in dtype); and scale
+    in all partitions, float32 [128, Hkv].
+    """
+    B, Hkv, T, D = new.shape
+    by_head = nl.ndarray((P, Hkv), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.dma_copy(dst=by_head, src=scale.reshape((1, Hkv)).broadcast(0, P))
+    inverse = nl.ndarray((P, Hkv), dtype=nl.float32, buffer=nl.sbuf)  # no engine divides
+    nisa.reciprocal(dst=inverse, data=by_head)
+    given = nl.ndarray((B, Hkv, T * D), dtype=new.dtype, buffer=nl.sbuf)
+    nisa.dma_copy(dst=given, src=new.reshape((B, Hkv, T * D)))
+    rounded = nl.ndarray(given.shape, dtype=dtype, buffer=nl.sbuf)
+    for g in range(Hkv):
+        divided = nl.ndarray((B, T * D), dtype=nl.float32, buffer=nl.sbuf)
+        nisa.tensor_scalar(
+            dst=divided,
+            data=given[:, g, :],
+            op0=nl.multiply,
+            operand0=inverse[0:B, g : g + 1],
+            op1=nl.maximum,
+            operand1=-MOST_FLOAT8,
+        )
+        nisa.tensor_scalar(dst=rounded[:, g, :], data=divided, op0=nl.minimum, operand0=MOST_FLOAT8)
+    nisa.tensor_copy(dst=given, src=rounded)
+    stored = []
+    for tile in (given, rounded):
+        stored.append(nl.ndarray(new.shape, dtype=tile.dtype, buffer=nl.private_hbm))
+        nisa.dma_copy(dst=stored[len(stored) - 1].reshape((B, Hkv, T * D)), src=tile)
+    return stored[0], stored[1], by_head
+
+
+def _exponent(sizes, g, rows):
+    """What a score of key head g is multiplied by in the exponent: a number, or a column of so many rows."""
+    return sizes["scale"] if sizes["k_scale"] == None else sizes["k_scale"][0:rows, g : g + 1]
 
 
 def _plan(sizes, k_cache, v_cache, table):
     """How the cache is read: chunks (first position, partitions, run), and where a chunk of (b, g) lies."""
     S, D, columns = sizes["S"], sizes["D"], sizes["columns"]
-    width = 4 if k_cache.dtype == nl.float32 else 2
+    width = 4 if k_cache.dtype == nl.float32 else 1 if k_cache.dtype == nl.float8_e4m3 else 2
     longest = max(1, min(RUN // (D * width), BANK // columns))
     chunks, rows = [], None
     if table == None:
@@ -117,7 +167,7 @@ def _attempt(out, new, cache, sizes):
     nisa.reciprocal(dst=counts, data=counts)
     ones = nl.ndarray((P, 1), dtype=nl.float32, buffer=nl.sbuf)
     nisa.memset(ones, 1.0)
-    identity = nl.shared_identity_matrix(P, dtype=cache["k"].dtype)
+    identity = nl.shared_identity_matrix(P, dtype=new["v"].dtype)
 
     steps = []  # (b, g, chunk), None for the new tokens, which begin
     for b in range(B):
@@ -138,12 +188,22 @@ def _attempt(out, new, cache, sizes):
         if s > 0:
             b, g, c = steps[s - 1]
             if c == None:
-                sums = nl.ndarray((n, D + 1), dtype=nl.float32, buffer=nl.psum)
+                sums = nl.ndarray((P, -(-D // P) * n + 1), dtype=nl.float32, buffer=nl.psum)  # v^T p by 128 of D, and l
             p, tiles, weights = scored[s - 1]
             for t in range(len(tiles)):
-                nisa.nc_matmul(dst=sums[:, 0:D], stationary=p[:, t, :], moving=tiles[t], accumulate=c != None or t > 0)
+                for d in range(0, D, P):
+                    rows = min(P, D - d)
+                    nisa.nc_matmul(
+                        dst=sums[0:rows, d // P * n : (d // P + 1) * n],
+                        stationary=tiles[t][:, d : d + rows],
+                        moving=p[:, t, :],
+                        accumulate=c != None or t > 0,
+                    )
             nisa.nc_matmul(
-                dst=sums[:, D : D + 1], stationary=weights, moving=ones[0 : weights.shape[0], :], accumulate=c != None
+                dst=sums[0:n, sums.shape[1] - 1 :],
+                stationary=weights,
+                moving=ones[0 : weights.shape[0], :],
+                accumulate=c != None,
             )
             if c == len(cache["chunks"]) - 1:
                 at = b * Hkv + g
@@ -157,7 +217,7 @@ def _score_new(b, g, new, values, sizes):
     scores = nl.ndarray((T, n), dtype=nl.float32, buffer=nl.psum)
     _multiply(scores, _columns(new["k"], b * sizes["Hkv"] + g, T), _columns(new["q"], b * sizes["Hkv"] + g, n))
     p = nl.ndarray((T, 1, n), dtype=new["v"].dtype, buffer=nl.sbuf)
-    nisa.activation(dst=p[:, 0, :], op=nl.exp, data=scores, scale=sizes["scale"])
+    nisa.activation(dst=p[:, 0, :], op=nl.exp, data=scores, scale=_exponent(sizes, g, T))
     _hide_later(p[:, 0, :], T)
     weights = nl.ndarray((T, n), dtype=nl.float32, buffer=nl.sbuf)
     nisa.tensor_copy(dst=weights, src=p[:, 0, :])
@@ -183,7 +243,7 @@ def _score(b, g, c, new, cache, seen, identity, sizes):
     _, m, run = cache["chunks"][c]
     keys, values = _load(cache, "k", b, g, c), _load(cache, "v", b, g, c)
     if (b, c) not in seen:
-        seen[(b, c)] = nl.ndarray((m, run, 1), dtype=keys.dtype, buffer=nl.sbuf)
+        seen[(b, c)] = nl.ndarray((m, run, 1), dtype=new["v"].dtype, buffer=nl.sbuf)
         nisa.tensor_scalar(
             dst=seen[(b, c)][:, :, 0], data=cache["positions"][c], op0=nl.less, operand0=new["lengths"][0:m, b : b + 1]
         )
@@ -196,8 +256,8 @@ def _score(b, g, c, new, cache, seen, identity, sizes):
             parts, begin = transposed[t]  # at which row of the array k^T of the tile begins
             moving = queries if begin == 0 else [queries[0][begin : begin + sizes["D"], :]]
             _multiply(scores[:, t0 + t, :], parts, moving)
-    p = nl.ndarray((m, run, n), dtype=keys.dtype, buffer=nl.sbuf)
-    nisa.activation(dst=p, op=nl.exp, data=scores, scale=sizes["scale"])
+    p = nl.ndarray((m, run, n), dtype=new["v"].dtype, buffer=nl.sbuf)
+    nisa.activation(dst=p, op=nl.exp, data=scores, scale=_exponent(sizes, g, m))
     nisa.tensor_tensor(dst=p, data1=p, data2=seen[(b, c)].broadcast(2, n), op=nl.multiply)
     weights = nl.ndarray((m, n), dtype=nl.float32, buffer=nl.sbuf)
     nisa.tensor_reduce(dst=weights, op=nl.add, data=p.permute((0, 2, 1)), axis=2)
@@ -213,15 +273,19 @@ def _pack(D):
 
 
 def _tiles_of_a_bank(keys):
-    """How many tiles of keys fit transposed into a PSUM bank; on NeuronCore-v2 they are float32."""
-    is_wide = keys.dtype == nl.float32 or nisa.get_nc_version() == nisa.nc_version.gen2
-    return (4 if is_wide else 8) * _pack(keys.shape[2])
+    """How many tiles of keys fit transposed into a PSUM bank."""
+    return (4 if keys.dtype == nl.float32 or _is_multiplied(keys) else 8) * _pack(keys.shape[2])
+
+
+def _is_multiplied(keys):
+    """Whether keys are transposed by a product with the identity, into float32: float8, and all on NeuronCore-v2."""
+    return keys.dtype == nl.float8_e4m3 or nisa.get_nc_version() == nisa.nc_version.gen2
 
 
 def _transpose(keys, identity, turn):
     """Of each tile t of keys[m, tiles, D]: (SBUF tiles [up to 128 of D, m], the partition where they begin).
 
-    Vector and Scalar take turns to copy.
+    Vector and Scalar take turns to copy; of float8, which comes out as float32, Vector takes a third.
     """
     m, tiles, D = keys.shape
     pack = _pack(D)
@@ -231,20 +295,21 @@ def _transpose(keys, identity, turn):
         found.append(([], 0))
     for d in range(0, width, P):
         rows, columns = min(P, width - d), -(-tiles // pack)
-        in_psum = nl.ndarray((rows, columns, m), dtype=_transposed_dtype(keys), buffer=nl.psum)
-        part = nl.ndarray((rows, columns, m), dtype=keys.dtype, buffer=nl.sbuf)
+        wide = nl.float32 if _is_multiplied(keys) else keys.dtype
+        in_psum = nl.ndarray((rows, columns, m), dtype=wide, buffer=nl.psum)
+        part = nl.ndarray((rows, columns, m), dtype=identity.dtype, buffer=nl.sbuf)
         for c in range(columns):
             begin = c * width + d
             end = min(begin + rows, tiles * D)
             data, dst = flat[:, begin:end], in_psum[0 : end - begin, c, :]
-            if nisa.get_nc_version() == nisa.nc_version.gen2:  # into float32, as it must be there
+            if _is_multiplied(keys):
                 nisa.nc_matmul(dst=dst, stationary=data, moving=identity[0:m, 0:m], accumulate=False)
             else:
                 nisa.nc_transpose(dst=dst, data=data)
         for rows_of, a, z in ((rows, 0, tiles // pack), (tiles % pack * D, columns - 1, columns)):
             if rows_of > 0 and a < z:
                 copied, src = part[0:rows_of, a:z, :], in_psum[0:rows_of, a:z, :]
-                if (turn + d // P) % 2 == 0:
+                if (turn + d // P) % (3 if keys.dtype == nl.float8_e4m3 else 2) == 0:
                     nisa.tensor_copy(dst=copied, src=src, engine=nisa.engine.vector)
                 else:
                     nisa.activation(dst=copied, op=nl.copy, data=src)
@@ -252,10 +317,6 @@ def _transpose(keys, identity, turn):
             begin = t % pack * D
             found[t] = (found[t][0] + [part[begin : begin + min(D, rows), t // pack, :]], begin)
     return found
-
-
-def _transposed_dtype(keys):
-    return nl.float32 if nisa.get_nc_version() == nisa.nc_version.gen2 else keys.dtype
 
 
 def _multiply(dst, stationary, moving):
@@ -274,12 +335,20 @@ def _columns(parts, block, n):
 
 
 def _finish(out, b, g, sums, counts, means, checks, sizes):
-    """Divide the sums by l, store them, and note what each row has to prove."""
+    """Transpose the sums, divide them by l, store them, and note what each row has to prove."""
     D, n, group = sizes["D"], sizes["columns"], sizes["group"]
     total = nl.ndarray((n, D + 1), dtype=nl.float32, buffer=nl.sbuf)
-    nisa.tensor_copy(dst=total, src=sums)
+    nisa.tensor_copy(dst=total[:, D : D + 1], src=sums[0:n, sums.shape[1] - 1 :])
+    for d in range(0, D, P):
+        rows = min(P, D - d)
+        part = nl.ndarray((rows, n), dtype=nl.float32, buffer=nl.sbuf)
+        nisa.tensor_copy(dst=part, src=sums[0:rows, d // P * n : (d // P + 1) * n])
+        turned = nl.ndarray((n, rows), dtype=nl.float32, buffer=nl.psum)
+        nisa.nc_transpose(dst=turned, data=part)
+        nisa.tensor_copy(dst=total[:, d : d + rows], src=turned)
     inverse = nl.ndarray((n, 1), dtype=nl.float32, buffer=nl.sbuf)
     nisa.reciprocal(dst=inverse, data=total[:, D : D + 1])
+    _scale_values(inverse, g, sizes)
     result = nl.ndarray((n, D), dtype=out.dtype, buffer=nl.sbuf)
     nisa.tensor_scalar_reduce(
         dst=result,
@@ -291,6 +360,13 @@ def _finish(out, b, g, sums, counts, means, checks, sizes):
     )
     nisa.tensor_tensor(dst=means[0:n, :], data1=total[:, D : D + 1], data2=counts[0:n, b : b + 1], op=nl.multiply)
     nisa.dma_copy(dst=out[b, g * group : (g + 1) * group, :, :].reshape((n, D)), src=result)
+
+
+def _scale_values(inverse, g, sizes):
+    """inverse[n, 1] *= v_scale[g]."""
+    if sizes["v_scale"] != None:
+        column = sizes["v_scale"][0 : inverse.shape[0], g : g + 1]
+        nisa.tensor_tensor(dst=inverse, data1=inverse, data2=column, op=nl.multiply)
 
 
 def _suspect(means, checks):
@@ -360,7 +436,7 @@ def _exactly(out, b, g, new, cache, sizes):
         _multiply(scores, stationary, queries)
         nisa.nc_matmul(dst=scores, stationary=ones[:, 0:m], moving=minus_m, accumulate=True)
         p = nl.ndarray((m, n), dtype=new["v"].dtype, buffer=nl.sbuf)
-        nisa.activation(dst=p, op=nl.exp, data=scores, bias=spread[0:m, :], scale=sizes["scale"])
+        nisa.activation(dst=p, op=nl.exp, data=scores, bias=spread[0:m, :], scale=_exponent(sizes, g, m))
         sees = nl.ndarray((m, n), dtype=nl.bfloat16, buffer=nl.sbuf)
         nisa.memset(sees, 1.0)
         return p, sees
@@ -380,7 +456,7 @@ def _exactly(out, b, g, new, cache, sizes):
         nisa.tensor_scalar(
             dst=hidden, data=cache["positions"][c], op0=nl.greater_equal, operand0=new["lengths"][0:m, b : b + 1]
         )
-        tile, value = _load(cache, "k", b, g, c), _load(cache, "v", b, g, c)
+        tile, value = _widened(_load(cache, "k", b, g, c), new), _widened(_load(cache, "v", b, g, c), new)
         for t in range(run):
             p, sees = weigh(_transpose_by_dma(tile[:, t, :]), m)
             is_hidden = hidden[:, t : t + 1].broadcast(1, n)
@@ -392,6 +468,7 @@ def _exactly(out, b, g, new, cache, sizes):
     nisa.tensor_copy(dst=total, src=sums)
     inverse = nl.ndarray((n, 1), dtype=nl.float32, buffer=nl.sbuf)
     nisa.reciprocal(dst=inverse, data=total[:, D : D + 1])
+    _scale_values(inverse, g, sizes)
     result = nl.ndarray((n, D), dtype=nl.float32, buffer=nl.sbuf)
     nisa.tensor_scalar(dst=result, data=total[:, 0:D], op0=nl.multiply, operand0=inverse)
     for c, sign in ((0, 1.0), (D, -1.0)):  # a count of 0 adds 0, any other an infinity; NaN counts among both
@@ -432,7 +509,7 @@ def _minus_maximum(b, g, queries, new_keys, new, cache, sizes):
     nisa.tensor_reduce(dst=top, op=nl.maximum, data=turned, axis=1)
     for c in range(len(cache["chunks"])):
         j0, m, run = cache["chunks"][c]
-        tile = _load(cache, "k", b, g, c)
+        tile = _widened(_load(cache, "k", b, g, c), new)
         for t in range(run):
             scores = nl.ndarray((n, m), dtype=nl.float32, buffer=nl.psum)
             _multiply(scores, queries, _transpose_by_dma(tile[:, t, :]))
@@ -484,6 +561,15 @@ def _load(cache, which, b, g, c):
     runs = source.reshape((source.shape[0] * source.shape[1] * (source.shape[2] // run), run * D))
     _move(flat, runs, cache["rows"][g][0:m, b, c : c + 1], "gather")
     return tile
+
+
+def _widened(tile, new):
+    """A tile of float8 in the dtype of the queries, which holds every such number; any other as it is."""
+    if tile.dtype == new["v"].dtype:
+        return tile
+    wide = nl.ndarray(tile.shape, dtype=new["v"].dtype, buffer=nl.sbuf)
+    nisa.tensor_copy(dst=wide, src=tile)
+    return wide
 
 
 def _move(tile, rows, index, way):
@@ -626,7 +712,7 @@ def _load_new_values(new, b):
     return tile
 
 
-def _check(q, k_new, v_new, k_cache, v_cache, lengths, page_table):
+def _check(q, k_new, v_new, k_cache, v_cache, lengths, page_table, k_scale, v_scale):
     assert len(q.shape) == 4 and len(k_new.shape) == 4 and k_new.shape == v_new.shape, (
         f"attention_decode takes q[B, H, T, D], k_new and v_new[B, Hkv, T, D], got shapes {q.shape}, {k_new.shape} and "
         f"{v_new.shape}"
@@ -656,13 +742,23 @@ def _check(q, k_new, v_new, k_cache, v_cache, lengths, page_table):
         )
         S = page_table.shape[1] * k_cache.shape[2]
     assert lengths.shape == (B,), f"lengths must be [B = {B}], got {lengths.shape}"
-    for tensor in (k_new, v_new, k_cache, v_cache):
-        assert tensor.dtype == q.dtype, (
-            f"q, new tokens and caches must have one dtype, got {q.dtype} and {tensor.dtype}"
-        )
+    for tensor in (k_new, v_new):
+        assert tensor.dtype == q.dtype, f"q and new tokens must have one dtype, got {q.dtype} and {tensor.dtype}"
     assert q.dtype == nl.float32 or q.dtype == nl.bfloat16 or q.dtype == nl.float16, (
         f"attention_decode takes float32, bfloat16 or float16, got {q.dtype}"
     )
+    is_scaled = k_scale != None or v_scale != None
+    cached = nl.float8_e4m3 if is_scaled else q.dtype
+    for tensor in (k_cache, v_cache):
+        assert tensor.dtype == cached, (
+            f"caches have the dtype of q, or with k_scale and v_scale float8_e4m3: {cached} here, got {tensor.dtype}"
+        )
+    if is_scaled:
+        assert q.dtype != nl.float32, "the Tensor Engine does not take float32 queries beside a float8 cache"
+        assert k_scale != None and v_scale != None and k_scale.shape == (Hkv,) and v_scale.shape == (Hkv,), (
+            f"k_scale and v_scale go together and must be [Hkv = {Hkv}], got "
+            f"{None if k_scale == None else k_scale.shape} and {None if v_scale == None else v_scale.shape}"
+        )
     return {
         "B": B,
         "H": H,
@@ -673,4 +769,6 @@ def _check(q, k_new, v_new, k_cache, v_cache, lengths, page_table):
         "group": H // Hkv,
         "columns": columns,
         "scale": 1.0 / D**0.5,
+        "k_scale": None,  # times `scale`, and v_scale: float32 [128, Hkv], where the caches are float8
+        "v_scale": None,
     }

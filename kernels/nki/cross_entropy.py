@@ -8,7 +8,8 @@ vocabulary passes by in chunks, because a row of 128,256 logits does not fit bes
 
 Forward, per chunk: Vector takes its largest logit, Scalar exp(logit - the largest so far) and its sum in one
 instruction. When a chunk raises the largest logit, the sum so far is scaled by exp(old - new). The logit of the label
-comes out of HBM by a gathering DMA, one element a row, instead of a comparison with every column.
+comes out of HBM by a gathering DMA, one element a row, instead of a comparison with every column; NeuronCore-v2, whose
+DMA gathers nothing, takes a transfer for each row.
 
 Backward, per chunk: Scalar takes p = exp(logit - lse), Vector (column = label) - p in one instruction, reading the
 numbers of the columns from PSUM so that it reads two tiles at once, and Scalar multiplies by -dloss and rounds.
@@ -139,6 +140,10 @@ def _label_logit(logits, label, m0):
     nisa.tensor_tensor(dst=at, data1=at, data2=inside, op=nl.add)  # int32: exact, where float32 would end at 2^24
     found = _column(m, logits.dtype)
     flat = logits.reshape((M * V, 1))
+    if nisa.get_nc_version() == nisa.nc_version.gen2:  # one dynamic address a transfer
+        for i in range(m):
+            nisa.dma_copy(dst=found[i : i + 1, :], src=flat.select(0, at[i : i + 1, :]))
+        return found
     nisa.dma_copy(dst=found, src=flat.ap([[1, m], [1, 1]], vector_offset=at, indirect_dim=0))
     return found
 

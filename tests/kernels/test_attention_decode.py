@@ -16,8 +16,11 @@ TARGETS = ("trn1", "trn2", "trn3")
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
 
-def draw(lengths, capacity, heads=(4, 2), tokens=1, d=64, page=None, dtype=BFLOAT16):
-    """Arguments of the kernel by name; with `page` the capacity is that of whole pages, scattered over the cache."""
+def draw(lengths, capacity, heads=(4, 2), tokens=1, d=64, page=None, dtype=BFLOAT16, is_float8=False):
+    """Arguments of the kernel by name; with `page` the capacity is that of whole pages, scattered over the cache.
+
+    With `is_float8` caches of up to 240 with a scale for each head, which clips a few numbers of the new tokens.
+    """
     rng = np.random.default_rng(0)
     b, h, hkv = len(lengths), *heads
 
@@ -36,6 +39,11 @@ def draw(lengths, capacity, heads=(4, 2), tokens=1, d=64, page=None, dtype=BFLOA
     }
     if page:
         arguments["page_table"] = rng.permutation(b * each + 2)[: b * each].reshape(b, each).astype(np.int32)
+    if is_float8:
+        for name in ("k", "v"):
+            arguments[f"{name}_scale"] = scale = rng.uniform(0.008, 0.01, hkv).astype(np.float32)
+            scaled = arguments[f"{name}_cache"].astype(np.float32) / scale[:, None, None]
+            arguments[f"{name}_cache"] = np.clip(scaled, -240, 240).astype(ml_dtypes.float8_e4m3)
     return arguments
 
 
@@ -117,3 +125,28 @@ def test_only_the_key_head_that_fails_is_computed_again():
     arguments = draw([30, 60], 64)
     arguments["q"][1, 3] *= 100
     agrees(arguments, again=1)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(("page", "tokens", "d"), [(None, 1, 128), (16, 3, 64), (None, 8, 200)])
+def test_a_float8_cache_stands_for_its_numbers_times_the_scale_of_its_head(page, tokens, d, target):
+    arguments = draw([0, 60, 311], 319, tokens=tokens, d=d, page=page, is_float8=True)
+    agrees(arguments, target)
+    assert (np.abs(arguments["k_new"].astype(np.float32)) > 240 * arguments["k_scale"][:, None, None]).any()
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(("name", "odd"), [("q", 1e4), ("k_cache", np.nan), ("v_cache", -np.inf), ("k_new", np.inf)])
+def test_float8_inputs_out_of_range_are_computed_again_and_right(name, odd, target):
+    arguments = draw([30, 60], 70, tokens=2, is_float8=True)
+    arguments[name][0, 0, 1, 3] = odd
+    out, *_ = run(arguments, target)
+    np.testing.assert_allclose(out.astype(np.float64), reference(**arguments), rtol=0.02, atol=0.02)
+
+
+def test_what_float8_caches_come_with():
+    arguments = draw([30], 70, is_float8=True)
+    with pytest.raises(AssertionError, match="caches have the dtype of q"):
+        run({name: x for name, x in arguments.items() if name not in ("k_scale", "v_scale")})
+    with pytest.raises(AssertionError, match=r"must be \[Hkv = 2\], got \(2,\) and None"):
+        run({name: x for name, x in arguments.items() if name != "v_scale"})

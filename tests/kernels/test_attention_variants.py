@@ -63,7 +63,7 @@ def agrees(q, k, v, options, target="trn2", factor=4.0):
     expected, expected_lse = reference(q, k, v, with_lse=True, **options)
     unit = factor * float(ml_dtypes.finfo(out.dtype).eps)
     np.testing.assert_allclose(out.astype(np.float64), expected, rtol=unit, atol=unit)
-    np.testing.assert_allclose(lse, expected_lse, rtol=1e-5, atol=max(1e-5, unit / 4))  # l sums rounded weights
+    np.testing.assert_allclose(lse, expected_lse, rtol=2e-6, atol=2e-6)  # of float32, whatever the inputs are
     moved = [e.reads[0] for e in ran.trace.events if e.op == "dma_transpose"]
     return sum(r.allocation.buffer == "sbuf" and r.shape[1:] == (1,) for r in moved)
 

@@ -79,25 +79,47 @@ def decode() -> str:
     """What decode takes, beside the time in which DMA can read the cache: 4 sequences of 8192, 32 heads on 8."""
     kernel = simulator.load(KERNELS / "attention_decode.py").attention_decode
     rows = []
-    for target, page, tokens, d in (
-        ("trn2", 0, 1, 128),
-        ("trn2", 16, 1, 128),
-        ("trn2", 16, 4, 128),
-        ("trn2", 0, 1, 64),
+    for page, tokens, d, is_float8 in (
+        (0, 1, 128, False),
+        (16, 1, 128, False),
+        (16, 4, 128, False),
+        (0, 1, 64, False),
+        (0, 1, 128, True),
+        (16, 1, 128, True),
     ):
         new = np.zeros((4, 8, tokens, d), BFLOAT16)
         shape = (4 * 8192 // page, 8, page, d) if page else (4, 8, 8192, d)
-        caches = [np.zeros(shape, BFLOAT16) for _ in range(2)]
+        caches = [np.zeros(shape, ml_dtypes.float8_e4m3 if is_float8 else BFLOAT16) for _ in range(2)]
+        scales = [np.ones(8, np.float32)] * 2 if is_float8 else []
         lengths = np.full(4, 8192 - tokens, np.int32)
-        table = [np.arange(shape[0], dtype=np.int32).reshape(4, -1)] if page else []
+        table = np.arange(shape[0], dtype=np.int32).reshape(4, -1) if page else None
         q = np.zeros((4, 32, tokens, d), BFLOAT16)
-        predicted = simulator.on(target).predict(kernel, q, new, new, *caches, lengths, *table)
-        bound = 2 * caches[0].nbytes / simulator.TARGETS[target].dma_gb_per_s.value / 1e3
-        cache = f"pages of {page}" if page else "contiguous"
+        predicted = simulator.on("trn2").predict(kernel, q, new, new, *caches, lengths, table, *scales)
+        bound = 2 * caches[0].nbytes / simulator.TARGETS["trn2"].dma_gb_per_s.value / 1e3
+        cache = (f"pages of {page}" if page else "contiguous") + ", float8" * is_float8
         share = f"{predicted.total_us / bound:.2f}"
         busy = (f"{predicted.busy[track]:.0%}" for track in ENGINES)
         rows.append((cache, str(tokens), str(d), f"{predicted.total_us:.0f}", f"{bound:.0f}", share, *busy))
     header = ("cache", "new tokens", "D", "us", "bound, us", "over the bound")
+    return markdown_table((*header, *(f"{track.title()} busy" for track in ENGINES)), rows)
+
+
+def prefill() -> str:
+    """What a chunk of new tokens takes behind a full cache, beside as many keys without one: 4 heads on 1, D = 128."""
+    kernels = simulator.load(KERNELS / "attention.py")
+    rows = []
+    for tokens, cached in ((128, 4096), (512, 4096)):
+        q, new = (np.zeros((1, heads, tokens, 128), BFLOAT16) for heads in (4, 1))
+        cache, whole = (np.zeros((1, 1, cached + tokens, 128), BFLOAT16) for _ in range(2))
+        lengths = np.full(1, cached, np.int32)
+        predicted = simulator.on("trn2").predict(kernels.attention_prefill, q, new, new, cache, cache.copy(), lengths)
+        plain = simulator.on("trn2").predict(kernels.attention, q, whole, whole, causal=True)
+        pairs = tokens * cached + tokens * (tokens + 1) // 2
+        share = 4 * 128 * 4 * pairs / PEAK / predicted.total_us
+        busy = (f"{predicted.busy[track]:.0%}" for track in ENGINES)
+        times = (f"{predicted.total_us:.0f}", f"{plain.total_us:.0f}")
+        rows.append((str(tokens), str(cached), *times, f"{share:.0%}", *busy))
+    header = ("new tokens", "cached", "us", "us of `attention`", "of the peak")
     return markdown_table((*header, *(f"{track.title()} busy" for track in ENGINES)), rows)
 
 
@@ -127,5 +149,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "attention-ladder": ladder,
     "attention-options": options,
     "attention-decode": decode,
+    "attention-prefill": prefill,
     "attention-backward": backward,
 }
