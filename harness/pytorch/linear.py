@@ -156,11 +156,15 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """out[.., N] = x[.., K] @ weight[N, K].T + bias[N], as `torch.nn.functional.linear`.
 
     A weight whose transpose lies dense in memory is read as [K, N] and one that is dense itself as [N, K]; neither is
-    copied. `kernelize` can lay a model's weights out the first way, which the chip multiplies faster.
+    copied. `kernelize` lays a model's weights out the first way: of few tokens the kernel is then a third faster. More
+    columns of x than these kernels take are multiplied by `matmul_mk`.
     """
     rows_of = x.reshape(-1, x.shape[-1])
     out: Tensor
-    if weight.t().is_contiguous() and not weight.is_contiguous():
+    if x.shape[-1] > rows()["linear"].limits["K"]:
+        out = product_mk(rows_of, weight.t().contiguous())
+        out = out if bias is None else out + bias
+    elif weight.t().is_contiguous() and not weight.is_contiguous():
         out = linear_in_out(rows_of, weight.t(), bias)
     else:
         residual = None if bias is None else bias.expand(rows_of.shape[0], -1).contiguous()

@@ -74,7 +74,7 @@ def at(place: Place) -> Iterator[None]:
     try:
         yield
     finally:
-        _chosen.remove(place)
+        del _chosen[len(_chosen) - 1 - _chosen[::-1].index(place)]
 
 
 def of_cpu() -> Place:

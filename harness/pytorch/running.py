@@ -7,7 +7,8 @@ of the shapes and dtypes that the operator declares; a result of another shape i
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -26,6 +27,7 @@ from triptych.harness.ops import loading
 from triptych.harness.ops.op import Op
 from triptych.harness.precision import round_to
 from triptych.harness.pytorch.places import NoKernel, Place
+from triptych.simulator.launch.frameworks import UnsupportedDtype
 
 Outputs = Mapping[str, torch.Tensor]  # empty tensors by name, of the right shapes and dtypes
 
@@ -82,7 +84,8 @@ def on_numpy(work: Work, target: str | None) -> list[torch.Tensor]:
 def on_simulator(work: Work, target: str | None) -> list[torch.Tensor]:
     """The NKI kernel on a simulated chip."""
     arrays = {name: from_torch(x) for name, x in work.tensors.items()}
-    found = listed(simulator.on(target).run(simulated(work.row), **arrays, **work.params).outputs)
+    with refusals(work.row):
+        found = listed(simulator.on(target).run(simulated(work.row), **arrays, **work.params).outputs)
     return [tensor(x) for x, _ in zip(found, work.outputs, strict=False)]
 
 
@@ -104,7 +107,8 @@ def on_gpu(work: Work, target: str | None) -> list[torch.Tensor]:
     """The Triton launcher on the GPU that the tensors are on."""
     launcher, wanted = launcher_of(work, "a GPU")
     memory = {parameter: torch.empty_like(x) for parameter, x in wanted.items()}
-    returned = launcher(**work.tensors, **memory, **work.params)
+    with refusals(work.row):
+        returned = launcher(**work.tensors, **memory, **work.params)
     found = listed(returned) if returned is not None else list(memory.values())
     return found[: len(work.outputs)]
 
@@ -115,7 +119,19 @@ def on_neuron(work: Work, target: str | None) -> list[torch.Tensor]:
         raise NoKernel(f"{work.row} has no NKI kernel, and its tensors are on a Neuron device")
     kernel, _ = kernel_of(work.op.nki, loading.load)
     dense = {name: x if name in work.mutates else x.contiguous() for name, x in work.tensors.items()}
-    return listed(kernel(**dense, **work.params))[: len(work.outputs)]
+    with refusals(work.row):
+        return listed(kernel(**dense, **work.params))[: len(work.outputs)]
+
+
+@contextmanager
+def refusals(row: str) -> Iterator[None]:
+    """What a kernel says of sizes and dtypes that it is not written for, as NoKernel."""
+    try:
+        yield
+    except (AssertionError, ValueError) as error:  # NKI kernels assert, Triton launchers raise
+        raise NoKernel(f"{row}: {error}") from error
+    except UnsupportedDtype as error:
+        raise NoKernel(f"{row}: {error.message}") from error
 
 
 PLACES: dict[str, Callable[[Work, str | None], list[torch.Tensor]]] = {
