@@ -116,8 +116,8 @@ def replace_rotary(name: str) -> bool:
         _replaced[name] = own, users + 1
         return True
     file = sys.modules.get(name)
-    own = getattr(file, ROTARY, None)
-    ours = None if own is None else rotary(own)
+    own: Any = getattr(file, ROTARY, None)
+    ours: Any = None if own is None else rotary(own)
     if ours is None:
         return False
 

@@ -144,7 +144,7 @@ def profile(model: nn.Module, inputs: Any, *, target: str = "trn2") -> Profile:
 
 
 @dataclass
-class Watching(TorchDispatchMode):
+class Watching(TorchDispatchMode):  # type: ignore[misc]
     """Within, operators of ours give zeros and are noted, and so is what else computes."""
 
     met: Counter[Met] = field(default_factory=Counter)

@@ -59,7 +59,7 @@ def is_norm(module: nn.Module) -> bool:
 def is_gated_mlp(module: nn.Module) -> bool:
     """Whether it computes (silu(x @ gate.T) * (x @ up.T)) @ down.T by three plain linear layers and nothing else."""
     layers = dict(module.named_children())
-    linears = [layers.get(name) for name in PROJECTIONS]
+    linears: list[Any] = [layers.get(name) for name in PROJECTIONS]
     if not all(type(one) is nn.Linear and one.bias is None and not one._forward_hooks for one in linears):
         return False
     gate, up, down = numbers(6, 4), numbers(6, 4), numbers(5, 6)
@@ -122,7 +122,7 @@ def halves_repeat(table: Tensor) -> bool:
     if table.device.type == "meta" or torch.compiler.is_compiling() or table in _repeating:
         return True
     half = table.shape[-1] // 2
-    repeats = torch.equal(table[..., :half], table[..., half:])
+    repeats: bool = torch.equal(table[..., :half], table[..., half:])
     if repeats:
         _repeating[table] = True
     return repeats

@@ -80,7 +80,7 @@ SUBSTITUTES: dict[Callable[..., Any], Callable[..., Any]] = {
 _state = threading.local()
 
 
-class Substituting(TorchFunctionMode):
+class Substituting(TorchFunctionMode):  # type: ignore[misc]
     """Functions of PyTorch are computed by operators within, where these can."""
 
     def __torch_function__(
