@@ -112,8 +112,7 @@ _replaced: dict[str, tuple[Any, int]] = {}  # module of Python -> its own functi
 def replace_rotary(name: str) -> bool:
     """Let the rotary function of a model's file be ours while a kernelized model runs; whether there is one."""
     if name in _replaced:
-        own, users = _replaced[name]
-        _replaced[name] = own, users + 1
+        _replaced[name] = _replaced[name][0], _replaced[name][1] + 1
         return True
     file = sys.modules.get(name)
     own: Any = getattr(file, ROTARY, None)

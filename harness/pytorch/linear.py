@@ -11,6 +11,8 @@ from torch import Tensor
 from triptych.harness.pytorch.operators import operator
 from triptych.harness.pytorch.running import rows
 
+MOST_K = min(rows()[name].limits["K"] for name in ("linear", "linear_transposed"))
+
 
 @operator("matmul", "matmul", "out")
 def product(lhsT: Tensor, rhs: Tensor) -> Tensor:
@@ -57,7 +59,7 @@ def gate_backward(g: Tensor, u: Tensor, dh: Tensor) -> tuple[Tensor, Tensor, Ten
 def times_transposed(a: Tensor, b: Tensor, residual: Tensor | None = None) -> Tensor:
     """a[M, K] @ b[N, K].T + residual[M, N]; beyond the columns that `linear_transposed` takes, of a copy of b."""
     out: Tensor
-    if a.shape[1] <= rows()["linear_transposed"].limits["K"]:
+    if a.shape[1] <= MOST_K:
         out = linear_out_in(a, b, residual)
         return out
     out = product_mk(a, b.t().contiguous())
@@ -161,7 +163,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """
     rows_of = x.reshape(-1, x.shape[-1])
     out: Tensor
-    if x.shape[-1] > rows()["linear"].limits["K"]:
+    if x.shape[-1] > MOST_K:
         out = product_mk(rows_of, weight.t().contiguous())
         out = out if bias is None else out + bias
     elif weight.t().is_contiguous() and not weight.is_contiguous():

@@ -21,6 +21,7 @@ from triptych.harness.pytorch import calls, running
 from triptych.harness.pytorch.calls import Call
 from triptych.harness.pytorch.places import NoKernel, Place, at, of_cpu, place_of
 from triptych.harness.pytorch.running import Work
+from triptych.harness.pytorch.tracing import decompose_on_gpu
 
 NAMESPACE = "triptych"
 Row = str | Callable[[Mapping[str, Any]], str]  # of the arguments that are not defaults
@@ -48,6 +49,8 @@ class Operator:
         schema = torch.library.infer_schema(empty, mutates_args=mutates)
         self.custom = torch.library.custom_op(f"{NAMESPACE}::{name}", self.compute, mutates_args=mutates, schema=schema)
         self.custom.register_fake(empty)
+        if not mutates:
+            decompose_on_gpu(self.custom, self.launched)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.custom(*args, **kwargs)
@@ -64,27 +67,34 @@ class Operator:
 
     def compute(self, *args: Any, **kwargs: Any) -> Any:
         """The outputs, wherever the tensors are."""
-        given = self.given(args, kwargs)
-        tensors = {name: x for name, x in given.items() if isinstance(x, torch.Tensor)}
-        devices = {x.device for x in tensors.values()}
+        work = self.work(args, kwargs)
+        devices = {x.device for x in work.tensors.values()}
         if len(devices) != 1:
-            named = ", ".join(f"{name} on {x.device}" for name, x in tensors.items())
+            named = ", ".join(f"{name} on {x.device}" for name, x in work.tensors.items())
             raise ValueError(f"{self.name} takes tensors on one device, got {named}")
         place = place_of(devices.pop())
+        results = running.compute(work, place)
+        self.tell(work, place)
+        return tuple(results) if len(self.outputs) > 1 else results[0]
+
+    def launched(self, *args: Any, **kwargs: Any) -> Any:
+        """The outputs by launches that a compiler traces."""
+        results = running.traced_on_gpu(self.work(args, kwargs))
+        return tuple(results) if len(self.outputs) > 1 else results[0]
+
+    def work(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Work:
+        given = self.given(args, kwargs)
+        tensors = {name: x for name, x in given.items() if isinstance(x, torch.Tensor)}
         params = {**{name: x for name, x in given.items() if name not in tensors}, **self.params}
-        empty = self.empty(*args, **kwargs)
-        outputs = dict(zip(self.outputs, running.listed(empty), strict=True))
-        row = self.row_of(given)
-        results = running.compute(Work(row, tensors, params, outputs, self.mutates), place)
-        self.tell(row, place, tensors, params)
-        return tuple(results) if isinstance(empty, tuple) else results[0]
+        outputs = dict(zip(self.outputs, running.listed(self.empty(*args, **kwargs)), strict=True))
+        return Work(self.row_of(given), tensors, params, outputs, self.mutates)
 
     def row_of(self, given: Mapping[str, Any]) -> str:
         return self.row if isinstance(self.row, str) else self.row(given)
 
-    def tell(self, row: str, place: Place, tensors: Mapping[str, Any], params: Mapping[str, Any]) -> None:
-        shapes = {n: (tuple(x.shape), str(x.dtype).removeprefix("torch.")) for n, x in tensors.items()}
-        calls.made(Call(self.name, row, place, shapes, dict(params)))
+    def tell(self, work: Work, place: Place) -> None:
+        shapes = {n: (tuple(x.shape), str(x.dtype).removeprefix("torch.")) for n, x in work.tensors.items()}
+        calls.made(Call(self.name, work.row, place, shapes, dict(work.params)))
 
     def differentiable(
         self, backward: Callable[..., Any], save: Callable[..., None], refused: tuple[str, ...] = ()

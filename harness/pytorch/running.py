@@ -27,6 +27,7 @@ from triptych.harness.ops import loading
 from triptych.harness.ops.op import Op
 from triptych.harness.precision import round_to
 from triptych.harness.pytorch.places import NoKernel, Place
+from triptych.harness.pytorch.tracing import traceable
 from triptych.simulator.launch.frameworks import UnsupportedDtype
 
 Outputs = Mapping[str, torch.Tensor]  # empty tensors by name, of the right shapes and dtypes
@@ -106,6 +107,17 @@ def on_interpreter(work: Work, target: str | None) -> list[torch.Tensor]:
 def on_gpu(work: Work, target: str | None) -> list[torch.Tensor]:
     """The Triton launcher on the GPU that the tensors are on."""
     launcher, wanted = launcher_of(work, "a GPU")
+    return launched(launcher, wanted, work)
+
+
+def traced_on_gpu(work: Work) -> list[torch.Tensor]:
+    """The same on tensors without numbers, so that a compiler sees each launch."""
+    launcher, wanted = launcher_of(work, "a GPU")
+    return launched(traceable(launcher), wanted, work)
+
+
+def launched(launcher: Callable[..., Any], wanted: Outputs, work: Work) -> list[torch.Tensor]:
+    """What a launcher returns, or the memory that it was handed."""
     memory = {parameter: torch.empty_like(x) for parameter, x in wanted.items()}
     with refusals(work.row):
         returned = launcher(**work.tensors, **memory, **work.params)
