@@ -5,8 +5,13 @@ from __future__ import annotations
 CURRENT = ("nki", "nki.isa", "nki.language", "nki.collectives", "nki.typing", "nki.compiler", "nki.simulator")
 OLDER = ("nki.dtype", "nki.isa.constants")  # of NKI 0.3 (triptych.simulator.api.older)
 COMPILER = ("neuronxcc", "neuronxcc.nki", "neuronxcc.nki.typing")  # of AWS's compiler, whose kernels annotate with it
+TORCH = ("torch_neuronx", "torch_neuronx.nki_hop")  # of AWS's PyTorch, by which kernels become operators
+TORCH_LITE = ("libtorch_neuronx_lite", "libtorch_neuronx_lite.nki", "libtorch_neuronx_lite.nki.nki_hop")
 SIMULATED = (*CURRENT, *OLDER)
-SERVED = (*SIMULATED, *COMPILER)
+SERVED = (*SIMULATED, *COMPILER, *TORCH, *TORCH_LITE)
+OPERATORS = (*TORCH, TORCH_LITE[-1])  # those that have nki_op and wrap_nki
+SWAPPED = ("nki", TORCH[0], TORCH_LITE[0])  # which a kernel file gets of the simulator whatever is installed
+TOPS = ("neuronxcc", *SWAPPED)
 OWN = "triptych."  # before the name of a module that is the simulator's even where AWS's nki is installed
 
 

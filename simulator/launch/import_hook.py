@@ -22,7 +22,24 @@ from typing import Any
 from triptych.simulator.api import modules
 from triptych.simulator.launch.kernel import Kernel, jit, simulate, simulate_kernel
 
-_lock = threading.RLock()
+
+class _Simulating:
+    """Whether modules are loaded against the simulator, whatever else is installed; one thread at a time."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.depth = 0
+
+    def __enter__(self) -> None:
+        self.lock.acquire()
+        self.depth += 1
+
+    def __exit__(self, *error: object) -> None:
+        self.depth -= 1
+        self.lock.release()
+
+
+_simulating = _Simulating()
 
 
 class _Loader:
@@ -38,6 +55,8 @@ class _Loader:
         name = modules.documented(module.__name__)
         if name == "nki":
             module.__dict__.update(jit=jit, simulate=simulate, Kernel=Kernel)
+        if name in modules.OPERATORS:
+            module.__dict__.update(_operators(name))
         if name == "nki.simulator":  # as vLLM Neuron's CPU mode calls it; AWS documents no more of this module
             module.__dict__.update(simulate_kernel=simulate_kernel)
         module.__dict__.update(namespaces.contents(name))
@@ -45,8 +64,10 @@ class _Loader:
         module.__dict__["__triptych__"] = True
 
         def missing(attribute: str) -> Any:
-            if f"{name}.{attribute}" in modules.SIMULATED:  # a submodule, which `import nki` alone gives too
+            if f"{name}.{attribute}" in modules.SERVED:  # a submodule, which `import nki` alone gives too
                 return importlib.import_module(f"{module.__name__}.{attribute}")
+            if name in modules.OPERATORS:
+                raise AttributeError(f"{name} is lent by triptych and has nki_op and wrap_nki alone, no {attribute}")
             raise AttributeError(namespaces.absence(f"{name}.{attribute}"))
 
         module.__dict__["__getattr__"] = missing
@@ -69,8 +90,11 @@ class Finder:
             return None
         top = fullname.partition(".")[0]
         if fullname == top:
+            if top not in modules.TOPS:
+                return None
             real = real_nki() if top == "nki" else importlib.machinery.PathFinder.find_spec(top)
-            return None if top not in ("nki", "neuronxcc") or real is not None else _spec(fullname)
+            lent = real is None or (_simulating.depth and top in modules.SWAPPED)
+            return _spec(fullname) if lent else None
         if not getattr(sys.modules.get(top), "__triptych__", False):
             return None
         if fullname in modules.SERVED:
@@ -82,6 +106,16 @@ class Finder:
                 name=fullname,
             )
         raise _absent(fullname)
+
+
+def _operators(name: str) -> dict[str, Any]:
+    """What the modules of AWS's PyTorch are here. ImportError without PyTorch."""
+    try:
+        from triptych.simulator.launch import neuron_device, nki_ops
+    except ImportError as error:
+        raise ImportError(f"{name} needs PyTorch, and importing it failed: {error}") from None
+    neuron_device.map_to_cpu()
+    return {"nki_op": nki_ops.nki_op, "wrap_nki": nki_ops.wrap_nki}
 
 
 def _absent(name: str) -> ModuleNotFoundError:
@@ -108,8 +142,8 @@ def real_nki() -> importlib.machinery.ModuleSpec | None:
 @contextmanager
 def simulated_nki() -> Iterator[None]:
     """Inside, `import nki` means the simulator; afterwards `sys.modules` is as before."""
-    with _lock:
-        before = {n: sys.modules.pop(n) for n in list(sys.modules) if n == "nki" or n.startswith("nki.")}
+    with _simulating:
+        before = {n: sys.modules.pop(n) for n in list(sys.modules) if n.partition(".")[0] in modules.SWAPPED}
         try:
             for name in modules.SIMULATED:
                 module = importlib.util.module_from_spec(_spec(name))
@@ -117,7 +151,7 @@ def simulated_nki() -> Iterator[None]:
                 _Loader().exec_module(module)
             yield
         finally:
-            for n in [n for n in sys.modules if n == "nki" or n.startswith("nki.")]:
+            for n in [n for n in sys.modules if n.partition(".")[0] in modules.SWAPPED]:
                 del sys.modules[n]
             sys.modules.update(before)
 

@@ -11,6 +11,7 @@ from triptych.simulator.analysis.edges import Edges, edges_of
 from triptych.simulator.api.compiler import CompileConfig, SpecializationConfig, checked
 from triptych.simulator.api.older import JIT_OPTIONS
 from triptych.simulator.errors import KernelError
+from triptych.simulator.launch import host
 from triptych.simulator.launch.call import check_nested
 from triptych.simulator.launch.simulator import on
 from triptych.simulator.options import Options
@@ -57,7 +58,10 @@ class Kernel:
         if is_running():  # a kernel called by a kernel is inlined under the outer one's configuration
             check_nested(self.function.__name__, self.compile_config)
             return self.function(*args, **kwargs)
-        if os.environ.get("NKI_SIMULATOR") == "1":
+        launch = host.launcher()
+        if launch is not None:
+            return launch(self, args, kwargs)
+        if os.environ.get("NKI_SIMULATOR") == "1" or host.has_device():
             return simulate(self)(*args, **kwargs)
         raise KernelError(
             f"{self.function.__name__} was called directly and there is no Neuron device; use nki.simulate(kernel)(...)"

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from triptych.simulator.chips import chip_of, default_target
+from triptych.simulator.launch import host
 from triptych.simulator.launch.call import call_of
 from triptych.simulator.launch.execution import Run
 from triptych.simulator.launch.ranks import calls_of, execute
@@ -44,6 +45,8 @@ class Simulator:
 
         Raises NkiError (in one sentence, with the kernel's line) for whatever the kernel does wrong.
         """
+        if host.host_function(kernel) is not None:
+            return host.run_host(self.run, kernel, args, kwargs)
         (only,) = execute([call_of(kernel, args, kwargs)], self.target, self.options)
         return only
 

@@ -69,7 +69,7 @@ _HOMES = {
     "kernel_tests": "triptych.harness.testing.kernel_tests",
     "parametrize": "triptych.harness.testing.kernel_tests",
 }
-_MODULES = ("nki", "simulator")
+_MODULES = ("nki", "simulator", "torch")  # the last is not among the names above: a star import would hide PyTorch
 
 
 def __getattr__(name: str) -> Any:
@@ -85,15 +85,19 @@ def __dir__() -> list[str]:
     return __all__
 
 
+_LENT = ("nki", "neuronxcc", "torch_neuronx", "libtorch_neuronx_lite")
+
+
 class _NkiFinder:
     """Leaves `nki` and `triptych.nki` to the simulator's import hook, which is loaded when one of them is imported.
 
-    So it does with `neuronxcc`, AWS's compiler: some kernels annotate with names of it.
+    So it does with `neuronxcc`, AWS's compiler, with whose names some kernels annotate, and with `torch_neuronx`, by
+    which kernels become operators of PyTorch.
     """
 
     @staticmethod
     def find_spec(fullname: str, path: Any = None, target: Any = None) -> importlib.machinery.ModuleSpec | None:
-        if fullname.removeprefix("triptych.").partition(".")[0] not in ("nki", "neuronxcc"):
+        if fullname.removeprefix("triptych.").partition(".")[0] not in _LENT:
             return None
         from triptych.simulator.launch.import_hook import Finder
 

@@ -305,6 +305,15 @@ def add_cost(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--html", metavar="PATH", help="a page with the curve")
 
 
+def add_kernel(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("op", metavar="OP", help="an op of ours, as `triptych list` shows them")
+    parser.add_argument(
+        "--target", default="trn2", metavar="T", help="the chip: NKI for Neuron, Triton for a GPU (default: trn2)"
+    )
+    parser.add_argument("-o", dest="to", metavar="FILE", help="a file that is to be made (default: stdout)")
+    parser.add_argument("--verify", metavar="FILE", help="check the kernel of this file instead, and write nothing")
+
+
 def add_lint(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("paths", nargs="+", metavar="PATH[:FUNCTION]", help="a file's kernels, or one function of it")
     parser.add_argument("--target", dest="targets", **LIST, metavar="T,...", help="also report what these chips lack")

@@ -47,6 +47,7 @@ FLOORS: dict[str, tuple[str, ...]] = {  # of each house, the lowest first
         "cost",
         "tuning",
         "reports",
+        "pytorch",
         "testing",
         "commands",
         "upkeep",

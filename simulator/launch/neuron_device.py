@@ -1,0 +1,100 @@
+"""PyTorch's device `neuron` where there is none: what is asked to lie on it lies on the CPU.
+
+Tensors say that they are on `cpu`. A copy to the device is a copy, so that what a kernel writes there is not seen here.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+from typing import Any
+
+import torch
+
+NAME = "neuron"
+
+
+@functools.cache
+def map_to_cpu() -> None:
+    """Let `device="neuron"` and `.to("neuron")` mean the CPU, and `torch.compile(backend="neuron")` compile nothing.
+
+    It holds for the process, in all threads. Raises RuntimeError if another backend has taken PyTorch's free device.
+    """
+    torch.utils.rename_privateuse1_backend(NAME)
+    if not hasattr(torch, NAME):
+        torch._register_device_module(NAME, device_module())
+    for name, empty in {"empty.memory_format": empty_tensor, "empty_strided": empty_strided_tensor}.items():
+        LIBRARY.impl(name, empty, "PrivateUse1")
+    torch.Tensor.to = moved(torch.Tensor.to)
+    torch.compile = compiling_nothing(torch.compile)
+
+
+LIBRARY = torch.library.Library("aten", "IMPL")
+
+
+def device_module() -> types.ModuleType:
+    """`torch.neuron`, which has no device: PyTorch asks it before it compiles or draws random numbers."""
+    module = types.ModuleType(f"torch.{NAME}", "The device neuron of PyTorch, which stands for the CPU here.")
+    answers = {
+        "is_available": lambda: False,
+        "device_count": lambda: 0,
+        "current_device": lambda: 0,
+        "synchronize": lambda device=None: None,
+        "manual_seed_all": lambda seed: None,
+        "_is_in_bad_fork": lambda: False,
+    }
+    module.__dict__.update(answers)
+    return module
+
+
+def empty_tensor(size: Any, *, dtype: Any = None, layout: Any = None, memory_format: Any = None, **place: Any) -> Any:
+    """`aten::empty.memory_format`; all that makes tensors goes through it."""
+    kept = memory_format or torch.contiguous_format
+    return torch.empty(size, dtype=dtype, layout=layout or torch.strided, memory_format=kept, device="cpu")
+
+
+def empty_strided_tensor(size: Any, stride: Any, *, dtype: Any = None, **place: Any) -> Any:
+    """`aten::empty_strided`."""
+    return torch.empty_strided(size, stride, dtype=dtype, device="cpu")
+
+
+def moved(to: Any) -> Any:
+    """`torch.Tensor.to`, which makes a copy on the CPU where the device is asked for."""
+
+    @functools.wraps(to)
+    def chosen(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if any(is_device(x) for x in (*args[:1], kwargs.get("device"))):
+            args = ("cpu", *args[1:]) if args and is_device(args[0]) else args
+            kwargs = {**kwargs, "copy": True} | ({"device": "cpu"} if is_device(kwargs.get("device")) else {})
+            args = args[:3] if len(args) > 3 else args  # a fourth one is `copy`
+        return to(self, *args, **kwargs)
+
+    return chosen
+
+
+def compiling_nothing(compile: Any) -> Any:
+    """`torch.compile`, whose backend of the device's name runs the graph as it is.
+
+    Registering a backend would import PyTorch's compiler, which takes seconds.
+    """
+
+    @functools.wraps(compile)
+    def chosen(*args: Any, **kwargs: Any) -> Any:
+        if kwargs.get("backend") == NAME:
+            kwargs["backend"] = as_it_is
+        return compile(*args, **kwargs)
+
+    return chosen
+
+
+def as_it_is(graph: Any, inputs: Any) -> Any:
+    """A backend of `torch.compile` that compiles nothing."""
+    return graph.forward
+
+
+def is_device(x: Any) -> bool:
+    """Whether an argument names the device."""
+    if isinstance(x, torch.device):
+        same: bool = x.type == NAME
+        return same
+    return isinstance(x, str) and x.partition(":")[0] == NAME
