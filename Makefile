@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV ?= .venv
 # The tests of the torch backend need PyTorch; `make test TORCH=` does without where there is no wheel of it.
 TORCH ?= torch==2.13.0
+# What `make lowest` tests: all.
+TESTS ?=
 # The room of harness/ whose tests `make own-mutants` judges.
 ROOM ?= judge
 
@@ -27,10 +29,10 @@ check: $(TESTABLE)  ## lint, format and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-lowest:  ## the fast tests with the lowest versions that pyproject.toml declares; not yet green: see CHANGELOG.md
+lowest:  ## the fast tests, or some: TESTS=tests/triton, with the lowest versions that pyproject.toml declares
 	$(MAKE) VENV=$(VENV)-lowest $(VENV)-lowest/.testable
 	$(VENV)-lowest/bin/python -m pip install --quiet --no-deps $$($(VENV)-lowest/bin/python .ci/lowest.py)
-	$(VENV)-lowest/bin/python -m pytest -n auto -m "not slow"
+	$(ALIVE) "testing the lowest versions" $(VENV)-lowest/bin/python -m pytest -n auto -m "not slow" $(TESTS)
 
 bench: $(TESTABLE)  ## time the benchmark cases under pytest-benchmark
 	$(BIN)/python -m pytest tests/benchmarks --benchmark-enable
