@@ -18,6 +18,7 @@ MODULES = (  # harness/collection/<name>.py
     "attentions.forward",
     "attentions.variants",
     "attentions.decode",
+    "attentions.decode_variants",
     "attentions.backward",
     "rmsnorm",
     "rope",

@@ -13,7 +13,9 @@ shift here is 0, and each row proves afterwards that it was right: l bounds its 
 
 Where LEAST <= l / n <= MOST and all outputs are finite, no p overflowed, and what was flushed to zero is less than
 2^-13 of l. Tiles of 128 queries with a row that fails (large scores, NaN, infinities, values near the largest number)
-are computed again by `_exactly`, under loops on registers that ordinary inputs never enter. Nothing is assumed of them.
+are computed again by `_exactly`, under loops on registers that ordinary inputs never enter. Nothing is assumed of them,
+but that weights of at most 1 / Sk, which leave room for the largest values, take it from the smallest: in such a tile
+values below Sk times the smallest normal number, 2^-126, lose digits.
 
 Per block of 512 queries and tile of 128 keys, D = 128:
 

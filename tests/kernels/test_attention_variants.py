@@ -117,3 +117,15 @@ def test_a_window_visits_only_the_tiles_that_it_touches():
 def test_options_that_do_not_fit(options, said):
     with pytest.raises(AssertionError, match=said):
         simulator.on("trn2").run(ATTENTION, *draw(8, 8), **options)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, BFLOAT16])
+def test_small_values_keep_their_digits_down_to_what_the_kernel_promises_beside_a_query_that_sees_nothing(dtype):
+    q, k, v = draw(40, 256, dtype=dtype)
+    hidden = np.zeros((1, 1, 40, 256), dtype)
+    hidden[:, :, 3] = -np.inf
+    v = (v.astype(np.float64) * 2.0**-126 * 256).astype(dtype)
+    out = simulator.on("trn2").run(ATTENTION, q, k, v, mask=hidden).outputs
+    expected = reference(q, k, v, mask=hidden)
+    unit = 16.0 * float(ml_dtypes.finfo(dtype).eps)
+    np.testing.assert_allclose(out.astype(np.float64), expected, rtol=unit, atol=unit * np.abs(expected).max())

@@ -2,7 +2,7 @@
 
 q[B, H, T, D], k_new, v_new[B, Hkv, T, D], lengths[B] -> out[B, H, T, D]; caches [B, Hkv, S, D], or pages of P tokens,
 [pages, Hkv, P, D], with page_table[B, S / P]. Sequences of a batch have different lengths; the first fills its cache.
-With k_scale and v_scale[Hkv] the caches are float8_e4m3. `attention_prefill` has the same definition for many tokens.
+With k_scale and v_scale[Hkv] the caches are float8_e4m3 (`decode_variants`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from triptych.harness.collection import llama
 from triptych.harness.collection.attentions import forward
 from triptych.harness.collection.attentions.baselines import online, plain, prescaled
 from triptych.harness.ops.case import Case
-from triptych.harness.ops.op import BatchInvariance, Corruption, Op
+from triptych.harness.ops.op import BatchInvariance, Op
 from triptych.harness.ops.outputs.kinds import Exact, Output
 from triptych.harness.ops.regimes import HARD, around
 from triptych.reference.attention_decode import MOST_FLOAT8
@@ -59,23 +59,6 @@ def inputs(case: Case, rng: np.random.Generator) -> Arrays:
             found[name] = pages
         found["page_table"] = table
     return found
-
-
-def float8_inputs(case: Case, rng: np.random.Generator) -> Arrays:
-    """Those of `inputs`, caches rounded to float8 by a scale for each key head, which some of its new tokens pass.
-
-    A scale is a little more than the largest magnitude in the cache needs, so that no number lies just between two
-    float8 ones. What is not finite stays that in a cache.
-    """
-    found = inputs(case, rng)
-    for name in ("k", "v"):
-        cache = found[f"{name}_cache"].astype(np.float64)
-        largest = np.abs(np.where(np.isfinite(cache), cache, 0)).max(axis=(0, 2, 3))
-        scale = np.maximum(largest / MOST_FLOAT8 * rng.uniform(1, 1.1, len(largest)), 2.0**-100).astype(np.float32)
-        found[f"{name}_cache"] = (cache / scale[:, None, None]).astype(float8_e4m3)
-        found[f"{name}_scale"] = scale
-    found.setdefault("page_table", None)
-    return {name: found[name] for name in ARGUMENTS}
 
 
 def quantized(x: Array, scale: Array) -> Array:
@@ -157,27 +140,11 @@ def scale_missing(case: Case, inputs: Arrays, out: Array) -> tuple[Any, Any]:
     return slice(1), reference(**one)
 
 
-def scale_of_another_head(name: str) -> Corruption:
-    """What a cache holds is multiplied by the scale of the next key head."""
-
-    def corruption(case: Case, inputs: Arrays, out: Array) -> tuple[Any, Any] | None:
-        if case.axes["Hkv"] == 1:
-            return None
-        one = first_sequence(inputs)
-        one[name] = np.roll(one[name], 1)
-        wrong = reference(**one)
-        same = np.allclose(wrong, out[:1], rtol=0.02, atol=0.02, equal_nan=True)
-        return None if same else (slice(1), wrong)
-
-    return corruption
-
-
 CORRUPTIONS = {
     "the last token of the cache missing": a_key_less,
     "the new tokens not there yet": no_new_token,
     "the scale missing": scale_missing,
 }
-OF_FLOAT8 = {f"{name} of another head": scale_of_another_head(name) for name in SCALES}
 
 
 def flops(axes: Mapping[str, int], params: Mapping[str, Any]) -> int:
@@ -191,19 +158,6 @@ def bytes_moved(axes: Mapping[str, int], params: Mapping[str, Any], itemsize: in
     return itemsize * (
         2 * token * axes["S"] + 4 * token * axes["T"] + 2 * axes["B"] * axes["H"] * axes["T"] * axes["D"]
     )
-
-
-def float8_bytes(axes: Mapping[str, int], params: Mapping[str, Any], itemsize: int) -> int:
-    """As `bytes_moved`, and a byte for what is cached."""
-    token = axes["B"] * axes["Hkv"] * axes["D"]
-    new = token + axes["B"] * axes["H"] * axes["D"]
-    return 2 * token * (axes["S"] + axes["T"]) + 2 * itemsize * axes["T"] * new
-
-
-def too_small(case: Case, backend: str, target: str) -> str | None:
-    if case.regime == "subnormal":
-        return "values below 2^-100 have the smallest scale, and round to zeros"
-    return None
 
 
 def sizes(b: int, h: int, hkv: int, t: int, s: int, d: int, page: int, regime: str = "normal") -> dict[str, Any]:
@@ -239,22 +193,20 @@ def cases(paged: bool) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def row(name: str, paged: bool, is_float8: bool = False) -> Op:
+def row(name: str, paged: bool) -> Op:
     each = {"q": 0, "k_new": 0, "v_new": 0, "k_cache": 0, "v_cache": 0, "lengths": 0}
     return Op(
         name=name,
         summary="out[B, H, T, D] = softmax(q @ k.T / sqrt(D)) @ v over a cache that grows by T tokens"
-        + ", in pages" * paged
-        + ", in float8 with k_scale and v_scale[Hkv]" * is_float8,
+        + (", in pages" if paged else ""),
         axes=("B", "H", "Hkv", "T", "S", "D", *(["P"] if paged else [])),
-        inputs=float8_inputs if is_float8 else inputs,
+        inputs=inputs,
         reference=reference,
-        dtypes=("bfloat16", "float16") if is_float8 else ("float32", "bfloat16", "float16"),
         honest=tuple(like(attention) for attention in (online, plain, prescaled)),
         tiles={"D": HEADS} if paged else {"S": SIZES, "D": HEADS},
         mutates=CACHES,
         outputs={
-            "out": Output(axes=("B", "H", "T", "D"), corruptions=CORRUPTIONS | (OF_FLOAT8 if is_float8 else {})),
+            "out": Output(axes=("B", "H", "T", "D"), corruptions=CORRUPTIONS),
             "k_cache": Exact(),
             "v_cache": Exact(),
         },
@@ -272,55 +224,10 @@ def row(name: str, paged: bool, is_float8: bool = False) -> Op:
         limits={"D": 256, "T": 8},
         cases=cases(paged),
         flops=flops,
-        bytes=float8_bytes if is_float8 else bytes_moved,
-        unsupported=too_small if is_float8 else None,
+        bytes=bytes_moved,
         nki=f"{forward.KERNELS / 'nki' / 'attention_decode.py'}:attention_decode",
         triton=f"{forward.KERNELS / 'triton' / 'attention_decode.py'}:attention_decode",
     )
 
 
-def chunk(b: int, h: int, hkv: int, t: int, s: int, d: int, regime: str = "normal") -> dict[str, Any]:
-    return sizes(b, h, hkv, t, s, d, 0, regime)
-
-
-PREFILL_TILES = {"T": (128, 512), "S": (128, 512, 1024), "D": HEADS}
-PREFILL = {
-    "smoke": [chunk(2, 4, 2, 96, 160, 64), chunk(2, 2, 1, 150, 310, 128)],
-    "edge": [
-        chunk(1, 1, 1, 1, 1, 1),
-        chunk(3, 2, 2, 31, 67, 40),
-        chunk(2, 1, 1, 130, 400, 256),
-        chunk(1, 2, 1, 300, 300, 80),
-        *[chunk(2, 1, 1, t, 530, 8) for t in around(PREFILL_TILES["T"])],
-        *[chunk(2, 1, 1, 9, s, 8) for s in around(PREFILL_TILES["S"])],
-        *[chunk(2, 1, 1, 5, 40, d) for d in around(HEADS)],
-    ],
-    "adversarial": [chunk(2, 4, 2, 67, 150, 32, regime) for regime in HARD if regime != "strided"],
-    "model": [
-        {**chunk(1, m.heads, m.kv_heads, 128, 512, m.head_dim), "name": f"{m.name}/t128s512", "dtype": llama.DTYPE}
-        for m in llama.MODELS
-    ],
-    "model-long": [
-        {
-            **chunk(1, m.heads, m.kv_heads, 512, 4 * llama.LONG, m.head_dim),
-            "name": f"{m.name}/t512s8192",
-            "dtype": llama.DTYPE,
-        }
-        for m in llama.MODELS
-    ],
-}
-OPS = (
-    row("attention_decode", paged=False),
-    row("attention_decode_paged", paged=True),
-    row("attention_decode_fp8", paged=False, is_float8=True),
-    row("attention_decode_fp8_paged", paged=True, is_float8=True),
-    replace(
-        row("attention_decode", paged=False),
-        name="attention_prefill",
-        summary="out[B, H, T, D] = softmax(q @ k.T / sqrt(D)) @ v of many tokens over a cache that grows by them",
-        tiles=PREFILL_TILES,
-        limits={"D": 256},
-        cases=PREFILL,
-        nki=f"{forward.KERNELS / 'nki' / 'attention.py'}:attention_prefill",
-    ),
-)
+OPS = (row("attention_decode", paged=False), row("attention_decode_paged", paged=True))

@@ -56,7 +56,8 @@ def sinks(case: Case, rng: np.random.Generator) -> Options:
 def mask(case: Case, rng: np.random.Generator) -> Options:
     """A slope times the distance for each head, a quarter of the keys hidden, and all of them from one query.
 
-    Not the latter for subnormal values: what is computed again has room for the largest, at the cost of the smallest.
+    Not the latter for subnormal values, of which what is computed again loses digits, as the kernel says: its
+    room for the largest values comes from the smallest.
     """
     h, sq, sk = (case.axes[axis] for axis in ("H", "Sq", "Sk"))
     distance = np.abs(np.arange(sq)[:, None] + sk - sq - np.arange(sk))

@@ -62,13 +62,13 @@ def time(us: float) -> str:
 
 
 def share(work: Work, predicted: Prediction) -> str:
-    """Useful work a second: of the Tensor Engine's peak, with a mask of visible pairs alone; or bytes."""
+    """Useful work a second: of the Tensor Engine's peak in that dtype, with a mask of visible pairs alone; or bytes."""
     op = builtin()[work.op]
     if work.limit == "dma":
         assert op.bytes is not None
         return f"{op.bytes(work.axes, work.params, 2) / predicted.total_us / 1e3:.0f} GB/s"
     assert op.flops is not None
-    return f"{predicted.mfu * op.flops(work.axes, work.params) / predicted.flops:.1%}"
+    return f"{predicted.mfu * op.flops(work.axes, work.params) / predicted.flops / work.peak:.1%}"
 
 
 def row(work: Work, public: Public) -> Row:

@@ -14,11 +14,13 @@ from triptych.harness.commands.nki import validate_timing
 from triptych.harness.exit_codes import ExitCode
 from triptych.harness.measured.instructions import INSTRUCTION_POINTS
 from triptych.harness.measured.ladders import LADDER_POINTS
-from triptych.harness.measured.records import Call, Ours, Point
+from triptych.harness.measured.records import Call, InFile, Ours, Point, Tensor
+from triptych.harness.measured.sources import AUTOTUNE, Public
 from triptych.harness.profiling.validation import (
     Outcome,
     coverage,
     intervals,
+    prediction_of,
     rank_within,
     ranks,
     spearman,
@@ -149,3 +151,33 @@ def test_a_kernel_that_fails_is_a_row(capsys: pytest.CaptureFixture[str], monkey
     monkeypatch.setattr(validate_timing, "GROUPS", {"none": (point,)})
     assert cli.main(["validate-timing"]) == ExitCode.OK
     assert "not run: 1 points of load: " in capsys.readouterr().out
+
+
+GATHER = """
+import nki
+import nki.isa as nisa
+import nki.language as nl
+
+@nki.jit
+def kernel(x, index):
+    at = nl.ndarray((1, 1), dtype=nl.int32, buffer=nl.sbuf)
+    nisa.dma_copy(dst=at, src=index)
+    row = nl.ndarray((1, x.shape[1]), dtype=x.dtype, buffer=nl.sbuf)
+    nisa.dma_copy(dst=row, src=x.select(0, at).reshape((1, x.shape[1])))
+    out = nl.ndarray(row.shape, dtype=x.dtype, buffer=nl.shared_hbm)
+    nisa.dma_copy(dst=out, src=row)
+    return out
+"""
+
+
+def test_a_kernel_that_reads_its_inputs_to_know_what_to_do_is_predicted_on_zeros(tmp_path: Path) -> None:
+    (tmp_path / "kernel_library").mkdir()
+    (tmp_path / "kernel_library" / "gather.py").write_text(GATHER)
+    call = Call(
+        InFile(AUTOTUNE, "kernel_library/gather.py", "kernel"),
+        "trn2",
+        (Tensor("bfloat16", (64, 512)), Tensor("int32", (1, 1))),
+    )
+    found = prediction_of(call, Public([tmp_path]))
+    assert not isinstance(found, str), found
+    assert found.total_us > 0
