@@ -153,14 +153,15 @@ def _finish_kernel(
 
 
 @triton.jit
-def _norm_kernel(x, gain, out, K, eps, x_m, x_k, gain_k, BLOCK_K: tl.constexpr):
-    """Row program_id(0) of out[M, K] = x / sqrt(mean(x^2) + eps) * gain, contiguous."""
-    m = tl.program_id(0).to(tl.int64)
-    k = tl.arange(0, BLOCK_K).to(tl.int64)
-    wide = tl.load(x + m * x_m + k * x_k, mask=k < K, other=0.0).to(tl.float32)
+def _norm_kernel(x, gain, out, M, K, eps, x_m, x_k, gain_k, ROWS: tl.constexpr, BLOCK_K: tl.constexpr):
+    """ROWS rows of out[M, K] = x / sqrt(mean(x^2) + eps) * gain, contiguous."""
+    m = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
+    k = tl.arange(0, BLOCK_K).to(tl.int64)[None, :]
+    inside = (m < M) & (k < K)
+    wide = tl.load(x + m * x_m + k * x_k, mask=inside, other=0.0).to(tl.float32)
     weight = tl.load(gain + k * gain_k, mask=k < K, other=0.0).to(tl.float32)
-    r = tl.div_rn(1.0, tl.sqrt_rn(tl.sum(wide * wide, 0) / K + eps))
-    tl.store(out + m * K + k, (wide * r * weight).to(out.dtype.element_ty), mask=k < K)
+    r = tl.div_rn(1.0, tl.sqrt_rn(tl.sum(wide * wide, 1) / K + eps))
+    tl.store(out + m * K + k, (wide * r[:, None] * weight).to(out.dtype.element_ty), mask=inside)
 
 
 def config(M, N, K, element_size, backend, processors, shared_bytes):
@@ -254,8 +255,19 @@ def rmsnorm_linear(x, gain, w, out, eps=1e-5):
     M, K = x.shape
     normed = x.new_empty(M, K)
     block_k = triton.next_power_of_2(K)
-    warps = min(16, max(1, block_k // 512))
-    _norm_kernel[(M,)](
-        x, gain, normed, K, eps, *x.stride(), gain.stride(0), BLOCK_K=block_k, num_warps=warps, enable_fp_fusion=True
+    rows = min(max(1, 4096 // block_k), triton.next_power_of_2(M))  # short rows stand together in a program
+    _norm_kernel[(triton.cdiv(M, rows),)](
+        x,
+        gain,
+        normed,
+        M,
+        K,
+        eps,
+        *x.stride(),
+        gain.stride(0),
+        ROWS=rows,
+        BLOCK_K=block_k,
+        num_warps=min(16, max(1, rows * block_k // 512)),
+        enable_fp_fusion=True,
     )
     _layer("rmsnorm_linear", normed, w, out, w.stride(), w.shape[-1])

@@ -1,39 +1,72 @@
-"""The table of docs/compile.md: what each Triton kernel of the collection costs on each GPU, at sizes of real use."""
+"""The table of docs/compile.md: what each Triton kernel of the collection costs on each GPU, at sizes of a model."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import triton
 
 from triptych.harness.collection import builtin
-from triptych.harness.emulators.compilation import TARGETS
-from triptych.harness.ops.selection import Selection
-from triptych.harness.profiling.ahead_of_time import Compilation, compilations
+from triptych.harness.emulators.compilation import TARGETS, CompiledKernel
+from triptych.harness.ops.case import Case
+from triptych.harness.ops.op import Op
+from triptych.harness.profiling.ahead_of_time import of_case
 from triptych.harness.reports.markdown import code, markdown_table
-from triptych.harness.reports.profile.compiled import HEADER, row
 
-# One case of each op: a square product, and a layer's attention of Llama 3.1 8B over 4096 tokens.
-CASES = {
-    "matmul": "M=4096,K=4096,N=4096",
-    "matmul_tiled": "M=4096,K=4096,N=4096",
-    "attention": "B=1,H=32,Hkv=8,Sq=4096,Sk=4096,D=128,causal=True",
-}
-LEFT_OUT = ("dtype", "case", "stages", "kernel")
+SET, MODEL, DTYPE = "model-long", "llama-3.1-8b", "bfloat16"
+Cells = dict[str, str]  # by target
 
 
-def measured() -> Iterator[Compilation]:
-    """Every kernel of `CASES` in bfloat16."""
-    for name, spec in CASES.items():
-        yield from compilations([builtin()[name]], Selection(specs=[spec], dtypes=["bfloat16"]), TARGETS)
+def cases(op: Op) -> list[Case]:
+    """The cases at which an op's kernels are compiled: a model's, or the first of those that an op has for models."""
+    known = op.case_sets.get(SET) or next(iter(op.case_sets.values()))
+    of_model = [case for case in known if MODEL in case.name] or known[:1]
+    return [replace(case, dtype=DTYPE) for case in of_model]
+
+
+def kernels(op: Op) -> Iterator[tuple[Case, str, Cells]]:
+    """Every kernel that an op launches for a case, in order, and its cell for each target that launches it."""
+    for case in cases(op):
+        found: dict[str, Cells] = {}
+        for target in TARGETS:
+            for one in of_case(op, case, target):
+                name = one.kernel.kernel if one.kernel else "does not compile"
+                found.setdefault(name, {}).setdefault(target, cell(one.kernel) if one.kernel else one.fault)
+        for name, cells in found.items():
+            yield case, name, cells
+
+
+def cell(kernel: CompiledKernel) -> str:
+    """The matrix unit, registers of a thread, what of it spilled, and shared memory."""
+    said = [name.removesuffix(".mma").removesuffix(".mma_async") for name in kernel.matrix_instructions]
+    said.append(f"{kernel.registers} regs")
+    if kernel.spills_bytes:
+        said.append(f"{kernel.spills_bytes} B spilled")
+    if kernel.shared_bytes >= 1024:
+        said.append(f"{kernel.shared_bytes / 1024:.0f} KiB")
+    return ", ".join(said)
+
+
+def rows(ops: Iterable[Op]) -> Iterator[list[str]]:
+    """A row each kernel and size; sizes at which it costs the same share one."""
+    for op in ops:
+        merged: dict[tuple[str, ...], list[str]] = {}
+        for case, name, cells in kernels(op):
+            merged.setdefault((name, *(cells.get(target, "") for target in TARGETS)), []).append(case.name)
+        for (name, *cells), names in merged.items():
+            others = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            yield [code(op.name), code(name), f"{names[0]}{others}", *cells]
+
+
+def with_triton() -> list[Op]:
+    return [op for op in builtin().values() if op.triton is not None]
 
 
 def compiled() -> str:
-    """A row each kernel and target, under the version of Triton that made it."""
-    kept = [i for i, title in enumerate(HEADER) if title not in LEFT_OUT]
-    rows = [[row(one)[i] for i in kept] for one in measured()]
-    rows = [[code(first), *rest] for first, *rest in rows]
-    return f"Triton {triton.__version__}, bfloat16.\n\n{markdown_table([HEADER[i] for i in kept], rows)}"
+    """The table of the whole collection, under the version of Triton that made it."""
+    table = markdown_table(["op", "kernel", "case", *TARGETS], list(rows(with_triton())))
+    return f"Triton {triton.__version__}, {DTYPE}.\n\n{table}"
 
 
 TABLES = {"compiled": compiled}
