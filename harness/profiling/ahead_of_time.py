@@ -81,12 +81,15 @@ def of_case(op: Op, case: Case, target: str) -> Iterator[Compilation]:
 def shaped(op: Op, case: Case) -> Problem:
     """A case whose inputs have shapes and dtypes and share one element; drawn where the op declares no shapes.
 
-    So has the output, where the op names its axes; else the reference is evaluated when its shape is asked for.
+    So have the outputs, where the op names their axes; else the reference is evaluated when their shape is asked for.
     """
     problem = Problem.of(op, case) if op.shapes is None else Problem(op, case, stand_ins(op.shapes, op, case))
-    if op.outputs or op.mutates or not op.out or not all(axis in case.axes for axis in op.out):
+    axes = {name: output.axes for name, output in op.outputs.items() if name not in op.mutates} or {"": op.out}
+    if not all(named and all(axis in case.axes for axis in named) for named in axes.values()):
         return problem
-    return replace(problem, known={"": np.broadcast_to(0.0, tuple([case.axes[axis] for axis in op.out]))})
+    sizes = {name: tuple([case.axes[axis] for axis in named]) for name, named in axes.items()}
+    sizes |= {name: problem.inputs[name].shape for name in problem.changed}
+    return replace(problem, known={name: np.broadcast_to(0.0, size) for name, size in sizes.items()})
 
 
 def stand_ins(shapes: Shapes, op: Op, case: Case) -> Arrays:

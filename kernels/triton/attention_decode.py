@@ -88,25 +88,25 @@ def _split_kernel(
         m_i = m_new
 
     if split == splits - 1:
-        k_new += b * kn_b + h_kv * kn_h + d[None, :] * kn_d
-        v_new += b * vn_b + h_kv * vn_h + d[None, :] * vn_d
+        k_tokens = k_new + b * kn_b + h_kv * kn_h + d[None, :] * kn_d
+        v_tokens = v_new + b * vn_b + h_kv * vn_h + d[None, :] * vn_d
         for t in range(0, T):
-            at = tl.cast(t, tl.int64)
-            k = tl.load(k_new + at * kn_t, mask=inside_d, other=0.0)
-            v = tl.load(v_new + at * vn_t, mask=inside_d, other=0.0)
+            k_token = tl.load(k_tokens + tl.cast(t, tl.int64) * kn_t, mask=inside_d, other=0.0)
+            v_token = tl.load(v_tokens + tl.cast(t, tl.int64) * vn_t, mask=inside_d, other=0.0)
             fits = (length + t < S) & (tl.program_id(2) == 0)
             outer, inner = _place(length + t, b, page_table, table_p, fits, PAGE)
-            tl.store(k_cache + outer * kc_b + inner * kc_s, k, mask=inside_d & fits)
-            tl.store(v_cache + outer * vc_b + inner * vc_s, v, mask=inside_d & fits)
-            s = tl.sum(q_tile.to(tl.float32) * k.to(tl.float32), 1) * scale
-            s = tl.where(t <= of_row, s, float("-inf"))
-            m_new = tl.maximum(m_i, s)
+            tl.store(k_cache + outer * kc_b + inner * kc_s, k_token, mask=inside_d & fits)
+            tl.store(v_cache + outer * vc_b + inner * vc_s, v_token, mask=inside_d & fits)
+            exponent = tl.sum(q_tile.to(tl.float32) * k_token.to(tl.float32), 1) * scale
+            exponent = tl.where(t <= of_row, exponent, float("-inf"))
+            m_new = tl.maximum(m_i, exponent)
             m_safe = tl.where(m_new == float("-inf"), 0.0, m_new)
-            p = tl.exp2(s - m_safe)
+            weight = tl.exp2(exponent - m_safe)
             alpha = tl.exp2(m_i - m_safe)
-            l_i = l_i * alpha + p
-            # Not of a hidden token, whose p is 0 and whose value may be infinite.
-            acc = acc * alpha[:, None] + tl.where((t <= of_row)[:, None], p[:, None] * v.to(tl.float32), 0.0)
+            l_i = l_i * alpha + weight
+            # Not of a hidden token, whose weight is 0 and whose value may be infinite.
+            added = tl.where((t <= of_row)[:, None], weight[:, None] * v_token.to(tl.float32), 0.0)
+            acc = acc * alpha[:, None] + added
             m_i = m_new
 
     if partial is None:
