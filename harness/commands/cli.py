@@ -13,12 +13,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
-from triptych.harness import files
+from triptych.harness import files, one_thread
 from triptych.harness.commands.arguments.parser import parse
 from triptych.harness.errors import RequiredMissing, UsageError
 from triptych.harness.exit_codes import ExitCode
 from triptych.harness.nki_versions import VARIABLE
-from triptych.harness.one_thread import ONE_THREAD
 
 if TYPE_CHECKING:
     from triptych.harness.running.session import Session
@@ -30,7 +29,7 @@ def main(argv: Sequence[str] | None = None, session: Session | None = None) -> i
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # a job's end keeps what is finished, as Ctrl-C does
     if argv is None:  # this process is ours alone
-        os.environ.update({name: one for name, one in ONE_THREAD.items() if name not in os.environ})
+        one_thread.take_over()
     try:
         arguments = parse(words, session=session)
         module, _, function = arguments.run.partition(":")

@@ -16,13 +16,18 @@ from collections.abc import Callable
 from subprocess import TimeoutExpired
 from typing import BinaryIO
 
+from triptych.harness import one_thread
+
 THREADS = "/proc/self/task"
 POLL_S = 0.002
 
 
 def is_safe() -> bool:
-    """Whether this process may be forked: on Linux, with no thread beside this one, and no GPU that it has opened."""
-    if sys.platform != "linux":
+    """Whether this process may be forked: the command line's, on Linux, with one thread and no GPU that it has opened.
+
+    In the process of a program or a notebook lies what its files said when they were first loaded.
+    """
+    if sys.platform != "linux" or not one_thread.is_ours():
         return False
     torch = sys.modules.get("torch")
     with contextlib.suppress(OSError):

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from triptych.harness import one_thread
 from triptych.harness.ops.case import Case
 from triptych.harness.results.status import Cause, Status
 from triptych.harness.running import memory_limit, runner
@@ -293,7 +294,8 @@ def test_alone_waits_for_those_who_share_and_comes_before_the_next() -> None:
 # A function of numbers
 
 EACH = """
-import os, sys, time
+import os, sys
+from triptych.harness import one_thread
 from triptych.harness.running.workers import forked
 from triptych.harness.running.workers.each import each
 
@@ -307,6 +309,8 @@ def function(number):
         raise KeyError(number)
     return os.getpid()
 
+assert not forked.is_safe(), "what a program has in its process is its own"
+one_thread.take_over()
 assert forked.is_safe()
 found = dict(each(function, 6, 2, lambda number, why: why))
 assert found[2] == "the worker process died: killed by SIGSEGV", found
@@ -338,7 +342,8 @@ def test_where_forking_is_not_safe_this_process_does_it_all(monkeypatch: pytest.
     assert dict(each(lambda number: os.getpid(), 3, 8, lambda number, why: -1)) == dict.fromkeys(range(3), os.getpid())
 
 
-def test_a_process_with_a_second_thread_is_not_forked() -> None:
+def test_a_process_with_a_second_thread_is_not_forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(one_thread, "is_ours", lambda: True)
     leave = threading.Event()
     other = threading.Thread(target=leave.wait)
     other.start()
