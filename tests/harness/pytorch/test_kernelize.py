@@ -170,6 +170,20 @@ def test_two_models_share_a_file() -> None:
     assert sys.modules[__name__].apply_rotary_pos_emb is OWN_ROTARY  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # PyTorch's compiler looks at it itself
+def test_a_compiled_model_runs_on_the_kernels() -> None:
+    model, tokens, labels = drawn()
+    right = model(tokens, labels)
+    with tt.kernelize(model), tt.calls() as made:
+        loss = torch.compile(model, backend="aot_eager")(tokens, labels)
+        loss.backward()
+    torch._dynamo.reset()
+    assert torch.allclose(loss, right, 1e-5) and not made.left
+    for name in ("attention_lse", "attention_backward", "gated_mlp", "gate_backward", "cross_entropy_backward"):
+        assert made.count(name) == 1
+
+
 def test_a_copy_of_a_model_computes_with_its_own_weights() -> None:
     model, tokens, _ = drawn()
     with tt.kernelize(model):
