@@ -137,11 +137,15 @@ def mlp_gradient(ctx: Any, dout: Tensor) -> dict[str, Any]:
     }
 
 
-product_mk.differentiable(product_gradient, saving("lhs", "rhs"))
-products.differentiable(products_gradient, saving("lhsT", "rhs"))
-linear_in_out.differentiable(in_out_gradient, saving("x", "w"))
-linear_out_in.differentiable(out_in_gradient, saving("x", "w"))
-mlp.differentiable(mlp_gradient, saving("x", "wg", "wu", "wd"))
+product_mk.differentiable(product_gradient, saving("lhs", "rhs"), by=("matmul", "linear_transposed"))
+products.differentiable(products_gradient, saving("lhsT", "rhs"), by=("matmul_batched",))
+linear_in_out.differentiable(in_out_gradient, saving("x", "w"), by=("matmul", "linear_transposed"))
+linear_out_in.differentiable(out_in_gradient, saving("x", "w"), by=("matmul", "matmul_mk"))
+mlp.differentiable(
+    mlp_gradient,
+    saving("x", "wg", "wu", "wd"),
+    by=("linear", "gate_backward", "linear_transposed", "matmul"),
+)
 
 
 def matmul(a: Tensor, b: Tensor) -> Tensor:
