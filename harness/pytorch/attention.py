@@ -106,7 +106,7 @@ def gradient(ctx: Any, dout: Tensor | None, dlse: Tensor | None) -> dict[str, Te
     return dict(zip("qkv", backward(q, k, v, out, dout.contiguous(), lse, **ctx.sees), strict=True))
 
 
-forward_with_lse.differentiable(gradient, save, refused=WITHOUT_GRADIENT)
+forward_with_lse.differentiable(gradient, save, by=("attention_backward",), refused=WITHOUT_GRADIENT)
 
 
 def attention(

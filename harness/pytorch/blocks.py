@@ -76,9 +76,9 @@ def losses_gradient(ctx: Any, dloss: Tensor | None, dlse: Tensor | None) -> dict
     return {} if dloss is None else {"logits": losses_backward(*ctx.saved_tensors, dloss.contiguous())}
 
 
-norm.differentiable(norm_gradient, save_norm)
-turn.differentiable(turn_gradient, save_turn)
-losses.differentiable(losses_gradient, save_losses)
+norm.differentiable(norm_gradient, save_norm, by=("rmsnorm_backward",))
+turn.differentiable(turn_gradient, save_turn, by=("rope",))
+losses.differentiable(losses_gradient, save_losses, by=("cross_entropy_backward",))
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float = 1e-5) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -66,13 +66,18 @@ def times_transposed(a: Tensor, b: Tensor, residual: Tensor | None = None) -> Te
     return out if residual is None else out + residual
 
 
-def summed(x: Tensor, like: Tensor | None) -> Tensor | None:
+def summed(x: Tensor) -> Tensor:
     """The sum over the rows of x[M, N], for a bias."""
-    return None if like is None else x.sum(0, dtype=torch.promote_types(x.dtype, torch.float32)).to(like.dtype)
+    return x.sum(0, dtype=torch.promote_types(x.dtype, torch.float32)).to(x.dtype)
 
 
-def save_inputs(ctx: Any, given: Mapping[str, Any], output: Any) -> None:
-    ctx.save_for_backward(*given.values())
+def saving(*names: str) -> Callable[..., None]:
+    """What keeps these arguments for the backward pass."""
+
+    def save(ctx: Any, given: Mapping[str, Any], output: Any) -> None:
+        ctx.save_for_backward(*(given[name] for name in names))
+
+    return save
 
 
 def product_gradient(ctx: Any, dout: Tensor) -> dict[str, Any]:
@@ -98,17 +103,17 @@ def turned(x: Tensor) -> Tensor:
 
 
 def in_out_gradient(ctx: Any, dout: Tensor) -> dict[str, Any]:
-    x, w, bias = ctx.saved_tensors
+    x, w = ctx.saved_tensors
     dout = dout.contiguous()
     return {
         "x": times_transposed(dout, w) if ctx.needs["x"] else None,
         "w": product(x, dout) if ctx.needs["w"] else None,
-        "bias": summed(dout, bias) if ctx.needs["bias"] else None,
+        "bias": summed(dout) if ctx.needs["bias"] else None,
     }
 
 
 def out_in_gradient(ctx: Any, dout: Tensor) -> dict[str, Any]:
-    x, w, _ = ctx.saved_tensors
+    x, w = ctx.saved_tensors
     dout = dout.contiguous()
     return {
         "x": product_mk(dout, w) if ctx.needs["x"] else None,
@@ -119,7 +124,7 @@ def out_in_gradient(ctx: Any, dout: Tensor) -> dict[str, Any]:
 
 def mlp_gradient(ctx: Any, dout: Tensor) -> dict[str, Any]:
     """g and u are computed again, as they are larger than what they are made of."""
-    x, wg, wu, wd, _ = ctx.saved_tensors
+    x, wg, wu, wd = ctx.saved_tensors
     dout = dout.contiguous()
     g, u = linear_in_out(x, wg), linear_in_out(x, wu)
     h, dg, du = gate_backward(g, u, times_transposed(dout, wd))
@@ -132,11 +137,15 @@ def mlp_gradient(ctx: Any, dout: Tensor) -> dict[str, Any]:
     }
 
 
-product_mk.differentiable(product_gradient, save_inputs)
-products.differentiable(products_gradient, save_inputs)
-linear_in_out.differentiable(in_out_gradient, save_inputs)
-linear_out_in.differentiable(out_in_gradient, save_inputs)
-mlp.differentiable(mlp_gradient, save_inputs)
+product_mk.differentiable(product_gradient, saving("lhs", "rhs"), by=("matmul", "linear_transposed"))
+products.differentiable(products_gradient, saving("lhsT", "rhs"), by=("matmul_batched",))
+linear_in_out.differentiable(in_out_gradient, saving("x", "w"), by=("matmul", "linear_transposed"))
+linear_out_in.differentiable(out_in_gradient, saving("x", "w"), by=("matmul", "matmul_mk"))
+mlp.differentiable(
+    mlp_gradient,
+    saving("x", "wg", "wu", "wd"),
+    by=("linear", "gate_backward", "linear_transposed", "matmul"),
+)
 
 
 def matmul(a: Tensor, b: Tensor) -> Tensor:
@@ -158,7 +167,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """out[.., N] = x[.., K] @ weight[N, K].T + bias[N], as `torch.nn.functional.linear`.
 
     A weight whose transpose lies dense in memory is read as [K, N] and one that is dense itself as [N, K]; neither is
-    copied. `kernelize` lays a model's weights out the first way: of few tokens the kernel is then a third faster. More
+    copied. `kernelize` lays a model's weights out the first way: of few tokens that takes 0.7 of the time. More
     columns of x than these kernels take are multiplied by `matmul_mk`.
     """
     rows_of = x.reshape(-1, x.shape[-1])

@@ -12,7 +12,7 @@ what is missing. torch.compile sees one node.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -46,6 +46,7 @@ class Operator:
         self.mutates = mutates
         self.params = params
         self.signature = inspect.signature(empty)
+        self.backward_rows: tuple[str, ...] = ()
         schema = torch.library.infer_schema(empty, mutates_args=mutates)
         self.custom = torch.library.custom_op(f"{NAMESPACE}::{name}", self.compute, mutates_args=mutates, schema=schema)
         self.custom.register_fake(empty)
@@ -53,7 +54,18 @@ class Operator:
             decompose_on_gpu(self.custom, self.launched)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self.backward_rows and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            self.check_backward([x for x in (*args, *kwargs.values()) if isinstance(x, torch.Tensor)])
         return self.custom(*args, **kwargs)
+
+    def check_backward(self, tensors: Sequence[torch.Tensor]) -> None:
+        """NoKernel, before anything is computed, if a gradient is wanted that has no kernel where the tensors are."""
+        if tensors[0].device.type == "meta" or not any(x.requires_grad for x in tensors):
+            return
+        place = place_of(tensors[0].device)
+        lacks = running.without_kernel(self.backward_rows, place)
+        if lacks:
+            raise NoKernel(f"{self.name} has no gradient on {place.backend}: there is no kernel of {', '.join(lacks)}")
 
     def given(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments by name, without those that are their defaults."""
@@ -97,7 +109,11 @@ class Operator:
         calls.made(Call(self.name, work.row, place, shapes, dict(work.params)))
 
     def differentiable(
-        self, backward: Callable[..., Any], save: Callable[..., None], refused: tuple[str, ...] = ()
+        self,
+        backward: Callable[..., Any],
+        save: Callable[..., None],
+        by: tuple[str, ...],
+        refused: tuple[str, ...] = (),
     ) -> None:
         """Give the operator a derivative.
 
@@ -105,9 +121,11 @@ class Operator:
             backward: of the context and the gradient of each output; gives a dict of gradients by argument. The
                 context's `needs` says by argument which are wanted. It runs where the forward pass ran.
             save: of the context, the arguments by name and the outputs; keeps what `backward` needs.
+            by: the rows whose kernels `backward` calls.
             refused: arguments with which there is no derivative, so that `backward` raises NoKernel.
         """
         parameters = list(self.signature.parameters)
+        self.backward_rows = by
 
         def setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
             arguments = dict(zip(parameters, inputs, strict=True))

@@ -191,6 +191,14 @@ def launcher_of(work: Work, where: str) -> tuple[Callable[..., Any], Outputs]:
     return launcher, outputs
 
 
+def without_kernel(names: Sequence[str], place: Place) -> list[str]:
+    """Which rows nobody has written a kernel of for a place."""
+    if place.backend == "numpy":
+        return []
+    panel = "triton" if place.backend.startswith("triton") else "nki"
+    return [name for name in names if getattr(rows()[name], panel) is None]
+
+
 def listed(returned: Any) -> list[Any]:
     """One result or several as a list."""
     return list(returned) if isinstance(returned, (tuple, list)) else [] if returned is None else [returned]

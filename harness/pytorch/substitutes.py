@@ -77,6 +77,7 @@ SUBSTITUTES: dict[Callable[..., Any], Callable[..., Any]] = {
     **dict.fromkeys((torch.matmul, torch.mm, torch.bmm, Tensor.matmul, Tensor.mm, Tensor.bmm), as_matmul),
     Tensor.__matmul__: as_matmul,
 }
+NARROWED = ("linear", "matmul", "mm", "bmm", "__matmul__", "scaled_dot_product_attention")  # by autocast
 _state = threading.local()
 
 
@@ -95,21 +96,27 @@ class Substituting(TorchFunctionMode):  # type: ignore[misc]
 def attempt(name: str, ours: Callable[..., Any], theirs: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """What `ours` gives, or `theirs` where there is no kernel, which is told."""
     try:
-        refuse_autocast(args)
-        return ours(*args, **kwargs)
+        return ours(*in_dtype(name, args), **kwargs)
     except NoKernel as error:
         calls.left(name, str(error))
         return theirs(*args, **kwargs)
 
 
-def refuse_autocast(args: tuple[Any, ...]) -> None:
-    """NoKernel if PyTorch would change the dtypes of the tensors, or if they hold no floating-point numbers."""
+def in_dtype(name: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The arguments in the dtype of autocast, where it is on and has one for the function; else as they are.
+
+    NoKernel where autocast leaves it to PyTorch's own operations, and for tensors that hold no floating-point numbers.
+    """
     tensors = [x for x in args if isinstance(x, Tensor)]
-    device = tensors[0].device.type if tensors else "cpu"
-    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
-        raise NoKernel("under autocast PyTorch chooses the dtype; call the model in the dtype that is wanted")
     if tensors and not tensors[0].is_floating_point():
         raise NoKernel(f"the kernels take floating-point numbers, got {tensors[0].dtype}")
+    device = tensors[0].device.type if tensors else "cpu"
+    if not (torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)):
+        return args
+    if name not in NARROWED:
+        raise NoKernel("under autocast its dtypes are those of the operations that PyTorch makes it of")
+    dtype = torch.get_autocast_dtype(device)
+    return tuple(x.to(dtype) if isinstance(x, Tensor) and x.is_floating_point() else x for x in args)
 
 
 def is_active() -> bool:

@@ -13,7 +13,8 @@ import pytest
 
 from triptych import simulator
 from triptych.harness.collection import builtin
-from triptych.harness.commands import cli, kernel
+from triptych.harness.commands import cli
+from triptych.harness.commands.sharing import kernel
 from triptych.harness.exit_codes import ExitCode
 
 

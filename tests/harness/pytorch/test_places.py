@@ -70,6 +70,25 @@ def test_a_missing_triton_kernel_is_an_error_that_names_it(monkeypatch: pytest.M
             tt.attention(q, q, q, causal=True, window=3)
 
 
+def test_a_missing_backward_kernel_is_an_error_before_anything_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    from dataclasses import replace
+
+    from triptych.harness.pytorch import running
+
+    rows = running.rows()
+    monkeypatch.setitem(rows, "rmsnorm_backward", replace(rows["rmsnorm_backward"], nki=None))
+    x, gain = torch.randn(3, 4), torch.randn(4, requires_grad=True)
+    with tt.on_cpu("nki-sim", target="trn2"), tt.calls() as made:
+        with pytest.raises(
+            tt.NoKernel, match="^rms_norm has no gradient on nki-sim: .* no kernel of rmsnorm_backward$"
+        ):
+            tt.rms_norm(x, gain)
+        assert made.count() == 0
+        with torch.no_grad():
+            tt.rms_norm(x, gain)
+    tt.rms_norm(x, gain).sum().backward()
+
+
 def test_a_missing_nki_kernel_is_one_too(monkeypatch: pytest.MonkeyPatch) -> None:
     from dataclasses import replace
 
