@@ -45,6 +45,7 @@ class Measured(Time, frozen=True, kw_only=True, tag="measured"):
     max_us: Microseconds
     warmups: int
     samples_us: list[Microseconds]
+    host_us: Microseconds | None = None  # median of a whole call from the host, where the device's clock gave the rest
     rounds: list[int] = []  # how many of the samples each round took, in order; none: all in one
 
     @property
