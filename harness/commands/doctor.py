@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
+from collections.abc import Sequence
 from typing import Any
 
 from triptych.harness.backends import BACKENDS, Backend
+from triptych.harness.backends.neuron import parts
 from triptych.harness.emulators import conformance
 from triptych.harness.exit_codes import ExitCode
 from triptych.harness.reports import emulator_table
@@ -23,6 +25,8 @@ def run(arguments: Namespace) -> int:
         if backend.emulates:
             print(f"\n{backend.emulates}")
             print(indented(emulator(backend)))
+    print("\nA Neuron instance, part by part")
+    print(indented(neuron(parts.parts())))
     print("\nMachine and versions")
     print(indented(machine(environment.record())))
     return ExitCode.OK
@@ -43,6 +47,13 @@ def backends(colour: bool) -> str:
     for i, (_, word, _) in enumerate(rows):
         lines[i] = lines[i].replace(word, paint(word, "green" if word == "available" else "yellow", colour), 1)
     return "\n".join(lines)
+
+
+def neuron(some: Sequence[parts.Part]) -> str:
+    """What `nki` consists of: which part is here, what each other one is needed for, and what to do first."""
+    rows = [[part.name, "here" if part.found else "missing", part.words] for part in some]
+    step = parts.first_missing(some)
+    return "\n".join([*text_table(rows), *([f"next step: {step}"] if step else [])])
 
 
 def offer(backend: Backend) -> str:

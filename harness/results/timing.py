@@ -46,6 +46,7 @@ class Measured(Time, frozen=True, kw_only=True, tag="measured"):
     warmups: int
     samples_us: list[Microseconds]
     alone: bool | None = None  # whether nothing else of the run was at work meanwhile; None: nobody knows
+    host_us: Microseconds | None = None  # median of a whole call from the host, where the device's clock gave the rest
     rounds: list[int] = []  # how many of the samples each round took, in order; none: all in one
 
     @property
