@@ -103,8 +103,8 @@ def _key_by_key(
     """The sum of p v over the keys that one row sees, its maximum m known: [1, BLOCK_D]."""
     q = tl.load(q_at, mask=inside_d, other=0.0).to(tl.float32)
     acc = tl.zeros((1, BLOCK_D), dtype=tl.float32)
-    for first in range(begin, end, 16):
-        keys = first + tl.arange(0, 16)
+    for first in range(begin, end, 64):
+        keys = first + tl.arange(0, 64)
         there = inside_d & (keys < options[1])[:, None]
         k = tl.load(k_tile + keys[:, None].to(tl.int64) * k_s, mask=there, other=0.0).to(tl.float32)
         v = tl.load(v_tile + keys[:, None].to(tl.int64) * v_s, mask=there, other=0.0).to(tl.float32)

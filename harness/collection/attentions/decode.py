@@ -187,7 +187,7 @@ def cases(paged: bool) -> dict[str, list[dict[str, Any]]]:
     return {
         "smoke": [of(2, 4, 2, 1, 96, 64), of(3, 4, 1, 4, 300, 128)],
         "edge": edge,
-        "adversarial": [of(2, 4, 2, 2, 144, 32, regime=regime) for regime in HARD if regime != "strided"],
+        "adversarial": [of(2, 4, 2, 2, 144, 32, regime=regime) for regime in HARD],
         "model": model,
         "model-long": long,
     }

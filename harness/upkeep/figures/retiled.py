@@ -41,7 +41,7 @@ CHANGES: dict[str, dict[str, Changes]] = {
     "kernels/triton/attention.py": {
         "64 queries, 32 keys": ((_TRITON_QUERIES, "block_m = 64"), (_TRITON_KEYS, "block_n = 32")),
         "32 queries, 128 keys": ((_TRITON_QUERIES, "block_m = 32"), (_TRITON_KEYS, "block_n = 128")),
-        "exp instead of exp2": (("tl.exp2(", "tl.exp("), ("math.log2(math.e) / math.sqrt(D)", "1 / math.sqrt(D)")),
+        "exp instead of exp2": (("tl.exp2(", "tl.exp("), ("tl.log2(", "tl.log("), ("math.log2(math.e)", "1.0")),
     },
 }
 
