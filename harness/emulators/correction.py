@@ -199,7 +199,7 @@ class CorrectedBuilder(CheckedBuilder):
         numbers = numbers.swapaxes(-1, -2) if turned else numbers
         powers = np.where(scale.data == 0xFF, np.nan, np.ldexp(1.0, scale.data.astype(np.int32) - 127))
         each = np.repeat(powers, numbers.shape[-1] // scale.data.shape[-1], axis=-1)
-        scaled = (numbers * each).astype(np.float32)
+        scaled: Array = (numbers * each).astype(np.float32)
         return scaled.swapaxes(-1, -2) if turned else scaled
 
 
