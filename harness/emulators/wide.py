@@ -18,10 +18,14 @@ from triptych.harness.emulators.correction import np_dtype as stored_dtype
 from triptych.harness.emulators.errors import NotEmulated
 
 
+def is_narrow(dtype: Any) -> bool:
+    """Whether values of a Triton dtype are floats of fewer than 32 bits."""
+    return bool(dtype.scalar.is_floating() and dtype.scalar.primitive_bitwidth < 32)
+
+
 def held_dtype(dtype: Any) -> np.dtype[Any]:
     """The NumPy dtype that holds values of a Triton dtype: float32 for narrower floats."""
-    narrow = dtype.scalar.is_floating() and dtype.scalar.primitive_bitwidth < 32
-    return np.dtype(np.float32) if narrow else stored_dtype(dtype)
+    return np.dtype(np.float32) if is_narrow(dtype) else stored_dtype(dtype)
 
 
 class WideBuilder(CorrectedBuilder):
@@ -41,6 +45,14 @@ class WideBuilder(CorrectedBuilder):
 
     def create_fp_to_fp(self, src: Any, dst_type: Any, rounding_mode: Any) -> Any:
         return self.cast_impl(src, dst_type)
+
+    def create_bitcast(self, src: Any, dst_type: Any) -> Any:
+        """The bits are those that memory would hold: of a narrow float, rounded."""
+        if not (is_narrow(src.dtype) or is_narrow(dst_type)):
+            return super().create_bitcast(src, dst_type)
+        stored = src.data.astype(self.memory_dtype(src.dtype.scalar))
+        read = stored.view(self.memory_dtype(dst_type.scalar))
+        return TensorHandle(read.astype(held_dtype(dst_type)), dst_type.scalar)
 
     def create_dot(self, a: Any, b: Any, d: Any, input_precision: Any, max_num_imprecise_acc: Any) -> Any:
         if not a.dtype.scalar.is_floating():

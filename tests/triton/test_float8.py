@@ -4,7 +4,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from triptych.harness.emulators import interpret
+from triptych.harness.emulators import interpret, replay
 from triptych.harness.emulators.compilation import built, launches_of
 from triptych.kernels.triton.matmul_fp8 import matmul_fp8
 from triptych.kernels.triton.matmul_mx import matmul_mx
@@ -79,3 +79,20 @@ def test_mx_uses_the_unit_that_takes_scales():
     launches = launches_of(matmul_mx, {name: (shape, BFLOAT16) for name, shape in shapes.items()}, "sm_100")
     assert [kernel.fn.__name__ for kernel, _ in launches] == ["_round_kernel", "_round_kernel", "_product_kernel"]
     assert "tcgen05.mma.cta_group::1.kind::mxf8f6f4.block_scale" in built(*launches[2], "sm_100").asm["ptx"]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_kernels_that_read_bits_run_again_without_rounding(target, told):
+    """What a failure is explained with: values in float32, but where a kernel asks for the bits of a float8."""
+    told(target)
+    x = np.random.default_rng(0).standard_normal((130, 600)).astype(BFLOAT16)
+    q, scale = np.zeros(x.shape, np.uint8), np.zeros(130, np.float32)
+    replay(quantize_fp8, {"x": x, "q": q, "scale": scale}, None, ("q", "scale"))
+    lhsT, out = np.ascontiguousarray(q.T), np.empty((130, 130), np.float32)
+    replay(matmul_fp8, {"lhsT": lhsT, "rhs": lhsT, "lhs_scale": scale, "rhs_scale": scale}, out)
+    wide = q.view(E4M3).astype(np.float64) * scale[:, None]
+    assert np.abs(out - wide @ wide.T).max() <= 1e-6 * (np.abs(wide) @ np.abs(wide).T).max()
+    turned = np.ascontiguousarray(x.T)
+    replay(matmul_mx, {"lhsT": turned, "rhs": turned}, out)
+    exact = x.astype(np.float64)
+    assert np.abs(out - exact @ exact.T).max() <= 0.1 * np.abs(exact @ exact.T).max()

@@ -54,9 +54,9 @@ def rows(ops: Iterable[Op]) -> Iterator[list[str]]:
         merged: dict[tuple[str, ...], list[str]] = {}
         for case, name, cells in kernels(op):
             merged.setdefault((name, *(cells.get(target, "") for target in TARGETS)), []).append(case.name)
-        for (name, *of_targets), names in merged.items():
+        for (name, *costs), names in merged.items():
             others = f" and {len(names) - 1} more" if len(names) > 1 else ""
-            yield [code(op.name), code(name), f"{names[0]}{others}", *of_targets]
+            yield [code(op.name), code(name), f"{names[0]}{others}", *costs]
 
 
 def with_triton() -> list[Op]:
