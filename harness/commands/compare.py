@@ -99,6 +99,7 @@ def pooled(documents: Sequence[Document]) -> Document:
                     summary(samples, a.warmups + b.warmups, a.evidence, timer=a.timer, cache=a.cache),
                     flops=a.flops,
                     bytes=a.bytes,
+                    alone=True if a.alone and b.alone else None,
                     rounds=[*(a.rounds or [len(a.samples_us)]), len(b.samples_us)],
                 )
                 first.results[i].timing = together  # type: ignore[misc]

@@ -106,7 +106,9 @@ class Ticker(StatusLine):
     def clear(self) -> None:
         super().clear()
         self.stop.set()
-        self.writer = None
+        if self.writer is not None:
+            self.writer.join(timeout=0.2)  # so that this process has one thread again, and may be forked
+            self.writer = None
 
     def _write(self) -> None:
         stop = self.stop

@@ -7,11 +7,15 @@ count less of it (macOS the heap alone), and Windows has no such limit.
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 from pathlib import Path
 
 SHARE = 0.8  # of the memory that is free when a run starts
 OPTION = "--memory"
+MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1  # malloc.h: M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
+LARGEST_KEPT, MOST_KEPT = 2**25, 2**27  # bytes of one array, which is as much as glibc takes, and of all
 CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -50,6 +54,18 @@ def apply(limit: int | None) -> None:
         return
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     resource.setrlimit(resource.RLIMIT_DATA, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
+
+
+def keep_freed() -> None:
+    """Have this process keep the memory of arrays that it frees, for the next ones, where the C library is glibc.
+
+    By default it gives every array of 128 KiB and more back to the system, which hands it out again page by page: a
+    quarter of the time that the judge takes for a small case.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(MMAP_THRESHOLD, LARGEST_KEPT)
+        mallopt(TRIM_THRESHOLD, MOST_KEPT)
 
 
 def in_words(limit: int | None) -> str:

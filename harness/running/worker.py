@@ -40,6 +40,7 @@ def serve(stack: int | None, ops: Mapping[str | None, Mapping[str, Op]]) -> None
     end_with_parent()
     requests, replies = private_pipes()
     crash_location.enable(stack)
+    memory_limit.keep_freed()
     own = os.getpid()
     jobs: Jobs = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(requests, jobs), daemon=True).start()

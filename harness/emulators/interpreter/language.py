@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from functools import cache
 from typing import Any
 
 import triton.experimental.gluon  # noqa: F401  copies tl's functions when first imported, so before they are replaced
@@ -34,10 +35,12 @@ class Patches:
         self.stack.callback(undo)
         setattr(owner, name, value)
 
-    def rename(self, owner: Any, name: str, value: Any) -> None:
-        """`put` a function of the language, under whatever name a kernel's module may hold it as well."""
-        self.replaced[id(getattr(owner, name))] = value
-        self.put(owner, name, value)
+    def rename(self, module: types.ModuleType, functions: Mapping[str, Any]) -> None:
+        """Replace functions of the language, under whatever names a kernel's module may hold them as well."""
+        before = {name: vars(module)[name] for name in functions if name in vars(module)}
+        self.stack.callback(vars(module).update, before)
+        vars(module).update({name: functions[name] for name in before})
+        self.replaced.update({id(function): functions[name] for name, function in before.items()})
 
 
 class _NoScope:
@@ -72,12 +75,15 @@ def interpret_language(patches: Patches) -> None:
     for name, value in list(vars(tl.tensor).items()):
         if isinstance(value, (JITFunction, InterpretedFunction)):
             patches.put(tl.tensor, name, _method(value))
-    for name, function in list(vars(cuda_libdevice).items()):
-        if tl.core.is_builtin(function):
-            computed = _with_semantic(function)
-            patches.rename(cuda_libdevice, name, computed)
-            if hasattr(any_libdevice, name):
-                patches.rename(any_libdevice, name, computed)
+    for module in (cuda_libdevice, any_libdevice):
+        patches.rename(module, _computed_libdevice())
+
+
+@cache
+def _computed_libdevice() -> Mapping[str, Callable[..., Any]]:
+    """The functions of libdevice, which compute; made once, because there are two hundred."""
+    functions = vars(cuda_libdevice).items()
+    return {name: _with_semantic(function) for name, function in functions if tl.core.is_builtin(function)}
 
 
 def _with_constant_formats(dot_scaled: Callable[..., Any]) -> Callable[..., Any]:

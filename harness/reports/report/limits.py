@@ -65,7 +65,9 @@ def caption(kind: Evidence, env: Environment, entries: list[Entry[Outcome]]) -> 
         versions = [f"triptych {env.get('triptych') or ''}".strip()]
         statistic = f"one value each, without spread; off by {100 * LAST_VALIDATION.median:.0f} % in the median"
     else:
-        caches = dict.fromkeys(e.result.timing.cache for e in entries if isinstance(e.result.timing, Measured))
-        statistic = f"median of samples, {' or '.join(caches)} cache; spread as in the table"
+        timings = [e.result.timing for e in entries if isinstance(e.result.timing, Measured)]
+        caches = dict.fromkeys(timing.cache for timing in timings)
+        alone = ", nothing else of the run at work" if timings and all(timing.alone for timing in timings) else ""
+        statistic = f"median of samples, {' or '.join(caches)} cache{alone}; spread as in the table"
     day = str(env["utc"])[:10] if env.get("utc") else ""
     return " · ".join(filter(None, [machine(kind, env), ", ".join(versions), statistic, day]))
