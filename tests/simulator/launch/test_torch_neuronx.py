@@ -150,6 +150,7 @@ WRONG = {
 }
 
 
+@pytest.mark.slow
 def test_what_it_cannot_do_is_told_and_the_lighter_package_has_the_same() -> None:
     code = f"import triptych, torch_neuronx.nki_hop, libtorch_neuronx_lite.nki.nki_hop as lite\n{KERNELS}"
     code += "assert lite.wrap_nki is torch_neuronx.nki_hop.wrap_nki is wrap_nki\n"
