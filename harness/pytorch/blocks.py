@@ -102,7 +102,8 @@ def cross_entropy(logits: Tensor, target: Tensor, *, ignore_index: int = -100, r
     """The loss of logits[.., V] and target[..], as `torch.nn.functional.cross_entropy` of such tensors without weights.
 
     reduction: "mean" over the targets that count, "sum", or "none". In float32, whatever the logits' dtype, as the
-    kernel gives it.
+    kernel gives it. A target outside of 0 .. V-1 that does not stand for nothing is a ValueError on the CPU, and makes
+    the loss NaN elsewhere.
     """
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f"reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
@@ -111,8 +112,13 @@ def cross_entropy(logits: Tensor, target: Tensor, *, ignore_index: int = -100, r
             f"cross_entropy takes logits[.., V] and target[..], got {tuple(logits.shape)} and {tuple(target.shape)}"
         )
     counts = target != ignore_index
-    labels = torch.where(counts, target, -1).to(torch.int32).reshape(-1)
+    wrong = counts & ((target < 0) | (target >= logits.shape[-1]))
+    has_numbers = not torch.compiler.is_compiling() and type(target) is Tensor and target.device.type == "cpu"
+    if has_numbers and wrong.any():
+        raise ValueError(f"targets must be 0 to {logits.shape[-1] - 1} or {ignore_index}, got {int(target[wrong][0])}")
+    labels = torch.where(counts & ~wrong, target, -1).to(torch.int32).reshape(-1)
     loss: Tensor = losses(logits.reshape(-1, logits.shape[-1]), labels)[0]
+    loss = loss.masked_fill(wrong.reshape(-1), float("nan"))
     if reduction == "none":
         return loss.reshape(target.shape)
     return loss.sum() if reduction == "sum" else loss.sum() / counts.sum()

@@ -110,18 +110,20 @@ class Profile:
         return "\n".join(lines)
 
 
-def profile(model: nn.Module, inputs: Any, *, target: str = "trn2") -> Profile:
+def profile(model: nn.Module, inputs: Any, *, target: str = "trn2", backward: bool = False) -> Profile:
     """Which operations of `model(*inputs)` our kernels serve, their predicted times, and what is left to PyTorch.
 
     Parameters:
         inputs: a tuple of positional arguments, a mapping of keyword arguments, or one tensor.
         target: the chip, as "trn2".
+        backward: whether the gradients of its parameters are computed too, of the loss that it returns: a scalar, or
+            what has a scalar as its attribute `loss`. The parameters' own `grad` stays as it is.
 
-    The model runs forward once, without gradients, as it is: in training mode or not, on its device. Its kernels are
+    The model runs once, as it is: in training mode or not, on its device. Its kernels are
     not run, so that a model that chooses its path by numbers that it has computed is followed on zeros. Times are those
     of kernels one after the other; what PyTorch does itself is not predicted.
 
-    Raises ValueError for a chip that does not exist.
+    Raises ValueError for a chip that does not exist, or a model that returns no loss where its gradients are asked for.
     """
     try:
         chip = simulator.TARGETS[target]
@@ -129,8 +131,11 @@ def profile(model: nn.Module, inputs: Any, *, target: str = "trn2") -> Profile:
         raise ValueError(f"there is no target {target!r}; there is {', '.join(simulator.TARGETS)}") from None
     args: tuple[Any, ...] = () if isinstance(inputs, Mapping) else inputs if isinstance(inputs, tuple) else (inputs,)
     kwargs = dict(inputs) if isinstance(inputs, Mapping) else {}
-    with kernelize(model), calls() as made, torch.no_grad(), Watching() as seen:
-        model(*args, **kwargs)
+    with kernelize(model), calls() as made, torch.set_grad_enabled(backward), Watching() as seen:
+        returned = model(*args, **kwargs)
+        if backward:
+            learned = [p for p in model.parameters() if p.requires_grad]
+            torch.autograd.grad(loss_of(returned), learned, allow_unused=True)
     launch_us = (chip.launch_ns.value + chip.teardown_ns.value) / 1e3
     served = [predicted(met, count, target, launch_us) for met, count in seen.met.items()]
     left = [Left(name, count, seen.bytes[name]) for name, count in seen.left.items()]
@@ -141,6 +146,17 @@ def profile(model: nn.Module, inputs: Any, *, target: str = "trn2") -> Profile:
         dict(made.left),
         launch_us,
     )
+
+
+def loss_of(returned: Any) -> Tensor:
+    """The loss that a model returned."""
+    loss = returned if isinstance(returned, Tensor) else getattr(returned, "loss", None)
+    if not isinstance(loss, Tensor) or loss.numel() != 1 or not loss.requires_grad:
+        found = tuple(loss.shape) if isinstance(loss, Tensor) else type(returned).__name__
+        raise ValueError(
+            f"backward=True needs a model that returns a loss, a scalar that depends on its parameters: {found}"
+        )
+    return loss
 
 
 @dataclass

@@ -11,7 +11,7 @@ from triptych.simulator.analysis.edges import Edges, edges_of
 from triptych.simulator.api.compiler import CompileConfig, SpecializationConfig, checked
 from triptych.simulator.api.older import JIT_OPTIONS
 from triptych.simulator.errors import KernelError
-from triptych.simulator.launch import host
+from triptych.simulator.launch import graph_calls, host
 from triptych.simulator.launch.call import check_nested
 from triptych.simulator.launch.simulator import on
 from triptych.simulator.options import Options
@@ -38,11 +38,18 @@ class Kernel:
         self.edges = edges
         self.compile_config = compile_config
         self.specialization_config = specialization_config
+        self.number = graph_calls.numbered(self)
 
-    def __getitem__(self, grid: Any) -> Kernel:
+    def __getitem__(self, grid: Any) -> Any:
         cores = grid[0] if isinstance(grid, tuple) and len(grid) == 1 else grid
         if cores not in (1, 2):
             raise KernelError(f"kernel[n] takes 1 or 2 logical cores, got {grid!r}")
+        if graph_calls.compiler is not None and graph_calls.compiler.is_compiling():
+            return graph_calls.Launched(self.number, cores)
+        return self.on_cores(cores)
+
+    def on_cores(self, cores: int) -> Kernel:
+        """The kernel launched on so many cores."""
         return self._but(cores=cores)
 
     def with_schedule(self, schedule: Iterable[tuple[str, str | Sequence[str]]]) -> Kernel:
@@ -58,6 +65,8 @@ class Kernel:
         if is_running():  # a kernel called by a kernel is inlined under the outer one's configuration
             check_nested(self.function.__name__, self.compile_config)
             return self.function(*args, **kwargs)
+        if graph_calls.compiler is not None and graph_calls.compiler.is_compiling():
+            return graph_calls.compiler.call(self.number, None, args, kwargs)
         launch = host.launcher()
         if launch is not None:
             return launch(self, args, kwargs)

@@ -10,6 +10,12 @@ import types
 from typing import Any
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
+from torch._subclasses.functional_tensor import FunctionalTensor
+
+from triptych.simulator.errors import KernelError
+from triptych.simulator.launch import graph_calls
+from triptych.simulator.launch.nki_ops import on_shapes
 
 NAME = "neuron"
 
@@ -82,9 +88,30 @@ def compiling_nothing(compile: Any) -> Any:
     def chosen(*args: Any, **kwargs: Any) -> Any:
         if kwargs.get("backend") == NAME:
             kwargs["backend"] = as_it_is
+            calls_in_graphs()
         return compile(*args, **kwargs)
 
     return chosen
+
+
+@functools.cache
+def calls_in_graphs() -> None:
+    """Let kernels that are called in what is compiled be nodes of its graph."""
+    torch.compiler.allow_in_graph(call)
+    graph_calls.compiler = graph_calls.Compiler(torch.compiler.is_compiling, call)
+
+
+def call(number: int, cores: int | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The outputs of a kernel, or tensors like them where the arguments have no numbers."""
+    kernel = graph_calls.KERNELS[number]
+    if cores is not None:
+        kernel = kernel.on_cores(cores)
+    kinds = {type(x) for x in (*args, *kwargs.values())}
+    if FunctionalTensor in kinds:
+        raise KernelError(
+            f'{kernel.__name__} is called in what is compiled for another backend than "{NAME}": wrap it in nki_op'
+        )
+    return on_shapes(kernel, args, kwargs) if FakeTensor in kinds else kernel(*args, **kwargs)
 
 
 def as_it_is(graph: Any, inputs: Any) -> Any:

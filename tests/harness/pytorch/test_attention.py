@@ -102,6 +102,16 @@ def test_wrong_arguments_are_one_sentence() -> None:
         tt.matmul(x(2, 3, 4), x(3, 4, 5))
 
 
+@pytest.mark.parametrize("wrong", [-1, 3])
+def test_a_target_that_is_no_class_is_never_a_wrong_loss(wrong: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    logits, target = x(2, 3), torch.tensor([0, wrong])
+    with pytest.raises(ValueError, match=f"targets must be 0 to 2 or -100, got {wrong}"):
+        tt.cross_entropy(logits, target)
+    assert torch.isfinite(tt.cross_entropy(logits, target, ignore_index=wrong))
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)  # where numbers cannot be looked at
+    assert torch.isnan(tt.cross_entropy(logits, target))
+
+
 @pytest.mark.parametrize("reduction", ["sum", "none"])
 def test_losses_are_reduced_as_asked(reduction: str) -> None:
     logits, target = x(2, 3, 7), torch.tensor([[0, 6, 9], [9, 2, 1]])

@@ -114,15 +114,15 @@ def train(model: Any, tokens: Any, labels: Any, steps: int) -> list[float]:
     return losses
 
 
-@pytest.mark.parametrize(("backend", "steps"), [("nki-sim", 2), pytest.param("nki-sim", 10, marks=pytest.mark.slow)])
-def test_it_trains_on_the_kernels_as_on_pytorch(backend: str, steps: int) -> None:
+@pytest.mark.parametrize("steps", [2, pytest.param(10, marks=pytest.mark.slow)])
+def test_it_trains_on_the_kernels_as_on_pytorch(steps: int) -> None:
     model, tokens, labels = drawn()
     right = train(copy.deepcopy(model), tokens, labels, steps)
-    with tt.kernelize(model) as done, tt.on_cpu(backend, target="trn2"), tt.calls() as made:
+    with tt.kernelize(model) as done, tt.on_cpu("nki-sim", target="trn2"), tt.calls() as made:
         losses = train(model, tokens, labels, steps)
     assert losses == pytest.approx(right, rel=1e-4) and losses[-1] < losses[0]
     assert done.served == {"SmallRMSNorm": 2, "SmallMLP": 1, "apply_rotary_pos_emb": 1}
-    assert not made.left and made.count() == made.count(backend=backend)
+    assert not made.left and made.count() == made.count(backend="nki-sim")
     per_step = {
         "rms_norm": 3,
         "rms_norm_backward": 3,
@@ -135,6 +135,18 @@ def test_it_trains_on_the_kernels_as_on_pytorch(backend: str, steps: int) -> Non
         "cross_entropy_backward": 1,
     }
     assert {name: made.count(name) for name in per_step} == {name: steps * n for name, n in per_step.items()}
+
+
+@pytest.mark.slow
+def test_it_trains_in_tritons_interpreter_but_for_what_has_no_triton_kernel() -> None:
+    pytest.importorskip("triton")
+    model, tokens, labels = drawn()
+    right = train(copy.deepcopy(model), tokens, labels, 2)
+    with tt.kernelize(model), tt.on_cpu("triton-cpu"), tt.calls() as made:
+        losses = train(model, tokens, labels, 2)
+    assert losses == pytest.approx(right, rel=1e-4)
+    assert all("no Triton kernel" in why or "no gradient on triton-cpu" in why for _, why in made.left)
+    assert made.count() == made.count(backend="triton-cpu")
 
 
 def test_what_it_holds_stays_as_it_was_and_removing_leaves_no_trace() -> None:

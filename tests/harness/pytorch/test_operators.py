@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ torch = pytest.importorskip("torch")
 import triptych  # noqa: E402
 import triptych.torch as tt  # noqa: E402
 from triptych.harness.pytorch.operators import OPERATORS  # noqa: E402
+from triptych.harness.pytorch.running import rows  # noqa: E402
 
 F = torch.nn.functional
 TARGETS = torch.tensor([3, -100, 7, 2])
@@ -109,6 +111,27 @@ def test_forward_and_gradients_on_the_simulator_agree_with_pytorchs(function: Fu
     assert made.count() == made.count(backend="nki-sim") >= 2 and not made.left
 
 
+@pytest.mark.slow
+@each
+def test_forward_and_gradients_in_the_interpreter_agree_or_name_the_kernel_that_is_missing(function: Function) -> None:
+    pytest.importorskip("triton")
+    inputs = function.inputs(torch.float32)
+    with tt.on_cpu("triton-cpu"), tt.calls() as made:
+        try:
+            out = function.ours(*inputs)
+        except tt.NoKernel as error:
+            missing = {name for name, row in rows().items() if row.triton is None}
+            assert missing & set(re.findall(r"\w+", str(error)))
+            return
+        given = torch.randn(out.shape)
+        gradients = torch.autograd.grad(out, inputs, given)
+    wide = [x.detach().double().requires_grad_() for x in inputs]
+    right = function.theirs(*wide)
+    for ours, theirs in zip((out, *gradients), (right, *torch.autograd.grad(right, wide, given.double())), strict=True):
+        triptych.assert_agree(ours.detach(), theirs.float().detach())
+    assert made.count() == made.count(backend="triton-cpu") >= 2
+
+
 @pytest.mark.parametrize("name", ["attention", "gated_mlp"])
 def test_bfloat16_goes_through_the_simulator_as_bfloat16(name: str) -> None:
     (function,) = [f for f in FUNCTIONS if f.name == name]
@@ -156,6 +179,42 @@ def samples() -> dict[str, tuple[Any, ...]]:
 @pytest.mark.parametrize("name", OPERATORS)
 def test_opcheck_passes(name: str) -> None:
     torch.library.opcheck(OPERATORS[name].custom, samples()[name])
+
+
+def on_gpu() -> list[str]:
+    """The operators that a compiler sees as launches: those that change no argument and have a Triton kernel."""
+    found = []
+    for name, arguments in samples().items():
+        operator = OPERATORS[name]
+        if not operator.mutates and rows()[operator.row_of(operator.given(arguments, {}))].triton is not None:
+            found.append(name)
+    return found
+
+
+@pytest.mark.parametrize("name", on_gpu())
+def test_a_compiler_sees_nothing_but_launches_on_a_gpu(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Traced without one: tensors have shapes and a device, and no numbers; Triton's driver tells of a Hopper GPU."""
+    pytest.importorskip("triton")
+    from torch._functorch.aot_autograd import aot_function
+
+    from triptych.harness.emulators import devices
+
+    monkeypatch.setenv("TRITON_DEFAULT_FP_FUSION", "1")  # or Triton 3.9 warns of what 3.10 will do
+    arguments, seen = samples()[name], []
+
+    def call(*tensors: Any) -> Any:
+        given = iter(tensors)
+        return OPERATORS[name](*(next(given) if isinstance(x, torch.Tensor) else x for x in arguments))
+
+    def compiler(graph: Any, inputs: Any) -> Any:
+        seen.extend(str(node.target) for node in graph.graph.nodes if node.op == "call_function")
+        return graph
+
+    fake = torch._subclasses.fake_tensor.FakeTensorMode()
+    with torch.no_grad(), devices.pretend(devices.DEVICES["sm_90"]), fake:
+        tensors = [torch.empty(x.shape, dtype=x.dtype, device="cuda") for x in arguments if isinstance(x, torch.Tensor)]
+        aot_function(call, fw_compiler=compiler)(*tensors)
+    assert "triton_kernel_wrapper_functional" in seen and not [target for target in seen if "triptych" in target]
 
 
 def test_a_backward_pass_calls_the_rows_that_it_says() -> None:

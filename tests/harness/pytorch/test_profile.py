@@ -85,6 +85,31 @@ def test_a_kernel_that_refuses_says_so_and_has_no_time() -> None:
     assert found.served[0].us is None and "rms_norm: rmsnorm takes up to 8192 columns, got 9000" in str(found)
 
 
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_the_backward_pass_is_part_of_it_on_request(device: str) -> None:
+    class Loss(Layer):
+        def forward(self, x: Any, dropout: float = 0.0) -> Any:
+            return super().forward(x, dropout).square().mean()
+
+    with torch.device(device):
+        model, x = Loss(), torch.ones(1, 40, 32)
+    found = tt.profile(model, x, target="trn2", backward=True)
+    counted = {one.met.operator: one.calls for one in found.served}
+    assert counted == {
+        "linear": 2,
+        "rms_norm": 1,
+        "attention_lse": 1,
+        "attention_backward": 1,
+        "rms_norm_backward": 1,
+        "matmul": 2,
+        "linear_transposed": 2,
+    }
+    assert all(one.us is not None for one in found.served) and "tanh_backward" in {one.function for one in found.left}
+    assert all(p.grad is None for p in model.parameters())
+    with pytest.raises(ValueError, match=r"needs a model that returns a loss, .*: \(1, 40, 32\)"):
+        tt.profile(Layer(), torch.ones(1, 40, 32), backward=True)
+
+
 def test_a_chip_that_does_not_exist_is_an_error() -> None:
     with pytest.raises(ValueError, match="there is no target 'trn9'; there is trn1"):
         tt.profile(nn.Linear(2, 2), torch.ones(1, 2), target="trn9")
