@@ -20,7 +20,7 @@ from triptych.harness.calibration.observations import (
 from triptych.harness.calibration.probes import OPS
 from triptych.harness.collection import builtin
 from triptych.harness.errors import UsageError
-from triptych.harness.profiling.tracing import traced
+from triptych.harness.profiling.tracing import traced, why_failed
 from triptych.harness.results.document import Document
 
 
@@ -58,6 +58,7 @@ class Calibration:
     chip: str
     constants: Sequence[Constant]
     checks: Sequence[Check]
+    unpredicted: Sequence[str]  # whole kernels that were measured and cannot be predicted, with why
 
     def errors(self, fitted: bool) -> tuple[float, float] | None:
         """The median of the absolute relative errors before and after; None where nothing was measured."""
@@ -108,18 +109,34 @@ def calibrate(document: Document, say: Callable[[str], None] = lambda what: None
         Check(one.label, one.measured / 1e3, one.predicted({}) / 1e3, one.predicted(found) / 1e3, True)
         for one in observations
     ]
-    return Calibration(target, chip.name, constants, [*checks, *whole_kernels(document, target, found, say)])
+    whole, unpredicted = whole_kernels(document, target, found, say)
+    return Calibration(target, chip.name, constants, [*checks, *whole], unpredicted)
 
 
-def whole_kernels(document: Document, target: str, found: dict[str, float], say: Callable[[str], None]) -> list[Check]:
-    """What the constants were not fitted to: every kernel of the collection that the device timed."""
+def whole_kernels(
+    document: Document, target: str, found: dict[str, float], say: Callable[[str], None]
+) -> tuple[list[Check], list[str]]:
+    """What the constants were not fitted to: every kernel that the device timed; and what fails, with why."""
     probes, ops = {op.name for op in OPS}, builtin()
-    checks = []
+    checks, unpredicted = [], []
     for result, timing in measured_on_device(document):
-        if result.op in probes or result.op not in ops:
+        if result.op in probes:
             continue
-        say(f"predicting {result.op} {result.case} {result.dtype}")
-        trace = traced(subject_of(ops[result.op], result.case, result.dtype), target)
-        before, after = (simulator.predict_trace(trace, settings=new).total_us for new in ({}, found))
-        checks.append(Check(f"{result.op} {result.case} {result.dtype}", timing.median_us, before, after, False))
-    return checks
+        label = f"{result.op} {result.case} {result.dtype}"
+        say(f"predicting {label}")
+        if result.op not in ops:
+            unpredicted.append(f"{label}: the collection has no such op")
+            continue
+        try:
+            subject = subject_of(ops[result.op], result.case, result.dtype)
+        except UsageError as error:
+            unpredicted.append(f"{label}: {error}")
+            continue
+        try:
+            trace = traced(subject, target)
+            before, after = (simulator.predict_trace(trace, settings=new).total_us for new in ({}, found))
+        except Exception as error:  # the device runs what the simulator refuses: to be known, not to end it all
+            unpredicted.append(f"{label}: {why_failed(error, subject)}")
+            continue
+        checks.append(Check(label, timing.median_us, before, after, False))
+    return checks, unpredicted

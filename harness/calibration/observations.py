@@ -123,8 +123,8 @@ def trace_of(pair: Pair, count: int, target: str) -> simulator.Trace:
 
 
 def subject_of(op: Op, case: str, dtype: str) -> Subject:
-    """A case of an op by its name. UsageError if there is none, as of a document of another version."""
+    """A case of an op by its name. UsageError if there is none: another version's, or one whose sizes another has."""
     for subject in of_ops([op], Selection(sets=list(op.case_sets), names=case, dtypes=[dtype]), {}):
         if subject.case == case and subject.dtype == dtype:
             return subject
-    raise UsageError(f"{op.name} has no case {case} in {dtype} any more: the document is of another version.")
+    raise UsageError(f"{op.name} has no case {case} in {dtype}, or predicts its sizes under another name.")

@@ -85,7 +85,7 @@ def calibration(found: Calibration) -> str:
         )
     lines += text_table(rows, right={1, 2, 3, 4, 5}, rule=True)
     for fitted, what in (
-        (True, "probes, which the constants were fitted to"),
+        (True, "probes, as many as constants in most groups, and fitted to"),
         (False, "whole kernels, which they were not"),
     ):
         errors = found.errors(fitted)
@@ -93,4 +93,5 @@ def calibration(found: Calibration) -> str:
             f"off by {errors[0]:.1%} before and {errors[1]:.1%} after, in the median" if errors else "none was timed"
         )
         lines += ["", f"{what}: {words}"] if fitted else [f"{what}: {words}"]
+    lines += [f"not predicted: {what}" for what in found.unpredicted]
     return "\n".join(lines) + "\n"

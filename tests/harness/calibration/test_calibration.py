@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from triptych import simulator
 from triptych.harness.backends import BACKENDS
@@ -32,6 +33,7 @@ from triptych.harness.errors import UsageError
 from triptych.harness.exit_codes import ExitCode
 from triptych.harness.judge.problem import Problem
 from triptych.harness.ops.cases import cases_of
+from triptych.harness.reports.device import text
 from triptych.harness.results.document import Document
 from triptych.harness.results.result import Result
 from triptych.harness.results.status import Evidence, Status
@@ -191,15 +193,15 @@ COMMAND = (
 
 def test_verify_then_calibrate_then_predict(device: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*COMMAND) == ExitCode.OK
-    text = capsys.readouterr().out
-    assert "bits: all are equal in 1 of 1 cases in which we claim it" in text
-    assert "the prediction is off by" in text and "rmsnorm" in text
+    printed = capsys.readouterr().out
+    assert "bits: all are equal in 1 of 1 cases in which we claim it" in printed
+    assert "the prediction is off by" in printed and "rmsnorm" in printed
     env = json.loads(Path("found.json").read_text())["env"]
     assert env["neuron"]["chip"] == "trn2"
     assert run("calibrate", "found.json", "--write", "chip.txt") == ExitCode.OK
-    text = capsys.readouterr().out
-    assert "table_load_ns" in text and "none of its probes was timed" in text
-    assert "whole kernels, which they were not: off by" in text
+    printed = capsys.readouterr().out
+    assert "table_load_ns" in printed and "none of its probes was timed" in printed
+    assert "whole kernels, which they were not: off by" in printed
     lines = Path("chip.txt").read_text().splitlines()
     (word,) = [line.partition("#")[0].strip() for line in lines if not line.startswith("#")]
     assert lines[0] == "# NeuronCore-v3" and float(word.removeprefix("table_load_ns=")) == pytest.approx(1900, rel=0.1)
@@ -213,9 +215,9 @@ def test_verify_then_calibrate_then_predict(device: StandIn, capsys: pytest.Capt
 def test_bits_that_are_not_as_claimed_are_named(device: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
     device.wrong = True
     assert run("verify-device", "--probes-only", "--probes", "probe_sum") == ExitCode.OK
-    text = capsys.readouterr().out
-    assert "bits: all are equal in 0 of 1 cases" in text
-    assert "NOT EQUAL: probe_sum 4096: a sum along the free dimension adds strictly in order" in text
+    printed = capsys.readouterr().out
+    assert "bits: all are equal in 0 of 1 cases" in printed
+    assert "NOT EQUAL: probe_sum 4096: a sum along the free dimension adds strictly in order" in printed
 
 
 def test_without_a_device_nothing_runs_and_the_next_step_is_told(capsys: pytest.CaptureFixture[str]) -> None:
@@ -247,6 +249,17 @@ def test_a_document_without_probes_is_an_error() -> None:
         calibrate(Document(env={"neuron": {"chip": "trn2"}}, results=[]))
     with pytest.raises(UsageError, match="must say of one chip that it is measured on it, and it names none"):
         calibrate(Document(env={}, results=[]))
+
+
+def test_a_measured_kernel_that_cannot_be_predicted_is_named_and_ends_nothing() -> None:
+    found = document(StandIn(), only="probe_table")
+    (first, *_) = found.results
+    assert isinstance(first, Result)
+    for op, case in (("gone", "1x1"), ("rmsnorm", "7x7")):
+        found.results.append(structs.replace(first, op=op, case=case))
+    told = calibrate(found)
+    assert [what.partition(":")[0] for what in told.unpredicted] == ["gone 1x1 float32", "rmsnorm 7x7 float32"]
+    assert "not predicted: gone 1x1 float32: the collection has no such op" in text.calibration(told)
 
 
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:
