@@ -91,6 +91,11 @@ class NeuronDevice(Backend):
         before = problem.own_inputs()
         positional, named = problem.positional(before)
         values = [x for x in (*positional, *named.values()) if isinstance(x, np.ndarray)]
+        if len(called.names) != len(values):
+            raise KernelFault(
+                f"the kernel takes {len(values)} arrays by {len(called.names)} parameters: which input of the NEFF is "
+                "which cannot be known; give each array a parameter of its own"
+            )
         arrays = list(zip(called.names, values, strict=True))
         answer, outputs, now = timed(python, called.neff, arrays, list(called.outputs.items()), self.asked(budget))
         changed = [now[called.names[i]] for i in request.changed]

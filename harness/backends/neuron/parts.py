@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -113,7 +114,7 @@ def compiler() -> Part:
             else "AWS's compiler neuronx-cc is not installed"
         )
         return Part("neuronx-cc", None, "compile kernels", f"{what}; install it {SETUP}")
-    if shutil.which("neuronx-cc") is None:
+    if shutil.which("neuronx-cc", path=search_path()) is None:
         step = "the command neuronx-cc is not on PATH, where nki calls it; activate the environment that it is in"
         return Part("neuronx-cc", None, "compile kernels", step)
     return Part("neuronx-cc", version or "here, of no version", "compile kernels")
@@ -143,10 +144,15 @@ def nrtpy_version(python: str) -> str | None:
     return done.stdout.strip() or None if done.returncode == 0 else None
 
 
+def search_path() -> str:
+    """PATH, and what lies beside this Python: its environment need not be active."""
+    return os.pathsep.join([os.environ.get("PATH", os.defpath), os.path.dirname(sys.executable)])
+
+
 def runtime_environment() -> dict[str, str]:
     """The environment of a process that loads libnrt, which AWS's packages leave off the library path."""
     paths = [str(RUNTIME), *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]
-    return {**os.environ, "LD_LIBRARY_PATH": os.pathsep.join(paths)}
+    return {**os.environ, "PATH": search_path(), "LD_LIBRARY_PATH": os.pathsep.join(paths)}
 
 
 def _version(package: str) -> str | None:

@@ -205,7 +205,7 @@ def add_profile(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="FIELD=X",
-        help="what if the chip had X, as dma_gb_per_s=800",
+        help="what if the chip had X, as dma_gb_per_s=800; or @FILE of `triptych calibrate`",
     )
     group.add_argument(
         "--no-data", action="store_true", help="never draw inputs: a kernel whose control flow depends on data fails"
@@ -333,6 +333,31 @@ def add_validate_timing(parser: argparse.ArgumentParser) -> None:
     add_jobs(parser)
     parser.add_argument("--json", metavar="PATH", help="everything, as one document (- is stdout)")
     parser.add_argument("--md", metavar="PATH", help="a Markdown table with sources (- is stdout)")
+
+
+def add_verify_device(parser: argparse.ArgumentParser) -> None:
+    """Which of the collection to run beside the probes, and the file of it all."""
+    parser.add_argument("ops", nargs="*", metavar="OP", help="ops of the collection or globs (default: all)")
+    parser.add_argument(
+        "--file",
+        default="triptych-device.json",
+        metavar="PATH",
+        help="where all results go as they come (default: triptych-device.json)",
+    )
+    parser.add_argument("--cases", dest="sets", **LIST, metavar="SET,...", help=f"{CASE_SETS} (default: smoke)")
+    parser.add_argument("--dtype", dest="dtypes", **LIST, metavar="D,...", help=f"{DTYPES} (default: the op's)")
+    parser.add_argument("--probes", **LIST, metavar="OP,...", help="these probes alone (default: all)")
+    parser.add_argument("--probes-only", action="store_true", help="leave the collection out")
+    parser.add_argument(
+        "--timeout", dest="timeout_s", type=values.seconds, default=600.0, metavar="T", help="per case (default: 10m)"
+    )
+
+
+def add_calibrate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("document", metavar="FILE", help="what `triptych verify-device` wrote")
+    parser.add_argument(
+        "--write", metavar="PATH", help="the constants that were found, for `profile --set @PATH` (- is stdout)"
+    )
 
 
 def add_new(parser: argparse.ArgumentParser) -> None:

@@ -62,6 +62,10 @@ COMPILE_EXIT_CODES = """exit codes:
   2  usage
   5  nothing was compiled: no op with a Triton kernel"""
 
+CALIBRATE_EXIT_CODES = """exit codes:
+  0  the constants were fitted, however well
+  2  usage: a file that holds no probe that a device timed"""
+
 VALIDATE_EXIT_CODES = """exit codes:
   0  the report was made, whatever the errors
   2  usage: a path that is no checkout of a known repository"""
@@ -132,6 +136,19 @@ COMMANDS = (
         "print predicted times against measured ones",
         options.add_validate_timing,
         VALIDATE_EXIT_CODES,
+        folder="nki",
+    ),
+    Command(
+        "verify-device",
+        "run the collection and probes on this machine's Neuron device, and say how right the simulator is",
+        options.add_verify_device,
+        folder="nki",
+    ),
+    Command(
+        "calibrate",
+        "find constants of the chip that fit what verify-device measured",
+        options.add_calibrate,
+        CALIBRATE_EXIT_CODES,
         folder="nki",
     ),
     Command("new", "write OP.py, a complete kernel file of your own, or declare one that exists", options.add_new),

@@ -18,6 +18,7 @@ from typing import Any
 
 from triptych import simulator
 from triptych.harness import files
+from triptych.harness.calibration import overlay
 from triptych.harness.collection import builtin, declared
 from triptych.harness.commands.arguments.outputs import Outputs
 from triptych.harness.commands.runs.predicting import Plan, TimedProfile, predict, without
@@ -54,7 +55,7 @@ def run(arguments: Namespace) -> int:
         if target not in simulator.TARGETS:
             raise unknown("target", target, simulator.TARGETS)
     whole = bool(arguments.trace or arguments.html)
-    orders, changes = ORDERS[arguments.order], settings(arguments.settings)
+    orders, changes = ORDERS[arguments.order], settings(written_out(arguments.settings, targets))
     plan = Plan(targets, orders, changes, arguments.seed, arguments.no_data, whole)
     chosen = subjects(arguments)
     if whole and len(chosen) > 1:
@@ -140,6 +141,11 @@ def subjects(arguments: Namespace) -> list[Subject]:
     if not found and selection.names is not None:
         raise unknown("case", selection.names, selection.case_names(ops.values()))
     return found
+
+
+def written_out(words: Sequence[str], targets: Sequence[str]) -> list[str]:
+    """The words of --set, with the lines of a file in the place of `@FILE`."""
+    return [one for word in words for one in (overlay.words(word[1:], targets) if word[:1] == "@" else [word])]
 
 
 def settings(words: Sequence[str]) -> dict[str, float]:

@@ -42,6 +42,7 @@ FLOORS: dict[str, tuple[str, ...]] = {  # of each house, the lowest first
         "backends",
         "trials",
         "profiling",
+        "calibration",
         "comparing",
         "running",
         "cost",

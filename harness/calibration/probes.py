@@ -1,0 +1,183 @@
+"""The probes, as ops: each has pairs of cases, `NAME/x64` and `NAME/x128`, whose times differ by 64 of one thing.
+
+Which constants of a chip they decide: groups.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from triptych.harness.arrays import Array
+from triptych.harness.calibration.groups import EXACT
+from triptych.harness.ops.case import Case
+from triptych.harness.ops.op import Op
+from triptych.harness.ops.regimes import normal, round_inputs
+
+KERNELS = Path(__file__).with_name("kernels.py")
+MANY = 64
+
+
+def pairs(name: str, small: int, **rest: Any) -> list[Mapping[str, Any]]:
+    """Two cases, the second with twice the count."""
+    return [{"name": f"{name}/x{count}", "count": count, **rest} for count in (small, 2 * small)]
+
+
+def transfers(name: str, small: int, **rest: Any) -> list[Mapping[str, Any]]:
+    """Two cases, the second with twice as many transfers."""
+    return [{"name": f"{name}/x{count}", "C": count, "P": 128, **rest} for count in (small, 2 * small)]
+
+
+def products(p: Array, x: Array, count: int) -> Array:
+    """out[K, N] = count * p[K, K].T @ x[K, N]."""
+    return np.asarray(count * (p.T @ x))
+
+
+def halved(x: Array, count: int, ring: int, engine: str) -> Array:
+    """out[P, F]: part r of `ring` parts of x halved as often as r, r + ring, .. is below count."""
+    out = x.copy()
+    width = x.shape[1] // ring
+    for part in range(ring):
+        out[:, part * width : (part + 1) * width] *= 0.5 ** len(range(part, count, ring))
+    return out
+
+
+def permuted(p: Array, x: Array, count: int) -> Array:
+    """out[K, N] = (p.T)^count @ x."""
+    return np.asarray(np.linalg.matrix_power(p.T, count) @ x)
+
+
+def cyclic(case: Case, rng: np.random.Generator) -> dict[str, Array]:
+    """The permutation that moves each row down by one, and x."""
+    k, n = case.axes["K"], case.axes["N"]
+    return round_inputs({"p": np.roll(np.eye(k), 1, axis=1), "x": normal(rng, k, n)}, case.dtype)
+
+
+def of_functions(x: Array, count: int) -> Array:
+    """out[P, F] = exp(x), or tanh(exp(x))."""
+    return np.exp(x) if count == 1 else np.tanh(np.exp(x))
+
+
+def summed(x: Array) -> Array:
+    """out[P, 1] = sum over f of x[P, F]."""
+    return np.asarray(x.sum(axis=1, keepdims=True))
+
+
+def same(x: Array, queue: str) -> Array:
+    """out = x."""
+    return x.copy()
+
+
+def same_by_two(x: Array) -> Array:
+    """out = x."""
+    return x.copy()
+
+
+def first_of_two(x: Array) -> Array:
+    """out[C, P, K, S] = x[c, p, k, 0, s]."""
+    return x[:, :, :, 0, :].copy()
+
+
+def half(x: Array, count: int) -> Array:
+    """out = x / 2."""
+    return x / 2
+
+
+def one_engine(engine: str, wide: Sequence[tuple[str, int, int, int]]) -> Op:
+    """Halvings by one engine: (name, columns at once, parts, count)."""
+    cases = [
+        case
+        for name, width, ring, count in wide
+        for case in pairs(name, count, P=128, F=width * ring, ring=ring, engine=engine)
+    ]
+    return op(f"probe_{engine}", {"x": ("P", "F")}, halved, "halvings", cases)
+
+
+def op(name: str, inputs: Any, reference: Any, kernel: str, cases: Sequence[Any], **rest: Any) -> Op:
+    exact = {"tolerance": {"rtol": 0, "atol": 0}} if name in EXACT and name != "probe_sum" else {}
+    settings = {"dtypes": ("float32",), **exact, **rest}
+    return Op(name, inputs, reference, {"smoke": cases}, nki=f"{KERNELS}:{kernel}", **settings)
+
+
+def from_v3(case: Case, backend: str, target: str) -> str | None:
+    return "a kernel on two cores, and hardware DGE, need NeuronCore-v3 or newer" if old(backend, target) else None
+
+
+def hardware_from_v3(case: Case, backend: str, target: str) -> str | None:
+    return from_v3(case, backend, target) if case.params["queue"] == "sync" else None
+
+
+def old(backend: str, target: str) -> bool:
+    """Whether the chip is of the second generation; the device's own is asked for."""
+    from triptych.harness.backends.neuron import parts
+
+    return (target or parts.target()) in ("trn1", "inf2")
+
+
+OPS = [
+    op(
+        "probe_matmul",
+        cyclic,
+        products,
+        "matmuls",
+        [
+            *pairs("512 columns", MANY, K=128, N=512, dtype="bfloat16"),
+            *pairs("128 columns", 2 * MANY, K=128, N=128, dtype="bfloat16"),
+            *pairs("512 columns of float32", MANY // 2, K=128, N=512, dtype="float32"),
+        ],
+        shapes={"p": ("K", "K"), "x": ("K", "N")},
+        dtypes=("bfloat16", "float32"),
+        tolerance={"bfloat16": {"rtol": 2**-7, "atol": 0}, "float32": {"rtol": 2**-16, "atol": 0}},  # of `count` sums
+    ),
+    one_engine(
+        "vector", [("512", 512, 4, MANY), ("1024", 1024, 4, MANY), ("1", 1, 16, MANY), ("dependent", 64, 1, MANY // 2)]
+    ),
+    one_engine(
+        "scalar", [("512", 512, 4, MANY), ("1024", 1024, 4, MANY), ("1", 1, 16, MANY), ("dependent", 64, 1, MANY // 2)]
+    ),
+    one_engine("gpsimd", [("256", 256, 4, MANY), ("1024", 1024, 4, MANY), ("dependent", 64, 1, MANY // 2)]),
+    op(
+        "probe_permute",
+        cyclic,
+        permuted,
+        "permutations",
+        pairs("128x128", MANY // 2, K=128, N=128, dtype="bfloat16"),
+        shapes={"p": ("K", "K"), "x": ("K", "N")},
+        dtypes=("bfloat16",),
+    ),
+    op("probe_table", {"x": ("P", "F")}, of_functions, "functions", pairs("tables", 1, P=128, F=128)),
+    op("probe_sum", {"x": ("P", "F")}, summed, "sums", [{"name": "4096", "P": 128, "F": 4096}]),
+    op(
+        "probe_dma",
+        {"x": ("C", "P", "W")},
+        same,
+        "copies",
+        [
+            *transfers("static", 32, W=4, queue="static"),
+            *transfers("gpsimd", 32, W=4, queue="gpsimd"),
+            *transfers("sync", 32, W=4, queue="sync"),
+            *transfers("rows", 8, W=512, queue="static"),
+        ],
+        unsupported=hardware_from_v3,
+    ),
+    op(
+        "probe_pieces",
+        {"x": ("C", "P", "K", 2, "S")},
+        first_of_two,
+        "pieces",
+        transfers("16 of 128 bytes", 4, K=16, S=32),
+    ),
+    op("probe_bounce", {"x": ("P", "W")}, half, "bounces", pairs("there and back", 16, P=128, W=4)),
+    op(
+        "probe_two_cores",
+        {"x": ("C", "P", "W")},
+        same_by_two,
+        "copies_by_two[2]",
+        transfers("rows", 8, W=512),
+        unsupported=from_v3,
+    ),
+    op("probe_launch", {"x": ("C", "P", "W")}, same, "copies", transfers("one tile", 1, W=4, queue="static")),
+]
