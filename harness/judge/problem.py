@@ -48,8 +48,8 @@ class Problem:
     def of(cls, op: Op, case: Case, draw: int = 0) -> Problem:
         """The problem of a case; each `draw` has inputs of its own."""
         drawn = draw_inputs(op, case, draw)
-        case = replace(case, params={**case.params, **drawn.constants}) if drawn.constants else case
-        return cls(op, case, drawn.arrays, order=drawn.names)
+        params = {**case.params, **drawn.constants}
+        return cls(op, replace(case, params=params), drawn.arrays, order=drawn.names)
 
     def on(self, inputs: Arrays, known_reference: Array | None = None) -> Problem:
         """The same case on other inputs."""
