@@ -94,7 +94,7 @@ class Problem:
         if self.known is not None:
             return self.known
         found = self.evaluate_all()
-        if not found or (list(found) != [""] and all(value is None for value in found.values())):
+        if list(found) != [""] and all(value is None for value in found.values()):
             raise InvalidOp(f"the reference of {self.op.name} returns no output: there is nothing to compare")
         return found
 

@@ -83,6 +83,7 @@ def test_a_reference_that_returns_no_output(returned):
 def test_one_of_two_outputs_may_be_left_out():
     problem = problem_of(lambda x: (2 * x, None))
     assert list(problem.evaluated) == ["0", "1"] and list(problem.outputs) == ["0"]
+    assert problem.outputs["0"].reference.tolist() == (2 * X).tolist()
     assert problem.answer("1") is None and problem.answer("0").tolist() == (2 * X).tolist()
     with pytest.raises(InvalidOp, match=r"op gives 2 outputs \(0, 1\): ask for those of `outputs`"):
         _ = problem.reference
@@ -200,6 +201,24 @@ def test_a_dtype_that_saturates_makes_its_reference_do_so():
     returned = np.array([900.0, -900.0, 1.0])
     assert problem_of(lambda x: x, "float4_e2m1fn").checked(returned).tolist() == [6.0, -6.0, 1.0]
     assert problem_of(lambda x: x, "float8_e5m2").checked(returned).tolist() == returned.tolist()
+
+
+def test_other_inputs_have_another_reference_unless_it_is_known():
+    problem = problem_of(lambda x: 2 * x)
+    assert problem.on({"x": X + 1}).reference.tolist() == (2 * X + 2).tolist()
+    assert problem.on({"x": X + 1}, np.float64(X)).reference.tolist() == X.tolist()
+
+
+def test_an_answer_may_be_beyond_its_dtype():
+    assert problem_of(lambda x: 1e6 * np.ones(1), "float16").answer("").tolist() == [np.inf]
+
+
+def test_indices_of_a_dtype_of_their_own():
+    problem = problem_of(several, outputs={**KINDS, "in_x": Points("int32", into="x")})
+    assert problem.memory_of("in_x") == ((3, 2), np.int32) and problem.answer("in_x").dtype == np.int32
+    lost = problem_of(several, outputs={**KINDS, "in_x": Points(into="y")})
+    with pytest.raises(InvalidOp, match="output in_x of op points into 'y', and there is x, same, count"):
+        _ = lost.outputs
 
 
 def test_indices_and_masks_are_not_widened():
