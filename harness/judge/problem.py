@@ -48,8 +48,8 @@ class Problem:
     def of(cls, op: Op, case: Case, draw: int = 0) -> Problem:
         """The problem of a case; each `draw` has inputs of its own."""
         drawn = draw_inputs(op, case, draw)
-        case = replace(case, params={**case.params, **drawn.constants}) if drawn.constants else case
-        return cls(op, case, drawn.arrays, order=drawn.names)
+        params = {**case.params, **drawn.constants}
+        return cls(op, replace(case, params=params), drawn.arrays, order=drawn.names)
 
     def on(self, inputs: Arrays, known_reference: Array | None = None) -> Problem:
         """The same case on other inputs."""
@@ -94,7 +94,7 @@ class Problem:
         if self.known is not None:
             return self.known
         found = self.evaluate_all()
-        if not found or (list(found) != [""] and all(value is None for value in found.values())):
+        if list(found) != [""] and all(value is None for value in found.values()):
             raise InvalidOp(f"the reference of {self.op.name} returns no output: there is nothing to compare")
         return found
 

@@ -74,6 +74,6 @@ def mean_and_chance(error: Array, counts: Array, n: int) -> tuple[float, float]:
     mean = float(error.sum()) / n
     apart = np.where(counts, error - mean, 0.0)
     rows = apart.reshape(-1, apart.shape[-1])
-    groups = (apart.reshape(-1), rows.sum(axis=1), rows.sum(axis=0))
+    groups = (apart.ravel(), rows.sum(axis=1), rows.sum(axis=0))
     many = [(int(np.count_nonzero(sums)), float(np.linalg.norm(sums)) / n) for sums in groups]
     return abs(mean), max((Z * (1 + 4 / c) * deviation for c, deviation in many if c >= FEWEST), default=0.0)

@@ -59,7 +59,7 @@ class Arithmetic:
     def input(self, x: Any) -> Any:
         """An argument of the reference as an array of this arithmetic."""
         if self.backwards and isinstance(x, np.ndarray) and is_float(x.dtype):
-            x = (x.astype(np.float64) * (1 + self.unit * self.rng.uniform(-1, 1, x.shape))).astype(self.dtype)
+            x = (x.astype(np.float64) * self.rng.uniform(1 - self.unit, 1 + self.unit, x.shape)).astype(self.dtype)
         return self.array(x)
 
     def plain(self, x: Any) -> Any:
@@ -82,8 +82,8 @@ class Arithmetic:
             x = x.astype(self.dtype)
         if not is_float(x.dtype):
             return x
-        moved = x.astype(np.float64) * (1 + UNITS * self.unit * self.rng.choice((-1.0, 1.0), x.shape))
-        return moved.astype(self.dtype)
+        apart = UNITS * self.unit
+        return (x.astype(np.float64) * self.rng.choice((1 - apart, 1 + apart), x.shape)).astype(self.dtype)
 
     def total(self, x: Array, axis: Any, keepdims: bool) -> Array:
         """The sum over `axis`, one term after the other."""
@@ -150,11 +150,7 @@ class SerialArray(np.ndarray[Any, Any]):
 
     def astype(self, dtype: Any, *args: Any, **kwargs: Any) -> Any:
         """A cast to a wider floating-point dtype changes nothing."""
-        wanted = np.dtype(dtype)
-        if is_float(wanted) and wanted.itemsize >= self.arithmetic.dtype.itemsize:
-            return self.copy()
-        cast = np.asarray(self).astype(wanted)
-        return self.arithmetic.array(cast) if is_float(wanted) else cast
+        return self.arithmetic.array(np.asarray(self).astype(dtype))
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         arithmetic = self.arithmetic
@@ -165,20 +161,19 @@ class SerialArray(np.ndarray[Any, Any]):
         name = ufunc.__name__
         if method == "reduce" and where is not True:
             kwargs["where"] = where
-        if method == "reduce" and name == "add" and is_float(plain[0].dtype) and set(kwargs) <= {"axis", "keepdims"}:
-            axis = inputs[1] if len(inputs) > 1 else kwargs.get("axis", 0)
-            result: Any = arithmetic.total(plain[0], axis, kwargs.get("keepdims", False))
-        elif method == "__call__" and name in ("matmul", "vecdot") and not kwargs:
+        if method == "reduce" and name == "add" and set(kwargs) <= {"axis", "keepdims"}:
+            result: Any = arithmetic.total(plain[0], kwargs.get("axis", 0), kwargs.get("keepdims", False))
+        elif name in ("matmul", "vecdot") and not kwargs:
             a, b = plain
             result = arithmetic.contract(a, b) if name == "matmul" else arithmetic.total(a * b, -1, False)
-        elif method == "__call__" and name in BY_BASE_2 and is_float(plain[0].dtype) and not kwargs:
+        elif method == "__call__" and name in BY_BASE_2:
             result = arithmetic.off(BY_BASE_2[name](plain[0]))
         else:
             result = getattr(ufunc, method)(*plain, **kwargs)
             if method == "__call__" and name == "divide":
                 result = np.where(power_of_two(plain[1]), result, arithmetic.off(result))
-            elif method == "__call__" and name not in EXACT.split():
-                result = tuple(map(arithmetic.off, result)) if ufunc.nout > 1 else arithmetic.off(result)
+            elif name not in EXACT.split():  # of those with two results all are exact
+                result = arithmetic.off(result)
         if out is None:
             return arithmetic.array(result)
         for target, value in zip(out, result if ufunc.nout > 1 else (result,), strict=True):
@@ -191,9 +186,9 @@ class SerialArray(np.ndarray[Any, Any]):
             found = einsum(arithmetic, args[0], arithmetic.plain(args[1:]))
             if found is not None:
                 return arithmetic.array(found)
-        if function is np.inner and not kwargs and np.ndim(args[1]) == 2:
+        if function is np.inner and np.ndim(args[1]) == 2:
             return np.matmul(args[0], args[1].T)
-        if function is np.dot and not kwargs and len(args) == 2 and np.ndim(args[0]) and np.ndim(args[1]) in (1, 2):
+        if function is np.dot and not kwargs and np.ndim(args[0]) and np.ndim(args[1]) in (1, 2):
             return np.matmul(*args)
         if function is np.linalg.norm and len(args) == 1 and set(kwargs) <= {"axis", "keepdims"}:
             squares = arithmetic.total(

@@ -144,3 +144,70 @@ def test_sixty_four_elements_say_something():
         assert (found is not None) is says
     mixed = np.concatenate([np.linspace(1, 2, 200)[1:64], np.full(50, 1.5)])  # 63 that are not exact
     assert bias.systematic(mixed.astype(ml_dtypes.bfloat16), mixed, mixed.astype(ml_dtypes.bfloat16)) is None
+
+
+ULP = 2.0**-7
+HALF = np.arange(1, 1 + 64).reshape(4, 16) % 100 * ULP + 1  # exact in bfloat16
+
+
+def of(out, reference):
+    narrow = ml_dtypes.bfloat16
+    return bias.systematic(np.asarray(out).astype(narrow), reference, reference.astype(narrow))
+
+
+@pytest.mark.parametrize("units", [0.25, -0.25, 0.125])
+def test_a_bias_is_the_mean_of_what_counts(units):
+    """Numbers that the dtype holds exactly do not, nor those that are not finite."""
+    exact = np.concatenate([HALF, np.full((4, 30), 1.5), np.full((4, 2), np.inf)], axis=1)
+    out, reference = exact.copy(), exact.copy()
+    reference[:, :16] -= units * ULP
+    reference[0, -1], out[1, -2], out[2, 16] = 1.51, np.nan, np.nan
+    found = of(out, reference)
+    assert found.bias == abs(units) and found.chance == 0 and found.share == 0
+
+
+@pytest.mark.parametrize("by", [3, -3])
+def test_an_error_of_many_units_counts_as_one(by):
+    found = of(HALF + by * ULP, HALF + 0.25 * ULP)
+    assert found.bias == 1.0 and found.share == 1.0
+
+
+def test_errors_toward_zero_and_down_are_told_apart():
+    sign = np.array([1.0, -1, 1, -1])[:, None]
+    down, inward = of(sign * HALF, sign * HALF + 0.25 * ULP), of(sign * HALF, sign * (HALF + 0.25 * ULP))
+    for found in (down, inward):
+        assert (found.bias, found.chance) == (0.25, 0.0), "where the other mean is 0, which rows alone may make 1"
+
+
+def test_how_many_are_not_nearest_by_chance():
+    reference = np.tile(HALF.reshape(-1), 2)[:100] + 0.25 * ULP
+    out = reference.astype(ml_dtypes.bfloat16).astype(float)
+    out[:30] += ULP
+    found = of(out, reference)
+    assert found.share == 0.3 and found.share_chance == pytest.approx(0.12)
+
+
+def test_chance_is_that_of_the_groups_that_err_together():
+    rows = np.ones((4, 8)) * np.array([1.0, -1, 1, -1])[:, None]
+    every = np.ones((4, 8), bool)
+    for error in (rows, rows.T.copy()):
+        assert bias.mean_and_chance(error, every.reshape(error.shape), 32) == (0.0, 4.0), "4 (1 + 4/4) 16/32"
+    alone = np.where(np.add.outer(np.arange(4), np.arange(8)) % 2, 1.0, -1.0)
+    assert bias.mean_and_chance(alone, every, 32) == (0.0, pytest.approx(4 * (1 + 4 / 32) * 32**0.5 / 32))
+    few = np.ones((3, 8)) * np.array([2.0, -1, -1])[:, None]
+    assert bias.mean_and_chance(few, every[:3], 24)[1] < 2, "three groups say nothing"
+    padded, counts = np.zeros((4, 12)), np.zeros((4, 12), bool)
+    padded[:, :8], counts[:, :8] = rows + 0.25, True
+    assert bias.mean_and_chance(padded, counts, 32) == (0.25, 4.0)
+
+
+def test_rounding_decides_up_to_16_bits_and_of_integers():
+    applies = {name: bias.applies(dtype_of(name)) for name in ("float32", "float16", "float8_e5m2", "int32", "int8")}
+    assert [name for name, yes in applies.items() if not yes] == ["float32"]
+    reference = HALF + 1e-9
+    assert bias.systematic(reference.astype(np.float32), reference, reference.astype(np.float32)) is None
+    whole = np.arange(100) + 0.25
+    found = bias.systematic(np.arange(100), whole, np.arange(100))
+    assert (found.bias, found.share) == (0.25, 0.0)
+    found = bias.systematic(np.arange(100), np.arange(100.0), np.arange(100))
+    assert (found.bias, found.share) == (0.0, 0.0), "of integers every element counts"
