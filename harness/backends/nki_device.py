@@ -42,10 +42,11 @@ class NeuronDevice(Backend):
 
     def missing(self) -> str | None:
         """Not so where only nrtpy is missing, without which a kernel runs and cannot be timed by nrtpy."""
-        for part in (parts.device(), parts.nki(), parts.compiler(), parts.chip()):
-            if not part.found:
-                return part.step
-        return None
+        device = parts.device()
+        if not device.found:
+            return device.wrong  # which every table of a laptop says
+        needed = (parts.nki(), parts.compiler(), parts.chip())
+        return next((part.sentence for part in needed if not part.found), None)
 
     def run(self, problem: Problem, target: str | None) -> Any:
         own = problem.own_inputs()

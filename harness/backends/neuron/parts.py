@@ -24,16 +24,22 @@ SETUP = "as AWS's setup guide for Neuron says, from AWS's package index"
 
 @dataclass(frozen=True)
 class Part:
-    """One thing that has to be here: what was found, or what to do. `needed_to` says who cannot do without it."""
+    """One thing that has to be here: what was found, or what it is needed for, what is wrong, and what to do."""
 
     name: str
     found: str | None
     needed_to: str
+    wrong: str = ""
     step: str = ""
 
     @property
+    def sentence(self) -> str:
+        """What is wrong and what to do."""
+        return "; ".join(filter(None, (self.wrong, self.step)))
+
+    @property
     def words(self) -> str:
-        return self.found or f"needed to {self.needed_to}: {self.step}"
+        return self.found or f"needed to {self.needed_to}: {self.sentence}"
 
 
 def parts() -> list[Part]:
@@ -52,28 +58,27 @@ def parts() -> list[Part]:
         nki(),
         compiler(),
         Part("nrtpy", version and f"{version}, by {python}", "time kernels by the device's clock", why),
-        Part("neuron-explorer", explorer, "see a profile", "install the package aws-neuronx-tools"),
+        Part(
+            "neuron-explorer", explorer, "see a profile", "it is not on PATH", "install the package aws-neuronx-tools"
+        ),
     ]
 
 
 def first_missing(some: Sequence[Part]) -> str | None:
     """A sentence on the first part that is not here, None if all are."""
-    return next((f"{part.name}: {part.step}" for part in some if not part.found), None)
+    return next((f"{part.name}: {part.step or part.wrong}" for part in some if not part.found), None)
 
 
 def device() -> Part:
     here = len(glob.glob(f"{DEVICE.rstrip('0')}[0-9]*")) if os.path.exists(DEVICE) else 0
-    step = (
-        f"there is no Neuron device here ({DEVICE}); use an instance of Trn1, Inf2, Trn2 or Trn3 with the driver, "
-        "package aws-neuronx-dkms"
-    )
-    return Part("device", f"{DEVICE}, one of {here}" if here else None, "run kernels", step)
+    wrong = f"there is no Neuron device here ({DEVICE})"
+    step = "use an instance of Trn1, Inf2, Trn2 or Trn3 with the driver, package aws-neuronx-dkms"
+    return Part("device", f"{DEVICE}, one of {here}" if here else None, "run kernels", wrong, step)
 
 
 def chip() -> Part:
-    found = target()
-    step = f"the type of this instance cannot be read; set {OVERRIDE} to trn1, inf2, trn2 or trn3"
-    return Part("chip", found, "compile for it", step)
+    wrong = "the type of this instance cannot be read"
+    return Part("chip", target(), "compile for it", wrong, f"set {OVERRIDE} to trn1, inf2, trn2 or trn3")
 
 
 def target() -> str | None:
@@ -93,31 +98,33 @@ def nki() -> Part:
     """AWS's nki by what it consists of: it is not imported, which would start its compiler."""
     spec = PathFinder.find_spec("nki")
     version = _version("nki")
-    if spec is None:
-        return Part("nki", None, "compile kernels", f"AWS's nki is not installed; install it {SETUP}")
-    places = [*(spec.submodule_search_locations or []), ""]
-    if not any(glob.glob(os.path.join(place, "isa*")) for place in places if place):
-        step = (
-            f"the installed nki {version or '(of no version)'} is the placeholder of the public registry, not AWS's, "
-            f"which shadows it; `pip uninstall nki`, then install AWS's {SETUP}"
-        )
-        return Part("nki", None, "compile kernels", step)
-    return Part("nki", version or "here, of no version", "compile kernels")
+    found = None
+    wrong, step = "AWS's nki is not installed", f"install it {SETUP}"
+    if spec is not None:
+        places = spec.submodule_search_locations or []
+        if any(glob.glob(os.path.join(place, "isa*")) for place in places):
+            found = version or "here, of no version"
+        else:
+            which = f"nki {version}" if version else "nki"
+            wrong = f"the installed {which} is the placeholder of the public registry, not AWS's, which it shadows"
+            step = f"`pip uninstall nki`, then install AWS's {SETUP}"
+    return Part("nki", found, "compile kernels", wrong, step)
 
 
 def compiler() -> Part:
     version = _version("neuronx-cc")
+    found = None
     if PathFinder.find_spec("neuronxcc") is None:
-        what = (
-            f"the installed neuronx-cc {version} is the placeholder of the public registry; `pip uninstall neuronx-cc`"
-            if version
-            else "AWS's compiler neuronx-cc is not installed"
-        )
-        return Part("neuronx-cc", None, "compile kernels", f"{what}; install it {SETUP}")
-    if shutil.which("neuronx-cc", path=search_path()) is None:
-        step = "the command neuronx-cc is not on PATH, where nki calls it; activate the environment that it is in"
-        return Part("neuronx-cc", None, "compile kernels", step)
-    return Part("neuronx-cc", version or "here, of no version", "compile kernels")
+        wrong, step = "AWS's compiler neuronx-cc is not installed", f"install it {SETUP}"
+        if version:
+            wrong = f"the installed neuronx-cc {version} is the placeholder of the public registry"
+            step = f"`pip uninstall neuronx-cc`, then install AWS's {SETUP}"
+    elif shutil.which("neuronx-cc", path=search_path()) is None:
+        wrong = "the command neuronx-cc is not on PATH, where nki calls it"
+        step = "activate the environment that it is in"
+    else:
+        found, wrong, step = version or "here, of no version", "", ""
+    return Part("neuronx-cc", found, "compile kernels", wrong, step)
 
 
 def nrtpy_python() -> tuple[str | None, str]:

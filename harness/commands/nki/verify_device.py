@@ -45,7 +45,7 @@ def run(arguments: Namespace) -> int:
     check_required(["nki"])
     chip = parts.target()
     if chip is None:
-        raise RequiredMissing(parts.chip().step)
+        raise RequiredMissing(parts.chip().sentence)
     files.check_writable(arguments.file)
     session: Session = arguments.session or Session()
     common = {"backends": BACKENDS, "targets": (chip,), "timed": True, "timeout_s": arguments.timeout_s}

@@ -308,12 +308,13 @@ def test_doctor_says_which_part_is_missing_and_the_next_step(instance: Path, mon
     monkeypatch.setenv("TRIPTYCH_NRTPY_PYTHON", "nowhere")
     assert "names 'nowhere', which is no program" in told()
     (instance / "nki-env" / "neuronx-cc").unlink()
-    assert "next step: neuronx-cc: the command neuronx-cc is not on PATH" in told()
+    assert "next step: neuronx-cc: activate the environment" in told() and "neuronx-cc is not on PATH" in told()
     (instance / "nki-env" / "nki" / "isa.py").unlink()
-    assert "next step: nki: the installed nki 0.7.0 is the placeholder of the public registry" in told()
+    assert "the installed nki 0.7.0 is the placeholder of the public registry, not AWS's" in told()
+    assert "next step: nki: `pip uninstall nki`" in told()
     monkeypatch.delenv("NEURON_PLATFORM_TARGET_OVERRIDE")
     monkeypatch.setattr(parts, "PRODUCT", instance / "product")
-    assert "next step: chip: the type of this instance cannot be read" in told()
+    assert "next step: chip: set NEURON_PLATFORM_TARGET_OVERRIDE to" in told()
     (instance / "product").write_text("trn2u.48xlarge\n")
     assert parts.target() == "trn2"
 
