@@ -156,9 +156,16 @@ def test_patches_of_other_shapes():
     assert "slice 0 taken from slice 1" in patches(np.ones((2, 2, 2)), out=("H",))
 
 
+def test_patches_of_two_columns_and_of_five_axes():
+    assert "the last columns missing" in patches(np.ones((1, 2)))
+    ((head, values),) = patches(np.arange(48.0).reshape(2, 2, 3, 2, 2))["slice 0 taken from slice 1"]
+    assert head == (1, 1, 0) and values.tolist() == [[40, 41], [42, 43]]
+
+
 def test_numbers_that_are_not_finite_are_no_mean_and_not_doubled():
     found = patches([np.nan, 2.0, 4.0, np.inf])
     assert found["the mean everywhere"] == [(..., 3.0)] and found["one element doubled"] == [((2,), 8.0)]
+    assert patches([np.nan, 0.25, 0.5, np.inf])["one element doubled"] == [((2,), 1.0)]
     assert patches([np.nan, np.nan])["the mean everywhere"] == [(..., 0.0)]
 
 
@@ -200,7 +207,8 @@ def test_what_a_tolerance_accepts():
     tight = structs.replace(DERIVED, rel_l2=0.24)
     assert not sensitivity.accepts(replace(both, tolerance=tight), parts)
     assert sensitivity.accepts(replace(both, tolerance=tight), parts[:1])
-    assert not sensitivity.accepts(both, [(0, 4.6)]) and sensitivity.accepts(both, [(0, 4.5)])
+    wide = replace(both, tolerance=DERIVED)
+    assert not sensitivity.accepts(wide, [(0, 4.6)]) and sensitivity.accepts(wide, [(0, 4.5)])
     fixed = replace(both, tolerance=FIXED)
     assert sensitivity.accepts(fixed, parts) and not sensitivity.accepts(fixed, [(0, 4.3)])
 
@@ -216,6 +224,22 @@ def test_what_changes_a_result():
     assert sensitivity.changes(odd, (slice(None),), np.array([1, 0, 0, 0.1])), "one element suffices"
     by_unit = replace(odd, unit=np.full(4, 2.0**-34))
     assert sensitivity.changes(by_unit, 3, 1.0e-3 + 2.0**-19) and not sensitivity.changes(by_unit, 3, 1e-3 + 2.0**-21)
+
+
+def test_24_units_or_a_thousandth_of_the_largest():
+    narrow = expected_of([0.0, 0.0], dtype="bfloat16", unit=np.full(2, 2.0**-10))
+    assert sensitivity.changes(narrow, 0, 25 * 2.0**-10) and not sensitivity.changes(narrow, 0, 24 * 2.0**-10)
+    for largest in (4.0, 0.25):
+        expected = expected_of([0.0, largest])
+        assert not sensitivity.changes(expected, 0, largest * 2.0**-10)
+        assert sensitivity.changes(expected, 0, largest * 1.01 * 2.0**-10)
+
+
+def test_one_piece_that_changes_is_a_change(monkeypatch):
+    monkeypatch.setattr(sensitivity, "CHUNK", 1)
+    problem = problem_of(honest=(own,), corruptions={"half": lambda *_: (..., np.array([1.0, 3.0]))})
+    report = sensitivity.try_mutations(problem, expected_of([1.0, 2.0], structs.replace(FIXED, rtol=0.0, atol=1.5)))
+    assert "half" in report.accepted
 
 
 def test_mutations_are_sorted_by_what_comes_of_them():
