@@ -84,7 +84,7 @@ def remark(tolerance: Tolerance) -> str | None:
 
 def list_words(names: list[str]) -> str:
     """ "zeros, the mean everywhere and two rows swapped"."""
-    return " and ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names)
+    return " and ".join([", ".join(names[:-1]), names[-1]] if names[2:] else names)
 
 
 def bounds_in_words(tolerance: Tolerance) -> str:
@@ -120,7 +120,7 @@ def mutations_of(problem: Problem, reference: Array) -> Iterator[tuple[str, list
     last: tuple[Any, ...] = tuple(n - 1 for n in leading)
 
     def at(row: Any, column: Any) -> tuple[Any, ...]:
-        return (*last, row, column)[: len(last) + reference.ndim - len(leading)] if reference.ndim else ()
+        return (*last, row, column)[: reference.ndim]
 
     if rows > 1:
         yield "the last row missing", [(at(rows - 1, slice(None)), 0.0)]

@@ -29,9 +29,9 @@ def axis_pattern(failing: Array, word: str, name: str, tiles: Sequence[int]) -> 
     if last - first == len(where) - 1:
         span = f"{word}s {first}-{last}{of}"
         tile = max((t for t in tiles if first % t == 0 and last - first < t), default=0)
-        if tile and last == size - 1 and first > 0:
+        if tile and last == size - 1:
             return f"{span}, the last tile of {tile}"
-        if tile and len(where) == tile and size > tile:
+        if len(where) == tile:
             return f"{span}, a whole tile of {tile}"
         rest = {(0, size - 2): ", all but the last", (1, size - 1): ", all but the first"}
         return span + rest.get((first, last), ", up to the end" if last == size - 1 else "")
@@ -40,7 +40,7 @@ def axis_pattern(failing: Array, word: str, name: str, tiles: Sequence[int]) -> 
     if (steps == step).all() and first < step and last + step >= size and (len(where) > 2 or step in tiles):
         more = ", ..." if len(where) > 2 else ""
         return f"every {ordinal(step)} {word}{of} ({first}, {first + step}{more})"
-    for tile in sorted((t for t in tiles if 2 <= t <= size // 2), reverse=True):
+    for tile in (t for t in tiles if t <= size // 2):
         inside = np.unique(where % tile)
         again = np.flatnonzero(np.isin(np.arange(size) % tile, inside))
         if len(inside) <= tile // 2 and inside[-1] - inside[0] == len(inside) - 1 and np.array_equal(again, where):
@@ -85,7 +85,7 @@ def whole_pattern(got: Array, reference: Array, allowed: Array, names: Sequence[
         return None
     if (got == 0).all():
         return "the output is zero everywhere: was it written at all?"
-    if (got == got.flat[0]).all():
+    if got.min() == got.max():
         return f"every element is {got.flat[0]:.6g}"
     for what, other in candidates(reference, names):
         both = finite & np.isfinite(other)

@@ -229,3 +229,21 @@ def test_indices_and_masks_are_not_widened():
 def test_finite_is_what_stays_so_in_the_dtype_of_the_output():
     problem = problem_of(lambda x: np.array([1.0, 1e39, np.inf, np.nan]))
     assert problem.finite.tolist() == [True, False, False, False]
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype", "held"),
+    [
+        (np.array([1, 2], np.int32), np.int64, np.int64),
+        (np.array([1.0, 2.0], FLOAT), np.int64, np.int64),
+        (np.array([1, 0], np.uint8), np.bool_, np.bool_),
+        (np.array([1.5, 2.0], FLOAT), np.int64, FLOAT),
+        (np.array([2, 0], np.uint8), np.bool_, np.uint8),
+        (np.array([1, 2], np.int32), FLOAT, np.int32),
+        (np.array([1, 2], np.complex64), np.int64, np.complex64),
+    ],
+)
+def test_whole_numbers_are_held_in_the_dtype_of_the_reference(value, dtype, held):
+    found = prepared.held(value, np.dtype(dtype))
+    assert found.dtype == held and found.tolist() == value.astype(held).tolist()
+    assert prepared.held(value, value.dtype) is value
