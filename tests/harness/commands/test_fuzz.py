@@ -143,7 +143,7 @@ def drawn(op: Op, count: int, seed: int, **settings: Any) -> list[Any]:
 
 @pytest.mark.parametrize("op", builtin().values(), ids=lambda op: op.name)
 def test_cases_keep_to_the_limits_and_reach_tiles_dtypes_and_regimes(op: Op) -> None:
-    cases = drawn(op, 300, 1)
+    cases = drawn(op, 400, 1)
     regimes = set(REGIMES) if op.triton is not None else set(REGIMES) - {"strided"}
     assert {case.regime for case in cases} == regimes and {case.dtype for case in cases} == set(op.dtypes)
     for case in cases:

@@ -29,7 +29,9 @@ def test_each_row_has_a_file_with_a_function(command: Command) -> None:
 def test_each_file_has_a_row() -> None:
     rows = {command.run.partition(":")[0].rpartition(".")[2] for command in COMMANDS}
     assert {
-        file.stem for place in (FOLDER, FOLDER / "nki", FOLDER / "gpu") for file in place.glob("*.py")
+        file.stem
+        for place in (FOLDER, FOLDER / "nki", FOLDER / "gpu", FOLDER / "sharing")
+        for file in place.glob("*.py")
     } == rows | SHARED
 
 
