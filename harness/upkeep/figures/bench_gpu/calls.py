@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -106,8 +106,9 @@ def shapes_alone(op: Op, case: Case, inputs: Inputs) -> Problem:
         name: np.broadcast_to(np.zeros(()), tuple(case.axes[axis] for axis in axes))
         for name, axes in output_axes(op).items()
     }
-    case = Case(case.op, case.name, case.axes, case.dtype, {**case.params, **inputs.constants}, case.regime, case.seed)
-    return Problem(op, case, arrays, known={**known, **{name: np.broadcast_to(np.zeros(()), arrays[name].shape) for name in op.mutates}})
+    changed = {name: np.broadcast_to(np.zeros(()), arrays[name].shape) for name in op.mutates}
+    case = replace(case, params={**case.params, **inputs.constants})
+    return Problem(op, case, arrays, known={**known, **changed})
 
 
 def named(op: Op, returned: Any, wanted: list[str]) -> Outputs:

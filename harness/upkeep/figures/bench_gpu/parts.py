@@ -69,7 +69,11 @@ def is_small(op: Op, case: Case, found: Tensors) -> bool:
 
 
 def blocks(size: int, most: int) -> list[tuple[int, int]]:
-    """[start, end) of at most `most` at the start, inside and at the end."""
+    """[start, end) of at most `most` at the start, inside and at the end.
+
+    Odd sizes have odd pieces: some ops leave inputs out of such.
+    """
+    most -= size % 2
     inside = (size // 2) // most * most + 1 if size > 2 * most else 0
     return [(start, min(start + most, size)) for start in (0, inside, max(size - most, 0))]
 
