@@ -14,6 +14,7 @@ import pytest
 from msgspec import structs
 
 from triptych.harness.backends.clocks import summary
+from triptych.harness.backends.triton_launcher import launcher_of
 from triptych.harness.collection import builtin
 from triptych.harness.exit_codes import ExitCode
 from triptych.harness.ops.case import Case
@@ -24,15 +25,15 @@ from triptych.harness.results.document import read
 from triptych.harness.results.result import Result
 from triptych.harness.results.status import Cause, Evidence, Status
 from triptych.harness.upkeep.figures.bench_gpu import __main__ as command
-from triptych.harness.upkeep.figures.bench_gpu import calls, judged, nvml, parts, points, shares
+from triptych.harness.upkeep.figures.bench_gpu import calls, filled, judged, nvml, parts, points, shares
 from triptych.harness.upkeep.figures.bench_gpu.drawn import Inputs, draw
 from triptych.harness.upkeep.figures.bench_gpu.record import identity
 
-pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'triptych[torch]'")
+torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'triptych[torch]'")
 
-import gpu_rehearsal as rehearsal
+import gpu_rehearsal as rehearsal  # noqa: E402
 
-from triptych.harness.upkeep.figures.bench_gpu.session import DeviceLost
+from triptych.harness.upkeep.figures.bench_gpu.session import DeviceLost  # noqa: E402
 
 OPS = builtin()
 WITH_TRITON = [name for name, op in OPS.items() if op.triton is not None]
@@ -273,3 +274,40 @@ def test_without_a_gpu_it_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert command.main([]) == ExitCode.REQUIRED_MISSING
     out, err = capsys.readouterr()
     assert out == "" and err == "bench-gpu needs a GPU with Triton and PyTorch: there is no GPU.\n"
+
+
+# Triton's cache ------------------------------------------------------------------------------------------------------
+
+
+def test_a_filled_cache_holds_what_a_launch_asks_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from triton import knobs
+    from triton.runtime.driver import driver
+    from triton.runtime.jit import JITFunction
+
+    from triptych.harness.emulators.devices import DEVICES, pretend
+
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    found: list[bool] = []
+    monkeypatch.setattr(knobs.compilation, "listener", lambda **said: found.append(said["cache_hit"]))
+    case = Case("heads_first", "h", {"S": 40, "H": 3, "D": 16}, "bfloat16")
+    assert filled.fill("heads_first", case, "sm_90") == ""
+    assert found == [False] and list(tmp_path.rglob("_heads_first_kernel.cubin"))
+
+    # What Triton makes of a launch on tensors that are there, none of the emulators' patches in its way.
+    op = OPS["heads_first"]
+    with launcher_of(calls.shapes_alone(op, case, draw(op, case, "meta"))) as (launcher, _):
+        kernel = launcher.__globals__["_heads_first_kernel"]
+    run = JITFunction.run
+    monkeypatch.setattr(JITFunction, "run", lambda self, *args, **named: run(self, *args, **named | {"warmup": True}))
+    with pretend(DEVICES["sm_90"]):
+        monkeypatch.setattr(driver.active, "get_current_stream", lambda index: 0, raising=False)
+        kernel.device_caches.clear()
+        launcher(x=torch.zeros(40, 3, 16, dtype=torch.bfloat16), out=torch.zeros(3, 40, 16, dtype=torch.bfloat16))
+        kernel.device_caches.clear()
+    assert found == [False, True]
+
+
+def test_what_does_not_compile_is_said_case_by_case(capsys: pytest.CaptureFixture[str]) -> None:
+    case = Case("heads_first", "h", {"S": 40, "H": 3, "D": 16}, "no dtype")
+    assert command.fill([case], "sm_90") == ExitCode.MISMATCH
+    assert "heads_first h no dtype: " in capsys.readouterr().out

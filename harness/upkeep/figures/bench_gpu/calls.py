@@ -64,7 +64,7 @@ def made(op: Op, case: Case, inputs: Inputs) -> list[Contender]:
 
 def by_rival(op: Op, rival: Rival, given: Mapping[str, Any]) -> Callable[[dict[str, Any]], Call]:
     def prepare(tensors: dict[str, Any]) -> Call:
-        call = rival(**given | tensors)
+        call = rival(**{**given, **tensors})
         wanted = list(output_axes(op))
         return lambda: named(op, call(), wanted) | {name: tensors[name] for name in op.mutates}
 
@@ -103,7 +103,7 @@ def shapes_alone(op: Op, case: Case, inputs: Inputs) -> Problem:
         dtype = dtype_of(inputs.bytes_of.get(name) or str(tensor.dtype).removeprefix("torch."))
         arrays[name] = np.broadcast_to(np.zeros((), dtype), tuple(tensor.shape))
     known = {
-        name: np.broadcast_to(np.zeros(()), tuple(case.axes[axis] for axis in axes))
+        name: np.broadcast_to(np.zeros(()), tuple(case.axes[str(axis)] for axis in axes))
         for name, axes in output_axes(op).items()
     }
     changed = {name: np.broadcast_to(np.zeros(()), arrays[name].shape) for name in op.mutates}

@@ -97,6 +97,7 @@ class Cuda:
     def by_graph(self, prepare: Prepare, tensors: Tensors, changed: Sequence[str]) -> Sampler:
         """Replays of one graph. Of a call that changes its inputs each copy is launched once, and then restored."""
         torch = self.torch
+        before = {name: tensors[name].clone() for name in changed}
         first = prepare(tensors)
         outputs = first()
         each_us = min(self.one_call(first) for _ in range(3))
@@ -105,7 +106,6 @@ class Cuda:
         count = max(1, min(-int(-TIMES_CACHE * self.cache_bytes // size), MOST_LAUNCHES, fit))
         copies = [tensors, *({name: x.clone() for name, x in tensors.items()} for _ in range(count - 1))]
         calls = [first, *(prepare(copy) for copy in copies[1:])]
-        before = {name: tensors[name].clone() for name in changed}
         rounds = 1 if changed else max(1, min(int(GRAPH_US / (each_us * count)), MOST_LAUNCHES // count))
 
         def restore() -> None:

@@ -42,13 +42,13 @@ def as_numbers(tensor: Any, dtype: str) -> Array:
 
 
 class Generator:
-    """Random tensors of a case on a device."""
+    """Random tensors of a case on a device; on "meta" their shapes alone."""
 
     def __init__(self, case: Case, device: str) -> None:
         import torch
 
         self.torch, self.case, self.device = torch, case, device
-        self.random = torch.Generator(device).manual_seed(case.seed)
+        self.random = None if device == "meta" else torch.Generator(device).manual_seed(case.seed)
 
     def normal(self, *shape: int, width: float = 1.0, dtype: str = "") -> Any:
         """Standard normal numbers times a width, in the case's dtype."""

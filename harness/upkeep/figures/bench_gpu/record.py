@@ -118,8 +118,7 @@ class Record:
         if under_way:
             env["under_way"] = [list(identity(case)) for case in under_way]
         is_complete = len(results) == len(self.planned)
-        if is_complete:
-            shares.add_shares(results)
+        shares.add_shares(results)
         every = [*self.others, *results]
         planned = len(self.others) + len(self.planned)
         files.write(self.path, Document(complete=is_complete, planned=planned, env=env, results=every).to_json())

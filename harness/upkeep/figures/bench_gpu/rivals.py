@@ -120,7 +120,7 @@ def sdpa_backward(q: Any, k: Any, v: Any, dout: Any, causal: bool = False, **sav
     import torch
 
     leaves = [x.detach().requires_grad_() for x in (q, k, v)]
-    out = torch_attention(*leaves, causal)
+    out = torch_attention(leaves[0], leaves[1], leaves[2], causal)
     return lambda: torch.autograd.grad(out, leaves, dout, retain_graph=True)
 
 
