@@ -119,7 +119,17 @@ OWN = ("mask", "sdpa", "eager", "autograd", "cublas", "scaled_mm")
 def verdict(case: Case, inputs: Inputs, piece: parts.Part, outputs: Mapping[str, Any]) -> Any:
     arrays = {n: inputs.array(n, x) for n, x in piece.inputs.items()}
     found = calls.as_arrays(OPS[case.op], case, inputs, piece.cut(outputs))
-    return judged.verdicts(case.op, piece.case, arrays, [found], [None])[0]
+    return judged.each(case.op, piece.case, arrays, [found], [None])[0]
+
+
+def test_a_piece_that_takes_the_judge_too_long_is_not_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    def for_ever(*given: Any) -> Any:
+        while True:
+            pass
+
+    monkeypatch.setattr(judged, "SECONDS", 0.01)
+    monkeypatch.setattr(judged, "each", for_ever)
+    assert judged.verdicts("matmul", rehearsal.CASES[0], {}, [], []) is None
 
 
 @pytest.mark.parametrize("name", CUT)
@@ -311,3 +321,17 @@ def test_what_does_not_compile_is_said_case_by_case(capsys: pytest.CaptureFixtur
     case = Case("heads_first", "h", {"S": 40, "H": 3, "D": 16}, "no dtype")
     assert command.fill([case], "sm_90") == ExitCode.MISMATCH
     assert "heads_first h no dtype: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["--fill", "sm_7"], "cannot compile for 'sm_7'; the targets are sm_80, sm_90, sm_100, gfx942"),
+        (["softmax"], "softmax"),
+    ],
+)
+def test_a_wrong_command_line_says_what_there_is(
+    argv: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.main(argv) == ExitCode.USAGE
+    assert said in capsys.readouterr().err

@@ -7,13 +7,14 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from multiprocessing import get_context
 
 from triptych.harness import files
 from triptych.harness.backends import BACKENDS
 from triptych.harness.collection import builtin
+from triptych.harness.emulators.devices import DEVICES
 from triptych.harness.errors import UsageError
 from triptych.harness.exit_codes import ExitCode
 from triptych.harness.locks import lock
@@ -27,11 +28,11 @@ from triptych.harness.results.result import Result
 from triptych.harness.results.status import BAD
 from triptych.harness.upkeep.figures.bench_gpu import filled, points, shares
 from triptych.harness.upkeep.figures.bench_gpu.device import Cuda
-from triptych.harness.upkeep.figures.bench_gpu.record import Record
+from triptych.harness.upkeep.figures.bench_gpu.record import Record, identity
 from triptych.harness.upkeep.figures.bench_gpu.session import DeviceLost, Session
 
 MODULE = "triptych.harness.upkeep.figures.bench_gpu"
-THREADS = 4  # of a process that judges
+LONGEST = 60.0  # seconds that a launch waits for its kernels, which it then compiles itself
 
 
 def parsed(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -70,13 +71,13 @@ def main(argv: Sequence[str] | None = None) -> int:
                 return ExitCode.REQUIRED_MISSING
         files.check_writable(arguments.json)
         release = lock(arguments.json)
+        try:
+            again = run(ops, first, cases, arguments.json, begun + arguments.seconds)
+        finally:
+            release()
     except UsageError as error:
         say(f"bench_gpu: {error}")
         return ExitCode.USAGE
-    try:
-        again = run(ops, first, cases, arguments.json, begun + arguments.seconds)
-    finally:
-        release()
     if again is not None:
         seconds = ["--seconds", f"{again:.0f}"]
         os.execv(sys.executable, [sys.executable, "-m", MODULE, *(sys.argv[1:] if argv is None else argv), *seconds])
@@ -87,11 +88,19 @@ def run(ops: Mapping[str, Op], first: Sequence[Case], cases: Sequence[Case], pat
     """A session until `end`; the seconds that are left if it lost the GPU, and a new process may go on."""
     device = Cuda()
     record = Record(path, ops, first, cases, device.gpus, f"python -m {MODULE} --json {os.path.basename(path)}")
-    with workers() as judges, workers() as compilers:
-        target = filled.target_here()
-        for case in [*first, *cases] if target else []:
-            compilers.submit(filled.fill, case.op, case, target)
-        session = Session(record, first, cases, end - time.monotonic(), device, judges, say=say)
+    cores, target = os.cpu_count() or 2, filled.target_here()
+    with workers(max(1, cores - 4)) as judges, workers(max(1, cores // 2)) as compilers:
+        missing = {row[:3] for row in record.planned if not record.has(row)}
+        filling = {}
+        for case in [*first, *cases]:
+            if target is not None and identity(case) in missing:
+                filling[identity(case)] = compilers.submit(filled.fill, case.op, case, target)
+
+        def ready(case: Case) -> None:
+            if identity(case) in filling:
+                wait([filling[identity(case)]], timeout=LONGEST)
+
+        session = Session(record, first, cases, end - time.monotonic(), device, judges, ready=ready, say=say)
         try:
             session.run()
         except DeviceLost as error:
@@ -101,11 +110,10 @@ def run(ops: Mapping[str, Op], first: Sequence[Case], cases: Sequence[Case], pat
 
 
 @contextmanager
-def workers() -> Iterator[ProcessPoolExecutor]:
-    """Processes without a GPU, of few threads each; they start anew, because a GPU's context cannot be forked."""
-    for name in ONE_THREAD:
-        os.environ[name] = str(THREADS)
-    pool = ProcessPoolExecutor(max(1, (os.cpu_count() or 2) // 2), mp_context=get_context("spawn"))
+def workers(count: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes without a GPU, of one thread each; they start anew, because a GPU's context cannot be forked."""
+    os.environ.update(ONE_THREAD)
+    pool = ProcessPoolExecutor(count, mp_context=get_context("spawn"))
     try:
         yield pool
     finally:
@@ -113,7 +121,9 @@ def workers() -> Iterator[ProcessPoolExecutor]:
 
 
 def fill(cases: Sequence[Case], target: str) -> int:
-    """Compile all that a session launches, in the order in which it does; says what does not compile."""
+    """Compile all that a session launches, the most telling first; says what does not compile."""
+    if target not in DEVICES:
+        raise UsageError(f"cannot compile for {target!r}; the targets are {', '.join(DEVICES)}.")
     failed = 0
     for i, case in enumerate(cases):
         print(f"[{i}/{len(cases)}] {case.op} {case.name} {case.dtype}", file=sys.stderr)

@@ -14,7 +14,8 @@ from triptych.harness.ops.case import Case
 from triptych.harness.ops.op import Op
 from triptych.harness.upkeep.figures.bench_gpu.drawn import Inputs
 
-ROWS, FEW_ROWS = 64, 4  # of a piece; few of an op that gives a number or two for each, of which the judge draws many
+ROWS = 64  # of a piece
+FEW_ROWS = 4  # where the judge takes long for each: of caches, and of ops that give a number or two for a row
 COLUMNS = 2048  # of a piece of a product
 KEYS = 128  # of a piece of dk and dv
 WHOLE_FLOPS, WHOLE_NUMBERS = 2**32, 2**24  # up to which a case is judged as it is
@@ -207,10 +208,8 @@ def of_caches(case: Case, found: Tensors) -> Iterator[Part]:
     """Some new tokens of one sequence and key head, over the cache as those before them leave it."""
     page, tokens = case.axes.get("P", 0), case.axes["T"]
     group, last = case.axes["H"] // case.axes["Hkv"], case.axes["B"] - 1
-    where = zip(
-        blocks(tokens, ROWS), (0, last // 2, last), (0, case.axes["Hkv"] // 2, case.axes["Hkv"] - 1), strict=True
-    )
-    for (start, end), b, key_head in dict.fromkeys(where):
+    ends = blocks(tokens, FEW_ROWS)[::2]  # the first and the last: a cache takes the judge long
+    for (start, end), b, key_head in dict.fromkeys(zip(ends, (0, last), (0, case.axes["Hkv"] - 1), strict=True)):
         length = int(found["lengths"][b])
         one, heads = slice(b, b + 1), slice(key_head * group, key_head * group + group)
         kept = slice(key_head, key_head + 1)

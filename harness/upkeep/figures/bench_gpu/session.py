@@ -1,12 +1,13 @@
 """One session on a GPU: everything is checked, then measured point by point until its seconds are over.
 
 What the document holds already is not measured again, and the points that a killed session was at are tried last.
-While one point is timed, the pieces of the next are judged in other processes.
+While one point is timed, the pieces of the next ones are judged in other processes.
 """
 
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
@@ -29,7 +30,12 @@ from triptych.harness.upkeep.figures.bench_gpu.parts import Part, parts
 from triptych.harness.upkeep.figures.bench_gpu.record import Record, identity, key
 from triptych.harness.upkeep.figures.bench_gpu.timed import time_all
 
+AHEAD = 6  # points whose outputs are being judged while another is timed
 NO_KERNEL = ("No available kernel", "No viable backend")  # what SDPA says of an implementation that lacks the case
+
+
+def nothing(case: Case) -> None:
+    """What there is to wait for where kernels are compiled when they are launched."""
 
 
 class DeviceLost(Exception):
@@ -46,7 +52,7 @@ class Begun:
     inputs: Inputs = field(default_factory=lambda: Inputs({}))
     ran: list[tuple[Contender, Result, dict[str, Any]]] = field(default_factory=list)  # with what they computed
     pieces: list[Part] = field(default_factory=list)
-    verdicts: list[Future[list[Verdict]]] = field(default_factory=list)  # of each piece, on each of `ran`
+    verdicts: list[Future[list[Verdict] | None]] = field(default_factory=list)  # of each piece, on each of `ran`
 
 
 class Session:
@@ -54,6 +60,7 @@ class Session:
 
     seconds: after which no further point is begun.
     pool: judges; its processes have no GPU.
+    ready: waits until the kernels of a case are compiled, where somebody else does that.
     clock: seconds that pass.
     say: takes a line for the user.
     """
@@ -67,11 +74,13 @@ class Session:
         device: Device,
         pool: Executor,
         *,
+        ready: Callable[[Case], None] = nothing,
         clock: Callable[[], float] = time.monotonic,
         say: Callable[[str], None] = print,
     ) -> None:
         self.record, self.first, self.cases = record, first, cases
-        self.seconds, self.device, self.pool, self.clock, self.say = seconds, device, pool, clock, say
+        self.seconds, self.device, self.pool = seconds, device, pool
+        self.ready, self.clock, self.say = ready, clock, say
         self.start = clock()
 
     def left(self) -> float:
@@ -109,6 +118,7 @@ class Session:
         op = self.record.ops[case.op]
         outputs = None
         if self.is_supported(op, case, row):
+            self.ready(case)
             problem = Problem.of(op, case)
             tensors = {name: to_torch(as_held(x), self.device.kind) for name, x in problem.own_inputs().items()}
             held = {name: x.dtype.name for name, x in problem.inputs.items() if as_held(x).dtype != x.dtype}
@@ -130,18 +140,17 @@ class Session:
         missing = {row[:3] for row in self.record.planned if not self.record.has(row) and row not in self.record.small}
         todo = [case for case in self.cases if identity(case) in missing]
         todo.sort(key=lambda case: identity(case) in self.record.at)
-        pending: Begun | None = None
+        pending: deque[Begun] = deque()
         self.record.write(under_way=todo[:1])
         for i, case in enumerate(todo):
             if self.left() <= 0:
                 self.say(f"the time is over: {len(todo) - i} of {len(self.cases)} points are left for another session")
                 break
-            begun = self.begin(case)
-            if pending is not None:
-                self.end(pending, under_way=todo[i : i + 2])
-            pending = begun
-        if pending is not None:
-            self.end(pending)
+            pending.append(self.begin(case))
+            if len(pending) > AHEAD:
+                self.end(pending.popleft(), under_way=todo[i + 1 - AHEAD : i + 2])
+        while pending:
+            self.end(pending.popleft(), under_way=[begun.case for begun in pending])
 
     def begin(self, case: Case) -> Begun:
         """Draw, run every contender once, and have the pieces of what they computed judged."""
@@ -149,6 +158,7 @@ class Session:
         begun = Begun(op, case, [self.record.row(case, *who) for who in calls.contenders(op, case)])
         new = [row for row in begun.rows if not self.record.has(key(row))]  # what a lost device left is not tried again
         try:
+            self.ready(case)
             begun.inputs = draw(op, case, self.device.kind)
             made = {(one.backend, one.target): one for one in calls.made(op, case, begun.inputs)}
         except Exception as error:
@@ -208,11 +218,13 @@ class Session:
     def end(self, begun: Begun, under_way: Sequence[Case] = ()) -> None:
         """Wait for the verdicts, time what is right, and write the rows.
 
-        under_way: what comes next, of which one is begun.
+        under_way: what is begun, and what comes next.
         """
         found: list[list[Verdict]] = []
         try:
-            found = [future.result() for future in begun.verdicts]
+            of_pieces = [future.result() for future in begun.verdicts]
+            begun.pieces = [piece for piece, one in zip(begun.pieces, of_pieces, strict=True) if one is not None]
+            found = [one for one in of_pieces if one is not None]
         except Exception as error:
             self.fail([row for _, row, _ in begun.ran], error)
             begun.ran.clear()
