@@ -134,7 +134,7 @@ def test_a_piece_that_takes_the_judge_too_long_is_not_judged(monkeypatch: pytest
 
 @pytest.mark.parametrize("name", CUT)
 def test_pieces_are_the_same_op_and_the_last_row_counts(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parts, "WHOLE_NUMBERS", 0)
+    monkeypatch.setattr(parts, "SMALL_NUMBERS", 0)
     monkeypatch.setattr(parts, "COLUMNS", 100)
     case, inputs, pieces, outputs = cut(name)
     last = pieces[-1]
@@ -151,6 +151,7 @@ def test_what_cannot_be_cut_is_judged_whole_or_not_at_all(monkeypatch: pytest.Mo
     op, case = OPS["heads_first"], Case("heads_first", "h", {"S": 5, "H": 3, "D": 4}, "bfloat16")
     inputs = draw(op, case, "cpu")
     assert [dict(piece.case.axes) for piece in parts.parts(op, case, inputs)] == [dict(case.axes)]
+    monkeypatch.setattr(parts, "SMALL_NUMBERS", 0)
     monkeypatch.setattr(parts, "WHOLE_NUMBERS", 0)
     assert parts.parts(op, case, inputs) == []
     assert judged.unjudged([], {"": None}) == ["the output"]

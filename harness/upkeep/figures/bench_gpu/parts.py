@@ -15,10 +15,12 @@ from triptych.harness.ops.op import Op
 from triptych.harness.upkeep.figures.bench_gpu.drawn import Inputs
 
 ROWS = 64  # of a piece
-FEW_ROWS = 4  # where the judge takes long for each: of caches, and of ops that give a number or two for a row
+FEW_ROWS = 4  # new tokens over a cache, for each of which the judge takes long
+FEWEST_ROWS = 2  # of an op that gives a number or two for each: the judge draws many more of them
 COLUMNS = 2048  # of a piece of a product
 KEYS = 128  # of a piece of dk and dv
-WHOLE_FLOPS, WHOLE_NUMBERS = 2**32, 2**24  # up to which a case is judged as it is
+SMALL_FLOPS, SMALL_NUMBERS = 2**28, 2**18  # up to which a case is judged as it is
+WHOLE_FLOPS, WHOLE_NUMBERS = 2**32, 2**23  # up to which one that cannot be cut is
 MOST_NUMBERS = 2**28  # of the inputs of a piece
 Tensors = Mapping[str, Any]
 Dimensions = Mapping[str, Sequence[str | int]]  # the axes of each tensor
@@ -53,10 +55,12 @@ def parts(op: Op, case: Case, inputs: Inputs) -> list[Part]:
         pieces = of_queries(case, found, ("", "out", "lse"))
     elif {"q", "k_cache", "lengths"} <= found.keys():
         pieces = of_caches(case, found)
-    elif is_small(op, case, found):
+    elif is_within(SMALL_FLOPS, SMALL_NUMBERS, op, case, found):
         pieces = iter([Part(case, dict(found), dict)])
     elif op.alone is not None and op.alone.axis in ("M", "S") or "M" in op.axes:
         pieces = of_rows(op, case, found, "M" if "M" in op.axes else "S")
+    elif is_within(WHOLE_FLOPS, WHOLE_NUMBERS, op, case, found):
+        pieces = iter([Part(case, dict(found), dict)])
     return [part for part in pieces if numbers(part.inputs) <= MOST_NUMBERS]
 
 
@@ -64,9 +68,9 @@ def numbers(tensors: Tensors) -> int:
     return sum(x.numel() for x in tensors.values())
 
 
-def is_small(op: Op, case: Case, found: Tensors) -> bool:
+def is_within(flops: int, most: int, op: Op, case: Case, found: Tensors) -> bool:
     work = op.flops(case.axes, case.params) if op.flops else 0
-    return work <= WHOLE_FLOPS and numbers(found) <= WHOLE_NUMBERS
+    return work <= flops and numbers(found) <= most
 
 
 def blocks(size: int, most: int) -> list[tuple[int, int]]:
@@ -74,7 +78,7 @@ def blocks(size: int, most: int) -> list[tuple[int, int]]:
 
     Odd sizes have odd pieces: some ops leave inputs out of such.
     """
-    most -= size % 2
+    most -= (most - size) % 2
     inside = (size // 2) // most * most + 1 if size > 2 * most else 0
     return [(start, min(start + most, size)) for start in (0, inside, max(size - most, 0))]
 
@@ -83,7 +87,7 @@ def of_rows(op: Op, case: Case, found: Tensors, axis: str) -> Iterator[Part]:
     """Rows of an op whose rows are independent of each other, and columns of a product; of a batch, the last one."""
     dimensions = input_axes(op)
     outputs = {name: axes for name, axes in output_axes(op).items() if axis in axes}
-    rows = FEW_ROWS if all(len(axes) == 1 for axes in outputs.values()) else ROWS
+    rows = FEWEST_ROWS if all(len(axes) == 1 for axes in outputs.values()) else ROWS
     columns = blocks(case.axes["N"], COLUMNS) if op.name in PRODUCTS else [None] * 3
     for (start, end), of_columns in dict.fromkeys(zip(blocks(case.axes[axis], rows), columns, strict=True)):
         ranges = {axis: (start, end)}
