@@ -324,6 +324,28 @@ def test_what_does_not_compile_is_said_case_by_case(capsys: pytest.CaptureFixtur
     assert "heads_first h no dtype: " in capsys.readouterr().out
 
 
+def test_the_command_judges_and_compiles_in_processes_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(command, "builtin", rehearsal.table)
+    monkeypatch.setattr(command, "Cuda", rehearsal.StandIn)
+    cases, small = rehearsal.CASES[:1], rehearsal.first(rehearsal.CASES[:1])
+    monkeypatch.setattr(points, "points", lambda ops: cases)
+    monkeypatch.setattr(points, "checks", lambda ops: small)
+    monkeypatch.setattr(filled, "target_here", lambda: "sm_90")
+    for name in ("triton", "torch"):
+        monkeypatch.setattr(type(command.BACKENDS[name]), "missing", lambda self: None)
+    path, cache = tmp_path / "report.json", tmp_path / "cache"
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(cache))
+    for name in command.ONE_THREAD:
+        monkeypatch.setenv(name, "1")
+    assert command.main(["--json", str(path), "--cache", str(cache)]) == ExitCode.OK
+    out, err = capsys.readouterr()
+    assert "matmul: triton runs at 1.00 times torch's speed" in out and "matmul m bfloat16: 2 of 2 timed" in err
+    assert read(str(path)).complete and list(cache.rglob("_matmul_kernel.cubin"))
+
+
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
