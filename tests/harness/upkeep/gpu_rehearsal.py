@@ -16,8 +16,9 @@ from typing import Any
 from triptych.harness.collection import builtin
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.op import Op
-from triptych.harness.upkeep.figures.bench_gpu import nvml, points
-from triptych.harness.upkeep.figures.bench_gpu.device import Sampler
+from triptych.harness.upkeep.figures.bench_gpu import points
+from triptych.harness.upkeep.figures.bench_gpu.clocks import nvml
+from triptych.harness.upkeep.figures.bench_gpu.clocks.device import Sampler
 from triptych.harness.upkeep.figures.bench_gpu.record import Record
 from triptych.harness.upkeep.figures.bench_gpu.rivals import RIVALS
 from triptych.harness.upkeep.figures.bench_gpu.session import Session

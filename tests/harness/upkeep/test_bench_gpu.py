@@ -25,7 +25,8 @@ from triptych.harness.results.document import read
 from triptych.harness.results.result import Result
 from triptych.harness.results.status import Cause, Evidence, Status
 from triptych.harness.upkeep.figures.bench_gpu import __main__ as command
-from triptych.harness.upkeep.figures.bench_gpu import calls, filled, judged, nvml, parts, points, shares
+from triptych.harness.upkeep.figures.bench_gpu import calls, filled, judged, parts, points, shares
+from triptych.harness.upkeep.figures.bench_gpu.clocks import nvml
 from triptych.harness.upkeep.figures.bench_gpu.drawn import Inputs, draw
 from triptych.harness.upkeep.figures.bench_gpu.record import identity
 

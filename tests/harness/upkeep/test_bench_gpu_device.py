@@ -11,7 +11,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'triptych[torch]'")
 
-from triptych.harness.upkeep.figures.bench_gpu import device, nvml  # noqa: E402
+from triptych.harness.upkeep.figures.bench_gpu.clocks import device, nvml  # noqa: E402
 
 US = 7.0  # of a launch
 MIB = 2**20

@@ -27,7 +27,7 @@ from triptych.harness.results.document import read
 from triptych.harness.results.result import Result
 from triptych.harness.results.status import BAD
 from triptych.harness.upkeep.figures.bench_gpu import filled, points, shares
-from triptych.harness.upkeep.figures.bench_gpu.device import Cuda
+from triptych.harness.upkeep.figures.bench_gpu.clocks.device import Cuda
 from triptych.harness.upkeep.figures.bench_gpu.record import Record, identity
 from triptych.harness.upkeep.figures.bench_gpu.session import DeviceLost, Session
 

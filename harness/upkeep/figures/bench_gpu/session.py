@@ -24,11 +24,11 @@ from triptych.harness.results.result import Result
 from triptych.harness.results.status import BAD, Cause, Status
 from triptych.harness.upkeep.figures.bench_gpu import calls, judged
 from triptych.harness.upkeep.figures.bench_gpu.calls import Contender, as_arrays
-from triptych.harness.upkeep.figures.bench_gpu.device import Device
+from triptych.harness.upkeep.figures.bench_gpu.clocks.device import Device
+from triptych.harness.upkeep.figures.bench_gpu.clocks.timed import time_all
 from triptych.harness.upkeep.figures.bench_gpu.drawn import Inputs, draw
 from triptych.harness.upkeep.figures.bench_gpu.parts import Part, parts
 from triptych.harness.upkeep.figures.bench_gpu.record import Record, identity, key
-from triptych.harness.upkeep.figures.bench_gpu.timed import time_all
 
 AHEAD = 6  # points whose outputs are being judged while another is timed
 NO_KERNEL = ("No available kernel", "No viable backend")  # what SDPA says of an implementation that lacks the case

@@ -13,8 +13,8 @@ from typing import Any, Protocol
 
 from triptych.harness.backends.clocks import event_timer
 from triptych.harness.results import environment
-from triptych.harness.upkeep.figures.bench_gpu import nvml
 from triptych.harness.upkeep.figures.bench_gpu.calls import Call, Outputs
+from triptych.harness.upkeep.figures.bench_gpu.clocks import nvml
 from triptych.harness.upkeep.figures.bench_gpu.judged import sentence
 
 GRAPH_US = 1000.0  # that a graph runs at least, beside which its own launch is nothing

@@ -15,9 +15,9 @@ from triptych.harness.ops.op import Op
 from triptych.harness.results.result import Result
 from triptych.harness.results.status import Cause, Evidence
 from triptych.harness.results.timing import Measured
-from triptych.harness.upkeep.figures.bench_gpu import nvml
 from triptych.harness.upkeep.figures.bench_gpu.calls import Contender
-from triptych.harness.upkeep.figures.bench_gpu.device import Device, Sampler
+from triptych.harness.upkeep.figures.bench_gpu.clocks import nvml
+from triptych.harness.upkeep.figures.bench_gpu.clocks.device import Device, Sampler
 from triptych.harness.upkeep.figures.bench_gpu.judged import refuse, sentence
 
 SECONDS = 0.25  # that the samples of a contender last, their launches counted
