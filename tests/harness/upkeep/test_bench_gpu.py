@@ -325,6 +325,7 @@ def test_what_does_not_compile_is_said_case_by_case(capsys: pytest.CaptureFixtur
     assert "heads_first h no dtype: " in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_command_judges_and_compiles_in_processes_of_their_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -73,8 +73,13 @@ def pinned(rival: Rival, backend: str) -> Rival:
 
 
 def sdpa(q: Any, k: Any, v: Any, causal: bool = False, **others: Any) -> Call:
-    """A single query sees every key, and needs no mask."""
-    return lambda: torch_attention(q, k, v, causal and q.shape[2] > 1)
+    """A single query sees every key, and needs no mask; grouped heads are asked for where there are any."""
+    from torch.nn.functional import scaled_dot_product_attention
+
+    is_causal, grouped = causal and q.shape[2] > 1, q.shape[1] != k.shape[1]
+    if is_causal and q.shape[2] != k.shape[2]:
+        return lambda: torch_attention(q, k, v, causal)
+    return lambda: scaled_dot_product_attention(q, k, v, is_causal=is_causal, enable_gqa=grouped)
 
 
 def sdpa_masked(q: Any, k: Any, v: Any, mask: Any, **others: Any) -> Call:
@@ -120,7 +125,7 @@ def sdpa_backward(q: Any, k: Any, v: Any, dout: Any, causal: bool = False, **sav
     import torch
 
     leaves = [x.detach().requires_grad_() for x in (q, k, v)]
-    out = torch_attention(leaves[0], leaves[1], leaves[2], causal)
+    out = sdpa(leaves[0], leaves[1], leaves[2], causal)()
     return lambda: torch.autograd.grad(out, leaves, dout, retain_graph=True)
 
 
