@@ -37,7 +37,7 @@ lowest:  ## the fast tests, or some: TESTS=tests/triton, with the lowest version
 bench: $(TESTABLE)  ## time the benchmark cases under pytest-benchmark
 	$(BIN)/python -m pytest tests/benchmarks --benchmark-enable
 
-bench-gpu: $(TESTABLE)  ## check and time the triton and torch backends on this machine's GPU
+bench-gpu: $(TESTABLE)  ## check and time all ops on this machine's GPU beside PyTorch (docs/h200.md)
 	$(BIN)/python -m triptych.harness.upkeep.figures.bench_gpu
 
 bench-simulator: $(INSTALLED)  ## the simulator's time against NumPy's for the same arithmetic
