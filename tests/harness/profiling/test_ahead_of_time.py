@@ -16,6 +16,10 @@ from triptych.harness.profiling import ahead_of_time
 
 OPS = builtin()
 ATTENTIONS = [name for name, op in OPS.items() if name.startswith("attention") and op.triton is not None]
+# Options change what a program does on one GPU as on another; what differs between GPUs are the tiles of these.
+COMPILED = [(name, "sm_90") for name in ATTENTIONS] + [
+    (name, target) for name in ("attention", "attention_backward") for target in TARGETS if target != "sm_90"
+]
 
 
 @pytest.mark.parametrize("name", ["attention_lse", "attention_decode", "attention_backward"])
@@ -33,8 +37,7 @@ def test_outputs_with_axes_have_shapes_and_are_not_computed(name, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("name", ATTENTIONS)
+@pytest.mark.parametrize(("name", "target"), COMPILED)
 def test_attention_of_a_model_has_no_heavy_spill_and_uses_the_matrix_unit(name, target):
     found = list(ahead_of_time.compilations([OPS[name]], Selection(sets=["model"], names="llama-3.1-8b/*"), [target]))
     assert found and all(one.kernel is not None and one.fault == "" for one in found), [one.fault for one in found]
