@@ -181,14 +181,27 @@ def mutants(path: Path) -> list[Mutant]:
     finder = _Finder(text)
     tree = ast.parse(text)
     finder.visit(tree)
-    unchanged = ast.dump(tree)
+    lines = text.splitlines(keepends=True)
+    places = {line: place for place in map(place_of, tree.body) for line in place}
+    unchanged = {
+        place: ast.dump(ast.parse("".join(lines[place.start - 1 : place.stop - 1]))) for place in places.values()
+    }
     found: dict[str, Mutant] = {}
     for node, operator, replacement, function in finder.found:
         source = replaced(text, node, replacement)
-        tuning = function == "config" and "EVEN_K" not in text.splitlines()[node.lineno - 1]  # type: ignore[attr-defined]
-        if not tuning and is_another(unchanged, source):
+        place = places[node.lineno]  # type: ignore[attr-defined]
+        changed = source.splitlines(keepends=True)
+        statement = "".join(changed[place.start - 1 : place.stop - 1 + len(changed) - len(lines)])
+        tuning = function == "config" and "EVEN_K" not in lines[node.lineno - 1]  # type: ignore[attr-defined]
+        if not tuning and is_another(unchanged[place], statement):
             found.setdefault(source, Mutant(path, node.lineno, function, operator, source))  # type: ignore[attr-defined]
     return sorted(found.values(), key=lambda mutant: mutant.line)
+
+
+def place_of(statement: ast.stmt) -> range:
+    """The lines of a statement of the module, in which what is changed in it is looked at: not the whole file."""
+    decorators: list[ast.expr] = getattr(statement, "decorator_list", [])
+    return range(min(node.lineno for node in (statement, *decorators)), (statement.end_lineno or statement.lineno) + 1)
 
 
 def replaced(text: str, node: ast.AST, replacement: str) -> str:
