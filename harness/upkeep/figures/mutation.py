@@ -201,7 +201,8 @@ def mutants(path: Path) -> list[Mutant]:
 def place_of(statement: ast.stmt) -> range:
     """The lines of a statement of the module, in which what is changed in it is looked at: not the whole file."""
     decorators: list[ast.expr] = getattr(statement, "decorator_list", [])
-    return range(min(node.lineno for node in (statement, *decorators)), (statement.end_lineno or statement.lineno) + 1)
+    first = min([statement.lineno, *[decorator.lineno for decorator in decorators]])
+    return range(first, (statement.end_lineno or first) + 1)
 
 
 def replaced(text: str, node: ast.AST, replacement: str) -> str:
