@@ -57,7 +57,7 @@ def rows_of(path: Path) -> dict[tuple[str, str | None], Result]:
 def test_every_op_with_a_triton_panel_is_measured_and_the_most_telling_come_first() -> None:
     cases = points.points(OPS)
     assert {case.op for case in cases} == set(WITH_TRITON)
-    assert len({identity(case) for case in cases}) == len(cases) > 240
+    assert len({identity(case) for case in cases}) == len(cases) > 230
     assert [case.name for case in cases[:2]] == ["8192x8192x8192", "4096x4096x4096"]
     early = cases[:60]
     assert {case.op for case in early} >= set(WITH_TRITON) - set(points.SAME_PRODUCT)
