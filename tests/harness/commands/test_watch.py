@@ -59,7 +59,11 @@ def test_a_run_follows_each_save_and_ends_with_ctrl_c(tmp_path: Path) -> None:
             text = wait_for(2)
         finally:
             os.killpg(job.pid, signal.SIGINT)
-            job.wait(timeout=60)
+            try:
+                job.wait(timeout=60)
+            except subprocess.TimeoutExpired:
+                os.killpg(job.pid, signal.SIGKILL)
+                job.wait()
     assert "changed: twice 3 float32 numpy: error → passed" in text and "resuming" not in text, text
     assert "changed: twice 5 float32 numpy: error → passed" in text and job.returncode == ExitCode.OK
 
