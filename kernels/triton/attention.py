@@ -241,13 +241,14 @@ def config(Sq, Sk, D, element_size, hides, backend, shared_bytes):
     """Tile sizes, warps and pipeline stages, such that `acc`, the scores and p fit the registers without spills.
 
     hides: some keys are hidden from some rows, and the masks need room. float32 has no tensor cores: its operands take
-    registers too. A head of more than 128 numbers has half as many rows where the registers hold all of `acc`, which
-    they do not on NVIDIA from Hopper on; AMD's have room for it in programs of four wavefronts, 512 registers a lane.
+    registers too, on Hopper and later so many that half of the rows have to do. A head of more than 128 numbers has
+    half as many rows where the registers hold all of `acc`, which they do not on NVIDIA from Hopper on; AMD's have room
+    for it in programs of four wavefronts, 512 registers a lane.
     """
     block_d = max(16, triton.next_power_of_2(D))
     warps, small = 8, backend != "cuda" or shared_bytes < 200 * 1024
     if element_size == 4:
-        block_m, block_n = 64, 16
+        block_m, block_n = 64 if small else 32, 16
     elif block_d > 128:
         block_m, block_n, warps = 64 if small else 128, 64, 8 if backend == "cuda" else 4
     else:
@@ -261,7 +262,7 @@ def config(Sq, Sk, D, element_size, hides, backend, shared_bytes):
         "BLOCK_M": block_m,
         "BLOCK_N": block_n,
         "BLOCK_D": block_d,
-        "num_warps": warps if block_m >= 64 else 4,
+        "num_warps": warps if block_m >= (32 if element_size == 4 else 64) else 4,
         "num_stages": max(1, min(deepest, fit)),
         "enable_fp_fusion": True,  # a * b + c rounds once; said aloud because Triton 3.10 changes the default
     }
