@@ -28,6 +28,13 @@ op = Op("twice", {"x": ("M",)}, lambda x: 2 * x, [{"M": 3}, {"M": 5}], nki=None,
 """
 HELPED = FILE.replace("from triptych", "from beside import factor\nfrom triptych").replace("2 * x", "factor() * x")
 
+# Who runs the tests in the background may ignore SIGINT, and a process inherits that.
+WITH_INTERRUPTS = """
+import runpy, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+runpy.run_module("triptych", run_name="__main__")
+"""
+
 
 @pytest.mark.skipif(os.name != "posix", reason="Ctrl-C is sent as POSIX's signal")
 def test_a_run_follows_each_save_and_ends_with_ctrl_c(tmp_path: Path) -> None:
@@ -39,7 +46,7 @@ def test_a_run_follows_each_save_and_ends_with_ctrl_c(tmp_path: Path) -> None:
     log = tmp_path / "log.txt"
     with log.open("w") as stream:
         job = subprocess.Popen(
-            [sys.executable, "-m", "triptych", *words],
+            [sys.executable, "-c", WITH_INTERRUPTS, *words],
             stdout=stream,
             stderr=stream,
             env=env,
