@@ -14,7 +14,7 @@ import time
 import traceback
 from collections.abc import Callable
 from subprocess import TimeoutExpired
-from typing import BinaryIO
+from typing import BinaryIO, NoReturn
 
 from triptych.harness import one_thread
 
@@ -96,10 +96,15 @@ def _become(main: Callable[[], object], requests: int, replies: int, keep: int |
     except BaseException:
         traceback.print_exc()
     finally:
-        with contextlib.suppress(BaseException):
-            sys.stdout.flush()
-            sys.stderr.flush()
-        os._exit(code)
+        leave(code)
+
+
+def leave(code: int) -> NoReturn:
+    """End a child at once: what its parent meant to do at its own end is not done twice, and what was printed stays."""
+    with contextlib.suppress(BaseException):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
 
 
 def _let_go_of_all_but(keep: int | None) -> None:
