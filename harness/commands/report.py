@@ -14,7 +14,7 @@ from triptych.harness.reports.terminal import Ticker
 from triptych.harness.results.document import Document, read
 from triptych.harness.running.session import Run
 
-STAND_INS = ("model",)  # whose few rows the interpreter bears; what models serve is predicted beside them
+STAND_INS = ("model",)  # of few rows; what models serve is predicted beside them
 
 
 def run(arguments: Namespace) -> int:
@@ -22,7 +22,7 @@ def run(arguments: Namespace) -> int:
         return from_saved(arguments)
     if arguments.sets or arguments.names or arguments.specs or arguments.axes or arguments.no_check:
         return carry_out(arguments, table=False)
-    arguments.unpredicted = STAND_INS
+    arguments.stand_ins = STAND_INS
     return carry_out(arguments, table=False, add=add_full_sizes)
 
 

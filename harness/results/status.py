@@ -20,7 +20,7 @@ class Status(Word):
     ERROR = "error"  # raised, crashed, wrote out of bounds, left output unwritten, returned a wrong shape
     TIMEOUT = "timeout"
     UNSUPPORTED = "unsupported"  # documented not to be done by the kernel or the hardware, or inputs that judge nothing
-    SKIPPED = "skipped"  # the backend is not here; the reason says why
+    SKIPPED = "skipped"  # the backend is not here, or was not asked; the reason says why
 
 
 BAD = (Status.FAILED, Status.ERROR, Status.TIMEOUT)
@@ -42,6 +42,7 @@ class Cause(Word):
     """Why a case did not pass, for programs; the `reason` beside it is for people."""
 
     BACKEND_MISSING = "backend-missing"
+    LEFT_OUT = "left-out"  # the run leaves it out unless the backend is named
     NOT_SUPPORTED = "not-supported"  # the op has no such panel, or the panel does not take the case
     INVALID_OP = "invalid-op"  # the op's declaration is at fault, or could not be loaded or prepared
     REFUSED_INPUTS = "refused-inputs"  # the reference raised ValueError

@@ -34,7 +34,7 @@ class Plan:
     targets: Sequence[str] = ()  # to simulate; none: each backend's default
     sources: Mapping[str, str] = field(default_factory=dict)  # op -> the user's file that declares it
     timed: bool = False
-    unpredicted: Sequence[str] = ()  # case sets of which no time is predicted
+    stand_ins: Sequence[str] = ()  # case sets of which no time is predicted and which only who is named interprets
     named: Sequence[str] = ()  # the backends that the user names
     tolerance: Bounds | None = None  # that was asked for
     jobs: int | None = None  # workers at once; None: one a core
@@ -51,6 +51,7 @@ class Plan:
                 target,
                 bench=self.times(backend, group),
                 repro=self.repro(op, group, case, backend, target),
+                left_out=self.left_out(op, group, backend),
             )
             for op in self.ops.values()
             for group, case in self.selection.cases(op)
@@ -68,9 +69,16 @@ class Plan:
         The clocks of the interpreter and of the reference say nothing about a kernel and run for minutes at a model's
         sizes: there they are read only if the user names the backend.
         """
-        if group in self.unpredicted and backend.evidence is Evidence.SIMULATED:
+        if group in self.stand_ins and backend.evidence is Evidence.SIMULATED:
             return False
         return self.timed and (not backend.slow_clock or group == "smoke" or backend.name in self.named)
+
+    def left_out(self, op: Op, group: str, backend: Backend) -> str:
+        """Why a backend that is here and has a kernel is not asked for the cases of a set; empty if it is."""
+        interpreted = backend.evidence is Evidence.INTERPRETED and getattr(op, backend.panel) is not None
+        if group not in self.stand_ins or not interpreted or backend.name in self.named or backend.missing():
+            return ""
+        return f"the interpreter takes minutes for the sizes of {group}; --backend {backend.name} runs them"
 
     def repro(self, op: Op, group: str, case: Case, backend: Backend, target: str | None) -> str:
         """The command line that runs one task alone; a case of no set is written out. Empty for an op of no file."""
@@ -93,6 +101,8 @@ def slow_ones_once(tasks: Sequence[Task]) -> list[Task]:
     """The tasks, of which each kernel is run again though it takes long in its largest case alone."""
     largest: dict[tuple[str, str, str | None], Task] = {}
     for task in tasks:
+        if task.left_out:
+            continue
         other = largest.setdefault((task.op, task.backend, task.target), task)
         if math.prod(task.case.axes.values()) > math.prod(other.case.axes.values()):
             largest[task.op, task.backend, task.target] = task
@@ -136,7 +146,7 @@ def plan(request: Request, ops: Mapping[str, Op] | None = None) -> Plan:
         targets=request.targets,
         sources=sources,
         timed=request.timed,
-        unpredicted=request.unpredicted,
+        stand_ins=request.stand_ins,
         named=request.backends,
         tolerance=tolerance,
         jobs=request.jobs,

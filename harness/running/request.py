@@ -28,7 +28,7 @@ class Request:
     axes: Mapping[str, Sequence[int]] = field(default_factory=dict)  # sizes in place of the cases' own
     seed: int = 0
     timed: bool = False  # whether to time what is right
-    unpredicted: Sequence[str] = ()  # case sets whose sizes are stand-ins, so that a prediction of them would mislead
+    stand_ins: Sequence[str] = ()  # case sets whose sizes stand in for larger ones: not predicted, nor interpreted
     no_check: bool = False  # time what is wrong as well
     tolerance: Bounds | None = None  # None: the environment's, else the op's
     timeout_s: float = TIMEOUT_S

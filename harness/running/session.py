@@ -13,11 +13,11 @@ from triptych.harness.backends import BACKENDS
 from triptych.harness.errors import RequiredMissing
 from triptych.harness.ops.op import Op
 from triptych.harness.results.result import Result
-from triptych.harness.results.status import BAD
+from triptych.harness.results.status import BAD, Cause, Status
 from triptych.harness.running.plan import Plan, plan
 from triptych.harness.running.request import Request
 from triptych.harness.running.runner import Workers
-from triptych.harness.running.tasks import Key, Settings, Task, key
+from triptych.harness.running.tasks import Key, Settings, Task, key, result_without_run
 from triptych.harness.running.workers import cores
 
 
@@ -113,10 +113,11 @@ class Session:
             self._carry_out(request, run, self.runner, observers)
             return run
         ops: dict[str | None, dict[str, Op]] = {}
-        for task in made.tasks:
+        tasks = [task for task in made.tasks if not task.left_out]
+        for task in tasks:
             ops.setdefault(task.source, {})[task.op] = made.ops[task.op]
         jobs = made.jobs or cores.usable()
-        with Workers.for_tasks(made.tasks, ops, jobs, may_fork=not request.paranoid) as workers:
+        with Workers.for_tasks(tasks, ops, jobs, may_fork=not request.paranoid) as workers:
             run.jobs = len(workers.workers)
             self._carry_out(request, run, workers, observers)
         return run
@@ -136,6 +137,9 @@ class Session:
                 for earlier in observers[:number]:
                     earlier.ended(run)
                 raise
+        for task in run.left:
+            if task.left_out:
+                run.add(result_without_run(task, Status.SKIPPED, task.left_out, Cause.LEFT_OUT))
         for observer in observers:
             observer.ready(run)
         try:

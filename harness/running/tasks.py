@@ -25,6 +25,7 @@ class Task:
     target: str | None
     bench: bool = False
     though_slow: bool = True  # run the kernel again even if it takes long
+    left_out: str = ""  # why it is not run at all; empty: it is
     repro: str = ""  # the command line that runs this task alone, carried into the result
 
 

@@ -70,6 +70,22 @@ def test_a_report_predicts_full_sizes_and_no_stand_ins(runner: Any, predicted: l
     assert "its control flow depends on data" in page and "llama/full" not in page.split("What did not run")[0]
 
 
+def test_the_interpreter_is_asked_for_stand_ins_by_name_alone(runner: Any, capsys: Any) -> None:
+    pytest.importorskip("triton")
+    assert runner.main(["report", "matmul", "rope", "--json", "r.json"]) == ExitCode.OK
+    interpreted = [task for task in runner.tasks if task.backend == "triton-cpu"]
+    assert interpreted and not any("llama" in task.case.name for task in interpreted)
+    found = json.loads(Path("r.json").read_text())
+    left = [result for result in found["results"] if result.get("cause") == "left-out"]
+    assert left and found["complete"], "a result for each, so that none is taken for checked"
+    assert all(result["status"] == "skipped" and "llama" in result["case"] for result in left)
+    why = "--backend triton-cpu runs them"
+    assert why in capsys.readouterr().out and why in Path("report.html").read_text()
+    for named in ("--backend triton-cpu", "--cases smoke,model"):
+        runner.main(["report", "matmul", *named.split()])
+        assert any(task.backend == "triton-cpu" and "llama" in task.case.name for task in runner.tasks), named
+
+
 @pytest.mark.parametrize("words", ["--cases smoke", "-a M=64 --cases smoke", "--backend torch"])
 def test_a_report_of_chosen_cases_adds_nothing(runner: Any, predicted: list[Any], words: str) -> None:
     runner.main(["report", "matmul", "--backend", "torch", *words.split()])
