@@ -66,7 +66,7 @@ class Backend(ABC):
     lacks: tuple[str, ...] = ()  # dtypes that its language does not have
     is_reference = False  # whether what it runs is the reference itself
     promises_bits = True  # whether an op's promises of bits bind what it runs
-    slow_clock = False  # whether its times say nothing about a kernel and take minutes at a model's sizes
+    slow_clock = False  # whether its times say nothing about a kernel
     again_in_words = ""  # how `run_again` differs from `run`
     imports: tuple[str, ...] = ()  # what its runs import: a process that is forked into workers does so before
     emulates = ""  # the title of its self-test, where it emulates something

@@ -66,12 +66,12 @@ class Plan:
     def times(self, backend: Backend, group: str) -> bool:
         """Whether to time a backend on the cases of a set.
 
-        The clocks of the interpreter and of the reference say nothing about a kernel and run for minutes at a model's
-        sizes: there they are read only if the user names the backend.
+        The clocks of the interpreter and of the reference say nothing about a kernel, and have the machine to
+        themselves meanwhile: they are read only if the user names the backend.
         """
         if group in self.stand_ins and backend.evidence is Evidence.SIMULATED:
             return False
-        return self.timed and (not backend.slow_clock or group == "smoke" or backend.name in self.named)
+        return self.timed and (not backend.slow_clock or backend.name in self.named)
 
     def left_out(self, op: Op, group: str, backend: Backend) -> str:
         """Why a backend that is here and has a kernel is not asked for the cases of a set; empty if it is."""
