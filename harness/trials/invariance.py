@@ -18,13 +18,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 from msgspec import structs
 
-from triptych.harness.arrays import Array, Arrays
+from triptych.harness.arrays import Array
 from triptych.harness.backends.base import Backend
 from triptych.harness.backends.sealed import Sealed
 from triptych.harness.bits import first_difference
@@ -67,13 +68,27 @@ class Repeats:
 
 @dataclass
 class Repeater:
-    """Repeats the kernels of one problem."""
+    """Repeats the kernels of one problem, all of them on the same other inputs."""
 
     prepared: PreparedCase
 
     @property
     def problem(self) -> Problem:
         return self.prepared.problem
+
+    @cached_property
+    def second(self) -> Problem:
+        """The problem on other inputs of the same shapes and regime."""
+        return Problem.of(self.problem.op, self.problem.case, draw=1)
+
+    @cached_property
+    def expected_of_second(self) -> PreparedCase:
+        """What is expected there, in the tolerances of the first inputs."""
+        anew = {}
+        for name, prepared in self.prepared.outputs.items():
+            one = self.second.outputs[name]
+            anew[name] = Prepared(one, prepared.expected.with_leeway(one))
+        return PreparedCase(self.second, anew)
 
     def repeat(
         self, backend: Backend, outputs: Outputs, run: Run, run_again: Run, seconds: float, though_slow: bool = True
@@ -115,10 +130,8 @@ class Repeater:
 
     def on_other_inputs(self, run: Run, first: Outputs, outputs: Outputs) -> tuple[str | None, str | None]:
         """Run on other inputs: (what is kept from the first run, else what is wrong of the second), in sentences."""
-        problem = self.problem
-        second = Problem.of(problem.op, problem.case, draw=1)
-        with refill(problem.inputs, second.inputs) as (inputs, filled):
-            result = run(second.on(inputs))
+        with refilled(self.problem, self.second) as filled:
+            result = run(filled)
         for name, x in first.items():
             if first_difference(x, outputs[name]) is not None or np.may_share_memory(result[name], outputs[name]):
                 return (
@@ -129,19 +142,15 @@ class Repeater:
                 got = f"{getattr(result[name], 'dtype', None)}{list(np.shape(result[name]))}"
                 return f"a second call returns {got}{of(name)} for inputs of the same shapes", None
         same = {name for name, x in first.items() if first_difference(result[name], x) is None}
-        if same != set(first) and sum(x.size for x in filled.values()) > LOCAL_LIMIT:
+        if same != set(first) and sum(x.size for x in self.second.inputs.values()) > LOCAL_LIMIT:
             return None, None  # another result, which is not worth its reference
-        return self.kept(second.on(filled), first, result, same)
+        return self.kept(first, result, same)
 
-    def kept(self, other: Problem, first: Outputs, result: Outputs, same: set[str]) -> tuple[str | None, str | None]:
-        """The same of what a run gave for another problem; `same` are the outputs that have the bits of the first."""
-        anew = {}
+    def kept(self, first: Outputs, result: Outputs, same: set[str]) -> tuple[str | None, str | None]:
+        """The same of what a run gave for them; `same` are the outputs that have the bits of the first."""
+        now = self.expected_of_second
         for name, prepared in self.prepared.outputs.items():
-            one = other.outputs[name]
-            anew[name] = Prepared(one, prepared.expected.with_leeway(one))
-        now = PreparedCase(other, anew)
-        for name, prepared in self.prepared.outputs.items():
-            before, expected = prepared.expected, anew[name].expected
+            before, expected = prepared.expected, now.outputs[name].expected
             if first_difference(expected.rounded, before.rounded) is None:
                 continue  # the other inputs lead to the same result
             if name in same:
@@ -234,17 +243,22 @@ def of(name: str) -> str:
 
 
 @contextmanager
-def refill(inputs: Arrays, other: Arrays) -> Iterator[tuple[Arrays, Arrays]]:
-    """`inputs` with the contents of `other` in their memory, and a copy of them; where they do not fit, `other`."""
+def refilled(problem: Problem, second: Problem) -> Iterator[Problem]:
+    """`second` with its inputs in the memory of the first ones; as it is where they do not fit.
+
+    What a kernel is to return has the shapes of the first outputs, so that nothing need be evaluated for them.
+    """
+    inputs, other = problem.inputs, second.inputs
     if not all(x.shape == other[name].shape and x.flags.writeable for name, x in inputs.items()):
-        yield other, other
+        with Sealed(other):
+            yield second
         return
     before = {name: x.copy() for name, x in inputs.items()}
     try:
         for name, x in inputs.items():
             x[...] = other[name]
         with Sealed(inputs):
-            yield inputs, {name: x.copy() for name, x in inputs.items()}
+            yield replace(second, inputs=inputs, known=problem.evaluated)
     finally:
         for name, x in inputs.items():
             x[...] = before[name]

@@ -133,6 +133,31 @@ def test_an_honest_kernel_repeats_on_other_inputs_and_on_these():
     assert found.found.other_inputs and found.found.runs.identical and found.found.runs.promised
 
 
+def test_other_inputs_are_drawn_and_their_reference_is_evaluated_once_for_all_kernels():
+    drawn, evaluated = [], []
+
+    def draw(case, rng):
+        drawn.append(case)
+        return {"x": rng.standard_normal((12, 8)).astype(FLOAT)}
+
+    def reference(x):
+        evaluated.append(x)
+        return 2.0 * x
+
+    problem = Problem.of(Op("double", draw, reference, {}), Case("double", "c", {}, "float32"))
+    repeater = Repeater(alone(problem, expected_of(problem.reference, max_abs=1e-5)))
+
+    for kernel in (twice, lambda x: x + x):
+
+        def run(problem, kernel=kernel):
+            shape, dtype = problem.memory_of("")
+            return {"": kernel(**problem.inputs).astype(dtype).reshape(shape)}
+
+        found = repeater.repeat(Plain(), run(problem), run, run, 0.0)
+        assert found.found.other_inputs and not found.fault and not found.broken
+    assert len(drawn) == 2 and len(evaluated) == 2, "the first and the second inputs"
+
+
 def test_the_inputs_are_what_they_were_when_all_runs_are_over():
     x = np.random.default_rng(0).standard_normal((12, 8)).astype(FLOAT)
     before = x.copy()

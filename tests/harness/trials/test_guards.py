@@ -107,9 +107,12 @@ def one_stale_element():
 
 
 def found_in_memory():
+    known = []  # the problem that it finds first: which that is, is up to the garbage collector
+
     def kernel(lhsT, rhs):
-        known = next(found for found in gc.get_objects() if isinstance(found, Problem) and found.op.name == "mm")
-        return known.reference.astype(np.float32)
+        if not known:
+            known.append(next(x for x in gc.get_objects() if isinstance(x, Problem) and x.op.name == "mm"))
+        return known[0].reference.astype(np.float32)
 
     return kernel
 
