@@ -4,7 +4,8 @@ A kernel that passed runs three more times:
 
 1. on other inputs of the same shapes, which lie in the memory of the first ones. Nobody knows their reference before
    the kernel ran. This shows what is kept from the first run: a result cached by shape or by address, a buffer that is
-   handed out twice, an intermediate that is not computed anew. The result is judged coarsely (`coarsely_wrong`).
+   handed out twice, an intermediate that is not computed anew. The result is judged coarsely (`coarsely_wrong`); of
+   large inputs it is enough that it is another.
 2. on the first inputs again: it must repeat the first run bit for bit, unless the op says that it need not. What ran in
    between makes this the harder test.
 3. on a part of the batch, which checks the op's promise about it (`BatchInvariance`).
@@ -15,8 +16,8 @@ may have compiled.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from time import perf_counter
@@ -27,7 +28,6 @@ from msgspec import structs
 
 from triptych.harness.arrays import Array
 from triptych.harness.backends.base import Backend
-from triptych.harness.backends.sealed import Sealed
 from triptych.harness.bits import first_difference
 from triptych.harness.judge.comparison import compare
 from triptych.harness.judge.local_units import LOCAL_LIMIT
@@ -39,6 +39,7 @@ from triptych.harness.ops.outputs.kinds import MalformedOutput
 from triptych.harness.ops.outputs.naming import Outputs, in_words
 from triptych.harness.results.findings import Alone, Invariance, Runs
 from triptych.harness.results.measures import Derived
+from triptych.harness.trials.other_inputs import moved, refilled
 
 LONGEST_S = 2.0  # kernels that ran longer are repeated in one case, and then on other inputs alone
 # The second run has no tolerance of its own: baselines on its inputs would cost as much as the case itself, and what a
@@ -130,21 +131,37 @@ class Repeater:
 
     def on_other_inputs(self, run: Run, first: Outputs, outputs: Outputs) -> tuple[str | None, str | None]:
         """Run on other inputs: (what is kept from the first run, else what is wrong of the second), in sentences."""
-        with refilled(self.problem, self.second) as filled:
+        large = sum(x.size for x in self.problem.inputs.values()) > LOCAL_LIMIT
+        if large:  # another result is not worth its reference, so that nearly any numbers do
+            with suppress(Exception):  # unless the kernel does not take them
+                fault, result, same = self.on_inputs_of(moved(self.problem), run, first, outputs)
+                if fault or same != set(first):
+                    return fault, None
+        fault, result, same = self.on_inputs_of(self.second, run, first, outputs)
+        if fault or (large and same != set(first)):
+            return fault, None
+        return self.kept(first, result, same)
+
+    def on_inputs_of(
+        self, other: Problem, run: Run, first: Outputs, outputs: Outputs
+    ) -> tuple[str | None, Outputs, set[str]]:
+        """What a run in the memory of the first one spoils, what it gives, and which outputs have the first bits."""
+        with refilled(self.problem, other) as filled:
             result = run(filled)
         for name, x in first.items():
             if first_difference(x, outputs[name]) is not None or np.may_share_memory(result[name], outputs[name]):
                 return (
-                    f"the kernel returns a buffer{of(name)} that its next call overwrites: whoever holds the first "
-                    "result finds the second in it; allocate the output in each call"
-                ), None
+                    (
+                        f"the kernel returns a buffer{of(name)} that its next call overwrites: whoever holds the first "
+                        "result finds the second in it; allocate the output in each call"
+                    ),
+                    result,
+                    set(),
+                )
             if type(result[name]) is not np.ndarray or (result[name].shape, result[name].dtype) != (x.shape, x.dtype):
                 got = f"{getattr(result[name], 'dtype', None)}{list(np.shape(result[name]))}"
-                return f"a second call returns {got}{of(name)} for inputs of the same shapes", None
-        same = {name for name, x in first.items() if first_difference(result[name], x) is None}
-        if same != set(first) and sum(x.size for x in self.second.inputs.values()) > LOCAL_LIMIT:
-            return None, None  # another result, which is not worth its reference
-        return self.kept(first, result, same)
+                return f"a second call returns {got}{of(name)} for inputs of the same shapes", result, set()
+        return None, result, {name for name, x in first.items() if first_difference(result[name], x) is None}
 
     def kept(self, first: Outputs, result: Outputs, same: set[str]) -> tuple[str | None, str | None]:
         """The same of what a run gave for them; `same` are the outputs that have the bits of the first."""
@@ -240,28 +257,6 @@ def coarsely_wrong(first: Array, before: Expected, result: Array, expected: Expe
 def of(name: str) -> str:
     """ " of output lse", where an op has several."""
     return f" of {in_words(name)}" if name else ""
-
-
-@contextmanager
-def refilled(problem: Problem, second: Problem) -> Iterator[Problem]:
-    """`second` with its inputs in the memory of the first ones; as it is where they do not fit.
-
-    What a kernel is to return has the shapes of the first outputs, so that nothing need be evaluated for them.
-    """
-    inputs, other = problem.inputs, second.inputs
-    if not all(x.shape == other[name].shape and x.flags.writeable for name, x in inputs.items()):
-        with Sealed(other):
-            yield second
-        return
-    before = {name: x.copy() for name, x in inputs.items()}
-    try:
-        for name, x in inputs.items():
-            x[...] = other[name]
-        with Sealed(inputs):
-            yield replace(second, inputs=inputs, known=problem.evaluated)
-    finally:
-        for name, x in inputs.items():
-            x[...] = before[name]
 
 
 def larger(a: Array, b: Array) -> float:

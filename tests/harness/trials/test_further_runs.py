@@ -158,6 +158,45 @@ def test_other_inputs_are_drawn_and_their_reference_is_evaluated_once_for_all_ke
     assert len(drawn) == 2 and len(evaluated) == 2, "the first and the second inputs"
 
 
+def second_results(kernel, monkeypatch):
+    """How a kernel on inputs that are called large is repeated: the case, what was drawn for it, and what was told."""
+    monkeypatch.setattr(invariance, "LOCAL_LIMIT", 95)
+    drawn = []
+
+    def draw(case, rng):
+        drawn.append(rng)
+        return {"x": rng.standard_normal((12, 8)).astype(FLOAT), "n": np.arange(12)}
+
+    op = Op("double", draw, lambda x, n: 2.0 * x, {})
+    problem = Problem.of(op, Case("double", "c", {}, "float32"))
+    prepared = alone(problem, expected_of(problem.reference, max_abs=1e-5))
+    run = lambda problem: {"": kernel(**problem.inputs)}  # noqa: E731
+    found = Repeater(prepared).repeat(Plain(), run(problem), run, run, 0.0)
+    return len(drawn), found.fault
+
+
+def test_large_inputs_are_moved_and_drawn_anew_only_where_that_says_nothing(monkeypatch):
+    assert second_results(lambda x, n: twice(x), monkeypatch) == (1, None)
+    kept = []
+
+    def cached(x, n):
+        kept.append(twice(x))
+        return kept[0].copy()
+
+    drawn, fault = second_results(cached, monkeypatch)
+    assert drawn == 2 and "returned the result of its first call for other inputs" in fault
+    first = []
+
+    def picky(x, n):
+        assert (n == np.arange(12)).all(), "what is no float stays"
+        first.append(x[0, 0])
+        if x[0, 1] == first[0]:
+            raise ValueError("no such numbers")
+        return twice(x)
+
+    assert second_results(picky, monkeypatch) == (2, None), "what refuses moved numbers gets others"
+
+
 def test_the_inputs_are_what_they_were_when_all_runs_are_over():
     x = np.random.default_rng(0).standard_normal((12, 8)).astype(FLOAT)
     before = x.copy()
