@@ -6,7 +6,8 @@ import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -32,6 +33,9 @@ from triptych.harness.ops.outputs.naming import Outputs, flatten
 from triptych.harness.results.status import Evidence
 from triptych.harness.results.timing import Timing
 
+if TYPE_CHECKING:
+    from triptych.harness.emulators.interpreter.launches import Launches
+
 
 class Interpreter(Backend):
     name = "triton-cpu"
@@ -46,16 +50,25 @@ class Interpreter(Backend):
     def missing(self) -> str | None:
         return NO_TRITON if find_spec("triton") is None else version_support()
 
+    def __init__(self) -> None:
+        self.launches: WeakKeyDictionary[Problem, Launches] = WeakKeyDictionary()  # of the run on each problem
+
     def run(self, problem: Problem, target: str | None) -> Any:
-        returned = interpreted(problem, interpret)
+        from triptych.harness.emulators.interpreter.launches import Launches
+
+        launches = self.launches[problem] = Launches()
+        returned = interpreted(problem, interpret, launches)
         if problem.case.regime == "strided" and not problem.op.mutates:
             warn_of_narrow_offsets(problem, returned)
         return returned
 
     def run_again(self, problem: Problem, target: str | None) -> Any:
-        """With the programs of each launch in reverse order: a result that depends on their order is a race."""
+        """With the programs of each launch in reverse order: a result that depends on their order is a race.
+
+        A launch that the run before was seen to leave the same in any order is not run again.
+        """
         try:
-            return interpreted(problem, interpret_backwards)
+            return interpreted(problem, interpret_backwards, self.launches.get(problem))
         except KernelFault as fault:
             raise KernelFault(
                 f"with each launch's programs in reverse order, as a GPU may run them, {fault}; programs that read "
@@ -114,7 +127,7 @@ def differ(a: Any, b: Any) -> bool:
     return any(isinstance(x, np.ndarray) and first_difference(x, other[name]) is not None for name, x in one.items())
 
 
-def interpreted(problem: Problem, how: Callable[..., Any]) -> Any:
+def interpreted(problem: Problem, how: Callable[..., Any], launches: Launches | None = None) -> Any:
     """What the op's launcher gives, run by one of the emulator's ways; forwards where it cannot run backwards."""
     own = problem.own_inputs()
     try:
@@ -123,7 +136,8 @@ def interpreted(problem: Problem, how: Callable[..., Any]) -> Any:
             written = {p: guarded.inside(guarded.pattern_buffer(*m), *m) for p, m in memory.items()}
             mutates = (*problem.changed, *written)
             arrays = {name: as_held(x) for name, x in {**own, **written}.items()}
-            returned = how(launcher, arrays, None, mutates, **problem.case.params)
+            rest = () if launches is None else (launches,)
+            returned = how(launcher, arrays, None, mutates, *rest, **problem.case.params)
     except OrderError:
         return interpreted(problem, interpret)
     return given_back(problem, output_of(returned, writes, written, problem), own)

@@ -31,6 +31,7 @@ from triptych.harness.emulators.errors import (
 from triptych.harness.emulators.version import version_support
 
 if TYPE_CHECKING:
+    from triptych.harness.emulators.interpreter.launches import Launches
     from triptych.harness.emulators.triton_selftest import Row
 
 __all__ = [
@@ -51,31 +52,44 @@ __all__ = [
 
 
 def interpret(
-    launcher: Callable[..., Any], arrays: Arrays, out: Array | None, mutates: Sequence[str] = (), /, **params: Any
+    launcher: Callable[..., Any],
+    arrays: Arrays,
+    out: Array | None,
+    mutates: Sequence[str] = (),
+    launches: Launches | None = None,
+    /,
+    **params: Any,
 ) -> Any:
     """Call `launcher(**arrays, out=out, **params)` with every `@triton.jit` function interpreted; fills `out`.
 
     The result is what the launcher returned, an array for each tensor. A launcher that makes its own output gets no
     `out` if that is None. Inputs are read-only to the kernel, but for those named in `mutates`. Poison `out` first: the
-    emulation writes nothing that the kernel does not.
+    emulation writes nothing that the kernel does not. What the launches leave is kept in `launches`.
     """
     check_version()
     from triptych.harness.emulators import running
 
-    return running.interpret(launcher, arrays, out, params, mutates=tuple(mutates))
+    return running.interpret(launcher, arrays, out, params, mutates=tuple(mutates), launches=launches)
 
 
 def interpret_backwards(
-    launcher: Callable[..., Any], arrays: Arrays, out: Array | None, mutates: Sequence[str] = (), /, **params: Any
+    launcher: Callable[..., Any],
+    arrays: Arrays,
+    out: Array | None,
+    mutates: Sequence[str] = (),
+    launches: Launches | None = None,
+    /,
+    **params: Any,
 ) -> Any:
     """Likewise with the programs of each launch in reverse order, which a GPU may choose as well.
 
-    `OrderError` if the kernel has atomic operations, by which programs may wait for each other.
+    What is in `launches`, from a run before, leaves the same in any order and is not run again. `OrderError` if the
+    kernel has atomic operations, by which programs may wait for each other.
     """
     check_version()
     from triptych.harness.emulators import running
 
-    return running.interpret(launcher, arrays, out, params, backwards=True, mutates=tuple(mutates))
+    return running.interpret(launcher, arrays, out, params, backwards=True, mutates=tuple(mutates), launches=launches)
 
 
 def replay(

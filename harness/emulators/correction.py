@@ -32,6 +32,7 @@ from triptych.harness.arrays import Array
 from triptych.harness.dtypes import finfo
 from triptych.harness.emulators.errors import NotEmulated, OrderError
 from triptych.harness.emulators.interpreter import libdevice
+from triptych.harness.emulators.interpreter.launches import Launches
 from triptych.harness.emulators.memory import Memory
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
@@ -61,9 +62,10 @@ class CheckedBuilder(interpreter.InterpreterBuilder):  # type: ignore[misc]  # T
     np_dtype: Callable[[Any], np.dtype[Any]] = staticmethod(_uncorrected_np_dtype)
     holds_wide = False  # whether values may be wider than their Triton dtype
 
-    def __init__(self, memory: Memory, backwards: bool = False) -> None:
+    def __init__(self, memory: Memory, backwards: bool = False, launches: Launches | None = None) -> None:
+        """launches: of the run that this one is, or of the one that this one is again, if it runs backwards."""
         super().__init__()
-        self.memory, self.backwards = memory, backwards
+        self.memory, self.backwards, self.launches = memory, backwards, launches
 
     def set_grid_idx(self, *place: int) -> None:
         """The programs of a launch come in ascending order; a GPU promises none."""

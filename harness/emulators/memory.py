@@ -40,12 +40,51 @@ class Region:
         return f"'{self.name}', which has {self.of}"
 
 
+class Order:
+    """Whether the order of a launch's programs matters: it may if one reads or writes what another one writes.
+
+    Of what is read, the extent from the first to the last byte counts, so that the answer errs on one side.
+    """
+
+    def __init__(self) -> None:
+        self.program = 0  # that runs, counted from 1
+        self.matters = False
+        self.written: dict[int, tuple[Region, Array]] = {}  # by address: the program that wrote each byte, 0 for none
+        self._read: dict[int, list[tuple[int, int, int]]] = {}  # by address: program, first byte, byte after the last
+
+    def reads(self, region: Region, index: Array, size: int) -> None:
+        """The program reads elements of `size` bytes."""
+        if region.writable:
+            extent = self.program, int(index.min()) * size, (int(index.max()) + 1) * size
+            self._read.setdefault(region.address, []).append(extent)
+
+    def writes(self, region: Region, index: Array, size: int) -> None:
+        """The program writes elements of `size` bytes."""
+        if region.address not in self.written:
+            self.written[region.address] = region, np.zeros(len(region.data), np.int32)
+        owners = self.written[region.address][1]
+        whole = len(owners) // size * size
+        elements = owners[:whole].reshape(-1, size)
+        before = elements[index]
+        self.matters = self.matters or bool(((before != 0) & (before != self.program)).any())
+        elements[index] = self.program
+
+    def end(self) -> None:
+        """All programs have run."""
+        for address in self._read.keys() & self.written.keys():
+            owners = self.written[address][1]
+            for program, first, end in self._read[address]:
+                part = owners[first:end]
+                self.matters = self.matters or bool(((part != 0) & (part != program)).any())
+
+
 class Memory:
     """All regions of one run, found by address."""
 
     def __init__(self) -> None:
         self.regions: dict[int, Region] = {}
         self.address_of: Callable[[Any], int] = lambda tensor: int(tensor.data_ptr())
+        self.order: Order | None = None  # of the launch that runs, if anybody asks
         self._slots = itertools.count(1)
 
     def add(self, name: str, data: Array, writable: bool, of: str) -> Region:
@@ -70,6 +109,8 @@ class Memory:
         active = pointers if full else pointers[mask]
         result = np.empty(active.shape, dtype)
         for region, lanes, index in self._resolve(active, dtype, "reads", where):
+            if self.order is not None:
+                self.order.reads(region, index, dtype.itemsize)
             result[lanes] = region.elements(dtype).take(index)
         if full:
             return result
@@ -84,6 +125,8 @@ class Memory:
         for region, lanes, index in self._resolve(active, dtype, "writes", where):
             if not region.writable:
                 raise ReadOnlyError(f"the kernel writes to its input '{region.name}'{where}{hint(region.name)}")
+            if self.order is not None:
+                self.order.writes(region, index, dtype.itemsize)
             region.elements(dtype)[index] = values[lanes]
 
     def addresses(self, pointers: Array, mask: Array, dtype: np.dtype[Any], where: str) -> Array:
@@ -93,6 +136,8 @@ class Memory:
         for region, lanes, index in self._resolve(pointers[mask], dtype, "updates", where):
             if not region.writable:
                 raise ReadOnlyError(f"the kernel updates its input '{region.name}'{where}{hint(region.name)}")
+            if self.order is not None:
+                self.order.matters = True
             active[lanes] = np.uint64(region.data.ctypes.data) + index.astype(np.uint64) * np.uint64(dtype.itemsize)
         real[mask] = active
         return real

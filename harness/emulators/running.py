@@ -32,6 +32,7 @@ from triptych.harness.emulators.correction import CheckedBuilder, CorrectedBuild
 from triptych.harness.emulators.errors import EmulationError, KernelRaised
 from triptych.harness.emulators.interpreter import language, tensors
 from triptych.harness.emulators.interpreter.hosting import on_the_host
+from triptych.harness.emulators.interpreter.launches import Launches
 from triptych.harness.emulators.interpreter.launching import Launch, tune
 from triptych.harness.emulators.interpreter.memoized import memoize
 from triptych.harness.emulators.interpreter.tensors import Lacking, Tensor
@@ -110,13 +111,15 @@ def interpret(
     arrays: Arrays,
     out: Array | None,
     params: dict[str, Any],
-    builder: Callable[[Memory, bool], CheckedBuilder] = CorrectedBuilder,
+    builder: Callable[[Memory, bool, Launches | None], CheckedBuilder] = CorrectedBuilder,
     backwards: bool = False,
     mutates: tuple[str, ...] = (),
+    launches: Launches | None = None,
 ) -> Any:
     """`launcher(**arrays, out=out, **params)`, interpreted, and what it returned, with arrays for tensors.
 
     out: None for a launcher that takes no such argument. mutates: which of the `arrays` the kernel may write to.
+    launches: takes what the launches leave; for a run backwards, has what those of the run before left.
     """
     if not callable(launcher) or isinstance(launcher, (JITFunction, InterpretedFunction)):
         raise EmulationError(f"a launcher is a Python function that launches kernels; got {type(launcher).__name__}")
@@ -127,7 +130,7 @@ def interpret(
         try:
             memory = Memory()
             thin = {name: tensors.add_array(memory, name, x, name in writable) for name, x in given.items()}
-            with session(builder(memory, backwards)):
+            with session(builder(memory, backwards, launches)):
                 return _arrays_of(_called(launcher, thin, params), Tensor, lambda tensor: tensor._array.copy())
         except EmulationError as error:  # perhaps of the stand-in for a tensor, and not of the launcher
             lacking = isinstance(error, Lacking) or isinstance(error.__cause__, (AttributeError, TypeError))
@@ -135,7 +138,7 @@ def interpret(
                 raise
         for name, values in kept.items():
             given[name][...] = values
-    return _with_torch(launcher, given, writable, params, builder, backwards)
+    return _with_torch(launcher, given, writable, params, lambda memory: builder(memory, backwards, launches))
 
 
 def _with_torch(
@@ -143,8 +146,7 @@ def _with_torch(
     given: Arrays,
     writable: set[str],
     params: dict[str, Any],
-    builder: Callable[[Memory, bool], CheckedBuilder],
-    backwards: bool,
+    builder: Callable[[Memory], CheckedBuilder],
 ) -> Any:
     import torch
 
@@ -152,7 +154,7 @@ def _with_torch(
 
     memory = Memory()
     held = {name: tensor_of(x) for name, x in given.items()}
-    with session(builder(memory, backwards)), on_the_host(memory) as mode:
+    with session(builder(memory)), on_the_host(memory) as mode:
         for name, tensor in held.items():
             mode.add(name, tensor, name in writable)
         returned = _called(launcher, held, params)

@@ -18,7 +18,9 @@ from triton.runtime.jit import JITFunction, KernelParam, mangle_type
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from triptych.harness.emulators.errors import EmulationError, KernelRaised
+from triptych.harness.emulators.interpreter.launches import described
 from triptych.harness.emulators.interpreter.rewriting import rewritten
+from triptych.harness.emulators.memory import Order
 
 OPTIONS = {f.name for options in (CUDAOptions, HIPOptions) for f in fields(options)} | {"launch_pdl", "stream"}
 MOST_PROGRAMS = (2**31 - 1, 65535, 65535)  # CUDA C++ Programming Guide, "Technical Specifications": a grid's dimensions
@@ -53,9 +55,20 @@ class Launch:
         arguments = {p.name: self._argument(p, bound.arguments[p.name]) for p in parameters_of(kernel)}
         function = self.function(kernel)
         self.builder.set_grid_dim(*dimensions)
-        for x, y, z in np.ndindex(dimensions):
-            self.builder.set_grid_idx(x, y, z)
-            function(**arguments)
+
+        def programs(order: Order | None) -> None:
+            for x, y, z in np.ndindex(dimensions):
+                self.builder.set_grid_idx(x, y, z)
+                if order is not None:
+                    order.program += 1
+                function(**arguments)
+
+        if self.builder.launches is None:
+            programs(None)
+            return
+        met = self.builder.launches.again if self.builder.backwards else self.builder.launches.first
+        memory = self.builder.memory
+        met(memory, described(kernel, dimensions, dict(bound.arguments), memory), programs)
 
     def _argument(self, parameter: KernelParam, value: Any) -> Any:
         """`value` as the compiler types it: constants stay what Python has, all else is a scalar or a pointer."""
