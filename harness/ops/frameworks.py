@@ -15,7 +15,7 @@ import importlib
 import inspect
 import types
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -67,16 +67,11 @@ def _frameworks(value: Any, seen: set[int]) -> Iterator[str]:
     function = getattr(function, "__func__", function)
     if not isinstance(function, types.FunctionType) or str(function.__module__).partition(".")[0] == "numpy":
         return
-    codes = [function.__code__]
-    methods = False
-    for code in codes:
-        methods = methods or bool(TORCH_KEYWORDS & keywords_in(code) or TORCH_METHODS & set(code.co_names))
-        codes += [constant for constant in code.co_consts if isinstance(constant, types.CodeType)]
-        for instruction in dis.get_instructions(code):
-            if instruction.opname == "IMPORT_NAME" and (root := ROOTS.get(str(instruction.argval).partition(".")[0])):
-                yield root
-            if instruction.opname == "LOAD_GLOBAL" and instruction.argval in function.__globals__:
-                yield from _frameworks(function.__globals__[instruction.argval], seen)
+    said = _said_in(function.__code__)
+    yield from said.imported
+    for name in said.named:
+        if name in function.__globals__:
+            yield from _frameworks(function.__globals__[name], seen)
     for annotation in function.__annotations__.values():
         words = annotation.partition(".")[0] if isinstance(annotation, str) else ""
         if words in ROOTS:
@@ -87,8 +82,33 @@ def _frameworks(value: Any, seen: set[int]) -> Iterator[str]:
             yield from _frameworks(cell.cell_contents, seen)
         except ValueError:  # not bound yet
             continue
-    if methods:
+    if said.methods:
         yield "torch"
+
+
+class _Said(NamedTuple):
+    """What a function's code says of frameworks."""
+
+    imported: tuple[str, ...]  # frameworks
+    named: tuple[str, ...]  # globals
+    methods: bool  # whether it calls what PyTorch's tensors alone have
+
+
+@functools.lru_cache(maxsize=4096)
+def _said_in(code: types.CodeType) -> _Said:
+    """Of a function and of those in it. The judge asks for each evaluation of a reference, in functions made anew."""
+    instructions = list(dis.get_instructions(code))
+    roots = [ROOTS.get(str(one.argval).partition(".")[0]) for one in instructions if one.opname == "IMPORT_NAME"]
+    inner = [_said_in(constant) for constant in code.co_consts if isinstance(constant, types.CodeType)]
+    return _Said(
+        (*filter(None, roots), *(root for said in inner for root in said.imported)),
+        (
+            *(one.argval for one in instructions if one.opname == "LOAD_GLOBAL"),
+            *(name for said in inner for name in said.named),
+        ),
+        bool(TORCH_KEYWORDS & keywords_in(code) or TORCH_METHODS & set(code.co_names))
+        or any(said.methods for said in inner),
+    )
 
 
 def keywords_in(code: types.CodeType) -> set[str]:
