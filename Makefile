@@ -15,6 +15,9 @@ ALIVE := @sh -c 'echo "$$0"; (while sleep 15; do echo "... $$0"; done) & tick=$$
 INSTALLED := $(VENV)/.installed
 TESTABLE := $(VENV)/.testable
 
+# The tests start hundreds of processes, which compile our files once and not each.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: report test check lowest bench bench-gpu bench-simulator judge-figures own-mutants pages clean help
 
 report: $(INSTALLED)  ## check, time and report every op on every backend of this machine: report.html
