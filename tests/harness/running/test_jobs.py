@@ -72,8 +72,16 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+# Who runs the tests in the background may ignore SIGINT, and a process inherits that.
+WITH_INTERRUPTS = """
+import runpy, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+runpy.run_module("triptych", run_name="__main__")
+"""
+
+
 def command(*words: str) -> list[str]:
-    return [sys.executable, "-m", "triptych", *words]
+    return [sys.executable, "-c", WITH_INTERRUPTS, *words]
 
 
 def environment() -> dict[str, str]:
