@@ -11,6 +11,14 @@ from triptych.harness.emulators.interpreter.launches import Launches
 from triptych.harness.emulators.memory import Memory
 
 
+FACTOR = tl.constexpr(1)
+
+
+@triton.jit
+def _times(x):
+    return x * FACTOR
+
+
 @triton.jit
 def _kernel(x, out, scale, N: tl.constexpr, WHAT: tl.constexpr):
     me, last = tl.program_id(0), tl.num_programs(0) - 1
@@ -29,6 +37,8 @@ def _kernel(x, out, scale, N: tl.constexpr, WHAT: tl.constexpr):
         tl.store(out + at, tl.load(x + at) + tl.load(out + at - N, mask=at >= N, other=0.0))
     elif WHAT == "what a later one writes":
         tl.store(out + at, tl.load(x + at) + tl.load(out + at + N, mask=me < last, other=0.0))
+    elif WHAT == "a constant":
+        tl.store(out + at, _times(tl.load(x + at)))
     elif WHAT == "atomic":
         tl.atomic_add(out + at // 2, tl.load(x + at))
 
@@ -98,6 +108,15 @@ def test_a_launcher_that_does_otherwise_is_seen(stores):
         _kernel[(4,)](scratch, out, 2.0, N=16, WHAT="apart")
 
     first, second, stored = twice(other_memory, stores)
+    assert stored == 4 and not np.array_equal(first, second)
+
+    def other_constant(x, out):
+        global FACTOR
+        FACTOR = tl.constexpr(len(calls))
+        calls.append(x)
+        _kernel[(4,)](x, out, 2.0, N=16, WHAT="a constant")
+
+    first, second, stored = twice(other_constant, stores)
     assert stored == 4 and not np.array_equal(first, second)
 
     def other_grid(x, out):

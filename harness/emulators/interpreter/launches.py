@@ -9,7 +9,9 @@ launcher does around its launches is done again, and what it does otherwise than
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+import inspect
+import types
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
 import triton.language as tl
@@ -69,9 +71,22 @@ def _met(memory: Memory, what: Hashable) -> Hashable | None:
 def described(kernel: Any, grid: tuple[int, ...], arguments: dict[str, Any], memory: Memory) -> Hashable | None:
     """A kernel, its grid and its arguments as something that is equal where they are; None for an unknown argument."""
     try:
-        return kernel.fn, grid, tuple((name, _described(value, memory)) for name, value in arguments.items())
+        given = tuple((name, _described(value, memory)) for name, value in arguments.items())
     except TypeError:
         return None
+    return kernel.fn, grid, given, tuple(_constants(kernel.fn, set()))
+
+
+def _constants(function: types.FunctionType, seen: set[types.FunctionType]) -> Iterator[Hashable]:
+    """The numbers outside of a kernel that it and the functions that it calls name: they may have changed."""
+    seen.add(function)
+    outside = inspect.getclosurevars(function)
+    for name, value in sorted({**outside.globals, **outside.nonlocals}.items()):
+        if isinstance(value, (JITFunction, InterpretedFunction)):
+            if value.fn not in seen:
+                yield from _constants(value.fn, seen)
+        elif isinstance(value, (*PLAIN, tl.constexpr)):
+            yield name, str(value)
 
 
 def _described(value: Any, memory: Memory) -> Hashable:
@@ -86,7 +101,8 @@ def _described(value: Any, memory: Memory) -> Hashable:
     if isinstance(value, tl.constexpr):
         return _described(value.value, memory)
     if isinstance(value, (JITFunction, InterpretedFunction)):
-        return value.fn
+        function: Hashable = value.fn
+        return function
     if isinstance(value, tl.dtype):
         return str(value)
     raise TypeError(f"unknown: {type(value).__name__}")
