@@ -10,7 +10,6 @@ from triptych.harness.emulators.interpreter import launches as module
 from triptych.harness.emulators.interpreter.launches import Launches
 from triptych.harness.emulators.memory import Memory
 
-
 FACTOR = tl.constexpr(1)
 
 
