@@ -28,7 +28,7 @@ def wrong_imports(built: House) -> Iterator[str]:
         yield f"{names} import each other in a circle: move what they share into a file below them"
 
 
-@pytest.fixture(params=FLOORS)
+@pytest.fixture(scope="module", params=FLOORS)
 def built(request: pytest.FixtureRequest) -> House:
     return floors.house(request.param)
 
