@@ -29,7 +29,7 @@ def plant(fault: Mutant, path: Path) -> bool:
         code_of(compile(tree, str(path), "exec", dont_inherit=True), function)
         for tree, function in zip((before, after), changed, strict=True)
     )
-    found = [thing for thing in gc.get_objects() if isinstance(thing, FunctionType) and is_of(thing.__code__, old)]
+    found = [thing for thing in gc.get_objects() if type(thing) is FunctionType and is_of(thing.__code__, old)]
     if not found or old.co_freevars != new.co_freevars:
         return False
     for function in found:

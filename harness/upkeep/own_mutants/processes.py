@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+BROKEN = 70  # the exit code of a process whose work raised
+
 
 @dataclass(frozen=True)
 class Ended:
@@ -25,7 +27,7 @@ def forked(work: Callable[[], int], limit_s: float, said: Path | None = None) ->
     sys.stdout.flush()
     process = os.fork()
     if process == 0:
-        code = 70
+        code = BROKEN
         try:
             os.setsid()
             signal.signal(signal.SIGALRM, signal.SIG_DFL)

@@ -22,7 +22,7 @@ from triptych.harness.upkeep.own_mutants.processes import Ended, forked
 
 HEAVY = ("numpy", "ml_dtypes", "msgspec", "triton", "torch")  # no plugin of pytest, which rewrites those it imports
 OPTIONS = ("-q", "-x", "-p", "no:cacheprovider", "--no-header", "-m", "not slow")
-QUIET = 0  # the exit code of pytest where every test passed
+QUIET, FAILED = 0, 1  # exit codes of pytest
 LIMIT_S = 300.0  # for the tests of one fault
 
 

@@ -17,9 +17,9 @@ import pytest
 
 from triptych.harness.upkeep.figures.mutation import Mutant
 from triptych.harness.upkeep.own_mutants.planting import plant
-from triptych.harness.upkeep.own_mutants.processes import forked, within
+from triptych.harness.upkeep.own_mutants.processes import BROKEN, forked, within
 from triptych.harness.upkeep.own_mutants.reach import Mapper, Reach
-from triptych.harness.upkeep.own_mutants.runs import OPTIONS, QUIET, Copy, how
+from triptych.harness.upkeep.own_mutants.runs import FAILED, OPTIONS, QUIET, Copy, how
 
 MAPPING_S = 3600.0
 ON_IMPORT = 71  # the exit code of a process that could not plant the fault
@@ -75,11 +75,16 @@ class Session:
         def work() -> int:
             if not plant(fault, self.copy.place(fault)):
                 return ON_IMPORT
-            run(session, [items[test] for test in tests], self.patience)
-            return int(session.testsfailed > 0)
+            try:
+                run(session, [items[test] for test in tests], self.patience)
+            except BaseException:  # out of pytest, or of a plugin of ours: the fault's
+                return FAILED
+            return FAILED if session.testsfailed else QUIET
 
         with self.copy.holding(fault):
             ended = forked(work, MAPPING_S)
+        if ended.code == BROKEN:
+            raise RuntimeError(f"{fault.path}:{fault.line} could not be tried: {self.copy.said()[-2000:]}")
         seen = None if ended.code == ON_IMPORT else how(ended)
         on_import = ended.code == ON_IMPORT or (fault.path.name, fault.line) in self.reach.on_import
         return Tried(fault, seen, tuple(tests), ended.cpu_s, seen is None and on_import)
