@@ -14,6 +14,7 @@ from triptych.harness.judge.tolerance import Expected
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.op import Op
 from triptych.harness.results.measures import Derived, Fixed
+from triptych.harness.results.status import Status
 from triptych.harness.trials import attribution, divergence
 
 REFERENCE = np.linspace(1, 2, 100)
@@ -54,6 +55,19 @@ def cause(out, again, narrow, dtype="float32", fault=""):
 def test_what_a_replay_says(again, narrow, out, expected, said):
     found, text = cause(off_by(out), off_by(again), narrow)
     assert found == expected and said in text
+
+
+@pytest.mark.parametrize(("size", "cause"), [(0.25, "logic"), (0.2500001, "rounding")])
+def test_most_of_an_error_is_more_than_ten_times_the_rest(size, cause):
+    after, before = (
+        SimpleNamespace(
+            status=Status.FAILED,
+            reason="no",
+            metrics=SimpleNamespace(rel_l2=l2, max_abs=0.0, mismatches=0, nonfinite=SimpleNamespace(misplaced=0)),
+        )
+        for l2 in (0.025, size)
+    )
+    assert attribution.conclude(prepared_of(), after, before, "bfloat16")[0] == cause
 
 
 def test_only_float32_may_be_near_its_tolerance():

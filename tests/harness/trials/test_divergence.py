@@ -2,6 +2,7 @@
 
 import queue
 import threading
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -235,6 +236,18 @@ def test_nothing_is_put_where_nobody_waits():
     done.set()
     divergence.put_when_room(full, done, "second")
     assert full.get_nowait() == "there" and full.empty()
+
+
+def test_the_replay_has_ended_when_both_are_over():
+    ended = []
+
+    def run(options):
+        if not options.round_low_precision:
+            time.sleep(0.1)
+            ended.append("replay")
+
+    divergence.bisect(run, 0.5)
+    assert ended == ["replay"]
 
 
 def watched(reads, writes, found=None):

@@ -150,7 +150,20 @@ def test_a_kernel_that_is_still_slow_runs_on_other_inputs_alone(monkeypatch):
     clock = iter([0.0, 2.5])
     monkeypatch.setattr(invariance, "perf_counter", lambda: next(clock))
     found, ran = repeated(twice, seconds=3.0)
-    assert ran == 2 and "again on other inputs alone" in found.found.skipped and found.found.runs is None
+    assert (
+        found.found.other_inputs
+        and ran == 2
+        and "again on other inputs alone" in found.found.skipped
+        and found.found.runs is None
+    )
+
+
+@pytest.mark.parametrize(("seconds", "second"), [(3.0, 2.0), (2.0, 9.0)])
+def test_one_that_was_slow_once_runs_on_these_too(monkeypatch, seconds, second):
+    clock = iter([1.0, 1.0 + second])
+    monkeypatch.setattr(invariance, "perf_counter", lambda: next(clock))
+    found, ran = repeated(twice, seconds=seconds)
+    assert ran == 3 and found.found.skipped is None and found.found.runs.identical
 
 
 def test_one_output_buffer_for_all_calls_is_told():
@@ -160,7 +173,8 @@ def test_one_output_buffer_for_all_calls_is_told():
         np.multiply(x, 2, out=kept)
         return kept
 
-    assert "a buffer that its next call overwrites" in repeated(kernel)[0].fault
+    found, ran = repeated(kernel)
+    assert "a buffer that its next call overwrites" in found.fault and ran == 2 and found.broken is None
 
 
 def test_a_view_of_one_buffer_is_told_though_it_does_not_overlap():
