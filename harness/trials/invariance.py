@@ -184,10 +184,10 @@ class Repeater:
             for name, x in self.problem.inputs.items()
         }
         smaller = replace(case, axes={**case.axes, promise.axis: together})
-        along = promise.out if isinstance(promise.out, Mapping) else dict.fromkeys(first, promise.out)
+        of_each = promise.out if isinstance(promise.out, Mapping) else dict.fromkeys(first, promise.out)
+        along = {name: axis for name, axis in of_each.items() if name in first}  # and not left out
         known = {
-            name: cut(np.asarray(x), along[name]) if name in along and x is not None else x
-            for name, x in self.problem.evaluated.items()
+            name: cut(np.asarray(x), along[name]) if name in along else x for name, x in self.problem.evaluated.items()
         }
         result = run(replace(self.problem, case=smaller, inputs=inputs, known=known))
         promised = backend.name in promise.promised

@@ -14,7 +14,8 @@ from triptych.harness.judge.tolerance import Expected
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.op import Op
 from triptych.harness.results.measures import Derived, Fixed
-from triptych.harness.results.status import Status
+from triptych.harness.results.status import Cause, Status
+from triptych.harness.running import bench
 from triptych.harness.trials import attribution, divergence
 
 REFERENCE = np.linspace(1, 2, 100)
@@ -214,6 +215,25 @@ def test_the_first_nan_and_infinity_are_told_where_the_output_has_one_amiss(monk
     )
     assert (made.first_infinity.number, made.first_nan.number) == (2, 3) and made.first_nan.difference is None
     assert located(monkeypatch, "logic", divergence.Divergence(3, nan=NAN), out).first_infinity is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "cause", "sought"),
+    [(19.9, Cause.MISMATCH, True), (20.0, Cause.MISMATCH, False), (1.0, Cause.KEPT_STATE, False)],
+)
+def test_a_kernel_that_took_twenty_seconds_is_not_run_again(monkeypatch, seconds, cause, sought):
+    asked, settled = [], []
+    found = attribution.Attribution(cause="logic", text="CUDA error")
+    monkeypatch.setattr(bench, "attribute", lambda *words: asked.append(words) or found)
+    result = SimpleNamespace(cause=cause, output="b", attribution=None)
+    task = SimpleNamespace(target="trn2")
+    ready = SimpleNamespace(prepared="prepared")
+    trial = SimpleNamespace(result=result, out={"b": 1}, seconds=seconds, backend="backend", ready=ready, task=task)
+    performing = bench.Bench(lambda phase: None, settled.append)
+    performing.attribute(trial)
+    assert asked == ([("backend", "prepared", "trn2", {"b": 1}, "b")] if sought else [])
+    assert result.attribution is (found if sought else None) and settled == ([result] if sought else [])
+    assert performing.unfit is sought, "after a fault of the GPU"
 
 
 class Dense:

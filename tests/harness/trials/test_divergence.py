@@ -238,6 +238,13 @@ def test_nothing_is_put_where_nobody_waits():
     assert full.get_nowait() == "there" and full.empty()
 
 
+def test_neither_run_is_linted_again_and_the_second_keeps_float32():
+    asked = []
+    divergence.bisect(asked.append, 0.5)
+    assert [options.lint for options in asked] == [False, False]
+    assert sorted(options.round_low_precision for options in asked) == [False, True]
+
+
 def test_the_replay_has_ended_when_both_are_over():
     ended = []
 

@@ -191,6 +191,19 @@ def test_a_view_of_one_buffer_is_told_though_it_does_not_overlap():
     assert "a buffer that its next call overwrites" in repeated(kernel)[0].fault
 
 
+def test_halves_of_one_buffer_in_turns_are_told():
+    """The second call leaves the first result as it was, and the third does not."""
+    kept, calls = np.empty((12, 16), FLOAT), []
+
+    def kernel(x):
+        calls.append(1)
+        out = kept[:, len(calls) % 2 :: 2]
+        np.multiply(x, 2, out=out)
+        return out
+
+    assert "a buffer that its next call overwrites" in repeated(kernel)[0].fault
+
+
 def test_the_result_of_the_first_call_for_other_inputs_is_told():
     first = []
 

@@ -227,7 +227,8 @@ def test_an_output_without_the_batch_is_not_compared():
     assert found.found.alone.identical and ran[-1].evaluated["sum"].shape == ()
 
 
-def test_an_output_that_is_left_out_has_no_part():
+@pytest.mark.parametrize("out", [0, {"0": 0, "1": 0}])
+def test_an_output_that_is_left_out_has_no_part(out):
     found, ran = repeated(
         lambda x, w: (x * FLOAT(2), None), reference=lambda x, w: (2.0 * x, None), alone=replace(PROMISE, out=0)
     )
