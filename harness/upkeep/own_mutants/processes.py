@@ -31,6 +31,7 @@ def forked(work: Callable[[], int], limit_s: float, said: Path | None = None) ->
         try:
             os.setsid()
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # which a job in the background ignores
             within(limit_s)
             if said:
                 print_to(said)

@@ -99,7 +99,9 @@ def test_a_number_of_the_host_is_compared_with_a_scalar():
     assert case.judge({"": 78.25}).status is Status.PASSED and case.judge({"": 79}).status is Status.FAILED
     assert case.compared("", "78") == "78", "which the verdict calls by its name"
     whole = prepared_of(problem_of(lambda x: x))
-    assert whole.compared("", 3.0) == 3.0, "which is no array of 12"
+    assert isinstance(whole.compared("", 3.0), float), "which is no array of 12"
+    full = X.astype(np.float64)
+    assert case.compared("", full) is full, "which is no number"
 
 
 def test_what_has_no_place_in_the_comparison_is_left_to_the_verdict():
