@@ -317,6 +317,8 @@ def test_each_matrix_is_smoothed_by_itself():
     assert np.allclose(local_units.smooth(variance), variance)
     assert local_units.smooth(np.array([1.0, 3.0])).tolist() == [2.0, 2.0]
     assert local_units.smooth(np.zeros((2, 3))).tolist() == [[0.0] * 3] * 2
+    for extreme in (2.0**700, 2.0**-700):
+        assert np.allclose(local_units.smooth(extreme * variance) / extreme, variance), "nor lost by its size"
 
 
 @pytest.mark.parametrize(
