@@ -6,6 +6,7 @@ What a subprocess executes, as a worker does, is not seen: for lines that no tes
 from __future__ import annotations
 
 import itertools
+import os
 import sys
 import time
 from collections import defaultdict
@@ -83,5 +84,5 @@ class Mapper:
 
     def follow(self, frame: FrameType, event: str, argument: Any) -> Trace:
         if event == "line":
-            self.lines.add((Path(frame.f_code.co_filename).name, frame.f_lineno))
+            self.lines.add((os.path.basename(frame.f_code.co_filename), frame.f_lineno))
         return self.follow

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -134,7 +135,7 @@ def test_a_group_is_ended_and_one_that_is_gone_is_no_error():
 
 
 def test_a_system_without_signals_has_no_file_for_a_stack(monkeypatch):
-    monkeypatch.setattr(crash_location.os, "name", "nt")
+    monkeypatch.setattr(crash_location, "os", SimpleNamespace(name="nt"))
     assert crash_location.open_file() is None
     assert crash_location.ask(1, None) == ""
 
