@@ -2,6 +2,7 @@
 
 import hashlib
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -105,11 +106,11 @@ def test_an_emulator_that_no_kernel_runs_on_is_not_tested(tested):
 def test_kernels_of_the_panels_that_run_are_named_once(tested):
     matmul, rmsnorm = builtin()["matmul"], builtin()["rmsnorm"]
     found = provenance("c", 0, ["numpy", "nki-sim", "nki", "triton-cpu"], [matmul, rmsnorm, op_of()])["kernels"]
-    assert [(one["op"], one["panel"], one["file"]) for one in found] == [
-        ("matmul", "nki", "kernels/nki/matmul.py"),
-        ("matmul", "triton", "kernels/triton/matmul.py"),
-        ("rmsnorm", "nki", "kernels/nki/rmsnorm.py"),
-        ("rmsnorm", "triton", "kernels/triton/rmsnorm.py"),
+    assert [(one["op"], one["panel"], Path(one["file"]).name) for one in found] == [
+        ("matmul", "nki", "matmul.py"),
+        ("matmul", "triton", "matmul.py"),
+        ("rmsnorm", "nki", "rmsnorm.py"),
+        ("rmsnorm", "triton", "rmsnorm.py"),
     ]
     assert provenance("c", 0, ["numpy"], [matmul])["kernels"] == [], "the reference is no kernel"
 
