@@ -115,7 +115,7 @@ def bisect(play: Play, bound: float) -> Divergence:
             _compare(found, event, reads, writes, _next(replayed, thread), bound)
         _remember(found, writes)
 
-    thread = threading.Thread(target=replay, daemon=True)
+    thread = threading.Thread(target=replay)
     thread.start()
     try:
         play(Options(lint=False, observe=compare))

@@ -33,14 +33,16 @@ class Reach:
     on_import: set[Line] = field(default_factory=set)  # executed before the first test
 
     def of(self, file: str, line: int) -> list[str]:
-        """The tests that reach a line, the quickest first; those of its file if it is executed on import alone.
+        """The tests that reach a line, the quickest first; of what an import executes, those of its file and then all.
 
         Of very many, those that take a minute and a half together.
         """
         found = self.tests.get((file, line), set())
+        others: set[str] = set()
         if not found:
             found = {test for (other, _), some in self.tests.items() if other == file for test in some}
-        ordered = sorted(found or self.seconds, key=lambda test: self.seconds[test])
+            others = set(self.seconds) - found
+        ordered = [test for some in (found, others) for test in sorted(some, key=lambda test: self.seconds[test])]
         ends = itertools.accumulate(self.seconds[test] for test in ordered)
         return [test for test, end in zip(ordered, ends, strict=True) if end <= MOST_S]
 

@@ -113,6 +113,7 @@ def test_a_result_may_differ_by_the_bound_or_by_two_units():
     fixed = Fixed(source="op", regime="normal", rtol=0.0, atol=1e-3)
     assert attribution.bound_of(prepared_of(tolerance=fixed)) == 2 * 2.0**-23
     assert attribution.bound_of(prepared_of("bfloat16", fixed)) == 2 * 2.0**-7
+    assert attribution.bound_of(prepared_of("int32", fixed)) == 2 * 2.0**-23, "of integers, as of float32"
 
 
 def test_what_is_not_finite_where_the_reference_is():

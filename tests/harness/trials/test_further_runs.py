@@ -83,6 +83,17 @@ def test_one_element_is_wrong_beyond_a_twentieth_of_itself_and_eight_bounds(off,
     assert not told or "1 of 400 elements, the first at [0, 0]: expected 1, got 1.05" in found
 
 
+@pytest.mark.parametrize(("off", "told"), [(1.0, False), (1.001, True)])
+def test_exactly_a_twentieth_of_itself_is_not_beyond_it(off, told):
+    reference = np.full(400, 1000.0)
+    reference[7] = 20.0
+    expected = expected_of(reference)
+    now = reference.copy()
+    now[7] += off
+    found = invariance.coarsely_wrong(reference.astype(FLOAT), expected, now.astype(FLOAT), expected)
+    assert (found is not None) is told
+
+
 def test_a_second_reference_that_is_larger_has_larger_bounds():
     assert invariance.larger(np.array([8.0, np.inf]), np.array([-2.0, 1.0])) == 4.0
     assert invariance.larger(np.array([8.0]), np.zeros(1)) == 1.0, "of nothing, nothing is larger"
