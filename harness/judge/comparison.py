@@ -84,7 +84,6 @@ def metrics(c: Comparison) -> Metrics:
     got, reference = (np.where(c.both, x, 0).astype(np.float64) for x in (out, expected.reference))
     norm, l2, own = (float(np.linalg.norm(x)) for x in (reference, c.error, got))
     place = worst_place(c)
-    exact = not is_float(out.dtype)
     common = systematic(out, expected.reference, expected.rounded)
     return Metrics(
         max_abs=float(c.error.max()),
@@ -97,8 +96,8 @@ def metrics(c: Comparison) -> Metrics:
         bias=None if common is None else max(0.0, common.bias - common.chance),
         not_nearest=None if common is None else max(0.0, common.share - common.share_chance),
         worst_index=list(place),
-        expected=expected.rounded[place].item() if exact else float(expected.rounded[place]),
-        got=out[place].item() if exact else float(out[place]),
+        expected=expected.rounded[place].item(),
+        got=out[place].item(),
         mismatches=int(c.beyond.sum()),
         nonfinite=nonfinite(c),
     )

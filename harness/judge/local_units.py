@@ -57,5 +57,6 @@ def smooth(variance: Array) -> Array:
         return np.broadcast_to(variance.mean(), variance.shape)
     row, column = variance.mean(axis=-1, keepdims=True), variance.mean(axis=-2, keepdims=True)
     mean = variance.mean(axis=(-1, -2), keepdims=True)
-    out: Array = np.divide(row * column, mean, out=np.zeros(variance.shape), where=mean > 0)
+    part = np.divide(column, mean, out=np.zeros(column.shape), where=mean > 0)  # first: a product may overflow
+    out: Array = row * part
     return out

@@ -113,11 +113,9 @@ def bisect(play: Play, bound: float) -> Divergence:
         _watch(found, event, reads, writes)
         if found.first is None and found.stopped is None:
             _compare(found, event, reads, writes, _next(replayed, thread), bound)
-            if found.first is not None or found.stopped is not None:
-                done.set()
         _remember(found, writes)
 
-    thread = threading.Thread(target=replay, daemon=True)
+    thread = threading.Thread(target=replay)
     thread.start()
     try:
         play(Options(lint=False, observe=compare))

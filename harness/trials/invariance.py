@@ -115,10 +115,11 @@ class Repeater:
             return repeats
         again = run_again(self.problem)
         promised = self.problem.op.repeatable and backend.promises_bits
-        name = next((name for name, x in first.items() if first_difference(x, again[name]) is not None), None)
-        repeats.note(runs=Runs(identical=name is None, promised=promised))
-        if name is not None and promised:
-            count, at = first_difference(first[name], again[name]) or (0, [])
+        apart = {name: first_difference(x, again[name]) for name, x in first.items()}
+        name, differing = next(((name, found) for name, found in apart.items() if found), ("", None))
+        repeats.note(runs=Runs(identical=differing is None, promised=promised))
+        if differing is not None and promised:
+            count, at = differing
             repeats.broken = (
                 f"two runs on the same inputs differ in {count} of {first[name].size} elements{of(name)}, the first "
                 f"at {at}: {value(first[name], at)} then {value(again[name], at)}{backend.again_in_words}; look for a "
@@ -209,10 +210,10 @@ class Repeater:
             for name, x in self.problem.inputs.items()
         }
         smaller = replace(case, axes={**case.axes, promise.axis: together})
-        along = promise.out if isinstance(promise.out, Mapping) else dict.fromkeys(first, promise.out)
+        of_each = promise.out if isinstance(promise.out, Mapping) else dict.fromkeys(first, promise.out)
+        along = {name: axis for name, axis in of_each.items() if name in first}  # and not left out
         known = {
-            name: cut(np.asarray(x), along[name]) if name in along and x is not None else x
-            for name, x in self.problem.evaluated.items()
+            name: cut(np.asarray(x), along[name]) if name in along else x for name, x in self.problem.evaluated.items()
         }
         result = run(replace(self.problem, case=smaller, inputs=inputs, known=known))
         promised = backend.name in promise.promised
@@ -242,8 +243,8 @@ def coarsely_wrong(first: Array, before: Expected, result: Array, expected: Expe
     off, usual_off = coarse_error(result, expected), coarse_error(first, before)
     if off > max(COARSE, COARSE_SHARE * allowed, MUCH_MORE * usual_off):
         return f"relative L2 error {off:.2g}" if np.isfinite(off) else "not finite where the reference is"
-    then, now = (compare(x, replace(e, unit=None)) for x, e in ((first, before), (result, expected)))
-    usual = max(1.0, float(then.share.max(initial=0.0)), larger(expected.reference, before.reference))
+    now = compare(result, replace(expected, unit=None))
+    usual = max(1.0, larger(expected.reference, before.reference))
     one = (now.share > ONE_SHARE * usual) & (now.error > ONE_COARSE * now.magnitude)
     if not one.any():
         return None

@@ -57,7 +57,7 @@ def calls(function: Callable[..., Any], run: Callable[[], Any]) -> bool:
 
     def watch(frame: FrameType, event: str, argument: Any) -> None:
         nonlocal found
-        found = found or (event == "call" and frame.f_code is code)
+        found = found or frame.f_code is code
 
     before = sys.getprofile()
     sys.setprofile(watch)

@@ -1,6 +1,11 @@
 """Small faults of plain Python: a constant, a comparison, an operand, a branch, a statement.
 
-Sentences are left alone: what an f-string or the text of an exception says decides nothing. So are annotations.
+Left out is what decides nothing, and no more, however hard a fault is to see:
+
+- sentences: what an f-string or the text of an exception says; and docstrings and annotations;
+- what only watches over programmers: `assert`, `strict=` of `zip`, the decorators of a class, as `frozen=`;
+- a difference the other way round whose sign is lost at once, by `abs`, a norm or an even power;
+- another negative number than -1 for the size that `reshape` finds out.
 """
 
 from __future__ import annotations
@@ -50,8 +55,36 @@ SWAPPED = {
 }
 
 
+SIGN_LOST = ("abs", "norm")  # functions of one number or array
+
+
 class _Faults(Replacements):
     """Small faults of a room's own source."""
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> None:
+        for statement in node.body:
+            self.visit(statement)
+
+    def visit_Call(self, node: ast.Call) -> None:
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        self.visit(node.func)
+        for argument in node.args:
+            if name == "reshape" and self.of(argument) == "-1":
+                self.add(argument, "sign dropped", "(1)")
+            elif name in SIGN_LOST:
+                self.visit_unsigned(argument)
+            else:
+                self.visit(argument)
+        for keyword in node.keywords:
+            if (name, keyword.arg) != ("zip", "strict"):
+                self.visit(keyword.value)
+
+    def visit_unsigned(self, node: ast.expr) -> None:
+        """What is visited, but for its own sign."""
+        before = len(self.found)
+        self.visit(node)
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub):
+            self.found[before:] = [f for f in self.found[before:] if f[0] is not node or f[1] != "operands swapped"]
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
         self.functions.append(node.name)
@@ -115,6 +148,10 @@ class _Faults(Replacements):
 
     def visit_BinOp(self, node: ast.BinOp) -> None:
         left, right = self.of(node.left), self.of(node.right)
+        if isinstance(node.op, ast.Pow) and right in ("2", "4"):
+            self.visit_unsigned(node.left)
+            self.visit(node.right)
+            return
         if type(node.op) in ARITHMETIC:
             self.add(node, "arithmetic", f"(({left}) {ARITHMETIC[type(node.op)]} ({right}))")
             sign = NOT_SYMMETRIC.get(type(node.op))

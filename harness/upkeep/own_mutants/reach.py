@@ -6,10 +6,12 @@ What a subprocess executes, as a worker does, is not seen: for lines that no tes
 from __future__ import annotations
 
 import itertools
+import os
 import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -19,6 +21,7 @@ import pytest
 
 MOST_S = 90.0
 Trace = Any  # what `sys.settrace` takes, which mypy calls private
+Line = tuple[str, int]  # of a file, by its name
 
 
 @dataclass
@@ -26,42 +29,56 @@ class Reach:
     """The tests of a room by the lines that they execute."""
 
     seconds: dict[str, float] = field(default_factory=dict)  # of each test
-    tests: dict[tuple[str, int], set[str]] = field(default_factory=lambda: defaultdict(set))  # by (file, line)
+    tests: dict[Line, set[str]] = field(default_factory=lambda: defaultdict(set))
+    on_import: set[Line] = field(default_factory=set)  # executed before the first test
 
     def of(self, file: str, line: int) -> list[str]:
-        """The tests that reach a line, the quickest first; those of its file if it is executed on import alone.
+        """The tests that reach a line, the quickest first; of what an import executes, those of its file and then all.
 
         Of very many, those that take a minute and a half together.
         """
         found = self.tests.get((file, line), set())
+        others: set[str] = set()
         if not found:
             found = {test for (other, _), some in self.tests.items() if other == file for test in some}
-        ordered = sorted(found or self.seconds, key=lambda test: self.seconds[test])
+            others = set(self.seconds) - found
+        ordered = [test for some in (found, others) for test in sorted(some, key=lambda test: self.seconds[test])]
         ends = itertools.accumulate(self.seconds[test] for test in ordered)
         return [test for test, end in zip(ordered, ends, strict=True) if end <= MOST_S]
 
 
 class Mapper:
-    """A plugin of pytest that fills a `Reach` for the files in `folder`."""
+    """A plugin of pytest that fills `reach` for the files in `folder`."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = str(folder)
-        self.reach = Reach()
-        self.lines: set[tuple[str, int]] = set()
+    def __init__(self, folder: Path, reach: Reach) -> None:
+        self.folder, self.reach = str(folder), reach
+        self.failed: list[str] = []  # tests, and why
+        self.lines: set[Line] = set()
 
-    @pytest.hookimpl(hookwrapper=True)
-    def pytest_runtest_protocol(self, item: Any) -> Iterator[None]:
-        self.lines = set()
-        started = time.perf_counter()
+    @contextmanager
+    def noting(self, lines: set[Line]) -> Iterator[None]:
+        """Note each line of the room that is executed."""
+        self.lines = lines
         before = sys.gettrace()
         sys.settrace(self.enter)
         try:
             yield
         finally:
             sys.settrace(before)
+
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_runtest_protocol(self, item: Any) -> Iterator[None]:
+        lines: set[Line] = set()
+        started = time.perf_counter()
+        with self.noting(lines):
+            yield
         self.reach.seconds[item.nodeid] = time.perf_counter() - started
-        for place in self.lines:
-            self.reach.tests[place].add(item.nodeid)
+        for line in lines:
+            self.reach.tests[line].add(item.nodeid)
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        if report.failed:
+            self.failed.append(f"{report.nodeid}: {report.longreprtext}")
 
     def enter(self, frame: FrameType, event: str, argument: Any) -> Trace:
         """Follow the frames of the room alone."""
@@ -69,5 +86,5 @@ class Mapper:
 
     def follow(self, frame: FrameType, event: str, argument: Any) -> Trace:
         if event == "line":
-            self.lines.add((Path(frame.f_code.co_filename).name, frame.f_lineno))
+            self.lines.add((os.path.basename(frame.f_code.co_filename), frame.f_lineno))
         return self.follow

@@ -1,27 +1,28 @@
 """`make own-mutants ROOM=judge`: how many small faults in a room's own source its tests see, as Markdown.
 
 A seeded sample of faults is planted, one after the other, in a copy of the project, and the tests that reach the line
-are run, the quickest first, until one fails. What survives is a gap in the tests or no fault at all: each is printed.
+are run, the quickest first, until one fails. What survives is a gap in the tests or no fault at all: each is printed,
+and what `faults` leaves out is said there.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import os
 import random
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from triptych.harness.reports.markdown import markdown_table
 from triptych.harness.reports.terminal import StatusLine
 from triptych.harness.upkeep.figures.mutation import Mutant
-from triptych.harness.upkeep.own_mutants import faults, runs
+from triptych.harness.upkeep.own_mutants import faults, runs, warm
+from triptych.harness.upkeep.own_mutants.warm import Tried
 
 ROOT = Path(__file__).resolve().parents[3]
-LIMIT_S = 300.0  # for the tests of one fault
 
 
 def sample(room: str, count: int, seed: int) -> list[Mutant]:
@@ -43,9 +44,10 @@ def table(ended: Sequence[tuple[Mutant, str | None]]) -> str:
     return markdown_table(["file", "faults", "seen", "share"], rows)
 
 
-def described(fault: Mutant, tests: int) -> str:
-    place = f"{fault.path.relative_to(ROOT)}:{fault.line}"
-    return f"{place} in {fault.function or 'the module'} ({fault.operator}), reached by {tests} tests\n{fault.diff()}"
+def described(one: Tried) -> str:
+    fault = one.fault
+    place = f"{fault.path.relative_to(ROOT)}:{fault.line} in {fault.function or 'the module'}"
+    return f"{place} ({fault.operator}), reached by {len(one.tests)} tests\n{fault.diff()}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,27 +56,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--faults", type=int, default=50, metavar="N", help="how many are planted (default: 50)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the sample (default: 0)")
     arguments = parser.parse_args(argv)
-    started = time.monotonic()
     chosen = sample(arguments.room, arguments.faults, arguments.seed)
     runs.warm_up()
-    line = StatusLine(sys.stderr)
-    ended: list[tuple[Mutant, str | None]] = []
-    unseen = 0
+    line = StatusLine(os.fdopen(os.dup(2), "w"))  # the processes print elsewhere
+    seen: list[bool] = []
+
+    def tell(one: Tried) -> None:
+        seen.append(one.how is not None)
+        line.say(f"{arguments.room}: {len(seen)} of {len(chosen)} faults, {seen.count(False)} unseen")
+
     with tempfile.TemporaryDirectory() as folder:
         copy = runs.Copy(ROOT, Path(folder))
         line.say(f"{arguments.room}: which tests reach which lines")
-        reach = copy.reach(arguments.room, runs.mirrored(ROOT, arguments.room))
-        for fault in chosen:
-            tests = reach.of(fault.path.name, fault.line)
-            ended.append((fault, copy.detects(fault, tests, LIMIT_S)))
-            if ended[-1][1] is None:
-                unseen += 1
-                print(f"unseen: {described(fault, len(tests))}\n", flush=True)
-            line.say(f"{arguments.room}: {len(ended)} of {len(chosen)} faults, {unseen} unseen")
+        ended = warm.try_all(copy, arguments.room, f"tests/harness/{arguments.room}", chosen, tell)
     line.clear()
-    print(table(ended))
-    print(f"\nseed {arguments.seed}, {time.monotonic() - started:.0f} s")
-    return int(unseen > 0)
+    for one in ended:
+        if one.how is None:
+            print(f"unseen: {described(one)}\n")
+    print(table([(one.fault, one.how) for one in ended]))
+    spent = sum(one.cpu_s for one in ended)
+    print(f"\nseed {arguments.seed}, {spent / max(1, len(ended)):.1f} s of a processor a fault")
+    return int(any(one.how is None for one in ended))
 
 
 if __name__ == "__main__":

@@ -134,3 +134,12 @@ def test_the_worst_element_and_what_it_may_be_off():
     assert (worst.index, worst.axes, worst.allowed) == ([3, 7], {"axis 0": 3, "axis 1": 7}, 1.0)
     assert worst.error == pytest.approx(9, abs=1e-4) and worst.got == np.float32(box[3, 7])
     assert worst.expected == np.float32(REFERENCE[3, 7])
+
+
+def test_where_only_the_norm_is_too_large_most_of_it_is_shown():
+    """Elements of more than half of the largest share."""
+    expected = Expected(np.ones((4, 4)), np.ones((4, 4), np.float32), EXACT)
+    out = np.ones((4, 4), np.float32)
+    out[0, 0], out[1, 1], out[2, 2], out[3, 3] = 1.8, 1.45, 1.4, 1.35
+    picture = description.describe(compare(out, expected)).map
+    assert [line.split()[-1] for line in picture.lines] == ["#...", ".#..", "....", "...."]

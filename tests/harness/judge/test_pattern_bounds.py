@@ -3,43 +3,11 @@
 import numpy as np
 import pytest
 
-from triptych.harness.judge.failure.patterns import axis_pattern, candidates, diagonal_pattern, multiple, whole_pattern
+from triptych.harness.judge.failure.patterns import candidates, diagonal_pattern, multiple, whole_pattern
 
 
-def flags(size, *where):
-    failing = np.zeros(size, bool)
-    failing[list(where)] = True
-    return failing
-
-
-@pytest.mark.parametrize(
-    ("size", "where", "tiles", "said"),
-    [
-        (12, range(8, 12), (4, 8), "rows 8-11 of M, the last tile of 8"),
-        (12, range(4, 12), (4,), "rows 4-11 of M, up to the end"),
-        (9, range(4, 9), (4,), "rows 4-8 of M, up to the end"),
-        (9, range(4), (4,), "rows 0-3 of M, a whole tile of 4"),
-        (5, range(1, 5), (1,), "rows 1-4 of M, all but the first"),
-        (9, [1, 4, 6], (), ""),
-        (12, [3, 6, 9], (), ""),
-        (12, [0, 6], (6,), "every 6th row of M (0, 6)"),
-        (12, [1, 2, 9, 10], (8,), ""),
-        (16, [1, 3, 9, 11], (8,), ""),
-        (16, [1, 2, 5, 6, 9, 10, 13, 14], (4, 8), "rows 1-2 of every tile of 4 of M"),
-        (16, [1, 2, 3, 9, 10, 11], (1, 2, 8), "rows 1-3 of every tile of 8 of M"),
-    ],
-)
-def test_tiles(size, where, tiles, said):
-    assert axis_pattern(flags(size, *where), "row", "M", tiles) == said
-
-
-def test_an_axis_without_a_name():
-    assert axis_pattern(flags(9, 3), "row", "", ()) == "row 3"
-    assert axis_pattern(flags(9, 1, 4, 7), "column", "", ()) == "every 3rd column (1, 4, ...)"
-
-
-def diagonal(flags):
-    return diagonal_pattern(flags, "M", "N")
+def diagonal(failing):
+    return diagonal_pattern(failing, "M", "N")
 
 
 def test_two_columns_have_no_diagonal():

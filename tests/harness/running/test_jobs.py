@@ -65,6 +65,13 @@ op = Op(
 )
 """
 
+# Who runs the tests in the background may ignore SIGINT, and a process inherits that.
+WITH_INTERRUPTS = """
+import runpy, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+runpy.run_module("triptych", run_name="__main__")
+"""
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -125,7 +132,7 @@ def test_an_interrupt_leaves_a_whole_document_and_no_worker(folder: Path) -> Non
     (folder / "hangs").touch()
     words = ("check", "mine.py", "--backend", "nki-sim", "--cases", "smoke", "--jobs", "2")
     job = subprocess.Popen(
-        command(*words, "-q", "--resume", "run.json"),
+        [sys.executable, "-c", WITH_INTERRUPTS, *words, "-q", "--resume", "run.json"],
         env=environment(),
         cwd=folder,
         stdout=subprocess.DEVNULL,

@@ -16,6 +16,7 @@ from triptych.harness.ops.op import Op
 from triptych.harness.reports.progress import Progress
 from triptych.harness.results.result import Result
 from triptych.harness.results.status import Cause, Status
+from triptych.harness.running import session as room
 from triptych.harness.running.plan import plan
 from triptych.harness.running.request import Request
 from triptych.harness.running.session import Observer, Run, Session, StopAtFirst, StopRun
@@ -155,3 +156,76 @@ def test_progress_says_what_runs_now_and_leaves_nothing(monkeypatch: pytest.Monk
     shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", terminal.getvalue())
     assert "[0/4] one 3 float32 numpy" in shown and "[3/4, 2 not passed] one 4 float32 torch" in shown
     assert terminal.getvalue().rstrip().endswith("\x1b[2K"), "the line is taken away"
+
+
+class Hired:
+    """In the place of `runner.Workers`: keeps what it was made for."""
+
+    asked: tuple[Any, ...] = ()
+
+    def __init__(self) -> None:
+        self.workers, self.open = [1, 2, 3], 0
+
+    @classmethod
+    def for_tasks(cls, tasks: Any, ops: Any, jobs: int, may_fork: bool) -> Hired:
+        Hired.asked = (list(tasks), ops, jobs, may_fork)
+        return cls()
+
+    def __enter__(self) -> Hired:
+        self.open += 1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.open -= 1
+
+    def __call__(self, tasks: Any, settings: Any, *, timeout_s: float, on_result: Callable[[Result], None]) -> None:
+        assert self.open == 1
+        for task in tasks:
+            on_result(result_without_run(task, Status.PASSED, ""))
+
+
+@pytest.mark.parametrize(("jobs", "paranoid", "expected"), [(None, False, (5, True)), (2, True, (2, False))])
+def test_workers_are_as_many_as_asked_for_or_one_a_core(
+    monkeypatch: pytest.MonkeyPatch, jobs: int | None, paranoid: bool, expected: tuple[int, bool]
+) -> None:
+    monkeypatch.setattr(room, "Workers", Hired)
+    monkeypatch.setattr(room.cores, "usable", lambda: 5)
+    seen: list[int] = []
+
+    class Looks(Observer):
+        def ready(self, run: Run) -> None:
+            seen.append(run.jobs)
+
+    request = Request(backends=["numpy"], jobs=jobs, paranoid=paranoid)
+    run = Session(ops={"one": OP}).run(request, [Looks()])
+    tasks, ops, *rest = Hired.asked
+    assert tuple(rest) == expected and tasks == run.plan.tasks and ops == {None: {"one": OP}}
+    assert run.jobs == 3 == seen[0] and len(run.results) == 2 and not run.left
+
+
+def test_whoever_hands_in_a_runner_has_one_job() -> None:
+    assert session(Passing()).run(REQUEST).jobs == 1
+
+
+def test_every_observer_is_ready_after_all_have_started_and_ends_whatever_happens() -> None:
+    order: list[str] = []
+
+    class Says(Observer):
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def started(self, run: Run) -> None:
+            order.append(f"{self.name} starts")
+
+        def ready(self, run: Run) -> None:
+            order.append(f"{self.name} is ready")
+
+        def ended(self, run: Run) -> None:
+            order.append(f"{self.name} ends")
+
+    def breaks(task: Task) -> Status:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        session(Passing(breaks)).run(REQUEST, [Says("a"), Says("b")])
+    assert order == ["a starts", "b starts", "a is ready", "b is ready", "a ends", "b ends"]

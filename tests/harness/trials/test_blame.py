@@ -1,4 +1,4 @@
-"""What is concluded of a replay in float32, and what two runs in lockstep show, without running a kernel."""
+"""What is concluded of a replay in float32 and of two runs in lockstep, without running a kernel."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 
 from triptych.harness.backends.base import CannotReplay, Replay
-from triptych.harness.judge.prepared import Prepared
+from triptych.harness.judge.prepared import Prepared, prepare
 from triptych.harness.judge.problem import Problem
 from triptych.harness.judge.tolerance import Expected
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.op import Op
 from triptych.harness.results.measures import Derived, Fixed
-from triptych.harness.trials import attribution, divergence, integrity
+from triptych.harness.results.status import Cause, Status
+from triptych.harness.running import bench
+from triptych.harness.trials import attribution, divergence
 
 REFERENCE = np.linspace(1, 2, 100)
 BOUNDS = Derived(
@@ -54,6 +56,19 @@ def cause(out, again, narrow, dtype="float32", fault=""):
 def test_what_a_replay_says(again, narrow, out, expected, said):
     found, text = cause(off_by(out), off_by(again), narrow)
     assert found == expected and said in text
+
+
+@pytest.mark.parametrize(("size", "cause"), [(0.25, "logic"), (0.2500001, "rounding")])
+def test_most_of_an_error_is_more_than_ten_times_the_rest(size, cause):
+    after, before = (
+        SimpleNamespace(
+            status=Status.FAILED,
+            reason="no",
+            metrics=SimpleNamespace(rel_l2=l2, max_abs=0.0, mismatches=0, nonfinite=SimpleNamespace(misplaced=0)),
+        )
+        for l2 in (0.025, size)
+    )
+    assert attribution.conclude(prepared_of(), after, before, "bfloat16")[0] == cause
 
 
 def test_only_float32_may_be_near_its_tolerance():
@@ -98,6 +113,7 @@ def test_a_result_may_differ_by_the_bound_or_by_two_units():
     fixed = Fixed(source="op", regime="normal", rtol=0.0, atol=1e-3)
     assert attribution.bound_of(prepared_of(tolerance=fixed)) == 2 * 2.0**-23
     assert attribution.bound_of(prepared_of("bfloat16", fixed)) == 2 * 2.0**-7
+    assert attribution.bound_of(prepared_of("int32", fixed)) == 2 * 2.0**-23, "of integers, as of float32"
 
 
 def test_what_is_not_finite_where_the_reference_is():
@@ -133,112 +149,121 @@ def test_one_element_that_disagrees_is_one():
     assert "NaN or infinite unlike the reference" in attribution.extent(prepared.judge(out))
 
 
-# In lockstep
-
-
-class Region:
-    def __init__(self):
-        self.allocation = SimpleNamespace(id=id(self))
-
-
-class Tensor:
-    """What an observer is handed of a tensor."""
-
-    def __init__(self, values, kind="f", storage=None):
-        self.values = np.array(values, np.float32)
-        self.shape = self.values.shape
-        self.dtype = SimpleNamespace(is_float=kind != "i", kind=kind, __str__=lambda: kind)
-        self.storage = storage or object()
-        self.region = Region()
-
-    def f32(self):
-        return self.values
-
-
-def test_what_a_tensor_holds_in_words(monkeypatch):
-    monkeypatch.setattr(divergence, "form", lambda tensor: f"{tensor.dtype.kind}{list(tensor.shape)}")
-    assert divergence.describe(Tensor([1.0, -2.5, 3.0])) == "f[3] in [-2.5, 3]"
-    assert divergence.describe(Tensor([1.0, np.nan, np.nan])) == "f[3] in [1, 1] with 2 NaN"
-    assert divergence.describe(Tensor([np.nan])) == "f[1] with 1 NaN"
-    assert divergence.describe(Tensor([7.0], "i")) == "i[1]", "integers have no range to lose"
-    assert divergence.describe(Tensor([7.0], "x")) == "x[1]"
-
-
-@pytest.mark.parametrize(
-    ("a", "b", "apart"),
-    [
-        ([np.inf, 1.0], [1e30, 1.0], 0.0),
-        ([np.inf, 3.0], [1e30, 2.0], 0.5),
-        ([1e31, 3.0], [1e31, 2.0], 0.5),
-        ([np.inf], [9e29], np.inf),
-        ([2.0, np.nan], [1.0, np.nan], 1.0),
-        ([np.nan, 1.0], [1.0, np.nan], np.inf),
-        ([5.0], [0.0], np.inf),
-        ([0.0], [0.0], 0.0),
-    ],
-)
-def test_sentinels_neither_differ_nor_count(a, b, apart):
-    with np.errstate(all="ignore"):
-        assert divergence.distance(np.array(a, np.float32), np.array(b, np.float32)) == pytest.approx(apart)
-
-
-def play_of(first, second, ops=("a", "b", "c")):
-    """Plays instructions, each of which writes one value: of the run as it is, or of its replay."""
-
-    def play(options):
-        for i, op in enumerate(ops):
-            values = first if options.round_low_precision else second
-            if i < len(values):
-                event = SimpleNamespace(op=op, line=("f.py", i), label=f"{op}!", writes=(), reads=())
-                options.observe(event, [Tensor([1.0])], [Tensor([values[i]])])
-
-    return play
-
-
-@pytest.fixture
-def plain(monkeypatch):
-    monkeypatch.setattr(divergence, "form", lambda tensor: tensor.dtype.kind)
-
-
-@pytest.mark.usefixtures("plain")
-def test_the_first_beyond_the_bound_is_named_with_the_largest_before_it():
-    found = divergence.bisect(play_of([1.0, 1.1, 2.0], [1.0, 1.0, 1.0]), 0.5)
-    assert found.instructions == 3 and found.first.number == 3 and found.first.difference == 1.0
-    assert found.largest == pytest.approx(0.1) and found.stopped is None
-    within = divergence.bisect(play_of([1.0, 1.1, 1.4], [1.0, 1.0, 1.0]), 0.5)
-    assert within.first is None and within.largest == pytest.approx(0.4) and within.instructions == 3
-
-
-@pytest.mark.usefixtures("plain")
-def test_a_replay_that_ends_early_stops_the_comparison():
-    found = divergence.bisect(play_of([1.0, 1.0, 1.0], [1.0]), 0.5)
-    assert found.stopped == "the replay in float32 ended at b!" and found.instructions == 3
-
-
-@pytest.mark.usefixtures("plain")
-def test_the_first_nan_and_infinity_come_of_operands_that_have_none():
-    found = divergence.bisect(play_of([np.inf, np.nan, np.nan], [np.inf, np.nan, np.nan]), 0.5)
-    assert found.infinity.number == 1 and found.nan.number == 2
-
-
 def test_an_error_that_the_norm_alone_sees_is_told_as_the_verdict_has_it():
     prepared = prepared_of(tolerance=replaced(rel_l2=1e-4))
     verdict = prepared.judge(off_by(0.005))
     assert verdict.metrics.mismatches == 0 and attribution.extent(verdict) == f": {verdict.reason}"
 
 
-@pytest.mark.usefixtures("plain")
-def test_an_operand_that_was_overwritten_in_place_is_told_as_it_was():
-    found = divergence.Divergence()
-    place = object()
-    before, after = Tensor([1.0], storage=place), Tensor([9.0], storage=place)
-    assert divergence._operands(found, [before], [after]) == ["f (overwritten in place)"]
-    found._ranges[before.region] = "f in [1, 1]"
-    assert divergence._operands(found, [before, Tensor([3.0])], [after]) == ["f in [1, 1]", "f in [3, 3]"]
+FIRST, INFINITY, NAN = (
+    divergence.Finding(SimpleNamespace(op=op, line=("f.py", 3)), i, ["a"], ["b"], difference)
+    for i, (op, difference) in enumerate((("tensor_copy", 0.25), ("activation", 0.0), ("reciprocal", np.inf)), 1)
+)
+
+
+def located(monkeypatch, cause, found, out=None, again=None):
+    """The cause and its text, where two runs in lockstep show `found`; the output is off by 0.1 unless given."""
+    asked = []
+    monkeypatch.setattr(divergence, "bisect", lambda play, bound: asked.append((play, bound)) or found)
+    out = off_by(0.1) if out is None else out
+    made = attribution.locate(prepared_of(), out, off_by(0.0) if again is None else again, "play", cause, "So.")
+    assert asked == [("play", 0.005)] and made.cause == cause
+    return made
+
+
+def test_rounding_is_located_where_the_two_runs_part(monkeypatch):
+    made = located(monkeypatch, "rounding", divergence.Divergence(3, FIRST))
+    assert made.text == (
+        "So. First result to differ from that run by 0.25, relative L2, where the output may be off by 0.005: "
+        "nisa.tensor_copy at f.py:3 (instruction 1) makes b from a."
+    )
+    assert made.first_beyond_rounding.difference == 0.25 and made.first_nan is None and made.first_infinity is None
+    strange = located(monkeypatch, "rounding", divergence.Divergence(3, NAN))
+    assert "differ from that run in where it is NaN or infinite: nisa.reciprocal" in strange.text
+
+
+def test_many_small_roundings_have_no_place(monkeypatch):
+    found = divergence.Divergence(7, largest=0.004, stopped="the replay ended")
+    made = located(monkeypatch, "rounding", found)
+    assert made.text == (
+        "So. No single instruction stands out: all 7 stay within 0.005, relative L2, of that run (the largest "
+        "difference is 0.004), and their roundings add up. the replay ended."
+    )
+    assert located(monkeypatch, "rounding", replace(found, stopped=None)).text.endswith("their roundings add up.")
+    assert made.first_beyond_rounding is None
+
+
+def test_a_logic_error_is_located_only_where_rounding_costs_more_than_is_allowed_besides(monkeypatch):
+    found = divergence.Divergence(3, FIRST)
+    besides = located(monkeypatch, "logic", found, off_by(0.1))
+    assert besides.text.startswith("So. Rounding costs more than is allowed besides. First result to differ")
+    for out, again in ((off_by(0.0), off_by(0.0)), (off_by(0.5), off_by(0.5)), (off_by(0.007), off_by(0.0))):
+        assert located(monkeypatch, "logic", found, out, again).text == "So.", "0.007 is within the bound of 0.0076"
+    assert located(monkeypatch, "logic", divergence.Divergence(3)).text == "So."
+    assert located(monkeypatch, "emulator", found).text == "So."
+    assert located(monkeypatch, "emulator", divergence.Divergence(3)).text == "So."
+
+
+def test_the_first_nan_and_infinity_are_told_where_the_output_has_one_amiss(monkeypatch):
+    found = divergence.Divergence(3, infinity=INFINITY, nan=NAN)
+    assert located(monkeypatch, "logic", found).text == "So.", "the output has none"
+    out = off_by(0.0)
+    out[0] = np.nan
+    made = located(monkeypatch, "logic", found, out)
+    assert made.text == (
+        "So. First infinity: nisa.activation at f.py:3 (instruction 2) makes b from a. "
+        "First NaN: nisa.reciprocal at f.py:3 (instruction 3) makes b from a."
+    )
+    assert (made.first_infinity.number, made.first_nan.number) == (2, 3) and made.first_nan.difference is None
+    assert located(monkeypatch, "logic", divergence.Divergence(3, nan=NAN), out).first_infinity is None
 
 
 @pytest.mark.parametrize(
-    ("module", "inside"), [("numpy", True), ("numpy.linalg", True), ("numpyx", False), ("x.numpy", False)]
+    ("seconds", "cause", "sought"),
+    [(19.9, Cause.MISMATCH, True), (20.0, Cause.MISMATCH, False), (1.0, Cause.KEPT_STATE, False)],
 )
-def test_a_module_is_within_its_package(module, inside):
-    assert integrity.within(module, ("math", "numpy")) is inside
+def test_a_kernel_that_took_twenty_seconds_is_not_run_again(monkeypatch, seconds, cause, sought):
+    asked, settled = [], []
+    found = attribution.Attribution(cause="logic", text="CUDA error")
+    monkeypatch.setattr(bench, "attribute", lambda *words: asked.append(words) or found)
+    result = SimpleNamespace(cause=cause, output="b", attribution=None)
+    task = SimpleNamespace(target="trn2")
+    ready = SimpleNamespace(prepared="prepared")
+    trial = SimpleNamespace(result=result, out={"b": 1}, seconds=seconds, backend="backend", ready=ready, task=task)
+    performing = bench.Bench(lambda phase: None, settled.append)
+    performing.attribute(trial)
+    assert asked == ([("backend", "prepared", "trn2", {"b": 1}, "b")] if sought else [])
+    assert result.attribution is (found if sought else None) and settled == ([result] if sought else [])
+    assert performing.unfit is sought, "after a fault of the GPU"
+
+
+class Dense:
+    """A backend whose kernel takes its inputs for contiguous, or is wrong by `error` on such inputs, too."""
+
+    def __init__(self, error):
+        self.error, self.ran, self.replayed = error, [], 0
+
+    def run(self, problem, target):
+        self.ran.append(problem.inputs)
+        return problem.inputs["x"] + problem.inputs["y"] + np.float32(self.error)
+
+    def replay(self, problem, target, outputs):
+        self.replayed += 1
+        return Replay(None, None, "it computes + wrongly")
+
+
+@pytest.mark.parametrize(
+    ("strided", "error", "cause"),
+    [("xy", 0, "logic"), ("x", 0, "logic"), ("xy", 1, "emulator"), ("", 0, "emulator")],
+)
+def test_a_kernel_that_is_right_on_inputs_without_gaps_takes_them_for_contiguous(strided, error, cause):
+    wide = np.arange(24, dtype=np.float32).reshape(3, 8)
+    inputs = {name: wide[:, ::2] if name in strided else wide[:, :4].copy() for name in "xy"}
+    op = Op("add", {"x": ("M", "N"), "y": ("M", "N")}, lambda x, y: x + y, {})
+    problem = Problem(op, Case("add", "c", {"M": 3, "N": 4}, "float32"), inputs)
+    backend = Dense(error)
+    found = attribution.attribute(backend, prepare(problem), None, {"": np.ones((3, 4), np.float32)})
+    assert found.cause == cause and len(backend.ran) == bool(strided) and backend.replayed == (cause == "emulator")
+    assert all(x.flags.c_contiguous for some in backend.ran for x in some.values())
+    if cause == "logic":
+        assert f"it takes {' and '.join(strided)} for contiguous" in found.text

@@ -83,6 +83,17 @@ def test_one_element_is_wrong_beyond_a_twentieth_of_itself_and_eight_bounds(off,
     assert not told or "1 of 400 elements, the first at [0, 0]: expected 1, got 1.05" in found
 
 
+@pytest.mark.parametrize(("off", "told"), [(1.0, False), (1.001, True)])
+def test_exactly_a_twentieth_of_itself_is_not_beyond_it(off, told):
+    reference = np.full(400, 1000.0)
+    reference[7] = 20.0
+    expected = expected_of(reference)
+    now = reference.copy()
+    now[7] += off
+    found = invariance.coarsely_wrong(reference.astype(FLOAT), expected, now.astype(FLOAT), expected)
+    assert (found is not None) is told
+
+
 def test_a_second_reference_that_is_larger_has_larger_bounds():
     assert invariance.larger(np.array([8.0, np.inf]), np.array([-2.0, 1.0])) == 4.0
     assert invariance.larger(np.array([8.0]), np.zeros(1)) == 1.0, "of nothing, nothing is larger"
@@ -214,7 +225,20 @@ def test_a_kernel_that_is_still_slow_runs_on_other_inputs_alone(monkeypatch):
     clock = iter([0.0, 2.5])
     monkeypatch.setattr(invariance, "perf_counter", lambda: next(clock))
     found, ran = repeated(twice, seconds=3.0)
-    assert ran == 2 and "again on other inputs alone" in found.found.skipped and found.found.runs is None
+    assert (
+        found.found.other_inputs
+        and ran == 2
+        and "again on other inputs alone" in found.found.skipped
+        and found.found.runs is None
+    )
+
+
+@pytest.mark.parametrize(("seconds", "second"), [(3.0, 2.0), (2.0, 9.0)])
+def test_one_that_was_slow_once_runs_on_these_too(monkeypatch, seconds, second):
+    clock = iter([1.0, 1.0 + second])
+    monkeypatch.setattr(invariance, "perf_counter", lambda: next(clock))
+    found, ran = repeated(twice, seconds=seconds)
+    assert ran == 3 and found.found.skipped is None and found.found.runs.identical
 
 
 def test_one_output_buffer_for_all_calls_is_told():
@@ -224,7 +248,8 @@ def test_one_output_buffer_for_all_calls_is_told():
         np.multiply(x, 2, out=kept)
         return kept
 
-    assert "a buffer that its next call overwrites" in repeated(kernel)[0].fault
+    found, ran = repeated(kernel)
+    assert "a buffer that its next call overwrites" in found.fault and ran == 2 and found.broken is None
 
 
 def test_a_view_of_one_buffer_is_told_though_it_does_not_overlap():
@@ -236,6 +261,19 @@ def test_a_view_of_one_buffer_is_told_though_it_does_not_overlap():
         first.append(out)
         if len(first) == 2:
             first[0][...] = out
+        return out
+
+    assert "a buffer that its next call overwrites" in repeated(kernel)[0].fault
+
+
+def test_halves_of_one_buffer_in_turns_are_told():
+    """The second call leaves the first result as it was, and the third does not."""
+    kept, calls = np.empty((12, 16), FLOAT), []
+
+    def kernel(x):
+        calls.append(1)
+        out = kept[:, len(calls) % 2 :: 2]
+        np.multiply(x, 2, out=out)
         return out
 
     assert "a buffer that its next call overwrites" in repeated(kernel)[0].fault

@@ -105,3 +105,16 @@ def test_what_a_call_changes_in_place_is_looked_at(wrong_from, ok):
     (result,) = triptych.bench(op, backends="torch", cases="smoke", isolated=False)
     assert (result.status is Status.PASSED) is ok and (result.timing is not None) is ok
     assert ok or "wrong in a call that was timed (input y after the call" in result.reason
+
+
+def test_an_output_that_is_left_out_stays_so():
+    """Something else in its place is judged, and none in the place of an array is."""
+    op = Op("pair", {"x": ("R", "C")}, lambda x: (2 * x, None), [])
+    problem = Problem.of(op, Case("pair", "c", {"R": 4, "C": 8}, "float32"))
+    right = problem.inputs["x"] * np.float32(2)
+    look = TimedOutputs(prepare(problem), {"0": right, "1": None})
+    look((right, None))
+    assert look.is_checked("1", None) and not look.is_checked("1", right) and not look.is_checked("0", None)
+    for returned, said in (((right, right), "which the reference leaves out"), ((None, None), "returned None")):
+        with pytest.raises(KernelFault, match=said):
+            look(returned)

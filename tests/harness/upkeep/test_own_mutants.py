@@ -1,6 +1,7 @@
 """Faults are small and other programs, the map finds the tests of a line, and a copy tells which faults tests see."""
 
 import ast
+import os
 import signal
 import subprocess
 import textwrap
@@ -8,7 +9,7 @@ from collections import Counter
 
 import pytest
 
-from triptych.harness.upkeep.own_mutants import faults, reach, runs, score
+from triptych.harness.upkeep.own_mutants import faults, planting, processes, reach, runs, score, warm
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:os.fork:RuntimeWarning", "ignore:This process .* is multi-threaded:DeprecationWarning"
@@ -68,24 +69,77 @@ def test_there_is_every_kind_of_fault(found):
     assert "return max(x) if strict and not total else total" in changed
 
 
+LEFT_OUT = """
+@dataclass(frozen=True)
+class One:
+    size = 3
+
+
+def apart(a, b):
+    pairs = zip(a, b, strict=True)
+    return abs(a - b), np.linalg.norm(a - b), (a - b) ** 2, a.reshape(-1, 3), (a - b) ** 3, abs(-a) - b, pairs
+"""
+
+
+def test_what_decides_nothing_is_no_fault(tmp_path):
+    path = tmp_path / "one.py"
+    path.write_text(LEFT_OUT)
+    changed = [fault.diff().splitlines()[-1].strip("+ ") for fault in faults.faults(path) if faults.is_fault(fault)]
+    assert not [line for line in changed if "False" in line or "reshape(-2" in line]
+    whole = "abs(a - b), np.linalg.norm(a - b), (a - b) ** 2, a.reshape(-1, 3), (a - b) ** 3, abs(-a) - b"
+    swapped = [
+        (whole.replace("(a - b) ** 3", "(((b) - (a))) ** 3")),
+        (whole.replace("abs(-a) - b", "((b) - (abs(-a)))")),
+    ]
+    assert [line for line in changed if "(b) - (" in line] == [f"return {line}, pairs" for line in swapped]
+    assert {"size = 4"} <= set(changed)
+    others = (
+        "abs(((a) + (b)))",
+        "np.linalg.norm(((a) + (b)))",
+        "(((a) + (b))) ** 2",
+        "reshape((1), 3)",
+        "abs((a)) - b",
+    )
+    assert all(any(other in line for line in changed) for other in others)
+
+
 def test_the_quickest_tests_that_reach_a_line_come_first():
     seconds = {"a": 3.0, "b": 1.0, "c": 2.0, "slow": 100.0}
     found = reach.Reach(seconds, {("one.py", 4): {"a", "b"}, ("one.py", 9): {"c", "slow"}})
     assert found.of("one.py", 4) == ["b", "a"]
     assert found.of("one.py", 9) == ["c"], "those that take a minute and a half together"
-    assert found.of("one.py", 1) == ["b", "c", "a"], "executed on import alone"
+    found.tests["two.py", 1] = {"a"}
+    assert found.of("two.py", 7) == ["a", "b", "c"], "executed on import alone: who imports it may be another"
     assert found.of("other.py", 1) == ["b", "c", "a"], "in a subprocess, perhaps"
 
 
 PROJECT = {
-    "src/thing.py": "def double(x):\n    if x > 1000:\n        return 0\n    return 2 * x\n",
+    "src/thing.py": """
+        LIMIT = 7
+
+        def double(x):
+            if x > 1000:
+                return 0
+            return 2 * x
+
+        def limited(x):
+            return min(x, LIMIT)
+
+        TABLE = [double(1)]
+    """,
     "tests/test_thing.py": """
-        import thing
+        from thing import TABLE, double, limited
 
         def test_double():
-            assert thing.double(3) == 6
+            assert double(3) == 6
+
+        def test_table():
+            assert TABLE
+
+        def test_limited():
+            assert limited(3) == 3 and limited(9) < 9
     """,
-    "pyproject.toml": '[tool.pytest.ini_options]\nmarkers = ["slow: a sweep"]\n',
+    "pyproject.toml": '[tool.pytest.ini_options]\nmarkers = ["slow: a sweep"]\npythonpath = ["src"]\n',
 }
 
 
@@ -101,22 +155,86 @@ def copy(tmp_path, monkeypatch):
 
 
 def test_what_tests_see_of_a_fault(copy):
-    found = copy.reach("room", ["tests"])
-    (test,) = found.seconds
-    by_text = {fault.diff().splitlines()[-1]: fault for fault in faults.faults(copy.root / "src" / "thing.py")}
-    assert copy.detects(by_text["+ return 3 * x"], [test], 60) == "failed"
-    assert copy.detects(by_text["+ if x > 1001:"], [test], 60) is None
-    assert (copy.folder / "src" / "thing.py").read_text() == PROJECT["src/thing.py"], "as it was"
+    every = list(faults.faults(copy.root / "src" / "thing.py"))
+    by_text = {fault.diff().splitlines()[-1].strip("+ "): fault for fault in every}
+    chosen = [
+        by_text[text] for text in ("return 3 * x", "if x > 1001:", "LIMIT = 8", "if True:", "return max(x, LIMIT)")
+    ]
+    told = []
+    ended = warm.try_all(copy, "room", "tests", chosen, told.append)
+    assert [one.how for one in ended] == ["failed", None, None, "failed", "failed"]
+    assert [one.fault for one in ended] == chosen and all(one.cpu_s > 0 for one in ended)
+    assert (copy.folder / "src" / "thing.py").read_text() == (copy.root / "src" / "thing.py").read_text(), "as it was"
 
 
-def test_what_does_not_end_is_seen_too(copy):
-    assert copy.forked(signal.pause, 0.3) is None
+def test_a_fault_of_what_an_import_executes_is_tried_with_all_imported_anew(copy):
+    (copy.folder / "tests" / "test_thing.py").write_text(
+        "import thing\n\ndef test_it():\n    assert thing.LIMIT == 7\n"
+    )
+    (fault,) = [f for f in faults.faults(copy.root / "src" / "thing.py") if f.diff().endswith("+ LIMIT = 8")]
+    assert [one.how for one in warm.try_all(copy, "room", "tests", [fault])] == ["failed"]
 
 
 def test_tests_that_fail_without_a_fault_are_no_judge(copy):
     (copy.folder / "tests" / "test_thing.py").write_text("def test_nothing():\n    assert 0\n")
-    with pytest.raises(RuntimeError, match=r"(?s)the tests of room do not pass without a fault: .*assert 0"):
-        copy.reach("room", ["tests"])
+    with pytest.raises(
+        RuntimeError, match=r"(?s)do not pass without a fault: tests/test_thing.py::test_nothing.*assert 0"
+    ):
+        warm.try_all(copy, "room", "tests", [])
+
+
+FUNCTIONS = {
+    "plain": ("def f(x):\n    return x + 1\n", "def f(x):\n    return x - 1\n"),
+    "of a class": ("class C:\n    def f(self):\n        return 1\n", "class C:\n    def f(self):\n        return 2\n"),
+    "with one within": (
+        "def f():\n    def g():\n        return 1\n    return g\n",
+        "def f():\n    def g():\n        return 2\n    return g\n",
+    ),
+}
+ON_IMPORT = {
+    "a constant": ("A = 1\n", "A = 2\n"),
+    "a default": ("def f(x=1):\n    return x\n", "def f(x=2):\n    return x\n"),
+    "a field": ("class C:\n    x = 1\n", "class C:\n    x = 2\n"),
+}
+
+
+@pytest.mark.parametrize("before, after", FUNCTIONS.values(), ids=FUNCTIONS)
+def test_a_function_that_is_imported_gets_the_fault(tmp_path, before, after):
+    path = tmp_path / "one.py"
+    path.write_text(before)
+    names = {}
+    exec(compile(before, str(path), "exec"), names)
+    fault = planting.Mutant(path, 2, "f", "", after)
+    assert planting.plant(fault, path)
+    value = names["f"](1) if "x" in before else names["C"]().f() if "C" in names else names["f"]()()
+    assert value == (0 if "x" in before else 2)
+
+
+@pytest.mark.parametrize("before, after", ON_IMPORT.values(), ids=ON_IMPORT)
+def test_what_an_import_executes_cannot_be_changed_later(tmp_path, before, after):
+    path = tmp_path / "one.py"
+    path.write_text(before)
+    exec(compile(before, str(path), "exec"), {})
+    assert not planting.plant(planting.Mutant(path, 1, "", "", after), path)
+
+
+def test_what_does_not_end_is_seen_too():
+    ended = processes.forked(lambda: signal.pause() or 0, 0.3)
+    assert ended.code is None and runs.how(ended) == "timeout"
+
+
+def test_a_process_says_how_it_ended_and_where_it_was_told_to(tmp_path):
+    said = tmp_path / "said.txt"
+
+    def work():
+        print("words")
+        os.system("echo of another")
+        return 3
+
+    ended = processes.forked(work, 60, said)
+    assert (ended.code, runs.how(ended), said.read_text().split("\n")) == (3, "failed", ["of another", "words", ""])
+    assert runs.how(processes.forked(lambda: 0, 60)) is None
+    assert runs.how(processes.forked(lambda: 1 // 0, 60, said)) == "failed" and "ZeroDivisionError" in said.read_text()
 
 
 def test_a_sample_is_the_same_for_a_seed_and_stands_in_order():
