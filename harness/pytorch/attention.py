@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from triptych.harness.functions.places import NoKernel
 from triptych.harness.pytorch.operators import operator
-from triptych.harness.pytorch.places import NoKernel
 
 ROWS = {  # of the collection, by what a call asks beyond q, k, v and causal
     "window": "attention_window",

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from triptych.harness.functions.rows import rows
 from triptych.harness.pytorch.operators import operator
-from triptych.harness.pytorch.running import rows
 
 MOST_K = min(rows()[name].limits["K"] for name in ("linear", "linear_transposed"))
 

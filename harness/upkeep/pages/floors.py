@@ -40,6 +40,7 @@ FLOORS: dict[str, tuple[str, ...]] = {  # of each house, the lowest first
         "judge",
         "emulators",
         "backends",
+        "functions",
         "trials",
         "profiling",
         "calibration",
