@@ -83,7 +83,9 @@ def compile_launcher(
     `shapes` names the launcher's tensors, `out` among them. Raises `EmulationError` for an unknown target.
     """
     sizes = {name: (tuple(shape), dtype) for name, shape in shapes.items()}
-    return [compiled(launch.kernel, launch.arguments, target) for launch in launches_of(launcher, sizes, target, **params)]
+    return [
+        compiled(launch.kernel, launch.arguments, target) for launch in launches_of(launcher, sizes, target, **params)
+    ]
 
 
 def compiled(kernel: JITFunction, arguments: dict[str, Any], target: str) -> CompiledKernel:

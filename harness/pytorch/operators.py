@@ -12,7 +12,7 @@ what is missing. torch.compile sees one node.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -26,7 +26,7 @@ from triptych.harness.pytorch.places import at, of_cpu, place_of
 from triptych.harness.pytorch.tracing import decompose_on_gpu
 
 NAMESPACE = "triptych"
-Row = str | Callable[[Mapping[str, Any]], str]  # of the arguments that are not defaults
+Row = str | Callable[[Collection[str]], str]  # of the names of arguments that are not defaults
 
 
 class Operator:

@@ -49,6 +49,7 @@ FLOORS: dict[str, tuple[str, ...]] = {  # of each house, the lowest first
         "cost",
         "tuning",
         "reports",
+        "jax",
         "pytorch",
         "testing",
         "commands",
