@@ -140,7 +140,9 @@ def compiled(task: Task) -> Callable[..., Any]:
 
 
 def _no_derivative(*arrays: Any, task: Task) -> Any:
-    raise NoKernel(f"{task.operator.name} has no derivative; where it is one already, there is no second")
+    raise NoKernel(
+        f"{task.operator.name} cannot be differentiated: it has no backward kernel, or a second derivative is asked for"
+    )
 
 
 ad.primitive_jvps[primitive] = lambda primals, tangents, task: _no_derivative(*primals, task=task)
