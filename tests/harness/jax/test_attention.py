@@ -72,9 +72,15 @@ def test_a_step_of_decoding_hands_out_new_caches(place: tuple[str, str | None]) 
         (lambda x: tj.matmul(x, x[0]), r"matmul takes a\[.., M, K\] and b\[K, N\], .* got shapes \(1, 2, 6, 4\) and"),
         (lambda x: tj.linear(x, x[0, 0]), r"linear takes x\[M, K\], w\[K, N\], bias\[N\]; got x \(12, 4\), w \(6, 4\)"),
         (lambda x: tj.rope(x, x[0, 0], x[0, 0]), r"rope takes x\[.., H, D\], cos and sin\[.., D/2\], got "),
-        (lambda x: tj.cross_entropy(x, jnp.zeros((3,), int)), r"cross_entropy takes logits\[.., V\] and labels\[..\] of"),
+        (
+            lambda x: tj.cross_entropy(x, jnp.zeros((3,), int)),
+            r"cross_entropy takes logits\[.., V\] and labels\[..\] of",
+        ),
         (lambda x: tj.cross_entropy(x, jnp.full((1, 2, 6), 4)), r"labels must be 0 to 3 or -100, got 4"),
-        (lambda x: tj.cross_entropy(x, x[..., 0], reduction="all"), "reduction must be 'mean', 'sum' or 'none', got 'all'"),
+        (
+            lambda x: tj.cross_entropy(x, x[..., 0], reduction="all"),
+            "reduction must be 'mean', 'sum' or 'none', got 'all'",
+        ),
     ],
 )
 def test_what_does_not_go_together_is_an_error_that_says_so(call: Any, sentence: str) -> None:

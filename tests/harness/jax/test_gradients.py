@@ -1,4 +1,4 @@
-"""Functions of JAX and their gradients: in float64 by finite differences, on the simulator against jax.grad of jax.numpy."""
+"""Functions of JAX and their gradients: by finite differences, and on the simulator against those of jax.numpy."""
 
 from __future__ import annotations
 

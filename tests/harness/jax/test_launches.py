@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import types
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -14,6 +14,7 @@ pytest.importorskip("triton")
 
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
+from jax.interpreters import mlir  # noqa: E402
 
 import triptych.jax as tj  # noqa: E402
 from triptych.harness import emulators  # noqa: E402
@@ -53,18 +54,15 @@ def triton_call(
 
 
 @pytest.fixture
-def on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What is on the CPU is compiled as if it were on a GPU of one processor."""
     stand_in = types.ModuleType("jax_triton")
     stand_in.triton_call = triton_call  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "jax_triton", stand_in)
     monkeypatch.setattr(launches, "gpu", lambda: INTERPRETER)
-    monkeypatch.setattr(lowering, "by_callback", lowering.by_launches)
-    rule = jax.interpreters.mlir
-    rule.register_lowering(primitive, lowering.lowered(lowering.by_launches), platform="cpu")
+    mlir.register_lowering(primitive, lowering.lowered(lowering.by_launches), platform="cpu")
     yield
-    monkeypatch.undo()
-    rule.register_lowering(primitive, lowering.lowered(lowering.by_callback), platform="cpu")
+    mlir.register_lowering(primitive, lowering.lowered(lowering.by_callback), platform="cpu")
     jax.clear_caches()
 
 
@@ -88,7 +86,8 @@ def test_launches_give_what_jax_gives(one: Function, on_a_gpu: None) -> None:
 
 def test_what_a_kernel_appends_to_is_a_new_value(on_a_gpu: None) -> None:
     rng = np.random.default_rng(0)
-    q, new, cache = (jnp.asarray(rng.standard_normal(s), jnp.float32) for s in ((2, 2, 1, 16), (2, 1, 1, 16), (2, 1, 80, 16)))
+    shapes = ((2, 2, 1, 16), (2, 1, 1, 16), (2, 1, 80, 16))
+    q, new, cache = (jnp.asarray(rng.standard_normal(shape), jnp.float32) for shape in shapes)
     arrays = (q, new, 2 * new, cache, 3 * cache, jnp.asarray([70, 2], jnp.int32))
     expected = tj.attention_decode(*arrays)
     for ours, theirs in zip(jax.jit(tj.attention_decode)(*arrays), expected, strict=True):
@@ -110,7 +109,9 @@ def test_scratch_that_is_filled_and_memory_that_nothing_writes() -> None:
 def test_where_jax_triton_is_missing_or_broken_a_sentence_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "jax_triton", None)
     program = jax.jit(tj.rms_norm).trace(jnp.ones((2, 3)), jnp.ones(3))
-    with pytest.raises(tj.NoKernel, match=r"^on a GPU JAX launches kernels by jax-triton \(pip install 'triptych\[gpu\]'\)"):
+    with pytest.raises(
+        tj.NoKernel, match=r"^on a GPU JAX launches kernels by jax-triton \(pip install 'triptych\[gpu\]'\)"
+    ):
         program.lower(lowering_platforms=("cuda",))
 
 
