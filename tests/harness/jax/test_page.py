@@ -10,8 +10,8 @@ import pytest
 
 pytest.importorskip("jax")
 
-import triptych.jax  # noqa: E402
-from triptych.harness.functions.rows import rows  # noqa: E402
+import triptych.jax
+from triptych.harness.functions.rows import rows
 
 TEXT = (Path(__file__).parents[3] / "docs" / "jax.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
