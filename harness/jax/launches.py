@@ -13,15 +13,13 @@ Two things differ between Triton's launches and those of jax-triton, and the ker
 from __future__ import annotations
 
 import linecache
-import os
 from functools import cache, partial
 from typing import Any
 
 import numpy as np
 
 import jax
-from triptych.harness import emulators
-from triptych.harness.backends.triton_launcher import NO_TRITON
+from triptych.harness import emulators, extras
 from triptych.harness.functions.places import NoKernel
 from triptych.harness.functions.rows import Work, launcher_of, listed, refusals
 
@@ -121,23 +119,10 @@ def reordered(
 
 def jax_triton() -> Any:
     """The package; NoKernel, in one sentence, where it or Triton is missing."""
-    before = os.environ.get("TRITON_CACHE_DIR")
-    try:
-        import jax_triton as found
-    except Exception as error:
-        raise NoKernel(
-            "on a GPU JAX launches kernels by jax-triton (pip install 'triptych[gpu]'), and importing it failed: "
-            f"{type(error).__name__}: {error}"
-        ) from None
-    finally:  # it sets this to an empty string, with which Triton itself compiles nothing more
-        if before is None:
-            os.environ.pop("TRITON_CACHE_DIR", None)
-        else:
-            os.environ["TRITON_CACHE_DIR"] = before
-    why = emulators.version_support()
+    why = extras.why_not("jax_triton") or emulators.version_support()
     if why is not None:
-        raise NoKernel(why or NO_TRITON)
-    return found
+        raise NoKernel(f"JAX launches kernels on a GPU by jax-triton, which is not to be had: {why}")
+    return extras.load("jax_triton")
 
 
 def gpu() -> Any:

@@ -109,9 +109,7 @@ def test_scratch_that_is_filled_and_memory_that_nothing_writes() -> None:
 def test_where_jax_triton_is_missing_or_broken_a_sentence_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "jax_triton", None)
     program = jax.jit(tj.rms_norm).trace(jnp.ones((2, 3)), jnp.ones(3))
-    with pytest.raises(
-        tj.NoKernel, match=r"^on a GPU JAX launches kernels by jax-triton \(pip install 'triptych\[gpu\]'\)"
-    ):
+    with pytest.raises(tj.NoKernel, match="which is not to be had: jax-triton is not installed: pip install"):
         program.lower(lowering_platforms=("cuda",))
 
 
