@@ -24,6 +24,7 @@ from triptych.harness.jax.operators import primitive  # noqa: E402
 
 from jax_functions import FUNCTIONS, Function  # isort: skip  # noqa: E402
 
+REAL_GPU = launches.gpu  # which the programs below are not told
 OPTIONS = {"num_warps", "num_stages", "enable_fp_fusion", "compute_capability"}
 
 
@@ -53,15 +54,17 @@ def triton_call(
     return jax.pure_callback(run, list(out_shape), *args)
 
 
-@pytest.fixture
-def on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+@pytest.fixture(scope="module")
+def on_a_gpu() -> Iterator[None]:
     """What is on the CPU is compiled as if it were on a GPU of one processor."""
     stand_in = types.ModuleType("jax_triton")
     stand_in.triton_call = triton_call  # type: ignore[attr-defined]
+    monkeypatch = pytest.MonkeyPatch()
     monkeypatch.setitem(sys.modules, "jax_triton", stand_in)
     monkeypatch.setattr(launches, "gpu", lambda: INTERPRETER)
     mlir.register_lowering(primitive, lowering.lowered(lowering.by_launches), platform="cpu")
     yield
+    monkeypatch.undo()
     mlir.register_lowering(primitive, lowering.lowered(lowering.by_callback), platform="cpu")
     jax.clear_caches()
 
@@ -79,7 +82,7 @@ def test_launches_give_what_jax_gives(one: Function, on_a_gpu: None) -> None:
 
     with tj.calls() as made:
         found = jax.jit(both(one.ours))(*arrays)
-    for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(both(one.theirs)(*arrays)), strict=True):
+    for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(jax.jit(both(one.theirs))(*arrays)), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=2e-5, atol=2e-5)
     assert made.count() > 1 and made.count(backend="triton") == made.count()
 
@@ -119,13 +122,13 @@ def test_a_gpu_that_is_not_there_or_not_known_is_a_sentence(monkeypatch: pytest.
 
     monkeypatch.setattr(jax, "local_devices", none)
     with pytest.raises(tj.NoKernel, match="^a launcher asks how many processors the GPU has, and JAX finds none here"):
-        launches.gpu()
+        REAL_GPU()
     here = types.SimpleNamespace(compute_capability="9.0", core_count=114)
     monkeypatch.setattr(jax, "local_devices", lambda backend: [here])
-    assert (launches.gpu().arch, launches.gpu().processors, launches.gpu().shared_bytes) == (90, 114, 227 * 1024)
+    assert (REAL_GPU().arch, REAL_GPU().processors, REAL_GPU().shared_bytes) == (90, 114, 227 * 1024)
     here.compute_capability = "7.0"
     with pytest.raises(tj.NoKernel, match="^compute capability 7.0 is not among those known here: 8.0, 8.6"):
-        launches.gpu()
+        REAL_GPU()
 
 
 @pytest.mark.parametrize("value", [float("inf"), [1], object])
