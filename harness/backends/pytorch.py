@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from triptych.harness import extras
 from triptych.harness.arrays import from_torch, to_torch
 from triptych.harness.backends.base import Backend, given_back
 from triptych.harness.backends.clocks import TimingBudget, time_cuda, time_host
 from triptych.harness.backends.gpu import gpu_here
 from triptych.harness.judge.problem import Problem
+from triptych.harness.ops.case import Case
+from triptych.harness.ops.op import Op
 from triptych.harness.results.status import Evidence
 from triptych.harness.results.timing import Timing
 
@@ -30,6 +33,10 @@ class Torch(Backend):
 
     def missing(self) -> str | None:
         return None if find_spec("torch") else "PyTorch is not installed: pip install 'triptych[torch]'"
+
+    def supports(self, op: Op, case: Case, target: str | None) -> str | None:
+        """Asked where the op is to run, so that PyTorch may be imported to see whether it can be."""
+        return super().supports(op, case, target) or extras.why_not("torch")
 
     def run(self, problem: Problem, target: str | None) -> Any:
         tensors = tensors_of(problem)

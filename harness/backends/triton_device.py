@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from triptych.harness import extras
 from triptych.harness.arrays import Array, from_torch, to_torch
 from triptych.harness.backends import guarded
 from triptych.harness.backends.base import Backend, given_back
 from triptych.harness.backends.clocks import TimingBudget, time_cuda
-from triptych.harness.backends.gpu import gpu_here
+from triptych.harness.backends.gpu import gpu_here, node_here
 from triptych.harness.backends.pytorch import from_tensors, restoring
 from triptych.harness.backends.sealed import Sealed
 from triptych.harness.backends.triton_launcher import LACKS, NO_TRITON, as_held, held_dtype, launcher_of, output_of
@@ -33,7 +34,10 @@ class TritonDevice(Backend):
             return NO_TRITON
         if find_spec("torch") is None:
             return "PyTorch is not installed, which hands Triton its device memory: pip install 'triptych[torch]'"
-        return None if gpu_here() else "there is no CUDA or ROCm device here that PyTorch can use"
+        if gpu_here():
+            return None
+        why = extras.why_not("torch") if node_here() else None
+        return why or "there is no CUDA or ROCm device here that PyTorch can use"
 
     def run(self, problem: Problem, target: str | None) -> Any:
         import torch

@@ -7,6 +7,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from typing import Any
 
+from triptych.harness import extras
 from triptych.harness.backends import BACKENDS, Backend
 from triptych.harness.backends.neuron import parts
 from triptych.harness.emulators import conformance
@@ -27,6 +28,8 @@ def run(arguments: Namespace) -> int:
             print(indented(emulator(backend)))
     print("\nA Neuron instance, part by part")
     print(indented(neuron(parts.parts())))
+    print("\nExtras")
+    print(indented(installed()))
     print("\nMachine and versions")
     print(indented(machine(environment.record())))
     return ExitCode.OK
@@ -54,6 +57,21 @@ def neuron(some: Sequence[parts.Part]) -> str:
     rows = [[part.name, "here" if part.found else "missing", part.words] for part in some]
     step = parts.first_missing(some)
     return "\n".join([*text_table(rows), *([f"next step: {step}"] if step else [])])
+
+
+def installed() -> str:
+    """A line for each extra: whether all of it is here, and what is missing or broken; imports it."""
+    rows = []
+    for extra, modules in extras.EXTRAS.items():
+        wrong = extras.lacking(extra)
+        state = "broken" if any(one.broken for one in wrong) else "missing" if wrong else "here"
+        here = ", ".join(extras.NAMES.get(module, module) for module in modules)
+        rows.append([extra, state, "; ".join(map(str, wrong)) or here])
+    absent = [part for part in (parts.nki(), parts.compiler()) if not part.found]
+    rows.append(
+        ["neuron", "missing" if absent else "here", "; ".join(part.wrong for part in absent) or "nki, neuronx-cc"]
+    )
+    return "\n".join(text_table(rows))
 
 
 def offer(backend: Backend) -> str:

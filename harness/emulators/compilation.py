@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import triton
@@ -67,6 +67,14 @@ class CompiledKernel:
         return asdict(self)
 
 
+class Launched(NamedTuple):
+    """A launch as a launcher makes it; the grid may still be a function of the arguments."""
+
+    kernel: JITFunction
+    arguments: dict[str, Any]
+    grid: Any
+
+
 def compile_launcher(
     launcher: Callable[..., Any], shapes: Mapping[str, Sequence[int]], dtype: Any, target: str, **params: Any
 ) -> list[CompiledKernel]:
@@ -75,7 +83,9 @@ def compile_launcher(
     `shapes` names the launcher's tensors, `out` among them. Raises `EmulationError` for an unknown target.
     """
     sizes = {name: (tuple(shape), dtype) for name, shape in shapes.items()}
-    return [compiled(*launch, target) for launch in launches_of(launcher, sizes, target, **params)]
+    return [
+        compiled(launch.kernel, launch.arguments, target) for launch in launches_of(launcher, sizes, target, **params)
+    ]
 
 
 def compiled(kernel: JITFunction, arguments: dict[str, Any], target: str) -> CompiledKernel:
@@ -85,8 +95,8 @@ def compiled(kernel: JITFunction, arguments: dict[str, Any], target: str) -> Com
 
 def launches_of(
     launcher: Callable[..., Any], tensors: Mapping[str, tuple[tuple[int, ...], Any]], target: str, **params: Any
-) -> list[tuple[JITFunction, dict[str, Any]]]:
-    """(kernel, arguments) of every launch that the launcher would make on `target`.
+) -> list[Launched]:
+    """Every launch that the launcher would make on `target`.
 
     An autotuned kernel is launched in each of its configurations.
 
@@ -106,12 +116,12 @@ def launches_of(
 
 
 @contextmanager
-def recorded() -> Iterator[list[tuple[JITFunction, dict[str, Any]]]]:
-    """Every launch within is remembered, (kernel, arguments), and none is made."""
-    launches: list[tuple[JITFunction, dict[str, Any]]] = []
+def recorded() -> Iterator[list[Launched]]:
+    """Every launch within is remembered, and none is made."""
+    launches: list[Launched] = []
 
     def run(self: Any, *args: Any, grid: Any, warmup: bool, **named: Any) -> None:
-        launches.append((self, dict(zip(self.arg_names, args, strict=False)) | named))
+        launches.append(Launched(self, dict(zip(self.arg_names, args, strict=False)) | named, grid))
 
     with ExitStack() as stack:
         patches = Patches(stack)

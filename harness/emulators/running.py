@@ -14,7 +14,6 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from triton.runtime.errors import InterpreterError
 from triton.runtime.interpreter import InterpretedFunction
 from triton.runtime.jit import JITFunction
 
+from triptych.harness import extras
 from triptych.harness.arrays import Array, Arrays
 from triptych.harness.emulators import devices
 from triptych.harness.emulators.correction import CheckedBuilder, CorrectedBuilder, CorrectedReduce, CorrectedScan
@@ -134,7 +134,7 @@ def interpret(
                 return _arrays_of(_called(launcher, thin, params), Tensor, lambda tensor: tensor._array.copy())
         except EmulationError as error:  # perhaps of the stand-in for a tensor, and not of the launcher
             lacking = isinstance(error, Lacking) or isinstance(error.__cause__, (AttributeError, TypeError))
-            if not lacking or find_spec("torch") is None:
+            if not lacking or extras.why_not("torch") is not None:
                 raise
         for name, values in kept.items():
             given[name][...] = values

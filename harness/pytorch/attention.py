@@ -8,26 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from triptych.harness.functions.choices import WITHOUT_GRADIENT, attention_row
+from triptych.harness.functions.places import NoKernel
 from triptych.harness.pytorch.operators import operator
-from triptych.harness.pytorch.places import NoKernel
-
-ROWS = {  # of the collection, by what a call asks beyond q, k, v and causal
-    "window": "attention_window",
-    "softcap": "attention_softcap",
-    "sinks": "attention_sinks",
-    "mask": "attention_mask",
-    "segments": "attention_packed",
-}
-WITHOUT_GRADIENT = ("softcap", "sinks", "mask", "segments")  # attention_backward knows none of them
 
 
-def row(given: Mapping[str, Any]) -> str:
-    """The row whose kernels take such a call; all NKI ones are one kernel."""
-    asked = [ROWS[name] for name in given if name in ROWS]
-    return asked[0] if asked else "attention"
-
-
-@operator("attention", row, "out")
+@operator("attention", attention_row, "out")
 def forward(
     q: Tensor,
     k: Tensor,

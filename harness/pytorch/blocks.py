@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from triptych.harness.functions.places import NoKernel
 from triptych.harness.pytorch.attention import statistics
 from triptych.harness.pytorch.operators import operator
-from triptych.harness.pytorch.places import NoKernel
 
 
 @operator("rms_norm", "rmsnorm", "out")

@@ -12,19 +12,21 @@ what is missing. torch.compile sees one node.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import torch
 
-from triptych.harness.pytorch import calls, running
-from triptych.harness.pytorch.calls import Call
-from triptych.harness.pytorch.places import NoKernel, Place, at, of_cpu, place_of
-from triptych.harness.pytorch.running import Work
+from triptych.harness.functions import calls
+from triptych.harness.functions.calls import Call
+from triptych.harness.functions.places import NoKernel, Place
+from triptych.harness.functions.rows import Work, listed, without_kernel
+from triptych.harness.pytorch import running
+from triptych.harness.pytorch.places import at, of_cpu, place_of
 from triptych.harness.pytorch.tracing import decompose_on_gpu
 
 NAMESPACE = "triptych"
-Row = str | Callable[[Mapping[str, Any]], str]  # of the arguments that are not defaults
+Row = str | Callable[[Collection[str]], str]  # of the names of arguments that are not defaults
 
 
 class Operator:
@@ -63,7 +65,7 @@ class Operator:
         if tensors[0].device.type == "meta" or not any(x.requires_grad for x in tensors):
             return
         place = place_of(tensors[0].device)
-        lacks = running.without_kernel(self.backward_rows, place)
+        lacks = without_kernel(self.backward_rows, place)
         if lacks:
             raise NoKernel(f"{self.name} has no gradient on {place.backend}: there is no kernel of {', '.join(lacks)}")
 
@@ -80,9 +82,9 @@ class Operator:
     def compute(self, *args: Any, **kwargs: Any) -> Any:
         """The outputs, wherever the tensors are."""
         work = self.work(args, kwargs)
-        devices = {x.device for x in work.tensors.values()}
+        devices = {x.device for x in work.arrays.values()}
         if len(devices) != 1:
-            named = ", ".join(f"{name} on {x.device}" for name, x in work.tensors.items())
+            named = ", ".join(f"{name} on {x.device}" for name, x in work.arrays.items())
             raise ValueError(f"{self.name} takes tensors on one device, got {named}")
         place = place_of(devices.pop())
         results = running.compute(work, place)
@@ -98,14 +100,14 @@ class Operator:
         given = self.given(args, kwargs)
         tensors = {name: x for name, x in given.items() if isinstance(x, torch.Tensor)}
         params = {**{name: x for name, x in given.items() if name not in tensors}, **self.params}
-        outputs = dict(zip(self.outputs, running.listed(self.empty(*args, **kwargs)), strict=True))
+        outputs = dict(zip(self.outputs, listed(self.empty(*args, **kwargs)), strict=True))
         return Work(self.row_of(given), tensors, params, outputs, self.mutates)
 
     def row_of(self, given: Mapping[str, Any]) -> str:
         return self.row if isinstance(self.row, str) else self.row(given)
 
     def tell(self, work: Work, place: Place) -> None:
-        shapes = {n: (tuple(x.shape), str(x.dtype).removeprefix("torch.")) for n, x in work.tensors.items()}
+        shapes = {n: (tuple(x.shape), str(x.dtype).removeprefix("torch.")) for n, x in work.arrays.items()}
         calls.made(Call(self.name, work.row, place, shapes, dict(work.params)))
 
     def differentiable(

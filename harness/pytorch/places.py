@@ -4,29 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any
 
-from triptych.harness.backends.triton_launcher import NO_TRITON
-from triptych.harness.emulators import version_support
+from triptych.harness.functions.places import REFERENCE, NoKernel, Place, cpu_place
 
-
-class NoKernel(NotImplementedError):
-    """There is no kernel for what was asked; its text is one sentence that says where there is one."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """A backend by the harness's name of it, and the chip that it simulates."""
-
-    backend: str  # "numpy", "nki-sim", "triton-cpu" on the CPU; "triton" on a GPU; "nki" on a Neuron device
-    target: str | None = None
-
-
-ON_CPU = ("numpy", "nki-sim", "triton-cpu")
 OF_DEVICES = {"cuda": Place("triton"), "neuron": Place("nki"), "privateuseone": Place("nki")}
-_chosen = [Place("numpy")]  # of the process: a backward pass may run in another thread
+_chosen = [REFERENCE]  # of the process: a backward pass may run in another thread
 
 
 @contextmanager
@@ -45,26 +28,6 @@ def on_cpu(backend: str = "numpy", *, target: str | None = None) -> Iterator[Pla
     place = cpu_place(backend, target)
     with at(place):
         yield place
-
-
-def cpu_place(backend: str, target: str | None) -> Place:
-    """The place that `on_cpu` is asked for, checked."""
-    if backend not in ON_CPU:
-        raise ValueError(f"on_cpu takes {', '.join(map(repr, ON_CPU))}, got {backend!r}")
-    if backend == "nki-sim":
-        from triptych import simulator
-
-        try:
-            return Place(backend, simulator.on(target).target)
-        except simulator.NkiError as error:
-            raise ValueError(str(error)) from None
-    if target is not None:
-        raise ValueError(f"a target is a chip for 'nki-sim' to simulate, and {backend!r} has none; got {target!r}")
-    if backend == "triton-cpu":
-        why = NO_TRITON if find_spec("triton") is None else version_support()
-        if why is not None:
-            raise NoKernel(why)
-    return Place(backend)
 
 
 @contextmanager

@@ -19,10 +19,10 @@ from torch.utils._pytree import tree_leaves
 
 from triptych import simulator
 from triptych.harness.dtypes import dtype_of
-from triptych.harness.pytorch.calls import calls
+from triptych.harness.functions.calls import calls
+from triptych.harness.functions.rows import listed, simulated
 from triptych.harness.pytorch.kernelize import kernelize
 from triptych.harness.pytorch.operators import NAMESPACE, OPERATORS
-from triptych.harness.pytorch.running import listed, simulated
 from triptych.harness.reports.text_table import text_table
 from triptych.simulator import ShapeDtype
 

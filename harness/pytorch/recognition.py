@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.weak import WeakIdKeyDictionary
 
+from triptych.harness.functions.places import NoKernel
 from triptych.harness.pytorch.blocks import rms_norm, rope
 from triptych.harness.pytorch.linear import gated_mlp
-from triptych.harness.pytorch.places import NoKernel
 
 EPS_NAMES = ("variance_epsilon", "eps")
 PROJECTIONS = ("gate_proj", "up_proj", "down_proj")

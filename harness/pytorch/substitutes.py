@@ -16,11 +16,11 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from triptych.harness.pytorch import calls
+from triptych.harness.functions import calls
+from triptych.harness.functions.places import NoKernel
 from triptych.harness.pytorch.attention import scaled_dot_product_attention
 from triptych.harness.pytorch.blocks import cross_entropy, rms_norm
 from triptych.harness.pytorch.linear import linear, matmul
-from triptych.harness.pytorch.places import NoKernel
 
 
 def as_linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

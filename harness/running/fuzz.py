@@ -10,9 +10,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from typing import Any
 
+from triptych.harness import extras
 from triptych.harness.backends import REFERENCES
 from triptych.harness.errors import UsageError
 from triptych.harness.ops.case import Case, carried
@@ -23,7 +23,6 @@ from triptych.harness.running.plan import Plan, targets_of
 from triptych.harness.running.process import WorkerProcess
 from triptych.harness.running.tasks import Settings, Task
 
-NO_HYPOTHESIS = "--fuzz searches with hypothesis, which is not installed: pip install 'triptych[fuzz]'."
 LEAST_TO_SHRINK_S = 10.0
 UNTELLING = (Cause.REFUSED_INPUTS, Cause.UNINFORMATIVE_CASE)  # no kernel is to blame
 
@@ -123,8 +122,8 @@ def search(
     on_case: Callable[[Search], None] = lambda _: None,
 ) -> Search:
     """Draw and run cases of a plan's ops on its backends for `seconds`, and shrink what fails."""
-    if find_spec("hypothesis") is None:
-        raise UsageError(NO_HYPOTHESIS)
+    if why := extras.why_not("hypothesis"):
+        raise UsageError(f"--fuzz searches with hypothesis, and {why}")
     import hypothesis
     from hypothesis import HealthCheck, Phase, Verbosity
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 
+from triptych.harness import extras
 from triptych.harness.emulators import UnsupportedVersionError, version_support
 
 
@@ -25,8 +25,9 @@ def interpret() -> Iterator[None]:
     sentence = version_support()
     if sentence is not None:
         raise UnsupportedVersionError(sentence)
-    if find_spec("torch") is None:
-        raise UnsupportedVersionError("triptych.interpret needs PyTorch, whose tensors kernels compute on")
+    why = extras.why_not("torch")
+    if why is not None:
+        raise UnsupportedVersionError(f"triptych.interpret needs PyTorch, whose tensors kernels compute on: {why}")
     from triptych.harness.emulators.correction import CorrectedBuilder
     from triptych.harness.emulators.interpreter.hosting import on_the_host
     from triptych.harness.emulators.memory import Memory

@@ -69,7 +69,7 @@ _HOMES = {
     "kernel_tests": "triptych.harness.testing.kernel_tests",
     "parametrize": "triptych.harness.testing.kernel_tests",
 }
-_MODULES = ("nki", "simulator", "torch")  # the last is not among the names above: a star import would hide PyTorch
+_MODULES = ("jax", "nki", "simulator", "torch")  # jax, torch: not among the names above, as a star import hides theirs
 
 
 def __getattr__(name: str) -> Any:

@@ -20,12 +20,13 @@ except Exception as error:  # a broken build fails in many ways
         f"{type(error).__name__}: {error}"
     ) from None
 
+from triptych.harness.functions.calls import Call, Calls, calls
+from triptych.harness.functions.places import NoKernel, Place
 from triptych.harness.pytorch.attention import attention, attention_decode, scaled_dot_product_attention
 from triptych.harness.pytorch.blocks import cross_entropy, rms_norm, rope
-from triptych.harness.pytorch.calls import Call, Calls, calls
 from triptych.harness.pytorch.kernelize import Kernelized, kernelize
 from triptych.harness.pytorch.linear import gated_mlp, linear, matmul
-from triptych.harness.pytorch.places import NoKernel, Place, on_cpu
+from triptych.harness.pytorch.places import on_cpu
 from triptych.harness.pytorch.profile import Profile, profile
 
 __all__ = [

@@ -131,7 +131,7 @@ def test_values_are_those_of_the_rule(rule):
 @pytest.mark.parametrize("rule", RULES)
 def test_the_compiler_follows_the_rule(rule):
     _, found, given = RULES[rule]
-    ((kernel, arguments),) = launches_of(launch, TENSORS, "sm_90", rule=rule, **given)
+    ((kernel, arguments, _),) = launches_of(launch, TENSORS, "sm_90", rule=rule, **given)
     assert re.search(found, built(kernel, arguments, "sm_90").asm["ttir"])
 
 
@@ -146,7 +146,7 @@ def test_an_argument_that_is_one_is_a_constant():
     x, out = np.full(N, 127).astype(BFLOAT16), np.zeros(N, np.float32)
     interpret(launch, {"x": x}, out, rule="integer", n=1)
     assert np.all(out == -128)
-    ((kernel, arguments),) = launches_of(launch, TENSORS, "sm_90", rule="integer", n=1)
+    ((kernel, arguments, _),) = launches_of(launch, TENSORS, "sm_90", rule="integer", n=1)
     text = built(kernel, arguments, "sm_90").asm["ttir"]
     assert re.search(r"arith\.addi .*tensor<16xi8>", text)
 
@@ -165,7 +165,7 @@ def branching(x, out):
 def test_a_branch_on_a_block_is_an_error_as_for_the_compiler():
     with pytest.raises(KernelRaised, match=r"a block of shape \(16,\) is neither true nor false.*test_rules.py:\d+\)$"):
         interpret(branching, {"x": X}, np.zeros(N, BFLOAT16))
-    ((kernel, arguments),) = launches_of(branching, TENSORS, "sm_90")
+    ((kernel, arguments, _),) = launches_of(branching, TENSORS, "sm_90")
     with pytest.raises(Exception, match="more than one value is ambiguous"):
         built(kernel, arguments, "sm_90")
 

@@ -13,8 +13,8 @@ torch = pytest.importorskip("torch")
 
 import triptych  # noqa: E402
 import triptych.torch as tt  # noqa: E402
+from triptych.harness.functions.rows import rows  # noqa: E402
 from triptych.harness.pytorch.operators import OPERATORS  # noqa: E402
-from triptych.harness.pytorch.running import rows  # noqa: E402
 
 F = torch.nn.functional
 TARGETS = torch.tensor([3, -100, 7, 2])

@@ -19,7 +19,7 @@ import triptych.torch  # noqa: E402
 from triptych import simulator  # noqa: E402
 from triptych.harness.commands import cli  # noqa: E402
 from triptych.harness.exit_codes import ExitCode  # noqa: E402
-from triptych.harness.pytorch.running import rows, simulated  # noqa: E402
+from triptych.harness.functions.rows import rows, simulated  # noqa: E402
 
 TEXT = (Path(__file__).parents[3] / "docs" / "pytorch.md").read_text(encoding="utf-8")
 FILES = dict(re.findall(r"<!-- file: (\S+) -->\n```python\n(.*?)```", TEXT, re.DOTALL))

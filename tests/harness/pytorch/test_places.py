@@ -55,9 +55,9 @@ def test_a_missing_triton_kernel_is_an_error_that_names_it(monkeypatch: pytest.M
     pytest.importorskip("triton")
     from dataclasses import replace
 
-    from triptych.harness.pytorch import running
+    from triptych.harness.functions.rows import rows as collection
 
-    rows = running.rows()
+    rows = collection()
     monkeypatch.setitem(rows, "rmsnorm", replace(rows["rmsnorm"], triton=None))
     monkeypatch.setitem(rows, "attention_window", replace(rows["matmul"], name="attention_window"))
     q = torch.randn(1, 2, 17, 16)
@@ -73,9 +73,9 @@ def test_a_missing_triton_kernel_is_an_error_that_names_it(monkeypatch: pytest.M
 def test_a_missing_backward_kernel_is_an_error_before_anything_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     from dataclasses import replace
 
-    from triptych.harness.pytorch import running
+    from triptych.harness.functions.rows import rows as collection
 
-    rows = running.rows()
+    rows = collection()
     monkeypatch.setitem(rows, "rmsnorm_backward", replace(rows["rmsnorm_backward"], nki=None))
     x, gain = torch.randn(3, 4), torch.randn(4, requires_grad=True)
     with tt.on_cpu("nki-sim", target="trn2"), tt.calls() as made:
@@ -92,11 +92,12 @@ def test_a_missing_backward_kernel_is_an_error_before_anything_is_computed(monke
 def test_a_missing_nki_kernel_is_one_too(monkeypatch: pytest.MonkeyPatch) -> None:
     from dataclasses import replace
 
-    from triptych.harness.pytorch import running
+    from triptych.harness.functions.rows import rows as collection
+    from triptych.harness.functions.rows import simulated
 
-    rows = running.rows()
+    rows = collection()
     monkeypatch.setitem(rows, "rope", replace(rows["rope"], nki=None))
-    running.simulated.cache_clear()
+    simulated.cache_clear()
     with tt.on_cpu("nki-sim", target="trn2"), pytest.raises(tt.NoKernel, match="^rope has no NKI kernel"):
         tt.rope(torch.randn(3, 2, 4), torch.randn(3, 2), torch.randn(3, 2))
 

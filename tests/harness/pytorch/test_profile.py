@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 
 import triptych.torch as tt  # noqa: E402
 from triptych import simulator  # noqa: E402
-from triptych.harness.pytorch.running import simulated  # noqa: E402
+from triptych.harness.functions.rows import simulated  # noqa: E402
 from triptych.simulator import ShapeDtype  # noqa: E402
 
 nn, F = torch.nn, torch.nn.functional

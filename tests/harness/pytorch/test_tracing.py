@@ -56,8 +56,8 @@ def test_the_launcher_itself_is_as_it_was() -> None:
     from triton.runtime.jit import JITFunction
 
     from triptych.harness.backends.base import kernel_of
+    from triptych.harness.functions.rows import rows
     from triptych.harness.ops import loading
-    from triptych.harness.pytorch.running import rows
 
     traced(lambda q: tt.attention(q, q, q), (1, 4, 64, 32))
     launcher, _ = kernel_of(rows()["attention"].triton, loading.load)

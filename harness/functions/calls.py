@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from triptych.harness.pytorch.places import Place
+from triptych.harness.functions.places import Place
 
 
 @dataclass(frozen=True)
