@@ -80,7 +80,7 @@ def test_a_kernel_that_does_not_agree_is_not_written(
         (["heads_first", "--target", "sm_90"], "heads_first has no Triton kernel, which sm_90 needs."),
         (["heads_first", "-o", "nowhere/x.py"], "is in a folder that is not there"),
         (["heads_first", "-o", "here.py"], "here.py is there already"),
-        (["heads_first", "--verify", "gone.py"], "gone.py is not a file"),
+        (["heads_first", "--verify", "gone.py"], "gone.py is not there; --verify names"),
     ],
 )
 def test_what_cannot_be_is_one_sentence(
