@@ -1,12 +1,13 @@
-"""Files that are whole or not there: written beside their destination, synced, then renamed over it."""
+"""Files and folders that are whole or not there: written beside their destination, then renamed."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TextIO
 
@@ -65,6 +66,15 @@ def check_writable(path: str) -> None:
         raise OutputError(f"cannot write {path}: the folder {target.parent} takes no files.")
 
 
+def to_be_made(path: str, what: str) -> Path:
+    """A path at which nothing is yet, in a folder that is there. UsageError, which starts its advice with `what`."""
+    target = Path(path)
+    if target.exists() or not target.parent.is_dir():
+        why = "is there already" if target.exists() else "is in a folder that is not there"
+        raise UsageError(f"{target} {why}; {what} that is to be made.")
+    return target
+
+
 def write(path: str, content: str | bytes) -> None:
     """Put `content` at `path`; `-` is stdout, which takes text."""
     if isinstance(content, bytes):
@@ -98,6 +108,23 @@ def write_bytes(path: str, data: bytes) -> None:
             raise
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}.") from error
+
+
+def write_folder(target: Path, found: Mapping[str, str]) -> None:
+    """Text files by their paths below `target`, a folder that is whole when it has its name."""
+    try:
+        made = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        try:
+            made.chmod(0o755)
+            for name, text in found.items():
+                (made / name).parent.mkdir(parents=True, exist_ok=True)
+                (made / name).write_text(text, encoding="utf-8")
+            made.rename(target)
+        except BaseException:
+            shutil.rmtree(made, ignore_errors=True)
+            raise
+    except OSError as error:
+        raise OutputError(f"cannot write {target}: {error.strerror or error}.") from error
 
 
 def umask() -> int:

@@ -36,6 +36,7 @@ REMARKS = {
     "register-of-tensor": "a register that register_alloc loads from a tensor",
     "operand-dtype": "operand tiles of tensor_scalar that are not float32",
     "pattern-stride": "as the first stride of ap the elements that a view has in a partition, where a tile has more",
+    "race-without-effect": "two cores race, and either order of the cores gives the same results",
 }
 
 

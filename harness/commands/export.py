@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import io
-import shutil
-import tempfile
 import zipfile
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
 
 from triptych.harness import files
-from triptych.harness.errors import UsageError
 from triptych.harness.exit_codes import ExitCode
-from triptych.harness.files import OutputError
 from triptych.harness.reports import overview, tables
 from triptych.harness.reports.charts.files import file_name, picture
 from triptych.harness.reports.formats import plural
@@ -27,15 +23,9 @@ EPOCH = (1980, 1, 1, 0, 0, 0)  # of the files in a zip, so that the same results
 
 def run(arguments: Namespace) -> int:
     """Write the bundle, whole or not at all."""
-    target = Path(arguments.to)
-    if target.exists() or not target.parent.is_dir():
-        why = "is there already" if target.exists() else "is in a folder that is not there"
-        raise UsageError(f"{target} {why}; --to names a folder, or a file that ends in .zip, that is to be made.")
+    target = files.to_be_made(arguments.to, "--to names a folder, or a file that ends in .zip,")
     found = bundle([read(path) for path in arguments.documents])
-    try:
-        write_zip(target, found) if target.suffix == ".zip" else write_folder(target, found)
-    except OSError as error:
-        raise OutputError(f"cannot write {target}: {error.strerror or error}.") from error
+    write_zip(target, found) if target.suffix == ".zip" else files.write_folder(target, found)
     print(f"{target}: {plural(len(found), 'file')}: {', '.join(found)}")
     return ExitCode.OK
 
@@ -59,20 +49,6 @@ def bundle(runs: list[Document]) -> dict[str, str]:
     for number, chart in enumerate([*drawn.rooflines, *drawn.sizes] if drawn else (), 1):
         found[f"pictures/{number:02}-{file_name(chart.title)}.svg"] = picture(chart)
     return found
-
-
-def write_folder(target: Path, found: Mapping[str, str]) -> None:
-    """The files in a folder that is whole when it has its name."""
-    made = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
-        made.chmod(0o755)
-        for name, text in found.items():
-            (made / name).parent.mkdir(exist_ok=True)
-            (made / name).write_text(text, encoding="utf-8")
-        made.rename(target)
-    except BaseException:
-        shutil.rmtree(made, ignore_errors=True)
-        raise
 
 
 def write_zip(target: Path, found: Mapping[str, str]) -> None:

@@ -56,6 +56,11 @@ def measured_us(outcome: Outcome) -> float | None:
     return outcome.timing.us if isinstance(outcome.timing, Measured) else None
 
 
+def host_us(outcome: Outcome) -> float | None:
+    """A whole call from the host, where the device's clock gave the time of the kernel."""
+    return outcome.timing.host_us if isinstance(outcome.timing, Measured) else None
+
+
 def predicted_us(outcome: Outcome) -> float | None:
     return outcome.timing.us if isinstance(outcome.timing, Predicted) else None
 

@@ -59,6 +59,7 @@ COLUMNS = (
     Column("error/bound", of_verdict(figures.share_of_bound), 2, right=True),
     Column("same bits", of_verdict(figures.same_bits)),
     Column("median µs", figures.time_text, right=True),
+    Column("host µs", figures.host_us, right=True),
     Column("TFLOP/s", figures.tflops, right=True),
     Column("GB/s", figures.gbytes, right=True),
     Column("% of peak", lambda o: o.timing.percent_of_peak if o.timing else None, 2, right=True),
@@ -67,7 +68,7 @@ COLUMNS = (
 )
 
 # On a narrow terminal, in this order: the status is never cut, and the backend implies the evidence.
-DROPPABLE = ("rel L2", "same bits", "GB/s", "error ULP", "TFLOP/s", "error/bound", "evidence")
+DROPPABLE = ("rel L2", "same bits", "host µs", "GB/s", "error ULP", "TFLOP/s", "error/bound", "evidence")
 
 CSV_COLUMNS: tuple[tuple[str, Callable[[Outcome], Any]], ...] = (
     ("op", lambda o: o.op),
@@ -86,6 +87,7 @@ CSV_COLUMNS: tuple[tuple[str, Callable[[Outcome], Any]], ...] = (
     ("alone_identical", of_verdict(lambda r: r.invariance.alone and r.invariance.alone.identical)),
     ("time_evidence", figures.time_evidence),
     ("median_us", figures.measured_us),
+    ("host_us", figures.host_us),
     ("predicted_us", figures.predicted_us),
     ("tflop_per_s", figures.tflops),
     ("gb_per_s", figures.gbytes),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -18,7 +18,7 @@ from triptych.simulator.analysis.edges import keep
 from triptych.simulator.analysis.races import check_races
 from triptych.simulator.chips import chip_of
 from triptych.simulator.engines.collectives.prepared import check_triggered
-from triptych.simulator.errors import HERE, KernelError, NkiError
+from triptych.simulator.errors import HERE, KernelError, NkiError, NkiValidationError, show_line
 from triptych.simulator.launch.arguments import Arguments
 from triptych.simulator.launch.call import Call
 from triptych.simulator.lint.live import warn
@@ -103,21 +103,42 @@ class Execution:
 
         return {(m.rank, m.core): functools.partial(work, m) for m in self.machines}
 
-    def finish(self, results: dict[Who, Any]) -> Run:
+    def finish(self, results: dict[Who, Any], same_in_other_order: Callable[[], bool] | None = None) -> Run:
         """Check the trace, bring the caller's arrays up to date, and return what the rank leaves.
 
         results: what the kernel's function returned on each core
+        same_in_other_order: says, once the arrays are up to date, whether they and the results would be the same with
+            the cores in the other order; None if nobody knows
         """
         with self._named():
             for m in self.machines:
                 check_triggered(m)
             if self.options.check_capacity:
                 check_capacity(self.trace)
-            if self.options.check_races and len(self.machines) > 1:
-                check_races(self.trace)
+            race = self._race()
+            if race is not None and (same_in_other_order is None or self.options.forbids("race-without-effect")):
+                raise race
             keep(self.call.edges, self.trace)
             _warn_of(self.trace.notes)
-            return Run(self.arguments.outputs(results[self.rank, 0]), self.trace)
+            try:
+                run = Run(self.arguments.outputs(results[self.rank, 0]), self.trace)
+            except NkiError as error:
+                raise race or error from None
+            if race is not None and same_in_other_order is not None:
+                if not same_in_other_order():
+                    raise race
+                _warn_of([f"{show_line(race.line)}: {race.message}; whoever comes first, the results are the same"])
+            return run
+
+    def _race(self) -> NkiValidationError | None:
+        """The first race between the rank's cores."""
+        if not self.options.check_races or len(self.machines) == 1:
+            return None
+        try:
+            check_races(self.trace)
+        except NkiValidationError as race:
+            return race
+        return None
 
     @contextmanager
     def _named(self) -> Iterator[None]:

@@ -109,14 +109,21 @@ def simulate(kernel: Any) -> Callable[..., Any]:
 
 
 def simulate_kernel(
-    func: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None, lnc: int | None = None
+    func: Any,
+    args: Sequence[Any] = (),
+    kwargs: dict[str, Any] | None = None,
+    lnc: int | None = None,
+    *,
+    _lnc: int | None = None,
 ) -> Any:
-    """The outputs of `func(*args, **kwargs)` on `lnc` cores, as vLLM Neuron's CPU mode asks for them.
+    """The outputs of `func(*args, **kwargs)` on `lnc` cores; arrays that the kernel changes are changed.
 
-    Source: vllm-neuron/docs/model-dev/nki_cpu_simulator.md, "nki.simulator.simulate_kernel(func, args, kwargs, _lnc)".
+    vLLM Neuron's CPU mode (vllm_neuron/nki/nki_cpu_sim.py) says `lnc`, nki-library's tests (test/utils/
+    simulation_setup.py) say `_lnc`.
     """
     kernel = func if isinstance(func, Kernel) else Kernel(func)
-    return simulate(kernel if lnc is None else kernel[lnc])(*args, **(kwargs or {}))
+    cores = _lnc if lnc is None else lnc
+    return simulate(kernel if cores is None else kernel[cores])(*args, **(kwargs or {}))
 
 
 def default_options() -> Options:

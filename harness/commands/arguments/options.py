@@ -311,7 +311,10 @@ def add_kernel(parser: argparse.ArgumentParser) -> None:
         "--target", default="trn2", metavar="T", help="the chip: NKI for Neuron, Triton for a GPU (default: trn2)"
     )
     parser.add_argument("-o", dest="to", metavar="FILE", help="a file that is to be made (default: stdout)")
-    parser.add_argument("--verify", metavar="FILE", help="check the kernel of this file instead, and write nothing")
+    parser.add_argument(
+        "--folder", metavar="DIR", help="a folder that is to be made, with both kernels, for Hugging Face's `kernels`"
+    )
+    parser.add_argument("--verify", metavar="PATH", help="check the kernels of this file or folder, and write nothing")
 
 
 def add_lint(parser: argparse.ArgumentParser) -> None:

@@ -121,7 +121,7 @@ COMMANDS = (
     Command("cost", "say what a block of a model costs on each chip, and when the verdict turns", options.add_cost),
     Command("export", "write saved results as a folder or zip: page, tables, pictures", options.add_export),
     Command(
-        "kernel", "write one kernel as a file that runs without this project", options.add_kernel, folder="sharing"
+        "kernel", "write kernels of ours as files that run without this project", options.add_kernel, folder="sharing"
     ),
     Command("schema", "print the JSON schema of the documents that --json writes"),
     Command(

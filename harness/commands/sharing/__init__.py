@@ -1,1 +1,1 @@
-"""Commands that write what others run without this project: a kernel as one file."""
+"""Commands that write what others run without this project: a kernel as one file, or as a folder for the Hub."""

@@ -4,20 +4,38 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from triptych.harness.comparing.causes import Causes, LineChange
 from triptych.harness.comparing.changes import Change, Comparison, timing_of
 from triptych.harness.comparing.gate import Gate
+from triptych.harness.reports.figures import host_us
 from triptych.harness.reports.formats import one_line, plural, short, us
 from triptych.harness.results.status import Evidence
 
-HEAD = ("op", "case", "dtype", "backend", "evidence", "base µs", "new µs", "new/base", "95 % interval", "verdict")
-NUMBERS = (5, 6, 7, 8)
+COLUMNS = ("op", "case", "dtype", "backend", "evidence", "base µs", "new µs", "new/base", "95 % interval")
+COLUMNS += ("base host µs", "new host µs", "verdict")
+NUMBERS = range(COLUMNS.index("base µs"), COLUMNS.index("verdict"))
 LINES = 10  # of a kernel that are told
 
 
+class Table(NamedTuple):
+    """The columns of some changes that say something: their titles, which are of numbers, and a row for each change."""
+
+    head: Sequence[str]
+    numbers: Sequence[int]
+    rows: Sequence[Sequence[str]]
+
+
+def table(changes: Sequence[Change]) -> Table:
+    rows = [row(change) for change in changes]
+    kept = [i for i in range(len(COLUMNS)) if any(cells[i] for cells in rows)]
+    numbers = [at for at, i in enumerate(kept) if i in NUMBERS]
+    return Table([COLUMNS[i] for i in kept], numbers, [[cells[i] for i in kept] for cells in rows])
+
+
 def row(change: Change) -> list[str]:
-    """A change as the cells of `HEAD`."""
+    """A change as the cells of `COLUMNS`."""
     outcome = change.any
     ratio = change.ratio
     exact = ratio is not None and ratio.exact
@@ -34,6 +52,7 @@ def row(change: Change) -> list[str]:
         ),
         f"{ratio.value:.3f}" if ratio else "",
         interval,
+        *("" if side is None else short(host_us(side), 4) for side in (change.base, change.new)),
         "; ".join(filter(None, (change.verdict, change.why_not))),
     ]
 

@@ -30,7 +30,7 @@ def page(comparison: Comparison, gate: Gate, explained: Explained, drawn: Drawn 
         gate=gate,
         explained=explained,
         cells=cells,
-        rows=[cells.row(change) for change in comparison.changes],
+        found=cells.table(comparison.changes),
         case=cells.name(drawn.change) if drawn else "",
         drawing=picture,
         events=sum(len(run["op"]) for run in picture["runs"]) if picture else 0,

@@ -9,17 +9,15 @@ from triptych.harness.comparing.changes import Change, Comparison
 from triptych.harness.comparing.gate import Gate
 from triptych.harness.reports.comparison.cells import (
     ENGINE_HEAD,
-    HEAD,
     LINE_HEAD,
-    NUMBERS,
     beyond,
     by_size,
     engine_rows,
     headline,
     line_rows,
     name,
-    row,
     sentences,
+    table,
     totals,
 )
 from triptych.harness.reports.formats import one_line
@@ -35,12 +33,9 @@ def text(comparison: Comparison, gate: Gate, explained: Explained, *, quiet: boo
     """The table, where differences come from, and the verdict last."""
     lines: list[str] = []
     if not quiet and comparison.changes:
-        rows = [list(HEAD), *map(row, comparison.changes)]
-        kept = [i for i in range(len(HEAD)) if any(cells[i] for cells in rows[1:])]
-        right = [at for at, i in enumerate(kept) if i in NUMBERS]
-        table = [[cells[i] for i in kept] for cells in rows]
+        head, numbers, rows = table(comparison.changes)
         lines += [f"base: {one_line(comparison.base_name)}", f"new:  {one_line(comparison.new_name)}", ""]
-        lines += [*text_table(table, right=right, rule=True), ""]
+        lines += [*text_table([head, *rows], right=numbers, rule=True), ""]
         for change, causes in explained:
             lines += [*cause_lines(change, causes), ""]
         lines += totals(comparison)
@@ -84,10 +79,11 @@ def comment(comparison: Comparison, gate: Gate, explained: Explained) -> str:
     told = cut(told, 15, "more")
     room = COMMENT_LINES - len(head) - len(told) - len(why) - len(tail) - 5
     changes = by_size(comparison.changes)
-    table = markdown_table(HEAD, [row(c) for c in changes[: max(room, 3)]], right=NUMBERS).splitlines()
+    shown = table(changes[: max(room, 3)])
+    rows_told = markdown_table(shown.head, shown.rows, right=shown.numbers).splitlines() if changes else []
     left = len(changes) - max(room, 3)
     rest = ["", f"and {left} more cases"] if left > 0 else []
-    lines = [*head, *told, "", *(table if changes else []), *rest, *why, *tail]
+    lines = [*head, *told, "", *rows_told, *rest, *why, *tail]
     return "\n".join(lines[:COMMENT_LINES]) + "\n"
 
 

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from triptych.harness.reports.figures import gbytes, share_of_bound, tflops, time_evidence, time_us
+from triptych.harness.reports.figures import gbytes, host_us, share_of_bound, tflops, time_evidence, time_us
 from triptych.harness.reports.formats import plural, short
 from triptych.harness.reports.report.data import Entry, ReportData
 from triptych.harness.reports.report.limits import KINDS, SPEEDS, limits_of, machine
@@ -34,6 +34,7 @@ class Row:
     kind: Evidence
     error: float | None  # as a share of its bound; None where nothing was compared
     us: float
+    host_us: float | None  # a whole call from the host, beside the device's clock
     spread: str
     over: float | None  # its time over that of the fastest of its case, kind and run; None where it is alone
     tflops: float | None
@@ -55,6 +56,11 @@ class Speed:
     rows: Sequence[Row]
     answers: Sequence[str]
     caveat: str
+
+    @property
+    def from_host(self) -> bool:
+        """Whether any row has the host's time beside the device's."""
+        return any(row.host_us is not None for row in self.rows)
 
 
 def timed(report: ReportData) -> list[Entry[Outcome]]:
@@ -104,6 +110,7 @@ def row(entry: Entry[Outcome], report: ReportData, fastest: float | None) -> Row
         timing.evidence,
         share_of_bound(result) if isinstance(result, Result) else None,
         us,
+        host_us(result),
         spread(timing),
         us / fastest if fastest else None,
         rate,

@@ -117,6 +117,11 @@ class Runner:
             on_result(result)
 
 
+@pytest.fixture(name="measured")
+def measured_timing() -> Callable[[Evidence], Measured]:
+    return measured
+
+
 @pytest.fixture
 def runner() -> Runner:
     return Runner()

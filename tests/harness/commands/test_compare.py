@@ -211,6 +211,21 @@ def test_the_gate_on_documents(
     assert said in capsys.readouterr().out
 
 
+def test_a_hosts_times_stand_beside_the_devices_and_are_compared_with_nothing(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slower = structs.replace(measured(100.0), host_us=900.0)
+    base, new = saved("a.json", [result(measured(100.0))]), saved("b.json", [result(slower)])
+    assert compare(base, new, *LIMITS, "--html", "c.html") == ExitCode.OK
+    head, _, row = capsys.readouterr().out.split("\n\n")[1].splitlines()
+    assert "new host µs" in head and "base host µs" not in head
+    assert row[head.index("new host µs") :].split()[0] == "900"
+    assert compare(base, new, "--md", "-") == ExitCode.OK
+    assert "| new host µs |" in capsys.readouterr().out
+    page = (folder / "c.html").read_text()
+    assert '<th scope="col" class="num">new host µs</th>' in page and '<td class="num">900</td>' in page
+
+
 def test_what_is_wrong_now_goes_before_what_is_slower(capsys: pytest.CaptureFixture[str]) -> None:
     wrong = result(None, status=Status.FAILED, reason="all of it")
     words = saved("a.json", [result(predicted(1.0))]), saved("b.json", [wrong])

@@ -14,7 +14,7 @@ import pytest
 from triptych import simulator
 from triptych.harness.collection import builtin
 from triptych.harness.commands import cli
-from triptych.harness.commands.sharing import kernel
+from triptych.harness.commands.sharing import kernel, single_file
 from triptych.harness.exit_codes import ExitCode
 
 
@@ -52,7 +52,7 @@ def test_a_file_is_checked_again_and_a_wrong_one_is_found(tmp_path: Path, capsys
 
 def test_a_triton_kernel_needs_triton_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("triton")
-    monkeypatch.setattr(kernel, "check", partial(kernel.check, dtypes="float32", names="64x128x96"))
+    monkeypatch.setattr(single_file, "check", partial(single_file.check, dtypes="float32", names="64x128x96"))
     file = tmp_path / "tiled.py"
     assert cli.main(["kernel", "matmul_tiled", "--target", "sm_90", "-o", str(file)]) == ExitCode.OK
     text = file.read_text()
@@ -80,7 +80,7 @@ def test_a_kernel_that_does_not_agree_is_not_written(
         (["heads_first", "--target", "sm_90"], "heads_first has no Triton kernel, which sm_90 needs."),
         (["heads_first", "-o", "nowhere/x.py"], "is in a folder that is not there"),
         (["heads_first", "-o", "here.py"], "here.py is there already"),
-        (["heads_first", "--verify", "gone.py"], "gone.py is not a file"),
+        (["heads_first", "--verify", "gone.py"], "gone.py is not there; --verify names"),
     ],
 )
 def test_what_cannot_be_is_one_sentence(
@@ -95,17 +95,17 @@ def test_what_cannot_be_is_one_sentence(
 
 
 def test_a_kernel_of_several_files_is_refused(tmp_path: Path) -> None:
-    wanted = kernel.chosen("matmul", "trn2")
+    file = tmp_path / "parts.py"
+    file.write_text("import math\nfrom triptych.kernels.nki.matmul import x\nfrom .other import y\n")
     with pytest.raises(kernel.UsageError, match="is no single file: it imports .other, triptych.kernels.nki.matmul"):
-        kernel.check_alone("import math\nfrom triptych.kernels.nki.matmul import x\nfrom .other import y\n", wanted)
+        kernel.chosen("matmul", "trn2").at(file).source()
 
 
 def test_every_kernel_of_ours_is_a_single_file() -> None:
     for name, op in builtin().items():
         for target in ("trn2", "sm_90"):
             if (op.triton if target == "sm_90" else op.nki) is not None:
-                wanted = kernel.chosen(name, target)
-                kernel.check_alone(wanted.place[0].read_text(), wanted)
+                kernel.chosen(name, target).source()
 
 
 def test_the_gpus_are_those_that_kernels_are_compiled_for() -> None:

@@ -20,6 +20,7 @@ from triptych.harness.exit_codes import ExitCode
 from triptych.harness.reports import formats, problems, tables
 from triptych.harness.reports.html import render
 from triptych.harness.reports.report.invariance import Repeated, Row, count_repeated
+from triptych.harness.reports.report.page import page as report_page
 from triptych.harness.reports.terminal import wants_colour
 from triptych.harness.results.findings import Alone, Invariance, Runs
 from triptych.harness.results.measures import Parity
@@ -97,6 +98,21 @@ def test_what_is_no_result_file_is_said(text: str, tmp_path: Path, capsys: pytes
         cli.main(["report", "--from", str(tmp_path / "r.json"), "--html", str(tmp_path / "r.html")]) == ExitCode.USAGE
     )
     assert "is not a document that `triptych --json` wrote" in capsys.readouterr().err
+
+
+def test_a_hosts_time_is_a_column_beside_the_devices(made: Any, measured: Any) -> None:
+    on_device = structs.replace(measured(Evidence.DEVICE), host_us=1234.0)
+    rows = [made(backend="nki", evidence=Evidence.DEVICE, timing=on_device), made(timing=measured(Evidence.REFERENCE))]
+    head, _, first, second = tables.text(rows).splitlines()[:4]
+    place = slice(head.index("host µs") - 1, head.index("host µs") + len("host µs"))
+    assert first[place].strip() == "1,234" and not second[place].strip()
+    assert "| median µs | host µs |" in tables.markdown(rows)
+    assert [row["host_us"] for row in csv.DictReader(io.StringIO(tables.comma_separated(rows)))] == ["1234.0", ""]
+    page = report_page([({}, rows)])
+    assert '<th scope="col" class="num">host, µs</th>' in page and '<td class="num">1,234</td>' in page
+    alone = [made(timing=measured(Evidence.DEVICE))]
+    for told in (tables.text(alone), tables.markdown(alone), report_page([({}, alone)])):
+        assert "host µs" not in told and "host, µs" not in told
 
 
 def test_predictions_say_so_everywhere(runner: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

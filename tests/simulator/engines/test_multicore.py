@@ -22,7 +22,10 @@ X = np.random.default_rng(0).standard_normal((128, 8)).astype(np.float32)
 HALVES = (slice(0, 64), slice(64, 128))
 
 
-def on_two_cores(kernel, *arguments, target="trn2", options=None):
+EVERY_RACE = Options(strict=frozenset({"race-without-effect"}))  # launch/test_simulate_kernel.py has the others
+
+
+def on_two_cores(kernel, *arguments, target="trn2", options=EVERY_RACE):
     return simulator.run(nki.jit(kernel)[2], *arguments, target=target, options=options)
 
 

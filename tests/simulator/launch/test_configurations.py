@@ -1,4 +1,4 @@
-"""How a kernel is launched in NKI 0.7: configurations of nki.jit, the cores of the environment, vLLM's entry."""
+"""How a kernel is launched in NKI 0.7: configurations of nki.jit, and the cores of the environment."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ with simulated_nki():
     import nki.isa as nisa
     import nki.language as nl
     from nki.compiler import AddressRotation, CompileConfig, SpecializationConfig
-    from nki.simulator import simulate_kernel
 
 X = np.arange(8, dtype=np.float32).reshape(2, 4)
 
@@ -43,19 +42,6 @@ def test_a_grid_that_differs_from_the_environment_is_an_error(monkeypatch):
     monkeypatch.setenv("NEURON_LOGICAL_NC_CONFIG", "4")
     with pytest.raises(KernelError, match="NEURON_LOGICAL_NC_CONFIG is '4'; expected 1 or 2"):
         simulator.run(nki.jit(cores), X)
-
-
-def test_simulate_kernel_is_called_as_vllm_calls_it(monkeypatch):
-    def scaled(x, factor=1.0):
-        tile = nl.load(x)
-        out = nl.ndarray(x.shape, x.dtype, buffer=nl.shared_hbm)
-        nl.store(out, nl.multiply(tile, factor))
-        return out
-
-    monkeypatch.setenv("NEURON_PLATFORM_TARGET_OVERRIDE", "trn2")
-    np.testing.assert_array_equal(simulate_kernel(scaled, (X,), {"factor": 2.0}, 1), 2 * X)
-    np.testing.assert_array_equal(simulate_kernel(nki.jit(scaled), (X,), {}), X)
-    assert simulate_kernel(cores, (X,), {}, 2).item() == 2
 
 
 def nested(inner, **options):
