@@ -53,6 +53,9 @@ class _Hand:
     def is_fit(self) -> bool:
         return self.process is not None
 
+    def takes(self, number: int) -> bool:
+        return True
+
     def do(self, number: int, chain: Sequence[int]) -> tuple[str, Any]:
         """("done", the result), or why there is none."""
         assert self.process is not None
