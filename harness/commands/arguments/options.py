@@ -125,12 +125,14 @@ def add_check(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--watch", action="store_true", help="run again whenever a source is saved, what failed first")
     add_judgement(parser, timed=False)
+    add_cluster(parser)
     add_output(parser, html=None)
 
 
 def add_timed(parser: argparse.ArgumentParser, cases: str, html: str | None) -> None:
     add_selection(parser, cases)
     add_judgement(parser, timed=True)
+    add_cluster(parser)
     add_output(parser, html)
 
 
@@ -264,6 +266,13 @@ def add_nki(parser: argparse._ActionsContainer) -> None:
 def add_jobs(parser: argparse._ActionsContainer) -> None:
     """How many processes work at once; None where the user leaves it to the machine."""
     parser.add_argument("--jobs", type=values.count, metavar="N", help="workers at once (default: one a core)")
+
+
+def add_cluster(parser: argparse._ActionsContainer) -> None:
+    """On which machines the workers are."""
+    parser.add_argument(
+        "--cluster", type=values.cluster, metavar="ADDRESS", help="on Ray: local, auto, HOST:PORT or ray://HOST:PORT"
+    )
 
 
 def add_export(parser: argparse.ArgumentParser) -> None:

@@ -45,6 +45,7 @@ FLOORS: dict[str, tuple[str, ...]] = {  # of each house, the lowest first
         "calibration",
         "comparing",
         "running",
+        "cluster",
         "cost",
         "tuning",
         "reports",
