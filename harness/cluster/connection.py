@@ -8,12 +8,12 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from triptych.harness.cluster import placing, versions
-from triptych.harness.cluster.hands import SeatLost
-from triptych.harness.cluster.seat import CPU, NEURON, About, Seat
+from triptych.harness.cluster.hands import Load, SeatLost
+from triptych.harness.cluster.seat import GPU, NEURON, About, Seat
 from triptych.harness.cluster.travel import Luggage
 from triptych.harness.errors import UsageError, describe
 from triptych.harness.results.environment import EMULATION
@@ -120,7 +120,7 @@ class RaySeat:
             ray.remote(Seat)
             .options(
                 num_cpus=1,
-                num_gpus=amount if holds == placing.GPU else 0,
+                num_gpus=amount if holds == GPU else 0,
                 resources={NEURON: amount} if holds == NEURON else {},
                 max_restarts=0,
                 max_task_retries=0,
@@ -133,30 +133,37 @@ class RaySeat:
         self.is_there = True
         self.was_lost = False  # and did not come back
         self._sent: str | None = None  # the digest of what was unpacked there
+        self._learnt: Load | None = None
         self.asked = self._actor.about.remote()
 
     def come_back(self) -> bool:
         """Start the actor again, unless its node is gone too."""
         if not any(node["Alive"] and node["NodeID"] == self.node_id for node in self.ray.nodes()):
             return False
-        self._actor, self._sent = self._start(*self._arguments), None
+        self._actor, self._sent, self._learnt = self._start(*self._arguments), None, None
         with contextlib.suppress(self.ray.exceptions.RayError):
             self.about = self.ray.get(self._actor.about.remote(), timeout=ANSWERED_S)
             self.is_there, self.was_lost = True, False
         return self.is_there
 
     def perform(self, task: Task, settings: Settings, timeout_s: float) -> Result:
-        digest = ""
-        if task.source is not None and self.luggage is not None:
-            digest = self.luggage.digest
-            if self._sent != digest:
-                self._ask(self._actor.unpack, self.luggage)
-                self._sent = digest
+        digest = self._send(self.luggage) if task.source is not None else ""
         result: Result = self._ask(self._actor.perform, task, digest, settings, timeout_s)
         return result
 
-    def call(self, function: Callable[[int], Any], number: int) -> Any:
-        return self._ask(self._actor.call, function, number)
+    def call(self, load: Load, number: int) -> Any:
+        if self._learnt is not load:
+            digest = self._send(load.luggage)
+            self._ask(self._actor.learn, load.make, load.sources, load.arguments, digest)
+            self._learnt = load
+        return self._ask(self._actor.call, number)
+
+    def _send(self, luggage: Luggage | None) -> str:
+        """The digest of files that are there from now on; empty for none."""
+        if luggage is not None and self._sent != luggage.digest:
+            self._ask(self._actor.unpack, luggage)
+            self._sent = luggage.digest
+        return luggage.digest if luggage is not None else ""
 
     def stop(self) -> None:
         self._ask(self._actor.stop)
@@ -172,7 +179,9 @@ class RaySeat:
             raise SeatLost("its worker was ended")
         try:
             return self.ray.get(method.remote(*arguments))
-        except self.ray.exceptions.RayTaskError:
+        except self.ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, Exception):
+                raise error.cause from error  # as if it had been raised here
             raise
         except self.ray.exceptions.RayError as error:
             self.was_lost = self.is_there  # and not ended from here
@@ -228,7 +237,7 @@ def node_names(nodes: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def signals_kept() -> Any:
+def signals_kept() -> Iterator[None]:
     """Ray puts a handler of its own in the place of ours, which keeps what is finished."""
     if threading.current_thread() is not threading.main_thread():
         yield

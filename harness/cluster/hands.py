@@ -1,27 +1,38 @@
 """One worker on a node, in a run: whom it takes tasks from, and who tries again what was lost.
 
-A task whose worker died or whose node was lost is tried once more, on another node if one can; what comes of that is its
-result. It begins there with what comes before it in its chain, so that it shares with those what it would have shared.
+A task whose worker died or whose node was lost is tried once more, on another node if one can; what comes of that is
+its result. It begins there with what comes before it in its chain, to share with those what it would have shared.
 """
 
 from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from triptych.harness.cluster.seat import About
+from triptych.harness.cluster.travel import Luggage
 from triptych.harness.results.result import Result
 from triptych.harness.results.status import Cause, Evidence, Status
 from triptych.harness.running.runner import Performer, TaskHand, TaskRun
-from triptych.harness.running.tasks import Task, result_without_run
+from triptych.harness.running.tasks import result_without_run
 from triptych.harness.running.workers.handing_out import Lost
 
 
 class SeatLost(Exception):
     """The process of a seat, or its node, is gone; its text says how in a few words."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """A function that a seat makes for itself, and the files that it needs there."""
+
+    make: Callable[..., Callable[[int], Any]]
+    sources: Sequence[str]  # their places in the luggage
+    arguments: tuple[Any, ...]
+    luggage: Luggage | None
 
 
 class Remote(Performer, Protocol):
@@ -32,6 +43,9 @@ class Remote(Performer, Protocol):
     @property
     def is_there(self) -> bool:
         """Whether nothing has been lost."""
+
+    def call(self, load: Load, number: int) -> Any:
+        """What the load's function returns of a number, and raises; SeatLost."""
 
     def come_back(self) -> bool:
         """Whether a seat that was lost is there again, on the same node; that takes a while."""
@@ -99,7 +113,8 @@ class RemoteHand(TaskHand):
             self.chain, self.in_its_stead = (), None
             if self.placing.is_first_loss(number, node):
                 raise Lost from how
-            return self.on_node(lost_twice(task, self.placing.lost_on[number], node, str(how)))
+            why = lost_twice(self.placing.lost_on[number], node, how)
+            return self.on_node(result_without_run(task, Status.ERROR, why, Cause.WORKER_DIED))
         if result.cause is Cause.WORKER_DIED and self.placing.is_first_loss(number, node):
             self.chain = ()
             raise Lost
@@ -121,15 +136,39 @@ class RemoteHand(TaskHand):
             self._let_go()
 
 
-def lost_twice(task: Task, first: str, second: str, how: str) -> Result:
-    """The result of a task that two seats were lost with."""
+class CallHand:
+    """A seat that evaluates a function of numbers; what is lost twice is what `died` makes of the sentence on it."""
+
+    def __init__(self, seat: Remote, load: Load, placing: Placing, died: Callable[[int, str], Any]) -> None:
+        self.seat, self.load, self.placing, self.died = seat, load, placing, died
+
+    @property
+    def is_fit(self) -> bool:
+        return self.seat.is_there or self.seat.come_back()
+
+    def takes(self, number: int) -> bool:
+        return self.placing.takes(self.seat, number)
+
+    def do(self, number: int, chain: Sequence[int]) -> tuple[Any, About]:
+        about = self.seat.about
+        try:
+            return self.seat.call(self.load, number), about
+        except SeatLost as how:
+            if self.placing.is_first_loss(number, about.node.node):
+                raise Lost from how
+            return self.died(number, lost_twice(self.placing.lost_on[number], about.node.node, how)), about
+
+    def kill(self) -> None:
+        self.seat.kill()
+
+    def stop(self) -> None:
+        """Nothing is kept for another."""
+
+
+def lost_twice(first: str, second: str, how: SeatLost) -> str:
+    """The sentence on what two seats were lost with."""
     again = "again there" if first == second else f"again on node {second}"
-    return result_without_run(
-        task, Status.ERROR, f"its worker was lost on node {first} and {again}: {how}", Cause.WORKER_DIED
-    )
+    return f"its worker was lost on node {first} and {again}: {how}"
 
 
-def nobody_left(task: Task) -> Result:
-    """The result of a task that no seat is left for."""
-    why = "no worker of the cluster is left that could run it: their nodes were lost"
-    return result_without_run(task, Status.ERROR, why, Cause.WORKER_DIED)
+NOBODY_LEFT = "no worker of the cluster is left that could run it: their nodes were lost"

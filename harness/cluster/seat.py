@@ -7,7 +7,7 @@ its own task, within the limits of time and memory that hold on one machine. It 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -51,6 +51,7 @@ class Seat:
             os.environ.update(HIDDEN)
         self.name, self.holds = name, holds
         self.worker = WorkerProcess()
+        self.function: Callable[[int], Any] = lambda number: None
         self.folders: dict[str, tuple[str, str]] = {}  # by digest: here, and where the files came from
 
     def about(self) -> About:
@@ -93,9 +94,19 @@ class Seat:
         result = self.worker.perform(replace(task, source=os.path.join(here, task.source)), settings, timeout_s)
         return Result.from_dict(renamed(result.to_dict(), here, there)) if here in repr(result) else result
 
-    def call(self, function: Any, number: int) -> Any:
-        """A function of a number, in this process."""
-        return function(number)
+    def learn(
+        self, make: Callable[..., Callable[[int], Any]], places: Sequence[str], arguments: tuple[Any, ...], digest: str
+    ) -> None:
+        """Make the function that `call` evaluates.
+
+        places: of the files that it is made of, in the luggage of this digest
+        """
+        here = self.folders[digest][0] if places else ""
+        self.function = make([os.path.join(here, place) for place in places], *arguments)
+
+    def call(self, number: int) -> Any:
+        """The function of a number, in this process."""
+        return self.function(number)
 
     def stop(self) -> None:
         """End the worker process; a further task starts another."""

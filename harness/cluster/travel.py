@@ -1,8 +1,8 @@
 """What travels to a node: a user's files with the modules beside them, by the hash of their content.
 
-A file is sent with what `python FILE` could import from its folder and, of a package, from the folder that holds it: the
-Python files there, and the packages. What lies elsewhere, and data, does not travel. Files that belong to triptych are
-on every node, of the same version.
+A file is sent with what `python FILE` could import from its folder and, of a package, from the folder that holds it:
+the Python files there, and the packages. What lies elsewhere, and data, does not travel. Files that belong to triptych
+are on every node, of the same version.
 """
 
 from __future__ import annotations
@@ -75,15 +75,15 @@ def neighbours(path: Path) -> Iterator[Path]:
 
 
 def modules_below(folder: str) -> Iterator[Path]:
-    """The Python files of a package, those behind links too; a folder that leads back to itself is entered once."""
-    entered = set()
+    """The Python files of a package, those behind links too, but for links that lead back."""
+    home = Path(folder).parent.resolve()
+    entered = {home, *home.parents}
     for place, folders, names in os.walk(folder, followlinks=True):
-        entered.add(os.path.realpath(place))
-        folders[:] = [
-            name
-            for name in sorted(folders)
-            if name != "__pycache__" and os.path.realpath(os.path.join(place, name)) not in entered
-        ]
+        if (real := Path(place).resolve()) in entered:
+            folders.clear()
+            continue
+        entered.add(real)
+        folders[:] = sorted(name for name in folders if name != "__pycache__")
         yield from (Path(place, name) for name in sorted(names) if name.endswith(".py"))
 
 

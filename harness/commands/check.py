@@ -22,7 +22,9 @@ def run(arguments: Namespace) -> int:
         if arguments.fuzz:
             raise UsageError("--fuzz searches for as long as it is told; it does not go with --watch.")
         if arguments.cluster:
-            raise UsageError("--watch runs on this machine, a second after a file is saved; it does not go with --cluster.")
+            raise UsageError(
+                "--watch runs on this machine, a second after a file is saved; it does not go with --cluster."
+            )
         from triptych.harness.commands.runs.watch import watch
 
         return watch(arguments)

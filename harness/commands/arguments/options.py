@@ -340,6 +340,7 @@ def add_validate_timing(parser: argparse.ArgumentParser) -> None:
         help="clones of aws-neuron-sdk, nki-library, nki-autotune (default: none)",
     )
     add_jobs(parser)
+    add_cluster(parser)
     parser.add_argument("--json", metavar="PATH", help="everything, as one document (- is stdout)")
     parser.add_argument("--md", metavar="PATH", help="a Markdown table with sources (- is stdout)")
 

@@ -26,10 +26,13 @@ from triptych.harness.running.provenance import Recorder
 from triptych.harness.running.request import Request
 from triptych.harness.running.resume import Resume
 from triptych.harness.running.session import Observer, Run, StopAtFirst
+from triptych.harness.running.workers.each import Each
 
 
 def carry_out(
-    arguments: Namespace, table: bool = True, add: Callable[[Run, Document], None] = lambda run, document: None
+    arguments: Namespace,
+    table: bool = True,
+    add: Callable[[Run, Document, Each], None] = lambda run, document, every: None,
 ) -> int:
     """Run what the arguments ask for, and publish it.
 
@@ -38,29 +41,16 @@ def carry_out(
     """
     request, outputs = Request.from_arguments(arguments), Outputs.from_arguments(arguments)
     outputs.check()
-    with place(arguments) as (session, watching):
-        observers = observers_of(arguments, outputs, watching)
-        run = session.run(request, observers)
-        return published(arguments, request, outputs, run, observers, table, add)
-
-
-def published(
-    arguments: Namespace,
-    request: Request,
-    outputs: Outputs,
-    run: Run,
-    observers: Sequence[Observer],
-    table: bool,
-    add: Callable[[Run, Document], None],
-) -> int:
-    """Publish a run, say what must be said of it, and return the exit code."""
+    with place(arguments) as found:
+        observers = observers_of(arguments, outputs, found.watching)
+        run = found.session.run(request, observers)
+        document = overview.document(run)
+        if document.complete:
+            add(run, document, found.each)
     results, tasks = run.results, run.plan.tasks
     if not tasks:
         say("triptych: the chosen ops have no such cases; `triptych list OP` shows theirs")
     refused = [observer.refused for observer in observers if isinstance(observer, Resume) and observer.refused]
-    document = overview.document(run)
-    if document.complete:
-        add(run, document)
     publish([document], outputs, request.seed, table, refused)
     for note in first_notes(results):
         say(f"triptych: note: {note}")

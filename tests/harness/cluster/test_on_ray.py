@@ -155,7 +155,9 @@ def test_a_node_that_is_killed_costs_a_retry_and_an_interrupt_nothing_that_is_do
     (lost,) = killed
     (left,) = set(NODES) - {lost}
     nodes_of = {row["case"]: row["node"] for row in there["results"] if row["backend"] == "nki-sim"}
-    assert nodes_of["2x6"] == left and set(nodes_of.values()) <= set(NODES) and all(r["device"] for r in there["results"])
+    assert (
+        nodes_of["2x6"] == left and set(nodes_of.values()) <= set(NODES) and all(r["device"] for r in there["results"])
+    )
     assert {node["node"]: node.get("lost", False) for node in there["env"]["nodes"]} == {lost: True, left: False}
 
     (folder / "hangs-4").touch()
