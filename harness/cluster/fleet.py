@@ -97,6 +97,7 @@ class Fleet(Observer):
         self.cluster: Cluster | None = None
         self._seats: list[RaySeat] = []
         self.luggage: Luggage | None = None  # of the run
+        self.told: set[str] = set()  # nodes that the user knows to be lost
 
     @property
     def seats(self) -> list[RaySeat]:
@@ -139,7 +140,8 @@ class Fleet(Observer):
     def ended(self, run: Run) -> None:
         self._record(run)
         for node in self.nodes() if self._seats else ():
-            if node.lost:
+            if node.lost and node.node not in self.told:
+                self.told.add(node.node)
                 self.say(f"triptych: node {node.node} was lost; what it had to do was done elsewhere, or says so.")
 
     def _record(self, run: Run) -> None:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import inspect
 import os
 import shutil
+import sysconfig
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from triptych.harness.ops.loading import package_of
 from triptych.harness.ops.op import Op
 
 PACKAGE = Path(__file__).resolve().parents[2]
+INSTALLED = tuple(Path(os.path.realpath(sysconfig.get_path(name))) for name in ("stdlib", "purelib", "platlib"))
 OURS = tuple(PACKAGE / name for name in ("harness", "simulator", "reference", "kernels"))
 
 
@@ -58,10 +61,20 @@ def packed(paths: Iterable[Path]) -> Luggage:
 
 
 def files_of(sources: Iterable[str], ops: Iterable[Op]) -> list[Path]:
-    """The files that declare ops and those of their kernels, without triptych's own."""
-    named = [kernel.rpartition(":")[0] for op in ops for kernel in (op.nki, op.triton) if isinstance(kernel, str)]
-    found = dict.fromkeys(Path(os.path.realpath(path)) for path in [*sources, *named])
-    return [path for path in found if path.is_file() and not any(path.is_relative_to(place) for place in OURS)]
+    """The files that declare ops, those of their kernels and of their functions; none of triptych or installed."""
+    named = [
+        *sources,
+        *(kernel.rpartition(":")[0] for op in ops for kernel in (op.nki, op.triton) if isinstance(kernel, str)),
+        *(file for op in ops for field in fields(op) if (file := written_in(getattr(op, field.name)))),
+    ]
+    found = dict.fromkeys(Path(os.path.realpath(path)) for path in named)
+    return [path for path in found if path.is_file() and not any(map(path.is_relative_to, (*OURS, *INSTALLED)))]
+
+
+def written_in(function: object) -> str:
+    """The file of a function of Python; empty for anything else."""
+    code = getattr(inspect.unwrap(function), "__code__", None) if callable(function) else None
+    return code.co_filename if code is not None else ""
 
 
 def neighbours(path: Path) -> Iterator[Path]:

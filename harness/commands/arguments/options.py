@@ -251,6 +251,7 @@ def add_tune(parser: argparse.ArgumentParser) -> None:
         "--timeout", dest="timeout_s", type=values.seconds, default=120.0, metavar="T", help="per judged case"
     )
     add_jobs(group)
+    add_cluster(group)
     group = parser.add_argument_group("output")
     group.add_argument("--write", action="store_true", help="put the choice into the kernel's file")
     group.add_argument("--json", metavar="PATH", help="every setting, as one document (- is stdout)")
