@@ -9,21 +9,19 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import inspect
 import os
 import shutil
-import sysconfig
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from triptych.harness.ops import loading
 from triptych.harness.ops.loading import package_of
 from triptych.harness.ops.op import Op
 
 PACKAGE = Path(__file__).resolve().parents[2]
-INSTALLED = tuple(Path(os.path.realpath(sysconfig.get_path(name))) for name in ("stdlib", "purelib", "platlib"))
 OURS = tuple(PACKAGE / name for name in ("harness", "simulator", "reference", "kernels"))
 
 
@@ -61,20 +59,12 @@ def packed(paths: Iterable[Path]) -> Luggage:
 
 
 def files_of(sources: Iterable[str], ops: Iterable[Op]) -> list[Path]:
-    """The files that declare ops, those of their kernels and of their functions; none of triptych or installed."""
-    named = [
-        *sources,
-        *(kernel.rpartition(":")[0] for op in ops for kernel in (op.nki, op.triton) if isinstance(kernel, str)),
-        *(file for op in ops for field in fields(op) if (file := written_in(getattr(op, field.name)))),
-    ]
+    """The files that declare ops, with those that they take ops from, and those of all their kernels; none of ours."""
+    named = [kernel.rpartition(":")[0] for op in ops for kernel in (op.nki, op.triton) if isinstance(kernel, str)]
+    for source in sources:
+        named += [source, *loading.needed.get(os.path.realpath(source), ())]
     found = dict.fromkeys(Path(os.path.realpath(path)) for path in named)
-    return [path for path in found if path.is_file() and not any(map(path.is_relative_to, (*OURS, *INSTALLED)))]
-
-
-def written_in(function: object) -> str:
-    """The file of a function of Python; empty for anything else."""
-    code = getattr(inspect.unwrap(function), "__code__", None) if callable(function) else None
-    return code.co_filename if code is not None else ""
+    return [path for path in found if path.is_file() and not any(map(path.is_relative_to, OURS))]
 
 
 def neighbours(path: Path) -> Iterator[Path]:

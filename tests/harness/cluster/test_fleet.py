@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,9 @@ op = Op(
 """
 
 
+ONE_AT_A_TIME = threading.Lock()  # loads files: Python's path and modules are the process's
+
+
 class InThisProcess:
     """A `Seat` behind the same pickles as an actor's, which finds files where it unpacked them alone."""
 
@@ -72,11 +76,12 @@ class InThisProcess:
 
     def call(self, load: Load, number: int) -> Any:
         self.called += 1
-        if self.loaded is not load:
-            sent = (load.make, load.sources, load.arguments, self._send(load.luggage))
-            self.seat.learn(*pickle.loads(pickle.dumps(sent)))
-            self.loaded = load
-        return pickle.loads(pickle.dumps(self.seat.call(number)))
+        with ONE_AT_A_TIME:
+            if self.loaded is not load:
+                sent = (load.make, load.sources, load.arguments, self._send(load.luggage))
+                self.seat.learn(*pickle.loads(pickle.dumps(sent)))
+                self.loaded = load
+            return pickle.loads(pickle.dumps(self.seat.call(number)))
 
     def _send(self, luggage: travel.Luggage | None) -> str:
         if luggage is None:
