@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ from triptych.harness.running.tasks import Settings, Task
 from triptych.harness.running.workers import cores
 
 NO_RAY = "--cluster needs Ray, which is not installed: pip install 'triptych[cluster]'."
+ADDRESSES = "HOST:PORT is the head's own port (6379 as a rule), ray://HOST:PORT the one for clients (10001)."
 LOCAL = "local"
 STORE = 80 * 2**20  # bytes, about the least that Ray takes; little travels
 REACHED_S, ANSWERED_S = 5.0, 60.0  # how long to wait for an address, and for a node
@@ -50,7 +52,8 @@ class Cluster:
         check_reachable(address)
         starting = {"num_cpus": jobs or cores.usable(), "object_store_memory": STORE, "include_dashboard": False}
         try:
-            with signals_kept():
+            with signals_kept(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # what they say is in the error as well
                 ray.init(
                     address=address,
                     logging_level="CRITICAL",
@@ -58,7 +61,9 @@ class Cluster:
                     **(starting if address == LOCAL else {}),
                 )
         except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
-            raise UsageError(f"cannot use the cluster at {address}: {describe(error)}.") from error
+            raise UsageError(
+                f"cannot use the cluster at {address}: {describe(error).rstrip('.')}. {ADDRESSES}"
+            ) from error
 
     def close(self) -> None:
         self.ray.shutdown()
@@ -211,8 +216,9 @@ def wait_for(ray: Any, seats: Sequence[RaySeat]) -> str:
 
 
 def check_reachable(address: str) -> None:
-    """UsageError within seconds where Ray itself would try for a minute."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
+    """UsageError within seconds where Ray itself would try for minutes."""
+    place = address.removeprefix("ray://")
+    host, _, port = place.rpartition(":")
     if not host:
         return  # a word
     try:
@@ -220,6 +226,24 @@ def check_reachable(address: str) -> None:
     except (OSError, OverflowError) as error:
         why = getattr(error, "strerror", None) or str(error)
         raise UsageError(f"nobody answers at {address}: {why}.") from error
+    if not speaks_grpc(place):
+        raise UsageError(f"what answers at {address} is no Ray: it does not speak gRPC within {REACHED_S:g} s.")
+
+
+def speaks_grpc(place: str) -> bool:
+    """Whether a gRPC server is there; yes also where that cannot be asked."""
+    try:
+        import grpc
+    except ImportError:
+        return True
+    if os.environ.get("RAY_USE_TLS", "0") != "0":
+        return True
+    with grpc.insecure_channel(place) as channel:
+        try:
+            grpc.channel_ready_future(channel).result(timeout=REACHED_S)
+        except grpc.FutureTimeoutError:
+            return False
+    return True
 
 
 def on_node(ray: Any, node_id: str) -> Any:

@@ -45,6 +45,19 @@ def test_an_address_where_nobody_answers_is_told_within_seconds(
     assert time.monotonic() - begun < 10 * connection.REACHED_S, "and Ray itself tries for a minute"
 
 
+def test_what_is_no_ray_is_told_within_seconds(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace())
+    monkeypatch.setattr(connection, "speaks_grpc", lambda place: place != f"127.0.0.1:{port}")
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        port = server.getsockname()[1]
+        line = said(capsys, *CHECK, "--cluster", f"ray://127.0.0.1:{port}")
+    assert f"what answers at ray://127.0.0.1:{port} is no Ray" in line
+
+
 def test_what_ray_refuses_is_a_sentence(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def init(**settings: object) -> None:
         assert settings["address"] == "auto" and settings["log_to_driver"] is False
@@ -52,7 +65,7 @@ def test_what_ray_refuses_is_a_sentence(capsys: pytest.CaptureFixture[str], monk
 
     monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=init))
     line = said(capsys, *CHECK, "--cluster", "auto")
-    assert line.endswith("cannot use the cluster at auto: RuntimeError: Version mismatch: the cluster has Python 3.9.")
+    assert "cannot use the cluster at auto: RuntimeError: Version mismatch: the cluster has Python 3.9. HOST" in line
 
 
 @pytest.mark.parametrize("address", ["local", "auto", "head:6379", "ray://10.0.0.1:10001", "[::1]:6379"])

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from triptych.harness.cluster import connection
+from triptych.harness.errors import UsageError
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'triptych[cluster]'")
 
@@ -121,6 +126,14 @@ def gone(process: int) -> None:
     while Path(f"/proc/{process}").exists():
         assert time.monotonic() < end, f"process {process} lives on"
         time.sleep(0.05)
+
+
+def test_a_server_of_something_else_is_no_ray() -> None:
+    with http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with pytest.raises(UsageError, match="does not speak gRPC"):
+            connection.check_reachable(f"127.0.0.1:{server.server_address[1]}")
+        server.shutdown()
 
 
 @pytest.mark.slow
