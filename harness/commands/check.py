@@ -21,6 +21,10 @@ def run(arguments: Namespace) -> int:
     if arguments.watch:
         if arguments.fuzz:
             raise UsageError("--fuzz searches for as long as it is told; it does not go with --watch.")
+        if arguments.cluster:
+            raise UsageError(
+                "--watch runs on this machine, a second after a file is saved; it does not go with --cluster."
+            )
         from triptych.harness.commands.runs.watch import watch
 
         return watch(arguments)
@@ -41,6 +45,7 @@ def fuzz(arguments: Namespace) -> int:
         ("--cases", request.sets),
         ("--case", request.specs),
         ("--resume", outputs.resume),
+        ("--cluster", request.cluster),
         ("-k", request.names),
         ("--csv", outputs.csv),
         ("--md", outputs.md),

@@ -13,6 +13,7 @@ from triptych.harness.profiling.subjects import Subject
 from triptych.harness.reports.terminal import Ticker
 from triptych.harness.results.document import Document, read
 from triptych.harness.running.session import Run
+from triptych.harness.running.workers.each import Each
 
 STAND_INS = ("model",)  # of few rows; what models serve is predicted beside them
 
@@ -26,7 +27,7 @@ def run(arguments: Namespace) -> int:
     return carry_out(arguments, table=False, add=add_full_sizes)
 
 
-def add_full_sizes(run: Run, document: Document) -> None:
+def add_full_sizes(run: Run, document: Document, every: Each) -> None:
     """The predicted times of NKI kernels at the sizes that models serve."""
     if not any(backend.name == "nki-sim" for backend in run.plan.backends):
         return
@@ -38,7 +39,7 @@ def add_full_sizes(run: Run, document: Document) -> None:
     targets = list(run.plan.targets) or ["trn2"]
     try:
         for profile in full_sizes(
-            list(run.plan.ops.values()), run.plan.sources, targets, run.plan.selection.seed, show, run.plan.jobs
+            list(run.plan.ops.values()), run.plan.sources, targets, run.plan.selection.seed, show, every
         ):
             document.results.append(profile)
     except KeyboardInterrupt:

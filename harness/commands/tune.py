@@ -6,7 +6,7 @@ import json
 import sys
 import tempfile
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from triptych.harness.backends import BACKENDS
 from triptych.harness.backends.base import split_kernel
 from triptych.harness.collection import load_ops
 from triptych.harness.commands.arguments.outputs import Outputs
+from triptych.harness.commands.runs.places import Place, place
 from triptych.harness.errors import RequiredMissing, UsageError, unknown
 from triptych.harness.exit_codes import ExitCode
 from triptych.harness.ops.op import Op
@@ -31,11 +32,11 @@ from triptych.harness.results.result import Result
 from triptych.harness.results.status import BAD, RAN
 from triptych.harness.running.plan import plan
 from triptych.harness.running.request import Request
-from triptych.harness.running.session import Session
+from triptych.harness.running.workers.each import Maker
 from triptych.harness.tuning.compiled import Compiling
 from triptych.harness.tuning.knobs import NAME, Knobs, Setting, knob, knobs_of
 from triptych.harness.tuning.rulers import Measuring, Predicting, Ruler
-from triptych.harness.tuning.search import Trial, Tuning, search
+from triptych.harness.tuning.search import Trial, Tuning, search, tried
 from triptych.harness.tuning.variants import beside_links, ops_file
 
 JUDGED = ("smoke", "edge", "adversarial")  # case sets that a choice must pass, beside the cases it was tuned on
@@ -69,20 +70,25 @@ def run(arguments: Namespace) -> int:
     outputs.check()
     request = request_of(arguments)
     chosen: list[tuple[Job, Tuning, Trial | None, str]] = []
-    for job in jobs(arguments):
-        line = Ticker(sys.stderr, quiet=outputs.quiet)
-        try:
-            made = search(job.knobs, ruler(job, request, arguments), partial(tick, line, job), arguments.jobs)
-        finally:
-            line.clear()
-        trial, judged = judged_winner(made, job, request, arguments)
-        sentence = report.choice(made, trial, judged)
-        chosen.append((job, made, trial, sentence))
-        if arguments.write and trial is not None and trial is not made.own:
-            files.write(str(job.knobs.path), job.knobs.written(trial.setting).decode())
-        say(job, made, sentence, outputs)
-        if not made.complete:
-            break
+    found = jobs(arguments)
+    with place(arguments) as where:
+        run_cases = Cases(arguments.targets, outputs.quiet, where)
+        for job in found:
+            line = Ticker(sys.stderr, quiet=outputs.quiet)
+            made_by = ruler(job, request, run_cases)
+            elsewhere = partial(maker, job, request, arguments.targets)
+            try:
+                made = search(job.knobs, made_by, partial(tick, line, job), where.each, elsewhere)
+            finally:
+                line.clear()
+            trial, judged = judged_winner(made, job, request, run_cases)
+            sentence = report.choice(made, trial, judged)
+            chosen.append((job, made, trial, sentence))
+            if arguments.write and trial is not None and trial is not made.own:
+                files.write(str(job.knobs.path), job.knobs.written(trial.setting).decode())
+            say(job, made, sentence, outputs)
+            if not made.complete:
+                break
     publish(outputs, chosen)
     if not all(made.complete for _, made, _, _ in chosen):
         return ExitCode.INTERRUPTED
@@ -148,19 +154,74 @@ def backends_of(op: Op, wanted: Sequence[str]) -> Iterator[str]:
         yield from [n for n in wanted if BACKENDS[n].panel == "triton"] if wanted else [here]
 
 
-def ruler(job: Job, request: Request, arguments: Namespace) -> Ruler:
+@dataclass(frozen=True)
+class Cases:
+    """What runs the cases of a variant: the targets that the user names, whether to show progress, and where."""
+
+    targets: Sequence[str]
+    quiet: bool
+    where: Place
+
+    def bench(self, job: Job, variant: Path, request: Request, *, timed: bool, quiet: bool = True) -> Sequence[Result]:
+        """The results of a variant's cases; none of those of other backends."""
+        with tempfile.TemporaryDirectory(prefix="triptych-tune-") as folder:
+            source = ops_file(Path(folder), [(job.op, {job.panel: f"{variant}:{job.function}"})], job.source)
+            targets = [target for target in self.targets if target in BACKENDS[job.backend].targets]
+            asked = replace(request, ops=[job.op.name], sources=[str(source)], backends=[job.backend], targets=targets)
+            watching = [Progress(quiet=quiet, lines=True), *self.where.watching]
+            made = self.where.session.run(replace(asked, timed=timed), watching)
+            if made.interrupted:
+                raise KeyboardInterrupt
+            return made.results
+
+
+def ruler(job: Job, request: Request, cases: Cases) -> Ruler:
     """What the settings of a job are read with."""
+    if job.backend in (PREDICTED, COMPILED):
+        return unmeasured(job, request, cases.targets)
+    return Measuring(lambda variant: cases.bench(job, variant, job.request(request), timed=True))
+
+
+def unmeasured(job: Job, request: Request, targets: Sequence[str]) -> Ruler:
+    """A ruler that needs no device and no clock."""
     made = plan(replace(job.request(request), backends=[job.backend]))
     op = made.ops[job.op.name]
     if job.backend == PREDICTED:
-        targets = targets_of(arguments.targets, simulator.TARGETS, "trn2")
-        return Predicting(op, job.function, made.selection, targets)
-    if job.backend == COMPILED:
-        from triptych.harness.emulators.devices import DEVICES
+        return Predicting(op, job.function, made.selection, targets_of(targets, simulator.TARGETS, "trn2"))
+    from triptych.harness.emulators.devices import DEVICES
 
-        cases = [case for _, case in made.selection.cases(op)]
-        return Compiling(op, job.function, cases, targets_of(arguments.targets, DEVICES, DEFAULT_GPU))
-    return Measuring(lambda variant: bench(job, variant, job.request(request), arguments, timed=True))
+    cases = [case for _, case in made.selection.cases(op)]
+    return Compiling(op, job.function, cases, targets_of(targets, DEVICES, DEFAULT_GPU))
+
+
+def maker(job: Job, request: Request, targets: Sequence[str], settings: Sequence[Setting]) -> Maker[Trial]:
+    """How another machine tries the settings of a job."""
+    sources = [job.source] if job.source else []
+    arguments = (job.op.name, job.backend, replace(request, sources=[]), targets, settings)
+    return Maker(trying, sources, arguments, [job.op])
+
+
+def trying(
+    sources: Sequence[str],
+    name: str,
+    backend: str,
+    request: Request,
+    targets: Sequence[str],
+    settings: Sequence[Setting],
+) -> Callable[[int], Trial]:
+    """The trial of a setting by its number, in a process that knows an op's name and its file."""
+    op = load_ops(sources)[name]
+    path, function = split_kernel(getattr(op, BACKENDS[backend].panel))
+    knobs = knobs_of(path)
+    assert knobs is not None  # the file's, as it was when it was sent
+    job = Job(op, next(iter(sources), None), backend, function, knobs)
+    made = unmeasured(job, request, targets)
+
+    def trial(number: int) -> Trial:
+        with tempfile.TemporaryDirectory(prefix="triptych-tune-") as folder:
+            return tried(settings[number], knobs, made, Path(folder) / str(number))
+
+    return trial
 
 
 def targets_of(wanted: Sequence[str], known: object, usual: str) -> list[str]:
@@ -173,38 +234,23 @@ def targets_of(wanted: Sequence[str], known: object, usual: str) -> list[str]:
     return [target for target in wanted if target in known] or [usual]  # type: ignore[operator]  # a table by name
 
 
-def bench(
-    job: Job, variant: Path, request: Request, arguments: Namespace, *, timed: bool, quiet: bool = True
-) -> Sequence[Result]:
-    """The results of a variant's cases; none of those of other backends."""
-    with tempfile.TemporaryDirectory(prefix="triptych-tune-") as folder:
-        source = ops_file(Path(folder), [(job.op, {job.panel: f"{variant}:{job.function}"})], job.source)
-        session: Session = arguments.session or Session()
-        targets = [target for target in arguments.targets if target in BACKENDS[job.backend].targets]
-        asked = replace(request, ops=[job.op.name], sources=[str(source)], backends=[job.backend], targets=targets)
-        made = session.run(replace(asked, timed=timed), [Progress(quiet=quiet, lines=True)])
-        if made.interrupted:
-            raise KeyboardInterrupt
-        return made.results
-
-
-def judged_winner(tuning: Tuning, job: Job, request: Request, arguments: Namespace) -> tuple[Trial | None, int]:
+def judged_winner(tuning: Tuning, job: Job, request: Request, cases: Cases) -> tuple[Trial | None, int]:
     """The choice and how many cases said that it is right; none where the user has ended the search or the judging."""
     if not tuning.complete:
         return None, 0
     try:
-        return winner(tuning, job, request, arguments)
+        return winner(tuning, job, request, cases)
     except KeyboardInterrupt:
         tuning.complete = False
         return None, 0
 
 
-def winner(tuning: Tuning, job: Job, request: Request, arguments: Namespace) -> tuple[Trial | None, int]:
+def winner(tuning: Tuning, job: Job, request: Request, cases: Cases) -> tuple[Trial | None, int]:
     """The best setting that is right on every case, and how many cases said so; the file's own needs no proof."""
     for trial in tuning.ranked:
         if trial is tuning.own or not tuning.gains(trial):
             break
-        results = judged(trial.setting, job, request, arguments)
+        results = judged(trial.setting, job, request, cases)
         ran = [result for result in results if result.status in RAN]
         bad = next((result for result in ran if result.status in BAD), None)
         if bad is None and ran:
@@ -215,18 +261,14 @@ def winner(tuning: Tuning, job: Job, request: Request, arguments: Namespace) -> 
     return (own, 0) if own is not None and not own.refused else (None, 0)
 
 
-def judged(setting: Setting, job: Job, request: Request, arguments: Namespace) -> list[Result]:
+def judged(setting: Setting, job: Job, request: Request, cases: Cases) -> list[Result]:
     """The verdicts of a setting on the cases that it was tuned on, and on all small and hard ones."""
     small = [name for name in JUDGED if name in job.op.case_sets]
     every = Request(sets=small, seed=request.seed, timeout_s=request.timeout_s, jobs=request.jobs)
     with tempfile.TemporaryDirectory(prefix="triptych-tune-") as folder:
         variant = beside_links(job.knobs.path, job.knobs.written(setting), Path(folder) / "chosen")
         asked = [job.request(request), *([every] if small else [])]
-        return [
-            result
-            for one in asked
-            for result in bench(job, variant, one, arguments, timed=False, quiet=arguments.quiet)
-        ]
+        return [result for one in asked for result in cases.bench(job, variant, one, timed=False, quiet=cases.quiet)]
 
 
 def tick(line: Ticker, job: Job, tuning: Tuning) -> None:

@@ -22,6 +22,7 @@ import numpy as np
 from triptych.harness.ops.op import Op
 
 under_way: list[Path] = []  # the files whose ops are being loaded
+needed: dict[str, dict[str, None]] = {}  # by a file of ops: the others that it takes ops from, and all kernels' files
 GPU_IS_MISSING = re.compile(r"not compiled with CUDA|No CUDA GPUs|NVIDIA driver|active drivers")
 pretending: Callable[[], AbstractContextManager[object]] = nullcontext  # that there is a GPU; `backends` says how
 
@@ -59,6 +60,10 @@ def ops_in(module: types.ModuleType, path: Path) -> dict[str, Op]:
         if op.name in ops:
             raise OpFileError(f"{path.name} declares two ops called {op.name!r}")
         ops[op.name] = replace(op, nki=_reference(op.nki, module, path), triton=_reference(op.triton, module, path))
+        for whose in (path, *under_way):
+            kernels = (kernel for kernel in (ops[op.name].nki, ops[op.name].triton) if isinstance(kernel, str))
+            found = [str(path), *(kernel.rpartition(":")[0] for kernel in kernels)]
+            needed.setdefault(str(whose), {}).update(dict.fromkeys(found))
     if not ops:
         raise OpFileError(
             f"{path.name} declares no op: it needs a module-level `triptych.Op`, as `triptych new` writes one"

@@ -16,6 +16,7 @@ from typing import Any
 
 import triptych
 from triptych.harness.one_thread import ONE_THREAD
+from triptych.harness.results.origin import Node
 
 PACKAGES = ("numpy", "ml_dtypes", "triton", "torch", "nki", "neuronx-cc")
 EMULATION = ("TRITON_INTERPRET", "NKI_SIMULATOR", "NKI_PRECISE_FP", "NEURON_PLATFORM_TARGET_OVERRIDE", "TRIPTYCH_NKI")
@@ -38,6 +39,18 @@ def record(label: str | None = None) -> dict[str, Any]:
         "emulation": {name: os.environ[name] for name in EMULATION if name in os.environ},
         "gpus": gpus(),
     }
+
+
+def node(name: str) -> Node:
+    """This machine as one of a cluster, which calls it so."""
+    return Node(
+        node=name,
+        platform=f"{platform.system()} {platform.machine()}",
+        cpu=cpu(),
+        cores=cores(),
+        gpus=gpus(),
+        packages={package: version(package) for package in PACKAGES},
+    )
 
 
 def version(package: str) -> str | None:

@@ -29,6 +29,23 @@ class KernelSource(Record, frozen=True, kw_only=True):
     git: Repository | None = None
 
 
+class Node(Record, frozen=True, kw_only=True):
+    """A machine of a cluster, as rows name it."""
+
+    node: str  # as the cluster calls it
+    workers: int = 0  # that the run had there
+    lost: bool = False  # before the run came to its end
+    platform: str = ""
+    cpu: str | None = None
+    cores: int | None = None
+    gpus: list[dict[str, str]] = []
+    packages: dict[str, str | None] = {}
+
+    @property
+    def machine(self) -> str:
+        return accelerators(self.gpus) or self.cpu or "an unknown machine"
+
+
 class Origin(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Machine, versions, sources, command and seed; no host is named, but by a label that the user gives."""
 
@@ -48,6 +65,7 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     threads: dict[str, str] = {}
     emulation: dict[str, str] = {}
     gpus: list[dict[str, str]] = []
+    nodes: list[Node] = []  # that ran the tasks, if it was not this machine
     conformance: dict[str, Any] = {}
     not_tried: list[str] = []
     earlier: list[dict[str, Any]] = []  # the origins of runs whose results this document took over
@@ -55,8 +73,14 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def machine(self) -> str:
         """What a time depends on beside the kernel: the accelerators, else the processor."""
-        gpus = ", ".join(" ".join(filter(None, (gpu.get("name"), gpu.get("driver")))) for gpu in self.gpus)
-        return gpus or self.cpu or "an unknown machine"
+        if self.nodes:
+            return " and ".join(sorted({node.machine for node in self.nodes}))
+        return accelerators(self.gpus) or self.cpu or "an unknown machine"
+
+
+def accelerators(gpus: list[dict[str, str]]) -> str:
+    """GPUs by name and driver; empty if there are none."""
+    return ", ".join(" ".join(filter(None, (gpu.get("name"), gpu.get("driver")))) for gpu in gpus)
 
 
 def origin(env: dict[str, Any]) -> Origin:

@@ -40,6 +40,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="
     against: str | None = None  # the label of the prediction that its time is compared with
     timing: Profiled | None = None
     repro: str = ""
+    node: str = ""  # of a cluster, on which it was predicted
+    device: str = ""  # of that node: the processor
     unknown: dict[str, Any] = {}  # what a document said of it that this version does not know
 
     @property
@@ -58,7 +60,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="
     def to_dict(self) -> dict[str, Any]:
         """The JSON form."""
         plain: dict[str, Any] = to_plain(self)
-        del plain["unknown"]
+        for part in ("unknown", *(name for name in ("node", "device") if not plain[name])):
+            del plain[part]
         return {**plain, "timing": plain["timing"] or {}, **NO_VERDICT}
 
 

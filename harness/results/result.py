@@ -41,6 +41,8 @@ class Result(msgspec.Struct, kw_only=True, tag_field="kind", tag="verdict"):
     attribution: Attribution | None = None  # of a failure
     output: str = ""  # of several, the worst, which metrics, tolerance and failure are of
     outputs: dict[str, OneOutput] = msgspec.field(default_factory=dict)  # each of several
+    node: str = ""  # of a cluster, on which it ran
+    device: str = ""  # of that node: the accelerator that its evidence is of, else the processor
     unknown: dict[str, Any] = {}  # what a document said of it that this version does not know
 
     @property
@@ -54,7 +56,7 @@ class Result(msgspec.Struct, kw_only=True, tag_field="kind", tag="verdict"):
         del plain["unknown"]
         for part in PARTS:
             plain[part] = plain[part] or {}
-        for part in ("fingerprint", "output", "outputs"):
+        for part in ("fingerprint", "output", "outputs", "node", "device"):
             if not plain[part]:
                 del plain[part]
         return plain

@@ -34,6 +34,7 @@ class Request:
     timeout_s: float = TIMEOUT_S
     memory: int | None = None  # bytes a worker; None: a share of what is free
     jobs: int | None = None  # workers at once; None: one a core
+    cluster: str | None = None  # the address of the one to run on; None: this machine
     paranoid: bool = False  # guard against kernels that deceive the judge
 
     @property

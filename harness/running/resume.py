@@ -54,7 +54,7 @@ def fingerprint(task: Task, op: Op, settings: Settings) -> str:
         "judges": sources(JUDGES),
         "op": sources((Path(task.source).resolve().parent,)) if task.source else "",
         "kernel": sources((Path(kernel.rpartition(":")[0]).resolve().parent,)) if isinstance(kernel, str) else "",
-        "host": host() if task.bench else "",
+        "host": (settings.cluster or host()) if task.bench else "",
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -7,6 +7,7 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
+from typing import Protocol
 
 from msgspec import structs
 
@@ -78,39 +79,78 @@ class Workers:
         timeout_s: the limit of each phase of a task
         on_result: sees each result as it comes
         """
-        run = _TaskRun(tasks, settings, timeout_s, len(self.workers))
+        check_backends(tasks)
+        missing = {name: BACKENDS[name].missing() for name in dict.fromkeys(task.backend for task in tasks)}
+        run = TaskRun(tasks, settings, timeout_s, missing, memory_limit.default(), len(self.workers))
         results: dict[int, Result] = {}
-        with closing(hand_out(chains_of(tasks), [_Hand(worker, run) for worker in self.workers])) as coming:
+        with closing(hand_out(chains_of(tasks), [TaskHand(worker, run) for worker in self.workers])) as coming:
             for i, result in coming:
                 results[i] = result
                 on_result(result)
         return [results[i] for i in range(len(tasks))]
 
 
-class _TaskRun:
-    """What the workers of one run share."""
+class Performer(Protocol):
+    """What performs tasks within limits, as a `WorkerProcess` does."""
 
-    def __init__(self, tasks: Sequence[Task], settings: Settings, timeout_s: float, jobs: int) -> None:
-        check_backends(tasks)
-        self.tasks, self.timeout_s = tasks, timeout_s
-        self.missing = {name: BACKENDS[name].missing() for name in dict.fromkeys(task.backend for task in tasks)}
+    def perform(self, task: Task, settings: Settings, timeout_s: float) -> Result:
+        """The task's result, whatever it does to the process."""
+
+    def kill(self) -> None:
+        """End the process, for another thread."""
+
+    def stop(self) -> None:
+        """End the process; a further task starts another."""
+
+
+class TaskRun:
+    """What the hands of one run share that work on one machine.
+
+    missing: why backends are not there, by name
+    memory: bytes that the hands may take together; None: not known
+    among: how many hands these are
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        settings: Settings,
+        timeout_s: float,
+        missing: Mapping[str, str | None],
+        memory: int | None,
+        among: int,
+    ) -> None:
+        self.tasks, self.timeout_s, self.missing = tasks, timeout_s, missing
         self.machine = Machine()
         self.settings = self.whole = settings
         self.shares_memory = False
-        if jobs > 1 and settings.memory is None and (memory := memory_limit.default()) is not None:
-            self.settings, self.whole = replace(settings, memory=memory // jobs), replace(settings, memory=memory)
+        if among > 1 and settings.memory is None and memory is not None:
+            self.settings, self.whole = replace(settings, memory=memory // among), replace(settings, memory=memory)
             self.shares_memory = True
 
+    def wants_machine(self, task: Task) -> bool:
+        """Whether a task is to run alone: it runs on a device, or is timed by a clock and not by a model."""
+        evidence = BACKENDS[task.backend].evidence
+        return evidence is Evidence.DEVICE or (task.bench and evidence is not Evidence.SIMULATED)
 
-class _Hand:
-    """One worker in a run, which is started again after a task that it did not survive."""
 
-    is_fit = True
+class TaskHand:
+    """One worker in a run, which is started again after a task that it did not survive.
 
-    def __init__(self, worker: WorkerProcess, run: _TaskRun) -> None:
-        self.worker, self.run = worker, run
-        self.in_its_stead: WorkerProcess | None = None  # with all of the memory, for the rest of a chain
+    another: makes what has all of the memory, when a share of it was too little
+    """
+
+    def __init__(self, worker: Performer, run: TaskRun, another: Callable[[], Performer] = WorkerProcess) -> None:
+        self.worker, self.run, self.another = worker, run, another
+        self.in_its_stead: Performer | None = None  # with all of the memory, for the rest of a chain
         self.chain: Chain = ()
+
+    @property
+    def is_fit(self) -> bool:
+        return True
+
+    def takes(self, number: int) -> bool:
+        return True
 
     def do(self, number: int, chain: Chain) -> Result:
         task = self.run.tasks[number]
@@ -123,7 +163,7 @@ class _Hand:
         if self.in_its_stead is not None:
             with self.run.machine.alone():
                 return timed_alone(self._with_all_memory(task, self.in_its_stead))
-        alone = wants_machine(task)
+        alone = self.run.wants_machine(task)
         with self.run.machine.alone() if alone else self.run.machine.shared():
             result = self.worker.perform(task, self.run.settings, self.run.timeout_s)
         if result.cause is Cause.OUT_OF_MEMORY and self.run.shares_memory:
@@ -133,14 +173,22 @@ class _Hand:
     def _once_more(self, number: int, chain: Chain) -> Result:
         """A task for which a share of the memory was too little, with all of it, after what comes before it."""
         self.worker.stop()
-        self.in_its_stead = WorkerProcess()
+        self.in_its_stead = self.another()
         with self.run.machine.alone():
-            for i in chain[: chain.index(number)]:
-                if not self.run.missing[self.run.tasks[i].backend]:
-                    self._with_all_memory(replace(self.run.tasks[i], bench=False), self.in_its_stead)
+            self.repeat(chain[: chain.index(number)])
             return timed_alone(self._with_all_memory(self.run.tasks[number], self.in_its_stead))
 
-    def _with_all_memory(self, task: Task, worker: WorkerProcess) -> Result:
+    def repeat(self, numbers: Chain) -> None:
+        """Run what comes before a task in its chain again, untimed, for what the task shares with it."""
+        for task in (self.run.tasks[i] for i in numbers):
+            if not self.run.missing[task.backend]:
+                untimed = replace(task, bench=False)
+                if self.in_its_stead is not None:
+                    self._with_all_memory(untimed, self.in_its_stead)
+                else:
+                    self.worker.perform(untimed, self.run.settings, self.run.timeout_s)
+
+    def _with_all_memory(self, task: Task, worker: Performer) -> Result:
         return worker.perform(task, self.run.whole, self.run.timeout_s)
 
     def _let_go(self) -> None:
@@ -209,12 +257,6 @@ def check_backends(tasks: Sequence[Task]) -> None:
     for task in tasks:
         if task.backend not in BACKENDS:
             raise ValueError(f"there is no backend {task.backend!r}; there is {', '.join(BACKENDS)}")
-
-
-def wants_machine(task: Task) -> bool:
-    """Whether a task is to run alone: it runs on a device, or is timed by a clock and not by a model."""
-    evidence = BACKENDS[task.backend].evidence
-    return evidence is Evidence.DEVICE or (task.bench and evidence is not Evidence.SIMULATED)
 
 
 def timed_alone(result: Result) -> Result:

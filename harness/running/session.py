@@ -92,11 +92,18 @@ class Session:
 
     runner: what runs the tasks; without it worker processes, as many as a request says
     ops: those to choose from, by name; without them a request's own file or ours
+    missing: why a backend is not where the runner is, None if it is; without it, of this process
     """
 
-    def __init__(self, runner: Runner | None = None, ops: Mapping[str, Op] | None = None) -> None:
+    def __init__(
+        self,
+        runner: Runner | None = None,
+        ops: Mapping[str, Op] | None = None,
+        missing: Callable[[str], str | None] = lambda name: BACKENDS[name].missing(),
+    ) -> None:
         self.runner = runner
         self.ops = ops
+        self.missing = missing
 
     def run(self, request: Request, observers: Sequence[Observer] = ()) -> Run:
         """Everything that is asked for, or as much as came before an interrupt or an observer's `StopRun`.
@@ -104,9 +111,13 @@ class Session:
         UsageError for what does not exist, RequiredMissing for a backend that must be here and is not.
         """
         made = plan(request, self.ops)
-        check_required(request.required)
+        check_required(request.required, self.missing)
         settings = Settings(
-            no_check=request.no_check, wanted=made.tolerance, memory=request.memory, paranoid=request.paranoid
+            no_check=request.no_check,
+            wanted=made.tolerance,
+            memory=request.memory,
+            paranoid=request.paranoid,
+            cluster=request.cluster,
         )
         run = Run(made, settings)
         if self.runner is not None:
@@ -153,9 +164,11 @@ class Session:
                 observer.ended(run)
 
 
-def check_required(names: Sequence[str]) -> None:
-    """RequiredMissing unless all of these backends are here."""
+def check_required(
+    names: Sequence[str], missing: Callable[[str], str | None] = lambda name: BACKENDS[name].missing()
+) -> None:
+    """RequiredMissing unless all of these backends are here, or where `missing` says."""
     for name in names:
-        reason = BACKENDS[name].missing()
+        reason = missing(name)
         if reason:
             raise RequiredMissing(f"the required backend {name} is missing: {reason}")

@@ -39,6 +39,7 @@ class Settings:
     memory: int | None = None  # bytes that the worker may take; None: a share of what is free
     repeat: bool = True  # run what passed again, on other inputs and on these
     paranoid: bool = False  # guard against kernels that deceive the judge
+    cluster: str | None = None  # the address of the one that it runs on; None: this machine
 
 
 Key = tuple[str, str, str, str, "str | None"]  # op, case, dtype, backend, target

@@ -17,12 +17,13 @@ from triptych.harness.comparing.changes import rounds
 from triptych.harness.comparing.ratios import Ratio, of_samples, of_times
 from triptych.harness.results.status import Evidence
 from triptych.harness.results.timing import Measured
-from triptych.harness.running.workers.each import each
+from triptych.harness.running.workers.each import Each, Here, Maker
 from triptych.harness.tuning.compiled import order
 from triptych.harness.tuning.knobs import Knobs, Setting, same
 from triptych.harness.tuning.rulers import Reading, Refused, Ruler
 from triptych.harness.tuning.variants import beside_links
 
+ALONE = Here(1)
 SIDE_BY_SIDE = (None, Evidence.PREDICTED)  # the evidence of what no other process disturbs
 WORTH = 0.01  # a predicted gain below it is none: the model is off by more than that
 
@@ -109,11 +110,13 @@ def search(
     knobs: Knobs,
     ruler: Ruler,
     on_trial: Callable[[Tuning], None] = lambda tuning: None,
-    jobs: int | None = 1,
+    every: Each = ALONE,
+    elsewhere: Callable[[Sequence[Setting]], Maker[Trial]] = lambda settings: Maker(dict),
 ) -> Tuning:
     """Try every setting, several at once where no clock is read; the trials stand in the order of the settings.
 
-    jobs: how many at once; None: one a core
+    every: who tries them
+    elsewhere: how another machine tries those settings
     """
     tuning = Tuning(knobs, ruler.evidence)
     settings = list(knobs.settings())
@@ -123,14 +126,15 @@ def search(
         return Trial(settings[number], refused=why)
 
     with tempfile.TemporaryDirectory(prefix="triptych-tune-") as folder:
-        every = each(
+        who = every if ruler.evidence in SIDE_BY_SIDE else ALONE
+        trials = who(
             lambda number: tried(settings[number], knobs, ruler, Path(folder) / str(number)),
             len(settings),
-            jobs if ruler.evidence in SIDE_BY_SIDE else 1,
             died,
+            elsewhere(settings),
         )
         try:
-            with closing(every) as coming:
+            with closing(trials) as coming:
                 for number, trial in coming:
                     found[number] = trial
                     tuning.trials = [found[number] for number in sorted(found)]

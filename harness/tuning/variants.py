@@ -28,16 +28,30 @@ def beside_links(path: Path, text: bytes, folder: Path) -> Path:
 
 
 def ops_file(folder: Path, ops: Iterable[tuple[Op, Mapping[str, str]]], source: str | None) -> Path:
-    """A file that declares ops as `source` or triptych does, but with other kernels by panel; an empty one is none."""
-    origin = [str(Path(source).resolve())] if source else []
+    """A file that declares ops as `source` or triptych does, but with other kernels by panel; an empty one is none.
+
+    It names files by the way from its own folder to them, which is the same where all of them are copied to.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    origin = f"[str(HERE / {from_folder(source, folder)!r})]" if source else "[]"
     lines = [
         "from dataclasses import replace",
+        "from pathlib import Path",
         "from triptych.harness.collection import load_ops",
+        "HERE = Path(__file__).parent",
     ]
     for number, (op, kernels) in enumerate(ops):
-        given = ", ".join(f"{panel}={kernel or None!r}" for panel, kernel in kernels.items())
-        lines.append(f"op_{number} = replace(load_ops({origin!r})[{op.name!r}], {given})")
-    folder.mkdir(parents=True, exist_ok=True)
+        named = {panel: from_folder(kernel, folder) if kernel else None for panel, kernel in kernels.items()}
+        given = ", ".join(f"{panel}={kernel!r}" for panel, kernel in named.items())
+        lines.append(f"op_{number} = replace(load_ops({origin})[{op.name!r}], {given})")
     path = folder / "triptych_ops.py"
     path.write_text("\n".join(lines) + "\n")
     return path
+
+
+def from_folder(path: str, folder: Path) -> str:
+    """The way to a file, or to a function of it, from a folder; the whole path where none leads there."""
+    try:
+        return os.path.relpath(os.path.realpath(path), os.path.realpath(folder))
+    except ValueError:  # on another drive
+        return os.path.realpath(path)

@@ -125,12 +125,14 @@ def add_check(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--watch", action="store_true", help="run again whenever a source is saved, what failed first")
     add_judgement(parser, timed=False)
+    add_cluster(parser)
     add_output(parser, html=None)
 
 
 def add_timed(parser: argparse.ArgumentParser, cases: str, html: str | None) -> None:
     add_selection(parser, cases)
     add_judgement(parser, timed=True)
+    add_cluster(parser)
     add_output(parser, html)
 
 
@@ -249,6 +251,7 @@ def add_tune(parser: argparse.ArgumentParser) -> None:
         "--timeout", dest="timeout_s", type=values.seconds, default=120.0, metavar="T", help="per judged case"
     )
     add_jobs(group)
+    add_cluster(group)
     group = parser.add_argument_group("output")
     group.add_argument("--write", action="store_true", help="put the choice into the kernel's file")
     group.add_argument("--json", metavar="PATH", help="every setting, as one document (- is stdout)")
@@ -264,6 +267,13 @@ def add_nki(parser: argparse._ActionsContainer) -> None:
 def add_jobs(parser: argparse._ActionsContainer) -> None:
     """How many processes work at once; None where the user leaves it to the machine."""
     parser.add_argument("--jobs", type=values.count, metavar="N", help="workers at once (default: one a core)")
+
+
+def add_cluster(parser: argparse._ActionsContainer) -> None:
+    """On which machines the workers are."""
+    parser.add_argument(
+        "--cluster", type=values.cluster, metavar="ADDRESS", help="on Ray: local, auto, HOST:PORT or ray://HOST:PORT"
+    )
 
 
 def add_export(parser: argparse.ArgumentParser) -> None:
@@ -334,6 +344,7 @@ def add_validate_timing(parser: argparse.ArgumentParser) -> None:
         help="clones of aws-neuron-sdk, nki-library, nki-autotune (default: none)",
     )
     add_jobs(parser)
+    add_cluster(parser)
     parser.add_argument("--json", metavar="PATH", help="everything, as one document (- is stdout)")
     parser.add_argument("--md", metavar="PATH", help="a Markdown table with sources (- is stdout)")
 

@@ -10,6 +10,7 @@ from typing import Any
 from triptych.harness.comma_lists import comma_list
 from triptych.harness.errors import UsageError
 
+CLUSTER = re.compile(r"local|auto|(ray://)?([^\s:/]+|\[[0-9a-fA-F:]+\]):(?P<port>\d+)")
 RANGE = re.compile(r"\s*(\d+)\s*:\s*(\d+)\s*:\s*([x+])\s*(\d+)\s*")
 MOST_SIZES = 1000  # of one axis in one range
 SMALLEST_MEMORY = 2**28  # bytes that a worker needs before it runs a kernel
@@ -47,6 +48,17 @@ def size(text: str) -> int:
             f"wants 256M at least, which a worker needs before it runs a kernel, got {text!r}"
         )
     return value
+
+
+def cluster(text: str) -> str:
+    """The address of a Ray cluster: `local`, `auto`, `HOST:PORT` or `ray://HOST:PORT`."""
+    found = CLUSTER.fullmatch(text)
+    if not found or not 0 < int(found["port"] or 1) < 2**16:
+        raise argparse.ArgumentTypeError(
+            f"wants local (Ray on this machine), auto (the cluster that it is a node of), HOST:PORT or "
+            f"ray://HOST:PORT, got {text!r}"
+        )
+    return text
 
 
 def tolerance(text: str) -> float:

@@ -7,8 +7,9 @@ taken from the checkouts that are given; without any, the points whose kernels a
 from __future__ import annotations
 
 import json
+import os
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from datetime import date
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 
 from triptych.harness import files
 from triptych.harness.commands.arguments.outputs import Outputs
+from triptych.harness.commands.runs.places import place
 from triptych.harness.errors import UsageError
 from triptych.harness.exit_codes import ExitCode
 from triptych.harness.measured import GROUPS
@@ -35,7 +37,7 @@ from triptych.harness.reports.markdown import escape, markdown_table
 from triptych.harness.reports.text_table import text_table
 from triptych.harness.results.document import SCHEMA_VERSION
 from triptych.harness.results.timing_accuracy import REGIMES
-from triptych.harness.running.workers.each import each
+from triptych.harness.running.workers.each import Each, Maker
 
 
 def run(arguments: Namespace) -> int:
@@ -45,7 +47,8 @@ def run(arguments: Namespace) -> int:
         public = Public([Path(path) for path in arguments.paths])
     except NotHere as error:
         raise UsageError(f"{str(error).rstrip('.')}.") from error
-    outcomes = predicted(public, arguments.jobs)
+    with place(arguments) as found:
+        outcomes = predicted(public, arguments.paths, found.each)
     if outputs.json:
         files.write(outputs.json, document(outcomes))
     if outputs.md:
@@ -55,14 +58,30 @@ def run(arguments: Namespace) -> int:
     return ExitCode.OK
 
 
-def predicted(public: Public, jobs: int | None) -> list[Outcome]:
-    """The outcome of every point, `jobs` calls at once."""
-    calls = [some for points in GROUPS.values() for some in by_call(points)]
+def calls_of_all() -> list[list[Point]]:
+    """The points of each call that was measured."""
+    return [some for points in GROUPS.values() for some in by_call(points)]
+
+
+def prediction(sources: Sequence[str], paths: Sequence[str]) -> Callable[[int], list[dict[str, Any]]]:
+    """What a process elsewhere predicts of a call by its number; it has the checkouts at the same paths."""
+    try:
+        public = Public([Path(path) for path in paths])
+    except NotHere as error:
+        raise UsageError(f"on a node of the cluster {str(error).rstrip('.')}; checkouts do not travel.") from error
+    calls = calls_of_all()
+    return lambda number: predicted_together(calls[number], public)
+
+
+def predicted(public: Public, paths: Sequence[str], every: Each) -> list[Outcome]:
+    """The outcome of every point; `every` makes the predictions of several calls at once."""
+    calls = calls_of_all()
 
     def died(number: int, why: str) -> list[dict[str, Any]]:
         return [{"predicted_us": None, "reason": why} for _ in calls[number]]
 
-    with closing(each(lambda number: predicted_together(calls[number], public), len(calls), jobs, died)) as coming:
+    maker = Maker(prediction, arguments=([os.path.abspath(path) for path in paths],))
+    with closing(every(lambda i: predicted_together(calls[i], public), len(calls), died, maker)) as coming:
         found = dict(coming)
     return [
         Outcome(point, **one)

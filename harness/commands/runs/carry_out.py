@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from triptych.harness import files
 from triptych.harness.backends import REFERENCES
 from triptych.harness.commands.arguments.outputs import Outputs
+from triptych.harness.commands.runs.places import place
 from triptych.harness.emulators.conformance import warning
 from triptych.harness.errors import UsageError
 from triptych.harness.exit_codes import ExitCode
@@ -24,11 +25,14 @@ from triptych.harness.results.status import BAD, RAN, Status
 from triptych.harness.running.provenance import Recorder
 from triptych.harness.running.request import Request
 from triptych.harness.running.resume import Resume
-from triptych.harness.running.session import Observer, Run, Session, StopAtFirst
+from triptych.harness.running.session import Observer, Run, StopAtFirst
+from triptych.harness.running.workers.each import Each
 
 
 def carry_out(
-    arguments: Namespace, table: bool = True, add: Callable[[Run, Document], None] = lambda run, document: None
+    arguments: Namespace,
+    table: bool = True,
+    add: Callable[[Run, Document, Each], None] = lambda run, document, every: None,
 ) -> int:
     """Run what the arguments ask for, and publish it.
 
@@ -37,16 +41,16 @@ def carry_out(
     """
     request, outputs = Request.from_arguments(arguments), Outputs.from_arguments(arguments)
     outputs.check()
-    session: Session = arguments.session or Session()
-    observers = observers_of(arguments, outputs)
-    run = session.run(request, observers)
+    with place(arguments) as found:
+        observers = observers_of(arguments, outputs, found.watching)
+        run = found.session.run(request, observers)
+        document = overview.document(run)
+        if document.complete:
+            add(run, document, found.each)
     results, tasks = run.results, run.plan.tasks
     if not tasks:
         say("triptych: the chosen ops have no such cases; `triptych list OP` shows theirs")
     refused = [observer.refused for observer in observers if isinstance(observer, Resume) and observer.refused]
-    document = overview.document(run)
-    if document.complete:
-        add(run, document)
     publish([document], outputs, request.seed, table, refused)
     for note in first_notes(results):
         say(f"triptych: note: {note}")
@@ -64,9 +68,9 @@ def say(line: str) -> None:
     print(line, file=sys.stderr)
 
 
-def observers_of(arguments: Namespace, outputs: Outputs) -> list[Observer]:
-    """Who looks on while a command line's request is run."""
-    observers: list[Observer] = [Progress(quiet=outputs.quiet, lines=True)]
+def observers_of(arguments: Namespace, outputs: Outputs, watching: Sequence[Observer]) -> list[Observer]:
+    """Who looks on while a command line's request is run; of the rest those that are `watching` come first."""
+    observers: list[Observer] = [Progress(quiet=outputs.quiet, lines=True), *watching]
     if outputs.json or outputs.html or outputs.resume:
         observers.append(Recorder(shlex.join(["triptych", *arguments.argv]), outputs.label))
     if outputs.resume:

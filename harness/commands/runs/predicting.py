@@ -13,6 +13,7 @@ from typing import NamedTuple
 from msgspec import structs
 
 from triptych import simulator
+from triptych.harness.collection import load_ops
 from triptych.harness.ops.op import Op
 from triptych.harness.ops.selection import Selection
 from triptych.harness.ops.work import work_of
@@ -21,9 +22,10 @@ from triptych.harness.profiling.subjects import Subject, of_ops
 from triptych.harness.profiling.tracing import traced, why_failed
 from triptych.harness.results.profile import Profile
 from triptych.harness.results.status import Cause, Status
-from triptych.harness.running.workers.each import each
+from triptych.harness.running.workers.each import Each, Here, Maker
 from triptych.simulator.errors import NeedsData
 
+HERE = Here()
 FULL = "model-long"  # the case set of the sizes that models serve
 
 
@@ -132,29 +134,53 @@ def full_sizes(
     targets: Sequence[str],
     seed: int,
     on_subject: Callable[[int, int, Subject], None],
-    jobs: int | None = None,
+    every: Each = HERE,
 ) -> Iterator[Profile]:
     """The profile of every NKI kernel at a model's full sizes: times alone, for nothing is judged there.
 
     A kernel whose control flow depends on its inputs is left to `triptych profile`: with them it takes minutes.
 
     on_subject: hears how many predictions are made, of how many, and of what the last one was
-    jobs: how many are made at once; None: one a core
+    every: who makes them
     """
-    plan = Plan(targets, ("overlapped",), {}, seed, True, whole=False, without_data=Status.UNSUPPORTED)
-    subjects = of_ops([op for op in ops if op.nki is not None], Selection(sets=[FULL], seed=seed), sources)
-    pairs = [(subject, target) for subject in subjects for target in targets]
+    plan, pairs = pairs_of(ops, sources, targets, seed)
     found: dict[int, list[TimedProfile]] = {}
     done = 0
 
     def died(number: int, why: str) -> list[TimedProfile]:
         return without(*pairs[number], plan, Status.ERROR, Cause.WORKER_DIED, why)
 
-    with closing(each(lambda number: predict(*pairs[number], plan), len(pairs), jobs, died)) as coming:
+    files = list(dict.fromkeys(sources.values()))
+    maker = Maker(full_size, files, ([op.name for op in ops], targets, seed), ops, on_node)
+    with closing(every(lambda number: predict(*pairs[number], plan), len(pairs), died, maker)) as coming:
         for number, profiles in coming:
             found[number] = profiles
             on_subject(len(found), len(pairs), pairs[number][0])
             while done in found:  # in the order of the pairs
+                repro = unpredicted(*pairs[done], plan).repro.replace(" --no-data", "")
                 for one in found[done]:
-                    yield structs.replace(one.profile, repro=one.profile.repro.replace(" --no-data", ""))
+                    yield structs.replace(one.profile, repro=repro)
                 done += 1
+
+
+def pairs_of(
+    ops: Sequence[Op], sources: Mapping[str, str], targets: Sequence[str], seed: int
+) -> tuple[Plan, list[tuple[Subject, str]]]:
+    """What `full_sizes` predicts of what."""
+    plan = Plan(targets, ("overlapped",), {}, seed, True, whole=False, without_data=Status.UNSUPPORTED)
+    subjects = of_ops([op for op in ops if op.nki is not None], Selection(sets=[FULL], seed=seed), sources)
+    return plan, [(subject, target) for subject in subjects for target in targets]
+
+
+def full_size(
+    sources: Sequence[str], names: Sequence[str], targets: Sequence[str], seed: int
+) -> Callable[[int], list[TimedProfile]]:
+    """The prediction of a pair by its number, in a process that knows the names of the ops and their files."""
+    ops = load_ops(sources)
+    plan, pairs = pairs_of([ops[name] for name in names], {}, targets, seed)
+    return lambda number: predict(*pairs[number], plan)
+
+
+def on_node(profiles: list[TimedProfile], node: str, device: str) -> list[TimedProfile]:
+    """Predictions that say where they were made."""
+    return [one._replace(profile=structs.replace(one.profile, node=node, device=device)) for one in profiles]

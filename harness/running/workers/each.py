@@ -1,7 +1,7 @@
 """A function of 0, 1, 2, ... evaluated by several workers, which are forked off this process and need not be told it.
 
 Predictions are made so. Where forking is not safe (`forked.is_safe`), on other systems than Linux for one, this process
-evaluates one after the other; results are the same.
+evaluates one after the other; results are the same. Workers of other machines must be told: a `Maker` says how.
 """
 
 from __future__ import annotations
@@ -10,14 +10,55 @@ import pickle
 import sys
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, suppress
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
 
+from triptych.harness.ops.op import Op
 from triptych.harness.running.workers import cores, forked, pipes
 from triptych.harness.running.workers.ended import in_words, kill_group
 from triptych.harness.running.workers.forked import Forked
 from triptych.harness.running.workers.handing_out import hand_out
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Maker(Generic[T]):
+    """How a process that was not forked off this one makes a function: as `make(sources, *arguments)`.
+
+    make: a function of a module of ours
+    sources: files of the user's, which are other paths on another machine
+    arguments: what can be pickled
+    ops: whose kernels' files are needed as well
+    placed: puts into a result on which node and which processor it was made
+    """
+
+    make: Callable[..., Callable[[int], T]]
+    sources: Sequence[str] = ()
+    arguments: tuple[Any, ...] = ()
+    ops: Sequence[Op] = ()
+    placed: Callable[[T, str, str], T] = lambda result, node, device: result
+
+
+class Each(Protocol):
+    """What evaluates a function of 0, 1, 2, ... by several workers, here or elsewhere."""
+
+    def __call__(
+        self, function: Callable[[int], T], count: int, died: Callable[[int, str], T], maker: Maker[T]
+    ) -> Generator[tuple[int, T], None, None]:
+        """(i, function(i)) for each i below `count`, as they come; `died` makes the result of what cost its worker."""
+
+
+@dataclass(frozen=True)
+class Here:
+    """Workers of this machine; `jobs` of them, or one a core."""
+
+    jobs: int | None = None
+
+    def __call__(
+        self, function: Callable[[int], T], count: int, died: Callable[[int, str], T], maker: Maker[T]
+    ) -> Generator[tuple[int, T], None, None]:
+        return each(function, count, self.jobs, died)
 
 
 def each(
@@ -52,6 +93,9 @@ class _Hand:
     @property
     def is_fit(self) -> bool:
         return self.process is not None
+
+    def takes(self, number: int) -> bool:
+        return True
 
     def do(self, number: int, chain: Sequence[int]) -> tuple[str, Any]:
         """("done", the result), or why there is none."""

@@ -46,6 +46,7 @@ FLOORS: dict[str, tuple[str, ...]] = {  # of each house, the lowest first
         "calibration",
         "comparing",
         "running",
+        "cluster",
         "cost",
         "tuning",
         "reports",

@@ -24,7 +24,7 @@ from triptych.harness.running.plan import slow_ones_once
 from triptych.harness.running.tasks import Settings, Task
 from triptych.harness.running.workers import cores, forked
 from triptych.harness.running.workers.each import each
-from triptych.harness.running.workers.handing_out import hand_out
+from triptych.harness.running.workers.handing_out import Lost, hand_out
 from triptych.harness.running.workers.machine import Machine
 
 FILE = """
@@ -214,7 +214,8 @@ def test_cases_of_a_device_have_one_user(monkeypatch: pytest.MonkeyPatch) -> Non
     assert runner.chains_of(tasks) == [[0, 1], [2, 3], [4, 5]]
     tasks[3:3] = [Task("matmul", None, cases[0], "nki", None), Task("matmul", None, cases[2], "nki", None)]
     assert runner.chains_of(tasks) == [[0, 1, 3, 4, 6, 7], [2, 5]]
-    assert [runner.wants_machine(task) for task in tasks[2:5]] == [False, True, True]
+    run = runner.TaskRun(tasks, Settings(), 1.0, {}, None, 1)
+    assert [run.wants_machine(task) for task in tasks[2:5]] == [False, True, True]
 
 
 def test_a_kernel_is_run_again_though_slow_in_its_largest_case_alone() -> None:
@@ -226,9 +227,13 @@ def test_a_kernel_is_run_again_though_slow_in_its_largest_case_alone() -> None:
 class Hand:
     """Does what a function of the test says, and is killed by raising."""
 
-    def __init__(self, function: Any) -> None:
+    def __init__(self, function: Any, wanted: Sequence[int] | None = None) -> None:
         self.function, self.killed, self.stopped = function, threading.Event(), 0
+        self.wanted = wanted
         self.is_fit = True
+
+    def takes(self, number: int) -> bool:
+        return self.wanted is None or number in self.wanted
 
     def do(self, number: int, chain: Sequence[int]) -> Any:
         return self.function(self, number)
@@ -257,6 +262,47 @@ def test_whoever_is_free_takes_the_next_chain_and_does_it_in_order() -> None:
     order = [number for _, number in done]
     assert order.index(0) < order.index(1) and order.index(2) < order.index(3)
     assert [hand.stopped for hand in hands] == [1, 1]
+
+
+def test_what_is_lost_goes_with_the_rest_of_its_chain_to_who_takes_it() -> None:
+    done: list[tuple[int, int]] = []
+    all_waiting = threading.Event()
+
+    def breaks(hand: Hand, number: int) -> int:
+        if number == 1:
+            hand.is_fit = False
+            raise Lost
+        done.append((0, number))
+        return number
+
+    def works(hand: Hand, number: int) -> int:
+        done.append((1, number))
+        all_waiting.set()
+        return number
+
+    never = Hand(lambda hand, number: pytest.fail("it takes nothing"), wanted=[])
+    hands = [Hand(breaks, wanted=[0]), never, Hand(works, wanted=[1, 2])]
+    assert dict(hand_out([[0, 1, 2]], hands)) == {0: 0, 1: 1, 2: 2}
+    assert done == [(0, 0), (1, 1), (1, 2)], "who waits is still there when something is given back"
+    assert [hand.stopped for hand in hands] == [1, 1, 1]
+
+
+def test_what_nobody_takes_is_left_and_nobody_waits_for_it() -> None:
+    hands = [Hand(lambda hand, number: number, wanted=[n]) for n in (0, 1)]
+    assert sorted(hand_out([[0], [1], [2], []], hands)) == [(0, 0), (1, 1)]
+    assert sorted(hand_out([[0], [2]], hands[:1])) == [(0, 0)]
+
+
+def test_one_hand_alone_tries_again_what_it_lost() -> None:
+    tries: list[int] = []
+
+    def function(hand: Hand, number: int) -> int:
+        tries.append(number)
+        if tries.count(number) == 1:
+            raise Lost
+        return number
+
+    assert list(hand_out([[0, 1]], [Hand(function)])) == [(0, 0), (1, 1)] and tries == [0, 0, 1, 1]
 
 
 def test_who_stops_asking_ends_what_runs() -> None:
