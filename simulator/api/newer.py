@@ -31,6 +31,7 @@ SDK = {"0.7": "2.33"}  # whose pages give the names
 # Parameters that functions of 0.6 got with 0.7.
 PARAMETERS = {
     "nki.isa.NkiInstruction.depends_on": ("kind",),
+    "nki.language.empty_like": ("transpose_axes", "address"),
     "nki.jit": ("compile_config", "specialization_config"),
 }
 SINCE = {name: version for version, names in _NEW_IN.items() for name in names}

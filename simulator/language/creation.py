@@ -22,11 +22,13 @@ from triptych.simulator.memory.storage import SBUF, MemoryRegion
 from triptych.simulator.operands.operands import describe, in_buffer
 from triptych.simulator.tensors.grids import (
     SOURCE,
+    Cells,
     NkiBlockGrid,
     NkiGrid,
     NkiTileGrid,
     cells_of,
     checked_shape,
+    own_cells,
     regrouped,
 )
 from triptych.simulator.tensors.tensor import NkiTensor
@@ -111,12 +113,6 @@ def ones(shape: Sequence[int], dtype: Any, buffer: MemoryRegion = SBUF, name: st
 def zeros_like(x: NkiTensor, dtype: Any = None, buffer: MemoryRegion | None = None, name: str = "") -> NkiTensor:
     """Zeros in x's shape and dtype; in SBUF unless said otherwise, as the documentation has it."""
     return _full(x.shape, 0, x.dtype if dtype is None else dtype, SBUF if buffer is None else buffer, name)
-
-
-@function("empty_like")
-def empty_like(x: NkiTensor, dtype: Any = None, buffer: MemoryRegion | None = None, name: str = "") -> NkiTensor:
-    """A tensor in x's shape, dtype and buffer, with nothing written in it."""
-    return allocated(x.shape, x.dtype if dtype is None else dtype, x.buffer if buffer is None else buffer, name)
 
 
 @function("shared_constant")
@@ -228,7 +224,6 @@ def alloc_blocks(
 
 
 def _allocated(tile: Any, block: Any, extent: Any, buffer: Any, dtype: Any, address: Any, name: str) -> NkiGrid:
-    """HBM keeps the extent; on chip the tiles of all rows lie beside each other on the partitions of one."""
     checked_shape("element_shape", extent, 2)
     checked_shape("tile_shape", tile, 2, len(extent))
     if block is not None and len(block) != len(tile):
@@ -237,10 +232,74 @@ def _allocated(tile: Any, block: Any, extent: Any, buffer: Any, dtype: Any, addr
         raise TypeError(f"buffer must be nl.sbuf, nl.psum, nl.private_hbm or nl.shared_hbm, got {buffer!r}")
     kind = NkiTileGrid if block is None else NkiBlockGrid
     cells = cells_of(extent, tile, block)
+    return _stored(kind, cells, tile, dtype, buffer, name, address)
+
+
+def _stored(
+    kind: type[NkiGrid],
+    cells: tuple[Cells, ...],
+    tile: tuple[int, ...],
+    dtype: Any,
+    buffer: Any,
+    name: str,
+    address: Any,
+) -> NkiGrid:
+    """Storage for whole `cells`: HBM keeps the extent; on chip the tiles of all rows lie beside each other."""
+    extent = tuple([c.extent for c in cells])
     if not buffer.on_chip:
-        return kind(machine().allocate(extent, dtype, buffer, name, address), cells, tile)
+        return kind(allocated(extent, dtype, buffer, name, address), cells, tile)
     if len(tile) != 2:
         raise NkiValidationError(f"tiles on chip have a partition and a free dimension here, got {tile}", source=SOURCE)
     rows = math.prod(extent[:-2]) * math.ceil(extent[-2] / tile[0])
-    storage = machine().allocate((min(tile[0], extent[-2]), rows * extent[-1]), dtype, buffer, name, address)
-    return kind(storage, cells_of(extent, tile, block), tile, packed=True)
+    storage = allocated((min(tile[0], extent[-2]), rows * extent[-1]), dtype, buffer, name, address)
+    return kind(storage, cells, tile, packed=True)
+
+
+_TRANSPOSES = {2: (1, 0), 3: (2, 1, 0), 4: (3, 1, 2, 0)}
+_LIKE = "nki.language.empty_like.html of SDK 2.33"
+
+
+@function("empty_like")
+def empty_like(
+    x: NkiTensor | NkiGrid,
+    dtype: Any = None,
+    buffer: MemoryRegion | None = None,
+    name: str = "",
+    *,
+    transpose_axes: tuple[int, ...] | None = None,
+    address: tuple[int, int] | None = None,
+) -> NkiTensor | NkiGrid:
+    """A tensor or a grid like x, in its dtype and buffer unless said otherwise, with nothing written in it.
+
+    A grid keeps its kind, cells, tiles and clamped ends; cells that a slice took apart lie beside each other.
+    `transpose_axes`, the order of the tiled dimensions, makes it what nisa.dma_transpose writes to, in SBUF.
+    """
+    if not isinstance(x, (NkiTensor, NkiGrid)):
+        raise NkiValidationError(f"x must be a tensor or a grid, got {describe(x)}", source=_LIKE)
+    dtype, buffer = x.dtype if dtype is None else dtype, x.buffer if buffer is None else buffer
+    tile = x.shape if isinstance(x, NkiTensor) else x.tile_shape
+    if transpose_axes is not None:
+        _check_transposed(tile, transpose_axes, buffer)
+        tile = tuple([tile[axis] for axis in transpose_axes])
+    if isinstance(x, NkiTensor):
+        return allocated(tile, dtype, buffer, name, address)
+    return _stored(type(x), own_cells(x, transpose_axes), tile, dtype, buffer, name, address)
+
+
+def _check_transposed(shape: tuple[int, ...], axes: Any, buffer: Any) -> None:
+    """The limits of what a dma_transpose of tiles of `shape` writes to."""
+    if axes != _TRANSPOSES.get(len(shape)):
+        raise NkiValidationError(
+            f"transpose_axes must be (1, 0), (2, 1, 0) or (3, 1, 2, 0) for 2, 3 or 4 dimensions, got {axes!r} for "
+            f"{shape}",
+            source=_LIKE,
+        )
+    if buffer is not SBUF:
+        raise NkiValidationError(
+            f"transpose_axes prepares a tile in nl.sbuf, got {buffer!r}; pass buffer", source=_LIKE
+        )
+    if shape[-1] > 128:
+        raise NkiValidationError(
+            f"with transpose_axes the last of the {len(shape)} dimensions becomes the partition, at most 128; got {shape}",
+            source=_LIKE,
+        )
