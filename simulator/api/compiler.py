@@ -1,8 +1,8 @@
 """`nki.compiler`: how a kernel is specialized and compiled (NKI 0.7).
 
-Pages of SDK 2.33: nki.jit, nki.compiler.CompileConfig, nki.compiler.SpecializationConfig, nki.compiler.AddressRotation.
-The defaults of three fields were not seen: unset they are None, which leaves them to the compiler. Nothing of it changes
-a result; that nested kernels agree is checked.
+Pages of SDK 2.33: nki.jit, nki.compiler.CompileConfig, SpecializationConfig and AddressRotation. The defaults of three
+fields were not seen: unset they are None, which leaves them to the compiler. Nothing of it changes a result; that
+nested kernels agree is checked.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from triptych.simulator.machine.machine import machine
 from triptych.simulator.memory.storage import SBUF, MemoryRegion
 from triptych.simulator.operands.operands import describe, in_buffer
 from triptych.simulator.tensors.grids import (
+    LIKE,
     SOURCE,
     Cells,
     NkiBlockGrid,
@@ -30,6 +31,7 @@ from triptych.simulator.tensors.grids import (
     checked_shape,
     own_cells,
     regrouped,
+    transposed,
 )
 from triptych.simulator.tensors.tensor import NkiTensor
 
@@ -255,10 +257,6 @@ def _stored(
     return kind(storage, cells, tile, packed=True)
 
 
-_TRANSPOSES = {2: (1, 0), 3: (2, 1, 0), 4: (3, 1, 2, 0)}
-_LIKE = "nki.language.empty_like.html of SDK 2.33"
-
-
 @function("empty_like")
 def empty_like(
     x: NkiTensor | NkiGrid,
@@ -275,31 +273,13 @@ def empty_like(
     `transpose_axes`, the order of the tiled dimensions, makes it what nisa.dma_transpose writes to, in SBUF.
     """
     if not isinstance(x, (NkiTensor, NkiGrid)):
-        raise NkiValidationError(f"x must be a tensor or a grid, got {describe(x)}", source=_LIKE)
+        raise NkiValidationError(f"x must be a tensor or a grid, got {describe(x)}", source=LIKE)
     dtype, buffer = x.dtype if dtype is None else dtype, x.buffer if buffer is None else buffer
     tile = x.shape if isinstance(x, NkiTensor) else x.tile_shape
     if transpose_axes is not None:
-        _check_transposed(tile, transpose_axes, buffer)
-        tile = tuple([tile[axis] for axis in transpose_axes])
+        tile = transposed(tile, transpose_axes)
+        if buffer is not SBUF:
+            raise NkiValidationError(f"transpose_axes is for nl.sbuf, got {buffer!r}; give buffer=nl.sbuf", source=LIKE)
     if isinstance(x, NkiTensor):
         return allocated(tile, dtype, buffer, name, address)
     return _stored(type(x), own_cells(x, transpose_axes), tile, dtype, buffer, name, address)
-
-
-def _check_transposed(shape: tuple[int, ...], axes: Any, buffer: Any) -> None:
-    """The limits of what a dma_transpose of tiles of `shape` writes to."""
-    if axes != _TRANSPOSES.get(len(shape)):
-        raise NkiValidationError(
-            f"transpose_axes must be (1, 0), (2, 1, 0) or (3, 1, 2, 0) for 2, 3 or 4 dimensions, got {axes!r} for "
-            f"{shape}",
-            source=_LIKE,
-        )
-    if buffer is not SBUF:
-        raise NkiValidationError(
-            f"transpose_axes prepares a tile in nl.sbuf, got {buffer!r}; pass buffer", source=_LIKE
-        )
-    if shape[-1] > 128:
-        raise NkiValidationError(
-            f"with transpose_axes the last of the {len(shape)} dimensions becomes the partition, at most 128; got {shape}",
-            source=_LIKE,
-        )

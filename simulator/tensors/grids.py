@@ -4,7 +4,7 @@ A tiled dimension of n elements in cells of u (a tile, or the tiles of a block) 
 clamped. Leading dimensions that are not tiled count slab by slab. An integer consumes a coordinate and chooses one
 cell; slices with a positive step choose several. `data` is the tensor that an instruction takes.
 
-Pages of SDK 2.33: nki.language.tiles, blocks, alloc_tiles, alloc_blocks, empty_like, NkiGrid, NkiTileGrid, NkiBlockGrid.
+Pages of SDK 2.33: nki.language.tiles, blocks, alloc_tiles, alloc_blocks, empty_like, and those of the three classes.
 What the `data` of cells apart raises was not seen, nor in which form a grid on chip of more rows than partitions is
 packed; here its cells lie in one row of columns, row-major.
 """
@@ -21,6 +21,8 @@ from triptych.simulator.objects import NKIObject
 from triptych.simulator.tensors.tensor import NkiTensor
 
 SOURCE = "nki.language.NkiGrid.html of SDK 2.33"
+LIKE = "nki.language.empty_like.html of SDK 2.33"
+_TRANSPOSES = {2: (1, 0), 3: (2, 1, 0), 4: (3, 1, 2, 0)}  # of nisa.dma_transpose, by the number of dimensions
 
 
 @dataclass(frozen=True)
@@ -211,6 +213,20 @@ def own_cells(grid: NkiGrid, order: tuple[int, ...] | None = None) -> tuple[Cell
     tiled = [c for c in grid._cells if c.tiled]
     chosen = [*slabs, *(tiled if order is None else [tiled[axis] for axis in order])]
     return tuple([replace(c, extent=c.elements, first=0, step=1) for c in chosen])
+
+
+def transposed(shape: tuple[int, ...], axes: Any) -> tuple[int, ...]:
+    """`shape` in the order of `axes`, one of nisa.dma_transpose; its last dimension becomes the partition."""
+    if axes != _TRANSPOSES.get(len(shape)):
+        known = " or ".join(map(str, _TRANSPOSES.values()))
+        raise NkiValidationError(
+            f"transpose_axes must be {known} for 2, 3 or 4 dimensions, got {axes!r} for {shape}", source=LIKE
+        )
+    if shape[-1] > 128:
+        raise NkiValidationError(
+            f"with transpose_axes the last dimension becomes the partition, at most 128; got {shape}", source=LIKE
+        )
+    return tuple([shape[axis] for axis in axes])
 
 
 def regrouped(grid: NkiGrid, tile: tuple[int, ...], block: tuple[int, ...] | None) -> NkiGrid:

@@ -175,7 +175,11 @@ def test_the_axes_of_a_tensor_are_those_of_dma_transpose(grid):
 
 
 WRONG = [
-    (lambda g: nl.empty_like(g, transpose_axes=(1, 0)), NkiValidationError, "prepares a tile in nl.sbuf, got .*hbm"),
+    (
+        lambda g: nl.empty_like(g.data[:, :9], transpose_axes=(1, 0)),
+        NkiValidationError,
+        "transpose_axes is for nl.sbuf, got .*hbm",
+    ),
     (
         lambda g: nl.empty_like(g, buffer=nl.sbuf, transpose_axes=(1, 0)),
         NkiValidationError,
@@ -184,7 +188,7 @@ WRONG = [
     (
         lambda g: nl.empty_like(g, buffer=nl.sbuf, transpose_axes=(0, 1)),
         NkiValidationError,
-        r"for 2, 3 or 4 dimensions, got \(0, 1\)",
+        r"must be \(1, 0\) or \(2, 1, 0\) or .* for 2, 3 or 4 dimensions, got \(0, 1\)",
     ),
     (lambda g: nl.empty_like(3), NkiValidationError, "x must be a tensor or a grid, got int 3"),
     (lambda g: g[3, 0], OutOfBounds, "cell 3 is outside the 3 of dimension 0"),
