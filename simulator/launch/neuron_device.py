@@ -123,7 +123,7 @@ def call(number: int, cores: int | None, args: tuple[Any, ...], kwargs: dict[str
 
 
 def warn_of_degree(kernel: Kernel) -> None:
-    """Warn of a kernel that has another LNC degree than the graph: the graph's compiler takes two cores from trn2 on."""
+    """Warn of a kernel whose LNC degree is not the graph's: its compiler takes two cores from trn2 on."""
     two = chip_of(default_target()).generation >= 3
     if two and environment_cores() is None and kernel.cores != 2:
         warnings.warn(

@@ -98,7 +98,7 @@ graphs = {
 with warnings.catch_warnings(record=True) as said:
     warnings.simplefilter("always")
     torch.compile(graphs["on cores"], backend="neuron", fullgraph=True)(a, b)
-assert "add_kernel runs on one core in a graph, for which AWS's compiler takes two: NCC_EVRF066" in str(said[-1].message)
+assert "add_kernel runs on one core in a graph, for which AWS's compiler takes two" in str(said[-1].message)
 os.environ["NEURON_LOGICAL_NC_CONFIG"] = "1"
 for graph in graphs.values():
     assert torch.equal(torch.compile(graph, backend="neuron", fullgraph=True)(a, b), 3 * (a + b))
