@@ -22,7 +22,6 @@ from triptych.simulator.trace import Event, Trace
 
 Kind = dependency | None  # None does as NKI 0.6 did
 Edges = tuple[tuple[str, str, Kind], ...]  # (consumer, producer, kind)
-_FENCES = ("core_barrier", "sendrecv")  # with collectives: nothing of a core moves across a meeting with others
 _GUIDE = "nki/guides/how-to-scheduling-apis.rst"
 
 
@@ -111,7 +110,7 @@ def _in_order(trace: Trace) -> list[Event]:
     fence: dict[int, int] = {}
     since: dict[int, list[int]] = {}
     for index, event in enumerate(events):
-        if event.op in _FENCES or "joint" in event.attributes:
+        if event.op == "core_barrier" or "pipe" in event.attributes or "joint" in event.attributes:  # a meeting
             waits[index] += since.pop(event.core, [])
             fence[event.core] = index
         elif event.core in fence:

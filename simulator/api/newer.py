@@ -10,7 +10,7 @@ from triptych.simulator.options import APIS
 
 _NEW_IN = {
     "0.7": (
-        *(f"nki.isa.{name}" for name in ("NkiScalar", "dependency", "scalar_load", "scalar_store")),
+        *(f"nki.isa.{name}" for name in ("NkiScalar", "dependency", "scalar_load", "scalar_store", "sendrecv_compute")),
         *(f"nki.language.{name}" for name in ("NkiBlockGrid", "NkiGrid", "NkiTileGrid", "alloc_blocks", "alloc_tiles")),
         *(f"nki.language.{name}" for name in ("blocks", "int64", "tiles")),
         "nki.language.NkiTensor.data",

@@ -321,6 +321,7 @@ def test_two_cores_exchange_and_wait_for_each_other():
         for i in range(2):
             nisa.sendrecv(a, b, 1 - me, 1 - me, i)
             nisa.tensor_copy(a, b)
+        nisa.sendrecv_compute(b, a, 1 - me, 1 - me, nl.add)
         nisa.dma_copy(dst=shared[me], src=a)
         nisa.core_barrier(shared, (0, 1))
         other = in_sbuf(shared[1 - me])
