@@ -12,7 +12,7 @@ _NEW_IN = {
     "0.7": (
         *(f"nki.isa.{name}" for name in ("NkiScalar", "dependency", "scalar_load", "scalar_store", "sendrecv_compute")),
         *(f"nki.language.{name}" for name in ("NkiBlockGrid", "NkiGrid", "NkiTileGrid", "alloc_blocks", "alloc_tiles")),
-        *(f"nki.language.{name}" for name in ("blocks", "int64", "tiles")),
+        *(f"nki.language.{name}" for name in ("blocks", "int64", "tiles", "uint64")),
         "nki.language.NkiTensor.data",
         *(
             f"nki.collectives.{name}"
