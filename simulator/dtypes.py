@@ -59,7 +59,7 @@ def _table() -> dict[str, DType]:
     rows: list[tuple[str, Any, str]] = [
         ("bool_", np.uint8, "u"),  # stored as a byte (nki.language stub)
         *((f"int{b}", f"int{b}", "i") for b in (8, 16, 32, 64)),  # 64: for scalars alone (NKI 0.7)
-        *((f"uint{b}", f"uint{b}", "u") for b in (8, 16, 32)),
+        *((f"uint{b}", f"uint{b}", "u") for b in (8, 16, 32, 64)),  # 64: for what DMA moves (NKI 0.7)
         ("float16", np.float16, "f"),
         ("bfloat16", ml_dtypes.bfloat16, "f"),
         ("float32", np.float32, "f"),
@@ -80,7 +80,7 @@ float32 = TABLE["float32"]
 tfloat32 = TABLE["tfloat32"]
 uint8 = TABLE["uint8"]
 int64 = TABLE["int64"]
-_BY_NUMPY = {d.np: d for d in TABLE.values() if d.kind != "x" and d not in ("bool_", "tfloat32", "int64")}
+_BY_NUMPY = {d.np: d for d in TABLE.values() if d.kind != "x" and d not in ("bool_", "tfloat32", "int64", "uint64")}
 _BY_NUMPY[np.dtype(bool)] = TABLE["bool_"]
 
 

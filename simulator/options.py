@@ -35,6 +35,7 @@ REMARKS = {
     "barrier-buffer": "a core_barrier on data in SBUF",
     "register-of-tensor": "a register that register_alloc loads from a tensor",
     "operand-dtype": "operand tiles of tensor_scalar that are not float32",
+    "collective-memory": "on one core a collective on shared HBM, as AWS's kernels of NKI 0.3 have it",
     "pattern-stride": "as the first stride of ap the elements that a view has in a partition, where a tile has more",
     "race-without-effect": "two cores race, and either order of the cores gives the same results",
 }

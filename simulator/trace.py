@@ -10,6 +10,7 @@ What a kernel says of the order of its instructions stands in `Event.attributes`
     "no_reorder"  a number: events of one core with the same number keep their order, each after the one before
     "registers"   the events that wrote the registers it needs: bounds of the loops around it, its own operands
     "open"        there if the kernel names no engine and the compiler chooses one by the engines' workload
+    "pipe"        there if two cores exchange tiles: the number of the meeting, None where it has none
     "loop"        ((loop, round), ..) of the dynamic loops around it, outermost first; static loops are unrolled
 """
 

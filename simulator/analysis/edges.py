@@ -4,6 +4,9 @@ An edge (consumer, producer) has the consumer run after the producer, like `cons
 in order here, so an edge changes no result: it goes into the trace. Of one forwards in time, which a compiler keeps by
 turning the two round, it is checked that nothing else forbids it, and the trace turns them round too: there an edge
 always points back.
+
+Since NKI 0.7 an edge has a kind (nki.isa.dependency.html of SDK 2.33); how it is written was not shown. It is taken as
+a third entry of an edge, and as `kind=` for all that have none.
 """
 
 from __future__ import annotations
@@ -13,25 +16,29 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from triptych.simulator.analysis.hazards import hazards
+from triptych.simulator.enums import dependency
 from triptych.simulator.errors import KernelError, show_line
 from triptych.simulator.trace import Event, Trace
 
-Edges = tuple[tuple[str, str], ...]  # (consumer, producer)
-_FENCES = ("core_barrier", "sendrecv")  # with collectives: nothing of a core moves across a meeting with others
+Kind = dependency | None  # None does as NKI 0.6 did
+Edges = tuple[tuple[str, str, Kind], ...]  # (consumer, producer, kind)
 _GUIDE = "nki/guides/how-to-scheduling-apis.rst"
 
 
-def edges_of(pairs: Iterable[tuple[str, str | Sequence[str]]]) -> Edges:
+def edges_of(pairs: Iterable[Sequence[Any]], kind: Kind = None) -> Edges:
     """[(consumer, producer or list of producers), ..] as single edges, checked to be names and to have no cycle."""
-    edges: list[tuple[str, str]] = []
+    edges: list[tuple[str, str, Kind]] = []
     for pair in pairs:
-        consumer, producers = pair if isinstance(pair, (tuple, list)) and len(pair) == 2 else (None, None)
+        given = tuple(pair) if isinstance(pair, (tuple, list)) else ()
+        consumer, producers, own = (*given, kind) if len(given) == 2 else given if len(given) == 3 else (None,) * 3
         many = [producers] if isinstance(producers, str) else producers
         if not isinstance(consumer, str) or not isinstance(many, (list, tuple)) or not _are_names(many):
             raise _refused(f"an edge is (consumer, producer) or (consumer, [producers]), by their names; got {pair!r}")
-        edges += [(consumer, producer) for producer in many]
+        if own is not None and not isinstance(own, dependency):
+            raise _refused(f"kind must be nisa.dependency.runtime or .schedule, got {own!r}")
+        edges += [(consumer, producer, own) for producer in many]
     after: dict[str, set[str]] = {}
-    for consumer, producer in edges:
+    for consumer, producer, _ in edges:
         after.setdefault(consumer, set()).add(producer)
     for name in after:
         if name in _reached(name, after):
@@ -62,15 +69,20 @@ def keep(edges: Edges, trace: Trace) -> None:
         for event in trace.events:
             if event.core == core and event.name is not None:
                 named.setdefault(event.name, []).append(event)
-        for consumer, producer in edges:
+        for consumer, producer, kind in edges:
             later, earlier = _named(consumer, named), _named(producer, named)
             rounds = {event.attributes.get("loop"): event for event in earlier}
             for event in later:  # a producer in another round than its own, or in none, is refused by depends_on
-                event.depends_on(rounds.get(event.attributes.get("loop"), earlier[0]))
-    after = [(index, p) for index, event in enumerate(trace.events) for p in event.attributes.get("after", ())]
+                event.depends_on(rounds.get(event.attributes.get("loop"), earlier[0]), kind=kind)
+    after = [(index, p) for index, event in enumerate(trace.events) for p in _asked(event)]
     position = {id(event): index for index, event in enumerate(trace.events)} if after else {}
     if any(position[id(producer)] > index for index, producer in after):
         trace.events[:] = _in_order(trace)
+
+
+def _asked(event: Event) -> list[Event]:
+    """The events that this one runs after, or is issued after."""
+    return [*event.attributes.get("after", ()), *event.attributes.get("issued_after", ())]
 
 
 def _named(name: str, named: dict[str, list[Event]]) -> list[Event]:
@@ -91,11 +103,14 @@ def _named(name: str, named: dict[str, list[Event]]) -> list[Event]:
 def _in_order(trace: Trace) -> list[Event]:
     """The events, each after what it waits for, otherwise as the program has them."""
     events = trace.events
+    position = {id(event): index for index, event in enumerate(events)}
     waits = [[producer for producer, _ in found] for found in hazards(trace)]
+    for index, event in enumerate(events):
+        waits[index] += [position[id(producer)] for producer in event.attributes.get("issued_after", ())]
     fence: dict[int, int] = {}
     since: dict[int, list[int]] = {}
     for index, event in enumerate(events):
-        if event.op in _FENCES or "joint" in event.attributes:
+        if event.op == "core_barrier" or "pipe" in event.attributes or "joint" in event.attributes:  # a meeting
             waits[index] += since.pop(event.core, [])
             fence[event.core] = index
         elif event.core in fence:
@@ -116,8 +131,8 @@ def _in_order(trace: Trace) -> list[Event]:
             if missing[follower] == 0:
                 heapq.heappush(ready, follower)
     if len(order) < len(events):
-        stuck = next(e for e, n in zip(events, missing, strict=True) if n and e.attributes.get("after"))
-        after = " and ".join(p.label for p in stuck.attributes["after"])
+        stuck = next(e for e, n in zip(events, missing, strict=True) if n and _asked(e))
+        after = " and ".join(p.label for p in _asked(stuck))
         raise _refused(
             f"{stuck.label} cannot run after {after}, which needs it first: by its data, a no_reorder "
             "block, another edge or a meeting of cores"

@@ -10,9 +10,9 @@ from triptych.simulator.options import APIS
 
 _NEW_IN = {
     "0.7": (
-        *(f"nki.isa.{name}" for name in ("NkiScalar", "dependency", "scalar_load", "scalar_store")),
+        *(f"nki.isa.{name}" for name in ("NkiScalar", "dependency", "scalar_load", "scalar_store", "sendrecv_compute")),
         *(f"nki.language.{name}" for name in ("NkiBlockGrid", "NkiGrid", "NkiTileGrid", "alloc_blocks", "alloc_tiles")),
-        *(f"nki.language.{name}" for name in ("blocks", "int64", "tiles")),
+        *(f"nki.language.{name}" for name in ("blocks", "int64", "tiles", "uint64")),
         "nki.language.NkiTensor.data",
         *(
             f"nki.collectives.{name}"
@@ -31,6 +31,7 @@ SDK = {"0.7": "2.33"}  # whose pages give the names
 # Parameters that functions of 0.6 got with 0.7.
 PARAMETERS = {
     "nki.isa.NkiInstruction.depends_on": ("kind",),
+    "nki.language.empty_like": ("transpose_axes", "address"),
     "nki.jit": ("compile_config", "specialization_config"),
 }
 SINCE = {name: version for version, names in _NEW_IN.items() for name in names}

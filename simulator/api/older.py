@@ -43,7 +43,7 @@ OLDER = (
     *(
         Older(f"nki.dtype.{name}", dtype, _SHIM, f"nki.language.{name}")
         for name, dtype in TABLE.items()
-        if name != "int64"
+        if name not in ("int64", "uint64")
     ),
     Older("nki.typing.mutable_tensor", Tensor, _NEVER, "nki.typing.tensor"),
     Older("neuronxcc.nki.typing.mutable_tensor", Tensor, "0.4.0", "nki.typing.tensor"),

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from triptych.simulator import enums
 from triptych.simulator.analysis import costs
+from triptych.simulator.engines.dma import check_memory
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine.cores import Who
 from triptych.simulator.machine.instructions import choose, instruction
 from triptych.simulator.machine.machine import Machine, NkiInstruction, machine
 from triptych.simulator.machine.unwritten import pass_on, read_whole
 from triptych.simulator.memory.storage import SBUF, MemoryRegion
-from triptych.simulator.operands.operands import bits, describe, in_buffer, members_of
+from triptych.simulator.operands.operands import bits, describe, in_buffer, members_of, put
+from triptych.simulator.operands.operators import Op
 from triptych.simulator.tensors.tensor import NkiTensor
 
 _GPSIMD_BYTES = {4: 1024, 2: 512, 1: 256}  # a partition, by element size
@@ -39,29 +42,74 @@ def sendrecv(
 ) -> NkiInstruction:
     """dst of core send_to_rank = src, and dst here = src of core recv_from_rank; both cores meet at pipe_id."""
     m = machine()
-    both = _both(m)
+    _both(m)
     in_buffer(SBUF, src=src, dst=dst)
-    if src.dtype != dst.dtype or src.shape != dst.shape:
-        raise NkiValidationError(f"src and dst must have one shape and dtype, got {src!r} and {dst!r}")
     if not isinstance(pipe_id, int):
         raise NkiValidationError(f"pipe_id must be an integer, got {describe(pipe_id)}")
-    if send_to_rank not in (0, 1) or recv_from_rank not in (0, 1):
-        raise NkiValidationError(f"ranks are 0 or 1, got send_to_rank={send_to_rank}, recv_from_rank={recv_from_rank}")
+    _check_exchange(src, dst, send_to_rank, recv_from_rank)
     members_of(enums.dma_engine, dma_engine=dma_engine)
     if dma_engine is enums.dma_engine.gpsimd_dma:
         limit, need = _GPSIMD_BYTES[src.dtype.itemsize], src.free_size * src.dtype.itemsize
         if need > limit:
             raise NkiValidationError(f"gpsimd_dma moves at most {limit} bytes a partition of {src.dtype}, got {need}")
-    offer = (send_to_rank, src.shape, src.dtype, bits(src).copy(), read_whole(m, "nisa.sendrecv", src))
-    target, shape, dtype, values, missing = m.meet(f"pipe {pipe_id}", offer, both).offers[recv_from_rank]
-    if target != m.core:
-        raise NkiValidationError(f"receives from core {recv_from_rank}, which sends to core {target} in this pipe")
-    if shape != dst.shape or dtype != dst.dtype:
-        raise NkiValidationError(f"receives {dtype} {shape} from core {recv_from_rank} into {dst!r}")
+    sent = (bits(src).copy(), read_whole(m, "nisa.sendrecv", src))
+    values, missing = _received(m, f"pipe {pipe_id}", send_to_rank, recv_from_rank, src, sent)
     np.copyto(bits(dst), values)
     dst.wrote()
     pass_on(m, missing, dst)
     return m.record("sendrecv", enums.engine.dma, (src,), (dst,), name, pipe=pipe_id, by=dma_engine.name)
+
+
+def _check_exchange(src: NkiTensor, dst: NkiTensor, to: int, source: int) -> None:
+    if src.dtype != dst.dtype or src.shape != dst.shape:
+        raise NkiValidationError(f"src and dst must have one shape and dtype, got {src!r} and {dst!r}")
+    if to not in (0, 1) or source not in (0, 1):
+        raise NkiValidationError(f"ranks are 0 or 1, got send_to_rank={to}, recv_from_rank={source}")
+
+
+def _received(m: Machine, meeting: str, to: int, source: int, src: NkiTensor, sent: tuple[Any, Any]) -> tuple[Any, Any]:
+    """What core `source` sends here; core `to` gets what is `sent`: values like src's, and which are unwritten."""
+    target, shape, dtype, values, missing = m.meet(meeting, (to, src.shape, src.dtype, *sent), _both(m)).offers[source]
+    if target != m.core:
+        raise NkiValidationError(f"receives from core {source}, which sends to core {target} in this pipe")
+    if shape != src.shape or dtype != src.dtype:
+        raise NkiValidationError(f"receives {dtype} {shape} from core {source}, and takes {src.dtype} {src.shape}")
+    return values, missing
+
+
+@instruction(enums.engine.dma, cost=costs.dma.assumed(), since=3, source="nki.isa.sendrecv_compute.html of SDK 2.33")
+def sendrecv_compute(
+    src: NkiTensor,
+    dst: NkiTensor,
+    send_to_rank: int,
+    recv_from_rank: int,
+    reduce_op: Op,
+    name: str | None = None,
+) -> NkiInstruction:
+    """dst here = reduce_op(src, src of core recv_from_rank), in float32, rounded to dst's dtype; both cores meet.
+
+    Both lie in SBUF or both in a core's own HBM; reduce_op is nl.add, nl.maximum or nl.minimum. The page was read up to
+    its first constraint: that src and dst have one shape and dtype is taken from sendrecv.
+    """
+    m = machine()
+    _both(m)
+    if not isinstance(reduce_op, Op) or reduce_op.name not in ("add", "maximum", "minimum"):
+        raise NkiValidationError(f"reduce_op must be nl.add, nl.maximum or nl.minimum, got {describe(reduce_op)}")
+    check_memory(src=src, dst=dst)
+    if src.buffer is not dst.buffer or src.buffer not in (SBUF, MemoryRegion.private_hbm):
+        raise NkiValidationError(
+            f"src and dst must both be in SBUF or both in nl.private_hbm, got {src.buffer.value} and {dst.buffer.value}"
+        )
+    if src.dtype.kind == "x":
+        raise NkiValidationError(f"{src!r} is packed: its elements are no numbers to reduce")
+    _check_exchange(src, dst, send_to_rank, recv_from_rank)
+    missing = read_whole(m, "nisa.sendrecv_compute", src)
+    mine = src.array.astype(np.int64) if src.dtype.is_int else src.f32().copy()
+    theirs, unwritten = _received(m, "sendrecv_compute", send_to_rank, recv_from_rank, src, (mine, missing))
+    put(dst, reduce_op.alu(mine, theirs))
+    pass_on(m, missing, dst)
+    pass_on(m, unwritten, dst)
+    return m.record("sendrecv_compute", enums.engine.dma, (src,), (dst,), name, pipe=None)
 
 
 _ENGINES = (enums.engine.gpsimd, enums.engine.tensor, enums.engine.vector, enums.engine.scalar)

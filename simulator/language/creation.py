@@ -21,13 +21,17 @@ from triptych.simulator.machine.machine import machine
 from triptych.simulator.memory.storage import SBUF, MemoryRegion
 from triptych.simulator.operands.operands import describe, in_buffer
 from triptych.simulator.tensors.grids import (
+    LIKE,
     SOURCE,
+    Cells,
     NkiBlockGrid,
     NkiGrid,
     NkiTileGrid,
     cells_of,
     checked_shape,
+    own_cells,
     regrouped,
+    transposed,
 )
 from triptych.simulator.tensors.tensor import NkiTensor
 
@@ -111,12 +115,6 @@ def ones(shape: Sequence[int], dtype: Any, buffer: MemoryRegion = SBUF, name: st
 def zeros_like(x: NkiTensor, dtype: Any = None, buffer: MemoryRegion | None = None, name: str = "") -> NkiTensor:
     """Zeros in x's shape and dtype; in SBUF unless said otherwise, as the documentation has it."""
     return _full(x.shape, 0, x.dtype if dtype is None else dtype, SBUF if buffer is None else buffer, name)
-
-
-@function("empty_like")
-def empty_like(x: NkiTensor, dtype: Any = None, buffer: MemoryRegion | None = None, name: str = "") -> NkiTensor:
-    """A tensor in x's shape, dtype and buffer, with nothing written in it."""
-    return allocated(x.shape, x.dtype if dtype is None else dtype, x.buffer if buffer is None else buffer, name)
 
 
 @function("shared_constant")
@@ -228,7 +226,6 @@ def alloc_blocks(
 
 
 def _allocated(tile: Any, block: Any, extent: Any, buffer: Any, dtype: Any, address: Any, name: str) -> NkiGrid:
-    """HBM keeps the extent; on chip the tiles of all rows lie beside each other on the partitions of one."""
     checked_shape("element_shape", extent, 2)
     checked_shape("tile_shape", tile, 2, len(extent))
     if block is not None and len(block) != len(tile):
@@ -237,10 +234,52 @@ def _allocated(tile: Any, block: Any, extent: Any, buffer: Any, dtype: Any, addr
         raise TypeError(f"buffer must be nl.sbuf, nl.psum, nl.private_hbm or nl.shared_hbm, got {buffer!r}")
     kind = NkiTileGrid if block is None else NkiBlockGrid
     cells = cells_of(extent, tile, block)
+    return _stored(kind, cells, tile, dtype, buffer, name, address)
+
+
+def _stored(
+    kind: type[NkiGrid],
+    cells: tuple[Cells, ...],
+    tile: tuple[int, ...],
+    dtype: Any,
+    buffer: Any,
+    name: str,
+    address: Any,
+) -> NkiGrid:
+    """Storage for whole `cells`: HBM keeps the extent; on chip the tiles of all rows lie beside each other."""
+    extent = tuple([c.extent for c in cells])
     if not buffer.on_chip:
-        return kind(machine().allocate(extent, dtype, buffer, name, address), cells, tile)
+        return kind(allocated(extent, dtype, buffer, name, address), cells, tile)
     if len(tile) != 2:
         raise NkiValidationError(f"tiles on chip have a partition and a free dimension here, got {tile}", source=SOURCE)
     rows = math.prod(extent[:-2]) * math.ceil(extent[-2] / tile[0])
-    storage = machine().allocate((min(tile[0], extent[-2]), rows * extent[-1]), dtype, buffer, name, address)
-    return kind(storage, cells_of(extent, tile, block), tile, packed=True)
+    storage = allocated((min(tile[0], extent[-2]), rows * extent[-1]), dtype, buffer, name, address)
+    return kind(storage, cells, tile, packed=True)
+
+
+@function("empty_like")
+def empty_like(
+    x: NkiTensor | NkiGrid,
+    dtype: Any = None,
+    buffer: MemoryRegion | None = None,
+    name: str = "",
+    *,
+    transpose_axes: tuple[int, ...] | None = None,
+    address: tuple[int, int] | None = None,
+) -> NkiTensor | NkiGrid:
+    """A tensor or a grid like x, in its dtype and buffer unless said otherwise, with nothing written in it.
+
+    A grid keeps its kind, cells, tiles and clamped ends; cells that a slice took apart lie beside each other.
+    `transpose_axes`, the order of the tiled dimensions, makes it what nisa.dma_transpose writes to, in SBUF.
+    """
+    if not isinstance(x, (NkiTensor, NkiGrid)):
+        raise NkiValidationError(f"x must be a tensor or a grid, got {describe(x)}", source=LIKE)
+    dtype, buffer = x.dtype if dtype is None else dtype, x.buffer if buffer is None else buffer
+    tile = x.shape if isinstance(x, NkiTensor) else x.tile_shape
+    if transpose_axes is not None:
+        tile = transposed(tile, transpose_axes)
+        if buffer is not SBUF:
+            raise NkiValidationError(f"transpose_axes is for nl.sbuf, got {buffer!r}; give buffer=nl.sbuf", source=LIKE)
+    if isinstance(x, NkiTensor):
+        return allocated(tile, dtype, buffer, name, address)
+    return _stored(type(x), own_cells(x, transpose_axes), tile, dtype, buffer, name, address)

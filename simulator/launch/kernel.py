@@ -10,6 +10,7 @@ from typing import Any
 from triptych.simulator.analysis.edges import Edges, edges_of
 from triptych.simulator.api.compiler import CompileConfig, SpecializationConfig, checked
 from triptych.simulator.api.older import JIT_OPTIONS
+from triptych.simulator.enums import dependency
 from triptych.simulator.errors import KernelError
 from triptych.simulator.launch import graph_calls, host
 from triptych.simulator.launch.call import check_nested
@@ -52,9 +53,12 @@ class Kernel:
         """The kernel launched on so many cores."""
         return self._but(cores=cores)
 
-    def with_schedule(self, schedule: Iterable[tuple[str, str | Sequence[str]]]) -> Kernel:
-        """The kernel with edges [(consumer, producer or list of producers), ..] between named instructions."""
-        return self._but(edges=edges_of(schedule))
+    def with_schedule(self, schedule: Iterable[Sequence[Any]], kind: dependency | None = None) -> Kernel:
+        """The kernel with edges [(consumer, producer or list of producers), ..] between named instructions.
+
+        kind: of all edges, nisa.dependency.runtime or .schedule; an edge may have its own as a third entry
+        """
+        return self._but(edges=edges_of(schedule, kind))
 
     def _but(self, **changed: Any) -> Kernel:
         """The kernel with another grid or other edges."""

@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import functools
 import types
+import warnings
 from typing import Any
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
 from torch._subclasses.functional_tensor import FunctionalTensor
 
+from triptych.simulator.chips import chip_of, default_target
 from triptych.simulator.errors import KernelError
 from triptych.simulator.launch import graph_calls
+from triptych.simulator.launch.call import environment_cores
+from triptych.simulator.launch.execution import SimulatorWarning
+from triptych.simulator.launch.kernel import Kernel
 from triptych.simulator.launch.nki_ops import on_shapes
 
 NAME = "neuron"
@@ -111,7 +116,22 @@ def call(number: int, cores: int | None, args: tuple[Any, ...], kwargs: dict[str
         raise KernelError(
             f'{kernel.__name__} is called in what is compiled for another backend than "{NAME}": wrap it in nki_op'
         )
-    return on_shapes(kernel, args, kwargs) if FakeTensor in kinds else kernel(*args, **kwargs)
+    if FakeTensor in kinds:
+        return on_shapes(kernel, args, kwargs)
+    warn_of_degree(kernel)
+    return kernel(*args, **kwargs)
+
+
+def warn_of_degree(kernel: Kernel) -> None:
+    """Warn of a kernel whose LNC degree is not the graph's: its compiler takes two cores from trn2 on."""
+    two = chip_of(default_target()).generation >= 3
+    if two and environment_cores() is None and kernel.cores != 2:
+        warnings.warn(
+            f"{kernel.__name__} runs on one core in a graph, for which AWS's compiler takes two: NCC_EVRF066, unless "
+            "NEURON_LOGICAL_NC_CONFIG says for both which [compiler/error-codes/EVRF066.html]",
+            SimulatorWarning,
+            stacklevel=3,
+        )
 
 
 def as_it_is(graph: Any, inputs: Any) -> Any:

@@ -186,7 +186,7 @@ class Machine:
         if shape[0] > self.chip.partitions.value:
             raise NkiValidationError(
                 f"dimension 0 of a {buffer.value} tensor is the partition, at most {self.chip.partitions.value:.0f}; "
-                f"got {shape}",
+                f"got {shape}; nl.alloc_tiles lays tiles of more rows beside each other",
                 source=self.chip.partitions.source,
             )
         fact = self.chip.sbuf_partition_bytes if buffer is SBUF else self.chip.psum_partition_bytes

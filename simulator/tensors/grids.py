@@ -4,9 +4,9 @@ A tiled dimension of n elements in cells of u (a tile, or the tiles of a block) 
 clamped. Leading dimensions that are not tiled count slab by slab. An integer consumes a coordinate and chooses one
 cell; slices with a positive step choose several. `data` is the tensor that an instruction takes.
 
-Pages of SDK 2.33: nki.language.tiles, blocks, alloc_tiles, alloc_blocks, NkiGrid, NkiTileGrid, NkiBlockGrid. What the
-`data` of cells apart raises was not seen, nor in which form a grid on chip of more rows than partitions is packed; here
-its cells lie in one row of columns, row-major.
+Pages of SDK 2.33: nki.language.tiles, blocks, alloc_tiles, alloc_blocks, empty_like, and those of the three classes.
+What the `data` of cells apart raises was not seen, nor in which form a grid on chip of more rows than partitions is
+packed; here its cells lie in one row of columns, row-major.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from triptych.simulator.objects import NKIObject
 from triptych.simulator.tensors.tensor import NkiTensor
 
 SOURCE = "nki.language.NkiGrid.html of SDK 2.33"
+LIKE = "nki.language.empty_like.html of SDK 2.33"
+_TRANSPOSES = {2: (1, 0), 3: (2, 1, 0), 4: (3, 1, 2, 0)}  # of nisa.dma_transpose, by the number of dimensions
 
 
 @dataclass(frozen=True)
@@ -200,6 +202,31 @@ def cells_of(shape: tuple[int, ...], tile: tuple[int, ...], block: tuple[int, ..
         *[Cells(n, 1, 0, n, tiled=False) for n in shape[:untiled]],
         *[Cells(n, u, 0, math.ceil(n / u)) for n, u in zip(shape[untiled:], units, strict=True)],
     )
+
+
+def own_cells(grid: NkiGrid, order: tuple[int, ...] | None = None) -> tuple[Cells, ...]:
+    """The cells of a grid of its own that has as many and as large ones, beside each other.
+
+    `order` is another one of the tiled dimensions; slabs that an integer chose are left out.
+    """
+    slabs = [c for c in grid._cells if not c.tiled and c.kept]
+    tiled = [c for c in grid._cells if c.tiled]
+    chosen = [*slabs, *(tiled if order is None else [tiled[axis] for axis in order])]
+    return tuple([replace(c, extent=c.elements, first=0, step=1) for c in chosen])
+
+
+def transposed(shape: tuple[int, ...], axes: Any) -> tuple[int, ...]:
+    """`shape` in the order of `axes`, one of nisa.dma_transpose; its last dimension becomes the partition."""
+    if axes != _TRANSPOSES.get(len(shape)):
+        known = " or ".join(map(str, _TRANSPOSES.values()))
+        raise NkiValidationError(
+            f"transpose_axes must be {known} for 2, 3 or 4 dimensions, got {axes!r} for {shape}", source=LIKE
+        )
+    if shape[-1] > 128:
+        raise NkiValidationError(
+            f"with transpose_axes the last dimension becomes the partition, at most 128; got {shape}", source=LIKE
+        )
+    return tuple([shape[axis] for axis in axes])
 
 
 def regrouped(grid: NkiGrid, tile: tuple[int, ...], block: tuple[int, ...] | None) -> NkiGrid:

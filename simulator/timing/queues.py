@@ -25,7 +25,7 @@ FROM_SBUF = ", from SBUF"
 
 def queue_of(event: Event, chip: Chip) -> str:
     """The name of the queue that issues a transfer; "cores" for what two cores or ranks exchange."""
-    if event.op == "sendrecv" or "ranks" in event.attributes:
+    if "pipe" in event.attributes or "ranks" in event.attributes:
         return "cores"
     attributes = event.attributes
     mode = attributes.get("dge") or _left_open(event, chip)

@@ -98,7 +98,7 @@ def _join_meetings(events: list[Event], edges: list[list[Edge]]) -> None:
     last: dict[Track, int] = {}
     before: dict[int, int] = {}
     for index, event in enumerate(events):
-        if event.op in ("core_barrier", "sendrecv"):
+        if event.op == "core_barrier" or "pipe" in event.attributes:
             met.setdefault((event.op, event.attributes.get("pipe")), ([], []))[event.core].append(index)
             if (event.core, event.engine) in last:
                 before[index] = last[event.core, event.engine]

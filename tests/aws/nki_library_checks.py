@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from triptych.simulator.options import APIS
+
 
 @dataclass(frozen=True)
 class Check:
@@ -18,7 +20,7 @@ class Check:
     test: str
     which: tuple[int, ...] = (0,)
     target: str = "trn2"
-    api: str = "0.6"
+    api: str = APIS[0]
     change: dict[str, Any] = field(default_factory=dict)
     fails: str = ""
     zeros: bool = False  # its reference has zeros where the kernel writes nothing

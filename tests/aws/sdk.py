@@ -22,6 +22,7 @@ from aws.table import Case, Ran, distance, execute
 from triptych import simulator
 from triptych.harness.measured.sources import code_blocks
 from triptych.simulator import Options
+from triptych.simulator.options import APIS
 
 RTOL, ATOL, MX_TOLERANCE = 1e-2, 1e-4, 5e-2
 Arguments = Callable[[np.random.Generator], tuple[Any, ...]]
@@ -37,7 +38,7 @@ class Public:
     expected: Callable[..., Any]
     target: str = "trn2"
     block: int = 0  # of a page: which of its code blocks with this function
-    api: str = "0.6"
+    api: str = APIS[0]
 
 
 def recognises(path: Path) -> bool:

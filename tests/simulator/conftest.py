@@ -9,6 +9,7 @@ from __future__ import annotations
 import ml_dtypes
 import numpy as np
 import pytest
+from kernel_parts import hbm
 
 from triptych import simulator
 from triptych.simulator import NkiValidationError
@@ -151,8 +152,9 @@ def refused(call, words, on=TARGETS, fine=()):
             call(c)
 
 
-def exchanged(call, x, shape, buffer=nl.shared_hbm):
+def exchanged(call, x, shape, buffer=None):
     """In a kernel: `call(src, dst)` on tensors of its own in `buffer`, src holding x; an output that holds dst."""
+    buffer = buffer or hbm()
     src, dst = nl.ndarray(x.shape, x.dtype, buffer), nl.ndarray(shape, x.dtype, buffer)
     nisa.dma_copy(dst=src, src=x)
     call(src, dst)

@@ -33,6 +33,11 @@ def register_of(x):
     return register
 
 
+def hbm():
+    """Where a collective's tensors lie: in a core's own HBM, or where two cores share a rank in that of both."""
+    return nl.shared_hbm if nl.num_programs() > 1 else nl.private_hbm
+
+
 def world(ranks):
     """All ranks in one group."""
     return ncc.ReplicaGroup([list(range(ranks))])

@@ -188,8 +188,8 @@ def test_what_names_none(value):
 def test_sizes():
     sizes = {d: TABLE[d].itemsize for d in TABLE}
     assert sizes["float8_e5m2_x4"] == sizes["float8_e4m3fn_x4"] == 4 and sizes["float4_e2m1fn_x4"] == 2
-    assert sizes["bool_"] == 1 and sizes["tfloat32"] == 4 and sizes["bfloat16"] == 2 and len(sizes) == 19
-    assert sizes["int64"] == 8  # of scalars, which no array of NumPy becomes by itself
+    assert sizes["bool_"] == 1 and sizes["tfloat32"] == 4 and sizes["bfloat16"] == 2 and len(sizes) == 20
+    assert sizes["int64"] == sizes["uint64"] == 8  # of scalars, which no array of NumPy becomes by itself
 
 
 def test_a_copy_of_a_dtype_is_the_dtype():

@@ -5,13 +5,15 @@ calls, checks that the sources have been written, and carries the collective out
 event.
 
 A rank is a logical core (neuron-runtime/about/collectives.rst). Where it has two cores, a collective on shared HBM is
-one that both call and carry out once, and behind it each sees what both had written before; a collective on SBUF or
-private HBM is each core's own, with the cores of the same number of the other ranks. The documentation does not say so
-in words; AWS's kernels in nki-library (experimental/collectives) rely on both.
+one that both call and carry out once, and behind it each sees what both had written before; any other is each core's
+own, with the cores of the same number of the other ranks. The documentation does not say so in words; AWS's kernels in
+nki-library (experimental/collectives) rely on it for shared HBM and for SBUF. That NKI 0.7 lets srcs and dsts lie in
+different memories is documented, whose collective it then is on two cores is not.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -28,11 +30,13 @@ from triptych.simulator.machine.unwritten import require_written
 from triptych.simulator.memory.storage import SBUF, MemoryRegion
 from triptych.simulator.operands.operands import describe
 from triptych.simulator.operands.operators import Op
+from triptych.simulator.options import APIS
 from triptych.simulator.tensors.tensor import NkiTensor
 
 Array = NDArray[Any]
 _SHARED, _PRIVATE = MemoryRegion.shared_hbm, MemoryRegion.private_hbm
 REDUCTIONS = ("add", "minimum", "maximum")
+_PAGE = "nki.collectives.all_gather.html of SDK 2.33"
 
 
 class Party(NamedTuple):
@@ -85,30 +89,56 @@ def check_tensors(
     for i, (src, dst) in enumerate(zip(srcs, dsts, strict=True)):
         if src.dtype != dst.dtype:
             raise NkiValidationError(f"srcs[{i}] is {src.dtype} and dsts[{i}] {dst.dtype}; a collective does not cast")
-    _check_memory(m, [*srcs, *dsts], 1 if channels else len(srcs), sbuf)
+    _check_memory(m, srcs, dsts, 1 if channels else len(srcs), sbuf)
     if priority is not None and (m.chip.generation < 4 or priority not in range(4)):
         raise NkiValidationError(f"priority is 0 to 3 and needs NeuronCore-v4, got {priority} on {m.chip.name}")
 
 
-def _check_memory(m: Machine, tensors: list[NkiTensor], count: int, sbuf: bool) -> None:
+def _check_memory(m: Machine, srcs: Sequence[NkiTensor], dsts: Sequence[NkiTensor], count: int, sbuf: bool) -> None:
+    tensors = [*srcs, *dsts]
     memories = {t.buffer for t in tensors}
-    if SBUF in memories:
-        if not sbuf:
-            raise NkiValidationError("works on HBM alone; copy the tensor there with nisa.dma_copy")
-        if len(memories) > 1:
-            raise NkiValidationError(f"all tensors must be in HBM, or all in SBUF; got {_memories(tensors)}")
-        if count > 1:
-            raise NkiValidationError(f"takes one tensor in SBUF; {count} at once (coalesced) must be in HBM")
-        for t in tensors:
-            if t.ndim != 2:
-                raise NkiValidationError(f"a tensor in SBUF has a partition and one free dimension here, got {t!r}")
-    elif m.cores > 1 and len(memories) > 1:
-        raise NkiValidationError(
-            f"on two cores all tensors must be in shared HBM, or all in private HBM; got {_memories(tensors)}"
+    if SBUF not in memories:
+        _check_hbm(m, srcs, dsts)
+        return
+    if not sbuf:
+        raise NkiValidationError("works on HBM alone; copy the tensor there with nisa.dma_copy")
+    if len(memories) > 1:
+        raise NkiValidationError(f"all tensors must be in HBM, or all in SBUF; got {_memories(tensors)}")
+    if count > 1:
+        raise NkiValidationError(f"takes one tensor in SBUF; {count} at once (coalesced) must be in HBM")
+    for t in tensors:
+        if t.ndim != 2:
+            raise NkiValidationError(f"a tensor in SBUF has a partition and one free dimension here, got {t!r}")
+
+
+def _check_hbm(m: Machine, srcs: Sequence[NkiTensor], dsts: Sequence[NkiTensor]) -> None:
+    """Which of the two memories in HBM: NKI 0.7 says it of each list, and on one core more.
+
+    On one core 0.7 wants what AWS's kernels of 0.3 do not, whose page wanted nothing: a remark.
+    """
+    tensors = [*srcs, *dsts]
+    if m.options.api != APIS[0]:
+        if m.cores > 1 and len({t.buffer for t in tensors}) > 1:
+            raise NkiValidationError(
+                f"on two cores all tensors must be in shared HBM, or all in private HBM; got {_memories(tensors)}"
+            )
+        return
+    for what, part in (("srcs", srcs), ("dsts", dsts)):
+        if len({t.buffer for t in part}) > 1:
+            raise NkiValidationError(
+                f"{what} must be all in shared HBM, or all in private HBM; got {_memories(part)}", source=_PAGE
+            )
+    if m.cores == 1 and srcs[0].buffer is _SHARED:
+        m.remark("collective-memory", "on one core srcs of a collective must be in nl.private_hbm", _PAGE)
+    if m.cores == 1 and dsts[0].buffer is _SHARED and os.environ.get("NKI_LNC1_SHARED_HBM") != "1":
+        m.remark(
+            "collective-memory",
+            "on one core dsts of a collective are in nl.private_hbm, or in shared HBM with NKI_LNC1_SHARED_HBM=1",
+            _PAGE,
         )
 
 
-def _memories(tensors: list[NkiTensor]) -> str:
+def _memories(tensors: Sequence[NkiTensor]) -> str:
     return ", ".join(f"{t.name!r} in {t.buffer.value}" for t in tensors)
 
 
@@ -153,7 +183,7 @@ def exchange(
     """
     if metadata is not None and not m.options.data:
         m.values(metadata)
-    joint = m.cores > 1 and srcs[0].buffer is _SHARED
+    joint = m.cores > 1 and all(t.buffer is _SHARED for t in (*srcs, *dsts))
     sent = ", ".join(f"{t.dtype} {t.shape}" for t in srcs)
     received = ", ".join(str(t.shape) for t in dsts)
     call = f"ncc.{op}({arguments}) of {sent} to {received} in {'SBUF' if srcs[0].on_chip else 'HBM'}"

@@ -42,6 +42,29 @@ def test_an_edge_has_one_producer_or_several(schedule):
     np.testing.assert_array_equal(run.outputs, np.float32(1) / X + (X + 1))
 
 
+def test_the_edges_of_a_schedule_have_kinds():
+    """The kind of one edge, or of all; an edge of the schedule waits for no end."""
+    runtime, schedule = nisa.dependency.runtime, nisa.dependency.schedule
+    for scheduled in (
+        kernel.with_schedule([("inverse", "raised")], kind=schedule),
+        kernel.with_schedule([("inverse", ["raised"], schedule)], kind=runtime),
+    ):
+        run = simulator.run(scheduled, X)
+        issued = {
+            e.name: [p.name for p in e.attributes["issued_after"]]
+            for e in run.trace.events
+            if "issued_after" in e.attributes
+        }
+        assert issued == {"inverse": ["raised"]} and not waits(run)
+        assert [e.name for e in run.trace.events if e.name] == ["raised", "inverse", "total"]
+    assert waits(simulator.run(kernel.with_schedule([("raised", "inverse")], runtime), X)) == {"raised": ["inverse"]}
+    with pytest.raises(KernelError, match="inverse at .* cannot run after total at .*, which needs it first"):
+        simulator.run(kernel.with_schedule([("inverse", "total")], schedule), X)
+    for wrong in ({"kind": "runtime"}, {}):
+        with pytest.raises(KernelError, match="kind must be nisa.dependency.runtime or .schedule, got 'runtime'"):
+            kernel.with_schedule([("raised", "inverse", *(["runtime"] if not wrong else []))], **wrong)
+
+
 def test_edges_go_on_every_core_and_with_the_launch():
     scheduled = kernel.with_schedule([("raised", "inverse"), ("total", ["inverse", "raised"])])
     run = simulator.run(scheduled[2], X, target="trn3")

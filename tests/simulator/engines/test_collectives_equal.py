@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kernel_parts import world
+from kernel_parts import hbm, world
 
 from triptych import simulator
 from triptych.simulator import COLLECTIVES, NkiValidationError, Options
@@ -42,7 +42,7 @@ def exact(x):
 
 @pytest.fixture(scope="session", name="reduced_everywhere")
 def reduced_everywhere_fixture(exchanged, everywhere):
-    def reduced_everywhere(xs, op, buffer=nl.shared_hbm, **how):
+    def reduced_everywhere(xs, op, buffer=None, **how):
         group, fold = world(len(xs)), getattr(nl, op)
         return everywhere(
             lambda x: exchanged(lambda s, d: ncc.all_reduce([s], [d], group, fold), x, x.shape, buffer), xs, **how
@@ -207,7 +207,7 @@ def test_without_rounding_low_precision_stays_in_float32(reduced_everywhere):
 
 def test_packed_elements_move_as_they_are(everywhere):
     def kernel(x):
-        src, dst = (nl.ndarray((n, 4), "float8_e5m2_x4", nl.shared_hbm) for n in (2, 4))
+        src, dst = (nl.ndarray((n, 4), "float8_e5m2_x4", hbm()) for n in (2, 4))
         nisa.dma_copy(dst=src.view("uint32"), src=x)
         ncc.all_gather([src], [dst], world(2), 0)
         out = nl.ndarray((4, 4), "uint32", nl.shared_hbm)
@@ -247,8 +247,8 @@ def test_several_tensors_in_hbm_are_exchanged_each_for_itself(name):
     shapes = {"all_gather": (8, 3), "reduce_scatter": (2, 3)}
 
     def kernel(x, together):
-        srcs = [nl.ndarray((4, 3), dtype, nl.shared_hbm) for dtype in ("float32", "bfloat16")]
-        dsts = [nl.ndarray(shapes.get(name, (4, 3)), dtype, nl.shared_hbm) for dtype in ("float32", "bfloat16")]
+        srcs = [nl.ndarray((4, 3), dtype, hbm()) for dtype in ("float32", "bfloat16")]
+        dsts = [nl.ndarray(shapes.get(name, (4, 3)), dtype, hbm()) for dtype in ("float32", "bfloat16")]
         for src in srcs:
             nisa.dma_copy(dst=src, src=x)
         if together:
@@ -271,7 +271,7 @@ def test_a_destination_may_be_a_source(name):
     """In place, and with the sources in each other's place: sources are read before anything is written."""
 
     def kernel(x):
-        a, b = (nl.ndarray((4, 2), x.dtype, nl.shared_hbm) for _ in range(2))
+        a, b = (nl.ndarray((4, 2), x.dtype, hbm()) for _ in range(2))
         nisa.dma_copy(dst=a, src=x[0])
         nisa.dma_copy(dst=b, src=x[1])
         if name == "all_reduce":
@@ -301,7 +301,8 @@ def test_a_destination_may_be_a_source(name):
 # Limits
 
 
-def pair(shape=(4, 4), into=None, buffer=nl.shared_hbm, dtype="float32", other=None):
+def pair(shape=(4, 4), into=None, buffer=None, dtype="float32", other=None):
+    buffer = buffer or hbm()
     return nl.ndarray(shape, dtype, buffer), nl.ndarray(into or shape, other or dtype, buffer)
 
 
@@ -340,7 +341,7 @@ LIMITS = {
     "dtypes": (lambda: reduce_pair(*pair(other="bfloat16")), r"srcs\[0\] is float32 and dsts\[0\] bfloat16"),
     "mixed memories": (
         lambda: reduce_pair(pair()[0], pair(buffer=nl.sbuf)[0]),
-        "all tensors must be in HBM, or all in SBUF; got 't1' in shared_hbm, 't3' in sbuf",
+        "all tensors must be in HBM, or all in SBUF; got 't1' in private_hbm, 't3' in sbuf",
     ),
     "coalesced in sbuf": (
         lambda: ncc.all_reduce(list(pair(buffer=nl.sbuf)), list(pair(buffer=nl.sbuf)), world(2), nl.add),
@@ -416,7 +417,7 @@ def test_cost(everywhere, name, ranks, size, steps, sent, target, link):
     rows = {"all_gather": (1, ranks), "reduce_scatter": (ranks, 1)}.get(name, (ranks, ranks))
 
     def kernel(x):
-        src, dst = (nl.ndarray((n, size // rows[0] // 4), "float32", nl.shared_hbm) for n in rows)
+        src, dst = (nl.ndarray((n, size // rows[0] // 4), "float32", hbm()) for n in rows)
         op = {"op": nl.add} if "reduce" in name else {}
         getattr(ncc, name)([src], [dst], world(ranks), *(() if name == "all_reduce" else (0,)), **op)
         return x

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kernel_parts import world
+from kernel_parts import hbm, world
 
 from triptych import simulator
 from triptych.simulator import COLLECTIVES, KernelError, NkiError, NkiValidationError, Options, Uninitialized
@@ -22,8 +22,8 @@ RANKS = (1, 2, 3, 4, 8)
 FOLDS = {"add": np.add, "minimum": np.minimum, "maximum": np.maximum}
 
 
-def tensors(count, shape=(2, 4), dtype="float32", buffer=nl.shared_hbm):
-    return [nl.ndarray(shape, dtype, buffer) for _ in range(count)]
+def tensors(count, shape=(2, 4), dtype="float32", buffer=None):
+    return [nl.ndarray(shape, dtype, buffer or hbm()) for _ in range(count)]
 
 
 # Pairs
@@ -81,7 +81,7 @@ def test_rings_of_one_call_are_independent():
 # Rings
 
 
-@pytest.mark.parametrize("buffer", [nl.sbuf, nl.shared_hbm], ids=["sbuf", "hbm"])
+@pytest.mark.parametrize("buffer", [nl.sbuf, None], ids=["sbuf", "hbm"])
 @pytest.mark.parametrize("channels", [1, 2, 4])
 @pytest.mark.parametrize("ranks", RANKS)
 def test_data_goes_around_the_ring_as_the_register_says(ranks, channels, buffer):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kernel_parts import world
+from kernel_parts import hbm, world
 
 from triptych import simulator
 from triptych.simulator import NkiError, NkiValidationError, OutOfBounds, Uninitialized
@@ -40,7 +40,7 @@ def by_parts(call, buffer=nl.shared_hbm, size=24, fill=True):
     """A kernel of (x, rows) that runs call([src], [dst], metadata) on two cores: dst, zero before, and the metadata."""
 
     def kernel(x, rows):
-        src, dst = nl.ndarray(x.shape, x.dtype, nl.shared_hbm), nl.ndarray((size,), x.dtype, nl.shared_hbm)
+        src, dst = nl.ndarray(x.shape, x.dtype, hbm()), nl.ndarray((size,), x.dtype, hbm())
         nisa.dma_copy(dst=src, src=x)
         if fill:
             zero = nl.ndarray((1, size), x.dtype)
@@ -143,7 +143,7 @@ def test_all_to_all_v_between_nodes(target, cores, ranks):
 @pytest.mark.filterwarnings("ignore:.* where nothing wrote it:triptych.simulator.SimulatorWarning")
 def test_only_what_is_sent_must_be_written_and_only_what_comes_is():
     def kernel(x, rows):
-        src, dst = (nl.ndarray((24,), x.dtype, nl.shared_hbm) for _ in range(2))
+        src, dst = (nl.ndarray((24,), x.dtype, hbm()) for _ in range(2))
         nisa.dma_copy(dst=src[0:3], src=x)
         table = nl.ndarray((3, 4), "uint32", nl.shared_hbm)
         nisa.dma_copy(dst=table[0:2, 0:1], src=rows)  # column 0 of rows 0 and 1 alone
@@ -165,7 +165,7 @@ def test_only_what_is_sent_must_be_written_and_only_what_comes_is():
 
 def test_metadata_never_written_is_reported():
     def kernel(x, rows):
-        src, dst = (nl.ndarray((24,), x.dtype, nl.shared_hbm) for _ in range(2))
+        src, dst = (nl.ndarray((24,), x.dtype, hbm()) for _ in range(2))
         table = nl.ndarray((3, 4), "uint32", nl.shared_hbm)
         gather([src], [dst], table)
         return dst
@@ -212,7 +212,7 @@ def test_parts_that_do_not_fit(change, call, options, message):
 
 def test_the_cores_of_a_rank_bring_the_same_metadata():
     def kernel(x, rows):
-        src, dst = (nl.ndarray((24,), x.dtype, nl.shared_hbm) for _ in range(2))
+        src, dst = (nl.ndarray((24,), x.dtype, hbm()) for _ in range(2))
         table = metadata(rows, nl.sbuf)
         nisa.memset(dst=table[0:1, 1, 0:1], value=nl.program_id(0))
         gather([src], [dst], table)
@@ -225,7 +225,8 @@ def test_the_cores_of_a_rank_bring_the_same_metadata():
 # Limits
 
 
-def buffers(src=(24,), dst=(24,), dtype="float32", buffer=nl.shared_hbm):
+def buffers(src=(24,), dst=(24,), dtype="float32", buffer=None):
+    buffer = buffer or hbm()
     return [nl.ndarray(src, dtype, buffer)], [nl.ndarray(dst, dtype, buffer)]
 
 
@@ -234,7 +235,7 @@ def table(rows=3, ranks=4, dtype="uint32", buffer=nl.shared_hbm):
 
 
 def strided():
-    wide = nl.ndarray((24, 2), "float32", nl.shared_hbm)
+    wide = nl.ndarray((24, 2), "float32", hbm())
     gather([wide[:, 0]], buffers()[1], table())
 
 

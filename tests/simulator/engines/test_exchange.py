@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from kernel_parts import world
+from kernel_parts import hbm, world
 
 from triptych import simulator
 from triptych.simulator import KernelError, NkiError, NkiValidationError, Options, Uninitialized
@@ -62,16 +62,58 @@ def test_cores_that_bring_different_parts_of_shared_hbm(everywhere):
         everywhere(kernel, X3, cores=2)
 
 
-def test_memories_mix_within_hbm_on_one_core_and_not_on_two(everywhere):
+def between(source, target):
     def kernel(x):
-        src, dst = nl.ndarray(x.shape, x.dtype, nl.private_hbm), nl.ndarray(x.shape, x.dtype, nl.shared_hbm)
+        src, dst = nl.ndarray(x.shape, x.dtype, source), nl.ndarray(x.shape, x.dtype, target)
         nisa.dma_copy(dst=src, src=x)
         ncc.all_reduce([src], [dst], world(3), nl.add)
-        return dst
+        out = nl.ndarray(x.shape, x.dtype, nl.shared_hbm)
+        nisa.dma_copy(dst=out, src=dst)
+        return out
 
-    np.testing.assert_array_equal(everywhere(kernel, X3)[0][0], X3.sum(0))
+    return kernel
+
+
+def test_sources_and_destinations_may_lie_in_different_hbm(everywhere, monkeypatch):
+    """Since NKI 0.7; on one core a shared destination asks for a variable of the environment."""
+    monkeypatch.setenv("NKI_LNC1_SHARED_HBM", "1")
+    for kernel, cores in (
+        (between(nl.private_hbm, nl.shared_hbm), 1),
+        (between(nl.private_hbm, nl.shared_hbm), 2),
+        (between(nl.shared_hbm, nl.private_hbm), 2),
+    ):
+        np.testing.assert_array_equal(everywhere(kernel, X3, cores=cores)[0][0], X3.sum(0))
     with pytest.raises(NkiValidationError, match="on two cores all tensors must be in shared HBM, or all in private"):
-        everywhere(kernel, X3, cores=2)
+        everywhere(between(nl.private_hbm, nl.shared_hbm), X3, cores=2, options=simulator.Options(api="0.6"))
+
+
+@pytest.mark.parametrize(
+    ("buffers", "remark"),
+    [
+        (
+            (nl.private_hbm, nl.shared_hbm),
+            "on one core dsts of a collective are in nl.private_hbm, or in shared HBM with",
+        ),
+        ((nl.shared_hbm, nl.private_hbm), "on one core srcs of a collective must be in nl.private_hbm"),
+    ],
+)
+def test_on_one_core_shared_hbm_is_a_remark(everywhere, monkeypatch, buffers, remark):
+    """NKI 0.7's page forbids what AWS's kernels of 0.3 do."""
+    monkeypatch.delenv("NKI_LNC1_SHARED_HBM", raising=False)
+    with pytest.warns(simulator.SimulatorWarning, match=remark):
+        np.testing.assert_array_equal(everywhere(between(*buffers), X3)[0][0], X3.sum(0))
+    with pytest.raises(NkiValidationError, match=remark):
+        everywhere(between(*buffers), X3, options=simulator.Options(strict=frozenset({"collective-memory"})))
+    everywhere(between(*buffers), X3, options=simulator.Options(api="0.6"))
+
+
+def test_the_tensors_of_one_list_lie_in_one_hbm(everywhere):
+    def kernel(x):
+        a, b = (nl.ndarray(x.shape, x.dtype, buffer) for buffer in (nl.private_hbm, nl.shared_hbm))
+        ncc.all_reduce([a, b], [a, a], world(3), nl.add)
+
+    with pytest.raises(NkiValidationError, match="srcs must be all in shared HBM, or all in private HBM; got 't1' in "):
+        simulator.run_ranks(kernel, [(x,) for x in X3])
 
 
 # Ranks that do not do the same
@@ -101,7 +143,7 @@ def test_ranks_that_call_differently_are_told_apart(exchanged):
 )
 def test_any_difference_between_the_calls_of_a_group_is_an_error(what, differs):
     def kernel(x, rows=4, dtype="float32", op=nl.add, groups=(0, 1, 2)):
-        src, dst = (nl.ndarray((rows, 4), dtype, nl.shared_hbm) for _ in range(2))
+        src, dst = (nl.ndarray((rows, 4), dtype, hbm()) for _ in range(2))
         nisa.dma_copy(dst=src, src=x[0:rows])
         ncc.all_reduce([src], [dst], ncc.ReplicaGroup([groups]), op)
         return dst
@@ -161,7 +203,7 @@ def test_many_ranks_take_moments_and_are_the_same_every_time(exchanged, everywhe
 
 def test_a_source_never_written_is_reported_for_its_rank():
     def kernel(x, rank):
-        src, dst = (nl.ndarray(x.shape, x.dtype, nl.shared_hbm) for _ in range(2))
+        src, dst = (nl.ndarray(x.shape, x.dtype, hbm()) for _ in range(2))
         nisa.dma_copy(dst=src[0:3] if rank == 1 else src, src=x[0:3] if rank == 1 else x)
         ncc.all_reduce([src], [dst], world(3), nl.add)
         return dst
@@ -174,7 +216,7 @@ def test_a_source_never_written_is_reported_for_its_rank():
 
 def test_what_a_collective_does_not_write_stays_unwritten(everywhere):
     def kernel(x):
-        src, dst = nl.ndarray(x.shape, x.dtype, nl.shared_hbm), nl.ndarray((16, 4), x.dtype, nl.shared_hbm)
+        src, dst = nl.ndarray(x.shape, x.dtype, hbm()), nl.ndarray((16, 4), x.dtype, hbm())
         nisa.dma_copy(dst=src, src=x)
         ncc.all_gather([src], [dst[0:12]], world(3), 0)
         return dst
@@ -221,8 +263,9 @@ def test_the_event_has_its_regions_its_name_and_the_ranks(exchanged, everywhere)
 @pytest.mark.filterwarnings("ignore::triptych.simulator.SimulatorWarning")
 def test_a_collective_on_an_argument_is_noted(everywhere):
     def kernel(x):
-        out = nl.ndarray(x.shape, x.dtype, nl.shared_hbm)
-        ncc.all_reduce([x], [out], world(3), nl.add)
+        dst, out = (nl.ndarray(x.shape, x.dtype, buffer) for buffer in (hbm(), nl.shared_hbm))
+        ncc.all_reduce([x], [dst], world(3), nl.add)
+        nisa.dma_copy(dst=out, src=dst)
         return out
 
     got, traces = everywhere(kernel, X3)

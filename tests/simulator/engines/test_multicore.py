@@ -47,6 +47,31 @@ def test_sendrecv_exchanges_tiles(how):
     assert [e.core for e in run.trace.events if e.op == "sendrecv"] == [0, 1]
 
 
+def both_reduced(x, op, buffer=nl.sbuf, into="float32"):
+    """Each core brings its half of x, and stores op of both halves where its own was."""
+    core = nl.program_id(0)
+    mine, result = (nl.ndarray((64, x.shape[1]), x.dtype, buffer) for _ in range(2))
+    nisa.dma_copy(dst=mine, src=x[HALVES[core]])
+    nisa.sendrecv_compute(mine, result, 1 - core, 1 - core, op)
+    out = nl.ndarray(x.shape, x.dtype, nl.shared_hbm)
+    nisa.dma_copy(dst=out[HALVES[core]], src=result)
+    return out
+
+
+@pytest.mark.parametrize("buffer", [nl.sbuf, nl.private_hbm], ids=["sbuf", "hbm"])
+@pytest.mark.parametrize("op", ["add", "maximum", "minimum"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int32"])
+def test_sendrecv_compute_reduces_what_both_cores_bring(op, dtype, buffer, cast):
+    x = (100 * X).astype(np.int32) if dtype == "int32" else cast(X, dtype)
+    run = on_two_cores(lambda x: both_reduced(x, getattr(nl, op), buffer), x)
+    one, other = (x[half].astype(np.float32) for half in HALVES)
+    expected = getattr(np, op)(one, other)
+    expected = expected.astype(np.int32) if dtype == "int32" else cast(expected, dtype)
+    np.testing.assert_array_equal(run.outputs, np.concatenate([expected, expected]))
+    exchanged = [e for e in run.trace.events if e.op == "sendrecv_compute"]
+    assert [e.core for e in exchanged] == [0, 1] and simulator.predict_trace(run.trace).total_us > 0
+
+
 def through_shared(x, barrier=True, overlap=0):
     """Each core writes its half of a shared tensor; after the barrier each reads the half of the other."""
     core = nl.program_id(0)
@@ -303,6 +328,23 @@ def test_sendrecv_hands_on_what_nothing_wrote():
         on_two_cores(kernel, X, 24)
 
 
+def test_what_nothing_wrote_on_either_core_is_unwritten_in_what_they_reduce():
+    def kernel(x, rows):
+        core = nl.program_id(0)
+        mine, both = nl.ndarray((32, 8), nl.float32), nl.ndarray((32, 8), nl.float32)
+        known = 20 - 4 * core
+        nisa.dma_copy(dst=mine[0:known], src=x[0:known])
+        nisa.sendrecv_compute(mine, both, 1 - core, 1 - core, nl.add)
+        out = nl.ndarray((2, rows, 8), nl.float32, nl.shared_hbm)
+        nisa.dma_copy(dst=out[core], src=both[0:rows])
+        return out
+
+    with pytest.warns(simulator.SimulatorWarning, match="nisa.sendrecv_compute reads sbuf tensor"):
+        np.testing.assert_array_equal(on_two_cores(kernel, X, 16).outputs, np.stack([2 * X[:16]] * 2))
+    with pytest.warns(simulator.SimulatorWarning), pytest.raises(simulator.Uninitialized, match="64 of 320 elements"):
+        on_two_cores(kernel, X, 20)
+
+
 def test_sendrecv_in_place():
     def kernel(x):
         core = nl.program_id(0)
@@ -325,6 +367,11 @@ def exchange(core, src=(4, 4), dst=None, to=None, take=None, pipe=0, kinds=("flo
     nisa.sendrecv(*tiles, partner if to is None else to, partner if take is None else take, pipe, **options)
 
 
+def reduced(core, op=nl.add, buffers=(nl.sbuf, nl.sbuf), kinds=("float32", "float32"), to=None):
+    src, dst = (nl.ndarray((4, 4), kind, buffer) for kind, buffer in zip(kinds, buffers, strict=True))
+    nisa.sendrecv_compute(src, dst, 1 - core if to is None else to, 1 - core, op)
+
+
 def barrier(core, cores=(0, 1), buffer=nl.shared_hbm, **options):
     nisa.core_barrier(nl.ndarray((4, 4), nl.float32, buffer), cores, **options)
 
@@ -345,6 +392,21 @@ LIMITS = {
     "gpsimd, 32 bits": (lambda core: exchange(core, (4, 257), **BYTES), "at most 1024 bytes"),
     "gpsimd, 16 bits": (lambda core: exchange(core, (4, 257), kinds=["bfloat16"] * 2, **BYTES), "at most 512 bytes"),
     "gpsimd, 8 bits": (lambda core: exchange(core, (4, 257), kinds=["uint8"] * 2, **BYTES), "at most 256 bytes"),
+    "reduced by": (lambda core: reduced(core, nl.multiply), "reduce_op must be nl.add, nl.maximum or nl.minimum, got"),
+    "reduced by a name": (lambda core: reduced(core, "add"), "reduce_op must be nl.add, nl.maximum or nl.minimum, got"),
+    "reduced in PSUM": (lambda core: reduced(core, buffers=[nl.psum] * 2), "src must be a tensor in HBM or SBUF, got"),
+    "reduced in shared HBM": (
+        lambda core: reduced(core, buffers=[nl.shared_hbm] * 2),
+        "both be in SBUF or both in nl.private_hbm, got shared_hbm and shared_hbm",
+    ),
+    "reduced into HBM": (
+        lambda core: reduced(core, buffers=(nl.sbuf, nl.private_hbm)),
+        "both be in SBUF or both in nl.private_hbm, got sbuf and private_hbm",
+    ),
+    "reduced dtypes": (lambda core: reduced(core, kinds=("float32", "bfloat16")), "one shape and dtype"),
+    "reduced packed": (lambda core: reduced(core, kinds=["float8_e5m2_x4"] * 2), "is packed: its elements are no numb"),
+    "reduced of nothing": (reduced, "reads 16 of 16 elements that nothing has written"),
+    "reduced to": (lambda core: reduced(core, to=2), "ranks are 0 or 1, got send_to_rank=2"),
     "barrier in SBUF": (lambda core: barrier(core, buffer=nl.sbuf), "data must be a tensor in shared HBM"),
     "barrier in private HBM": (
         lambda core: barrier(core, buffer=nl.private_hbm),

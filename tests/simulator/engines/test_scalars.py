@@ -68,6 +68,8 @@ LIMITS = [
     (lambda s, n: nisa.scalar_load(nl.zeros((1, 2), nl.int32)), "src must be one int32 or int64 in HBM or SBUF"),
     (lambda s, n: nisa.scalar_load(nl.ndarray((1, 1), nl.int32)), "nothing has written"),
     (lambda s, n: nl.copy(nl.ndarray((4, 4), nl.int64)), "engines compute on no integers of 64 bits"),
+    (lambda s, n: nl.copy(nl.ndarray((4, 4), nl.uint64)), "engines compute on no integers of 64 bits"),
+    (lambda s, n: nisa.scalar_load(nl.ndarray((1, 1), nl.uint64)), "src must be one int32 or int64 in HBM or SBUF"),
 ]
 
 

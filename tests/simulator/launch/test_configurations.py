@@ -67,7 +67,14 @@ def test_a_nested_kernel_is_inlined_under_the_outer_ones_configuration():
 
 def test_a_configuration_is_of_its_kind():
     assert CompileConfig().nki_alloc_fallback is True and CompileConfig().dead_code_elim is None
-    assert list(AddressRotation) == []  # its members were not seen
+    assert CompileConfig().address_rotation is AddressRotation.AUTO and CompileConfig().prefetch_auto is False
+    assert [member.name for member in AddressRotation] == ["AUTO", "ENABLE", "DISABLE"]
+    with pytest.raises(KernelError, match="address_rotation=nki.compiler.AddressRotation.AUTO.*got 'auto'"):
+        CompileConfig(address_rotation="auto")
+    with pytest.raises(KernelError, match="takes barrier_check=True or False, got 1"):
+        CompileConfig(barrier_check=1)
+    with pytest.raises(KernelError, match="takes allow_nested_config_override=True or False, got 'yes'"):
+        SpecializationConfig(allow_nested_config_override="yes")
     with pytest.raises(KernelError, match=r"nki.jit takes compile_config=nki.compiler.CompileConfig\(..\), got 'fast'"):
         nki.jit(cores, compile_config="fast")
     with pytest.raises(TypeError):

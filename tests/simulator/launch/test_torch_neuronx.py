@@ -18,6 +18,9 @@ pytest.importorskip("torch")
 
 SOURCE = Path(triptych.__file__).parents[1]
 KERNELS = """
+import os
+import warnings
+
 import numpy as np
 import torch
 import nki
@@ -92,6 +95,11 @@ graphs = {
     "on cores": lambda x, y: add_kernel[1](x, b=y) * 3,
     "wrapped": lambda x, y: wrap_nki(add_kernel)[[1]](x, y) * 3,
 }
+with warnings.catch_warnings(record=True) as said:
+    warnings.simplefilter("always")
+    torch.compile(graphs["on cores"], backend="neuron", fullgraph=True)(a, b)
+assert "add_kernel runs on one core in a graph, for which AWS's compiler takes two" in str(said[-1].message)
+os.environ["NEURON_LOGICAL_NC_CONFIG"] = "1"
 for graph in graphs.values():
     assert torch.equal(torch.compile(graph, backend="neuron", fullgraph=True)(a, b), 3 * (a + b))
 try:

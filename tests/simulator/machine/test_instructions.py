@@ -10,6 +10,7 @@ import pytest
 from triptych.harness.upkeep.pages import nki_names
 from triptych.simulator import INSTRUCTIONS, NkiValidationError
 from triptych.simulator.analysis import costs
+from triptych.simulator.api.newer import SINCE as SINCE_VERSION
 from triptych.simulator.chips import chip_of
 from triptych.simulator.dtypes import TABLE
 from triptych.simulator.enums import engine
@@ -33,12 +34,13 @@ SINCE = {
     "rand_set_state": 3,
     "range_select": 3,
     "sendrecv": 3,
+    "sendrecv_compute": 3,
 }
 
 
 def test_the_table_holds_every_documented_instruction():
     functions = {n.name for n in nki_names.read() if n.module == "nki.isa" and n.kind == "function"}
-    newer = {"scalar_load", "scalar_store"}  # of NKI 0.7
+    newer = {"scalar_load", "scalar_store", "sendrecv_compute"}  # of NKI 0.7
     assert set(INSTRUCTIONS) == (functions | newer) - {"get_nc_version", "get_nc_sub_version", "register_alloc"}
 
 
@@ -48,7 +50,8 @@ def test_a_row_is_complete(name):
     assert row.name == name and row.engines and all(isinstance(e, engine) for e in row.engines)
     assert len(row.summary) > 20 and row.summary.endswith((".", ":")) and row.summary.isascii()
     scalar = name in ("scalar_load", "scalar_store")  # which a function issues, and gives what it made
-    page = f"nki.isa.{name}.html of SDK 2.33" if scalar else "nki/api/nki/isa/__init__.py"
+    newer = f"nki.isa.{name}" in SINCE_VERSION
+    page = f"nki.isa.{name}.html of SDK 2.33" if newer else "nki/api/nki/isa/__init__.py"
     assert row.source == f"{page}, {name}" and row.since == SINCE.get(name, 2)
     assert scalar or getattr(nisa, name) is row.issue and row.issue.__doc__ == row.effect.__doc__
     assert row.cost.text and row.cost.known in ("documented", "historical", "assumed")

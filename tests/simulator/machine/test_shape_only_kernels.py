@@ -321,6 +321,7 @@ def test_two_cores_exchange_and_wait_for_each_other():
         for i in range(2):
             nisa.sendrecv(a, b, 1 - me, 1 - me, i)
             nisa.tensor_copy(a, b)
+        nisa.sendrecv_compute(b, a, 1 - me, 1 - me, nl.add)
         nisa.dma_copy(dst=shared[me], src=a)
         nisa.core_barrier(shared, (0, 1))
         other = in_sbuf(shared[1 - me])
@@ -351,13 +352,14 @@ def test_ranks_exchange():
     group = ncc.ReplicaGroup([[0, 1]])
 
     def kernel(x):
-        src, total = (nl.ndarray(x.shape, x.dtype, nl.shared_hbm) for _ in range(2))
-        every = nl.ndarray((256, 64), x.dtype, nl.shared_hbm)
+        src, total = (nl.ndarray(x.shape, x.dtype, nl.private_hbm) for _ in range(2))
+        every, out = (nl.ndarray((256, 64), x.dtype, buffer) for buffer in (nl.private_hbm, nl.shared_hbm))
         nisa.dma_copy(dst=src, src=x)
         ncc.all_reduce([src], [total], group, nl.add)
         ncc.all_gather([total], [every], group, 0)
         ncc.collective_permute([total], [src], [(0, 1), (1, 0)])
-        return every
+        nisa.dma_copy(dst=out, src=every)
+        return out
 
     runs = [simulator.run_ranks(kernel, [(x,), (X,)]) for x in (X, ShapeDtype((128, 64), "float32"))]
     for with_data, without in zip(*runs, strict=True):
@@ -367,7 +369,7 @@ def test_ranks_exchange():
 
 def test_parts_whose_sizes_are_data_need_it():
     def kernel(x, sizes):
-        src, dst = (nl.ndarray(x.shape, x.dtype, nl.shared_hbm) for _ in range(2))
+        src, dst = (nl.ndarray(x.shape, x.dtype, nl.private_hbm) for _ in range(2))
         nisa.dma_copy(dst=src, src=x)
         ncc.all_to_all_v([src], [dst], ncc.ReplicaGroup([[0, 2], [1, 3]]), sizes)
 

@@ -173,7 +173,7 @@ ROWS = {
 OTHERS = {
     "nonzero_with_count", "sequence_bounds", "rng", "rand_get_state", "rand_set_state", "set_rng_seed", "register_load",
     "register_move", "register_store", "scalar_load", "scalar_store", "core_barrier", "sendrecv", "topk", "quantize_mx",
-    "nc_matmul_mx",
+    "nc_matmul_mx", "sendrecv_compute",
 }  # fmt: skip
 LOW = ("bfloat16", "float16", "float8_e5m2", "tfloat32")
 REFUSES = {

@@ -115,7 +115,82 @@ def test_storage_of_its_own_is_one_allocation(core):
         assert hbm.data.shape == (300, 100)
 
 
+def by_likes(src):
+    """Each row of tiles by a grid like it in SBUF."""
+    out = nl.ndarray(src.shape, dtype=src.dtype, buffer=nl.shared_hbm)
+    mine, theirs = (nl.tiles(t, tile_shape=(128, 256)) for t in (src, out))
+    for i in range(mine.shape[0]):
+        held = nl.empty_like(mine[i], buffer=nl.sbuf)
+        for j in range(held.shape[0]):
+            nisa.dma_copy(dst=held[j].data, src=mine[i, j].data)
+        for j in range(held.shape[0]):
+            nisa.dma_copy(dst=theirs[i, j].data, src=held[j].data)
+    return out
+
+
+def transposed(src):
+    """Tile by tile to a grid that is like the transpose of src's."""
+    mine = nl.tiles(src, tile_shape=(32, 128))
+    held = nl.empty_like(mine, buffer=nl.sbuf, transpose_axes=(1, 0))
+    out = nl.tiles(nl.ndarray(src.shape[::-1], dtype=src.dtype, buffer=nl.shared_hbm), tile_shape=held.tile_shape)
+    for i, j in itertools.product(*map(range, mine.shape)):
+        nisa.dma_transpose(dst=held[j, i].data, src=mine[i, j].data)
+        nisa.dma_copy(dst=out[j, i].data, src=held[j, i].data)
+    return out.data
+
+
+def test_a_grid_like_another_holds_its_tiles():
+    np.testing.assert_array_equal(simulator.run(by_likes, X).outputs, X)
+    np.testing.assert_array_equal(simulator.run(transposed, X).outputs, X.T)
+
+
+@pytest.mark.parametrize(
+    ("key", "shape", "extent"),
+    [
+        ((), (3, 3), (300, 700)),
+        ((slice(0, 3, 2), slice(1, 2)), (2, 1), (172, 256)),  # cells 0 and 2, beside each other
+        ((2, slice(None, None, 2)), (2,), (44, 444)),
+        ((1, 2), (), (128, 188)),
+    ],
+)
+def test_a_grid_like_another_keeps_its_cells(grid, key, shape, extent):
+    like = nl.empty_like(grid[key], dtype=nl.bfloat16, buffer=nl.shared_hbm, name="held")
+    assert (like.shape, like.element_shape, like.data.shape) == (shape, extent, extent)
+    assert (type(like), like.dtype, like.buffer) == (nl.NkiTileGrid, "bfloat16", nl.shared_hbm)
+    assert (like.tile_shape, like.is_remainder) == ((128, 256), grid[key].is_remainder)
+    placed = nl.empty_like(grid[key], buffer=nl.sbuf, address=(0, 512))
+    assert (placed.shape, placed.element_shape, placed.buffer) == (shape, extent, nl.sbuf)
+
+
+def test_a_grid_like_a_block_is_one(grid):
+    like = nl.empty_like(nl.blocks(grid, block_shape=(2, 1))[:, 1:], buffer=nl.shared_hbm)
+    assert (type(like), like.shape, like.block_shape) == (nl.NkiBlockGrid, (2, 2), (2, 1))
+    assert nl.tiles(like[0, 1]).shape == (2, 1) and like[1, 1].element_shape == (44, 188)
+
+
+def test_the_axes_of_a_tensor_are_those_of_dma_transpose(grid):
+    x = nl.ndarray((4, 5, 6, 7), nl.bfloat16, buffer=nl.shared_hbm)
+    assert nl.empty_like(x, buffer=nl.sbuf, transpose_axes=(3, 1, 2, 0)).shape == (7, 5, 6, 4)
+    assert nl.empty_like(grid[:, 2].data[:, :100], buffer=nl.sbuf, transpose_axes=(1, 0)).shape == (100, 300)
+
+
 WRONG = [
+    (
+        lambda g: nl.empty_like(g.data[:, :9], transpose_axes=(1, 0)),
+        NkiValidationError,
+        "transpose_axes is for nl.sbuf, got .*hbm",
+    ),
+    (
+        lambda g: nl.empty_like(g, buffer=nl.sbuf, transpose_axes=(1, 0)),
+        NkiValidationError,
+        r"becomes the partition, at most 128; got \(128, 256\)",
+    ),
+    (
+        lambda g: nl.empty_like(g, buffer=nl.sbuf, transpose_axes=(0, 1)),
+        NkiValidationError,
+        r"must be \(1, 0\) or \(2, 1, 0\) or .* for 2, 3 or 4 dimensions, got \(0, 1\)",
+    ),
+    (lambda g: nl.empty_like(3), NkiValidationError, "x must be a tensor or a grid, got int 3"),
     (lambda g: g[3, 0], OutOfBounds, "cell 3 is outside the 3 of dimension 0"),
     (lambda g: g[0, 0, 0], OutOfBounds, "3 indices for the 2 coordinates"),
     (lambda g: g[0][0, 0], OutOfBounds, "2 indices for the 1 coordinates"),
