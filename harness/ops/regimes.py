@@ -124,5 +124,7 @@ def clip_to_dtype(x: Array, dtype: np.dtype[Any]) -> Array:
     if dtype.itemsize >= 4 or not is_float(dtype):
         return x
     largest = float(finfo(dtype).max)
+    if not x.size or (-largest <= x.min() and x.max() <= largest):  # neither of a NaN
+        return x
     held: Array = np.where(np.isfinite(x), np.clip(x, -largest, largest), x)
     return held

@@ -169,9 +169,9 @@ def test_other_inputs_are_drawn_and_their_reference_is_evaluated_once_for_all_ke
     assert len(drawn) == 2 and len(evaluated) == 2, "the first and the second inputs"
 
 
-def second_results(kernel, monkeypatch):
-    """How a kernel on inputs that are called large is repeated: the case, what was drawn for it, and what was told."""
-    monkeypatch.setattr(invariance, "LOCAL_LIMIT", 95)
+def second_results(kernel, monkeypatch, limit=107):
+    """How a kernel on 108 elements is repeated where `limit` are not large: how often inputs were drawn, the fault."""
+    monkeypatch.setattr(invariance, "LOCAL_LIMIT", limit)
     drawn = []
 
     def draw(case, rng):
@@ -188,6 +188,10 @@ def second_results(kernel, monkeypatch):
 
 def test_large_inputs_are_moved_and_drawn_anew_only_where_that_says_nothing(monkeypatch):
     assert second_results(lambda x, n: twice(x), monkeypatch) == (1, None)
+    assert second_results(lambda x, n: twice(x), monkeypatch, limit=108) == (2, None)
+    buffer = np.empty((12, 8), FLOAT)
+    drawn, fault = second_results(lambda x, n: np.multiply(x, 2, out=buffer), monkeypatch)
+    assert drawn == 1 and "a buffer that its next call overwrites" in fault
     kept = []
 
     def cached(x, n):
