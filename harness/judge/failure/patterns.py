@@ -22,12 +22,12 @@ def axis_pattern(failing: Array, word: str, name: str, tiles: Sequence[int]) -> 
     where = np.flatnonzero(failing)
     if len(where) == size:
         return None
-    of = f" of {name}" if name else ""
+    of, several = f" of {name}" if name else "", {"index": "indices"}.get(word, f"{word}s")
     first, last = int(where[0]), int(where[-1])
     if len(where) == 1:
         return f"{word} {first}{of}" + (", the last" if first == size - 1 else "")
     if last - first == len(where) - 1:
-        span = f"{word}s {first}-{last}{of}"
+        span = f"{several} {first}-{last}{of}"
         tile = max((t for t in tiles if first % t == 0 and last - first < t), default=0)
         if tile and last == size - 1:
             return f"{span}, the last tile of {tile}"
@@ -44,7 +44,7 @@ def axis_pattern(failing: Array, word: str, name: str, tiles: Sequence[int]) -> 
         inside = np.unique(where % tile)
         again = np.flatnonzero(np.isin(np.arange(size) % tile, inside))
         if len(inside) <= tile // 2 and inside[-1] - inside[0] == len(inside) - 1 and np.array_equal(again, where):
-            return f"{word}s {inside[0]}-{inside[-1]} of every tile of {tile}{of}"
+            return f"{several} {inside[0]}-{inside[-1]} of every tile of {tile}{of}"
     return ""
 
 

@@ -20,8 +20,8 @@ def usable() -> int:
         here = os.cpu_count() or 1
     try:
         share, period = QUOTA.read_text(encoding="ascii").split()
-        return here if share == "max" else max(1, min(here, math.ceil(int(share) / int(period))))
-    except (OSError, ValueError):
+        return max(1, min(here, math.ceil(int(share) / int(period))))
+    except (OSError, ValueError):  # no container, or one with "max"
         return here
 
 

@@ -1,4 +1,4 @@
-"""Which tests reach which lines of a room, and how long each takes: a map that is made by running them once.
+"""Which tests reach which lines of a room, and what each costs: a map that is made by running them once.
 
 What a subprocess executes, as a worker does, is not seen: for lines that no test reaches, all of them are run.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import os
 import sys
-import time
+import threading
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-MOST_S = 90.0
+MOST_S = 30.0
 Trace = Any  # what `sys.settrace` takes, which mypy calls private
 Line = tuple[str, int]  # of a file, by its name
 
@@ -28,14 +28,14 @@ Line = tuple[str, int]  # of a file, by its name
 class Reach:
     """The tests of a room by the lines that they execute."""
 
-    seconds: dict[str, float] = field(default_factory=dict)  # of each test
+    seconds: dict[str, float] = field(default_factory=dict)  # of a processor, of each test
     tests: dict[Line, set[str]] = field(default_factory=lambda: defaultdict(set))
     on_import: set[Line] = field(default_factory=set)  # executed before the first test
 
     def of(self, file: str, line: int) -> list[str]:
         """The tests that reach a line, the quickest first; of what an import executes, those of its file and then all.
 
-        Of very many, those that take a minute and a half together.
+        Of very many, those that take half a minute of a processor together.
         """
         found = self.tests.get((file, line), set())
         others: set[str] = set()
@@ -60,19 +60,21 @@ class Mapper:
         """Note each line of the room that is executed."""
         self.lines = lines
         before = sys.gettrace()
+        threading.settrace(self.enter)
         sys.settrace(self.enter)
         try:
             yield
         finally:
             sys.settrace(before)
+            threading.settrace(None)
 
     @pytest.hookimpl(hookwrapper=True)
     def pytest_runtest_protocol(self, item: Any) -> Iterator[None]:
         lines: set[Line] = set()
-        started = time.perf_counter()
+        started = processor_seconds()
         with self.noting(lines):
             yield
-        self.reach.seconds[item.nodeid] = time.perf_counter() - started
+        self.reach.seconds[item.nodeid] = processor_seconds() - started
         for line in lines:
             self.reach.tests[line].add(item.nodeid)
 
@@ -88,3 +90,8 @@ class Mapper:
         if event == "line":
             self.lines.add((os.path.basename(frame.f_code.co_filename), frame.f_lineno))
         return self.follow
+
+
+def processor_seconds() -> float:
+    """What this process and the children that it has waited for took of a processor."""
+    return sum(os.times()[:4])

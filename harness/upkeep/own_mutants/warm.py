@@ -23,7 +23,7 @@ from triptych.harness.upkeep.own_mutants.runs import FAILED, OPTIONS, QUIET, Cop
 
 MAPPING_S = 3600.0
 ON_IMPORT = 71  # the exit code of a process that could not plant the fault
-PATIENCE_S, PATIENCE = 20.0, 10.0  # what a test may take beside, and how many times what it takes without a fault
+PATIENCE_S, PATIENCE = 60.0, 10.0  # what a test may take beside, and how many times what it takes of a processor
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,7 @@ LARGEST16, EDGE16 = 65504.0, 65520.0
     [
         (np.inf, 65519.0, 1.0, True),
         (np.inf, EDGE16 - 7.9, 1.0, True),
-        (np.inf, EDGE16 - 8.1, 1.0, False),
+        (np.inf, EDGE16 - 8.0, 1.0, False),
         (np.inf, EDGE16 - 80.0, 100.0, True),
         (np.inf, EDGE16 - 90.0, 100.0, False),
         (-np.inf, 65519.0, 1.0, False),
@@ -120,7 +120,7 @@ LARGEST16, EDGE16 = 65504.0, 65520.0
         (np.nan, 65519.0, 1.0, False),
         (LARGEST16, 65521.0, 1.0, True),
         (LARGEST16, LARGEST16 + 23.9, 1.0, True),
-        (LARGEST16, LARGEST16 + 24.1, 1.0, False),
+        (LARGEST16, LARGEST16 + 24.0, 1.0, False),
         (LARGEST16, LARGEST16 + 99.0, 100.0, True),
         (LARGEST16, LARGEST16 + 101.0, 100.0, False),
         (LARGEST16, np.inf, 1e9, False),

@@ -143,3 +143,10 @@ def test_where_only_the_norm_is_too_large_most_of_it_is_shown():
     out[0, 0], out[1, 1], out[2, 2], out[3, 3] = 1.8, 1.45, 1.4, 1.35
     picture = description.describe(compare(out, expected)).map
     assert [line.split()[-1] for line in picture.lines] == ["#...", ".#..", "....", "...."]
+
+
+def test_several_slices_are_told_as_such_and_one_by_its_number():
+    names = ["B", "M", "N"]
+    one, two = flags((4, 5, 6), 2), flags((4, 5, 6), slice(1, 3))
+    assert description.region(None, one, names)[0] == "all failures are in B = 2 only (of 4): every element there"
+    assert description.region(None, two, names)[0] == "all failures are in indices 1-2 of B: every element there"

@@ -171,6 +171,20 @@ def test_an_output_that_says_nothing_else_or_is_none_is_refused():
         prepare(problem_of(lambda x: {"a": x, "b": x[:0]}))
 
 
+def test_inputs_that_do_not_suit_one_output_are_told_though_it_is_zero_here_and_there(monkeypatch):
+    problem = problem_of(lambda x: {"a": x, "b": x - 1})
+
+    def unsuitable(one, kind, wanted):
+        raise UninformativeCase(one.case, "words")
+
+    monkeypatch.setattr(room, "expected_of", unsuitable)
+    with pytest.raises(UninformativeCase, match="output a: .*words"):
+        prepare(problem)
+    monkeypatch.setattr(room, "expected_of", lambda one, *rest: "fine" if one.rounded.all() else unsuitable(one, *rest))
+    with pytest.raises(UninformativeCase, match="output b: .*words"):
+        prepare(problem)
+
+
 @pytest.mark.parametrize(
     ("kind", "asked"),
     [

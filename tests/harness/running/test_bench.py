@@ -134,6 +134,31 @@ def test_outputs_that_cannot_be_compared_have_no_parity(fake):
     assert parities == [set(), set(), {"fake[b]"}, set()]
 
 
+def test_the_tolerance_in_a_result_is_that_of_the_output_it_is_about(fake):
+    """Where there is none, as of an output that should not be, the first one's."""
+    kinds = {"a": Float(tolerance={"atol": 1e-3}), "b": Float(tolerance={"atol": 1e-4})}
+
+    def two(x):
+        return {"a": twice(x), "b": twice(x) + FLOAT(1)}
+
+    result, _ = performed(two, reference=lambda x: {"a": 2 * x, "b": 2 * x}, outputs=kinds)
+    assert result.output == "b" and result.tolerance.atol == 1e-4
+    result, _ = performed(lambda x: (twice(x), x), reference=lambda x: (2 * x, None))
+    assert result.output == "1" and result.tolerance.source == "default"
+
+
+def test_where_one_output_cannot_be_compared_there_is_no_parity(fake):
+    bench, short = Bench(lambda phase: None), [False, True]
+
+    def two(x):
+        return {"a": twice(x), "b": x[:3] if short.pop(0) else twice(x)}
+
+    for target in "ab":
+        task = Task("op", None, CASE, "fake", target)
+        result, _ = performed(two, Settings(repeat=False), bench, task, reference=lambda x: {"a": 2 * x, "b": 2 * x})
+    assert result.cause is Cause.MALFORMED_OUTPUT and result.parity == {}
+
+
 def test_what_a_kernel_warns_of_is_noted_once(fake):
     def warns(x):
         for text in ("one", "two", "one"):

@@ -204,6 +204,20 @@ def test_a_crash_writes_its_stack_to_the_file_or_to_standard_error(tmp_path, own
         assert crash_location.read(file) == (" (mine.py:5)" if own else "") and ("mine.py" in done.stderr) is not own
 
 
+@POSIX
+def test_the_file_of_a_stack_is_not_handed_on(monkeypatch):
+    told = []
+    stub = SimpleNamespace(enable=lambda *words: told.append(words), register=lambda *words: told.append(words))
+    monkeypatch.setattr(crash_location, "faulthandler", stub)
+    with crash_location.open_file() as file:
+        os.set_inheritable(file.fileno(), True)
+        crash_location.enable(file.fileno())
+        assert not os.get_inheritable(file.fileno())
+        assert told == [(file.fileno(),), (signal.SIGUSR1, file.fileno())]
+    crash_location.enable(None)
+    assert told[2:] == [()]
+
+
 def test_an_end_with_the_parent_is_asked_of_linux_alone(monkeypatch):
     asked = []
 

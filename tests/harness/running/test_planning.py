@@ -52,6 +52,16 @@ def test_every_case_meets_every_backend_and_target():
     assert not any(task.bench for task in made.tasks)
 
 
+def test_a_target_that_no_backend_has_names_the_backends():
+    for backends, said in (
+        (["numpy"], "(numpy has no targets)"),
+        (["numpy", "torch"], "(numpy, torch have no targets)"),
+    ):
+        with pytest.raises(UsageError) as caught:
+            plan(Request(backends=backends, targets=["trn2"]), OPS)
+        assert said in str(caught.value)
+
+
 def test_a_name_that_no_case_has_lists_those_there_are():
     assert len(plan(Request(backends=["numpy"], names="3", dtypes=["float32"]), OPS).tasks) == 1
     with pytest.raises(UsageError, match=r"unknown case '4'.*3"):

@@ -220,10 +220,12 @@ def test_a_fork_answers_through_pipes_and_ends_with_its_work():
     def main():
         print(sys.stdin.readline().upper(), end="")
 
+    before = os.listdir("/proc/self/fd")
     made = Forked(main)
     assert made.poll() is None and made.returncode is None
     made.stdin.write(b"words\n")
     assert ended(made) == (b"WORDS\n", 0) and made.returncode == 0 == made.poll() == made.wait()
+    assert os.listdir("/proc/self/fd") == before, "no end of a pipe is left open"
 
 
 @forks
