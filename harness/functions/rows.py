@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -26,7 +26,7 @@ from triptych.harness.functions.places import NoKernel, Place
 from triptych.harness.ops import loading
 from triptych.harness.ops.op import Op
 from triptych.harness.precision import round_to
-from triptych.simulator.launch.frameworks import UnsupportedDtype
+from triptych.simulator.launch.frameworks import UnsupportedDtype, check_dtype
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,19 @@ def check(work: Work, place: Place, results: Sequence[Any]) -> None:
                 f"{work.row} gave {name} as {tuple(found.shape)} {found.dtype} on {place.backend}, and "
                 f"{tuple(meant.shape)} {meant.dtype} was expected"
             )
+
+
+def check_refusal(work: Work, place: Place) -> None:
+    """NoKernel if the NKI kernel refuses such shapes and dtypes, which it says on shapes alone.
+
+    A kernel that looks at numbers is followed to where it does. The other kernels say so when they run.
+    """
+    if place.backend == "nki-sim":
+        with refusals(work.row), suppress(simulator.NeedsData):
+            for name, x in work.arrays.items():
+                check_dtype(np.empty(0, x.dtype), name)
+            shapes = {name: simulator.ShapeDtype(tuple(x.shape), str(x.dtype)) for name, x in work.arrays.items()}
+            simulator.on(place.target).run(simulated(work.row), **shapes, **work.params)
 
 
 def on_numpy(work: Work, target: str | None) -> list[Array]:

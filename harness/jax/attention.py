@@ -46,8 +46,8 @@ def with_sums(place: Place, arrays: Given, params: Given) -> tuple[jax.Array, An
     lacks = [name for name in WITHOUT_GRADIENT if name in {**arrays, **params}]
     if lacks:
         raise NoKernel(
-            f"attention has no backward kernel with {', '.join(lacks)}; take its gradient by jax.lax.stop_gradient, or "
-            "compute this layer in JAX"
+            f"attention has no backward kernel with {', '.join(lacks)}; where no gradient is wanted, put "
+            "jax.lax.stop_gradient around its arrays, else compute this layer in JAX"
         )
     out, lse = forward_with_lse(place, **arrays, **params, with_lse=True)
     return out, (out, lse)

@@ -22,9 +22,10 @@ GPU, NEURON = Place("triton"), Place("nki")
 
 def by_callback(*arrays: jax.Array, task: Task) -> list[jax.Array]:
     """On the CPU: the program calls the kernel back, whenever it gets there."""
-    row = task.work(arrays).row
-    if without_kernel([row], task.place):
-        raise NoKernel(f"{row} has no kernel that {task.place.backend} would run")
+    work = task.work(arrays)
+    if without_kernel([work.row], task.place):
+        raise NoKernel(f"{work.row} has no kernel that {task.place.backend} would run")
+    rows.check_refusal(work, task.place)  # here, because from within the program JAX tells no exception from another
     found: list[jax.Array] = jax.pure_callback(task.run, task.results(arrays), *arrays)
     return found
 

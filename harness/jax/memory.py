@@ -11,6 +11,7 @@ import numpy as np
 import jax
 import jax.numpy as jnp
 from triptych.harness.emulators.interpreter.tensors import Tensor
+from triptych.harness.emulators.memory import Memory
 
 ALIGNED = 256  # bytes: addresses say as much of a slot's place as XLA's buffers do
 
@@ -49,7 +50,7 @@ class Abstract(Tensor):
         strides = [math.prod(shape[i + 1 :]) * dtype.itemsize for i in range(len(shape))]
         bits = np.empty(1, f"u{dtype.itemsize}")
         array = np.lib.stride_tricks.as_strided(bits, shape, strides, writeable=False).view(dtype)
-        super().__init__(None, array, (slot + 1) * ALIGNED)
+        super().__init__(Memory(), array, (slot + 1) * ALIGNED)
         self.values, self.slot = values, slot
 
     def contiguous(self) -> Abstract:

@@ -112,17 +112,11 @@ class Task:
         calls.made(calls.Call(self.operator.name, work.row, place, shapes, dict(work.params)))
 
 
-primitive = Primitive("triptych_kernel")
-primitive.multiple_results = True
-
-
-@primitive.def_abstract_eval
-def _abstract(*arrays: Any, task: Task) -> list[Any]:
+def shapes_of(*arrays: Any, task: Task) -> list[Any]:
     return [jax.core.ShapedArray(x.shape, x.dtype) for x in task.results(arrays)]
 
 
-@primitive.def_impl
-def _now(*arrays: Any, task: Task) -> list[jax.Array]:
+def now(*arrays: Any, task: Task) -> list[jax.Array]:
     """Outside of a trace: on the CPU the kernel is called, elsewhere a program of this one node is compiled."""
     devices = {device for x in arrays if isinstance(x, jax.Array) for device in x.devices()}
     platforms = {device.platform for device in devices} or {jax.default_backend()}
@@ -136,13 +130,18 @@ def _now(*arrays: Any, task: Task) -> list[jax.Array]:
 @cache
 def compiled(task: Task) -> Callable[..., Any]:
     """The node alone as a compiled function."""
-    return jax.jit(lambda *arrays: primitive.bind(*arrays, task=task))
+    program: Callable[..., Any] = jax.jit(lambda *arrays: primitive.bind(*arrays, task=task))
+    return program
 
 
-def _no_derivative(*arrays: Any, task: Task) -> Any:
+def no_derivative(primals: Any, tangents: Any, task: Task) -> Any:
     raise NoKernel(
         f"{task.operator.name} cannot be differentiated: it has no backward kernel, or a second derivative is asked for"
     )
 
 
-ad.primitive_jvps[primitive] = lambda primals, tangents, task: _no_derivative(*primals, task=task)
+primitive = Primitive("triptych_kernel")
+primitive.multiple_results = True
+primitive.def_abstract_eval(shapes_of)
+primitive.def_impl(now)
+ad.primitive_jvps[primitive] = no_derivative

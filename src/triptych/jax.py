@@ -25,6 +25,7 @@ from triptych.harness.jax import batching as _batching  # noqa: F401
 from triptych.harness.jax import lowering as _lowering  # noqa: F401
 from triptych.harness.jax.attention import attention, attention_decode
 from triptych.harness.jax.blocks import cross_entropy, rms_norm, rope
+from triptych.harness.jax.dot_product import dot_product_attention
 from triptych.harness.jax.linear import gated_mlp, linear, matmul
 from triptych.harness.jax.places import on_cpu
 
@@ -37,6 +38,7 @@ __all__ = [
     "attention_decode",
     "calls",
     "cross_entropy",
+    "dot_product_attention",
     "gated_mlp",
     "linear",
     "matmul",

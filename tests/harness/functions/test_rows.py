@@ -36,3 +36,16 @@ def test_what_an_installed_nki_would_run_is_asked_of_the_row(monkeypatch: pytest
 def test_an_attention_is_served_by_the_row_that_knows_what_it_asks() -> None:
     assert attention_row(["q", "k", "v", "causal"]) == "attention"
     assert attention_row(["q", "mask"]) == "attention_mask" and attention_row(["mask", "window"]) == "attention_window"
+
+
+def test_what_a_kernel_refuses_is_known_from_shapes() -> None:
+    place = Place("nki-sim", "trn2")
+    heads = np.ones((1, 1, 2, 300), np.float32)
+    work = Work("attention", dict.fromkeys("qkv", heads), {}, {"out": Meant(heads.shape, heads.dtype)})
+    with pytest.raises(NoKernel, match="^attention: the head dimension is at most 256, got 300"):
+        rows.check_refusal(work, place)
+    rows.check_refusal(work, Place("numpy"))
+    small = replace(work, arrays=dict.fromkeys("qkv", heads[..., :4]))
+    rows.check_refusal(small, place)  # which looks at numbers later on
+    with pytest.raises(NoKernel, match="^rmsnorm: .*float64, which is not a dtype of NKI"):
+        rows.check_refusal(replace(WORK, arrays={"x": X.astype(np.float64), "gain": GAIN}), place)

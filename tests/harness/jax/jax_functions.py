@@ -69,7 +69,6 @@ FUNCTIONS = (
     Function("matmul", tj.matmul, jnp.matmul, ((2, 3, 5), (5, 4))),
     Function("matmul of batches", tj.matmul, jnp.matmul, ((2, 2, 3, 5), (2, 2, 5, 4))),
     Function("linear", tj.linear, lambda x, w, b: x @ w + b, ((2, 3, 5), (5, 4), (4,))),
-    Function("linear without bias", tj.linear, lambda x, w: x @ w, ((3, 5), (5, 4))),
     Function("gated_mlp", tj.gated_mlp, mlp, ((3, 4), (4, 6), (4, 6), (6, 4), (3, 4))),
     Function(
         "rms_norm",

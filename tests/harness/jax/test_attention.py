@@ -95,3 +95,59 @@ def test_a_label_that_is_wrong_within_a_compiled_function_makes_the_loss_nan() -
     assert jnp.isnan(losses).tolist() == [False, True, False] and losses[2] == 0
     total = tj.cross_entropy(x, jnp.asarray([1, -100, 2]), reduction="sum")
     assert float(total) == pytest.approx(2 * float(tj.cross_entropy(x, jnp.asarray([1, -100, 2]))), rel=1e-6)
+
+
+BIAS = np.random.default_rng(2).standard_normal((1, 4, 5, 7)).astype(np.float32)
+SEEN = np.random.default_rng(3).random((2, 1, 5, 7)) < 0.7
+SEEN[..., 0] = True  # every query sees one key
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"scale": 0.3},
+        {"is_causal": True, "local_window_size": (2, 0)},
+        {"mask": jnp.asarray(SEEN)},
+        {"bias": jnp.asarray(BIAS), "mask": jnp.asarray(SEEN), "is_causal": True},
+    ],
+    ids=lambda options: "-".join(options),
+)
+def test_jax_own_signature(options: dict[str, Any]) -> None:
+    q, k, v = heads((2, 5, 4, 4), (2, 7, 2, 4), (2, 7, 2, 4))
+    wanted = (0, 1, 2) if not {"bias", "mask"} & options.keys() else ()
+
+    def both(function: Any) -> Any:
+        def scalar(*arrays: Any) -> Any:
+            return (function(*arrays, **options) ** 2).sum()
+
+        return jax.jit(lambda *a: (function(*a, **options), jax.grad(scalar, wanted)(*a) if wanted else ()))
+
+    for ours, theirs in zip(
+        jax.tree.leaves(both(tj.dot_product_attention)(q, k, v)),
+        jax.tree.leaves(both(jax.nn.dot_product_attention)(q, k, v)),
+        strict=True,
+    ):
+        np.testing.assert_allclose(ours, theirs, rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (
+            lambda x: tj.dot_product_attention(x[0], x[0], x[0]),
+            r"the kernels take four axes \[B, T, N, H\], got query \(5",
+        ),
+        (
+            lambda x: tj.dot_product_attention(x, x[:, :3], x[:, :3], is_causal=True),
+            "is_causal with more queries, 5, than",
+        ),
+        (
+            lambda x: tj.dot_product_attention(x, x, x, local_window_size=2),
+            "the kernels have a window with is_causal=True",
+        ),
+    ],
+)
+def test_what_no_kernel_does_of_jax_own_signature(call: Any, sentence: str) -> None:
+    (x,) = heads((1, 5, 2, 4))
+    with pytest.raises(tj.NoKernel, match=f"^dot_product_attention: {sentence}"):
+        call(x)

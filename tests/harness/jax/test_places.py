@@ -79,6 +79,8 @@ def test_what_a_kernel_refuses_is_a_sentence() -> None:
     with tj.on_cpu("nki-sim", target="trn2"):
         with pytest.raises(tj.NoKernel, match="^attention: .*300"):
             tj.attention(q, q, q)
+        with pytest.raises(tj.NoKernel, match="^attention: .*300"):
+            jax.jit(tj.attention)(q, q, q)
         with jax.enable_x64(True), pytest.raises(tj.NoKernel, match="^rmsnorm: .*float64, which is not a dtype of NKI"):
             tj.rms_norm(X.astype(jnp.float64), GAIN)
 
