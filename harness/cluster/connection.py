@@ -81,7 +81,8 @@ class Cluster:
         started = [seat for seat in seats if seat.is_there]
         answers: dict[object, Any] = {}
         for seat in started:
-            answers.setdefault(seat.kind, None if seat.kind in answers else seat.ask_about())
+            if seat.kind not in answers:
+                answers[seat.kind] = seat.ask_about()
         found = []
         for seat in started:
             with contextlib.suppress(self.ray.exceptions.RayError):  # it was lost just now
