@@ -14,7 +14,7 @@ from typing import Any
 
 from triptych.harness.cluster import placing, versions
 from triptych.harness.cluster.hands import Load, SeatLost
-from triptych.harness.cluster.seat import GPU, NEURON, About, Seat
+from triptych.harness.cluster.seat import CPU, GPU, NEURON, About, Seat
 from triptych.harness.cluster.travel import Luggage
 from triptych.harness.errors import UsageError, describe
 from triptych.harness.results.environment import EMULATION
@@ -79,9 +79,18 @@ class Cluster:
         seats = [RaySeat(self.ray, ids[at], names[ids[at]], holds, amount) for at, holds, amount in chosen]
         why = wait_for(self.ray, seats)
         started = [seat for seat in seats if seat.is_there]
-        if not started:
+        answers: dict[object, Any] = {}
+        for seat in started:
+            if seat.kind not in answers:
+                answers[seat.kind] = seat.ask_about()
+        found = []
+        for seat in started:
+            with contextlib.suppress(self.ray.exceptions.RayError):  # it was lost just now
+                seat.about = self.ray.get(answers[seat.kind])
+                found.append(seat)
+        if not found:
             raise UsageError(f"the cluster started no worker{f': {why}' if why else ': its cores are taken'}.")
-        return started
+        return found
 
     def _check_versions(self, names: Mapping[str, str]) -> None:
         """UsageError unless every node has the versions of this machine."""
@@ -139,16 +148,29 @@ class RaySeat:
         self.was_lost = False  # and did not come back
         self._sent: str | None = None  # the digest of what was unpacked there
         self._learnt: Load | None = None
-        self.asked = self._actor.about.remote()
+        self.asked = self._actor.is_there.remote()
+
+    @property
+    def kind(self) -> object:
+        """What has the same to say of itself: seats without a device, of which a node may have hundreds."""
+        return self.node_id if self.holds == CPU else self
+
+    def ask_about(self) -> Any:
+        """What becomes an `About`."""
+        return self._actor.about.remote()
 
     def come_back(self) -> bool:
         """Start the actor again, unless its node is gone too."""
-        if not any(node["Alive"] and node["NodeID"] == self.node_id for node in self.ray.nodes()):
-            return False
         self._actor, self._sent, self._learnt = self._start(*self._arguments), None, None
-        with contextlib.suppress(self.ray.exceptions.RayError):
-            self.about = self.ray.get(self._actor.about.remote(), timeout=ANSWERED_S)
-            self.is_there, self.was_lost = True, False
+        answer, end = self._actor.is_there.remote(), time.monotonic() + ANSWERED_S
+        while time.monotonic() < end and self.node_id in {n["NodeID"] for n in self.ray.nodes() if n["Alive"]}:
+            if self.ray.wait([answer], timeout=1.0)[0]:
+                with contextlib.suppress(self.ray.exceptions.RayError):
+                    self.is_there = self.ray.get(answer)
+                    self.was_lost = False
+                break
+        if not self.is_there:
+            self.kill()
         return self.is_there
 
     def perform(self, task: Task, settings: Settings, timeout_s: float) -> Result:
@@ -204,7 +226,7 @@ def wait_for(ray: Any, seats: Sequence[RaySeat]) -> str:
         for answer in ready:
             seat = waiting.pop(answer)
             try:
-                seat.about, any_there, news = ray.get(answer), True, time.monotonic()
+                any_there, news = ray.get(answer), time.monotonic()
             except ray.exceptions.RayError as error:
                 seat.is_there, why = False, f"node {seat.node}: {describe(error)}"
         now = time.monotonic()

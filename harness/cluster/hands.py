@@ -93,7 +93,10 @@ class RemoteHand(TaskHand):
 
     @property
     def is_fit(self) -> bool:
-        return self.seat.is_there or self.seat.come_back()
+        return self.seat.is_there
+
+    def mend(self) -> bool:
+        return self.seat.come_back()
 
     def takes(self, number: int) -> bool:
         return self.placing.takes(self.seat, number)
@@ -144,7 +147,10 @@ class CallHand:
 
     @property
     def is_fit(self) -> bool:
-        return self.seat.is_there or self.seat.come_back()
+        return self.seat.is_there
+
+    def mend(self) -> bool:
+        return self.seat.come_back()
 
     def takes(self, number: int) -> bool:
         return self.placing.takes(self.seat, number)

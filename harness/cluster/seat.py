@@ -61,6 +61,10 @@ class Seat:
         evidence = {name: BACKENDS[name].evidence for name in here}
         return About(node, missing, evidence, memory_limit.default(), self._device(node))
 
+    def is_there(self) -> bool:
+        """Whether it has started; it knows nothing that another seat of its node does not say."""
+        return True
+
     def _missing(self, name: str) -> str | None:
         """Why a backend is not here: for one of a device also that this seat does not hold it."""
         why = BACKENDS[name].missing()
@@ -77,7 +81,7 @@ class Seat:
         first = visible.partition(",")[0]
         index = int(first) if first.isdecimal() and int(first) < len(node.gpus) else 0
         name = node.gpus[index].get("name", "") if node.gpus else ""
-        return f"{name or 'GPU'}, GPU {visible}" if visible else name
+        return ", ".join(filter(None, (name, f"GPU {visible}" if visible else "")))
 
     def unpack(self, luggage: Luggage) -> None:
         """Have the files here that tasks of this digest name."""

@@ -59,12 +59,14 @@ def packed(paths: Iterable[Path]) -> Luggage:
 
 
 def files_of(sources: Iterable[str], ops: Iterable[Op]) -> list[Path]:
-    """The files that declare ops, with those that they take ops from, and those of all their kernels; none of ours."""
+    """The files that declare ops, and unless triptych has them those that they take ops from and of all kernels."""
+    declaring = [os.path.realpath(source) for source in sources]
     named = [kernel.rpartition(":")[0] for op in ops for kernel in (op.nki, op.triton) if isinstance(kernel, str)]
-    for source in sources:
-        named += [source, *loading.needed.get(os.path.realpath(source), ())]
-    found = dict.fromkeys(Path(os.path.realpath(path)) for path in named)
-    return [path for path in found if path.is_file() and not any(map(path.is_relative_to, OURS))]
+    named += [path for source in declaring for path in loading.needed.get(source, ())]
+    beside = [path for path in map(Path, map(os.path.realpath, named)) if path.is_file()]
+    return list(
+        dict.fromkeys([*map(Path, declaring), *(path for path in beside if not any(map(path.is_relative_to, OURS)))])
+    )
 
 
 def neighbours(path: Path) -> Iterator[Path]:

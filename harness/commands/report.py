@@ -57,6 +57,8 @@ def from_saved(arguments: Namespace) -> int:
         raise UsageError("--json keeps one run, and --from reads such files: it does not write them again.")
     if outputs.resume:
         raise UsageError("--from runs nothing, so there is nothing to --resume.")
+    if arguments.cluster:
+        raise UsageError("--from runs nothing, so there is nothing for a --cluster.")
     runs = [read(path) for path in arguments.saved]
     seeds = {run.env.get("seed") for run in runs}
     publish(runs, outputs, seeds.pop() if len(seeds) == 1 else None, table=False)

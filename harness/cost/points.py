@@ -16,6 +16,7 @@ from typing import Any
 
 from triptych.harness.accelerators.catalogue import Catalogue, Chip
 from triptych.harness.cost.blocks import DTYPE, NAME, Block
+from triptych.harness.results.origin import machine_of
 from triptych.harness.results.profile import Outcome
 from triptych.harness.results.status import Evidence
 from triptych.harness.results.timing import Measured, Predicted
@@ -64,7 +65,7 @@ def of_results(
             if name is None or timing is None or name["model"] != block.model or outcome.dtype != DTYPE:
                 continue
             if isinstance(timing, Measured) and timing.evidence is Evidence.DEVICE:
-                chip, evidence = known.of_gpus(env.get("gpus") or []), MEASURED
+                chip, evidence = known.of_gpus(machine_of(env, outcome.node).get("gpus") or []), MEASURED
             elif isinstance(timing, Predicted) and not getattr(timing, "settings", None):
                 chip, evidence = known.of_target(outcome.target), PREDICTED
             else:

@@ -95,6 +95,8 @@ CSV_COLUMNS: tuple[tuple[str, Callable[[Outcome], Any]], ...] = (
     ("speed_over_torch", lambda o: o.timing and o.timing.speed_over_torch),
     ("note", figures.note),
     ("repro", lambda o: o.repro),
+    ("node", lambda o: o.node),
+    ("device", lambda o: o.device),
 )
 
 

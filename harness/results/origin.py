@@ -5,6 +5,7 @@ A document may say more of its origin: what is not named here is kept as it is.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -81,6 +82,21 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 def accelerators(gpus: list[dict[str, str]]) -> str:
     """GPUs by name and driver; empty if there are none."""
     return ", ".join(" ".join(filter(None, (gpu.get("name"), gpu.get("driver")))) for gpu in gpus)
+
+
+def machines(env: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What a document's numbers are of: the nodes of its cluster, each a part of `env`, else `env` itself."""
+    return list(env.get("nodes") or [env])
+
+
+def machine_of(env: Mapping[str, Any], node: str) -> Mapping[str, Any]:
+    """What a row is of that names this node; without one, what all are of."""
+    return next((machine for machine in machines(env) if node and machine.get("node") == node), env)
+
+
+def packages_of(env: Mapping[str, Any]) -> dict[str, str]:
+    """The versions with which a document's numbers were made."""
+    return {name: found for one in machines(env) for name, found in (one.get("packages") or {}).items() if found}
 
 
 def origin(env: dict[str, Any]) -> Origin:

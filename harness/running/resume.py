@@ -180,7 +180,7 @@ class Resume(Observer):
 
 def summary_of(env: dict[str, Any]) -> list[dict[str, Any]]:
     """What tells one run from another: when, by which command, from which sources, where."""
-    names = ("label", "utc", "command", "seed", "triptych", "git", "kernels", "cpu", "gpus")
+    names = ("label", "utc", "command", "seed", "triptych", "git", "kernels", "cpu", "gpus", "nodes")
     return [{name: env[name] for name in names if name in env}]
 
 

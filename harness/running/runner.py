@@ -149,6 +149,9 @@ class TaskHand:
     def is_fit(self) -> bool:
         return True
 
+    def mend(self) -> bool:
+        return True
+
     def takes(self, number: int) -> bool:
         return True
 

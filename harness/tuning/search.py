@@ -109,12 +109,13 @@ def ratio(own: Reading, other: Reading) -> Ratio:
 def search(
     knobs: Knobs,
     ruler: Ruler,
-    on_trial: Callable[[Tuning], None] = lambda tuning: None,
-    every: Each = ALONE,
-    elsewhere: Callable[[Sequence[Setting]], Maker[Trial]] = lambda settings: Maker(dict),
+    on_trial: Callable[[Tuning], None],
+    every: Each,
+    elsewhere: Callable[[Sequence[Setting]], Maker[Trial]],
 ) -> Tuning:
     """Try every setting, several at once where no clock is read; the trials stand in the order of the settings.
 
+    on_trial: sees what was found so far after each
     every: who tries them
     elsewhere: how another machine tries those settings
     """

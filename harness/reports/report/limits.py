@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from triptych.harness.accelerators.catalogue import catalogue
 from triptych.harness.reports.report.data import Entry, Environment
+from triptych.harness.results.origin import machine_of, machines, packages_of
 from triptych.harness.results.profile import Outcome
 from triptych.harness.results.status import Evidence
 from triptych.harness.results.timing import Measured, Predicted
@@ -41,7 +42,11 @@ def limits_of(entry: Entry[Outcome], env: Environment) -> Limits | None:
     if timing is None or timing.evidence is not Evidence.DEVICE:
         return None
     known = catalogue()
-    chip = known.of_target(result.target) if result.target else known.of_gpus(env.get("gpus") or [])
+    chip = (
+        known.of_target(result.target)
+        if result.target
+        else known.of_gpus(machine_of(env, result.node).get("gpus") or [])
+    )
     return Limits(chip.title, chip.peak(result.dtype), chip.hbm_gb_per_s) if chip else None
 
 
@@ -51,14 +56,16 @@ def machine(kind: Evidence, env: Environment) -> str:
     if kind is Evidence.PREDICTED:
         return "model of the chip"
     if kind is Evidence.DEVICE:
-        gpus = [f"{gpu.get('name')} (driver {gpu.get('driver')})" for gpu in env.get("gpus") or []]
+        every = [gpu for one in machines(env) for gpu in one.get("gpus") or []]
+        gpus = [f"{gpu.get('name')} (driver {gpu.get('driver')})" for gpu in every]
         return ": ".join([*label, ", ".join(dict.fromkeys(gpus)) or "accelerator"])
-    return ": ".join([*label, f"{env.get('cpu') or 'CPU'}, {env.get('cores')} cores"])
+    hosts = [f"{one.get('cpu') or 'CPU'}, {one.get('cores')} cores" for one in machines(env)]
+    return ": ".join([*label, " and ".join(dict.fromkeys(hosts))])
 
 
 def caption(kind: Evidence, env: Environment, entries: list[Entry[Outcome]]) -> str:
     """Device, versions, statistic, spread and date of what a picture shows."""
-    packages = env.get("packages") or {}
+    packages = packages_of(env)
     used = ("nki", "neuronx-cc", "triton", "torch") if kind is Evidence.DEVICE else ("numpy", "torch")
     versions = [f"{name} {packages[name]}" for name in used if packages.get(name)]
     if kind is Evidence.PREDICTED:

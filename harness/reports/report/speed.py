@@ -93,8 +93,9 @@ def speed(report: ReportData) -> Speed | None:
 
 
 def group(entry: Entry[Outcome]) -> tuple[object, ...]:
-    """What a time may be compared with."""
-    return *case_of(entry), time_evidence(entry.result), entry.run
+    """What a time may be compared with: of a cluster, what was measured on the same node."""
+    kind = time_evidence(entry.result)
+    return *case_of(entry), kind, entry.run, "" if kind is Evidence.PREDICTED else entry.result.node
 
 
 def row(entry: Entry[Outcome], report: ReportData, fastest: float | None) -> Row:

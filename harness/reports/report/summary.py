@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from triptych.harness.reports.figures import largest_share, note
 from triptych.harness.reports.formats import plural, thousands
 from triptych.harness.reports.report.data import Entry, Environment, ReportData
+from triptych.harness.results.origin import machines, packages_of
 from triptych.harness.results.result import Result
 from triptych.harness.results.status import BAD, RAN, Evidence, Status
 
@@ -94,16 +96,21 @@ def _line(label: str, entries: Sequence[Entry[Result]]) -> BackendLine:
     )
 
 
+def hardware(machine: Mapping[str, Any]) -> tuple[str, ...]:
+    """A processor with its cores, and the GPUs beside it."""
+    cores = plural(int(machine["cores"]), "core") if machine.get("cores") else ""
+    gpus = [gpu.get("name", "") for gpu in machine.get("gpus") or []] or ["no GPU"]
+    return tuple(filter(None, (str(machine.get("cpu") or ""), cores, *gpus)))
+
+
 def _facts(env: Environment, name: str) -> list[str]:
     """The environment of a run, with its name if there are several."""
-    packages = env.get("packages") or {}
+    packages, kinds = packages_of(env), list(dict.fromkeys(hardware(one) for one in machines(env)))
     git = env.get("git")
     commit = f"commit {git['sha'][:10]}{' with local changes' if git.get('dirty') else ''}" if git else ""
     facts = [
         name or str(env.get("label") or ""),
-        str(env.get("cpu") or ""),
-        plural(int(env["cores"]), "core") if env.get("cores") else "",
-        *([gpu.get("name", "") for gpu in env.get("gpus") or []] or ["no GPU"]),
+        *(kinds[0] if len(kinds) == 1 else map(", ".join, kinds)),
         f"Python {env['python']}" if env.get("python") else "",
         *(f"{name} {packages[name]}" for name in PACKAGES if packages.get(name)),
         commit or (f"triptych {env['triptych']}" if env.get("triptych") else ""),

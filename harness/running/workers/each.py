@@ -94,6 +94,9 @@ class _Hand:
     def is_fit(self) -> bool:
         return self.process is not None
 
+    def mend(self) -> bool:
+        return False
+
     def takes(self, number: int) -> bool:
         return True
 

@@ -26,6 +26,9 @@ class Hand(Protocol[Of]):
     def is_fit(self) -> bool:
         """Whether it can do another chain."""
 
+    def mend(self) -> bool:
+        """Make one that is not fit so again, which may take a while; whether it is."""
+
     def takes(self, number: int) -> bool:
         """Whether it is the right one for a chain, or the rest of one, that begins with this task."""
 
@@ -127,7 +130,14 @@ class _Left:
 def _work(hand: Hand[T], left: _Left) -> Generator[tuple[int, T], None, None]:
     """What one hand does, until it is unfit or there is nothing for it."""
     try:
-        while hand.is_fit and (taken := left.take(hand)):
+        while not left.stopped:
+            if not hand.is_fit:
+                left.leave(hand)
+                if not left.chains or not hand.mend():
+                    return
+            taken = left.take(hand)
+            if taken is None:
+                return
             chain, at = taken
             for number in chain[at:]:
                 if left.stopped:

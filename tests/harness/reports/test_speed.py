@@ -64,6 +64,24 @@ def test_a_ratio_is_of_one_kind_of_evidence() -> None:
     assert not any("nki-sim" in answer and "torch" in answer for answer in found.answers)
 
 
+def test_the_nodes_of_a_cluster_are_what_times_are_of_and_are_not_compared() -> None:
+    nodes = [
+        {"node": "h", "cpu": "Xeon", "cores": 192, **H200},
+        {"node": "a", "cpu": "EPYC", "cores": 64, "gpus": [{"name": "NVIDIA A100-SXM4-80GB", "driver": "1"}]},
+    ]
+    laptop = {"cpu": "a laptop's", "cores": 8, "nodes": nodes, "utc": H200["utc"]}
+    on_h = [result(name, us, Evidence.DEVICE, node="h") for name, us in (("triton", 20.0), ("torch", 10.0))]
+    on_a = result("triton", 40.0, Evidence.DEVICE, case="b", node="a")
+    elsewhere = result("torch", 10.0, Evidence.DEVICE, case="b", node="h")
+    found = told((laptop, [*on_h, on_a, elsewhere]))
+    assert [one.over for one in found.rows] == [2.0, 1.0, None, None]
+    assert [one.roofline_us for one in found.rows[1:3]] == pytest.approx([FLOPS / 989e6, FLOPS / 312e6])
+    text = page([(laptop, [*on_h, on_a, elsewhere])])
+    assert "NVIDIA H200 (driver 580.1), NVIDIA A100-SXM4-80GB (driver 1)" in text and "triton 3.9.0" in text
+    head = text.partition("a laptop")[0]
+    assert "Xeon, 192 cores, NVIDIA H200" in head and "EPYC, 64 cores, NVIDIA A100-SXM4-80GB" in head
+
+
 def test_bound_and_peak_are_those_of_the_chip() -> None:
     found = told((H200, [result("triton", 20.0, Evidence.DEVICE), result("nki-sim", 50.0, Evidence.PREDICTED)]))
     on_gpu, predicted = row(found, "triton"), row(found, "nki-sim[trn2]")

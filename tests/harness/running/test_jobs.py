@@ -230,7 +230,12 @@ class Hand:
     def __init__(self, function: Any, wanted: Sequence[int] | None = None) -> None:
         self.function, self.killed, self.stopped = function, threading.Event(), 0
         self.wanted = wanted
+        self.mends = False
         self.is_fit = True
+
+    def mend(self) -> bool:
+        self.is_fit = self.mends
+        return self.mends
 
     def takes(self, number: int) -> bool:
         return self.wanted is None or number in self.wanted
@@ -285,6 +290,18 @@ def test_what_is_lost_goes_with_the_rest_of_its_chain_to_who_takes_it() -> None:
     assert dict(hand_out([[0, 1, 2]], hands)) == {0: 0, 1: 1, 2: 2}
     assert done == [(0, 0), (1, 1), (1, 2)], "who waits is still there when something is given back"
     assert [hand.stopped for hand in hands] == [1, 1, 1]
+
+
+def test_a_hand_is_mended_while_there_is_something_for_it_and_only_then() -> None:
+    def breaks(hand: Hand, number: int) -> int:
+        hand.is_fit = False
+        return number
+
+    hand = Hand(breaks)
+    hand.mends = True
+    assert list(hand_out([[0], [1]], [hand])) == [(0, 0), (1, 1)] and not hand.is_fit
+    hand = Hand(breaks)
+    assert list(hand_out([[0], [1]], [hand])) == [(0, 0)]
 
 
 def test_what_nobody_takes_is_left_and_nobody_waits_for_it() -> None:
