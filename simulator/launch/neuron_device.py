@@ -127,8 +127,8 @@ def warn_of_degree(kernel: Kernel) -> None:
     two = chip_of(default_target()).generation >= 3
     if two and environment_cores() is None and kernel.cores != 2:
         warnings.warn(
-            f"{kernel.__name__} runs on one core in a graph, for which AWS's compiler takes two: NCC_EVRF066, unless "
-            "NEURON_LOGICAL_NC_CONFIG says for both which [compiler/error-codes/EVRF066.html]",
+            f"{kernel.function.__name__} runs on one core in a graph, for which AWS's compiler takes two: NCC_EVRF066, "
+            "unless NEURON_LOGICAL_NC_CONFIG says for both which [compiler/error-codes/EVRF066.html]",
             SimulatorWarning,
             stacklevel=3,
         )

@@ -334,6 +334,24 @@ def test_two_cores_exchange_and_wait_for_each_other():
     assert {e.attributes["epoch"] for e in events if e.op == "tensor_copy"} == {0, 1}
 
 
+@pytest.mark.filterwarnings("ignore::triptych.simulator.SimulatorWarning")
+@pytest.mark.parametrize("address", [None, (0, 64)])
+def test_padding_goes_to_the_other_core_with_a_remark(address):
+    def kernel(x):
+        core = nl.program_id(0)
+        mine, theirs = nl.ndarray((32, 8), x.dtype, address=address), nl.ndarray((32, 8), x.dtype)
+        nisa.dma_copy(dst=mine[0:20], src=x[0:20, 0:8])
+        nisa.sendrecv(mine, theirs, 1 - core, 1 - core, 0)
+        nisa.sendrecv_compute(mine, mine, 1 - core, 1 - core, nl.maximum)
+        out = nl.ndarray((2, 20, 8), x.dtype, nl.shared_hbm)
+        nisa.dma_copy(dst=out[core], src=theirs[0:20])
+        return out
+
+    run = simulator.run(nki.jit(kernel)[2], ShapeDtype((128, 64), "float32"), target="trn2")
+    assert run.outputs == ShapeDtype((2, 20, 8), "float32")
+    assert any("nisa.sendrecv reads sbuf tensor" in note for note in run.trace.notes)
+
+
 def test_a_race_of_two_cores_is_found():
     def kernel(x):
         out = nl.ndarray(x.shape, x.dtype, nl.shared_hbm)
