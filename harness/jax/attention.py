@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+
 from triptych.harness.functions.choices import WITHOUT_GRADIENT, attention_row
 from triptych.harness.functions.places import NoKernel, Place
 from triptych.harness.jax.derivatives import Differentiable, Given

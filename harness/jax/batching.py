@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.interpreters import batching
+
 from triptych.harness.jax.operators import Task, primitive
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 import jax
 import jax.numpy as jnp
+import numpy as np
+
 from triptych.harness.functions.places import Place
 from triptych.harness.jax.derivatives import Differentiable, Given, direct
 from triptych.harness.jax.operators import Operator

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import jax
+
 from triptych.harness.functions.places import Place
 from triptych.harness.jax.operators import Operator
 from triptych.harness.jax.places import of_cpu

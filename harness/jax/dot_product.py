@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+
 from triptych.harness.functions.places import NoKernel
 from triptych.harness.jax.attention import attention
 

@@ -16,9 +16,9 @@ import linecache
 from functools import cache, partial
 from typing import Any
 
+import jax
 import numpy as np
 
-import jax
 from triptych.harness import emulators, extras
 from triptych.harness.functions.places import NoKernel
 from triptych.harness.functions.rows import Work, launcher_of, listed, refusals
@@ -30,7 +30,7 @@ OPTIONS = (
     "num_stages",
     "num_ctas",
     "enable_fp_fusion",
-)  # that jax-triton knows; others are Triton's hints
+)  # of jax-triton; others are hints to AMD's compiler
 
 
 def on_gpu(work: Work) -> list[jax.Array]:

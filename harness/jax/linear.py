@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+
 from triptych.harness.functions.choices import MOST_K
 from triptych.harness.functions.places import Place
 from triptych.harness.jax.derivatives import Differentiable, Given, direct

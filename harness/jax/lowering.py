@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.interpreters import mlir
+
 from triptych.harness.functions import rows
 from triptych.harness.functions.places import NoKernel, Place
 from triptych.harness.functions.rows import listed, refusals, without_kernel

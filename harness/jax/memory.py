@@ -6,10 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 import jax
 import jax.numpy as jnp
+import numpy as np
+
 from triptych.harness.emulators.interpreter.tensors import Tensor
 from triptych.harness.emulators.memory import Memory
 

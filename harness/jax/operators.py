@@ -15,12 +15,12 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-import numpy as np
-
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.extend.core import Primitive
 from jax.interpreters import ad
+
 from triptych.harness.functions import calls, rows
 from triptych.harness.functions.places import NoKernel, Place
 from triptych.harness.functions.rows import Meant, Work

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import jax
+
 from triptych.harness.functions.places import REFERENCE, Place, cpu_place
 
 _chosen = jax.make_user_context(default_value=REFERENCE)  # part of the key of every cache of traces

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-
-import numpy as np
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 SUMS = ("loss", "lse")
 
@@ -29,7 +29,7 @@ class Signature:
     def __str__(self) -> str:
         return ", ".join(f"{name}[{axes.replace(' ', ', ')}]" for name, axes in self.inputs.items())
 
-    def results(self, operator: str, names: Sequence[str], arrays: Sequence[jax.ShapeDtypeStruct]) -> list[jax.Array]:
+    def results(self, operator: str, names: Sequence[str], arrays: Sequence[Any]) -> list[jax.ShapeDtypeStruct]:
         """The outputs' shapes and dtypes; ValueError if the inputs' shapes do not go together."""
         sizes: dict[str, int] = {}
         for name, x in zip(names, arrays, strict=True):
