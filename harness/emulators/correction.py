@@ -244,8 +244,8 @@ class CorrectedReduce(interpreter.ReduceOps):  # type: ignore[misc]  # Triton is
         axis = 0 if self.axis is None else self.axis % len(input[0].shape)
         parts = [x.handle.data.reshape(-1) if self.axis is None else x.handle.data for x in input]
         while (size := parts[0].shape[axis]) > 1:
-            first, second = (np.arange(size // 2) + half for half in (0, size // 2))
-            lhs, rhs = ([p.take(index, axis) for p in parts] for index in (first, second))
+            first, second = slice(0, size // 2), slice(size // 2, 2 * (size // 2))
+            lhs, rhs = ([p[(slice(None),) * axis + (half,)] for p in parts] for half in (first, second))
             parts = self._combine(input, lhs, rhs)
         return tuple(self._result(p, x, axis) for p, x in zip(parts, input, strict=True))
 

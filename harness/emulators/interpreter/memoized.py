@@ -42,13 +42,12 @@ def _block_type(self: Any, element_ty: Any, shape: Any) -> None:
 
 
 def _tensor(self: Any, handle: Any, type: Any) -> None:
-    if not isinstance(type.scalar, tl.dtype) or isinstance(type.scalar, tl.pointer_type):
-        _new_tensor(self, handle, type)
-        return
     known = _tensors.get(type.name)
     if known is None:
         _new_tensor(self, handle, type)
-        known = _tensors[type.name] = {name: value for name, value in vars(self).items() if name != "handle"}
+        if isinstance(type.scalar, tl.dtype) and not isinstance(type.scalar, tl.pointer_type):
+            _tensors[type.name] = {name: value for name, value in vars(self).items() if name != "handle"}
+        return
     vars(self).update(known)
     self.handle, self.type = handle, type
 
