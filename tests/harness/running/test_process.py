@@ -142,6 +142,7 @@ def test_a_process_that_dies_costs_its_task(code, said):
     found = worker.perform(TASK, Settings(), 7.0)
     assert (found.status, found.cause) == (Status.ERROR, Cause.WORKER_DIED) and worker.process is None
     assert found.reason.startswith(f"the worker process died while running the kernel: {said}")
+    assert worker.started[0].waited[0] == 5, "which it may take to end"
 
 
 @pytest.mark.parametrize("end", ["late", None])
@@ -156,6 +157,9 @@ def test_a_verdict_survives_what_the_search_for_its_cause_costs(end):
 def test_a_process_is_stopped_once_and_with_all_that_it_started(nothing_is_killed):
     worker = Scripted()
     worker.stop()
+    worker._start()
+    worker.stop()  # before it was asked anything
+    nothing_is_killed.clear()
     worker._start()
     child, joined, closed = worker.process, [], []
     worker.pump = SimpleNamespace(join=lambda timeout: joined.append(timeout))
