@@ -10,6 +10,7 @@ here. Numbers of 1e30 and more stand for "masked" in many kernels, and neither c
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Callable, Sequence
@@ -90,12 +91,8 @@ def bisect(play: Play, bound: float) -> Divergence:
 
     def show(event: Event, reads: Sequence[Any], writes: Sequence[Any]) -> None:
         values = [np.array(t.f32()) if comparable(t) else None for t in writes]
-        while not done.is_set():
-            try:
-                return replayed.put((event.op, event.line, values), timeout=0.05)
-            except queue.Full:
-                continue
-        raise _Stop
+        if not put_when_room(replayed, done, (event.op, event.line, values)):
+            raise _Stop
 
     def replay() -> None:
         try:
@@ -125,14 +122,13 @@ def bisect(play: Play, bound: float) -> Divergence:
     return found
 
 
-def put_when_room(replayed: queue.Queue[Any], done: threading.Event, item: Any) -> None:
-    """Put an item as soon as there is room, unless nobody waits for it any more."""
+def put_when_room(replayed: queue.Queue[Any], done: threading.Event, item: Any) -> bool:
+    """Whether an item was put, as soon as there was room; not if nobody waits for it any more."""
     while not done.is_set():
-        try:
-            return replayed.put(item, timeout=0.05)
-        except queue.Full:
-            continue
-    return None
+        with contextlib.suppress(queue.Full):
+            replayed.put(item, timeout=0.05)
+            return True
+    return False
 
 
 def _next(replayed: queue.Queue[Any], thread: threading.Thread) -> Any:

@@ -261,6 +261,12 @@ def test_the_unit_of_one_element_is_what_moves_it():
     assert unit[3, 4] > 500 * 2.0**-24 and unit[5, 1] < 1e-2 * unit[3, 4]
 
 
+def test_a_unit_is_what_one_rounding_of_variance_one_moves():
+    problem = problem_of(20000, reference=lambda x: 1.0 + 1000 * (x - 1) / x)
+    unit = local_units.local_unit(problem.on({"x": np.ones(20000, np.float32)}))
+    assert unit.min() == pytest.approx(1000 * 2.0**-24, rel=0.03), "what all elements have in common at least"
+
+
 def test_large_cases_have_no_units(monkeypatch):
     problem = problem_of(40)
     monkeypatch.setattr(local_units, "LOCAL_LIMIT", 40)

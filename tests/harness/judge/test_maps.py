@@ -150,3 +150,7 @@ def test_several_slices_are_told_as_such_and_one_by_its_number():
     one, two = flags((4, 5, 6), 2), flags((4, 5, 6), slice(1, 3))
     assert description.region(None, one, names)[0] == "all failures are in B = 2 only (of 4): every element there"
     assert description.region(None, two, names)[0] == "all failures are in indices 1-2 of B: every element there"
+
+
+def test_where_every_axis_fails_throughout_there_is_no_box():
+    assert description.region(None, np.eye(4, dtype=bool), ["M", "N"]) is None

@@ -138,3 +138,11 @@ def test_an_offset_may_vary_by_a_fiftieth(others, said):
     reference = 64 * SPREAD
     found = multiple(reference + np.where(np.arange(100) % 10 < 6, 50.0, others), reference)
     assert (found == "every element is off by the same 50") is said
+
+
+@pytest.mark.parametrize(("off", "told"), [(1.0, False), (1.0625, True)])
+def test_exactly_a_twentieth_of_the_spread_is_not_beyond_it(off, told):
+    reference = np.repeat([-20.0, 0.0, 20.0], 40) + 1000
+    reference[40:80] = 1000 + np.linspace(-20, 20, 40)
+    assert float(np.median(np.abs(reference - np.median(reference)))) == 20.0
+    assert (multiple(reference + off, reference) is not None) is told

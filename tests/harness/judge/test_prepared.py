@@ -1,5 +1,6 @@
 """What is prepared of a case with several outputs, and whose verdict is that of all."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import ml_dtypes
@@ -155,6 +156,12 @@ def test_some_outputs_may_be_zero_which_then_are_so_exactly():
     assert (tolerance.source, tolerance.rtol, tolerance.atol, tolerance.regime) == ("dtype", 0.0, 0.0, "normal")
     assert found.judge({"zero": 0 * X, "x": X.copy()}).status is Status.PASSED
     assert found.judge({"zero": 0 * X + FLOAT(1e-30), "x": X.copy()}).output == "zero"
+
+
+def test_integers_may_all_be_zero_where_the_regime_makes_them_so():
+    problem = problem_of(lambda x: 0 * x, "int32", {"x": X.astype(np.int32)})
+    ties = replace(problem, case=replace(problem.case, regime="constant-rows"))
+    assert prepare(ties).first.expected.tolerance.source == "dtype"
 
 
 def test_not_all_may_be():

@@ -32,11 +32,13 @@ class Child:
 
     def __init__(self, code=None):
         self.code, self.killed, self.stdin, self.stdout = code, 0, io.BytesIO(), io.BytesIO()
+        self.waited = []
 
     def poll(self):
         return self.code
 
     def wait(self, timeout=None):
+        self.waited.append(timeout)
         if self.code is None:
             raise subprocess.TimeoutExpired("child", timeout)
         return self.code
@@ -140,6 +142,7 @@ def test_a_process_that_dies_costs_its_task(code, said):
     found = worker.perform(TASK, Settings(), 7.0)
     assert (found.status, found.cause) == (Status.ERROR, Cause.WORKER_DIED) and worker.process is None
     assert found.reason.startswith(f"the worker process died while running the kernel: {said}")
+    assert worker.started[0].waited[0] == 5, "which it may take to end"
 
 
 @pytest.mark.parametrize("end", ["late", None])
@@ -155,6 +158,9 @@ def test_a_process_is_stopped_once_and_with_all_that_it_started(nothing_is_kille
     worker = Scripted()
     worker.stop()
     worker._start()
+    worker.stop()  # before it was asked anything
+    nothing_is_killed.clear()
+    worker._start()
     child, joined, closed = worker.process, [], []
     worker.pump = SimpleNamespace(join=lambda timeout: joined.append(timeout))
     worker.stack = SimpleNamespace(close=lambda: closed.append(1))
@@ -162,8 +168,24 @@ def test_a_process_is_stopped_once_and_with_all_that_it_started(nothing_is_kille
         pass
     assert worker.process is None and worker.pump is None and child.stdin.closed and child.killed == 1
     assert nothing_is_killed == [123] and joined == [0.5] and closed == [1]
+    assert child.waited == [0.5, None], "it may end by itself first"
     worker.stop()
     assert child.killed == 1
+
+
+@pytest.mark.parametrize("number", [17, None])
+def test_a_fork_keeps_the_file_of_its_stack_where_there_is_one(monkeypatch, number):
+    made = []
+    file = None if number is None else SimpleNamespace(fileno=lambda: number)
+    monkeypatch.setattr(room.crash_location, "open_file", lambda: file)
+    monkeypatch.setattr(room, "Forked", lambda main, keep: made.append((main, keep)) or Child())
+    worker = WorkerProcess()
+    worker.fork({None: {}})
+    ((main, keep),) = made
+    served = []
+    monkeypatch.setattr("triptych.harness.running.worker.serve", lambda *words: served.append(words))
+    main()
+    assert keep == number and served == [(number, {None: {}})] and worker.stack is file
 
 
 def test_another_thread_may_end_a_process_and_nothing_else(nothing_is_killed):

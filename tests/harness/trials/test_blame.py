@@ -155,6 +155,10 @@ def test_an_error_that_the_norm_alone_sees_is_told_as_the_verdict_has_it():
     assert verdict.metrics.mismatches == 0 and attribution.extent(verdict) == f": {verdict.reason}"
 
 
+def test_what_cannot_be_compared_is_told_as_the_verdict_has_it():
+    assert attribution.extent(prepared_of().judge(None)).startswith(": the kernel returned None")
+
+
 FIRST, INFINITY, NAN = (
     divergence.Finding(SimpleNamespace(op=op, line=("f.py", 3)), i, ["a"], ["b"], difference)
     for i, (op, difference) in enumerate((("tensor_copy", 0.25), ("activation", 0.0), ("reciprocal", np.inf)), 1)

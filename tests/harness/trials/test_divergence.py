@@ -230,11 +230,11 @@ def test_a_replay_that_lives_is_waited_for():
 
 def test_nothing_is_put_where_nobody_waits():
     done, full = threading.Event(), queue.Queue(1)
-    divergence.put_when_room(full, done, "first")
+    assert divergence.put_when_room(full, done, "first")
     assert full.get_nowait() == "first"
     full.put("there")
     done.set()
-    divergence.put_when_room(full, done, "second")
+    assert not divergence.put_when_room(full, done, "second")
     assert full.get_nowait() == "there" and full.empty()
 
 
@@ -255,6 +255,21 @@ def test_the_replay_has_ended_when_both_are_over():
 
     divergence.bisect(run, 0.5)
     assert ended == ["replay"]
+
+
+def test_a_replay_that_is_far_ahead_waits_and_ends_with_the_run(monkeypatch):
+    """It is ahead by a few instructions, and leaves the rest where the run ended early."""
+    monkeypatch.setattr(divergence, "comparable", lambda tensor: False)
+    played = []
+
+    def run(options):
+        for i in range(100 if not options.round_low_precision else 2):
+            options.observe(SimpleNamespace(op="copy", line=("f.py", i), label="copy"), [], [])
+            if not options.round_low_precision:
+                played.append(i)
+
+    found = divergence.bisect(run, 0.5)
+    assert found.instructions == 2 and len(played) <= 2 + divergence.AHEAD
 
 
 def watched(reads, writes, found=None):
