@@ -17,7 +17,7 @@ from triptych.harness.ops.op import SHORT_SET
 from triptych.harness.running.request import Request
 
 FOLDER = Path(parser.__file__).parents[1]
-SHARED = {"__init__", "cli", "new_template"}
+SHARED = {"__init__", "cli", "new_template", "allocating", "hub_folder", "single_file"}
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
