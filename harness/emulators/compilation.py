@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import triton
 from triton.compiler import ASTSource
+from triton.experimental.gluon._runtime import GluonASTSource
 from triton.runtime.autotuner import Autotuner
 from triton.runtime.jit import JITFunction, mangle_type
 
@@ -143,7 +144,8 @@ def built(kernel: JITFunction, arguments: dict[str, Any], target: str) -> Any:
         divisible = value.data_ptr() if hasattr(value, "data_ptr") else value
         if isinstance(divisible, int) and not isinstance(divisible, bool) and divisible % 16 == 0:
             attributes[(index,)] = [["tt.divisibility", 16]]
-    source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=attributes)
+    kind = GluonASTSource if kernel.is_gluon() else ASTSource
+    source = kind(fn=kernel, signature=signature, constexprs=constants, attrs=attributes)
     try:
         # Triton prints the whole assembly where the assembler fails.
         with pretend(DEVICES[target]), redirect_stdout(io.StringIO()):
@@ -169,7 +171,7 @@ def account(compiled: Any, kernel: JITFunction, arguments: dict[str, Any], targe
         num_warps=warps,
         num_stages=compiled.metadata.num_stages,
         matrix_instructions=tuple(name for name in MATRIX_INSTRUCTIONS if name in text),
-        dots=dots_of(compiled.asm["ttir"]),
+        dots=dots_of(compiled.asm["ttgir" if kernel.is_gluon() else "ttir"]),
         occupancy=occupancy(
             DEVICES[target], registers=registers, shared_bytes=shared, num_warps=warps, tensor_columns=columns
         ),
@@ -181,11 +183,14 @@ def account(compiled: Any, kernel: JITFunction, arguments: dict[str, Any], targe
     )
 
 
-DOT = re.compile(r"tt\.dot(?:_scaled)? .*?(?:inputPrecision = (\w+).*?)?: tensor<(?:\d+x)+(\w+)>")
+DOT = re.compile(
+    r"(?:tt\.dot|tt\.dot_scaled|ttng\.warp_group_dot|ttng\.tc_gen5_mma\w*) .*?(?:inputPrecision = (\w+).*?)?"
+    r": (?:tensor|!ttg\.memdesc)<(?:\d+x)+(\w+)"
+)
 
 
 def dots_of(ttir: str) -> tuple[str, ...]:
-    """What `tl.dot` multiplies, from Triton's first stage: see `CompiledKernel.dots`."""
+    """What `tl.dot` multiplies, or Gluon's products, from Triton's first stage of each: see `CompiledKernel.dots`."""
     found = (precision if precision and dtype == "f32" else dtype for precision, dtype in DOT.findall(ttir))
     return tuple(dict.fromkeys(found))
 
