@@ -14,7 +14,7 @@ from triptych.harness.backends.base import KernelFault, file_of
 from triptych.harness.backends.triton_launcher import held_dtype, launcher_of
 from triptych.harness.dtypes import dtype_of
 from triptych.harness.emulators.compilation import CompiledKernel, compiled, launches_of
-from triptych.harness.emulators.devices import DEVICES
+from triptych.harness.emulators.devices import DEVICES, pretend
 from triptych.harness.emulators.errors import EmulationError
 from triptych.harness.judge.problem import Problem
 from triptych.harness.ops import loading
@@ -52,7 +52,7 @@ def compilations(ops: Iterable[Op], selection: Selection, targets: Iterable[str]
         for target in targets if op.triton is not None else ():
             found: dict[str, Compilation] = {}
             for _, case in sizes_once(op, selection):
-                for one in of_case(op, case, target) if BACKENDS["triton"].supports(op, case, None) is None else ():
+                for one in of_case(op, case, target):
                     key = f"{case.dtype} {one.kernel} {one.fault}"
                     cases = (*found[key].cases, case.name) if key in found else one.cases
                     found[key] = replace(one, cases=tuple(dict.fromkeys(cases)))
@@ -60,8 +60,14 @@ def compilations(ops: Iterable[Op], selection: Selection, targets: Iterable[str]
 
 
 def of_case(op: Op, case: Case, target: str) -> Iterator[Compilation]:
-    """Every kernel that an op's launcher launches for a case; the last has none where something fails."""
+    """Every kernel that an op's launcher launches for a case, none where the op says that it does not take it there.
+
+    The last has no kernel where something fails.
+    """
     one = Compilation(op.name, case.dtype, (case.name,), target, None)
+    with pretend(DEVICES[target]):
+        if BACKENDS["triton"].supports(op, case, None) is not None:
+            return
     try:
         problem = shaped(op, case)
         with launcher_of(problem) as (launcher, writes):
