@@ -8,6 +8,8 @@ the binary, read by the `cuobjdump` in Triton's wheel, or, for AMD, from the met
 
 from __future__ import annotations
 
+import atexit
+import gc
 import io
 import re
 import subprocess
@@ -36,6 +38,7 @@ from triptych.harness.emulators.memory import Memory
 from triptych.harness.emulators.occupancy import Occupancy, occupancy
 
 TARGETS = tuple(DEVICES)
+atexit.register(gc.collect)  # or the bindings of Triton call what is left of a compilation of Gluon leaks, on stderr
 
 # The matrix instructions of each architecture, by what their names begin with in PTX or in AMD's assembly.
 MATRIX_INSTRUCTIONS = ("tcgen05.mma", "wgmma.mma_async", "mma.sync", "v_mfma")
@@ -53,6 +56,7 @@ class CompiledKernel:
     num_warps: int
     num_stages: int
     matrix_instructions: tuple[str, ...]  # which of MATRIX_INSTRUCTIONS appear; none: multiplied on ordinary units
+    one_by_one: bool  # whether each wgmma waits for the one before, because the assembler found that it must
     dots: tuple[
         str, ...
     ]  # dtypes that `tl.dot` multiplies, and the precision of float32 that is not multiplied as it is: "tf32"
@@ -172,6 +176,7 @@ def account(compiled: Any, kernel: JITFunction, arguments: dict[str, Any], targe
         num_stages=compiled.metadata.num_stages,
         matrix_instructions=tuple(name for name in MATRIX_INSTRUCTIONS if name in text),
         dots=dots_of(compiled.asm["ttgir" if kernel.is_gluon() else "ttir"]),
+        one_by_one="wgmma.mma_async" in text and waits_in(compiled.asm["cubin"]) > text.count("wgmma.commit_group"),
         occupancy=occupancy(
             DEVICES[target], registers=registers, shared_bytes=shared, num_warps=warps, tensor_columns=columns
         ),
@@ -203,16 +208,31 @@ def reason(error: BaseException) -> str:
 
 
 def _nvidia(cubin: bytes) -> tuple[int, int]:
-    """(registers, bytes of stack) from the binary itself, by the `cuobjdump` of Triton's wheel."""
-    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    """(registers, bytes of stack) from the binary itself."""
+    account = _of_binary(cubin, "cuobjdump", "-res-usage")
+    found = re.search(r"REG:(\d+) STACK:(\d+)", account)
+    if found is None:
+        raise EmulationError(f"cuobjdump gives no register count: {account.strip()}")
+    return int(found[1]), int(found[2])
+
+
+def waits_in(cubin: bytes) -> int:
+    """How many matrix instructions of Hopper's in a binary end a group, which is what can be waited for.
+
+    As many as the groups of the PTX. Where ptxas finds too few registers, or that an accumulator is read amid a group,
+    each instruction ends one of its own and is waited for at once (its notes C7510 to C7515, which Triton does not show).
+    """
+    return len(re.findall(r"\b[HQI]GMMA\b.*\bgsb0\b", _of_binary(cubin, "nvdisasm")))
+
+
+def _of_binary(cubin: bytes, tool: str, *options: str) -> str:
+    """What a tool of Triton's wheel says of a binary."""
+    path = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / tool
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
-        account = subprocess.run([str(tool), "-res-usage", file.name], check=True, capture_output=True, text=True)
-    found = re.search(r"REG:(\d+) STACK:(\d+)", account.stdout + account.stderr)
-    if found is None:
-        raise EmulationError(f"cuobjdump gives no register count: {account.stdout.strip()}")
-    return int(found[1]), int(found[2])
+        said = subprocess.run([str(path), *options, file.name], check=True, capture_output=True, text=True)
+    return said.stdout + said.stderr
 
 
 def _amd(assembly: str) -> tuple[int, int]:

@@ -111,6 +111,8 @@ def fault_of(kernel: CompiledKernel) -> str:
         return f"{kernel.spills_bytes} bytes a thread spill from registers to memory; take smaller tiles or more warps"
     if kernel.misses_matrix_unit:
         return f"products of {', '.join(kernel.dots)} are made on ordinary units, where a matrix unit could make them"
+    if kernel.one_by_one:
+        return "each wgmma waits for the one before: it needs more registers, or its accumulator is read amid products"
     return ""
 
 
