@@ -45,8 +45,8 @@ D = gl.constexpr(128)
 ROWS = gl.constexpr(64)  # of a consumer: what one wgmma multiplies
 BLOCK_N = gl.constexpr(128)
 STAGES = gl.constexpr(2)
-# 504 = 3 * 168 registers are shared out. With fewer than 72 for the producer, ptxas takes the whole kernel to be short of
-# them and makes every wgmma wait for the one before.
+# 504 = 3 * 168 registers are shared out. The producer needs fewer than 72, but with 24 for it ptxas took variants of this
+# kernel to be short of registers, and then makes every wgmma wait for the one before.
 CONSUMER_REGISTERS = gl.constexpr(216)
 PRODUCER_REGISTERS = gl.constexpr(72)
 MOST_REGISTERS = 168  # of a thread, on average: 65536 for 384 threads
