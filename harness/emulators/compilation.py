@@ -11,6 +11,7 @@ from __future__ import annotations
 import atexit
 import gc
 import io
+import math
 import re
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import triton
@@ -32,7 +33,7 @@ from triptych.harness.emulators.devices import DEVICES, pretend
 from triptych.harness.emulators.errors import EmulationError
 from triptych.harness.emulators.interpreter.hosting import on_the_host
 from triptych.harness.emulators.interpreter.language import Patches
-from triptych.harness.emulators.interpreter.launching import configurations, run_with
+from triptych.harness.emulators.interpreter.launching import configurations, dimensions_of, run_with
 from triptych.harness.emulators.interpreter.tensors import shape_only
 from triptych.harness.emulators.memory import Memory
 from triptych.harness.emulators.occupancy import Occupancy, occupancy
@@ -42,6 +43,14 @@ atexit.register(gc.collect)  # or the bindings of Triton call what is left of a 
 
 # The matrix instructions of each architecture, by what their names begin with in PTX or in AMD's assembly.
 MATRIX_INSTRUCTIONS = ("tcgen05.mma", "wgmma.mma_async", "mma.sync", "v_mfma")
+
+
+class Launch(NamedTuple):
+    """What a launcher would launch."""
+
+    kernel: JITFunction
+    arguments: dict[str, Any]
+    programs: int  # of the whole grid
 
 
 @dataclass(frozen=True)
@@ -80,18 +89,18 @@ def compile_launcher(
     `shapes` names the launcher's tensors, `out` among them. Raises `EmulationError` for an unknown target.
     """
     sizes = {name: (tuple(shape), dtype) for name, shape in shapes.items()}
-    return [compiled(*launch, target) for launch in launches_of(launcher, sizes, target, **params)]
+    return [compiled(launch, target) for launch in launches_of(launcher, sizes, target, **params)]
 
 
-def compiled(kernel: JITFunction, arguments: dict[str, Any], target: str) -> CompiledKernel:
+def compiled(launch: Launch, target: str) -> CompiledKernel:
     """One launch, compiled for `target`, and what it costs there."""
-    return account(built(kernel, arguments, target), kernel, arguments, target)
+    return account(built(launch, target), launch, target)
 
 
 def launches_of(
     launcher: Callable[..., Any], tensors: Mapping[str, tuple[tuple[int, ...], Any]], target: str, **params: Any
-) -> list[tuple[JITFunction, dict[str, Any]]]:
-    """(kernel, arguments) of every launch that the launcher would make on `target`.
+) -> list[Launch]:
+    """Every launch that the launcher would make on `target`.
 
     An autotuned kernel is launched in each of its configurations.
 
@@ -111,12 +120,14 @@ def launches_of(
 
 
 @contextmanager
-def recorded() -> Iterator[list[tuple[JITFunction, dict[str, Any]]]]:
-    """Every launch within is remembered, (kernel, arguments), and none is made."""
-    launches: list[tuple[JITFunction, dict[str, Any]]] = []
+def recorded() -> Iterator[list[Launch]]:
+    """Every launch within is remembered, and none is made."""
+    launches: list[Launch] = []
 
     def run(self: Any, *args: Any, grid: Any, warmup: bool, **named: Any) -> None:
-        launches.append((self, dict(zip(self.arg_names, args, strict=False)) | named))
+        arguments = dict(zip(self.arg_names, args, strict=False)) | named
+        defaults = {p.name: p.default for p in self.params if p.has_default}
+        launches.append(Launch(self, arguments, math.prod(dimensions_of(grid, defaults | arguments))))
 
     with ExitStack() as stack:
         patches = Patches(stack)
@@ -131,8 +142,9 @@ def every_configuration(tuner: Any, *args: Any, **named: Any) -> None:
         run_with(tuner, config, args, named)
 
 
-def built(kernel: JITFunction, arguments: dict[str, Any], target: str) -> Any:
+def built(launch: Launch, target: str) -> Any:
     """A launch as `triton.compile` gives it for `target`: every stage of it (`asm`) and its `metadata`."""
+    kernel, arguments, _ = launch
     signature: dict[str, str] = {}
     constants: dict[str, Any] = {}
     attributes: dict[tuple[int, ...], list[Any]] = {}
@@ -158,8 +170,9 @@ def built(kernel: JITFunction, arguments: dict[str, Any], target: str) -> Any:
         raise EmulationError(f"{kernel.fn.__name__} does not compile for {target}: {reason(error)}") from error
 
 
-def account(compiled: Any, kernel: JITFunction, arguments: dict[str, Any], target: str) -> CompiledKernel:
+def account(compiled: Any, launch: Launch, target: str) -> CompiledKernel:
     """What a compiled kernel costs."""
+    kernel, arguments, _ = launch
     cuda = DEVICES[target].backend == "cuda"
     text = compiled.asm["ptx" if cuda else "amdgcn"]
     registers, spills = _nvidia(compiled.asm["cubin"]) if cuda else _amd(text)

@@ -75,7 +75,7 @@ def of_case(op: Op, case: Case, target: str) -> Iterator[Compilation]:
             tensors |= {parameter: problem.memory_of(name) for parameter, name in writes.items()}
             tensors = {name: (shape, held_dtype(dtype)) for name, (shape, dtype) in tensors.items()}
             for launch in launches_of(launcher, tensors, target, **case.params):
-                kernel = compiled(*launch, target)
+                kernel = compiled(launch, target)
                 yield replace(one, kernel=kernel, fault=fault_of(kernel))
     except (EmulationError, KernelFault) as error:
         yield replace(one, fault=str(error))

@@ -58,7 +58,7 @@ def test_a_split_product_agrees_and_repeats_its_bits(name, told):
     launcher, arrays, params = PRODUCTS[name]
     right = expected(name, arrays)
     tensors = {key: (x.shape, x.dtype) for key, x in arrays.items()} | {"out": (right.shape, BFLOAT16)}
-    split = [given for _, given in launches_of(launcher, tensors, "sm_90", **params) if given.get("SPLIT", 1) > 1]
+    split = [given for _, given, _ in launches_of(launcher, tensors, "sm_90", **params) if given.get("SPLIT", 1) > 1]
     assert len(split) == 2, "a product in parts and their sum"
     told("sm_90")
     out, again = np.empty(right.shape, BFLOAT16), np.empty(right.shape, BFLOAT16)
@@ -72,7 +72,7 @@ def test_a_split_product_agrees_and_repeats_its_bits(name, told):
 def test_with_tiles_for_every_processor_nothing_is_split(launcher):
     names = ("lhsT", "rhs") if launcher is matmul else ("x", "w")
     tensors = {name: ((4096, 4096), BFLOAT16) for name in (*names, "out")}
-    ((_, given),) = launches_of(launcher, tensors, "sm_90")
+    ((_, given, _),) = launches_of(launcher, tensors, "sm_90")
     assert given["SPLIT"] == 1
 
 

@@ -131,8 +131,8 @@ def test_values_are_those_of_the_rule(rule):
 @pytest.mark.parametrize("rule", RULES)
 def test_the_compiler_follows_the_rule(rule):
     _, found, given = RULES[rule]
-    ((kernel, arguments),) = launches_of(launch, TENSORS, "sm_90", rule=rule, **given)
-    assert re.search(found, built(kernel, arguments, "sm_90").asm["ttir"])
+    (one,) = launches_of(launch, TENSORS, "sm_90", rule=rule, **given)
+    assert re.search(found, built(one, "sm_90").asm["ttir"])
 
 
 def test_the_rules_can_be_told_apart():
@@ -146,8 +146,8 @@ def test_an_argument_that_is_one_is_a_constant():
     x, out = np.full(N, 127).astype(BFLOAT16), np.zeros(N, np.float32)
     interpret(launch, {"x": x}, out, rule="integer", n=1)
     assert np.all(out == -128)
-    ((kernel, arguments),) = launches_of(launch, TENSORS, "sm_90", rule="integer", n=1)
-    text = built(kernel, arguments, "sm_90").asm["ttir"]
+    (one,) = launches_of(launch, TENSORS, "sm_90", rule="integer", n=1)
+    text = built(one, "sm_90").asm["ttir"]
     assert re.search(r"arith\.addi .*tensor<16xi8>", text)
 
 
@@ -165,9 +165,9 @@ def branching(x, out):
 def test_a_branch_on_a_block_is_an_error_as_for_the_compiler():
     with pytest.raises(KernelRaised, match=r"a block of shape \(16,\) is neither true nor false.*test_rules.py:\d+\)$"):
         interpret(branching, {"x": X}, np.zeros(N, BFLOAT16))
-    ((kernel, arguments),) = launches_of(branching, TENSORS, "sm_90")
+    (one,) = launches_of(branching, TENSORS, "sm_90")
     with pytest.raises(Exception, match="more than one value is ambiguous"):
-        built(kernel, arguments, "sm_90")
+        built(one, "sm_90")
 
 
 @triton.jit
