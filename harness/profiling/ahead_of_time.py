@@ -32,7 +32,8 @@ MOST_SPILLED = 128  # bytes of a thread, 32 registers: a few spill in branches t
 class Compilation:
     """One kernel of an op in one configuration on one target, or why there is none.
 
-    cases: those that launch it so. fault: what is wrong with it, one sentence; "" if nothing is.
+    cases: those that launch it so. launched: programs of its grid in the first of them. fault: what is wrong with it, one
+    sentence; "" if nothing is.
     """
 
     op: str
@@ -40,6 +41,7 @@ class Compilation:
     cases: tuple[str, ...]
     target: str
     kernel: CompiledKernel | None
+    launched: int = 0
     fault: str = ""
 
     def to_dict(self) -> dict[str, Any]:
@@ -76,7 +78,7 @@ def of_case(op: Op, case: Case, target: str) -> Iterator[Compilation]:
             tensors = {name: (shape, held_dtype(dtype)) for name, (shape, dtype) in tensors.items()}
             for launch in launches_of(launcher, tensors, target, **case.params):
                 kernel = compiled(launch, target)
-                yield replace(one, kernel=kernel, fault=fault_of(kernel))
+                yield replace(one, kernel=kernel, launched=launch.programs, fault=fault_of(kernel))
     except (EmulationError, KernelFault) as error:
         yield replace(one, fault=str(error))
     except Exception as error:
