@@ -233,7 +233,7 @@ def waits_in(cubin: bytes) -> int:
     """How many matrix instructions of Hopper's in a binary end a group, which is what can be waited for.
 
     As many as the groups of the PTX. Where ptxas finds too few registers, or that an accumulator is read amid a group,
-    each instruction ends one of its own and is waited for at once (its notes C7510 to C7515, which Triton does not show).
+    each instruction ends one of its own and is waited for at once (ptxas's notes C7510 to C7515, which Triton hides).
     """
     return len(re.findall(r"\b[HQI]GMMA\b.*\bgsb0\b", _of_binary(cubin, "nvdisasm")))
 

@@ -32,8 +32,8 @@ MOST_SPILLED = 128  # bytes of a thread, 32 registers: a few spill in branches t
 class Compilation:
     """One kernel of an op in one configuration on one target, or why there is none.
 
-    cases: those that launch it so. launched: programs of its grid in the first of them. fault: what is wrong with it, one
-    sentence; "" if nothing is.
+    cases: those that launch it so. launched: programs of its grid in the first of them. fault: what is wrong with it,
+    one sentence; "" if nothing is.
     """
 
     op: str

@@ -3,8 +3,8 @@
     least us = max(operations / peak of the dtype, bytes / bandwidth of the memory)
     waves    = programs launched / (programs that fit on a processor * processors)
 
-The last wave is a part of one as a rule, and takes as long as a whole one: full = waves / ceil(waves) is the share of the
-time for which all places are taken, if programs are alike.
+The last wave is a part of one as a rule, and takes as long as a whole one: full = waves / ceil(waves) is the share of
+the time for which all places are taken, if programs are alike.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Roofline:
 
 @dataclass(frozen=True)
 class Launched:
-    """One kernel of a case on one target, with how its grid fills the GPU; no waves where it does not compile or fit."""
+    """One kernel of a case on one target, and how its grid fills the GPU; no waves where it does not compile or fit."""
 
     compilation: Compilation
     waves: float | None = None

@@ -2,8 +2,8 @@
 
     q[B, H, Sq, 128]    k[B, Hkv, Sk, 128]    v[B, Hkv, Sk, 128]    out[B, H, Sq, 128]    h' = h // (H // Hkv)
 
-The same online softmax as attention.py, in Gluon, where the program says who does what, and when. A program has 128 rows
-of q and three roles, which run at the same time (Shah et al. 2024, FlashAttention-3):
+The same online softmax as attention.py, in Gluon, where the program says who does what, and when. A program has 128
+rows of q and three roles, which run at the same time (Shah et al. 2024, FlashAttention-3):
 
 * a *producer*, one warp: TMA copies tiles of BLOCK_N keys and values into two rings of STAGES places each;
 * two *consumers*, four warps and 64 rows each: wgmma multiplies from the rings and keeps scores and `acc` in registers.
@@ -45,8 +45,8 @@ D = gl.constexpr(128)
 ROWS = gl.constexpr(64)  # of a consumer: what one wgmma multiplies
 BLOCK_N = gl.constexpr(128)
 STAGES = gl.constexpr(2)
-# 504 = 3 * 168 registers are shared out. The producer needs fewer than 72, but with 24 for it ptxas took variants of this
-# kernel to be short of registers, and then makes every wgmma wait for the one before.
+# 504 = 3 * 168 registers are shared out. The producer needs fewer than 72, but with 24 for it ptxas took variants of
+# this kernel to be short of registers, and then makes every wgmma wait for the one before.
 CONSUMER_REGISTERS = gl.constexpr(216)
 PRODUCER_REGISTERS = gl.constexpr(72)
 MOST_REGISTERS = 168  # of a thread, on average: 65536 for 384 threads
@@ -58,20 +58,20 @@ WEIGHTS = gl.constexpr(gl.DotOperandLayout(0, SCORES.value, 2))  # of p, from re
 
 
 @gluon.jit
-def _softmax(s, m, l, last, first, scale, HIDES: gl.constexpr):
-    """(p, m, l, alpha) of scores s[ROWS, BLOCK_N] of the keys from `first` on; those behind `last[ROWS]` are hidden."""
+def _softmax(s, m_i, l_i, last, first, scale, HIDES: gl.constexpr):
+    """(p, m_i, l_i, alpha) of scores s[ROWS, BLOCK_N] of keys from `first` on; those behind `last[ROWS]` are hidden."""
     if HIDES:
         s = gl.where((first + gl.arange(0, BLOCK_N, layout=KEY))[None, :] <= last[:, None], s, float("-inf"))
-    m_now = gl.maximum(m, gl.max(s, 1) * scale)
-    base = gl.where(m_now == float("-inf"), 0.0, m_now)  # no key seen yet: exp2(-inf) = 0
+    m_new = gl.maximum(m_i, gl.max(s, 1) * scale)
+    base = gl.where(m_new == float("-inf"), 0.0, m_new)  # no key seen yet: exp2(-inf) = 0
     p = gl.exp2(s * scale - base[:, None])
-    alpha = gl.exp2(m - base)
-    return p, m_now, l * alpha + gl.sum(p, 1), alpha
+    alpha = gl.exp2(m_i - base)
+    return p, m_new, l_i * alpha + gl.sum(p, 1), alpha
 
 
 @gluon.jit
 def _step(
-    i, p, m, l, acc, q, rings, bars, last, tiles, scale, GROUP: gl.constexpr, HIDES: gl.constexpr,
+    i, p, m_i, l_i, acc, q, rings, bars, last, tiles, scale, GROUP: gl.constexpr, HIDES: gl.constexpr,
 ):  # fmt: skip
     """Scores of tile i and p @ v of the tile before, which is `p`'s; k_ready of tile i was waited for."""
     k_ring, v_ring = rings
@@ -87,13 +87,13 @@ def _step(
     mbarrier.arrive(turns.index(1 - GROUP), count=1)
     s = warpgroup_mma_wait(1, deps=(s,))
     mbarrier.arrive(k_empty.index(now), count=1)
-    p_now, m, l, alpha = _softmax(s, m, l, last, (tiles - 1 - i) * BLOCK_N, scale, HIDES)
+    p_now, m_i, l_i, alpha = _softmax(s, m_i, l_i, last, (tiles - 1 - i) * BLOCK_N, scale, HIDES)
     p_now = gl.convert_layout(p_now.to(q.dtype), WEIGHTS)
     # A loop, over which ptxas moves no exponential: behind the next line they would no longer run beside p @ v.
     mbarrier.wait(k_ready.index(after), ((i + 1) // STAGES) & 1, pred=i + 1 < tiles)
     o, p = warpgroup_mma_wait(0, deps=(acc, p))  # p, too: its registers are read until then
     mbarrier.arrive(v_empty.index(before), count=1)
-    return p_now, m, l, warpgroup_mma_init(o * alpha[:, None])
+    return p_now, m_i, l_i, warpgroup_mma_init(o * alpha[:, None])
 
 
 @gluon.jit
@@ -107,8 +107,8 @@ def _consumer(
     q = q_tile.index(GROUP).reshape([ROWS, D])
     rows = row + GROUP * ROWS + gl.arange(0, ROWS, layout=ROW)
     last = gl.minimum(rows + (Sk - Sq), Sk - 1) if CAUSAL else gl.full([ROWS], Sk - 1, gl.int32, layout=ROW)
-    m = gl.full([ROWS], float("-inf"), gl.float32, layout=ROW)
-    l = gl.zeros([ROWS], gl.float32, layout=ROW)
+    m_i = gl.full([ROWS], float("-inf"), gl.float32, layout=ROW)
+    l_i = gl.zeros([ROWS], gl.float32, layout=ROW)
     o = gl.zeros([ROWS, D], gl.float32, layout=SCORES)
     if tiles > 0:
         mbarrier.wait(q_ready, 0)
@@ -118,7 +118,7 @@ def _consumer(
         mbarrier.arrive(turns.index(1 - GROUP), count=1)
         s = warpgroup_mma_wait(0, deps=(s,))
         mbarrier.arrive(k_empty.index(0), count=1)
-        p, m, l, alpha = _softmax(s, m, l, last, (tiles - 1) * BLOCK_N, scale, True)
+        p, m_i, l_i, alpha = _softmax(s, m_i, l_i, last, (tiles - 1) * BLOCK_N, scale, True)
         p = gl.convert_layout(p.to(q.dtype), WEIGHTS)
         mbarrier.wait(k_ready.index(1 % STAGES), 1 // STAGES, pred=tiles > 1)
         acc = warpgroup_mma_init(o)
@@ -126,14 +126,14 @@ def _consumer(
         if CAUSAL:  # else tile 0 alone hides keys: those beyond the end
             begun = gl.maximum(hiding, 1)
             for i in range(1, hiding):
-                p, m, l, acc = _step(i, p, m, l, acc, q, rings, bars, last, tiles, scale, GROUP, HIDES=True)
+                p, m_i, l_i, acc = _step(i, p, m_i, l_i, acc, q, rings, bars, last, tiles, scale, GROUP, HIDES=True)
         for i in range(begun, tiles):
-            p, m, l, acc = _step(i, p, m, l, acc, q, rings, bars, last, tiles, scale, GROUP, HIDES=False)
+            p, m_i, l_i, acc = _step(i, p, m_i, l_i, acc, q, rings, bars, last, tiles, scale, GROUP, HIDES=False)
         place, filled = (tiles - 1) % STAGES, ((tiles - 1) // STAGES) & 1
         mbarrier.wait(v_ready.index(place), filled)
         acc = warpgroup_mma(p, v_ring.index(place).reshape([BLOCK_N, D]), acc, is_async=True)
         o, p = warpgroup_mma_wait(0, deps=(acc, p))
-    o = o / gl.where(l == 0, 1.0, l)[:, None]
+    o = o / gl.where(l_i == 0, 1.0, l_i)[:, None]
     q.store(o.to(q.dtype))  # where q was: this consumer alone read it
     fence_async_shared()
     tma.async_store(out, [b, h, row + GROUP * ROWS, 0], q_tile.index(GROUP))

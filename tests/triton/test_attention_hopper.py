@@ -73,16 +73,19 @@ FAULTS = {  # what is written, and what is written wrongly in its place
     "values before they are there": ("mbarrier.wait(v_ready.index(before), ((i - 1) // STAGES) & 1)\n", "pass\n"),
     "q before its second half": ("mbarrier.expect(q_ready, 2 * q", "mbarrier.expect(q_ready, 1 * q"),
     "a place that is never emptied": ("mbarrier.arrive(k_empty.index(now), count=1)\n", "pass\n"),
-    "a place emptied by one of two": ("mbarrier.init(v_empty.index(place), count=2)", "mbarrier.init(v_empty.index(place), count=1)"),
-    "a place emptied before its product ends": ("s = warpgroup_mma_wait(1, deps=(s,))", "s = warpgroup_mma_wait(2, deps=(s,))"),
+    "a place emptied by one of two": ("v_empty.index(place), count=2", "v_empty.index(place), count=1"),
+    "a place emptied before its product ends": ("warpgroup_mma_wait(1, deps=(s,))", "warpgroup_mma_wait(2, deps=(s,))"),
     "the wrong parity": ("((i // STAGES) & 1) ^ 1", "(i // STAGES) & 1"),
     "the same turn for both": ("(i & 1) ^ (1 - GROUP)", "(i & 1)"),
-    "registers that are written amid a product": ("o, p = warpgroup_mma_wait(0, deps=(acc, p))  #", "o = warpgroup_mma_wait(0, deps=(acc,))  #"),
+    "registers that are written amid a product": (
+        "o, p = warpgroup_mma_wait(0, deps=(acc, p))  #",
+        "o = warpgroup_mma_wait(0, deps=(acc,))  #",
+    ),
     "no fence before the copy out": ("    fence_async_shared()\n    tma.async_store", "    tma.async_store"),
     "an end before the copy out": ("    tma.store_wait(0)\n", ""),
     "a tile too few in the mask": ("tiles - gl.minimum(whole, tiles)", "tiles - gl.minimum(whole + 1, tiles)"),
     "no rescaling": ("o * alpha[:, None]", "o * 1.0"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -131,7 +134,7 @@ def test_it_compiles_to_wgmma_and_tma_without_spills_in_its_loops(causal):
 @pytest.mark.slow
 def test_products_that_wait_for_each_other_are_told(tmp_path):
     """Scores that are read while they may still be under way: ptxas makes every wgmma of the kernel wait."""
-    launcher = changed(tmp_path, ("s = warpgroup_mma_wait(1, deps=(s,))", "s = warpgroup_mma_wait(2, deps=(s,))"))
+    launcher = changed(tmp_path, FAULTS["a place emptied before its product ends"])
     sizes = {"q": (1, 1, 512, 128), "k": (1, 1, 512, 128), "v": (1, 1, 512, 128), "out": (1, 1, 512, 128)}
     (found,) = compile_launcher(launcher, sizes, BFLOAT16, "sm_90")
     assert found.one_by_one and "each wgmma waits for the one before" in fault_of(found)

@@ -181,8 +181,9 @@ def small_heads(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def row(name: str, version: str, **options: Any) -> Op:
+    equation = "out[B, H, Sq, D] = softmax(q @ k.T / sqrt(D)) @ v; q[B, H, Sq, D], k and v[B, Hkv, Sk, D]"
     common: dict[str, Any] = {
-        "summary": f"out[B, H, Sq, D] = softmax(q @ k.T / sqrt(D)) @ v; q[B, H, Sq, D], k and v[B, Hkv, Sk, D]; {version}",
+        "summary": f"{equation}; {version}",
         "axes": ("B", "H", "Hkv", "Sq", "Sk", "D"),
         "inputs": inputs,
         "shapes": {"q": ("B", "H", "Sq", "D"), "k": ("B", "Hkv", "Sk", "D"), "v": ("B", "Hkv", "Sk", "D")},

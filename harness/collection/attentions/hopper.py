@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from triptych.harness.collection import llama
 from triptych.harness.collection.attentions import forward
 from triptych.harness.collection.attentions.forward import row, sizes
@@ -36,6 +38,11 @@ def gpu_of_triton() -> str:
     return f"{target.backend} {target.arch}"
 
 
+def prefills(long: bool) -> list[dict[str, Any]]:
+    """Of the models whose heads have as many numbers."""
+    return [case for case in llama.attentions(long) if case["D"] == D and "prefill" in case["name"]]
+
+
 OPS = (
     row(
         "attention_hopper",
@@ -51,8 +58,8 @@ OPS = (
                 sizes(1, 1, 300, 140, D, True),
             ],
             "adversarial": [sizes(1, 1, 67, 150, D, causal, regime) for regime in HARD for causal in (True, False)],
-            "model": [case for case in llama.attentions(long=False) if case["D"] == D and "prefill" in case["name"]],
-            "model-long": [case for case in llama.attentions(long=True) if case["D"] == D and "prefill" in case["name"]],
+            "model": prefills(long=False),
+            "model-long": prefills(long=True),
         },
         limits={"D": D},
         dtypes=("bfloat16", "float16"),

@@ -184,7 +184,7 @@ def add_profile(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--backend",
         choices=("nki-sim", "triton"),
-        help="NKI kernels on the simulator, or Triton kernels as their compiler sees them (default: as the targets say)",
+        help="NKI kernels on the simulator, or Triton's as the compiler sees them (default: as the targets say)",
     )
     group.add_argument(
         "--target",

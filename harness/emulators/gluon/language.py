@@ -1,5 +1,7 @@
 """The names of Gluon that the emulation has, as one program's roles call them; every other name is refused.
 
+Of those with an effect:
+
     warpgroup_mma     acc = a b + acc in float32, from shared memory when the tensor cores get to it
     tma.async_load    a block to shared memory, then its bytes counted at the barrier
     mbarrier.expect   so many bytes more in this phase, and one arrival
@@ -93,7 +95,9 @@ class Program:
 
     # Copies
 
-    def async_load(self, source: Descriptor, at: Sequence[int], barrier: Barrier, result: Shared, pred: Any = True) -> None:
+    def async_load(
+        self, source: Descriptor, at: Sequence[int], barrier: Barrier, result: Shared, pred: Any = True
+    ) -> None:
         if not pred:
             return
         if result.shape != source.block_shape or result.dtype != source.dtype:
@@ -135,8 +139,7 @@ class Program:
         before = acc if isinstance(acc, Product) else Product(acc)
         made = Product(None)
         made.operand = a if isinstance(a, Block) else None
-        (m, k), (k_b, n) = a.shape, b.shape
-        if k != k_b or a.dtype != b.dtype:
+        if a.shape[1] != b.shape[0] or a.dtype != b.dtype:
             raise EmulationError(f"a product of {a.dtype}{list(a.shape)} and {b.dtype}{b.shape}")
 
         def end() -> None:
@@ -182,8 +185,8 @@ class Program:
 
     def names(self, gluon: Any, hopper: Any) -> dict[int, Any]:
         """What stands for each module and function of Gluon, by the `id` of the real one."""
-        mbarrier = {"MBarrierLayout": BarrierLayout, **{n: getattr(self, n) for n in ("init", "wait", "arrive", "expect")}}
-        mbarrier["invalidate"] = lambda barrier: None
+        mbarrier = {name: getattr(self, name) for name in ("init", "wait", "arrive", "expect")}
+        mbarrier |= {"MBarrierLayout": BarrierLayout, "invalidate": lambda barrier: None}
         tma = {name: getattr(self, name) for name in ("async_load", "async_store", "store_wait")}
         functions = {"warpgroup_mma_init": Product, "fence_async_shared": self.fence_async_shared}
         functions |= {name: getattr(self, name) for name in ("warpgroup_mma", "warpgroup_mma_wait")}

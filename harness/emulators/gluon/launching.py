@@ -24,7 +24,7 @@ SEED = 0  # of the first program's order
 
 
 def launch(builder: CheckedBuilder, kernel: Any, grid: Any, args: tuple[Any, ...], named: dict[str, Any]) -> None:
-    """`kernel[grid](*args, **named)`, on the memory of `builder` and in its order; the roles of each in one of chance."""
+    """`kernel[grid](*args, **named)`, on the memory of `builder` and in its order; roles in an order of chance."""
     if builder.holds_wide:
         raise NotEmulated("Gluon is emulated in its own precisions alone")
     given = arguments_of(kernel, args, named)

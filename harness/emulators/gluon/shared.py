@@ -37,10 +37,7 @@ class Shared:
     def slice(self, start: int, length: int, dim: int = 0) -> Shared:
         if not 0 <= start <= start + length <= self.array.shape[dim]:
             raise EmulationError(f"slice {int(start)} to {int(start + length)} of {self.array.shape[dim]}")
-        return self._view(np.take(self.array, range(0), dim) if not length else self._slice(start, length, dim))
-
-    def _slice(self, start: int, length: int, dim: int) -> Array:
-        return self.array[(slice(None),) * dim + (slice(int(start), int(start + length)),)]
+        return self._view(self.array[(slice(None),) * dim + (slice(int(start), int(start + length)),)])
 
     def reshape(self, shape: Sequence[int]) -> Shared:
         array = self.array.reshape([int(n) for n in shape])
@@ -94,7 +91,7 @@ class Descriptor:
 
     def __init__(self, memory: Memory, name: str, base: int, described: Any) -> None:
         self.name = name
-        self.dtype = numpy_dtype(described.base.dtype if isinstance(described.base.dtype, np.dtype) else _name(described))
+        self.dtype = numpy_dtype(str(described.base.dtype).removeprefix("torch."))
         self.shape = [int(n) for n in described.shape]
         self.block_shape = [int(n) for n in described.block_shape]
         self.layout = described.layout
@@ -133,7 +130,3 @@ class Descriptor:
         tensor, inside = self._inside(at)
         if all(s.stop > s.start for s in tensor):
             self._tensor[tensor] = values.view(f"u{self.dtype.itemsize}")[inside]
-
-
-def _name(described: Any) -> str:
-    return str(described.base.dtype).removeprefix("torch.")

@@ -1,4 +1,4 @@
-"""What a Gluon kernel computes with: scalars that divide as C does, and blocks of numbers with the methods of tensors."""
+"""What a Gluon kernel computes with: scalars that divide as C does, and blocks of numbers with tensors' methods."""
 
 from __future__ import annotations
 

@@ -28,9 +28,7 @@ def section(profile: GpuProfile) -> Iterator[str]:
     yield ""
     yield f"work  {work(profile)}"
     if profile.rooflines:
-        rows = [
-            (one.chip, one.target, us(one.least_us), one.bound, short(one.bends_at)) for one in profile.rooflines
-        ]
+        rows = [(one.chip, one.target, us(one.least_us), one.bound, short(one.bends_at)) for one in profile.rooflines]
         yield ""
         yield from text_table([ROOFLINES, *rows], right=(2, 4), rule=True)
     yield ""

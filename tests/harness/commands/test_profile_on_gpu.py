@@ -1,4 +1,4 @@
-"""`triptych profile` of Triton kernels as a user types it: a file of the user's own, its document, and what is refused."""
+"""`triptych profile` of Triton kernels as a user types it: the user's own file, its document, and what is refused."""
 
 from __future__ import annotations
 

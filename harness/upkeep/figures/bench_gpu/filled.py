@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from triptych.harness.backends import BACKENDS
 from triptych.harness.collection import builtin
 from triptych.harness.ops.case import Case
 from triptych.harness.upkeep.figures.bench_gpu.calls import by_triton
@@ -19,9 +20,11 @@ from triptych.harness.upkeep.figures.bench_gpu.drawn import draw
 
 
 def fill(op: str, case: Case, target: str) -> str:
-    """Compile what a case launches on a target, "sm_90"; an empty string, or why that cannot be."""
+    """Compile what a case launches on a target, "sm_90", if anything; an empty string, or why that cannot be."""
     try:
         with compiling(target):
+            if BACKENDS["triton"].supports(builtin()[op], case, None) is not None:
+                return ""
             inputs = draw(builtin()[op], case, "meta")
             by_triton(builtin()[op], case, inputs, inputs.tensors)()
     except Exception as error:
