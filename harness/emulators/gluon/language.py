@@ -13,6 +13,7 @@ import builtins
 import sys
 import types
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,9 @@ class Names:
 class Product:
     """An accumulator under way, or one that is there."""
 
-    def __init__(self, value: Block | None) -> None:
-        self.value, self.operand = value, None
+    def __init__(self, value: Block | None, operand: Block | None = None) -> None:
+        """operand: the left one, where it is read from registers."""
+        self.value, self.operand = value, operand
 
 
 class Layout:
@@ -137,8 +139,7 @@ class Program:
         max_num_imprecise_acc: Any = None, is_async: bool = False,
     ) -> Any:  # fmt: skip
         before = acc if isinstance(acc, Product) else Product(acc)
-        made = Product(None)
-        made.operand = a if isinstance(a, Block) else None
+        made = Product(None, a if isinstance(a, Block) else None)
         if a.shape[1] != b.shape[0] or a.dtype != b.dtype:
             raise EmulationError(f"a product of {a.dtype}{list(a.shape)} and {b.dtype}{b.shape}")
 
@@ -176,7 +177,7 @@ class Program:
     def warp_specialize(self, functions: Sequence[Any], worker_num_warps: Any, worker_num_regs: Any = None) -> Any:
         (first, given), *others = functions
         workers = [
-            self.machine.add(f"worker {i} ({function.__name__})", lambda f=function, a=args: f(*a))
+            self.machine.add(f"worker {i} ({function.__name__})", partial(function, *args))
             for i, (function, args) in enumerate(others)
         ]
         result = first(*given)
@@ -188,9 +189,9 @@ class Program:
         mbarrier = {name: getattr(self, name) for name in ("init", "wait", "arrive", "expect")}
         mbarrier |= {"MBarrierLayout": BarrierLayout, "invalidate": lambda barrier: None}
         tma = {name: getattr(self, name) for name in ("async_load", "async_store", "store_wait")}
-        functions = {"warpgroup_mma_init": Product, "fence_async_shared": self.fence_async_shared}
+        functions: dict[str, Any] = {"warpgroup_mma_init": Product, "fence_async_shared": self.fence_async_shared}
         functions |= {name: getattr(self, name) for name in ("warpgroup_mma", "warpgroup_mma_wait")}
-        modules = {"mbarrier": Names(hopper.mbarrier, mbarrier), "tma": Names(hopper.tma, tma)}
+        modules: dict[str, Any] = {"mbarrier": Names(hopper.mbarrier, mbarrier), "tma": Names(hopper.tma, tma)}
         language = {
             **MATHS,
             "program_id": lambda axis: Scalar(self.at[axis]),
@@ -199,7 +200,7 @@ class Program:
             "warp_specialize": self.warp_specialize,
             "barrier": lambda: None,  # of one role's threads, which are one here
         }
-        found = {id(gluon): Names(gluon, language), id(hopper): Names(hopper, {**functions, **modules})}
+        found: dict[int, Any] = {id(gluon): Names(gluon, language), id(hopper): Names(hopper, {**functions, **modules})}
         found |= {id(getattr(hopper, name)): value for name, value in {**functions, **modules}.items()}
         for module, names in ((gluon, language), (hopper.mbarrier, mbarrier), (hopper.tma, tma)):
             found |= {id(getattr(module, name)): value for name, value in names.items() if hasattr(module, name)}

@@ -57,7 +57,8 @@ def hosted(fn: types.FunctionType, names: Mapping[int, Any], known: dict[Any, An
         for name in fn.__code__.co_names:
             if name in found:
                 found[name] = replaced(found[name], names, known)
-    return known[fn]
+    hosting: types.FunctionType = known[fn]
+    return hosting
 
 
 def counted(*bounds: int) -> Iterator[Scalar]:
