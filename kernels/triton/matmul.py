@@ -19,8 +19,8 @@ Two versions of one idea, a tile of `out` per program:
 `matmul_mk`, whose left operand is lhs[M, K], and `matmul_batched`, B products at once, are the same kernel with other
 strides: which of two axes is the short step in memory is seen when it is compiled, and a matrix unit takes either.
 
-On Hopper and Blackwell a large product has one program a processor (`_persistent_kernel`), which walks over tiles, so that
-the first loads of the next run while the last products of one do and while it is stored. TMA copies whole tiles by a
+On Hopper and Blackwell a large product has one program a processor (`_persistent_kernel`), which walks over tiles: the
+first loads of the next run while the last products of one do and while it is stored. TMA copies whole tiles by a
 descriptor of the matrix: one thread asks for it, no address is computed, and what lies beyond an edge is zero.
 
 With few rows (one token: M = 1) there are fewer tiles than processors, and reading rhs is all that takes time. K is
@@ -309,7 +309,7 @@ def _persistently(a, b, out, M, N, K, a_is_km, processors, shared_bytes, tiles):
     """out = a^T @ b, or a @ b, by a program a processor; half of its tile waits in shared memory to be copied out."""
     block_m, block_n, block_k = tiles["BLOCK_M"], tiles["BLOCK_N"], tiles["BLOCK_K"]
     blocks = ([block_k, block_m] if a_is_km else [block_m, block_k]), [block_k, block_n], [block_m, block_n // 2]
-    described = [TensorDescriptor.from_tensor(x, block) for x, block in zip((a, b, out), blocks)]
+    described = [TensorDescriptor.from_tensor(x, block) for x, block in zip((a, b, out), blocks, strict=True)]
     half_bytes, stage_bytes = block_m * block_n, block_k * (block_m + block_n) * 2
     tiles["num_stages"] = max(2, min(STAGES, (shared_bytes - half_bytes) // stage_bytes))
     del tiles["EVEN_K"], tiles["SPLIT"]
