@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from triptych.harness.backends import BACKENDS
 from triptych.harness.collection import builtin
 from triptych.harness.ops.case import Case
 from triptych.harness.upkeep.figures.bench_gpu.calls import by_triton
@@ -23,7 +22,8 @@ def fill(op: str, case: Case, target: str) -> str:
     """Compile what a case launches on a target, "sm_90", if anything; an empty string, or why that cannot be."""
     try:
         with compiling(target):
-            if BACKENDS["triton"].supports(builtin()[op], case, None) is not None:
+            known = builtin()[op].unsupported
+            if known is not None and known(case, "triton", "") is not None:
                 return ""
             inputs = draw(builtin()[op], case, "meta")
             by_triton(builtin()[op], case, inputs, inputs.tensors)()
