@@ -52,8 +52,10 @@ OPS = (
             "edge": [
                 sizes(1, 1, 1, 1, D, True),
                 sizes(1, 1, 63, 127, D, False),
+                sizes(1, 1, 64, 128, D, True),
                 sizes(1, 1, 65, 129, D, True),
                 sizes(1, 1, 127, 128, D, False),
+                sizes(1, 1, 128, 260, D, True),
                 sizes(2, 2, 129, 513, D, True),
                 sizes(1, 1, 300, 140, D, True),
             ],
@@ -61,6 +63,7 @@ OPS = (
             "model": prefills(long=False),
             "model-long": prefills(long=True),
         },
+        tiles={"Sq": (64, 128), "Sk": (128,)},  # rows of a group and of a program, keys of a tile
         limits={"D": D},
         dtypes=("bfloat16", "float16"),
         strict_nonfinite=False,  # a value at a weight of 0 is multiplied by it
