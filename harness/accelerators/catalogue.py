@@ -40,10 +40,15 @@ class Chip(Entry, frozen=True, kw_only=True):
     cores: Annotated[int, msgspec.Meta(ge=1)] = 1  # that run kernels of their own, and share peaks and bandwidth
     targets: tuple[str, ...] = ()  # the names by which results of the simulator call it
     gpu: str = ""  # what the name of a device holds
+    compiled_for: str = ""  # the target of Triton's compiler: "sm_90"
 
     def peak(self, dtype: str) -> float:
         """TFLOP/s of a dtype; float16 has bfloat16's, and what is not known float32's."""
         return self.bfloat16 if dtype in ("bfloat16", "float16") else self.float32
+
+    def bends_at(self, dtype: str) -> float:
+        """Operations a byte at which the roofline bends: with fewer the memory is the bound."""
+        return self.peak(dtype) * 1e3 / self.hbm_gb_per_s
 
     def bound_us(self, flops: float, moved: float, dtype: str, cores: int | None = None) -> float:
         """The least time of so many operations and bytes on some of its cores: the roofline, in microseconds."""
@@ -94,6 +99,10 @@ class Catalogue(Entry, frozen=True, kw_only=True):
     def of_target(self, target: str | None) -> Chip | None:
         """The chip that a result of the simulator is for."""
         return next((chip for chip in self.chips if target in chip.targets), None)
+
+    def compiled_for(self, target: str) -> list[Chip]:
+        """The chips that a kernel which is compiled for a target runs on."""
+        return [chip for chip in self.chips if chip.compiled_for == target]
 
     def of_gpus(self, gpus: Sequence[Mapping[str, Any]]) -> Chip | None:
         """The chip that a machine's first GPU is; None for one that is not in the file."""

@@ -6,6 +6,7 @@ import inspect
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,6 +99,10 @@ class Backend(ABC):
     @abstractmethod
     def run(self, problem: Problem, target: str | None) -> Any:
         """What the op's kernel returns, with an array for each tensor; see `given_back` for one that changes inputs."""
+
+    def launches(self) -> AbstractContextManager[list[str]]:
+        """Within a `with`, the kernels that runs launch and their configurations, where a launcher chooses some."""
+        return nullcontext([])
 
     def run_again(self, problem: Problem, target: str | None) -> Any:
         """`run` once more, in another order if the kernel's programs have none of their own."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from importlib.util import find_spec
 from typing import Any
 
@@ -16,6 +17,7 @@ from triptych.harness.backends.gpu import gpu_here, node_here
 from triptych.harness.backends.pytorch import from_tensors, restoring
 from triptych.harness.backends.sealed import Sealed
 from triptych.harness.backends.triton_launcher import LACKS, NO_TRITON, as_held, held_dtype, launcher_of, output_of
+from triptych.harness.backends.triton_launches import launches
 from triptych.harness.judge.problem import Problem
 from triptych.harness.ops import layouts
 from triptych.harness.ops.outputs.naming import in_words
@@ -68,6 +70,9 @@ class TritonDevice(Backend):
             guarded.check_margins(back[parameter], in_words(name))
         written = {parameter: guarded.inside(back[parameter], *m) for parameter, m in memory.items()}
         return given_back(problem, output_of(from_tensors(returned), writes, written, problem), now)
+
+    def launches(self) -> AbstractContextManager[list[str]]:
+        return launches()
 
     def time(self, problem: Problem, target: str | None, budget: TimingBudget) -> Timing:
         tensors = {name: to_torch(as_held(x), "cuda") for name, x in problem.own_inputs().items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from triptych.harness.backends.base import Backend, KernelFault, Replay, file_of
 from triptych.harness.backends.clocks import TimingBudget, time_host
 from triptych.harness.backends.sealed import Sealed
 from triptych.harness.backends.triton_launcher import LACKS, NO_TRITON, as_held, launcher_of, output_of
+from triptych.harness.backends.triton_launches import launches
 from triptych.harness.bits import first_difference
 from triptych.harness.emulators import (
     EmulationError,
@@ -74,6 +76,11 @@ class Interpreter(Backend):
                 f"with each launch's programs in reverse order, as a GPU may run them, {fault}; programs that read "
                 "what others write race"
             ) from None
+
+    def launches(self) -> AbstractContextManager[list[str]]:
+        from triptych.harness.emulators.running import Session
+
+        return launches(Session)
 
     def time(self, problem: Problem, target: str | None, budget: TimingBudget) -> Timing:
         """Wall time of the interpreter: it says how long a test takes, nothing about a GPU."""

@@ -16,6 +16,7 @@ from triptych.harness.ops.op import Op
 MODULES = (  # harness/collection/<name>.py
     "matmul",
     "attentions.forward",
+    "attentions.hopper",
     "attentions.variants",
     "attentions.decode",
     "attentions.decode_variants",

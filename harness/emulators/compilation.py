@@ -8,7 +8,10 @@ the binary, read by the `cuobjdump` in Triton's wheel, or, for AMD, from the met
 
 from __future__ import annotations
 
+import atexit
+import gc
 import io
+import math
 import re
 import subprocess
 import sys
@@ -22,6 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import triton
 from triton.compiler import ASTSource
+from triton.experimental.gluon._runtime import GluonASTSource
 from triton.runtime.autotuner import Autotuner
 from triton.runtime.jit import JITFunction, mangle_type
 
@@ -29,15 +33,29 @@ from triptych.harness.emulators.devices import DEVICES, pretend
 from triptych.harness.emulators.errors import EmulationError
 from triptych.harness.emulators.interpreter.hosting import on_the_host
 from triptych.harness.emulators.interpreter.language import Patches
-from triptych.harness.emulators.interpreter.launching import configurations, run_with
+from triptych.harness.emulators.interpreter.launching import configurations, dimensions_of, run_with
 from triptych.harness.emulators.interpreter.tensors import shape_only
 from triptych.harness.emulators.memory import Memory
 from triptych.harness.emulators.occupancy import Occupancy, occupancy
 
 TARGETS = tuple(DEVICES)
+atexit.register(gc.collect)  # or the bindings of Triton call what is left of a compilation of Gluon leaks, on stderr
 
 # The matrix instructions of each architecture, by what their names begin with in PTX or in AMD's assembly.
 MATRIX_INSTRUCTIONS = ("tcgen05.mma", "wgmma.mma_async", "mma.sync", "v_mfma")
+
+
+class Launch(NamedTuple):
+    """What a launcher would launch."""
+
+    kernel: JITFunction
+    arguments: dict[str, Any]
+    grid: tuple[int, ...]  # three sizes
+
+    @property
+    def programs(self) -> int:
+        """Of the whole grid."""
+        return math.prod(self.grid)
 
 
 @dataclass(frozen=True)
@@ -52,6 +70,7 @@ class CompiledKernel:
     num_warps: int
     num_stages: int
     matrix_instructions: tuple[str, ...]  # which of MATRIX_INSTRUCTIONS appear; none: multiplied on ordinary units
+    one_by_one: bool  # whether each wgmma waits for the one before, because the assembler found that it must
     dots: tuple[
         str, ...
     ]  # dtypes that `tl.dot` multiplies, and the precision of float32 that is not multiplied as it is: "tf32"
@@ -67,14 +86,6 @@ class CompiledKernel:
         return asdict(self)
 
 
-class Launched(NamedTuple):
-    """A launch as a launcher makes it; the grid may still be a function of the arguments."""
-
-    kernel: JITFunction
-    arguments: dict[str, Any]
-    grid: Any
-
-
 def compile_launcher(
     launcher: Callable[..., Any], shapes: Mapping[str, Sequence[int]], dtype: Any, target: str, **params: Any
 ) -> list[CompiledKernel]:
@@ -83,19 +94,17 @@ def compile_launcher(
     `shapes` names the launcher's tensors, `out` among them. Raises `EmulationError` for an unknown target.
     """
     sizes = {name: (tuple(shape), dtype) for name, shape in shapes.items()}
-    return [
-        compiled(launch.kernel, launch.arguments, target) for launch in launches_of(launcher, sizes, target, **params)
-    ]
+    return [compiled(launch, target) for launch in launches_of(launcher, sizes, target, **params)]
 
 
-def compiled(kernel: JITFunction, arguments: dict[str, Any], target: str) -> CompiledKernel:
+def compiled(launch: Launch, target: str) -> CompiledKernel:
     """One launch, compiled for `target`, and what it costs there."""
-    return account(built(kernel, arguments, target), kernel, arguments, target)
+    return account(built(launch, target), launch, target)
 
 
 def launches_of(
     launcher: Callable[..., Any], tensors: Mapping[str, tuple[tuple[int, ...], Any]], target: str, **params: Any
-) -> list[Launched]:
+) -> list[Launch]:
     """Every launch that the launcher would make on `target`.
 
     An autotuned kernel is launched in each of its configurations.
@@ -116,12 +125,14 @@ def launches_of(
 
 
 @contextmanager
-def recorded() -> Iterator[list[Launched]]:
+def recorded() -> Iterator[list[Launch]]:
     """Every launch within is remembered, and none is made."""
-    launches: list[Launched] = []
+    launches: list[Launch] = []
 
     def run(self: Any, *args: Any, grid: Any, warmup: bool, **named: Any) -> None:
-        launches.append(Launched(self, dict(zip(self.arg_names, args, strict=False)) | named, grid))
+        arguments = dict(zip(self.arg_names, args, strict=False)) | named
+        defaults = {p.name: p.default for p in self.params if p.has_default}
+        launches.append(Launch(self, arguments, dimensions_of(grid, defaults | arguments)))
 
     with ExitStack() as stack:
         patches = Patches(stack)
@@ -136,8 +147,9 @@ def every_configuration(tuner: Any, *args: Any, **named: Any) -> None:
         run_with(tuner, config, args, named)
 
 
-def built(kernel: JITFunction, arguments: dict[str, Any], target: str) -> Any:
+def built(launch: Launch, target: str) -> Any:
     """A launch as `triton.compile` gives it for `target`: every stage of it (`asm`) and its `metadata`."""
+    kernel, arguments, _ = launch
     signature: dict[str, str] = {}
     constants: dict[str, Any] = {}
     attributes: dict[tuple[int, ...], list[Any]] = {}
@@ -153,7 +165,8 @@ def built(kernel: JITFunction, arguments: dict[str, Any], target: str) -> Any:
         divisible = value.data_ptr() if hasattr(value, "data_ptr") else value
         if isinstance(divisible, int) and not isinstance(divisible, bool) and divisible % 16 == 0:
             attributes[(index,)] = [["tt.divisibility", 16]]
-    source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=attributes)
+    kind = GluonASTSource if kernel.is_gluon() else ASTSource
+    source = kind(fn=kernel, signature=signature, constexprs=constants, attrs=attributes)
     try:
         # Triton prints the whole assembly where the assembler fails.
         with pretend(DEVICES[target]), redirect_stdout(io.StringIO()):
@@ -162,8 +175,9 @@ def built(kernel: JITFunction, arguments: dict[str, Any], target: str) -> Any:
         raise EmulationError(f"{kernel.fn.__name__} does not compile for {target}: {reason(error)}") from error
 
 
-def account(compiled: Any, kernel: JITFunction, arguments: dict[str, Any], target: str) -> CompiledKernel:
+def account(compiled: Any, launch: Launch, target: str) -> CompiledKernel:
     """What a compiled kernel costs."""
+    kernel, arguments, _ = launch
     cuda = DEVICES[target].backend == "cuda"
     text = compiled.asm["ptx" if cuda else "amdgcn"]
     registers, spills = _nvidia(compiled.asm["cubin"]) if cuda else _amd(text)
@@ -179,7 +193,8 @@ def account(compiled: Any, kernel: JITFunction, arguments: dict[str, Any], targe
         num_warps=warps,
         num_stages=compiled.metadata.num_stages,
         matrix_instructions=tuple(name for name in MATRIX_INSTRUCTIONS if name in text),
-        dots=dots_of(compiled.asm["ttir"]),
+        dots=dots_of(compiled.asm["ttgir" if kernel.is_gluon() else "ttir"]),
+        one_by_one="wgmma.mma_async" in text and waits_in(compiled.asm["cubin"]) > text.count("wgmma.commit_group"),
         occupancy=occupancy(
             DEVICES[target], registers=registers, shared_bytes=shared, num_warps=warps, tensor_columns=columns
         ),
@@ -191,11 +206,14 @@ def account(compiled: Any, kernel: JITFunction, arguments: dict[str, Any], targe
     )
 
 
-DOT = re.compile(r"tt\.dot(?:_scaled)? .*?(?:inputPrecision = (\w+).*?)?: tensor<(?:\d+x)+(\w+)>")
+DOT = re.compile(
+    r"(?:tt\.dot|tt\.dot_scaled|ttng\.warp_group_dot|ttng\.tc_gen5_mma\w*) .*?(?:inputPrecision = (\w+).*?)?"
+    r": (?:tensor|!ttg\.memdesc)<(?:\d+x)+(\w+)"
+)
 
 
 def dots_of(ttir: str) -> tuple[str, ...]:
-    """What `tl.dot` multiplies, from Triton's first stage: see `CompiledKernel.dots`."""
+    """What `tl.dot` multiplies, or Gluon's products, from Triton's first stage of each: see `CompiledKernel.dots`."""
     found = (precision if precision and dtype == "f32" else dtype for precision, dtype in DOT.findall(ttir))
     return tuple(dict.fromkeys(found))
 
@@ -208,16 +226,31 @@ def reason(error: BaseException) -> str:
 
 
 def _nvidia(cubin: bytes) -> tuple[int, int]:
-    """(registers, bytes of stack) from the binary itself, by the `cuobjdump` of Triton's wheel."""
-    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    """(registers, bytes of stack) from the binary itself."""
+    account = _of_binary(cubin, "cuobjdump", "-res-usage")
+    found = re.search(r"REG:(\d+) STACK:(\d+)", account)
+    if found is None:
+        raise EmulationError(f"cuobjdump gives no register count: {account.strip()}")
+    return int(found[1]), int(found[2])
+
+
+def waits_in(cubin: bytes) -> int:
+    """How many matrix instructions of Hopper's in a binary end a group, which is what can be waited for.
+
+    As many as the groups of the PTX. Where ptxas finds too few registers, or that an accumulator is read amid a group,
+    each instruction ends one of its own and is waited for at once (ptxas's notes C7510 to C7515, which Triton hides).
+    """
+    return len(re.findall(r"\b[HQI]GMMA\b.*\bgsb0\b", _of_binary(cubin, "nvdisasm")))
+
+
+def _of_binary(cubin: bytes, tool: str, *options: str) -> str:
+    """What a tool of Triton's wheel says of a binary."""
+    path = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / tool
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
-        account = subprocess.run([str(tool), "-res-usage", file.name], check=True, capture_output=True, text=True)
-    found = re.search(r"REG:(\d+) STACK:(\d+)", account.stdout + account.stderr)
-    if found is None:
-        raise EmulationError(f"cuobjdump gives no register count: {account.stdout.strip()}")
-    return int(found[1]), int(found[2])
+        said = subprocess.run([str(path), *options, file.name], check=True, capture_output=True, text=True)
+    return said.stdout + said.stderr
 
 
 def _amd(assembly: str) -> tuple[int, int]:

@@ -30,6 +30,7 @@ from triptych.harness.arrays import Array, Arrays
 from triptych.harness.emulators import devices
 from triptych.harness.emulators.correction import CheckedBuilder, CorrectedBuilder, CorrectedReduce, CorrectedScan
 from triptych.harness.emulators.errors import EmulationError, KernelRaised
+from triptych.harness.emulators.gluon import launching as gluon
 from triptych.harness.emulators.interpreter import language, tensors
 from triptych.harness.emulators.interpreter.hosting import on_the_host
 from triptych.harness.emulators.interpreter.launches import Launches
@@ -57,7 +58,10 @@ class Session:
             hook(*args, **named)
         before, self.running = self.running, Launch(self.builder, self.replaced)
         try:
-            self.running.run(kernel, grid, args, named)
+            if isinstance(kernel, JITFunction) and kernel.is_gluon():
+                gluon.launch(self.builder, kernel, grid, args, named)
+            else:
+                self.running.run(kernel, grid, args, named)
         except Exception as error:
             raise explain(error) from error
         finally:

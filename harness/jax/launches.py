@@ -62,8 +62,7 @@ def launched(launch: Any, values: Any, triton_call: Any) -> None:
     slots = dict.fromkeys(pointers.values())  # memory that is handed over twice is one argument
     read = [slot for slot in slots if slot in values.held]
     written = [slot for slot in slots if slot in values.writable]
-    grid = launch.grid(launch.arguments) if callable(launch.grid) else launch.grid
-    if 0 in grid:
+    if 0 in launch.grid:
         return
     kernel = reordered(
         launch.kernel,
@@ -77,7 +76,7 @@ def launched(launch: Any, values: Any, triton_call: Any) -> None:
         *(values.held[slot] for slot in read),
         kernel=kernel,
         out_shape=[values.shapes[slot] for slot in written],
-        grid=tuple(grid),
+        grid=launch.grid,
         input_output_aliases={read.index(slot): i for i, slot in enumerate(written) if slot in read},
         **{"enable_fp_fusion": True, **options},  # Triton's default, said aloud because Triton 3.10 changes it
     )

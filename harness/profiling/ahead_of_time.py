@@ -14,7 +14,7 @@ from triptych.harness.backends.base import KernelFault, file_of
 from triptych.harness.backends.triton_launcher import held_dtype, launcher_of
 from triptych.harness.dtypes import dtype_of
 from triptych.harness.emulators.compilation import CompiledKernel, compiled, launches_of
-from triptych.harness.emulators.devices import DEVICES
+from triptych.harness.emulators.devices import DEVICES, pretend
 from triptych.harness.emulators.errors import EmulationError
 from triptych.harness.judge.problem import Problem
 from triptych.harness.ops import loading
@@ -32,7 +32,8 @@ MOST_SPILLED = 128  # bytes of a thread, 32 registers: a few spill in branches t
 class Compilation:
     """One kernel of an op in one configuration on one target, or why there is none.
 
-    cases: those that launch it so. fault: what is wrong with it, one sentence; "" if nothing is.
+    cases: those that launch it so. launched: programs of its grid in the first of them. fault: what is wrong with it,
+    one sentence; "" if nothing is.
     """
 
     op: str
@@ -40,6 +41,7 @@ class Compilation:
     cases: tuple[str, ...]
     target: str
     kernel: CompiledKernel | None
+    launched: int = 0
     fault: str = ""
 
     def to_dict(self) -> dict[str, Any]:
@@ -52,7 +54,7 @@ def compilations(ops: Iterable[Op], selection: Selection, targets: Iterable[str]
         for target in targets if op.triton is not None else ():
             found: dict[str, Compilation] = {}
             for _, case in sizes_once(op, selection):
-                for one in of_case(op, case, target) if BACKENDS["triton"].supports(op, case, None) is None else ():
+                for one in of_case(op, case, target):
                     key = f"{case.dtype} {one.kernel} {one.fault}"
                     cases = (*found[key].cases, case.name) if key in found else one.cases
                     found[key] = replace(one, cases=tuple(dict.fromkeys(cases)))
@@ -60,8 +62,14 @@ def compilations(ops: Iterable[Op], selection: Selection, targets: Iterable[str]
 
 
 def of_case(op: Op, case: Case, target: str) -> Iterator[Compilation]:
-    """Every kernel that an op's launcher launches for a case; the last has none where something fails."""
+    """Every kernel that an op's launcher launches for a case, none where the op says that it does not take it there.
+
+    The last has no kernel where something fails.
+    """
     one = Compilation(op.name, case.dtype, (case.name,), target, None)
+    with pretend(DEVICES[target]):
+        if BACKENDS["triton"].supports(op, case, None) is not None:
+            return
     try:
         problem = shaped(op, case)
         with launcher_of(problem) as (launcher, writes):
@@ -69,8 +77,8 @@ def of_case(op: Op, case: Case, target: str) -> Iterator[Compilation]:
             tensors |= {parameter: problem.memory_of(name) for parameter, name in writes.items()}
             tensors = {name: (shape, held_dtype(dtype)) for name, (shape, dtype) in tensors.items()}
             for launch in launches_of(launcher, tensors, target, **case.params):
-                kernel = compiled(launch.kernel, launch.arguments, target)
-                yield replace(one, kernel=kernel, fault=fault_of(kernel))
+                kernel = compiled(launch, target)
+                yield replace(one, kernel=kernel, launched=launch.programs, fault=fault_of(kernel))
     except (EmulationError, KernelFault) as error:
         yield replace(one, fault=str(error))
     except Exception as error:
@@ -105,6 +113,8 @@ def fault_of(kernel: CompiledKernel) -> str:
         return f"{kernel.spills_bytes} bytes a thread spill from registers to memory; take smaller tiles or more warps"
     if kernel.misses_matrix_unit:
         return f"products of {', '.join(kernel.dots)} are made on ordinary units, where a matrix unit could make them"
+    if kernel.one_by_one:
+        return "each wgmma waits for the one before: it needs more registers, or its accumulator is read amid products"
     return ""
 
 

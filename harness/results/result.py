@@ -35,6 +35,7 @@ class Result(msgspec.Struct, kw_only=True, tag_field="kind", tag="verdict"):
     repro: str = ""
     fingerprint: str = ""  # of what decided it (`resume`); empty unless the run can be resumed
     notes: list[str] = msgspec.field(default_factory=list)  # what the kernel's run was warned of
+    launched: list[str] = msgspec.field(default_factory=list)  # by a launcher: each kernel with its configuration
     failure: Failure | None = None  # where and by how much it disagrees
     invariance: Invariance = Invariance()
     parity: dict[str, Parity] = msgspec.field(default_factory=dict)  # by the label of each backend that ran before
@@ -56,7 +57,7 @@ class Result(msgspec.Struct, kw_only=True, tag_field="kind", tag="verdict"):
         del plain["unknown"]
         for part in PARTS:
             plain[part] = plain[part] or {}
-        for part in ("fingerprint", "output", "outputs", "node", "device"):
+        for part in ("fingerprint", "output", "outputs", "launched", "node", "device"):
             if not plain[part]:
                 del plain[part]
         return plain

@@ -147,7 +147,9 @@ class Bench:
             warnings.simplefilter("default")
             started = perf_counter()
             try:
-                returned = trial.backend.run(trial.problem, trial.task.target)
+                with trial.backend.launches() as launched:
+                    trial.result.launched = launched
+                    returned = trial.backend.run(trial.problem, trial.task.target)
             finally:
                 trial.seconds = perf_counter() - started
                 trial.result.notes = list(dict.fromkeys(trial.backend.note(warning) for warning in caught))

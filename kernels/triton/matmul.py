@@ -19,6 +19,10 @@ Two versions of one idea, a tile of `out` per program:
 `matmul_mk`, whose left operand is lhs[M, K], and `matmul_batched`, B products at once, are the same kernel with other
 strides: which of two axes is the short step in memory is seen when it is compiled, and a matrix unit takes either.
 
+On Hopper and Blackwell a large product has one program a processor (`_persistent_kernel`), which walks over tiles: the
+first loads of the next run while the last products of one do and while it is stored. TMA copies whole tiles by a
+descriptor of the matrix: one thread asks for it, no address is computed, and what lies beyond an edge is zero.
+
 With few rows (one token: M = 1) there are fewer tiles than processors, and reading rhs is all that takes time. K is
 then split among SPLIT programs a tile. Each writes its float32 sum to memory of its own and a second kernel adds
 those, part after part. So the same inputs give the same bits; atomic additions, which come in any order, would not.
@@ -28,6 +32,7 @@ float32 is multiplied as float32 (`input_precision="ieee"`), not as TF32: exact 
 
 import triton
 import triton.language as tl
+from triton.tools.tensor_descriptor import TensorDescriptor
 
 TILE_M = 128  # of two-byte elements, where the product is large enough; so are
 TILE_N = 256
@@ -35,6 +40,7 @@ TILE_K = 64
 GROUP_M = 8  # rows of tiles whose programs share columns of rhs
 STAGES = 4  # at most, on NVIDIA
 FEWEST_STEPS = 4  # of K that are worth a program of their own
+LARGE = 2**33  # M N K, from which a persistent kernel's descriptors, made on the host, are worth their launch
 
 KNOBS = {  # what `triptych tune` may set in place of the above
     "TILE_M": (64, 128, 256),
@@ -156,6 +162,31 @@ def _matmul_kernel(
 
 
 @triton.jit
+def _persistent_kernel(
+    a, b, out, M, N, K, programs,
+    A_IS_KM: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, GROUP_M: tl.constexpr,
+):  # fmt: skip
+    """Tiles program_id(0), + programs, + 2 programs, .. of out = a^T @ b, or a @ b; all three are descriptors."""
+    tiles_m = tl.cdiv(M, BLOCK_M)
+    tiles_n = tl.cdiv(N, BLOCK_N)
+    for tile in tl.range(tl.program_id(0), tiles_m * tiles_n, programs, flatten=True):
+        first_m = tile // (GROUP_M * tiles_n) * GROUP_M
+        group_m = tl.minimum(tiles_m - first_m, GROUP_M)
+        in_group = tile % (GROUP_M * tiles_n)
+        m = (first_m + in_group % group_m) * BLOCK_M
+        n = in_group // group_m * BLOCK_N
+        accumulator = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
+        for k in range(0, K, BLOCK_K):
+            left = tl.trans(a.load([k, m])) if A_IS_KM else a.load([m, k])
+            accumulator = tl.dot(left, b.load([k, n]), accumulator, input_precision="ieee")
+        # Half by half, so that what waits to be copied out leaves shared memory for one more stage.
+        halves = tl.permute(tl.reshape(accumulator, (BLOCK_M, 2, BLOCK_N // 2)), (0, 2, 1))
+        left_half, right_half = tl.split(halves)
+        out.store([m, n], left_half.to(out.dtype))
+        out.store([m, n + BLOCK_N // 2], right_half.to(out.dtype))
+
+
+@triton.jit
 def _sum_kernel(parts, out, M, N, size, out_b, out_m, out_n, SPLIT: tl.constexpr, BLOCK: tl.constexpr):
     """out[B, M, N] = the sum over s of parts[SPLIT, B, M, N], float32, s ascending; size = B M N."""
     i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
@@ -254,9 +285,14 @@ def _product(a, b, out, B, M, N, K, a_strides, b_strides, out_strides):
     """out[B, M, N] = a^T @ b of operands whose strides along (B, K, M) and (B, K, N) are given."""
     driver = triton.runtime.driver.active
     device = driver.utils.get_device_properties(driver.get_current_device())
-    backend = driver.get_current_target().backend
+    target = driver.get_current_target()
     processors, shared_bytes = device["multiprocessor_count"], device["max_shared_mem"]
-    tiles = config(M, N, K, a.element_size(), backend, processors, shared_bytes, B)
+    tiles = config(M, N, K, a.element_size(), target.backend, processors, shared_bytes, B)
+    has_tma = target.backend == "cuda" and target.arch >= 90
+    copies = has_tma and a.element_size() == 2 and all(_copies(x) for x in (a, b, out))
+    if copies and M * N * K >= LARGE and triton.cdiv(M, TILE_M) * triton.cdiv(N, TILE_N) > processors:
+        _persistently(a, b, out, M, N, K, a_strides[2] == 1, processors, shared_bytes, tiles)
+        return
     programs, split = B * triton.cdiv(M, tiles["BLOCK_M"]) * triton.cdiv(N, tiles["BLOCK_N"]), tiles["SPLIT"]
     size = B * M * N
     if split == 1:
@@ -267,3 +303,21 @@ def _product(a, b, out, B, M, N, K, a_strides, b_strides, out_strides):
     _sum_kernel[(triton.cdiv(size, 1024),)](
         parts, out, M, N, size, *out_strides, SPLIT=split, BLOCK=1024, num_warps=4, enable_fp_fusion=True
     )
+
+
+def _persistently(a, b, out, M, N, K, a_is_km, processors, shared_bytes, tiles):
+    """out = a^T @ b, or a @ b, by a program a processor; half of its tile waits in shared memory to be copied out."""
+    block_m, block_n, block_k = tiles["BLOCK_M"], tiles["BLOCK_N"], tiles["BLOCK_K"]
+    blocks = ([block_k, block_m] if a_is_km else [block_m, block_k]), [block_k, block_n], [block_m, block_n // 2]
+    described = [TensorDescriptor.from_tensor(x, block) for x, block in zip((a, b, out), blocks, strict=True)]
+    half_bytes, stage_bytes = block_m * block_n, block_k * (block_m + block_n) * 2
+    tiles["num_stages"] = max(2, min(STAGES, (shared_bytes - half_bytes) // stage_bytes))
+    del tiles["EVEN_K"], tiles["SPLIT"]
+    _persistent_kernel[(processors,)](*described, M, N, K, processors, A_IS_KM=a_is_km, **tiles)
+
+
+def _copies(x):
+    """Whether TMA can copy tiles of a tensor: a matrix with rows of one piece that begin at multiples of 16 bytes."""
+    if len(x.shape) != 2 or x.stride(1) != 1:
+        return False
+    return x.stride(0) * x.element_size() % 16 == 0 and x.data_ptr() % 16 == 0

@@ -77,11 +77,8 @@ def test_mx_is_the_same_with_scales_in_the_product_and_without(target, dtype, to
 def test_mx_uses_the_unit_that_takes_scales():
     shapes = {"lhsT": (1024, 256), "rhs": (1024, 256), "out": (256, 256)}
     launches = launches_of(matmul_mx, {name: (shape, BFLOAT16) for name, shape in shapes.items()}, "sm_100")
-    assert [launch.kernel.fn.__name__ for launch in launches] == ["_round_kernel", "_round_kernel", "_product_kernel"]
-    assert (
-        "tcgen05.mma.cta_group::1.kind::mxf8f6f4.block_scale"
-        in built(launches[2].kernel, launches[2].arguments, "sm_100").asm["ptx"]
-    )
+    assert [kernel.fn.__name__ for kernel, *_ in launches] == ["_round_kernel", "_round_kernel", "_product_kernel"]
+    assert "tcgen05.mma.cta_group::1.kind::mxf8f6f4.block_scale" in built(launches[2], "sm_100").asm["ptx"]
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 from triptych.harness.emulators import KernelRaised
-from triptych.kernels.triton.matmul import config, matmul, matmul_tiled
+from triptych.harness.emulators.compilation import launches_of
+from triptych.kernels.triton import matmul as module
+from triptych.kernels.triton.matmul import config, matmul, matmul_mk, matmul_tiled
 
 SHAPES = [  # (K, M, N)
     (1, 1, 1),
@@ -117,3 +119,34 @@ def test_config_fits_the_device(backend, shared, size):
         buffers = c["num_stages"] if backend == "cuda" else 1
         assert buffers * c["BLOCK_K"] * (c["BLOCK_M"] + c["BLOCK_N"]) * size <= shared
         assert min(c["BLOCK_M"], c["BLOCK_N"], c["BLOCK_K"]) >= 16
+
+
+@pytest.mark.parametrize("dtype", [ml_dtypes.bfloat16, np.float16], ids=["bfloat16", "float16"])
+@pytest.mark.parametrize("K", [72, 200])
+def test_a_program_a_processor_that_walks_over_tiles(run, dtype, K, monkeypatch):
+    """Ragged in all of M, N and K; both layouts of the left operand."""
+    monkeypatch.setattr(module, "LARGE", 0)
+    arrays = inputs(K, 296, 520, np.dtype(dtype))
+    check(run(matmul, arrays, np.empty((296, 520), dtype)), **arrays, dtype=np.dtype(dtype))
+    lhs = np.ascontiguousarray(arrays["lhsT"].T)
+    out = run(matmul_mk, {"lhs": lhs, "rhs": arrays["rhs"]}, np.empty((296, 520), dtype))
+    check(out, **arrays, dtype=np.dtype(dtype))
+
+
+@pytest.mark.parametrize(
+    ("M", "N", "dtype", "target", "kernel"),
+    [
+        (8192, 8192, ml_dtypes.bfloat16, "sm_90", "_persistent_kernel"),
+        (8192, 8192, np.float16, "sm_100", "_persistent_kernel"),
+        (8192, 8192, ml_dtypes.bfloat16, "sm_80", "_matmul_kernel"),  # has no TMA
+        (8192, 8192, np.float32, "sm_90", "_matmul_kernel"),
+        (8196, 8192, ml_dtypes.bfloat16, "sm_90", "_matmul_kernel"),  # rows that TMA cannot copy
+        (1024, 2048, ml_dtypes.bfloat16, "sm_90", "_matmul_kernel"),  # fewer tiles than processors
+    ],
+)
+def test_which_products_have_a_program_a_processor(M, N, dtype, target, kernel):
+    sizes = {"lhsT": ((8192, M), dtype), "rhs": ((8192, N), dtype), "out": ((M, N), dtype)}
+    (launch,) = launches_of(matmul, sizes, target)
+    assert launch.kernel.fn.__name__ == kernel
+    if kernel == "_persistent_kernel":
+        assert launch.programs == {"sm_90": 132, "sm_100": 148}[target]

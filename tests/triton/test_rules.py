@@ -17,7 +17,7 @@ from triton.language import exp as an_alias_of_exp
 from triton.language import load as an_alias_of_load
 from triton.language import sum as an_alias_of_sum
 
-from triptych.harness.emulators import KernelRaised, interpret
+from triptych.harness.emulators import EmulationError, KernelRaised, interpret
 from triptych.harness.emulators.compilation import built, launches_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*deprecated")  # `and` and `min` of blocks, by the compiler
@@ -131,8 +131,8 @@ def test_values_are_those_of_the_rule(rule):
 @pytest.mark.parametrize("rule", RULES)
 def test_the_compiler_follows_the_rule(rule):
     _, found, given = RULES[rule]
-    ((kernel, arguments, _),) = launches_of(launch, TENSORS, "sm_90", rule=rule, **given)
-    assert re.search(found, built(kernel, arguments, "sm_90").asm["ttir"])
+    (one,) = launches_of(launch, TENSORS, "sm_90", rule=rule, **given)
+    assert re.search(found, built(one, "sm_90").asm["ttir"])
 
 
 def test_the_rules_can_be_told_apart():
@@ -146,8 +146,8 @@ def test_an_argument_that_is_one_is_a_constant():
     x, out = np.full(N, 127).astype(BFLOAT16), np.zeros(N, np.float32)
     interpret(launch, {"x": x}, out, rule="integer", n=1)
     assert np.all(out == -128)
-    ((kernel, arguments, _),) = launches_of(launch, TENSORS, "sm_90", rule="integer", n=1)
-    text = built(kernel, arguments, "sm_90").asm["ttir"]
+    (one,) = launches_of(launch, TENSORS, "sm_90", rule="integer", n=1)
+    text = built(one, "sm_90").asm["ttir"]
     assert re.search(r"arith\.addi .*tensor<16xi8>", text)
 
 
@@ -165,9 +165,9 @@ def branching(x, out):
 def test_a_branch_on_a_block_is_an_error_as_for_the_compiler():
     with pytest.raises(KernelRaised, match=r"a block of shape \(16,\) is neither true nor false.*test_rules.py:\d+\)$"):
         interpret(branching, {"x": X}, np.zeros(N, BFLOAT16))
-    ((kernel, arguments, _),) = launches_of(branching, TENSORS, "sm_90")
+    (one,) = launches_of(branching, TENSORS, "sm_90")
     with pytest.raises(Exception, match="more than one value is ambiguous"):
-        built(kernel, arguments, "sm_90")
+        built(one, "sm_90")
 
 
 @triton.jit
@@ -201,3 +201,65 @@ def test_an_assertion_is_of_every_element():
     interpret(asserting, {"x": np.zeros(N, BFLOAT16)}, np.zeros(N, BFLOAT16))
     with pytest.raises(KernelRaised, match="AssertionError: too large"):
         interpret(asserting, {"x": X}, np.zeros(N, BFLOAT16))
+
+
+@triton.jit
+def _retyping(x, out, n, WAY: tl.constexpr, N: tl.constexpr):
+    at = tl.arange(0, N)
+    v = tl.load(x + at)
+    count = 0
+    if WAY == "if":
+        if n > 2:
+            v = v.to(tl.float32)
+    elif WAY == "else":
+        if n > 5:
+            v += 1
+        else:
+            v = v.to(tl.float32)
+    elif WAY == "for":
+        for _ in range(n):
+            v = v * tl.full((N,), 1, tl.float32)
+    elif WAY == "while":
+        while count < n:
+            count += tl.cast(1, tl.int64)
+    elif WAY == "kept":
+        if n > 2:
+            v = (v.to(tl.float32) + 1).to(v.dtype)
+        for _ in range(n):
+            v = (v * tl.full((N,), 1, tl.float32)).to(v.dtype)
+    elif WAY == "decided by the compiler":
+        if N > 2:
+            v = v.to(tl.float32) + 1
+        for _ in tl.static_range(2):
+            v = v.to(tl.float32)
+    tl.store(out + at, v)
+
+
+def retyping(x, out, way):
+    _retyping[(1,)](x, out, 3, WAY=way, N=N)
+
+
+@pytest.mark.parametrize(
+    ("way", "says"),
+    [
+        ("if", "`v` is bf16 before the if and fp32 behind it"),
+        ("else", "`v` is bf16 before the if and fp32 behind it"),
+        ("for", "`v` is bf16 before the loop and fp32 behind it"),
+        ("while", "`count` is int32 before the loop and int64 behind it"),
+    ],
+)
+def test_a_name_that_changes_its_type_is_refused_as_by_the_compiler(way, says):
+    with pytest.raises(KernelRaised, match=rf"{says}, which the compiler refuses.*test_rules.py:\d+\)$"):
+        interpret(retyping, {"x": X}, np.zeros(N, BFLOAT16), way=way)
+    (one,) = launches_of(retyping, TENSORS, "sm_90", way=way)
+    with pytest.raises(EmulationError, match="does not compile"):
+        built(one, "sm_90")
+
+
+@pytest.mark.parametrize("way", ["kept", "decided by the compiler"])
+def test_a_name_that_keeps_its_type_is_taken_as_by_the_compiler(way):
+    out = np.zeros(N, BFLOAT16)
+    interpret(retyping, {"x": X}, out, way=way)
+    assert np.array_equal(out.astype(np.float32), WIDE + 1)
+    (one,) = launches_of(retyping, TENSORS, "sm_90", way=way)
+    assert built(one, "sm_90").asm["ttir"]

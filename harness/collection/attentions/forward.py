@@ -181,33 +181,33 @@ def small_heads(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def row(name: str, version: str, **options: Any) -> Op:
-    return Op(
-        name=name,
-        summary=f"out[B, H, Sq, D] = softmax(q @ k.T / sqrt(D)) @ v; q[B, H, Sq, D], k and v[B, Hkv, Sk, D]; {version}",
-        axes=("B", "H", "Hkv", "Sq", "Sk", "D"),
-        inputs=inputs,
-        shapes={"q": ("B", "H", "Sq", "D"), "k": ("B", "Hkv", "Sk", "D"), "v": ("B", "Hkv", "Sk", "D")},
-        reference=reference,
-        honest=(online, plain, prescaled),
-        tiles=TILES,
-        out=("B", "H", "Sq", "D"),
+    equation = "out[B, H, Sq, D] = softmax(q @ k.T / sqrt(D)) @ v; q[B, H, Sq, D], k and v[B, Hkv, Sk, D]"
+    common: dict[str, Any] = {
+        "summary": f"{equation}; {version}",
+        "axes": ("B", "H", "Hkv", "Sq", "Sk", "D"),
+        "inputs": inputs,
+        "shapes": {"q": ("B", "H", "Sq", "D"), "k": ("B", "Hkv", "Sk", "D"), "v": ("B", "Hkv", "Sk", "D")},
+        "reference": reference,
+        "honest": (online, plain, prescaled),
+        "tiles": TILES,
+        "out": ("B", "H", "Sq", "D"),
         # No kernel mixes sequences of a batch, nor chooses its tiles by how many there are; torch may.
-        alone=BatchInvariance(
+        "alone": BatchInvariance(
             "B",
             {"q": 0, "k": 0, "v": 0},
             out=0,
             promised={"nki": 1, "nki-sim": 1, "triton": 1, "triton-cpu": 1},
             why="each sequence is computed by itself, in tiles that do not depend on B",
         ),
-        corruptions=wrong.CORRUPTIONS,
-        strict_nonfinite=True,  # one that a query does not see does not reach it
-        multiples={"H": "Hkv"},
-        flops=flops,
-        bytes=bytes_moved,
-        nki=f"{KERNELS / 'nki' / name}.py:{name}",
-        torch=torch_attention,
-        **options,
-    )
+        "corruptions": wrong.CORRUPTIONS,
+        "strict_nonfinite": True,  # one that a query does not see does not reach it
+        "multiples": {"H": "Hkv"},
+        "flops": flops,
+        "bytes": bytes_moved,
+        "nki": f"{KERNELS / 'nki' / name}.py:{name}",
+        "torch": torch_attention,
+    }
+    return Op(name=name, **{**common, **options})
 
 
 OPS = (

@@ -183,7 +183,18 @@ def add_profile(parser: argparse.ArgumentParser) -> None:
         metavar="A",
         help="argument of F: 4096x128:bfloat16, 0.5, causal=True",
     )
-    group.add_argument("--target", dest="targets", **LIST, metavar="T,...", help="chips, side by side (default: trn2)")
+    group.add_argument(
+        "--backend",
+        choices=("nki-sim", "triton"),
+        help="NKI kernels on the simulator, or Triton's as the compiler sees them (default: as the targets say)",
+    )
+    group.add_argument(
+        "--target",
+        dest="targets",
+        **LIST,
+        metavar="T,...",
+        help="chips, side by side (default: trn2; of triton sm_80, sm_90, sm_100, gfx942)",
+    )
     add_nki(group)
     group.add_argument("--dtype", dest="dtypes", **LIST, metavar="D,...", help="(default: bfloat16, or the op's first)")
     group.add_argument("--cases", dest="sets", **LIST, metavar="SET,...", help="(default: model; smoke with -a)")

@@ -18,6 +18,7 @@ from typing import Any
 
 from triptych import simulator
 from triptych.harness import files
+from triptych.harness.accelerators.catalogue import catalogue
 from triptych.harness.calibration import overlay
 from triptych.harness.collection import builtin, declared
 from triptych.harness.commands.arguments.outputs import Outputs
@@ -46,6 +47,10 @@ DEFAULT_TARGET = "trn2"
 
 def run(arguments: Namespace) -> int:
     """Predict everything that is selected, write the files, print the rest."""
+    if (arguments.backend or backend_of(arguments.targets)) == "triton":
+        from triptych.harness.commands.gpu import profile
+
+        return profile.run(arguments)
     if arguments.watch:
         from triptych.harness.commands.runs.watch import watch
 
@@ -83,6 +88,11 @@ def run(arguments: Namespace) -> int:
     if Status.ERROR in statuses:
         return ExitCode.MISMATCH
     return ExitCode.OK if Status.PASSED in statuses else ExitCode.NOTHING_RAN
+
+
+def backend_of(targets: Sequence[str]) -> str:
+    """Whose targets these are; the simulator's if they are not all of Triton's compiler."""
+    return "triton" if targets and all(catalogue().compiled_for(target) for target in targets) else "nki-sim"
 
 
 def predictions(chosen: Sequence[Subject], plan: Plan, jobs: int | None) -> Iterator[tuple[int, list[TimedProfile]]]:

@@ -41,18 +41,9 @@ class Launch:
 
     def run(self, kernel: Any, grid: Any, args: tuple[Any, ...], named: dict[str, Any]) -> None:
         """`kernel[grid](*args, **named)`."""
-        signature = inspect.signature(kernel.fn)
-        given = {name: value for name, value in named.items() if name in signature.parameters}
-        unknown = [name for name in named if name not in signature.parameters and name not in OPTIONS]
-        if unknown:
-            raise EmulationError(f"kernel {kernel.__name__} has no parameter, and Triton no option, {unknown[0]!r}")
-        try:
-            bound = signature.bind(*args, **given)
-        except TypeError as error:
-            raise KernelRaised(f"kernel {kernel.__name__}{signature} cannot be launched so: {error}") from None
-        bound.apply_defaults()
-        dimensions = _dimensions(grid(dict(bound.arguments)) if callable(grid) else grid)
-        arguments = {p.name: self._argument(p, bound.arguments[p.name]) for p in parameters_of(kernel)}
+        given = arguments_of(kernel, args, named)
+        dimensions = dimensions_of(grid, given)
+        arguments = {p.name: self._argument(p, given[p.name]) for p in parameters_of(kernel)}
         function = self.function(kernel)
         self.builder.set_grid_dim(*dimensions)
 
@@ -107,8 +98,24 @@ def parameters_of(kernel: Any) -> list[KernelParam]:
     return [KernelParam(i, p, i in fixed or p.name in fixed, False) for i, p in found]
 
 
-def _dimensions(grid: Any) -> tuple[int, ...]:
-    sizes = tuple(grid)
+def arguments_of(kernel: Any, args: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Any]:
+    """What a launch gives each parameter; an error if that is no launch of this kernel."""
+    signature = inspect.signature(kernel.fn)
+    given = {name: value for name, value in named.items() if name in signature.parameters}
+    unknown = [name for name in named if name not in signature.parameters and name not in OPTIONS]
+    if unknown:
+        raise EmulationError(f"kernel {kernel.__name__} has no parameter, and Triton no option, {unknown[0]!r}")
+    try:
+        bound = signature.bind(*args, **given)
+    except TypeError as error:
+        raise KernelRaised(f"kernel {kernel.__name__}{signature} cannot be launched so: {error}") from None
+    bound.apply_defaults()
+    return dict(bound.arguments)
+
+
+def dimensions_of(grid: Any, arguments: dict[str, Any]) -> tuple[int, ...]:
+    """The three sizes of a grid, which may be a function of the arguments."""
+    sizes = tuple(grid(arguments) if callable(grid) else grid)
     if not 1 <= len(sizes) <= 3:
         raise EmulationError(f"a grid has one to three dimensions, got {grid!r}")
     dimensions = tuple(int(n) for n in sizes + (1,) * (3 - len(sizes)))

@@ -12,6 +12,7 @@ tree is changed where they differ:
 `for i in range(n)`        i is a scalar of the promoted type of the bounds, and wraps around as such
 `x += y`                   x = x + y
 `if c`, `while c`          of a block of several elements is an error
+a name in `if c`, `for`    keeps the type that it had before (`retyping`)
 `assert c`                 is of all elements
 `min(a, b)`, `max(a, b)`   of blocks the smaller and larger element
 =========================  ===========================================================================================
@@ -34,6 +35,8 @@ from typing import Any
 
 import triton.language as tl
 from triton.runtime import interpreter
+
+from triptych.harness.emulators.interpreter.retyping import assigned, check_types, types_before
 
 COMPARISONS: dict[type[ast.cmpop], str] = {
     ast.Lt: "lt",
@@ -136,6 +139,16 @@ def _extreme(ours: Callable[..., Any], pythons: Callable[..., Any], values: tupl
     return reduce(lambda a, b: ours(a, b, **named), values) if blocks else pythons(*values, **named)
 
 
+def is_loop(iterable: Any) -> bool:
+    """Whether the compiler makes a loop of it, and does not unroll it as it does `tl.static_range`."""
+    return getattr(iterable, "gi_code", None) is counted.__code__
+
+
+def is_value(condition: Any) -> bool:
+    """Whether a GPU decides it."""
+    return isinstance(getattr(condition, "condition", condition), tl.tensor)
+
+
 HELPERS: dict[str, Any] = {
     "__triton_value": value_of,
     "__triton_all": all_of,
@@ -144,6 +157,10 @@ HELPERS: dict[str, Any] = {
     "__triton_true": true,
     "__triton_compare": compared,
     "__triton_assert": asserted,
+    "__triton_is_loop": is_loop,
+    "__triton_is_value": is_value,
+    "__triton_types_before": types_before,
+    "__triton_check_types": check_types,
 }
 BUILTINS: dict[str, Any] = {"range": counted, "min": smallest, "max": largest}  # unless the kernel's module has its own
 
@@ -155,6 +172,20 @@ def _call(name: str, *arguments: ast.expr) -> ast.Call:
 def _later(body: ast.expr) -> ast.expr:
     nothing = ast.arguments(posonlyargs=[], args=[], kwonlyargs=[], kw_defaults=[], defaults=[])
     return ast.Lambda(nothing, body)
+
+
+def _keeping(
+    node: ast.stmt, what: str, names: list[str], on_gpu: Callable[[ast.expr], ast.expr]
+) -> tuple[str, ast.stmt, ast.stmt]:
+    """A name for what a branch or loop asks, a statement before it that keeps types, and one that compares them."""
+    place = f"{node.lineno}_{node.col_offset}"
+    asked, kept = f"__triton_asked_{place}", f"__triton_types_{place}"
+    now = ast.Call(ast.Name("locals", ast.Load()), [], [])
+    of_names = ast.Tuple([ast.Constant(name) for name in names], ast.Load())
+    where = ast.Constant(f"the {what}")
+    before = _call("types_before", on_gpu(ast.Name(asked, ast.Load())), where, of_names, now)
+    keep = ast.Assign([ast.Name(kept, ast.Store())], before)
+    return asked, keep, ast.Expr(_call("check_types", ast.Name(kept, ast.Load()), now))
 
 
 class _Rewriter(ast.NodeTransformer):
@@ -216,16 +247,35 @@ class _Rewriter(ast.NodeTransformer):
         ]
         return ast.copy_location(_call("compare", node.left, *pairs), node)
 
-    def visit_If(self, node: ast.If) -> ast.AST:
-        return self._conditional(node)
+    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
+        names = assigned([*node.body, *node.orelse])
+        self.generic_visit(node)
+        if not names:
+            node.test = _call("true", node.test)
+            return node
+        condition, keep, check = _keeping(node, "if", names, lambda condition: _call("is_value", condition))
+        given = ast.Assign([ast.Name(condition, ast.Store())], node.test)
+        node.test = _call("true", ast.Name(condition, ast.Load()))
+        return [ast.copy_location(statement, node) for statement in (given, keep, node, check)]
 
-    def visit_While(self, node: ast.While) -> ast.AST:
-        return self._conditional(node)
+    def visit_For(self, node: ast.For) -> ast.AST | list[ast.stmt]:
+        names = assigned(node.body)
+        self.generic_visit(node)
+        iterable, keep, check = _keeping(node, "loop", names, lambda iterable: _call("is_loop", iterable))
+        given = ast.Assign([ast.Name(iterable, ast.Store())], node.iter)
+        node.iter = ast.Name(iterable, ast.Load())
+        node.body.append(ast.copy_location(check, node))
+        return [ast.copy_location(statement, node) for statement in (given, keep, node)]
+
+    def visit_While(self, node: ast.While) -> ast.AST | list[ast.stmt]:
+        names = assigned(node.body)
+        self.generic_visit(node)
+        node.test = _call("true", node.test)
+        _, keep, check = _keeping(node, "loop", names, lambda _: ast.Constant(True))
+        node.body.append(ast.copy_location(check, node))
+        return [ast.copy_location(keep, node), node]
 
     def visit_IfExp(self, node: ast.IfExp) -> ast.AST:
-        return self._conditional(node)
-
-    def _conditional(self, node: ast.If | ast.While | ast.IfExp) -> ast.AST:
         self.generic_visit(node)
         node.test = _call("true", node.test)
         return node

@@ -277,7 +277,7 @@ def test_without_an_nki_kernel_nothing_runs(profile, tmp_path: Path) -> None:
         ("matmul --trace t.json", "--trace and --html show one case, and 12 are selected", "choose with OP, -k"),
         (f"{TILE} --trace nowhere/t.json", "there is no folder nowhere", ""),
         (f"{TILE} --json - --html -", "stdout takes one document", "--json and --html"),
-        ("matmul --backend numpy", "unknown option '--backend'", "--target"),
+        ("matmul --strict", "unknown option '--strict'", "--target"),
     ],
 )
 def test_usage(profile, words: str, names: str, lists: str, tmp_path: Path) -> None:

@@ -92,6 +92,7 @@ PLAIN: dict[str, dict[str, str]] = {
     "matmul_mk": {},
     "matmul_batched": {},
     "attention": {},
+    "attention_hopper": {},
     "attention_window": {},
     "attention_softcap": {},
     "attention_lse": {},

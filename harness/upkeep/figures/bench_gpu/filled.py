@@ -19,9 +19,12 @@ from triptych.harness.upkeep.figures.bench_gpu.drawn import draw
 
 
 def fill(op: str, case: Case, target: str) -> str:
-    """Compile what a case launches on a target, "sm_90"; an empty string, or why that cannot be."""
+    """Compile what a case launches on a target, "sm_90", if anything; an empty string, or why that cannot be."""
     try:
         with compiling(target):
+            known = builtin()[op].unsupported
+            if known is not None and known(case, "triton", "") is not None:
+                return ""
             inputs = draw(builtin()[op], case, "meta")
             by_triton(builtin()[op], case, inputs, inputs.tensors)()
     except Exception as error:

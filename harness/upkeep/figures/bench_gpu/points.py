@@ -26,9 +26,11 @@ def points(ops: Mapping[str, Op]) -> list[Case]:
     ordered = [
         *squares(("bfloat16",)),
         *attentions("attention", LENGTHS, (True,), ("bfloat16",)),
+        *attentions("attention_hopper", LENGTHS, (True,), ("bfloat16",)),
         *attentions("attention_backward", BACKWARD_LENGTHS, (True,), ("bfloat16",)),
         *telling,
         *attentions("attention", LENGTHS, (False,), ("bfloat16",)),
+        *attentions("attention_hopper", LENGTHS, (False,), ("bfloat16",)),
         *attentions("attention_backward", BACKWARD_LENGTHS, (False,), ("bfloat16",)),
         *squares(("float16", "float32")),
         *attentions("attention", LENGTHS, (True, False), ("float16",)),

@@ -195,7 +195,8 @@ class Session:
     def ran(self, row: Result, call: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
         """What a call gives; None if it raises, and its row says so. DeviceLost if the GPU does not survive it."""
         try:
-            outputs = call()
+            with BACKENDS[row.backend].launches() as row.launched:
+                outputs = call()
             self.device.synchronize()
             return outputs
         except Exception as error:
