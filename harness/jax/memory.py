@@ -13,8 +13,6 @@ import numpy as np
 from triptych.harness.emulators.interpreter.tensors import Tensor
 from triptych.harness.emulators.memory import Memory
 
-ALIGNED = 256  # bytes: addresses say as much of a slot's place as XLA's buffers do
-
 
 class Values:
     """The memory of one launcher, by slots.
@@ -44,17 +42,21 @@ class Values:
 
 
 class Abstract(Tensor):
-    """A contiguous tensor that can be asked for its shape, strides and address, and not be read."""
+    """A contiguous tensor that can be asked for its shape and strides, and not be read."""
 
     def __init__(self, values: Values, slot: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         strides = [math.prod(shape[i + 1 :]) * dtype.itemsize for i in range(len(shape))]
         bits = np.empty(1, f"u{dtype.itemsize}")
         array = np.lib.stride_tricks.as_strided(bits, shape, strides, writeable=False).view(dtype)
-        super().__init__(Memory(), array, (slot + 1) * ALIGNED)
+        super().__init__(Memory(), array, 0)
         self.values, self.slot = values, slot
 
     def contiguous(self) -> Abstract:
         return self
+
+    def data_ptr(self) -> int:
+        """There is none before the program runs, as of PyTorch's tensors without storage: no descriptor can be made."""
+        raise RuntimeError("a value of a program of JAX that is traced has no address")
 
     def view(self, *shape: Any) -> Abstract:
         """The same memory in another shape."""

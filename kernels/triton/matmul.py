@@ -320,4 +320,8 @@ def _copies(x):
     """Whether TMA can copy tiles of a tensor: a matrix with rows of one piece that begin at multiples of 16 bytes."""
     if len(x.shape) != 2 or x.stride(1) != 1:
         return False
-    return x.stride(0) * x.element_size() % 16 == 0 and x.data_ptr() % 16 == 0
+    try:
+        address = x.data_ptr()
+    except RuntimeError:  # a compiler of PyTorch or JAX traces the launch: no address yet, and no descriptor of it
+        return False
+    return x.stride(0) * x.element_size() % 16 == 0 and address % 16 == 0

@@ -59,7 +59,7 @@ class Launch:
             return
         met = self.builder.launches.again if self.builder.backwards else self.builder.launches.first
         memory = self.builder.memory
-        met(memory, described(kernel, dimensions, dict(bound.arguments), memory), programs)
+        met(memory, described(kernel, dimensions, given, memory), programs)
 
     def _argument(self, parameter: KernelParam, value: Any) -> Any:
         """`value` as the compiler types it: constants stay what Python has, all else is a scalar or a pointer."""

@@ -47,6 +47,12 @@ def test_a_launch_stands_in_the_graph_with_its_arguments() -> None:
     assert not [node for node in nodes if "triptych" in str(node.target)]
 
 
+def test_a_product_for_which_a_launcher_makes_descriptors_of_addresses_is_traced_without() -> None:
+    nodes = traced(tt.matmul, (8192, 4096), (4096, 4096))
+    (launch,) = [node for node in nodes if str(node.target) == LAUNCH]
+    assert {"a", "b", "out"} <= set(launch.kwargs["kwargs"])
+
+
 def test_on_the_cpu_an_operator_is_one_node() -> None:
     nodes = traced(lambda q: tt.attention(q, q, q, causal=True), (1, 4, 64, 32), device="cpu")
     assert [str(node.target) for node in nodes] == ["triptych.attention.default"]
