@@ -9,13 +9,14 @@ import numpy as np
 from triptych.simulator import enums
 from triptych.simulator.analysis import costs
 from triptych.simulator.errors import NkiValidationError
-from triptych.simulator.machine.dynamic import resolve
+from triptych.simulator.machine.dynamic import Rows, moved
 from triptych.simulator.machine.instructions import instruction
 from triptych.simulator.machine.machine import Machine, NkiInstruction, machine
 from triptych.simulator.memory.storage import MemoryRegion
-from triptych.simulator.operands.operands import bits, describe, in_buffer, members_of, move
+from triptych.simulator.operands.operands import as_stored, bits, describe, in_buffer, members_of, move
 from triptych.simulator.tensors.index import Gather
 from triptych.simulator.tensors.tensor import NkiTensor
+from triptych.simulator.trace import HasRegion
 
 _DMA, _UNKNOWN = enums.engine.dma, enums.engine.unknown
 
@@ -76,18 +77,27 @@ def _indirect_copy(
                 f"a gather or scatter takes dge_mode swdge or unknown, and {indirect.shape[0]} rows on the other side; "
                 f"got {dge} and {plain.shape}"
             )
-    touched = []
-    for rows, view in resolve(indirect, skip=oob.name == "skip"):
-        other = plain[rows] if vector else plain
-        to, come = (other, view) if indirect is src else (view, other)
-        m.check_reads((come,))
-        move(to, come)
-        touched.append(view)
-    read = index_read(indirect)
+    skip, read = oob.name == "skip", index_read(indirect)
+    if not vector:
+        view = moved(indirect, skip)
+        if view is not None:
+            to, come = (dst, view) if indirect is src else (view, src)
+            m.check_reads((come,))
+            move(to, come)
+        touched: list[HasRegion] = [] if view is None else [view]
+    else:
+        rows = Rows(indirect, skip)
+        touched = rows.touched(m)
+        if indirect is src:
+            rows.check_reads(m)
+            rows.put(dst, as_stored(dst, src, rows.read()))
+        else:
+            m.check_reads((src,))
+            rows.write(as_stored(dst, src, rows.of(src)))
+            if rows.repeat:
+                m.note("rows of this scatter have the same index; in which order they are written is not documented")
     if indirect is src:
         return m.record("dma_copy", _DMA, (*touched, *read), (dst,), name, gathered=True, **asked)
-    if len({view.offset for view in touched}) < len(touched):
-        m.note("rows of this scatter have the same index; in which order they are written is not documented")
     return m.record("dma_copy", _DMA, (src, *read), touched, name, scattered=True, **asked)
 
 
@@ -164,31 +174,42 @@ def dma_transpose(
     expected = tuple(src.shape[a] for a in order)
     if dst.shape != expected or dst.dtype != src.dtype:
         raise NkiValidationError(f"dst must be {expected} in {src.dtype}, got {dst.shape} in {dst.dtype}")
-    if src.index is not None:
-        if src.index.vector:
-            _check_gathered_transpose(m, src, src.index.source, dge_mode)
-        parts, read = resolve(src, skip=oob_mode is enums.oob_mode.skip), index_read(src)
+    skip = oob_mode is enums.oob_mode.skip
+    if src.index is not None and src.index.vector:
+        _check_gathered_transpose(m, src, src.index.source, dge_mode)
+        rows = Rows(src, skip)
+        source, touched = rows.table, rows.touched(m)
     else:
-        parts, read = [(slice(0, src.shape[0]), src)], ()
-        if oob_mode is not enums.oob_mode.error:
-            raise NkiValidationError(f"oob_mode skip goes with indirect indexing of src, got {oob_mode!r}")
-        if dge_mode.name == "swdge":
-            raise NkiValidationError(f"a direct transpose takes dge_mode unknown or hwdge, got {dge_mode}")
-        if dge_mode.name == "none":
-            m.remark(
-                "transpose-mode",
-                f"a direct transpose takes dge_mode unknown or hwdge, got {dge_mode}",
-                "nki/api/nki/isa/__init__.py, dma_transpose",
-            )
+        rows = None
+        if src.index is None:
+            _check_direct_transpose(m, dge_mode, oob_mode)
+        source = src if src.index is None else moved(src, skip)
+        touched = [] if source is None else [source]
     if dge_mode.name == "hwdge":
         _check_hardware_transpose(src)
-    for rows, view in parts:
-        m.check_reads((view,))
-        part = dst[..., rows]
-        np.copyto(bits(part), bits(view).transpose(order))
-        part.wrote()
-    reads = (*[view for _, view in parts], *read) or (src,)
-    return m.record("dma_transpose", _DMA, reads, (dst,), name, **_asked(dge_mode))
+    if rows is not None:
+        rows.check_reads(m)
+        if rows.kept is None:
+            np.copyto(dst.array, rows.read().transpose(order))
+            dst.wrote()
+        else:
+            dst.array[..., rows.kept] = rows.read().transpose(order)
+            dst.wrote_where(np.broadcast_to(np.isin(np.arange(dst.shape[-1]), rows.kept), dst.shape))
+    elif source is not None:
+        m.check_reads((source,))
+        np.copyto(bits(dst), bits(source).transpose(order))
+        dst.wrote()
+    return m.record("dma_transpose", _DMA, (*touched, *index_read(src)) or (src,), (dst,), name, **_asked(dge_mode))
+
+
+def _check_direct_transpose(m: Machine, dge_mode: enums.dge_mode, oob_mode: enums.oob_mode) -> None:
+    if oob_mode is not enums.oob_mode.error:
+        raise NkiValidationError(f"oob_mode skip goes with indirect indexing of src, got {oob_mode!r}")
+    message = f"a direct transpose takes dge_mode unknown or hwdge, got {dge_mode}"
+    if dge_mode.name == "swdge":
+        raise NkiValidationError(message)
+    if dge_mode.name == "none":
+        m.remark("transpose-mode", message, "nki/api/nki/isa/__init__.py, dma_transpose")
 
 
 def _check_gathered_transpose(m: Machine, src: NkiTensor, index: NkiTensor, mode: enums.dge_mode) -> None:

@@ -9,13 +9,14 @@ import numpy as np
 
 from triptych.simulator import enums
 from triptych.simulator.analysis import costs
+from triptych.simulator.dtypes import F32
 from triptych.simulator.engines.dma import check_memory, check_row_indices, index_read
 from triptych.simulator.errors import NkiValidationError
-from triptych.simulator.machine.dynamic import resolve, same_view
+from triptych.simulator.machine.dynamic import Rows, same_view
 from triptych.simulator.machine.instructions import instruction
 from triptych.simulator.machine.machine import Machine, NkiInstruction, machine
 from triptych.simulator.memory.storage import SBUF
-from triptych.simulator.operands.operands import members_of, put
+from triptych.simulator.operands.operands import as_stored, members_of, put
 from triptych.simulator.operands.operators import Op
 from triptych.simulator.tensors.tensor import NkiTensor, as_shape
 
@@ -80,20 +81,20 @@ def _add_rows(
     check_row_indices(indirect)
     if plain.shape[0] != indirect.shape[0]:
         raise NkiValidationError(f"{indirect.shape[0]} rows need as many partitions in SBUF, got {plain.shape}")
-    found = resolve(indirect, skip=oob is enums.oob_mode.skip)
-    views = [view for _, view in found]
-    if indirect is dst and len({view.offset for view in views}) < len(views):
+    rows = Rows(indirect, skip=oob is enums.oob_mode.skip)
+    if indirect is dst and rows.repeat:
         raise NkiValidationError(
             "the scatter has one index twice, and unique_indices, which has to be True, says that it has not"
         )
-    for rows, view in found:
-        row = plain[rows]
-        to, come = (view, row) if indirect is dst else (row, view)
-        m.check_reads((view, row))
-        put(to, to.f32() + as_shape(come.f32(), to.shape))
-    read = index_read(indirect)
+    rows.check_reads(m)
+    m.check_reads((plain,))
+    mine = rows.of(plain).astype(F32)
+    total = rows.read().astype(F32).reshape(mine.shape) + mine
+    views, read = rows.touched(m), index_read(indirect)
     if indirect is dst:
+        rows.write(as_stored(dst, None, total))
         return m.record("dma_compute", _DMA, (*views, plain, *read), views, name, op="add", scattered=True)
+    rows.put(dst, as_stored(dst, None, total))
     return m.record("dma_compute", _DMA, (dst, *views, *read), (dst,), name, op="add", gathered=True)
 
 

@@ -25,7 +25,7 @@ from triptych.simulator.dtypes import DType
 from triptych.simulator.enums import engine
 from triptych.simulator.errors import NeedsData, NkiError, OutOfBounds, Uninitialized
 from triptych.simulator.machine.cores import Who
-from triptych.simulator.machine.dynamic import resolve
+from triptych.simulator.machine.dynamic import moved
 from triptych.simulator.machine.machine import Machine, NkiInstruction
 from triptych.simulator.machine.registers import VirtualRegister
 from triptych.simulator.machine.scalars import NkiScalar
@@ -154,7 +154,7 @@ class ShapeMachine(Machine):
         elif kind is NkiTensor:
             if not resolves or not self._moved_by_register(value):
                 return False
-            return self._describe(resolve(value)[0][1], key, tensors, resolves)
+            return self._describe(moved(value), key, tensors, resolves)
         elif kind is Op:
             key.append(value)
         elif issubclass(kind, enum.Enum):

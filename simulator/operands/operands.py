@@ -153,10 +153,22 @@ def stored(dst: NkiTensor, values: Array) -> Array:
 
 def put(dst: NkiTensor, values: Array) -> None:
     """dst[...] = values, rounded to dst's dtype."""
-    nans = round_to(as_shape(values, dst.shape), rounding_of(dst), dst.array)
+    _note_nans(dst, round_to(as_shape(values, dst.shape), rounding_of(dst), dst.array))
+    dst.wrote()
+
+
+def as_stored(dst: NkiTensor, src: NkiTensor | None, values: Array) -> Array:
+    """Elements of src, or results, as dst stores them: as they are where dtypes agree, else cast through float32."""
+    if src is not None and dst.dtype == src.dtype:
+        return values
+    out = np.empty(values.shape, dst.array.dtype)
+    _note_nans(dst, round_to(values.astype(F32, copy=False), rounding_of(dst), out))
+    return out
+
+
+def _note_nans(dst: NkiTensor, nans: int) -> None:
     if nans:
         running().note_values(f"{nans} NaN are cast to {dst.dtype}, as 0: what they become is not documented")
-    dst.wrote()
 
 
 def move(dst: NkiTensor, src: NkiTensor) -> None:
