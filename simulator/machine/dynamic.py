@@ -49,7 +49,7 @@ def moved(t: NkiTensor, skip: bool = False) -> NkiTensor | None:
         allocation = t.storage.allocation
         row = allocation.nbytes // t.dtype.itemsize // allocation.shape[0]  # elements of one partition
         before, behind = reach(t.shape[1:], t.strides[1:])
-        inside = offset // row == t.offset // row and 0 <= offset % row + before and offset % row + behind < row
+        inside = offset // row == t.offset // row and offset % row + before >= 0 and offset % row + behind < row
     if inside:
         return t.plain(t.layout.changed(offset, t.shape, t.strides))
     if skip:

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from triptych.simulator.dtypes import F32, DType
+from triptych.simulator.dtypes import F32
 from triptych.simulator.errors import Uninitialized, show_line
 from triptych.simulator.memory.layout import Layout, Shape, overlaps, row_major
 from triptych.simulator.memory.mask import Mask

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-from triptych import simulator
 from triptych.nki import isa as nisa
 from triptych.nki import language as nl
+
+from triptych import simulator
 from triptych.simulator.dtypes import TABLE
 
 Array = NDArray[Any]
