@@ -12,6 +12,7 @@ from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine.dynamic import Rows, moved
 from triptych.simulator.machine.instructions import instruction
 from triptych.simulator.machine.machine import Machine, NkiInstruction, machine
+from triptych.simulator.machine.plan import Plan
 from triptych.simulator.memory.storage import MemoryRegion
 from triptych.simulator.operands.operands import as_stored, bits, describe, in_buffer, members_of, move
 from triptych.simulator.tensors.index import Gather
@@ -30,7 +31,7 @@ def dma_copy(
     dge_mode: enums.dge_mode = enums.dge_mode.unknown,
     engine: enums.engine = enums.engine.unknown,
     name: str | None = None,
-) -> NkiInstruction:
+) -> Plan | NkiInstruction:
     """dst[...] = src[...], element by element in row-major order; between HBM and SBUF, either way.
 
     `oob_mode` is about dynamic addresses: a static one cannot leave its tensor, and skip changes nothing there.
@@ -44,9 +45,7 @@ def dma_copy(
         raise NkiValidationError(f"hwdge does not cast: src is {src.dtype} and dst {dst.dtype}")
     if src.is_indirect() or dst.is_indirect():
         return _indirect_copy(m, dst, src, oob_mode, dge_mode, _asked(dge_mode, engine), name)
-    m.check_reads((src,))
-    move(dst, src)
-    return m.record("dma_copy", _DMA, (src,), (dst,), name, **_asked(dge_mode, engine))
+    return Plan(_DMA, (src,), (dst,), move, (dst, src), **_asked(dge_mode, engine))
 
 
 def _asked(mode: enums.dge_mode, trigger: enums.engine = _UNKNOWN) -> dict[str, str]:
@@ -63,7 +62,7 @@ def _indirect_copy(
     dge: enums.dge_mode,
     asked: dict[str, str],
     name: str | None,
-) -> NkiInstruction:
+) -> Plan | NkiInstruction:
     """Copy where one side has a dynamic address: moved as a whole by one index, or row by row."""
     if src.is_indirect() and dst.is_indirect():
         raise NkiValidationError("only one of src and dst can have a dynamic address")
@@ -78,13 +77,13 @@ def _indirect_copy(
                 f"got {dge} and {plain.shape}"
             )
     skip, read = oob.name == "skip", index_read(indirect)
+    touched: list[HasRegion] = []
     if not vector:
         view = moved(indirect, skip)
+        if view is not None and indirect is src:
+            return Plan(_DMA, (view, *read), (dst,), move, (dst, view), gathered=True, **asked)
         if view is not None:
-            to, come = (dst, view) if indirect is src else (view, src)
-            m.check_reads((come,))
-            move(to, come)
-        touched: list[HasRegion] = [] if view is None else [view]
+            return Plan(_DMA, (src, *read), (view,), move, (view, src), scattered=True, **asked)
     else:
         rows = Rows(indirect, skip)
         touched = rows.touched(m)
@@ -157,7 +156,7 @@ def dma_transpose(
     dge_mode: enums.dge_mode = enums.dge_mode.unknown,
     oob_mode: enums.oob_mode = enums.oob_mode.error,
     name: str | None = None,
-) -> NkiInstruction:
+) -> Plan | NkiInstruction:
     """dst = src with axes permuted: (1, 0), (2, 1, 0) or (3, 1, 2, 0); from HBM or SBUF into SBUF, dtype kept.
 
     Rows (entries of dimension 0) of src may be gathered by a tile of indices: row i is src[index.T.flatten()[i]].
@@ -187,6 +186,9 @@ def dma_transpose(
         touched = [] if source is None else [source]
     if dge_mode.name == "hwdge":
         _check_hardware_transpose(src)
+    asked = _asked(dge_mode)
+    if source is not None and rows is None:
+        return Plan(_DMA, (source, *index_read(src)), (dst,), _permute, (dst, source, order), **asked)
     if rows is not None:
         rows.check_reads(m)
         if rows.kept is None:
@@ -195,11 +197,12 @@ def dma_transpose(
         else:
             dst.array[..., rows.kept] = rows.read().transpose(order)
             dst.wrote_where(np.broadcast_to(np.isin(np.arange(dst.shape[-1]), rows.kept), dst.shape))
-    elif source is not None:
-        m.check_reads((source,))
-        np.copyto(bits(dst), bits(source).transpose(order))
-        dst.wrote()
-    return m.record("dma_transpose", _DMA, (*touched, *index_read(src)) or (src,), (dst,), name, **_asked(dge_mode))
+    return m.record("dma_transpose", _DMA, (*touched, *index_read(src)) or (src,), (dst,), name, **asked)
+
+
+def _permute(dst: NkiTensor, src: NkiTensor, order: tuple[int, ...]) -> None:
+    np.copyto(bits(dst), bits(src).transpose(order))
+    dst.wrote()
 
 
 def _check_direct_transpose(m: Machine, dge_mode: enums.dge_mode, oob_mode: enums.oob_mode) -> None:

@@ -15,6 +15,7 @@ from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine.dynamic import Rows, same_view
 from triptych.simulator.machine.instructions import instruction
 from triptych.simulator.machine.machine import Machine, NkiInstruction, machine
+from triptych.simulator.machine.plan import Plan
 from triptych.simulator.memory.storage import SBUF
 from triptych.simulator.operands.operands import as_stored, members_of, put
 from triptych.simulator.operands.operators import Op
@@ -33,7 +34,7 @@ def dma_compute(
     unique_indices: bool = True,
     oob_mode: enums.oob_mode = enums.oob_mode.error,
     name: str | None = None,
-) -> NkiInstruction:
+) -> Plan | NkiInstruction:
     """dst[...] = srcs[0] + srcs[1] + .., in float32 and in that order, cast to dst's dtype; in HBM or SBUF.
 
     NKI 0.6 takes no other operator than add and no other scale than 1. With one index a row in HBM, and two sources of
@@ -57,12 +58,14 @@ def dma_compute(
             raise NkiValidationError(f"packed dtypes hold no numbers to add, got {t.dtype} and {dst.dtype}")
     if any(t.is_indirect() for t in (dst, *tensors)):
         return _add_rows(m, dst, tensors, oob_mode, name)
-    m.check_reads(tensors)
+    return Plan(_DMA, tensors, (dst,), _sum, (dst, *tensors), op="add")
+
+
+def _sum(dst: NkiTensor, *tensors: NkiTensor) -> None:
     total = as_shape(tensors[0].f32(), dst.shape).copy()
     for t in tensors[1:]:
         np.add(total, as_shape(t.f32(), dst.shape), out=total)
     put(dst, total)
-    return m.record("dma_compute", _DMA, tensors, (dst,), name, op="add")
 
 
 def _add_rows(

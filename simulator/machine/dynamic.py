@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from triptych.simulator.errors import NkiValidationError, OutOfBounds
 from triptych.simulator.machine.indirection import Indirection
-from triptych.simulator.machine.machine import Machine, machine
+from triptych.simulator.machine.machine import Kind, Machine, machine
 from triptych.simulator.machine.registers import bound_value, writers
 from triptych.simulator.machine.table import Indirect
 from triptych.simulator.machine.unwritten import require_written
@@ -168,19 +168,15 @@ def _signature(effect: Callable[..., Any]) -> inspect.Signature:
 
 
 def resolve_dynamic(
-    m: Machine,
-    effect: Callable[..., Any],
-    takes: Indirect | None,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
+    m: Machine, kind: Kind, takes: Indirect | None, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     """Execute an instruction whose operands may have an index: read it now, and name what was read in the event.
 
     takes: which operands may be indirect views
     """
     if not any([isinstance(a, NkiTensor) and a.index is not None for a in (*args, *kwargs.values())]):
-        return effect(*args, **kwargs)
-    call = _signature(effect).bind(*args, **kwargs)
+        return m.execute(kind, args, kwargs)
+    call = _signature(kind.effect).bind(*args, **kwargs)
     operands = call.arguments
     gathers: dict[str, NkiTensor] = {}
     try:
@@ -198,10 +194,10 @@ def resolve_dynamic(
             else:
                 operands[what] = moved(t)
         if not gathers:
-            return effect(*call.args, **call.kwargs)
+            return m.execute(kind, call.args, call.kwargs)
         indirection = Indirection(takes, operands, gathers)
         operands.update(indirection.tiles)
-        event = effect(*call.args, **call.kwargs)
+        event = m.execute(kind, call.args, call.kwargs)
         indirection.finish(event)
         return event
     finally:

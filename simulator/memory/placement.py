@@ -122,6 +122,7 @@ class PlacedStorage(Storage):
         self.arena = arena
         self.base = partition * arena.row + byte
         self.height, self.width = self.allocation.shape[0], self.allocation.nbytes // self.allocation.shape[0]
+        self.row, self.partition = self.width, partition
         self.missing = 1  # until it is known to be full: other tensors write these bytes, too
         self.asked = 0  # how often a part of it was read before that
         self._poison(arena.places.take(self._box()))

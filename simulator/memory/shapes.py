@@ -68,7 +68,7 @@ def _dense(shape: Shape, dtype: DType) -> tuple[Shape, int]:
 class ShapeStorage(Storage):
     """An allocation without bytes. `missing` counts the bytes that were never written."""
 
-    __slots__ = ("_started", "_written", "partition", "row")
+    __slots__ = ("_started", "_written")
 
     has_data = False
 
@@ -150,7 +150,7 @@ class ShapeArena(Arena):
 class PlacedShapeStorage(PlacedStorage):
     """Storage without bytes at (partition, byte) of an arena."""
 
-    __slots__ = ("_through_this", "partition", "row")
+    __slots__ = ("_through_this",)
 
     has_data = False
 
@@ -164,9 +164,7 @@ class PlacedShapeStorage(PlacedStorage):
         self.dense = row_major(allocation.shape)
         self.raw = NO_BYTES
         self._pool = None
-        self.partition = partition
         self._lie(arena, partition, byte)
-        self.row = self.width
         self._through_this = Extents(self.height, self.width) if allocation.buffer == PSUM.value else None
 
     def _poison(self, boxes: list[Box]) -> None:

@@ -47,7 +47,8 @@ class Storage:
     """The bytes of one allocation.
 
     `widened` storage keeps a low-precision dtype in float32 (the mode without rounding); its element size is then 4.
-    `missing` counts the bytes that were never written.
+    `missing` counts the bytes that were never written. `row` is the bytes of a partition, 0 in HBM, and `partition` the
+    first.
     """
 
     __slots__ = (
@@ -59,7 +60,9 @@ class Storage:
         "mask",
         "missing",
         "np",
+        "partition",
         "raw",
+        "row",
         "started",
         "widened",
         "worlds",
@@ -74,6 +77,8 @@ class Storage:
         self.itemsize = self.np.itemsize
         size = math.prod(allocation.shape)
         self.dense = row_major(allocation.shape)
+        self.row = 0 if allocation.buffer.endswith("hbm") else allocation.nbytes // allocation.shape[0]
+        self.partition = 0
         self._pool = pool
         if raw is None:
             raw = pool.take(size * self.itemsize) if pool else np.empty(size * self.itemsize, np.uint8)

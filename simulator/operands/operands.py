@@ -100,17 +100,24 @@ def same_tile(what: str, a: NkiTensor, b: NkiTensor) -> None:
 
 
 def per_partition(value: Any, data: NkiTensor, what: str) -> tuple[Any, tuple[NkiTensor, ...]]:
-    """A scalar, or a (P, 1) tile as a column that broadcasts over `data`; and the tiles to be read."""
+    """A scalar in float32, or a (P, 1) tile; and the tiles to be read. `column` gives what it holds."""
     if isinstance(value, NkiTensor):
         on_chip(**{what: value})
         if value.shape[0] != data.shape[0] or value.free_size != 1:
             raise NkiValidationError(
                 f"{what} must be a scalar or a tile of shape ({data.shape[0]}, 1), got {value.shape}"
             )
-        return value.f32().reshape((data.shape[0],) + (1,) * (data.ndim - 1)), (value,)
+        return value, (value,)
     if isinstance(value, (bool, int, float, np.integer, np.floating)):
         return np.float32(value), ()
     raise NkiValidationError(f"{what} must be a number or a tile of shape ({data.shape[0]}, 1), got {describe(value)}")
+
+
+def column(value: Any, data: NkiTensor) -> Any:
+    """A number as it is, or a (P, 1) tile as a column in float32 that broadcasts over `data`."""
+    if isinstance(value, NkiTensor):
+        return value.f32().reshape((data.shape[0],) + (1,) * (data.ndim - 1))
+    return value
 
 
 def bits(t: NkiTensor) -> Array:
