@@ -89,7 +89,7 @@ def _indirect_copy(
         touched = rows.touched(m)
         if indirect is src:
             rows.check_reads(m)
-            rows.put(dst, as_stored(dst, src, rows.read()))
+            rows.put(dst, as_stored(dst, src, rows.read(dst)))
         else:
             m.check_reads((src,))
             rows.write(as_stored(dst, src, rows.of(src)))

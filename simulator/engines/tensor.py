@@ -14,6 +14,7 @@ from triptych.simulator.engines.matmul_limits import (
     FP8,
     GEN2_TRANSPOSE,
     accumulating,
+    check_accumulate,
     check_bank,
     check_dtypes,
     check_sizes,
@@ -86,6 +87,7 @@ def nc_matmul(
     if flips and k != n:
         raise _no_identity()
     ones = (stationary if is_stationary_onezero else None, moving if is_moving_onezero else None)
+    adds = check_accumulate(accumulate)
     extra: dict[str, Any] = {"transpose": True} if is_transpose else {}
     if tile_size:
         extra["tile"] = (*tile_position, *tile_size)
@@ -96,8 +98,8 @@ def nc_matmul(
         (stationary, moving),
         (dst,),
         _permute if flips else _multiply,
-        (dst, stationary, moving, rows, *ones, accumulate),
-        decide=_adds,
+        (dst, stationary, moving, rows, *ones, adds),
+        decide=None if adds is False else _adds,
         by_matmul=True,
         rows=rows,
         **extra,
@@ -117,7 +119,7 @@ def _multiply(
     ones: NkiTensor | None,
     more_ones: NkiTensor | None,
     accumulate: Any,
-    onto: Any,
+    onto: Any = False,
 ) -> None:
     _check_ones(stationary=ones, moving=more_ones)
     left, right = _matrix(stationary.f32()), _matrix(moving.f32())
@@ -172,7 +174,7 @@ def _permute(
     ones: Any,
     more: Any,
     accumulate: Any,
-    onto: Any,
+    onto: Any = False,
 ) -> None:
     """stationary.T bit for bit, as is_transpose gives it; moving has to be the identity."""
     _check_ones(stationary=ones, moving=more)

@@ -127,10 +127,13 @@ class Rows:
             for offset in self._offsets:
                 m.check_reads((self.table.plain(layout.changed(offset, shape, layout.strides)),))
 
-    def read(self) -> Array:
-        """The rows [n, ..], as they are stored."""
+    def read(self, tile: NkiTensor | None = None) -> Array:
+        """The rows [n, ..], as they are stored; in place in a tile that takes all of them as they are."""
         array = self.table.array
-        return np.take(array, self.at, axis=0) if array.flags.c_contiguous else array[self.at]
+        out = None if tile is None or self.kept is not None or tile.dtype != self.table.dtype else tile.array
+        if out is not None and (out.shape != (len(self.at), *array.shape[1:]) or not out.flags.c_contiguous):
+            out = None
+        return np.take(array, self.at, axis=0, out=out, mode="clip") if array.flags.c_contiguous else array[self.at]
 
     def write(self, values: Array) -> None:
         """Make the rows `values` [n, ..], as they are stored; of rows that are one the last counts."""
@@ -145,7 +148,8 @@ class Rows:
     def put(self, tile: NkiTensor, values: Array) -> None:
         """Make the rows of a tile that belong to these `values`, as they are stored."""
         if self.kept is None:
-            np.copyto(tile.array, as_shape(values, tile.shape))
+            if values is not tile.array:
+                np.copyto(tile.array, as_shape(values, tile.shape))
             tile.wrote()
         elif len(self.kept):
             tile.array[self.kept] = as_shape(values, (len(self.kept), *tile.shape[1:]))

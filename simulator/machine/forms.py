@@ -26,15 +26,16 @@ def form_of(t: NkiTensor) -> tuple[Any, ...]:
 
     In PSUM also the first byte within a partition, because a tile lies in one bank. A tensor keeps its form.
     """
-    storage, layout = t.storage, t.layout
+    storage: Any = t.storage
     row = storage.row
+    partition = column = 0
     if row:
-        partition, column = divmod(layout[0] * t.dtype.itemsize, row)
+        partition, column = divmod(t.offset * t.dtype.itemsize, row)
         partition += storage.partition
-        t.form = (*layout[1:], id(t.buffer), row, partition, column if t.buffer is PSUM else 0)
-    else:
-        t.form = (*layout[1:], id(t.buffer), 0)
-    return t.form  # type: ignore[no-any-return]
+        if t.buffer is not PSUM:
+            column = 0
+    t.form = form = (t.shape, t.strides, t.dtype, id(t.buffer), row, partition, column)
+    return form
 
 
 def describe(values: Iterable[Any], key: list[Any], tensors: list[NkiTensor]) -> bool:
