@@ -90,19 +90,21 @@ class Rows:
                 f"{t.shape[0]} rows need an index each, and the tile of indices holds {len(entries)}"
             )
         offsets = t.offset + entries * index.scale
-        inside = _inside(t, index, entries, offsets, t.shape[1:], t.strides[1:])
         self.kept: Array | None = None  # the rows of the view that are not left out, if not all
-        if not inside.all():
+        ends = (int(entries.min()), int(entries.max()))
+        if not all(_inside(t, index, e, t.offset + e * index.scale, t.shape[1:], t.strides[1:]) for e in ends):
+            inside = _inside(t, index, entries, offsets, t.shape[1:], t.strides[1:])
             if not skip:
                 row = int(np.argmin(inside))
                 raise _outside(t, index, int(entries[row]), row)
             self.kept = np.flatnonzero(inside)
             offsets = offsets[inside]
+        first, last = (int(offsets.min()), int(offsets.max())) if len(offsets) else (t.offset, t.offset)
         step = abs(index.scale) or 1
-        first = int(offsets.min()) if len(offsets) else t.offset
         self.at = (offsets - first) // step  # the rows, counted in `table`
-        count = int(self.at.max()) + 1 if len(offsets) else 1
-        self.table = t.plain(t.layout.changed(first, (count, *t.shape[1:]), (step, *t.strides[1:])))
+        self.table = t.plain(
+            t.layout.changed(first, ((last - first) // step + 1, *t.shape[1:]), (step, *t.strides[1:]))
+        )
         self._offsets = offsets.tolist()
 
     @property

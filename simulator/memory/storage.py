@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import enum
 import math
-import sys
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -53,7 +52,6 @@ class Storage:
 
     __slots__ = (
         "_f32",
-        "_pool",
         "allocation",
         "dense",
         "itemsize",
@@ -79,7 +77,6 @@ class Storage:
         self.dense = row_major(allocation.shape)
         self.row = 0 if allocation.buffer.endswith("hbm") else allocation.nbytes // allocation.shape[0]
         self.partition = 0
-        self._pool = pool
         if raw is None:
             raw = pool.take(size * self.itemsize) if pool else np.empty(size * self.itemsize, np.uint8)
             self.missing = size * self.itemsize
@@ -89,11 +86,6 @@ class Storage:
         self.mask: Mask | None = None
         self.started: Mask | bool = False  # PSUM: where the last to write was a matmul, so that the next may accumulate
         self._f32: dict[Layout, Array] = {}
-
-    def __del__(self) -> None:
-        # Two references are this object's and getrefcount's own; any more is a NumPy view that outlives the tensor.
-        if self._pool is not None and sys.getrefcount(self.raw) == 2:
-            self._pool.give(self.raw)
 
     def array(self, at: Layout) -> Array:
         """The elements of a view, as a NumPy view of the raw bytes."""
@@ -287,9 +279,6 @@ class Outside(Storage):
 
     def __getattr__(self, name: str) -> Any:
         raise self.error
-
-    def __del__(self) -> None:
-        """It owns no bytes."""
 
 
 def uninitialized(a: Allocation, written: Array) -> Uninitialized:
