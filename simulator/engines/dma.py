@@ -48,7 +48,7 @@ def dma_copy(
     return Plan(_DMA, (src,), (dst,), move, (dst, src), **_asked(dge_mode, engine))
 
 
-def _asked(mode: enums.dge_mode, trigger: enums.engine = _UNKNOWN) -> dict[str, str]:
+def _asked(mode: enums.dge_mode, trigger: enums.engine = _UNKNOWN) -> dict[str, Any]:
     """What an event keeps of who makes the descriptors and who triggers the transfer; nothing of what is left open."""
     asked = {} if mode is enums.dge_mode.unknown else {"dge": mode.name}
     return asked if trigger is _UNKNOWN else asked | {"trigger": trigger.name}
@@ -60,7 +60,7 @@ def _indirect_copy(
     src: NkiTensor,
     oob: enums.oob_mode,
     dge: enums.dge_mode,
-    asked: dict[str, str],
+    asked: dict[str, Any],
     name: str | None,
 ) -> Plan | NkiInstruction:
     """Copy where one side has a dynamic address: moved as a whole by one index, or row by row."""
@@ -173,31 +173,40 @@ def dma_transpose(
     expected = tuple(src.shape[a] for a in order)
     if dst.shape != expected or dst.dtype != src.dtype:
         raise NkiValidationError(f"dst must be {expected} in {src.dtype}, got {dst.shape} in {dst.dtype}")
-    skip = oob_mode is enums.oob_mode.skip
+    skip, asked = oob_mode is enums.oob_mode.skip, _asked(dge_mode)
     if src.index is not None and src.index.vector:
-        _check_gathered_transpose(m, src, src.index.source, dge_mode)
-        rows = Rows(src, skip)
-        source, touched = rows.table, rows.touched(m)
-    else:
-        rows = None
-        if src.index is None:
-            _check_direct_transpose(m, dge_mode, oob_mode)
-        source = src if src.index is None else moved(src, skip)
-        touched = [] if source is None else [source]
+        return _gathered_transpose(m, dst, src, order, dge_mode, skip, name)
+    if src.index is None:
+        _check_direct_transpose(m, dge_mode, oob_mode)
+    source = src if src.index is None else moved(src, skip)
     if dge_mode.name == "hwdge":
         _check_hardware_transpose(src)
-    asked = _asked(dge_mode)
-    if source is not None and rows is None:
-        return Plan(_DMA, (source, *index_read(src)), (dst,), _permute, (dst, source, order), **asked)
-    if rows is not None:
-        rows.check_reads(m)
-        if rows.kept is None:
-            np.copyto(dst.array, rows.read().transpose(order))
-            dst.wrote()
-        else:
-            dst.array[..., rows.kept] = rows.read().transpose(order)
-            dst.wrote_where(np.broadcast_to(np.isin(np.arange(dst.shape[-1]), rows.kept), dst.shape))
-    return m.record("dma_transpose", _DMA, (*touched, *index_read(src)) or (src,), (dst,), name, **asked)
+    if source is None:
+        return m.record("dma_transpose", _DMA, index_read(src) or (src,), (dst,), name, **asked)
+    return Plan(_DMA, (source, *index_read(src)), (dst,), _permute, (dst, source, order), **asked)
+
+
+def _gathered_transpose(
+    m: Machine,
+    dst: NkiTensor,
+    src: NkiTensor,
+    order: tuple[int, ...],
+    mode: enums.dge_mode,
+    skip: bool,
+    name: str | None,
+) -> NkiInstruction:
+    """Columns of dst from rows of src with an index each."""
+    _check_gathered_transpose(m, src, src.index.source, mode)  # type: ignore[union-attr]
+    rows = Rows(src, skip)
+    rows.check_reads(m)
+    values = rows.read().transpose(order)
+    if rows.kept is None:
+        np.copyto(dst.array, values)
+        dst.wrote()
+    else:
+        dst.array[..., rows.kept] = values
+        dst.wrote_where(np.broadcast_to(np.isin(np.arange(dst.shape[-1]), rows.kept), dst.shape))
+    return m.record("dma_transpose", _DMA, (*rows.touched(m), *index_read(src)), (dst,), name, **_asked(mode))
 
 
 def _permute(dst: NkiTensor, src: NkiTensor, order: tuple[int, ...]) -> None:

@@ -62,7 +62,7 @@ class Mask:
             return False
         if self.unit > size:
             return np.repeat(found, self.unit // size, axis=-1).reshape(shape)
-        whole: Array = found.reshape(*shape, size // self.unit).all(axis=-1)
+        whole: Array = np.all(found.reshape(*shape, size // self.unit), -1)
         return whole if whole.any() else False
 
     @property

@@ -20,13 +20,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from triptych.nki import isa as nisa
-from triptych.nki import language as nl
 
-from triptych import simulator
+from triptych import nki, simulator
 from triptych.simulator.dtypes import TABLE
 
 Array = NDArray[Any]
+nisa, nl = nki.isa, nki.language
 KERNELS = Path(__file__).parents[3] / "kernels" / "nki"
 P = 128  # partitions
 
@@ -86,18 +85,20 @@ def _attention(q: Array, k: Array, v: Array) -> Array:
     scores *= np.float32(q.shape[1] ** -0.5)
     scores -= scores.max(axis=1, keepdims=True)
     np.exp(scores, out=scores)
-    return np.divide(scores @ v, scores.sum(axis=1, keepdims=True))
+    out: Array = (scores @ v) / scores.sum(axis=1, keepdims=True)
+    return out
 
 
 def _softmax(x: Array) -> Array:
-    e = x - x.max(axis=1, keepdims=True)
+    e: Array = x - x.max(axis=1, keepdims=True)
     np.exp(e, out=e)
     e /= e.sum(axis=1, keepdims=True)
     return e
 
 
 def _taken(table: Array, rows: Array) -> Array:
-    return np.take(table, rows[:, 0], axis=0)
+    found: Array = np.take(table, rows[:, 0], axis=0)
+    return found
 
 
 def _put(table: Array, rows: Array) -> Array:

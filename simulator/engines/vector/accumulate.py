@@ -96,7 +96,7 @@ def _fold_once(
     negate: bool,
 ) -> None:
     registers = machine().vector_accumulator
-    values = f.alu(data.f32(), column(operand, data)) if f.binary else f.alu(data.f32())  # type: ignore[misc]
+    values = f.alu(data.f32(), column(operand, data)) if f.binary else f.alu(data.f32())
     registers.accumulate(data, command, fold, identity, values.reshape(data.shape[0], -1), start)
     put(dst, values)
     if reduce_res is not None:
@@ -159,7 +159,7 @@ def tensor_scalar_cumulative(
 def _fold_each(
     dst: NkiTensor, src: NkiTensor, f: Op, operand: Any, fold: Any, identity: float, command: cmd, start: Any
 ) -> None:
-    steps = f.alu(src.f32(), column(operand, src)).reshape(src.shape[0], -1)  # type: ignore[misc]
+    steps = f.alu(src.f32(), column(operand, src)).reshape(src.shape[0], -1)
     held = machine().vector_accumulator.begin(src, command, identity, start)
     running = np.empty((steps.shape[0], steps.shape[1] + 1), F32)
     running[:, :1], running[:, 1:] = held, steps

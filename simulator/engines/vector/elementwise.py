@@ -58,7 +58,7 @@ def tensor_copy(dst: NkiTensor, src: NkiTensor, engine: enums.engine = _UNKNOWN,
     if on is eng.scalar and m.chip.generation < 3:
         raise NkiValidationError("the Scalar Engine has no tensor_copy on NeuronCore-v2; use activation(op=nl.copy)")
     same_tile("dst and src", dst, src)
-    left_open = {"open": True} if engine is _UNKNOWN else {}
+    left_open: dict[str, Any] = {"open": True} if engine is _UNKNOWN else {}
     return Plan(on, (src,), (dst,), move, (dst, src), **left_open)
 
 
@@ -119,12 +119,12 @@ def _arithmetic(dst: NkiTensor, f: Op, data1: NkiTensor, data2: NkiTensor) -> No
 
 
 def _bitvec(dst: NkiTensor, f: Op, data1: NkiTensor, data2: NkiTensor) -> None:
-    put_bits(dst, f.alu(bits(data1), as_shape(bits(data2), data1.shape)))  # type: ignore[misc]
+    put_bits(dst, f.alu(bits(data1), as_shape(bits(data2), data1.shape)))
 
 
 def _exact(dst: NkiTensor, f: Op, data1: NkiTensor, data2: NkiTensor) -> None:
     wide = np.float64 if f.name == "power" else np.int64  # NumPy has no integer power with a negative exponent
-    result = f.alu(data1.array.astype(wide), as_shape(data2.array, data1.shape).astype(wide))  # type: ignore[misc]
+    result = f.alu(data1.array.astype(wide), as_shape(data2.array, data1.shape).astype(wide))
     if result.dtype == np.int64:
         _put_integers(dst, f, result)
     else:

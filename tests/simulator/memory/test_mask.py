@@ -11,7 +11,7 @@ BYTES = 4 * 48
 
 
 def view_of(rng):
-    """A random strided view of BYTES bytes, in bytes: offset, shape, steps, size; negative and zero steps among them."""
+    """A random strided view of BYTES bytes, in bytes: offset, shape, steps, size; steps may be negative or zero."""
     size = int(rng.choice([1, 2, 4, 8]))
     while True:
         shape = tuple(int(n) for n in rng.integers(1, 5, rng.integers(1, 4)))
