@@ -26,46 +26,41 @@ def form_of(t: NkiTensor) -> tuple[Any, ...]:
 
     In PSUM also the first byte within a partition, because a tile lies in one bank. A tensor keeps its form.
     """
-    storage: Any = t.storage
+    storage = t.storage
     row = storage.row
-    partition = column = 0
+    form: tuple[Any, ...]
     if row:
         partition, column = divmod(t.offset * t.dtype.itemsize, row)
-        partition += storage.partition
-        if t.buffer is not PSUM:
-            column = 0
-    t.form = form = (t.shape, t.strides, t.dtype, id(t.buffer), row, partition, column)
+        form = (t.shape, t.strides, t.dtype, row, partition + storage.partition, column if t.buffer is PSUM else -1)
+    else:
+        form = (t.shape, t.strides, t.dtype, id(t.buffer))
+    t.form = form
     return form
 
 
-def describe(values: Iterable[Any], key: list[Any], tensors: list[NkiTensor]) -> bool:
-    """Add arguments to the key of a call, and its tensors to `tensors`; False if it has no key."""
-    for value in values:
-        kind = type(value)
-        if kind is NkiTensor:
-            if value.index is not None:
-                return False
-            key.append(value.form or form_of(value))
-            tensors.append(value)
-        elif kind in _PLAIN:
-            key.append(kind)
-            key.append(value)
-        elif kind is Op:
-            key.append(value)
-        elif kind is float:
-            key.append(value or str(value))  # 0.0 and -0.0 are equal, and not the same
-        elif issubclass(kind, enum.Enum):
-            key.append(id(value))
-        elif kind is tuple or kind is list:
-            key += (kind, len(value))
-            if not describe(value, key, tensors):
-                return False
-        elif issubclass(kind, np.generic):
-            key += (kind, value.tobytes())
-        elif kind is np.ndarray and value.size <= _MOST_VALUES:
-            key += (kind, value.shape, value.dtype, value.tobytes())
-        else:
-            return False
+def describe(value: Any, key: list[Any], tensors: list[NkiTensor]) -> bool:
+    """Add an argument to the key of a call, and its tensors to `tensors`; False if it has no key."""
+    kind = type(value)
+    if kind in _PLAIN:
+        key += (kind, value)
+    elif kind is Op:
+        key.append(value)
+    elif kind is float:
+        key.append(value or str(value))  # 0.0 and -0.0 are equal, and not the same
+    elif kind is NkiTensor and value.index is None:
+        key.append(value.form or form_of(value))
+        tensors.append(value)
+    elif issubclass(kind, enum.Enum):
+        key.append(id(value))
+    elif kind is tuple or kind is list:
+        key += (kind, len(value))
+        return all([describe(v, key, tensors) for v in value])
+    elif issubclass(kind, np.generic):
+        key += (kind, value.tobytes())
+    elif kind is np.ndarray and value.size <= _MOST_VALUES:
+        key += (kind, value.shape, value.dtype, value.tobytes())
+    else:
+        return False
     return True
 
 

@@ -23,7 +23,7 @@ from triptych.simulator.dtypes import F32, DType, dtype_of, int64
 from triptych.simulator.enums import engine
 from triptych.simulator.errors import Lines, NkiValidationError, OutOfBounds, show_line
 from triptych.simulator.machine.cores import Core, MeetOthers
-from triptych.simulator.machine.forms import describe, is_regular
+from triptych.simulator.machine.forms import describe, form_of, is_regular
 from triptych.simulator.machine.plan import Known, Plan, known
 from triptych.simulator.machine.table import INSTRUCTIONS
 from triptych.simulator.machine.unwritten import Origin, UnwrittenRead, spread
@@ -280,9 +280,15 @@ class Machine:
         label = kwargs.get("name") if len(args) <= kind.label else args[kind.label]
         key: list[Any] = [effect, len(args), *kwargs]
         listed: list[NkiTensor] = []
+        has_key = True
         values = (*args, *kwargs.values()) if label is None else _without(label, args, kwargs, kind.label)
         try:
-            has_key = describe(values, key, listed)
+            for value in values:
+                if type(value) is NkiTensor and value.index is None:  # the most frequent, without a call
+                    key.append(value.form or form_of(value))
+                    listed.append(value)
+                elif not describe(value, key, listed):
+                    has_key = False
         except OutOfBounds:  # of a view that leaves its tensor; other rules come first
             has_key = False
         tensors = tuple(listed)

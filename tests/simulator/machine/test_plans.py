@@ -122,4 +122,4 @@ def test_the_form_of_a_tile_says_where_its_partitions_lie(core):
 
 def test_a_register_has_no_key(core):
     with core():
-        assert not describe([nisa.register_alloc(1)], [], [])
+        assert not describe(nisa.register_alloc(1), [], [])
