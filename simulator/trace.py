@@ -52,6 +52,11 @@ class Region(NamedTuple):
     dtype: DType
 
     @property
+    def region(self) -> Region:
+        """Itself, as what an event names."""
+        return self
+
+    @property
     def free_size(self) -> int:
         """Elements per partition."""
         return math.prod(self.shape[1:])

@@ -9,13 +9,15 @@ import numpy as np
 from triptych.simulator import enums
 from triptych.simulator.analysis import costs
 from triptych.simulator.errors import NkiValidationError
-from triptych.simulator.machine.dynamic import resolve
+from triptych.simulator.machine.dynamic import Rows, moved
 from triptych.simulator.machine.instructions import instruction
 from triptych.simulator.machine.machine import Machine, NkiInstruction, machine
+from triptych.simulator.machine.plan import Plan
 from triptych.simulator.memory.storage import MemoryRegion
-from triptych.simulator.operands.operands import bits, describe, in_buffer, members_of, move
+from triptych.simulator.operands.operands import as_stored, bits, describe, in_buffer, members_of, move
 from triptych.simulator.tensors.index import Gather
 from triptych.simulator.tensors.tensor import NkiTensor
+from triptych.simulator.trace import HasRegion
 
 _DMA, _UNKNOWN = enums.engine.dma, enums.engine.unknown
 
@@ -29,7 +31,7 @@ def dma_copy(
     dge_mode: enums.dge_mode = enums.dge_mode.unknown,
     engine: enums.engine = enums.engine.unknown,
     name: str | None = None,
-) -> NkiInstruction:
+) -> Plan | NkiInstruction:
     """dst[...] = src[...], element by element in row-major order; between HBM and SBUF, either way.
 
     `oob_mode` is about dynamic addresses: a static one cannot leave its tensor, and skip changes nothing there.
@@ -43,12 +45,10 @@ def dma_copy(
         raise NkiValidationError(f"hwdge does not cast: src is {src.dtype} and dst {dst.dtype}")
     if src.is_indirect() or dst.is_indirect():
         return _indirect_copy(m, dst, src, oob_mode, dge_mode, _asked(dge_mode, engine), name)
-    m.check_reads((src,))
-    move(dst, src)
-    return m.record("dma_copy", _DMA, (src,), (dst,), name, **_asked(dge_mode, engine))
+    return Plan(_DMA, (src,), (dst,), move, (dst, src), **_asked(dge_mode, engine))
 
 
-def _asked(mode: enums.dge_mode, trigger: enums.engine = _UNKNOWN) -> dict[str, str]:
+def _asked(mode: enums.dge_mode, trigger: enums.engine = _UNKNOWN) -> dict[str, Any]:
     """What an event keeps of who makes the descriptors and who triggers the transfer; nothing of what is left open."""
     asked = {} if mode is enums.dge_mode.unknown else {"dge": mode.name}
     return asked if trigger is _UNKNOWN else asked | {"trigger": trigger.name}
@@ -60,9 +60,9 @@ def _indirect_copy(
     src: NkiTensor,
     oob: enums.oob_mode,
     dge: enums.dge_mode,
-    asked: dict[str, str],
+    asked: dict[str, Any],
     name: str | None,
-) -> NkiInstruction:
+) -> Plan | NkiInstruction:
     """Copy where one side has a dynamic address: moved as a whole by one index, or row by row."""
     if src.is_indirect() and dst.is_indirect():
         raise NkiValidationError("only one of src and dst can have a dynamic address")
@@ -76,18 +76,27 @@ def _indirect_copy(
                 f"a gather or scatter takes dge_mode swdge or unknown, and {indirect.shape[0]} rows on the other side; "
                 f"got {dge} and {plain.shape}"
             )
-    touched = []
-    for rows, view in resolve(indirect, skip=oob.name == "skip"):
-        other = plain[rows] if vector else plain
-        to, come = (other, view) if indirect is src else (view, other)
-        m.check_reads((come,))
-        move(to, come)
-        touched.append(view)
-    read = index_read(indirect)
+    skip, read = oob.name == "skip", index_read(indirect)
+    touched: list[HasRegion] = []
+    if not vector:
+        view = moved(indirect, skip)
+        if view is not None and indirect is src:
+            return Plan(_DMA, (view, *read), (dst,), move, (dst, view), gathered=True, **asked)
+        if view is not None:
+            return Plan(_DMA, (src, *read), (view,), move, (view, src), scattered=True, **asked)
+    else:
+        rows = Rows(indirect, skip)
+        touched = rows.touched(m)
+        if indirect is src:
+            rows.check_reads(m)
+            rows.put(dst, as_stored(dst, src, rows.read(dst)))
+        else:
+            m.check_reads((src,))
+            rows.write(as_stored(dst, src, rows.of(src)))
+            if rows.repeat:
+                m.note("rows of this scatter have the same index; in which order they are written is not documented")
     if indirect is src:
         return m.record("dma_copy", _DMA, (*touched, *read), (dst,), name, gathered=True, **asked)
-    if len({view.offset for view in touched}) < len(touched):
-        m.note("rows of this scatter have the same index; in which order they are written is not documented")
     return m.record("dma_copy", _DMA, (src, *read), touched, name, scattered=True, **asked)
 
 
@@ -147,7 +156,7 @@ def dma_transpose(
     dge_mode: enums.dge_mode = enums.dge_mode.unknown,
     oob_mode: enums.oob_mode = enums.oob_mode.error,
     name: str | None = None,
-) -> NkiInstruction:
+) -> Plan | NkiInstruction:
     """dst = src with axes permuted: (1, 0), (2, 1, 0) or (3, 1, 2, 0); from HBM or SBUF into SBUF, dtype kept.
 
     Rows (entries of dimension 0) of src may be gathered by a tile of indices: row i is src[index.T.flatten()[i]].
@@ -164,31 +173,55 @@ def dma_transpose(
     expected = tuple(src.shape[a] for a in order)
     if dst.shape != expected or dst.dtype != src.dtype:
         raise NkiValidationError(f"dst must be {expected} in {src.dtype}, got {dst.shape} in {dst.dtype}")
-    if src.index is not None:
-        if src.index.vector:
-            _check_gathered_transpose(m, src, src.index.source, dge_mode)
-        parts, read = resolve(src, skip=oob_mode is enums.oob_mode.skip), index_read(src)
-    else:
-        parts, read = [(slice(0, src.shape[0]), src)], ()
-        if oob_mode is not enums.oob_mode.error:
-            raise NkiValidationError(f"oob_mode skip goes with indirect indexing of src, got {oob_mode!r}")
-        if dge_mode.name == "swdge":
-            raise NkiValidationError(f"a direct transpose takes dge_mode unknown or hwdge, got {dge_mode}")
-        if dge_mode.name == "none":
-            m.remark(
-                "transpose-mode",
-                f"a direct transpose takes dge_mode unknown or hwdge, got {dge_mode}",
-                "nki/api/nki/isa/__init__.py, dma_transpose",
-            )
+    skip, asked = oob_mode is enums.oob_mode.skip, _asked(dge_mode)
+    if src.index is not None and src.index.vector:
+        return _gathered_transpose(m, dst, src, order, dge_mode, skip, name)
+    if src.index is None:
+        _check_direct_transpose(m, dge_mode, oob_mode)
+    source = src if src.index is None else moved(src, skip)
     if dge_mode.name == "hwdge":
         _check_hardware_transpose(src)
-    for rows, view in parts:
-        m.check_reads((view,))
-        part = dst[..., rows]
-        np.copyto(bits(part), bits(view).transpose(order))
-        part.wrote()
-    reads = (*[view for _, view in parts], *read) or (src,)
-    return m.record("dma_transpose", _DMA, reads, (dst,), name, **_asked(dge_mode))
+    if source is None:
+        return m.record("dma_transpose", _DMA, index_read(src) or (src,), (dst,), name, **asked)
+    return Plan(_DMA, (source, *index_read(src)), (dst,), _permute, (dst, source, order), **asked)
+
+
+def _gathered_transpose(
+    m: Machine,
+    dst: NkiTensor,
+    src: NkiTensor,
+    order: tuple[int, ...],
+    mode: enums.dge_mode,
+    skip: bool,
+    name: str | None,
+) -> NkiInstruction:
+    """Columns of dst from rows of src with an index each."""
+    _check_gathered_transpose(m, src, src.index.source, mode)  # type: ignore[union-attr]
+    rows = Rows(src, skip)
+    rows.check_reads(m)
+    values = rows.read().transpose(order)
+    if rows.kept is None:
+        np.copyto(dst.array, values)
+        dst.wrote()
+    else:
+        dst.array[..., rows.kept] = values
+        dst.wrote_where(np.broadcast_to(np.isin(np.arange(dst.shape[-1]), rows.kept), dst.shape))
+    return m.record("dma_transpose", _DMA, (*rows.touched(m), *index_read(src)), (dst,), name, **_asked(mode))
+
+
+def _permute(dst: NkiTensor, src: NkiTensor, order: tuple[int, ...]) -> None:
+    np.copyto(bits(dst), bits(src).transpose(order))
+    dst.wrote()
+
+
+def _check_direct_transpose(m: Machine, dge_mode: enums.dge_mode, oob_mode: enums.oob_mode) -> None:
+    if oob_mode is not enums.oob_mode.error:
+        raise NkiValidationError(f"oob_mode skip goes with indirect indexing of src, got {oob_mode!r}")
+    message = f"a direct transpose takes dge_mode unknown or hwdge, got {dge_mode}"
+    if dge_mode.name == "swdge":
+        raise NkiValidationError(message)
+    if dge_mode.name == "none":
+        m.remark("transpose-mode", message, "nki/api/nki/isa/__init__.py, dma_transpose")
 
 
 def _check_gathered_transpose(m: Machine, src: NkiTensor, index: NkiTensor, mode: enums.dge_mode) -> None:

@@ -9,13 +9,15 @@ import numpy as np
 
 from triptych.simulator import enums
 from triptych.simulator.analysis import costs
+from triptych.simulator.dtypes import F32
 from triptych.simulator.engines.dma import check_memory, check_row_indices, index_read
 from triptych.simulator.errors import NkiValidationError
-from triptych.simulator.machine.dynamic import resolve, same_view
+from triptych.simulator.machine.dynamic import Rows, same_view
 from triptych.simulator.machine.instructions import instruction
 from triptych.simulator.machine.machine import Machine, NkiInstruction, machine
+from triptych.simulator.machine.plan import Plan
 from triptych.simulator.memory.storage import SBUF
-from triptych.simulator.operands.operands import members_of, put
+from triptych.simulator.operands.operands import as_stored, members_of, put
 from triptych.simulator.operands.operators import Op
 from triptych.simulator.tensors.tensor import NkiTensor, as_shape
 
@@ -32,7 +34,7 @@ def dma_compute(
     unique_indices: bool = True,
     oob_mode: enums.oob_mode = enums.oob_mode.error,
     name: str | None = None,
-) -> NkiInstruction:
+) -> Plan | NkiInstruction:
     """dst[...] = srcs[0] + srcs[1] + .., in float32 and in that order, cast to dst's dtype; in HBM or SBUF.
 
     NKI 0.6 takes no other operator than add and no other scale than 1. With one index a row in HBM, and two sources of
@@ -56,12 +58,14 @@ def dma_compute(
             raise NkiValidationError(f"packed dtypes hold no numbers to add, got {t.dtype} and {dst.dtype}")
     if any(t.is_indirect() for t in (dst, *tensors)):
         return _add_rows(m, dst, tensors, oob_mode, name)
-    m.check_reads(tensors)
+    return Plan(_DMA, tensors, (dst,), _sum, (dst, *tensors), op="add")
+
+
+def _sum(dst: NkiTensor, *tensors: NkiTensor) -> None:
     total = as_shape(tensors[0].f32(), dst.shape).copy()
     for t in tensors[1:]:
         np.add(total, as_shape(t.f32(), dst.shape), out=total)
     put(dst, total)
-    return m.record("dma_compute", _DMA, tensors, (dst,), name, op="add")
 
 
 def _add_rows(
@@ -80,20 +84,20 @@ def _add_rows(
     check_row_indices(indirect)
     if plain.shape[0] != indirect.shape[0]:
         raise NkiValidationError(f"{indirect.shape[0]} rows need as many partitions in SBUF, got {plain.shape}")
-    found = resolve(indirect, skip=oob is enums.oob_mode.skip)
-    views = [view for _, view in found]
-    if indirect is dst and len({view.offset for view in views}) < len(views):
+    rows = Rows(indirect, skip=oob is enums.oob_mode.skip)
+    if indirect is dst and rows.repeat:
         raise NkiValidationError(
             "the scatter has one index twice, and unique_indices, which has to be True, says that it has not"
         )
-    for rows, view in found:
-        row = plain[rows]
-        to, come = (view, row) if indirect is dst else (row, view)
-        m.check_reads((view, row))
-        put(to, to.f32() + as_shape(come.f32(), to.shape))
-    read = index_read(indirect)
+    rows.check_reads(m)
+    m.check_reads((plain,))
+    mine = rows.of(plain).astype(F32)
+    total = rows.read().astype(F32).reshape(mine.shape) + mine
+    views, read = rows.touched(m), index_read(indirect)
     if indirect is dst:
+        rows.write(as_stored(dst, None, total))
         return m.record("dma_compute", _DMA, (*views, plain, *read), views, name, op="add", scattered=True)
+    rows.put(dst, as_stored(dst, None, total))
     return m.record("dma_compute", _DMA, (dst, *views, *read), (dst,), name, op="add", gathered=True)
 
 

@@ -142,18 +142,19 @@ def check_tiling(
         )
 
 
+def check_accumulate(accumulate: Any) -> bool | None:
+    """`accumulate` as Python's own value."""
+    if not isinstance(accumulate, (bool, np.bool_, type(None))):
+        raise NkiValidationError(f"accumulate must be True, False or None, got {accumulate!r}")
+    return None if accumulate is None else bool(accumulate)
+
+
 def accumulating(m: Machine, dst: NkiTensor, accumulate: bool | None) -> Any:
-    """False to overwrite, True to add, or a mask of the elements to add to.
+    """Where a matmul that may add to dst does: True, False, or a mask of the elements to add to.
 
     What a matmul adds to has to be a matmul's on v2 and v3. Zeros that another engine wrote are let pass: the page
     calls the result undefined, and kernels that begin so are right on trn1 (trnsci/trnfft, on trn1.2xlarge).
     """
-    if accumulate is False:
-        return False
-    if not isinstance(accumulate, (bool, np.bool_, type(None))):
-        raise NkiValidationError(f"accumulate must be True, False or None, got {accumulate!r}")
-    if accumulate is not None and not accumulate:
-        return False
     if m.origins:  # what a matmul adds to may rest on memory that nothing wrote
         _check_sum(m, dst)
     if accumulate is None:

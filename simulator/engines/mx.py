@@ -21,7 +21,13 @@ from triptych.simulator import enums
 from triptych.simulator.analysis import costs
 from triptych.simulator.analysis.regions import check_start
 from triptych.simulator.dtypes import F32, round_to
-from triptych.simulator.engines.matmul_limits import accumulating, check_sizes, check_tiling, check_untiled
+from triptych.simulator.engines.matmul_limits import (
+    accumulating,
+    check_accumulate,
+    check_sizes,
+    check_tiling,
+    check_untiled,
+)
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine.dynamic import same_view
 from triptych.simulator.machine.instructions import instruction
@@ -137,7 +143,8 @@ def nc_matmul_mx(
 
     left = _values(stationary) * _scales(stationary_scale, left_rows)
     right = _values(moving) * _scales(moving_scale, right_rows)
-    state = accumulating(m, dst, accumulate)
+    adds = check_accumulate(accumulate)
+    state = False if adds is False else accumulating(m, dst, adds)
     result = left.transpose(0, 2, 1).reshape(4 * k, big_m).T @ right.transpose(0, 2, 1).reshape(4 * k, n)
     if state is not False:
         old = dst.f32() if state is True else np.where(state, dst.f32(), F32.type(0))

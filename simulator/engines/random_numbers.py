@@ -23,10 +23,12 @@ from triptych.simulator.enums import engine as eng
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine.instructions import choose, instruction
 from triptych.simulator.machine.machine import Machine, NkiInstruction, machine
+from triptych.simulator.machine.plan import Plan
 from triptych.simulator.memory.storage import MemoryRegion
 from triptych.simulator.operands.accumulators import check_float32
 from triptych.simulator.operands.operands import (
     bits,
+    column,
     in_buffer,
     on_chip,
     per_partition,
@@ -62,7 +64,7 @@ def _uniform(drawn: Array) -> Array:
 
 
 @instruction(eng.vector, eng.gpsimd, cost=costs.either)
-def rng(dst: NkiTensor, engine: enums.engine = eng.vector, name: str | None = None) -> NkiInstruction:
+def rng(dst: NkiTensor, engine: enums.engine = eng.vector, name: str | None = None) -> Plan:
     """dst[P, F] = the low bits of 32 random ones, for an integer dtype; the bits are not the chip's."""
     m = machine()
     on_chip(dst=dst)
@@ -70,16 +72,18 @@ def rng(dst: NkiTensor, engine: enums.engine = eng.vector, name: str | None = No
     without_gpsimd_in_psum(on, dst)
     if dst.dtype not in _INTEGERS:
         raise NkiValidationError(f"dst must be one of {', '.join(_INTEGERS)}, got {dst!r}")
+    return Plan(on, (), (dst,), _bits, (dst, on))
+
+
+def _bits(dst: NkiTensor, on: eng) -> None:
     target = bits(dst)
-    np.copyto(target, as_shape(_draw(m, on, dst), dst.shape).astype(target.dtype))
+    np.copyto(target, as_shape(_draw(machine(), on, dst), dst.shape).astype(target.dtype))
     dst.wrote()
-    return m.record("rng", on, (), (dst,), name)
 
 
 @instruction(eng.vector, cost=costs.quarter, since=4)
-def rand2(dst: NkiTensor, min: Any, max: Any, name: str | None = None) -> NkiInstruction:
+def rand2(dst: NkiTensor, min: Any, max: Any, name: str | None = None) -> Plan:
     """dst[P, F] = min + (max - min) * a uniform number in [0, 1), in float32; the numbers are not the chip's."""
-    m = machine()
     on_chip(dst=dst)
     if dst.dtype not in _RAND2:
         raise NkiValidationError(f"dst must be one of {', '.join(_RAND2)}, got {dst!r}")
@@ -87,18 +91,27 @@ def rand2(dst: NkiTensor, min: Any, max: Any, name: str | None = None) -> NkiIns
     high, high_tiles = per_partition(max, dst, "max")
     check_float32("min", low_tiles)
     check_float32("max", high_tiles)
-    m.check_reads((*low_tiles, *high_tiles))
-    if not np.all(low < high) and (m.options.data or not (low_tiles or high_tiles)):
-        raise NkiValidationError(f"min must be less than max, got {min!r} and {max!r}")
-    u = as_shape(_uniform(_draw(m, eng.vector, dst)), dst.shape)
+    tiles = (*low_tiles, *high_tiles)
+    if not tiles:
+        _check_order(low, high, min, max)
+    return Plan(eng.vector, tiles, (dst,), _between, (dst, low, high))
+
+
+def _between(dst: NkiTensor, min: Any, max: Any) -> None:
+    low, high = column(min, dst), column(max, dst)
+    _check_order(low, high, min, max)
+    u = as_shape(_uniform(_draw(machine(), eng.vector, dst)), dst.shape)
     put(dst, np.minimum(low + (high - low) * u, high))
-    return m.record("rand2", eng.vector, (*low_tiles, *high_tiles), (dst,), name)
+
+
+def _check_order(low: Any, high: Any, min: Any, max: Any) -> None:
+    if not np.all(low < high):
+        raise NkiValidationError(f"min must be less than max, got {min!r} and {max!r}")
 
 
 @instruction(eng.vector, cost=costs.streamed)
-def dropout(dst: NkiTensor, data: NkiTensor, prob: Any, name: str | None = None) -> NkiInstruction:
+def dropout(dst: NkiTensor, data: NkiTensor, prob: Any, name: str | None = None) -> Plan:
     """dst[P, F] = 0 with probability prob, a number or a column, else data[P, F]; which ones are not the chip's."""
-    m = machine()
     on_chip(dst=dst, data=data)
     same_tile("dst and data", dst, data)
     if dst.dtype != data.dtype:
@@ -110,12 +123,15 @@ def dropout(dst: NkiTensor, data: NkiTensor, prob: Any, name: str | None = None)
         check_float32("prob, for data that is not floating-point,", tiles)
     elif tiles and not tiles[0].dtype.is_float:
         raise NkiValidationError(f"prob must have a floating-point dtype, got {tiles[0]!r}")
-    m.check_reads((data, *tiles))
-    u = as_shape(_uniform(_draw(m, eng.vector, data)), data.shape)
+    return Plan(eng.vector, (data, *tiles), (dst,), _drop, (dst, data, limit))
+
+
+def _drop(dst: NkiTensor, data: NkiTensor, limit: Any) -> None:
+    u = as_shape(_uniform(_draw(machine(), eng.vector, data)), data.shape)
     source = bits(data)
-    np.copyto(bits(dst), as_shape(np.where(u < limit, source.dtype.type(0), source), dst.shape))
+    chosen = np.where(u < column(limit, data), source.dtype.type(0), source)
+    np.copyto(bits(dst), as_shape(chosen, dst.shape))
     dst.wrote()
-    return m.record("dropout", eng.vector, (data, *tiles), (dst,), name)
 
 
 @instruction(eng.vector, cost=costs.streamed.assumed())

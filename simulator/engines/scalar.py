@@ -12,10 +12,11 @@ from triptych.simulator.enums import engine as eng
 from triptych.simulator.enums import reduce_cmd as cmd
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine.instructions import instruction
-from triptych.simulator.machine.machine import Machine, NkiInstruction, machine
+from triptych.simulator.machine.machine import Machine, machine
+from triptych.simulator.machine.plan import Plan
 from triptych.simulator.machine.table import Indirect
 from triptych.simulator.operands.accumulators import check_command, check_result
-from triptych.simulator.operands.operands import finish, on_chip, per_partition, put, same_tile, scratch, target
+from triptych.simulator.operands.operands import column, finish, on_chip, per_partition, put, same_tile, scratch, target
 from triptych.simulator.operands.operators import Op, activation_function
 from triptych.simulator.tensors.tensor import NkiTensor
 
@@ -31,12 +32,12 @@ def activation(
     reduce_res: NkiTensor | None = None,
     reduce_cmd: enums.reduce_cmd = cmd.idle,
     name: str | None = None,
-) -> NkiInstruction:
+) -> Plan:
     """dst[P, F] = op(data[P, F] * scale + bias); reduce_res[P, 1] = the sum that reduce_cmd keeps in 128 registers.
 
     `scale` is a number or a float32 column [P, 1]; `bias` a column, from v3 on also a number.
     """
-    return _activate(machine(), "activation", dst, op, data, bias, scale, reduce_op, reduce_res, reduce_cmd, name)
+    return _activate(dst, op, data, bias, scale, reduce_op, reduce_res, reduce_cmd)
 
 
 @instruction(eng.scalar, cost=costs.activation, indirect=Indirect(("data",)))
@@ -49,16 +50,12 @@ def activation_reduce(
     bias: Any = None,
     scale: Any = 1.0,
     name: str | None = None,
-) -> NkiInstruction:
+) -> Plan:
     """dst[P, F] = op(data[P, F] * scale + bias) and reduce_res[P, 1] = sum over F of dst before rounding."""
-    return _activate(
-        machine(), "activation_reduce", dst, op, data, bias, scale, reduce_op, reduce_res, cmd.reset_reduce, name
-    )
+    return _activate(dst, op, data, bias, scale, reduce_op, reduce_res, cmd.reset_reduce)
 
 
 def _activate(
-    m: Machine,
-    instruction_name: str,
     dst: NkiTensor,
     op: Op,
     data: NkiTensor,
@@ -67,8 +64,8 @@ def _activate(
     reduce_op: Op | None,
     reduce_res: NkiTensor | None,
     command: enums.reduce_cmd,
-    name: str | None,
-) -> NkiInstruction:
+) -> Plan:
+    m = machine()
     on_chip(dst=dst, data=data)
     same_tile("dst and data", dst, data)
     f = activation_function(op)
@@ -83,27 +80,31 @@ def _activate(
         _check_bias(m, f, tiles)
         read.extend(tiles)
     _check_reduction(data, reduce_op, reduce_res, command)
-    m.check_reads(read)
+    writes = [dst] if reduce_res is None else [dst, reduce_res]
+    use = m.scalar_accumulator.used(data, command, reduce_res)
+    return Plan(
+        eng.scalar, read, writes, _compute, (dst, f, data, factor, addend, command, reduce_res), use=use, op=f.name
+    )
 
+
+def _compute(
+    dst: NkiTensor, f: Op, data: NkiTensor, scale: Any, bias: Any, command: enums.reduce_cmd, reduce_res: Any
+) -> None:
+    m = machine()
     x: Any = data.f32()
     # Two steps write to `out`, so it must not be a tile that the second still reads.
-    apart = all([t.storage.raw is not dst.storage.raw for t in read[1:]])
+    apart = all([not isinstance(t, NkiTensor) or t.storage.raw is not dst.storage.raw for t in (scale, bias)])
     out = target(dst, data.shape) if apart else scratch(data.shape)
-    if tiles_scale or factor != 1:
-        x = np.multiply(x, factor, out=out)
-    if addend is not None:
-        x = np.add(x, addend, out=out)
+    if isinstance(scale, NkiTensor) or scale != 1:
+        x = np.multiply(x, column(scale, data), out=out)
+    if bias is not None:
+        x = np.add(x, column(bias, data), out=out)
     check_range(m, f, x)
     result = f.act(x, out=out) if isinstance(f.act, np.ufunc) else f.act(x)  # type: ignore[misc]
-    if command is not cmd.idle:
-        m.scalar_accumulator.accumulate(data, command, np.add, 0.0, result.reshape(data.shape[0], -1))
+    m.scalar_accumulator.accumulate(data, command, np.add, 0.0, result.reshape(data.shape[0], -1))
     finish(dst, result)
-    writes = [dst]
     if reduce_res is not None:
         put(reduce_res, m.scalar_accumulator.read_out(data))
-        writes.append(reduce_res)
-    held, kept = m.scalar_accumulator.touched(data, command, reduce_res)
-    return m.record(instruction_name, eng.scalar, (*read, *held), (*writes, *kept), name, op=f.name)
 
 
 def _check_bias(m: Machine, f: Op, tiles: tuple[NkiTensor, ...]) -> None:

@@ -12,10 +12,11 @@ from triptych.simulator.enums import engine as eng
 from triptych.simulator.enums import reduce_cmd as cmd
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine.instructions import instruction
-from triptych.simulator.machine.machine import NkiInstruction, machine
+from triptych.simulator.machine.machine import machine
+from triptych.simulator.machine.plan import Plan
 from triptych.simulator.machine.table import Indirect
 from triptych.simulator.operands.accumulators import check_command, check_result, fold_of
-from triptych.simulator.operands.operands import on_chip, per_partition, put, same_tile
+from triptych.simulator.operands.operands import column, on_chip, per_partition, put, same_tile
 from triptych.simulator.operands.operators import Op, activation_function
 from triptych.simulator.tensors.tensor import NkiTensor
 
@@ -46,7 +47,7 @@ def activate2(
     reduce_res: NkiTensor | None = None,
     reduce_cmd: cmd = cmd.idle,
     name: str | None = None,
-) -> NkiInstruction:
+) -> Plan:
     """dst[P, F] = op((data[P, F] <op0> imm0) <op1> imm1); reduce_res[P, 1] = what reduce_cmd keeps in the registers.
 
     `reverse0` and `reverse1` put the immediate on the left. `relu_param` is the slope of nl.prelu below 0; with another
@@ -65,29 +66,53 @@ def activate2(
     if len(kinds) > 1:
         raise NkiValidationError(f"imm0 and imm1 must have the same dtype, got {' and '.join(sorted(kinds))}")
     check_command(reduce_cmd, (cmd.idle, cmd.reset, cmd.reduce, cmd.reset_reduce))
+    fold, identity = None, 0.0
     if reduce_cmd is not cmd.idle or reduce_op is not None:
         fold, identity = fold_of(reduce_op, ("add", "maximum", "minimum", "abs_max", "abs_min"))
     check_result(reduce_res, data)
     used = [tiles for step, (_, tiles) in zip(steps, operands, strict=True) if step is not None]
     read = (data, *read, *[t for tiles in used for t in tiles])
-    m.check_reads(read)
+    writes = [dst] if reduce_res is None else [dst, reduce_res]
+    (first, _), (second, _) = operands
+    return Plan(
+        eng.scalar,
+        read,
+        writes,
+        _compute,
+        (dst, f, data, *steps, reverse0, reverse1, first, second, slope, fold, identity, reduce_cmd, reduce_res),
+        use=m.scalar_accumulator.used(data, reduce_cmd, reduce_res),
+        op=(op0.name, op1.name, f.name),
+    )
 
+
+def _compute(
+    dst: NkiTensor,
+    f: Op,
+    data: NkiTensor,
+    step0: Any,
+    step1: Any,
+    reverse0: bool,
+    reverse1: bool,
+    imm0: Any,
+    imm1: Any,
+    slope: Any,
+    fold: Any,
+    identity: float,
+    command: cmd,
+    reduce_res: NkiTensor | None,
+) -> None:
+    m = machine()
     x: Any = data.f32()
-    for step, reverse, (value, _) in zip(steps, (reverse0, reverse1), operands, strict=True):
+    for step, reverse, imm in ((step0, reverse0, imm0), (step1, reverse1, imm1)):
         if step is not None:
+            value = column(imm, data)
             x = step(value, x) if reverse else step(x, value)
     check_range(m, f, x)
-    result = np.where(x >= 0, x, x * slope) if f.act is None else f.act(x)
-    if reduce_cmd is not cmd.idle:
-        m.scalar_accumulator.accumulate(data, reduce_cmd, fold, identity, result.reshape(data.shape[0], -1))
+    result = np.where(x >= 0, x, x * column(slope, data)) if f.act is None else f.act(x)
+    m.scalar_accumulator.accumulate(data, command, fold, identity, result.reshape(data.shape[0], -1))
     put(dst, result)
-    writes = [dst]
     if reduce_res is not None:
         put(reduce_res, m.scalar_accumulator.read_out(data))
-        writes.append(reduce_res)
-    held, kept = m.scalar_accumulator.touched(data, reduce_cmd, reduce_res)
-    ops = (op0.name, op1.name, f.name)
-    return m.record("activate2", eng.scalar, (*read, *held), (*writes, *kept), name, op=ops)
 
 
 def _steps(op0: Any, op1: Any, reverse0: bool, reverse1: bool) -> list[Any]:

@@ -14,6 +14,7 @@ from triptych.simulator.engines.matmul_limits import (
     FP8,
     GEN2_TRANSPOSE,
     accumulating,
+    check_accumulate,
     check_bank,
     check_dtypes,
     check_sizes,
@@ -23,7 +24,8 @@ from triptych.simulator.engines.matmul_limits import (
 )
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine.instructions import choose, instruction
-from triptych.simulator.machine.machine import Machine, NkiInstruction, machine
+from triptych.simulator.machine.machine import Machine, machine
+from triptych.simulator.machine.plan import Plan
 from triptych.simulator.machine.table import Indirect
 from triptych.simulator.memory.storage import PSUM, SBUF
 from triptych.simulator.operands.operands import bits, in_buffer, on_chip, put, scratch, target, transpose_bits
@@ -33,11 +35,6 @@ Array = NDArray[Any]
 _V3_ARCH = "nki/guides/architecture/trainium2_arch.rst"
 _TENSOR = enums.engine.tensor
 _INDIRECT = (*FP8, "bfloat16", "float16")
-
-
-def _seen(t: NkiTensor) -> tuple[Any, ...]:
-    """What checks see of an operand, beside where it lies. (The hash of an enumeration's member is slow.)"""
-    return t.shape, t.dtype, id(t.buffer)
 
 
 def _check_indirect(operands: dict[str, Any]) -> None:
@@ -67,7 +64,7 @@ def nc_matmul(
     tile_size: tuple[int, ...] = (),
     perf_mode: enums.matmul_perf_mode = enums.matmul_perf_mode.none,
     name: str | None = None,
-) -> NkiInstruction:
+) -> Plan:
     """dst[M, N] (+)= stationary[K, M].T @ moving[K, N], K on the partitions, in float32.
 
     `accumulate` False overwrites, True adds, None overwrites what no matmul onto this tensor has written yet and adds
@@ -75,83 +72,116 @@ def nc_matmul(
     [K, 2, M] and [K, 2, N].
     """
     m = machine()
-    plain = type(dst) is type(stationary) is type(moving) is NkiTensor
-    if not plain or dst.index or stationary.index or moving.index:
-        in_buffer(SBUF, stationary=stationary, moving=moving)
-        in_buffer(PSUM, dst=dst)
-    # The checks depend on nothing else than this key, and a kernel repeats few of them many times.
-    operands = (dst.layout, id(dst.buffer)), _seen(stationary), _seen(moving)
-    key = (operands, is_transpose, id(perf_mode), tile_position, tile_size)
-    sizes = m.checked.get(key)
-    if sizes is None:
-        in_buffer(SBUF, stationary=stationary, moving=moving)
-        in_buffer(PSUM, dst=dst)
-        rows = contraction_rows(m, stationary, moving, perf_mode)
-        if is_transpose and rows > 1:
-            raise NkiValidationError("perf_mode double_row does not go with is_transpose", source=_V3_ARCH)
-        check_dtypes(m, dst, stationary, moving, is_transpose)
-        sizes = (rows, stationary.shape[0], stationary.free_size // rows, moving.free_size // rows)
-        check_sizes(m, dst, stationary, moving, sizes[1:])
-        check_tiling(m, *sizes[1:3], tile_position, tile_size)
-        if rows > 1 and tile_size and tile_size[1] != 128:
-            raise NkiValidationError("perf_mode double_row does not go with column tiles")
-        m.checked[key] = sizes
-    rows, k, big_m, n = sizes
-    m.check_reads((stationary, moving))
+    in_buffer(SBUF, stationary=stationary, moving=moving)
+    in_buffer(PSUM, dst=dst)
+    rows = contraction_rows(m, stationary, moving, perf_mode)
+    if is_transpose and rows > 1:
+        raise NkiValidationError("perf_mode double_row does not go with is_transpose", source=_V3_ARCH)
+    check_dtypes(m, dst, stationary, moving, is_transpose)
+    k, columns, n = sizes = (stationary.shape[0], stationary.free_size // rows, moving.free_size // rows)
+    check_sizes(m, dst, stationary, moving, sizes)
+    check_tiling(m, k, columns, tile_position, tile_size)
+    if rows > 1 and tile_size and tile_size[1] != 128:
+        raise NkiValidationError("perf_mode double_row does not go with column tiles")
+    flips = is_transpose and m.chip.generation >= 3
+    if flips and k != n:
+        raise _no_identity()
+    ones = (stationary if is_stationary_onezero else None, moving if is_moving_onezero else None)
+    adds = check_accumulate(accumulate)
     extra: dict[str, Any] = {"transpose": True} if is_transpose else {}
     if tile_size:
         extra["tile"] = (*tile_position, *tile_size)
-    if is_stationary_onezero or is_moving_onezero:
-        extra |= _halved(stationary if is_stationary_onezero else None, moving if is_moving_onezero else None)
-
-    state = accumulating(m, dst, accumulate)
-    out = target(dst, (big_m, n))
-    if is_transpose and m.chip.generation >= 3:
-        result = _permuted(m, stationary, moving)
-    else:
-        left, right = stationary.f32(), moving.f32()
-        if rows > 1:
-            left = left.reshape(k, rows, big_m).transpose(1, 0, 2).reshape(rows * k, big_m)
-            right = right.reshape(k, rows, n).transpose(1, 0, 2).reshape(rows * k, n)
-        result = np.matmul(_matrix(left).T, _matrix(right), out=out if state is False else scratch((big_m, n)))
-    if state is not False:
-        old = dst.f32() if state is True else np.where(state, dst.f32(), np.float32(0))
-        result = np.add(result, old.reshape(big_m, n), out=out)
-    if result is not dst.array:
-        round_to(as_shape(result, dst.shape), dst.dtype, dst.array)
-    dst.storage.wrote(dst.layout, by_matmul=True)
-    return m.record(
-        "nc_matmul",
+    if any(t is not None and t.dtype == "float32" for t in ones):
+        extra["onezero"] = True  # half the passes
+    return Plan(
         _TENSOR,
-        (stationary, moving) if state is False else (stationary, moving, dst),
+        (stationary, moving),
         (dst,),
-        name,
+        _permute if flips else _multiply,
+        (dst, stationary, moving, rows, *ones, adds),
+        decide=None if adds is False else _adds,
+        by_matmul=True,
         rows=rows,
         **extra,
     )
 
 
-def _halved(stationary: NkiTensor | None, moving: NkiTensor | None) -> dict[str, Any]:
-    """What hints of ones and zeros change: half the passes in float32. A hint that is not true raises."""
-    hinted = {"stationary": stationary, "moving": moving}
-    wide = {what: t for what, t in hinted.items() if t is not None and t.dtype == "float32"}
-    for what, t in wide.items():
-        values = t.f32()
-        if not np.logical_or(values == 0, values == 1).all():
-            raise NkiValidationError(f"is_{what}_onezero says that {what} holds ones and zeros only, and it does not")
-    return {"onezero": True} if wide else {}
+def _adds(dst: NkiTensor, *operands: Any) -> Any:
+    """Whether a matmul adds to dst: False, True, or a mask of where."""
+    return accumulating(machine(), dst, operands[-1])
+
+
+def _multiply(
+    dst: NkiTensor,
+    stationary: NkiTensor,
+    moving: NkiTensor,
+    rows: int,
+    ones: NkiTensor | None,
+    more_ones: NkiTensor | None,
+    accumulate: Any,
+    onto: Any = False,
+) -> None:
+    _check_ones(stationary=ones, moving=more_ones)
+    left, right = _matrix(stationary.f32()), _matrix(moving.f32())
+    if rows > 1:
+        left, right = _deep(left, rows), _deep(right, rows)
+    shape = left.shape[1], right.shape[1]
+    out = target(dst, shape)
+    product = np.matmul(left.T, right, out=out if onto is False else scratch(shape))
+    _add(dst, product, out, onto)
+
+
+def _deep(matrix: Array, rows: int) -> Array:
+    """[K, rows * M] as [rows * K, M]: the contraction split over partitions and a first free dimension."""
+    k = matrix.shape[0]
+    return matrix.reshape(k, rows, -1).transpose(1, 0, 2).reshape(rows * k, -1)
+
+
+def _add(dst: NkiTensor, product: Array, out: Array, onto: Any) -> None:
+    """Write a product, or its sum with what stands there, in float32 and rounded to dst's dtype."""
+    if onto is not False:
+        old = dst.f32() if onto is True else np.where(onto, dst.f32(), np.float32(0))
+        product = np.add(product, old.reshape(product.shape), out=out)
+    if product is not dst.array:
+        round_to(as_shape(product, dst.shape), dst.dtype, dst.array)
+    dst.storage.wrote(dst.layout, by_matmul=True)
+
+
+def _no_identity() -> NkiValidationError:
+    return NkiValidationError("is_transpose takes an identity matrix as moving (nl.shared_identity_matrix)")
+
+
+def _check_ones(**hinted: NkiTensor | None) -> None:
+    """A hint of ones and zeros that is not true raises."""
+    for what, t in hinted.items():
+        if t is not None and t.dtype == "float32":
+            values = t.f32()
+            if not np.logical_or(values == 0, values == 1).all():
+                raise NkiValidationError(
+                    f"is_{what}_onezero says that {what} holds ones and zeros only, and it does not"
+                )
 
 
 def _matrix(a: Array) -> Array:
     return a if a.ndim == 2 else a.reshape(a.shape[0], -1)
 
 
-def _permuted(m: Machine, stationary: NkiTensor, moving: NkiTensor) -> Array:
+def _permute(
+    dst: NkiTensor,
+    stationary: NkiTensor,
+    moving: NkiTensor,
+    rows: int,
+    ones: Any,
+    more: Any,
+    accumulate: Any,
+    onto: Any = False,
+) -> None:
     """stationary.T bit for bit, as is_transpose gives it; moving has to be the identity."""
-    square = moving.shape[0] == moving.free_size
-    if not square or (m.options.data and not np.array_equal(_matrix(moving.f32()), np.eye(moving.shape[0]))):
-        raise NkiValidationError("is_transpose takes an identity matrix as moving (nl.shared_identity_matrix)")
-    return _matrix(stationary.f32()).T
+    _check_ones(stationary=ones, moving=more)
+    if not np.array_equal(_matrix(moving.f32()), np.eye(moving.shape[0])):
+        raise _no_identity()
+    product = _matrix(stationary.f32()).T
+    _add(dst, product, target(dst, product.shape), onto)
 
 
 def _pick_transposer(data: NkiTensor, dst: NkiTensor, asked: enums.engine) -> enums.engine:
@@ -165,29 +195,27 @@ def _pick_transposer(data: NkiTensor, dst: NkiTensor, asked: enums.engine) -> en
 @instruction(enums.engine.tensor, enums.engine.vector, cost=costs.transpose, order="late")
 def nc_transpose(
     dst: NkiTensor, data: NkiTensor, engine: enums.engine = enums.engine.unknown, name: str | None = None
-) -> NkiInstruction:
+) -> Plan:
     """dst[F, P] = data[P, F].T, free dimensions flattened; Tensor from SBUF to PSUM up to 128 x 128, Vector 32 x 32."""
     m = machine()
-    if not (type(dst) is type(data) is NkiTensor) or dst.index or data.index:
-        on_chip(dst=dst, data=data)
-    key = ("nc_transpose", _seen(dst), dst.layout, _seen(data), engine)
-    on = m.checked.get(key)
-    if on is None:
-        on = m.checked[key] = _check_transposed(m, dst, data, engine)
-    m.check_reads((data,))
-    p = data.shape[0]
-    if m.chip.generation < 3 and on is _TENSOR:
-        # On v2 a transpose is a product with the identity, and 0 * inf and 0 * nan are nan.
-        values = _matrix(data.f32())
-        put(dst, values.T if np.isfinite(values).all() else values.T @ np.eye(p, dtype=np.float32))
+    on = _check_transposed(m, dst, data, engine)
+    compute = _by_identity if m.chip.generation < 3 and on is _TENSOR else _transpose
+    return Plan(on, (data,), (dst,), compute, (dst, data))
+
+
+def _by_identity(dst: NkiTensor, data: NkiTensor) -> None:
+    """On v2 a transpose is a product with the identity, and 0 * inf and 0 * nan are nan."""
+    values = _matrix(data.f32())
+    put(dst, values.T if np.isfinite(values).all() else values.T @ np.eye(data.shape[0], dtype=np.float32))
+
+
+def _transpose(dst: NkiTensor, data: NkiTensor) -> None:
+    flipped = bits(dst)
+    if dst.ndim == 2:
+        transpose_bits(flipped, _matrix(bits(data)))
     else:
-        flipped = bits(dst)
-        if dst.ndim == 2:
-            transpose_bits(flipped, _matrix(bits(data)))
-        else:
-            np.copyto(flipped, _matrix(bits(data)).T.reshape(dst.shape))
-        dst.wrote()
-    return m.record("nc_transpose", on, (data,), (dst,), name)
+        np.copyto(flipped, _matrix(bits(data)).T.reshape(dst.shape))
+    dst.wrote()
 
 
 def _check_transposed(m: Machine, dst: NkiTensor, data: NkiTensor, engine: enums.engine) -> enums.engine:

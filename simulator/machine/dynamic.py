@@ -16,15 +16,17 @@ from numpy.typing import NDArray
 
 from triptych.simulator.errors import NkiValidationError, OutOfBounds
 from triptych.simulator.machine.indirection import Indirection
-from triptych.simulator.machine.machine import Machine, machine
+from triptych.simulator.machine.machine import Kind, Machine, machine
 from triptych.simulator.machine.registers import bound_value, writers
 from triptych.simulator.machine.table import Indirect
 from triptych.simulator.machine.unwritten import require_written
-from triptych.simulator.memory.layout import reach
+from triptych.simulator.memory.layout import Shape, reach
 from triptych.simulator.tensors.index import DynamicIndex, Gather
-from triptych.simulator.tensors.tensor import NkiTensor
+from triptych.simulator.tensors.tensor import NkiTensor, as_shape
+from triptych.simulator.trace import HasRegion, Region
 
 Array = NDArray[Any]
+_make = tuple.__new__
 
 
 def indices(index: DynamicIndex) -> Array:
@@ -36,42 +38,124 @@ def indices(index: DynamicIndex) -> Array:
     return np.array([bound_value(index.source, wide=index.wide)], np.int64)
 
 
-def resolve(t: NkiTensor, skip: bool = False) -> list[tuple[slice, NkiTensor]]:
-    """The ordinary views behind a view with an index, each with the rows of `t` (dimension 0) that it is.
-
-    An index out of bounds raises; with `skip` its rows are left out.
-    """
+def moved(t: NkiTensor, skip: bool = False) -> NkiTensor | None:
+    """The ordinary view behind a view that one index moves; None where `skip` leaves out what is out of bounds."""
     index = t.index
     assert isinstance(index, DynamicIndex)
-    allocation = t.storage.allocation
-    total = allocation.nbytes // t.dtype.itemsize
-    found = []
-    spans = [slice(p, p + 1) for p in range(t.shape[0])] if index.vector else [slice(0, t.shape[0])]
-    entries = indices(index)[: len(spans)].tolist()
-    if len(entries) < len(spans):
-        raise NkiValidationError(f"{len(spans)} rows need an index each, and the tile of indices holds {len(entries)}")
-    shape = (1, *t.shape[1:]) if index.vector else t.shape
-    before, behind = reach(shape, t.strides)
-    row_before, row_behind = reach(shape[1:], t.strides[1:])
-    row = total // allocation.shape[0]  # elements of one partition
-    for entry, span in zip(entries, spans, strict=True):
-        offset = t.offset + entry * index.scale
-        within = entry >= 0 if index.count is None else 0 <= entry < index.count
-        inside = within and offset + before >= 0 and offset + behind < total
-        if inside and t.on_chip:
-            within_row = offset % row + row_before >= 0 and offset % row + row_behind < row
-            inside = within_row and offset // row == t.offset // row
-        if inside:
-            found.append((span, t.plain(t.layout.changed(offset, shape, t.strides))))
-        elif not skip:
-            where = f"row {span.start} has " if index.vector else ""
-            room = "" if index.count is None else f", which has {index.count} entries"
-            raise OutOfBounds(
-                f"{where}index {entry} leaves dimension {index.dim} of {t.name!r}{room}; the device stops with "
-                "NRT_EXEC_OOB, or skips it with oob_mode.skip",
-                source="nki/deep-dives/nki-aps.rst",
+    (entry,) = indices(index)[:1].tolist()
+    offset = t.offset + entry * index.scale
+    inside = bool(_inside(t, index, entry, offset, t.shape, t.strides))
+    if inside and t.on_chip:
+        allocation = t.storage.allocation
+        row = allocation.nbytes // t.dtype.itemsize // allocation.shape[0]  # elements of one partition
+        before, behind = reach(t.shape[1:], t.strides[1:])
+        inside = offset // row == t.offset // row and offset % row + before >= 0 and offset % row + behind < row
+    if inside:
+        return t.plain(t.layout.changed(offset, t.shape, t.strides))
+    if skip:
+        return None
+    raise _outside(t, index, entry)
+
+
+def _inside(t: NkiTensor, index: DynamicIndex, entry: Any, offset: Any, shape: Shape, strides: Shape) -> Any:
+    """Whether a view of this shape at `offset` lies in the tensor, and its entry in the dimension that it chooses."""
+    before, behind = reach(shape, strides)
+    total = t.storage.allocation.nbytes // t.dtype.itemsize
+    last = np.iinfo(np.int64).max if index.count is None else index.count
+    return (entry >= 0) & (entry < last) & (offset + before >= 0) & (offset + behind < total)
+
+
+def _outside(t: NkiTensor, index: DynamicIndex, entry: int, row: int | None = None) -> OutOfBounds:
+    where = "" if row is None else f"row {row} has "
+    room = "" if index.count is None else f", which has {index.count} entries"
+    return OutOfBounds(
+        f"{where}index {entry} leaves dimension {index.dim} of {t.name!r}{room}; the device stops with "
+        "NRT_EXEC_OOB, or skips it with oob_mode.skip",
+        source="nki/deep-dives/nki-aps.rst",
+    )
+
+
+class Rows:
+    """The rows of a view of HBM with an index each, as the indices say when an instruction runs.
+
+    An index out of bounds raises; with `skip` its row is left out.
+    """
+
+    def __init__(self, t: NkiTensor, skip: bool = False) -> None:
+        index = t.index
+        assert isinstance(index, DynamicIndex)
+        entries = indices(index)[: t.shape[0]]
+        if len(entries) < t.shape[0]:
+            raise NkiValidationError(
+                f"{t.shape[0]} rows need an index each, and the tile of indices holds {len(entries)}"
             )
-    return found
+        offsets = t.offset + entries * index.scale
+        self.kept: Array | None = None  # the rows of the view that are not left out, if not all
+        ends = (int(entries.min()), int(entries.max()))
+        if not all(_inside(t, index, e, t.offset + e * index.scale, t.shape[1:], t.strides[1:]) for e in ends):
+            inside = _inside(t, index, entries, offsets, t.shape[1:], t.strides[1:])
+            if not skip:
+                row = int(np.argmin(inside))
+                raise _outside(t, index, int(entries[row]), row)
+            self.kept = np.flatnonzero(inside)
+            offsets = offsets[inside]
+        first, last = (int(offsets.min()), int(offsets.max())) if len(offsets) else (t.offset, t.offset)
+        step = abs(index.scale) or 1
+        self.at = (offsets - first) // step  # the rows, counted in `table`
+        self.table = t.plain(
+            t.layout.changed(first, ((last - first) // step + 1, *t.shape[1:]), (step, *t.strides[1:]))
+        )
+        self._offsets = offsets.tolist()
+
+    @property
+    def repeat(self) -> bool:
+        """Whether two rows are one."""
+        return len(set(self._offsets)) < len(self._offsets)
+
+    def touched(self, m: Machine) -> list[HasRegion]:
+        """Each row, as an event names it, and as an observer is shown it."""
+        _, _, shape, strides, dtype = self.table.region
+        row = (1, *shape[1:])
+        if m.options.observe is not None:
+            return [self.table.plain(self.table.layout.changed(o, row, strides)) for o in self._offsets]
+        allocation = self.table.storage.allocation
+        return [_make(Region, (allocation, o, row, strides, dtype)) for o in self._offsets]
+
+    def check_reads(self, m: Machine) -> None:
+        """Each row has been written, or the instruction is tried (`unwritten`)."""
+        storage, layout = self.table.storage, self.table.layout
+        if m.options.check_uninitialized and storage.missing and storage.written_at(layout) is not True:
+            shape = (1, *layout.shape[1:])
+            for offset in self._offsets:
+                m.check_reads((self.table.plain(layout.changed(offset, shape, layout.strides)),))
+
+    def read(self, tile: NkiTensor | None = None) -> Array:
+        """The rows [n, ..], as they are stored; in place in a tile that takes all of them as they are."""
+        array = self.table.array
+        out = None if tile is None or self.kept is not None or tile.dtype != self.table.dtype else tile.array
+        if out is not None and (out.shape != (len(self.at), *array.shape[1:]) or not out.flags.c_contiguous):
+            out = None
+        return np.take(array, self.at, axis=0, out=out, mode="clip") if array.flags.c_contiguous else array[self.at]
+
+    def write(self, values: Array) -> None:
+        """Make the rows `values` [n, ..], as they are stored; of rows that are one the last counts."""
+        if len(self.at):
+            self.table.array[self.at] = as_shape(values, (len(self.at), *self.table.shape[1:]))
+            self.table.storage.wrote_rows(self.table.layout, self.at)
+
+    def of(self, tile: NkiTensor) -> Array:
+        """The rows of a tile that belong to these, as they are stored."""
+        return tile.array if self.kept is None else tile.array[self.kept]
+
+    def put(self, tile: NkiTensor, values: Array) -> None:
+        """Make the rows of a tile that belong to these `values`, as they are stored."""
+        if self.kept is None:
+            if values is not tile.array:
+                np.copyto(tile.array, as_shape(values, tile.shape))
+            tile.wrote()
+        elif len(self.kept):
+            tile.array[self.kept] = as_shape(values, (len(self.kept), *tile.shape[1:]))
+            tile.storage.wrote_rows(tile.layout, self.kept)
 
 
 def same_view(a: NkiTensor, b: NkiTensor) -> bool:
@@ -90,19 +174,15 @@ def _signature(effect: Callable[..., Any]) -> inspect.Signature:
 
 
 def resolve_dynamic(
-    m: Machine,
-    effect: Callable[..., Any],
-    takes: Indirect | None,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
+    m: Machine, kind: Kind, takes: Indirect | None, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     """Execute an instruction whose operands may have an index: read it now, and name what was read in the event.
 
     takes: which operands may be indirect views
     """
     if not any([isinstance(a, NkiTensor) and a.index is not None for a in (*args, *kwargs.values())]):
-        return effect(*args, **kwargs)
-    call = _signature(effect).bind(*args, **kwargs)
+        return m.execute(kind, args, kwargs)
+    call = _signature(kind.effect).bind(*args, **kwargs)
     operands = call.arguments
     gathers: dict[str, NkiTensor] = {}
     try:
@@ -118,12 +198,12 @@ def resolve_dynamic(
                     f"{what} has one index a row, which only DMA takes", source="nki/deep-dives/nki-aps.rst"
                 )
             else:
-                ((_, operands[what]),) = resolve(t)
+                operands[what] = moved(t)
         if not gathers:
-            return effect(*call.args, **call.kwargs)
+            return m.execute(kind, call.args, call.kwargs)
         indirection = Indirection(takes, operands, gathers)
         operands.update(indirection.tiles)
-        event = effect(*call.args, **call.kwargs)
+        event = m.execute(kind, call.args, call.kwargs)
         indirection.finish(event)
         return event
     finally:

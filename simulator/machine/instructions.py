@@ -8,16 +8,17 @@ for `nki.collectives`.
 from __future__ import annotations
 
 import functools
+import inspect
 import sys
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec
 
 from triptych.simulator.analysis.costs import Cost
-from triptych.simulator.analysis.regions import Order, Rules, check_regions
+from triptych.simulator.analysis.regions import Order, Rules
 from triptych.simulator.enums import engine, named
 from triptych.simulator.errors import NkiError, NkiValidationError
 from triptych.simulator.machine.dynamic import resolve_dynamic
-from triptych.simulator.machine.machine import Machine, machine
+from triptych.simulator.machine.machine import Kind, Machine, machine
 from triptych.simulator.machine.table import COLLECTIVES, INSTRUCTIONS, Indirect, Instruction
 from triptych.simulator.machine.unwritten import Trial, UnwrittenRead, require_written
 from triptych.simulator.wrong_calls import wrong_call
@@ -25,7 +26,6 @@ from triptych.simulator.wrong_calls import wrong_call
 RAW = "is no member of its enumeration; raw integers are not accepted since NKI 0.3.0"
 MIGRATION = "nki/migration/index.rst, Integer enum constants no longer supported"
 P = ParamSpec("P")
-R = TypeVar("R")
 _UNKNOWN = engine.unknown
 
 
@@ -38,7 +38,7 @@ def instruction(
     reads_indices: bool = False,
     own_starts: bool = False,
     order: Order = "stream",
-) -> Callable[[Callable[P, R]], Callable[P, R]]:
+) -> Callable[[Callable[P, Any]], Callable[P, Any]]:
     """Declare an instruction of `nki.isa`: engines it can run on, cost in nanoseconds, first generation, source.
 
     `indirect` says which operands may be indirect views. An index that moves a view is resolved before the instruction
@@ -49,7 +49,7 @@ def instruction(
     return _declared(INSTRUCTIONS, "nisa", engines, cost, since, source, indirect, reads_indices, rules)
 
 
-def collective(engine: engine, cost: Cost, since: int = 2) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def collective(engine: engine, cost: Cost, since: int = 2) -> Callable[[Callable[P, Any]], Callable[P, Any]]:
     """Declare a function of `nki.collectives`."""
     source = "nki/api/nki/collectives/__init__.py"
     return _declared(COLLECTIVES, "ncc", (engine,), cost, since, source, None, False, None)
@@ -65,33 +65,26 @@ def _declared(
     indirect: Indirect | None,
     reads_indices: bool,
     rules: Rules | None,
-) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    def declare(effect: Callable[P, R]) -> Callable[P, R]:
+) -> Callable[[Callable[P, Any]], Callable[P, Any]]:
+    def declare(effect: Callable[P, Any]) -> Callable[P, Any]:
         name = effect.__name__
+        parameters = list(inspect.signature(effect).parameters)
+        label = parameters.index("name") if "name" in parameters else len(parameters)
+        kind = Kind(name, effect, rules, "Plan" in str(effect.__annotations__["return"]), label)
 
-        def carry_out(m: Machine, args: Any, kwargs: Any) -> R:
-            try:
-                if m.any_dynamic and not reads_indices:
-                    done = resolve_dynamic(m, effect, indirect, args, kwargs)
-                else:
-                    done = effect(*args, **kwargs)
-            except UnwrittenRead as read:
-                done = _tried(m, read, args, kwargs)
-            if rules is not None:
-                check_regions(done, rules)
-            return done  # type: ignore[no-any-return]
+        def resolved(m: Machine, args: Any, kwargs: Any) -> Any:
+            if m.any_dynamic and not reads_indices:
+                return resolve_dynamic(m, kind, indirect, args, kwargs)
+            return m.execute(kind, args, kwargs)
 
-        def _tried(m: Machine, read: UnwrittenRead, args: Any, kwargs: Any) -> R:
+        def tried(m: Machine, read: UnwrittenRead, args: Any, kwargs: Any) -> Any:
             if rules is None:  # what leaves the rank has been written
                 require_written(m, (read.tensor,))
             trial = Trial(m, f"{module}.{name}", read.tensor, (*args, *kwargs.values()))
-            dynamic = m.any_dynamic and not reads_indices
-            if dynamic:
-                return trial.carry_out(lambda: resolve_dynamic(m, effect, indirect, args, kwargs))  # type: ignore[no-any-return]
-            return trial.carry_out(lambda: effect(*args, **kwargs))  # type: ignore[no-any-return]
+            return trial.carry_out(lambda: resolved(m, args, kwargs))
 
         @functools.wraps(effect)
-        def issue(*args: P.args, **kwargs: P.kwargs) -> R:
+        def issue(*args: P.args, **kwargs: P.kwargs) -> Any:
             try:
                 m = machine()
                 m.line = m.lines.of(sys._getframe(1))
@@ -99,9 +92,10 @@ def _declared(
                     raise NkiValidationError(f"needs NeuronCore-v{since} or newer, and the target is {m.chip.name}")
                 if m.rounds is not None:
                     m.rounds.see(f"{module}.{name}", args, kwargs, m.line)
-                if m.by_shape is not None:
-                    return m.by_shape(effect, rules, reads_indices, carry_out, args, kwargs)  # type: ignore[no-any-return]
-                return carry_out(m, args, kwargs)
+                try:
+                    return resolved(m, args, kwargs) if m.any_dynamic else m.execute(kind, args, kwargs)
+                except UnwrittenRead as read:
+                    return tried(m, read, args, kwargs)
             except NkiError as e:
                 meant = named(kwargs) if e.op is None else kwargs
                 if meant != kwargs and not m.options.forbids("raw-member"):

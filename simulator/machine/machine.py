@@ -12,16 +12,19 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from triptych.simulator.analysis.regions import Rules, check_overlaps, check_regions
 from triptych.simulator.chips import Chip
 from triptych.simulator.dtypes import F32, DType, dtype_of, int64
 from triptych.simulator.enums import engine
-from triptych.simulator.errors import Lines, NkiValidationError, show_line
+from triptych.simulator.errors import Lines, NkiValidationError, OutOfBounds, show_line
 from triptych.simulator.machine.cores import Core, MeetOthers
+from triptych.simulator.machine.forms import describe, form_of, is_regular
+from triptych.simulator.machine.plan import Known, Plan, known
 from triptych.simulator.machine.table import INSTRUCTIONS
 from triptych.simulator.machine.unwritten import Origin, UnwrittenRead, spread
 from triptych.simulator.memory.layout import Layout
@@ -42,6 +45,16 @@ _make = tuple.__new__
 
 
 _GARBAGE = 0x3F  # what unwritten bytes hold where they may be read: finite and not zero in every float dtype
+
+
+class Kind(NamedTuple):
+    """An instruction or a collective, as the machine carries it out."""
+
+    name: str
+    effect: Callable[..., Any]
+    rules: Rules | None  # of the memory that it touches; None for collectives
+    plans: bool  # whether `effect` checks and returns a plan; if not, it carries out and records
+    label: int  # which parameter is the name that the kernel gives
 
 
 @dataclass
@@ -73,7 +86,8 @@ class Machine:
     any_dynamic: bool = False  # whether a view with a dynamic index was ever made: until then nobody looks for one
     index_reads: list[NkiTensor] = field(default_factory=list)  # of the instruction that runs, for dynamic addresses
     index_writers: list[Event] = field(default_factory=list)  # of the registers in its dynamic addresses
-    checked: dict[Any, Any] = field(default_factory=dict)  # operands whose checks have passed, and what came of them
+    shapes: dict[Any, tuple[int, ...]] = field(default_factory=dict)  # of tensors whose checks have passed
+    plans: dict[Any, Known] = field(default_factory=dict)  # of calls, by what their checks see of them
     scalar_accumulator: Accumulator = field(default_factory=lambda: Accumulator("Scalar Engine", "scalar_registers"))
     vector_accumulator: Accumulator = field(
         default_factory=lambda: Accumulator("Vector Engine", "vector_registers", True)
@@ -85,8 +99,6 @@ class Machine:
     doubtful_accumulators: bool = False  # whether a register of an accumulator ever rested on unwritten memory
     noted: set[str] = field(default_factory=set)  # remarks that are made once
 
-    by_shape: ClassVar[Any] = None  # how instructions are issued where there is no data
-
     def allocate(
         self, shape: Sequence[int], dtype: Any, buffer: MemoryRegion, name: str = "", address: Any = None
     ) -> NkiTensor:
@@ -94,9 +106,9 @@ class Machine:
         shape = tuple(shape)
         kind = dtype if type(dtype) is DType else dtype_of(dtype)
         key = (shape, kind, buffer._value_)
-        plain = self.checked.get(key)
+        plain = self.shapes.get(key)
         if plain is None:
-            plain = self.checked[key] = self._check_allocation(shape, kind.itemsize, buffer)
+            plain = self.shapes[key] = self._check_allocation(shape, kind.itemsize, buffer)
         shape = plain
         shared = buffer is _SHARED
         if shared and self.shared_seen < len(self.shared):
@@ -256,6 +268,81 @@ class Machine:
         finally:
             self.scope = before
 
+    def execute(self, kind: Kind, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Carry out an instruction whose operands are known: check and plan it, or take the plan of a call like it."""
+        effect, rules = kind.effect, kind.rules
+        if not kind.plans:
+            done = effect(*args, **kwargs)
+            if rules is not None and isinstance(done, Event):
+                check_regions(done, rules)
+            return done
+        assert rules is not None
+        label = kwargs.get("name") if len(args) <= kind.label else args[kind.label]
+        key: list[Any] = [effect, len(args), *kwargs]
+        listed: list[NkiTensor] = []
+        has_key = True
+        values = (*args, *kwargs.values()) if label is None else _without(label, args, kwargs, kind.label)
+        try:
+            for value in values:
+                if type(value) is NkiTensor and value.index is None:  # the most frequent, without a call
+                    key.append(value.form or form_of(value))
+                    listed.append(value)
+                elif not describe(value, key, listed):
+                    has_key = False
+        except OutOfBounds:  # of a view that leaves its tensor; other rules come first
+            has_key = False
+        tensors = tuple(listed)
+        count = len(tensors)
+        if count > 1 and (tensors[0] is tensors[1] or (count > 2 and len(set(map(id, tensors))) < count)):
+            key.append(tuple([tensors.index(t) for t in tensors]))  # which of them are one
+        found = tuple(key) if has_key else None
+        like = self.plans.get(found)
+        if like is not None:
+            plan, reads, writes, operands, regular = like
+            event = self.perform(kind, plan, reads(tensors), writes(tensors), operands(plan.operands + tensors), label)
+            (check_overlaps if regular else check_regions)(event, rules)
+            return event
+        plan = effect(*args, **kwargs)
+        if type(plan) is not Plan:
+            check_regions(plan, rules)
+            return plan
+        event = self.perform(kind, plan, plan.reads, plan.writes, plan.operands, label)
+        check_regions(event, rules)
+        if found is not None:
+            new = known(plan, tensors, is_regular(tensors))
+            if new is not None:
+                self.plans[found] = new
+        return event
+
+    def perform(
+        self,
+        kind: Kind,
+        plan: Plan,
+        reads: tuple[HasRegion, ...],
+        writes: tuple[HasRegion, ...],
+        operands: tuple[Any, ...],
+        label: str | None,
+    ) -> NkiInstruction:
+        """Carry out a plan with these tensors and append its event."""
+        results = cast(tuple[NkiTensor, ...], writes)
+        for t in cast(tuple[NkiTensor, ...], reads):
+            if t.storage.missing:
+                self.check_reads((t,))
+        if plan.decide is not None:
+            answer = plan.decide(*operands)
+            operands = (*operands, answer)
+            if answer is not False:
+                reads += writes
+        if plan.use is not None:
+            held, kept = plan.use.begin()
+            reads, writes = reads + held, writes + kept
+        self.compute(plan, results, operands)
+        return self.append(kind.name, plan.engine, reads, writes, label, plan.attributes)
+
+    def compute(self, plan: Plan, results: tuple[NkiTensor, ...], operands: tuple[Any, ...]) -> None:
+        """Make the results of a plan."""
+        plan.compute(*operands)
+
     def record(
         self,
         instruction: str,
@@ -266,19 +353,31 @@ class Machine:
         **attributes: Any,
     ) -> NkiInstruction:
         """Append the event of an executed instruction."""
+        return self.append(instruction, on, reads, writes, name, attributes)
+
+    def append(
+        self,
+        instruction: str,
+        on: engine,
+        reads: Sequence[HasRegion],
+        writes: Sequence[HasRegion],
+        name: str | None,
+        attributes: dict[str, Any],
+    ) -> NkiInstruction:
+        """Append an event, with what the machine knows of it; events may share their attributes."""
         if self.doubtful_accumulators:
             spread(self, [t for t in reads if isinstance(t, AccumulatorTile)], writes)
         if self.tries == "dry":
             self.index_writers.clear()
             return Event(instruction, on._name_, (), (), self.line, self.core, name, attributes)
         if self.cores > 1:
-            attributes["epoch"] = self.epoch
+            attributes = {**attributes, "epoch": self.epoch}
             if self.options.data:
                 attributes["written"] = tuple([_digest(t) for t in writes])
         if self.scope:
             attributes = {**self.scope, **attributes}
         if self.index_writers:
-            attributes["registers"] = (*attributes.get("registers", ()), *self.index_writers)
+            attributes = {**attributes, "registers": (*attributes.get("registers", ()), *self.index_writers)}
             self.index_writers.clear()
         if self.index_reads:
             reads = (*reads, *self.index_reads)
@@ -294,6 +393,13 @@ class Machine:
         )
         self.trace.events.append(event)
         return event
+
+
+def _without(label: Any, args: tuple[Any, ...], kwargs: dict[str, Any], at: int) -> tuple[Any, ...]:
+    """The arguments of a call with no name given."""
+    if len(args) > at:
+        return (*args[:at], "", *args[at + 1 :], *kwargs.values())
+    return (*args, *["" if value is label else value for value in kwargs.values()])
 
 
 def _digest(t: HasRegion) -> int:

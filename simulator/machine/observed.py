@@ -17,16 +17,16 @@ from triptych.simulator.trace import HasRegion
 
 
 class ObservedMachine(Machine):
-    def record(
+    def append(
         self,
         instruction: str,
         on: engine,
         reads: Sequence[HasRegion],
         writes: Sequence[HasRegion],
-        name: str | None = None,
-        **attributes: Any,
+        name: str | None,
+        attributes: dict[str, Any],
     ) -> NkiInstruction:
-        event = super().record(instruction, on, reads, writes, name, **attributes)
+        event = super().append(instruction, on, reads, writes, name, attributes)
         assert self.options.observe is not None
         if self.tries == "dry":
             return event

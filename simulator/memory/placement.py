@@ -22,16 +22,9 @@ from numpy.typing import NDArray
 from triptych.simulator.chips import Chip
 from triptych.simulator.dtypes import F32
 from triptych.simulator.errors import NkiValidationError
-from triptych.simulator.memory.layout import Layout, overlaps
-from triptych.simulator.memory.storage import (
-    ALL_TRUE,
-    PSUM,
-    WORDS,
-    MemoryRegion,
-    Storage,
-    in_short,
-    uninitialized,
-)
+from triptych.simulator.memory.layout import Layout, Shape, overlaps
+from triptych.simulator.memory.mask import Mask
+from triptych.simulator.memory.storage import PSUM, MemoryRegion, Storage
 from triptych.simulator.trace import Allocation
 
 Array = NDArray[Any]
@@ -93,8 +86,8 @@ class Arena:
     def __init__(self, chip: Chip, buffer: MemoryRegion) -> None:
         self.rows, self.row = self.size_of(chip, buffer)
         self.bytes: Array = np.zeros(self.rows * self.row, np.uint8)
-        self.written: Array = np.zeros(self.rows * self.row, bool)
-        self.started: Array = np.zeros(self.rows * self.row, bool)  # last written by a matmul
+        self.written = Mask(self.rows * self.row, False)
+        self.started = Mask(self.rows * self.row, False)  # last written by a matmul
         self.places = Places()
         self.any_started = False
         self.full: weakref.WeakSet[PlacedStorage] = weakref.WeakSet()  # tensors whose every byte has been written
@@ -121,7 +114,7 @@ class PlacedStorage(Storage):
     def __init__(self, allocation: Allocation, arena: Arena, partition: int, byte: int) -> None:
         super().__init__(allocation, False, raw=arena.bytes)
         # Which bytes were written through this tensor: none, all, or a mask. It is asked of PSUM alone.
-        self.mine: Array | bool = allocation.buffer != PSUM.value
+        self.mine: Mask | bool = allocation.buffer != PSUM.value
         self._lie(arena, partition, byte)
 
     def _lie(self, arena: Arena, partition: int, byte: int) -> None:
@@ -129,14 +122,15 @@ class PlacedStorage(Storage):
         self.arena = arena
         self.base = partition * arena.row + byte
         self.height, self.width = self.allocation.shape[0], self.allocation.nbytes // self.allocation.shape[0]
+        self.row, self.partition = self.width, partition
         self.missing = 1  # until it is known to be full: other tensors write these bytes, too
         self.asked = 0  # how often a part of it was read before that
         self._poison(arena.places.take(self._box()))
 
     def _poison(self, boxes: list[Box]) -> None:
-        whole = self.arena.written.reshape(self.arena.rows, self.arena.row)
+        row = self.arena.row
         for (top, bottom), (left, right) in boxes:
-            whole[top:bottom, left:right] = False
+            self.arena.written.runs(top * row + left, (bottom - top,), (row,), right - left)[...] = False
 
     def _box(self) -> Box:
         partition, byte = divmod(self.base, self.arena.row)
@@ -145,8 +139,8 @@ class PlacedStorage(Storage):
     def __del__(self) -> None:
         self.arena.places.leave(self._box())
 
-    def _place(self, at: Layout) -> tuple[int, tuple[int, ...]]:
-        """Byte offset and byte strides in the arena of a view that is given for a dense tensor."""
+    def place(self, at: Layout) -> tuple[int, Shape, Shape, int]:
+        """Where a view that is given for a dense tensor lies in the arena."""
         offset, shape, strides, dtype = at
         itemsize = dtype.itemsize
         row = self.width // itemsize  # elements of one partition
@@ -154,20 +148,13 @@ class PlacedStorage(Storage):
         steps = [s * itemsize for s in strides]
         if shape[0] > 1:
             steps[0] = strides[0] // row * self.arena.row
-        return self.base + partition * self.arena.row + column * itemsize, tuple(steps)
+        return self.base + partition * self.arena.row + column * itemsize, shape, tuple(steps), itemsize
 
-    def _marks(self, state: Array, at: Layout) -> Array:
-        """The part of a state of the arena that a view covers: the truth values of an element's bytes as one number."""
-        offset, steps = self._place(at)
-        return np.ndarray(at.shape, WORDS[at.dtype.itemsize], state, offset, steps)
-
-    def _mine(self, at: Layout) -> Array:
-        """Likewise, which bytes of a view were written through this tensor."""
+    def _own(self, at: Layout) -> tuple[int, Shape, Shape, int]:
+        """Where a view lies in this tensor's own bytes."""
         offset, shape, strides, dtype = at
         n = dtype.itemsize
-        if isinstance(self.mine, bool):
-            self.mine = np.full(self.height * self.width, self.mine)
-        return np.ndarray(shape, WORDS[n], self.mine, offset * n, tuple([s * n for s in strides]))
+        return offset * n, shape, tuple([s * n for s in strides]), n
 
     def _covers(self, at: Layout) -> bool:
         return at.size * at.dtype.itemsize == self.height * self.width and (
@@ -178,13 +165,9 @@ class PlacedStorage(Storage):
         self.missing = 0
         self.arena.full.add(self)
 
-    def array(self, at: Layout) -> Array:
-        offset, steps = self._place(at)
-        return np.ndarray(at.shape, at.dtype.np, self.arena.bytes, offset, steps)
-
     def array_of(self, raw: Array, at: Layout) -> Array:
-        offset, steps = self._place(at)
-        return np.ndarray(at.shape, at.dtype.np, raw, offset, steps)
+        offset, shape, steps, _ = self.place(at)
+        return np.ndarray(shape, at.dtype.np, raw, offset, steps)
 
     @property
     def bytes_owner(self) -> Any:
@@ -195,55 +178,67 @@ class PlacedStorage(Storage):
         return array if array.dtype == F32 else array.astype(F32)
 
     def wrote(self, at: Layout, by_matmul: bool = False) -> None:
-        self._mark(at, ..., by_matmul)
-        if self.missing and self._covers(at):
-            self._is_full()
-
-    def wrote_where(self, at: Layout, chosen: Array, by_matmul: bool = False) -> None:
-        self._mark(at, chosen, by_matmul)
-
-    def _mark(self, at: Layout, where: Any, by_matmul: bool) -> None:
-        arena, true = self.arena, ALL_TRUE[at.dtype.itemsize]
+        place, arena, whole = self.place(at), self.arena, self._covers(at)
         if self.missing:
-            self._marks(arena.written, at)[where] = true
-        arena.any_started |= by_matmul
-        if arena.any_started:
-            self._marks(arena.started, at)[where] = true if by_matmul else 0
-        if where is ... and self._covers(at):
+            arena.written.runs(*place)[...] = True
+            if whole:
+                self._is_full()
+        if by_matmul or arena.any_started:
+            arena.any_started = True
+            arena.started.runs(*place)[...] = by_matmul
+        if whole:
             self.mine = True
         elif self.mine is not True:
-            self._mine(at)[where] = true
+            self._mine().runs(*self._own(at))[...] = True
+
+    def wrote_where(self, at: Layout, chosen: Array, by_matmul: bool = False) -> None:
+        place, arena = self.place(at), self.arena
+        if self.missing:
+            arena.written.units(*place)[chosen] = True
+        if by_matmul or arena.any_started:
+            arena.any_started = True
+            arena.started.units(*place)[chosen] = by_matmul
+        if self.mine is not True:
+            self._mine().units(*self._own(at))[chosen] = True
+
+    def wrote_rows(self, at: Layout, rows: Array) -> None:
+        chosen = np.isin(np.arange(at.shape[0]), rows)
+        self.wrote_where(at, np.broadcast_to(chosen.reshape((-1,) + (1,) * (len(at.shape) - 1)), at.shape))
+
+    def _mine(self) -> Mask:
+        if isinstance(self.mine, bool):
+            self.mine = Mask(self.height * self.width, self.mine)
+        return self.mine
 
     def started_at(self, at: Layout) -> Array | bool:
-        return in_short(self._marks(self.arena.started, at) == ALL_TRUE[at.dtype.itemsize])
+        return self.arena.started.at(*self.place(at))
 
     def written_at(self, at: Layout) -> Array | bool:
-        return not self.missing or in_short(self._marks(self.arena.written, at) == ALL_TRUE[at.dtype.itemsize])
+        return not self.missing or self.arena.written.at(*self.place(at))
 
     def through_this(self, at: Layout) -> tuple[Array | bool, Array | bool]:
         if isinstance(self.mine, bool):
             return self.mine and self.started_at(at), self.mine and self.written_at(at)
-        mine, true = self._mine(at), ALL_TRUE[at.dtype.itemsize]
-        started = in_short(self._marks(self.arena.started, at) & mine == true)
-        return started, started is True or in_short(self._marks(self.arena.written, at) & mine == true)
+        mine = self.mine.at(*self._own(at))
+        if mine is False:
+            return False, False
+        started = both(mine, self.started_at(at))
+        return started, started is True or both(mine, self.written_at(at))
 
     def check_written(self, at: Layout) -> None:
         if not self.missing:
             return
-        written = self._marks(self.arena.written, at) == ALL_TRUE[at.dtype.itemsize]
-        if not written.all():
-            raise uninitialized(self.allocation, written)
+        super().check_written(at)
         self.asked += 1
         # That parts have been written says little of the whole, which is looked at ever more rarely.
         if self._covers(at) or (self.asked & (self.asked - 1) == 0 and self._all_written()):
             self._is_full()
 
     def _all_written(self) -> bool:
-        (top, bottom), (left, right) = self._box()
-        return bool(self.arena.written.reshape(self.arena.rows, self.arena.row)[top:bottom, left:right].all())
+        return bool(self.arena.written.runs(self.base, (self.height,), (self.arena.row,), self.width).all())
 
     def snapshot(self, at: Layout) -> Any:
-        states = [self._marks(state, at).copy() for state in (self.arena.written, self.arena.started)]
+        states = self.arena.written.copy(), self.arena.started.copy()
         mine = self.mine if isinstance(self.mine, bool) else self.mine.copy()
         return at, self.array(at).copy(), self.written_at(at), (*states, mine)
 
@@ -251,13 +246,19 @@ class PlacedStorage(Storage):
         at, values, _, (written, started, mine) = snapshot
         self.array(at)[...] = values
         self.arena.doubt()
-        self._marks(self.arena.written, at)[...] = written
-        self._marks(self.arena.started, at)[...] = started
+        self.arena.written, self.arena.started = written.copy(), started.copy()
         self.mine = mine if isinstance(mine, bool) else mine.copy()
 
     def forget(self, at: Layout, chosen: Array) -> None:
         self.arena.doubt()
-        self._marks(self.arena.written, at)[chosen] = 0
+        self.arena.written.units(*self.place(at))[chosen] = False
+
+
+def both(a: Array | bool, b: Array | bool) -> Array | bool:
+    """Where both masks are true, each as True, False or an array."""
+    if a is False or b is False:
+        return False
+    return b if a is True else a if b is True else np.logical_and(a, b)
 
 
 START_RULE = "nki/guides/architecture/trainium_inferentia2_arch.rst, NeuronCore-v2 SBUF and PSUM data access"

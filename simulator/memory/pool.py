@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import weakref
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,23 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 _SLAB = 16 << 20
 _spare: list[Array] = []  # slabs of kernels that have ended, for the next one
+_Place = tuple[Array, int]  # the slab, and where in it
+
+
+class _Block(weakref.ref[Array]):
+    """Bytes in use: a reference to the array over them, which lives as long as any view of it does."""
+
+    __slots__ = ("free", "live", "place")
+
+    free: list[_Place]  # where the place goes when nobody uses it any more
+    live: dict[int, _Block]  # by its own id: a reference hashes as what it refers to, and arrays have no hash
+    place: _Place
+
+
+def _unused(block: weakref.ref[Array]) -> None:
+    assert isinstance(block, _Block)
+    del block.live[id(block)]
+    block.free.append(block.place)
 
 
 class Pool:
@@ -22,31 +39,32 @@ class Pool:
     """
 
     def __init__(self) -> None:
-        self._free: dict[int, list[Array]] = {}
+        self._free: dict[int, list[_Place]] = {}  # by size
+        self._live: dict[int, _Block] = {}
         self._slabs: list[Array] = []
         self._end = _SLAB  # of what is taken of the last slab
 
     def take(self, nbytes: int) -> Array:
-        free = self._free.get(nbytes)
-        return free.pop() if free else self._cut(nbytes)
-
-    def give(self, raw: Array) -> None:
-        self._free.setdefault(raw.nbytes, []).append(raw)
-
-    def _cut(self, nbytes: int) -> Array:
+        """Bytes with anything in them, which come back by themselves."""
         if nbytes > _SLAB:
             return np.empty(nbytes, np.uint8)
+        free = self._free.setdefault(nbytes, [])
+        slab, start = place = free.pop() if free else self._cut(nbytes)
+        # By way of a memoryview: a view of a slice refers to the slab, and then nobody sees that the block is in use.
+        raw: Array = np.frombuffer(slab.data, np.uint8, nbytes, start)
+        block = _Block(raw, _unused)
+        block.free, block.live, block.place = free, self._live, place
+        self._live[id(block)] = block
+        return raw
+
+    def _cut(self, nbytes: int) -> _Place:
         if self._end + nbytes > _SLAB:
             self._slabs.append(_spare.pop() if _spare else np.empty(_SLAB, np.uint8))
             self._end = 0
         start = self._end
         self._end += (nbytes + 127) // 64 * 64
-        # By way of a memoryview: a view of a slice refers to the slab, and then nobody sees that the block is in use.
-        return np.frombuffer(self._slabs[-1].data, np.uint8, nbytes, start)
+        return self._slabs[-1], start
 
     def __del__(self) -> None:
-        self._free.clear()
-        while self._slabs and len(_spare) < 4:
-            slab = self._slabs.pop()
-            if sys.getrefcount(slab) == 2:  # this name and getrefcount's: no view of a tensor outlives the kernel
-                _spare.append(slab)
+        if not self._live:  # no view of a tensor outlives the kernel
+            _spare.extend(self._slabs[: 4 - len(_spare)])

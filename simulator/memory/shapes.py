@@ -20,7 +20,7 @@ from triptych.simulator.dtypes import F32, DType, dtype_of
 from triptych.simulator.errors import KernelError
 from triptych.simulator.memory.extents import Extents, Piece, best_width, moved, pieces
 from triptych.simulator.memory.layout import Layout, Shape, row_major
-from triptych.simulator.memory.placement import Arena, Box, PlacedStorage, Places
+from triptych.simulator.memory.placement import Arena, Box, PlacedStorage, Places, both
 from triptych.simulator.memory.storage import PSUM, MemoryRegion, Storage, uninitialized
 from triptych.simulator.trace import Allocation
 
@@ -68,7 +68,7 @@ def _dense(shape: Shape, dtype: DType) -> tuple[Shape, int]:
 class ShapeStorage(Storage):
     """An allocation without bytes. `missing` counts the bytes that were never written."""
 
-    __slots__ = ("_started", "_written", "partition", "row")
+    __slots__ = ("_started", "_written")
 
     has_data = False
 
@@ -82,7 +82,6 @@ class ShapeStorage(Storage):
         self.partition = 0  # the first partition
         self.missing = 0 if written else nbytes
         self.raw = NO_BYTES
-        self._pool = None
         self._written: Extents | None = None  # where, while it is a part
         self._started: Extents | bool = False  # PSUM: where the last to write was a matmul
 
@@ -150,7 +149,7 @@ class ShapeArena(Arena):
 class PlacedShapeStorage(PlacedStorage):
     """Storage without bytes at (partition, byte) of an arena."""
 
-    __slots__ = ("_through_this", "partition", "row")
+    __slots__ = ("_through_this",)
 
     has_data = False
 
@@ -163,10 +162,7 @@ class PlacedShapeStorage(PlacedStorage):
         self.itemsize = allocation.dtype.itemsize
         self.dense = row_major(allocation.shape)
         self.raw = NO_BYTES
-        self._pool = None
-        self.partition = partition
         self._lie(arena, partition, byte)
-        self.row = self.width
         self._through_this = Extents(self.height, self.width) if allocation.buffer == PSUM.value else None
 
     def _poison(self, boxes: list[Box]) -> None:
@@ -194,8 +190,8 @@ class PlacedShapeStorage(PlacedStorage):
         mine = _marked(self._through_this, at)
         if mine is False:
             return False, False
-        started = _both(mine, self.started_at(at))
-        return started, started is True or _both(mine, self.written_at(at))
+        started = both(mine, self.started_at(at))
+        return started, started is True or both(mine, self.written_at(at))
 
     def check_written(self, at: Layout) -> None:
         _check(self.allocation, self.written_at(at), at)
@@ -209,8 +205,8 @@ class PlacedShapeStorage(PlacedStorage):
         found = marks.state(self._moved(pieces(at, self.width)))
         if found is not None:
             return found
-        offset, steps = self._place(at)
-        return marks.elements(at.dtype.itemsize, offset, at.shape, steps)
+        offset, shape, steps, itemsize = self.place(at)
+        return marks.elements(itemsize, offset, shape, steps)
 
 
 def _marked(extents: Extents, at: Layout) -> Array | bool:
@@ -221,13 +217,6 @@ def _marked(extents: Extents, at: Layout) -> Array | bool:
     offset, shape, strides, dtype = at
     n = dtype.itemsize
     return extents.elements(n, offset * n, shape, tuple([s * n for s in strides]))
-
-
-def _both(a: Array | bool, b: Array | bool) -> Array | bool:
-    """Where both masks are true, each as True, False or an array."""
-    if a is False or b is False:
-        return False
-    return b if a is True else a if b is True else np.logical_and(a, b)
 
 
 def _check(allocation: Allocation, written: Array | bool, at: Layout) -> None:

@@ -1,23 +1,23 @@
 """Storage behind tensors: raw bytes, and which of them have been written.
 
 Memory that nothing has written is poisoned: it has no value, and reading it is an error that names the allocation. The
-written state is one integer while a tensor is empty or full, and a mask of elements only in between.
+written state is one integer while a tensor is empty or full, and a mask only in between.
 """
 
 from __future__ import annotations
 
 import enum
 import math
-import sys
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from triptych.simulator.dtypes import F32, DType
+from triptych.simulator.dtypes import F32
 from triptych.simulator.errors import Uninitialized, show_line
-from triptych.simulator.memory.layout import Layout, overlaps, row_major
+from triptych.simulator.memory.layout import Layout, Shape, overlaps, row_major
+from triptych.simulator.memory.mask import Mask
 from triptych.simulator.memory.pool import Pool
 from triptych.simulator.trace import Allocation
 
@@ -41,56 +41,26 @@ class MemoryRegion(enum.Enum):
 SBUF, PSUM = MemoryRegion.sbuf, MemoryRegion.psum
 _ON_CHIP = frozenset((SBUF, PSUM))
 
-# The truth values of an element's bytes as one number, and that number where all are true.
-WORDS = {n: np.dtype(f"u{n}") for n in (1, 2, 4, 8)}
-ALL_TRUE = {n: word.type(int.from_bytes(bytes([1] * n), "little")) for n, word in WORDS.items()}
-
-
-class Mask:
-    """A truth value for each element of a storage; for each byte, once views have other element sizes."""
-
-    __slots__ = ("bits", "unit")
-
-    def __init__(self, nbytes: int, itemsize: int, value: bool) -> None:
-        self.unit = itemsize
-        self.bits: Array = (np.ones if value else np.zeros)(nbytes // itemsize, bool)
-
-    def view(self, itemsize: int, at: Layout) -> Array:
-        """The part that a view of elements of `itemsize` covers; in bytes, with one more axis, where units differ."""
-        if itemsize != self.unit and self.unit != 1:
-            self.bits = np.repeat(self.bits, self.unit)
-            self.unit = 1
-        offset, shape, strides, _ = at
-        if self.unit == itemsize:
-            return np.ndarray(shape, bool, self.bits, offset, strides)
-        return np.ndarray((*shape, itemsize), bool, self.bits, offset * itemsize, (*[s * itemsize for s in strides], 1))
-
-    def copy(self) -> Mask:
-        new = object.__new__(Mask)
-        new.unit, new.bits = self.unit, self.bits.copy()
-        return new
-
-    def count_false(self) -> int:
-        return self.bits.size - int(np.count_nonzero(self.bits))
-
 
 class Storage:
     """The bytes of one allocation.
 
     `widened` storage keeps a low-precision dtype in float32 (the mode without rounding); its element size is then 4.
-    `missing` counts what was never written, in elements, or in bytes once views have other element sizes.
+    `missing` counts the bytes that were never written. `row` is the bytes of a partition, 0 in HBM, and `partition` the
+    first.
     """
 
     __slots__ = (
         "_f32",
-        "_pool",
         "allocation",
         "dense",
         "itemsize",
         "mask",
         "missing",
         "np",
+        "partition",
         "raw",
+        "row",
         "started",
         "widened",
         "worlds",
@@ -105,10 +75,11 @@ class Storage:
         self.itemsize = self.np.itemsize
         size = math.prod(allocation.shape)
         self.dense = row_major(allocation.shape)
-        self._pool = pool
+        self.row = 0 if allocation.buffer.endswith("hbm") else allocation.nbytes // allocation.shape[0]
+        self.partition = 0
         if raw is None:
             raw = pool.take(size * self.itemsize) if pool else np.empty(size * self.itemsize, np.uint8)
-            self.missing = size
+            self.missing = size * self.itemsize
         else:
             self.missing = 0
         self.raw: Array = raw
@@ -116,17 +87,9 @@ class Storage:
         self.started: Mask | bool = False  # PSUM: where the last to write was a matmul, so that the next may accumulate
         self._f32: dict[Layout, Array] = {}
 
-    def __del__(self) -> None:
-        # Two references are this object's and getrefcount's own; any more is a NumPy view that outlives the tensor.
-        if self._pool is not None and sys.getrefcount(self.raw) == 2:
-            self._pool.give(self.raw)
-
     def array(self, at: Layout) -> Array:
         """The elements of a view, as a NumPy view of the raw bytes."""
-        offset, shape, strides, dtype = at
-        kind = self.np if self.widened else dtype.np
-        n = kind.itemsize
-        return np.ndarray(shape, kind, self.raw, offset * n, tuple([s * n for s in strides]))
+        return self.array_of(self.raw, at)
 
     def array_of(self, raw: Array, at: Layout) -> Array:
         """The elements of a view, of other bytes that lie as these do."""
@@ -151,6 +114,12 @@ class Storage:
 
     # What has been written, and by whom
 
+    def place(self, at: Layout) -> tuple[int, Shape, Shape, int]:
+        """Where a view lies in the bytes: offset, shape, steps and the size of an element."""
+        offset, shape, strides, dtype = at
+        n = self.itemsize if self.widened else dtype.itemsize
+        return offset * n, shape, tuple([s * n for s in strides]), n
+
     def wrote(self, at: Layout, by_matmul: bool = False) -> None:
         """Note that a view was written."""
         if self._f32:
@@ -162,14 +131,13 @@ class Storage:
         if self.mask is None and self._covers(at):
             self.missing = 0
             return
-        mask, view = self._mask(at)
-        self.missing -= view.size - int(np.count_nonzero(view))
-        overlapping = at.strides != self.dense and overlaps(at.shape, at.strides)
-        view[...] = True
-        if overlapping:
-            self.missing = mask.count_false()
-        if self.missing == 0:
-            self.mask = None
+        mask = self._mask()
+        units = mask.runs(*self.place(at))
+        self.missing -= (units.size - int(np.count_nonzero(units))) * mask.unit
+        units[...] = True
+        if at.strides != self.dense and overlaps(at.shape, at.strides):
+            self.missing = mask.unmarked
+        self._drop_mask()
 
     def wrote_where(self, at: Layout, chosen: Array, by_matmul: bool = False) -> None:
         """Note that of a view only the elements where `chosen` is true were written."""
@@ -179,11 +147,21 @@ class Storage:
             self.mark_started(at, by_matmul, chosen)
         if self.missing == 0 or not chosen.any():
             return
-        mask, view = self._mask(at)
-        view[chosen] = True
-        self.missing = mask.count_false()
-        if self.missing == 0:
-            self.mask = None
+        mask = self._mask()
+        mask.units(*self.place(at))[chosen] = True
+        self.missing = mask.unmarked
+        self._drop_mask()
+
+    def wrote_rows(self, at: Layout, rows: Array) -> None:
+        """Note that of a view these entries of dimension 0 were written, all of each."""
+        if self._f32:
+            self._f32.clear()
+        assert self.started is False  # no matmul writes rows that are chosen by an index
+        if self.missing:
+            mask = self._mask()
+            mask.rows(*self.place(at))[rows] = True
+            self.missing = mask.unmarked
+            self._drop_mask()
 
     def mark_started(self, at: Layout, value: bool, chosen: Array | None = None) -> None:
         """Note that a matmul wrote a view last (True), or something else did (False)."""
@@ -191,20 +169,19 @@ class Storage:
             self.started = value
             return
         if isinstance(self.started, bool):
-            self.started = Mask(self.raw.nbytes, self._size(at.dtype), self.started)
-        self.started.view(self._size(at.dtype), at)[... if chosen is None else chosen] = value
+            self.started = Mask(self.raw.nbytes, self.started)
+        if chosen is None:
+            self.started.runs(*self.place(at))[...] = value
+        else:
+            self.started.units(*self.place(at))[chosen] = value
 
     def started_at(self, at: Layout) -> Array | bool:
         """Where in a view a matmul wrote last: everywhere, nowhere, or a mask."""
-        if isinstance(self.started, bool):
-            return self.started
-        return summary(self.started.view(self._size(at.dtype), at), at)
+        return self.started if isinstance(self.started, bool) else self.started.at(*self.place(at))
 
     def written_at(self, at: Layout) -> Array | bool:
         """Where in a view anything has been written: everywhere, nowhere, or a mask."""
-        if self.missing == 0 or self.mask is None:
-            return self.missing == 0
-        return summary(self._mask(at)[1], at)
+        return self.missing == 0 if self.missing == 0 or self.mask is None else self.mask.at(*self.place(at))
 
     def through_this(self, at: Layout) -> tuple[Array | bool, Array | bool]:
         """Where in a PSUM view a matmul wrote last, and where anything has been written, through this tensor."""
@@ -255,46 +232,40 @@ class Storage:
     def forget(self, at: Layout, chosen: Array) -> None:
         """Note that the elements of a view where `chosen` is true count as unwritten."""
         if self.missing == 0:
-            self.mask = Mask(self.raw.nbytes, self._size(at.dtype), True)
-        mask, view = self._mask(at)
-        view[chosen] = False
-        self.missing = mask.count_false()
+            self.mask = Mask(self.raw.nbytes, True)
+        mask = self._mask()
+        mask.units(*self.place(at))[chosen] = False
+        self.missing = mask.unmarked
 
     def first_missing(self) -> tuple[int, int]:
         """The first element never written, and how many elements are not wholly written."""
-        if self.mask is None:
-            return 0, self.raw.nbytes // self.itemsize if self.missing else 0
-        elements = self.mask.bits.reshape(self.raw.nbytes // self.itemsize, -1).all(axis=1)
-        return int(np.argmin(elements)), elements.size - int(np.count_nonzero(elements))
-
-    def _size(self, dtype: DType) -> int:
-        return self.itemsize if self.widened else dtype.itemsize
+        count = self.raw.nbytes // self.itemsize
+        whole = False if self.mask is None else self.mask.at(0, (count,), (self.itemsize,), self.itemsize)
+        if isinstance(whole, bool):
+            return 0, count if self.missing else 0
+        return int(np.argmin(whole)), count - int(np.count_nonzero(whole))
 
     def _covers(self, at: Layout) -> bool:
         """Whether a view is all of the storage."""
-        return at.size * self._size(at.dtype) == self.raw.nbytes and (
+        return at.size * (self.itemsize if self.widened else at.dtype.itemsize) == self.raw.nbytes and (
             at.strides == self.dense or not overlaps(at.shape, at.strides)
         )
 
-    def _mask(self, at: Layout) -> tuple[Mask, Array]:
-        """The mask of what was written, made if need be, and the part of a view; `missing` follows its unit."""
+    def _mask(self) -> Mask:
+        """The mask of what was written, made if need be."""
         if self.mask is None:
-            self.mask = Mask(self.raw.nbytes, self._size(at.dtype), False)
-            self.missing = self.mask.bits.size
-        before = self.mask.unit
-        view = self.mask.view(self._size(at.dtype), at)
-        self.missing *= before // self.mask.unit
-        return self.mask, view
+            self.mask = Mask(self.raw.nbytes, False)
+        return self.mask
+
+    def _drop_mask(self) -> None:
+        if self.missing == 0:
+            self.mask = None
 
     def check_written(self, at: Layout) -> None:
         """Raise Uninitialized if any element of a view was never written."""
-        if self.missing == 0:
-            return
-        if self.mask is None:
-            raise uninitialized(self.allocation, np.zeros(at.shape, bool))
-        written = elements_of(self._mask(at)[1], at)
-        if not written.all():
-            raise uninitialized(self.allocation, written)
+        written = self.written_at(at)
+        if written is not True:
+            raise uninitialized(self.allocation, np.broadcast_to(written, at.shape))
 
 
 class Outside(Storage):
@@ -309,9 +280,6 @@ class Outside(Storage):
     def __getattr__(self, name: str) -> Any:
         raise self.error
 
-    def __del__(self) -> None:
-        """It owns no bytes."""
-
 
 def uninitialized(a: Allocation, written: Array) -> Uninitialized:
     """The error of reading a view of an allocation of which only the elements `written` have been written."""
@@ -322,23 +290,3 @@ def uninitialized(a: Allocation, written: Array) -> Uninitialized:
         "(nl.ndarray leaves memory as it was)",
         source="nki/guides/nki_simulator.rst, Uninitialized Memory Detection",
     )
-
-
-def elements_of(view: Array, at: Layout) -> Array:
-    """A mask in bytes as one in elements: those whose every byte is true.
-
-    The bytes of an element lie beside each other and are compared at once: a reduction of so short an axis is slow.
-    """
-    if view.ndim == len(at.shape):
-        return view
-    whole: Array = view.view(WORDS[view.shape[-1]])[..., 0] == ALL_TRUE[view.shape[-1]]
-    return whole
-
-
-def summary(view: Array, at: Layout) -> Array | bool:
-    """A mask of a view's elements as True, False or, where it is mixed, as it is."""
-    return in_short(elements_of(view, at))
-
-
-def in_short(whole: Array) -> Array | bool:
-    return True if whole.all() else whole.copy() if whole.any() else False

@@ -16,7 +16,7 @@ from triptych.simulator.dtypes import F32, float32
 from triptych.simulator.enums import reduce_cmd
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.operands.in_order import ORDERED, in_order
-from triptych.simulator.operands.operands import on_chip, per_partition
+from triptych.simulator.operands.operands import column, on_chip, per_partition
 from triptych.simulator.operands.operators import Op
 from triptych.simulator.tensors.partitions import partitions_of
 from triptych.simulator.tensors.tensor import NkiTensor
@@ -49,7 +49,9 @@ class Accumulator:
     def accumulate(
         self, data: NkiTensor, command: reduce_cmd, fold: Any, identity: float, values: Array, initial: Any = None
     ) -> None:
-        """Fold `values` [P, F] into the registers of data's partitions, as a command other than idle says."""
+        """Fold `values` [P, F] into the registers of data's partitions, as a command says."""
+        if command is reduce_cmd.idle:
+            return
         held = self.begin(data, command, identity, initial)
         if command is not reduce_cmd.reset:
             if self.ordered and fold in ORDERED:
@@ -60,41 +62,25 @@ class Accumulator:
 
     def begin(self, data: NkiTensor, command: reduce_cmd, identity: float, initial: Any = None) -> Array:
         """The registers [P, 1] of data's partitions with what `command` has them start from: to be folded into."""
-        if command is reduce_cmd.reduce:
-            self._check_started(data)
         at = partitions_of(data)
         held = self.values[at]
         if command is reduce_cmd.load_reduce:
-            held[...] = initial
+            held[...] = np.reshape(column(initial, data), (-1, 1))
         elif command is not reduce_cmd.reduce:
             held[...] = identity
         if command is not reduce_cmd.reduce:
             self.doubtful[at] = False
-        self.started[at] = True
         return held
-
-    def forget(self, data: NkiTensor) -> None:
-        """Let the registers of data's partitions hold nothing any more."""
-        self.started[partitions_of(data)] = False
 
     def read_out(self, data: NkiTensor) -> Array:
         """What the registers of data's partitions hold, [P, 1]."""
-        self._check_started(data)
         return self.values[partitions_of(data)]
 
-    def touched(
-        self, data: NkiTensor, command: reduce_cmd, result: Any, forgets: bool = False
-    ) -> tuple[tuple[AccumulatorTile, ...], tuple[AccumulatorTile, ...]]:
-        """The registers that a command reads from earlier instructions, and those that it leaves to later ones."""
-        if command is reduce_cmd.idle and result is None and not forgets:
-            return (), ()
-        tile = (self._tile(partitions_of(data)),)
-        idle = command is reduce_cmd.idle
-        return (tile if command is reduce_cmd.reduce or (idle and result is not None) else ()), (
-            tile if forgets or not idle else ()
-        )
+    def used(self, data: NkiTensor, command: reduce_cmd, result: Any, forgets: bool = False) -> Use:
+        """What a command does with the registers of data's partitions; `forgets`: an idle one leaves nothing there."""
+        return Use(self, partitions_of(data), command, result is not None, forgets)
 
-    def _tile(self, partitions: slice) -> AccumulatorTile:
+    def tile(self, partitions: slice) -> AccumulatorTile:
         key = (partitions.start, partitions.stop)
         tile = self._tiles.get(key)
         if tile is None:
@@ -103,8 +89,7 @@ class Accumulator:
             tile = self._tiles[key] = AccumulatorTile(region)
         return tile
 
-    def _check_started(self, data: NkiTensor) -> None:
-        at = partitions_of(data)
+    def check_started(self, at: slice) -> None:
         started = self.started[at]
         if not started.all():
             raise NkiValidationError(
@@ -112,6 +97,34 @@ class Accumulator:
                 f"{at.start + int(np.argmin(started))}: no reset has started it, or an instruction in "
                 "mode idle has run since"
             )
+
+
+class Use(NamedTuple):
+    """What an instruction does with the registers of some partitions."""
+
+    accumulator: Accumulator
+    partitions: slice
+    command: reduce_cmd
+    reads_out: bool
+    forgets: bool
+
+    def begin(self) -> tuple[tuple[AccumulatorTile, ...], tuple[AccumulatorTile, ...]]:
+        """Check that there is a value where one is read, and note where there is one now.
+
+        Returns the registers that are read from earlier instructions, and those that are left to later ones.
+        """
+        accumulator, at, command, reads_out, forgets = self
+        idle = command is reduce_cmd.idle
+        if command is reduce_cmd.reduce or (idle and reads_out):
+            accumulator.check_started(at)
+        if forgets or not idle:
+            accumulator.started[at] = not idle
+        elif not reads_out:
+            return (), ()
+        tile = (accumulator.tile(at),)
+        return (tile if command is reduce_cmd.reduce or idle and reads_out else ()), (
+            tile if forgets or not idle else ()
+        )
 
 
 class _AbsFold:
@@ -183,7 +196,7 @@ def initial_value(what: str, value: Any, command: reduce_cmd, data: NkiTensor) -
         raise NkiValidationError(f"reduce_cmd load_reduce needs {what}, a number or a column in float32")
     start, tiles = per_partition(value, data, what)
     check_float32(what, tiles)
-    return np.reshape(start, (-1, 1)), tiles
+    return start, tiles
 
 
 def check_float32(what: str, tiles: tuple[NkiTensor, ...]) -> None:

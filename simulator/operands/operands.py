@@ -100,17 +100,24 @@ def same_tile(what: str, a: NkiTensor, b: NkiTensor) -> None:
 
 
 def per_partition(value: Any, data: NkiTensor, what: str) -> tuple[Any, tuple[NkiTensor, ...]]:
-    """A scalar, or a (P, 1) tile as a column that broadcasts over `data`; and the tiles to be read."""
+    """A scalar in float32, or a (P, 1) tile; and the tiles to be read. `column` gives what it holds."""
     if isinstance(value, NkiTensor):
         on_chip(**{what: value})
         if value.shape[0] != data.shape[0] or value.free_size != 1:
             raise NkiValidationError(
                 f"{what} must be a scalar or a tile of shape ({data.shape[0]}, 1), got {value.shape}"
             )
-        return value.f32().reshape((data.shape[0],) + (1,) * (data.ndim - 1)), (value,)
+        return value, (value,)
     if isinstance(value, (bool, int, float, np.integer, np.floating)):
         return np.float32(value), ()
     raise NkiValidationError(f"{what} must be a number or a tile of shape ({data.shape[0]}, 1), got {describe(value)}")
+
+
+def column(value: Any, data: NkiTensor) -> Any:
+    """A number as it is, or a (P, 1) tile as a column in float32 that broadcasts over `data`."""
+    if isinstance(value, NkiTensor):
+        return value.f32().reshape((data.shape[0],) + (1,) * (data.ndim - 1))
+    return value
 
 
 def bits(t: NkiTensor) -> Array:
@@ -153,10 +160,22 @@ def stored(dst: NkiTensor, values: Array) -> Array:
 
 def put(dst: NkiTensor, values: Array) -> None:
     """dst[...] = values, rounded to dst's dtype."""
-    nans = round_to(as_shape(values, dst.shape), rounding_of(dst), dst.array)
+    _note_nans(dst, round_to(as_shape(values, dst.shape), rounding_of(dst), dst.array))
+    dst.wrote()
+
+
+def as_stored(dst: NkiTensor, src: NkiTensor | None, values: Array) -> Array:
+    """Elements of src, or results, as dst stores them: as they are where dtypes agree, else cast through float32."""
+    if src is not None and dst.dtype == src.dtype:
+        return values
+    out = np.empty(values.shape, dst.array.dtype)
+    _note_nans(dst, round_to(values.astype(F32, copy=False), rounding_of(dst), out))
+    return out
+
+
+def _note_nans(dst: NkiTensor, nans: int) -> None:
     if nans:
         running().note_values(f"{nans} NaN are cast to {dst.dtype}, as 0: what they become is not documented")
-    dst.wrote()
 
 
 def move(dst: NkiTensor, src: NkiTensor) -> None:

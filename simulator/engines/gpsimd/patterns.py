@@ -10,6 +10,7 @@ the instruction runs (release notes of NKI 0.4.0).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,7 +22,7 @@ from triptych.simulator.dtypes import F32
 from triptych.simulator.enums import engine as eng
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine.instructions import instruction
-from triptych.simulator.machine.machine import NkiInstruction, machine
+from triptych.simulator.machine.plan import Plan
 from triptych.simulator.machine.registers import VirtualRegister, bound_value
 from triptych.simulator.machine.scalars import NkiScalar
 from triptych.simulator.memory.storage import MemoryRegion
@@ -48,15 +49,17 @@ def iota(
     offset: int | VirtualRegister = 0,
     channel_multiplier: int = 0,
     name: str | None = None,
-) -> NkiInstruction:
+) -> Plan:
     """dst[p, w, z, y, x] = offset + p * channel_multiplier + the pattern's steps, int32 cast to dst's dtype."""
-    m = machine()
     in_buffer(MemoryRegion.sbuf, dst=dst)
     _check_arithmetic(dst=dst)
-    row, column = _affine(dst, pattern, offset, channel_multiplier)
+    return Plan(eng.gpsimd, (), (dst,), _write, (dst, *_checked(dst, pattern, offset, channel_multiplier)))
+
+
+def _write(dst: NkiTensor, start: int, step: int, *pairs: tuple[int, int]) -> None:
+    row, column = _affine(dst, start, step, pairs)
     values = row + column
     put(dst, values.astype(F32) if dst.dtype.is_float else values)
-    return m.record("iota", eng.gpsimd, (), (dst,), name)
 
 
 @instruction(eng.gpsimd, cost=costs.gpsimd)
@@ -69,40 +72,50 @@ def affine_select(
     cmp_op: Op = OPS["equal"],
     offset: int | VirtualRegister = 0,
     name: str | None = None,
-) -> NkiInstruction:
+) -> Plan:
     """dst = on_true_tile where the affine value <cmp_op> 0, else on_false_value.
 
     The affine value is iota's: offset + p * channel_multiplier + the pattern's steps.
     """
-    m = machine()
     in_buffer(MemoryRegion.sbuf, dst=dst, on_true_tile=on_true_tile)
     same_tile("dst and on_true_tile", dst, on_true_tile)
     _check_arithmetic(dst=dst, on_true_tile=on_true_tile)
     compare = _comparison(cmp_op)
     if isinstance(on_false_value, bool) or not isinstance(on_false_value, (int, float, np.integer, np.floating)):
         raise NkiValidationError(f"on_false_value must be a float32 number, got {describe(on_false_value)}")
-    row, column = _affine(dst, pattern, offset, channel_multiplier)
-    m.check_reads((on_true_tile,))
+    affine = _checked(dst, pattern, offset, channel_multiplier)
+    operands = (dst, on_true_tile, on_false_value, compare, *affine)
+    return Plan(eng.gpsimd, (on_true_tile,), (dst,), _select, operands, op=cmp_op.name)
 
+
+def _select(
+    dst: NkiTensor,
+    on_true: NkiTensor,
+    on_false: float,
+    compare: Any,
+    start: int,
+    step: int,
+    *pairs: tuple[int, int],
+) -> None:
+    row, column = _affine(dst, start, step, pairs)
     mask = compare(row, -column)
-    if dst.dtype == on_true_tile.dtype:
-        fill = stored(dst, np.array([on_false_value], F32))
+    if dst.dtype == on_true.dtype:
+        fill = stored(dst, np.array([on_false], F32))
         target = bits(dst)
-        chosen = np.where(mask, bits(on_true_tile).reshape(mask.shape), fill.view(target.dtype))
+        chosen = np.where(mask, bits(on_true).reshape(mask.shape), fill.view(target.dtype))
         np.copyto(target, chosen.reshape(dst.shape))
         dst.wrote()
     else:
-        put(dst, np.where(mask, on_true_tile.f32().reshape(mask.shape), F32.type(on_false_value)))
-    return m.record("affine_select", eng.gpsimd, (on_true_tile,), (dst,), name, op=cmp_op.name)
+        put(dst, np.where(mask, on_true.f32().reshape(mask.shape), F32.type(on_false)))
 
 
-def _affine(dst: NkiTensor, pattern: Sequence[Sequence[int]], offset: Any, multiplier: int) -> tuple[Array, Array]:
-    """The affine value as a row [1, F] and a column [P, 1] whose sum it is.
+def _checked(dst: NkiTensor, pattern: Sequence[Sequence[int]], offset: Any, multiplier: int) -> tuple[Any, ...]:
+    """The offset, the multiplier and each [step, num] of an affine pattern over dst.
 
     What a value beyond int32 does is not documented, so it raises.
     """
     pairs = _pairs(pattern)
-    count = int(np.prod([n for _, n in pairs]))
+    count = math.prod([n for _, n in pairs])
     if count != dst.free_size:
         raise NkiValidationError(
             f"pattern generates {count} elements per partition, and dst {dst.shape} has {dst.free_size}"
@@ -111,14 +124,20 @@ def _affine(dst: NkiTensor, pattern: Sequence[Sequence[int]], offset: Any, multi
     late = isinstance(offset, (VirtualRegister, NkiScalar))
     start = bound_value(offset) if late else _int32(offset, "offset")
     step = _int32(multiplier, "channel_multiplier")
+    first = start + sum(min(0, s * (n - 1)) for s, n in pairs), start + sum(max(0, s * (n - 1)) for s, n in pairs)
+    down, up = min(0, step * (dst.shape[0] - 1)), max(0, step * (dst.shape[0] - 1))
+    low, high = first[0] + down, first[1] + up
+    if min(low, first[0], -up) < _INT32.min or max(high, first[1], -down) > _INT32.max:
+        raise NkiValidationError(f"the pattern is computed in int32 and reaches from {low} to {high}")
+    return start, step, *pairs
+
+
+def _affine(dst: NkiTensor, start: int, step: int, pairs: Sequence[tuple[int, int]]) -> tuple[Array, Array]:
+    """The affine value as a row [1, F] and a column [P, 1] whose sum it is."""
     row = np.full(1, start, np.int64)
     for s, n in pairs:
         row = np.add.outer(row, s * np.arange(n, dtype=np.int64)).reshape(-1)
     column = step * np.arange(dst.shape[0], dtype=np.int64)
-    low, high = int(row.min()) + int(column.min()), int(row.max()) + int(column.max())
-    parts = min(row.min(), -column.max()), max(row.max(), -column.min())
-    if min(low, int(parts[0])) < _INT32.min or max(high, int(parts[1])) > _INT32.max:
-        raise NkiValidationError(f"the pattern is computed in int32 and reaches from {low} to {high}")
     return row.astype(np.int32)[None, :], column.astype(np.int32)[:, None]
 
 

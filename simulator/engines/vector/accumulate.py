@@ -13,7 +13,8 @@ from triptych.simulator.enums import engine as eng
 from triptych.simulator.enums import reduce_cmd as cmd
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine.instructions import instruction
-from triptych.simulator.machine.machine import NkiInstruction, machine
+from triptych.simulator.machine.machine import machine
+from triptych.simulator.machine.plan import Plan
 from triptych.simulator.machine.table import Indirect
 from triptych.simulator.operands.accumulators import (
     check_command,
@@ -23,10 +24,9 @@ from triptych.simulator.operands.accumulators import (
     initial_value,
     operator_name,
 )
-from triptych.simulator.operands.operands import on_chip, per_partition, put, same_tile
+from triptych.simulator.operands.operands import column, on_chip, per_partition, put, same_tile
 from triptych.simulator.operands.operators import Op, operator
 from triptych.simulator.tensors.tensor import NkiTensor
-from triptych.simulator.trace import HasRegion
 
 Array = NDArray[Any]
 _COMMANDS = (cmd.reset_reduce, cmd.reduce, cmd.load_reduce)
@@ -45,7 +45,7 @@ def tensor_scalar_reduce(
     reduce_init: Any = None,
     reduce_res_negate: bool = False,
     name: str | None = None,
-) -> NkiInstruction:
+) -> Plan:
     """dst[P, F] = data[P, F] <op0> operand0 and reduce_res[P, 1] = the running reduce_op over F of it.
 
     What is folded is not rounded to dst's dtype first. `reduce_res_negate` changes what is written, not the register.
@@ -71,20 +71,37 @@ def tensor_scalar_reduce(
         raise NkiValidationError(f"{f!r} is unary: operand0 must be None or 0, got {operand0!r}")
     start, tiles = initial_value("reduce_init", reduce_init, reduce_cmd, data)
     read.extend(tiles)
-    m.check_reads(read)
+    writes = [dst] if reduce_res is None else [dst, reduce_res]
+    return Plan(
+        eng.vector,
+        read,
+        writes,
+        _fold_once,
+        (dst, data, f, operand, fold, identity, reduce_cmd, start, reduce_res, reduce_res_negate),
+        use=m.vector_accumulator.used(data, reduce_cmd, reduce_res),
+        op=(f.name, operator_name(reduce_op)),
+    )
 
-    x = data.f32()
-    values = f.alu(x, operand) if f.binary else f.alu(x)
-    m.vector_accumulator.accumulate(data, reduce_cmd, fold, identity, values.reshape(data.shape[0], -1), start)
+
+def _fold_once(
+    dst: NkiTensor,
+    data: NkiTensor,
+    f: Op,
+    operand: Any,
+    fold: Any,
+    identity: float,
+    command: cmd,
+    start: Any,
+    reduce_res: NkiTensor | None,
+    negate: bool,
+) -> None:
+    registers = machine().vector_accumulator
+    values = f.alu(data.f32(), column(operand, data)) if f.binary else f.alu(data.f32())
+    registers.accumulate(data, command, fold, identity, values.reshape(data.shape[0], -1), start)
     put(dst, values)
-    writes = [dst]
     if reduce_res is not None:
-        total = m.vector_accumulator.read_out(data)
-        put(reduce_res, -total if reduce_res_negate else total)
-        writes.append(reduce_res)
-    held, kept = m.vector_accumulator.touched(data, reduce_cmd, reduce_res)
-    ops = (f.name, operator_name(reduce_op))
-    return m.record("tensor_scalar_reduce", eng.vector, (*read, *held), (*writes, *kept), name, op=ops)
+        total = registers.read_out(data)
+        put(reduce_res, -total if negate else total)
 
 
 _SMALL = ("bfloat16", "float16", "float32", "float8_e4m3", "float8_e4m3fn", "float8_e5m2")
@@ -101,7 +118,7 @@ def tensor_scalar_cumulative(
     imm1: Any = None,
     reduce_cmd: cmd = cmd.reset_reduce,
     name: str | None = None,
-) -> NkiInstruction:
+) -> Plan:
     """dst[:, i] = reg = (src[:, i] <op0> imm0) <op1> reg, where reg starts as reduce_cmd says and keeps its last value.
 
     No cost is published; tensor_tensor_scan's is taken, which is a recurrence too.
@@ -115,8 +132,7 @@ def tensor_scalar_cumulative(
     f = operator(op0, binary=True)
     if f.bitvec:
         raise NkiValidationError(f"op0 must be arithmetic, got {op0!r}")
-    subtracts = operator_name(op1) == "subtract"
-    if subtracts:
+    if operator_name(op1) == "subtract":
         fold, identity = np.subtract, 0.0
     else:
         allowed = ("add", "multiply", "maximum", "minimum")
@@ -129,23 +145,31 @@ def tensor_scalar_cumulative(
     operand, tiles0 = per_partition(imm0, src, "imm0")
     check_float32("imm0", tiles0)
     start, tiles1 = initial_value("imm1", imm1, reduce_cmd, src)
-    m.check_reads((src, *tiles0, *tiles1))
+    return Plan(
+        eng.vector,
+        (src, *tiles0, *tiles1),
+        (dst,),
+        _fold_each,
+        (dst, src, f, operand, fold, identity, reduce_cmd, start),
+        use=m.vector_accumulator.used(src, reduce_cmd, None),
+        op=(f.name, operator_name(op1)),
+    )
 
-    steps = f.alu(src.f32(), operand).reshape(src.shape[0], -1)
-    held = m.vector_accumulator.begin(src, reduce_cmd, identity, start)
+
+def _fold_each(
+    dst: NkiTensor, src: NkiTensor, f: Op, operand: Any, fold: Any, identity: float, command: cmd, start: Any
+) -> None:
+    steps = f.alu(src.f32(), column(operand, src)).reshape(src.shape[0], -1)
+    held = machine().vector_accumulator.begin(src, command, identity, start)
     running = np.empty((steps.shape[0], steps.shape[1] + 1), F32)
     running[:, :1], running[:, 1:] = held, steps
-    if subtracts:
+    if fold is np.subtract:
         for i in range(1, running.shape[1]):
             np.subtract(running[:, i], running[:, i - 1], out=running[:, i])
     else:
         fold.accumulate(running, axis=1, out=running)  # in order, without regrouping
     held[...] = running[:, -1:]
     put(dst, running[:, 1:])
-    registers, kept = m.vector_accumulator.touched(src, reduce_cmd, None)
-    read: tuple[HasRegion, ...] = (src, *tiles0, *tiles1, *registers)
-    ops = (f.name, operator_name(op1))
-    return m.record("tensor_scalar_cumulative", eng.vector, read, (dst, *kept), name, op=ops)
 
 
 _EXP_IN = ("float8_e4m3", "float8_e5m2", "float16", "bfloat16", "float32", "int8", "int16", "int32", "uint8", "uint16")
@@ -161,7 +185,7 @@ def exponential(
     reduce_cmd: cmd = cmd.idle,
     reduce_init: Any = 0.0,
     name: str | None = None,
-) -> NkiInstruction:
+) -> Plan:
     """dst[P, F] = exp(src[P, F] - max_value) and reduce_res[P, 1] = the running sum over F of it, before rounding.
 
     reduce_res with reduce_cmd idle raises: the accumulator's state is documented as unknown there.
@@ -184,20 +208,20 @@ def exponential(
     unset = not isinstance(reduce_init, NkiTensor) and reduce_init == 0 and reduce_cmd is not cmd.load_reduce
     start, more = initial_value("reduce_init", None if unset else reduce_init, reduce_cmd, src)
     read = (src, *tiles, *more)
-    m.check_reads(read)
+    writes = [dst] if reduce_res is None else [dst, reduce_res]
+    use = m.vector_accumulator.used(src, reduce_cmd, reduce_res, forgets=True)
+    return Plan(eng.vector, read, writes, _exponential, (dst, src, top, reduce_cmd, start, reduce_res), use=use)
 
-    values = np.exp(src.f32() - top)
-    if reduce_cmd is cmd.idle:
-        m.vector_accumulator.forget(src)
-    else:
-        m.vector_accumulator.accumulate(src, reduce_cmd, np.add, 0.0, values.reshape(src.shape[0], -1), start)
+
+def _exponential(
+    dst: NkiTensor, src: NkiTensor, top: Any, command: cmd, start: Any, reduce_res: NkiTensor | None
+) -> None:
+    registers = machine().vector_accumulator
+    values = np.exp(src.f32() - column(top, src))
+    registers.accumulate(src, command, np.add, 0.0, values.reshape(src.shape[0], -1), start)
     put(dst, values)
-    writes = [dst]
     if reduce_res is not None:
-        put(reduce_res, m.vector_accumulator.read_out(src))
-        writes.append(reduce_res)
-    held, kept = m.vector_accumulator.touched(src, reduce_cmd, reduce_res, forgets=True)
-    return m.record("exponential", eng.vector, (*read, *held), (*writes, *kept), name)
+        put(reduce_res, registers.read_out(src))
 
 
 def _check_dtype(what: str, t: NkiTensor, allowed: tuple[str, ...]) -> None:

@@ -18,7 +18,8 @@ from triptych.simulator.dtypes import DType
 from triptych.simulator.enums import engine as eng
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine.instructions import choose, instruction
-from triptych.simulator.machine.machine import Machine, NkiInstruction, machine
+from triptych.simulator.machine.machine import machine
+from triptych.simulator.machine.plan import Plan
 from triptych.simulator.machine.table import Indirect
 from triptych.simulator.operands.operands import (
     any_in_psum,
@@ -49,9 +50,7 @@ _INT32 = ("int32", "uint32")
     cost=costs.per_element,
     indirect=Indirect(("src",), engines=(eng.vector, eng.scalar)),
 )
-def tensor_copy(
-    dst: NkiTensor, src: NkiTensor, engine: enums.engine = _UNKNOWN, name: str | None = None
-) -> NkiInstruction:
+def tensor_copy(dst: NkiTensor, src: NkiTensor, engine: enums.engine = _UNKNOWN, name: str | None = None) -> Plan:
     """dst[P, F] = src[P, F]; bit for bit where dtypes agree, else cast through float32."""
     m = machine()
     on_chip(dst=dst, src=src)
@@ -59,14 +58,12 @@ def tensor_copy(
     if on is eng.scalar and m.chip.generation < 3:
         raise NkiValidationError("the Scalar Engine has no tensor_copy on NeuronCore-v2; use activation(op=nl.copy)")
     same_tile("dst and src", dst, src)
-    m.check_reads((src,))
-    move(dst, src)
-    left_open = {"open": True} if engine is _UNKNOWN else {}
-    return m.record("tensor_copy", on, (src,), (dst,), name, **left_open)
+    left_open: dict[str, Any] = {"open": True} if engine is _UNKNOWN else {}
+    return Plan(on, (src,), (dst,), move, (dst, src), **left_open)
 
 
 @instruction(eng.vector, eng.gpsimd, cost=costs.fill)
-def memset(dst: NkiTensor, value: Any, engine: enums.engine = _UNKNOWN, name: str | None = None) -> NkiInstruction:
+def memset(dst: NkiTensor, value: Any, engine: enums.engine = _UNKNOWN, name: str | None = None) -> Plan:
     """dst[...] = value, a compile-time constant of dst's dtype."""
     m = machine()
     on_chip(dst=dst)
@@ -82,9 +79,12 @@ def memset(dst: NkiTensor, value: Any, engine: enums.engine = _UNKNOWN, name: st
             raise NkiValidationError(message)
         if not isinstance(value, (int, np.integer)):
             m.remark("whole-float", f"nisa.memset: {message}", "release-notes/components/nki.rst, strict type matching")
+    return Plan(on, (), (dst,), _fill, (dst, value), value=value)
+
+
+def _fill(dst: NkiTensor, value: Any) -> None:
     scalar = np.array(value, np.float32 if dst.dtype.is_float else dst.dtype.np)
     put(dst, np.broadcast_to(scalar, dst.shape))
-    return m.record("memset", on, (), (dst,), name, value=value)
 
 
 def _fits(value: int, dtype: DType) -> bool:
@@ -95,9 +95,8 @@ def _fits(value: int, dtype: DType) -> bool:
 @instruction(eng.vector, eng.gpsimd, cost=costs.two_inputs, indirect=Indirect(("data1",)))
 def tensor_tensor(
     dst: NkiTensor, data1: NkiTensor, data2: NkiTensor, op: Op, engine: enums.engine = _UNKNOWN, name: str | None = None
-) -> NkiInstruction:
+) -> Plan:
     """dst[P, F] = data1[P, F] <op> data2[P, F], in float32, or exactly on int32 and bit patterns."""
-    m = machine()
     on_chip(dst=dst, data1=data1, data2=data2)
     not_both_in_psum(data1, data2, "data1 and data2")
     same_tile("data1 and data2", data1, data2)
@@ -106,28 +105,38 @@ def tensor_tensor(
     tiles = (dst, data1, data2)
     exact = all(t.dtype in _INT32 for t in tiles) and not f.bitvec
     on = _tensor_tensor_engine(f, exact, tiles, engine)
-    m.check_reads((data1, data2))
+    compute = _arithmetic
     if f.bitvec:
         check_integers(*tiles)
-        put_bits(dst, f.alu(bits(data1), as_shape(bits(data2), data1.shape)))
+        compute = _bitvec
     elif exact and on is eng.gpsimd:
-        wide = np.float64 if f.name == "power" else np.int64  # NumPy has no integer power with a negative exponent
-        result = f.alu(data1.array.astype(wide), as_shape(data2.array, data1.shape).astype(wide))
-        if result.dtype == np.int64:
-            _put_integers(m, dst, f, result)
-        else:
-            put(dst, result)
+        compute = _exact
+    return Plan(on, (data1, data2), (dst,), compute, (dst, f, data1, data2), op=f.name)
+
+
+def _arithmetic(dst: NkiTensor, f: Op, data1: NkiTensor, data2: NkiTensor) -> None:
+    elementwise(dst, f.alu, data1.f32(), as_shape(data2.f32(), data1.shape))
+
+
+def _bitvec(dst: NkiTensor, f: Op, data1: NkiTensor, data2: NkiTensor) -> None:
+    put_bits(dst, f.alu(bits(data1), as_shape(bits(data2), data1.shape)))
+
+
+def _exact(dst: NkiTensor, f: Op, data1: NkiTensor, data2: NkiTensor) -> None:
+    wide = np.float64 if f.name == "power" else np.int64  # NumPy has no integer power with a negative exponent
+    result = f.alu(data1.array.astype(wide), as_shape(data2.array, data1.shape).astype(wide))
+    if result.dtype == np.int64:
+        _put_integers(dst, f, result)
     else:
-        elementwise(dst, f.alu, data1.f32(), as_shape(data2.f32(), data1.shape))
-    return m.record("tensor_tensor", on, (data1, data2), (dst,), name, op=f.name)
+        put(dst, result)
 
 
-def _put_integers(m: Machine, dst: NkiTensor, f: Op, exact: Array) -> None:
+def _put_integers(dst: NkiTensor, f: Op, exact: Array) -> None:
     """dst[...] = the low 32 bits of exact integers, as native arithmetic keeps them, noted where they are not all."""
     kept = exact.astype(dst.dtype.np)
     beyond = int(np.count_nonzero(kept != exact))
     if beyond:
-        m.note_values(
+        machine().note_values(
             f"{f!r}: {beyond} results leave {dst.dtype} and wrap around; what GpSimd does there is not documented"
         )
     np.copyto(dst.array, as_shape(kept, dst.shape))
@@ -143,11 +152,12 @@ def _tensor_tensor_engine(f: Op, exact: bool, tiles: Sequence[NkiTensor], asked:
 
 
 @instruction(eng.vector, cost=costs.reciprocal)
-def reciprocal(dst: NkiTensor, data: NkiTensor, name: str | None = None) -> NkiInstruction:
+def reciprocal(dst: NkiTensor, data: NkiTensor, name: str | None = None) -> Plan:
     """dst[P, F] = 1 / data[P, F], in float32."""
-    m = machine()
     on_chip(dst=dst, data=data)
     same_tile("dst and data", dst, data)
-    m.check_reads((data,))
+    return Plan(eng.vector, (data,), (dst,), _reciprocal, (dst, data))
+
+
+def _reciprocal(dst: NkiTensor, data: NkiTensor) -> None:
     elementwise(dst, np.reciprocal, data.f32())
-    return m.record("reciprocal", eng.vector, (data,), (dst,), name)

@@ -17,7 +17,7 @@ from triptych.simulator.analysis import costs
 from triptych.simulator.enums import engine as eng
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine.instructions import instruction
-from triptych.simulator.machine.machine import NkiInstruction, machine
+from triptych.simulator.machine.plan import Plan
 from triptych.simulator.operands.operands import describe, on_chip, put, same_tile
 from triptych.simulator.tensors.tensor import NkiTensor
 
@@ -25,21 +25,21 @@ Array = NDArray[Any]
 
 
 @instruction(eng.vector, cost=costs.streamed, order="late")
-def nc_find_index8(dst: NkiTensor, data: NkiTensor, vals: NkiTensor, name: str | None = None) -> NkiInstruction:
+def nc_find_index8(dst: NkiTensor, data: NkiTensor, vals: NkiTensor, name: str | None = None) -> Plan:
     """dst[P, 8] = the index of each of vals[P, 8] in data's partition, or all ones where it does not occur.
 
     Equal values get their positions in ascending order. A NaN equals nothing.
     """
-    m = machine()
     on_chip(dst=dst, data=data, vals=vals)
     _check_search(data, vals)
     if data.ndim > 3:
         raise NkiValidationError(f"data has at most 3 dimensions, got {data.shape}")
     _check_indices("dst", dst, data)
-    m.check_reads((data, vals))
-    x, values = _rows(data), _rows(vals)
-    _put_indices(dst, _pair(x, values, range(8))[0])
-    return m.record("nc_find_index8", eng.vector, (data, vals), (dst,), name)
+    return Plan(eng.vector, (data, vals), (dst,), _find, (dst, data, vals))
+
+
+def _find(dst: NkiTensor, data: NkiTensor, vals: NkiTensor) -> None:
+    _put_indices(dst, _pair(_rows(data), _rows(vals), range(8))[0])
 
 
 @instruction(eng.vector, cost=costs.streamed)
@@ -50,13 +50,12 @@ def nc_match_replace8(
     imm: float,
     dst_idx: NkiTensor | None = None,
     name: str | None = None,
-) -> NkiInstruction:
+) -> Plan:
     """dst[P, F] = data with the first occurrence of each of vals[P, 8] replaced by imm; dst_idx[P, 8] = their indices.
 
     Equal values get their positions in descending order. Silent in the documentation and taken from nc_find_index8: the
     bounds of data's size, the dtypes of dst_idx, and all ones where a value does not occur.
     """
-    m = machine()
     on_chip(dst=dst, data=data, vals=vals)
     same_tile("dst and data", dst, data)
     _check_search(data, vals)
@@ -65,15 +64,16 @@ def nc_match_replace8(
     if dst_idx is not None:
         on_chip(dst_idx=dst_idx)
         _check_indices("dst_idx", dst_idx, data)
-    m.check_reads((data, vals))
+    writes = (dst,) if dst_idx is None else (dst, dst_idx)
+    return Plan(eng.vector, (data, vals), writes, _replace, (dst, data, vals, imm, dst_idx))
+
+
+def _replace(dst: NkiTensor, data: NkiTensor, vals: NkiTensor, imm: float, dst_idx: NkiTensor | None) -> None:
     x = _rows(data)
     found, taken = _pair(x, _rows(vals), range(7, -1, -1))
     put(dst, np.where(taken, np.float32(imm), x))
-    writes = [dst]
     if dst_idx is not None:
         _put_indices(dst_idx, found)
-        writes.append(dst_idx)
-    return m.record("nc_match_replace8", eng.vector, (data, vals), writes, name)
 
 
 def _check_search(data: NkiTensor, vals: NkiTensor) -> None:

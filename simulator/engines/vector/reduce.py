@@ -9,7 +9,7 @@ from triptych.simulator.analysis import costs
 from triptych.simulator.enums import engine as eng
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine.instructions import instruction
-from triptych.simulator.machine.machine import NkiInstruction, machine
+from triptych.simulator.machine.plan import Plan
 from triptych.simulator.machine.table import Indirect
 from triptych.simulator.operands.operands import bits, check_integers, on_chip, put, put_bits
 from triptych.simulator.operands.operators import Op, operator
@@ -25,12 +25,11 @@ def tensor_reduce(
     negate: bool = False,
     keepdims: bool = False,
     name: str | None = None,
-) -> NkiInstruction:
+) -> Plan:
     """dst[P, ...] = reduce(op) of data over its trailing free dimensions `axis`; `negate` multiplies by -1.
 
     Arithmetic folds go strictly in order (triptych.simulator.operands.in_order).
     """
-    m = machine()
     on_chip(dst=dst, data=data)
     axes = trailing_axes(data, axis)
     f = operator(op)
@@ -46,16 +45,19 @@ def tensor_reduce(
         check_integers(dst, data)
         if negate:
             raise NkiValidationError("negate goes with arithmetic reductions")
-    m.check_reads((data,))
+    return Plan(eng.vector, (data,), (dst,), _reduce, (dst, f, data, axes, negate), op=f.name)
+
+
+def _reduce(dst: NkiTensor, f: Op, data: NkiTensor, axes: tuple[int, ...], negate: bool) -> None:
     values = bits(data) if f.bitvec else data.f32()
     if len(axes) > 1:
         values = values.reshape(*data.shape[: axes[0]], -1)
+    assert f.reduce is not None
     result = f.reduce(values)
     if f.bitvec:
         put_bits(dst, result)
     else:
         put(dst, -result if negate else result)
-    return m.record("tensor_reduce", eng.vector, (data,), (dst,), name, op=f.name)
 
 
 def trailing_axes(data: NkiTensor, axis: int | Sequence[int]) -> tuple[int, ...]:

@@ -19,8 +19,8 @@ from triptych.simulator.dtypes import F32
 from triptych.simulator.enums import engine as eng
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine.instructions import instruction
-from triptych.simulator.machine.machine import NkiInstruction, machine
-from triptych.simulator.operands.operands import not_both_in_psum, on_chip, per_partition, put, same_tile
+from triptych.simulator.machine.plan import Plan
+from triptych.simulator.operands.operands import column, not_both_in_psum, on_chip, per_partition, put, same_tile
 from triptych.simulator.operands.operators import Op, operator
 from triptych.simulator.tensors.tensor import NkiTensor
 
@@ -39,12 +39,11 @@ def tensor_tensor_scan(
     reverse0: bool = False,
     reverse1: bool = False,
     name: str | None = None,
-) -> NkiInstruction:
+) -> Plan:
     """dst[:, i] = (data0[:, i] <op0> dst[:, i - 1]) <op1> data1[:, i], from `initial`, a number or a column [P, 1].
 
     `reverse0` puts data0 on the right of op0, `reverse1` puts data1 on the left of op1.
     """
-    m = machine()
     on_chip(dst=dst, data0=data0, data1=data1)
     not_both_in_psum(data0, data1, "data0 and data1")
     same_tile("data0 and data1", data0, data1)
@@ -53,15 +52,23 @@ def tensor_tensor_scan(
     if first.bitvec or second.bitvec:
         raise NkiValidationError(f"op0 and op1 must be arithmetic, got {op0!r} and {op1!r}")
     start, tiles = per_partition(initial, data0, "initial")
-    m.check_reads((data0, data1, *tiles))
+    return Plan(
+        eng.vector,
+        (data0, data1, *tiles),
+        (dst,),
+        _compute,
+        (dst, data0, data1, start, first, second, reverse0, reverse1),
+        op=(first.name, second.name),
+    )
 
+
+def _compute(
+    dst: NkiTensor, data0: NkiTensor, data1: NkiTensor, start: Any, op0: Op, op1: Op, reverse0: bool, reverse1: bool
+) -> None:
     p = data0.shape[0]
     a, b = data0.f32().reshape(p, -1), data1.f32().reshape(p, -1)
-    column = np.broadcast_to(np.reshape(start, (-1, 1)), (p, 1))
-    put(dst, _scan(first.alu, second.alu, a, b, column, reverse0, reverse1))
-    return m.record(
-        "tensor_tensor_scan", eng.vector, (data0, data1, *tiles), (dst,), name, op=(first.name, second.name)
-    )
+    begin = np.broadcast_to(np.reshape(column(start, data0), (-1, 1)), (p, 1))
+    put(dst, _scan(op0.alu, op1.alu, a, b, begin, reverse0, reverse1))
 
 
 def _scan(op0: Any, op1: Any, a: Array, b: Array, start: Array, reverse0: bool, reverse1: bool) -> Array:

@@ -13,7 +13,8 @@ from triptych.simulator.enums import engine as eng
 from triptych.simulator.enums import reduce_cmd as cmd
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine.instructions import instruction
-from triptych.simulator.machine.machine import Machine, NkiInstruction, machine
+from triptych.simulator.machine.machine import machine
+from triptych.simulator.machine.plan import Plan
 from triptych.simulator.machine.table import Indirect
 from triptych.simulator.operands.accumulators import (
     check_command,
@@ -22,6 +23,7 @@ from triptych.simulator.operands.accumulators import (
 )
 from triptych.simulator.operands.operands import (
     bits,
+    column,
     describe,
     not_both_in_psum,
     on_chip,
@@ -58,7 +60,7 @@ def range_select(
     range_start: int = 0,
     on_false_value: float = FP32_MIN,
     name: str | None = None,
-) -> NkiInstruction:
+) -> Plan:
     """dst[p, i] = on_true_tile[p, i] where j <comp_op0> bound0[p] and j <comp_op1> bound1[p], else FP32_MIN.
 
     j = range_start + i, where i counts p's free elements. reduce_res[P, 1] = the running maximum of what was selected,
@@ -73,42 +75,48 @@ def range_select(
     for what, bound in (("bound0", bound0), ("bound1", bound1)):
         if bound.dtype != "float32" or bound.shape[0] != on_true_tile.shape[0] or bound.free_size != 1:
             raise NkiValidationError(f"{what} must be ({on_true_tile.shape[0]}, 1) in float32, got {bound!r}")
-    index = _indices(range_start, on_true_tile.free_size)
+    _check_indices(range_start, on_true_tile.free_size)
     if F32.type(on_false_value) != F32.type(FP32_MIN):
         raise NkiValidationError(f"on_false_value must be FP32_MIN, {FP32_MIN!r}, got {on_false_value!r}")
-    fold, identity = fold_of(reduce_op, ("maximum",))
+    fold_of(reduce_op, ("maximum",))
     check_command(reduce_cmd, (cmd.idle, cmd.reset, cmd.reduce, cmd.reset_reduce))
     _check_idle(reduce_res, reduce_cmd)
     check_result(reduce_res, on_true_tile)
-    m.check_reads((on_true_tile, bound0, bound1))
+    writes = (dst,) if reduce_res is None else (dst, reduce_res)
+    return Plan(
+        eng.vector,
+        (on_true_tile, bound0, bound1),
+        writes,
+        _select_range,
+        (dst, on_true_tile, compare0, bound0, compare1, bound1, int(range_start), reduce_cmd, reduce_res),
+        use=m.vector_accumulator.used(on_true_tile, reduce_cmd, reduce_res, forgets=True),
+    )
 
-    mask = compare0(index, bound0.f32().reshape(-1, 1)) & compare1(index, bound1.f32().reshape(-1, 1))
-    chosen = np.where(mask, on_true_tile.f32().reshape(mask.shape), F32.type(FP32_MIN))
-    writes = _finish(m, dst, on_true_tile, chosen, reduce_cmd, fold, identity, reduce_res)
-    held, kept = m.vector_accumulator.touched(on_true_tile, reduce_cmd, reduce_res, forgets=True)
-    return m.record("range_select", eng.vector, (on_true_tile, bound0, bound1, *held), (*writes, *kept), name)
 
-
-def _finish(
-    m: Machine,
+def _select_range(
     dst: NkiTensor,
     data: NkiTensor,
-    chosen: Array,
+    compare0: Any,
+    bound0: NkiTensor,
+    compare1: Any,
+    bound1: NkiTensor,
+    start: int,
     command: cmd,
-    fold: Any,
-    identity: float,
     reduce_res: NkiTensor | None,
-) -> tuple[NkiTensor, ...]:
-    """Accumulate what was chosen, write it, read the accumulator out if asked; the tiles written."""
-    if command is cmd.idle:
-        m.vector_accumulator.forget(data)
-    else:
-        m.vector_accumulator.accumulate(data, command, fold, identity, chosen.reshape(data.shape[0], -1))
+) -> None:
+    # In float32, in which the comparison is done and which is exact up to 2^24.
+    index = np.arange(start, start + data.free_size, dtype=F32)[None, :]
+    mask = compare0(index, bound0.f32().reshape(-1, 1)) & compare1(index, bound1.f32().reshape(-1, 1))
+    _finish(dst, data, np.where(mask, data.f32().reshape(mask.shape), F32.type(FP32_MIN)), command, reduce_res)
+
+
+def _finish(dst: NkiTensor, data: NkiTensor, chosen: Array, command: cmd, reduce_res: NkiTensor | None) -> None:
+    """Accumulate the maximum of what was chosen, write it, read the accumulator out if asked."""
+    registers = machine().vector_accumulator
+    registers.accumulate(data, command, np.maximum, -np.inf, chosen.reshape(data.shape[0], -1))
     put(dst, chosen)
-    if reduce_res is None:
-        return (dst,)
-    put(reduce_res, m.vector_accumulator.read_out(data))
-    return dst, reduce_res
+    if reduce_res is not None:
+        put(reduce_res, registers.read_out(data))
 
 
 def _check_idle(reduce_res: Any, command: cmd) -> None:
@@ -123,15 +131,13 @@ def _comparison(op: Any, what: str) -> Any:
     return _COMPARE[op.name]
 
 
-def _indices(start: Any, count: int) -> Array:
-    """range_start + 0, 1, .. as float32, in which the comparison is done and which is exact up to 2^24."""
+def _check_indices(start: Any, count: int) -> None:
     if isinstance(start, bool) or not isinstance(start, (int, np.integer)):
         raise NkiValidationError(f"range_start must be an integer, got {describe(start)}")
     if max(abs(int(start)), abs(int(start) + count - 1)) > 1 << 24:
         raise NkiValidationError(
             f"indices are compared in float32 and must stay within 2^24, got {start} + {count - 1}"
         )
-    return np.arange(start, int(start) + count, dtype=F32)[None, :]
 
 
 @instruction(eng.vector, cost=costs.predicated.assumed())
@@ -145,7 +151,7 @@ def select_reduce(
     reduce_op: Op = OPS["maximum"],
     reverse_pred: bool = False,
     name: str | None = None,
-) -> NkiInstruction:
+) -> Plan:
     """dst[P, F] = on_true where predicate != 0, else on_false, a number or a column; reduce_res = the running maximum.
 
     No cost is published; tensor_copy_predicated's is taken, which reads the same operands.
@@ -161,27 +167,41 @@ def select_reduce(
             f"on_true may be any dtype but tfloat32, int32, uint32 and packed ones, got {on_true!r}"
         )
     other, tiles = per_partition(on_false, on_true, "on_false")
-    fold, identity = fold_of(reduce_op, ("maximum",))
+    fold_of(reduce_op, ("maximum",))
     check_command(reduce_cmd, (cmd.idle, cmd.reduce, cmd.reset_reduce))
     _check_idle(reduce_res, reduce_cmd)
     check_result(reduce_res, on_true)
     if reduce_res is not None and not reduce_res.dtype.is_float:
         raise NkiValidationError(f"reduce_res must have a floating-point dtype, got {reduce_res!r}")
-    m.check_reads((predicate, on_true, *tiles))
+    writes = (dst,) if reduce_res is None else (dst, reduce_res)
+    return Plan(
+        eng.vector,
+        (predicate, on_true, *tiles),
+        writes,
+        _select,
+        (dst, predicate, reverse_pred, on_true, other, reduce_cmd, reduce_res),
+        use=m.vector_accumulator.used(on_true, reduce_cmd, reduce_res, forgets=True),
+    )
 
-    mask = _truth(predicate, on_true.shape, reverse_pred)
-    chosen = np.where(mask, on_true.f32(), other)
-    writes = _finish(m, dst, on_true, chosen, reduce_cmd, fold, identity, reduce_res)
-    held, kept = m.vector_accumulator.touched(on_true, reduce_cmd, reduce_res, forgets=True)
-    return m.record("select_reduce", eng.vector, (predicate, on_true, *tiles, *held), (*writes, *kept), name)
+
+def _select(
+    dst: NkiTensor,
+    predicate: NkiTensor,
+    reverse: bool,
+    on_true: NkiTensor,
+    on_false: Any,
+    command: cmd,
+    reduce_res: NkiTensor | None,
+) -> None:
+    mask = _truth(predicate, on_true.shape, reverse)
+    _finish(dst, on_true, np.where(mask, on_true.f32(), column(on_false, on_true)), command, reduce_res)
 
 
 @instruction(eng.vector, cost=costs.predicated, indirect=Indirect(("predicate",)))
 def tensor_copy_predicated(
     dst: NkiTensor, src: Any, predicate: NkiTensor, reverse_pred: bool = False, name: str | None = None
-) -> NkiInstruction:
+) -> Plan:
     """dst[P, F] = src where predicate != 0, bit for bit; elsewhere dst stays as it is. src is a tile or a number."""
-    m = machine()
     on_chip(dst=dst, predicate=predicate)
     same_tile("dst and predicate", dst, predicate)
     _check_predicate(predicate, ("uint8", "uint16", "uint32"))
@@ -193,22 +213,26 @@ def tensor_copy_predicated(
         if src.dtype != dst.dtype:
             raise NkiValidationError(f"src and dst must have the same dtype, got {src.dtype} and {dst.dtype}")
         tiles = (src,)
-    m.check_reads((*tiles, predicate))
-    mask = _truth(predicate, dst.shape, reverse_pred)
-    values = bits(src).reshape(dst.shape) if tiles else _number(src, dst)
+    else:
+        _check_number(src, dst)
+    return Plan(eng.vector, (*tiles, predicate), (dst,), _copy_where, (dst, src, predicate, reverse_pred))
+
+
+def _copy_where(dst: NkiTensor, src: Any, predicate: NkiTensor, reverse: bool) -> None:
+    mask = _truth(predicate, dst.shape, reverse)
+    if isinstance(src, NkiTensor):
+        values = bits(src).reshape(dst.shape)
+    else:  # a compile-time constant as the bits of dst's dtype
+        values = stored(dst, np.array([src], F32 if dst.dtype.is_float else np.int64)).view(bits(dst).dtype)
     np.copyto(bits(dst), values, where=mask)
-    dst.wrote_where(mask if m.options.data else np.ones(mask.shape, bool))
-    return m.record("tensor_copy_predicated", eng.vector, (*tiles, predicate), (dst,), name)
+    dst.wrote_where(mask)
 
 
-def _number(value: Any, dst: NkiTensor) -> Array:
-    """A compile-time constant as the bits of dst's dtype."""
+def _check_number(value: Any, dst: NkiTensor) -> None:
     number = isinstance(value, (int, float, np.integer, np.floating))
     whole = number and float(value).is_integer()
     if not number or dst.dtype.kind == "x" or (dst.dtype.is_int and not whole):
         raise NkiValidationError(f"src must be a tile or a number that {dst.dtype} holds, got {describe(value)}")
-    constant = np.array([value], F32 if dst.dtype.is_float else np.int64)
-    return stored(dst, constant).view(bits(dst).dtype)
 
 
 def _check_predicate(predicate: NkiTensor, allowed: tuple[str, ...]) -> None:

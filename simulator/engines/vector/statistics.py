@@ -18,7 +18,8 @@ from triptych.simulator.dtypes import F32
 from triptych.simulator.enums import engine as eng
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine.instructions import instruction
-from triptych.simulator.machine.machine import NkiInstruction, machine
+from triptych.simulator.machine.machine import machine
+from triptych.simulator.machine.plan import Plan
 from triptych.simulator.operands.operands import on_chip, put
 from triptych.simulator.tensors.tensor import NkiTensor
 
@@ -26,11 +27,10 @@ Array = NDArray[Any]
 
 
 @instruction(eng.vector, cost=costs.streamed, order="late")
-def bn_stats(dst: NkiTensor, data: NkiTensor, name: str | None = None) -> NkiInstruction:
+def bn_stats(dst: NkiTensor, data: NkiTensor, name: str | None = None) -> Plan:
     """dst[P, 6] = (count, mean, variance * count) of data's even elements, then of its odd ones."""
-    m = machine()
     on_chip(dst=dst, data=data)
-    limit = m.chip.bn_stats_fmax
+    limit = machine().chip.bn_stats_fmax
     if data.free_size > limit.value:
         raise NkiValidationError(
             f"data has at most {limit.value:.0f} elements per partition (nl.tile_size.bn_stats_fmax), got "
@@ -38,10 +38,12 @@ def bn_stats(dst: NkiTensor, data: NkiTensor, name: str | None = None) -> NkiIns
             source=limit.source,
         )
     _check_columns(dst, data, 6)
-    m.check_reads((data,))
+    return Plan(eng.vector, (data,), (dst,), _summarise, (dst, data))
+
+
+def _summarise(dst: NkiTensor, data: NkiTensor) -> None:
     x = data.f32().reshape(data.shape[0], -1)
     put(dst, np.concatenate((_triple(x[:, 0::2]), _triple(x[:, 1::2])), axis=1))
-    return m.record("bn_stats", eng.vector, (data,), (dst,), name)
 
 
 def _triple(x: Array) -> Array:
@@ -57,21 +59,22 @@ def _triple(x: Array) -> Array:
 
 
 @instruction(eng.vector, cost=costs.aggregate, order="late")
-def bn_aggr(dst: NkiTensor, data: NkiTensor, name: str | None = None) -> NkiInstruction:
+def bn_aggr(dst: NkiTensor, data: NkiTensor, name: str | None = None) -> Plan:
     """dst[P, 2] = (mean, variance) of all elements that data's (count, mean, variance * count) triples stand for."""
-    m = machine()
     on_chip(dst=dst, data=data)
     if data.free_size % 3:
         raise NkiValidationError(f"data holds triples, a multiple of 3 elements per partition; got {data.shape}")
     _check_columns(dst, data, 2)
-    m.check_reads((data,))
+    return Plan(eng.vector, (data,), (dst,), _merge, (dst, data))
+
+
+def _merge(dst: NkiTensor, data: NkiTensor) -> None:
     triples = data.f32().reshape(data.shape[0], -1, 3)
     count, mean, moment = triples[..., 0], triples[..., 1], triples[..., 2]
     total = count.sum(axis=1, keepdims=True)
     centre = (count * mean).sum(axis=1, keepdims=True) / total
     spread = moment.sum(axis=1, keepdims=True) + (count * np.square(mean - centre)).sum(axis=1, keepdims=True)
     put(dst, np.concatenate((centre, spread / total), axis=1))
-    return m.record("bn_aggr", eng.vector, (data,), (dst,), name)
 
 
 def _check_columns(dst: NkiTensor, data: NkiTensor, columns: int) -> None:

@@ -18,11 +18,13 @@ from triptych.simulator.dtypes import DType, float32
 from triptych.simulator.enums import engine as eng
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine.instructions import choose, instruction
-from triptych.simulator.machine.machine import Machine, NkiInstruction, machine
+from triptych.simulator.machine.machine import Machine, machine
+from triptych.simulator.machine.plan import Plan
 from triptych.simulator.machine.table import Indirect
 from triptych.simulator.operands.operands import (
     bits,
     check_integers,
+    column,
     describe,
     elementwise,
     not_both_in_psum,
@@ -66,7 +68,7 @@ def tensor_scalar(
     reverse1: bool = False,
     engine: enums.engine = _UNKNOWN,
     name: str | None = None,
-) -> NkiInstruction:
+) -> Plan:
     """dst[P, F] = (data[P, F] <op0> operand0) <op1> operand1; operands are scalars or columns [P, 1]."""
     m = machine()
     on_chip(dst=dst, data=data)
@@ -79,8 +81,9 @@ def tensor_scalar(
         raise NkiValidationError(f"op0 and op1 must both be bitvec or both arithmetic, got {op0!r} and {op1!r}")
     on = _tensor_scalar_engine(m, first, second, engine, (dst, data))
     if first.bitvec:
-        return _tensor_scalar_bits(m, dst, data, ((first, operand0, reverse0), (second, operand1, reverse1)), name)
-    steps, read = [], [data]
+        return _tensor_scalar_bits(dst, data, ((first, operand0, reverse0), (second, operand1, reverse1)))
+    steps: list[Any] = []
+    read = [data]
     for f, operand, reverse, what in (
         (first, operand0, reverse0, "operand0"),
         (second, operand1, reverse1, "operand1"),
@@ -90,24 +93,29 @@ def tensor_scalar(
         if not f.binary:
             if not (operand is None or (not isinstance(operand, NkiTensor) and operand == 0)):
                 raise NkiValidationError(f"{f!r} is unary: its operand must be None or 0, got {operand!r}")
-            steps.append((f, None, False))
+            steps += (f, None, False)
             continue
         value, tiles = per_partition(operand, data, what)
         _check_float32(m, tiles)
         read.extend(tiles)
-        steps.append((f, value, reverse))
-    m.check_reads(read)
+        steps += (f, value, reverse)
+    names = tuple(f.name for f in steps[::3])
+    return Plan(on, read, (dst,), _arithmetic, (dst, data, *steps), op=names)
+
+
+def _arithmetic(dst: NkiTensor, data: NkiTensor, *steps: Any) -> None:
+    """`steps` are an operator, its operand and whether that comes first, once or twice."""
     result: Any = data.f32()
-    for f, value, reverse in steps[:-1]:
-        result = _apply(f, result, value, reverse)
-    f, value, reverse = steps[-1]
+    *before, f, operand, reverse = steps
+    if before:
+        result = _apply(before[0], result, column(before[1], data), before[2])
+    value = column(operand, data)
     if value is None:
         elementwise(dst, f.alu, result)
     elif not reverse:
         elementwise(dst, f.alu, result, value)
     else:
         put(dst, _apply(f, result, value, reverse))
-    return m.record("tensor_scalar", on, read, (dst,), name, op=tuple(s[0].name for s in steps))
 
 
 def _apply(f: Op, data: Any, value: Any, reverse: bool) -> Any:
@@ -138,13 +146,11 @@ def _tensor_scalar_engine(m: Machine, op0: Op, op1: Op | None, asked: enums.engi
     return choose(asked, eng.vector, eng.scalar) if not op0.bitvec else choose(asked, eng.vector)
 
 
-def _tensor_scalar_bits(
-    m: Machine, dst: NkiTensor, data: NkiTensor, steps: Sequence[tuple[Op | None, Any, bool]], name: str | None
-) -> NkiInstruction:
+def _tensor_scalar_bits(dst: NkiTensor, data: NkiTensor, steps: Sequence[tuple[Op | None, Any, bool]]) -> Plan:
     """The bitvec form: integer tiles, operands as bit patterns of data's dtype."""
     check_integers(dst, data)
     read: list[NkiTensor] = [data]
-    planned: list[tuple[Op, Any, bool]] = []
+    planned: list[Any] = []
     for f, operand, reverse in steps:
         if f is None:
             continue
@@ -155,16 +161,22 @@ def _tensor_scalar_bits(
             if operand.shape[0] != data.shape[0] or operand.free_size != 1:
                 raise NkiValidationError(f"an operand tile must be ({data.shape[0]}, 1), got {operand.shape}")
             read.append(operand)
-            value = bits(operand).reshape((data.shape[0],) + (1,) * (data.ndim - 1))
+            value = operand
         elif f.binary:
             value = _pattern(f, operand, data.dtype)
-        planned.append((f, value, reverse))
-    m.check_reads(read)
-    result = bits(data)
-    for f, value, reverse in planned:
-        result = _apply(f, result, value, reverse)
+        planned += (f, value, reverse)
+    names = tuple(f.name for f in planned[::3])
+    return Plan(eng.vector, read, (dst,), _bitvec, (dst, data, *planned), op=names)
+
+
+def _bitvec(dst: NkiTensor, data: NkiTensor, *steps: Any) -> None:
+    """`steps` as in `_arithmetic`."""
+    result: Any = bits(data)
+    for f, operand, reverse in zip(steps[::3], steps[1::3], steps[2::3], strict=True):
+        if isinstance(operand, NkiTensor):
+            operand = bits(operand).reshape((data.shape[0],) + (1,) * (data.ndim - 1))
+        result = _apply(f, result, operand, reverse)
     put_bits(dst, result)
-    return m.record("tensor_scalar", eng.vector, read, (dst,), name, op=tuple(f.name for f, _, _ in planned))
 
 
 def _pattern(f: Op, value: Any, dtype: DType) -> Any:
@@ -186,9 +198,8 @@ def scalar_tensor_tensor(
     reverse0: bool = False,
     reverse1: bool = False,
     name: str | None = None,
-) -> NkiInstruction:
+) -> Plan:
     """dst[P, F] = (data[P, F] <op0> operand0) <op1> operand1[P, F]; operand0 a scalar or a column [P, 1]."""
-    m = machine()
     on_chip(dst=dst, data=data, operand1=operand1)
     not_both_in_psum(data, operand1, "data and operand1")
     same_tile("data and operand1", data, operand1)
@@ -197,10 +208,19 @@ def scalar_tensor_tensor(
     if first.bitvec or second.bitvec:
         raise NkiValidationError(f"op0 and op1 must be arithmetic, got {op0!r} and {op1!r}")
     value, tiles = per_partition(operand0, data, "operand0")
-    m.check_reads((data, operand1, *tiles))
-    inner = _apply(first, data.f32(), value, reverse0)
-    other = as_shape(operand1.f32(), data.shape)
-    elementwise(dst, second.alu, *((other, inner) if reverse1 else (inner, other)))
-    return m.record(
-        "scalar_tensor_tensor", eng.vector, (data, operand1, *tiles), (dst,), name, op=(first.name, second.name)
+    return Plan(
+        eng.vector,
+        (data, operand1, *tiles),
+        (dst,),
+        _with_tile,
+        (dst, data, first, value, reverse0, second, operand1, reverse1),
+        op=(first.name, second.name),
     )
+
+
+def _with_tile(
+    dst: NkiTensor, data: NkiTensor, first: Op, value: Any, reverse0: bool, second: Op, tile: NkiTensor, reverse1: bool
+) -> None:
+    inner = _apply(first, data.f32(), column(value, data), reverse0)
+    other = as_shape(tile.f32(), data.shape)
+    elementwise(dst, second.alu, *((other, inner) if reverse1 else (inner, other)))

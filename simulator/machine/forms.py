@@ -1,0 +1,69 @@
+"""What the check of an instruction can see of a call: the forms of its tensors, and its other arguments.
+
+Calls that are alike in this have one plan. A call has no key, and is checked each time, if one of its arguments is of
+no known kind (a register, whose value changes) or a view whose index is read late.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from triptych.simulator.dtypes import DType
+from triptych.simulator.memory.storage import PSUM
+from triptych.simulator.operands.operators import Op
+from triptych.simulator.tensors.tensor import NkiTensor
+
+_PLAIN = frozenset((int, str, DType, bool, type(None), range))
+_MOST_VALUES = 4096  # of an array that is an argument, as a mask of lanes is
+
+
+def form_of(t: NkiTensor) -> tuple[Any, ...]:
+    """Shape, strides, dtype and memory; on chip the bytes of a partition, and the first partition.
+
+    In PSUM also the first byte within a partition, because a tile lies in one bank. A tensor keeps its form.
+    """
+    storage = t.storage
+    row = storage.row
+    form: tuple[Any, ...]
+    if row:
+        partition, column = divmod(t.offset * t.dtype.itemsize, row)
+        form = (t.shape, t.strides, t.dtype, row, partition + storage.partition, column if t.buffer is PSUM else -1)
+    else:
+        form = (t.shape, t.strides, t.dtype, id(t.buffer))
+    t.form = form
+    return form
+
+
+def describe(value: Any, key: list[Any], tensors: list[NkiTensor]) -> bool:
+    """Add an argument to the key of a call, and its tensors to `tensors`; False if it has no key."""
+    kind = type(value)
+    if kind in _PLAIN:
+        key += (kind, value)
+    elif kind is Op:
+        key.append(value)
+    elif kind is float:
+        key.append(value or str(value))  # 0.0 and -0.0 are equal, and not the same
+    elif kind is NkiTensor and value.index is None:
+        key.append(value.form or form_of(value))
+        tensors.append(value)
+    elif issubclass(kind, enum.Enum):
+        key.append(id(value))
+    elif kind is tuple or kind is list:
+        key += (kind, len(value))
+        return all([describe(v, key, tensors) for v in value])
+    elif issubclass(kind, np.generic):
+        key += (kind, value.tobytes())
+    elif kind is np.ndarray and value.size <= _MOST_VALUES:
+        key += (kind, value.shape, value.dtype, value.tobytes())
+    else:
+        return False
+    return True
+
+
+def is_regular(tensors: Iterable[NkiTensor]) -> bool:
+    """Whether each tensor's partitions are as far apart as those of its memory."""
+    return all(t.storage.row in (0, t.strides[0] * t.dtype.itemsize) for t in tensors)

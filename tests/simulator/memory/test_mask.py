@@ -1,0 +1,83 @@
+"""A mask of units knows of every byte what a truth value for each byte would, whatever views are marked and asked."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from triptych.simulator.memory.mask import Mask, side_by_side
+
+BYTES = 4 * 48
+
+
+def view_of(rng):
+    """A random strided view of BYTES bytes, in bytes: offset, shape, steps, size; steps may be negative or zero."""
+    size = int(rng.choice([1, 2, 4, 8]))
+    while True:
+        shape = tuple(int(n) for n in rng.integers(1, 5, rng.integers(1, 4)))
+        steps = tuple(size * int(s) for s in rng.integers(-4, 13, len(shape)))
+        low = sum(min(0, s * (n - 1)) for s, n in zip(steps, shape, strict=True))
+        high = sum(max(0, s * (n - 1)) for s, n in zip(steps, shape, strict=True)) + size
+        room = (BYTES - (high - low)) // size
+        if room >= 0:
+            return size * int(rng.integers(0, room + 1)) - low, shape, steps, size
+
+
+def bytes_of(model, offset, shape, steps, size):
+    """The bytes of a view of a model with a truth value each, with one more axis for those of an element."""
+    return np.ndarray((*shape, size), bool, model, offset, (*steps, 1))
+
+
+def folds_back(offset, shape, steps, size):
+    """Whether two indices of a view name one byte."""
+    every = np.ndarray((*shape, size), np.int64, np.arange(BYTES), 8 * offset, (*[8 * s for s in steps], 8))
+    return len(np.unique(every)) < every.size
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_marks_are_those_of_a_truth_value_for_each_byte(seed):
+    rng = np.random.default_rng(seed)
+    mask, model = Mask(BYTES, bool(seed % 2)), np.full(BYTES, bool(seed % 2))
+    for _ in range(25):
+        view, value = view_of(rng), bool(rng.integers(2))
+        kind = rng.integers(3)
+        if kind == 0:
+            mask.runs(*view)[...] = value
+            bytes_of(model, *view)[...] = value
+        elif kind == 1 and not folds_back(*view):
+            chosen = rng.integers(0, 2, view[1]).astype(bool)
+            mask.units(*view)[chosen] = value
+            bytes_of(model, *view)[chosen] = value
+        else:
+            rows = rng.integers(0, view[1][0], 3)
+            mask.rows(*view)[rows] = value
+            bytes_of(model, *view)[rows] = value
+        assert mask.unmarked == BYTES - np.count_nonzero(model)
+        asked = view_of(rng)
+        expected = bytes_of(model, *asked).all(axis=-1)
+        got = mask.at(*asked)
+        assert np.array_equal(np.broadcast_to(got, expected.shape), expected)
+        assert isinstance(got, np.ndarray) or got is bool(expected.all())
+
+
+def test_a_copy_is_marked_on_its_own():
+    mask = Mask(8, False)
+    mask.runs(0, (1,), (4,), 4)[...] = True
+    other = mask.copy()
+    other.runs(4, (1,), (4,), 4)[...] = True
+    assert mask.unmarked == 4 and other.unmarked == 0
+
+
+def test_units_are_as_large_as_the_views_allow():
+    rows = Mask(128 * 4096, False)
+    rows.runs(0, (128, 512), (4096, 4), 4)[...] = True  # half of each row
+    assert rows.unit == 2048 and rows.bits.size == 256
+    rows.runs(0, (128, 1), (4096, 4), 4)[...] = True
+    assert rows.unit == 4
+
+
+def test_what_lies_side_by_side_is_one_element():
+    assert side_by_side((4, 2, 8), (64, 32, 4), 4, False) == ((), (), 256)
+    assert side_by_side((4, 2, 8), (65, 32, 4), 4, False) == ((4,), (65,), 64)
+    assert side_by_side((4, 3, 1), (64, 0, 4), 4, False) == ((4,), (64,), 4)
+    assert side_by_side((4, 3, 1), (64, 0, 4), 4, True) == ((4, 3), (64, 0), 4)
