@@ -53,13 +53,13 @@ class Interpreter(Backend):
         return NO_TRITON if find_spec("triton") is None else version_support()
 
     def __init__(self) -> None:
-        self.launches: WeakKeyDictionary[Problem, Launches] = WeakKeyDictionary()  # of the run on each problem
+        self.before: WeakKeyDictionary[Problem, Launches] = WeakKeyDictionary()  # of the run on each problem
 
     def run(self, problem: Problem, target: str | None) -> Any:
         from triptych.harness.emulators.interpreter.launches import Launches
 
-        launches = self.launches[problem] = Launches()
-        returned = interpreted(problem, interpret, launches)
+        before = self.before[problem] = Launches()
+        returned = interpreted(problem, interpret, before)
         if problem.case.regime == "strided" and not problem.op.mutates:
             warn_of_narrow_offsets(problem, returned)
         return returned
@@ -70,7 +70,7 @@ class Interpreter(Backend):
         A launch that the run before was seen to leave the same in any order is not run again.
         """
         try:
-            return interpreted(problem, interpret_backwards, self.launches.get(problem))
+            return interpreted(problem, interpret_backwards, self.before.get(problem))
         except KernelFault as fault:
             raise KernelFault(
                 f"with each launch's programs in reverse order, as a GPU may run them, {fault}; programs that read "
