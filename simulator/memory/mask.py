@@ -38,7 +38,9 @@ class Mask:
 
     def units(self, offset: int, shape: Shape, steps: Shape, size: int) -> Array:
         """The units of a view: its shape, and behind it those of an element."""
-        unit = math.gcd(self.unit, offset, size, *steps)
+        unit = self.unit
+        if offset % unit or size % unit or any([s % unit for s in steps]):
+            unit = math.gcd(unit, offset, size, *steps)
         if unit != self.unit:
             self.bits = np.repeat(self.bits, self.unit // unit)
             self.unit = unit

@@ -48,7 +48,9 @@ class Pool:
         """Bytes with anything in them, which come back by themselves."""
         if nbytes > _SLAB:
             return np.empty(nbytes, np.uint8)
-        free = self._free.setdefault(nbytes, [])
+        free = self._free.get(nbytes)
+        if free is None:
+            free = self._free[nbytes] = []
         slab, start = place = free.pop() if free else self._cut(nbytes)
         # By way of a memoryview: a view of a slice refers to the slab, and then nobody sees that the block is in use.
         raw: Array = np.frombuffer(slab.data, np.uint8, nbytes, start)

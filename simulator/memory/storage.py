@@ -75,7 +75,7 @@ class Storage:
         self.itemsize = self.np.itemsize
         size = math.prod(allocation.shape)
         self.dense = row_major(allocation.shape)
-        self.row = 0 if allocation.buffer.endswith("hbm") else allocation.nbytes // allocation.shape[0]
+        self.row = 0 if allocation.buffer.endswith("hbm") else self.dense[0] * allocation.dtype.itemsize
         self.partition = 0
         if raw is None:
             raw = pool.take(size * self.itemsize) if pool else np.empty(size * self.itemsize, np.uint8)
