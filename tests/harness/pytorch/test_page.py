@@ -23,7 +23,7 @@ from triptych.harness.functions.rows import rows, simulated  # noqa: E402
 
 TEXT = (Path(__file__).parents[3] / "docs" / "pytorch.md").read_text(encoding="utf-8")
 FILES = dict(re.findall(r"<!-- file: (\S+) -->\n```python\n(.*?)```", TEXT, re.DOTALL))
-EXAMPLES = re.findall(r"(?<!-->\n)```python\n(.*?)```", TEXT, re.DOTALL)
+EXAMPLES = re.findall(r"(?<!-->\n)```python\n(.*?)```", TEXT.partition("## Kernels for others")[0], re.DOTALL)
 COMMANDS = re.findall(r"```console\ntriptych (.*?)\n```", TEXT)
 
 

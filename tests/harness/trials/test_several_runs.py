@@ -15,7 +15,8 @@ from triptych.harness.ops.outputs.kinds import Output, Points
 from triptych.harness.results.measures import Derived
 from triptych.harness.results.status import Evidence
 from triptych.harness.trials import invariance, self_reference
-from triptych.harness.trials.invariance import Repeater, refill
+from triptych.harness.trials.invariance import Repeater
+from triptych.harness.trials.other_inputs import refilled
 
 FLOAT = np.float32
 BOUNDS = Derived(
@@ -245,25 +246,33 @@ def test_a_kernel_that_need_not_repeat_its_bits_may_still_have_a_part():
     assert found.broken is None and not found.found.runs.identical and found.found.alone.identical
 
 
+def with_inputs(problem, **inputs):
+    return replace(problem, inputs={**problem.inputs, **inputs})
+
+
 def test_inputs_are_filled_with_other_numbers_and_emptied_again():
-    x, before, other = np.ones(4, FLOAT), np.ones(4, FLOAT), np.full(4, 2.0, FLOAT)
-    with refill({"x": x}, {"x": other}) as (inputs, copies):
-        assert inputs["x"] is x and np.array_equal(x, other) and not np.shares_memory(copies["x"], x)
-        assert np.array_equal(copies["x"], other)
+    problem = prepared_of().problem
+    x, before = problem.inputs["x"], problem.inputs["x"].copy()
+    second = with_inputs(problem, x=np.full(before.shape, 2.0, FLOAT))
+    with refilled(problem, second) as filled:
+        assert filled.inputs["x"] is x and np.array_equal(x, second.inputs["x"])
     assert np.array_equal(x, before)
-    with pytest.raises(KeyError), refill({"x": x}, {"x": other}):
+    with pytest.raises(KeyError), refilled(problem, second):
         raise KeyError
     assert np.array_equal(x, before), "whatever happens"
 
 
 def test_where_other_numbers_do_not_fit_they_are_handed_over_themselves():
-    locked = np.ones(4, FLOAT)
-    locked.flags.writeable = False
-    for x, other in ((locked, np.zeros(4, FLOAT)), (np.ones(4, FLOAT), np.zeros(5, FLOAT))):
-        given = {"x": other}
-        with refill({"y": np.ones(2), "x": x}, {"y": np.ones(2), **given}) as (inputs, copies):
-            assert inputs["x"] is other and copies["x"] is other
-        assert np.array_equal(x, np.ones(4))
+    problem = prepared_of().problem
+    before = problem.inputs["x"].copy()
+    longer = with_inputs(problem, x=np.zeros(5, FLOAT))
+    with refilled(problem, longer) as filled:
+        assert filled is longer and np.array_equal(problem.inputs["x"], before)
+    locked = with_inputs(problem, x=problem.inputs["x"].copy())
+    locked.inputs["x"].flags.writeable = False
+    other = with_inputs(problem, x=np.zeros(before.shape, FLOAT))
+    with refilled(locked, other) as filled:
+        assert filled is other and np.array_equal(locked.inputs["x"], before)
 
 
 def test_a_nan_where_one_may_be_is_no_error_and_an_infinity_is():
