@@ -83,7 +83,9 @@ class Workers:
         missing = {name: BACKENDS[name].missing() for name in dict.fromkeys(task.backend for task in tasks)}
         run = TaskRun(tasks, settings, timeout_s, missing, memory_limit.default(), len(self.workers))
         results: dict[int, Result] = {}
-        with closing(hand_out(chains_of(tasks), [TaskHand(worker, run) for worker in self.workers])) as coming:
+        with closing(
+            hand_out(chains_of(tasks), [TaskHand(worker, run, WorkerProcess) for worker in self.workers])
+        ) as coming:
             for i, result in coming:
                 results[i] = result
                 on_result(result)
@@ -140,7 +142,7 @@ class TaskHand:
     another: makes what has all of the memory, when a share of it was too little
     """
 
-    def __init__(self, worker: Performer, run: TaskRun, another: Callable[[], Performer] = WorkerProcess) -> None:
+    def __init__(self, worker: Performer, run: TaskRun, another: Callable[[], Performer]) -> None:
         self.worker, self.run, self.another = worker, run, another
         self.in_its_stead: Performer | None = None  # with all of the memory, for the rest of a chain
         self.chain: Chain = ()

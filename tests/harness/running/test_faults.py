@@ -102,6 +102,12 @@ class Hand:
     def __init__(self, does):
         self.does, self.stopped, self.killed, self.asked = does, 0, 0, []
 
+    def mend(self):
+        return False
+
+    def takes(self, number):
+        return True
+
     def do(self, number, chain):
         self.asked.append((number, list(chain)))
         return self.does(self, number)

@@ -11,7 +11,7 @@ from triptych.harness.ops.op import Op
 from triptych.harness.results.status import Cause, Evidence, Status
 from triptych.harness.results.timing import Measured, Predicted
 from triptych.harness.running import memory_limit, runner
-from triptych.harness.running.runner import InThisProcess, Workers
+from triptych.harness.running.runner import InThisProcess, TaskRun, Workers
 from triptych.harness.running.tasks import Settings, Task, key, result_without_run
 
 OP = Op("one", {"x": ("M",)}, lambda x: 2 * x, {"smoke": [{"M": 4}]}, dtypes=("float32",), torch="mine.py:kernel")
@@ -207,7 +207,8 @@ def test_all_workers_are_stopped_at_the_end(workers):
 )
 def test_a_device_and_a_clock_of_this_machine_are_used_alone(monkeypatch, evidence, bench, alone):
     monkeypatch.setitem(BACKENDS, "fake", types.SimpleNamespace(evidence=evidence))
-    assert runner.wants_machine(task("fake", bench=bench)) is alone
+    run = TaskRun([], Settings(), 1.0, {}, None, 1)
+    assert run.wants_machine(task("fake", bench=bench)) is alone
 
 
 def measured():

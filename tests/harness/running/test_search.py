@@ -1,6 +1,7 @@
 """The search for a case that fails: what is drawn, what is missing, and what is said of it."""
 
 import itertools
+import sys
 import time
 from types import SimpleNamespace
 
@@ -112,8 +113,10 @@ def test_without_a_backend_that_is_here_nothing_is_drawn(searched, monkeypatch):
 
 
 def test_without_hypothesis_there_is_no_search(monkeypatch):
-    monkeypatch.setattr(fuzz, "find_spec", lambda name: None)
-    with pytest.raises(UsageError, match="--fuzz searches with hypothesis, which is not installed"):
+    monkeypatch.setitem(sys.modules, "hypothesis", None)
+    with pytest.raises(
+        UsageError, match="with hypothesis, and hypothesis is not installed: pip install"
+    ):
         search(plan_of(), Settings(), seconds=1.0, timeout_s=1.0)
 
 
