@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import weakref
 from typing import Any
 
@@ -14,20 +15,13 @@ _spare: list[Array] = []  # slabs of kernels that have ended, for the next one
 _Place = tuple[Array, int]  # the slab, and where in it
 
 
-class _Block(weakref.ref[Array]):
-    """Bytes in use: a reference to the array over them, which lives as long as any view of it does."""
-
-    __slots__ = ("free", "live", "place")
-
-    free: list[_Place]  # where the place goes when nobody uses it any more
-    live: dict[int, _Block]  # by its own id: a reference hashes as what it refers to, and arrays have no hash
-    place: _Place
+_Live = dict[int, tuple[Any, list[_Place], _Place]]  # references to arrays by their ids, and where their bytes go
 
 
-def _unused(block: weakref.ref[Array]) -> None:
-    assert isinstance(block, _Block)
-    del block.live[id(block)]
-    block.free.append(block.place)
+def _unused(live: _Live, block: Any) -> None:
+    """Nobody refers to an array any more."""
+    _, free, place = live.pop(id(block))
+    free.append(place)
 
 
 class Pool:
@@ -40,7 +34,8 @@ class Pool:
 
     def __init__(self) -> None:
         self._free: dict[int, list[_Place]] = {}  # by size
-        self._live: dict[int, _Block] = {}
+        self._live: _Live = {}
+        self._unused = functools.partial(_unused, self._live)  # it knows no pool, which so ends with its kernel
         self._slabs: list[Array] = []
         self._end = _SLAB  # of what is taken of the last slab
 
@@ -54,9 +49,8 @@ class Pool:
         slab, start = place = free.pop() if free else self._cut(nbytes)
         # By way of a memoryview: a view of a slice refers to the slab, and then nobody sees that the block is in use.
         raw: Array = np.frombuffer(slab.data, np.uint8, nbytes, start)
-        block = _Block(raw, _unused)
-        block.free, block.live, block.place = free, self._live, place
-        self._live[id(block)] = block
+        block = weakref.ref(raw, self._unused)
+        self._live[id(block)] = block, free, place
         return raw
 
     def _cut(self, nbytes: int) -> _Place:
