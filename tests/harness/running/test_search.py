@@ -114,9 +114,7 @@ def test_without_a_backend_that_is_here_nothing_is_drawn(searched, monkeypatch):
 
 def test_without_hypothesis_there_is_no_search(monkeypatch):
     monkeypatch.setitem(sys.modules, "hypothesis", None)
-    with pytest.raises(
-        UsageError, match="with hypothesis, and hypothesis is not installed: pip install"
-    ):
+    with pytest.raises(UsageError, match="with hypothesis, and hypothesis is not installed: pip install"):
         search(plan_of(), Settings(), seconds=1.0, timeout_s=1.0)
 
 
