@@ -20,6 +20,11 @@ from triptych.harness.cluster import connection
 from triptych.harness.errors import UsageError
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'triptych[cluster]'")
+# Ray forks to start its processes, and another test may have imported JAX, which warns of that in a callback.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:os.fork:RuntimeWarning",
+    "ignore:Exception ignored in. <function _at_fork:pytest.PytestUnraisableExceptionWarning",
+)
 
 FILE = """
 import os, pathlib, time
