@@ -69,7 +69,7 @@ def _opened(*bounds: Any) -> Callable[..., AbstractContextManager[None]]:
     @contextmanager
     def in_round(n: int, *more: Any) -> Iterator[None]:
         before = m.rounds
-        rounds.begin(len(m.trace.allocations))
+        rounds.begin(len(m.trace.allocations), m.shared, m.shared_seen)
         m.rounds = rounds
         try:
             with m.scoped(loop=(*around, (loop, n)), registers=(*awaited, *writers(*more))):

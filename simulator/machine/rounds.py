@@ -32,6 +32,9 @@ class Rounds:
         self._opened = 0
         self._number = 0
         self._made = 0  # how many allocations there were when the round began
+        self._shared: Sequence[NkiTensor] = ()  # of both cores' shared tensors, and
+        self._met = 0  # how many of them this core had when the round began
+        self._appeared: dict[int, int] = {}  # what the round made, in the order in which instructions name it
 
     def inside(self) -> Rounds:
         """Those of the loop that the round opens now."""
@@ -40,9 +43,10 @@ class Rounds:
         self._opened += 1
         return self._inner[self._opened - 1]
 
-    def begin(self, allocations: int) -> None:
+    def begin(self, allocations: int, shared: Sequence[NkiTensor], met: int) -> None:
         self._number += 1
         self._calls, self._opened, self._made = [], 0, allocations
+        self._shared, self._met, self._appeared = shared, met, {}
 
     def end(self, line: tuple[str, int]) -> None:
         if self._first is None:
@@ -77,8 +81,7 @@ class Rounds:
     def _seen(self, value: Any) -> Any:
         """What the compiler's trace keeps of an argument."""
         if isinstance(value, NkiTensor):
-            number = value.storage.allocation.id
-            which = ("made in the round", number - self._made) if number >= self._made else (value.name, number)
+            which = self._which(value)
             if value.index is not None:
                 return which, value.shape, value.strides, value.dtype, "moved"
             return which, value.shape, value.strides, value.dtype, value.offset
@@ -93,6 +96,19 @@ class Rounds:
         # Of an object that the body makes anew, as a ReplicaGroup, what it says of itself.
         plain = getattr(type(value), "__repr__", None) is object.__repr__
         return type(value).__name__, "" if plain else repr(value)
+
+    def _which(self, tensor: NkiTensor) -> tuple[str, int]:
+        """A tensor that the body makes is known by when it appears: the cores take turns, and both count allocations.
+
+        Shared tensors have been made by the other core if that came first.
+        """
+        number = tensor.storage.allocation.id
+        made = number >= self._made or any(t.storage is tensor.storage for t in self._shared[self._met :])
+        return (
+            ("made in the round", self._appeared.setdefault(number, len(self._appeared)))
+            if made
+            else (tensor.name, number)
+        )
 
 
 def _show(seen: Any) -> str:

@@ -11,6 +11,7 @@ from triptych.simulator import NkiValidationError
 from triptych.simulator.launch.import_hook import simulated_nki
 
 with simulated_nki():
+    import nki
     import nki.isa as nisa
     import nki.language as nl
 
@@ -212,6 +213,26 @@ def test_what_may_differ_between_rounds_is_the_counter_and_what_it_moves():
 
     expected = TABLE * np.repeat([1, 2], 3).astype(TABLE.dtype)
     np.testing.assert_array_equal(simulator.run(kernel, TABLE).outputs, expected)
+
+
+def test_what_both_cores_share_and_a_body_makes_is_the_same_in_each_round():
+    """The second core finds what the first one has made, as the constant of an identity."""
+
+    def kernel(x):
+        out = nl.ndarray((2, 4, 4), nl.float32, nl.shared_hbm)
+
+        def body(i):
+            identity = nl.shared_identity_matrix(4, nl.float32)
+            nisa.core_barrier(out, (0, 1))
+            copy = nl.ndarray((4, 4), nl.float32)
+            nisa.tensor_copy(dst=copy, src=identity)
+            nisa.dma_copy(dst=out[nl.program_id(0)], src=copy)
+
+        nl.fori_loop(0, 3, body)
+        return out
+
+    found = simulator.run(nki.jit(kernel)[2], TABLE, target="trn2").outputs
+    np.testing.assert_array_equal(found, [np.eye(4)] * 2)
 
 
 # what a kernel does with a register, and what the error says
