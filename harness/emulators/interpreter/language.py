@@ -71,6 +71,7 @@ def interpret_language(patches: Patches) -> None:
     patches.put(
         tl.tensor, "__index__", lambda self: int(self.handle.data.item())
     )  # Triton 3.6's needs NumPy before 2.4
+    patches.put(tl.dtype, "to_ir", _with_amds_float8(tl.dtype.to_ir))
     patches.put(tl.tensor, "__bool__", lambda self: True)  # Triton's own code asks whether a mask is there
     for name, value in list(vars(tl.tensor).items()):
         if isinstance(value, (JITFunction, InterpretedFunction)):
@@ -84,6 +85,11 @@ def _computed_libdevice() -> Mapping[str, Callable[..., Any]]:
     """The functions of libdevice, which compute; made once, because there are two hundred."""
     functions = vars(cuda_libdevice).items()
     return {name: _with_semantic(function) for name, function in functions if tl.core.is_builtin(function)}
+
+
+def _with_amds_float8(to_ir: Callable[..., Any]) -> Callable[..., Any]:
+    """The interpreter of Triton 3.6 has AMD's float8 of 4 bits of exponent, and no name for it."""
+    return lambda self, builder: builder.get_fp8e4b8_ty() if self.name == "fp8e4b8" else to_ir(self, builder)
 
 
 def _with_constant_formats(dot_scaled: Callable[..., Any]) -> Callable[..., Any]:
