@@ -93,6 +93,7 @@ def test_a_consumer_before_its_producer_moves_behind_it():
         (["raised"], "an edge is .consumer, producer. .*; got 'raised'"),
         ([("raised", 1)], "an edge is .consumer, producer. .*; got .'raised', 1."),
         ([("raised", ["inverse", None])], "an edge is"),
+        ([(None, "inverse")], "an edge is .consumer, producer. .*; got .None, 'inverse'."),
     ],
 )
 def test_limits(schedule, message):
