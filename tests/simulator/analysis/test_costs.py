@@ -30,6 +30,7 @@ def spent(formula, reads, writes, engine="vector", target="trn2", op="tensor_cop
 
 B, F = tile(512), tile(512, "float32")  # two bytes an element, and four
 IN_PSUM, F_IN_PSUM = tile(512, buffer="psum"), tile(512, "float32", "psum")
+THREE, TURNED = (Region(B.allocation, 0, (128, 16, 32), (512, *steps), B.dtype) for steps in ((32, 1), (1, 16)))
 APART, ONE = tile(512, step=2), tile(1, "float32")
 
 
@@ -42,6 +43,8 @@ APART, ONE = tile(512, step=2), tile(1, "float32")
         ([IN_PSUM], [B], {}, 256),
         ([APART], [B], {}, 256),
         ([B], [APART], {}, 256),
+        ([THREE], [THREE], {}, 128),
+        ([TURNED], [B], {}, 256),
         ([tile(512, buffer="psum", step=2)], [B], {}, 512),
         ([F], [B], {}, 512),
         ([B], [F], {}, 512),
@@ -92,6 +95,8 @@ def test_a_fill(to, value, engine, cycles):
         ([B, B], [B], "trn1", ("multiply", "subtract"), 1024),
         ([B, B], [B], "trn1", "maximum", 1024),
         ([B, APART], [B], "trn1", "add", 1024),
+        ([B, THREE], [B], "trn1", "add", 512),
+        ([B, TURNED], [B], "trn1", "add", 1024),
         ([tile(512, "float16")] * 2, [B], "trn1", "add", 1024),
         ([tile(8), tile(8)], [tile(8)], "trn2", "add", SHORTEST),
     ],

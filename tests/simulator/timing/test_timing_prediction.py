@@ -51,6 +51,20 @@ def test_a_tile_of_a_matmul_by_hand():
     assert p.compute_us == pytest.approx(p.flops / 78.64e6) and p.memory_us == pytest.approx(p.hbm_bytes / 716e3)
     assert p.bound == "memory" and p.roofline_us == p.memory_us
     assert p.busy["vector"] == pytest.approx((256 + 50) / 0.96e3 / p.total_us)
+    # The first load delays the second by its issue; each step lasts until the next on the path could go on.
+    path = sorted([0.603, loaded - 0.603, multiplied, copied, stored], reverse=True)
+    assert [step.us for step in p.critical] == pytest.approx(path) and {step.count for step in p.critical} == {1}
+
+
+def test_a_transfer_that_waits_for_the_rings_is_on_the_path_from_where_it_moves():
+    def kernel(x):
+        nisa.dma_copy(nl.ndarray((128, 4096), "bfloat16"), x)
+        nisa.dma_copy(nl.ndarray((128, 4096), "bfloat16"), x)
+        return x
+
+    moved = 8 * (4.7 + 8192 / 23) / 1e3
+    p = predict(kernel, np.ones((128, 4096), ml_dtypes.bfloat16))
+    assert [step.us for step in p.critical] == pytest.approx([0.740 + moved, moved + 0.300])
 
 
 def test_float32_has_a_quarter_of_the_peak():

@@ -305,7 +305,11 @@ def test_program_order_keeps_a_queue_as_it_is_written():
 
 @pytest.mark.parametrize(("waits", "tried"), [(False, False), (True, True)])
 def test_the_programs_order_is_tried_where_no_track_is_always_busy(waits, tried, monkeypatch):
-    trace = traced_program(lambda: chain(20) if waits else [filled(str(i)) for i in range(20)])
+    def busy():
+        tiles = [filled(str(i)) for i in range(20)]
+        nisa.activation(tile(), nl.copy, tiles[0])  # beside it
+
+    trace = traced_program((lambda: chain(20)) if waits else busy)
     asked, as_written = [], scheduler._as_written
     monkeypatch.setattr(scheduler, "_as_written", lambda *given: asked.append(1) or as_written(*given))
     schedule(trace)

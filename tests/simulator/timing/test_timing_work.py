@@ -121,6 +121,20 @@ def test_the_cells_that_a_matmul_takes(place, cells):
     assert works(Trace(TRN2, "", [whole]))[0].cells == 0  # where none is tiled
 
 
+@pytest.mark.parametrize(
+    ("op", "reads", "writes", "rings"),
+    [
+        ("dma_copy", [tile(p=8, buffer="private_hbm")], [tile(p=8)], range(1)),
+        ("dma_copy", [tile(p=8)], [tile(p=8, buffer="private_hbm")], range(1)),
+        ("dma_copy", [], [tile(p=8)], range(16)),
+        ("dma_copy", [tile(p=8)], [], range(16)),
+        ("dma_transpose", [tile(8, p=16, buffer="private_hbm")], [tile(16, p=8)], range(16)),
+    ],
+)
+def test_the_rings_of_a_transfer(op, reads, writes, rings):
+    assert works(Trace(TRN2, "", [event(op, "dma", reads, writes)]))[0].rings == rings
+
+
 def test_each_core_loads_each_table_once():
     steps = [(0, "exp"), (0, "exp"), (0, "copy"), (1, "exp"), (0, "exp")]
     events = [event("activation", "scalar", [F], [F], core=core, op=name) for core, name in steps]
