@@ -6,7 +6,7 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0
 # What `make lowest` tests: all.
 TESTS ?=
-# The room of harness/ whose tests `make own-mutants` judges.
+# The rooms of harness/ or simulator/ whose tests `make own-mutants` judges.
 ROOM ?= judge
 
 BIN := $(VENV)/bin

@@ -1,4 +1,4 @@
-"""Which tests reach which lines of a room, and what each costs: a map that is made by running them once.
+"""Which tests reach which lines of some rooms, and what each costs: a map that is made by running them once.
 
 What a subprocess executes, as a worker does, is not seen: for lines that no test reaches, all of them are run.
 """
@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +26,7 @@ Line = tuple[str, int]  # of a file, by its name
 
 @dataclass
 class Reach:
-    """The tests of a room by the lines that they execute."""
+    """The tests of some rooms by the lines that they execute."""
 
     seconds: dict[str, float] = field(default_factory=dict)  # of a processor, of each test
     tests: dict[Line, set[str]] = field(default_factory=lambda: defaultdict(set))
@@ -48,16 +48,16 @@ class Reach:
 
 
 class Mapper:
-    """A plugin of pytest that fills `reach` for the files in `folder`."""
+    """A plugin of pytest that fills `reach` for the files in `folders`."""
 
-    def __init__(self, folder: Path, reach: Reach) -> None:
-        self.folder, self.reach = str(folder), reach
+    def __init__(self, folders: Sequence[Path], reach: Reach) -> None:
+        self.folders, self.reach = [str(folder) for folder in folders], reach
         self.failed: list[str] = []  # tests, and why
         self.lines: set[Line] = set()
 
     @contextmanager
     def noting(self, lines: set[Line]) -> Iterator[None]:
-        """Note each line of the room that is executed."""
+        """Note each line of the rooms that is executed."""
         self.lines = lines
         before = sys.gettrace()
         threading.settrace(self.enter)
@@ -83,8 +83,9 @@ class Mapper:
             self.failed.append(f"{report.nodeid}: {report.longreprtext}")
 
     def enter(self, frame: FrameType, event: str, argument: Any) -> Trace:
-        """Follow the frames of the room alone."""
-        return self.follow if self.folder in frame.f_code.co_filename else None
+        """Follow the frames of the rooms alone."""
+        name = frame.f_code.co_filename
+        return self.follow if any(folder in name for folder in self.folders) else None
 
     def follow(self, frame: FrameType, event: str, argument: Any) -> Trace:
         if event == "line":

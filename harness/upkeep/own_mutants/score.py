@@ -1,5 +1,8 @@
 """`make own-mutants ROOM=judge`: how many small faults in a room's own source its tests see, as Markdown.
 
+A room is a folder of harness/ or simulator/; `ROOM="timing analysis"` judges two by the tests of both, and
+`ROOM=simulator` is a whole house.
+
 A seeded sample of faults is planted, one after the other, in a copy of the project, and the tests that reach the line
 are run, the quickest first, until one fails. What survives is a gap in the tests or no fault at all: each is printed,
 and what `faults` leaves out is said there.
@@ -25,9 +28,19 @@ from triptych.harness.upkeep.own_mutants.warm import Tried
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def sample(room: str, count: int, seed: int) -> list[Mutant]:
-    """So many of the faults of a room, in the order of its files."""
-    every = list(faults.of_room(ROOT / "harness" / room))
+def folder_of(room: str) -> Path:
+    """The folder of a room, or of a house; ValueError with what there is if there is none of that name."""
+    houses = [Path("harness"), Path("simulator")]
+    rooms = [path.parent.relative_to(ROOT) for house in houses for path in sorted((ROOT / house).glob("*/__init__.py"))]
+    for folder in [*houses, *rooms]:
+        if folder.name == room:
+            return folder
+    raise ValueError(f"no room is called {room!r}; there are {', '.join(folder.name for folder in [*houses, *rooms])}")
+
+
+def sample(folders: Sequence[Path], count: int, seed: int) -> list[Mutant]:
+    """So many of the faults of some rooms, in the order of their files."""
+    every = [fault for folder in folders for fault in faults.of_room(ROOT / folder)]
     random.Random(seed).shuffle(every)
     chosen = itertools.islice(filter(faults.is_fault, every), count)
     return sorted(chosen, key=lambda fault: (str(fault.path), fault.line))
@@ -52,23 +65,24 @@ def described(one: Tried) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("room", help="a folder of harness/, as judge")
+    parser.add_argument("rooms", nargs="+", type=folder_of, help="folders of harness/ or simulator/, as judge")
     parser.add_argument("--faults", type=int, default=50, metavar="N", help="how many are planted (default: 50)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the sample (default: 0)")
     arguments = parser.parse_args(argv)
-    chosen = sample(arguments.room, arguments.faults, arguments.seed)
+    chosen = sample(arguments.rooms, arguments.faults, arguments.seed)
+    name = " ".join(folder.name for folder in arguments.rooms)
     runs.warm_up()
     line = StatusLine(os.fdopen(os.dup(2), "w"))  # the processes print elsewhere
     seen: list[bool] = []
 
     def tell(one: Tried) -> None:
         seen.append(one.how is not None)
-        line.say(f"{arguments.room}: {len(seen)} of {len(chosen)} faults, {seen.count(False)} unseen")
+        line.say(f"{name}: {len(seen)} of {len(chosen)} faults, {seen.count(False)} unseen")
 
     with tempfile.TemporaryDirectory() as folder:
         copy = runs.Copy(ROOT, Path(folder))
-        line.say(f"{arguments.room}: which tests reach which lines")
-        ended = warm.try_all(copy, arguments.room, f"tests/harness/{arguments.room}", chosen, tell)
+        line.say(f"{name}: which tests reach which lines")
+        ended = warm.try_all(copy, arguments.rooms, [f"tests/{folder}" for folder in arguments.rooms], chosen, tell)
     line.clear()
     for one in ended:
         if one.how is None:

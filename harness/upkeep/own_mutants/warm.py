@@ -1,4 +1,4 @@
-"""A session of pytest that collects the tests of a room once, and forks a process for each fault.
+"""A session of pytest that collects the tests of some rooms once, and forks a process for each fault.
 
 The process gets the fault into the functions that are imported (`planting`), runs the tests that reach the line, the
 quickest first, and ends with the first that fails. What is executed on import is left to `Copy.detects`.
@@ -40,10 +40,12 @@ class Tried:
 class Session:
     """The plugin that tries faults in the place of running tests."""
 
-    def __init__(self, copy: Copy, room: str, faults: Sequence[Mutant], tell: Callable[[Tried], None]) -> None:
+    def __init__(
+        self, copy: Copy, folders: Sequence[Path], faults: Sequence[Mutant], tell: Callable[[Tried], None]
+    ) -> None:
         self.copy, self.faults, self.tell = copy, faults, tell
         self.reach = Reach()
-        self.mapper = Mapper(Path("harness") / room, self.reach)
+        self.mapper = Mapper(folders, self.reach)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: Any) -> bool:
@@ -104,9 +106,13 @@ def run(session: Any, items: Iterable[Any], limit_s: Callable[[Any], float]) -> 
 
 
 def try_all(
-    copy: Copy, room: str, folder: str, faults: Sequence[Mutant], tell: Callable[[Tried], None] = lambda one: None
+    copy: Copy,
+    folders: Sequence[Path],
+    tests: Sequence[str],
+    faults: Sequence[Mutant],
+    tell: Callable[[Tried], None] = lambda one: None,
 ) -> list[Tried]:
-    """Try faults of a room with the tests in `folder`; RuntimeError if these do not pass without a fault."""
+    """Try faults of `folders` with the tests in `tests`; RuntimeError if these do not pass without a fault."""
     out = copy.folder / "tried.pickle"
     ended: list[tuple[Any, ...]] = []
 
@@ -116,15 +122,15 @@ def try_all(
         tell(one)
 
     def work() -> int:
-        session = Session(copy, room, faults, note)
+        session = Session(copy, folders, faults, note)
         with session.mapper.noting(session.reach.on_import):
-            code = pytest.main([*OPTIONS, "-s", folder], plugins=[session])
+            code = pytest.main([*OPTIONS, "-s", *tests], plugins=[session])
         out.write_bytes(pickle.dumps(ended))
         return int(code)
 
     code = copy.forked(work, len(faults) * MAPPING_S).code
     if code != QUIET:
-        raise RuntimeError(f"{room}: {copy.said()[-3000:]}")
+        raise RuntimeError(f"{' '.join(tests)}: {copy.said()[-3000:]}")
     first = [Tried(fault, *rest) for fault, rest in zip(faults, pickle.loads(out.read_bytes()), strict=True)]
     return [anew(copy, one) if one.undecided else one for one in first]
 

@@ -15,6 +15,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:os.fork:RuntimeWarning", "ignore:This process .* is multi-threaded:DeprecationWarning"
 )
 
+TRIALS = score.folder_of("trials")
 TEXT = '''
 """A docstring of 3 words."""
 
@@ -161,7 +162,7 @@ def test_what_tests_see_of_a_fault(copy):
         by_text[text] for text in ("return 3 * x", "if x > 1001:", "LIMIT = 8", "if True:", "return max(x, LIMIT)")
     ]
     told = []
-    ended = warm.try_all(copy, "room", "tests", chosen, told.append)
+    ended = warm.try_all(copy, [], ["tests"], chosen, told.append)
     assert [one.how for one in ended] == ["failed", None, None, "failed", "failed"]
     assert [one.fault for one in ended] == chosen and all(one.cpu_s > 0 for one in ended)
     assert (copy.folder / "src" / "thing.py").read_text() == (copy.root / "src" / "thing.py").read_text(), "as it was"
@@ -172,7 +173,7 @@ def test_a_fault_of_what_an_import_executes_is_tried_with_all_imported_anew(copy
         "import thing\n\ndef test_it():\n    assert thing.LIMIT == 7\n"
     )
     (fault,) = [f for f in faults.faults(copy.root / "src" / "thing.py") if f.diff().endswith("+ LIMIT = 8")]
-    assert [one.how for one in warm.try_all(copy, "room", "tests", [fault])] == ["failed"]
+    assert [one.how for one in warm.try_all(copy, [], ["tests"], [fault])] == ["failed"]
 
 
 def test_tests_that_fail_without_a_fault_are_no_judge(copy):
@@ -180,7 +181,7 @@ def test_tests_that_fail_without_a_fault_are_no_judge(copy):
     with pytest.raises(
         RuntimeError, match=r"(?s)do not pass without a fault: tests/test_thing.py::test_nothing.*assert 0"
     ):
-        warm.try_all(copy, "room", "tests", [])
+        warm.try_all(copy, [], ["tests"], [])
 
 
 FUNCTIONS = {
@@ -237,14 +238,27 @@ def test_a_process_says_how_it_ended_and_where_it_was_told_to(tmp_path):
     assert runs.how(processes.forked(lambda: 1 // 0, 60, said)) == "failed" and "ZeroDivisionError" in said.read_text()
 
 
+def test_a_room_is_found_in_either_house():
+    names = ("trials", "timing", "simulator")
+    assert [str(score.folder_of(name)) for name in names] == ["harness/trials", "simulator/timing", "simulator"]
+    with pytest.raises(ValueError, match=r"no room is called 'cellar'; there are harness, simulator, .*, timing"):
+        score.folder_of("cellar")
+
+
+def test_a_sample_is_of_all_rooms_that_are_named():
+    folders = [score.folder_of(name) for name in ("timing", "trials")]
+    some = score.sample(folders, 40, 0)
+    assert {fault.path.parent for fault in some} == {score.ROOT / folder for folder in folders}
+
+
 def test_a_sample_is_the_same_for_a_seed_and_stands_in_order():
-    one, again, other = (score.sample("trials", 12, seed) for seed in (0, 0, 1))
+    one, again, other = (score.sample([TRIALS], 12, seed) for seed in (0, 0, 1))
     assert [fault.source for fault in one] == [fault.source for fault in again] != [fault.source for fault in other]
     assert [(str(fault.path), fault.line) for fault in one] == sorted((str(fault.path), fault.line) for fault in one)
 
 
 def test_the_table_has_a_row_a_file():
-    some = score.sample("trials", 12, 0)
+    some = score.sample([TRIALS], 12, 0)
     text = score.table([(fault, None if i == 0 else "failed") for i, fault in enumerate(some)])
     assert text.splitlines()[-1] == "| all | 12 | 11 | 92 % |"
     assert "harness/trials/" in text and len(text.splitlines()) == 3 + len({fault.path for fault in some})

@@ -53,6 +53,14 @@ def test_as_much_as_there_is_fits_and_more_does_not(target, kib):
     assert "3 tensors" in message and message.count("test_capacity.py:") == 4  # the instruction and each tensor
 
 
+@pytest.mark.parametrize(("count", "more"), [(8, ""), (9, ", and 1 more"), (10, ", and 2 more")])
+def test_at_most_eight_tensors_are_named(count, more):
+    with pytest.raises(NkiValidationError, match=f"alive are {count} tensors: ") as caught:
+        simulator.run(tiles_together, X, count, 31, target="trn2")
+    named = str(caught.value).partition("tensors: ")[2]
+    assert named.count("31744 bytes") == 8 and (more in named if more else "more" not in named)
+
+
 def test_dead_tensors_take_no_room():
     run = simulator.run(tiles_in_turn, X, 5, 150, target="trn2")
     (sbuf,) = [use for use in simulator.memory_use(run.trace) if use.buffer == "sbuf"]

@@ -8,8 +8,11 @@ from kernel_parts import in_hbm, in_sbuf
 
 from triptych import simulator
 from triptych.simulator import KernelError, NkiValidationError
+from triptych.simulator.analysis.edges import edges_of, keep
 from triptych.simulator.analysis.hazards import hazards
+from triptych.simulator.chips import chip_of
 from triptych.simulator.launch.import_hook import simulated_nki
+from triptych.simulator.trace import Event, Trace
 
 with simulated_nki():
     import nki
@@ -40,6 +43,12 @@ def test_an_edge_has_one_producer_or_several(schedule):
     run = simulator.run(kernel.with_schedule(schedule), X)
     assert waits(run) == {"raised": ["inverse"]} and not waits(simulator.run(kernel, X))
     np.testing.assert_array_equal(run.outputs, np.float32(1) / X + (X + 1))
+
+
+def test_a_kernel_without_names_is_told_so():
+    event = Event("memset", "vector", (), (), ("k.py", 1), 0, None, {})
+    with pytest.raises(KernelError, match="no instruction is called 'b'; names of this kernel: none"):
+        keep(edges_of([("a", "b")]), Trace(chip_of("trn2"), "trn2", [event]))
 
 
 def test_the_edges_of_a_schedule_have_kinds():
@@ -93,6 +102,7 @@ def test_a_consumer_before_its_producer_moves_behind_it():
         (["raised"], "an edge is .consumer, producer. .*; got 'raised'"),
         ([("raised", 1)], "an edge is .consumer, producer. .*; got .'raised', 1."),
         ([("raised", ["inverse", None])], "an edge is"),
+        ([(None, "inverse")], "an edge is .consumer, producer. .*; got .None, 'inverse'."),
     ],
 )
 def test_limits(schedule, message):

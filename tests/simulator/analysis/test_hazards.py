@@ -146,6 +146,17 @@ def test_a_core_hides_nothing_of_another_that_it_has_not_met():
     assert found == [{}, {}, {0: "overwrite", 1: "order"}]
 
 
+def test_a_write_hides_only_what_its_core_waits_for():
+    """Cores 0 and 1 write in no order, core 0 again, and after they met core 1: what core 0 wrote first is implied."""
+    shared, _ = region((slice(0, 6), slice(0, 5), slice(0, 8)), "shared_hbm")
+    events = [
+        Event("dma_copy", "dma", (), (shared,), ("k.py", 1), core, None, {"epoch": epoch})
+        for core, epoch in ((0, 0), (1, 0), (0, 0), (1, 1))
+    ]
+    found = [dict(edges) for edges in hazards(Trace(chip_of("trn2"), "trn2", events))]
+    assert found == [{}, {}, {0: "order"}, {1: "order", 2: "order"}]
+
+
 def test_in_place_waits_for_the_last_write_alone():
     edges = edges_of(lambda a, b: nisa.tensor_scalar(a, a, nl.add, 1.0, name="in place"))
     assert edges["in place"] == {"fill a": "data"}

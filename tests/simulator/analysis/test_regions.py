@@ -10,11 +10,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from triptych.simulator import INSTRUCTIONS, NkiValidationError
-from triptych.simulator.analysis.regions import _relation
+from triptych.simulator.analysis.regions import Rules, _relation, check_overlaps
 from triptych.simulator.dtypes import dtype_of
 from triptych.simulator.enums import engine
 from triptych.simulator.launch.import_hook import simulated_nki
-from triptych.simulator.trace import Allocation, IndirectRegion, Region
+from triptych.simulator.trace import Allocation, Event, IndirectRegion, Region
 
 with simulated_nki():
     import nki.isa as nisa
@@ -46,6 +46,20 @@ def issue(c, call, tiles):
     if call.before:
         call.before(c)
     return call.issue(**tiles)
+
+
+@pytest.mark.parametrize(("order", "allowed"), [("stream", True), ("late", True), ("mixed", False)])
+@pytest.mark.parametrize("same", [True, False])
+def test_a_result_lies_where_an_operand_does_unless_elements_are_read_in_another_order(order, allowed, same):
+    allocation = Allocation(0, "t", "sbuf", (8, 16), dtype_of("float32"), ("k.py", 1))
+    read = Region(allocation, 0, (8, 16), (16, 1), dtype_of("float32"))
+    written = read if same else Region(*read)
+    event = Event("op", "vector", (read,), (written,), ("k.py", 1), 0, None, {})
+    if allowed:
+        check_overlaps(event, Rules(True, False, order))
+    else:
+        with pytest.raises(NkiValidationError, match="is read at other elements or in another order"):
+            check_overlaps(event, Rules(True, False, order))
 
 
 SCALES = ("dst_scale", "stationary_scale", "moving_scale")  # which have rules of their own (test_mx)

@@ -9,13 +9,9 @@ import pytest
 
 from triptych.harness.upkeep.pages import nki_names
 from triptych.simulator import INSTRUCTIONS, NkiValidationError
-from triptych.simulator.analysis import costs
 from triptych.simulator.api.newer import SINCE as SINCE_VERSION
-from triptych.simulator.chips import chip_of
-from triptych.simulator.dtypes import TABLE
 from triptych.simulator.enums import engine
 from triptych.simulator.launch.import_hook import simulated_nki
-from triptych.simulator.trace import Allocation, Event, Region
 
 with simulated_nki():
     import nki.isa as nisa
@@ -243,29 +239,6 @@ def _matmul_mx(c, k, m, n):
     nisa.nc_matmul_mx(
         c.empty((m, n), buffer="psum"), left, right, _z(c, k, m, dtype="uint8"), _z(c, k, n, dtype="uint8")
     )
-
-
-@pytest.mark.parametrize(
-    ("op", "ranks", "size", "joint", "expected"),
-    [
-        # trn2: 1280 GB/s of a device, 160 of each of its eight cores; two hops over the mesh, twice for all_reduce
-        ("all_gather", 4, 4096, False, 2 * 1500 + 3072 / 160),
-        ("all_gather", 4, 4096, True, 2 * 1500 + 3072 / 320),
-        ("all_reduce", 4, 4096, True, 4 * 1500 + 3072 / 320),
-        ("all_reduce", 8, 2_000_000, False, 2 * (3 + 1) * 1500 + 1_500_000 / 160),  # doubling and halving
-        ("all_gather", 8, 60_000_000, False, 4 * 1500 + 45_000_000 / 160),  # around a ring of every other
-        ("all_gather", 1, 4096, False, 4096 / 368),
-    ],
-)
-def test_the_cost_of_a_collective_by_hand(op, ranks, size, joint, expected):
-    """Hops of 1.5 us, and what a rank sends over its share of the links; two cores that act as one have two shares."""
-    whole = Allocation(0, "t", "shared_hbm", (size,), TABLE["uint8"], ("k.py", 1))
-    region = Region(whole, 0, (size,), (1,), TABLE["uint8"])
-    moved = size * 3 // 4
-    event = Event(
-        op, "dma", (region,), (region,), ("k.py", 1), 0, None, {"ranks": range(ranks), "joint": joint, "moved": moved}
-    )
-    assert costs.collective(event, chip_of("trn2")) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(("target", "call", "expected"), COSTS)

@@ -7,11 +7,12 @@ from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
+import pytest
 from triptych.nki import isa as nisa
 from triptych.nki import language as nl
 
 from triptych import simulator
-from triptych.simulator.timing.picture import COLUMNS, LEVELS, boxes, busy, table
+from triptych.simulator.timing.picture import BOTTOM, COLUMNS, GAP, LEFT, LEVELS, ROW, TOP, axis, boxes, busy, table
 from triptych.simulator.timing.timeline import Span
 
 
@@ -49,6 +50,56 @@ def test_a_transfer_is_as_dark_as_its_share_of_the_rings() -> None:
 
 def test_equal_columns_are_one_box() -> None:
     assert len(list(boxes([0, 4, 4, 4, 0, 2], 0, "#000"))) == 2
+
+
+def test_a_box_lies_where_it_is_busy() -> None:
+    first, last = boxes([0, 4, 4, 1], 50, "#123")
+    for text, x, width, opacity in ((first, 1, 2, "1"), (last, 3, 1, "0.25")):
+        box = ElementTree.fromstring(text)
+        assert box.attrib == {
+            "x": str(LEFT + x),
+            "y": "50",
+            "width": str(width),
+            "height": str(ROW),
+            "fill": "#123",
+            "fill-opacity": opacity,
+        }
+    assert not list(boxes([0, 0], 50, "#123"))
+
+
+def test_tracks_are_rows_from_the_tensor_engine_down_to_dma() -> None:
+    x = np.ones((128, 64), np.float32)
+    root = ElementTree.fromstring(simulator.on("trn2").predict(kernel, x, repeats=3).svg())
+    rects = [node.attrib for node in root.iter() if node.tag.endswith("rect")]
+    whole = [int(rect["y"]) for rect in rects if rect["width"] == str(COLUMNS) and rect["x"] == str(LEFT)]
+    assert whole == [TOP, TOP + ROW + GAP]
+    names = [node for node in root.iter() if node.attrib.get("text-anchor") == "end"]
+    assert [node.text for node in names] == ["vector", "dma"]
+    assert all(LEFT > float(node.attrib["x"]) > 0 for node in names)
+    assert [float(node.attrib["y"]) for node in names] == [y + 15 for y in whole]
+    assert {int(rect["y"]) for rect in rects[1:]} == set(whole)  # and the ground
+    assert root.attrib["viewBox"] == f"0 0 {LEFT + COLUMNS + 16} {TOP + 2 * (ROW + GAP) + BOTTOM}"
+
+
+@pytest.mark.parametrize(
+    ("total_us", "times"),
+    [
+        (22, ["0 µs", "5", "10", "15", "20"]),
+        (32, ["0 µs", "5", "10", "15", "20", "25", "30"]),
+        (8, ["0 µs", "1", "2", "3", "4", "5", "6", "7", "8"]),
+        (4, ["0 µs", "1", "2", "3", "4"]),
+        (399, ["0 µs", "50", "100", "150", "200", "250", "300", "350"]),
+        (1700, ["0 µs", "500", "1000", "1500"]),
+    ],
+)
+def test_the_axis_has_round_times(total_us: float, times: list[str]) -> None:
+    found = [ElementTree.fromstring(text) for text in axis(total_us * 1e3, 100)]
+    ticks, texts = found[::2], found[1::2]
+    assert [text.text for text in texts] == times
+    for tick, text in zip(ticks, texts, strict=True):
+        x = LEFT + COLUMNS * float(str(text.text).split()[0]) / total_us
+        assert text.attrib["x"] == f"{x:.1f}" and text.attrib["y"] == "114"
+        assert tick.attrib["d"] == f"M{x:.1f} 96v5"
 
 
 def test_a_long_kernel_is_no_larger_than_its_columns() -> None:

@@ -51,6 +51,20 @@ def test_a_tile_of_a_matmul_by_hand():
     assert p.compute_us == pytest.approx(p.flops / 78.64e6) and p.memory_us == pytest.approx(p.hbm_bytes / 716e3)
     assert p.bound == "memory" and p.roofline_us == p.memory_us
     assert p.busy["vector"] == pytest.approx((256 + 50) / 0.96e3 / p.total_us)
+    # The first load delays the second by its issue; each step lasts until the next on the path could go on.
+    path = sorted([0.603, loaded - 0.603, multiplied, copied, stored], reverse=True)
+    assert [step.us for step in p.critical] == pytest.approx(path) and {step.count for step in p.critical} == {1}
+
+
+def test_a_transfer_that_waits_for_the_rings_is_on_the_path_from_where_it_moves():
+    def kernel(x):
+        nisa.dma_copy(nl.ndarray((128, 4096), "bfloat16"), x)
+        nisa.dma_copy(nl.ndarray((128, 4096), "bfloat16"), x)
+        return x
+
+    moved = 8 * (4.7 + 8192 / 23) / 1e3
+    p = predict(kernel, np.ones((128, 4096), ml_dtypes.bfloat16))
+    assert [step.us for step in p.critical] == pytest.approx([0.740 + moved, moved + 0.300])
 
 
 def test_float32_has_a_quarter_of_the_peak():
@@ -147,6 +161,8 @@ def test_advice_says_what_the_numbers_show():
 
     (issue,) = predict(by_two, np.ones((128, 2048), ml_dtypes.bfloat16)).advice
     assert "100 transfers are issued 600 ns apart" in issue
+    (issue,) = rows(100, 406).advice  # 101.5 KiB each
+    assert "603 ns apart and move 102 KiB each" in issue
     assert predict(product, *operands(np.float32)).advice == []
 
     def columns(x):  # descriptors of two bytes
@@ -155,7 +171,25 @@ def test_advice_says_what_the_numbers_show():
         return x
 
     (short,) = predict(columns, np.ones((128, 2048), ml_dtypes.bfloat16)).advice
-    assert "rows of 2 bytes" in short and "2048 bytes or more a row" in short
+    slower = (4.7 + 2 / 23) / (2 / 23)  # a descriptor of two bytes, beside its bytes
+    assert f"rows of 2 bytes on average in 4 transfers, which take {slower:.1f} times as long" in short
+    assert "2048 bytes or more a row" in short
+
+
+@pytest.mark.parametrize(("n", "said"), [(256, True), (480, True), (640, False)])
+def test_short_rows_are_named_where_they_take_a_fifth_longer(n, said):
+    """Rows of n bytes beside some of 2048: 4.7 ns a descriptor are 1.2 times as long as n / 23 up to 540 bytes."""
+
+    def kernel(x):
+        for _ in range(60):
+            nisa.dma_copy(nl.ndarray((128, 8, n // 2), "bfloat16"), x[:, :, 0 : n // 2], dge_mode=nisa.dge_mode.none)
+        for _ in range(4):
+            nisa.dma_copy(nl.ndarray((128, 1024), "bfloat16"), x.reshape((128, 8192))[:, 0:1024])
+        return x
+
+    advice = predict(kernel, np.ones((128, 8, 1024), ml_dtypes.bfloat16)).advice
+    expected = f"rows of {n} bytes on average in 60 transfers, which take {1 + 4.7 * 23 / n:.1f} times as long"
+    assert (len(advice), any(expected in text for text in advice)) == (said, said)
 
 
 @pytest.mark.parametrize("beside", [0, 30])

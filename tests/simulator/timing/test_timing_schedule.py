@@ -11,7 +11,7 @@ from triptych import simulator
 from triptych.simulator import KernelError, Options
 from triptych.simulator.chips import chip_of
 from triptych.simulator.launch.import_hook import simulated_nki
-from triptych.simulator.timing import predict_trace, schedule
+from triptych.simulator.timing import predict_trace, schedule, scheduler
 
 with simulated_nki():
     import nki.isa as nisa
@@ -301,6 +301,19 @@ def test_program_order_keeps_a_queue_as_it_is_written():
     assert spans["does not"].start_ns < spans["needs exp"].start_ns
     spans, _ = timeline(program, order="program")
     assert spans["does not"].start_ns == pytest.approx(spans["needs exp"].free_ns)
+
+
+@pytest.mark.parametrize(("waits", "tried"), [(False, False), (True, True)])
+def test_the_programs_order_is_tried_where_no_track_is_always_busy(waits, tried, monkeypatch):
+    def busy():
+        tiles = [filled(str(i)) for i in range(20)]
+        nisa.activation(tile(), nl.copy, tiles[0])  # beside it
+
+    trace = traced_program((lambda: chain(20)) if waits else busy)
+    asked, as_written = [], scheduler._as_written
+    monkeypatch.setattr(scheduler, "_as_written", lambda *given: asked.append(1) or as_written(*given))
+    schedule(trace)
+    assert bool(asked) == tried
 
 
 def test_an_order_that_does_not_exist():

@@ -1,0 +1,131 @@
+"""What races, element by element, against a model in plain Python; and which pair of accesses is shown."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from triptych.simulator.analysis.races import check_races, races
+from triptych.simulator.chips import chip_of
+from triptych.simulator.dtypes import TABLE
+from triptych.simulator.errors import NkiValidationError
+from triptych.simulator.trace import Allocation, Event, Region, Trace
+
+TRN2 = chip_of("trn2")
+SHAPE = (3, 4)
+TENSORS = [Allocation(i, name, "shared_hbm", SHAPE, TABLE["float32"], ("k.py", 1)) for i, name in enumerate("ab")]
+OWN = Allocation(9, "own", "sbuf", SHAPE, TABLE["float32"], ("k.py", 1))
+INDEX = np.arange(12).reshape(SHAPE)
+
+
+def region(rows, columns, allocation=TENSORS[0]):
+    view = INDEX[rows[0] : rows[1], columns[0] : columns[1]]
+    return Region(allocation, int(view[0, 0]), view.shape, (4, 1), TABLE["float32"])
+
+
+def touches(region):
+    offsets = region.offset + 4 * np.arange(region.shape[0])[:, None] + np.arange(region.shape[1])
+    return {(region.allocation.id, at) for at in offsets.ravel().tolist()}
+
+
+def access(core, write, where, value=0, epoch=0, line=1, op="dma_copy"):
+    """A transfer between shared HBM and the core's own SBUF."""
+    reads, writes = ((region((0, 1), (0, 1), OWN),), (where,)) if write else ((where,), (region((0, 1), (0, 1), OWN),))
+    return Event(op, "dma", reads, writes, ("k.py", line), core, None, {"epoch": epoch, "written": (value,)})
+
+
+@st.composite
+def programs(draw):
+    """Accesses of two cores in their order: few places and values, so that many are the same on both."""
+    spans = st.sampled_from([(0, 1), (0, 2), (1, 3), (0, 3)])
+    step = st.tuples(
+        st.integers(0, 1), st.booleans(), spans, spans, st.integers(0, 1), st.integers(0, 1), st.integers(0, 1)
+    )
+    steps = draw(st.lists(step, min_size=2, max_size=7))
+    both = draw(st.lists(step, max_size=3))  # by one core and then by the other
+    steps += [(core, *rest) for core in (0, 1) for _, *rest in both]
+    return [
+        access(core, write, region(rows, columns, TENSORS[tensor]), value, epoch, line)
+        for line, (core, write, rows, columns, value, epoch, tensor) in enumerate(steps, 1)
+    ]
+
+
+def identity(event):
+    """What makes a write the same on both cores: where and what; None of a read."""
+    (written,) = event.writes
+    return None if written.allocation is OWN else (written, event.attributes["written"], event.attributes["epoch"])
+
+
+def shared(event):
+    return next(r for r in (*event.reads, *event.writes) if r.allocation is not OWN)
+
+
+def racing(events):
+    """The (epoch, element) of which the result depends on who comes first."""
+    found = set()
+    for epoch in (0, 1):
+        for place in {place for event in events for place in touches(shared(event))}:
+            writes, early, late = ([], []), [False, False], [False, False]
+            for event in events:
+                if event.attributes["epoch"] != epoch or place not in touches(shared(event)):
+                    continue
+                mine = writes[event.core]
+                if identity(event) is None:
+                    (late if mine else early)[event.core] = True
+                elif not mine or mine[-1] != identity(event):
+                    mine.append(identity(event))
+            a, b = writes
+            unlike = bool(a and b) and (a != b or (len(a) > 1 and any(late)))
+            if unlike or (a and early[1]) or (b and early[0]):
+                found.add((epoch, place))
+    return found
+
+
+def harmless(first, second, events):
+    """Whether a pair is two reads, one write by both, or a read by a core after it has written the same itself."""
+    a, b = identity(first), identity(second)
+    if a == b:
+        return True
+    if a is not None and b is not None:
+        return False
+    reader, write = (first, b) if a is None else (second, a)
+    return any(identity(e) == write for e in events[: events.index(reader)] if e.core == reader.core)
+
+
+@settings(max_examples=150)
+@given(programs())
+def test_what_races_and_the_pair_that_is_shown(events):
+    expected = racing(events)
+    found = list(races(Trace(TRN2, "trn2", events)))
+    assert {(e.attributes["epoch"], r.allocation.id) for e, _, r in found} == {(at, place[0]) for at, place in expected}
+    for first, second, at in found:
+        assert (first.core, second.core) == (0, 1) and at == shared(second)
+        assert first.attributes["epoch"] == second.attributes["epoch"]
+        common = touches(shared(first)) & touches(at)
+        assert common & {place for epoch, place in expected if epoch == first.attributes["epoch"]}
+        assert not harmless(first, second, events)
+
+
+WHOLE = region((0, 3), (0, 4))
+
+
+@pytest.mark.parametrize("op", ["core_barrier", "all_reduce"])
+def test_what_both_cores_carry_out_together_is_no_race(op):
+    events = [access(core, True, WHOLE, value=core, op=op) for core in (0, 1)]
+    for event in events:
+        event.attributes["joint"] = op == "all_reduce"
+    assert not list(races(Trace(TRN2, "trn2", events)))
+
+
+def test_a_copy_onto_itself_is_a_read_and_another_instruction_is_not():
+    for op, found in (("dma_copy", 0), ("tensor_copy", 1)):
+        waits = Event(op, "dma", (WHOLE,), (WHOLE,), ("k.py", 1), 0, None, {"written": (5,)})
+        events = [waits, access(1, False, WHOLE)]
+        assert len(list(races(Trace(TRN2, "trn2", events)))) == found
+
+
+def test_the_error_names_both():
+    events = [access(0, True, WHOLE, 1, line=7), access(1, False, region((2, 3), (3, 4)), line=9)]
+    with pytest.raises(NkiValidationError, match=r"race on 'a' \(3, 4\): dma_copy at k.py:7 and dma_copy at k.py:9"):
+        check_races(Trace(TRN2, "trn2", events))
+    check_races(Trace(TRN2, "trn2", events[:1]))

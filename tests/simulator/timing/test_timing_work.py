@@ -1,0 +1,209 @@
+"""What single events ask of the chip, by hand: queue, port, cells, other engines; and what they compute."""
+
+import dataclasses
+
+import pytest
+
+from triptych.simulator.chips import chip_of
+from triptych.simulator.dtypes import TABLE
+from triptych.simulator.timing import schedule
+from triptych.simulator.timing.flops import flops_of, is_float32_matmul, speed_of
+from triptych.simulator.timing.queues import issue_ns, issuer_of, queue_of
+from triptych.simulator.timing.work import CELLS, PSUM_PORT, SBUF_PORT, loads_of, works
+from triptych.simulator.trace import Allocation, Event, Region, Trace
+
+TRN1, TRN2 = chip_of("trn1"), chip_of("trn2")
+
+
+def tile(n=512, dtype="float32", buffer="sbuf", p=128, number=0):
+    return Region(Allocation(number, "t", buffer, (p, n), TABLE[dtype], ("k.py", 1)), 0, (p, n), (n, 1), TABLE[dtype])
+
+
+F, B, IN_PSUM, OUTSIDE = tile(), tile(dtype="bfloat16"), tile(buffer="psum"), tile(buffer="private_hbm")
+
+
+def event(instruction, engine, reads, writes, core=0, **attributes):
+    return Event(instruction, engine, tuple(reads), tuple(writes), ("k.py", 1), core, None, attributes)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "chip", "queue"),
+    [
+        ({"pipe": None}, TRN2, "cores"),
+        ({"ranks": [0, 1]}, TRN2, "cores"),
+        ({}, TRN1, "static"),
+        ({}, TRN2, "gpsimd"),
+        ({"gathered": True}, TRN1, "gpsimd"),
+        ({"scattered": True}, TRN1, "gpsimd"),
+        ({"dge": "none"}, TRN2, "static"),
+        ({"dge": "swdge", "trigger": "scalar"}, TRN2, "gpsimd"),
+        ({"dge": "hwdge"}, TRN2, "sync"),
+        ({"dge": "hwdge", "trigger": "scalar"}, TRN2, "scalar"),
+    ],
+)
+def test_who_issues_a_transfer(attributes, chip, queue):
+    assert queue_of(event("dma_copy", "dma", [OUTSIDE], [F], **attributes), chip) == queue
+    assert queue_of(event("dma_copy", "dma", [], [F], **attributes), chip) == queue
+    behind = queue_of(event("dma_copy", "dma", [F], [OUTSIDE], **attributes), chip)
+    assert behind == queue + ("" if queue == "cores" else ", from SBUF") and issuer_of(behind) == queue
+    expected = {"static": 184, "gpsimd": 603}.get(queue, 600)
+    assert issue_ns(queue, chip) == issue_ns(behind, chip) == expected
+
+
+@pytest.mark.parametrize(
+    ("chip", "op", "engine", "reads", "writes", "port"),
+    [
+        (TRN1, "tensor_copy", "vector", [F], [F], SBUF_PORT),
+        (TRN1, "tensor_copy", "vector", [IN_PSUM], [F], PSUM_PORT),
+        (TRN1, "tensor_copy", "scalar", [F], [IN_PSUM], PSUM_PORT),
+        (TRN1, "tensor_copy", "scalar", [F], [F], None),
+        (TRN1, "iota", "gpsimd", [], [F], SBUF_PORT),
+        (TRN2, "iota", "gpsimd", [], [F], SBUF_PORT),
+        (TRN2, "tensor_copy", "scalar", [B], [B], None),
+        (TRN2, "tensor_copy", "vector", [B], [B], SBUF_PORT),
+        (TRN2, "tensor_copy", "vector", [tile(64, "bfloat16")], [tile(64, "bfloat16")], None),
+        (TRN2, "tensor_copy", "vector", [F], [F], None),
+        (TRN2, "tensor_reduce", "vector", [B], [tile(1, "bfloat16")], None),  # faster, and not by that mode
+        (TRN2, "tensor_reduce", "vector", [F], [tile(1)], None),
+    ],
+)
+def test_who_shares_a_port(chip, op, engine, reads, writes, port):
+    attributes = {"op": "add"} if op == "tensor_reduce" else {}
+    (work,) = works(Trace(chip, "", [event(op, engine, reads, writes, **attributes)]))
+    assert work.port == port
+
+
+@pytest.mark.parametrize(
+    ("chip", "read", "written", "engines"),
+    [
+        (TRN2, F, F, ["scalar", "gpsimd"]),
+        (TRN2, IN_PSUM, F, ["scalar"]),
+        (TRN2, F, IN_PSUM, ["scalar"]),
+        (TRN2, F, tile(dtype="int32"), ["gpsimd"]),
+        (TRN2, tile(dtype="uint32"), F, ["gpsimd"]),
+        (TRN2, F, tile(dtype="int8"), ["scalar", "gpsimd"]),
+        (TRN1, F, F, ["gpsimd"]),
+        (TRN1, IN_PSUM, F, []),
+    ],
+)
+def test_who_else_can_take_a_copy(chip, read, written, engines):
+    (work,) = works(Trace(chip, "", [event("tensor_copy", "vector", [read], [written], open=True)]))
+    assert [other.track for other in work.elsewhere] == engines
+    (work,) = works(Trace(chip, "", [event("tensor_copy", "vector", [read], [written])]))
+    assert work.elsewhere == ()
+
+
+def test_what_is_left_open_stays_with_the_busiest_engine_of_its_own_core():
+    copy, more = event("tensor_copy", "vector", [F], [F], open=True), tile(4096)
+    for core, stays in ((0, True), (1, False)):
+        busy = [event("activation", "scalar", [more], [more], core=core, op="copy") for _ in range(3)]
+        found = works(Trace(TRN2, "", [copy, *busy]))
+        assert (found[0].elsewhere == ()) == stays
+
+
+@pytest.mark.parametrize(
+    ("place", "cells"),
+    [
+        ((0, 0, 128, 128), range(16)),
+        ((0, 0, 32, 32), [0]),
+        ((32, 0, 32, 64), [4, 5]),
+        ((64, 96, 64, 32), [11, 15]),
+        ((0, 32, 128, 32), [1, 5, 9, 13]),
+    ],
+)
+def test_the_cells_that_a_matmul_takes(place, cells):
+    product = event("nc_matmul", "tensor", [B, B], [IN_PSUM], rows=1, tile=place)
+    whole = event("nc_matmul", "tensor", [B, B], [IN_PSUM], rows=1)
+    copy = event("tensor_copy", "vector", [B], [B])
+    first, second, other = works(Trace(TRN2, "", [product, whole, copy]))
+    assert [cell for cell in range(CELLS) if first.cells >> cell & 1] == list(cells)
+    assert second.cells == (1 << CELLS) - 1 and other.cells == 0
+    assert works(Trace(TRN2, "", [whole]))[0].cells == 0  # where none is tiled
+
+
+@pytest.mark.parametrize(
+    ("op", "reads", "writes", "rings"),
+    [
+        ("dma_copy", [tile(p=8, buffer="private_hbm")], [tile(p=8)], range(1)),
+        ("dma_copy", [tile(p=8)], [tile(p=8, buffer="private_hbm")], range(1)),
+        ("dma_copy", [], [tile(p=8)], range(16)),
+        ("dma_copy", [tile(p=8)], [], range(16)),
+        ("dma_transpose", [tile(8, p=16, buffer="private_hbm")], [tile(16, p=8)], range(16)),
+    ],
+)
+def test_the_rings_of_a_transfer(op, reads, writes, rings):
+    assert works(Trace(TRN2, "", [event(op, "dma", reads, writes)]))[0].rings == rings
+
+
+def test_each_core_loads_each_table_once():
+    steps = [(0, "exp"), (0, "exp"), (0, "copy"), (1, "exp"), (0, "exp")]
+    events = [event("activation", "scalar", [F], [F], core=core, op=name) for core, name in steps]
+    once = (512 + 50) / 1.2
+    assert [w.busy for w in works(Trace(TRN2, "", events))] == pytest.approx(
+        [once + 1300, once, once + 1300, once + 1300, once]
+    )
+
+
+def test_loads_are_the_time_of_each_track_and_the_mean_of_the_rings():
+    few = tile(p=8)
+    events = [
+        event("tensor_copy", "scalar", [F], [F]),
+        event("tensor_copy", "scalar", [F], [F]),
+        event("tensor_copy", "vector", [F], [F], core=1),
+        event("dma_copy", "dma", [tile(p=8, buffer="private_hbm")], [few]),  # eight descriptors of one ring
+        event("dma_copy", "dma", [OUTSIDE], [F]),  # and eight of each
+    ]
+    trace = Trace(TRN2, "", events)
+    rate = 23 * 2 * 358 / 736  # a ring's bytes a nanosecond where two cores share 716 GB/s
+    row = 4.7 + 2048 / rate
+    found = loads_of(trace, works(trace))
+    assert set(found) == {(0, "scalar"), (1, "vector"), (0, "dma")}
+    assert found[0, "scalar"] == pytest.approx(2 * (512 + 50) / 1.2)
+    assert found[1, "vector"] == pytest.approx((512 + 50) / 0.96)
+    assert found[0, "dma"] == pytest.approx(8 * row / 16 + 8 * row)
+
+
+@pytest.mark.parametrize(
+    ("op", "left", "right", "attributes", "flops", "speed"),
+    [
+        ("nc_matmul", tile(64, "bfloat16"), tile(512, "bfloat16"), {"rows": 1}, 2 * 128 * 64 * 512, 1),
+        ("nc_matmul", tile(64), tile(512), {"rows": 1}, 2 * 128 * 64 * 512, 0.25),
+        ("nc_matmul", tile(64, p=32), tile(512, p=32), {"rows": 1}, 2 * 32 * 64 * 512, 0.25),
+        ("nc_matmul", tile(64, "bfloat16"), tile(512, "bfloat16"), {"rows": 1, "transpose": True}, 0, 1),
+        ("nc_matmul", tile(64, "float8_e4m3"), tile(512, "float8_e4m3"), {"rows": 2}, 2 * 256 * 32 * 256, 2),
+        (
+            "nc_matmul_mx", tile(64, "float8_e4m3fn_x4"), tile(512, "float8_e4m3fn_x4"), {"rows": 1},
+            2 * 4 * 128 * 64 * 512, 4,
+        ),
+        ("tensor_tensor", tile(512, "bfloat16"), tile(512, "bfloat16"), {}, 0, 1),
+        ("tensor_tensor", F, F, {}, 0, 1),
+    ],
+)  # fmt: skip
+def test_what_a_matmul_computes(op, left, right, attributes, flops, speed):
+    found = event(op, "tensor", [left, right], [IN_PSUM], **attributes)
+    assert flops_of(found) == flops and speed_of(found, TRN2) == speed
+    assert is_float32_matmul(found) == (speed < 1)
+
+
+@pytest.mark.parametrize("n", [1, 500, 1100, 1150, 3000])
+def test_the_clock_is_halved_after_half_a_window_of_idleness(n):
+    """The Tensor Engine, in full use before, waits for a copy of n elements; its window is 3 us."""
+    product, copied = (
+        Region(
+            Allocation(i, "t", buffer, (128, n), TABLE["float32"], ("k.py", 1)), 0, (128, n), (n, 1), TABLE["float32"]
+        )
+        for i, buffer in ((1, "psum"), (2, "sbuf"))
+    )
+    events = [event("nc_matmul", "tensor", [B, B], [product], rows=1) for _ in range(80)]
+    events.append(event("tensor_copy", "vector", [product], [copied]))
+    events.append(event("nc_matmul", "tensor", [B, B, copied], [IN_PSUM], rows=1))
+    *_, before, last = [s for s in schedule(Trace(TRN2, "", events)).spans if s.track == "tensor"]
+    once, gap = (512 + 7) / 2.4, 170 + (max(n, 64) + 50) / 0.96 + 108
+    assert before.busy_ns == pytest.approx(once) and last.start_ns - before.free_ns == pytest.approx(gap)
+    assert last.busy_ns == pytest.approx(once if gap < 1500 else 2 * once)
+
+
+def test_a_chip_without_a_window_is_never_slow():
+    cold = dataclasses.replace(TRN2, warm_up_ns=TRN1.warm_up_ns)
+    trace = Trace(cold, "trn2", [event("nc_matmul", "tensor", [B, B], [IN_PSUM], rows=1)])
+    assert schedule(trace).spans[0].busy_ns == pytest.approx((512 + 7) / 2.4)
