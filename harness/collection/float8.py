@@ -23,12 +23,18 @@ QUANTIZE_SMOKE = [{"M": 64, "N": 96}, {"M": 200, "N": 300}]
 
 
 def float8_inputs(case: Case, rng: np.random.Generator) -> Arrays:
-    """What quantisation gives of two operands, the left one in the case's regime: float8 numbers and their scales."""
+    """What quantisation gives of two operands, the left one in the case's regime: float8 numbers and their scales.
+
+    `subnormal` are the left one's float8 numbers, under the scales of ordinary rows.
+    """
     m, k, n = (case.axes[axis] for axis in "MKN")
-    left = in_regime(normal(rng, m, k), case.regime, "bfloat16").astype(np.float64)
+    regime = "normal" if case.regime == "subnormal" else case.regime
+    left = in_regime(normal(rng, m, k), regime, "bfloat16").astype(np.float64)
     finite = np.where(np.isfinite(left), left, 0)
     (lhs, lhs_scale), (rhs, rhs_scale) = quantize_fp8(finite), quantize_fp8(normal(rng, n, k))
     lhs[~np.isfinite(left)] = left[~np.isfinite(left)]
+    if case.regime == "subnormal":
+        lhs = np.clip(np.rint(2 * left), -7, 7) * 2.0**-9  # below 2^-6 float8_e4m3 has but multiples of this
     return {
         "lhsT": np.ascontiguousarray(lhs.astype(float8_e4m3).T),
         "rhs": np.ascontiguousarray(rhs.astype(float8_e4m3).T),

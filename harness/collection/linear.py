@@ -187,11 +187,16 @@ def transposed_inputs(case: Case, rng: np.random.Generator) -> dict[str, Any]:
 
 
 def gate_inputs(case: Case, rng: np.random.Generator) -> Arrays:
-    """g in the case's regime, and ordinary where it is not finite, which only u is then; u and dh ordinary."""
+    """g in the case's regime, and ordinary where it is not finite, which only u is then; u and dh ordinary.
+
+    `negative` gates are near -10, where 1 - 1 / (1 + exp(g)) has lost its digits; near -20000 all results are zero.
+    """
     m, f = case.axes["M"], case.axes["F"]
     g, u, dh = activations(case, rng, m, f), normal(rng, m, f), normal(rng, m, f)
     if case.regime == "nonfinite":
         g, u = normal(rng, m, f), g
+    elif case.regime == "negative":
+        g = normal(rng, m, f) - np.float32(10)
     return round_inputs({"g": g, "u": u, "dh": dh}, case.dtype)
 
 

@@ -23,13 +23,15 @@ from triptych.reference.attention import attention as reference
 
 KERNELS = Path(__file__).parents[3] / "kernels"
 
+NEGATIVE = -12288.0  # a score that every dtype holds exactly
+
 
 def inputs(case: Case, rng: np.random.Generator) -> Arrays:
     """q, k, v in the case's regime.
 
     `large` scores reach a hundred and more, where an exponential without its max overflows; in the last row thousands,
     where it does so in float64 too. `offset` moves k and v: the scores of a row then share a large constant, and the
-    output carries 100. `negative` scores are all near -12000. `one-hot` queries meet one-hot keys: the keys of the
+    output carries 100. `negative` scores are all near NEGATIVE. `one-hot` queries meet one-hot keys: the keys of the
     query's own coordinate tie, and all others weigh next to nothing. `constant-rows` repeats one key, so that all
     weights are equal. `sorted` scores ascend along the keys: the running max moves with every block. `subnormal` is v.
     `nonfinite` plants a NaN in one query, an infinity in one key and one of each kind in one value row; in causal
@@ -50,7 +52,7 @@ def inputs(case: Case, rng: np.random.Generator) -> Arrays:
         k, v = in_regime(k, "offset"), in_regime(v, "offset")
     elif regime == "negative":
         q, k = np.rint(4 * q) / 4, np.rint(4 * k) / 4  # so that sums beside a large product are exact in float32
-        q[..., d // 2], k[..., d // 2] = 128, np.rint(-96 * d**0.5)
+        q[..., d // 2], k[..., d // 2] = 128, np.rint(NEGATIVE / 128 * d**0.5)
     elif regime == "one-hot":
         q, k = one_hot(q, axis=-1) * np.float32(8 * d**0.5), one_hot(k, axis=-1)
     elif regime == "constant-rows":

@@ -49,8 +49,12 @@ def nothing(case: Case, rng: np.random.Generator) -> Options:
 
 
 def sinks(case: Case, rng: np.random.Generator) -> Options:
-    """Scores of the size that trained models give them, between those of an ordinary key and more than all keys."""
-    return {"sinks": rng.uniform(-2, 6, case.axes["H"])}
+    """Scores of the size that trained models give them, between those of an ordinary key and more than all keys.
+
+    Where all scores are `negative` the sinks lie among them: beside one near 0 no key would weigh anything.
+    """
+    drawn = rng.uniform(-2, 6, case.axes["H"])
+    return {"sinks": drawn + forward.NEGATIVE if case.regime == "negative" else drawn}
 
 
 def mask(case: Case, rng: np.random.Generator) -> Options:

@@ -31,7 +31,8 @@ def test_the_table_needs_no_kernel_language():
 @pytest.mark.parametrize("op", OPS.values(), ids=OPS)
 def test_cases_are_well_formed(op):
     assert {"smoke", "edge", "adversarial", "model", "model-long"} <= set(op.case_sets)
-    for name in op.case_sets:
+    for name, written in op.case_sets.items():
+        assert len({(case.name, case.dtype) for case in written}) == len(written), f"{name} has a case twice"
         cases = cases_of(op, [name], None, {}, 7)
         assert len({(case.name, case.dtype) for case in cases}) == len(cases) > 0
         assert all(set(case.axes) == set(op.axes) and case.seed == 7 and case.dtype in op.dtypes for case in cases)
@@ -99,7 +100,7 @@ def test_inputs_depend_on_case_seed_and_draw_alone(op):
 @pytest.mark.parametrize("op", OPS.values(), ids=OPS)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_adversarial_cases_reach_what_they_are_for(op, dtype):
-    """Finite inputs give finite results in every dtype; nonfinite ones leave enough finite to compare."""
+    """Finite inputs give finite results in every dtype, not all zero; nonfinite ones leave enough to compare."""
     if dtype not in op.dtypes:
         pytest.skip(f"{op.name} has no {dtype}")
     for case in cases_of(op, ["adversarial"], [dtype], {}, 0):
@@ -113,6 +114,7 @@ def test_adversarial_cases_reach_what_they_are_for(op, dtype):
             assert not all(part.all() for part in finite) and all(part.any() for part in finite), case.name
         else:
             assert all(part.all() for part in finite), case.name
+            assert all(out.any() for out in outputs), f"{case.name} says nothing: it is zero everywhere"
             given = [x for name, x in inputs.items() if name != "mask"]  # which hides keys by minus infinity
             assert all(np.isfinite(x.astype(np.float32)).all() for x in given), case.name
             assert dtype != "float16" or all(np.abs(out).max() < 65504 for out in outputs), case.name
