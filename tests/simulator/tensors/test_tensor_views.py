@@ -406,6 +406,17 @@ def test_ap_stays_inside(c, pattern, offset, error, words):
         nisa.memset(c.empty((8, 32)).ap(pattern, offset), 1.0)
 
 
+def test_ap_in_hbm_ends_with_its_tensor(c):
+    """There is no partition whose end would stop it before."""
+    hbm, values = counted(c, (8, 32), "private_hbm")
+    shows(hbm.ap([[1, 256]]), values.reshape(-1))
+    shows(hbm.ap([[32, 8], [1, 31]], 1), values[:, 1:])
+    shows(hbm.ap([[-1, 256]], 255), values.reshape(-1)[::-1])
+    for pattern, offset in (([[1, 257]], 0), ([[32, 8], [1, 32]], 1), ([[-1, 257]], 255), ([[1, 1]], 256)):
+        with pytest.raises(OutOfBounds, match="leaves tensor"):
+            _ = hbm.ap(pattern, offset).array
+
+
 def test_the_first_stride_of_ap_is_that_of_a_partition_unless_the_leniency_says_so(core):
     x = np.arange(8 * 32, dtype=np.float32).reshape(8, 32)
     with core("trn2") as strict, pytest.raises(NkiValidationError, match="is the partition's, 32 elements; got 16"):
