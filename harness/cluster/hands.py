@@ -84,12 +84,11 @@ class Placing:
             return first
 
 
-class RemoteHand(TaskHand):
-    """A seat in a run; what its node's hands share is in `run`, what all share in `placing`."""
+class Seated:
+    """What every hand on a seat is: fit while the seat is there, and given what is placed on it."""
 
-    def __init__(self, seat: Remote, run: TaskRun, placing: Placing) -> None:
-        super().__init__(seat, run, another=lambda: seat)  # which has all of the memory once the others rest
-        self.seat, self.placing = seat, placing
+    seat: Remote
+    placing: Placing
 
     @property
     def is_fit(self) -> bool:
@@ -100,6 +99,14 @@ class RemoteHand(TaskHand):
 
     def takes(self, number: int) -> bool:
         return self.placing.takes(self.seat, number)
+
+
+class RemoteHand(Seated, TaskHand):
+    """A seat in a run; what its node's hands share is in `run`, what all share in `placing`."""
+
+    def __init__(self, seat: Remote, run: TaskRun, placing: Placing) -> None:
+        super().__init__(seat, run, another=lambda: seat)  # which has all of the memory once the others rest
+        self.seat, self.placing = seat, placing
 
     def do(self, number: int, chain: Sequence[int]) -> Result:
         task, node = self.run.tasks[number], self.seat.about.node.node
@@ -139,21 +146,11 @@ class RemoteHand(TaskHand):
             self._let_go()
 
 
-class CallHand:
+class CallHand(Seated):
     """A seat that evaluates a function of numbers; what is lost twice is what `died` makes of the sentence on it."""
 
     def __init__(self, seat: Remote, load: Load, placing: Placing, died: Callable[[int, str], Any]) -> None:
         self.seat, self.load, self.placing, self.died = seat, load, placing, died
-
-    @property
-    def is_fit(self) -> bool:
-        return self.seat.is_there
-
-    def mend(self) -> bool:
-        return self.seat.come_back()
-
-    def takes(self, number: int) -> bool:
-        return self.placing.takes(self.seat, number)
 
     def do(self, number: int, chain: Sequence[int]) -> tuple[Any, About]:
         about = self.seat.about

@@ -27,18 +27,9 @@ if TYPE_CHECKING:
 
 def run(arguments: Namespace) -> int:
     """A table on stdout, what is wrong below it; exit code 1 if anything is."""
-    if find_spec("triton") is None:
-        raise UsageError(f"{NO_TRITON}: nothing here can compile.")
-    from triptych.harness.emulators.compilation import TARGETS
+    ops, targets = asked(arguments)
     from triptych.harness.profiling.ahead_of_time import compilations
 
-    targets = list(dict.fromkeys(arguments.targets)) or list(TARGETS)
-    for target in targets:
-        if target not in TARGETS:
-            raise unknown("target", target, TARGETS)
-    if arguments.json:
-        files.check_writable(arguments.json)
-    ops = [op for op in pick_ops(arguments.ops, load_ops(arguments.sources)).values() if op.triton is not None]
     line, found = StatusLine(sys.stderr), []
     try:
         for one in compilations(ops, selection(arguments, ops), targets):
@@ -61,6 +52,22 @@ def run(arguments: Namespace) -> int:
         print(printable(f"{one.op} {one.cases[0]} {one.dtype} on {one.target}:{kernel} {one.fault}"), file=stream)
     print(f"{len(found) - len(wrong)} of {len(found)} kernels compile and fit their GPU", file=stream)
     return ExitCode.MISMATCH if wrong else ExitCode.OK
+
+
+def asked(arguments: Namespace) -> tuple[list[Op], list[str]]:
+    """The ops that have a Triton kernel, and the GPUs to compile for; UsageError for what cannot be done."""
+    if find_spec("triton") is None:
+        raise UsageError(f"{NO_TRITON}: nothing here can compile.")
+    from triptych.harness.emulators.compilation import TARGETS
+
+    targets = list(dict.fromkeys(arguments.targets)) or list(TARGETS)
+    for target in targets:
+        if target not in TARGETS:
+            raise unknown("target", target, TARGETS)
+    if arguments.json:
+        files.check_writable(arguments.json)
+    ops = [op for op in pick_ops(arguments.ops, load_ops(arguments.sources)).values() if op.triton is not None]
+    return ops, targets
 
 
 def selection(arguments: Namespace, ops: Sequence[Op]) -> Selection:

@@ -6,16 +6,12 @@ import json
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from triptych.harness import files
-from triptych.harness.backends.triton_launcher import NO_TRITON
-from triptych.harness.collection import load_ops
-from triptych.harness.commands.gpu.compile import selection
-from triptych.harness.errors import UsageError, unknown
+from triptych.harness.commands.gpu.compile import asked, selection
+from triptych.harness.errors import UsageError
 from triptych.harness.exit_codes import ExitCode
-from triptych.harness.ops.selection import pick_ops
 from triptych.harness.profiling.subjects import sizes_once
 from triptych.harness.reports.formats import printable
 from triptych.harness.reports.profile import on_gpu as reported
@@ -39,21 +35,12 @@ SIMULATED = {
 
 def run(arguments: Namespace) -> int:
     """The text on stdout, or the document; exit code 1 if a kernel does not compile or has a fault."""
-    if find_spec("triton") is None:
-        raise UsageError(f"{NO_TRITON}: nothing here can compile.")
-    from triptych.harness.emulators.compilation import TARGETS
-    from triptych.harness.profiling.on_gpu import profiled
-
     for name, option in SIMULATED.items():
         if getattr(arguments, name):
             raise UsageError(f"{option} is of a kernel that the simulator runs; one of Triton is compiled alone.")
-    targets = list(dict.fromkeys(arguments.targets)) or list(TARGETS)
-    for target in targets:
-        if target not in TARGETS:
-            raise unknown("target", target, TARGETS)
-    if arguments.json:
-        files.check_writable(arguments.json)
-    ops = [op for op in pick_ops(arguments.ops, load_ops(arguments.sources)).values() if op.triton is not None]
+    ops, targets = asked(arguments)
+    from triptych.harness.profiling.on_gpu import profiled
+
     cases = [(op, case) for op in ops for _, case in sizes_once(op, selection(arguments, ops))]
     found: list[GpuProfile] = []
     line = StatusLine(sys.stderr)
