@@ -10,10 +10,10 @@ import sys
 import types
 import warnings
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
-from importlib.machinery import ModuleSpec
+from importlib.machinery import EXTENSION_SUFFIXES, SOURCE_SUFFIXES, ExtensionFileLoader, FileFinder, ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -175,7 +175,7 @@ def at_home(path: Path) -> Iterator[None]:
     """Imports within find what `python FILE` finds: modules beside the file, and those of the package that it is in.
 
     Python's path and its modules are afterwards as before, so that two folders may have a `utils.py` each. What a
-    folder's files have imported of it is kept for the next time.
+    folder's files have imported of it is kept for the next time. They are executed as they stand, not from bytecode.
     """
     home, top = path.parent, package_of(path)[0]
     mine = _modules_of.setdefault(str(home), {})
@@ -189,13 +189,41 @@ def at_home(path: Path) -> Iterator[None]:
     if not mine:
         importlib.invalidate_caches()
     try:
-        yield
+        with _from_source(str(top), local):
+            yield
     finally:
         mine.update({n: m for n, m in sys.modules.items() if modules_before.get(n) is not m and _lies_in(m, top)})
         for name in mine:
             sys.modules.pop(name, None)
         sys.modules.update({n: m for n, m in modules_before.items() if n not in sys.modules})
         sys.path[:] = path_before
+
+
+@contextmanager
+def _from_source(top: str, local: Set[str]) -> Iterator[None]:
+    """Imports within take the modules of folder `top` that `local` names, and all of such packages, from source."""
+    from triptych.simulator.launch.import_hook import FromSource
+
+    def is_one(folder: str) -> bool:
+        below = folder.removeprefix(f"{top}{os.sep}")
+        return folder == top or below != folder and below.partition(os.sep)[0] in local
+
+    def hook(folder: str) -> FileFinder:
+        if not is_one(folder):
+            raise ImportError  # as Python asks the next hook
+        return FileFinder(folder, (ExtensionFileLoader, EXTENSION_SUFFIXES), (FromSource, SOURCE_SUFFIXES))
+
+    def forget() -> None:
+        for folder in [folder for folder in sys.path_importer_cache if is_one(folder)]:
+            del sys.path_importer_cache[folder]
+
+    sys.path_hooks.insert(0, hook)
+    forget()
+    try:
+        yield
+    finally:
+        sys.path_hooks.remove(hook)
+        forget()
 
 
 _modules_of: dict[str, dict[str, types.ModuleType]] = {}  # by folder: what its files have imported of it
@@ -218,13 +246,13 @@ def _lies_in(module: types.ModuleType, folder: Path) -> bool:
 
 def load(path: Path) -> types.ModuleType:
     """The file as a module of its own, executed once per process; its `nki` is whichever Python finds."""
+    from triptych.simulator.launch import import_hook
+
     name = f"triptych_file_{path.stem}_{zlib.crc32(str(path).encode()):08x}"
     package = package_of(path)[1]
     name = f"{package}.{name}" if package else name
     if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, path)
-        if spec is None or spec.loader is None:
-            raise ImportError(f"{path} is not a Python file")
+        spec = import_hook.source_spec(name, path)
         with at_home(path):
             module = executed(lambda: _executed_as(name, spec))
         sys.modules[name] = module  # it is at home nowhere else

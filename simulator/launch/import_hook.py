@@ -156,16 +156,35 @@ def simulated_nki() -> Iterator[None]:
             sys.modules.update(before)
 
 
+class FromSource(importlib.machinery.SourceFileLoader):
+    """Executes a file as it stands, and keeps no bytecode of it.
+
+    Python takes a file of bytecode for that of the source if the source's size and the second of its time are as they
+    were: one that is saved, run and saved again within a second would run as it was.
+    """
+
+    def get_code(self, fullname: str) -> types.CodeType:
+        """The file, compiled."""
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
+def source_spec(name: str, path: str | os.PathLike[str]) -> importlib.machinery.ModuleSpec:
+    """Of a file as a module of that name, executed as it stands. ImportError if it is no Python file."""
+    spec = importlib.util.spec_from_file_location(name, path, loader=FromSource(name, os.fspath(path)))
+    if spec is None or not os.fspath(path).endswith(".py"):
+        raise ImportError(f"{path} is not a Python file")
+    return spec
+
+
 def load(path: str | os.PathLike[str], package: str = "") -> types.ModuleType:
     """Execute a kernel file with the simulator as its `nki`, in a fresh module that `sys.modules` does not know.
 
     package: the one that its relative imports start from.
     """
     name = f"{package and package + '.'}triptych_kernel_{os.path.splitext(os.path.basename(path))[0]}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is not a Python file")
+    spec = source_spec(name, path)
     module = importlib.util.module_from_spec(spec)
+    assert spec.loader is not None
     with simulated_nki():
         spec.loader.exec_module(module)
     return module

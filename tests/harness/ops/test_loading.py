@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import py_compile
 import sys
 from pathlib import Path
 
@@ -93,3 +95,20 @@ def test_a_folder_named_as_an_installed_package_hides_nothing(tmp_path: Path) ->
     write(tmp_path, op="import numpy as np\nFACTOR = float(np.ones(1)[0])\ndef launch(): pass\n" + OP)
     assert factor_of(loading.from_file(tmp_path / "op.py")["d"]) == 1
     assert Case is sys.modules["triptych.harness.ops.case"].Case
+
+
+def test_a_file_saved_again_within_a_second_runs_as_it_stands(tmp_path: Path) -> None:
+    package = write(tmp_path / "package", __init__="", deep="NUMBER = 2\n")
+    files = [package / "deep.py"]
+    write(
+        tmp_path,
+        op="from helper import FACTOR\ndef launch(): pass\n" + OP,
+        helper="from package.deep import NUMBER\nFACTOR = 2 * NUMBER\n",
+    )
+    files += [tmp_path / "op.py", tmp_path / "helper.py"]
+    for file in files:
+        py_compile.compile(str(file))  # what Python would take while the second and the size are the same
+        before = file.stat()
+        file.write_text(file.read_text().replace("2", "3").replace("FACTOR * x", "FACTOR + x"))
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert factor_of(loading.from_file(tmp_path / "op.py")["d"]) == 10
