@@ -74,14 +74,19 @@ class Fate:
     differs: list[str] = field(default_factory=list)  # cases in which a survivor's bits differ
 
 
-def of_kernels(file: Path) -> dict[str, Op]:
-    """The ops whose panel is in this file."""
-    return {op.name: op for op in builtin().values() if file.stem == Path(located_in(op)).stem}
+def of_file(file: Path) -> dict[str, Op]:
+    """The ops whose kernel of the panel that its folder is named after is in this file, or whose reference is.
 
+    Of the latter those that have an NKI kernel, which is what such a file's mutants judge.
+    """
+    panel = file.parent.name
 
-def located_in(op: Op) -> str:
-    assert isinstance(op.nki, str)
-    return op.nki.rpartition(":")[0]
+    def is_in(op: Op) -> bool:
+        if panel == "reference":
+            return op.nki is not None and op.reference.__module__ == f"triptych.reference.{file.stem}"
+        return Path(loading.split_function(str(getattr(op, panel)))[0]).stem == file.stem
+
+    return {op.name: op for op in builtin().values() if is_in(op)}
 
 
 def cases_of(some: dict[str, Op], probing: bool) -> list[tuple[Op, Case]]:
@@ -199,7 +204,7 @@ def _child(
     folder.mkdir()
     path = folder / mutant.path.name
     path.write_text(mutant.source, encoding="utf-8")
-    judged = _reference(mutant, path) if mutant.path.parent.name == "reference" else _kernel(path, backend)
+    judged = _reference(path) if mutant.path.parent.name == "reference" else _kernel(path, backend)
     pipe.send(fate(mutant, judged, judging, probing))
     pipe.close()
 
@@ -246,12 +251,13 @@ def _kernel(path: Path, backend: str) -> Callable[[Judged], tuple[Verdict, bool]
     return judged
 
 
-def _reference(mutant: Mutant, path: Path) -> Callable[[Judged], tuple[Verdict, bool]]:
+def _reference(path: Path) -> Callable[[Judged], tuple[Verdict, bool]]:
     """Judge the unchanged kernel's output by the mutated reference."""
-    function = getattr(loading.load(path), mutant.path.stem)
+    module = loading.load(path)
 
     def judged(one: Judged) -> tuple[Verdict, bool]:
         problem = one.prepared.problem
+        function = getattr(module, problem.op.reference.__name__)
         mutated = Problem(replace(problem.op, reference=function), problem.case, problem.inputs)
         verdict = judge(mutated, one.out)
         passed = verdict.status is Status.PASSED

@@ -160,6 +160,15 @@ def test_an_unchanged_kernel_that_fails_stops_the_figures(monkeypatch):
         mutant_runs.prepare([(op, case)], "nki-sim")
 
 
+@pytest.mark.parametrize("file", [*judge_figures.FILES, *(retiled.ROOT / name for name in retiled.CHANGES)])
+def test_a_file_is_judged_by_the_ops_that_it_serves(file):
+    some = mutant_runs.of_file(file)
+    assert file.stem in some and mutant_runs.cases_of(some, probing=False), (
+        "and each has cases in every dtype asked for"
+    )
+    assert "attention_hopper" not in some and ("attention_softcap" in some) == (file.stem == "attention")
+
+
 @pytest.mark.parametrize("name", retiled.CHANGES)
 def test_other_tiles_are_other_programs(name):
     path = ROOT / "src" / "triptych" / name
