@@ -88,8 +88,8 @@ def with_other_tiles() -> Iterator[tuple[Path, int, list[Fate]]]:
     for name in CHANGES:
         path = ROOT / name
         line.say(f"{name} with other tiles")
-        backend, some = PANELS[path.parent.name], mutant_runs.of_file(path)
-        judging = mutant_runs.prepare(mutant_runs.cases_of(some, probing=False), backend)
+        backend = PANELS[path.parent.name]
+        judging = mutant_runs.prepare(mutant_runs.cases_of(path, probing=False), backend)
         yield path, len(judging), mutant_runs.run(retiled(path), backend, judging, [], environment.cores() or 1)
     line.clear()
 

@@ -37,10 +37,9 @@ STATUSES = ("failed", "error", "timeout")
 def file_fates(path: Path, count: int, line: StatusLine) -> list[Fate]:
     """The fates of `count` mutants of one file, spread evenly over it."""
     backend = PANELS.get(path.parent.name, "nki-sim")
-    some = mutant_runs.of_file(path)
     line.say(f"{path.relative_to(ROOT)}: references and tolerances")
-    judging = mutant_runs.prepare(mutant_runs.cases_of(some, probing=False), backend)
-    probing = mutant_runs.prepare(mutant_runs.cases_of(some, probing=True), backend)
+    judging = mutant_runs.prepare(mutant_runs.cases_of(path, probing=False), backend)
+    probing = mutant_runs.prepare(mutant_runs.cases_of(path, probing=True), backend)
     chosen = list(mutation.spread(mutation.mutants(path), count))
     done: list[Fate] = []
 

@@ -11,6 +11,9 @@ One that passes every case goes on to a larger *probing set*: the remaining dtyp
     missed       only the probing set tells it: a hole in the cases
     rounding     it passes everywhere, but some bits of its outputs differ from the unchanged kernel's
     equivalent   it passes everywhere, with the very same bits
+
+The op that is called as the file is has all of this. The others in the file, which differ from it by an option or in
+how operands lie, have the cases that `check` runs unless told (smoke and adversarial-short) and fewer drawn ones.
 """
 
 from __future__ import annotations
@@ -37,7 +40,7 @@ from triptych.harness.judge.verdict import Verdict, judge
 from triptych.harness.ops import cases, drawn_cases, loading
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.errors import InvalidOp
-from triptych.harness.ops.op import Op
+from triptych.harness.ops.op import SHORT_SET, Op
 from triptych.harness.ops.selection import Selection
 from triptych.harness.reports import figures
 from triptych.harness.results.status import Status
@@ -47,7 +50,7 @@ from triptych.harness.upkeep.figures.mutation import Mutant
 SETS = ("smoke", "edge", "adversarial")
 DTYPES = ("float32", "bfloat16")
 PROBE_DTYPE = "float16"
-DRAWN = 60  # cases of the probing set that are drawn
+DRAWN, FEW_DRAWN = 60, 12  # cases of the probing set that are drawn, of the op called as the file and of others
 MEMORY = 4 * 2**30
 LIMIT_S = 120.0  # for all cases of a mutant
 PANELS = {"nki": "nki-sim", "triton": "triton-cpu"}  # folder of the kernels -> backend
@@ -89,20 +92,22 @@ def of_file(file: Path) -> dict[str, Op]:
     return {op.name: op for op in builtin().values() if is_in(op)}
 
 
-def cases_of(some: dict[str, Op], probing: bool) -> list[tuple[Op, Case]]:
-    """The cases that judge, or those of the probing set; the cheapest first."""
+def cases_of(file: Path, probing: bool) -> list[tuple[Op, Case]]:
+    """The cases that judge a file's mutants, or those of the probing set; the cheapest first."""
     found = []
-    for op in some.values():
-        sets = [name for name in SETS if name in op.case_sets]
+    for op in of_file(file).values():
+        is_main = op.name == file.stem
+        sets = [name for name in (SETS if is_main else ("smoke", SHORT_SET)) if name in op.case_sets]
         if not probing:
             found += [(op, case) for case in cases.cases_of(op, sets, DTYPES, {}, 0)]
             continue
-        found += [(op, case) for case in cases.cases_of(op, ["edge", "adversarial"], [PROBE_DTYPE], {}, 1)]
-        found += [(op, case) for case in drawn(op)]
+        if is_main:
+            found += [(op, case) for case in cases.cases_of(op, ["edge", "adversarial"], [PROBE_DTYPE], {}, 1)]
+        found += [(op, case) for case in drawn(op, DRAWN if is_main else FEW_DRAWN)]
     return sorted(found, key=lambda pair: drawn_cases.work(pair[0], pair[1].axes, pair[1].params))
 
 
-def drawn(op: Op) -> list[Case]:
+def drawn(op: Op, count: int) -> list[Case]:
     """Cases as `check --fuzz` draws them, always the same."""
     import hypothesis
     from hypothesis import HealthCheck, Phase
@@ -115,7 +120,7 @@ def drawn(op: Op) -> list[Case]:
     given: Any = hypothesis.given(drawn_cases.drawing({op.name: op}, Selection()))
     seeded: Any = hypothesis.seed(0)
     test: Any = hypothesis.settings(
-        max_examples=DRAWN,
+        max_examples=count,
         deadline=None,
         database=None,
         phases=(Phase.generate,),

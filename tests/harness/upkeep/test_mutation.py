@@ -2,6 +2,7 @@
 
 import ast
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -163,10 +164,12 @@ def test_an_unchanged_kernel_that_fails_stops_the_figures(monkeypatch):
 @pytest.mark.parametrize("file", [*judge_figures.FILES, *(retiled.ROOT / name for name in retiled.CHANGES)])
 def test_a_file_is_judged_by_the_ops_that_it_serves(file):
     some = mutant_runs.of_file(file)
-    assert file.stem in some and mutant_runs.cases_of(some, probing=False), (
-        "and each has cases in every dtype asked for"
-    )
     assert "attention_hopper" not in some and ("attention_softcap" in some) == (file.stem == "attention")
+    counts = Counter(op.name for op, _ in mutant_runs.cases_of(file, probing=False))
+    assert counts.keys() == some.keys() and counts[file.stem] > 100, (
+        "every case of the op that the file is called after"
+    )
+    assert all(4 <= count < 60 for name, count in counts.items() if name != file.stem), "and a few of the others"
 
 
 @pytest.mark.parametrize("name", retiled.CHANGES)
