@@ -1,4 +1,4 @@
-"""A launch: arguments become what the compiler would take them for, and the programs of the grid run one by one."""
+"""A launch: arguments become what the compiler would take them for, and the programs of the grid run."""
 
 from __future__ import annotations
 
