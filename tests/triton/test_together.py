@@ -261,3 +261,18 @@ def test_a_grid_of_three_axes(passes, monkeypatch):
     interpret(lambda x, out: places[(2, 3, 4)](x, out), {"x": np.ones(1, np.float32)}, out)
     assert passes == [1, 16, 8]
     assert out.tolist() == [a * 100 + b * 10 + c for a in range(2) for b in range(3) for c in range(4)]
+
+
+@triton.jit
+def _spoken(x):
+    print("seen")
+    return x
+
+
+def test_a_kernel_that_prints_does_so_in_each_program(capfd):
+    @triton.jit
+    def printing(x, out):
+        tl.store(out + tl.program_id(0), _spoken(tl.load(x + tl.program_id(0))))
+
+    interpret(lambda x, out: printing[(8,)](x, out), {"x": X[:8]}, np.zeros(8, np.float32))
+    assert "".join(capfd.readouterr()).count("seen") == 8

@@ -18,6 +18,8 @@ from weakref import WeakSet
 
 import numpy as np
 from triton.runtime import interpreter
+from triton.runtime.interpreter import InterpretedFunction
+from triton.runtime.jit import JITFunction
 
 from triptych.harness.arrays import Array
 from triptych.harness.emulators.correction import CorrectedBuilder
@@ -29,6 +31,7 @@ MOST = 128  # programs at once, a power of two as all sizes of blocks are
 MOST_ELEMENTS = 2**16  # of the widest load or store of all of them: beyond, caches are too small
 MOST_BYTES = 2**25  # that may be written: who wrote each is noted in four
 FEWEST = 4  # programs of a launch that is worth it
+SPOKEN = {"print", "breakpoint", "set_trace", "input"}
 _apart: WeakSet[types.FunctionType] = WeakSet()  # kernels whose programs differ
 
 
@@ -55,12 +58,24 @@ def run(
     launch = _Together(builder, call, dimensions, order or Order())
     launch.first(one)
     try:
+        check_silent(kernel, set())
         launch.batches()
     except Exception:  # what is the fault of a program, it raises again by itself
         _apart.add(kernel)
     for number in range(launch.order.program, count):
         one(place_of(number, dimensions))
     launch.end()
+
+
+def check_silent(kernel: types.FunctionType, seen: set[types.FunctionType]) -> None:
+    """Apart if a kernel, or one that it calls, prints or stops by means of Python: for each program then."""
+    seen.add(kernel)
+    names = kernel.__code__.co_names
+    if not SPOKEN.isdisjoint(names):
+        raise Apart("it prints")
+    for value in map(kernel.__globals__.get, names):
+        if isinstance(value, (JITFunction, InterpretedFunction)) and value.fn not in seen:
+            check_silent(value.fn, seen)
 
 
 def place_of(number: int, dimensions: tuple[int, ...]) -> tuple[int, ...]:

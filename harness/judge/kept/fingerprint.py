@@ -78,8 +78,8 @@ class _Walk:
             return [b"named", f"{value.__module__}.{value.__qualname__}".encode()]
         if kind is types.FunctionType:
             return self.function(value)
-        if hasattr(value, "__wrapped__") and named_by_us(kind):  # `functools.lru_cache`, `jax.jit`
-            return [b"wrapped", kind.__qualname__.encode(), *self.parts(value.__wrapped__)]
+        if isinstance(value, functools._lru_cache_wrapper):  # which remembers no more than what it would compute
+            return self.parts(value.__wrapped__)
         if isinstance(value, np.ufunc) and vars(np).get(value.__name__) == value:
             return [b"ufunc", value.__name__.encode()]
         if named_by_us(kind) and (dataclasses.is_dataclass(value) or isinstance(value, Enum)):

@@ -58,9 +58,10 @@ def found_or_made(problem: Problem, what: str, make: Callable[[], PreparedCase],
 
 
 def key_or_none(problem: Problem, what: str) -> str | None:
+    """The key; None where it is undetermined, or where a library has not the settings that were asked for."""
     try:
         return key_of(problem, what)
-    except Undetermined:
+    except (Undetermined, AttributeError):
         return None
 
 

@@ -108,6 +108,7 @@ def test_versions_the_judge_and_switches_are_in_the_key(monkeypatch: pytest.Monk
         lambda: monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell"),
         lambda: monkeypatch.setattr(key, "judge", lambda: "another"),
         lambda: monkeypatch.setattr(key, "machine", lambda: "another"),
+        lambda: monkeypatch.setattr(key, "states", lambda: [("rounding", "toward zero")]),
     ):
         change()
         keys.append(key.key_of(problem, ""))
@@ -135,6 +136,7 @@ class Config:
     scale = 2.0
 
 config = Config()
+vectorised = np.vectorize(lambda x: x * 2, otypes=[np.float64])
 
 def file(x): return x * np.load("scale.npy")
 def renamed(x): return x * read("scale.npy")
@@ -146,6 +148,7 @@ def generator(x): return x * GENERATOR.random()
 def plain(x): return x * random.random()
 def printed(x): say(x); return x
 def an_object(x): return x * config.scale
+def a_vectorised_function(x): return vectorised(x)
 def a_module(x): return x * getattr(np, "pi")
 def evaluated(x): return eval("x * 2")
 def imported(x):
