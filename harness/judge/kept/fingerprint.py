@@ -33,15 +33,20 @@ PLAIN = (type(None), bool, int, float, complex, str, bytes, type(...), range)
 
 def fingerprint(value: Any) -> bytes:
     """The fingerprint of a value. Undetermined, with what of it is."""
-    digest = sha256()
+    return with_libraries(value)[0]
+
+
+def with_libraries(value: Any) -> tuple[bytes, set[str]]:
+    """The fingerprint of a value, and the libraries that it uses."""
+    digest, walk = sha256(), _Walk()
     try:
-        for part in _Walk().parts(value):
+        for part in walk.parts(value):
             digest.update(len(part).to_bytes(8, "little") + part)
     except Undetermined:
         raise
     except Exception as error:  # of a class that answers in ways of its own
         raise Undetermined(f"what raises {type(error).__name__} when it is looked at") from error
-    return digest.digest()
+    return digest.digest(), walk.libraries & LIBRARIES
 
 
 class _Walk:
@@ -49,6 +54,7 @@ class _Walk:
 
     def __init__(self) -> None:
         self.met: dict[int, Any] = {}  # by id; the value keeps the id its own
+        self.libraries: set[str] = set()  # and other names
 
     def parts(self, value: Any, name: str = "") -> list[bytes]:
         """The parts of a value, in an order that is the same in every process."""
@@ -63,7 +69,9 @@ class _Walk:
         if isinstance(value, Mapping) and kind in (dict, types.MappingProxyType):
             return [b"dict", str(len(value)).encode(), *self.all(value.keys()), *self.all(value.values())]
         if kind in (set, frozenset):
-            return [b"set", *sorted(b"".join(_Walk().parts(one)) for one in value)]
+            if not all(type(one) in PLAIN for one in value):
+                raise Undetermined("a set of more than numbers and texts")
+            return [b"set", *sorted(b"".join(self.parts(one)) for one in value)]
         if isinstance(value, np.dtype):
             return [b"dtype", value.str.encode(), value.name.encode()]
         if isinstance(value, np.generic) or kind is np.ndarray:
@@ -75,6 +83,7 @@ class _Walk:
         if kind is functools.partial:
             return [b"partial", *self.parts(value.func), *self.parts(value.args), *self.parts(value.keywords)]
         if named_by_us(value):
+            self.libraries.add(value.__module__.partition(".")[0])
             return [b"named", f"{value.__module__}.{value.__qualname__}".encode()]
         if kind is types.FunctionType:
             return self.function(value)
@@ -101,6 +110,7 @@ class _Walk:
         ]
 
     def code(self, code: types.CodeType) -> list[bytes]:
+        self.libraries.update(name.partition(".")[0] for name in code.co_names)
         counts = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags)
         names = (code.co_name, code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars)
         table = getattr(code, "co_exceptiontable", b"")
@@ -115,6 +125,8 @@ class _Walk:
         found.append(annotations.encode())
         for path, owner, value in values_read(function):
             found.append(path.encode())
+            if owner is not None:
+                self.libraries.add(owner.__name__.partition(".")[0])
             if owner is not None and is_builtin_of(owner, value):
                 name = getattr(value, "__name__", "")
                 found.append(f"{owner.__name__}: {type(value).__qualname__} {name}".encode())

@@ -25,7 +25,7 @@ import numpy as np
 
 import triptych
 from triptych.harness.bits import digest
-from triptych.harness.judge.kept.fingerprint import LIBRARIES, fingerprint
+from triptych.harness.judge.kept.fingerprint import with_libraries
 from triptych.harness.judge.kept.reads import Undetermined
 from triptych.harness.judge.problem import Problem
 from triptych.harness.ops.op import Op
@@ -44,18 +44,18 @@ _imported = time.time()
 
 def key_of(problem: Problem, what: str) -> str:
     """The key of what is computed of a problem. Undetermined, with what nobody can tell it from."""
+    op, libraries = with_libraries((declared(problem.op), problem.case))
     parts = {
         "format": FORMAT,
         "judge": judge(),
-        "op": fingerprint(declared(problem.op)).hex(),
-        "case": fingerprint(problem.case).hex(),
+        "op": op.hex(),
         "inputs": {name: (x.dtype.name, x.shape, x.strides, digest(x)) for name, x in problem.inputs.items()},
         "order": list(problem.order),
         "what": what,
         "machine": machine(),
         "switches": {name: value for name, value in sorted(os.environ.items()) if name.startswith(SWITCHES)},
-        "versions": dict(versions()),
-        "libraries": dict(states()),
+        "versions": dict(versions({*libraries, "numpy", "ml_dtypes"})),
+        "libraries": dict(states(libraries)),
     }
     return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:40]
 
@@ -90,17 +90,19 @@ def machine() -> str:
     return repr((triptych.__version__, platform.python_version(), platform.platform(), cpu()))
 
 
-def versions() -> Iterator[tuple[str, str]]:
-    """Those of the libraries that are imported, which are all that a reference can have."""
-    for name in sorted(LIBRARIES & sys.modules.keys() - sys.stdlib_module_names):
-        yield name, str(getattr(sys.modules[name], "__version__", None) or version(name))
+def versions(libraries: set[str]) -> Iterator[tuple[str, str]]:
+    """Those of libraries: of what is imported, else of what would be."""
+    if "jax" in libraries:
+        libraries = {*libraries, "jaxlib"}
+    for name in sorted(libraries - sys.stdlib_module_names):
+        yield name, str(getattr(sys.modules.get(name), "__version__", None) or version(name))
 
 
-def states() -> Iterator[tuple[str, str]]:
+def states(libraries: set[str]) -> Iterator[tuple[str, str]]:
     """What changes what the same calls give: how this thread rounds now, and settings of PyTorch and JAX."""
     rounded = np.array([1.0, 1.0, 0.0]) + np.array([2**-53 * 1.5, 2**-54, 5e-324])  # some library may flush the last
     yield "rounding", rounded.tobytes().hex()
-    torch, jax = sys.modules.get("torch"), sys.modules.get("jax")
+    torch, jax = (sys.modules.get(name) if name in libraries else None for name in ("torch", "jax"))
     if torch is not None:
         precision, default = torch.get_float32_matmul_precision(), torch.get_default_dtype()
         yield "torch", repr((default, precision, torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()))

@@ -14,7 +14,7 @@ from users_source import SOURCE, executed, op_of, problem_of
 
 from triptych.harness.collection import builtin
 from triptych.harness.judge.kept import key
-from triptych.harness.judge.kept.fingerprint import fingerprint
+from triptych.harness.judge.kept.fingerprint import fingerprint, with_libraries
 from triptych.harness.judge.kept.reads import Undetermined
 from triptych.harness.ops.outputs.kinds import Output
 from triptych.harness.ops.shapes import Input
@@ -108,7 +108,7 @@ def test_versions_the_judge_and_switches_are_in_the_key(monkeypatch: pytest.Monk
         lambda: monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell"),
         lambda: monkeypatch.setattr(key, "judge", lambda: "another"),
         lambda: monkeypatch.setattr(key, "machine", lambda: "another"),
-        lambda: monkeypatch.setattr(key, "states", lambda: [("rounding", "toward zero")]),
+        lambda: monkeypatch.setattr(key, "states", lambda libraries: [("rounding", "toward zero")]),
     ):
         change()
         keys.append(key.key_of(problem, ""))
@@ -198,3 +198,19 @@ def test_another_process_has_the_same_fingerprint() -> None:
         for seed in ("1", "2")
     }
     assert found == {fingerprint(executed(source).named).hex()}
+
+
+def test_the_libraries_that_a_reference_uses_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And no others: whether PyTorch is imported does not matter to a reference in NumPy."""
+    torch = types.ModuleType("torch")
+    vars(torch).update(softmax=len, __version__="1")
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    source = "import torch as t\nfrom torch import softmax as s\ndef asked(x): return t.softmax(x)\n"
+    source += "def imported(x):\n    import torch.nn as nn\n    return nn.functional.softmax(x)\n"
+    source += "def calls(x): return asked(x)\n"
+    module: dict[str, Any] = {}
+    exec(compile(source, "users.py", "exec"), module)
+    for name in ("asked", "imported", "calls"):
+        assert "torch" in with_libraries(module[name])[1]
+    assert with_libraries(executed(SOURCE).reference)[1] & {"torch", "jax", "numpy"} == {"numpy"}
+    assert dict(key.versions({"torch"})) == {"torch": "1"}
