@@ -61,6 +61,7 @@ class CheckedBuilder(interpreter.InterpreterBuilder):  # type: ignore[misc]  # T
 
     np_dtype: Callable[[Any], np.dtype[Any]] = staticmethod(_uncorrected_np_dtype)
     holds_wide = False  # whether values may be wider than their Triton dtype
+    widest = 1  # elements of the largest load or store so far
 
     def __init__(self, memory: Memory, backwards: bool = False, launches: Launches | None = None) -> None:
         """launches: of the run that this one is, or of the one that this one is again, if it runs backwards."""
@@ -97,12 +98,14 @@ class CheckedBuilder(interpreter.InterpreterBuilder):  # type: ignore[misc]  # T
 
     def create_masked_load(self, ptrs: Any, mask: Any, other: Any, *policy: Any, **named: Any) -> Any:
         dtype = ptrs.get_element_ty()
+        self.widest = max(self.widest, ptrs.data.size)
         padding = None if other is None else other.data
         data = self.memory.load(ptrs.data, np.asarray(mask.data, bool), padding, self.memory_dtype(dtype), self.where)
         return TensorHandle(data, dtype)
 
     def create_masked_store(self, ptrs: Any, value: Any, mask: Any, *policy: Any, **named: Any) -> None:
         dtype = self.memory_dtype(ptrs.get_element_ty())
+        self.widest = max(self.widest, ptrs.data.size)
         self.memory.store(ptrs.data, value.data, np.asarray(mask.data, bool), dtype, self.where)
 
     def create_atomic_rmw(self, op: Any, ptr: Any, val: Any, mask: Any, sem: Any, scope: Any) -> Any:

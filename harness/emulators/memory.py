@@ -58,11 +58,15 @@ class Order:
             extent = self.program, int(index.min()) * size, (int(index.max()) + 1) * size
             self._read.setdefault(region.address, []).append(extent)
 
-    def writes(self, region: Region, index: Array, size: int) -> None:
-        """The program writes elements of `size` bytes."""
+    def owners(self, region: Region) -> Array:
+        """The program that wrote each byte of a region, 0 for none."""
         if region.address not in self.written:
             self.written[region.address] = region, np.zeros(len(region.data), np.int32)
-        owners = self.written[region.address][1]
+        return self.written[region.address][1]
+
+    def writes(self, region: Region, index: Array, size: int) -> None:
+        """The program writes elements of `size` bytes."""
+        owners = self.owners(region)
         whole = len(owners) // size * size
         elements = owners[:whole].reshape(-1, size)
         before = elements[index]

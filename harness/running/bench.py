@@ -17,7 +17,8 @@ from triptych.harness.backends.base import KernelFault
 from triptych.harness.backends.sealed import Sealed
 from triptych.harness.collection import builtin
 from triptych.harness.judge import parity, sensitivity
-from triptych.harness.judge.prepared import PreparedCase, prepare
+from triptych.harness.judge.kept import preparing as kept
+from triptych.harness.judge.prepared import PreparedCase
 from triptych.harness.judge.problem import Problem
 from triptych.harness.ops import loading
 from triptych.harness.ops.case import restored
@@ -123,9 +124,10 @@ class Bench:
         key = repr((task.source, task.op, task.case))
         if self.shared is None or self.shared[0] != key:
             self.shared = None  # let go of the last case's memory first
-            prepared = prepare(Problem.of(op, case), trial.settings.wanted)
+            keep = not trial.settings.paranoid
+            prepared = kept.prepared(Problem.of(op, case), trial.settings.wanted, keep)
             integrity = Integrity(self.functions, prepared) if self.functions else None
-            self.shared = key, Shared(prepared, Sealed(prepared.problem.inputs), Repeater(prepared), integrity)
+            self.shared = key, Shared(prepared, Sealed(prepared.problem.inputs), Repeater(prepared, keep), integrity)
         trial.shared = self.shared[1]
         trial.result.tolerance = trial.shared.prepared.first.expected.tolerance
 

@@ -30,6 +30,7 @@ from triptych.harness.arrays import Array
 from triptych.harness.backends.base import Backend
 from triptych.harness.bits import first_difference
 from triptych.harness.judge.comparison import compare
+from triptych.harness.judge.kept import preparing as kept
 from triptych.harness.judge.local_units import LOCAL_LIMIT
 from triptych.harness.judge.prepared import Prepared, PreparedCase
 from triptych.harness.judge.problem import Problem
@@ -69,9 +70,13 @@ class Repeats:
 
 @dataclass
 class Repeater:
-    """Repeats the kernels of one problem, all of them on the same other inputs."""
+    """Repeats the kernels of one problem, all of them on the same other inputs.
+
+    keep: whether the reference of these may be kept in a file
+    """
 
     prepared: PreparedCase
+    keep: bool = False
 
     @property
     def problem(self) -> Problem:
@@ -85,11 +90,11 @@ class Repeater:
     @cached_property
     def expected_of_second(self) -> PreparedCase:
         """What is expected there, in the tolerances of the first inputs."""
-        anew = {}
+        anew, second = {}, kept.evaluated(self.second, self.keep)
         for name, prepared in self.prepared.outputs.items():
-            one = self.second.outputs[name]
+            one = second.outputs[name]
             anew[name] = Prepared(one, prepared.expected.with_leeway(one))
-        return PreparedCase(self.second, anew)
+        return PreparedCase(second, anew)
 
     def repeat(
         self, backend: Backend, outputs: Outputs, run: Run, run_again: Run, seconds: float, though_slow: bool = True

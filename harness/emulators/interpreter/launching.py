@@ -1,4 +1,4 @@
-"""A launch: arguments become what the compiler would take them for, and the programs of the grid run one by one."""
+"""A launch: arguments become what the compiler would take them for, and the programs of the grid run."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from triton.runtime.jit import JITFunction, KernelParam, mangle_type
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from triptych.harness.emulators.errors import EmulationError, KernelRaised
+from triptych.harness.emulators.interpreter import together
 from triptych.harness.emulators.interpreter.launches import described
 from triptych.harness.emulators.interpreter.rewriting import rewritten
 from triptych.harness.emulators.memory import Order
@@ -48,11 +49,13 @@ class Launch:
         self.builder.set_grid_dim(*dimensions)
 
         def programs(order: Order | None) -> None:
-            for x, y, z in np.ndindex(dimensions):
-                self.builder.set_grid_idx(x, y, z)
+            def one(place: tuple[int, ...]) -> None:
+                self.builder.set_grid_idx(*place)
                 if order is not None:
                     order.program += 1
                 function(**arguments)
+
+            together.run(self.builder, kernel.fn, lambda: function(**arguments), dimensions, order, one)
 
         if self.builder.launches is None:
             programs(None)
