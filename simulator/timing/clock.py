@@ -16,7 +16,7 @@ import itertools
 import math
 from collections import deque
 
-from triptych.simulator.analysis.hazards import READ_AFTER_WRITE, Edge
+from triptych.simulator.analysis.hazards import READ_AFTER_WRITE, Edges
 from triptych.simulator.errors import KernelError
 from triptych.simulator.timing.queues import issuer_of
 from triptych.simulator.timing.room import Place, Room
@@ -31,7 +31,7 @@ _LEAVE, _ISSUED, _READY, _FREE = range(4)
 class Clock:
     """The state of the chip at one moment."""
 
-    def __init__(self, trace: Trace, work: list[Work], edges: list[list[Edge]], room: Room, in_order: bool) -> None:
+    def __init__(self, trace: Trace, work: list[Work], edges: list[Edges], room: Room, in_order: bool) -> None:
         n = len(trace.events)
         self.trace, self.chip, self.work, self.room = trace, trace.chip, list(work), room
         self.launch = self.chip.launch_ns.value
@@ -40,9 +40,9 @@ class Clock:
         self.missing = [len(e) for e in edges]
         self.ready_at = [self.launch] * n
         self.reason: list[tuple[int | None, str]] = [(None, "start")] * n
-        self.successors: list[list[Edge]] = [[] for _ in range(n)]
+        self.successors: list[list[tuple[int, str]]] = [[] for _ in range(n)]
         for index, waits in enumerate(edges):
-            for producer, why in waits:
+            for producer, why in waits.items():
                 self.successors[producer].append((index, why))
         self.agenda: list[tuple[float, int, int]] = []  # (time, what happens, event)
         self.ready: dict[Track, list[int]] = {track: [] for track in self.tracks}

@@ -12,7 +12,7 @@ have room on chip (room), its port is free, and its track is.
 
 from __future__ import annotations
 
-from triptych.simulator.analysis.hazards import Edge, hazards
+from triptych.simulator.analysis.hazards import Edges, hazards
 from triptych.simulator.collector import without_collector
 from triptych.simulator.errors import KernelError
 from triptych.simulator.timing.clock import Clock, Track
@@ -42,7 +42,7 @@ def schedule(trace: Trace, order: str = "overlapped") -> Timeline:
     )
 
 
-def _overlapped(trace: Trace, work: list[Work], edges: list[list[Edge]]) -> list[Span]:
+def _overlapped(trace: Trace, work: list[Work], edges: list[Edges]) -> list[Span]:
     """The sooner of a list scheduler's and the program's: who takes what is ready first can lose by it.
 
     The program's is not tried where it could not end more than a twentieth sooner, because a track is busy as long. A
@@ -63,15 +63,15 @@ def _overlapped(trace: Trace, work: list[Work], edges: list[list[Edge]]) -> list
     return min(found, key=_end)
 
 
-def _as_written(trace: Trace, work: list[Work], edges: list[list[Edge]]) -> list[Span]:
+def _as_written(trace: Trace, work: list[Work], edges: list[Edges]) -> list[Span]:
     return Clock(trace, work, edges, room_for(trace), in_order=True).run()
 
 
-def _by_readiness(trace: Trace, work: list[Work], edges: list[list[Edge]]) -> list[Span]:
+def _by_readiness(trace: Trace, work: list[Work], edges: list[Edges]) -> list[Span]:
     return Clock(trace, work, edges, room_for(trace), in_order=False).run()
 
 
-def _by_need(trace: Trace, work: list[Work], edges: list[list[Edge]]) -> list[Span]:
+def _by_need(trace: Trace, work: list[Work], edges: list[Edges]) -> list[Span]:
     """With loads in order of need; the spans are in the trace's order."""
     order = by_need(trace, edges)
     spans = _by_readiness(*arranged(trace, work, edges, order))
@@ -92,7 +92,7 @@ def check_order(order: str) -> None:
         raise KernelError(f"order {order!r} is unknown; expected one of {', '.join(ORDERS)}")
 
 
-def _join_meetings(events: list[Event], edges: list[list[Edge]]) -> None:
+def _join_meetings(events: list[Event], edges: list[Edges]) -> None:
     """Barriers and exchanges of two cores wait for what their partner waits for, and for its queue."""
     met: dict[tuple[str, object], tuple[list[int], list[int]]] = {}
     last: dict[Track, int] = {}
@@ -105,8 +105,6 @@ def _join_meetings(events: list[Event], edges: list[list[Edge]]) -> None:
         last[event.core, event.engine] = index
     for pair in met.values():
         for a, b in zip(*pair, strict=False):
-            waits = {producer for producer, _ in (*edges[a], *edges[b])}
-            waits.update(before[i] for i in (a, b) if i in before)
+            waits = {*edges[a], *edges[b], *[before[i] for i in (a, b) if i in before]}
             for each in (a, b):
-                known = {producer for producer, _ in edges[each]}
-                edges[each].extend((p, "meeting") for p in waits - known if p < min(a, b))
+                edges[each].update({p: "meeting" for p in waits - edges[each].keys() if p < min(a, b)})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from triptych.simulator.analysis.hazards import Edge
+from triptych.simulator.analysis.hazards import Edges
 from triptych.simulator.trace import Trace
 
 
@@ -36,7 +36,7 @@ class Timeline:
     trace: Trace
     order: str  # "program" or "overlapped"
     spans: list[Span]
-    edges: list[list[Edge]]  # for each event, the events that it waits for, and why
+    edges: list[Edges]  # for each event, the events that it waits for, and why
     total_ns: float  # launch and teardown included
 
     @cached_property

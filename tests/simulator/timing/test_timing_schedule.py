@@ -369,7 +369,7 @@ def test_no_event_starts_before_what_it_depends_on_has_ended(steps, order, targe
     for span, edges in zip(found.spans, found.edges, strict=True):
         assert span.start_ns >= LAUNCH
         by_track.setdefault(span.track, []).append(span)
-        for producer, why in edges:
+        for producer, why in edges.items():
             before = found.spans[producer]
             in_order = span.track == before.track != "dma" and (why != "data" or span.track == "tensor")
             assert span.start_ns >= (before.free_ns if in_order else before.end_ns) - 1e-6
