@@ -13,6 +13,8 @@ many bytes.
 
 from __future__ import annotations
 
+import itertools
+from collections import defaultdict
 from collections.abc import Hashable
 from functools import cached_property
 from typing import NamedTuple
@@ -102,13 +104,13 @@ class _Places:
         self.memories: dict[Hashable, _Memory] = {}
         self.maps: dict[Hashable, _Map] = {}
         events = trace.events
-        last: dict[int, int] = {}  # event that writes to each allocation
+        last: dict[int, dict[int, int]] = defaultdict(dict)  # by core, the last event that writes to each
         for index, event in enumerate(events):
             for region in event.writes:
-                last[region[0][0]] = index
-        for allocation, index in last.items():
+                last[event.core][id(region[0])] = index
+        for allocation, index in itertools.chain.from_iterable(mine.items() for mine in last.values()):
             event = events[index]
-            region = next(region for region in event.writes if region.allocation.id == allocation)
+            region = next(region for region in event.writes if id(region.allocation) == allocation)
             self._add(_key(event, region), index, region.allocation, "epoch" in event.attributes)
 
     def _add(self, key: Hashable, index: int, allocation: Allocation, two: bool) -> None:
@@ -173,7 +175,7 @@ def hazards(trace: Trace) -> list[Edges]:
         for region in event.writes:
             at = id(region)
             where = of[at] if at in of else find(event, region)
-            assert where is not None  # as something writes there
+            assert where is not None  # as it is written
             _, readers, writers, shared, place, meets, hides = where
             if shared is not None:
                 cores.overwrite(readers, shared, place, meets, hides, index, found)
