@@ -57,14 +57,14 @@ class _Queue:
 class _Core:
     """What the queues of a core share."""
 
-    def __init__(self, rings: int) -> None:
+    def __init__(self, rings: int, launch: float) -> None:
         self.rings = [0.0] * rings  # when each is free
         self.transfers: dict[str, _Queue] = {}  # queues of DMA, the next in turn first
         self.last_moved: int | None = None
         self.ports: dict[str, tuple[float, int]] = {}  # when each is free, and who has it until then
         self.cells = [0.0] * CELLS  # when each is free
         self.use = 0.0  # of the Tensor Engine: share of the last window
-        self.used_at = 0.0
+        self.used_at = launch
 
 
 class Clock:
@@ -116,12 +116,10 @@ class Clock:
                 if queue.left is None:
                     queue.left = []
                 queue.left.append(index)
-        self.cores = {core: _Core(int(self.chip.dma_rings.value)) for core, _ in found}
+        self.cores = {core: _Core(int(self.chip.dma_rings.value), self.launch) for core, _ in found}
         for core, name in sorted(found):
             if name.startswith("dma"):
                 self.cores[core].transfers[name] = found[core, name]
-        for core in self.cores.values():
-            core.used_at = self.launch
 
     def run(self) -> list[Span]:
         """Let time pass until every event has run."""
