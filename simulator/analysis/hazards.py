@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from functools import cached_property
 from typing import NamedTuple
 
@@ -148,11 +148,15 @@ def _key(event: Event, region: Region) -> Hashable:
 
 def hazards(trace: Trace) -> list[Edges]:
     """For each event, the earlier events that it waits for, with the reason; only those not implied by others."""
+    return list(waits(trace))
+
+
+def waits(trace: Trace) -> Iterator[Edges]:
+    """The same, one event after the other."""
     places = _Places(trace)
     of, find = places.of, places.find
     asked = _Asked(trace)
     cores = _Cores(trace)
-    edges: list[Edges] = []
     for index, event in enumerate(trace.events):
         found: Edges = {}
         for region in event.reads:
@@ -200,8 +204,7 @@ def hazards(trace: Trace) -> list[Edges]:
             asked.add(event, index, found)
         if index in found:
             del found[index]
-        edges.append(found)
-    return edges
+        yield found
 
 
 class _Cores:
