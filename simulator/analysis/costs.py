@@ -76,12 +76,14 @@ def _n(event: Event) -> int:
 def per_element(event: Event, chip: Chip) -> float:
     """max(64, N) cycles; 4x faster on v3+ Vector where all is two-byte in SBUF, 2x where one side is in PSUM."""
     speed = 1.0
-    tiles = [r for r in (*event.reads, *event.writes) if r.free_size > 1]
+    sources, results = ([r for r in some if r.free_size > 1] for some in (event.reads, event.writes))
+    tiles = sources + results
     if (
         chip.generation >= 3
         and event.engine == "vector"
         and event.op in ("tensor_copy", "tensor_scalar")
-        and all(r.dtype in _TWO_BYTES for r in tiles if r.dtype not in _FLOAT8 or r not in event.writes)
+        and all(r.dtype in _TWO_BYTES for r in sources)
+        and all(r.dtype in _TWO_BYTES or r.dtype in _FLOAT8 for r in results)
     ):
         # To float8 at twice the speed: nki/library/specs/design-rmsnorm-quant.rst, its profile of a quantization.
         narrower = any(r.dtype in _FLOAT8 for r in event.writes)

@@ -104,7 +104,7 @@ def _in_order(trace: Trace) -> list[Event]:
     """The events, each after what it waits for, otherwise as the program has them."""
     events = trace.events
     position = {id(event): index for index, event in enumerate(events)}
-    waits = [[producer for producer, _ in found] for found in hazards(trace)]
+    waits = [list(found) for found in hazards(trace)]
     for index, event in enumerate(events):
         waits[index] += [position[id(producer)] for producer in event.attributes.get("issued_after", ())]
     fence: dict[int, int] = {}

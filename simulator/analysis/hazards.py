@@ -5,72 +5,70 @@ Two accesses meet if their boxes do (boxes.py). Tensors with addresses of their 
 Two cores that share a tensor in HBM are ordered by what they meet at (`core_barrier`, a collective) and by nothing
 else: what they do between two meetings does not wait for the other core, whichever the trace names first.
 
-A program touches the same places again and again. Each place, a box of one memory, knows which others it meets, found
-once, when it is first touched; an access then looks at the last accesses to those alone. Places are found among their
-neighbours: those of one size stand in strips of that many bytes.
+A program touches the same places again and again, and in each of many tiles that one line allocates the same ones. Each
+place, a box, knows which others it meets, found once, when it is first touched (`_Map`); what each tensor keeps of them
+are the last accesses (`_Memory`). Places are found among their neighbours: those of one size stand in strips of that
+many bytes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+import itertools
+from collections import defaultdict
+from collections.abc import Hashable, Iterator
+from functools import cached_property
+from typing import NamedTuple
 
 from triptych.simulator.analysis.boxes import Box, box_of, meet, reach, within
-from triptych.simulator.trace import Event, Region, Trace
+from triptych.simulator.trace import Allocation, Event, Region, Trace
 
 READ_AFTER_WRITE, WRITE_AFTER_READ, WRITE_AFTER_WRITE = "data", "overwrite", "order"
-Edge = tuple[int, str]  # index of the event to wait for, and why
+Edges = dict[int, str]  # what an event waits for: the indices of earlier ones, and why
 
-_Who = tuple[int, int] | None  # core and epoch of an access to memory that cores share
-_Access = tuple[int, _Who]  # the index of its event
-
-
-class _Place:
-    """A box of one memory, with the accesses to it that a later one may have to wait for."""
-
-    __slots__ = ("box", "hides", "meets", "memory", "readers", "writers")
-
-    def __init__(self, box: Box, memory: _Memory) -> None:
-        self.box, self.memory = box, memory
-        self.readers: list[_Access] = []
-        self.writers: list[_Access] = []
-        self.meets: list[_Place] = [self]
-        self.hides: list[_Place] = [self]  # those within it, whose accesses a write to it replaces
+_ASKED = ("no_reorder", "after", "registers")  # attributes by which a kernel says itself what waits for what
 
 
-class _Memory:
-    """One memory, with the places in it that are touched."""
+class _Map:
+    """The places that are touched in a memory, by number, or in all tensors that one line of the kernel allocates."""
 
-    __slots__ = ("last_write", "places", "sizes")
+    __slots__ = ("boxes", "hides", "meets", "numbers", "sizes", "views")
 
     def __init__(self) -> None:
-        self.last_write = -1  # the index of the last event that writes to it
-        self.places: dict[Box, _Place] = {}
+        self.views: dict[Hashable, int] = {}  # the place of each view
+        self.numbers: dict[Box, int] = {}
+        self.boxes: list[Box] = []
+        self.meets: list[list[int]] = []  # of each place, those that share a byte with it, itself first
+        self.hides: list[list[int]] = []  # those within it, whose accesses a write to it replaces
         # For each n, those of less than 2^n bytes and at least half of that, by the strip of 2^n bytes they begin in.
-        self.sizes: dict[int, dict[int, list[_Place]]] = {}
+        self.sizes: dict[int, dict[int, list[int]]] = {}
 
-    def place(self, box: Box) -> _Place:
+    def place(self, box: Box) -> int:
         """The place of that box, introduced to those that it meets when it is new."""
-        found = self.places.get(box)
+        found = self.numbers.get(box)
         if found is not None:
             return found
-        place = self.places[box] = _Place(box, self)
+        number = self.numbers[box] = len(self.boxes)
+        meets, hides = [number], [number]
         low, high = reach(box)
         for other in self._neighbours(low, high):
-            theirs = other.box
+            theirs = self.boxes[other]
             if meet(box, theirs):
-                place.meets.append(other)
-                other.meets.append(place)
+                meets.append(other)
+                self.meets[other].append(number)
                 if within(theirs, box):
-                    place.hides.append(other)
+                    hides.append(other)
                 if within(box, theirs):
-                    other.hides.append(place)
+                    self.hides[other].append(number)
+        self.boxes.append(box)
+        self.meets.append(meets)
+        self.hides.append(hides)
         n = (high - low).bit_length()
-        self.sizes.setdefault(n, {}).setdefault(low >> n, []).append(place)
-        return place
+        self.sizes.setdefault(n, {}).setdefault(low >> n, []).append(number)
+        return number
 
-    def _neighbours(self, low: int, high: int) -> list[_Place]:
+    def _neighbours(self, low: int, high: int) -> list[int]:
         """Those that a new place of these bytes can meet: they begin in one of its strips or in the one before."""
-        found: list[_Place] = []
+        found: list[int] = []
         for n, strips in self.sizes.items():
             first, last = (low >> n) - 1, (high - 1) >> n
             if last - first < len(strips):
@@ -84,109 +82,191 @@ class _Memory:
         return found
 
 
+class _Memory(NamedTuple):
+    """A tensor, or all that have an address in one memory, with the accesses that a later one may have to wait for."""
+
+    map: _Map
+    last_write: int  # the index of the last event that writes to it
+    readers: dict[int, list[int]]  # by place
+    writers: dict[int, int]
+    shared: dict[int, list[int]] | None  # the writers where two cores share it: each can have one
+
+
+# Of a region: its memory's last write, readers, writers and shared writers; its place, and what that meets and hides.
+_Where = tuple[int, dict[int, list[int]], dict[int, int], "dict[int, list[int]] | None", int, list[int], list[int]]
+
+
+class _Places:
+    """Where the regions of a trace lie. Regions are known by themselves: several events may use one view."""
+
+    def __init__(self, trace: Trace) -> None:
+        self.of: dict[int, _Where | None] = {}  # by the region's identity; None where nothing is ever written
+        self.memories: dict[Hashable, _Memory] = {}
+        self.maps: dict[Hashable, _Map] = {}
+        events = trace.events
+        last: dict[int, dict[int, int]] = defaultdict(dict)  # by core, the last event that writes to each
+        for index, event in enumerate(events):
+            for region in event.writes:
+                last[event.core][id(region[0])] = index
+        for allocation, index in itertools.chain.from_iterable(mine.items() for mine in last.values()):
+            event = events[index]
+            region = next(region for region in event.writes if id(region.allocation) == allocation)
+            self._add(_key(event, region), index, region.allocation, "epoch" in event.attributes)
+
+    def _add(self, key: Hashable, index: int, allocation: Allocation, two: bool) -> None:
+        """The memory of an allocation that the event `index` writes last."""
+        known = self.memories.get(key)
+        if known is not None:
+            self.memories[key] = known._replace(last_write=max(known.last_write, index))
+            return
+        _, _, buffer, shape, dtype, line, address = allocation
+        alike = address is None and buffer in ("sbuf", "psum")
+        layout = self.maps.setdefault((buffer, shape, dtype, line) if alike else key, _Map())
+        self.memories[key] = _Memory(layout, index, {}, {}, {} if two and buffer == "shared_hbm" else None)
+
+    def find(self, event: Event, region: Region) -> _Where | None:
+        """Where a region lies that has not been seen before."""
+        memory = self.memories.get(_key(event, region))
+        where: _Where | None = None
+        if memory is not None:
+            layout, last_write, readers, writers, shared = memory
+            view: Hashable = region[1:]
+            if region[0][6] is not None:  # tensors of one memory may be of different widths
+                view = view, region[0][3], region[0][4], region[0][6]
+            place = layout.views.get(view)
+            if place is None:
+                place = layout.views[view] = layout.place(box_of(region))
+            where = last_write, readers, writers, shared, place, layout.meets[place], layout.hides[place]
+        self.of[id(region)] = where
+        return where
+
+
 def _key(event: Event, region: Region) -> Hashable:
-    allocation = region.allocation
-    return allocation.id if allocation.address is None else (allocation.buffer, event.core)
+    allocation = region[0]
+    return allocation[0] if allocation[6] is None else (allocation[2], event.core)
 
 
-def _written(trace: Trace) -> dict[Hashable, _Memory]:
-    """Every memory that an event writes."""
-    memories: dict[Hashable, _Memory] = {}
-    for index, event in enumerate(trace.events):
-        for region in event.writes:
-            key = _key(event, region)
-            memory = memories.get(key)
-            if memory is None:
-                memory = memories[key] = _Memory()
-            memory.last_write = index
-    return memories
-
-
-def hazards(trace: Trace) -> list[list[Edge]]:
+def hazards(trace: Trace) -> list[Edges]:
     """For each event, the earlier events that it waits for, with the reason; only those not implied by others."""
-    memories = _written(trace)
-    places: dict[int, _Place | None] = {}  # by the region's identity: a view that several events use has one region
-    position = {id(event): index for index, event in enumerate(trace.events)}
-    last_in_block: dict[tuple[int, int], int] = {}  # of nl.no_reorder
-    edges: list[list[Edge]] = []
+    return list(waits(trace))
+
+
+def waits(trace: Trace) -> Iterator[Edges]:
+    """The same, one event after the other."""
+    places = _Places(trace)
+    of, find = places.of, places.find
+    asked = _Asked(trace)
+    cores = _Cores(trace)
     for index, event in enumerate(trace.events):
-        found: dict[int, str] = {}
-        shared = "epoch" in event.attributes
+        found: Edges = {}
         for region in event.reads:
             at = id(region)
-            place = places.get(at)
-            if place is None:
-                if at in places:
-                    continue
-                memory = memories.get(_key(event, region))
-                place = places[at] = None if memory is None else memory.place(box_of(region))
-                if place is None:
-                    continue
-            who = _who(event, region) if shared else None
-            for other in place.meets:
-                for writer, by in other.writers:
-                    if who is None or _ordered(who, by):
-                        found[writer] = READ_AFTER_WRITE
-            if index < place.memory.last_write:
-                place.readers.append((index, who))
+            where = of[at] if at in of else find(event, region)
+            if where is None:
+                continue
+            last_write, readers, writers, shared, place, meets, _ = where
+            if shared is not None:
+                cores.read(shared, meets, index, found)
+            else:
+                for other in meets:
+                    if other in writers:
+                        found[writers[other]] = READ_AFTER_WRITE
+            if index < last_write:
+                if place in readers:
+                    readers[place].append(index)
+                else:
+                    readers[place] = [index]
         for region in event.writes:
             at = id(region)
-            place = places.get(at)
-            if place is None:
-                place = places[at] = memories[_key(event, region)].place(box_of(region))
-            _overwrite(place, index, _who(event, region) if shared else None, found)
-        if event.attributes:
-            _asked(event, position, last_in_block, found, index)
-        found.pop(index, None)
-        edges.append(list(found.items()))
-    return edges
+            where = of[at] if at in of else find(event, region)
+            assert where is not None  # as it is written
+            _, readers, writers, shared, place, meets, hides = where
+            if shared is not None:
+                cores.overwrite(readers, shared, place, meets, hides, index, found)
+                continue
+            if readers:
+                for other in meets:
+                    if other in readers:
+                        for reader in readers[other]:
+                            if reader not in found:
+                                found[reader] = WRITE_AFTER_READ
+                for other in hides:
+                    if other in readers:
+                        del readers[other]
+            for other in meets:
+                if other in writers and writers[other] not in found:
+                    found[writers[other]] = WRITE_AFTER_WRITE
+            for other in hides:
+                if other in writers:
+                    del writers[other]
+            writers[place] = index
+        if not event.attributes.keys().isdisjoint(_ASKED):
+            asked.add(event, index, found)
+        if index in found:
+            del found[index]
+        yield found
 
 
-def _overwrite(place: _Place, index: int, who: _Who, found: dict[int, str]) -> None:
-    """Wait for the accesses that a write meets, and forget those that it hides from later ones."""
-    for other in place.meets:
-        for before, by in other.readers:
-            if who is None or _ordered(who, by):
-                found.setdefault(before, WRITE_AFTER_READ)
-    for other in place.meets:
-        for before, by in other.writers:
-            if who is None or _ordered(who, by):
+class _Cores:
+    """The accesses of two cores to what they share: one waits for those of the other before their last meeting."""
+
+    def __init__(self, trace: Trace) -> None:
+        self.events = trace.events
+
+    def _ordered(self, index: int, before: int) -> bool:
+        """Whether an event waits for an earlier access: one of its own core, or of another epoch."""
+        a, b = self.events[index], self.events[before]
+        return a.core == b.core or a.attributes.get("epoch") != b.attributes.get("epoch")
+
+    def read(self, writers: dict[int, list[int]], meets: list[int], index: int, found: Edges) -> None:
+        """Wait for the writes that a read meets."""
+        for other in meets:
+            for writer in writers.get(other, ()):
+                if self._ordered(index, writer):
+                    found[writer] = READ_AFTER_WRITE
+
+    def overwrite(
+        self,
+        readers: dict[int, list[int]],
+        writers: dict[int, list[int]],
+        place: int,
+        meets: list[int],
+        hides: list[int],
+        index: int,
+        found: Edges,
+    ) -> None:
+        """Wait for the accesses that a write meets, and forget those that it hides from later ones."""
+        for accesses, why in ((readers, WRITE_AFTER_READ), (writers, WRITE_AFTER_WRITE)):
+            for other in meets:
+                for before in accesses.get(other, ()):
+                    if self._ordered(index, before):
+                        found.setdefault(before, why)
+            for other in hides:
+                if other in accesses:
+                    accesses[other] = [before for before in accesses[other] if not self._ordered(index, before)]
+        writers.setdefault(place, []).append(index)
+
+
+class _Asked:
+    """What a kernel says itself of the order of events, and the registers that they need."""
+
+    def __init__(self, trace: Trace) -> None:
+        self.trace = trace
+        self.last_in_block: dict[tuple[int, int], int] = {}  # of nl.no_reorder
+
+    @cached_property
+    def position(self) -> dict[int, int]:
+        """Where each event stands, by its identity."""
+        return {id(event): index for index, event in enumerate(self.trace.events)}
+
+    def add(self, event: Event, index: int, found: Edges) -> None:
+        """What an event waits for on that account."""
+        attributes = event.attributes
+        block = attributes.get("no_reorder")
+        if block is not None:
+            before = self.last_in_block.get((event.core, block))
+            if before is not None:
                 found.setdefault(before, WRITE_AFTER_WRITE)
-    for other in place.hides:
-        if who is None:
-            if other.readers:
-                other.readers = []
-            if other.writers:
-                other.writers = []
-        else:
-            other.readers = [(before, by) for before, by in other.readers if not _ordered(who, by)]
-            other.writers = [(before, by) for before, by in other.writers if not _ordered(who, by)]
-    place.writers.append((index, who))
-
-
-def _asked(
-    event: Event, position: dict[int, int], last_in_block: dict[tuple[int, int], int], found: dict[int, str], index: int
-) -> None:
-    """What a kernel says itself of an event's order, and the registers that it needs."""
-    block = event.attributes.get("no_reorder")
-    if block is not None:
-        before = last_in_block.get((event.core, block))
-        if before is not None:
-            found.setdefault(before, WRITE_AFTER_WRITE)
-        last_in_block[event.core, block] = index
-    for producer in event.attributes.get("after", ()):
-        found.setdefault(position[id(producer)], READ_AFTER_WRITE)
-    for producer in event.attributes.get("registers", ()):
-        found.setdefault(position[id(producer)], READ_AFTER_WRITE)
-
-
-def _who(event: Event, region: Region) -> _Who:
-    """The core and its epoch where a tensor is shared by cores; None where one core has it for itself."""
-    if region.allocation.buffer != "shared_hbm":
-        return None
-    return event.core, event.attributes["epoch"]
-
-
-def _ordered(a: tuple[int, int], b: _Who) -> bool:
-    """Whether a core waits for an access of its own, or for one that lies before a meeting of the two."""
-    return b is None or a[0] == b[0] or a[1] != b[1]
+            self.last_in_block[event.core, block] = index
+        for producer in (*attributes.get("after", ()), *attributes.get("registers", ())):
+            found.setdefault(self.position[id(producer)], READ_AFTER_WRITE)

@@ -16,10 +16,10 @@ import itertools
 import math
 from collections import deque
 
-from triptych.simulator.analysis.hazards import READ_AFTER_WRITE, Edge
+from triptych.simulator.analysis.hazards import READ_AFTER_WRITE, Edges
 from triptych.simulator.errors import KernelError
 from triptych.simulator.timing.queues import issuer_of
-from triptych.simulator.timing.room import Place, Room
+from triptych.simulator.timing.room import Memory, Room, Tenant
 from triptych.simulator.timing.timeline import Span
 from triptych.simulator.timing.work import CELLS, Work
 from triptych.simulator.trace import Trace
@@ -28,52 +28,98 @@ Track = tuple[int, str]
 _LEAVE, _ISSUED, _READY, _FREE = range(4)
 
 
+class _Issuer:
+    """An engine that runs its instructions, or triggers the transfers of some queues."""
+
+    __slots__ = ("free",)
+
+    def __init__(self) -> None:
+        self.free = 0.0  # when it can issue the next
+
+
+class _Queue:
+    """What one engine has to run, or what is issued as DMA in one order."""
+
+    __slots__ = ("core", "issuer", "issued", "last", "left", "name", "others", "ready", "touched", "wake")
+
+    def __init__(self, track: Track, issuer: _Issuer) -> None:
+        self.core, self.name = track
+        self.issuer = issuer
+        self.ready: list[int] = []  # a heap: what can be issued
+        self.issued: deque[int] | None = deque() if self.name.startswith("dma") else None  # waits for rings
+        self.last: int | None = None  # to be issued
+        self.left: list[int] | None = None  # of a queue that keeps the program's order: what is left, last first
+        self.others: list[_Queue] = []  # of Vector's: engines that may take what is left open
+        self.touched = False  # by what happens at this moment
+        self.wake = 0.0  # when it was last asked to be looked at again
+
+
+class _Core:
+    """What the queues of a core share."""
+
+    def __init__(self, rings: int, launch: float) -> None:
+        self.rings = [0.0] * rings  # when each is free
+        self.transfers: dict[str, _Queue] = {}  # queues of DMA, the next in turn first
+        self.last_moved: int | None = None
+        self.ports: dict[str, tuple[float, int]] = {}  # when each is free, and who has it until then
+        self.cells = [0.0] * CELLS  # when each is free
+        self.use = 0.0  # of the Tensor Engine: share of the last window
+        self.used_at = launch
+
+
 class Clock:
     """The state of the chip at one moment."""
 
-    def __init__(self, trace: Trace, work: list[Work], edges: list[list[Edge]], room: Room, in_order: bool) -> None:
+    def __init__(self, trace: Trace, work: list[Work], edges: list[Edges], room: Room, in_order: bool) -> None:
         n = len(trace.events)
         self.trace, self.chip, self.work, self.room = trace, trace.chip, list(work), room
         self.launch = self.chip.launch_ns.value
         self.spans: list[Span | None] = [None] * n
-        self.tracks: list[Track] = [(e.core, w.queue or w.track) for e, w in zip(trace.events, work, strict=True)]
         self.missing = [len(e) for e in edges]
         self.ready_at = [self.launch] * n
         self.reason: list[tuple[int | None, str]] = [(None, "start")] * n
-        self.successors: list[list[Edge]] = [[] for _ in range(n)]
+        self.successors: list[list[tuple[int, str]]] = [[] for _ in range(n)]
         for index, waits in enumerate(edges):
-            for producer, why in waits:
+            for producer, why in waits.items():
                 self.successors[producer].append((index, why))
         self.agenda: list[tuple[float, int, int]] = []  # (time, what happens, event)
-        self.ready: dict[Track, list[int]] = {track: [] for track in self.tracks}
-        self.others: dict[Track, list[Track]] = {}  # engines that may take what is left open, of each Vector
-        for event, each in zip(trace.events, work, strict=True):
-            for other in () if in_order else each.elsewhere:
-                mine, its = (event.core, each.track), (event.core, other.track)
-                self.ready.setdefault(its, [])
-                if its not in self.others.setdefault(mine, []):
-                    self.others[mine].append(its)
-        self.free: dict[Track, float] = dict.fromkeys(self.ready, 0.0)  # when a queue can issue
-        self.issuers: dict[Track, Track] = {  # queues of one trigger are issued by one
-            track: (track[0], "issue of " + issuer_of(track[1])) for track in self.ready if track[1][:3] == "dma"
-        }
-        self.free.update(dict.fromkeys(self.issuers.values(), 0.0))
-        self.last_on: dict[Track, int | None] = dict.fromkeys(self.ready)
-        self.issued: dict[int, dict[str, deque[int]]] = {core: {} for core, _ in self.ready}  # wait for rings
-        for core, name in sorted(self.ready):
-            if name.startswith("dma"):
-                self.issued[core][name] = deque()
-        rings = int(self.chip.dma_rings.value)
-        self.rings: dict[int, list[float]] = {core: [0.0] * rings for core in self.issued}
-        self.last_moved: dict[int, int | None] = dict.fromkeys(self.issued)
-        self.ports: dict[tuple[int, str], tuple[float, int]] = {}
-        self.cells: dict[int, list[float]] = {core: [0.0] * CELLS for core in self.issued}  # when each is free
+        self._set_up(in_order)
+        self.leaving: dict[int, list[Tenant]] = {}  # whose last use is that of an event
         self.visible_at: dict[int, float] = {}  # when other engines than Vector see what an event waits for
-        self.use: dict[int, tuple[float, float]] = {}  # of the Tensor Engine: (share of the last window, when)
-        self.queues: dict[Track, list[int]] = {}  # what is left of each that runs in program order, last first
-        for index in range(n - 1, -1, -1):
-            if in_order or work[index].queue:
-                self.queues.setdefault(self.tracks[index], []).append(index)
+        self.decay = self.chip.warm_up_ns.value / 2 / math.log(2)
+        self.slowdown, self.warm = self.chip.warm_up_slowdown.value, self.chip.warm_up_use.value
+        self.between_tiles = self.chip.min_cycles.value / self.chip.tensor_ghz.value
+
+    def _set_up(self, in_order: bool) -> None:
+        """The queue of each event, and what is left of each that runs in program order."""
+        events, work = self.trace.events, self.work
+        found: dict[Track, _Queue] = {}
+        triggers: dict[Track, _Issuer] = {}  # queues of one trigger are issued by one
+
+        def queue_of(track: Track) -> _Queue:
+            if track not in found:
+                core, name = track
+                trigger = (core, issuer_of(name)) if name.startswith("dma") else track
+                found[track] = _Queue(track, triggers.setdefault(trigger, _Issuer()))
+            return found[track]
+
+        self.queues = [queue_of((e.core, w.queue or w.track)) for e, w in zip(events, work, strict=True)]
+        for event, each, queue in zip(events, work, self.queues, strict=True):
+            for other in () if in_order else each.elsewhere:
+                its = queue_of((event.core, other.track))
+                if its not in queue.others:
+                    queue.others.append(its)
+        self.lenders = [queue for queue in found.values() if queue.others]
+        for index in range(len(events) - 1, -1, -1):
+            queue = self.queues[index]
+            if in_order or queue.issued is not None:
+                if queue.left is None:
+                    queue.left = []
+                queue.left.append(index)
+        self.cores = {core: _Core(int(self.chip.dma_rings.value), self.launch) for core, _ in found}
+        for core, name in sorted(found):
+            if name.startswith("dma"):
+                self.cores[core].transfers[name] = found[core, name]
 
     def run(self) -> list[Span]:
         """Let time pass until every event has run."""
@@ -83,31 +129,37 @@ class Clock:
             self.missing[index] += len(tenants)
             if self.missing[index] == 0:
                 heapq.heappush(self.agenda, (self.launch, _READY, index))
-        for place in self.room.memories:
-            self._admit(place, self.launch, None)
-        agenda, tracks, ready = self.agenda, self.tracks, self.ready
+        for memory in self.room.memories.values():
+            self._admit(memory, self.launch, None)
+        agenda, queues, pop, push = self.agenda, self.queues, heapq.heappop, heapq.heappush
         while agenda:
             now = agenda[0][0]
-            touched: set[Track] = set()
+            touched: list[_Queue] = []
             while agenda and agenda[0][0] == now:
-                _, what, index = heapq.heappop(agenda)
+                _, what, index = pop(agenda)
                 if what == _LEAVE:
-                    for place in self.room.leave(index):
-                        self._admit(place, now, index)
+                    self._leave(index, now)
                     continue
-                track = tracks[index]
+                queue = queues[index]
                 if what == _READY:
-                    heapq.heappush(ready[track], index)
+                    push(queue.ready, index)
                 elif what == _ISSUED:
-                    self.issued[track[0]][track[1]].append(index)
-                touched.add(track)
-            for track in sorted(touched):  # a set's own order changes from run to run
-                if track[1] in self.issued[track[0]]:
-                    self._move(track[0], now)
-                self._dispatch(track, now)
-            for track, others in self.others.items():
-                if ready[track] and self.free[track] > now:
-                    self._spread(track, others, now)
+                    assert queue.issued is not None
+                    queue.issued.append(index)
+                if not queue.touched:
+                    queue.touched = True
+                    touched.append(queue)
+            if len(touched) > 1:
+                touched.sort(key=lambda queue: (queue.core, queue.name))
+            for queue in touched:
+                queue.touched = False
+                if queue.issued:
+                    self._move(self.cores[queue.core], now)
+                if queue.ready:
+                    self._dispatch(queue, now)
+            for queue in self.lenders:
+                if queue.ready and queue.issuer.free > now:
+                    self._spread(queue, now)
         if None in self.spans:
             raise self._deadlock()
         return [span for span in self.spans if span is not None]
@@ -126,166 +178,197 @@ class Clock:
             line=event.line,
         )
 
-    def _admit(self, place: Place, now: float, left: int | None) -> None:
-        for tenant in self.room.admit(place):
+    def _leave(self, index: int, now: float) -> None:
+        """The event that uses some tensors last has ended."""
+        for tenant in self.leaving.pop(index, ()):
+            self._admit(self.room.leave(tenant), now, index)
+
+    def _admit(self, memory: Memory, now: float, left: int | None) -> None:
+        """Give room to the next in line, and let go on what waits for it."""
+        ready_at, missing = self.ready_at, self.missing
+        for tenant in memory.admit():
             for index in tenant.waiting:
-                self._release(index, now, left, "room")
+                if now > ready_at[index]:
+                    ready_at[index] = now
+                    self.reason[index] = (left, "room")
+                missing[index] -= 1
+                if missing[index] == 0:
+                    heapq.heappush(self.agenda, (ready_at[index], _READY, index))
             tenant.waiting = []
 
-    def _release(self, index: int, at: float, by: int | None, why: str) -> None:
-        """One thing that `index` waits for is there at time `at`."""
-        if at > self.ready_at[index]:
-            self.ready_at[index] = at
-            self.reason[index] = (by, why)
-        self.missing[index] -= 1
-        if self.missing[index] == 0:
-            heapq.heappush(self.agenda, (self.ready_at[index], _READY, index))
+    def _wake(self, queue: _Queue, at: float, index: int) -> None:
+        """Look at a queue again."""
+        if queue.wake != at:
+            queue.wake = at
+            heapq.heappush(self.agenda, (at, _FREE, index))
 
-    def _dispatch(self, track: Track, now: float) -> None:
+    def _dispatch(self, queue: _Queue, now: float) -> None:
         """Issue from a queue what can be issued now."""
-        ready, queue = self.ready[track], self.queues.get(track)
-        issuer = self.issuers.get(track, track)
+        ready, left, issuer = queue.ready, queue.left, queue.issuer
         while ready:
             index = ready[0]
-            if self.free[issuer] > now:
-                if issuer is not track:
-                    heapq.heappush(self.agenda, (self.free[issuer], _FREE, index))
+            if issuer.free > now:
+                self._wake(queue, issuer.free, index)
                 return
-            if queue is not None and index != queue[-1]:
+            if left is not None and index != left[-1]:
                 return  # the smallest that is ready is not the next of the program
             work = self.work[index]
-            blocker, why = self.last_on[track], "engine"
+            blocker, why = queue.last, "engine"
             if work.port is not None:
-                taken, user = self.ports.get((track[0], work.port), (0.0, 0))
+                taken, user = self.cores[queue.core].ports.get(work.port, (0.0, 0))
                 if taken > now:
-                    heapq.heappush(self.agenda, (taken, _FREE, index))
+                    self._wake(queue, taken, index)
                     return
                 if taken == now:
                     blocker, why = user, "port"
             if work.cells:
-                taken = max([free for cell, free in enumerate(self.cells[track[0]]) if work.cells >> cell & 1])
+                cells = self.cores[queue.core].cells
+                taken = max([free for cell, free in enumerate(cells) if work.cells >> cell & 1])
                 if taken > now:
-                    heapq.heappush(self.agenda, (taken, _FREE, index))
+                    self._wake(queue, taken, index)
                     return
             heapq.heappop(ready)
-            if queue is not None:
-                queue.pop()
+            if left is not None:
+                left.pop()
             if now > self.ready_at[index] and blocker is not None:
                 self.reason[index] = (blocker, why)
-            self.last_on[track] = index
-            if work.queue:
-                self.free[issuer] = now + work.issue
-                heapq.heappush(self.agenda, (now + work.lead, _ISSUED, index))
-                heapq.heappush(self.agenda, (now + work.issue, _FREE, index))
+            queue.last = index
+            if queue.issued is None:
+                self._execute(index, queue, work, now)
             else:
-                self._execute(index, track, work, now)
+                issuer.free = now + work.issue
+                heapq.heappush(self.agenda, (now + work.lead, _ISSUED, index))
+                if self.lenders:
+                    heapq.heappush(self.agenda, (issuer.free, _FREE, index))
 
-    def _spread(self, track: Track, others: list[Track], now: float) -> None:
+    def _spread(self, lender: _Queue, now: float) -> None:
         """Let idle engines take what waits for a busy one, is left open and is done sooner by them."""
-        for other in others:
-            if self.free[other] > now or self.ready[other]:
+        ports = self.cores[lender.core].ports
+        for other in lender.others:
+            if other.issuer.free > now or other.ready:
                 continue
-            for index in sorted(self.ready[track]):
+            for index in sorted(lender.ready):
                 work = self.work[index]
-                mine = next((w for w in work.elsewhere if w.track == other[1]), None)
+                mine = next((w for w in work.elsewhere if w.track == other.name), None)
                 if self.visible_at.get(index, 0.0) > now:
                     continue  # Vector need not wait until its own results can be seen by others
-                if mine is None or now + mine.busy + mine.latency > self.free[track] + work.busy + work.latency:
+                if mine is None or now + mine.busy + mine.latency > lender.issuer.free + work.busy + work.latency:
                     continue
-                if mine.port is not None and self.ports.get((other[0], mine.port), (0.0, 0))[0] > now:
+                if mine.port is not None and ports.get(mine.port, (0.0, 0))[0] > now:
                     continue
-                self.ready[track].remove(index)
-                heapq.heapify(self.ready[track])
-                self.work[index], self.tracks[index] = mine, other
-                self.last_on[other] = index
+                lender.ready.remove(index)
+                heapq.heapify(lender.ready)
+                self.work[index], self.queues[index] = mine, other
+                other.last = index
                 self._execute(index, other, mine, now)
                 break
 
-    def _execute(self, index: int, track: Track, work: Work, now: float) -> None:
-        busy = self._throttled(track[0], now, work.busy) if track[1] == "tensor" else work.busy
-        self.free[track] = now + busy
+    def _execute(self, index: int, queue: _Queue, work: Work, now: float) -> None:
+        core = self.cores[queue.core]
+        busy = self._throttled(core, now, work.busy) if queue.name == "tensor" else work.busy
+        queue.issuer.free = now + busy
         if work.cells:
-            cells = self.cells[track[0]]
             for cell in range(CELLS):
                 if work.cells >> cell & 1:
-                    cells[cell] = now + busy
-            self.free[track] = now + min(busy, self.chip.min_cycles.value / self.chip.tensor_ghz.value)
-            heapq.heappush(self.agenda, (self.free[track], _FREE, index))
+                    core.cells[cell] = now + busy
+            queue.issuer.free = now + min(busy, self.between_tiles)
+            if self.lenders:
+                heapq.heappush(self.agenda, (queue.issuer.free, _FREE, index))
         if work.port is not None:
-            self.ports[track[0], work.port] = (now + busy, index)
-        self._start(index, track, work, now, busy)
-
-    def _move(self, core: int, now: float) -> None:
-        """Give the transfers that have been issued their rings: one of each queue in turn, each queue in its order.
-
-        A transfer begins on each of its rings when that is free. Its span is that of the ring that is free last.
-        """
-        queues, rings = self.issued[core], self.rings[core]
-        for name in itertools.cycle(list(queues)):
-            waiting = queues[name]
-            if not waiting:
-                if not any(queues.values()):
-                    break
-                continue
-            index = waiting[0]
-            work = self.work[index]
-            mine = work.rings
-            free = min([rings[ring] for ring in mine])
-            if free > now:
-                heapq.heappush(self.agenda, (free, _FREE, index))
-                break
-            waiting.popleft()
-            queues[name] = queues.pop(name)  # it is the last in line now
-            start = max([rings[ring] for ring in mine])
-            last = self.last_moved[core]
-            if start >= now and last is not None and (start > now or free == now):
-                self.reason[index] = (last, "rings")
-            self.last_moved[core] = index
-            for ring in mine:
-                rings[ring] = max(rings[ring], now) + work.busy
-            self._start(index, (core, "dma"), work, max(start, now), work.busy)
-
-    def _start(self, index: int, track: Track, work: Work, now: float, busy: float) -> None:
-        """An event begins to occupy its engine or rings; from now on all its times are known."""
-        core, name = track
-        free, end = now + busy, now + busy + work.latency
-        after, why = self.reason[index]
-        self.spans[index] = Span(index, core, name, now, busy, end, after, why, len(work.rings))
-        agenda = self.agenda
-        heapq.heappush(agenda, (free, _FREE, index))
-        if self.room.of_event[index]:
-            heapq.heappush(agenda, (end, _LEAVE, index))
-        if name == "dma":
-            for successor, edge in self.successors[index]:
-                self._release(successor, end, index, edge)
-            return
-        tracks, ready_at, missing = self.tracks, self.ready_at, self.missing
+            core.ports[work.port] = (now + busy, index)
+        end = self._start(index, queue.core, queue.name, work, now, busy)
+        # An engine works in order: what follows on it and does not need the result need not wait for its latency.
+        # Nor does a matmul that adds to what the last one left in PSUM.
+        free, adds = now + busy, queue.name == "tensor"
+        queues, ready_at, missing = self.queues, self.ready_at, self.missing
         for successor, edge in self.successors[index]:
-            # An engine works in order: what follows on it and does not need the result need not wait for its latency.
-            # Nor does a matmul that adds to what the last one left in PSUM.
-            pipelined = tracks[successor] == track and (edge != READ_AFTER_WRITE or name == "tensor")
-            at = free if pipelined else end
-            if pipelined and self.work[successor].elsewhere:
-                self.visible_at[successor] = max(end, self.visible_at.get(successor, 0.0))
+            at = end
+            if queues[successor] is queue and (adds or edge != READ_AFTER_WRITE):
+                at = free
+                if self.work[successor].elsewhere:
+                    self.visible_at[successor] = max(end, self.visible_at.get(successor, 0.0))
             if at > ready_at[successor]:
                 ready_at[successor] = at
                 self.reason[successor] = (index, edge)
             missing[successor] -= 1
             if missing[successor] == 0:
-                heapq.heappush(agenda, (ready_at[successor], _READY, successor))
+                heapq.heappush(self.agenda, (ready_at[successor], _READY, successor))
 
-    def _throttled(self, core: int, now: float, busy: float) -> float:
+    def _move(self, core: _Core, now: float) -> None:
+        """Give the transfers that have been issued their rings: one of each queue in turn, each queue in its order.
+
+        A transfer begins on each of its rings when that is free. Its span is that of the ring that is free last.
+        """
+        queues, rings = core.transfers, core.rings
+        waiting = [queue for queue in queues.values() if queue.issued]
+        for queue in itertools.cycle(waiting):
+            issued = queue.issued
+            if not issued:
+                if not any([each.issued for each in waiting]):
+                    break
+                continue
+            index = issued[0]
+            work = self.work[index]
+            mine = work.rings
+            each = rings[mine.start : mine.stop]
+            free = min(each)
+            if free > now:
+                self._wake(queue, free, index)
+                break
+            issued.popleft()
+            queues[queue.name] = queues.pop(queue.name)  # it is the last in line now
+            start = max(each)
+            if start >= now and core.last_moved is not None and (start > now or free == now):
+                self.reason[index] = (core.last_moved, "rings")
+            core.last_moved = index
+            if start <= now:
+                rings[mine.start : mine.stop] = [now + work.busy] * len(mine)
+            else:
+                rings[mine.start : mine.stop] = [(ring if ring > now else now) + work.busy for ring in each]
+            self._transfer(index, queue, work, max(start, now))
+
+    def _transfer(self, index: int, queue: _Queue, work: Work, now: float) -> None:
+        """A transfer begins to occupy its rings."""
+        end = self._start(index, queue.core, "dma", work, now, work.busy)
+        ready_at, missing = self.ready_at, self.missing
+        for successor, edge in self.successors[index]:
+            if end > ready_at[successor]:
+                ready_at[successor] = end
+                self.reason[successor] = (index, edge)
+            missing[successor] -= 1
+            if missing[successor] == 0:
+                heapq.heappush(self.agenda, (ready_at[successor], _READY, successor))
+
+    def _start(self, index: int, core: int, name: str, work: Work, now: float, busy: float) -> float:
+        """An event begins to occupy its engine or rings; from now on its times are known. Returns when it ends."""
+        end = now + busy + work.latency
+        after, why = self.reason[index]
+        self.spans[index] = Span(index, core, name, now, busy, end, after, why, len(work.rings))
+        tenants = self.room.of_event[index]
+        for tenant in tenants:
+            tenant.uses -= 1
+            if (end, index) > tenant.until:
+                tenant.until = end, index
+            if tenant.uses == 0:
+                until, last = tenant.until
+                self.leaving.setdefault(last, []).append(tenant)
+                heapq.heappush(self.agenda, (until, _LEAVE, last))
+        if self.lenders:  # an idle engine looks for work whenever anything ends
+            heapq.heappush(self.agenda, (now + busy, _FREE, index))
+            if tenants:
+                heapq.heappush(self.agenda, (end, _FREE, index))
+        return end
+
+    def _throttled(self, core: _Core, now: float, busy: float) -> float:
         """The time of a matmul: longer while the Tensor Engine's use of the last few microseconds is low."""
-        chip = self.chip
-        if chip.warm_up_ns.value == 0:
+        if self.decay == 0:
             return busy
         # An exponential average that crosses a half when a window of that length does, from idle and from full use.
-        decay = chip.warm_up_ns.value / 2 / math.log(2)
-        share, when = self.use.get(core, (0.0, self.launch))
+        share, when = core.use, core.used_at
         if when < now:
-            share, when = share * math.exp(-(now - when) / decay), now
-        if share < chip.warm_up_use.value:
-            busy *= chip.warm_up_slowdown.value
+            share, when = share * math.exp(-(now - when) / self.decay), now
+        if share < self.warm:
+            busy *= self.slowdown
         until = max(when, now + busy)  # tiles of the array that are in use together count once
-        self.use[core] = (1 - (1 - share) * math.exp(-(until - when) / decay), until)
+        core.use, core.used_at = 1 - (1 - share) * math.exp(-(until - when) / self.decay), until
         return busy

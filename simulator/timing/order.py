@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from triptych.simulator.analysis.hazards import Edge
+from triptych.simulator.analysis.hazards import Edges
 from triptych.simulator.timing.work import Work
 from triptych.simulator.trace import Trace
 
 _LOADS = ("dma_copy", "dma_transpose")
 
 
-def by_need(trace: Trace, edges: list[list[Edge]]) -> list[int]:
+def by_need(trace: Trace, edges: list[Edges]) -> list[int]:
     """The indices of the events in that order: a transfer just before the first event that waits for it.
 
     Whatever its edges say stands behind what it waits for, and everything else stays where it is: what a transfer is
@@ -32,7 +32,7 @@ def by_need(trace: Trace, edges: list[list[Edge]]) -> list[int]:
         if first[index] < n and events[index].op in _LOADS:
             place = first[index]
             moved.append((place, index))
-        for producer, _ in edges[index]:
+        for producer in edges[index]:
             if place < first[producer]:
                 first[producer] = place
     away = {index for _, index in moved}
@@ -47,8 +47,8 @@ def by_need(trace: Trace, edges: list[list[Edge]]) -> list[int]:
 
 
 def arranged(
-    trace: Trace, work: list[Work], edges: list[list[Edge]], order: list[int]
-) -> tuple[Trace, list[Work], list[list[Edge]]]:
+    trace: Trace, work: list[Work], edges: list[Edges], order: list[int]
+) -> tuple[Trace, list[Work], list[Edges]]:
     """A trace with its work and edges in another order."""
     place = [0] * len(order)
     for new, old in enumerate(order):
@@ -56,5 +56,5 @@ def arranged(
     return (
         replace(trace, events=[trace.events[old] for old in order]),
         [work[old] for old in order],
-        [[(place[producer], why) for producer, why in edges[old]] for old in order],
+        [{place[producer]: why for producer, why in edges[old].items()} for old in order],
     )

@@ -30,7 +30,8 @@ class Prediction:
         self.cores = timeline.cores
 
     def __repr__(self) -> str:
-        return f"Prediction(on {self.target}, {self.total_us:.1f} us)"
+        left_out = self.timeline.left_out
+        return f"Prediction(on {self.target}, {self.total_us:.1f} us{'' if left_out is None else f', {left_out}'})"
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the timeline, the figures and the critical path."""
@@ -158,8 +159,9 @@ class Prediction:
 
     @cached_property
     def advice(self) -> list[str]:
-        """What the numbers show could be better; nothing where they show nothing."""
-        return advice(self.timeline, self.chain)
+        """What the numbers show could be better; nothing where they show nothing. Before it, what was not scheduled."""
+        left_out = self.timeline.left_out
+        return [*([] if left_out is None else [str(left_out)]), *advice(self.timeline, self.chain)]
 
 
 def with_settings(chip: Chip, settings: Mapping[str, float]) -> Chip:

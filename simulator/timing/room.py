@@ -8,6 +8,7 @@ decides how far loads run ahead of their use. Tensors with addresses of their ow
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -23,7 +24,8 @@ class Tenant:
 
     place: Place
     size: int
-    uses: int = 0  # events that touch it and have not ended
+    uses: int = 0  # events that touch it and have not begun
+    until: tuple[float, int] = (0.0, 0)  # when the last of those that have begun ends, and which that is
     placed: bool = False
     waiting: list[int] = field(default_factory=list)  # events held back until it has room
 
@@ -37,6 +39,18 @@ class Memory:
     next: int = 0  # in line for room
     held: int = 0  # tenants that have room
 
+    def admit(self) -> Iterator[Tenant]:
+        """Give room to the next tenants as long as it lasts; too large a one gets it alone."""
+        while self.next < len(self.queue):
+            tenant = self.queue[self.next]
+            if tenant.size > self.free and self.held:
+                return
+            self.free -= tenant.size
+            self.held += 1
+            self.next += 1
+            tenant.placed = True
+            yield tenant
+
 
 @dataclass
 class Room:
@@ -45,51 +59,35 @@ class Room:
     memories: dict[Place, Memory]
     of_event: list[list[Tenant]]  # the tenants that each event touches
 
-    def admit(self, place: Place) -> Iterator[Tenant]:
-        """Give room to the next tenants of a memory as long as it lasts; too large a one gets it alone."""
-        memory = self.memories[place]
-        while memory.next < len(memory.queue):
-            tenant = memory.queue[memory.next]
-            if tenant.size > memory.free and memory.held:
-                return
-            memory.free -= tenant.size
-            memory.held += 1
-            memory.next += 1
-            tenant.placed = True
-            yield tenant
-
-    def leave(self, index: int) -> list[Place]:
-        """The event `index` has ended; returns the memories in which that made room."""
-        places = []
-        for tenant in self.of_event[index]:
-            tenant.uses -= 1
-            if tenant.uses == 0:
-                memory = self.memories[tenant.place]
-                memory.free += tenant.size
-                memory.held -= 1
-                places.append(tenant.place)
-        return places
+    def leave(self, tenant: Tenant) -> Memory:
+        """A tensor has been used for the last time; returns the memory in which that made room."""
+        memory = self.memories[tenant.place]
+        memory.free += tenant.size
+        memory.held -= 1
+        return memory
 
 
 def room_for(trace: Trace) -> Room:
     """All memories empty, with the tenants of a trace in line."""
-    tenants: dict[tuple[int, int], Tenant] = {}
+    tenants: dict[int, dict[int, Tenant | None]] = defaultdict(dict)  # of each core, by allocation; None elsewhere
     room = Room({}, [])
     for event in trace.events:
+        known = tenants[event.core]
         mine: list[Tenant] = []
-        for region in (*event.reads, *event.writes):
-            allocation = region.allocation
-            if allocation.address is not None or allocation.buffer not in ("sbuf", "psum"):
-                continue
-            key = (event.core, allocation.id)
-            tenant = tenants.get(key)
-            if tenant is None:
+        for region in event.reads + event.writes:
+            allocation = region[0]
+            number = allocation[0]
+            if number in known:
+                tenant = known[number]
+            elif allocation.address is not None or allocation.buffer not in ("sbuf", "psum"):
+                tenant = known[number] = None
+            else:
                 place = (event.core, allocation.buffer)
-                tenant = tenants[key] = Tenant(place, partition_bytes(allocation, trace.chip))
+                tenant = known[number] = Tenant(place, partition_bytes(allocation, trace.chip))
                 if place not in room.memories:
                     room.memories[place] = Memory(capacity_of(trace.chip, allocation.buffer))
                 room.memories[place].queue.append(tenant)
-            if tenant not in mine:
+            if tenant is not None and tenant not in mine:
                 tenant.uses += 1
                 mine.append(tenant)
         room.of_event.append(mine)

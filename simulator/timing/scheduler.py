@@ -8,41 +8,51 @@ have room on chip (room), its port is free, and its track is.
     overlapped   loads stand in the order in which they are needed, and each engine takes, of the events that are ready,
                  the one that comes first: what a list scheduler reaches that looks as far ahead as the memories have
                  room. A compiler that schedules better or worse than greedily will differ
+
+A trace of more than ten million events is not scheduled whole if most of it is a steady loop (steady).
 """
 
 from __future__ import annotations
 
-from triptych.simulator.analysis.hazards import Edge, hazards
+from triptych.simulator.analysis.hazards import Edges, hazards
 from triptych.simulator.collector import without_collector
 from triptych.simulator.errors import KernelError
 from triptych.simulator.timing.clock import Clock, Track
 from triptych.simulator.timing.order import arranged, by_need
 from triptych.simulator.timing.room import room_for
+from triptych.simulator.timing.steady import extrapolated
 from triptych.simulator.timing.timeline import Span, Timeline
 from triptych.simulator.timing.work import Work, loads_of, works
 from triptych.simulator.trace import Event, Trace
 
 ORDERS = ("overlapped", "program")
+WHOLE = 10_000_000  # events that are always scheduled whole
 WORTH_TRYING = 1.05  # times what the busiest track needs, above which the program's order is tried too
 
 
-def schedule(trace: Trace, order: str = "overlapped") -> Timeline:
+def schedule(trace: Trace, order: str = "overlapped", whole: int = WHOLE) -> Timeline:
     """The timeline of a trace.
+
+    whole: from more events on, not all rounds of a steady loop are scheduled
 
     Raises KernelError for an order that does not exist, and where an event waits for room that is never free.
     """
     check_order(order)
-    with without_collector():
+    make = _overlapped if order == "overlapped" else _as_written
+
+    def spans_of(trace: Trace) -> list[Span]:
         edges = hazards(trace)
         _join_meetings(trace.events, edges)
-        work = works(trace)
-        spans = (_overlapped if order == "overlapped" else _as_written)(trace, work, edges)
-    return Timeline(
-        trace, order, spans, edges, max(_end(spans), trace.chip.launch_ns.value) + trace.chip.teardown_ns.value
-    )
+        return make(trace, works(trace), edges)
+
+    with without_collector():
+        found = extrapolated(trace, spans_of) if len(trace.events) > whole else None
+        spans, left_out = found or (spans_of(trace), None)
+    total = max(_end(spans), trace.chip.launch_ns.value) + trace.chip.teardown_ns.value
+    return Timeline(trace, order, spans, total, left_out)
 
 
-def _overlapped(trace: Trace, work: list[Work], edges: list[list[Edge]]) -> list[Span]:
+def _overlapped(trace: Trace, work: list[Work], edges: list[Edges]) -> list[Span]:
     """The sooner of a list scheduler's and the program's: who takes what is ready first can lose by it.
 
     The program's is not tried where it could not end more than a twentieth sooner, because a track is busy as long. A
@@ -63,17 +73,19 @@ def _overlapped(trace: Trace, work: list[Work], edges: list[list[Edge]]) -> list
     return min(found, key=_end)
 
 
-def _as_written(trace: Trace, work: list[Work], edges: list[list[Edge]]) -> list[Span]:
+def _as_written(trace: Trace, work: list[Work], edges: list[Edges]) -> list[Span]:
     return Clock(trace, work, edges, room_for(trace), in_order=True).run()
 
 
-def _by_readiness(trace: Trace, work: list[Work], edges: list[list[Edge]]) -> list[Span]:
+def _by_readiness(trace: Trace, work: list[Work], edges: list[Edges]) -> list[Span]:
     return Clock(trace, work, edges, room_for(trace), in_order=False).run()
 
 
-def _by_need(trace: Trace, work: list[Work], edges: list[list[Edge]]) -> list[Span]:
+def _by_need(trace: Trace, work: list[Work], edges: list[Edges]) -> list[Span]:
     """With loads in order of need; the spans are in the trace's order."""
     order = by_need(trace, edges)
+    if order == list(range(len(order))):
+        return _by_readiness(trace, work, edges)
     spans = _by_readiness(*arranged(trace, work, edges, order))
     for span in spans:
         span.index = order[span.index]
@@ -92,7 +104,7 @@ def check_order(order: str) -> None:
         raise KernelError(f"order {order!r} is unknown; expected one of {', '.join(ORDERS)}")
 
 
-def _join_meetings(events: list[Event], edges: list[list[Edge]]) -> None:
+def _join_meetings(events: list[Event], edges: list[Edges]) -> None:
     """Barriers and exchanges of two cores wait for what their partner waits for, and for its queue."""
     met: dict[tuple[str, object], tuple[list[int], list[int]]] = {}
     last: dict[Track, int] = {}
@@ -105,8 +117,6 @@ def _join_meetings(events: list[Event], edges: list[list[Edge]]) -> None:
         last[event.core, event.engine] = index
     for pair in met.values():
         for a, b in zip(*pair, strict=False):
-            waits = {producer for producer, _ in (*edges[a], *edges[b])}
-            waits.update(before[i] for i in (a, b) if i in before)
+            waits = {*edges[a], *edges[b], *[before[i] for i in (a, b) if i in before]}
             for each in (a, b):
-                known = {producer for producer, _ in edges[each]}
-                edges[each].extend((p, "meeting") for p in waits - known if p < min(a, b))
+                edges[each].update({p: "meeting" for p in waits - edges[each].keys() if p < min(a, b)})

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from triptych.simulator.analysis.hazards import Edge
 from triptych.simulator.trace import Trace
 
 
@@ -30,14 +29,30 @@ class Span:
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """Rounds of a steady loop that were not scheduled, and how far off that may be."""
+
+    rounds: int
+    of: int
+    period: int  # instructions of a round
+    error: float  # share of the total by which it changed when twice as many rounds were scheduled
+
+    def __str__(self) -> str:
+        return (
+            f"{self.rounds:,} of {self.of:,} rounds of {self.period:,} instructions are taken to last as long as the "
+            f"{self.of - self.rounds:,} that were scheduled: the total is uncertain by {self.error:.2%}"
+        )
+
+
+@dataclass(frozen=True)
 class Timeline:
-    """The spans of a trace, in the trace's order, with the edges that they obey."""
+    """The spans of a trace, in the trace's order."""
 
     trace: Trace
     order: str  # "program" or "overlapped"
     spans: list[Span]
-    edges: list[list[Edge]]  # for each event, the events that it waits for, and why
     total_ns: float  # launch and teardown included
+    left_out: LeftOut | None = None  # of a trace that is too long to be scheduled whole
 
     @cached_property
     def cores(self) -> int:

@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from triptych.simulator.analysis.descriptors import descriptors
 from triptych.simulator.chips import Chip
 from triptych.simulator.machine.table import row_of
+from triptych.simulator.timing.forms import forms
 from triptych.simulator.timing.queues import issue_ns, queue_of
 from triptych.simulator.trace import Event, Trace
 
@@ -45,7 +46,7 @@ class Work:
 
 
 def works(trace: Trace) -> list[Work]:
-    """The work of each event."""
+    """The work of each event; events of one form share it."""
     chip = _shared_memory(trace)
     latencies = {
         "tensor": chip.tensor_latency_ns.value,
@@ -61,26 +62,35 @@ def works(trace: Trace) -> list[Work]:
     tables: set[tuple[int, str]] = set()
     tiled = any(["tile" in event.attributes for event in trace.events])
 
-    def on_engine(event: Event) -> Work:
+    def on_engine(event: Event, loads_table: bool) -> Work:
         busy = row_of(event.op).cost(event, chip) + access.get(event.engine, 0.0)
-        if event.engine == "scalar" and "activat" in event.op:
-            table = (event.core, str(event.attributes["op"]))
-            if table not in tables:
-                tables.add(table)
-                busy += chip.table_load_ns.value
+        if loads_table and event.engine == "scalar":
+            busy += chip.table_load_ns.value
         cells = _cells(event) if tiled and event.engine == "tensor" else 0
         return Work(event.engine, busy, latencies[event.engine], port=_port(event, chip, busy), cells=cells)
 
-    found = []
-    for event in trace.events:
+    def of_form(event: Event, loads_table: bool) -> Work:
         if event.engine == "dma":
-            found.append(_transfer(event, chip, row_of(event.op).cost(event, chip)))
-            continue
-        work = on_engine(event)
+            return _transfer(event, chip, row_of(event.op).cost(event, chip))
+        work = on_engine(event, loads_table)
         if "open" in event.attributes:
-            work.elsewhere = tuple([on_engine(other) for other in _elsewhere(event, chip)])
-        found.append(work)
-    _keep_on_vector(trace, found)
+            work.elsewhere = tuple([on_engine(other, loads_table) for other in _elsewhere(event, chip)])
+        return work
+
+    known: dict[tuple[int, bool], Work] = {}
+    found = []
+    for event, form in zip(trace.events, forms(trace), strict=True):
+        loads_table = False
+        if event.engine == "scalar" and "activat" in event.op:
+            table = event.core, str(event.attributes["op"])
+            loads_table = table not in tables
+            tables.add(table)
+        key = form, loads_table
+        if key not in known:
+            known[key] = of_form(event, loads_table)
+        found.append(known[key])
+    if any([work.elsewhere for work in known.values()]):
+        _keep_on_vector(trace, found)
     return found
 
 

@@ -229,10 +229,10 @@ def test_an_edge_has_a_kind(core):
         a, b = (nisa.memset(t, 0.0) for t in tiles)
         b.depends_on(a, kind=nisa.dependency.schedule)
         assert (b.attributes["issued_after"], "after" in b.attributes) == ([a], False)
-        assert [[i for i, _ in found] for found in hazards(c.trace)] == [[], []]
+        assert [list(found) for found in hazards(c.trace)] == [[], []]
         b.depends_on(a, kind=nisa.dependency.runtime)
         assert b.attributes["after"] == [a]
-        assert [[i for i, _ in found] for found in hazards(c.trace)] == [[], [0]]
+        assert [list(found) for found in hazards(c.trace)] == [[], [0]]
         with pytest.raises(
             NkiValidationError, match="kind must be nisa.dependency.runtime or .schedule, got 'runtime'"
         ):
@@ -271,7 +271,7 @@ def test_a_block_marks_what_runs_in_it_and_inner_blocks_belong_to_it(core):
         marks = [e.attributes.get("no_reorder") for e in c.trace.events]
         assert marks[0] is marks[4] is None
         assert marks[1] == marks[2] == marks[3] != marks[5] == marks[6]
-        waits = [[i for i, _ in found] for found in hazards(c.trace)]
+        waits = [list(found) for found in hazards(c.trace)]
     assert waits == [[], [], [1], [2], [], [], [5]]
 
 

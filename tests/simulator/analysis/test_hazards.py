@@ -72,7 +72,7 @@ def edges_of(program):
 
     trace = simulator.run(kernel, np.ones((2, 2), np.float32)).trace
     names = [event.name for event in trace.events]
-    return {names[i]: {names[p]: why for p, why in edges} for i, edges in enumerate(hazards(trace))}
+    return {names[i]: {names[p]: why for p, why in edges.items()} for i, edges in enumerate(hazards(trace))}
 
 
 def test_read_after_write():
@@ -126,7 +126,7 @@ def test_neighbours_are_found_wherever_they_begin(first):
         return x
 
     found = hazards(simulator.run(kernel, np.ones((2, 2), np.float32)).trace)
-    assert [dict(edges) for edges in found] == [{}, {0: "order"}, {}, {0: "order", 1: "order", 2: "order"}]
+    assert found == [{}, {0: "order"}, {}, {0: "order", 1: "order", 2: "order"}]
 
 
 def test_a_core_hides_nothing_of_another_that_it_has_not_met():
@@ -142,7 +142,7 @@ def test_a_core_hides_nothing_of_another_that_it_has_not_met():
         event(1, 0, (), (shared,)),
         event(1, 1, (), (shared,)),
     ]
-    found = [dict(edges) for edges in hazards(Trace(chip_of("trn2"), "trn2", events))]
+    found = hazards(Trace(chip_of("trn2"), "trn2", events))
     assert found == [{}, {}, {0: "overwrite", 1: "order"}]
 
 
@@ -153,7 +153,7 @@ def test_a_write_hides_only_what_its_core_waits_for():
         Event("dma_copy", "dma", (), (shared,), ("k.py", 1), core, None, {"epoch": epoch})
         for core, epoch in ((0, 0), (1, 0), (0, 0), (1, 1))
     ]
-    found = [dict(edges) for edges in hazards(Trace(chip_of("trn2"), "trn2", events))]
+    found = hazards(Trace(chip_of("trn2"), "trn2", events))
     assert found == [{}, {}, {0: "order"}, {1: "order", 2: "order"}]
 
 
@@ -182,4 +182,32 @@ def test_tensors_with_addresses_meet_where_their_bytes_do(byte, meets):
         return out
 
     found = hazards(simulator.run(kernel, np.ones((2, 2), np.float32)).trace)
-    assert found[1] == ([(0, "order")] if meets else [])
+    assert found[1] == ({0: "order"} if meets else {})
+
+
+def test_tensors_of_one_address_lie_by_their_own_widths():
+    """Row 1 of two rows of 32 bytes, at address (0, 0), and of two of 16: one in the other's partition, one beside."""
+    place = ("sbuf", TABLE["float32"], ("k.py", 1), (0, 0))
+
+    def row(width, offset):
+        buffer, dtype, line, address = place
+        tensor = Allocation(width, "t", buffer, (2, width), dtype, line, address)
+        return Region(tensor, offset, (1, 4), (4, 1), dtype)
+
+    regions = [row(8, 8), row(4, 4), row(4, 0), row(8, 4)]
+    events = [Event("memset", "vector", (), (region,), ("k.py", 1), 0, None, {}) for region in regions]
+    assert hazards(Trace(chip_of("trn2"), "trn2", events)) == [{}, {0: "order"}, {}, {}]
+
+
+def test_tiles_that_one_line_allocates_share_no_access():
+    def program(a, b):
+        tiles = [nl.ndarray((4, 8), "float32") for _ in range(2)]
+        for tile, name in zip(tiles, ("first", "second"), strict=True):
+            nisa.memset(tile[:, 0:4], 1.0, name=f"{name} left")
+            nisa.memset(tile, 2.0, name=f"{name} whole")
+        nisa.tensor_copy(a, tiles[0], name="copy")
+
+    edges = edges_of(program)
+    assert edges["first whole"] == {"first left": "order"} and edges["second left"] == {}
+    assert edges["second whole"] == {"second left": "order"}
+    assert edges["copy"] == {"first whole": "data", "fill a": "order"}

@@ -102,6 +102,6 @@ def test_an_instruction_that_continues_a_sum_waits_for_the_one_before(core, cont
                 dst, data, _ = tiles(c, first)
                 nisa.activation(dst, nl.exp, data, None, 1.0, nl.add, None, command)
         edges = hazards(c.trace)
-        assert [[(at, why) for at, why in found if why == "data"] for found in edges] == (
+        assert [[(at, why) for at, why in found.items() if why == "data"] for found in edges] == (
             [[], [(0, "data")], [], [(2, "data")]] if continues else [[], [], [], []]
         )

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from triptych import simulator
 from triptych.simulator import KernelError, Options
+from triptych.simulator.analysis.hazards import hazards
 from triptych.simulator.chips import chip_of
 from triptych.simulator.launch.import_hook import simulated_nki
 from triptych.simulator.timing import predict_trace, schedule, scheduler
@@ -366,10 +367,10 @@ def test_no_event_starts_before_what_it_depends_on_has_ended(steps, order, targe
     found = schedule(trace, order)
     assert [s.index for s in found.spans] == list(range(len(trace.events)))
     by_track = {}
-    for span, edges in zip(found.spans, found.edges, strict=True):
+    for span, edges in zip(found.spans, hazards(trace), strict=True):
         assert span.start_ns >= LAUNCH
         by_track.setdefault(span.track, []).append(span)
-        for producer, why in edges:
+        for producer, why in edges.items():
             before = found.spans[producer]
             in_order = span.track == before.track != "dma" and (why != "data" or span.track == "tensor")
             assert span.start_ns >= (before.free_ns if in_order else before.end_ns) - 1e-6

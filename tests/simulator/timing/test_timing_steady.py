@@ -1,0 +1,128 @@
+"""Steady loops: a schedule of few rounds against that of all, and what is not steady."""
+
+import numpy as np
+import pytest
+
+from triptych import simulator
+from triptych.simulator.launch.import_hook import simulated_nki
+from triptych.simulator.timing import Prediction, schedule
+from triptych.simulator.timing.steady import shortened, steady_loop
+
+with simulated_nki():
+    import nki.isa as nisa
+    import nki.language as nl
+
+ROUNDS, EVENTS = 120, 8  # of the loop, and of a round
+
+
+def product(round_, x, w, out):
+    """One round: two loads, four products of their own sum, what leaves PSUM, and a store."""
+    a, total = nl.ndarray((128, 128), "float32"), nl.ndarray((128, 512), "float32", nl.psum)
+    b, done = nl.ndarray((128, 8, 512), "float32"), nl.ndarray((128, 512), "float32")  # 12 rounds fill SBUF
+    nisa.dma_copy(a, x[:, 0:128])
+    nisa.dma_copy(b[:, 0], x)
+    for _ in range(4):
+        nisa.nc_matmul(total, a, b[:, 0])
+    nisa.tensor_tensor(done, total, w, nl.add)
+    nisa.dma_copy(out[round_], done)
+
+
+def traced(body, rounds=ROUNDS):
+    """The trace of so many rounds between the load of what all use and a last store."""
+
+    def kernel(x):
+        out = nl.ndarray((rounds, 128, 512), "float32", nl.shared_hbm)
+        w, last = nl.ndarray((128, 512), "float32"), nl.ndarray((128, 512), "float32")
+        nisa.dma_copy(w, x)
+        for round_ in range(rounds):
+            body(round_, x, w, out)
+        nisa.tensor_copy(last, w)
+        nisa.dma_copy(out[0], last)
+        return out
+
+    return simulator.run(kernel, np.ones((128, 512), np.float32), target="trn2").trace
+
+
+def test_few_rounds_say_how_long_all_take():
+    trace = traced(product)
+    whole, some = schedule(trace, "program"), schedule(trace, "program", whole=0)
+    assert whole.left_out is None and some.left_out is not None
+    assert some.left_out.period == EVENTS and some.left_out.rounds >= ROUNDS // 2 - 3
+    assert some.total_ns == pytest.approx(whole.total_ns, rel=max(some.left_out.error, 1e-4))
+    assert [(s.index, s.track, s.rings) for s in some.spans] == [(s.index, s.track, s.rings) for s in whole.spans]
+    for got, expected in zip(some.spans, whole.spans, strict=True):
+        assert got.start_ns == pytest.approx(expected.start_ns, rel=0.01)
+        assert got.after is None or got.after < len(trace.events)
+    assert (
+        str(some.left_out) in repr(Prediction(some, "trn2")) and str(some.left_out) in Prediction(some, "trn2").advice
+    )
+
+
+def test_a_short_trace_is_scheduled_whole():
+    trace = traced(product)
+    assert schedule(trace).left_out is None
+    assert schedule(trace, whole=len(trace.events)).left_out is None
+
+
+def test_what_is_left_out_is_the_middle_of_the_loop():
+    trace = traced(product)
+    loop = steady_loop(trace)
+    assert loop is not None and loop.period == EVENTS and loop.rounds > ROUNDS - 5
+    short = shortened(trace, loop, 4)
+    assert len(short.events) == len(trace.events) - (loop.rounds - 4) * EVENTS
+    assert short.events[: loop.start] == trace.events[: loop.start]
+    assert [e.op for e in short.events[-2:]] == ["tensor_copy", "dma_copy"]
+
+
+def test_what_follows_a_loop_uses_the_tensors_of_the_last_round_that_is_left():
+    kept = []
+
+    def body(round_, x, w, out):
+        product(round_, x, w, out)
+        kept[:] = [nl.ndarray((128, 512), "float32"), *kept[:1]]
+        nisa.tensor_copy(kept[0], w)
+        if round_ == ROUNDS - 1:
+            nisa.tensor_copy(w, kept[0])
+
+    trace = traced(body)
+    loop = steady_loop(trace)
+    short = shortened(trace, loop, 4)
+    after = short.events[loop.start + 4 * loop.period :]
+    seen = {r.allocation.id for e in short.events for r in e.writes}
+    assert len(after) < 2 * loop.period and all(r.allocation.id in seen | {0} for e in after for r in e.reads)
+
+
+def growing(round_, x, w, out):
+    """The width changes from round to round."""
+    a = nl.ndarray((128, 512), "float32")
+    nisa.dma_copy(a, x)
+    nisa.tensor_copy(a[:, 0 : 8 + round_], w[:, 0 : 8 + round_])
+    nisa.dma_copy(out[round_], a)
+
+
+def looking_back(round_, x, w, out):
+    """Each round reads what half as many rounds before it wrote: the distance grows."""
+    a = nl.ndarray((128, 512), "float32")
+    nisa.dma_copy(a, out[round_ // 2] if round_ else x)
+    nisa.tensor_copy(a, w)
+    nisa.dma_copy(out[round_], a)
+
+
+@pytest.mark.parametrize("body", [growing, looking_back])
+def test_a_loop_that_is_not_steady_is_scheduled_whole(body):
+    trace = traced(body)
+    assert steady_loop(trace) is None
+    assert schedule(trace, whole=0).spans == schedule(trace).spans
+
+
+def test_what_a_kernel_orders_itself_is_scheduled_whole():
+    def body(round_, x, w, out):
+        product(round_, x, w, out)
+        nisa.memset(w[:, 0:8], 0.0).depends_on(nisa.memset(w[:, 8:16], 0.0))
+
+    assert steady_loop(traced(body)) is None
+
+
+def test_a_loop_of_few_rounds_is_scheduled_whole():
+    trace = traced(product, rounds=6)
+    assert schedule(trace, whole=0).left_out is None
