@@ -26,8 +26,9 @@ from triptych.simulator.machine.cores import Core, MeetOthers
 from triptych.simulator.machine.forms import describe, form_of, is_regular
 from triptych.simulator.machine.plan import Known, Plan, known
 from triptych.simulator.machine.table import INSTRUCTIONS
-from triptych.simulator.machine.unwritten import Origin, UnwrittenRead, spread
+from triptych.simulator.machine.unwritten import Origin, UnwrittenRead, spread, take_padding
 from triptych.simulator.memory.layout import Layout
+from triptych.simulator.memory.mask import Mask
 from triptych.simulator.memory.placement import Arena, PlacedStorage, check_address
 from triptych.simulator.memory.pool import Pool
 from triptych.simulator.memory.storage import PSUM, SBUF, MemoryRegion, Storage
@@ -96,6 +97,7 @@ class Machine:
 
     tries: str = ""  # "dry" and at "last" really, while an instruction is tried with values in unwritten memory
     origins: dict[int, Origin] = field(default_factory=dict)  # of what counts as unwritten, by allocation
+    padding: dict[int, Mask] = field(default_factory=dict)  # what is read as zeros before it is written, by allocation
     doubtful_accumulators: bool = False  # whether a register of an accumulator ever rested on unwritten memory
     noted: set[str] = field(default_factory=set)  # remarks that are made once
 
@@ -198,7 +200,7 @@ class Machine:
         if shape[0] > self.chip.partitions.value:
             raise NkiValidationError(
                 f"dimension 0 of a {buffer.value} tensor is the partition, at most {self.chip.partitions.value:.0f}; "
-                f"got {shape}; nl.alloc_tiles lays tiles of more rows beside each other",
+                f"got {shape}; nl.alloc_tiles or nl.alloc_blocks lays tiles of more rows beside each other",
                 source=self.chip.partitions.source,
             )
         fact = self.chip.sbuf_partition_bytes if buffer is SBUF else self.chip.psum_partition_bytes
@@ -220,6 +222,7 @@ class Machine:
 
     def reads_unwritten(self, tensor: NkiTensor) -> None:
         """An instruction reads a tensor of which some may not have been written."""
+        take_padding(self, tensor)
         if self.options.forbids("unwritten-read"):
             tensor.check_written()
         elif not self.tries and tensor.storage.written_at(tensor.layout) is not True:
