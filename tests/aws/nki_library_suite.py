@@ -21,7 +21,7 @@ import resource
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +149,8 @@ def limited(case: Case, send: Any) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 5))
     resource.setrlimit(resource.RLIMIT_AS, (BYTES, BYTES))
     row = attempt(case)
+    if row.ran and row.reported and not row.agrees:  # the reference may have zeros where nothing is written
+        row = attempt(replace(case, zeros=True))
     ran = [asdict(r) for r in row.ran]
     send.send({"agrees": row.agrees, "reported": row.reported, "failure": row.failure, "ran": ran})
 
