@@ -28,7 +28,6 @@ from triptych.simulator.machine.plan import Known, Plan, known
 from triptych.simulator.machine.table import INSTRUCTIONS
 from triptych.simulator.machine.unwritten import Origin, UnwrittenRead, spread, take_padding
 from triptych.simulator.memory.layout import Layout
-from triptych.simulator.memory.mask import Mask
 from triptych.simulator.memory.placement import Arena, PlacedStorage, check_address
 from triptych.simulator.memory.pool import Pool
 from triptych.simulator.memory.storage import PSUM, SBUF, MemoryRegion, Storage
@@ -97,7 +96,6 @@ class Machine:
 
     tries: str = ""  # "dry" and at "last" really, while an instruction is tried with values in unwritten memory
     origins: dict[int, Origin] = field(default_factory=dict)  # of what counts as unwritten, by allocation
-    padding: dict[int, Mask] = field(default_factory=dict)  # what is read as zeros before it is written, by allocation
     doubtful_accumulators: bool = False  # whether a register of an accumulator ever rested on unwritten memory
     noted: set[str] = field(default_factory=set)  # remarks that are made once
 

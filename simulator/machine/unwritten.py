@@ -55,7 +55,6 @@ class Core(Protocol):
     scalar_accumulator: Accumulator
     vector_accumulator: Accumulator
     doubtful_accumulators: bool
-    padding: dict[int, Mask]
 
     def note_once(self, message: str) -> None: ...
 
@@ -81,18 +80,19 @@ def leave_padding(m: Core, t: NkiTensor, chosen: Array) -> None:
     """Note the elements of a view that count as zeros where they are read before anything wrote them."""
     storage = t.storage
     if storage.has_data and not m.options.forbids("scale-padding"):
-        mask = m.padding.setdefault(storage.allocation.id, Mask(storage.raw.nbytes, False))
-        mask.units(*storage.place(t.layout))[chosen] = True
+        if storage.padding is None:
+            storage.padding = Mask(storage.raw.nbytes, False)
+        storage.padding.units(*storage.place(t.layout))[chosen] = True
 
 
 def take_padding(m: Core, t: NkiTensor) -> None:
     """Put the zeros of `leave_padding` into what an operand reads of them, with a remark."""
-    mask = m.padding.get(t.storage.allocation.id)
-    if mask is None or m.tries:
+    storage = t.storage
+    if not storage.has_data or storage.padding is None or m.tries:
         return
-    storage, at = t.storage, _layout(t)
+    at = _layout(t)
     unwritten = ~np.broadcast_to(storage.written_at(at), at.shape)
-    chosen = unwritten & np.broadcast_to(mask.at(*storage.place(at)), at.shape)
+    chosen = unwritten & np.broadcast_to(storage.padding.at(*storage.place(at)), at.shape)
     if chosen.any():
         storage.array(at)[chosen] = np.zeros(at.dtype.itemsize, np.uint8).view(at.dtype.np)[0]
         storage.wrote_where(at, chosen)

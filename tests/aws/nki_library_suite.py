@@ -4,8 +4,8 @@ They run on trn2, and on trn3 those that exclude it.
 
 pytest collects them as AWS's conftest does, with its default coverage, which needs the package allpairspy. Each case
 runs in a process of its own, under a limit of processor time and of memory, and is a line of a file of results, so that
-a run goes on where the last one ended. The smallest cases come first; of a test of which two took too long no larger
-ones are tried.
+a run goes on where the last one ended. The tests take turns, each with its smallest case first; of one of which two
+took too long no larger ones are tried.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def platform_of(item: Any) -> str:
 
 
 def collected(path: Path, under: str = "") -> list[Any]:
-    """The `fast` tests, or those of one file, from the smallest parameters to the largest."""
+    """The `fast` tests, or those of one file: the smallest parameters of each, then the next, to the largest."""
     if importlib.util.find_spec("allpairspy") is None:
         raise SystemExit("nki-library's tests choose their parameters with allpairspy; pip install allpairspy")
     needed(path)
@@ -90,7 +90,12 @@ def collected(path: Path, under: str = "") -> list[Any]:
     options += ["-p", "no:cacheprovider", "-p", "no:xdist", "--import-mode=importlib"]
     with silence():
         pytest.main([*options, where], plugins=[plugin])
-    return sorted(plugin.items, key=lambda item: size(parameters(item)))
+    seen: dict[str, int] = collections.Counter()
+    turns = []
+    for item in sorted(plugin.items, key=lambda item: size(parameters(item))):
+        turns.append((seen[test_of(item)], item))
+        seen[test_of(item)] += 1
+    return [item for _, item in sorted(turns, key=lambda turn: turn[0])]
 
 
 @contextmanager
@@ -104,6 +109,10 @@ def silence() -> Iterator[None]:
         os.dup2(kept, 1)
         os.close(kept)
         os.close(nowhere)
+
+
+def test_of(item: Any) -> str:
+    return str(item.nodeid.partition("[")[0])
 
 
 def parameters(item: Any) -> dict[str, Any]:
@@ -161,7 +170,7 @@ def rows(path: Path, results: Path) -> Iterator[dict[str, Any]]:
     forks = multiprocessing.get_context("fork")
     late: dict[str, int] = collections.Counter()
     for item in collected(path):
-        test = item.nodeid.partition("[")[0]
+        test = test_of(item)
         if item.nodeid in done:
             continue
         began = time.perf_counter()

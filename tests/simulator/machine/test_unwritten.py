@@ -279,3 +279,20 @@ def test_rows_of_a_scale_tile_outside_what_is_quantized_are_no_zeros():
         Uninitialized, match=r"what stands in 128 of 256 elements of 'out' \(64, 4\).* first at \[32, 0\]"
     ):
         simulator.run(kernel, np.ones((32, 16), np.float32), target="trn3")
+
+
+@pytest.mark.filterwarnings("ignore::triptych.simulator.SimulatorWarning")
+def test_rows_that_quantize_mx_leaves_are_zeros_for_the_other_core():
+    def kernel(x):
+        src, dst = new(32, 16, dtype=nl.bfloat16), new(32, 4, dtype=nl.float8_e4m3fn_x4)
+        mine, theirs = new(32, 4, dtype=nl.uint8), new(32, 4, dtype=nl.uint8)
+        nisa.dma_copy(dst=src, src=x)
+        nisa.quantize_mx(dst, src, mine)
+        me, other = nl.program_id(0), 1 - nl.program_id(0)
+        nisa.sendrecv(src=mine, dst=theirs, send_to_rank=other, recv_from_rank=other, pipe_id=0)
+        out = new(2, 32, 4, dtype=nl.uint8, buffer=nl.shared_hbm)
+        nisa.dma_copy(dst=out[me], src=theirs)
+        return out
+
+    outputs = simulator.run(nki.jit(kernel)[2], np.ones((32, 16), np.float32), target="trn3").outputs
+    assert (outputs[:, 0:4] == 120).all() and not outputs[:, 4:].any()
