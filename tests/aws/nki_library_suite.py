@@ -5,7 +5,7 @@ They run on trn2, and on trn3 those that exclude it.
 pytest collects them as AWS's conftest does, with its default coverage, which needs the package allpairspy. Each case
 runs in a process of its own, under a limit of processor time and of memory, and is a line of a file of results, so that
 a run goes on where the last one ended. The tests take turns, each with its smallest case first; of one of which two
-took too long no larger ones are tried.
+(LATE) took too long no larger ones are tried.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from aws.table import Case, Ran, attempt, one_line
 from triptych.simulator import Options
 from triptych.simulator.options import APIS
 
-SECONDS, BYTES = 60, 6 << 30
+SECONDS, BYTES, LATE = 60, 6 << 30, 2
 _SKIPS, _LATE, _NOT_TRIED, _REFUSED = "skips", "took more than", "not tried", "refused"
 
 
@@ -70,6 +70,16 @@ class Collected:
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
         self.items += [item for item in items if item.get_closest_marker("fast") and platform_of(item)]
+
+
+class Asked(Judge):
+    """A judge that knows whether a test came as far as to run a kernel, which may have raised."""
+
+    asked = False
+
+    def execute(self, test: Any) -> None:
+        self.asked = True
+        super().execute(test)
 
 
 def platform_of(item: Any) -> str:
@@ -126,7 +136,7 @@ def case_of(item: Any) -> Case:
     platform = platform_of(item)
 
     def run(options: Options) -> list[Ran]:
-        judge = Judge(options)
+        judge = Asked(options)
         refused: list[Exception] = []
         harness.assert_kernel_validation_exception = lambda _, error: refused.append(error)
         given = parameters(item) | {
@@ -146,6 +156,19 @@ def case_of(item: Any) -> Case:
         if refused:
             note = f"{_REFUSED}: {type(refused[0]).__name__}: {one_line(str(refused[0]))}"
             return [Ran(item.originalname, platform, 0, 0, 0, isinstance(refused[0], AssertionError), None, note)]
+        if judge.asked and not judge.ran:
+            return [
+                Ran(
+                    item.originalname,
+                    platform,
+                    0,
+                    0,
+                    0,
+                    True,
+                    None,
+                    f"{_REFUSED}: with the error that the test asks for",
+                )
+            ]
         if not judge.ran:
             raise LookupError("ran no kernel")
         return judge.ran
@@ -166,16 +189,17 @@ def limited(case: Case, send: Any) -> None:
 
 def rows(path: Path, results: Path) -> Iterator[dict[str, Any]]:
     """A row for each case of which `results` has none; each is appended there."""
-    done = {row["id"] for row in read(results)}
+    before = read(results)
+    done = {row["id"] for row in before}
+    late = collections.Counter(row["id"].partition("[")[0] for row in before if _LATE in row["failure"])
     forks = multiprocessing.get_context("fork")
-    late: dict[str, int] = collections.Counter()
     for item in collected(path):
         test = test_of(item)
         if item.nodeid in done:
             continue
         began = time.perf_counter()
-        if late[test] >= 2:
-            row: dict[str, Any] = {"failure": f"{_NOT_TRIED}: two smaller ones took too long"}
+        if late[test] >= LATE:
+            row: dict[str, Any] = {"failure": f"{_NOT_TRIED}: {late[test]} smaller ones took too long"}
         else:
             receive, send = forks.Pipe(duplex=False)
             child = forks.Process(target=limited, args=(case_of(item), send))
