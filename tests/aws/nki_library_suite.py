@@ -135,6 +135,9 @@ def case_of(item: Any) -> Case:
     common = importlib.import_module("test.utils.common_dataclasses")
     platform = platform_of(item)
 
+    def without_kernel(why: str, holds: bool) -> Ran:
+        return Ran(item.originalname, platform, 0, 0, 0, holds, None, f"{_REFUSED}: {one_line(why)}")
+
     def run(options: Options) -> list[Ran]:
         judge = Asked(options)
         refused: list[Exception] = []
@@ -154,21 +157,11 @@ def case_of(item: Any) -> Case:
                 raise
             raise LookupError(f"{_SKIPS}: {skipped}") from None
         if refused:
-            note = f"{_REFUSED}: {type(refused[0]).__name__}: {one_line(str(refused[0]))}"
-            return [Ran(item.originalname, platform, 0, 0, 0, isinstance(refused[0], AssertionError), None, note)]
-        if judge.asked and not judge.ran:
             return [
-                Ran(
-                    item.originalname,
-                    platform,
-                    0,
-                    0,
-                    0,
-                    True,
-                    None,
-                    f"{_REFUSED}: with the error that the test asks for",
-                )
+                without_kernel(f"{type(refused[0]).__name__}: {refused[0]}", isinstance(refused[0], AssertionError))
             ]
+        if judge.asked and not judge.ran:
+            return [without_kernel("with the error that the test asks for", True)]
         if not judge.ran:
             raise LookupError("ran no kernel")
         return judge.ran
@@ -178,11 +171,15 @@ def case_of(item: Any) -> Case:
 
 
 def limited(case: Case, send: Any) -> None:
+    """Send what came of a case, or nothing where it needs more than it is given."""
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 5))
     resource.setrlimit(resource.RLIMIT_AS, (BYTES, BYTES))
     row = attempt(case)
     if row.ran and row.reported and not row.agrees:  # the reference may have zeros where nothing is written
-        row = attempt(replace(case, zeros=True))
+        again = attempt(replace(case, zeros=True))
+        row = again if again.agrees else row
+    if "MemoryError" in row.failure or "allocate memory" in row.failure:
+        return
     ran = [asdict(r) for r in row.ran]
     send.send({"agrees": row.agrees, "reported": row.reported, "failure": row.failure, "ran": ran})
 
