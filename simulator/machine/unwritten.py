@@ -86,9 +86,12 @@ def leave_padding(m: Core, t: NkiTensor, chosen: Array) -> None:
 
 
 def take_padding(m: Core, t: NkiTensor) -> None:
-    """Put the zeros of `leave_padding` into what an operand reads of them, with a remark."""
+    """Put the zeros of `leave_padding` into what an operand reads of them, with a remark.
+
+    Not into a tensor in which something came of unwritten memory: what counts as unwritten there was written.
+    """
     storage = t.storage
-    if not storage.has_data or storage.padding is None or m.tries:
+    if not storage.has_data or storage.padding is None or m.tries or storage.allocation.id in m.origins:
         return
     at = _layout(t)
     unwritten = ~np.broadcast_to(storage.written_at(at), at.shape)

@@ -296,3 +296,19 @@ def test_rows_that_quantize_mx_leaves_are_zeros_for_the_other_core():
 
     outputs = simulator.run(nki.jit(kernel)[2], np.ones((32, 16), np.float32), target="trn3").outputs
     assert (outputs[:, 0:4] == 120).all() and not outputs[:, 4:].any()
+
+
+@pytest.mark.filterwarnings("ignore::triptych.simulator.SimulatorWarning")
+def test_rows_that_hold_what_came_of_unwritten_memory_are_no_zeros():
+    def kernel(x):
+        src, dst = new(32, 16, dtype=nl.bfloat16), new(32, 4, dtype=nl.float8_e4m3fn_x4)
+        tile, never = new(32, 4, dtype=nl.uint8), new(32, 4, dtype=nl.uint8)
+        nisa.dma_copy(dst=src, src=x)
+        nisa.tensor_copy(tile, never)
+        nisa.quantize_mx(dst, src, tile)
+        return stored(tile)
+
+    with pytest.raises(
+        Uninitialized, match=r"112 of 128 elements of 'out' \(32, 4\).*: nisa.tensor_copy at .* 'never'"
+    ):
+        simulator.run(kernel, np.ones((32, 16), np.float32), target="trn3")
