@@ -99,7 +99,9 @@ def collected(path: Path, under: str = "") -> list[Any]:
     options = ["--collect-only", "-qq", "--noconftest", "-c", os.devnull, "--rootdir", str(path)]
     options += ["-p", "no:cacheprovider", "-p", "no:xdist", "--import-mode=importlib"]
     with silence():
-        pytest.main([*options, where], plugins=[plugin])
+        status = pytest.main([*options, where], plugins=[plugin])
+    if status != pytest.ExitCode.OK:
+        raise SystemExit(f"pytest could not collect all tests of {where} ({status!r}); run it there to see why")
     seen: dict[str, int] = collections.Counter()
     turns = []
     for item in sorted(plugin.items, key=lambda item: size(parameters(item))):
