@@ -37,6 +37,7 @@ REMARKS = {
     "operand-dtype": "operand tiles of tensor_scalar that are not float32",
     "collective-memory": "on one core a collective on shared HBM, as AWS's kernels of NKI 0.3 have it",
     "pattern-stride": "as the first stride of ap the elements that a view has in a partition, where a tile has more",
+    "scale-padding": "rows of a scale tile that quantize_mx leaves, and nothing else wrote, are taken for zeros",
     "race-without-effect": "two cores race, and either order of the cores gives the same results",
 }
 

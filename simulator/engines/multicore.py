@@ -52,7 +52,8 @@ def sendrecv(
         limit, need = _GPSIMD_BYTES[src.dtype.itemsize], src.free_size * src.dtype.itemsize
         if need > limit:
             raise NkiValidationError(f"gpsimd_dma moves at most {limit} bytes a partition of {src.dtype}, got {need}")
-    sent = (bits(src).copy(), read_whole(m, "nisa.sendrecv", src))
+    unwritten = read_whole(m, "nisa.sendrecv", src)
+    sent = (bits(src).copy(), unwritten)
     values, missing = _received(m, f"pipe {pipe_id}", send_to_rank, recv_from_rank, src, sent)
     np.copyto(bits(dst), values)
     dst.wrote()

@@ -33,6 +33,7 @@ from triptych.simulator.machine.dynamic import same_view
 from triptych.simulator.machine.instructions import instruction
 from triptych.simulator.machine.machine import Machine, NkiInstruction, machine
 from triptych.simulator.machine.table import Indirect
+from triptych.simulator.machine.unwritten import leave_padding
 from triptych.simulator.memory.storage import PSUM, SBUF
 from triptych.simulator.operands.operands import in_buffer
 from triptych.simulator.tensors.partitions import partitions_of
@@ -52,7 +53,9 @@ def quantize_mx(dst: NkiTensor, src: NkiTensor, dst_scale: NkiTensor, name: str 
     """dst[P, F/4] = src[P, F] / X packed by four in float8, X = 2^(floor(log2 of a group's largest) - Emax + 1).
 
     Emax is 8 for e4m3fn and 15 for e5m2; a group of zeros has the smallest X, 2^-127, which no X goes below. A value
-    that is not finite raises: what becomes of its group is not documented.
+    that is not finite raises: what becomes of its group is not documented. Nor is what stands in the other 28 rows of a
+    quadrant of dst_scale. AWS's tests of it compare them with zeros on Trn3 (nki-library 2.29, test_quantize_to_mx.py:
+    "zero padding"), so what nothing wrote of them is read as zeros, the remark `scale-padding`.
     """
     m = machine()
     in_buffer(SBUF, dst=dst, src=src, dst_scale=dst_scale)
@@ -83,6 +86,10 @@ def quantize_mx(dst: NkiTensor, src: NkiTensor, dst_scale: NkiTensor, name: str 
     np.copyto(dst.array, scaled.astype(_FP8[dst.dtype], order="C").view(np.uint32).reshape(dst.shape))
     dst.wrote()
     _put_scales(dst_scale, rows, exponent)
+    if partitions_of(dst_scale).start % 32 == 0:
+        padding = np.ones(dst_scale.shape, bool)
+        padding[rows], padding[p:] = False, False
+        leave_padding(m, dst_scale, padding)
     return m.record("quantize_mx", enums.engine.vector, (src,), (dst, dst_scale), name)
 
 

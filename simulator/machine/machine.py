@@ -26,7 +26,7 @@ from triptych.simulator.machine.cores import Core, MeetOthers
 from triptych.simulator.machine.forms import describe, form_of, is_regular
 from triptych.simulator.machine.plan import Known, Plan, known
 from triptych.simulator.machine.table import INSTRUCTIONS
-from triptych.simulator.machine.unwritten import Origin, UnwrittenRead, spread
+from triptych.simulator.machine.unwritten import Origin, UnwrittenRead, spread, take_padding
 from triptych.simulator.memory.layout import Layout
 from triptych.simulator.memory.placement import Arena, PlacedStorage, check_address
 from triptych.simulator.memory.pool import Pool
@@ -198,7 +198,7 @@ class Machine:
         if shape[0] > self.chip.partitions.value:
             raise NkiValidationError(
                 f"dimension 0 of a {buffer.value} tensor is the partition, at most {self.chip.partitions.value:.0f}; "
-                f"got {shape}; nl.alloc_tiles lays tiles of more rows beside each other",
+                f"got {shape}; nl.alloc_tiles or nl.alloc_blocks lays tiles of more rows beside each other",
                 source=self.chip.partitions.source,
             )
         fact = self.chip.sbuf_partition_bytes if buffer is SBUF else self.chip.psum_partition_bytes
@@ -220,6 +220,7 @@ class Machine:
 
     def reads_unwritten(self, tensor: NkiTensor) -> None:
         """An instruction reads a tensor of which some may not have been written."""
+        take_padding(self, tensor)
         if self.options.forbids("unwritten-read"):
             tensor.check_written()
         elif not self.tries and tensor.storage.written_at(tensor.layout) is not True:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from triptych.simulator.enums import engine
 from triptych.simulator.errors import NkiError, Uninitialized, show_line
 from triptych.simulator.memory.layout import Layout
+from triptych.simulator.memory.mask import Mask
 from triptych.simulator.operands.accumulators import Accumulator
 from triptych.simulator.options import Options
 from triptych.simulator.tensors.tensor import NkiTensor
@@ -75,11 +76,41 @@ class Origin:
         return f"{self.op} at {show_line(self.line)} {self.read}"
 
 
+def leave_padding(m: Core, t: NkiTensor, chosen: Array) -> None:
+    """Note the elements of a view that count as zeros where they are read before anything wrote them."""
+    storage = t.storage
+    if storage.has_data and not m.options.forbids("scale-padding"):
+        if storage.padding is None:
+            storage.padding = Mask(storage.raw.nbytes, False)
+        storage.padding.units(*storage.place(t.layout))[chosen] = True
+
+
+def take_padding(m: Core, t: NkiTensor) -> None:
+    """Put the zeros of `leave_padding` into what an operand reads of them, with a remark.
+
+    Not into a tensor in which something came of unwritten memory: what counts as unwritten there was written.
+    """
+    storage = t.storage
+    if not storage.has_data or storage.padding is None or m.tries or storage.allocation.id in m.origins:
+        return
+    at = _layout(t)
+    unwritten = ~np.broadcast_to(storage.written_at(at), at.shape)
+    chosen = unwritten & np.broadcast_to(storage.padding.at(*storage.place(at)), at.shape)
+    if chosen.any():
+        storage.array(at)[chosen] = np.zeros(at.dtype.itemsize, np.uint8).view(at.dtype.np)[0]
+        storage.wrote_where(at, chosen)
+        m.note_once(
+            f"reads rows of {t.name!r} beside the four scales of each quadrant, which nothing wrote: taken for zeros, "
+            "as AWS's own tests of quantize_mx take them, though its documentation does not say so"
+        )
+
+
 def require_written(m: Core, tensors: Iterable[NkiTensor]) -> None:
     """Raise Uninitialized unless all of these tensors has been written, from what was written itself."""
     if m.options.check_uninitialized and not m.tries:
         for t in tensors:
             if t.storage.missing:
+                take_padding(m, t)
                 try:
                     t.check_written()
                 except Uninitialized as error:
@@ -95,6 +126,7 @@ def reached(what: str, origin: Origin) -> Uninitialized:
 
 def read_whole(m: Core, op: str, t: NkiTensor) -> tuple[Array, Origin] | None:
     """Of a tile that is handed on bit for bit, which elements count as unwritten; with a remark if some do."""
+    take_padding(m, t)
     written = t.storage.written_at(t.layout) if m.options.check_uninitialized and t.storage.missing else True
     if written is True:
         return None
@@ -127,6 +159,8 @@ class Trial:
         self.origin = m.origins.get(read.storage.allocation.id) or _first_read(m, op, read)
         tensors: list[NkiTensor] = []
         _collect(operands, tensors)
+        for t in tensors:
+            take_padding(m, t)
         self.views = [(t.storage, _layout(t)) for t in tensors]
         self.saved = [storage.snapshot(at) for storage, at in self.views]
         self.accumulators = (m.scalar_accumulator, m.vector_accumulator)

@@ -58,6 +58,7 @@ class Storage:
         "mask",
         "missing",
         "np",
+        "padding",
         "partition",
         "raw",
         "row",
@@ -84,6 +85,7 @@ class Storage:
             self.missing = 0
         self.raw: Array = raw
         self.mask: Mask | None = None
+        self.padding: Mask | None = None  # what is read as zeros before anything wrote it
         self.started: Mask | bool = False  # PSUM: where the last to write was a matmul, so that the next may accumulate
         self._f32: dict[Layout, Array] = {}
 

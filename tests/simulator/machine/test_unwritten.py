@@ -236,3 +236,79 @@ def test_what_a_value_is_tried_with_need_not_be_one_that_an_instruction_takes():
 
     with pytest.warns(simulator.SimulatorWarning, match="nisa.quantize_mx reads sbuf tensor"):
         assert simulator.run(kernel, X, target="trn3").outputs.shape == (32, 8)
+
+
+def scales(x, before=None):
+    """The whole scale tile of x [64, 16] in bfloat16; `before` fills the rows of the second quadrant first."""
+    src = new(*x.shape, dtype=nl.bfloat16)
+    nisa.dma_copy(dst=src, src=x)
+    dst, tile = new(64, x.shape[1] // 4, dtype=nl.float8_e4m3fn_x4), new(64, x.shape[1] // 4, dtype=nl.uint8)
+    if before is not None:
+        nisa.memset(tile[32:64], before)
+    nisa.quantize_mx(dst, src, tile)
+    return stored(tile)
+
+
+@pytest.mark.parametrize("before", [None, 7])
+def test_rows_that_quantize_mx_leaves_are_zeros_unless_something_wrote_them(before):
+    with pytest.warns(simulator.SimulatorWarning, match="reads rows of 'tile' beside the four scales of each quadrant"):
+        run = simulator.run(scales, np.ones((64, 16), np.float32), before, target="trn3")
+    expected = np.zeros((64, 4), np.uint8)
+    expected[32:] = before or 0
+    expected[[0, 1, 2, 3, 32, 33, 34, 35]] = 127 - 7  # 2^(0 - Emax + 1)
+    np.testing.assert_array_equal(run.outputs, expected)
+
+
+@pytest.mark.filterwarnings("ignore:.*no error while nothing that is returned:triptych.simulator.SimulatorWarning")
+def test_rows_that_quantize_mx_leaves_are_no_zeros_where_that_is_forbidden():
+    options = Options(strict=frozenset({"scale-padding"}))
+    with pytest.raises(Uninitialized, match="comes from memory that nothing has written: nisa.dma_copy"):
+        simulator.run(scales, np.ones((64, 16), np.float32), target="trn3", options=options)
+
+
+@pytest.mark.filterwarnings("ignore::triptych.simulator.SimulatorWarning")
+def test_rows_of_a_scale_tile_outside_what_is_quantized_are_no_zeros():
+    def kernel(x):
+        src, dst = new(32, 16, dtype=nl.bfloat16), new(32, 4, dtype=nl.float8_e4m3fn_x4)
+        tile = new(64, 4, dtype=nl.uint8)
+        nisa.dma_copy(dst=src, src=x)
+        nisa.quantize_mx(dst, src, tile)
+        return stored(tile)
+
+    with pytest.raises(
+        Uninitialized, match=r"what stands in 128 of 256 elements of 'out' \(64, 4\).* first at \[32, 0\]"
+    ):
+        simulator.run(kernel, np.ones((32, 16), np.float32), target="trn3")
+
+
+@pytest.mark.filterwarnings("ignore::triptych.simulator.SimulatorWarning")
+def test_rows_that_quantize_mx_leaves_are_zeros_for_the_other_core():
+    def kernel(x):
+        src, dst = new(32, 16, dtype=nl.bfloat16), new(32, 4, dtype=nl.float8_e4m3fn_x4)
+        mine, theirs = new(32, 4, dtype=nl.uint8), new(32, 4, dtype=nl.uint8)
+        nisa.dma_copy(dst=src, src=x)
+        nisa.quantize_mx(dst, src, mine)
+        me, other = nl.program_id(0), 1 - nl.program_id(0)
+        nisa.sendrecv(src=mine, dst=theirs, send_to_rank=other, recv_from_rank=other, pipe_id=0)
+        out = new(2, 32, 4, dtype=nl.uint8, buffer=nl.shared_hbm)
+        nisa.dma_copy(dst=out[me], src=theirs)
+        return out
+
+    outputs = simulator.run(nki.jit(kernel)[2], np.ones((32, 16), np.float32), target="trn3").outputs
+    assert (outputs[:, 0:4] == 120).all() and not outputs[:, 4:].any()
+
+
+@pytest.mark.filterwarnings("ignore::triptych.simulator.SimulatorWarning")
+def test_rows_that_hold_what_came_of_unwritten_memory_are_no_zeros():
+    def kernel(x):
+        src, dst = new(32, 16, dtype=nl.bfloat16), new(32, 4, dtype=nl.float8_e4m3fn_x4)
+        tile, never = new(32, 4, dtype=nl.uint8), new(32, 4, dtype=nl.uint8)
+        nisa.dma_copy(dst=src, src=x)
+        nisa.tensor_copy(tile, never)
+        nisa.quantize_mx(dst, src, tile)
+        return stored(tile)
+
+    with pytest.raises(
+        Uninitialized, match=r"112 of 128 elements of 'out' \(32, 4\).*: nisa.tensor_copy at .* 'never'"
+    ):
+        simulator.run(kernel, np.ones((32, 16), np.float32), target="trn3")

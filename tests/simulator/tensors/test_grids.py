@@ -45,9 +45,28 @@ def by_blocks(src):
     return out
 
 
+def by_blocks_of_ndarray(src):
+    """Each block in SBUF as one tensor of its shape, as the page of NkiBlockGrid does it."""
+    out = nl.ndarray(src.shape, dtype=src.dtype, buffer=nl.shared_hbm)
+    mine, theirs = (nl.blocks(t, tile_shape=(128, 256), block_shape=(2, 2)) for t in (src, out))
+    for i, j in itertools.product(*map(range, mine.shape)):
+        held = nl.ndarray(mine[i, j].element_shape, dtype=src.dtype, buffer=nl.sbuf)
+        held = nl.blocks(held, tile_shape=mine[i, j].tile_shape, block_shape=mine[i, j].block_shape)
+        nisa.dma_copy(dst=held.data, src=mine[i, j].data)
+        nisa.dma_copy(dst=theirs[i, j].data, src=held.data)
+    return out
+
+
 @pytest.mark.parametrize("kernel", [by_tiles, by_blocks])
 def test_a_copy_cell_by_cell_is_a_copy(kernel):
     np.testing.assert_array_equal(simulator.run(kernel, X).outputs, X)
+
+
+def test_a_block_of_more_rows_than_partitions_is_not_one_tensor():
+    """The last block of X has 44 rows and would fit, the first has 256: AWS's guide calls that a bad kernel."""
+    np.testing.assert_array_equal(simulator.run(by_blocks_of_ndarray, X[:128]).outputs, X[:128])
+    with pytest.raises(NkiValidationError, match=r"at most 128; got \(256, 512\); nl.alloc_tiles or nl.alloc_blocks"):
+        simulator.run(by_blocks_of_ndarray, X)
 
 
 @pytest.fixture
