@@ -70,7 +70,7 @@ def _declared(
         name = effect.__name__
         parameters = list(inspect.signature(effect).parameters)
         label = parameters.index("name") if "name" in parameters else len(parameters)
-        kind = Kind(name, effect, rules, "Plan" in str(effect.__annotations__["return"]), label)
+        kind = Kind(name, effect, rules, label)
 
         def resolved(m: Machine, args: Any, kwargs: Any) -> Any:
             if m.any_dynamic and not reads_indices:

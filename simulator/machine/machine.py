@@ -52,8 +52,7 @@ class Kind(NamedTuple):
 
     name: str
     effect: Callable[..., Any]
-    rules: Rules | None  # of the memory that it touches; None for collectives
-    plans: bool  # whether `effect` checks and returns a plan; if not, it carries out and records
+    rules: Rules | None  # of the memory that it touches; None for collectives, which carry themselves out and record
     label: int  # which parameter is the name that the kernel gives
 
 
@@ -271,12 +270,8 @@ class Machine:
     def execute(self, kind: Kind, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Carry out an instruction whose operands are known: check and plan it, or take the plan of a call like it."""
         effect, rules = kind.effect, kind.rules
-        if not kind.plans:
-            done = effect(*args, **kwargs)
-            if rules is not None and isinstance(done, Event):
-                check_regions(done, rules)
-            return done
-        assert rules is not None
+        if rules is None:
+            return effect(*args, **kwargs)
         label = kwargs.get("name") if len(args) <= kind.label else args[kind.label]
         key: list[Any] = [effect, len(args), *kwargs]
         listed: list[NkiTensor] = []
@@ -303,9 +298,6 @@ class Machine:
             (check_overlaps if regular else check_regions)(event, rules)
             return event
         plan = effect(*args, **kwargs)
-        if type(plan) is not Plan:
-            check_regions(plan, rules)
-            return plan
         event = self.perform(kind, plan, plan.reads, plan.writes, plan.operands, label)
         check_regions(event, rules)
         if found is not None:
@@ -325,19 +317,28 @@ class Machine:
     ) -> NkiInstruction:
         """Carry out a plan with these tensors and append its event."""
         results = cast(tuple[NkiTensor, ...], writes)
-        for t in cast(tuple[NkiTensor, ...], reads):
-            if t.storage.missing:
-                self.check_reads((t,))
+        if plan.needs is not None:
+            plan.needs(*operands)
+        else:
+            for t in cast(tuple[NkiTensor, ...], reads):
+                if t.storage.missing:
+                    self.check_reads((t,))
+        given = operands
         if plan.decide is not None:
             answer = plan.decide(*operands)
-            operands = (*operands, answer)
-            if answer is not False:
+            given = (*operands, answer)
+            if plan.by_matmul and answer is not False:
                 reads += writes
         if plan.use is not None:
             held, kept = plan.use.begin()
             reads, writes = reads + held, writes + kept
-        self.compute(plan, results, operands)
-        return self.append(kind.name, plan.engine, reads, writes, label, plan.attributes)
+        self.compute(plan, results, given)
+        if plan.marks is not None:
+            plan.marks(*operands)
+        event = self.append(kind.name, plan.engine, reads, writes, label, plan.attributes)
+        if plan.register is not None:
+            plan.register.written_by = event
+        return event
 
     def compute(self, plan: Plan, results: tuple[NkiTensor, ...], operands: tuple[Any, ...]) -> None:
         """Make the results of a plan."""

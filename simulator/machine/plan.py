@@ -18,23 +18,30 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 from triptych.simulator.enums import engine
+from triptych.simulator.machine.registers import VirtualRegister
 from triptych.simulator.operands.accumulators import Use
 from triptych.simulator.tensors.tensor import NkiTensor
+from triptych.simulator.trace import Region
 
 Tensors = tuple[NkiTensor, ...]
+Touched = NkiTensor | Region  # a region is one of many rows, of a view with an index for each
 
 
 class Plan:
     """One instruction, checked and not yet carried out.
 
     engine: what it runs on
-    reads, writes: tensors, in the order in which the event names them
+    reads, writes: what it touches, in the order in which the event names them
     compute: makes the results, `compute(*operands)`; it refers to no tensor but these
+    needs: checks what of memory has to be written, `needs(*operands)`, in place of all that is read
     use: what it does with the registers of an accumulator
-    decide: a question about what of memory has been written, `decide(*operands)`, asked at each call; if the answer is
-        not False, the results are read too, and `compute` gets the answer as its last argument
+    decide: what is known or done without data and differs from call to call, `decide(*operands)`: where a matmul adds,
+        what a register holds, a meeting of cores; `compute` gets the answer as its last argument
+    marks: notes what of the results has been written, `marks(*operands)`, in place of all of them; `compute` does not
     packed: whether one of these holds no numbers
-    by_matmul: whether later matmuls may add to the results
+    by_matmul: whether later matmuls may add to the results; of one that adds (`decide` answers anything but False) the
+        results are read too
+    register: of the sequencers, which is given a value, and the event with it
     attributes: of the event
     """
 
@@ -44,9 +51,12 @@ class Plan:
         "compute",
         "decide",
         "engine",
+        "marks",
+        "needs",
         "operands",
         "packed",
         "reads",
+        "register",
         "use",
         "writes",
     )
@@ -54,14 +64,17 @@ class Plan:
     def __init__(
         self,
         on: engine,
-        reads: Sequence[NkiTensor],
-        writes: Sequence[NkiTensor],
+        reads: Sequence[Touched],
+        writes: Sequence[Touched],
         compute: Callable[..., None],
         operands: Sequence[Any],
         *,
+        needs: Callable[..., None] | None = None,
         use: Use | None = None,
         decide: Callable[..., Any] | None = None,
+        marks: Callable[..., None] | None = None,
         by_matmul: bool = False,
+        register: VirtualRegister | None = None,
         **attributes: Any,
     ) -> None:
         self.engine = on
@@ -69,11 +82,18 @@ class Plan:
         self.writes = tuple(writes)
         self.compute = compute
         self.operands = tuple(operands)
+        self.needs = needs
         self.use = use
         self.decide = decide
+        self.marks = marks
         self.by_matmul = by_matmul
+        self.register = register
         self.attributes = attributes
         self.packed = any([t.dtype.kind == "x" for t in (*reads, *writes)])
+
+
+def nothing(*operands: Any) -> None:
+    """What needs nothing, computes nothing or marks nothing."""
 
 
 class Known(NamedTuple):
