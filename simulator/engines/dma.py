@@ -75,7 +75,10 @@ def _indirect_copy(
         if indirect is src:
             reads, operands = (*rows.touched(), *read), (rows, dst, src)
             return Plan(_DMA, reads, (dst,), _gather_rows, operands, needs=check_rows, **asked)
-        return Plan(_DMA, (src, *read), rows.touched(), _scatter_rows, (rows, src, dst), needs=_check_source, **asked)
+        writes, operands = rows.touched(), (rows, src, dst)
+        return Plan(
+            _DMA, (src, *read), writes, _scatter_rows, operands, results=(rows.table,), needs=_check_source, **asked
+        )
     view = moved(indirect, skip)
     if indirect is src:
         if view is None:

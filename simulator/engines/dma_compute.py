@@ -89,7 +89,10 @@ def _adding_rows(dst: NkiTensor, tensors: list[NkiTensor], oob: enums.oob_mode) 
     views, read, operands = rows.touched(), index_read(indirect), (rows, plain, dst)
     if indirect is dst:
         reads = (*views, plain, *read)
-        return Plan(_DMA, reads, views, _add_rows, operands, needs=_check_added, op="add", scattered=True)
+        results = (rows.table,)
+        return Plan(
+            _DMA, reads, views, _add_rows, operands, results=results, needs=_check_added, op="add", scattered=True
+        )
     reads = (dst, *views, *read)
     return Plan(_DMA, reads, (dst,), _add_rows, operands, needs=_check_added, op="add", gathered=True)
 

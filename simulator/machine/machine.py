@@ -316,7 +316,7 @@ class Machine:
         label: str | None,
     ) -> NkiInstruction:
         """Carry out a plan with these tensors and append its event."""
-        results = cast(tuple[NkiTensor, ...], writes)
+        results = plan.results or cast(tuple[NkiTensor, ...], writes)
         if plan.needs is not None:
             plan.needs(*operands)
         else:

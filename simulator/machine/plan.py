@@ -33,12 +33,13 @@ class Plan:
     engine: what it runs on
     reads, writes: what it touches, in the order in which the event names them
     compute: makes the results, `compute(*operands)`; it refers to no tensor but these
+    results: the tensors that are written, where `writes` names rows of them
     needs: checks what of memory has to be written, `needs(*operands)`, in place of all that is read
     use: what it does with the registers of an accumulator
     decide: what is known or done without data and differs from call to call, `decide(*operands)`: where a matmul adds,
         what a register holds, a meeting of cores; `compute` gets the answer as its last argument
     marks: notes what of the results has been written, `marks(*operands)`, in place of all of them; `compute` does not
-    packed: whether one of these holds no numbers
+    fresh: whether no run on shapes has carried out a call yet
     by_matmul: whether later matmuls may add to the results; of one that adds (`decide` answers anything but False) the
         results are read too
     register: of the sequencers, which is given a value, and the event with it
@@ -51,12 +52,13 @@ class Plan:
         "compute",
         "decide",
         "engine",
+        "fresh",
         "marks",
         "needs",
         "operands",
-        "packed",
         "reads",
         "register",
+        "results",
         "use",
         "writes",
     )
@@ -69,6 +71,7 @@ class Plan:
         compute: Callable[..., None],
         operands: Sequence[Any],
         *,
+        results: Tensors | None = None,
         needs: Callable[..., None] | None = None,
         use: Use | None = None,
         decide: Callable[..., Any] | None = None,
@@ -82,6 +85,7 @@ class Plan:
         self.writes = tuple(writes)
         self.compute = compute
         self.operands = tuple(operands)
+        self.results = results
         self.needs = needs
         self.use = use
         self.decide = decide
@@ -89,7 +93,7 @@ class Plan:
         self.by_matmul = by_matmul
         self.register = register
         self.attributes = attributes
-        self.packed = any([t.dtype.kind == "x" for t in (*reads, *writes)])
+        self.fresh = True
 
 
 def nothing(*operands: Any) -> None:

@@ -61,9 +61,10 @@ class ShapeMachine(Machine):
 
     def compute(self, plan: Plan, results: tuple[NkiTensor, ...], operands: tuple[Any, ...]) -> None:
         """Mark the results as written. What can be done with packed elements is known by whoever does it, on zeros."""
-        if plan.packed:
-            plan.compute(*operands)
-            plan.packed = False  # for the next call that is alike
+        if plan.fresh:
+            plan.fresh = False
+            if any([t.dtype.kind == "x" for t in (*plan.reads, *plan.writes)]):
+                plan.compute(*operands)
         for t in results if plan.marks is None else ():
             t.storage.wrote(t.layout, plan.by_matmul)
 
