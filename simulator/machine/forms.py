@@ -19,7 +19,7 @@ from triptych.simulator.memory.storage import PSUM
 from triptych.simulator.operands.operators import Op
 from triptych.simulator.tensors.tensor import NkiTensor
 
-_PLAIN = frozenset((int, str, DType, bool, type(None), range))
+PLAIN = frozenset((int, str, DType, bool, type(None), range, Op))  # kinds whose values are known by being equal
 _NUMBERS: dict[tuple[Any, ...], int] = {}  # of forms
 _MOST_VALUES = 4096  # of an array that is an argument, as a mask of lanes is
 
@@ -47,10 +47,8 @@ def _number(offset: int, shape: Shape, strides: Shape, dtype: DType, row: int, f
 def describe(value: Any, key: list[Any], tensors: list[NkiTensor]) -> bool:
     """Add an argument to the key of a call, and its tensors to `tensors`; False if it has no key."""
     kind = type(value)
-    if kind in _PLAIN:
+    if kind in PLAIN:
         key += (kind, value)
-    elif kind is Op:
-        key.append(value)
     elif kind is float:
         key.append(value or str(value))  # 0.0 and -0.0 are equal, and not the same
     elif kind is NkiTensor and value.index is None:

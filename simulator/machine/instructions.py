@@ -87,7 +87,8 @@ def _declared(
         def issue(*args: P.args, **kwargs: P.kwargs) -> Any:
             try:
                 m = machine()
-                m.line = m.lines.of(sys._getframe(1))
+                frame = sys._getframe(1)
+                m.line = m.lines.known.get((id(frame.f_code), frame.f_lasti)) or m.lines.of(frame)
                 if m.chip.generation < since:
                     raise NkiValidationError(f"needs NeuronCore-v{since} or newer, and the target is {m.chip.name}")
                 if m.rounds is not None:

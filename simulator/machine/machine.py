@@ -23,8 +23,8 @@ from triptych.simulator.dtypes import F32, DType, dtype_of, int64
 from triptych.simulator.enums import engine
 from triptych.simulator.errors import Lines, NkiValidationError, OutOfBounds, show_line
 from triptych.simulator.machine.cores import Core, MeetOthers
-from triptych.simulator.machine.forms import describe, form_of, is_regular
-from triptych.simulator.machine.plan import Known, Plan, known
+from triptych.simulator.machine.forms import PLAIN, describe, form_of, is_regular
+from triptych.simulator.machine.plan import Known, Plan, is_apart, known
 from triptych.simulator.machine.table import INSTRUCTIONS
 from triptych.simulator.machine.unwritten import Origin, UnwrittenRead, spread
 from triptych.simulator.memory.layout import Layout
@@ -42,6 +42,7 @@ NkiInstruction = Event  # an executed instruction is its event (nki.isa.NkiInstr
 Array = NDArray[Any]
 _SHARED = MemoryRegion.shared_hbm
 _make = tuple.__new__
+_region_of = operator.attrgetter("region")
 
 
 _GARBAGE = 0x3F  # what unwritten bytes hold where they may be read: finite and not zero in every float dtype
@@ -279,29 +280,34 @@ class Machine:
         values = (*args, *kwargs.values()) if label is None else _without(label, args, kwargs, kind.label)
         try:
             for value in values:
-                if type(value) is NkiTensor and value.index is None:  # the most frequent, without a call
+                of = type(value)
+                if of is NkiTensor and value.index is None:  # the most frequent, without a call
                     key.append(value.form or form_of(value))
                     listed.append(value)
+                elif of in PLAIN:
+                    key += (of, value)
                 elif not describe(value, key, listed):
                     has_key = False
         except OutOfBounds:  # of a view that leaves its tensor; other rules come first
             has_key = False
         tensors = tuple(listed)
         count = len(tensors)
-        if count > 1 and (tensors[0] is tensors[1] or (count > 2 and len(set(map(id, tensors))) < count)):
+        if count > 1 and (tensors[0] is tensors[1] or (count > 2 and len(set(tensors)) < count)):
             key.append(tuple([tensors.index(t) for t in tensors]))  # which of them are one
         found = tuple(key) if has_key else None
         like = self.plans.get(found)
         if like is not None:
-            plan, reads, writes, operands, regular = like
+            plan, reads, writes, operands, check = like
             event = self.perform(kind, plan, reads(tensors), writes(tensors), operands(plan.operands + tensors), label)
-            (check_overlaps if regular else check_regions)(event, rules)
+            if check is not None:
+                check(event, rules)
             return event
         plan = effect(*args, **kwargs)
         event = self.perform(kind, plan, plan.reads, plan.writes, plan.operands, label)
         check_regions(event, rules)
         if found is not None:
-            new = known(plan, tensors, is_regular(tensors))
+            check = None if is_apart(plan) else check_overlaps
+            new = known(plan, tensors, check if is_regular(tensors) else check_regions)
             if new is not None:
                 self.plans[found] = new
         return event
@@ -385,8 +391,8 @@ class Machine:
         event = Event(
             instruction,
             on._name_,
-            tuple([t.region for t in reads]),
-            tuple([t.region for t in writes]),
+            tuple(map(_region_of, reads)),
+            tuple(map(_region_of, writes)),
             self.line,
             self.core,
             name,

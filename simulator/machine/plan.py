@@ -110,10 +110,16 @@ class Known(NamedTuple):
     reads: Callable[[Tensors], Tensors]
     writes: Callable[[Tensors], Tensors]
     operands: Callable[[tuple[Any, ...]], tuple[Any, ...]]
-    regular: bool  # whether the checks of regions would find no more than they found in the first call
+    check: Callable[..., None] | None  # of the regions, which would find more than it found in the first call
 
 
-def known(plan: Plan, tensors: Tensors, regular: bool) -> Known | None:
+def is_apart(plan: Plan) -> bool:
+    """Whether what a plan of this form writes is one tensor, in another memory than what it reads."""
+    written, *more = [t.region.allocation.buffer for t in plan.writes] or [""]
+    return not more and all([t.region.allocation.buffer != written for t in plan.reads])
+
+
+def known(plan: Plan, tensors: Tensors, check: Callable[..., None] | None) -> Known | None:
     """A plan as calls with other tensors have it; None where it is about parts of its operands."""
     numbers = {id(t): n for n, t in enumerate(tensors)}
     held = [o for o in (*plan.reads, *plan.writes, *plan.operands) if isinstance(o, NkiTensor)]
@@ -123,7 +129,7 @@ def known(plan: Plan, tensors: Tensors, regular: bool) -> Known | None:
     places = [numbers[id(o)] + len(constants) if isinstance(o, NkiTensor) else at for at, o in enumerate(plan.operands)]
     reads, writes = ([numbers[id(t)] for t in touched] for touched in (plan.reads, plan.writes))
     plan.operands, plan.reads, plan.writes = tuple(constants), (), ()
-    return Known(plan, _picked(reads), _picked(writes), _picked(places), regular)
+    return Known(plan, _picked(reads), _picked(writes), _picked(places), check)
 
 
 def _picked(numbers: list[int]) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:

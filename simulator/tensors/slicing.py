@@ -57,7 +57,7 @@ def sliced(t: Viewed, key: Any) -> tuple[Layout, OutOfBounds | None]:
         elif k is Ellipsis:
             return sliced(t, _expanded(t, keys))
         else:
-            at = _index(k)
+            at = k if type(k) is int else _index(k)
             at += n * (at < 0)
             if not 0 <= at < n:
                 raise OutOfBounds(f"index {k} is outside dimension {dim} of {t!r}", source=TENSOR_API)
