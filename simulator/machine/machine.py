@@ -306,7 +306,7 @@ class Machine:
         event = self.perform(kind, plan, plan.reads, plan.writes, plan.operands, label)
         check_regions(event, rules)
         if found is not None:
-            check = None if is_apart(plan) else check_overlaps
+            check = None if is_apart(plan, rules.order) else check_overlaps
             new = known(plan, tensors, check if is_regular(tensors) else check_regions)
             if new is not None:
                 self.plans[found] = new
@@ -316,17 +316,17 @@ class Machine:
         self,
         kind: Kind,
         plan: Plan,
-        reads: tuple[HasRegion, ...],
-        writes: tuple[HasRegion, ...],
+        reads: tuple[Any, ...],
+        writes: tuple[Any, ...],
         operands: tuple[Any, ...],
         label: str | None,
     ) -> NkiInstruction:
         """Carry out a plan with these tensors and append its event."""
-        results = plan.results or cast(tuple[NkiTensor, ...], writes)
+        results = plan.results or writes
         if plan.needs is not None:
             plan.needs(*operands)
         else:
-            for t in cast(tuple[NkiTensor, ...], reads):
+            for t in reads:
                 if t.storage.missing:
                     self.check_reads((t,))
         given = operands

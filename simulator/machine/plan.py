@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Any, NamedTuple
 
+from triptych.simulator.analysis.regions import Order
 from triptych.simulator.enums import engine
 from triptych.simulator.machine.registers import VirtualRegister
 from triptych.simulator.operands.accumulators import Use
@@ -113,10 +114,10 @@ class Known(NamedTuple):
     check: Callable[..., None] | None  # of the regions, which would find more than it found in the first call
 
 
-def is_apart(plan: Plan) -> bool:
-    """Whether what a plan of this form writes is one tensor, in another memory than what it reads."""
+def is_apart(plan: Plan, order: Order) -> bool:
+    """Whether what plans of this form write is one tensor, in another memory than what they read, or written last."""
     written, *more = [t.region.allocation.buffer for t in plan.writes] or [""]
-    return not more and all([t.region.allocation.buffer != written for t in plan.reads])
+    return not more and (order == "late" or all([t.region.allocation.buffer != written for t in plan.reads]))
 
 
 def known(plan: Plan, tensors: Tensors, check: Callable[..., None] | None) -> Known | None:
