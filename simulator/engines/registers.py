@@ -52,11 +52,12 @@ def register_load(dst: VirtualRegister, src: NkiTensor) -> Plan:
     """dst = the one element of src, in HBM or SBUF, of up to 32 bits."""
     _writable(dst)
     _check_element(src, "src")
-    return Plan(_SYNC, (src,), (), nothing, (dst, src), needs=_check_known, decide=_load, register=dst)
+    return Plan(_SYNC, (src,), (), nothing, (dst, src), needs=check_known, decide=_load, register=dst)
 
 
-def _check_known(dst: VirtualRegister, src: NkiTensor) -> None:
-    require_written(machine(), (src,))
+def check_known(*operands: Any) -> None:
+    """What a sequencer reads, the last operand, has been written, from what was written itself."""
+    require_written(machine(), operands[-1:])
 
 
 def _load(dst: VirtualRegister, src: NkiTensor) -> None:

@@ -8,12 +8,12 @@ import numpy as np
 
 from triptych.simulator import enums
 from triptych.simulator.analysis import costs
+from triptych.simulator.engines.registers import check_known
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine.instructions import instruction
 from triptych.simulator.machine.machine import machine
 from triptych.simulator.machine.plan import Plan, nothing
 from triptych.simulator.machine.scalars import NkiScalar
-from triptych.simulator.machine.unwritten import require_written
 from triptych.simulator.memory.storage import PSUM
 from triptych.simulator.operands.operands import describe
 from triptych.simulator.tensors.tensor import NkiTensor
@@ -25,11 +25,7 @@ _SYNC = enums.engine.sync
 def scalar_load(src: NkiTensor) -> Plan:
     """A scalar from the one element of src, in HBM or SBUF. No cost is published; a register's is taken."""
     _check_element("src", src)
-    return Plan(_SYNC, (src,), (), nothing, (src,), needs=_check_known)
-
-
-def _check_known(src: NkiTensor) -> None:
-    require_written(machine(), (src,))
+    return Plan(_SYNC, (src,), (), nothing, (src,), needs=check_known)
 
 
 def load_scalar(src: NkiTensor) -> NkiScalar:

@@ -350,18 +350,6 @@ class Machine:
         """Make the results of a plan."""
         plan.compute(*operands)
 
-    def record(
-        self,
-        instruction: str,
-        on: engine,
-        reads: Sequence[HasRegion],
-        writes: Sequence[HasRegion],
-        name: str | None = None,
-        **attributes: Any,
-    ) -> NkiInstruction:
-        """Append the event of an executed instruction."""
-        return self.append(instruction, on, reads, writes, name, attributes)
-
     def append(
         self,
         instruction: str,
