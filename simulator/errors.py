@@ -39,7 +39,7 @@ class Lines:
     """
 
     def __init__(self) -> None:
-        self._known: dict[tuple[int, int], tuple[str, int]] = {}  # by code and instruction
+        self.known: dict[tuple[int, int], tuple[str, int]] = {}  # by code and instruction
         self._bound: dict[tuple[int, int], tuple[tuple[str, int], str]] = {}  # the line, and the variable
         self._names: dict[tuple[int, int], str] = {}  # the variable, of a caller
         self._codes: list[CodeType] = []  # kept alive, so that an id stays one code's
@@ -78,12 +78,12 @@ class Lines:
         """(file, line) of a frame, or of the innermost of its callers that is outside the simulator."""
         while frame is not None:
             code = frame.f_code
-            line = self._known.get((id(code), frame.f_lasti))
+            line = self.known.get((id(code), frame.f_lasti))
             if line is not None:
                 return line
             if not code.co_filename.startswith(HERE):
                 self._codes.append(code)
-                return self._known.setdefault((id(code), frame.f_lasti), (code.co_filename, frame.f_lineno))
+                return self.known.setdefault((id(code), frame.f_lasti), (code.co_filename, frame.f_lineno))
             frame = frame.f_back
         return "?", 0
 

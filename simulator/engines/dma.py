@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,12 @@ from triptych.simulator.analysis import costs
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine.dynamic import Rows, moved
 from triptych.simulator.machine.instructions import instruction
-from triptych.simulator.machine.machine import Machine, NkiInstruction, machine
-from triptych.simulator.machine.plan import Plan
+from triptych.simulator.machine.machine import Machine, machine
+from triptych.simulator.machine.plan import Plan, nothing
 from triptych.simulator.memory.storage import MemoryRegion
 from triptych.simulator.operands.operands import as_stored, bits, describe, in_buffer, members_of, move
 from triptych.simulator.tensors.index import Gather
 from triptych.simulator.tensors.tensor import NkiTensor
-from triptych.simulator.trace import HasRegion
 
 _DMA, _UNKNOWN = enums.engine.dma, enums.engine.unknown
 
@@ -31,7 +31,7 @@ def dma_copy(
     dge_mode: enums.dge_mode = enums.dge_mode.unknown,
     engine: enums.engine = enums.engine.unknown,
     name: str | None = None,
-) -> Plan | NkiInstruction:
+) -> Plan:
     """dst[...] = src[...], element by element in row-major order; between HBM and SBUF, either way.
 
     `oob_mode` is about dynamic addresses: a static one cannot leave its tensor, and skip changes nothing there.
@@ -44,7 +44,7 @@ def dma_copy(
     if dge_mode.name == "hwdge" and dst.dtype != src.dtype:
         raise NkiValidationError(f"hwdge does not cast: src is {src.dtype} and dst {dst.dtype}")
     if src.is_indirect() or dst.is_indirect():
-        return _indirect_copy(m, dst, src, oob_mode, dge_mode, _asked(dge_mode, engine), name)
+        return _indirect_copy(dst, src, oob_mode, dge_mode, _asked(dge_mode, engine))
     return Plan(_DMA, (src,), (dst,), move, (dst, src), **_asked(dge_mode, engine))
 
 
@@ -55,49 +55,62 @@ def _asked(mode: enums.dge_mode, trigger: enums.engine = _UNKNOWN) -> dict[str, 
 
 
 def _indirect_copy(
-    m: Machine,
-    dst: NkiTensor,
-    src: NkiTensor,
-    oob: enums.oob_mode,
-    dge: enums.dge_mode,
-    asked: dict[str, Any],
-    name: str | None,
-) -> Plan | NkiInstruction:
+    dst: NkiTensor, src: NkiTensor, oob: enums.oob_mode, dge: enums.dge_mode, asked: dict[str, Any]
+) -> Plan:
     """Copy where one side has a dynamic address: moved as a whole by one index, or row by row."""
     if src.is_indirect() and dst.is_indirect():
         raise NkiValidationError("only one of src and dst can have a dynamic address")
     indirect, plain = (src, dst) if src.is_indirect() else (dst, src)
     assert indirect.index is not None
-    vector = indirect.index.vector
-    if vector:
+    skip, read = oob.name == "skip", index_read(indirect)
+    asked = {**asked, "gathered" if indirect is src else "scattered": True}
+    if indirect.index.vector:
         check_row_indices(indirect)
         if dge.name not in ("unknown", "swdge") or plain.shape[0] != indirect.shape[0]:
             raise NkiValidationError(
                 f"a gather or scatter takes dge_mode swdge or unknown, and {indirect.shape[0]} rows on the other side; "
                 f"got {dge} and {plain.shape}"
             )
-    skip, read = oob.name == "skip", index_read(indirect)
-    touched: list[HasRegion] = []
-    if not vector:
-        view = moved(indirect, skip)
-        if view is not None and indirect is src:
-            return Plan(_DMA, (view, *read), (dst,), move, (dst, view), gathered=True, **asked)
-        if view is not None:
-            return Plan(_DMA, (src, *read), (view,), move, (view, src), scattered=True, **asked)
-    else:
         rows = Rows(indirect, skip)
-        touched = rows.touched(m)
         if indirect is src:
-            rows.check_reads(m)
-            rows.put(dst, as_stored(dst, src, rows.read(dst)))
-        else:
-            m.check_reads((src,))
-            rows.write(as_stored(dst, src, rows.of(src)))
-            if rows.repeat:
-                m.note("rows of this scatter have the same index; in which order they are written is not documented")
+            reads, operands = (*rows.touched(), *read), (rows, dst, src)
+            return Plan(_DMA, reads, (dst,), _gather_rows, operands, needs=check_rows, **asked)
+        writes, operands = rows.touched(), (rows, src, dst)
+        return Plan(
+            _DMA, (src, *read), writes, _scatter_rows, operands, results=(rows.table,), needs=_check_source, **asked
+        )
+    view = moved(indirect, skip)
     if indirect is src:
-        return m.record("dma_copy", _DMA, (*touched, *read), (dst,), name, gathered=True, **asked)
-    return m.record("dma_copy", _DMA, (src, *read), touched, name, scattered=True, **asked)
+        if view is None:
+            return _left_out(read, (dst,), **asked)
+        return Plan(_DMA, (view, *read), (dst,), move, (dst, view), **asked)
+    if view is None:
+        return _left_out((src, *read), (), **asked)
+    return Plan(_DMA, (src, *read), (view,), move, (view, src), **asked)
+
+
+def _left_out(reads: Sequence[NkiTensor], writes: Sequence[NkiTensor], **asked: Any) -> Plan:
+    """A transfer whose one index is out of bounds, which moves nothing in `oob_mode` skip."""
+    return Plan(_DMA, reads, writes, nothing, (), needs=nothing, marks=nothing, **asked)
+
+
+def check_rows(rows: Rows, *operands: Any) -> None:
+    """What of the rows of HBM that a gather reads has been written."""
+    rows.check_reads(machine())
+
+
+def _gather_rows(rows: Rows, dst: NkiTensor, src: NkiTensor) -> None:
+    rows.put(dst, as_stored(dst, src, rows.read(dst)))
+
+
+def _check_source(rows: Rows, src: NkiTensor, dst: NkiTensor) -> None:
+    machine().check_reads((src,))
+
+
+def _scatter_rows(rows: Rows, src: NkiTensor, dst: NkiTensor) -> None:
+    rows.write(as_stored(dst, src, rows.of(src)))
+    if rows.repeat:
+        machine().note("rows of this scatter have the same index; in which order they are written is not documented")
 
 
 def check_row_indices(t: NkiTensor) -> None:
@@ -156,7 +169,7 @@ def dma_transpose(
     dge_mode: enums.dge_mode = enums.dge_mode.unknown,
     oob_mode: enums.oob_mode = enums.oob_mode.error,
     name: str | None = None,
-) -> Plan | NkiInstruction:
+) -> Plan:
     """dst = src with axes permuted: (1, 0), (2, 1, 0) or (3, 1, 2, 0); from HBM or SBUF into SBUF, dtype kept.
 
     Rows (entries of dimension 0) of src may be gathered by a tile of indices: row i is src[index.T.flatten()[i]].
@@ -175,30 +188,28 @@ def dma_transpose(
         raise NkiValidationError(f"dst must be {expected} in {src.dtype}, got {dst.shape} in {dst.dtype}")
     skip, asked = oob_mode is enums.oob_mode.skip, _asked(dge_mode)
     if src.index is not None and src.index.vector:
-        return _gathered_transpose(m, dst, src, order, dge_mode, skip, name)
+        return _gathered_transpose(m, dst, src, order, dge_mode, skip)
     if src.index is None:
         _check_direct_transpose(m, dge_mode, oob_mode)
     source = src if src.index is None else moved(src, skip)
     if dge_mode.name == "hwdge":
         _check_hardware_transpose(src)
     if source is None:
-        return m.record("dma_transpose", _DMA, index_read(src) or (src,), (dst,), name, **asked)
+        return _left_out(index_read(src) or (src,), (dst,), **asked)
     return Plan(_DMA, (source, *index_read(src)), (dst,), _permute, (dst, source, order), **asked)
 
 
 def _gathered_transpose(
-    m: Machine,
-    dst: NkiTensor,
-    src: NkiTensor,
-    order: tuple[int, ...],
-    mode: enums.dge_mode,
-    skip: bool,
-    name: str | None,
-) -> NkiInstruction:
+    m: Machine, dst: NkiTensor, src: NkiTensor, order: tuple[int, ...], mode: enums.dge_mode, skip: bool
+) -> Plan:
     """Columns of dst from rows of src with an index each."""
     _check_gathered_transpose(m, src, src.index.source, mode)  # type: ignore[union-attr]
     rows = Rows(src, skip)
-    rows.check_reads(m)
+    reads, operands = (*rows.touched(), *index_read(src)), (rows, dst, order)
+    return Plan(_DMA, reads, (dst,), _transpose_rows, operands, needs=check_rows, **_asked(mode))
+
+
+def _transpose_rows(rows: Rows, dst: NkiTensor, order: tuple[int, ...]) -> None:
     values = rows.read().transpose(order)
     if rows.kept is None:
         np.copyto(dst.array, values)
@@ -206,7 +217,6 @@ def _gathered_transpose(
     else:
         dst.array[..., rows.kept] = values
         dst.wrote_where(np.broadcast_to(np.isin(np.arange(dst.shape[-1]), rows.kept), dst.shape))
-    return m.record("dma_transpose", _DMA, (*rows.touched(m), *index_read(src)), (dst,), name, **_asked(mode))
 
 
 def _permute(dst: NkiTensor, src: NkiTensor, order: tuple[int, ...]) -> None:

@@ -10,11 +10,11 @@ import numpy as np
 from triptych.simulator import enums
 from triptych.simulator.analysis import costs
 from triptych.simulator.dtypes import F32
-from triptych.simulator.engines.dma import check_memory, check_row_indices, index_read
+from triptych.simulator.engines.dma import check_memory, check_row_indices, check_rows, index_read
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine.dynamic import Rows, same_view
 from triptych.simulator.machine.instructions import instruction
-from triptych.simulator.machine.machine import Machine, NkiInstruction, machine
+from triptych.simulator.machine.machine import machine
 from triptych.simulator.machine.plan import Plan
 from triptych.simulator.memory.storage import SBUF
 from triptych.simulator.operands.operands import as_stored, members_of, put
@@ -34,13 +34,12 @@ def dma_compute(
     unique_indices: bool = True,
     oob_mode: enums.oob_mode = enums.oob_mode.error,
     name: str | None = None,
-) -> Plan | NkiInstruction:
+) -> Plan:
     """dst[...] = srcs[0] + srcs[1] + .., in float32 and in that order, cast to dst's dtype; in HBM or SBUF.
 
     NKI 0.6 takes no other operator than add and no other scale than 1. With one index a row in HBM, and two sources of
     which one is dst itself, it adds in place: dst += source[index] in SBUF, or dst[index] += source from SBUF.
     """
-    m = machine()
     tensors = list(srcs) if isinstance(srcs, (list, tuple)) else []
     if not 1 <= len(tensors) <= _MAX_SOURCES:
         raise NkiValidationError(f"srcs must be a list of 1 to {_MAX_SOURCES} tensors, got {srcs!r}")
@@ -57,7 +56,7 @@ def dma_compute(
         if t.dtype.kind == "x" or dst.dtype.kind == "x":
             raise NkiValidationError(f"packed dtypes hold no numbers to add, got {t.dtype} and {dst.dtype}")
     if any(t.is_indirect() for t in (dst, *tensors)):
-        return _add_rows(m, dst, tensors, oob_mode, name)
+        return _adding_rows(dst, tensors, oob_mode)
     return Plan(_DMA, tensors, (dst,), _sum, (dst, *tensors), op="add")
 
 
@@ -68,9 +67,7 @@ def _sum(dst: NkiTensor, *tensors: NkiTensor) -> None:
     put(dst, total)
 
 
-def _add_rows(
-    m: Machine, dst: NkiTensor, tensors: list[NkiTensor], oob: enums.oob_mode, name: str | None
-) -> NkiInstruction:
+def _adding_rows(dst: NkiTensor, tensors: list[NkiTensor], oob: enums.oob_mode) -> Plan:
     """dst[p] += source[index[p]], or dst[index[p]] += source[p]; with oob_mode skip, no index out of bounds is used."""
     others = [t for t in tensors if not same_view(t, dst)]
     indirect, plain = (dst, others[0]) if dst.is_indirect() and others else (others[0] if others else dst, dst)
@@ -89,16 +86,29 @@ def _add_rows(
         raise NkiValidationError(
             "the scatter has one index twice, and unique_indices, which has to be True, says that it has not"
         )
-    rows.check_reads(m)
-    m.check_reads((plain,))
-    mine = rows.of(plain).astype(F32)
-    total = rows.read().astype(F32).reshape(mine.shape) + mine
-    views, read = rows.touched(m), index_read(indirect)
+    views, read, operands = rows.touched(), index_read(indirect), (rows, plain, dst)
     if indirect is dst:
-        rows.write(as_stored(dst, None, total))
-        return m.record("dma_compute", _DMA, (*views, plain, *read), views, name, op="add", scattered=True)
-    rows.put(dst, as_stored(dst, None, total))
-    return m.record("dma_compute", _DMA, (dst, *views, *read), (dst,), name, op="add", gathered=True)
+        reads = (*views, plain, *read)
+        results = (rows.table,)
+        return Plan(
+            _DMA, reads, views, _add_rows, operands, results=results, needs=_check_added, op="add", scattered=True
+        )
+    reads = (dst, *views, *read)
+    return Plan(_DMA, reads, (dst,), _add_rows, operands, needs=_check_added, op="add", gathered=True)
+
+
+def _check_added(rows: Rows, plain: NkiTensor, dst: NkiTensor) -> None:
+    check_rows(rows)
+    machine().check_reads((plain,))
+
+
+def _add_rows(rows: Rows, plain: NkiTensor, dst: NkiTensor) -> None:
+    mine = rows.of(plain).astype(F32)
+    total = as_stored(dst, None, rows.read().astype(F32).reshape(mine.shape) + mine)
+    if dst is plain:
+        rows.put(dst, total)
+    else:
+        rows.write(total)
 
 
 def _check_scales(scales: Any, count: int) -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from triptych.simulator import enums
 from triptych.simulator.errors import NkiValidationError
-from triptych.simulator.machine.machine import Machine
+from triptych.simulator.machine.machine import Machine, machine
 from triptych.simulator.memory.layout import reach
 from triptych.simulator.tensors.tensor import NkiTensor
 
@@ -149,12 +149,14 @@ def check_accumulate(accumulate: Any) -> bool | None:
     return None if accumulate is None else bool(accumulate)
 
 
-def accumulating(m: Machine, dst: NkiTensor, accumulate: bool | None) -> Any:
+def accumulating(dst: NkiTensor, *operands: Any) -> Any:
     """Where a matmul that may add to dst does: True, False, or a mask of the elements to add to.
 
+    The last of its operands is `accumulate`: True, or None to add to what a matmul has written.
     What a matmul adds to has to be a matmul's on v2 and v3. Zeros that another engine wrote are let pass: the page
     calls the result undefined, and kernels that begin so are right on trn1 (trnsci/trnfft, on trn1.2xlarge).
     """
+    m, accumulate = machine(), operands[-1]
     if m.origins:  # what a matmul adds to may rest on memory that nothing wrote
         _check_sum(m, dst)
     if accumulate is None:

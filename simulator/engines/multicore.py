@@ -1,4 +1,8 @@
-"""What two cores of one kernel do together: exchange tiles, and wait for each other (from NeuronCore-v3 on)."""
+"""What two cores of one kernel do together: exchange tiles, and wait for each other (from NeuronCore-v3 on).
+
+They meet whether or not there is data (`Plan.decide`). What a core sends may be unwritten, and counts as unwritten
+where it arrives.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,8 @@ from triptych.simulator.engines.dma import check_memory
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine.cores import Who
 from triptych.simulator.machine.instructions import choose, instruction
-from triptych.simulator.machine.machine import Machine, NkiInstruction, machine
+from triptych.simulator.machine.machine import Machine, machine
+from triptych.simulator.machine.plan import Plan, nothing
 from triptych.simulator.machine.unwritten import pass_on, read_whole
 from triptych.simulator.memory.storage import SBUF, MemoryRegion
 from triptych.simulator.operands.operands import bits, describe, in_buffer, members_of, put
@@ -39,10 +44,9 @@ def sendrecv(
     pipe_id: int,
     dma_engine: enums.dma_engine = enums.dma_engine.dma,
     name: str | None = None,
-) -> NkiInstruction:
+) -> Plan:
     """dst of core send_to_rank = src, and dst here = src of core recv_from_rank; both cores meet at pipe_id."""
-    m = machine()
-    _both(m)
+    _both(machine())
     in_buffer(SBUF, src=src, dst=dst)
     if not isinstance(pipe_id, int):
         raise NkiValidationError(f"pipe_id must be an integer, got {describe(pipe_id)}")
@@ -52,13 +56,30 @@ def sendrecv(
         limit, need = _GPSIMD_BYTES[src.dtype.itemsize], src.free_size * src.dtype.itemsize
         if need > limit:
             raise NkiValidationError(f"gpsimd_dma moves at most {limit} bytes a partition of {src.dtype}, got {need}")
-    unwritten = read_whole(m, "nisa.sendrecv", src)
-    sent = (bits(src).copy(), unwritten)
-    values, missing = _received(m, f"pipe {pipe_id}", send_to_rank, recv_from_rank, src, sent)
+    return Plan(
+        enums.engine.dma,
+        (src,),
+        (dst,),
+        _take,
+        (dst, src, f"pipe {pipe_id}", send_to_rank, recv_from_rank),
+        needs=nothing,
+        decide=_exchange,
+        pipe=pipe_id,
+        by=dma_engine.name,
+    )
+
+
+def _exchange(dst: NkiTensor, src: NkiTensor, pipe: str, to: int, source: int) -> tuple[Any, Any]:
+    m = machine()
+    unwritten = read_whole(m, "nisa.sendrecv", src)  # first: it may put in the zeros of a scale tile
+    return _received(m, pipe, to, source, src, (bits(src).copy(), unwritten))
+
+
+def _take(dst: NkiTensor, src: NkiTensor, pipe: str, to: int, source: int, received: tuple[Any, Any]) -> None:
+    values, missing = received
     np.copyto(bits(dst), values)
     dst.wrote()
-    pass_on(m, missing, dst)
-    return m.record("sendrecv", enums.engine.dma, (src,), (dst,), name, pipe=pipe_id, by=dma_engine.name)
+    pass_on(machine(), missing, dst)
 
 
 def _check_exchange(src: NkiTensor, dst: NkiTensor, to: int, source: int) -> None:
@@ -86,14 +107,13 @@ def sendrecv_compute(
     recv_from_rank: int,
     reduce_op: Op,
     name: str | None = None,
-) -> NkiInstruction:
+) -> Plan:
     """dst here = reduce_op(src, src of core recv_from_rank), in float32, rounded to dst's dtype; both cores meet.
 
     Both lie in SBUF or both in a core's own HBM; reduce_op is nl.add, nl.maximum or nl.minimum. The page was read up to
     its first constraint: that src and dst have one shape and dtype is taken from sendrecv.
     """
-    m = machine()
-    _both(m)
+    _both(machine())
     if not isinstance(reduce_op, Op) or reduce_op.name not in ("add", "maximum", "minimum"):
         raise NkiValidationError(f"reduce_op must be nl.add, nl.maximum or nl.minimum, got {describe(reduce_op)}")
     check_memory(src=src, dst=dst)
@@ -104,13 +124,32 @@ def sendrecv_compute(
     if src.dtype.kind == "x":
         raise NkiValidationError(f"{src!r} is packed: its elements are no numbers to reduce")
     _check_exchange(src, dst, send_to_rank, recv_from_rank)
+    operands = (dst, src, send_to_rank, recv_from_rank, reduce_op)
+    return Plan(enums.engine.dma, (src,), (dst,), _reduce, operands, needs=nothing, decide=_exchange_numbers, pipe=None)
+
+
+def _exchange_numbers(
+    dst: NkiTensor, src: NkiTensor, to: int, source: int, reduce_op: Op
+) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
+    """Numbers, and which of them are unwritten, of this core and of the other."""
+    m = machine()
     missing = read_whole(m, "nisa.sendrecv_compute", src)
-    mine = src.array.astype(np.int64) if src.dtype.is_int else src.f32().copy()
-    theirs, unwritten = _received(m, "sendrecv_compute", send_to_rank, recv_from_rank, src, (mine, missing))
+    mine = (src.array.astype(np.int64) if src.dtype.is_int else src.f32().copy()), missing
+    return mine, _received(m, "sendrecv_compute", to, source, src, mine)
+
+
+def _reduce(
+    dst: NkiTensor,
+    src: NkiTensor,
+    to: int,
+    source: int,
+    reduce_op: Op,
+    exchanged: tuple[tuple[Any, Any], tuple[Any, Any]],
+) -> None:
+    (mine, missing), (theirs, unwritten) = exchanged
     put(dst, reduce_op.alu(mine, theirs))
-    pass_on(m, missing, dst)
-    pass_on(m, unwritten, dst)
-    return m.record("sendrecv_compute", enums.engine.dma, (src,), (dst,), name, pipe=None)
+    pass_on(machine(), missing, dst)
+    pass_on(machine(), unwritten, dst)
 
 
 _ENGINES = (enums.engine.gpsimd, enums.engine.tensor, enums.engine.vector, enums.engine.scalar)
@@ -122,21 +161,26 @@ def core_barrier(
     cores: Sequence[int],
     engine: enums.engine = enums.engine.gpsimd,
     name: str | None = None,
-) -> NkiInstruction:
+) -> Plan:
     """Both cores wait until both are here; what either wrote to `data`, in shared HBM, is then there for both."""
-    m = machine()
-    both = _both(m)
+    _both(machine())
     plain = isinstance(data, NkiTensor) and data.index is None
     shared = plain and data.buffer is MemoryRegion.shared_hbm
     if not plain:
         raise NkiValidationError(f"data must be a tensor in shared HBM, got {describe(data)}")
     if not shared:
         message = f"core_barrier: data must be a tensor in shared HBM, got {describe(data)}"
-        m.remark("barrier-buffer", message, "nki/api/nki/isa/__init__.py, core_barrier")
+        machine().remark("barrier-buffer", message, "nki/api/nki/isa/__init__.py, core_barrier")
     if tuple(cores) != (0, 1):
         raise NkiValidationError(f"cores must be (0, 1), got {cores!r}")
     on = choose(engine, *_ENGINES)
-    where = f"{data.name} {data.storage.allocation.id}" if shared else "data in SBUF"  # a name may be several tensors'
-    m.meet(f"barrier on {where}", None, both, f"barrier on {data.name if shared else where}")
+    return Plan(on, (data,), (), nothing, (data,), needs=nothing, decide=_wait)
+
+
+def _wait(data: NkiTensor) -> None:
+    m = machine()
+    name = at = "data in SBUF"
+    if data.buffer is MemoryRegion.shared_hbm:
+        name, at = data.name, f"{data.name} {data.storage.allocation.id}"  # a name may be several tensors'
+    m.meet(f"barrier on {at}", None, _both(m), f"barrier on {name}")
     m.epoch += 1
-    return m.record("core_barrier", on, (data,), (), name)

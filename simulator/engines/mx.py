@@ -31,7 +31,8 @@ from triptych.simulator.engines.matmul_limits import (
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine.dynamic import same_view
 from triptych.simulator.machine.instructions import instruction
-from triptych.simulator.machine.machine import Machine, NkiInstruction, machine
+from triptych.simulator.machine.machine import machine
+from triptych.simulator.machine.plan import Plan
 from triptych.simulator.machine.table import Indirect
 from triptych.simulator.machine.unwritten import leave_padding
 from triptych.simulator.memory.storage import PSUM, SBUF
@@ -49,7 +50,7 @@ _BIAS = 127
 
 
 @instruction(enums.engine.vector, cost=costs.quarter, since=4, own_starts=True)
-def quantize_mx(dst: NkiTensor, src: NkiTensor, dst_scale: NkiTensor, name: str | None = None) -> NkiInstruction:
+def quantize_mx(dst: NkiTensor, src: NkiTensor, dst_scale: NkiTensor, name: str | None = None) -> Plan:
     """dst[P, F/4] = src[P, F] / X packed by four in float8, X = 2^(floor(log2 of a group's largest) - Emax + 1).
 
     Emax is 8 for e4m3fn and 15 for e5m2; a group of zeros has the smallest X, 2^-127, which no X goes below. A value
@@ -57,7 +58,6 @@ def quantize_mx(dst: NkiTensor, src: NkiTensor, dst_scale: NkiTensor, name: str 
     quadrant of dst_scale. AWS's tests of it compare them with zeros on Trn3 (nki-library 2.29, test_quantize_to_mx.py:
     "zero padding"), so what nothing wrote of them is read as zeros, the remark `scale-padding`.
     """
-    m = machine()
     in_buffer(SBUF, dst=dst, src=src, dst_scale=dst_scale)
     p, f = src.shape[0], src.free_size
     if src.dtype not in ("bfloat16", "float16"):
@@ -70,8 +70,13 @@ def quantize_mx(dst: NkiTensor, src: NkiTensor, dst_scale: NkiTensor, name: str 
         raise NkiValidationError(f"src must have a multiple of 4 elements per partition, got {src.shape}")
     if dst.shape[0] != p or dst.free_size != f // 4:
         raise NkiValidationError(f"dst must have {p} partitions of {f // 4} packed elements, got {dst.shape}")
-    rows = _scale_rows(m, "dst_scale", dst_scale, p, f // 4)
-    m.check_reads((src,))
+    rows = _scale_rows("dst_scale", dst_scale, p, f // 4)
+    operands = (dst, src, dst_scale, rows)
+    return Plan(enums.engine.vector, (src,), (dst, dst_scale), _quantize, operands, marks=_mark_quantized)
+
+
+def _quantize(dst: NkiTensor, src: NkiTensor, dst_scale: NkiTensor, rows: Array) -> None:
+    m, p, f = machine(), src.shape[0], src.free_size
     x = src.f32().reshape(p // 8, 8, f // 4, 4)
     largest = np.abs(x).max(axis=(1, 3))
     if not np.isfinite(largest).all():
@@ -84,13 +89,19 @@ def quantize_mx(dst: NkiTensor, src: NkiTensor, dst_scale: NkiTensor, name: str 
     if m.options.as_nki_0_3:
         scaled = np.clip(scaled, -_LARGEST[dst.dtype], _LARGEST[dst.dtype])
     np.copyto(dst.array, scaled.astype(_FP8[dst.dtype], order="C").view(np.uint32).reshape(dst.shape))
+    powers = np.ldexp(F32.type(1), exponent) if dst_scale.dtype.is_float else exponent + _BIAS
+    dst_scale.array[rows] = powers.astype(dst_scale.array.dtype).reshape(len(rows), *dst_scale.shape[1:])
+
+
+def _mark_quantized(dst: NkiTensor, src: NkiTensor, dst_scale: NkiTensor, rows: Array) -> None:
     dst.wrote()
-    _put_scales(dst_scale, rows, exponent)
+    chosen = np.zeros(dst_scale.shape, bool)
+    chosen[rows] = True
+    dst_scale.wrote_where(chosen)
     if partitions_of(dst_scale).start % 32 == 0:
         padding = np.ones(dst_scale.shape, bool)
-        padding[rows], padding[p:] = False, False
-        leave_padding(m, dst_scale, padding)
-    return m.record("quantize_mx", enums.engine.vector, (src,), (dst, dst_scale), name)
+        padding[rows], padding[src.shape[0] :] = False, False
+        leave_padding(machine(), dst_scale, padding)
 
 
 def _check_indirect(operands: dict[str, Any]) -> None:
@@ -122,7 +133,7 @@ def nc_matmul_mx(
     tile_size: tuple[int, ...] | None = None,
     accumulate: bool | None = None,
     name: str | None = None,
-) -> NkiInstruction:
+) -> Plan:
     """dst[M, N] (+)= sum over K and 4 of stationary[K, M, 4] X[K/8, M] * moving[K, N, 4] Y[K/8, N], in float32.
 
     `accumulate` as in nc_matmul. It takes the cycles of a bfloat16 matmul of the same shape, with four times the
@@ -143,25 +154,54 @@ def nc_matmul_mx(
         raise NkiValidationError(f"the free size of stationary must be even, got {stationary.shape}")
     check_sizes(m, dst, stationary, moving, (k, big_m, n))
     check_tiling(m, k, big_m, tile_position or (), tile_size or (), rows_only=True)
-    left_rows = _scale_rows(m, "stationary_scale", stationary_scale, k, big_m)
-    right_rows = _scale_rows(m, "moving_scale", moving_scale, k, n)
-    m.check_reads((stationary, moving))
-    m.check_reads([t[q : q + 4] for t in (stationary_scale, moving_scale) for q in range(0, k, 32)])
-
-    left = _values(stationary) * _scales(stationary_scale, left_rows)
-    right = _values(moving) * _scales(moving_scale, right_rows)
+    _scale_rows("stationary_scale", stationary_scale, k, big_m)
+    rows = _scale_rows("moving_scale", moving_scale, k, n)
     adds = check_accumulate(accumulate)
-    state = False if adds is False else accumulating(m, dst, adds)
+    read = (stationary, moving, stationary_scale, moving_scale)
+    tile: dict[str, Any] = {"tile": (*tile_position, *tile_size)} if tile_position and tile_size else {}
+    return Plan(
+        enums.engine.tensor,
+        read,
+        (dst,),
+        _multiply,
+        (dst, *read, rows, adds),
+        needs=_check_scaled,
+        decide=None if adds is False else accumulating,
+        by_matmul=True,
+        rows=1,
+        **tile,
+    )
+
+
+def _check_scaled(
+    dst: NkiTensor, left: NkiTensor, right: NkiTensor, left_scale: NkiTensor, right_scale: NkiTensor, *more: Any
+) -> None:
+    m = machine()
+    m.check_reads((left, right))
+    for t in (left_scale, right_scale):
+        if t.storage.missing:
+            m.check_reads([t[q : q + 4] for q in range(0, left.shape[0], 32)])
+
+
+def _multiply(
+    dst: NkiTensor,
+    stationary: NkiTensor,
+    moving: NkiTensor,
+    stationary_scale: NkiTensor,
+    moving_scale: NkiTensor,
+    rows: Array,
+    accumulate: Any,
+    onto: Any = False,
+) -> None:
+    k, big_m, n = stationary.shape[0], stationary.free_size, moving.free_size
+    left = _values(stationary) * _scales(stationary_scale, rows)
+    right = _values(moving) * _scales(moving_scale, rows)
     result = left.transpose(0, 2, 1).reshape(4 * k, big_m).T @ right.transpose(0, 2, 1).reshape(4 * k, n)
-    if state is not False:
-        old = dst.f32() if state is True else np.where(state, dst.f32(), F32.type(0))
+    if onto is not False:
+        old = dst.f32() if onto is True else np.where(onto, dst.f32(), F32.type(0))
         result += old.reshape(big_m, n)
     round_to(as_shape(result, dst.shape), dst.dtype, dst.array)
     dst.storage.wrote(dst.layout, by_matmul=True)
-    read: tuple[NkiTensor, ...] = (stationary, moving, stationary_scale, moving_scale)
-    tile = {"tile": (*tile_position, *tile_size)} if tile_position and tile_size else {}
-    read = read if state is False else (*read, dst)
-    return m.record("nc_matmul_mx", enums.engine.tensor, read, (dst,), name, rows=1, **tile)
 
 
 def _check_partitions(what: str, t: NkiTensor) -> None:
@@ -170,7 +210,7 @@ def _check_partitions(what: str, t: NkiTensor) -> None:
         raise NkiValidationError(f"{what} must have a multiple of 32 partitions, got {t.shape}")
 
 
-def _scale_rows(m: Machine, what: str, scale: NkiTensor, partitions: int, columns: int) -> Array:
+def _scale_rows(what: str, scale: NkiTensor, partitions: int, columns: int) -> Array:
     """The partitions of a scale tile that hold scales: four of each quadrant."""
     if scale.dtype not in ("float8_e8m0fnu", "uint8"):
         raise NkiValidationError(f"{what} must be float8_e8m0fnu or uint8, got {scale!r}")
@@ -187,14 +227,6 @@ def _scale_rows(m: Machine, what: str, scale: NkiTensor, partitions: int, column
             source=_GUIDE,
         )
     return (np.arange(0, partitions, 32)[:, None] + np.arange(4)).reshape(-1)
-
-
-def _put_scales(scale: NkiTensor, rows: Array, exponent: Array) -> None:
-    powers = np.ldexp(F32.type(1), exponent) if scale.dtype.is_float else exponent + _BIAS
-    scale.array[rows] = powers.astype(scale.array.dtype).reshape(len(rows), *scale.shape[1:])
-    chosen = np.zeros(scale.shape, bool)
-    chosen[rows] = True
-    scale.wrote_where(chosen)
 
 
 def _scales(scale: NkiTensor, rows: Array) -> Array:

@@ -22,7 +22,7 @@ from triptych.simulator.engines import xorwow
 from triptych.simulator.enums import engine as eng
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine.instructions import choose, instruction
-from triptych.simulator.machine.machine import Machine, NkiInstruction, machine
+from triptych.simulator.machine.machine import Machine, machine
 from triptych.simulator.machine.plan import Plan
 from triptych.simulator.memory.storage import MemoryRegion
 from triptych.simulator.operands.accumulators import check_float32
@@ -135,41 +135,47 @@ def _drop(dst: NkiTensor, data: NkiTensor, limit: Any) -> None:
 
 
 @instruction(eng.vector, cost=costs.streamed.assumed())
-def set_rng_seed(src_seeds: NkiTensor, name: str | None = None) -> NkiInstruction:
+def set_rng_seed(src_seeds: NkiTensor, name: str | None = None) -> Plan:
     """Seed the Vector Engine's generators from one 32-bit value [1, 1]; the same seed gives the same numbers."""
-    m = machine()
     on_chip(src_seeds=src_seeds)
     if src_seeds.shape != (1, 1) or src_seeds.dtype.itemsize != 4 or src_seeds.dtype.kind == "x":
         raise NkiValidationError(f"src_seeds must be (1, 1) of 32 bits, got {src_seeds!r}")
-    m.check_reads((src_seeds,))
+    return Plan(eng.vector, (src_seeds,), (), _seed, (src_seeds,))
+
+
+def _seed(src_seeds: NkiTensor) -> None:
     seed = int(src_seeds.array.view(np.uint32)[0, 0])
-    _generator(m, eng.vector)[...] = xorwow.seeded(seed, int(m.chip.partitions.value), _STATES[eng.vector])
-    return m.record("set_rng_seed", eng.vector, (src_seeds,), (), name)
+    states = _generator(machine(), eng.vector)
+    states[...] = xorwow.seeded(seed, states.shape[0], _STATES[eng.vector])
 
 
 @instruction(eng.gpsimd, eng.vector, cost=costs.either, since=3)
-def rand_set_state(src_seeds: NkiTensor, engine: enums.engine = eng.gpsimd, name: str | None = None) -> NkiInstruction:
+def rand_set_state(src_seeds: NkiTensor, engine: enums.engine = eng.gpsimd, name: str | None = None) -> Plan:
     """The generators of the tile's partitions = src_seeds[P, 6] on GpSimd, [P, 24] on Vector, XORWOW's words."""
-    m = machine()
     in_buffer(MemoryRegion.sbuf, src_seeds=src_seeds)
-    on = _engine(m, engine, 4, eng.gpsimd, eng.vector)
+    on = _engine(machine(), engine, 4, eng.gpsimd, eng.vector)
     _check_state("src_seeds", src_seeds, on)
-    m.check_reads((src_seeds,))
-    _generator(m, on)[partitions_of(src_seeds)] = src_seeds.array.reshape(-1, _STATES[on], xorwow.WORDS)
-    return m.record("rand_set_state", on, (src_seeds,), (), name)
+    return Plan(on, (src_seeds,), (), _set_state, (src_seeds, on))
+
+
+def _set_state(src_seeds: NkiTensor, on: eng) -> None:
+    words = src_seeds.array.reshape(-1, _STATES[on], xorwow.WORDS)
+    _generator(machine(), on)[partitions_of(src_seeds)] = words
 
 
 @instruction(eng.gpsimd, eng.vector, cost=costs.either, since=3)
-def rand_get_state(dst: NkiTensor, engine: enums.engine = eng.gpsimd, name: str | None = None) -> NkiInstruction:
+def rand_get_state(dst: NkiTensor, engine: enums.engine = eng.gpsimd, name: str | None = None) -> Plan:
     """dst[P, 6] on GpSimd, [P, 24] on Vector = the words of the generators of the tile's partitions."""
-    m = machine()
     on_chip(dst=dst)
-    on = _engine(m, engine, 4, eng.gpsimd, eng.vector)
+    on = _engine(machine(), engine, 4, eng.gpsimd, eng.vector)
     without_gpsimd_in_psum(on, dst)
     _check_state("dst", dst, on)
-    np.copyto(dst.array, _generator(m, on)[partitions_of(dst)].reshape(dst.shape))
+    return Plan(on, (), (dst,), _get_state, (dst, on))
+
+
+def _get_state(dst: NkiTensor, on: eng) -> None:
+    np.copyto(dst.array, _generator(machine(), on)[partitions_of(dst)].reshape(dst.shape))
     dst.wrote()
-    return m.record("rand_get_state", on, (), (dst,), name)
 
 
 def _engine(m: Machine, asked: Any, since: int, first: eng, later: eng) -> eng:

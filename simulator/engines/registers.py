@@ -10,7 +10,8 @@ from triptych.simulator import enums
 from triptych.simulator.analysis import costs
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine.instructions import instruction
-from triptych.simulator.machine.machine import Machine, NkiInstruction, machine
+from triptych.simulator.machine.machine import Machine, machine
+from triptych.simulator.machine.plan import Plan, nothing
 from triptych.simulator.machine.registers import VirtualRegister, bound_value, writers
 from triptych.simulator.machine.unwritten import require_written
 from triptych.simulator.memory.storage import PSUM
@@ -36,37 +37,45 @@ def register_alloc(x: Any = None) -> VirtualRegister:
 
 
 @instruction(_SYNC, cost=costs.free)
-def register_move(dst: VirtualRegister, src: Any) -> NkiInstruction:
+def register_move(dst: VirtualRegister, src: Any) -> Plan:
     """dst = src, an integer or another register."""
-    m = machine()
     _writable(dst)
+    return Plan(_SYNC, (), (), nothing, (dst, src), decide=_move, register=dst, registers=_awaited(machine(), src))
+
+
+def _move(dst: VirtualRegister, src: Any) -> None:
     dst.state = _wrapped(bound_value(src))
-    dst.written_by = m.record("register_move", _SYNC, (), (), registers=_awaited(m, src))
-    return dst.written_by
 
 
 @instruction(_SYNC, cost=costs.free)
-def register_load(dst: VirtualRegister, src: NkiTensor) -> NkiInstruction:
+def register_load(dst: VirtualRegister, src: NkiTensor) -> Plan:
     """dst = the one element of src, in HBM or SBUF, of up to 32 bits."""
-    m = machine()
     _writable(dst)
     _check_element(src, "src")
-    require_written(m, (src,))
-    element = m.values(src).reshape(-1)[0]
+    return Plan(_SYNC, (src,), (), nothing, (dst, src), needs=check_known, decide=_load, register=dst)
+
+
+def check_known(*operands: Any) -> None:
+    """What a sequencer reads, the last operand, has been written, from what was written itself."""
+    require_written(machine(), operands[-1:])
+
+
+def _load(dst: VirtualRegister, src: NkiTensor) -> None:
+    element = machine().values(src).reshape(-1)[0]
     dst.state = _wrapped(int(element) if src.dtype.is_int else int(np.rint(np.float32(element))))
-    dst.written_by = m.record("register_load", _SYNC, (src,), ())
-    return dst.written_by
 
 
 @instruction(_SYNC, cost=costs.free)
-def register_store(dst: NkiTensor, src: VirtualRegister) -> NkiInstruction:
+def register_store(dst: NkiTensor, src: VirtualRegister) -> Plan:
     """The one element of dst, in HBM or SBUF, = src."""
-    m = machine()
     _check_element(dst, "dst")
     if not isinstance(src, VirtualRegister):
         raise NkiValidationError(f"src must be a register, got {describe(src)}")
-    put(dst, np.array([src.value()], np.int64))
-    return m.record("register_store", _SYNC, (), (dst,), registers=_awaited(m, src))
+    return Plan(_SYNC, (), (dst,), _store, (dst, src.value()), registers=_awaited(machine(), src))
+
+
+def _store(dst: NkiTensor, value: int) -> None:
+    put(dst, np.array([value], np.int64))
 
 
 def _awaited(m: Machine, src: Any) -> tuple[Event, ...]:

@@ -8,11 +8,12 @@ import numpy as np
 
 from triptych.simulator import enums
 from triptych.simulator.analysis import costs
+from triptych.simulator.engines.registers import check_known
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine.instructions import instruction
-from triptych.simulator.machine.machine import NkiInstruction, machine
+from triptych.simulator.machine.machine import machine
+from triptych.simulator.machine.plan import Plan, nothing
 from triptych.simulator.machine.scalars import NkiScalar
-from triptych.simulator.machine.unwritten import require_written
 from triptych.simulator.memory.storage import PSUM
 from triptych.simulator.operands.operands import describe
 from triptych.simulator.tensors.tensor import NkiTensor
@@ -21,12 +22,10 @@ _SYNC = enums.engine.sync
 
 
 @instruction(_SYNC, cost=costs.free.assumed(), source="nki.isa.scalar_load.html of SDK 2.33")
-def scalar_load(src: NkiTensor) -> NkiInstruction:
+def scalar_load(src: NkiTensor) -> Plan:
     """A scalar from the one element of src, in HBM or SBUF. No cost is published; a register's is taken."""
-    m = machine()
     _check_element("src", src)
-    require_written(m, (src,))
-    return m.record("scalar_load", _SYNC, (src,), ())
+    return Plan(_SYNC, (src,), (), nothing, (src,), needs=check_known)
 
 
 def load_scalar(src: NkiTensor) -> NkiScalar:
@@ -39,16 +38,18 @@ load_scalar.__name__ = "scalar_load"
 
 
 @instruction(_SYNC, cost=costs.free.assumed(), source="nki.isa.scalar_store.html of SDK 2.33")
-def scalar_store(dst: NkiTensor, value: NkiScalar) -> NkiInstruction:
+def scalar_store(dst: NkiTensor, value: NkiScalar) -> Plan:
     """The one element of dst, in HBM or SBUF and of the scalar's width, = value."""
-    m = machine()
     _check_element("dst", dst)
     if not isinstance(value, NkiScalar) or value.dtype != dst.dtype:
         raise NkiValidationError(f"value must be a scalar of {dst.dtype}, got {describe(value)}")
-    dst.array[...] = np.array(value.value(), dst.array.dtype)
+    awaited = (*machine().scope.get("registers", ()), *value.written_by)
+    return Plan(_SYNC, (), (dst,), _store, (dst, value.value()), registers=awaited)
+
+
+def _store(dst: NkiTensor, value: int) -> None:
+    dst.array[...] = np.array(value, dst.array.dtype)
     dst.wrote()
-    awaited = (*m.scope.get("registers", ()), *value.written_by)
-    return m.record("scalar_store", _SYNC, (), (dst,), registers=awaited)
 
 
 def store_scalar(dst: NkiTensor, value: NkiScalar) -> None:

@@ -99,16 +99,11 @@ def nc_matmul(
         (dst,),
         _permute if flips else _multiply,
         (dst, stationary, moving, rows, *ones, adds),
-        decide=None if adds is False else _adds,
+        decide=None if adds is False else accumulating,
         by_matmul=True,
         rows=rows,
         **extra,
     )
-
-
-def _adds(dst: NkiTensor, *operands: Any) -> Any:
-    """Whether a matmul adds to dst: False, True, or a mask of where."""
-    return accumulating(machine(), dst, operands[-1])
 
 
 def _multiply(

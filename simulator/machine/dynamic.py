@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from triptych.simulator.errors import NkiValidationError, OutOfBounds
 from triptych.simulator.machine.indirection import Indirection
 from triptych.simulator.machine.machine import Kind, Machine, machine
+from triptych.simulator.machine.plan import Touched
 from triptych.simulator.machine.registers import bound_value, writers
 from triptych.simulator.machine.table import Indirect
 from triptych.simulator.machine.unwritten import require_written
 from triptych.simulator.memory.layout import Shape, reach
 from triptych.simulator.tensors.index import DynamicIndex, Gather
 from triptych.simulator.tensors.tensor import NkiTensor, as_shape
-from triptych.simulator.trace import HasRegion, Region
+from triptych.simulator.trace import Region
 
 Array = NDArray[Any]
 _make = tuple.__new__
@@ -112,11 +113,11 @@ class Rows:
         """Whether two rows are one."""
         return len(set(self._offsets)) < len(self._offsets)
 
-    def touched(self, m: Machine) -> list[HasRegion]:
+    def touched(self) -> list[Touched]:
         """Each row, as an event names it, and as an observer is shown it."""
         _, _, shape, strides, dtype = self.table.region
         row = (1, *shape[1:])
-        if m.options.observe is not None:
+        if machine().options.observe is not None:
             return [self.table.plain(self.table.layout.changed(o, row, strides)) for o in self._offsets]
         allocation = self.table.storage.allocation
         return [_make(Region, (allocation, o, row, strides, dtype)) for o in self._offsets]

@@ -7,44 +7,48 @@ no known kind (a register, whose value changes) or a view whose index is read la
 from __future__ import annotations
 
 import enum
+import functools
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from triptych.simulator.dtypes import DType
+from triptych.simulator.memory.layout import Shape
 from triptych.simulator.memory.storage import PSUM
 from triptych.simulator.operands.operators import Op
 from triptych.simulator.tensors.tensor import NkiTensor
 
-_PLAIN = frozenset((int, str, DType, bool, type(None), range))
+PLAIN = frozenset((int, str, DType, bool, type(None), range, Op))  # kinds whose values are known by being equal
+_NUMBERS: dict[tuple[Any, ...], int] = {}  # of forms
 _MOST_VALUES = 4096  # of an array that is an argument, as a mask of lanes is
 
 
-def form_of(t: NkiTensor) -> tuple[Any, ...]:
-    """Shape, strides, dtype and memory; on chip the bytes of a partition, and the first partition.
+def form_of(t: NkiTensor) -> int:
+    """A number for shape, strides, dtype and memory; on chip also the bytes of a partition, and the first partition.
 
-    In PSUM also the first byte within a partition, because a tile lies in one bank. A tensor keeps its form.
+    In PSUM also the first byte within a partition, because a tile lies in one bank. A tensor keeps its form. Numbers
+    are negative, so that none is the id of a member of an enumeration.
     """
     storage = t.storage
     row = storage.row
-    form: tuple[Any, ...]
-    if row:
-        partition, column = divmod(t.offset * t.dtype.itemsize, row)
-        form = (t.shape, t.strides, t.dtype, row, partition + storage.partition, column if t.buffer is PSUM else -1)
-    else:
-        form = (t.shape, t.strides, t.dtype, id(t.buffer))
-    t.form = form
+    offset = t.offset if row else 0
+    t.form = form = _number(offset, t.shape, t.strides, t.dtype, row, storage.partition, id(t.buffer))
     return form
+
+
+@functools.lru_cache(1 << 16)
+def _number(offset: int, shape: Shape, strides: Shape, dtype: DType, row: int, first: int, buffer: int) -> int:
+    partition, column = divmod(offset * dtype.itemsize, row) if row else (0, 0)
+    form = (shape, strides, dtype, row, first + partition, column if buffer == id(PSUM) else 0, buffer)
+    return _NUMBERS.setdefault(form, -1 - len(_NUMBERS))
 
 
 def describe(value: Any, key: list[Any], tensors: list[NkiTensor]) -> bool:
     """Add an argument to the key of a call, and its tensors to `tensors`; False if it has no key."""
     kind = type(value)
-    if kind in _PLAIN:
+    if kind in PLAIN:
         key += (kind, value)
-    elif kind is Op:
-        key.append(value)
     elif kind is float:
         key.append(value or str(value))  # 0.0 and -0.0 are equal, and not the same
     elif kind is NkiTensor and value.index is None:

@@ -70,7 +70,7 @@ def _declared(
         name = effect.__name__
         parameters = list(inspect.signature(effect).parameters)
         label = parameters.index("name") if "name" in parameters else len(parameters)
-        kind = Kind(name, effect, rules, "Plan" in str(effect.__annotations__["return"]), label)
+        kind = Kind(name, effect, rules, label)
 
         def resolved(m: Machine, args: Any, kwargs: Any) -> Any:
             if m.any_dynamic and not reads_indices:
@@ -87,7 +87,8 @@ def _declared(
         def issue(*args: P.args, **kwargs: P.kwargs) -> Any:
             try:
                 m = machine()
-                m.line = m.lines.of(sys._getframe(1))
+                frame = sys._getframe(1)
+                m.line = m.lines.known.get((id(frame.f_code), frame.f_lasti)) or m.lines.of(frame)
                 if m.chip.generation < since:
                     raise NkiValidationError(f"needs NeuronCore-v{since} or newer, and the target is {m.chip.name}")
                 if m.rounds is not None:

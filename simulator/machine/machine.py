@@ -23,8 +23,8 @@ from triptych.simulator.dtypes import F32, DType, dtype_of, int64
 from triptych.simulator.enums import engine
 from triptych.simulator.errors import Lines, NkiValidationError, OutOfBounds, show_line
 from triptych.simulator.machine.cores import Core, MeetOthers
-from triptych.simulator.machine.forms import describe, form_of, is_regular
-from triptych.simulator.machine.plan import Known, Plan, known
+from triptych.simulator.machine.forms import PLAIN, describe, form_of, is_regular
+from triptych.simulator.machine.plan import Known, Plan, is_apart, known
 from triptych.simulator.machine.table import INSTRUCTIONS
 from triptych.simulator.machine.unwritten import Origin, UnwrittenRead, spread, take_padding
 from triptych.simulator.memory.layout import Layout
@@ -42,6 +42,7 @@ NkiInstruction = Event  # an executed instruction is its event (nki.isa.NkiInstr
 Array = NDArray[Any]
 _SHARED = MemoryRegion.shared_hbm
 _make = tuple.__new__
+_region_of = operator.attrgetter("region")
 
 
 _GARBAGE = 0x3F  # what unwritten bytes hold where they may be read: finite and not zero in every float dtype
@@ -52,8 +53,7 @@ class Kind(NamedTuple):
 
     name: str
     effect: Callable[..., Any]
-    rules: Rules | None  # of the memory that it touches; None for collectives
-    plans: bool  # whether `effect` checks and returns a plan; if not, it carries out and records
+    rules: Rules | None  # of the memory that it touches; None for collectives, which carry themselves out and record
     label: int  # which parameter is the name that the kernel gives
 
 
@@ -272,12 +272,8 @@ class Machine:
     def execute(self, kind: Kind, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Carry out an instruction whose operands are known: check and plan it, or take the plan of a call like it."""
         effect, rules = kind.effect, kind.rules
-        if not kind.plans:
-            done = effect(*args, **kwargs)
-            if rules is not None and isinstance(done, Event):
-                check_regions(done, rules)
-            return done
-        assert rules is not None
+        if rules is None:
+            return effect(*args, **kwargs)
         label = kwargs.get("name") if len(args) <= kind.label else args[kind.label]
         key: list[Any] = [effect, len(args), *kwargs]
         listed: list[NkiTensor] = []
@@ -285,32 +281,34 @@ class Machine:
         values = (*args, *kwargs.values()) if label is None else _without(label, args, kwargs, kind.label)
         try:
             for value in values:
-                if type(value) is NkiTensor and value.index is None:  # the most frequent, without a call
+                of = type(value)
+                if of is NkiTensor and value.index is None:  # the most frequent, without a call
                     key.append(value.form or form_of(value))
                     listed.append(value)
+                elif of in PLAIN:
+                    key += (of, value)
                 elif not describe(value, key, listed):
                     has_key = False
         except OutOfBounds:  # of a view that leaves its tensor; other rules come first
             has_key = False
         tensors = tuple(listed)
         count = len(tensors)
-        if count > 1 and (tensors[0] is tensors[1] or (count > 2 and len(set(map(id, tensors))) < count)):
+        if count > 1 and (tensors[0] is tensors[1] or (count > 2 and len(set(tensors)) < count)):
             key.append(tuple([tensors.index(t) for t in tensors]))  # which of them are one
         found = tuple(key) if has_key else None
         like = self.plans.get(found)
         if like is not None:
-            plan, reads, writes, operands, regular = like
+            plan, reads, writes, operands, check = like
             event = self.perform(kind, plan, reads(tensors), writes(tensors), operands(plan.operands + tensors), label)
-            (check_overlaps if regular else check_regions)(event, rules)
+            if check is not None:
+                check(event, rules)
             return event
         plan = effect(*args, **kwargs)
-        if type(plan) is not Plan:
-            check_regions(plan, rules)
-            return plan
         event = self.perform(kind, plan, plan.reads, plan.writes, plan.operands, label)
         check_regions(event, rules)
         if found is not None:
-            new = known(plan, tensors, is_regular(tensors))
+            check = None if is_apart(plan, rules.order) else check_overlaps
+            new = known(plan, tensors, check if is_regular(tensors) else check_regions)
             if new is not None:
                 self.plans[found] = new
         return event
@@ -319,42 +317,39 @@ class Machine:
         self,
         kind: Kind,
         plan: Plan,
-        reads: tuple[HasRegion, ...],
-        writes: tuple[HasRegion, ...],
+        reads: tuple[Any, ...],
+        writes: tuple[Any, ...],
         operands: tuple[Any, ...],
         label: str | None,
     ) -> NkiInstruction:
         """Carry out a plan with these tensors and append its event."""
-        results = cast(tuple[NkiTensor, ...], writes)
-        for t in cast(tuple[NkiTensor, ...], reads):
-            if t.storage.missing:
-                self.check_reads((t,))
+        results = plan.results or writes
+        if plan.needs is not None:
+            plan.needs(*operands)
+        else:
+            for t in reads:
+                if t.storage.missing:
+                    self.check_reads((t,))
+        given = operands
         if plan.decide is not None:
             answer = plan.decide(*operands)
-            operands = (*operands, answer)
-            if answer is not False:
+            given = (*operands, answer)
+            if plan.by_matmul and answer is not False:
                 reads += writes
         if plan.use is not None:
             held, kept = plan.use.begin()
             reads, writes = reads + held, writes + kept
-        self.compute(plan, results, operands)
-        return self.append(kind.name, plan.engine, reads, writes, label, plan.attributes)
+        self.compute(plan, results, given)
+        if plan.marks is not None:
+            plan.marks(*operands)
+        event = self.append(kind.name, plan.engine, reads, writes, label, plan.attributes)
+        if plan.register is not None:
+            plan.register.written_by = event
+        return event
 
     def compute(self, plan: Plan, results: tuple[NkiTensor, ...], operands: tuple[Any, ...]) -> None:
         """Make the results of a plan."""
         plan.compute(*operands)
-
-    def record(
-        self,
-        instruction: str,
-        on: engine,
-        reads: Sequence[HasRegion],
-        writes: Sequence[HasRegion],
-        name: str | None = None,
-        **attributes: Any,
-    ) -> NkiInstruction:
-        """Append the event of an executed instruction."""
-        return self.append(instruction, on, reads, writes, name, attributes)
 
     def append(
         self,
@@ -385,8 +380,8 @@ class Machine:
         event = Event(
             instruction,
             on._name_,
-            tuple([t.region for t in reads]),
-            tuple([t.region for t in writes]),
+            tuple(map(_region_of, reads)),
+            tuple(map(_region_of, writes)),
             self.line,
             self.core,
             name,

@@ -17,24 +17,33 @@ from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Any, NamedTuple
 
+from triptych.simulator.analysis.regions import Order
 from triptych.simulator.enums import engine
+from triptych.simulator.machine.registers import VirtualRegister
 from triptych.simulator.operands.accumulators import Use
 from triptych.simulator.tensors.tensor import NkiTensor
+from triptych.simulator.trace import Region
 
 Tensors = tuple[NkiTensor, ...]
+Touched = NkiTensor | Region  # a region is one of many rows, of a view with an index for each
 
 
 class Plan:
     """One instruction, checked and not yet carried out.
 
     engine: what it runs on
-    reads, writes: tensors, in the order in which the event names them
+    reads, writes: what it touches, in the order in which the event names them
     compute: makes the results, `compute(*operands)`; it refers to no tensor but these
+    results: the tensors that are written, where `writes` names rows of them
+    needs: checks what of memory has to be written, `needs(*operands)`, in place of all that is read
     use: what it does with the registers of an accumulator
-    decide: a question about what of memory has been written, `decide(*operands)`, asked at each call; if the answer is
-        not False, the results are read too, and `compute` gets the answer as its last argument
-    packed: whether one of these holds no numbers
-    by_matmul: whether later matmuls may add to the results
+    decide: what is known or done without data and differs from call to call, `decide(*operands)`: where a matmul adds,
+        what a register holds, a meeting of cores; `compute` gets the answer as its last argument
+    marks: notes what of the results has been written, `marks(*operands)`, in place of all of them; `compute` does not
+    fresh: whether no run on shapes has carried out a call yet
+    by_matmul: whether later matmuls may add to the results; of one that adds (`decide` answers anything but False) the
+        results are read too
+    register: of the sequencers, which is given a value, and the event with it
     attributes: of the event
     """
 
@@ -44,9 +53,13 @@ class Plan:
         "compute",
         "decide",
         "engine",
+        "fresh",
+        "marks",
+        "needs",
         "operands",
-        "packed",
         "reads",
+        "register",
+        "results",
         "use",
         "writes",
     )
@@ -54,14 +67,18 @@ class Plan:
     def __init__(
         self,
         on: engine,
-        reads: Sequence[NkiTensor],
-        writes: Sequence[NkiTensor],
+        reads: Sequence[Touched],
+        writes: Sequence[Touched],
         compute: Callable[..., None],
         operands: Sequence[Any],
         *,
+        results: Tensors | None = None,
+        needs: Callable[..., None] | None = None,
         use: Use | None = None,
         decide: Callable[..., Any] | None = None,
+        marks: Callable[..., None] | None = None,
         by_matmul: bool = False,
+        register: VirtualRegister | None = None,
         **attributes: Any,
     ) -> None:
         self.engine = on
@@ -69,11 +86,19 @@ class Plan:
         self.writes = tuple(writes)
         self.compute = compute
         self.operands = tuple(operands)
+        self.results = results
+        self.needs = needs
         self.use = use
         self.decide = decide
+        self.marks = marks
         self.by_matmul = by_matmul
+        self.register = register
         self.attributes = attributes
-        self.packed = any([t.dtype.kind == "x" for t in (*reads, *writes)])
+        self.fresh = True
+
+
+def nothing(*operands: Any) -> None:
+    """What needs nothing, computes nothing or marks nothing."""
 
 
 class Known(NamedTuple):
@@ -86,10 +111,16 @@ class Known(NamedTuple):
     reads: Callable[[Tensors], Tensors]
     writes: Callable[[Tensors], Tensors]
     operands: Callable[[tuple[Any, ...]], tuple[Any, ...]]
-    regular: bool  # whether the checks of regions would find no more than they found in the first call
+    check: Callable[..., None] | None  # of the regions, which would find more than it found in the first call
 
 
-def known(plan: Plan, tensors: Tensors, regular: bool) -> Known | None:
+def is_apart(plan: Plan, order: Order) -> bool:
+    """Whether what plans of this form write is one tensor, in another memory than what they read, or written last."""
+    written, *more = [t.region.allocation.buffer for t in plan.writes] or [""]
+    return not more and (order == "late" or all([t.region.allocation.buffer != written for t in plan.reads]))
+
+
+def known(plan: Plan, tensors: Tensors, check: Callable[..., None] | None) -> Known | None:
     """A plan as calls with other tensors have it; None where it is about parts of its operands."""
     numbers = {id(t): n for n, t in enumerate(tensors)}
     held = [o for o in (*plan.reads, *plan.writes, *plan.operands) if isinstance(o, NkiTensor)]
@@ -99,7 +130,7 @@ def known(plan: Plan, tensors: Tensors, regular: bool) -> Known | None:
     places = [numbers[id(o)] + len(constants) if isinstance(o, NkiTensor) else at for at, o in enumerate(plan.operands)]
     reads, writes = ([numbers[id(t)] for t in touched] for touched in (plan.reads, plan.writes))
     plan.operands, plan.reads, plan.writes = tuple(constants), (), ()
-    return Known(plan, _picked(reads), _picked(writes), _picked(places), regular)
+    return Known(plan, _picked(reads), _picked(writes), _picked(places), check)
 
 
 def _picked(numbers: list[int]) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:

@@ -1,11 +1,11 @@
 """The machine of a shape-only run: it leaves the trace that a run with data leaves, and computes nothing.
 
 What an instruction's event says depends on the forms of its operands, on its other arguments and on what has been
-written before, never on values: an instruction that returns a plan is checked as ever, and its results count as
-written. An instruction that returns none is carried out on zeros. What has been written is known all the while, in
-cells instead of bytes (`memory.shapes`): reads of memory that nothing wrote are found, accumulation is, and capacity
-and races are checks of the trace. Where values would decide what happens next, NeedsData is raised. Where they decide
-what is written, as the predicate of tensor_copy_predicated does, all of it counts as written.
+written before, never on values: an instruction is checked as ever, and its results count as written. What has been
+written is known all the while, in cells instead of bytes (`memory.shapes`): reads of memory that nothing wrote are
+found, accumulation is, and capacity and races are checks of the trace. Where values would decide what happens next,
+NeedsData is raised. Where they decide what is written, as the predicate of tensor_copy_predicated does, all of it
+counts as written.
 """
 
 from __future__ import annotations
@@ -61,9 +61,11 @@ class ShapeMachine(Machine):
 
     def compute(self, plan: Plan, results: tuple[NkiTensor, ...], operands: tuple[Any, ...]) -> None:
         """Mark the results as written. What can be done with packed elements is known by whoever does it, on zeros."""
-        if plan.packed:
-            plan.compute(*operands)
-        for t in results:
+        if plan.fresh:
+            plan.fresh = False
+            if any([t.dtype.kind == "x" for t in (*plan.reads, *plan.writes)]):
+                plan.compute(*operands)
+        for t in results if plan.marks is None else ():
             t.storage.wrote(t.layout, plan.by_matmul)
 
     def note_values(self, message: str) -> None:

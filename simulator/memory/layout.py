@@ -100,7 +100,7 @@ def laid_out(offset: int, shape: Iterable[int], strides: Iterable[int], dtype: D
     return _make(Layout, (offset, one_tuple(tuple(shape)), one_tuple(tuple(strides)), dtype))
 
 
-@functools.lru_cache(1 << 16)
+@functools.cache
 def one_tuple(sizes: Shape) -> Shape:
     """One tuple for all that are equal: views are many, and those in a trace stay."""
     return sizes

@@ -76,8 +76,13 @@ class Accumulator:
         """What the registers of data's partitions hold, [P, 1]."""
         return self.values[partitions_of(data)]
 
-    def used(self, data: NkiTensor, command: reduce_cmd, result: Any, forgets: bool = False) -> Use:
-        """What a command does with the registers of data's partitions; `forgets`: an idle one leaves nothing there."""
+    def used(self, data: NkiTensor, command: reduce_cmd, result: Any, forgets: bool = False) -> Use | None:
+        """What a command does with the registers of data's partitions, if anything.
+
+        forgets: whether an idle one leaves nothing there
+        """
+        if command is reduce_cmd.idle and result is None and not forgets:
+            return None
         return Use(self, partitions_of(data), command, result is not None, forgets)
 
     def tile(self, partitions: slice) -> AccumulatorTile:
@@ -119,8 +124,6 @@ class Use(NamedTuple):
             accumulator.check_started(at)
         if forgets or not idle:
             accumulator.started[at] = not idle
-        elif not reads_out:
-            return (), ()
         tile = (accumulator.tile(at),)
         return (tile if command is reduce_cmd.reduce or idle and reads_out else ()), (
             tile if forgets or not idle else ()

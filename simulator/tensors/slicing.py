@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 from typing import Any
 
 from triptych.simulator.errors import NkiValidationError, OutOfBounds
-from triptych.simulator.memory.layout import TENSOR_API, Layout, one_tuple
+from triptych.simulator.memory.layout import TENSOR_API, Layout, Shape, one_tuple
 from triptych.simulator.objects import NKIObject
 from triptych.simulator.tensors.views import Viewed
 
+_GONE = -1  # along a dimension of which an index takes one entry
 _make = tuple.__new__  # a layout without its Python-level constructor: a kernel slices at every turn
 
 
@@ -31,8 +33,7 @@ def sliced(t: Viewed, key: Any) -> tuple[Layout, OutOfBounds | None]:
     on_chip = t.on_chip
     if len(keys) != len(sizes):
         keys = _expanded(t, keys)
-    shape: list[int] = []
-    strides: list[int] = []
+    counts: list[int] = []  # of entries along each dimension
     empty: OutOfBounds | None = None
     for dim, k in enumerate(keys):
         n, stride = sizes[dim], steps[dim]
@@ -46,8 +47,7 @@ def sliced(t: Viewed, key: Any) -> tuple[Layout, OutOfBounds | None]:
                     if not 0 <= start < stop <= n:
                         empty = _outside(t, dim, start, stop, 1)
                 offset += start * stride
-                shape.append(stop - start)
-                strides.append(stride)
+                counts.append(stop - start)
                 continue
             start, stop, step = start + n * (start < 0), stop + n * (stop < 0), _index(step)
         elif type(k) is range:  # nl.affine_range(n): the elements that it counts (on trn2, nkipy#64)
@@ -57,14 +57,12 @@ def sliced(t: Viewed, key: Any) -> tuple[Layout, OutOfBounds | None]:
         elif k is Ellipsis:
             return sliced(t, _expanded(t, keys))
         else:
-            at = _index(k)
+            at = k if type(k) is int else _index(k)
             at += n * (at < 0)
             if not 0 <= at < n:
                 raise OutOfBounds(f"index {k} is outside dimension {dim} of {t!r}", source=TENSOR_API)
             offset += at * stride
-            if on_chip and dim == 0:
-                shape.append(1)
-                strides.append(stride)
+            counts.append(1 if on_chip and dim == 0 else _GONE)
             continue
         if not (0 <= start < stop <= n and step >= 1):
             empty = _outside(t, dim, start, stop, step)
@@ -73,13 +71,19 @@ def sliced(t: Viewed, key: Any) -> tuple[Layout, OutOfBounds | None]:
                 f"a step of {step} over partitions: the hardware does not stride over dimension 0", source=TENSOR_API
             )
         offset += start * stride
-        shape.append((stop - start + step - 1) // step)
-        strides.append(stride * step)
-    least = 2 if on_chip else 1
-    while len(shape) < least:
-        shape.append(1)
-        strides.append(1)
-    return _make(Layout, (offset, one_tuple(tuple(shape)), one_tuple(tuple(strides)), dtype)), empty
+        counts.append((stop - start + step - 1) // step)
+        steps = (*steps[:dim], stride * step, *steps[dim + 1 :])
+    shape, strides = _kept(tuple(counts), steps, 2 if on_chip else 1)
+    return _make(Layout, (offset, shape, strides, dtype)), empty
+
+
+@functools.cache
+def _kept(counts: Shape, steps: Shape, least: int) -> tuple[Shape, Shape]:
+    """The sizes and strides of the dimensions that stay, filled up to `least` of them."""
+    shape = [n for n in counts if n != _GONE]
+    strides = [s for n, s in zip(counts, steps, strict=True) if n != _GONE]
+    more = [1] * (least - len(shape))
+    return one_tuple((*shape, *more)), one_tuple((*strides, *more))
 
 
 def _outside(t: Viewed, dim: int, start: int, stop: int, step: int) -> OutOfBounds:

@@ -240,7 +240,11 @@ class NkiTensor(NKIObject):
             if not isinstance(first, (slice, type(...), DynamicSlice)):
                 raise rows_stay(self)
         layout, error = sliced(self, key)
-        return self._view(layout, error=error)
+        if error is not None or self.index is not None:
+            return self._view(layout, error=error)
+        new = _new(NkiTensor)
+        new._set(self.storage, self.buffer, layout, None, self.is_comparison)
+        return new
 
     def __setitem__(self, key: Any, value: Any) -> None:
         """Copy a tile into a view, by nisa.tensor_copy: `buffer[0:128, i] = nl.load(x[i])`."""

@@ -224,7 +224,8 @@ def record(
 
     `moved` is how many bytes this rank has to send to others at least.
     """
-    return m.record(op, enums.engine.dma, reads, writes, name, ranks=ranks, joint=met.joint, moved=moved, **attributes)
+    known = {"ranks": ranks, "joint": met.joint, "moved": moved}
+    return m.append(op, enums.engine.dma, reads, writes, name, known | attributes)
 
 
 def nbytes(tensors: Sequence[NkiTensor]) -> int:

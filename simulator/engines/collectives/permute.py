@@ -137,7 +137,7 @@ def collective_permute_implicit_current_processing_rank_id(
         raise NkiValidationError(f"iteration_id counts from 0, got {step}")
     if channel_id not in range(_most_channels(m, ranks)):
         raise NkiValidationError(f"channel_id is 0 to {_most_channels(m, ranks) - 1} here, got {channel_id!r}")
-    m.record("collective_permute_implicit_current_processing_rank_id", _SYNC, (), (), name)
+    m.append("collective_permute_implicit_current_processing_rank_id", _SYNC, (), (), name, {})
     return VirtualRegister(ranks[(ranks.index(m.rank) - step * direction(channel_id)) % len(ranks)])
 
 
@@ -147,7 +147,7 @@ def rank_id(name: str | None = None) -> VirtualRegister:
     # "within the collective group", says the API; AWS's kernels look the number up in tables of all ranks
     # (nki-library, test_collectives.py, attn_q_batch_shard).
     m = machine()
-    m.record("rank_id", _SYNC, (), (), name)
+    m.append("rank_id", _SYNC, (), (), name, {})
     return VirtualRegister(m.rank)
 
 

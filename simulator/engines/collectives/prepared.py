@@ -99,7 +99,7 @@ def _prepared(op: str, check: Callable[[Machine, Given], Ranks], given: Given, n
     rows = given.metadata[0] if given.metadata.on_chip else given.metadata
     read = rows[0:2] if not given.has_rdispls else rows[0:4]
     require_written(m, [read[0:2]])
-    event = m.record(op, _DMA, (read,), (), name)
+    event = m.append(op, _DMA, (read,), (), name, {})
     m.prepared = Prepared(event, ranks, given, np.array(m.values(read)[0:2]))
     return event
 

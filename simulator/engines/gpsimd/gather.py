@@ -10,7 +10,8 @@ from triptych.simulator.analysis import costs
 from triptych.simulator.enums import engine as eng
 from triptych.simulator.errors import NkiValidationError, OutOfBounds
 from triptych.simulator.machine.instructions import instruction
-from triptych.simulator.machine.machine import NkiInstruction, machine
+from triptych.simulator.machine.machine import machine
+from triptych.simulator.machine.plan import Plan
 from triptych.simulator.machine.unwritten import require_written
 from triptych.simulator.memory.storage import MemoryRegion
 from triptych.simulator.operands.operands import bits, describe, in_buffer
@@ -29,14 +30,13 @@ def local_gather(
     num_elem_per_idx: int = 1,
     num_valid_indices: int | None = None,
     name: str | None = None,
-) -> NkiInstruction:
+) -> Plan:
     """dst[p, k, e] = src_buffer[p, i[k] + e], where i are the indices of p's sixteen partitions, partition first.
 
     An index counts elements of the flattened free dimensions; e runs over num_elem_per_idx, k over num_valid_indices.
     dst holds exactly those elements: with another size NKI 0.6.0 ignores num_elem_per_idx (its release notes). An index
     out of bounds is undefined and raises.
     """
-    m = machine()
     in_buffer(MemoryRegion.sbuf, dst=dst, src_buffer=src_buffer, index=index)
     p = src_buffer.shape[0]
     if index.shape[0] != p or p % CORE:
@@ -54,9 +54,19 @@ def local_gather(
     count = _valid(num_valid_indices, CORE * index.free_size)
     if dst.shape[0] != p or dst.free_size != count * each:
         raise NkiValidationError(f"dst must have {p} partitions of {count} indices x {each} elements, got {dst.shape}")
-    require_written(m, (index,))
-    m.check_reads((src_buffer,))
+    operands = (dst, src_buffer, index, count, each)
+    reads = (src_buffer, index)
+    return Plan(eng.gpsimd, reads, (dst,), _gather_groups, operands, needs=_check_gathered, indices=count, each=each)
 
+
+def _check_gathered(dst: NkiTensor, data: NkiTensor, index: NkiTensor, *sizes: int) -> None:
+    """Which elements are read is known by an index that has been written."""
+    require_written(machine(), (index,))
+    machine().check_reads((data,))
+
+
+def _gather_groups(dst: NkiTensor, src_buffer: NkiTensor, index: NkiTensor, count: int, each: int) -> None:
+    p = src_buffer.shape[0]
     positions = index.array.reshape(p // CORE, CORE, -1).transpose(0, 2, 1).reshape(p // CORE, -1)[:, :count]
     if int(positions.max()) + each > src_buffer.free_size:
         raise OutOfBounds(
@@ -68,7 +78,6 @@ def local_gather(
     gathered = np.take_along_axis(data, np.broadcast_to(every, (*data.shape[:2], every.shape[2])), axis=2)
     np.copyto(bits(dst), as_shape(gathered, dst.shape))
     dst.wrote()
-    return m.record("local_gather", eng.gpsimd, (src_buffer, index), (dst,), name, indices=count, each=each)
 
 
 def _valid(given: Any, most: int) -> int:
@@ -84,9 +93,8 @@ def _valid(given: Any, most: int) -> int:
 
 
 @instruction(eng.gpsimd, cost=costs.gather, order="mixed")
-def nc_n_gather(dst: NkiTensor, data: NkiTensor, indices: NkiTensor, name: str | None = None) -> NkiInstruction:
+def nc_n_gather(dst: NkiTensor, data: NkiTensor, indices: NkiTensor, name: str | None = None) -> Plan:
     """dst[p, k] = data[p, indices[p, k]], free dimensions flattened, bit for bit."""
-    m = machine()
     in_buffer(MemoryRegion.sbuf, dst=dst, data=data, indices=indices)
     if dst.dtype != data.dtype:
         raise NkiValidationError(f"dst and data must have the same dtype, got {dst.dtype} and {data.dtype}")
@@ -97,12 +105,13 @@ def nc_n_gather(dst: NkiTensor, data: NkiTensor, indices: NkiTensor, name: str |
             "dst, data and indices must have the same partitions, and dst as many elements as indices; got "
             f"{dst.shape}, {data.shape} and {indices.shape}"
         )
-    require_written(m, (indices,))
-    m.check_reads((data,))
+    return Plan(eng.gpsimd, (data, indices), (dst,), _gather, (dst, data, indices), needs=_check_gathered)
+
+
+def _gather(dst: NkiTensor, data: NkiTensor, indices: NkiTensor) -> None:
     p = data.shape[0]
     at = indices.array.reshape(p, -1).astype(np.int64)
     if int(at.max()) >= data.free_size:
         raise OutOfBounds(f"index {int(at.max())} is outside the {data.free_size} elements per partition of data")
     np.copyto(bits(dst), as_shape(np.take_along_axis(bits(data).reshape(p, -1), at, axis=1), dst.shape))
     dst.wrote()
-    return m.record("nc_n_gather", eng.gpsimd, (data, indices), (dst,), name)

@@ -13,7 +13,8 @@ from triptych.simulator.engines.gpsimd.gather import CORE
 from triptych.simulator.enums import engine as eng
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine.instructions import instruction
-from triptych.simulator.machine.machine import NkiInstruction, machine
+from triptych.simulator.machine.machine import machine
+from triptych.simulator.machine.plan import Plan
 from triptych.simulator.memory.storage import MemoryRegion
 from triptych.simulator.operands.operands import describe, in_buffer, put
 from triptych.simulator.tensors.tensor import NkiTensor
@@ -25,12 +26,11 @@ _INT32 = np.iinfo(np.int32)
 @instruction(eng.gpsimd, cost=costs.gpsimd.assumed(), since=3)
 def nonzero_with_count(
     dst: NkiTensor, src: NkiTensor, index_offset: int = 0, padding_val: int = -1, name: str | None = None
-) -> NkiInstruction:
+) -> Plan:
     """dst[p, :T + 1] = index_offset + the indices of src[p, :T] != 0, then padding_val, then their count; p = 0, 16, ..
 
     Partitions that are no multiple of sixteen are neither read nor written.
     """
-    m = machine()
     in_buffer(MemoryRegion.sbuf, dst=dst, src=src)
     if src.dtype not in ("float32", "int32"):
         raise NkiValidationError(f"src must be float32 or int32, got {src!r}")
@@ -42,18 +42,28 @@ def nonzero_with_count(
     offset, padding = _int32("index_offset", index_offset), _int32("padding_val", padding_val)
     if offset + n - 1 > _INT32.max:
         raise NkiValidationError(f"index_offset + {n - 1} must be an int32, got {offset}")
-    rows = range(0, p, CORE)
-    m.check_reads([src[r : r + 1] for r in rows])
+    operands = (dst, src, offset, padding)
+    return Plan(eng.gpsimd, (src,), (dst,), _positions, operands, needs=_check_firsts, marks=_mark_firsts)
 
+
+def _check_firsts(dst: NkiTensor, src: NkiTensor, *numbers: int) -> None:
+    if src.storage.missing:
+        machine().check_reads([src[r : r + 1] for r in range(0, src.shape[0], CORE)])
+
+
+def _positions(dst: NkiTensor, src: NkiTensor, offset: int, padding: int) -> None:
+    p, n = src.shape[0], src.free_size
     nonzero = src.array.reshape(p, n)[::CORE] != 0
     count = nonzero.sum(axis=1)
     order = np.argsort(~nonzero, axis=1, kind="stable")  # indices of the nonzero ones first, in order
     out = np.where(np.arange(n) < count[:, None], order + offset, padding)
+    dst.array[::CORE] = np.column_stack((out, count)).reshape(-1, *dst.shape[1:])
+
+
+def _mark_firsts(dst: NkiTensor, *operands: Any) -> None:
     chosen = np.zeros(dst.shape, bool)
     chosen[::CORE] = True
-    dst.array[::CORE] = np.column_stack((out, count)).reshape(-1, *dst.shape[1:])
     dst.wrote_where(chosen)
-    return m.record("nonzero_with_count", eng.gpsimd, (src,), (dst,), name)
 
 
 def _int32(what: str, value: Any) -> int:
@@ -65,13 +75,12 @@ def _int32(what: str, value: Any) -> int:
 
 
 @instruction(eng.gpsimd, cost=costs.gpsimd.assumed())
-def sequence_bounds(dst: NkiTensor, segment_ids: NkiTensor, name: str | None = None) -> NkiInstruction:
+def sequence_bounds(dst: NkiTensor, segment_ids: NkiTensor, name: str | None = None) -> Plan:
     """dst[0, 0, i], dst[0, 1, i] = where the segment of element i begins and where it ends (exclusive); padding: n, -1.
 
     A segment is a run of equal IDs; ID 0 is padding. That the end is exclusive is in AWS's test of the instruction
     (nki/test/test_nki_isa_sequence_bounds.py), not in its text.
     """
-    m = machine()
     in_buffer(MemoryRegion.sbuf, dst=dst, segment_ids=segment_ids)
     for what, t in (("dst", dst), ("segment_ids", segment_ids)):
         if t.dtype not in ("float32", "int32"):
@@ -81,7 +90,11 @@ def sequence_bounds(dst: NkiTensor, segment_ids: NkiTensor, name: str | None = N
         raise NkiValidationError(f"segment_ids must have 1 partition, got {segment_ids.shape}")
     if dst.shape != (1, 2, n):
         raise NkiValidationError(f"dst must be (1, 2, {n}), got {dst.shape}")
-    m.check_reads((segment_ids,))
+    return Plan(eng.gpsimd, (segment_ids,), (dst,), _bounds, (dst, segment_ids))
+
+
+def _bounds(dst: NkiTensor, segment_ids: NkiTensor) -> None:
+    n = segment_ids.free_size
     ids = segment_ids.array.reshape(-1)
     wrong = (ids < 0) | (ids != np.floor(ids))
     if wrong.any():
@@ -92,11 +105,10 @@ def sequence_bounds(dst: NkiTensor, segment_ids: NkiTensor, name: str | None = N
     starts, ends = np.repeat(first, lengths), np.repeat(first + lengths, lengths)
     bounds = np.stack((np.where(ids == 0, n, starts), np.where(ids == 0, -1, ends)))
     put(dst, bounds.astype(F32) if dst.dtype.is_float else bounds)
-    return m.record("sequence_bounds", eng.gpsimd, (segment_ids,), (dst,), name)
 
 
 @instruction(eng.gpsimd, cost=costs.topk, order="late")
-def topk(val_dst: NkiTensor, idx_dst: NkiTensor, src: NkiTensor, n: int, name: str | None = None) -> NkiInstruction:
+def topk(val_dst: NkiTensor, idx_dst: NkiTensor, src: NkiTensor, n: int, name: str | None = None) -> Plan:
     """val_dst[P, K], idx_dst[P, K] = the K largest of n values and their positions, ascending, for each 16 partitions.
 
     Value i of a group of sixteen partitions lies in its partition i % 16 and column i // 16. The documentation has each
@@ -104,7 +116,6 @@ def topk(val_dst: NkiTensor, idx_dst: NkiTensor, src: NkiTensor, n: int, name: s
     group's, and a note in the trace says so. Of equal values the earlier counts as larger; a NaN counts as largest,
     so that it is seen.
     """
-    m = machine()
     in_buffer(MemoryRegion.sbuf, val_dst=val_dst, idx_dst=idx_dst, src=src)
     for what, t, dtype in (("src", src, "bfloat16"), ("val_dst", val_dst, "bfloat16"), ("idx_dst", idx_dst, "uint32")):
         if t.dtype != dtype or t.ndim != 2:
@@ -122,14 +133,25 @@ def topk(val_dst: NkiTensor, idx_dst: NkiTensor, src: NkiTensor, n: int, name: s
         raise NkiValidationError(f"{n} values take {columns} columns of src, got {src.shape}")
     if not 1 <= k <= min(n, 32767):
         raise NkiValidationError(f"K, the free size of val_dst, must be 1 to {min(n, 32767)}, got {k}")
-    whole, rest = divmod(int(n), CORE)
-    used = [src[:, :whole]] if whole else []
-    used += [src[r : r + rest, whole : whole + 1] for r in range(0, p, CORE)] if rest else []
-    m.check_reads(used)
+    machine().note_once(
+        "topk: how a group's results lie over its sixteen partitions is not documented; each gets all of them here"
+    )
+    operands = (val_dst, idx_dst, src, int(n))
+    return Plan(eng.gpsimd, (src,), (val_dst, idx_dst), _largest, operands, needs=_check_used, n=int(n))
 
+
+def _check_used(val_dst: NkiTensor, idx_dst: NkiTensor, src: NkiTensor, n: int) -> None:
+    if not src.storage.missing:
+        return
+    whole, rest = divmod(n, CORE)
+    used = [src[:, :whole]] if whole else []
+    used += [src[r : r + rest, whole : whole + 1] for r in range(0, src.shape[0], CORE)] if rest else []
+    machine().check_reads(used)
+
+
+def _largest(val_dst: NkiTensor, idx_dst: NkiTensor, src: NkiTensor, n: int) -> None:
+    (p, k), columns = val_dst.shape, -(-n // CORE)
     snake = src.f32()[:, :columns].reshape(p // CORE, CORE, columns).transpose(0, 2, 1).reshape(p // CORE, -1)[:, :n]
     order = np.lexsort((-snake, ~np.isnan(snake)), axis=1)[:, :k][:, ::-1]
     put(val_dst, np.repeat(np.take_along_axis(snake, order, axis=1), CORE, axis=0))
     put(idx_dst, np.repeat(order, CORE, axis=0))
-    m.note("topk: how a group's results lie over its sixteen partitions is not documented; each gets all of them here")
-    return m.record("topk", eng.gpsimd, (src,), (val_dst, idx_dst), name, n=int(n))

@@ -6,30 +6,30 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from triptych.simulator.analysis import costs
 from triptych.simulator.enums import engine as eng
 from triptych.simulator.errors import NkiValidationError, OutOfBounds
 from triptych.simulator.machine.instructions import instruction
-from triptych.simulator.machine.machine import NkiInstruction, machine
+from triptych.simulator.machine.machine import machine
+from triptych.simulator.machine.plan import Plan
 from triptych.simulator.operands.operands import bits, on_chip
 from triptych.simulator.tensors.partitions import partitions_of
 from triptych.simulator.tensors.tensor import NkiTensor
 
+Array = NDArray[Any]
 _KEEP = 255
 _STARTS = {32: (0, 32, 64, 96), 64: (0, 64), 96: (0,), 128: (0,)}  # first partition, by active partitions
 
 
 @instruction(eng.vector, cost=costs.streamed)
-def nc_stream_shuffle(
-    dst: NkiTensor, src: NkiTensor, shuffle_mask: Sequence[int], name: str | None = None
-) -> NkiInstruction:
+def nc_stream_shuffle(dst: NkiTensor, src: NkiTensor, shuffle_mask: Sequence[int], name: str | None = None) -> Plan:
     """dst[32q + i] = src[32q + shuffle_mask[i]] for each quadrant q, bit for bit; where the mask is 255 dst stays.
 
     dst and src may be one tile. A partition that the mask names and src does not have raises: what the engine reads
     there is not documented.
     """
-    m = machine()
     on_chip(dst=dst, src=src)
     if dst.dtype != src.dtype:
         raise NkiValidationError(f"dst and src must have the same dtype, got {dst.dtype} and {src.dtype}")
@@ -45,13 +45,22 @@ def nc_stream_shuffle(
     sources = (rows - rows % 32 + chosen)[moved]
     if sources.size and sources.max() >= src.shape[0]:
         raise OutOfBounds(f"shuffle_mask names partition {sources.max()} of src, which has {src.shape[0]}")
+    return Plan(
+        eng.vector, (src,), (dst,), _shuffle, (dst, src, moved, sources), needs=_check_sources, marks=_mark_moved
+    )
+
+
+def _check_sources(dst: NkiTensor, src: NkiTensor, moved: Array, sources: Array) -> None:
     if src.storage.missing:
-        m.check_reads([src[int(r) : int(r) + 1] for r in np.unique(sources)])
-    target = bits(dst)
-    target[moved] = bits(src)[sources].reshape(-1, *dst.shape[1:])
-    written = moved.reshape(-1, *(1,) * (dst.ndim - 1))
-    dst.wrote_where(np.broadcast_to(written, dst.shape))
-    return m.record("nc_stream_shuffle", eng.vector, (src,), (dst,), name)
+        machine().check_reads([src[r : r + 1] for r in np.unique(sources).tolist()])
+
+
+def _shuffle(dst: NkiTensor, src: NkiTensor, moved: Array, sources: Array) -> None:
+    bits(dst)[moved] = bits(src)[sources].reshape(-1, *dst.shape[1:])
+
+
+def _mark_moved(dst: NkiTensor, src: NkiTensor, moved: Array, sources: Array) -> None:
+    dst.wrote_where(np.broadcast_to(moved.reshape(-1, *(1,) * (dst.ndim - 1)), dst.shape))
 
 
 def _mask(given: Any) -> Any:
