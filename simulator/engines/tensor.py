@@ -27,6 +27,7 @@ from triptych.simulator.machine.instructions import choose, instruction
 from triptych.simulator.machine.machine import Machine, machine
 from triptych.simulator.machine.plan import Plan
 from triptych.simulator.machine.table import Indirect
+from triptych.simulator.memory.layout import Layout
 from triptych.simulator.memory.storage import PSUM, SBUF
 from triptych.simulator.operands.operands import bits, in_buffer, on_chip, put, scratch, target, transpose_bits
 from triptych.simulator.tensors.tensor import NkiTensor, as_shape
@@ -101,6 +102,7 @@ def nc_matmul(
         (dst, stationary, moving, rows, *ones, adds),
         decide=None if adds is False else _adds,
         by_matmul=True,
+        multiplies=None if flips or rows > 1 else _factors,
         rows=rows,
         **extra,
     )
@@ -129,6 +131,13 @@ def _multiply(
     out = target(dst, shape)
     product = np.matmul(left.T, right, out=out if onto is False else scratch(shape))
     _add(dst, product, out, onto)
+
+
+def _factors(
+    dst: NkiTensor, stationary: NkiTensor, moving: NkiTensor, rows: int, ones: Any, more: Any, accumulate: Any, onto: Any = False
+) -> tuple[NkiTensor, NkiTensor, Any] | None:
+    """Of a matmul without a hint that is to be checked: what `_multiply` takes."""
+    return (stationary, moving, onto) if ones is None and more is None else None
 
 
 def _deep(matrix: Array, rows: int) -> Array:
@@ -200,13 +209,19 @@ def nc_transpose(
     m = machine()
     on = _check_transposed(m, dst, data, engine)
     compute = _by_identity if m.chip.generation < 3 and on is _TENSOR else _transpose
-    return Plan(on, (data,), (dst,), compute, (dst, data))
+    return Plan(on, (data,), (dst,), compute, (dst, data), moves=_flipped if compute is _transpose else None)
 
 
 def _by_identity(dst: NkiTensor, data: NkiTensor) -> None:
     """On v2 a transpose is a product with the identity, and 0 * inf and 0 * nan are nan."""
     values = _matrix(data.f32())
     put(dst, values.T if np.isfinite(values).all() else values.T @ np.eye(data.shape[0], dtype=np.float32))
+
+
+def _flipped(dst: NkiTensor, data: NkiTensor) -> tuple[NkiTensor, Layout | None]:
+    """What dst of a transpose is equal to."""
+    flat = data.layout.reshape((data.shape[0], data.free_size))
+    return data, None if flat is None else flat.permute((1, 0)).reshape(dst.shape)
 
 
 def _transpose(dst: NkiTensor, data: NkiTensor) -> None:

@@ -343,6 +343,9 @@ class Machine:
         """Make the results of a plan."""
         plan.compute(*operands)
 
+    def settle(self) -> None:
+        """Bring to the caller's arrays what the kernel wrote: it is there."""
+
     def record(
         self,
         instruction: str,

@@ -18,6 +18,7 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 from triptych.simulator.enums import engine
+from triptych.simulator.memory.layout import Layout
 from triptych.simulator.operands.accumulators import Use
 from triptych.simulator.tensors.tensor import NkiTensor
 
@@ -35,6 +36,9 @@ class Plan:
         not False, the results are read too, and `compute` gets the answer as its last argument
     packed: whether one of these holds no numbers
     by_matmul: whether later matmuls may add to the results
+    moves: of an instruction that makes one result and only moves data: `moves(*operands)` gives the tensor, and the view
+        of its storage, that the result is then equal to, element by element; None if it does more
+    multiplies: of a matmul: `multiplies(*operands)` gives stationary and moving, and whether it adds; None if it does more
     attributes: of the event
     """
 
@@ -44,6 +48,8 @@ class Plan:
         "compute",
         "decide",
         "engine",
+        "moves",
+        "multiplies",
         "operands",
         "packed",
         "reads",
@@ -62,6 +68,8 @@ class Plan:
         use: Use | None = None,
         decide: Callable[..., Any] | None = None,
         by_matmul: bool = False,
+        moves: Callable[..., tuple[NkiTensor, Layout | None] | None] | None = None,
+        multiplies: Callable[..., tuple[NkiTensor, NkiTensor, Any] | None] | None = None,
         **attributes: Any,
     ) -> None:
         self.engine = on
@@ -72,6 +80,8 @@ class Plan:
         self.use = use
         self.decide = decide
         self.by_matmul = by_matmul
+        self.moves = moves
+        self.multiplies = multiplies
         self.attributes = attributes
         self.packed = any([t.dtype.kind == "x" for t in (*reads, *writes)])
 

@@ -109,7 +109,7 @@ class Arena:
 class PlacedStorage(Storage):
     """Storage at (partition, byte) of an arena. Views keep the offsets and strides of a dense tensor."""
 
-    __slots__ = ("__weakref__", "arena", "asked", "base", "height", "mine", "width")
+    __slots__ = ("arena", "asked", "base", "height", "mine", "width")
 
     def __init__(self, allocation: Allocation, arena: Arena, partition: int, byte: int) -> None:
         super().__init__(allocation, False, raw=arena.bytes)

@@ -51,6 +51,7 @@ class Storage:
     """
 
     __slots__ = (
+        "__weakref__",
         "_f32",
         "allocation",
         "dense",
@@ -59,6 +60,7 @@ class Storage:
         "missing",
         "np",
         "partition",
+        "pending",
         "raw",
         "row",
         "started",
@@ -86,9 +88,12 @@ class Storage:
         self.mask: Mask | None = None
         self.started: Mask | bool = False  # PSUM: where the last to write was a matmul, so that the next may accumulate
         self._f32: dict[Layout, Array] = {}
+        self.pending: Any = None  # what of it was put off (triptych.simulator.machine.pending)
 
     def array(self, at: Layout) -> Array:
         """The elements of a view, as a NumPy view of the raw bytes."""
+        if self.pending is not None:
+            self.pending.open(self)
         return self.array_of(self.raw, at)
 
     def array_of(self, raw: Array, at: Layout) -> Array:
@@ -105,6 +110,8 @@ class Storage:
         """
         if self.np == F32 and at.dtype.np == F32:
             return self.array(at)
+        if self.pending is not None:
+            self.pending.open(self)
         seen = self._f32.get(at)
         if seen is None:
             seen = self.array(at).astype(F32)

@@ -182,6 +182,8 @@ class NkiTensor(NKIObject):
     @property
     def array(self) -> Array:
         """The elements, as a NumPy view of the storage."""
+        if self.storage.pending is not None:
+            self.storage.pending.open(self.storage)
         if self._array is None:
             self._array = self.storage.array(self.layout)
         return self._array

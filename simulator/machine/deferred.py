@@ -1,0 +1,140 @@
+"""The machine that puts off what only moves data, and sums of matmuls: the third driver of plans.
+
+Plans are checked and recorded as ever, and what is written is known at once; bytes are not moved until somebody asks
+for them. A copy or a transpose leaves a reference to its source. A matmul leaves a product that later ones add to. What
+asks is whatever looks at a tensor's array: an instruction that computes, a print, an index, the caller who takes the
+outputs. Then it is carried out with the bits that the machine which carries out each instruction at once would have
+left (triptych.simulator.machine.machine), large products and few copies instead of many.
+
+Only memory that a kernel allocates without an address is put off, on the one core of a rank: what lies elsewhere may
+share its bytes with another tensor.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from triptych.simulator.dtypes import F32
+from triptych.simulator.machine.machine import Machine
+from triptych.simulator.machine.pending import Book, settle
+from triptych.simulator.machine.plan import Plan
+from triptych.simulator.machine.products import Product
+from triptych.simulator.memory.layout import Layout, overlaps
+from triptych.simulator.memory.references import Reference
+from triptych.simulator.memory.storage import PSUM, SBUF, Storage
+from triptych.simulator.tensors.tensor import NkiTensor
+
+_ROUNDED = ("bfloat16", "float16")  # what sums are rounded to without a further thought
+
+
+@dataclass
+class DeferredMachine(Machine):
+    """The one core of a rank while it runs a kernel."""
+
+    book: Book = field(default_factory=Book)
+
+    def compute(self, plan: Plan, results: tuple[NkiTensor, ...], operands: tuple[Any, ...]) -> None:
+        if plan.moves is not None and not self.tries and self._moved(results[0], plan.moves(*operands)):
+            return
+        if plan.multiplies is not None and not self.tries and self._multiplied(results[0], plan.multiplies(*operands)):
+            return
+        book = self.book
+        for t in results:
+            if t.storage.pending is not None:
+                book.before_write(t.storage)
+        book.trusts = True
+        try:
+            plan.compute(*operands)
+        finally:
+            book.trusts = False
+
+    def settle(self) -> None:
+        """Carry out what the caller may see of what was put off."""
+        for storage in list(self.book.waiting):
+            if not storage.row:
+                settle(storage)
+
+    def _moved(self, dst: NkiTensor, found: tuple[NkiTensor, Layout | None] | None) -> bool:
+        """Leave dst a reference to a view of a source; False if that cannot be, or saves nothing."""
+        if found is None or found[1] is None:
+            return False
+        src, view = found
+        into, source = dst.storage, src.storage
+        if type(into) is not Storage or type(source) is not Storage or into is source:
+            return False
+        if overlaps(dst.shape, dst.strides):
+            return False
+        held = source.pending is not None and source.pending.entries
+        if not held and not (dst.dtype == src.dtype and (dst.buffer is PSUM or (dst.buffer is SBUF and not source.row))):
+            return False
+        self.book.make_room(into, dst.layout)
+        parts = [(dst.layout, Reference(source, view))]
+        if source.pending is not None and source.pending.entries:
+            some = source.pending.parts(view, dst.layout)
+            if some is None or not all([_fits(dst, src, value) for _, value in some]):
+                return False
+            parts = some
+        elif dst.dtype != src.dtype:
+            return False
+        for to, (origin, layout) in parts:
+            self.book.write(into, to, Reference(origin, layout._replace(dtype=dst.dtype)))
+        into.wrote(dst.layout)
+        return True
+
+    def _multiplied(self, dst: NkiTensor, found: tuple[NkiTensor, NkiTensor, Any] | None) -> bool:
+        """Leave dst a product, or one more step of the product that it is; False if that cannot be."""
+        into = dst.storage
+        if found is None or type(into) is not Storage or dst.dtype != "float32":
+            return False
+        stationary, moving, onto = found
+        k, m, n = stationary.shape[0], stationary.free_size, moving.free_size
+        if min(k, m, n) < 2 or (stationary.storage is moving.storage and stationary.layout == moving.layout):
+            return False
+        if onto is False:
+            if overlaps(dst.shape, dst.strides):
+                return False
+            self.book.make_room(into, dst.layout)
+        elif onto is not True:
+            return False
+        left, right = self._operand(stationary, k, m), self._operand(moving, k, n)
+        if left is None or right is None or left.source is into or right.source is into:
+            return False
+        if onto is False:
+            product = Product(left, right)
+            self.book.write(into, dst.layout, Reference(product, product.layout(dst.shape)))
+        else:
+            held = None if into.pending is None else into.pending.entries.get(dst.layout)
+            product = None if held is None else held.source
+            if type(product) is not Product or product.is_shared or product.m != m:
+                return False
+            product.left.append(left)
+            product.right.append(right)
+        into.wrote(dst.layout, by_matmul=True)
+        return True
+
+    def _operand(self, t: NkiTensor, k: int, columns: int) -> Reference | None:
+        """Bytes that are a matmul's operand as [K, columns]."""
+        storage, view = t.storage, t.layout
+        if type(storage) is not Storage or t.dtype.kind != "f" or not t.is_contiguous() or t.strides[0] < t.free_size:
+            return None
+        if storage.pending is not None and storage.pending.entries:
+            found = storage.pending.find(view)
+            if found is not None and type(found.source) is Storage:
+                flat = found.layout.reshape((k, columns))
+                if flat is not None:
+                    self.book.lend(found.source)
+                    return Reference(found.source, flat)
+            settle(storage)
+        flat = view.reshape((k, columns))
+        if flat is None:
+            return None
+        self.book.lend(storage)
+        return Reference(storage, flat)
+
+
+def _fits(dst: NkiTensor, src: NkiTensor, value: Reference) -> bool:
+    """Whether what src refers to can be what dst refers to: as it is, or a sum that is rounded once."""
+    if dst.dtype == src.dtype:
+        return True
+    return type(value.source) is Product and src.dtype.np == F32 and src.dtype == "float32" and dst.dtype in _ROUNDED
