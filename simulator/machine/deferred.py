@@ -15,7 +15,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from triptych.simulator.dtypes import F32
 from triptych.simulator.machine.machine import Machine
 from triptych.simulator.machine.pending import Book, settle
 from triptych.simulator.machine.plan import Plan
@@ -26,6 +25,7 @@ from triptych.simulator.memory.storage import PSUM, SBUF, Storage
 from triptych.simulator.tensors.tensor import NkiTensor
 
 _ROUNDED = ("bfloat16", "float16")  # what sums are rounded to without a further thought
+_NUMBERS = ("float32", *_ROUNDED)
 
 
 @dataclass
@@ -88,53 +88,62 @@ class DeferredMachine(Machine):
         if found is None or type(into) is not Storage or dst.dtype != "float32":
             return False
         stationary, moving, onto = found
-        k, m, n = stationary.shape[0], stationary.free_size, moving.free_size
-        if min(k, m, n) < 2 or (stationary.storage is moving.storage and stationary.layout == moving.layout):
-            return False
+        pending = into.pending
         if onto is False:
             if overlaps(dst.shape, dst.strides):
                 return False
-            self.book.make_room(into, dst.layout)
-        elif onto is not True:
+            if pending is not None:
+                self.book.make_room(into, dst.layout)
+        elif onto is not True or pending is None:
             return False
-        left, right = self._operand(stationary, k, m), self._operand(moving, k, n)
-        if left is None or right is None or left.source is into or right.source is into:
+        left, right = self._operand(stationary), self._operand(moving)
+        if left is None or right is None or left.source is into or right.source is into or left == right:
             return False
         if onto is False:
             product = Product(left, right)
             self.book.write(into, dst.layout, Reference(product, product.layout(dst.shape)))
         else:
-            held = None if into.pending is None else into.pending.entries.get(dst.layout)
+            held = pending.entries.get(dst.layout)
             product = None if held is None else held.source
-            if type(product) is not Product or product.is_shared or product.m != m:
+            if type(product) is not Product or product.is_shared or product.m != left.layout.shape[1]:
                 return False
             product.left.append(left)
             product.right.append(right)
         into.wrote(dst.layout, by_matmul=True)
         return True
 
-    def _operand(self, t: NkiTensor, k: int, columns: int) -> Reference | None:
-        """Bytes that are a matmul's operand as [K, columns]."""
+    def _operand(self, t: NkiTensor) -> Reference | None:
+        """Bytes that are a matmul's operand as [K, columns]; None if that cannot be said, or BLAS takes no such tile."""
         storage, view = t.storage, t.layout
-        if type(storage) is not Storage or t.dtype.kind != "f" or not t.is_contiguous() or t.strides[0] < t.free_size:
+        pending = storage.pending
+        if pending is not None:
+            known = pending.operands.get(view)
+            if known is not None:
+                return known  # type: ignore[no-any-return]
+        shape, strides = view.shape, view.strides
+        if type(storage) is not Storage or t.dtype not in _NUMBERS or shape[0] < 2:
             return None
-        if storage.pending is not None and storage.pending.entries:
-            found = storage.pending.find(view)
-            if found is not None and type(found.source) is Storage:
-                flat = found.layout.reshape((k, columns))
-                if flat is not None:
-                    self.book.lend(found.source)
-                    return Reference(found.source, flat)
-            settle(storage)
-        flat = view.reshape((k, columns))
+        columns = t.free_size
+        if columns < 2 or strides[0] < columns or not t.is_contiguous():
+            return None
+        found = None
+        if pending is not None and pending.entries:
+            found = pending.find(view)
+            if found is None or type(found.source) is not Storage:
+                settle(storage)
+                found = None
+        source, layout = found or (storage, view)
+        flat = layout if len(shape) == 2 else layout.reshape((shape[0], columns))
         if flat is None:
             return None
-        self.book.lend(storage)
-        return Reference(storage, flat)
+        self.book.lend(source)
+        operand = Reference(source, flat)
+        self.book.of(storage).operands[view] = operand
+        return operand
 
 
 def _fits(dst: NkiTensor, src: NkiTensor, value: Reference) -> bool:
     """Whether what src refers to can be what dst refers to: as it is, or a sum that is rounded once."""
     if dst.dtype == src.dtype:
         return True
-    return type(value.source) is Product and src.dtype.np == F32 and src.dtype == "float32" and dst.dtype in _ROUNDED
+    return type(value.source) is Product and src.dtype == "float32" and dst.dtype in _ROUNDED

@@ -41,6 +41,7 @@ class Book:
         for storage in list(self.lent):
             if storage.pending is not None:
                 storage.pending.is_lent = False
+                storage.pending.operands.clear()
                 _drop(storage)
         self.lent.clear()
 
@@ -70,7 +71,7 @@ class Book:
         entries = storage.pending.entries if storage.pending is not None else None
         if not entries:
             return
-        storage.pending.seen.clear()
+        storage.pending.forget()
         if at in entries:
             del entries[at]
         elif storage._covers(at):
@@ -84,7 +85,8 @@ class Book:
 
     def write(self, storage: Storage, at: Layout, value: Reference) -> None:
         """Put off: the elements of a view, for which there is room, are those of a reference."""
-        entries = self.of(storage).entries
+        pending = self.of(storage)
+        entries = pending.entries
         if type(value.source) is Product:
             value.source.is_shared = value.source.is_shared or not value.source.is_new
             value.source.is_new = False
@@ -96,21 +98,29 @@ class Book:
                 if whole and values and whole[0] == values[0]:
                     del entries[last]
                     at, value = whole[1], Reference(value.source, values[1])
-        storage.pending.seen.clear()
+        pending.forget()
         entries[at] = value
         self.waiting.add(storage)
 
 
 class Pending:
-    """Of one storage: what waits, by the views that it belongs in, no two of which share a byte."""
+    """Of one storage: what waits, by the views that it belongs in, no two of which share a byte.
 
-    __slots__ = ("book", "entries", "is_lent", "seen")
+    seen, operands: what was found for a view of it, and for one that is a matmul's operand, until something changes
+    """
+
+    __slots__ = ("book", "entries", "is_lent", "operands", "seen")
 
     def __init__(self, book: Book) -> None:
         self.book = book
         self.entries: dict[Layout, Reference] = {}
         self.is_lent = False
         self.seen: dict[Layout, Reference | None] = {}
+        self.operands: dict[Layout, Reference] = {}
+
+    def forget(self) -> None:
+        self.seen.clear()
+        self.operands.clear()
 
     def open(self, storage: Storage) -> None:
         """Somebody is about to look at the bytes, or to write them."""
@@ -154,7 +164,8 @@ def settle(storage: Storage) -> None:
     pending = storage.pending
     if pending is None or not pending.entries:
         return
-    entries, pending.entries, pending.seen = pending.entries, {}, {}
+    entries, pending.entries = pending.entries, {}
+    pending.forget()
     pending.book.waiting.discard(storage)
     _drop(storage)
     tiles = []
