@@ -220,8 +220,11 @@ def _by_identity(dst: NkiTensor, data: NkiTensor) -> None:
 
 def _flipped(dst: NkiTensor, data: NkiTensor) -> tuple[NkiTensor, Layout | None]:
     """What dst of a transpose is equal to."""
-    flat = data.layout.reshape((data.shape[0], data.free_size))
-    return data, None if flat is None else flat.permute((1, 0)).reshape(dst.shape)
+    at = data.layout if data.ndim == 2 else data.layout.reshape((data.shape[0], data.free_size))
+    if at is None:
+        return data, None
+    flipped = at.changed(at.offset, at.shape[::-1], at.strides[::-1])
+    return data, flipped if dst.ndim == 2 else flipped.reshape(dst.shape)
 
 
 def _transpose(dst: NkiTensor, data: NkiTensor) -> None:

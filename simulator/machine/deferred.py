@@ -42,6 +42,7 @@ class DeferredMachine(Machine):
         book = self.book
         for t in results:
             if t.storage.pending is not None:
+                settle(t.storage)
                 book.before_write(t.storage)
         book.trusts = True
         try:

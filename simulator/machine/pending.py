@@ -129,6 +129,28 @@ class Pending:
         if self.is_lent and not self.book.trusts:
             self.book.carry_out()
 
+    def read(self, storage: Storage, view: Layout) -> Array | None:
+        """The elements of a view in float32 where they are now, if they lie there as they would in the storage.
+
+        The order of a sum may depend on how they lie.
+        """
+        kept = storage._f32.get(view)
+        if kept is not None:
+            return kept
+        found = self.find(view) if self.entries and self.book.trusts else None
+        if found is None or type(found.source) is Product or found.layout.strides[1:] != view.strides[1:]:
+            return None
+        source, at = found
+        there = source.array_of(source.raw, at)
+        if there.dtype == F32:
+            there.flags.writeable = False
+            return there
+        if at.dtype not in ("bfloat16", "float16"):
+            return None
+        wide: Array = there.astype(F32)
+        storage.keep_f32(view, wide)
+        return wide
+
     def find(self, view: Layout) -> Reference | None:
         """Where all of a view is to be found, if that is in one place."""
         exact = self.entries.get(view)

@@ -115,9 +115,13 @@ class Storage:
         seen = self._f32.get(at)
         if seen is None:
             seen = self.array(at).astype(F32)
-            if at.dtype == self.allocation.dtype and not self.allocation.buffer.endswith("hbm"):
-                self._f32[at] = seen
+            self.keep_f32(at, seen)
         return seen
+
+    def keep_f32(self, at: Layout, values: Array) -> None:
+        """Keep what `f32` gives for a view until something is written."""
+        if at.dtype == self.allocation.dtype and self.row:
+            self._f32[at] = values
 
     # What has been written, and by whom
 

@@ -189,7 +189,12 @@ class NkiTensor(NKIObject):
         return self._array
 
     def f32(self) -> Array:
-        """The elements in float32, as every engine reads them."""
+        """The elements in float32, as every engine reads them; it may lie elsewhere, and nobody writes to it."""
+        pending = self.storage.pending
+        if pending is not None:
+            found = pending.read(self.storage, self.layout)
+            if found is not None:
+                return found  # type: ignore[no-any-return]
         if self.storage.np is F32 and self.dtype.np is F32:
             return self.array
         if self.dtype.kind == "x":
