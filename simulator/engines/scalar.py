@@ -17,7 +17,17 @@ from triptych.simulator.machine.plan import Plan
 from triptych.simulator.machine.table import Indirect
 from triptych.simulator.memory.layout import Layout
 from triptych.simulator.operands.accumulators import check_command, check_result
-from triptych.simulator.operands.operands import column, finish, on_chip, per_partition, put, same_elements, same_tile, scratch, target
+from triptych.simulator.operands.operands import (
+    column,
+    finish,
+    on_chip,
+    per_partition,
+    put,
+    same_elements,
+    same_tile,
+    scratch,
+    target,
+)
 from triptych.simulator.operands.operators import Op, activation_function
 from triptych.simulator.tensors.tensor import NkiTensor
 
@@ -101,8 +111,9 @@ def _copied(
     dst: NkiTensor, f: Op, data: NkiTensor, scale: Any, bias: Any, command: Any, reduce_res: Any
 ) -> tuple[NkiTensor, Layout | None] | None:
     """What dst is equal to if nothing is computed, but for rounding."""
-    plain = not isinstance(scale, NkiTensor) and scale == 1 and bias is None and command is cmd.idle and data.dtype in _PLAIN
-    return same_elements(dst, data) if plain and reduce_res is None else None
+    if isinstance(scale, NkiTensor) or scale != 1 or bias is not None or reduce_res is not None:
+        return None
+    return same_elements(dst, data) if command is cmd.idle and data.dtype in _PLAIN else None
 
 
 def _compute(

@@ -134,7 +134,14 @@ def _multiply(
 
 
 def _factors(
-    dst: NkiTensor, stationary: NkiTensor, moving: NkiTensor, rows: int, ones: Any, more: Any, accumulate: Any, onto: Any = False
+    dst: NkiTensor,
+    stationary: NkiTensor,
+    moving: NkiTensor,
+    rows: int,
+    ones: Any,
+    more: Any,
+    accumulate: Any,
+    onto: Any = False,
 ) -> tuple[NkiTensor, NkiTensor, Any] | None:
     """Of a matmul without a hint that is to be checked: what `_multiply` takes."""
     return (stationary, moving, onto) if ones is None and more is None else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import importlib
 from typing import Any
 
 import numpy as np
@@ -24,10 +25,10 @@ _NAMES = {"scipy_cblas_sgemm64_": ctypes.c_int64, "cblas_sgemm64_": ctypes.c_int
 def _sgemm() -> Any:
     """cblas_sgemm of NumPy's library, or None."""
     try:
-        from numpy._core import _multiarray_umath as compiled
-    except ImportError:
+        compiled = importlib.import_module("numpy._core._multiarray_umath")
+        library = ctypes.CDLL(str(compiled.__file__))
+    except (ImportError, OSError):
         return None
-    library = ctypes.CDLL(compiled.__file__)
     for name, size in _NAMES.items():
         function = getattr(library, name, None)
         if function is not None:
@@ -39,7 +40,10 @@ def _sgemm() -> Any:
 
 
 def multiply(left: Array, right: Array, out: Array, adds: bool) -> None:
-    """out[M, N] (+)= left[K, M].T @ right[K, N] in float32, matrices as `readable` gives them; rows of out lie dense."""
+    """out[M, N] (+)= left[K, M].T @ right[K, N] in float32.
+
+    The operands are as `readable` gives them, and the elements of a row of out lie side by side.
+    """
     (k, m), n = left.shape, right.shape[1]
     flips, flips_right = is_flipped(left), is_flipped(right)
     _sgemm()(

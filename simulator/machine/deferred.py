@@ -16,16 +16,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from triptych.simulator.machine.machine import Machine
-from triptych.simulator.machine.pending import Book, settle
+from triptych.simulator.machine.pending import NUMBERS, Book, Pending, settle
 from triptych.simulator.machine.plan import Plan
 from triptych.simulator.machine.products import Product
 from triptych.simulator.memory.layout import Layout, overlaps
 from triptych.simulator.memory.references import Reference
 from triptych.simulator.memory.storage import PSUM, SBUF, Storage
 from triptych.simulator.tensors.tensor import NkiTensor
-
-_ROUNDED = ("bfloat16", "float16")  # what sums are rounded to without a further thought
-_NUMBERS = ("float32", *_ROUNDED)
 
 
 @dataclass
@@ -58,25 +55,23 @@ class DeferredMachine(Machine):
 
     def _moved(self, dst: NkiTensor, found: tuple[NkiTensor, Layout | None] | None) -> bool:
         """Leave dst a reference to a view of a source; False if that cannot be, or saves nothing."""
-        if found is None or found[1] is None:
+        src, view = found or (dst, None)
+        if view is None:
             return False
-        src, view = found
         into, source = dst.storage, src.storage
         if type(into) is not Storage or type(source) is not Storage or into is source:
             return False
-        if overlaps(dst.shape, dst.strides):
-            return False
-        held = source.pending is not None and source.pending.entries
-        if not held and not (dst.dtype == src.dtype and (dst.buffer is PSUM or (dst.buffer is SBUF and not source.row))):
+        # Bytes that are there stay where they are if matmuls may take them from there.
+        saves = dst.dtype == src.dtype and (dst.buffer is PSUM or (dst.buffer is SBUF and not source.row))
+        if overlaps(dst.shape, dst.strides) or not (saves or _waits(source)):
             return False
         self.book.make_room(into, dst.layout)
-        parts = [(dst.layout, Reference(source, view))]
-        if source.pending is not None and source.pending.entries:
-            some = source.pending.parts(view, dst.layout)
-            if some is None or not all([_fits(dst, src, value) for _, value in some]):
-                return False
-            parts = some
-        elif dst.dtype != src.dtype:
+        parts: list[tuple[Layout, Reference]] | None = [(dst.layout, Reference(source, view))]
+        if _waits(source):
+            parts = source.pending.parts(view, dst.layout)
+        elif not saves:
+            return False
+        if parts is None or not (dst.dtype == src.dtype or all([_may_round(dst, src, value) for _, value in parts])):
             return False
         for to, (origin, layout) in parts:
             self.book.write(into, to, Reference(origin, layout._replace(dtype=dst.dtype)))
@@ -89,13 +84,11 @@ class DeferredMachine(Machine):
         if found is None or type(into) is not Storage or dst.dtype != "float32":
             return False
         stationary, moving, onto = found
-        pending = into.pending
         if onto is False:
             if overlaps(dst.shape, dst.strides):
                 return False
-            if pending is not None:
-                self.book.make_room(into, dst.layout)
-        elif onto is not True or pending is None:
+            self.book.make_room(into, dst.layout)
+        elif onto is not True or not _waits(into):
             return False
         left, right = self._operand(stationary), self._operand(moving)
         if left is None or right is None or left.source is into or right.source is into or left == right:
@@ -104,47 +97,40 @@ class DeferredMachine(Machine):
             product = Product(left, right)
             self.book.write(into, dst.layout, Reference(product, product.layout(dst.shape)))
         else:
-            held = pending.entries.get(dst.layout)
-            product = None if held is None else held.source
-            if type(product) is not Product or product.is_shared or product.m != left.layout.shape[1]:
+            held = into.pending.entries.get(dst.layout)
+            if held is None or type(held.source) is not Product or not held.source.adds(left, right):
                 return False
-            product.left.append(left)
-            product.right.append(right)
         into.wrote(dst.layout, by_matmul=True)
         return True
 
     def _operand(self, t: NkiTensor) -> Reference | None:
-        """Bytes that are a matmul's operand as [K, columns]; None if that cannot be said, or BLAS takes no such tile."""
+        """Bytes that are a matmul's operand, as [K, columns]; None if BLAS would take no such tile."""
         storage, view = t.storage, t.layout
-        pending = storage.pending
-        if pending is not None:
-            known = pending.operands.get(view)
-            if known is not None:
-                return known  # type: ignore[no-any-return]
-        shape, strides = view.shape, view.strides
-        if type(storage) is not Storage or t.dtype not in _NUMBERS or shape[0] < 2:
+        pending: Pending | None = storage.pending
+        known = None if pending is None else pending.operands.get(view)
+        if known is not None:
+            return known
+        rows, columns = view.shape[0], t.free_size
+        if type(storage) is not Storage or t.dtype not in NUMBERS or not t.is_contiguous():
             return None
-        columns = t.free_size
-        if columns < 2 or strides[0] < columns or not t.is_contiguous():
+        if rows < 2 or columns < 2 or view.strides[0] < columns:
             return None
-        found = None
-        if pending is not None and pending.entries:
-            found = pending.find(view)
-            if found is None or type(found.source) is not Storage:
-                settle(storage)
-                found = None
-        source, layout = found or (storage, view)
-        flat = layout if len(shape) == 2 else layout.reshape((shape[0], columns))
+        found = pending.find(view) if pending is not None and pending.entries else None
+        if found is None or type(found.source) is not Storage:
+            settle(storage)
+            found = Reference(storage, view)
+        flat = found.layout.reshape((rows, columns))
         if flat is None:
             return None
-        self.book.lend(source)
-        operand = Reference(source, flat)
-        self.book.of(storage).operands[view] = operand
+        self.book.lend(found.source)
+        operand = self.book.of(storage).operands[view] = Reference(found.source, flat)
         return operand
 
 
-def _fits(dst: NkiTensor, src: NkiTensor, value: Reference) -> bool:
-    """Whether what src refers to can be what dst refers to: as it is, or a sum that is rounded once."""
-    if dst.dtype == src.dtype:
-        return True
-    return type(value.source) is Product and src.dtype == "float32" and dst.dtype in _ROUNDED
+def _waits(storage: Storage) -> bool:
+    return storage.pending is not None and bool(storage.pending.entries)
+
+
+def _may_round(dst: NkiTensor, src: NkiTensor, value: Reference) -> bool:
+    """Whether a cast is the one rounding of a sum, which float32 holds as it is until then."""
+    return type(value.source) is Product and src.dtype == "float32" and dst.dtype in NUMBERS

@@ -1,8 +1,9 @@
 """What a tensor holds that was put off: which of its elements are those of another, or of a product.
 
-A storage has a `Pending` while some of its bytes are not there yet, or while the elements of others are to be found in
-its bytes (it is lent). Whoever asks a storage for its bytes opens it, and then they are there. Nothing waits for a write
-to a storage that is lent: all that was put off is carried out before.
+A storage has a `Pending` while some of its bytes are not there yet, or while elements of others are to be found in its
+bytes: then it is lent. Whoever asks a storage for its bytes opens it, and has them. Before a storage that is lent is
+written to, all that waits is carried out; so what waits refers to bytes that stay as they are, and never to something
+that waits itself, but to a product.
 """
 
 from __future__ import annotations
@@ -14,13 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from triptych.simulator.dtypes import F32
-from triptych.simulator.machine.products import Block, Product, compute, tiles_of
+from triptych.simulator.machine.products import Product, compute
 from triptych.simulator.memory.layout import Layout
 from triptych.simulator.memory.references import Reference, apart, joined, passed_through
 from triptych.simulator.memory.storage import Storage
 
 Array = NDArray[Any]
+NUMBERS = ("float32", "bfloat16", "float16")  # dtypes whose elements float32 holds as they are
 _MOST = 256  # parts of one tensor that wait
+_MOST_HELD = 32 << 20  # bytes on chip that are kept for what refers to them: more than a chip has
 
 
 class Book:
@@ -33,6 +36,7 @@ class Book:
         self.waiting: weakref.WeakSet[Storage] = weakref.WeakSet()
         self.lent: weakref.WeakSet[Storage] = weakref.WeakSet()
         self.trusts = False
+        self._held = 0  # bytes on chip that are lent
 
     def carry_out(self) -> None:
         """Write all that waits to where it belongs."""
@@ -44,6 +48,7 @@ class Book:
                 storage.pending.operands.clear()
                 _drop(storage)
         self.lent.clear()
+        self._held = 0
 
     def of(self, storage: Storage) -> Pending:
         if storage.pending is None:
@@ -56,6 +61,7 @@ class Book:
         if not pending.is_lent:
             pending.is_lent = True
             self.lent.add(storage)
+            self._held += storage.raw.nbytes if storage.row else 0
 
     def before_write(self, storage: Storage) -> None:
         """Make ready for a write: what refers to the bytes that stand there is carried out."""
@@ -67,6 +73,8 @@ class Book:
 
         It may carry out anything. What is to be written is looked up afterwards.
         """
+        if self._held > _MOST_HELD:
+            self.carry_out()
         self.before_write(storage)
         entries = storage.pending.entries if storage.pending is not None else None
         if not entries:
@@ -74,7 +82,7 @@ class Book:
         storage.pending.forget()
         if at in entries:
             del entries[at]
-        elif storage._covers(at):
+        elif storage.covers(at):
             entries.clear()
         else:
             widths = {storage.dense[0], storage.dense[-2] if len(storage.dense) > 1 else 1}
@@ -129,27 +137,20 @@ class Pending:
         if self.is_lent and not self.book.trusts:
             self.book.carry_out()
 
-    def read(self, storage: Storage, view: Layout) -> Array | None:
-        """The elements of a view in float32 where they are now, if they lie there as they would in the storage.
+    def read(self, view: Layout) -> Array | None:
+        """The elements of a view where they are now, for an instruction, if they lie there as they would in the tensor.
 
-        The order of a sum may depend on how they lie.
+        The order in which NumPy adds them up depends on how they lie.
         """
-        kept = storage._f32.get(view)
-        if kept is not None:
-            return kept
         found = self.find(view) if self.entries and self.book.trusts else None
-        if found is None or type(found.source) is Product or found.layout.strides[1:] != view.strides[1:]:
+        if found is None or type(found.source) is Product or found.layout.strides[0] < view.strides[0]:
             return None
         source, at = found
-        there = source.array_of(source.raw, at)
-        if there.dtype == F32:
-            there.flags.writeable = False
-            return there
-        if at.dtype not in ("bfloat16", "float16"):
+        if at.strides[1:] != view.strides[1:] or at.dtype not in NUMBERS:
             return None
-        wide: Array = there.astype(F32)
-        storage.keep_f32(view, wide)
-        return wide
+        there: Array = source.array_of(source.raw, at)
+        there.flags.writeable = False
+        return there
 
     def find(self, view: Layout) -> Reference | None:
         """Where all of a view is to be found, if that is in one place."""
@@ -193,9 +194,9 @@ def settle(storage: Storage) -> None:
     tiles = []
     for at, (source, layout) in entries.items():
         if type(source) is Product:
-            whole = tiles_of(at, source)
-            if source.values is None and whole is not None and layout == source.layout(at.shape)._replace(dtype=layout.dtype):
-                tiles.append(Block(source, whole))
+            block = source.block(at, layout)
+            if block is not None:
+                tiles.append(block)
                 continue
             values = _dense(source.computed(), layout)
         else:

@@ -36,9 +36,9 @@ class Plan:
         not False, the results are read too, and `compute` gets the answer as its last argument
     packed: whether one of these holds no numbers
     by_matmul: whether later matmuls may add to the results
-    moves: of an instruction that makes one result and only moves data: `moves(*operands)` gives the tensor, and the view
-        of its storage, that the result is then equal to, element by element; None if it does more
-    multiplies: of a matmul: `multiplies(*operands)` gives stationary and moving, and whether it adds; None if it does more
+    moves: of an instruction that makes one result and only moves data: `moves(*operands)` gives a tensor, and the view
+        of its storage, that the result is then equal to, element by element, but for rounding; None if it does more
+    multiplies: of a matmul: `multiplies(*operands)` gives stationary, moving and whether it adds; None if it does more
     attributes: of the event
     """
 

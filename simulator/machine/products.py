@@ -7,7 +7,6 @@ every step, one product of BLAS is as good as many (triptych.simulator.machine.b
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -44,6 +43,21 @@ class Product:
     def layout(self, shape: Shape) -> Layout:
         """All of it in a shape: the elements row by row."""
         return laid_out(0, shape, row_major(shape), float32)
+
+    def adds(self, left: Reference, right: Reference) -> bool:
+        """Take one more step, if nothing else refers to the sum."""
+        if self.is_shared or left.layout.shape[1] != self.m:
+            return False
+        self.left.append(left)
+        self.right.append(right)
+        return True
+
+    def block(self, to: Layout, part: Layout) -> Block | None:
+        """All of it, not computed yet, as it goes to a view of a storage; None if `part` is not all of it in order."""
+        whole = to.reshape((self.m, self.n)) if to.size == self.m * self.n else None
+        if whole is None or self.values is not None or part[:3] != self.layout(to.shape)[:3]:
+            return None
+        return Block(self, whole)
 
     def computed(self) -> Array:
         """[M, N] in float32, kept."""
@@ -97,9 +111,7 @@ def _joined(tiles: Sequence[Block]) -> Iterator[Block]:
         key = tile.key
         groups.setdefault(id(tile) if key is None else key, []).append(tile)
     for group in groups.values():
-        strips = _strips(group, 1)
-        for strip in _strips(strips, 0):
-            yield strip
+        yield from _strips(_strips(group, 1), 0)
 
 
 def _strips(blocks: Sequence[Block], axis: int) -> list[Block]:
@@ -111,7 +123,7 @@ def _strips(blocks: Sequence[Block], axis: int) -> list[Block]:
 
     strips: list[Block] = []
     for block in sorted(blocks, key=place):
-        if strips and _follows(strips[-1], block, axis) and strips[-1].to.shape[axis] + block.to.shape[axis] <= _MOST[axis]:
+        if strips and _follows(strips[-1], block, axis):
             first, to = strips[-1]
             shape = list(to.shape)
             shape[axis] += block.to.shape[axis]
@@ -124,7 +136,7 @@ def _strips(blocks: Sequence[Block], axis: int) -> list[Block]:
 def _follows(first: Block, second: Block, axis: int) -> bool:
     """Whether a block goes on where another ends, in the result and in the operand that this axis comes from."""
     size = first.to.shape[axis]
-    if first.to.shape[1 - axis] != second.to.shape[1 - axis]:
+    if first.to.shape[1 - axis] != second.to.shape[1 - axis] or size + second.to.shape[axis] > _MOST[axis]:
         return False
     if second.to.offset - first.to.offset != size * first.to.strides[axis]:
         return False
@@ -164,8 +176,3 @@ def _wider(reference: Reference, size: int) -> Array:
     whole = at.changed(at.offset, (at.shape[0], size), at.strides)
     array: Array = source.array_of(source.raw, whole)
     return array
-
-
-def tiles_of(to: Layout, product: Product) -> Layout | None:
-    """A layout of all of a product's elements as [M, N]."""
-    return to.reshape((product.m, product.n)) if math.prod(to.shape) == product.m * product.n else None

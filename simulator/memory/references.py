@@ -1,7 +1,7 @@
 """Values that were passed on and not yet moved: a view of a tensor that stands for the elements of another.
 
 A copy makes `dst` hold what `src` holds. As long as neither changes, `dst` may be read where `src` lies. That is
-arithmetic on layouts: an element of a view of dst is found in dst's layout, and from there, by the same index, in src's.
+arithmetic on layouts: an element of a view of dst has an index in what was written, and lies in src at the same index.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def passed_through(view: Layout, written: Layout, value: Layout) -> Layout | Non
 def _within(
     shape: Shape, strides: Shape, offset: int, inner: Shape, inner_strides: Shape
 ) -> tuple[Shape, tuple[tuple[int, int], ...]] | None:
-    """A view in the dimensions of another: the index of its first element, and the dimension and step of each of its own.
+    """A view in the dimensions of another: the index of its first element; of its own, which and in steps of how many.
 
     offset: of the inner view's first element from the outer's, in elements
     """
@@ -55,11 +55,14 @@ def _within(
         return None
     last, steps = list(start), []
     for n, stride in zip(inner, inner_strides, strict=True):
-        d = next((d for d in dims if 0 < strides[d] <= stride), None) if n > 1 else 0
-        if d is None or (n > 1 and stride % strides[d]):
+        if n == 1:
+            steps.append((0, 0))
+            continue
+        along = next((d for d in dims if strides[d] <= stride), None)
+        if along is None or stride % strides[along]:
             return None
-        steps.append((d, stride // strides[d] if n > 1 else 0))
-        last[d] += steps[-1][1] * (n - 1)
+        steps.append((along, stride // strides[along]))
+        last[along] += steps[-1][1] * (n - 1)
     return None if any([i >= n for i, n in zip(last, shape, strict=True)]) else (tuple(start), tuple(steps))
 
 

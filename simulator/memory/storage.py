@@ -104,24 +104,24 @@ class Storage:
         return np.ndarray(shape, kind, raw, offset * n, tuple([s * n for s in strides]))
 
     def f32(self, at: Layout) -> Array:
-        """The elements of a view as the engines see them: in float32. A low-precision view on chip is converted once.
+        """The elements of a view as the engines see them: in float32, not to be written to.
+
+        A low-precision view on chip is converted once.
 
         HBM is only read by DMA, once a transfer, and two arguments may share its bytes: nothing of it is kept.
         """
-        if self.np == F32 and at.dtype.np == F32:
-            return self.array(at)
-        if self.pending is not None:
-            self.pending.open(self)
         seen = self._f32.get(at)
-        if seen is None:
-            seen = self.array(at).astype(F32)
-            self.keep_f32(at, seen)
-        return seen
-
-    def keep_f32(self, at: Layout, values: Array) -> None:
-        """Keep what `f32` gives for a view until something is written."""
+        if seen is not None:
+            return seen
+        there: Array | None = None if self.pending is None else self.pending.read(at)
+        if there is None:
+            there = self.array(at)
+        if there.dtype == F32:
+            return there
+        seen = there.astype(F32)
         if at.dtype == self.allocation.dtype and self.row:
-            self._f32[at] = values
+            self._f32[at] = seen
+        return seen
 
     # What has been written, and by whom
 
@@ -139,7 +139,7 @@ class Storage:
             self.mark_started(at, by_matmul)
         if self.missing == 0:
             return
-        if self.mask is None and self._covers(at):
+        if self.mask is None and self.covers(at):
             self.missing = 0
             return
         mask = self._mask()
@@ -176,7 +176,7 @@ class Storage:
 
     def mark_started(self, at: Layout, value: bool, chosen: Array | None = None) -> None:
         """Note that a matmul wrote a view last (True), or something else did (False)."""
-        if chosen is None and self._covers(at):
+        if chosen is None and self.covers(at):
             self.started = value
             return
         if isinstance(self.started, bool):
@@ -256,7 +256,7 @@ class Storage:
             return 0, count if self.missing else 0
         return int(np.argmin(whole)), count - int(np.count_nonzero(whole))
 
-    def _covers(self, at: Layout) -> bool:
+    def covers(self, at: Layout) -> bool:
         """Whether a view is all of the storage."""
         return at.size * (self.itemsize if self.widened else at.dtype.itemsize) == self.raw.nbytes and (
             at.strides == self.dense or not overlaps(at.shape, at.strides)

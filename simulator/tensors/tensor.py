@@ -189,13 +189,8 @@ class NkiTensor(NKIObject):
         return self._array
 
     def f32(self) -> Array:
-        """The elements in float32, as every engine reads them; it may lie elsewhere, and nobody writes to it."""
-        pending = self.storage.pending
-        if pending is not None:
-            found = pending.read(self.storage, self.layout)
-            if found is not None:
-                return found  # type: ignore[no-any-return]
-        if self.storage.np is F32 and self.dtype.np is F32:
+        """The elements in float32, as every engine reads them. They may lie elsewhere: an engine writes to `array`."""
+        if self.storage.np is F32 and self.dtype.np is F32 and self.storage.pending is None:
             return self.array
         if self.dtype.kind == "x":
             raise NkiValidationError(f"{self!r} is packed: its elements are bits for nc_matmul_mx, not numbers")

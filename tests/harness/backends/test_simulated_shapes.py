@@ -71,5 +71,7 @@ def test_a_kernel_gives_the_same_bits_at_once_and_put_off(name):
                 own = problem.own_inputs()
                 run = simulator.simulate(problem, own, "trn3" if name in OF_TRN3 else "trn2", Options(defer=defer))
                 outputs = run.outputs if isinstance(run.outputs, tuple) else (run.outputs,)
+                for event in run.trace.events:
+                    event.attributes.pop("registers", None)  # events, which are equal to themselves alone
                 left.append(([np.asarray(a).tobytes() for a in (*outputs, *own.values())], story(run.trace)))
             assert left[0] == left[1]

@@ -64,7 +64,7 @@ def numbers(seed, shape, dtype="float32"):
 class Program:
     """A kernel that draws what it does next: it moves, multiplies, computes and overwrites parts of a few tensors."""
 
-    def __init__(self, seed, dtype, steps=60):
+    def __init__(self, seed, dtype, steps=80):
         self.seed, self.dtype, self.steps = seed, dtype, steps
 
     def __call__(self, x, y):
@@ -102,6 +102,11 @@ class Program:
     def size(self):
         return int(self.one_of((32, 64, 128))), int(self.one_of((2, 32, 64, 96)))
 
+    def pair(self):
+        """A view of a tile in SBUF and one of another tile."""
+        size, to = self.size(), self.one_of(self.sbuf)
+        return self.part(to, *size), self.part(self.one_of([t for t in self.psum + self.sbuf if t is not to]), *size)
+
     def load(self):
         size = self.size()
         nisa.dma_copy(dst=self.part(self.one_of(self.sbuf[:3]), *size), src=self.part(self.one_of(self.hbm), *size))
@@ -112,8 +117,7 @@ class Program:
         nisa.dma_copy(dst=self.part(to, *size), src=self.part(self.one_of(self.sbuf), *size))
 
     def copy(self):
-        size = self.size()
-        dst, src = self.part(self.one_of(self.sbuf), *size), self.part(self.one_of(self.psum + self.sbuf), *size)
+        dst, src = self.pair()
         if self.rng.integers(2):
             nisa.tensor_copy(dst, src)
         else:
@@ -130,9 +134,8 @@ class Program:
                 self.compute()
 
     def compute(self):
-        size = self.size()
-        dst, src = self.part(self.one_of(self.sbuf), *size), self.part(self.one_of(self.psum + self.sbuf), *size)
-        nisa.tensor_scalar(dst, src, nl.multiply, 0.5, op1=nl.add, operand1=0.25)
+        dst, src = self.pair()
+        nisa.tensor_scalar(dst, dst if self.rng.integers(3) == 0 else src, nl.multiply, 0.5, op1=nl.add, operand1=0.25)
 
     def transpose(self):
         rows, columns = int(self.one_of((32, 64, 128))), int(self.one_of((32, 64, 128)))

@@ -52,7 +52,9 @@ def test_a_view_is_found_where_its_elements_are():
     pairs = list(itertools.product(views(rng, 40), views(rng, 40)))
     pairs += [(whole, part_of(rng, whole)) for whole in views(rng, 300)]
     for written, view in pairs:
-        value = Layout(7, written.shape, tuple(int(s) for s in rng.permutation([1, 50, 300])[: len(written.shape)]), float32)
+        value = Layout(
+            7, written.shape, tuple(int(s) for s in rng.permutation([1, 50, 300])[: len(written.shape)]), float32
+        )
         through = passed_through(view, written, value)
         place = dict(zip(elements(written).ravel().tolist(), elements(value).ravel().tolist(), strict=True))
         inside = [place.get(e) for e in elements(view).ravel().tolist()]
