@@ -61,7 +61,7 @@ class Book:
         if not pending.is_lent:
             pending.is_lent = True
             self.lent.add(storage)
-            self._held += storage.raw.nbytes if storage.row else 0
+            self._held += storage.nbytes if storage.row else 0
 
     def before_write(self, storage: Storage) -> None:
         """Make ready for a write: what refers to the bytes that stand there is carried out."""

@@ -58,9 +58,11 @@ class Storage:
         "itemsize",
         "mask",
         "missing",
+        "nbytes",
         "np",
         "partition",
         "pending",
+        "pool",
         "raw",
         "row",
         "started",
@@ -79,16 +81,22 @@ class Storage:
         self.dense = row_major(allocation.shape)
         self.row = 0 if allocation.buffer.endswith("hbm") else self.dense[0] * allocation.dtype.itemsize
         self.partition = 0
-        if raw is None:
-            raw = pool.take(size * self.itemsize) if pool else np.empty(size * self.itemsize, np.uint8)
-            self.missing = size * self.itemsize
-        else:
-            self.missing = 0
-        self.raw: Array = raw
+        self.nbytes = size * self.itemsize
+        self.pool = pool
+        self.missing = self.nbytes if raw is None else 0
+        if raw is not None:
+            self.raw = raw
         self.mask: Mask | None = None
         self.started: Mask | bool = False  # PSUM: where the last to write was a matmul, so that the next may accumulate
         self._f32: dict[Layout, Array] = {}
         self.pending: Any = None  # what of it was put off (triptych.simulator.machine.pending)
+
+    def __getattr__(self, name: str) -> Any:
+        """The bytes, when somebody asks for them first: of what is only passed on nobody does."""
+        if name != "raw":
+            raise AttributeError(f"{type(self).__name__} has no {name}")
+        self.raw: Array = self.pool.take(self.nbytes) if self.pool else np.empty(self.nbytes, np.uint8)
+        return self.raw
 
     def array(self, at: Layout) -> Array:
         """The elements of a view, as a NumPy view of the raw bytes."""
@@ -180,7 +188,7 @@ class Storage:
             self.started = value
             return
         if isinstance(self.started, bool):
-            self.started = Mask(self.raw.nbytes, self.started)
+            self.started = Mask(self.nbytes, self.started)
         if chosen is None:
             self.started.runs(*self.place(at))[...] = value
         else:
@@ -243,14 +251,14 @@ class Storage:
     def forget(self, at: Layout, chosen: Array) -> None:
         """Note that the elements of a view where `chosen` is true count as unwritten."""
         if self.missing == 0:
-            self.mask = Mask(self.raw.nbytes, True)
+            self.mask = Mask(self.nbytes, True)
         mask = self._mask()
         mask.units(*self.place(at))[chosen] = False
         self.missing = mask.unmarked
 
     def first_missing(self) -> tuple[int, int]:
         """The first element never written, and how many elements are not wholly written."""
-        count = self.raw.nbytes // self.itemsize
+        count = self.nbytes // self.itemsize
         whole = False if self.mask is None else self.mask.at(0, (count,), (self.itemsize,), self.itemsize)
         if isinstance(whole, bool):
             return 0, count if self.missing else 0
@@ -258,14 +266,14 @@ class Storage:
 
     def covers(self, at: Layout) -> bool:
         """Whether a view is all of the storage."""
-        return at.size * (self.itemsize if self.widened else at.dtype.itemsize) == self.raw.nbytes and (
+        return at.size * (self.itemsize if self.widened else at.dtype.itemsize) == self.nbytes and (
             at.strides == self.dense or not overlaps(at.shape, at.strides)
         )
 
     def _mask(self) -> Mask:
         """The mask of what was written, made if need be."""
         if self.mask is None:
-            self.mask = Mask(self.raw.nbytes, False)
+            self.mask = Mask(self.nbytes, False)
         return self.mask
 
     def _drop_mask(self) -> None:
