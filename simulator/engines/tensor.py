@@ -27,7 +27,6 @@ from triptych.simulator.machine.instructions import choose, instruction
 from triptych.simulator.machine.machine import Machine, machine
 from triptych.simulator.machine.plan import Plan
 from triptych.simulator.machine.table import Indirect
-from triptych.simulator.memory.layout import Layout
 from triptych.simulator.memory.storage import PSUM, SBUF
 from triptych.simulator.operands.operands import bits, in_buffer, on_chip, put, scratch, target, transpose_bits
 from triptych.simulator.tensors.tensor import NkiTensor, as_shape
@@ -216,22 +215,13 @@ def nc_transpose(
     m = machine()
     on = _check_transposed(m, dst, data, engine)
     compute = _by_identity if m.chip.generation < 3 and on is _TENSOR else _transpose
-    return Plan(on, (data,), (dst,), compute, (dst, data), moves=_flipped if compute is _transpose else None)
+    return Plan(on, (data,), (dst,), compute, (dst, data))
 
 
 def _by_identity(dst: NkiTensor, data: NkiTensor) -> None:
     """On v2 a transpose is a product with the identity, and 0 * inf and 0 * nan are nan."""
     values = _matrix(data.f32())
     put(dst, values.T if np.isfinite(values).all() else values.T @ np.eye(data.shape[0], dtype=np.float32))
-
-
-def _flipped(dst: NkiTensor, data: NkiTensor) -> tuple[NkiTensor, Layout | None]:
-    """What dst of a transpose is equal to."""
-    at = data.layout if data.ndim == 2 else data.layout.reshape((data.shape[0], data.free_size))
-    if at is None:
-        return data, None
-    flipped = at.changed(at.offset, at.shape[::-1], at.strides[::-1])
-    return data, flipped if dst.ndim == 2 else flipped.reshape(dst.shape)
 
 
 def _transpose(dst: NkiTensor, data: NkiTensor) -> None:

@@ -39,25 +39,25 @@ def _sgemm() -> Any:
     return None
 
 
-def multiply(left: Array, right: Array, out: Array, adds: bool) -> None:
+def multiply(left: Array, right: Array, out: Array, flips: tuple[bool, bool], adds: bool) -> None:
     """out[M, N] (+)= left[K, M].T @ right[K, N] in float32.
 
-    The operands are as `readable` gives them, and the elements of a row of out lie side by side.
+    The operands are as `readable` gives them, and `flips` says how; the elements of a row of out lie side by side.
     """
     (k, m), n = left.shape, right.shape[1]
-    flips, flips_right = is_flipped(left), is_flipped(right)
+    turned, turned_right = flips
     _sgemm()(
         _ROW_MAJOR,
-        _AS_IT_IS if flips else _TRANSPOSED,
-        _TRANSPOSED if flips_right else _AS_IT_IS,
+        _AS_IT_IS if turned else _TRANSPOSED,
+        _TRANSPOSED if turned_right else _AS_IT_IS,
         m,
         n,
         k,
         1.0,
         left.ctypes.data,
-        left.strides[flips] // 4,
+        left.strides[turned] // 4,
         right.ctypes.data,
-        right.strides[flips_right] // 4,
+        right.strides[turned_right] // 4,
         1.0 if adds else 0.0,
         out.ctypes.data,
         out.strides[0] // 4,
@@ -96,7 +96,7 @@ def same_bits(k: int, tile: tuple[int, int], whole: tuple[int, int], flips: tupl
         for j in range(0, whole[1], n):
             out[i : i + m, j : j + n] = old
     turned = [a.T.copy().T if flip else a for a, flip in zip((left, right), flips, strict=True)]
-    multiply(turned[0], turned[1], out, True)
+    multiply(turned[0], turned[1], out, flips, True)
     for i in range(0, whole[0], m):
         for j in range(0, whole[1], n):
             product = np.matmul(left[:, i : i + m].copy().T, right[:, j : j + n].copy())

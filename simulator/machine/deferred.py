@@ -6,8 +6,9 @@ asks is whatever looks at a tensor's array: an instruction that computes, a prin
 outputs. Then it is carried out with the bits that the machine which carries out each instruction at once would have
 left (triptych.simulator.machine.machine), large products and few copies instead of many.
 
-Only memory that a kernel allocates without an address is put off, on the one core of a rank: what lies elsewhere may
-share its bytes with another tensor.
+Put off is what comes from HBM, and what comes of that by matmuls and copies. Values that an engine has computed stay
+where they are, and are multiplied at once. So is everything at addresses, on two cores that share HBM, and in arguments
+that a kernel writes to: what lies there may be seen elsewhere.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from triptych.simulator.machine.machine import Machine
-from triptych.simulator.machine.pending import NUMBERS, Book, Pending, settle
+from triptych.simulator.machine.pending import NUMBERS, Book, settle
 from triptych.simulator.machine.plan import Plan
 from triptych.simulator.machine.products import Product
 from triptych.simulator.memory.layout import Layout, overlaps
 from triptych.simulator.memory.references import Reference
-from triptych.simulator.memory.storage import PSUM, SBUF, Storage
+from triptych.simulator.memory.storage import SBUF, Storage
 from triptych.simulator.tensors.tensor import NkiTensor
 
 
@@ -38,7 +39,9 @@ class DeferredMachine(Machine):
             return
         book = self.book
         for t in results:
-            if t.storage.pending is not None:
+            if t.storage.allocation.id < self.arguments:
+                book.carry_out()
+            elif t.storage.pending is not None:
                 settle(t.storage)
                 book.before_write(t.storage)
         book.trusts = True
@@ -61,8 +64,9 @@ class DeferredMachine(Machine):
         into, source = dst.storage, src.storage
         if type(into) is not Storage or type(source) is not Storage or into is source:
             return False
-        # Bytes that are there stay where they are if matmuls may take them from there.
-        saves = dst.dtype == src.dtype and (dst.buffer is PSUM or (dst.buffer is SBUF and not source.row))
+        if into.allocation.id < self.arguments:
+            return False
+        saves = dst.dtype == src.dtype and dst.buffer is SBUF and not source.row
         if overlaps(dst.shape, dst.strides) or not (saves or _waits(source)):
             return False
         self.book.make_room(into, dst.layout)
@@ -84,46 +88,42 @@ class DeferredMachine(Machine):
         if found is None or type(into) is not Storage or dst.dtype != "float32":
             return False
         stationary, moving, onto = found
-        if onto is False:
-            if overlaps(dst.shape, dst.strides):
-                return False
-            self.book.make_room(into, dst.layout)
-        elif onto is not True or not _waits(into):
+        if onto is not False and onto is not True:
             return False
         left, right = self._operand(stationary), self._operand(moving)
-        if left is None or right is None or left.source is into or right.source is into or left == right:
+        if left is None or right is None or left == right or overlaps(dst.shape, dst.strides):
             return False
         if onto is False:
+            self.book.make_room(into, dst.layout)
             product = Product(left, right)
+            self.book.lend(left.source, right.source)
             self.book.write(into, dst.layout, Reference(product, product.layout(dst.shape)))
         else:
-            held = into.pending.entries.get(dst.layout)
+            held = into.pending.entries.get(dst.layout) if into.pending is not None else None
             if held is None or type(held.source) is not Product or not held.source.adds(left, right):
                 return False
         into.wrote(dst.layout, by_matmul=True)
         return True
 
     def _operand(self, t: NkiTensor) -> Reference | None:
-        """Bytes that are a matmul's operand, as [K, columns]; None if BLAS would take no such tile."""
-        storage, view = t.storage, t.layout
-        pending: Pending | None = storage.pending
-        known = None if pending is None else pending.operands.get(view)
+        """Elements of HBM that are a matmul's operand, as [K, columns].
+
+        None if the kernel has computed them, because such tiles seldom have neighbours, or if they are none for BLAS.
+        """
+        view, pending = t.layout, t.storage.pending
+        if pending is None or not pending.entries:
+            return None
+        known: Reference | None = pending.operands.get(view)
         if known is not None:
             return known
         rows, columns = view.shape[0], t.free_size
-        if type(storage) is not Storage or t.dtype not in NUMBERS or not t.is_contiguous():
+        if t.dtype not in NUMBERS or not t.is_contiguous() or rows < 2 or columns < 2 or view.strides[0] < columns:
             return None
-        if rows < 2 or columns < 2 or view.strides[0] < columns:
-            return None
-        found = pending.find(view) if pending is not None and pending.entries else None
-        if found is None or type(found.source) is not Storage:
-            settle(storage)
-            found = Reference(storage, view)
-        flat = found.layout.reshape((rows, columns))
+        found = pending.find(view)
+        flat = None if found is None or type(found.source) is Product else found.layout.reshape((rows, columns))
         if flat is None:
             return None
-        self.book.lend(found.source)
-        operand = self.book.of(storage).operands[view] = Reference(found.source, flat)
+        operand = pending.operands[view] = Reference(found.source, flat)
         return operand
 
 

@@ -23,7 +23,6 @@ from triptych.simulator.memory.storage import Storage
 Array = NDArray[Any]
 NUMBERS = ("float32", "bfloat16", "float16")  # dtypes whose elements float32 holds as they are
 _MOST = 256  # parts of one tensor that wait
-_MOST_HELD = 32 << 20  # bytes on chip that are kept for what refers to them: more than a chip has
 
 
 class Book:
@@ -36,7 +35,6 @@ class Book:
         self.waiting: weakref.WeakSet[Storage] = weakref.WeakSet()
         self.lent: weakref.WeakSet[Storage] = weakref.WeakSet()
         self.trusts = False
-        self._held = 0  # bytes on chip that are lent
 
     def carry_out(self) -> None:
         """Write all that waits to where it belongs."""
@@ -48,20 +46,19 @@ class Book:
                 storage.pending.operands.clear()
                 _drop(storage)
         self.lent.clear()
-        self._held = 0
 
     def of(self, storage: Storage) -> Pending:
         if storage.pending is None:
             storage.pending = Pending(self)
         return storage.pending  # type: ignore[no-any-return]
 
-    def lend(self, storage: Storage) -> None:
-        """Note that elements of others are to be found in the bytes of a storage."""
-        pending = self.of(storage)
-        if not pending.is_lent:
-            pending.is_lent = True
-            self.lent.add(storage)
-            self._held += storage.nbytes if storage.row else 0
+    def lend(self, *storages: Storage) -> None:
+        """Note that elements of others are to be found in the bytes of storages."""
+        for storage in storages:
+            pending = self.of(storage)
+            if not pending.is_lent:
+                pending.is_lent = True
+                self.lent.add(storage)
 
     def before_write(self, storage: Storage) -> None:
         """Make ready for a write: what refers to the bytes that stand there is carried out."""
@@ -73,8 +70,6 @@ class Book:
 
         It may carry out anything. What is to be written is looked up afterwards.
         """
-        if self._held > _MOST_HELD:
-            self.carry_out()
         self.before_write(storage)
         entries = storage.pending.entries if storage.pending is not None else None
         if not entries:

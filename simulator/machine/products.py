@@ -150,14 +150,27 @@ def _follows(first: Block, second: Block, axis: int) -> bool:
 def _compute(product: Product, shape: Shape, out: Array) -> None:
     """out = a product and those of the tiles beside it, together of this shape."""
     tile = product.m, product.n
-    adds = False
+    rows, columns = shape
+    adds, form, exact = False, None, False
     for left, right in zip(product.left, product.right, strict=True):
-        a, b = (readable(_wider(r, size)) for r, size in zip((left, right), shape, strict=True))
-        if same_bits(a.shape[0], tile, (out.shape[0], out.shape[1]), (is_flipped(a), is_flipped(b))):
-            multiply(a, b, out, adds)
+        a, b = _operand(left, rows), _operand(right, columns)
+        flips = is_flipped(a), is_flipped(b)
+        if (len(a), flips) != form:
+            form = len(a), flips
+            exact = same_bits(len(a), tile, (rows, columns), flips)
+        if exact:
+            multiply(a, b, out, flips, adds)
         else:
             _by_tile(a, b, tile, out, adds)
         adds = True
+
+
+def _operand(reference: Reference, columns: int) -> Array:
+    """An operand of a step, with as many columns as all the tiles have."""
+    source, at = reference
+    if at.shape[1] != columns:
+        at = at.changed(at.offset, (at.shape[0], columns), at.strides)
+    return readable(source.array_of(source.raw, at))
 
 
 def _by_tile(left: Array, right: Array, tile: tuple[int, int], out: Array, adds: bool) -> None:
@@ -168,11 +181,3 @@ def _by_tile(left: Array, right: Array, tile: tuple[int, int], out: Array, adds:
             to = out[i : i + m, j : j + n]
             a, b = np.ascontiguousarray(left[:, i : i + m]), np.ascontiguousarray(right[:, j : j + n])
             np.copyto(to, np.add(np.matmul(a.T, b), to) if adds else np.matmul(a.T, b))
-
-
-def _wider(reference: Reference, size: int) -> Array:
-    """An operand of a step, with as many columns as all the tiles have."""
-    source, at = reference
-    whole = at.changed(at.offset, (at.shape[0], size), at.strides)
-    array: Array = source.array_of(source.raw, whole)
-    return array
