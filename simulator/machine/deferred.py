@@ -16,6 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from triptych.simulator.enums import engine
 from triptych.simulator.machine.machine import Machine
 from triptych.simulator.machine.pending import NUMBERS, Book, settle
 from triptych.simulator.machine.plan import Plan
@@ -44,6 +45,10 @@ class DeferredMachine(Machine):
             elif t.storage.pending is not None:
                 settle(t.storage)
                 book.before_write(t.storage)
+        if plan.engine is engine.tensor:  # the bits of a product that NumPy computes depend on how operands lie
+            for t in operands:
+                if isinstance(t, NkiTensor):
+                    settle(t.storage)
         book.trusts = True
         try:
             plan.compute(*operands)

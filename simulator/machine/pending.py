@@ -135,8 +135,10 @@ class Pending:
     def read(self, view: Layout) -> Array | None:
         """The elements of a view where they are now, for an instruction, if they lie there as they would in the tensor.
 
-        The order in which NumPy adds them up depends on how they lie.
+        The order in which NumPy adds them up depends on how they lie, and in single columns and rows most of all.
         """
+        if view.shape[0] == 1 or view.shape[-1] == 1 or view.strides[-1] != 1:
+            return None
         found = self.find(view) if self.entries and self.book.trusts else None
         if found is None or type(found.source) is Product or found.layout.strides[0] < view.strides[0]:
             return None
