@@ -71,6 +71,7 @@ class Storage:
     )
 
     has_data: ClassVar[bool] = True
+    raw: Array
 
     def __init__(self, allocation: Allocation, widen: bool, pool: Pool | None = None, raw: Array | None = None) -> None:
         self.allocation = allocation
@@ -95,7 +96,7 @@ class Storage:
         """The bytes, when somebody asks for them first: of what is only passed on nobody does."""
         if name != "raw":
             raise AttributeError(f"{type(self).__name__} has no {name}")
-        self.raw: Array = self.pool.take(self.nbytes) if self.pool else np.empty(self.nbytes, np.uint8)
+        self.raw = self.pool.take(self.nbytes) if self.pool else np.empty(self.nbytes, np.uint8)
         return self.raw
 
     def array(self, at: Layout) -> Array:
