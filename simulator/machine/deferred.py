@@ -7,14 +7,17 @@ outputs. Then it is carried out with the bits that the machine which carries out
 left (triptych.simulator.machine.machine), large products and few copies instead of many.
 
 Put off is what comes from HBM, and what comes of that by matmuls and copies. Values that an engine has computed stay
-where they are, and are multiplied at once. So is everything at addresses, on two cores that share HBM, and in arguments
-that a kernel writes to: what lies there may be seen elsewhere.
+where they are, and are multiplied at once. Nothing is put off at addresses, on two cores that share HBM and in
+arguments that share bytes: what lies there may be seen elsewhere.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from triptych.simulator.enums import engine
 from triptych.simulator.machine.machine import Machine
@@ -26,12 +29,24 @@ from triptych.simulator.memory.references import Reference
 from triptych.simulator.memory.storage import SBUF, Storage
 from triptych.simulator.tensors.tensor import NkiTensor
 
+Array = NDArray[Any]
+
 
 @dataclass
 class DeferredMachine(Machine):
     """The one core of a rank while it runs a kernel."""
 
     book: Book = field(default_factory=Book)
+    inputs: list[NkiTensor] = field(default_factory=list)  # the kernel's arguments
+    aliases: set[int] = field(default_factory=set)  # allocations of arguments that share bytes with others
+
+    def input(self, array: Array, name: str) -> NkiTensor:
+        new = super().input(array, name)
+        for other in self.inputs:
+            if np.may_share_memory(new.storage.raw, other.storage.raw):
+                self.aliases |= {new.storage.allocation.id, other.storage.allocation.id}
+        self.inputs.append(new)
+        return new
 
     def compute(self, plan: Plan, results: tuple[NkiTensor, ...], operands: tuple[Any, ...]) -> None:
         if plan.moves is not None and not self.tries and self._moved(results[0], plan.moves(*operands)):
@@ -40,9 +55,7 @@ class DeferredMachine(Machine):
             return
         book = self.book
         for t in results:
-            if t.storage.allocation.id < self.arguments:
-                book.carry_out()
-            elif t.storage.pending is not None:
+            if t.storage.pending is not None:
                 settle(t.storage)
                 book.before_write(t.storage)
         if plan.engine is engine.tensor:  # the bits of a product that NumPy computes depend on how operands lie
@@ -69,7 +82,7 @@ class DeferredMachine(Machine):
         into, source = dst.storage, src.storage
         if type(into) is not Storage or type(source) is not Storage or into is source:
             return False
-        if into.allocation.id < self.arguments:
+        if into.allocation.id in self.aliases or source.allocation.id in self.aliases:
             return False
         saves = dst.dtype == src.dtype and dst.buffer is SBUF and not source.row
         if overlaps(dst.shape, dst.strides) or not (saves or _waits(source)):
