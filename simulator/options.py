@@ -52,6 +52,7 @@ class Options:
     check_accumulation: bool = True  # False lets a matmul add to what is not zero and no matmul wrote (v2, v3)
     check_capacity: bool = True  # False runs a kernel that needs more SBUF or PSUM than a core has
     strict: bool | frozenset[str] = False  # True makes errors of REMARKS, a set of their names of those alone
+    defer: bool = True  # False moves data and multiplies at each instruction, not when somebody looks at the results
     data: bool = True  # False executes a kernel with the shapes of its arguments alone: only the trace is made
     lint: bool = True  # False does not warn of what the compiler would reject (docs/lint.md)
     observe: Observer | None = None  # is shown each executed instruction (machine/observed.py); for runs with data

@@ -14,8 +14,9 @@ from triptych.simulator.machine.dynamic import Rows, moved
 from triptych.simulator.machine.instructions import instruction
 from triptych.simulator.machine.machine import Machine, machine
 from triptych.simulator.machine.plan import Plan, nothing
+from triptych.simulator.memory.layout import Layout
 from triptych.simulator.memory.storage import MemoryRegion
-from triptych.simulator.operands.operands import as_stored, bits, describe, in_buffer, members_of, move
+from triptych.simulator.operands.operands import as_stored, bits, describe, in_buffer, members_of, move, same_elements
 from triptych.simulator.tensors.index import Gather
 from triptych.simulator.tensors.tensor import NkiTensor
 
@@ -45,7 +46,7 @@ def dma_copy(
         raise NkiValidationError(f"hwdge does not cast: src is {src.dtype} and dst {dst.dtype}")
     if src.is_indirect() or dst.is_indirect():
         return _indirect_copy(dst, src, oob_mode, dge_mode, _asked(dge_mode, engine))
-    return Plan(_DMA, (src,), (dst,), move, (dst, src), **_asked(dge_mode, engine))
+    return Plan(_DMA, (src,), (dst,), move, (dst, src), moves=same_elements, **_asked(dge_mode, engine))
 
 
 def _asked(mode: enums.dge_mode, trigger: enums.engine = _UNKNOWN) -> dict[str, Any]:
@@ -196,7 +197,7 @@ def dma_transpose(
         _check_hardware_transpose(src)
     if source is None:
         return _left_out(index_read(src) or (src,), (dst,), **asked)
-    return Plan(_DMA, (source, *index_read(src)), (dst,), _permute, (dst, source, order), **asked)
+    return Plan(_DMA, (source, *index_read(src)), (dst,), _permute, (dst, source, order), moves=_permuted, **asked)
 
 
 def _gathered_transpose(
@@ -217,6 +218,10 @@ def _transpose_rows(rows: Rows, dst: NkiTensor, order: tuple[int, ...]) -> None:
     else:
         dst.array[..., rows.kept] = values
         dst.wrote_where(np.broadcast_to(np.isin(np.arange(dst.shape[-1]), rows.kept), dst.shape))
+
+
+def _permuted(dst: NkiTensor, src: NkiTensor, order: tuple[int, ...]) -> tuple[NkiTensor, Layout]:
+    return src, src.layout.permute(order)
 
 
 def _permute(dst: NkiTensor, src: NkiTensor, order: tuple[int, ...]) -> None:

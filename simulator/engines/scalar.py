@@ -15,10 +15,23 @@ from triptych.simulator.machine.instructions import instruction
 from triptych.simulator.machine.machine import Machine, machine
 from triptych.simulator.machine.plan import Plan
 from triptych.simulator.machine.table import Indirect
+from triptych.simulator.memory.layout import Layout
 from triptych.simulator.operands.accumulators import check_command, check_result
-from triptych.simulator.operands.operands import column, finish, on_chip, per_partition, put, same_tile, scratch, target
+from triptych.simulator.operands.operands import (
+    column,
+    finish,
+    on_chip,
+    per_partition,
+    put,
+    same_elements,
+    same_tile,
+    scratch,
+    target,
+)
 from triptych.simulator.operands.operators import Op, activation_function
 from triptych.simulator.tensors.tensor import NkiTensor
+
+_PLAIN = ("float32", "bfloat16", "float16")  # dtypes that a copy by way of float32 leaves as they are
 
 
 @instruction(eng.scalar, cost=costs.activation, indirect=Indirect(("data",)))
@@ -83,8 +96,24 @@ def _activate(
     writes = [dst] if reduce_res is None else [dst, reduce_res]
     use = m.scalar_accumulator.used(data, command, reduce_res)
     return Plan(
-        eng.scalar, read, writes, _compute, (dst, f, data, factor, addend, command, reduce_res), use=use, op=f.name
+        eng.scalar,
+        read,
+        writes,
+        _compute,
+        (dst, f, data, factor, addend, command, reduce_res),
+        use=use,
+        moves=_copied if f.name == "copy" else None,
+        op=f.name,
     )
+
+
+def _copied(
+    dst: NkiTensor, f: Op, data: NkiTensor, scale: Any, bias: Any, command: Any, reduce_res: Any
+) -> tuple[NkiTensor, Layout | None] | None:
+    """What dst is equal to if nothing is computed, but for rounding."""
+    if isinstance(scale, NkiTensor) or scale != 1 or bias is not None or reduce_res is not None:
+        return None
+    return same_elements(dst, data) if command is cmd.idle and data.dtype in _PLAIN else None
 
 
 def _compute(

@@ -181,7 +181,7 @@ class Arguments:
         storage = result.storage
         others = sum(t.storage is storage for t in returned) > 1
         argument = any(b.tensor.storage is storage for b in self.bound.values())
-        return result.array.nbytes == storage.raw.nbytes and not others and not argument
+        return result.array.nbytes == storage.nbytes and not others and not argument
 
     def _writes_an_argument(self) -> bool:
         ids = {b.tensor.storage.allocation.id for b in self.bound.values()}

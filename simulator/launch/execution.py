@@ -23,6 +23,7 @@ from triptych.simulator.launch.arguments import Arguments
 from triptych.simulator.launch.call import Call
 from triptych.simulator.lint.live import warn
 from triptych.simulator.machine.cores import Core, Who, Work
+from triptych.simulator.machine.deferred import DeferredMachine
 from triptych.simulator.machine.machine import Machine
 from triptych.simulator.machine.observed import ObservedMachine
 from triptych.simulator.machine.shape_only import ShapeMachine
@@ -81,7 +82,7 @@ class Execution:
         self.options = options
         self.trace = Trace(chip, target)
         shared: list[NkiTensor] = []
-        kind = ShapeMachine if not options.data else Machine if options.observe is None else ObservedMachine
+        kind = _machine_for(options, call.cores)
         self.machines = [
             kind(chip, self.trace, options, core, call.cores, shared, rank, ranks) for core in range(call.cores)
         ]
@@ -99,7 +100,10 @@ class Execution:
             m.meet = core.meet
             with self._named(), on_machine(m), np.errstate(all="ignore"):
                 args, kwargs = self.arguments.calls[m.core]
-                return self.call.function(*args, **kwargs)
+                try:
+                    return self.call.function(*args, **kwargs)
+                finally:
+                    m.settle()
 
         return {(m.rank, m.core): functools.partial(work, m) for m in self.machines}
 
@@ -149,6 +153,15 @@ class Execution:
             if self.ranks > 1 and e.rank is None:
                 e.rank = self.rank
             raise
+
+
+def _machine_for(options: Options, cores: int) -> type[Machine]:
+    """What carries the instructions out."""
+    if not options.data:
+        return ShapeMachine
+    if options.observe is not None:
+        return ObservedMachine
+    return DeferredMachine if options.defer and options.round_low_precision and cores == 1 else Machine
 
 
 def _warn_of(notes: list[str]) -> None:

@@ -351,6 +351,9 @@ class Machine:
         """Make the results of a plan."""
         plan.compute(*operands)
 
+    def settle(self) -> None:
+        """Bring to the caller's arrays what the kernel wrote: it is there."""
+
     def append(
         self,
         instruction: str,

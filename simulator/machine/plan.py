@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from triptych.simulator.analysis.regions import Order
 from triptych.simulator.enums import engine
 from triptych.simulator.machine.registers import VirtualRegister
+from triptych.simulator.memory.layout import Layout
 from triptych.simulator.operands.accumulators import Use
 from triptych.simulator.tensors.tensor import NkiTensor
 from triptych.simulator.trace import Region
@@ -44,6 +45,9 @@ class Plan:
     by_matmul: whether later matmuls may add to the results; of one that adds (`decide` answers anything but False) the
         results are read too
     register: of the sequencers, which is given a value, and the event with it
+    moves: of an instruction that makes one result and only moves data: `moves(*operands)` gives a tensor, and the view
+        of its storage, that the result is then equal to, element by element, but for rounding; None if it does more
+    multiplies: of a matmul: `multiplies(*operands)` gives stationary, moving and whether it adds; None if it does more
     attributes: of the event
     """
 
@@ -56,6 +60,8 @@ class Plan:
         "fresh",
         "marks",
         "needs",
+        "moves",
+        "multiplies",
         "operands",
         "reads",
         "register",
@@ -79,6 +85,8 @@ class Plan:
         marks: Callable[..., None] | None = None,
         by_matmul: bool = False,
         register: VirtualRegister | None = None,
+        moves: Callable[..., tuple[NkiTensor, Layout | None] | None] | None = None,
+        multiplies: Callable[..., tuple[NkiTensor, NkiTensor, Any] | None] | None = None,
         **attributes: Any,
     ) -> None:
         self.engine = on
@@ -93,6 +101,8 @@ class Plan:
         self.marks = marks
         self.by_matmul = by_matmul
         self.register = register
+        self.moves = moves
+        self.multiplies = multiplies
         self.attributes = attributes
         self.fresh = True
 

@@ -75,6 +75,8 @@ class Layout(NamedTuple):
 
     def reshape(self, sizes: Shape) -> Layout | None:
         """The same elements in row-major order as `sizes`, whose product is theirs; None where only a copy could."""
+        if sizes == self.shape:
+            return self
         strides = _reshaped(self.shape, self.strides, sizes)
         return None if strides is None else self.changed(self.offset, sizes, strides)
 
@@ -132,6 +134,7 @@ def overlaps(shape: Shape, strides: Shape) -> bool:
     return False
 
 
+@functools.lru_cache(4096)
 def _reshaped(shape: Shape, strides: Shape, new: Shape) -> Shape | None:
     """Strides of the reshaped view, or None where only a copy could reshape."""
     dims = [(n, s) for n, s in zip(shape, strides, strict=True) if n != 1]

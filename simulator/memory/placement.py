@@ -109,7 +109,7 @@ class Arena:
 class PlacedStorage(Storage):
     """Storage at (partition, byte) of an arena. Views keep the offsets and strides of a dense tensor."""
 
-    __slots__ = ("__weakref__", "arena", "asked", "base", "height", "mine", "width")
+    __slots__ = ("arena", "asked", "base", "height", "mine", "width")
 
     def __init__(self, allocation: Allocation, arena: Arena, partition: int, byte: int) -> None:
         super().__init__(allocation, False, raw=arena.bytes)
@@ -156,7 +156,7 @@ class PlacedStorage(Storage):
         n = dtype.itemsize
         return offset * n, shape, tuple([s * n for s in strides]), n
 
-    def _covers(self, at: Layout) -> bool:
+    def covers(self, at: Layout) -> bool:
         return at.size * at.dtype.itemsize == self.height * self.width and (
             at.strides == self.dense or not overlaps(at.shape, at.strides)
         )
@@ -178,7 +178,7 @@ class PlacedStorage(Storage):
         return array if array.dtype == F32 else array.astype(F32)
 
     def wrote(self, at: Layout, by_matmul: bool = False) -> None:
-        place, arena, whole = self.place(at), self.arena, self._covers(at)
+        place, arena, whole = self.place(at), self.arena, self.covers(at)
         if self.missing:
             arena.written.runs(*place)[...] = True
             if whole:
@@ -231,7 +231,7 @@ class PlacedStorage(Storage):
         super().check_written(at)
         self.asked += 1
         # That parts have been written says little of the whole, which is looked at ever more rarely.
-        if self._covers(at) or (self.asked & (self.asked - 1) == 0 and self._all_written()):
+        if self.covers(at) or (self.asked & (self.asked - 1) == 0 and self._all_written()):
             self._is_full()
 
     def _all_written(self) -> bool:

@@ -81,7 +81,8 @@ class ShapeStorage(Storage):
         self.row = 0 if buffer.endswith("hbm") else self.dense[0] * dtype.itemsize  # bytes of a partition
         self.partition = 0  # the first partition
         self.missing = 0 if written else nbytes
-        self.raw = NO_BYTES
+        self.raw, self.nbytes = NO_BYTES, nbytes
+        self.pending = None
         self._written: Extents | None = None  # where, while it is a part
         self._started: Extents | bool = False  # PSUM: where the last to write was a matmul
 
@@ -162,6 +163,7 @@ class PlacedShapeStorage(PlacedStorage):
         self.itemsize = allocation.dtype.itemsize
         self.dense = row_major(allocation.shape)
         self.raw = NO_BYTES
+        self.pending = None
         self._lie(arena, partition, byte)
         self._through_this = Extents(self.height, self.width) if allocation.buffer == PSUM.value else None
 

@@ -51,15 +51,19 @@ class Storage:
     """
 
     __slots__ = (
+        "__weakref__",
         "_f32",
         "allocation",
         "dense",
         "itemsize",
         "mask",
         "missing",
+        "nbytes",
         "np",
         "padding",
         "partition",
+        "pending",
+        "pool",
         "raw",
         "row",
         "started",
@@ -68,6 +72,7 @@ class Storage:
     )
 
     has_data: ClassVar[bool] = True
+    raw: Array
 
     def __init__(self, allocation: Allocation, widen: bool, pool: Pool | None = None, raw: Array | None = None) -> None:
         self.allocation = allocation
@@ -78,19 +83,28 @@ class Storage:
         self.dense = row_major(allocation.shape)
         self.row = 0 if allocation.buffer.endswith("hbm") else self.dense[0] * allocation.dtype.itemsize
         self.partition = 0
-        if raw is None:
-            raw = pool.take(size * self.itemsize) if pool else np.empty(size * self.itemsize, np.uint8)
-            self.missing = size * self.itemsize
-        else:
-            self.missing = 0
-        self.raw: Array = raw
+        self.nbytes = size * self.itemsize
+        self.pool = pool
+        self.missing = self.nbytes if raw is None else 0
+        if raw is not None:
+            self.raw = raw
         self.mask: Mask | None = None
         self.padding: Mask | None = None  # what is read as zeros before anything wrote it
         self.started: Mask | bool = False  # PSUM: where the last to write was a matmul, so that the next may accumulate
         self._f32: dict[Layout, Array] = {}
+        self.pending: Any = None  # what of it was put off (triptych.simulator.machine.pending)
+
+    def __getattr__(self, name: str) -> Any:
+        """The bytes, when somebody asks for them first: of what is only passed on nobody does."""
+        if name != "raw":
+            raise AttributeError(f"{type(self).__name__} has no {name}")
+        self.raw = self.pool.take(self.nbytes) if self.pool else np.empty(self.nbytes, np.uint8)
+        return self.raw
 
     def array(self, at: Layout) -> Array:
         """The elements of a view, as a NumPy view of the raw bytes."""
+        if self.pending is not None:
+            self.pending.open(self)
         return self.array_of(self.raw, at)
 
     def array_of(self, raw: Array, at: Layout) -> Array:
@@ -101,17 +115,23 @@ class Storage:
         return np.ndarray(shape, kind, raw, offset * n, tuple([s * n for s in strides]))
 
     def f32(self, at: Layout) -> Array:
-        """The elements of a view as the engines see them: in float32. A low-precision view on chip is converted once.
+        """The elements of a view as the engines see them: in float32, not to be written to.
+
+        A low-precision view on chip is converted once.
 
         HBM is only read by DMA, once a transfer, and two arguments may share its bytes: nothing of it is kept.
         """
-        if self.np == F32 and at.dtype.np == F32:
-            return self.array(at)
         seen = self._f32.get(at)
-        if seen is None:
-            seen = self.array(at).astype(F32)
-            if at.dtype == self.allocation.dtype and not self.allocation.buffer.endswith("hbm"):
-                self._f32[at] = seen
+        if seen is not None:
+            return seen
+        there: Array | None = None if self.pending is None else self.pending.read(at)
+        if there is None:
+            there = self.array(at)
+        if there.dtype == F32:
+            return there
+        seen = there.astype(F32)
+        if at.dtype == self.allocation.dtype and self.row:
+            self._f32[at] = seen
         return seen
 
     # What has been written, and by whom
@@ -130,7 +150,7 @@ class Storage:
             self.mark_started(at, by_matmul)
         if self.missing == 0:
             return
-        if self.mask is None and self._covers(at):
+        if self.mask is None and self.covers(at):
             self.missing = 0
             return
         mask = self._mask()
@@ -167,11 +187,11 @@ class Storage:
 
     def mark_started(self, at: Layout, value: bool, chosen: Array | None = None) -> None:
         """Note that a matmul wrote a view last (True), or something else did (False)."""
-        if chosen is None and self._covers(at):
+        if chosen is None and self.covers(at):
             self.started = value
             return
         if isinstance(self.started, bool):
-            self.started = Mask(self.raw.nbytes, self.started)
+            self.started = Mask(self.nbytes, self.started)
         if chosen is None:
             self.started.runs(*self.place(at))[...] = value
         else:
@@ -234,29 +254,29 @@ class Storage:
     def forget(self, at: Layout, chosen: Array) -> None:
         """Note that the elements of a view where `chosen` is true count as unwritten."""
         if self.missing == 0:
-            self.mask = Mask(self.raw.nbytes, True)
+            self.mask = Mask(self.nbytes, True)
         mask = self._mask()
         mask.units(*self.place(at))[chosen] = False
         self.missing = mask.unmarked
 
     def first_missing(self) -> tuple[int, int]:
         """The first element never written, and how many elements are not wholly written."""
-        count = self.raw.nbytes // self.itemsize
+        count = self.nbytes // self.itemsize
         whole = False if self.mask is None else self.mask.at(0, (count,), (self.itemsize,), self.itemsize)
         if isinstance(whole, bool):
             return 0, count if self.missing else 0
         return int(np.argmin(whole)), count - int(np.count_nonzero(whole))
 
-    def _covers(self, at: Layout) -> bool:
+    def covers(self, at: Layout) -> bool:
         """Whether a view is all of the storage."""
-        return at.size * (self.itemsize if self.widened else at.dtype.itemsize) == self.raw.nbytes and (
+        return at.size * (self.itemsize if self.widened else at.dtype.itemsize) == self.nbytes and (
             at.strides == self.dense or not overlaps(at.shape, at.strides)
         )
 
     def _mask(self) -> Mask:
         """The mask of what was written, made if need be."""
         if self.mask is None:
-            self.mask = Mask(self.raw.nbytes, False)
+            self.mask = Mask(self.nbytes, False)
         return self.mask
 
     def _drop_mask(self) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from triptych.simulator.dtypes import F32, DType, float32, round_to
 from triptych.simulator.enums import engine
 from triptych.simulator.errors import NkiValidationError
-from triptych.simulator.memory.layout import overlaps
+from triptych.simulator.memory.layout import Layout, overlaps
 from triptych.simulator.memory.storage import PSUM, MemoryRegion
 from triptych.simulator.running import running
 from triptych.simulator.tensors.tensor import NkiTensor, as_shape
@@ -185,6 +185,11 @@ def move(dst: NkiTensor, src: NkiTensor) -> None:
         dst.wrote()
     else:
         put(dst, src.f32())
+
+
+def same_elements(dst: NkiTensor, src: NkiTensor) -> tuple[NkiTensor, Layout | None]:
+    """What dst is equal to after `move`, but for rounding: all of src, in dst's shape."""
+    return src, src.layout if src.shape == dst.shape else src.layout.reshape(dst.shape)
 
 
 class _Scratch(threading.local):

@@ -182,13 +182,15 @@ class NkiTensor(NKIObject):
     @property
     def array(self) -> Array:
         """The elements, as a NumPy view of the storage."""
+        if self.storage.pending is not None:
+            self.storage.pending.open(self.storage)
         if self._array is None:
             self._array = self.storage.array(self.layout)
         return self._array
 
     def f32(self) -> Array:
-        """The elements in float32, as every engine reads them."""
-        if self.storage.np is F32 and self.dtype.np is F32:
+        """The elements in float32, as every engine reads them. They may lie elsewhere: an engine writes to `array`."""
+        if self.storage.np is F32 and self.dtype.np is F32 and self.storage.pending is None:
             return self.array
         if self.dtype.kind == "x":
             raise NkiValidationError(f"{self!r} is packed: its elements are bits for nc_matmul_mx, not numbers")

@@ -32,6 +32,7 @@ from triptych.simulator.operands.operands import (
     on_chip,
     put,
     put_bits,
+    same_elements,
     same_tile,
     without_gpsimd_in_psum,
 )
@@ -59,7 +60,7 @@ def tensor_copy(dst: NkiTensor, src: NkiTensor, engine: enums.engine = _UNKNOWN,
         raise NkiValidationError("the Scalar Engine has no tensor_copy on NeuronCore-v2; use activation(op=nl.copy)")
     same_tile("dst and src", dst, src)
     left_open: dict[str, Any] = {"open": True} if engine is _UNKNOWN else {}
-    return Plan(on, (src,), (dst,), move, (dst, src), **left_open)
+    return Plan(on, (src,), (dst,), move, (dst, src), moves=same_elements, **left_open)
 
 
 @instruction(eng.vector, eng.gpsimd, cost=costs.fill)

@@ -1,7 +1,11 @@
-"""Every kernel of the collection leaves one trace, whether the simulator computes it or has its shapes alone."""
+"""Every kernel of the collection leaves one trace, whether the simulator computes it or has its shapes alone.
+
+And the same bits, whether it computes at each instruction or puts off what it can.
+"""
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from triptych.harness.backends import BACKENDS
@@ -53,3 +57,21 @@ def test_a_kernel_leaves_one_trace_with_data_and_without(name):
             simulator.simulate(problem, problem.own_inputs(), target, shapes)
     else:
         assert story(simulator.simulate(problem, problem.own_inputs(), target, shapes).trace) == story(with_data)
+
+
+@pytest.mark.filterwarnings("ignore::triptych.simulator.SimulatorWarning")
+@pytest.mark.parametrize("name", NAMES)
+def test_a_kernel_gives_the_same_bits_at_once_and_put_off(name):
+    op, simulator = OPS[name], BACKENDS["nki-sim"]
+    for dtype in op.dtypes:
+        for case in cases_of(op, ["smoke"], [dtype], {}, 0):
+            problem = Problem.of(op, case)
+            left = []
+            for defer in (False, True):
+                own = problem.own_inputs()
+                run = simulator.simulate(problem, own, "trn3" if name in OF_TRN3 else "trn2", Options(defer=defer))
+                outputs = run.outputs if isinstance(run.outputs, tuple) else (run.outputs,)
+                for event in run.trace.events:
+                    event.attributes.pop("registers", None)  # events, which are equal to themselves alone
+                left.append(([np.asarray(a).tobytes() for a in (*outputs, *own.values())], story(run.trace)))
+            assert left[0] == left[1]

@@ -1,0 +1,154 @@
+"""The machine that puts off what only moves data, and sums of matmuls: the third driver of plans.
+
+Plans are checked and recorded as ever, and what is written is known at once; bytes are not moved until somebody asks
+for them. A copy or a transpose leaves a reference to its source. A matmul leaves a product that later ones add to. What
+asks is whatever looks at a tensor's array: an instruction that computes, a print, an index, the caller who takes the
+outputs. Then it is carried out with the bits that the machine which carries out each instruction at once would have
+left (triptych.simulator.machine.machine), large products and few copies instead of many.
+
+Put off is what comes from HBM, and what comes of that by matmuls and copies. Values that an engine has computed stay
+where they are, and are multiplied at once. Nothing is put off at addresses, on two cores that share HBM and in
+arguments that share bytes: what lies there may be seen elsewhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from triptych.simulator.enums import engine
+from triptych.simulator.machine.machine import Machine
+from triptych.simulator.machine.pending import NUMBERS, Book, settle
+from triptych.simulator.machine.plan import Plan
+from triptych.simulator.machine.products import Product
+from triptych.simulator.memory.layout import Layout, overlaps
+from triptych.simulator.memory.references import Reference
+from triptych.simulator.memory.storage import SBUF, Storage
+from triptych.simulator.tensors.tensor import NkiTensor
+
+Array = NDArray[Any]
+
+
+@dataclass
+class DeferredMachine(Machine):
+    """The one core of a rank while it runs a kernel."""
+
+    book: Book = field(default_factory=Book)
+    inputs: list[NkiTensor] = field(default_factory=list)  # the kernel's arguments
+    aliases: set[int] = field(default_factory=set)  # allocations of arguments that share bytes with others
+
+    def input(self, array: Array, name: str) -> NkiTensor:
+        new = super().input(array, name)
+        for other in self.inputs:
+            if np.may_share_memory(new.storage.raw, other.storage.raw):
+                self.aliases |= {new.storage.allocation.id, other.storage.allocation.id}
+        self.inputs.append(new)
+        return new
+
+    def compute(self, plan: Plan, results: tuple[NkiTensor, ...], operands: tuple[Any, ...]) -> None:
+        if plan.moves is not None and not self.tries and self._moved(results[0], plan.moves(*operands)):
+            return
+        if plan.multiplies is not None and not self.tries and self._multiplied(results[0], plan.multiplies(*operands)):
+            return
+        book = self.book
+        for t in results:
+            if t.storage.pending is not None:
+                settle(t.storage)
+                book.before_write(t.storage)
+        if plan.engine is engine.tensor:  # the bits of a product that NumPy computes depend on how operands lie
+            for t in operands:
+                if isinstance(t, NkiTensor):
+                    settle(t.storage)
+        book.trusts = True
+        try:
+            plan.compute(*operands)
+        finally:
+            book.trusts = False
+
+    def settle(self) -> None:
+        """Carry out what the caller may see of what was put off."""
+        for storage in list(self.book.waiting):
+            if not storage.row:
+                settle(storage)
+
+    def _moved(self, dst: NkiTensor, found: tuple[NkiTensor, Layout | None] | None) -> bool:
+        """Leave dst a reference to a view of a source; False if that cannot be, or saves nothing."""
+        src, view = found or (dst, None)
+        if view is None:
+            return False
+        into, source = dst.storage, src.storage
+        if type(into) is not Storage or type(source) is not Storage or into is source:
+            return False
+        if into.allocation.id in self.aliases or source.allocation.id in self.aliases:
+            return False
+        saves = dst.dtype == src.dtype and dst.buffer is SBUF and not source.row
+        if overlaps(dst.shape, dst.strides) or not (saves or _waits(source)):
+            return False
+        self.book.make_room(into, dst.layout)
+        parts: list[tuple[Layout, Reference]] | None = [(dst.layout, Reference(source, view))]
+        if _waits(source):
+            parts = source.pending.parts(view, dst.layout)
+        elif not saves:
+            return False
+        if parts is None or not (dst.dtype == src.dtype or all([_may_round(dst, src, value) for _, value in parts])):
+            return False
+        for to, (origin, layout) in parts:
+            self.book.write(into, to, Reference(origin, layout._replace(dtype=dst.dtype)))
+        into.wrote(dst.layout)
+        return True
+
+    def _multiplied(self, dst: NkiTensor, found: tuple[NkiTensor, NkiTensor, Any] | None) -> bool:
+        """Leave dst a product, or one more step of the product that it is; False if that cannot be."""
+        into = dst.storage
+        if found is None or type(into) is not Storage or dst.dtype != "float32":
+            return False
+        stationary, moving, onto = found
+        if onto is not False and onto is not True:
+            return False
+        left, right = self._operand(stationary), self._operand(moving)
+        if left is None or right is None or left == right or overlaps(dst.shape, dst.strides):
+            return False
+        if onto is False:
+            self.book.make_room(into, dst.layout)
+            product = Product(left, right)
+            self.book.lend(left.source, right.source)
+            self.book.write(into, dst.layout, Reference(product, product.layout(dst.shape)))
+        else:
+            held = into.pending.entries.get(dst.layout) if into.pending is not None else None
+            if held is None or type(held.source) is not Product or not held.source.adds(left, right):
+                return False
+        into.wrote(dst.layout, by_matmul=True)
+        return True
+
+    def _operand(self, t: NkiTensor) -> Reference | None:
+        """Elements of HBM that are a matmul's operand, as [K, columns].
+
+        None if the kernel has computed them, because such tiles seldom have neighbours, or if they are none for BLAS.
+        """
+        view, pending = t.layout, t.storage.pending
+        if pending is None or not pending.entries:
+            return None
+        known: Reference | None = pending.operands.get(view)
+        if known is not None:
+            return known
+        rows, columns = view.shape[0], t.free_size
+        if t.dtype not in NUMBERS or not t.is_contiguous() or rows < 2 or columns < 2 or view.strides[0] < columns:
+            return None
+        found = pending.find(view)
+        flat = None if found is None or type(found.source) is Product else found.layout.reshape((rows, columns))
+        if flat is None:
+            return None
+        operand = pending.operands[view] = Reference(found.source, flat)
+        return operand
+
+
+def _waits(storage: Storage) -> bool:
+    return storage.pending is not None and bool(storage.pending.entries)
+
+
+def _may_round(dst: NkiTensor, src: NkiTensor, value: Reference) -> bool:
+    """Whether a cast is the one rounding of a sum, which float32 holds as it is until then."""
+    return type(value.source) is Product and src.dtype == "float32" and dst.dtype in NUMBERS

@@ -1,0 +1,235 @@
+"""What a tensor holds that was put off: which of its elements are those of another, or of a product.
+
+A storage has a `Pending` while some of its bytes are not there yet, or while elements of others are to be found in its
+bytes: then it is lent. Whoever asks a storage for its bytes opens it, and has them. Before a storage that is lent is
+written to, all that waits is carried out; so what waits refers to bytes that stay as they are, and never to something
+that waits itself, but to a product.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from triptych.simulator.dtypes import F32
+from triptych.simulator.machine.products import Product, compute
+from triptych.simulator.memory.layout import Layout
+from triptych.simulator.memory.references import Reference, apart, joined, passed_through
+from triptych.simulator.memory.storage import Storage
+
+Array = NDArray[Any]
+NUMBERS = ("float32", "bfloat16", "float16")  # dtypes whose elements float32 holds as they are
+_MOST = 256  # parts of one tensor that wait
+
+
+class Book:
+    """All that a machine has put off.
+
+    trusts: whether an instruction runs that writes only to what it says it writes, so that it may look at what is lent
+    """
+
+    def __init__(self) -> None:
+        self.waiting: weakref.WeakSet[Storage] = weakref.WeakSet()
+        self.lent: weakref.WeakSet[Storage] = weakref.WeakSet()
+        self.trusts = False
+
+    def carry_out(self) -> None:
+        """Write all that waits to where it belongs."""
+        for storage in list(self.waiting):
+            settle(storage)
+        for storage in list(self.lent):
+            if storage.pending is not None:
+                storage.pending.is_lent = False
+                storage.pending.operands.clear()
+                _drop(storage)
+        self.lent.clear()
+
+    def of(self, storage: Storage) -> Pending:
+        if storage.pending is None:
+            storage.pending = Pending(self)
+        return storage.pending  # type: ignore[no-any-return]
+
+    def lend(self, *storages: Storage) -> None:
+        """Note that elements of others are to be found in the bytes of storages."""
+        for storage in storages:
+            pending = self.of(storage)
+            if not pending.is_lent:
+                pending.is_lent = True
+                self.lent.add(storage)
+
+    def before_write(self, storage: Storage) -> None:
+        """Make ready for a write: what refers to the bytes that stand there is carried out."""
+        if storage.pending is not None and storage.pending.is_lent:
+            self.carry_out()
+
+    def make_room(self, storage: Storage, at: Layout) -> None:
+        """Make ready to put off a write: nothing else that waits lies in a part of the view.
+
+        It may carry out anything. What is to be written is looked up afterwards.
+        """
+        self.before_write(storage)
+        entries = storage.pending.entries if storage.pending is not None else None
+        if not entries:
+            return
+        storage.pending.forget()
+        if at in entries:
+            del entries[at]
+        elif storage.covers(at):
+            entries.clear()
+        else:
+            widths = {storage.dense[0], storage.dense[-2] if len(storage.dense) > 1 else 1}
+            clear = all([any([apart(at, other, width) for width in widths]) for other in entries])
+            if not clear or len(entries) >= _MOST:
+                settle(storage)
+                self.before_write(storage)
+
+    def write(self, storage: Storage, at: Layout, value: Reference) -> None:
+        """Put off: the elements of a view, for which there is room, are those of a reference."""
+        pending = self.of(storage)
+        entries = pending.entries
+        if type(value.source) is Product:
+            value.source.is_shared = value.source.is_shared or not value.source.is_new
+            value.source.is_new = False
+        else:
+            self.lend(value.source)
+            last = next(reversed(entries), None)
+            if last is not None and entries[last].source is value.source:
+                whole, values = joined(last, at), joined(entries[last].layout, value.layout)
+                if whole and values and whole[0] == values[0]:
+                    del entries[last]
+                    at, value = whole[1], Reference(value.source, values[1])
+        pending.forget()
+        entries[at] = value
+        self.waiting.add(storage)
+
+
+class Pending:
+    """Of one storage: what waits, by the views that it belongs in, no two of which share a byte.
+
+    seen, operands: what was found for a view of it, and for one that is a matmul's operand, until something changes
+    """
+
+    __slots__ = ("book", "entries", "is_lent", "operands", "seen")
+
+    def __init__(self, book: Book) -> None:
+        self.book = book
+        self.entries: dict[Layout, Reference] = {}
+        self.is_lent = False
+        self.seen: dict[Layout, Reference | None] = {}
+        self.operands: dict[Layout, Reference] = {}
+
+    def forget(self) -> None:
+        self.seen.clear()
+        self.operands.clear()
+
+    def open(self, storage: Storage) -> None:
+        """Somebody is about to look at the bytes, or to write them."""
+        if self.entries:
+            settle(storage)
+        if self.is_lent and not self.book.trusts:
+            self.book.carry_out()
+
+    def read(self, view: Layout) -> Array | None:
+        """The elements of a view where they are now, for an instruction, if they lie there as they would in the tensor.
+
+        The order in which NumPy adds them up depends on how they lie, and in single columns and rows most of all.
+        """
+        if view.shape[0] == 1 or view.shape[-1] == 1 or view.strides[-1] != 1:
+            return None
+        found = self.find(view) if self.entries and self.book.trusts else None
+        if found is None or type(found.source) is Product or found.layout.strides[0] < view.strides[0]:
+            return None
+        source, at = found
+        if at.strides[1:] != view.strides[1:] or at.dtype not in NUMBERS:
+            return None
+        there: Array = source.array_of(source.raw, at)
+        there.flags.writeable = False
+        return there
+
+    def find(self, view: Layout) -> Reference | None:
+        """Where all of a view is to be found, if that is in one place."""
+        exact = self.entries.get(view)
+        if exact is not None:
+            return exact
+        if view not in self.seen:
+            self.seen[view] = self._inside(view)
+        return self.seen[view]
+
+    def _inside(self, view: Layout) -> Reference | None:
+        for at, (source, value) in self.entries.items():
+            found = passed_through(view, at, value)
+            if found is not None:
+                return Reference(source, found)
+        return None
+
+    def parts(self, view: Layout, to: Layout) -> list[tuple[Layout, Reference]] | None:
+        """The places where a view is to be found, each with the part of `to`, of its shape, that it goes to."""
+        whole = self.find(view)
+        if whole is not None:
+            return [(to, whole)]
+        found, missing = [], view.size
+        for at, value in self.entries.items():
+            part = passed_through(at, view, to)
+            if part is not None:
+                found.append((part, value))
+                missing -= at.size
+        return None if missing else found
+
+
+def settle(storage: Storage) -> None:
+    """Write what waits of one storage."""
+    pending = storage.pending
+    if pending is None or not pending.entries:
+        return
+    entries, pending.entries = pending.entries, {}
+    pending.forget()
+    pending.book.waiting.discard(storage)
+    _drop(storage)
+    tiles = []
+    for at, (source, layout) in entries.items():
+        if type(source) is Product:
+            block = source.block(at, layout)
+            if block is not None:
+                tiles.append(block)
+                continue
+            values = _dense(source.computed(), layout)
+        else:
+            values = source.array_of(source.raw, layout)
+        _copy(values, storage.array_of(storage.raw, at))
+    if tiles:
+        compute(storage, tiles)
+        for product, to in tiles:
+            if product.is_shared and storage.row and to.dtype.np == F32:
+                product.values = storage.array_of(storage.raw, to)
+                pending.book.lend(storage)
+
+
+def _drop(storage: Storage) -> None:
+    pending = storage.pending
+    if pending is not None and not pending.entries and not pending.is_lent:
+        storage.pending = None
+
+
+def _dense(values: Array, at: Layout) -> Array:
+    """Elements of a product, of which `at` says where they would lie if it lay dense."""
+    dense = np.ascontiguousarray(values)
+    return np.ndarray(at.shape, F32, dense, 4 * at.offset, tuple([4 * s for s in at.strides]))
+
+
+def _copy(values: Array, out: Array) -> None:
+    """out[...] = values: bit for bit, or rounded from float32."""
+    if values.dtype != out.dtype:
+        np.copyto(out, values, casting="unsafe")
+        return
+    if out.dtype != F32:
+        bits = np.dtype(f"u{out.itemsize}")
+        values, out = values.view(bits), out.view(bits)
+    if out.ndim == 2 and values.strides[0] == out.itemsize < values.strides[1]:
+        padded = np.empty((out.shape[1], out.shape[0] + 4), out.dtype)[:, : out.shape[0]]  # as transpose_bits
+        np.copyto(padded, values.T)
+        np.copyto(out, padded.T)
+    else:
+        np.copyto(out, values)

@@ -1,0 +1,106 @@
+"""Values that were passed on and not yet moved: a view of a tensor that stands for the elements of another.
+
+A copy makes `dst` hold what `src` holds. As long as neither changes, `dst` may be read where `src` lies. That is
+arithmetic on layouts: an element of a view of dst has an index in what was written, and lies in src at the same index.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+from triptych.simulator.memory.layout import Layout, Shape, laid_out, overlaps, reach
+
+
+class Reference(NamedTuple):
+    """The elements of a layout in a source: a storage, or a product whose elements lie row by row."""
+
+    source: Any
+    layout: Layout
+
+
+def passed_through(view: Layout, written: Layout, value: Layout) -> Layout | None:
+    """Where the elements of a view lie, if `written` holds, element by element, what lies at `value`.
+
+    None if some of the view lies outside `written`, or this cannot be said in strides.
+    """
+    if view.dtype != written.dtype:
+        return None
+    found = _within(written.shape, written.strides, view.offset - written.offset, view.shape, view.strides)
+    if found is None:
+        return None
+    start, steps = found
+    strides = value.strides
+    offset = value.offset + sum([i * s for i, s in zip(start, strides, strict=True) if i])
+    return laid_out(offset, view.shape, [n * strides[dim] for dim, n in steps], value.dtype)
+
+
+@functools.lru_cache(1 << 14)
+def _within(
+    shape: Shape, strides: Shape, offset: int, inner: Shape, inner_strides: Shape
+) -> tuple[Shape, tuple[tuple[int, int], ...]] | None:
+    """A view in the dimensions of another: the index of its first element; of its own, which and in steps of how many.
+
+    offset: of the inner view's first element from the outer's, in elements
+    """
+    if min(strides) < 0 or overlaps(shape, strides):
+        return None
+    start = [0] * len(shape)
+    dims = sorted([d for d, n in enumerate(shape) if n > 1], key=lambda d: -strides[d])
+    for d in dims:
+        if offset > 0:
+            start[d] = min(offset // strides[d], shape[d] - 1)
+            offset -= start[d] * strides[d]
+    if offset:
+        return None
+    last, steps = list(start), []
+    for n, stride in zip(inner, inner_strides, strict=True):
+        if n == 1:
+            steps.append((0, 0))
+            continue
+        along = next((d for d in dims if strides[d] <= stride), None)
+        if along is None or stride % strides[along]:
+            return None
+        steps.append((along, stride // strides[along]))
+        last[along] += steps[-1][1] * (n - 1)
+    return None if any([i >= n for i, n in zip(last, shape, strict=True)]) else (tuple(start), tuple(steps))
+
+
+def joined(first: Layout, second: Layout) -> tuple[int, Layout] | None:
+    """Two layouts as one, if the second goes on where the first ends: the dimension that grows, and the whole."""
+    if first.strides != second.strides or first.dtype != second.dtype:
+        return None
+    for d, n in enumerate(first.shape):
+        if second.offset - first.offset == n * first.strides[d]:
+            rest = first.shape[:d] == second.shape[:d] and first.shape[d + 1 :] == second.shape[d + 1 :]
+            if rest:
+                shape = (*first.shape[:d], n + second.shape[d], *first.shape[d + 1 :])
+                return d, laid_out(first.offset, shape, first.strides, first.dtype)
+    return None
+
+
+@functools.lru_cache(1 << 14)
+def apart(a: Layout, b: Layout, width: int) -> bool:
+    """Whether two views surely share no byte of a memory that is looked at in rows of `width` elements of a."""
+    if a.dtype.itemsize != b.dtype.itemsize:
+        return False
+    rows, columns = _box(a, width)
+    other_rows, other_columns = _box(b, width)
+    return not (_meet(rows, other_rows) and _meet(columns, other_columns))
+
+
+def _box(at: Layout, width: int) -> tuple[range, range]:
+    """The rows and columns that a view reaches into; all columns if it goes over the end of a row."""
+    across = [(n, s) for n, s in zip(at.shape, at.strides, strict=True) if n > 1 and s % width]
+    down = [(n, s // width) for n, s in zip(at.shape, at.strides, strict=True) if n > 1 and not s % width]
+    row, column = divmod(at.offset, width)
+    low, high = reach([n for n, _ in across], [s for _, s in across])
+    above, below = reach([n for n, _ in down], [s for _, s in down])
+    if column + low < 0 or column + high >= width:
+        first, end = (column + low) // width, (column + high) // width
+        return range(row + above + first, row + below + end + 1), range(width)
+    return range(row + above, row + below + 1), range(column + low, column + high + 1)
+
+
+def _meet(a: range, b: range) -> bool:
+    return a.start < b.stop and b.start < a.stop

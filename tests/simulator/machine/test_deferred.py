@@ -1,0 +1,298 @@
+"""What is put off leaves the bits, the trace and the errors of what is carried out at once."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from kernel_parts import in_hbm, in_sbuf
+from shape_only_parts import story
+
+from triptych import simulator
+from triptych.simulator import NkiError, Options
+from triptych.simulator.dtypes import TABLE
+from triptych.simulator.launch.import_hook import simulated_nki
+from triptych.simulator.machine import blas, products
+
+with simulated_nki():
+    import nki
+    import nki.isa as nisa
+    import nki.language as nl
+
+SEEDS = range(30)
+
+
+def outcome(kernel, arrays, defer, target="trn2", **kwargs):
+    """All that a run leaves: outputs and arguments bit for bit, the trace, or the error."""
+    own = [a.copy() if isinstance(a, np.ndarray) else a for a in arrays]
+    try:
+        run = simulator.run(kernel, *own, target=target, options=Options(defer=defer), **kwargs)
+    except NkiError as error:
+        return str(error)
+    outputs = run.outputs if isinstance(run.outputs, tuple) else (run.outputs,)
+    held = [a.tobytes() for a in (*outputs, *own) if isinstance(a, np.ndarray)]
+    numbers = {id(e): n for n, e in enumerate(run.trace.events)}
+    told = [[numbers.get(id(e), e) for e in _flat(event)] for event in story(run.trace)]
+    return held, told, run.trace.notes
+
+
+def _flat(event):
+    """What is said of an event, item by item."""
+    for item in event:
+        if isinstance(item, dict):
+            yield from item
+            yield from _flat(item.values())
+        elif type(item) is tuple:
+            yield from _flat(item)
+        else:
+            yield item
+
+
+def same(kernel, *arrays, **kwargs):
+    """A kernel's outcome, which is one either way."""
+    at_once, put_off = (outcome(kernel, arrays, defer, **kwargs) for defer in (False, True))
+    assert put_off == at_once
+    return at_once
+
+
+def numbers(seed, shape, dtype="float32"):
+    return np.random.default_rng(seed).standard_normal(shape).astype(TABLE[dtype].np)
+
+
+# Programs drawn at random
+
+
+class Program:
+    """A kernel that draws what it does next: it moves, multiplies, computes and overwrites parts of a few tensors."""
+
+    def __init__(self, seed, dtype, steps=80):
+        self.seed, self.dtype, self.steps = seed, dtype, steps
+
+    def __call__(self, x, y):
+        self.rng = np.random.default_rng(self.seed)
+        self.hbm = [x, y, nl.ndarray((256, 256), self.dtype, nl.shared_hbm)]
+        self.sbuf = [nl.ndarray((128, 3, 128), self.dtype) for _ in range(3)] + [nl.ndarray((128, 384), nl.float32)]
+        self.psum = [nl.ndarray((128, 4, 128), nl.float32, nl.psum) for _ in range(2)]
+        self.turned = nl.ndarray((128, 4, 128), self.dtype, nl.psum)
+        for t in (*self.sbuf, *self.psum, self.turned):
+            nisa.memset(t, 0.5)
+        for row in (0, 128):
+            for t in (x, self.hbm[2]):
+                nisa.dma_copy(dst=t[row : row + 128], src=y[row : row + 128])
+        actions = [self.load, self.load, self.store, self.copy, self.copy, self.multiply, self.multiply, self.compute]
+        actions += [self.transpose, self.transpose, self.fill, self.fresh, self.back, self.wrong]
+        for _ in range(self.steps):
+            actions[self.rng.integers(len(actions))]()
+        tiles = [t.reshape((128, 384)) for t in self.sbuf]
+        for t in self.psum:
+            tiles.append(nl.ndarray((128, 512), nl.float32))
+            nisa.tensor_copy(tiles[-1], t.reshape((128, 512)))
+        return (self.hbm[2], *[in_hbm(t) for t in tiles])
+
+    def one_of(self, choices):
+        return choices[self.rng.integers(len(choices))]
+
+    def part(self, t, rows, columns, steps=True):
+        """A view of so many rows and columns of a tensor."""
+        flat = t if len(t.shape) == 2 else t.reshape((t.shape[0], -1))
+        step = 2 if steps and self.rng.integers(4) == 0 and 2 * columns <= flat.shape[1] else 1
+        row = 0 if t.on_chip else int(self.one_of((0, 5, 128)))
+        column = int(self.rng.integers((flat.shape[1] - (columns - 1) * step - 1) // 32 + 1)) * 32
+        return flat[row : row + rows, column : column + (columns - 1) * step + 1 : step]
+
+    def size(self):
+        return int(self.one_of((32, 64, 128))), int(self.one_of((2, 32, 64, 96)))
+
+    def pair(self):
+        """A view of a tile in SBUF and one of another tile."""
+        size, to = self.size(), self.one_of(self.sbuf)
+        return self.part(to, *size), self.part(self.one_of([t for t in self.psum + self.sbuf if t is not to]), *size)
+
+    def load(self):
+        size = self.size()
+        nisa.dma_copy(dst=self.part(self.one_of(self.sbuf[:3]), *size), src=self.part(self.one_of(self.hbm), *size))
+
+    def store(self):
+        size = self.size()
+        to = self.hbm[self.one_of((0, 2, 2, 2))]
+        nisa.dma_copy(dst=self.part(to, *size), src=self.part(self.one_of(self.sbuf), *size))
+
+    def copy(self):
+        dst, src = self.pair()
+        if self.rng.integers(2):
+            nisa.tensor_copy(dst, src)
+        else:
+            nisa.activation(dst, nl.copy, src)
+
+    def multiply(self):
+        """A sum of one to three products into a bank."""
+        k, m, n = (int(self.one_of(sizes)) for sizes in ((32, 64, 128), (2, 32, 128), (1, 32, 64, 128)))
+        bank = self.one_of(self.psum)[0:m, int(self.rng.integers(4)), 0:n]
+        for i in range(int(self.one_of((1, 2, 3)))):
+            tiles = [self.operand(k, columns) for columns in (m, n)]
+            nisa.nc_matmul(bank, *tiles, accumulate=None if i and self.rng.integers(2) else i > 0)
+            if self.rng.integers(4) == 0:
+                self.compute()
+
+    def operand(self, rows, columns):
+        """A part of a tile, or one that comes from HBM."""
+        if self.rng.integers(3) == 0:
+            return self.part(self.one_of(self.sbuf[:3]), rows, columns, steps=False)
+        tile = nl.ndarray((rows, columns), self.dtype)
+        nisa.dma_copy(dst=tile, src=self.part(self.one_of(self.hbm), rows, columns))
+        return tile
+
+    def compute(self):
+        dst, src = self.pair()
+        nisa.tensor_scalar(dst, dst if self.rng.integers(3) == 0 else src, nl.multiply, 0.5, op1=nl.add, operand1=0.25)
+
+    def transpose(self):
+        rows, columns = int(self.one_of((32, 64, 128))), int(self.one_of((32, 64, 128)))
+        to = self.turned[0:columns, int(self.rng.integers(4)), 0:rows]
+        nisa.nc_transpose(to, self.part(self.one_of(self.sbuf[:3]), rows, columns, steps=False))
+        if self.rng.integers(2):
+            nisa.tensor_copy(self.part(self.one_of(self.sbuf[:3]), columns, rows), to)
+
+    def fill(self):
+        nisa.memset(self.part(self.one_of(self.sbuf + self.psum), *self.size()), 1.0)
+
+    def fresh(self):
+        """A new tensor in the place of one, with what that held."""
+        at = int(self.rng.integers(3))
+        new = nl.ndarray((128, 3, 128), self.dtype)
+        nisa.tensor_copy(new, self.sbuf[at])
+        self.sbuf[at] = new
+
+    def back(self):
+        """Onto the sum that a matmul began, after somebody has looked at it."""
+        bank = self.psum[0][0:64, 0, 0:64]
+        nisa.nc_matmul(bank, self.operand(128, 64), self.operand(128, 64), accumulate=False)
+        nisa.tensor_copy(self.sbuf[3][0:64, 0:64], bank)
+        nisa.nc_matmul(bank, self.operand(128, 64), self.operand(128, 64), accumulate=True)
+
+    def wrong(self):
+        """Now and then, what is refused."""
+        if self.rng.integers(12) == 0:
+            nisa.memset(self.psum[1][0:32, 0, 0:32], 3.0)
+            nisa.nc_matmul(self.psum[1][0:32, 0, 0:32], *[self.sbuf[0][:, 0, 0:32]] * 2, accumulate=True)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_random_programs(dtype):
+    refused = 0
+    for seed in SEEDS:
+        arrays = numbers(seed, (256, 256), dtype), numbers(seed + 1000, (256, 256), dtype)
+        found = same(Program(seed, dtype), *arrays)
+        refused += isinstance(found, str)
+    assert 0 < refused < len(SEEDS) / 2
+
+
+# What asks for what was put off
+
+
+@nki.jit
+def multiplied(a, b):
+    """a.T @ b in tiles of 64 x 64, whose copies wait until the end."""
+    out = nl.ndarray((a.shape[1], b.shape[1]), a.dtype, nl.shared_hbm)
+    for i in range(0, a.shape[1], 64):
+        for j in range(0, b.shape[1], 64):
+            bank = nl.ndarray((64, 64), nl.float32, nl.psum)
+            for k in range(0, a.shape[0], 128):
+                tiles = in_sbuf(a[k : k + 128, i : i + 64]), in_sbuf(b[k : k + 128, j : j + 64])
+                nisa.nc_matmul(bank, *tiles, accumulate=k > 0)
+            tile = nl.ndarray((64, 64), a.dtype)
+            nisa.tensor_copy(tile, bank)
+            nisa.dma_copy(dst=out[i : i + 64, j : j + 64], src=tile)
+    return out
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_neighbouring_tiles_are_one_product(dtype, monkeypatch):
+    shapes = []
+    compute = products._compute
+    monkeypatch.setattr(products, "_compute", lambda p, shape, out: (shapes.append(shape), compute(p, shape, out)))
+    same(multiplied, numbers(0, (256, 192), dtype), numbers(1, (256, 320), dtype))
+    assert shapes == [(192, 320)]
+
+
+def test_where_blas_gives_other_bits_each_tile_is_its_own(monkeypatch):
+    monkeypatch.setattr(products, "same_bits", lambda *form: False)
+    monkeypatch.setattr(products, "multiply", None)
+    same(multiplied, numbers(0, (256, 192)), numbers(1, (256, 320)))
+
+
+def test_without_a_blas_that_adds_each_tile_is_its_own(monkeypatch):
+    blas.same_bits.cache_clear()
+    monkeypatch.setattr(blas, "_sgemm", lambda: None)
+    try:
+        same(multiplied, numbers(0, (256, 192)), numbers(1, (256, 320)))
+    finally:
+        blas.same_bits.cache_clear()
+
+
+def test_infinities_and_nan_come_out_where_they_do_at_once():
+    a, b = numbers(0, (256, 128)), numbers(1, (256, 128))
+    a[3, 5], a[130, 7], b[200, 9], b[3, 11] = np.inf, np.nan, -np.inf, 0
+    results = [simulator.run(multiplied, a, b, options=Options(defer=d)).outputs for d in (False, True)]
+    np.testing.assert_array_equal(*results)
+
+
+@pytest.mark.filterwarnings("ignore::triptych.simulator.SimulatorWarning")
+def test_what_is_printed_and_asserted_is_there(capsys):
+    def kernel(x):
+        tile = in_sbuf(x)
+        nl.device_print("tile", tile[0:1, 0:4])
+        print(tile[0:1, 0:4])
+        assert nl.equal(tile, tile)
+        return in_hbm(tile)
+
+    x = numbers(0, (32, 64))
+    same(kernel, x)
+    said = capsys.readouterr().out
+    assert said[: len(said) // 2] == said[len(said) // 2 :] and f"{x[0, 0]:.3f}"[:4] in said
+
+
+def test_an_index_that_was_put_off_is_read():
+    def kernel(x, index):
+        where = in_sbuf(index)
+        register = nisa.register_alloc()
+        nisa.register_load(register, where)
+        chosen = in_sbuf(x.select(0, register))
+        nisa.dma_copy(dst=where, src=index)
+        return in_hbm(chosen)
+
+    same(kernel, numbers(0, (4, 32, 16)), np.array([[2]], np.int32))
+
+
+def test_an_argument_is_read_before_it_is_overwritten():
+    """Two arguments that share bytes: what is written to one is written to the other."""
+
+    def kernel(x, y):
+        a, b = in_sbuf(x), in_sbuf(y)
+        nisa.tensor_scalar(b, b, nl.add, 1.0)
+        nisa.dma_copy(dst=y, src=b)
+        return in_hbm(a), in_hbm(in_sbuf(x))
+
+    results = []
+    for defer in (False, True):
+        x = numbers(0, (192, 64))
+        results.append([*simulator.run(kernel, x[:128], x[64:], options=Options(defer=defer)).outputs, x])
+    for at_once, put_off in zip(*results, strict=True):
+        np.testing.assert_array_equal(at_once, put_off)
+
+
+def test_what_a_kernel_wrote_to_an_argument_is_there_though_it_is_not_returned():
+    def kernel(x, y):
+        nisa.dma_copy(dst=y, src=in_sbuf(x))
+
+    same(kernel, numbers(0, (128, 64)), np.zeros((128, 64), np.float32))
+
+
+def test_a_kernel_that_fails_leaves_what_it_wrote_before():
+    def kernel(x, y):
+        nisa.dma_copy(dst=y, src=in_sbuf(x))
+        nisa.tensor_copy(in_sbuf(x), y)
+
+    x, y = numbers(0, (128, 64)), np.zeros((128, 64), np.float32)
+    with pytest.raises(NkiError, match=r"test_deferred.py:\d+"):
+        simulator.run(kernel, x, y)
+    np.testing.assert_array_equal(x, y)

@@ -1,0 +1,89 @@
+"""Arithmetic on views that stand for others, against lists of the elements that they name."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+
+from triptych.simulator.dtypes import dtype_of, float32
+from triptych.simulator.memory.layout import Layout
+from triptych.simulator.memory.references import apart, joined, passed_through
+
+
+def elements(at):
+    """The places of a view's elements, in its shape."""
+    found = np.full(at.shape, at.offset)
+    for dim, (n, stride) in enumerate(zip(at.shape, at.strides, strict=True)):
+        found += (np.arange(n) * stride).reshape([-1 if d == dim else 1 for d in range(len(at.shape))])
+    return found
+
+
+def views(rng, count):
+    """Views of a memory of 8 rows of 24 elements, as kernels make them: blocks, with steps, axes swapped and split."""
+    for _ in range(count):
+        rows, columns, step = int(rng.integers(1, 5)), int(rng.integers(1, 6)) * 2, int(rng.integers(1, 3))
+        offset = int(rng.integers(0, 4)) * 24 + int(rng.integers(0, 24 - (columns - 1) * step))
+        at = Layout(offset, (rows, columns), (24, step), float32)
+        kind = rng.integers(0, 4)
+        if kind == 1:
+            at = at.permute((1, 0))
+        elif kind == 2:
+            at = at.split_dim(1, (columns // 2, 2))
+        elif kind == 3:
+            at = at.split_dim(1, (2, columns // 2)).permute((1, 0, 2))
+        yield at
+
+
+def part_of(rng, at):
+    """A part of a view, by a slice of each dimension."""
+    offset, shape, strides = at.offset, [], []
+    for n, stride in zip(at.shape, at.strides, strict=True):
+        first, step = int(rng.integers(0, n)), int(rng.integers(1, 3))
+        offset += first * stride
+        shape.append((n - first - 1) // step + 1)
+        strides.append(stride * step)
+    return at.changed(offset, shape, strides)
+
+
+def test_a_view_is_found_where_its_elements_are():
+    rng = np.random.default_rng(0)
+    found = 0
+    pairs = list(itertools.product(views(rng, 40), views(rng, 40)))
+    pairs += [(whole, part_of(rng, whole)) for whole in views(rng, 300)]
+    for written, view in pairs:
+        value = Layout(
+            7, written.shape, tuple(int(s) for s in rng.permutation([1, 50, 300])[: len(written.shape)]), float32
+        )
+        through = passed_through(view, written, value)
+        place = dict(zip(elements(written).ravel().tolist(), elements(value).ravel().tolist(), strict=True))
+        inside = [place.get(e) for e in elements(view).ravel().tolist()]
+        if through is not None:
+            assert elements(through).ravel().tolist() == inside
+            found += view != written
+        assert view != written or through is not None
+    assert found > 200
+
+
+def test_a_view_as_another_dtype_is_not_found():
+    at = Layout(0, (4, 8), (24, 1), float32)
+    assert passed_through(at._replace(dtype=dtype_of("bfloat16")), at, at) is None
+
+
+def test_views_that_are_said_to_be_apart_share_no_element():
+    all_views = list(views(np.random.default_rng(1), 80))
+    said = 0
+    for a, b in itertools.product(all_views, all_views):
+        for width in (24, 6):
+            if apart(a, b, width):
+                said += 1
+                assert not set(elements(a).ravel()) & set(elements(b).ravel())
+    assert said > 1000
+
+
+def test_views_that_go_on_from_each_other_are_one():
+    first, second = (Layout(c, (4, 3), (24, 1), float32) for c in (2, 5))
+    assert joined(first, second) == (1, Layout(2, (4, 6), (24, 1), float32))
+    assert joined(first, Layout(2 + 4 * 24, (2, 3), (24, 1), float32)) == (0, Layout(2, (6, 3), (24, 1), float32))
+    assert joined(second, first) is None
+    assert joined(first, Layout(5, (3, 3), (24, 1), float32)) is None
