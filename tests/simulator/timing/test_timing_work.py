@@ -155,7 +155,7 @@ def test_loads_are_the_time_of_each_track_and_the_mean_of_the_rings():
     ]
     trace = Trace(TRN2, "", events)
     rate = 23 * 2 * 358 / 736  # a ring's bytes a nanosecond where two cores share 716 GB/s
-    row = 4.7 + 2048 / rate
+    row = 5.9 + 2048 / rate
     found = loads_of(trace, works(trace))
     assert set(found) == {(0, "scalar"), (1, "vector"), (0, "dma")}
     assert found[0, "scalar"] == pytest.approx(2 * (512 + 50) / 1.2)
