@@ -216,8 +216,8 @@ NC_V3 = Chip(
     dma_gb_per_s=Fact(
         390,
         "GB/s",
-        f"16 rings of 24.4 B/ns: least squares of the logarithms over the rings' busy times in five profiles, two of "
-        f"{_LADDER_V3}, and {_COURSE}; rows of 2 KiB and more within 4 %. {_DMA} says 23 an engine, and "
+        f"16 rings of 24.4 B/ns: least squares of the logarithms of a row's time by all rings' sums in five kernels, "
+        f"two of {_LADDER_V3}, and {_COURSE}; rows of 2 KiB and more within 4 %. {_DMA} says 23 an engine, and "
         "nki-dma-overview.rst 27.2 as a theoretical peak",
         "measured",
     ),
