@@ -28,7 +28,14 @@ _DMA_TRACES = "nki/get-started/about/nki-dma-overview.rst, the traces of its two
 _LADDER_V2 = "matrix_multiplication.rst of SDK 2.26.1 (Trn1, bfloat16)"
 _LADDER_V3 = "nki/guides/tutorials/kernel-optimization.rst and its profiles (Trn2, float32)"
 _THROTTLE = "tools/neuron-explorer/overview-summary-page.rst, dI/dt throttling"
-_MAMBA = "nki/guides/tutorials/fused_mamba.rst, profile on Trn1"
+_MAMBA = "nki/guides/tutorials/fused_mamba.rst, profile on Trn1, mamba_v1_profile.png with 8.6 pixels a us"
+_COURSE = (
+    "summaries of neuron-profile in part1 of rishic3/asst4-trainium2 at ef7e4ef8 and of chenhzhu's at e30a10f5 (Trn2)"
+)
+_NOT_KNOWN = (
+    "22 us with the teardown, amid what is on record for Trn2 and does not agree: 22 to 33 us until the first "
+    f"DMA is triggered ({_DMA_TRACES}; nki/library/specs/design-rmsnorm-quant.rst), 16 to 18 us of both ({_COURSE})"
+)
 
 
 @dataclass(frozen=True)
@@ -142,8 +149,6 @@ def _common() -> dict[str, Fact]:
             "measured",
         ),
         "dma_end_ns": Fact(300, "ns", f"{_DMA_TRACES}: last byte to the start of ScalarE", "measured"),
-        "launch_ns": Fact(17_000, "ns", f"{_MAMBA}; taken for every generation", "measured"),
-        "teardown_ns": Fact(5_000, "ns", f"{_MAMBA}; taken for every generation", "measured"),
         "collective_step_ns": Fact(
             1500, "ns", f"{_NODE}: 1-2 us a hop of a ring; the middle, for every algorithm", "assumed"
         ),
@@ -158,6 +163,8 @@ NC_V2 = Chip(
     targets=("trn1", "inf2", "gen2"),
     sbuf_partition_bytes=Fact(192 * 1024, "bytes", _V2),
     moving_fmax=Fact(512, "elements", f"{_ISA}, nc_matmul, Tile size"),
+    launch_ns=Fact(12_500, "ns", f"{_MAMBA}: Sync triggers the first load", "measured"),
+    teardown_ns=Fact(4_100, "ns", f"{_MAMBA}: from dma_end_ns after the last byte of the store to the end", "measured"),
     tensor_ghz=Fact(2.8, "GHz", _V2),
     vector_ghz=Fact(1.12, "GHz", _V2),
     scalar_ghz=Fact(1.4, "GHz", _V2),
@@ -178,7 +185,7 @@ NC_V2 = Chip(
         f"them at 259 with a later compiler; three of {_LADDER_V2}, which wait for DMA, came to 103 to 105 and are now "
         f"predicted too short; {_V2} says 27 GiB/s an engine",
     ),
-    dma_descriptor_ns=Fact(4.7, "ns", "that of NeuronCore-v3", "assumed"),
+    dma_descriptor_ns=Fact(5.9, "ns", "that of NeuronCore-v3", "assumed"),
     dma_issue_ns=Fact(600, "ns", "not used: it has no hardware DGE", "assumed"),
     hbm_gb_per_s=Fact(410, "GB/s", f"{_HARDWARE}/trainium.rst: 820 of a chip of two cores"),
     hbm_cores=Fact(1, "cores", f"{_HARDWARE}/trainium.rst"),
@@ -194,6 +201,8 @@ NC_V3 = Chip(
     sbuf_partition_bytes=Fact(224 * 1024, "bytes", f"{_V3}: 28 MiB over 128 partitions"),
     moving_fmax=Fact(512, "elements", f"{_ISA}, nc_matmul, Tile size"),
     tensor_ghz=Fact(2.4, "GHz", _V3),
+    launch_ns=Fact(17_000, "ns", _NOT_KNOWN, "assumed"),
+    teardown_ns=Fact(5_000, "ns", "see launch_ns", "assumed"),
     vector_ghz=Fact(0.96, "GHz", _V3),
     scalar_ghz=Fact(1.2, "GHz", _V3),
     gpsimd_ghz=Fact(1.2, "GHz", _V3),
@@ -205,12 +214,16 @@ NC_V3 = Chip(
     warm_up_use=Fact(0.5, "share", _THROTTLE),
     warm_up_slowdown=Fact(2, "times", _THROTTLE),
     dma_gb_per_s=Fact(
-        368,
+        390,
         "GB/s",
-        f"{_DMA}: 16 engines of 23 B/ns; the rings' busy times in {_LADDER_V3} fit 23.03. One transfer of 2.36 MB was "
-        "seen at 411, and nki-dma-overview.rst gives 27.2 an engine as a theoretical peak",
+        f"16 rings of 24.4 B/ns: least squares of the logarithms of a row's time by all rings' sums in five kernels, "
+        f"two of {_LADDER_V3}, and {_COURSE}; rows of 2 KiB and more within 4 %. {_DMA} says 23 an engine, and "
+        "nki-dma-overview.rst 27.2 as a theoretical peak",
+        "measured",
     ),
-    dma_descriptor_ns=Fact(4.7, "ns", f"{_LADDER_V3}: least squares over the rings' busy times", "measured"),
+    dma_descriptor_ns=Fact(
+        5.9, "ns", "see dma_gb_per_s; rows of 512 bytes from 12 % too long to 10 % too short", "measured"
+    ),
     dma_issue_ns=Fact(600, "ns", "nki/deep-dives/nki-dge.rst"),
     hbm_gb_per_s=Fact(716, "GB/s", f"{_LADDER_V3}: the profiler's denominator; four stacks, 2.9 TB/s a chip"),
     hbm_cores=Fact(2, "cores", f"{_HARDWARE}/trainium2.rst"),
@@ -226,6 +239,8 @@ NC_V4 = Chip(
     sbuf_partition_bytes=Fact(256 * 1024, "bytes", f"{_V4}: 32 MiB over 128 partitions"),
     moving_fmax=Fact(4096, "elements of a float32 dst", f"{_ISA}, nc_matmul, Tile size: the whole PSUM"),
     tensor_ghz=Fact(2.4, "GHz", _V4),
+    launch_ns=Fact(17_000, "ns", _NOT_KNOWN, "assumed"),
+    teardown_ns=Fact(5_000, "ns", "see launch_ns", "assumed"),
     vector_ghz=Fact(1.2, "GHz", _V4),
     scalar_ghz=Fact(1.2, "GHz", _V4),
     gpsimd_ghz=Fact(1.2, "GHz", _V4),
@@ -237,7 +252,7 @@ NC_V4 = Chip(
     warm_up_use=Fact(0.5, "share", _THROTTLE),
     warm_up_slowdown=Fact(2, "times", _THROTTLE),
     dma_gb_per_s=Fact(528, "GB/s", f"{_DMA}: 16 engines of 33 B/ns; dma-overview gives 38.4 as a theoretical peak"),
-    dma_descriptor_ns=Fact(4.7, "ns", "that of NeuronCore-v3", "assumed"),
+    dma_descriptor_ns=Fact(5.9, "ns", "that of NeuronCore-v3", "assumed"),
     dma_issue_ns=Fact(600, "ns", "nki/deep-dives/nki-dge.rst"),
     hbm_gb_per_s=Fact(1178, "GB/s", f"{_V4}: four stacks, 4.7 TB/s; {_HARDWARE}/trainium3.rst says 4.9"),
     hbm_cores=Fact(2, "cores", f"{_HARDWARE}/trainium3.rst"),

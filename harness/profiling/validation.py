@@ -148,7 +148,7 @@ def summary(outcomes: Sequence[Outcome]) -> Summary | None:
     )
 
 
-FEWEST = 5  # points of a regime, below which its interval is that of all
+FEWEST = 5  # points of a regime, below which its interval holds that of all too
 
 
 def intervals(outcomes: Sequence[Outcome]) -> dict[str, tuple[float, float]]:
@@ -162,22 +162,27 @@ def intervals(outcomes: Sequence[Outcome]) -> dict[str, tuple[float, float]]:
     found = {}
     for regime in REGIMES:
         own = [o for o in ran if o.regime == regime]
-        ratios = sorted(1 / (1 + o.error) for o in (own if len(own) >= FEWEST else ran))
-        if ratios:
-            out = max((len(ratios) + 1) // 10 - 1, 0)
-            found[regime] = ratios[out], ratios[-1 - out]
+        ends = [_ends(some) for some in ([own] if len(own) >= FEWEST else [own, ran]) if some]
+        if ends:
+            found[regime] = min(low for low, _ in ends), max(high for _, high in ends)
     return found
 
 
-def coverage(outcomes: Sequence[Outcome], family: Callable[[Outcome], Any] = id) -> float:
-    """The share of the totals that lie in the intervals of all those of another family; nan of none."""
+def _ends(outcomes: Sequence[Outcome]) -> tuple[float, float]:
+    ratios = sorted(1 / (1 + o.error) for o in outcomes)
+    out = max((len(ratios) + 1) // 10 - 1, 0)
+    return ratios[out], ratios[-1 - out]
+
+
+def coverage(outcomes: Sequence[Outcome], family: Callable[[Outcome], Any] = id) -> dict[str, list[bool]]:
+    """For each regime, of each of its totals whether it lies in the interval that those of other families give."""
     ran = _totals(outcomes)
-    inside = []
+    inside: dict[str, list[bool]] = {}
     for one in ran:
         others = intervals([o for o in ran if family(o) != family(one)])
         low, high = others.get(one.regime, (math.nan, math.nan))
-        inside.append(low <= 1 / (1 + one.error) <= high)
-    return statistics.mean(inside) if inside else math.nan
+        inside.setdefault(one.regime, []).append(low <= 1 / (1 + one.error) <= high)
+    return inside
 
 
 def _totals(outcomes: Sequence[Outcome]) -> list[Outcome]:

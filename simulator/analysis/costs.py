@@ -102,10 +102,10 @@ def fill(event: Event, chip: Chip) -> float:
 
 @known("historical")
 def two_inputs(event: Event, chip: Chip) -> float:
-    """2N cycles; N where one input is in PSUM and one in SBUF, or all are two-byte and in SBUF (v2: sums, products)."""
+    """2N cycles; N for inputs in PSUM and SBUF, on v3+ Vector also in SBUF, on v2 there for bfloat16 sums, products."""
     inputs = [r for r in event.reads if r.free_size > 1]
     buffers = {r.allocation.buffer for r in inputs}
-    fast = len(buffers) > 1 or len(inputs) < 2 or ("psum" not in buffers and _narrow(event, chip, inputs))
+    fast = len(buffers) > 1 or len(inputs) < 2 or ("psum" not in buffers and _together(event, chip, inputs))
     return _streamed(event, chip, _n(event) * (1 if fast else 2))
 
 
@@ -113,12 +113,16 @@ def two_inputs(event: Event, chip: Chip) -> float:
 _V2_FAST = ("add", "subtract", "multiply", ("subtract", "multiply"))
 
 
-def _narrow(event: Event, chip: Chip, inputs: list[Region]) -> bool:
-    """Whether two inputs stream together: two-byte tiles, on v2 in bfloat16, dense and for few operators."""
-    tiles = (*inputs, *event.writes)
+def _together(event: Event, chip: Chip, inputs: list[Region]) -> bool:
+    """Whether two inputs in SBUF stream together: on v2 in bfloat16, dense and for few operators; later on Vector.
+
+    Vector's data path takes 256 elements a cycle from v3 on, two of each of 128 lanes, and on v2 128
+    (nki/guides/architecture/trainium2_arch.rst, Compute Engine Specifications). A sum of 2000 float32 a lane would take
+    4.17 us on Trn2 otherwise; Vector was active for 3.64 us in all (see dma_gb_per_s of the chip for the profiles).
+    """
     if chip.generation >= 3:
-        return all(r.dtype in _TWO_BYTES for r in tiles)
-    dense = all(r.dtype == "bfloat16" and r.strides[-1] == 1 for r in tiles)
+        return event.engine == "vector"
+    dense = all(r.dtype == "bfloat16" and r.strides[-1] == 1 for r in (*inputs, *event.writes))
     return dense and event.attributes["op"] in _V2_FAST
 
 

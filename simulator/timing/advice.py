@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 from triptych.simulator.analysis.descriptors import descriptors
 from triptych.simulator.timing.flops import is_float32_matmul
-from triptych.simulator.timing.queues import issuer_of
+from triptych.simulator.timing.queues import most_issued
 from triptych.simulator.timing.timeline import Span, Timeline
 from triptych.simulator.timing.work import Work, works
-from triptych.simulator.trace import Event
 
 EFFICIENT_ROW = 2048  # bytes a descriptor, from which DMA is near its peak (nki/deep-dives/nki-dma-bandwidth-guide.rst)
 
@@ -17,7 +16,7 @@ EFFICIENT_ROW = 2048  # bytes a descriptor, from which DMA is near its peak (nki
 def advice(timeline: Timeline, path: Sequence[Span]) -> list[str]:
     """Sentences without their full stop, on a timeline and its critical path."""
     asked = works(timeline.trace)
-    found = (_rows(timeline), _issue(timeline, asked), _single(timeline), _throttled(timeline, path, asked))
+    found = (_rows(timeline), _issue(timeline), _single(timeline), _throttled(timeline, path, asked))
     return [text for text in found if text]
 
 
@@ -37,21 +36,14 @@ def _rows(timeline: Timeline) -> str | None:
     )
 
 
-def _issue(timeline: Timeline, asked: Sequence[Work]) -> str | None:
+def _issue(timeline: Timeline) -> str | None:
     """Transfers so small that issuing them takes longer than moving them, on the trigger that has most to issue."""
     chip = timeline.trace.chip
-    issued: dict[tuple[int, str], list[tuple[Event, Work]]] = {}
-    for event, work in zip(timeline.trace.events, asked, strict=True):
-        if work.queue and event.reads and event.writes:
-            issued.setdefault((event.core, issuer_of(work.queue)), []).append((event, work))
-    if not issued:
-        return None
-    most = max(issued.values(), key=lambda some: sum(work.issue for _, work in some))
-    total = sum(work.issue for _, work in most)
-    if total < max(0.5, timeline.busy.get("dma", 0.0)) * timeline.total_ns:
+    total, most = most_issued(timeline.trace)
+    if not most or total < max(0.5, timeline.busy.get("dma", 0.0)) * timeline.total_ns:
         return None
     issue = total / len(most)
-    size = sum(event.writes[0].nbytes for event, _ in most) / len(most) / 1024
+    size = sum(event.writes[0].nbytes for event in most) / len(most) / 1024
     return (
         f"{len(most)} transfers are issued {issue:.0f} ns apart and move {size:.0f} KiB each; transfers of "
         f"{issue * chip.dma_gb_per_s.value / 1024:.0f} KiB or more would keep the rings busy"

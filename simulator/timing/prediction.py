@@ -14,6 +14,7 @@ from triptych.simulator.timing.advice import advice
 from triptych.simulator.timing.critical_path import Stall, Step, critical_path, stalls, steps
 from triptych.simulator.timing.flops import flops_of, speed_of
 from triptych.simulator.timing.picture import svg, table
+from triptych.simulator.timing.queues import most_issued
 from triptych.simulator.timing.scheduler import schedule
 from triptych.simulator.timing.timeline import Span, Timeline
 from triptych.simulator.trace import Trace
@@ -122,12 +123,17 @@ class Prediction:
         """
         return self.timeline.busy
 
-    @property
+    @cached_property
     def regime(self) -> str:
-        """What decides most of the time: "short" where launch and teardown are a fifth, or "dma", "tensor", "engines".
+        """What decides most of the time.
 
-        Of the last three it is the busiest track, Vector, Scalar and GpSimd being the engines.
+        "issue" where to issue one trigger's DMA takes half of it, and twice as long as any track is busy; else "short"
+        where launch and teardown are a fifth, or "dma", "tensor", "engines": the busiest track, of which Vector, Scalar
+        and GpSimd are the engines.
         """
+        issue, _ = most_issued(self.timeline.trace)
+        if issue >= max([0.5, *(2 * share for share in self.busy.values())]) * self.timeline.total_ns:
+            return "issue"
         fixed = self.chip.launch_ns.value + self.chip.teardown_ns.value
         if fixed >= 0.2 * self.timeline.total_ns:
             return "short"

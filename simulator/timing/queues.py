@@ -18,7 +18,7 @@ What comes from SBUF, and so waits for an engine, has a queue of its own behind 
 from __future__ import annotations
 
 from triptych.simulator.chips import Chip
-from triptych.simulator.trace import Event
+from triptych.simulator.trace import Event, Trace
 
 FROM_SBUF = ", from SBUF"
 
@@ -42,6 +42,17 @@ def issue_ns(queue: str, chip: Chip) -> float:
     """How long the issue of one transfer keeps its trigger."""
     special = {"static": chip.dma_static_issue_ns, "gpsimd": chip.dma_software_issue_ns}
     return special.get(issuer_of(queue), chip.dma_issue_ns).value
+
+
+def most_issued(trace: Trace) -> tuple[float, list[Event]]:
+    """The transfers of the trigger that takes longest to issue its own, and how many ns; none where there are none."""
+    issued: dict[tuple[int, str], list[Event]] = {}
+    for event in trace.events:
+        if event.engine == "dma" and event.reads and event.writes:
+            issued.setdefault((event.core, issuer_of(queue_of(event, trace.chip))), []).append(event)
+    times = {key: len(events) * issue_ns(key[1], trace.chip) for key, events in issued.items()}
+    most = max(times, key=times.__getitem__, default=None)
+    return (0.0, []) if most is None else (times[most], issued[most])
 
 
 def _left_open(event: Event, chip: Chip) -> str:

@@ -150,22 +150,33 @@ def summary_rows(outcomes: Sequence[Outcome]) -> list[list[str]]:
     ]
 
 
-INTERVALS = ("validation", "count", "measured over predicted, 4 of 5")
+INTERVALS = (
+    "validation", "count", "measured over predicted, 4 of 5", "inside what all others give",
+    "inside what the other families give",
+)  # fmt: skip
 
 
 def interval_rows(outcomes: Sequence[Outcome]) -> list[list[str]]:
     """For each regime its interval of the totals for validation, and how many of them the intervals of others cover."""
     judged = [o for o in outcomes if o.point.use == "validation" and o.point.what == "total" and o.predicted_us]
+    family = {id(point): name for name, points in GROUPS.items() for point in points}
+    alone, apart = coverage(judged), coverage(judged, lambda o: family.get(id(o.point)))
     rows = [
-        [REGIMES[name], str(sum(o.regime == name for o in judged)), f"{low:.2f} to {high:.2f}"]
+        [REGIMES[name], str(len(alone.get(name, ()))), f"{low:.2f} to {high:.2f}", *_shares(alone, apart, name)]
         for name, (low, high) in intervals(judged).items()
     ]
     if rows:
-        family = {id(point): name for name, points in GROUPS.items() for point in points}
-        apart = coverage(judged, lambda o: family.get(id(o.point)))
-        rows.append(["inside the intervals of all other points", str(len(judged)), f"{coverage(judged):.0%}"])
-        rows.append(["inside the intervals of the other families", str(len(judged)), f"{apart:.0%}"])
+        rows.append(["all of them", str(len(judged)), "", *_shares(alone, apart, *alone)])
     return rows
+
+
+def _shares(alone: dict[str, list[bool]], apart: dict[str, list[bool]], *regimes: str) -> list[str]:
+    """How many of the totals of some regimes lie inside, by both ways to leave points out."""
+    found = []
+    for inside in (alone, apart):
+        some = [one for regime in regimes for one in inside.get(regime, ())]
+        found.append(f"{sum(some) / len(some):.0%}" if some else "")
+    return found
 
 
 def not_run(outcomes: Sequence[Outcome]) -> list[str]:
@@ -182,7 +193,7 @@ def text(outcomes: Sequence[Outcome]) -> str:
     parts = [
         text_table([HEADER, *rows], right=range(4, 7)),
         text_table([SUMMARY, *summary_rows(outcomes)], right=range(1, 9)),
-        text_table([INTERVALS, *interval_rows(outcomes)], right=range(1, 3)),
+        text_table([INTERVALS, *interval_rows(outcomes)], right=range(1, 5)),
         not_run(outcomes),
     ]
     return "\n".join("".join(f"{line}\n" for line in lines) for lines in parts)
@@ -200,9 +211,10 @@ traffic at full bandwidth, of total times. *Pairs in order* are those of one ker
 apart, and how many of them the model ranks as they were measured.
 
 The second table says how far a measured total is from the predicted one in four of five kernels, by what decides most
-of the time: in short ones launch and teardown, a fifth of it or more. Of fewer than five points it is that of all.
-These intervals stand beside each prediction. The last rows hold each point against the intervals that the others give:
-all others, and those of other families alone.
+of the time: in short ones launch and teardown, a fifth of it or more; where a trigger of DMA is busiest it issues for
+half of it and twice as long as anything else is busy. Of fewer than five points it holds that of all too. These
+intervals stand beside each prediction. The last columns hold each point against the intervals that others give: all
+others, and those of other families alone.
 
 Grades: A the source of the number states kernel, chip and method; B one of them is inferred, or the number is read off
 a picture; C the kernel is our own rendering of the one that was measured. MFU and the busy shares are predicted, and

@@ -26,6 +26,7 @@ from triptych.harness.profiling.validation import (
     spearman,
     summary,
 )
+from triptych.harness.results.timing_accuracy import REGIMES
 
 
 @pytest.fixture(autouse=True)
@@ -117,19 +118,30 @@ def of_regime(regime: str, ratio: float, what: str = "total") -> Outcome:
 def test_intervals_leave_a_tenth_on_each_side() -> None:
     many = [of_regime("dma", 1 + n / 100) for n in range(19)]  # k = 2: the second of each side
     few = [of_regime("tensor", ratio) for ratio in (0.5, 0.9, 1.0, 1.1, 3.0)]  # k = 0, so all of them
-    other = [of_regime("short", 2.0), of_regime("dma", 9.0, "a part")]
+    other = [of_regime("short", 2.0), of_regime("short", 4.0), of_regime("dma", 9.0, "a part")]
     found = intervals([*many, *few, *other])
     assert found["dma"] == pytest.approx((1.01, 1.17)) and found["tensor"] == pytest.approx((0.5, 3.0))
-    assert found["short"] == found["engines"] == pytest.approx((0.9, 2.0))  # all 25: the second of each side
+    assert found["engines"] == pytest.approx((0.9, 3.0))  # all 26: the second of each side
+    assert found["short"] == pytest.approx((0.9, 4.0))  # and its own two
     assert intervals([]) == {}
 
 
 def test_coverage_is_of_points_that_the_intervals_do_not_know() -> None:
     points = [of_regime("dma", ratio) for ratio in (0.8, 0.9, 1.0, 1.1, 1.2, 1.3)]
-    assert coverage(points) == pytest.approx(4 / 6)  # the two ends lie outside what the others give
+    assert coverage(points) == {"dma": [False, True, True, True, True, False]}  # the ends are not what the others give
     family = {id(o): n // 3 for n, o in enumerate(points)}
-    assert coverage(points, lambda o: family[id(o)]) == 0
-    assert math.isnan(coverage([]))
+    assert coverage(points, lambda o: family[id(o)]) == {"dma": [False] * 6}
+    assert coverage([]) == {}
+
+
+def test_each_regime_has_a_row_with_its_interval_and_how_many_lie_inside_what_others_give() -> None:
+    points = [of_regime("dma", ratio) for ratio in (0.8, 0.9, 1.0, 1.1, 1.2, 1.3)] + [of_regime("short", 1.0)]
+    rows = {row[0]: row[1:] for row in validate_timing.interval_rows(points)}
+    assert rows["kernels with DMA busiest"] == ["6", "0.80 to 1.30", "67%", "0%"]
+    assert rows["short kernels"] == ["1", "0.80 to 1.30", "100%", "0%"]
+    assert rows["kernels with the Tensor Engine busiest"] == ["0", "0.80 to 1.30", "", ""]
+    assert rows["all of them"] == ["7", "", "71%", "0%"] and len(rows) == len(REGIMES) + 1
+    assert validate_timing.interval_rows([]) == []
 
 
 def test_pairs_of_one_kernel_in_the_order_in_which_they_were_measured() -> None:

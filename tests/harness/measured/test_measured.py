@@ -30,7 +30,7 @@ KERNEL = "import nki, os\nos.environ['LEFT_BEHIND'] = '1'\n@nki.jit\ndef kernel(
 
 
 def test_each_point_is_one_measurement() -> None:
-    seen = Counter((point.call.name, point.case, point.what) for point in POINTS)
+    seen = Counter((point.call.name, point.call.target, point.case, point.what) for point in POINTS)
     assert [key for key, n in seen.items() if n > 1] == []
     for point in POINTS:
         assert point.measured_us > 0 and point.source and any(c.isdigit() for c in point.printed)
@@ -90,6 +90,15 @@ def test_our_state_space_layer(name: str) -> None:
         expected[:, t] = h @ c[:, t]
     out = simulator.run(kernel(name, "scan.py"), d, u, a, b, c, target="trn1").outputs
     np.testing.assert_allclose(out, expected, rtol=1e-4)
+
+
+def test_our_kernels_of_a_course() -> None:
+    a, b = (RNG.standard_normal(96).astype(np.float32) for _ in range(2))
+    np.testing.assert_array_equal(simulator.run(kernel("chunks_added", "vectors.py"), a, b, 32).outputs, a + b)
+    a, b = a.reshape(8, 12), b.reshape(8, 12)
+    np.testing.assert_array_equal(simulator.run(kernel("columns_added", "vectors.py"), a, b, 4).outputs, a + b)
+    x = RNG.standard_normal((256, 128)).astype(np.float32)
+    np.testing.assert_array_equal(simulator.run(kernel("transposed", "vectors.py"), x).outputs, x.T)
 
 
 def test_times_are_read_off_the_timeline() -> None:

@@ -30,6 +30,7 @@ def region(buffer, whole, kind, offset, shape, strides, dtype=None, address=None
         (region("private_hbm", (6, 8), "float32", 6, (2, 4), (8, 1)), Box(0, 0, 0, 24, 72)),
         (region("private_hbm", (8,), "float32", 7, (4,), (-1,)), Box(0, 0, 0, 16, 32)),
         (region("private_hbm", (8, 8), "float32", 56, (3, 2), (-8, 1)), Box(32, 5, 7, 0, 8)),
+        (region("private_hbm", (8, 8), "float32", 0, (2, 3), (8, 16)), Box(64, 0, 2, 0, 36)),  # the longer stride last
         # two dimensions with one stride: the elements at 0, 8, 16, 24, 32
         (region("private_hbm", (8, 8), "float32", 0, (3, 3), (8, 8)), Box(0, 0, 0, 0, 132)),
     ],

@@ -73,6 +73,8 @@ def test_the_use_over_a_kernels_life():
     (sbuf,) = [use for use in simulator.memory_use(run.trace) if use.buffer == "sbuf"]
     assert [use // 1024 for _, use in sbuf.steps] == [10, 20, 30, 20, 10, 0]
     assert sbuf.peak_event == 2 and len(sbuf.alive) == 3
+    (psum,) = [use for use in simulator.memory_use(run.trace) if use.buffer == "psum"]
+    assert (psum.steps, psum.peak, psum.peak_event, psum.alive) == ((), 0, 0, ())
 
 
 def test_psum_has_eight_banks():

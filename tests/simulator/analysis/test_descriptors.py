@@ -113,5 +113,5 @@ def test_a_transpose_is_written_in_whole_blocks(shape, dtype, blocks, nbytes):
 
 def test_how_long_the_ring_with_most_is_busy():
     some = Descriptors(40, 460, range(16), 3)
-    assert some.busy_ns(TRN2) == pytest.approx(3 * (4.7 + 460 / 23))
-    assert some.busy_ns(TRN2, 0.5) == pytest.approx(3 * (4.7 + 460 / 11.5))
+    assert some.busy_ns(TRN2) == pytest.approx(3 * (5.9 + 460 / 24.375))
+    assert some.busy_ns(TRN2, 0.5) == pytest.approx(3 * (5.9 + 460 / 12.1875))

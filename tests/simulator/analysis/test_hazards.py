@@ -113,6 +113,21 @@ def test_a_write_hides_what_lies_within_it_whichever_was_there_first():
     assert edges["part"] == {"whole": "order"} and edges["store"] == {"whole": "data", "part": "data"}
 
 
+@pytest.mark.parametrize("tile", range(7))
+def test_neighbours_are_found_among_many(tile):
+    """Eight tiles side by side, and the second half of one with the first half of the next."""
+
+    def kernel(x):
+        a = nl.ndarray((4, 64), "float32")
+        for i in range(8):
+            nisa.memset(a[:, 8 * i : 8 * i + 8], 1.0)
+        nisa.memset(a[:, 8 * tile + 4 : 8 * tile + 12], 2.0)
+        return x
+
+    found = hazards(simulator.run(kernel, np.ones((2, 2), np.float32)).trace)
+    assert [dict(edges) for edges in found] == [{}] * 8 + [{tile: "order", tile + 1: "order"}]
+
+
 @pytest.mark.parametrize("first", range(16))
 def test_neighbours_are_found_wherever_they_begin(first):
     """Four elements, and of them the last and the one behind it, by themselves."""

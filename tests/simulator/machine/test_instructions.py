@@ -186,33 +186,41 @@ COSTS = [
     ("trn2", lambda c: _matmul(c, 128, 128, 8, "bfloat16"), (64 + 7) / 2.4),
     ("trn2", lambda c: nisa.nc_transpose(c.empty((64, 32), buffer=P), _z(c, 32, 64)), 64 / 2.4),
     ("trn3", lambda c: _matmul_mx(c, 128, 64, 300), (300 + 7) / 2.4),
-    # DMA at 272 and 368 GB/s over 16 rings, 4.7 ns a descriptor. A transpose: 90 %, within SBUF half
-    ("trn1", lambda c: nisa.dma_copy(c.empty((128, N)), _z(c, 128, N, buffer="private_hbm")), 8 * (4.7 + 4 * N / 17)),
-    ("trn2", lambda c: nisa.dma_copy(c.empty((128, N)), _z(c, 128, N, buffer="private_hbm")), 8 * (4.7 + 4 * N / 23)),
+    # DMA at 272 and 390 GB/s over 16 rings, 5.9 ns a descriptor. A transpose: 90 %, within SBUF half
+    ("trn1", lambda c: nisa.dma_copy(c.empty((128, N)), _z(c, 128, N, buffer="private_hbm")), 8 * (5.9 + 4 * N / 17)),
+    (
+        "trn2",
+        lambda c: nisa.dma_copy(c.empty((128, N)), _z(c, 128, N, buffer="private_hbm")),
+        8 * (5.9 + 4 * N / 24.375),
+    ),
     # A ring has eight partitions, and what they need is its own: 2 rows on one, 17 on three
-    ("trn2", lambda c: nisa.dma_copy(c.empty((2, 2048)), _z(c, 2, 2048, buffer="private_hbm")), 2 * (4.7 + 8192 / 23)),
+    (
+        "trn2",
+        lambda c: nisa.dma_copy(c.empty((2, 2048)), _z(c, 2, 2048, buffer="private_hbm")),
+        2 * (5.9 + 8192 / 24.375),
+    ),
     (
         "trn2",
         lambda c: nisa.dma_copy(c.empty((17, 1024)), _z(c, 17, 1024, buffer="private_hbm")),
-        8 * (4.7 + 4096 / 23),
+        8 * (5.9 + 4096 / 24.375),
     ),
-    ("trn2", lambda c: nisa.dma_copy(*_rows(c, 4, 14)), 6 * (4.7 + 4096 / 23)),  # four and six
-    ("trn2", lambda c: nisa.dma_copy(*_rows(c, 6, 9)), 2 * (4.7 + 4096 / 23)),
+    ("trn2", lambda c: nisa.dma_copy(*_rows(c, 4, 14)), 6 * (5.9 + 4096 / 24.375)),  # four and six
+    ("trn2", lambda c: nisa.dma_copy(*_rows(c, 6, 9)), 2 * (5.9 + 4096 / 24.375)),
     # Within HBM 2 runs of 8 KiB are cut into 16 parts; 17 of 4 KiB with gaps leave one ring with two
-    ("trn2", lambda c: nisa.dma_copy(*_in_hbm(c, 2, 2048)), 4.7 + 1024 / 23),
-    ("trn2", lambda c: nisa.dma_copy(*_in_hbm(c, 17, 1024)), 2 * (4.7 + 4096 / 23)),
+    ("trn2", lambda c: nisa.dma_copy(*_in_hbm(c, 2, 2048)), 5.9 + 1024 / 24.375),
+    ("trn2", lambda c: nisa.dma_copy(*_in_hbm(c, 17, 1024)), 2 * (5.9 + 4096 / 24.375)),
     # Of two bytes here and four there the longer counts
-    ("trn2", lambda c: nisa.dma_copy(c.empty((128, N)), _z(c, 128, N, dtype=BF, buffer=H)), 8 * (4.7 + 4 * N / 23)),
-    ("trn2", lambda c: nisa.dma_copy(c.empty((128, N), BF), _z(c, 128, N, buffer=H)), 8 * (4.7 + 4 * N / 23)),
+    ("trn2", lambda c: nisa.dma_copy(c.empty((128, N)), _z(c, 128, N, dtype=BF, buffer=H)), 8 * (5.9 + 4 * N / 24.375)),
+    ("trn2", lambda c: nisa.dma_copy(c.empty((128, N), BF), _z(c, 128, N, buffer=H)), 8 * (5.9 + 4 * N / 24.375)),
     # Transposes: blocks of 128 x 16, 16 elements of which are those of a ring; 90 % of its rate, within SBUF half
-    ("trn2", lambda c: nisa.dma_transpose(c.empty((64, 32)), _z(c, 32, 64, buffer=H)), 2 * (4.7 + 512 / 23 / 0.9)),
-    ("trn2", lambda c: nisa.dma_transpose(c.empty((64, 33)), _z(c, 33, 64)), 3 * (4.7 + 512 / 23 / 0.5)),
+    ("trn2", lambda c: nisa.dma_transpose(c.empty((64, 32)), _z(c, 32, 64, buffer=H)), 2 * (5.9 + 512 / 24.375 / 0.9)),
+    ("trn2", lambda c: nisa.dma_transpose(c.empty((64, 33)), _z(c, 33, 64)), 3 * (5.9 + 512 / 24.375 / 0.5)),
     (
         "trn2",
         lambda c: nisa.dma_transpose(c.empty((128, 1, 4, 128), BF), _z(c, 128, 1, 4, 128, dtype=BF)),
-        32 * (4.7 + 256 / 23 / 0.5),
+        32 * (5.9 + 256 / 24.375 / 0.5),
     ),
-    ("trn2", lambda c: nisa.dma_compute(c.empty((64, 32)), [_z(c, 64, 32)] * 3, nl.add), 3 * 8192 / 368),
+    ("trn2", lambda c: nisa.dma_compute(c.empty((64, 32)), [_z(c, 64, 32)] * 3, nl.add), 3 * 8192 / 390),
 ]
 
 

@@ -118,7 +118,7 @@ def test_transfers_on_other_rings_move_at_once_and_on_the_same_in_turn():
 
     trace = traced(program)
     spans = {trace.events[s.index].name: s for s in schedule(trace).spans}
-    row = 4.7 + 2048 / 23
+    row = 5.9 + 2048 / 24.375
     assert [works(trace)[i].rings for i in range(3)] == [range(8), range(8, 16), range(7, 9)]
     assert spans["low"].start_ns == 17_740 and spans["low"].busy_ns == pytest.approx(8 * row)
     assert spans["high"].start_ns == 17_740 + 184
@@ -136,7 +136,7 @@ def test_a_transfer_begins_on_each_ring_when_that_is_free():
 
     trace = traced(program)
     spans = {trace.events[s.index].name: s for s in schedule(trace).spans}
-    moved = 8 * (4.7 + 2048 / 23)
+    moved = 8 * (5.9 + 2048 / 24.375)
     assert spans["low"].start_ns == 17_740
     assert spans["all"].start_ns == pytest.approx(17_740 + moved)  # on the rings that are free last
     assert spans["all"].free_ns == pytest.approx(17_740 + 2 * moved)

@@ -93,6 +93,30 @@ def test_a_tile_that_is_busy_holds_up_those_behind_it():
     assert spans["2"].start_ns == pytest.approx(spans["1"].start_ns + 64 * CYCLE)
 
 
+def test_the_tensor_engine_of_each_core_has_its_own_clock():
+    """Both cores multiply at one time; one did so long before, and the other's engine is cold: half as fast."""
+
+    def kernel(x):
+        core = nl.program_id(0)
+        a, b = (nl.ndarray((128, w), nl.bfloat16) for w in (128, 512))
+        nisa.memset(a, 1.0)
+        nisa.memset(b, 1.0)
+        product = nl.ndarray((128, 512), nl.float32, nl.psum)
+        if core == 0:
+            for _ in range(40):
+                nisa.nc_matmul(product, a, b)
+        else:
+            for _ in range(20):
+                nisa.tensor_copy(b, b, engine=nisa.engine.vector)
+        nisa.nc_matmul(product, a, b, name="last")
+        return x
+
+    trace = simulator.run(simulator.jit(kernel)[2], X, target="trn2").trace
+    spans = {trace.events[s.index].core: s for s in schedule(trace).spans if trace.events[s.index].name == "last"}
+    assert spans[1].start_ns > 17_000 + 1000
+    assert [spans[core].busy_ns for core in (0, 1)] == pytest.approx([FULL, 2 * FULL])
+
+
 @pytest.mark.parametrize(
     ("m", "n", "cycles"),
     [(8, 8, 8), (8, 32, 32), (64, 8, 64), (128, 8, 64), (128, 100, 100), (8, 512, 512), (128, 512, 512)],
@@ -199,5 +223,5 @@ def test_rings_take_the_queues_in_turn():
     spans, _ = spans_of(program)
     order = sorted(spans, key=lambda name: spans[name].start_ns)
     assert order == ["small 0", "large 0", "small 1", "large 1", "small 2", "large 2", "large 3"]
-    moved = 8 * (4.7 + 16384 / 23)
+    moved = 8 * (5.9 + 16384 / 24.375)
     assert spans["small 1"].start_ns == pytest.approx(spans["large 0"].start_ns + moved)

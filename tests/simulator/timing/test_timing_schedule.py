@@ -208,7 +208,7 @@ def test_transfers_are_issued_in_turn_and_share_the_rings():
             nisa.dma_copy(tile(4096), source["x"], name=str(i))
 
     spans, _ = timeline(program)
-    moved = 8 * (4.7 + 16384 / 23)  # 8 rows of 16 KiB a ring
+    moved = 8 * (5.9 + 16384 / 24.375)  # 8 rows of 16 KiB a ring
     assert spans["store"].start_ns == pytest.approx(spans["a"].end_ns + 740)
     assert spans["store"].end_ns == pytest.approx(spans["store"].start_ns + moved + 300)
     assert spans["0"].start_ns == pytest.approx(spans["store"].end_ns + 740)
@@ -224,7 +224,7 @@ def test_small_transfers_wait_for_their_issue():
             nisa.dma_copy(tile(128, p=16), x, name=str(i))
 
     spans, _ = timeline(program)
-    assert spans["0"].busy_ns == pytest.approx(8 * (4.7 + 512 / 23))  # two rings have eight rows each
+    assert spans["0"].busy_ns == pytest.approx(8 * (5.9 + 512 / 24.375))  # two rings have eight rows each
     assert spans["2"].start_ns - spans["1"].start_ns == pytest.approx(603) and spans["2"].why == "engine"
 
 
@@ -368,7 +368,7 @@ def test_no_event_starts_before_what_it_depends_on_has_ended(steps, order, targe
     assert [s.index for s in found.spans] == list(range(len(trace.events)))
     by_track = {}
     for span, edges in zip(found.spans, hazards(trace), strict=True):
-        assert span.start_ns >= LAUNCH
+        assert span.start_ns >= trace.chip.launch_ns.value
         by_track.setdefault(span.track, []).append(span)
         for producer, why in edges.items():
             before = found.spans[producer]

@@ -57,7 +57,7 @@ def test_a_barrier_waits_for_what_comes_before_it_on_both_cores(order):
         nisa.dma_copy(shared[64 * core : 64 * core + 64], a[0:64], name="store again")
 
     spans, found = two_cores(program, order)
-    moved = 8 * (4.7 + 2048 / 22.375)  # 64 rows on 8 rings; two cores share 716 GB/s
+    moved = 8 * (5.9 + 2048 / 22.375)  # 64 rows on 8 rings; two cores share 716 GB/s
     stored = LAUNCH + 21 * (COPY + VECTOR) + 740 + moved + 300
     assert spans[1, "store"].end_ns == pytest.approx(stored)
     assert [spans[core, "barrier"].start_ns for core in (0, 1)] == pytest.approx([stored, stored])
@@ -109,7 +109,7 @@ def test_cores_that_do_not_meet_do_not_wait_for_each_other():
         nisa.dma_copy(tile(), shared, name="load")
 
     spans, _ = two_cores(program)
-    moved = 8 * (4.7 + 2048 / 22.375)  # of 358 GB/s, half of the stack's
+    moved = 8 * (5.9 + 2048 / 22.375)  # of 358 GB/s, half of the stack's
     for core in (0, 1):
         own = spans[core, "store"].end_ns
         assert spans[core, "load"].start_ns == pytest.approx(own + 740)

@@ -1,6 +1,7 @@
 """What single events ask of the chip, by hand: queue, port, cells, other engines; and what they compute."""
 
 import dataclasses
+import math
 
 import pytest
 
@@ -8,7 +9,7 @@ from triptych.simulator.chips import chip_of
 from triptych.simulator.dtypes import TABLE
 from triptych.simulator.timing import schedule
 from triptych.simulator.timing.flops import flops_of, is_float32_matmul, speed_of
-from triptych.simulator.timing.queues import issue_ns, issuer_of, queue_of
+from triptych.simulator.timing.queues import issue_ns, issuer_of, most_issued, queue_of
 from triptych.simulator.timing.work import CELLS, PSUM_PORT, SBUF_PORT, loads_of, works
 from triptych.simulator.trace import Allocation, Event, Region, Trace
 
@@ -48,6 +49,36 @@ def test_who_issues_a_transfer(attributes, chip, queue):
     assert behind == queue + ("" if queue == "cores" else ", from SBUF") and issuer_of(behind) == queue
     expected = {"static": 184, "gpsimd": 603}.get(queue, 600)
     assert issue_ns(queue, chip) == issue_ns(behind, chip) == expected
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "queue"),
+    [
+        ((16, 128), "bfloat16", "sync"),
+        ((16, 3, 256), "bfloat16", "sync"),
+        ((16, 128, 3), "bfloat16", "static"),
+        ((32, 128), "bfloat16", "static"),
+        ((16, 128), "float32", "static"),
+    ],
+)
+def test_which_transposes_hardware_takes(shape, dtype, queue):
+    allocation = Allocation(0, "t", "private_hbm", shape, TABLE[dtype], ("k.py", 1))
+    strides = tuple(math.prod(shape[i + 1 :]) for i in range(len(shape)))
+    whole = Region(allocation, 0, shape, strides, TABLE[dtype])
+    assert queue_of(event("dma_transpose", "dma", [whole], [F]), TRN2) == queue
+    assert queue_of(event("dma_transpose", "dma", [whole], [F], gathered=True), TRN2) == "gpsimd"
+
+
+def test_the_trigger_that_takes_longest_to_issue_its_transfers():
+    static = [event("dma_copy", "dma", [OUTSIDE], [F], dge="none") for _ in range(7)]  # 184 ns each
+    hardware = [event("dma_copy", "dma", [F], [OUTSIDE], dge="hwdge") for _ in range(2)]  # 600, from SBUF and to it
+    other = event("dma_copy", "dma", [OUTSIDE], [F], core=1, dge="hwdge")
+    waits = [event("dma_copy", "dma", [], [F], dge="none") for _ in range(4)]
+    copies = [event("tensor_copy", "vector", [F], [F]) for _ in range(9)]
+    assert most_issued(Trace(TRN2, "", [*static, *hardware, other, *waits, *copies])) == (7 * 184, static)
+    found = [*hardware, event("dma_copy", "dma", [OUTSIDE], [F], dge="hwdge")]
+    assert most_issued(Trace(TRN2, "", [*static, *found, other])) == (3 * 600, found)
+    assert most_issued(Trace(TRN2, "", copies)) == (0.0, [])
 
 
 @pytest.mark.parametrize(
@@ -155,7 +186,7 @@ def test_loads_are_the_time_of_each_track_and_the_mean_of_the_rings():
     ]
     trace = Trace(TRN2, "", events)
     rate = 23 * 2 * 358 / 736  # a ring's bytes a nanosecond where two cores share 716 GB/s
-    row = 4.7 + 2048 / rate
+    row = 5.9 + 2048 / rate
     found = loads_of(trace, works(trace))
     assert set(found) == {(0, "scalar"), (1, "vector"), (0, "dma")}
     assert found[0, "scalar"] == pytest.approx(2 * (512 + 50) / 1.2)
