@@ -28,8 +28,29 @@ tile.
 import triton
 import triton.language as tl
 
+# Tiles of 16-bit numbers by architecture, and how many steps of K are under way at most. The first row runs, unless
+# `triptych bench --tune` found another to be faster on the GPU; the remarks say what the compiler says of x.
+CONFIGURATIONS = {
+    "sm_80": (
+        {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_K": 64, "STAGES": 4},  # a
+        {"BLOCK_M": 128, "BLOCK_N": 64, "BLOCK_K": 64, "STAGES": 4},  # b
+    ),
+    "sm_90": (
+        {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_K": 128, "STAGES": 4},  # a
+        {"BLOCK_M": 256, "BLOCK_N": 64, "BLOCK_K": 128, "STAGES": 4},  # b
+        {"BLOCK_M": 64, "BLOCK_N": 128, "BLOCK_K": 128, "STAGES": 4},  # c
+    ),
+    "sm_100": (
+        {"BLOCK_M": 128, "BLOCK_N": 256, "BLOCK_K": 128, "STAGES": 4},  # a
+        {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_K": 128, "STAGES": 6},  # b
+    ),
+    "gfx942": (
+        {"BLOCK_M": 128, "BLOCK_N": 256, "BLOCK_K": 128, "STAGES": 2},  # a
+        {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_K": 128, "STAGES": 2},  # b
+        {"BLOCK_M": 128, "BLOCK_N": 256, "BLOCK_K": 64, "STAGES": 2},  # c
+    ),
+}
 GROUP_M = 8  # rows of tiles whose programs share columns of rhs
-STAGES = 4  # at most, on NVIDIA
 FEW = 64  # rows, up to which memory is the limit
 FEWEST_STEPS = 4  # of K that are worth a program of their own
 
@@ -174,15 +195,21 @@ def float8_of(target):
     return "e4b8" if target.arch.startswith("gfx94") else "e4nv" if target.arch.startswith(("gfx95", "gfx12")) else ""
 
 
+def _rows(target):
+    """Those of CONFIGURATIONS for a GPU."""
+    if target.backend != "cuda":
+        return CONFIGURATIONS["gfx942"]
+    return CONFIGURATIONS["sm_90" if 90 <= target.arch < 100 else "sm_100" if 100 <= target.arch < 120 else "sm_80"]
+
+
 def config(M, N, K, target, processors, shared_bytes):
-    """As `matmul`'s: the largest tile that leaves no processor idle, and parts of K where even small ones do."""
+    """As `matmul`'s: a row's tile, or a smaller one that leaves no processor idle, and parts of K if even that does."""
+    row = _rows(target)[0]
     float8 = float8_of(target)
     wants_k_innermost = target.backend == "cuda" and target.arch // 10 != 10
     if wants_k_innermost and M <= FEW:
         float8 = ""
-    block_m, block_n, block_k = 128, 256, 128 if float8 or M <= FEW else 64
-    if wants_k_innermost:
-        block_n = 128  # beside the accumulator stand the sums of a step, or operands as float16
+    block_m, block_n, block_k = row["BLOCK_M"], row["BLOCK_N"], 128 if M <= FEW else row["BLOCK_K"]
     block_m = min(block_m, max(16, triton.next_power_of_2(M)))
     block_n = min(block_n, max(16, triton.next_power_of_2(N)))
     block_k = min(block_k, max(32, triton.next_power_of_2(K)))
@@ -190,7 +217,7 @@ def config(M, N, K, target, processors, shared_bytes):
     while tiles < processors and max(block_m, block_n) > 64:
         block_m, block_n = (block_m, block_n // 2) if block_n >= block_m else (block_m // 2, block_n)
         tiles = triton.cdiv(M, block_m) * triton.cdiv(N, block_n)
-    deepest, buffers = (STAGES, 2) if target.backend == "cuda" else (2, 1)  # see `matmul`
+    deepest, buffers = (row["STAGES"], 2) if target.backend == "cuda" else (2, 1)  # see `matmul`
     while buffers * block_k * (block_m + block_n) > shared_bytes and block_k > 32:
         block_k //= 2
     steps = triton.cdiv(K, block_k)

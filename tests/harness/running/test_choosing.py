@@ -171,18 +171,28 @@ def test_what_decides_it_forgets_it(gpu: StandIn, monkeypatch: pytest.MonkeyPatc
     assert runs() == "64"
 
 
-@pytest.mark.parametrize(
-    "text", ["{", "[]", "{}", '{"key": {}, "setting": {}, "median_us": 1, "over_own": 1, "utc": ""}']
-)
-def test_a_file_that_is_none_is_left_out_of_account(gpu: StandIn, text: str) -> None:
+def test_a_file_that_is_none_is_left_out_of_account(gpu: StandIn) -> None:
     bench("--tune", "20")
     (file,) = cached()
-    file.write_text(text)
+    file.write_text("{")
     found = bench()
     assert block(found) == "64"
     assert any(note.endswith("left out of account: delete it") and file.name in note for note in found["notes"])
     assert block(bench("--tune", "20")) == "32"  # found anew, and the file is one again
     assert json.loads(file.read_text())["setting"]
+
+
+@pytest.mark.parametrize("change", [{"key": {}}, {"setting": 1}, {"setting": {"a": {"b": []}}}, {"median_us": "?"}])
+def test_a_foreign_file_is_nothing_kept(
+    change: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TRIPTYCH_CACHE", str(tmp_path))
+    key = {"op": "twice"}
+    path = kept.write(key, kept.Kept({"CONFIGURATIONS": {"BLOCK": 32}}, 1.0, 0.5, "2026-11-30"))
+    assert kept.read(key)[0] is not None and kept.read({"op": "thrice"}) == (None, "")
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    found, said = kept.read(key)
+    assert found is None and said.startswith(str(path))
 
 
 def test_one_that_is_not_surely_faster_does_not_take_the_place_of_the_first(gpu: StandIn) -> None:
