@@ -15,7 +15,7 @@ import numpy as np
 from triptych.harness import extras
 from triptych.harness.arrays import Array, from_torch, to_torch
 from triptych.harness.backends import guarded
-from triptych.harness.backends.base import Backend, given_back
+from triptych.harness.backends.base import Backend, file_of, given_back
 from triptych.harness.backends.clocks import TimingBudget, event_timer, time_cuda
 from triptych.harness.backends.configurations import kept as disk
 from triptych.harness.backends.configurations import offers
@@ -26,6 +26,7 @@ from triptych.harness.backends.pytorch import from_tensors, restoring
 from triptych.harness.backends.sealed import Sealed
 from triptych.harness.backends.triton_launcher import LACKS, NO_TRITON, as_held, held_dtype, launcher_of, output_of
 from triptych.harness.backends.triton_launches import launches
+from triptych.harness.errors import UsageError
 from triptych.harness.judge.problem import Problem
 from triptych.harness.ops import layouts
 from triptych.harness.ops.outputs.naming import in_words
@@ -175,9 +176,12 @@ class TritonDevice(Backend):
 
     def kept(self, problem: Problem) -> tuple[Kept | None, str]:
         """The configuration that is kept for a problem, if any, and a sentence on a file that is none."""
-        return disk.read(self.key(problem))
+        return disk.read(self.key(problem)) if file_of(problem.op.triton).is_file() else (None, "")
 
     def keep(self, problem: Problem, found: Kept) -> None:
+        """Keep a configuration for later runs. UsageError where that cannot be."""
+        if not file_of(problem.op.triton).is_file():
+            raise UsageError("the kernel is in no file, by which it would be known again.")
         disk.write(self.key(problem), found)
 
     def key(self, problem: Problem) -> Key:

@@ -59,8 +59,8 @@ def compilations(ops: Iterable[Op], selection: Selection, targets: Iterable[str]
             for _, case in sizes_once(op, selection):
                 for one in of_case(op, case, target, every=True):
                     key = f"{case.dtype} {one.kernel} {one.fault}"
-                    cases = (*found[key].cases, case.name) if key in found else one.cases
-                    found[key] = replace(one, cases=tuple(dict.fromkeys(cases)))
+                    first = found.setdefault(key, one)
+                    found[key] = replace(first, cases=tuple(dict.fromkeys([*first.cases, case.name])))
             yield from found.values()
 
 

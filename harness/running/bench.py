@@ -29,7 +29,7 @@ from triptych.harness.ops.work import work_of
 from triptych.harness.results.measures import OneOutput
 from triptych.harness.results.result import Result
 from triptych.harness.results.status import Cause, Status
-from triptych.harness.running.choosing import choose
+from triptych.harness.running.configurations.choosing import choose
 from triptych.harness.running.faults import GPU_FAULT, NotSupported, explain_preparation, explain_run, kernel_fault
 from triptych.harness.running.tasks import Settings, Task, result_without_run
 from triptych.harness.trials import invariance, self_reference

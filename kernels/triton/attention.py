@@ -44,24 +44,39 @@ from triton.language.extra import libdevice
 
 LOG2_E = tl.constexpr(math.log2(math.e))
 SCAN = tl.constexpr(1024)  # segments that are looked at at once
-# Tiles of queries and of keys,
+# Tiles of queries and of keys, for heads of up to 128 numbers of 16 bits, by architecture: keys where some are hidden
+# from some queries, and where all see all. The first row runs, unless `triptych bench --tune` found another to be
+# faster there. The remarks are the compiler's, of causal attention with heads of 128.
 CONFIGURATIONS = {
     "sm_80": (
-        {"BLOCK_M": 128, "BLOCK_N": 64, "BLOCK_N_OF_ALL": 64, "WARPS": 8, "STAGES": 3},  # a
-        {"BLOCK_M": 64, "BLOCK_N": 64, "BLOCK_N_OF_ALL": 64, "WARPS": 4, "STAGES": 3},  # b
+        # 255 registers, 96 KiB: the largest that spills nothing
+        {"BLOCK_M": 128, "BLOCK_N": 64, "BLOCK_N_OF_ALL": 64, "WARPS": 8, "STAGES": 3},
+        # 176 registers, 64 KiB: room between two products, in twice as many steps
+        {"BLOCK_M": 128, "BLOCK_N": 32, "BLOCK_N_OF_ALL": 32, "WARPS": 8, "STAGES": 3},
     ),
     "sm_90": (
-        {"BLOCK_M": 128, "BLOCK_N": 64, "BLOCK_N_OF_ALL": 128, "WARPS": 8, "STAGES": 3},  # a
-        {"BLOCK_M": 64, "BLOCK_N": 64, "BLOCK_N_OF_ALL": 64, "WARPS": 4, "STAGES": 3},  # b
-        {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_N_OF_ALL": 128, "WARPS": 8, "STAGES": 2},  # c
+        # 212 registers, 128 KiB: two groups of warps that share k and v
+        {"BLOCK_M": 128, "BLOCK_N": 64, "BLOCK_N_OF_ALL": 128, "WARPS": 8, "STAGES": 3},
+        # 172 registers, 112 KiB: two programs a processor, of which one multiplies while the other's softmax runs
+        {"BLOCK_M": 64, "BLOCK_N": 64, "BLOCK_N_OF_ALL": 64, "WARPS": 4, "STAGES": 3},
+        # 242 registers, 160 KiB: half as many steps, each with its maximum and its repair of `acc`
+        {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_N_OF_ALL": 128, "WARPS": 8, "STAGES": 2},
     ),
     "sm_100": (
-        {"BLOCK_M": 128, "BLOCK_N": 64, "BLOCK_N_OF_ALL": 128, "WARPS": 8, "STAGES": 3},  # a
-        {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_N_OF_ALL": 128, "WARPS": 8, "STAGES": 2},  # b
+        # 243 registers, 129 KiB: two groups of warps that share k and v
+        {"BLOCK_M": 128, "BLOCK_N": 64, "BLOCK_N_OF_ALL": 128, "WARPS": 8, "STAGES": 3},
+        # 215 registers, 113 KiB: two programs a processor
+        {"BLOCK_M": 64, "BLOCK_N": 64, "BLOCK_N_OF_ALL": 64, "WARPS": 4, "STAGES": 3},
+        # 238 registers, 161 KiB: half as many steps
+        {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_N_OF_ALL": 128, "WARPS": 8, "STAGES": 2},
     ),
     "gfx942": (
-        {"BLOCK_M": 128, "BLOCK_N": 64, "BLOCK_N_OF_ALL": 64, "WARPS": 8, "STAGES": 2},  # a
-        {"BLOCK_M": 128, "BLOCK_N": 64, "BLOCK_N_OF_ALL": 64, "WARPS": 4, "STAGES": 2},  # b
+        # 256 registers, 32 KiB: the most queries for each key that is read
+        {"BLOCK_M": 128, "BLOCK_N": 64, "BLOCK_N_OF_ALL": 64, "WARPS": 8, "STAGES": 2},
+        # 241 registers, 32 KiB: two programs a compute unit
+        {"BLOCK_M": 128, "BLOCK_N": 32, "BLOCK_N_OF_ALL": 32, "WARPS": 4, "STAGES": 2},
+        # 315 registers, 32 KiB: four wavefronts, each with twice as many queries
+        {"BLOCK_M": 128, "BLOCK_N": 64, "BLOCK_N_OF_ALL": 64, "WARPS": 4, "STAGES": 2},
     ),
 }
 

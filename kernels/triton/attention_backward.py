@@ -229,20 +229,28 @@ def _dq_kernel(
 # Tiles of heads
 CONFIGURATIONS = {
     "sm_80": (
-        {"KEPT": 128, "WALKED": 32, "WARPS_OF_DK_DV": 8, "WARPS_OF_DQ": 8},  # a
-        {"KEPT": 64, "WALKED": 64, "WARPS_OF_DK_DV": 4, "WARPS_OF_DQ": 4},  # b
+        # a
+        {"KEPT": 128, "WALKED": 32, "WARPS_OF_DK_DV": 8, "WARPS_OF_DQ": 8},
+        # b
+        {"KEPT": 64, "WALKED": 64, "WARPS_OF_DK_DV": 4, "WARPS_OF_DQ": 4},
     ),
     "sm_90": (
-        {"KEPT": 128, "WALKED": 64, "WARPS_OF_DK_DV": 8, "WARPS_OF_DQ": 8},  # a
-        {"KEPT": 64, "WALKED": 64, "WARPS_OF_DK_DV": 4, "WARPS_OF_DQ": 4},  # b
+        # a
+        {"KEPT": 128, "WALKED": 64, "WARPS_OF_DK_DV": 8, "WARPS_OF_DQ": 8},
+        # b
+        {"KEPT": 64, "WALKED": 64, "WARPS_OF_DK_DV": 4, "WARPS_OF_DQ": 4},
     ),
     "sm_100": (
-        {"KEPT": 128, "WALKED": 64, "WARPS_OF_DK_DV": 8, "WARPS_OF_DQ": 8},  # a
-        {"KEPT": 64, "WALKED": 64, "WARPS_OF_DK_DV": 4, "WARPS_OF_DQ": 4},  # b
+        # a
+        {"KEPT": 128, "WALKED": 64, "WARPS_OF_DK_DV": 8, "WARPS_OF_DQ": 8},
+        # b
+        {"KEPT": 64, "WALKED": 64, "WARPS_OF_DK_DV": 4, "WARPS_OF_DQ": 4},
     ),
     "gfx942": (
-        {"KEPT": 128, "WALKED": 32, "WARPS_OF_DK_DV": 4, "WARPS_OF_DQ": 8},  # a
-        {"KEPT": 64, "WALKED": 64, "WARPS_OF_DK_DV": 4, "WARPS_OF_DQ": 4},  # b
+        # a
+        {"KEPT": 128, "WALKED": 32, "WARPS_OF_DK_DV": 4, "WARPS_OF_DQ": 8},
+        # b
+        {"KEPT": 64, "WALKED": 64, "WARPS_OF_DK_DV": 4, "WARPS_OF_DQ": 4},
     ),
 }
 # (kept, walked, warps) for dk and dv, then for dq, of heads up to 64 and above 128, and of float32, which has no tensor

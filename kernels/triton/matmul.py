@@ -46,7 +46,7 @@ CONFIGURATIONS = {
     "sm_90": (
         # 154 registers, 224 KiB: the most reuse
         {"BLOCK_M": 128, "BLOCK_N": 256, "BLOCK_K": 64, "STAGES": 4},
-        # 158 registers, 224 KiB: as much reuse, rhs read more often and the left operand less
+        # 158 registers, 224 KiB: as much reuse, rhs read half as often and the left operand twice
         {"BLOCK_M": 256, "BLOCK_N": 128, "BLOCK_K": 64, "STAGES": 4},
         # 96 registers, 208 KiB: twice as many tiles, for a fuller last wave
         {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_K": 64, "STAGES": 6},
@@ -54,7 +54,7 @@ CONFIGURATIONS = {
     "sm_100": (
         # 139 registers, 224 KiB: the most reuse
         {"BLOCK_M": 128, "BLOCK_N": 256, "BLOCK_K": 64, "STAGES": 4},
-        # 157 registers, 224 KiB: as much reuse, rhs read more often and the left operand less
+        # 157 registers, 224 KiB: as much reuse, rhs read half as often and the left operand twice
         {"BLOCK_M": 256, "BLOCK_N": 128, "BLOCK_K": 64, "STAGES": 4},
         # 83 registers, 208 KiB: twice as many tiles, for a fuller last wave
         {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_K": 64, "STAGES": 6},

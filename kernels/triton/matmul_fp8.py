@@ -28,26 +28,34 @@ tile.
 import triton
 import triton.language as tl
 
-# Tiles of 16-bit numbers by architecture, and how many steps of K are under way at most. The first row runs, unless
-# `triptych bench --tune` found another to be faster on the GPU; the remarks say what the compiler says of x.
+# Tiles by architecture, and how many steps of K are under way at most. The first row runs, unless `triptych bench --tune`
+# found another to be faster there. The remarks are the compiler's, of 2048 x 4096 x 4096.
 CONFIGURATIONS = {
     "sm_80": (
-        {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_K": 64, "STAGES": 4},  # a
-        {"BLOCK_M": 128, "BLOCK_N": 64, "BLOCK_K": 64, "STAGES": 4},  # b
+        # 246 registers, 40 KiB: beside the accumulator stand the operands as float16
+        {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_K": 64, "STAGES": 4},
+        # 252 registers, 32 KiB: two programs a processor
+        {"BLOCK_M": 64, "BLOCK_N": 128, "BLOCK_K": 64, "STAGES": 4},
     ),
     "sm_90": (
-        {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_K": 128, "STAGES": 4},  # a
-        {"BLOCK_M": 256, "BLOCK_N": 64, "BLOCK_K": 128, "STAGES": 4},  # b
-        {"BLOCK_M": 64, "BLOCK_N": 128, "BLOCK_K": 128, "STAGES": 4},  # c
+        # 159 registers, 128 KiB: beside the accumulator stand the sums of a step
+        {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_K": 128, "STAGES": 4},
+        # 171 registers, 160 KiB: as large a tile, lhs read twice as often
+        {"BLOCK_M": 64, "BLOCK_N": 256, "BLOCK_K": 128, "STAGES": 4},
+        # 164 registers, 96 KiB: two programs a processor
+        {"BLOCK_M": 64, "BLOCK_N": 128, "BLOCK_K": 128, "STAGES": 4},
     ),
     "sm_100": (
-        {"BLOCK_M": 128, "BLOCK_N": 256, "BLOCK_K": 128, "STAGES": 4},  # a
-        {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_K": 128, "STAGES": 6},  # b
+        # 206 registers, 192 KiB: the most reuse
+        {"BLOCK_M": 128, "BLOCK_N": 256, "BLOCK_K": 128, "STAGES": 4},
+        # 150 registers, 192 KiB: twice as many tiles, for a fuller last wave
+        {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_K": 128, "STAGES": 6},
     ),
     "gfx942": (
-        {"BLOCK_M": 128, "BLOCK_N": 256, "BLOCK_K": 128, "STAGES": 2},  # a
-        {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_K": 128, "STAGES": 2},  # b
-        {"BLOCK_M": 128, "BLOCK_N": 256, "BLOCK_K": 64, "STAGES": 2},  # c
+        # 138 registers, 32 KiB, in tiles of 128 x 128: fewer would leave compute units idle
+        {"BLOCK_M": 128, "BLOCK_N": 256, "BLOCK_K": 128, "STAGES": 2},
+        # 102 registers, 16 KiB: two programs a compute unit, in twice as many steps
+        {"BLOCK_M": 128, "BLOCK_N": 256, "BLOCK_K": 64, "STAGES": 2},
     ),
 }
 GROUP_M = 8  # rows of tiles whose programs share columns of rhs

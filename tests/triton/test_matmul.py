@@ -1,5 +1,7 @@
 """out[M, N] = lhsT[K, M].T @ rhs[K, N], within the rounding of a float32 sum and of the output's dtype."""
 
+import itertools
+
 import ml_dtypes
 import numpy as np
 import pytest

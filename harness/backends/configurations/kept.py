@@ -97,7 +97,7 @@ def read(key: Key) -> tuple[Kept | None, str]:
 
 
 def digest(path: Path) -> str:
-    """Of the sources that decide what a kernel is; of none, as in a notebook, that of a name."""
+    """Of the sources that decide what a kernel is."""
     made = hashlib.sha256(path.name.encode())
     for file in sources(path.resolve()):
         text = file.read_bytes()
@@ -107,8 +107,6 @@ def digest(path: Path) -> str:
 
 def sources(path: Path) -> list[Path]:
     """A kernel's file and what it imports beside it, or of its package, directly or through others; sorted."""
-    if not path.is_file():
-        return []
     top, found, waiting = package_of(path)[0], {path}, [path]
     while waiting:
         file = waiting.pop()

@@ -26,7 +26,7 @@ from triptych.harness.judge.problem import Problem
 from triptych.harness.ops import loading
 from triptych.harness.results.status import Evidence
 from triptych.harness.running import bench as bench_module
-from triptych.harness.running.choosing import choose
+from triptych.harness.running.configurations.choosing import choose
 from triptych.harness.running.runner import InThisProcess
 from triptych.harness.running.session import Session
 
@@ -107,6 +107,7 @@ def gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandIn:
     Path("beside.py").write_text("FACTOR = 2\n")
     found = StandIn()
     monkeypatch.setitem(BACKENDS, "triton", found)
+    monkeypatch.setattr(bench_module, "choose", partial(choose, clock=lambda: 0.0))  # however busy the machine is
     return found
 
 
@@ -199,6 +200,13 @@ def test_one_that_is_not_surely_faster_does_not_take_the_place_of_the_first(gpu:
     gpu.us[32] = 99.9
     assert block(bench("--tune", "20")) == "64"
     assert json.loads(cached()[0].read_text())["setting"] == {"CONFIGURATIONS": {"BLOCK": 64}}
+
+
+def test_a_launcher_that_looks_at_its_numbers_runs_as_it_is(gpu: StandIn) -> None:
+    """What it offers is seen by a call on tensors that have none."""
+    Path("mine.py").write_text(FILE.replace("    grid =", "    assert float(x[0]) != 0.125\n    grid ="))
+    found = bench("--tune", "20")
+    assert block(found) == "64" and "--tune does not see what the launcher offers: " in found["notes"][0]
 
 
 def test_a_file_that_cannot_be_kept_costs_no_result(gpu: StandIn) -> None:

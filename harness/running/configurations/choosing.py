@@ -54,14 +54,17 @@ def choose(backend: TritonDevice, prepared: PreparedCase, seconds: float, clock:
     if backend.kept(problem)[0] is not None:
         return ""
     end, begun = clock() + seconds, clock()
+    label = f"{problem.op.name} {problem.case.name} {problem.case.dtype}"
     found: list[Ranked] = []
-    for one in ranked(problem.op, problem.case, backend.architecture(), backend.is_compiled_for()):
-        found.append(one)
-        if clock() - begun > FOR_COMPILING * seconds:
-            break
+    try:
+        for one in ranked(problem.op, problem.case, backend.architecture(), backend.is_compiled_for()):
+            found.append(one)
+            if clock() - begun > FOR_COMPILING * seconds:
+                break
+    except Exception as error:  # of a launcher that looks at its numbers, for one: here there are none
+        return f"{label}: --tune does not see what the launcher offers: {describe(error)}"
     if len(found) < 2:
         return ""
-    label = f"{problem.op.name} {problem.case.name} {problem.case.dtype}"
     right, wrong = sound(backend, prepared, best(found))
     timed = measured(backend, prepared, right, end, clock)
     refused = "".join(f"; refused {offers.in_words(setting)}: {why}" for setting, why in wrong)
