@@ -22,7 +22,7 @@ import triton
 import triton.language as tl
 
 # Tiles of 16-bit numbers by architecture, and how many steps of K are under way at most. The first row runs, unless
-# `triptych bench --tune` found another to be faster there. The remarks are the compiler's, of x[2048, 4096] @ w[4096, 4096].
+# `triptych bench --tune` found another to be faster there. The remarks are the compiler's, of 2048 x 4096 x 4096.
 CONFIGURATIONS = {
     "sm_80": (
         # 242 registers, 96 KiB: the most reuse that spills nothing

@@ -28,8 +28,8 @@ tile.
 import triton
 import triton.language as tl
 
-# Tiles by architecture, and how many steps of K are under way at most. The first row runs, unless `triptych bench --tune`
-# found another to be faster there. The remarks are the compiler's, of 2048 x 4096 x 4096.
+# Tiles by architecture, and how many steps of K are under way at most. The first row runs, unless `triptych bench
+# --tune` found another to be faster there. The remarks are the compiler's, of 2048 x 4096 x 4096.
 CONFIGURATIONS = {
     "sm_80": (
         # 246 registers, 40 KiB: beside the accumulator stand the operands as float16

@@ -41,7 +41,7 @@ CONFIGURATIONS = {
     "gfx942": (
         # 102 registers, 32 KiB, in tiles of 128 x 128: fewer would leave compute units idle
         {"BLOCK_M": 128, "BLOCK_N": 256, "BLOCK_K": 64, "STAGES": 2},
-        # x
+        # half as many numbers of K a step: shared memory for two programs a compute unit
         {"BLOCK_M": 128, "BLOCK_N": 256, "BLOCK_K": 32, "STAGES": 2},
     ),
 }
