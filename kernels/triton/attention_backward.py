@@ -226,10 +226,10 @@ def _dq_kernel(
     tl.store(dq_at, (acc * root).to(dq.dtype.element_ty), mask=inside)
 
 
-# Tiles of heads of 65 to 128 numbers of 16 bits, by architecture: what a program keeps (keys for dk and dv, queries for dq)
-# and what it walks in. The first row runs, unless `triptych bench --tune` found another to be faster there. The remarks
-# are the compiler's, of causal attention with heads of 128: dk and dv, then dq. Ampere holds operands of a product in
-# registers, Hopper in shared memory.
+# Tiles of heads of 65 to 128 numbers of 16 bits, by architecture: what a program keeps (keys for dk and dv, queries for
+# dq) and what it walks in. The first row runs, unless `triptych bench --tune` found another to be faster there. The
+# remarks are the compiler's, of causal attention with heads of 128: dk and dv, then dq. Ampere holds operands of a
+# product in registers, Hopper in shared memory.
 CONFIGURATIONS = {
     "sm_80": (
         # 255 registers, 8 bytes spilled, and 200; 80 KiB: the largest that spills next to nothing
