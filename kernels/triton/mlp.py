@@ -18,9 +18,9 @@ and deep, so that two programs share a multiprocessor and one loads while the ot
 import triton
 import triton.language as tl
 
-# Tiles of 16-bit numbers by architecture, whose columns gate and up share, and how many steps of the axis that is summed
-# over are under way at most. The first row runs, unless `triptych bench --tune` found another to be faster there. The
-# remarks are the compiler's, of gate and up, then of down, for 2048 tokens of Llama 3.1 8B.
+# Tiles of 16-bit numbers by architecture, whose columns gate and up share, and how many steps of the axis that is
+# summed over are under way at most. The first row runs, unless `triptych bench --tune` found another to be faster
+# there. The remarks are the compiler's, of gate and up, then of down, for 2048 tokens of Llama 3.1 8B.
 CONFIGURATIONS = {
     "sm_80": (
         # 255 registers, 96 bytes spilled, and 244: the most reuse
