@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
+from warnings import WarningMessage
 
 import numpy as np
 
 from triptych.harness import extras
 from triptych.harness.arrays import Array, from_torch, to_torch
 from triptych.harness.backends import guarded
-from triptych.harness.backends.base import Backend, given_back
-from triptych.harness.backends.clocks import TimingBudget, time_cuda
+from triptych.harness.backends.base import Backend, file_of, given_back
+from triptych.harness.backends.clocks import TimingBudget, event_timer, time_cuda
+from triptych.harness.backends.configurations import kept as disk
+from triptych.harness.backends.configurations import offers
+from triptych.harness.backends.configurations.kept import Kept, Key
+from triptych.harness.backends.configurations.offers import Setting
 from triptych.harness.backends.gpu import gpu_here, node_here
 from triptych.harness.backends.pytorch import from_tensors, restoring
 from triptych.harness.backends.sealed import Sealed
 from triptych.harness.backends.triton_launcher import LACKS, NO_TRITON, as_held, held_dtype, launcher_of, output_of
 from triptych.harness.backends.triton_launches import launches
+from triptych.harness.errors import UsageError
 from triptych.harness.judge.problem import Problem
 from triptych.harness.ops import layouts
 from triptych.harness.ops.outputs.naming import in_words
@@ -25,11 +34,26 @@ from triptych.harness.results.status import Evidence
 from triptych.harness.results.timing import Timing
 
 
+class KeptConfiguration(UserWarning):
+    """A kernel ran in a configuration that was kept, or what was kept is of no use."""
+
+
+@dataclass(frozen=True)
+class Calling:
+    """A launcher, its call, what restores inputs that the call changes, and what makes arrays of its value."""
+
+    launcher: Any
+    call: Callable[[], Any]
+    restore: Callable[[], None]
+    outputs: Callable[[Any], Any]
+
+
 class TritonDevice(Backend):
     name = "triton"
     panel = family = "triton"
     lacks = LACKS
     evidence = Evidence.DEVICE
+    setting: Setting | None = None  # in force; None: what is kept
 
     def missing(self) -> str | None:
         if find_spec("triton") is None:
@@ -56,7 +80,7 @@ class TritonDevice(Backend):
         }
         torch.cuda.synchronize()
         views |= {parameter: _between(tensors[parameter], *m) for parameter, m in memory.items()}
-        with launcher_of(problem) as (launcher, _):
+        with launcher_of(problem) as (launcher, _), self.configured(problem, launcher, tell=True):
             returned = launcher(**views, **problem.case.params)
         written_to = [tensors[name] for name in (*memory, *problem.changed)]
         if written_to:
@@ -75,6 +99,12 @@ class TritonDevice(Backend):
         return launches()
 
     def time(self, problem: Problem, target: str | None, budget: TimingBudget) -> Timing:
+        with self.calling(problem) as made, self.configured(problem, made.launcher):
+            return time_cuda(made.call, budget.looking_at(made.outputs), made.restore)
+
+    @contextmanager
+    def calling(self, problem: Problem) -> Iterator[Calling]:
+        """The launcher on tensors of the device."""
         tensors = {name: to_torch(as_held(x), "cuda") for name, x in problem.own_inputs().items()}
         restore = restoring(problem, tensors)
         with launcher_of(problem) as (launcher, writes):
@@ -86,7 +116,81 @@ class TritonDevice(Backend):
                 now = {name: from_torch(tensors[name]).view(problem.inputs[name].dtype) for name in problem.changed}
                 return given_back(problem, output_of(from_tensors(returned), writes, written, problem), now)
 
-            return time_cuda(lambda: launcher(**tensors, **problem.case.params), budget.looking_at(outputs), restore)
+            yield Calling(launcher, lambda: launcher(**tensors, **problem.case.params), restore, outputs)
+
+    @contextmanager
+    def sampler(self, problem: Problem) -> Iterator[Callable[[Setting], float]]:
+        """What takes the time of one call in a configuration, in microseconds."""
+        one = event_timer()
+        with self.calling(problem) as made:
+
+            def sample(setting: Setting) -> float:
+                made.restore()
+                with self.under(setting), self.configured(problem, made.launcher):
+                    return one(made.call)
+
+            yield sample
+
+    def gpu(self) -> tuple[str, Any]:
+        """What the device is called, and what Triton compiles for on it."""
+        import torch
+        from triton.runtime.driver import driver
+
+        return torch.cuda.get_device_name(), driver.active.get_current_target()
+
+    def architecture(self) -> str:
+        """The architecture whose configurations are for the device."""
+        return offers.architecture_of(self.gpu()[1])
+
+    def is_compiled_for(self) -> bool:
+        """Whether what is compiled for that architecture where no device is, is what runs on this one."""
+        from triptych.harness.emulators.devices import DEVICES
+
+        return bool(DEVICES[self.architecture()].arch == self.gpu()[1].arch)
+
+    @contextmanager
+    def under(self, setting: Setting) -> Iterator[None]:
+        """Within, launchers run in this configuration, whatever is kept."""
+        before, self.setting = self.setting, setting
+        try:
+            yield
+        finally:
+            self.setting = before
+
+    @contextmanager
+    def configured(self, problem: Problem, launcher: Any, tell: bool = False) -> Iterator[None]:
+        """Within, a launcher runs in the configuration that is in force, else in the one that is kept for the problem.
+
+        tell: warn of a kept one.
+        """
+        setting = self.setting
+        if setting is None:
+            found, complaint = self.kept(problem)
+            setting = found.setting if found else {}
+            if found:
+                complaint = f"--tune kept this configuration on {found.utc[:10]}: {offers.in_words(setting)}"
+            if tell and complaint:
+                warnings.warn(complaint, KeptConfiguration, stacklevel=2)
+        with offers.in_force(launcher, self.architecture(), setting):
+            yield
+
+    def kept(self, problem: Problem) -> tuple[Kept | None, str]:
+        """The configuration that is kept for a problem, if any, and a sentence on a file that is none."""
+        return disk.read(self.key(problem)) if file_of(problem.op.triton).is_file() else (None, "")
+
+    def keep(self, problem: Problem, found: Kept) -> None:
+        """Keep a configuration for later runs. UsageError where that cannot be."""
+        if not file_of(problem.op.triton).is_file():
+            raise UsageError("the kernel is in no file, by which it would be known again.")
+        disk.write(self.key(problem), found)
+
+    def key(self, problem: Problem) -> Key:
+        import triton
+
+        return disk.key_of(problem, self.gpu()[0], triton.__version__)
+
+    def note(self, warning: WarningMessage) -> str:
+        return str(warning.message) if warning.category is KeptConfiguration else super().note(warning)
 
 
 def _bytes(tensor: Any) -> Array:

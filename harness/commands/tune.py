@@ -133,7 +133,8 @@ def jobs(arguments: Namespace) -> list[Job]:
         names = ", ".join(dict.fromkeys(without)) or "no kernel is selected, and"
         raise UsageError(
             f"nothing to tune: {names} has no {NAME}. Write {NAME} = {{'BLOCK_M': (64, 128)}} beside a constant "
-            "BLOCK_M = 128 of the kernel's file; docs/tune.md says how."
+            "BLOCK_M = 128 of the kernel's file; docs/tune.md says how. What a Triton launcher offers is "
+            "tried by `triptych bench --tune SECONDS`."
         )
     return found
 

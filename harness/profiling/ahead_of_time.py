@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -11,9 +12,10 @@ import numpy as np
 from triptych.harness.arrays import Arrays
 from triptych.harness.backends import BACKENDS
 from triptych.harness.backends.base import KernelFault, file_of
+from triptych.harness.backends.configurations import offers
 from triptych.harness.backends.triton_launcher import held_dtype, launcher_of
 from triptych.harness.dtypes import dtype_of
-from triptych.harness.emulators.compilation import CompiledKernel, compiled, launches_of
+from triptych.harness.emulators.compilation import CompiledKernel, Launch, compiled, launches_of
 from triptych.harness.emulators.devices import DEVICES, pretend
 from triptych.harness.emulators.errors import EmulationError
 from triptych.harness.judge.problem import Problem
@@ -33,7 +35,7 @@ class Compilation:
     """One kernel of an op in one configuration on one target, or why there is none.
 
     cases: those that launch it so. launched: programs of its grid in the first of them. fault: what is wrong with it,
-    one sentence; "" if nothing is.
+    one sentence; "" if nothing is. row: the first of its launcher's table that launches it; 0 where there is no table.
     """
 
     op: str
@@ -43,6 +45,7 @@ class Compilation:
     kernel: CompiledKernel | None
     launched: int = 0
     fault: str = ""
+    row: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -54,16 +57,17 @@ def compilations(ops: Iterable[Op], selection: Selection, targets: Iterable[str]
         for target in targets if op.triton is not None else ():
             found: dict[str, Compilation] = {}
             for _, case in sizes_once(op, selection):
-                for one in of_case(op, case, target):
+                for one in of_case(op, case, target, every=True):
                     key = f"{case.dtype} {one.kernel} {one.fault}"
-                    cases = (*found[key].cases, case.name) if key in found else one.cases
-                    found[key] = replace(one, cases=tuple(dict.fromkeys(cases)))
+                    first = found.setdefault(key, one)
+                    found[key] = replace(first, cases=tuple(dict.fromkeys([*first.cases, case.name])))
             yield from found.values()
 
 
-def of_case(op: Op, case: Case, target: str) -> Iterator[Compilation]:
+def of_case(op: Op, case: Case, target: str, every: bool = False) -> Iterator[Compilation]:
     """Every kernel that an op's launcher launches for a case, none where the op says that it does not take it there.
 
+    every: in each row of the launcher's table of configurations, not as it runs by itself alone.
     The last has no kernel where something fails.
     """
     one = Compilation(op.name, case.dtype, (case.name,), target, None)
@@ -71,19 +75,30 @@ def of_case(op: Op, case: Case, target: str) -> Iterator[Compilation]:
         if BACKENDS["triton"].supports(op, case, None) is not None:
             return
     try:
-        problem = shaped(op, case)
-        with launcher_of(problem) as (launcher, writes):
-            tensors = {name: (x.shape, x.dtype) for name, x in problem.inputs.items()}
-            tensors |= {parameter: problem.memory_of(name) for parameter, name in writes.items()}
-            tensors = {name: (shape, held_dtype(dtype)) for name, (shape, dtype) in tensors.items()}
-            for launch in launches_of(launcher, tensors, target, **case.params):
-                kernel = compiled(launch, target)
-                yield replace(one, kernel=kernel, launched=launch.programs, fault=fault_of(kernel))
+        with launching(op, case, target) as (launcher, launches):
+            settings = offers.rows_of(launcher, target)
+            for number, setting in enumerate(settings if every else settings[:1]):
+                one = replace(one, row=number + 1 if offers.TABLE in setting else 0)
+                with offers.in_force(launcher, target, setting):
+                    for launch in launches():
+                        kernel = compiled(launch, target)
+                        yield replace(one, kernel=kernel, launched=launch.programs, fault=fault_of(kernel))
     except (EmulationError, KernelFault) as error:
         yield replace(one, fault=str(error))
     except Exception as error:
         at = loading.at(error, file_of(op.triton))
         yield replace(one, fault=f"the launcher raised {type(error).__name__}: {error}{at}")
+
+
+@contextmanager
+def launching(op: Op, case: Case, target: str) -> Iterator[tuple[Any, Callable[[], list[Launch]]]]:
+    """An op's launcher, and what calls it for a case on a target and gives all that it would launch there."""
+    problem = shaped(op, case)
+    with launcher_of(problem) as (launcher, writes):
+        tensors = {name: (x.shape, x.dtype) for name, x in problem.inputs.items()}
+        tensors |= {parameter: problem.memory_of(name) for parameter, name in writes.items()}
+        tensors = {name: (shape, held_dtype(dtype)) for name, (shape, dtype) in tensors.items()}
+        yield launcher, lambda: launches_of(launcher, tensors, target, **case.params)
 
 
 def shaped(op: Op, case: Case) -> Problem:

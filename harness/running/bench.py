@@ -1,4 +1,4 @@
-"""Where a task is performed: prepare, execute, judge, confirm, attribute, time; every way to fail is a status."""
+"""Where a task is performed: prepare, choose, execute, judge, confirm, attribute, time; a failure is a status."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from triptych.harness.arrays import Array
 from triptych.harness.backends import BACKENDS, Backend
 from triptych.harness.backends.base import KernelFault
 from triptych.harness.backends.sealed import Sealed
+from triptych.harness.backends.triton_device import TritonDevice
 from triptych.harness.collection import builtin
 from triptych.harness.judge import parity, sensitivity
 from triptych.harness.judge.kept import preparing as kept
@@ -29,6 +30,7 @@ from triptych.harness.ops.work import work_of
 from triptych.harness.results.measures import OneOutput
 from triptych.harness.results.result import Result
 from triptych.harness.results.status import Cause, Status
+from triptych.harness.running.configurations.choosing import choose
 from triptych.harness.running.faults import GPU_FAULT, NotSupported, explain_preparation, explain_run, kernel_fault
 from triptych.harness.running.tasks import Settings, Task, result_without_run
 from triptych.harness.trials import invariance, self_reference
@@ -106,7 +108,7 @@ class Bench:
             self.functions = Functions()
         trial = Trial(task, settings, BACKENDS[task.backend], result_without_run(task, Status.ERROR, ""))
         try:
-            for stage in (self.prepare, self.execute, self.judge, self.confirm, self.attribute, self.time):
+            for stage in (self.prepare, self.choose, self.execute, self.judge, self.confirm, self.attribute, self.time):
                 stage(trial)
         except BaseException as error:
             self.explain(trial, error)
@@ -131,6 +133,17 @@ class Bench:
         trial.shared = self.shared[1]
         trial.result.tolerance = trial.shared.prepared.first.expected.tolerance
 
+    def choose(self, trial: Trial) -> None:
+        """Let a launcher on a GPU find the fastest of its configurations first, if that is asked for."""
+        seconds, backend = trial.settings.tune_s, trial.backend
+        if seconds is None or not trial.task.bench or not isinstance(backend, TritonDevice):
+            return
+        self.announce("choosing a configuration")
+        with np.errstate(all="ignore"), warnings.catch_warnings(), trial.ready.sealed:
+            warnings.simplefilter("ignore")
+            said = choose(backend, trial.ready.prepared, seconds)
+        trial.result.notes += [said] if said else []
+
     def op(self, task: Task) -> Op:
         """The task's op, from its file, which is loaded once."""
         if task.source not in self.sources:
@@ -154,7 +167,7 @@ class Bench:
                     returned = trial.backend.run(trial.problem, trial.task.target)
             finally:
                 trial.seconds = perf_counter() - started
-                trial.result.notes = list(dict.fromkeys(trial.backend.note(warning) for warning in caught))
+                trial.result.notes += dict.fromkeys(trial.backend.note(warning) for warning in caught)
         trial.out = trial.problem.named(returned)
         if shared.integrity:
             shared.integrity.check()

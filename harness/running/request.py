@@ -30,6 +30,7 @@ class Request:
     timed: bool = False  # whether to time what is right
     stand_ins: Sequence[str] = ()  # case sets whose sizes stand in for larger ones: not predicted, nor interpreted
     no_check: bool = False  # time what is wrong as well
+    tune_s: float | None = None  # for each case, to choose among the configurations of Triton launchers first
     tolerance: Bounds | None = None  # None: the environment's, else the op's
     timeout_s: float = TIMEOUT_S
     memory: int | None = None  # bytes a worker; None: a share of what is free

@@ -33,7 +33,7 @@ from triptych.harness.results.document import Document, read
 from triptych.harness.results.profile import Outcome
 from triptych.harness.results.result import Result
 from triptych.harness.results.status import Cause, Status
-from triptych.harness.running.session import Observer, Run
+from triptych.harness.running.session import TUNED, Observer, Run
 from triptych.harness.running.tasks import Key, Settings, Task, key
 
 PACKAGE = Path(__file__).resolve().parent.parent
@@ -46,9 +46,10 @@ MOST_SECONDS = 1.0  # that a finished result may wait for its place in the file
 def fingerprint(task: Task, op: Op, settings: Settings) -> str:
     """What decides the result of a task, as sixteen hexadecimal digits."""
     kernel = getattr(op, BACKENDS[task.backend].panel)
+    timing = (settings.budget, task.backend == TUNED and settings.tune_s is not None)
     parts: dict[str, Any] = {
         "task": repr(replace(task, though_slow=True, repro="")),
-        "settings": repr((settings.no_check, settings.wanted, settings.paranoid, task.bench and settings.budget)),
+        "settings": repr((settings.no_check, settings.wanted, settings.paranoid, task.bench and timing)),
         "versions": [np.__version__, *(environment.version(name) for name in environment.PACKAGES)],
         "nki": os.environ.get(VARIABLE),
         "judges": sources(JUDGES),

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any, Protocol
 
 from triptych.harness.backends import BACKENDS
-from triptych.harness.errors import RequiredMissing
+from triptych.harness.errors import RequiredMissing, UsageError
 from triptych.harness.ops.op import Op
 from triptych.harness.results.result import Result
 from triptych.harness.results.status import BAD, Cause, Status
@@ -19,6 +19,8 @@ from triptych.harness.running.request import Request
 from triptych.harness.running.runner import Workers
 from triptych.harness.running.tasks import Key, Settings, Task, key, result_without_run
 from triptych.harness.running.workers import cores
+
+TUNED = "triton"  # the backend whose launchers offer configurations
 
 
 class Runner(Protocol):
@@ -111,10 +113,12 @@ class Session:
         UsageError for what does not exist, RequiredMissing for a backend that must be here and is not.
         """
         made = plan(request, self.ops)
+        check_tuning(request, self.missing)
         check_required(request.required, self.missing)
         settings = Settings(
             no_check=request.no_check,
             wanted=made.tolerance,
+            tune_s=request.tune_s,
             memory=request.memory,
             paranoid=request.paranoid,
             cluster=request.cluster,
@@ -162,6 +166,23 @@ class Session:
         finally:
             for observer in observers:
                 observer.ended(run)
+
+
+def check_tuning(request: Request, missing: Callable[[str], str | None]) -> None:
+    """RequiredMissing if configurations are to be timed where no GPU is, UsageError where that makes no sense."""
+    if request.tune_s is None:
+        return
+    if request.cluster:
+        raise UsageError("--tune keeps what it finds on the machine that it runs on: run it there, without --cluster.")
+    if request.backends and TUNED not in request.backends:
+        raise UsageError(f"--tune is for the backend {TUNED}, which is not among those that are named.")
+    if request.tune_s >= request.timeout_s:
+        raise UsageError(
+            f"--tune {request.tune_s:g} is for each case, and must end before --timeout {request.timeout_s:g} does."
+        )
+    reason = missing(TUNED)
+    if reason:
+        raise RequiredMissing(f"--tune times configurations of Triton kernels on a GPU: {reason}")
 
 
 def check_required(

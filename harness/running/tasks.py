@@ -36,6 +36,7 @@ class Settings:
     no_check: bool = False  # time a kernel even if its check fails
     wanted: Bounds | None = None  # the tolerance that the command line or the environment asks for
     budget: TimingBudget = field(default_factory=TimingBudget)
+    tune_s: float | None = None  # for each timed case, to choose among a launcher's configurations; None: do not
     memory: int | None = None  # bytes that the worker may take; None: a share of what is free
     repeat: bool = True  # run what passed again, on other inputs and on these
     paranoid: bool = False  # guard against kernels that deceive the judge

@@ -102,10 +102,12 @@ def bench(
     paranoid: bool = False,
     isolated: bool = True,
     no_check: bool = False,
+    tune: float | None = None,
 ) -> Results:
     """Compare every kernel of some ops with their reference, and time what is right.
 
     no_check: time what is wrong as well
+    tune: seconds a case in which to find, and keep, the fastest configuration of Triton launchers on this GPU first
 
     Everything else is as for `check`.
     """
@@ -113,6 +115,7 @@ def bench(
     request = Request(
         timed=True,
         no_check=no_check,
+        tune_s=tune,
         backends=words(backends),
         targets=words(targets),
         dtypes=words(dtypes),

@@ -1,24 +1,15 @@
-"""Settings of a Triton kernel where no GPU is: what the compiler says of each, and the order that follows from it.
-
-Registers that do not fit are spilled to memory, a product without a matrix instruction runs on ordinary units, and a
-multiprocessor hides latency with the warps that are resident on it. These three, in this order, are all that can be
-ranked without a device. They are no time: they tell settings that cannot be good from those worth measuring.
-"""
+"""Settings of a Triton kernel where no GPU is: what the compiler says of each (`profiling.ranking`)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.op import Op
 from triptych.harness.results.status import Evidence
 from triptych.harness.tuning.rulers import Reading, Refused
-
-if TYPE_CHECKING:
-    from triptych.harness.emulators.compilation import CompiledKernel
 
 
 @dataclass(frozen=True)
@@ -45,29 +36,3 @@ class Compiling:
                     kernels.append(one.kernel)
                 found.append(Reading(f"{case.name} {case.dtype} {target}", compiled=kernels))
         return found
-
-
-def resident_warps(kernel: CompiledKernel) -> int:
-    """How many warps of a kernel a multiprocessor or compute unit holds at once."""
-    return kernel.occupancy.programs * kernel.num_warps
-
-
-def facts(kernels: Sequence[CompiledKernel]) -> Mapping[str, int]:
-    """What is ranked and shown of all launches of a case: the worst of each."""
-    return {
-        "spills": max((k.spills_bytes for k in kernels), default=0),
-        "without matrix instruction": sum(k.misses_matrix_unit for k in kernels),
-        "resident warps": min((resident_warps(k) for k in kernels), default=0),
-        "registers": max((k.registers for k in kernels), default=0),
-        "shared bytes": max((k.shared_bytes for k in kernels), default=0),
-    }
-
-
-def order(readings: Sequence[Reading]) -> tuple[int, int, int]:
-    """What settings are sorted by, the best first, over all cases."""
-    found = [facts(reading.compiled) for reading in readings]
-    return (
-        sum(f["spills"] for f in found),
-        sum(f["without matrix instruction"] for f in found),
-        -sum(f["resident warps"] for f in found),
-    )

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from triptych.harness.comparing.changes import rounds
 from triptych.harness.comparing.ratios import Ratio, of_samples, of_times
+from triptych.harness.profiling.ranking import order
 from triptych.harness.results.status import Evidence
 from triptych.harness.results.timing import Measured
 from triptych.harness.running.workers.each import Each, Here, Maker
-from triptych.harness.tuning.compiled import order
 from triptych.harness.tuning.knobs import Knobs, Setting, same
 from triptych.harness.tuning.rulers import Reading, Refused, Ruler
 from triptych.harness.tuning.variants import beside_links
@@ -58,7 +58,11 @@ class Tuning:
         return sorted(found, key=lambda trial: (self.place(trial), self.changes(trial)))
 
     def place(self, trial: Trial) -> tuple[float, ...]:
-        return order(trial.readings) if self.evidence is None else (round(self.score(trial), 6),)
+        return (
+            order([reading.compiled for reading in trial.readings])
+            if self.evidence is None
+            else (round(self.score(trial), 6),)
+        )
 
     def changes(self, trial: Trial) -> int:
         """How many knobs differ from the file."""

@@ -44,6 +44,41 @@ from triton.language.extra import libdevice
 
 LOG2_E = tl.constexpr(math.log2(math.e))
 SCAN = tl.constexpr(1024)  # segments that are looked at at once
+# Tiles of queries and of keys, for heads of up to 128 numbers of 16 bits, by architecture: keys where some are hidden
+# from some queries, and where all see all. The first row runs, unless `triptych bench --tune` found another to be
+# faster there. The remarks are the compiler's, of causal attention with heads of 128.
+CONFIGURATIONS = {
+    "sm_80": (
+        # 255 registers, 96 KiB: the largest that spills nothing
+        {"BLOCK_M": 128, "BLOCK_N": 64, "BLOCK_N_OF_ALL": 64, "WARPS": 8, "STAGES": 3},
+        # 176 registers, 64 KiB: room between two products, in twice as many steps
+        {"BLOCK_M": 128, "BLOCK_N": 32, "BLOCK_N_OF_ALL": 32, "WARPS": 8, "STAGES": 3},
+    ),
+    "sm_90": (
+        # 212 registers, 128 KiB: two groups of warps that share k and v
+        {"BLOCK_M": 128, "BLOCK_N": 64, "BLOCK_N_OF_ALL": 128, "WARPS": 8, "STAGES": 3},
+        # 172 registers, 112 KiB: two programs a processor, of which one multiplies while the other's softmax runs
+        {"BLOCK_M": 64, "BLOCK_N": 64, "BLOCK_N_OF_ALL": 64, "WARPS": 4, "STAGES": 3},
+        # 242 registers, 160 KiB: half as many steps, each with its maximum and its repair of `acc`
+        {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_N_OF_ALL": 128, "WARPS": 8, "STAGES": 2},
+    ),
+    "sm_100": (
+        # 243 registers, 129 KiB: two groups of warps that share k and v
+        {"BLOCK_M": 128, "BLOCK_N": 64, "BLOCK_N_OF_ALL": 128, "WARPS": 8, "STAGES": 3},
+        # 215 registers, 113 KiB: two programs a processor
+        {"BLOCK_M": 64, "BLOCK_N": 64, "BLOCK_N_OF_ALL": 64, "WARPS": 4, "STAGES": 3},
+        # 238 registers, 161 KiB: half as many steps
+        {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_N_OF_ALL": 128, "WARPS": 8, "STAGES": 2},
+    ),
+    "gfx942": (
+        # 256 registers, 32 KiB: the most queries for each key that is read
+        {"BLOCK_M": 128, "BLOCK_N": 64, "BLOCK_N_OF_ALL": 64, "WARPS": 8, "STAGES": 2},
+        # 241 registers, 32 KiB: two programs a compute unit
+        {"BLOCK_M": 128, "BLOCK_N": 32, "BLOCK_N_OF_ALL": 32, "WARPS": 4, "STAGES": 2},
+        # 315 registers, 32 KiB: four wavefronts, each with twice as many queries
+        {"BLOCK_M": 128, "BLOCK_N": 64, "BLOCK_N_OF_ALL": 64, "WARPS": 4, "STAGES": 2},
+    ),
+}
 
 
 @triton.jit
@@ -237,33 +272,39 @@ def _attention_kernel(
         tl.store(lse + b * lse_b + h * lse_h + row_at * lse_s, log_sum.to(lse.dtype.element_ty), mask=rows < Sq)
 
 
-def config(Sq, Sk, D, element_size, hides, backend, shared_bytes):
+def _rows(target):
+    """Those of CONFIGURATIONS for a GPU."""
+    if target.backend != "cuda":
+        return CONFIGURATIONS["gfx942"]
+    return CONFIGURATIONS["sm_90" if 90 <= target.arch < 100 else "sm_100" if 100 <= target.arch < 120 else "sm_80"]
+
+
+def config(row, Sq, Sk, D, element_size, hides, backend, shared_bytes):
     """Tile sizes, warps and pipeline stages, such that `acc`, the scores and p fit the registers without spills.
 
-    hides: some keys are hidden from some rows, and the masks need room. float32 has no tensor cores: its operands take
-    registers too, on Hopper and later so many that half of the rows have to do. A head of more than 128 numbers has
-    half as many rows where the registers hold all of `acc`, which they do not on NVIDIA from Hopper on; AMD's have room
-    for it in programs of four wavefronts, 512 registers a lane.
+    row: for heads of up to 128 numbers of two bytes. hides: some keys are hidden from some rows, and the masks need
+    room. float32 has no tensor cores: its operands take registers too, on Hopper and later so many that half of the
+    rows have to do. A head of more than 128 numbers has half as many rows where the registers hold all of `acc`, which
+    they do not on NVIDIA from Hopper on; AMD's have room for it in programs of four wavefronts, 512 registers a lane.
     """
     block_d = max(16, triton.next_power_of_2(D))
-    warps, small = 8, backend != "cuda" or shared_bytes < 200 * 1024
+    warps, stages, small = 8, row["STAGES"], backend != "cuda" or shared_bytes < 200 * 1024
     if element_size == 4:
         block_m, block_n = 64 if small else 32, 16
     elif block_d > 128:
         block_m, block_n, warps = 64 if small else 128, 64, 8 if backend == "cuda" else 4
     else:
-        block_m, block_n = 128, 64 if hides or small else 128
+        block_m, block_n, warps = row["BLOCK_M"], row["BLOCK_N" if hides else "BLOCK_N_OF_ALL"], row["WARPS"]
     block_m = min(block_m, max(16, triton.next_power_of_2(Sq)))
     block_n = min(block_n, max(16, triton.next_power_of_2(Sk)))
     stage_bytes = 2 * block_n * block_d * element_size
     fit = (shared_bytes - block_m * block_d * element_size) // stage_bytes
-    deepest = 3 if backend == "cuda" else 2
     return {
         "BLOCK_M": block_m,
         "BLOCK_N": block_n,
         "BLOCK_D": block_d,
         "num_warps": warps if block_m >= (32 if element_size == 4 else 64) else 4,
-        "num_stages": max(1, min(deepest, fit)),
+        "num_stages": max(1, min(stages, fit)),
         "enable_fp_fusion": True,  # a * b + c rounds once; said aloud because Triton 3.10 changes the default
     }
 
@@ -277,7 +318,9 @@ def attention(
     driver = triton.runtime.driver.active
     device = driver.utils.get_device_properties(driver.get_current_device())
     hides = causal or mask is not None or segments is not None
-    tiles = config(Sq, Sk, D, q.element_size(), hides, driver.get_current_target().backend, device["max_shared_mem"])
+    target = driver.get_current_target()
+    row, shared_bytes = _rows(target)[0], device["max_shared_mem"]
+    tiles = config(row, Sq, Sk, D, q.element_size(), hides, target.backend, shared_bytes)
     scale, cap = math.log2(math.e) / math.sqrt(D), None
     if softcap is not None:
         scale, cap = 1 / (math.sqrt(D) * softcap), softcap * math.log2(math.e)

@@ -226,23 +226,61 @@ def _dq_kernel(
     tl.store(dq_at, (acc * root).to(dq.dtype.element_ty), mask=inside)
 
 
-# (keys that a program keeps, queries that it walks in, warps) for dk and dv, then (queries, keys, warps) for dq, by the
-# size of a head: the largest from which next to no register of the accumulators, p and ds spills, as the compilers
-# count them. Ampere holds operands of a product in registers, Hopper in shared memory. A lane of AMD's has 512 of them
-# in programs of four wavefronts. float32 has no tensor cores on NVIDIA, and takes registers for all.
+# Tiles of heads of 65 to 128 numbers of 16 bits, by architecture: what a program keeps (keys for dk and dv, queries for
+# dq) and what it walks in. The first row runs, unless `triptych bench --tune` found another to be faster there. The
+# remarks are the compiler's, of causal attention with heads of 128: dk and dv, then dq. Ampere holds operands of a
+# product in registers, Hopper in shared memory.
+CONFIGURATIONS = {
+    "sm_80": (
+        # 255 registers, 8 bytes spilled, and 200; 80 KiB: the largest that spills next to nothing
+        {"KEPT": 128, "WALKED": 32, "WARPS_OF_DK_DV": 8, "WARPS_OF_DQ": 8},
+        # 255 registers, 80 bytes spilled, and 255; 72 KiB: two programs a processor
+        {"KEPT": 64, "WALKED": 64, "WARPS_OF_DK_DV": 4, "WARPS_OF_DQ": 4},
+    ),
+    "sm_90": (
+        # 255 registers, 56 bytes spilled, and 193; 128 KiB: the most reuse
+        {"KEPT": 128, "WALKED": 64, "WARPS_OF_DK_DV": 8, "WARPS_OF_DQ": 8},
+        # 255 registers, 24 bytes spilled, and 207; 97 KiB: two programs a processor
+        {"KEPT": 64, "WALKED": 64, "WARPS_OF_DK_DV": 4, "WARPS_OF_DQ": 4},
+    ),
+    "sm_100": (
+        # 191 registers, and 142; 161 KiB: the most reuse
+        {"KEPT": 128, "WALKED": 64, "WARPS_OF_DK_DV": 8, "WARPS_OF_DQ": 8},
+        # 202 registers, and 138; 129 KiB: twice as many programs, for a fuller last wave
+        {"KEPT": 64, "WALKED": 64, "WARPS_OF_DK_DV": 4, "WARPS_OF_DQ": 4},
+    ),
+    "gfx942": (
+        # 416 registers, and 240; 32 KiB: 512 are a lane's in programs of four wavefronts
+        {"KEPT": 128, "WALKED": 32, "WARPS_OF_DK_DV": 4, "WARPS_OF_DQ": 8},
+    ),
+}
+# (kept, walked, warps) for dk and dv, then for dq, of heads up to 64 and above 128, and of float32, which has no tensor
+# cores on NVIDIA and takes registers for all. A lane of AMD's has 512 registers in programs of four wavefronts.
 TILES = {
-    "ampere": {64: ((128, 64, 8), (128, 64, 8)), 128: ((128, 32, 8), (128, 32, 8)), 256: ((64, 32, 8), (64, 32, 8))},
-    "hopper": {64: ((128, 64, 8), (128, 64, 8)), 128: ((128, 64, 8), (128, 64, 8)), 256: ((32, 64, 8), (64, 32, 8))},
-    "amd": {64: ((128, 64, 4), (128, 64, 8)), 128: ((128, 32, 4), (128, 32, 8)), 256: ((64, 16, 4), (64, 32, 4))},
+    "sm_80": {64: ((128, 64, 8), (128, 64, 8)), 256: ((64, 32, 8), (64, 32, 8))},
+    "sm_90": {64: ((128, 64, 8), (128, 64, 8)), 256: ((32, 64, 8), (64, 32, 8))},
+    "sm_100": {64: ((128, 64, 8), (128, 64, 8)), 256: ((32, 64, 8), (64, 32, 8))},
+    "gfx942": {64: ((128, 64, 4), (128, 64, 8)), 256: ((64, 16, 4), (64, 32, 4))},
     "float32": {64: ((64, 16, 8), (64, 16, 8)), 128: ((32, 16, 8), (64, 16, 8)), 256: ((16, 16, 4), (32, 16, 4))},
 }
 
 
-def config(Sq, Sk, D, element_size, backend, shared_bytes):
+def _architecture(target):
+    """Whose rows of CONFIGURATIONS are for a GPU."""
+    if target.backend != "cuda":
+        return "gfx942"
+    return "sm_90" if 90 <= target.arch < 100 else "sm_100" if 100 <= target.arch < 120 else "sm_80"
+
+
+def config(Sq, Sk, D, element_size, target, shared_bytes):
     """(of dk and dv, of dq): tile sizes, warps and stages."""
     block_d = max(16, triton.next_power_of_2(D))
-    kind = "amd" if backend != "cuda" else "hopper" if shared_bytes > 200 * 1024 else "ampere"
-    of_keys, of_rows = TILES["float32" if element_size == 4 else kind][max(block_d, 64)]
+    size, architecture = max(block_d, 64), _architecture(target)
+    row = CONFIGURATIONS[architecture][0]
+    tile = row["KEPT"], row["WALKED"]
+    of_keys, of_rows = (*tile, row["WARPS_OF_DK_DV"]), (*tile, row["WARPS_OF_DQ"])
+    if element_size == 4 or size != 128:
+        of_keys, of_rows = TILES["float32" if element_size == 4 else architecture][size]
 
     def options(kept, walked, warps, kept_of, walked_of):
         small_kept = min(kept, max(16, triton.next_power_of_2(kept_of)))
@@ -263,8 +301,8 @@ def attention_backward(q, k, v, out, dout, lse, dq, dk, dv, causal=False, window
     B, H, Hkv, Sq, Sk, D = _check(q, k, v, out, dout, lse, dq, dk, dv, causal, window)
     driver = triton.runtime.driver.active
     device = driver.utils.get_device_properties(driver.get_current_device())
-    backend = driver.get_current_target().backend
-    of_keys, of_rows = config(Sq, Sk, D, q.element_size(), backend, device["max_shared_mem"])
+    target = driver.get_current_target()
+    of_keys, of_rows = config(Sq, Sk, D, q.element_size(), target, device["max_shared_mem"])
     delta = lse.new_empty((B, H, Sq))
     of_inputs = _strides(q, k, v, dout, lse)
     root, scale = 1 / math.sqrt(D), math.log2(math.e) / math.sqrt(D)

@@ -21,8 +21,40 @@ partition.)"""
 import triton
 import triton.language as tl
 
+# Tiles of 16-bit numbers by architecture, and how many steps of K are under way at most. The first row runs, unless
+# `triptych bench --tune` found another to be faster there. The remarks are the compiler's, of 2048 x 4096 x 4096.
+CONFIGURATIONS = {
+    "sm_80": (
+        # 242 registers, 96 KiB: the most reuse that spills nothing
+        {"BLOCK_M": 128, "BLOCK_N": 256, "BLOCK_K": 64, "STAGES": 4},
+        # 182 registers, 96 KiB: twice as many tiles, for a fuller last wave
+        {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_K": 64, "STAGES": 4},
+    ),
+    "sm_90": (
+        # 186 registers, 192 KiB: the most reuse
+        {"BLOCK_M": 128, "BLOCK_N": 256, "BLOCK_K": 64, "STAGES": 4},
+        # 214 registers, 192 KiB: as much reuse, w read half as often and x twice
+        {"BLOCK_M": 256, "BLOCK_N": 128, "BLOCK_K": 64, "STAGES": 4},
+        # 120 registers, 192 KiB: twice as many tiles, for a fuller last wave
+        {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_K": 64, "STAGES": 6},
+    ),
+    "sm_100": (
+        # 194 registers, 192 KiB: the most reuse
+        {"BLOCK_M": 128, "BLOCK_N": 256, "BLOCK_K": 64, "STAGES": 4},
+        # 234 registers, 192 KiB: as much reuse, w read half as often and x twice
+        {"BLOCK_M": 256, "BLOCK_N": 128, "BLOCK_K": 64, "STAGES": 4},
+        # 106 registers, 192 KiB: twice as many tiles, for a fuller last wave
+        {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_K": 64, "STAGES": 6},
+    ),
+    "gfx942": (
+        # 134 registers, 32 KiB, in tiles of 128 x 128: fewer would leave compute units idle
+        {"BLOCK_M": 128, "BLOCK_N": 256, "BLOCK_K": 64, "STAGES": 2},
+        # 78 registers, 32 KiB: two programs a compute unit, in twice as many steps
+        {"BLOCK_M": 128, "BLOCK_N": 256, "BLOCK_K": 32, "STAGES": 2},
+    ),
+}
+FLOAT32 = {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_K": 16, "STAGES": 4}
 GROUP_M = 8  # rows of tiles whose programs share columns of w
-STAGES = 4  # at most, on NVIDIA
 FEWEST_STEPS = 4  # of K that are worth a program of their own
 ACTIVATIONS = (None, "silu", "gelu", "relu")
 
@@ -164,9 +196,16 @@ def _norm_kernel(x, gain, out, M, K, eps, x_m, x_k, gain_k, ROWS: tl.constexpr, 
     tl.store(out + m * K + k, (wide * r[:, None] * weight).to(out.dtype.element_ty), mask=inside)
 
 
-def config(M, N, K, element_size, backend, processors, shared_bytes):
-    """As `matmul`'s: the largest tile that leaves no processor idle, and parts of K where even small ones do."""
-    block_m, block_n, block_k = (128, 256, 64) if element_size == 2 else (128, 128, 16)
+def _rows(target):
+    """Those of CONFIGURATIONS for a GPU."""
+    if target.backend != "cuda":
+        return CONFIGURATIONS["gfx942"]
+    return CONFIGURATIONS["sm_90" if 90 <= target.arch < 100 else "sm_100" if 100 <= target.arch < 120 else "sm_80"]
+
+
+def config(row, M, N, K, element_size, backend, processors, shared_bytes):
+    """As `matmul`'s: a row's tile, or a smaller one that leaves no processor idle, and parts of K if even that does."""
+    block_m, block_n, block_k = row["BLOCK_M"], row["BLOCK_N"], row["BLOCK_K"]
     block_m = min(block_m, max(16, triton.next_power_of_2(M)))
     block_n = min(block_n, max(16, triton.next_power_of_2(N)))
     if element_size == 2 and block_m <= 32:
@@ -176,7 +215,7 @@ def config(M, N, K, element_size, backend, processors, shared_bytes):
     while tiles < processors and max(block_m, block_n) > 64:
         block_m, block_n = (block_m, block_n // 2) if block_n >= block_m else (block_m // 2, block_n)
         tiles = triton.cdiv(M, block_m) * triton.cdiv(N, block_n)
-    deepest, buffers = (STAGES, 2) if backend == "cuda" else (2, 1)  # see `matmul`
+    deepest, buffers = (row["STAGES"], 2) if backend == "cuda" else (2, 1)  # see `matmul`
     while buffers * block_k * (block_m + block_n) * element_size > shared_bytes and block_k > 16:
         block_k //= 2
     steps = triton.cdiv(K, block_k)
@@ -207,9 +246,10 @@ def _layer(name, x, w, out, w_strides, N, bias=None, residual=None, activation=N
         raise ValueError(f"{name} takes as activation one of {ACTIVATIONS}, got {activation!r}")
     driver = triton.runtime.driver.active
     device = driver.utils.get_device_properties(driver.get_current_device())
-    backend = driver.get_current_target().backend
+    target = driver.get_current_target()
     processors, shared_bytes = device["multiprocessor_count"], device["max_shared_mem"]
-    tiles = config(M, N, K, x.element_size(), backend, processors, shared_bytes)
+    row = _rows(target)[0] if x.element_size() == 2 else FLOAT32
+    tiles = config(row, M, N, K, x.element_size(), target.backend, processors, shared_bytes)
     programs, split = triton.cdiv(M, tiles["BLOCK_M"]) * triton.cdiv(N, tiles["BLOCK_N"]), tiles["SPLIT"]
     added = (bias.stride(0) if bias is not None else 0, *(residual.stride() if residual is not None else (0, 0)))
     into, strides = (out, (0, *out.stride()))

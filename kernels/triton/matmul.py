@@ -10,9 +10,9 @@ Two versions of one idea, a tile of `out` per program:
   of N times: that is all that tiling does. Masks make ragged edges read as zero, which a sum does not notice.
 * `matmul` keeps the tensor cores fed:
   - tiles are as large as the accumulator's registers allow (128 x 256), so that the two operand tiles are
-    reused 128 and 256 times from shared memory;
+    reused 128 and 256 times from shared memory; CONFIGURATIONS has other ones to measure;
   - programs run in groups of GROUP_M rows of tiles: those that run together share columns of rhs, which stay in L2;
-  - loads of the next NUM_STAGES - 1 steps of K are in flight while one is multiplied (Triton's software pipeline);
+  - loads of the next STAGES - 1 steps of K are in flight while one is multiplied (Triton's software pipeline);
   - the K loop masks only where K is ragged, and rows and columns past the edge wrap around instead of being masked:
     what they compute is never stored.
 
@@ -34,21 +34,44 @@ import triton
 import triton.language as tl
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-TILE_M = 128  # of two-byte elements, where the product is large enough; so are
-TILE_N = 256
-TILE_K = 64
+# Tiles of 16-bit numbers by architecture, and how many steps of K are under way at most. The first row runs, unless
+# `triptych bench --tune` found another to be faster there. The remarks are the compiler's, of 8192 x 8192 x 8192.
+CONFIGURATIONS = {
+    "sm_80": (
+        # 244 registers, 80 KiB: the most reuse that spills nothing
+        {"BLOCK_M": 128, "BLOCK_N": 256, "BLOCK_K": 64, "STAGES": 4},
+        # 167 registers, 64 KiB: twice as many tiles, for a fuller last wave
+        {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_K": 64, "STAGES": 4},
+    ),
+    "sm_90": (
+        # 154 registers, 224 KiB: the most reuse
+        {"BLOCK_M": 128, "BLOCK_N": 256, "BLOCK_K": 64, "STAGES": 4},
+        # 158 registers, 224 KiB: as much reuse, rhs read half as often and the left operand twice
+        {"BLOCK_M": 256, "BLOCK_N": 128, "BLOCK_K": 64, "STAGES": 4},
+        # 107 registers, 208 KiB: twice as many tiles, for a fuller last wave
+        {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_K": 64, "STAGES": 6},
+    ),
+    "sm_100": (
+        # 139 registers, 224 KiB: the most reuse
+        {"BLOCK_M": 128, "BLOCK_N": 256, "BLOCK_K": 64, "STAGES": 4},
+        # 157 registers, 224 KiB: as much reuse, rhs read half as often and the left operand twice
+        {"BLOCK_M": 256, "BLOCK_N": 128, "BLOCK_K": 64, "STAGES": 4},
+        # 208 KiB: twice as many tiles, for a fuller last wave
+        {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_K": 64, "STAGES": 6},
+    ),
+    "gfx942": (
+        # 188 registers, 48 KiB: the most reuse with K in steps of 64
+        {"BLOCK_M": 128, "BLOCK_N": 256, "BLOCK_K": 64, "STAGES": 2},
+        # 218 registers, 32 KiB: more reuse, in twice as many steps
+        {"BLOCK_M": 256, "BLOCK_N": 256, "BLOCK_K": 32, "STAGES": 2},
+        # 114 registers, 32 KiB: two programs a compute unit
+        {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_K": 64, "STAGES": 2},
+    ),
+}
+FLOAT32 = {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_K": 16, "STAGES": 4}
 GROUP_M = 8  # rows of tiles whose programs share columns of rhs
-STAGES = 4  # at most, on NVIDIA
 FEWEST_STEPS = 4  # of K that are worth a program of their own
 LARGE = 2**33  # M N K, from which a persistent kernel's descriptors, made on the host, are worth their launch
-
-KNOBS = {  # what `triptych tune` may set in place of the above
-    "TILE_M": (64, 128, 256),
-    "TILE_N": (128, 256),
-    "TILE_K": (32, 64),
-    "GROUP_M": (4, 8),
-    "STAGES": (3, 4),
-}
 
 
 @triton.jit
@@ -198,14 +221,20 @@ def _sum_kernel(parts, out, M, N, size, out_b, out_m, out_n, SPLIT: tl.constexpr
     tl.store(out + place, total.to(out.dtype.element_ty), mask=i < size)
 
 
-def config(M, N, K, element_size, backend, processors, shared_bytes, batch=1):
+def _rows(target):
+    """Those of CONFIGURATIONS for a GPU."""
+    if target.backend != "cuda":
+        return CONFIGURATIONS["gfx942"]
+    return CONFIGURATIONS["sm_90" if 90 <= target.arch < 100 else "sm_100" if 100 <= target.arch < 120 else "sm_80"]
+
+
+def config(row, M, N, K, element_size, backend, processors, shared_bytes, batch=1):
     """Tile sizes, warps, pipeline stages and parts of K for one product on one kind of device.
 
-    Starts from the largest tile whose float32 accumulator the registers of 8 warps hold, and halves its longer side
-    while the device has more processors than there are tiles to give them. What processors are left then take parts
-    of K, of at least FEWEST_STEPS steps.
+    Starts from the tile of a row, and halves its longer side while the device has more processors than there are tiles
+    to give them. What processors are left then take parts of K, of at least FEWEST_STEPS steps.
     """
-    block_m, block_n, block_k = (TILE_M, TILE_N, TILE_K) if element_size == 2 else (128, 128, 16)
+    block_m, block_n, block_k = row["BLOCK_M"], row["BLOCK_N"], row["BLOCK_K"]
     block_m = min(block_m, max(16, triton.next_power_of_2(M)))
     block_n = min(block_n, max(16, triton.next_power_of_2(N)))
     if element_size == 2 and block_m <= 32:
@@ -217,7 +246,7 @@ def config(M, N, K, element_size, backend, processors, shared_bytes, batch=1):
         tiles = batch * triton.cdiv(M, block_m) * triton.cdiv(N, block_n)
     # NVIDIA copies to shared memory asynchronously, so that each stage has its buffer; a CDNA compute unit has one
     # buffer, and the next stage in flight in registers.
-    deepest, buffers = (STAGES, 2) if backend == "cuda" else (2, 1)
+    deepest, buffers = (row["STAGES"], 2) if backend == "cuda" else (2, 1)
     while buffers * block_k * (block_m + block_n) * element_size > shared_bytes and block_k > 16:
         block_k //= 2
     stage_bytes = block_k * (block_m + block_n) * element_size
@@ -287,11 +316,12 @@ def _product(a, b, out, B, M, N, K, a_strides, b_strides, out_strides):
     device = driver.utils.get_device_properties(driver.get_current_device())
     target = driver.get_current_target()
     processors, shared_bytes = device["multiprocessor_count"], device["max_shared_mem"]
-    tiles = config(M, N, K, a.element_size(), target.backend, processors, shared_bytes, B)
+    row = _rows(target)[0] if a.element_size() == 2 else FLOAT32
+    tiles = config(row, M, N, K, a.element_size(), target.backend, processors, shared_bytes, B)
     has_tma = target.backend == "cuda" and target.arch >= 90
     copies = has_tma and a.element_size() == 2 and all(_copies(x) for x in (a, b, out))
-    if copies and M * N * K >= LARGE and triton.cdiv(M, TILE_M) * triton.cdiv(N, TILE_N) > processors:
-        _persistently(a, b, out, M, N, K, a_strides[2] == 1, processors, shared_bytes, tiles)
+    if copies and M * N * K >= LARGE and triton.cdiv(M, row["BLOCK_M"]) * triton.cdiv(N, row["BLOCK_N"]) > processors:
+        _persistently(a, b, out, M, N, K, a_strides[2] == 1, processors, shared_bytes, row["STAGES"], tiles)
         return
     programs, split = B * triton.cdiv(M, tiles["BLOCK_M"]) * triton.cdiv(N, tiles["BLOCK_N"]), tiles["SPLIT"]
     size = B * M * N
@@ -305,13 +335,13 @@ def _product(a, b, out, B, M, N, K, a_strides, b_strides, out_strides):
     )
 
 
-def _persistently(a, b, out, M, N, K, a_is_km, processors, shared_bytes, tiles):
+def _persistently(a, b, out, M, N, K, a_is_km, processors, shared_bytes, most_stages, tiles):
     """out = a^T @ b, or a @ b, by a program a processor; half of its tile waits in shared memory to be copied out."""
     block_m, block_n, block_k = tiles["BLOCK_M"], tiles["BLOCK_N"], tiles["BLOCK_K"]
     blocks = ([block_k, block_m] if a_is_km else [block_m, block_k]), [block_k, block_n], [block_m, block_n // 2]
     described = [TensorDescriptor.from_tensor(x, block) for x, block in zip((a, b, out), blocks, strict=True)]
     half_bytes, stage_bytes = block_m * block_n, block_k * (block_m + block_n) * 2
-    tiles["num_stages"] = max(2, min(STAGES, (shared_bytes - half_bytes) // stage_bytes))
+    tiles["num_stages"] = max(2, min(most_stages, (shared_bytes - half_bytes) // stage_bytes))
     del tiles["EVEN_K"], tiles["SPLIT"]
     _persistent_kernel[(processors,)](*described, M, N, K, processors, A_IS_KM=a_is_km, **tiles)
 

@@ -28,8 +28,37 @@ tile.
 import triton
 import triton.language as tl
 
+# Tiles by architecture, and how many steps of K are under way at most. The first row runs, unless `triptych bench
+# --tune` found another to be faster there. The remarks are the compiler's, of 2048 x 4096 x 4096.
+CONFIGURATIONS = {
+    "sm_80": (
+        # 246 registers, 40 KiB: beside the accumulator stand the operands as float16
+        {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_K": 64, "STAGES": 4},
+        # 252 registers, 32 KiB: two programs a processor
+        {"BLOCK_M": 64, "BLOCK_N": 128, "BLOCK_K": 64, "STAGES": 4},
+    ),
+    "sm_90": (
+        # 159 registers, 128 KiB: beside the accumulator stand the sums of a step
+        {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_K": 128, "STAGES": 4},
+        # 171 registers, 160 KiB: as large a tile, lhs read twice as often
+        {"BLOCK_M": 64, "BLOCK_N": 256, "BLOCK_K": 128, "STAGES": 4},
+        # 164 registers, 96 KiB: two programs a processor
+        {"BLOCK_M": 64, "BLOCK_N": 128, "BLOCK_K": 128, "STAGES": 4},
+    ),
+    "sm_100": (
+        # 206 registers, 192 KiB: the most reuse
+        {"BLOCK_M": 128, "BLOCK_N": 256, "BLOCK_K": 128, "STAGES": 4},
+        # 150 registers, 192 KiB: twice as many tiles, for a fuller last wave
+        {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_K": 128, "STAGES": 6},
+    ),
+    "gfx942": (
+        # 138 registers, 32 KiB, in tiles of 128 x 128: fewer would leave compute units idle
+        {"BLOCK_M": 128, "BLOCK_N": 256, "BLOCK_K": 128, "STAGES": 2},
+        # 102 registers, 16 KiB: two programs a compute unit, in twice as many steps
+        {"BLOCK_M": 128, "BLOCK_N": 256, "BLOCK_K": 64, "STAGES": 2},
+    ),
+}
 GROUP_M = 8  # rows of tiles whose programs share columns of rhs
-STAGES = 4  # at most, on NVIDIA
 FEW = 64  # rows, up to which memory is the limit
 FEWEST_STEPS = 4  # of K that are worth a program of their own
 
@@ -174,15 +203,21 @@ def float8_of(target):
     return "e4b8" if target.arch.startswith("gfx94") else "e4nv" if target.arch.startswith(("gfx95", "gfx12")) else ""
 
 
+def _rows(target):
+    """Those of CONFIGURATIONS for a GPU."""
+    if target.backend != "cuda":
+        return CONFIGURATIONS["gfx942"]
+    return CONFIGURATIONS["sm_90" if 90 <= target.arch < 100 else "sm_100" if 100 <= target.arch < 120 else "sm_80"]
+
+
 def config(M, N, K, target, processors, shared_bytes):
-    """As `matmul`'s: the largest tile that leaves no processor idle, and parts of K where even small ones do."""
+    """As `matmul`'s: a row's tile, or a smaller one that leaves no processor idle, and parts of K if even that does."""
+    row = _rows(target)[0]
     float8 = float8_of(target)
     wants_k_innermost = target.backend == "cuda" and target.arch // 10 != 10
     if wants_k_innermost and M <= FEW:
         float8 = ""
-    block_m, block_n, block_k = 128, 256, 128 if float8 or M <= FEW else 64
-    if wants_k_innermost:
-        block_n = 128  # beside the accumulator stand the sums of a step, or operands as float16
+    block_m, block_n, block_k = row["BLOCK_M"], row["BLOCK_N"], 128 if M <= FEW else row["BLOCK_K"]
     block_m = min(block_m, max(16, triton.next_power_of_2(M)))
     block_n = min(block_n, max(16, triton.next_power_of_2(N)))
     block_k = min(block_k, max(32, triton.next_power_of_2(K)))
@@ -190,7 +225,7 @@ def config(M, N, K, target, processors, shared_bytes):
     while tiles < processors and max(block_m, block_n) > 64:
         block_m, block_n = (block_m, block_n // 2) if block_n >= block_m else (block_m // 2, block_n)
         tiles = triton.cdiv(M, block_m) * triton.cdiv(N, block_n)
-    deepest, buffers = (STAGES, 2) if target.backend == "cuda" else (2, 1)  # see `matmul`
+    deepest, buffers = (row["STAGES"], 2) if target.backend == "cuda" else (2, 1)  # see `matmul`
     while buffers * block_k * (block_m + block_n) > shared_bytes and block_k > 32:
         block_k //= 2
     steps = triton.cdiv(K, block_k)

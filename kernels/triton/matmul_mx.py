@@ -17,9 +17,36 @@ each time, where the matrix unit is through with it in a fraction of one.
 import triton
 import triton.language as tl
 
+# Tiles of 16-bit numbers by architecture, and how many steps of K are under way at most. The first row runs, unless
+# `triptych bench --tune` found another to be faster there. The remarks are the compiler's, of 2048 x 4096 x 4096.
+CONFIGURATIONS = {
+    "sm_80": (
+        # 236 registers, 96 KiB: the most reuse that spills nothing
+        {"BLOCK_M": 128, "BLOCK_N": 256, "BLOCK_K": 64, "STAGES": 4},
+        # 180 registers, 96 KiB: twice as many tiles, for a fuller last wave
+        {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_K": 64, "STAGES": 4},
+    ),
+    "sm_90": (
+        # 188 registers, 192 KiB: the most reuse
+        {"BLOCK_M": 128, "BLOCK_N": 256, "BLOCK_K": 64, "STAGES": 4},
+        # 111 registers, 192 KiB: twice as many tiles, for a fuller last wave
+        {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_K": 64, "STAGES": 6},
+    ),
+    "sm_100": (
+        # 93 registers, 96.5 KiB: two programs a processor
+        {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_K": 128, "STAGES": 4},
+        # 178 registers, 97 KiB: more reuse, and no second program
+        {"BLOCK_M": 128, "BLOCK_N": 256, "BLOCK_K": 128, "STAGES": 3},
+    ),
+    "gfx942": (
+        # 102 registers, 32 KiB, in tiles of 128 x 128: fewer would leave compute units idle
+        {"BLOCK_M": 128, "BLOCK_N": 256, "BLOCK_K": 64, "STAGES": 2},
+        # half as many numbers of K a step: shared memory for two programs a compute unit
+        {"BLOCK_M": 128, "BLOCK_N": 256, "BLOCK_K": 32, "STAGES": 2},
+    ),
+}
 GROUP_M = 8  # rows of tiles whose programs share columns of rhs
-STAGES = 4  # at most, on NVIDIA
-BLOCK_K = 128
+BLOCK_K = 128  # of the kernel that rounds
 ORDER = 512  # numbers of K whose order is changed among themselves
 
 
@@ -127,17 +154,25 @@ def _product_kernel(
     )
 
 
+def _rows(target):
+    """Those of CONFIGURATIONS for a GPU."""
+    if target.backend != "cuda":
+        return CONFIGURATIONS["gfx942"]
+    return CONFIGURATIONS["sm_90" if 90 <= target.arch < 100 else "sm_100" if 100 <= target.arch < 120 else "sm_80"]
+
+
 def config(M, N, target, processors, shared_bytes):
-    """The largest tile that leaves no processor idle; scaled products take whole tiles of 128 rows."""
+    """A row's tile, or a smaller one that leaves no processor idle; scaled products take whole tiles of 128 rows."""
+    row = _rows(target)[0]
     scaled = target.backend == "cuda" and target.arch // 10 == 10
-    block_m, block_n, size = 128, 128 if scaled else 256, 1 if scaled else 2
+    block_m, block_n, size = row["BLOCK_M"], row["BLOCK_N"], 1 if scaled else 2
     if not scaled:
         block_m = min(block_m, max(16, triton.next_power_of_2(M)))
     block_n = min(block_n, max(16, triton.next_power_of_2(N)))
     while triton.cdiv(M, block_m) * triton.cdiv(N, block_n) < processors and max(block_m, block_n) > 64 and not scaled:
         block_m, block_n = (block_m, block_n // 2) if block_n >= block_m else (block_m // 2, block_n)
-    deepest, buffers = (STAGES, 2) if target.backend == "cuda" else (2, 1)  # see `matmul`
-    block_k = BLOCK_K if scaled or block_m <= 32 else BLOCK_K // 2
+    deepest, buffers = (row["STAGES"], 2) if target.backend == "cuda" else (2, 1)  # see `matmul`
+    block_k = row["BLOCK_K"] if scaled or block_m > 32 else 128
     while buffers * block_k * (block_m + block_n) * size > shared_bytes:
         block_k //= 2
     return {

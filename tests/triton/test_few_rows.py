@@ -78,10 +78,10 @@ def test_with_tiles_for_every_processor_nothing_is_split(launcher):
 
 def test_no_part_of_a_split_is_empty():
     """Every part of K that a program takes has a first step: what an empty one wrote would still be added."""
-    from triptych.kernels.triton.matmul import config
+    from triptych.kernels.triton.matmul import CONFIGURATIONS, config
 
     for k in range(1, 9000, 61):
-        c = config(1, 4096, k, 2, "cuda", 132, 227 << 10)
+        c = config(CONFIGURATIONS["sm_90"][0], 1, 4096, k, 2, "cuda", 132, 227 << 10)
         steps = -(-k // c["BLOCK_K"])
         assert (c["SPLIT"] - 1) * -(-steps // c["SPLIT"]) < steps
 

@@ -1,5 +1,7 @@
 """out[M, N] = lhsT[K, M].T @ rhs[K, N], within the rounding of a float32 sum and of the output's dtype."""
 
+import itertools
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -114,8 +116,10 @@ def test_shapes_that_do_not_fit_are_refused(launcher, lhsT, rhs, out, says):
 )
 @pytest.mark.parametrize("size", [2, 4])
 def test_config_fits_the_device(backend, shared, size):
-    for M, N, K in [(1, 1, 1), (128, 8192, 4096), (4096, 4096, 4096), (17, 100000, 3)]:
-        c = config(M, N, K, size, backend, 132, shared)
+    rows = [row for some in module.CONFIGURATIONS.values() for row in some] if size == 2 else [module.FLOAT32]
+    products = [(1, 1, 1), (128, 8192, 4096), (4096, 4096, 4096), (17, 100000, 3)]
+    for row, (M, N, K) in itertools.product(rows, products):
+        c = config(row, M, N, K, size, backend, 132, shared)
         buffers = c["num_stages"] if backend == "cuda" else 1
         assert buffers * c["BLOCK_K"] * (c["BLOCK_M"] + c["BLOCK_N"]) * size <= shared
         assert min(c["BLOCK_M"], c["BLOCK_N"], c["BLOCK_K"]) >= 16

@@ -132,6 +132,13 @@ def add_check(parser: argparse.ArgumentParser) -> None:
 def add_timed(parser: argparse.ArgumentParser, cases: str, html: str | None) -> None:
     add_selection(parser, cases)
     add_judgement(parser, timed=True)
+    parser.add_argument(
+        "--tune",
+        dest="tune_s",
+        type=values.seconds,
+        metavar="T",
+        help="first find and keep the fastest configuration of Triton launchers on this GPU, in T a case, as 10 or 1m",
+    )
     add_cluster(parser)
     add_output(parser, html)
 

@@ -49,6 +49,7 @@ def run(arguments: Namespace) -> int:
     wrong = [one for one in found if one.fault]
     for one in wrong:
         kernel = f" {one.kernel.kernel}" if one.kernel else ""
+        kernel += f" (row {one.row})" if one.row else ""
         print(printable(f"{one.op} {one.cases[0]} {one.dtype} on {one.target}:{kernel} {one.fault}"), file=stream)
     print(f"{len(found) - len(wrong)} of {len(found)} kernels compile and fit their GPU", file=stream)
     return ExitCode.MISMATCH if wrong else ExitCode.OK

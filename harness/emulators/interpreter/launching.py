@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import types
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any
 
@@ -134,10 +135,44 @@ def tune(tuner: Any, *args: Any, **named: Any) -> Any:
 
 
 def configurations(tuner: Any, args: tuple[Any, ...], named: dict[str, Any]) -> list[Any]:
-    """Those of an autotuned kernel that it does not prune for these arguments, as Triton would."""
+    """Those of an autotuned kernel that it does not prune for these arguments, as Triton would; if chosen, one."""
     tuner.nargs = dict(zip(tuner.arg_names, args, strict=False))
     found: list[Any] = tuner.prune_configs(named) if len(tuner.configs) > 1 else tuner.configs
-    return found
+    name = tuner.base_fn.__name__
+    if _met is not None:
+        _met.setdefault(name, [plain(config) for config in found])
+    return [config for config in found if plain(config) == _chosen.get(name)][:1] or found
+
+
+_chosen: Mapping[str, Mapping[str, Any]] = {}
+_met: dict[str, list[Mapping[str, Any]]] | None = None
+
+
+def plain(config: Any) -> Mapping[str, Any]:
+    """A configuration as it is written down: its constants, and the options of the compiler."""
+    return {name: x for name, x in config.all_kwargs().items() if isinstance(x, (bool, int, float, str))}
+
+
+@contextmanager
+def choosing(chosen: Mapping[str, Mapping[str, Any]]) -> Iterator[None]:
+    """Within, autotuned kernels have one configuration, given by the name of the kernel."""
+    global _chosen
+    before, _chosen = _chosen, chosen
+    try:
+        yield
+    finally:
+        _chosen = before
+
+
+@contextmanager
+def autotuned() -> Iterator[dict[str, list[Mapping[str, Any]]]]:
+    """The configurations of each autotuned kernel that is launched within, at its first launch."""
+    global _met
+    before, _met = _met, {}
+    try:
+        yield _met
+    finally:
+        _met = before
 
 
 def run_with(tuner: Any, config: Any, args: tuple[Any, ...], named: dict[str, Any]) -> Any:

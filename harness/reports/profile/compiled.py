@@ -16,6 +16,7 @@ HEADER = (
     "case",
     "target",
     "kernel",
+    "row",
     "warps",
     "stages",
     "registers",
@@ -27,7 +28,7 @@ HEADER = (
     "products of",
     "matrix unit",
 )
-NUMBERS = range(HEADER.index("warps"), HEADER.index("limit"))
+NUMBERS = range(HEADER.index("row"), HEADER.index("limit"))
 
 
 def table(found: Sequence[Compilation]) -> list[str]:
@@ -44,6 +45,7 @@ def row(one: Compilation) -> list[str]:
     return [
         *cells,
         kernel.kernel,
+        str(one.row or ""),
         str(kernel.num_warps),
         str(kernel.num_stages),
         str(kernel.registers),

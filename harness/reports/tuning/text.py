@@ -5,11 +5,11 @@ from __future__ import annotations
 import textwrap
 from typing import Any
 
+from triptych.harness.profiling.ranking import facts
 from triptych.harness.reports.formats import one_line, plural, short, us
 from triptych.harness.reports.markdown import escape, markdown_table
 from triptych.harness.reports.text_table import text_table
 from triptych.harness.results.timing_accuracy import LAST_VALIDATION
-from triptych.harness.tuning.compiled import facts
 from triptych.harness.tuning.search import WORTH, Trial, Tuning
 
 SHOWN = 12  # settings

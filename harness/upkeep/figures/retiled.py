@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 Changes = tuple[tuple[str, str], ...]
 
-_TRITON_BLOCKS = "block_m, block_n, block_k = (TILE_M, TILE_N, TILE_K) if element_size == 2 else (128, 128, 16)"
+_TRITON_BLOCKS = 'block_m, block_n, block_k = row["BLOCK_M"], row["BLOCK_N"], row["BLOCK_K"]'
 _TRITON_QUERIES = "block_m = min(block_m, max(16, triton.next_power_of_2(Sq)))"
 _TRITON_KEYS = "block_n = min(block_n, max(16, triton.next_power_of_2(Sk)))"
 

@@ -141,3 +141,14 @@ def test_nothing_to_compile_and_unknown_names(compile_) -> None:
     assert code == ExitCode.USAGE and "sm_70" in err and "sm_80, sm_90, sm_100, gfx942" in err
     code, _, err = compile_("--dtype int7", source())
     assert code == ExitCode.USAGE and "int7" in err
+
+
+def test_every_row_that_a_launcher_offers_is_compiled_once(compile_) -> None:
+    """The second launches what the first does, the third another kernel, and the fourth one that does not compile."""
+    table = 'CONFIGURATIONS = {"sm_90": ({"N": 4}, {"N": 4}, {"N": 8}, {"N": 3})}\n'
+    launch = OP.replace("PRECISION)", 'PRECISION, num_warps=CONFIGURATIONS["sm_90"][0]["N"])')
+    code, out, _ = compile_("--target sm_90", HEAD + table + KERNEL + launch.replace("PRECISION", "'ieee'"))
+    assert code == ExitCode.MISMATCH
+    rows = [line.split()[5:7] for line in out.splitlines() if line.startswith("square  ")]
+    assert rows[:2] == [["1", "4"], ["3", "8"]]  # with its warps
+    assert "square 64 bfloat16 on sm_90: (row 4) " in out and "2 of 3 kernels compile" in out

@@ -158,10 +158,34 @@ def test_what_was_tried_is_kept_when_the_user_ends_it(
     assert document()["complete"] is False and document()["trials"] and Path("mine.py").read_text() == FILE
 
 
-def test_settings_of_a_triton_kernel_are_ranked_by_the_compiler(capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["tune", "matmul", "--backend", "triton-cpu", "-a", "M=256", "-a", "K=256", "-a", "N=512"]
-    knobs = ["--knob", "TILE_M=128,512", "--knob", "STAGES=4", "--json", "out.json"]
-    assert cli.main([*words, "--target", "sm_90", *knobs]) == ExitCode.OK
+TRITON = """
+import triton
+import triton.language as tl
+from triptych import Op
+
+BLOCK = 128
+WARPS = 4
+KNOBS = {"BLOCK": (128, 1024), "WARPS": (2, 4, 8)}
+
+
+@triton.jit
+def kernel(x, out, N, BLOCK: tl.constexpr):
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    tl.store(out + at, tl.load(x + at, mask=at < N) * 2, mask=at < N)
+
+
+def twice(x, out):
+    kernel[(triton.cdiv(x.shape[0], BLOCK),)](x, out, x.shape[0], BLOCK, num_warps=WARPS)
+
+
+op = Op("twice", {"x": ("N",)}, lambda x: 2 * x, [{"N": 2048}], out=("N",), triton=twice)
+"""
+
+
+def test_settings_of_a_triton_kernel_are_ranked_by_the_compiler(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file.write_text(TRITON)
+    words = ["tune", "mine.py", "--backend", "triton-cpu", "-a", "N=2048", "--target", "sm_90"]
+    assert cli.main([*words, "--knob", "WARPS=8", "--knob", "BLOCK=128", "--json", "out.json"]) == ExitCode.OK
     said = capsys.readouterr().out
     assert "compiled, not timed" in said and "resident warps" in said
     found = document()

@@ -268,6 +268,10 @@ def test_options_that_decide_a_verdict_count_and_others_do_not():
     longer = Settings(budget=TimingBudget(seconds=2))
     assert print_of(settings=longer) == before, "the budget of what is not timed"
     assert print_of(replace(task(), bench=True), longer) != print_of(replace(task(), bench=True))
+    tuned = Settings(budget=TimingBudget(seconds=1), tune_s=9)
+    for backend, bench, differs in (("triton", False, False), ("triton", True, True), ("nki-sim", True, False)):
+        one = replace(task(), backend=backend, bench=bench)
+        assert (print_of(one, tuned) != print_of(one)) is differs, "what chooses a configuration"
 
 
 def test_sources_beside_a_kernel_and_the_file_of_an_op_count(tmp_path, monkeypatch):
