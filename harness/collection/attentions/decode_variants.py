@@ -78,7 +78,6 @@ def float8(of: Op, name: str) -> Op:
         dtypes=("bfloat16", "float16"),
         outputs={**of.outputs, "out": replace(out, corruptions={**out.corruptions, **OF_FLOAT8})},
         bytes=float8_bytes,
-        triton=None,  # no GPU has this float8, whose largest number is 240
         unsupported=too_small,
     )
 
