@@ -200,11 +200,14 @@ def splits_of(programs, places, processors):
     return max(triton.cdiv(places, MOST_KEYS), min(triton.cdiv(2 * processors, programs), triton.cdiv(places, KEYS)))
 
 
-def config(rows, D, element_size, backend, shared_bytes):
-    """Tile sizes, warps and stages: two programs fit on a processor, each with as many loads in flight as it can."""
+def config(rows, D, element_size, cached_size, backend, shared_bytes):
+    """Tile sizes, warps and stages: two programs fit on a processor, each with as many loads in flight as it can.
+
+    element_size, cached_size: bytes of a number of q and of a cache.
+    """
     block_d = max(16, triton.next_power_of_2(D))
     block_n = 16 if element_size == 4 else 64 if block_d <= 128 else 32
-    stages = shared_bytes // 2 // (2 * block_n * block_d * element_size)
+    stages = shared_bytes // 2 // (2 * block_n * block_d * cached_size)
     return {
         "BLOCK_R": min(64, max(16, triton.next_power_of_2(rows))),
         "BLOCK_N": block_n,
@@ -224,7 +227,8 @@ def attention_decode(
     driver = triton.runtime.driver.active
     device = driver.utils.get_device_properties(driver.get_current_device())
     target = driver.get_current_target()
-    tiles = config(group * T, D, q.element_size(), target.backend, device["max_shared_mem"])
+    sizes = q.element_size(), k_cache.element_size()
+    tiles = config(group * T, D, *sizes, target.backend, device["max_shared_mem"])
     row_tiles = triton.cdiv(group * T, tiles["BLOCK_R"])
     splits = splits_of(B * Hkv * row_tiles, S, device["multiprocessor_count"])
     partial = maxima = sums = None

@@ -124,6 +124,6 @@ OPS = (
         limits={"D": 256},
         cases=PREFILL,
         nki=f"{forward.KERNELS / 'nki' / 'attention.py'}:attention_prefill",
-        triton=None,  # the one for decode takes its tokens one by one
+        triton=f"{forward.KERNELS / 'triton' / 'attention_prefill.py'}:attention_prefill",
     ),
 )
