@@ -15,8 +15,8 @@ What attention_decode.py does for few tokens, which it adds one by one, this doe
 
 What lies behind a sequence's tokens is not read. A sequence of more tokens than its cache has places is the caller's
 error, which only the GPU could see: what does not fit is not written. exp(x) is exp2(x log2 e), p is rounded to the
-inputs' dtype. A weight of 0 times an infinity is NaN: where the diagonal meets one, infinities and NaN are left out of
-the product and added for the rows that see them.
+inputs' dtype. A weight of 0 times an infinity is NaN: on the diagonal infinities and NaN are left out of the product,
+and where there are any, those that a row sees are added at the end, key by key.
 """
 
 import math
@@ -27,10 +27,13 @@ import triton.language as tl
 
 @triton.jit
 def _fold(
-    q, k_tile, v_tile, k_s, v_s, first, count, last, inside_d, scale, m_i, l_i, acc,
+    q, k_tile, v_tile, k_s, v_s, first, count, last, inside_d, scale, m_i, l_i, acc, odd,
     BLOCK_N: tl.constexpr, HIDES: tl.constexpr,
 ):  # fmt: skip
-    """Fold the keys [first, first + BLOCK_N) into (m_i, l_i, acc); there are `count` keys, and rows see up to `last`."""
+    """Fold the keys [first, first + BLOCK_N), of `count`, into (m_i, l_i, acc, odd).
+
+    HIDES: rows see those up to `last`; values that are not finite are left out, and then `odd` is 1.
+    """
     keys = first + tl.arange(0, BLOCK_N)
     there = inside_d & (keys < count)[:, None] if HIDES else inside_d
     k = tl.load(k_tile + keys[:, None].to(tl.int64) * k_s, mask=there, other=0.0)
@@ -43,20 +46,12 @@ def _fold(
     p = tl.exp2(s - m_safe[:, None])
     alpha = tl.exp2(m_i - m_safe)
     l_i = l_i * alpha + tl.sum(p, 1)
-    acc *= alpha[:, None]
     if HIDES:
-        is_strange = tl.where(tl.abs(v) < float("inf"), 0, 1)
-        if tl.max(tl.max(is_strange, 1), 0) > 0:
-            for i in range(BLOCK_N):
-                row = tl.load(
-                    v_tile + tl.cast(first + i, tl.int64) * v_s, mask=inside_d & (first + i < count), other=0.0
-                )
-                added = tl.sum(tl.where(keys[None, :] == first + i, p, 0.0), 1)[:, None] * row.to(tl.float32)
-                sees = (first + i <= last)[:, None] & (tl.where(tl.abs(row) < float("inf"), 0, 1) > 0)
-                acc += tl.where(sees, added, 0.0)
-        v = tl.where(is_strange > 0, 0.0, v).to(v.dtype)
-    acc = tl.dot(p.to(v.dtype), v, acc, input_precision="ieee")
-    return m_new, l_i, acc
+        is_odd = tl.where(tl.abs(v) < float("inf"), 0, 1)
+        odd = tl.maximum(odd, tl.max(tl.max(is_odd, 1), 0))
+        v = tl.where(is_odd > 0, 0.0, v).to(v.dtype)
+    acc = tl.dot(p.to(v.dtype), v, acc * alpha[:, None], input_precision="ieee")
+    return m_new, l_i, acc, odd
 
 
 @triton.jit
@@ -107,22 +102,33 @@ def _prefill_kernel(
     m_i = tl.full((BLOCK_M,), float("-inf"), dtype=tl.float32)
     l_i = tl.zeros((BLOCK_M,), dtype=tl.float32)
     acc = tl.zeros((BLOCK_M, BLOCK_D), dtype=tl.float32)
+    odd = 0
     for i in range(0, cached + shown):
         is_old = i < cached
         first = tl.where(is_old, i, i - cached) * BLOCK_N
-        m_i, l_i, acc = _fold(
+        m_i, l_i, acc, odd = _fold(
             q_tile, tl.where(is_old, k_cache, k_new), tl.where(is_old, v_cache, v_new), tl.where(is_old, kc_s, kn_t),
-            tl.where(is_old, vc_s, vn_t), first, 0, of_row, inside_d, scale, m_i, l_i, acc, BLOCK_N, HIDES=False,
+            tl.where(is_old, vc_s, vn_t), first, 0, of_row, inside_d, scale, m_i, l_i, acc, odd, BLOCK_N, HIDES=False,
         )  # fmt: skip
     rest = tl.where(cached * BLOCK_N < held, 1, 0)
     for i in range(0, rest + tl.cdiv(end, BLOCK_N) - shown):
         is_old = i < rest
         first = tl.where(is_old, cached, shown + i - rest) * BLOCK_N
-        m_i, l_i, acc = _fold(
+        m_i, l_i, acc, odd = _fold(
             q_tile, tl.where(is_old, k_cache, k_new), tl.where(is_old, v_cache, v_new), tl.where(is_old, kc_s, kn_t),
             tl.where(is_old, vc_s, vn_t), first, tl.where(is_old, held, end), tl.where(is_old, held - 1, of_row),
-            inside_d, scale, m_i, l_i, acc, BLOCK_N, HIDES=True,
+            inside_d, scale, m_i, l_i, acc, odd, BLOCK_N, HIDES=True,
         )  # fmt: skip
+
+    if odd > 0:
+        wide = tl.load(q + b * q_b + at, mask=inside, other=0.0).to(tl.float32)  # again, so that no loop has to keep it
+        m_i = tl.where(m_i == float("-inf"), 0.0, m_i)
+        for t in range(shown * BLOCK_N, end):
+            k = tl.load(k_new + tl.cast(t, tl.int64) * kn_t, mask=inside_d, other=0.0).to(tl.float32)
+            v = tl.load(v_new + tl.cast(t, tl.int64) * vn_t, mask=inside_d, other=0.0).to(tl.float32)
+            p = tl.exp2(tl.sum(wide * k, 1) * scale - m_i)
+            added = (t <= of_row)[:, None] & (tl.where(tl.abs(v) < float("inf"), 0, 1) > 0)
+            acc += tl.where(added, p[:, None] * v, 0.0)
 
     out_at = h[:, None] * out_h + of_row[:, None].to(tl.int64) * out_t + d[None, :] * out_d
     tl.store(out + b * out_b + out_at, (acc / l_i[:, None]).to(out.dtype.element_ty), mask=inside)
@@ -131,16 +137,16 @@ def _prefill_kernel(
 def config(rows, programs, D, element_size, backend, device):
     """Tile sizes, warps and stages for so many rows of a sequence's group, of `programs` groups, as attention.py's.
 
-    Where tiles of 128 rows leave processors idle they have 64. float32 has no matrix unit, and its operands take
-    registers, so that fewer rows and keys have to do.
+    Where tiles of 128 rows leave half of the processors idle they have 64. float32 has no matrix unit, and its
+    operands take registers, so that fewer rows and keys have to do.
     """
     block_d = max(16, triton.next_power_of_2(D))
     small = backend != "cuda" or device["max_shared_mem"] < 200 * 1024
-    block_m, block_n = (128, 64) if block_d <= 128 or not small else (64, 64)
+    block_m, block_n, warps = (128, 64, 8) if block_d <= 128 or not small else (64, 64, 8 if backend == "cuda" else 4)
     if element_size == 4:
         block_m, block_n = 64 if small else 32, 16
-    elif programs * triton.cdiv(rows, block_m) < device["multiprocessor_count"]:
-        block_m = 64
+    elif 2 * programs * triton.cdiv(rows, block_m) <= device["multiprocessor_count"]:
+        block_m, warps = 64, 4 if block_d <= 128 else warps
     block_m = min(block_m, max(16, triton.next_power_of_2(rows)))
     stage_bytes = 2 * block_n * block_d * element_size
     fit = (device["max_shared_mem"] - block_m * block_d * element_size) // stage_bytes
@@ -148,7 +154,7 @@ def config(rows, programs, D, element_size, backend, device):
         "BLOCK_M": block_m,
         "BLOCK_N": block_n,
         "BLOCK_D": block_d,
-        "num_warps": 8 if block_m == 128 or element_size == 4 and block_m > 16 else 4,
+        "num_warps": warps if block_m >= (32 if element_size == 4 else 64) else 4,
         "num_stages": max(1, min(3 if backend == "cuda" else 2, fit)),
         "enable_fp_fusion": True,  # as attention.py says
     }
