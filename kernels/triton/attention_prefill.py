@@ -15,8 +15,8 @@ What attention_decode.py does for few tokens, which it adds one by one, this doe
 
 What lies behind a sequence's tokens is not read. A sequence of more tokens than its cache has places is the caller's
 error, which only the GPU could see: what does not fit is not written. exp(x) is exp2(x log2 e), p is rounded to the
-inputs' dtype. A weight of 0 times an infinity is NaN: on the diagonal infinities and NaN are left out of the product,
-and where there are any, those that a row sees are added at the end, key by key.
+inputs' dtype. A weight of 0 times an infinity is NaN: a program looks at the values of its diagonal first, and takes
+them one by one where some are not finite.
 """
 
 import math
@@ -27,17 +27,16 @@ import triton.language as tl
 
 @triton.jit
 def _fold(
-    q, k_tile, v_tile, k_s, v_s, first, count, last, inside_d, scale, m_i, l_i, acc, odd,
-    BLOCK_N: tl.constexpr, HIDES: tl.constexpr,
+    q, k_tile, v_tile, k_s, v_s, first, count, last, inside_d, scale, m_i, l_i, acc,
+    BLOCK_N: tl.constexpr, HIDES: tl.constexpr, BY_KEY: tl.constexpr,
 ):  # fmt: skip
-    """Fold the keys [first, first + BLOCK_N), of `count`, into (m_i, l_i, acc, odd).
+    """Fold the keys [first, first + BLOCK_N), of `count`, into (m_i, l_i, acc); HIDES: rows see those up to `last`.
 
-    HIDES: rows see those up to `last`; values that are not finite are left out, and then `odd` is 1.
+    BY_KEY: values one by one, so that one that is not finite meets no weight of 0 of a row that does not see it.
     """
     keys = first + tl.arange(0, BLOCK_N)
     there = inside_d & (keys < count)[:, None] if HIDES else inside_d
     k = tl.load(k_tile + keys[:, None].to(tl.int64) * k_s, mask=there, other=0.0)
-    v = tl.load(v_tile + keys[:, None].to(tl.int64) * v_s, mask=there, other=0.0)
     s = tl.dot(q, tl.trans(k), input_precision="ieee") * scale
     if HIDES:
         s = tl.where(keys[None, :] <= last[:, None], s, float("-inf"))
@@ -46,12 +45,16 @@ def _fold(
     p = tl.exp2(s - m_safe[:, None])
     alpha = tl.exp2(m_i - m_safe)
     l_i = l_i * alpha + tl.sum(p, 1)
-    if HIDES:
-        is_odd = tl.where(tl.abs(v) < float("inf"), 0, 1)
-        odd = tl.maximum(odd, tl.max(tl.max(is_odd, 1), 0))
-        v = tl.where(is_odd > 0, 0.0, v).to(v.dtype)
-    acc = tl.dot(p.to(v.dtype), v, acc * alpha[:, None], input_precision="ieee")
-    return m_new, l_i, acc, odd
+    acc *= alpha[:, None]
+    if BY_KEY:
+        for key in range(first, tl.minimum(first + BLOCK_N, count)):
+            v = tl.load(v_tile + tl.cast(key, tl.int64) * v_s, mask=inside_d, other=0.0).to(tl.float32)
+            weight = tl.sum(tl.where(keys[None, :] == key, p, 0.0), 1)
+            acc += tl.where((key <= last)[:, None], weight[:, None] * v, 0.0)
+    else:
+        v = tl.load(v_tile + keys[:, None].to(tl.int64) * v_s, mask=there, other=0.0)
+        acc = tl.dot(p.to(v.dtype), v, acc, input_precision="ieee")
+    return m_new, l_i, acc
 
 
 @triton.jit
@@ -99,36 +102,36 @@ def _prefill_kernel(
     end = tl.minimum((tile * BLOCK_M + BLOCK_M - 1) // GROUP + 1, T)  # of the new tokens that some row sees
     cached = held // BLOCK_N
     shown = tl.minimum(tile * BLOCK_M // GROUP + 1, T) // BLOCK_N
+    by_key = 0
+    for first in range(shown * BLOCK_N, end, BLOCK_N):
+        keys = first + tl.arange(0, BLOCK_N)
+        v = tl.load(v_new + keys[:, None].to(tl.int64) * vn_t, mask=inside_d & (keys < end)[:, None], other=0.0)
+        by_key = tl.maximum(by_key, tl.max(tl.max(tl.where(tl.abs(v) < float("inf"), 0, 1), 1), 0))
     m_i = tl.full((BLOCK_M,), float("-inf"), dtype=tl.float32)
     l_i = tl.zeros((BLOCK_M,), dtype=tl.float32)
     acc = tl.zeros((BLOCK_M, BLOCK_D), dtype=tl.float32)
-    odd = 0
     for i in range(0, cached + shown):
         is_old = i < cached
-        first = tl.where(is_old, i, i - cached) * BLOCK_N
-        m_i, l_i, acc, odd = _fold(
+        m_i, l_i, acc = _fold(
             q_tile, tl.where(is_old, k_cache, k_new), tl.where(is_old, v_cache, v_new), tl.where(is_old, kc_s, kn_t),
-            tl.where(is_old, vc_s, vn_t), first, 0, of_row, inside_d, scale, m_i, l_i, acc, odd, BLOCK_N, HIDES=False,
+            tl.where(is_old, vc_s, vn_t), tl.where(is_old, i, i - cached) * BLOCK_N, 0, of_row, inside_d, scale, m_i,
+            l_i, acc, BLOCK_N, HIDES=False, BY_KEY=False,
         )  # fmt: skip
     rest = tl.where(cached * BLOCK_N < held, 1, 0)
-    for i in range(0, rest + tl.cdiv(end, BLOCK_N) - shown):
+    diagonal = tl.cdiv(end, BLOCK_N) - shown
+    for i in range(0, rest + tl.where(by_key > 0, 0, diagonal)):
         is_old = i < rest
-        first = tl.where(is_old, cached, shown + i - rest) * BLOCK_N
-        m_i, l_i, acc, odd = _fold(
+        m_i, l_i, acc = _fold(
             q_tile, tl.where(is_old, k_cache, k_new), tl.where(is_old, v_cache, v_new), tl.where(is_old, kc_s, kn_t),
-            tl.where(is_old, vc_s, vn_t), first, tl.where(is_old, held, end), tl.where(is_old, held - 1, of_row),
-            inside_d, scale, m_i, l_i, acc, odd, BLOCK_N, HIDES=True,
+            tl.where(is_old, vc_s, vn_t), tl.where(is_old, cached, shown + i - rest) * BLOCK_N,
+            tl.where(is_old, held, end), tl.where(is_old, held - 1, of_row), inside_d, scale, m_i, l_i, acc, BLOCK_N,
+            HIDES=True, BY_KEY=False,
         )  # fmt: skip
-
-    if odd > 0:
-        wide = tl.load(q + b * q_b + at, mask=inside, other=0.0).to(tl.float32)  # again, so that no loop has to keep it
-        m_i = tl.where(m_i == float("-inf"), 0.0, m_i)
-        for t in range(shown * BLOCK_N, end):
-            k = tl.load(k_new + tl.cast(t, tl.int64) * kn_t, mask=inside_d, other=0.0).to(tl.float32)
-            v = tl.load(v_new + tl.cast(t, tl.int64) * vn_t, mask=inside_d, other=0.0).to(tl.float32)
-            p = tl.exp2(tl.sum(wide * k, 1) * scale - m_i)
-            added = (t <= of_row)[:, None] & (tl.where(tl.abs(v) < float("inf"), 0, 1) > 0)
-            acc += tl.where(added, p[:, None] * v, 0.0)
+    for i in range(0, tl.where(by_key > 0, diagonal, 0)):
+        m_i, l_i, acc = _fold(
+            q_tile, k_new, v_new, kn_t, vn_t, (shown + i) * BLOCK_N, end, of_row, inside_d, scale, m_i, l_i, acc,
+            BLOCK_N, HIDES=True, BY_KEY=True,
+        )  # fmt: skip
 
     out_at = h[:, None] * out_h + of_row[:, None].to(tl.int64) * out_t + d[None, :] * out_d
     tl.store(out + b * out_b + out_at, (acc / l_i[:, None]).to(out.dtype.element_ty), mask=inside)
