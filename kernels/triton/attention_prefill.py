@@ -28,15 +28,13 @@ import triton.language as tl
 @triton.jit
 def _fold(
     q, k_tile, v_tile, k_s, v_s, first, count, last, inside_d, scale, m_i, l_i, acc,
-    BLOCK_N: tl.constexpr, HIDES: tl.constexpr, BY_KEY: tl.constexpr,
+    BLOCK_N: tl.constexpr, HIDES: tl.constexpr,
 ):  # fmt: skip
-    """Fold the keys [first, first + BLOCK_N), of `count`, into (m_i, l_i, acc); HIDES: rows see those up to `last`.
-
-    BY_KEY: values one by one, so that one that is not finite meets no weight of 0 of a row that does not see it.
-    """
+    """Fold the keys [first, first + BLOCK_N), of `count`, into (m_i, l_i, acc); HIDES: rows see those up to `last`."""
     keys = first + tl.arange(0, BLOCK_N)
     there = inside_d & (keys < count)[:, None] if HIDES else inside_d
     k = tl.load(k_tile + keys[:, None].to(tl.int64) * k_s, mask=there, other=0.0)
+    v = tl.load(v_tile + keys[:, None].to(tl.int64) * v_s, mask=there, other=0.0)
     s = tl.dot(q, tl.trans(k), input_precision="ieee") * scale
     if HIDES:
         s = tl.where(keys[None, :] <= last[:, None], s, float("-inf"))
@@ -45,15 +43,7 @@ def _fold(
     p = tl.exp2(s - m_safe[:, None])
     alpha = tl.exp2(m_i - m_safe)
     l_i = l_i * alpha + tl.sum(p, 1)
-    acc *= alpha[:, None]
-    if BY_KEY:
-        for key in range(first, tl.minimum(first + BLOCK_N, count)):
-            v = tl.load(v_tile + tl.cast(key, tl.int64) * v_s, mask=inside_d, other=0.0).to(tl.float32)
-            weight = tl.sum(tl.where(keys[None, :] == key, p, 0.0), 1)
-            acc += tl.where((key <= last)[:, None], weight[:, None] * v, 0.0)
-    else:
-        v = tl.load(v_tile + keys[:, None].to(tl.int64) * v_s, mask=there, other=0.0)
-        acc = tl.dot(p.to(v.dtype), v, acc, input_precision="ieee")
+    acc = tl.dot(p.to(v.dtype), v, acc * alpha[:, None], input_precision="ieee")
     return m_new, l_i, acc
 
 
@@ -115,7 +105,7 @@ def _prefill_kernel(
         m_i, l_i, acc = _fold(
             q_tile, tl.where(is_old, k_cache, k_new), tl.where(is_old, v_cache, v_new), tl.where(is_old, kc_s, kn_t),
             tl.where(is_old, vc_s, vn_t), tl.where(is_old, i, i - cached) * BLOCK_N, 0, of_row, inside_d, scale, m_i,
-            l_i, acc, BLOCK_N, HIDES=False, BY_KEY=False,
+            l_i, acc, BLOCK_N, HIDES=False,
         )  # fmt: skip
     rest = tl.where(cached * BLOCK_N < held, 1, 0)
     diagonal = tl.cdiv(end, BLOCK_N) - shown
@@ -125,13 +115,20 @@ def _prefill_kernel(
             q_tile, tl.where(is_old, k_cache, k_new), tl.where(is_old, v_cache, v_new), tl.where(is_old, kc_s, kn_t),
             tl.where(is_old, vc_s, vn_t), tl.where(is_old, cached, shown + i - rest) * BLOCK_N,
             tl.where(is_old, held, end), tl.where(is_old, held - 1, of_row), inside_d, scale, m_i, l_i, acc, BLOCK_N,
-            HIDES=True, BY_KEY=False,
+            HIDES=True,
         )  # fmt: skip
-    for i in range(0, tl.where(by_key > 0, diagonal, 0)):
-        m_i, l_i, acc = _fold(
-            q_tile, k_new, v_new, kn_t, vn_t, (shown + i) * BLOCK_N, end, of_row, inside_d, scale, m_i, l_i, acc,
-            BLOCK_N, HIDES=True, BY_KEY=True,
-        )  # fmt: skip
+    for t in range(tl.where(by_key > 0, shown * BLOCK_N, end), end):
+        k = tl.load(k_new + tl.cast(t, tl.int64) * kn_t, mask=inside_d, other=0.0).to(tl.float32)
+        v = tl.load(v_new + tl.cast(t, tl.int64) * vn_t, mask=inside_d, other=0.0).to(tl.float32)
+        wide = tl.load(q + b * q_b + at, mask=inside, other=0.0).to(tl.float32)  # again: registers are for acc
+        s = tl.where(t <= of_row, tl.sum(wide * k, 1) * scale, float("-inf"))
+        m_new = tl.maximum(m_i, s)
+        m_safe = tl.where(m_new == float("-inf"), 0.0, m_new)
+        p = tl.exp2(s - m_safe)
+        alpha = tl.exp2(m_i - m_safe)
+        l_i = l_i * alpha + p
+        acc = acc * alpha[:, None] + tl.where((t <= of_row)[:, None], p[:, None] * v, 0.0)
+        m_i = m_new
 
     out_at = h[:, None] * out_h + of_row[:, None].to(tl.int64) * out_t + d[None, :] * out_d
     tl.store(out + b * out_b + out_at, (acc / l_i[:, None]).to(out.dtype.element_ty), mask=inside)
@@ -145,7 +142,7 @@ def config(rows, programs, D, element_size, backend, device):
     """
     block_d = max(16, triton.next_power_of_2(D))
     small = backend != "cuda" or device["max_shared_mem"] < 200 * 1024
-    block_m, block_n, warps = (128, 64, 8) if block_d <= 128 or not small else (64, 64, 8 if backend == "cuda" else 4)
+    block_m, block_n, warps = (128, 64, 8) if block_d <= 128 else (64, 64, 8 if backend == "cuda" else 4)
     if element_size == 4:
         block_m, block_n = 64 if small else 32, 16
     elif 2 * programs * triton.cdiv(rows, block_m) <= device["multiprocessor_count"]:

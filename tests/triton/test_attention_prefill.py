@@ -67,13 +67,14 @@ def test_what_lies_behind_the_tokens_is_not_read():
 
 @pytest.mark.parametrize("odd", [np.inf, -np.inf, np.nan])
 @pytest.mark.parametrize("name", ["k_new", "v_new", "k_cache", "v_cache"])
-def test_special_values_reach_the_tokens_that_see_them_and_no_other(name, odd):
-    arrays = inputs(1, 2, 1, 100, 200, 16, [70])
-    arrays[name][0, 0, 33, 5] = odd
+@pytest.mark.parametrize("at", [33, 68])  # in a whole tile of the cache, and in its last
+def test_special_values_reach_the_tokens_that_see_them_and_no_other(at, name, odd):
+    arrays = inputs(1, 2, 1, 70, 200, 16, [70])
+    arrays[name][0, 0, at, 5] = odd
     out, _ = filled(arrays)
     right = reference(**{name: x.copy() for name, x in arrays.items()})
     assert np.allclose(out, right, rtol=2e-5, atol=2e-5, equal_nan=True)
-    assert np.isfinite(out[:, :, :33]).all() == name.endswith("new")
+    assert np.isfinite(out[:, :, :at]).all() == name.endswith("new")
 
 
 def test_infinities_of_both_signs_that_only_some_tokens_see():
@@ -110,20 +111,21 @@ FAULTS = {  # what is written, and what is written wrongly in its place
     "heads and tokens exchanged": ("row % GROUP", "row // T % GROUP"),
     "keys of the cache where new ones belong": ("tl.where(is_old, k_cache, k_new)", "k_cache"),
     "another row of the cache for values": ("tl.where(is_old, vc_s, vn_t)", "kn_t"),
-    "no rescaling": ("acc *= alpha[:, None]", "acc *= 1.0"),
+    "no rescaling": ("acc * alpha[:, None], input", "acc * 1.0, input"),
     "the scale missing": ("/ math.sqrt(D)", ""),
     "new tokens one place too far": ("(length + t)[:, None]", "(length + t + 1)[:, None]"),
     "the last share of the tokens not written": ("tl.cdiv(T, tiles)", "T // (tiles + 1)"),
     "a hidden infinity in the product": ("by_key = tl.maximum", "never = tl.maximum"),
-    "a hidden infinity added": ("tl.where((key <= last)[:, None], weight[:, None] * v, 0.0)", "weight[:, None] * v"),
-    "a value that none sees": ("first + BLOCK_N, count", "first + BLOCK_N - 1, count"),
+    "a hidden infinity added": ("tl.where((t <= of_row)[:, None], p[:, None] * v, 0.0)", "p[:, None] * v"),
+    "a hidden score among those one by one": ("tl.where(t <= of_row, tl.sum", "tl.where(t < T, tl.sum"),
+    "no value one by one": ("tl.where(by_key > 0, shown * BLOCK_N, end)", "end"),
 }
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_in_the_kernel_is_seen(fault, tmp_path):
     arrays = inputs(2, 4, 2, 150, 400, 16, [250, 90])
-    if "infinity" in fault or "value" in fault:
+    if "infinity" in fault or "one by one" in fault:
         arrays["v_new"][0, 0, 100, 3] = np.inf
     for name in ("v_new", "v_cache"):  # rows of another stride than those of the keys
         arrays[name] = np.ascontiguousarray(arrays[name].swapaxes(2, 3)).swapaxes(2, 3)
