@@ -74,9 +74,10 @@ def _prefill_kernel(
     d = tl.arange(0, BLOCK_D)
     inside_d = (d < D)[None, :]
     inside = inside_d & (of_row < T)[:, None]
-    at = h[:, None] * q_h + of_row[:, None].to(tl.int64) * q_t + d[None, :] * q_d
-    q_tile = tl.load(q + b * q_b + at, mask=inside, other=0.0)
-    k_new += b * kn_b + h_kv * kn_h + d[None, :] * kn_d
+    q_rows = q + b * q_b + h[:, None] * q_h + of_row[:, None].to(tl.int64) * q_t
+    q_tile = tl.load(q_rows + d[None, :] * q_d, mask=inside, other=0.0)
+    k_tokens = k_new + b * kn_b + h_kv * kn_h
+    k_new = k_tokens + d[None, :] * kn_d
     v_new += b * vn_b + h_kv * vn_h + d[None, :] * vn_d
     k_cache += b * kc_b + h_kv * kc_h + d[None, :] * kc_d
     v_cache += b * vc_b + h_kv * vc_h + d[None, :] * vc_d
@@ -118,10 +119,14 @@ def _prefill_kernel(
             HIDES=True,
         )  # fmt: skip
     for t in range(tl.where(by_key > 0, shown * BLOCK_N, end), end):
-        k = tl.load(k_new + tl.cast(t, tl.int64) * kn_t, mask=inside_d, other=0.0).to(tl.float32)
+        s = tl.zeros((BLOCK_M,), dtype=tl.float32)
+        for d_first in range(0, D, 16):  # a part of q at a time: the registers are for acc
+            part = d_first + tl.arange(0, 16)[None, :]
+            wide = tl.load(q_rows + part * q_d, mask=(of_row < T)[:, None] & (part < D), other=0.0).to(tl.float32)
+            k = tl.load(k_tokens + tl.cast(t, tl.int64) * kn_t + part * kn_d, mask=part < D, other=0.0).to(tl.float32)
+            s += tl.sum(wide * k, 1)
+        s = tl.where(t <= of_row, s * scale, float("-inf"))
         v = tl.load(v_new + tl.cast(t, tl.int64) * vn_t, mask=inside_d, other=0.0).to(tl.float32)
-        wide = tl.load(q + b * q_b + at, mask=inside, other=0.0).to(tl.float32)  # again: registers are for acc
-        s = tl.where(t <= of_row, tl.sum(wide * k, 1) * scale, float("-inf"))
         m_new = tl.maximum(m_i, s)
         m_safe = tl.where(m_new == float("-inf"), 0.0, m_new)
         p = tl.exp2(s - m_safe)

@@ -117,7 +117,7 @@ FAULTS = {  # what is written, and what is written wrongly in its place
     "the last share of the tokens not written": ("tl.cdiv(T, tiles)", "T // (tiles + 1)"),
     "a hidden infinity in the product": ("by_key = tl.maximum", "never = tl.maximum"),
     "a hidden infinity added": ("tl.where((t <= of_row)[:, None], p[:, None] * v, 0.0)", "p[:, None] * v"),
-    "a hidden score among those one by one": ("tl.where(t <= of_row, tl.sum", "tl.where(t < T, tl.sum"),
+    "a hidden score among those one by one": ("tl.where(t <= of_row, s", "tl.where(t < T, s"),
     "no value one by one": ("tl.where(by_key > 0, shown * BLOCK_N, end)", "end"),
 }
 
