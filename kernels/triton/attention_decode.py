@@ -16,6 +16,13 @@ One token has one query, so that what counts is to read the cache once, with the
 * the last split adds the new tokens, key by key, and writes them behind the others. No program reads from the cache
   what another writes to it, and what lies behind a sequence's tokens is not read.
 
+With k_scale and v_scale[Hkv], float32, the caches hold bytes of float8_e4m3 (4 exponent bits with a bias of 7, 240 the
+largest number, infinities), which stand for themselves times their head's scale, at half the bytes. What a cache holds
+is exact in bfloat16 and float16, so that the products are those of a cache in q's dtype: k's scale joins 1 / sqrt(D),
+v's the output. NVIDIA from sm_89 on converts OCP's e4m3fn, the same numbers up to 240; elsewhere the bits become a
+float16's. Bytes above 240 become the infinities and NaN that they are here. A new token is divided by the scale,
+clipped to 240, rounded to the nearest, ties to even, and counts as what is written.
+
 A sequence of more tokens than its cache has places is the caller's error, which only the GPU could see: what does not
 fit is not written. exp(x) is exp2(x log2 e), p is rounded to the cache's dtype for the product with its values.
 """
@@ -41,12 +48,35 @@ def _place(position, b, page_table, table_p, there, PAGE: tl.constexpr):
 
 
 @triton.jit
+def _numbers(held, E4NV: tl.constexpr):
+    """What bytes of float8_e4m3 stand for, in float32. E4NV: the GPU converts e4m3fn."""
+    if E4NV:
+        wide = held.to(tl.float8e4nv, bitcast=True).to(tl.float32)
+    else:
+        bits = held.to(tl.uint16)  # moved to the top of a float16, whose exponent has one bit more, they are 1 / 256
+        wide = ((bits & 0x80) << 8 | (bits & 0x7F) << 7).to(tl.float16, bitcast=True).to(tl.float32) * 256.0
+    special = (wide.to(tl.int32, bitcast=True) | 0x7F800000).to(tl.float32, bitcast=True)  # 256 is an infinity's byte
+    return tl.where(tl.abs(wide) > 240.0, special, wide)
+
+
+@triton.jit
+def _bytes(x):
+    """The bytes of float8_e4m3 of float32 numbers, clipped to 240 and rounded to nearest even."""
+    size = tl.where(tl.abs(x) > 240.0, 240.0, tl.abs(x))
+    wide = size.to(tl.int32, bitcast=True)
+    normal = ((wide + 0x7FFFF + (wide >> 20 & 1)) >> 20) - (120 << 3)  # 20 bits of mantissa and 120 of bias less
+    subnormal = (size + 16384.0).to(tl.int32, bitcast=True) & 0xF  # in float32, 2^-9 is the unit beside 2^14
+    code = tl.where(size < 0.015625, subnormal, normal) | (x.to(tl.int32, bitcast=True) >> 24 & 0x80)
+    return tl.where(x != x, 0x7F, code).to(tl.uint8)
+
+
+@triton.jit
 def _split_kernel(
-    q, k_new, v_new, k_cache, v_cache, lengths, page_table, out, partial, maxima, sums,
+    q, k_new, v_new, k_cache, v_cache, lengths, page_table, k_scale, v_scale, out, partial, maxima, sums,
     q_b, q_h, q_t, q_d, kn_b, kn_h, kn_t, kn_d, vn_b, vn_h, vn_t, vn_d, kc_b, kc_h, kc_s, kc_d, vc_b, vc_h, vc_s, vc_d,
-    out_b, out_h, out_t, out_d, lengths_b, table_b, table_p, Hkv, S, scale,
+    out_b, out_h, out_t, out_d, lengths_b, table_b, table_p, k_scale_h, v_scale_h, Hkv, S, scale,
     T: tl.constexpr, GROUP: tl.constexpr, PAGE: tl.constexpr, D: tl.constexpr, BLOCK_R: tl.constexpr,
-    BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, E4NV: tl.constexpr,
 ):  # fmt: skip
     b = (tl.program_id(0) // Hkv).to(tl.int64)
     h_kv = (tl.program_id(0) % Hkv).to(tl.int64)
@@ -63,6 +93,10 @@ def _split_kernel(
     v_cache += h_kv * vc_h + d[None, :] * vc_d
     if page_table is not None:
         page_table += b * table_b
+    if k_scale is not None:
+        k_unit = tl.load(k_scale + h_kv * k_scale_h)
+        v_unit = tl.load(v_scale + h_kv * v_scale_h)
+        scale *= k_unit
 
     length = tl.load(lengths + b * lengths_b)
     held = tl.minimum(length, S)
@@ -75,8 +109,11 @@ def _split_kernel(
         keys = first + tl.arange(0, BLOCK_N)
         outer, inner = _place(keys, b, page_table, table_p, keys < end, PAGE)
         there = inside_d & (keys < end)[:, None]
-        k = tl.load(k_cache + (outer * kc_b + inner * kc_s)[:, None], mask=there, other=0.0)
-        v = tl.load(v_cache + (outer * vc_b + inner * vc_s)[:, None], mask=there, other=0.0)
+        k = tl.load(k_cache + (outer * kc_b + inner * kc_s)[:, None], mask=there, other=0)
+        v = tl.load(v_cache + (outer * vc_b + inner * vc_s)[:, None], mask=there, other=0)
+        if k_scale is not None:
+            k = _numbers(k, E4NV).to(q_tile.dtype)
+            v = _numbers(v, E4NV).to(q_tile.dtype)
         s = tl.dot(q_tile, tl.trans(k), input_precision="ieee") * scale
         s = tl.where((keys < end)[None, :], s, float("-inf"))
         m_new = tl.maximum(m_i, tl.max(s, 1))
@@ -91,13 +128,20 @@ def _split_kernel(
         k_tokens = k_new + b * kn_b + h_kv * kn_h + d[None, :] * kn_d
         v_tokens = v_new + b * vn_b + h_kv * vn_h + d[None, :] * vn_d
         for t in range(0, T):
-            k_token = tl.load(k_tokens + tl.cast(t, tl.int64) * kn_t, mask=inside_d, other=0.0)
-            v_token = tl.load(v_tokens + tl.cast(t, tl.int64) * vn_t, mask=inside_d, other=0.0)
+            k_stored = tl.load(k_tokens + tl.cast(t, tl.int64) * kn_t, mask=inside_d, other=0.0)
+            v_stored = tl.load(v_tokens + tl.cast(t, tl.int64) * vn_t, mask=inside_d, other=0.0)
+            k_token = k_stored.to(tl.float32)
+            v_token = v_stored.to(tl.float32)
+            if k_scale is not None:
+                k_stored = _bytes(tl.div_rn(k_token, k_unit))
+                v_stored = _bytes(tl.div_rn(v_token, v_unit))
+                k_token = _numbers(k_stored, E4NV)
+                v_token = _numbers(v_stored, E4NV)
             fits = (length + t < S) & (tl.program_id(2) == 0)
             outer, inner = _place(length + t, b, page_table, table_p, fits, PAGE)
-            tl.store(k_cache + outer * kc_b + inner * kc_s, k_token, mask=inside_d & fits)
-            tl.store(v_cache + outer * vc_b + inner * vc_s, v_token, mask=inside_d & fits)
-            exponent = tl.sum(q_tile.to(tl.float32) * k_token.to(tl.float32), 1) * scale
+            tl.store(k_cache + outer * kc_b + inner * kc_s, k_stored, mask=inside_d & fits)
+            tl.store(v_cache + outer * vc_b + inner * vc_s, v_stored, mask=inside_d & fits)
+            exponent = tl.sum(q_tile.to(tl.float32) * k_token, 1) * scale
             exponent = tl.where(t <= of_row, exponent, float("-inf"))
             m_new = tl.maximum(m_i, exponent)
             m_safe = tl.where(m_new == float("-inf"), 0.0, m_new)
@@ -105,10 +149,12 @@ def _split_kernel(
             alpha = tl.exp2(m_i - m_safe)
             l_i = l_i * alpha + weight
             # Not of a hidden token, whose weight is 0 and whose value may be infinite.
-            added = tl.where((t <= of_row)[:, None], weight[:, None] * v_token.to(tl.float32), 0.0)
+            added = tl.where((t <= of_row)[:, None], weight[:, None] * v_token, 0.0)
             acc = acc * alpha[:, None] + added
             m_i = m_new
 
+    if v_scale is not None:
+        acc *= v_unit
     if partial is None:
         out_at = out + b * out_b + h[:, None] * out_h + of_row[:, None] * out_t + d[None, :] * out_d
         tl.store(out_at, (acc / l_i[:, None]).to(out.dtype.element_ty), mask=inside)
@@ -154,11 +200,14 @@ def splits_of(programs, places, processors):
     return max(triton.cdiv(places, MOST_KEYS), min(triton.cdiv(2 * processors, programs), triton.cdiv(places, KEYS)))
 
 
-def config(rows, D, element_size, backend, shared_bytes):
-    """Tile sizes, warps and stages: two programs fit on a processor, each with as many loads in flight as it can."""
+def config(rows, D, element_size, cached_size, backend, shared_bytes):
+    """Tile sizes, warps and stages: two programs fit on a processor, each with as many loads in flight as it can.
+
+    element_size, cached_size: bytes of a number of q and of a cache.
+    """
     block_d = max(16, triton.next_power_of_2(D))
     block_n = 16 if element_size == 4 else 64 if block_d <= 128 else 32
-    stages = shared_bytes // 2 // (2 * block_n * block_d * element_size)
+    stages = shared_bytes // 2 // (2 * block_n * block_d * cached_size)
     return {
         "BLOCK_R": min(64, max(16, triton.next_power_of_2(rows))),
         "BLOCK_N": block_n,
@@ -169,14 +218,17 @@ def config(rows, D, element_size, backend, shared_bytes):
     }
 
 
-def attention_decode(q, k_new, v_new, k_cache, v_cache, lengths, page_table=None, out=None):
+def attention_decode(
+    q, k_new, v_new, k_cache, v_cache, lengths, page_table=None, k_scale=None, v_scale=None, out=None
+):  # fmt: skip
     """out = attention of q over each sequence's cache and new tokens, which the cache then holds too."""
-    B, H, Hkv, T, D, S = _check(q, k_new, v_new, k_cache, v_cache, lengths, page_table, out)
+    B, H, Hkv, T, D, S = _check(q, k_new, v_new, k_cache, v_cache, lengths, page_table, k_scale, v_scale, out)
     group = H // Hkv
     driver = triton.runtime.driver.active
     device = driver.utils.get_device_properties(driver.get_current_device())
-    backend = driver.get_current_target().backend
-    tiles = config(group * T, D, q.element_size(), backend, device["max_shared_mem"])
+    target = driver.get_current_target()
+    sizes = q.element_size(), k_cache.element_size()
+    tiles = config(group * T, D, *sizes, target.backend, device["max_shared_mem"])
     row_tiles = triton.cdiv(group * T, tiles["BLOCK_R"])
     splits = splits_of(B * Hkv * row_tiles, S, device["multiprocessor_count"])
     partial = maxima = sums = None
@@ -185,10 +237,11 @@ def attention_decode(q, k_new, v_new, k_cache, v_cache, lengths, page_table=None
         maxima, sums = lengths.new_empty((B * H * T, splits)), lengths.new_empty((B * H * T, splits))
     strides = [x.stride(i) for x in (q, k_new, v_new, k_cache, v_cache, out) for i in range(4)]
     table = (0, 0) if page_table is None else (page_table.stride(0), page_table.stride(1))
+    units = (0, 0) if k_scale is None else (k_scale.stride(0), v_scale.stride(0))
     _split_kernel[(B * Hkv, splits, row_tiles)](
-        q, k_new, v_new, k_cache, v_cache, lengths, page_table, out, partial, maxima, sums, *strides,
-        lengths.stride(0), *table, Hkv, S, math.log2(math.e) / math.sqrt(D), T=T, GROUP=group,
-        PAGE=k_cache.shape[2], D=D, **tiles,
+        q, k_new, v_new, k_cache, v_cache, lengths, page_table, k_scale, v_scale, out, partial, maxima, sums, *strides,
+        lengths.stride(0), *table, *units, Hkv, S, math.log2(math.e) / math.sqrt(D), T=T, GROUP=group,
+        PAGE=k_cache.shape[2], D=D, E4NV=target.backend == "cuda" and target.arch >= 89, **tiles,
     )  # fmt: skip
     if splits > 1:
         _merge_kernel[(B * H * T,)](
@@ -197,7 +250,7 @@ def attention_decode(q, k_new, v_new, k_cache, v_cache, lengths, page_table=None
         )  # fmt: skip
 
 
-def _check(q, k_new, v_new, k_cache, v_cache, lengths, page_table, out):
+def _check(q, k_new, v_new, k_cache, v_cache, lengths, page_table, k_scale, v_scale, out):
     """(B, H, Hkv, T, D, places of a sequence's cache), or a ValueError that says what does not go together."""
     names = {"q": q, "k_new": k_new, "v_new": v_new, "k_cache": k_cache, "v_cache": v_cache, "out": out}
     if out is None or any(len(x.shape) != 4 for x in names.values()):
@@ -211,10 +264,19 @@ def _check(q, k_new, v_new, k_cache, v_cache, lengths, page_table, out):
     pairs = ((out, q), (v_new, k_new), (v_cache, k_cache))
     if not fit or any(tuple(x.shape) != tuple(like.shape) for x, like in pairs):
         raise ValueError(f"attention_decode's sizes disagree: {shapes}")
+    dtypes = f"{q.dtype} queries, {k_cache.dtype} and {v_cache.dtype} caches"
     if tuple(lengths.shape) != (B,) or lengths.element_size() != 4:
         raise ValueError(f"lengths must be int32 [B] = {(B,)}, got {tuple(lengths.shape)} of {lengths.dtype}")
     if page_table is None and k_cache.shape[0] != B:
         raise ValueError(f"a cache without a page table has one part for each of {B} sequences: {shapes}")
     if page_table is not None and (len(page_table.shape) != 2 or page_table.shape[0] != B):
         raise ValueError(f"page_table must be [B, pages of a sequence] with B = {B}, got {tuple(page_table.shape)}")
+    if k_scale is None and v_scale is None:
+        if any(x.element_size() != q.element_size() for x in (k_cache, v_cache)):
+            raise ValueError(f"caches have q's dtype, or are bytes of float8 with k_scale and v_scale, got {dtypes}")
+    elif any(x is None or tuple(x.shape) != (Hkv,) or x.element_size() != 4 for x in (k_scale, v_scale)):
+        found = [None if x is None else (tuple(x.shape), x.dtype) for x in (k_scale, v_scale)]
+        raise ValueError(f"k_scale and v_scale must both be float32 [Hkv] = {(Hkv,)}, got {found[0]} and {found[1]}")
+    elif any(x.element_size() != 1 for x in (k_cache, v_cache)):
+        raise ValueError(f"caches with scales are bytes of float8_e4m3, got {dtypes}")
     return B, H, Hkv, T, D, k_cache.shape[2] * (1 if page_table is None else page_table.shape[1])

@@ -1,5 +1,8 @@
 """Decode attention split among programs, in pages, and at the end of a cache, against the definition."""
 
+import importlib.util
+from pathlib import Path
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -9,6 +12,8 @@ from triptych.kernels.triton import attention_decode as module
 from triptych.reference.attention_decode import attention_decode as reference
 
 CACHES = ("k_cache", "v_cache")
+FLOAT8 = np.dtype(ml_dtypes.float8_e4m3)
+TARGETS = ("sm_80", "sm_90", "gfx942")  # the second converts float8, the others read its bits
 
 
 def inputs(B, H, Hkv, T, S, D, lengths, dtype=np.float32):
@@ -28,6 +33,22 @@ def in_pages(arrays, size):
         found[name] = np.empty((table.size, Hkv, size, D), arrays[name].dtype)
         found[name][table] = arrays[name].reshape(B, Hkv, S // size, size, D).swapaxes(1, 2)
     return found | {"page_table": table}
+
+
+def in_float8(arrays):
+    """The same with caches of float8 by a scale for each head, which clips a few numbers of the new tokens."""
+    rng, found = np.random.default_rng(2), dict(arrays)
+    for name in ("k", "v"):
+        cache = arrays[f"{name}_cache"]
+        found[f"{name}_scale"] = scale = rng.uniform(0.008, 0.01, cache.shape[1]).astype(np.float32)
+        scaled = cache.astype(np.float32) / scale[:, None, None]
+        found[f"{name}_cache"] = np.clip(scaled, -240, 240).astype(FLOAT8)
+    return found
+
+
+def as_bytes(arrays):
+    """What a launcher gets of float8."""
+    return {name: x.view(np.uint8) if x.dtype == FLOAT8 else x for name, x in arrays.items()}
 
 
 def decoded(arrays, splits, monkeypatch):
@@ -120,3 +141,105 @@ def test_lengths_of_64_bits_are_refused():
     arrays["lengths"] = arrays["lengths"].astype(np.int64)
     with pytest.raises(KernelRaised, match="lengths must be int32"):
         interpret(module.attention_decode, arrays, np.empty_like(arrays["q"]), CACHES)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(("page", "tokens", "splits"), [(0, 1, 1), (0, 3, 3), (25, 2, 2)])
+def test_a_float8_cache_stands_for_its_numbers_times_the_scale_of_its_head(
+    page, tokens, splits, target, told, monkeypatch
+):
+    told(target)
+    arrays = inputs(3, 4, 2, tokens, 150, 16, [147, 0, 33], ml_dtypes.bfloat16)
+    arrays = in_float8(in_pages(arrays, page) if page else arrays)
+    assert (np.abs(arrays["k_new"].astype(float)) > 240 * arrays["k_scale"][:, None, None]).any()
+    expected = {name: x.copy() for name, x in arrays.items()}
+    right = reference(**expected)
+    out, caches = decoded(as_bytes(arrays), splits, monkeypatch)
+    assert np.allclose(out.astype(float), right, rtol=2e-2, atol=2e-2)
+    for name, cache in zip(CACHES, caches, strict=True):
+        assert np.array_equal(cache, expected[name].view(np.uint8))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_byte_of_a_cache_is_read_as_float8_e4m3(target, told, monkeypatch):
+    """A token that sees one key alone gets its value: infinities and NaN as what they are in this float8."""
+    told(target)
+    arrays = in_float8(inputs(1, 1, 1, 1, 2, 256, [1]))
+    held = np.arange(256, dtype=np.uint8)
+    arrays["v_cache"][0, 0, 0], arrays["v_scale"][:] = held.view(FLOAT8), 1
+    arrays["q"][:] = arrays["k_cache"][0, 0, 0].astype(np.float32) / 10  # e^98 times the weight of the new token
+    arrays["k_new"][:] = -arrays["q"]
+    out, _ = decoded(as_bytes(arrays), 1, monkeypatch)
+    assert np.array_equal(out[0, 0, 0], held.view(FLOAT8).astype(np.float32), equal_nan=True)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_new_token_is_rounded_to_nearest_even_and_clipped(target, told, monkeypatch):
+    told(target)
+    finite = np.arange(0, 0x78, dtype=np.uint8).view(FLOAT8).astype(np.float32)
+    ties = (finite[1:] + finite[:-1]) / 2
+    beside = [np.nextafter(ties, np.float32(side)) for side in (0, np.inf)]
+    numbers = np.concatenate([finite, ties, *beside, np.float32([241, 1e9, np.inf, 0, 1e-9])])
+    numbers = np.concatenate([numbers, -numbers, np.zeros(-2 * len(numbers) % 256, np.float32)])
+    arrays = in_float8(inputs(1, 1, 1, len(numbers) // 256, 8, 256, [2]))
+    arrays["k_new"][:] = numbers.reshape(arrays["k_new"].shape)
+    arrays["k_scale"][:] = 1
+    _, (cache, _) = decoded(as_bytes(arrays), 1, monkeypatch)
+    found = cache[0, 0, 2 : 2 + len(numbers) // 256].view(FLOAT8).astype(np.float32).ravel()
+    assert np.array_equal(found, np.clip(numbers, -240, 240).astype(FLOAT8).astype(np.float32))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("name", ["k_new", "v_new"])
+def test_a_nan_in_a_new_token_is_one_in_a_float8_cache(name, target, told, monkeypatch):
+    told(target)
+    arrays = in_float8(inputs(1, 1, 1, 1, 8, 16, [3]))
+    arrays[name][0, 0, 0, 5] = np.nan
+    out, caches = decoded(as_bytes(arrays), 1, monkeypatch)
+    assert np.isnan(out[..., 5]).all() and np.isnan(out).all() == (name == "k_new")
+    stored = caches[CACHES.index(name.replace("new", "cache"))][0, 0, 3].view(FLOAT8).astype(np.float32)
+    assert np.array_equal(np.isnan(stored), np.arange(16) == 5)
+
+
+FAULTS = {  # what is written, and what is written wrongly in its place
+    "the scale of another head": ("k_unit = tl.load(k_scale + h_kv", "k_unit = tl.load(k_scale + 1 - h_kv"),
+    "no scale of the values": ("acc *= v_unit", "acc *= 1.0"),
+    "no scale of the keys": ("scale *= k_unit", "scale *= 1.0"),
+    "new tokens not divided": ("tl.div_rn(k_token, k_unit)", "k_token"),
+    "new tokens that count as they were": ("k_token = _numbers(k_stored, E4NV)", "k_token = k_token / k_unit"),
+    "new tokens not clipped": ("tl.where(tl.abs(x) > 240.0, 240.0, tl.abs(x))", "tl.abs(x)"),
+    "new tokens cut off": ("wide + 0x7FFFF + (wide >> 20 & 1)", "wide"),
+    "the sign lost": ("(bits & 0x80) << 8 | ", ""),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_in_what_is_done_with_float8_is_seen(fault, tmp_path, told):
+    told("sm_80")
+    right, wrong = FAULTS[fault]
+    text = Path(module.__file__).read_text()
+    assert right in text
+    (tmp_path / "wrong.py").write_text(text.replace(right, wrong))
+    spec = importlib.util.spec_from_file_location("wrong", tmp_path / "wrong.py")
+    changed = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(changed)
+    arrays = in_float8(inputs(1, 2, 2, 8, 20, 16, [11]))
+    expected = {name: x.copy() for name, x in arrays.items()}
+    right_out = reference(**expected)
+    own, out = as_bytes({name: x.copy() for name, x in arrays.items()}), np.empty_like(arrays["q"])
+    interpret(changed.attention_decode, own, out, CACHES)
+    same = all(np.array_equal(own[name], expected[name].view(np.uint8)) for name in CACHES)
+    assert not (same and np.allclose(out, right_out, rtol=1e-4, atol=1e-4))
+
+
+def test_what_float8_caches_come_with():
+    whole = as_bytes(in_float8(inputs(1, 1, 1, 1, 32, 16, [3])))
+    for changed, says in (
+        ({"k_scale": None, "v_scale": None}, "caches have q's dtype, or are bytes of float8"),
+        ({"v_scale": None}, r"must both be float32 \[Hkv\] = \(1,\), got .* and None"),
+        ({"k_scale": np.ones(2, np.float32)}, r"must both be float32 \[Hkv\] = \(1,\), got \(\(2,\)"),
+        ({name: np.zeros((1, 1, 32, 16), np.float32) for name in CACHES}, "caches with scales are bytes"),
+    ):
+        arrays = {name: x for name, x in (whole | changed).items() if x is not None}
+        with pytest.raises(KernelRaised, match=says):
+            interpret(module.attention_decode, arrays, np.empty_like(whole["q"]), CACHES)

@@ -78,7 +78,6 @@ def float8(of: Op, name: str) -> Op:
         dtypes=("bfloat16", "float16"),
         outputs={**of.outputs, "out": replace(out, corruptions={**out.corruptions, **OF_FLOAT8})},
         bytes=float8_bytes,
-        triton=None,  # no GPU has this float8, whose largest number is 240
         unsupported=too_small,
     )
 
@@ -125,6 +124,6 @@ OPS = (
         limits={"D": 256},
         cases=PREFILL,
         nki=f"{forward.KERNELS / 'nki' / 'attention.py'}:attention_prefill",
-        triton=None,  # the one for decode takes its tokens one by one
+        triton=f"{forward.KERNELS / 'triton' / 'attention_prefill.py'}:attention_prefill",
     ),
 )
