@@ -18,7 +18,7 @@ from triptych.harness.errors import UsageError
 from triptych.harness.exit_codes import ExitCode
 from triptych.harness.judge.problem import Problem
 from triptych.harness.ops import case_spec, drawn_cases
-from triptych.harness.ops.errors import RefusedInputs
+from triptych.harness.ops.errors import RefusedInputs, UninformativeCase
 from triptych.harness.ops.op import Op
 from triptych.harness.ops.outputs.naming import Outputs
 from triptych.harness.ops.outputs.parts import all_outputs
@@ -160,12 +160,12 @@ def test_cases_keep_to_the_limits_and_reach_tiles_dtypes_and_regimes(op: Op) -> 
 
 @pytest.mark.parametrize("op", builtin().values(), ids=lambda op: op.name)
 def test_the_reference_and_the_baselines_take_every_case_that_is_drawn(op: Op) -> None:
-    """With one shape of each output; where sizes exclude each other, the case is refused."""
+    """With one shape of each output; where sizes exclude each other or say nothing, the case is refused."""
     for case in drawn(op, 20, 3):
         try:
             problem = Problem.of(op, case)
             expected = shapes(problem.evaluated)
-        except RefusedInputs:
+        except (RefusedInputs, UninformativeCase):
             assert op.name in EXCLUDING, case
             continue
         for baseline in op.honest:
@@ -179,6 +179,7 @@ def shapes(outputs: Outputs) -> dict[str, tuple[int, ...]]:
 
 EXCLUDING = (
     "rope",  # an odd D
+    "rmsnorm_backward",  # one column
     "attention_prefill",  # as for all decoding, more new tokens than places
     *("attention_decode", "attention_decode_paged", "attention_decode_fp8", "attention_decode_fp8_paged"),
 )
