@@ -180,6 +180,7 @@ def shapes(outputs: Outputs) -> dict[str, tuple[int, ...]]:
 EXCLUDING = (
     "rope",  # an odd D
     "rmsnorm_backward",  # one column
+    "matmul_mx",  # few products
     "attention_prefill",  # as for all decoding, more new tokens than places
     *("attention_decode", "attention_decode_paged", "attention_decode_fp8", "attention_decode_fp8_paged"),
 )
