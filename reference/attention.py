@@ -9,7 +9,7 @@ Shapes: q[B, H, Sq, D], k[B, Hkv, Sk, D], v[B, Hkv, Sk, D] -> out[B, H, Sq, D], 
 - `mask` [B or 1, H or 1, Sq, Sk] is added to the scores, after the cap; where it is minus infinity, the row does not
 see
   the key.
-- `segments` [B, S], for packed sequences: a row sees keys of its own segment only.
+- `segments` [B, S], for packed sequences, S = Sq = Sk: a row sees keys of its own segment only.
 - `sinks` [H]: a score of each head that joins the softmax and has no value, as in StreamingLLM and gpt-oss.
 - A row that sees no key is 0.
 
@@ -44,6 +44,7 @@ def attention(
     With `with_lse` (out, lse[B, H, Sq]): the logarithm of the sum of exp(score), -inf where a row sees no key.
     """
     check(q, k, v)
+    check_segments(q, k, segments)
     if window is not None and (not causal or window < 1):
         raise ValueError(f"a window of one or more keys goes with causal, got {window}")
     batch, heads, queries, _ = q.shape
@@ -115,3 +116,13 @@ def check(q: NDArray[Any], k: NDArray[Any], v: NDArray[Any]) -> None:
         raise ValueError(f"q [B, H, Sq, D] and k [B, Hkv, Sk, D] must have the same B and D, got {q.shape}, {k.shape}")
     if q.shape[1] % k.shape[1]:
         raise ValueError(f"H of q must be a multiple of Hkv of k, got H = {q.shape[1]} and Hkv = {k.shape[1]}")
+
+
+def check_segments(q: NDArray[Any], k: NDArray[Any], segments: NDArray[Any] | None) -> None:
+    """Raise ValueError with one sentence unless segments, if there are any, give each query and each key a number."""
+    if segments is None or segments.shape == (q.shape[0], q.shape[2]) == (k.shape[0], k.shape[2]):
+        return
+    raise ValueError(
+        f"segments must be [B, S] with S = Sq = Sk, got {segments.shape} beside q [B, H, Sq, D] {q.shape} and "
+        f"k [B, Hkv, Sk, D] {k.shape}; sequences that are packed have as many queries as keys"
+    )

@@ -13,12 +13,15 @@ from triptych.harness.arrays import Array, Arrays
 from triptych.harness.collection import llama
 from triptych.harness.collection import matmul as product
 from triptych.harness.ops.case import Case
+from triptych.harness.ops.errors import UninformativeCase
 from triptych.harness.ops.op import BatchInvariance, Op
 from triptych.harness.ops.outputs.kinds import Output
 from triptych.harness.ops.regimes import HARD, around, in_regime, normal
+from triptych.harness.precision import fits
 from triptych.reference.quantize import matmul_fp8, matmul_mx, mx, quantize_fp8
 
 KERNELS = Path(__file__).parents[2] / "kernels"
+FEW_PRODUCTS = 127  # of MXFP8 numbers, whose sums may have no digits beyond float32
 QUANTIZE_SMOKE = [{"M": 64, "N": 96}, {"M": 200, "N": 300}]
 
 
@@ -66,11 +69,21 @@ def tiles_exchanged(case: Case, inputs: Arrays, out: Array) -> tuple[Any, Any] |
 
 
 def mx_inputs(case: Case, rng: np.random.Generator) -> Arrays:
-    """Those of matmul, with channels of different widths, as activations have them: one width for 8 neighbours in K."""
+    """Those of matmul, with channels of different widths, as activations have them: one width for 8 neighbours in K.
+
+    UninformativeCase: the sums of K products, of eight bits each, all fit float32, which the judge takes for a
+    reference that computes in it; only of few products they do
+    """
     drawn = product.inputs(case, rng)
     for name, x in drawn.items():
         width = np.repeat(np.exp2(rng.integers(-10, 1, -(-len(x) // 8))), 8)[: len(x), None]
         drawn[name] = (x.astype(np.float32) * width).astype(x.dtype)
+    if case.axes["K"] < FEW_PRODUCTS:
+        with np.errstate(invalid="ignore"):
+            sums = matmul_mx(**drawn)
+        sums = sums[np.isfinite(sums)]
+        if fits(sums, np.float32) and not fits(sums, bfloat16):
+            raise UninformativeCase(case, f"sums of {case.axes['K']} products of eight bits are float32 numbers")
     return drawn
 
 

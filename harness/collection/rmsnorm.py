@@ -11,6 +11,7 @@ import numpy as np
 from triptych.harness.arrays import Array, Arrays
 from triptych.harness.collection import llama
 from triptych.harness.ops.case import Case
+from triptych.harness.ops.errors import UninformativeCase
 from triptych.harness.ops.op import BatchInvariance, Op
 from triptych.harness.ops.outputs.kinds import Output
 from triptych.harness.ops.regimes import HARD, around, in_regime, normal, round_inputs
@@ -52,8 +53,12 @@ def backward_inputs(case: Case, rng: np.random.Generator) -> dict[str, Any]:
     """x in the case's regime, the others ordinary; nonfinite is the first row of dx, and one element of dgain.
 
     The residual is left out where N is odd.
+
+    UninformativeCase: N is 1
     """
     m, n = case.axes["M"], case.axes["N"]
+    if n == 1:
+        raise UninformativeCase(case, "of one column dx is eps alone, what is left where two equal numbers cancel")
     x, gain, dy = normal(rng, m, n), normal(rng, n), normal(rng, m, n)
     if case.regime == "nonfinite":
         dy[0, 0], dy[m // 2, n // 2] = np.nan, np.inf
@@ -99,7 +104,7 @@ BACKWARD = Op(
     {
         "smoke": [{"M": 64, "N": 96}, {"M": 200, "N": 300}],
         "edge": [
-            {"M": 1, "N": 2},  # of one column dx is eps alone: what is left where two equal numbers cancel
+            {"M": 1, "N": 2},
             {"M": 1, "N": 4096},
             {"M": 131, "N": 7},
             {"M": 130, "N": 2053},

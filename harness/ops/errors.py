@@ -13,7 +13,7 @@ class InvalidOp(Exception):
 
 
 class RefusedInputs(InvalidOp):
-    """The reference raised ValueError: it does not take what was drawn."""
+    """The reference raised ValueError: it does not take what was drawn. Or a generator, of sizes that nothing has."""
 
     cause = Cause.REFUSED_INPUTS
 

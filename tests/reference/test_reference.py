@@ -6,6 +6,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from triptych.harness.collection.attentions.baselines import online, plain, prescaled
 from triptych.reference.attention import attention
 from triptych.reference.linear import linear, linear_transposed, rmsnorm_linear
 from triptych.reference.matmul import matmul, matmul_batched, matmul_mk
@@ -128,6 +129,14 @@ def test_attention_propagates_an_infinite_value_to_its_column():
 def test_attention_refuses(q, k, v, said):
     with pytest.raises(ValueError, match=said):
         attention(np.zeros(q), np.zeros(k), np.zeros(v))
+
+
+@pytest.mark.parametrize("attention", [attention, online, plain, prescaled])
+@pytest.mark.parametrize(("queries", "segments"), [(4, (1, 3)), (4, (4,)), (4, (2, 4)), (3, (1, 3)), (3, (1, 4))])
+def test_segments_are_as_many_as_queries_and_keys(attention, queries, segments):
+    q, k = np.zeros((1, 1, queries, 2), np.float32), np.zeros((1, 1, 4, 2), np.float32)
+    with pytest.raises(ValueError, match=r"segments must be \[B, S\] with S = Sq = Sk, got \("):
+        attention(q, k, k, segments=np.zeros(segments, np.int32))
 
 
 def test_rmsnorm_divides_each_row_by_its_root_mean_square():

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from triptych.harness.arrays import Array
+from triptych.reference.attention import check_segments
 
 FLOAT32 = np.dtype(np.float32)
 LOG2_E = float(np.log2(np.e))
@@ -115,7 +116,10 @@ def scored(
     """Exponents times `unit` [B, H, Sq, Sk], values repeated to [B, H, Sk, D], and who sees whom; all in float32.
 
     scale: of the products of q and k; by default 1 / sqrt(D), and `unit` comes on top
+
+    ValueError: segments are not [B, S] with S = Sq = Sk
     """
+    check_segments(q, k, segments)
     group = q.shape[1] // k.shape[1]
     keys, values = (np.repeat(x.astype(np.float32), group, axis=1) for x in (k, v))
     with np.errstate(invalid="ignore", over="ignore"):

@@ -19,6 +19,7 @@ from triptych.harness.collection import llama
 from triptych.harness.collection.attentions import forward
 from triptych.harness.collection.attentions.baselines import online, plain, prescaled
 from triptych.harness.ops.case import Case
+from triptych.harness.ops.errors import RefusedInputs
 from triptych.harness.ops.op import BatchInvariance, Op
 from triptych.harness.ops.outputs.kinds import Exact, Output
 from triptych.harness.ops.regimes import HARD, around
@@ -36,8 +37,12 @@ def inputs(case: Case, rng: np.random.Generator) -> Arrays:
 
     What lies behind a sequence's tokens in its cache is as old tokens are. The table of a paged cache names its pages
     in no order, and two pages are in use by nobody.
+
+    RefusedInputs: the cache has no room for the new tokens, S < T
     """
     b, h, hkv, t, s, d = (case.axes[axis] for axis in ("B", "H", "Hkv", "T", "S", "D"))
+    if s < t:
+        raise RefusedInputs(f"a cache of S = {s} places has no room for T = {t} new tokens: give S of at least T")
     axes = {"B": b, "H": h, "Hkv": hkv, "Sq": t, "Sk": s, "D": d}
     drawn = forward.inputs(replace(case, axes=axes, params={"causal": True}), rng)
     lengths = np.concatenate([[s - t], rng.integers(0, s - t + 1, b - 1)]).astype(np.int32)

@@ -6,6 +6,7 @@ The same kernel and definition as `attention`, an op an option, because each has
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -76,9 +77,17 @@ def mask(case: Case, rng: np.random.Generator) -> Options:
 
 def segments(case: Case, rng: np.random.Generator) -> Options:
     """Sequences of about 50 tokens each, one behind the other."""
-    b, s = case.axes["B"], case.axes["Sk"]
-    begins = rng.random((b, s)) < 1 / 50
+    begins = rng.random((case.axes["B"], case.axes["S"])) < 1 / 50
     return {"segments": np.cumsum(begins, axis=1).astype(np.int32)}
+
+
+def packed_inputs(case: Case, rng: np.random.Generator) -> Options:
+    return inputs_with(segments)(replace(case, axes=with_lengths(case.axes)), rng)
+
+
+def with_lengths(axes: Mapping[str, int]) -> dict[str, int]:
+    """The axes of packed sequences and, for what knows queries and keys, Sq and Sk, which are their S."""
+    return {**axes, "Sq": axes["S"], "Sk": axes["S"]}
 
 
 def pairs(axes: Mapping[str, int], params: Mapping[str, Any]) -> int:
@@ -119,11 +128,12 @@ TILES = {"Sq": (16, 128, 512), "Sk": (16, 128, 512), "D": (32, 64, 128)}
 
 
 def cases(packed: bool = False, **options: Any) -> dict[str, list[dict[str, Any]]]:
-    """Of an option; as many queries as keys if they are packed."""
+    """Of an option; packed sequences have one axis S in the place of Sq and Sk."""
     causal = bool(options.get("causal"))
 
     def of(h: int, hkv: int, sq: int, sk: int, d: int, regime: str = "normal", b: int = 1) -> dict[str, Any]:
-        return {**sizes(h, hkv, sk if packed else sq, sk, d, causal, regime, b), **options}
+        case = sizes(h, hkv, sq, sk, d, causal, regime, b)
+        return {**(of_one_length(case) if packed else case), **options}
 
     shapes = [
         (1, 1, 1, 1),
@@ -138,6 +148,8 @@ def cases(packed: bool = False, **options: Any) -> dict[str, list[dict[str, Any]
     shapes += [(5, size, 8, 1) for size in around(TILES["Sk"])]
     shapes += [(5, 9, size, 1) for size in around(TILES["D"])]
     prefill = [[c for c in llama.attentions(long) if "prefill" in c["name"]] for long in (False, True)]
+    if packed:
+        prefill = [[of_one_length(case) for case in some] for some in prefill]
     return {
         "smoke": [of(4, 2, 96, 160, 64, b=2), of(2, 1, 200, 200, 128)],
         "edge": [of(h, 1, sq, sk, d) for sq, sk, d, h in shapes],
@@ -145,6 +157,12 @@ def cases(packed: bool = False, **options: Any) -> dict[str, list[dict[str, Any]
         "model": [{**case, "causal": causal, **options} for case in prefill[0]],
         "model-long": [{**case, "causal": causal, **options} for case in prefill[1]],
     }
+
+
+def of_one_length(case: Mapping[str, Any]) -> dict[str, Any]:
+    """The case of packed sequences that are as long as this one's keys."""
+    found = {"S" if name == "Sk" else name: value for name, value in case.items() if name != "Sq"}
+    return {**found, "name": case["name"].replace(f"q{case['Sq']}-k{case['Sk']}", f"s{case['Sk']}")}
 
 
 def row(name: str, what: str, extra: Callable[[Case, np.random.Generator], Options] = nothing, **options: Any) -> Op:
@@ -202,6 +220,12 @@ OPS = (
         "attention_packed",
         "of segments[B, S] beside each other, each by itself",
         segments,
+        axes=("B", "H", "Hkv", "S", "D"),
+        inputs=packed_inputs,
+        tiles={"S": TILES["Sk"], "D": TILES["D"]},
+        out=("B", "H", "S", "D"),
+        flops=lambda axes, params: flops_of_pairs(with_lengths(axes), params),
+        bytes=lambda axes, params, itemsize: forward.bytes_moved(with_lengths(axes), params, itemsize),
         cases=cases(packed=True, causal=True),
         corruptions={"keys of other segments seen": wrong(segments=None)},
     ),

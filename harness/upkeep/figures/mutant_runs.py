@@ -137,8 +137,8 @@ def prepare(pairs: Iterable[tuple[Op, Case]], backend: str) -> list[Judged]:
     for op, case in pairs:
         if panel.supports(op, case, target):
             continue
-        problem = Problem.of(op, case)
         try:
+            problem = Problem.of(op, case)
             prepared = Prepared(problem, expect(problem))
         except InvalidOp:
             continue  # a case that judges nothing, as drawn ones may

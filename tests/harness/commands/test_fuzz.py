@@ -9,14 +9,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from triptych.harness.collection import builtin
 from triptych.harness.commands import cli
 from triptych.harness.errors import UsageError
 from triptych.harness.exit_codes import ExitCode
+from triptych.harness.judge.problem import Problem
 from triptych.harness.ops import case_spec, drawn_cases
+from triptych.harness.ops.errors import RefusedInputs, UninformativeCase
 from triptych.harness.ops.op import Op
+from triptych.harness.ops.outputs.naming import Outputs
+from triptych.harness.ops.outputs.parts import all_outputs
 from triptych.harness.ops.regimes import REGIMES
 from triptych.harness.ops.selection import Selection
 
@@ -151,6 +156,34 @@ def test_cases_keep_to_the_limits_and_reach_tiles_dtypes_and_regimes(op: Op) -> 
         assert drawn_cases.work(op, case.axes, case.params) <= 1
     for axis in op.tiles:
         assert any(case.axes[axis] > drawn_cases.SMALL for case in cases)
+
+
+@pytest.mark.parametrize("op", builtin().values(), ids=lambda op: op.name)
+def test_the_reference_and_the_baselines_take_every_case_that_is_drawn(op: Op) -> None:
+    """With one shape of each output; where sizes exclude each other or say nothing, the case is refused."""
+    for case in drawn(op, 20, 3):
+        try:
+            problem = Problem.of(op, case)
+            expected = shapes(problem.evaluated)
+        except (RefusedInputs, UninformativeCase):
+            assert op.name in EXCLUDING, case
+            continue
+        for baseline in op.honest:
+            with np.errstate(all="ignore"):
+                assert shapes(all_outputs(op, baseline)(**problem.arguments)) == expected, (case, baseline)
+
+
+def shapes(outputs: Outputs) -> dict[str, tuple[int, ...]]:
+    return {name: x.shape for name, x in outputs.items() if x is not None}
+
+
+EXCLUDING = (
+    "rope",  # an odd D
+    "rmsnorm_backward",  # one column
+    "matmul_mx",  # few products
+    "attention_prefill",  # as for all decoding, more new tokens than places
+    *("attention_decode", "attention_decode_paged", "attention_decode_fp8", "attention_decode_fp8_paged"),
+)
 
 
 def test_the_seed_decides_the_cases() -> None:

@@ -90,7 +90,7 @@ CUT = {
     "linear_transposed": {"M": 131, "K": 32, "N": 40},
     "cross_entropy_backward": {"M": 131, "V": 40},
     "attention_window": {"B": 2, "H": 4, "Hkv": 2, "Sq": 140, "Sk": 150, "D": 16},
-    "attention_packed": {"B": 2, "H": 4, "Hkv": 2, "Sq": 150, "Sk": 150, "D": 16},
+    "attention_packed": {"B": 2, "H": 4, "Hkv": 2, "S": 150, "D": 16},
     "attention_prefill": {"B": 2, "H": 4, "Hkv": 2, "T": 140, "S": 300, "D": 16},
     "attention_decode": {"B": 3, "H": 4, "Hkv": 2, "T": 1, "S": 70, "D": 16},
     "attention_backward": {"B": 2, "H": 4, "Hkv": 2, "Sq": 140, "Sk": 150, "D": 16},

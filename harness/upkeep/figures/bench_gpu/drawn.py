@@ -13,6 +13,7 @@ from typing import Any
 
 from triptych.harness.arrays import Array, from_torch, to_torch
 from triptych.harness.backends.triton_launcher import as_held
+from triptych.harness.collection.attentions.variants import with_lengths
 from triptych.harness.dtypes import dtype_of
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.inputs import draw_inputs
@@ -136,8 +137,8 @@ def mask(g: Generator, a: Mapping[str, int]) -> Inputs:
 
 def segments(g: Generator, a: Mapping[str, int]) -> Inputs:
     """Sequences of about 50 tokens each."""
-    begins = g.torch.rand((a["B"], a["Sk"]), generator=g.random, device=g.device) < 1 / 50
-    return with_options(g, {**attention_inputs(g, a), "segments": begins.cumsum(1).to(g.torch.int32)})
+    begins = g.torch.rand((a["B"], a["S"]), generator=g.random, device=g.device) < 1 / 50
+    return with_options(g, {**attention_inputs(g, with_lengths(a)), "segments": begins.cumsum(1).to(g.torch.int32)})
 
 
 def with_options(g: Generator, tensors: dict[str, Any]) -> Inputs:

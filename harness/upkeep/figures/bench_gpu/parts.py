@@ -174,11 +174,9 @@ def of_queries(case: Case, found: Tensors, outputs: Sequence[str]) -> Iterator[P
 
 
 def of_segments(case: Case, found: Tensors) -> Iterator[Part]:
-    """Packed sequences: from the beginning of one to some row behind it, as many queries as keys."""
+    """Packed sequences: from the beginning of one to some row behind it."""
     of_last = found["segments"][-1]
-    for (start, end), (head, key_head) in dict.fromkeys(
-        zip(blocks(case.axes["Sq"], ROWS), heads_of(case), strict=True)
-    ):
+    for (start, end), (head, key_head) in dict.fromkeys(zip(blocks(case.axes["S"], ROWS), heads_of(case), strict=True)):
         begin = int((of_last < of_last[start]).sum())  # segments ascend
         rows = slice(begin, end)
         part = of_one_head(case, found, head, key_head, rows, rows)
@@ -187,7 +185,8 @@ def of_segments(case: Case, found: Tensors) -> Iterator[Part]:
         def cut(outs: Tensors, head: int = head, rows: slice = rows) -> dict[str, Any]:
             return {"": outs[""][-1:, head : head + 1, rows]}
 
-        yield Part(sized(case, end - begin, end - begin), part, cut)
+        axes = {"B": 1, "H": 1, "Hkv": 1, "S": end - begin, "D": case.axes["D"]}
+        yield Part(replace(case, axes=axes), part, cut)
 
 
 def of_gradients(case: Case, found: Tensors) -> Iterator[Part]:
