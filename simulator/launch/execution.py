@@ -23,7 +23,7 @@ from triptych.simulator.launch.arguments import Arguments
 from triptych.simulator.launch.call import Call
 from triptych.simulator.lint.live import warn
 from triptych.simulator.machine.cores import Core, Who, Work
-from triptych.simulator.machine.deferred import DeferredMachine
+from triptych.simulator.machine.deferral.deferred import DeferredMachine
 from triptych.simulator.machine.machine import Machine
 from triptych.simulator.machine.observed import ObservedMachine
 from triptych.simulator.machine.shape_only import ShapeMachine

@@ -92,7 +92,7 @@ class Storage:
         self.padding: Mask | None = None  # what is read as zeros before anything wrote it
         self.started: Mask | bool = False  # PSUM: where the last to write was a matmul, so that the next may accumulate
         self._f32: dict[Layout, Array] = {}
-        self.pending: Any = None  # what of it was put off (triptych.simulator.machine.pending)
+        self.pending: Any = None  # what of it was put off (triptych.simulator.machine.deferral.pending)
 
     def __getattr__(self, name: str) -> Any:
         """The bytes, when somebody asks for them first: of what is only passed on nobody does."""

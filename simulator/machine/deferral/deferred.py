@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from triptych.simulator.enums import engine
+from triptych.simulator.machine.deferral.pending import NUMBERS, Book, settle
+from triptych.simulator.machine.deferral.products import Product
 from triptych.simulator.machine.machine import Machine
-from triptych.simulator.machine.pending import NUMBERS, Book, settle
 from triptych.simulator.machine.plan import Plan
-from triptych.simulator.machine.products import Product
 from triptych.simulator.memory.layout import Layout, overlaps
 from triptych.simulator.memory.references import Reference
 from triptych.simulator.memory.storage import SBUF, Storage

@@ -2,7 +2,7 @@
 
 A sum is one product for each K tile, added in their order in float32: the bits of a result are those of that order, and
 tiles are never joined along K. Along M and N they may be: where the operands of neighbouring tiles are neighbours at
-every step, one product of BLAS is as good as many (triptych.simulator.machine.blas), and much faster.
+every step, one product of BLAS is as good as many (triptych.simulator.machine.deferral.blas), and much faster.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from triptych.simulator.dtypes import F32, float32
-from triptych.simulator.machine.blas import is_flipped, multiply, readable, same_bits
+from triptych.simulator.machine.deferral.blas import is_flipped, multiply, readable, same_bits
 from triptych.simulator.memory.layout import Layout, Shape, laid_out, row_major
 from triptych.simulator.memory.references import Reference
 from triptych.simulator.memory.storage import Storage

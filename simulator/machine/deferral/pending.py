@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from triptych.simulator.dtypes import F32
-from triptych.simulator.machine.products import Product, compute
+from triptych.simulator.machine.deferral.products import Product, compute
 from triptych.simulator.memory.layout import Layout
 from triptych.simulator.memory.references import Reference, apart, joined, passed_through
 from triptych.simulator.memory.storage import Storage
