@@ -11,7 +11,7 @@ from triptych import simulator
 from triptych.simulator import NkiError, Options
 from triptych.simulator.dtypes import TABLE
 from triptych.simulator.launch.import_hook import simulated_nki
-from triptych.simulator.machine import blas, products
+from triptych.simulator.machine.deferral import blas, products
 
 with simulated_nki():
     import nki
