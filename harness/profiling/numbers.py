@@ -9,7 +9,7 @@ from triptych.harness.results.status import Evidence
 from triptych.harness.results.timing import MemoryUse, Profiled, Rest, Stall, Step
 from triptych.harness.results.timing_accuracy import LAST_VALIDATION, interval
 from triptych.simulator import Prediction
-from triptych.simulator.timing.occupancy import occupancy
+from triptych.simulator.timing.reading.occupancy import occupancy
 
 STEPS, STALLS = 8, 3  # how many of each are kept
 TINY = 1e-3  # of the time: what takes less is not told

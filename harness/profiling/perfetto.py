@@ -21,7 +21,7 @@ from triptych.harness.profiling.lanes import Lane, bytes_moved, cause, interval,
 from triptych.harness.profiling.numbers import location
 from triptych.harness.profiling.waits import wait_in_words
 from triptych.simulator.timing import Timeline
-from triptych.simulator.timing.occupancy import occupancy
+from triptych.simulator.timing.reading.occupancy import occupancy
 
 QUEUED = ("engine", "rings")  # a start that waited for its track alone
 ORDER = {"M": 0, "C": 1, "X": 2, "s": 3, "f": 4}  # of events at one time

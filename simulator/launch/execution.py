@@ -31,7 +31,7 @@ from triptych.simulator.options import Options
 from triptych.simulator.running import on_machine
 from triptych.simulator.tensors.tensor import NkiTensor
 from triptych.simulator.timing import predict_trace
-from triptych.simulator.timing.picture import table
+from triptych.simulator.timing.reading.picture import table
 from triptych.simulator.trace import Trace
 
 

@@ -10,11 +10,11 @@ from functools import cached_property
 from triptych.simulator.analysis.capacity import memory_use
 from triptych.simulator.chips import Chip, Fact
 from triptych.simulator.errors import KernelError
-from triptych.simulator.timing.advice import advice
-from triptych.simulator.timing.critical_path import Stall, Step, critical_path, stalls, steps
-from triptych.simulator.timing.flops import flops_of, speed_of
-from triptych.simulator.timing.picture import svg, table
 from triptych.simulator.timing.queues import most_issued
+from triptych.simulator.timing.reading.advice import advice
+from triptych.simulator.timing.reading.critical_path import Stall, Step, critical_path, stalls, steps
+from triptych.simulator.timing.reading.flops import flops_of, speed_of
+from triptych.simulator.timing.reading.picture import svg, table
 from triptych.simulator.timing.scheduler import schedule
 from triptych.simulator.timing.timeline import Span, Timeline
 from triptych.simulator.trace import Trace

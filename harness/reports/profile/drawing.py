@@ -11,7 +11,7 @@ from triptych.harness.profiling.lanes import interval, lanes, operands
 from triptych.harness.profiling.numbers import location
 from triptych.harness.profiling.waits import WAITS
 from triptych.simulator.timing import Prediction, Timeline
-from triptych.simulator.timing.occupancy import occupancy
+from triptych.simulator.timing.reading.occupancy import occupancy
 
 EVENT_PIXELS = 8  # how wide the median event is when the page opens
 

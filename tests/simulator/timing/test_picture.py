@@ -12,7 +12,19 @@ from triptych.nki import isa as nisa
 from triptych.nki import language as nl
 
 from triptych import simulator
-from triptych.simulator.timing.picture import BOTTOM, COLUMNS, GAP, LEFT, LEVELS, ROW, TOP, axis, boxes, busy, table
+from triptych.simulator.timing.reading.picture import (
+    BOTTOM,
+    COLUMNS,
+    GAP,
+    LEFT,
+    LEVELS,
+    ROW,
+    TOP,
+    axis,
+    boxes,
+    busy,
+    table,
+)
 from triptych.simulator.timing.timeline import Span
 
 

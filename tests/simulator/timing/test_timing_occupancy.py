@@ -6,7 +6,7 @@ import pytest
 from triptych import simulator
 from triptych.simulator.launch.import_hook import simulated_nki
 from triptych.simulator.timing import schedule
-from triptych.simulator.timing.occupancy import occupancy
+from triptych.simulator.timing.reading.occupancy import occupancy
 
 with simulated_nki():
     import nki.isa as nisa

@@ -8,8 +8,8 @@ import pytest
 from triptych.simulator.chips import chip_of
 from triptych.simulator.dtypes import TABLE
 from triptych.simulator.timing import schedule
-from triptych.simulator.timing.flops import flops_of, is_float32_matmul, speed_of
 from triptych.simulator.timing.queues import issue_ns, issuer_of, most_issued, queue_of
+from triptych.simulator.timing.reading.flops import flops_of, is_float32_matmul, speed_of
 from triptych.simulator.timing.work import CELLS, PSUM_PORT, SBUF_PORT, loads_of, works
 from triptych.simulator.trace import Allocation, Event, Region, Trace
 

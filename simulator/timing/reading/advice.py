@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from triptych.simulator.analysis.descriptors import descriptors
-from triptych.simulator.timing.flops import is_float32_matmul
 from triptych.simulator.timing.queues import most_issued
+from triptych.simulator.timing.reading.flops import is_float32_matmul
 from triptych.simulator.timing.timeline import Span, Timeline
 from triptych.simulator.timing.work import Work, works
 
