@@ -100,6 +100,8 @@ def session(builder: CheckedBuilder, device: devices.Device = devices.INTERPRETE
             put(interpreter, "ScanOps", CorrectedScan)
         if builder.holds_wide:
             put(interpreter, "_validate_np_data_size", lambda array, dtype: True)
+        # Triton 3.6 makes one more for each name of the language, which a change of the builder would not reach.
+        put(interpreter, "TritonSemantic", lambda builder: interpreter.interpreter_semantic)
         language.interpret_language(patches)
         memoize(patches)
         opened.replaced = patches.replaced
