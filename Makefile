@@ -12,6 +12,7 @@ ROOM ?= judge
 BIN := $(VENV)/bin
 # What a command does, and again every 15 seconds, since it may say nothing for long: $(ALIVE) WORDS COMMAND.
 ALIVE := @sh -c 'echo "$$0"; (while sleep 15; do echo "... $$0"; done) & tick=$$!; "$$@"; code=$$?; kill $$tick; exit $$code'
+PURELIB := python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
 INSTALLED := $(VENV)/.installed
 TESTABLE := $(VENV)/.testable
 
@@ -32,9 +33,10 @@ check: $(TESTABLE)  ## lint, format and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-lowest:  ## the fast tests, or some: TESTS=tests/triton, with the lowest versions that pyproject.toml declares
-	$(MAKE) VENV=$(VENV)-lowest $(VENV)-lowest/.testable
-	$(VENV)-lowest/bin/python -m pip install --quiet --no-deps $$($(VENV)-lowest/bin/python .ci/lowest.py)
+lowest: $(TESTABLE)  ## the fast tests, or some: TESTS=tests/triton, with the lowest versions that pyproject.toml declares
+	$(BIN)/python -m venv --clear --without-pip $(VENV)-lowest
+	$(BIN)/python -m pip --python $(VENV)-lowest/bin/python install --quiet --no-deps $$($(BIN)/python .ci/lowest.py)
+	$(BIN)/$(PURELIB) | sed "s/.*/import site; site.addsitedir('&')/" > $$($(VENV)-lowest/bin/$(PURELIB))/all-else.pth
 	$(ALIVE) "testing the lowest versions" $(VENV)-lowest/bin/python -m pytest -n auto -m "not slow" $(TESTS)
 
 bench: $(TESTABLE)  ## time the benchmark cases under pytest-benchmark
