@@ -63,18 +63,23 @@ def of_samples(base_us: Sequence[Sequence[float]], new_us: Sequence[Sequence[flo
 
 
 def drawn_medians(rounds: Sequence[NDArray[np.float64]], rng: np.random.Generator) -> NDArray[np.float64]:
-    """The medians of `DRAWS` draws of as many rounds, each of runs of neighbours among its samples."""
-    found = np.empty(DRAWS)
-    for i in range(DRAWS):
-        chosen = rng.integers(len(rounds), size=len(rounds))
-        found[i] = np.median(np.concatenate([neighbours(rounds[at], rng) for at in chosen]))
-    return found
+    """The medians of `DRAWS` draws of as many rounds, each of as many of its samples, in runs of neighbours.
 
-
-def neighbours(samples: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
-    """As many samples, drawn with replacement in runs as long as the root of their number."""
-    n = len(samples)
-    length = math.isqrt(n)
-    starts = rng.integers(n - length + 1, size=-(-n // length))
-    drawn: NDArray[np.float64] = samples[(starts[:, None] + np.arange(length)).ravel()[:n]]
-    return drawn
+    A run is as long as the root of the number of samples of its round.
+    """
+    sizes = np.array([len(samples) for samples in rounds])
+    lengths = np.array([math.isqrt(size) for size in sizes])
+    padded = np.full((len(rounds), sizes.max()), np.inf)
+    for row, samples in zip(padded, rounds, strict=True):
+        row[: len(samples)] = samples
+    place = np.arange(sizes.max())
+    chosen = rng.integers(len(rounds), size=(DRAWS, len(rounds)))
+    runs = place // lengths[:, None]  # which run of its round each place is in
+    starts = rng.integers((sizes - lengths + 1)[chosen][..., None], size=(*chosen.shape, runs.max() + 1))
+    at = np.take_along_axis(starts, runs[chosen], axis=2) + (place % lengths[:, None])[chosen]
+    drawn = np.where(place < sizes[chosen][..., None], padded[chosen[..., None], np.minimum(at, place[-1])], np.inf)
+    drawn = np.sort(drawn.reshape(DRAWS, -1), axis=1)
+    middle = sizes[chosen].sum(axis=1, keepdims=True)
+    low, high = (np.take_along_axis(drawn, index, axis=1)[:, 0] for index in ((middle - 1) // 2, middle // 2))
+    medians: NDArray[np.float64] = (low + high) / 2
+    return medians

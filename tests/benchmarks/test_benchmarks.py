@@ -2,7 +2,7 @@
 
     pytest tests/benchmarks --benchmark-enable
 
-Without the option, and under xdist, each runs once and is timed by nobody. What is timed is the backend's own call: for
+Without the option, and under xdist, each runs once and is timed by nobody: in the slow step. What is timed is the backend's own call: for
 `nki-sim` the simulation itself, a group of its own; the prediction for the chip goes into `extra_info` under its own
 name. Nothing timed is asserted.
 """
@@ -40,6 +40,7 @@ RUNS = [(case, name) for case in SMOKE for name in BACKENDS] + [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("case", "backend"), RUNS, ids=[f"{case.op}-{case.name}-{case.dtype}-{name}" for case, name in RUNS]
 )
