@@ -2,9 +2,9 @@
 
     pytest tests/benchmarks --benchmark-enable
 
-Without the option, and under xdist, each runs once and is timed by nobody: in the slow step. What is timed is the backend's own call: for
-`nki-sim` the simulation itself, a group of its own; the prediction for the chip goes into `extra_info` under its own
-name. Nothing timed is asserted.
+Without the option, and under xdist, each runs once and is timed by nobody: in the slow step. What is timed is the
+backend's own call: for `nki-sim` the simulation itself, a group of its own; the prediction for the chip goes into
+`extra_info` under its own name. Nothing timed is asserted.
 """
 
 from __future__ import annotations
