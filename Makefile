@@ -13,6 +13,8 @@ BIN := $(VENV)/bin
 # What a command does, and again every 15 seconds, since it may say nothing for long: $(ALIVE) WORDS COMMAND.
 ALIVE := @sh -c 'echo "$$0"; (while sleep 15; do echo "... $$0"; done) & tick=$$!; "$$@"; code=$$?; kill $$tick; exit $$code'
 PURELIB := python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
+# Python compiles what is imported when it is: most of what the tests need never is.
+PIP := --quiet --no-compile
 INSTALLED := $(VENV)/.installed
 TESTABLE := $(VENV)/.testable
 
@@ -35,7 +37,7 @@ check: $(TESTABLE)  ## lint, format and types
 
 lowest: $(TESTABLE)  ## the fast tests, or some: TESTS=tests/triton, with the lowest versions that pyproject.toml declares
 	$(BIN)/python -m venv --clear --without-pip $(VENV)-lowest
-	$(BIN)/python -m pip --python $(VENV)-lowest/bin/python install --quiet --no-deps $$($(BIN)/python .ci/lowest.py)
+	$(BIN)/python -m pip --python $(VENV)-lowest/bin/python install $(PIP) --no-deps $$($(BIN)/python .ci/lowest.py)
 	$(BIN)/$(PURELIB) | sed "s/.*/import site; site.addsitedir('&')/" > $$($(VENV)-lowest/bin/$(PURELIB))/all-else.pth
 	$(ALIVE) "testing the lowest versions" $(VENV)-lowest/bin/python -m pytest -n auto -m "not slow" $(TESTS)
 
@@ -67,9 +69,9 @@ help:  ## this list
 $(INSTALLED): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("triptych needs Python 3.10 or newer, this is %d.%d; choose one with make PYTHON=python3.12" % sys.version_info[:2] if sys.version_info < (3, 10) else 0)'
 	$(PYTHON) -m venv $(VENV)
-	$(ALIVE) "installing" $(BIN)/python -m pip install --quiet -e .
+	$(ALIVE) "installing" $(BIN)/python -m pip install $(PIP) -e .
 	touch $@
 
 $(TESTABLE): $(INSTALLED)
-	$(ALIVE) "installing what the tests need" $(BIN)/python -m pip install --quiet -e '.[test]' $(TORCH)
+	$(ALIVE) "installing what the tests need" $(BIN)/python -m pip install $(PIP) -e '.[test]' $(TORCH)
 	touch $@

@@ -33,11 +33,13 @@ def test_what_is_to_be_written_is_twelve_lines_at_most() -> None:
         assert not name.endswith("_op.py") or len([line for line in text.splitlines() if line]) <= 12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_commands_of_the_page_pass(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(shlex.split(command)) == ExitCode.OK, capsys.readouterr()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "right", "wrong"),
     [

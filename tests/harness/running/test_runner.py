@@ -164,11 +164,11 @@ SAID = {
     "exits": (Status.ERROR, "SystemExit: bye"),
     "hangs": (
         Status.TIMEOUT,
-        f"the kernel took longer than the time limit of 2 s ({last_line('hangs')}); --timeout",
+        f"the kernel took longer than the time limit of 6 s ({last_line('hangs')}); --timeout",
     ),
     "hangs_in_c": (
         Status.TIMEOUT,
-        f"the kernel took longer than the time limit of 2 s ({last_line('hangs_in_c')}); --timeout",
+        f"the kernel took longer than the time limit of 6 s ({last_line('hangs_in_c')}); --timeout",
     ),
     "writes_to_pipes": (Status.ERROR, "it closed the pipe that it answers through, or wrote into it"),
     "raises_mute": (
@@ -196,15 +196,21 @@ SAID = {
 }
 
 
+HANGING = {"hangs", "hangs_in_c"}
+
+
 @pytest.fixture(scope="module")
 def results(source):
-    """All of them in one run, a right kernel after each."""
-    tasks = [task(source, name) for pair in ((name, "right") for name in SAID) for name in pair]
-    came = []
-    results = runner.run(tasks, settings=Settings(memory=2**30), timeout_s=2, on_result=came.append)
-    assert sorted(map(id, came)) == sorted(map(id, results))
-    assert [result.op for result in results] == [task.op for task in tasks]
-    return results
+    """All of them, a right kernel after each. The limit is short for those that hang alone: machines are busy."""
+    found = []
+    for limit, names in ((6, HANGING), (120, SAID.keys() - HANGING)):
+        tasks = [task(source, name) for pair in ((name, "right") for name in sorted(names)) for name in pair]
+        came = []
+        results = runner.run(tasks, settings=Settings(memory=2**30), timeout_s=limit, on_result=came.append)
+        assert sorted(map(id, came)) == sorted(map(id, results))
+        assert [result.op for result in results] == [task.op for task in tasks]
+        found += results
+    return found
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals have these names on POSIX alone")

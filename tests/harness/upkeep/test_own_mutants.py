@@ -11,9 +11,12 @@ import pytest
 
 from triptych.harness.upkeep.own_mutants import faults, planting, processes, reach, runs, score, warm
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:os.fork:RuntimeWarning", "ignore:This process .* is multi-threaded:DeprecationWarning"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings(
+        "ignore:os.fork:RuntimeWarning", "ignore:This process .* is multi-threaded:DeprecationWarning"
+    ),
+]
 
 TRIALS = score.folder_of("trials")
 TEXT = '''
