@@ -20,7 +20,14 @@ from typing import Any
 
 import numpy as np
 
-from triptych.harness.judge.kept.reads import HIDDEN, HIDDEN_BUILTINS, LOCAL_IMPORTS, Undetermined, values_read
+from triptych.harness.judge.kept.reads import (
+    HIDDEN,
+    HIDDEN_BUILTINS,
+    HIDDEN_FUNCTIONS,
+    LOCAL_IMPORTS,
+    Undetermined,
+    values_read,
+)
 
 OURS = ("triptych.harness.judge", "triptych.harness.ops", "triptych.harness.collection", "triptych.reference")
 GROUND = ("arrays", "dtypes", "precision", "bits")  # files of `triptych.harness`
@@ -146,11 +153,13 @@ def named_by_us(value: Any) -> bool:
     module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
     if not isinstance(module, str) or not isinstance(name, str) or not (of_library(module) or of_judge(module)):
         return False
+    if name.rpartition(".")[2] in HIDDEN | HIDDEN_FUNCTIONS or (module == "builtins" and name in HIDDEN_BUILTINS):
+        raise Undetermined(f"{module}.{name}")
+    if type(value) is types.BuiltinFunctionType:
+        name = value.__name__  # those of PyTorch say that they are of a class, which has another name
     found: Any = sys.modules.get(module)
     for part in name.split("."):
         found = getattr(found, part, None)
-    if name in HIDDEN or (module == "builtins" and name in HIDDEN_BUILTINS):
-        raise Undetermined(f"{module}.{name}")
     return found is value
 
 

@@ -19,8 +19,15 @@ HIDDEN = {
     *("open", "load", "fromfile", "from_file", "loadtxt", "genfromtxt", "fromregex", "memmap", "open_memmap"),
     *("load_library", "cpp_extension", "environ", "getenv", "ctypeslib", "manual_seed"),
     *("normal_", "uniform_", "random_", "bernoulli", "bernoulli_", "exponential_", "multinomial", "poisson", "dropout"),
+    *("cauchy_", "geometric_", "log_normal_", "rrelu", "rrelu_", "gumbel_softmax", "initial_seed", "set_rng_state"),
+    *(f"{kind}dropout" for kind in ("alpha_", "feature_", "feature_alpha_", "native_")),
+    *(f"dropout{rank}d" for rank in (1, 2, 3)),
     *("rand", "randn", "randint", "randperm", "rand_like", "randn_like", "randint_like", "default_generator"),
     *("__globals__", "__code__", "__dict__", "__subclasses__", "f_globals", "f_locals"),
+}
+HIDDEN_FUNCTIONS = {  # of libraries; generators have methods of these names
+    *("normal", "binomial", "seed", "get_rng_state"),
+    *(f"fractional_max_pool{rank}d{what}" for rank in (2, 3) for what in ("", "_with_indices")),
 }
 HIDDEN_BUILTINS = {
     *("open", "input", "eval", "exec", "compile", "globals", "locals", "vars", "dir", "id", "hash", "__import__"),

@@ -214,3 +214,28 @@ def test_the_libraries_that_a_reference_uses_are_known(monkeypatch: pytest.Monke
         assert "torch" in with_libraries(module[name])[1]
     assert with_libraries(executed(SOURCE).reference)[1] & {"torch", "jax", "numpy"} == {"numpy"}
     assert dict(key.versions({"torch"})) == {"torch": "1"}
+
+
+TORCH = """
+import torch
+import torch.nn.functional as F
+from torch import rand as drawn
+
+def same(x): return torch.rsqrt(x.square().mean(dim=-1, keepdim=True)) * F.gelu(x) + torch.arange(4) + F.silu(x)
+def other(x): return torch.sqrt(x.square().mean(dim=-1, keepdim=True)) * F.gelu(x) + torch.arange(4) + F.silu(x)
+def draws(x): return x + torch.normal(0.0, 1.0, x.shape)
+def draws_too(x): return x + drawn(x.shape)
+def drops(x): return F.dropout(x)
+def drops_too(x): return torch.alpha_dropout(x, 0.5, True)
+"""
+
+
+def test_functions_of_pytorch_are_known_by_their_names_and_those_that_draw_are_not() -> None:
+    pytest.importorskip("torch")
+    module: dict[str, Any] = {}
+    exec(compile(TORCH, "users.py", "exec"), module)
+    found, libraries = with_libraries(module["same"])
+    assert found != fingerprint(module["other"]) and "torch" in libraries
+    for name in ("draws", "draws_too", "drops", "drops_too"):
+        with pytest.raises(Undetermined):
+            fingerprint(module[name])
