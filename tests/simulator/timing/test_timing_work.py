@@ -194,6 +194,12 @@ def test_loads_are_the_time_of_each_track_and_the_mean_of_the_rings():
     assert found[0, "dma"] == pytest.approx(8 * row / 16 + 8 * row)
 
 
+def test_the_load_of_tiled_matmuls_is_the_mean_of_the_cells():
+    tiled = [event("nc_matmul", "tensor", [B, B], [IN_PSUM], rows=1, tile=(32 * i, 0, 32, 128)) for i in range(3)]
+    trace = Trace(TRN2, "", [*tiled, event("nc_matmul", "tensor", [B, B], [IN_PSUM], rows=1)])
+    assert loads_of(trace, works(trace))[0, "tensor"] == pytest.approx((3 / 4 + 1) * (512 + 7) / 2.4)
+
+
 @pytest.mark.parametrize(
     ("op", "left", "right", "attributes", "flops", "speed"),
     [
