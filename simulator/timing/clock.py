@@ -52,7 +52,7 @@ class _Queue:
         self.rest = 0.0  # how long that keeps the issuer at least
         self.others: list[_Queue] = []  # of Vector's: engines that may take what is left open
         self.touched = False  # by what happens at this moment
-        self.wake = 0.0  # when it was last asked to be looked at again
+        self.wake: float | None = None  # when it was last asked to be looked at again
 
 
 class _Core:

@@ -5,8 +5,8 @@ import pytest
 
 from triptych import simulator
 from triptych.simulator.launch.import_hook import simulated_nki
-from triptych.simulator.timing import Prediction, schedule
-from triptych.simulator.timing.steady import shortened, steady_loop
+from triptych.simulator.timing import Prediction, schedule, steady
+from triptych.simulator.timing.steady import Loop, shortened, steady_loop
 
 with simulated_nki():
     import nki.isa as nisa
@@ -126,3 +126,40 @@ def test_what_a_kernel_orders_itself_is_scheduled_whole():
 def test_a_loop_of_few_rounds_is_scheduled_whole():
     trace = traced(product, rounds=6)
     assert schedule(trace, whole=0).left_out is None
+
+
+def test_a_total_that_still_changes_is_not_taken(monkeypatch):
+    trace = traced(product)
+    assert schedule(trace, "program", whole=0).left_out is not None
+    monkeypatch.setattr(steady, "STEADY", -1.0)
+    assert schedule(trace, "program", whole=0).left_out is None
+
+
+def test_the_shortest_trace_of_which_a_round_can_be_left_out():
+    """Eight rounds are scheduled at least, and eight events are compared at a time."""
+    assert steady._repeated(np.full(9, 5)) == Loop(0, 1, 9)
+    assert steady._repeated(np.full(8, 5)) is None
+
+
+def test_a_tensor_of_the_loop_is_known_by_its_first_use():
+    trace = traced(product)
+    loop = steady_loop(trace)
+    firsts = steady._first_uses(trace, loop)
+    first_load, product_of_it = trace.events[loop.start], trace.events[loop.start + 2]
+    tensor = first_load.writes[0].allocation.id
+    assert product_of_it.reads[0].allocation.id == tensor and firsts[tensor] == (loop.start, 1)
+
+
+@pytest.mark.parametrize(("each", "rounds"), [(28_671, 9), (28_672, 8)])
+def test_how_many_rounds_fill_sbuf(each, rounds):
+    """SBUF has 224 KiB a partition. Each tensor counts where it is used first, and once."""
+
+    def body(round_, x, w, out):
+        a = nl.ndarray((128, each), "int8")
+        nisa.memset(a[:, 0:1], 0)
+        nisa.memset(a[:, 1:2], 0)
+        nisa.dma_copy(out[round_], w)
+
+    trace = traced(body, 40)
+    loop = steady_loop(trace)
+    assert steady._filling(trace, loop, steady._first_uses(trace, loop)) == rounds

@@ -104,6 +104,12 @@ def test_who_shares_a_port(chip, op, engine, reads, writes, port):
     assert work.port == port
 
 
+def test_a_fast_scalar_engine_shares_no_port():
+    fast = dataclasses.replace(TRN2, scalar_ghz=dataclasses.replace(TRN2.scalar_ghz, value=4.0))
+    (work,) = works(Trace(fast, "", [event("tensor_copy", "scalar", [F], [F])]))
+    assert work.busy < 0.75 * 512 / TRN2.vector_ghz.value and work.port is None
+
+
 @pytest.mark.parametrize(
     ("chip", "read", "written", "engines"),
     [
