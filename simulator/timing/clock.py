@@ -261,8 +261,6 @@ class Clock:
             else:
                 issuer.free = now + work.issue
                 heapq.heappush(self.agenda, (now + work.lead, _ISSUED, index))
-                if self.lenders:
-                    heapq.heappush(self.agenda, (issuer.free, _FREE, index))
 
     def _spread(self, lender: _Queue, now: float) -> None:
         """Let idle engines take what waits for a busy one, is left open and is done sooner by them."""
@@ -295,8 +293,6 @@ class Clock:
                 if work.cells >> cell & 1:
                     core.cells[cell] = now + busy
             queue.issuer.free = now + min(busy, self.between_tiles)
-            if self.lenders:
-                heapq.heappush(self.agenda, (queue.issuer.free, _FREE, index))
         if work.port is not None:
             core.ports[work.port] = (now + busy, index)
         end = self._start(index, queue.core, queue.name, work, now, busy)
