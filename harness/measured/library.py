@@ -4,6 +4,8 @@ The tests (release 2.29, test/integration/nkilib/core) call them TpbSgCyclesSum.
 16384 positions with 64 wide heads keeps 196e7 where nki-autotune measured 1.947 ms on one core (at 0a0ab6d,
 .claude/rules/learnings.md), and RMSNorm-quant of 160 rows 106.5e6 where its design's profile ends at 114.5 us. That
 attention's are of one core is inferred from the same agreement. Whether the numbers leave a margin is not said.
+RMSNorm-quant uses the compiler's stack allocator (aws-neuron-sdk@81ce03ae nki/library/api/rmsnorm-quant.rst,
+Implementation Details 3).
 """
 
 from __future__ import annotations
@@ -50,6 +52,7 @@ def _rmsnorm_quant(rows: int, normalize: bool, ps: float) -> Point:
             "trn2",
             (Tensor("bfloat16", (1, rows, hidden)), Tensor("bfloat16", (1, hidden)), settings),
             cores=2,
+            stacked=True,
         ),
         f"1x{rows}x{hidden} bfloat16{'' if normalize else ', no norm'}, 2 cores",
         ps / 1e6,

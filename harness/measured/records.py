@@ -111,6 +111,7 @@ class Call:
     arguments: tuple[Any, ...] = ()
     keywords: Mapping[str, Any] = field(default_factory=dict)
     cores: int = 1
+    stacked: bool = False  # compiled with the stack allocator, by the kernel's page
 
     @cached_property
     def name(self) -> str:

@@ -17,9 +17,11 @@ from triptych import simulator
 from triptych.harness.dtypes import dtype_of
 from triptych.harness.measured.records import Call, Point, Tensor, resolve
 from triptych.harness.measured.sources import NotHere, Public
+from triptych.harness.profiling.stacked import stacked
 from triptych.harness.results.timing_accuracy import REGIMES
 from triptych.simulator import Options, Prediction, ShapeDtype
 from triptych.simulator.errors import NeedsData
+from triptych.simulator.timing import predict_trace
 
 # Times are asked for, not whether a kernel obeys rules that are newer than it, or checks of data that is not there.
 OPTIONS = Options(check_uninitialized=False, check_races=False, check_capacity=False, lint=False, api="0.3")
@@ -85,10 +87,11 @@ def prediction_of(call: Call, public: Public) -> Prediction | str:
             arguments = [stand_in(value, public) for value in call.arguments]
             keywords = {name: stand_in(value, public) for name, value in call.keywords.items()}
             try:
-                return simulator.predict(kernel, *arguments, target=call.target, options=OPTIONS, **keywords)
+                found = simulator.predict(kernel, *arguments, target=call.target, options=OPTIONS, **keywords)
             except NeedsData:  # as the control flow of zeros has it
                 arguments, keywords = [zeros(x) for x in arguments], {n: zeros(x) for n, x in keywords.items()}
-                return simulator.predict(kernel, *arguments, target=call.target, options=OPTIONS, **keywords)
+                found = simulator.predict(kernel, *arguments, target=call.target, options=OPTIONS, **keywords)
+            return predict_trace(stacked(found.timeline.trace)) if call.stacked else found
     except NotHere as error:
         return str(error)
     except Exception as error:  # whatever a public kernel does is a row of the report

@@ -14,7 +14,6 @@ many bytes.
 from __future__ import annotations
 
 import itertools
-from collections import defaultdict
 from collections.abc import Hashable, Iterator
 from functools import cached_property
 from typing import NamedTuple
@@ -34,7 +33,7 @@ class _Map:
     __slots__ = ("boxes", "hides", "meets", "numbers", "sizes", "views")
 
     def __init__(self) -> None:
-        self.views: dict[Hashable, int] = {}  # the place of each view
+        self.views: dict[Hashable, dict[Hashable, _Place]] = {}  # of tensors that lie alike, the place of each view
         self.numbers: dict[Box, int] = {}
         self.boxes: list[Box] = []
         self.meets: list[list[int]] = []  # of each place, those that share a byte with it, itself first
@@ -66,6 +65,12 @@ class _Map:
         self.sizes.setdefault(n, {}).setdefault(low >> n, []).append(number)
         return number
 
+    def see(self, views: dict[Hashable, _Place], region: Region) -> _Place:
+        """The place of a view that is new among some."""
+        number = self.place(box_of(region))
+        found = views[region[1:]] = number, self.meets[number], self.hides[number]
+        return found
+
     def _neighbours(self, low: int, high: int) -> list[int]:
         """Those that a new place of these bytes can meet: they begin in one of its strips or in the one before."""
         found: list[int] = []
@@ -82,36 +87,41 @@ class _Map:
         return found
 
 
-class _Memory(NamedTuple):
-    """A tensor, or all that have an address in one memory, with the accesses that a later one may have to wait for."""
+_Place = tuple[int, list[int], list[int]]  # its number, and of those that it meets and that it hides
 
-    map: _Map
-    last_write: int  # the index of the last event that writes to it
+
+class _Tensor(NamedTuple):
+    """A tensor as one core sees it, with the accesses to its memory that a later one may have to wait for.
+
+    The memory is its own, or where it has an address that of all that have one.
+    """
+
+    last_write: int  # the index of the last event that writes to the memory
     readers: dict[int, list[int]]  # by place
     writers: dict[int, int]
     shared: dict[int, list[int]] | None  # the writers where two cores share it: each can have one
+    views: dict[Hashable, _Place]
+    map: _Map
 
 
-# Of a region: its memory's last write, readers, writers and shared writers; its place, and what that meets and hides.
-_Where = tuple[int, dict[int, list[int]], dict[int, int], "dict[int, list[int]] | None", int, list[int], list[int]]
-
-
-class _Places:
-    """Where the regions of a trace lie. Regions are known by themselves: several events may use one view."""
+class _Tensors:
+    """The tensors of a trace."""
 
     def __init__(self, trace: Trace) -> None:
-        self.of: dict[int, _Where | None] = {}  # by the region's identity; None where nothing is ever written
-        self.memories: dict[Hashable, _Memory] = {}
+        self.of: dict[int, dict[int, _Tensor | None]] = {}  # by core and identity; None where nothing is ever written
+        self.memories: dict[Hashable, _Tensor] = {}  # any tensor of each
         self.maps: dict[Hashable, _Map] = {}
-        events = trace.events
-        last: dict[int, dict[int, int]] = defaultdict(dict)  # by core, the last event that writes to each
-        for index, event in enumerate(events):
+        last: dict[int, dict[int, int]] = {}  # by core, the last event that writes to each
+        for index, event in enumerate(trace.events):
+            if event.core not in last:
+                last[event.core], self.of[event.core] = {}, {}
+            mine = last[event.core]
             for region in event.writes:
-                last[event.core][id(region[0])] = index
-        for allocation, index in itertools.chain.from_iterable(mine.items() for mine in last.values()):
-            event = events[index]
-            region = next(region for region in event.writes if id(region.allocation) == allocation)
-            self._add(_key(event, region), index, region.allocation, "epoch" in event.attributes)
+                mine[id(region[0])] = index
+        for identity, index in itertools.chain.from_iterable(mine.items() for mine in last.values()):
+            event = trace.events[index]
+            allocation = next(region[0] for region in event.writes if id(region[0]) == identity)
+            self._add(_key(event, allocation), index, allocation, "epoch" in event.attributes)
 
     def _add(self, key: Hashable, index: int, allocation: Allocation, two: bool) -> None:
         """The memory of an allocation that the event `index` writes last."""
@@ -122,27 +132,20 @@ class _Places:
         _, _, buffer, shape, dtype, line, address = allocation
         alike = address is None and buffer in ("sbuf", "psum")
         layout = self.maps.setdefault((buffer, shape, dtype, line) if alike else key, _Map())
-        self.memories[key] = _Memory(layout, index, {}, {}, {} if two and buffer == "shared_hbm" else None)
+        shared: dict[int, list[int]] | None = {} if two and buffer == "shared_hbm" else None
+        self.memories[key] = _Tensor(index, {}, {}, shared, layout.views.setdefault(None, {}), layout)
 
-    def find(self, event: Event, region: Region) -> _Where | None:
-        """Where a region lies that has not been seen before."""
-        memory = self.memories.get(_key(event, region))
-        where: _Where | None = None
-        if memory is not None:
-            layout, last_write, readers, writers, shared = memory
-            view: Hashable = region[1:]
-            if region[0][6] is not None:  # tensors of one memory may be of different widths
-                view = view, region[0][3], region[0][4], region[0][6]
-            place = layout.views.get(view)
-            if place is None:
-                place = layout.views[view] = layout.place(box_of(region))
-            where = last_write, readers, writers, shared, place, layout.meets[place], layout.hides[place]
-        self.of[id(region)] = where
-        return where
+    def find(self, event: Event, allocation: Allocation) -> _Tensor | None:
+        """A tensor that this core has not touched before."""
+        found = self.memories.get(_key(event, allocation))
+        if found is not None and allocation.address is not None:  # those of one memory may be of different widths
+            lies = allocation.shape, allocation.dtype, allocation.address
+            found = found._replace(views=found.map.views.setdefault(lies, {}))
+        self.of[event.core][id(allocation)] = found
+        return found
 
 
-def _key(event: Event, region: Region) -> Hashable:
-    allocation = region[0]
+def _key(event: Event, allocation: Allocation) -> Hashable:
     return allocation[0] if allocation[6] is None else (allocation[2], event.core)
 
 
@@ -153,18 +156,19 @@ def hazards(trace: Trace) -> list[Edges]:
 
 def waits(trace: Trace) -> Iterator[Edges]:
     """The same, one event after the other."""
-    places = _Places(trace)
-    of, find = places.of, places.find
+    tensors = _Tensors(trace)
     asked = _Asked(trace)
     cores = _Cores(trace)
     for index, event in enumerate(trace.events):
         found: Edges = {}
+        known = tensors.of[event.core]
         for region in event.reads:
-            at = id(region)
-            where = of[at] if at in of else find(event, region)
-            if where is None:
+            at = id(region[0])
+            tensor = known[at] if at in known else tensors.find(event, region[0])
+            if tensor is None:
                 continue
-            last_write, readers, writers, shared, place, meets, _ = where
+            last_write, readers, writers, shared, views, layout = tensor
+            place, meets, _ = views.get(region[1:]) or layout.see(views, region)
             if shared is not None:
                 cores.read(shared, meets, index, found)
             else:
@@ -177,10 +181,11 @@ def waits(trace: Trace) -> Iterator[Edges]:
                 else:
                     readers[place] = [index]
         for region in event.writes:
-            at = id(region)
-            where = of[at] if at in of else find(event, region)
-            assert where is not None  # as it is written
-            _, readers, writers, shared, place, meets, hides = where
+            at = id(region[0])
+            tensor = known[at] if at in known else tensors.find(event, region[0])
+            assert tensor is not None  # as it is written
+            _, readers, writers, shared, views, layout = tensor
+            place, meets, hides = views.get(region[1:]) or layout.see(views, region)
             if shared is not None:
                 cores.overwrite(readers, shared, place, meets, hides, index, found)
                 continue

@@ -40,7 +40,7 @@ class _Issuer:
 class _Queue:
     """What one engine has to run, or what is issued as DMA in one order."""
 
-    __slots__ = ("core", "issuer", "issued", "last", "left", "name", "others", "ready", "touched", "wake")
+    __slots__ = ("core", "issuer", "issued", "last", "left", "name", "others", "ready", "rest", "touched", "wake")
 
     def __init__(self, track: Track, issuer: _Issuer) -> None:
         self.core, self.name = track
@@ -49,9 +49,10 @@ class _Queue:
         self.issued: deque[int] | None = deque() if self.name.startswith("dma") else None  # waits for rings
         self.last: int | None = None  # to be issued
         self.left: list[int] | None = None  # of a queue that keeps the program's order: what is left, last first
+        self.rest = 0.0  # how long that keeps the issuer at least
         self.others: list[_Queue] = []  # of Vector's: engines that may take what is left open
         self.touched = False  # by what happens at this moment
-        self.wake = 0.0  # when it was last asked to be looked at again
+        self.wake: float | None = None  # when it was last asked to be looked at again
 
 
 class _Core:
@@ -67,13 +68,25 @@ class _Core:
         self.used_at = launch
 
 
+class TooLate(Exception):
+    """A program in its own order cannot end by the time that was given."""
+
+
 class Clock:
     """The state of the chip at one moment."""
 
-    def __init__(self, trace: Trace, work: list[Work], edges: list[Edges], room: Room, in_order: bool) -> None:
+    def __init__(
+        self,
+        trace: Trace,
+        work: list[Work],
+        edges: list[Edges],
+        room: Room,
+        in_order: bool,
+        limit: float = math.inf,  # ns, by which a run in order has to end
+    ) -> None:
         n = len(trace.events)
         self.trace, self.chip, self.work, self.room = trace, trace.chip, list(work), room
-        self.launch = self.chip.launch_ns.value
+        self.launch, self.limit = self.chip.launch_ns.value, limit
         self.spans: list[Span | None] = [None] * n
         self.missing = [len(e) for e in edges]
         self.ready_at = [self.launch] * n
@@ -83,12 +96,12 @@ class Clock:
             for producer, why in waits.items():
                 self.successors[producer].append((index, why))
         self.agenda: list[tuple[float, int, int]] = []  # (time, what happens, event)
+        self.between_tiles = self.chip.min_cycles.value / self.chip.tensor_ghz.value
         self._set_up(in_order)
         self.leaving: dict[int, list[Tenant]] = {}  # whose last use is that of an event
         self.visible_at: dict[int, float] = {}  # when other engines than Vector see what an event waits for
         self.decay = self.chip.warm_up_ns.value / 2 / math.log(2)
         self.slowdown, self.warm = self.chip.warm_up_slowdown.value, self.chip.warm_up_use.value
-        self.between_tiles = self.chip.min_cycles.value / self.chip.tensor_ghz.value
 
     def _set_up(self, in_order: bool) -> None:
         """The queue of each event, and what is left of each that runs in program order."""
@@ -116,13 +129,20 @@ class Clock:
                 if queue.left is None:
                     queue.left = []
                 queue.left.append(index)
+                queue.rest += self._at_least(work[index])
         self.cores = {core: _Core(int(self.chip.dma_rings.value), self.launch) for core, _ in found}
         for core, name in sorted(found):
             if name.startswith("dma"):
                 self.cores[core].transfers[name] = found[core, name]
 
+    def _at_least(self, work: Work) -> float:
+        """How long an event keeps its issuer at least."""
+        if work.queue:
+            return work.issue
+        return min(work.busy, self.between_tiles) if work.cells else work.busy
+
     def run(self) -> list[Span]:
-        """Let time pass until every event has run."""
+        """Let time pass until every event has run. Raises TooLate as soon as the last cannot end by the limit."""
         for index, tenants in enumerate(self.room.of_event):
             for tenant in tenants:
                 tenant.waiting.append(index)
@@ -229,6 +249,9 @@ class Clock:
                     return
             heapq.heappop(ready)
             if left is not None:
+                if now + queue.rest > self.limit:
+                    raise TooLate
+                queue.rest -= self._at_least(work)
                 left.pop()
             if now > self.ready_at[index] and blocker is not None:
                 self.reason[index] = (blocker, why)
@@ -238,8 +261,6 @@ class Clock:
             else:
                 issuer.free = now + work.issue
                 heapq.heappush(self.agenda, (now + work.lead, _ISSUED, index))
-                if self.lenders:
-                    heapq.heappush(self.agenda, (issuer.free, _FREE, index))
 
     def _spread(self, lender: _Queue, now: float) -> None:
         """Let idle engines take what waits for a busy one, is left open and is done sooner by them."""
@@ -272,8 +293,6 @@ class Clock:
                 if work.cells >> cell & 1:
                     core.cells[cell] = now + busy
             queue.issuer.free = now + min(busy, self.between_tiles)
-            if self.lenders:
-                heapq.heappush(self.agenda, (queue.issuer.free, _FREE, index))
         if work.port is not None:
             core.ports[work.port] = (now + busy, index)
         end = self._start(index, queue.core, queue.name, work, now, busy)

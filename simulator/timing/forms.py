@@ -20,20 +20,18 @@ _ORDER = frozenset(("after", "issued_after", "no_reorder", "registers", "loop", 
 def forms(trace: Trace) -> Iterator[int]:
     """The number of each event's form, counted in the order in which they first occur."""
     regions, attributes = _Regions(), _Attributes()
-    operands, asked = regions.of, attributes.of
+    asked = attributes.of
     known: dict[Hashable, int] = {}
     for event in trace.events:
         key: list[Hashable] = [event.op, event.engine, event.core]
         at = id(event.attributes)
         key.append(asked[at] if at in asked else attributes.number(event))
-        dma = event.engine == "dma"
+        operand = regions.start if event.engine == "dma" else regions.number
         for region in event.reads:
-            at = id(region)
-            key.append(regions.start(region) if dma else operands[at] if at in operands else regions.number(region))
+            key.append(operand(region))
         key.append(None)
         for region in event.writes:
-            at = id(region)
-            key.append(regions.start(region) if dma else operands[at] if at in operands else regions.number(region))
+            key.append(operand(region))
         yield known.setdefault(tuple(key), len(known))
 
 
@@ -41,22 +39,19 @@ class _Regions:
     """The numbers of regions that are alike."""
 
     def __init__(self) -> None:
-        self.of: dict[int, int] = {}  # by the region's identity
         self.known: dict[Hashable, int] = {}
 
     def number(self, region: Region) -> int:
-        """That of a region which has not been seen before."""
+        """That of a region."""
         allocation, _, shape, strides, dtype = region
         key: Hashable = (allocation[2], shape, strides, dtype)
         if type(region) is IndirectRegion:
             key = key, region.free_size
-        number = self.of[id(region)] = self.known.setdefault(key, len(self.known))
-        return number
+        return self.known.setdefault(key, len(self.known))
 
     def start(self, region: Region) -> Hashable:
         """The number, and where in the partitions a region on chip begins."""
-        at = id(region)
-        number = self.of[at] if at in self.of else self.number(region)
+        number = self.number(region)
         allocation = region.allocation
         if allocation.buffer != "sbuf":
             return number

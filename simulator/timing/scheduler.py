@@ -14,10 +14,12 @@ A trace of more than ten million events is not scheduled whole if most of it is 
 
 from __future__ import annotations
 
+import math
+
 from triptych.simulator.analysis.hazards import Edges, hazards
 from triptych.simulator.collector import without_collector
 from triptych.simulator.errors import KernelError
-from triptych.simulator.timing.clock import Clock, Track
+from triptych.simulator.timing.clock import Clock, TooLate, Track
 from triptych.simulator.timing.order import arranged, by_need
 from triptych.simulator.timing.room import room_for
 from triptych.simulator.timing.steady import extrapolated
@@ -28,6 +30,7 @@ from triptych.simulator.trace import Event, Trace
 ORDERS = ("overlapped", "program")
 WHOLE = 10_000_000  # events that are always scheduled whole
 WORTH_TRYING = 1.05  # times what the busiest track needs, above which the program's order is tried too
+ROUNDING = 1e-9  # share by which sums of times may be off
 
 
 def schedule(trace: Trace, order: str = "overlapped", whole: int = WHOLE) -> Timeline:
@@ -61,11 +64,18 @@ def _overlapped(trace: Trace, work: list[Work], edges: list[Edges]) -> list[Span
     least = trace.chip.launch_ns.value + max(loads_of(trace, work).values(), default=0.0)
     found: list[list[Span]] = []
     stuck: list[KernelError] = []
-    for make in (_by_need, _by_readiness, _as_written):
-        if found and (make is _by_readiness or _end(found[0]) <= WORTH_TRYING * least):
-            continue  # loads fit in order of need, and the program's order is hardly better
+    for make in (_by_need, _by_readiness):
+        if not found:  # loads fit in order of need
+            try:
+                found.append(make(trace, work, edges))
+            except KernelError as error:
+                stuck.append(error)
+    soonest = min([_end(spans) for spans in found], default=math.inf)
+    if soonest > WORTH_TRYING * least:
         try:
-            found.append(make(trace, work, edges))
+            found.append(_as_written(trace, work, edges, soonest * (1 + ROUNDING)))
+        except TooLate:
+            pass
         except KernelError as error:
             stuck.append(error)
     if not found:
@@ -73,8 +83,8 @@ def _overlapped(trace: Trace, work: list[Work], edges: list[Edges]) -> list[Span
     return min(found, key=_end)
 
 
-def _as_written(trace: Trace, work: list[Work], edges: list[Edges]) -> list[Span]:
-    return Clock(trace, work, edges, room_for(trace), in_order=True).run()
+def _as_written(trace: Trace, work: list[Work], edges: list[Edges], limit: float = math.inf) -> list[Span]:
+    return Clock(trace, work, edges, room_for(trace), in_order=True, limit=limit).run()
 
 
 def _by_readiness(trace: Trace, work: list[Work], edges: list[Edges]) -> list[Span]:

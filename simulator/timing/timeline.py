@@ -63,12 +63,18 @@ class Timeline:
     def busy(self) -> dict[str, float]:
         """Share of the total in which each track is occupied, on the core that occupies it most.
 
-        Each ring of the DMA track is a part of it.
+        Each ring of the DMA track is a part of it; tiles of the Tensor Engine that are in use together count once.
         """
         per_core: dict[tuple[str, int], float] = {}
+        until: dict[int, float] = {}  # the Tensor Engine of each core is in use
         rings = self.trace.chip.dma_rings.value
-        for span in self.spans:
+        for span in sorted(self.spans, key=lambda span: span.start_ns):
             part = span.rings / rings if span.track == "dma" else 1.0
+            if span.track == "tensor":
+                before = until.get(span.core, 0.0)
+                until[span.core] = max(before, span.free_ns)
+                if span.start_ns < before:
+                    part = max(0.0, span.free_ns - before) / span.busy_ns
             key = (span.track, span.core)
             per_core[key] = per_core.get(key, 0.0) + span.busy_ns * part
         busy: dict[str, float] = {}

@@ -113,12 +113,13 @@ def _elsewhere(event: Event, chip: Chip) -> list[Event]:
 
 
 def loads_of(trace: Trace, work: list[Work]) -> dict[tuple[int, str], float]:
-    """How long each track of each core is occupied in all; DMA, the mean of its rings."""
+    """How long each track of each core is occupied in all; DMA and tiled matmuls, the mean of its rings or cells."""
     rings = trace.chip.dma_rings.value
     loads: dict[tuple[int, str], float] = {}
     for event, each in zip(trace.events, work, strict=True):
+        part = len(each.rings) / rings if each.queue else each.cells.bit_count() / CELLS if each.cells else 1.0
         key = event.core, each.track
-        loads[key] = loads.get(key, 0.0) + (each.busy * len(each.rings) / rings if each.queue else each.busy)
+        loads[key] = loads.get(key, 0.0) + each.busy * part
     return loads
 
 

@@ -193,3 +193,33 @@ def test_a_kernel_that_reads_its_inputs_to_know_what_to_do_is_predicted_on_zeros
     found = prediction_of(call, Public([tmp_path]))
     assert not isinstance(found, str), found
     assert found.total_us > 0
+
+
+ROUNDS = """
+import nki
+import nki.isa as nisa
+import nki.language as nl
+
+@nki.jit
+def kernel(x):
+    out = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)
+    for i in range(x.shape[0]):
+        tile = nl.ndarray(x.shape[1:], dtype=x.dtype, buffer=nl.sbuf)
+        nisa.dma_copy(dst=tile, src=x[i])
+        nisa.dma_copy(dst=out[i], src=tile)
+    return out
+"""
+
+
+def test_what_was_compiled_with_the_stack_allocator_is_predicted_with_it(tmp_path: Path) -> None:
+    (tmp_path / "kernel_library").mkdir()
+    (tmp_path / "kernel_library" / "rounds.py").write_text(ROUNDS)
+    found = []
+    for stacked in (False, True):
+        kernel = InFile(AUTOTUNE, "kernel_library/rounds.py", "kernel")
+        call = Call(kernel, "trn2", (Tensor("bfloat16", (4, 128, 512)),), stacked=stacked)
+        prediction = prediction_of(call, Public([tmp_path]))
+        assert not isinstance(prediction, str), prediction
+        found.append(prediction)
+    assert found[1].timeline.trace.events[0].writes[0].allocation.address == (0, 0)
+    assert found[1].total_us > 1.2 * found[0].total_us

@@ -5,8 +5,11 @@ import pytest
 
 from triptych import simulator
 from triptych.simulator import Options
+from triptych.simulator.chips import chip_of
 from triptych.simulator.launch.import_hook import simulated_nki
 from triptych.simulator.timing import schedule
+from triptych.simulator.timing.timeline import Span, Timeline
+from triptych.simulator.trace import Trace
 
 with simulated_nki():
     import nki.isa as nisa
@@ -31,7 +34,12 @@ def spans_of(program, target="trn2", **options):
 
 
 def matmuls(tiles, n=512, target="trn2"):
-    """Matmuls into a bank each, on tiles (row, column, rows, columns) of the array or None; warmed up before."""
+    """The spans of matmuls into a bank each, on tiles (row, column, rows, columns) of the array or None."""
+    return timed(tiles, n, target)[0]
+
+
+def timed(tiles, n=512, target="trn2"):
+    """The same and their timeline; the engine is warmed up before."""
 
     def program(x):
         a, b = (nl.ndarray((128, w), nl.bfloat16) for w in (128, 512))
@@ -52,7 +60,7 @@ def matmuls(tiles, n=512, target="trn2"):
                 name=str(i),
             )  # fmt: skip
 
-    return spans_of(program, target)[0]
+    return spans_of(program, target)
 
 
 @pytest.mark.parametrize(
@@ -70,6 +78,27 @@ def test_tiles_of_the_array_run_in_parallel(tiles):
     starts = [spans[str(i)].start_ns for i in range(len(tiles))]
     assert np.diff(starts) == pytest.approx(64 * CYCLE)
     assert [spans[str(i)].busy_ns for i in range(len(tiles))] == pytest.approx([FULL] * len(tiles))
+
+
+@pytest.mark.parametrize(
+    ("tiles", "in_use"),
+    [
+        ([(32 * i, 0, 32, 128) for i in range(4)], FULL + 3 * 64 * CYCLE),
+        ([(0, 0, 32, 128), (0, 0, 32, 128)], 2 * FULL),
+        ([(0, 0, 32, 128), None, (0, 0, 32, 128)], 3 * FULL),
+    ],
+)
+def test_tiles_that_are_in_use_together_count_once(tiles, in_use):
+    spans, found = timed(tiles)
+    before = [s for s in found.spans if s.track == "tensor" and s.start_ns < spans["0"].start_ns]
+    assert found.busy["tensor"] * found.total_ns == pytest.approx(sum(s.busy_ns for s in before) + in_use)
+
+
+def test_a_short_tile_within_a_long_one_adds_nothing():
+    """Each core has its own array."""
+    used = [(0, 250.0, 50.0), (0, 0.0, 200.0), (0, 50.0, 100.0), (1, 100.0, 60.0), (0, 190.0, 20.0)]
+    spans = [Span(i, core, "tensor", at, ns, at + ns, None, "start") for i, (core, at, ns) in enumerate(used)]
+    assert Timeline(Trace(chip_of("trn2"), ""), "program", spans, 1000.0).busy == {"tensor": 0.26}
 
 
 @pytest.mark.parametrize(

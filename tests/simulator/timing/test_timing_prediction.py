@@ -119,6 +119,11 @@ def test_where_issuing_dma_takes_twice_as_long_as_anything_else(transfers, colum
     assert p.regime == regime, (p.busy, p.total_us)
 
 
+def test_the_first_load_waits_for_the_launch():
+    (stall,) = [stall for stall in rows(200, 2048).stalls if stall.waits_for == "the launch"]
+    assert (stall.track, stall.op, stall.count, stall.waits_line) == ("dma", "dma_copy", 1, None)
+
+
 def test_stalls_are_the_idle_time_of_the_busiest_track():
     def kernel(x):
         t = nl.ndarray((128, 4096), "float32")

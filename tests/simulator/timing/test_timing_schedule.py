@@ -123,6 +123,25 @@ def test_an_idle_engine_takes_what_is_left_open_and_waits_for_vector(memory, n, 
     assert {spans[str(i)].track for i in range(4)} == {"vector"}
 
 
+def test_an_engine_that_is_busy_takes_nothing_over():
+    """Scalar runs an activation of its own first, which is longer than all the copies."""
+
+    def program():
+        a, long = tile(512, buffer=nl.psum), tile(8192)
+        nisa.memset(long, 1.0, engine=nisa.engine.gpsimd)
+        nisa.memset(a, 1.0)
+        nisa.activation(tile(8192), nl.copy, long, name="long")
+        for i in range(20):
+            nisa.tensor_copy(tile(), a, name=str(i))
+        for _ in range(2):
+            nisa.tensor_copy(tile(), a, engine=nisa.engine.vector)
+
+    spans, _ = timeline(program)
+    on_scalar = sorted([s for s in spans.values() if s.track == "scalar"], key=lambda s: s.start_ns)
+    assert len(on_scalar) > 2
+    assert all(a.free_ns <= b.start_ns for a, b in zip(on_scalar, on_scalar[1:], strict=False))
+
+
 def test_what_vector_has_time_for_stays_there():
     """Copies that come one at a time, as those of AWS's last step of its matmul ladder."""
 

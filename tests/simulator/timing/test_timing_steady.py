@@ -5,8 +5,8 @@ import pytest
 
 from triptych import simulator
 from triptych.simulator.launch.import_hook import simulated_nki
-from triptych.simulator.timing import Prediction, schedule
-from triptych.simulator.timing.steady import shortened, steady_loop
+from triptych.simulator.timing import Prediction, Span, schedule, steady
+from triptych.simulator.timing.steady import Loop, shortened, steady_loop
 
 with simulated_nki():
     import nki.isa as nisa
@@ -72,6 +72,8 @@ def test_what_is_left_out_is_the_middle_of_the_loop():
     assert len(short.events) == len(trace.events) - (loop.rounds - 4) * EVENTS
     assert short.events[: loop.start] == trace.events[: loop.start]
     assert [e.op for e in short.events[-2:]] == ["tensor_copy", "dma_copy"]
+    for found, expected in zip(short.events[-2:], trace.events[-2:], strict=True):
+        assert found.reads == expected.reads and found.writes == expected.writes  # which come from outside the loop
 
 
 def test_what_follows_a_loop_uses_the_tensors_of_the_last_round_that_is_left():
@@ -126,3 +128,59 @@ def test_what_a_kernel_orders_itself_is_scheduled_whole():
 def test_a_loop_of_few_rounds_is_scheduled_whole():
     trace = traced(product, rounds=6)
     assert schedule(trace, whole=0).left_out is None
+
+
+def test_a_total_that_still_changes_is_not_taken(monkeypatch):
+    trace = traced(product)
+    assert schedule(trace, "program", whole=0).left_out is not None
+    monkeypatch.setattr(steady, "STEADY", -1.0)
+    assert schedule(trace, "program", whole=0).left_out is None
+
+
+def test_the_shortest_trace_of_which_a_round_can_be_left_out():
+    """Eight rounds are scheduled at least, and eight events are compared at a time."""
+    assert steady._repeated(np.full(9, 5)) == Loop(0, 1, 9)
+    assert steady._repeated(np.full(8, 5)) is None
+    assert steady._repeated(np.tile([1, 2, 3, 4], 9)) == Loop(0, 4, 9)
+    assert steady._repeated(np.tile([1, 2, 3, 4], 8)) is None
+
+
+def test_a_tensor_of_the_loop_is_known_by_its_first_use():
+    trace = traced(product)
+    loop = steady_loop(trace)
+    firsts = steady._first_uses(trace, loop)
+    first_load, product_of_it = trace.events[loop.start], trace.events[loop.start + 2]
+    tensor = first_load.writes[0].allocation.id
+    assert product_of_it.reads[0].allocation.id == tensor and firsts[tensor] == (loop.start, 1)
+
+
+@pytest.mark.parametrize(("each", "rounds"), [(28_671, 9), (28_672, 8)])
+def test_how_many_rounds_fill_sbuf(each, rounds):
+    """SBUF has 224 KiB a partition. Each tensor counts where it is used first, and once."""
+
+    def body(round_, x, w, out):
+        a = nl.ndarray((128, each), "int8")
+        nisa.memset(a[:, 0:1], 0)
+        nisa.memset(a[:, 1:2], 0)
+        nisa.dma_copy(out[round_], w)
+
+    trace = traced(body, 40)
+    loop = steady_loop(trace)
+    assert steady._filling(trace, loop, steady._first_uses(trace, loop)) == rounds
+
+
+def test_the_rounds_that_are_left_out_stand_in_the_middle():
+    """Four rounds of one event after one before them: of six, the third and fourth are like the second."""
+    after = [None, 0, 1, 1, 3, 4]
+    spans = [Span(i, 0, "vector", 10.0 * i, 5.0, 10.0 * i + 7, after[i], "data") for i in range(6)]
+    found = steady._with_rounds(spans, Loop(1, 1, 6), 4, 100.0)
+    assert [(s.index, s.start_ns, s.end_ns, s.after) for s in found] == [
+        (0, 0, 7, None),
+        (1, 10, 17, 0),
+        (2, 20, 27, 1),
+        (3, 120, 127, 2),
+        (4, 220, 227, 3),
+        (5, 230, 237, 3),
+        (6, 240, 247, 5),
+        (7, 250, 257, 6),
+    ]

@@ -6,7 +6,8 @@ import pytest
 from triptych import simulator
 from triptych.simulator import KernelError, Options
 from triptych.simulator.launch.import_hook import simulated_nki
-from triptych.simulator.timing import schedule
+from triptych.simulator.timing import schedule, scheduler
+from triptych.simulator.trace import Event
 
 with simulated_nki():
     import nki
@@ -99,6 +100,22 @@ def test_a_symmetric_kernel_takes_no_longer_for_its_barrier():
 
     with_barrier, without = program(True), program(False)
     assert without <= with_barrier <= without + 1
+
+
+def test_a_meeting_waits_for_nothing_that_comes_later():
+    """As a program may be told by its events: one core is at the barrier while the other still copies."""
+    line = ("k.py", 1)
+
+    def event(op, engine, core):
+        return Event(op, engine, (), (), line, core, None, {})
+
+    events = [
+        event("iota", "gpsimd", 0), event("core_barrier", "gpsimd", 0),
+        event("iota", "gpsimd", 1), event("core_barrier", "gpsimd", 1),
+    ]  # fmt: skip
+    edges = [{}, {}, {}, {2: "data"}]
+    scheduler._join_meetings(events, edges)
+    assert edges == [{}, {0: "meeting"}, {}, {2: "data", 0: "meeting"}]
 
 
 def test_cores_that_do_not_meet_do_not_wait_for_each_other():

@@ -104,6 +104,12 @@ def test_who_shares_a_port(chip, op, engine, reads, writes, port):
     assert work.port == port
 
 
+def test_a_fast_scalar_engine_shares_no_port():
+    fast = dataclasses.replace(TRN2, scalar_ghz=dataclasses.replace(TRN2.scalar_ghz, value=4.0))
+    (work,) = works(Trace(fast, "", [event("tensor_copy", "scalar", [F], [F])]))
+    assert work.busy < 0.75 * 512 / TRN2.vector_ghz.value and work.port is None
+
+
 @pytest.mark.parametrize(
     ("chip", "read", "written", "engines"),
     [
@@ -192,6 +198,12 @@ def test_loads_are_the_time_of_each_track_and_the_mean_of_the_rings():
     assert found[0, "scalar"] == pytest.approx(2 * (512 + 50) / 1.2)
     assert found[1, "vector"] == pytest.approx((512 + 50) / 0.96)
     assert found[0, "dma"] == pytest.approx(8 * row / 16 + 8 * row)
+
+
+def test_the_load_of_tiled_matmuls_is_the_mean_of_the_cells():
+    tiled = [event("nc_matmul", "tensor", [B, B], [IN_PSUM], rows=1, tile=(32 * i, 0, 32, 128)) for i in range(3)]
+    trace = Trace(TRN2, "", [*tiled, event("nc_matmul", "tensor", [B, B], [IN_PSUM], rows=1)])
+    assert loads_of(trace, works(trace))[0, "tensor"] == pytest.approx((3 / 4 + 1) * (512 + 7) / 2.4)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,85 @@
+"""A run in the program's order that is given up: never one that would end in time, and each as soon as it is seen."""
+
+import contextlib
+
+import numpy as np
+import pytest
+
+from triptych import simulator
+from triptych.simulator import Options
+from triptych.simulator.analysis.hazards import hazards
+from triptych.simulator.launch.import_hook import simulated_nki
+from triptych.simulator.timing.clock import Clock, TooLate
+from triptych.simulator.timing.room import room_for
+from triptych.simulator.timing.work import works
+
+with simulated_nki():
+    import nki.isa as nisa
+    import nki.language as nl
+
+LAUNCH = 17_000
+
+
+def tile(buffer=nl.sbuf):
+    return nl.ndarray((128, 512), nl.float32, buffer)
+
+
+def copies(x):
+    """A load, for which all of Vector's twenty copies wait."""
+    a = tile()
+    nisa.dma_copy(a, x)
+    for _ in range(20):
+        nisa.tensor_copy(tile(), a, engine=nisa.engine.vector)
+
+
+def loads(x):
+    """Transfers whose issue takes longer than their move; the last is used."""
+    for _ in range(20):
+        a = tile()
+        nisa.dma_copy(a[0:8, 0:8], x[0:8, 0:8])
+    nisa.tensor_copy(tile(), a, engine=nisa.engine.vector)
+
+
+def tiles_of_the_array(x):
+    """Matmuls of which four run at once."""
+    a, b = tile(), tile()
+    nisa.memset(a, 1.0, engine=nisa.engine.vector)
+    nisa.memset(b, 1.0, engine=nisa.engine.vector)
+    for i in range(40):
+        rows = slice(32 * (i % 4), 32 * (i % 4) + 32)
+        nisa.nc_matmul(tile(nl.psum), a[rows, 0:128], b[rows], tile_position=(32 * (i % 4), 0), tile_size=(32, 128))
+
+
+def clock(program, limit):
+    def kernel(x):
+        program(x)
+        return x
+
+    options = Options(check_uninitialized=False, check_capacity=False)
+    trace = simulator.run(kernel, np.ones((128, 512), np.float32), target="trn2", options=options).trace
+    return Clock(trace, works(trace), hazards(trace), room_for(trace), in_order=True, limit=limit)
+
+
+@pytest.mark.parametrize("program", [copies, loads, tiles_of_the_array])
+def test_what_ends_in_time_runs(program):
+    spans = clock(program, np.inf).run()
+    end = max(span.end_ns for span in spans)
+    assert clock(program, end).run() == spans
+
+
+@pytest.mark.parametrize(("program", "begun", "busy"), [
+    (copies, 1, 20 * (512 + 50) / 0.96),
+    (loads, 0, 20 * 603),
+    (tiles_of_the_array, 2, 40 * 64 / 2.4),
+])  # fmt: skip
+def test_a_run_ends_as_soon_as_what_is_left_takes_too_long(program, begun, busy):
+    """When the first of those that keep one engine busy begins, or is issued, all of them are left."""
+    first = clock(program, np.inf).run()[begun]
+    since = LAUNCH if program is loads else first.start_ns
+    late, later = clock(program, since + busy - 1), clock(program, since + busy + 1)
+    with pytest.raises(TooLate):
+        late.run()
+    assert sum(span is not None for span in late.spans) == begun
+    with contextlib.suppress(TooLate):
+        later.run()
+    assert sum(span is not None for span in later.spans) > begun
