@@ -339,7 +339,7 @@ class Machine:
         if plan.use is not None:
             held, kept = plan.use.begin()
             reads, writes = reads + held, writes + kept
-        self.compute(plan, reads, results, given)
+        self.compute(plan, results, given)
         if plan.marks is not None:
             plan.marks(*operands)
         event = self.append(kind.name, plan.engine, reads, writes, label, plan.attributes)
@@ -347,9 +347,7 @@ class Machine:
             plan.register.written_by = event
         return event
 
-    def compute(
-        self, plan: Plan, reads: tuple[Any, ...], results: tuple[NkiTensor, ...], operands: tuple[Any, ...]
-    ) -> None:
+    def compute(self, plan: Plan, results: tuple[NkiTensor, ...], operands: tuple[Any, ...]) -> None:
         """Make the results of a plan."""
         plan.compute(*operands)
 

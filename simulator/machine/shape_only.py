@@ -59,9 +59,7 @@ class ShapeMachine(Machine):
 
     # Instructions
 
-    def compute(
-        self, plan: Plan, reads: tuple[Any, ...], results: tuple[NkiTensor, ...], operands: tuple[Any, ...]
-    ) -> None:
+    def compute(self, plan: Plan, results: tuple[NkiTensor, ...], operands: tuple[Any, ...]) -> None:
         """Mark the results as written. What can be done with packed elements is known by whoever does it, on zeros."""
         if plan.fresh:
             plan.fresh = False

@@ -51,24 +51,19 @@ class DeferredMachine(Machine):
         self.inputs.append(new)
         return new
 
-    def compute(
-        self, plan: Plan, reads: tuple[Any, ...], results: tuple[NkiTensor, ...], operands: tuple[Any, ...]
-    ) -> None:
+    def compute(self, plan: Plan, results: tuple[NkiTensor, ...], operands: tuple[Any, ...]) -> None:
         book = self.book
-        may_wait = plan.moves is not None or (plan.multiplies is not None and book.waiting)
+        some_wait = len(book.waiting) > 0
+        may_wait = plan.moves is not None or (some_wait and plan.multiplies is not None)
         if may_wait and not self.tries and not book.gains_nothing(self.line) and self._put_off(plan, results, operands):
             return
-        if not book.waiting:
+        if not some_wait:
             plan.compute(*operands)
             return
         for t in results:
-            storage = t.storage
-            if storage.pending is not None:
-                if not self.tries and _is_replaced(plan, t, reads):
-                    book.drop(storage)
-                else:
-                    settle(storage)
-                book.before_write(storage)
+            if t.storage.pending is not None:
+                settle(t.storage)
+                book.before_write(t.storage)
         if plan.engine is engine.tensor:  # the bits of a product that NumPy computes depend on how operands lie
             for t in operands:
                 if type(t) is NkiTensor and t.storage.pending is not None:
@@ -165,13 +160,6 @@ class DeferredMachine(Machine):
 
 def _waits(storage: Storage) -> bool:
     return storage.pending is not None and bool(storage.pending.entries)
-
-
-def _is_replaced(plan: Plan, t: NkiTensor, reads: tuple[Any, ...]) -> bool:
-    """Whether all of a tile is written, and nothing of it read."""
-    storage = t.storage
-    whole = plan.marks is None and plan.needs is None and storage.row and storage.covers(t.layout)
-    return bool(whole) and not any([type(r) is NkiTensor and r.storage is storage for r in reads])
 
 
 def _may_round(dst: NkiTensor, src: NkiTensor, value: Reference) -> bool:

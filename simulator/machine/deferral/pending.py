@@ -83,13 +83,6 @@ class Book:
         if storage.pending is not None and storage.pending.is_lent:
             self.carry_out()
 
-    def drop(self, storage: Storage) -> None:
-        """Forget what waits of a storage, all of which is about to be written."""
-        storage.pending.entries.clear()
-        storage.pending.forget()
-        self.waiting.discard(storage)
-        _drop(storage)
-
     def make_room(self, storage: Storage, at: Layout) -> None:
         """Make ready to put off a write: nothing else that waits lies in a part of the view.
 
