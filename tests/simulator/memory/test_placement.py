@@ -121,6 +121,13 @@ def test_a_tensor_written_in_parts_is_found_to_be_full(c):
     assert tile.storage.missing == 0, "the eighth look, as the first, second and fourth, was at the whole"
 
 
+def test_rows_that_are_written_are_whole(c):
+    tile = at(0, 64, (4, 3, 5))
+    tile.storage.wrote_rows(tile.layout, np.array([0, 2]))
+    written = np.broadcast_to(tile.storage.written_at(tile.layout), tile.shape)
+    np.testing.assert_array_equal(written, np.isin(np.arange(4), [0, 2])[:, None, None] & np.ones(tile.shape, bool))
+
+
 def test_matmul_accumulates_in_placed_psum(c):
     x = np.random.default_rng(0).standard_normal((8, 4)).astype(np.float32)
     tile = c.tile(x)

@@ -134,6 +134,16 @@ def test_storage_of_its_own_is_one_allocation(core):
         assert hbm.data.shape == (300, 100)
 
 
+def test_packed_cells_lie_one_after_the_other_slab_by_slab(core):
+    """Rows of tiles of all slabs, each as wide as the whole tensor: 2 x 3 slabs of 3 x 2 tiles."""
+    with core() as c:
+        grid = nl.alloc_tiles(tile_shape=(128, 64), element_shape=(2, 3, 300, 100), buffer=nl.sbuf, dtype=nl.float32)
+        assert c.trace.allocations[0].shape == (128, 2 * 3 * 3 * 100)
+        begins = [[grid[a, b, i, 0].data.offset for i in range(3)] for a in range(2) for b in range(3)]
+        assert begins == [[300 * slab + 100 * i for i in range(3)] for slab in range(6)]
+        assert grid[1, 0, 2, 1].data.offset == 300 * 3 + 100 * 2 + 64
+
+
 def by_likes(src):
     """Each row of tiles by a grid like it in SBUF."""
     out = nl.ndarray(src.shape, dtype=src.dtype, buffer=nl.shared_hbm)
