@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from triptych.simulator.dtypes import F32
+from triptych.simulator.memory.layout import Shape
 
 Array = NDArray[Any]
 _ROW_MAJOR, _AS_IT_IS, _TRANSPOSED = 101, 111, 112  # of CBLAS
@@ -39,29 +40,24 @@ def _sgemm() -> Any:
     return None
 
 
-def multiply(left: Array, right: Array, out: Array, flips: tuple[bool, bool], adds: bool) -> None:
-    """out[M, N] (+)= left[K, M].T @ right[K, N] in float32.
+def multiply(left: Array, right: Array, out: Array, flips: tuple[bool, bool], adds: bool, piece: Shape) -> None:
+    """out[M, N] (+)= left[K, M].T @ right[K, N] in float32, each piece of out by a product of its own.
 
     The operands are as `readable` gives them, and `flips` says how; the elements of a row of out lie side by side.
+
+    piece: (rows, columns), of which out has whole numbers
     """
-    (k, m), n = left.shape, right.shape[1]
+    m, n = piece
     turned, turned_right = flips
-    _sgemm()(
-        _ROW_MAJOR,
-        _AS_IT_IS if turned else _TRANSPOSED,
-        _TRANSPOSED if turned_right else _AS_IT_IS,
-        m,
-        n,
-        k,
-        1.0,
-        left.ctypes.data,
-        left.strides[turned] // 4,
-        right.ctypes.data,
-        right.strides[turned_right] // 4,
-        1.0 if adds else 0.0,
-        out.ctypes.data,
-        out.strides[0] // 4,
-    )
+    lefts, rights, outs = left.ctypes.data, right.ctypes.data, out.ctypes.data
+    step, step_right, step_out = left.strides[1], right.strides[1], out.strides[0]
+    sgemm, k, beta = _sgemm(), len(left), 1.0 if adds else 0.0
+    forms = _AS_IT_IS if turned else _TRANSPOSED, _TRANSPOSED if turned_right else _AS_IT_IS
+    widths = left.strides[turned] // 4, right.strides[turned_right] // 4, step_out // 4
+    for i in range(0, out.shape[0], m):
+        for j in range(0, out.shape[1], n):
+            a, b, to = lefts + i * step, rights + j * step_right, outs + i * step_out + j * 4
+            sgemm(_ROW_MAJOR, *forms, m, n, k, 1.0, a, widths[0], b, widths[1], beta, to, widths[2])
 
 
 def readable(a: Array) -> Array:
@@ -80,7 +76,7 @@ def is_flipped(a: Array) -> bool:
 
 
 @functools.lru_cache(256)
-def same_bits(k: int, tile: tuple[int, int], whole: tuple[int, int], flips: tuple[bool, bool]) -> bool:
+def same_bits(k: int, tile: Shape, whole: Shape, flips: tuple[bool, bool]) -> bool:
     """Whether one product gives, in each of its tiles, the bits of NumPy's product and sum of that tile alone.
 
     tile, whole: (rows, columns) of both
@@ -96,7 +92,7 @@ def same_bits(k: int, tile: tuple[int, int], whole: tuple[int, int], flips: tupl
         for j in range(0, whole[1], n):
             out[i : i + m, j : j + n] = old
     turned = [a.T.copy().T if flip else a for a, flip in zip((left, right), flips, strict=True)]
-    multiply(turned[0], turned[1], out, flips, True)
+    multiply(turned[0], turned[1], out, flips, True, whole)
     for i in range(0, whole[0], m):
         for j in range(0, whole[1], n):
             product = np.matmul(left[:, i : i + m].copy().T, right[:, j : j + n].copy())

@@ -6,6 +6,9 @@ asks is whatever looks at a tensor's array: an instruction that computes, a prin
 outputs. Then it is carried out with the bits that the machine which carries out each instruction at once would have
 left (triptych.simulator.machine.machine), large products and few copies instead of many.
 
+Some lines of a kernel gain nothing: each tile that they load is copied all the same when an engine asks for it, and
+each matmul is a sum by itself. Where only that is seen of a line, it is carried out at once from then on.
+
 Put off is what comes from HBM, and what comes of that by matmuls and copies. Values that an engine has computed stay
 where they are, and are multiplied at once. Nothing is put off at addresses, on two cores that share HBM and in
 arguments that share bytes: what lies there may be seen elsewhere.
@@ -49,18 +52,21 @@ class DeferredMachine(Machine):
         return new
 
     def compute(self, plan: Plan, results: tuple[NkiTensor, ...], operands: tuple[Any, ...]) -> None:
-        if plan.moves is not None and not self.tries and self._moved(results[0], plan.moves(*operands)):
-            return
-        if plan.multiplies is not None and not self.tries and self._multiplied(results[0], plan.multiplies(*operands)):
-            return
         book = self.book
+        some_wait = len(book.waiting) > 0
+        may_wait = plan.moves is not None or (some_wait and plan.multiplies is not None)
+        if may_wait and not self.tries and not book.gains_nothing(self.line) and self._put_off(plan, results, operands):
+            return
+        if not some_wait:
+            plan.compute(*operands)
+            return
         for t in results:
             if t.storage.pending is not None:
                 settle(t.storage)
                 book.before_write(t.storage)
         if plan.engine is engine.tensor:  # the bits of a product that NumPy computes depend on how operands lie
             for t in operands:
-                if isinstance(t, NkiTensor):
+                if type(t) is NkiTensor and t.storage.pending is not None:
                     settle(t.storage)
         book.trusts = True
         try:
@@ -73,6 +79,11 @@ class DeferredMachine(Machine):
         for storage in list(self.book.waiting):
             if not storage.row:
                 settle(storage)
+
+    def _put_off(self, plan: Plan, results: tuple[NkiTensor, ...], operands: tuple[Any, ...]) -> bool:
+        if plan.moves is not None:
+            return self._moved(results[0], plan.moves(*operands))
+        return plan.multiplies is not None and self._multiplied(results[0], plan.multiplies(*operands))
 
     def _moved(self, dst: NkiTensor, found: tuple[NkiTensor, Layout | None] | None) -> bool:
         """Leave dst a reference to a view of a source; False if that cannot be, or saves nothing."""
@@ -95,8 +106,10 @@ class DeferredMachine(Machine):
             return False
         if parts is None or not (dst.dtype == src.dtype or all([_may_round(dst, src, value) for _, value in parts])):
             return False
+        if _waits(source):
+            self.book.saw([source.pending.line], True)
         for to, (origin, layout) in parts:
-            self.book.write(into, to, Reference(origin, layout._replace(dtype=dst.dtype)))
+            self.book.write(into, to, Reference(origin, layout._replace(dtype=dst.dtype)), self.line)
         into.wrote(dst.layout)
         return True
 
@@ -112,10 +125,10 @@ class DeferredMachine(Machine):
         if left is None or right is None or left == right or overlaps(dst.shape, dst.strides):
             return False
         if onto is False:
+            product = Product(left, right, (self.line, stationary.storage.pending.line, moving.storage.pending.line))
             self.book.make_room(into, dst.layout)
-            product = Product(left, right)
             self.book.lend(left.source, right.source)
-            self.book.write(into, dst.layout, Reference(product, product.layout(dst.shape)))
+            self.book.write(into, dst.layout, Reference(product, product.layout(dst.shape)), self.line)
         else:
             held = into.pending.entries.get(dst.layout) if into.pending is not None else None
             if held is None or type(held.source) is not Product or not held.source.adds(left, right):

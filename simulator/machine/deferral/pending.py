@@ -9,13 +9,15 @@ that waits itself, but to a product.
 from __future__ import annotations
 
 import weakref
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from triptych.simulator.dtypes import F32
-from triptych.simulator.machine.deferral.products import Product, compute
+from triptych.simulator.machine.deferral.products import Line, Product, compute
 from triptych.simulator.memory.layout import Layout
 from triptych.simulator.memory.references import Reference, apart, joined, passed_through
 from triptych.simulator.memory.storage import Storage
@@ -23,18 +25,34 @@ from triptych.simulator.memory.storage import Storage
 Array = NDArray[Any]
 NUMBERS = ("float32", "bfloat16", "float16")  # dtypes whose elements float32 holds as they are
 _MOST = 256  # parts of one tensor that wait
+_TRIED = 8  # times that a line of the kernel puts off in vain before it is carried out at once
 
 
 class Book:
     """All that a machine has put off.
 
     trusts: whether an instruction runs that writes only to what it says it writes, so that it may look at what is lent
+    gained: lines of the kernel that put off something that was read where it lies, passed on, or added to
+    wasted: how often what a line put off was carried out as it would have been at once
     """
 
     def __init__(self) -> None:
         self.waiting: weakref.WeakSet[Storage] = weakref.WeakSet()
         self.lent: weakref.WeakSet[Storage] = weakref.WeakSet()
         self.trusts = False
+        self.gained: set[Line] = set()
+        self.wasted: Counter[Line] = Counter()
+
+    def gains_nothing(self, line: Line) -> bool:
+        """Whether to put off what a line of the kernel does has been seen to be in vain."""
+        return self.wasted.get(line, 0) >= _TRIED and line not in self.gained
+
+    def saw(self, lines: Iterable[Line], gain: bool) -> None:
+        """Note what became of something that lines of the kernel put off."""
+        if gain:
+            self.gained.update(lines)
+        else:
+            self.wasted.update(lines)
 
     def carry_out(self) -> None:
         """Write all that waits to where it belongs."""
@@ -86,9 +104,10 @@ class Book:
                 settle(storage)
                 self.before_write(storage)
 
-    def write(self, storage: Storage, at: Layout, value: Reference) -> None:
+    def write(self, storage: Storage, at: Layout, value: Reference, line: Line) -> None:
         """Put off: the elements of a view, for which there is room, are those of a reference."""
         pending = self.of(storage)
+        pending.line = line
         entries = pending.entries
         if type(value.source) is Product:
             value.source.is_shared = value.source.is_shared or not value.source.is_new
@@ -109,15 +128,17 @@ class Book:
 class Pending:
     """Of one storage: what waits, by the views that it belongs in, no two of which share a byte.
 
+    line: of the kernel, which was the last to put off something
     seen, operands: what was found for a view of it, and for one that is a matmul's operand, until something changes
     """
 
-    __slots__ = ("book", "entries", "is_lent", "operands", "seen")
+    __slots__ = ("book", "entries", "is_lent", "line", "operands", "seen")
 
     def __init__(self, book: Book) -> None:
         self.book = book
         self.entries: dict[Layout, Reference] = {}
         self.is_lent = False
+        self.line: Line = ("", 0)
         self.seen: dict[Layout, Reference | None] = {}
         self.operands: dict[Layout, Reference] = {}
 
@@ -145,6 +166,7 @@ class Pending:
         source, at = found
         if at.strides[1:] != view.strides[1:] or at.dtype not in NUMBERS:
             return None
+        self.book.saw([self.line], True)
         there: Array = source.array_of(source.raw, at)
         there.flags.writeable = False
         return there
@@ -197,11 +219,13 @@ def settle(storage: Storage) -> None:
                 continue
             values = _dense(source.computed(), layout)
         else:
+            pending.book.saw([pending.line], False)
             values = source.array_of(source.raw, layout)
         _copy(values, storage.array_of(storage.raw, at))
     if tiles:
         compute(storage, tiles)
         for product, to in tiles:
+            pending.book.saw(product.lines, len(product.left) > 1)
             if product.is_shared and storage.row and to.dtype.np == F32:
                 product.values = storage.array_of(storage.raw, to)
                 pending.book.lend(storage)

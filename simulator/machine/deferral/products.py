@@ -20,21 +20,24 @@ from triptych.simulator.memory.references import Reference
 from triptych.simulator.memory.storage import Storage
 
 Array = NDArray[Any]
+Line = tuple[str, int]
 _MOST = (1024, 2048)  # rows and columns of one product of BLAS: beyond it nothing is gained, and scratch is lost
 
 
 class Product:
     """sum over steps of left[K, M].T @ right[K, N], both references to bytes of storages.
 
+    lines: of the kernel, which put off the first matmul and its operands
     is_new: whether it waits nowhere yet
     is_shared: whether another tensor than the one that the matmuls write to refers to it, so that it stays as it is
     values: the sum, where it was computed for one of those and another may ask
     """
 
-    __slots__ = ("is_new", "is_shared", "left", "m", "n", "right", "values")
+    __slots__ = ("is_new", "is_shared", "left", "lines", "m", "n", "right", "values")
 
-    def __init__(self, left: Reference, right: Reference) -> None:
+    def __init__(self, left: Reference, right: Reference, lines: tuple[Line, ...]) -> None:
         self.left, self.right = [left], [right]
+        self.lines = lines
         self.m, self.n = left.layout.shape[1], right.layout.shape[1]
         self.is_new = True
         self.is_shared = False
@@ -151,15 +154,15 @@ def _compute(product: Product, shape: Shape, out: Array) -> None:
     """out = a product and those of the tiles beside it, together of this shape."""
     tile = product.m, product.n
     rows, columns = shape
-    adds, form, exact = False, None, False
+    adds, form, piece = False, None, None
     for left, right in zip(product.left, product.right, strict=True):
         a, b = _operand(left, rows), _operand(right, columns)
         flips = is_flipped(a), is_flipped(b)
         if (len(a), flips) != form:
             form = len(a), flips
-            exact = same_bits(len(a), tile, (rows, columns), flips)
-        if exact:
-            multiply(a, b, out, flips, adds)
+            piece = next((size for size in (shape, tile) if same_bits(len(a), tile, size, flips)), None)
+        if piece:
+            multiply(a, b, out, flips, adds, piece)
         else:
             _by_tile(a, b, tile, out, adds)
         adds = True

@@ -71,6 +71,13 @@ def test_a_write_through_repeating_strides_counts_each_element_once(c):
     read(c, folded)
 
 
+def test_a_write_through_windows_that_overlap_counts_each_element_once(c):
+    tensor = c.empty((2, 8))
+    windows = tensor.ap([[8, 2], [1, 3], [1, 2]])  # six elements a partition, of four
+    windows.wrote()
+    assert tensor.storage.missing == 2 * 4 * 4
+
+
 def test_reinterpreted_views_are_written_byte_by_byte(c):
     tensor = c.empty((1, 4))
     nisa.memset(tensor.view(nl.uint8)[:, 2:9], 0)  # half of element 0, all of 1, a quarter of 2

@@ -9,6 +9,7 @@ import pytest
 from triptych import simulator
 from triptych.simulator import NkiValidationError, Options, Uninitialized
 from triptych.simulator.launch.import_hook import simulated_nki
+from triptych.simulator.memory.placement import Places
 
 with simulated_nki():
     import nki.isa as nisa
@@ -119,6 +120,46 @@ def test_a_tensor_written_in_parts_is_found_to_be_full(c):
         assert tile.storage.missing
         tile.storage.check_written(tile[:, column : column + 1].layout)
     assert tile.storage.missing == 0, "the eighth look, as the first, second and fourth, was at the whole"
+
+
+def test_rows_that_are_written_are_whole(c):
+    tile = at(0, 64, (4, 3, 5))
+    tile.storage.wrote_rows(tile.layout, np.array([0, 2]))
+    written = np.broadcast_to(tile.storage.written_at(tile.layout), tile.shape)
+    np.testing.assert_array_equal(written, np.isin(np.arange(4), [0, 2])[:, None, None] & np.ones(tile.shape, bool))
+
+
+def test_a_view_of_every_other_partition_lies_on_them(c):
+    tile = at(32, 64, (4, 5))
+    tile.array[...] = np.arange(20).reshape(4, 5)
+    there = tile.storage.array_of(tile.storage.raw, tile.layout)
+    offset, shape, strides, dtype = tile.layout
+    every_other = tile.layout.changed(offset, (2, 5), (2 * strides[0], 1))
+    np.testing.assert_array_equal(tile.storage.array(every_other), there[::2])
+    again = tile.layout.changed(offset, (3, 5), (0, 1))
+    np.testing.assert_array_equal(tile.storage.array(again), there[[0, 0, 0]])
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_of_a_new_tensor_what_no_older_one_holds_is_found_once(seed):
+    """Boxes of rows and bytes against a count for each byte."""
+    rng = np.random.default_rng(seed)
+    places, held = Places(), []
+    for _ in range(30):
+        if held and rng.random() < 0.3:
+            places.leave(held.pop(int(rng.integers(len(held)))))
+        top, left = rng.integers(0, [12, 5000])
+        bottom, right = int(top + rng.integers(1, 6)), int(left + rng.integers(1, 3000))
+        box = (int(top), bottom), (int(left), right)
+        free = np.zeros((20, 8000), int)
+        for (a, b), (first, end) in places.take(box):
+            free[a:b, first:end] += 1
+        expected = np.zeros_like(free)
+        expected[box[0][0] : box[0][1], box[1][0] : box[1][1]] = 1
+        for (a, b), (first, end) in held:
+            expected[a:b, first:end] = 0
+        np.testing.assert_array_equal(free, expected)
+        held.append(box)
 
 
 def test_matmul_accumulates_in_placed_psum(c):

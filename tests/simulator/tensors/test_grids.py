@@ -134,6 +134,27 @@ def test_storage_of_its_own_is_one_allocation(core):
         assert hbm.data.shape == (300, 100)
 
 
+def test_packed_cells_lie_one_after_the_other_slab_by_slab(core):
+    """Rows of tiles of all slabs, each as wide as the whole tensor: 2 x 3 slabs of 3 x 2 tiles."""
+    with core() as c:
+        grid = nl.alloc_tiles(tile_shape=(128, 64), element_shape=(2, 3, 300, 100), buffer=nl.sbuf, dtype=nl.float32)
+        assert c.trace.allocations[0].shape == (128, 2 * 3 * 3 * 100)
+        begins = [[grid[a, b, i, 0].data.offset for i in range(3)] for a in range(2) for b in range(3)]
+        assert begins == [[300 * slab + 100 * i for i in range(3)] for slab in range(6)]
+        assert grid[1, 0, 2, 1].data.offset == 300 * 3 + 100 * 2 + 64
+
+
+def test_packed_blocks_are_opened_in_tiles(core):
+    with core():
+        sizes = {"tile_shape": (64, 50), "block_shape": (2, 1)}
+        grid = nl.alloc_blocks(element_shape=(300, 100), buffer=nl.sbuf, dtype=nl.float32, **sizes)
+        assert (grid.shape, nl.tiles(grid).shape) == ((3, 2), (5, 2))
+        opened = [nl.tiles(grid[i, 1]) for i in range(3)]
+        assert [tiles.shape for tiles in opened] == [(2, 1), (2, 1), (1, 1)]
+        assert [tiles[-1, 0].data.offset for tiles in opened] == [150, 350, 450]
+        assert nl.blocks(nl.tiles(grid), block_shape=(4, 2)).shape == (2, 1)
+
+
 def by_likes(src):
     """Each row of tiles by a grid like it in SBUF."""
     out = nl.ndarray(src.shape, dtype=src.dtype, buffer=nl.shared_hbm)
@@ -190,6 +211,11 @@ def test_a_grid_like_a_block_is_one(grid):
 def test_the_axes_of_a_tensor_are_those_of_dma_transpose(grid):
     x = nl.ndarray((4, 5, 6, 7), nl.bfloat16, buffer=nl.shared_hbm)
     assert nl.empty_like(x, buffer=nl.sbuf, transpose_axes=(3, 1, 2, 0)).shape == (7, 5, 6, 4)
+    tall = nl.ndarray((4, 130, 2, 7), nl.bfloat16, buffer=nl.shared_hbm)
+    assert nl.empty_like(tall, buffer=nl.sbuf, transpose_axes=(3, 1, 2, 0)).shape == (7, 130, 2, 4)
+    wide = nl.ndarray((4, 5, 6, 130), nl.bfloat16, buffer=nl.shared_hbm)
+    with pytest.raises(NkiValidationError, match=r"becomes the partition, at most 128; got \(4, 5, 6, 130\)"):
+        nl.empty_like(wide, buffer=nl.sbuf, transpose_axes=(3, 1, 2, 0))
     assert nl.empty_like(grid[:, 2].data[:, :100], buffer=nl.sbuf, transpose_axes=(1, 0)).shape == (100, 300)
 
 

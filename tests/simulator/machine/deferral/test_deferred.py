@@ -214,6 +214,15 @@ def test_neighbouring_tiles_are_one_product(dtype, monkeypatch):
     assert shapes == [(192, 320)]
 
 
+def test_where_a_large_product_has_other_bits_blas_adds_to_each_tile(monkeypatch):
+    pieces, multiply = [], products.multiply
+    monkeypatch.setattr(products, "same_bits", lambda k, tile, whole, flips: whole == tile == (64, 64))
+    monkeypatch.setattr(products, "multiply", lambda *of: (pieces.append(of[-1]), multiply(*of)))
+    monkeypatch.setattr(products, "_by_tile", None)
+    same(multiplied, numbers(0, (256, 192)), numbers(1, (256, 320)))
+    assert pieces == [(64, 64)] * 2
+
+
 def test_where_blas_gives_other_bits_each_tile_is_its_own(monkeypatch):
     monkeypatch.setattr(products, "same_bits", lambda *form: False)
     monkeypatch.setattr(products, "multiply", None)

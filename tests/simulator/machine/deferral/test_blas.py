@@ -1,0 +1,27 @@
+"""BLAS's product that adds to what is there."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from triptych.simulator.machine.deferral import blas
+
+
+def numbers(seed, shape):
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("flips", [(False, False), (True, False), (False, True), (True, True)])
+def test_a_product_is_made_piece_by_piece(flips):
+    """Of operands in a wider tensor, as rows or as columns."""
+    if blas._sgemm() is None:
+        pytest.skip("NumPy's BLAS has no sgemm to call here")
+    around = [numbers(n, (80, 200)) for n in (0, 1)]
+    left, right = (x.T[20:84, 5:77] if flip else x[3:67, 7:79] for x, flip in zip(around, flips, strict=True))
+    whole = numbers(2, (80, 100))
+    out, old = whole[2:74, 9:81], whole.copy()
+    blas.multiply(left, right, out, flips, True, (24, 36))
+    np.testing.assert_allclose(out, old[2:74, 9:81] + left.astype(float).T @ right, rtol=0, atol=1e-4)
+    whole[2:74, 9:81] = old[2:74, 9:81]
+    np.testing.assert_array_equal(whole, old)

@@ -1,0 +1,115 @@
+"""A line of a kernel whose putting off is seen to gain nothing is carried out at once."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from triptych import simulator
+from triptych.simulator import Options
+from triptych.simulator.launch.import_hook import simulated_nki
+from triptych.simulator.machine.deferral import pending
+
+with simulated_nki():
+    import nki.isa as nisa
+    import nki.language as nl
+
+TILES = 20
+TRIED = 8
+
+
+@pytest.fixture
+def put_off(monkeypatch):
+    """The lines of what is put off, in order."""
+    lines, write = [], pending.Book.write
+
+    def noted(book, storage, at, value, line):
+        lines.append(line[1])
+        write(book, storage, at, value, line)
+
+    monkeypatch.setattr(pending.Book, "write", noted)
+    return lines
+
+
+def counts(put_off, kernel, *arrays):
+    """How often each line of the kernel put something off, first line first; the results are those of at once."""
+    results = [simulator.run(kernel, *arrays, options=Options(defer=defer)).outputs for defer in (False, True)]
+    np.testing.assert_array_equal(*results)
+    return [put_off.count(line) for line in sorted(set(put_off))]
+
+
+def numbers(seed, shape, dtype=np.float32):
+    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+
+def test_loads_that_are_copied_all_the_same(put_off):
+    def kernel(x):
+        out = nl.ndarray((TILES, 32, 32), x.dtype, nl.shared_hbm)
+        for n in range(TILES):
+            tile, flipped = nl.ndarray((32, 32), x.dtype), nl.ndarray((32, 32), x.dtype)
+            nisa.dma_copy(dst=tile, src=x[n])
+            nisa.nc_transpose(flipped, tile)
+            nisa.dma_copy(dst=out[n], src=flipped)
+        return out
+
+    assert counts(put_off, kernel, numbers(0, (TILES, 32, 32))) == [TRIED]
+
+
+def test_loads_that_are_read_where_they_lie(put_off):
+    def kernel(x):
+        out = nl.ndarray((TILES, 32, 64), x.dtype, nl.shared_hbm)
+        for n in range(TILES):
+            tile, more = nl.ndarray((32, 64), x.dtype), nl.ndarray((32, 64), x.dtype)
+            nisa.dma_copy(dst=tile, src=x[n])
+            nisa.tensor_scalar(more, tile, nl.add, 1.0)
+            nisa.dma_copy(dst=out[n], src=more)
+        return out
+
+    assert counts(put_off, kernel, numbers(0, (TILES, 32, 64))) == [TILES]
+
+
+def multiplied(steps):
+    """Products of tiles that are loaded alone, each a sum of so many."""
+
+    def kernel(a, b):
+        out = nl.ndarray((TILES, 64, 64), nl.float32, nl.shared_hbm)
+        for n in range(TILES):
+            bank = nl.ndarray((64, 64), nl.float32, nl.psum)
+            for k in range(steps):
+                left, right = nl.ndarray((32, 64), a.dtype), nl.ndarray((32, 64), b.dtype)
+                nisa.dma_copy(dst=left, src=a[n, k])
+                nisa.dma_copy(dst=right, src=b[n, k])
+                nisa.nc_matmul(bank, left, right, accumulate=k > 0)
+            result = nl.ndarray((64, 64), nl.float32)
+            nisa.tensor_scalar(result, bank, nl.multiply, 2.0)
+            nisa.dma_copy(dst=out[n], src=result)
+        return out
+
+    return kernel
+
+
+def test_a_matmul_that_is_a_sum_by_itself(put_off):
+    """Nor is anything gained by what it multiplies."""
+    arrays = numbers(0, (TILES, 1, 32, 64)), numbers(1, (TILES, 1, 32, 64))
+    assert counts(put_off, multiplied(1), *arrays) == [TRIED] * 3
+
+
+def test_matmuls_that_add_up(put_off):
+    arrays = numbers(0, (TILES, 2, 32, 64)), numbers(1, (TILES, 2, 32, 64))
+    assert counts(put_off, multiplied(2), *arrays) == [2 * TILES, 2 * TILES, TILES]
+
+
+def test_what_is_passed_on_gains(put_off):
+    """A load that is copied on chip, and only then copied."""
+
+    def kernel(x):
+        out = nl.ndarray((TILES, 32, 32), x.dtype, nl.shared_hbm)
+        for n in range(TILES):
+            tile, again, flipped = (nl.ndarray((32, 32), x.dtype) for _ in range(3))
+            nisa.dma_copy(dst=tile, src=x[n])
+            nisa.tensor_copy(again, tile)
+            nisa.nc_transpose(flipped, again)
+            nisa.dma_copy(dst=out[n], src=flipped)
+        return out
+
+    assert counts(put_off, kernel, numbers(0, (TILES, 32, 32))) == [TILES, TRIED]

@@ -1,0 +1,107 @@
+"""Memory of shape-only runs knows what memory with bytes knows of what was written, and by whom."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from triptych.simulator import KernelError, ShapeDtype, Uninitialized
+from triptych.simulator.dtypes import dtype_of
+from triptych.simulator.memory.layout import Layout
+from triptych.simulator.memory.shapes import parts_of
+from triptych.simulator.memory.storage import MemoryRegion
+
+SHAPE = (4, 3, 6)
+PLACES = [("psum", None), ("psum", (0, 2048)), ("sbuf", None), ("sbuf", (32, 64)), ("shared_hbm", None)]
+
+
+def part(draw):
+    """A key of a view, without steps over the partitions."""
+    starts = [draw(st.integers(0, size - 1)) for size in SHAPE]
+    ends = [draw(st.integers(start + 1, size)) for start, size in zip(starts, SHAPE, strict=True)]
+    return tuple(map(slice, starts, ends, (1, draw(st.integers(1, 3)), draw(st.integers(1, 3)))))
+
+
+@st.composite
+def writes(draw):
+    """The key of a view, which of its elements are written (None: all), and whether by a matmul."""
+    key = (...,) if draw(st.booleans()) else part(draw)
+    shape = np.empty(SHAPE)[key].shape
+    chosen = None
+    if draw(st.booleans()):
+        seed = draw(st.integers(0, 1000))
+        chosen = np.random.default_rng(seed).random(shape) < draw(st.sampled_from([0.0, 0.3, 0.8, 1.0]))
+        chosen[1:] = chosen[:1] if draw(st.booleans()) else chosen[1:]
+    return key, chosen, draw(st.booleans())
+
+
+def known(storage, view, psum):
+    """Of a view: what was written, and what of it by a matmul, element by element."""
+    found = [storage.written_at(view.layout)]
+    if psum:
+        found += [storage.started_at(view.layout), *storage.through_this(view.layout)]
+    found = [np.broadcast_to(state, view.shape).tolist() for state in found]
+    if psum:  # what was never written no matmul wrote
+        found[2:] = [(np.array(found[0]) & state).tolist() for state in found[2:]]
+    return found
+
+
+def error_of(storage, view):
+    try:
+        storage.check_written(view.layout)
+    except Uninitialized as error:
+        return error.message.partition(" allocated at ")[0]
+    return None
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_marks_are_those_of_memory_with_bytes(core, data):
+    buffer, address = data.draw(st.sampled_from(PLACES))
+    drawn = data.draw(st.lists(writes(), min_size=1, max_size=6))
+    asked = [(...,), *[key for key, _, _ in drawn], part(data.draw)]
+    psum, seen = buffer == "psum", []
+    for has_data in (True, False):
+        told = []
+        with core(data=has_data) as c:
+            tensor = c.machine.allocate(SHAPE, "bfloat16", MemoryRegion[buffer], "t", address)
+            for key, chosen, by_matmul in drawn:
+                view, by_matmul = tensor[key], by_matmul and psum
+                if chosen is None:
+                    view.storage.wrote(view.layout, by_matmul)
+                else:
+                    view.storage.wrote_where(view.layout, chosen, by_matmul)
+                views = [tensor[key] for key in asked]
+                told.append([(known(v.storage, v, psum), error_of(v.storage, v)) for v in views])
+                if address is None:
+                    told.append(tensor.storage.first_missing() if tensor.storage.missing else 0)
+        seen.append(told)
+    assert seen[0] == seen[1]
+
+
+@pytest.mark.parametrize("density", [0.0, 0.3, 0.7, 1.0])
+def test_parts_are_the_chosen_elements_each_once(density):
+    rng = np.random.default_rng(1)
+    at = Layout(7, (3, 4, 5), (40, 10, 2), dtype_of("bfloat16"))
+    chosen = rng.random(at.shape) < density
+    chosen[1] = chosen[0]
+    flat = np.zeros(200, int)
+    for one in parts_of(at, chosen):
+        places = one.offset + sum(
+            np.arange(n).reshape(-1, *(1,) * (len(one.shape) - d - 1)) * s
+            for d, (n, s) in enumerate(zip(one.shape, one.strides, strict=True))
+        )
+        flat[places] += 1
+    whole = np.ndarray(at.shape, int, flat, 8 * at.offset, tuple(8 * s for s in at.strides))
+    np.testing.assert_array_equal(whole, chosen)
+    assert flat.sum() == chosen.sum()
+
+
+def test_an_argument_of_which_only_the_form_is_known():
+    one = ShapeDtype([np.int64(3), 5], "bfloat16")
+    assert (one.shape, one.ndim, one.nbytes) == ((3, 5), 2, 30)
+    assert type(one.shape[0]) is int
+    with pytest.raises(KernelError, match=r"a shape is a sequence of integers, got \(3, 1.5\)"):
+        ShapeDtype((3, 1.5), "float32")
