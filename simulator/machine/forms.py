@@ -50,7 +50,7 @@ def describe(value: Any, key: list[Any], tensors: list[NkiTensor]) -> bool:
     if kind in PLAIN:
         key += (kind, value)
     elif kind is float:
-        key.append(value or str(value))  # 0.0 and -0.0 are equal, and not the same
+        key += (kind, value or str(value))  # 0.0 and -0.0 are equal, and not the same
     elif kind is NkiTensor and value.index is None:
         key.append(value.form or form_of(value))
         tensors.append(value)

@@ -194,7 +194,11 @@ class Machine:
         if not buffer.on_chip:
             return shape
         if len(shape) < 2:
-            raise NkiValidationError(f"an on-chip tensor has a partition and a free dimension, got {shape}")
+            raise NkiValidationError(
+                f"an on-chip tensor has a partition and a free dimension, got {shape}; "
+                f"write ({shape[0]}, 1) or (1, {shape[0]})",
+                source="nki/get-started/nki-language-guide.rst",
+            )
         if shape[0] > self.chip.partitions.value:
             raise NkiValidationError(
                 f"dimension 0 of a {buffer.value} tensor is the partition, at most {self.chip.partitions.value:.0f}; "

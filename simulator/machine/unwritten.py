@@ -156,6 +156,7 @@ class Trial:
 
     def __init__(self, m: Core, op: str, read: NkiTensor, operands: Iterable[Any]) -> None:
         self.m = m
+        self.read = read.storage
         self.origin = m.origins.get(read.storage.allocation.id) or _first_read(m, op, read)
         tensors: list[NkiTensor] = []
         _collect(operands, tensors)
@@ -215,6 +216,8 @@ class Trial:
             self.m.origins[target.allocation.id] = self.origin
             return
         storage, at = target
+        if storage is not self.read and not (differ & storage.written_at(at)).any():
+            return  # rows that a scatter leaves: nothing came of the read in them
         kind = storage.array(at).dtype
         bytes_ = [_byte(world, at) for world in range(len(_FILLINGS))]
         storage.remember(at, differ, [v.reshape(-1).view(kind).reshape(differ.shape) for v in values], bytes_)

@@ -119,6 +119,11 @@ class NkiTensor(NKIObject):
         return self.storage.allocation.name
 
     @property
+    def address(self) -> tuple[int, int] | None:
+        """(partition, byte) of the whole tensor where `address=` placed it (library/kernel-utils/allocator.rst)."""
+        return self.storage.allocation.address
+
+    @property
     def free_size(self) -> int:
         """Elements per partition."""
         return self.shape[1] if len(self.shape) == 2 else math.prod(self.shape[1:])

@@ -148,6 +148,12 @@ def rows_of(source: Any, indices: Any) -> Any:
     return gathered.T if gathered.ndim == 2 else gathered.transpose(3, 1, 2, 0)
 
 
+def nonzero_columns(x: Any) -> Any:
+    """The columns of each row that are not zero, -1 behind them, and at last how many."""
+    rows = [np.flatnonzero(row) for row in x]
+    return np.stack([[*i, *[-1] * (x.shape[1] - len(i)), len(i)] for i in rows])
+
+
 def mamba_arguments(rng: np.random.Generator) -> tuple[Any, ...]:
     """delta, u [batch, channels, length], A [channels, states], B, C [batch, states, length]."""
     batch, channels, length, states = 1, 256, 512, 16
@@ -216,6 +222,8 @@ TUTORIAL = "guides/tutorials/kernel-optimization.rst"
 SCHEDULING = "guides/how-to-scheduling-apis.rst"
 GUIDE = "get-started/nki-language-guide.rst"
 MIGRATION = "migration/index.rst"
+PATTERNS = "deep-dives/nki-aps.rst"
+EVEN_ROWS = (normal((128, 512)), lambda a: a[::2])
 TILES = [(128, 64)] * 3
 PAGES = (
     Public(TUTORIAL, "matrix_multiply_kernel", normal((128, 64), (128, 512)), product),
@@ -241,6 +249,13 @@ PAGES = (
     *(
         Public(MIGRATION, function, uniform((8, 128, 512)), lambda x: x, block=n)
         for function, n in (("sb_blocks_migrated", 0), ("sb_blocks_migrated", 1), ("sb_blocks_migrated_incorrect", 0))
+    ),
+    Public(PATTERNS, "scalar_dynamic_select", normal((4, 128, 512)), lambda a: a[3]),
+    Public(PATTERNS, "gather_rows", *EVEN_ROWS),
+    Public(PATTERNS, "indirect_vector_dynamic_dma", *EVEN_ROWS),
+    Public(MIGRATION, "indirect_vector_dynamic_dma", *EVEN_ROWS),
+    Public(
+        ISA, "nonzero_with_count_kernel", lambda rng: ((rng.random((1, 64)) < 0.3).astype(np.float32),), nonzero_columns
     ),
     Public(ISA, "indirect_gather_kernel", with_indices((300, 64), (128, 1)), lambda rows, indices: rows[indices[:, 0]]),
     Public(

@@ -79,6 +79,16 @@ def test_arguments_that_are_equal_and_not_the_same(core):
         ]
 
 
+@pytest.mark.parametrize("tensor_first", [True, False])
+def test_a_number_is_not_the_tensor_whose_form_has_it(core, tensor_first):
+    with core() as c:
+        x, column, dst = c.tile(np.ones((2, 4), np.float32)), c.tile(np.full((2, 1), 7, np.float32)), c.empty((2, 4))
+        number = float(form_of(column))
+        for operand, value in ((column, 7), (number, number))[:: 1 if tensor_first else -1]:
+            nisa.tensor_scalar(dst, x, nl.add, operand)
+            assert (dst.array == 1 + value).all()
+
+
 def test_a_name_is_the_calls_own(core):
     with core() as c:
         x, dst = c.tile(np.ones((2, 4), np.float32)), c.empty((2, 4))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from triptych import simulator
-from triptych.simulator import Options, Uninitialized
+from triptych.simulator import NkiError, Options, Uninitialized
 from triptych.simulator.launch.import_hook import simulated_nki
 
 with simulated_nki():
@@ -159,6 +159,22 @@ def test_an_argument_is_an_output_too():
 
     with pytest.raises(Uninitialized, match="what kernel writes to its argument out comes from memory that nothing"):
         simulator.run(kernel, X, np.zeros((32, 8), np.float32))
+
+
+@pytest.mark.filterwarnings("ignore::triptych.simulator.SimulatorWarning")
+@pytest.mark.parametrize(
+    ("index", "told"), [(-1, "8 of 32 elements never written"), (3, "8 of 32 elements of 'out' .* comes from memory")]
+)
+def test_rows_that_a_scatter_leaves_are_never_written_whatever_its_padding_holds(index, told):
+    def kernel(x, indices):
+        tile, rows, out = padded(x, 8), new(8, 1, dtype=nl.int32), new(4, 8, buffer=nl.shared_hbm)
+        nisa.dma_copy(dst=rows, src=indices)
+        scattered = out.ap([[8, 8], [1, 8]], vector_offset=rows, indirect_dim=0)
+        nisa.dma_copy(dst=scattered, src=tile, oob_mode=nisa.oob_mode.skip)
+        return out
+
+    with pytest.raises(NkiError, match=told):
+        simulator.on("trn2").run(kernel, X[:4], np.array([2, 0, 1, 1, *[index] * 4], np.int32)[:, None])
 
 
 @pytest.mark.filterwarnings("ignore::triptych.simulator.SimulatorWarning")

@@ -169,7 +169,7 @@ def test_a_tensor_fits_its_partition(core, target, size):
     ("shape", "words"),
     [
         ((129, 4), r"dimension 0 of a sbuf tensor is the partition, at most 128; got \(129, 4\); nl.alloc_tiles"),
-        ((128,), r"an on-chip tensor has a partition and a free dimension, got \(128,\)"),
+        ((128,), r"a partition and a free dimension, got \(128,\); write \(128, 1\) or \(1, 128\)"),
         ((), "at least one dimension"),
         ((4, 0), "sizes of 1 or more"),
         ((4, -1), "sizes of 1 or more"),

@@ -104,6 +104,15 @@ def test_attributes(core, attribute, whole, part):
         assert getattr(tensor, attribute) == whole and getattr(tensor[:, 1::2, :4], attribute) == part
 
 
+def test_an_address_is_what_the_kernel_chose(core):
+    """As the example of library/kernel-utils/allocator.rst prints it; a tensor that is not placed has none."""
+    with core("trn3"):
+        heap = nl.tile_size.total_available_sbuf_size - 512
+        placed = nl.ndarray((128, 256), nl.bfloat16, nl.sbuf, address=(0, heap))
+        assert placed.address == placed[:, 4:].address == (0, 261632)
+        assert nl.ndarray((128, 256), nl.bfloat16, nl.sbuf).address is None
+
+
 @pytest.mark.parametrize("method", ["__setitem__"])
 @pytest.mark.parametrize("value", ["number", "HBM"])
 def test_only_a_tile_is_assigned_to_a_tile(core, method, value):
