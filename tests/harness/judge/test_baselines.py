@@ -4,7 +4,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from triptych.harness.collection import builtin
 from triptych.harness.judge.problem import Problem
+from triptych.harness.judge.tolerance import expect
 from triptych.harness.judge.yardstick import baseline_errors
 from triptych.harness.judge.yardstick.baseline_errors import at_least, before_overflow, check_agreement, errors_of
 from triptych.harness.judge.yardstick.baselines import Baselines, baselines_of, from_reference
@@ -18,7 +20,7 @@ X = np.array([1.0, 2, 4, 8], FLOAT)
 
 def problem_of(reference, inputs=None, dtype="float32"):
     inputs = {"x": X} if inputs is None else inputs
-    return Problem(Op("op", lambda case, rng: {}, reference, {}), Case("op", "c", {}, dtype), inputs)
+    return Problem(Op("op", lambda case, rng: inputs, reference, {}), Case("op", "c", {}, dtype), inputs)
 
 
 def own(*functions, from_reference=False):
@@ -147,6 +149,29 @@ def test_many_units_of_a_small_part_are_no_disagreement():
 
 def test_of_nothing_but_zeros_nothing_is_far():
     check_agreement(problem_of(lambda x: 0 * x), own(lambda x: 0 * x + FLOAT(1)))
+
+
+def with_much_in_common(x):
+    """exp(s - max s) of scores s near 20000, to which inputs come in steps: float32 has s to 0.002 and less."""
+    scores = np.rint(x * 17.3) * 0.0231 + 20000
+    return np.exp(scores - scores.max())
+
+
+def test_rounding_that_no_input_is_moved_as_far_by_is_no_disagreement():
+    x = np.random.default_rng(0).standard_normal(300).astype(BF16)
+    problem = problem_of(with_much_in_common, {"x": x}, "bfloat16")
+    check_agreement(problem, own(lambda x: with_much_in_common(x)))
+    for wrong in (lambda x: FLOAT(1.02) * with_much_in_common(x), lambda x: with_much_in_common(FLOAT(1.1) * x)):
+        with pytest.raises(InvalidOp, match="disagree"):
+            check_agreement(problem, own(wrong))
+
+
+def test_new_tokens_alone_of_a_float8_cache_have_a_tolerance():
+    """Keys that are clipped give scores of 12,000, of which softmax sees the last two digits."""
+    axes = {"B": 1, "H": 1, "Hkv": 1, "T": 3, "S": 3, "D": 2, "P": 3}
+    op = builtin()["attention_decode_fp8_paged"]
+    problem = Problem.of(op, Case(op.name, "c", axes, "bfloat16", regime="negative"))
+    assert expect(problem.outputs["out"]).tolerance.rel_l2 < 0.05
 
 
 def test_agreement_is_asked_in_float32_of_floats_alone():
