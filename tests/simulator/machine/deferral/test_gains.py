@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from kernel_parts import in_hbm
 
 from triptych import simulator
 from triptych.simulator import Options
@@ -113,3 +114,18 @@ def test_what_is_passed_on_gains(put_off):
         return out
 
     assert counts(put_off, kernel, numbers(0, (TILES, 32, 32))) == [TILES, TRIED]
+
+
+def test_a_tile_that_is_loaded_in_halves_is_one_operand(put_off):
+    def kernel(a, b):
+        left, right = nl.ndarray((64, 32), a.dtype), nl.ndarray((64, 128), b.dtype)
+        nisa.dma_copy(dst=left, src=a)
+        for column in (0, 64):
+            nisa.dma_copy(dst=right[:, column : column + 64], src=b[:, column : column + 64])
+        bank = nl.ndarray((32, 128), nl.float32, nl.psum)
+        nisa.nc_matmul(bank, left, right, accumulate=False)
+        result = nl.ndarray((32, 128), nl.float32)
+        nisa.tensor_scalar(result, bank, nl.multiply, 2.0)
+        return in_hbm(result)
+
+    assert counts(put_off, kernel, numbers(0, (64, 32)), numbers(1, (64, 128))) == [1, 2, 1]
