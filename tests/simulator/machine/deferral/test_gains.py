@@ -10,6 +10,7 @@ from triptych import simulator
 from triptych.simulator import Options
 from triptych.simulator.launch.import_hook import simulated_nki
 from triptych.simulator.machine.deferral import pending
+from triptych.simulator.memory import references
 
 with simulated_nki():
     import nki.isa as nisa
@@ -129,3 +130,21 @@ def test_a_tile_that_is_loaded_in_halves_is_one_operand(put_off):
         return in_hbm(result)
 
     assert counts(put_off, kernel, numbers(0, (64, 32)), numbers(1, (64, 128))) == [1, 2, 1]
+
+
+def test_what_waits_in_many_parts_is_looked_at_part_by_part(put_off):
+    """Rows of tiles that go on from each other: what a view covers is found once, not for each pair of views."""
+    side, tile = 512, 32
+
+    def kernel(x):
+        out = nl.ndarray(x.shape, x.dtype, nl.shared_hbm)
+        for row in range(0, side, tile):
+            for column in range(0, side, tile):
+                held = nl.ndarray((tile, tile), x.dtype)
+                nisa.dma_copy(dst=held, src=x[row : row + tile, column : column + tile])
+                nisa.dma_copy(dst=out[row : row + tile, column : column + tile], src=held)
+        return out
+
+    references._box.cache_clear()
+    assert counts(put_off, kernel, numbers(0, (side, side))) == [(side // tile) ** 2] * 2
+    assert references._box.cache_info().misses <= 4 * (side // tile) ** 2
