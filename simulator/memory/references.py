@@ -79,7 +79,6 @@ def joined(first: Layout, second: Layout) -> tuple[int, Layout] | None:
     return None
 
 
-@functools.lru_cache(1 << 14)
 def apart(a: Layout, b: Layout, width: int) -> bool:
     """Whether two views surely share no byte of a memory that is looked at in rows of `width` elements of a."""
     if a.dtype.itemsize != b.dtype.itemsize:
@@ -89,6 +88,7 @@ def apart(a: Layout, b: Layout, width: int) -> bool:
     return not (_meet(rows, other_rows) and _meet(columns, other_columns))
 
 
+@functools.lru_cache(1 << 14)
 def _box(at: Layout, width: int) -> tuple[range, range]:
     """The rows and columns that a view reaches into; all columns if it goes over the end of a row."""
     across = [(n, s) for n, s in zip(at.shape, at.strides, strict=True) if n > 1 and s % width]

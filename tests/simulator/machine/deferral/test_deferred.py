@@ -272,6 +272,22 @@ def test_an_index_that_was_put_off_is_read():
     same(kernel, numbers(0, (4, 32, 16)), np.array([[2]], np.int32))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_transposed_load_that_was_put_off_is_copied_for_whoever_asks(dtype):
+    def kernel(x):
+        tile, back = nl.ndarray((96, 64), x.dtype), nl.ndarray((64, 96), x.dtype, nl.psum)
+        nisa.dma_transpose(dst=tile, src=x)
+        nisa.nc_transpose(back, tile)
+        again = nl.ndarray((64, 96), x.dtype)
+        nisa.tensor_copy(again, back)
+        return in_hbm(tile), in_hbm(again)
+
+    x = numbers(0, (64, 96), dtype)
+    same(kernel, x)
+    for found, expected in zip(simulator.run(kernel, x).outputs, (x.T, x), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
 def test_an_argument_is_read_before_it_is_overwritten():
     """Two arguments that share bytes: what is written to one is written to the other."""
 

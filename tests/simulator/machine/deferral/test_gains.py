@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from kernel_parts import in_hbm
 
 from triptych import simulator
 from triptych.simulator import Options
 from triptych.simulator.launch.import_hook import simulated_nki
 from triptych.simulator.machine.deferral import pending
+from triptych.simulator.memory import references
 
 with simulated_nki():
     import nki.isa as nisa
@@ -113,3 +115,36 @@ def test_what_is_passed_on_gains(put_off):
         return out
 
     assert counts(put_off, kernel, numbers(0, (TILES, 32, 32))) == [TILES, TRIED]
+
+
+def test_a_tile_that_is_loaded_in_halves_is_one_operand(put_off):
+    def kernel(a, b):
+        left, right = nl.ndarray((64, 32), a.dtype), nl.ndarray((64, 128), b.dtype)
+        nisa.dma_copy(dst=left, src=a)
+        for column in (0, 64):
+            nisa.dma_copy(dst=right[:, column : column + 64], src=b[:, column : column + 64])
+        bank = nl.ndarray((32, 128), nl.float32, nl.psum)
+        nisa.nc_matmul(bank, left, right, accumulate=False)
+        result = nl.ndarray((32, 128), nl.float32)
+        nisa.tensor_scalar(result, bank, nl.multiply, 2.0)
+        return in_hbm(result)
+
+    assert counts(put_off, kernel, numbers(0, (64, 32)), numbers(1, (64, 128))) == [1, 2, 1]
+
+
+def test_what_waits_in_many_parts_is_looked_at_part_by_part(put_off):
+    """Rows of tiles that go on from each other: what a view covers is found once, not for each pair of views."""
+    side, tile = 512, 32
+
+    def kernel(x):
+        out = nl.ndarray(x.shape, x.dtype, nl.shared_hbm)
+        for row in range(0, side, tile):
+            for column in range(0, side, tile):
+                held = nl.ndarray((tile, tile), x.dtype)
+                nisa.dma_copy(dst=held, src=x[row : row + tile, column : column + tile])
+                nisa.dma_copy(dst=out[row : row + tile, column : column + tile], src=held)
+        return out
+
+    references._box.cache_clear()
+    assert counts(put_off, kernel, numbers(0, (side, side))) == [(side // tile) ** 2] * 2
+    assert references._box.cache_info().misses <= 4 * (side // tile) ** 2
