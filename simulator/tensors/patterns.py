@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from triptych.simulator.dtypes import DType
-from triptych.simulator.errors import NkiValidationError, OutOfBounds
+from triptych.simulator.errors import NkiError, NkiValidationError, OutOfBounds
 from triptych.simulator.memory.layout import TENSOR_API, Layout, laid_out, reach
 from triptych.simulator.running import running
 from triptych.simulator.tensors.index import DynamicIndex, check_row_index, entry_index
@@ -36,7 +36,13 @@ def access_pattern(
     if dtype != view.dtype:
         check_has_bits(t)
     check_rank(t, len(pairs), "ap")
-    strides, shape = [int(p[0]) for p in pairs], [int(p[1]) for p in pairs]
+    try:
+        strides, shape = [int(p[0]) for p in pairs], [int(p[1]) for p in pairs]
+    except (TypeError, IndexError) as error:
+        if isinstance(error, NkiError):  # a register's value is not known
+            raise
+        message = f"a pattern is a list of [stride, count] pairs, one a dimension; got {pairs!r}"
+        raise NkiValidationError(message, source=_GUIDE) from None
     if vector_offset is not None:
         check_row_index(t, vector_offset, dim)
         strides[0] = 0  # each row has its own index: the leading stride is ignored

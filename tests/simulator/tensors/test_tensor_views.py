@@ -399,6 +399,8 @@ def test_ap_in_another_dtype(c):
         ([[1, 8], [1, 4]], None, NkiValidationError, "the first stride of an on-chip pattern is the partition's, 32"),
         ([[32, 8]], None, NkiValidationError, "would leave fewer than 2 dimensions"),
         ([], None, NkiValidationError, "would leave fewer than 2 dimensions"),
+        ([32, 8], [1, 32], NkiValidationError, r"a list of \[stride, count\] pairs, one a dimension; got \[32, 8\]"),
+        ([[32, 8], [1]], None, NkiValidationError, r"pairs, one a dimension; got \[\[32, 8\], \[1\]\]"),
     ],
 )
 def test_ap_stays_inside(c, pattern, offset, error, words):
