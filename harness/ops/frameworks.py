@@ -9,6 +9,7 @@ other error of a reference is answered by trying another kind of argument.
 
 from __future__ import annotations
 
+import contextlib
 import dis
 import functools
 import importlib
@@ -72,7 +73,10 @@ def _frameworks(value: Any, seen: set[int]) -> Iterator[str]:
     for name in said.named:
         if name in function.__globals__:
             yield from _frameworks(function.__globals__[name], seen)
-    for annotation in function.__annotations__.values():
+    annotations: list[Any] = []
+    with contextlib.suppress(NameError):  # Python 3.14 evaluates them when they are asked for
+        annotations += function.__annotations__.values()
+    for annotation in annotations:
         words = annotation.partition(".")[0] if isinstance(annotation, str) else ""
         if words in ROOTS:
             yield ROOTS[words]
