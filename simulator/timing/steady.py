@@ -44,17 +44,16 @@ def extrapolated(trace: Trace, spans_of: Callable[[Trace], list[Span]]) -> tuple
         return None
     firsts = _first_uses(trace, loop)
     totals: list[float] = []
-    rounds, before = _filling(trace, loop, firsts), 0.0
+    rounds = _filling(trace, loop, firsts)
     while rounds <= loop.rounds // 2:
         spans = spans_of(shortened(trace, loop, rounds, firsts))
         totals.append(max([span.end_ns for span in spans]))
-        if len(totals) > 1:
-            each = (totals[-1] - totals[-2]) / (rounds // 2)
+        if len(totals) > 2:
+            each, before = (totals[-1] - totals[-2]) / (rounds // 2), (totals[-2] - totals[-3]) / (rounds // 4)
             left = loop.rounds - rounds
             error = abs(each - before) * left / (totals[-1] + left * each)
-            if len(totals) > 2 and error <= STEADY:
+            if error <= STEADY:
                 return _with_rounds(spans, loop, rounds, each), LeftOut(left, loop.rounds, loop.period, error)
-            before = each
         rounds *= 2
     return None
 

@@ -98,7 +98,9 @@ def test_a_short_tile_within_a_long_one_adds_nothing():
     """Each core has its own array."""
     used = [(0, 250.0, 50.0), (0, 0.0, 200.0), (0, 50.0, 100.0), (1, 100.0, 60.0), (0, 190.0, 20.0)]
     spans = [Span(i, core, "tensor", at, ns, at + ns, None, "start") for i, (core, at, ns) in enumerate(used)]
-    assert Timeline(Trace(chip_of("trn2"), ""), "program", spans, 1000.0).busy == {"tensor": 0.26}
+    spans.append(Span(5, 0, "vector", 10.0, 100.0, 110.0, None, "start"))  # which has nothing to do with it
+    found = Timeline(Trace(chip_of("trn2"), ""), "program", spans, 1000.0).busy
+    assert found == {"tensor": 0.26, "vector": 0.1}
 
 
 @pytest.mark.parametrize(

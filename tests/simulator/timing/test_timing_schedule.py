@@ -181,7 +181,8 @@ def test_who_takes_a_copy_over_waits_until_it_sees_what_was_written_there():
         nisa.tensor_copy(b, a, name="copy")
 
     spans, _ = timeline(program)
-    assert spans["copy"].track != "vector" and spans["copy"].start_ns >= spans["b"].end_ns > spans["more 0"].start_ns
+    assert spans["copy"].track != "vector" and spans["b"].end_ns > spans["more 0"].start_ns
+    assert spans["copy"].start_ns == spans["b"].end_ns
 
 
 def traced_program(program):
@@ -268,6 +269,20 @@ def test_room_decides_whether_loads_run_ahead():
 
     spans, _ = timeline(buffered(30_000))
     assert spans["load 1"].why == "room" and spans["load 1"].start_ns == pytest.approx(spans["sum 0"].end_ns + 740)
+
+
+def test_room_is_free_when_the_last_use_has_ended_whichever_began_last():
+    def program():
+        a, b = tile(32_768), tile(32_768)  # of 56 K
+        nisa.memset(a, 1.0, engine=nisa.engine.vector)
+        nisa.tensor_copy(tile(8192), a[:, 0:8192], engine=nisa.engine.gpsimd, name="long")
+        more = filled("more")
+        nisa.tensor_tensor(tile(64), more[:, 0:64], a[:, 0:64], nl.add, name="short")
+        nisa.memset(b[:, 0:64], 1.0, engine=nisa.engine.vector, name="next")
+
+    spans, _ = timeline(program)
+    assert spans["short"].start_ns > spans["long"].start_ns and spans["short"].end_ns < spans["long"].end_ns
+    assert spans["next"].start_ns == spans["long"].end_ns
 
 
 def test_psum_has_eight_banks():

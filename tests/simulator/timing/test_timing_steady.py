@@ -117,12 +117,33 @@ def test_a_loop_that_is_not_steady_is_scheduled_whole(body):
     assert schedule(trace, whole=0).spans == schedule(trace).spans
 
 
-def test_what_a_kernel_orders_itself_is_scheduled_whole():
+@pytest.mark.parametrize(("ordered", "steady"), [(False, True), (True, False)])
+def test_what_a_kernel_orders_itself_is_scheduled_whole(ordered, steady):
     def body(round_, x, w, out):
         product(round_, x, w, out)
-        nisa.memset(w[:, 0:8], 0.0).depends_on(nisa.memset(w[:, 8:16], 0.0))
+        first, second = (nisa.memset(nl.ndarray((128, 8), "float32"), 0.0) for _ in range(2))
+        if ordered:
+            second.depends_on(first)
 
-    assert steady_loop(traced(body)) is None
+    assert (steady_loop(traced(body)) is not None) == steady
+
+
+def tiles_alone(x):
+    """Rounds of two events, which wait for nothing but each other; a copy of the last round's tile follows."""
+    for _ in range(40):
+        a = nl.ndarray((128, 8), "float32")
+        nisa.memset(a, 0.0)
+        nisa.activation(nl.ndarray((128, 8), "float32"), nl.exp, a)
+    nisa.tensor_copy(nl.ndarray((128, 8), "float32"), a)
+    return x
+
+
+def test_a_loop_may_begin_with_the_program_and_lose_one_round():
+    trace = simulator.run(tiles_alone, np.ones((1, 1), np.float32), target="trn2").trace
+    loop = steady_loop(trace)
+    assert loop == Loop(0, 2, 40)
+    short = shortened(trace, loop, 39)
+    assert short.events[-1].reads[0].allocation is short.events[-3].writes[0].allocation
 
 
 def test_a_loop_of_few_rounds_is_scheduled_whole():
