@@ -33,6 +33,7 @@ from triptych.simulator.memory.storage import SBUF, Storage
 from triptych.simulator.tensors.tensor import NkiTensor
 
 Array = NDArray[Any]
+WORTH = 2**19  # bytes of a copy to HBM from which on moving them twice takes longer than noting where they are
 
 
 @dataclass
@@ -105,6 +106,9 @@ class DeferredMachine(Machine):
         elif not saves:
             return False
         if parts is None or not (dst.dtype == src.dtype or all([_may_round(dst, src, value) for _, value in parts])):
+            return False
+        small = not into.row and dst.layout.size * dst.dtype.itemsize < WORTH
+        if small and not any([type(value.source) is Product for _, value in parts]):
             return False
         if _waits(source):
             self.book.saw([source.pending.line], True)

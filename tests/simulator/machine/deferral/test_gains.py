@@ -9,7 +9,7 @@ from kernel_parts import in_hbm
 from triptych import simulator
 from triptych.simulator import Options
 from triptych.simulator.launch.import_hook import simulated_nki
-from triptych.simulator.machine.deferral import pending
+from triptych.simulator.machine.deferral import deferred, pending
 from triptych.simulator.memory import references
 
 with simulated_nki():
@@ -132,9 +132,8 @@ def test_a_tile_that_is_loaded_in_halves_is_one_operand(put_off):
     assert counts(put_off, kernel, numbers(0, (64, 32)), numbers(1, (64, 128))) == [1, 2, 1]
 
 
-def test_what_waits_in_many_parts_is_looked_at_part_by_part(put_off):
-    """Rows of tiles that go on from each other: what a view covers is found once, not for each pair of views."""
-    side, tile = 512, 32
+def copied(side, tile):
+    """A copy of a matrix in square tiles."""
 
     def kernel(x):
         out = nl.ndarray(x.shape, x.dtype, nl.shared_hbm)
@@ -145,6 +144,21 @@ def test_what_waits_in_many_parts_is_looked_at_part_by_part(put_off):
                 nisa.dma_copy(dst=out[row : row + tile, column : column + tile], src=held)
         return out
 
+    return kernel
+
+
+def test_a_small_copy_to_hbm_is_carried_out_at_once(put_off, monkeypatch):
+    """And its load, which gains nothing then. Products wait for their neighbours."""
+    assert counts(put_off, copied(256, 64), numbers(0, (256, 256))) == [TRIED]
+    monkeypatch.setattr(deferred, "WORTH", 64 * 64 * 4)
+    put_off.clear()
+    assert counts(put_off, copied(256, 64), numbers(0, (256, 256))) == [16, 16]
+
+
+def test_what_waits_in_many_parts_is_looked_at_part_by_part(put_off, monkeypatch):
+    """Rows of tiles that go on from each other: what a view covers is found once, not for each pair of views."""
+    side, tile = 512, 32
+    monkeypatch.setattr(deferred, "WORTH", 0)
     references._box.cache_clear()
-    assert counts(put_off, kernel, numbers(0, (side, side))) == [(side // tile) ** 2] * 2
+    assert counts(put_off, copied(side, tile), numbers(0, (side, side))) == [(side // tile) ** 2] * 2
     assert references._box.cache_info().misses <= 4 * (side // tile) ** 2
