@@ -72,7 +72,7 @@ def changed(text: str, diff: str) -> str:
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     copy = tmp_path / "project"
-    leave = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "__pycache__")
+    leave = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info")
     shutil.copytree(ROOT, copy, symlinks=True, ignore=leave)
     return copy
 
