@@ -29,18 +29,18 @@ from typing import Any
 
 import numpy as np
 
-from triptych.harness.arrays import Array
 from triptych.harness.backends import BACKENDS
 from triptych.harness.backends.sealed import Sealed
 from triptych.harness.collection import builtin
-from triptych.harness.judge.prepared import Prepared
+from triptych.harness.judge.prepared import Prepared, PreparedCase
 from triptych.harness.judge.problem import Problem
 from triptych.harness.judge.tolerance import expect
-from triptych.harness.judge.verdict import Verdict, judge
+from triptych.harness.judge.verdict import Verdict
 from triptych.harness.ops import cases, drawn_cases, loading
 from triptych.harness.ops.case import Case
-from triptych.harness.ops.errors import InvalidOp
+from triptych.harness.ops.errors import UninformativeCase
 from triptych.harness.ops.op import SHORT_SET, Op
+from triptych.harness.ops.outputs.naming import Outputs
 from triptych.harness.ops.selection import Selection
 from triptych.harness.reports import figures
 from triptych.harness.results.status import Status
@@ -60,8 +60,8 @@ PANELS = {"nki": "nki-sim", "triton": "triton-cpu"}  # folder of the kernels -> 
 class Judged:
     """A problem with all that it is judged by, and what the unchanged kernel gave."""
 
-    prepared: Prepared
-    out: Array
+    prepared: PreparedCase
+    out: Outputs
 
 
 @dataclass
@@ -137,18 +137,29 @@ def prepare(pairs: Iterable[tuple[Op, Case]], backend: str) -> list[Judged]:
     for op, case in pairs:
         if panel.supports(op, case, target):
             continue
+        problem = Problem.of(op, case)
         try:
-            problem = Problem.of(op, case)
-            prepared = Prepared(problem, expect(problem))
-        except InvalidOp:
-            continue  # a case that judges nothing, as drawn ones may
+            prepared = expected(problem)
+        except UninformativeCase:
+            continue  # as drawn ones may be
         with np.errstate(all="ignore"):
-            out = panel.run(problem, target)
+            out = problem.named(panel.run(problem, target))
         verdict = prepared.judge(out)
         if verdict.status is not Status.PASSED:
             raise RuntimeError(f"the unchanged {op.name} fails {case.name} {case.dtype} on {backend}: {verdict.reason}")
         judging.append(Judged(prepared, out))
     return judging
+
+
+def expected(problem: Problem) -> PreparedCase:
+    """What each output of a problem is judged by. Raises InvalidOp where that cannot be had."""
+    return PreparedCase(problem, {name: Prepared(one, expect(one)) for name, one in problem.outputs.items()})
+
+
+def same_bits(some: Outputs, others: Outputs) -> bool:
+    """Whether outputs are the same to the last bit; one that is left out is None."""
+    pairs = [(some[name], others.get(name)) for name in some]
+    return all(a is b or (a is not None and b is not None and a.tobytes() == b.tobytes()) for a, b in pairs)
 
 
 def default_target(backend: str) -> str | None:
@@ -250,8 +261,8 @@ def _kernel(path: Path, backend: str) -> Callable[[Judged], tuple[Verdict, bool]
         changes: dict[str, Any] = {panel.panel: f"{path}:{function}"}
         mutated = replace(problem, op=replace(problem.op, **changes), known=problem.evaluated)
         with Sealed(problem.inputs):
-            out = panel.run(mutated, target)
-        return one.prepared.judge(out), out.tobytes() == one.out.tobytes()
+            out = problem.named(panel.run(mutated, target))
+        return one.prepared.judge(out), same_bits(one.out, out)
 
     return judged
 
@@ -264,8 +275,7 @@ def _reference(path: Path) -> Callable[[Judged], tuple[Verdict, bool]]:
         problem = one.prepared.problem
         function = getattr(module, problem.op.reference.__name__)
         mutated = Problem(replace(problem.op, reference=function), problem.case, problem.inputs)
-        verdict = judge(mutated, one.out)
-        passed = verdict.status is Status.PASSED
-        return verdict, passed and mutated.reference.tobytes() == problem.reference.tobytes()
+        verdict = expected(mutated).judge(one.out)
+        return verdict, verdict.status is Status.PASSED and same_bits(problem.evaluated, mutated.evaluated)
 
     return judged

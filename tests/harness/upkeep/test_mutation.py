@@ -151,6 +151,27 @@ def test_a_reference_that_is_wrong_is_an_error_of_its_own(prepared, wrong):
     assert "and the reference of matmul_tiled disagree" in fate.reason
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "kind"),
+    [
+        ("first + (end - 1) * P + m]", "first + (end - 1) * P + m - 1]", "caught"),
+        ("(end - 1) * P", "(-1 + end) * P", "equivalent"),
+    ],
+)
+def test_each_output_is_judged(before, after, kind):
+    """The second one of attention with the logarithms of its sums."""
+    path = ROOT / "kernels" / "nki" / "attention.py"
+    op, axes = builtin()["attention_lse"], {"B": 1, "H": 1, "Hkv": 1, "Sq": 20, "Sk": 20, "D": 8}
+    case = Case(op.name, "a", axes, "float32", params={"causal": True, "with_lse": True})
+    judging = mutant_runs.prepare([(op, case)], "nki-sim")
+    assert len(judging) == 1 and list(judging[0].out) == ["out", "lse"]
+    text = path.read_text()
+    assert before in text
+    mutant = mutation.Mutant(path, 1, "attention", "by hand", text.replace(before, after))
+    (fate,) = mutant_runs.run([mutant], "nki-sim", judging, [], processes=1)
+    assert fate.kind == kind, fate.reason
+
+
 def test_an_unchanged_kernel_that_fails_stops_the_figures(monkeypatch):
     op = builtin()["matmul_tiled"]
     case = Case(op.name, "a", {"M": 5, "K": 7, "N": 3}, "float32")
