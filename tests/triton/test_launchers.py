@@ -312,6 +312,7 @@ def test_launchers_that_torch_compile_can_trace():
     assert np.array_equal(interpret(by_wrap_triton, {"x": x}, None), 2 * x)
     assert np.array_equal(interpret(of_an_operator(2), {"x": x}, None), 2 * x)
     assert not np.array_equal(interpret(of_an_operator(3), {"x": x}, None), 2 * x)
+    assert torch._library.triton.is_wrap_triton_enabled()  # as before: else nothing is traced any more
 
 
 ASKS_AT_IMPORT = """

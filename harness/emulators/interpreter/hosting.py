@@ -24,7 +24,7 @@ def on_the_host(memory: Memory, device: devices.Device = devices.INTERPRETER, pl
             patches.put(torch.cuda, name, value)
         operators = getattr(torch._library, "triton", None)
         if operators is not None:  # PyTorch 2.6 and later: `wrap_triton` then launches as Triton does
-            patches.put(operators, "is_wrap_triton_enabled", lambda: False)
+            stack.enter_context(operators.set_wrap_triton_enabled(False))
         host = HostTensors(memory, place)
         patches.put(torch.autograd, "_engine_run_backward", host.running_backward(torch.autograd._engine_run_backward))
         with host:
