@@ -34,12 +34,15 @@ KINDS = ("caught", "missed", "rounding", "equivalent")
 STATUSES = ("failed", "error", "timeout")
 
 
-def file_fates(path: Path, count: int, line: StatusLine) -> list[Fate]:
-    """The fates of `count` mutants of one file, spread evenly over it."""
+def file_fates(path: Path, count: int, line: StatusLine, refused: list[str]) -> list[Fate]:
+    """The fates of `count` mutants of one file, spread evenly over it.
+
+    refused: takes drawn cases that the unchanged kernel does not pass
+    """
     backend = PANELS.get(path.parent.name, "nki-sim")
     line.say(f"{path.relative_to(ROOT)}: references and tolerances")
     judging = mutant_runs.prepare(mutant_runs.cases_of(path, probing=False), backend)
-    probing = mutant_runs.prepare(mutant_runs.cases_of(path, probing=True), backend)
+    probing = mutant_runs.prepare(mutant_runs.cases_of(path, probing=True), backend, refused)
     chosen = list(mutation.spread(mutation.mutants(path), count))
     done: list[Fate] = []
 
@@ -94,10 +97,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     start = time.monotonic()
     files = [ROOT / name for name in arguments.files] or FILES
     line = StatusLine(sys.stderr)
-    by_file = {path: file_fates(path, arguments.mutants, line) for path in files}
+    refused: list[str] = []
+    by_file = {path: file_fates(path, arguments.mutants, line, refused) for path in files}
     line.clear()
     print(table(by_file))
     print(listed([fate for fates in by_file.values() for fate in fates]))
+    print("\n".join(["", *refused]))
     print(f"\n{time.monotonic() - start:.0f} s on {environment.cores()} cores")
     return int(any(fate.kind == "missed" for fates in by_file.values() for fate in fates))
 

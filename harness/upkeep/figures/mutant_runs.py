@@ -38,7 +38,7 @@ from triptych.harness.judge.tolerance import expect
 from triptych.harness.judge.verdict import Verdict
 from triptych.harness.ops import cases, drawn_cases, loading
 from triptych.harness.ops.case import Case
-from triptych.harness.ops.errors import UninformativeCase
+from triptych.harness.ops.errors import InvalidOp
 from triptych.harness.ops.op import SHORT_SET, Op
 from triptych.harness.ops.outputs.naming import Outputs
 from triptych.harness.ops.selection import Selection
@@ -130,29 +130,43 @@ def drawn(op: Op, count: int) -> list[Case]:
     return cases
 
 
-def prepare(pairs: Iterable[tuple[Op, Case]], backend: str) -> list[Judged]:
-    """Everything that mutants are judged by; RuntimeError if the unchanged kernel does not pass."""
+def prepare(pairs: Iterable[tuple[Op, Case]], backend: str, refused: list[str] | None = None) -> list[Judged]:
+    """Everything that mutants are judged by.
+
+    RuntimeError if the unchanged kernel does not pass, or if nothing of an op can be judged.
+
+    refused: takes what the unchanged kernel does not pass, where that is no reason to stop
+    """
     panel, target = BACKENDS[backend], default_target(backend)
     judging = []
+    asked: set[str] = set()  # ops
     for op, case in pairs:
         if panel.supports(op, case, target):
             continue
-        problem = Problem.of(op, case)
+        asked.add(op.name)
         try:
+            problem = Problem.of(op, case)
             prepared = expected(problem)
-        except UninformativeCase:
-            continue  # as drawn ones may be
+        except InvalidOp:
+            continue  # a case that judges nothing, as drawn ones may
         with np.errstate(all="ignore"):
             out = problem.named(panel.run(problem, target))
         verdict = prepared.judge(out)
         if verdict.status is not Status.PASSED:
-            raise RuntimeError(f"the unchanged {op.name} fails {case.name} {case.dtype} on {backend}: {verdict.reason}")
+            said = f"the unchanged {op.name} fails {case.name} {case.dtype} on {backend}: {verdict.reason}"
+            if refused is None:
+                raise RuntimeError(said)
+            refused.append(said)
+            continue
         judging.append(Judged(prepared, out))
+    left_out = asked - {one.prepared.problem.op.name for one in judging}
+    if left_out:
+        raise RuntimeError(f"no case of {', '.join(sorted(left_out))} can be judged on {backend}")
     return judging
 
 
 def expected(problem: Problem) -> PreparedCase:
-    """What each output of a problem is judged by. Raises InvalidOp where that cannot be had."""
+    """As `judge.prepared.prepare`, without asking what wrong outputs the tolerance would accept."""
     return PreparedCase(problem, {name: Prepared(one, expect(one)) for name, one in problem.outputs.items()})
 
 

@@ -3,8 +3,10 @@
 import ast
 import os
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from triptych.harness.collection import builtin
@@ -172,6 +174,14 @@ def test_each_output_is_judged(before, after, kind):
     assert fate.kind == kind, fate.reason
 
 
+def test_an_op_of_which_nothing_can_be_judged_stops_the_figures():
+    op = builtin()["matmul_tiled"]
+    nothing = Case(op.name, "a", {"M": 5, "K": 7, "N": 3}, "float32")
+    silent = replace(op, reference=lambda lhsT, rhs: np.zeros((5, 3)))
+    with pytest.raises(RuntimeError, match="no case of matmul_tiled can be judged on nki-sim"):
+        mutant_runs.prepare([(silent, nothing)], "nki-sim")
+
+
 def test_an_unchanged_kernel_that_fails_stops_the_figures(monkeypatch):
     op = builtin()["matmul_tiled"]
     case = Case(op.name, "a", {"M": 5, "K": 7, "N": 3}, "float32")
@@ -180,6 +190,10 @@ def test_an_unchanged_kernel_that_fails_stops_the_figures(monkeypatch):
     )
     with pytest.raises(RuntimeError, match="the unchanged matmul_tiled fails a float32 on nki-sim"):
         mutant_runs.prepare([(op, case)], "nki-sim")
+    refused = []
+    with pytest.raises(RuntimeError, match="no case of matmul_tiled can be judged"):
+        mutant_runs.prepare([(op, case)], "nki-sim", refused)
+    assert len(refused) == 1 and refused[0].startswith("the unchanged matmul_tiled fails a float32")
 
 
 @pytest.mark.parametrize("file", [*judge_figures.FILES, *(retiled.ROOT / name for name in retiled.CHANGES)])
