@@ -1,4 +1,4 @@
-"""Honest attention: what a right kernel of the case's dtype computes, in three orders of doing so."""
+"""Honest attention: what a right kernel of the case's dtype computes, in several orders of doing so."""
 
 from __future__ import annotations
 
@@ -98,6 +98,24 @@ def plain(q: Array, k: Array, v: Array, causal: bool = False, with_lse: bool = F
         for j in range(0, weights.shape[-1], step):
             out += weights[..., j : j + step].astype(np.float32) @ values[..., j : j + step, :]
     return (out.astype(dtype), lse) if with_lse else out.astype(dtype)
+
+
+def of_whole_shifts(q: Array, k: Array, v: Array, causal: bool = False, with_lse: bool = True, **options: Any) -> Any:
+    """Honest: weights 2^(s - ceil(max s)), whose sum is seldom 1, so that lse adds a logarithm that was rounded.
+
+    So errs any shift that is not the maximum itself: where lse is near 0, the roundoff of the sum is all that is left.
+    With the maximum, a row of one key has no error at all. `out` takes the sum of the weights as they were rounded.
+    """
+    scores, values, visible = scored(q, k, v, causal, unit=LOG2_E, **options)
+    with np.errstate(invalid="ignore", over="ignore", under="ignore", divide="ignore"):
+        scores = np.where(visible, scores, -np.inf)
+        top = np.ceil(scores.max(axis=-1, keepdims=True))
+        weights = np.exp2(scores - np.where(np.isneginf(top), np.float32(0), top))
+        lse = (top + np.log2(weights.sum(axis=-1, keepdims=True))) * np.float32(1 / LOG2_E)
+        weights = weights.astype(q.dtype).astype(np.float32)
+        total = weights.sum(axis=-1, keepdims=True)
+        out = np.divide(weights @ values, total, out=np.zeros(q.shape, np.float32), where=total != 0).astype(q.dtype)
+    return (out, lse[..., 0]) if with_lse else out
 
 
 def scored(

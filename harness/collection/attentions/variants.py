@@ -14,7 +14,7 @@ import numpy as np
 from triptych.harness.arrays import Array, Arrays
 from triptych.harness.collection import llama
 from triptych.harness.collection.attentions import forward
-from triptych.harness.collection.attentions.baselines import online, plain, prescaled
+from triptych.harness.collection.attentions.baselines import of_whole_shifts, online, plain, prescaled
 from triptych.harness.collection.attentions.forward import sizes, visible_pairs
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.op import Op
@@ -232,6 +232,7 @@ OPS = (
     row(
         "attention_lse",
         "and lse[B, H, Sq], the logarithm of its sum of weights",
+        honest=(online, plain, prescaled, of_whole_shifts),
         cases=cases(causal=True, with_lse=True),
         outputs={"out": Output(axes=("B", "H", "Sq", "D")), "lse": Output("float32", axes=("B", "H", "Sq"))},
     ),

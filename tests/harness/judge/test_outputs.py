@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 
 from triptych import Codes, Exact, Float, Input, Op, Output, Points, Unordered
+from triptych.harness.collection import builtin
 from triptych.harness.judge import parity
 from triptych.harness.judge.prepared import PreparedCase, prepare
 from triptych.harness.judge.problem import Problem
 from triptych.harness.judge.verdict import Verdict
+from triptych.harness.ops.case import Case
 from triptych.harness.ops.cases import cases_of
 from triptych.harness.ops.errors import InvalidOp, UninformativeCase
 from triptych.harness.ops.outputs.kinds import MalformedOutput
@@ -319,3 +321,20 @@ def test_a_float_among_the_outputs_of_an_op_on_integers_is_float32() -> None:
 
     problem = prepared(statistics, whole, dtype="int32").problem
     assert {name: one.case.dtype for name, one in problem.outputs.items()} == {"total": "int64", "mean": "float32"}
+
+
+@pytest.mark.parametrize("heads", [1, 3])
+def test_a_logarithm_near_zero_errs_as_the_sum_does_that_it_is_of(heads: int) -> None:
+    """Of one key lse is the score: a kernel that takes the maximum off errs by nothing, one that does not by u."""
+    op = builtin()["attention_lse"]
+    axes = {"B": 1, "H": heads, "Hkv": 1, "Sq": 1, "Sk": 1, "D": 1}
+    seen = {1.0: set(), 1 + 4e-6: set()}  # what the sum is off by, and what came of it
+    for seed in range(8):
+        case = prepare(
+            Problem.of(op, Case("attention_lse", "one", axes, "float32", {"causal": True, "with_lse": True}, seed=seed))
+        )
+        q, k, v = (case.problem.inputs[name] for name in "qkv")
+        for off, statuses in seen.items():
+            lse = np.log(np.exp(q * k)[..., 0] * np.float32(off))
+            statuses.add(judged(case, (np.repeat(v, heads, axis=1), lse)).status)
+    assert list(seen.values()) == [{Status.PASSED}, {Status.FAILED}]
