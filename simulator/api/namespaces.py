@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from triptych.simulator import enums
@@ -31,6 +32,7 @@ def get_nc_sub_version() -> int:
     return 0
 
 
+@functools.cache
 def _current() -> dict[str, dict[str, Any]]:
     isa = {
         **{name: row.issue for name, row in INSTRUCTIONS.items()},

@@ -66,6 +66,8 @@ class _Loader:
         def missing(attribute: str) -> Any:
             if f"{name}.{attribute}" in modules.SERVED:  # a submodule, which `import nki` alone gives too
                 return importlib.import_module(f"{module.__name__}.{attribute}")
+            if attribute.startswith("_"):  # what Python or a tool asks of every module, such as __wrapped__
+                raise AttributeError(f"module {module.__name__!r} has no attribute {attribute!r}")
             if name in modules.OPERATORS:
                 raise AttributeError(f"{name} is lent by triptych and has nki_op and wrap_nki alone, no {attribute}")
             raise AttributeError(namespaces.absence(f"{name}.{attribute}"))

@@ -240,6 +240,12 @@ def test_an_import_of_what_is_not_there_says_so(statement, words):
         exec(statement, {})
 
 
+def test_what_python_and_its_tools_ask_of_every_module_is_no_misspelled_name():
+    with pytest.raises(AttributeError) as e:
+        nl.__wrapped__  # noqa: B018
+    assert str(e.value) == f"module {nl.__name__!r} has no attribute '__wrapped__'"
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
