@@ -15,6 +15,9 @@ ALIVE := @sh -c 'echo "$$0"; (while sleep 15; do echo "... $$0"; done) & tick=$$
 PURELIB := python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
 # Python compiles what is imported when it is: most of what the tests need never is.
 PIP := --quiet --no-compile
+# All cores, each with the tests of neighbouring files, which share what they import and prepare; one that has none left takes
+# half of another's.
+SPREAD := -n auto --dist worksteal
 INSTALLED := $(VENV)/.installed
 TESTABLE := $(VENV)/.testable
 
@@ -27,8 +30,8 @@ report: $(INSTALLED)  ## check, time and report every op on every backend of thi
 	$(BIN)/triptych report --html report.html
 
 test: $(TESTABLE)  ## the tests; the slow sweeps come second
-	$(ALIVE) "testing" $(BIN)/python -m pytest -n auto -m "not slow"
-	$(ALIVE) "testing the slow sweeps" $(BIN)/python -m pytest -n auto -m slow
+	$(ALIVE) "testing" $(BIN)/python -m pytest $(SPREAD) -m "not slow"
+	$(ALIVE) "testing the slow sweeps" $(BIN)/python -m pytest $(SPREAD) -m slow
 
 check: $(TESTABLE)  ## lint, format and types
 	$(BIN)/ruff check .
@@ -39,7 +42,7 @@ lowest: $(TESTABLE)  ## the fast tests, or some: TESTS=tests/triton, with the lo
 	$(BIN)/python -m venv --clear --without-pip $(VENV)-lowest
 	$(BIN)/python -m pip --python $(VENV)-lowest/bin/python install $(PIP) --no-deps $$($(BIN)/python .ci/lowest.py)
 	$(BIN)/$(PURELIB) | sed "s/.*/import site; site.addsitedir('&')/" > $$($(VENV)-lowest/bin/$(PURELIB))/all-else.pth
-	$(ALIVE) "testing the lowest versions" $(VENV)-lowest/bin/python -m pytest -n auto -m "not slow" $(TESTS)
+	$(ALIVE) "testing the lowest versions" $(VENV)-lowest/bin/python -m pytest $(SPREAD) -m "not slow" $(TESTS)
 
 bench: $(TESTABLE)  ## time the benchmark cases under pytest-benchmark
 	$(BIN)/python -m pytest tests/benchmarks --benchmark-enable

@@ -38,7 +38,7 @@ def test_every_dependency_has_a_lowest_version_that_what_is_here_fulfils() -> No
 
 def test_a_command_tries_them() -> None:
     target = (ROOT / "Makefile").read_text(encoding="utf-8").partition("\nlowest:")[2].partition("\n\n")[0]
-    assert ".ci/lowest.py" in target and 'pytest -n auto -m "not slow"' in target
+    assert ".ci/lowest.py" in target and 'pytest $(SPREAD) -m "not slow"' in target
     assert re.search(r"^make \S+ lowest ", (ROOT / ".ci" / "run").read_text(encoding="utf-8"), re.MULTILINE)
 
 
