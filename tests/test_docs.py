@@ -22,7 +22,15 @@ ROOT = Path(__file__).parent.parent
 PAGES = sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "README.md", ROOT / "tests" / "README.md"])
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "compile.md"], ids=lambda p: p.name)
+LENGTHY = ("attention.md",)  # predictions of sequences of 16384, and of kernels whose control flow depends on data
+FRESH = [
+    pytest.param(page, marks=[pytest.mark.slow] * (page.name in LENGTHY), id=page.name)
+    for page in PAGES
+    if page.name != "compile.md"  # whose tables take minutes: a sample of them, below
+]
+
+
+@pytest.mark.parametrize("page", FRESH)
 def test_the_tables_are_fresh(page: Path) -> None:
     text = page.read_text()
     assert doc_tables.refreshed(text) == text, "stale: run `make pages`"

@@ -122,6 +122,7 @@ FAULTS = {  # what is written, and what is written wrongly in its place
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_in_the_kernel_is_seen(fault, tmp_path):
     arrays = inputs(2, 4, 2, 150, 400, 16, [250, 90])

@@ -145,6 +145,7 @@ def drawn(op: Op, count: int, seed: int, **settings: Any) -> list[Any]:
     return cases
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("op", builtin().values(), ids=lambda op: op.name)
 def test_cases_keep_to_the_limits_and_reach_tiles_dtypes_and_regimes(op: Op) -> None:
     cases = drawn(op, 400, 1)
