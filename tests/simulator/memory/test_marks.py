@@ -21,7 +21,7 @@ KINDS = [("sbuf", False), ("sbuf", True), ("psum", False), ("psum", True), ("pri
 
 
 class Modelled:
-    """A tensor, and where its bytes are in arrays of the model: written, by a matmul last, and by way of this tensor."""
+    """A tensor, and where its bytes are in the model: which are written, by a matmul last, and through this tensor."""
 
     def __init__(self, tensor, memory, ids, itemsize):
         self.tensor, self.storage, self.memory, self.ids = tensor, tensor.storage, memory, ids
