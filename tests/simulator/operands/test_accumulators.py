@@ -194,9 +194,7 @@ def test_a_register_holds_a_value_from_a_reset_on(core):
         ):
             use = registers.used(part, command, result, forgets)
             assert use.begin() == ((tile,) if reads else (), (tile,) if writes else ()), command
-        with pytest.raises(
-            NkiValidationError, match="Vector Engine holds nothing on partition 32: no reset has"
-        ):
+        with pytest.raises(NkiValidationError, match="Vector Engine holds nothing on partition 32: no reset has"):
             registers.used(part, cmd.reduce, None).begin()  # the last forgets
         assert registers.used(part, cmd.idle, None, True).begin() == ((), (tile,))
         registers.used(part, cmd.reset, None).begin()

@@ -136,9 +136,7 @@ def test_what_an_instruction_takes_as_an_operator(core):
 def test_an_operator_is_called_as_the_function_of_its_name():
     op = Op("twice")
     assert repr(op) == "nl.twice"
-    with pytest.raises(
-        NkiValidationError, match="nl.twice is an operator of instructions, op=nl.twice, and not a"
-    ):
+    with pytest.raises(NkiValidationError, match="nl.twice is an operator of instructions, op=nl.twice, and not a"):
         op(1)
     op.wrapper = lambda x, by=2: by * x
     assert op(3) == 6 and op(3, by=5) == 15
