@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 
 from triptych.simulator import KernelError
@@ -119,7 +121,7 @@ def test_cores_meet_again_and_again_and_pairs_do_not_disturb_each_other():
         for turn in range(3):
             met = core.meet(f"turn {turn}", (core.who, turn), pairs[core.who[1]])
             seen.append(met.offers)
-            met.once(lambda: made.append((core.who[1], turn)))
+            met.once(functools.partial(made.append, (core.who[1], turn)))
         return seen
 
     results = take_turns({(rank, core): work for rank in range(2) for core in range(2)})

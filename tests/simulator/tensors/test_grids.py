@@ -144,10 +144,7 @@ def test_what_is_chosen_of_a_grid_is_what_lists_of_cells_say(core, seed):
     x = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
     with core() as c:
         tensor = c.machine.input(x, "x")
-        if block:
-            grid = nl.blocks(tensor, tile_shape=tile, block_shape=block)
-        else:
-            grid = nl.tiles(tensor, tile_shape=tile)
+        grid = nl.blocks(tensor, tile_shape=tile, block_shape=block) if block else nl.tiles(tensor, tile_shape=tile)
         assert grid.shape == tuple(-(-n // u) for n, u in zip(shape, units, strict=True))
         chosen = [cells_along(rng, n, 2) for n in grid.shape]
         # An integer consumes its coordinate: those come last, from behind.
