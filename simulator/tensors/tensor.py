@@ -194,7 +194,7 @@ class NkiTensor(NKIObject):
 
     def f32(self) -> Array:
         """The elements in float32, as every engine reads them. They may lie elsewhere: an engine writes to `array`."""
-        if self.storage.np is F32 and self.dtype.np is F32 and self.storage.pending is None:
+        if self.dtype.np is F32 and self.storage.pending is None:
             return self.array
         if self.dtype.kind == "x":
             raise NkiValidationError(f"{self!r} is packed: its elements are bits for nc_matmul_mx, not numbers")

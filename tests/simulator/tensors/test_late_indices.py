@@ -223,6 +223,7 @@ def test_a_gather_chooses_within_each_partition(c):
 
 
 def test_the_machine_looks_for_indices_once_there_was_one(c):
+    table(c)[1:].permute((1, 0, 2)).reshape((6, 7, 2, 2))
     assert not c.machine.any_dynamic
     table(c).select(0, nisa.register_alloc(1))
     assert c.machine.any_dynamic
