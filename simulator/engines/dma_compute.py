@@ -19,7 +19,7 @@ from triptych.simulator.machine.plan import Plan
 from triptych.simulator.memory.storage import SBUF
 from triptych.simulator.operands.operands import as_stored, members_of, put
 from triptych.simulator.operands.operators import Op
-from triptych.simulator.tensors.tensor import NkiTensor, as_shape
+from triptych.simulator.tensors.tensor import NkiTensor
 
 _DMA = enums.engine.dma
 _MAX_SOURCES = 16
@@ -61,9 +61,9 @@ def dma_compute(
 
 
 def _sum(dst: NkiTensor, *tensors: NkiTensor) -> None:
-    total = as_shape(tensors[0].f32(), dst.shape).copy()
+    total = tensors[0].f32().reshape(dst.shape).copy()
     for t in tensors[1:]:
-        np.add(total, as_shape(t.f32(), dst.shape), out=total)
+        np.add(total, t.f32().reshape(dst.shape), out=total)
     put(dst, total)
 
 

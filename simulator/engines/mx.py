@@ -38,7 +38,7 @@ from triptych.simulator.machine.unwritten import leave_padding
 from triptych.simulator.memory.storage import PSUM, SBUF
 from triptych.simulator.operands.operands import in_buffer
 from triptych.simulator.tensors.partitions import partitions_of
-from triptych.simulator.tensors.tensor import NkiTensor, as_shape
+from triptych.simulator.tensors.tensor import NkiTensor
 
 Array = NDArray[Any]
 _GUIDE = "nki/deep-dives/mxfp-matmul.rst"
@@ -200,7 +200,7 @@ def _multiply(
     if onto is not False:
         old = dst.f32() if onto is True else np.where(onto, dst.f32(), F32.type(0))
         result += old.reshape(big_m, n)
-    round_to(as_shape(result, dst.shape), dst.dtype, dst.array)
+    round_to(result.reshape(dst.shape), dst.dtype, dst.array)
     dst.storage.wrote(dst.layout, by_matmul=True)
 
 

@@ -37,7 +37,7 @@ from triptych.simulator.operands.operands import (
     without_gpsimd_in_psum,
 )
 from triptych.simulator.tensors.partitions import partitions_of
-from triptych.simulator.tensors.tensor import NkiTensor, as_shape
+from triptych.simulator.tensors.tensor import NkiTensor
 
 Array = NDArray[Any]
 _STATES = {eng.vector: 4, eng.gpsimd: 1}
@@ -77,7 +77,7 @@ def rng(dst: NkiTensor, engine: enums.engine = eng.vector, name: str | None = No
 
 def _bits(dst: NkiTensor, on: eng) -> None:
     target = bits(dst)
-    np.copyto(target, as_shape(_draw(machine(), on, dst), dst.shape).astype(target.dtype))
+    np.copyto(target, _draw(machine(), on, dst).reshape(dst.shape).astype(target.dtype))
     dst.wrote()
 
 
@@ -100,7 +100,7 @@ def rand2(dst: NkiTensor, min: Any, max: Any, name: str | None = None) -> Plan:
 def _between(dst: NkiTensor, min: Any, max: Any) -> None:
     low, high = column(min, dst), column(max, dst)
     _check_order(low, high, min, max)
-    u = as_shape(_uniform(_draw(machine(), eng.vector, dst)), dst.shape)
+    u = _uniform(_draw(machine(), eng.vector, dst)).reshape(dst.shape)
     put(dst, np.minimum(low + (high - low) * u, high))
 
 
@@ -127,10 +127,10 @@ def dropout(dst: NkiTensor, data: NkiTensor, prob: Any, name: str | None = None)
 
 
 def _drop(dst: NkiTensor, data: NkiTensor, limit: Any) -> None:
-    u = as_shape(_uniform(_draw(machine(), eng.vector, data)), data.shape)
+    u = _uniform(_draw(machine(), eng.vector, data)).reshape(data.shape)
     source = bits(data)
     chosen = np.where(u < column(limit, data), source.dtype.type(0), source)
-    np.copyto(bits(dst), as_shape(chosen, dst.shape))
+    np.copyto(bits(dst), chosen.reshape(dst.shape))
     dst.wrote()
 
 

@@ -29,7 +29,7 @@ from triptych.simulator.machine.plan import Plan
 from triptych.simulator.machine.table import Indirect
 from triptych.simulator.memory.storage import PSUM, SBUF
 from triptych.simulator.operands.operands import bits, in_buffer, on_chip, put, scratch, target, transpose_bits
-from triptych.simulator.tensors.tensor import NkiTensor, as_shape
+from triptych.simulator.tensors.tensor import NkiTensor
 
 Array = NDArray[Any]
 _V3_ARCH = "nki/guides/architecture/trainium2_arch.rst"
@@ -153,7 +153,7 @@ def _add(dst: NkiTensor, product: Array, out: Array, onto: Any) -> None:
         old = dst.f32() if onto is True else np.where(onto, dst.f32(), np.float32(0))
         product = np.add(product, old.reshape(product.shape), out=out)
     if product is not dst.array:
-        round_to(as_shape(product, dst.shape), dst.dtype, dst.array)
+        round_to(product.reshape(dst.shape), dst.dtype, dst.array)
     dst.storage.wrote(dst.layout, by_matmul=True)
 
 

@@ -23,7 +23,7 @@ from triptych.simulator.machine.table import Indirect
 from triptych.simulator.machine.unwritten import require_written
 from triptych.simulator.memory.layout import Shape, reach
 from triptych.simulator.tensors.index import DynamicIndex, Gather
-from triptych.simulator.tensors.tensor import NkiTensor, as_shape
+from triptych.simulator.tensors.tensor import NkiTensor
 from triptych.simulator.trace import Region
 
 Array = NDArray[Any]
@@ -141,7 +141,7 @@ class Rows:
     def write(self, values: Array) -> None:
         """Make the rows `values` [n, ..], as they are stored; of rows that are one the last counts."""
         if len(self.at):
-            self.table.array[self.at] = as_shape(values, (len(self.at), *self.table.shape[1:]))
+            self.table.array[self.at] = values.reshape((len(self.at), *self.table.shape[1:]))
             self.table.storage.wrote_rows(self.table.layout, self.at)
 
     def of(self, tile: NkiTensor) -> Array:
@@ -152,10 +152,10 @@ class Rows:
         """Make the rows of a tile that belong to these `values`, as they are stored."""
         if self.kept is None:
             if values is not tile.array:
-                np.copyto(tile.array, as_shape(values, tile.shape))
+                np.copyto(tile.array, values.reshape(tile.shape))
             tile.wrote()
         elif len(self.kept):
-            tile.array[self.kept] = as_shape(values, (len(self.kept), *tile.shape[1:]))
+            tile.array[self.kept] = values.reshape((len(self.kept), *tile.shape[1:]))
             tile.storage.wrote_rows(tile.layout, self.kept)
 
 

@@ -54,8 +54,6 @@ class Places:
         free = [box]
         for other in others:
             free = [part for one in free for part in _without(one, other)]
-            if not free:
-                break
         return free
 
     def leave(self, box: Box) -> None:

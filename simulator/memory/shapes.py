@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import operator
 from collections.abc import Sequence
@@ -99,7 +100,7 @@ class ShapeStorage(Storage):
             self.missing, self._written, self._started = 0, None, by_matmul
             return
         if self._started is not by_matmul:
-            self.mark_started(at, by_matmul)
+            self._mark_started(at, by_matmul)
         if self.missing:
             if self._written is None:
                 self._written = self._extents(at)
@@ -110,11 +111,10 @@ class ShapeStorage(Storage):
         for part in parts_of(at, chosen):
             self.wrote(part, by_matmul)
 
-    def mark_started(self, at: Layout, value: bool, chosen: Array | None = None) -> None:
+    def _mark_started(self, at: Layout, value: bool) -> None:
         if isinstance(self._started, bool):
             self._started = self._extents(at, self._started)
-        for part in (at,) if chosen is None else parts_of(at, chosen):
-            self._started.mark(pieces(part, self._started.width), value)
+        self._started.mark(pieces(at, self._started.width), value)
 
     def started_at(self, at: Layout) -> Array | bool:
         return self._started if isinstance(self._started, bool) else _marked(self._started, at)
@@ -227,20 +227,16 @@ def _check(allocation: Allocation, written: Array | bool, at: Layout) -> None:
 
 
 def parts_of(at: Layout, chosen: Array) -> list[Layout]:
-    """The elements of a view that a mask of its shape chooses, as views: runs of its last dimension."""
-    offset, shape, strides, dtype = at
+    """The elements of a view that a mask of its shape chooses, as views: runs of entries that are alike."""
     if chosen.all():
         return [at]
-    if len(shape) > 1:
-        found: list[Layout] = []
-        i = 0
-        while i < shape[0]:
-            same = next((k for k in range(i + 1, shape[0]) if not np.array_equal(chosen[k], chosen[i])), shape[0])
-            row = Layout(offset + i * strides[0], shape[1:], strides[1:], dtype)
-            for part in parts_of(row, chosen[i]) if chosen[i].any() else ():
-                found.append(Layout(part.offset, (same - i, *part.shape), (strides[0], *part.strides), dtype))
-            i = same
-        return found
-    edges = np.flatnonzero(np.diff(np.concatenate(([False], chosen, [False])))).tolist()
-    runs = zip(edges[::2], edges[1::2], strict=True)
-    return [Layout(offset + a * strides[0], (b - a,), strides, dtype) for a, b in runs]
+    offset, shape, strides, dtype = at
+    differs = (chosen[1:] != chosen[:-1]).any(axis=tuple(range(1, chosen.ndim)))
+    edges = [0, *(np.flatnonzero(differs) + 1).tolist(), shape[0]]
+    found: list[Layout] = []
+    for first, end in itertools.pairwise(edges):
+        if chosen[first].any():
+            row = Layout(offset + first * strides[0], shape[1:], strides[1:], dtype)
+            for part in parts_of(row, chosen[first]):
+                found.append(Layout(part.offset, (end - first, *part.shape), (strides[0], *part.strides), dtype))
+    return found

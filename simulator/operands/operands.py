@@ -16,7 +16,7 @@ from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.memory.layout import Layout, overlaps
 from triptych.simulator.memory.storage import PSUM, MemoryRegion
 from triptych.simulator.running import running
-from triptych.simulator.tensors.tensor import NkiTensor, as_shape
+from triptych.simulator.tensors.tensor import NkiTensor
 
 Array = NDArray[Any]
 _BITS: dict[int, np.dtype[Any]] = {
@@ -132,7 +132,7 @@ def put_bits(dst: NkiTensor, patterns: Array) -> None:
     On unsigned ones a right shift is logical, as the engine's (nki/api/nki.api.shared.rst); NumPy's is arithmetic on
     signed integers.
     """
-    np.copyto(bits(dst), as_shape(patterns, dst.shape))
+    np.copyto(bits(dst), patterns.reshape(dst.shape))
     dst.wrote()
 
 
@@ -160,7 +160,7 @@ def stored(dst: NkiTensor, values: Array) -> Array:
 
 def put(dst: NkiTensor, values: Array) -> None:
     """dst[...] = values, rounded to dst's dtype."""
-    _note_nans(dst, round_to(as_shape(values, dst.shape), rounding_of(dst), dst.array))
+    _note_nans(dst, round_to(values.reshape(dst.shape), rounding_of(dst), dst.array))
     dst.wrote()
 
 
@@ -181,7 +181,7 @@ def _note_nans(dst: NkiTensor, nans: int) -> None:
 def move(dst: NkiTensor, src: NkiTensor) -> None:
     """dst[...] = src[...]: bit for bit where dtypes agree, else cast through float32."""
     if dst.dtype == src.dtype:
-        np.copyto(bits(dst), as_shape(bits(src), dst.shape))
+        np.copyto(bits(dst), bits(src).reshape(dst.shape))
         dst.wrote()
     else:
         put(dst, src.f32())

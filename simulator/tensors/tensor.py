@@ -74,8 +74,7 @@ class NkiTensor(NKIObject):
     ) -> None:
         """A dense tensor over `storage`; kernels make theirs with nl.ndarray."""
         shape = tuple(shape)
-        dense = storage.dense if shape == storage.allocation.shape else row_major(shape)
-        self._set(storage, buffer, _make(Layout, (0, shape, dense, dtype_of(dtype))))
+        self._set(storage, buffer, _make(Layout, (0, shape, row_major(shape), dtype_of(dtype))))
 
     @classmethod
     def at(cls, layout: Layout, storage: Storage, buffer: MemoryRegion) -> NkiTensor:
@@ -195,7 +194,7 @@ class NkiTensor(NKIObject):
 
     def f32(self) -> Array:
         """The elements in float32, as every engine reads them. They may lie elsewhere: an engine writes to `array`."""
-        if self.storage.np is F32 and self.dtype.np is F32 and self.storage.pending is None:
+        if self.dtype.np is F32 and self.storage.pending is None:
             return self.array
         if self.dtype.kind == "x":
             raise NkiValidationError(f"{self!r} is packed: its elements are bits for nc_matmul_mx, not numbers")
@@ -378,8 +377,3 @@ class NkiTensor(NKIObject):
 
 for _name, _method in arithmetic.METHODS.items():
     setattr(NkiTensor, _name, _method)
-
-
-def as_shape(values: Array, shape: Shape) -> Array:
-    """`values` in another shape of as many elements (a view where possible)."""
-    return values if values.shape == shape else np.reshape(values, shape)

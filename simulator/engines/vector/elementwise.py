@@ -37,7 +37,7 @@ from triptych.simulator.operands.operands import (
     without_gpsimd_in_psum,
 )
 from triptych.simulator.operands.operators import Op, operator
-from triptych.simulator.tensors.tensor import NkiTensor, as_shape
+from triptych.simulator.tensors.tensor import NkiTensor
 
 Array = NDArray[Any]
 _UNKNOWN = enums.engine.unknown
@@ -116,16 +116,16 @@ def tensor_tensor(
 
 
 def _arithmetic(dst: NkiTensor, f: Op, data1: NkiTensor, data2: NkiTensor) -> None:
-    elementwise(dst, f.alu, data1.f32(), as_shape(data2.f32(), data1.shape))
+    elementwise(dst, f.alu, data1.f32(), data2.f32().reshape(data1.shape))
 
 
 def _bitvec(dst: NkiTensor, f: Op, data1: NkiTensor, data2: NkiTensor) -> None:
-    put_bits(dst, f.alu(bits(data1), as_shape(bits(data2), data1.shape)))
+    put_bits(dst, f.alu(bits(data1), bits(data2).reshape(data1.shape)))
 
 
 def _exact(dst: NkiTensor, f: Op, data1: NkiTensor, data2: NkiTensor) -> None:
     wide = np.float64 if f.name == "power" else np.int64  # NumPy has no integer power with a negative exponent
-    result = f.alu(data1.array.astype(wide), as_shape(data2.array, data1.shape).astype(wide))
+    result = f.alu(data1.array.astype(wide), data2.array.reshape(data1.shape).astype(wide))
     if result.dtype == np.int64:
         _put_integers(dst, f, result)
     else:
@@ -140,7 +140,7 @@ def _put_integers(dst: NkiTensor, f: Op, exact: Array) -> None:
         machine().note_values(
             f"{f!r}: {beyond} results leave {dst.dtype} and wrap around; what GpSimd does there is not documented"
         )
-    np.copyto(dst.array, as_shape(kept, dst.shape))
+    np.copyto(dst.array, kept.reshape(dst.shape))
     dst.wrote()
 
 

@@ -36,7 +36,7 @@ from triptych.simulator.operands.operands import (
     without_gpsimd_in_psum,
 )
 from triptych.simulator.operands.operators import Op, operator
-from triptych.simulator.tensors.tensor import NkiTensor, as_shape
+from triptych.simulator.tensors.tensor import NkiTensor
 
 Array = NDArray[Any]
 _UNKNOWN = enums.engine.unknown
@@ -222,5 +222,5 @@ def _with_tile(
     dst: NkiTensor, data: NkiTensor, first: Op, value: Any, reverse0: bool, second: Op, tile: NkiTensor, reverse1: bool
 ) -> None:
     inner = _apply(first, data.f32(), column(value, data), reverse0)
-    other = as_shape(tile.f32(), data.shape)
+    other = tile.f32().reshape(data.shape)
     elementwise(dst, second.alu, *((other, inner) if reverse1 else (inner, other)))

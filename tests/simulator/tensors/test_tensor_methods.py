@@ -134,6 +134,20 @@ def test_a_tensor_made_over_storage_is_dense(core, method):
         np.testing.assert_array_equal(tensor.array, X.reshape(4, 48))
 
 
+def test_what_was_put_off_is_carried_out_whenever_an_array_is_asked_for(core):
+    class Pending:
+        opened = 0
+
+        def open(self, storage):
+            self.opened += 1
+
+    with core() as c:
+        tensor, pending = c.tile(X), Pending()
+        _ = tensor.array
+        tensor.storage.pending = pending
+        assert (tensor.array == X).all() and pending.opened == 1
+
+
 def test_every_documented_method_says_what_it_does():
     methods = [n.name for n in nki_names.read() if n.name.startswith("NkiTensor.") and n.kind == "method"]
     assert len(methods) == 20

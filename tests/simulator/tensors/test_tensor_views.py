@@ -281,6 +281,9 @@ def test_reshape_dim_and_flatten(c):
         (lambda: tensor.reshape_dim(1, (5, 5)), "does not hold the 24 elements"),
         (lambda: tensor.reshape_dim(1, (5, -1)), "does not hold the 24 elements"),
         (lambda: tensor.reshape_dim(1, (-1, -1)), "does not hold the 24 elements"),
+        (lambda: tensor.reshape_dim(1, (-1, 24, -1)), "does not hold the 24 elements"),
+        (lambda: tensor.reshape_dim(1, (-4, -6)), "does not hold the 24 elements"),
+        (lambda: tensor.reshape_dim(1, (0, -1)), "does not hold the 24 elements"),
         (lambda: tensor.flatten_dims(0, 1), "cannot touch the partition"),
         (lambda: tensor.flatten_dims(1, 2), "dimension 2 of"),
         (lambda: tensor.reshape_dim(1, (4, 6)).flatten_dims(2, 1), "ends before it starts"),
@@ -345,6 +348,11 @@ def test_rearrange(c):
     shows(tensor.rearrange(("b", ("h", "w")), ("b", "h", "w"), {"w": 6}), split)
     deep, values = counted(c, (2, 3, 4, 5), "private_hbm")
     shows(deep.rearrange(("a", "b", "c", "d"), ("d", "a", ("b", "c"))), values.transpose(3, 0, 1, 2).reshape(5, 2, 12))
+    shows(
+        deep.rearrange(("a", ("b",), "rest", "d"), (("d",), "a", ("b", "rest"))),
+        deep.rearrange("abcd", ("d", "a", ("b", "c"))).array,
+    )
+    shows(deep.rearrange(("rows", "b", "c", "columns"), ("columns", "rows", "c", "b")), values.transpose(3, 0, 2, 1))
     for call, words in (
         (lambda: tensor.rearrange(("b", ("h", "w")), ("b", ("w", "h")), {"h": 4}), "would need a copy"),
         (lambda: tensor.rearrange(("b", ("h", "w")), ("h", "b", "w"), {"h": 4}), "keeps the partition first"),
@@ -395,6 +403,9 @@ def test_ap_in_another_dtype(c):
         ([[32, 8], [1, 32]], 1, OutOfBounds, "leaves tensor"),
         ([[32, 8], [-1, 2]], None, OutOfBounds, "leaves tensor"),
         ([[32, 8], [1, 0]], None, OutOfBounds, "leaves tensor"),
+        ([[32, 0], [1, 32]], None, OutOfBounds, "leaves tensor"),
+        ([[32, 8], [1, 4]], -1, OutOfBounds, "leaves tensor"),
+        ([[32, 7], [1, 4]], 31, OutOfBounds, "leaves tensor"),
         ([[64, 4], [1, 4]], None, NkiValidationError, "the first stride of an on-chip pattern is the partition's, 32"),
         ([[1, 8], [1, 4]], None, NkiValidationError, "the first stride of an on-chip pattern is the partition's, 32"),
         ([[32, 8]], None, NkiValidationError, "would leave fewer than 2 dimensions"),
@@ -425,7 +436,14 @@ def test_the_first_stride_of_ap_is_that_of_a_partition_unless_the_leniency_says_
         strict.tile(x)[:, 8:24].ap([[16, 8], [1, 16]])
     with core("trn2", strict=False) as lenient:
         view = lenient.tile(x)[:, 8:24]
+        assert not lenient.trace.notes
         np.testing.assert_array_equal(view.ap([[16, 8], [1, 16]]).array, x[:, 8:24])
+        assert (
+            "the first stride of an on-chip pattern is the partition's, 32 elements; got 16" in lenient.trace.notes[0]
+        )
+        np.testing.assert_array_equal(view.ap([[16, 1], [1, 4]]).array, x[:1, 8:12])
+        pairs = view.view(nl.uint16).ap([[32, 8], [1, 32]], dtype=nl.uint16).array
+        np.testing.assert_array_equal(pairs, x[:, 8:24].copy().view(np.uint16))
         np.testing.assert_array_equal(view.ap([[32, 8], [2, 4]], 1).array, x[:, 9:17:2])
         with pytest.raises(NkiValidationError, match="is the partition's, 32 elements; got 8"):
             view.ap([[8, 8], [1, 4]])
