@@ -1,7 +1,7 @@
 """Run AWS's public kernels, unmodified, on the simulator, and say which agree.
 
     python tests/public_kernels.py PATH [--only WORDS]
-    python tests/public_kernels.py PATH --fast RESULTS
+    python tests/public_kernels.py PATH --fast RESULTS [--target trn3]
 
 PATH is a checkout of one of these; the script sees which:
 
@@ -38,11 +38,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        usage="%(prog)s PATH [--only WORDS | --fast RESULTS]",
+        usage="%(prog)s PATH [--only WORDS | --fast RESULTS [--target TARGET]]",
     )
     parser.add_argument("path", type=Path, help="a checkout of one of the repositories above")
     parser.add_argument("--only", default="", help="run the cases whose kernel or label has these words")
     parser.add_argument("--fast", type=Path, metavar="RESULTS", help="run all tests marked fast that this file lacks")
+    parser.add_argument("--target", choices=nki_library_suite.TARGETS, default="trn2", help="of --fast (trn2)")
     options = parser.parse_args(argv)
     repository = next((r for r in REPOSITORIES if r.recognises(options.path)), None)
     if repository is None:
@@ -52,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.fast is not None:
             if repository is not nki_library:
                 parser.error(f"--fast is of nki-library, and {options.path} is not it")
-            return nki_library_suite.show(options.path.resolve(), options.fast)
+            return nki_library_suite.show(options.path.resolve(), options.fast, options.target)
         chosen = (c for c in repository.cases(options.path.resolve()) if options.only in f"{c.kernel} {c.label}")
         return show(attempt(case) for case in chosen)
 

@@ -45,17 +45,17 @@ def ndarray(
     dtype: Any,
     buffer: MemoryRegion = SBUF,
     name: str = "",
-    address: tuple[int, int] | None = None,
+    address: tuple[int, ...] | None = None,
 ) -> NkiTensor:
     """A tensor of `shape` in `buffer`, with nothing written in it.
 
-    `address` (partition, byte) places it on chip; tensors whose addresses overlap share bytes.
+    `address` places it: (partition, byte) on chip, (byte,) in HBM; tensors whose addresses overlap share bytes.
     """
     return allocated(shape, dtype, buffer, name, address)
 
 
 def allocated(
-    shape: Sequence[int], dtype: Any, buffer: Any, name: str, address: tuple[int, int] | None = None
+    shape: Sequence[int], dtype: Any, buffer: Any, name: str, address: tuple[int, ...] | None = None
 ) -> NkiTensor:
     if not isinstance(buffer, MemoryRegion):
         raise NkiValidationError(f"buffer must be nl.sbuf, nl.psum, nl.hbm or nl.shared_hbm, got {buffer!r}")
@@ -198,7 +198,7 @@ def alloc_tiles(
     element_shape: tuple[int, ...],
     buffer: MemoryRegion,
     dtype: Any,
-    address: tuple[int, int] | None = None,
+    address: tuple[int, ...] | None = None,
     name: str = "",
 ) -> NkiTileGrid:
     """Uninitialized storage of its own, in tiles."""
@@ -215,7 +215,7 @@ def alloc_blocks(
     element_shape: tuple[int, ...],
     buffer: MemoryRegion,
     dtype: Any,
-    address: tuple[int, int] | None = None,
+    address: tuple[int, ...] | None = None,
     name: str = "",
 ) -> NkiBlockGrid:
     """Uninitialized storage of its own, in blocks of tiles, which add no allocation and change no order."""
@@ -265,7 +265,7 @@ def empty_like(
     name: str = "",
     *,
     transpose_axes: tuple[int, ...] | None = None,
-    address: tuple[int, int] | None = None,
+    address: tuple[int, ...] | None = None,
 ) -> NkiTensor | NkiGrid:
     """A tensor or a grid like x, in its dtype and buffer unless said otherwise, with nothing written in it.
 

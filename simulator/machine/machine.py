@@ -27,6 +27,7 @@ from triptych.simulator.machine.forms import PLAIN, describe, form_of, is_regula
 from triptych.simulator.machine.plan import Known, Plan, is_apart, known
 from triptych.simulator.machine.table import INSTRUCTIONS
 from triptych.simulator.machine.unwritten import Origin, UnwrittenRead, spread, take_padding
+from triptych.simulator.memory.hbm_addresses import HbmAddresses, check_hbm_address
 from triptych.simulator.memory.layout import Layout
 from triptych.simulator.memory.placement import Arena, PlacedStorage, check_address
 from triptych.simulator.memory.pool import Pool
@@ -81,6 +82,7 @@ class Machine:
     blocks: int = 0  # blocks and loops that were ever opened
     pool: Pool = field(default_factory=Pool)
     arenas: dict[str, Arena] = field(default_factory=dict)  # memory in which tensors have addresses
+    hbm: dict[str, HbmAddresses] = field(default_factory=dict)  # and HBM, by region
     lines: Lines = field(default_factory=Lines)
     line: tuple[str, int] = ("?", 0)  # of the kernel, where the instruction that runs was called
     any_dynamic: bool = False  # whether a view with a dynamic index was ever made: until then nobody looks for one
@@ -103,6 +105,8 @@ class Machine:
         self, shape: Sequence[int], dtype: Any, buffer: MemoryRegion, name: str = "", address: Any = None
     ) -> NkiTensor:
         """A new tensor with nothing in it, at `address` if the kernel chooses one."""
+        if address is not None and not buffer.on_chip:
+            return self._in_hbm(shape, dtype, buffer, name, check_hbm_address(address))
         shape = tuple(shape)
         kind = dtype if type(dtype) is DType else dtype_of(dtype)
         key = (shape, kind, buffer._value_)
@@ -183,6 +187,16 @@ class Machine:
             self.arenas[buffer._value_] = self.arena_for(buffer)
         return place
 
+    def _in_hbm(self, shape: Sequence[int], dtype: Any, buffer: MemoryRegion, name: str, byte: int) -> NkiTensor:
+        """A tensor from a byte of HBM on: a view of the one that lies there, if one does."""
+        tensor = self.allocate(shape, dtype, buffer, name)
+        if self.options.round_low_precision:  # else elements have other sizes, and no two tensors share bytes
+            places = self.hbm.setdefault(buffer._value_, HbmAddresses())
+            storage, first = places.place(byte, tensor.storage, tensor.dtype.itemsize)
+            if storage is not tensor.storage:
+                return NkiTensor.at(tensor.layout._replace(offset=first), storage, buffer)
+        return tensor
+
     def _check_allocation(self, shape: tuple[Any, ...], itemsize: int, buffer: MemoryRegion) -> tuple[int, ...]:
         """`shape` in plain integers, checked to be a tensor that `buffer` can hold."""
         try:
@@ -193,6 +207,13 @@ class Machine:
             raise NkiValidationError(f"a tensor needs at least one dimension and sizes of 1 or more, got {shape}")
         if not buffer.on_chip:
             return shape
+        if shape == (1,) and buffer is SBUF:
+            self.note(
+                "shape (1,) in SBUF is taken for (1, 1): the pages of register_load and register_store allocate it, "
+                "and the language guide asks for two dimensions [nki.isa.register_load.html of SDK 2.33]",
+                self.lines.of(sys._getframe(1)),
+            )
+            return 1, 1
         if len(shape) < 2:
             raise NkiValidationError(
                 f"an on-chip tensor has a partition and a free dimension, got {shape}; "

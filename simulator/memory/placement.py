@@ -271,8 +271,6 @@ def check_address(
     chip: Chip, buffer: MemoryRegion, shape: tuple[int, ...], nbytes: int, address: Any
 ) -> tuple[int, int]:
     """`address` as (partition, byte), checked to be a place where a tensor of `nbytes` a partition may lie."""
-    if not buffer.on_chip:
-        raise NkiValidationError(f"address= places tensors in SBUF or PSUM, and the buffer is {buffer.value}")
     if not (isinstance(address, (tuple, list)) and len(address) == 2 and all(isinstance(a, int) for a in address)):
         raise NkiValidationError(f"address is (partition, byte), two integers; got {address!r}")
     partition, byte = address

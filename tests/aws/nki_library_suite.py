@@ -1,11 +1,11 @@
 """All of nki-library's tests that are marked `fast`, each as a case of the table.
 
-They run on trn2, and on trn3 those that exclude it.
+They run on one target, and on another those that exclude it.
 
 pytest collects them as AWS's conftest does, with its default coverage, which needs the package allpairspy. Each case
 runs in a process of its own, under a limit of processor time and of memory, and is a line of a file of results, so that
-a run goes on where the last one ended. The tests take turns, each with its smallest case first; of one of which two
-(LATE) took too long no larger ones are tried.
+a run goes on where the last one ended. The tests take turns, each with its smallest case first and then with those that
+show an option, or a kind of size, which none before did; of one of which two (LATE) took too long no others are tried.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import collections
 import importlib
 import importlib.util
+import itertools
 import json
 import multiprocessing
 import os
@@ -22,6 +23,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +37,15 @@ from triptych.simulator import Options
 from triptych.simulator.options import APIS
 
 SECONDS, BYTES, LATE = 60, 6 << 30, 2
+TARGETS = ("trn2", "trn3")
 _SKIPS, _LATE, _NOT_TRIED, _REFUSED = "skips", "took more than", "not tried", "refused"
 
 
 class Collected:
     """A plugin of pytest that makes the parameters which AWS's conftest makes, and keeps the tests marked `fast`."""
 
-    def __init__(self) -> None:
+    def __init__(self, target: str) -> None:
+        self.target = target
         self.items: list[Any] = []
 
     def pytest_generate_tests(self, metafunc: Any) -> None:
@@ -69,7 +73,7 @@ class Collected:
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
-        self.items += [item for item in items if item.get_closest_marker("fast") and platform_of(item)]
+        self.items += [item for item in items if item.get_closest_marker("fast") and platform_of(item, self.target)]
 
 
 class Asked(Judge):
@@ -82,32 +86,57 @@ class Asked(Judge):
         super().execute(test)
 
 
-def platform_of(item: Any) -> str:
-    """Where a test runs: trn2, trn3 if it excludes that, nowhere if it excludes both."""
+def platform_of(item: Any, target: str) -> str:
+    """Where a test runs: on `target`, on another if it excludes that, nowhere if it excludes all."""
     mark = item.get_closest_marker("platforms")
     excluded = {p.value for p in (mark.kwargs.get("exclude") or ())} if mark else set()
-    return next((p for p in ("trn2", "trn3") if p not in excluded), "")
+    return next((p for p in (target, *TARGETS) if p not in excluded), "")
 
 
-def collected(path: Path, under: str = "") -> list[Any]:
-    """The `fast` tests, or those of one file: the smallest parameters of each, then the next, to the largest."""
+def collected(path: Path, target: str) -> list[Any]:
+    """The `fast` tests: one case of each, then the next (`by_options`)."""
     if importlib.util.find_spec("allpairspy") is None:
         raise SystemExit("nki-library's tests choose their parameters with allpairspy; pip install allpairspy")
     needed(path)
-    plugin = Collected()
-    where = str(path / "test/integration/nkilib" / under)
+    plugin = Collected(target)
+    where = str(path / "test/integration/nkilib")
     options = ["--collect-only", "-qq", "--noconftest", "-c", os.devnull, "--rootdir", str(path)]
     options += ["-p", "no:cacheprovider", "-p", "no:xdist", "--import-mode=importlib"]
     with silence():
         status = pytest.main([*options, where], plugins=[plugin])
     if status != pytest.ExitCode.OK:
         raise SystemExit(f"pytest could not collect all tests of {where} ({status!r}); run it there to see why")
-    seen: dict[str, int] = collections.Counter()
-    turns = []
+    cases: dict[str, list[Any]] = collections.defaultdict(list)
     for item in sorted(plugin.items, key=lambda item: size(parameters(item))):
-        turns.append((seen[test_of(item)], item))
-        seen[test_of(item)] += 1
-    return [item for _, item in sorted(turns, key=lambda turn: turn[0])]
+        cases[test_of(item)].append(item)
+    turns = itertools.zip_longest(*(by_options(of_one) for of_one in cases.values()))
+    return [item for turn in turns for item in turn if item is not None]
+
+
+def by_options(cases: Iterable[Any]) -> list[Any]:
+    """The cases of one test, those first that show what none before them showed."""
+    shown: set[tuple[str, str]] = set()
+    first, others = [], []
+    for item in cases:
+        new = set(options_of(parameters(item))) - shown
+        shown |= new
+        (first if new or not first else others).append(item)
+    return first + others
+
+
+def options_of(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """What a case shows: the options in its parameters, as deep as they are, and of each size what kind it is."""
+    value = getattr(value, "tensors", value)
+    if type(value) is int:
+        kinds = {"0 or 1": value < 2, "tiles": value % 128 == 0, "a power of 2": value & (value - 1) == 0}
+        yield name, next((kind for kind, is_it in kinds.items() if is_it), "odd" if value % 2 else "even")
+    elif isinstance(value, (dict, list, tuple)):
+        for key, part in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from options_of(part, f"{name}.{key}")
+    elif hasattr(value, "__dict__") and not isinstance(value, (type, Enum)) and not callable(value):
+        yield from options_of(vars(value), name)
+    else:
+        yield name, getattr(value, "__name__", repr(value))
 
 
 @contextmanager
@@ -131,11 +160,10 @@ def parameters(item: Any) -> dict[str, Any]:
     return item.callspec.params if hasattr(item, "callspec") else {}
 
 
-def case_of(item: Any) -> Case:
+def case_of(item: Any, platform: str) -> Case:
     """A test as a case. A negative test holds if an assertion of the kernel refuses its arguments."""
     harness = importlib.import_module("test.utils.ranged_test_harness")
     common = importlib.import_module("test.utils.common_dataclasses")
-    platform = platform_of(item)
 
     def without_kernel(why: str, holds: bool) -> Ran:
         return Ran(item.originalname, platform, 0, 0, 0, holds, None, f"{_REFUSED}: {one_line(why)}")
@@ -170,7 +198,7 @@ def case_of(item: Any) -> Case:
             raise LookupError("ran no kernel")
         return judge.ran
 
-    api = APIS[0] if platform == "trn2" else "0.3"  # whose scales the references in MX have
+    api = "0.3" if platform_of(item, "trn2") == "trn3" else APIS[0]  # whose scales the references in MX have
     return Case(item.module.__name__.rpartition("test_")[2], item.nodeid, run, api)
 
 
@@ -188,14 +216,14 @@ def limited(case: Case, send: Any) -> None:
     send.send({"agrees": row.agrees, "reported": row.reported, "failure": row.failure, "ran": ran})
 
 
-def rows(path: Path, results: Path) -> Iterator[dict[str, Any]]:
+def rows(path: Path, results: Path, target: str) -> Iterator[dict[str, Any]]:
     """A row for each case of which `results` has none; each is appended there."""
     before = read(results)
     done = {row["id"] for row in before}
     late = collections.Counter(row["id"].partition("[")[0] for row in before if _LATE in row["failure"])
     forks = multiprocessing.get_context("fork")
-    for item in collected(path):
-        test = test_of(item)
+    for item in collected(path, target):
+        test, platform = test_of(item), platform_of(item, target)
         if item.nodeid in done:
             continue
         began = time.perf_counter()
@@ -203,7 +231,7 @@ def rows(path: Path, results: Path) -> Iterator[dict[str, Any]]:
             row: dict[str, Any] = {"failure": f"{_NOT_TRIED}: {late[test]} smaller ones took too long"}
         else:
             receive, send = forks.Pipe(duplex=False)
-            child = forks.Process(target=limited, args=(case_of(item), send))
+            child = forks.Process(target=limited, args=(case_of(item, platform), send))
             child.start()
             send.close()
             try:
@@ -212,7 +240,7 @@ def rows(path: Path, results: Path) -> Iterator[dict[str, Any]]:
                 row = {"failure": f"{_LATE} {SECONDS} s or {BYTES >> 30} GiB"}
                 late[test] += 1
             child.join()
-        row = {"id": item.nodeid, "platform": platform_of(item), **row, "wall": time.perf_counter() - began}
+        row = {"id": item.nodeid, "platform": platform, **row, "wall": time.perf_counter() - began}
         with results.open("a") as out:
             out.write(json.dumps(row, default=str) + "\n")
         yield row
@@ -231,9 +259,9 @@ def outcome(row: dict[str, Any]) -> str:
     return told or ("disagree" if row["ran"] else "did not run")
 
 
-def show(path: Path, results: Path) -> int:
+def show(path: Path, results: Path, target: str) -> int:
     """Run what `results` lacks, print what does not agree by default, and count all; 1 if something disagrees."""
-    for row in rows(path, results):
+    for row in rows(path, results, target):
         if outcome(row) not in ("by default", _REFUSED, _SKIPS, _NOT_TRIED):
             print(
                 f"{outcome(row):<16} {row['id']}\n    {one_line('; '.join([row['failure'], *row.get('reported', ())]))}"

@@ -108,3 +108,20 @@ def test_a_register_from_a_tensor_is_a_remark():
         simulator.run(kernel, count, options=simulator.Options(strict=True))
     with pytest.warns(simulator.SimulatorWarning, match=words):
         assert simulator.run(kernel, count).outputs == 7
+
+
+def test_one_number_may_have_one_dimension():
+    """The examples on the pages of register_load and register_store allocate [1] in SBUF."""
+
+    def kernel(x):
+        bound = nl.full([1], 7, dtype=nl.int32, buffer=nl.sbuf)
+        register = nisa.register_alloc()
+        nisa.register_load(register, bound)
+        result = nl.ndarray([1], dtype=nl.int32, buffer=nl.sbuf)
+        nisa.register_store(result, register)
+        out = nl.ndarray(x.shape, nl.int32, nl.shared_hbm)
+        nisa.dma_copy(dst=out, src=result)
+        return out
+
+    with pytest.warns(simulator.SimulatorWarning, match=r"py:\d+: shape \(1,\) in SBUF is taken for \(1, 1\)"):
+        assert simulator.run(kernel, np.zeros((1, 1), np.int32)).outputs == 7

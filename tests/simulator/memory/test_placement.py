@@ -202,7 +202,8 @@ def test_a_new_tensor_in_a_bank_that_another_engine_filled(c):
         (((32, 0), (64, 8), "sbuf"), "starts at partition 0, 64; got 32"),
         (((16, 0), (8, 8), "sbuf"), "starts at partition 0, 32, 64, 96; got 16"),
         (((0, 1024), (4, 8), "psum"), "a multiple of 2048 bytes; got 1024"),
-        (((0, 0), (4, 8), "shared_hbm"), "places tensors in SBUF or PSUM"),
+        (((0, 0), (4, 8), "shared_hbm"), r"in HBM is \(byte,\), one integer of 0 or more; got \(0, 0\)"),
+        (((-4,), (4, 8), "hbm"), "one integer of 0 or more"),
         ((0, (4, 8), "sbuf"), "two integers; got 0"),
     ],
 )
