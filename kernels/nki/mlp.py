@@ -9,10 +9,12 @@ as stationary operand of the first product, h comes out with F on partitions, re
 nothing is transposed but x, by DMA on its way in. Per tile of h: Scalar takes silu(g) out of PSUM, Vector multiplies it
 with u out of PSUM and rounds; g and u are never rounded.
 
-Decode, up to 128 tokens: all weights pass through SBUF once, and h stays there. DMA is what it waits for, so loads are
-of 1 MiB, in runs of 2 KiB or more. With more tokens h is larger than SBUF and goes through HBM. Each product is then
-blocked as `matmul` is: blocks of the output fill the eight banks of PSUM while the contraction streams by, four tiles
-of it at once.
+Decode, up to 128 tokens: all weights pass through SBUF once, and h stays there. DMA is what it waits for, and the fixed
+time of each run of bytes is what can be saved of it: runs are of as many columns as PSUM has sums for, 8 KiB with up to
+32 tokens. Of Wd the last 512 columns are a block of their own, so that little is left to do behind the last byte.
+
+With more tokens h is larger than SBUF and goes through HBM. Each product is then blocked as `matmul` is: blocks of the
+output fill the eight banks of PSUM while the contraction streams by, four tiles of it at once.
 
 Dimensions
     M    tokens
@@ -50,17 +52,19 @@ def gated_mlp(x, wg, wu, wd, residual=None):
 
 
 def _decode(out, x, wg, wu, wd, residual):
-    """Up to 128 tokens. A panel is 1024 columns of F: eight tiles, whose g and u share one or two banks each."""
+    """Up to 128 tokens. A panel is the columns of F whose g and u share two banks each, 1024 to 4096 of them."""
     (M, K), (F, N) = x.shape, wd.shape
     xT = _load_transposed(x, 0, M, 0, K)
-    h = []  # [128, tiles, M] for each panel
-    for f0 in range(0, F, 8 * P):
-        bf = min(8 * P, F - f0)
-        each = min(8, BANK // M)  # tiles of a bank
+    each = BANK // M  # tiles of a bank
+    width = min(8 * BANK, 2 * each * P)
+    h = []  # [128, M] for each tile of F
+    for f0 in range(0, F, width):
+        bf = min(width, F - f0)
         count = -(-bf // (each * P))
         g, u = _packed(count, each, M), _packed(count, each, M)
-        for k0 in range(0, K, 4 * P):
-            size = min(4 * P, K - k0)
+        rows = max(1, 8 * BANK // bf) * P  # of a load
+        for k0 in range(0, K, rows):
+            size = min(rows, K - k0)
             for w, banks in ((wg, g), (wu, u)):
                 weights = _load(w, k0, size, f0, bf)
                 for f, c in _tiles(bf):
@@ -76,25 +80,29 @@ def _decode(out, x, wg, wu, wd, residual):
             for f, begin, end in _rectangles(min(each * P, bf - c * each * P)):
                 part = panel[0:f, c * each + begin : c * each + end, :]
                 _gate(part, g[c][0:f, begin:end, :], u[c][0:f, begin:end, :])
-        h.append(panel)
+        for _, c in _tiles(bf):
+            h.append(panel[:, c, :])
 
-    for n0 in range(0, N, 4 * BANK):
-        bn = min(4 * BANK, N - n0)
+    n0 = 0
+    while n0 < N:
+        bn = min((BANKS - 1) * BANK, N - n0)
+        if n0 + bn == N and bn > BANK:
+            bn -= BANK  # the last load is followed by the products and the copy of one bank, not of all
         banks = _banks(M, bn)
         for f0 in range(0, F, 2 * P):
             size = min(2 * P, F - f0)
             weights = _load(wd, f0, size, n0, bn)
             for f, t in _tiles(size):
-                tile = f0 // P + t
                 for c in range(len(banks)):
                     n = banks[c].shape[1]
                     nisa.nc_matmul(
                         dst=banks[c],
-                        stationary=h[tile // 8][0:f, tile % 8, :],
+                        stationary=h[f0 // P + t][0:f, :],
                         moving=weights[0:f, t, c * BANK : c * BANK + n],
-                        accumulate=tile > 0,
+                        accumulate=f0 + t > 0,
                     )
         _store(out, 0, n0, banks, residual)
+        n0 += bn
 
 
 def _hidden(hidden, x, wg, wu):
