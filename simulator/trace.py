@@ -56,6 +56,10 @@ class Region(NamedTuple):
         """Itself, as what an event names."""
         return self
 
+    def of(self, allocation: Allocation) -> Region:
+        """The same view of another allocation."""
+        return self._replace(allocation=allocation)
+
     @property
     def free_size(self) -> int:
         """Elements per partition."""
@@ -80,6 +84,11 @@ class IndirectRegion(Region):
     """
 
     offsets: tuple[int, ...]  # in elements of the partition
+
+    def of(self, allocation: Allocation) -> IndirectRegion:
+        found = IndirectRegion(*super().of(allocation))
+        found.offsets = self.offsets
+        return found
 
     @property
     def free_size(self) -> int:

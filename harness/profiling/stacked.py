@@ -43,7 +43,7 @@ def stacked(trace: Trace) -> Trace:
                 raise ValueError(f"{tensor.name!r} is used after its line has allocated the next one")
 
     def lies(region: Region) -> Region:
-        return region._replace(allocation=moved.get(region.allocation.id, region.allocation))
+        return region.of(moved.get(region.allocation.id, region.allocation))
 
     events = [
         Event(

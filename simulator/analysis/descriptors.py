@@ -57,16 +57,15 @@ def descriptors(reads: tuple[Region, ...], writes: tuple[Region, ...], chip: Chi
     """Those of one transfer from the first region that is read to the first that is written."""
     src, dst = reads[0], writes[0]
     nbytes = max(src.nbytes, dst.nbytes)
-    elements = max(nbytes // max(src.dtype.itemsize, dst.dtype.itemsize), 1)
-    count = max(elements // min(run_of(src), run_of(dst)), 1)
+    elements = nbytes // max(src.dtype.itemsize, dst.dtype.itemsize)
+    count = elements // min(run_of(src), run_of(dst))
     on_chip = dst if dst.allocation.buffer == "sbuf" else src
     if on_chip.allocation.buffer == "sbuf":
         rings, rows = _of_partitions(on_chip, chip)
         most = -(-count * rows // on_chip.shape[0])
         return Descriptors(count, nbytes / count, rings, most)
     total = int(chip.dma_rings.value)
-    if count < total:
-        count = max(count, min(total, nbytes // SMALLEST_CUT))
+    count = max(count, min(total, nbytes // SMALLEST_CUT))
     used = min(count, total)
     return Descriptors(count, nbytes / count, range(used), -(-count // used))
 

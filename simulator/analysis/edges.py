@@ -131,7 +131,7 @@ def _in_order(trace: Trace) -> list[Event]:
             if missing[follower] == 0:
                 heapq.heappush(ready, follower)
     if len(order) < len(events):
-        stuck = next(e for e, n in zip(events, missing, strict=True) if n and _asked(e))
+        stuck = next(e for e, n in zip(events, missing, strict=True) if n)  # the first was asked to wait
         after = " and ".join(p.label for p in _asked(stuck))
         raise _refused(
             f"{stuck.label} cannot run after {after}, which needs it first: by its data, a no_reorder "

@@ -158,10 +158,8 @@ class Prediction:
     @cached_property
     def peaks(self) -> dict[str, tuple[int, int]]:
         """Bytes of a partition at the peak, and capacity, of "sbuf" and "psum", in program order."""
-        peaks: dict[str, tuple[int, int]] = {}
-        for use in memory_use(self.timeline.trace):
-            peaks[use.buffer] = max(peaks.get(use.buffer, (0, 0)), (use.peak, use.capacity))
-        return peaks
+        uses = memory_use(self.timeline.trace)
+        return {one.buffer: max((u.peak, u.capacity) for u in uses if u.buffer == one.buffer) for one in uses}
 
     @cached_property
     def advice(self) -> list[str]:

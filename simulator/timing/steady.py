@@ -42,7 +42,7 @@ def extrapolated(trace: Trace, spans_of: Callable[[Trace], list[Span]]) -> tuple
     loop = steady_loop(trace)
     if loop is None:
         return None
-    firsts = _first_uses(trace, loop)
+    firsts = _first_uses(trace)
     totals: list[float] = []
     rounds = _filling(trace, loop, firsts)
     while rounds <= loop.rounds // 2:
@@ -59,7 +59,7 @@ def extrapolated(trace: Trace, spans_of: Callable[[Trace], list[Span]]) -> tuple
 
 
 def steady_loop(trace: Trace) -> Loop | None:
-    """The loop that holds most events, without its first rounds where these differ; None if there is none."""
+    """The loop that holds most events, from the last round on that is not like the one before; None without a loop."""
     if any(["after" in e.attributes or "registers" in e.attributes for e in trace.events]):
         return None  # what a kernel orders itself names single events
     found = _repeated(np.fromiter(forms(trace), np.int64, len(trace.events)))
@@ -70,7 +70,7 @@ def steady_loop(trace: Trace) -> Loop | None:
     signs = np.fromiter(_signs(trace, 2 * period), np.int64, len(trace.events))
     others = np.flatnonzero(signs[start : end - period] != signs[start + period : end])
     first = int(others[-1]) // period + 1 if len(others) else 0  # rounds that are not yet like the next
-    return Loop(start + first * period, period, rounds - first) if rounds - first >= 2 * FIRST else None
+    return Loop(start + first * period, period, rounds - first)
 
 
 def _repeated(numbers: _Numbers) -> Loop | None:
@@ -78,10 +78,9 @@ def _repeated(numbers: _Numbers) -> Loop | None:
     n = len(numbers) - _WINDOW + 1
     if n < 2:
         return None
-    with np.errstate(over="ignore"):
-        windows = np.zeros(n, np.int64)
-        for i in range(_WINDOW):
-            windows = windows * np.int64(6364136223846793005) + numbers[i : i + n]
+    windows = np.zeros(n, np.int64)
+    for i in range(_WINDOW):
+        windows = windows * 6364136223846793005 ^ numbers[i : i + n]
     order = np.argsort(windows, kind="stable")
     again = windows[order[1:]] == windows[order[:-1]]
     distances, counts = np.unique((order[1:] - order[:-1])[again], return_counts=True)
@@ -100,28 +99,25 @@ def _repeated(numbers: _Numbers) -> Loop | None:
 def _signs(trace: Trace, near: int) -> Iterator[int]:
     """For each event what it waits for and when its tensors were first used.
 
-    Up to `near` events ago it is counted back from the event; what lies further back is the same place of the trace for
-    every round, or the loop is not steady.
+    Up to `near` events ago it is counted back from the event, below zero; what lies further back is the same place of
+    the trace for every round, or the loop is not steady.
     """
     first: dict[int, int] = {}
     for index, (event, edges) in enumerate(zip(trace.events, waits(trace), strict=True)):
-        sign = [(index - at if index - at <= near else -1 - at, why) for at, why in edges.items()]
-        sign.sort()
+        sign = frozenset([(at if index - at > near else at - index, why) for at, why in edges.items()])
         uses = [first.setdefault(region[0][0], index) for region in event.reads + event.writes]
-        yield hash((tuple(sign), tuple([index - at if index - at <= near else -1 - at for at in uses])))
+        yield hash((sign, tuple([at if index - at > near else at - index for at in uses])))
 
 
 _Uses = dict[int, tuple[int, int]]  # of an allocation: the event that uses it first, and as which of its operands
 
 
-def _first_uses(trace: Trace, loop: Loop) -> _Uses:
-    """Where each tensor is first used that comes in the loop."""
+def _first_uses(trace: Trace) -> _Uses:
+    """Where each tensor is first used."""
     found: _Uses = {}
-    for index in range(loop.start + loop.period * loop.rounds):
-        event = trace.events[index]
+    for index, event in enumerate(trace.events):
         for number, region in enumerate(event.reads + event.writes):
-            if region[0][0] not in found:
-                found[region[0][0]] = index, number
+            found.setdefault(region[0][0], (index, number))
     return found
 
 
@@ -137,22 +133,20 @@ def _filling(trace: Trace, loop: Loop, firsts: _Uses) -> int:
     return max([FIRST, *(-(-capacity_of(trace.chip, buffer) // size) for buffer, size in sizes.items())])
 
 
-def shortened(trace: Trace, loop: Loop, rounds: int, firsts: _Uses | None = None) -> Trace:
+def shortened(trace: Trace, loop: Loop, rounds: int, firsts: _Uses) -> Trace:
     """The trace with so many rounds of the loop. What comes after it uses the tensors of the last that is left."""
-    firsts = _first_uses(trace, loop) if firsts is None else firsts
     events, (start, period, _) = trace.events, loop
     kept, end = start + period * rounds, start + period * loop.rounds
 
     def in_time(allocation: Allocation) -> Allocation:
-        index, number = firsts.get(allocation.id, (0, 0))
-        if index < kept:
+        index, number = firsts[allocation.id]
+        if not kept <= index < end:
             return allocation
         event = events[index - (end - kept)]
         return (event.reads + event.writes)[number].allocation
 
     def moved(region: Region) -> Region:
-        allocation = in_time(region.allocation)
-        return region if allocation is region.allocation else region._replace(allocation=allocation)
+        return region.of(in_time(region.allocation))
 
     def follows(event: Event) -> Event:
         reads, writes = (tuple([moved(region) for region in some]) for some in (event.reads, event.writes))

@@ -31,6 +31,7 @@ def view(buffer, shape, strides=None, dtype="bfloat16", first=0):
         ("private_hbm", (2, 4, 8), (64, 16, 2), 1),
         ("private_hbm", (4, 1, 8), (8, 99, 1), 32),  # a dimension of one element has no gap
         ("private_hbm", (4, 8, 1), (8, 1, 99), 32),
+        ("private_hbm", (4, 2, 8), (8, 99, 1), 8),  # one of two has
         ("psum", (128, 8, 4), (32, 1, 8), 1),
     ],
 )

@@ -100,6 +100,7 @@ def test_a_consumer_before_its_producer_moves_behind_it():
         ([("raised", "inverse"), ("inverse", "raised")], "'raised' would have to run after itself"),
         ([("raised", "raised")], "'raised' would have to run after itself"),
         (["raised"], "an edge is .consumer, producer. .*; got 'raised'"),
+        (["it"], "an edge is .consumer, producer. .*; got 'it'"),
         ([("raised", 1)], "an edge is .consumer, producer. .*; got .'raised', 1."),
         ([("raised", ["inverse", None])], "an edge is"),
         ([(None, "inverse")], "an edge is .consumer, producer. .*; got .None, 'inverse'."),
@@ -286,6 +287,34 @@ def test_a_schedule_against_a_block_says_so():
     simulator.run(nki.jit(block).with_schedule([("y", "x")]), X.copy())
     with pytest.raises(KernelError, match="x at test_edges.py:.* cannot run after y .*, which needs it first"):
         simulator.run(nki.jit(block).with_schedule([("x", "y")]), X.copy())
+
+
+@pytest.mark.parametrize(
+    ("op", "attributes"), [("core_barrier", {}), ("sendrecv", {"pipe": None}), ("x", {"joint": 1})]
+)
+def test_what_counts_as_a_meeting(op, attributes):
+    """What stands before a meeting cannot run after what stands behind it; beside nothing of the kind it can."""
+
+    def trace(op, attributes):
+        given = [("memset", "first", {}), (op, None, attributes), ("memset", "behind", {})]
+        return Trace(
+            chip_of("trn2"), "trn2", [Event(o, "vector", (), (), ("k.py", 1), 0, name, dict(a)) for o, name, a in given]
+        )
+
+    with pytest.raises(KernelError, match="first at .* cannot run after behind at .*, which needs it first"):
+        keep(edges_of([("first", "behind")]), trace(op, attributes))
+    free = trace("memset", {})
+    keep(edges_of([("first", "behind")]), free)
+    assert [e.name for e in free.events] == [None, "behind", "first"]
+
+
+def test_the_edge_that_cannot_be_kept_is_named_and_not_one_that_can():
+    trace = simulator.run(kernel, X).trace
+    schedule = [("inverse", "raised"), ("raised", "total")]
+    with pytest.raises(KernelError, match="raised at .* cannot run after total"):
+        keep(edges_of([("total", "inverse"), ("raised", "total")]), trace)
+    with pytest.raises(KernelError, match="inverse at .* cannot run after raised"):
+        simulator.run(kernel.with_schedule(schedule), X)
 
 
 def test_nothing_moves_across_a_meeting_of_cores():

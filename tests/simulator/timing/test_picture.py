@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree
@@ -130,4 +131,7 @@ def test_notebooks_show_runs_and_predictions() -> None:
     assert "(128, 64) float32" in run._repr_html_() and "<svg" in run._repr_html_()
     prediction = simulator.predict_trace(run.trace)
     assert "predicted, not measured" in prediction._repr_html_() and "x the roofline" in prediction._repr_html_()
+    prediction.critical = [dataclasses.replace(prediction.critical[0], op=f"op{i}") for i in range(7)]
+    shown = [i for i in range(7) if f"op{i}" in prediction._repr_html_()]
+    assert shown == [0, 1, 2, 3, 4]  # where most of the time goes
     assert table([("<b>", "&")]) == "<table><tr><td>&lt;b&gt;</td><td>&amp;</td></tr></table>"

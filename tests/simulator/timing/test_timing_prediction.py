@@ -1,13 +1,18 @@
 """What a prediction says about a kernel, against arithmetic by hand."""
 
+import math
+
 import ml_dtypes
 import numpy as np
 import pytest
 
 from triptych import simulator
 from triptych.simulator import KernelError
+from triptych.simulator.chips import chip_of
+from triptych.simulator.dtypes import TABLE
 from triptych.simulator.launch.import_hook import simulated_nki
-from triptych.simulator.timing import predict_trace
+from triptych.simulator.timing import Prediction, Span, Timeline, predict_trace
+from triptych.simulator.trace import Allocation, Event, Region, Trace
 
 with simulated_nki():
     import nki.isa as nisa
@@ -83,26 +88,53 @@ def test_the_critical_path_is_all_of_the_time_between_launch_and_teardown():
     assert [step.share for step in p.critical] == pytest.approx([step.us / p.total_us for step in p.critical])
 
 
-def test_the_regime_is_what_decides_most_of_the_time():
-    def busy(loads, matmuls, copies):
-        def kernel(x):
-            a, product = nl.ndarray((128, 4096), "bfloat16"), nl.ndarray((128, 512), "float32", nl.psum)
-            nisa.memset(a, 1.0)
-            for _ in range(loads):
-                nisa.dma_copy(nl.ndarray((128, 4096), "bfloat16"), x)
-            for i in range(matmuls):
-                nisa.nc_matmul(product, a[:, 0:128], a[:, 0:512], accumulate=i > 0)
-            for _ in range(copies):
-                nisa.activation(nl.ndarray((128, 4096), "bfloat16"), nl.copy, a)
-            return x
+def transfer(number, buffer, core=0, n=4):
+    """A load into a tile of n bytes a partition, by hand; it has 603 ns of its trigger."""
+    tile, outside = (
+        Region(Allocation(i, "t", b, (128, n), TABLE["int8"], ("k.py", 1)), 0, (128, n), (n, 1), TABLE["int8"])
+        for i, b in ((number, buffer), (-number, "private_hbm"))
+    )
+    return Event("dma_copy", "dma", (outside,), (tile,), ("k.py", 1), core, None, {})
 
-        return predict(kernel, np.ones((128, 4096), ml_dtypes.bfloat16))
 
-    assert busy(1, 1, 1).regime == "short" and busy(0, 0, 0).regime == "short"
-    assert [busy(*n).regime for n in ((60, 1, 1), (1, 600, 1), (1, 1, 40))] == ["dma", "tensor", "engines"]
-    below, above = busy(1, 1, 22), busy(1, 1, 28)
-    assert below.regime == "short" and 4.5 * (LAUNCH + TEARDOWN) < below.total_us < 5 * (LAUNCH + TEARDOWN)
-    assert above.regime == "engines" and 5 * (LAUNCH + TEARDOWN) < above.total_us < 6 * (LAUNCH + TEARDOWN)
+def by_hand(total_ns, events, busy=()):
+    """A prediction of a timeline that is given: how long each track is busy."""
+    spans = [Span(0, 0, track, 0.0, ns, ns, None, "start", 16) for track, ns in busy]
+    return Prediction(Timeline(Trace(chip_of("trn2"), "trn2", list(events)), "program", spans, total_ns), "trn2")
+
+
+@pytest.mark.parametrize(
+    ("total_ns", "transfers", "busy", "regime"),
+    [
+        (110_000, 0, {}, "short"),  # 22 us for launch and teardown are a fifth
+        (110_001, 0, {"dma": 1.0, "tensor": 0.5}, "dma"),
+        (110_001, 0, {"dma": 1.0, "tensor": 2.0}, "tensor"),
+        (110_001, 0, {"dma": 1.0, "vector": 2.0}, "engines"),
+        (110_001, 0, {"scalar": 2.0}, "engines"),
+        (120_600, 100, {"vector": 30_150.0}, "issue"),  # half of the time, and twice as long as Vector
+        (120_601, 100, {"vector": 30_150.0}, "engines"),
+        (120_600, 100, {"vector": 30_151.0}, "engines"),
+        (1_206, 1, {"vector": 1.0}, "issue"),
+    ],
+)
+def test_the_regime_is_what_decides_most_of_the_time(total_ns, transfers, busy, regime):
+    assert by_hand(total_ns, [transfer(1, "sbuf")] * transfers, busy.items()).regime == regime
+
+
+@pytest.mark.parametrize(("cores", "memories"), [(1, 1), (2, 1), (3, 2), (4, 2)])
+def test_what_cores_have_together(cores, memories):
+    """Two of them share an HBM of 716 GB/s; each has 78.64 TFLOP/s. Every load moves 512 bytes."""
+    p = by_hand(1000, [transfer(1, "sbuf", core) for core in range(cores)])
+    assert (p.hbm_gb_per_s, p.hbm_bytes) == (716 * memories, 512 * cores)
+    assert p.bandwidth_use == pytest.approx(512 * cores / (1000 * 716 * memories))
+    p.flops = 10**9
+    assert p.mfu == pytest.approx(10**9 / (1e-6 * cores * 78.64e12)) and p.intensity == 10**9 / (512 * cores)
+
+
+def test_peaks_are_those_of_the_core_that_needs_most():
+    for sizes in ((8, 24), (24, 8)):
+        p = by_hand(1000, [transfer(core + 1, "sbuf", core, n) for core, n in enumerate(sizes)])
+        assert p.peaks == {"sbuf": (24, 224 * 1024), "psum": (0, 16384)}
 
 
 @pytest.mark.parametrize(
@@ -268,6 +300,7 @@ def test_nothing_runs_in_no_time_but_the_launch():
     p = predict(lambda x: x, np.ones((2, 2), np.float32))
     assert p.total_us == LAUNCH + TEARDOWN and p.critical == p.stalls == p.advice == [] and p.busy == {}
     assert p.flops == 0 and p.mfu == 0 and p.bound == "compute"  # as where both take as long
+    assert p.intensity == math.inf and p.peaks == {}
 
 
 def test_two_cores_share_their_hbm():
@@ -283,3 +316,10 @@ def test_two_cores_share_their_hbm():
     work = one.total_us - LAUNCH - TEARDOWN - 1.04
     assert two.total_us - LAUNCH - TEARDOWN - 1.04 == pytest.approx(work * 390 / 358, rel=0.01)
     assert two.hbm_bytes == 2 * one.hbm_bytes
+
+
+def test_two_cores_have_twice_the_peak():
+    from triptych.simulator import jit
+
+    one, two = (predict(jit(product)[cores], *operands()) for cores in (1, 2))
+    assert two.flops == 2 * one.flops and two.compute_us == one.compute_us

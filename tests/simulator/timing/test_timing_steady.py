@@ -1,12 +1,18 @@
 """Steady loops: a schedule of few rounds against that of all, and what is not steady."""
 
+import functools
+
 import numpy as np
 import pytest
 
 from triptych import simulator
+from triptych.simulator import ShapeDtype
+from triptych.simulator.chips import chip_of
+from triptych.simulator.dtypes import TABLE
 from triptych.simulator.launch.import_hook import simulated_nki
 from triptych.simulator.timing import Prediction, Span, schedule, steady
 from triptych.simulator.timing.steady import Loop, shortened, steady_loop
+from triptych.simulator.trace import Allocation, Event, IndirectRegion, Region, Trace
 
 with simulated_nki():
     import nki.isa as nisa
@@ -27,6 +33,7 @@ def product(round_, x, w, out):
     nisa.dma_copy(out[round_], done)
 
 
+@functools.cache
 def traced(body, rounds=ROUNDS):
     """The trace of so many rounds between the load of what all use and a last store."""
 
@@ -40,7 +47,7 @@ def traced(body, rounds=ROUNDS):
         nisa.dma_copy(out[0], last)
         return out
 
-    return simulator.run(kernel, np.ones((128, 512), np.float32), target="trn2").trace
+    return simulator.run(kernel, ShapeDtype((128, 512), "float32"), target="trn2").trace
 
 
 def test_few_rounds_say_how_long_all_take():
@@ -68,7 +75,7 @@ def test_what_is_left_out_is_the_middle_of_the_loop():
     trace = traced(product)
     loop = steady_loop(trace)
     assert loop is not None and loop.period == EVENTS and loop.rounds > ROUNDS - 5
-    short = shortened(trace, loop, 4)
+    short = shortened(trace, loop, 4, steady._first_uses(trace))
     assert len(short.events) == len(trace.events) - (loop.rounds - 4) * EVENTS
     assert short.events[: loop.start] == trace.events[: loop.start]
     assert [e.op for e in short.events[-2:]] == ["tensor_copy", "dma_copy"]
@@ -88,7 +95,7 @@ def test_what_follows_a_loop_uses_the_tensors_of_the_last_round_that_is_left():
 
     trace = traced(body)
     loop = steady_loop(trace)
-    short = shortened(trace, loop, 4)
+    short = shortened(trace, loop, 4, steady._first_uses(trace))
     after = short.events[loop.start + 4 * loop.period :]
     seen = {r.allocation.id for e in short.events for r in e.writes}
     assert len(after) < 2 * loop.period and all(r.allocation.id in seen | {0} for e in after for r in e.reads)
@@ -112,20 +119,10 @@ def looking_back(round_, x, w, out):
 
 @pytest.mark.parametrize("body", [growing, looking_back])
 def test_a_loop_that_is_not_steady_is_scheduled_whole(body):
-    trace = traced(body)
-    assert steady_loop(trace) is None
+    trace = traced(body, 20)
+    loop = steady_loop(trace)
+    assert loop is None or loop.rounds < 4
     assert schedule(trace, whole=0).spans == schedule(trace).spans
-
-
-@pytest.mark.parametrize(("ordered", "steady"), [(False, True), (True, False)])
-def test_what_a_kernel_orders_itself_is_scheduled_whole(ordered, steady):
-    def body(round_, x, w, out):
-        product(round_, x, w, out)
-        first, second = (nisa.memset(nl.ndarray((128, 8), "float32"), 0.0) for _ in range(2))
-        if ordered:
-            second.depends_on(first)
-
-    assert (steady_loop(traced(body)) is not None) == steady
 
 
 def tiles_alone(x):
@@ -142,7 +139,7 @@ def test_a_loop_may_begin_with_the_program_and_lose_one_round():
     trace = simulator.run(tiles_alone, np.ones((1, 1), np.float32), target="trn2").trace
     loop = steady_loop(trace)
     assert loop == Loop(0, 2, 40)
-    short = shortened(trace, loop, 39)
+    short = shortened(trace, loop, 39, steady._first_uses(trace))
     assert short.events[-1].reads[0].allocation is short.events[-3].writes[0].allocation
 
 
@@ -161,15 +158,39 @@ def test_a_total_that_still_changes_is_not_taken(monkeypatch):
 def test_the_shortest_trace_of_which_a_round_can_be_left_out():
     """Eight rounds are scheduled at least, and eight events are compared at a time."""
     assert steady._repeated(np.full(9, 5)) == Loop(0, 1, 9)
-    assert steady._repeated(np.full(8, 5)) is None
+    for few in (1, 7, 8):
+        assert steady._repeated(np.full(few, 5)) is None
     assert steady._repeated(np.tile([1, 2, 3, 4], 9)) == Loop(0, 4, 9)
     assert steady._repeated(np.tile([1, 2, 3, 4], 8)) is None
+
+
+def decoys(separations):
+    """Eight zeros again and again, with so many events between that are like no other."""
+    fresh = iter(range(1000, 10**6))
+    return [number for n in separations for number in [0] * 8 + [next(fresh) for _ in range(n)]]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "loop"),
+    [
+        ([*[5] * 30, *[1, 2, 3, 4] * 20], Loop(30, 4, 20)),  # 12 rounds of 4 are left out, or 22 of 1
+        ([*[5] * 90, *[1, 2, 3, 4] * 20], Loop(0, 1, 90)),
+        ([*range(1, 9), *[11, 12, 13] * 20, *range(50, 60)], Loop(8, 3, 20)),
+        ([1, 1, 2, 2] * 20, Loop(0, 4, 20)),  # an event alone is like the next
+        # Periods are tried by how many events lie between like places: the loop's, 3, between 142.
+        ([*decoys(range(1, 41)), *[1, 2, 3] * 50], Loop(8 * 40 + 40 * 41 // 2, 3, 50)),
+        ([*decoys(range(500, 532)), *[1, 2, 3] * 50], Loop(8 * 32 + 32 * 1031 // 2, 3, 50)),  # 31 others come first
+        ([*decoys(range(500, 533)), *[1, 2, 3] * 50], None),  # 32 others
+    ],
+)
+def test_the_loop_in_which_most_is_left_out(numbers, loop):
+    assert steady._repeated(np.array(numbers)) == loop
 
 
 def test_a_tensor_of_the_loop_is_known_by_its_first_use():
     trace = traced(product)
     loop = steady_loop(trace)
-    firsts = steady._first_uses(trace, loop)
+    firsts = steady._first_uses(trace)
     first_load, product_of_it = trace.events[loop.start], trace.events[loop.start + 2]
     tensor = first_load.writes[0].allocation.id
     assert product_of_it.reads[0].allocation.id == tensor and firsts[tensor] == (loop.start, 1)
@@ -187,21 +208,131 @@ def test_how_many_rounds_fill_sbuf(each, rounds):
 
     trace = traced(body, 40)
     loop = steady_loop(trace)
-    assert steady._filling(trace, loop, steady._first_uses(trace, loop)) == rounds
+    assert steady._filling(trace, loop, steady._first_uses(trace)) == rounds
 
 
 def test_the_rounds_that_are_left_out_stand_in_the_middle():
-    """Four rounds of one event after one before them: of six, the third and fourth are like the second."""
-    after = [None, 0, 1, 1, 3, 4]
-    spans = [Span(i, 0, "vector", 10.0 * i, 5.0, 10.0 * i + 7, after[i], "data") for i in range(6)]
-    found = steady._with_rounds(spans, Loop(1, 1, 6), 4, 100.0)
+    """Four rounds of two events after one before them: of six, the third and fourth are like the second."""
+    after = [None, 0, 1, 0, 1, None, 4, 5, 6, 8]
+    spans = [Span(i, 0, "vector", 10.0 * i, 5.0, 10.0 * i + 7, after[i], "data") for i in range(10)]
+    found = steady._with_rounds(spans, Loop(1, 2, 6), 4, 100.0)
     assert [(s.index, s.start_ns, s.end_ns, s.after) for s in found] == [
         (0, 0, 7, None),
         (1, 10, 17, 0),
         (2, 20, 27, 1),
-        (3, 120, 127, 2),
-        (4, 220, 227, 3),
-        (5, 230, 237, 3),
-        (6, 240, 247, 5),
-        (7, 250, 257, 6),
+        (3, 30, 37, 0),
+        (4, 40, 47, 1),
+        (5, 130, 137, 0),  # what a round waits for before the loop is no round later
+        (6, 140, 147, 3),
+        (7, 230, 237, 0),
+        (8, 240, 247, 5),
+        (9, 250, 257, None),
+        (10, 260, 267, 8),
+        (11, 270, 277, 9),
+        (12, 280, 287, 10),
+        (13, 290, 297, 12),
     ]
+
+
+# By hand: tiles of a quarter of SBUF
+
+
+def region(number, buffer="sbuf", n=57_344):
+    allocation = Allocation(number, "t", buffer, (128, n), TABLE["int8"], ("k.py", number))
+    return Region(allocation, 0, (128, n), (n, 1), TABLE["int8"])
+
+
+def event(reads, writes, op="memset", **attributes):
+    return Event(op, "vector", tuple(map(region, reads)), tuple(map(region, writes)), ("k.py", 1), 0, None, attributes)
+
+
+def by_hand(read, rounds=20, **attributes):
+    """Round r sets tile 100 + r and reads tile 100 + read(r) into 200 + r; before them 300 is set, and then read."""
+    events = [event([], [300], "store")]
+    for r in range(rounds):
+        events += [event([], [100 + r]), event([100 + read(r)], [200 + r], "activation", **attributes)]
+    return Trace(chip_of("trn2"), "trn2", [*events, event([300], [], "load")])
+
+
+@pytest.mark.parametrize(
+    ("read", "loop"),
+    [
+        (lambda r: r, Loop(1, 2, 20)),
+        (lambda r: r if r < 3 else r - 1, Loop(7, 2, 17)),  # the fourth round is the first that is like the next
+        (lambda r: max(0, r - 1), Loop(3, 2, 19)),
+        (lambda r: max(0, r - 2), Loop(39, 2, 1)),  # five events ago: not of this round or the one before
+        (lambda r: 100 + max(0, r - 2) if r else 0, Loop(5, 2, 18)),  # four events ago
+        (lambda r: 200, Loop(5, 2, 18)),  # what comes before the loop, which is near at first
+    ],
+)
+def test_from_which_round_on_a_loop_is_steady(read, loop):
+    assert steady_loop(by_hand(read)) == loop
+
+
+@pytest.mark.parametrize("attribute", ["after", "registers"])
+def test_what_a_kernel_orders_itself_is_scheduled_whole(attribute):
+    trace = by_hand(lambda r: r)
+    trace.events[30].attributes[attribute] = []
+    assert steady_loop(trace) is None and steady_loop(by_hand(lambda r: r, no_reorder=None)) is not None
+
+
+def test_what_events_wait_for_is_counted_back_from_them_or_a_place():
+    """The third event sets a tile that the fifth to eighth read, the fourth one that the sixth reads."""
+    events = [event([], [1]), event([], [2]), event([], [3]), event([], [4])]
+    events += [event([3], []), event([4], []), event([3], []), event([3], []), event([3, 4], []), event([4, 3], [])]
+    signs = list(steady._signs(Trace(chip_of("trn2"), "trn2", events), 2))
+    assert signs[4] == signs[5] != signs[6] == signs[7]  # two events ago; the place 2, which is another thing
+    assert signs[8] != signs[9] and signs[0] == signs[1] == signs[2] == signs[3]
+
+
+@pytest.mark.parametrize(
+    ("ends", "asked", "left_out"),
+    [
+        ({2: 100, 4: 120, 8: 160}, [2, 4, 8], (56, 0.0)),  # 10 ns a round
+        ({2: 100, 4: 120, 8: 160.02}, [2, 4, 8], (56, 0.005 * 56 / (160.02 + 10.005 * 56))),
+        ({2: 100, 4: 120, 8: 160.2, 16: 240.6}, [2, 4, 8, 16], (48, 0.0)),  # 10, and then 10.05 twice
+        ({2: 4, 4: 16, 8: 64, 16: 256, 32: 1024}, [2, 4, 8, 16, 32], None),
+    ],
+)
+def test_rounds_are_scheduled_until_the_total_is_known(ends, asked, left_out):
+    """Of 64 rounds twice as many each time, from the two on that fill SBUF."""
+    trace, seen = by_hand(lambda r: r, 64), []
+
+    def spans_of(short):
+        rounds = (len(short.events) - 2) // 2
+        seen.append(rounds)
+        spans = [Span(i, 0, "vector", 0.0, 1.0, 1.0, None, "start") for i in range(len(short.events))]
+        spans[-2].end_ns = float(ends[rounds])
+        return spans
+
+    found = steady.extrapolated(trace, spans_of)
+    assert seen == asked and (found is None) == (left_out is None)
+    if found is not None:
+        spans, told = found
+        assert (told.rounds, told.of, told.period) == (left_out[0], 64, 2)
+        assert told.error == pytest.approx(left_out[1], abs=1e-12)
+        assert [span.index for span in spans] == list(range(len(trace.events)))
+
+
+def test_what_comes_after_the_loop_stays_what_it_is():
+    """Beside tiles of the loop, those of before and after it; and what is read through a few indices."""
+    trace = by_hand(lambda r: r)
+    through = IndirectRegion(*region(119))
+    through.offsets = (3, 5)
+    last = event([300, 101], [400])
+    last.reads += (through,)
+    trace.events[-1:] = [event([], [400]), last]
+    short = shortened(trace, Loop(1, 2, 20), 5, steady._first_uses(trace)).events
+    assert len(short) == 1 + 2 * 5 + 2 and short[:11] == trace.events[:11]
+    assert [r.allocation.id for r in short[-1].reads + short[-1].writes] == [300, 101, 104, 400]
+    assert short[-1].reads[2].offsets == (3, 5) and short[-1].reads[2].free_size == 2
+
+
+def test_what_fills_the_memories_is_what_a_round_allocates_on_chip():
+    """A bank of PSUM is an eighth of it; what lies in HBM, or half fills SBUF and comes from before, fills nothing."""
+    regions = [region(100, "psum", 8), region(101, "private_hbm", 10**9), region(1, n=114_688)]
+    events = [Event("memset", "vector", (), (region(1, n=114_688),), ("k.py", 1), 0, None, {})]
+    events.append(Event("memset", "vector", (), tuple(regions), ("k.py", 1), 0, None, {}))
+    trace = Trace(chip_of("trn2"), "trn2", events)
+    assert steady._filling(trace, Loop(1, 1, 1), steady._first_uses(trace)) == 8
+    assert steady._filling(trace, Loop(0, 1, 1), steady._first_uses(trace)) == 2
