@@ -245,6 +245,7 @@ def _attention_kernel(
     is_strange = tl.zeros((BLOCK_M,), dtype=tl.int32)
     if CAUSAL or mask is not None or segments is not None:
         is_strange = tl.max(tl.where((tl.abs(acc) < float("inf")) | (l_i != l_i)[:, None], 0, 1), 1)
+        is_strange = tl.where(seen > 0, is_strange, 0)  # a row that sees no key is 0, whatever v holds
     acc = tl.where((seen > 0)[:, None], acc / l_i[:, None], 0.0)
     out_tile = out + b * out_b + h * out_h + d[None, :] * out_d
     plain = inside & (is_strange == 0)[:, None]

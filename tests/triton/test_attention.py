@@ -101,6 +101,15 @@ def test_special_values_go_where_the_formula_takes_them(run, where, bad, causal)
     assert finite.any() or (where == "k" and not causal)
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("where", ["k", "v"])
+def test_a_row_that_sees_no_key_is_zero_whatever_the_keys_hold(run, where, bad):
+    arrays = inputs(1, 2, 1, 40, 16, 16, BFLOAT16)
+    arrays[where][0, 0, 15, 3] = bad
+    out = run(attention, arrays, np.empty_like(arrays["q"]), causal=True)
+    assert not out[:, :, :24].any() and np.isfinite(out[:, :, 24:39]).all() and not np.isfinite(out[:, :, 39]).all()
+
+
 def test_a_whole_first_tile_of_minus_infinity(run):
     """Keys whose scores are all -inf take no part once a finite score turns up, and give NaN if none does."""
     arrays = inputs(1, 1, 1, 16, 300, 16, np.dtype(np.float32))

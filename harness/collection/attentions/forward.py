@@ -167,6 +167,8 @@ ADVERSARIAL = [
     ],
     # All keys in one block that is not full: what handles non-finite values must not read past the last head either.
     sizes(6, 3, 15, 27, 10, True, "nonfinite", b=2),
+    # Queries that see no key are 0, whatever the keys hold that others see.
+    sizes(6, 3, 40, 16, 10, True, "nonfinite", b=3),
 ]
 
 CASES = {
