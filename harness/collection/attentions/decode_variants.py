@@ -98,7 +98,7 @@ PREFILL = {
         *[chunk(2, 1, 1, 9, s, 8) for s in around(PREFILL_TILES["S"])],
         *[chunk(2, 1, 1, 5, 40, d) for d in around(HEADS)],
     ],
-    "adversarial": [chunk(2, 4, 2, 67, 150, 32, regime) for regime in HARD if regime != "strided"],
+    "adversarial": [chunk(2, 4, 2, 67, 350, 32, regime) for regime in HARD if regime != "strided"],
     "model": [
         {**chunk(1, m.heads, m.kv_heads, 128, 512, m.head_dim), "name": f"{m.name}/t128s512", "dtype": llama.DTYPE}
         for m in llama.MODELS
