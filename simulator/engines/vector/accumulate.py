@@ -25,7 +25,7 @@ from triptych.simulator.operands.accumulators import (
     operator_name,
 )
 from triptych.simulator.operands.operands import column, on_chip, per_partition, put, same_tile
-from triptych.simulator.operands.operators import Op, operator
+from triptych.simulator.operands.operators import Op, arithmetic
 from triptych.simulator.tensors.tensor import NkiTensor
 
 Array = NDArray[Any]
@@ -53,9 +53,7 @@ def tensor_scalar_reduce(
     m = machine()
     on_chip(dst=dst, data=data)
     same_tile("dst and data", dst, data)
-    f = operator(op0)
-    if f.bitvec:
-        raise NkiValidationError(f"op0 must be arithmetic, got {op0!r}")
+    f = arithmetic("op0", op0)
     if reverse0:
         raise NkiValidationError("reverse0 is not supported yet by NKI 0.6; got True")
     fold, identity = fold_of(reduce_op, ("add", "multiply", "maximum", "minimum"))
@@ -129,9 +127,7 @@ def tensor_scalar_cumulative(
     for what, t in (("dst", dst), ("src", src)):
         if t.dtype not in _CUMULATIVE:
             raise NkiValidationError(f"{what} must be one of {', '.join(_CUMULATIVE)}, got {t!r}")
-    f = operator(op0, binary=True)
-    if f.bitvec:
-        raise NkiValidationError(f"op0 must be arithmetic, got {op0!r}")
+    f = arithmetic("op0", op0, binary=True)
     if operator_name(op1) == "subtract":
         fold, identity = np.subtract, 0.0
     else:
