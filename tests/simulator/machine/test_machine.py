@@ -157,6 +157,13 @@ def test_rows_that_an_index_each_chooses(core):
             Rows(table.ap([[12, 5], [1, 12]], vector_offset=tile))
 
 
+def test_rows_are_shown_to_an_observer_as_tensors(core):
+    with core("trn2", observe=lambda *shown: None) as c:
+        table = c.machine.input(X.copy(), "table")
+        shown = Rows(table.vector_select(0, c.tile(np.array([[6], [2]], np.int32)))).touched()
+        assert [row.array.tolist() for row in shown] == [X[6:7].tolist(), X[2:3].tolist()]
+
+
 def test_rows_out_of_bounds_are_left_out(core):
     with core("trn2") as c:
         table, tile = c.machine.input(X.copy(), "table"), c.tile(np.array([[7], [-1], [8], [0]], np.int32))
