@@ -36,7 +36,7 @@ from triptych.simulator.machine.plan import Plan
 from triptych.simulator.machine.table import Indirect
 from triptych.simulator.machine.unwritten import leave_padding
 from triptych.simulator.memory.storage import PSUM, SBUF
-from triptych.simulator.operands.operands import in_buffer
+from triptych.simulator.operands.operands import in_buffer, in_dtype
 from triptych.simulator.tensors.partitions import partitions_of
 from triptych.simulator.tensors.tensor import NkiTensor
 
@@ -60,10 +60,8 @@ def quantize_mx(dst: NkiTensor, src: NkiTensor, dst_scale: NkiTensor, name: str 
     """
     in_buffer(SBUF, dst=dst, src=src, dst_scale=dst_scale)
     p, f = src.shape[0], src.free_size
-    if src.dtype not in ("bfloat16", "float16"):
-        raise NkiValidationError(f"src must be bfloat16 or float16, got {src!r}")
-    if dst.dtype not in _FP8:
-        raise NkiValidationError(f"dst must be {' or '.join(_FP8)}, got {dst!r}")
+    in_dtype(("bfloat16", "float16"), src=src)
+    in_dtype(_FP8, dst=dst)
     _check_partitions("src", src)
     check_start(dst.region)
     if f % 4:
@@ -147,8 +145,7 @@ def nc_matmul_mx(
             raise NkiValidationError(f"{what} must be {', '.join(_FP8)} or float4_e2m1fn_x4, got {t!r}")
         _check_partitions(what, t)
     check_start(dst.region)
-    if dst.dtype not in ("float32", "bfloat16"):
-        raise NkiValidationError(f"dst must be float32 or bfloat16, got {dst!r}")
+    in_dtype(("float32", "bfloat16"), dst=dst)
     k, big_m, n = stationary.shape[0], stationary.free_size, moving.free_size
     if big_m % 2:
         raise NkiValidationError(f"the free size of stationary must be even, got {stationary.shape}")
@@ -212,8 +209,7 @@ def _check_partitions(what: str, t: NkiTensor) -> None:
 
 def _scale_rows(what: str, scale: NkiTensor, partitions: int, columns: int) -> Array:
     """The partitions of a scale tile that hold scales: four of each quadrant."""
-    if scale.dtype not in ("float8_e8m0fnu", "uint8"):
-        raise NkiValidationError(f"{what} must be float8_e8m0fnu or uint8, got {scale!r}")
+    in_dtype(("float8_e8m0fnu", "uint8"), **{what: scale})
     start = partitions_of(scale).start % 32
     if start not in (0, 4, 8, 12):
         raise NkiValidationError(

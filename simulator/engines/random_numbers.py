@@ -30,6 +30,7 @@ from triptych.simulator.operands.operands import (
     bits,
     column,
     in_buffer,
+    in_dtype,
     on_chip,
     per_partition,
     put,
@@ -70,8 +71,7 @@ def rng(dst: NkiTensor, engine: enums.engine = eng.vector, name: str | None = No
     on_chip(dst=dst)
     on = _engine(m, engine, 3, eng.vector, eng.gpsimd)
     without_gpsimd_in_psum(on, dst)
-    if dst.dtype not in _INTEGERS:
-        raise NkiValidationError(f"dst must be one of {', '.join(_INTEGERS)}, got {dst!r}")
+    in_dtype(_INTEGERS, dst=dst)
     return Plan(on, (), (dst,), _bits, (dst, on))
 
 
@@ -85,8 +85,7 @@ def _bits(dst: NkiTensor, on: eng) -> None:
 def rand2(dst: NkiTensor, min: Any, max: Any, name: str | None = None) -> Plan:
     """dst[P, F] = min + (max - min) * a uniform number in [0, 1), in float32; the numbers are not the chip's."""
     on_chip(dst=dst)
-    if dst.dtype not in _RAND2:
-        raise NkiValidationError(f"dst must be one of {', '.join(_RAND2)}, got {dst!r}")
+    in_dtype(_RAND2, dst=dst)
     low, low_tiles = per_partition(min, dst, "min")
     high, high_tiles = per_partition(max, dst, "max")
     check_float32("min", low_tiles)

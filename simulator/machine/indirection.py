@@ -108,8 +108,7 @@ def _offsets(what: str, t: NkiTensor, group: int) -> Array:
     if rest:
         require_written(machine(), (index[:rest, whole : whole + 1],))
     values = machine().values(index)
-    offsets: Array = values[:group].T.reshape(-1) if index.shape[0] >= group else values[:, 0]
-    offsets = offsets[:n].astype(np.int64)
+    offsets: Array = values[:group].T.reshape(-1)[:n].astype(np.int64)
     room = _gather(t).base.shape[1]
     outside = (offsets < 0) | (offsets >= room)
     if outside.any():

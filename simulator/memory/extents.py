@@ -73,7 +73,7 @@ class Extents:
         gap = ~self._bits[at]
         return self._rows[at] * self.width + self._columns[(gap & -gap).bit_length() - 1]
 
-    def elements(self, itemsize: int, offset: int, shape: Shape, steps: Shape) -> Array | bool:
+    def elements(self, offset: int, shape: Shape, steps: Shape, itemsize: int) -> Array | bool:
         """Which elements of a view, given in bytes, are wholly marked: all, none, or an array of its shape."""
         before, behind = reach(shape, steps)
         low, high = (offset + before) // self.width, (offset + behind + itemsize - 1) // self.width

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from triptych.simulator.chips import Chip
 from triptych.simulator.dtypes import F32
 from triptych.simulator.errors import NkiValidationError
-from triptych.simulator.memory.layout import Layout, Shape, overlaps
+from triptych.simulator.memory.layout import Layout, Shape
 from triptych.simulator.memory.mask import Mask
 from triptych.simulator.memory.storage import PSUM, MemoryRegion, Storage
 from triptych.simulator.trace import Allocation
@@ -112,7 +112,7 @@ class PlacedStorage(Storage):
     def __init__(self, allocation: Allocation, arena: Arena, partition: int, byte: int) -> None:
         super().__init__(allocation, False, raw=arena.bytes)
         # Which bytes were written through this tensor: none, all, or a mask. It is asked of PSUM alone.
-        self.mine: Mask | bool = allocation.buffer != PSUM.value
+        self.mine: Mask | bool = allocation.buffer != PSUM.value  # in this tensor's own bytes
         self._lie(arena, partition, byte)
 
     def _lie(self, arena: Arena, partition: int, byte: int) -> None:
@@ -148,17 +148,6 @@ class PlacedStorage(Storage):
             steps[0] = strides[0] // row * self.arena.row
         return self.base + partition * self.arena.row + column * itemsize, shape, tuple(steps), itemsize
 
-    def _own(self, at: Layout) -> tuple[int, Shape, Shape, int]:
-        """Where a view lies in this tensor's own bytes."""
-        offset, shape, strides, dtype = at
-        n = dtype.itemsize
-        return offset * n, shape, tuple([s * n for s in strides]), n
-
-    def covers(self, at: Layout) -> bool:
-        return at.size * at.dtype.itemsize == self.height * self.width and (
-            at.strides == self.dense or not overlaps(at.shape, at.strides)
-        )
-
     def _is_full(self) -> None:
         self.missing = 0
         self.arena.full.add(self)
@@ -187,7 +176,7 @@ class PlacedStorage(Storage):
         if whole:
             self.mine = True
         elif self.mine is not True:
-            self._mine().runs(*self._own(at))[...] = True
+            self._mine().runs(*super().place(at))[...] = True
 
     def wrote_where(self, at: Layout, chosen: Array, by_matmul: bool = False) -> None:
         place, arena = self.place(at), self.arena
@@ -197,7 +186,7 @@ class PlacedStorage(Storage):
             arena.any_started = True
             arena.started.units(*place)[chosen] = by_matmul
         if self.mine is not True:
-            self._mine().units(*self._own(at))[chosen] = True
+            self._mine().units(*super().place(at))[chosen] = True
 
     def wrote_rows(self, at: Layout, rows: Array) -> None:
         chosen = np.isin(np.arange(at.shape[0]), rows)
@@ -217,7 +206,7 @@ class PlacedStorage(Storage):
     def through_this(self, at: Layout) -> tuple[Array | bool, Array | bool]:
         if isinstance(self.mine, bool):
             return self.mine and self.started_at(at), self.mine and self.written_at(at)
-        mine = self.mine.at(*self._own(at))
+        mine = self.mine.at(*super().place(at))
         if mine is False:
             return False, False
         started = both(mine, self.started_at(at))

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 import operator
@@ -20,9 +19,9 @@ from triptych.simulator.chips import Chip
 from triptych.simulator.dtypes import F32, DType, dtype_of
 from triptych.simulator.errors import KernelError
 from triptych.simulator.memory.extents import Extents, Piece, best_width, moved, pieces
-from triptych.simulator.memory.layout import Layout, Shape, row_major
+from triptych.simulator.memory.layout import Layout, Shape
 from triptych.simulator.memory.placement import Arena, Box, PlacedStorage, Places, both
-from triptych.simulator.memory.storage import PSUM, MemoryRegion, Storage, uninitialized
+from triptych.simulator.memory.storage import PSUM, MemoryRegion, Storage
 from triptych.simulator.trace import Allocation
 
 Array = NDArray[Any]
@@ -60,12 +59,6 @@ def zeros(allocation: Allocation, kind: np.dtype[Any], shape: Shape) -> Array:
     return np.zeros(shape, kind)
 
 
-@functools.lru_cache(4096)
-def _dense(shape: Shape, dtype: DType) -> tuple[Shape, int]:
-    """Strides of a dense tensor, and its bytes."""
-    return row_major(shape), math.prod(shape) * dtype.itemsize
-
-
 class ShapeStorage(Storage):
     """An allocation without bytes. `missing` counts the bytes that were never written."""
 
@@ -74,16 +67,9 @@ class ShapeStorage(Storage):
     has_data = False
 
     def __init__(self, allocation: Allocation, widen: bool, written: bool = False) -> None:
-        _, _, buffer, shape, dtype, _, _ = self.allocation = allocation
-        self.widened = widen and dtype.is_float and dtype.itemsize < 4
-        self.np = F32 if self.widened else dtype.np
-        self.itemsize = dtype.itemsize
-        self.dense, nbytes = _dense(shape, dtype)
-        self.row = 0 if buffer.endswith("hbm") else self.dense[0] * dtype.itemsize  # bytes of a partition
-        self.partition = 0  # the first partition
-        self.missing = 0 if written else nbytes
-        self.raw, self.nbytes = NO_BYTES, nbytes
-        self.pending = None
+        super().__init__(allocation, widen, raw=NO_BYTES)
+        self.itemsize, self.nbytes = allocation.dtype.itemsize, allocation.nbytes
+        self.missing = 0 if written else self.nbytes
         self._written: Extents | None = None  # where, while it is a part
         self._started: Extents | bool = False  # PSUM: where the last to write was a matmul
 
@@ -117,17 +103,14 @@ class ShapeStorage(Storage):
         self._started.mark(pieces(at, self._started.width), value)
 
     def started_at(self, at: Layout) -> Array | bool:
-        return self._started if isinstance(self._started, bool) else _marked(self._started, at)
+        return self._started if isinstance(self._started, bool) else _marked(self._started, self, at)
 
     def written_at(self, at: Layout) -> Array | bool:
-        return self.missing == 0 if self._written is None or not self.missing else _marked(self._written, at)
+        return self.missing == 0 if self._written is None or not self.missing else _marked(self._written, self, at)
 
     def first_missing(self) -> tuple[int, int]:
         missing = -(-self.missing // self.itemsize)
         return (0 if self._written is None else self._written.first_gap() // self.itemsize), missing
-
-    def check_written(self, at: Layout) -> None:
-        _check(self.allocation, self.written_at(at), at)
 
     def _extents(self, at: Layout, full: bool = False) -> Extents:
         """Nothing or everything marked, in rows in which a first view is one piece if there are such."""
@@ -157,13 +140,7 @@ class PlacedShapeStorage(PlacedStorage):
     arena: ShapeArena
 
     def __init__(self, allocation: Allocation, arena: ShapeArena, partition: int, byte: int) -> None:
-        self.allocation = allocation
-        self.widened = False
-        self.np = allocation.dtype.np
-        self.itemsize = allocation.dtype.itemsize
-        self.dense = row_major(allocation.shape)
-        self.raw = NO_BYTES
-        self.pending = None
+        Storage.__init__(self, allocation, False, raw=NO_BYTES)
         self._lie(arena, partition, byte)
         self._through_this = Extents(self.height, self.width) if allocation.buffer == PSUM.value else None
 
@@ -172,6 +149,7 @@ class PlacedShapeStorage(PlacedStorage):
             self.arena.marks_written.mark([((rows,), (columns,))], False)
 
     array, f32, wrote_where = ShapeStorage.array, ShapeStorage.f32, ShapeStorage.wrote_where
+    check_written = Storage.check_written
 
     def wrote(self, at: Layout, by_matmul: bool = False) -> None:
         own = pieces(at, self.width)
@@ -189,14 +167,11 @@ class PlacedShapeStorage(PlacedStorage):
 
     def through_this(self, at: Layout) -> tuple[Array | bool, Array | bool]:
         assert self._through_this is not None
-        mine = _marked(self._through_this, at)
+        mine = _marked(self._through_this, self, at)
         if mine is False:
             return False, False
         started = both(mine, self.started_at(at))
         return started, started is True or both(mine, self.written_at(at))
-
-    def check_written(self, at: Layout) -> None:
-        _check(self.allocation, self.written_at(at), at)
 
     def _moved(self, own: list[Piece]) -> list[Piece]:
         """Pieces of this tensor as pieces of the arena."""
@@ -205,25 +180,13 @@ class PlacedShapeStorage(PlacedStorage):
 
     def _marked(self, marks: Extents, at: Layout) -> Array | bool:
         found = marks.state(self._moved(pieces(at, self.width)))
-        if found is not None:
-            return found
-        offset, shape, steps, itemsize = self.place(at)
-        return marks.elements(itemsize, offset, shape, steps)
+        return marks.elements(*self.place(at)) if found is None else found
 
 
-def _marked(extents: Extents, at: Layout) -> Array | bool:
-    """Where in a view there are marks: everywhere, nowhere, or a mask."""
+def _marked(extents: Extents, storage: Storage, at: Layout) -> Array | bool:
+    """Where in a view there are marks, in the storage's own bytes: everywhere, nowhere, or a mask."""
     found = extents.state(pieces(at, extents.width))
-    if found is not None:
-        return found
-    offset, shape, strides, dtype = at
-    n = dtype.itemsize
-    return extents.elements(n, offset * n, shape, tuple([s * n for s in strides]))
-
-
-def _check(allocation: Allocation, written: Array | bool, at: Layout) -> None:
-    if written is not True:
-        raise uninitialized(allocation, np.broadcast_to(written, at.shape))
+    return extents.elements(*Storage.place(storage, at)) if found is None else found
 
 
 def parts_of(at: Layout, chosen: Array) -> list[Layout]:

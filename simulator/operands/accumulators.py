@@ -145,16 +145,17 @@ class _AbsFold:
         np.copyto(out, np.where(self.beats(np.abs(held), np.abs(new)), held, new))
 
 
-# operator -> (fold, value after a reset). nl.max and nl.min are the documentation's other names for the last two.
+# operator -> (fold, value after a reset)
 _FOLDS: dict[str, tuple[Any, float]] = {
     "add": (np.add, 0.0),
+    "subtract": (np.subtract, 0.0),
     "multiply": (np.multiply, 1.0),
     "maximum": (np.maximum, -np.inf),
     "minimum": (np.minimum, np.inf),
     "abs_max": (_AbsFold(np.greater, np.argmax), 0.0),
     "abs_min": (_AbsFold(np.less, np.argmin), np.inf),
 }
-_ALIASES = {"max": "maximum", "min": "minimum"}
+_ALIASES = {"max": "maximum", "min": "minimum"}  # the documentation's other names
 
 
 def operator_name(op: Any) -> str:
@@ -163,11 +164,11 @@ def operator_name(op: Any) -> str:
     return _ALIASES.get(name, name)
 
 
-def fold_of(op: Any, allowed: tuple[str, ...]) -> tuple[Any, float]:
+def fold_of(op: Any, allowed: tuple[str, ...], what: str = "reduce_op") -> tuple[Any, float]:
     """The fold that `op` names, and its identity."""
     name = operator_name(op)
     if name not in allowed:
-        raise NkiValidationError(f"reduce_op must be {' or '.join(f'nl.{a}' for a in allowed)}, got {op!r}")
+        raise NkiValidationError(f"{what} must be {' or '.join(f'nl.{a}' for a in allowed)}, got {op!r}")
     return _FOLDS[name]
 
 

@@ -160,9 +160,9 @@ def _swish_dx(x: Array, slope: float) -> Any:
 
 
 def _erf_ratio(square: float) -> float:
-    """erf(z) / z as a function of z^2."""
+    """erf(z) / z as a function of z^2 > 0."""
     z = math.sqrt(square)
-    return math.erf(z) / z if z else 2 / math.sqrt(math.pi)
+    return math.erf(z) / z
 
 
 @_in_float64

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Collection
 from enum import Enum
 from typing import Any
 
@@ -43,6 +44,14 @@ def in_buffer(buffer: MemoryRegion, **tensors: Any) -> None:
     for what, t in tensors.items():
         if type(t) is not NkiTensor or t.index is not None or t.buffer is not buffer:
             raise NkiValidationError(f"{what} must be a tile in {buffer.name.upper()}, got {describe(t)}")
+
+
+def in_dtype(allowed: Collection[str], **tensors: NkiTensor) -> None:
+    """Each operand has one of these dtypes."""
+    for what, t in tensors.items():
+        if t.dtype not in allowed:
+            known = " or ".join(allowed) if len(allowed) < 3 else f"one of {', '.join(allowed)}"
+            raise NkiValidationError(f"{what} must be {known}, got {t!r}")
 
 
 def members_of(kind: type[Enum], **values: Any) -> None:

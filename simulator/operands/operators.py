@@ -165,6 +165,14 @@ def operator(op: Any, *, binary: bool | None = None) -> Op:
     return op
 
 
+def arithmetic(what: str, op: Any, *, binary: bool | None = None) -> Op:
+    """`op` as an ALU operator on numbers, and not on bit patterns."""
+    found = operator(op, binary=binary)
+    if found.bitvec:
+        raise NkiValidationError(f"{what} must be arithmetic, got {op!r}")
+    return found
+
+
 def activation_function(op: Any) -> Op:
     if not isinstance(op, Op) or op.act is None:
         known = ", ".join(f"nl.{o.name}" for o in _OPS if o.act is not None)

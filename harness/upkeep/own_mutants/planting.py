@@ -1,6 +1,7 @@
 """Put a fault into a file that is imported already: the functions that it changes get the faulty code.
 
-Whoever holds such a function, under whatever name, then calls the faulty one. What a module or a class does while it is
+Whoever holds such a function, under whatever name, then calls the faulty one; so does who holds one that it has made,
+as a decorator does. What a module or a class does while it is
 imported cannot be had again in this way.
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import gc
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,17 +31,19 @@ def plant(fault: Mutant, path: Path) -> bool:
         code_of(compile(tree, str(path), "exec", dont_inherit=True), function)
         for tree, function in zip((before, after), changed, strict=True)
     )
-    found = [thing for thing in gc.get_objects() if type(thing) is FunctionType and is_of(thing.__code__, old)]
-    if not found or old.co_freevars != new.co_freevars:
+    pairs = list(itertools.zip_longest((old, *within(old)), (new, *within(new))))
+    if any(a is None or b is None or a.co_freevars != b.co_freevars for a, b in pairs):
         return False
-    for function in found:
-        function.__code__ = new
-    return True
+    functions = [thing for thing in gc.get_objects() if type(thing) is FunctionType]
+    found = [(f, b) for f in functions for a, b in pairs if is_of(f.__code__, a)]
+    for function, code in found:
+        function.__code__ = code
+    return bool(found)
 
 
 def is_of(code: CodeType, old: CodeType) -> bool:
     """Whether it is that code, of that file by whatever path."""
-    same = (code.co_name, code.co_firstlineno) == (old.co_name, old.co_firstlineno)
+    same = (code.co_name, code.co_firstlineno) == (old.co_name, old.co_firstlineno) and code.co_code == old.co_code
     return same and os.path.realpath(code.co_filename) == os.path.realpath(old.co_filename)
 
 

@@ -16,7 +16,7 @@ from triptych.simulator.machine.instructions import instruction
 from triptych.simulator.machine.machine import machine
 from triptych.simulator.machine.plan import Plan
 from triptych.simulator.memory.storage import MemoryRegion
-from triptych.simulator.operands.operands import describe, in_buffer, put
+from triptych.simulator.operands.operands import describe, in_buffer, in_dtype, put
 from triptych.simulator.tensors.tensor import NkiTensor
 
 Array = NDArray[Any]
@@ -32,10 +32,8 @@ def nonzero_with_count(
     Partitions that are no multiple of sixteen are neither read nor written.
     """
     in_buffer(MemoryRegion.sbuf, dst=dst, src=src)
-    if src.dtype not in ("float32", "int32"):
-        raise NkiValidationError(f"src must be float32 or int32, got {src!r}")
-    if dst.dtype != "int32":
-        raise NkiValidationError(f"dst must be int32, got {dst!r}")
+    in_dtype(("float32", "int32"), src=src)
+    in_dtype(("int32",), dst=dst)
     p, n = src.shape[0], src.free_size
     if dst.shape[0] != p or dst.free_size != n + 1:
         raise NkiValidationError(f"dst must have {p} partitions of {n} + 1 elements, got {dst.shape}")
@@ -82,9 +80,7 @@ def sequence_bounds(dst: NkiTensor, segment_ids: NkiTensor, name: str | None = N
     (nki/test/test_nki_isa_sequence_bounds.py), not in its text.
     """
     in_buffer(MemoryRegion.sbuf, dst=dst, segment_ids=segment_ids)
-    for what, t in (("dst", dst), ("segment_ids", segment_ids)):
-        if t.dtype not in ("float32", "int32"):
-            raise NkiValidationError(f"{what} must be float32 or int32, got {t!r}")
+    in_dtype(("float32", "int32"), dst=dst, segment_ids=segment_ids)
     n = segment_ids.free_size
     if segment_ids.shape[0] != 1:
         raise NkiValidationError(f"segment_ids must have 1 partition, got {segment_ids.shape}")

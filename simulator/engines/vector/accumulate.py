@@ -24,8 +24,8 @@ from triptych.simulator.operands.accumulators import (
     initial_value,
     operator_name,
 )
-from triptych.simulator.operands.operands import column, on_chip, per_partition, put, same_tile
-from triptych.simulator.operands.operators import Op, operator
+from triptych.simulator.operands.operands import column, in_dtype, on_chip, per_partition, put, same_tile
+from triptych.simulator.operands.operators import Op, arithmetic
 from triptych.simulator.tensors.tensor import NkiTensor
 
 Array = NDArray[Any]
@@ -53,9 +53,7 @@ def tensor_scalar_reduce(
     m = machine()
     on_chip(dst=dst, data=data)
     same_tile("dst and data", dst, data)
-    f = operator(op0)
-    if f.bitvec:
-        raise NkiValidationError(f"op0 must be arithmetic, got {op0!r}")
+    f = arithmetic("op0", op0)
     if reverse0:
         raise NkiValidationError("reverse0 is not supported yet by NKI 0.6; got True")
     fold, identity = fold_of(reduce_op, ("add", "multiply", "maximum", "minimum"))
@@ -126,21 +124,9 @@ def tensor_scalar_cumulative(
     m = machine()
     on_chip(dst=dst, src=src)
     same_tile("dst and src", dst, src)
-    for what, t in (("dst", dst), ("src", src)):
-        if t.dtype not in _CUMULATIVE:
-            raise NkiValidationError(f"{what} must be one of {', '.join(_CUMULATIVE)}, got {t!r}")
-    f = operator(op0, binary=True)
-    if f.bitvec:
-        raise NkiValidationError(f"op0 must be arithmetic, got {op0!r}")
-    if operator_name(op1) == "subtract":
-        fold, identity = np.subtract, 0.0
-    else:
-        allowed = ("add", "multiply", "maximum", "minimum")
-        if operator_name(op1) not in allowed:
-            raise NkiValidationError(
-                f"op1 must be nl.subtract or {' or '.join(f'nl.{a}' for a in allowed)}, got {op1!r}"
-            )
-        fold, identity = fold_of(op1, allowed)
+    in_dtype(_CUMULATIVE, dst=dst, src=src)
+    f = arithmetic("op0", op0, binary=True)
+    fold, identity = fold_of(op1, ("subtract", "add", "multiply", "maximum", "minimum"), "op1")
     check_command(reduce_cmd, _COMMANDS)
     operand, tiles0 = per_partition(imm0, src, "imm0")
     check_float32("imm0", tiles0)
@@ -193,8 +179,8 @@ def exponential(
     m = machine()
     on_chip(dst=dst, src=src)
     same_tile("dst and src", dst, src)
-    _check_dtype("src", src, (*_EXP_IN, "uint32"))
-    _check_dtype("dst", dst, (*_EXP_IN, "tfloat32"))
+    in_dtype((*_EXP_IN, "uint32"), src=src)
+    in_dtype((*_EXP_IN, "tfloat32"), dst=dst)
     if max(dst.ndim, src.ndim) > 4:
         raise NkiValidationError(f"src and dst have at most 4 dimensions, got {src.shape} and {dst.shape}")
     top, tiles = per_partition(max_value, src, "max_value")
@@ -202,7 +188,7 @@ def exponential(
     check_command(reduce_cmd, (cmd.idle, *_COMMANDS))
     check_result(reduce_res, src)
     if reduce_res is not None:
-        _check_dtype("reduce_res", reduce_res, _EXP_FLOATS)
+        in_dtype(_EXP_FLOATS, reduce_res=reduce_res)
         if reduce_cmd is cmd.idle:
             raise NkiValidationError("reduce_res with reduce_cmd idle: the accumulator it would show is not defined")
     unset = not isinstance(reduce_init, NkiTensor) and reduce_init == 0 and reduce_cmd is not cmd.load_reduce
@@ -222,8 +208,3 @@ def _exponential(
     put(dst, values)
     if reduce_res is not None:
         put(reduce_res, registers.read_out(src))
-
-
-def _check_dtype(what: str, t: NkiTensor, allowed: tuple[str, ...]) -> None:
-    if t.dtype not in allowed:
-        raise NkiValidationError(f"{what} must be one of {', '.join(allowed)}, got {t!r}")

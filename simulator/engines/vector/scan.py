@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 from triptych.simulator.analysis import costs
 from triptych.simulator.dtypes import F32
 from triptych.simulator.enums import engine as eng
-from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine.instructions import instruction
 from triptych.simulator.machine.plan import Plan
 from triptych.simulator.operands.operands import column, not_both_in_psum, on_chip, per_partition, put, same_tile
-from triptych.simulator.operands.operators import Op, operator
+from triptych.simulator.operands.operators import Op, arithmetic
 from triptych.simulator.tensors.tensor import NkiTensor
 
 Array = NDArray[Any]
@@ -48,9 +47,7 @@ def tensor_tensor_scan(
     not_both_in_psum(data0, data1, "data0 and data1")
     same_tile("data0 and data1", data0, data1)
     same_tile("dst and data0", dst, data0)
-    first, second = operator(op0, binary=True), operator(op1, binary=True)
-    if first.bitvec or second.bitvec:
-        raise NkiValidationError(f"op0 and op1 must be arithmetic, got {op0!r} and {op1!r}")
+    first, second = arithmetic("op0", op0, binary=True), arithmetic("op1", op1, binary=True)
     start, tiles = per_partition(initial, data0, "initial")
     return Plan(
         eng.vector,

@@ -35,7 +35,7 @@ from triptych.simulator.operands.operands import (
     same_tile,
     without_gpsimd_in_psum,
 )
-from triptych.simulator.operands.operators import Op, operator
+from triptych.simulator.operands.operators import Op, arithmetic, operator
 from triptych.simulator.tensors.tensor import NkiTensor
 
 Array = NDArray[Any]
@@ -204,9 +204,7 @@ def scalar_tensor_tensor(
     not_both_in_psum(data, operand1, "data and operand1")
     same_tile("data and operand1", data, operand1)
     same_tile("dst and data", dst, data)
-    first, second = operator(op0, binary=True), operator(op1, binary=True)
-    if first.bitvec or second.bitvec:
-        raise NkiValidationError(f"op0 and op1 must be arithmetic, got {op0!r} and {op1!r}")
+    first, second = arithmetic("op0", op0, binary=True), arithmetic("op1", op1, binary=True)
     value, tiles = per_partition(operand0, data, "operand0")
     return Plan(
         eng.vector,

@@ -131,7 +131,6 @@ class DeferredMachine(Machine):
         if onto is False:
             product = Product(left, right, (self.line, stationary.storage.pending.line, moving.storage.pending.line))
             self.book.make_room(into, dst.layout)
-            self.book.lend(left.source, right.source)
             self.book.write(into, dst.layout, Reference(product, product.layout(dst.shape)), self.line)
         else:
             held = into.pending.entries.get(dst.layout) if into.pending is not None else None

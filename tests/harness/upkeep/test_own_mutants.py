@@ -214,6 +214,25 @@ def test_a_function_that_is_imported_gets_the_fault(tmp_path, before, after):
     assert value == (0 if "x" in before else 2)
 
 
+MAKER = """
+def declared(name):
+    def issue(x, by=lambda v: v + 1):
+        return by(x)
+    return issue
+"""
+
+
+@pytest.mark.parametrize("old, new, value", [("by(x)", "by(-x)", -4), ("v + 1", "v - 1", 4)])
+def test_functions_that_a_function_has_made_get_the_fault(tmp_path, old, new, value):
+    path, names = tmp_path / "one.py", {}
+    path.write_text(MAKER)
+    exec(compile(MAKER, str(path), "exec"), names)
+    made = names["declared"]("one")
+    assert made(5) == 6
+    assert planting.plant(planting.Mutant(path, 2, "declared", "", MAKER.replace(old, new)), path)
+    assert made(5) == names["declared"]("another")(5) == value
+
+
 @pytest.mark.parametrize("before, after", ON_IMPORT.values(), ids=ON_IMPORT)
 def test_what_an_import_executes_cannot_be_changed_later(tmp_path, before, after):
     path = tmp_path / "one.py"

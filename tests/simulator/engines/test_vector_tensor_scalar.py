@@ -249,7 +249,7 @@ LIMITS = [
     ),
     (lambda c: _stt(c, b=_t(c, (4, 5))), "data and operand1 must have the same partitions", TARGETS, ()),
     (lambda c: _stt(c, d=c.empty((4, 5))), "dst and data must have the same partitions", TARGETS, ()),
-    (lambda c: _stt(c, ops=(nl.bitwise_and, nl.add)), "must be arithmetic, got nl.bitwise_and and nl.add", TARGETS, ()),
+    (lambda c: _stt(c, ops=(nl.bitwise_and, nl.add)), "op0 must be arithmetic, got nl.bitwise_and", TARGETS, ()),
     (lambda c: _stt(c, ops=(nl.add, nl.abs)), "nl.abs takes 1 operands", TARGETS, ()),
     (lambda c: _stt(c, value=c.empty((4, 2))), "operand0 must be a scalar or a tile", TARGETS, ()),
     (lambda c: _stt(c, b=c.empty((4, 6))), "nothing has written", TARGETS, ()),

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from triptych.simulator.dtypes import dtype_of
-from triptych.simulator.memory.extents import Extents, pieces
+from triptych.simulator.memory.extents import Extents, best_width, pieces
 from triptych.simulator.memory.layout import Layout, reach
 
 KINDS = [dtype_of(name) for name in ("uint8", "uint16", "uint32")]
@@ -49,7 +49,7 @@ def test_cells_know_what_a_mask_of_bytes_knows(data):
         assert found is (True if there.all() else None if there.any() else False)
         offset, shape, strides, dtype = asked
         itemsize = dtype.itemsize
-        elements = extents.elements(itemsize, offset * itemsize, shape, tuple(s * itemsize for s in strides))
+        elements = extents.elements(offset * itemsize, shape, tuple(s * itemsize for s in strides), itemsize)
         np.testing.assert_array_equal(np.broadcast_to(elements, shape), there.all(axis=-1))
         assert extents.missing == mask.size - np.count_nonzero(mask)
         assert mask.all() or extents.first_gap() == np.argmin(mask)
@@ -63,3 +63,14 @@ def test_a_tensor_of_gigabytes_takes_as_many_cells_as_it_is_written_in_tiles():
             extents.mark(pieces(tile, extents.width))
     assert extents.missing == 0 and extents.state([(((0, 1 << 17),), ((0, 1 << 17),))]) is True
     assert math.prod(map(len, (extents._rows, extents._columns))) <= 33 * 9
+
+
+def test_rows_are_as_wide_as_makes_a_view_the_fewest_pieces():
+    f32 = KINDS[2]
+    tile, line = Layout(0, (2, 4), (24, 1), f32), Layout(3, (8,), (1,), f32)
+    assert best_width((4, 24), 4, [tile]) == 96
+    assert best_width((4, 6), 4, [line]) == 24  # never one element
+    assert best_width((24,), 4, [line]) == 4
+    assert best_width((2, 3, 8), 4, [Layout(0, (2, 3, 4), (24, 8, 1), f32)]) == 32
+    assert best_width((2, 3, 8), 4, [Layout(0, (2, 16), (24, 1), f32)]) == 96
+    assert best_width((2, 3, 8), 4, [Layout(0, (2, 16), (24, 1), f32), Layout(0, (5, 2), (8, 1), f32)]) == 32

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 from pathlib import Path
 
 import ml_dtypes
@@ -11,7 +12,10 @@ import pytest
 
 from triptych import simulator
 from triptych.simulator import KernelError, NkiValidationError, Options, Uninitialized
+from triptych.simulator.dtypes import dtype_of
 from triptych.simulator.launch.import_hook import simulated_nki
+from triptych.simulator.memory.pool import Pool
+from triptych.simulator.memory.storage import Outside
 
 with simulated_nki():
     import nki.isa as nisa
@@ -124,6 +128,56 @@ def test_a_converted_tile_is_converted_again_after_a_write(c):
     nisa.tensor_copy_predicated(low, 5.0, c.tile(np.eye(2, 4), "uint8"))
     nisa.tensor_copy(out, low)
     assert out.array.tolist() == [[5, 3, 1, 1], [1, 5, 1, 1]]
+
+
+def test_a_storage_has_what_it_has(c):
+    storage = c.empty((4, 8)).storage
+    with pytest.raises(AttributeError, match="Storage has no bits"):
+        _ = storage.bits
+    assert storage.raw is storage.raw and storage.raw.size == 128
+    outside = Outside(storage.allocation, ValueError("left"))
+    assert outside.allocation is storage.allocation
+    with pytest.raises(ValueError, match="left"):
+        _ = outside.missing
+
+
+@pytest.mark.parametrize("buffer, row", [("sbuf", 16), ("psum", 16), ("private_hbm", 0), ("shared_hbm", 0)])
+def test_what_a_storage_is_made_with(core, buffer, row):
+    for rounds in (True, False):
+        for data in (True, False):
+            with core(round_low_precision=rounds, data=data) as c:
+                for dtype, widened in (("bfloat16", not rounds), ("float32", False), ("int8", False)):
+                    storage = c.empty((4, 2, 4), dtype, buffer).storage
+                    size = dtype_of(dtype).itemsize
+                    assert (storage.widened, storage.np) == (widened, np.dtype("f4") if widened else dtype_of(dtype).np)
+                    assert (storage.row, storage.partition, storage.dense) == (row * size // 2, 0, (8, 4, 1))
+                    wide = 4 if widened and data else size
+                    assert (storage.itemsize, storage.nbytes, storage.missing) == (wide, 32 * wide, 32 * wide)
+
+
+def test_a_large_block_of_bytes_is_its_own():
+    pool = Pool()
+    large = pool.take((16 << 20) + 1)
+    assert large.size == (16 << 20) + 1 and not pool._slabs
+    first = pool.take(16 << 20)
+    assert len(pool._slabs) == 1 and first.size == 16 << 20
+    second = pool.take(64)
+    assert len(pool._slabs) == 2 and not np.shares_memory(first, second)
+
+
+def test_blocks_of_a_pool_are_apart_until_they_are_dropped():
+    pool = Pool()
+    blocks = [pool.take(n) for n in (1, 64, 100, 100, 1 << 20)]
+    for n, block in enumerate(blocks):
+        block[...] = n
+    assert all((block == n).all() for n, block in enumerate(blocks))
+    assert all(a.ctypes.data + a.size <= b.ctypes.data for a, b in itertools.pairwise(blocks))
+    place = blocks[2].ctypes.data
+    view = blocks[2][10:]
+    blocks[2] = None
+    assert pool.take(100).ctypes.data != place, "a view of it is held"
+    del view
+    assert pool.take(100).ctypes.data == place
 
 
 def test_the_error_names_both_lines(c):

@@ -9,7 +9,7 @@ import pytest
 from triptych import simulator
 from triptych.simulator import NkiValidationError, Options, Uninitialized
 from triptych.simulator.launch.import_hook import simulated_nki
-from triptych.simulator.memory.placement import Places
+from triptych.simulator.memory.placement import Places, both
 
 with simulated_nki():
     import nki.isa as nisa
@@ -120,6 +120,21 @@ def test_a_tensor_written_in_parts_is_found_to_be_full(c):
         assert tile.storage.missing
         tile.storage.check_written(tile[:, column : column + 1].layout)
     assert tile.storage.missing == 0, "the eighth look, as the first, second and fourth, was at the whole"
+    again = at(0, 512, (4, 8))
+    nisa.memset(dst=again[:, 0:4], value=1.0)
+    for _ in range(2):
+        again.storage.check_written(again[:, 0:4].layout)
+    nisa.memset(dst=again[:, 4:8], value=1.0)
+    assert again.storage.missing
+    again.storage.check_written(again.layout)
+    assert again.storage.missing == 0, "a look at the whole that finds it written says so"
+
+
+def test_what_two_masks_have_in_common():
+    mask, other = np.array([True, True, False]), np.array([False, True, True])
+    assert both(False, mask) is both(mask, False) is both(False, False) is both(True, False) is False
+    assert both(True, mask) is both(mask, True) is mask and both(True, True) is True
+    assert both(mask, other).tolist() == [False, True, False]
 
 
 def test_rows_that_are_written_are_whole(c):

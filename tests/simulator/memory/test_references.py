@@ -87,3 +87,46 @@ def test_views_that_go_on_from_each_other_are_one():
     assert joined(first, Layout(2 + 4 * 24, (2, 3), (24, 1), float32)) == (0, Layout(2, (6, 3), (24, 1), float32))
     assert joined(second, first) is None
     assert joined(first, Layout(5, (3, 3), (24, 1), float32)) is None
+    assert joined(first, Layout(5, (4, 3), (48, 1), float32)) is None
+    assert joined(first, Layout(5, (4, 3), (24, 1), dtype_of("int32"))) is None
+    assert joined(first, Layout(6, (4, 3), (24, 1), float32)) is None
+    cube = Layout(0, (2, 3, 4), (48, 12, 1), float32)
+    assert joined(cube, Layout(96, (5, 3, 4), (48, 12, 1), float32)) == (0, cube._replace(shape=(7, 3, 4)))
+    assert joined(cube, Layout(36, (2, 1, 4), (48, 12, 1), float32)) == (1, cube._replace(shape=(2, 4, 4)))
+    assert joined(cube, Layout(4, (2, 3, 8), (48, 12, 1), float32)) == (2, cube._replace(shape=(2, 3, 12)))
+    assert joined(cube, Layout(36, (2, 1, 5), (48, 12, 1), float32)) is None
+
+
+def test_blocks_of_rows_and_columns_are_known_to_be_apart():
+    """In rows of 24: side by side, one above the other, and over the end of a row."""
+    block = Layout(24 * 2 + 4, (2, 6), (24, 1), float32)  # rows 2 and 3, columns 4 to 9
+    for other, expected in (
+        (Layout(24 * 2 + 10, (2, 6), (24, 1), float32), True),
+        (Layout(24 * 2 + 9, (2, 6), (24, 1), float32), False),
+        (Layout(24 * 2, (2, 4), (24, 1), float32), True),
+        (Layout(24 * 2, (2, 5), (24, 1), float32), False),
+        (Layout(24 * 4 + 4, (2, 6), (24, 1), float32), True),
+        (Layout(24 * 3 + 4, (2, 6), (24, 1), float32), False),
+        (Layout(4, (2, 6), (24, 1), float32), True),
+        (Layout(4, (2, 6), (48, 1), float32), False),
+        (Layout(24 + 9, (1, 6), (24, -1), float32), True),
+        (Layout(24 * 3 + 9, (1, 6), (24, -1), float32), False),
+        (Layout(24 * 2 + 15, (1, 6), (24, -1), float32), True),
+        (Layout(20, (1, 8), (24, 1), float32), True),  # rows 0 and 1
+        (Layout(24 + 20, (1, 8), (24, 1), float32), False),  # row 2, and which columns is not looked at
+        (Layout(24 * 4 + 20, (1, 8), (24, 1), float32), True),
+    ):
+        assert apart(block, other, 24) is apart(other, block, 24) is expected
+    assert not apart(block, block._replace(offset=0, dtype=dtype_of("bfloat16")), 24)
+
+
+def test_what_no_strides_say_is_not_found():
+    written, value = Layout(0, (2, 6), (6, 1), float32), Layout(0, (2, 6), (100, 1), float32)
+    for view in (Layout(0, (2, 3), (6, 4), float32), Layout(4, (5,), (1,), float32), Layout(12, (1,), (1,), float32)):
+        assert passed_through(view, written, value) is None
+    assert passed_through(written, written._replace(strides=(1, 1)), value) is None  # one that folds back
+    assert passed_through(Layout(5, (2,), (-1,), float32), Layout(5, (6,), (-1,), float32), value) is None
+    assert passed_through(Layout(7, (3,), (2,), float32), written, value) == Layout(101, (3,), (2,), float32)
+    gaps = written._replace(strides=(12, 2))
+    assert passed_through(Layout(0, (2,), (3,), float32), gaps, value) is None
+    assert passed_through(Layout(2, (2,), (4,), float32), gaps, value) == Layout(1, (2,), (2,), float32)

@@ -99,6 +99,19 @@ def test_parts_are_the_chosen_elements_each_once(density):
     assert flat.sum() == chosen.sum()
 
 
+def test_what_is_computed_with_are_zeros(core):
+    """Those of HBM, which may be gigabytes, take the room of one."""
+    for rounds, kind in ((True, "bfloat16"), (False, "float32")):
+        with core(data=False, round_low_precision=rounds) as c:
+            for buffer in ("sbuf", "private_hbm"):
+                tensor = c.empty((4, 6), "bfloat16", buffer)
+                for array, name in ((tensor.array, kind), (tensor.f32(), "float32")):
+                    assert array.shape == (4, 6) and array.dtype == dtype_of(name).np and not array.any()
+                    assert (array.strides == (0, 0)) == (buffer == "private_hbm")
+    with core(data=False) as c:
+        assert c.empty((4, 6)).view("uint8").array.dtype == np.uint8
+
+
 def test_an_argument_of_which_only_the_form_is_known():
     one = ShapeDtype([np.int64(3), 5], "bfloat16")
     assert (one.shape, one.ndim, one.nbytes) == ((3, 5), 2, 30)

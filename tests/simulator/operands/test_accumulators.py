@@ -179,6 +179,8 @@ def test_a_register_holds_a_value_from_a_reset_on(core):
         whole = c.empty((128, 3))
         part, all_of_it = whole[32:64], whole[:]
         registers.doubtful[...] = True
+        assert registers.allocation.shape == registers.values.shape == registers.started.shape == (128, 1)
+        assert (registers.allocation.name, registers.allocation.buffer) == ("Vector Engine", "vector_registers")
         assert registers.used(part, cmd.idle, None) is None
         registers.used(part, cmd.reset, None).begin()
         registers.begin(part, cmd.reset, 0.0)

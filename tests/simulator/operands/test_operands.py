@@ -52,6 +52,16 @@ def test_what_describes_an_operand(c):
     assert o.describe(3) == "int 3"
 
 
+def test_an_operand_has_one_of_some_dtypes(c):
+    low, wide = c.empty((4, 2), "bfloat16"), c.empty((4, 2))
+    o.in_dtype(("bfloat16",), a=low, b=low)
+    for allowed, known in ((["int8"], "int8"), (["int8", "bfloat16"], "int8 or bfloat16")):
+        with pytest.raises(NkiValidationError, match=f"b must be {known}, got NkiTensor"):
+            o.in_dtype(allowed, **({"a": low} if "bfloat16" in allowed else {}), b=wide)
+    with pytest.raises(NkiValidationError, match="b must be one of int8, uint8, bfloat16, got NkiTensor"):
+        o.in_dtype(("int8", "uint8", "bfloat16"), a=low, b=wide)
+
+
 def test_a_member_of_an_enumeration_is_no_raw_value():
     o.members_of(engine, on=engine.vector)
     with pytest.raises(NkiValidationError, match="on must be a nisa.engine, got 1; raw integers are not accepted"):

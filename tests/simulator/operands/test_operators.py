@@ -10,7 +10,7 @@ import pytest
 from triptych.simulator import NkiValidationError
 from triptych.simulator.launch.import_hook import simulated_nki
 from triptych.simulator.operands.in_order import in_order
-from triptych.simulator.operands.operators import OPS, Op, activation_function, operator
+from triptych.simulator.operands.operators import OPS, Op, activation_function, arithmetic, operator
 
 with simulated_nki():
     import nki.language as nl
@@ -131,6 +131,14 @@ def test_what_an_instruction_takes_as_an_operator(core):
             operator(nl.add, binary=False)
         with pytest.raises(NkiValidationError, match="nl.abs takes 1 operands, which does not fit here"):
             operator(nl.abs, binary=True)
+        assert arithmetic("op0", nl.add) is nl.add and arithmetic("op0", nl.abs, binary=False) is nl.abs
+        for wrong, binary, words in (
+            (nl.bitwise_and, True, "op1 must be arithmetic, got nl.bitwise_and"),
+            (nl.invert, None, "op1 must be arithmetic, got nl.invert"),
+            (nl.abs, True, "nl.abs takes 1 operands"),
+        ):
+            with pytest.raises(NkiValidationError, match=words):
+                arithmetic("op1", wrong, binary=binary)
 
 
 def test_an_operator_is_called_as_the_function_of_its_name():

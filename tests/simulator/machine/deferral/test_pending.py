@@ -1,0 +1,91 @@
+"""Elements that stand for others, put off at random, against an array in which each is moved at once."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from kernel_parts import in_hbm, in_sbuf
+
+from triptych import simulator
+from triptych.simulator import Options
+from triptych.simulator.launch.import_hook import simulated_nki
+from triptych.simulator.machine.deferral.pending import Book, settle
+from triptych.simulator.memory.references import Reference
+
+with simulated_nki():
+    import nki.isa as nisa
+    import nki.language as nl
+
+ROWS, COLUMNS = 8, 24
+
+
+def part(rng, rows, columns):
+    """A key of so many rows and columns, some with gaps between them."""
+    step = int(rng.integers(1, 3)) if 2 * columns <= COLUMNS else 1
+    top = int(rng.integers(0, ROWS - rows + 1))
+    left = int(rng.integers(0, COLUMNS - (columns - 1) * step))
+    return slice(top, top + rows), slice(left, left + (columns - 1) * step + 1, step)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_what_waits_is_what_would_have_been_moved(core, seed):
+    rng = np.random.default_rng(seed)
+    with core() as c:
+        book = Book()
+        values = [rng.integers(1, 1000, (ROWS, COLUMNS)).astype(np.float32) for _ in range(3)]
+        tensors = [c.tile(v, buffer="private_hbm") for v in values[:2]] + [c.tile(values[2])]
+        for _ in range(60):
+            rows, columns = int(rng.choice([1, 2, 4, 8])), int(rng.choice([1, 2, 3, 6, 12, 24]))
+            a, b = part(rng, rows, columns), part(rng, rows, columns)
+            source, target = tensors[rng.integers(2)], tensors[1 + rng.integers(2)]
+            kind = rng.integers(8)
+            if kind == 0:  # somebody looks
+                which = rng.integers(3)
+                np.testing.assert_array_equal(tensors[which].storage.array(tensors[which][a].layout), values[which][a])
+            elif kind == 1:  # an instruction writes
+                which = rng.integers(3)
+                storage = tensors[which].storage
+                settle(storage)
+                book.before_write(storage)
+                storage.raw.view(np.float32).reshape(ROWS, COLUMNS)[a] = values[which][a] = rng.integers(1000, 2000)
+            elif source is not target:
+                book.make_room(target.storage, target[a].layout)
+                settle(source.storage)  # what is referred to waits for nothing itself
+                book.write(target.storage, target[a].layout, Reference(source.storage, source[b].layout), ("k.py", 1))
+                values[tensors.index(target)][a] = values[tensors.index(source)][b]
+        for tensor, expected in zip(tensors, values, strict=True):
+            settle(tensor.storage)
+            np.testing.assert_array_equal(tensor.storage.raw.view(np.float32).reshape(ROWS, COLUMNS), expected)
+            assert not tensor.storage.pending or not tensor.storage.pending.entries
+
+
+def onto_a_copy(x, y):
+    """A sum that begins with what was copied to its place."""
+    left, right = in_sbuf(x[:, 0:128]), in_sbuf(y[:, 0:128])
+    bank = nl.ndarray((128, 128), nl.float32, nl.psum)
+    nisa.tensor_copy(bank, left)
+    nisa.nc_matmul(bank, left, right, accumulate=True)
+    tile = nl.ndarray((128, 128), nl.float32)
+    nisa.tensor_copy(tile, bank)
+    return in_hbm(tile)
+
+
+def neighbours_of_one_step(x, y):
+    """Tiles beside each other and below, each one product."""
+    bank, tile = nl.ndarray((64, 2, 2, 64), nl.float32, nl.psum), nl.ndarray((64, 2, 2, 64), nl.float32)
+    for i in range(2):
+        for j in range(2):
+            left, right = in_sbuf(x[:, 64 * i : 64 * i + 64]), in_sbuf(y[:, 64 * j : 64 * j + 64])
+            nisa.nc_matmul(bank[:, i, j], left, right)
+    nisa.tensor_copy(tile, bank)
+    return in_hbm(tile)
+
+
+@pytest.mark.parametrize("kernel", [onto_a_copy, neighbours_of_one_step])
+def test_a_sum_is_that_of_what_is_carried_out_at_once(kernel):
+    x, y = (np.random.default_rng(seed).standard_normal((128, 128)).astype(np.float32) for seed in range(2))
+    at_once, put_off = (simulator.run(kernel, x, y, options=Options(defer=defer)).outputs for defer in (False, True))
+    np.testing.assert_array_equal(put_off, at_once)
+    products = [x[:, i : i + 64].T @ y[:, j : j + 64] for i in (0, 64) for j in (0, 64)]
+    expected = x + x.T @ y if kernel is onto_a_copy else np.stack(products, axis=1).reshape(64, 2, 2, 64)
+    np.testing.assert_allclose(put_off, expected, rtol=1e-4, atol=1e-4)
