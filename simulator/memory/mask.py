@@ -31,10 +31,14 @@ class Mask:
         self.unit = nbytes
         self.bits: Array = np.full(1, value)
 
-    def copy(self) -> Mask:
-        new = object.__new__(Mask)
-        new.unit, new.bits = self.unit, self.bits.copy()
-        return new
+    def keep(self, *view: Any) -> Array:
+        """The units of a view as they are now, for `put_back`."""
+        return self.runs(*view).copy()
+
+    def put_back(self, kept: Array, *view: Any) -> None:
+        """Make the units of a view what they were, though the mask may have been split since."""
+        now = self.runs(*view)
+        now[...] = np.repeat(kept, now.shape[-1] // kept.shape[-1], axis=-1)
 
     def units(self, offset: int, shape: Shape, steps: Shape, size: int) -> Array:
         """The units of a view: its shape, and behind it those of an element."""
@@ -71,6 +75,22 @@ class Mask:
     def unmarked(self) -> int:
         """Bytes."""
         return (self.bits.size - int(np.count_nonzero(self.bits))) * self.unit
+
+
+Kept = tuple[Mask | bool | None, Array | None]
+
+
+def keep(mask: Mask | bool | None, view: tuple[int, Shape, Shape, int]) -> Kept:
+    """A mask, or the one value that stands for it, and what it says of a view."""
+    return mask, mask.keep(*view) if isinstance(mask, Mask) else None
+
+
+def put_back(kept: Kept, view: tuple[int, Shape, Shape, int]) -> Any:
+    """The mask of `keep`, which says of the view what it said then."""
+    mask, units = kept
+    if isinstance(mask, Mask) and units is not None:
+        mask.put_back(units, *view)
+    return mask
 
 
 @functools.lru_cache(4096)

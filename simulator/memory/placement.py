@@ -23,7 +23,7 @@ from triptych.simulator.chips import Chip
 from triptych.simulator.dtypes import F32
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.memory.layout import Layout, Shape
-from triptych.simulator.memory.mask import Mask
+from triptych.simulator.memory.mask import Mask, keep, put_back
 from triptych.simulator.memory.storage import PSUM, MemoryRegion, Storage
 from triptych.simulator.trace import Allocation
 
@@ -225,16 +225,17 @@ class PlacedStorage(Storage):
         return bool(self.arena.written.runs(self.base, (self.height,), (self.arena.row,), self.width).all())
 
     def snapshot(self, at: Layout) -> Any:
-        states = self.arena.written.copy(), self.arena.started.copy()
-        mine = self.mine if isinstance(self.mine, bool) else self.mine.copy()
-        return at, self.array(at).copy(), self.written_at(at), (*states, mine)
+        place, started = self.place(at), self.arena.started if self.allocation.buffer == PSUM.value else None
+        kept = keep(self.arena.written, place), keep(started, place), keep(self.mine, self._own(at))
+        return at, self.array(at).copy(), self.written_at(at), kept
 
     def restore(self, snapshot: Any) -> None:
         at, values, _, (written, started, mine) = snapshot
         self.array(at)[...] = values
         self.arena.doubt()
-        self.arena.written, self.arena.started = written.copy(), started.copy()
-        self.mine = mine if isinstance(mine, bool) else mine.copy()
+        put_back(written, self.place(at))
+        put_back(started, self.place(at))
+        self.mine = put_back(mine, self._own(at))
 
     def forget(self, at: Layout, chosen: Array) -> None:
         self.arena.doubt()

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from triptych.simulator.dtypes import F32
 from triptych.simulator.errors import Uninitialized, show_line
 from triptych.simulator.memory.layout import Layout, Shape, overlaps, row_major
-from triptych.simulator.memory.mask import Mask
+from triptych.simulator.memory.mask import Mask, keep, put_back
 from triptych.simulator.memory.pool import Pool
 from triptych.simulator.trace import Allocation
 
@@ -213,16 +213,14 @@ class Storage:
     # Unwritten values that an instruction is tried with (triptych.simulator.machine.unwritten)
 
     def snapshot(self, at: Layout) -> Any:
-        """What a view holds, and all that is known of what has been written."""
-        mask = None if self.mask is None else self.mask.copy()
-        started = self.started.copy() if isinstance(self.started, Mask) else self.started
-        return at, self.array(at).copy(), self.written_at(at), (self.missing, mask, started)
+        """What a view holds, and what is known of what has been written of it."""
+        masks = [keep(mask, self.place(at)) for mask in (self.mask, self.started)]
+        return at, self.array(at).copy(), self.written_at(at), (self.missing, masks)
 
     def restore(self, snapshot: Any) -> None:
-        """Make it as it was."""
-        at, values, _, (self.missing, mask, started) = snapshot
-        self.mask = None if mask is None else mask.copy()
-        self.started = started.copy() if isinstance(started, Mask) else started
+        """Make the view as it was, if nothing else has been written since."""
+        at, values, _, (self.missing, masks) = snapshot
+        self.mask, self.started = [put_back(kept, self.place(at)) for kept in masks]
         self.array(at)[...] = values
         self._f32.clear()
 

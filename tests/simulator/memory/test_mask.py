@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from triptych.simulator.memory.mask import Mask, side_by_side
+from triptych.simulator.memory.mask import Mask, keep, put_back, side_by_side
 
 BYTES = 4 * 48
 
@@ -60,12 +60,20 @@ def test_marks_are_those_of_a_truth_value_for_each_byte(seed):
         assert isinstance(got, np.ndarray) or got is bool(expected.all())
 
 
-def test_a_copy_is_marked_on_its_own():
-    mask = Mask(8, False)
-    mask.runs(0, (1,), (4,), 4)[...] = True
-    other = mask.copy()
-    other.runs(4, (1,), (4,), 4)[...] = True
-    assert mask.unmarked == 4 and other.unmarked == 0
+@pytest.mark.parametrize("seed", range(20))
+def test_a_view_that_is_put_back_is_as_it_was_and_leaves_the_rest(seed):
+    rng = np.random.default_rng(seed)
+    mask = Mask(BYTES, False)
+    for _ in range(6):
+        marked, view = view_of(rng), view_of(rng)
+        mask.runs(*marked)[...] = True
+        before = np.repeat(mask.bits, mask.unit)
+        kept = keep(mask, view)
+        mask.units(*view)[...] = rng.random(mask.units(*view).shape) < 0.5
+        mask.runs(*view_of(rng))  # splits it, perhaps
+        assert put_back(kept, view) is mask
+        assert np.array_equal(np.repeat(mask.bits, mask.unit), before)
+    assert [put_back(keep(value, view), view) for value in (None, True, False)] == [None, True, False]
 
 
 def test_units_are_as_large_as_the_views_allow():
