@@ -487,13 +487,9 @@ def _finish(out, block, banks, how, means, checks, totals):
     D, (_, each, width) = out.shape[3], banks[0].shape
     tiles = -(-queries // P)
     total = nl.ndarray((P, tiles, width), dtype=nl.float32, buffer=nl.sbuf)
-    for c in range(len(banks)):  # first and on two engines, because the next block waits for the banks
+    for c in range(len(banks)):  # first, because the next block waits for the banks, and not by Scalar, which it needs
         for m, begin, end in _rectangles(min(each * P, queries - c * each * P)):
-            copied, bank = total[0:m, c * each + begin : c * each + end, :], banks[c][0:m, begin:end, :]
-            if c % 2 == 0:
-                nisa.tensor_copy(dst=copied, src=bank)
-            else:
-                nisa.activation(dst=copied, op=nl.copy, data=bank)
+            nisa.tensor_copy(dst=total[0:m, c * each + begin : c * each + end, :], src=banks[c][0:m, begin:end, :])
 
     result = nl.ndarray((P, tiles, D), dtype=out.dtype, buffer=nl.sbuf)
     for m, begin, end in _rectangles(queries):

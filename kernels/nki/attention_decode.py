@@ -73,11 +73,12 @@ def attention_decode(q, k_new, v_new, k_cache, v_cache, lengths, page_table=None
         sizes["k_scale"] = nl.ndarray((P, Hkv), dtype=nl.float32, buffer=nl.sbuf)
         nisa.tensor_scalar(dst=sizes["k_scale"], data=by_head, op0=nl.multiply, operand0=sizes["scale"])
     new = {
-        "q": _load_transposed(q.reshape((B * H * T, D)), _pack(D)),
-        "k": _load_transposed(k_new.reshape((B * Hkv * T, D)), 1),
+        "q": _load_transposed(q.reshape((B * H * T, D))),
+        "k": _load_transposed(k_new.reshape((B * Hkv * T, D))),
         "v": v_new,
         "lengths": everywhere,
     }
+    new["spread"] = _spread(new["q"], q.reshape((B * H * T, D)), k_cache.dtype)
     table = None if page_table == None else _load_pages(page_table, k_cache.shape[0])
     cache = _plan(sizes, k_cache, v_cache, table)
     places = _places(lengths, table, k_cache.shape[2], sizes)
@@ -247,15 +248,15 @@ def _score(b, g, c, new, cache, seen, identity, sizes):
         nisa.tensor_scalar(
             dst=seen[(b, c)][:, :, 0], data=cache["positions"][c], op0=nl.less, operand0=new["lengths"][0:m, b : b + 1]
         )
-    queries = _columns(new["q"], b * sizes["Hkv"] + g, n)
+    at = (b * sizes["Hkv"] + g) * n
     scores = nl.ndarray((m, run, n), dtype=nl.float32, buffer=nl.psum)
     each = _tiles_of_a_bank(keys)
     for t0 in range(0, run, each):
-        transposed = _transpose(keys[:, t0 : min(t0 + each, run), :], identity, t0 // each)
-        for t in range(len(transposed)):
-            parts, begin = transposed[t]  # at which row of the array k^T of the tile begins
-            moving = queries if begin == 0 else [queries[0][begin : begin + sizes["D"], :]]
-            _multiply(scores[:, t0 + t, :], parts, moving)
+        for t, count, parts in _transpose(keys[:, t0 : min(t0 + each, run), :], identity, t0 // each):
+            queries = []
+            for d in range(len(parts)):
+                queries.append(new["spread"][d][0 : parts[d].shape[0], 0:count, at : at + n])
+            _multiply(scores[:, t0 + t : t0 + t + count, :], parts, queries)
     p = nl.ndarray((m, run, n), dtype=new["v"].dtype, buffer=nl.sbuf)
     nisa.activation(dst=p, op=nl.exp, data=scores, scale=_exponent(sizes, g, m))
     nisa.tensor_tensor(dst=p, data1=p, data2=seen[(b, c)].broadcast(2, n), op=nl.multiply)
@@ -267,63 +268,115 @@ def _score(b, g, c, new, cache, seen, identity, sizes):
     return p, columns, weights
 
 
-def _pack(D):
-    """How many tiles of keys are transposed at once: as many as fit, where each begins at a row that it may."""
-    return P // D if D in (32, 64) else 1
+def _is_paired(dtype, D):
+    """Whether keys are transposed as pairs of float8, 16 bits that the Tensor Engine moves bit for bit."""
+    return dtype == nl.float8_e4m3 and D % 2 == 0 and nisa.get_nc_version() != nisa.nc_version.gen2
+
+
+def _is_multiplied(dtype, D):
+    """Whether keys are transposed by a product with the identity, into float32."""
+    return nisa.get_nc_version() == nisa.nc_version.gen2 or dtype == nl.float8_e4m3 and D % 2 == 1
+
+
+def _pack(dtype, D):
+    """(elements of a key as it is transposed, tiles of keys that are transposed at once: as many as fit, where each
+    begins at a row that it may).
+    """
+    width = D // 2 if _is_paired(dtype, D) else D
+    return width, P // width if width in (32, 64) else 1
 
 
 def _tiles_of_a_bank(keys):
     """How many tiles of keys fit transposed into a PSUM bank."""
-    return (4 if keys.dtype == nl.float32 or _is_multiplied(keys) else 8) * _pack(keys.shape[2])
+    D = keys.shape[2]
+    _, pack = _pack(keys.dtype, D)
+    return (4 if keys.dtype == nl.float32 or _is_multiplied(keys.dtype, D) else 8) * pack
 
 
-def _is_multiplied(keys):
-    """Whether keys are transposed by a product with the identity, into float32: float8, and all on NeuronCore-v2."""
-    return keys.dtype == nl.float8_e4m3 or nisa.get_nc_version() == nisa.nc_version.gen2
+def _spread(transposed, q, dtype):
+    """q^T as what `_transpose` gives of keys of a dtype is multiplied by: tiles [rows, pack, columns of q^T].
+
+    Tiles of keys that were transposed at once lie below each other, and so are multiplied at once: each has the queries
+    in its own rows and columns, beside zeros. Of pairs there is a tile for the first of each and one for the second.
+    """
+    N, D = q.shape
+    width, pack = _pack(dtype, D)
+    if pack == 1 and not _is_paired(dtype, D):
+        found = []
+        for part in transposed:
+            found.append(part.reshape((part.shape[0], 1, N)))
+        return found
+    spread = []
+    for _ in range(D // width):
+        spread.append(nl.ndarray((width * pack, pack, N), dtype=q.dtype, buffer=nl.sbuf))
+        nisa.memset(spread[len(spread) - 1], 0.0)
+    for n0 in range(0, N, P):
+        n = min(P, N - n0)
+        halves = [transposed[0][:, n0 : n0 + n]]
+        if _is_paired(dtype, D):
+            pairs = nl.ndarray((n, width, 2), dtype=q.dtype, buffer=nl.sbuf)
+            nisa.dma_copy(dst=pairs.reshape((n, D)), src=q[n0 : n0 + n, :])
+            halves = []
+            for e in range(2):
+                halves.append(nl.ndarray((width, n), dtype=q.dtype, buffer=nl.psum))
+                nisa.nc_transpose(dst=halves[e], data=pairs[:, :, e])
+        for e in range(len(halves)):
+            for w in range(pack):
+                nisa.tensor_copy(dst=spread[e][w * width : (w + 1) * width, w, n0 : n0 + n], src=halves[e])
+    return spread
 
 
 def _transpose(keys, identity, turn):
-    """Of each tile t of keys[m, tiles, D]: (SBUF tiles [up to 128 of D, m], the partition where they begin).
+    """keys[m, tiles, D] as (first tile, tiles, k^T of these below each other, in parts for the tiles of `_spread`).
 
-    Vector and Scalar take turns to copy; of float8, which comes out as float32, Vector takes a third.
+    Vector and Scalar take turns to copy.
     """
     m, tiles, D = keys.shape
-    pack = _pack(D)
-    flat, width = keys.reshape((m, tiles * D)), pack * D
+    is_paired, is_multiplied = _is_paired(keys.dtype, D), _is_multiplied(keys.dtype, D)
+    D, pack = _pack(keys.dtype, D)
+    flat = keys.reshape((m, tiles * keys.shape[2]))
+    if is_paired:
+        flat = flat.view(nl.bfloat16)
     found = []
-    for _ in range(tiles):
-        found.append(([], 0))
-    for d in range(0, width, P):
-        rows, columns = min(P, width - d), -(-tiles // pack)
-        wide = nl.float32 if _is_multiplied(keys) else keys.dtype
-        in_psum = nl.ndarray((rows, columns, m), dtype=wide, buffer=nl.psum)
-        part = nl.ndarray((rows, columns, m), dtype=identity.dtype, buffer=nl.sbuf)
+    for t in range(0, tiles, pack):
+        found.append((t, min(pack, tiles - t), []))
+    for d in range(0, pack * D, P):
+        rows, columns = min(P, pack * D - d), len(found)
+        in_psum = nl.ndarray((rows, columns, m), dtype=nl.float32 if is_multiplied else flat.dtype, buffer=nl.psum)
+        part = nl.ndarray((rows, columns, m), dtype=nl.uint16 if is_paired else identity.dtype, buffer=nl.sbuf)
         for c in range(columns):
-            begin = c * width + d
+            begin = c * pack * D + d
             end = min(begin + rows, tiles * D)
             data, dst = flat[:, begin:end], in_psum[0 : end - begin, c, :]
-            if _is_multiplied(keys):
+            if is_multiplied:
                 nisa.nc_matmul(dst=dst, stationary=data, moving=identity[0:m, 0:m], accumulate=False)
             else:
                 nisa.nc_transpose(dst=dst, data=data)
+        source = in_psum.view(nl.uint16) if is_paired else in_psum  # a copy of integers keeps every bit
         for rows_of, a, z in ((rows, 0, tiles // pack), (tiles % pack * D, columns - 1, columns)):
             if rows_of > 0 and a < z:
-                copied, src = part[0:rows_of, a:z, :], in_psum[0:rows_of, a:z, :]
-                if (turn + d // P) % (3 if keys.dtype == nl.float8_e4m3 else 2) == 0:
-                    nisa.tensor_copy(dst=copied, src=src, engine=nisa.engine.vector)
+                if (turn + d // P) % 2 == 0:
+                    nisa.tensor_copy(
+                        dst=part[0:rows_of, a:z, :], src=source[0:rows_of, a:z, :], engine=nisa.engine.vector
+                    )
                 else:
-                    nisa.activation(dst=copied, op=nl.copy, data=src)
-        for t in range(tiles):
-            begin = t % pack * D
-            found[t] = (found[t][0] + [part[begin : begin + min(D, rows), t // pack, :]], begin)
+                    nisa.activation(dst=part[0:rows_of, a:z, :], op=nl.copy, data=source[0:rows_of, a:z, :])
+        for c in range(columns):
+            _, count, parts = found[c]
+            height = min(rows, count * D)
+            if is_paired:
+                pairs = part.view(keys.dtype).reshape((rows, columns, m, 2))
+                parts.append(pairs[0:height, c, :, 0])
+                parts.append(pairs[0:height, c, :, 1])
+            else:
+                parts.append(part[0:height, c, :])
     return found
 
 
 def _multiply(dst, stationary, moving):
     """dst = the sum over the parts of D of stationary^T moving."""
     for d in range(len(stationary)):
-        rows = min(stationary[d].shape[0], moving[d].shape[0])  # queries may be there more than once
-        nisa.nc_matmul(dst=dst, stationary=stationary[d][0:rows, :], moving=moving[d][0:rows, :], accumulate=d > 0)
+        nisa.nc_matmul(dst=dst, stationary=stationary[d], moving=moving[d], accumulate=d > 0)
 
 
 def _columns(parts, block, n):
@@ -681,14 +734,13 @@ def _place(length, i, table, page, stride):
     return place
 
 
-def _load_transposed(source, times):
-    """source[N, D] as SBUF tiles [up to 128 of D, N], `times` below each other in the first."""
+def _load_transposed(source):
+    """source[N, D] as SBUF tiles [up to 128 of D, N]."""
     tiles, D = [], source.shape[1]
     for d in range(0, D, P):
         rows = min(P, D - d)
-        tile = nl.ndarray((rows * times, source.shape[0]), dtype=source.dtype, buffer=nl.sbuf)
-        for n in range(times):
-            nisa.dma_transpose(dst=tile[n * rows : (n + 1) * rows, :], src=source[:, d : d + rows])
+        tile = nl.ndarray((rows, source.shape[0]), dtype=source.dtype, buffer=nl.sbuf)
+        nisa.dma_transpose(dst=tile, src=source[:, d : d + rows])
         tiles.append(tile)
     return tiles
 
