@@ -73,8 +73,8 @@ def attention_decode(q, k_new, v_new, k_cache, v_cache, lengths, page_table=None
         sizes["k_scale"] = nl.ndarray((P, Hkv), dtype=nl.float32, buffer=nl.sbuf)
         nisa.tensor_scalar(dst=sizes["k_scale"], data=by_head, op0=nl.multiply, operand0=sizes["scale"])
     new = {
-        "q": _load_transposed(q.reshape((B * H * T, D))),
-        "k": _load_transposed(k_new.reshape((B * Hkv * T, D))),
+        "q": _transposed(q.reshape((B * H * T, D))),
+        "k": _transposed(k_new.reshape((B * Hkv * T, D))),
         "v": v_new,
         "lengths": everywhere,
     }
@@ -166,8 +166,7 @@ def _attempt(out, new, cache, sizes):
     counts = nl.ndarray((P, B), dtype=nl.float32, buffer=nl.sbuf)  # 1 / (lengths + T)
     nisa.tensor_scalar(dst=counts, data=new["lengths"], op0=nl.add, operand0=float(sizes["T"]))
     nisa.reciprocal(dst=counts, data=counts)
-    ones = nl.ndarray((P, 1), dtype=nl.float32, buffer=nl.sbuf)
-    nisa.memset(ones, 1.0)
+    ones = _constant((P, 1), 1.0)
     identity = nl.shared_identity_matrix(P, dtype=new["v"].dtype)
 
     steps = []  # (b, g, chunk), None for the new tokens, which begin
@@ -219,21 +218,21 @@ def _score_new(b, g, new, values, sizes):
     _multiply(scores, _columns(new["k"], b * sizes["Hkv"] + g, T), _columns(new["q"], b * sizes["Hkv"] + g, n))
     p = nl.ndarray((T, 1, n), dtype=new["v"].dtype, buffer=nl.sbuf)
     nisa.activation(dst=p[:, 0, :], op=nl.exp, data=scores, scale=_exponent(sizes, g, T))
-    _hide_later(p[:, 0, :], T)
+    _hide_later(p[:, 0, :], T, 0.0)
     weights = nl.ndarray((T, n), dtype=nl.float32, buffer=nl.sbuf)
     nisa.tensor_copy(dst=weights, src=p[:, 0, :])
     return p, [values[:, g, :]], weights
 
 
-def _hide_later(tile, T):
-    """tile[key, (head, query)] = 0 where the new token `key` comes after the query."""
+def _hide_later(tile, T, value):
+    """tile[key, (head, query)] = value where the new token `key` comes after the query."""
     if T > 1:
         nisa.affine_select(
             dst=tile,
             pattern=[[0, tile.shape[1] // T], [1, T]],
             channel_multiplier=-1,
             on_true_tile=tile,
-            on_false_value=0.0,
+            on_false_value=value,
             cmp_op=nl.greater_equal,
         )
 
@@ -431,8 +430,7 @@ def _suspect(means, checks):
     nisa.scalar_tensor_tensor(dst=proof, data=checks, op0=nl.multiply, operand0=0.0, op1=nl.add, operand1=means)
     wrong = nl.ndarray((P, n), dtype=nl.bfloat16, buffer=nl.sbuf)
     nisa.tensor_tensor(dst=wrong, data1=clipped, data2=proof, op=nl.not_equal)  # NaN equals nothing
-    ones = nl.ndarray((P, 1), dtype=nl.bfloat16, buffer=nl.sbuf)
-    nisa.memset(ones, 1.0)
+    ones = _constant((P, 1), 1.0, nl.bfloat16)
     suspect = nl.ndarray((1, n), dtype=nl.int32, buffer=nl.sbuf)
     for c in range(0, n, BANK):
         end = min(c + BANK, n)
@@ -477,10 +475,8 @@ def _exactly(out, b, g, new, cache, sizes):
     at = b * sizes["Hkv"] + g
     queries, keys = _columns(new["q"], at, n), _columns(new["k"], at, T)
     minus_m = _minus_maximum(b, g, queries, keys, new, cache, sizes)
-    ones = nl.ndarray((1, P), dtype=nl.float32, buffer=nl.sbuf)
-    nisa.memset(ones, 1.0)
-    spread = nl.ndarray((P, 1), dtype=nl.float32, buffer=nl.sbuf)
-    nisa.memset(spread, 0.0 if new["v"].dtype == nl.float16 else -math.log(sizes["S"] + T))
+    ones = _constant((1, P), 1.0)
+    spread = _constant((P, 1), 0.0 if new["v"].dtype == nl.float16 else -math.log(sizes["S"] + T))
     sums = nl.ndarray((n, D + 1), dtype=nl.float32, buffer=nl.psum)
     counts = nl.ndarray((n, 2 * D), dtype=nl.float32, buffer=nl.psum)
 
@@ -490,8 +486,7 @@ def _exactly(out, b, g, new, cache, sizes):
         nisa.nc_matmul(dst=scores, stationary=ones[:, 0:m], moving=minus_m, accumulate=True)
         p = nl.ndarray((m, n), dtype=new["v"].dtype, buffer=nl.sbuf)
         nisa.activation(dst=p, op=nl.exp, data=scores, bias=spread[0:m, :], scale=_exponent(sizes, g, m))
-        sees = nl.ndarray((m, n), dtype=nl.bfloat16, buffer=nl.sbuf)
-        nisa.memset(sees, 1.0)
+        sees = _constant((m, n), 1.0, nl.bfloat16)
         return p, sees
 
     def collect(p, sees, value, is_first):
@@ -500,18 +495,15 @@ def _exactly(out, b, g, new, cache, sizes):
         nisa.nc_matmul(dst=counts, stationary=sees, moving=odd, accumulate=not is_first)
 
     p, sees = weigh(keys, T)
-    _hide_later(p, T)
-    _hide_later(sees, T)
+    _hide_later(p, T, 0.0)
+    _hide_later(sees, T, 0.0)
     collect(p, sees, _load_new_values(new, b)[:, g, :], True)
     for c in range(len(cache["chunks"])):
         _, m, run = cache["chunks"][c]
-        hidden = nl.ndarray((m, run), dtype=nl.uint16, buffer=nl.sbuf)
-        nisa.tensor_scalar(
-            dst=hidden, data=cache["positions"][c], op0=nl.greater_equal, operand0=new["lengths"][0:m, b : b + 1]
-        )
+        hidden = _where(cache["positions"][c], nl.greater_equal, new["lengths"][0:m, b : b + 1])
         tile, value = _widened(_load(cache, "k", b, g, c), new), _widened(_load(cache, "v", b, g, c), new)
         for t in range(run):
-            p, sees = weigh(_transpose_by_dma(tile[:, t, :]), m)
+            p, sees = weigh(_transposed(tile[:, t, :]), m)
             is_hidden = hidden[:, t : t + 1].broadcast(1, n)
             nisa.tensor_copy_predicated(dst=p, src=0.0, predicate=is_hidden)
             nisa.tensor_copy_predicated(dst=sees, src=0.0, predicate=is_hidden)
@@ -524,16 +516,9 @@ def _exactly(out, b, g, new, cache, sizes):
     _scale_values(inverse, g, sizes)
     result = nl.ndarray((n, D), dtype=nl.float32, buffer=nl.sbuf)
     nisa.tensor_scalar(dst=result, data=total[:, 0:D], op0=nl.multiply, operand0=inverse)
-    for c, sign in ((0, 1.0), (D, -1.0)):  # a count of 0 adds 0, any other an infinity; NaN counts among both
-        infinite = nl.ndarray((n, D), dtype=nl.float32, buffer=nl.sbuf)
-        nisa.tensor_scalar(
-            dst=infinite,
-            data=counts[:, c : c + D],
-            op0=nl.multiply,
-            operand0=LARGEST,
-            op1=nl.multiply,
-            operand1=2 * sign,
-        )
+    for c, sign in ((0, 2.0), (D, -2.0)):  # a count of 0 adds 0, any other an infinity; NaN counts among both
+        odd, infinite = counts[:, c : c + D], nl.ndarray((n, D), dtype=nl.float32, buffer=nl.sbuf)
+        nisa.tensor_scalar(dst=infinite, data=odd, op0=nl.multiply, operand0=LARGEST, op1=nl.multiply, operand1=sign)
         nisa.tensor_tensor(dst=result, data1=result, data2=infinite, op=nl.add)
     rounded = nl.ndarray((n, D), dtype=out.dtype, buffer=nl.sbuf)
     nisa.tensor_copy(dst=rounded, src=result)
@@ -548,15 +533,7 @@ def _minus_maximum(b, g, queries, new_keys, new, cache, sizes):
     _multiply(scores, new_keys, queries)
     seen = nl.ndarray((T, n), dtype=nl.float32, buffer=nl.sbuf)
     nisa.tensor_copy(dst=seen, src=scores)
-    if T > 1:
-        nisa.affine_select(
-            dst=seen,
-            pattern=[[0, n // T], [1, T]],
-            channel_multiplier=-1,
-            on_true_tile=seen,
-            on_false_value=HIDDEN,
-            cmp_op=nl.greater_equal,
-        )
+    _hide_later(seen, T, HIDDEN)
     turned = nl.ndarray((n, T), dtype=nl.float32, buffer=nl.sbuf)
     nisa.dma_transpose(dst=turned, src=seen)
     nisa.tensor_reduce(dst=top, op=nl.maximum, data=turned, axis=1)
@@ -565,13 +542,10 @@ def _minus_maximum(b, g, queries, new_keys, new, cache, sizes):
         tile = _widened(_load(cache, "k", b, g, c), new)
         for t in range(run):
             scores = nl.ndarray((n, m), dtype=nl.float32, buffer=nl.psum)
-            _multiply(scores, queries, _transpose_by_dma(tile[:, t, :]))
+            _multiply(scores, queries, _transposed(tile[:, t, :]))
             positions = nl.ndarray((n, m), dtype=nl.float32, buffer=nl.sbuf)
             nisa.iota(dst=positions, pattern=[[run, m]], offset=j0 + t)
-            hidden = nl.ndarray((n, m), dtype=nl.uint16, buffer=nl.sbuf)
-            nisa.tensor_scalar(
-                dst=hidden, data=positions, op0=nl.greater_equal, operand0=new["lengths"][0:n, b : b + 1]
-            )
+            hidden = _where(positions, nl.greater_equal, new["lengths"][0:n, b : b + 1])
             seen = nl.ndarray((n, m), dtype=nl.float32, buffer=nl.sbuf)
             nisa.tensor_copy(dst=seen, src=scores)
             nisa.tensor_copy_predicated(dst=seen, src=HIDDEN, predicate=hidden)
@@ -625,6 +599,20 @@ def _widened(tile, new):
     return wide
 
 
+def _constant(shape, value, dtype=nl.float32, engine=nisa.engine.unknown):
+    """A tile in SBUF, filled with a number."""
+    tile = nl.ndarray(shape, dtype=dtype, buffer=nl.sbuf)
+    nisa.memset(tile, value, engine=engine)
+    return tile
+
+
+def _where(tile, compare, operand):
+    """A predicate: where a comparison of a tile with a number or a column is true."""
+    found = nl.ndarray(tile.shape, dtype=nl.uint16, buffer=nl.sbuf)
+    nisa.tensor_scalar(dst=found, data=tile, op0=compare, operand0=operand)
+    return found
+
+
 def _move(tile, rows, index, way):
     """Gather tile[m, :] from, or scatter it to, rows[index[m, 1], :] of an HBM tensor."""
     if nisa.get_nc_version() == nisa.nc_version.gen2:  # one dynamic address a transfer
@@ -658,8 +646,7 @@ def _rows_of_runs(table, Hkv, u, each):
     nisa.dma_copy(dst=in_hbm, src=rows)
     found = [nl.ndarray((each, B, chunks), dtype=nl.int32, buffer=nl.sbuf)]  # a run a partition
     nisa.dma_copy(dst=found[0], src=in_hbm.reshape((B, chunks, each)).permute((2, 0, 1)))
-    step = nl.ndarray((each, B, chunks), dtype=nl.int32, buffer=nl.sbuf)
-    nisa.memset(step, u)
+    step = _constant((each, B, chunks), u, nl.int32)
     for g in range(1, Hkv):
         found.append(nl.ndarray((each, B, chunks), dtype=nl.int32, buffer=nl.sbuf))
         nisa.tensor_tensor(dst=found[g], data1=found[g - 1], data2=step, op=nl.add)
@@ -668,8 +655,7 @@ def _rows_of_runs(table, Hkv, u, each):
 
 def _times(tile, factor):
     """An int32 tile times a number, as integers: a tile and a number would be multiplied in float32."""
-    factors = nl.ndarray(tile.shape, dtype=nl.int32, buffer=nl.sbuf)
-    nisa.memset(factors, factor)
+    factors = _constant(tile.shape, factor, nl.int32)
     product = nl.ndarray(tile.shape, dtype=nl.int32, buffer=nl.sbuf)
     nisa.tensor_tensor(dst=product, data1=tile, data2=factors, op=nl.multiply)
     return product
@@ -734,8 +720,8 @@ def _place(length, i, table, page, stride):
     return place
 
 
-def _load_transposed(source):
-    """source[N, D] as SBUF tiles [up to 128 of D, N]."""
+def _transposed(source):
+    """source[N, D], in HBM or SBUF, as SBUF tiles [up to 128 of D, N], bit for bit on every generation."""
     tiles, D = [], source.shape[1]
     for d in range(0, D, P):
         rows = min(P, D - d)
@@ -743,17 +729,6 @@ def _load_transposed(source):
         nisa.dma_transpose(dst=tile, src=source[:, d : d + rows])
         tiles.append(tile)
     return tiles
-
-
-def _transpose_by_dma(tile):
-    """tile[m, D] as tiles [up to 128 of D, m], bit for bit on every generation."""
-    parts = []
-    for d in range(0, tile.shape[1], P):
-        end = min(d + P, tile.shape[1])
-        part = nl.ndarray((end - d, tile.shape[0]), dtype=tile.dtype, buffer=nl.sbuf)
-        nisa.dma_transpose(dst=part, src=tile[:, d:end])
-        parts.append(part)
-    return parts
 
 
 def _load_new_values(new, b):
