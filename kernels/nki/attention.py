@@ -323,20 +323,18 @@ def _weigh(step, blocks, scored, q, how, share):
     """p of a group in SBUF, with zeros where a query does not see a key."""
     n, pieces, place, _ = step
     b, _, h, i0, _ = blocks[n]
-    data, scale = scored[0], how["scale"]
-    p = nl.ndarray(data.shape, dtype=nl.float32 if how["adds"] else q.dtype, buffer=nl.sbuf)
-    if how["softcap"] != None or how["mask"] != None:
-        added = None
-        if how["mask"] != None:
-            added = nl.ndarray(data.shape, dtype=how["mask"].dtype, buffer=nl.sbuf)
-            for j0, keys, f, e, at in pieces:
-                rows = _mask_of(how["mask"], b, h)[i0 + f : i0 + e, j0 : j0 + keys]
-                nisa.dma_transpose(dst=added[:, at : at + e - f], src=rows)
-        data, scale = _changed(data, added, how)
+    added = None
+    if how["mask"] != None:
+        added = nl.ndarray(scored[0].shape, dtype=how["mask"].dtype, buffer=nl.sbuf)
+        for j0, keys, f, e, at in pieces:
+            rows = _mask_of(how["mask"], b, h)[i0 + f : i0 + e, j0 : j0 + keys]
+            nisa.dma_transpose(dst=added[:, at : at + e - f], src=rows)
+    z, unit = _changed(scored[0], added, how), _unit(how)
+    p = nl.ndarray(z.shape, dtype=nl.float32 if how["adds"] else q.dtype, buffer=nl.sbuf)
     if share > 0 and place % share == share // 2:
-        nisa.tensor_scalar(dst=p, data=data, op0=nl.power, operand0=math.exp(scale), reverse0=True)
+        nisa.tensor_scalar(dst=p, data=z, op0=nl.power, operand0=math.exp(unit), reverse0=True)
     else:
-        nisa.activation(dst=p, op=nl.exp, data=data, scale=scale)
+        nisa.activation(dst=p, op=nl.exp, data=z, scale=unit)
     for j0, _, f, e, at in pieces:
         _hide_unseen(p[:, at : at + e - f], i0 + f, j0, how, 0.0)
     return p
@@ -348,17 +346,23 @@ def _mask_of(mask, b, h):
 
 
 def _changed(scores, added, how):
-    """(z, unit): the exponent is z * unit, z in SBUF: scores after the cap and with what is added to them."""
-    data, scale = scores, how["scale"]
+    """z: scores after the cap and with what is added to them, in SBUF; or as they are. The exponent is z * `_unit`."""
+    z = scores
     if how["softcap"] != None:
-        capped = nl.ndarray(scores.shape, dtype=nl.float32, buffer=nl.sbuf)
-        nisa.activation(dst=capped, op=nl.tanh, data=scores, scale=scale / how["softcap"])
-        data, scale = capped, how["softcap"]
+        z = nl.ndarray(scores.shape, dtype=nl.float32, buffer=nl.sbuf)
+        nisa.activation(dst=z, op=nl.tanh, data=scores, scale=how["scale"] / how["softcap"])
     if added != None:
-        biased = nl.ndarray(scores.shape, dtype=nl.float32, buffer=nl.sbuf)
-        nisa.scalar_tensor_tensor(dst=biased, data=data, op0=nl.multiply, operand0=scale, op1=nl.add, operand1=added)
-        data, scale = biased, 1.0
-    return data, scale
+        capped, unit = z, how["scale"] if how["softcap"] == None else how["softcap"]
+        z = nl.ndarray(scores.shape, dtype=nl.float32, buffer=nl.sbuf)
+        nisa.scalar_tensor_tensor(dst=z, data=capped, op0=nl.multiply, operand0=unit, op1=nl.add, operand1=added)
+    return z
+
+
+def _unit(how):
+    """What z is multiplied by in the exponent."""
+    if how["mask"] != None:
+        return 1.0
+    return how["scale"] if how["softcap"] == None else how["softcap"]
 
 
 def _hide_unseen(tile, i, j, how, value):
@@ -593,7 +597,7 @@ def _exactly(out, lse, q, k, v, head, i0, n, how):
     spread = _constant((P, 1), log_spread)
     minus_top, minus_m = _minus_maximum(queries, k, head, i0, spans, how)
     ones = _constant((1, P), 1.0)
-    unit = how["scale"]
+    unit = _unit(how)
 
     sums = nl.ndarray((n, D + 2), dtype=nl.float32, buffer=nl.psum)  # p^T [v | 1], and l of p before it was rounded
     counts = nl.ndarray((n, 2 * D), dtype=nl.float32, buffer=nl.psum)
@@ -607,27 +611,10 @@ def _exactly(out, lse, q, k, v, head, i0, n, how):
         values, odd = _sift(*_source("v", v, b, g, j0, how), n_keys)
         for w in range(-(-n_keys // P)):
             m, j = min(P, n_keys - w * P), j0 + w * P
-            scores = nl.ndarray((m, n), dtype=nl.float32, buffer=nl.psum)
-            for d in range(len(queries)):
-                nisa.nc_matmul(
-                    dst=scores, stationary=keys[d][:, w * P : w * P + m], moving=queries[d], accumulate=d > 0
-                )
-            hidden, added = _masks(b, h, (j, m), (i0, n), how, True)
-            if how["softcap"] == None and added == None:
-                nisa.nc_matmul(dst=scores, stationary=ones[:, 0:m], moving=minus_m, accumulate=True)
-            else:
-                z, unit = _changed(scores, added, how)
-                everywhere = nl.ndarray((m, n), dtype=nl.float32, buffer=nl.psum)
-                nisa.nc_matmul(dst=everywhere, stationary=ones[:, 0:m], moving=minus_m, accumulate=False)
-                scores = nl.ndarray((m, n), dtype=nl.float32, buffer=nl.sbuf)
-                nisa.tensor_tensor(dst=scores, data1=z, data2=everywhere, op=nl.add)
-            p = nl.ndarray((m, n), dtype=nl.float32, buffer=nl.sbuf)
-            nisa.activation(dst=p, op=nl.exp, data=scores, bias=spread[0:m, :], scale=unit)
-            sees = _constant((m, n), 1.0, nl.bfloat16)
-            for tile in (p, sees):
-                _hide_unseen(tile, i0, j, how, 0.0)
-                for predicate in hidden:
-                    nisa.tensor_copy_predicated(dst=tile, src=0.0, predicate=predicate)
+            parts = []
+            for d in range(len(keys)):
+                parts.append(keys[d][:, w * P : w * P + m])
+            p, sees = _weigh_exactly(parts, queries, head, j, i0, (minus_m, ones, spread), how)
             rounded = nl.ndarray((m, n), dtype=q.dtype, buffer=nl.sbuf)
             nisa.tensor_copy(dst=rounded, src=p)
             nisa.nc_matmul(dst=sums[:, 0 : D + 1], stationary=rounded, moving=values[0:m, w, :], accumulate=j > first)
@@ -675,6 +662,34 @@ def _exactly(out, lse, q, k, v, head, i0, n, how):
     rounded = nl.ndarray((n, D), dtype=out.dtype, buffer=nl.sbuf)
     nisa.tensor_copy(dst=rounded, src=result)
     nisa.dma_copy(dst=out[i0 : i0 + n, :], src=rounded)
+
+
+def _weigh_exactly(keys, queries, head, j, i, shift, how):
+    """(p, sees) of the keys from j and queries from i: exp(s - m + log_spread) in float32, and 1; 0 where unseen.
+
+    shift: -m as a row, ones as a row, log_spread as a column
+    """
+    (b, _, h), (minus_m, ones, spread), m, n = head, shift, keys[0].shape[1], queries[0].shape[1]
+    scores = nl.ndarray((m, n), dtype=nl.float32, buffer=nl.psum)
+    for d in range(len(queries)):
+        nisa.nc_matmul(dst=scores, stationary=keys[d], moving=queries[d], accumulate=d > 0)
+    hidden, added = _masks(b, h, (j, m), (i, n), how, True)
+    if how["softcap"] == None and added == None:
+        nisa.nc_matmul(dst=scores, stationary=ones[:, 0:m], moving=minus_m, accumulate=True)
+    else:
+        z = _changed(scores, added, how)
+        everywhere = nl.ndarray((m, n), dtype=nl.float32, buffer=nl.psum)
+        nisa.nc_matmul(dst=everywhere, stationary=ones[:, 0:m], moving=minus_m, accumulate=False)
+        scores = nl.ndarray((m, n), dtype=nl.float32, buffer=nl.sbuf)
+        nisa.tensor_tensor(dst=scores, data1=z, data2=everywhere, op=nl.add)
+    p = nl.ndarray((m, n), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.activation(dst=p, op=nl.exp, data=scores, bias=spread[0:m, :], scale=_unit(how))
+    sees = _constant((m, n), 1.0, nl.bfloat16)
+    for tile in (p, sees):
+        _hide_unseen(tile, i, j, how, 0.0)
+        for predicate in hidden:
+            nisa.tensor_copy_predicated(dst=tile, src=0.0, predicate=predicate)
+    return p, sees
 
 
 def _spans(first, end, how):
@@ -728,7 +743,7 @@ def _where(tile, compare, operand):
 
 def _minus_maximum(queries, k, head, i0, spans, how):
     """-m as a column [n, 1] and as a row [1, n]: the largest of each query over the keys of `spans` that it sees."""
-    (b, g, h), n, unit = head, queries[0].shape[1], how["scale"]
+    (b, g, h), n = head, queries[0].shape[1]
     tops = nl.ndarray((n, len(spans)), dtype=nl.float32, buffer=nl.sbuf)
     for at in range(len(spans)):
         j0, n_keys = spans[at]
@@ -737,8 +752,7 @@ def _minus_maximum(queries, k, head, i0, spans, how):
         for d in range(len(queries)):
             nisa.nc_matmul(dst=scores, stationary=queries[d], moving=keys[d], accumulate=d > 0)
         hidden, added = _masks(b, h, (j0, n_keys), (i0, n), how, False)
-        if how["softcap"] != None or added != None:
-            scores, unit = _changed(scores, added, how)
+        scores = _changed(scores, added, how)
         last = i0 + how["shift"] - j0  # the last key that the first query sees
         is_late, is_old = n_keys - 1 > last, last + n - 1 >= how["window"]
         if len(hidden) > 0 or is_late or is_old:
@@ -756,7 +770,7 @@ def _minus_maximum(queries, k, head, i0, spans, how):
     nisa.tensor_reduce(dst=top, op=nl.maximum, data=tops, axis=1)
     if how["sinks"] != None:
         sink = nl.ndarray((n, 1), dtype=nl.float32, buffer=nl.sbuf)
-        nisa.tensor_scalar(dst=sink, data=how["sinks"][0:n, h : h + 1], op0=nl.multiply, operand0=1.0 / unit)
+        nisa.tensor_scalar(dst=sink, data=how["sinks"][0:n, h : h + 1], op0=nl.multiply, operand0=1.0 / _unit(how))
         nisa.tensor_tensor(dst=top, data1=top, data2=sink, op=nl.maximum)
     nisa.tensor_scalar(dst=top, data=top, op0=nl.multiply, operand0=-1.0)
     row = nl.ndarray((1, n), dtype=nl.float32, buffer=nl.sbuf)
