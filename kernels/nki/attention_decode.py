@@ -14,7 +14,8 @@ chunk.
 
 Per chunk of 128 r keys, G = H // Hkv heads that share it, n = G T columns of queries:
 
-    Tensor   transposes k, 128 x 128 a time, of D = 64 two tiles; s[key, n] = k q^T, k^T stationary; v^T p, v stationary
+    Tensor   transposes k, 128 x 128 a time, of D = 64 two tiles; s[key, n] = k q^T for as many, k^T stationary; v^T p,
+             v stationary
     Scalar   half of the copies of k^T from PSUM to SBUF; p = exp(s / sqrt(D)), all of the chunk in one instruction
     Vector   the other half; zeros for keys from lengths[b] on; sums of p over t, which a product with ones finishes
 
@@ -33,8 +34,10 @@ All of S is read, whatever the lengths: programs of the Tensor Engine have stati
 A cache in float8_e4m3 has half the bytes: what it holds stands for itself times k_scale[g] or v_scale[g], one positive
 number for each key head, as in vLLM (docs, features/quantization/quantized_kvcache: k/v_scale = [num_kv_heads]). New
 tokens are divided by it, clipped to 240, rounded, and then attended to as the cache holds them. The Tensor Engine takes
-float8 beside the queries' dtype, so nothing is converted but k on its way out of the transpose, which it goes through
-anyway. k_scale joins 1 / sqrt(D) in the exponent, v_scale joins 1 / l.
+float8 beside the queries' dtype, so nothing is converted. k is transposed in pairs of numbers, which are 16 bits: a key
+of D = 128 is as wide as one of 64. Then k q^T is two products, of each pair's first and of its second. NeuronCore-v2
+cannot, nor do pairs make an odd D: there k is multiplied by the identity, and rounded to the queries' dtype on its way
+out. k_scale joins 1 / sqrt(D) in the exponent, v_scale joins 1 / l.
 """
 
 import math
