@@ -75,19 +75,12 @@ def attention(q, k, v, causal=False, window=None, softcap=None, sinks=None, mask
     """
     B, H, Hkv, Sq, Sk, D = _check(q, k, v, causal, window, sinks, mask, segments)
     lse = nl.ndarray((B, H, Sq), dtype=nl.float32, buffer=nl.shared_hbm) if with_lse else None
-    how = {
-        "keys": Sk,
-        "cache": None,
-        "shift": Sk - Sq if causal else Sk,  # query i sees the keys up to i + shift
-        "window": Sk + Sq if window == None else window,  # and of these so many
-        "scale": 1.0 / D**0.5,
-        "softcap": softcap,
-        "sinks": None if sinks == None else _broadcast(sinks),
-        "mask": mask,
-        "segments": segments,
-        "most": MOST if not with_lse else MOST_TOTAL / Sk,
-        "adds": with_lse and q.dtype != nl.float32,  # whether Vector adds up l, from weights that were not rounded
-    }
+    how = _plain(Sk, Sk - Sq if causal else Sk, Sk + Sq if window == None else window, D)
+    how["softcap"], how["mask"], how["segments"] = softcap, mask, segments
+    if sinks != None:
+        how["sinks"] = _broadcast(sinks)
+    if with_lse:
+        how["most"], how["adds"] = MOST_TOTAL / Sk, q.dtype != nl.float32
     out = _forward(q, k, v, lse, how, max(0, Sq - Sk) if causal else 0)
     if with_lse:
         return out, lse
@@ -103,19 +96,9 @@ def attention_prefill(q, k_new, v_new, k_cache, v_cache, lengths):
     """
     B, H, Hkv, T, S, D = _check_prefill(q, k_new, v_new, k_cache, v_cache, lengths)
     padded = -(-(S - T) // P) * P  # the last T places are for the new tokens
-    how = {
-        "keys": padded + T,  # the cache's, and then the new ones
-        "cache": _filled(k_cache, v_cache, lengths, S - T, padded) if padded > 0 else None,
-        "shift": padded,
-        "window": padded + 2 * T,
-        "scale": 1.0 / D**0.5,
-        "softcap": None,
-        "sinks": None,
-        "mask": None,
-        "segments": None,
-        "most": MOST,
-        "adds": False,
-    }
+    how = _plain(padded + T, padded, padded + 2 * T, D)  # the cache's keys, and then the new ones
+    if padded > 0:
+        how["cache"] = _filled(k_cache, v_cache, lengths, S - T, padded)
     out = _forward(q, k_new, v_new, None, how, 0)
     length = nl.ndarray((1, B), dtype=nl.int32, buffer=nl.sbuf)
     nisa.dma_copy(dst=length, src=lengths.reshape((1, B)))
@@ -126,6 +109,23 @@ def attention_prefill(q, k_new, v_new, k_cache, v_cache, lengths):
             dst = tokens.ap(pattern, offset=b * Hkv * S * D, scalar_offset=length[:, b : b + 1], indirect_dim=0)
             nisa.dma_copy(dst=dst, src=new[b])
     return out
+
+
+def _plain(keys, shift, window, D):
+    """What a score goes through, `how`, before any option is taken."""
+    return {
+        "keys": keys,
+        "shift": shift,  # query i sees the keys up to i + shift
+        "window": window,  # and of these so many
+        "scale": 1.0 / D**0.5,
+        "cache": None,
+        "softcap": None,
+        "sinks": None,
+        "mask": None,
+        "segments": None,
+        "most": MOST,
+        "adds": False,  # whether Vector adds up l, from weights that were not rounded
+    }
 
 
 def _filled(k_cache, v_cache, lengths, size, padded):
@@ -224,11 +224,9 @@ def _plan(q, how):
 
 def _warm_up():
     """While the first loads are on their way: load the table of exp, and raise the Tensor Engine's clock."""
-    one = nl.ndarray((1, 1), dtype=nl.float32, buffer=nl.sbuf)
-    nisa.memset(one, 0.0, engine=nisa.engine.gpsimd)
+    one = _constant((1, 1), 0.0, nl.float32, nisa.engine.gpsimd)
     nisa.activation(dst=one, op=nl.exp, data=one)
-    zeros = nl.ndarray((P, BANK), dtype=nl.bfloat16, buffer=nl.sbuf)
-    nisa.memset(zeros, 0.0)
+    zeros = _constant((P, BANK), 0.0, nl.bfloat16)
     nothing = nl.ndarray((P, BANK), dtype=nl.float32, buffer=nl.psum)
     for _ in range(3):
         nisa.nc_matmul(dst=nothing, stationary=zeros[:, 0:P], moving=zeros, accumulate=False)
@@ -313,22 +311,11 @@ def _code(segments, s0, n, compare, factor):
     for begin, bits in ((0, 0), (DIGIT, 6)):
         rows = slice(begin, begin + DIGIT)
         nisa.iota(dst=number[rows, :], pattern=[[0, 1]], channel_multiplier=1)
+        digit, bit = tokens[rows, :], code[rows, :]
         nisa.tensor_scalar(
-            dst=tokens[rows, :],
-            data=tokens[rows, :],
-            op0=nl.right_shift,
-            operand0=bits,
-            op1=nl.bitwise_and,
-            operand1=DIGIT - 1,
+            dst=digit, data=digit, op0=nl.right_shift, operand0=bits, op1=nl.bitwise_and, operand1=DIGIT - 1
         )
-        nisa.tensor_scalar(
-            dst=code[rows, :],
-            data=tokens[rows, :],
-            op0=compare,
-            operand0=number[rows, :],
-            op1=nl.multiply,
-            operand1=factor,
-        )
+        nisa.tensor_scalar(dst=bit, data=digit, op0=compare, operand0=number[rows, :], op1=nl.multiply, operand1=factor)
     return code
 
 
@@ -336,20 +323,18 @@ def _weigh(step, blocks, scored, q, how, share):
     """p of a group in SBUF, with zeros where a query does not see a key."""
     n, pieces, place, _ = step
     b, _, h, i0, _ = blocks[n]
-    data, scale = scored[0], how["scale"]
-    p = nl.ndarray(data.shape, dtype=nl.float32 if how["adds"] else q.dtype, buffer=nl.sbuf)
-    if how["softcap"] != None or how["mask"] != None:
-        added = None
-        if how["mask"] != None:
-            added = nl.ndarray(data.shape, dtype=how["mask"].dtype, buffer=nl.sbuf)
-            for j0, keys, f, e, at in pieces:
-                rows = _mask_of(how["mask"], b, h)[i0 + f : i0 + e, j0 : j0 + keys]
-                nisa.dma_transpose(dst=added[:, at : at + e - f], src=rows)
-        data, scale = _changed(data, added, how)
+    added = None
+    if how["mask"] != None:
+        added = nl.ndarray(scored[0].shape, dtype=how["mask"].dtype, buffer=nl.sbuf)
+        for j0, keys, f, e, at in pieces:
+            rows = _mask_of(how["mask"], b, h)[i0 + f : i0 + e, j0 : j0 + keys]
+            nisa.dma_transpose(dst=added[:, at : at + e - f], src=rows)
+    z, unit = _changed(scored[0], added, how), _unit(how)
+    p = nl.ndarray(z.shape, dtype=nl.float32 if how["adds"] else q.dtype, buffer=nl.sbuf)
     if share > 0 and place % share == share // 2:
-        nisa.tensor_scalar(dst=p, data=data, op0=nl.power, operand0=math.exp(scale), reverse0=True)
+        nisa.tensor_scalar(dst=p, data=z, op0=nl.power, operand0=math.exp(unit), reverse0=True)
     else:
-        nisa.activation(dst=p, op=nl.exp, data=data, scale=scale)
+        nisa.activation(dst=p, op=nl.exp, data=z, scale=unit)
     for j0, _, f, e, at in pieces:
         _hide_unseen(p[:, at : at + e - f], i0 + f, j0, how, 0.0)
     return p
@@ -361,17 +346,23 @@ def _mask_of(mask, b, h):
 
 
 def _changed(scores, added, how):
-    """(z, unit): the exponent is z * unit, z in SBUF: scores after the cap and with what is added to them."""
-    data, scale = scores, how["scale"]
+    """z: scores after the cap and with what is added to them, in SBUF; or as they are. The exponent is z * `_unit`."""
+    z = scores
     if how["softcap"] != None:
-        capped = nl.ndarray(scores.shape, dtype=nl.float32, buffer=nl.sbuf)
-        nisa.activation(dst=capped, op=nl.tanh, data=scores, scale=scale / how["softcap"])
-        data, scale = capped, how["softcap"]
+        z = nl.ndarray(scores.shape, dtype=nl.float32, buffer=nl.sbuf)
+        nisa.activation(dst=z, op=nl.tanh, data=scores, scale=how["scale"] / how["softcap"])
     if added != None:
-        biased = nl.ndarray(scores.shape, dtype=nl.float32, buffer=nl.sbuf)
-        nisa.scalar_tensor_tensor(dst=biased, data=data, op0=nl.multiply, operand0=scale, op1=nl.add, operand1=added)
-        data, scale = biased, 1.0
-    return data, scale
+        capped, unit = z, how["scale"] if how["softcap"] == None else how["softcap"]
+        z = nl.ndarray(scores.shape, dtype=nl.float32, buffer=nl.sbuf)
+        nisa.scalar_tensor_tensor(dst=z, data=capped, op0=nl.multiply, operand0=unit, op1=nl.add, operand1=added)
+    return z
+
+
+def _unit(how):
+    """What z is multiplied by in the exponent."""
+    if how["mask"] != None:
+        return 1.0
+    return how["scale"] if how["softcap"] == None else how["softcap"]
 
 
 def _hide_unseen(tile, i, j, how, value):
@@ -432,8 +423,7 @@ def _collect(step, blocks, scored, p, sums, how):
         nisa.tensor_copy(dst=coarse, src=p)
         fine = nl.ndarray(p.shape, dtype=nl.float32, buffer=nl.sbuf)
         nisa.tensor_tensor(dst=fine, data1=p, data2=coarse, op=nl.subtract)
-        one = nl.ndarray((p.shape[0], 1), dtype=nl.bfloat16, buffer=nl.sbuf)
-        nisa.memset(one, 1.0, engine=nisa.engine.gpsimd)
+        one = _constant((p.shape[0], 1), 1.0, nl.bfloat16, nisa.engine.gpsimd)
     for c in range(len(pieces)):
         j0, keys, f, e, at = pieces[c]
         is_cached = how["cache"] != None and j0 < how["cache"]["padded"]
@@ -462,8 +452,7 @@ def _add_rows(banks, by_row, D):
     queries, each = by_row.shape[1], banks[0].shape[1]
     copied = nl.ndarray(by_row.shape, dtype=nl.float32, buffer=nl.sbuf)
     nisa.activation(dst=copied, op=nl.copy, data=by_row)
-    ones = nl.ndarray((P, 1), dtype=nl.float32, buffer=nl.sbuf)
-    nisa.memset(ones, 1.0, engine=nisa.engine.gpsimd)
+    ones = _constant((P, 1), 1.0, nl.float32, nisa.engine.gpsimd)
     for w in range(-(-queries // P)):
         begin, end = w * P, min((w + 1) * P, queries)
         total = banks[w // each][0 : end - begin, w % each, D + 1 : D + 2]
@@ -487,13 +476,9 @@ def _finish(out, block, banks, how, means, checks, totals):
     D, (_, each, width) = out.shape[3], banks[0].shape
     tiles = -(-queries // P)
     total = nl.ndarray((P, tiles, width), dtype=nl.float32, buffer=nl.sbuf)
-    for c in range(len(banks)):  # first and on two engines, because the next block waits for the banks
+    for c in range(len(banks)):  # first, because the next block waits for the banks, and not by Scalar, which it needs
         for m, begin, end in _rectangles(min(each * P, queries - c * each * P)):
-            copied, bank = total[0:m, c * each + begin : c * each + end, :], banks[c][0:m, begin:end, :]
-            if c % 2 == 0:
-                nisa.tensor_copy(dst=copied, src=bank)
-            else:
-                nisa.activation(dst=copied, op=nl.copy, data=bank)
+            nisa.tensor_copy(dst=total[0:m, c * each + begin : c * each + end, :], src=banks[c][0:m, begin:end, :])
 
     result = nl.ndarray((P, tiles, D), dtype=out.dtype, buffer=nl.sbuf)
     for m, begin, end in _rectangles(queries):
@@ -561,8 +546,7 @@ def _suspect(means, checks, most):
     nisa.scalar_tensor_tensor(dst=proof, data=checks, op0=nl.multiply, operand0=0.0, op1=nl.add, operand1=means)
     wrong = nl.ndarray((P, n), dtype=nl.bfloat16, buffer=nl.sbuf)
     nisa.tensor_tensor(dst=wrong, data1=clipped, data2=proof, op=nl.not_equal)  # NaN equals nothing
-    ones = nl.ndarray((P, 1), dtype=nl.bfloat16, buffer=nl.sbuf)
-    nisa.memset(ones, 1.0)
+    ones = _constant((P, 1), 1.0, nl.bfloat16)
     suspect = nl.ndarray((1, n), dtype=nl.int32, buffer=nl.sbuf)
     for c in range(0, n, BANK):
         end = min(c + BANK, n)
@@ -610,49 +594,27 @@ def _exactly(out, lse, q, k, v, head, i0, n, how):
     spans = _spans(max(0, i0 + how["shift"] - how["window"] + 1) // P * P, min(how["keys"], i0 + n + how["shift"]), how)
     first = spans[0][0]
     log_spread = 0.0 if q.dtype == nl.float16 else -math.log(how["keys"])
-    spread = nl.ndarray((P, 1), dtype=nl.float32, buffer=nl.sbuf)
-    nisa.memset(spread, log_spread)
+    spread = _constant((P, 1), log_spread)
     minus_top, minus_m = _minus_maximum(queries, k, head, i0, spans, how)
-    ones = nl.ndarray((1, P), dtype=nl.float32, buffer=nl.sbuf)
-    nisa.memset(ones, 1.0)
-    unit = how["scale"]
+    ones = _constant((1, P), 1.0)
+    unit = _unit(how)
 
     sums = nl.ndarray((n, D + 2), dtype=nl.float32, buffer=nl.psum)  # p^T [v | 1], and l of p before it was rounded
     counts = nl.ndarray((n, 2 * D), dtype=nl.float32, buffer=nl.psum)
-    column = nl.ndarray((P, 1), dtype=nl.float32, buffer=nl.sbuf)
-    nisa.memset(column, 1.0)
+    column = _constant((P, 1), 1.0)
     can_be_empty = how["mask"] != None and how["sinks"] == None
     if can_be_empty:
         seen_keys = nl.ndarray((n, 1), dtype=nl.float32, buffer=nl.psum)
-        one = nl.ndarray((P, 1), dtype=nl.bfloat16, buffer=nl.sbuf)
-        nisa.memset(one, 1.0)
+        one = _constant((P, 1), 1.0, nl.bfloat16)
     for j0, n_keys in spans:
         keys = _load_transposed(*_source("k", k, b, g, j0, how), n_keys)
         values, odd = _sift(*_source("v", v, b, g, j0, how), n_keys)
         for w in range(-(-n_keys // P)):
             m, j = min(P, n_keys - w * P), j0 + w * P
-            scores = nl.ndarray((m, n), dtype=nl.float32, buffer=nl.psum)
-            for d in range(len(queries)):
-                nisa.nc_matmul(
-                    dst=scores, stationary=keys[d][:, w * P : w * P + m], moving=queries[d], accumulate=d > 0
-                )
-            hidden, added = _masks(b, h, (j, m), (i0, n), how, True)
-            if how["softcap"] == None and added == None:
-                nisa.nc_matmul(dst=scores, stationary=ones[:, 0:m], moving=minus_m, accumulate=True)
-            else:
-                z, unit = _changed(scores, added, how)
-                everywhere = nl.ndarray((m, n), dtype=nl.float32, buffer=nl.psum)
-                nisa.nc_matmul(dst=everywhere, stationary=ones[:, 0:m], moving=minus_m, accumulate=False)
-                scores = nl.ndarray((m, n), dtype=nl.float32, buffer=nl.sbuf)
-                nisa.tensor_tensor(dst=scores, data1=z, data2=everywhere, op=nl.add)
-            p = nl.ndarray((m, n), dtype=nl.float32, buffer=nl.sbuf)
-            nisa.activation(dst=p, op=nl.exp, data=scores, bias=spread[0:m, :], scale=unit)
-            sees = nl.ndarray((m, n), dtype=nl.bfloat16, buffer=nl.sbuf)
-            nisa.memset(sees, 1.0)
-            for tile in (p, sees):
-                _hide_unseen(tile, i0, j, how, 0.0)
-                for predicate in hidden:
-                    nisa.tensor_copy_predicated(dst=tile, src=0.0, predicate=predicate)
+            parts = []
+            for d in range(len(keys)):
+                parts.append(keys[d][:, w * P : w * P + m])
+            p, sees = _weigh_exactly(parts, queries, head, j, i0, (minus_m, ones, spread), how)
             rounded = nl.ndarray((m, n), dtype=q.dtype, buffer=nl.sbuf)
             nisa.tensor_copy(dst=rounded, src=p)
             nisa.nc_matmul(dst=sums[:, 0 : D + 1], stationary=rounded, moving=values[0:m, w, :], accumulate=j > first)
@@ -693,20 +655,41 @@ def _exactly(out, lse, q, k, v, head, i0, n, how):
         nisa.dma_copy(dst=lse[i0 : i0 + n].reshape((n, 1)), src=logarithm)
     result = nl.ndarray((n, D), dtype=nl.float32, buffer=nl.sbuf)
     nisa.tensor_scalar(dst=result, data=total[:, 0:D], op0=nl.multiply, operand0=inverse[:, 0:1])
-    for c, sign in ((0, 1.0), (D, -1.0)):  # a count of 0 adds 0, any other an infinity; NaN counts among both
-        infinite = nl.ndarray((n, D), dtype=nl.float32, buffer=nl.sbuf)
-        nisa.tensor_scalar(
-            dst=infinite,
-            data=counts[:, c : c + D],
-            op0=nl.multiply,
-            operand0=LARGEST,
-            op1=nl.multiply,
-            operand1=2 * sign,
-        )
+    for c, sign in ((0, 2.0), (D, -2.0)):  # a count of 0 adds 0, any other an infinity; NaN counts among both
+        odd, infinite = counts[:, c : c + D], nl.ndarray((n, D), dtype=nl.float32, buffer=nl.sbuf)
+        nisa.tensor_scalar(dst=infinite, data=odd, op0=nl.multiply, operand0=LARGEST, op1=nl.multiply, operand1=sign)
         nisa.tensor_tensor(dst=result, data1=result, data2=infinite, op=nl.add)
     rounded = nl.ndarray((n, D), dtype=out.dtype, buffer=nl.sbuf)
     nisa.tensor_copy(dst=rounded, src=result)
     nisa.dma_copy(dst=out[i0 : i0 + n, :], src=rounded)
+
+
+def _weigh_exactly(keys, queries, head, j, i, shift, how):
+    """(p, sees) of the keys from j and queries from i: exp(s - m + log_spread) in float32, and 1; 0 where unseen.
+
+    shift: -m as a row, ones as a row, log_spread as a column
+    """
+    (b, _, h), (minus_m, ones, spread), m, n = head, shift, keys[0].shape[1], queries[0].shape[1]
+    scores = nl.ndarray((m, n), dtype=nl.float32, buffer=nl.psum)
+    for d in range(len(queries)):
+        nisa.nc_matmul(dst=scores, stationary=keys[d], moving=queries[d], accumulate=d > 0)
+    hidden, added = _masks(b, h, (j, m), (i, n), how, True)
+    if how["softcap"] == None and added == None:
+        nisa.nc_matmul(dst=scores, stationary=ones[:, 0:m], moving=minus_m, accumulate=True)
+    else:
+        z = _changed(scores, added, how)
+        everywhere = nl.ndarray((m, n), dtype=nl.float32, buffer=nl.psum)
+        nisa.nc_matmul(dst=everywhere, stationary=ones[:, 0:m], moving=minus_m, accumulate=False)
+        scores = nl.ndarray((m, n), dtype=nl.float32, buffer=nl.sbuf)
+        nisa.tensor_tensor(dst=scores, data1=z, data2=everywhere, op=nl.add)
+    p = nl.ndarray((m, n), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.activation(dst=p, op=nl.exp, data=scores, bias=spread[0:m, :], scale=_unit(how))
+    sees = _constant((m, n), 1.0, nl.bfloat16)
+    for tile in (p, sees):
+        _hide_unseen(tile, i, j, how, 0.0)
+        for predicate in hidden:
+            nisa.tensor_copy_predicated(dst=tile, src=0.0, predicate=predicate)
+    return p, sees
 
 
 def _spans(first, end, how):
@@ -735,29 +718,32 @@ def _masks(b, h, keys, queries, how, by_key):
             nisa.dma_transpose(dst=added, src=rows)
         else:
             nisa.dma_copy(dst=added, src=rows)
-        hidden.append(nl.ndarray(shape, dtype=nl.uint16, buffer=nl.sbuf))
-        nisa.tensor_scalar(dst=hidden[0], data=added, op0=nl.less, operand0=HIDDEN)
+        hidden.append(_where(added, nl.less, HIDDEN))
     if how["segments"] != None:
         (r0, r), (c0, c) = (keys, queries) if by_key else (queries, keys)
         across = nl.ndarray((r, c), dtype=nl.float32, buffer=nl.sbuf)
         nisa.dma_copy(dst=across, src=how["segments"][b, c0 : c0 + c].reshape((1, c)).broadcast(0, r))
         down = nl.ndarray((r, 1), dtype=nl.float32, buffer=nl.sbuf)
         nisa.dma_copy(dst=down, src=how["segments"][b, r0 : r0 + r].reshape((r, 1)))
-        hidden.append(nl.ndarray(shape, dtype=nl.uint16, buffer=nl.sbuf))
-        nisa.tensor_scalar(dst=hidden[len(hidden) - 1], data=across, op0=nl.not_equal, operand0=down)
+        hidden.append(_where(across, nl.not_equal, down))
     if how["cache"] != None and j < how["cache"]["padded"]:
         places = nl.ndarray(shape, dtype=nl.float32, buffer=nl.sbuf)
         steps = ([[0, n]], 1) if by_key else ([[1, m]], 0)
         nisa.iota(dst=places, pattern=steps[0], offset=j, channel_multiplier=steps[1])
-        hidden.append(nl.ndarray(shape, dtype=nl.uint16, buffer=nl.sbuf))
-        length = how["cache"]["lengths"][0 : shape[0], b : b + 1]
-        nisa.tensor_scalar(dst=hidden[len(hidden) - 1], data=places, op0=nl.greater_equal, operand0=length)
+        hidden.append(_where(places, nl.greater_equal, how["cache"]["lengths"][0 : shape[0], b : b + 1]))
     return hidden, added
+
+
+def _where(tile, compare, operand):
+    """A predicate: where a comparison of a tile with a number or a column is true."""
+    found = nl.ndarray(tile.shape, dtype=nl.uint16, buffer=nl.sbuf)
+    nisa.tensor_scalar(dst=found, data=tile, op0=compare, operand0=operand)
+    return found
 
 
 def _minus_maximum(queries, k, head, i0, spans, how):
     """-m as a column [n, 1] and as a row [1, n]: the largest of each query over the keys of `spans` that it sees."""
-    (b, g, h), n, unit = head, queries[0].shape[1], how["scale"]
+    (b, g, h), n = head, queries[0].shape[1]
     tops = nl.ndarray((n, len(spans)), dtype=nl.float32, buffer=nl.sbuf)
     for at in range(len(spans)):
         j0, n_keys = spans[at]
@@ -766,8 +752,7 @@ def _minus_maximum(queries, k, head, i0, spans, how):
         for d in range(len(queries)):
             nisa.nc_matmul(dst=scores, stationary=queries[d], moving=keys[d], accumulate=d > 0)
         hidden, added = _masks(b, h, (j0, n_keys), (i0, n), how, False)
-        if how["softcap"] != None or added != None:
-            scores, unit = _changed(scores, added, how)
+        scores = _changed(scores, added, how)
         last = i0 + how["shift"] - j0  # the last key that the first query sees
         is_late, is_old = n_keys - 1 > last, last + n - 1 >= how["window"]
         if len(hidden) > 0 or is_late or is_old:
@@ -785,7 +770,7 @@ def _minus_maximum(queries, k, head, i0, spans, how):
     nisa.tensor_reduce(dst=top, op=nl.maximum, data=tops, axis=1)
     if how["sinks"] != None:
         sink = nl.ndarray((n, 1), dtype=nl.float32, buffer=nl.sbuf)
-        nisa.tensor_scalar(dst=sink, data=how["sinks"][0:n, h : h + 1], op0=nl.multiply, operand0=1.0 / unit)
+        nisa.tensor_scalar(dst=sink, data=how["sinks"][0:n, h : h + 1], op0=nl.multiply, operand0=1.0 / _unit(how))
         nisa.tensor_tensor(dst=top, data1=top, data2=sink, op=nl.maximum)
     nisa.tensor_scalar(dst=top, data=top, op0=nl.multiply, operand0=-1.0)
     row = nl.ndarray((1, n), dtype=nl.float32, buffer=nl.sbuf)
@@ -805,14 +790,8 @@ def _sift(v, j0, n):
     for m, begin, end in _rectangles(n):
         tile = values[0:m, begin:end, 0:D]
         for c, inside, bound in ((0, nl.less_equal, LARGEST), (D, nl.greater_equal, -LARGEST)):
-            nisa.tensor_scalar(
-                dst=odd[0:m, begin:end, c : c + D],
-                data=tile,
-                op0=inside,
-                operand0=bound,
-                op1=nl.equal,
-                operand1=0.0,
-            )
+            dst = odd[0:m, begin:end, c : c + D]
+            nisa.tensor_scalar(dst=dst, data=tile, op0=inside, operand0=bound, op1=nl.equal, operand1=0.0)
         # 0 times a finite number is 0, and times any other NaN, which equals nothing.
         is_odd = nl.ndarray((m, end - begin, D), dtype=nl.uint16, buffer=nl.sbuf)
         nisa.tensor_scalar(dst=is_odd, data=tile, op0=nl.multiply, operand0=0.0, op1=nl.not_equal, operand1=0.0)
@@ -865,6 +844,13 @@ def _load_values(v, j0, n, width):
         rows = v[j0 + begin * P : j0 + (end - 1) * P + m, :]
         nisa.dma_copy(dst=values[0:m, begin:end, 0:D], src=rows.reshape((end - begin, m, D)).permute((1, 0, 2)))
     return values
+
+
+def _constant(shape, value, dtype=nl.float32, engine=nisa.engine.unknown):
+    """A tile in SBUF, filled with a number."""
+    tile = nl.ndarray(shape, dtype=dtype, buffer=nl.sbuf)
+    nisa.memset(tile, value, engine=engine)
+    return tile
 
 
 def _rectangles(n):

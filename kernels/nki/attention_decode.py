@@ -14,7 +14,8 @@ chunk.
 
 Per chunk of 128 r keys, G = H // Hkv heads that share it, n = G T columns of queries:
 
-    Tensor   transposes k, 128 x 128 a time, of D = 64 two tiles; s[key, n] = k q^T, k^T stationary; v^T p, v stationary
+    Tensor   transposes k, 128 x 128 a time, of D = 64 two tiles; s[key, n] = k q^T for as many, k^T stationary; v^T p,
+             v stationary
     Scalar   half of the copies of k^T from PSUM to SBUF; p = exp(s / sqrt(D)), all of the chunk in one instruction
     Vector   the other half; zeros for keys from lengths[b] on; sums of p over t, which a product with ones finishes
 
@@ -33,8 +34,10 @@ All of S is read, whatever the lengths: programs of the Tensor Engine have stati
 A cache in float8_e4m3 has half the bytes: what it holds stands for itself times k_scale[g] or v_scale[g], one positive
 number for each key head, as in vLLM (docs, features/quantization/quantized_kvcache: k/v_scale = [num_kv_heads]). New
 tokens are divided by it, clipped to 240, rounded, and then attended to as the cache holds them. The Tensor Engine takes
-float8 beside the queries' dtype, so nothing is converted but k on its way out of the transpose, which it goes through
-anyway. k_scale joins 1 / sqrt(D) in the exponent, v_scale joins 1 / l.
+float8 beside the queries' dtype, so nothing is converted. k is transposed in pairs of numbers, which are 16 bits: a key
+of D = 128 is as wide as one of 64. Then k q^T is two products, of each pair's first and of its second. NeuronCore-v2
+cannot, nor do pairs make an odd D: there k is multiplied by the identity, and rounded to the queries' dtype on its way
+out. k_scale joins 1 / sqrt(D) in the exponent, v_scale joins 1 / l.
 """
 
 import math
@@ -73,11 +76,12 @@ def attention_decode(q, k_new, v_new, k_cache, v_cache, lengths, page_table=None
         sizes["k_scale"] = nl.ndarray((P, Hkv), dtype=nl.float32, buffer=nl.sbuf)
         nisa.tensor_scalar(dst=sizes["k_scale"], data=by_head, op0=nl.multiply, operand0=sizes["scale"])
     new = {
-        "q": _load_transposed(q.reshape((B * H * T, D)), _pack(D)),
-        "k": _load_transposed(k_new.reshape((B * Hkv * T, D)), 1),
+        "q": _transposed(q.reshape((B * H * T, D))),
+        "k": _transposed(k_new.reshape((B * Hkv * T, D))),
         "v": v_new,
         "lengths": everywhere,
     }
+    new["spread"] = _spread(new["q"], q.reshape((B * H * T, D)), k_cache.dtype)
     table = None if page_table == None else _load_pages(page_table, k_cache.shape[0])
     cache = _plan(sizes, k_cache, v_cache, table)
     places = _places(lengths, table, k_cache.shape[2], sizes)
@@ -165,8 +169,7 @@ def _attempt(out, new, cache, sizes):
     counts = nl.ndarray((P, B), dtype=nl.float32, buffer=nl.sbuf)  # 1 / (lengths + T)
     nisa.tensor_scalar(dst=counts, data=new["lengths"], op0=nl.add, operand0=float(sizes["T"]))
     nisa.reciprocal(dst=counts, data=counts)
-    ones = nl.ndarray((P, 1), dtype=nl.float32, buffer=nl.sbuf)
-    nisa.memset(ones, 1.0)
+    ones = _constant((P, 1), 1.0)
     identity = nl.shared_identity_matrix(P, dtype=new["v"].dtype)
 
     steps = []  # (b, g, chunk), None for the new tokens, which begin
@@ -218,21 +221,21 @@ def _score_new(b, g, new, values, sizes):
     _multiply(scores, _columns(new["k"], b * sizes["Hkv"] + g, T), _columns(new["q"], b * sizes["Hkv"] + g, n))
     p = nl.ndarray((T, 1, n), dtype=new["v"].dtype, buffer=nl.sbuf)
     nisa.activation(dst=p[:, 0, :], op=nl.exp, data=scores, scale=_exponent(sizes, g, T))
-    _hide_later(p[:, 0, :], T)
+    _hide_later(p[:, 0, :], T, 0.0)
     weights = nl.ndarray((T, n), dtype=nl.float32, buffer=nl.sbuf)
     nisa.tensor_copy(dst=weights, src=p[:, 0, :])
     return p, [values[:, g, :]], weights
 
 
-def _hide_later(tile, T):
-    """tile[key, (head, query)] = 0 where the new token `key` comes after the query."""
+def _hide_later(tile, T, value):
+    """tile[key, (head, query)] = value where the new token `key` comes after the query."""
     if T > 1:
         nisa.affine_select(
             dst=tile,
             pattern=[[0, tile.shape[1] // T], [1, T]],
             channel_multiplier=-1,
             on_true_tile=tile,
-            on_false_value=0.0,
+            on_false_value=value,
             cmp_op=nl.greater_equal,
         )
 
@@ -247,15 +250,15 @@ def _score(b, g, c, new, cache, seen, identity, sizes):
         nisa.tensor_scalar(
             dst=seen[(b, c)][:, :, 0], data=cache["positions"][c], op0=nl.less, operand0=new["lengths"][0:m, b : b + 1]
         )
-    queries = _columns(new["q"], b * sizes["Hkv"] + g, n)
+    at = (b * sizes["Hkv"] + g) * n
     scores = nl.ndarray((m, run, n), dtype=nl.float32, buffer=nl.psum)
     each = _tiles_of_a_bank(keys)
     for t0 in range(0, run, each):
-        transposed = _transpose(keys[:, t0 : min(t0 + each, run), :], identity, t0 // each)
-        for t in range(len(transposed)):
-            parts, begin = transposed[t]  # at which row of the array k^T of the tile begins
-            moving = queries if begin == 0 else [queries[0][begin : begin + sizes["D"], :]]
-            _multiply(scores[:, t0 + t, :], parts, moving)
+        for t, count, parts in _transpose(keys[:, t0 : min(t0 + each, run), :], identity, t0 // each):
+            queries = []
+            for d in range(len(parts)):
+                queries.append(new["spread"][d][0 : parts[d].shape[0], 0:count, at : at + n])
+            _multiply(scores[:, t0 + t : t0 + t + count, :], parts, queries)
     p = nl.ndarray((m, run, n), dtype=new["v"].dtype, buffer=nl.sbuf)
     nisa.activation(dst=p, op=nl.exp, data=scores, scale=_exponent(sizes, g, m))
     nisa.tensor_tensor(dst=p, data1=p, data2=seen[(b, c)].broadcast(2, n), op=nl.multiply)
@@ -267,63 +270,115 @@ def _score(b, g, c, new, cache, seen, identity, sizes):
     return p, columns, weights
 
 
-def _pack(D):
-    """How many tiles of keys are transposed at once: as many as fit, where each begins at a row that it may."""
-    return P // D if D in (32, 64) else 1
+def _is_paired(dtype, D):
+    """Whether keys are transposed as pairs of float8, 16 bits that the Tensor Engine moves bit for bit."""
+    return dtype == nl.float8_e4m3 and D % 2 == 0 and nisa.get_nc_version() != nisa.nc_version.gen2
+
+
+def _is_multiplied(dtype, D):
+    """Whether keys are transposed by a product with the identity, into float32."""
+    return nisa.get_nc_version() == nisa.nc_version.gen2 or dtype == nl.float8_e4m3 and D % 2 == 1
+
+
+def _pack(dtype, D):
+    """(elements of a key as it is transposed, tiles of keys that are transposed at once: as many as fit, where each
+    begins at a row that it may).
+    """
+    width = D // 2 if _is_paired(dtype, D) else D
+    return width, P // width if width in (32, 64) else 1
 
 
 def _tiles_of_a_bank(keys):
     """How many tiles of keys fit transposed into a PSUM bank."""
-    return (4 if keys.dtype == nl.float32 or _is_multiplied(keys) else 8) * _pack(keys.shape[2])
+    D = keys.shape[2]
+    _, pack = _pack(keys.dtype, D)
+    return (4 if keys.dtype == nl.float32 or _is_multiplied(keys.dtype, D) else 8) * pack
 
 
-def _is_multiplied(keys):
-    """Whether keys are transposed by a product with the identity, into float32: float8, and all on NeuronCore-v2."""
-    return keys.dtype == nl.float8_e4m3 or nisa.get_nc_version() == nisa.nc_version.gen2
+def _spread(transposed, q, dtype):
+    """q^T as what `_transpose` gives of keys of a dtype is multiplied by: tiles [rows, pack, columns of q^T].
+
+    Tiles of keys that were transposed at once lie below each other, and so are multiplied at once: each has the queries
+    in its own rows and columns, beside zeros. Of pairs there is a tile for the first of each and one for the second.
+    """
+    N, D = q.shape
+    width, pack = _pack(dtype, D)
+    if pack == 1 and not _is_paired(dtype, D):
+        found = []
+        for part in transposed:
+            found.append(part.reshape((part.shape[0], 1, N)))
+        return found
+    spread = []
+    for _ in range(D // width):
+        spread.append(nl.ndarray((width * pack, pack, N), dtype=q.dtype, buffer=nl.sbuf))
+        nisa.memset(spread[len(spread) - 1], 0.0)
+    for n0 in range(0, N, P):
+        n = min(P, N - n0)
+        halves = [transposed[0][:, n0 : n0 + n]]
+        if _is_paired(dtype, D):
+            pairs = nl.ndarray((n, width, 2), dtype=q.dtype, buffer=nl.sbuf)
+            nisa.dma_copy(dst=pairs.reshape((n, D)), src=q[n0 : n0 + n, :])
+            halves = []
+            for e in range(2):
+                halves.append(nl.ndarray((width, n), dtype=q.dtype, buffer=nl.psum))
+                nisa.nc_transpose(dst=halves[e], data=pairs[:, :, e])
+        for e in range(len(halves)):
+            for w in range(pack):
+                nisa.tensor_copy(dst=spread[e][w * width : (w + 1) * width, w, n0 : n0 + n], src=halves[e])
+    return spread
 
 
 def _transpose(keys, identity, turn):
-    """Of each tile t of keys[m, tiles, D]: (SBUF tiles [up to 128 of D, m], the partition where they begin).
+    """keys[m, tiles, D] as (first tile, tiles, k^T of these below each other, in parts for the tiles of `_spread`).
 
-    Vector and Scalar take turns to copy; of float8, which comes out as float32, Vector takes a third.
+    Vector and Scalar take turns to copy.
     """
     m, tiles, D = keys.shape
-    pack = _pack(D)
-    flat, width = keys.reshape((m, tiles * D)), pack * D
+    is_paired, is_multiplied = _is_paired(keys.dtype, D), _is_multiplied(keys.dtype, D)
+    D, pack = _pack(keys.dtype, D)
+    flat = keys.reshape((m, tiles * keys.shape[2]))
+    if is_paired:
+        flat = flat.view(nl.bfloat16)
     found = []
-    for _ in range(tiles):
-        found.append(([], 0))
-    for d in range(0, width, P):
-        rows, columns = min(P, width - d), -(-tiles // pack)
-        wide = nl.float32 if _is_multiplied(keys) else keys.dtype
-        in_psum = nl.ndarray((rows, columns, m), dtype=wide, buffer=nl.psum)
-        part = nl.ndarray((rows, columns, m), dtype=identity.dtype, buffer=nl.sbuf)
+    for t in range(0, tiles, pack):
+        found.append((t, min(pack, tiles - t), []))
+    for d in range(0, pack * D, P):
+        rows, columns = min(P, pack * D - d), len(found)
+        in_psum = nl.ndarray((rows, columns, m), dtype=nl.float32 if is_multiplied else flat.dtype, buffer=nl.psum)
+        part = nl.ndarray((rows, columns, m), dtype=nl.uint16 if is_paired else identity.dtype, buffer=nl.sbuf)
         for c in range(columns):
-            begin = c * width + d
+            begin = c * pack * D + d
             end = min(begin + rows, tiles * D)
             data, dst = flat[:, begin:end], in_psum[0 : end - begin, c, :]
-            if _is_multiplied(keys):
+            if is_multiplied:
                 nisa.nc_matmul(dst=dst, stationary=data, moving=identity[0:m, 0:m], accumulate=False)
             else:
                 nisa.nc_transpose(dst=dst, data=data)
+        source = in_psum.view(nl.uint16) if is_paired else in_psum  # a copy of integers keeps every bit
         for rows_of, a, z in ((rows, 0, tiles // pack), (tiles % pack * D, columns - 1, columns)):
             if rows_of > 0 and a < z:
-                copied, src = part[0:rows_of, a:z, :], in_psum[0:rows_of, a:z, :]
-                if (turn + d // P) % (3 if keys.dtype == nl.float8_e4m3 else 2) == 0:
-                    nisa.tensor_copy(dst=copied, src=src, engine=nisa.engine.vector)
+                if (turn + d // P) % 2 == 0:
+                    nisa.tensor_copy(
+                        dst=part[0:rows_of, a:z, :], src=source[0:rows_of, a:z, :], engine=nisa.engine.vector
+                    )
                 else:
-                    nisa.activation(dst=copied, op=nl.copy, data=src)
-        for t in range(tiles):
-            begin = t % pack * D
-            found[t] = (found[t][0] + [part[begin : begin + min(D, rows), t // pack, :]], begin)
+                    nisa.activation(dst=part[0:rows_of, a:z, :], op=nl.copy, data=source[0:rows_of, a:z, :])
+        for c in range(columns):
+            _, count, parts = found[c]
+            height = min(rows, count * D)
+            if is_paired:
+                pairs = part.view(keys.dtype).reshape((rows, columns, m, 2))
+                parts.append(pairs[0:height, c, :, 0])
+                parts.append(pairs[0:height, c, :, 1])
+            else:
+                parts.append(part[0:height, c, :])
     return found
 
 
 def _multiply(dst, stationary, moving):
     """dst = the sum over the parts of D of stationary^T moving."""
     for d in range(len(stationary)):
-        rows = min(stationary[d].shape[0], moving[d].shape[0])  # queries may be there more than once
-        nisa.nc_matmul(dst=dst, stationary=stationary[d][0:rows, :], moving=moving[d][0:rows, :], accumulate=d > 0)
+        nisa.nc_matmul(dst=dst, stationary=stationary[d], moving=moving[d], accumulate=d > 0)
 
 
 def _columns(parts, block, n):
@@ -378,8 +433,7 @@ def _suspect(means, checks):
     nisa.scalar_tensor_tensor(dst=proof, data=checks, op0=nl.multiply, operand0=0.0, op1=nl.add, operand1=means)
     wrong = nl.ndarray((P, n), dtype=nl.bfloat16, buffer=nl.sbuf)
     nisa.tensor_tensor(dst=wrong, data1=clipped, data2=proof, op=nl.not_equal)  # NaN equals nothing
-    ones = nl.ndarray((P, 1), dtype=nl.bfloat16, buffer=nl.sbuf)
-    nisa.memset(ones, 1.0)
+    ones = _constant((P, 1), 1.0, nl.bfloat16)
     suspect = nl.ndarray((1, n), dtype=nl.int32, buffer=nl.sbuf)
     for c in range(0, n, BANK):
         end = min(c + BANK, n)
@@ -424,10 +478,8 @@ def _exactly(out, b, g, new, cache, sizes):
     at = b * sizes["Hkv"] + g
     queries, keys = _columns(new["q"], at, n), _columns(new["k"], at, T)
     minus_m = _minus_maximum(b, g, queries, keys, new, cache, sizes)
-    ones = nl.ndarray((1, P), dtype=nl.float32, buffer=nl.sbuf)
-    nisa.memset(ones, 1.0)
-    spread = nl.ndarray((P, 1), dtype=nl.float32, buffer=nl.sbuf)
-    nisa.memset(spread, 0.0 if new["v"].dtype == nl.float16 else -math.log(sizes["S"] + T))
+    ones = _constant((1, P), 1.0)
+    spread = _constant((P, 1), 0.0 if new["v"].dtype == nl.float16 else -math.log(sizes["S"] + T))
     sums = nl.ndarray((n, D + 1), dtype=nl.float32, buffer=nl.psum)
     counts = nl.ndarray((n, 2 * D), dtype=nl.float32, buffer=nl.psum)
 
@@ -437,8 +489,7 @@ def _exactly(out, b, g, new, cache, sizes):
         nisa.nc_matmul(dst=scores, stationary=ones[:, 0:m], moving=minus_m, accumulate=True)
         p = nl.ndarray((m, n), dtype=new["v"].dtype, buffer=nl.sbuf)
         nisa.activation(dst=p, op=nl.exp, data=scores, bias=spread[0:m, :], scale=_exponent(sizes, g, m))
-        sees = nl.ndarray((m, n), dtype=nl.bfloat16, buffer=nl.sbuf)
-        nisa.memset(sees, 1.0)
+        sees = _constant((m, n), 1.0, nl.bfloat16)
         return p, sees
 
     def collect(p, sees, value, is_first):
@@ -447,18 +498,15 @@ def _exactly(out, b, g, new, cache, sizes):
         nisa.nc_matmul(dst=counts, stationary=sees, moving=odd, accumulate=not is_first)
 
     p, sees = weigh(keys, T)
-    _hide_later(p, T)
-    _hide_later(sees, T)
+    _hide_later(p, T, 0.0)
+    _hide_later(sees, T, 0.0)
     collect(p, sees, _load_new_values(new, b)[:, g, :], True)
     for c in range(len(cache["chunks"])):
         _, m, run = cache["chunks"][c]
-        hidden = nl.ndarray((m, run), dtype=nl.uint16, buffer=nl.sbuf)
-        nisa.tensor_scalar(
-            dst=hidden, data=cache["positions"][c], op0=nl.greater_equal, operand0=new["lengths"][0:m, b : b + 1]
-        )
+        hidden = _where(cache["positions"][c], nl.greater_equal, new["lengths"][0:m, b : b + 1])
         tile, value = _widened(_load(cache, "k", b, g, c), new), _widened(_load(cache, "v", b, g, c), new)
         for t in range(run):
-            p, sees = weigh(_transpose_by_dma(tile[:, t, :]), m)
+            p, sees = weigh(_transposed(tile[:, t, :]), m)
             is_hidden = hidden[:, t : t + 1].broadcast(1, n)
             nisa.tensor_copy_predicated(dst=p, src=0.0, predicate=is_hidden)
             nisa.tensor_copy_predicated(dst=sees, src=0.0, predicate=is_hidden)
@@ -471,16 +519,9 @@ def _exactly(out, b, g, new, cache, sizes):
     _scale_values(inverse, g, sizes)
     result = nl.ndarray((n, D), dtype=nl.float32, buffer=nl.sbuf)
     nisa.tensor_scalar(dst=result, data=total[:, 0:D], op0=nl.multiply, operand0=inverse)
-    for c, sign in ((0, 1.0), (D, -1.0)):  # a count of 0 adds 0, any other an infinity; NaN counts among both
-        infinite = nl.ndarray((n, D), dtype=nl.float32, buffer=nl.sbuf)
-        nisa.tensor_scalar(
-            dst=infinite,
-            data=counts[:, c : c + D],
-            op0=nl.multiply,
-            operand0=LARGEST,
-            op1=nl.multiply,
-            operand1=2 * sign,
-        )
+    for c, sign in ((0, 2.0), (D, -2.0)):  # a count of 0 adds 0, any other an infinity; NaN counts among both
+        odd, infinite = counts[:, c : c + D], nl.ndarray((n, D), dtype=nl.float32, buffer=nl.sbuf)
+        nisa.tensor_scalar(dst=infinite, data=odd, op0=nl.multiply, operand0=LARGEST, op1=nl.multiply, operand1=sign)
         nisa.tensor_tensor(dst=result, data1=result, data2=infinite, op=nl.add)
     rounded = nl.ndarray((n, D), dtype=out.dtype, buffer=nl.sbuf)
     nisa.tensor_copy(dst=rounded, src=result)
@@ -495,15 +536,7 @@ def _minus_maximum(b, g, queries, new_keys, new, cache, sizes):
     _multiply(scores, new_keys, queries)
     seen = nl.ndarray((T, n), dtype=nl.float32, buffer=nl.sbuf)
     nisa.tensor_copy(dst=seen, src=scores)
-    if T > 1:
-        nisa.affine_select(
-            dst=seen,
-            pattern=[[0, n // T], [1, T]],
-            channel_multiplier=-1,
-            on_true_tile=seen,
-            on_false_value=HIDDEN,
-            cmp_op=nl.greater_equal,
-        )
+    _hide_later(seen, T, HIDDEN)
     turned = nl.ndarray((n, T), dtype=nl.float32, buffer=nl.sbuf)
     nisa.dma_transpose(dst=turned, src=seen)
     nisa.tensor_reduce(dst=top, op=nl.maximum, data=turned, axis=1)
@@ -512,13 +545,10 @@ def _minus_maximum(b, g, queries, new_keys, new, cache, sizes):
         tile = _widened(_load(cache, "k", b, g, c), new)
         for t in range(run):
             scores = nl.ndarray((n, m), dtype=nl.float32, buffer=nl.psum)
-            _multiply(scores, queries, _transpose_by_dma(tile[:, t, :]))
+            _multiply(scores, queries, _transposed(tile[:, t, :]))
             positions = nl.ndarray((n, m), dtype=nl.float32, buffer=nl.sbuf)
             nisa.iota(dst=positions, pattern=[[run, m]], offset=j0 + t)
-            hidden = nl.ndarray((n, m), dtype=nl.uint16, buffer=nl.sbuf)
-            nisa.tensor_scalar(
-                dst=hidden, data=positions, op0=nl.greater_equal, operand0=new["lengths"][0:n, b : b + 1]
-            )
+            hidden = _where(positions, nl.greater_equal, new["lengths"][0:n, b : b + 1])
             seen = nl.ndarray((n, m), dtype=nl.float32, buffer=nl.sbuf)
             nisa.tensor_copy(dst=seen, src=scores)
             nisa.tensor_copy_predicated(dst=seen, src=HIDDEN, predicate=hidden)
@@ -572,6 +602,20 @@ def _widened(tile, new):
     return wide
 
 
+def _constant(shape, value, dtype=nl.float32, engine=nisa.engine.unknown):
+    """A tile in SBUF, filled with a number."""
+    tile = nl.ndarray(shape, dtype=dtype, buffer=nl.sbuf)
+    nisa.memset(tile, value, engine=engine)
+    return tile
+
+
+def _where(tile, compare, operand):
+    """A predicate: where a comparison of a tile with a number or a column is true."""
+    found = nl.ndarray(tile.shape, dtype=nl.uint16, buffer=nl.sbuf)
+    nisa.tensor_scalar(dst=found, data=tile, op0=compare, operand0=operand)
+    return found
+
+
 def _move(tile, rows, index, way):
     """Gather tile[m, :] from, or scatter it to, rows[index[m, 1], :] of an HBM tensor."""
     if nisa.get_nc_version() == nisa.nc_version.gen2:  # one dynamic address a transfer
@@ -605,8 +649,7 @@ def _rows_of_runs(table, Hkv, u, each):
     nisa.dma_copy(dst=in_hbm, src=rows)
     found = [nl.ndarray((each, B, chunks), dtype=nl.int32, buffer=nl.sbuf)]  # a run a partition
     nisa.dma_copy(dst=found[0], src=in_hbm.reshape((B, chunks, each)).permute((2, 0, 1)))
-    step = nl.ndarray((each, B, chunks), dtype=nl.int32, buffer=nl.sbuf)
-    nisa.memset(step, u)
+    step = _constant((each, B, chunks), u, nl.int32)
     for g in range(1, Hkv):
         found.append(nl.ndarray((each, B, chunks), dtype=nl.int32, buffer=nl.sbuf))
         nisa.tensor_tensor(dst=found[g], data1=found[g - 1], data2=step, op=nl.add)
@@ -615,8 +658,7 @@ def _rows_of_runs(table, Hkv, u, each):
 
 def _times(tile, factor):
     """An int32 tile times a number, as integers: a tile and a number would be multiplied in float32."""
-    factors = nl.ndarray(tile.shape, dtype=nl.int32, buffer=nl.sbuf)
-    nisa.memset(factors, factor)
+    factors = _constant(tile.shape, factor, nl.int32)
     product = nl.ndarray(tile.shape, dtype=nl.int32, buffer=nl.sbuf)
     nisa.tensor_tensor(dst=product, data1=tile, data2=factors, op=nl.multiply)
     return product
@@ -681,27 +723,15 @@ def _place(length, i, table, page, stride):
     return place
 
 
-def _load_transposed(source, times):
-    """source[N, D] as SBUF tiles [up to 128 of D, N], `times` below each other in the first."""
+def _transposed(source):
+    """source[N, D], in HBM or SBUF, as SBUF tiles [up to 128 of D, N], bit for bit on every generation."""
     tiles, D = [], source.shape[1]
     for d in range(0, D, P):
         rows = min(P, D - d)
-        tile = nl.ndarray((rows * times, source.shape[0]), dtype=source.dtype, buffer=nl.sbuf)
-        for n in range(times):
-            nisa.dma_transpose(dst=tile[n * rows : (n + 1) * rows, :], src=source[:, d : d + rows])
+        tile = nl.ndarray((rows, source.shape[0]), dtype=source.dtype, buffer=nl.sbuf)
+        nisa.dma_transpose(dst=tile, src=source[:, d : d + rows])
         tiles.append(tile)
     return tiles
-
-
-def _transpose_by_dma(tile):
-    """tile[m, D] as tiles [up to 128 of D, m], bit for bit on every generation."""
-    parts = []
-    for d in range(0, tile.shape[1], P):
-        end = min(d + P, tile.shape[1])
-        part = nl.ndarray((end - d, tile.shape[0]), dtype=tile.dtype, buffer=nl.sbuf)
-        nisa.dma_transpose(dst=part, src=tile[:, d:end])
-        parts.append(part)
-    return parts
 
 
 def _load_new_values(new, b):

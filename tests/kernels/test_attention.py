@@ -115,3 +115,9 @@ def test_many_equal_weights_lose_no_significance_in_float32():
     out, again = run(q, k, v)
     expected = reference(q, k, v)
     assert again == 0 and np.linalg.norm(out - expected) < 4e-7 * np.linalg.norm(expected)
+
+
+def test_scalar_has_exponentials_alone():
+    """A block's sums leave PSUM by another engine: the next exponential is what the Tensor Engine waits for."""
+    events = simulator.on("trn2").run(ATTENTION, *draw(512, 512, d=128)).trace.events
+    assert len([e for e in events if e.op == "activation"]) == 3  # the table's load, and two groups of two tiles

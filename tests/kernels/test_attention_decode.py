@@ -144,6 +144,17 @@ def test_float8_inputs_out_of_range_are_computed_again_and_right(name, odd, targ
     np.testing.assert_allclose(out.astype(np.float64), reference(**arguments), rtol=0.02, atol=0.02)
 
 
+@pytest.mark.parametrize(
+    ("d", "is_float8", "transposes", "products"), [(128, False, 2, 2), (64, False, 1, 1), (128, True, 1, 2)]
+)
+def test_the_tensor_engine_takes_two_tiles_of_narrow_keys_at_once(d, is_float8, transposes, products):
+    events = simulator.on("trn2").run(KERNEL, **draw([255], 256, heads=(2, 1), d=d, is_float8=is_float8)).trace.events
+    tiles = [e for e in events if e.op == "nc_matmul" and e.reads[0].shape == (128, 128)]
+    turned = [e for e in events if e.op == "nc_transpose" and e.writes[0].shape == (128, 128)]
+    values = 2 if d == 128 else 0  # v is multiplied as it lies, a tile of it as large as one of k
+    assert (len(turned), len(tiles) - values) == (transposes, products)
+
+
 def test_what_float8_caches_come_with():
     arguments = draw([30], 70, is_float8=True)
     with pytest.raises(AssertionError, match="caches have the dtype of q"):
