@@ -72,15 +72,19 @@ def _n(event: Event) -> int:
     return max(r.free_size for r in (*event.reads, *event.writes))
 
 
+# Scalar's mode is that which Vector has where it is twice as fast (nki/guides/architecture/trainium3_arch.rst,
+# Scalar Engine, Performance mode).
+_FASTER_SINCE = {"vector": 3, "scalar": 4}  # generations
+
+
 @known("historical")
 def per_element(event: Event, chip: Chip) -> float:
-    """max(64, N) cycles; 4x faster on v3+ Vector where all is two-byte in SBUF, 2x where one side is in PSUM."""
+    """max(64, N) cycles; 4x faster on v3+ Vector where all is two-byte in SBUF, 2x on v4 Scalar or one side in PSUM."""
     speed = 1.0
     sources, results = ([r for r in some if r.free_size > 1] for some in (event.reads, event.writes))
     tiles = sources + results
     if (
-        chip.generation >= 3
-        and event.engine == "vector"
+        chip.generation >= _FASTER_SINCE.get(event.engine, math.inf)
         and event.op in ("tensor_copy", "tensor_scalar")
         and all(r.dtype in _TWO_BYTES for r in sources)
         and all(r.dtype in _TWO_BYTES or r.dtype in _FLOAT8 for r in results)
@@ -89,7 +93,8 @@ def per_element(event: Event, chip: Chip) -> float:
         narrower = any(r.dtype in _FLOAT8 for r in event.writes)
         in_sbuf = not narrower and all(r.allocation.buffer == "sbuf" for r in tiles)
         dense = all(r.strides[-1] == 1 for r in tiles)
-        speed = 4.0 if in_sbuf and dense else 2.0 if in_sbuf or dense else 1.0
+        most = 4.0 if event.engine == "vector" else 2.0
+        speed = most if in_sbuf and dense else 2.0 if in_sbuf or dense else 1.0
     return _streamed(event, chip, _n(event) / speed)
 
 
