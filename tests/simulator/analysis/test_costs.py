@@ -93,6 +93,8 @@ def test_a_fill(to, value, engine, cycles):
         ([F_IN_PSUM, F_IN_PSUM], [F], "trn2", "add", 1024),
         ([IN_PSUM, IN_PSUM], [B], "trn2", "add", 1024),
         ([F, ONE], [F], "trn2", "add", 512),
+        ([F, ONE], [F], "trn1", "add", 512),
+        ([F_IN_PSUM, ONE], [F], "trn2", "add", 512),
         ([B, B], [B], "trn2", "maximum", 512),
         ([B, APART], [B], "trn2", "add", 512),
         ([B, B], [F], "trn2", "add", 512),

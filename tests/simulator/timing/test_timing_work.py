@@ -73,7 +73,7 @@ def test_the_trigger_that_takes_longest_to_issue_its_transfers():
     static = [event("dma_copy", "dma", [OUTSIDE], [F], dge="none") for _ in range(7)]  # 184 ns each
     hardware = [event("dma_copy", "dma", [F], [OUTSIDE], dge="hwdge") for _ in range(2)]  # 600, from SBUF and to it
     other = event("dma_copy", "dma", [OUTSIDE], [F], core=1, dge="hwdge")
-    waits = [event("dma_copy", "dma", [], [F], dge="none") for _ in range(4)]
+    waits = [event("dma_copy", "dma", *some, dge="none") for some in (([], [F]), ([OUTSIDE], [])) for _ in range(4)]
     copies = [event("tensor_copy", "vector", [F], [F]) for _ in range(9)]
     assert most_issued(Trace(TRN2, "", [*static, *hardware, other, *waits, *copies])) == (7 * 184, static)
     found = [*hardware, event("dma_copy", "dma", [OUTSIDE], [F], dge="hwdge")]
