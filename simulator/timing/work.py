@@ -140,7 +140,9 @@ CELLS = 16  # of 32 rows x 32 columns
 
 def _cells(event: Event) -> int:
     """The cells of the array that a matmul takes: bit 4 r + c for rows from 32 r and columns from 32 c."""
-    row, column, rows, columns = event.attributes.get("tile", (0, 0, 128, 128))
+    if "tile" not in event.attributes:
+        return (1 << CELLS) - 1
+    row, column, rows, columns = event.attributes["tile"]
     return sum(
         1 << 4 * r + c
         for r in range(row // 32, (row + rows) // 32)

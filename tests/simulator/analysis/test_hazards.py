@@ -50,6 +50,14 @@ def test_views_that_share_a_byte_meet(first, second, buffer):
         assert meet(box_of(a), box_of(b)) and meet(box_of(b), box_of(a))
 
 
+def test_what_is_never_written_has_no_hazards():
+    for address in (None, (0, 64)):
+        allocation = Allocation(0, "t", "sbuf", (128, 8), TABLE["int8"], ("k.py", 1), address)
+        reads = (Region(allocation, 0, (128, 8), (8, 1), TABLE["int8"]),)
+        event = Event("tensor_copy", "vector", reads, (), ("k.py", 1), 0, None, {})
+        assert hazards(Trace(chip_of("trn2"), "trn2", [event])) == [{}]
+
+
 def test_a_place_is_known_again():
     places = _Map()
     boxes = [Box(1, 0, 3, 0, 8), Box(1, 0, 3, 4, 12), Box(1, 0, 3, 4, 6), Box(1, 0, 3, 0, 8)]
