@@ -175,10 +175,7 @@ def waits(trace: Trace) -> Iterator[Edges]:
                     if other in writers:
                         found[writers[other]] = READ_AFTER_WRITE
             if index < last_write:
-                if place in readers:
-                    readers[place].append(index)
-                else:
-                    readers[place] = [index]
+                readers.setdefault(place, []).append(index)
         for region in event.writes:
             at = id(region[0])
             tensor = known[at] if at in known else tensors.find(event, region[0])

@@ -58,6 +58,17 @@ def test_what_is_never_written_has_no_hazards():
         assert hazards(Trace(chip_of("trn2"), "trn2", [event])) == [{}]
 
 
+def test_a_write_waits_for_all_that_read_the_place():
+    allocation = Allocation(0, "t", "sbuf", (128, 8), TABLE["int8"], ("k.py", 1))
+    tile = (Region(allocation, 0, (128, 8), (8, 1), TABLE["int8"]),)
+    events = [
+        Event("x", "vector", reads, writes, ("k.py", 1), 0, None, {})
+        for reads, writes in (((), tile), (tile, ()), (tile, ()), ((), tile), (tile, ()))
+    ]
+    data, overwrite = {0: "data"}, {0: "order", 1: "overwrite", 2: "overwrite"}
+    assert hazards(Trace(chip_of("trn2"), "trn2", events)) == [{}, data, data, overwrite, {3: "data"}]
+
+
 def test_a_place_is_known_again():
     places = _Map()
     boxes = [Box(1, 0, 3, 0, 8), Box(1, 0, 3, 4, 12), Box(1, 0, 3, 4, 6), Box(1, 0, 3, 0, 8)]
