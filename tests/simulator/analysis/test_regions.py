@@ -294,10 +294,17 @@ def test_a_column_of_sums_may_lie_in_the_result(core):
 F32, BF16, U8 = (dtype_of(d) for d in ("float32", "bfloat16", "uint8"))
 
 
-def part(first, n, step=1, number=0, buffer="sbuf", address=None):
-    """n elements of each row of 16, `step` apart."""
+def part(first, n, step=1, number=0, buffer="sbuf", address=None, rows=(0, 128)):
+    """n elements of each of some rows of 16, `step` apart."""
     allocation = Allocation(number, "t", buffer, (128, 16), TABLE["int8"], ("k.py", 1), address)
-    return Region(allocation, first, (128, n), (16, step), TABLE["int8"])
+    return Region(allocation, 16 * rows[0] + first, (rows[1] - rows[0], n), (16, step), TABLE["int8"])
+
+
+def few(*offsets):
+    """Those elements of each row."""
+    region = IndirectRegion(*part(0, 16))
+    region.offsets = offsets
+    return region
 
 
 @pytest.mark.parametrize(
@@ -317,6 +324,17 @@ def part(first, n, step=1, number=0, buffer="sbuf", address=None):
         (part(0, 4, address=(0, 8)), part(0, 4, number=1, address=(0, 10)), True, False),
         (part(0, 4, buffer="psum", address=(0, 8)), part(0, 4, number=1, address=(0, 10)), True, True),
         (part(0, 4), part(1, 4, number=1, address=(0, 0)), True, True),  # where the first lies is not known
+        (part(0, 4), part(0, 4, rows=(1, 128)), True, False),
+        (part(0, 4, rows=(1, 128)), part(0, 4), True, False),
+        (part(0, 4, rows=(0, 32)), part(1, 4, rows=(32, 64)), True, True),
+        (part(0, 4, rows=(32, 64)), part(1, 4, rows=(0, 32)), True, True),
+        (part(0, 4, rows=(0, 32)), part(1, 4, rows=(16, 48)), True, False),
+        (few(1, 3), part(4, 4), True, True),
+        (few(1, 5), part(4, 4), True, False),
+        (part(4, 4), few(1, 3), True, True),
+        (part(4, 4), few(1, 5), True, False),
+        (few(1, 3), few(3, 1), True, False),
+        (few(1, 3), few(1, 3), True, True),
         (part(0, 4, buffer="private_hbm"), part(0, 4), True, True),
         (part(99, 4, buffer="private_hbm"), part(0, 4), True, True),
     ],
