@@ -14,6 +14,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
+import operator
 from collections import deque
 
 from triptych.simulator.analysis.hazards import READ_AFTER_WRITE, Edges
@@ -26,6 +27,7 @@ from triptych.simulator.trace import Trace
 
 Track = tuple[int, str]
 _LEAVE, _ISSUED, _READY, _FREE = range(4)
+_BY_NAME = operator.attrgetter("core", "name")  # the order of queues at one moment
 
 
 class _Issuer:
@@ -169,14 +171,12 @@ class Clock:
                 if not queue.touched:
                     queue.touched = True
                     touched.append(queue)
-            if len(touched) > 1:
-                touched.sort(key=lambda queue: (queue.core, queue.name))
+            touched.sort(key=_BY_NAME)
             for queue in touched:
                 queue.touched = False
                 if queue.issued:
                     self._move(self.cores[queue.core], now)
-                if queue.ready:
-                    self._dispatch(queue, now)
+                self._dispatch(queue, now)
             for queue in self.lenders:
                 if queue.ready and queue.issuer.free > now:
                     self._spread(queue, now)

@@ -104,6 +104,14 @@ def test_who_shares_a_port(chip, op, engine, reads, writes, port):
     assert work.port == port
 
 
+def test_who_gets_a_port_first_that_two_ask_for_at_the_same_moment():
+    """By name, whichever comes first in the program."""
+    both = [event("memset", engine, [], [tile(number=i)], value=1) for i, engine in enumerate(("vector", "gpsimd"))]
+    for order in (both, both[::-1]):
+        spans = sorted(schedule(Trace(TRN1, "trn1", order)).spans, key=lambda span: span.start_ns)
+        assert [span.track for span in spans] == ["gpsimd", "vector"] and spans[1].why == "port"
+
+
 def test_a_fast_scalar_engine_shares_no_port():
     fast = dataclasses.replace(TRN2, scalar_ghz=dataclasses.replace(TRN2.scalar_ghz, value=4.0))
     (work,) = works(Trace(fast, "", [event("tensor_copy", "scalar", [F], [F])]))
