@@ -61,11 +61,11 @@ class _Core:
     """What the queues of a core share."""
 
     def __init__(self, rings: int, launch: float) -> None:
-        self.rings = [0.0] * rings  # when each is free
+        self.rings = [launch] * rings  # when each is free
         self.transfers: dict[str, _Queue] = {}  # queues of DMA, the next in turn first
         self.last_moved: int | None = None
         self.ports: dict[str, tuple[float, int]] = {}  # when each is free, and who has it until then
-        self.cells = [0.0] * CELLS  # when each is free
+        self.cells = [launch] * CELLS  # when each is free
         self.use = 0.0  # of the Tensor Engine: share of the last window
         self.used_at = launch
 
