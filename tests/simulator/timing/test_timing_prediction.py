@@ -140,6 +140,13 @@ def test_a_ring_is_a_part_of_its_track():
     assert list(p.busy.items()) == [("tensor", 0.14), ("dma", 0.1), ("vector", 0.009)]
 
 
+def test_a_transfer_that_moves_nothing_has_no_rows():
+    """As one whose index is out of bounds under `oob_mode.skip`."""
+    nothing = transfer(1, "sbuf")
+    nothing.writes = ()
+    assert predict_trace(Trace(chip_of("trn2"), "trn2", [nothing])).advice == []
+
+
 def test_peaks_are_those_of_the_core_that_needs_most():
     for sizes in ((8, 24), (24, 8)):
         p = by_hand(1000, [transfer(core + 1, "sbuf", core, n) for core, n in enumerate(sizes)])
