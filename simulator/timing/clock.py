@@ -61,7 +61,7 @@ class _Core:
     """What the queues of a core share."""
 
     def __init__(self, rings: int, launch: float) -> None:
-        self.rings = [launch] * rings  # when each is free
+        self.rings = [0.0] * rings  # when each is free
         self.transfers: dict[str, _Queue] = {}  # queues of DMA, the next in turn first
         self.last_moved: int | None = None
         self.ports: dict[str, tuple[float, int]] = {}  # when each is free, and who has it until then
@@ -337,7 +337,7 @@ class Clock:
             issued.popleft()
             queues[queue.name] = queues.pop(queue.name)  # it is the last in line now
             start = max(each)
-            if start >= now and core.last_moved is not None and (start > now or free == now):
+            if start > now or free == now:  # which are never free so late but after another transfer
                 self.reason[index] = (core.last_moved, "rings")
             core.last_moved = index
             if start <= now:
