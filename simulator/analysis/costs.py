@@ -72,15 +72,19 @@ def _n(event: Event) -> int:
     return max(r.free_size for r in (*event.reads, *event.writes))
 
 
+# Scalar's mode is that which Vector has where it is twice as fast (nki/guides/architecture/trainium3_arch.rst,
+# Scalar Engine, Performance mode).
+_FASTER_SINCE = {"vector": 3, "scalar": 4}  # generations
+
+
 @known("historical")
 def per_element(event: Event, chip: Chip) -> float:
-    """max(64, N) cycles; 4x faster on v3+ Vector where all is two-byte in SBUF, 2x where one side is in PSUM."""
-    speed = 1.0
-    sources, results = ([r for r in some if r.free_size > 1] for some in (event.reads, event.writes))
+    """max(64, N) cycles; 4x faster on v3+ Vector where all is two-byte in SBUF, 2x on v4 Scalar or one side in PSUM."""
+    speed, n = 1.0, _n(event)
+    sources, results = ([r for r in some if r.free_size == n] for some in (event.reads, event.writes))
     tiles = sources + results
     if (
-        chip.generation >= 3
-        and event.engine == "vector"
+        chip.generation >= _FASTER_SINCE.get(event.engine, math.inf)
         and event.op in ("tensor_copy", "tensor_scalar")
         and all(r.dtype in _TWO_BYTES for r in sources)
         and all(r.dtype in _TWO_BYTES or r.dtype in _FLOAT8 for r in results)
@@ -89,8 +93,9 @@ def per_element(event: Event, chip: Chip) -> float:
         narrower = any(r.dtype in _FLOAT8 for r in event.writes)
         in_sbuf = not narrower and all(r.allocation.buffer == "sbuf" for r in tiles)
         dense = all(r.strides[-1] == 1 for r in tiles)
-        speed = 4.0 if in_sbuf and dense else 2.0 if in_sbuf or dense else 1.0
-    return _streamed(event, chip, _n(event) / speed)
+        most = 4.0 if event.engine == "vector" else 2.0
+        speed = most if in_sbuf and dense else 2.0 if in_sbuf or dense else 1.0
+    return _streamed(event, chip, n / speed)
 
 
 @known("historical")
@@ -103,10 +108,11 @@ def fill(event: Event, chip: Chip) -> float:
 @known("historical")
 def two_inputs(event: Event, chip: Chip) -> float:
     """2N cycles; N for inputs in PSUM and SBUF, on v3+ Vector also in SBUF, on v2 there for bfloat16 sums, products."""
-    inputs = [r for r in event.reads if r.free_size > 1]
+    n = _n(event)
+    inputs = [r for r in event.reads if r.free_size == n]
     buffers = {r.allocation.buffer for r in inputs}
     fast = len(buffers) > 1 or len(inputs) < 2 or ("psum" not in buffers and _together(event, chip, inputs))
-    return _streamed(event, chip, _n(event) * (1 if fast else 2))
+    return _streamed(event, chip, n * (1 if fast else 2))
 
 
 # What v2 does at twice the speed in bfloat16: tensor_tensor's operators, and the one pair of scalar_tensor_tensor.

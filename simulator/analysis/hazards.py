@@ -130,8 +130,7 @@ class _Tensors:
             self.memories[key] = known._replace(last_write=max(known.last_write, index))
             return
         _, _, buffer, shape, dtype, line, address = allocation
-        alike = address is None and buffer in ("sbuf", "psum")
-        layout = self.maps.setdefault((buffer, shape, dtype, line) if alike else key, _Map())
+        layout = self.maps.setdefault((buffer, shape, dtype, line) if address is None else key, _Map())
         shared: dict[int, list[int]] | None = {} if two and buffer == "shared_hbm" else None
         self.memories[key] = _Tensor(index, {}, {}, shared, layout.views.setdefault(None, {}), layout)
 
@@ -176,10 +175,7 @@ def waits(trace: Trace) -> Iterator[Edges]:
                     if other in writers:
                         found[writers[other]] = READ_AFTER_WRITE
             if index < last_write:
-                if place in readers:
-                    readers[place].append(index)
-                else:
-                    readers[place] = [index]
+                readers.setdefault(place, []).append(index)
         for region in event.writes:
             at = id(region[0])
             tensor = known[at] if at in known else tensors.find(event, region[0])

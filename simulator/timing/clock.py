@@ -14,6 +14,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
+import operator
 from collections import deque
 
 from triptych.simulator.analysis.hazards import READ_AFTER_WRITE, Edges
@@ -26,6 +27,7 @@ from triptych.simulator.trace import Trace
 
 Track = tuple[int, str]
 _LEAVE, _ISSUED, _READY, _FREE = range(4)
+_BY_NAME = operator.attrgetter("core", "name")  # the order of queues at one moment
 
 
 class _Issuer:
@@ -63,7 +65,7 @@ class _Core:
         self.transfers: dict[str, _Queue] = {}  # queues of DMA, the next in turn first
         self.last_moved: int | None = None
         self.ports: dict[str, tuple[float, int]] = {}  # when each is free, and who has it until then
-        self.cells = [0.0] * CELLS  # when each is free
+        self.cells = [launch] * CELLS  # when each is free
         self.use = 0.0  # of the Tensor Engine: share of the last window
         self.used_at = launch
 
@@ -169,14 +171,12 @@ class Clock:
                 if not queue.touched:
                     queue.touched = True
                     touched.append(queue)
-            if len(touched) > 1:
-                touched.sort(key=lambda queue: (queue.core, queue.name))
+            touched.sort(key=_BY_NAME)
             for queue in touched:
                 queue.touched = False
                 if queue.issued:
                     self._move(self.cores[queue.core], now)
-                if queue.ready:
-                    self._dispatch(queue, now)
+                self._dispatch(queue, now)
             for queue in self.lenders:
                 if queue.ready and queue.issuer.free > now:
                     self._spread(queue, now)
@@ -337,7 +337,7 @@ class Clock:
             issued.popleft()
             queues[queue.name] = queues.pop(queue.name)  # it is the last in line now
             start = max(each)
-            if start >= now and core.last_moved is not None and (start > now or free == now):
+            if start > now or free == now:  # which are never free so late but after another transfer
                 self.reason[index] = (core.last_moved, "rings")
             core.last_moved = index
             if start <= now:

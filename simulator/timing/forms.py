@@ -19,45 +19,32 @@ _ORDER = frozenset(("after", "issued_after", "no_reorder", "registers", "loop", 
 
 def forms(trace: Trace) -> Iterator[int]:
     """The number of each event's form, counted in the order in which they first occur."""
-    regions, attributes = _Regions(), _Attributes()
+    attributes = _Attributes()
     asked = attributes.of
     known: dict[Hashable, int] = {}
     for event in trace.events:
-        key: list[Hashable] = [event.op, event.engine, event.core]
         at = id(event.attributes)
-        key.append(asked[at] if at in asked else attributes.number(event))
-        operand = regions.start if event.engine == "dma" else regions.number
-        for region in event.reads:
-            key.append(operand(region))
-        key.append(None)
-        for region in event.writes:
-            key.append(operand(region))
-        yield known.setdefault(tuple(key), len(known))
+        said = asked[at] if at in asked else attributes.number(event)
+        part = _with_start if event.engine == "dma" else _shared
+        reads, writes = map(part, event.reads), map(part, event.writes)
+        yield known.setdefault((event.op, event.engine, event.core, said, *reads, None, *writes), len(known))
 
 
-class _Regions:
-    """The numbers of regions that are alike."""
+def _shared(region: Region) -> Hashable:
+    """What regions have in common that are alike."""
+    allocation, _, shape, strides, dtype = region
+    few = region.free_size if type(region) is IndirectRegion else None
+    return allocation[2], shape, strides, dtype, few
 
-    def __init__(self) -> None:
-        self.known: dict[Hashable, int] = {}
 
-    def number(self, region: Region) -> int:
-        """That of a region."""
-        allocation, _, shape, strides, dtype = region
-        key: Hashable = (allocation[2], shape, strides, dtype)
-        if type(region) is IndirectRegion:
-            key = key, region.free_size
-        return self.known.setdefault(key, len(self.known))
-
-    def start(self, region: Region) -> Hashable:
-        """The number, and where in the partitions a region on chip begins."""
-        number = self.number(region)
-        allocation = region.allocation
-        if allocation.buffer != "sbuf":
-            return number
-        row = math.prod(allocation.shape[1:]) * allocation.dtype.itemsize
-        first = region.offset * region.dtype.itemsize // row
-        return number, first + (allocation.address[0] if allocation.address else 0)
+def _with_start(region: Region) -> Hashable:
+    """The same, and where in the partitions a region on chip begins."""
+    allocation = region.allocation
+    if allocation.buffer != "sbuf":
+        return _shared(region)
+    row = math.prod(allocation.shape[1:]) * allocation.dtype.itemsize
+    first = region.offset * region.dtype.itemsize // row
+    return _shared(region), first + (allocation.address[0] if allocation.address else 0)
 
 
 class _Attributes:

@@ -33,8 +33,7 @@ def by_need(trace: Trace, edges: list[Edges]) -> list[int]:
             place = first[index]
             moved.append((place, index))
         for producer in edges[index]:
-            if place < first[producer]:
-                first[producer] = place
+            first[producer] = min(first[producer], place)
     away = {index for _, index in moved}
     moved.sort(reverse=True)
     order = []

@@ -64,7 +64,7 @@ def works(trace: Trace) -> list[Work]:
 
     def on_engine(event: Event, loads_table: bool) -> Work:
         busy = row_of(event.op).cost(event, chip) + access.get(event.engine, 0.0)
-        if loads_table and event.engine == "scalar":
+        if loads_table:
             busy += chip.table_load_ns.value
         cells = _cells(event) if tiled and event.engine == "tensor" else 0
         return Work(event.engine, busy, latencies[event.engine], port=_port(event, chip, busy), cells=cells)
@@ -81,7 +81,7 @@ def works(trace: Trace) -> list[Work]:
     found = []
     for event, form in zip(trace.events, forms(trace), strict=True):
         loads_table = False
-        if event.engine == "scalar" and "activat" in event.op:
+        if "activat" in event.op:
             table = event.core, str(event.attributes["op"])
             loads_table = table not in tables
             tables.add(table)
@@ -140,7 +140,9 @@ CELLS = 16  # of 32 rows x 32 columns
 
 def _cells(event: Event) -> int:
     """The cells of the array that a matmul takes: bit 4 r + c for rows from 32 r and columns from 32 c."""
-    row, column, rows, columns = event.attributes.get("tile", (0, 0, 128, 128))
+    if "tile" not in event.attributes:
+        return (1 << CELLS) - 1
+    row, column, rows, columns = event.attributes["tile"]
     return sum(
         1 << 4 * r + c
         for r in range(row // 32, (row + rows) // 32)

@@ -23,7 +23,8 @@ def advice(timeline: Timeline, path: Sequence[Span]) -> list[str]:
 def _rows(timeline: Timeline) -> str | None:
     """Descriptors whose fixed time is long beside that of their bytes."""
     chip = timeline.trace.chip
-    moved = [descriptors(e.reads, e.writes, chip) for e in timeline.trace.events if e.op == "dma_copy"]
+    copies = [e for e in timeline.trace.events if e.op == "dma_copy" and e.reads and e.writes]
+    moved = [descriptors(e.reads, e.writes, chip) for e in copies]
     short = [d for d in moved if d.nbytes < EFFICIENT_ROW]
     lost = sum(d.busy_ns(chip) for d in short)
     ideal = sum(d.count * d.nbytes for d in short) / chip.dma_gb_per_s.value

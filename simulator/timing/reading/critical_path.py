@@ -51,8 +51,10 @@ def critical_path(timeline: Timeline) -> list[Span]:
 
 def steps(timeline: Timeline, path: list[Span]) -> list[Step]:
     """The critical path, summed by source line, the longest first."""
+    if not path:
+        return []
     sums: dict[tuple[str, Line, str], tuple[int, float]] = {}
-    until = path[0].end_ns if path else 0.0
+    until = path[0].end_ns
     for span, before in zip(path, [*path[1:], None], strict=False):
         event = timeline.trace.events[span.index]
         key = (event.op, event.line, span.track)
@@ -82,8 +84,9 @@ def stalls(timeline: Timeline) -> list[Stall]:
     sums: dict[tuple[Any, ...], tuple[int, float]] = {}
     free: dict[int, float] = {}
     for span in sorted((s for s in timeline.spans if s.track == track), key=lambda s: s.start_ns):
-        idle = span.start_ns - free.get(span.core, timeline.trace.chip.launch_ns.value)
-        free[span.core] = max(free.get(span.core, 0.0), span.free_ns)
+        since = free.get(span.core, timeline.trace.chip.launch_ns.value)
+        free[span.core] = max(since, span.free_ns)
+        idle = span.start_ns - since
         if idle <= 0:
             continue
         event = events[span.index]

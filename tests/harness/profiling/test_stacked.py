@@ -5,9 +5,11 @@ import pytest
 
 from triptych import simulator
 from triptych.harness.profiling.stacked import stacked
+from triptych.simulator.chips import chip_of
+from triptych.simulator.dtypes import TABLE
 from triptych.simulator.launch.import_hook import simulated_nki
 from triptych.simulator.timing import schedule
-from triptych.simulator.trace import Trace
+from triptych.simulator.trace import Allocation, Event, IndirectRegion, Trace
 
 with simulated_nki():
     import nki
@@ -43,6 +45,16 @@ def test_a_round_waits_for_the_places_of_the_last() -> None:
         assert spans[f"load {i}"].start_ns >= spans[f"exp {i - 1}"].end_ns
         assert spans[f"load {i}"].start_ns < spans[f"store {i - 1}"].start_ns  # which reads another place
         assert spans[f"exp {i}"].start_ns >= spans[f"store {i - 1}"].end_ns
+
+
+def test_what_is_read_through_indices_keeps_them() -> None:
+    tensor = Allocation(0, "t", "sbuf", (128, 64), TABLE["int8"], ("k.py", 1))
+    region = IndirectRegion(tensor, 0, (128, 64), (64, 1), TABLE["int8"])
+    region.offsets = (3, 5)
+    event = Event("x", "gpsimd", (region,), (), ("k.py", 1), 0, None, {})
+    (moved,) = stacked(Trace(chip_of("trn3"), "trn3", [event])).events[0].reads
+    assert isinstance(moved, IndirectRegion)
+    assert (moved.allocation.address, moved.offsets, moved.free_size) == ((0, 0), (3, 5), 2)
 
 
 def test_each_line_of_each_core_has_a_place_of_its_own() -> None:

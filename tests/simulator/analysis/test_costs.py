@@ -12,6 +12,7 @@ from triptych.simulator.trace import Allocation, Event, Region
 GHZ = {
     "trn1": {"tensor": 2.8, "vector": 1.12, "scalar": 1.4, "gpsimd": 1.4},
     "trn2": {"tensor": 2.4, "vector": 0.96, "scalar": 1.2, "gpsimd": 1.2},
+    "trn3": {"tensor": 2.4, "vector": 1.2, "scalar": 1.2, "gpsimd": 1.2},
 }
 SHORTEST, START = 64, 150  # cycles: of an instruction, and of one on GpSimd beyond its elements
 
@@ -53,6 +54,12 @@ APART, ONE = tile(512, step=2), tile(1, "float32")
         ([tile(512, "float8_e4m3")], [B], {}, 512),
         ([B], [B], {"target": "trn1"}, 512),
         ([B], [B], {"engine": "scalar"}, 512),
+        ([B], [B], {"engine": "scalar", "target": "trn3"}, 256),
+        ([IN_PSUM], [B], {"engine": "scalar", "target": "trn3"}, 256),
+        ([tile(512, buffer="psum", step=2)], [B], {"engine": "scalar", "target": "trn3"}, 512),
+        ([B], [F], {"engine": "scalar", "target": "trn3"}, 512),
+        ([B], [B], {"target": "trn3"}, 128),
+        ([B], [B], {"engine": "gpsimd", "target": "trn3"}, 512 + START),
         ([B], [B], {"engine": "gpsimd"}, 512 + START),
         ([tile(128)], [tile(128)], {}, SHORTEST),
         ([tile(300)], [tile(300)], {}, 75),
@@ -86,6 +93,8 @@ def test_a_fill(to, value, engine, cycles):
         ([F_IN_PSUM, F_IN_PSUM], [F], "trn2", "add", 1024),
         ([IN_PSUM, IN_PSUM], [B], "trn2", "add", 1024),
         ([F, ONE], [F], "trn2", "add", 512),
+        ([F, ONE], [F], "trn1", "add", 512),
+        ([F_IN_PSUM, ONE], [F], "trn2", "add", 512),
         ([B, B], [B], "trn2", "maximum", 512),
         ([B, APART], [B], "trn2", "add", 512),
         ([B, B], [F], "trn2", "add", 512),

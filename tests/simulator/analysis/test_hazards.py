@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from triptych import simulator
-from triptych.simulator.analysis.boxes import box_of, meet
-from triptych.simulator.analysis.hazards import hazards
+from triptych.simulator.analysis.boxes import Box, box_of, meet
+from triptych.simulator.analysis.hazards import _Map, hazards
 from triptych.simulator.chips import chip_of
 from triptych.simulator.dtypes import TABLE
 from triptych.simulator.launch.import_hook import simulated_nki
@@ -48,6 +48,46 @@ def test_views_that_share_a_byte_meet(first, second, buffer):
     (a, mine), (b, theirs) = region(first, buffer), region(second, buffer)
     if (mine & theirs).any():
         assert meet(box_of(a), box_of(b)) and meet(box_of(b), box_of(a))
+
+
+def test_what_is_never_written_has_no_hazards():
+    for address in (None, (0, 64)):
+        allocation = Allocation(0, "t", "sbuf", (128, 8), TABLE["int8"], ("k.py", 1), address)
+        reads = (Region(allocation, 0, (128, 8), (8, 1), TABLE["int8"]),)
+        event = Event("tensor_copy", "vector", reads, (), ("k.py", 1), 0, None, {})
+        assert hazards(Trace(chip_of("trn2"), "trn2", [event])) == [{}]
+
+
+def test_a_write_waits_for_all_that_read_the_place():
+    allocation = Allocation(0, "t", "sbuf", (128, 8), TABLE["int8"], ("k.py", 1))
+    tile = (Region(allocation, 0, (128, 8), (8, 1), TABLE["int8"]),)
+    events = [
+        Event("x", "vector", reads, writes, ("k.py", 1), 0, None, {})
+        for reads, writes in (((), tile), (tile, ()), (tile, ()), ((), tile), (tile, ()))
+    ]
+    data, overwrite = {0: "data"}, {0: "order", 1: "overwrite", 2: "overwrite"}
+    assert hazards(Trace(chip_of("trn2"), "trn2", events)) == [{}, data, data, overwrite, {3: "data"}]
+
+
+def test_a_place_is_known_again():
+    places = _Map()
+    boxes = [Box(1, 0, 3, 0, 8), Box(1, 0, 3, 4, 12), Box(1, 0, 3, 4, 6), Box(1, 0, 3, 0, 8)]
+    assert [places.place(box) for box in boxes] == [0, 1, 2, 0]
+    assert places.meets == [[0, 1, 2], [1, 0, 2], [2, 0, 1]] and places.hides == [[0, 2], [1, 2], [2]]
+
+
+def test_places_are_found_among_their_neighbours():
+    """Those of four to seven bytes stand in strips of eight, by where they begin."""
+    places = _Map()
+    for low in (0, 8, 17, 24, 32):
+        places.place(Box(1, 0, 3, low, low + 4))
+    assert [places._neighbours(low, high) for low, high in ((16, 24), (16, 25), (15, 16), (0, 33), (40, 99))] == [
+        [1, 2],  # one that begins in the strip before may reach further
+        [1, 2, 3],
+        [0, 1],
+        [0, 1, 2, 3, 4],
+        [4],
+    ]
 
 
 @given(keys(steps=(1,)), keys(steps=(1,)))

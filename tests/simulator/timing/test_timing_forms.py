@@ -53,6 +53,13 @@ def test_what_is_part_of_a_form(other):
     assert numbers(copy(tile(8), tile(8)), other) == [0, 1]
 
 
+def test_of_what_is_read_through_indices_their_number_counts():
+    regions = [IndirectRegion(*tile(8)) for _ in range(3)]
+    for region, offsets in zip(regions, ((0, 3), (1, 4), (0, 3, 5)), strict=True):
+        region.offsets = offsets
+    assert numbers(*[copy(region, tile(8)) for region in regions]) == [0, 0, 1]
+
+
 def test_a_transfer_is_also_told_by_its_first_partition():
     outside = tile(p=8, buffer="private_hbm")
     events = [

@@ -1,12 +1,13 @@
 """A run in the program's order that is given up: never one that would end in time, and each as soon as it is seen."""
 
 import contextlib
+import functools
 
 import numpy as np
 import pytest
 
 from triptych import simulator
-from triptych.simulator import Options
+from triptych.simulator import Options, ShapeDtype
 from triptych.simulator.analysis.hazards import hazards
 from triptych.simulator.launch.import_hook import simulated_nki
 from triptych.simulator.timing.clock import Clock, TooLate
@@ -50,13 +51,18 @@ def tiles_of_the_array(x):
         nisa.nc_matmul(tile(nl.psum), a[rows, 0:128], b[rows], tile_position=(32 * (i % 4), 0), tile_size=(32, 128))
 
 
-def clock(program, limit):
+@functools.cache
+def traced(program):
     def kernel(x):
         program(x)
         return x
 
     options = Options(check_uninitialized=False, check_capacity=False)
-    trace = simulator.run(kernel, np.ones((128, 512), np.float32), target="trn2", options=options).trace
+    return simulator.run(kernel, ShapeDtype((128, 512), "float32"), target="trn2", options=options).trace
+
+
+def clock(program, limit):
+    trace = traced(program)
     return Clock(trace, works(trace), hazards(trace), room_for(trace), in_order=True, limit=limit)
 
 

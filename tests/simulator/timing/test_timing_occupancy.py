@@ -7,6 +7,7 @@ from triptych import simulator
 from triptych.simulator.launch.import_hook import simulated_nki
 from triptych.simulator.timing import schedule
 from triptych.simulator.timing.reading.occupancy import occupancy
+from triptych.simulator.timing.room import Memory, Room, Tenant
 
 with simulated_nki():
     import nki.isa as nisa
@@ -14,6 +15,16 @@ with simulated_nki():
 
 LAUNCH = 17_000
 COPY, LATENCY = (512 + 50) / 0.96, 108  # trn2, ns: an instruction of 512 float32 elements on Vector
+
+
+def test_what_is_larger_than_a_memory_gets_it_alone():
+    place = (0, "sbuf")
+    small, large, last = (Tenant(place, size) for size in (4, 12, 1))
+    memory = Memory(10, [small, large, last])
+    room = Room({place: memory}, [])
+    assert list(memory.admit()) == [small] and list(room.leave(small).admit()) == [large]
+    assert list(memory.admit()) == [] and list(room.leave(large).admit()) == [last]
+    assert (memory.free, memory.held, large.placed) == (9, 1, True)
 
 
 def used(program, buffer="sbuf"):

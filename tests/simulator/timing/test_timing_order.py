@@ -56,6 +56,21 @@ def test_loads_come_before_what_needs_them_first():
     assert starts == {"overlapped": ["load c", "load a", "load b"], "program": ["load a", "load b", "load c"]}
 
 
+def test_queues_take_turns_also_when_one_has_no_more():
+    """Behind a transfer on all rings wait three of one queue and one of another, each on a ring of its own."""
+
+    def program(x):
+        nisa.dma_copy(tile(), x, dge_mode=nisa.dge_mode.none)
+        for i in range(4):
+            mode = nisa.dge_mode.hwdge if i == 3 else nisa.dge_mode.none
+            rows = slice(8 * i, 8 * i + 8)
+            nisa.dma_copy(tile()[rows], x[rows], dge_mode=mode)
+
+    first, *others = schedule(traced(program), "program").spans
+    assert {(s.start_ns, s.why, s.rings) for s in others} == {(first.free_ns, "rings", 1)} and first.rings == 16
+    assert [s.after for s in others] == [4, 1, 2, 0]  # the other queue's first: the first transfer had its turn
+
+
 def test_a_load_through_another_comes_before_both():
     def program(x):
         a, b = tile(), tile()

@@ -131,6 +131,22 @@ def test_what_cores_have_together(cores, memories):
     assert p.mfu == pytest.approx(10**9 / (1e-6 * cores * 78.64e12)) and p.intensity == 10**9 / (512 * cores)
 
 
+def test_a_ring_is_a_part_of_its_track():
+    """A transfer on 4 of 16 rings, beside tiles of the Tensor Engine of which the second begins in the first."""
+    p = by_hand(1000, [])
+    tiles = [("tensor", at, ns, 0) for at, ns in ((0, 100), (60, 80), (70, 20))]
+    rows = [("dma", 0, 400, 4), *tiles, ("vector", 0, 9, 0)]
+    p.timeline.spans.extend(Span(0, 0, t, float(at), float(ns), 0.0, None, "start", n) for t, at, ns, n in rows)
+    assert list(p.busy.items()) == [("tensor", 0.14), ("dma", 0.1), ("vector", 0.009)]
+
+
+def test_a_transfer_that_moves_nothing_has_no_rows():
+    """As one whose index is out of bounds under `oob_mode.skip`."""
+    nothing = transfer(1, "sbuf")
+    nothing.writes = ()
+    assert predict_trace(Trace(chip_of("trn2"), "trn2", [nothing])).advice == []
+
+
 def test_peaks_are_those_of_the_core_that_needs_most():
     for sizes in ((8, 24), (24, 8)):
         p = by_hand(1000, [transfer(core + 1, "sbuf", core, n) for core, n in enumerate(sizes)])
@@ -300,7 +316,7 @@ def test_nothing_runs_in_no_time_but_the_launch():
     p = predict(lambda x: x, np.ones((2, 2), np.float32))
     assert p.total_us == LAUNCH + TEARDOWN and p.critical == p.stalls == p.advice == [] and p.busy == {}
     assert p.flops == 0 and p.mfu == 0 and p.bound == "compute"  # as where both take as long
-    assert p.intensity == math.inf and p.peaks == {}
+    assert p.intensity == math.inf and p.peaks == {} and p.cores == 1
 
 
 def test_two_cores_share_their_hbm():

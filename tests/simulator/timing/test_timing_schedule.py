@@ -12,7 +12,7 @@ from triptych.simulator import KernelError, Options
 from triptych.simulator.analysis.hazards import hazards
 from triptych.simulator.chips import chip_of
 from triptych.simulator.launch.import_hook import simulated_nki
-from triptych.simulator.timing import predict_trace, schedule, scheduler
+from triptych.simulator.timing import Span, predict_trace, schedule, scheduler
 
 with simulated_nki():
     import nki.isa as nisa
@@ -349,6 +349,21 @@ def test_the_programs_order_is_tried_where_no_track_is_always_busy(waits, tried,
     monkeypatch.setattr(scheduler, "_as_written", lambda *given: asked.append(1) or as_written(*given))
     schedule(trace)
     assert bool(asked) == tried
+
+
+@pytest.mark.parametrize(("longer", "tried"), [(0.0, False), (1.0, True)])
+def test_which_orders_are_tried(longer, tried, monkeypatch):
+    """Loads in order of need fit here; the program's order is tried from a twentieth more than the least on."""
+    trace = traced_program(lambda: chain(2))
+    least = trace.chip.launch_ns.value + 1000.0
+    end = scheduler.WORTH_TRYING * least + longer
+    asked = []
+    monkeypatch.setattr(scheduler, "loads_of", lambda *given: {(0, "vector"): 1000.0, (0, "dma"): 10.0})
+    monkeypatch.setattr(scheduler, "_by_need", lambda *given: [Span(0, 0, "vector", 0.0, 1.0, end, None, "start")])
+    monkeypatch.setattr(scheduler, "_by_readiness", lambda *given: asked.append("readiness"))
+    monkeypatch.setattr(scheduler, "_as_written", lambda *given: asked.append(given[-1]) or [])
+    schedule(trace)
+    assert asked == ([end * (1 + 1e-9)] if tried else [])
 
 
 def test_an_order_that_does_not_exist():

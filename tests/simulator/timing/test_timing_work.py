@@ -73,7 +73,7 @@ def test_the_trigger_that_takes_longest_to_issue_its_transfers():
     static = [event("dma_copy", "dma", [OUTSIDE], [F], dge="none") for _ in range(7)]  # 184 ns each
     hardware = [event("dma_copy", "dma", [F], [OUTSIDE], dge="hwdge") for _ in range(2)]  # 600, from SBUF and to it
     other = event("dma_copy", "dma", [OUTSIDE], [F], core=1, dge="hwdge")
-    waits = [event("dma_copy", "dma", [], [F], dge="none") for _ in range(4)]
+    waits = [event("dma_copy", "dma", *some, dge="none") for some in (([], [F]), ([OUTSIDE], [])) for _ in range(4)]
     copies = [event("tensor_copy", "vector", [F], [F]) for _ in range(9)]
     assert most_issued(Trace(TRN2, "", [*static, *hardware, other, *waits, *copies])) == (7 * 184, static)
     found = [*hardware, event("dma_copy", "dma", [OUTSIDE], [F], dge="hwdge")]
@@ -102,6 +102,14 @@ def test_who_shares_a_port(chip, op, engine, reads, writes, port):
     attributes = {"op": "add"} if op == "tensor_reduce" else {}
     (work,) = works(Trace(chip, "", [event(op, engine, reads, writes, **attributes)]))
     assert work.port == port
+
+
+def test_who_gets_a_port_first_that_two_ask_for_at_the_same_moment():
+    """By name, whichever comes first in the program."""
+    both = [event("memset", engine, [], [tile(number=i)], value=1) for i, engine in enumerate(("vector", "gpsimd"))]
+    for order in (both, both[::-1]):
+        spans = sorted(schedule(Trace(TRN1, "trn1", order)).spans, key=lambda span: span.start_ns)
+        assert [span.track for span in spans] == ["gpsimd", "vector"] and spans[1].why == "port"
 
 
 def test_a_fast_scalar_engine_shares_no_port():
