@@ -171,7 +171,7 @@ def everywhere(kernel, xs, cores=1, target="trn2", options=None):
 
 @pytest.fixture(autouse=True)
 def words_of_the_message_alone(monkeypatch):
-    """`match` looks at notes too, and an error's note is the line of the test, on which the expected words often stand."""
+    """`match` looks at notes too, and an error's note is the line of the test, on which the words often stand."""
     monkeypatch.setattr(NkiError, "__notes__", [])
 
 
