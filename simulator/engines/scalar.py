@@ -22,7 +22,6 @@ from triptych.simulator.operands.operands import (
     finish,
     on_chip,
     per_partition,
-    put,
     same_elements,
     same_tile,
     scratch,
@@ -132,8 +131,7 @@ def _compute(
     result = f.act(x, out=out) if isinstance(f.act, np.ufunc) else f.act(x)  # type: ignore[misc]
     m.scalar_accumulator.accumulate(data, command, np.add, 0.0, result.reshape(data.shape[0], -1))
     finish(dst, result)
-    if reduce_res is not None:
-        put(reduce_res, m.scalar_accumulator.read_out(data))
+    m.scalar_accumulator.read_out(data, reduce_res)
 
 
 def _check_bias(m: Machine, f: Op, tiles: tuple[NkiTensor, ...]) -> None:

@@ -111,8 +111,7 @@ def _compute(
     result = np.where(x >= 0, x, x * column(slope, data)) if f.act is None else f.act(x)
     m.scalar_accumulator.accumulate(data, command, fold, identity, result.reshape(data.shape[0], -1))
     put(dst, result)
-    if reduce_res is not None:
-        put(reduce_res, m.scalar_accumulator.read_out(data))
+    m.scalar_accumulator.read_out(data, reduce_res)
 
 
 def _steps(op0: Any, op1: Any, reverse0: bool, reverse1: bool) -> list[Any]:

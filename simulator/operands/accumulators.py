@@ -16,7 +16,7 @@ from triptych.simulator.dtypes import F32, float32
 from triptych.simulator.enums import reduce_cmd
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.operands.in_order import ORDERED, in_order
-from triptych.simulator.operands.operands import column, on_chip, per_partition
+from triptych.simulator.operands.operands import column, on_chip, per_partition, put
 from triptych.simulator.operands.operators import Op
 from triptych.simulator.tensors.partitions import partitions_of
 from triptych.simulator.tensors.tensor import NkiTensor
@@ -72,9 +72,11 @@ class Accumulator:
             self.doubtful[at] = False
         return held
 
-    def read_out(self, data: NkiTensor) -> Array:
-        """What the registers of data's partitions hold, [P, 1]."""
-        return self.values[partitions_of(data)]
+    def read_out(self, data: NkiTensor, dst: NkiTensor | None, negate: bool = False) -> None:
+        """dst[P, 1] = what the registers of data's partitions hold, if there is a dst."""
+        if dst is not None:
+            held = self.values[partitions_of(data)]
+            put(dst, -held if negate else held)
 
     def used(self, data: NkiTensor, command: reduce_cmd, result: Any, forgets: bool = False) -> Use | None:
         """What a command does with the registers of data's partitions, if anything.
@@ -176,6 +178,12 @@ def check_command(command: Any, allowed: tuple[reduce_cmd, ...]) -> None:
     if command not in allowed:
         names = ", ".join(f"nisa.reduce_cmd.{c.name}" for c in allowed)
         raise NkiValidationError(f"reduce_cmd must be one of {names}, got {command!r}")
+
+
+def check_defined(reduce_res: Any, command: reduce_cmd) -> None:
+    """On the Vector Engine what an idle command leaves cannot be read out."""
+    if reduce_res is not None and command is reduce_cmd.idle:
+        raise NkiValidationError("reduce_res with reduce_cmd idle: the accumulator it would show is not defined")
 
 
 def check_result(reduce_res: Any, data: NkiTensor) -> None:

@@ -18,6 +18,7 @@ from triptych.simulator.machine.plan import Plan
 from triptych.simulator.machine.table import Indirect
 from triptych.simulator.operands.accumulators import (
     check_command,
+    check_defined,
     check_float32,
     check_result,
     fold_of,
@@ -97,9 +98,7 @@ def _fold_once(
     values = f.alu(data.f32(), column(operand, data)) if f.binary else f.alu(data.f32())
     registers.accumulate(data, command, fold, identity, values.reshape(data.shape[0], -1), start)
     put(dst, values)
-    if reduce_res is not None:
-        total = registers.read_out(data)
-        put(reduce_res, -total if negate else total)
+    registers.read_out(data, reduce_res, negate)
 
 
 _SMALL = ("bfloat16", "float16", "float32", "float8_e4m3", "float8_e4m3fn", "float8_e5m2")
@@ -189,8 +188,7 @@ def exponential(
     check_result(reduce_res, src)
     if reduce_res is not None:
         in_dtype(_EXP_FLOATS, reduce_res=reduce_res)
-        if reduce_cmd is cmd.idle:
-            raise NkiValidationError("reduce_res with reduce_cmd idle: the accumulator it would show is not defined")
+    check_defined(reduce_res, reduce_cmd)
     unset = not isinstance(reduce_init, NkiTensor) and reduce_init == 0 and reduce_cmd is not cmd.load_reduce
     start, more = initial_value("reduce_init", None if unset else reduce_init, reduce_cmd, src)
     read = (src, *tiles, *more)
@@ -206,5 +204,4 @@ def _exponential(
     values = np.exp(src.f32() - column(top, src))
     registers.accumulate(src, command, np.add, 0.0, values.reshape(src.shape[0], -1), start)
     put(dst, values)
-    if reduce_res is not None:
-        put(reduce_res, registers.read_out(src))
+    registers.read_out(src, reduce_res)

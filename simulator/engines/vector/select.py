@@ -18,6 +18,7 @@ from triptych.simulator.machine.plan import Plan
 from triptych.simulator.machine.table import Indirect
 from triptych.simulator.operands.accumulators import (
     check_command,
+    check_defined,
     check_result,
     fold_of,
 )
@@ -80,7 +81,7 @@ def range_select(
         raise NkiValidationError(f"on_false_value must be FP32_MIN, {FP32_MIN!r}, got {on_false_value!r}")
     fold_of(reduce_op, ("maximum",))
     check_command(reduce_cmd, (cmd.idle, cmd.reset, cmd.reduce, cmd.reset_reduce))
-    _check_idle(reduce_res, reduce_cmd)
+    check_defined(reduce_res, reduce_cmd)
     check_result(reduce_res, on_true_tile)
     writes = (dst,) if reduce_res is None else (dst, reduce_res)
     return Plan(
@@ -115,13 +116,7 @@ def _finish(dst: NkiTensor, data: NkiTensor, chosen: Array, command: cmd, reduce
     registers = machine().vector_accumulator
     registers.accumulate(data, command, np.maximum, -np.inf, chosen.reshape(data.shape[0], -1))
     put(dst, chosen)
-    if reduce_res is not None:
-        put(reduce_res, registers.read_out(data))
-
-
-def _check_idle(reduce_res: Any, command: cmd) -> None:
-    if reduce_res is not None and command is cmd.idle:
-        raise NkiValidationError("reduce_res with reduce_cmd idle: the accumulator it would show is not defined")
+    registers.read_out(data, reduce_res)
 
 
 def _comparison(op: Any, what: str) -> Any:
@@ -169,7 +164,7 @@ def select_reduce(
     other, tiles = per_partition(on_false, on_true, "on_false")
     fold_of(reduce_op, ("maximum",))
     check_command(reduce_cmd, (cmd.idle, cmd.reduce, cmd.reset_reduce))
-    _check_idle(reduce_res, reduce_cmd)
+    check_defined(reduce_res, reduce_cmd)
     check_result(reduce_res, on_true)
     if reduce_res is not None and not reduce_res.dtype.is_float:
         raise NkiValidationError(f"reduce_res must have a floating-point dtype, got {reduce_res!r}")

@@ -47,7 +47,7 @@ def test_an_edge_has_one_producer_or_several(schedule):
 
 def test_a_kernel_without_names_is_told_so():
     event = Event("memset", "vector", (), (), ("k.py", 1), 0, None, {})
-    with pytest.raises(KernelError, match="no instruction is called 'b'; names of this kernel: none"):
+    with pytest.raises(KernelError, match="no instruction is called 'a'; names of this kernel: none"):
         keep(edges_of([("a", "b")]), Trace(chip_of("trn2"), "trn2", [event]))
 
 

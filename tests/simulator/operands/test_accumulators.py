@@ -12,6 +12,7 @@ from triptych.simulator.launch.import_hook import simulated_nki
 from triptych.simulator.operands.accumulators import (
     Accumulator,
     check_command,
+    check_defined,
     check_result,
     fold_of,
     initial_value,
@@ -157,7 +158,12 @@ def test_registers_hold_what_commands_fold_into_them(core, name, ordered):
                         total = fold(float(total), float(value))
                     held = fold(held, float(total))
                 expected[first + row] = held
-            assert registers.read_out(data).ravel().tolist() == expected[first : first + 32]
+            for negate in (False, True):
+                shown = c.empty((32, 1))
+                registers.read_out(data, shown, negate)
+                shown.check_written()
+                assert (-shown.array if negate else shown.array).ravel().tolist() == expected[first : first + 32]
+            registers.read_out(data, None)
     assert registers.values.ravel().tolist() == expected
 
 
@@ -169,7 +175,7 @@ def test_a_sum_is_in_order_where_that_is_known(core):
             registers = Accumulator("an engine", "registers", ordered)
             registers.accumulate(data, cmd.reset_reduce, np.add, 0.0, values)
             total = in_order(np.add, values) if ordered else values.sum(axis=1)
-            np.testing.assert_array_equal(registers.read_out(data)[:, 0], total)
+            np.testing.assert_array_equal(registers.values[:32, 0], total)
     assert (in_order(np.add, values) != values.sum(axis=1)).any()
 
 
@@ -215,6 +221,9 @@ def test_what_goes_with_a_command(core):
         check_command(cmd.reset, (cmd.reset, cmd.idle))
         with pytest.raises(NkiValidationError, match="must be one of nisa.reduce_cmd.reset, nisa.reduce_cmd.idle, got"):
             check_command(cmd.reduce, (cmd.reset, cmd.idle))
+        check_defined(None, cmd.idle), check_defined(column, cmd.reduce)
+        with pytest.raises(NkiValidationError, match="the accumulator it would show is not defined"):
+            check_defined(column, cmd.idle)
         for good in (None, column, c.empty((4, 1, 1))):
             check_result(good, data)
         for wrong in (c.empty((3, 1)), c.empty((4, 2))):

@@ -222,6 +222,15 @@ def test_a_gather_chooses_within_each_partition(c):
         x.indirect(x.indirect(c.tile(offsets)))
 
 
+@pytest.mark.parametrize("target", ["trn1", "trn2"])
+def test_a_gather_needs_the_fourth_generation(core, target):
+    with (
+        core(target) as old,
+        pytest.raises(NkiValidationError, match="indirect needs NeuronCore-v4, and the target is"),
+    ):
+        old.empty((16, 8)).indirect(old.empty((16, 2), "int32"))
+
+
 def test_the_machine_looks_for_indices_once_there_was_one(c):
     table(c)[1:].permute((1, 0, 2)).reshape((6, 7, 2, 2))
     assert not c.machine.any_dynamic
