@@ -76,12 +76,12 @@ def attention_decode(q, k_new, v_new, k_cache, v_cache, lengths, page_table=None
         sizes["k_scale"] = nl.ndarray((P, Hkv), dtype=nl.float32, buffer=nl.sbuf)
         nisa.tensor_scalar(dst=sizes["k_scale"], data=by_head, op0=nl.multiply, operand0=sizes["scale"])
     new = {
+        "rows": q,
         "q": _transposed(q.reshape((B * H * T, D))),
         "k": _transposed(k_new.reshape((B * Hkv * T, D))),
         "v": v_new,
         "lengths": everywhere,
     }
-    new["spread"] = _spread(new["q"], q.reshape((B * H * T, D)), k_cache.dtype)
     table = None if page_table == None else _load_pages(page_table, k_cache.shape[0])
     cache = _plan(sizes, k_cache, v_cache, table)
     places = _places(lengths, table, k_cache.shape[2], sizes)
@@ -185,6 +185,7 @@ def _attempt(out, new, cache, sizes):
             if c == None:
                 if g == 0:
                     values = _load_new_values(new, b)
+                    new["spread"] = _spread(new, b, cache["k"].dtype)
                 scored.append(_score_new(b, g, new, values, sizes))
             else:
                 scored.append(_score(b, g, c, new, cache, seen, identity, sizes))
@@ -250,14 +251,13 @@ def _score(b, g, c, new, cache, seen, identity, sizes):
         nisa.tensor_scalar(
             dst=seen[(b, c)][:, :, 0], data=cache["positions"][c], op0=nl.less, operand0=new["lengths"][0:m, b : b + 1]
         )
-    at = (b * sizes["Hkv"] + g) * n
     scores = nl.ndarray((m, run, n), dtype=nl.float32, buffer=nl.psum)
     each = _tiles_of_a_bank(keys)
     for t0 in range(0, run, each):
         for t, count, parts in _transpose(keys[:, t0 : min(t0 + each, run), :], identity, t0 // each):
             queries = []
             for d in range(len(parts)):
-                queries.append(new["spread"][d][0 : parts[d].shape[0], 0:count, at : at + n])
+                queries.append(new["spread"][d][0 : parts[d].shape[0], 0:count, g * n : (g + 1) * n])
             _multiply(scores[:, t0 + t : t0 + t + count, :], parts, queries)
     p = nl.ndarray((m, run, n), dtype=new["v"].dtype, buffer=nl.sbuf)
     nisa.activation(dst=p, op=nl.exp, data=scores, scale=_exponent(sizes, g, m))
@@ -295,19 +295,21 @@ def _tiles_of_a_bank(keys):
     return (4 if keys.dtype == nl.float32 or _is_multiplied(keys.dtype, D) else 8) * pack
 
 
-def _spread(transposed, q, dtype):
-    """q^T as what `_transpose` gives of keys of a dtype is multiplied by: tiles [rows, pack, columns of q^T].
+def _spread(new, b, dtype):
+    """q^T of a sequence as what `_transpose` gives of keys of a dtype is multiplied by: tiles [rows, pack, H T].
 
     Tiles of keys that were transposed at once lie below each other, and so are multiplied at once: each has the queries
     in its own rows and columns, beside zeros. Of pairs there is a tile for the first of each and one for the second.
     """
-    N, D = q.shape
-    width, pack = _pack(dtype, D)
+    _, H, T, D = new["rows"].shape
+    N, (width, pack) = H * T, _pack(dtype, D)
+    transposed = _columns(new["q"], b, N)
     if pack == 1 and not _is_paired(dtype, D):
         found = []
         for part in transposed:
             found.append(part.reshape((part.shape[0], 1, N)))
         return found
+    q = new["rows"][b].reshape((N, D))
     spread = []
     for _ in range(D // width):
         spread.append(nl.ndarray((width * pack, pack, N), dtype=q.dtype, buffer=nl.sbuf))
