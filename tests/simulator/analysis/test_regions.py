@@ -347,6 +347,32 @@ def test_parts_of_rows(read, written, computes, allowed):
         check_regions(event, Rules(computes, False, "stream"))
 
 
+@pytest.mark.parametrize(
+    ("second", "allowed"),
+    [
+        (part(0, 4, number=1, address=(0, 12)), True),
+        (part(0, 4, number=1, address=(0, 11)), False),
+        (part(0, 1, number=1, address=(0, 11)), True),  # a column of sums
+        (part(0, 4, number=1, buffer="psum", address=(0, 11)), True),
+        (part(0, 4, number=1), True),
+    ],
+)
+def test_results_at_addresses(second, allowed):
+    event = Event("select_reduce", "vector", (), (part(0, 4, address=(0, 8)), second), ("k.py", 1), 0, None, {})
+    with contextlib.nullcontext() if allowed else pytest.raises(NkiValidationError, match="two results overlap"):
+        check_regions(event, Rules(True, False, "stream"))
+
+
+def test_rows_that_have_an_index_each_may_lie_anywhere():
+    row = part(0, 4)
+    moved = row._replace(offset=2)
+    event = Event("dma_copy", "dma", (row,), (moved,), ("k.py", 1), 0, None, {"scattered": True})
+    check_regions(event, Rules(False, True, "mixed"))
+    event.attributes = {}
+    with pytest.raises(NkiValidationError, match="overlaps"):
+        check_regions(event, Rules(False, True, "mixed"))
+
+
 @st.composite
 def regions(draw):
     """A region of a tile of 2 x 24 bytes, and the same as a list of the bytes that it visits, element by element."""
