@@ -324,6 +324,7 @@ def few(*offsets):
         (part(0, 4, address=(0, 8)), part(0, 4, number=1, address=(0, 10)), True, False),
         (part(0, 4, buffer="psum", address=(0, 8)), part(0, 4, number=1, address=(0, 10)), True, True),
         (part(0, 4), part(1, 4, number=1, address=(0, 0)), True, True),  # where the first lies is not known
+        (part(1, 4, number=1, address=(0, 0)), part(0, 4), True, True),  # or the second
         (part(0, 4), part(0, 4, rows=(1, 128)), True, False),
         (part(0, 4, rows=(1, 128)), part(0, 4), True, False),
         (part(0, 4, rows=(0, 32)), part(1, 4, rows=(32, 64)), True, True),
@@ -331,6 +332,7 @@ def few(*offsets):
         (part(0, 4, rows=(0, 32)), part(1, 4, rows=(16, 48)), True, False),
         (few(1, 3), part(4, 4), True, True),
         (few(1, 5), part(4, 4), True, False),
+        (few(1, 5), part(0, 2), True, False),
         (part(4, 4), few(1, 3), True, True),
         (part(4, 4), few(1, 5), True, False),
         (few(1, 3), few(3, 1), True, False),
@@ -354,13 +356,21 @@ def test_parts_of_rows(read, written, computes, allowed):
         (part(0, 4, number=1, address=(0, 11)), False),
         (part(0, 1, number=1, address=(0, 11)), True),  # a column of sums
         (part(0, 4, number=1, buffer="psum", address=(0, 11)), True),
-        (part(0, 4, number=1), True),
+        (part(8, 4, number=1), True),
     ],
 )
 def test_results_at_addresses(second, allowed):
     event = Event("select_reduce", "vector", (), (part(0, 4, address=(0, 8)), second), ("k.py", 1), 0, None, {})
     with contextlib.nullcontext() if allowed else pytest.raises(NkiValidationError, match="two results overlap"):
         check_regions(event, Rules(True, False, "stream"))
+
+
+def test_an_instruction_that_reads_in_another_order_has_no_result_in_place():
+    whole = part(0, 4)
+    event = Event("transpose", "vector", (whole,), (whole,), ("k.py", 1), 0, None, {})
+    check_regions(event, Rules(True, False, "stream"))
+    with pytest.raises(NkiValidationError, match="overlaps"):
+        check_regions(event, Rules(True, False, "mixed"))
 
 
 def test_rows_that_have_an_index_each_may_lie_anywhere():
