@@ -46,26 +46,16 @@ def box_of(region: Region) -> Box:
 
 
 def _hbm_box(start: int, shape: tuple[int, ...], strides: tuple[int, ...], size: int) -> Box:
-    if min(strides) < 0:
-        start += sum([(n - 1) * stride * size for n, stride in zip(shape, strides, strict=True) if stride < 0])
-        strides = tuple([abs(stride) for stride in strides])
-    pitch, rows = 0, 1
-    for n, stride in zip(shape, strides, strict=True):
-        if n > 1 and stride * size > pitch:
-            pitch, rows = stride * size, n
-    extent = size
-    taken = False
-    for n, stride in zip(shape, strides, strict=True):
-        if not taken and n == rows and stride * size == pitch:
-            taken = True  # the outermost dimension is the rows
-        else:
-            extent += (n - 1) * stride * size
-    if rows > 1:
+    start += sum([(n - 1) * stride * size for n, stride in zip(shape, strides, strict=True) if stride < 0])
+    steps = [(abs(stride) * size, n) for n, stride in zip(shape, strides, strict=True)]
+    whole = size + sum([(n - 1) * step for step, n in steps])
+    pitch, rows = max([(step, n) for step, n in steps if n > 1], default=(0, 1))
+    if pitch:
         row, low = divmod(start, pitch)
+        extent = whole - (rows - 1) * pitch
         if low + extent <= pitch and extent < pitch:
             return Box(pitch, row, row + rows - 1, low, low + extent)
-        extent += (rows - 1) * pitch
-    return Box(0, 0, 0, start, start + extent)
+    return Box(0, 0, 0, start, start + whole)
 
 
 def meet(a: Box, b: Box) -> bool:

@@ -128,20 +128,13 @@ def memory_use(trace: Trace) -> list[MemoryUse]:
 
 def _use(chip: Chip, buffer: str, core: int, lives: _Lives) -> MemoryUse:
     taken = Taken(chip, [allocation for _, _, allocation in lives if allocation.address])
-    sizes: dict[int, int] = {}  # by event: what comes less what goes before it, of tensors that lie anywhere
-    placed: dict[int, list[tuple[Allocation, bool]]] = {}  # and the others, each with whether it comes
+    changes: dict[int, list[tuple[Allocation, bool]]] = {}  # by event: what comes with it and what is gone before it
     for first, last, allocation in lives:
-        if allocation.address:
-            placed.setdefault(first, []).append((allocation, True))
-            placed.setdefault(last + 1, []).append((allocation, False))
-        else:
-            size = partition_bytes(allocation, chip)
-            sizes[first] = sizes.get(first, 0) + size
-            sizes[last + 1] = sizes.get(last + 1, 0) - size
+        changes.setdefault(first, []).append((allocation, True))
+        changes.setdefault(last + 1, []).append((allocation, False))
     steps, peak, peak_event = [], 0, 0
-    for index in sorted({**sizes, **placed}):
-        taken.free += sizes.get(index, 0)
-        for allocation, comes in placed.get(index, ()):
+    for index in sorted(changes):
+        for allocation, comes in changes[index]:
             (taken.begin if comes else taken.end)(allocation)
         in_use = taken.bytes
         steps.append((index, in_use))

@@ -75,9 +75,9 @@ def check_overlaps(event: Event, rules: Rules) -> None:
                 _check_results(region, written)
 
 
-def _share(a: Allocation, b: Allocation) -> bool:
-    """Whether two tensors have addresses in one memory, so that their bytes may be the same."""
-    return a.address is not None and b.address is not None and a.buffer == b.buffer
+def _share(a: Allocation, placed: Allocation) -> bool:
+    """Whether a tensor has an address too, in the memory of one that has, so that their bytes may be the same."""
+    return a.address is not None and a.buffer == placed.buffer
 
 
 def _check_access(event: Event, region: Region, own_starts: bool) -> None:

@@ -29,6 +29,8 @@ def region(buffer, whole, kind, offset, shape, strides, dtype=None, address=None
         (region("private_hbm", (6, 8), "float32", 8, (3, 8), (8, 1)), Box(0, 0, 0, 32, 128)),
         (region("private_hbm", (6, 8), "float32", 6, (2, 4), (8, 1)), Box(0, 0, 0, 24, 72)),
         (region("private_hbm", (8,), "float32", 7, (4,), (-1,)), Box(0, 0, 0, 16, 32)),
+        (region("private_hbm", (8, 8), "float32", 0, (1, 3, 2), (8, 8, 1)), Box(32, 0, 2, 0, 8)),
+        (region("private_hbm", (8, 8), "float32", 5, (3,), (0,)), Box(0, 0, 0, 20, 24)),  # one element again and again
         (region("private_hbm", (8, 8), "float32", 56, (3, 2), (-8, 1)), Box(32, 5, 7, 0, 8)),
         (region("private_hbm", (8, 8), "float32", 0, (2, 3), (8, 16)), Box(64, 0, 2, 0, 36)),  # the longer stride last
         # two dimensions with one stride: the elements at 0, 8, 16, 24, 32
@@ -54,6 +56,8 @@ def test_the_box_of_a_view(view, box):
         # rows of two lengths count as the bytes between their ends
         (Box(32, 1, 1, 0, 8), Box(16, 2, 2, 0, 4), True),
         (Box(32, 1, 1, 0, 8), Box(16, 3, 3, 0, 4), False),
+        (Box(32, 1, 1, 8, 16), Box(16, 2, 2, 4, 8), False),  # 40 to 48, and 36 to 40
+        (Box(32, 1, 1, 8, 16), Box(16, 2, 2, 4, 9), True),
     ],
 )
 def test_boxes_meet(a, b, meets):
@@ -67,4 +71,4 @@ def test_within_and_reach():
         assert not within(other, outer)
     assert not within(Box(16, 2, 2, 9, 10), outer)
     assert reach(outer) == (32 + 8, 3 * 32 + 24) and reach(Box(1, 3, 4, 2, 6)) == (2, 6)
-    assert reach(Box(0, 0, 0, 24, 72)) == (24, 72)
+    assert reach(Box(0, 0, 0, 24, 72)) == (24, 72) and reach(Box(2, 1, 3, 0, 1)) == (2, 7)

@@ -48,6 +48,8 @@ APART, ONE = tile(512, step=2), tile(1, "float32")
         ([TURNED], [B], {}, 256),
         ([tile(512, buffer="psum", step=2)], [B], {}, 512),
         ([F], [B], {}, 512),
+        ([B, F], [B], {}, 512),
+        ([B], [B, F], {}, 512),
         ([B], [F], {}, 512),
         ([B], [tile(512, "float8_e4m3")], {}, 256),  # to float8, and not from it
         ([APART], [tile(512, "float8_e4m3")], {}, 512),

@@ -74,6 +74,9 @@ def test_a_place_is_known_again():
     boxes = [Box(1, 0, 3, 0, 8), Box(1, 0, 3, 4, 12), Box(1, 0, 3, 4, 6), Box(1, 0, 3, 0, 8)]
     assert [places.place(box) for box in boxes] == [0, 1, 2, 0]
     assert places.meets == [[0, 1, 2], [1, 0, 2], [2, 0, 1]] and places.hides == [[0, 2], [1, 2], [2]]
+    views = {}
+    view, _ = region((slice(0, 4), slice(0, 1), slice(0, 2)))
+    assert places.see(views, view) == (0, [0, 1, 2], [0, 2]) and list(views) == [view[1:]]
 
 
 def test_places_are_found_among_their_neighbours():

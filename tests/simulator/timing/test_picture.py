@@ -91,6 +91,8 @@ def test_tracks_are_rows_from_the_tensor_engine_down_to_dma() -> None:
     assert all(LEFT > float(node.attrib["x"]) > 0 for node in names)
     assert [float(node.attrib["y"]) for node in names] == [y + 15 for y in whole]
     assert {int(rect["y"]) for rect in rects[1:]} == set(whole)  # and the ground
+    shaded = {rect["y"] for rect in rects if "fill-opacity" in rect}
+    assert shaded == {str(y) for y in whole}
     assert root.attrib["viewBox"] == f"0 0 {LEFT + COLUMNS + 16} {TOP + 2 * (ROW + GAP) + BOTTOM}"
 
 

@@ -180,6 +180,11 @@ def test_the_rings_of_a_transfer(op, reads, writes, rings):
     assert works(Trace(TRN2, "", [event(op, "dma", reads, writes)]))[0].rings == rings
 
 
+def test_what_no_queue_issues_has_no_issue():
+    (work,) = works(Trace(TRN2, "", [event("tensor_copy", "vector", [F], [F])]))
+    assert (work.issue, work.lead, work.queue, work.cells, len(work.rings)) == (0.0, 0.0, "", 0, 0)
+
+
 def test_each_core_loads_each_table_once():
     steps = [(0, "exp"), (0, "exp"), (0, "copy"), (1, "exp"), (0, "exp")]
     events = [event("activation", "scalar", [F], [F], core=core, op=name) for core, name in steps]
