@@ -74,7 +74,7 @@ class Extents:
         return self._rows[at] * self.width + self._columns[(gap & -gap).bit_length() - 1]
 
     def elements(self, offset: int, shape: Shape, steps: Shape, itemsize: int) -> Array | bool:
-        """Which elements of a view, given in bytes, are wholly marked: all, none, or an array of its shape."""
+        """Which elements of a view, given in bytes, are wholly marked: none, or an array of its shape."""
         before, behind = reach(shape, steps)
         low, high = (offset + before) // self.width, (offset + behind + itemsize - 1) // self.width
         unit = math.gcd(*self._columns, *steps, offset, itemsize)  # bytes that are marked together
@@ -85,7 +85,7 @@ class Extents:
         every = np.ascontiguousarray(cells[row][:, column])
         start, inner = (offset - low * self.width) // unit, (*[s // unit for s in steps], 1)
         whole: Array = np.all(np.ndarray((*shape, itemsize // unit), bool, every, start, inner), -1)
-        return True if whole.all() else whole if whole.any() else False
+        return whole if whole.any() else False
 
     def _cells(self, columns: Runs) -> int:
         """The bits of the column intervals that `columns` meet."""

@@ -111,7 +111,7 @@ def one_tuple(sizes: Shape) -> Shape:
 def reach(shape: Iterable[int], strides: Iterable[int]) -> tuple[int, int]:
     """How far the elements of a view lie before its first one (0 or less), and how far behind it."""
     steps = [s * (n - 1) for s, n in zip(strides, shape, strict=True)]
-    return sum(s for s in steps if s < 0), sum(s for s in steps if s > 0)
+    return sum([min(s, 0) for s in steps]), sum([max(s, 0) for s in steps])
 
 
 @functools.lru_cache(4096)

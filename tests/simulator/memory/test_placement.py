@@ -213,6 +213,7 @@ def test_a_new_tensor_in_a_bank_that_another_engine_filled(c):
     [
         (((0, 224 * 1024 - 16), (4, 8), "sbuf"), "leave the 229376 bytes"),
         (((0, -4), (4, 8), "sbuf"), "leave the"),
+        (((0, 14336), (4, 513), "psum"), "bytes 14336 to 16388 leave the 16384 bytes of a psum partition"),
         (((32, 0), (65, 8), "sbuf"), "starts at partition 0; got 32"),
         (((32, 0), (64, 8), "sbuf"), "starts at partition 0, 64; got 32"),
         (((16, 0), (8, 8), "sbuf"), "starts at partition 0, 32, 64, 96; got 16"),
