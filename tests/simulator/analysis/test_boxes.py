@@ -51,6 +51,7 @@ def test_the_box_of_a_view(view, box):
         (Box(0, 0, 0, 34, 40), Box(32, 1, 1, 8, 24), False),
         (Box(0, 0, 0, 34, 41), Box(32, 1, 1, 8, 24), True),
         (Box(0, 0, 0, 10, 70), Box(32, 1, 1, 0, 4), True),
+        (Box(0, 0, 0, 10, 70), Box(32, 1, 1, 0, 1), True),
         (Box(0, 0, 0, 10, 64), Box(32, 2, 2, 0, 4), False),
         (Box(0, 0, 0, 10, 65), Box(32, 2, 2, 0, 4), True),
         # rows of two lengths count as the bytes between their ends

@@ -180,6 +180,17 @@ def test_the_rings_of_a_transfer(op, reads, writes, rings):
     assert works(Trace(TRN2, "", [event(op, "dma", reads, writes)]))[0].rings == rings
 
 
+def test_an_event_waits_for_the_last_to_end_whichever_began_last():
+    """Scalar's 4096 elements begin with Vector's 512, and end after the second of those."""
+    long, one, two = tile(4096, number=1), tile(number=2), tile(number=3)
+    makers = (("scalar", long), ("vector", one), ("vector", two))
+    events = [event("memset", engine, [], [made], value=1) for engine, made in makers]
+    events.append(event("tensor_copy", "gpsimd", [long, one, two], []))
+    spans = schedule(Trace(TRN2, "trn2", events)).spans
+    assert spans[2].start_ns > spans[0].start_ns and spans[2].end_ns < spans[0].end_ns == spans[3].start_ns
+    assert spans[3].after == 0
+
+
 def test_what_no_queue_issues_has_no_issue():
     (work,) = works(Trace(TRN2, "", [event("tensor_copy", "vector", [F], [F])]))
     assert (work.issue, work.lead, work.queue, work.cells, len(work.rings)) == (0.0, 0.0, "", 0, 0)
