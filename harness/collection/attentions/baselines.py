@@ -100,7 +100,7 @@ def plain(q: Array, k: Array, v: Array, causal: bool = False, with_lse: bool = F
     return (out.astype(dtype), lse) if with_lse else out.astype(dtype)
 
 
-def of_whole_shifts(q: Array, k: Array, v: Array, causal: bool = False, with_lse: bool = True, **options: Any) -> Any:
+def of_whole_shifts(q: Array, k: Array, v: Array, causal: bool = False, with_lse: bool = False, **options: Any) -> Any:
     """Honest: weights 2^(s - ceil(max s)), whose sum is seldom 1, so that lse adds a logarithm that was rounded.
 
     So errs any shift that is not the maximum itself: where lse is near 0, the roundoff of the sum is all that is left.
