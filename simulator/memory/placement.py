@@ -226,7 +226,7 @@ class PlacedStorage(Storage):
 
     def snapshot(self, at: Layout) -> Any:
         place, started = self.place(at), self.arena.started if self.allocation.buffer == PSUM.value else None
-        kept = keep(self.arena.written, place), keep(started, place), keep(self.mine, self._own(at))
+        kept = keep(self.arena.written, place), keep(started, place), keep(self.mine, super().place(at))
         return at, self.array(at).copy(), self.written_at(at), kept
 
     def restore(self, snapshot: Any) -> None:
@@ -235,7 +235,7 @@ class PlacedStorage(Storage):
         self.arena.doubt()
         put_back(written, self.place(at))
         put_back(started, self.place(at))
-        self.mine = put_back(mine, self._own(at))
+        self.mine = put_back(mine, super().place(at))
 
     def forget(self, at: Layout, chosen: Array) -> None:
         self.arena.doubt()

@@ -1,7 +1,7 @@
 """Put a fault into a file that is imported already: the functions that it changes get the faulty code.
 
-Whoever holds such a function, under whatever name, then calls the faulty one; so does whoever holds one that it has made,
-as a decorator does. What a module or a class does while it is imported cannot be had again in this way.
+Whoever holds such a function, under whatever name, then calls the faulty one; so does whoever holds one that it has
+made, as a decorator does. What a module or a class does while it is imported cannot be had again in this way.
 """
 
 from __future__ import annotations

@@ -41,11 +41,11 @@ def few(*offsets):
         (part(0, 4, buffer="psum", address=(0, 8)), part(0, 4, number=1, address=(0, 10)), True, True),
         (part(0, 4), part(1, 4, number=1, address=(0, 0)), True, True),  # where the first lies is not known
         (part(1, 4, number=1, address=(0, 0)), part(0, 4), True, True),  # or the second
-        (part(0, 4), part(0, 4, rows=(1, 128)), True, False),
-        (part(0, 4, rows=(1, 128)), part(0, 4), True, False),
+        (part(0, 4), part(0, 4, rows=(64, 128)), True, True),  # each partition by itself goes in one order
+        (part(0, 4, rows=(64, 128)), part(0, 4), True, True),
         (part(0, 4, rows=(0, 32)), part(1, 4, rows=(32, 64)), True, True),
         (part(0, 4, rows=(32, 64)), part(1, 4, rows=(0, 32)), True, True),
-        (part(0, 4, rows=(0, 32)), part(1, 4, rows=(16, 48)), True, False),
+        (part(0, 4, rows=(0, 64)), part(1, 4, rows=(32, 64)), True, False),
         (few(1, 3), part(4, 4), True, True),
         (few(1, 5), part(4, 4), True, False),
         (few(1, 5), part(0, 2), True, False),
