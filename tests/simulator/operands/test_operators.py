@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from operators import BITS
 
 from triptych.simulator import NkiValidationError
 from triptych.simulator.launch.import_hook import simulated_nki
@@ -34,13 +35,6 @@ BINARY = {
     "logical_and": lambda x, y: bool(x) and bool(y),
     "logical_or": lambda x, y: bool(x) or bool(y),
     "logical_xor": lambda x, y: bool(x) != bool(y),
-}
-BITS = {
-    "bitwise_and": lambda x, y: x & y,
-    "bitwise_or": lambda x, y: x | y,
-    "bitwise_xor": lambda x, y: x ^ y,
-    "left_shift": lambda x, y: x << y,
-    "right_shift": lambda x, y: x >> y,
 }
 UNARY = {"logical_not": lambda x: x == 0, "abs": abs, "square": lambda x: x * x, "relu": lambda x: max(x, 0)}
 REDUCES = ("add", "subtract", "multiply", "maximum", "minimum", "logical_and", "logical_or", "logical_xor")
