@@ -4,7 +4,8 @@
 
 Each simulated kernel and NumPy's way to its result run in turn, A B A B, so that the machine's drift hits both; what is
 printed is the median of the ratios pair by pair, with the range of the middle half. Times are processor times. With
-another checkout of this project the same works run there in between, and its ratios stand beside ours.
+another checkout of this project the same works run there in between, with its own kernels, and its ratios stand beside
+ours.
 
 Settings of the matrix library that change how fast NumPy is are taken out of the environment, and named.
 

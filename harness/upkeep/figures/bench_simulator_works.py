@@ -5,11 +5,13 @@ that of its instructions: small tiles, rows that are gathered and scattered, add
 chip.
 
 As a program this file answers its standard input: for each number of a work, how long the simulator and NumPy took. It
-imports the simulator that PYTHONPATH names, so that one file of works times two checkouts.
+imports the simulator that PYTHONPATH names, with the kernels beside it, so that one file of works times two checkouts;
+one of those may be of before NKI 0.7, in which a loop on the chip was a statement.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import time
@@ -21,13 +23,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from triptych import nki, simulator
+import triptych
+from triptych import simulator
 from triptych.simulator.dtypes import TABLE
 
 Array = NDArray[Any]
-nisa, nl = nki.isa, nki.language
-KERNELS = Path(__file__).parents[3] / "kernels" / "nki"
+nisa, nl = (importlib.import_module(f"nki.{name}") for name in ("isa", "language"))  # the simulator's, in any checkout
+KERNELS = Path(triptych.__file__).parent / "kernels" / "nki"
 P = 128  # partitions
+STATS = 512  # elements that bn_stats takes
 
 
 @dataclass(frozen=True)
@@ -56,13 +60,16 @@ def works() -> Iterator[Work]:
         kind = TABLE[dtype].np
         a, b = (rng.standard_normal((2048, 2048)).astype(kind) for _ in range(2))
         x = rng.standard_normal((4096, 4096)).astype(kind)
-        qkv = tuple(rng.standard_normal((1, 1, 2048, 128)).astype(kind) for _ in range(3))
+        heads = [tuple(rng.standard_normal((1, 1, n, 128)).astype(kind) for _ in range(3)) for n in (2048, 4096)]
         rows = rng.permutation(8192).astype(np.int32).reshape(8192, 1)
         table = rng.standard_normal((8192, 2048)).astype(kind)
-        matmul, attention = _ours("matmul"), _ours("attention_online")
+        matmul, attention = _ours("matmul"), _ours("attention_online", "attention")
         yield Work("matmul 2048 x 2048 x 2048", dtype, matmul, (a, b), lambda a, b: a.T @ b, _wide(a, b))
-        yield Work("attention 1 head 2048 x 128", dtype, attention, qkv, _attention, _wide(*[t[0, 0] for t in qkv]))
+        for qkv in heads:
+            name = f"attention 1 head {qkv[0].shape[2]} x 128"
+            yield Work(name, dtype, attention, qkv, _attention, _wide(*[t[0, 0] for t in qkv]))
         yield Work("softmax 4096 x 4096", dtype, _softmax_kernel, (x,), _softmax, _wide(x))
+        yield Work("layernorm 4096 x 4096", dtype, _layernorm_kernel, (x,), _layernorm, _wide(x))
         yield Work("copy 4096 x 4096 whole", dtype, _copied(4096), (x,), np.copy, (x,))
         yield Work("copy 4096 x 4096 in 128 x 128", dtype, _copied(P), (x,), np.copy, (x,))
         yield Work("gather 8192 rows of 2048", dtype, _gathered, (table, rows), _taken, (table, rows))
@@ -72,8 +79,10 @@ def works() -> Iterator[Work]:
         yield Work("copy in a loop on the chip", dtype, _looped, (x,), np.copy, (x,))
 
 
-def _ours(op: str) -> Any:
-    return getattr(simulator.load(KERNELS / f"{op}.py"), op)
+def _ours(*names: str) -> Any:
+    """The kernel of the first of these names that the checkout has."""
+    name = next(name for name in names if (KERNELS / f"{name}.py").exists())
+    return getattr(simulator.load(KERNELS / f"{name}.py"), name)
 
 
 def _wide(*arrays: Array) -> tuple[Array, ...]:
@@ -94,6 +103,12 @@ def _softmax(x: Array) -> Array:
     np.exp(e, out=e)
     e /= e.sum(axis=1, keepdims=True)
     return e
+
+
+def _layernorm(x: Array) -> Array:
+    out: Array = x - x.mean(axis=1, keepdims=True)
+    out /= np.sqrt(x.var(axis=1, keepdims=True) + np.float32(1e-5))
+    return out
 
 
 def _taken(table: Array, rows: Array) -> Array:
@@ -123,6 +138,25 @@ def _softmax_kernel(x: Any) -> Any:
         nisa.activation_reduce(dst=e, op=nl.exp, data=tile, bias=top, reduce_op=nl.add, reduce_res=total)
         nisa.reciprocal(dst=over, data=total)
         nisa.tensor_scalar(dst=tile, data=e, op0=nl.multiply, operand0=over)
+        nisa.dma_copy(dst=out[m : m + P, :], src=tile)
+    return out
+
+
+def _layernorm_kernel(x: Any) -> Any:
+    """Rows of 4096, P at a time: means and variances of 512 columns, of all of them, and (x - mean) * rstd."""
+    out = _output(x)
+    n = x.shape[1]
+    epsilon = nl.ndarray((P, 1), nl.float32, buffer=nl.sbuf)
+    nisa.memset(dst=epsilon, value=1e-5)
+    for m in range(0, x.shape[0], P):
+        tile, stats = nl.ndarray((P, n), x.dtype, buffer=nl.sbuf), nl.ndarray((P, 6 * n // STATS), nl.float32)
+        both, rstd = nl.ndarray((P, 2), nl.float32, buffer=nl.sbuf), nl.ndarray((P, 1), nl.float32, buffer=nl.sbuf)
+        nisa.dma_copy(dst=tile, src=x[m : m + P, :])
+        for i in range(n // STATS):
+            nisa.bn_stats(dst=stats[:, 6 * i : 6 * i + 6], data=tile[:, STATS * i : STATS * (i + 1)])
+        nisa.bn_aggr(dst=both, data=stats)
+        nisa.activation(dst=rstd, op=nl.rsqrt, data=both[:, 1:2], bias=epsilon)
+        nisa.tensor_scalar(dst=tile, data=tile, op0=nl.subtract, operand0=both[:, 0:1], op1=nl.multiply, operand1=rstd)
         nisa.dma_copy(dst=out[m : m + P, :], src=tile)
     return out
 
@@ -188,7 +222,11 @@ def _looped(x: Any) -> Any:
         nisa.dma_copy(dst=tile, src=source.select(0, i))
         nisa.dma_copy(dst=target.select(0, i), src=tile)
 
-    nl.fori_loop(0, x.shape[0] // P, body)
+    if hasattr(nl, "fori_loop"):
+        nl.fori_loop(0, x.shape[0] // P, body)
+    else:
+        for i in nl.dynamic_range(x.shape[0] // P):
+            body(i)
     return out
 
 
