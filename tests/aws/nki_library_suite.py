@@ -38,7 +38,7 @@ from triptych.simulator.options import APIS
 
 SECONDS, BYTES, LATE = 60, 6 << 30, 2
 TARGETS = ("trn2", "trn3")
-_SKIPS, _LATE, _NOT_TRIED, _REFUSED = "skips", "took more than", "not tried", "refused"
+_SKIPS, _LATE, _NOT_TRIED, _REFUSED, _RACES = "skips", "took more than", "not tried", "refused", "races"
 
 
 class Collected:
@@ -256,7 +256,9 @@ def outcome(row: dict[str, Any]) -> str:
         refused = any(ran["note"].startswith(_REFUSED) for ran in row["ran"])
         return _REFUSED if refused else "with a leniency" if row["reported"] else "by default"
     told = next((words for words in (_SKIPS, _LATE, _NOT_TRIED) if words in row["failure"]), "")
-    return told or ("disagree" if row["ran"] else "did not run")
+    if row.get("ran") and any(" race on " in sentence for sentence in row["reported"]):
+        return _RACES  # whatever comes of one core after the other is no result
+    return told or ("disagree" if row.get("ran") else "did not run")
 
 
 def show(path: Path, results: Path, target: str) -> int:
