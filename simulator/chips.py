@@ -8,12 +8,9 @@ source says which was taken and why.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import Literal
 
+from triptych.simulator.chip import Chip, Fact
 from triptych.simulator.errors import KernelError
-
-Known = Literal["documented", "measured", "assumed"]
 
 _V2 = "nki/guides/architecture/trainium_inferentia2_arch.rst"
 _V3 = "nki/guides/architecture/trainium2_arch.rst"
@@ -32,75 +29,10 @@ _MAMBA = "nki/guides/tutorials/fused_mamba.rst, profile on Trn1, mamba_v1_profil
 _COURSE = (
     "summaries of neuron-profile in part1 of rishic3/asst4-trainium2 at ef7e4ef8 and of chenhzhu's at e30a10f5 (Trn2)"
 )
-_NOT_KNOWN = (
-    "22 us with the teardown, amid what is on record for Trn2 and does not agree: 22 to 33 us until the first "
-    f"DMA is triggered ({_DMA_TRACES}; nki/library/specs/design-rmsnorm-quant.rst), 16 to 18 us of both ({_COURSE})"
+_FUSION = (
+    "ten whole profiles of neuron-profile in allenkchau/trainium-kernel-fusion at d709ddf1 (Trn2, one of two cores, "
+    "compiler 2.23)"
 )
-
-
-@dataclass(frozen=True)
-class Fact:
-    """One number of a chip."""
-
-    value: float
-    unit: str
-    source: str
-    known: Known = "documented"
-
-
-@dataclass(frozen=True)
-class Chip:
-    """One NeuronCore generation. Rates and capacities are per core."""
-
-    name: str
-    generation: int  # nki.isa.nc_version: 2, 3, 4
-    targets: tuple[str, ...]
-    partitions: Fact
-    sbuf_partition_bytes: Fact
-    psum_partition_bytes: Fact
-    psum_bank_bytes: Fact
-    stationary_fmax: Fact
-    moving_fmax: Fact
-    bn_stats_fmax: Fact
-    tensor_ghz: Fact
-    vector_ghz: Fact
-    scalar_ghz: Fact
-    gpsimd_ghz: Fact
-    min_cycles: Fact  # shortest initiation interval of an instruction
-    gpsimd_start_cycles: Fact
-    fp32_matmul_passes: Fact
-    matmul_extra_cycles: Fact  # of one pass through the array, beyond its rows
-    access_cycles: Fact  # of an instruction on Vector or Scalar, beyond its elements
-    tensor_latency_ns: Fact  # from an instruction's last element to the use of its result by another
-    vector_latency_ns: Fact
-    scalar_latency_ns: Fact
-    gpsimd_latency_ns: Fact
-    table_load_ns: Fact  # the first use of an activation function
-    warm_up_ns: Fact  # window in which the Tensor Engine's use decides on its clock
-    warm_up_use: Fact  # below this use of the window it is throttled
-    warm_up_slowdown: Fact
-    dma_gb_per_s: Fact
-    dma_rings: Fact
-    dma_descriptor_ns: Fact  # of one descriptor on its ring, beyond its bytes
-    dma_issue_ns: Fact  # of one transfer on the queue that issues it, where hardware makes its descriptors
-    dma_software_issue_ns: Fact  # the same where GpSimd makes them
-    dma_static_issue_ns: Fact  # the same where they lie in HBM before the kernel starts
-    dma_start_ns: Fact  # from the issue to the first byte
-    dma_end_ns: Fact  # from the last byte to the use by an engine
-    hbm_gb_per_s: Fact  # of the stack that a core reads
-    hbm_cores: Fact  # cores that share it
-    launch_ns: Fact
-    teardown_ns: Fact
-    cores_per_device: Fact
-    neuronlink_gb_per_s: Fact  # of a device
-    collective_step_ns: Fact
-    mesh_bytes: Fact  # below it a collective takes the mesh algorithm
-    halving_bytes: Fact  # below it recursive doubling and halving
-    peak_bf16_tflops: Fact
-
-    @property
-    def psum_banks(self) -> int:
-        return int(self.psum_partition_bytes.value // self.psum_bank_bytes.value)
 
 
 def _common() -> dict[str, Fact]:
@@ -119,19 +51,12 @@ def _common() -> dict[str, Fact]:
             f"{_LADDER_V3}: 429.7 ns between passes of 512 rows, 1024 cycles; two make a float32 matmul",
             "measured",
         ),
-        "access_cycles": Fact(
-            50,
-            "engine cycles",
-            f"{_LADDER_V3}: Vector is active for 2.99 ms in 5,120 instructions of 512 elements; {_V2}: about 60 for "
-            "an access, and 100 in all for short instructions",
-            "measured",
-        ),
         "table_load_ns": Fact(1300, "ns", f"{_DMA_TRACES}: the first exp", "measured"),
         "dma_rings": Fact(16, "rings", "nki/get-started/about/nki-dma-overview.rst"),
         "dma_start_ns": Fact(
             740,
             "ns",
-            f"{_DMA_TRACES}: by swdge, and 1000 by the sync queue; {_DMA} says 1300 to the consumer",
+            f"{_DMA_TRACES}: by swdge; 763 and 768 by GpSimd in {_FUSION}",
             "measured",
         ),
         "dma_software_issue_ns": Fact(
@@ -148,7 +73,13 @@ def _common() -> dict[str, Fact]:
             "the other, 80 pixels of 2.3 ns; taken for every generation",
             "measured",
         ),
-        "dma_end_ns": Fact(300, "ns", f"{_DMA_TRACES}: last byte to the start of ScalarE", "measured"),
+        "dma_end_ns": Fact(
+            380,
+            "ns",
+            f"{_FUSION}: from the last byte of the last store to the instruction that waits for it, 368 to 444; to the "
+            f"Tensor Engine 335 to 459 in six loads; {_DMA_TRACES}: 300 to the start of ScalarE",
+            "measured",
+        ),
         "collective_step_ns": Fact(
             1500, "ns", f"{_NODE}: 1-2 us a hop of a ring; the middle, for every algorithm", "assumed"
         ),
@@ -164,19 +95,31 @@ NC_V2 = Chip(
     sbuf_partition_bytes=Fact(192 * 1024, "bytes", _V2),
     moving_fmax=Fact(512, "elements", f"{_ISA}, nc_matmul, Tile size"),
     launch_ns=Fact(12_500, "ns", f"{_MAMBA}: Sync triggers the first load", "measured"),
-    teardown_ns=Fact(4_100, "ns", f"{_MAMBA}: from dma_end_ns after the last byte of the store to the end", "measured"),
+    gpsimd_launch_ns=Fact(0, "ns", "not used: descriptors lie in HBM", "assumed"),
+    teardown_ns=Fact(4_020, "ns", f"{_MAMBA}: the last store ends 4.4 us before the end", "measured"),
     tensor_ghz=Fact(2.8, "GHz", _V2),
     vector_ghz=Fact(1.12, "GHz", _V2),
     scalar_ghz=Fact(1.4, "GHz", _V2),
     gpsimd_ghz=Fact(1.4, "GHz", _V2),
-    tensor_latency_ns=Fact(170, "ns", "that of NeuronCore-v3", "assumed"),
-    vector_latency_ns=Fact(92, "ns", "the cycles of NeuronCore-v3", "assumed"),
+    access_cycles=Fact(
+        50,
+        "engine cycles",
+        f"{_V2}: about 60 for an access, and 100 in all for short instructions; 24 to 66 in the rates of "
+        "foxl-ai/kiln at a04d1fab (Trn1)",
+        "assumed",
+    ),
+    operand_cycles=Fact(0, "engine cycles", "none to be seen in foxl-ai/kiln's rates at a04d1fab (Trn1)", "measured"),
+    function_cycles=Fact(0, "engine cycles", "none to be seen in foxl-ai/kiln's rates at a04d1fab (Trn1)", "measured"),
+    function_sbuf_cycles=Fact(0, "engine cycles", "see function_cycles", "measured"),
+    tensor_latency_ns=Fact(198, "ns", "that of NeuronCore-v3", "assumed"),
+    vector_latency_ns=Fact(106, "ns", "the cycles of NeuronCore-v3", "assumed"),
     scalar_latency_ns=Fact(
         108, "ns", "nki/deep-dives/nki_perf_guide.rst: dependent one-element chain, 189 ns", "measured"
     ),
     gpsimd_latency_ns=Fact(108, "ns", "that of the Scalar Engine", "assumed"),
     warm_up_ns=Fact(0, "ns", f"no throttling is documented for it; {_THROTTLE}"),
     warm_up_use=Fact(0, "share", _THROTTLE),
+    cool_down_use=Fact(0, "share", _THROTTLE),
     warm_up_slowdown=Fact(1, "times", _THROTTLE),
     dma_gb_per_s=Fact(
         272,
@@ -187,6 +130,7 @@ NC_V2 = Chip(
     ),
     dma_descriptor_ns=Fact(5.9, "ns", "that of NeuronCore-v3", "assumed"),
     dma_issue_ns=Fact(600, "ns", "not used: it has no hardware DGE", "assumed"),
+    dma_hardware_start_ns=Fact(1330, "ns", "not used: it has no hardware DGE", "assumed"),
     hbm_gb_per_s=Fact(410, "GB/s", f"{_HARDWARE}/trainium.rst: 820 of a chip of two cores"),
     hbm_cores=Fact(1, "cores", f"{_HARDWARE}/trainium.rst"),
     cores_per_device=Fact(2, "cores", f"{_HARDWARE}/trainium.rst"),
@@ -201,30 +145,99 @@ NC_V3 = Chip(
     sbuf_partition_bytes=Fact(224 * 1024, "bytes", f"{_V3}: 28 MiB over 128 partitions"),
     moving_fmax=Fact(512, "elements", f"{_ISA}, nc_matmul, Tile size"),
     tensor_ghz=Fact(2.4, "GHz", _V3),
-    launch_ns=Fact(17_000, "ns", _NOT_KNOWN, "assumed"),
-    teardown_ns=Fact(5_000, "ns", "see launch_ns", "assumed"),
+    launch_ns=Fact(
+        13_440,
+        "ns",
+        f"{_FUSION}: Sync triggers the first, 13.24 to 13.99 us. Pictures of older profiles have 22 to 33 us "
+        f"({_DMA_TRACES}; nki/library/specs/design-rmsnorm-quant.rst), and {_COURSE} leave 16 to 18 for launch and "
+        "teardown",
+        "measured",
+    ),
+    gpsimd_launch_ns=Fact(1_290, "ns", f"{_FUSION}: GpSimd triggers its first after 14.56 to 15.30 us", "measured"),
+    teardown_ns=Fact(1_700, "ns", f"{_FUSION}: 2.07 to 2.22 us from the last byte to the end", "measured"),
     vector_ghz=Fact(0.96, "GHz", _V3),
     scalar_ghz=Fact(1.2, "GHz", _V3),
     gpsimd_ghz=Fact(1.2, "GHz", _V3),
-    tensor_latency_ns=Fact(170, "ns", f"{_LADDER_V3}: a pass takes 0.60 us of which 0.43 are its rows", "measured"),
-    vector_latency_ns=Fact(108, "ns", f"{_LADDER_V3}: 0.69 us for a copy of 512 elements", "measured"),
-    scalar_latency_ns=Fact(251, "ns", f"{_DMA_TRACES}: 400 ns for exp of 128 elements, 3709 of 4096", "measured"),
-    gpsimd_latency_ns=Fact(251, "ns", "that of the Scalar Engine", "assumed"),
-    warm_up_ns=Fact(3000, "ns", _THROTTLE),
-    warm_up_use=Fact(0.5, "share", _THROTTLE),
+    access_cycles=Fact(
+        64,
+        "engine cycles",
+        f"{_FUSION}: 512 elements every 597 to 603 ns on Vector, copied from PSUM or reduced, and 128 every 156 and "
+        f"512 every 476 to 483 on Scalar, copied; {_LADDER_V3}: Vector is active for 2.99 ms in 5,120 instructions of "
+        "512 elements, 50 cycles",
+        "measured",
+    ),
+    operand_cycles=Fact(
+        60,
+        "engine cycles",
+        f"{_FUSION}: tensor_scalar by a column of 512 float32 in SBUF every 396 ns, at twice the speed; taken for "
+        "every instruction of Vector",
+        "measured",
+    ),
+    function_cycles=Fact(107, "engine cycles", f"{_FUSION}: exp of 512 elements in PSUM every 569 ns", "measured"),
+    function_sbuf_cycles=Fact(
+        51,
+        "engine cycles",
+        f"{_FUSION}: exp of 512 elements in SBUF every 612 ns; {_DMA_TRACES}: 400 ns for exp of 128 elements, 3709 of "
+        "4096, both with the latency",
+        "measured",
+    ),
+    tensor_latency_ns=Fact(
+        198,
+        "ns",
+        f"{_FUSION}: a matmul of 512 columns takes 160 ns longer than to the next, and 38 to who waits for it; "
+        f"{_LADDER_V3}: 0.60 us of which 0.43 are its rows",
+        "measured",
+    ),
+    vector_latency_ns=Fact(
+        124,
+        "ns",
+        f"{_FUSION}: 76 to 90 ns longer than to the next, and 34 to who waits for it; {_LADDER_V3}: 0.69 us for a copy "
+        "of 512 elements",
+        "measured",
+    ),
+    scalar_latency_ns=Fact(
+        139, "ns", f"{_FUSION}: 93 to 109 ns longer than to the next, and 33 to who waits for it", "measured"
+    ),
+    gpsimd_latency_ns=Fact(139, "ns", "that of the Scalar Engine", "assumed"),
+    warm_up_ns=Fact(
+        3413.3,
+        "ns",
+        f"{_FUSION}: every change of its clock is a multiple of 4096 cycles of 1.2 GHz after another; {_THROTTLE}, "
+        "says the last three microseconds",
+        "measured",
+    ),
+    warm_up_use=Fact(
+        0.755,
+        "share",
+        f"{_FUSION}: 19 windows used for 0.76 and more raised it, 21 for up to 0.75 did not; {_THROTTLE}, says half",
+        "measured",
+    ),
+    cool_down_use=Fact(
+        0.365,
+        "share",
+        f"{_FUSION}: windows used for up to 0.34 lowered it, 44 for 0.39 and more did not; {_THROTTLE}, says half",
+        "measured",
+    ),
     warm_up_slowdown=Fact(2, "times", _THROTTLE),
     dma_gb_per_s=Fact(
         390,
         "GB/s",
         f"16 rings of 24.4 B/ns: least squares of the logarithms of a row's time by all rings' sums in five kernels, "
         f"two of {_LADDER_V3}, and {_COURSE}; rows of 2 KiB and more within 4 %. {_DMA} says 23 an engine, and "
-        "nki-dma-overview.rst 27.2 as a theoretical peak",
+        "nki-dma-overview.rst 27.2 as a theoretical peak, which single packets reach: 5.0 ns and 27.1 B/ns for 256 to "
+        f"4096 bytes in {_FUSION}",
         "measured",
     ),
     dma_descriptor_ns=Fact(
         5.9, "ns", "see dma_gb_per_s; rows of 512 bytes from 12 % too long to 10 % too short", "measured"
     ),
-    dma_issue_ns=Fact(600, "ns", "nki/deep-dives/nki-dge.rst"),
+    dma_issue_ns=Fact(600, "ns", f"nki/deep-dives/nki-dge.rst; 517 to 621 in {_FUSION}, where nothing is in the way"),
+    dma_hardware_start_ns=Fact(
+        1330,
+        "ns",
+        f"{_FUSION}: by Sync, 1326 to 1349; {_DMA_TRACES}: 1000 by the sync queue; {_DMA} says 1300 to the consumer",
+        "measured",
+    ),
     hbm_gb_per_s=Fact(716, "GB/s", f"{_LADDER_V3}: the profiler's denominator; four stacks, 2.9 TB/s a chip"),
     hbm_cores=Fact(2, "cores", f"{_HARDWARE}/trainium2.rst"),
     cores_per_device=Fact(8, "cores", f"{_HARDWARE}/trainium2.rst"),
@@ -239,21 +252,28 @@ NC_V4 = Chip(
     sbuf_partition_bytes=Fact(256 * 1024, "bytes", f"{_V4}: 32 MiB over 128 partitions"),
     moving_fmax=Fact(4096, "elements of a float32 dst", f"{_ISA}, nc_matmul, Tile size: the whole PSUM"),
     tensor_ghz=Fact(2.4, "GHz", _V4),
-    launch_ns=Fact(17_000, "ns", _NOT_KNOWN, "assumed"),
-    teardown_ns=Fact(5_000, "ns", "see launch_ns", "assumed"),
+    launch_ns=Fact(13_440, "ns", "that of NeuronCore-v3", "assumed"),
+    gpsimd_launch_ns=Fact(1_290, "ns", "that of NeuronCore-v3", "assumed"),
+    teardown_ns=Fact(1_700, "ns", "that of NeuronCore-v3", "assumed"),
     vector_ghz=Fact(1.2, "GHz", _V4),
     scalar_ghz=Fact(1.2, "GHz", _V4),
     gpsimd_ghz=Fact(1.2, "GHz", _V4),
-    tensor_latency_ns=Fact(170, "ns", "that of NeuronCore-v3", "assumed"),
-    vector_latency_ns=Fact(86, "ns", "the cycles of NeuronCore-v3", "assumed"),
-    scalar_latency_ns=Fact(251, "ns", "that of NeuronCore-v3", "assumed"),
-    gpsimd_latency_ns=Fact(251, "ns", "that of the Scalar Engine", "assumed"),
-    warm_up_ns=Fact(3000, "ns", _THROTTLE),
-    warm_up_use=Fact(0.5, "share", _THROTTLE),
+    access_cycles=Fact(64, "engine cycles", "that of NeuronCore-v3", "assumed"),
+    operand_cycles=Fact(60, "engine cycles", "that of NeuronCore-v3", "assumed"),
+    function_cycles=Fact(107, "engine cycles", "that of NeuronCore-v3", "assumed"),
+    function_sbuf_cycles=Fact(51, "engine cycles", "that of NeuronCore-v3", "assumed"),
+    tensor_latency_ns=Fact(198, "ns", "that of NeuronCore-v3", "assumed"),
+    vector_latency_ns=Fact(99, "ns", "the cycles of NeuronCore-v3", "assumed"),
+    scalar_latency_ns=Fact(139, "ns", "that of NeuronCore-v3", "assumed"),
+    gpsimd_latency_ns=Fact(139, "ns", "that of the Scalar Engine", "assumed"),
+    warm_up_ns=Fact(3413.3, "ns", "that of NeuronCore-v3", "assumed"),
+    warm_up_use=Fact(0.755, "share", "that of NeuronCore-v3", "assumed"),
+    cool_down_use=Fact(0.365, "share", "that of NeuronCore-v3", "assumed"),
     warm_up_slowdown=Fact(2, "times", _THROTTLE),
     dma_gb_per_s=Fact(528, "GB/s", f"{_DMA}: 16 engines of 33 B/ns; dma-overview gives 38.4 as a theoretical peak"),
     dma_descriptor_ns=Fact(5.9, "ns", "that of NeuronCore-v3", "assumed"),
     dma_issue_ns=Fact(600, "ns", "nki/deep-dives/nki-dge.rst"),
+    dma_hardware_start_ns=Fact(1330, "ns", "that of NeuronCore-v3", "assumed"),
     hbm_gb_per_s=Fact(1178, "GB/s", f"{_V4}: four stacks, 4.7 TB/s; {_HARDWARE}/trainium3.rst says 4.9"),
     hbm_cores=Fact(2, "cores", f"{_HARDWARE}/trainium3.rst"),
     cores_per_device=Fact(8, "cores", f"{_HARDWARE}/trainium3.rst"),

@@ -6,6 +6,7 @@ AWS's own port of it to the NKI of today (grade B). The sources cite repositorie
 
 from triptych.harness.measured.autotune import AUTOTUNE_POINTS
 from triptych.harness.measured.course import COURSE_POINTS
+from triptych.harness.measured.fusion import FUSION_POINTS
 from triptych.harness.measured.instructions import INSTRUCTION_POINTS
 from triptych.harness.measured.ladders import LADDER_POINTS
 from triptych.harness.measured.library import ATTENTION_POINTS, MLP_POINTS, RMSNORM_POINTS
@@ -18,6 +19,7 @@ GROUPS = {
     "single instructions on Trn1": RATE_POINTS,
     "AWS's state space layer": MAMBA_POINTS,
     "short kernels of a course": COURSE_POINTS,
+    "a student project's attention": FUSION_POINTS,
     "nki-autotune's matmuls": AUTOTUNE_POINTS,
     "nki-library's attention": ATTENTION_POINTS,
     "nki-library's RMSNorm and quantization": RMSNORM_POINTS,

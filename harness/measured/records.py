@@ -11,6 +11,8 @@ calibration if a constant of a chip record was ever taken from one of them; all 
 
 from __future__ import annotations
 
+import itertools
+import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -162,24 +164,28 @@ def duration(op: str) -> Quantity:
 
 
 def pitch(op: str) -> Quantity:
-    """From the start of one instruction of that name to that of the next, the mean of all but the first."""
+    """From the start of one instruction of that name to that of the next, the median: the first may be throttled."""
 
     def us(prediction: Prediction) -> float:
-        starts = [span.start_ns for span in spans_of(prediction, op)][1:]
-        return (starts[-1] - starts[0]) / (len(starts) - 1) / 1e3
+        starts = [span.start_ns for span in spans_of(prediction, op)]
+        return statistics.median(b - a for a, b in itertools.pairwise(starts)) / 1e3
 
     return us
 
 
 def until(op: str) -> Quantity:
-    """From the launch, where the first DMA is triggered, to the start of the first instruction of that name."""
-    return lambda prediction: (spans_of(prediction, op)[0].start_ns - prediction.chip.launch_ns.value) / 1e3
+    """From the trigger of the first DMA, by GpSimd, to the start of the first instruction of that name."""
+    return lambda prediction: (spans_of(prediction, op)[0].start_ns - _triggered_ns(prediction)) / 1e3
 
 
 def until_last_byte(prediction: Prediction) -> float:
-    """From the launch, where the first DMA is triggered, to the end of the last."""
+    """From the trigger of the first DMA, by GpSimd, to the end of the last."""
     ends = [span.start_ns + span.busy_ns for span in prediction.timeline.spans if span.track == "dma"]
-    return (max(ends) - prediction.chip.launch_ns.value) / 1e3
+    return (max(ends) - _triggered_ns(prediction)) / 1e3
+
+
+def _triggered_ns(prediction: Prediction) -> float:
+    return prediction.chip.launch_ns.value + prediction.chip.gpsimd_launch_ns.value
 
 
 def utilised_us(percent: float, flops: float, peak_tflops: float) -> float:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from triptych.simulator.analysis.descriptors import descriptors, transposed
-from triptych.simulator.chips import Chip
+from triptych.simulator.chip import Chip
 from triptych.simulator.trace import Event, Region
 
 Known = Literal["documented", "historical", "assumed"]
@@ -79,10 +79,14 @@ _FASTER_SINCE = {"vector": 3, "scalar": 4}  # generations
 
 @known("historical")
 def per_element(event: Event, chip: Chip) -> float:
-    """max(64, N) cycles; 4x faster on v3+ Vector where all is two-byte in SBUF, 2x on v4 Scalar or one side in PSUM."""
+    """max(64, N) cycles; 4x faster on v3+ Vector for two bytes in SBUF, 2x for float32, from PSUM, on v4 Scalar."""
     speed, n = 1.0, _n(event)
     sources, results = ([r for r in some if r.free_size == n] for some in (event.reads, event.writes))
     tiles = sources + results
+    dense = all(r.strides[-1] == 1 for r in tiles)
+    single = all(r.dtype == "float32" and r.allocation.buffer == "sbuf" for r in tiles)
+    if event.engine == "vector" and chip.generation >= 3 and event.op in ("tensor_copy", "tensor_scalar"):
+        speed = 2.0 if single and dense else 1.0  # measured: see operand_cycles of the chip
     if (
         chip.generation >= _FASTER_SINCE.get(event.engine, math.inf)
         and event.op in ("tensor_copy", "tensor_scalar")
@@ -92,7 +96,6 @@ def per_element(event: Event, chip: Chip) -> float:
         # To float8 at twice the speed: nki/library/specs/design-rmsnorm-quant.rst, its profile of a quantization.
         narrower = any(r.dtype in _FLOAT8 for r in event.writes)
         in_sbuf = not narrower and all(r.allocation.buffer == "sbuf" for r in tiles)
-        dense = all(r.strides[-1] == 1 for r in tiles)
         most = 4.0 if event.engine == "vector" else 2.0
         speed = most if in_sbuf and dense else 2.0 if in_sbuf or dense else 1.0
     return _streamed(event, chip, n / speed)
@@ -241,10 +244,14 @@ def matmul(event: Event, chip: Chip) -> float:
 
 @known("historical")
 def transpose(event: Event, chip: Chip) -> float:
-    """Tensor: max(P, min(64, F)) cycles; Vector: max(64, N)."""
+    """Tensor: max(P, min(64, F)) + 7 cycles, of float32 twice max(..); Vector: max(64, N)."""
     data = event.reads[0]
     if event.engine == "tensor":
-        return max(data.shape[0], min(chip.min_cycles.value, data.free_size)) / chip.tensor_ghz.value
+        # Of float32 one pass and not two as a matmul's (nki/guides/architecture/trainium2_arch.rst, transpose mode); in
+        # the profiles of launch_ns of the chip 128 columns take 109 ns, of bfloat16 55.
+        streams = 2 if data.dtype == "float32" else 1
+        cycles = streams * max(data.shape[0], min(chip.min_cycles.value, data.free_size))
+        return (cycles + chip.matmul_extra_cycles.value) / chip.tensor_ghz.value
     return _streamed(event, chip, data.free_size)
 
 

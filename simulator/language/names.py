@@ -9,7 +9,8 @@ import functools
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
-from triptych.simulator.chips import Chip, chip_of, default_target
+from triptych.simulator.chip import Chip
+from triptych.simulator.chips import chip_of, default_target
 from triptych.simulator.dtypes import TABLE
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.language.functions import FUNCTIONS

@@ -18,9 +18,11 @@ import operator
 from collections import deque
 
 from triptych.simulator.analysis.hazards import READ_AFTER_WRITE, Edges
+from triptych.simulator.chip import Chip
 from triptych.simulator.errors import KernelError
 from triptych.simulator.timing.queues import issuer_of
 from triptych.simulator.timing.room import Memory, Room, Tenant
+from triptych.simulator.timing.throttle import Throttle
 from triptych.simulator.timing.timeline import Span
 from triptych.simulator.timing.work import CELLS, Work
 from triptych.simulator.trace import Trace
@@ -60,14 +62,13 @@ class _Queue:
 class _Core:
     """What the queues of a core share."""
 
-    def __init__(self, rings: int, launch: float) -> None:
-        self.rings = [0.0] * rings  # when each is free
+    def __init__(self, chip: Chip) -> None:
+        self.rings = [0.0] * int(chip.dma_rings.value)  # when each is free
         self.transfers: dict[str, _Queue] = {}  # queues of DMA, the next in turn first
         self.last_moved: int | None = None
         self.ports: dict[str, tuple[float, int]] = {}  # when each is free, and who has it until then
-        self.cells = [launch] * CELLS  # when each is free
-        self.use = 0.0  # of the Tensor Engine: share of the last window
-        self.used_at = launch
+        self.cells = [chip.launch_ns.value] * CELLS  # when each is free
+        self.throttle = Throttle(chip)
 
 
 class TooLate(Exception):
@@ -102,20 +103,21 @@ class Clock:
         self._set_up(in_order)
         self.leaving: dict[int, list[Tenant]] = {}  # whose last use is that of an event
         self.visible_at: dict[int, float] = {}  # when other engines than Vector see what an event waits for
-        self.decay = self.chip.warm_up_ns.value / 2 / math.log(2)
-        self.slowdown, self.warm = self.chip.warm_up_slowdown.value, self.chip.warm_up_use.value
 
     def _set_up(self, in_order: bool) -> None:
         """The queue of each event, and what is left of each that runs in program order."""
         events, work = self.trace.events, self.work
         found: dict[Track, _Queue] = {}
-        triggers: dict[Track, _Issuer] = {}  # queues of one trigger are issued by one
+        triggers: dict[Track, _Issuer] = {}  # queues of one trigger are issued by one, Scalar's by Scalar itself
 
         def queue_of(track: Track) -> _Queue:
             if track not in found:
                 core, name = track
-                trigger = (core, issuer_of(name)) if name.startswith("dma") else track
+                issuer = issuer_of(name)
+                trigger = core, "scalar" if issuer == "dma by scalar" else issuer
                 found[track] = _Queue(track, triggers.setdefault(trigger, _Issuer()))
+                if issuer == "dma by gpsimd":
+                    triggers[trigger].free = self.launch + self.chip.gpsimd_launch_ns.value
             return found[track]
 
         self.queues = [queue_of((e.core, w.queue or w.track)) for e, w in zip(events, work, strict=True)]
@@ -132,7 +134,7 @@ class Clock:
                     queue.left = []
                 queue.left.append(index)
                 queue.rest += self._at_least(work[index])
-        self.cores = {core: _Core(int(self.chip.dma_rings.value), self.launch) for core, _ in found}
+        self.cores = {core: _Core(self.chip) for core, _ in found}
         for core, name in sorted(found):
             if name.startswith("dma"):
                 self.cores[core].transfers[name] = found[core, name]
@@ -286,7 +288,7 @@ class Clock:
 
     def _execute(self, index: int, queue: _Queue, work: Work, now: float) -> None:
         core = self.cores[queue.core]
-        busy = self._throttled(core, now, work.busy) if queue.name == "tensor" else work.busy
+        busy = core.throttle.time(now, work.busy) if queue.name == "tensor" else work.busy
         queue.issuer.free = now + busy
         if work.cells:
             for cell in range(CELLS):
@@ -377,17 +379,3 @@ class Clock:
             if tenants:
                 heapq.heappush(self.agenda, (end, _FREE, index))
         return end
-
-    def _throttled(self, core: _Core, now: float, busy: float) -> float:
-        """The time of a matmul: longer while the Tensor Engine's use of the last few microseconds is low."""
-        if self.decay == 0:
-            return busy
-        # An exponential average that crosses a half when a window of that length does, from idle and from full use.
-        share, when = core.use, core.used_at
-        if when < now:
-            share, when = share * math.exp(-(now - when) / self.decay), now
-        if share < self.warm:
-            busy *= self.slowdown
-        until = max(when, now + busy)  # tiles of the array that are in use together count once
-        core.use, core.used_at = 1 - (1 - share) * math.exp(-(until - when) / self.decay), until
-        return busy

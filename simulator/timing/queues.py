@@ -17,7 +17,7 @@ What comes from SBUF, and so waits for an engine, has a queue of its own behind 
 
 from __future__ import annotations
 
-from triptych.simulator.chips import Chip
+from triptych.simulator.chip import Chip
 from triptych.simulator.trace import Event, Trace
 
 FROM_SBUF = ", from SBUF"
@@ -42,6 +42,12 @@ def issue_ns(queue: str, chip: Chip) -> float:
     """How long the issue of one transfer keeps its trigger."""
     special = {"static": chip.dma_static_issue_ns, "gpsimd": chip.dma_software_issue_ns}
     return special.get(issuer_of(queue), chip.dma_issue_ns).value
+
+
+def lead_ns(queue: str, chip: Chip) -> float:
+    """From the begin of the issue of a transfer to its first byte."""
+    by_hardware = issuer_of(queue) in ("sync", "scalar")
+    return (chip.dma_hardware_start_ns if by_hardware else chip.dma_start_ns).value
 
 
 def most_issued(trace: Trace) -> tuple[float, list[Event]]:

@@ -20,10 +20,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from triptych.simulator.analysis.descriptors import descriptors
-from triptych.simulator.chips import Chip
+from triptych.simulator.chip import Chip
 from triptych.simulator.machine.table import row_of
 from triptych.simulator.timing.forms import forms
-from triptych.simulator.timing.queues import issue_ns, queue_of
+from triptych.simulator.timing.queues import issue_ns, lead_ns, queue_of
 from triptych.simulator.trace import Event, Trace
 
 SBUF_PORT, PSUM_PORT = "SBUF port of Vector and GpSimd", "PSUM port of Vector and Scalar"
@@ -63,7 +63,7 @@ def works(trace: Trace) -> list[Work]:
     tiled = any(["tile" in event.attributes for event in trace.events])
 
     def on_engine(event: Event, loads_table: bool) -> Work:
-        busy = row_of(event.op).cost(event, chip) + access.get(event.engine, 0.0)
+        busy = row_of(event.op).cost(event, chip) + access.get(event.engine, 0.0) + _operands(event, chip)
         if loads_table:
             busy += chip.table_load_ns.value
         cells = _cells(event) if tiled and event.engine == "tensor" else 0
@@ -92,6 +92,19 @@ def works(trace: Trace) -> list[Work]:
     if any([work.elsewhere for work in known.values()]):
         _keep_on_vector(trace, found)
     return found
+
+
+def _operands(event: Event, chip: Chip) -> float:
+    """What an instruction takes for the column that it reads on Vector, or for its function on Scalar."""
+    if event.engine == "vector":
+        most = max([r.free_size for r in event.reads], default=1)
+        column = most > 1 and any([r.free_size == 1 for r in event.reads])
+        return chip.operand_cycles.value / chip.vector_ghz.value if column else 0.0
+    if event.engine == "scalar" and "activat" in event.op and event.attributes["op"] != "copy":
+        in_sbuf = event.reads[0].allocation.buffer == "sbuf"
+        cycles = chip.function_cycles.value + (chip.function_sbuf_cycles.value if in_sbuf else 0.0)
+        return cycles / chip.scalar_ghz.value
+    return 0.0
 
 
 def _elsewhere(event: Event, chip: Chip) -> list[Event]:
@@ -166,7 +179,8 @@ def _transfer(event: Event, chip: Chip, busy: float) -> Work:
         rings = descriptors(event.reads, event.writes, chip).rings
     queue = queue_of(event, chip)
     issue = issue_ns(queue, chip)
-    return Work("dma", busy, chip.dma_end_ns.value, issue, chip.dma_start_ns.value, rings, queue=f"dma by {queue}")
+    start = lead_ns(queue, chip)
+    return Work("dma", busy, chip.dma_end_ns.value, issue, start, rings, queue=f"dma by {queue}")
 
 
 def _port(event: Event, chip: Chip, busy: float) -> str | None:

@@ -9,7 +9,8 @@ import pytest
 
 from triptych import simulator
 from triptych.simulator import KernelError
-from triptych.simulator.chips import CHIPS, Fact, chip_of
+from triptych.simulator.chip import Fact
+from triptych.simulator.chips import CHIPS, chip_of
 
 FACTS = [
     pytest.param(chip, f.name, id=f"{chip.name}-{f.name}")

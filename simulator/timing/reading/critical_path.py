@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from triptych.simulator.chips import Chip
+from triptych.simulator.chip import Chip
 from triptych.simulator.timing.timeline import Span, Timeline
 
 Line = tuple[str, int]  # file and number

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from triptych.simulator.chips import Chip
+from triptych.simulator.chip import Chip
 from triptych.simulator.trace import Event
 
 
