@@ -218,7 +218,7 @@ def _plan(q, how):
     if how["softcap"] != None:
         return 2, 2, 0 if alone or how["softcap"] > 64 else 1
     if q.shape[3] <= 64 and not alone:
-        return 1, 5, 3
+        return 1, 5, 2
     return 2, 2, 0 if alone else 8
 
 
