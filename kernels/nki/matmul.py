@@ -194,7 +194,7 @@ def _warm_up():
     zeros = nl.ndarray((P, N), dtype=nl.bfloat16, buffer=nl.sbuf)
     nisa.memset(zeros, 0.0)
     nothing = nl.ndarray((P, N), dtype=nl.float32, buffer=nl.psum)
-    for _ in range(4):
+    for _ in range(7):
         nisa.nc_matmul(dst=nothing, stationary=zeros[:, 0:P], moving=zeros, accumulate=False)
 
 
