@@ -259,7 +259,7 @@ def _warm_up():
     zeros = nl.ndarray((P, BANK), dtype=nl.bfloat16, buffer=nl.sbuf)
     nisa.memset(zeros, 0.0)
     nothing = nl.ndarray((P, BANK), dtype=nl.float32, buffer=nl.psum)
-    for _ in range(4):
+    for _ in range(7):
         nisa.nc_matmul(dst=nothing, stationary=zeros[:, 0:P], moving=zeros, accumulate=False)
 
 
