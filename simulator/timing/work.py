@@ -1,6 +1,7 @@
 """What each event asks of the chip: a track, for how long, and how much later its result is there.
 
-The occupation is the instruction's cost (`analysis.costs`); on Vector and Scalar also the cycles of an access.
+The occupation is the instruction's cost (`analysis.costs`); on Vector and Scalar also the cycles of an access, of a
+column that Vector reads beside a tile, and of Scalar's function if that is no copy.
 Beyond it an engine takes a fixed latency to write, signal and be read by the next, which instructions that do not
 depend on each other hide. A transfer occupies the queue that issues it, starts a fixed time after that, and is known to
 have ended a fixed time after its last byte. The first use of an activation function loads its table.
