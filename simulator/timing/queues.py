@@ -12,7 +12,8 @@ AWS's first step of its matmul ladder on Trn2, GpSimd triggers a load every 603 
 triggers any (nki/img/how-to/v2-zoom.png). A transpose can be of software DGE only if it gathers, and of hardware DGE
 only with 16 rows of two-byte elements; others are static.
 
-What comes from SBUF, and so waits for an engine, has a queue of its own behind the same trigger.
+What comes from SBUF, and so waits for an engine, has a queue of its own behind the same trigger. While Scalar
+issues, it runs no instruction.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """What each event asks of the chip: a track, for how long, and how much later its result is there.
 
-The occupation is the instruction's cost (`analysis.costs`); on Vector and Scalar also the cycles of an access.
+The occupation is the instruction's cost (`analysis.costs`); on Vector and Scalar also the cycles of an access, of a
+column that Vector reads beside a tile, and of Scalar's function if that is no copy.
 Beyond it an engine takes a fixed latency to write, signal and be read by the next, which instructions that do not
 depend on each other hide. A transfer occupies the queue that issues it, starts a fixed time after that, and is known to
 have ended a fixed time after its last byte. The first use of an activation function loads its table.
@@ -100,11 +101,17 @@ def _operands(event: Event, chip: Chip) -> float:
         most = max([r.free_size for r in event.reads], default=1)
         column = most > 1 and any([r.free_size == 1 for r in event.reads])
         return chip.operand_cycles.value / chip.vector_ghz.value if column else 0.0
-    if event.engine == "scalar" and "activat" in event.op and event.attributes["op"] != "copy":
+    if event.engine == "scalar" and "activat" in event.op and _function(event) != "copy":
         in_sbuf = event.reads[0].allocation.buffer == "sbuf"
         cycles = chip.function_cycles.value + (chip.function_sbuf_cycles.value if in_sbuf else 0.0)
         return cycles / chip.scalar_ghz.value
     return 0.0
+
+
+def _function(event: Event) -> str:
+    """The activation function; activate2 also has the operators of the steps before it."""
+    op = event.attributes["op"]
+    return str(op[-1] if isinstance(op, tuple) else op)
 
 
 def _elsewhere(event: Event, chip: Chip) -> list[Event]:
@@ -187,6 +194,8 @@ def _port(event: Event, chip: Chip, busy: float) -> str | None:
     if event.engine not in ("vector", "scalar", "gpsimd"):
         return None
     regions = (*event.reads, *event.writes)
+    if all([r.allocation.buffer not in ("sbuf", "psum") for r in regions]):
+        return None  # a barrier, which two cores pass at once whatever runs beside it
     if chip.generation == 2:
         if event.engine != "gpsimd" and any([r.allocation.buffer == "psum" for r in regions]):
             return PSUM_PORT

@@ -66,6 +66,6 @@ def _throttled(timeline: Timeline, path: Sequence[Span], asked: Sequence[Work]) 
     if lost < 0.05 * timeline.total_ns:
         return None
     return (
-        f"throttling of the Tensor Engine costs {lost / 1e3:.1f} us: it was idle for more than half of the "
-        f"{chip.warm_up_ns.value / 1e3:.0f} us before; keep it fed without gaps"
+        f"throttling of the Tensor Engine costs {lost / 1e3:.1f} us: its clock is halved until it is busy for "
+        f"{chip.warm_up_use.value:.1%} of {chip.warm_up_ns.value / 1e3:.1f} us; keep it fed without gaps"
     )

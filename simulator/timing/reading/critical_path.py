@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from triptych.simulator.chip import Chip
+from triptych.simulator.timing.queues import lead_ns, queue_of
 from triptych.simulator.timing.timeline import Span, Timeline
 
 Line = tuple[str, int]  # file and number
@@ -59,7 +59,7 @@ def steps(timeline: Timeline, path: list[Span]) -> list[Step]:
         event = timeline.trace.events[span.index]
         key = (event.op, event.line, span.track)
         count, ns = sums.get(key, (0, 0.0))
-        begin = _begin(span, before, timeline.trace.chip)
+        begin = _begin(span, before, timeline)
         sums[key] = (count + 1, ns + until - begin)
         until = begin
     total = timeline.total_ns
@@ -67,12 +67,14 @@ def steps(timeline: Timeline, path: list[Span]) -> list[Step]:
     return sorted(found, key=lambda step: -step.us)
 
 
-def _begin(span: Span, before: Span | None, chip: Chip) -> float:
+def _begin(span: Span, before: Span | None, timeline: Timeline) -> float:
     """The moment at which the event before it let a span on the critical path go on."""
+    chip = timeline.trace.chip
     if before is None:
         return chip.launch_ns.value
-    issued_before = span.track == "dma" and span.why != "rings"
-    return span.start_ns - (chip.dma_start_ns.value if issued_before else 0.0)
+    if span.track != "dma" or span.why == "rings":
+        return span.start_ns
+    return span.start_ns - lead_ns(queue_of(timeline.trace.events[span.index], chip), chip)
 
 
 def stalls(timeline: Timeline) -> list[Stall]:

@@ -47,6 +47,22 @@ APART, ONE = tile(512, step=2), tile(1, "float32")
         ([THREE], [THREE], {}, 128),
         ([TURNED], [B], {}, 256),
         ([tile(512, buffer="psum", step=2)], [B], {}, 512),
+        ([F], [F], {}, 256),  # float32, dense in SBUF
+        ([F, ONE], [F], {"op": "tensor_scalar"}, 256),
+        ([F, tile(1, "float32", "psum")], [F], {"op": "tensor_scalar"}, 256),
+        ([F], [F], {"target": "trn3"}, 256),
+        ([F], [F], {"target": "trn1"}, 512),
+        ([F], [F], {"op": "select_reduce"}, 512),
+        ([F], [F], {"engine": "scalar"}, 512),
+        ([F], [F], {"engine": "scalar", "target": "trn3"}, 512),
+        ([F], [F], {"engine": "gpsimd"}, 512 + START),
+        ([F_IN_PSUM], [F], {}, 512),
+        ([F], [F_IN_PSUM], {}, 512),
+        ([tile(512, "float32", step=2)], [F], {}, 512),
+        ([F], [tile(512, "float32", step=2)], {}, 512),
+        ([tile(512, "int32")], [F], {}, 512),
+        ([F], [tile(512, "int32")], {}, 512),
+        ([tile(140, "float32")], [tile(140, "float32")], {}, 70),
         ([F], [B], {}, 512),
         ([B, F], [B], {}, 512),
         ([B], [B, F], {}, 512),
@@ -216,11 +232,20 @@ def test_a_matmul(m, n, dtype, attributes, cycles):
 
 
 @pytest.mark.parametrize(
-    ("engine", "p", "n", "cycles"),
-    [("tensor", 32, 128, 64), ("tensor", 128, 16, 128), ("tensor", 16, 20, 20), ("vector", 32, 512, 512)],
+    ("engine", "dtype", "p", "n", "cycles"),
+    [
+        ("tensor", "bfloat16", 32, 128, 64 + 7),
+        ("tensor", "bfloat16", 128, 16, 128 + 7),
+        ("tensor", "bfloat16", 16, 20, 20 + 7),
+        ("tensor", "float32", 32, 128, 2 * 64 + 7),  # one pass, in which a column takes two cycles
+        ("tensor", "float32", 128, 16, 2 * 128 + 7),
+        ("tensor", "float32", 16, 20, 2 * 20 + 7),
+        ("vector", "bfloat16", 32, 512, 512),
+        ("vector", "float32", 32, 512, 512),
+    ],
 )
-def test_a_transpose(engine, p, n, cycles):
-    assert spent(costs.transpose, [tile(n, p=p)], [tile(p, p=n)], engine) == pytest.approx(cycles)
+def test_a_transpose(engine, dtype, p, n, cycles):
+    assert spent(costs.transpose, [tile(n, dtype, p=p)], [tile(p, dtype, p=n)], engine) == pytest.approx(cycles)
 
 
 RATE, DESCRIPTOR = 24.375, 5.9  # trn2: bytes a nanosecond of a ring, and nanoseconds

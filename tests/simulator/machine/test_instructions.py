@@ -85,7 +85,8 @@ COSTS = [
     # Vector at 1.12 GHz on v2, 0.96 on v3
     ("trn1", lambda c: nisa.tensor_copy(c.empty(F), _z(c, *F)), N / 1.12),
     ("trn1", lambda c: nisa.tensor_copy(c.empty((4, 8)), _z(c, 4, 8)), 64 / 1.12),
-    ("trn2", lambda c: nisa.tensor_copy(c.empty(F), _z(c, *F)), N / 0.96),
+    ("trn2", lambda c: nisa.tensor_copy(c.empty(F), _z(c, *F)), N / 2 / 0.96),
+    ("trn2", lambda c: nisa.tensor_copy(c.empty(F), _z(c, *F, buffer=P)), N / 0.96),
     ("trn2", lambda c: nisa.tensor_copy(c.empty((4, 1024), "bfloat16"), _z(c, 4, 1024, dtype="bfloat16")), 256 / 0.96),
     ("trn1", lambda c: nisa.tensor_tensor(c.empty(F), _z(c, *F), _z(c, *F), nl.add), 2 * N / 1.12),
     ("trn1", lambda c: nisa.tensor_tensor(c.empty(F), _z(c, *F, buffer=P), _z(c, *F), nl.add), N / 1.12),
@@ -184,7 +185,8 @@ COSTS = [
     ("trn1", lambda c: _matmul(c, 128, 128, 512, "bfloat16"), (512 + 7) / 2.8),
     ("trn2", lambda c: _matmul(c, 128, 128, 512, "float32"), (4 * 512 + 14) / 2.4),
     ("trn2", lambda c: _matmul(c, 128, 128, 8, "bfloat16"), (64 + 7) / 2.4),
-    ("trn2", lambda c: nisa.nc_transpose(c.empty((64, 32), buffer=P), _z(c, 32, 64)), 64 / 2.4),
+    ("trn2", lambda c: nisa.nc_transpose(c.empty((64, 32), buffer=P), _z(c, 32, 64)), (2 * 64 + 7) / 2.4),
+    ("trn2", lambda c: nisa.nc_transpose(c.empty((64, 32), BF, P), _z(c, 32, 64, dtype=BF)), (64 + 7) / 2.4),
     ("trn3", lambda c: _matmul_mx(c, 128, 64, 300), (300 + 7) / 2.4),
     # DMA at 272 and 390 GB/s over 16 rings, 5.9 ns a descriptor. A transpose: 90 %, within SBUF half
     ("trn1", lambda c: nisa.dma_copy(c.empty((128, N)), _z(c, 128, N, buffer="private_hbm")), 8 * (5.9 + 4 * N / 17)),

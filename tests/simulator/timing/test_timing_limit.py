@@ -9,6 +9,7 @@ import pytest
 from triptych import simulator
 from triptych.simulator import Options, ShapeDtype
 from triptych.simulator.analysis.hazards import hazards
+from triptych.simulator.chips import chip_of
 from triptych.simulator.launch.import_hook import simulated_nki
 from triptych.simulator.timing.clock import Clock, TooLate
 from triptych.simulator.timing.room import room_for
@@ -18,7 +19,8 @@ with simulated_nki():
     import nki.isa as nisa
     import nki.language as nl
 
-LAUNCH = 17_000
+TRN2 = chip_of("trn2")
+FIRST_ISSUE = TRN2.launch_ns.value + TRN2.gpsimd_launch_ns.value
 
 
 def tile(buffer=nl.sbuf):
@@ -74,14 +76,14 @@ def test_what_ends_in_time_runs(program):
 
 
 @pytest.mark.parametrize(("program", "begun", "busy"), [
-    (copies, 1, 20 * (512 + 50) / 0.96),
+    (copies, 1, 20 * (512 / 2 + 64) / 0.96),
     (loads, 0, 20 * 603),
     (tiles_of_the_array, 2, 40 * 64 / 2.4),
 ])  # fmt: skip
 def test_a_run_ends_as_soon_as_what_is_left_takes_too_long(program, begun, busy):
     """When the first of those that keep one engine busy begins, or is issued, all of them are left."""
     first = clock(program, np.inf).run()[begun]
-    since = LAUNCH if program is loads else first.start_ns
+    since = FIRST_ISSUE if program is loads else first.start_ns
     late, later = clock(program, since + busy - 1), clock(program, since + busy + 1)
     with pytest.raises(TooLate):
         late.run()

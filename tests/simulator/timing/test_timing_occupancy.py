@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from triptych import simulator
+from triptych.simulator.chips import chip_of
 from triptych.simulator.launch.import_hook import simulated_nki
 from triptych.simulator.timing import schedule
 from triptych.simulator.timing.reading.occupancy import occupancy
@@ -13,8 +14,9 @@ with simulated_nki():
     import nki.isa as nisa
     import nki.language as nl
 
-LAUNCH = 17_000
-COPY, LATENCY = (512 + 50) / 0.96, 108  # trn2, ns: an instruction of 512 float32 elements on Vector
+TRN2 = chip_of("trn2")
+LAUNCH, LATENCY = TRN2.launch_ns.value, TRN2.vector_latency_ns.value
+FILL, COPY = (512 + 64) / 0.96, (512 / 2 + 64) / 0.96  # trn2, ns: of 512 float32 elements on Vector
 
 
 def test_what_is_larger_than_a_memory_gets_it_alone():
@@ -51,8 +53,8 @@ def test_a_tensor_is_there_from_its_first_use_to_its_last():
         nisa.memset(b, 2.0)
 
     steps, memory = used(program)
-    second = COPY + LATENCY  # the copy waits for a; the last memset follows the copy without its latency
-    assert steps == [(0, 2048), (second, 4096), (second + COPY + LATENCY, 2048), (second + 2 * COPY + LATENCY, 0)]
+    second = FILL + LATENCY  # the copy waits for a; the last memset follows the copy without its latency
+    assert steps == [(0, 2048), (second, 4096), (second + COPY + LATENCY, 2048), (second + COPY + FILL + LATENCY, 0)]
     assert memory.peak == 4096 and memory.capacity == 224 * 1024
 
 
@@ -80,5 +82,5 @@ def test_bytes_that_tensors_with_addresses_share_count_once():
 
     steps, memory = used(program)
     assert [bytes for _, bytes in steps] == [2048, 3072, 3076, 2052, 0]
-    assert steps[1][0] == pytest.approx(COPY) and steps[2][0] == pytest.approx(2 * COPY)
+    assert steps[1][0] == pytest.approx(FILL) and steps[2][0] == pytest.approx(2 * FILL)
     assert memory.peak == 3076

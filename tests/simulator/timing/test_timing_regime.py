@@ -26,11 +26,11 @@ def by_hand(total_ns, events, busy=()):
 @pytest.mark.parametrize(
     ("total_ns", "transfers", "busy", "regime"),
     [
-        (110_000, 0, {}, "short"),  # 22 us for launch and teardown are a fifth
-        (110_001, 0, {"dma": 1.0, "tensor": 0.5}, "dma"),
-        (110_001, 0, {"dma": 1.0, "tensor": 2.0}, "tensor"),
-        (110_001, 0, {"dma": 1.0, "vector": 2.0}, "engines"),
-        (110_001, 0, {"scalar": 2.0}, "engines"),
+        (75_700, 0, {}, "short"),  # 15.14 us for launch and teardown are a fifth
+        (75_701, 0, {"dma": 1.0, "tensor": 0.5}, "dma"),
+        (75_701, 0, {"dma": 1.0, "tensor": 2.0}, "tensor"),
+        (75_701, 0, {"dma": 1.0, "vector": 2.0}, "engines"),
+        (75_701, 0, {"scalar": 2.0}, "engines"),
         (120_600, 100, {"vector": 30_150.0}, "issue"),  # half of the time, and twice as long as Vector
         (120_601, 100, {"vector": 30_150.0}, "engines"),
         (120_600, 100, {"vector": 30_151.0}, "engines"),

@@ -5,6 +5,7 @@ import pytest
 
 from triptych import simulator
 from triptych.simulator import KernelError, Options
+from triptych.simulator.chips import chip_of
 from triptych.simulator.launch.import_hook import simulated_nki
 from triptych.simulator.timing import schedule, scheduler
 from triptych.simulator.trace import Event
@@ -14,9 +15,11 @@ with simulated_nki():
     import nki.isa as nisa
     import nki.language as nl
 
-COPY = (512 + 50) / 0.96  # trn2, ns: tensor_copy of 512 float32 elements on Vector
-VECTOR = 108  # trn2, ns: until its result can be used
-LAUNCH, TEARDOWN = 17_000, 5_000
+FILL, COPY = (512 + 64) / 0.96, (512 / 2 + 64) / 0.96  # trn2, ns: of 512 float32 elements on Vector
+TRN2 = chip_of("trn2")
+VECTOR = TRN2.vector_latency_ns.value  # ns until its result can be used
+START, END = TRN2.dma_start_ns.value, TRN2.dma_end_ns.value
+LAUNCH, TEARDOWN = TRN2.launch_ns.value, TRN2.teardown_ns.value
 X = np.ones((128, 512), np.float32)
 
 
@@ -59,12 +62,13 @@ def test_a_barrier_waits_for_what_comes_before_it_on_both_cores(order):
 
     spans, found = two_cores(program, order)
     moved = 8 * (5.9 + 2048 / 22.375)  # 64 rows on 8 rings; two cores share 716 GB/s
-    stored = LAUNCH + 21 * (COPY + VECTOR) + 740 + moved + 300
+    written = LAUNCH + (FILL + VECTOR) + 20 * (COPY + VECTOR)
+    stored = written + START + moved + END
     assert spans[1, "store"].end_ns == pytest.approx(stored)
     assert [spans[core, "barrier"].start_ns for core in (0, 1)] == pytest.approx([stored, stored])
-    copied = LAUNCH + 21 * (COPY + VECTOR) + 100 * COPY - VECTOR  # none of the copies waits for the barrier
+    copied = written + 100 * COPY - VECTOR  # none of the copies waits for the barrier
     assert spans[1, "after 99"].free_ns == pytest.approx(copied + VECTOR, abs=1)
-    assert found.total_ns < LAUNCH + 21 * (COPY + VECTOR) + 101 * COPY + 3000 + TEARDOWN
+    assert found.total_ns < written + 101 * COPY + 3000 + TEARDOWN
 
 
 @pytest.mark.parametrize("slow", [0, 1])
@@ -80,7 +84,7 @@ def test_a_barrier_waits_for_the_queue_of_the_other_core(slow):
     over = LAUNCH + (150 + 8192) / 1.2
     assert spans[slow, "busy"].free_ns == pytest.approx(over)
     assert spans[slow, "barrier"].start_ns == pytest.approx(over)
-    assert spans[1 - slow, "barrier"].start_ns == pytest.approx(over + 251)  # GpSimd's latency
+    assert spans[1 - slow, "barrier"].start_ns == pytest.approx(over + TRN2.gpsimd_latency_ns.value)  # GpSimd's latency
 
 
 def test_a_symmetric_kernel_takes_no_longer_for_its_barrier():
@@ -129,7 +133,7 @@ def test_cores_that_do_not_meet_do_not_wait_for_each_other():
     moved = 8 * (5.9 + 2048 / 22.375)  # of 358 GB/s, half of the stack's
     for core in (0, 1):
         own = spans[core, "store"].end_ns
-        assert spans[core, "load"].start_ns == pytest.approx(own + 740)
+        assert spans[core, "load"].start_ns == pytest.approx(own + START)
     assert spans[0, "store"].busy_ns == pytest.approx(moved)
     assert spans[0, "store"].start_ns > spans[1, "load"].end_ns
 
@@ -176,13 +180,15 @@ def test_a_loop_body_waits_for_its_register(loop, order):
 def test_a_dynamic_address_waits_for_its_register():
     def program(x):
         n = nl.ndarray((1, 1), nl.int32, nl.sbuf)
-        nisa.memset(n, 1, name="fill")
+        nisa.memset(n, 1)
+        for i in range(10):  # until GpSimd could have issued the load
+            nisa.tensor_copy(n, n, name=f"slow {i}")
         row = nisa.register_alloc()
         nisa.register_load(row, n)
         nisa.dma_copy(nl.ndarray((64, 512), nl.float32), x.ap([[512, 64], [1, 512]], scalar_offset=row), name="load")
 
     spans, _ = named(one_core(program))
-    assert spans[0, "load"].start_ns == pytest.approx(spans[0, "fill"].end_ns + 740)
+    assert spans[0, "load"].start_ns == pytest.approx(spans[0, "slow 9"].end_ns + START)
 
 
 def test_a_deadlock_of_room_is_an_error_that_says_what_is_asked_for():
