@@ -21,7 +21,8 @@ Per block of 512 queries and tile of 128 keys, D = 128:
 
     Tensor   s is one matmul, k stationary and 512 queries moving; four more add p^T [v | 1] for 128 queries each
     Scalar   p = exp(s / sqrt(D)) from PSUM to SBUF, two tiles of keys (two banks) an instruction
-    Vector   every eighth of these, as a power of exp(1 / sqrt(D)), so that Scalar is not the limit; 1 / l once a block
+    Vector   every eighth of these, of causal ones every fourth, as a power of exp(1 / sqrt(D)), so that Scalar is not
+             the limit; 1 / l once a block
     GpSimd   with `causal`, zeros above the diagonal, in the 128 x 128 tiles of p on it alone
     DMA      transposes q and k on their way in; k and [v | 1] of a head stay in SBUF for all queries of its group
 
@@ -209,8 +210,9 @@ def _plan(q, how):
 
     Two banks pay an exponential's fixed cost half as often. With D <= 64 Scalar alone would take longer than Tensor
     for the same tile. On NeuronCore-v2 Vector and Scalar take turns in PSUM, so that sharing gains nothing, and float32
-    keeps the one exponential that is documented. A mask keeps Vector busy; a cap keeps Scalar busy. Where Vector adds
-    up l it is the limit, and the sums of l take a bank.
+    keeps the one exponential that is documented. With a causal mask exponentials are shorter, and their fixed cost is
+    more of Scalar's time. A mask keeps Vector busy; a cap keeps Scalar busy. Where Vector adds up l it is the limit,
+    and the sums of l take a bank.
     """
     alone = q.dtype == nl.float32 or nisa.get_nc_version() == nisa.nc_version.gen2 or how["mask"] != None
     if how["adds"]:
@@ -219,7 +221,8 @@ def _plan(q, how):
         return 2, 2, 0 if alone or how["softcap"] > 64 else 1
     if q.shape[3] <= 64 and not alone:
         return 1, 5, 2
-    return 2, 2, 0 if alone else 8
+    short = how["cache"] == None and how["shift"] < how["keys"]
+    return 2, 2, 0 if alone else 4 if short else 8
 
 
 def _warm_up():
