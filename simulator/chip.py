@@ -80,3 +80,11 @@ class Chip:
     @property
     def psum_banks(self) -> int:
         return int(self.psum_partition_bytes.value // self.psum_bank_bytes.value)
+
+    @property
+    def once_us(self) -> float:
+        """What a program is charged once, however many kernels it has: launch, GpSimd's later start and teardown."""
+        return (self.launch_ns.value + self.gpsimd_launch_ns.value + self.teardown_ns.value) / 1e3
+
+
+NOT_ONCE = {"launch_ns": 0.0, "gpsimd_launch_ns": 0.0, "teardown_ns": 0.0}  # settings for a kernel within a program

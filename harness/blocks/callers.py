@@ -14,6 +14,7 @@ from triptych import simulator
 from triptych.harness.arrays import Array
 from triptych.harness.precision import round_to
 from triptych.reference import attention, attention_backward, attention_decode, linear, matmul, mlp, rmsnorm, rope
+from triptych.simulator.chip import NOT_ONCE
 from triptych.simulator.launch.execution import Run
 from triptych.simulator.memory.shapes import ShapeDtype
 
@@ -101,10 +102,8 @@ class Predicting:
 
     def __call__(self, name: str, *arguments: Any, **params: Any) -> Any:
         run = self._run(name, contiguous(arguments), params)
-        predicted = simulator.predict_trace(run.trace)
-        chip = predicted.chip
-        us = predicted.total_us - (chip.launch_ns.value + chip.teardown_ns.value) / 1e3
-        self.calls.append(Timed(name, us, predicted.flops, predicted.hbm_bytes))
+        predicted = simulator.predict_trace(run.trace, settings=NOT_ONCE)
+        self.calls.append(Timed(name, predicted.total_us, predicted.flops, predicted.hbm_bytes))
         outputs = run.outputs
         return tuple(map(of_shape, outputs)) if isinstance(outputs, tuple) else of_shape(outputs)
 

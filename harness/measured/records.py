@@ -58,13 +58,13 @@ def resolve(value: Any, public: Public) -> Any:
 
 @dataclass(frozen=True)
 class Ours:
-    """A kernel of this folder."""
+    """A kernel of the folder `kernels`."""
 
     function: str
     file: str = "single.py"
 
     def load(self, public: Public) -> Any:
-        return getattr(simulator.load(Path(__file__).with_name(self.file)), self.function)
+        return getattr(simulator.load(Path(__file__).parent / "kernels" / self.file), self.function)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from triptych.harness.pytorch.kernelize import kernelize
 from triptych.harness.pytorch.operators import NAMESPACE, OPERATORS
 from triptych.harness.reports.text_table import text_table
 from triptych.simulator import ShapeDtype
+from triptych.simulator.chip import NOT_ONCE
 
 Arrays = tuple[tuple[str, tuple[int, ...], str], ...]  # (name, shape, dtype)
 MAKES_NO_NUMBERS = ("empty", "equal", "_unsafe_view", "lift_fresh", "detach", "alias", "_local_scalar")
@@ -136,15 +137,14 @@ def profile(model: nn.Module, inputs: Any, *, target: str = "trn2", backward: bo
         if backward:
             learned = [p for p in model.parameters() if p.requires_grad]
             torch.autograd.grad(loss_of(returned), learned, allow_unused=True)
-    launch_us = (chip.launch_ns.value + chip.teardown_ns.value) / 1e3
-    served = [predicted(met, count, target, launch_us) for met, count in seen.met.items()]
+    served = [predicted(met, count, target) for met, count in seen.met.items()]
     left = [Left(name, count, seen.bytes[name]) for name, count in seen.left.items()]
     return Profile(
         target,
         sorted(served, key=lambda one: -one.total_us),
         sorted(left, key=lambda one: -one.bytes),
         dict(made.left),
-        launch_us,
+        chip.once_us,
     )
 
 
@@ -197,9 +197,9 @@ class Watching(TorchDispatchMode):  # type: ignore[misc]
         return out
 
 
-def predicted(met: Met, count: int, target: str, launch_us: float) -> Served:
-    """A call with its time; from shapes alone where the kernel's control flow allows it."""
-    on = simulator.on(target)
+def predicted(met: Met, count: int, target: str) -> Served:
+    """A call with its time within a program; from shapes alone where the kernel's control flow allows it."""
+    on = simulator.on(target, settings=NOT_ONCE)
     try:
         kernel = simulated(met.row)
         shapes = {name: ShapeDtype(shape, dtype) for name, shape, dtype in met.arrays}
@@ -209,7 +209,7 @@ def predicted(met: Met, count: int, target: str, launch_us: float) -> Served:
             time = on.predict(kernel, **numbers(met), **dict(met.params))
     except (simulator.NkiError, AssertionError, NotImplementedError) as error:
         return Served(met, count, None, getattr(error, "message", str(error)))
-    return Served(met, count, time.total_us - launch_us)
+    return Served(met, count, time.total_us)
 
 
 def numbers(met: Met) -> dict[str, Any]:
