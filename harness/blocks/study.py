@@ -61,20 +61,15 @@ class Phase:
     chip: Chip
 
     @property
-    def once_us(self) -> float:
-        """What is charged once for a program."""
-        return self.chip.once_us
-
-    @property
     def core_us(self) -> float:
         """On one core, the others idle."""
-        return self.once_us + sum(call.us for call in self.calls)
+        return self.chip.once_us + sum(call.us for call in self.calls)
 
     @property
     def chip_us(self) -> float:
         """On each of all cores, which share HBM: a call takes no less time than its bytes need of the core's share."""
         share = self.chip.hbm_gb_per_s.value / self.chip.hbm_cores.value
-        return self.once_us + sum(max(call.us, call.hbm_bytes / share / 1e3) for call in self.calls)
+        return self.chip.once_us + sum(max(call.us, call.hbm_bytes / share / 1e3) for call in self.calls)
 
     @property
     def core_rate(self) -> float:

@@ -231,12 +231,12 @@ def activation(event: Event, chip: Chip) -> float:
 
 @known("historical")
 def matmul(event: Event, chip: Chip) -> float:
-    """max(min(64, M), N) + 7 cycles of the PE array, float32 4 max(..) + 14, half of it for ones; weights hidden."""
+    """max(min(64, M), N) + 7 cycles, float32 4 max(..) + 14, transposing or of ones 2 max(..) + 7; weights hidden."""
     stationary, moving = event.reads[0], event.reads[1]
     rows: int = event.attributes["rows"]
     n, m = moving.free_size // rows, stationary.free_size // rows
     streams, passes = (chip.fp32_matmul_passes.value, 2) if stationary.dtype == "float32" else (1, 1)
-    if event.attributes.get("onezero"):
+    if event.attributes.get("onezero") or (passes == 2 and event.attributes.get("transpose")):
         streams, passes = streams / 2, 1
     cycles = streams * max(min(chip.min_cycles.value, m), n) + passes * chip.matmul_extra_cycles.value
     return cycles / chip.tensor_ghz.value

@@ -64,11 +64,12 @@ def works(trace: Trace) -> list[Work]:
     tiled = any(["tile" in event.attributes for event in trace.events])
 
     def on_engine(event: Event, loads_table: bool) -> Work:
-        busy = row_of(event.op).cost(event, chip) + access.get(event.engine, 0.0) + _operands(event, chip)
+        cost = row_of(event.op).cost(event, chip)
+        busy = cost + access.get(event.engine, 0.0) + _operands(event, chip)
         if loads_table:
             busy += chip.table_load_ns.value
         cells = _cells(event) if tiled and event.engine == "tensor" else 0
-        return Work(event.engine, busy, latencies[event.engine], port=_port(event, chip, busy), cells=cells)
+        return Work(event.engine, busy, latencies[event.engine], port=_port(event, chip, cost), cells=cells)
 
     def of_form(event: Event, loads_table: bool) -> Work:
         if event.engine == "dma":
@@ -190,7 +191,7 @@ def _transfer(event: Event, chip: Chip, busy: float) -> Work:
     return Work("dma", busy, chip.dma_end_ns.value, issue, start, rings, queue=f"dma by {queue}")
 
 
-def _port(event: Event, chip: Chip, busy: float) -> str | None:
+def _port(event: Event, chip: Chip, cost: float) -> str | None:
     if event.engine not in ("vector", "scalar", "gpsimd"):
         return None
     regions = (*event.reads, *event.writes)
@@ -204,6 +205,6 @@ def _port(event: Event, chip: Chip, busy: float) -> str | None:
         return SBUF_PORT
     if event.engine == "vector" and event.op in ("tensor_copy", "tensor_scalar", "tensor_tensor"):
         n = max([r.free_size for r in regions])
-        if n > chip.min_cycles.value and busy < 0.75 * n / chip.vector_ghz.value:
+        if n > chip.min_cycles.value and cost < 0.75 * n / chip.vector_ghz.value:
             return SBUF_PORT
     return None

@@ -222,6 +222,8 @@ def test_an_activation_and_its_accumulator(writes, cycles):
         (32, 8, "float32", {"rows": 1}, 4 * 32 + 14),
         (128, 512, "float32", {"rows": 1, "onezero": True}, 2 * 512 + 7),
         (128, 512, "float32", {"rows": 1, "onezero": False}, 4 * 512 + 14),
+        (128, 512, "float32", {"rows": 1, "transpose": True}, 2 * 512 + 7),
+        (128, 512, "bfloat16", {"rows": 1, "transpose": True}, 512 + 7),
         (64, 512, "float8_e4m3", {"rows": 2}, 256 + 7),
         (64, 16, "float8_e4m3", {"rows": 2}, 32 + 7),
     ],
