@@ -45,8 +45,10 @@ class Chip:
     matmul_extra_cycles: Fact  # of one pass through the array, beyond its rows
     access_cycles: Fact  # of an instruction on Vector or Scalar, beyond its elements
     operand_cycles: Fact  # of one on Vector that also reads a column, one element a partition
-    function_cycles: Fact  # of an activation function on Scalar, beyond a copy's cycles
-    function_sbuf_cycles: Fact  # the same for a tile in SBUF, beyond those
+    scalar_operand_cycles: Fact  # of each column that one on Scalar reads; a function reads a bias if none is given
+    scalar_sbuf_cycles: Fact  # of one on Scalar whose tile is in SBUF and not in PSUM
+    reciprocal_cycles: Fact  # an element
+    barrier_ns: Fact  # of a core_barrier, on the engine that runs it
     tensor_latency_ns: Fact  # from an instruction's last element to the use of its result by another
     vector_latency_ns: Fact
     scalar_latency_ns: Fact
@@ -56,6 +58,7 @@ class Chip:
     warm_up_use: Fact  # from this use of a window on it is throttled no longer
     cool_down_use: Fact  # at this use of a window, or less, it is again
     warm_up_slowdown: Fact
+    sustained_slowdown: Fact  # of the Tensor Engine while it is not throttled: in use nearly all the time
     dma_gb_per_s: Fact
     dma_rings: Fact
     dma_descriptor_ns: Fact  # of one descriptor on its ring, beyond its bytes
@@ -64,6 +67,7 @@ class Chip:
     dma_static_issue_ns: Fact  # the same where they lie in HBM before the kernel starts
     dma_start_ns: Fact  # from the begin of the issue to the first byte
     dma_hardware_start_ns: Fact  # the same where hardware makes the descriptors
+    dma_skew_ns: Fact  # until the last of the rings of a transfer has its first byte
     dma_end_ns: Fact  # from the last byte to the use by an engine
     hbm_gb_per_s: Fact  # of the stack that a core reads
     hbm_cores: Fact  # cores that share it

@@ -18,6 +18,12 @@ _V4 = "nki/guides/architecture/trainium3_arch.rst"
 _TILING = "nki/get-started/about/tiling-overview.rst"
 _ISA = "nki/api/nki/isa/__init__.py"
 _COST = "nki/api/nki/isa/__init__.py at v2.26.1, 'Estimated instruction cost'"
+_PROBES = (
+    "93 probes of Joejoedesu/voyager-compiler at 9bdf4ee9 and 9de0f533 (Trn2, one core, compiler 2.22), "
+    "operand_characterization.json, isa_characterization.json, timing_trainium2.json"
+)
+_DECODE = "KevGomes1403/nki-moe-megakernel at 6b40bb2d, round_megakernel_perf.md (Trn2, two cores)"
+_LIMITS = "pantheongpu/pantheonneuron at 594adea6, docs/inf2_sustains_less_than_trn1.md (compiler 2.23)"
 _NODE = "neuron-runtime/explore/intranode-collective-comm.rst"
 _HARDWARE = "about-neuron/arch/neuron-hardware"
 _DMA = "nki/deep-dives/nki-dma-bandwidth-guide.rst"
@@ -51,7 +57,19 @@ def _common() -> dict[str, Fact]:
             f"{_LADDER_V3}: 429.7 ns between passes of 512 rows, 1024 cycles; two make a float32 matmul",
             "measured",
         ),
-        "table_load_ns": Fact(1300, "ns", f"{_DMA_TRACES}: the first exp", "measured"),
+        "table_load_ns": Fact(
+            1283,
+            "ns",
+            f"{_FUSION}, {_PROBES} and {_DECODE}, all alike; {_DMA_TRACES}: 1300 at the first exp",
+            "measured",
+        ),
+        "dma_skew_ns": Fact(
+            210,
+            "ns",
+            f"{_FUSION}: 128 rows of 512 bytes take 423 ns and of 256 bytes 346, where a ring has 8 of 24 and 14; "
+            f"{_PROBES}: 310 by the same account for rows of 512 bytes",
+            "measured",
+        ),
         "dma_rings": Fact(16, "rings", "nki/get-started/about/nki-dma-overview.rst"),
         "dma_start_ns": Fact(
             740,
@@ -109,18 +127,27 @@ NC_V2 = Chip(
         "assumed",
     ),
     operand_cycles=Fact(0, "engine cycles", "none to be seen in foxl-ai/kiln's rates at a04d1fab (Trn1)", "measured"),
-    function_cycles=Fact(0, "engine cycles", "none to be seen in foxl-ai/kiln's rates at a04d1fab (Trn1)", "measured"),
-    function_sbuf_cycles=Fact(0, "engine cycles", "see function_cycles", "measured"),
+    scalar_operand_cycles=Fact(0, "engine cycles", "see operand_cycles", "measured"),
+    scalar_sbuf_cycles=Fact(0, "engine cycles", "see operand_cycles", "measured"),
+    reciprocal_cycles=Fact(8, "engine cycles", "nki/api/nki.api.shared.rst"),
+    barrier_ns=Fact(0, "ns", "not used: its cores share nothing", "assumed"),
     tensor_latency_ns=Fact(198, "ns", "that of NeuronCore-v3", "assumed"),
     vector_latency_ns=Fact(106, "ns", "the cycles of NeuronCore-v3", "assumed"),
     scalar_latency_ns=Fact(
         108, "ns", "nki/deep-dives/nki_perf_guide.rst: dependent one-element chain, 189 ns", "measured"
     ),
     gpsimd_latency_ns=Fact(108, "ns", "that of the Scalar Engine", "assumed"),
-    warm_up_ns=Fact(0, "ns", f"no throttling is documented for it; {_THROTTLE}"),
-    warm_up_use=Fact(0, "share", _THROTTLE),
-    cool_down_use=Fact(0, "share", _THROTTLE),
+    warm_up_ns=Fact(3413.3, "ns", "that of NeuronCore-v3", "assumed"),
+    warm_up_use=Fact(0.755, "share", "that of NeuronCore-v3", "assumed"),
+    cool_down_use=Fact(0.365, "share", "that of NeuronCore-v3", "assumed"),
     warm_up_slowdown=Fact(1, "times", _THROTTLE),
+    sustained_slowdown=Fact(
+        1 / 0.875,
+        "times",
+        f"{_LIMITS}: dense products run at a limit of 0.875 on Trn1, 78.6 TFLOP/s of 91.75 in the end; on Inf2 at "
+        f"about 0.63, which this record, of both, does not have. The last step of {_LADDER_V2} took 1.14 times its products",
+        "measured",
+    ),
     dma_gb_per_s=Fact(
         272,
         "GB/s",
@@ -173,14 +200,24 @@ NC_V3 = Chip(
         "every instruction of Vector",
         "measured",
     ),
-    function_cycles=Fact(107, "engine cycles", f"{_FUSION}: exp of 512 elements in PSUM every 569 ns", "measured"),
-    function_sbuf_cycles=Fact(
-        51,
+    scalar_operand_cycles=Fact(
+        110,
         "engine cycles",
-        f"{_FUSION}: exp of 512 elements in SBUF every 612 ns; {_DMA_TRACES}: 400 ns for exp of 128 elements, 3709 of "
-        "4096, both with the latency",
+        f"{_FUSION}: exp of 512 elements in PSUM every 569 ns, 107 cycles more than a copy; {_PROBES}: 78 to 100 ns "
+        "for each bias or scale",
         "measured",
     ),
+    scalar_sbuf_cycles=Fact(
+        45,
+        "engine cycles",
+        f"{_FUSION}: exp of 512 elements in SBUF every 612 ns, 51 cycles more than in PSUM; {_PROBES}: copies 36 to 48 "
+        f"cycles, exp 51; {_DMA_TRACES}: 400 ns for exp of 128 elements, 3709 of 4096, all in all",
+        "measured",
+    ),
+    reciprocal_cycles=Fact(
+        6, "engine cycles", f"{_PROBES}: 6.246 ns an element; nki/api/nki.api.shared.rst says 8", "measured"
+    ),
+    barrier_ns=Fact(598, "ns", f"{_DECODE}: the mean of 978 on GpSimd; taken for every engine", "measured"),
     tensor_latency_ns=Fact(
         198,
         "ns",
@@ -219,6 +256,7 @@ NC_V3 = Chip(
         "measured",
     ),
     warm_up_slowdown=Fact(2, "times", _THROTTLE),
+    sustained_slowdown=Fact(1, "times", f"{_FUSION}: 213 ns for 512 columns", "measured"),
     dma_gb_per_s=Fact(
         390,
         "GB/s",
@@ -260,8 +298,10 @@ NC_V4 = Chip(
     gpsimd_ghz=Fact(1.2, "GHz", _V4),
     access_cycles=Fact(64, "engine cycles", "that of NeuronCore-v3", "assumed"),
     operand_cycles=Fact(60, "engine cycles", "that of NeuronCore-v3", "assumed"),
-    function_cycles=Fact(107, "engine cycles", "that of NeuronCore-v3", "assumed"),
-    function_sbuf_cycles=Fact(51, "engine cycles", "that of NeuronCore-v3", "assumed"),
+    scalar_operand_cycles=Fact(110, "engine cycles", "that of NeuronCore-v3", "assumed"),
+    scalar_sbuf_cycles=Fact(45, "engine cycles", "that of NeuronCore-v3", "assumed"),
+    reciprocal_cycles=Fact(6, "engine cycles", "that of NeuronCore-v3", "assumed"),
+    barrier_ns=Fact(598, "ns", "that of NeuronCore-v3", "assumed"),
     tensor_latency_ns=Fact(198, "ns", "that of NeuronCore-v3", "assumed"),
     vector_latency_ns=Fact(99, "ns", "the cycles of NeuronCore-v3", "assumed"),
     scalar_latency_ns=Fact(139, "ns", "that of NeuronCore-v3", "assumed"),
@@ -270,6 +310,7 @@ NC_V4 = Chip(
     warm_up_use=Fact(0.755, "share", "that of NeuronCore-v3", "assumed"),
     cool_down_use=Fact(0.365, "share", "that of NeuronCore-v3", "assumed"),
     warm_up_slowdown=Fact(2, "times", _THROTTLE),
+    sustained_slowdown=Fact(1, "times", "that of NeuronCore-v3", "assumed"),
     dma_gb_per_s=Fact(528, "GB/s", f"{_DMA}: 16 engines of 33 B/ns; dma-overview gives 38.4 as a theoretical peak"),
     dma_descriptor_ns=Fact(5.9, "ns", "that of NeuronCore-v3", "assumed"),
     dma_issue_ns=Fact(600, "ns", "nki/deep-dives/nki-dge.rst"),

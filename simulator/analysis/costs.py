@@ -84,9 +84,10 @@ def per_element(event: Event, chip: Chip) -> float:
     sources, results = ([r for r in some if r.free_size == n] for some in (event.reads, event.writes))
     tiles = sources + results
     dense = all(r.strides[-1] == 1 for r in tiles)
-    single = all(r.dtype == "float32" and r.allocation.buffer == "sbuf" for r in tiles)
+    single = all(r.dtype == "float32" for r in sources) and all(r.allocation.buffer == "sbuf" for r in tiles)
+    single = single and all(r.dtype == "float32" or r.dtype in _TWO_BYTES for r in results)
     if event.engine == "vector" and chip.generation >= 3 and event.op in ("tensor_copy", "tensor_scalar"):
-        speed = 2.0 if single and dense else 1.0  # measured: see operand_cycles of the chip
+        speed = 2.0 if single and dense else 1.0  # measured: see operand_cycles and reciprocal_cycles of the chip
     if (
         chip.generation >= _FASTER_SINCE.get(event.engine, math.inf)
         and event.op in ("tensor_copy", "tensor_scalar")
@@ -110,12 +111,26 @@ def fill(event: Event, chip: Chip) -> float:
 
 @known("historical")
 def two_inputs(event: Event, chip: Chip) -> float:
-    """2N cycles; N for inputs in PSUM and SBUF, on v3+ Vector also in SBUF, on v2 there for bfloat16 sums, products."""
+    """2N cycles; N for inputs in PSUM and SBUF, on v3+ Vector in SBUF, of two bytes N/2, on v2 N for some bfloat16."""
     n = _n(event)
     inputs = [r for r in event.reads if r.free_size == n]
     buffers = {r.allocation.buffer for r in inputs}
+    if _halved(event, chip, inputs):
+        return _streamed(event, chip, n / 2)
     fast = len(buffers) > 1 or len(inputs) < 2 or ("psum" not in buffers and _together(event, chip, inputs))
     return _streamed(event, chip, n * (1 if fast else 2))
+
+
+def _halved(event: Event, chip: Chip, inputs: list[Region]) -> bool:
+    """Whether Vector adds two-byte tiles in SBUF two elements a cycle.
+
+    nki/guides/architecture/trainium2_arch.rst, Vector Engine Performance Mode; the probes of the chip's reciprocal_cycles
+    have 0.517 ns an element there, and 1.04 for float32.
+    """
+    tiles = (*inputs, *event.writes)
+    if chip.generation < 3 or event.engine != "vector" or event.op != "tensor_tensor":
+        return False
+    return all(r.dtype in _TWO_BYTES and r.allocation.buffer == "sbuf" and r.strides[-1] == 1 for r in tiles)
 
 
 # What v2 does at twice the speed in bfloat16: tensor_tensor's operators, and the one pair of scalar_tensor_tensor.
@@ -188,8 +203,8 @@ def reduction(event: Event, chip: Chip) -> float:
 
 @known("documented")
 def reciprocal(event: Event, chip: Chip) -> float:
-    """max(64, 8N) cycles on Vector (nki/api/nki.api.shared.rst)."""
-    return _streamed(event, chip, 8 * _n(event))
+    """max(64, 8N) cycles on Vector (nki/api/nki.api.shared.rst), from v3 on 6N as measured."""
+    return _streamed(event, chip, chip.reciprocal_cycles.value * _n(event))
 
 
 @known("historical")
@@ -278,6 +293,12 @@ def dma_compute(event: Event, chip: Chip) -> float:
 def free(event: Event, chip: Chip) -> float:
     """0: none is documented, neither for register operations nor for waiting."""
     return 0.0
+
+
+@known("assumed")
+def barrier(event: Event, chip: Chip) -> float:
+    """598 ns: none is documented, and that was measured of a decode kernel (barrier_ns of the chip)."""
+    return chip.barrier_ns.value
 
 
 @known("assumed")

@@ -155,7 +155,7 @@ def _reduce(
 _ENGINES = (enums.engine.gpsimd, enums.engine.tensor, enums.engine.vector, enums.engine.scalar)
 
 
-@instruction(*_ENGINES, cost=costs.free, since=3)
+@instruction(*_ENGINES, cost=costs.barrier, since=3)
 def core_barrier(
     data: NkiTensor,
     cores: Sequence[int],

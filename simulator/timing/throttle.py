@@ -15,33 +15,33 @@ class Throttle:
     """The state of one core's Tensor Engine. Times are nanoseconds."""
 
     def __init__(self, chip: Chip) -> None:
-        self.window, self.slowdown = chip.warm_up_ns.value, chip.warm_up_slowdown.value
+        self.window = chip.warm_up_ns.value
+        self.cold, self.hot = chip.warm_up_slowdown.value, chip.sustained_slowdown.value
         self.warms, self.cools = chip.warm_up_use.value, chip.cool_down_use.value
         self.warm = False  # the clock is whole
         self.ends: float | None = None  # of the window that decides next; none before the first use
         self.used = 0.0  # of that window
         self.seen = 0.0  # until when that is known
 
-    def time(self, now: float, busy: float) -> float:
-        """How long a matmul takes that begins now and takes `busy` at the whole clock."""
+    def time(self, now: float, busy: float, rows: float) -> float:
+        """How long a matmul takes that begins now and takes `busy` at the whole clock, on a share of the rows."""
         if not self.window:
             return busy
         if self.ends is None:  # where windows begin is chance: the first use comes in the middle of one
             self.ends, self.seen = now + self.window / 2, now
-        self._pass(now, False)
-        if not self.warm:
-            busy *= self.slowdown
-        self._pass(now + busy, True)  # tiles of the array that are in use together count once
+        self._pass(now, 0.0)
+        busy *= self.hot if self.warm else self.cold
+        self._pass(now + busy, rows)  # tiles of the array that are in use together count once
         return busy
 
-    def _pass(self, until: float, in_use: bool) -> None:
-        """Time passes, in use or idle; the windows that end decide on the clock."""
+    def _pass(self, until: float, use: float) -> None:
+        """Time passes, with a share of the array in use; the windows that end decide on the clock."""
         assert self.ends is not None
         while self.ends <= until:
-            share = (self.used + in_use * (self.ends - self.seen)) / self.window
+            share = (self.used + use * (self.ends - self.seen)) / self.window
             self.warm = share > self.cools if self.warm else share >= self.warms
             self.used, self.seen = 0.0, self.ends
             self.ends += self.window
         if until > self.seen:
-            self.used += in_use * (until - self.seen)
+            self.used += use * (until - self.seen)
             self.seen = until

@@ -43,6 +43,7 @@ class Work:
     port: str | None = None  # shared with another engine
     queue: str = ""  # DMA: which issues it
     cells: int = 0  # a bit for each of the 16 cells of the Tensor Engine's array; 0 where no matmul is tiled
+    rows: float = 1.0  # share of the array's rows that a matmul uses
     elsewhere: tuple[Work, ...] = ()  # the same on the other engines to which the compiler may give it
 
 
@@ -69,7 +70,8 @@ def works(trace: Trace) -> list[Work]:
         if loads_table:
             busy += chip.table_load_ns.value
         cells = _cells(event) if tiled and event.engine == "tensor" else 0
-        return Work(event.engine, busy, latencies[event.engine], port=_port(event, chip, cost), cells=cells)
+        rows = event.reads[0].shape[0] / chip.partitions.value if event.op.startswith("nc_matmul") else 1.0
+        return Work(event.engine, busy, latencies[event.engine], port=_port(event, chip, cost), cells=cells, rows=rows)
 
     def of_form(event: Event, loads_table: bool) -> Work:
         if event.engine == "dma":
@@ -97,16 +99,18 @@ def works(trace: Trace) -> list[Work]:
 
 
 def _operands(event: Event, chip: Chip) -> float:
-    """What an instruction takes for the column that it reads on Vector, or for its function on Scalar."""
+    """What an instruction takes for the columns that it reads, one element a partition, and on Scalar for SBUF."""
+    most = max([r.free_size for r in event.reads], default=1)
+    columns = sum(r.free_size == 1 for r in event.reads) if most > 1 else 0
     if event.engine == "vector":
-        most = max([r.free_size for r in event.reads], default=1)
-        column = most > 1 and any([r.free_size == 1 for r in event.reads])
-        return chip.operand_cycles.value / chip.vector_ghz.value if column else 0.0
-    if event.engine == "scalar" and "activat" in event.op and _function(event) != "copy":
-        in_sbuf = event.reads[0].allocation.buffer == "sbuf"
-        cycles = chip.function_cycles.value + (chip.function_sbuf_cycles.value if in_sbuf else 0.0)
-        return cycles / chip.scalar_ghz.value
-    return 0.0
+        return chip.operand_cycles.value / chip.vector_ghz.value if columns else 0.0
+    if event.engine != "scalar" or not event.reads:
+        return 0.0
+    if "activat" in event.op and _function(event) != "copy":
+        columns = max(columns, 1)
+    in_sbuf = event.reads[0].allocation.buffer == "sbuf"
+    cycles = columns * chip.scalar_operand_cycles.value + in_sbuf * chip.scalar_sbuf_cycles.value
+    return cycles / chip.scalar_ghz.value
 
 
 def _function(event: Event) -> str:
@@ -188,7 +192,8 @@ def _transfer(event: Event, chip: Chip, busy: float) -> Work:
     queue = queue_of(event, chip)
     issue = issue_ns(queue, chip)
     start = lead_ns(queue, chip)
-    return Work("dma", busy, chip.dma_end_ns.value, issue, start, rings, queue=f"dma by {queue}")
+    known = chip.dma_skew_ns.value + chip.dma_end_ns.value
+    return Work("dma", busy, known, issue, start, rings, queue=f"dma by {queue}")
 
 
 def _port(event: Event, chip: Chip, cost: float) -> str | None:
