@@ -9,7 +9,7 @@ namespace package can hold none; no installed package is called `simulator`, so 
 """
 
 from triptych.simulator.analysis.capacity import MemoryUse, memory_use
-from triptych.simulator.chip import Chip
+from triptych.simulator.chip.record import Chip
 from triptych.simulator.chips import CHIPS, TARGETS
 from triptych.simulator.engines import COLLECTIVES, INSTRUCTIONS
 from triptych.simulator.errors import (

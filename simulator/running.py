@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from triptych.simulator.chip import Chip
+from triptych.simulator.chip.record import Chip
 from triptych.simulator.errors import KernelError
 from triptych.simulator.options import Options
 from triptych.simulator.trace import Event

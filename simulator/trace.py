@@ -20,7 +20,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
-from triptych.simulator.chip import Chip
+from triptych.simulator.chip.record import Chip
 from triptych.simulator.dtypes import DType
 from triptych.simulator.enums import dependency
 from triptych.simulator.errors import NkiValidationError, show_line

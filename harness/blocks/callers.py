@@ -14,7 +14,7 @@ from triptych import simulator
 from triptych.harness.arrays import Array
 from triptych.harness.precision import round_to
 from triptych.reference import attention, attention_backward, attention_decode, linear, matmul, mlp, rmsnorm, rope
-from triptych.simulator.chip import NOT_ONCE
+from triptych.simulator.chip.record import NOT_ONCE
 from triptych.simulator.launch.execution import Run
 from triptych.simulator.memory.shapes import ShapeDtype
 

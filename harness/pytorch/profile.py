@@ -25,7 +25,7 @@ from triptych.harness.pytorch.kernelize import kernelize
 from triptych.harness.pytorch.operators import NAMESPACE, OPERATORS
 from triptych.harness.reports.text_table import text_table
 from triptych.simulator import ShapeDtype
-from triptych.simulator.chip import NOT_ONCE
+from triptych.simulator.chip.record import NOT_ONCE
 
 Arrays = tuple[tuple[str, tuple[int, ...], str], ...]  # (name, shape, dtype)
 MAKES_NO_NUMBERS = ("empty", "equal", "_unsafe_view", "lift_fresh", "detach", "alias", "_local_scalar")

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from triptych.simulator.chip import Chip
+from triptych.simulator.chip.record import Chip
 from triptych.simulator.errors import NkiValidationError, show_line
 from triptych.simulator.trace import Allocation, Trace
 

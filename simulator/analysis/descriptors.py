@@ -18,7 +18,7 @@ import math
 from dataclasses import dataclass
 
 from triptych.simulator.analysis.boxes import box_of
-from triptych.simulator.chip import Chip
+from triptych.simulator.chip.record import Chip
 from triptych.simulator.trace import Region
 
 SMALLEST_CUT = 512  # bytes, below which a run between two places in HBM is not cut to occupy more rings

@@ -9,7 +9,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
-from triptych.simulator.chip import Chip
+from triptych.simulator.chip.record import Chip
 from triptych.simulator.chips import chip_of, default_target
 from triptych.simulator.dtypes import TABLE
 from triptych.simulator.errors import NkiValidationError

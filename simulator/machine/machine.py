@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from triptych.simulator.analysis.regions import Rules, check_overlaps, check_regions
-from triptych.simulator.chip import Chip
+from triptych.simulator.chip.record import Chip
 from triptych.simulator.dtypes import F32, DType, dtype_of, int64
 from triptych.simulator.enums import engine
 from triptych.simulator.errors import Lines, NkiValidationError, OutOfBounds, show_line

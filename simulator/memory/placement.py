@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from triptych.simulator.chip import Chip
+from triptych.simulator.chip.record import Chip
 from triptych.simulator.dtypes import F32
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.memory.layout import Layout, Shape

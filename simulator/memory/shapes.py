@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from triptych.simulator.chip import Chip
+from triptych.simulator.chip.record import Chip
 from triptych.simulator.dtypes import F32, DType, dtype_of
 from triptych.simulator.errors import KernelError
 from triptych.simulator.memory.extents import Extents, Piece, best_width, moved, pieces

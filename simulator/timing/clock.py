@@ -18,7 +18,7 @@ import operator
 from collections import deque
 
 from triptych.simulator.analysis.hazards import READ_AFTER_WRITE, Edges
-from triptych.simulator.chip import Chip
+from triptych.simulator.chip.record import Chip
 from triptych.simulator.errors import KernelError
 from triptych.simulator.timing.queues import issuer_of
 from triptych.simulator.timing.room import Memory, Room, Tenant

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import cached_property
 
 from triptych.simulator.analysis.capacity import memory_use
-from triptych.simulator.chip import Chip, Fact
+from triptych.simulator.chip.record import Chip, Fact
 from triptych.simulator.errors import KernelError
 from triptych.simulator.timing.queues import most_issued
 from triptych.simulator.timing.reading.advice import advice

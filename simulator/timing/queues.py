@@ -18,7 +18,7 @@ issues, it runs no instruction.
 
 from __future__ import annotations
 
-from triptych.simulator.chip import Chip
+from triptych.simulator.chip.record import Chip
 from triptych.simulator.trace import Event, Trace
 
 FROM_SBUF = ", from SBUF"

@@ -8,7 +8,7 @@ and one that had it keeps it.
 
 from __future__ import annotations
 
-from triptych.simulator.chip import Chip
+from triptych.simulator.chip.record import Chip
 
 
 class Throttle:

@@ -21,7 +21,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from triptych.simulator.analysis.descriptors import descriptors
-from triptych.simulator.chip import Chip
+from triptych.simulator.chip.record import Chip
 from triptych.simulator.machine.table import row_of
 from triptych.simulator.timing.forms import forms
 from triptych.simulator.timing.queues import issue_ns, lead_ns, queue_of

@@ -9,7 +9,7 @@ import pytest
 
 from triptych import simulator
 from triptych.simulator import KernelError
-from triptych.simulator.chip import Fact
+from triptych.simulator.chip.record import Fact
 from triptych.simulator.chips import CHIPS, chip_of
 
 FACTS = [

@@ -39,7 +39,7 @@ from triptych.harness.results.status import Cause, Status
 from triptych.harness.running.provenance import provenance, source
 from triptych.harness.running.workers.each import each
 from triptych.harness.running.workers.remaining import Remaining
-from triptych.simulator.chip import Fact
+from triptych.simulator.chip.record import Fact
 
 ORDERS = {"overlapped": ("overlapped",), "program": ("program",), "both": ("overlapped", "program")}
 DEFAULT_TARGET = "trn2"

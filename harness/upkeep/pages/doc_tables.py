@@ -27,7 +27,7 @@ from triptych.harness.upkeep.pages import (
     lint_tables,
 )
 from triptych.harness.upkeep.pages.pictures import PICTURES
-from triptych.simulator.chip import Fact
+from triptych.simulator.chip.record import Fact
 
 ROOT = Path(__file__).resolve().parents[3]
 _BLOCK = re.compile(r"(<!-- table: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)

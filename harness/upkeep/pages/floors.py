@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[3]
 GROUND = "ground"
 FLOORS: dict[str, tuple[str, ...]] = {  # of each house, the lowest first
     "simulator": (
+        "chip",
         GROUND,
         "memory",
         "tensors",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from triptych.simulator.chip import Chip
+from triptych.simulator.chip.record import Chip
 from triptych.simulator.trace import Event
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from triptych.simulator.analysis.capacity import Taken, capacity_of
-from triptych.simulator.chip import Chip
+from triptych.simulator.chip.record import Chip
 from triptych.simulator.timing.timeline import Timeline
 from triptych.simulator.trace import Allocation
 
