@@ -18,7 +18,7 @@ with simulated_nki():
 FILL, COPY = (512 + 64) / 0.96, (512 / 2 + 64) / 0.96  # trn2, ns: of 512 float32 elements on Vector
 TRN2 = chip_of("trn2")
 VECTOR = TRN2.vector_latency_ns.value  # ns until its result can be used
-START, END = TRN2.dma_start_ns.value, TRN2.dma_end_ns.value
+START, END = TRN2.dma_start_ns.value, TRN2.dma_skew_ns.value + TRN2.dma_end_ns.value
 LAUNCH, TEARDOWN = TRN2.launch_ns.value, TRN2.teardown_ns.value
 X = np.ones((128, 512), np.float32)
 
