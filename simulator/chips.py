@@ -145,7 +145,8 @@ NC_V2 = Chip(
         1 / 0.875,
         "times",
         f"{_LIMITS}: dense products run at a limit of 0.875 on Trn1, 78.6 TFLOP/s of 91.75 in the end; on Inf2 at "
-        f"about 0.63, which this record, of both, does not have. The last step of {_LADDER_V2} took 1.14 times its products",
+        "about 0.63, which this record, of both, does not have. "
+        f"The last step of {_LADDER_V2} took 1.14 times its products",
         "measured",
     ),
     dma_gb_per_s=Fact(

@@ -124,8 +124,8 @@ def two_inputs(event: Event, chip: Chip) -> float:
 def _halved(event: Event, chip: Chip, inputs: list[Region]) -> bool:
     """Whether Vector adds two-byte tiles in SBUF two elements a cycle.
 
-    nki/guides/architecture/trainium2_arch.rst, Vector Engine Performance Mode; the probes of the chip's reciprocal_cycles
-    have 0.517 ns an element there, and 1.04 for float32.
+    nki/guides/architecture/trainium2_arch.rst, Vector Engine Performance Mode; the probes of the chip's
+    reciprocal_cycles have 0.517 ns an element there, and 1.04 for float32.
     """
     tiles = (*inputs, *event.writes)
     if chip.generation < 3 or event.engine != "vector" or event.op != "tensor_tensor":
