@@ -43,7 +43,7 @@ class Work:
     port: str | None = None  # shared with another engine
     queue: str = ""  # DMA: which issues it
     cells: int = 0  # a bit for each of the 16 cells of the Tensor Engine's array; 0 where no matmul is tiled
-    rows: float = 1.0  # share of the array's rows that a matmul uses
+    rows: tuple[float, ...] = ()  # share of each quarter of the rows of the Tensor Engine's array that it uses
     elsewhere: tuple[Work, ...] = ()  # the same on the other engines to which the compiler may give it
 
 
@@ -66,11 +66,13 @@ def works(trace: Trace) -> list[Work]:
 
     def on_engine(event: Event, loads_table: bool) -> Work:
         cost = row_of(event.op).cost(event, chip)
+        cells = _cells(event) if tiled and event.engine == "tensor" else 0
+        if event.op == "core_barrier":  # accesses nothing on chip, and multiplies nothing
+            return Work(event.engine, cost, latencies[event.engine], cells=cells)
         busy = cost + access.get(event.engine, 0.0) + _operands(event, chip)
         if loads_table:
             busy += chip.table_load_ns.value
-        cells = _cells(event) if tiled and event.engine == "tensor" else 0
-        rows = event.reads[0].shape[0] / chip.partitions.value if event.op.startswith("nc_matmul") else 1.0
+        rows = _rows(event, chip) if event.engine == "tensor" else ()
         return Work(event.engine, busy, latencies[event.engine], port=_port(event, chip, cost), cells=cells, rows=rows)
 
     def of_form(event: Event, loads_table: bool) -> Work:
@@ -175,6 +177,14 @@ def _cells(event: Event) -> int:
     )
 
 
+def _rows(event: Event, chip: Chip) -> tuple[float, ...]:
+    """The share of each quarter of the array's rows that a matmul uses; a transpose counts as all of them."""
+    quarter = chip.partitions.value / 4
+    first = event.attributes["tile"][0] if "tile" in event.attributes else 0
+    end = first + event.reads[0].shape[0] if event.op.startswith("nc_matmul") else chip.partitions.value
+    return tuple([max(0.0, min(end / quarter - i, 1.0) - max(first / quarter - i, 0.0)) for i in range(4)])
+
+
 def _shared_memory(trace: Trace) -> Chip:
     """The chip, with as much DMA as the HBM that its cores share can feed."""
     cores = len({event.core for event in trace.events})
@@ -200,8 +210,6 @@ def _port(event: Event, chip: Chip, cost: float) -> str | None:
     if event.engine not in ("vector", "scalar", "gpsimd"):
         return None
     regions = (*event.reads, *event.writes)
-    if all([r.allocation.buffer not in ("sbuf", "psum") for r in regions]):
-        return None  # a barrier, which two cores pass at once whatever runs beside it
     if chip.generation == 2:
         if event.engine != "gpsimd" and any([r.allocation.buffer == "psum" for r in regions]):
             return PSUM_PORT

@@ -51,7 +51,7 @@ def by_hand(target: str = "trn2", times: int = 1) -> tuple[float, float]:
     chip = simulator.TARGETS[target]
     rings = chip.dma_rings.value
     moved = 128 / rings * (chip.dma_descriptor_ns.value + 2048 / (chip.dma_gb_per_s.value / rings))
-    transfer = chip.dma_start_ns.value + moved + chip.dma_end_ns.value
+    transfer = chip.dma_start_ns.value + moved + chip.dma_skew_ns.value + chip.dma_end_ns.value
     copied = (512 / 2 + chip.access_cycles.value) / chip.vector_ghz.value  # float32 in SBUF
     rest = fixed(target) + chip.gpsimd_launch_ns.value + chip.vector_latency_ns.value
     return (2 * transfer + times * copied + rest) / 1e3, copied / 1e3

@@ -1,7 +1,5 @@
 """What each formula gives, in engine cycles by hand, on either side of each of its conditions."""
 
-import math
-
 import pytest
 
 from triptych.simulator.analysis import costs
@@ -63,7 +61,17 @@ APART, ONE = tile(512, step=2), tile(1, "float32")
         ([tile(512, "int32")], [F], {}, 512),
         ([F], [tile(512, "int32")], {}, 512),
         ([tile(140, "float32")], [tile(140, "float32")], {}, 70),
-        ([F], [B], {}, 512),
+        ([F], [B], {}, 256),  # to two bytes too, and not from them
+        ([F], [tile(512, "float16")], {}, 256),
+        ([F, ONE], [B], {"op": "tensor_scalar"}, 256),
+        ([F], [B], {"target": "trn3"}, 256),
+        ([F], [APART], {}, 512),
+        ([F], [IN_PSUM], {}, 512),
+        ([F_IN_PSUM], [B], {}, 512),
+        ([F], [tile(512, "float8_e4m3")], {}, 512),
+        ([F], [B], {"target": "trn1"}, 512),
+        ([F], [B], {"engine": "scalar"}, 512),
+        ([F], [B], {"engine": "gpsimd"}, 512 + START),
         ([B, F], [B], {}, 512),
         ([B], [B, F], {}, 512),
         ([B], [F], {}, 512),
@@ -113,7 +121,15 @@ def test_a_fill(to, value, engine, cycles):
         ([F, ONE], [F], "trn2", "add", 512),
         ([F, ONE], [F], "trn1", "add", 512),
         ([F_IN_PSUM, ONE], [F], "trn2", "add", 512),
-        ([B, B], [B], "trn2", "maximum", 512),
+        ([B, B], [B], "trn2", "maximum", 256),  # two bytes, dense and all in SBUF
+        ([B, tile(512, "float16")], [tile(512, "float16")], "trn3", "add", 256),
+        ([B, THREE], [B], "trn2", "add", 256),
+        ([B, B], [APART], "trn2", "add", 512),
+        ([B, TURNED], [B], "trn2", "add", 512),
+        ([IN_PSUM, B], [B], "trn2", "add", 512),
+        ([B, B], [IN_PSUM], "trn2", "add", 512),
+        ([B, B], [tile(512, "float8_e4m3")], "trn2", "add", 512),
+        ([tile(140), tile(140)], [tile(140)], "trn2", "add", 70),
         ([B, APART], [B], "trn2", "add", 512),
         ([B, B], [F], "trn2", "add", 512),
         ([B, F], [B], "trn2", "add", 512),
@@ -132,6 +148,12 @@ def test_a_fill(to, value, engine, cycles):
 def test_two_inputs(reads, writes, target, op, cycles):
     event = Event("tensor_tensor", "vector", tuple(reads), tuple(writes), ("k.py", 1), 0, None, {"op": op})
     assert costs.two_inputs(event, chip_of(target)) * GHZ[target]["vector"] == pytest.approx(cycles)
+
+
+def test_two_inputs_and_a_number_are_never_faster():
+    """tensor_tensor alone has that mode."""
+    assert spent(costs.two_inputs, [B, B], [B], op="scalar_tensor_tensor") == pytest.approx(512)
+    assert spent(costs.two_inputs, [B, B], [B], op="tensor_tensor") == pytest.approx(256)
 
 
 def test_two_inputs_on_gpsimd_never_stream_together_on_later_generations():
@@ -177,7 +199,7 @@ def test_a_reduction(op, read, written, cycles):
         (costs.quarter, 128, "vector", SHORTEST),
         (costs.scan, 512, "vector", 1024),
         (costs.scan, 40, "vector", 80),
-        (costs.reciprocal, 512, "vector", 4096),
+        (costs.reciprocal, 512, "vector", 3072),
         (costs.aggregate, 30, "vector", 130),
         (costs.aggregate, 6, "vector", SHORTEST),
         (costs.gather, 512, "gpsimd", 512 + START),
@@ -188,6 +210,22 @@ def test_a_reduction(op, read, written, cycles):
 )
 def test_what_depends_on_its_elements_alone(formula, n, engine, cycles):
     assert spent(formula, [tile(n)], [tile(n)], engine) == pytest.approx(cycles)
+
+
+@pytest.mark.parametrize(
+    ("target", "n", "cycles"),
+    [("trn1", 512, 8 * 512), ("trn1", 4, SHORTEST), ("trn2", 512, 6 * 512), ("trn2", 8, SHORTEST), ("trn3", 11, 66)],
+)
+def test_a_reciprocal(target, n, cycles):
+    found = spent(costs.reciprocal, [tile(n, "float32")], [tile(n, "float32")], target=target)
+    assert found == pytest.approx(cycles)
+
+
+@pytest.mark.parametrize(("target", "ns"), [("trn2", 598), ("trn3", 598)])
+@pytest.mark.parametrize("engine", ["tensor", "vector", "scalar", "gpsimd"])
+def test_a_barrier(target, ns, engine):
+    event = Event("core_barrier", engine, (tile(512, buffer="shared_hbm"),), (), ("k.py", 1), 0, None, {})
+    assert costs.barrier(event, chip_of(target)) == ns
 
 
 @pytest.mark.parametrize(
@@ -248,63 +286,6 @@ def test_a_matmul(m, n, dtype, attributes, cycles):
 )
 def test_a_transpose(engine, dtype, p, n, cycles):
     assert spent(costs.transpose, [tile(n, dtype, p=p)], [tile(p, dtype, p=n)], engine) == pytest.approx(cycles)
-
-
-RATE, DESCRIPTOR = 24.375, 5.9  # trn2: bytes a nanosecond of a ring, and nanoseconds
-
-
-@pytest.mark.parametrize(
-    ("op", "reads", "writes", "ns"),
-    [
-        ("dma_copy", [tile(512, buffer="private_hbm")], [B], 8 * (DESCRIPTOR + 1024 / RATE)),
-        ("dma_transpose", [tile(128, buffer="private_hbm", p=32)], [tile(32)], 2 * (DESCRIPTOR + 256 / (0.9 * RATE))),
-        ("dma_transpose", [tile(128, p=32)], [tile(32)], 2 * (DESCRIPTOR + 256 / (0.5 * RATE))),
-        ("dma_copy", [], [B], 0),
-        ("dma_copy", [B], [], 0),
-    ],
-)
-def test_a_transfer(op, reads, writes, ns):
-    event = Event(op, "dma", tuple(reads), tuple(writes), ("k.py", 1), 0, None, {})
-    assert costs.dma(event, chip_of("trn2")) == pytest.approx(ns)
-
-
-def test_a_transfer_that_computes_reads_both():
-    event = Event("dma_compute", "dma", (B, F), (F,), ("k.py", 1), 0, None, {})
-    assert costs.dma_compute(event, chip_of("trn2")) == pytest.approx(128 * 512 * (2 + 4) / 390)
-
-
-KB, MB = 1000, 1_000_000
-STEP = 1500  # ns
-
-
-@pytest.mark.parametrize(
-    ("op", "ranks", "size", "steps"),
-    [
-        ("all_gather", 8, 4 * KB, 2),  # over a mesh
-        ("all_reduce", 8, 4 * KB, 4),
-        ("all_gather", 8, 1 * MB, 4),  # from 1 MB by doubling: log2(8) + 1
-        ("all_gather", 8, 55 * MB, 4),
-        ("all_gather", 8, 56 * MB, 4),  # around a ring, 8 / 2
-        ("all_gather", 32, 56 * MB, 16),
-        ("all_reduce", 32, 56 * MB, 32),
-        ("all_gather", 32, 55 * MB, math.log2(32) + 1),
-        ("all_to_all", 32, 56 * MB, 2),
-        ("collective_permute", 32, 56 * MB, 1),
-    ],
-)
-@pytest.mark.parametrize(("joint", "share"), [(False, 1280 / 8), (True, 2 * 1280 / 8)])
-def test_a_collective_takes_its_steps_and_sends_its_bytes(op, ranks, size, steps, joint, share):
-    large, small = (tile(n, "uint8", "private_hbm", p=1) for n in (size, 4))
-    attributes = {"ranks": range(ranks), "joint": joint, "moved": 7 * KB}
-    for reads, writes in (((large,), (small,)), ((small, small), (large,))):
-        event = Event(op, "dma", reads, writes, ("k.py", 1), 0, None, attributes)
-        assert costs.collective(event, chip_of("trn2")) == pytest.approx(steps * STEP + 7 * KB / share)
-
-
-def test_a_collective_of_one_rank_is_a_copy():
-    large = tile(4 * MB, "uint8", "private_hbm", p=1)
-    event = Event("all_gather", "dma", (large,), (large,), ("k.py", 1), 0, None, {"ranks": [0]})
-    assert costs.collective(event, chip_of("trn2")) == pytest.approx(4 * MB / 390)
 
 
 def test_a_formula_says_itself_how_it_is_known():

@@ -1,5 +1,7 @@
 """What waits for what, by hand: two cores that meet, loops on registers, and tensors for which there is never room."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -18,7 +20,7 @@ with simulated_nki():
 FILL, COPY = (512 + 64) / 0.96, (512 / 2 + 64) / 0.96  # trn2, ns: of 512 float32 elements on Vector
 TRN2 = chip_of("trn2")
 VECTOR = TRN2.vector_latency_ns.value  # ns until its result can be used
-START, END = TRN2.dma_start_ns.value, TRN2.dma_end_ns.value
+START, END = TRN2.dma_start_ns.value, TRN2.dma_skew_ns.value + TRN2.dma_end_ns.value
 LAUNCH, TEARDOWN = TRN2.launch_ns.value, TRN2.teardown_ns.value
 X = np.ones((128, 512), np.float32)
 
@@ -85,6 +87,43 @@ def test_a_barrier_waits_for_the_queue_of_the_other_core(slow):
     assert spans[slow, "busy"].free_ns == pytest.approx(over)
     assert spans[slow, "barrier"].start_ns == pytest.approx(over)
     assert spans[1 - slow, "barrier"].start_ns == pytest.approx(over + TRN2.gpsimd_latency_ns.value)  # GpSimd's latency
+
+
+@pytest.mark.parametrize("engine", ["gpsimd", "vector", "scalar", "tensor"])
+def test_a_barrier_keeps_its_engine_on_both_cores_and_what_overwrites_waits_for_its_end(engine):
+    def program(core, a, shared):
+        nisa.core_barrier(shared, (0, 1), engine=nisa.engine[engine], name="first")
+        nisa.core_barrier(shared, (0, 1), engine=nisa.engine[engine], name="second")
+        nisa.dma_copy(shared[64 * core : 64 * core + 64], a[0:64], dge_mode=nisa.dge_mode.none, name="store")
+
+    spans, _ = two_cores(program)
+    takes, known = TRN2.barrier_ns.value, getattr(TRN2, f"{engine}_latency_ns").value
+    for core in (0, 1):
+        first, second, store = (spans[core, name] for name in ("first", "second", "store"))
+        assert first.track == second.track == engine and first.busy_ns == second.busy_ns == takes
+        assert second.start_ns == pytest.approx(first.start_ns + takes + known)  # when the other core's is known
+        assert store.start_ns == pytest.approx(second.start_ns + takes + known + START)
+
+
+def test_until_the_last_ring_has_begun_only_who_needs_the_result_waits():
+    """The skew is no time of the rings: they take the next transfer as soon."""
+
+    def kernel(x):
+        for i in range(2):
+            t, u = tile(), tile()
+            nisa.dma_copy(t, x, name=f"load {i}")
+            nisa.tensor_copy(u, t, engine=nisa.engine.vector, name=f"copy {i}")
+            nisa.dma_copy(nl.ndarray((128, 512), nl.float32, nl.private_hbm), u, name=f"store {i}")
+        return x
+
+    trace = simulator.run(nki.jit(kernel), X, target="trn2").trace
+    assert TRN2.dma_skew_ns.value == 210
+    later = dataclasses.replace(TRN2, dma_skew_ns=dataclasses.replace(TRN2.dma_skew_ns, value=310.0))
+    (before, found), (after, changed) = named(trace), named(dataclasses.replace(trace, chip=later))
+    for name, waits in {"load 0": 0, "load 1": 0, "copy 0": 100, "copy 1": 100, "store 0": 100, "store 1": 100}.items():
+        assert after[0, name].start_ns == pytest.approx(before[0, name].start_ns + waits)
+        assert after[0, name].busy_ns == before[0, name].busy_ns
+    assert changed.total_ns == pytest.approx(found.total_ns + 200)  # of a load and of a store
 
 
 def test_a_symmetric_kernel_takes_no_longer_for_its_barrier():
