@@ -288,7 +288,7 @@ class Clock:
 
     def _execute(self, index: int, queue: _Queue, work: Work, now: float) -> None:
         core = self.cores[queue.core]
-        busy = core.throttle.time(now, work.busy, work.rows) if work.rows else work.busy
+        busy = core.throttle.time(now, work.busy) if work.multiplies else work.busy
         queue.issuer.free = now + busy
         if work.cells:
             for cell in range(CELLS):

@@ -43,7 +43,7 @@ class Work:
     port: str | None = None  # shared with another engine
     queue: str = ""  # DMA: which issues it
     cells: int = 0  # a bit for each of the 16 cells of the Tensor Engine's array; 0 where no matmul is tiled
-    rows: tuple[float, ...] = ()  # share of each quarter of the rows of the Tensor Engine's array that it uses
+    multiplies: bool = False  # whether it uses the array of the Tensor Engine
     elsewhere: tuple[Work, ...] = ()  # the same on the other engines to which the compiler may give it
 
 
@@ -72,8 +72,8 @@ def works(trace: Trace) -> list[Work]:
         busy = cost + access.get(event.engine, 0.0) + _operands(event, chip)
         if loads_table:
             busy += chip.table_load_ns.value
-        rows = _rows(event, chip) if event.engine == "tensor" else ()
-        return Work(event.engine, busy, latencies[event.engine], port=_port(event, chip, cost), cells=cells, rows=rows)
+        port, multiplies = _port(event, chip, cost), event.engine == "tensor"
+        return Work(event.engine, busy, latencies[event.engine], port=port, cells=cells, multiplies=multiplies)
 
     def of_form(event: Event, loads_table: bool) -> Work:
         if event.engine == "dma":
@@ -175,14 +175,6 @@ def _cells(event: Event) -> int:
         for r in range(row // 32, (row + rows) // 32)
         for c in range(column // 32, (column + columns) // 32)
     )
-
-
-def _rows(event: Event, chip: Chip) -> tuple[float, ...]:
-    """The share of each quarter of the array's rows that a matmul uses; a transpose counts as all of them."""
-    quarter = chip.partitions.value / 4
-    first = event.attributes["tile"][0] if "tile" in event.attributes else 0
-    end = first + event.reads[0].shape[0] if event.op.startswith("nc_matmul") else chip.partitions.value
-    return tuple([max(0.0, min(end / quarter - i, 1.0) - max(first / quarter - i, 0.0)) for i in range(4)])
 
 
 def _shared_memory(trace: Trace) -> Chip:

@@ -11,17 +11,9 @@ WINDOW = 3413.3  # ns, trn2 and trn3; the first use falls in the middle of one
 WARM_FROM, COOL_UNTIL = 0.755, 0.365  # shares of a window
 
 
-ALL = (1.0, 1.0, 1.0, 1.0)  # the quarters of the array's rows
-
-
-def used(throttle, steps, rows=ALL):
+def used(throttle, steps):
     """How long matmuls take, of each of which is given when it begins and how long it takes at the whole clock."""
-    return [throttle.time(begin * WINDOW, need * WINDOW, rows) / WINDOW for begin, need in steps]
-
-
-def first(rows):
-    """The first so many of the 128 rows."""
-    return tuple(min(max(rows / 32 - quarter, 0.0), 1.0) for quarter in range(4))
+    return [throttle.time(begin * WINDOW, need * WINDOW) / WINDOW for begin, need in steps]
 
 
 def takes_whole_clock(throttle, begin):
@@ -34,7 +26,7 @@ def takes_whole_clock(throttle, begin):
 def cold():
     """An engine whose first use, of no length, begins at 0: windows end at 0.5, 1.5, 2.5 and so on."""
     throttle = Throttle(chip_of("trn2"))
-    throttle.time(0.0, 0.0, ALL)
+    throttle.time(0.0, 0.0)
     return throttle
 
 
@@ -79,7 +71,7 @@ def test_the_clock_is_whole_a_window_and_a_half_after_the_first_use():
     """In use without a gap from then on: half a window is too little, the next is full."""
     throttle, now, found = Throttle(chip_of("trn2")), 5000.0, []
     for _ in range(40):
-        took = throttle.time(now, 100.0, ALL)
+        took = throttle.time(now, 100.0)
         found.append((now - 5000.0, took))
         now += took
     slow = [begin for begin, took in found if took == 200.0]
@@ -140,59 +132,12 @@ def with_fact(chip, name, value):
 @pytest.mark.parametrize("target", ["trn1", "trn2"])
 def test_without_windows_the_clock_is_always_whole(target):
     never = Throttle(with_fact(chip_of(target), "warm_up_ns", 0.0))
-    assert [never.time(begin, 100.0, ALL) for begin in (0.0, 100.0, 10_000.0, 1e6)] == [100.0] * 4
+    assert [never.time(begin, 100.0) for begin in (0.0, 100.0, 10_000.0, 1e6)] == [100.0] * 4
 
 
 def test_how_much_slower_is_a_number_of_the_chip():
     slower = Throttle(with_fact(chip_of("trn2"), "warm_up_slowdown", 3.0))
-    assert slower.time(0.0, 100.0, ALL) == 300.0
-
-
-@pytest.mark.parametrize(
-    ("rows", "whole"),
-    [(32, False), (64, False), (96, False), (97, True), (128, True)],  # 96 of 128 are 0.75
-)
-def test_a_matmul_on_some_of_the_rows_counts_as_that_share_of_use(rows, whole):
-    """Twenty windows without a gap, and the clock is whole after the first of them or never."""
-    throttle = cold()
-    for window in range(20):
-        (took,) = used(throttle, [(0.5 + window, 0.5 if window == 0 or not whole else 1.0)], first(rows))
-        assert took == pytest.approx(1.0)
-    assert takes_whole_clock(throttle, 21) == whole
-
-
-@pytest.mark.parametrize(("rows", "whole"), [(32, False), (46, False), (47, True), (64, True)])  # 46 of 128 are 0.359
-def test_on_a_third_of_the_rows_the_clock_is_halved_again(rows, whole):
-    throttle = warm()
-    assert used(throttle, [(2.5, 1.0)], first(rows)) == pytest.approx([1.0])
-    assert takes_whole_clock(throttle, 4) == whole
-
-
-@pytest.mark.parametrize(
-    ("steps", "whole"),
-    [
-        ([(0, 0.5), (1, 0.5), (2, 0.5), (3, 0.5)], True),  # all quarters, all of the window
-        ([(0, 0.5), (1, 0.5), (2, 0.5)], False),  # three of them: 0.75
-        ([(0, 0.5), (1, 0.5), (2, 0.5), (2, 0.5)], False),  # the third twice
-        ([(0, 0.5), (1, 0.5), (2, 0.5), (3, 0.02)], True),  # and the last for 0.04 of the window: 0.76
-        ([(0, 0.5), (1, 0.5), (2, 0.5), (3, 0.005)], False),  # for 0.01: 0.7525
-    ],
-)
-def test_tiles_on_other_rows_add_to_each_other(steps, whole):
-    """What each quarter of the rows is used for counts as a quarter."""
-    throttle = cold()
-    for quarter, need in steps:
-        used(throttle, [(0.5, need)], tuple(float(quarter == each) for each in range(4)))
-    assert takes_whole_clock(throttle, 2) == whole
-
-
-@pytest.mark.parametrize(("full", "whole"), [(0.50, False), (0.52, True)])
-def test_rows_are_counted_for_as_long_as_each_matmul_takes(full, whole):
-    """All rows for a part of the window and half of them for the rest: 0.75 of it in all, or 0.76."""
-    throttle = cold()
-    used(throttle, [(0.5, full / 2)])
-    used(throttle, [(0.5 + full, (1 - full) / 2)], rows=first(64))
-    assert takes_whole_clock(throttle, 2) == whole
+    assert slower.time(0.0, 100.0) == 300.0
 
 
 HOT = 8 / 7  # trn1: how much longer a matmul takes once the engine was in use for a window
@@ -225,8 +170,3 @@ def test_trn1_is_slower_until_a_window_of_a_third_use(share, slow):
     throttle = hot()
     assert used(throttle, [(1.5, share / HOT)]) == pytest.approx([share])
     assert used(throttle, [(2.6, 0.1)]) == pytest.approx([0.1 * HOT if slow else 0.1])
-
-
-def test_trn1_on_half_of_the_rows_is_never_slower():
-    throttle = Throttle(chip_of("trn1"))
-    assert used(throttle, [(window, 1.0) for window in range(20)], rows=first(64)) == pytest.approx([1.0] * 20)

@@ -1,4 +1,4 @@
-"""What the Tensor Engine's clock counts as use: matmuls by their rows, waits for another engine, and no barrier."""
+"""What the Tensor Engine's clock counts as use: matmuls, waits for another engine, and no barrier."""
 
 import dataclasses
 
@@ -31,7 +31,7 @@ def test_a_barrier_takes_as_long_on_every_engine(engine, data):
     trace = Trace(TRN2, "trn2", [event("core_barrier", engine, [data], [])])
     (work,), (span,) = works(trace), schedule(trace).spans
     assert work.busy == span.busy_ns == TRN2.barrier_ns.value == 598
-    assert work.rows == () and work.cells == 0 and work.port is None
+    assert not work.multiplies and work.cells == 0 and work.port is None
 
 
 def test_a_barrier_does_not_warm_the_tensor_engine_up():
@@ -41,61 +41,6 @@ def test_a_barrier_does_not_warm_the_tensor_engine_up():
     *waits, product = schedule(Trace(TRN2, "trn2", events)).spans
     assert [span.busy_ns for span in waits] == [598] * 20
     assert product.busy_ns == pytest.approx(2 * (512 + 7) / 2.4)
-
-
-@pytest.mark.parametrize(
-    ("op", "engine", "read", "tiled", "shares"),
-    [
-        ("nc_matmul", "tensor", tile(128, "bfloat16"), {}, (1, 1, 1, 1)),
-        ("nc_matmul", "tensor", tile(64, "bfloat16"), {}, (1, 1, 1, 1)),  # columns do not count
-        ("nc_matmul", "tensor", tile(128, "bfloat16", p=64), {}, (1, 1, 0, 0)),
-        ("nc_matmul", "tensor", tile(128, p=72), {}, (1, 1, 0.25, 0)),
-        ("nc_matmul", "tensor", tile(128, p=1), {}, (1 / 32, 0, 0, 0)),
-        ("nc_matmul", "tensor", tile(128, p=32), {"tile": (64, 0, 32, 128)}, (0, 0, 1, 0)),
-        ("nc_matmul", "tensor", tile(64, p=64), {"tile": (64, 64, 64, 64)}, (0, 0, 1, 1)),
-        ("nc_matmul", "tensor", tile(32), {"tile": (0, 32, 128, 32)}, (1, 1, 1, 1)),
-        ("nc_matmul", "tensor", tile(32, p=8), {"tile": (32, 0, 32, 32)}, (0, 0.25, 0, 0)),
-        ("nc_matmul_mx", "tensor", tile(128, "float8_e4m3fn_x4", p=32), {}, (1, 0, 0, 0)),
-        ("nc_transpose", "tensor", tile(128, p=32), {}, (1, 1, 1, 1)),
-        ("nc_transpose", "vector", tile(32, p=32), {}, ()),
-        ("tensor_copy", "vector", F, {}, ()),
-    ],
-)
-def test_the_shares_of_the_rows_that_count_as_use(op, engine, read, tiled, shares):
-    reads = [read, tile(512, p=read.shape[0])] if "matmul" in op else [read]
-    (work,) = works(Trace(TRN2, "", [event(op, engine, reads, [IN_PSUM], rows=1, **tiled)]))
-    assert work.rows == shares
-
-
-ROWS = [(32 * i, 0, 32, 128) for i in range(4)]  # tiles: first row and column, rows and columns
-COLUMNS = [(0, 32 * i, 128, 32) for i in range(4)]
-CORNERS = [(64 * i, 64 * j, 64, 64) for i in range(2) for j in range(2)]
-
-
-@pytest.mark.parametrize(
-    ("tiles", "warm"), [(ROWS, True), (COLUMNS, True), (CORNERS, True), (ROWS[:3], False), (CORNERS[:2], False)]
-)
-def test_tiles_that_run_beside_each_other_use_the_rows_of_all(tiles, warm):
-    """Four hundred matmuls without a gap; on three quarters of the rows, or half of them, the clock stays halved."""
-    events = [
-        event(
-            "nc_matmul", "tensor", [tile(width, "bfloat16", p=rows), tile(512, "bfloat16", p=rows)],
-            [tile(buffer="psum", p=width, number=1 + i % len(tiles))], rows=1, tile=(row, column, rows, width),
-        )
-        for i in range(400)
-        for row, column, rows, width in [tiles[i % len(tiles)]]
-    ]  # fmt: skip
-    found, once = [s.busy_ns for s in schedule(Trace(TRN2, "trn2", events)).spans], (512 + 7) / 2.4
-    assert found[0] == pytest.approx(2 * once) and found[-1] == pytest.approx(once if warm else 2 * once)
-
-
-@pytest.mark.parametrize(("partitions", "warm"), [(64, False), (96, False), (112, True), (128, True)])
-def test_matmuls_on_some_of_the_partitions_are_halved_for_good(partitions, warm):
-    """Two hundred without a gap, fourteen windows and more at half the clock."""
-    reads = [tile(128, "bfloat16", p=partitions), tile(512, "bfloat16", p=partitions)]
-    events = [event("nc_matmul", "tensor", reads, [IN_PSUM], rows=1) for _ in range(200)]
-    found, once = [s.busy_ns for s in schedule(Trace(TRN2, "trn2", events)).spans], (512 + 7) / 2.4
-    assert found[0] == pytest.approx(2 * once) and found[-1] == pytest.approx(once if warm else 2 * once)
 
 
 @pytest.mark.parametrize(
