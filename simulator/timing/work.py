@@ -1,10 +1,11 @@
 """What each event asks of the chip: a track, for how long, and how much later its result is there.
 
-The occupation is the instruction's cost (`analysis.costs`); on Vector and Scalar also the cycles of an access, of a
-column that Vector reads beside a tile, and of Scalar's function if that is no copy.
-Beyond it an engine takes a fixed latency to write, signal and be read by the next, which instructions that do not
-depend on each other hide. A transfer occupies the queue that issues it, starts a fixed time after that, and is known to
-have ended a fixed time after its last byte. The first use of an activation function loads its table.
+The occupation is the instruction's cost (`analysis.costs`); on Vector and Scalar also the cycles of an access and of
+columns that it reads beside a tile, and on Scalar of a tile in SBUF; an activation function that is no copy reads one
+column at least, its bias. Beyond it an engine takes a fixed latency to write, signal and be read by the next, which
+instructions that do not depend on each other hide. A transfer occupies the queue that issues it, starts a fixed time
+after that, and is known to have ended a fixed time after its last byte. The first use of an activation function loads
+its table.
 
 Which queue issues a transfer: triptych.simulator.timing.queues.
 
