@@ -195,7 +195,7 @@ def _transfer(event: Event, chip: Chip, busy: float) -> Work:
     queue = queue_of(event, chip)
     issue = issue_ns(queue, chip)
     start = lead_ns(queue, chip)
-    known = chip.dma_skew_ns.value + chip.dma_end_ns.value
+    known = chip.dma_end_ns.value + (chip.dma_skew_ns.value if len(rings) > 1 else 0.0)
     return Work("dma", busy, known, issue, start, rings, queue=f"dma by {queue}")
 
 

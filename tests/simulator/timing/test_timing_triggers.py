@@ -147,3 +147,14 @@ def test_both_queues_of_scalar_and_its_instructions_take_turns():
     kept.sort()
     assert len(kept) == 9 and kept[0][0] == LAUNCH
     assert [now + ns for now, ns in kept[:-1]] == pytest.approx([now for now, _ in kept[1:]])
+
+
+@pytest.mark.parametrize(("rows", "skew"), [(1, 0), (8, 0), (9, 210), (128, 210)])
+def test_rings_of_one_transfer_do_not_begin_together(rows, skew):
+    """A ring has eight partitions: of one alone nothing is waited for."""
+
+    def program(x):
+        nisa.dma_copy(nl.ndarray((rows, 512), nl.float32), x[0:rows, 0:512], name="load")
+
+    span = spans_of(program)[0, "load"]
+    assert span.end_ns - span.start_ns - span.busy_ns == pytest.approx(TRN2.dma_end_ns.value + skew)
