@@ -30,7 +30,7 @@ LAST_VALIDATION = TimingAccuracy(median=0.0645, worst=0.665, rank_correlation=0.
 INTERVALS = {
     "issue": (0.94, 2.98),
     "short": (0.78, 1.54),
-    "dma": (0.86, 1.10),
+    "dma": (0.87, 1.10),
     "tensor": (0.94, 1.30),
     "engines": (0.94, 1.30),
 }
