@@ -324,6 +324,11 @@ LIMITS = {
     "reduce op": (lambda: rung_reduce(op=nl.subtract), "op must be one of nl.add, nl.minimum, nl.maximum"),
     "reduce lists": (lambda: rung_reduce(right=2), "srcs1_by_channel must be a list of one tensor"),
     "reduce shapes": (lambda: rung_reduce(right=[tensors(1, (4, 2))]), r"the shape of what it receives, \(4, 2\)"),
+    "reduce dtype": (lambda: rung_reduce(right=[tensors(1, dtype="int32")]), "a collective does not cast"),
+    "reduce memory": (
+        lambda: rung_reduce(right=[tensors(1, buffer=nl.sbuf)]),
+        "all tensors must be in HBM, or all in SBUF",
+    ),
     "reduce packed": (
         lambda: rung_reduce(*([tensors(1, dtype="float8_e5m2_x4")] for _ in range(3))),
         "is packed: its elements are no numbers",

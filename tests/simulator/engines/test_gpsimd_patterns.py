@@ -92,6 +92,17 @@ def test_affine_select_is_its_formula(core, cast, same, pattern, p, offset, mult
         assert same(dst, cast(np.where(mask, values.astype(np.float32), np.float32(-1.7)), target))
 
 
+@pytest.mark.parametrize(("offset", "step", "multiplier", "last"), [
+    (2**31 - 6, 1, 1, 2**31 - 1), (-(2**31) + 5, -1, -1, -(2**31)), (2**31 - 1, -1, 0, 2**31 - 4),
+    (-(2**31), 1, 0, -(2**31) + 3), (0, 0, 1 - 2**30, 2 - 2**31), (0, 0, 2**30 - 1, 2**31 - 2),
+])  # fmt: skip
+def test_a_pattern_may_reach_the_ends_of_int32(core, offset, step, multiplier, last):
+    with core() as c:
+        dst = c.empty((3, 4), "int32")
+        nisa.iota(dst, [[step, 4]], offset, multiplier)
+        assert dst.array[-1, -1] == last
+
+
 def test_affine_select_makes_a_causal_mask_in_place(core, same):
     with core() as c:
         scores = c.random(0, (128, 160))

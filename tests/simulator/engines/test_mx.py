@@ -238,6 +238,10 @@ LIMITS = [
         "0, 4, 8 or 12 partitions into a quadrant, got 2",
     ),
     (
+        lambda c: nisa.quantize_mx(c.empty((64, 2), F8)[16:48], c.empty((32, 8), BF), c.empty((32, 2), "uint8")),
+        "starts at partition 16, and 32 partitions must start at 0, 32, 64, 96",
+    ),
+    (
         lambda c: nisa.quantize_mx(c.empty((32, 2), F8), c.empty((32, 8), BF, "psum"), c.empty((4, 2), "uint8")),
         "src must be a tile in SBUF",
     ),

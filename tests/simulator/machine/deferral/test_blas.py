@@ -36,3 +36,9 @@ def test_an_operand_is_read_in_place_where_its_rows_or_columns_lie_apart():
         found = blas.readable(a)
         assert not np.shares_memory(found, whole) and found.dtype == np.float32
         np.testing.assert_array_equal(found, a)
+
+
+@pytest.mark.parametrize(("k", "tile"), [(1, (8, 8)), (4, (1, 8)), (4, (8, 1))])
+def test_forms_in_which_too_little_is_added_up_to_tell_are_never_trusted(k, tile):
+    """Of one product an element, and of single rows and columns, equal bits of one trial say nothing."""
+    assert not blas.same_bits(k, tile, (8, 8), (False, False))

@@ -8,6 +8,7 @@ from kernel_parts import in_hbm, in_sbuf
 
 from triptych import simulator
 from triptych.simulator import Options
+from triptych.simulator.dtypes import TABLE
 from triptych.simulator.launch.import_hook import simulated_nki
 from triptych.simulator.machine.deferral.pending import Book, settle
 from triptych.simulator.memory.references import Reference
@@ -89,3 +90,36 @@ def test_a_sum_is_that_of_what_is_carried_out_at_once(kernel):
     products = [x[:, i : i + 64].T @ y[:, j : j + 64] for i in (0, 64) for j in (0, 64)]
     expected = x + x.T @ y if kernel is onto_a_copy else np.stack(products, axis=1).reshape(64, 2, 2, 64)
     np.testing.assert_allclose(put_off, expected, rtol=1e-4, atol=1e-4)
+
+
+def parts_of_a_sum(x, y):
+    """Its first rows, its last ones, a block, every other column, and all of it."""
+    bank = nl.ndarray((64, 64), nl.float32, nl.psum)
+    nisa.nc_matmul(bank, in_sbuf(x), in_sbuf(y))
+    tiles = []
+    for part in (bank[0:32], bank[32:64], bank[0:32, 16:48], bank[0:64, 0:64:2], bank):
+        tiles.append(nl.ndarray(part.shape, x.dtype))
+        nisa.tensor_copy(tiles[-1], part)
+    return tuple([in_hbm(tile) for tile in tiles])
+
+
+def into_gaps(step):
+    """A sum that goes to every second column of a tile, or to every fourth."""
+
+    def kernel(x, y):
+        bank, tile = nl.ndarray((64, 64), nl.float32, nl.psum), nl.ndarray((64, 256), x.dtype)
+        nisa.memset(tile, 3.0)
+        nisa.nc_matmul(bank, in_sbuf(x), in_sbuf(y))
+        nisa.tensor_copy(tile[:, 0 : 64 * step : step], bank)
+        return (in_hbm(tile),)
+
+    return kernel
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("kernel", [parts_of_a_sum, into_gaps(2), into_gaps(4)])
+def test_what_a_sum_is_copied_to_holds_what_it_does_at_once(kernel, dtype):
+    x, y = (np.random.default_rng(seed).standard_normal((128, 64)).astype(TABLE[dtype].np) for seed in range(2))
+    at_once, put_off = (simulator.run(kernel, x, y, options=Options(defer=defer)).outputs for defer in (False, True))
+    for found, expected in zip(put_off, at_once, strict=True):
+        np.testing.assert_array_equal(found, expected)
