@@ -164,8 +164,11 @@ def values(c, seed, kind, shape):
     return x.uniform(-2, 2, shape).astype(np.float32)
 
 
-def run(c, name, indirect=()):
-    """The arrays of dst and of every tile after the instruction, with the operands `indirect` given as views."""
+def run(c, name, indirect=(), no_tensor=None):
+    """The arrays of dst and of every tile after the instruction, with the operands `indirect` given as views.
+
+    no_tensor: an operand in whose place an array is given
+    """
     call, _, _, writes, (kind, buffer, shape), group, tiles = ROWS[name]
     rng = np.random.default_rng(9)
     operands, shown = {}, {}
@@ -193,6 +196,8 @@ def run(c, name, indirect=()):
         base.wrote_where(written)
         operands[what] = base.indirect(index, n)
         shown[what] = base, chosen
+    if no_tensor:
+        operands[no_tensor] = np.zeros(shape, np.float32)
     call(**operands)
     return {w: t.array if isinstance(t, NkiTensor) else t[0].array[:, t[1]] for w, t in shown.items()}
 
@@ -216,6 +221,15 @@ REFUSED = [(name, what) for name, r in ROWS.items() for what in r[2]]
 def test_other_operands_are_refused(core, name, what):
     with core("trn3") as c, pytest.raises(NkiValidationError, match=f"nisa.{name} at .* {what} cannot be an indirect"):
         run(c, name, (what,))
+
+
+BESIDE = [(n, one, other) for n, r in ROWS.items() for one in (*r[1], r[3]) for other in (*r[6], r[3]) if one != other]
+
+
+@pytest.mark.parametrize(("name", "indirect", "other"), BESIDE)
+def test_an_array_beside_an_indirect_view_is_refused_in_words(core, name, indirect, other):
+    with core("trn3") as c, pytest.raises(NkiValidationError, match=f"nisa.{name} at "):
+        run(c, name, tuple(indirect.split("+")), no_tensor=other)
 
 
 @pytest.mark.parametrize("name", sorted(set(INSTRUCTIONS) - set(ROWS)))
