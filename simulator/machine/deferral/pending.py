@@ -58,11 +58,8 @@ class Book:
         """Write all that waits to where it belongs."""
         for storage in list(self.waiting):
             settle(storage)
-        for storage in list(self.lent):
-            if storage.pending is not None:
-                storage.pending.is_lent = False
-                storage.pending.operands.clear()
-                _drop(storage)
+        for storage in self.lent:
+            storage.pending = None
         self.lent.clear()
 
     def of(self, storage: Storage) -> Pending:
@@ -160,7 +157,7 @@ class Pending:
         """
         if view.shape[0] == 1 or view.shape[-1] == 1 or view.strides[-1] != 1:
             return None
-        found = self.find(view) if self.entries and self.book.trusts else None
+        found = self.find(view) if self.book.trusts else None
         if found is None or type(found.source) is Product or found.layout.strides[0] < view.strides[0]:
             return None
         source, at = found
@@ -206,12 +203,10 @@ def settle(storage: Storage) -> None:
     pending = storage.pending
     if pending is None or not pending.entries:
         return
-    entries, pending.entries = pending.entries, {}
-    pending.forget()
+    storage.pending = None
     pending.book.waiting.discard(storage)
-    _drop(storage)
     tiles = []
-    for at, (source, layout) in entries.items():
+    for at, (source, layout) in pending.entries.items():
         if type(source) is Product:
             block = source.block(at, layout)
             if block is not None:
@@ -229,12 +224,6 @@ def settle(storage: Storage) -> None:
             if product.is_shared and storage.row and to.dtype.np == F32:
                 product.values = storage.array_of(storage.raw, to)
                 pending.book.lend(storage)
-
-
-def _drop(storage: Storage) -> None:
-    pending = storage.pending
-    if pending is not None and not pending.entries and not pending.is_lent:
-        storage.pending = None
 
 
 def _dense(values: Array, at: Layout) -> Array:
