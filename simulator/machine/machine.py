@@ -23,7 +23,7 @@ from triptych.simulator.dtypes import F32, DType, dtype_of, int64
 from triptych.simulator.enums import engine
 from triptych.simulator.errors import Lines, NkiValidationError, OutOfBounds, show_line
 from triptych.simulator.machine.cores import Core, MeetOthers
-from triptych.simulator.machine.forms import PLAIN, describe, form_of, is_regular
+from triptych.simulator.machine.forms import PLAIN, describe, form_of
 from triptych.simulator.machine.plan import Known, Plan, is_apart, known
 from triptych.simulator.machine.table import INSTRUCTIONS
 from triptych.simulator.machine.unwritten import Origin, UnwrittenRead, spread, take_padding
@@ -333,7 +333,7 @@ class Machine:
         check_regions(event, rules)
         if found is not None:
             check = None if is_apart(plan, rules.order) else check_overlaps
-            new = known(plan, tensors, check if is_regular(tensors) else check_regions)
+            new = known(plan, tensors, check)
             if new is not None:
                 self.plans[found] = new
         return event

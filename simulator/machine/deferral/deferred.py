@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from triptych.simulator.enums import engine
-from triptych.simulator.machine.deferral.pending import NUMBERS, Book, settle
+from triptych.simulator.machine.deferral.pending import Book, settle
 from triptych.simulator.machine.deferral.products import Product
 from triptych.simulator.machine.machine import Machine
 from triptych.simulator.machine.plan import Plan
@@ -33,6 +33,7 @@ from triptych.simulator.memory.storage import SBUF, Storage
 from triptych.simulator.tensors.tensor import NkiTensor
 
 Array = NDArray[Any]
+_NUMBERS = ("float32", "bfloat16", "float16")  # dtypes to which a float32 is rounded without a remark
 WORTH = 2**19  # bytes of a copy to HBM from which on moving them twice takes longer than noting where they are
 
 
@@ -151,7 +152,7 @@ class DeferredMachine(Machine):
         if known is not None:
             return known
         rows, columns = view.shape[0], t.free_size
-        if t.dtype not in NUMBERS or not t.is_contiguous() or rows < 2 or columns < 2 or view.strides[0] < columns:
+        if not t.is_contiguous() or rows < 2 or columns < 2 or view.strides[0] < columns:
             return None
         found = pending.find(view)
         flat = None if found is None or type(found.source) is Product else found.layout.reshape((rows, columns))
@@ -167,4 +168,4 @@ def _waits(storage: Storage) -> bool:
 
 def _may_round(dst: NkiTensor, src: NkiTensor, value: Reference) -> bool:
     """Whether a cast is the one rounding of a sum, which float32 holds as it is until then."""
-    return type(value.source) is Product and src.dtype == "float32" and dst.dtype in NUMBERS
+    return type(value.source) is Product and src.dtype == "float32" and dst.dtype in _NUMBERS

@@ -23,7 +23,6 @@ from triptych.simulator.memory.references import Reference, apart, joined, passe
 from triptych.simulator.memory.storage import Storage
 
 Array = NDArray[Any]
-NUMBERS = ("float32", "bfloat16", "float16")  # dtypes whose elements float32 holds as they are
 _MOST = 256  # parts of one tensor that wait
 _TRIED = 8  # times that a line of the kernel puts off in vain before it is carried out at once
 
@@ -161,7 +160,7 @@ class Pending:
         if found is None or type(found.source) is Product or found.layout.strides[0] < view.strides[0]:
             return None
         source, at = found
-        if at.strides[1:] != view.strides[1:] or at.dtype not in NUMBERS:
+        if at.strides[1:] != view.strides[1:]:
             return None
         self.book.saw([self.line], True)
         there: Array = source.array_of(source.raw, at)

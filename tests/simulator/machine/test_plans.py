@@ -164,3 +164,24 @@ def test_a_call_is_known_again_where_a_part_is_read_and_written(core, data):
 def test_a_register_has_no_key(core):
     with core():
         assert not describe(nisa.register_alloc(1), [], [])
+
+
+@pytest.mark.parametrize(("size", "has_key"), [(4096, True), (4097, False)])
+def test_an_array_of_many_values_has_no_key(core, size, has_key):
+    with core():
+        assert describe(np.zeros(size, np.uint8), [], []) is has_key
+        assert describe([np.zeros(size, np.uint8), 1], [], []) is has_key
+
+
+def test_the_keys_of_arguments_that_differ_differ(core):
+    """In type, in value, in sign, in length or in what holds them."""
+    arrays = [np.array(v, d) for v, d in (([1, 2], "<i4"), ([1, 2], "<u4"), ([2, 1], "<i4"), ([[1, 2]], "<i4"))]
+    numbers = [1, 2, True, 1.0, 0.0, -0.0, np.float32(1), np.float64(1), np.int32(1), np.int64(1), "1", None]
+    with core():
+        values = [*arrays, *numbers, [1, 2], (1, 2), [1], [[1], 2], [nl.add], nl.add, nl.subtract, range(2), range(3)]
+        values += [nisa.engine.vector, nisa.engine.scalar, nisa.oob_mode.skip]
+        keys = []
+        for value in values:
+            keys.append([])
+            assert describe(value, keys[-1], [])
+    assert len({tuple(key) for key in keys}) == len(values)
