@@ -143,10 +143,8 @@ class PlacedStorage(Storage):
         itemsize = dtype.itemsize
         row = self.width // itemsize  # elements of one partition
         partition, column = divmod(offset, row)
-        steps = [s * itemsize for s in strides]
-        if shape[0] > 1:
-            steps[0] = strides[0] // row * self.arena.row
-        return self.base + partition * self.arena.row + column * itemsize, shape, tuple(steps), itemsize
+        steps = strides[0] // row * self.arena.row, *[s * itemsize for s in strides[1:]]
+        return self.base + partition * self.arena.row + column * itemsize, shape, steps, itemsize
 
     def _is_full(self) -> None:
         self.missing = 0
