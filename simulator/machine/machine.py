@@ -108,7 +108,7 @@ class Machine:
         if address is not None and not buffer.on_chip:
             return self._in_hbm(shape, dtype, buffer, name, check_hbm_address(address))
         shape = tuple(shape)
-        kind = dtype if type(dtype) is DType else dtype_of(dtype)
+        kind = dtype_of(dtype)
         key = (shape, kind, buffer._value_)
         plain = self.shapes.get(key)
         if plain is None:
@@ -317,8 +317,7 @@ class Machine:
         except OutOfBounds:  # of a view that leaves its tensor; other rules come first
             has_key = False
         tensors = tuple(listed)
-        count = len(tensors)
-        if count > 1 and (tensors[0] is tensors[1] or (count > 2 and len(set(tensors)) < count)):
+        if len(set(tensors)) < len(tensors):
             key.append(tuple([tensors.index(t) for t in tensors]))  # which of them are one
         found = tuple(key) if has_key else None
         like = self.plans.get(found)
@@ -352,9 +351,7 @@ class Machine:
         if plan.needs is not None:
             plan.needs(*operands)
         else:
-            for t in reads:
-                if t.storage.missing:
-                    self.check_reads((t,))
+            self.check_reads(reads)
         given = operands
         if plan.decide is not None:
             answer = plan.decide(*operands)
