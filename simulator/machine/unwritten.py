@@ -109,13 +109,12 @@ def require_written(m: Core, tensors: Iterable[NkiTensor]) -> None:
     """Raise Uninitialized unless all of these tensors has been written, from what was written itself."""
     if m.options.check_uninitialized and not m.tries:
         for t in tensors:
-            if t.storage.missing:
-                take_padding(m, t)
-                try:
-                    t.check_written()
-                except Uninitialized as error:
-                    origin = m.origins.get(t.storage.allocation.id)
-                    raise error if origin is None else reached(f"what {t.name!r} holds", origin) from None
+            take_padding(m, t)
+            try:
+                t.check_written()
+            except Uninitialized as error:
+                origin = m.origins.get(t.storage.allocation.id)
+                raise error if origin is None else reached(f"what {t.name!r} holds", origin) from None
 
 
 def reached(what: str, origin: Origin) -> Uninitialized:

@@ -165,7 +165,7 @@ class Storage:
         self._f32.clear()
         if self.started is not by_matmul:
             self.mark_started(at, by_matmul, chosen)
-        if self.missing == 0 or not chosen.any():
+        if self.missing == 0:
             return
         mask = self._mask()
         mask.units(*self.place(at))[chosen] = True
@@ -255,11 +255,11 @@ class Storage:
         self.missing = mask.unmarked
 
     def first_missing(self) -> tuple[int, int]:
-        """The first element never written, and how many elements are not wholly written."""
+        """Of a storage that is not all written: the first element never written, and how many are not wholly written."""
         count = self.nbytes // self.itemsize
         whole = False if self.mask is None else self.mask.at(0, (count,), (self.itemsize,), self.itemsize)
-        if isinstance(whole, bool):
-            return 0, count if self.missing else 0
+        if isinstance(whole, bool):  # nowhere
+            return 0, count
         return int(np.argmin(whole)), count - int(np.count_nonzero(whole))
 
     def covers(self, at: Layout) -> bool:

@@ -69,10 +69,8 @@ class Book:
     def lend(self, *storages: Storage) -> None:
         """Note that elements of others are to be found in the bytes of storages."""
         for storage in storages:
-            pending = self.of(storage)
-            if not pending.is_lent:
-                pending.is_lent = True
-                self.lent.add(storage)
+            self.of(storage).is_lent = True
+            self.lent.add(storage)
 
     def before_write(self, storage: Storage) -> None:
         """Make ready for a write: what refers to the bytes that stand there is carried out."""

@@ -148,6 +148,9 @@ BREAKS = [
     ("call", kernel("nisa.reciprocal(x)")),
     ("call", kernel("nl.add(x, x, x, x)")),
     ("named-member", kernel("nisa.dma_copy(x, x, dge_mode=2)")),
+    ("tensor-operator", kernel("y = 2 * nl.load(x)")),
+    ("tensor-operator", kernel("y = nl.load(x)[0:2] < 3")),
+    ("tensor-operator", kernel("y = -nl.load(x)")),
     ("not-on-hardware", kernel("print(nl.mod(x, x))")),
     ("deprecated", "@nki.jit(mode='jax')\ndef kernel(x):\n    return x\n"),
     ("loop-tensor", kernel("kept = []", "def body(r):", "    t = nl.load(x)", "    kept.append(t)", "    return r",
@@ -179,6 +182,7 @@ FINE = {
         above="import math\n",
     ),
     "numbers have operators, and so do shapes": kernel("n = 2 * x.shape[0] - 1", "s = nl.load(x)", "n += s.shape[0]"),
+    "what a function or a dtype has": kernel("print(nl.float32.itemsize, nl.load.name, nisa.engine.vector.name)"),
     "a question whether a tensor is there": kernel("t = nl.load(x)", "assert t != None"),
     "an instruction's handle": kernel(
         "a = nisa.memset(x, 0)", "nisa.memset(x, 0).depends_on(a, kind=nisa.dependency.schedule)"
@@ -255,6 +259,13 @@ def test_findings_say_where_and_what_to_do(tmp_path):
         "[nki/migration/index.rst; release-notes/components/nki.rst]"
     )
     assert first.message.startswith("nisa.memset(dst, value, engine, name) cannot be called so:")
+
+
+def test_what_an_instruction_returns_is_said_of_a_call_that_leaves_arguments_out_alone(tmp_path):
+    path = tmp_path / "k.py"
+    path.write_text(HEADER + kernel("nisa.tensor_copy(x)", "nisa.tensor_copy(x, x, of=1)", "nl.copy()", "nl.add(x)"))
+    told = ["takes dst first" in finding.message for finding in lint.lint_file(str(path))]
+    assert told == [True, False, False, False]
 
 
 @pytest.mark.parametrize(

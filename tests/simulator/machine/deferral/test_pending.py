@@ -123,3 +123,40 @@ def test_what_a_sum_is_copied_to_holds_what_it_does_at_once(kernel, dtype):
     at_once, put_off = (simulator.run(kernel, x, y, options=Options(defer=defer)).outputs for defer in (False, True))
     for found, expected in zip(put_off, at_once, strict=True):
         np.testing.assert_array_equal(found, expected)
+
+
+COPIES = {
+    "scaled": lambda dst, src, more: nisa.activation(dst, nl.copy, src, scale=2.0),
+    "scaled by a column": lambda dst, src, more: nisa.activation(dst, nl.copy, src, scale=more),
+    "with a bias": lambda dst, src, more: nisa.activation(dst, nl.copy, src, bias=more),
+    "with a sum": lambda dst, src, more: nisa.activation(
+        dst, nl.copy, src, reduce_op=nl.add, reduce_res=more, reduce_cmd=nisa.reduce_cmd.reset_reduce
+    ),
+    "with a sum that is kept": lambda dst, src, more: nisa.activation(
+        dst, nl.copy, src, reduce_op=nl.add, reduce_cmd=nisa.reduce_cmd.reset_reduce
+    ),
+    "of another function": lambda dst, src, more: nisa.activation(dst, nl.square, src),
+    "as it is": lambda dst, src, more: nisa.activation(dst, nl.copy, src),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int32", "uint8"])
+@pytest.mark.parametrize("copy", COPIES.values(), ids=COPIES)
+def test_an_activation_moves_where_it_computes_nothing(copy, dtype):
+    def kernel(x, y):
+        src, more = in_sbuf(x), in_sbuf(y)
+        dst = nl.ndarray(x.shape, x.dtype)
+        copy(dst, src, more)
+        total = nl.ndarray((64, 1), nl.float32)
+        nisa.activation(
+            nl.ndarray((64, 1), nl.float32), nl.copy, more, reduce_op=nl.add, reduce_res=total,
+            reduce_cmd=nisa.reduce_cmd.reset_reduce,
+        )  # fmt: skip
+        return in_hbm(dst), in_hbm(more), in_hbm(total)
+
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 2**31, (64, 64)).astype(TABLE[dtype].np)  # more than float32 holds of an integer
+    y = rng.standard_normal((64, 1)).astype(np.float32)
+    results = [simulator.run(kernel, x, y, target="trn3", options=Options(defer=d)).outputs for d in (False, True)]
+    for at_once, put_off in zip(*results, strict=True):
+        np.testing.assert_array_equal(at_once, put_off)

@@ -10,6 +10,7 @@ from triptych import simulator
 from triptych.simulator import Options
 from triptych.simulator.dtypes import TABLE
 from triptych.simulator.launch.import_hook import simulated_nki
+from triptych.simulator.machine.deferral import products
 
 with simulated_nki():
     import nki.isa as nisa
@@ -111,6 +112,14 @@ def test_of_three_tiles_of_which_two_are_neighbours():
     same(in_tiles(apart, apart, (3, 3)))
 
 
+def test_no_more_are_computed_at_once_than_are_worth_it(monkeypatch):
+    shapes, compute = [], products._compute
+    monkeypatch.setattr(products, "_compute", lambda p, shape, out: (shapes.append(shape), compute(p, shape, out)))
+    monkeypatch.setattr(products, "_MOST", (128, 192))
+    same(in_tiles(STEPS["neighbours"], STEPS["neighbours"], (4, 4)))
+    assert sorted(shapes) == [(128, 64), (128, 64), (128, 192), (128, 192)]
+
+
 def into(bank, x, y, steps=2, **options):
     """The bank, copied to HBM, after a sum of so many products."""
     for n in range(steps):
@@ -194,6 +203,24 @@ def test_a_sum_of_which_a_copy_waits_stays_as_it_was():
         out = nl.ndarray((2, SIZE, SIZE), nl.float32, nl.shared_hbm)
         nisa.dma_copy(dst=out[1], src=behind)
         nisa.dma_copy(dst=out[0], src=before)
+        return out
+
+    same(kernel)
+
+
+def test_a_sum_of_which_a_copy_waits_is_overwritten_in_part():
+    """Its bank is computed for an engine then, and the copy is asked for last."""
+
+    def kernel(x, y):
+        bank, more = nl.ndarray((SIZE, SIZE), nl.float32, nl.psum), nl.ndarray((SIZE, SIZE), nl.float32)
+        copy = nl.ndarray((SIZE, SIZE), nl.float32)
+        nisa.nc_matmul(bank, in_sbuf(x[0:128, 0:SIZE]), in_sbuf(y[0:128, 0:SIZE]))
+        nisa.tensor_copy(copy, bank)
+        nisa.tensor_copy(bank[:, 0:32], in_sbuf(x[0:SIZE, 0:32]))
+        nisa.tensor_scalar(more, bank, nl.multiply, 0.5)
+        out = nl.ndarray((2, SIZE, SIZE), nl.float32, nl.shared_hbm)
+        nisa.dma_copy(dst=out[0], src=more)
+        nisa.dma_copy(dst=out[1], src=copy)
         return out
 
     same(kernel)
