@@ -94,7 +94,7 @@ class Arena:
     def doubt(self) -> None:
         """Note that bytes which were written may count as unwritten again."""
         for storage in self.full:
-            storage.missing = 1
+            storage.missing = storage.nbytes
         self.full.clear()
 
     @staticmethod
@@ -121,7 +121,7 @@ class PlacedStorage(Storage):
         self.base = partition * arena.row + byte
         self.height, self.width = self.allocation.shape[0], self.allocation.nbytes // self.allocation.shape[0]
         self.row, self.partition = self.width, partition
-        self.missing = 1  # until it is known to be full: other tensors write these bytes, too
+        self.missing = self.nbytes  # until it is known to be full: other tensors write these bytes, too
         self.asked = 0  # how often a part of it was read before that
         self._poison(arena.places.take(self._box()))
 

@@ -255,7 +255,7 @@ class Storage:
         self.missing = mask.unmarked
 
     def first_missing(self) -> tuple[int, int]:
-        """Of a storage that is not all written: the first element never written, and how many are not wholly written."""
+        """Where something is missing: the first element never written, and how many are not wholly written."""
         count = self.nbytes // self.itemsize
         whole = False if self.mask is None else self.mask.at(0, (count,), (self.itemsize,), self.itemsize)
         if isinstance(whole, bool):  # nowhere

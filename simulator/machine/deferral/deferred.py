@@ -152,7 +152,7 @@ class DeferredMachine(Machine):
         if known is not None:
             return known
         rows, columns = view.shape[0], t.free_size
-        if not t.is_contiguous() or rows < 2 or columns < 2 or view.strides[0] < columns:
+        if not t.is_contiguous():
             return None
         found = pending.find(view)
         flat = None if found is None or type(found.source) is Product else found.layout.reshape((rows, columns))

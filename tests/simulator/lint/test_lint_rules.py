@@ -195,6 +195,15 @@ FINE = {
     "an error of one's own": kernel("raise Bad(x)", above="class Bad(ValueError):\n    pass\n"),
     "a global that stays": kernel("print(SIZES['a'])", above="SIZES = {}\nSIZES['a'] = 1\n"),
     "a local of the same name": kernel("state = {}", "state['n'] = 1", above=STATE),
+    "a tensor of before that a loop's body keeps": kernel(
+        "kept = []",
+        "t = nl.load(x)",
+        "def body(r):",
+        "    kept.append(t)",
+        "    return r",
+        "nl.while_loop(r, body_fun=body)",
+        parameters="x, r",
+    ),
     "a parameter called nl": kernel("print(nl.no_such_name)", parameters="x, nl"),
     "a subkernel's tensor in private HBM": (
         "def part(x):\n    t = nl.ndarray(x.shape, x.dtype, buffer=nl.private_hbm)\n    return t\n" + kernel("part(x)")

@@ -110,6 +110,16 @@ def test_rows_keep_apart(step):
         simulator.run(kernel, X, 21)
 
 
+def test_what_stays_of_unwritten_elements_comes_of_zeros(core):
+    with core(strict=False) as c:
+        tile, dst = c.empty((2, 4)), c.empty((2, 4))
+        nisa.memset(tile[:, 0:2], 3.0)
+        nisa.tensor_scalar(dst, tile, nl.add, 1.0)
+        nisa.tensor_scalar(dst, dst, nl.multiply, 2.0)
+        np.testing.assert_array_equal(dst.array, [[8, 8, 2, 2]] * 2)
+        np.testing.assert_array_equal(np.broadcast_to(dst.storage.written_at(dst.layout), (2, 4)), [[1, 1, 0, 0]] * 2)
+
+
 @pytest.mark.filterwarnings("ignore::triptych.simulator.SimulatorWarning")
 def test_events_and_results_are_those_of_one_execution():
     def kernel(x):

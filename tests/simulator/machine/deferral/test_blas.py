@@ -32,7 +32,14 @@ def test_an_operand_is_read_in_place_where_its_rows_or_columns_lie_apart():
     for a in (whole, whole[:, 2:7], whole.T, whole.T[2:7]):
         assert np.shares_memory(blas.readable(a), whole) and blas.is_flipped(a) == (a.strides[0] == 4)
     windows = np.lib.stride_tricks.as_strided(whole, (3, 4), (8, 4))  # rows that overlap
-    for a in (windows, windows.T, whole[:, ::2], np.broadcast_to(whole[0], (5, 10)), whole.astype(np.float16)):
+    for a in (
+        windows,
+        windows.T,
+        whole[:, ::2],
+        np.broadcast_to(whole[0], (5, 10)),
+        whole.astype(np.float16),
+        whole.T.astype(np.float16),
+    ):
         found = blas.readable(a)
         assert not np.shares_memory(found, whole) and found.dtype == np.float32
         np.testing.assert_array_equal(found, a)

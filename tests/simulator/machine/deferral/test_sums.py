@@ -224,3 +224,38 @@ def test_a_sum_of_which_a_copy_waits_is_overwritten_in_part():
         return out
 
     same(kernel)
+
+
+def test_a_sum_that_was_rounded_for_one_tile_is_not_for_another():
+    """Engines ask for both, first for the one in bfloat16."""
+
+    def kernel(x, y):
+        bank, found = (
+            nl.ndarray((SIZE, SIZE), nl.float32, nl.psum),
+            nl.ndarray((2, SIZE, SIZE), nl.float32, nl.shared_hbm),
+        )
+        nisa.nc_matmul(bank, in_sbuf(x[0:128, 0:SIZE]), in_sbuf(y[0:128, 0:SIZE]))
+        tiles = [nl.ndarray((SIZE, SIZE), dtype) for dtype in (nl.bfloat16, nl.float32)]
+        for tile in tiles:
+            nisa.tensor_copy(tile, bank)
+        for n, tile in enumerate(tiles):
+            half = nl.ndarray((SIZE, SIZE), nl.float32)
+            nisa.tensor_scalar(half, tile, nl.multiply, 0.5)
+            nisa.dma_copy(dst=found[n], src=half)
+        return found
+
+    same(kernel)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, (2, 3)), (2, (1, 3)), (3, (4, 1)), (1, (1, 1)), (5, (1, 1))])
+def test_of_single_rows_and_columns(rows, columns):
+    def kernel(x, y):
+        m, n = columns
+        bank, tile = nl.ndarray((m, n), nl.float32, nl.psum), nl.ndarray((m, n), nl.float32)
+        for at in (0, 128):
+            left, right = in_sbuf(x[at : at + rows, 0:m]), in_sbuf(y[at : at + rows, 7 : 7 + n])
+            nisa.nc_matmul(bank, left, right, accumulate=at > 0)
+        nisa.tensor_copy(tile, bank)
+        return in_hbm(tile)
+
+    same(kernel)
