@@ -147,6 +147,7 @@ BREAKS = [
     ("removed-argument", "@nki.jit(platform_target='trn2')\ndef kernel(x):\n    return x\n"),
     ("call", kernel("nisa.reciprocal(x)")),
     ("call", kernel("nl.add(x, x, x, x)")),
+    ("tensor-operator", kernel("s = nl.load(x)", "s += 1")),
     ("named-member", kernel("nisa.dma_copy(x, x, dge_mode=2)")),
     ("tensor-operator", kernel("y = 2 * nl.load(x)")),
     ("tensor-operator", kernel("y = nl.load(x)[0:2] < 3")),
@@ -207,6 +208,9 @@ FINE = {
     "a parameter called nl": kernel("print(nl.no_such_name)", parameters="x, nl"),
     "a subkernel's tensor in private HBM": (
         "def part(x):\n    t = nl.ndarray(x.shape, x.dtype, buffer=nl.private_hbm)\n    return t\n" + kernel("part(x)")
+    ),
+    "an output of a function that is told of another memory": (
+        "def part(x, of):\n    return x\n@nki.jit\ndef kernel(x):\n    return part(x, of=nl.private_hbm)\n"
     ),
     "an option that is None": kernel("nisa.dma_copy(dst=x, src=x, priority=None)"),
     "an import with a fallback": (

@@ -273,6 +273,22 @@ def test_only_what_is_chosen_has_to_be_written(core, same):
             nisa.tensor_copy(c.empty((16, 16)), source.indirect(offsets_tile(c, [2] * 15, 16, 16), 16))
 
 
+@pytest.mark.parametrize("dtype", ["int32", "uint32"])
+def test_bit_patterns_of_32_bits_are_no_addresses(core, same, dtype):
+    """Nor is arithmetic between 32 bits and others."""
+    with core("trn3") as c:
+        x = c.random(0, (32, 8), dtype)
+        view, dst, wide = (
+            c.tile(x).indirect(offsets_tile(c, [3, 1], 32, 16), 2),
+            c.empty((32, 2), dtype),
+            c.empty((32, 2)),
+        )
+        nisa.tensor_scalar(dst, view, nl.bitwise_and, 255)
+        assert same(dst, x[:, [3, 1]] & np.array(255, dtype))
+        nisa.tensor_scalar(wide, view, nl.add, 1.0)
+        assert same(wide, x[:, [3, 1]].astype(np.float32) + np.float32(1))
+
+
 def test_at_addresses(core, same):
     def at(c, shape, partition, byte, dtype="float32", buffer=nl.sbuf):
         return c.machine.allocate(shape, dtype, buffer, address=(partition, byte))
