@@ -179,7 +179,8 @@ def dma_transpose(
     check_memory(src=src)
     in_buffer(MemoryRegion.sbuf, dst=dst)
     _check_queue(m, priority, dge_mode, oob_mode)
-    if src.ndim not in _AXES or (axes is not None and tuple(axes) != _AXES[src.ndim]):
+    given = tuple(axes) if isinstance(axes, Sequence) else axes
+    if src.ndim not in _AXES or given not in (None, _AXES[src.ndim]):
         raise NkiValidationError(
             f"axes must be (1, 0), (2, 1, 0) or (3, 1, 2, 0) for 2, 3 or 4 dimensions, got {axes} for {src.shape}"
         )

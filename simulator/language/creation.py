@@ -114,6 +114,8 @@ def ones(shape: Sequence[int], dtype: Any, buffer: MemoryRegion = SBUF, name: st
 @function("zeros_like")
 def zeros_like(x: NkiTensor, dtype: Any = None, buffer: MemoryRegion | None = None, name: str = "") -> NkiTensor:
     """Zeros in x's shape and dtype; in SBUF unless said otherwise, as the documentation has it."""
+    if not isinstance(x, NkiTensor):
+        raise NkiValidationError(f"x must be a tensor, got {describe(x)}")
     return _full(x.shape, 0, x.dtype if dtype is None else dtype, SBUF if buffer is None else buffer, name)
 
 

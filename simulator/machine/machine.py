@@ -107,12 +107,14 @@ class Machine:
         """A new tensor with nothing in it, at `address` if the kernel chooses one."""
         if address is not None and not buffer.on_chip:
             return self._in_hbm(shape, dtype, buffer, name, check_hbm_address(address))
-        shape = tuple(shape)
         kind = dtype_of(dtype)
-        key = (shape, kind, buffer._value_)
-        plain = self.shapes.get(key)
+        try:
+            key = tuple(shape), kind, buffer._value_
+            plain = self.shapes.get(key)
+        except TypeError:
+            raise NkiValidationError(f"a shape is a tuple of integers, got {shape!r}") from None
         if plain is None:
-            plain = self.shapes[key] = self._check_allocation(shape, kind.itemsize, buffer)
+            plain = self.shapes[key] = self._check_allocation(key[0], kind.itemsize, buffer)
         shape = plain
         shared = buffer is _SHARED
         if shared and self.shared_seen < len(self.shared):
