@@ -64,6 +64,27 @@ def agrees(view, at, fine):
 
 
 @pytest.mark.parametrize("on_chip", [True, False])
+def test_a_pattern_that_nothing_moves(core, on_chip):
+    rng, met = np.random.default_rng(7), set()
+    with core() as c:
+        t = tensor(c, on_chip)
+        for _ in range(300):
+            shape = tuple(int(n) for n in rng.integers(1, 4, 3))
+            strides = [ROW if on_chip else int(rng.integers(-13, 14)), *(int(s) for s in rng.integers(-3, 4, 2))]
+            start = int(rng.integers(-4, TOTAL + 4))
+            at = positions(start, shape, strides)
+            fine = bool(start >= 0 and bounded(at, start // ROW, on_chip))
+            view = t.ap([list(pair) for pair in zip(strides, shape, strict=True)], start)
+            met.add(fine)
+            if fine:
+                np.testing.assert_array_equal(view.array, at)
+            else:
+                with pytest.raises(OutOfBounds, match="leaves tensor"):
+                    view.array.sum()
+    assert met == {True, False}
+
+
+@pytest.mark.parametrize("on_chip", [True, False])
 @pytest.mark.parametrize("dim", [0, 1, 2])
 def test_a_pattern_that_an_index_moves(core, on_chip, dim):
     rng, scale, met = np.random.default_rng(dim), (ROW, 4, 1)[dim], set()

@@ -60,6 +60,20 @@ def test_what_waits_is_what_would_have_been_moved(core, seed):
             assert not tensor.storage.pending or not tensor.storage.pending.entries
 
 
+def test_what_stands_for_others_is_moved_before_somebody_else_may_write_there(core):
+    """An instruction that says what it writes to may look; whoever does not, as Python may, gets the bytes for good."""
+    with core() as c:
+        book, source, dst = Book(), c.tile(np.ones((4, 6), np.float32), buffer="private_hbm"), c.empty((4, 6))
+        book.make_room(dst.storage, dst.layout)
+        book.write(dst.storage, dst.layout, Reference(source.storage, source.layout), ("k.py", 1))
+        book.trusts = True
+        assert source.array.sum() == 24 and dst.storage.pending.entries
+        book.trusts = False
+        source.array[...] = 2
+        np.testing.assert_array_equal(dst.array, np.ones((4, 6)))
+        assert dst.storage.pending is None and source.storage.pending is None and not book.lent
+
+
 def onto_a_copy(x, y):
     """A sum that begins with what was copied to its place."""
     left, right = in_sbuf(x[:, 0:128]), in_sbuf(y[:, 0:128])

@@ -259,3 +259,14 @@ def test_of_single_rows_and_columns(rows, columns):
         return in_hbm(tile)
 
     same(kernel)
+
+
+def test_two_rows_of_the_contraction_in_one_partition_are_no_columns():
+    def kernel(x, y):
+        bank, tile = nl.ndarray((32, 32), nl.float32, nl.psum), nl.ndarray((32, 32), nl.float32)
+        left, right = (in_sbuf(t[0:128, 0:SIZE]).reshape((128, 2, 32)) for t in (x, y))
+        nisa.nc_matmul(bank, left, right, perf_mode=nisa.matmul_perf_mode.double_row)
+        nisa.tensor_copy(tile, bank)
+        return in_hbm(tile)
+
+    same(kernel, "float8_e4m3")
