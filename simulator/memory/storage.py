@@ -258,8 +258,6 @@ class Storage:
         """Where something is missing: the first element never written, and how many are not wholly written."""
         count = self.nbytes // self.itemsize
         whole = False if self.mask is None else self.mask.at(0, (count,), (self.itemsize,), self.itemsize)
-        if isinstance(whole, bool):  # nowhere
-            return 0, count
         return int(np.argmin(whole)), count - int(np.count_nonzero(whole))
 
     def covers(self, at: Layout) -> bool:

@@ -98,7 +98,7 @@ class DeferredMachine(Machine):
         if into.allocation.id in self.aliases or source.allocation.id in self.aliases:
             return False
         saves = dst.dtype == src.dtype and dst.buffer is SBUF and not source.row
-        if overlaps(dst.shape, dst.strides) or not (saves or _waits(source)):
+        if overlaps(dst.shape, dst.strides):
             return False
         self.book.make_room(into, dst.layout)
         parts: list[tuple[Layout, Reference]] | None = [(dst.layout, Reference(source, view))]

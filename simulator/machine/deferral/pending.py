@@ -214,13 +214,12 @@ def settle(storage: Storage) -> None:
             pending.book.saw([pending.line], False)
             values = source.array_of(source.raw, layout)
         _copy(values, storage.array_of(storage.raw, at))
-    if tiles:
-        compute(storage, tiles)
-        for product, to in tiles:
-            pending.book.saw(product.lines, len(product.left) > 1)
-            if product.is_shared and storage.row and to.dtype.np == F32:
-                product.values = storage.array_of(storage.raw, to)
-                pending.book.lend(storage)
+    compute(storage, tiles)
+    for product, to in tiles:
+        pending.book.saw(product.lines, len(product.left) > 1)
+        if product.is_shared and storage.row and to.dtype.np == F32:
+            product.values = storage.array_of(storage.raw, to)
+            pending.book.lend(storage)
 
 
 def _dense(values: Array, at: Layout) -> Array:

@@ -242,6 +242,24 @@ LIMITS = [
         (),
     ),
     (
+        lambda c: _ts(c, nl.bitwise_and, _t(c, (4, 1)), c.empty((4, 6), "int8"), _t(c, dtype="int8")),
+        "bitvec operators need integer tiles",
+        TARGETS,
+        (),
+    ),
+    (
+        lambda c: _ts(c, nl.bitwise_and, _t(c, (4, 1), "int16"), c.empty((4, 6), "int8"), _t(c, dtype="int8")),
+        "all tiles need integers of one size",
+        TARGETS,
+        (),
+    ),
+    (
+        lambda c: _ts(c, nl.bitwise_and, _t(c, (3, 1), "int8"), c.empty((4, 6), "int8"), _t(c, dtype="int8")),
+        r"an operand tile must be \(4, 1\), got \(3, 1\)",
+        TARGETS,
+        (),
+    ),
+    (
         lambda c: _stt(c, _t(c, buffer="psum"), _t(c, buffer="psum")),
         "data and operand1 cannot both be in PSUM",
         TARGETS,

@@ -69,6 +69,15 @@ def test_what_no_argument_can_be_is_refused(core, what, kind):
         call(t, wrong(kind, t))
 
 
+def test_that_an_instruction_returns_nothing_is_said_where_it_lacks_an_argument(core):
+    calls = [lambda t: nisa.tensor_copy(t), lambda t: nisa.tensor_copy(t, t, of=1), lambda t: nl.store(t)]
+    with core() as c:
+        for call, said in zip(calls, (True, False, False), strict=True):
+            with pytest.raises(NkiValidationError, match="cannot be called so") as error:
+                call(c.empty((4, 4)))
+            assert ("returns no tile" in str(error.value)) is said
+
+
 def test_what_they_may_be(core):
     with core() as c:
         t = c.tile(np.ones((32, 2, 8), np.float32))
