@@ -96,6 +96,43 @@ def neighbours_of_one_step(x, y):
     return in_hbm(tile)
 
 
+def loaded_again(*parts):
+    """A tile that is loaded part by part, each over what was there, and of which parts are passed on."""
+
+    def kernel(x, y):
+        tile = nl.ndarray((128, 128), nl.float32)
+        for n, (rows, columns) in enumerate(parts):
+            nisa.dma_copy(dst=tile[rows, columns], src=(x, y)[n % 2][rows, columns])
+        passed = []
+        for columns in (slice(0, 32), slice(96, 128), slice(0, 128)):
+            passed.append(nl.ndarray(tile[:, columns].shape, nl.float32))
+            nisa.tensor_copy(passed[-1], tile[:, columns])
+        return tuple([in_hbm(t) for t in passed])
+
+    return kernel
+
+
+ALL, LEFT, RIGHT, TOP, MIDDLE = (
+    (slice(0, 128), slice(0, 128)), (slice(0, 128), slice(0, 32)), (slice(0, 128), slice(96, 128)),
+    (slice(0, 64), slice(0, 128)), (slice(0, 128), slice(16, 112)),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("parts", [
+    (ALL,), (LEFT, ALL), (ALL, ALL), (ALL, LEFT), (LEFT, RIGHT, ALL), (ALL, LEFT, RIGHT), (ALL, LEFT, LEFT),
+    (ALL, TOP), (LEFT, ALL, TOP), (ALL, MIDDLE), (ALL, MIDDLE, LEFT), (ALL, MIDDLE, ALL, RIGHT, LEFT),
+])  # fmt: skip
+def test_what_was_loaded_last_is_passed_on(parts):
+    x, y = (np.random.default_rng(seed).standard_normal((128, 128)).astype(np.float32) for seed in range(2))
+    expected = np.zeros((128, 128), np.float32)
+    for n, part in enumerate(parts):
+        expected[part] = (x, y)[n % 2][part]
+    for defer in (False, True):
+        left, right, whole = simulator.run(loaded_again(*parts), x, y, options=Options(defer=defer)).outputs
+        np.testing.assert_array_equal(whole, expected)
+        np.testing.assert_array_equal(np.hstack([left, right]), np.hstack([expected[:, :32], expected[:, 96:]]))
+
+
 @pytest.mark.parametrize("kernel", [onto_a_copy, neighbours_of_one_step])
 def test_a_sum_is_that_of_what_is_carried_out_at_once(kernel):
     x, y = (np.random.default_rng(seed).standard_normal((128, 128)).astype(np.float32) for seed in range(2))
