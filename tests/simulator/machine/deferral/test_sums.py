@@ -38,6 +38,14 @@ def below(x, j):
     return in_sbuf(x[128:256, SIZE * j : SIZE * j + SIZE])
 
 
+def in_parts(x, j):
+    """A tile of which the halves were loaded from places that are no neighbours."""
+    tile = nl.ndarray((128, SIZE), x.dtype)
+    for n in range(2):
+        nisa.dma_copy(dst=tile[:, 32 * n : 32 * n + 32], src=x[128 * n : 128 * n + 128, SIZE * j : SIZE * j + 32])
+    return tile
+
+
 def column(x, start, step=1):
     return x[0:128, start : start + (SIZE - 1) * step + 1 : step]
 
@@ -60,6 +68,7 @@ STEPS = {
     "parts of one tile": [lambda x, j: in_sbuf(x[0:128])[:, SIZE * j : SIZE * j + SIZE]] * 2,
     "with gaps on chip": [lambda x, j: in_sbuf(x[0:128])[:, j : j + 2 * SIZE : 2]] * 2,
     "in reverse": [lambda x, j: in_sbuf(column(x, 192 - SIZE * j))] * 2,
+    "in parts": [in_parts, below],
     "one tile for all": [lambda x, j: in_sbuf(column(x, 0))] * 2,
 }  # fmt: skip
 
