@@ -150,7 +150,7 @@ def shared_identity_matrix(n: int, dtype: Any = uint8, dst: NkiTensor | None = N
     if dst.shape != (n, n):
         raise NkiValidationError(f"dst must be ({n}, {n}), got {dst.shape}")
     constant = machine().allocate((n, n), dtype, MemoryRegion.shared_hbm)
-    _write(constant, np.eye(n, dtype=constant.array.dtype))
+    _write(constant, np.eye(*constant.shape, dtype=constant.array.dtype))
     dma_copy(dst, constant)
     return dst
 
