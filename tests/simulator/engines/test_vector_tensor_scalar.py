@@ -242,6 +242,14 @@ LIMITS = [
         (),
     ),
     (
+        lambda c: _ts(
+            c, nl.bitwise_and, _t(c, (4, 1), "int8", buffer="private_hbm"), c.empty((4, 6), "int8"), _t(c, dtype="int8")
+        ),
+        "operand must be a tile in SBUF or PSUM",
+        TARGETS,
+        (),
+    ),
+    (
         lambda c: _ts(c, nl.bitwise_and, _t(c, (4, 1)), c.empty((4, 6), "int8"), _t(c, dtype="int8")),
         "bitvec operators need integer tiles",
         TARGETS,

@@ -279,3 +279,20 @@ def test_two_rows_of_the_contraction_in_one_partition_are_no_columns():
         return in_hbm(tile)
 
     same(kernel, "float8_e4m3")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_of_a_sum(dtype):
+    """Its copy, or a part of it, is an operand of the next."""
+
+    def kernel(x, y):
+        first, second = (nl.ndarray((SIZE, SIZE), nl.float32, nl.psum) for _ in range(2))
+        tile, out = nl.ndarray((SIZE, SIZE), x.dtype), nl.ndarray((SIZE, SIZE), nl.float32)
+        nisa.nc_matmul(first, in_sbuf(x[0:128, 0:SIZE]), in_sbuf(y[0:128, 0:SIZE]))
+        nisa.tensor_copy(tile, first)
+        nisa.nc_matmul(second, tile, in_sbuf(y[0:SIZE, 0:SIZE]))
+        nisa.nc_matmul(second, in_sbuf(x[0:32, 0:SIZE]), tile[0:32], accumulate=True)
+        nisa.tensor_copy(out, second)
+        return in_hbm(out)
+
+    same(kernel, dtype)
