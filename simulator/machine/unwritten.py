@@ -132,8 +132,6 @@ def read_whole(m: Core, op: str, t: NkiTensor) -> tuple[Array, Origin] | None:
     if m.options.forbids("unwritten-read"):
         t.check_written()
     origin = m.origins.get(t.storage.allocation.id) or _first_read(m, op, t)
-    if not m.options.data:  # what of the results rests on it is not known: all of them count as written
-        return None
     return np.broadcast_to(~np.asarray(written), t.shape), origin
 
 

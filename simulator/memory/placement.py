@@ -199,7 +199,7 @@ class PlacedStorage(Storage):
         return self.arena.started.at(*self.place(at))
 
     def written_at(self, at: Layout) -> Array | bool:
-        return not self.missing or self.arena.written.at(*self.place(at))
+        return self.arena.written.at(*self.place(at))
 
     def through_this(self, at: Layout) -> tuple[Array | bool, Array | bool]:
         if isinstance(self.mine, bool):

@@ -55,11 +55,10 @@ class DeferredMachine(Machine):
 
     def compute(self, plan: Plan, results: tuple[NkiTensor, ...], operands: tuple[Any, ...]) -> None:
         book = self.book
-        some_wait = len(book.waiting) > 0
-        may_wait = plan.moves is not None or (some_wait and plan.multiplies is not None)
+        may_wait = plan.moves is not None or plan.multiplies is not None
         if may_wait and not self.tries and not book.gains_nothing(self.line) and self._put_off(plan, results, operands):
             return
-        if not some_wait:
+        if not book.waiting:
             plan.compute(*operands)
             return
         for t in results:
@@ -85,7 +84,8 @@ class DeferredMachine(Machine):
     def _put_off(self, plan: Plan, results: tuple[NkiTensor, ...], operands: tuple[Any, ...]) -> bool:
         if plan.moves is not None:
             return self._moved(results[0], plan.moves(*operands))
-        return plan.multiplies is not None and self._multiplied(results[0], plan.multiplies(*operands))
+        assert plan.multiplies is not None
+        return self._multiplied(results[0], plan.multiplies(*operands))
 
     def _moved(self, dst: NkiTensor, found: tuple[NkiTensor, Layout | None] | None) -> bool:
         """Leave dst a reference to a view of a source; False if that cannot be, or saves nothing."""

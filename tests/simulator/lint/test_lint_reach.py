@@ -114,6 +114,11 @@ def test_what_issues_instructions_is_linted_without_a_decorator(text, lines):
     assert text[: text.index(BAD)].count("\n") + 1 in lines(text)
 
 
+def test_a_file_that_calls_nothing_of_nki_holds_no_kernel(lines):
+    with pytest.raises(lint.LintError, match="holds no kernel"):
+        lines(f"import math\n{HEAD}def helper(x):\n    {BAD}\n    return math.floor(x)\n")
+
+
 def test_a_function_that_no_decorator_marks_may_have_any_signature(lines):
     assert lines("import nki.language as nl\ndef helper(*, x=[1]):\n    return nl.load(x)\n") == []
     assert lines("import nki\nimport nki.language as nl\n@nki.jit\ndef helper(*, x):\n    return nl.load(x)\n") == [4]

@@ -274,13 +274,6 @@ def test_findings_say_where_and_what_to_do(tmp_path):
     assert first.message.startswith("nisa.memset(dst, value, engine, name) cannot be called so:")
 
 
-def test_what_an_instruction_returns_is_said_of_a_call_that_leaves_arguments_out_alone(tmp_path):
-    path = tmp_path / "k.py"
-    path.write_text(HEADER + kernel("nisa.tensor_copy(x)", "nisa.tensor_copy(x, x, of=1)", "nl.copy()", "nl.store(x)"))
-    told = ["takes dst first" in finding.message for finding in lint.lint_file(str(path))]
-    assert told == [True, False, False, False]
-
-
 @pytest.mark.parametrize(
     ("comment", "expected"),
     [

@@ -94,7 +94,9 @@ def test_a_name_is_the_calls_own(core):
         x, dst = c.tile(np.ones((2, 4), np.float32)), c.empty((2, 4))
         assert [nisa.tensor_copy(dst, x, name=n).name for n in ("a", "b", None)] == ["a", "b", None]
         assert nisa.tensor_copy(dst, x, nisa.engine.vector, "last").name == "last"
+        plans = len(c.machine.plans)
         assert nisa.tensor_copy(dst, x, nisa.engine.vector, "another").name == "another"
+        assert len(c.machine.plans) == plans
 
 
 def test_what_an_event_gets_later_is_its_own(core):

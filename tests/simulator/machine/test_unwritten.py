@@ -110,6 +110,20 @@ def test_rows_keep_apart(step):
         simulator.run(kernel, X, 21)
 
 
+@pytest.mark.filterwarnings("ignore::triptych.simulator.SimulatorWarning")
+def test_a_tile_that_is_read_twice_is_told_of_once():
+    """And an error that comes of the second read names the first."""
+
+    def kernel(x, rows):
+        tile = padded(x)
+        copied(tile)
+        return stored(added(tile)[0:rows])
+
+    assert len([n for n in simulator.run(kernel, X, 20).trace.notes if "where nothing wrote it" in n]) == 1
+    with pytest.raises(Uninitialized, match=r"nisa.tensor_copy at test_unwritten.py:\d+ reads sbuf tensor 'tile'"):
+        simulator.run(kernel, X, 21)
+
+
 def test_what_stays_of_unwritten_elements_comes_of_zeros(core):
     with core(strict=False) as c:
         tile, dst = c.empty((2, 4)), c.empty((2, 4))

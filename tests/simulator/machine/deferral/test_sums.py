@@ -147,10 +147,12 @@ def test_a_sum_in_bfloat16_is_rounded_at_each_step():
 def test_a_sum_at_an_address_is_seen_by_whoever_lies_there():
     def kernel(x, y):
         a, b = (nl.ndarray((SIZE, SIZE), nl.float32, nl.psum, address=(0, 0)) for _ in range(2))
-        out = into(a, x, y)
-        tile = nl.ndarray((SIZE, SIZE), nl.float32)
-        nisa.tensor_copy(tile, b)
-        return in_hbm(tile), out
+        for n in range(2):
+            nisa.nc_matmul(a, *[in_sbuf(t[128 * n : 128 * n + 128]) for t in (x, y)], accumulate=n > 0)
+        tiles = [nl.ndarray((SIZE, SIZE), nl.float32) for _ in range(2)]
+        for tile, bank in zip(tiles, (b, a), strict=True):
+            nisa.tensor_copy(tile, bank)
+        return tuple([in_hbm(tile) for tile in tiles])
 
     x, y = (np.random.default_rng(seed).standard_normal((256, SIZE), np.float32) for seed in range(2))
     for defer in (False, True):
