@@ -42,6 +42,14 @@ def test_what_the_pages_of_0_7_do_not_show_is_a_warning_there(rule):
     assert (rule.severity_in("0.7"), rule.severity_in("0.6")) == (lint.WARNING, lint.ERROR)
 
 
+def test_a_while_loop_over_no_register_is_pythons_own(found):
+    own = kernel("n = 3", "while n:", "    n -= 1")
+    counter = kernel("def body(i):", "    while i:", "        pass", "nl.fori_loop(0, 4, body)")
+    register = kernel("r = nisa.register_alloc(3)", "while r:", "    pass")
+    for text, rules in ((own, []), (counter, ["deprecated"]), (register, ["deprecated"])):
+        assert [id for id, _ in found(text, None, "0.6")] == rules
+
+
 def test_python_that_0_7_traces_has_no_finding_and_has_some_in_0_6(found):
     """The features that its announcement names: generators and inheritance; nested jit is inlined."""
     text = (

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from triptych.simulator import OutOfBounds
+from triptych.simulator import OutOfBounds, Uninitialized
 from triptych.simulator.launch.import_hook import simulated_nki
 from triptych.simulator.machine.dynamic import Rows, moved
 
@@ -115,6 +115,21 @@ def test_an_entry_that_is_selected(core, on_chip, entry):
                 fine = 0 <= entry < count
                 expected = whole[part].take(entry, dim) if fine else None
                 agrees(t[part].select(dim, nisa.register_alloc(entry)), expected, fine)
+
+
+@pytest.mark.parametrize("written", ["nothing", "all but a row", "the rows"])
+def test_rows_that_are_gathered_have_been_written(core, written):
+    with core() as c:
+        table, dst = c.empty((5, 4), buffer="private_hbm"), c.empty((2, 4))
+        if written != "nothing":
+            for row in (1, 3) if written == "the rows" else (0, 1, 2, 4):
+                table[row : row + 1].wrote()
+        view = table.vector_select(0, c.tile(np.array([[3], [1]], np.int32)))
+        if written == "the rows":
+            nisa.dma_copy(dst, view)
+            return
+        with pytest.raises(Uninitialized, match="reads 4 of 4 elements that nothing has written"):
+            nisa.dma_copy(dst, view)
 
 
 @pytest.mark.parametrize("skip", [True, False])
