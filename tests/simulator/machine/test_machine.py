@@ -250,6 +250,12 @@ def test_padding_counts_as_zeros_where_it_is_read_before_anything_wrote_it(core)
         assert len(c.trace.notes) == 1 and "taken for zeros" in c.trace.notes[0]
 
 
+def test_an_event_of_one_core_knows_of_no_other(core):
+    with core() as c:
+        t = c.empty((2, 2))
+        assert "epoch" not in nisa.memset(t, 1.0).attributes and "written" not in nisa.tensor_copy(t, t).attributes
+
+
 def test_a_tensor_is_called_by_the_kernels_variable_and_no_other():
     def made(buffer=nl.shared_hbm):
         return nl.ndarray((2, 2), nl.float32, buffer)

@@ -103,6 +103,28 @@ def test_a_pattern_that_an_index_moves(core, on_chip, dim):
 
 
 @pytest.mark.parametrize("on_chip", [True, False])
+def test_an_index_that_counts_backwards(core, on_chip):
+    """Over a dimension whose stride is negative: that of the columns, and in HBM of the rows too."""
+    rng, met = np.random.default_rng(3), set()
+    with core() as c:
+        t = tensor(c, on_chip)
+        backwards = [(t.ap([[ROW, 5], [-1, ROW]], ROW - 1), 1, -1)]
+        if not on_chip:
+            backwards.append((t.ap([[-ROW, 5], [1, ROW]], 4 * ROW), 0, -ROW))
+        for _ in range(300):
+            base, dim, scale = backwards[rng.integers(len(backwards))]
+            start, shape, strides = patterns(rng, on_chip)
+            entry = int(rng.integers(-1, 9))
+            pairs = [list(pair) for pair in zip(strides, shape, strict=True)]
+            view = base.ap(pairs, start - base.offset, scalar_offset=nisa.register_alloc(entry), indirect_dim=dim)
+            at = positions(start + entry * scale, shape, strides)
+            fine = bool(entry >= 0 and bounded(at, start // ROW, on_chip))
+            agrees(view, at, fine)
+            met.add(fine)
+    assert met == {True, False}
+
+
+@pytest.mark.parametrize("on_chip", [True, False])
 @pytest.mark.parametrize("entry", range(-2, 7))
 def test_an_entry_that_is_selected(core, on_chip, entry):
     """Of the whole, and of a part, whose entries are fewer than the tensor's."""
