@@ -25,6 +25,9 @@ FITTING = {
 }
 
 
+FUNCTIONS = {"activation": nl.exp, "activation_reduce": nl.exp, "activate2": nl.prelu}  # whose op is no ALU operator
+
+
 def functions():
     """The functions of each module, by their names."""
     for module in (nisa, nl, ncc):
@@ -56,6 +59,8 @@ def test_it_works_or_says_what_is_wrong(core, function):
     named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     with core("trn3", strict=False) as c:
         fitting = {p.name: FITTING.get(p.name) for p in named if p.default is p.empty}
+        if "op" in fitting:
+            fitting["op"] = FUNCTIONS.get(function.__name__, nl.add)
         for parameter in named:
             for value in odd(c):
                 arguments = {n: c.tile(np.ones((32, 16), np.float32)) if v is None else v for n, v in fitting.items()}

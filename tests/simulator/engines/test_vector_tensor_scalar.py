@@ -224,6 +224,12 @@ LIMITS = [
     ),
     (lambda c: _ts(c, nl.bitwise_and, 1), "bitvec operators need integer tiles", TARGETS, ()),
     (
+        lambda c: _ts(c, nl.bitwise_and, -129, c.empty((4, 6), "int8"), _t(c, dtype="int8")),
+        "needs an integer operand that int8 holds, got int -129",
+        TARGETS,
+        (),
+    ),
+    (
         lambda c: _ts(c, nl.bitwise_and, 256, c.empty((4, 6), "uint8"), _t(c, dtype="uint8")),
         "needs an integer operand that uint8 holds, got int 256",
         TARGETS,
