@@ -125,6 +125,26 @@ def test_a_ring_follows_the_order_of_its_group():
     assert [run.outputs[0, 0] for run in runs] == [3, 4, 2, 5, 1, 0]
 
 
+def test_rings_of_several_channels_may_lie_in_sbuf():
+    def kernel(x):
+        left, right, dsts, passed = (tensors(2, buffer=nl.sbuf) for _ in range(4))
+        out = nl.ndarray((2, 2, 2, 4), x.dtype, nl.shared_hbm)
+        for c in range(2):
+            nisa.dma_copy(dst=left[c], src=x[c, 0])
+            nisa.dma_copy(dst=right[c], src=x[c, 1])
+        by_channel = [[[t] for t in ts] for ts in (left, right, dsts, passed)]
+        ncc.collective_permute_implicit_reduce(*by_channel[:3], world(2), nl.add, [0, 1])
+        ncc.collective_permute_implicit(by_channel[0], by_channel[3], world(2), [0, 1])
+        for c in range(2):
+            nisa.dma_copy(dst=out[0, c], src=dsts[c])
+            nisa.dma_copy(dst=out[1, c], src=passed[c])
+        return out
+
+    xs = np.random.default_rng(0).standard_normal((2, 2, 2, 2, 4)).astype(np.float32)  # rank, channel, operand
+    for rank, run in enumerate(simulator.run_ranks(kernel, [(x,) for x in xs])):
+        np.testing.assert_array_equal(run.outputs, [xs[1 - rank, :, 0] + xs[1 - rank, :, 1], xs[1 - rank, :, 0]])
+
+
 @pytest.mark.parametrize("op", sorted(FOLDS))
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int32"])
 @pytest.mark.parametrize("ranks", RANKS)

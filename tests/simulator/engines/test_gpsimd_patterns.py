@@ -147,6 +147,8 @@ LIMITS = [
     (lambda c: nisa.iota(c.empty((4, 6)), [[1, 6]], nisa.register_alloc(2**31 - 3)), "computed in int32"),
     (lambda c: nisa.iota(c.empty((4, 6)), [[1, 6]], 2**31), "offset must be an int32, got 2147483648"),
     (lambda c: nisa.iota(c.empty((4, 6)), [[1, 6]], 2**31 - 3), "computed in int32 and reaches from"),
+    (lambda c: nisa.iota(c.empty((4, 6)), [[-1, 6]], 4 - 2**31), "reaches from -2147483649 to -2147483644"),
+    (lambda c: nisa.iota(c.empty((4, 6)), [[1, 6]], 2 - 2**31, -1), "reaches from -2147483649 to -2147483641"),
     (lambda c: nisa.iota(c.empty((4, 6)), [[1, 6]], 0, 2**30), "computed in int32 and reaches from 0 to 3221225477"),
     (lambda c: nisa.iota(c.empty((4, 6), "float8_e5m2_x4"), [[1, 6]]), "dst cannot be a packed dtype"),
     (

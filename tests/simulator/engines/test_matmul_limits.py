@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from triptych.simulator.launch.import_hook import simulated_nki
@@ -33,3 +34,18 @@ def test_what_is_allowed_is_named(core, targets, operands, results):
             for operand in operands:
                 with pytest.raises(nisa.NkiValidationError, match="nothing has written"):  # and so far all is well
                     _matmul(c, operand)
+
+
+@pytest.mark.parametrize(("target", "engine", "told"), [
+    ("trn2", "tensor", True), ("trn3", "tensor", False), ("trn2", "vector", False), ("trn1", "vector", False),
+])  # fmt: skip
+def test_a_transpose_by_the_tensor_engine_lies_in_one_bank_before_v4(core, target, engine, told):
+    with core(target) as c:
+        banks, tile = c.empty((6, 1024), buffer="psum"), c.tile(np.ones((4, 6), np.float32))
+        for first in (508, 512):
+            nisa.nc_transpose(banks[:, first : first + 4], tile, nisa.engine[engine])
+        if told:
+            with pytest.raises(nisa.NkiValidationError, match="dst must lie in one PSUM bank of 2048 bytes"):
+                nisa.nc_transpose(banks[:, 510:514], tile, nisa.engine[engine])
+        else:
+            nisa.nc_transpose(banks[:, 510:514], tile, nisa.engine[engine])

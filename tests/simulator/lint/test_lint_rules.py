@@ -220,6 +220,10 @@ FINE = {
     "an output of a function that is told of another memory": (
         "def part(x, of):\n    return x\n@nki.jit\ndef kernel(x):\n    return part(x, of=nl.private_hbm)\n"
     ),
+    "a name that may be anything": kernel(
+        "t = nl.load(x)", "t = part(x)", "y = t + 1", above="def part(x):\n    return 3\n"
+    ),
+    "a buffer that is left open": kernel("t = nl.zeros_like(x, buffer=None)"),
     "an option that is None": kernel("nisa.dma_copy(dst=x, src=x, priority=None)"),
     "an import with a fallback": (
         "try:\n    import nki.language as tl\nexcept ImportError:\n    import neuronxcc.nki.language as tl\n"

@@ -7,7 +7,7 @@ import pytest
 from kernel_parts import in_hbm, in_sbuf
 
 from triptych import simulator
-from triptych.simulator import Options
+from triptych.simulator import Options, Uninitialized
 from triptych.simulator.dtypes import TABLE
 from triptych.simulator.launch.import_hook import simulated_nki
 from triptych.simulator.machine.deferral.pending import Book, settle
@@ -131,6 +131,26 @@ def test_what_was_loaded_last_is_passed_on(parts):
         left, right, whole = simulator.run(loaded_again(*parts), x, y, options=Options(defer=defer)).outputs
         np.testing.assert_array_equal(whole, expected)
         np.testing.assert_array_equal(np.hstack([left, right]), np.hstack([expected[:, :32], expected[:, 96:]]))
+
+
+@pytest.mark.filterwarnings("ignore::triptych.simulator.SimulatorWarning")
+def test_what_nothing_wrote_is_passed_on_as_it_is_at_once():
+    """A copy of a tile of which half was loaded is tried with what can be there, and then is one."""
+
+    def kernel(x, rows):
+        tile, copy = nl.ndarray((128, 128), nl.float32), nl.ndarray((128, 128), nl.float32)
+        nisa.dma_copy(dst=tile[0:64], src=x[0:64])
+        nisa.tensor_copy(copy, tile)
+        nisa.tensor_copy(tile, copy)
+        return in_hbm(tile[0:rows])
+
+    x = np.random.default_rng(0).standard_normal((128, 128)).astype(np.float32)
+    for defer in (False, True):
+        run = simulator.run(kernel, x, 64, options=Options(defer=defer))
+        np.testing.assert_array_equal(run.outputs, x[:64])
+        assert len(run.trace.notes) == 1 and len(run.trace.events) == 4
+        with pytest.raises(Uninitialized, match="which kernel returns"):
+            simulator.run(kernel, x, 65, options=Options(defer=defer))
 
 
 @pytest.mark.parametrize("kernel", [onto_a_copy, neighbours_of_one_step])
