@@ -25,6 +25,10 @@ def test_an_operator_is_named_as_it_is_written(messages):
     assert told == [f"NKI has no `{written}` on tensors" for written in ("+=", "-", "-")]
 
 
+def test_a_long_sum_of_integers_is_an_index(messages):
+    assert messages(f"y = x[{' + '.join('123456789012')}]") == []
+
+
 def test_what_an_instruction_returns_is_said_of_a_call_that_leaves_arguments_out_alone(messages):
     found = messages("nisa.tensor_copy(x)", "nisa.tensor_copy(x, x, of=1)", "nl.copy()", "nl.store(x)")
     assert ["takes dst first" in message for message in found] == [True, False, False, False]
