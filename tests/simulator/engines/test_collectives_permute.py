@@ -331,6 +331,10 @@ LIMITS = {
     "pairs absent": (lambda: permute(pairs=[(0, 2), (2, 0)]), "names rank 2, and ranks 0 to 1 run"),
     "no channel": (lambda: rung([], [], []), "channel_ids must be consecutive integers from 0"),
     "channels from 1": (lambda: rung(ids=[1]), r"channel_ids must be consecutive integers from 0, got \[1\]"),
+    "channels no list": (
+        lambda: ncc.collective_permute_implicit([tensors(1)], [tensors(1)], world(2), 1),
+        "channel_ids must be consecutive integers from 0, got 1",
+    ),
     "channels apart": (lambda: rung(2, 2, [0, 2]), "channel_ids must be consecutive integers from 0"),
     "five channels": (lambda: rung(5, 5, range(5)), "a group of 2 of the 2 ranks that run has 4 at most"),
     "three channels in part": (lambda: rung(3, 3, range(3), ncc.ReplicaGroup([[0], [1]])), HALF),

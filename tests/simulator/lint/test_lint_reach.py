@@ -34,6 +34,7 @@ KERNELS = {
     "decorated with partial": f"import nki, nki.language as nl\n@partial(nki.jit)\ndef k(x):\n    {BAD}\n",
     "an alias": f"import nki, nki.language as nl\nkernel = nki.jit\n@kernel\ndef k(x):\n    {BAD}\n",
     "handed to jit": f"import nki, nki.language as nl\ndef k(x):\n    {BAD}\nf = nki.jit(k)\n",
+    "handed to jit()": f"import nki, nki.language as nl\ndef k(x):\n    {BAD}\nf = nki.jit()(k)\n",
     "handed to simulate": f"import nki, nki.language as nl\ndef k(x):\n    {BAD}\ndef t(): nki.simulate(k)(1)\n",
     "handed to run": f"import nki.language as nl\nfrom triptych.simulator import run\ndef k(x):\n    {BAD}\nrun(k)\n",
     "handed to predict": f"{OWN}def k(x):\n    {BAD}\nsimulator.predict(k, 1)\n",
