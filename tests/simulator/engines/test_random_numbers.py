@@ -201,6 +201,7 @@ LATER_LIMITS = [
     (lambda c: nisa.rand_set_state(c.empty((4, 6), "uint32"), vector), "engine vector needs .*v4", ("trn2",), ()),
     (lambda c: nisa.rand_set_state(c.empty((4, 6), "uint32"), vector), r"src_seeds must be \[P, 24\]", ("trn3",), ()),
     (lambda c: nisa.rand_set_state(c.empty((4, 6), "uint32", "psum")), "src_seeds must be a tile in SBUF", V3, ()),
+    (lambda c: nisa.rand_set_state(c.empty((4, 6, 1), "uint32")), r"src_seeds must be \[P, 6\]", V3, ()),
     (lambda c: nisa.rand_set_state(c.empty((4, 2, 3), "uint32")), r"src_seeds must be \[P, 6\]", V3, ()),
     (lambda c: nisa.rand_set_state(c.empty((4, 6), "uint32")), "nothing has written", V3, ()),
     (

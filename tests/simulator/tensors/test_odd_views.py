@@ -62,3 +62,8 @@ def test_there_is_a_view_or_words(core, kind, method):
 def test_a_dimension_is_repeated_a_whole_number_of_times(core, size):
     with core() as c, pytest.raises(NkiValidationError, match="broadcast (repeats a dimension once or more|takes int)"):
         c.empty((4, 1)).broadcast(1, size)
+
+
+def test_a_register_in_a_pattern_is_told_of_as_one(core):
+    with core() as c, pytest.raises(NkiValidationError, match="a register's value is not known while the kernel is"):
+        c.empty((32, 16)).ap([[16, 32], [nisa.register_alloc(1), 4]])

@@ -231,3 +231,23 @@ def test_an_activation_moves_where_it_computes_nothing(copy, dtype):
     results = [simulator.run(kernel, x, y, target="trn3", options=Options(defer=d)).outputs for d in (False, True)]
     for at_once, put_off in zip(*results, strict=True):
         np.testing.assert_array_equal(at_once, put_off)
+
+
+@pytest.mark.parametrize("columns", [slice(0, 64), slice(0, 32)])
+def test_an_operand_that_is_loaded_again_is_another(columns):
+    def kernel(x, y):
+        left, right, out = nl.ndarray((128, 64), nl.float32), in_sbuf(y[:, 0:64]), []
+        nisa.dma_copy(dst=left, src=x[:, 0:64])
+        for _ in range(2):
+            bank, tile = nl.ndarray((64, 64), nl.float32, nl.psum), nl.ndarray((64, 64), nl.float32)
+            nisa.nc_matmul(bank, left, right)
+            nisa.tensor_copy(tile, bank)
+            out.append(in_hbm(tile))
+            nisa.dma_copy(dst=left[:, columns], src=x[:, 64:128][:, columns])
+        return tuple(out)
+
+    x, y = (np.random.default_rng(seed).standard_normal((128, 128)).astype(np.float32) for seed in range(2))
+    results = [simulator.run(kernel, x, y, options=Options(defer=defer)).outputs for defer in (False, True)]
+    for at_once, put_off in zip(*results, strict=True):
+        np.testing.assert_array_equal(at_once, put_off)
+    assert (results[1][0] != results[1][1]).any()
