@@ -99,7 +99,7 @@ def dtype_of(value: Any) -> DType:
         packed = TABLE.get(kind.names[0] if kind.names and len(kind.names) == 1 else kind.name)
         if packed is not None and packed.kind == "x" and packed.itemsize == kind.itemsize:
             found = packed
-    except TypeError:
+    except (TypeError, ValueError):  # ValueError: of what has a dtype, as a tensor does
         found = None
     if found is None:
         raise NkiValidationError(

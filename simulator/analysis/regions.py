@@ -150,16 +150,16 @@ def _named(region: Region) -> str:
     return f"{region.shape} of {a.name!r} {a.shape}"
 
 
-def _merged(shape: tuple[int, ...], strides: tuple[int, ...], unit: int = 1) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Sizes and strides times `unit`, without dimensions of size 1, and with those as one that lie without a gap."""
+def _merged(shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Sizes and strides without dimensions of size 1, and with those as one that lie without a gap."""
     out: list[tuple[int, int]] = []
     for n, stride in zip(shape, strides, strict=True):
         if n == 1:
             continue
-        if out and out[-1][1] == n * stride * unit:
-            out[-1] = (out[-1][0] * n, stride * unit)
+        if out and out[-1][1] == n * stride:
+            out[-1] = (out[-1][0] * n, stride)
         else:
-            out.append((n, stride * unit))
+            out.append((n, stride))
     return tuple([n for n, _ in out]), tuple([s for _, s in out])
 
 
@@ -212,7 +212,7 @@ class _Path(NamedTuple):
     partitions: tuple[int, int]  # first, and the one after the last; HBM is one partition
     start: int
     shape: tuple[int, ...]
-    strides: tuple[int, ...]
+    strides: tuple[int, ...]  # in elements
     itemsize: int
     offsets: tuple[int, ...] | None  # of elements in a partition, where these give the way
 
@@ -221,7 +221,7 @@ class _Path(NamedTuple):
             return self.start + np.array(self.offsets) * self.itemsize
         at = np.array(self.start)
         for n, stride in zip(self.shape, self.strides, strict=True):
-            at = at[..., None] + np.arange(n) * stride
+            at = at[..., None] + np.arange(n) * stride * self.itemsize
         return at.reshape(-1)
 
     def span(self) -> tuple[int, int]:
@@ -230,16 +230,16 @@ class _Path(NamedTuple):
             at = self.bytes()
             return int(at.min()), int(at.max()) + self.itemsize
         before, behind = reach(self.shape, self.strides)
-        return self.start + before, self.start + behind + self.itemsize
+        return self.start + before * self.itemsize, self.start + (behind + 1) * self.itemsize
 
 
 def _path(place: _Place, at: Layout, offsets: tuple[int, ...] | None = None) -> _Path:
     offset, shape, strides, dtype = at
     size = dtype.itemsize
     if place.buffer not in _ELEMENTS:
-        return _Path((0, 1), offset * size, *_merged(shape, strides, size), size, offsets)
+        return _Path((0, 1), offset * size, *_merged(shape, strides), size, offsets)
     partition, byte = _partition(place, at)
-    return _Path((partition, partition + shape[0]), byte, *_merged(shape[1:], strides[1:], size), size, offsets)
+    return _Path((partition, partition + shape[0]), byte, *_merged(shape[1:], strides[1:]), size, offsets)
 
 
 def _compared(one: _Path, other: _Path) -> bool | None:

@@ -179,7 +179,8 @@ def dma_transpose(
     check_memory(src=src)
     in_buffer(MemoryRegion.sbuf, dst=dst)
     _check_queue(m, priority, dge_mode, oob_mode)
-    if src.ndim not in _AXES or (axes is not None and tuple(axes) != _AXES[src.ndim]):
+    given = tuple(axes) if isinstance(axes, Sequence) else axes
+    if src.ndim not in _AXES or given not in (None, _AXES[src.ndim]):
         raise NkiValidationError(
             f"axes must be (1, 0), (2, 1, 0) or (3, 1, 2, 0) for 2, 3 or 4 dimensions, got {axes} for {src.shape}"
         )
@@ -245,15 +246,12 @@ def _check_gathered_transpose(m: Machine, src: NkiTensor, index: NkiTensor, mode
         raise NkiValidationError(f"a gathering transpose needs NeuronCore-v3 or newer, and the target is {m.chip.name}")
     if mode.name not in ("unknown", "swdge"):
         raise NkiValidationError(f"a gathering transpose takes dge_mode unknown or swdge, got {mode}")
-    if src.dtype.itemsize != 2 or src.shape[-1] > 128 or src.shape[0] % 16:
-        raise NkiValidationError(
-            "a gathering transpose needs a two-byte dtype, a last dimension of at most 128 and a multiple of 16 rows; "
-            f"got {src!r}"
-        )
+    if src.dtype.itemsize != 2 or src.shape[0] % 16:
+        raise NkiValidationError(f"a gathering transpose needs a two-byte dtype and a multiple of 16 rows; got {src!r}")
     if src.ndim == 4 and src.shape[1] != 1 and src.shape[2] != 1:
         raise NkiValidationError(f"dimension 1 or 2 of a four-dimensional src must have size 1, got {src.shape}")
     partitions, columns = index.shape[0], index.free_size
-    fits = partitions % 16 == 0 and 16 <= partitions <= 128 and (columns == 1 or partitions == 128)
+    fits = partitions % 16 == 0 and (columns == 1 or partitions == 128)
     if index.dtype != "uint32" or not fits or index.size < src.shape[0]:
         raise NkiValidationError(
             f"the indices of {src.shape[0]} rows must be uint32 in 16 to 128 partitions, a multiple of 16 of them, and "
@@ -264,8 +262,8 @@ def _check_gathered_transpose(m: Machine, src: NkiTensor, index: NkiTensor, mode
 def _check_hardware_transpose(src: NkiTensor) -> None:
     rows = src.shape[0]
     fits = rows == 16 if src.ndim == 2 else rows in (1, 2, 4, 8, 16) and rows * src.shape[-2] % 16 == 0
-    if not fits or src.shape[-1] > 128 or src.dtype.itemsize != 2:
+    if not fits or src.dtype.itemsize != 2:
         raise NkiValidationError(
-            "a hwdge transpose needs a two-byte dtype, a last dimension of at most 128, and 16 rows (2-D) or 1, 2, 4, "
-            f"8 or 16 with a multiple of 16 rows in all (3-D, 4-D); got {src!r}"
+            "a hwdge transpose needs a two-byte dtype, and 16 rows (2-D) or 1, 2, 4, 8 or 16 with a multiple of 16 "
+            f"rows in all (3-D, 4-D); got {src!r}"
         )

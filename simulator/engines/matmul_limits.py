@@ -178,7 +178,7 @@ def accumulating(dst: NkiTensor, *operands: Any) -> Any:
 
 def _check_sum(m: Machine, dst: NkiTensor) -> None:
     """A sum that a matmul began, and that counts as unwritten, is read like any operand."""
-    started = dst.storage.started_at(dst.layout) if dst.storage.missing else False
+    started = dst.storage.started_at(dst.layout)
     if started is not False and np.any(started & ~np.asarray(dst.storage.written_at(dst.layout))):
         m.reads_unwritten(dst)
 

@@ -154,9 +154,8 @@ def _check_reduction(
     data: NkiTensor, reduce_op: Op | None, reduce_res: NkiTensor | None, command: enums.reduce_cmd
 ) -> None:
     check_command(command, (cmd.idle, cmd.reset, cmd.reduce, cmd.reset_reduce))
-    if command in (cmd.reduce, cmd.reset_reduce) and (reduce_op is None or reduce_op.name != "add"):
-        raise NkiValidationError(f"reduce_op must be nl.add, got {reduce_op!r}")
-    if reduce_op is not None and reduce_op.name != "add":
+    reduces = reduce_op is not None or command in (cmd.reduce, cmd.reset_reduce)
+    if reduces and not (isinstance(reduce_op, Op) and reduce_op.name == "add"):
         raise NkiValidationError(f"reduce_op must be nl.add, got {reduce_op!r}")
     check_result(reduce_res, data)
 

@@ -114,6 +114,8 @@ def ones(shape: Sequence[int], dtype: Any, buffer: MemoryRegion = SBUF, name: st
 @function("zeros_like")
 def zeros_like(x: NkiTensor, dtype: Any = None, buffer: MemoryRegion | None = None, name: str = "") -> NkiTensor:
     """Zeros in x's shape and dtype; in SBUF unless said otherwise, as the documentation has it."""
+    if not isinstance(x, NkiTensor):
+        raise NkiValidationError(f"x must be a tensor, got {describe(x)}")
     return _full(x.shape, 0, x.dtype if dtype is None else dtype, SBUF if buffer is None else buffer, name)
 
 
@@ -148,7 +150,7 @@ def shared_identity_matrix(n: int, dtype: Any = uint8, dst: NkiTensor | None = N
     if dst.shape != (n, n):
         raise NkiValidationError(f"dst must be ({n}, {n}), got {dst.shape}")
     constant = machine().allocate((n, n), dtype, MemoryRegion.shared_hbm)
-    _write(constant, np.eye(n, dtype=constant.array.dtype))
+    _write(constant, np.eye(*constant.shape, dtype=constant.array.dtype))
     dma_copy(dst, constant)
     return dst
 

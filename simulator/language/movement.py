@@ -136,6 +136,8 @@ def expand_dims(x: NkiTensor, axis: int) -> NkiTensor:
     """A view of x with a dimension of size 1 at `axis` of the new shape."""
     if not isinstance(x, NkiTensor):
         raise NkiValidationError(f"x must be a tensor, got {describe(x)}")
+    if not isinstance(axis, int):
+        raise NkiValidationError(f"axis must be an integer, got {describe(axis)}")
     return x.expand_dim(axis + x.ndim + 1 if axis < 0 else axis)
 
 
@@ -148,7 +150,7 @@ def broadcast_to(x: NkiTensor, shape: Sequence[int], dtype: Any = None) -> NkiTe
     copies that double.
     """
     tile(x=x)
-    shape = tuple(shape)
+    shape = tuple(shape) if isinstance(shape, Sequence) else ()
     if len(shape) != x.ndim or any(a not in (1, b) for a, b in zip(x.shape, shape, strict=True)):
         raise NkiValidationError(
             f"shape must have x's rank, and x's size or any size over 1 in each dimension; got {x.shape} and {shape}"

@@ -13,8 +13,9 @@ from triptych.simulator.engines.vector.elementwise import reciprocal, tensor_cop
 from triptych.simulator.engines.vector.select import tensor_copy_predicated
 from triptych.simulator.engines.vector.tensor_scalar import tensor_scalar
 from triptych.simulator.errors import NkiValidationError
-from triptych.simulator.language.common import function, new, result_of, same_dtype, spread, tile
+from triptych.simulator.language.common import function, is_number, new, result_of, same_dtype, spread, tile
 from triptych.simulator.language.reductions import Axis, reduced
+from triptych.simulator.operands.operands import describe
 from triptych.simulator.operands.operators import OPS
 from triptych.simulator.tensors.tensor import NkiTensor
 
@@ -52,6 +53,8 @@ def rms_norm(
     tile(x=x, w=w)
     if w.shape != x.shape:
         raise NkiValidationError(f"w must have x's shape, got {w.shape} and {x.shape}; use nl.broadcast_to")
+    if not is_number(n):
+        raise NkiValidationError(f"n must be a number, got {describe(n)}")
     inner = "float32" if compute_dtype is None else compute_dtype
     squares = new(x.shape, inner)
     activation(squares, OPS["square"], x)

@@ -24,7 +24,7 @@ from triptych.simulator.lint.live import LintWarning
 from triptych.simulator.machine.machine import Machine
 from triptych.simulator.machine.registers import VirtualRegister
 from triptych.simulator.machine.scalars import NkiScalar
-from triptych.simulator.machine.unwritten import reached
+from triptych.simulator.machine.unwritten import Origin, reached
 from triptych.simulator.memory.shapes import ShapeDtype
 from triptych.simulator.objects import NKIObject
 from triptych.simulator.tensors.tensor import NkiTensor
@@ -205,17 +205,19 @@ class Arguments:
     def _check_changed(self) -> None:
         """Nothing that the kernel wrote to an argument rests on memory that nothing wrote."""
         for name, b in self.bound.items() if self.machine.options.check_uninitialized else ():
-            for m in self.machines if b.tensor.storage.missing else ():
-                origin = m.origins.get(b.tensor.storage.allocation.id)
-                if origin is not None:
-                    raise reached(f"what {self.name} writes to its argument {name}", origin)
+            for origin in self._origins(b.tensor) if b.tensor.storage.missing else ():
+                raise reached(f"what {self.name} writes to its argument {name}", origin)
+
+    def _origins(self, t: NkiTensor) -> list[Origin]:
+        """Where each core that put unwritten values into a tensor read them first."""
+        number = t.storage.allocation.id
+        return [m.origins[number] for m in self.machines if number in m.origins]
 
     def _unwritten(self, result: NkiTensor) -> NkiError:
         a = result.storage.allocation
         first, missing = result.storage.first_missing()
         index = [int(i) for i in np.unravel_index(first, a.shape)]
-        origin = next((m.origins[a.id] for m in self.machines if a.id in m.origins), None)
-        if origin is not None:
+        for origin in self._origins(result):
             what = f"{missing} of {math.prod(a.shape)} elements of {a.name!r} {a.shape}, which {self.name} returns"
             return reached(f"what stands in {what}, first at {index},", origin)
         return KernelError(

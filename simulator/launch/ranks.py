@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -99,10 +100,9 @@ def calls_of(kernel: Any, arguments: Sequence[tuple[Any, ...] | Mapping[str, Any
 def _check_written_once(ranks: Sequence[Execution]) -> None:
     """No two ranks wrote to one array of the caller's."""
     written = [(rank.rank, b.tensor.name, b.array) for rank in ranks for b in rank.arguments.written()]
-    for i, (rank, name, array) in enumerate(written):
-        for other, again, theirs in written[i + 1 :]:
-            if other != rank and np.shares_memory(array, theirs):
-                raise KernelError(
-                    f"rank {rank} writes to its argument {name} and rank {other} to {again}, which are one array of "
-                    "yours; each rank has its own HBM: give each an array of its own"
-                )
+    for (rank, name, array), (other, again, theirs) in itertools.combinations(written, 2):
+        if other != rank and np.shares_memory(array, theirs):
+            raise KernelError(
+                f"rank {rank} writes to its argument {name} and rank {other} to {again}, which are one array of yours; "
+                "each rank has its own HBM: give each an array of its own"
+            )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import enum
 import functools
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -66,8 +65,3 @@ def describe(value: Any, key: list[Any], tensors: list[NkiTensor]) -> bool:
     else:
         return False
     return True
-
-
-def is_regular(tensors: Iterable[NkiTensor]) -> bool:
-    """Whether each tensor's partitions are as far apart as those of its memory."""
-    return all(t.storage.row in (0, t.strides[0] * t.dtype.itemsize) for t in tensors)

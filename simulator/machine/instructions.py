@@ -94,7 +94,7 @@ def _declared(
                 if m.rounds is not None:
                     m.rounds.see(f"{module}.{name}", args, kwargs, m.line)
                 try:
-                    return resolved(m, args, kwargs) if m.any_dynamic else m.execute(kind, args, kwargs)
+                    return resolved(m, args, kwargs)
                 except UnwrittenRead as read:
                     return tried(m, read, args, kwargs)
             except NkiError as e:

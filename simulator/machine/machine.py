@@ -23,7 +23,7 @@ from triptych.simulator.dtypes import F32, DType, dtype_of, int64
 from triptych.simulator.enums import engine
 from triptych.simulator.errors import Lines, NkiValidationError, OutOfBounds, show_line
 from triptych.simulator.machine.cores import Core, MeetOthers
-from triptych.simulator.machine.forms import PLAIN, describe, form_of, is_regular
+from triptych.simulator.machine.forms import PLAIN, describe, form_of
 from triptych.simulator.machine.plan import Known, Plan, is_apart, known
 from triptych.simulator.machine.table import INSTRUCTIONS
 from triptych.simulator.machine.unwritten import Origin, UnwrittenRead, spread, take_padding
@@ -107,12 +107,14 @@ class Machine:
         """A new tensor with nothing in it, at `address` if the kernel chooses one."""
         if address is not None and not buffer.on_chip:
             return self._in_hbm(shape, dtype, buffer, name, check_hbm_address(address))
-        shape = tuple(shape)
-        kind = dtype if type(dtype) is DType else dtype_of(dtype)
-        key = (shape, kind, buffer._value_)
-        plain = self.shapes.get(key)
+        kind = dtype_of(dtype)
+        try:
+            key = tuple(shape), kind, buffer._value_
+            plain = self.shapes.get(key)
+        except TypeError:
+            raise NkiValidationError(f"a shape is a tuple of integers, got {shape!r}") from None
         if plain is None:
-            plain = self.shapes[key] = self._check_allocation(shape, kind.itemsize, buffer)
+            plain = self.shapes[key] = self._check_allocation(key[0], kind.itemsize, buffer)
         shape = plain
         shared = buffer is _SHARED
         if shared and self.shared_seen < len(self.shared):
@@ -317,8 +319,7 @@ class Machine:
         except OutOfBounds:  # of a view that leaves its tensor; other rules come first
             has_key = False
         tensors = tuple(listed)
-        count = len(tensors)
-        if count > 1 and (tensors[0] is tensors[1] or (count > 2 and len(set(tensors)) < count)):
+        if len(set(tensors)) < len(tensors):
             key.append(tuple([tensors.index(t) for t in tensors]))  # which of them are one
         found = tuple(key) if has_key else None
         like = self.plans.get(found)
@@ -333,7 +334,7 @@ class Machine:
         check_regions(event, rules)
         if found is not None:
             check = None if is_apart(plan, rules.order) else check_overlaps
-            new = known(plan, tensors, check if is_regular(tensors) else check_regions)
+            new = known(plan, tensors, check)
             if new is not None:
                 self.plans[found] = new
         return event
@@ -352,9 +353,7 @@ class Machine:
         if plan.needs is not None:
             plan.needs(*operands)
         else:
-            for t in reads:
-                if t.storage.missing:
-                    self.check_reads((t,))
+            self.check_reads(reads)
         given = operands
         if plan.decide is not None:
             answer = plan.decide(*operands)

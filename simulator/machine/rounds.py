@@ -28,7 +28,7 @@ class Rounds:
     def __init__(self) -> None:
         self._first: list[_Call] | None = None  # the calls of the first round, once it is over
         self._calls: list[_Call] = []
-        self._inner: list[Rounds] = []  # of the loops inside, in the order in which a round opens them
+        self._inner: dict[int, Rounds] = {}  # of the loops inside, by which a round opens first
         self._opened = 0
         self._number = 0
         self._made = 0  # how many allocations there were when the round began
@@ -38,10 +38,8 @@ class Rounds:
 
     def inside(self) -> Rounds:
         """Those of the loop that the round opens now."""
-        if self._opened == len(self._inner):
-            self._inner.append(Rounds())
         self._opened += 1
-        return self._inner[self._opened - 1]
+        return self._inner.setdefault(self._opened, Rounds())
 
     def begin(self, allocations: int, shared: Sequence[NkiTensor], met: int) -> None:
         self._number += 1

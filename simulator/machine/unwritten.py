@@ -109,13 +109,12 @@ def require_written(m: Core, tensors: Iterable[NkiTensor]) -> None:
     """Raise Uninitialized unless all of these tensors has been written, from what was written itself."""
     if m.options.check_uninitialized and not m.tries:
         for t in tensors:
-            if t.storage.missing:
-                take_padding(m, t)
-                try:
-                    t.check_written()
-                except Uninitialized as error:
-                    origin = m.origins.get(t.storage.allocation.id)
-                    raise error if origin is None else reached(f"what {t.name!r} holds", origin) from None
+            take_padding(m, t)
+            try:
+                t.check_written()
+            except Uninitialized as error:
+                origin = m.origins.get(t.storage.allocation.id)
+                raise error if origin is None else reached(f"what {t.name!r} holds", origin) from None
 
 
 def reached(what: str, origin: Origin) -> Uninitialized:
@@ -133,8 +132,6 @@ def read_whole(m: Core, op: str, t: NkiTensor) -> tuple[Array, Origin] | None:
     if m.options.forbids("unwritten-read"):
         t.check_written()
     origin = m.origins.get(t.storage.allocation.id) or _first_read(m, op, t)
-    if not m.options.data:  # what of the results rests on it is not known: all of them count as written
-        return None
     return np.broadcast_to(~np.asarray(written), t.shape), origin
 
 

@@ -144,9 +144,8 @@ def _footprint(shape: Shape, strides: Shape, itemsize: int, width: int) -> _Foot
         if step < 0:
             start += step * (n - 1)
             step = -step
-        if n > 1 and step:
-            rows, rest = divmod(step, width)
-            (column_steps if rest else row_steps).append((step if rest else rows, n))
+        rows, rest = divmod(step, width)
+        (column_steps if rest else row_steps).append((step if rest else rows, n))
     columns = _runs(itemsize, column_steps)
     return _Footprint(start, _runs(1, row_steps), columns, columns[-1][1])
 

@@ -94,7 +94,7 @@ class Arena:
     def doubt(self) -> None:
         """Note that bytes which were written may count as unwritten again."""
         for storage in self.full:
-            storage.missing = 1
+            storage.missing = storage.nbytes
         self.full.clear()
 
     @staticmethod
@@ -121,7 +121,7 @@ class PlacedStorage(Storage):
         self.base = partition * arena.row + byte
         self.height, self.width = self.allocation.shape[0], self.allocation.nbytes // self.allocation.shape[0]
         self.row, self.partition = self.width, partition
-        self.missing = 1  # until it is known to be full: other tensors write these bytes, too
+        self.missing = self.nbytes  # until it is known to be full: other tensors write these bytes, too
         self.asked = 0  # how often a part of it was read before that
         self._poison(arena.places.take(self._box()))
 
@@ -143,10 +143,8 @@ class PlacedStorage(Storage):
         itemsize = dtype.itemsize
         row = self.width // itemsize  # elements of one partition
         partition, column = divmod(offset, row)
-        steps = [s * itemsize for s in strides]
-        if shape[0] > 1:
-            steps[0] = strides[0] // row * self.arena.row
-        return self.base + partition * self.arena.row + column * itemsize, shape, tuple(steps), itemsize
+        steps = strides[0] // row * self.arena.row, *[s * itemsize for s in strides[1:]]
+        return self.base + partition * self.arena.row + column * itemsize, shape, steps, itemsize
 
     def _is_full(self) -> None:
         self.missing = 0
@@ -201,7 +199,7 @@ class PlacedStorage(Storage):
         return self.arena.started.at(*self.place(at))
 
     def written_at(self, at: Layout) -> Array | bool:
-        return not self.missing or self.arena.written.at(*self.place(at))
+        return self.arena.written.at(*self.place(at))
 
     def through_this(self, at: Layout) -> tuple[Array | bool, Array | bool]:
         if isinstance(self.mine, bool):

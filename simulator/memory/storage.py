@@ -144,8 +144,7 @@ class Storage:
 
     def wrote(self, at: Layout, by_matmul: bool = False) -> None:
         """Note that a view was written."""
-        if self._f32:
-            self._f32.clear()
+        self._f32.clear()
         if self.started is not by_matmul:
             self.mark_started(at, by_matmul)
         if self.missing == 0:
@@ -157,17 +156,16 @@ class Storage:
         units = mask.runs(*self.place(at))
         self.missing -= (units.size - int(np.count_nonzero(units))) * mask.unit
         units[...] = True
-        if at.strides != self.dense and overlaps(at.shape, at.strides):
+        if overlaps(at.shape, at.strides):
             self.missing = mask.unmarked
         self._drop_mask()
 
     def wrote_where(self, at: Layout, chosen: Array, by_matmul: bool = False) -> None:
         """Note that of a view only the elements where `chosen` is true were written."""
-        if self._f32:
-            self._f32.clear()
+        self._f32.clear()
         if self.started is not by_matmul:
             self.mark_started(at, by_matmul, chosen)
-        if self.missing == 0 or not chosen.any():
+        if self.missing == 0:
             return
         mask = self._mask()
         mask.units(*self.place(at))[chosen] = True
@@ -176,8 +174,7 @@ class Storage:
 
     def wrote_rows(self, at: Layout, rows: Array) -> None:
         """Note that of a view these entries of dimension 0 were written, all of each."""
-        if self._f32:
-            self._f32.clear()
+        self._f32.clear()
         assert self.started is False  # no matmul writes rows that are chosen by an index
         if self.missing:
             mask = self._mask()
@@ -258,11 +255,9 @@ class Storage:
         self.missing = mask.unmarked
 
     def first_missing(self) -> tuple[int, int]:
-        """The first element never written, and how many elements are not wholly written."""
+        """Where something is missing: the first element never written, and how many are not wholly written."""
         count = self.nbytes // self.itemsize
         whole = False if self.mask is None else self.mask.at(0, (count,), (self.itemsize,), self.itemsize)
-        if isinstance(whole, bool):
-            return 0, count if self.missing else 0
         return int(np.argmin(whole)), count - int(np.count_nonzero(whole))
 
     def covers(self, at: Layout) -> bool:

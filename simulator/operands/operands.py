@@ -102,7 +102,7 @@ def check_integers(*tiles: NkiTensor) -> None:
 
 def same_tile(what: str, a: NkiTensor, b: NkiTensor) -> None:
     """Equal partitions and equal elements per partition (free dimensions may be split differently)."""
-    if a.shape != b.shape and (a.shape[0] != b.shape[0] or a.size != b.size):
+    if a.shape[0] != b.shape[0] or a.size != b.size:
         raise NkiValidationError(
             f"{what} must have the same partitions and elements per partition, got {a.shape} and {b.shape}"
         )

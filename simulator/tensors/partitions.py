@@ -27,5 +27,4 @@ def starts(t: NkiTensor) -> list[int]:
     """Where a tile may start: at its address, or wherever a compiler may lay its allocation."""
     if isinstance(t.storage, PlacedStorage):
         return [partitions_of(t).start]
-    height = t.storage.allocation.shape[0]
-    return [first + _row(t) for first in allowed_starts(height) if first + height <= 128]
+    return [first + _row(t) for first in allowed_starts(t.storage.allocation.shape[0])]

@@ -11,7 +11,7 @@ from triptych.simulator.errors import NkiError, NkiValidationError, OutOfBounds
 from triptych.simulator.memory.layout import TENSOR_API, Layout, laid_out, reach
 from triptych.simulator.running import running
 from triptych.simulator.tensors.index import DynamicIndex, check_row_index, entry_index
-from triptych.simulator.tensors.views import Viewed, check_dim, check_has_bits, check_rank
+from triptych.simulator.tensors.views import Viewed, check_dim, check_has_bits, check_rank, integers
 
 _GUIDE = "nki/deep-dives/nki-aps.rst"
 
@@ -35,21 +35,22 @@ def access_pattern(
     view = t.layout
     if dtype != view.dtype:
         check_has_bits(t)
-    check_rank(t, len(pairs), "ap")
     try:
         strides, shape = [int(p[0]) for p in pairs], [int(p[1]) for p in pairs]
-    except (TypeError, IndexError) as error:
+    except (TypeError, ValueError, IndexError) as error:
         if isinstance(error, NkiError):  # a register's value is not known
             raise
         message = f"a pattern is a list of [stride, count] pairs, one a dimension; got {pairs!r}"
         raise NkiValidationError(message, source=_GUIDE) from None
+    check_rank(t, len(shape), "ap")
+    (begin,) = integers("ap's offset", (offset,))
     if vector_offset is not None:
         check_row_index(t, vector_offset, dim)
         strides[0] = 0  # each row has its own index: the leading stride is ignored
     start, rest = divmod(view.offset * view.dtype.itemsize, dtype.itemsize)
     if rest:
         raise NkiValidationError(f"ap as {dtype}: the view begins inside an element, at {view.offset} of {t!r}")
-    start += offset
+    start += begin
     allocation = t.storage.allocation
     total = allocation.nbytes // dtype.itemsize
     row = total // allocation.shape[0]  # elements of one partition

@@ -7,11 +7,12 @@ dimension 0, the partition, stays first and whole, and so do rows that each have
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from triptych.simulator.dtypes import DType
-from triptych.simulator.errors import NkiValidationError, OutOfBounds
+from triptych.simulator.errors import NkiError, NkiValidationError, OutOfBounds
 from triptych.simulator.memory.layout import TENSOR_API, Layout, Shape
 from triptych.simulator.memory.storage import Storage
 
@@ -33,22 +34,26 @@ class Viewed(Protocol):
 
 
 def permute(t: Viewed, dims: Sequence[int]) -> Layout:
-    ndim = len(t.layout.shape)
-    if sorted(dims) != list(range(ndim)):
+    ndim, order = len(t.layout.shape), integers("permute", dims)
+    if sorted(order) != list(range(ndim)):
         raise NkiValidationError(f"permute needs a permutation of 0..{ndim - 1}, got {dims}", source=TENSOR_API)
-    if t.keeps_rows and dims[0] != 0:
+    if t.keeps_rows and order[0] != 0:
         raise NkiValidationError(f"permute keeps the partition first on chip, got {dims}", source=TENSOR_API)
-    return t.layout.permute(dims)
+    return t.layout.permute(order)
 
 
 def broadcast(t: Viewed, dim: int, size: int) -> Layout:
-    return t.layout.broadcast(_free_dim(t, dim, "broadcast"), size)
+    (count,) = integers("broadcast", (size,))
+    if count < 1:
+        raise NkiValidationError(f"broadcast repeats a dimension once or more, got {size}", source=TENSOR_API)
+    return t.layout.broadcast(_free_dim(t, dim, "broadcast"), count)
 
 
 def expand_dim(t: Viewed, dim: int) -> Layout:
-    if not 0 <= dim <= len(t.layout.shape) or (t.keeps_rows and dim == 0):
+    (at,) = integers("expand_dim", (dim,))
+    if not 0 <= at <= len(t.layout.shape) or (t.keeps_rows and at == 0):
         raise NkiValidationError(f"expand_dim({dim}) of {t!r}: not before the partition", source=TENSOR_API)
-    return t.layout.expand_dim(dim)
+    return t.layout.expand_dim(at)
 
 
 def squeeze_dim(t: Viewed, dim: int) -> Layout:
@@ -58,24 +63,24 @@ def squeeze_dim(t: Viewed, dim: int) -> Layout:
 
 
 def reshape_dim(t: Viewed, dim: int, shape: Sequence[int]) -> Layout:
-    size = t.layout.shape[check_dim(t, dim)]
-    sizes = _inferred(tuple(shape), size, "reshape_dim")
-    if t.keeps_rows and dim == 0 and sizes != (size,):
+    at = check_dim(t, dim)
+    size = t.layout.shape[at]
+    sizes = _inferred(integers("reshape_dim", shape), size, "reshape_dim")
+    if t.keeps_rows and at == 0 and sizes != (size,):
         raise NkiValidationError("reshape_dim cannot split the partition dimension", source=TENSOR_API)
-    return t.layout.split_dim(dim, sizes)
+    return t.layout.split_dim(at, sizes)
 
 
 def flatten_dims(t: Viewed, start_dim: int, end_dim: int) -> Layout:
-    _free_dim(t, start_dim, "flatten_dims")
-    if check_dim(t, end_dim) < start_dim:
+    first, last = _free_dim(t, start_dim, "flatten_dims"), check_dim(t, end_dim)
+    if last < first:
         raise NkiValidationError(f"flatten_dims({start_dim}, {end_dim}) ends before it starts", source=TENSOR_API)
     shape = t.layout.shape
-    merged = math.prod(shape[start_dim : end_dim + 1])
-    return reshape(t, (*shape[:start_dim], merged, *shape[end_dim + 1 :]))
+    return reshape(t, (*shape[:first], math.prod(shape[first : last + 1]), *shape[last + 1 :]))
 
 
 def reshape(t: Viewed, shape: Sequence[int]) -> Layout:
-    sizes = _inferred(tuple(shape), t.layout.size, "reshape")
+    sizes = _inferred(integers("reshape", shape), t.layout.size, "reshape")
     check_rank(t, len(sizes), "reshape")
     if t.keeps_rows and sizes[0] != t.layout.shape[0]:
         raise NkiValidationError(
@@ -103,9 +108,20 @@ def as_dtype(t: Viewed, dtype: DType) -> Layout:
 
 def check_dim(t: Viewed, dim: int) -> int:
     """`dim`, which is a dimension of the tensor."""
-    if not 0 <= dim < len(t.layout.shape):
+    (at,) = integers("a dimension", (dim,))
+    if not 0 <= at < len(t.layout.shape):
         raise OutOfBounds(f"dimension {dim} of {t!r}", source=TENSOR_API)
-    return dim
+    return at
+
+
+def integers(what: str, values: Any) -> Shape:
+    """Integers of any kind as Python's own."""
+    try:
+        return tuple([operator.index(n) for n in values])
+    except TypeError as error:
+        if isinstance(error, NkiError):  # a register's value is not known
+            raise
+        raise NkiValidationError(f"{what} takes integers, got {values!r}", source=TENSOR_API) from None
 
 
 def check_rank(t: Viewed, ndim: int, what: str) -> None:
@@ -123,9 +139,10 @@ def check_has_bits(t: Viewed) -> None:
 
 def _free_dim(t: Viewed, dim: int, what: str) -> int:
     """`dim`, which is not the one that stays as it is."""
-    if check_dim(t, dim) == 0 and t.keeps_rows:
+    at = check_dim(t, dim)
+    if at == 0 and t.keeps_rows:
         raise NkiValidationError(f"{what} cannot touch the partition dimension of {t!r}", source=TENSOR_API)
-    return dim
+    return at
 
 
 def _inferred(shape: Shape, size: int, what: str) -> Shape:

@@ -192,7 +192,7 @@ class Clock:
         event = self.trace.events[stuck]
         left = sum(span is None for span in self.spans)
         asked = [t for t in self.room.of_event[stuck] if not t.placed]
-        needs = " and ".join(f"{t.size} bytes a partition of {t.place[1]}" for t in asked) or "others that wait"
+        needs = " and ".join(f"{t.size} bytes a partition of {t.place[1]}" for t in asked)
         free = ", ".join(f"{m.free} of {place[1]} on core {place[0]}" for place, m in self.room.memories.items())
         return KernelError(
             f"{left} of {len(self.spans)} instructions can never run, the first {event.label}: it needs {needs}, and "

@@ -204,7 +204,7 @@ def _port(event: Event, chip: Chip, cost: float) -> str | None:
         return None
     regions = (*event.reads, *event.writes)
     if chip.generation == 2:
-        if event.engine != "gpsimd" and any([r.allocation.buffer == "psum" for r in regions]):
+        if any([r.allocation.buffer == "psum" for r in regions]):
             return PSUM_PORT
         return None if event.engine == "scalar" else SBUF_PORT
     if event.engine == "gpsimd":

@@ -68,3 +68,74 @@ def test_generations_grow():
     sizes = [chip.sbuf_partition_bytes.value for chip in CHIPS]
     rates = [chip.dma_gb_per_s.value for chip in CHIPS]
     assert sizes == sorted(sizes) and rates == sorted(rates) and [c.generation for c in CHIPS] == [2, 3, 4]
+
+
+# As AWS's pages print them, generation by generation, or as their figures give them: 16 engines of 17 bytes/ns.
+DOCUMENTED = {
+    "tensor_ghz": (2.8, 2.4, 2.4),
+    "vector_ghz": (1.12, 0.96, 1.2),
+    "scalar_ghz": (1.4, 1.2, 1.2),
+    "gpsimd_ghz": (1.4, 1.2, 1.2),
+    "partitions": (128,) * 3,
+    "min_cycles": (64,) * 3,
+    "gpsimd_start_cycles": (150,) * 3,
+    "fp32_matmul_passes": (4,) * 3,
+    "warm_up_ns": (0, 3000, 3000),  # "throttled to half its clock below half its use of 3 us"
+    "warm_up_use": (0, 1 / 2, 1 / 2),
+    "warm_up_slowdown": (1, 2, 2),
+    "dma_gb_per_s": (16 * 17, pytest.approx(16 * 24.4, abs=1), 16 * 33),
+    "dma_rings": (16,) * 3,
+    "dma_issue_ns": (600,) * 3,
+    "hbm_gb_per_s": (820 / 2, 716, pytest.approx(4700 / 4, rel=0.01)),
+    "hbm_cores": (1, 2, 2),
+    "cores_per_device": (2, 8, 8),
+    "neuronlink_gb_per_s": (384, 1280, 2560),
+    "collective_step_ns": ((1000 + 2000) / 2,) * 3,
+    "mesh_bytes": (10**6,) * 3,
+    "halving_bytes": (56 * 10**6,) * 3,
+}
+
+
+@pytest.mark.parametrize("name", DOCUMENTED)
+def test_a_number_is_the_pages(name):
+    assert tuple(getattr(chip, name).value for chip in CHIPS) == DOCUMENTED[name]
+
+
+# As they were read off AWS's traces and profiles: of which generation, the number, and how far off it may be.
+MEASURED = {
+    ("launch_ns", 2): (12_500, 0),
+    ("teardown_ns", 2): (4_100, 0),
+    ("scalar_latency_ns", 2): (189 - (64 + 50) / 1.4, 0.5),  # an element takes the shortest interval, 64 cycles
+    ("matmul_extra_cycles", 3): (429.7 * 2.4 - 1024, 0.5),  # between two passes of 512 rows
+    ("access_cycles", 3): (2.99e6 / 5120 * 0.96 - 512, 2),  # 5,120 instructions of 512 elements in 2.99 ms
+    ("tensor_latency_ns", 3): (600 - 430, 0),
+    ("vector_latency_ns", 3): (690 - (512 + 50) / 0.96, 4),
+    ("scalar_latency_ns", 3): (int(400 - (128 + 50) / 1.2), 0),
+    ("table_load_ns", 3): (1300, 0),
+    ("dma_start_ns", 3): (740, 0),
+    ("dma_end_ns", 3): (300, 0),
+    ("dma_software_issue_ns", 3): (603, 0),
+    ("dma_static_issue_ns", 3): (80 * 2.3, 0.1),
+}
+
+
+@pytest.mark.parametrize(("name", "generation"), MEASURED)
+def test_a_number_is_what_was_measured(name, generation):
+    value, apart = MEASURED[name, generation]
+    assert getattr(CHIPS[generation - 2], name).value == pytest.approx(value, abs=apart)
+
+
+@pytest.mark.parametrize("chip", CHIPS, ids=lambda c: c.name)
+def test_what_is_assumed_to_be_anothers_is_anothers(chip):
+    for name in [f.name for f in dataclasses.fields(chip)]:
+        fact, third = getattr(chip, name), getattr(CHIPS[1], name)
+        if isinstance(fact, Fact) and fact.source == "that of NeuronCore-v3":
+            assert fact.value == third.value, name
+        elif isinstance(fact, Fact) and fact.source == "that of the Scalar Engine":
+            assert fact.value == getattr(chip, name.replace("gpsimd", "scalar")).value, name
+    assert (
+        CHIPS[1].launch_ns.value == CHIPS[2].launch_ns.value
+        and CHIPS[1].teardown_ns.value == CHIPS[2].teardown_ns.value
+    )
+    cycles = [c.vector_latency_ns.value * c.vector_ghz.value for c in (chip, CHIPS[1])]
+    assert cycles[0] == pytest.approx(cycles[1], abs=1)

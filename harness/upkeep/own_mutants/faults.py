@@ -55,7 +55,7 @@ SWAPPED = {
 }
 
 
-SIGN_LOST = ("abs", "norm")  # functions of one number or array
+SIGN_LOST = ("abs", "norm", "square")  # functions of one number or array
 
 
 class _Faults(Replacements):

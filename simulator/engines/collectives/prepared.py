@@ -22,6 +22,7 @@ from triptych.simulator.engines.collectives.variable import (
     check_parts,
     check_to_all,
     exchange_parts,
+    rows_read,
 )
 from triptych.simulator.errors import NkiValidationError, show_line
 from triptych.simulator.machine.instructions import collective
@@ -39,7 +40,7 @@ class Prepared(NamedTuple):
     event: NkiInstruction
     ranks: Ranks
     given: Given
-    metadata: Any  # what the preparation read
+    metadata: list[Any]  # what the preparation read
 
 
 @collective(_DMA, cost=costs.free, since=3)
@@ -96,11 +97,10 @@ def _prepared(op: str, check: Callable[[Machine, Given], Ranks], given: Given, n
     check_parts(given, len(ranks))
     if m.chip.generation >= 4:
         m.note_once(f"{op}: AWS excludes it on Trn3 UltraServers, which have a NeuronSwitch")
-    rows = given.metadata[0] if given.metadata.on_chip else given.metadata
-    read = rows[0:2] if not given.has_rdispls else rows[0:4]
-    require_written(m, [read[0:2]])
-    event = m.append(op, _DMA, (read,), (), name, {})
-    m.prepared = Prepared(event, ranks, given, np.array(m.values(read)[0:2]))
+    read = rows_read(given)
+    require_written(m, read)
+    event = m.append(op, _DMA, read, (), name, {})
+    m.prepared = Prepared(event, ranks, given, [m.values(row).copy() for row in read])
     return event
 
 
@@ -113,8 +113,7 @@ def _triggered(op: str, prepare: Any, name: str | None) -> NkiInstruction:
             f"takes what {op}_prepare gave and nothing triggered yet; {waits}, got {describe(prepare)}"
         )
     given: Given = held.given
-    rows: NkiTensor = given.metadata[0] if given.metadata.on_chip else given.metadata
-    if not np.array_equal(m.values(rows[0:2]), held.metadata):
+    if not np.array_equal([m.values(row) for row in rows_read(given)], held.metadata):
         raise NkiValidationError("metadata_tensor changed after it was prepared, which reads it; prepare it again")
     m.prepared = None
     return exchange_parts(m, f"{op}_trigger", held.ranks, given, name)

@@ -161,10 +161,14 @@ def exchange_parts(m: Machine, op: str, ranks: Ranks, given: Given, name: str | 
 
     arguments = f"{group!r}, recv_counts_known={counts_known}, has_rdispls={has_rdispls}"
     met = exchange(m, op, arguments, ranks, [src], [dst], act, metadata)
-    rows = [_row(metadata, row) for row in ((_COUNT, _FROM, _TO) if has_rdispls else (_COUNT, _FROM))]
     writes = [dst] if counts_known else [dst, _row(metadata, _CAME)]
     moved = met.result[ranks.index(m.rank)] * src.dtype.itemsize
-    return record(m, op, ranks, met, [src, *rows], writes, name, moved)
+    return record(m, op, ranks, met, [src, *rows_read(given)], writes, name, moved)
+
+
+def rows_read(given: Given) -> list[NkiTensor]:
+    """The rows of the metadata that a collective of parts reads."""
+    return [_row(given.metadata, row) for row in ((_COUNT, _FROM, _TO) if given.has_rdispls else (_COUNT, _FROM))]
 
 
 def _parts(m: Machine, parties: list[Party], columns: int, has_rdispls: bool) -> list[_Part]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from triptych.simulator.analysis import costs
 from triptych.simulator.enums import engine as eng
 from triptych.simulator.errors import NkiValidationError
@@ -62,11 +64,12 @@ def _reduce(dst: NkiTensor, f: Op, data: NkiTensor, axes: tuple[int, ...], negat
 
 def trailing_axes(data: NkiTensor, axis: int | Sequence[int]) -> tuple[int, ...]:
     """`axis` as a tuple, checked to be the last contiguous free dimensions."""
-    given = (axis,) if isinstance(axis, int) else tuple(axis)
-    axes = tuple(sorted(a + data.ndim if a < 0 else a for a in given))
+    given = axis if isinstance(axis, Sequence) else (axis,)
+    whole = all(isinstance(a, (int, np.integer)) for a in given)
+    axes = tuple(sorted(a + data.ndim if a < 0 else a for a in given)) if whole else ()
     if not axes or axes[0] == 0 or axes != tuple(range(axes[0], data.ndim)):
         raise NkiValidationError(
             f"axis must be the last free dimensions of {data.shape},"
-            f" ending at {data.ndim - 1} and without 0; got {axis}"
+            f" ending at {data.ndim - 1} and without 0; got {axis!r}"
         )
     return axes

@@ -46,7 +46,7 @@ _INT32 = ("int32", "uint32")
 def _no_address_arithmetic(operands: dict[str, Any]) -> None:
     """Taken to be meant by the pattern of int32 and uint32 "address arithmetic", which the documentation only names."""
     op, tiles = operands["op0"], (operands["dst"], operands["data"])
-    if isinstance(op, Op) and not op.bitvec and all(t.dtype in _INT32 for t in tiles):
+    if not operator(op).bitvec and all(t.dtype in _INT32 for t in tiles):
         raise NkiValidationError("indirect views do not go with arithmetic on 32-bit integers, which is for addresses")
 
 

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from triptych.simulator.enums import engine
-from triptych.simulator.machine.deferral.pending import NUMBERS, Book, settle
+from triptych.simulator.machine.deferral.pending import Book, settle
 from triptych.simulator.machine.deferral.products import Product
 from triptych.simulator.machine.machine import Machine
 from triptych.simulator.machine.plan import Plan
@@ -33,6 +33,7 @@ from triptych.simulator.memory.storage import SBUF, Storage
 from triptych.simulator.tensors.tensor import NkiTensor
 
 Array = NDArray[Any]
+_NUMBERS = ("float32", "bfloat16", "float16")  # dtypes to which a float32 is rounded without a remark
 WORTH = 2**19  # bytes of a copy to HBM from which on moving them twice takes longer than noting where they are
 
 
@@ -54,11 +55,10 @@ class DeferredMachine(Machine):
 
     def compute(self, plan: Plan, results: tuple[NkiTensor, ...], operands: tuple[Any, ...]) -> None:
         book = self.book
-        some_wait = len(book.waiting) > 0
-        may_wait = plan.moves is not None or (some_wait and plan.multiplies is not None)
+        may_wait = plan.moves is not None or plan.multiplies is not None
         if may_wait and not self.tries and not book.gains_nothing(self.line) and self._put_off(plan, results, operands):
             return
-        if not some_wait:
+        if not book.waiting:
             plan.compute(*operands)
             return
         for t in results:
@@ -84,7 +84,8 @@ class DeferredMachine(Machine):
     def _put_off(self, plan: Plan, results: tuple[NkiTensor, ...], operands: tuple[Any, ...]) -> bool:
         if plan.moves is not None:
             return self._moved(results[0], plan.moves(*operands))
-        return plan.multiplies is not None and self._multiplied(results[0], plan.multiplies(*operands))
+        assert plan.multiplies is not None
+        return self._multiplied(results[0], plan.multiplies(*operands))
 
     def _moved(self, dst: NkiTensor, found: tuple[NkiTensor, Layout | None] | None) -> bool:
         """Leave dst a reference to a view of a source; False if that cannot be, or saves nothing."""
@@ -97,7 +98,7 @@ class DeferredMachine(Machine):
         if into.allocation.id in self.aliases or source.allocation.id in self.aliases:
             return False
         saves = dst.dtype == src.dtype and dst.buffer is SBUF and not source.row
-        if overlaps(dst.shape, dst.strides) or not (saves or _waits(source)):
+        if overlaps(dst.shape, dst.strides):
             return False
         self.book.make_room(into, dst.layout)
         parts: list[tuple[Layout, Reference]] | None = [(dst.layout, Reference(source, view))]
@@ -151,7 +152,7 @@ class DeferredMachine(Machine):
         if known is not None:
             return known
         rows, columns = view.shape[0], t.free_size
-        if t.dtype not in NUMBERS or not t.is_contiguous() or rows < 2 or columns < 2 or view.strides[0] < columns:
+        if not t.is_contiguous():
             return None
         found = pending.find(view)
         flat = None if found is None or type(found.source) is Product else found.layout.reshape((rows, columns))
@@ -167,4 +168,4 @@ def _waits(storage: Storage) -> bool:
 
 def _may_round(dst: NkiTensor, src: NkiTensor, value: Reference) -> bool:
     """Whether a cast is the one rounding of a sum, which float32 holds as it is until then."""
-    return type(value.source) is Product and src.dtype == "float32" and dst.dtype in NUMBERS
+    return type(value.source) is Product and src.dtype == "float32" and dst.dtype in _NUMBERS

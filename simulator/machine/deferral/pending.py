@@ -23,7 +23,6 @@ from triptych.simulator.memory.references import Reference, apart, joined, passe
 from triptych.simulator.memory.storage import Storage
 
 Array = NDArray[Any]
-NUMBERS = ("float32", "bfloat16", "float16")  # dtypes whose elements float32 holds as they are
 _MOST = 256  # parts of one tensor that wait
 _TRIED = 8  # times that a line of the kernel puts off in vain before it is carried out at once
 
@@ -58,11 +57,8 @@ class Book:
         """Write all that waits to where it belongs."""
         for storage in list(self.waiting):
             settle(storage)
-        for storage in list(self.lent):
-            if storage.pending is not None:
-                storage.pending.is_lent = False
-                storage.pending.operands.clear()
-                _drop(storage)
+        for storage in self.lent:
+            storage.pending = None
         self.lent.clear()
 
     def of(self, storage: Storage) -> Pending:
@@ -73,10 +69,8 @@ class Book:
     def lend(self, *storages: Storage) -> None:
         """Note that elements of others are to be found in the bytes of storages."""
         for storage in storages:
-            pending = self.of(storage)
-            if not pending.is_lent:
-                pending.is_lent = True
-                self.lent.add(storage)
+            self.of(storage).is_lent = True
+            self.lent.add(storage)
 
     def before_write(self, storage: Storage) -> None:
         """Make ready for a write: what refers to the bytes that stand there is carried out."""
@@ -160,11 +154,11 @@ class Pending:
         """
         if view.shape[0] == 1 or view.shape[-1] == 1 or view.strides[-1] != 1:
             return None
-        found = self.find(view) if self.entries and self.book.trusts else None
+        found = self.find(view) if self.book.trusts else None
         if found is None or type(found.source) is Product or found.layout.strides[0] < view.strides[0]:
             return None
         source, at = found
-        if at.strides[1:] != view.strides[1:] or at.dtype not in NUMBERS:
+        if at.strides[1:] != view.strides[1:]:
             return None
         self.book.saw([self.line], True)
         there: Array = source.array_of(source.raw, at)
@@ -206,12 +200,10 @@ def settle(storage: Storage) -> None:
     pending = storage.pending
     if pending is None or not pending.entries:
         return
-    entries, pending.entries = pending.entries, {}
-    pending.forget()
+    storage.pending = None
     pending.book.waiting.discard(storage)
-    _drop(storage)
     tiles = []
-    for at, (source, layout) in entries.items():
+    for at, (source, layout) in pending.entries.items():
         if type(source) is Product:
             block = source.block(at, layout)
             if block is not None:
@@ -222,19 +214,12 @@ def settle(storage: Storage) -> None:
             pending.book.saw([pending.line], False)
             values = source.array_of(source.raw, layout)
         _copy(values, storage.array_of(storage.raw, at))
-    if tiles:
-        compute(storage, tiles)
-        for product, to in tiles:
-            pending.book.saw(product.lines, len(product.left) > 1)
-            if product.is_shared and storage.row and to.dtype.np == F32:
-                product.values = storage.array_of(storage.raw, to)
-                pending.book.lend(storage)
-
-
-def _drop(storage: Storage) -> None:
-    pending = storage.pending
-    if pending is not None and not pending.entries and not pending.is_lent:
-        storage.pending = None
+    compute(storage, tiles)
+    for product, to in tiles:
+        pending.book.saw(product.lines, len(product.left) > 1)
+        if product.is_shared and storage.row and to.dtype.np == F32:
+            product.values = storage.array_of(storage.raw, to)
+            pending.book.lend(storage)
 
 
 def _dense(values: Array, at: Layout) -> Array:

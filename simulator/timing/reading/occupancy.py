@@ -45,8 +45,6 @@ def occupancy(timeline: Timeline) -> list[Occupancy]:
     for event, span in zip(timeline.trace.events, timeline.spans, strict=True):
         for region in (*event.reads, *event.writes):
             allocation = region.allocation
-            if allocation.buffer not in MEMORIES:
-                continue
             mine = lives.setdefault((event.core, allocation.buffer), {})
             life = mine.get(allocation.id)
             if life is None:

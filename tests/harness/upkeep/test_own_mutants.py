@@ -81,7 +81,7 @@ class One:
 
 def apart(a, b):
     pairs = zip(a, b, strict=True)
-    return abs(a - b), np.linalg.norm(a - b), (a - b) ** 2, a.reshape(-1, 3), (a - b) ** 3, abs(-a) - b, pairs
+    return abs(a - b), norm(a - b), np.square(a - b), (a - b) ** 2, a.reshape(-1, 3), (a - b) ** 3, abs(-a) - b, pairs
 """
 
 
@@ -90,7 +90,7 @@ def test_what_decides_nothing_is_no_fault(tmp_path):
     path.write_text(LEFT_OUT)
     changed = [fault.diff().splitlines()[-1].strip("+ ") for fault in faults.faults(path) if faults.is_fault(fault)]
     assert not [line for line in changed if "False" in line or "reshape(-2" in line]
-    whole = "abs(a - b), np.linalg.norm(a - b), (a - b) ** 2, a.reshape(-1, 3), (a - b) ** 3, abs(-a) - b"
+    whole = "abs(a - b), norm(a - b), np.square(a - b), (a - b) ** 2, a.reshape(-1, 3), (a - b) ** 3, abs(-a) - b"
     swapped = [
         (whole.replace("(a - b) ** 3", "(((b) - (a))) ** 3")),
         (whole.replace("abs(-a) - b", "((b) - (abs(-a)))")),
@@ -99,7 +99,8 @@ def test_what_decides_nothing_is_no_fault(tmp_path):
     assert {"size = 4"} <= set(changed)
     others = (
         "abs(((a) + (b)))",
-        "np.linalg.norm(((a) + (b)))",
+        "norm(((a) + (b)))",
+        "np.square(((a) + (b)))",
         "(((a) + (b))) ** 2",
         "reshape((1), 3)",
         "abs((a)) - b",

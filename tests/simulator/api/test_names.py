@@ -132,6 +132,7 @@ def test_an_engine_by_its_former_name(name):
 def test_a_buffer_is_a_memory_region(name, on_chip):
     assert getattr(nl, name) is nl.MemoryRegion(name)
     assert nl.is_on_chip(getattr(nl, name)) == bool(on_chip) == (not nl.is_hbm(getattr(nl, name)))
+    assert not any(is_in(name) for is_in in (nl.is_on_chip, nl.is_hbm, nl.is_sbuf, nl.is_psum))
 
 
 TILE_SIZE = {  # by generation; nki/get-started/about/tiling-overview.rst and the architecture guides

@@ -125,6 +125,26 @@ def test_a_ring_follows_the_order_of_its_group():
     assert [run.outputs[0, 0] for run in runs] == [3, 4, 2, 5, 1, 0]
 
 
+def test_rings_of_several_channels_may_lie_in_sbuf():
+    def kernel(x):
+        left, right, dsts, passed = (tensors(2, buffer=nl.sbuf) for _ in range(4))
+        out = nl.ndarray((2, 2, 2, 4), x.dtype, nl.shared_hbm)
+        for c in range(2):
+            nisa.dma_copy(dst=left[c], src=x[c, 0])
+            nisa.dma_copy(dst=right[c], src=x[c, 1])
+        by_channel = [[[t] for t in ts] for ts in (left, right, dsts, passed)]
+        ncc.collective_permute_implicit_reduce(*by_channel[:3], world(2), nl.add, [0, 1])
+        ncc.collective_permute_implicit(by_channel[0], by_channel[3], world(2), [0, 1])
+        for c in range(2):
+            nisa.dma_copy(dst=out[0, c], src=dsts[c])
+            nisa.dma_copy(dst=out[1, c], src=passed[c])
+        return out
+
+    xs = np.random.default_rng(0).standard_normal((2, 2, 2, 2, 4)).astype(np.float32)  # rank, channel, operand
+    for rank, run in enumerate(simulator.run_ranks(kernel, [(x,) for x in xs])):
+        np.testing.assert_array_equal(run.outputs, [xs[1 - rank, :, 0] + xs[1 - rank, :, 1], xs[1 - rank, :, 0]])
+
+
 @pytest.mark.parametrize("op", sorted(FOLDS))
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int32"])
 @pytest.mark.parametrize("ranks", RANKS)
@@ -311,6 +331,10 @@ LIMITS = {
     "pairs absent": (lambda: permute(pairs=[(0, 2), (2, 0)]), "names rank 2, and ranks 0 to 1 run"),
     "no channel": (lambda: rung([], [], []), "channel_ids must be consecutive integers from 0"),
     "channels from 1": (lambda: rung(ids=[1]), r"channel_ids must be consecutive integers from 0, got \[1\]"),
+    "channels no list": (
+        lambda: ncc.collective_permute_implicit([tensors(1)], [tensors(1)], world(2), 1),
+        "channel_ids must be consecutive integers from 0, got 1",
+    ),
     "channels apart": (lambda: rung(2, 2, [0, 2]), "channel_ids must be consecutive integers from 0"),
     "five channels": (lambda: rung(5, 5, range(5)), "a group of 2 of the 2 ranks that run has 4 at most"),
     "three channels in part": (lambda: rung(3, 3, range(3), ncc.ReplicaGroup([[0], [1]])), HALF),
@@ -324,6 +348,11 @@ LIMITS = {
     "reduce op": (lambda: rung_reduce(op=nl.subtract), "op must be one of nl.add, nl.minimum, nl.maximum"),
     "reduce lists": (lambda: rung_reduce(right=2), "srcs1_by_channel must be a list of one tensor"),
     "reduce shapes": (lambda: rung_reduce(right=[tensors(1, (4, 2))]), r"the shape of what it receives, \(4, 2\)"),
+    "reduce dtype": (lambda: rung_reduce(right=[tensors(1, dtype="int32")]), "a collective does not cast"),
+    "reduce memory": (
+        lambda: rung_reduce(right=[tensors(1, buffer=nl.sbuf)]),
+        "all tensors must be in HBM, or all in SBUF",
+    ),
     "reduce packed": (
         lambda: rung_reduce(*([tensors(1, dtype="float8_e5m2_x4")] for _ in range(3))),
         "is packed: its elements are no numbers",

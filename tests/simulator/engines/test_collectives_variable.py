@@ -348,20 +348,21 @@ def gather_in_two(srcs, dsts, table, between=lambda srcs, table: None):
     return ncc.all_gather_v_trigger(prepared)
 
 
-def gathered(call):
+def gathered(call, buffer=nl.shared_hbm):
     tables = np.full((4, 3, 4), 77)
     tables[:, 0, 0], tables[:, 1, 0] = 4, 2
     xs = np.random.default_rng(0).standard_normal((4, 10)).astype(np.float32)
-    return simulator.run_ranks(by_parts(call), calls(xs, tables), target="trn2")
+    return simulator.run_ranks(by_parts(call, buffer), calls(xs, tables), target="trn2")
 
 
-def test_prepare_and_trigger_give_what_the_plain_form_gives():
-    plain, two = gathered(gather), gathered(gather_in_two)
+@pytest.mark.parametrize("buffer", [nl.shared_hbm, nl.sbuf])
+def test_prepare_and_trigger_give_what_the_plain_form_gives(buffer):
+    plain, two = gathered(gather, buffer), gathered(gather_in_two, buffer)
     for a, b in zip(plain, two, strict=True):
         np.testing.assert_array_equal(a.outputs[0], b.outputs[0])
     events = [e for e in two[0].trace.events if e.op.startswith("all_gather_v")]
     assert [e.op for e in events] == ["all_gather_v_prepare"] * 2 + ["all_gather_v_trigger"] * 2
-    assert len(events[0].writes) == 0 and len(events[0].reads) == 1 and len(events[2].reads) == 3
+    assert len(events[0].writes) == 0 and len(events[0].reads) == 2 and len(events[2].reads) == 3
 
 
 def doubled(srcs, table):
@@ -397,6 +398,10 @@ TWO_STEPS = [
         "there is one slot, and all_gather_v_prepare at .* holds it; trigger it",
     ),
     (lambda s, d, t: gather_in_two(s, d, t, changed), "metadata_tensor changed after it was prepared"),
+    (
+        lambda s, d, t: gather_in_two(s, d, metadata(t, nl.sbuf), lambda s, table: changed(s, table[:, 0, 0:1])),
+        "metadata_tensor changed after it was prepared",
+    ),
 ]
 
 

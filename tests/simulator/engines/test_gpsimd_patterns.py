@@ -92,6 +92,17 @@ def test_affine_select_is_its_formula(core, cast, same, pattern, p, offset, mult
         assert same(dst, cast(np.where(mask, values.astype(np.float32), np.float32(-1.7)), target))
 
 
+@pytest.mark.parametrize(("offset", "step", "multiplier", "last"), [
+    (2**31 - 6, 1, 1, 2**31 - 1), (-(2**31) + 5, -1, -1, -(2**31)), (2**31 - 1, -1, 0, 2**31 - 4),
+    (-(2**31), 1, 0, -(2**31) + 3), (0, 0, 1 - 2**30, 2 - 2**31), (0, 0, 2**30 - 1, 2**31 - 2),
+])  # fmt: skip
+def test_a_pattern_may_reach_the_ends_of_int32(core, offset, step, multiplier, last):
+    with core() as c:
+        dst = c.empty((3, 4), "int32")
+        nisa.iota(dst, [[step, 4]], offset, multiplier)
+        assert dst.array[-1, -1] == last
+
+
 def test_affine_select_makes_a_causal_mask_in_place(core, same):
     with core() as c:
         scores = c.random(0, (128, 160))
@@ -136,6 +147,8 @@ LIMITS = [
     (lambda c: nisa.iota(c.empty((4, 6)), [[1, 6]], nisa.register_alloc(2**31 - 3)), "computed in int32"),
     (lambda c: nisa.iota(c.empty((4, 6)), [[1, 6]], 2**31), "offset must be an int32, got 2147483648"),
     (lambda c: nisa.iota(c.empty((4, 6)), [[1, 6]], 2**31 - 3), "computed in int32 and reaches from"),
+    (lambda c: nisa.iota(c.empty((4, 6)), [[-1, 6]], 4 - 2**31), "reaches from -2147483649 to -2147483644"),
+    (lambda c: nisa.iota(c.empty((4, 6)), [[1, 6]], 2 - 2**31, -1), "reaches from -2147483649 to -2147483641"),
     (lambda c: nisa.iota(c.empty((4, 6)), [[1, 6]], 0, 2**30), "computed in int32 and reaches from 0 to 3221225477"),
     (lambda c: nisa.iota(c.empty((4, 6), "float8_e5m2_x4"), [[1, 6]]), "dst cannot be a packed dtype"),
     (

@@ -428,6 +428,18 @@ def test_limits(act, message, target):
         on_two_cores(kernel, X, target=target, options=STRICT)
 
 
+@pytest.mark.filterwarnings("ignore::triptych.simulator.SimulatorWarning")
+def test_a_barrier_of_no_tensor_is_refused_where_one_of_sbuf_is_a_remark():
+    def kernel(x, data):
+        nisa.core_barrier(data, (0, 1))
+        return x
+
+    with pytest.raises(NkiError, match="^nisa.core_barrier at .*data must be a tensor in shared HBM, got"):
+        on_two_cores(lambda x: kernel(x, 1.0), X)
+    notes = on_two_cores(lambda x: kernel(x, nl.ndarray((4, 4), nl.float32)), X).trace.notes
+    assert len(notes) == 2 and all("core_barrier: data must be a tensor in shared HBM" in note for note in notes)
+
+
 @pytest.mark.parametrize("engine", ["gpsimd", "tensor", "vector", "scalar"])
 def test_a_barrier_runs_on_the_engine_asked_for(engine):
     def kernel(x):

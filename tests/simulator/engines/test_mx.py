@@ -153,7 +153,8 @@ def test_the_product_of_the_dequantised_matrices(core, k, m, n, kinds, scale, at
         dst = c.empty((m, n), out, "psum")
         exact, bound = a.T @ b, np.abs(a).T @ np.abs(b)
         for times in (1, 2):  # the second accumulates
-            nisa.nc_matmul_mx(dst, left, right, left_scale, right_scale)
+            event = nisa.nc_matmul_mx(dst, left, right, left_scale, right_scale)
+            assert (dst.region in event.reads) is (times == 2)
             error = np.abs(dst.array.astype(np.float64) - times * exact)
             assert (error <= (1e-2 if out == "bfloat16" else 1e-6) * times * bound + 1e-30).all()
         nisa.nc_matmul_mx(dst, left, right, left_scale, right_scale, accumulate=False)
@@ -236,6 +237,10 @@ LIMITS = [
     (
         lambda c: nisa.quantize_mx(c.empty((32, 2), F8), c.empty((32, 8), BF), c.empty((32, 2), "uint8")[2:6]),
         "0, 4, 8 or 12 partitions into a quadrant, got 2",
+    ),
+    (
+        lambda c: nisa.quantize_mx(c.empty((64, 2), F8)[16:48], c.empty((32, 8), BF), c.empty((32, 2), "uint8")),
+        "starts at partition 16, and 32 partitions must start at 0, 32, 64, 96",
     ),
     (
         lambda c: nisa.quantize_mx(c.empty((32, 2), F8), c.empty((32, 8), BF, "psum"), c.empty((4, 2), "uint8")),

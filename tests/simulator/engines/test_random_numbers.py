@@ -43,6 +43,12 @@ def bits_of(c, shape=(4, 10), dtype="uint32", engine=vector, buffer="sbuf"):
     return tile.array.copy()
 
 
+@pytest.mark.parametrize(("engine", "width"), [(vector, 4), (gpsimd, 1)])
+def test_an_engine_starts_from_seed_0(core, engine, width):
+    with core("trn3") as c:
+        np.testing.assert_array_equal(bits_of(c, engine=engine), xorwow.draw(xorwow.seeded(0, 128, width)[:4], 10))
+
+
 def test_a_run_repeats_itself_and_goes_on(core):
     with core() as c:
         first, second = bits_of(c), bits_of(c)
@@ -195,6 +201,7 @@ LATER_LIMITS = [
     (lambda c: nisa.rand_set_state(c.empty((4, 6), "uint32"), vector), "engine vector needs .*v4", ("trn2",), ()),
     (lambda c: nisa.rand_set_state(c.empty((4, 6), "uint32"), vector), r"src_seeds must be \[P, 24\]", ("trn3",), ()),
     (lambda c: nisa.rand_set_state(c.empty((4, 6), "uint32", "psum")), "src_seeds must be a tile in SBUF", V3, ()),
+    (lambda c: nisa.rand_set_state(c.empty((4, 6, 1), "uint32")), r"src_seeds must be \[P, 6\]", V3, ()),
     (lambda c: nisa.rand_set_state(c.empty((4, 2, 3), "uint32")), r"src_seeds must be \[P, 6\]", V3, ()),
     (lambda c: nisa.rand_set_state(c.empty((4, 6), "uint32")), "nothing has written", V3, ()),
     (

@@ -125,3 +125,12 @@ def test_one_number_may_have_one_dimension():
 
     with pytest.warns(simulator.SimulatorWarning, match=r"py:\d+: shape \(1,\) in SBUF is taken for \(1, 1\)"):
         assert simulator.run(kernel, np.zeros((1, 1), np.int32)).outputs == 7
+
+
+@pytest.mark.parametrize(("number", "held"), [(2.7, 3), (2.5, 2), (3.5, 4), (-2.7, -3), (-0.4, 0)])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_a_float_is_rounded_to_the_nearest_integer(core, dtype, number, held):
+    with core() as c:
+        register = nisa.register_alloc()
+        nisa.register_load(register, c.tile(np.array([[number]], dtype), dtype))
+        assert register.state == held

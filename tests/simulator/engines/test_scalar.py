@@ -359,6 +359,7 @@ LIMITS = [
         TARGETS,
         (),
     ),
+    (lambda c: _act(c, reduce_op=nl.maximum), "reduce_op must be nl.add, got nl.max", TARGETS, ()),
     (lambda c: _act(c, reduce_cmd=cmd.reset_reduce), "reduce_op must be nl.add, got None", TARGETS, ()),
     (lambda c: _act(c, reduce_op=nl.add, reduce_cmd=cmd.load_reduce), "reduce_cmd must be one of", TARGETS, ()),
     (lambda c: _act(c, reduce_op=nl.add, reduce_cmd="reduce"), "reduce_cmd must be one of", TARGETS, ()),

@@ -89,6 +89,8 @@ LIMITS = [
     (lambda c: _shuffle(c, mask=[0] * 31), "shuffle_mask must be 32 integers"),
     (lambda c: _shuffle(c, mask=[32] * 32), "shuffle_mask must be 32 integers"),
     (lambda c: _shuffle(c, mask=[0.0] * 32), "shuffle_mask must be 32 integers"),
+    (lambda c: _shuffle(c, mask=[False, *range(1, 32)]), "shuffle_mask must be 32 integers"),
+    (lambda c: _shuffle(c, mask=[-1] * 32), "shuffle_mask must be 32 integers"),
     (lambda c: _shuffle(c, mask=0), "shuffle_mask must be 32 integers"),
     (lambda c: _shuffle(c, src=(4, 4), mask=[4] * 32), "names partition 4 of src, which has 4"),
     (lambda c: _shuffle(c, src=(4, 4), dst=(64, 4)), "names partition 32 of src, which has 4"),

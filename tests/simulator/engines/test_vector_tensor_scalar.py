@@ -224,6 +224,12 @@ LIMITS = [
     ),
     (lambda c: _ts(c, nl.bitwise_and, 1), "bitvec operators need integer tiles", TARGETS, ()),
     (
+        lambda c: _ts(c, nl.bitwise_and, -129, c.empty((4, 6), "int8"), _t(c, dtype="int8")),
+        "needs an integer operand that int8 holds, got int -129",
+        TARGETS,
+        (),
+    ),
+    (
         lambda c: _ts(c, nl.bitwise_and, 256, c.empty((4, 6), "uint8"), _t(c, dtype="uint8")),
         "needs an integer operand that uint8 holds, got int 256",
         TARGETS,
@@ -238,6 +244,32 @@ LIMITS = [
     (
         lambda c: _ts(c, nl.bitwise_and, _t(c, (4, 2), "int8"), c.empty((4, 6), "int8"), _t(c, dtype="int8")),
         r"an operand tile must be \(4, 1\), got \(4, 2\)",
+        TARGETS,
+        (),
+    ),
+    (
+        lambda c: _ts(
+            c, nl.bitwise_and, _t(c, (4, 1), "int8", buffer="private_hbm"), c.empty((4, 6), "int8"), _t(c, dtype="int8")
+        ),
+        "operand must be a tile in SBUF or PSUM",
+        TARGETS,
+        (),
+    ),
+    (
+        lambda c: _ts(c, nl.bitwise_and, _t(c, (4, 1)), c.empty((4, 6), "int8"), _t(c, dtype="int8")),
+        "bitvec operators need integer tiles",
+        TARGETS,
+        (),
+    ),
+    (
+        lambda c: _ts(c, nl.bitwise_and, _t(c, (4, 1), "int16"), c.empty((4, 6), "int8"), _t(c, dtype="int8")),
+        "all tiles need integers of one size",
+        TARGETS,
+        (),
+    ),
+    (
+        lambda c: _ts(c, nl.bitwise_and, _t(c, (3, 1), "int8"), c.empty((4, 6), "int8"), _t(c, dtype="int8")),
+        r"an operand tile must be \(4, 1\), got \(3, 1\)",
         TARGETS,
         (),
     ),

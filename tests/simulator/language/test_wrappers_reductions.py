@@ -66,6 +66,7 @@ def test_all(core, same):
         assert same(nl.all(c.tile(x), axis=1), [[1], [0], [0]])
         assert same(nl.all(c.tile(x.astype(np.uint8)), 1, nl.bool_), [[1], [0], [0]])
         assert same(nl.all(c.tile(np.array([[np.nan]], F32)), 1), [[1]])
+        assert nl.all(c.tile(np.ones((4, 2, 3), F32)), -1).shape == (4, 2)
 
 
 @pytest.mark.parametrize(("shape", "axis"), [*AXES, ((3, 1500), 1)])

@@ -96,6 +96,7 @@ def decode_arguments():
         name: x.view(torch.uint16).numpy().view(ml_dtypes.bfloat16) for name, x in (("cache", cache), ("new", new))
     }
     mask = (torch.arange(PLACES)[:, None] < LENGTH).to(torch.float32).numpy()
+    mask.flags.writeable = False
     return cache, {
         **given,
         "mask": mask,

@@ -34,6 +34,7 @@ KERNELS = {
     "decorated with partial": f"import nki, nki.language as nl\n@partial(nki.jit)\ndef k(x):\n    {BAD}\n",
     "an alias": f"import nki, nki.language as nl\nkernel = nki.jit\n@kernel\ndef k(x):\n    {BAD}\n",
     "handed to jit": f"import nki, nki.language as nl\ndef k(x):\n    {BAD}\nf = nki.jit(k)\n",
+    "handed to jit()": f"import nki, nki.language as nl\ndef k(x):\n    {BAD}\nf = nki.jit()(k)\n",
     "handed to simulate": f"import nki, nki.language as nl\ndef k(x):\n    {BAD}\ndef t(): nki.simulate(k)(1)\n",
     "handed to run": f"import nki.language as nl\nfrom triptych.simulator import run\ndef k(x):\n    {BAD}\nrun(k)\n",
     "handed to predict": f"{OWN}def k(x):\n    {BAD}\nsimulator.predict(k, 1)\n",
@@ -112,6 +113,11 @@ UNMARKED = {
 @pytest.mark.parametrize("text", UNMARKED.values(), ids=UNMARKED)
 def test_what_issues_instructions_is_linted_without_a_decorator(text, lines):
     assert text[: text.index(BAD)].count("\n") + 1 in lines(text)
+
+
+def test_a_file_that_calls_nothing_of_nki_holds_no_kernel(lines):
+    with pytest.raises(lint.LintError, match="holds no kernel"):
+        lines(f"import math\n{HEAD}def helper(x):\n    {BAD}\n    return math.floor(x)\n")
 
 
 def test_a_function_that_no_decorator_marks_may_have_any_signature(lines):

@@ -42,6 +42,14 @@ def test_what_the_pages_of_0_7_do_not_show_is_a_warning_there(rule):
     assert (rule.severity_in("0.7"), rule.severity_in("0.6")) == (lint.WARNING, lint.ERROR)
 
 
+def test_a_while_loop_over_no_register_is_pythons_own(found):
+    own = kernel("n = 3", "while n:", "    n -= 1")
+    counter = kernel("def body(i):", "    while i:", "        pass", "nl.fori_loop(0, 4, body)")
+    register = kernel("r = nisa.register_alloc(3)", "while r:", "    pass")
+    for text, rules in ((own, []), (counter, ["deprecated"]), (register, ["deprecated"])):
+        assert [id for id, _ in found(text, None, "0.6")] == rules
+
+
 def test_python_that_0_7_traces_has_no_finding_and_has_some_in_0_6(found):
     """The features that its announcement names: generators and inheritance; nested jit is inlined."""
     text = (
@@ -147,7 +155,11 @@ BREAKS = [
     ("removed-argument", "@nki.jit(platform_target='trn2')\ndef kernel(x):\n    return x\n"),
     ("call", kernel("nisa.reciprocal(x)")),
     ("call", kernel("nl.add(x, x, x, x)")),
+    ("tensor-operator", kernel("s = nl.load(x)", "s += 1")),
     ("named-member", kernel("nisa.dma_copy(x, x, dge_mode=2)")),
+    ("tensor-operator", kernel("y = 2 * nl.load(x)")),
+    ("tensor-operator", kernel("y = nl.load(x)[0:2] < 3")),
+    ("tensor-operator", kernel("y = -nl.load(x)")),
     ("not-on-hardware", kernel("print(nl.mod(x, x))")),
     ("deprecated", "@nki.jit(mode='jax')\ndef kernel(x):\n    return x\n"),
     ("loop-tensor", kernel("kept = []", "def body(r):", "    t = nl.load(x)", "    kept.append(t)", "    return r",
@@ -179,6 +191,7 @@ FINE = {
         above="import math\n",
     ),
     "numbers have operators, and so do shapes": kernel("n = 2 * x.shape[0] - 1", "s = nl.load(x)", "n += s.shape[0]"),
+    "what a function or a dtype has": kernel("print(nl.float32.itemsize, nl.load.name, nisa.engine.vector.name)"),
     "a question whether a tensor is there": kernel("t = nl.load(x)", "assert t != None"),
     "an instruction's handle": kernel(
         "a = nisa.memset(x, 0)", "nisa.memset(x, 0).depends_on(a, kind=nisa.dependency.schedule)"
@@ -191,10 +204,26 @@ FINE = {
     "an error of one's own": kernel("raise Bad(x)", above="class Bad(ValueError):\n    pass\n"),
     "a global that stays": kernel("print(SIZES['a'])", above="SIZES = {}\nSIZES['a'] = 1\n"),
     "a local of the same name": kernel("state = {}", "state['n'] = 1", above=STATE),
+    "a tensor of before that a loop's body keeps": kernel(
+        "kept = []",
+        "t = nl.load(x)",
+        "def body(r):",
+        "    kept.append(t)",
+        "    return r",
+        "nl.while_loop(r, body_fun=body)",
+        parameters="x, r",
+    ),
     "a parameter called nl": kernel("print(nl.no_such_name)", parameters="x, nl"),
     "a subkernel's tensor in private HBM": (
         "def part(x):\n    t = nl.ndarray(x.shape, x.dtype, buffer=nl.private_hbm)\n    return t\n" + kernel("part(x)")
     ),
+    "an output of a function that is told of another memory": (
+        "def part(x, of):\n    return x\n@nki.jit\ndef kernel(x):\n    return part(x, of=nl.private_hbm)\n"
+    ),
+    "a name that may be anything": kernel(
+        "t = nl.load(x)", "t = part(x)", "y = t + 1", above="def part(x):\n    return 3\n"
+    ),
+    "a buffer that is left open": kernel("t = nl.zeros_like(x, buffer=None)"),
     "an option that is None": kernel("nisa.dma_copy(dst=x, src=x, priority=None)"),
     "an import with a fallback": (
         "try:\n    import nki.language as tl\nexcept ImportError:\n    import neuronxcc.nki.language as tl\n"

@@ -372,7 +372,6 @@ TRANSPOSES = [
     (lambda c: _gathered(c, dge_mode=nisa.dge_mode.hwdge), "takes dge_mode unknown or swdge", ("trn2", "trn3"), ()),
     (lambda c: _gathered(c, dge_mode=nisa.dge_mode.none), "takes dge_mode unknown or swdge", ("trn2", "trn3"), ()),
     (lambda c: _gathered(c, dtype="float32"), "needs a two-byte dtype", ("trn2", "trn3"), ()),
-    (lambda c: _gathered(c, (9, 2, 129), 16), "at most 128", ("trn2", "trn3"), ()),
     (lambda c: _gathered(c, rows=15), "a multiple of 16 rows", ("trn2", "trn3"), ()),
     (lambda c: _gathered(c, (9, 2, 3, 4)), "dimension 1 or 2 .* must have size 1", ("trn2", "trn3"), ()),
     (lambda c: _gathered(c, kind="int32"), "must be uint32", ("trn2", "trn3"), ()),

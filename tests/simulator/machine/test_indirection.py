@@ -164,8 +164,11 @@ def values(c, seed, kind, shape):
     return x.uniform(-2, 2, shape).astype(np.float32)
 
 
-def run(c, name, indirect=()):
-    """The arrays of dst and of every tile after the instruction, with the operands `indirect` given as views."""
+def run(c, name, indirect=(), no_tensor=None):
+    """The arrays of dst and of every tile after the instruction, with the operands `indirect` given as views.
+
+    no_tensor: an operand in whose place an array is given
+    """
     call, _, _, writes, (kind, buffer, shape), group, tiles = ROWS[name]
     rng = np.random.default_rng(9)
     operands, shown = {}, {}
@@ -193,6 +196,8 @@ def run(c, name, indirect=()):
         base.wrote_where(written)
         operands[what] = base.indirect(index, n)
         shown[what] = base, chosen
+    if no_tensor:
+        operands[no_tensor] = np.zeros(shape, np.float32)
     call(**operands)
     return {w: t.array if isinstance(t, NkiTensor) else t[0].array[:, t[1]] for w, t in shown.items()}
 
@@ -216,6 +221,15 @@ REFUSED = [(name, what) for name, r in ROWS.items() for what in r[2]]
 def test_other_operands_are_refused(core, name, what):
     with core("trn3") as c, pytest.raises(NkiValidationError, match=f"nisa.{name} at .* {what} cannot be an indirect"):
         run(c, name, (what,))
+
+
+BESIDE = [(n, one, other) for n, r in ROWS.items() for one in (*r[1], r[3]) for other in (*r[6], r[3]) if one != other]
+
+
+@pytest.mark.parametrize(("name", "indirect", "other"), BESIDE)
+def test_an_array_beside_an_indirect_view_is_refused_in_words(core, name, indirect, other):
+    with core("trn3") as c, pytest.raises(NkiValidationError, match=f"nisa.{name} at "):
+        run(c, name, tuple(indirect.split("+")), no_tensor=other)
 
 
 @pytest.mark.parametrize("name", sorted(set(INSTRUCTIONS) - set(ROWS)))
@@ -257,6 +271,22 @@ def test_only_what_is_chosen_has_to_be_written(core, same):
             nisa.tensor_copy(dst[:, 0:2], source.indirect(offsets_tile(c, [3, 5], 16, 16), 2))
         with pytest.raises(NkiValidationError, match="reads 1 of 16 elements that nothing has written"):
             nisa.tensor_copy(c.empty((16, 16)), source.indirect(offsets_tile(c, [2] * 15, 16, 16), 16))
+
+
+@pytest.mark.parametrize("dtype", ["int32", "uint32"])
+def test_bit_patterns_of_32_bits_are_no_addresses(core, same, dtype):
+    """Nor is arithmetic between 32 bits and others."""
+    with core("trn3") as c:
+        x = c.random(0, (32, 8), dtype)
+        view, dst, wide = (
+            c.tile(x).indirect(offsets_tile(c, [3, 1], 32, 16), 2),
+            c.empty((32, 2), dtype),
+            c.empty((32, 2)),
+        )
+        nisa.tensor_scalar(dst, view, nl.bitwise_and, 255)
+        assert same(dst, x[:, [3, 1]] & np.array(255, dtype))
+        nisa.tensor_scalar(wide, view, nl.add, 1.0)
+        assert same(wide, x[:, [3, 1]].astype(np.float32) + np.float32(1))
 
 
 def test_at_addresses(core, same):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from triptych.simulator import NkiValidationError, Uninitialized
+from triptych import simulator
+from triptych.simulator import NkiValidationError, Options, Uninitialized
 from triptych.simulator.dtypes import dtype_of
 from triptych.simulator.launch.import_hook import simulated_nki
 from triptych.simulator.machine.dynamic import Rows, same_view
@@ -247,3 +248,26 @@ def test_padding_counts_as_zeros_where_it_is_read_before_anything_wrote_it(core)
         written = np.broadcast_to(tile.storage.written_at(tile.layout), (4, 6))
         assert written.tolist() == [[1, 1, 0, 0, 0, 0]] * 2 + [[1, 1, 1, 1, 0, 0]] * 2
         assert len(c.trace.notes) == 1 and "taken for zeros" in c.trace.notes[0]
+
+
+def test_an_event_of_one_core_knows_of_no_other(core):
+    with core() as c:
+        t = c.empty((2, 2))
+        assert "epoch" not in nisa.memset(t, 1.0).attributes and "written" not in nisa.tensor_copy(t, t).attributes
+
+
+def test_a_tensor_is_called_by_the_kernels_variable_and_no_other():
+    def made(buffer=nl.shared_hbm):
+        return nl.ndarray((2, 2), nl.float32, buffer)
+
+    def handed_on():
+        return made()
+
+    def kernel(x):
+        first = made()
+        second = handed_on()
+        print(made(), first, second)
+        return handed_on()
+
+    trace = simulator.run(kernel, np.zeros((2, 2), np.float32), options=Options(check_uninitialized=False)).trace
+    assert [a.name for a in trace.allocations] == ["x", "first", "second", "t3", "t4"]

@@ -94,7 +94,9 @@ def test_a_name_is_the_calls_own(core):
         x, dst = c.tile(np.ones((2, 4), np.float32)), c.empty((2, 4))
         assert [nisa.tensor_copy(dst, x, name=n).name for n in ("a", "b", None)] == ["a", "b", None]
         assert nisa.tensor_copy(dst, x, nisa.engine.vector, "last").name == "last"
+        plans = len(c.machine.plans)
         assert nisa.tensor_copy(dst, x, nisa.engine.vector, "another").name == "another"
+        assert len(c.machine.plans) == plans
 
 
 def test_what_an_event_gets_later_is_its_own(core):
@@ -164,3 +166,24 @@ def test_a_call_is_known_again_where_a_part_is_read_and_written(core, data):
 def test_a_register_has_no_key(core):
     with core():
         assert not describe(nisa.register_alloc(1), [], [])
+
+
+@pytest.mark.parametrize(("size", "has_key"), [(4096, True), (4097, False)])
+def test_an_array_of_many_values_has_no_key(core, size, has_key):
+    with core():
+        assert describe(np.zeros(size, np.uint8), [], []) is has_key
+        assert describe([np.zeros(size, np.uint8), 1], [], []) is has_key
+
+
+def test_the_keys_of_arguments_that_differ_differ(core):
+    """In type, in value, in sign, in length or in what holds them."""
+    arrays = [np.array(v, d) for v, d in (([1, 2], "<i4"), ([1, 2], "<u4"), ([2, 1], "<i4"), ([[1, 2]], "<i4"))]
+    numbers = [1, 2, True, 1.0, 0.0, -0.0, np.float32(1), np.float64(1), np.int32(1), np.int64(1), "1", None]
+    with core():
+        values = [*arrays, *numbers, [1, 2], (1, 2), [1], [[1], 2], [nl.add], nl.add, nl.subtract, range(2), range(3)]
+        values += [nisa.engine.vector, nisa.engine.scalar, nisa.oob_mode.skip]
+        keys = []
+        for value in values:
+            keys.append([])
+            assert describe(value, keys[-1], [])
+    assert len({tuple(key) for key in keys}) == len(values)

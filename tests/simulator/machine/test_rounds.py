@@ -87,6 +87,12 @@ DIFFERENT = [
     (np.arange(3), np.arange(1, 4), ".* in round 1 and"),
     (Saying("a"), Saying("b"), r"Saying\(a\) in round 1 and Saying\(b\)"),
     (VirtualRegister(1), NkiScalar(1), "VirtualRegister in round 1 and NkiScalar"),
+    (
+        (VirtualRegister(1),) * 3,
+        (1, 2, 3),
+        r"\('VirtualRegister', 'VirtualRegister', 'VirtualRegister'\) in round 1 and",
+    ),
+    ((), (1,), r"\(\) in round 1 and"),
 ]
 
 

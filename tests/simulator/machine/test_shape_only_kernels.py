@@ -350,6 +350,7 @@ def test_padding_goes_to_the_other_core_with_a_remark(address):
     run = simulator.run(nki.jit(kernel)[2], ShapeDtype((128, 64), "float32"), target="trn2")
     assert run.outputs == ShapeDtype((2, 20, 8), "float32")
     assert any("nisa.sendrecv reads sbuf tensor" in note for note in run.trace.notes)
+    assert not any("'theirs'" in note for note in run.trace.notes)
 
 
 def test_a_race_of_two_cores_is_found():

@@ -111,6 +111,30 @@ def test_rows_keep_apart(step):
 
 
 @pytest.mark.filterwarnings("ignore::triptych.simulator.SimulatorWarning")
+def test_a_tile_that_is_read_twice_is_told_of_once():
+    """And an error that comes of the second read names the first."""
+
+    def kernel(x, rows):
+        tile = padded(x)
+        copied(tile)
+        return stored(added(tile)[0:rows])
+
+    assert len([n for n in simulator.run(kernel, X, 20).trace.notes if "where nothing wrote it" in n]) == 1
+    with pytest.raises(Uninitialized, match=r"nisa.tensor_copy at test_unwritten.py:\d+ reads sbuf tensor 'tile'"):
+        simulator.run(kernel, X, 21)
+
+
+def test_what_stays_of_unwritten_elements_comes_of_zeros(core):
+    with core(strict=False) as c:
+        tile, dst = c.empty((2, 4)), c.empty((2, 4))
+        nisa.memset(tile[:, 0:2], 3.0)
+        nisa.tensor_scalar(dst, tile, nl.add, 1.0)
+        nisa.tensor_scalar(dst, dst, nl.multiply, 2.0)
+        np.testing.assert_array_equal(dst.array, [[8, 8, 2, 2]] * 2)
+        np.testing.assert_array_equal(np.broadcast_to(dst.storage.written_at(dst.layout), (2, 4)), [[1, 1, 0, 0]] * 2)
+
+
+@pytest.mark.filterwarnings("ignore::triptych.simulator.SimulatorWarning")
 def test_events_and_results_are_those_of_one_execution():
     def kernel(x):
         tile = padded(x)

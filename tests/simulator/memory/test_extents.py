@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from triptych.simulator.dtypes import dtype_of
-from triptych.simulator.memory.extents import Extents, best_width, pieces
+from triptych.simulator.memory.extents import Extents, _merged, best_width, pieces
 from triptych.simulator.memory.layout import Layout, reach
 
 KINDS = [dtype_of(name) for name in ("uint8", "uint16", "uint32")]
@@ -63,6 +63,18 @@ def test_a_tensor_of_gigabytes_takes_as_many_cells_as_it_is_written_in_tiles():
             extents.mark(pieces(tile, extents.width))
     assert extents.missing == 0 and extents.state([(((0, 1 << 17),), ((0, 1 << 17),))]) is True
     assert math.prod(map(len, (extents._rows, extents._columns))) <= 33 * 9
+
+
+def test_the_first_gap_is_the_first_byte_that_is_not_marked():
+    extents, marked = Extents(3, 8), np.zeros(24, bool)
+    for first, end in ((0, 3), (8, 16), (5, 8), (3, 4), (4, 5), (16, 20), (22, 24)):
+        extents.mark(pieces(Layout(first, (end - first,), (1,), KINDS[0]), 8))
+        marked[first:end] = True
+        assert extents.first_gap() == np.argmin(marked)
+
+
+def test_lines_that_touch_are_one_and_those_within_others_are_part_of_them():
+    assert _merged([(60, 61), (31, 32), (0, 30), (24, 54), (61, 70), (72, 73)]) == ((0, 54), (60, 70), (72, 73))
 
 
 def test_rows_are_as_wide_as_makes_a_view_the_fewest_pieces():

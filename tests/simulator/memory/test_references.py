@@ -120,6 +120,11 @@ def test_blocks_of_rows_and_columns_are_known_to_be_apart():
     assert not apart(block, block._replace(offset=0, dtype=dtype_of("bfloat16")), 24)
 
 
+def test_a_view_that_goes_back_over_the_beginning_of_a_row_reaches_the_row_before():
+    end_of_row_1, back = Layout(24 + 20, (1, 4), (24, 1), float32), Layout(48 + 2, (1, 6), (24, -1), float32)
+    assert not apart(end_of_row_1, back, 24) and not apart(back, end_of_row_1, 24)
+
+
 def test_what_no_strides_say_is_not_found():
     written, value = Layout(0, (2, 6), (6, 1), float32), Layout(0, (2, 6), (100, 1), float32)
     for view in (Layout(0, (2, 3), (6, 4), float32), Layout(4, (5,), (1,), float32), Layout(12, (1,), (1,), float32)):
@@ -127,6 +132,8 @@ def test_what_no_strides_say_is_not_found():
     assert passed_through(written, written._replace(strides=(1, 1)), value) is None  # one that folds back
     assert passed_through(Layout(5, (2,), (-1,), float32), Layout(5, (6,), (-1,), float32), value) is None
     assert passed_through(Layout(7, (3,), (2,), float32), written, value) == Layout(101, (3,), (2,), float32)
+    backwards = Layout(5, (2, 6), (8, -1), float32)
+    assert passed_through(Layout(5, (2, 2), (8, -1), float32), backwards, value) is None
     gaps = written._replace(strides=(12, 2))
     assert passed_through(Layout(0, (2,), (3,), float32), gaps, value) is None
     assert passed_through(Layout(2, (2,), (4,), float32), gaps, value) == Layout(1, (2,), (2,), float32)

@@ -112,6 +112,28 @@ def test_what_is_computed_with_are_zeros(core):
         assert c.empty((4, 6)).view("uint8").array.dtype == np.uint8
 
 
+def test_a_view_of_a_tensors_shape_that_repeats_elements_is_not_all_of_it(core):
+    for data in (True, False):
+        with core(data=data) as c:
+            tensor = c.empty((4, 6))
+            tensor.ap([[6, 4], [0, 6]]).wrote()
+            written = np.broadcast_to(tensor.storage.written_at(tensor.layout), (4, 6))
+            np.testing.assert_array_equal(written, np.arange(6) == np.zeros((4, 1)))
+            tensor.permute((0, 1)).wrote()
+            assert tensor.storage.written_at(tensor.layout) is True
+
+
+@pytest.mark.parametrize("data", [True, False])
+def test_half_the_bytes_as_another_dtype_are_half_the_tensor(core, data):
+    with core(data=data) as c:
+        low, wide = c.empty((4, 6), "bfloat16"), c.empty((4, 6))
+        low.view("uint8")[:, 0:6].wrote()
+        assert low.storage.missing == 24
+        np.testing.assert_array_equal(low.storage.written_at(low.layout), np.arange(6) < np.full((4, 1), 3))
+        wide.view("bfloat16")[:, 0:6].wrote()
+        assert wide.storage.missing == 48
+
+
 def test_an_argument_of_which_only_the_form_is_known():
     one = ShapeDtype([np.int64(3), 5], "bfloat16")
     assert (one.shape, one.ndim, one.nbytes) == ((3, 5), 2, 30)

@@ -219,6 +219,11 @@ def test_the_axes_of_a_tensor_are_those_of_dma_transpose(grid):
     assert nl.empty_like(grid[:, 2].data[:, :100], buffer=nl.sbuf, transpose_axes=(1, 0)).shape == (100, 300)
 
 
+def alloc(block_shape=None, tile_shape=(2, 2), element_shape=(8, 8)):
+    shapes = {"tile_shape": tile_shape, "element_shape": element_shape, "buffer": nl.sbuf, "dtype": nl.float32}
+    return nl.alloc_tiles(**shapes) if block_shape is None else nl.alloc_blocks(block_shape=block_shape, **shapes)
+
+
 WRONG = [
     (
         lambda g: nl.empty_like(g.data[:, :9], transpose_axes=(1, 0)),
@@ -254,6 +259,18 @@ WRONG = [
         lambda g: nl.alloc_tiles(tile_shape=(1, 1), element_shape=(2, 2), buffer="sbuf", dtype=nl.int8),
         TypeError,
         "buffer must be nl.sbuf",
+    ),
+    (lambda g: alloc(element_shape=[8, 8]), TypeError, r"element_shape must be a tuple of integers, got \[8, 8\]"),
+    (lambda g: alloc(element_shape=(8,)), ValueError, "element_shape must have 2 or more positive entries"),
+    (lambda g: alloc(element_shape=(8, 0)), ValueError, "element_shape must have 2 or more positive entries"),
+    (lambda g: alloc(tile_shape=(2, 2, 2)), ValueError, "tile_shape must have 2 to 2 positive entries"),
+    (lambda g: alloc((2, 2, 2)), ValueError, r"block_shape must have the 2 entries of tile_shape, got \(2, 2, 2\)"),
+    (lambda g: alloc((2,)), ValueError, "block_shape must have 2 or more positive entries"),
+    (lambda g: alloc([2, 2]), TypeError, "block_shape must be a tuple of integers"),
+    (
+        lambda g: alloc(tile_shape=(2, 2, 2), element_shape=(4, 4, 4)),
+        NkiValidationError,
+        "tiles on chip have a partition and a free dimension here",
     ),
 ]
 

@@ -12,7 +12,7 @@ import pytest
 from triptych.nki import isa as nisa
 from triptych.nki import language as nl
 
-from triptych import simulator
+from triptych import nki, simulator
 from triptych.simulator.timing.reading.picture import (
     BOTTOM,
     COLUMNS,
@@ -94,6 +94,13 @@ def test_tracks_are_rows_from_the_tensor_engine_down_to_dma() -> None:
     shaded = {rect["y"] for rect in rects if "fill-opacity" in rect}
     assert shaded == {str(y) for y in whole}
     assert root.attrib["viewBox"] == f"0 0 {LEFT + COLUMNS + 16} {TOP + 2 * (ROW + GAP) + BOTTOM}"
+
+
+def test_the_rows_of_two_cores_have_their_numbers() -> None:
+    x = np.ones((128, 64), np.float32)
+    root = ElementTree.fromstring(simulator.on("trn2").predict(nki.jit(kernel)[2], x, repeats=3).svg())
+    names = [node.text for node in root.iter() if node.attrib.get("text-anchor") == "end"]
+    assert names == ["vector 0", "dma 0", "vector 1", "dma 1"]
 
 
 @pytest.mark.parametrize(

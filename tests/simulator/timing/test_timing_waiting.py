@@ -230,6 +230,23 @@ def test_a_dynamic_address_waits_for_its_register():
     assert spans[0, "load"].start_ns == pytest.approx(spans[0, "slow 9"].end_ns + START)
 
 
+@pytest.mark.parametrize("columns", [512, 16384])
+def test_an_instruction_begins_when_the_last_that_it_waits_for_ends(columns):
+    """A fill on GpSimd, whose end is known before the load moves, and ends before it or behind it."""
+
+    def program(x):
+        filled, loaded = nl.ndarray((128, columns), nl.float32), tile()
+        nisa.memset(filled, 1.0, engine=nisa.engine.gpsimd, name="fill")
+        nisa.dma_copy(loaded, x, name="load")
+        nisa.tensor_tensor(tile(), filled[:, 0:512], loaded, nl.add, engine=nisa.engine.vector, name="use")
+
+    for order in ("overlapped", "program"):
+        spans, _ = named(one_core(program), order)
+        fill, load, use = (spans[0, name] for name in ("fill", "load", "use"))
+        assert (fill.end_ns > load.end_ns) is (columns == 16384)
+        assert use.start_ns == max(fill.end_ns, load.end_ns)
+
+
 def test_a_deadlock_of_room_is_an_error_that_says_what_is_asked_for():
     """Three tensors of 100 KiB a partition live at once in any order; SBUF has 224."""
 

@@ -70,6 +70,38 @@ def test_loads_that_are_read_where_they_lie(put_off):
     assert counts(put_off, kernel, numbers(0, (TILES, 32, 64))) == [TILES]
 
 
+def test_parts_of_loads_that_are_read_where_they_lie(put_off):
+    def kernel(x):
+        out = nl.ndarray((TILES, 32, 32), x.dtype, nl.shared_hbm)
+        for n in range(TILES):
+            tile, more = nl.ndarray((32, 64), x.dtype), nl.ndarray((32, 32), x.dtype)
+            nisa.dma_copy(dst=tile, src=x[n])
+            nisa.tensor_scalar(more, tile[:, 16:48], nl.add, 1.0)
+            nisa.dma_copy(dst=out[n], src=more)
+        return out
+
+    assert counts(put_off, kernel, numbers(0, (TILES, 32, 64))) == [TILES]
+
+
+COPIES = {
+    "of what was computed": lambda x, tile: nisa.tensor_copy(nl.ndarray(tile.shape, nl.float32), tile),
+    "into PSUM": lambda x, tile: nisa.tensor_copy(nl.ndarray(tile.shape, nl.float32, nl.psum), tile),
+    "that casts what was computed": lambda x, tile: nisa.tensor_copy(nl.ndarray(tile.shape, nl.bfloat16), tile),
+    "that casts a load": lambda x, tile: nisa.dma_copy(nl.ndarray(tile.shape, nl.bfloat16), x),
+}
+
+
+@pytest.mark.parametrize("copy", COPIES.values(), ids=COPIES)
+def test_a_copy_that_saves_nothing_is_not_put_off(put_off, copy):
+    def kernel(x):
+        tile = nl.ndarray(x.shape, nl.float32)
+        nisa.memset(tile, 2.0)
+        copy(x, tile)
+        return x
+
+    assert counts(put_off, kernel, numbers(0, (32, 64))) == []
+
+
 def multiplied(steps):
     """Products of tiles that are loaded alone, each a sum of so many."""
 

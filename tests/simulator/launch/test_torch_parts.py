@@ -1,0 +1,143 @@
+"""The parts of PyTorch's device and operators, one by one and in this process, which none of them changes."""
+
+from __future__ import annotations
+
+import warnings
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from kernel_parts import in_hbm, in_sbuf
+
+from triptych.simulator import KernelError, SimulatorWarning
+from triptych.simulator.launch.import_hook import simulated_nki
+
+torch = pytest.importorskip("torch")
+from triptych.simulator.launch import graph_calls, neuron_device, nki_ops  # noqa: E402
+from triptych.simulator.launch.host import launching  # noqa: E402
+
+with simulated_nki():
+    import nki
+    import nki.isa as nisa
+    import nki.language as nl
+
+
+@nki.jit
+def doubled(x):
+    tile = in_sbuf(x)
+    nisa.tensor_scalar(tile, tile, nl.multiply, 2.0)
+    return in_hbm(tile)
+
+
+X = torch.arange(12.0).reshape(3, 4)
+
+
+# Operators
+
+
+def test_a_wrapped_kernel_is_called_on_its_cores():
+    wrapped = nki_ops.wrap_nki(doubled)
+    for launch in (wrapped, wrapped[1], wrapped[[2]], wrapped[(2,)]):
+        with launching(nki_ops.simulated):
+            assert torch.equal(launch(X), 2 * X)
+    assert [wrapped[grid].kernel.cores for grid in (1, [2], (2,))] == [1, 2, 2]
+    with pytest.raises(KernelError, match="wrap_nki takes what nki.jit gives, got function"):
+        nki_ops.wrap_nki(lambda x: x)
+
+
+@pytest.mark.parametrize("name", ["add", "a::b::c", 3, None, ""])
+def test_an_operator_has_a_namespace_and_a_name(name):
+    with pytest.raises(KernelError, match=r'nki_op takes a name as "namespace::operator", got '):
+        nki_ops.nki_op(name, lambda x: x)
+
+
+def test_an_operator_is_of_a_function():
+    with pytest.raises(KernelError, match="nki_op wraps a function of tensors .* and doubled is the kernel itself"):
+        nki_ops.nki_op("parts::kernel", doubled)
+
+
+def test_what_is_returned_is_ones_own():
+    other = X + 1
+    a, (b, c), d = nki_ops.own((X, [X[1:], other], 3), [X])
+    assert torch.equal(a, X) and a.data_ptr() != X.data_ptr() and torch.equal(b, X[1:])
+    assert b.untyped_storage().data_ptr() != X.untyped_storage().data_ptr() and c is other and d == 3
+
+
+# The device
+
+
+def test_what_names_the_device():
+    names = ["neuron", "neuron:1", "neurons", "cpu", 3, None, torch.device("cpu")]
+    assert [neuron_device.is_device(x) for x in names] == [True, True, False, False, False, False, False]
+
+
+def test_a_copy_to_the_device_is_one_on_the_cpu():
+    given = []
+    to = neuron_device.moved(lambda self, *args, **kwargs: given.append((args, kwargs)))
+    calls = [
+        (("neuron",), {}), (("neuron:0", torch.float32), {}), ((), {"device": "neuron"}), ((torch.float32,), {}),
+        (("cpu",), {}), (("neuron", torch.float32, False, False), {}), ((torch.float32,), {"device": "neuron"}),
+    ]  # fmt: skip
+    for args, kwargs in calls:
+        to(X, *args, **kwargs)
+    copy = {"copy": True}
+    assert given == [
+        (("cpu",), copy), (("cpu", torch.float32), copy), ((), {"device": "cpu"} | copy), ((torch.float32,), {}),
+        (("cpu",), {}), (("cpu", torch.float32, False), copy), ((torch.float32,), {"device": "cpu"} | copy),
+    ]  # fmt: skip
+
+
+def test_tensors_are_made_on_the_cpu():
+    made = neuron_device.empty_tensor((2, 3), dtype=torch.int8, layout=None, memory_format=None, device="neuron")
+    strided = neuron_device.empty_strided_tensor((2, 3), (1, 2), dtype=torch.int8, device="neuron")
+    turned = neuron_device.empty_tensor((1, 2, 3, 4), memory_format=torch.channels_last)
+    assert (made.shape, made.dtype, made.device.type) == ((2, 3), torch.int8, "cpu")
+    assert (strided.stride(), strided.dtype, strided.device.type) == ((1, 2), torch.int8, "cpu")
+    assert turned.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_the_device_has_nothing():
+    module = neuron_device.device_module()
+    assert not module.is_available() and module.device_count() == module.current_device() == 0
+    assert module.synchronize() is module.manual_seed_all(3) is None and not module._is_in_bad_fork()
+
+
+def test_another_backend_compiles_as_it_does():
+    given = []
+    compile = neuron_device.compiling_nothing(lambda *args, **kwargs: given.append((args, kwargs)))
+    compile(abs, backend="inductor")
+    compile(abs)
+    assert given == [((abs,), {"backend": "inductor"}), ((abs,), {})]
+    graph = SimpleNamespace(forward=abs)
+    assert neuron_device.as_it_is(graph, None) is abs
+
+
+@pytest.mark.parametrize(
+    ("target", "setting", "cores", "told"),
+    [("trn2", None, 1, True), ("trn2", None, 2, False), ("trn2", "1", 1, False), ("trn1", None, 1, False)],
+)
+def test_a_kernel_in_a_graph_has_the_graphs_degree(monkeypatch, target, setting, cores, told):
+    monkeypatch.setenv("NEURON_PLATFORM_TARGET_OVERRIDE", target)
+    monkeypatch.delenv("NEURON_LOGICAL_NC_CONFIG", raising=False)
+    if setting:
+        monkeypatch.setenv("NEURON_LOGICAL_NC_CONFIG", setting)
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        neuron_device.warn_of_degree(doubled.on_cores(cores))
+    assert bool(found) is told
+    assert not told or (found[0].category is SimulatorWarning and "doubled runs on one core" in str(found[0].message))
+
+
+def test_a_graph_calls_a_kernel_by_its_number(monkeypatch):
+    monkeypatch.setenv("NEURON_PLATFORM_TARGET_OVERRIDE", "trn1")
+    first, second = graph_calls.numbered(doubled), graph_calls.numbered(doubled)
+    assert first != second and graph_calls.KERNELS[first] is graph_calls.KERNELS[second] is doubled
+    with launching(nki_ops.simulated):
+        for cores in (None, 1):
+            assert torch.equal(neuron_device.call(first, cores, (X,), {}), 2 * X)
+            assert np.array_equal(neuron_device.call(first, cores, (), {"x": X}), 2 * X)
+    called = []
+    compiler = graph_calls.Compiler(lambda: True, lambda *given: called.append(given))
+    monkeypatch.setattr(graph_calls, "compiler", compiler)
+    graph_calls.Launched(first, 2)(1, a=2)
+    assert called == [(first, 2, (1,), {"a": 2})]

@@ -1,0 +1,37 @@
+"""What an error says: where, which instruction, what is wrong, and where the rule is documented."""
+
+from __future__ import annotations
+
+import pytest
+
+from triptych.simulator import NkiError
+from triptych.simulator.errors import show_line
+
+LINE = ("/some/where/kernel.py", 7)
+
+
+def error(source=None, op=None, rank=None):
+    made = NkiError("what is wrong", source=source, line=LINE)
+    made.op, made.rank = op, rank
+    return str(made)
+
+
+def test_it_says_what_it_knows():
+    assert show_line(LINE) == "kernel.py:7"
+    assert error() == "kernel.py:7: what is wrong"
+    assert error("page.rst") == "kernel.py:7: what is wrong [page.rst]"
+    assert error(op="nisa.memset") == "nisa.memset at kernel.py:7: what is wrong"
+    assert error("page.rst", "nl.add", 0) == "rank 0, nl.add at kernel.py:7: what is wrong [page.rst]"
+
+
+@pytest.mark.parametrize(("lines", "number", "shown"), [
+    (["a = 1", "b = 2  "], 2, "kernel.py:2:\n     1 | a = 1\n>    2 | b = 2"),
+    (["a = 1", "b = 2"], 1, "kernel.py:1:\n>    1 | a = 1"),
+    (["", "  b = 2"], 2, "kernel.py:2:\n>    2 |   b = 2"),
+    (["a = 1", ""], 2, ""),
+    (["a = 1"], 9, ""),
+])  # fmt: skip
+def test_it_shows_its_line_and_the_one_before(tmp_path, lines, number, shown):
+    path = tmp_path / "kernel.py"
+    path.write_text("\n".join(lines) + "\n")
+    assert NkiError("wrong", line=(str(path), number)).excerpt == shown
