@@ -33,7 +33,7 @@ from triptych.simulator.memory.storage import SBUF, Storage
 from triptych.simulator.tensors.tensor import NkiTensor
 
 Array = NDArray[Any]
-_NUMBERS = ("float32", "bfloat16", "float16")  # dtypes to which a float32 is rounded without a remark
+_NUMBERS = ("float32", "bfloat16", "float16")  # dtypes of the operands of products, and of what sums are rounded to
 WORTH = 2**19  # bytes of a copy to HBM from which on moving them twice takes longer than noting where they are
 
 
@@ -152,7 +152,7 @@ class DeferredMachine(Machine):
         if known is not None:
             return known
         rows, columns = view.shape[0], t.free_size
-        if not t.is_contiguous():
+        if t.dtype not in _NUMBERS or not t.is_contiguous() or rows < 2 or columns < 2 or view.strides[0] < columns:
             return None
         found = pending.find(view)
         flat = None if found is None or type(found.source) is Product else found.layout.reshape((rows, columns))
