@@ -93,14 +93,16 @@ def dtype_of(value: Any) -> DType:
         return value
     if isinstance(value, str) and value in TABLE:
         return TABLE[value]
-    try:
-        kind = np.dtype(value)
-        found = _BY_NUMPY.get(kind)
-        packed = TABLE.get(kind.names[0] if kind.names and len(kind.names) == 1 else kind.name)
-        if packed is not None and packed.kind == "x" and packed.itemsize == kind.itemsize:
-            found = packed
-    except (TypeError, ValueError):  # ValueError: of what has a dtype, as a tensor does
-        found = None
+    found = None
+    if isinstance(value, (np.dtype, type)) or not hasattr(value, "shape"):  # a tensor or an array is no dtype
+        try:
+            kind = np.dtype(value)
+            found = _BY_NUMPY.get(kind)
+            packed = TABLE.get(kind.names[0] if kind.names and len(kind.names) == 1 else kind.name)
+            if packed is not None and packed.kind == "x" and packed.itemsize == kind.itemsize:
+                found = packed
+        except (TypeError, ValueError):
+            pass
     if found is None:
         raise NkiValidationError(
             f"{value!r} is not a dtype of NKI; expected one of {', '.join(TABLE)}", source="nki.language, data types"
