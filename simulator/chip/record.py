@@ -5,7 +5,7 @@ The records are in triptych.simulator.chips.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Known = Literal["documented", "measured", "assumed"]
@@ -89,6 +89,11 @@ class Chip:
     def once_us(self) -> float:
         """What a program is charged once, however many kernels it has: launch, GpSimd's later start and teardown."""
         return (self.launch_ns.value + self.gpsimd_launch_ns.value + self.teardown_ns.value) / 1e3
+
+
+def like(chip: Chip, *names: str) -> dict[str, Fact]:
+    """Numbers that no source gives for a generation, taken to be those of another."""
+    return {name: replace(getattr(chip, name), source=f"that of {chip.name}", known="assumed") for name in names}
 
 
 NOT_ONCE = {"launch_ns": 0.0, "gpsimd_launch_ns": 0.0, "teardown_ns": 0.0}  # settings for a kernel within a program

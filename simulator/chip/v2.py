@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from triptych.simulator.chip.common import common
-from triptych.simulator.chip.record import Chip, Fact
+from triptych.simulator.chip.record import Chip, Fact, like
 from triptych.simulator.chip.sources import DMA, HARDWARE, ISA, LADDER_V2, LIMITS, MAMBA, THROTTLE, V2
+from triptych.simulator.chip.v3 import NC_V3
 
 NC_V2 = Chip(
     name="NeuronCore-v2",
@@ -31,15 +32,11 @@ NC_V2 = Chip(
     scalar_sbuf_cycles=Fact(0, "engine cycles", "see operand_cycles", "measured"),
     reciprocal_cycles=Fact(8, "engine cycles", "nki/api/nki.api.shared.rst"),
     barrier_ns=Fact(0, "ns", "not used: its cores share nothing", "assumed"),
-    tensor_latency_ns=Fact(198, "ns", "that of NeuronCore-v3", "assumed"),
     vector_latency_ns=Fact(106, "ns", "the cycles of NeuronCore-v3", "assumed"),
     scalar_latency_ns=Fact(
         108, "ns", "nki/deep-dives/nki_perf_guide.rst: dependent one-element chain, 189 ns", "measured"
     ),
     gpsimd_latency_ns=Fact(108, "ns", "that of the Scalar Engine", "assumed"),
-    warm_up_ns=Fact(3413.3, "ns", "that of NeuronCore-v3", "assumed"),
-    warm_up_use=Fact(0.755, "share", "that of NeuronCore-v3", "assumed"),
-    cool_down_use=Fact(0.365, "share", "that of NeuronCore-v3", "assumed"),
     warm_up_slowdown=Fact(1, "times", THROTTLE),
     sustained_slowdown=Fact(
         1 / 0.875,
@@ -56,7 +53,6 @@ NC_V2 = Chip(
         f"them at 259 with a later compiler; three of {LADDER_V2}, which wait for DMA, came to 103 to 105 and are now "
         f"predicted too short; {V2} says 27 GiB/s an engine",
     ),
-    dma_descriptor_ns=Fact(5.9, "ns", "that of NeuronCore-v3", "assumed"),
     dma_issue_ns=Fact(600, "ns", "not used: it has no hardware DGE", "assumed"),
     dma_hardware_start_ns=Fact(1330, "ns", "not used: it has no hardware DGE", "assumed"),
     hbm_gb_per_s=Fact(410, "GB/s", f"{HARDWARE}/trainium.rst: 820 of a chip of two cores"),
@@ -64,5 +60,6 @@ NC_V2 = Chip(
     cores_per_device=Fact(2, "cores", f"{HARDWARE}/trainium.rst"),
     neuronlink_gb_per_s=Fact(384, "GB/s", f"{HARDWARE}/trainium2.rst, comparison table"),
     peak_bf16_tflops=Fact(91.75, "TFLOP/s", f"2.8 GHz x 128 x 128 x 2, {V2} (which rounds to 92)"),
+    **like(NC_V3, "tensor_latency_ns", "warm_up_ns", "warm_up_use", "cool_down_use", "dma_descriptor_ns"),
     **common(),
 )

@@ -63,6 +63,18 @@ def agrees(view, at, fine):
             moved(view)
 
 
+def indexed(rng, base, dim, scale, lowest, on_chip):
+    """A random pattern of `base`, moved by an index of at least `lowest`: checked; whether it is in bounds."""
+    start, shape, strides = patterns(rng, on_chip)
+    entry = int(rng.integers(lowest, 9))
+    pairs = [list(pair) for pair in zip(strides, shape, strict=True)]
+    view = base.ap(pairs, start - base.offset, scalar_offset=nisa.register_alloc(entry), indirect_dim=dim)
+    at = positions(start + entry * scale, shape, strides)
+    fine = bool(entry >= 0 and bounded(at, start // ROW, on_chip))
+    agrees(view, at, fine)
+    return fine
+
+
 @pytest.mark.parametrize("on_chip", [True, False])
 def test_a_pattern_that_nothing_moves(core, on_chip):
     rng, met = np.random.default_rng(7), set()
@@ -91,14 +103,7 @@ def test_a_pattern_that_an_index_moves(core, on_chip, dim):
     with core() as c:
         t = tensor(c, on_chip)
         for _ in range(150):
-            start, shape, strides = patterns(rng, on_chip)
-            entry = int(rng.integers(-2, 9))
-            pairs = [list(pair) for pair in zip(strides, shape, strict=True)]
-            view = t.ap(pairs, start, scalar_offset=nisa.register_alloc(entry), indirect_dim=dim)
-            at = positions(start + entry * scale, shape, strides)
-            fine = bool(entry >= 0 and bounded(at, start // ROW, on_chip))
-            agrees(view, at, fine)
-            met.add(fine)
+            met.add(indexed(rng, t, dim, scale, -2, on_chip))
     assert met == {True, False}
 
 
@@ -113,14 +118,7 @@ def test_an_index_that_counts_backwards(core, on_chip):
             backwards.append((t.ap([[-ROW, 5], [1, ROW]], 4 * ROW), 0, -ROW))
         for _ in range(300):
             base, dim, scale = backwards[rng.integers(len(backwards))]
-            start, shape, strides = patterns(rng, on_chip)
-            entry = int(rng.integers(-1, 9))
-            pairs = [list(pair) for pair in zip(strides, shape, strict=True)]
-            view = base.ap(pairs, start - base.offset, scalar_offset=nisa.register_alloc(entry), indirect_dim=dim)
-            at = positions(start + entry * scale, shape, strides)
-            fine = bool(entry >= 0 and bounded(at, start // ROW, on_chip))
-            agrees(view, at, fine)
-            met.add(fine)
+            met.add(indexed(rng, base, dim, scale, -1, on_chip))
     assert met == {True, False}
 
 
