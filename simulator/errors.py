@@ -46,18 +46,18 @@ class Lines:
 
     def bound(self, frame: FrameType | None) -> tuple[tuple[str, int], str]:
         """The kernel's line, and `x` of `x = ..` there; of `return ..` the caller's variable; "" if there is none."""
-        while frame is not None:
-            code = frame.f_code
-            key = (id(code), frame.f_lasti)
-            found = self._bound.get(key)
-            if found is None and not code.co_filename.startswith(HERE):
-                self._codes.append(code)
-                found = self._bound[key] = ((code.co_filename, frame.f_lineno), _bound_to(code, frame.f_lasti))
-            if found is not None:
-                line, name = found
-                return found if name != _RETURNED else (line, self._callers(frame.f_back))
+        while frame is not None and frame.f_code.co_filename.startswith(HERE):
             frame = frame.f_back
-        return ("?", 0), ""
+        if frame is None:
+            return ("?", 0), ""
+        code = frame.f_code
+        key = (id(code), frame.f_lasti)
+        found = self._bound.get(key)
+        if found is None:
+            self._codes.append(code)
+            found = self._bound[key] = ((code.co_filename, frame.f_lineno), _bound_to(code, frame.f_lasti))
+        line, name = found
+        return found if name != _RETURNED else (line, self._callers(frame.f_back))
 
     def _callers(self, frame: FrameType | None) -> str:
         """The variable that a function's result is bound to, by whoever called it."""

@@ -46,17 +46,24 @@ class MemoryUse:
 
 def partition_bytes(allocation: Allocation, chip: Chip) -> int:
     """What a tensor takes of each partition, where it fills only some of them spread over all."""
-    height = allocation.shape[0]
-    return -(-_width(allocation, chip) // (1 if height > 64 else 2 if height > 32 else 4))
+    return _spread(allocation.shape, allocation.dtype.itemsize, _unit(allocation, chip))
 
 
 def _width(allocation: Allocation, chip: Chip) -> int:
     """Bytes of a partition that a tensor takes, in PSUM those of whole banks."""
-    bank = chip.psum_bank_bytes.value if allocation.buffer == "psum" else 1
-    return _rounded(allocation.shape[1:], allocation.dtype.itemsize, int(bank))
+    return _rounded(allocation.shape[1:], allocation.dtype.itemsize, _unit(allocation, chip))
+
+
+def _unit(allocation: Allocation, chip: Chip) -> int:
+    return int(chip.psum_bank_bytes.value) if allocation.buffer == "psum" else 1
 
 
 @functools.lru_cache(4096)
+def _spread(shape: tuple[int, ...], itemsize: int, unit: int) -> int:
+    height = shape[0]
+    return -(-_rounded(shape[1:], itemsize, unit) // (1 if height > 64 else 2 if height > 32 else 4))
+
+
 def _rounded(shape: tuple[int, ...], itemsize: int, unit: int) -> int:
     """Bytes of `shape`, up to a multiple of `unit`."""
     return -(-math.prod(shape) * itemsize // unit) * unit
@@ -128,13 +135,19 @@ def memory_use(trace: Trace) -> list[MemoryUse]:
 
 def _use(chip: Chip, buffer: str, core: int, lives: _Lives) -> MemoryUse:
     taken = Taken(chip, [allocation for _, _, allocation in lives if allocation.address])
-    changes: dict[int, list[tuple[Allocation, bool]]] = {}  # by event: what comes with it and what is gone before it
+    changes: dict[int, int] = {}  # by event: bytes of tensors that lie anywhere and come with it, less what is gone
+    placed: dict[int, list[tuple[Allocation, bool]]] = {}  # the same of those with addresses
     for first, last, allocation in lives:
-        changes.setdefault(first, []).append((allocation, True))
-        changes.setdefault(last + 1, []).append((allocation, False))
+        size = 0 if allocation.address else partition_bytes(allocation, chip)
+        changes[first] = changes.get(first, 0) + size
+        changes[last + 1] = changes.get(last + 1, 0) - size
+        if allocation.address:
+            placed.setdefault(first, []).append((allocation, True))
+            placed.setdefault(last + 1, []).append((allocation, False))
     steps, peak, peak_event = [], 0, 0
     for index in sorted(changes):
-        for allocation, comes in changes[index]:
+        taken.free += changes[index]
+        for allocation, comes in placed.get(index, ()):
             (taken.begin if comes else taken.end)(allocation)
         in_use = taken.bytes
         steps.append((index, in_use))

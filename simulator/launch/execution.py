@@ -22,6 +22,7 @@ from triptych.simulator.errors import HERE, KernelError, NkiError, NkiValidation
 from triptych.simulator.launch.arguments import Arguments
 from triptych.simulator.launch.call import Call
 from triptych.simulator.lint.live import warn
+from triptych.simulator.machine import compiled as compiled  # in use once imported
 from triptych.simulator.machine.cores import Core, Who, Work
 from triptych.simulator.machine.deferral.deferred import DeferredMachine
 from triptych.simulator.machine.machine import Machine

@@ -32,12 +32,12 @@ def form_of(t: NkiTensor) -> int:
     storage = t.storage
     row = storage.row
     offset = t.offset if row else 0
-    t.form = form = _number(offset, t.shape, t.strides, t.dtype, row, storage.partition, id(t.buffer))
+    t.form = form = number_of(offset, t.shape, t.strides, t.dtype, row, storage.partition, id(t.buffer))
     return form
 
 
 @functools.lru_cache(1 << 16)
-def _number(offset: int, shape: Shape, strides: Shape, dtype: DType, row: int, first: int, buffer: int) -> int:
+def number_of(offset: int, shape: Shape, strides: Shape, dtype: DType, row: int, first: int, buffer: int) -> int:
     partition, column = divmod(offset * dtype.itemsize, row) if row else (0, 0)
     form = (shape, strides, dtype, row, first + partition, column if buffer == id(PSUM) else 0, buffer)
     return _NUMBERS.setdefault(form, -1 - len(_NUMBERS))

@@ -16,6 +16,7 @@ from triptych.simulator.errors import NkiValidationError
 
 Shape = tuple[int, ...]
 TENSOR_API = "nki.language.NkiTensor"  # the source of rules about views
+TUPLES: dict[Shape, Shape] = {}  # each shape and all strides once
 _make = tuple.__new__
 
 
@@ -102,10 +103,9 @@ def laid_out(offset: int, shape: Iterable[int], strides: Iterable[int], dtype: D
     return _make(Layout, (offset, one_tuple(tuple(shape)), one_tuple(tuple(strides)), dtype))
 
 
-@functools.cache
 def one_tuple(sizes: Shape) -> Shape:
     """One tuple for all that are equal: views are many, and those in a trace stay."""
-    return sizes
+    return TUPLES.setdefault(sizes, sizes)
 
 
 def reach(shape: Iterable[int], strides: Iterable[int]) -> tuple[int, int]:

@@ -7,6 +7,7 @@ written state is one integer while a tensor is empty or full, and a mask only in
 from __future__ import annotations
 
 import enum
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -14,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from triptych.simulator.dtypes import F32
+from triptych.simulator.dtypes import F32, DType
 from triptych.simulator.errors import Uninitialized, show_line
 from triptych.simulator.memory.layout import Layout, Shape, overlaps, row_major
 from triptych.simulator.memory.mask import Mask, keep, put_back
@@ -76,14 +77,8 @@ class Storage:
 
     def __init__(self, allocation: Allocation, widen: bool, pool: Pool | None = None, raw: Array | None = None) -> None:
         self.allocation = allocation
-        self.widened = widen and allocation.dtype.is_float and allocation.dtype.itemsize < 4
-        self.np = F32 if self.widened else allocation.dtype.np
-        self.itemsize = self.np.itemsize
-        size = math.prod(allocation.shape)
-        self.dense = row_major(allocation.shape)
-        self.row = 0 if allocation.buffer.endswith("hbm") else self.dense[0] * allocation.dtype.itemsize
+        self.widened, self.np, self.itemsize, self.nbytes, self.dense, self.row = _sizes(*allocation[2:5], widen)
         self.partition = 0
-        self.nbytes = size * self.itemsize
         self.pool = pool
         self.missing = self.nbytes if raw is None else 0
         if raw is not None:
@@ -281,6 +276,16 @@ class Storage:
         written = self.written_at(at)
         if written is not True:
             raise uninitialized(self.allocation, np.broadcast_to(written, at.shape))
+
+
+@functools.lru_cache(4096)
+def _sizes(buffer: str, shape: Shape, dtype: DType, widen: bool) -> tuple[bool, np.dtype[Any], int, int, Shape, int]:
+    """What the storage of an allocation knows by its form: `widened` to `row`, in the order of its constructor."""
+    widened = widen and dtype.is_float and dtype.itemsize < 4
+    kind = F32 if widened else dtype.np
+    dense = row_major(shape)
+    row = 0 if buffer.endswith("hbm") else dense[0] * dtype.itemsize
+    return widened, kind, kind.itemsize, math.prod(shape) * kind.itemsize, dense, row
 
 
 class Outside(Storage):

@@ -1,0 +1,31 @@
+"""Whether what kernels do most is compiled: `frequent.c` in the place of the Python after which it is written.
+
+It is built where the package is installed with a C compiler at hand, for CPython with its global lock (setup.py), and
+leaves the same objects in the same order. Without it, or with TRIPTYCH_COMPILED=0 in the environment, all is Python.
+"""
+
+from __future__ import annotations
+
+import enum
+import importlib
+import os
+
+from triptych.simulator.machine.forms import PLAIN, describe, number_of
+from triptych.simulator.machine.machine import Machine
+from triptych.simulator.memory.layout import TUPLES, Layout
+from triptych.simulator.tensors.tensor import NkiTensor
+from triptych.simulator.trace import Event, Region
+
+
+def _install() -> bool:
+    if os.environ.get("TRIPTYCH_COMPILED") == "0":
+        return False
+    try:
+        frequent = importlib.import_module("triptych.simulator.machine.frequent")
+    except ImportError:
+        return False
+    frequent.install(Machine, NkiTensor, Layout, Region, Event, enum.EnumMeta, PLAIN, TUPLES, number_of, describe)
+    return True
+
+
+IS_COMPILED = _install()
