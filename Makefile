@@ -38,11 +38,11 @@ check: $(TESTABLE)  ## lint, format and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-lowest: $(TESTABLE)  ## the fast tests, or some: TESTS=tests/triton, with the lowest versions that pyproject.toml declares
+lowest: $(TESTABLE)  ## the fast tests, or some: TESTS=tests/triton, with the lowest versions that pyproject.toml declares, in Python alone
 	$(BIN)/python -m venv --clear --without-pip $(VENV)-lowest
 	$(BIN)/python -m pip --python $(VENV)-lowest/bin/python install $(PIP) --no-deps $$($(BIN)/python .ci/lowest.py)
 	$(BIN)/$(PURELIB) | sed "s/.*/import site; site.addsitedir('&')/" > $$($(VENV)-lowest/bin/$(PURELIB))/all-else.pth
-	$(ALIVE) "testing the lowest versions" $(VENV)-lowest/bin/python -m pytest $(SPREAD) -m "not slow" $(TESTS)
+	$(ALIVE) "testing the lowest versions" env TRIPTYCH_COMPILED=0 $(VENV)-lowest/bin/python -m pytest $(SPREAD) -m "not slow" $(TESTS)
 
 bench: $(TESTABLE)  ## time the benchmark cases under pytest-benchmark
 	$(BIN)/python -m pytest tests/benchmarks --benchmark-enable
@@ -69,7 +69,7 @@ clean:  ## remove what make made
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-$(INSTALLED): pyproject.toml
+$(INSTALLED): pyproject.toml setup.py simulator/compiled/frequent.c
 	@$(PYTHON) -c 'import sys; sys.exit("triptych needs Python 3.10 or newer, this is %d.%d; choose one with make PYTHON=python3.12" % sys.version_info[:2] if sys.version_info < (3, 10) else 0)'
 	$(PYTHON) -m venv $(VENV)
 	$(ALIVE) "installing" $(BIN)/python -m pip install $(PIP) -e .

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+LEFT = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "__pycache__", "*.so")  # no part of the source
 
 
 @pytest.fixture(scope="module")
@@ -19,8 +20,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the unpacked wheel and somebody else's `kernels` in it, like a site-packages."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
-    leave = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "__pycache__")
-    shutil.copytree(ROOT, source, symlinks=True, ignore=leave)
+    shutil.copytree(ROOT, source, symlinks=True, ignore=LEFT)
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(source)]
     done = subprocess.run(build, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -41,9 +41,28 @@ def python(site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_the_wheel_holds_every_module_template_style_sheet_and_script(installed: Path) -> None:
     for room in ("kernels", "reference", "harness", "simulator"):
         for file in (ROOT / room).rglob("*.*"):
-            if "__pycache__" not in file.parts and file.is_file():
+            if "__pycache__" not in file.parts and file.is_file() and file.suffix not in (".c", ".so"):
                 inside = (installed / "triptych" / room / file.relative_to(ROOT / room)).exists()
                 assert inside != ("upkeep" in file.parts), file
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler here")
+def test_the_wheel_holds_what_is_compiled(installed: Path) -> None:
+    code = "from triptych import simulator; from triptych.simulator.compiled import in_place as c; print(c.IS_COMPILED)"
+    assert python(installed, "-c", code).stdout.strip() == str(os.environ.get("TRIPTYCH_COMPILED") != "0")
+
+
+@pytest.mark.slow
+def test_a_wheel_without_a_compiler_is_in_python(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(ROOT, source, symlinks=True, ignore=LEFT)
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(source)]
+    done = subprocess.run(build, capture_output=True, text=True, env={**os.environ, "CC": "no-such-compiler"})
+    assert done.returncode == 0, done.stdout + done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert "triptych/simulator/compiled/in_place.py" in names and not [name for name in names if "frequent" in name]
 
 
 @pytest.mark.slow

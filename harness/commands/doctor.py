@@ -16,6 +16,7 @@ from triptych.harness.reports import emulator_table
 from triptych.harness.reports.terminal import paint, wants_colour
 from triptych.harness.reports.text_table import text_table
 from triptych.harness.results import environment
+from triptych.simulator.compiled.in_place import IS_COMPILED
 
 
 def run(arguments: Namespace) -> int:
@@ -67,6 +68,8 @@ def installed() -> str:
         state = "broken" if any(one.broken for one in wrong) else "missing" if wrong else "here"
         here = ", ".join(extras.NAMES.get(module, module) for module in modules)
         rows.append([extra, state, "; ".join(map(str, wrong)) or here])
+    compiled = "here" if IS_COMPILED else "missing"
+    rows.append(["compiled", compiled, "the simulator's slices and instructions in C, by a compiler at installation"])
     absent = [part for part in (parts.nki(), parts.compiler()) if not part.found]
     rows.append(
         ["neuron", "missing" if absent else "here", "; ".join(part.wrong for part in absent) or "nki, neuronx-cc"]

@@ -17,12 +17,12 @@ from triptych.simulator.analysis.capacity import check_capacity
 from triptych.simulator.analysis.edges import keep
 from triptych.simulator.analysis.races import check_races
 from triptych.simulator.chips import chip_of
+from triptych.simulator.compiled import in_place as in_place  # of the Python, from here on
 from triptych.simulator.engines.collectives.prepared import check_triggered
 from triptych.simulator.errors import HERE, KernelError, NkiError, NkiValidationError, show_line
 from triptych.simulator.launch.arguments import Arguments
 from triptych.simulator.launch.call import Call
 from triptych.simulator.lint.live import warn
-from triptych.simulator.machine import compiled as compiled  # in use once imported
 from triptych.simulator.machine.cores import Core, Who, Work
 from triptych.simulator.machine.deferral.deferred import DeferredMachine
 from triptych.simulator.machine.machine import Machine

@@ -23,6 +23,7 @@ FLOORS: dict[str, tuple[str, ...]] = {  # of each house, the lowest first
         "analysis",
         "operands",
         "machine",
+        "compiled",
         "engines",
         "language",
         "api",

@@ -8,7 +8,7 @@
  *     execute   Machine.execute         (triptych.simulator.machine.machine), with perform, append and form_of
  *
  * It reads and writes the slots of tensors and events where Python put them, and makes the same objects. A trace does not
- * show which of the two made it; the tests compare them. How it comes into use: triptych.simulator.machine.compiled.
+ * show which of the two made it; the tests compare them. How it comes into use: triptych.simulator.compiled.in_place.
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -428,11 +428,19 @@ static int find_slots(PyObject *type, const char *const *names, int count, Py_ss
     return 0;
 }
 
-static PyMethodDef methods_in_place[] = {
-    {"__getitem__", (PyCFunction)getitem, METH_O, "__getitem__($self, key)\n--\n\nThe frequent case of NkiTensor.__getitem__."},
-    {"execute", (PyCFunction)(void (*)(void))execute, METH_FASTCALL,
-     "execute($self, kind, args, kwargs)\n--\n\nThe frequent case of Machine.execute."},
+static PyMethodDef methods_in_place[] = { /* with their parameters where `described` puts more */
+    {"__getitem__", (PyCFunction)getitem, METH_O, "key"},
+    {"execute", (PyCFunction)(void (*)(void))execute, METH_FASTCALL, "kind, args, kwargs"},
 };
+
+/* The signature and the documentation of a method, as those of the one in Python are; kept for good. */
+static const char *described(const PyMethodDef *method, PyObject *in_python)
+{
+    PyObject *words = PyObject_GetAttrString(in_python, "__doc__");
+    PyObject *text = words ? PyUnicode_FromFormat("%s($self, %s)\n--\n\n%S", method->ml_name, method->ml_doc, words) : NULL;
+    Py_XDECREF(words);
+    return text ? PyUnicode_AsUTF8(text) : NULL;
+}
 
 static PyObject *install(PyObject *Py_UNUSED(module), PyObject *args)
 {
@@ -452,8 +460,10 @@ static PyObject *install(PyObject *Py_UNUSED(module), PyObject *args)
     if (!(getitem_in_python = PyObject_GetAttrString(tensor, "__getitem__")) || !(append_in_python = PyObject_GetAttr(machine, n_append))
         || !(execute_in_python = PyObject_GetAttrString(machine, "execute")))
         return NULL;
-    PyObject *owners[] = {tensor, machine};
+    PyObject *const owners[] = {tensor, machine}, *const in_python[] = {getitem_in_python, execute_in_python};
     for (int i = 0; i < 2; i++) {
+        if (!(methods_in_place[i].ml_doc = described(&methods_in_place[i], in_python[i])))
+            return NULL;
         PyObject *method = PyDescr_NewMethod((PyTypeObject *)owners[i], &methods_in_place[i]);
         int failed = !method || PyObject_SetAttrString(owners[i], methods_in_place[i].ml_name, method);
         Py_XDECREF(method);

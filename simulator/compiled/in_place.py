@@ -16,12 +16,15 @@ from triptych.simulator.memory.layout import TUPLES, Layout
 from triptych.simulator.tensors.tensor import NkiTensor
 from triptych.simulator.trace import Event, Region
 
+REPLACED: tuple[tuple[type, str], ...] = ((NkiTensor, "__getitem__"), (Machine, "execute"))
+IN_PYTHON = tuple(getattr(owner, name) for owner, name in REPLACED)
+
 
 def _install() -> bool:
     if os.environ.get("TRIPTYCH_COMPILED") == "0":
         return False
     try:
-        frequent = importlib.import_module("triptych.simulator.machine.frequent")
+        frequent = importlib.import_module("triptych.simulator.compiled.frequent")
     except ImportError:
         return False
     frequent.install(Machine, NkiTensor, Layout, Region, Event, enum.EnumMeta, PLAIN, TUPLES, number_of, describe)
