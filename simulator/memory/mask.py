@@ -42,13 +42,15 @@ class Mask:
 
     def units(self, offset: int, shape: Shape, steps: Shape, size: int) -> Array:
         """The units of a view: its shape, and behind it those of an element."""
-        unit = self.unit
-        if offset % unit or size % unit or any([s % unit for s in steps]):
-            unit = math.gcd(unit, offset, size, *steps)
-        if unit != self.unit:
+        found = None if offset % self.unit else _in_units(shape, steps, size, self.unit)
+        if found is None:
+            unit = math.gcd(self.unit, offset, size, *steps)
             self.bits = np.repeat(self.bits, self.unit // unit)
             self.unit = unit
-        return np.ndarray((*shape, size // unit), bool, self.bits, offset // unit, (*[s // unit for s in steps], 1))
+            found = _in_units(shape, steps, size, unit)
+            assert found is not None
+        counts, strides = found
+        return np.ndarray(counts, bool, self.bits, offset // self.unit, strides)
 
     def runs(self, offset: int, shape: Shape, steps: Shape, size: int) -> Array:
         """The units of a view, what lies side by side in it taken as one element; of repeated elements the first."""
@@ -75,6 +77,14 @@ class Mask:
     def unmarked(self) -> int:
         """Bytes."""
         return (self.bits.size - int(np.count_nonzero(self.bits))) * self.unit
+
+
+@functools.lru_cache(4096)
+def _in_units(shape: Shape, steps: Shape, size: int, unit: int) -> tuple[Shape, Shape] | None:
+    """Shape and strides of a view, counted in units; None where it does not consist of them."""
+    if size % unit or any([step % unit for step in steps]):
+        return None
+    return (*shape, size // unit), (*[step // unit for step in steps], 1)
 
 
 Kept = tuple[Mask | bool | None, Array | None]

@@ -107,7 +107,7 @@ class Storage:
         offset, shape, strides, dtype = at
         kind = self.np if self.widened else dtype.np
         n = kind.itemsize
-        return np.ndarray(shape, kind, raw, offset * n, tuple([s * n for s in strides]))
+        return np.ndarray(shape, kind, raw, offset * n, _in_bytes(strides, n))
 
     def f32(self, at: Layout) -> Array:
         """The elements of a view as the engines see them: in float32, not to be written to.
@@ -135,7 +135,7 @@ class Storage:
         """Where a view lies in the bytes: offset, shape, steps and the size of an element."""
         offset, shape, strides, dtype = at
         n = self.itemsize if self.widened else dtype.itemsize
-        return offset * n, shape, tuple([s * n for s in strides]), n
+        return offset * n, shape, _in_bytes(strides, n), n
 
     def wrote(self, at: Layout, by_matmul: bool = False) -> None:
         """Note that a view was written."""
@@ -150,7 +150,7 @@ class Storage:
         mask = self._mask()
         units = mask.runs(*self.place(at))
         self.missing -= (units.size - int(np.count_nonzero(units))) * mask.unit
-        units[...] = True
+        units.fill(True)
         if overlaps(at.shape, at.strides):
             self.missing = mask.unmarked
         self._drop_mask()
@@ -276,6 +276,11 @@ class Storage:
         written = self.written_at(at)
         if written is not True:
             raise uninitialized(self.allocation, np.broadcast_to(written, at.shape))
+
+
+@functools.lru_cache(4096)
+def _in_bytes(strides: Shape, itemsize: int) -> Shape:
+    return tuple([stride * itemsize for stride in strides])
 
 
 @functools.lru_cache(4096)

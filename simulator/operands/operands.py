@@ -132,7 +132,7 @@ def column(value: Any, data: NkiTensor) -> Any:
 def bits(t: NkiTensor) -> Array:
     """The elements as unsigned integers of their size: what a copy without a cast moves."""
     array = t.array
-    return array if array.dtype == F32 else array.view(_BITS[array.dtype.itemsize])
+    return array if array.dtype is F32 else array.view(_BITS[array.dtype.itemsize])
 
 
 def put_bits(dst: NkiTensor, patterns: Array) -> None:
@@ -190,8 +190,9 @@ def _note_nans(dst: NkiTensor, nans: int) -> None:
 def move(dst: NkiTensor, src: NkiTensor) -> None:
     """dst[...] = src[...]: bit for bit where dtypes agree, else cast through float32."""
     if dst.dtype == src.dtype:
-        np.copyto(bits(dst), bits(src).reshape(dst.shape))
-        dst.wrote()
+        values = bits(src)
+        np.copyto(bits(dst), values if src.shape == dst.shape else values.reshape(dst.shape))
+        dst.storage.wrote(dst.layout)
     else:
         put(dst, src.f32())
 
