@@ -125,6 +125,7 @@ class Execution:
                 raise race
             keep(self.call.edges, self.trace)
             _warn_of(self.trace.notes)
+            _warn_of_threads()
             try:
                 run = Run(self.arguments.outputs(results[self.rank, 0]), self.trace)
             except NkiError as error:
@@ -173,6 +174,19 @@ def _warn_of(notes: list[str]) -> None:
         if place not in told:
             told.add(place)
             warnings.warn(note, SimulatorWarning, stacklevel=_stacklevel())
+
+
+@functools.cache
+def _warn_of_threads() -> None:
+    """Warn, once, where Python runs without its global lock, as its free-threaded builds do."""
+    if not getattr(sys, "_is_gil_enabled", lambda: True)():
+        warnings.warn(
+            "this Python runs without its global lock, and the simulator was tested with it alone: a kernel and its cores "
+            "run one at a time all the same, but kernels in several threads share what is kept of calls; run one at a "
+            "time, or set PYTHON_GIL=1",
+            SimulatorWarning,
+            stacklevel=_stacklevel(),
+        )
 
 
 def _stacklevel() -> int:

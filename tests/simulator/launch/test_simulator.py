@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 
 import numpy as np
@@ -10,7 +11,8 @@ from triptych.nki import isa as nisa
 from triptych.nki import language as nl
 
 from triptych import simulator
-from triptych.simulator import KernelError, Options, Simulator
+from triptych.simulator import KernelError, Options, Simulator, SimulatorWarning
+from triptych.simulator.launch import execution
 
 A = np.arange(12, dtype=np.float32).reshape(3, 4)
 
@@ -150,3 +152,18 @@ def test_a_remark_is_a_warning_where_the_simulator_was_called(call):
     assert [(w.category, w.filename, w.lineno) for w in caught] == [
         (simulator.SimulatorWarning, __file__, call.__code__.co_firstlineno)
     ]
+
+
+def test_a_python_without_its_lock_is_told_once_what_that_means(monkeypatch):
+    def kernel(x):
+        tile, out = nl.ndarray(x.shape, x.dtype), nl.ndarray(x.shape, x.dtype, nl.shared_hbm)
+        nisa.dma_copy(dst=tile, src=x)
+        nisa.dma_copy(dst=out, src=tile)
+        return out
+
+    monkeypatch.setattr(sys, "_is_gil_enabled", lambda: False, raising=False)
+    execution._warn_of_threads.cache_clear()
+    with pytest.warns(SimulatorWarning, match="without its global lock.*PYTHON_GIL=1") as told:
+        for _ in range(2):
+            simulator.run(kernel, np.ones((4, 8), np.float32), target="trn2")
+    assert len(told) == 1 and told[0].filename == __file__
