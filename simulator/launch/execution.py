@@ -181,9 +181,9 @@ def _warn_of_threads() -> None:
     """Warn, once, where Python runs without its global lock, as its free-threaded builds do."""
     if not getattr(sys, "_is_gil_enabled", lambda: True)():
         warnings.warn(
-            "this Python runs without its global lock, and the simulator was tested with it: a kernel and its cores run "
-            "one at a time, but kernels in several threads share what is kept of calls; run all in one thread, or set "
-            "PYTHON_GIL=1",
+            "this Python runs without its global lock, and the simulator was tested with it: a kernel and its cores "
+            "run one at a time, but kernels in several threads share what is kept of calls; run all in one thread, or "
+            "set PYTHON_GIL=1",
             SimulatorWarning,
             stacklevel=_stacklevel(),
         )
