@@ -101,6 +101,8 @@ def _by_need(trace: Trace, work: list[Work], edges: list[Edges]) -> list[Span]:
         span.index = order[span.index]
         if span.after is not None:
             span.after = order[span.after]
+        if span.issue is not None and span.issue.after is not None:
+            span.issue = span.issue._replace(after=order[span.issue.after])
     return sorted(spans, key=lambda span: span.index)
 
 
