@@ -1,5 +1,7 @@
 """The chips as data: one frozen record per NeuronCore generation, each number with unit, source and how it is known.
 
+inf2 has one of its own, which differs in one number from that of its generation.
+
 `documented` is said by AWS's documentation (aws-neuron/aws-neuron-sdk at 81ce03ae, paths relative to it), `measured` is
 read off a device by the cited source, `assumed` is our reading where both are silent. Where documents conflict, the
 source says which was taken and why.
@@ -10,13 +12,13 @@ from __future__ import annotations
 import os
 
 from triptych.simulator.chip.record import Chip
-from triptych.simulator.chip.v2 import NC_V2
+from triptych.simulator.chip.v2 import INF2, NC_V2
 from triptych.simulator.chip.v3 import NC_V3
 from triptych.simulator.chip.v4 import NC_V4
 from triptych.simulator.errors import KernelError
 
 CHIPS = (NC_V2, NC_V3, NC_V4)
-TARGETS = {target: chip for chip in CHIPS for target in chip.targets}
+TARGETS = {target: chip for chip in CHIPS for target in chip.targets} | {"inf2": INF2}
 
 
 def chip_of(target: str) -> Chip:

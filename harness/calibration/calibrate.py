@@ -23,6 +23,8 @@ from triptych.harness.errors import UsageError
 from triptych.harness.profiling.tracing import traced, why_failed
 from triptych.harness.results.document import Document
 
+AT_ZERO = "it stands at 0, and a fit moves by factors"
+
 
 @dataclass(frozen=True)
 class Constant:
@@ -100,7 +102,7 @@ def calibrate(document: Document, say: Callable[[str], None] = lambda what: None
                     fact.value,
                     fitted.values.get(name),
                     fitted.errors.get(name),
-                    "" if name in fitted.values else why,
+                    "" if name in fitted.values else why if fact.value else AT_ZERO,
                 )
             )
         found |= fitted.values

@@ -15,7 +15,7 @@ from triptych.harness.arrays import Array
 from triptych.harness.calibration.observations import Observation
 
 STEPS, SMALLEST_STEP, LONGEST_STEP = 20, 1e-3, 0.5  # of a logarithm
-NUDGE = 0.01
+NUDGE = 0.03  # of a logarithm: windows of the clock move times in steps of a matmul, a hundredth of what they are
 FAR = (0.5, 0.7, 1.4, 2.0)  # times the value that is tried at first
 UNDECIDED = 0.2  # relative standard error beyond which a constant is not known
 

@@ -20,20 +20,40 @@ def matmuls(stationary, moving, count):
 
 
 @nki.jit
-def halvings(x, count, ring, engine):
-    """Each of `ring` parts of x[P, F], side by side, halved in turn, `count` times in all: by one engine."""
+def halvings(x, count, ring, engine, by, memory):
+    """Each of `ring` parts of x[P, F], side by side, halved in turn, `count` times in all: by one engine.
+
+    by: what Vector and Scalar multiply by, "number" or "column", one element a partition
+    memory: where the parts are, "sbuf" or "psum"
+    """
     tile = _load(x)
     width = x.shape[1] // ring
     halves = nl.ndarray((x.shape[0], width), dtype=x.dtype, buffer=nl.sbuf)
     nisa.memset(halves, 0.5)
+    half = halves[:, 0:1] if by == "column" else 0.5
+    if memory == "psum":
+        there = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.psum)
+        nisa.tensor_copy(dst=there, src=tile, engine=nisa.engine.vector)
+        tile = there
     for i in range(count):
         part = tile[:, (i % ring) * width : (i % ring + 1) * width]
         if engine == "scalar":
-            nisa.activation(dst=part, op=nl.copy, data=part, scale=0.5)
+            nisa.activation(dst=part, op=nl.copy, data=part, scale=half)
         elif engine == "gpsimd":
             nisa.tensor_tensor(dst=part, data1=part, data2=halves, op=nl.multiply, engine=nisa.engine.gpsimd)
         else:
-            nisa.tensor_scalar(dst=part, data=part, op0=nl.multiply, operand0=0.5, engine=nisa.engine.vector)
+            nisa.tensor_scalar(dst=part, data=part, op0=nl.multiply, operand0=half, engine=nisa.engine.vector)
+    return _kept(tile, x.dtype) if memory == "psum" else _stored(tile)
+
+
+@nki.jit
+def reciprocals(x, count, ring):
+    """Each of `ring` parts of x[P, F], side by side, inverted in turn, `count` times in all."""
+    tile = _load(x)
+    width = x.shape[1] // ring
+    for i in range(count):
+        part = tile[:, (i % ring) * width : (i % ring + 1) * width]
+        nisa.reciprocal(dst=part, data=part)
     return _stored(tile)
 
 
@@ -92,6 +112,18 @@ def copies_by_two(x):
 
 
 @nki.jit
+def meetings(x, count):
+    """x[P, W] by way of SBUF, a half by each of two cores, which then meet `count` times."""
+    out = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)
+    half = x.shape[0] // 2
+    first = nl.program_id(0) * half
+    nisa.dma_copy(dst=out[first : first + half], src=_load(x[first : first + half]))
+    for _ in range(count):
+        nisa.core_barrier(out, (0, 1))
+    return out
+
+
+@nki.jit
 def pieces(x):
     """x[c, p, k, 0, s] of x[C, P, K, 2, S]: each row of a transfer is K pieces with gaps between them."""
     C, P, K, _, S = x.shape
@@ -104,14 +136,14 @@ def pieces(x):
 
 
 @nki.jit
-def bounces(x, count):
+def bounces(x, count, queue):
     """x[P, W] / 2, after it went to HBM and back `count` times, each transfer after the one before."""
     tile = _load(x)
     for _ in range(count):
         away = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.private_hbm)
-        nisa.dma_copy(dst=away, src=tile)
+        _move(away, tile, queue)
         tile = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.sbuf)
-        nisa.dma_copy(dst=tile, src=away)
+        _move(tile, away, queue)
     nisa.tensor_scalar(dst=tile, data=tile, op0=nl.multiply, operand0=0.5, engine=nisa.engine.vector)
     return _stored(tile)
 
@@ -121,8 +153,10 @@ def _move(dst, src, queue):
         nisa.dma_copy(dst=dst, src=src, dge_mode=nisa.dge_mode.hwdge)
     elif queue == "gpsimd":
         nisa.dma_copy(dst=dst, src=src, dge_mode=nisa.dge_mode.swdge)
-    else:
+    elif queue == "static":
         nisa.dma_copy(dst=dst, src=src, dge_mode=nisa.dge_mode.none)
+    else:
+        nisa.dma_copy(dst=dst, src=src)
 
 
 def _load(x):

@@ -5,7 +5,8 @@ Which constants of a chip they decide: groups.py.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,15 @@ from triptych.harness.calibration.groups import EXACT
 from triptych.harness.ops.case import Case
 from triptych.harness.ops.op import Op
 from triptych.harness.ops.regimes import normal, round_inputs
+from triptych.harness.ops.shapes import Input
 
 KERNELS = Path(__file__).with_name("kernels.py")
 MANY = 64
 
 
-def pairs(name: str, small: int, **rest: Any) -> list[Mapping[str, Any]]:
-    """Two cases, the second with twice the count."""
-    return [{"name": f"{name}/x{count}", "count": count, **rest} for count in (small, 2 * small)]
+def pairs(name: str, small: int, large: int = 0, **rest: Any) -> list[Mapping[str, Any]]:
+    """Two cases, the second with twice the count unless it is given."""
+    return [{"name": f"{name}/x{count}", "count": count, **rest} for count in (small, large or 2 * small)]
 
 
 def transfers(name: str, small: int, **rest: Any) -> list[Mapping[str, Any]]:
@@ -36,13 +38,20 @@ def products(p: Array, x: Array, count: int) -> Array:
     return np.asarray(count * (p.T @ x))
 
 
-def halved(x: Array, count: int, ring: int, engine: str) -> Array:
-    """out[P, F]: part r of `ring` parts of x halved as often as r, r + ring, .. is below count."""
-    out = x.copy()
-    width = x.shape[1] // ring
-    for part in range(ring):
-        out[:, part * width : (part + 1) * width] *= 0.5 ** len(range(part, count, ring))
-    return out
+def turns(x: Array, count: int, ring: int) -> Iterator[tuple[Array, int]]:
+    """Each of `ring` parts of x[P, F], side by side, and how often its turn comes: at part, part + ring, .. < count."""
+    for part, columns in enumerate(np.split(x, ring, axis=1)):
+        yield columns, len(range(part, count, ring))
+
+
+def halved(x: Array, count: int, ring: int, engine: str, by: str, memory: str) -> Array:
+    """out[P, F]: each part of x halved at its turns."""
+    return np.concatenate([part * 0.5**times for part, times in turns(x, count, ring)], axis=1)
+
+
+def inverted(x: Array, count: int, ring: int) -> Array:
+    """out[P, F]: each part of x, or 1 / x where its turn comes an odd number of times."""
+    return np.concatenate([part ** (-1.0) ** times for part, times in turns(x, count, ring)], axis=1)
 
 
 def permuted(p: Array, x: Array, count: int) -> Array:
@@ -81,19 +90,24 @@ def first_of_two(x: Array) -> Array:
     return x[:, :, :, 0, :].copy()
 
 
-def half(x: Array, count: int) -> Array:
+def met(x: Array, count: int) -> Array:
+    """out = x."""
+    return x.copy()
+
+
+def half(x: Array, count: int, queue: str) -> Array:
     """out = x / 2."""
     return x / 2
 
 
-def one_engine(engine: str, wide: Sequence[tuple[str, int, int, int]]) -> Op:
-    """Halvings by one engine: (name, columns at once, parts, count)."""
-    cases = [
-        case
-        for name, width, ring, count in wide
-        for case in pairs(name, count, P=128, F=width * ring, ring=ring, engine=engine)
-    ]
-    return op(f"probe_{engine}", {"x": ("P", "F")}, halved, "halvings", cases)
+def halvings(engine: str, name: str, width: int, ring: int, count: int, **other: str) -> list[Mapping[str, Any]]:
+    """Two cases of halvings by one engine, `width` columns at once, by a number and in SBUF unless other is said."""
+    where: dict[str, Any] = {"engine": engine, "by": "number", "memory": "sbuf", **other}
+    return pairs(name, count, P=128, F=width * ring, ring=ring, **where)
+
+
+def one_engine(engine: str, *cases: list[Mapping[str, Any]]) -> Op:
+    return op(f"probe_{engine}", {"x": ("P", "F")}, halved, "halvings", list(itertools.chain(*cases)))
 
 
 def op(name: str, inputs: Any, reference: Any, kernel: str, cases: Sequence[Any], **rest: Any) -> Op:
@@ -132,13 +146,54 @@ OPS = [
         dtypes=("bfloat16", "float32"),
         tolerance={"bfloat16": {"rtol": 2**-7, "atol": 0}, "float32": {"rtol": 2**-16, "atol": 0}},  # of `count` sums
     ),
-    one_engine(
-        "vector", [("512", 512, 4, MANY), ("1024", 1024, 4, MANY), ("1", 1, 16, MANY), ("dependent", 64, 1, MANY // 2)]
+    op(
+        "probe_clock",
+        cyclic,
+        products,
+        "matmuls",
+        [
+            *pairs("cold", 10, K=128, N=128),  # before a window can end that makes the clock whole
+            # Across the moment at which it changes, 2.6 to 6.0 us after the first: the smaller takes 3.1 us on trn2,
+            # the larger 6.1 us on trn1.
+            *pairs("96 columns", 36, 166, K=128, N=96),
+            *pairs("112 columns", 31, 144, K=128, N=112),
+            *pairs("128 columns", 27, 126, K=128, N=128),
+        ],
+        shapes={"p": ("K", "K"), "x": ("K", "N")},
+        dtypes=("bfloat16",),
+        tolerance={"rtol": 2**-7, "atol": 0},
     ),
     one_engine(
-        "scalar", [("512", 512, 4, MANY), ("1024", 1024, 4, MANY), ("1", 1, 16, MANY), ("dependent", 64, 1, MANY // 2)]
+        "vector",
+        halvings("vector", "512", 512, 4, MANY),
+        halvings("vector", "1024", 1024, 4, MANY),
+        halvings("vector", "1", 1, 16, MANY),
+        halvings("vector", "dependent", 64, 1, MANY // 2),
+        halvings("vector", "by a column", 512, 4, MANY, by="column"),
     ),
-    one_engine("gpsimd", [("256", 256, 4, MANY), ("1024", 1024, 4, MANY), ("dependent", 64, 1, MANY // 2)]),
+    one_engine(
+        "scalar",
+        halvings("scalar", "512", 512, 4, MANY),
+        halvings("scalar", "1024", 1024, 4, MANY),
+        halvings("scalar", "1", 1, 16, MANY),
+        halvings("scalar", "dependent", 64, 1, MANY // 2),
+        halvings("scalar", "by a column", 512, 4, MANY, by="column"),
+        halvings("scalar", "in PSUM", 512, 4, MANY, memory="psum"),
+    ),
+    one_engine(
+        "gpsimd",
+        halvings("gpsimd", "256", 256, 4, MANY),
+        halvings("gpsimd", "1024", 1024, 4, MANY),
+        halvings("gpsimd", "dependent", 64, 1, MANY // 2),
+    ),
+    op(
+        "probe_reciprocal",
+        {"x": Input(("P", "F"), low=0.5, high=2.0)},
+        inverted,
+        "reciprocals",
+        pairs("128", MANY // 2, P=128, F=512, ring=4),
+        tolerance={"rtol": 2**-12, "atol": 0},  # an approximation, MANY / 4 times one after the other
+    ),
     op(
         "probe_permute",
         cyclic,
@@ -170,7 +225,19 @@ OPS = [
         "pieces",
         transfers("16 of 128 bytes", 4, K=16, S=32),
     ),
-    op("probe_bounce", {"x": ("P", "W")}, half, "bounces", pairs("there and back", 16, P=128, W=4)),
+    op(
+        "probe_bounce",
+        {"x": ("P", "W")},
+        half,
+        "bounces",
+        [
+            *pairs("there and back", 16, P=128, W=4, queue="open"),
+            *pairs("on one ring", 16, P=8, W=4, queue="open"),
+            *pairs("sync", 16, P=128, W=4, queue="sync"),
+        ],
+        unsupported=hardware_from_v3,
+    ),
+    op("probe_barrier", {"x": ("P", "W")}, met, "meetings[2]", pairs("gpsimd", 16, P=128, W=4), unsupported=from_v3),
     op(
         "probe_two_cores",
         {"x": ("C", "P", "W")},
@@ -179,5 +246,11 @@ OPS = [
         transfers("rows", 8, W=512),
         unsupported=from_v3,
     ),
-    op("probe_launch", {"x": ("C", "P", "W")}, same, "copies", transfers("one tile", 1, W=4, queue="static")),
+    op(
+        "probe_launch",
+        {"x": ("C", "P", "W")},
+        same,
+        "copies",
+        [*transfers("one tile", 1, W=4, queue="static"), *transfers("by GpSimd", 1, W=4, queue="gpsimd")],
+    ),
 ]

@@ -23,7 +23,7 @@ from triptych.harness.profiling.waits import wait_in_words
 from triptych.simulator.timing import Timeline
 from triptych.simulator.timing.reading.occupancy import occupancy
 
-QUEUED = ("engine", "rings")  # a start that waited for its track alone
+QUEUED = ("engine", "issue", "rings")  # a start that waited for its track or its trigger alone
 ORDER = {"M": 0, "C": 1, "X": 2, "s": 3, "f": 4}  # of events at one time
 LANES = 100  # room for the lanes of a process among thread numbers
 

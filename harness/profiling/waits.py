@@ -5,6 +5,7 @@ from __future__ import annotations
 WAITS = {  # `{}` is the event that decided the start
     "start": "the launch",
     "engine": "its turn after {}",
+    "issue": "the issue of {}",
     "data": "the result of {}",
     "overwrite": "{} to be done with what it overwrites",
     "order": "{}, which writes there before it",

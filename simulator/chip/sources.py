@@ -12,6 +12,7 @@ PROBES = (
 )
 DECODE = "KevGomes1403/nki-moe-megakernel at 6b40bb2d, round_megakernel_perf.md (Trn2, two cores)"
 LIMITS = "pantheongpu/pantheonneuron at 594adea6, docs/inf2_sustains_less_than_trn1.md (compiler 2.23)"
+LIMITS_LOG = "data/validation-2026-09-21/inf2-a-throttle-probe.log"
 NODE = "neuron-runtime/explore/intranode-collective-comm.rst"
 HARDWARE = "about-neuron/arch/neuron-hardware"
 DMA = "nki/deep-dives/nki-dma-bandwidth-guide.rst"

@@ -87,10 +87,11 @@ def _activate(
         raise NkiValidationError(f"scale must be float32, got {tiles_scale[0]!r}")
     read.extend(tiles_scale)
     addend = None
+    columns: tuple[NkiTensor, ...] = ()
     if bias is not None:
-        addend, tiles = per_partition(bias, data, "bias")
-        _check_bias(m, f, tiles)
-        read.extend(tiles)
+        addend, columns = per_partition(bias, data, "bias")
+        _check_bias(m, f, columns)
+        read.extend(columns)
     _check_reduction(data, reduce_op, reduce_res, command)
     writes = [dst] if reduce_res is None else [dst, reduce_res]
     use = m.scalar_accumulator.used(data, command, reduce_res)
@@ -103,6 +104,7 @@ def _activate(
         use=use,
         moves=_copied if f.name == "copy" else None,
         op=f.name,
+        bias=bool(columns),
     )
 
 

@@ -70,7 +70,7 @@ def activate2(
     if reduce_cmd is not cmd.idle or reduce_op is not None:
         fold, identity = fold_of(reduce_op, ("add", "maximum", "minimum", "abs_max", "abs_min"))
     check_result(reduce_res, data)
-    used = [tiles for step, (_, tiles) in zip(steps, operands, strict=True) if step is not None]
+    used = [tiles if step is not None else () for step, (_, tiles) in zip(steps, operands, strict=True)]
     read = (data, *read, *[t for tiles in used for t in tiles])
     writes = [dst] if reduce_res is None else [dst, reduce_res]
     (first, _), (second, _) = operands
@@ -82,6 +82,7 @@ def activate2(
         (dst, f, data, *steps, reverse0, reverse1, first, second, slope, fold, identity, reduce_cmd, reduce_res),
         use=m.scalar_accumulator.used(data, reduce_cmd, reduce_res),
         op=(op0.name, op1.name, f.name),
+        bias=bool(used[1]),
     )
 
 

@@ -23,7 +23,7 @@ from triptych.simulator.errors import KernelError
 from triptych.simulator.timing.queues import issuer_of
 from triptych.simulator.timing.room import Memory, Room, Tenant
 from triptych.simulator.timing.throttle import Throttle
-from triptych.simulator.timing.timeline import Span
+from triptych.simulator.timing.timeline import Issue, Span
 from triptych.simulator.timing.work import CELLS, Work
 from triptych.simulator.trace import Trace
 
@@ -35,23 +35,23 @@ _BY_NAME = operator.attrgetter("core", "name")  # the order of queues at one mom
 class _Issuer:
     """An engine that runs its instructions, or triggers the transfers of some queues."""
 
-    __slots__ = ("free",)
+    __slots__ = ("free", "last")
 
     def __init__(self) -> None:
         self.free = 0.0  # when it can issue the next
+        self.last: int | None = None  # that it issued
 
 
 class _Queue:
     """What one engine has to run, or what is issued as DMA in one order."""
 
-    __slots__ = ("core", "issuer", "issued", "last", "left", "name", "others", "ready", "rest", "touched", "wake")
+    __slots__ = ("core", "issuer", "issued", "left", "name", "others", "ready", "rest", "touched", "wake")
 
     def __init__(self, track: Track, issuer: _Issuer) -> None:
         self.core, self.name = track
         self.issuer = issuer
         self.ready: list[int] = []  # a heap: what can be issued
         self.issued: deque[int] | None = deque() if self.name.startswith("dma") else None  # waits for rings
-        self.last: int | None = None  # to be issued
         self.left: list[int] | None = None  # of a queue that keeps the program's order: what is left, last first
         self.rest = 0.0  # how long that keeps the issuer at least
         self.others: list[_Queue] = []  # of Vector's: engines that may take what is left open
@@ -94,6 +94,7 @@ class Clock:
         self.missing = [len(e) for e in edges]
         self.ready_at = [self.launch] * n
         self.reason: list[tuple[int | None, str]] = [(None, "start")] * n
+        self.issues: dict[int, Issue] = {}  # of transfers that have not begun to move
         self.successors: list[list[tuple[int, str]]] = [[] for _ in range(n)]
         for index, waits in enumerate(edges):
             for producer, why in waits.items():
@@ -235,7 +236,7 @@ class Clock:
             if left is not None and index != left[-1]:
                 return  # the smallest that is ready is not the next of the program
             work = self.work[index]
-            blocker, why = queue.last, "engine"
+            blocker, why = issuer.last, "engine"
             if work.port is not None:
                 taken, user = self.cores[queue.core].ports.get(work.port, (0.0, 0))
                 if taken > now:
@@ -256,11 +257,14 @@ class Clock:
                 queue.rest -= self._at_least(work)
                 left.pop()
             if now > self.ready_at[index] and blocker is not None:
+                if why == "engine" and self.work[blocker].queue:
+                    why = "issue"
                 self.reason[index] = (blocker, why)
-            queue.last = index
+            issuer.last = index
             if queue.issued is None:
                 self._execute(index, queue, work, now)
             else:
+                self.issues[index] = Issue(now, *self.reason[index])
                 issuer.free = now + work.issue
                 heapq.heappush(self.agenda, (now + work.lead, _ISSUED, index))
 
@@ -282,7 +286,7 @@ class Clock:
                 lender.ready.remove(index)
                 heapq.heapify(lender.ready)
                 self.work[index], self.queues[index] = mine, other
-                other.last = index
+                other.issuer.last = index
                 self._execute(index, other, mine, now)
                 break
 
@@ -364,7 +368,8 @@ class Clock:
         """An event begins to occupy its engine or rings; from now on its times are known. Returns when it ends."""
         end = now + busy + work.latency
         after, why = self.reason[index]
-        self.spans[index] = Span(index, core, name, now, busy, end, after, why, len(work.rings))
+        issue = self.issues.pop(index, None)
+        self.spans[index] = Span(index, core, name, now, busy, end, after, why, len(work.rings), issue)
         tenants = self.room.of_event[index]
         for tenant in tenants:
             tenant.uses -= 1

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 
-from triptych.simulator.analysis.hazards import Edges, hazards
+from triptych.simulator.analysis.hazards import READ_AFTER_WRITE, Edges, hazards
 from triptych.simulator.collector import without_collector
 from triptych.simulator.errors import KernelError
 from triptych.simulator.timing.clock import Clock, TooLate, Track
@@ -46,6 +46,7 @@ def schedule(trace: Trace, order: str = "overlapped", whole: int = WHOLE) -> Tim
     def spans_of(trace: Trace) -> list[Span]:
         edges = hazards(trace)
         _join_meetings(trace.events, edges)
+        _read_after_barriers(trace.events, edges)
         return make(trace, works(trace), edges)
 
     with without_collector():
@@ -101,6 +102,8 @@ def _by_need(trace: Trace, work: list[Work], edges: list[Edges]) -> list[Span]:
         span.index = order[span.index]
         if span.after is not None:
             span.after = order[span.after]
+        if span.issue is not None and span.issue.after is not None:
+            span.issue = span.issue._replace(after=order[span.issue.after])
     return sorted(spans, key=lambda span: span.index)
 
 
@@ -130,3 +133,15 @@ def _join_meetings(events: list[Event], edges: list[Edges]) -> None:
             waits = {*edges[a], *edges[b], *[before[i] for i in (a, b) if i in before]}
             for each in (a, b):
                 edges[each].update({p: "meeting" for p in waits - edges[each].keys() if p < min(a, b)})
+
+
+def _read_after_barriers(events: list[Event], edges: list[Edges]) -> None:
+    """What reads the data of a barrier behind it waits for its end, as what overwrites them does: it reads them."""
+    last: dict[tuple[int, int], int] = {}  # by core and tensor
+    for index, event in enumerate(events):
+        for region in event.reads if last else ():
+            barrier = last.get((event.core, region.allocation.id))
+            if barrier is not None:
+                edges[index].setdefault(barrier, READ_AFTER_WRITE)
+        if event.op == "core_barrier":
+            last.update({(event.core, region.allocation.id): index for region in event.reads})

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from triptych.simulator.analysis.capacity import capacity_of, partition_bytes
 from triptych.simulator.analysis.hazards import waits
 from triptych.simulator.timing.forms import forms
-from triptych.simulator.timing.timeline import LeftOut, Span
+from triptych.simulator.timing.timeline import Issue, LeftOut, Span
 from triptych.simulator.trace import Allocation, Event, Region, Trace
 
 FIRST, STEADY = 2, 1e-3  # rounds of the first schedule at least; share by which the total may change in the end
@@ -161,10 +161,13 @@ def _with_rounds(spans: list[Span], loop: Loop, rounds: int, each: float) -> lis
     left = loop.rounds - rounds
     middle = start + period * (rounds // 2)
 
+    def moved(after: int | None, by: int) -> int | None:
+        return after if after is None or after < start else after + by * period
+
     def later(span: Span, by: int) -> Span:
-        after = span.after if span.after is None or span.after < start else span.after + by * period
+        issue = span.issue and Issue(span.issue.at_ns + by * each, moved(span.issue.after, by), span.issue.why)
         return replace(span, index=span.index + by * period, start_ns=span.start_ns + by * each,
-                       end_ns=span.end_ns + by * each, after=after)  # fmt: skip
+                       end_ns=span.end_ns + by * each, after=moved(span.after, by), issue=issue)  # fmt: skip
 
     like = spans[middle - period : middle]
     inserted = [later(span, by) for by in range(1, left + 1) for span in like]

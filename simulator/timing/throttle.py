@@ -3,7 +3,8 @@
 The chip counts, in windows of `warm_up_ns` one behind the other, how long the engine was in use. A window that was used
 for `warm_up_use` or more makes its clock whole for the next; one that was used for `cool_down_use` or less halves it.
 In between it stays as it was. So a kernel that keeps the engine busy two thirds of the time never gets the whole clock,
-and one that had it keeps it. On NeuronCore-v2 it is the other way round: kept busy the engine is a little slower.
+and one that had it keeps it. On NeuronCore-v2 it is the other way round: kept busy the engine is slower, on
+inf2 by much.
 """
 
 from __future__ import annotations

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 from triptych.simulator.trace import Trace
+
+
+class Issue(NamedTuple):
+    """When a transfer was triggered, and what decided that."""
+
+    at_ns: float
+    after: int | None
+    why: str
 
 
 @dataclass(slots=True)  # frozen ones take three times as long to make
@@ -19,8 +28,9 @@ class Span:
     busy_ns: float  # occupies its track for so long
     end_ns: float  # others can use its result
     after: int | None  # the event that decided the start, None: the launch
-    why: str  # "start", "engine", "data", "overwrite", "order", "rings", "port", "room" or "meeting"
+    why: str  # "start", "engine", "issue", "data", "overwrite", "order", "rings", "port", "room" or "meeting"
     rings: int = 0  # DMA rings that it occupies
+    issue: Issue | None = None  # of a transfer
 
     @property
     def free_ns(self) -> float:

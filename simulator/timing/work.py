@@ -1,11 +1,10 @@
 """What each event asks of the chip: a track, for how long, and how much later its result is there.
 
 The occupation is the instruction's cost (`analysis.costs`); on Vector and Scalar also the cycles of an access and of
-columns that it reads beside a tile, and on Scalar of a tile in SBUF; an activation function that is no copy reads one
-column at least, its bias. Beyond it an engine takes a fixed latency to write, signal and be read by the next, which
-instructions that do not depend on each other hide. A transfer occupies the queue that issues it, starts a fixed time
-after that, and is known to have ended a fixed time after its last byte. The first use of an activation function loads
-its table.
+columns that it reads beside a tile, and on Scalar of a tile in SBUF; an activation function that is no copy always
+reads a bias. Beyond it an engine takes a fixed latency to write, signal and be read by the next, which instructions
+that do not depend on each other hide. A transfer occupies the queue that issues it, starts a fixed time after that, and
+is known to have ended a fixed time after its last byte. The first use of an activation function loads its table.
 
 Which queue issues a transfer: triptych.simulator.timing.queues.
 
@@ -110,7 +109,7 @@ def _operands(event: Event, chip: Chip) -> float:
     if event.engine != "scalar" or not event.reads:
         return 0.0
     if "activat" in event.op and _function(event) != "copy":
-        columns = max(columns, 1)
+        columns = max(columns + (not event.attributes["bias"]), 1)
     in_sbuf = event.reads[0].allocation.buffer == "sbuf"
     cycles = columns * chip.scalar_operand_cycles.value + in_sbuf * chip.scalar_sbuf_cycles.value
     return cycles / chip.scalar_ghz.value

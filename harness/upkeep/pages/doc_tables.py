@@ -34,13 +34,18 @@ _BLOCK = re.compile(r"(<!-- table: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL
 
 
 def chips() -> str:
-    """One row a fact of a chip record, a column a generation."""
+    """One row a fact of a chip record, a column a generation; one more where a target differs from its generation."""
     fields = [f.name for f in dataclasses.fields(simulator.Chip) if f.type == "Fact"]
     rows = []
     for name in fields:
         facts: list[Fact] = [getattr(chip, name) for chip in simulator.CHIPS]
         sources = "; ".join(dict.fromkeys(f"{f.source} ({f.known})" for f in facts))
         rows.append((code(name), *(f"{f.value:g}" for f in facts), facts[0].unit, sources))
+        for target, chip in simulator.TARGETS.items():
+            fact: Fact = getattr(chip, name)
+            if fact not in facts:
+                values = [f"{fact.value:g}" if one.generation == chip.generation else "" for one in simulator.CHIPS]
+                rows.append((f"{code(name)} of {target}", *values, fact.unit, f"{fact.source} ({fact.known})"))
     names = [f"{chip.name} ({', '.join(chip.targets[:-1])})" for chip in simulator.CHIPS]
     return markdown_table(("fact", *names, "unit", "source"), rows)
 

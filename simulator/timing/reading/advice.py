@@ -60,8 +60,13 @@ def _single(timeline: Timeline) -> str | None:
 
 
 def _throttled(timeline: Timeline, path: Sequence[Span], asked: Sequence[Work]) -> str | None:
-    """Matmuls on the critical path at half the clock: elsewhere it costs nothing."""
+    """Matmuls on the critical path at half the clock: elsewhere it costs nothing.
+
+    Where the engine is slower once it is kept busy there is no remedy.
+    """
     chip = timeline.trace.chip
+    if chip.warm_up_slowdown.value <= chip.sustained_slowdown.value:
+        return None
     lost = sum(s.busy_ns - asked[s.index].busy for s in path if s.track == "tensor")
     if lost < 0.05 * timeline.total_ns:
         return None

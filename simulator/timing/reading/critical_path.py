@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from triptych.simulator.timing.queues import lead_ns, queue_of
-from triptych.simulator.timing.timeline import Span, Timeline
+from triptych.simulator.timing.timeline import Issue, Span, Timeline
 
 Line = tuple[str, int]  # file and number
 
@@ -42,11 +41,22 @@ def critical_path(timeline: Timeline) -> list[Span]:
     """The last event to end, what decided its start, and so on, back to the launch."""
     spans = timeline.spans
     span: Span | None = max(spans, key=lambda s: s.end_ns) if spans else None
-    found = []
+    found, why = [], ""
     while span is not None:
         found.append(span)
-        span = spans[span.after] if span.after is not None else None
+        _, after, why = _decided(span, why)
+        span = spans[after] if after is not None else None
     return found
+
+
+def _decided(span: Span, why: str) -> Issue:
+    """When a span on the critical path could go on, and what decided that.
+
+    why: what the one after it waited for: if for its issue, it is no matter when its rings were free
+    """
+    if span.issue is not None and (why == "issue" or span.why != "rings"):
+        return span.issue
+    return Issue(span.start_ns, span.after, span.why)
 
 
 def steps(timeline: Timeline, path: list[Span]) -> list[Step]:
@@ -54,27 +64,19 @@ def steps(timeline: Timeline, path: list[Span]) -> list[Step]:
     if not path:
         return []
     sums: dict[tuple[str, Line, str], tuple[int, float]] = {}
-    until = path[0].end_ns
-    for span, before in zip(path, [*path[1:], None], strict=False):
+    until, why = path[0].end_ns, ""
+    for span in path:
         event = timeline.trace.events[span.index]
         key = (event.op, event.line, span.track)
         count, ns = sums.get(key, (0, 0.0))
-        begin = _begin(span, before, timeline)
+        begin, after, why = _decided(span, why)
+        if after is None:
+            begin = timeline.trace.chip.launch_ns.value
         sums[key] = (count + 1, ns + until - begin)
         until = begin
     total = timeline.total_ns
     found = [Step(op, line, track, n, ns / 1e3, ns / total) for (op, line, track), (n, ns) in sums.items()]
     return sorted(found, key=lambda step: -step.us)
-
-
-def _begin(span: Span, before: Span | None, timeline: Timeline) -> float:
-    """The moment at which the event before it let a span on the critical path go on."""
-    chip = timeline.trace.chip
-    if before is None:
-        return chip.launch_ns.value
-    if span.track != "dma" or span.why == "rings":
-        return span.start_ns
-    return span.start_ns - lead_ns(queue_of(timeline.trace.events[span.index], chip), chip)
 
 
 def stalls(timeline: Timeline) -> list[Stall]:

@@ -109,9 +109,9 @@ def test_kernels_of_ours_go_through_both_processes(
     text = capsys.readouterr().out
     assert code == ExitCode.OK, text
     rows = [line.split() for line in text.splitlines() if line.startswith(("probe_", "rmsnorm "))]
-    assert len(rows) == 6 and all(row[-1] in ("+0.0%", "-0.0%") for row in rows), text
+    assert len(rows) == 8 and all(row[-1] in ("+0.0%", "-0.0%") for row in rows), text
     results = json.loads(Path("triptych-device.json").read_text())["results"]
     timed = [row for row in results if row["backend"] == "nki"]
-    assert len(timed) == 6 and {row["timing"]["timer"] for row in timed} == {"device clock, nrtpy"}
+    assert len(timed) == 8 and {row["timing"]["timer"] for row in timed} == {"device clock, nrtpy"}
     assert all(any("compiled, loaded and run once" in note for note in row["notes"]) for row in timed)
     assert all(row["parity"]["nki-sim[trn2]"]["identical"] == 1 for row in timed)

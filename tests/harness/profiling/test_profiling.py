@@ -22,7 +22,7 @@ from triptych.harness.ops.cases import cases_of
 from triptych.harness.ops.inputs import make_inputs
 from triptych.harness.profiling.lanes import interval, lanes
 from triptych.harness.profiling.numbers import numbers
-from triptych.harness.profiling.perfetto import document
+from triptych.harness.profiling.perfetto import QUEUED, document
 from triptych.harness.reports.profile.page import page as profile_page
 from triptych.harness.results.profile import Profile
 from triptych.harness.results.status import Status
@@ -146,7 +146,7 @@ def test_perfetto_reads_the_trace(prediction: Prediction) -> None:
         assert ("reads" in event["args"]) == bool(source.reads)
     for first, second in seen["arrows"]:
         assert timeline.spans[second["args"]["number"]].after == first["args"]["number"]
-    decided = [s for s in timeline.spans if s.after is not None and s.why not in ("engine", "rings") and s.busy_ns >= 1]
+    decided = [s for s in timeline.spans if s.after is not None and s.why not in QUEUED and s.busy_ns >= 1]
     assert len(seen["arrows"]) == len([s for s in decided if timeline.spans[s.after].busy_ns >= 1])
     for (_, name), values in seen["counters"].items():
         assert max(value for _, value in values) * 1024 >= prediction.peaks[name.lower()][0] > 0

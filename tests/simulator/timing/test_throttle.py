@@ -157,6 +157,12 @@ def test_the_record_of_trn1_says_seven_eighths():
     assert [chip_of(target).sustained_slowdown.value for target in ("trn2", "trn3")] == [1, 1]
 
 
+@pytest.mark.parametrize(("target", "slower"), [("trn1", HOT), ("inf2", 8 / 5)])
+def test_a_long_product_runs_at_the_limit_of_its_chip(target, slower):
+    throttle = Throttle(chip_of(target))
+    assert used(throttle, [(0.0, 0.5), (0.5, 1.0), (1.5, 10.0)]) == pytest.approx([0.5, 1.0, 10.0 * slower])
+
+
 @pytest.mark.parametrize(("share", "slow"), [(0.0, False), (0.754, False), (0.756, True), (1.0, True)])
 def test_trn1_is_slower_after_a_window_of_three_quarters_use(share, slow):
     """Until then it is not throttled: what needs that share of a window takes it."""

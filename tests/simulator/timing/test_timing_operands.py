@@ -145,6 +145,7 @@ def test_each_column_that_scalar_reads_beside_a_tile(core, target, call, columns
         ("trn3", activated(nl.square, IN_PSUM), N + ACCESS + EACH),
         ("trn3", activated(nl.square), N + ACCESS + EACH + IN_SBUF),
         ("trn2", activated(nl.exp, IN_PSUM, **BIAS), N + ACCESS + EACH),
+        ("trn2", activated(nl.exp, IN_PSUM, **SCALE), N + ACCESS + 2 * EACH),
         ("trn2", activated(nl.exp, IN_PSUM, **BIAS, **SCALE), N + ACCESS + 2 * EACH),
         ("trn1", activated(nl.exp), N + 50),
         ("trn1", activated(nl.exp, IN_PSUM, **BIAS, **SCALE), N + 50),
@@ -154,9 +155,11 @@ def test_each_column_that_scalar_reads_beside_a_tile(core, target, call, columns
             N + 64 + ACCESS + EACH,
         ),
         ("trn3", in_three_steps(nl.exp, False, False), N + ACCESS + EACH + IN_SBUF),
+        ("trn3", in_three_steps(nl.exp, True, False), N + ACCESS + 2 * EACH + IN_SBUF),
+        ("trn3", in_three_steps(nl.exp, False, True), N + ACCESS + EACH + IN_SBUF),
         ("trn3", in_three_steps(nl.exp, True, True), N + ACCESS + 2 * EACH + IN_SBUF),
     ],
 )  # fmt: skip
-def test_an_activation_function_reads_a_column_at_least(core, target, call, expected):
-    """Its bias, given or not; a copy has none."""
+def test_an_activation_function_always_reads_a_bias(core, target, call, expected):
+    """Given or not, beside the column of a scale; a copy has none."""
     assert cycles(core, target, call) == pytest.approx(expected)

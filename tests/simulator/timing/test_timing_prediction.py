@@ -261,6 +261,20 @@ def test_throttling_matters_on_the_critical_path(beside):
         assert "its clock is halved until it is busy for 75.5% of 3.4 us" in text
 
 
+@pytest.mark.parametrize("target", ["trn1", "inf2"])
+def test_an_engine_that_is_slower_when_it_is_kept_busy_is_no_advice(target):
+    def kernel(x):
+        t, product = nl.ndarray((128, 512), "bfloat16"), nl.ndarray((128, 512), "float32", nl.psum)
+        nisa.memset(t, 1.0)
+        for _ in range(200):
+            nisa.nc_matmul(product, t[:, 0:128], t)
+        return x
+
+    p = simulator.predict(kernel, np.ones((1, 1), np.float32), target=target)
+    least = 200 * (512 + 7) / 2.8e3
+    assert p.busy["tensor"] * p.total_us > 1.1 * least and p.advice == []
+
+
 def test_what_if():
     trace = simulator.on("trn2").run(product, *operands()).trace
     plain, faster = predict_trace(trace), predict_trace(trace, settings={"dma_gb_per_s": 736})

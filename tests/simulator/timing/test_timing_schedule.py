@@ -265,7 +265,7 @@ def test_small_transfers_wait_for_their_issue():
 
     spans, _ = timeline(program)
     assert spans["0"].busy_ns == pytest.approx(8 * (5.9 + 512 / 24.375))  # two rings have eight rows each
-    assert spans["2"].start_ns - spans["1"].start_ns == pytest.approx(603) and spans["2"].why == "engine"
+    assert spans["2"].start_ns - spans["1"].start_ns == pytest.approx(603) and spans["2"].why == "issue"
 
 
 def buffered(n):

@@ -10,6 +10,7 @@ from triptych.simulator import ShapeDtype
 from triptych.simulator.launch.import_hook import simulated_nki
 from triptych.simulator.timing import Prediction, Span, schedule, steady
 from triptych.simulator.timing.steady import Loop, shortened, steady_loop
+from triptych.simulator.timing.timeline import Issue
 
 with simulated_nki():
     import nki.isa as nisa
@@ -211,8 +212,12 @@ def test_how_many_rounds_fill_sbuf(each, rounds):
 def test_the_rounds_that_are_left_out_stand_in_the_middle():
     """Four rounds of two events after one before them: of six, the third and fourth are like the second."""
     after = [None, 0, 1, 0, 1, None, 4, 5, 6, 8]
-    spans = [Span(i, 0, "vector", 10.0 * i, 5.0, 10.0 * i + 7, after[i], "data") for i in range(10)]
+    spans = [
+        Span(i, 0, "dma", 10.0 * i, 5.0, 10.0 * i + 7, after[i], "rings", 16, Issue(10.0 * i - 1, after[i], "data"))
+        for i in range(10)
+    ]
     found = steady._with_rounds(spans, Loop(1, 2, 6), 4, 100.0)
+    assert [s.issue for s in found] == [(s.start_ns - 1, s.after, "data") for s in found]
     assert [(s.index, s.start_ns, s.end_ns, s.after) for s in found] == [
         (0, 0, 7, None),
         (1, 10, 17, 0),

@@ -8,6 +8,7 @@ from triptych.simulator.chips import chip_of
 from triptych.simulator.launch.import_hook import simulated_nki
 from triptych.simulator.timing import schedule
 from triptych.simulator.timing.queues import lead_ns
+from triptych.simulator.timing.reading.critical_path import critical_path, stalls, steps
 
 with simulated_nki():
     import nki.isa as nisa
@@ -24,15 +25,18 @@ SOFTWARE, HARDWARE = ({"dge_mode": mode} for mode in (nisa.dge_mode.swdge, nisa.
 SYNC, SCALAR = ({**HARDWARE, "engine": engine} for engine in (nisa.engine.sync, nisa.engine.scalar))
 
 
-def spans_of(program, target="trn2", order="overlapped", cores=1):
-    """The spans of a program by the core and the names that it gives its instructions."""
-
+def timeline_of(program, target="trn2", order="overlapped", cores=1):
     def kernel(x):
         program(x)
         return x
 
-    trace = simulator.run(simulator.jit(kernel)[cores], X, target=target).trace
-    return {(s.core, trace.events[s.index].name): s for s in schedule(trace, order).spans}
+    return schedule(simulator.run(simulator.jit(kernel)[cores], X, target=target).trace, order)
+
+
+def spans_of(*program, **on):
+    """The spans of a program by the core and the names that it gives its instructions."""
+    found = timeline_of(*program, **on)
+    return {(s.core, found.trace.events[s.index].name): s for s in found.spans}
 
 
 def load(x, name, how, n=512):
@@ -71,7 +75,7 @@ def test_hardware_takes_longer_to_the_first_byte(queue, lead):
 )
 @pytest.mark.parametrize("order", ["overlapped", "program"])
 def test_the_first_byte_after_the_launch(target, how, after, order):
-    spans = spans_of(lambda x: load(x, "load", how), target, order)
+    spans = spans_of(lambda x: load(x, "load", how), target=target, order=order)
     assert spans[0, "load"].start_ns == chip_of(target).launch_ns.value + after
     assert spans[0, "load"].why == "start"
 
@@ -112,6 +116,8 @@ def test_scalar_runs_nothing_while_it_triggers_transfers(how, issued, order):
     spans = spans_of(program, order=order)
     ready = (64 + 64) / 0.96 + VECTOR
     assert spans[0, "copy"].start_ns == pytest.approx(LAUNCH + max(ready, issued))
+    decided = ("issue", "load 2") if issued else ("data", "fill")
+    assert (spans[0, "copy"].why, spans[0, "copy"].after) == (decided[0], spans[0, decided[1]].index)
 
 
 @pytest.mark.parametrize(("how", "lead", "waits"), [(SCALAR, BY_HARDWARE, True), (SYNC, BY_HARDWARE, False)])
@@ -129,6 +135,8 @@ def test_scalar_triggers_nothing_while_it_runs_an_instruction(how, lead, waits, 
     assert copy.busy_ns == pytest.approx((4096 + 64 + 45) / 1.2 + 1283)  # and its table
     assert copy.start_ns < spans[0, "short"].end_ns < copy.free_ns
     assert store.start_ns == pytest.approx((copy.free_ns if waits else spans[0, "short"].end_ns) + lead)
+    decided = ("engine", copy) if waits else ("data", spans[0, "short"])
+    assert (store.why, store.after) == (decided[0], decided[1].index)
 
 
 def test_both_queues_of_scalar_and_its_instructions_take_turns():
@@ -147,6 +155,31 @@ def test_both_queues_of_scalar_and_its_instructions_take_turns():
     kept.sort()
     assert len(kept) == 9 and kept[0][0] == LAUNCH
     assert [now + ns for now, ns in kept[:-1]] == pytest.approx([now for now, _ in kept[1:]])
+
+
+@pytest.mark.parametrize("order", ["overlapped", "program"])
+def test_the_critical_path_leads_through_an_issue_and_not_through_what_the_transfer_waited_for_later(order):
+    """Scalar triggers three loads, of which two wait long for rings, and copies when it has triggered the last."""
+
+    def program(x):
+        tiles = [load(x, f"load {i}", SCALAR, 4096) for i in range(3)]
+        a = filled("fill", 8)
+        for i in range(200):
+            nisa.activation(a, nl.copy, a, name=f"copy {i}")
+        for tile in tiles:
+            nisa.tensor_tensor(a, a, tile[:, 0:8], nl.add, engine=nisa.engine.vector, name="sum")
+
+    found = timeline_of(program, order=order)
+    path = critical_path(found)
+    names = [found.trace.events[span.index].name for span in path]
+    assert names[-5:] == ["copy 1", "copy 0", "load 2", "load 1", "load 0"]
+    first, last = path[-4], path[-3]
+    assert last.why == "rings" and last.start_ns > first.start_ns == LAUNCH + 3 * ISSUE
+    us = {step.op: step.us for step in steps(found, path)}
+    assert us["dma_copy"] == pytest.approx(3 * ISSUE / 1e3) and min(us.values()) > 0
+    assert sum(us.values()) == pytest.approx((path[0].end_ns - LAUNCH) / 1e3)
+    (stall,) = [stall for stall in stalls(found) if stall.why == "issue"]
+    assert (stall.track, stall.op, stall.waits_for) == ("scalar", "activation", "dma_copy")
 
 
 @pytest.mark.parametrize(("rows", "skew"), [(1, 0), (8, 0), (9, 210), (128, 210)])

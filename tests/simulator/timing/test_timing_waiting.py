@@ -105,6 +105,28 @@ def test_a_barrier_keeps_its_engine_on_both_cores_and_what_overwrites_waits_for_
         assert store.start_ns == pytest.approx(second.start_ns + takes + known + START)
 
 
+@pytest.mark.parametrize("order", ["overlapped", "program"])
+def test_what_reads_the_data_of_a_barrier_waits_for_its_end_and_nothing_else_does(order):
+    """The barrier's engine is blocked and no other (nki/api/nki/isa/__init__.py, core_barrier)."""
+
+    def program(core, a, shared):
+        other = nl.ndarray((128, 512), nl.float32, nl.private_hbm)
+        how = {"dge_mode": nisa.dge_mode.none}
+        nisa.dma_copy(other, a, name="store of another", **how)
+        nisa.dma_copy(shared[64 * core : 64 * core + 64], a[0:64], name="store", **how)
+        nisa.core_barrier(shared, (0, 1), name="barrier")
+        nisa.dma_copy(tile(), shared, name="load", **how)
+        nisa.dma_copy(tile(), other, name="load of another", dge_mode=nisa.dge_mode.hwdge)
+
+    spans, _ = two_cores(program, order)
+    for core in (0, 1):
+        barrier, load, other = (spans[core, name] for name in ("barrier", "load", "load of another"))
+        assert barrier.busy_ns == TRN2.barrier_ns.value and barrier.start_ns >= spans[1 - core, "store"].end_ns
+        assert load.start_ns == pytest.approx(barrier.end_ns + START)
+        assert (load.why, load.after) == ("data", barrier.index)
+        assert other.issue.at_ns == spans[core, "store of another"].end_ns
+
+
 def test_until_the_last_ring_has_begun_only_who_needs_the_result_waits():
     """The skew is no time of the rings: they take the next transfer as soon."""
 
@@ -126,7 +148,7 @@ def test_until_the_last_ring_has_begun_only_who_needs_the_result_waits():
     assert changed.total_ns == pytest.approx(found.total_ns + 200)  # of a load and of a store
 
 
-def test_a_symmetric_kernel_takes_no_longer_for_its_barrier():
+def test_a_symmetric_kernel_takes_longer_for_its_barrier_itself_alone():
     def program(barrier):
         def run(core, a, shared):
             half = shared[64 * core : 64 * core + 64]
@@ -142,7 +164,7 @@ def test_a_symmetric_kernel_takes_no_longer_for_its_barrier():
         return two_cores(run)[1].total_ns
 
     with_barrier, without = program(True), program(False)
-    assert without <= with_barrier <= without + 1
+    assert with_barrier == pytest.approx(without + TRN2.barrier_ns.value + TRN2.gpsimd_latency_ns.value, abs=1)
 
 
 def test_a_meeting_waits_for_nothing_that_comes_later():

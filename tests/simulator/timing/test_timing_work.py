@@ -206,7 +206,7 @@ def test_what_no_queue_issues_has_no_issue():
 
 def test_each_core_loads_each_table_once():
     steps = [(0, "exp"), (0, "exp"), (0, "copy"), (1, "exp"), (0, "exp")]
-    events = [event("activation", "scalar", [F], [F], core=core, op=name) for core, name in steps]
+    events = [event("activation", "scalar", [F], [F], core=core, op=name, bias=False) for core, name in steps]
     exp, copy = (512 + 64 + 110 + 45) / 1.2, (512 + 64 + 45) / 1.2
     assert [w.busy for w in works(Trace(TRN2, "", events))] == pytest.approx(
         [exp + 1283, exp, copy + 1283, exp + 1283, exp]
