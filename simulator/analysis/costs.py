@@ -39,7 +39,7 @@ class Cost:
     @property
     def text(self) -> str:
         """The formula in words."""
-        return (self.formula.__doc__ or "").strip()
+        return str(self.formula.__doc__).strip()
 
     def assumed(self) -> Cost:
         """The same formula for an instruction of which none is published."""

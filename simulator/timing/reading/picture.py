@@ -59,8 +59,7 @@ def busy(spans: Sequence[Span], timeline: Timeline) -> Sequence[int]:
         total = np.concatenate([[0.0], np.cumsum(weights)])[upto]
         moment = np.concatenate([[0.0], np.cumsum(weights * places)])[upto]
         filled += sign * (total * edges - moment)
-    share = np.clip(np.diff(filled), 0.0, 1.0)
-    return [int(level) for level in np.ceil(share * LEVELS - 1e-6)]
+    return [int(level) for level in np.ceil(np.diff(filled) * LEVELS - 1e-6)]
 
 
 def boxes(levels: Sequence[int], y: int, colour: str) -> Iterator[str]:

@@ -109,6 +109,16 @@ def test_what_races_and_the_pair_that_is_shown(events):
 WHOLE = region((0, 3), (0, 4))
 
 
+def test_a_read_of_what_both_cores_have_written_alike_is_not_the_pair_that_is_shown():
+    mine = [access(0, True, WHOLE, 1, line=1), access(0, False, WHOLE, line=2), access(0, True, WHOLE, 2, line=3)]
+    for core in (0, 1):
+        events = [
+            access(e.core ^ core, bool(identity(e)), WHOLE, *e.attributes["written"], line=e.line[1]) for e in mine
+        ]
+        ((*pair, _),) = races(Trace(TRN2, "trn2", [*events, access(1 - core, True, WHOLE, 1, line=4)]))
+        assert sorted(event.line[1] for event in pair) == [3, 4]
+
+
 @pytest.mark.parametrize("op", ["core_barrier", "all_reduce"])
 def test_what_both_cores_carry_out_together_is_no_race(op):
     events = [access(core, True, WHOLE, value=core, op=op) for core in (0, 1)]
