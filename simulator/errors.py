@@ -26,7 +26,7 @@ HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 def kernel_line() -> tuple[str, int]:
     """(file, line) of the innermost caller outside the simulator: the line of the kernel."""
-    frame: FrameType | None = sys._getframe(1)
+    frame: FrameType | None = sys._getframe()
     while frame is not None and frame.f_code.co_filename.startswith(HERE):
         frame = frame.f_back
     return (frame.f_code.co_filename, frame.f_lineno) if frame else ("?", 0)
