@@ -69,7 +69,7 @@ def _handed_over(unit: Unit) -> Iterator[Unit]:
         configured = isinstance(called, ast.Call) and not called.args and unit.resolve(called.func) in _MARKS
         if call.args and (configured or unit.resolve(called) in _MARKS or _runs(unit, called)):
             kernel = unit.resolve(call.args[0])
-            if isinstance(kernel, Unit) and not kernel.is_class:
+            if isinstance(kernel, Unit):
                 yield kernel
 
 

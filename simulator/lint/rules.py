@@ -56,7 +56,7 @@ class Rule:
 
     @property
     def statement(self) -> str:
-        return (self.check.__doc__ or "").split("\n", 1)[0]
+        return str(self.check.__doc__).split("\n", 1)[0]
 
 
 def _before(version: str | None, other: str | None) -> bool:
@@ -196,7 +196,7 @@ def check(
     return [found[key] for key in sorted(found, key=lambda key: (*key[1:], key[0]))]
 
 
-def _closed_over(unit: Unit, at: At) -> Iterator[tuple[Unit, ast.Attribute]]:
+def _closed_over(unit: Unit, at: At) -> Iterator[tuple[Unit, ast.AST]]:
     """Names of NKI in what a running function takes from around it: `i = nl.arange(4)` above a kernel that uses i."""
     if unit.is_class:
         return
@@ -205,7 +205,7 @@ def _closed_over(unit: Unit, at: At) -> Iterator[tuple[Unit, ast.Attribute]]:
         if found is None or found[0] in at.running or not isinstance(found[1], ast.expr):
             continue
         for node in ast.walk(found[1]):
-            if isinstance(node, ast.Attribute) and isinstance(found[0].resolve(node), str):
+            if isinstance(found[0].resolve(node), str):
                 yield found[0], node
 
 
