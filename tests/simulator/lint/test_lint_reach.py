@@ -44,7 +44,7 @@ KERNELS = {
     "decorated in full": f"import triptych\nnl = triptych.nki.language\n@triptych.nki.jit\ndef k(x):\n    {BAD}\n",
     "inside a function": f"import nki, nki.language as nl\ndef test():\n    @nki.jit\n    def k(x):\n        {BAD}\n",
     "inside a class": f"import nki, nki.language as nl\nclass T:\n    @nki.jit\n    def k(x):\n        {BAD}\n",
-    "by its class's name": f"import nki, nki.language as nl\nclass T:\n    j = nki.jit\n    @j\n    def k(x):\n        {BAD}\n",
+    "by its class's name": f"import nki, nki.language as nl\nclass T:\n    j = nki.jit\n    @j\n    def k(x): {BAD}\n",
     "below a condition": f"if True:\n    import nki, nki.language as nl\n    @nki.jit\n    def k(x):\n        {BAD}\n",
 }  # fmt: skip
 
