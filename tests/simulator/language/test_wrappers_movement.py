@@ -168,6 +168,8 @@ def test_transpose(core, cast, same, refused):
     with core("trn1") as c:  # where the Tensor Engine writes float32 alone, the cast is its own
         assert nl.transpose(c.tile(low, "bfloat16"), dtype=nl.float32).dtype == "float32"
         assert issued(c) == [("nc_transpose", "tensor")]
+        nl.transpose(c.tile(low, "bfloat16", buffer="psum"), dtype=nl.float32)
+        assert issued(c)[1:] == [("nc_transpose", "vector"), ("tensor_copy", "vector")]
     refused(lambda c: nl.transpose(c.tile(np.ones((2, 200), F32))), "at most 128")
 
 

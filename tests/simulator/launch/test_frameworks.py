@@ -133,6 +133,8 @@ def test_jax_arguments_that_cannot_be_say_so(jax):
         jax.jit(nki.simulate(scaled))(jax.numpy.asarray(A))
     with pytest.raises(KernelError, match=r"argument a has shape \(\)"):
         nki.simulate(scaled)(jax.numpy.float32(1.0))
+    with pytest.raises(KernelError, match=r"argument a has dtype key<fry>, which is not a dtype of NKI"):
+        nki.simulate(scaled)(jax.random.split(jax.random.key(0)))
     with pytest.raises(KernelError, match="argument a has dtype int4, which is not a dtype of NKI"):
         nki.simulate(scaled)(jax.numpy.ones((2, 2), jax.numpy.int4))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 import warnings
 from types import SimpleNamespace
 
@@ -10,7 +11,11 @@ import pytest
 from kernel_parts import in_hbm, in_sbuf
 
 from triptych.simulator import KernelError, SimulatorWarning
+from triptych.simulator.dtypes import dtype_of
+from triptych.simulator.launch import import_hook, torch_tensors
+from triptych.simulator.launch.frameworks import Torch
 from triptych.simulator.launch.import_hook import simulated_nki
+from triptych.simulator.memory.shapes import ShapeDtype
 
 torch = pytest.importorskip("torch")
 from triptych.simulator.launch import graph_calls, neuron_device, nki_ops  # noqa: E402
@@ -76,14 +81,14 @@ def test_a_copy_to_the_device_is_one_on_the_cpu():
     to = neuron_device.moved(lambda self, *args, **kwargs: given.append((args, kwargs)))
     calls = [
         (("neuron",), {}), (("neuron:0", torch.float32), {}), ((), {"device": "neuron"}), ((torch.float32,), {}),
-        (("cpu",), {}), (("neuron", torch.float32, False, False), {}), ((torch.float32,), {"device": "neuron"}),
+        (("cpu", "neuron"), {}), (("neuron", torch.float32, False, False), {}), ((torch.float32,), {"device": "neuron"}),
     ]  # fmt: skip
     for args, kwargs in calls:
         to(X, *args, **kwargs)
     copy = {"copy": True}
     assert given == [
         (("cpu",), copy), (("cpu", torch.float32), copy), ((), {"device": "cpu"} | copy), ((torch.float32,), {}),
-        (("cpu",), {}), (("cpu", torch.float32, False), copy), ((torch.float32,), {"device": "cpu"} | copy),
+        (("cpu", "neuron"), {}), (("cpu", torch.float32, False), copy), ((torch.float32,), {"device": "cpu"} | copy),
     ]  # fmt: skip
 
 
@@ -137,7 +142,51 @@ def test_a_graph_calls_a_kernel_by_its_number(monkeypatch):
             assert torch.equal(neuron_device.call(first, cores, (X,), {}), 2 * X)
             assert np.array_equal(neuron_device.call(first, cores, (), {"x": X}), 2 * X)
     called = []
+    compiler = graph_calls.Compiler(lambda: False, None)
+    monkeypatch.setattr(graph_calls, "compiler", compiler)
+    assert doubled[2].cores == 2
     compiler = graph_calls.Compiler(lambda: True, lambda *given: called.append(given))
     monkeypatch.setattr(graph_calls, "compiler", compiler)
     graph_calls.Launched(first, 2)(1, a=2)
     assert called == [(first, 2, (1,), {"a": 2})]
+    doubled[1](3)
+    doubled(4)
+    assert called[1:] == [(doubled.number, 1, (3,), {}), (doubled.number, None, (4,), {})]
+
+
+# Tensors and arrays
+
+
+def test_arrays_become_tensors_on_their_bytes_and_shapes_tensors_without_numbers():
+    array, shape = X.numpy(), ShapeDtype((2, 3), "bfloat16")
+    given = [array, shape, X, 3, "x", {"a": (array,)}]
+    on_bytes, without, *rest = torch_tensors.mapped(torch_tensors.tensor_of, given)
+    assert torch.equal(on_bytes, X) and on_bytes.data_ptr() == array.__array_interface__["data"][0]
+    assert (without.shape, without.dtype, without.device.type) == ((2, 3), torch.bfloat16, "meta")
+    assert rest[0] is X and rest[1:3] == [3, "x"] and torch.equal(rest[3]["a"][0], X)
+
+
+def test_tensors_become_arrays_and_those_without_numbers_shapes():
+    without = torch.empty((2, 3), dtype=torch.int8, device="meta")
+    assert np.array_equal(torch_tensors.array_of(X), X.numpy()) and torch_tensors.array_of(3) == 3
+    assert torch_tensors.array_of(without) == torch_tensors.shape_of(without) == ShapeDtype((2, 3), "int8")
+    assert torch_tensors.shape_of(X) == ShapeDtype((3, 4), "float32") and torch_tensors.shape_of("x") == "x"
+    made = torch_tensors.like(without)
+    assert made(X) is X and made(ShapeDtype((4, 5), "bool_")).shape == (4, 5)
+    assert made(ShapeDtype((4, 5), "bool_")).dtype == torch.bool and made(ShapeDtype((1, 1), "int8")).is_meta
+
+
+def test_an_output_of_integers_has_no_derivative_to_be_asked_for():
+    weight = torch.nn.Parameter(X)
+    given = Torch.give(np.ones((2, 2), np.int32), dtype_of("int32"), [weight], "kernel")
+    assert given.dtype == torch.int32 and not given.requires_grad
+
+
+def test_awss_package_has_operators_and_lends_its_device(monkeypatch):
+    lent = []
+    monkeypatch.setattr(neuron_device, "map_to_cpu", lambda: lent.append(True))
+    module = types.ModuleType("torch_neuronx")
+    import_hook._Loader().exec_module(module)
+    assert (module.nki_op, module.wrap_nki, lent) == (nki_ops.nki_op, nki_ops.wrap_nki, [True])
+    with pytest.raises(AttributeError, match="torch_neuronx is lent by triptych and has nki_op and wrap_nki alone, no"):
+        _ = module.xla_trace

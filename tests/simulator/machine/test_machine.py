@@ -269,5 +269,8 @@ def test_a_tensor_is_called_by_the_kernels_variable_and_no_other():
         print(made(), first, second)
         return handed_on()
 
-    trace = simulator.run(kernel, np.zeros((2, 2), np.float32), options=Options(check_uninitialized=False)).trace
+    x, lenient = np.zeros((2, 2), np.float32), Options(check_uninitialized=False)
+    trace = simulator.run(kernel, x, options=lenient).trace
     assert [a.name for a in trace.allocations] == ["x", "first", "second", "t3", "t4"]
+    trace = simulator.run(lambda x: nl.ndarray((2, 2), nl.float32, nl.shared_hbm), x, options=lenient).trace
+    assert [a.name for a in trace.allocations] == ["x", "t1"]  # nor by a variable of the simulator's
