@@ -81,14 +81,16 @@ def test_a_copy_to_the_device_is_one_on_the_cpu():
     to = neuron_device.moved(lambda self, *args, **kwargs: given.append((args, kwargs)))
     calls = [
         (("neuron",), {}), (("neuron:0", torch.float32), {}), ((), {"device": "neuron"}), ((torch.float32,), {}),
-        (("cpu", "neuron"), {}), (("neuron", torch.float32, False, False), {}), ((torch.float32,), {"device": "neuron"}),
+        (("cpu", "neuron"), {}),
+        (("neuron", torch.float32, False, False), {}), ((torch.float32,), {"device": "neuron"}),
     ]  # fmt: skip
     for args, kwargs in calls:
         to(X, *args, **kwargs)
     copy = {"copy": True}
     assert given == [
         (("cpu",), copy), (("cpu", torch.float32), copy), ((), {"device": "cpu"} | copy), ((torch.float32,), {}),
-        (("cpu", "neuron"), {}), (("cpu", torch.float32, False), copy), ((torch.float32,), {"device": "cpu"} | copy),
+        (("cpu", "neuron"), {}),
+        (("cpu", torch.float32, False), copy), ((torch.float32,), {"device": "cpu"} | copy),
     ]  # fmt: skip
 
 
