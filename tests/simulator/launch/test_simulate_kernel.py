@@ -122,6 +122,16 @@ def test_a_cache_is_changed_where_it_lies_and_a_race_that_shows_nowhere_is_a_rem
     assert (cache[kept] == before[kept]).all()
 
 
+def test_so_it_is_with_a_cache_that_is_not_dense():
+    _, given = decode_arguments()
+    apart = np.zeros((2 * PLACES, D), given["cache"].dtype)
+    apart[::2] = given["cache"]
+    with pytest.warns(simulator.SimulatorWarning, match="the results are the same"):
+        simulate_kernel(appended, (), {**given, "cache": apart[::2]}, lnc=2)
+    np.testing.assert_array_equal(apart[2 * LENGTH], given["new"][0])
+    assert not apart[1::2].any()
+
+
 def test_a_race_that_shows_is_an_error_and_so_is_any_where_it_is_asked_for():
     _, given = decode_arguments()
     with pytest.raises(NkiError, match="race on 'cache'"):

@@ -403,6 +403,7 @@ def test_ap_in_another_dtype(c):
         ([[32, 8], [1, 32]], 1, OutOfBounds, "leaves tensor"),
         ([[32, 8], [-1, 2]], None, OutOfBounds, "leaves tensor"),
         ([[32, 8], [1, 0]], None, OutOfBounds, "leaves tensor"),
+        ([[32, 8], [1, 0]], 1, OutOfBounds, "leaves tensor"),
         ([[32, 0], [1, 32]], None, OutOfBounds, "leaves tensor"),
         ([[32, 8], [1, 4]], -1, OutOfBounds, "leaves tensor"),
         ([[32, 7], [1, 4]], 31, OutOfBounds, "leaves tensor"),
