@@ -309,6 +309,7 @@ BETWEEN_NODES = {
     "other indices": [[0, 5], [1, 4]],
     "part of a device": [[0, 2, 4, 6], [1, 3, 5, 7]],
     "twice a node": [[0, 1], [4, 5]],
+    "another index of each node": [[0, 5]],
 }
 
 
