@@ -168,8 +168,6 @@ class PlacedShapeStorage(PlacedStorage):
     def through_this(self, at: Layout) -> tuple[Array | bool, Array | bool]:
         assert self._through_this is not None
         mine = _marked(self._through_this, self, at)
-        if mine is False:
-            return False, False
         started = both(mine, self.started_at(at))
         return started, started is True or both(mine, self.written_at(at))
 
