@@ -236,6 +236,11 @@ WRONG = [
         r"becomes the partition, at most 128; got \(128, 256\)",
     ),
     (
+        lambda g: nl.empty_like(g.data[:, :129], buffer=nl.sbuf, transpose_axes=(1, 0)),
+        NkiValidationError,
+        "becomes the partition, at most 128",
+    ),
+    (
         lambda g: nl.empty_like(g, buffer=nl.sbuf, transpose_axes=(0, 1)),
         NkiValidationError,
         r"must be \(1, 0\) or \(2, 1, 0\) or .* for 2, 3 or 4 dimensions, got \(0, 1\)",
@@ -245,6 +250,7 @@ WRONG = [
     (lambda g: g[0, 0, 0], OutOfBounds, "3 indices for the 2 coordinates"),
     (lambda g: g[0][0, 0], OutOfBounds, "2 indices for the 1 coordinates"),
     (lambda g: g[2:1], OutOfBounds, "chooses none"),
+    (lambda g: g[1:1], OutOfBounds, "chooses none"),
     (lambda g: g[::-1], OutOfBounds, "chooses none"),
     (lambda g: g[0.5], NkiValidationError, "indexed by integers and slices, got 0.5"),
     (lambda g: nl.tiles(g.data), NkiValidationError, "a tensor needs a tile_shape"),
