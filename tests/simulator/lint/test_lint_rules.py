@@ -175,6 +175,7 @@ BREAKS = [
     ("array-index", kernel("i = [[np.arange(4)]]", "y = x[np.mgrid[0:4][0][0], 1]", above="import numpy as np\n")),
     ("removed-name", "from nki.language import arange\nI = arange(4)\n" + kernel("print(I)")),
     ("unknown-name", kernel("print(nl.no_such.name)")),
+    ("older-name", kernel("print(nisa.constants.engine)")),
     ("call", kernel("nl.fori_loop(0, 4)")),
     ("register-branch", kernel("r = nisa.register_alloc(1)", "y = r and x")),
     ("register-branch", kernel("r = nisa.register_alloc(1)", "y = bool(r)")),
@@ -307,6 +308,9 @@ FINE = {
     ),
     "the counter's name for something else": kernel(
         "def body(i):", "    i = 3", "    if i:", "        print(x)", "nl.fori_loop(0, 2, body)"
+    ),
+    "a register's name for something else too": kernel(
+        "r = nisa.register_alloc(1)", "r = x.shape[0]", "if r:", "    print(x)"
     ),
     "a register's negative": kernel("r = nisa.register_alloc(1)", "y = -r"),
     "an expression that prepares something else": kernel(
