@@ -114,11 +114,8 @@ class ShapeStorage(Storage):
 
     def _extents(self, at: Layout, full: bool = False) -> Extents:
         """Nothing or everything marked, in rows in which a first view is one piece if there are such."""
-        shape, nbytes = self.allocation.shape, self.allocation.nbytes
-        width = self.row
-        if not width:
-            width = best_width(shape, self.itemsize, [at])
-        return Extents(nbytes // width, width, full)
+        width = self.row or best_width(self.allocation.shape, self.itemsize, [at])
+        return Extents(self.nbytes // width, width, full)
 
 
 class ShapeArena(Arena):
