@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from kernel_parts import in_hbm, in_sbuf
 
+from triptych import simulator
 from triptych.simulator import KernelError, SimulatorWarning
 from triptych.simulator.dtypes import dtype_of
 from triptych.simulator.launch import import_hook, torch_tensors
@@ -19,7 +20,7 @@ from triptych.simulator.memory.shapes import ShapeDtype
 
 torch = pytest.importorskip("torch")
 from triptych.simulator.launch import graph_calls, neuron_device, nki_ops  # noqa: E402
-from triptych.simulator.launch.host import launching  # noqa: E402
+from triptych.simulator.launch.host import launched_on_shapes, launching, run_host  # noqa: E402
 
 with simulated_nki():
     import nki
@@ -192,3 +193,38 @@ def test_awss_package_has_operators_and_lends_its_device(monkeypatch):
     assert (module.nki_op, module.wrap_nki, lent) == (nki_ops.nki_op, nki_ops.wrap_nki, [True])
     with pytest.raises(AttributeError, match="torch_neuronx is lent by triptych and has nki_op and wrap_nki alone, no"):
         _ = module.xla_trace
+
+
+# Host code
+
+
+def operator(function):
+    """A function that stands for an operator that `nki_op` made of it."""
+    function.__nki_host__, function._qualname = function, f"mine::{function.__name__}"
+    return function
+
+
+def test_host_code_gives_back_what_it_was_given():
+    run, twice = simulator.on("trn2").run, operator(lambda x: {"y": doubled(x)})
+    of_tensors, of_arrays = run_host(run, twice, (X,), {}), run_host(run, twice, (), {"x": X.numpy()})
+    assert torch.equal(of_tensors.outputs["y"], 2 * X)
+    assert isinstance(of_arrays.outputs["y"], np.ndarray) and np.array_equal(of_arrays.outputs["y"], 2 * X.numpy())
+    assert run_host(run, twice, (ShapeDtype((5, 6), "int8"),), {}).outputs == {"y": ShapeDtype((5, 6), "int8")}
+    assert of_tensors.trace.count()["tensor_scalar"] == 1
+
+
+def test_host_code_of_several_kernels_has_no_trace():
+    done = run_host(simulator.on("trn2").run, operator(lambda x: doubled(doubled(x))), (X,), {})
+    assert torch.equal(done.outputs, 4 * X)
+    with pytest.raises(KernelError, match="launches 2 kernels, and a trace is of one: predict the kernels one by one"):
+        _ = done.trace.events
+    with pytest.raises(AttributeError):
+        _ = done.trace.__array__
+    none = run_host(simulator.on("trn2").run, operator(lambda x: x), (X,), {})
+    with pytest.raises(KernelError, match="launches 0 kernels"):
+        _ = none.trace.events
+
+
+def test_a_kernel_on_shapes_takes_tensors():
+    with pytest.raises(KernelError, match="a kernel that an operator of PyTorch calls takes tensors, got none"):
+        launched_on_shapes(simulator.on("trn2").run, doubled, (3,), {})
