@@ -204,9 +204,7 @@ def _closed_over(unit: Unit, at: At) -> Iterator[tuple[Unit, ast.AST]]:
         found = unit.lookup(name.id)
         if found is None or found[0] in at.running or not isinstance(found[1], ast.expr):
             continue
-        for node in ast.walk(found[1]):
-            if isinstance(found[0].resolve(node), str):
-                yield found[0], node
+        yield from ((found[0], node) for node in ast.walk(found[1]))
 
 
 def _sites(unit: Unit, kind: type[ast.AST], at: At) -> Iterable[tuple[Any, bool]]:

@@ -128,6 +128,7 @@ BREAKS = [
     ("class-base", kernel(parameters="x, c: C", above="from attrs import define\n@define\nclass C:\n    n: int\n")),
     ("enum-operator", kernel("print(E.a + 1)", above="from enum import Enum\nclass E(Enum):\n    a = 1\n")),
     ("keyword-only", kernel(parameters="x, *, a, b=2")),
+    ("keyword-only", kernel("kernel(x, a=a)", parameters="x, *, a")),
     ("no-arguments", "def kernel():\n    return nl.zeros((1, 1), nl.int8, nl.shared_hbm)\nnki.simulate(kernel)()\n"),
     ("output-buffer", "@nki.jit\ndef kernel(x):\n    return x, nl.ndarray((4, 4), x.dtype, buffer=nl.private_hbm)\n"),
     ("impure-call", kernel("print(time.time())", above="import time\n")),
