@@ -254,3 +254,18 @@ def test_neither_pytorch_nor_jax_is_imported():
     environment = {**os.environ, "PYTHONPATH": str(Path(triptych.__file__).parents[1])}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_an_output_keeps_no_more_than_itself():
+    def kernel(a):
+        out = nl.ndarray((4, *a.shape), a.dtype, nl.shared_hbm)
+        for i in range(4):
+            nl.store(out[i], nl.load(a))
+        return out[1], out
+
+    part, whole = nki.simulate(kernel)(A)
+    part[...] = 7
+    same(whole[1], A)
+    assert part.base is None or part.base.nbytes == part.nbytes
+    alone = nki.simulate(lambda a: kernel(a)[0])(A)
+    assert alone.base is None or alone.base.nbytes == alone.nbytes
