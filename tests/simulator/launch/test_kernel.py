@@ -11,6 +11,7 @@ import pytest
 from triptych import simulator
 from triptych.simulator import KernelError, NkiError, NkiValidationError, OutOfBounds
 from triptych.simulator.launch.import_hook import simulated_nki
+from triptych.simulator.launch.kernel import default_options
 
 with simulated_nki():
     import nki
@@ -253,3 +254,12 @@ def test_the_first_remark_on_each_line_is_a_warning():
     ) as told:
         run = simulator.run(kernel, np.zeros((2, 4), np.float32))
     assert len(told) == 1 and len(run.trace.notes) == 2  # the logarithm of the third run is of NaN
+
+
+def test_a_precision_is_0_or_1(monkeypatch):
+    monkeypatch.setenv("NKI_PRECISE_FP", "2")
+    with pytest.raises(simulator.KernelError, match="NKI_PRECISE_FP is '2'; expected 0 or 1"):
+        nki.simulate(lambda x: x)(np.zeros((2, 4), np.float32))
+    for value, rounds in (("0", False), ("1", True)):
+        monkeypatch.setenv("NKI_PRECISE_FP", value)
+        assert default_options().round_low_precision is rounds

@@ -38,6 +38,15 @@ def doubled(x):
 X = torch.arange(12.0).reshape(3, 4)
 
 
+def lambda_of(kernel):
+    """A function of tensors that calls a kernel."""
+
+    def called(x: torch.Tensor) -> torch.Tensor:
+        return kernel(x)
+
+    return called
+
+
 # Operators
 
 
@@ -62,9 +71,33 @@ def test_an_operator_is_of_a_function():
         nki_ops.nki_op("parts::kernel", doubled)
 
 
+class Made:
+    """What PyTorch makes an operator of; making one takes it seconds."""
+
+    def __init__(self, name, outputs, mutates_args, schema):
+        self.name, self.outputs, self.mutated, self.schema = name, outputs, mutates_args, schema
+
+    def register_fake(self, shapes):
+        self.shapes = shapes
+
+
+def test_an_operators_kernels_are_run_by_whoever_asked_to(monkeypatch):
+    monkeypatch.setattr(torch.library, "custom_op", Made)
+    monkeypatch.setattr(torch.library, "infer_schema", lambda function, mutates_args: (function, mutates_args))
+    called = lambda_of(doubled)
+    made = nki_ops.nki_op("parts::twice", mutates_args=iter(("x",)))(called)
+    assert (made.name, made.mutated, made.schema) == ("parts::twice", ("x",), (called, ("x",)))
+    assert nki_ops.nki_op("parts::more", called, "unknown").mutated == "unknown" and made.__nki_host__ is called
+    assert torch.equal(made.outputs(X), 2 * X)
+    with launching(lambda kernel, args, kwargs: args[0] + 1):
+        assert torch.equal(made.outputs(X), X + 1)
+    shapes = made.shapes(torch.empty((3, 4), device="meta"))
+    assert shapes.is_meta and shapes.shape == (3, 4)
+
+
 def test_what_is_returned_is_ones_own():
     other = X + 1
-    a, (b, c), d = nki_ops.own((X, [X[1:], other], 3), [X])
+    a, (b, c), d = nki_ops.own((X, [X[1:], other], 3), [X, X + 2])
     assert torch.equal(a, X) and a.data_ptr() != X.data_ptr() and torch.equal(b, X[1:])
     assert b.untyped_storage().data_ptr() != X.untyped_storage().data_ptr() and c is other and d == 3
 
@@ -110,6 +143,31 @@ def test_the_device_has_nothing():
     assert module.synchronize() is module.manual_seed_all(3) is None and not module._is_in_bad_fork()
 
 
+def test_the_device_is_taken_and_its_module_made_where_there_is_none(monkeypatch):
+    done = []
+    monkeypatch.setattr(torch.utils, "rename_privateuse1_backend", lambda name: done.append(("taken", name)))
+    monkeypatch.setattr(torch, "_register_device_module", lambda name, module: done.append(("module", name)))
+    monkeypatch.setattr(neuron_device, "LIBRARY", SimpleNamespace(impl=lambda name, f, key: done.append((name, key))))
+    monkeypatch.setattr(torch.Tensor, "to", torch.Tensor.to)
+    monkeypatch.setattr(torch, "compile", torch.compile)
+    neuron_device.map_to_cpu.__wrapped__()
+    empty = [("empty.memory_format", "PrivateUse1"), ("empty_strided", "PrivateUse1")]
+    assert done == [("taken", "neuron"), ("module", "neuron"), *empty]
+    there = X.to("neuron")
+    assert torch.equal(there, X) and there.device.type == "cpu" and there.data_ptr() != X.data_ptr()
+    monkeypatch.setattr(torch, "neuron", object(), raising=False)
+    done.clear()
+    neuron_device.map_to_cpu.__wrapped__()
+    assert done == [("taken", "neuron"), *empty]
+
+
+def test_its_own_backend_compiles_nothing(monkeypatch):
+    done, given = [], []
+    monkeypatch.setattr(neuron_device, "calls_in_graphs", lambda: done.append(True))
+    neuron_device.compiling_nothing(lambda *args, **kwargs: given.append((args, kwargs)))(abs, backend="neuron")
+    assert given == [((abs,), {"backend": neuron_device.as_it_is})] and done == [True]
+
+
 def test_another_backend_compiles_as_it_does():
     given = []
     compile = neuron_device.compiling_nothing(lambda *args, **kwargs: given.append((args, kwargs)))
@@ -134,6 +192,14 @@ def test_a_kernel_in_a_graph_has_the_graphs_degree(monkeypatch, target, setting,
         neuron_device.warn_of_degree(doubled.on_cores(cores))
     assert bool(found) is told
     assert not told or (found[0].category is SimulatorWarning and "doubled runs on one core" in str(found[0].message))
+
+
+def test_the_warning_is_of_the_line_that_calls_the_graph(monkeypatch):
+    monkeypatch.setenv("NEURON_PLATFORM_TARGET_OVERRIDE", "trn2")
+    monkeypatch.delenv("NEURON_LOGICAL_NC_CONFIG", raising=False)
+    with launching(nki_ops.simulated), pytest.warns(SimulatorWarning, match="doubled runs on one core") as found:
+        neuron_device.call(graph_calls.numbered(doubled), None, (X,), {})
+    assert found[0].filename == __file__
 
 
 def test_a_graph_calls_a_kernel_by_its_number(monkeypatch):
