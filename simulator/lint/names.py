@@ -17,7 +17,7 @@ from triptych.simulator.lint.rules import ERROR, WARNING, At, rule
 from triptych.simulator.wrong_calls import RETURNS_NOTHING
 
 _LEGACY = ("neuronxcc.nki", "torch_neuronx.nki_jit")
-_OLDER: dict[object, older.Older] = {row.name: row for row in older.OLDER}
+_OLDER: dict[object, older.Older] = {row.name: row for row in older.OLDER if not row.name.startswith(_LEGACY)}
 _OLDER_MODULES = {row.name.rpartition(".")[0] for row in older.OLDER}
 
 

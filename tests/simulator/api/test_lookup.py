@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from triptych.simulator import enums
 from triptych.simulator.api import lookup
 from triptych.simulator.api.absent import absence
 from triptych.simulator.api.modules import documented, modern
+from triptych.simulator.api.older import contents
 
 NAMES = {
     # name: parts, as kernels write it, parameters, engines, first generation
@@ -87,3 +89,8 @@ ABSENT = {
 @pytest.mark.parametrize(("name", "told"), ABSENT.items(), ids=ABSENT)
 def test_why_a_name_is_not_there(name, told):
     assert absence(name, ["memset", "iota"]).endswith(told)
+
+
+def test_modules_of_nki_0_3_have_what_its_kernels_import():
+    assert contents("nki.isa.constants")["engine"] is enums.engine and contents("nki.dtype")["float32"] == "float32"
+    assert "engine" not in contents("nki.dtype") and contents("nki.collectives") == contents("nki.none") == {}

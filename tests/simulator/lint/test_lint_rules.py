@@ -177,6 +177,7 @@ BREAKS = [
     ("removed-name", "from nki.language import arange\nI = arange(4)\n" + kernel("print(I)")),
     ("unknown-name", kernel("print(nl.no_such.name)")),
     ("older-name", kernel("print(nisa.constants.engine)")),
+    ("removed-name", "from neuronxcc.nki.typing import tensor\n" + kernel("print(tensor)")),
     ("call", kernel("nl.fori_loop(0, 4)")),
     ("register-branch", kernel("r = nisa.register_alloc(1)", "y = r and x")),
     ("register-branch", kernel("r = nisa.register_alloc(1)", "y = bool(r)")),
