@@ -94,6 +94,19 @@ def test_all_gather_v_puts_a_part_of_each_rank_into_its_slot(cast, sizes, known,
         np.testing.assert_array_equal(run.outputs[1], [*table[:2], counts, *table[3:]])
 
 
+def test_what_came_is_written_into_a_row_that_nothing_wrote_before():
+    def kernel(x, rows):
+        src, dst, table = (nl.ndarray(s, k, hbm()) for s, k in (((4,), x.dtype), ((16,), x.dtype), ((3, 4), "uint32")))
+        nisa.dma_copy(dst=src, src=x)
+        nisa.dma_copy(dst=table[0:2], src=rows)
+        gather([src], [dst], table)
+        return shown(table[2], (4,))
+
+    rows = np.array([[3, 0, 0, 0], [0, 0, 0, 0]])
+    runs = simulator.run_ranks(nki.jit(kernel)[2], calls(np.ones((4, 4), np.float32), [rows] * 4))
+    assert [run.outputs.tolist() for run in runs] == [[3] * 4] * 4
+
+
 @given(data=st.data(), known=st.booleans(), has_rdispls=st.booleans(), buffer=st.sampled_from([nl.sbuf, nl.shared_hbm]))
 @settings(max_examples=25, deadline=None)
 def test_all_to_all_v_moves_each_part_to_its_slot_or_place(data, known, has_rdispls, buffer):

@@ -13,6 +13,7 @@ from triptych.simulator.machine.dynamic import Rows, same_view
 from triptych.simulator.machine.unwritten import Origin, leave_padding, pass_on, read_whole, require_written
 
 with simulated_nki():
+    import nki
     import nki.isa as nisa
     import nki.language as nl
 
@@ -273,4 +274,7 @@ def test_a_tensor_is_called_by_the_kernels_variable_and_no_other():
     trace = simulator.run(kernel, x, options=lenient).trace
     assert [a.name for a in trace.allocations] == ["x", "first", "second", "t3", "t4"]
     trace = simulator.run(lambda x: nl.ndarray((2, 2), nl.float32, nl.shared_hbm), x, options=lenient).trace
+    assert [a.name for a in trace.allocations] == ["x", "t1"]
+    on_two = nki.jit(lambda x: nl.ndarray((2, 2), nl.float32, nl.shared_hbm))[2]
+    trace = simulator.run(on_two, x, options=lenient).trace
     assert [a.name for a in trace.allocations] == ["x", "t1"]  # nor by a variable of the simulator's
