@@ -62,7 +62,7 @@ class Lines:
     def _callers(self, frame: FrameType | None) -> str:
         """The variable that a function's result is bound to, by whoever called it."""
         for _ in range(_CALLERS):
-            if frame is None or frame.f_code.co_filename.startswith(HERE):
+            if frame is None:
                 break
             key = (id(frame.f_code), frame.f_lasti)
             name = self._names.get(key)

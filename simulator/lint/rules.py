@@ -121,7 +121,8 @@ class At:
         conditional = bool(kernels)  # whether a function that no kernel calls may be called under a condition
         for unit, maybe in reached([unit for unit in also if unit not in self.running]).items():
             self.running.setdefault(unit, maybe or conditional)
-        self._launched = set(kernels) - called_by(self.running)
+        called = called_by(self.running)
+        self._launched = {unit for unit in kernels if unit not in called}
         self.target = target  # name and NeuronCore generation; None where no chip was named
         self.unit = file.module
         self.maybe = False  # the node runs only under some condition
@@ -181,7 +182,7 @@ def check(
                 place: Any
                 place, message = problem if isinstance(problem, tuple) else (node, problem)
                 key = (row.id, place.lineno, place.col_offset)
-                if key not in found and not _allowed(row, place, file):
+                if not _allowed(row, place, file):
                     found[key] = _finding(row, severity, file, place, message)
 
     for unit, maybe in at.running.items():

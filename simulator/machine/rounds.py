@@ -32,10 +32,10 @@ class Rounds:
         self._inner: dict[int, Rounds] = {}  # of the loops inside, by which a round opens first
         self._opened = itertools.count()
         self._number = 0
-        self._made = 0  # how many allocations there were when the round began
-        self._shared: Sequence[NkiTensor] = ()  # of both cores' shared tensors, and
-        self._met = 0  # how many of them this core had when the round began
-        self._appeared: dict[int, int] = {}  # what the round made, in the order in which instructions name it
+        self._made: int  # how many allocations there were when the round began
+        self._shared: Sequence[NkiTensor]  # of both cores' shared tensors, and
+        self._met: int  # how many of them this core had when the round began
+        self._appeared: dict[int, int]  # what the round made, in the order in which instructions name it
 
     def inside(self) -> Rounds:
         """Those of the loop that the round opens now."""

@@ -367,6 +367,10 @@ def test_the_first_matmul_onto_a_tile_starts_it(lines, told, found):
         assert ("psum-start" in rules) is (told and holds)
 
 
+def test_a_name_of_the_kernels_own_for_one_of_nki_is_that_one(found):
+    assert found(kernel("f = nl.arange", "print(f(4))")) == [("removed-name", 3), ("removed-name", 4)]
+
+
 def test_an_instruction_without_dst_gives_back_what_has_operators(found):
     given = "y = nisa.get_nc_version() + 1", "y = nisa.scalar_load(x) + 1", "y = nl.load(x).shape[0] + 1"
     assert found(kernel(*given)) == []
