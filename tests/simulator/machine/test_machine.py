@@ -278,3 +278,11 @@ def test_a_tensor_is_called_by_the_kernels_variable_and_no_other():
     on_two = nki.jit(lambda x: nl.ndarray((2, 2), nl.float32, nl.shared_hbm))[2]
     trace = simulator.run(on_two, x, options=lenient).trace
     assert [a.name for a in trace.allocations] == ["x", "t1"]  # nor by a variable of the simulator's
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float8_e4m3", "float16"])
+@pytest.mark.parametrize("address", [None, (0, 64)])
+def test_what_nothing_wrote_is_a_number_like_any_where_reading_it_is_allowed(core, dtype, address):
+    with core(check_uninitialized=False):
+        held = nl.ndarray((2, 8), getattr(nl, dtype), address=address).array.astype(np.float32)
+        assert np.isfinite(held).all() and (held != 0).all() and len(np.unique(held)) == 1
