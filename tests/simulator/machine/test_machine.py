@@ -239,9 +239,10 @@ def test_what_is_handed_on_counts_as_unwritten_where_it_was(core):
 
 def test_padding_counts_as_zeros_where_it_is_read_before_anything_wrote_it(core):
     with core(strict=False) as c:
-        tile, chosen = c.empty((4, 6), "uint8"), np.zeros((4, 6), bool)
-        chosen[2:, :4] = True
+        tile, chosen, more = c.empty((4, 6), "uint8"), np.zeros((4, 6), bool), np.zeros((4, 6), bool)
+        chosen[2:, :4], more[0, 5] = True, True
         leave_padding(c.machine, tile, chosen)
+        leave_padding(c.machine, tile, more)
         tile.array[...] = 9
         nisa.memset(tile[:, 0:2], 5)
         c.machine.reads_unwritten(tile[2:, 0:4])
