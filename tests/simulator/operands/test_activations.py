@@ -124,3 +124,12 @@ def test_sine_beyond_pi_is_the_cubic_that_the_documentation_names():
     inside = np.linspace(-np.pi, np.pi, 1001)[1:-1].astype(np.float32)
     mixed = np.concatenate((inside, x))  # one number outside changes nothing of those inside
     np.testing.assert_array_equal(activations.sin(mixed)[:-5], np.sin(inside))
+
+
+def test_the_functions_of_the_normal_distribution_are_right_far_beyond_float32_before_they_are_rounded():
+    x = np.linspace(-15, 15, 2001)
+    tail = np.array([0.5 * math.erfc(abs(v) / math.sqrt(2)) for v in x])
+    np.testing.assert_allclose(activations._normal_tail(x), tail, rtol=1e-11, atol=0)
+    near = np.linspace(-4, 4, 1000)
+    exact = np.array([math.erf(v) for v in near])
+    np.testing.assert_allclose(activations.erf.__wrapped__(near), exact, rtol=3e-11, atol=0)
