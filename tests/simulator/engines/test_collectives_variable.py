@@ -362,11 +362,16 @@ def gather_in_two(srcs, dsts, table, between=lambda srcs, table: None):
     return ncc.all_gather_v_trigger(prepared)
 
 
-def gathered(call, buffer=nl.shared_hbm):
+def gathered(call, buffer=nl.shared_hbm, target="trn2"):
     tables = np.full((4, 3, 4), 77)
     tables[:, 0, 0], tables[:, 1, 0] = 4, 2
     xs = np.random.default_rng(0).standard_normal((4, 10)).astype(np.float32)
-    return simulator.run_ranks(by_parts(call, buffer), calls(xs, tables), target="trn2")
+    return simulator.run_ranks(by_parts(call, buffer), calls(xs, tables), target=target)
+
+
+def test_two_steps_are_excluded_on_chips_with_a_switch():
+    with pytest.warns(simulator.SimulatorWarning, match="all_gather_v_prepare: AWS excludes it on Trn3 UltraServers"):
+        gathered(gather_in_two, target="trn3")
 
 
 @pytest.mark.parametrize("buffer", [nl.shared_hbm, nl.sbuf])

@@ -450,6 +450,12 @@ LIMITS = [
         (),
     ),
     (
+        lambda c: _matmul(c, moving=((4, 5), "float32"), dst=c.empty((8, 5), buffer="psum"), is_transpose=True),
+        "is_transpose takes an identity matrix as moving",
+        (V3, V4),
+        (),
+    ),
+    (
         lambda c: _matmul(c, moving=((4, 4), "float32"), dst=c.empty((8, 4), buffer="psum"), is_transpose=True),
         "is_transpose takes an identity matrix as moving",
         (V3, V4),

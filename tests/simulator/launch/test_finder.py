@@ -132,6 +132,8 @@ def test_any_thread_may_load_once_another_has():
     done = []
     with simulated_nki():
         assert sys.modules["nki.simulator"].simulate_kernel is simulate_kernel
+        del sys.modules["nki"].simulator  # as where nobody has imported it
+        assert sys.modules["nki"].simulator is sys.modules["nki.simulator"]
 
     def load_too():
         with simulated_nki():

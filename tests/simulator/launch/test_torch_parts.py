@@ -282,6 +282,7 @@ def test_host_code_gives_back_what_it_was_given():
     assert isinstance(of_arrays.outputs["y"], np.ndarray) and np.array_equal(of_arrays.outputs["y"], 2 * X.numpy())
     assert run_host(run, twice, (ShapeDtype((5, 6), "int8"),), {}).outputs == {"y": ShapeDtype((5, 6), "int8")}
     assert of_tensors.trace.count()["tensor_scalar"] == 1
+    assert torch.equal(simulator.on("trn2").run(twice, X).outputs["y"], 2 * X)
 
 
 def test_host_code_of_several_kernels_has_no_trace():

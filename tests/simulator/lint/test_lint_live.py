@@ -87,6 +87,12 @@ def test_a_function_is_linted_once(kernels):
     assert said(lambda: simulator.run(kernels.kernel.function, X)) == []
 
 
+def test_what_is_forgotten_is_told_again(kernels):
+    for _ in range(2):
+        assert len(said(lambda: simulator.run(kernels.kernel, X))) == 2
+        live.forget()
+
+
 def test_a_finding_that_two_kernels_reach_is_told_once(kernels):
     assert len(said(lambda: simulator.run(kernels.kernel, X))) == 2
     assert said(lambda: simulator.run(kernels.again, X)) == []

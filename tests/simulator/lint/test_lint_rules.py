@@ -42,6 +42,11 @@ def test_what_the_pages_of_0_7_do_not_show_is_a_warning_there(rule):
     assert (rule.severity_in("0.7"), rule.severity_in("0.6")) == (lint.WARNING, lint.ERROR)
 
 
+def test_a_nonlocal_of_a_function_around_the_kernel_is_outer_state_alone(found):
+    text = "def make(n):\n    @nki.jit\n    def kernel(x):\n        nonlocal n\n        n = 1\n        return x\n"
+    assert found(text, None, "0.6") == found(text) == [("outer-state", 4)]
+
+
 def test_a_while_loop_over_no_register_is_pythons_own(found):
     own = kernel("n = 3", "while n:", "    n -= 1")
     counter = kernel("def body(i):", "    while i:", "        pass", "nl.fori_loop(0, 4, body)")
