@@ -257,6 +257,9 @@ FINE = {
     "a name that may be anything": kernel(
         "t = nl.load(x)", "t = part(x)", "y = t + 1", above="def part(x):\n    return 3\n"
     ),
+    "a name for a tensor and for what an instruction gives": kernel(
+        "t = nl.load(x)", "t = nisa.get_nc_version()", "y = t + 1", "z = t < 2"
+    ),
     "a buffer that is left open": kernel("t = nl.zeros_like(x, buffer=None)"),
     "an option that is None": kernel("nisa.dma_copy(dst=x, src=x, priority=None)"),
     "an argument that another function calls as NKI does": kernel(
