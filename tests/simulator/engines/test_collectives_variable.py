@@ -403,6 +403,10 @@ def changed(srcs, table):
 
 
 TWO_STEPS = [
+    (
+        lambda s, d, t: ncc.all_gather_v_prepare(s, d, world(4), nl.ndarray((3, 4), "uint32", hbm())),
+        "^rank 0, ncc.all_gather_v_prepare at .*reads .* elements that nothing has written",
+    ),
     (lambda s, d, t: ncc.all_gather_v_prepare(s, d, world(4), t), "all_gather_v_prepare at .* was never triggered"),
     (
         lambda s, d, t: ncc.all_gather_v_trigger(None),

@@ -275,6 +275,7 @@ WRONG = [
     (lambda g: g[2:1], OutOfBounds, "chooses none"),
     (lambda g: g[1:1], OutOfBounds, "chooses none"),
     (lambda g: g[::-1], OutOfBounds, "chooses none"),
+    (lambda g: g[True], NkiValidationError, "indexed by integers and slices, got True"),
     (lambda g: g[0.5], NkiValidationError, "indexed by integers and slices, got 0.5"),
     (lambda g: nl.tiles(g.data), NkiValidationError, "a tensor needs a tile_shape"),
     (lambda g: nl.tiles(3, tile_shape=(1, 1)), NkiValidationError, "source must be a tensor or a grid, got int 3"),
