@@ -26,7 +26,7 @@ HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 def kernel_line() -> tuple[str, int]:
     """(file, line) of the innermost caller outside the simulator: the line of the kernel."""
-    frame: FrameType | None = sys._getframe(1)
+    frame: FrameType | None = sys._getframe()
     while frame is not None and frame.f_code.co_filename.startswith(HERE):
         frame = frame.f_back
     return (frame.f_code.co_filename, frame.f_lineno) if frame else ("?", 0)
@@ -62,7 +62,7 @@ class Lines:
     def _callers(self, frame: FrameType | None) -> str:
         """The variable that a function's result is bound to, by whoever called it."""
         for _ in range(_CALLERS):
-            if frame is None or frame.f_code.co_filename.startswith(HERE):
+            if frame is None:
                 break
             key = (id(frame.f_code), frame.f_lasti)
             name = self._names.get(key)

@@ -48,7 +48,7 @@ _MASK = "use slices that end at the tensor's edge, as t[p : min(p + 128, n)]"
 _DST_DTYPE = "the dtype of dst decides"
 
 # Arguments, by function; "*" is any function of the module.
-ARGUMENTS = {
+ARGUMENTS: dict[tuple[str, str | None], str] = {
     ("nki.jit", "platform_target"): "set NEURON_PLATFORM_TARGET_OVERRIDE",
     ("nki.isa.*", "mask"): _MASK,
     ("nki.isa.*", "dtype"): _DST_DTYPE,
@@ -82,6 +82,6 @@ ARGUMENTS = {
 }
 
 
-def argument(function: str, name: str) -> str | None:
+def argument(function: str, name: str | None) -> str | None:
     """What to do instead of giving `function` (qualified) the argument `name`; None if it was not removed."""
     return ARGUMENTS.get((function, name)) or ARGUMENTS.get((f"{function.rpartition('.')[0]}.*", name))

@@ -99,7 +99,7 @@ class _Tensor(NamedTuple):
     last_write: int  # the index of the last event that writes to the memory
     readers: dict[int, list[int]]  # by place
     writers: dict[int, int]
-    shared: dict[int, list[int]] | None  # the writers where two cores share it: each can have one
+    shared: dict[int, list[int]] | None  # the writers where two cores may share it: each can have one
     views: dict[Hashable, _Place]
     map: _Map
 
@@ -121,9 +121,9 @@ class _Tensors:
         for identity, index in itertools.chain.from_iterable(mine.items() for mine in last.values()):
             event = trace.events[index]
             allocation = next(region[0] for region in event.writes if id(region[0]) == identity)
-            self._add(_key(event, allocation), index, allocation, "epoch" in event.attributes)
+            self._add(_key(event, allocation), index, allocation)
 
-    def _add(self, key: Hashable, index: int, allocation: Allocation, two: bool) -> None:
+    def _add(self, key: Hashable, index: int, allocation: Allocation) -> None:
         """The memory of an allocation that the event `index` writes last."""
         known = self.memories.get(key)
         if known is not None:
@@ -131,7 +131,7 @@ class _Tensors:
             return
         _, _, buffer, shape, dtype, line, address = allocation
         layout = self.maps.setdefault((buffer, shape, dtype, line) if address is None else key, _Map())
-        shared: dict[int, list[int]] | None = {} if two and buffer == "shared_hbm" else None
+        shared: dict[int, list[int]] | None = {} if buffer == "shared_hbm" else None
         self.memories[key] = _Tensor(index, {}, {}, shared, layout.views.setdefault(None, {}), layout)
 
     def find(self, event: Event, allocation: Allocation) -> _Tensor | None:

@@ -166,16 +166,6 @@ def _merged(shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[tuple[int
 def _check_overlap(read: Region, written: Region, computes: bool, order: Order) -> None:
     if computes and written.free_size == 1 and order == "stream":
         return
-    if (
-        read.allocation is written.allocation
-        and read.strides == written.strides
-        and read.dtype is written.dtype
-        and len(read.strides) == 2
-    ):
-        (row, step), a, b = read.strides, read.offset, written.offset  # the common case of two parts of rows
-        apart = a + step * (read.shape[1] - 1) < b or b + step * (written.shape[1] - 1) < a
-        if step >= 0 and a < row and b < row and apart:
-            return
     same = _relation(read, written)
     if same is None or (same and order == "stream"):
         return

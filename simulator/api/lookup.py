@@ -47,11 +47,7 @@ def signature(name: str) -> inspect.Signature | None:
     module, first, rest = split(name)
     found = names(module).get(first) if module and not rest else None
     found = getattr(found, "wrapper", found)  # an operator's call form
-    if isinstance(found, type) or not callable(found):
-        return None
-    parameters = inspect.signature(found)
-    open_ended = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    return None if any(p.kind in open_ended for p in parameters.parameters.values()) else parameters
+    return inspect.signature(found) if callable(found) and not isinstance(found, type) else None
 
 
 # Engines that an instruction has on later generations alone, by the rules of its effect.

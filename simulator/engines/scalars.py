@@ -61,6 +61,5 @@ store_scalar.__name__ = "scalar_store"
 
 
 def _check_element(what: str, t: Any) -> None:
-    plain = isinstance(t, NkiTensor) and t.index is None
-    if not plain or t.size != 1 or t.buffer is PSUM or t.dtype not in ("int32", "int64"):
+    if not isinstance(t, NkiTensor) or t.size != 1 or t.buffer is PSUM or t.dtype not in ("int32", "int64"):
         raise NkiValidationError(f"{what} must be one int32 or int64 in HBM or SBUF, got {describe(t)}")

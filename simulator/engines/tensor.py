@@ -188,7 +188,7 @@ def _permute(
 ) -> None:
     """stationary.T bit for bit, as is_transpose gives it; moving has to be the identity."""
     _check_ones(stationary=ones, moving=more)
-    if not np.array_equal(_matrix(moving.f32()), np.eye(moving.shape[0])):
+    if not np.array_equal(identity := _matrix(moving.f32()), np.eye(len(identity))):
         raise _no_identity()
     product = _matrix(stationary.f32()).T
     _add(dst, product, target(dst, product.shape), onto)

@@ -63,7 +63,7 @@ def negative(x: NkiTensor, dtype: Any = None) -> NkiTensor:
 @function("logical_not")
 def logical_not(x: NkiTensor, dtype: Any = None) -> NkiTensor:
     """1 where x is 0, else 0: an exclusive or with 1, documented for x of 0 and 1."""
-    return _with_constant(x, "logical_xor", 1.0, dtype)
+    return _with_constant(x, "logical_xor", True, dtype)
 
 
 @function("invert")

@@ -90,10 +90,8 @@ class Torch:
                     ".view(nl.uint8) of it"
                 )
             out = torch.from_numpy(array.view({1: np.uint8, 2: np.int16}[array.itemsize])).view(known)
-        if torch.is_grad_enabled() and out.is_floating_point():
-            needed = [t for t in inputs if Torch.owns(t) and t.requires_grad]
-            return _no_derivative().apply(kernel, out, *needed) if needed else out
-        return out
+        needed = [t for t in inputs if Torch.owns(t) and t.requires_grad]
+        return _no_derivative().apply(kernel, out, *needed) if needed else out
 
 
 @functools.cache

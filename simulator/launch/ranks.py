@@ -57,7 +57,7 @@ class OtherOrder:
         for name, b in self.first.arguments.bound.items():
             if b.array.flags.writeable:
                 b.array[...] = self.before[name]
-        options = dataclasses.replace(self.first.options, observe=None, check_races=False, lint=False)
+        options = dataclasses.replace(self.first.options, observe=None, check_races=False)
         with warnings.catch_warnings(), without_collector():
             warnings.simplefilter("ignore")  # of what the first run has warned of
             try:

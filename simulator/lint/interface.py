@@ -106,7 +106,7 @@ def kernel(x):
 )
 def output_buffer(node: ast.Return, at: At) -> Iterator[tuple[ast.AST, str]]:
     """What a kernel returns lies in nl.shared_hbm; nl.hbm, which some guides still have, does not compile."""
-    if not at.launched() or node.value is None:
+    if not at.launched():
         return
     for returned in node.value.elts if isinstance(node.value, ast.Tuple) else [node.value]:
         made: object = returned

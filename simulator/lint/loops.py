@@ -17,7 +17,7 @@ _REGISTERS = ("nki.isa.register_alloc", "nki.isa.VirtualRegister", "nki.isa.scal
 
 
 def _while_register(node: Any, at: At) -> bool:
-    return isinstance(node, ast.While) and isinstance(node.test, ast.Name) and _is_register(node.test, at)
+    return isinstance(node, ast.While) and _is_register(node.test, at)
 
 
 @rule(
@@ -99,8 +99,7 @@ def _is_register(node: ast.AST, at: At) -> bool:
 def _counters(at: At) -> set[str]:
     """The parameters of the function at hand, if a loop on the chip runs it."""
     unit, around = at.unit, at.unit.parent
-    if around is None or not isinstance(unit.node, ast.FunctionDef):
-        return set()
+    assert around is not None  # a module has no sites of its own to look at
     for call, _ in around.contents.sites.get(ast.Call, ()):
         if body_of(call, around) is unit:
             return {a.arg for a in unit.node.args.args}
@@ -113,7 +112,7 @@ def body_of(call: ast.Call, unit: Unit) -> Unit | None:
     place = _LOOPS.get(name) if isinstance(name, str) else None
     if place is None:
         return None
-    given = [k.value for k in call.keywords if k.arg == "body_fun"] + list(call.args[place : place + 1])
+    given = [k.value for k in call.keywords if k.arg == "body_fun"] + call.args[place:]
     body = unit.resolve(given[0]) if given else None
     return body if isinstance(body, Unit) else None
 

@@ -17,8 +17,8 @@ from triptych.simulator.lint.rules import ERROR, WARNING, At, rule
 from triptych.simulator.wrong_calls import RETURNS_NOTHING
 
 _LEGACY = ("neuronxcc.nki", "torch_neuronx.nki_jit")
-_OLDER = {row.name: row for row in older.OLDER}
-_OLDER_MODULES = {name.rpartition(".")[0] for name in _OLDER}
+_OLDER: dict[object, older.Older] = {row.name: row for row in older.OLDER if not row.name.startswith(_LEGACY)}
+_OLDER_MODULES = {row.name.rpartition(".")[0] for row in older.OLDER}
 
 
 @rule(
@@ -128,8 +128,7 @@ def kernel(x):
 )
 def older_name(node: ast.Attribute | ast.Name, at: At) -> Iterator[str | tuple[ast.AST, str]]:
     """A name that AWS's kernels of NKI 0.3 have, and the reference does not list."""
-    found = at.unit.resolve(node)
-    row = _OLDER.get(found) if isinstance(found, str) and not found.startswith(_LEGACY) else None
+    row = _OLDER.get(at.unit.resolve(node))
     if row is None:
         return
     message = f"{short(row.name)} is {row.gone}; write {short(row.now)}"
@@ -169,7 +168,7 @@ def removed_argument(node: ast.Call | ast.FunctionDef, at: At) -> Iterator[tuple
 def _removed(function: str, argument: str | None) -> str | None:
     """What to do instead of giving that argument, if the function of today lacks it."""
     parameters = signature(function)
-    if argument is None or (parameters is not None and argument in parameters.parameters):
+    if parameters is not None and argument in parameters.parameters:
         return None
     return removed.argument(function, argument)
 

@@ -45,7 +45,7 @@ _IMPURE = (
     "urllib.",
     "uuid.",
 )
-_PURE = ("os.path.join", "os.path.basename", "os.path.dirname")
+_PURE = ("os.path", "os.path.join", "os.path.basename", "os.path.dirname")
 _MUTATORS = {
     *("add", "append", "appendleft", "clear", "discard", "extend", "insert", "pop", "popitem", "remove", "reverse"),
     *("setdefault", "sort", "update"),
@@ -196,7 +196,8 @@ def _changes_in(unit: Unit, name: str, module: Unit) -> bool:
     if name in unit.contents.outer and name in unit.contents.bound:
         return True
     owner = unit.lookup(name)
-    if owner is None or owner[0] is not module:
+    assert owner is not None  # at least the module
+    if owner[0] is not module:
         return False
     statements = [node for kind in _CHANGES for node, _ in unit.contents.sites.get(kind, ())]
     return any(changed.id == name for node in statements for changed in _changed(node))

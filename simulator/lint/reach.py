@@ -69,7 +69,7 @@ def _handed_over(unit: Unit) -> Iterator[Unit]:
         configured = isinstance(called, ast.Call) and not called.args and unit.resolve(called.func) in _MARKS
         if call.args and (configured or unit.resolve(called) in _MARKS or _runs(unit, called)):
             kernel = unit.resolve(call.args[0])
-            if isinstance(kernel, Unit) and not kernel.is_class:
+            if isinstance(kernel, Unit):
                 yield kernel
 
 
@@ -140,8 +140,8 @@ def _annotations(unit: Unit) -> Iterator[tuple[ast.Name, bool]]:
             yield from ((n, True) for n in ast.walk(parameter.annotation) if isinstance(n, ast.Name))
 
 
-def called_by(running: Iterable[Unit]) -> set[Unit]:
-    """The functions that one of `running`, other than themselves, names."""
+def called_by(running: Iterable[Unit]) -> set[object]:
+    """The functions that one of `running`, other than themselves, names; and other things."""
     units = [unit for unit in running if not unit.is_class]
     targets = ((unit, unit.resolve(name)) for unit in units for name, _ in unit.contents.loads)
-    return {target for unit, target in targets if isinstance(target, Unit) and target is not unit}
+    return {target for unit, target in targets if target is not unit}

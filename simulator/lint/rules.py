@@ -56,7 +56,7 @@ class Rule:
 
     @property
     def statement(self) -> str:
-        return (self.check.__doc__ or "").split("\n", 1)[0]
+        return str(self.check.__doc__).split("\n", 1)[0]
 
 
 def _before(version: str | None, other: str | None) -> bool:
@@ -121,7 +121,8 @@ class At:
         conditional = bool(kernels)  # whether a function that no kernel calls may be called under a condition
         for unit, maybe in reached([unit for unit in also if unit not in self.running]).items():
             self.running.setdefault(unit, maybe or conditional)
-        self._launched = set(kernels) - called_by(self.running)
+        called = called_by(self.running)
+        self._launched = {unit for unit in kernels if unit not in called}
         self.target = target  # name and NeuronCore generation; None where no chip was named
         self.unit = file.module
         self.maybe = False  # the node runs only under some condition
@@ -181,7 +182,7 @@ def check(
                 place: Any
                 place, message = problem if isinstance(problem, tuple) else (node, problem)
                 key = (row.id, place.lineno, place.col_offset)
-                if key not in found and not _allowed(row, place, file):
+                if not _allowed(row, place, file):
                     found[key] = _finding(row, severity, file, place, message)
 
     for unit, maybe in at.running.items():
@@ -196,7 +197,7 @@ def check(
     return [found[key] for key in sorted(found, key=lambda key: (*key[1:], key[0]))]
 
 
-def _closed_over(unit: Unit, at: At) -> Iterator[tuple[Unit, ast.Attribute]]:
+def _closed_over(unit: Unit, at: At) -> Iterator[tuple[Unit, ast.AST]]:
     """Names of NKI in what a running function takes from around it: `i = nl.arange(4)` above a kernel that uses i."""
     if unit.is_class:
         return
@@ -204,9 +205,7 @@ def _closed_over(unit: Unit, at: At) -> Iterator[tuple[Unit, ast.Attribute]]:
         found = unit.lookup(name.id)
         if found is None or found[0] in at.running or not isinstance(found[1], ast.expr):
             continue
-        for node in ast.walk(found[1]):
-            if isinstance(node, ast.Attribute) and isinstance(found[0].resolve(node), str):
-                yield found[0], node
+        yield from ((found[0], node) for node in ast.walk(found[1]))
 
 
 def _sites(unit: Unit, kind: type[ast.AST], at: At) -> Iterable[tuple[Any, bool]]:

@@ -144,29 +144,25 @@ def tensor_operator(node: Any, at: At) -> Iterator[str]:
             yield f"NKI has no `{written}` on tensors; write {instead_of(written.rstrip('='), function, all(tensors))}"
 
 
-def _is_array(node: ast.AST, unit: Unit, at: At, depth: int = 0) -> bool:
+def _is_array(node: object, unit: Unit, depth: int = 0) -> bool:
     """An expression that is a NumPy array of indices, or what NKI had for one."""
     if depth > 9:
         return False
-    if isinstance(node, (ast.Subscript, ast.Attribute)) and _array_name(unit, node):
+    if _array_name(unit, node):
         return True
     if isinstance(node, ast.Subscript):
-        return _is_array(node.value, unit, at, depth + 1)
+        return _is_array(node.value, unit, depth + 1)
     if isinstance(node, ast.Call):
         return _array_name(unit, node.func)
     if isinstance(node, ast.BinOp):
-        return any(_is_array(side, unit, at, depth + 1) for side in (node.left, node.right))
+        return any(_is_array(side, unit, depth + 1) for side in (node.left, node.right))
     if isinstance(node, ast.IfExp):
-        return any(_is_array(side, unit, at, depth + 1) for side in (node.body, node.orelse))
-    if not isinstance(node, ast.Name):
-        return False
-    found = unit.lookup(node.id)
-    if found is None or not isinstance(found[1], ast.expr):
-        return False
-    return _is_array(found[1], found[0], at, depth + 1)
+        return any(_is_array(side, unit, depth + 1) for side in (node.body, node.orelse))
+    found = unit.lookup(node.id) if isinstance(node, ast.Name) else None
+    return found is not None and _is_array(found[1], found[0], depth + 1)
 
 
-def _array_name(unit: Unit, node: ast.AST) -> bool:
+def _array_name(unit: Unit, node: Any) -> bool:
     while isinstance(node, ast.Subscript):
         node = node.value
     name = unit.resolve(node)
@@ -197,10 +193,10 @@ def kernel(x):
 )
 def array_index(node: ast.Subscript, at: At) -> Iterator[tuple[ast.AST, str]]:
     """A tensor is indexed by integers, slices and nl.ds; arrays of indices went with NKI 0.2."""
-    if _is_array(node.value, at.unit, at):
+    if _is_array(node.value, at.unit):
         return  # np.arange(4)[:, None] itself
     for part in node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]:
-        if _is_array(part, at.unit, at):
+        if _is_array(part, at.unit):
             yield part, f"{ast.unparse(part)} is an array of indices; write a slice, as x[i : i + n, :]"
 
 

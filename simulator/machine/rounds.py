@@ -8,6 +8,7 @@ instruction, on what operands, with which numbers and names. Operands that the c
 from __future__ import annotations
 
 import enum
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,21 +30,20 @@ class Rounds:
         self._first: list[_Call] | None = None  # the calls of the first round, once it is over
         self._calls: list[_Call] = []
         self._inner: dict[int, Rounds] = {}  # of the loops inside, by which a round opens first
-        self._opened = 0
+        self._opened = itertools.count()
         self._number = 0
-        self._made = 0  # how many allocations there were when the round began
-        self._shared: Sequence[NkiTensor] = ()  # of both cores' shared tensors, and
-        self._met = 0  # how many of them this core had when the round began
-        self._appeared: dict[int, int] = {}  # what the round made, in the order in which instructions name it
+        self._made: int  # how many allocations there were when the round began
+        self._shared: Sequence[NkiTensor]  # of both cores' shared tensors, and
+        self._met: int  # how many of them this core had when the round began
+        self._appeared: dict[int, int]  # what the round made, in the order in which instructions name it
 
     def inside(self) -> Rounds:
         """Those of the loop that the round opens now."""
-        self._opened += 1
-        return self._inner.setdefault(self._opened, Rounds())
+        return self._inner.setdefault(next(self._opened), Rounds())
 
     def begin(self, allocations: int, shared: Sequence[NkiTensor], met: int) -> None:
         self._number += 1
-        self._calls, self._opened, self._made = [], 0, allocations
+        self._calls, self._opened, self._made = [], itertools.count(), allocations
         self._shared, self._met, self._appeared = shared, met, {}
 
     def end(self, line: tuple[str, int]) -> None:

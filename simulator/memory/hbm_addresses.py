@@ -33,7 +33,7 @@ class HbmAddresses:
 
     def place(self, byte: int, new: Storage, itemsize: int) -> tuple[Storage, int]:
         """The storage that a new tensor from `byte` on lies in, and the first of its elements there."""
-        alive = [(first, storage) for first, ref in self._held if (storage := ref()) is not None and storage is not new]
+        alive = [(first, storage) for first, ref in self._held if (storage := ref()) is not None]
         for first, storage in alive:
             if first >= byte + new.nbytes or byte >= first + storage.nbytes:
                 continue

@@ -205,8 +205,6 @@ class PlacedStorage(Storage):
         if isinstance(self.mine, bool):
             return self.mine and self.started_at(at), self.mine and self.written_at(at)
         mine = self.mine.at(*super().place(at))
-        if mine is False:
-            return False, False
         started = both(mine, self.started_at(at))
         return started, started is True or both(mine, self.written_at(at))
 

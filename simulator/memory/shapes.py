@@ -115,11 +115,8 @@ class ShapeStorage(Storage):
 
     def _extents(self, at: Layout, full: bool = False) -> Extents:
         """Nothing or everything marked, in rows in which a first view is one piece if there are such."""
-        shape, nbytes = self.allocation.shape, self.allocation.nbytes
-        width = self.row
-        if not width:
-            width = best_width(shape, self.itemsize, [at])
-        return Extents(nbytes // width, width, full)
+        width = self.row or best_width(self.allocation.shape, self.itemsize, [at])
+        return Extents(self.nbytes // width, width, full)
 
 
 class ShapeArena(Arena):
@@ -169,8 +166,6 @@ class PlacedShapeStorage(PlacedStorage):
     def through_this(self, at: Layout) -> tuple[Array | bool, Array | bool]:
         assert self._through_this is not None
         mine = _marked(self._through_this, self, at)
-        if mine is False:
-            return False, False
         started = both(mine, self.started_at(at))
         return started, started is True or both(mine, self.written_at(at))
 

@@ -102,7 +102,7 @@ _LAST = 11.0  # exp(-z^2) is 0 in float32 from here on
 
 
 def _scaled_erfc(u: float) -> float:
-    """(1 + 2z) exp(z^2) erfc(z), between 1 and 2 / sqrt(pi) for all z >= 0."""
+    """(1 + 2z) exp(z^2) erfc(z), between 1 and 1.3 for all z >= 0: 1 at 0, and 2 / sqrt(pi) far out."""
     z = _CENTRE * (1 + u) / (1 - u)
     return (1 + 2 * z) * math.exp(z * z) * math.erfc(z)
 

@@ -52,24 +52,23 @@ def instead_of(written: str, operator: str, tensors: bool) -> str:
     return f"nl.{operator}(x, y), or nisa.tensor_scalar(dst=.., data=.., op0=nl.{operator}, operand0=..)"
 
 
-def refused(t: Any, written: str, operator: str, other: Any = None, in_place: bool = False) -> NoReturn:
-    """Raise what an operator on a tensor ends in."""
-    if isinstance(other, Event):
-        raise NkiValidationError(f"{other.op} gave no tile to use with `{written}`: {RETURNS_NOTHING}", source=_SOURCE)
-    advice = instead_of(written, operator, isinstance(other, NKIObject))
-    if in_place and t.buffer.value == "psum":
-        advice = "nisa.nc_matmul(dst=..) on the same dst, which adds where a matmul wrote before"
-    elif in_place:
-        advice = f"nisa.tensor_tensor(dst=x, data1=x, data2=.., op=nl.{operator or '..'})"
-    raise NkiValidationError(f"NKI has no `{written}` on tensors, here on {t!r}; write {advice}", source=_SOURCE)
-
-
 _SOURCE = "nki/api/nki/language/__init__.py, NkiTensor, whose methods are views alone"
 
 
 def _method(written: str, operator: str, in_place: bool = False) -> Any:
+    """What an operator on a tensor ends in."""
+
     def method(self: Any, other: Any = None) -> NoReturn:
-        refused(self, written, operator, other, in_place)
+        if isinstance(other, Event):
+            raise NkiValidationError(
+                f"{other.op} gave no tile to use with `{written}`: {RETURNS_NOTHING}", source=_SOURCE
+            )
+        advice = instead_of(written, operator, isinstance(other, NKIObject))
+        if in_place and self.buffer.value == "psum":
+            advice = "nisa.nc_matmul(dst=..) on the same dst, which adds where a matmul wrote before"
+        elif in_place:
+            advice = f"nisa.tensor_tensor(dst=x, data1=x, data2=.., op=nl.{operator or '..'})"
+        raise NkiValidationError(f"NKI has no `{written}` on tensors, here on {self!r}; write {advice}", source=_SOURCE)
 
     return method
 

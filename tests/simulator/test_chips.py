@@ -160,3 +160,10 @@ def test_what_is_assumed_to_be_anothers_is_anothers(chip):
     )
     cycles = [c.vector_latency_ns.value * c.vector_ghz.value for c in (chip, CHIPS[1])]
     assert cycles[0] == pytest.approx(cycles[1], abs=1)
+
+
+@pytest.mark.parametrize("target", ["trn1", "trn2", "trn3"])
+def test_what_a_kernel_takes_once_is_its_launch_and_its_end(target):
+    chip = chip_of(target)
+    parts = (chip.launch_ns, chip.gpsimd_launch_ns, chip.teardown_ns)
+    assert chip.once_us == pytest.approx(sum(part.value for part in parts) / 1000) and chip.once_us > 10

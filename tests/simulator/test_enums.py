@@ -20,6 +20,24 @@ def test_generations_have_an_order():
         _ = v.gen3 < 4
 
 
+VALUES = {  # nki/api/nki/isa/__init__.py
+    "engine": {"tensor": 1, "vector": 5, "scalar": 2, "gpsimd": 3, "dma": 4, "sync": 6, "unknown": 0},
+    "reduce_cmd": {"idle": 0, "reset": 1, "reduce": 2, "reset_reduce": 3, "load_reduce": 4},
+    "dge_mode": {"unknown": 0, "swdge": 1, "hwdge": 2, "none": 3},
+    "oob_mode": {"error": 0, "skip": 1},
+    "dma_engine": {"dma": 1, "gpsimd_dma": 2},
+    "perf_mode": {"none": "none", "double_row": "double_row"},
+}
+
+
+@pytest.mark.parametrize("what", VALUES)
+def test_a_raw_value_names_the_member_that_has_it(what):
+    for name, value in VALUES[what].items():
+        assert enums.named({what: value, "op": value})[what].name == name
+    assert enums.named({what: 9, "op": 1}) == {what: 9, "op": 1}
+    assert [version.value for version in enums.nc_version] == [2, 3, 4]
+
+
 def test_a_direct_transpose_has_descriptors_and_a_remark_by_default(core, same):
     x = np.arange(32, dtype=np.float32).reshape(4, 8)
     with core("trn2") as c, pytest.raises(NkiValidationError, match="takes dge_mode unknown or hwdge"):

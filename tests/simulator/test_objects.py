@@ -67,12 +67,13 @@ def test_fields_without_annotations_and_a_post_init():
     class Section(nl.NKIObject):
         index = None
         offset = 4
+        size__ = 6
 
         def __post_init__(self):
             self.end = self.offset + 1
 
     section = Section(index=3)
-    assert (section.index, section.offset, section.end) == (3, 4, 5) and Section(index=3) == section
+    assert (section.index, section.offset, section.size__, section.end) == (3, 4, 6, 5) and Section(index=3) == section
     assert Section.offset == 4
 
 

@@ -5,6 +5,7 @@ What a subprocess executes, as a worker does, is not seen: for lines that no tes
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import sys
@@ -21,7 +22,13 @@ import pytest
 
 MOST_S = 30.0
 Trace = Any  # what `sys.settrace` takes, which mypy calls private
-Line = tuple[str, int]  # of a file, by its name
+Line = tuple[str, int]  # of a file, as `called` calls it
+
+
+@functools.cache
+def called(path: str) -> str:
+    """The name of a file with its folder's: a file of tests may have the name of one that it tests."""
+    return "/".join(Path(path).parts[-2:])
 
 
 @dataclass
@@ -89,7 +96,7 @@ class Mapper:
 
     def follow(self, frame: FrameType, event: str, argument: Any) -> Trace:
         if event == "line":
-            self.lines.add((os.path.basename(frame.f_code.co_filename), frame.f_lineno))
+            self.lines.add((called(frame.f_code.co_filename), frame.f_lineno))
         return self.follow
 
 

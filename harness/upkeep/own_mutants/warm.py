@@ -18,7 +18,7 @@ import pytest
 from triptych.harness.upkeep.figures.mutation import Mutant
 from triptych.harness.upkeep.own_mutants.planting import plant
 from triptych.harness.upkeep.own_mutants.processes import BROKEN, forked, within
-from triptych.harness.upkeep.own_mutants.reach import Mapper, Reach
+from triptych.harness.upkeep.own_mutants.reach import Mapper, Reach, called
 from triptych.harness.upkeep.own_mutants.runs import FAILED, OPTIONS, QUIET, Copy, how
 
 MAPPING_S = 3600.0
@@ -72,7 +72,7 @@ class Session:
 
     def tried(self, fault: Mutant, session: Any) -> Tried:
         items = {item.nodeid: item for item in session.items}
-        tests = self.reach.of(fault.path.name, fault.line)
+        tests = self.reach.of(called(str(fault.path)), fault.line)
 
         def work() -> int:
             if not plant(fault, self.copy.place(fault)):
@@ -88,7 +88,7 @@ class Session:
         if ended.code == BROKEN:
             raise RuntimeError(f"{fault.path}:{fault.line} could not be tried: {self.copy.said()[-2000:]}")
         seen = None if ended.code == ON_IMPORT else how(ended)
-        on_import = ended.code == ON_IMPORT or (fault.path.name, fault.line) in self.reach.on_import
+        on_import = ended.code == ON_IMPORT or (called(str(fault.path)), fault.line) in self.reach.on_import
         return Tried(fault, seen, tuple(tests), ended.cpu_s, seen is None and on_import)
 
     def patience(self, item: Any) -> float:

@@ -86,7 +86,7 @@ def _one_operator(op: Any, a: Array, b: Array, start: Array) -> Array:
     """Where op0 is op1: the running op of start, a[0], b[0], a[1], b[1], .., at every second place."""
     p, n = a.shape
     both = np.empty((p, 2 * n + 1), F32)
-    both[:, :1] = start
+    both[:, 0] = start[:, 0]
     both[:, 1::2] = a
     both[:, 2::2] = b
     return _accumulated(op, both)[:, 2::2]

@@ -93,7 +93,7 @@ def tensor_scalar(
         if not f.binary:
             if not (operand is None or (not isinstance(operand, NkiTensor) and operand == 0)):
                 raise NkiValidationError(f"{f!r} is unary: its operand must be None or 0, got {operand!r}")
-            steps += (f, None, False)
+            steps += (f, None, reverse)
             continue
         value, tiles = per_partition(operand, data, what)
         _check_float32(m, tiles)

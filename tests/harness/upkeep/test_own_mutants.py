@@ -118,6 +118,11 @@ def test_the_quickest_tests_that_reach_a_line_come_first():
     assert found.of("other.py", 1) == ["b", "c", "a"], "in a subprocess, perhaps"
 
 
+def test_a_file_of_tests_with_the_name_of_what_it_tests_is_another():
+    names = ["/a/src/simulator/language/sums.py", "/b/simulator/language/sums.py", "/a/tests/simulator/calls/sums.py"]
+    assert [reach.called(name) for name in names] == ["language/sums.py", "language/sums.py", "calls/sums.py"]
+
+
 PROJECT = {
     "src/thing.py": """
         LIMIT = 7

@@ -106,6 +106,15 @@ def test_what_races_and_the_pair_that_is_shown(events):
         assert not harmless(first, second, events)
 
 
+def test_a_view_that_runs_backwards_touches_what_lies_before_it():
+    backwards = Region(TENSORS[0], 3, (1, 4), (4, -1), TABLE["float32"])
+    for column in range(4):
+        events = [access(0, True, backwards, 1), access(1, False, region((0, 1), (column, column + 1)))]
+        assert len(list(races(Trace(TRN2, "trn2", events)))) == 1
+    events = [access(0, True, backwards, 1), access(1, False, region((1, 2), (0, 4)))]
+    assert not list(races(Trace(TRN2, "trn2", events)))
+
+
 WHOLE = region((0, 3), (0, 4))
 
 

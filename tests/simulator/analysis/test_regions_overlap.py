@@ -53,6 +53,9 @@ def few(*offsets):
         (part(4, 4), few(1, 5), True, False),
         (few(1, 3), few(3, 1), True, False),
         (few(1, 3), few(1, 3), True, True),
+        (few(0, 1, 2, 3), part(0, 4), True, True),  # the same elements in the same order
+        (part(0, 4), few(0, 1, 2, 3), True, True),
+        (few(0, 1, 3, 2), part(0, 4), True, False),
         (part(0, 4, buffer="private_hbm"), part(0, 4), True, True),
         (part(99, 4, buffer="private_hbm"), part(0, 4), True, True),
     ],

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from triptych.simulator import enums
 from triptych.simulator.api import lookup
+from triptych.simulator.api.absent import absence
 from triptych.simulator.api.modules import documented, modern
+from triptych.simulator.api.older import contents
 
 NAMES = {
     # name: parts, as kernels write it, parameters, engines, first generation
@@ -66,3 +69,28 @@ def test_a_module_of_awss_compiler_is_that_of_nki_where_there_is_one():
 def test_the_simulators_own_modules_are_documented_as_nkis():
     names = ["triptych.nki", "triptych.nki.isa.memset", "nki.isa", "triptych.simulator", "triptych.nkis", "other.nki"]
     assert [documented(name) for name in names] == ["nki", "nki.isa.memset", "nki.isa", *names[3:]]
+
+
+ABSENT = {
+    "neuronxcc.nki.isa.memset": "neuronxcc.nki.isa.memset went with NKI 0.2; use nki.isa.memset",
+    "neuronxcc.nki.__file__": "neuronxcc.nki.__file__ is not a name of NKI 0.7",
+    "nki.neuronxcc.": "nki.neuronxcc. is not a name of NKI 0.7",
+    "nki.language.arange": "nki.language.arange is not in NKI 0.7: use slices",
+    "nki.language.relu6": "is not a name of NKI 0.7; write nl.minimum(nl.relu(x), 6.0)",
+    "nki.isa.exp": "; write nisa.activation(dst=.., op=nl.exp, data=..)",
+    "nki.isa.add": "; write nisa.tensor_tensor(.., op=nl.add)",
+    "nki.isa.invert": "; write nisa.tensor_scalar(.., op0=nl.invert)",
+    "nki.isa.memsett": "; did you mean memset?",
+    "nki.language.memsett": "nki.language.memsett is not a name of NKI 0.7; did you mean memset?",
+    "nki.isa.zzz": "nki.isa.zzz is not a name of NKI 0.7",
+}
+
+
+@pytest.mark.parametrize(("name", "told"), ABSENT.items(), ids=ABSENT)
+def test_why_a_name_is_not_there(name, told):
+    assert absence(name, ["memset", "iota"]).endswith(told)
+
+
+def test_modules_of_nki_0_3_have_what_its_kernels_import():
+    assert contents("nki.isa.constants")["engine"] is enums.engine and contents("nki.dtype")["float32"] == "float32"
+    assert "engine" not in contents("nki.dtype") and contents("nki.collectives") == contents("nki.none") == {}

@@ -324,6 +324,7 @@ LIMITS = {
     "pairs priority": (lambda: permute(priority=5), "priority is 0 to 3"),
     "no pairs": (lambda: permute(pairs=[]), RINGS),
     "a chain": (lambda: permute(pairs=[(0, 1)]), RINGS),
+    "a pair twice": (lambda: permute(pairs=[(0, 1), (1, 0), (0, 1)]), RINGS),
     "two targets": (lambda: permute(pairs=[(0, 1), (0, 0), (1, 0)]), RINGS),
     "two sources": (lambda: permute(pairs=[(0, 1), (1, 1)]), RINGS),
     "pairs of three": (lambda: permute(pairs=[(0, 1, 2)]), "must be a list of"),

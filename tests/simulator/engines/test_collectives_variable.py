@@ -94,6 +94,19 @@ def test_all_gather_v_puts_a_part_of_each_rank_into_its_slot(cast, sizes, known,
         np.testing.assert_array_equal(run.outputs[1], [*table[:2], counts, *table[3:]])
 
 
+def test_what_came_is_written_into_a_row_that_nothing_wrote_before():
+    def kernel(x, rows):
+        src, dst, table = (nl.ndarray(s, k, hbm()) for s, k in (((4,), x.dtype), ((16,), x.dtype), ((3, 4), "uint32")))
+        nisa.dma_copy(dst=src, src=x)
+        nisa.dma_copy(dst=table[0:2], src=rows)
+        gather([src], [dst], table)
+        return shown(table[2], (4,))
+
+    rows = np.array([[3, 0, 0, 0], [0, 0, 0, 0]])
+    runs = simulator.run_ranks(nki.jit(kernel)[2], calls(np.ones((4, 4), np.float32), [rows] * 4))
+    assert [run.outputs.tolist() for run in runs] == [[3] * 4] * 4
+
+
 @given(data=st.data(), known=st.booleans(), has_rdispls=st.booleans(), buffer=st.sampled_from([nl.sbuf, nl.shared_hbm]))
 @settings(max_examples=25, deadline=None)
 def test_all_to_all_v_moves_each_part_to_its_slot_or_place(data, known, has_rdispls, buffer):
@@ -309,6 +322,7 @@ BETWEEN_NODES = {
     "other indices": [[0, 5], [1, 4]],
     "part of a device": [[0, 2, 4, 6], [1, 3, 5, 7]],
     "twice a node": [[0, 1], [4, 5]],
+    "another index of each node": [[0, 5]],
 }
 
 
@@ -348,11 +362,16 @@ def gather_in_two(srcs, dsts, table, between=lambda srcs, table: None):
     return ncc.all_gather_v_trigger(prepared)
 
 
-def gathered(call, buffer=nl.shared_hbm):
+def gathered(call, buffer=nl.shared_hbm, target="trn2"):
     tables = np.full((4, 3, 4), 77)
     tables[:, 0, 0], tables[:, 1, 0] = 4, 2
     xs = np.random.default_rng(0).standard_normal((4, 10)).astype(np.float32)
-    return simulator.run_ranks(by_parts(call, buffer), calls(xs, tables), target="trn2")
+    return simulator.run_ranks(by_parts(call, buffer), calls(xs, tables), target=target)
+
+
+def test_two_steps_are_excluded_on_chips_with_a_switch():
+    with pytest.warns(simulator.SimulatorWarning, match="all_gather_v_prepare: AWS excludes it on Trn3 UltraServers"):
+        gathered(gather_in_two, target="trn3")
 
 
 @pytest.mark.parametrize("buffer", [nl.shared_hbm, nl.sbuf])
@@ -384,6 +403,10 @@ def changed(srcs, table):
 
 
 TWO_STEPS = [
+    (
+        lambda s, d, t: ncc.all_gather_v_prepare(s, d, world(4), nl.ndarray((3, 4), "uint32", hbm())),
+        "^rank 0, ncc.all_gather_v_prepare at .*reads .* elements that nothing has written",
+    ),
     (lambda s, d, t: ncc.all_gather_v_prepare(s, d, world(4), t), "all_gather_v_prepare at .* was never triggered"),
     (
         lambda s, d, t: ncc.all_gather_v_trigger(None),

@@ -154,6 +154,7 @@ LIMITS = [
     (lambda c: _transpose(c, (4, 6), oob_mode=nisa.oob_mode.skip), "oob_mode skip goes with indirect", TARGETS, ()),
     (lambda c: _transpose(c, (16, 128), dge_mode=mode.hwdge), "hwdge needs NeuronCore-v3", (V2,), (V3, V4)),
     (lambda c: _transpose(c, (32, 128), dge_mode=mode.hwdge), "16 rows", (V3, V4), ()),
+    (lambda c: _transpose(c, (8, 128), dge_mode=mode.hwdge), "16 rows", (V3, V4), ()),
     (lambda c: _transpose(c, (16, 128), "float32", dge_mode=mode.hwdge), "two-byte dtype", (V3, V4), ()),
     (lambda c: _transpose(c, (16, 4, 129), dge_mode=mode.hwdge, dst=c.empty((128, 1))), "dst must be", (V3, V4), ()),
     (lambda c: _transpose(c, (8, 2, 64), dge_mode=mode.hwdge), "hwdge needs NeuronCore-v3", (V2,), (V3, V4)),

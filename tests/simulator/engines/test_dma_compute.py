@@ -108,6 +108,7 @@ LIMITS = [
     (lambda c: nisa.dma_compute(c.empty((4, 6)), [1.0], nl.add), r"srcs\[0\] must be a tensor in HBM or SBUF"),
     (lambda c: _add(c, op=nl.maximum), "reduce_op must be nl.add"),
     (lambda c: _add(c, scales=[1.0, 2.0]), "scales must be None or 2 times 1.0"),
+    (lambda c: _add(c, scales=1.0), "scales must be None or 2 times 1.0"),
     (lambda c: _add(c, scales=[1.0]), "scales must be None or 2 times 1.0"),
     (lambda c: _add(c, unique_indices=False), "unique_indices must be True"),
     (lambda c: _add(c, size=(4, 5)), r"srcs\[0\] and dst must hold as many elements"),

@@ -51,6 +51,28 @@ def test_in_memory_of_its_own_each_core_has_its_own_collective(everywhere, buffe
     np.testing.assert_array_equal(got, np.broadcast_to(X3.sum(0), X3.shape))
 
 
+def test_behind_a_collective_each_core_reads_what_the_other_wrote_before_it(everywhere):
+    def kernel(x):
+        core = nl.program_id(0)
+        mine, other = (slice(2 * c, 2 * c + 2) for c in (core, 1 - core))
+        src, dst, out = (nl.ndarray((4, 4), x.dtype, nl.shared_hbm) for _ in range(3))
+        nl.store(src[mine], nl.load(x[mine]))
+        ncc.all_reduce([src], [dst], world(3), nl.add)
+        nl.store(out[other], nl.load(src[other]))
+        return out
+
+    np.testing.assert_array_equal(everywhere(kernel, X3, cores=2)[0], X3)
+
+
+def test_cores_that_bring_different_tensors(everywhere):
+    def kernel(x):
+        parts = [nl.ndarray((4, 4), x.dtype, nl.shared_hbm) for _ in range(3)]
+        ncc.all_reduce([parts[nl.program_id(0)]], [parts[2]], world(3), nl.add)
+
+    with pytest.raises(NkiValidationError, match="the cores of rank 0 bring different parts of shared HBM"):
+        everywhere(kernel, X3, cores=2)
+
+
 def test_cores_that_bring_different_parts_of_shared_hbm(everywhere):
     def kernel(x):
         src, dst = (nl.ndarray((2, 4), x.dtype, nl.shared_hbm) for _ in range(2))

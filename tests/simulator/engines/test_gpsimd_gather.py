@@ -54,6 +54,19 @@ def test_nc_n_gather_is_numpys_take_along_axis(core, same, p, n, dtype, layout):
         assert same(dst, np.take_along_axis(x, index.astype(int), axis=1))
 
 
+@pytest.mark.parametrize("each", range(1, 65))
+def test_an_index_brings_a_power_of_two_of_elements_up_to_32(core, same, each):
+    with core() as c:
+        x, index = c.random(0, (16, 70)), c.tile(np.full((16, 1), 3, np.uint16))
+        dst = c.empty((16, 16, each))
+        if each in (1, 2, 4, 8, 16, 32):
+            nisa.local_gather(dst, c.tile(x), index, each)
+            assert same(dst, np.repeat(x[:, None, 3 : 3 + each], 16, 1))
+        else:
+            with pytest.raises(NkiValidationError, match="num_elem_per_idx must be one of"):
+                nisa.local_gather(dst, c.tile(x), index, each)
+
+
 def test_a_gather_does_not_overwrite_what_it_reads(core):
     with core() as c:
         tile, index = c.tile(np.zeros((16, 16)), "float32"), c.tile(np.zeros((16, 1)), "uint16")

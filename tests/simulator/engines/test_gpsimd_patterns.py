@@ -164,6 +164,10 @@ LIMITS = [
         r"same partitions and elements per partition, got \(4, 6\) and \(3, 6\)",
     ),
     (
+        lambda c: nisa.affine_select(c.empty((4, 6)), [[1, 6]], 0, c.empty((4, 6), "float8_e5m2_x4"), 0.0),
+        "on_true_tile cannot be a packed dtype",
+    ),
+    (
         lambda c: nisa.affine_select(c.empty((4, 6)), [[1, 6]], 0, c.empty((4, 6)), c.empty((4, 1))),
         "on_false_value must be a float32 number",
     ),

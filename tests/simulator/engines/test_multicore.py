@@ -386,6 +386,10 @@ LIMITS = {
     "poison": (lambda core: exchange(core, written=False), "reads 16 of 16 elements that nothing has written"),
     "partner's shape": (lambda core: exchange(core, src=(4, 4 + core)), "receives float32"),
     "ranks": (lambda core: exchange(core, to=2), "ranks are 0 or 1"),
+    "ranks to receive from": (
+        lambda core: exchange(core, take=2),
+        "ranks are 0 or 1, got send_to_rank=., recv_from_rank=2",
+    ),
     "itself": (lambda core: exchange(core, to=0, take=0), "sends to core 0"),
     "pipe": (lambda core: exchange(core, pipe="a"), "pipe_id must be an integer, got str"),
     "dma engine": (lambda core: exchange(core, dma_engine=nisa.engine.dma), "dma_engine must be a nisa.dma_engine"),
@@ -426,6 +430,15 @@ def test_limits(act, message, target):
 
     with pytest.raises(NkiError, match=message):
         on_two_cores(kernel, X, target=target, options=STRICT)
+
+
+@pytest.mark.parametrize("kind", ["float32", "bfloat16", "uint8"])
+def test_gpsimd_moves_as_many_elements_of_each_size(kind):
+    def kernel(x):
+        exchange(nl.program_id(0), (4, 256), kinds=[kind] * 2, **BYTES)
+        return x
+
+    assert on_two_cores(kernel, X).trace.count()["sendrecv"] == 2
 
 
 @pytest.mark.filterwarnings("ignore::triptych.simulator.SimulatorWarning")

@@ -212,6 +212,12 @@ def _quantize(c, dst=(32, 2), src=(32, 8), scale=(4, 2), kinds=("float8_e5m2_x4"
     nisa.quantize_mx(c.empty(dst, kinds[0]), source, c.empty(scale, kinds[2]))
 
 
+def _matmul_to(c, first):
+    data, scale = c.empty((32, 32), F8), c.empty((4, 32), "uint8")
+    dst = c.empty((64, 32), buffer="psum")
+    nisa.nc_matmul_mx(dst[first : first + 32], data, data, scale, scale)
+
+
 def _matmul(c, left=(32, 2), right=(32, 4), dst=None, scale=(4, 2), kinds=None, out="float32", **more):
     a, b, s = kinds or ("float8_e5m2_x4", "float8_e5m2_x4", "uint8")
     nisa.nc_matmul_mx(
@@ -265,6 +271,8 @@ LIMITS = [
     (lambda c: _matmul(c, tile_position=(16, 0), tile_size=(32, 128)), "tiling takes"),
     (lambda c: _matmul(c, tile_position=(0, 0), tile_size=(32, 64)), "rows, all 128 columns"),
     (lambda c: _matmul(c, (64, 2), (64, 4), tile_position=(0, 0), tile_size=(32, 128)), "at most 32 partitions"),
+    (lambda c: _matmul_to(c, 16), "starts at partition 16, and 32 partitions must start at 0, 32, 64, 96"),
+    (lambda c: _matmul_to(c, 32), "nothing has written"),
     (_matmul, "nothing has written"),
 ]
 

@@ -65,6 +65,15 @@ LIMITS = [
     (lambda s, n: nisa.scalar_store(n, 3), "value must be a scalar of int32, got int 3"),
     (lambda s, n: nisa.scalar_store(n, nisa.NkiScalar(1, nl.int64)), "value must be a scalar of int32"),
     (lambda s, n: nisa.scalar_load(nl.zeros((1, 1), nl.uint32)), "src must be one int32 or int64 in HBM or SBUF"),
+    (lambda s, n: nisa.scalar_load(3), "src must be one int32 or int64 in HBM or SBUF, got int 3"),
+    (
+        lambda s, n: nisa.scalar_load(n.vector_select(0, nl.zeros((1, 1), nl.int32))),
+        "src has one index a row, which only DMA takes",
+    ),
+    (
+        lambda s, n: nisa.scalar_load(nl.zeros((1, 1), nl.int32, buffer=nl.psum)),
+        "src must be one int32 or int64 in HBM",
+    ),
     (lambda s, n: nisa.scalar_load(nl.zeros((1, 2), nl.int32)), "src must be one int32 or int64 in HBM or SBUF"),
     (lambda s, n: nisa.scalar_load(nl.ndarray((1, 1), nl.int32)), "nothing has written"),
     (lambda s, n: nl.copy(nl.ndarray((4, 4), nl.int64)), "engines compute on no integers of 64 bits"),

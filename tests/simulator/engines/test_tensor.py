@@ -111,7 +111,7 @@ def test_accumulate_none_knows_what_was_begun_element_by_element(core, same, tar
         dst = c.empty((2, 4), buffer="psum")
         nisa.nc_matmul(dst[:, 1:3], *_ones(c, 2))
         nisa.nc_matmul(dst, *_ones(c))
-        assert same(dst, [[2, 4, 4, 2]] * 2)
+        assert same(dst, [[2, 4, 4, 2]] * 2) and not c.trace.notes
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -447,6 +447,12 @@ LIMITS = [
         lambda c: _matmul(c, ((65, 8), "float32"), ((65, 6), "float32"), tile_position=(0, 0), tile_size=(64, 128)),
         "a row tile of 64 holds at most 64 partitions, got 65",
         TARGETS,
+        (),
+    ),
+    (
+        lambda c: _matmul(c, moving=((4, 5), "float32"), dst=c.empty((8, 5), buffer="psum"), is_transpose=True),
+        "is_transpose takes an identity matrix as moving",
+        (V3, V4),
         (),
     ),
     (

@@ -88,6 +88,16 @@ def test_memset(core, cast, same, dtype):
             assert np.isneginf(dst.array.astype(np.float32)).all()
 
 
+def test_memset_takes_a_whole_float_for_an_integer_with_a_remark(core, same):
+    with core(strict=False) as c:
+        dst = c.empty((2, 3), "int8")
+        nisa.memset(dst, -3.0)
+        assert same(dst, np.full((2, 3), -3)) and len(c.trace.notes) == 1 and "an integer that int8" in c.trace.notes[0]
+        for wrong in (0.5, 128.0):
+            with pytest.raises(NkiValidationError, match="an integer that int8 holds"):
+                nisa.memset(dst, wrong)
+
+
 def test_memset_rounds_and_holds_what_the_dtype_holds(core, same):
     with core() as c:
         low, whole = c.empty((1, 1), "bfloat16"), c.empty((1, 1), "uint32")

@@ -187,12 +187,12 @@ def test_tensor_copy_predicated_writes_only_what_it_chooses(core):
     with core() as c:
         dst = c.empty((2, 4))
         mask = np.array([[1, 1, 0, 1], [1, 1, 1, 1]], np.uint8)
-        nisa.tensor_copy_predicated(dst, 1.0, c.tile(mask))
+        nisa.tensor_copy_predicated(dst, 1.5, c.tile(mask))
         nisa.dma_copy(c.empty((1, 4)), dst[1])
         with pytest.raises(Uninitialized, match=r"1 of 8 elements that nothing has written, first at \[0, 2\]"):
             nisa.tensor_copy(c.empty((2, 4)), dst)
         nisa.tensor_copy_predicated(dst, 2.0, c.tile(mask), reverse_pred=True)
-        assert dst.storage.missing == 0 and dst.array.tolist() == [[1, 1, 2, 1], [1, 1, 1, 1]]
+        assert dst.storage.missing == 0 and dst.array.tolist() == [[1.5, 1.5, 2, 1.5], [1.5] * 4]
 
 
 def test_a_nan_is_selected_like_any_value_and_wins_the_maximum(core):

@@ -239,6 +239,8 @@ def test_what_both_cores_share_and_a_body_makes_is_the_same_in_each_round():
 LIMITS = {
     "body returns": (lambda c, r: nl.fori_loop(0, 2, lambda k: 1), "returns nothing"),
     "step": (lambda c, r: nl.fori_loop(0, 2, lambda k: None, step=0), "1 or more"),
+    "step of no integer": (lambda c, r: nl.fori_loop(0, 2, lambda k: None, step=1.5), "1 or more, got 1.5"),
+    "step of a name": (lambda c, r: nl.fori_loop(0, 2, lambda k: None, step="2"), "1 or more, got '2'"),
     "condition": (lambda c, r: nl.while_loop(r, lambda k: None), "is a register"),
 }
 

@@ -88,6 +88,9 @@ def test_shared_constant(core, same, tmp_path):
             nl.shared_constant(np.zeros(3))
         with pytest.raises(NkiValidationError, match="a NumPy array or the path"):
             nl.shared_constant([1, 2])
+        for dtype in (bool, ml_dtypes.float8_e4m3):
+            with pytest.raises(NkiValidationError, match="a constant of dtype .* is not supported"):
+                nl.shared_constant(np.zeros(3, dtype))
 
 
 def test_shared_identity_matrix(core, same):
@@ -168,6 +171,8 @@ def test_transpose(core, cast, same, refused):
     with core("trn1") as c:  # where the Tensor Engine writes float32 alone, the cast is its own
         assert nl.transpose(c.tile(low, "bfloat16"), dtype=nl.float32).dtype == "float32"
         assert issued(c) == [("nc_transpose", "tensor")]
+        nl.transpose(c.tile(low, "bfloat16", buffer="psum"), dtype=nl.float32)
+        assert issued(c)[1:] == [("nc_transpose", "vector"), ("tensor_copy", "vector")]
     refused(lambda c: nl.transpose(c.tile(np.ones((2, 200), F32))), "at most 128")
 
 
@@ -223,6 +228,7 @@ def test_broadcast_to_the_same_shape_is_the_tile_itself(core, same, refused):
         tile = c.tile(x)
         assert nl.broadcast_to(tile, (1, 2)) is tile and not c.trace.events
         assert same(nl.broadcast_to(tile, (1, 2), nl.bfloat16), x)
+        assert nl.broadcast_to(tile, (1, 2), nl.bfloat16).dtype == "bfloat16"
         assert same(nl.broadcast_to(tile, (9, 2), dtype=nl.bfloat16), np.repeat(x, 9, 0))
     refused(lambda c: nl.broadcast_to(c.tile(x), (2, 3)), "must have x's rank")
     refused(lambda c: nl.broadcast_to(c.tile(x), (2, 1, 2)), "must have x's rank")

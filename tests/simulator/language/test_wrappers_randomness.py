@@ -102,6 +102,7 @@ def test_dropout_zeroes_a_share_and_casts_after(core, target):
         rates = np.tile(np.array([[0.0], [0.25], [1.0], [0.75]], np.float32), (32, 1))
         for rate, shares in ((0.25, [0.25] * 4), (c.tile(rates), [0, 0.25, 1, 0.75])):
             dropped = nl.dropout(c.tile(x), rate)
+            assert c.trace.events[-1].op == "dropout"
             assert dropped.dtype == "float32" and set(np.unique(dropped.array)) <= {np.float32(0), x[0, 0]}
             zeros = (dropped.array == 0).mean(axis=1).reshape(32, 4).mean(axis=0)
             np.testing.assert_allclose(zeros, shares, atol=0.02)

@@ -138,6 +138,11 @@ def test_rms_norm(core, cast, dtype, refused):
             c.tile(x, dtype), c.tile(w, dtype), 1, 64, 0.1, nl.float32, compute_dtype=nl.bfloat16
         ).array
         assert 1e-4 < np.abs(coarse / expected - 1).max() < 0.03
+    x, w = (values((5, 3, 4), seed) for seed in (2, 3))
+    with core() as c:
+        result = nl.rms_norm(c.tile(x), c.tile(w), [1, 2], 12)
+        expected = x / np.sqrt((x * x).sum((1, 2), keepdims=True) / 12 + 1e-6) * w
+        np.testing.assert_allclose(result.array, expected, 1e-5, 1e-6)
     refused(lambda c: nl.rms_norm(c.tile(values((2, 4))), c.tile(values((2, 1))), 1, 4), "w must have x's shape")
 
 

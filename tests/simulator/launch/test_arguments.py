@@ -18,6 +18,7 @@ from argument_parts import BF16, A, both, copied, fill, overwrite, overwritten, 
 import triptych
 from triptych import simulator
 from triptych.simulator import KernelError
+from triptych.simulator.launch.arguments import _definition
 from triptych.simulator.launch.import_hook import simulated_nki
 from triptych.simulator.lint.live import LintWarning
 
@@ -254,3 +255,28 @@ def test_neither_pytorch_nor_jax_is_imported():
     environment = {**os.environ, "PYTHONPATH": str(Path(triptych.__file__).parents[1])}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_an_output_keeps_no_more_than_itself():
+    def kernel(a):
+        out = nl.ndarray((4, *a.shape), a.dtype, nl.shared_hbm)
+        for i in range(4):
+            nl.store(out[i], nl.load(a))
+        return out[1], out
+
+    part, whole = nki.simulate(kernel)(A)
+    part[...] = 7
+    same(whole[1], A)
+    assert part.base is None or part.base.nbytes == part.nbytes
+    alone = nki.simulate(lambda a: kernel(a)[0])(A)
+    assert alone.base is None or alone.base.nbytes == alone.nbytes
+
+
+def test_where_a_kernel_is_defined_is_known_where_python_knows():
+    class Called:
+        def __call__(self, a):
+            return a
+
+    line = Called.__call__.__code__.co_firstlineno
+    assert _definition(Called.__call__) == _definition(Called()) == (__file__, line)
+    assert _definition(len) == ("?", 0)

@@ -75,6 +75,13 @@ def test_a_configuration_is_of_its_kind():
         CompileConfig(barrier_check=1)
     with pytest.raises(KernelError, match="takes allow_nested_config_override=True or False, got 'yes'"):
         SpecializationConfig(allow_nested_config_override="yes")
+
+
+def test_defaults_are_as_documented():
+    """nki.compiler.CompileConfig.html and SpecializationConfig.html of SDK 2.33."""
+    assert not SpecializationConfig().allow_nested_config_override
+    made = CompileConfig()
+    assert (made.nki_alloc_fallback, made.prefetch_auto, made.barrier_check) == (True, False, None)
     with pytest.raises(KernelError, match=r"nki.jit takes compile_config=nki.compiler.CompileConfig\(..\), got 'fast'"):
         nki.jit(cores, compile_config="fast")
     with pytest.raises(TypeError):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 import sys
+import threading
 import types
 
 import pytest
 
 from triptych.simulator.api import modules
 from triptych.simulator.launch.import_hook import Finder, load, real_nki, simulated_nki, source_spec
+from triptych.simulator.launch.kernel import simulate_kernel
 
 
 def found(name):
@@ -124,3 +126,20 @@ def test_a_file_is_executed_as_it_stands(tmp_path):
     for other in ("one.txt", "one"):
         with pytest.raises(ImportError, match="is not a Python file"):
             source_spec("x", tmp_path / other)
+
+
+def test_any_thread_may_load_once_another_has():
+    done = []
+    with simulated_nki():
+        assert sys.modules["nki.simulator"].simulate_kernel is simulate_kernel
+        del sys.modules["nki"].simulator  # as where nobody has imported it
+        assert sys.modules["nki"].simulator is sys.modules["nki.simulator"]
+
+    def load_too():
+        with simulated_nki():
+            done.append(True)
+
+    thread = threading.Thread(target=load_too, daemon=True)
+    thread.start()
+    thread.join(30)
+    assert done

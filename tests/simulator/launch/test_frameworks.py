@@ -133,6 +133,8 @@ def test_jax_arguments_that_cannot_be_say_so(jax):
         jax.jit(nki.simulate(scaled))(jax.numpy.asarray(A))
     with pytest.raises(KernelError, match=r"argument a has shape \(\)"):
         nki.simulate(scaled)(jax.numpy.float32(1.0))
+    with pytest.raises(KernelError, match=r"argument a has dtype key<fry>, which is not a dtype of NKI"):
+        nki.simulate(scaled)(jax.random.split(jax.random.key(0)))
     with pytest.raises(KernelError, match="argument a has dtype int4, which is not a dtype of NKI"):
         nki.simulate(scaled)(jax.numpy.ones((2, 2), jax.numpy.int4))
 
@@ -144,6 +146,8 @@ def test_jax_scalar_types_are_dtypes(jax):
 
     out = nki.simulate(kernel)(A, jax.numpy.bfloat16, (jax.numpy.float16, 1))
     assert isinstance(out, np.ndarray) and out.dtype == BF16
+    kept = jax.ShapeDtypeStruct((2, 2), np.float64)  # has a dtype, and is none
+    assert nki.simulate(lambda a, given: copied(a if given is kept else given))(A, kept).shape == A.shape
     with pytest.raises(TypeError, match="jnp.float64 is not a dtype of NKI; cast it to float32"):
         nki.simulate(kernel)(A, jax.numpy.float64, (jax.numpy.float16, 1))
 

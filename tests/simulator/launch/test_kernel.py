@@ -11,6 +11,7 @@ import pytest
 from triptych import simulator
 from triptych.simulator import KernelError, NkiError, NkiValidationError, OutOfBounds
 from triptych.simulator.launch.import_hook import simulated_nki
+from triptych.simulator.launch.kernel import default_options
 
 with simulated_nki():
     import nki
@@ -253,3 +254,33 @@ def test_the_first_remark_on_each_line_is_a_warning():
     ) as told:
         run = simulator.run(kernel, np.zeros((2, 4), np.float32))
     assert len(told) == 1 and len(run.trace.notes) == 2  # the logarithm of the third run is of NaN
+
+
+def test_a_precision_is_0_or_1(monkeypatch):
+    monkeypatch.setenv("NKI_PRECISE_FP", "2")
+    with pytest.raises(simulator.KernelError, match="NKI_PRECISE_FP is '2'; expected 0 or 1"):
+        nki.simulate(lambda x: x)(np.zeros((2, 4), np.float32))
+    for value, rounds in (("0", False), ("1", True)):
+        monkeypatch.setenv("NKI_PRECISE_FP", value)
+        assert default_options().round_low_precision is rounds
+
+
+def test_a_version_is_asked_for_by_the_environment(monkeypatch):
+    for name in ("TRIPTYCH_NKI", "NKI_COMPILER_FRONTEND"):
+        monkeypatch.delenv(name, raising=False)
+    assert simulator.Options().api == "0.7"
+    for front_end, api in (("custom", "0.6"), ("parser", "0.6"), ("other", "0.7")):
+        monkeypatch.setenv("NKI_COMPILER_FRONTEND", front_end)
+        assert simulator.Options().api == api
+    monkeypatch.setenv("NKI_COMPILER_FRONTEND", "custom")
+    monkeypatch.setenv("TRIPTYCH_NKI", "0.3")
+    assert simulator.Options().api == "0.3"
+
+
+def test_a_direct_call_simulates_where_the_environment_says_so(monkeypatch):
+    monkeypatch.delenv("NKI_SIMULATOR", raising=False)
+    kernel, x = nki.jit(lambda x: x), np.ones((2, 4), np.float32)
+    with pytest.raises(simulator.KernelError, match="was called directly and there is no Neuron device"):
+        kernel(x)
+    monkeypatch.setenv("NKI_SIMULATOR", "1")
+    np.testing.assert_array_equal(kernel(x), x)

@@ -67,6 +67,10 @@ def test_an_error_names_its_rank_and_the_others_do_not_begin():
         strict = simulator.Options(strict=True)
         simulator.run_ranks(kernel, [(x, rank == 1) for rank, x in enumerate(X)], options=strict)
     assert begun == [False, True]
+    with pytest.raises(NkiError, match="^rank 1, "):
+        simulator.run_ranks(kernel, [(x, rank == 1) for rank, x in enumerate(X[:2])], options=strict)
+    with pytest.raises(NkiError, match=r"^nisa.tensor_scalar at"):
+        simulator.run_ranks(kernel, [(X[0], True)], options=strict)
 
 
 def test_what_is_wrong_at_the_end_names_its_rank_too():

@@ -122,6 +122,43 @@ def test_a_cache_is_changed_where_it_lies_and_a_race_that_shows_nowhere_is_a_rem
     assert (cache[kept] == before[kept]).all()
 
 
+def test_so_it_is_with_a_cache_that_is_not_dense():
+    _, given = decode_arguments()
+    apart = np.zeros((2 * PLACES, D), given["cache"].dtype)
+    apart[::2] = given["cache"]
+    with pytest.warns(simulator.SimulatorWarning, match="the results are the same"):
+        simulate_kernel(appended, (), {**given, "cache": apart[::2]}, lnc=2)
+    np.testing.assert_array_equal(apart[2 * LENGTH], given["new"][0])
+    assert not apart[1::2].any()
+
+
+def chosen(index, x):
+    """Core 1 chooses a row of x by the index that core 0 puts meanwhile."""
+    out = nl.ndarray((1, x.shape[1]), x.dtype, nl.shared_hbm)
+    if nl.program_id(0) == 0:
+        one = nl.ndarray((1, 1), nl.int32)
+        nisa.memset(one, 1)
+        nisa.dma_copy(index, one)
+    else:
+        own, register = nl.ndarray((1, 1), nl.int32), nisa.register_alloc()
+        nisa.dma_copy(own, index)
+        nisa.register_load(register, own)
+        nisa.dma_copy(out, x.ap([[x.shape[1], 1], [1, x.shape[1]]], scalar_offset=register))
+    return out
+
+
+@pytest.mark.parametrize("before", [0, 1, 99])
+def test_a_race_is_an_error_if_in_the_other_order_the_results_differ_or_there_are_none(before):
+    """Index 99 is out of bounds."""
+    run, index = simulator.on("trn2").run, np.array([[before]], np.int32)
+    if before == 1:
+        with pytest.warns(simulator.SimulatorWarning, match="the results are the same"):
+            np.testing.assert_array_equal(run(nki.jit(chosen)[2], index, X).outputs, X[1:2])
+    else:
+        with pytest.raises(NkiError, match="race on 'index'"):
+            run(nki.jit(chosen)[2], index, X)
+
+
 def test_a_race_that_shows_is_an_error_and_so_is_any_where_it_is_asked_for():
     _, given = decode_arguments()
     with pytest.raises(NkiError, match="race on 'cache'"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,13 @@ from triptych.nki import language as nl
 from triptych import simulator
 from triptych.simulator import KernelError, Options, Simulator, SimulatorWarning
 from triptych.simulator.launch import execution
+from triptych.simulator.launch.call import call_of
+from triptych.simulator.launch.execution import Execution
+from triptych.simulator.machine.deferral.deferred import DeferredMachine
+from triptych.simulator.machine.machine import Machine
+from triptych.simulator.machine.observed import ObservedMachine
+from triptych.simulator.machine.shape_only import ShapeMachine
+from triptych.simulator.memory.shapes import ShapeDtype
 
 A = np.arange(12, dtype=np.float32).reshape(3, 4)
 
@@ -167,3 +175,14 @@ def test_a_python_without_its_lock_is_told_once_what_that_means(monkeypatch):
         for _ in range(2):
             simulator.run(kernel, np.ones((4, 8), np.float32), target="trn2")
     assert len(told) == 1 and told[0].filename == __file__
+
+
+@pytest.mark.parametrize(("options", "cores", "kind"), [
+    ({}, 1, DeferredMachine), ({}, 2, Machine), ({"defer": False}, 1, Machine),
+    ({"round_low_precision": False}, 1, Machine), ({"observe": print}, 1, ObservedMachine),
+    ({"data": False}, 1, ShapeMachine), ({"data": False, "observe": print}, 2, ShapeMachine),
+])  # fmt: skip
+def test_what_carries_the_instructions_out(options, cores, kind):
+    call = call_of(scaled, (), {"a": A if options.get("data", True) else ShapeDtype(A.shape, "float32")})
+    made = Execution(replace(call, cores=cores), "trn2", Options(**options))
+    assert [type(m) for m in made.machines] == [kind] * cores and (made.rank, made.ranks) == (0, 1)

@@ -11,6 +11,9 @@ import pytest
 from triptych import simulator
 from triptych.simulator import LintWarning, Options
 from triptych.simulator.launch.import_hook import simulated_nki
+from triptych.simulator.lint import live
+from triptych.simulator.lint.reach import at_line
+from triptych.simulator.lint.source import File
 
 TEXT = """import nki
 import nki.isa as nisa
@@ -84,6 +87,12 @@ def test_a_function_is_linted_once(kernels):
     assert said(lambda: simulator.run(kernels.kernel.function, X)) == []
 
 
+def test_what_is_forgotten_is_told_again(kernels):
+    for _ in range(2):
+        assert len(said(lambda: simulator.run(kernels.kernel, X))) == 2
+        live.forget()
+
+
 def test_a_finding_that_two_kernels_reach_is_told_once(kernels):
     assert len(said(lambda: simulator.run(kernels.kernel, X))) == 2
     assert said(lambda: simulator.run(kernels.again, X)) == []
@@ -127,6 +136,18 @@ def test_a_function_without_source_is_not_linted(kernels):
     names = {"nki": kernels.nki, "nl": kernels.nl, "nisa": kernels.nisa}
     exec(TEXT, names)
     assert said(lambda: simulator.run(names["kernel"], X)) == []
+
+
+def test_what_has_no_code_is_not_linted():
+    assert said(lambda: live.warn(len, "0.7")) == said(lambda: live.warn(functools.partial(len), "0.7")) == []
+
+
+def test_a_function_is_found_by_the_line_it_begins_at():
+    text = "def a():\n    def k():\n        pass\n    def k():\n        pass\n@b\n@c\ndef k():\n    pass\n"
+    text += "class d:\n    k = lambda: 0\n"
+    module = File("k.py", text).module
+    found = [at_line(module, "k", line) for line in range(1, 12)]
+    assert [unit and unit.node.lineno for unit in found] == [None, 2, None, 4, None, 8, *[None] * 5]
 
 
 def test_a_file_that_has_changed_is_not_linted(kernels, tmp_path):

@@ -25,6 +25,11 @@ def test_an_operator_is_named_as_it_is_written(messages):
     assert told == [f"NKI has no `{written}` on tensors" for written in ("+=", "-", "-")]
 
 
+def test_what_is_written_for_is_says_which_of_the_two(messages):
+    told = [message.partition("write ")[2] for message in messages("assert x is None", "y = x is not None", api="0.6")]
+    assert told == ["x == None", "x != None"]
+
+
 def test_a_long_sum_of_integers_is_an_index(messages):
     assert messages(f"y = x[{' + '.join('123456789012')}]") == []
 

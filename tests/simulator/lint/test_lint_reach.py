@@ -44,6 +44,7 @@ KERNELS = {
     "decorated in full": f"import triptych\nnl = triptych.nki.language\n@triptych.nki.jit\ndef k(x):\n    {BAD}\n",
     "inside a function": f"import nki, nki.language as nl\ndef test():\n    @nki.jit\n    def k(x):\n        {BAD}\n",
     "inside a class": f"import nki, nki.language as nl\nclass T:\n    @nki.jit\n    def k(x):\n        {BAD}\n",
+    "by its class's name": f"import nki, nki.language as nl\nclass T:\n    j = nki.jit\n    @j\n    def k(x): {BAD}\n",
     "below a condition": f"if True:\n    import nki, nki.language as nl\n    @nki.jit\n    def k(x):\n        {BAD}\n",
 }  # fmt: skip
 
@@ -79,6 +80,7 @@ HOST = {
     "a test": f"def test():\n    assert nki.simulate(k)(1) is not None\n    {BAD}\n",
     "a method that no kernel calls": f"class C:\n    def k(self):\n        {BAD}\n",
     "a function that another run is given": f"def other(x):\n    {BAD}\nthread.on('trn2').run(other)\n",
+    "a function that anything else is given": f"def other(x):\n    {BAD}\nprint(other)\nrunner.run(other)\n",
     "a decorator": f"@nki.jit\n@wraps({BAD})\ndef other(x):\n    return x\n",
     "a function of the kernel's parameter's name": f"def x():\n    {BAD}\n",
 }

@@ -232,6 +232,8 @@ def test_skipping_an_index_out_of_bounds_leaves_dst(core, same):
         assert same(dst, np.ones((2, 6)))
         nisa.dma_transpose(flipped := c.tile(np.ones((6, 2), np.float32)), view, oob_mode=nisa.oob_mode.skip)
         assert same(flipped, np.ones((6, 2)))
+        nisa.dma_copy(view, dst, oob_mode=nisa.oob_mode.skip)
+        assert same(table, TABLE) and c.trace.events[-1].writes == () and c.trace.events[-1].attributes["scattered"]
 
 
 def test_an_index_that_nothing_has_written(core):

@@ -13,6 +13,7 @@ from triptych.simulator.machine.dynamic import Rows, same_view
 from triptych.simulator.machine.unwritten import Origin, leave_padding, pass_on, read_whole, require_written
 
 with simulated_nki():
+    import nki
     import nki.isa as nisa
     import nki.language as nl
 
@@ -238,9 +239,10 @@ def test_what_is_handed_on_counts_as_unwritten_where_it_was(core):
 
 def test_padding_counts_as_zeros_where_it_is_read_before_anything_wrote_it(core):
     with core(strict=False) as c:
-        tile, chosen = c.empty((4, 6), "uint8"), np.zeros((4, 6), bool)
-        chosen[2:, :4] = True
+        tile, chosen, more = c.empty((4, 6), "uint8"), np.zeros((4, 6), bool), np.zeros((4, 6), bool)
+        chosen[2:, :4], more[0, 5] = True, True
         leave_padding(c.machine, tile, chosen)
+        leave_padding(c.machine, tile, more)
         tile.array[...] = 9
         nisa.memset(tile[:, 0:2], 5)
         c.machine.reads_unwritten(tile[2:, 0:4])
@@ -269,5 +271,19 @@ def test_a_tensor_is_called_by_the_kernels_variable_and_no_other():
         print(made(), first, second)
         return handed_on()
 
-    trace = simulator.run(kernel, np.zeros((2, 2), np.float32), options=Options(check_uninitialized=False)).trace
+    x, lenient = np.zeros((2, 2), np.float32), Options(check_uninitialized=False)
+    trace = simulator.run(kernel, x, options=lenient).trace
     assert [a.name for a in trace.allocations] == ["x", "first", "second", "t3", "t4"]
+    trace = simulator.run(lambda x: nl.ndarray((2, 2), nl.float32, nl.shared_hbm), x, options=lenient).trace
+    assert [a.name for a in trace.allocations] == ["x", "t1"]
+    on_two = nki.jit(lambda x: nl.ndarray((2, 2), nl.float32, nl.shared_hbm))[2]
+    trace = simulator.run(on_two, x, options=lenient).trace
+    assert [a.name for a in trace.allocations] == ["x", "t1"]  # nor by a variable of the simulator's
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float8_e4m3", "float16"])
+@pytest.mark.parametrize("address", [None, (0, 64)])
+def test_what_nothing_wrote_is_a_number_like_any_where_reading_it_is_allowed(core, dtype, address):
+    with core(check_uninitialized=False):
+        held = nl.ndarray((2, 8), getattr(nl, dtype), address=address).array.astype(np.float32)
+        assert np.isfinite(held).all() and (held != 0).all() and len(np.unique(held)) == 1

@@ -99,6 +99,17 @@ def test_a_name_is_the_calls_own(core):
         assert len(c.machine.plans) == plans
 
 
+def test_calls_of_one_name_are_told_apart_and_those_of_several_are_one_form(core):
+    with core() as c:
+        x, dst = c.tile(np.ones((2, 4), np.float32)), c.empty((2, 4))
+        for name, number in (("a", 1.0), ("a", 2.0), ("b", 2.0)):
+            nisa.tensor_scalar(dst=dst, data=x, op0=nl.add, operand0=number, name=name)
+            assert (dst.array == 1 + number).all()
+            nisa.tensor_scalar(dst, x, nl.add, number, False, None, None, False, nisa.engine.vector, name)
+            assert (dst.array == 1 + number).all() and c.trace.events[-1].name == name
+        assert len(c.machine.plans) == 4
+
+
 def test_what_an_event_gets_later_is_its_own(core):
     with core() as c:
         x, dst = c.tile(np.ones((2, 4), np.float32)), c.empty((2, 4))

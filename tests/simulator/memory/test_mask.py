@@ -84,6 +84,15 @@ def test_units_are_as_large_as_the_views_allow():
     assert rows.unit == 4
 
 
+def test_a_view_between_two_units_splits_them():
+    mask = Mask(64, False)
+    mask.runs(0, (4,), (4,), 4)[...] = True
+    assert mask.unit == 16 and mask.unmarked == 48
+    mask.runs(8, (4,), (4,), 4)[...] = True
+    assert mask.unit == 8 and mask.unmarked == 40 and mask.at(0, (6,), (4,), 4) is True
+    assert mask.at(24, (4,), (4,), 4) is False
+
+
 def test_what_lies_side_by_side_is_one_element():
     assert side_by_side((4, 2, 8), (64, 32, 4), 4, False) == ((), (), 256)
     assert side_by_side((4, 2, 8), (65, 32, 4), 4, False) == ((4,), (65,), 64)

@@ -220,6 +220,8 @@ def test_a_new_tensor_in_a_bank_that_another_engine_filled(c):
         (((0, 1024), (4, 8), "psum"), "a multiple of 2048 bytes; got 1024"),
         (((0, 0), (4, 8), "shared_hbm"), r"in HBM is \(byte,\), one integer of 0 or more; got \(0, 0\)"),
         (((-4,), (4, 8), "hbm"), "one integer of 0 or more"),
+        ((4, (4, 8), "hbm"), "one integer of 0 or more; got 4"),
+        ((("4",), (4, 8), "hbm"), "one integer of 0 or more"),
         ((0, (4, 8), "sbuf"), "two integers; got 0"),
     ],
 )

@@ -124,3 +124,20 @@ def test_sine_beyond_pi_is_the_cubic_that_the_documentation_names():
     inside = np.linspace(-np.pi, np.pi, 1001)[1:-1].astype(np.float32)
     mixed = np.concatenate((inside, x))  # one number outside changes nothing of those inside
     np.testing.assert_array_equal(activations.sin(mixed)[:-5], np.sin(inside))
+
+
+def test_the_functions_of_the_normal_distribution_are_right_far_beyond_float32_before_they_are_rounded():
+    x = np.linspace(-15, 15, 2001)
+    tail = np.array([0.5 * math.erfc(abs(v) / math.sqrt(2)) for v in x])
+    np.testing.assert_allclose(activations._normal_tail(x), tail, rtol=1e-11, atol=0)
+    near = np.linspace(-4, 4, 1000)
+    exact = np.array([math.erf(v) for v in near])
+    np.testing.assert_allclose(activations.erf.__wrapped__(near), exact, rtol=3e-11, atol=0)
+
+
+def test_what_the_polynomials_are_fitted_to_is_what_it_is_said_to_be():
+    """(1 + 2z) exp(z^2) erfc(z), between 1 and 1.3, of u = (z - 2.5) / (z + 2.5); erf(z) / z of z^2."""
+    found = [activations._scaled_erfc(u) for u in np.linspace(-1, 0.6, 50)]
+    assert found[0] == 1 == min(found) and max(found) < 1.3
+    assert activations._scaled_erfc(0.0) == pytest.approx(6 * math.exp(6.25) * math.erfc(2.5), rel=1e-12)
+    assert activations._erf_ratio(4.0) == pytest.approx(math.erf(2) / 2, rel=1e-12)

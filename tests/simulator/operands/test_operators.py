@@ -156,3 +156,21 @@ def test_a_row_is_folded_from_left_to_right(f, shape):
     np.testing.assert_array_equal(got, total)
     integers = np.arange(12, dtype=np.int32).reshape(6, 2)
     np.testing.assert_array_equal(in_order(f, integers), f(integers[:, 0], integers[:, 1]))
+
+
+def test_which_operators_take_two_operands_fold_rows_and_work_on_bits():
+    """nki.api.shared.rst, Supported Math Operators for NKI ISA."""
+    bits = {"bitwise_and", "bitwise_or", "bitwise_xor"}
+    logical = {"logical_and", "logical_or", "logical_xor"}
+    compared = {"equal", "not_equal", "less", "less_equal", "greater", "greater_equal"}
+    folds = {"add", "subtract", "multiply", "maximum", "minimum"} | bits | logical
+    shifts = {"left_shift", "right_shift"}
+    assert {name for name, op in OPS.items() if op.reduce is not None} == folds
+    assert {name for name, op in OPS.items() if op.bitvec} == bits | shifts | {"invert"}
+    assert {name for name, op in OPS.items() if op.binary} == folds | compared | shifts | {
+        "power",
+        "abs_max",
+        "abs_min",
+    }
+    assert {name for name, op in OPS.items() if op.since == 4} == {"abs_max", "abs_min", "square", "relu"}
+    assert {op.since for op in OPS.values()} == {2, 4}

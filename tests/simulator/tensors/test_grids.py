@@ -224,6 +224,29 @@ def alloc(block_shape=None, tile_shape=(2, 2), element_shape=(8, 8)):
     return nl.alloc_tiles(**shapes) if block_shape is None else nl.alloc_blocks(block_shape=block_shape, **shapes)
 
 
+def test_slabs_that_are_apart_are_one_pattern(core):
+    with core() as c:
+        x = np.arange(7 * 8 * 8, dtype=np.float32).reshape(7, 8, 8)
+        grid = nl.tiles(c.machine.input(x.copy(), "x"), tile_shape=(4, 4))
+        assert len(grid) == 7 and len(grid[0]) == 2
+        for key in (slice(None, None, 2), slice(1, None, 2), slice(1, 6, 3), slice(0, 7, 5)):
+            assert grid[key].is_data_representable
+            np.testing.assert_array_equal(grid[key].data.array, x[key])
+            np.testing.assert_array_equal(grid[key, 1].data.array, x[key, 4:])
+
+
+def test_tiles_on_chip_are_regrouped_where_the_sizes_divide_each_other(core):
+    with core():
+        grid = nl.alloc_tiles(tile_shape=(64, 6), element_shape=(128, 12), buffer=nl.sbuf, dtype=nl.float32)
+        assert nl.tiles(grid, tile_shape=(64, 3)).shape == (2, 4) and nl.tiles(grid, tile_shape=(32, 12)).shape == (
+            4,
+            1,
+        )
+        for tile in ((64, 4), (48, 6)):
+            with pytest.raises(NkiValidationError, match="cannot be regrouped in cells of"):
+                nl.tiles(grid, tile_shape=tile)
+
+
 WRONG = [
     (
         lambda g: nl.empty_like(g.data[:, :9], transpose_axes=(1, 0)),
@@ -236,6 +259,11 @@ WRONG = [
         r"becomes the partition, at most 128; got \(128, 256\)",
     ),
     (
+        lambda g: nl.empty_like(g.data[:, :129], buffer=nl.sbuf, transpose_axes=(1, 0)),
+        NkiValidationError,
+        "becomes the partition, at most 128",
+    ),
+    (
         lambda g: nl.empty_like(g, buffer=nl.sbuf, transpose_axes=(0, 1)),
         NkiValidationError,
         r"must be \(1, 0\) or \(2, 1, 0\) or .* for 2, 3 or 4 dimensions, got \(0, 1\)",
@@ -245,7 +273,9 @@ WRONG = [
     (lambda g: g[0, 0, 0], OutOfBounds, "3 indices for the 2 coordinates"),
     (lambda g: g[0][0, 0], OutOfBounds, "2 indices for the 1 coordinates"),
     (lambda g: g[2:1], OutOfBounds, "chooses none"),
+    (lambda g: g[1:1], OutOfBounds, "chooses none"),
     (lambda g: g[::-1], OutOfBounds, "chooses none"),
+    (lambda g: g[True], NkiValidationError, "indexed by integers and slices, got True"),
     (lambda g: g[0.5], NkiValidationError, "indexed by integers and slices, got 0.5"),
     (lambda g: nl.tiles(g.data), NkiValidationError, "a tensor needs a tile_shape"),
     (lambda g: nl.tiles(3, tile_shape=(1, 1)), NkiValidationError, "source must be a tensor or a grid, got int 3"),

@@ -395,6 +395,15 @@ def test_ap_in_another_dtype(c):
     np.testing.assert_array_equal(halves.array.astype(np.float32), np.arange(16).reshape(2, 8))
 
 
+def test_a_pattern_by_the_views_own_rows_goes_by_the_tensors_with_a_remark(core):
+    with core(strict=False) as c:
+        tile, values = counted(c, (4, 32))
+        shows(tile[:, 8:16].ap([[8, 1], [1, 8]]), values[:1, 8:16])
+        assert not c.trace.notes  # one row has no stride
+        shows(tile[:, 8:16].ap([[8, 4], [1, 8]]), values[:, 8:16])
+        assert len(c.trace.notes) == 1 and "is the partition's, 32 elements; got 8" in c.trace.notes[0]
+
+
 @pytest.mark.parametrize(
     ("pattern", "offset", "error", "words"),
     [
@@ -403,6 +412,7 @@ def test_ap_in_another_dtype(c):
         ([[32, 8], [1, 32]], 1, OutOfBounds, "leaves tensor"),
         ([[32, 8], [-1, 2]], None, OutOfBounds, "leaves tensor"),
         ([[32, 8], [1, 0]], None, OutOfBounds, "leaves tensor"),
+        ([[32, 8], [1, 0]], 1, OutOfBounds, "leaves tensor"),
         ([[32, 0], [1, 32]], None, OutOfBounds, "leaves tensor"),
         ([[32, 8], [1, 4]], -1, OutOfBounds, "leaves tensor"),
         ([[32, 7], [1, 4]], 31, OutOfBounds, "leaves tensor"),

@@ -54,6 +54,7 @@ def test_a_column_is_as_dark_as_its_track_is_busy() -> None:
     assert found[10:15] == [LEVELS] * 5 and found[9] == found[15] == 0
     assert found[20] == LEVELS // 2 and found[100] == 1
     assert sum(map(bool, found)) == 7
+    assert levels(span(0, 10), span(5, 10))[:16] == [LEVELS] * 15 + [0]  # and no darker
 
 
 def test_a_transfer_is_as_dark_as_its_share_of_the_rings() -> None:

@@ -258,3 +258,20 @@ def test_rings_take_the_queues_in_turn():
     assert order == ["large 0", "small 0", "large 1", "small 1", "large 2", "small 2", "large 3"]
     moved = 8 * (5.9 + 16384 / 24.375)
     assert spans["small 1"].start_ns == pytest.approx(spans["large 1"].start_ns + moved)
+
+
+def test_an_exchange_begins_when_both_cores_are_there():
+    def kernel(x):
+        core = nl.program_id(0)
+        mine, theirs = nl.ndarray((128, 512), nl.float32), nl.ndarray((128, 512), nl.float32)
+        nisa.memset(mine, 1.0)
+        for _ in range(20 if core == 0 else 0):
+            nisa.activation(mine, nl.copy, mine)
+        nisa.sendrecv(mine, theirs, 1 - core, 1 - core, 0)
+        return x
+
+    timeline = simulator.on("trn2").predict(simulator.jit(kernel)[2], np.ones((1, 1), np.float32)).timeline
+    ops = [(timeline.trace.events[span.index].op, span) for span in timeline.spans]
+    first, second = [span for op, span in ops if op == "sendrecv"]
+    assert (first.start_ns, first.end_ns) == (second.start_ns, second.end_ns)
+    assert first.start_ns >= max(span.end_ns for op, span in ops if op == "activation")

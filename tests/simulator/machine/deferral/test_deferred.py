@@ -321,3 +321,42 @@ def test_a_kernel_that_fails_leaves_what_it_wrote_before():
     with pytest.raises(NkiError, match=r"test_deferred.py:\d+"):
         simulator.run(kernel, x, y)
     np.testing.assert_array_equal(x, y)
+
+
+# Copies that no reference stands for
+
+
+def turned(x):
+    """What is read in another order than it lies in, into a tile of another shape."""
+    tile, dst = nl.ndarray((64, 4, 8), x.dtype), nl.ndarray((64, 32), x.dtype)
+    nisa.dma_copy(dst=tile, src=x)
+    nisa.tensor_copy(dst, tile.permute((0, 2, 1)))
+    return in_hbm(dst)
+
+
+def onto_itself(x):
+    """Eight elements into one, of which the last stays."""
+    tile, dst = nl.ndarray((64, 32), x.dtype), nl.ndarray((64, 1), x.dtype)
+    nisa.dma_copy(dst=tile, src=x)
+    nisa.tensor_copy(dst.broadcast(1, 32), tile)
+    return in_hbm(dst)
+
+
+def of_one_column(x, columns=1):
+    """A product of single columns of tiles that were loaded."""
+    tile, dst = nl.ndarray((64, 32), x.dtype), nl.ndarray((64, 32), nl.float32, nl.psum)
+    nisa.dma_copy(dst=tile, src=x)
+    nisa.nc_matmul(dst[:columns], tile[:, :columns], tile)
+    nisa.nc_matmul(dst[32:, :columns], tile, tile[:, :columns])
+    row, column = nl.ndarray((columns, 32), nl.float32), nl.ndarray((32, columns), nl.float32)
+    nisa.tensor_copy(row, dst[:columns])
+    nisa.tensor_copy(column, dst[32:, :columns])
+    return in_hbm(row), in_hbm(column)
+
+
+@pytest.mark.parametrize("kernel", [turned, onto_itself, of_one_column])
+def test_what_cannot_be_put_off_is_done_at_once(kernel):
+    x = numbers(0, (64, 32))
+    (out, *_), _, _ = same(kernel, x.reshape(64, 4, 8) if kernel is turned else x)
+    if kernel is onto_itself:
+        assert out == x[:, -1:].tobytes()
