@@ -215,10 +215,7 @@ class _Path(NamedTuple):
         return at.reshape(-1)
 
     def span(self) -> tuple[int, int]:
-        """The first byte, and the one after the last."""
-        if self.offsets is not None:
-            at = self.bytes()
-            return int(at.min()), int(at.max()) + self.itemsize
+        """The first byte, and the one after the last; of all that offsets choose from."""
         before, behind = reach(self.shape, self.strides)
         return self.start + before * self.itemsize, self.start + (behind + 1) * self.itemsize
 

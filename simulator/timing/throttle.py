@@ -43,6 +43,5 @@ class Throttle:
             self.warm = share > self.cools if self.warm else share >= self.warms
             self.used, self.seen = 0.0, self.ends
             self.ends += self.window
-        if until > self.seen:
-            self.used += in_use * (until - self.seen)
-            self.seen = until
+        self.used += in_use * max(until - self.seen, 0.0)
+        self.seen = max(until, self.seen)

@@ -88,6 +88,7 @@ def test_the_trigger_that_takes_longest_to_issue_its_transfers():
         (TRN1, "tensor_copy", "vector", [IN_PSUM], [F], PSUM_PORT),
         (TRN1, "tensor_copy", "scalar", [F], [IN_PSUM], PSUM_PORT),
         (TRN1, "tensor_copy", "scalar", [F], [F], None),
+        (TRN1, "nc_matmul", "tensor", [B, B], [IN_PSUM], None),
         (TRN1, "iota", "gpsimd", [], [F], SBUF_PORT),
         (TRN2, "iota", "gpsimd", [], [F], SBUF_PORT),
         (TRN2, "tensor_copy", "scalar", [B], [B], None),
