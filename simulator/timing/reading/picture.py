@@ -59,7 +59,7 @@ def busy(spans: Sequence[Span], timeline: Timeline) -> Sequence[int]:
         total = np.concatenate([[0.0], np.cumsum(weights)])[upto]
         moment = np.concatenate([[0.0], np.cumsum(weights * places)])[upto]
         filled += sign * (total * edges - moment)
-    return [int(level) for level in np.ceil(np.diff(filled) * LEVELS - 1e-6)]
+    return [min(int(level), LEVELS) for level in np.ceil(np.diff(filled) * LEVELS - 1e-6)]
 
 
 def boxes(levels: Sequence[int], y: int, colour: str) -> Iterator[str]:

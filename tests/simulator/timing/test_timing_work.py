@@ -108,7 +108,7 @@ def test_the_trigger_that_takes_longest_to_issue_its_transfers():
     ],
 )
 def test_who_shares_a_port(chip, op, engine, reads, writes, port):
-    attributes = {"op": "add"} if op == "tensor_reduce" else {}
+    attributes = {"op": "add"} if op == "tensor_reduce" else {"rows": 1} if op == "nc_matmul" else {}
     (work,) = works(Trace(chip, "", [event(op, engine, reads, writes, **attributes)]))
     assert work.port == port
 
