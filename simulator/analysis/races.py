@@ -98,8 +98,9 @@ def _touched(
         ):
             if access.write:
                 old = there.copy()
+                last = {sequence: write for (_, write), sequence in sequences.items()}
                 for known in np.unique(old).tolist():
-                    if known != access.write:
+                    if last.get(known, known) != access.write:  # the same again adds nothing
                         longer = sequences.setdefault((known, access.write), -len(sequences) - 1)
                         there[old == known] = longer if known else access.write
             else:

@@ -106,6 +106,13 @@ def test_what_races_and_the_pair_that_is_shown(events):
         assert not harmless(first, second, events)
 
 
+@pytest.mark.parametrize("before", [[], [1], [1, 2]])
+def test_a_write_that_one_core_carries_out_again_at_once_is_the_same(before):
+    sides = [[*before, 3, 3], [*before, 3]]
+    events = [access(core, True, region((0, 1), (0, 1)), value) for core in (0, 1) for value in sides[core]]
+    assert not racing(events) and not list(races(Trace(TRN2, "trn2", events)))
+
+
 def test_a_view_that_runs_backwards_touches_what_lies_before_it():
     backwards = Region(TENSORS[0], 3, (1, 4), (4, -1), TABLE["float32"])
     for column in range(4):
