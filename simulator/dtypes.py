@@ -19,6 +19,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
+from triptych.simulator.bfloat16 import BFLOAT16, round_to_bfloat16
 from triptych.simulator.errors import NkiValidationError
 
 Array = NDArray[Any]
@@ -120,7 +121,10 @@ def round_to(values: Array, dtype: DType, out: Array) -> int:
             values = _round_mantissa(values, 13)
         elif dtype == "float8_e8m0fnu":
             _check_powers_of_two(values)
-        np.copyto(out, values, casting="unsafe")
+        if out.dtype is BFLOAT16 and values.dtype is F32 and values.shape == out.shape:
+            round_to_bfloat16(values, out)
+        else:
+            np.copyto(out, values, casting="unsafe")
         return 0
     if dtype.kind == "x" and values.dtype != dtype.np:
         raise NkiValidationError(f"numbers cannot be cast to the packed dtype {dtype}")

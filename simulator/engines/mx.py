@@ -155,7 +155,7 @@ def nc_matmul_mx(
     rows = _scale_rows("moving_scale", moving_scale, k, n)
     adds = check_accumulate(accumulate)
     read = (stationary, moving, stationary_scale, moving_scale)
-    tile: dict[str, Any] = {"tile": (*tile_position, *tile_size)} if tile_position and tile_size else {}
+    tile: dict[str, Any] = {"tile": (*tile_position, *(tile_size or ()))} if tile_position else {}
     return Plan(
         enums.engine.tensor,
         read,

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from triptych.simulator.bfloat16 import to_float32
 from triptych.simulator.chip.record import Chip
 from triptych.simulator.dtypes import F32
 from triptych.simulator.errors import NkiValidationError
@@ -160,7 +161,7 @@ class PlacedStorage(Storage):
 
     def f32(self, at: Layout) -> Array:
         array = self.array(at)
-        return array if array.dtype == F32 else array.astype(F32)
+        return array if array.dtype == F32 else to_float32(array)
 
     def wrote(self, at: Layout, by_matmul: bool = False) -> None:
         place, arena, whole = self.place(at), self.arena, self.covers(at)

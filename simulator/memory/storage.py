@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from triptych.simulator.bfloat16 import to_float32
 from triptych.simulator.dtypes import F32, DType
 from triptych.simulator.errors import Uninitialized, show_line
 from triptych.simulator.memory.layout import Layout, Shape, overlaps, row_major
@@ -124,7 +125,7 @@ class Storage:
             there = self.array(at)
         if there.dtype == F32:
             return there
-        seen = there.astype(F32)
+        seen = to_float32(there)
         if at.dtype == self.allocation.dtype and self.row:
             self._f32[at] = seen
         return seen

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from triptych.simulator.bfloat16 import to_float32
 from triptych.simulator.dtypes import F32
 from triptych.simulator.memory.layout import Shape
 
@@ -64,9 +65,9 @@ def readable(a: Array) -> Array:
     """A matrix in float32 of which the elements of a row, or of a column, lie side by side."""
     (rows, columns), (down, across), item = a.shape, a.strides, a.itemsize
     if across == item and down >= item * columns:
-        return a if a.dtype == F32 else a.astype(F32, order="C")
+        return a if a.dtype == F32 else to_float32(a)
     if down == item and across >= item * rows:
-        return a if a.dtype == F32 else a.T.astype(F32, order="C").T
+        return a if a.dtype == F32 else to_float32(a.T).T
     return np.ascontiguousarray(a, F32)
 
 

@@ -183,6 +183,13 @@ def test_tensor_copy_predicated_leaves_the_rest(
         assert same(dst, np.where((chooses == 0) if reverse else (chooses != 0), new, old))
 
 
+def test_a_number_that_tensor_copy_predicated_writes_is_an_integer_to_the_last_bit(core):
+    with core() as c:
+        dst = c.tile(np.zeros((4, 8), np.int32), "int32")
+        nisa.tensor_copy_predicated(dst, 2**24 + 1, c.tile(np.ones((4, 8), np.uint8), "uint8"))
+        assert np.all(dst.array == 2**24 + 1)
+
+
 def test_tensor_copy_predicated_writes_only_what_it_chooses(core):
     with core() as c:
         dst = c.empty((2, 4))

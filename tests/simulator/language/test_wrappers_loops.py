@@ -71,6 +71,13 @@ def test_loops_that_count(style):
         assert any("deprecated" in note for note in run.trace.notes) is (style != "while_loop")
 
 
+@pytest.mark.filterwarnings("ignore::triptych.simulator.SimulatorWarning")
+@pytest.mark.parametrize("bounds", [(4,), (1, 4), (1, 8, 3), (5, 5)])
+def test_dynamic_range_counts_as_range_does(core, bounds):
+    with core(api="0.6"):
+        assert [counter.value() for counter in nl.dynamic_range(*bounds)] == list(range(*bounds))
+
+
 @pytest.mark.parametrize("style", ["while", "dynamic_range", "if", "not", "int", "range"])
 def test_python_asks_no_register(core, style):
     """What 0.6 takes of it is in test_loops_that_count; an `if` was never one of its forms."""

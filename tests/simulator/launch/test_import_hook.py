@@ -185,6 +185,12 @@ def test_the_simulators_own_nki_holds_what_nki_does():
     assert python(code) == "True [] True True <enum 'dge_mode'>"
 
 
+def test_only_nki_itself_makes_kernels():
+    from triptych.nki import isa, language
+
+    assert not [module for module in (isa, language) if hasattr(module, "jit")]
+
+
 def test_a_name_that_it_lacks_is_called_as_aws_calls_it():
     from triptych import nki
 
