@@ -38,7 +38,7 @@ static PyObject *plain_kinds, *tuples, *form_number, *describe, *getitem_in_pyth
 #define NAMES(X)                                                                                                       \
     X(allocation) X(append) X(attributes) X(by_matmul) X(compute) X(cores) X(decide) X(doubtful_accumulators) X(engine) \
     X(events) X(index_reads) X(index_writers) X(line) X(core) X(marks) X(missing) X(name) X(needs) X(operands) X(partition) \
-    X(perform) X(plans) X(register) X(results) X(row) X(scope) X(storage) X(trace) X(tries) X(use) X(_name_)
+    X(perform) X(plans) X(register) X(results) X(row) X(scope) X(trace) X(tries) X(use) X(_name_)
 #define DECLARE(name) static PyObject *n_##name;
 NAMES(DECLARE)
 static PyObject *no_arguments, *no_name; /* () and "" */

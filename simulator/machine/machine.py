@@ -296,6 +296,7 @@ class Machine:
         finally:
             self.scope = before
 
+    # With perform, append and form_of also in C: triptych.simulator.compiled.
     def execute(self, kind: Kind, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Carry out an instruction whose operands are known: check and plan it, or take the plan of a call like it."""
         effect, rules = kind.effect, kind.rules

@@ -235,6 +235,7 @@ class NkiTensor(NKIObject):
         """An ordinary view of the same storage: what a view with an index is at one moment."""
         return NkiTensor.at(layout, self.storage, self.buffer)
 
+    # With what it calls also in C: triptych.simulator.compiled.
     def __getitem__(self, key: Any) -> NkiTensor:
         """Indices, slices, nl.ds and `...` as NumPy reads them; on chip the partition and two dimensions stay.
 
