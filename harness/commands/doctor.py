@@ -18,6 +18,11 @@ from triptych.harness.reports.text_table import text_table
 from triptych.harness.results import environment
 from triptych.simulator.compiled.in_place import IS_COMPILED
 
+COMPILED = {
+    True: "slices and instructions in C",
+    False: "all in Python: there was no C compiler when it was installed, or TRIPTYCH_COMPILED=0",
+}
+
 
 def run(arguments: Namespace) -> int:
     """Print it all; a missing backend is no failure."""
@@ -68,8 +73,6 @@ def installed() -> str:
         state = "broken" if any(one.broken for one in wrong) else "missing" if wrong else "here"
         here = ", ".join(extras.NAMES.get(module, module) for module in modules)
         rows.append([extra, state, "; ".join(map(str, wrong)) or here])
-    compiled = "here" if IS_COMPILED else "missing"
-    rows.append(["compiled", compiled, "the simulator's slices and instructions in C, by a compiler at installation"])
     absent = [part for part in (parts.nki(), parts.compiler()) if not part.found]
     rows.append(
         ["neuron", "missing" if absent else "here", "; ".join(part.wrong for part in absent) or "nki, neuronx-cc"]
@@ -98,6 +101,7 @@ def machine(env: dict[str, Any]) -> str:
     gpus = env.pop("gpus")
     facts = {key: value for key, value in env.items() if key != "utc"}
     facts["git"] = f"{git['sha']}{' with local changes' if git['dirty'] else ''}" if git else "not a checkout"
+    facts["simulator"] = COMPILED[IS_COMPILED]
     facts["gpus"] = "; ".join(f"{gpu['name']}, driver {gpu['driver']}" for gpu in gpus) or "none"
     facts.update({name: version or "not installed" for name, version in packages.items()})
     for key, value in facts.items():

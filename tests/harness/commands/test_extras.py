@@ -16,6 +16,7 @@ from triptych.harness import extras
 from triptych.harness.backends import BACKENDS
 from triptych.harness.commands import doctor
 from triptych.harness.exit_codes import ExitCode
+from triptych.harness.results import environment
 from triptych.harness.results.status import Evidence
 
 PROJECT = Path(__file__).parents[3] / "pyproject.toml"
@@ -117,3 +118,12 @@ def test_where_pytorch_is_broken_a_run_says_so_and_goes_on(tmp_path: Path) -> No
     fuzzed = run("check rmsnorm --backend nki-sim --fuzz 1")
     assert fuzzed.returncode == ExitCode.USAGE and "Traceback" not in fuzzed.stderr
     assert fuzzed.stderr.startswith("triptych: --fuzz searches with hypothesis, and hypothesis is installed and cannot")
+
+
+@pytest.mark.parametrize(("is_compiled", "words"), [(True, "in C"), (False, "all in Python")])
+def test_doctor_says_whether_the_simulator_is_compiled(
+    is_compiled: bool, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "IS_COMPILED", is_compiled)
+    (line,) = [line for line in doctor.machine(environment.record()).splitlines() if line.startswith("simulator")]
+    assert words in line
