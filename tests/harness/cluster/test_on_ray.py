@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import http.server
 import json
 import os
@@ -181,7 +182,9 @@ def test_a_node_that_is_killed_costs_a_retry_and_an_interrupt_nothing_that_is_do
     (folder / "hangs-4").touch()
     (folder / "at-4").unlink()
     words = ("check", "mine.py", "--backend", "nki-sim", "--cases", "smoke", "-k", "2x[346]", "--resume", "run.json")
-    job = subprocess.Popen(line(*words, "--cluster", nodes.address), cwd=folder, stderr=subprocess.DEVNULL)
+    listens = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # which a job in the background does not
+    command = line(*words, "--cluster", nodes.address)
+    job = subprocess.Popen(command, cwd=folder, stderr=subprocess.DEVNULL, preexec_fn=listens)
     waited_for(folder / "at-4")
     actor = int((folder / "at-4").read_text().split()[0])
     time.sleep(1.2)  # in which what is done is written
