@@ -90,12 +90,14 @@ class Lines:
 
 _CALLERS = 4  # functions that hand a tensor on to the one that names it
 _RETURNED = "return"  # no name of a variable
+_TURNED = {"ROT_TWO": 2, "ROT_THREE": 4}  # instructions before the last value of `a, b = .., f()` is stored, in 3.10
 
 
 def _bound_to(code: CodeType, offset: int) -> str:
     """The variable that a call at an offset of Python's code is bound to; "return" where the function returns it."""
     offsets, rows = _instructions(code)
     at = bisect_right(offsets, offset)
+    at += _TURNED.get(rows[at][0], 0) if at < len(rows) else 0
     (after, value), (then, attribute) = (rows[n] if n < len(rows) else ("", None) for n in (at, at + 1))
     if after.startswith("LOAD_") and then == "STORE_ATTR":  # self.x = ..
         return str(attribute)
