@@ -106,6 +106,17 @@ def halvings(engine: str, name: str, width: int, ring: int, count: int, **other:
     return pairs(name, count, P=128, F=width * ring, ring=ring, **where)
 
 
+def by_columns(engine: str) -> list[list[Mapping[str, Any]]]:
+    """What Vector and Scalar are both asked: wide and narrow tiles, one after the other, and by a column."""
+    return [
+        halvings(engine, "512", 512, 4, MANY),
+        halvings(engine, "1024", 1024, 4, MANY),
+        halvings(engine, "1", 1, 16, MANY),
+        halvings(engine, "dependent", 64, 1, MANY // 2),
+        halvings(engine, "by a column", 512, 4, MANY, by="column"),
+    ]
+
+
 def one_engine(engine: str, *cases: list[Mapping[str, Any]]) -> Op:
     return op(f"probe_{engine}", {"x": ("P", "F")}, halved, "halvings", list(itertools.chain(*cases)))
 
@@ -165,19 +176,11 @@ OPS = [
     ),
     one_engine(
         "vector",
-        halvings("vector", "512", 512, 4, MANY),
-        halvings("vector", "1024", 1024, 4, MANY),
-        halvings("vector", "1", 1, 16, MANY),
-        halvings("vector", "dependent", 64, 1, MANY // 2),
-        halvings("vector", "by a column", 512, 4, MANY, by="column"),
+        *by_columns("vector"),
     ),
     one_engine(
         "scalar",
-        halvings("scalar", "512", 512, 4, MANY),
-        halvings("scalar", "1024", 1024, 4, MANY),
-        halvings("scalar", "1", 1, 16, MANY),
-        halvings("scalar", "dependent", 64, 1, MANY // 2),
-        halvings("scalar", "by a column", 512, 4, MANY, by="column"),
+        *by_columns("scalar"),
         halvings("scalar", "in PSUM", 512, 4, MANY, memory="psum"),
     ),
     one_engine(

@@ -94,9 +94,7 @@ def _declared(
                 if m.rounds is not None:
                     m.rounds.see(f"{module}.{name}", args, kwargs, m.line)
                 try:
-                    if m.any_dynamic and not reads_indices:
-                        return resolve_dynamic(m, kind, indirect, args, kwargs)
-                    return m.execute(kind, args, kwargs)
+                    return resolved(m, args, kwargs)
                 except UnwrittenRead as read:
                     return tried(m, read, args, kwargs)
             except NkiError as e:
