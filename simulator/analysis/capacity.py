@@ -46,16 +46,21 @@ class MemoryUse:
 
 def partition_bytes(allocation: Allocation, chip: Chip) -> int:
     """What a tensor takes of each partition, where it fills only some of them spread over all."""
-    return _spread(allocation.shape, allocation.dtype.itemsize, _unit(allocation, chip))
+    return bytes_of(allocation.shape, allocation.dtype.itemsize, allocation.buffer, chip)
+
+
+def bytes_of(shape: tuple[int, ...], itemsize: int, buffer: str, chip: Chip) -> int:
+    """The same of a tensor that is yet to be."""
+    return _spread(shape, itemsize, _unit(buffer, chip))
 
 
 def _width(allocation: Allocation, chip: Chip) -> int:
     """Bytes of a partition that a tensor takes, in PSUM those of whole banks."""
-    return _rounded(allocation.shape[1:], allocation.dtype.itemsize, _unit(allocation, chip))
+    return _rounded(allocation.shape[1:], allocation.dtype.itemsize, _unit(allocation.buffer, chip))
 
 
-def _unit(allocation: Allocation, chip: Chip) -> int:
-    return int(chip.psum_bank_bytes.value) if allocation.buffer == "psum" else 1
+def _unit(buffer: str, chip: Chip) -> int:
+    return int(chip.psum_bank_bytes.value) if buffer == "psum" else 1
 
 
 @functools.lru_cache(4096)

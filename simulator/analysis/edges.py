@@ -74,7 +74,8 @@ def keep(edges: Edges, trace: Trace) -> None:
             rounds = {event.attributes.get("loop"): event for event in earlier}
             for event in later:  # a producer in another round than its own, or in none, is refused by depends_on
                 event.depends_on(rounds.get(event.attributes.get("loop"), earlier[0]), kind=kind)
-    after = [(index, p) for index, event in enumerate(trace.events) for p in _asked(event)]
+    asks = [i for i, e in enumerate(trace.events) if "after" in e.attributes or "issued_after" in e.attributes]
+    after = [(index, producer) for index in asks for producer in _asked(trace.events[index])]
     position = {id(event): index for index, event in enumerate(trace.events)} if after else {}
     if any(position[id(producer)] > index for index, producer in after):
         trace.events[:] = _in_order(trace)

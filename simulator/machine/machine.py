@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from triptych.simulator.analysis.capacity import bytes_of
 from triptych.simulator.analysis.regions import Rules, check_overlaps, check_regions
 from triptych.simulator.chip.record import Chip
 from triptych.simulator.dtypes import F32, DType, dtype_of, int64
@@ -28,6 +29,7 @@ from triptych.simulator.machine.plan import Known, Plan, is_apart, known
 from triptych.simulator.machine.table import INSTRUCTIONS
 from triptych.simulator.machine.unwritten import Origin, UnwrittenRead, spread, take_padding
 from triptych.simulator.memory.hbm_addresses import HbmAddresses, check_hbm_address
+from triptych.simulator.memory.held import Held
 from triptych.simulator.memory.layout import Layout
 from triptych.simulator.memory.placement import Arena, PlacedStorage, check_address
 from triptych.simulator.memory.pool import Pool
@@ -88,7 +90,9 @@ class Machine:
     any_dynamic: bool = False  # whether a view with a dynamic index was ever made: until then nobody looks for one
     index_reads: list[NkiTensor] = field(default_factory=list)  # of the instruction that runs, for dynamic addresses
     index_writers: list[Event] = field(default_factory=list)  # of the registers in its dynamic addresses
-    shapes: dict[Any, tuple[int, ...]] = field(default_factory=dict)  # of tensors whose checks have passed
+    shapes: dict[Any, tuple[tuple[int, ...], int]] = field(default_factory=dict)  # of tensors whose checks have passed,
+    # with the bytes of a partition that each takes on chip
+    held: dict[str, Held] = field(default_factory=lambda: {"sbuf": Held(), "psum": Held()})
     plans: dict[Any, Known] = field(default_factory=dict)  # of calls, by what their checks see of them
     scalar_accumulator: Accumulator = field(default_factory=lambda: Accumulator("Scalar Engine", "scalar_registers"))
     vector_accumulator: Accumulator = field(
@@ -110,12 +114,14 @@ class Machine:
         kind = dtype_of(dtype)
         try:
             key = tuple(shape), kind, buffer._value_
-            plain = self.shapes.get(key)
+            found = self.shapes.get(key)
         except TypeError:
             raise NkiValidationError(f"a shape is a tuple of integers, got {shape!r}") from None
-        if plain is None:
-            plain = self.shapes[key] = self._check_allocation(key[0], kind.itemsize, buffer)
-        shape = plain
+        if found is None:
+            plain = self._check_allocation(key[0], kind.itemsize, buffer)
+            size = bytes_of(plain, kind.itemsize, buffer._value_, self.chip) if buffer.on_chip else 0
+            found = self.shapes[key] = plain, size
+        shape, size = found
         shared = buffer is _SHARED
         if shared and self.shared_seen < len(self.shared):
             return self._shared_again(shape, kind)
@@ -130,6 +136,8 @@ class Machine:
         else:
             storage = self.placed_storage_for(allocation, self.arenas[buffer._value_], place)
         tensor = NkiTensor.at(_make(Layout, (0, shape, storage.dense, kind)), storage, buffer)
+        if size:
+            self.held[buffer._value_].hold(storage, size)
         if shared:
             self.shared.append(tensor)
             self.shared_seen += 1

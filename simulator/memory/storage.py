@@ -57,6 +57,8 @@ class Storage:
         "_f32",
         "allocation",
         "dense",
+        "held",
+        "holder",
         "itemsize",
         "mask",
         "missing",
@@ -75,8 +77,10 @@ class Storage:
 
     has_data: ClassVar[bool] = True
     raw: Array
+    held: int  # bytes of a partition, of what the holder counts
 
     def __init__(self, allocation: Allocation, widen: bool, pool: Pool | None = None, raw: Array | None = None) -> None:
+        self.holder: Any = None  # who counts it while it is held (triptych.simulator.memory.held)
         self.allocation = allocation
         self.widened, self.np, self.itemsize, self.nbytes, self.dense, self.row = _sizes(*allocation[2:5], widen)
         self.partition = 0
@@ -96,6 +100,10 @@ class Storage:
             raise AttributeError(f"{type(self).__name__} has no {name}")
         self.raw = self.pool.take(self.nbytes) if self.pool else np.empty(self.nbytes, np.uint8)
         return self.raw
+
+    def __del__(self) -> None:
+        if self.holder is not None:
+            self.holder.bytes -= self.held
 
     def array(self, at: Layout) -> Array:
         """The elements of a view, as a NumPy view of the raw bytes."""
@@ -300,6 +308,7 @@ class Outside(Storage):
     __slots__ = ("error",)
 
     def __init__(self, allocation: Allocation, error: Exception) -> None:
+        self.holder = None
         self.allocation = allocation
         self.error = error
 
