@@ -94,8 +94,7 @@ class Layout(NamedTuple):
 
     def is_contiguous(self, first: int = 0) -> bool:
         """Whether the dimensions from `first` on lie row-major without gaps."""
-        dims = list(zip(self.shape, self.strides, row_major(self.shape), strict=True))
-        return all(n == 1 or stride == dense for n, stride, dense in dims[first:])
+        return _is_contiguous(self.shape[first:], self.strides[first:])
 
 
 def laid_out(offset: int, shape: Iterable[int], strides: Iterable[int], dtype: DType) -> Layout:
@@ -121,6 +120,11 @@ def row_major(shape: Shape) -> Shape:
     for i in range(len(shape) - 2, -1, -1):
         strides[i] = strides[i + 1] * shape[i + 1]
     return tuple(strides)
+
+
+@functools.lru_cache(4096)
+def _is_contiguous(shape: Shape, strides: Shape) -> bool:
+    return all([n == 1 or s == dense for n, s, dense in zip(shape, strides, row_major(shape), strict=True)])
 
 
 @functools.lru_cache(4096)

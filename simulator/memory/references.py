@@ -9,7 +9,9 @@ from __future__ import annotations
 import functools
 from typing import Any, NamedTuple
 
-from triptych.simulator.memory.layout import Layout, Shape, laid_out, overlaps, reach
+from triptych.simulator.memory.layout import Layout, Shape, laid_out, one_tuple, overlaps, reach
+
+_make = tuple.__new__
 
 
 class Reference(NamedTuple):
@@ -26,16 +28,23 @@ def passed_through(view: Layout, written: Layout, value: Layout) -> Layout | Non
     """
     if view.dtype != written.dtype:
         return None
-    found = _within(written.shape, written.strides, view.offset - written.offset, view.shape, view.strides)
-    if found is None:
-        return None
-    start, steps = found
-    strides = value.strides
-    offset = value.offset + sum([i * s for i, s in zip(start, strides, strict=True) if i])
-    return laid_out(offset, view.shape, [n * strides[dim] for dim, n in steps], value.dtype)
+    first, _, strides, _ = written
+    found = _through(written.shape, strides, view.offset - first, view.shape, view.strides, value.strides)
+    return None if found is None else _make(Layout, (value.offset + found[0], view.shape, found[1], value.dtype))
 
 
 @functools.lru_cache(1 << 14)
+def _through(
+    shape: Shape, strides: Shape, offset: int, inner: Shape, inner_strides: Shape, into: Shape
+) -> tuple[int, Shape] | None:
+    """Of a view in the dimensions of another: its offset and strides where those dimensions have strides `into`."""
+    found = _within(shape, strides, offset, inner, inner_strides)
+    if found is None:
+        return None
+    start, steps = found
+    return sum([i * s for i, s in zip(start, into, strict=True)]), one_tuple(tuple([n * into[dim] for dim, n in steps]))
+
+
 def _within(
     shape: Shape, strides: Shape, offset: int, inner: Shape, inner_strides: Shape
 ) -> tuple[Shape, tuple[tuple[int, int], ...]] | None:
