@@ -20,7 +20,7 @@ from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine.instructions import instruction
 from triptych.simulator.machine.machine import machine
 from triptych.simulator.machine.plan import Plan
-from triptych.simulator.operands.operands import on_chip, put
+from triptych.simulator.operands.operands import on_chip, put, scratch
 from triptych.simulator.tensors.tensor import NkiTensor
 
 Array = NDArray[Any]
@@ -43,18 +43,31 @@ def bn_stats(dst: NkiTensor, data: NkiTensor, name: str | None = None) -> Plan:
 
 def _summarise(dst: NkiTensor, data: NkiTensor) -> None:
     x = data.f32().reshape(data.shape[0], -1)
-    put(dst, np.concatenate((_triple(x[:, 0::2]), _triple(x[:, 1::2])), axis=1))
-
-
-def _triple(x: Array) -> Array:
-    """(count, mean, variance * count). No elements give (0, 0, 0), which bn_aggr ignores; that case is undocumented."""
     p, n = x.shape
-    out = np.zeros((p, 3), F32)
+    if n % 2:
+        triples = np.stack((_triples(x[:, 0::2].copy()), _triples(x[:, 1::2].copy())), axis=1)
+    else:
+        both = scratch((p, 2, n // 2))
+        np.copyto(both, x.reshape(p, n // 2, 2).transpose(0, 2, 1))
+        triples = _triples(both)
+    put(dst, triples.reshape(p, 6))
+
+
+def _triples(x: Array) -> Array:
+    """(count, mean, variance * count) of the last dimension of x, which is used up.
+
+    No elements give (0, 0, 0), which bn_aggr ignores; that case is undocumented.
+    """
+    *outer, n = x.shape
+    out = np.zeros((*outer, 3), F32)
     if n:
-        mean = x.mean(axis=1, dtype=F32, keepdims=True)
-        out[:, 0] = n
-        out[:, 1:2] = mean
-        np.square(x - mean).sum(axis=1, dtype=F32, out=out[:, 2])
+        mean = np.add.reduce(x, axis=-1, keepdims=True)
+        mean /= n
+        out[..., 0] = n
+        out[..., 1:2] = mean
+        np.subtract(x, mean, out=x)
+        np.square(x, out=x)
+        np.add.reduce(x, axis=-1, out=out[..., 2])
     return out
 
 
