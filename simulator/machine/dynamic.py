@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -92,15 +93,18 @@ class Rows:
             )
         offsets = t.offset + entries * index.scale
         self.kept: Array | None = None  # the rows of the view that are not left out, if not all
-        ends = (int(entries.min()), int(entries.max()))
-        if not all(_inside(t, index, e, t.offset + e * index.scale, t.shape[1:], t.strides[1:]) for e in ends):
+        low, high = int(entries.min()), int(entries.max())
+        ends = t.offset + low * index.scale, t.offset + high * index.scale
+        bounds = zip((low, high), ends, strict=True)
+        if not all([_inside(t, index, e, end, t.shape[1:], t.strides[1:]) for e, end in bounds]):
             inside = _inside(t, index, entries, offsets, t.shape[1:], t.strides[1:])
             if not skip:
                 row = int(np.argmin(inside))
                 raise _outside(t, index, int(entries[row]), row)
             self.kept = np.flatnonzero(inside)
             offsets = offsets[inside]
-        first, last = (int(offsets.min()), int(offsets.max())) if len(offsets) else (t.offset, t.offset)
+            ends = (int(offsets.min()), int(offsets.max())) if len(offsets) else (t.offset, t.offset)
+        first, last = min(ends), max(ends)
         step = abs(index.scale) or 1
         self.at = (offsets - first) // step  # the rows, counted in `table`
         self.table = t.plain(
@@ -120,7 +124,8 @@ class Rows:
         if machine().options.observe is not None:
             return [self.table.plain(self.table.layout.changed(o, row, strides)) for o in self._offsets]
         allocation = self.table.storage.allocation
-        return [_make(Region, (allocation, o, row, strides, dtype)) for o in self._offsets]
+        fields = zip(repeat(allocation), self._offsets, repeat(row), repeat(strides), repeat(dtype), strict=False)
+        return [_make(Region, each) for each in fields]
 
     def check_reads(self, m: Machine) -> None:
         """Each row has been written, or the instruction is tried (`unwritten`)."""

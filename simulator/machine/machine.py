@@ -38,14 +38,13 @@ from triptych.simulator.operands.accumulators import Accumulator, AccumulatorTil
 from triptych.simulator.options import Options
 from triptych.simulator.running import running
 from triptych.simulator.tensors.tensor import NkiTensor
-from triptych.simulator.trace import Allocation, Event, HasRegion, Trace
+from triptych.simulator.trace import Allocation, Event, HasRegion, Region, Trace
 
 NkiInstruction = Event  # an executed instruction is its event (nki.isa.NkiInstruction)
 
 Array = NDArray[Any]
 _SHARED = MemoryRegion.shared_hbm
 _make = tuple.__new__
-_region_of = operator.attrgetter("region")
 
 
 _GARBAGE = 0x3F  # what unwritten bytes hold where they may be read: finite and not zero in every float dtype
@@ -416,8 +415,8 @@ class Machine:
         event = Event(
             instruction,
             on._name_,
-            tuple(map(_region_of, reads)),
-            tuple(map(_region_of, writes)),
+            tuple([t if type(t) is Region else t.region for t in reads]),
+            tuple([t if type(t) is Region else t.region for t in writes]),
             self.line,
             self.core,
             name,

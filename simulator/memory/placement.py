@@ -136,6 +136,7 @@ class PlacedStorage(Storage):
         return (partition, partition + self.height), (byte, byte + self.width)
 
     def __del__(self) -> None:
+        super().__del__()
         self.arena.places.leave(self._box())
 
     def place(self, at: Layout) -> tuple[int, Shape, Shape, int]:
