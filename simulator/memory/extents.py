@@ -36,6 +36,12 @@ class Extents:
         self._columns = [0, width]
         self._bits = [int(full)]
 
+    def copy(self) -> Extents:
+        new = Extents.__new__(Extents)
+        new.width, new.missing = self.width, self.missing
+        new._rows, new._columns, new._bits = self._rows[:], self._columns[:], self._bits[:]
+        return new
+
     def mark(self, pieces: Sequence[Piece], value: bool = True) -> None:
         """Mark pieces, or take their marks away."""
         for rows, columns in pieces:
@@ -120,6 +126,24 @@ class Extents:
             low = (1 << j) - 1
             self._bits = [(bits & low) | (bits >> j - 1 << j) for bits in self._bits]
         return j
+
+
+# A kernel writes to its tiles in one way, over and over: what is marked of a tile is found once. What these two return
+# is everybody's, and stays as it is.
+
+
+@functools.lru_cache(1024)
+def unmarked(height: int, width: int, full: bool) -> Extents:
+    """Nothing, or everything."""
+    return Extents(height, width, full)
+
+
+@functools.lru_cache(4096)
+def marked(extents: Extents, at: Layout, value: bool) -> Extents:
+    """A set with a view marked, or without it."""
+    new = extents.copy()
+    new.mark(pieces(at, new.width), value)
+    return new
 
 
 class _Footprint(NamedTuple):

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from triptych.simulator.chip.record import Chip
 from triptych.simulator.dtypes import F32, DType, dtype_of
 from triptych.simulator.errors import KernelError
-from triptych.simulator.memory.extents import Extents, Piece, best_width, moved, pieces
+from triptych.simulator.memory.extents import Extents, Piece, best_width, marked, moved, pieces, unmarked
 from triptych.simulator.memory.layout import Layout, Shape
 from triptych.simulator.memory.placement import Arena, Box, PlacedStorage, Places, both
 from triptych.simulator.memory.storage import PSUM, MemoryRegion, Storage
@@ -89,9 +89,7 @@ class ShapeStorage(Storage):
         if self._started is not by_matmul:
             self._mark_started(at, by_matmul)
         if self.missing:
-            if self._written is None:
-                self._written = self._extents(at)
-            self._written.mark(pieces(at, self._written.width))
+            self._written = self._mark(self._extents(at) if self._written is None else self._written, at, True)
             self.missing = self._written.missing
 
     def wrote_where(self, at: Layout, chosen: Array, by_matmul: bool = False) -> None:
@@ -99,9 +97,14 @@ class ShapeStorage(Storage):
             self.wrote(part, by_matmul)
 
     def _mark_started(self, at: Layout, value: bool) -> None:
-        if isinstance(self._started, bool):
-            self._started = self._extents(at, self._started)
-        self._started.mark(pieces(at, self._started.width), value)
+        started = self._started
+        self._started = self._mark(self._extents(at, started) if isinstance(started, bool) else started, at, value)
+
+    def _mark(self, extents: Extents, at: Layout, value: bool) -> Extents:
+        if self.row:
+            return marked(extents, at, value)
+        extents.mark(pieces(at, extents.width), value)
+        return extents
 
     def started_at(self, at: Layout) -> Array | bool:
         return self._started if isinstance(self._started, bool) else _marked(self._started, self, at)
@@ -115,7 +118,9 @@ class ShapeStorage(Storage):
 
     def _extents(self, at: Layout, full: bool = False) -> Extents:
         """Nothing or everything marked, in rows in which a first view is one piece if there are such."""
-        width = self.row or best_width(self.allocation.shape, self.itemsize, [at])
+        if self.row:
+            return unmarked(self.nbytes // self.row, self.row, full)
+        width = best_width(self.allocation.shape, self.itemsize, [at])
         return Extents(self.nbytes // width, width, full)
 
 

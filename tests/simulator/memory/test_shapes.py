@@ -140,3 +140,25 @@ def test_an_argument_of_which_only_the_form_is_known():
     assert type(one.shape[0]) is int
     with pytest.raises(KernelError, match=r"a shape is a sequence of integers, got \(3, 1.5\)"):
         ShapeDtype((3, 1.5), "float32")
+
+
+@pytest.mark.parametrize("buffer", [MemoryRegion.sbuf, MemoryRegion.psum, MemoryRegion.private_hbm])
+def test_what_tensors_of_one_form_know_is_each_ones_own(core, buffer):
+    rng = np.random.default_rng(0)
+    with core("trn2", data=False) as c:
+        tensors = [c.machine.allocate((8, 6), "float32", buffer) for _ in range(3)]
+        models = [np.zeros((8, 6), bool) for _ in tensors]
+        for _ in range(60):
+            one = rng.integers(3)
+            (top, bottom), (left, right) = (sorted(rng.choice(n + 1, 2, replace=False)) for n in (8, 6))
+            view = tensors[one][int(top) : int(bottom), int(left) : int(right)]
+            view.wrote()
+            models[one][top:bottom, left:right] = True
+            for tensor, model in zip(tensors, models, strict=True):
+                np.testing.assert_array_equal(np.broadcast_to(tensor.storage.written_at(tensor.layout), (8, 6)), model)
+            if all(model.all() for model in models):
+                break
+        assert all(
+            tensor.storage.missing == 4 * np.count_nonzero(~model)
+            for tensor, model in zip(tensors, models, strict=True)
+        )
