@@ -124,12 +124,12 @@ def memory_use(trace: Trace) -> list[MemoryUse]:
     last: dict[int, int] = {}  # event that touches an allocation, by its id
     lives: dict[tuple[int, str], list[tuple[int, Allocation]]] = {}  # by core and buffer: from which event on
     for index, event in enumerate(trace.events):
-        for regions in (event.reads, event.writes):
-            for region in regions:
-                allocation = region.allocation
-                if allocation.id not in last and allocation.buffer in _FACTS:
-                    lives.setdefault((event.core, allocation.buffer), []).append((index, allocation))
-                last[allocation.id] = index
+        for region in (*event.reads, *event.writes):
+            allocation = region.allocation
+            number = allocation.id
+            if number not in last and allocation.buffer in _FACTS:
+                lives.setdefault((event.core, allocation.buffer), []).append((index, allocation))
+            last[number] = index
     cores = sorted({event.core for event in trace.events})
     return [
         _use(trace.chip, buffer, core, [(first, last[a.id], a) for first, a in lives.get((core, buffer), [])])
