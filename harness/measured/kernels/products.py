@@ -1,0 +1,45 @@
+"""A matrix product in blocks whose columns the cores share, as AWS's last step of its matmul tutorial has it."""
+
+import nki
+import nki.isa as nisa
+import nki.language as nl
+
+ROWS, COLUMNS = 128, 512  # of a tile
+
+
+@nki.jit
+def product_in_blocks(a, b, k_tiles, n_tiles):
+    """out[M, N] = a[K, M].T @ b[K, N], with all of M, `k_tiles` of K and `n_tiles` of N at a time.
+
+    Each core has its part of N, and sums in float32 in SBUF.
+    """
+    (length, rows), columns = a.shape, b.shape[1]
+    cores = nl.num_programs() if nl.program_ndim() else 1
+    own = columns // cores
+    begin = own * (nl.program_id(0) if cores > 1 else 0)
+    width = n_tiles * COLUMNS
+    out = nl.ndarray((rows, columns), a.dtype, nl.shared_hbm)
+    for first in range(begin, begin + own, width):
+        sums = [nl.ndarray((ROWS, n_tiles, COLUMNS), nl.float32) for _ in range(0, rows, ROWS)]
+        for total in sums:
+            nisa.memset(total, 0.0)
+        for start in range(0, length, k_tiles * ROWS):
+            moving = _loaded(b[start : start + k_tiles * ROWS, first : first + width], k_tiles)
+            stationary = _loaded(a[start : start + k_tiles * ROWS], k_tiles)
+            for n in range(n_tiles):
+                for m, total in enumerate(sums):
+                    product = nl.ndarray((ROWS, COLUMNS), nl.float32, nl.psum)
+                    for k in range(k_tiles):
+                        tile = stationary[:, k, m * ROWS : (m + 1) * ROWS]
+                        nisa.nc_matmul(product, tile, moving[:, k, n * COLUMNS : (n + 1) * COLUMNS])
+                    nisa.tensor_tensor(total[:, n], total[:, n], product, nl.add)
+        for m, total in enumerate(sums):
+            nisa.dma_copy(out[m * ROWS : (m + 1) * ROWS, first : first + width], total.reshape((ROWS, width)))
+    return out
+
+
+def _loaded(part, tiles):
+    block = nl.ndarray((ROWS, tiles, part.shape[1]), part.dtype)
+    for k in range(tiles):
+        nisa.dma_copy(block[:, k], part[k * ROWS : (k + 1) * ROWS])
+    return block
