@@ -5,7 +5,7 @@ AWS's own port of it to the NKI of today (grade B). The sources cite repositorie
 """
 
 from triptych.harness.measured.autotune import AUTOTUNE_POINTS
-from triptych.harness.measured.cores import CORES_POINTS
+from triptych.harness.measured.cores import BLOCKS_POINTS, CORES_POINTS
 from triptych.harness.measured.course import COURSE_POINTS
 from triptych.harness.measured.fusion import FUSION_POINTS
 from triptych.harness.measured.instructions import INSTRUCTION_POINTS
@@ -23,6 +23,7 @@ GROUPS = {
     "a student project's attention": FUSION_POINTS,
     "nki-autotune's matmuls": AUTOTUNE_POINTS,
     "a matmul on one core and on two": CORES_POINTS,
+    "the same in all sizes of blocks": BLOCKS_POINTS,
     "nki-library's attention": ATTENTION_POINTS,
     "nki-library's RMSNorm and quantization": RMSNORM_POINTS,
     "nki-library's MLP": MLP_POINTS,

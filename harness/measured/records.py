@@ -141,6 +141,7 @@ class Point:
     what: str = "total"  # which time of the call
     predicted_us: Quantity = lambda prediction: prediction.total_us
     note: str = ""
+    beside: Call | None = None  # its total is in the number too
 
 
 def active(track: str) -> Quantity:

@@ -64,17 +64,24 @@ def predicted_together(points: Sequence[Point], public: Public) -> list[dict[str
     outcome = prediction_of(points[0].call, public)
     if not isinstance(outcome, Prediction):
         return [{"predicted_us": None, "reason": outcome} for _ in points]
-    return [
-        {
-            "predicted_us": point.predicted_us(outcome),
-            "mfu": outcome.mfu,
-            "hbm_bytes": outcome.hbm_bytes,
-            "busy": dict(outcome.busy),
-            "regime": outcome.regime,
-            "naive_us": naive_us(outcome) if point.what.startswith("total") else None,
-        }
-        for point in points
-    ]
+    beside = {id(p.beside): prediction_of(p.beside, public) for p in points if p.beside is not None}
+    return [_found(point, outcome, beside.get(id(point.beside))) for point in points]
+
+
+def _found(point: Point, outcome: Prediction, beside: Prediction | str | None) -> dict[str, Any]:
+    if isinstance(beside, str):
+        return {"predicted_us": None, "reason": beside}
+    us, naive = point.predicted_us(outcome), naive_us(outcome)
+    if beside is not None:
+        us, naive = us + beside.total_us, naive + naive_us(beside)
+    return {
+        "predicted_us": us,
+        "mfu": outcome.mfu,
+        "hbm_bytes": outcome.hbm_bytes,
+        "busy": dict(outcome.busy),
+        "regime": outcome.regime,
+        "naive_us": naive if point.what.startswith("total") else None,
+    }
 
 
 def prediction_of(call: Call, public: Public) -> Prediction | str:

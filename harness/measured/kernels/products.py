@@ -8,8 +8,8 @@ ROWS, COLUMNS = 128, 512  # of a tile
 
 
 @nki.jit
-def product_in_blocks(a, b, k_tiles, n_tiles):
-    """out[M, N] = a[K, M].T @ b[K, N], with all of M, `k_tiles` of K and `n_tiles` of N at a time.
+def product_in_blocks(a, b, m_tiles, n_tiles, k_tiles):
+    """out[M, N] = a[K, M].T @ b[K, N], that many tiles of M, N and K at a time.
 
     Each core has its part of N, and sums in float32 in SBUF.
     """
@@ -25,14 +25,16 @@ def product_in_blocks(a, b, k_tiles, n_tiles):
             nisa.memset(total, 0.0)
         for start in range(0, length, k_tiles * ROWS):
             moving = _loaded(b[start : start + k_tiles * ROWS, first : first + width], k_tiles)
-            stationary = _loaded(a[start : start + k_tiles * ROWS], k_tiles)
-            for n in range(n_tiles):
-                for m, total in enumerate(sums):
-                    product = nl.ndarray((ROWS, COLUMNS), nl.float32, nl.psum)
-                    for k in range(k_tiles):
-                        tile = stationary[:, k, m * ROWS : (m + 1) * ROWS]
-                        nisa.nc_matmul(product, tile, moving[:, k, n * COLUMNS : (n + 1) * COLUMNS])
-                    nisa.tensor_tensor(total[:, n], total[:, n], product, nl.add)
+            for above in range(0, rows // ROWS, m_tiles):
+                part = a[start : start + k_tiles * ROWS, above * ROWS : (above + m_tiles) * ROWS]
+                stationary = _loaded(part, k_tiles)
+                for n in range(n_tiles):
+                    for m, total in enumerate(sums[above : above + m_tiles]):
+                        product = nl.ndarray((ROWS, COLUMNS), nl.float32, nl.psum)
+                        for k in range(k_tiles):
+                            tile = stationary[:, k, m * ROWS : (m + 1) * ROWS]
+                            nisa.nc_matmul(product, tile, moving[:, k, n * COLUMNS : (n + 1) * COLUMNS])
+                        nisa.tensor_tensor(total[:, n], total[:, n], product, nl.add)
         for m, total in enumerate(sums):
             nisa.dma_copy(out[m * ROWS : (m + 1) * ROWS, first : first + width], total.reshape((ROWS, width)))
     return out

@@ -20,6 +20,7 @@ from triptych.harness.profiling.validation import (
     Outcome,
     coverage,
     intervals,
+    predicted,
     prediction_of,
     rank_within,
     ranks,
@@ -163,6 +164,19 @@ def test_a_kernel_that_fails_is_a_row(capsys: pytest.CaptureFixture[str], monkey
     monkeypatch.setattr(validate_timing, "GROUPS", {"none": (point,)})
     assert cli.main(["validate-timing"]) == ExitCode.OK
     assert "not run: 1 points of load: " in capsys.readouterr().out
+
+
+def test_a_number_that_is_the_sum_of_two_calls() -> None:
+    one, two = (Call(Ours("exp_of_tile"), "trn2", (Tensor("float32", (128, n)),)) for n in (128, 512))
+    failing = Call(Ours("exp_of_tile"), "trn2")
+    point = Point(one, "both", 1.0, "1 us", "nowhere", "C", "validation", "total of both", beside=two)
+    both, alone, other, none = predicted(
+        [point, replace(point, beside=None), replace(point, call=two, beside=None), replace(point, beside=failing)],
+        Public(),
+    )
+    assert both.predicted_us == alone.predicted_us + other.predicted_us > 2 * alone.predicted_us
+    assert both.naive_us == alone.naive_us + other.naive_us
+    assert none.predicted_us is None and "missing a required argument" in none.reason
 
 
 GATHER = """

@@ -101,11 +101,11 @@ def test_our_kernels_of_a_course() -> None:
     np.testing.assert_array_equal(simulator.run(kernel("transposed", "vectors.py"), x).outputs, x.T)
 
 
-@pytest.mark.parametrize("cores", [1, 2])
-def test_our_product_whose_columns_the_cores_share(cores: int) -> None:
+@pytest.mark.parametrize(("cores", "m_tiles"), [(1, 1), (1, 2), (2, 2)])
+def test_our_product_whose_columns_the_cores_share(cores: int, m_tiles: int) -> None:
     a, b = (RNG.standard_normal((512, columns)).astype(np.float32) for columns in (256, 2048))
     product = kernel("product_in_blocks", "products.py")
-    run = simulator.run(product[cores] if cores > 1 else product, a, b, 2, 2)
+    run = simulator.run(product[cores] if cores > 1 else product, a, b, m_tiles, 2, 2)
     np.testing.assert_allclose(run.outputs, a.T @ b, rtol=1e-4, atol=1e-4)
     assert {event.core for event in run.trace.events} == set(range(cores))
 
