@@ -159,6 +159,8 @@ def accumulating(dst: NkiTensor, *operands: Any) -> Any:
     m, accumulate = machine(), operands[-1]
     if m.origins:  # what a matmul adds to may rest on memory that nothing wrote
         _check_sum(m, dst)
+    elif dst.storage.started is True:  # all of the tensor, whatever is asked
+        return True
     if accumulate is None:
         started, written = dst.storage.through_this(dst.layout)
         if started is True:

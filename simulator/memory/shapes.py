@@ -62,9 +62,10 @@ def zeros(allocation: Allocation, kind: np.dtype[Any], shape: Shape) -> Array:
 class ShapeStorage(Storage):
     """An allocation without bytes. `missing` counts the bytes that were never written."""
 
-    __slots__ = ("_started", "_written")
+    __slots__ = ("_written",)
 
     has_data = False
+    started: Extents | bool  # type: ignore[assignment]  # as cells, not as a mask
 
     def __init__(self, allocation: Allocation, widen: bool, written: bool = False) -> None:
         super().__init__(allocation, widen, raw=NO_BYTES)
@@ -72,7 +73,6 @@ class ShapeStorage(Storage):
             self.itemsize, self.nbytes = allocation.dtype.itemsize, allocation.nbytes
         self.missing = 0 if written else self.nbytes
         self._written: Extents | None = None  # where, while it is a part
-        self._started: Extents | bool = False  # PSUM: where the last to write was a matmul
 
     def array(self, at: Layout) -> Array:
         return zeros(self.allocation, self.np if self.widened else at.dtype.np, at.shape)
@@ -81,12 +81,12 @@ class ShapeStorage(Storage):
         return zeros(self.allocation, F32, at.shape)
 
     def wrote(self, at: Layout, by_matmul: bool = False) -> None:
-        if not self.missing and self._started is by_matmul:
+        if not self.missing and self.started is by_matmul:
             return
         if at.shape == self.allocation.shape and at.strides == self.dense and at.dtype.itemsize == self.itemsize:
-            self.missing, self._written, self._started = 0, None, by_matmul
+            self.missing, self._written, self.started = 0, None, by_matmul
             return
-        if self._started is not by_matmul:
+        if self.started is not by_matmul:
             self._mark_started(at, by_matmul)
         if self.missing:
             self._written = self._mark(self._extents(at) if self._written is None else self._written, at, True)
@@ -97,8 +97,8 @@ class ShapeStorage(Storage):
             self.wrote(part, by_matmul)
 
     def _mark_started(self, at: Layout, value: bool) -> None:
-        started = self._started
-        self._started = self._mark(self._extents(at, started) if isinstance(started, bool) else started, at, value)
+        started = self.started
+        self.started = self._mark(self._extents(at, started) if isinstance(started, bool) else started, at, value)
 
     def _mark(self, extents: Extents, at: Layout, value: bool) -> Extents:
         if self.row:
@@ -107,7 +107,7 @@ class ShapeStorage(Storage):
         return extents
 
     def started_at(self, at: Layout) -> Array | bool:
-        return self._started if isinstance(self._started, bool) else _marked(self._started, self, at)
+        return self.started if isinstance(self.started, bool) else _marked(self.started, self, at)
 
     def written_at(self, at: Layout) -> Array | bool:
         return self.missing == 0 if self._written is None or not self.missing else _marked(self._written, self, at)
