@@ -179,16 +179,16 @@ class Trial:
                 del m.trace.notes[notes:]
         done, last = self._with(len(_FILLINGS) - 1, perform, dry=False)
         for i, (target, values) in enumerate(last):
-            differ = np.zeros(values.shape[:1] if isinstance(target, Accumulator) else values.shape[:-1], bool)
+            differ = np.zeros(values.shape, bool)
             found = [values if outcome is None else outcome[i][1] for outcome in outcomes]
             for other in found:
-                differ |= (other != values).any(axis=-1)
+                differ |= other != values
             if differ.any():
                 self._mark(target, differ, [*found, values])
         return done
 
     def _with(self, world: int, perform: Callable[[], Any], dry: bool) -> tuple[Any, list[tuple[Any, Array]]]:
-        """What the instruction gives with one filling, and the bytes that all its operands have then."""
+        """What the instruction gives with one filling, and the bits that all its operands have then."""
         m = self.m
         for (storage, _), snapshot in zip(self.views, self.saved, strict=True):
             storage.restore(snapshot)
@@ -202,13 +202,13 @@ class Trial:
             done = perform()
         finally:
             m.tries = ""
-        found: list[tuple[Any, Array]] = [((storage, at), _bytes(storage.array(at))) for storage, at in self.views]
-        found += [(a, _bytes(a.values)[:, 0]) for a in self.accumulators]
+        found: list[tuple[Any, Array]] = [((storage, at), _patterns(storage.array(at))) for storage, at in self.views]
+        found += [(a, _patterns(a.values)) for a in self.accumulators]
         return done, found
 
     def _mark(self, target: Any, differ: Array, values: list[Array]) -> None:
         if isinstance(target, Accumulator):
-            target.doubtful |= differ[:, None]
+            target.doubtful |= differ
             self.m.doubtful_accumulators = True
             self.m.origins[target.allocation.id] = self.origin
             return
@@ -217,7 +217,7 @@ class Trial:
             return  # rows that a scatter leaves: nothing came of the read in them
         kind = storage.array(at).dtype
         bytes_ = [_byte(world, at) for world in range(len(_FILLINGS))]
-        storage.remember(at, differ, [v.reshape(-1).view(kind).reshape(differ.shape) for v in values], bytes_)
+        storage.remember(at, differ, [v.view(kind) for v in values], bytes_)
         storage.forget(at, differ)
         self.m.origins[storage.allocation.id] = self.origin
 
@@ -231,10 +231,9 @@ def _layout(t: NkiTensor) -> Layout:
     return t.layout if t.index is None else t.base_tensor.layout
 
 
-def _bytes(values: Array) -> Array:
-    """A copy of the bit patterns, with one more axis for the bytes of an element."""
-    dense = values.copy("C")
-    return dense.view(np.uint8).reshape(*values.shape, dense.dtype.itemsize)
+def _patterns(values: Array) -> Array:
+    """A copy of the bits of each element, as an unsigned integer."""
+    return values.copy("C").view(f"u{values.itemsize}")
 
 
 def _collect(values: Iterable[Any], tensors: list[NkiTensor]) -> None:

@@ -38,7 +38,7 @@ class Mask:
     def put_back(self, kept: Array, *view: Any) -> None:
         """Make the units of a view what they were, though the mask may have been split since."""
         now = self.runs(*view)
-        now[...] = np.repeat(kept, now.shape[-1] // kept.shape[-1], axis=-1)
+        now[...] = kept if now.shape == kept.shape else np.repeat(kept, now.shape[-1] // kept.shape[-1], axis=-1)
 
     def units(self, offset: int, shape: Shape, steps: Shape, size: int) -> Array:
         """The units of a view: its shape, and behind it those of an element."""

@@ -230,12 +230,12 @@ class Storage:
         written, array = snapshot[2], self.array(at)
         if written is True:
             return
-        where = ... if written is False else ~np.asarray(written)
         worlds = getattr(self.bytes_owner, "worlds", None)
         if worlds is None:
-            array[where] = np.frombuffer(bytes([byte]) * array.dtype.itemsize, array.dtype)[0]
+            values = np.frombuffer(bytes([byte]) * array.dtype.itemsize, array.dtype)[0]
         else:
-            array[where] = self.array_of(worlds[world], at)[where]
+            values = self.array_of(worlds[world], at)
+        np.copyto(array, values, where=np.logical_not(written))
 
     def remember(self, at: Layout, chosen: Array, values: Sequence[Array], bytes_: Sequence[int]) -> None:
         """Keep what the chosen elements are in each world; `bytes_` fill what no instruction made there."""
@@ -243,7 +243,7 @@ class Storage:
         if getattr(owner, "worlds", None) is None:
             owner.worlds = [np.full(self.raw.nbytes, byte, np.uint8) for byte in bytes_]
         for raw, found in zip(owner.worlds, values, strict=True):
-            self.array_of(raw, at)[chosen] = found[chosen]
+            np.copyto(self.array_of(raw, at), found, where=chosen)
 
     @property
     def bytes_owner(self) -> Any:
@@ -255,7 +255,7 @@ class Storage:
         if self.missing == 0:
             self.mask = Mask(self.nbytes, True)
         mask = self._mask()
-        mask.units(*self.place(at))[chosen] = False
+        np.copyto(mask.units(*self.place(at)), False, where=chosen[..., None])
         self.missing = mask.unmarked
 
     def first_missing(self) -> tuple[int, int]:
