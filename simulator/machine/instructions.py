@@ -80,7 +80,7 @@ def _declared(
         def tried(m: Machine, read: UnwrittenRead, args: Any, kwargs: Any) -> Any:
             if rules is None:  # what leaves the rank has been written
                 require_written(m, (read.tensor,))
-            trial = Trial(m, f"{module}.{name}", read.tensor, (*args, *kwargs.values()))
+            trial = Trial(m, f"{module}.{name}", read, (*args, *kwargs.values()))
             return trial.carry_out(lambda: resolved(m, args, kwargs))
 
         @functools.wraps(effect)

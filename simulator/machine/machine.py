@@ -357,17 +357,20 @@ class Machine:
         label: str | None,
     ) -> NkiInstruction:
         """Carry out a plan with these tensors and append its event."""
-        results = plan.results or writes
-        if plan.needs is not None:
-            plan.needs(*operands)
-        else:
-            self.check_reads(reads)
-        given = operands
-        if plan.decide is not None:
-            answer = plan.decide(*operands)
-            given = (*operands, answer)
-            if plan.by_matmul and answer is not False:
-                reads += writes
+        results, given = plan.results or writes, operands
+        try:
+            if plan.needs is not None:
+                plan.needs(*operands)
+            else:
+                self.check_reads(reads)
+            if plan.decide is not None:
+                answer = plan.decide(*operands)
+                given = (*operands, answer)
+                if plan.by_matmul and answer is not False:
+                    reads += writes
+        except UnwrittenRead as read:
+            read.results = results
+            raise
         if plan.use is not None:
             held, kept = plan.use.begin()
             reads, writes = reads + held, writes + kept

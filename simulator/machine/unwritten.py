@@ -12,7 +12,8 @@ such memory is tried; all others cost what they did.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -23,6 +24,9 @@ from triptych.simulator.enums import engine
 from triptych.simulator.errors import NkiError, Uninitialized, show_line
 from triptych.simulator.memory.layout import Layout
 from triptych.simulator.memory.mask import Mask
+from triptych.simulator.memory.pool import Pool
+from triptych.simulator.memory.storage import Storage
+from triptych.simulator.memory.worlds import fill, remember
 from triptych.simulator.operands.accumulators import Accumulator
 from triptych.simulator.options import Options
 from triptych.simulator.tensors.tensor import NkiTensor
@@ -37,10 +41,14 @@ _PACKED = 0x5A
 
 
 class UnwrittenRead(Exception):
-    """An instruction is about to read elements that nothing has written; never leaves the machine."""
+    """An instruction is about to read elements that nothing has written; never leaves the machine.
+
+    results: the tensors that it would write to, if that is known
+    """
 
     def __init__(self, tensor: NkiTensor) -> None:
         self.tensor = tensor
+        self.results: tuple[NkiTensor, ...] | None = None
 
 
 class Core(Protocol):
@@ -52,6 +60,7 @@ class Core(Protocol):
     tries: str
     origins: dict[int, Origin]
     generators: dict[engine, Array]
+    pool: Pool
     scalar_accumulator: Accumulator
     vector_accumulator: Accumulator
     doubtful_accumulators: bool
@@ -151,16 +160,19 @@ def _first_read(m: Core, op: str, t: NkiTensor) -> Origin:
 class Trial:
     """Carries out an instruction that reads unwritten memory, and marks what of its results rests on it."""
 
-    def __init__(self, m: Core, op: str, read: NkiTensor, operands: Iterable[Any]) -> None:
+    def __init__(self, m: Core, op: str, read: UnwrittenRead, operands: Iterable[Any]) -> None:
         self.m = m
-        self.read = read.storage
-        self.origin = m.origins.get(read.storage.allocation.id) or _first_read(m, op, read)
+        self.read = read.tensor.storage
+        self.origin = m.origins.get(self.read.allocation.id) or _first_read(m, op, read.tensor)
         tensors: list[NkiTensor] = []
         _collect(operands, tensors)
         for t in tensors:
             take_padding(m, t)
         self.views = [(t.storage, _layout(t)) for t in tensors]
-        self.saved = [storage.snapshot(at) for storage, at in self.views]
+        self.unwritten = [np.logical_not(storage.written_at(at)) for storage, at in self.views]
+        made = None if read.results is None else {id(t.storage) for t in read.results}
+        self.changes = [made is None or s is not s.bytes_owner or id(s) in made for s, _ in self.views]
+        self.saved = [storage.snapshot(at) for storage, at in self._changed()]
         self.accumulators = (m.scalar_accumulator, m.vector_accumulator)
         self.registers = [(a.values.copy(), a.started.copy()) for a in self.accumulators]
         self.generators = {on: state.copy() for on, state in m.generators.items()}
@@ -185,15 +197,20 @@ class Trial:
                 differ |= other != values
             if differ.any():
                 self._mark(target, differ, [*found, values])
+        m.origins.setdefault(self.read.allocation.id, self.origin)
         return done
 
+    def _changed(self) -> Iterator[tuple[Storage, Layout]]:
+        """The views that the instruction may write to; the others are read, and stay as they are."""
+        return itertools.compress(self.views, self.changes)
+
     def _with(self, world: int, perform: Callable[[], Any], dry: bool) -> tuple[Any, list[tuple[Any, Array]]]:
-        """What the instruction gives with one filling, and the bits that all its operands have then."""
+        """What the instruction gives with one filling, and the bits that what it may write to has then."""
         m = self.m
-        for (storage, _), snapshot in zip(self.views, self.saved, strict=True):
+        for (storage, _), snapshot in zip(self._changed(), self.saved, strict=True):
             storage.restore(snapshot)
-        for (storage, at), snapshot in zip(self.views, self.saved, strict=True):
-            storage.fill(at, world, _byte(world, at), snapshot)
+        for (storage, at), unwritten in zip(self.views, self.unwritten, strict=True):
+            fill(storage, at, world, _byte(world, at), unwritten)
         for a, (values, started) in zip(self.accumulators, self.registers, strict=True):
             a.values[...], a.started[...] = values, started
         m.generators = {on: state.copy() for on, state in self.generators.items()}
@@ -202,9 +219,20 @@ class Trial:
             done = perform()
         finally:
             m.tries = ""
-        found: list[tuple[Any, Array]] = [((storage, at), _patterns(storage.array(at))) for storage, at in self.views]
-        found += [(a, _patterns(a.values)) for a in self.accumulators]
-        return done, found
+        found = [
+            *[(view, view[0].array(view[1])) for view in self._changed()],
+            *[(a, a.values) for a in self.accumulators],
+        ]
+        return done, [(target, self._patterns(values, dry)) for target, values in found]
+
+    def _patterns(self, values: Array, keep: bool) -> Array:
+        """The bits of each element as an unsigned integer, in a copy if the next world is to leave them."""
+        bits = values.view(f"u{values.itemsize}")
+        if not keep:
+            return bits
+        kept: Array = self.m.pool.take(values.nbytes).view(bits.dtype).reshape(bits.shape)
+        np.copyto(kept, bits)
+        return kept
 
     def _mark(self, target: Any, differ: Array, values: list[Array]) -> None:
         if isinstance(target, Accumulator):
@@ -216,8 +244,7 @@ class Trial:
         if storage is not self.read and not (differ & storage.written_at(at)).any():
             return  # rows that a scatter leaves: nothing came of the read in them
         kind = storage.array(at).dtype
-        bytes_ = [_byte(world, at) for world in range(len(_FILLINGS))]
-        storage.remember(at, differ, [v.view(kind) for v in values], bytes_)
+        remember(storage, at, differ, [v.view(kind) for v in values])
         storage.forget(at, differ)
         self.m.origins[storage.allocation.id] = self.origin
 
@@ -229,11 +256,6 @@ def _byte(world: int, at: Layout) -> int:
 def _layout(t: NkiTensor) -> Layout:
     """Where an operand lies; of a view whose elements an index chooses, all of its tensor."""
     return t.layout if t.index is None else t.base_tensor.layout
-
-
-def _patterns(values: Array) -> Array:
-    """A copy of the bits of each element, as an unsigned integer."""
-    return values.copy("C").view(f"u{values.itemsize}")
 
 
 def _collect(values: Iterable[Any], tensors: list[NkiTensor]) -> None:

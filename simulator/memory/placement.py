@@ -90,7 +90,7 @@ class Arena:
         self.places = Places()
         self.any_started = False
         self.full: weakref.WeakSet[PlacedStorage] = weakref.WeakSet()  # tensors whose every byte has been written
-        self.worlds: list[Array] | None = None  # what unwritten bytes are tried with (Storage.remember)
+        self.worlds: Any = None  # what unwritten bytes are tried with (triptych.simulator.memory.worlds)
 
     def doubt(self) -> None:
         """Note that bytes which were written may count as unwritten again."""
@@ -225,10 +225,10 @@ class PlacedStorage(Storage):
     def snapshot(self, at: Layout) -> Any:
         place, started = self.place(at), self.arena.started if self.allocation.buffer == PSUM.value else None
         kept = keep(self.arena.written, place), keep(started, place), keep(self.mine, super().place(at))
-        return at, self.array(at).copy(), self.written_at(at), kept
+        return at, self.array(at).copy(), kept
 
     def restore(self, snapshot: Any) -> None:
-        at, values, _, (written, started, mine) = snapshot
+        at, values, (written, started, mine) = snapshot
         self.array(at)[...] = values
         self.arena.doubt()
         put_back(written, self.place(at))

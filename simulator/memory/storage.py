@@ -9,7 +9,6 @@ from __future__ import annotations
 import enum
 import functools
 import math
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -92,6 +91,7 @@ class Storage:
         self.padding: Mask | None = None  # what is read as zeros before anything wrote it
         self.started: Mask | bool = False  # PSUM: where the last to write was a matmul, so that the next may accumulate
         self._f32: dict[Layout, Array] = {}
+        self.worlds: Any = None  # what of it rests on what nothing wrote (triptych.simulator.memory.worlds)
         self.pending: Any = None  # what of it was put off (triptych.simulator.machine.deferral.pending)
 
     def __getattr__(self, name: str) -> Any:
@@ -137,6 +137,10 @@ class Storage:
         if at.dtype == self.allocation.dtype and self.row:
             self._f32[at] = seen
         return seen
+
+    def forget_converted(self) -> None:
+        """The bytes have changed, and what was kept of them in float32 is not theirs."""
+        self._f32.clear()
 
     # What has been written, and by whom
 
@@ -216,34 +220,14 @@ class Storage:
     def snapshot(self, at: Layout) -> Any:
         """What a view holds, and what is known of what has been written of it."""
         masks = [keep(mask, self.place(at)) for mask in (self.mask, self.started)]
-        return at, self.array(at).copy(), self.written_at(at), (self.missing, masks)
+        return at, self.array(at).copy(), (self.missing, masks)
 
     def restore(self, snapshot: Any) -> None:
         """Make the view as it was, if nothing else has been written since."""
-        at, values, _, (self.missing, masks) = snapshot
+        at, values, (self.missing, masks) = snapshot
         self.mask, self.started = [put_back(kept, self.place(at)) for kept in masks]
         self.array(at)[...] = values
         self._f32.clear()
-
-    def fill(self, at: Layout, world: int, byte: int, snapshot: Any) -> None:
-        """Fill what of a view counts as unwritten: with what came of it in this world before, else with a byte."""
-        written, array = snapshot[2], self.array(at)
-        if written is True:
-            return
-        worlds = getattr(self.bytes_owner, "worlds", None)
-        if worlds is None:
-            values = np.frombuffer(bytes([byte]) * array.dtype.itemsize, array.dtype)[0]
-        else:
-            values = self.array_of(worlds[world], at)
-        np.copyto(array, values, where=np.logical_not(written))
-
-    def remember(self, at: Layout, chosen: Array, values: Sequence[Array], bytes_: Sequence[int]) -> None:
-        """Keep what the chosen elements are in each world; `bytes_` fill what no instruction made there."""
-        owner = self.bytes_owner
-        if getattr(owner, "worlds", None) is None:
-            owner.worlds = [np.full(self.raw.nbytes, byte, np.uint8) for byte in bytes_]
-        for raw, found in zip(owner.worlds, values, strict=True):
-            np.copyto(self.array_of(raw, at), found, where=chosen)
 
     @property
     def bytes_owner(self) -> Any:

@@ -77,6 +77,7 @@ def works() -> Iterator[Work]:
         yield Work("copy at addresses", dtype, _copied(2048, (0, 0)), (x,), np.copy, (x,))
         yield Work("every other column by ap", dtype, _strided, (x,), lambda x: x[:, ::2].copy(), (x,))
         yield Work("copy in a loop on the chip", dtype, _looped, (x,), np.copy, (x,))
+        yield Work("scale tiles with padding", dtype, _padded, (x,), _scaled, _wide(x))
 
 
 def _ours(*names: str) -> Any:
@@ -108,6 +109,11 @@ def _softmax(x: Array) -> Array:
 def _layernorm(x: Array) -> Array:
     out: Array = x - x.mean(axis=1, keepdims=True)
     out /= np.sqrt(x.var(axis=1, keepdims=True) + np.float32(1e-5))
+    return out
+
+
+def _scaled(x: Array) -> Array:
+    out: Array = x * np.float32(2)
     return out
 
 
@@ -227,6 +233,18 @@ def _looped(x: Any) -> Any:
     else:
         for i in nl.dynamic_range(x.shape[0] // P):
             body(i)
+    return out
+
+
+def _padded(x: Any) -> Any:
+    """out = 2 x, by tiles of one column more, in which nothing was written."""
+    out = _output(x)
+    m, n = x.shape
+    for i in range(0, m, P):
+        tile, doubled = (nl.ndarray((P, n + 1), x.dtype, buffer=nl.sbuf) for _ in range(2))
+        nisa.dma_copy(dst=tile[:, 0:n], src=x[i : i + P, :])
+        nisa.tensor_scalar(dst=doubled, data=tile, op0=nl.multiply, operand0=2.0)
+        nisa.dma_copy(dst=out[i : i + P, :], src=doubled[:, 0:n])
     return out
 
 

@@ -13,6 +13,7 @@ from triptych.simulator import Uninitialized
 from triptych.simulator.dtypes import dtype_of
 from triptych.simulator.memory.layout import Layout
 from triptych.simulator.memory.storage import MemoryRegion
+from triptych.simulator.memory.worlds import fill, remember
 
 DTYPES = [dtype_of(name) for name in ("uint8", "bfloat16", "float32")]
 ROW = 4096  # bytes of a partition in the model: more than is used
@@ -179,21 +180,21 @@ def test_what_unwritten_elements_are_in_each_world(core, address):
         storage, whole, array = tensor.storage, tensor.layout, tensor.array.view(np.uint16)
         for expected in (np.ones((4, 6), bool), np.ones((4, 6), bool) & (np.arange(6) // 2 != 1)):
             array[...] = 7
-            storage.fill(whole, 0, 0x11, storage.snapshot(whole))
+            fill(storage, whole, 0, 0x11, np.logical_not(storage.written_at(whole)))
             np.testing.assert_array_equal(array, np.where(expected, 0x1111, 7))
             storage.wrote(tensor[:, 2:4].layout)
         chosen = np.eye(4, 6, dtype=bool)
         values = [np.full((4, 6), n, np.uint16).view(tensor.array.dtype) for n in (5, 6)]
-        storage.remember(whole, chosen, values, (0x11, 0x22))
-        for world, (value, byte) in enumerate([(5, 0x1111), (6, 0x2222)]):
+        remember(storage, whole, chosen, values)
+        for world, (value, byte) in enumerate([(5, 0x11), (6, 0x22)]):
             array[...] = 7
-            storage.fill(whole, world, 0, storage.snapshot(whole))
-            unknown = np.where(chosen, value, byte)
+            fill(storage, whole, world, byte, np.logical_not(storage.written_at(whole)))
+            unknown = np.where(chosen, value, 0x101 * byte)
             np.testing.assert_array_equal(array, np.where(np.arange(6) // 2 == 1, 7, unknown))
-        storage.remember(whole, ~chosen, values[::-1], (0, 0))
+        remember(storage, whole, ~chosen, values[::-1])
         storage.wrote(whole)
-        storage.fill(whole, 0, 0, storage.snapshot(whole))
+        fill(storage, whole, 0, 0, np.logical_not(storage.written_at(whole)))
         np.testing.assert_array_equal(array, np.where(np.arange(6) // 2 == 1, 7, unknown))  # all is written
         storage.forget(whole, np.ones((4, 6), bool))
-        storage.fill(whole, 0, 0, storage.snapshot(whole))
+        fill(storage, whole, 0, 0, np.logical_not(storage.written_at(whole)))
         np.testing.assert_array_equal(array, np.where(chosen, 5, 6))
