@@ -41,7 +41,6 @@ class Lines:
     def __init__(self) -> None:
         self.known: dict[tuple[int, int], tuple[str, int]] = {}  # by code and instruction
         self._bound: dict[tuple[int, int], tuple[tuple[str, int], str]] = {}  # the line, and the variable
-        self._names: dict[tuple[int, int], str] = {}  # the variable, of a caller
         self._codes: list[CodeType] = []  # kept alive, so that an id stays one code's
 
     def bound(self, frame: FrameType | None) -> tuple[tuple[str, int], str]:
@@ -59,16 +58,13 @@ class Lines:
         line, name = found
         return found if name != _RETURNED else (line, self._callers(frame.f_back))
 
-    def _callers(self, frame: FrameType | None) -> str:
+    @staticmethod
+    def _callers(frame: FrameType | None) -> str:
         """The variable that a function's result is bound to, by whoever called it."""
         for _ in range(_CALLERS):
             if frame is None:
                 break
-            key = (id(frame.f_code), frame.f_lasti)
-            name = self._names.get(key)
-            if name is None:
-                self._codes.append(frame.f_code)
-                name = self._names[key] = _bound_to(frame.f_code, frame.f_lasti)
+            name = _bound_to(frame.f_code, frame.f_lasti)
             if name != _RETURNED:
                 return name
             frame = frame.f_back

@@ -72,7 +72,7 @@ def _adding_rows(dst: NkiTensor, tensors: list[NkiTensor], oob: enums.oob_mode) 
     others = [t for t in tensors if not same_view(t, dst)]
     indirect, plain = (dst, others[0]) if dst.is_indirect() and others else (others[0] if others else dst, dst)
     fits = len(tensors) == 2 and len(others) == 1 and plain.buffer is SBUF and not plain.is_indirect()
-    if not fits or indirect.index is None or not indirect.index.vector:
+    if not fits or not indirect.index.vector:  # type: ignore[union-attr]  # if it fits, one of them is indirect
         raise NkiValidationError(
             "with a dynamic address, dma_compute takes two sources, one of them dst itself: dst in SBUF and a view of "
             "HBM with one index for each of its partitions, or such a view as dst and a tile in SBUF; got "

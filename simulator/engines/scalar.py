@@ -112,7 +112,7 @@ def _copied(
     dst: NkiTensor, f: Op, data: NkiTensor, scale: Any, bias: Any, command: Any, reduce_res: Any
 ) -> tuple[NkiTensor, Layout | None] | None:
     """What dst is equal to if nothing is computed, but for rounding."""
-    if isinstance(scale, NkiTensor) or scale != 1 or bias is not None or reduce_res is not None:
+    if scale != 1 or bias is not None or reduce_res is not None:
         return None
     return same_elements(dst, data) if command is cmd.idle and data.dtype in _PLAIN else None
 
@@ -125,7 +125,7 @@ def _compute(
     # Two steps write to `out`, so it must not be a tile that the second still reads.
     apart = all([not isinstance(t, NkiTensor) or t.storage.raw is not dst.storage.raw for t in (scale, bias)])
     out = target(dst, data.shape) if apart else scratch(data.shape)
-    if isinstance(scale, NkiTensor) or scale != 1:
+    if scale != 1:
         x = np.multiply(x, column(scale, data), out=out)
     if bias is not None:
         x = np.add(x, column(bias, data), out=out)

@@ -56,7 +56,7 @@ class Rule:
 
     @property
     def statement(self) -> str:
-        return str(self.check.__doc__).split("\n", 1)[0]
+        return str(self.check.__doc__).partition("\n")[0]
 
 
 def _before(version: str | None, other: str | None) -> bool:

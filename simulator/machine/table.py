@@ -41,7 +41,7 @@ class Instruction:
 
     @property
     def summary(self) -> str:
-        return (self.effect.__doc__ or "").strip().split("\n", 1)[0]
+        return (self.effect.__doc__ or "").strip().partition("\n")[0]
 
 
 INSTRUCTIONS: dict[str, Instruction] = {}  # nki.isa

@@ -13,6 +13,10 @@ with simulated_nki():
     import nki.language as nl
 
 
+def noted(c, words):
+    return any(words in note for note in c.trace.notes)
+
+
 def test_generations_have_an_order():
     v = enums.nc_version
     assert v.gen2 < v.gen3 < v.gen4 and v.gen4 >= v.gen3 >= v.gen3 and not v.gen3 > v.gen3
@@ -45,7 +49,7 @@ def test_a_direct_transpose_has_descriptors_and_a_remark_by_default(core, same):
     with core("trn2", strict=False) as c:
         out = c.empty((8, 4))
         nisa.dma_transpose(out, c.tile(x), dge_mode=nisa.dge_mode.none)
-        assert same(out, x.T)
+        assert same(out, x.T) and noted(c, "takes dge_mode unknown or hwdge")
 
 
 def test_an_operand_tile_is_float32_and_a_remark_by_default(core, same):
@@ -55,7 +59,7 @@ def test_an_operand_tile_is_float32_and_a_remark_by_default(core, same):
     with core("trn2", strict=False) as c:
         out = c.empty((4, 8))
         nisa.tensor_scalar(out, c.tile(x), nl.multiply, c.tile(scale, "bfloat16"))
-        assert same(out, x * 0.5)
+        assert same(out, x * 0.5) and noted(c, "must be float32")
 
 
 def test_a_float_is_no_value_of_an_integer_tile_and_a_remark_by_default(core):
@@ -64,7 +68,7 @@ def test_a_float_is_no_value_of_an_integer_tile_and_a_remark_by_default(core):
     with core("trn2", strict=False) as c:
         tile = c.empty((4, 8), nl.uint8)
         nisa.memset(tile, 2.0)
-        assert (tile.array == 2).all()
+        assert (tile.array == 2).all() and noted(c, "must be an integer that uint8 holds, got 2.0")
         for value in (0.5, -1.0, 256.0, float("nan"), float("inf")):
             with pytest.raises(NkiValidationError, match="must be an integer that uint8 holds"):
                 nisa.memset(tile, value)
@@ -78,6 +82,7 @@ def test_a_raw_integer_is_no_member_and_a_remark_by_default(core):
     with core("trn2", strict=False) as c:
         tile, source = c.empty((4, 4), nl.bfloat16), c.tile(np.ones((4, 4), np.float32))
         nisa.dma_copy(tile, source, dge_mode=3, engine=0)
+        assert noted(c, "nisa.dma_copy: dge_mode=3 is no member of its enumeration")
         with pytest.raises(NkiValidationError, match="hwdge does not cast"):
             nisa.dma_copy(tile, source, dge_mode=2)
         with pytest.raises(NkiValidationError, match="dge_mode must be a nisa.dge_mode, got 7"):

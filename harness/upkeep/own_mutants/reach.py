@@ -1,6 +1,7 @@
 """Which tests reach which lines of some rooms, and what each costs: a map that is made by running them once.
 
-What a subprocess executes, as a worker does, is not seen: for lines that no test reaches, all of them are run.
+What a subprocess executes, as a worker does, is not seen: for lines that no test reaches, all of them are run. Nor is it
+seen who asks for a value that a function computes once: where few tests reach a line, those of its file follow.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any
 import pytest
 
 MOST_S = 30.0
+FEW = 10  # tests
 Trace = Any  # what `sys.settrace` takes, which mypy calls private
 Line = tuple[str, int]  # of a file, as `called` calls it
 
@@ -40,16 +42,17 @@ class Reach:
     on_import: set[Line] = field(default_factory=set)  # executed before the first test
 
     def of(self, file: str, line: int) -> list[str]:
-        """The tests that reach a line, the quickest first; of what an import executes, those of its file and then all.
+        """The tests that reach a line, the quickest first; then, if they are few, those of its file; if none, all.
 
         Of very many, those that take half a minute of a processor together.
         """
         found = self.tests.get((file, line), set())
-        others: set[str] = set()
-        if not found:
-            found = {test for (other, _), some in self.tests.items() if other == file for test in some}
-            others = set(self.seconds) - found
-        ordered = [test for some in (found, others) for test in sorted(some, key=lambda test: self.seconds[test])]
+        of_file: set[str] = set()
+        if len(found) < FEW:
+            of_file = {test for (other, _), some in self.tests.items() if other == file for test in some} - found
+        others = set() if found else set(self.seconds) - of_file
+        groups = (found, of_file, others)
+        ordered = [test for some in groups for test in sorted(some, key=lambda test: self.seconds[test])]
         ends = itertools.accumulate(self.seconds[test] for test in ordered)
         return [test for test, end in zip(ordered, ends, strict=True) if end <= MOST_S]
 

@@ -127,7 +127,7 @@ def _checked(dst: NkiTensor, pattern: Sequence[Sequence[int]], offset: Any, mult
     first = start + sum(min(0, s * (n - 1)) for s, n in pairs), start + sum(max(0, s * (n - 1)) for s, n in pairs)
     down, up = min(0, step * (dst.shape[0] - 1)), max(0, step * (dst.shape[0] - 1))
     low, high = first[0] + down, first[1] + up
-    if min(low, first[0], -up) < _INT32.min or max(high, first[1], -down) > _INT32.max:
+    if min(low, -up) < _INT32.min or max(high, -down) > _INT32.max:
         raise NkiValidationError(f"the pattern is computed in int32 and reaches from {low} to {high}")
     return start, step, *pairs
 

@@ -172,6 +172,11 @@ LIMITS = [
         "on_false_value must be a float32 number",
     ),
     (
+        lambda c: nisa.affine_select(c.empty((4, 6)), [[1, 6]], 0, c.empty((4, 6)), True),
+        "on_false_value must be a float32 number, got bool",
+    ),
+    (lambda c: nisa.iota(c.empty((4, 6)), [[1, 6]], False), "offset must be an int32, got bool"),
+    (
         lambda c: nisa.affine_select(c.empty((4, 6)), [[1, 6]], 0, c.empty((4, 6)), 0.0, nl.add),
         "cmp_op must be one of nl.equal",
     ),

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from triptych.simulator.engines.vector import scan as vector_scan
 from triptych.simulator.launch.import_hook import simulated_nki
 
 with simulated_nki():
@@ -73,13 +74,17 @@ def test_the_order_of_operands(core, same, ops, reverse):
 
 
 @pytest.mark.parametrize("op", ["add", "maximum", "minimum", "multiply"])
-def test_a_running_operator_is_the_loop(core, op):
-    """data0 = 1 and op0 = multiply leave op1 alone: a cumulative sum, maximum, .. of data1."""
+@pytest.mark.parametrize("twice", [False, True])
+def test_a_running_operator_is_the_loop_and_takes_no_step_a_column(core, monkeypatch, op, twice):
+    """data0 = 1 and op0 = multiply leave op1 alone: a cumulative sum, maximum, .. of data1; one operator is one too."""
+    monkeypatch.setattr(vector_scan, "_by_columns", None)
+    first = op if twice else "multiply"
     with core() as c:
         y = c.random(0, (128, 300))
+        x = c.random(1, y.shape) if twice else np.ones_like(y)
         dst = c.empty(y.shape)
-        nisa.tensor_tensor_scan(dst, c.tile(np.ones_like(y)), c.tile(y), 0.5, nl.multiply, getattr(nl, op))
-        np.testing.assert_array_equal(dst.array[:5], scan(np.ones((5, 300)), y[:5], 0.5, np.multiply, OPS[op]))
+        nisa.tensor_tensor_scan(dst, c.tile(x), c.tile(y), 0.5, getattr(nl, first), getattr(nl, op))
+        np.testing.assert_array_equal(dst.array[:5], scan(x[:5], y[:5], 0.5, OPS[first], OPS[op]))
 
 
 def test_the_state_is_not_rounded_to_the_output(core, same):

@@ -398,8 +398,9 @@ FINE_NOW = {  # and not before NKI 0.7
     ),
     "classes that say when they are equal": kernel(
         *("a = Own()", "assert a == x", "a = Data()", "assert a == x", "a = More()", "assert a == x"),
+        *("a = Other()", "assert a == x"),
         above="class Own:\n    def __eq__(self, o):\n        return 1\n@dataclass\nclass Data:\n    pass\n"
-        "class More(Own):\n    pass\n",
+        "class More(Own):\n    pass\nclass Other(elsewhere.Base):\n    pass\n",
     ),
     "comparisons of other things": kernel(
         *("a = Own()", "assert a < x", "b = f(x)", "assert b == x", "c = nl.load(x)", "assert c == x"),

@@ -179,6 +179,14 @@ def test_a_sum_is_in_order_where_that_is_known(core):
     assert (in_order(np.add, values) != values.sum(axis=1)).any()
 
 
+def test_registers_are_memory_of_no_tensor_and_no_line(core):
+    with core() as c:
+        dst, data, total = tiles(c)
+        nisa.activation_reduce(dst, nl.copy, data, nl.add, total)
+        (own,) = {r.allocation for r in c.trace.events[-1].writes if r.allocation.buffer == "scalar_registers"}
+        assert (own.id, own.line, own.address, own.shape) == (-1, ("?", 0), (0, 0), (128, 1))
+
+
 def test_a_register_holds_a_value_from_a_reset_on(core):
     registers = Accumulator("Vector Engine", "vector_registers")
     with core() as c:
