@@ -1,7 +1,8 @@
 """Which tests reach which lines of some rooms, and what each costs: a map that is made by running them once.
 
-What a subprocess executes, as a worker does, is not seen: for lines that no test reaches, all of them are run. Nor is it
-seen who asks for a value that a function computes once: where few tests reach a line, those of its file follow.
+What a subprocess executes, as a worker does, is not seen: for lines that no test reaches, all of them are run, and first
+those that start one. Nor is it seen who asks for a value that a function computes once: where few tests reach a line,
+those of its file follow.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import pytest
 
 MOST_S = 30.0
 FEW = 10  # tests
+SOME_S = 0.2  # no process with Python takes less that imports anything
 Trace = Any  # what `sys.settrace` takes, which mypy calls private
 Line = tuple[str, int]  # of a file, as `called` calls it
 
@@ -40,6 +42,7 @@ class Reach:
     seconds: dict[str, float] = field(default_factory=dict)  # of a processor, of each test
     tests: dict[Line, set[str]] = field(default_factory=lambda: defaultdict(set))
     on_import: set[Line] = field(default_factory=set)  # executed before the first test
+    apart: set[str] = field(default_factory=set)  # tests that have other processes work
 
     def of(self, file: str, line: int) -> list[str]:
         """The tests that reach a line, the quickest first; then, if they are few, those of its file; if none, all.
@@ -51,7 +54,7 @@ class Reach:
         if len(found) < FEW:
             of_file = {test for (other, _), some in self.tests.items() if other == file for test in some} - found
         others = set() if found else set(self.seconds) - of_file
-        groups = (found, of_file, others)
+        groups = (found, of_file, others & self.apart, others - self.apart)
         ordered = [test for some in groups for test in sorted(some, key=lambda test: self.seconds[test])]
         ends = itertools.accumulate(self.seconds[test] for test in ordered)
         return [test for test, end in zip(ordered, ends, strict=True) if end <= MOST_S]
@@ -81,10 +84,12 @@ class Mapper:
     @pytest.hookimpl(hookwrapper=True)
     def pytest_runtest_protocol(self, item: Any) -> Iterator[None]:
         lines: set[Line] = set()
-        started = processor_seconds()
+        started, before = processor_seconds(), processor_seconds(2)
         with self.noting(lines):
             yield
         self.reach.seconds[item.nodeid] = processor_seconds() - started
+        if processor_seconds(2) - before > SOME_S:
+            self.reach.apart.add(item.nodeid)
         for line in lines:
             self.reach.tests[line].add(item.nodeid)
 
@@ -103,6 +108,6 @@ class Mapper:
         return self.follow
 
 
-def processor_seconds() -> float:
-    """What this process and the children that it has waited for took of a processor."""
-    return sum(os.times()[:4])
+def processor_seconds(first: int = 0) -> float:
+    """What this process and the children that it has waited for took of a processor; `first` = 2: the children alone."""
+    return sum(os.times()[first:4])

@@ -54,9 +54,10 @@ class Session:
         code = forked(lambda: self.map(session, out), MAPPING_S).code
         if code != QUIET:
             raise RuntimeError(f"the tests do not end without a fault, but with {code}: {self.copy.said()[-2000:]}")
-        (seconds, tests), failed = pickle.loads(out.read_bytes())
+        (seconds, tests, apart), failed = pickle.loads(out.read_bytes())
         self.reach.seconds.update(seconds)
         self.reach.tests.update(tests)
+        self.reach.apart.update(apart)
         if failed:
             raise RuntimeError(f"the tests do not pass without a fault: {failed[0][-2000:]}")
         for fault in self.faults:
@@ -66,7 +67,7 @@ class Session:
     def map(self, session: Any, out: Path) -> int:
         session.config.pluginmanager.register(self.mapper)
         run(session, session.items, lambda item: MAPPING_S)
-        found = self.reach.seconds, dict(self.reach.tests)
+        found = self.reach.seconds, dict(self.reach.tests), self.reach.apart
         out.write_bytes(pickle.dumps((found, self.mapper.failed)))
         return QUIET
 

@@ -116,6 +116,8 @@ def test_the_quickest_tests_that_reach_a_line_come_first():
     found.tests["two.py", 1] = {"a"}
     assert found.of("two.py", 7) == ["a", "b", "c"], "executed on import alone: who imports it may be another"
     assert found.of("other.py", 1) == ["b", "c", "a"], "in a subprocess, perhaps"
+    found.apart.add("c")
+    assert found.of("other.py", 1) == ["c", "b", "a"], "first those that start one"
     many = [str(i) for i in range(reach.FEW)]
     found = reach.Reach(dict.fromkeys([*many, "other"], 1.0), {("one.py", 4): {*many}, ("one.py", 9): {"other"}})
     assert sorted(found.of("one.py", 4)) == many
@@ -178,6 +180,19 @@ def test_what_tests_see_of_a_fault(copy):
     assert [one.how for one in ended] == ["failed", None, None, "failed", "failed"]
     assert [one.fault for one in ended] == chosen and all(one.cpu_s > 0 for one in ended)
     assert (copy.folder / "src" / "thing.py").read_text() == (copy.root / "src" / "thing.py").read_text(), "as it was"
+
+
+def test_a_fault_of_what_a_subprocess_executes_is_seen_by_the_test_that_starts_it(copy):
+    (copy.folder / "tests" / "test_thing.py").write_text(
+        "import subprocess, sys, time\n\n"
+        "def test_here():\n    from thing import limited\n    assert limited(3) == 3\n\n"
+        "def test_there():\n"
+        "    work = 'import time, thing\\nwhile time.process_time() < 0.4: pass\\nassert thing.double(3) == 6'\n"
+        "    subprocess.run([sys.executable, '-c', work], check=True)\n"
+    )
+    (fault,) = [f for f in faults.faults(copy.root / "src" / "thing.py") if f.diff().endswith("+ return 3 * x")]
+    (one,) = warm.try_all(copy, [], ["tests"], [fault])
+    assert one.how == "failed" and one.tests[0].endswith("::test_there")
 
 
 def test_a_fault_of_what_an_import_executes_is_tried_with_all_imported_anew(copy):

@@ -167,6 +167,23 @@ def test_a_matmul_over_padding_rests_on_it(target):
 
 
 @pytest.mark.filterwarnings("ignore::triptych.simulator.SimulatorWarning")
+@pytest.mark.parametrize("target", ["trn2", "trn3"])
+def test_a_matmul_adds_to_what_one_over_padding_began_beside_what_none_did(target):
+    def kernel(x, first):
+        left, right, psum = padded(x), new(32, 4), new(8, 4, buffer=nl.psum)
+        nisa.memset(right, 1.0)
+        nisa.nc_matmul(psum[:, 0:2], left, right[:, 0:2])
+        nisa.nc_matmul(psum, left[0:20], right[0:20])
+        return stored(copied(psum)[:, first:4])
+
+    np.testing.assert_allclose(
+        simulator.run(kernel, X, 2, target=target).outputs, X.sum(0)[:, None].repeat(2, 1), 1e-5, 1e-6
+    )
+    with pytest.raises(Uninitialized, match="8 of 24 elements .*: nisa.nc_matmul at .* reads sbuf tensor"):
+        simulator.run(kernel, X, 1, target=target)
+
+
+@pytest.mark.filterwarnings("ignore::triptych.simulator.SimulatorWarning")
 def test_what_is_written_again_is_written():
     def kernel(x):
         tile = copied(padded(x))

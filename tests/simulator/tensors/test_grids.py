@@ -202,6 +202,18 @@ def test_a_grid_like_another_keeps_its_cells(grid, key, shape, extent):
     assert (placed.shape, placed.element_shape, placed.buffer) == (shape, extent, nl.sbuf)
 
 
+@pytest.mark.parametrize("key", [(1, slice(0, 2)), (1, 1), (slice(None), 0), 1, (1, 1, 2)])
+def test_a_grid_like_another_has_the_slabs_that_no_integer_chose(core, key):
+    with core():
+        cube = nl.tiles(nl.ndarray((2, 3, 5, 7), nl.float32, buffer=nl.shared_hbm), tile_shape=(2, 4))
+        like = nl.empty_like(cube[key])
+        assert (like.shape, like.element_shape) == (cube[key].shape, cube[key].element_shape)
+        assert like._backing.shape == cube[key].element_shape
+        packed = nl.empty_like(cube[key], buffer=nl.sbuf)
+        slabs = int(np.prod(cube[key].element_shape[:-2]))
+        assert packed._backing.shape[1] == packed.element_shape[-1] * slabs * -(-packed.element_shape[-2] // 2)
+
+
 def test_a_grid_like_a_block_is_one(grid):
     like = nl.empty_like(nl.blocks(grid, block_shape=(2, 1))[:, 1:], buffer=nl.shared_hbm)
     assert (type(like), like.shape, like.block_shape) == (nl.NkiBlockGrid, (2, 2), (2, 1))
