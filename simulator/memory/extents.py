@@ -45,11 +45,10 @@ class Extents:
     def mark(self, pieces: Sequence[Piece], value: bool = True) -> None:
         """Mark pieces, or take their marks away."""
         for rows, columns in pieces:
-            mask = length = 0
+            mask = 0
             for first, end in columns:  # from left to right, so that a cut moves no cell that is in the mask
                 low = self._cut_columns(first)
                 mask |= (1 << self._cut_columns(end)) - (1 << low)
-                length += end - first
             for first, end in rows:
                 low = self._cut_rows(first)
                 for at in range(low, self._cut_rows(end)):
@@ -57,8 +56,7 @@ class Extents:
                     changed = mask & ~before if value else mask & before
                     if changed:
                         self._bits[at] = before ^ changed
-                        size = length if changed == mask else self._length(changed)
-                        size *= self._rows[at + 1] - self._rows[at]
+                        size = self._length(changed) * (self._rows[at + 1] - self._rows[at])
                         self.missing += -size if value else size
 
     def state(self, pieces: Sequence[Piece]) -> bool | None:

@@ -204,11 +204,8 @@ class PlacedStorage(Storage):
         return self.arena.written.at(*self.place(at))
 
     def through_this(self, at: Layout) -> tuple[Array | bool, Array | bool]:
-        if isinstance(self.mine, bool):
-            return self.mine and self.started_at(at), self.mine and self.written_at(at)
-        mine = self.mine.at(*super().place(at))
-        started = both(mine, self.started_at(at))
-        return started, started is True or both(mine, self.written_at(at))
+        mine = self.mine if isinstance(self.mine, bool) else self.mine.at(*super().place(at))
+        return both(mine, self.started_at(at)), both(mine, self.written_at(at))
 
     def check_written(self, at: Layout) -> None:
         if not self.missing:

@@ -100,8 +100,8 @@ def apart(a: Layout, b: Layout, width: int) -> bool:
 @functools.lru_cache(1 << 14)
 def _box(at: Layout, width: int) -> tuple[range, range]:
     """The rows and columns that a view reaches into; all columns if it goes over the end of a row."""
-    across = [(n, s) for n, s in zip(at.shape, at.strides, strict=True) if n > 1 and s % width]
-    down = [(n, s // width) for n, s in zip(at.shape, at.strides, strict=True) if n > 1 and not s % width]
+    across = [(n, s) for n, s in zip(at.shape, at.strides, strict=True) if s % width]
+    down = [(n, s // width) for n, s in zip(at.shape, at.strides, strict=True) if not s % width]
     row, column = divmod(at.offset, width)
     low, high = reach([n for n, _ in across], [s for _, s in across])
     above, below = reach([n for n, _ in down], [s for _, s in down])

@@ -14,6 +14,7 @@ from triptych import simulator
 from triptych.simulator import KernelError, NkiValidationError, Options, Uninitialized
 from triptych.simulator.dtypes import dtype_of
 from triptych.simulator.launch.import_hook import simulated_nki
+from triptych.simulator.memory import pool as pool_module
 from triptych.simulator.memory.pool import Pool
 from triptych.simulator.memory.storage import Outside
 
@@ -163,6 +164,26 @@ def test_a_large_block_of_bytes_is_its_own():
     assert len(pool._slabs) == 1 and first.size == 16 << 20
     second = pool.take(64)
     assert len(pool._slabs) == 2 and not np.shares_memory(first, second)
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_a_slab_serves_the_next_kernel_unless_somebody_holds_bytes_of_it(monkeypatch, held):
+    spare = []
+    monkeypatch.setattr(pool_module, "_spare", spare)
+    pool = Pool()
+    block, (slab,) = pool.take(100), pool._slabs
+    kept = block[10:] if held else None
+    del block, pool
+    assert [any(one is slab for one in spare), kept is not None] == [not held, held]
+    following = Pool()
+    taken = following.take(64)
+    assert np.shares_memory(taken, slab) is not held and spare == []
+    for _ in range(6):
+        other = Pool()
+        other.take(1)
+        other._slabs *= 3
+        del other
+    assert len(spare) == 4, "as many as are kept"
 
 
 def test_blocks_of_a_pool_are_apart_until_they_are_dropped():
