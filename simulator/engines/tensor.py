@@ -173,7 +173,7 @@ def _check_ones(**hinted: NkiTensor | None) -> None:
 
 
 def _matrix(a: Array) -> Array:
-    return a if a.ndim == 2 else a.reshape(a.shape[0], -1)
+    return a.reshape(a.shape[0], -1)
 
 
 def _permute(

@@ -94,8 +94,7 @@ def notebook_code(text: str) -> tuple[str, list[int]]:
 def _source(cell: Any) -> str | None:
     if cell["cell_type"] != "code":
         return None
-    source = cell["source"]
-    return source if isinstance(source, str) else "".join(source)
+    return "".join(cell["source"])  # a string, or its lines
 
 
 def _python(lines: list[str]) -> list[str]:

@@ -1,8 +1,8 @@
 """Which tests reach which lines of some rooms, and what each costs: a map that is made by running them once.
 
-What a subprocess executes, as a worker does, is not seen: for lines that no test reaches, all of them are run, and first
-those that start one. Nor is it seen who asks for a value that a function computes once: where few tests reach a line,
-those of its file follow.
+What a subprocess executes, as a worker does, is not seen: for lines that no test reaches, all of them are run, those
+that start one first. Who asks for a value that a function computes once is not seen either: where few tests reach a
+line, those of its file follow.
 """
 
 from __future__ import annotations
@@ -109,5 +109,5 @@ class Mapper:
 
 
 def processor_seconds(first: int = 0) -> float:
-    """What this process and the children that it has waited for took of a processor; `first` = 2: the children alone."""
+    """What this process and the children that it has waited for took of a processor; from 2 on the children alone."""
     return sum(os.times()[first:4])

@@ -40,6 +40,8 @@ def test_nonzero_with_count_reads_and_writes_nothing_else(core, same, refused):
             nisa.dma_copy(src[row : row + 1], c.tile(np.array([[0, 1, 1, 0, 0, 0, 0, 0]]), "float32"))
         nisa.nonzero_with_count(dst, src, 16)
         assert same(dst[0:1], [[17, 18, -1, -1, -1, -1, -1, -1, 2]])
+        nisa.nonzero_with_count(dst, src, 2**31 - 8)
+        assert same(dst[0:1], [[2**31 - 7, 2**31 - 6, -1, -1, -1, -1, -1, -1, 2]])
         nisa.dma_copy(c.empty((1, 9), "int32"), dst[1:2])
 
     refused(call, "reads 9 of 9 elements", on=("trn2", "trn3"))
@@ -107,7 +109,7 @@ V3_LIMITS = [
     (lambda c: _nonzero(c, dst=(16, 8)), r"16 partitions of 8 \+ 1 elements"),
     (lambda c: _nonzero(c, dst=(8, 9)), r"16 partitions of 8 \+ 1 elements"),
     (lambda c: _nonzero(c, index_offset=0.5), "index_offset must be an int32"),
-    (lambda c: _nonzero(c, index_offset=2**31 - 3), r"index_offset \+ 7 must be an int32"),
+    (lambda c: _nonzero(c, index_offset=2**31 - 7), r"index_offset \+ 7 must be an int32"),
     (lambda c: _nonzero(c, padding_val=-(2**31) - 1), "padding_val must be an int32"),
     (
         lambda c: nisa.nonzero_with_count(c.empty((8, 9), "int32"), c.tile(np.zeros((16, 8)), "float32")[8:16]),

@@ -230,6 +230,14 @@ def _matmul(c, left=(32, 2), right=(32, 4), dst=None, scale=(4, 2), kinds=None, 
     )
 
 
+@pytest.mark.parametrize("tiling", [((0, 0), (32, 128)), ((64, 0), (64, 128)), ((32, 0), (32, 128)), None])
+def test_the_tile_of_the_array_stands_in_the_event(core, tiling):
+    more = {} if tiling is None else {"tile_position": tiling[0], "tile_size": tiling[1]}
+    with core("trn3", check_uninitialized=False) as c:
+        _matmul(c, **more)
+        assert c.trace.events[-1].attributes.get("tile") == (tiling and (*tiling[0], *tiling[1]))
+
+
 F8, BF = "float8_e5m2_x4", "bfloat16"
 LIMITS = [
     (lambda c: _quantize(c, kinds=(F8, "float32", "uint8")), "src must be bfloat16 or float16"),

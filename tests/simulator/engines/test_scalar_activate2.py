@@ -60,6 +60,13 @@ def test_prelu_has_a_slope_below_zero(core, same, column):
         assert same(dst, np.where(x >= 0, x, x * slope))
 
 
+def test_prelu_of_zero_is_zero_whatever_the_slope(core, same):
+    with core("trn3") as c:
+        x, slope, dst = np.array([[0, 2, -1]], F), np.array([[np.inf]], F), c.empty((1, 3))
+        nisa.activate2(dst, nl.prelu, c.tile(x), 0.0, 0.0, nl.bypass, nl.bypass, c.tile(slope))
+        assert same(dst, [[0, 2, -np.inf]])
+
+
 def fold(op, values, start):
     for v in values:
         bigger, smaller = abs(start) > abs(v), abs(start) < abs(v)

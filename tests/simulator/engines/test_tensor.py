@@ -210,6 +210,9 @@ def test_tiles_of_the_array_compute_the_same(core, target, tiling):
         dst = c.empty((5, 6), buffer="psum")
         nisa.nc_matmul(dst, c.tile(a), c.tile(b), tile_position=tiling[0], tile_size=tiling[1])
         close(dst, product(a, b))
+        assert c.trace.events[-1].attributes["tile"] == (*tiling[0], *tiling[1])
+        nisa.nc_matmul(dst, c.tile(a), c.tile(b))
+        assert "tile" not in c.trace.events[-1].attributes
 
 
 # Transposes

@@ -87,6 +87,16 @@ def test_a_running_operator_is_the_loop_and_takes_no_step_a_column(core, monkeyp
         np.testing.assert_array_equal(dst.array[:5], scan(x[:5], y[:5], 0.5, OPS[first], OPS[op]))
 
 
+@pytest.mark.parametrize("op", OPS)
+def test_an_operator_after_ones_is_the_loop_with_its_operands_in_either_order(core, same, op):
+    with core("trn3") as c:
+        ones, y = np.ones((3, 7), np.float32), c.random(1, (3, 7))
+        for reverse in (False, True):
+            dst = c.empty((3, 7))
+            nisa.tensor_tensor_scan(dst, c.tile(ones), c.tile(y), 0.5, nl.multiply, getattr(nl, op), reverse1=reverse)
+            assert same(dst, scan(ones, y, 0.5, np.multiply, OPS[op], reverse1=reverse))
+
+
 def test_the_state_is_not_rounded_to_the_output(core, same):
     """In bfloat16 256 + 1 + 1 is 256 if every step is rounded; the running value is float32, so it is 258."""
     with core() as c:

@@ -118,6 +118,16 @@ def test_reduce_needs_an_accumulator_that_holds_something(core):
             nisa.select_reduce(c.empty((4, 6)), ones, tile, 0.0, reduce_cmd=cmd.reduce)
 
 
+@pytest.mark.parametrize("start", [2**24 - 5, -(2**24)])
+def test_indices_reach_as_far_as_float32_counts(core, same, start):
+    with core("trn2") as c:
+        x, dst = c.random(0, (1, 6)), c.empty((1, 6))
+        low, high = (c.tile(np.array([[start + i]], np.float32)) for i in (0, 5))
+        nisa.range_select(dst, c.tile(x), nl.greater, nl.less, low, high, range_start=start)
+        lowest = np.finfo(np.float32).min
+        assert same(dst, np.where((np.arange(6) > 0) & (np.arange(6) < 5), x, lowest))
+
+
 def test_reset_alone_leaves_minus_infinity(core):
     with core("trn2") as c:
         zero, largest = c.tile(np.zeros((2, 1), np.float32)), c.empty((2, 1))
@@ -243,6 +253,7 @@ LIMITS = [
     (lambda c: _range(c, low=0.0), "bound0 must be a tile in SBUF or PSUM, got float 0.0", V3),
     (lambda c: _range(c, on_false_value=-1.0), "on_false_value must be FP32_MIN", V3),
     (lambda c: _range(c, range_start=2**24 - 4), "must stay within 2\\^24", V3),
+    (lambda c: _range(c, range_start=-(2**24) - 1), "must stay within 2\\^24", V3),
     (lambda c: _range(c, range_start=0.5), "range_start must be an integer, got float 0.5", V3),
     (lambda c: _range(c, reduce_op=nl.add), "reduce_op must be nl.maximum, got nl.add", V3),
     (lambda c: _range(c, reduce_cmd=cmd.load_reduce), "reduce_cmd must be one of", V3),

@@ -112,6 +112,8 @@ def test_two_bitvec_operators_and_a_column(core, same):
         assert same(dst, [[0b0100 << 30 & 0, -(2**31)], [-(2**31), 2**30]])
         nisa.tensor_scalar(dst, c.tile(x), nl.invert, None)
         assert same(dst, ~x)
+        nisa.tensor_scalar(dst, c.tile(x), nl.invert, column)
+        assert same(dst, ~x) and len(c.trace.events[-1].reads) == 1, "an operand of what is unary is nobody's"
         nisa.tensor_scalar(dst, c.tile(x), nl.left_shift, 1, reverse0=True)  # 1 << x
         assert dst.array[1].tolist() == [1024, 32]
 

@@ -264,6 +264,12 @@ LOOPS = {
 }
 
 
+@pytest.mark.parametrize("step", [0, -1, 1.5, "2"])
+def test_a_dynamic_range_has_the_steps_of_a_loop(core, step):
+    with core(api="0.6"), pytest.raises(NkiValidationError, match="step must be a compile-time integer of 1 or more"):
+        nl.dynamic_range(0, 4, step)
+
+
 @pytest.mark.parametrize("loop", LOOPS.values(), ids=LOOPS)
 def test_a_loop_on_registers_stands_around_no_reorder_and_not_in_it(core, loop):
     def ordered(i):

@@ -8,9 +8,11 @@ import pytest
 from triptych import simulator
 from triptych.simulator import KernelError, NkiError, Options
 from triptych.simulator.launch.import_hook import simulated_nki
+from triptych.simulator.machine.table import COLLECTIVES
 
 with simulated_nki():
     import nki
+    import nki.collectives as ncc
     import nki.isa as nisa
     import nki.language as nl
 
@@ -47,6 +49,21 @@ def test_ranks_of_two_cores():
 
     runs = simulator.run_ranks(nki.jit(kernel)[2], [(x,) for x in X])
     np.testing.assert_array_equal([run.outputs for run in runs], X[:, ::-1])
+
+
+def test_a_collective_takes_its_time_in_a_prediction():
+    def kernel(x, group):
+        mine, total = (nl.ndarray(x.shape, x.dtype, nl.private_hbm) for _ in range(2))
+        nisa.dma_copy(dst=mine, src=x)
+        ncc.all_reduce([mine], [total], group, nl.add)
+        out = nl.ndarray(x.shape, x.dtype, nl.shared_hbm)
+        nisa.dma_copy(dst=out, src=total)
+        return out
+
+    runs = simulator.run_ranks(kernel, [(x, ncc.ReplicaGroup([[*range(RANKS)]])) for x in X])
+    (event,) = [event for event in runs[0].trace.events if event.op == "all_reduce"]
+    cost = COLLECTIVES["all_reduce"].cost(event, runs[0].trace.chip)
+    assert simulator.predict_trace(runs[0].trace).total_us > cost / 1e3 > 0
 
 
 def test_one_rank_is_a_run():

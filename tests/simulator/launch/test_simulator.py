@@ -130,6 +130,10 @@ def test_a_wrong_target_of_the_environment_is_one_sentence(monkeypatch):
 def test_what_is_printed_names_the_chip():
     trn1 = simulator.on("trn1")
     assert repr(trn1.run(scaled, A)).startswith("Run(on trn1, 4 events, outputs=array([[")
+    for outputs, names in ((A, [0]), ((A, A), [0, 1]), ([A], [0]), ({"x": A, "y": A}, ["x", "y"])):
+        shown = replace(trn1.run(scaled, A), outputs=outputs)._repr_html_()
+        assert [f"<td>output {name}</td><td>(3, 4) float32</td>" in shown for name in names] == [True] * len(names)
+        assert shown.count("(3, 4) float32") == len(names)
     assert repr(trn1.predict(scaled, A)) == f"Prediction(on trn1, {trn1.predict(scaled, A).total_us:.1f} us)"
 
 
