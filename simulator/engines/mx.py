@@ -195,8 +195,7 @@ def _multiply(
     right = _values(moving) * _scales(moving_scale, rows)
     result = left.transpose(0, 2, 1).reshape(4 * k, big_m).T @ right.transpose(0, 2, 1).reshape(4 * k, n)
     if onto is not False:
-        old = dst.f32() if onto is True else np.where(onto, dst.f32(), F32.type(0))
-        result += old.reshape(big_m, n)
+        result += np.where(onto, dst.f32(), F32.type(0)).reshape(big_m, n)
     round_to(result.reshape(dst.shape), dst.dtype, dst.array)
     dst.storage.wrote(dst.layout, by_matmul=True)
 

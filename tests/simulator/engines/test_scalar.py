@@ -180,6 +180,15 @@ def test_the_range_is_of_what_enters_the_function(core):
         assert f"test_scalar.py:{line - 1}:" in c.trace.notes[0] and f"test_scalar.py:{line}:" in c.trace.notes[1]
 
 
+@pytest.mark.parametrize("operand", ["scale", "bias"])
+def test_a_result_of_one_column_may_take_the_place_of_an_operand(core, same, operand):
+    with core() as c:
+        values = {what: c.random(i, (4, 1)) for i, what in enumerate(("data", "scale", "bias"))}
+        tiles = {what: c.tile(value) for what, value in values.items()}
+        nisa.activation(tiles[operand], nl.copy, **tiles)
+        assert same(tiles[operand], values["data"] * values["scale"] + values["bias"])
+
+
 dtypes = st.sampled_from(["float32", "bfloat16", "float16", "tfloat32", "float8_e5m2", "int8", "uint8", "int32"])
 layouts = st.sampled_from(["dense", "strided", "window", "partitions", "split"])
 

@@ -15,6 +15,8 @@ from triptych.simulator import KernelError, NkiValidationError, Options, Uniniti
 from triptych.simulator.dtypes import dtype_of
 from triptych.simulator.launch.import_hook import simulated_nki
 from triptych.simulator.memory import pool as pool_module
+from triptych.simulator.memory import storage as storage_module
+from triptych.simulator.memory.mask import Mask
 from triptych.simulator.memory.pool import Pool
 from triptych.simulator.memory.storage import Outside
 
@@ -63,6 +65,20 @@ def test_pieces_make_a_whole(c):
     for start in (0, 1):
         nisa.memset(c.empty((4, 7))[:, start::2], 0)
     read(c, tensor)
+
+
+def test_there_is_a_mask_while_a_part_is_written_and_no_longer(c, monkeypatch):
+    made = []
+    monkeypatch.setattr(storage_module, "Mask", lambda *of: made.append(of) or Mask(*of))
+    whole, parts, bank = c.empty((4, 6)), c.empty((4, 6)), c.empty((4, 6), buffer="psum")
+    nisa.memset(whole, 0)
+    assert not made and whole.storage.mask is None
+    for part in (parts[:, 0:4], parts[:, 4:6], parts):
+        nisa.memset(part, 0)
+    nisa.memset(bank, 0)
+    nisa.memset(bank[:, 0:2], 0)
+    assert made == [(96, False)] and parts.storage.mask is None
+    assert bank.storage.started is False and bank.storage.missing == 0
 
 
 def test_a_write_through_repeating_strides_counts_each_element_once(c):

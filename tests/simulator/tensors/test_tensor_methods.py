@@ -12,6 +12,8 @@ import pytest
 from triptych.harness.upkeep.pages import nki_names
 from triptych.simulator import NkiValidationError
 from triptych.simulator.launch.import_hook import simulated_nki
+from triptych.simulator.memory.storage import Storage
+from triptych.simulator.tensors import slicing
 from triptych.simulator.tensors.tensor import NkiTensor
 
 with simulated_nki():
@@ -152,3 +154,22 @@ def test_every_documented_method_says_what_it_does():
     methods = [n.name for n in nki_names.read() if n.name.startswith("NkiTensor.") and n.kind == "method"]
     assert len(methods) == 20
     assert not [m for m in methods if not getattr(NkiTensor, m.partition(".")[2]).__doc__]
+
+
+def test_what_a_tensor_knows_of_itself_it_works_out_once(core, monkeypatch):
+    with core() as c:
+        wide, low = (c.tile(np.ones((4, 6), np.float32), dtype) for dtype in ("float32", "bfloat16"))
+        assert wide.array is wide.array and wide.f32() is wide.array
+        assert low.f32() is low.f32() is low[:, 0:6].f32() and low.reshape((4, 6)).layout is low.layout
+        monkeypatch.setattr(Storage, "check_written", None)
+        wide.check_written()
+
+
+def test_slices_of_whole_numbers_are_asked_for_nothing_more(core, monkeypatch):
+    with core() as c:
+        x = c.tile(X)
+        monkeypatch.setattr(slicing, "_index", None)
+        monkeypatch.setattr(slicing, "_expanded", None)
+        for key in (np.s_[1:3, :, -2:], np.s_[0, 1:, 3], np.s_[:, range(0, 4, 2), :5]):
+            expected = X[key]
+            np.testing.assert_array_equal(x[key].array.reshape(expected.shape), expected)
