@@ -110,7 +110,7 @@ def reached(roots: Sequence[Unit]) -> dict[Unit, bool]:
     queue = [(root, False) for root in roots]
     while queue:
         unit, maybe = queue.pop()
-        if maybe >= found.get(unit, 2):
+        if unit in found and maybe >= found[unit]:
             continue
         found[unit] = maybe
         if not unit.is_class:

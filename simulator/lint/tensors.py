@@ -231,7 +231,7 @@ def psum_start(node: ast.Call, at: At) -> Iterator[tuple[ast.AST, str]]:
     dst = given.get("dst") or (node.args[0] if node.args else None)
     if not (isinstance(adds, ast.Constant) and adds.value is True) or dst is None:
         return
-    makers = made_by(dst, at) or []
+    makers = made_by(dst, at)
     filled = ("nki.language.zeros", "nki.language.ones", "nki.language.full")
     if makers and all(name in filled for name in makers):
         yield adds, "adds to what another engine wrote to PSUM; let the first matmul overwrite: accumulate=(i > 0)"

@@ -87,7 +87,7 @@ def _in_units(shape: Shape, steps: Shape, size: int, unit: int) -> tuple[Shape, 
     return (*shape, size // unit), (*[step // unit for step in steps], 1)
 
 
-Kept = tuple[Mask | bool | None, Array | None]
+Kept = tuple[Mask | bool | None, Any]  # and the units, of a mask
 
 
 def keep(mask: Mask | bool | None, view: tuple[int, Shape, Shape, int]) -> Kept:
@@ -98,7 +98,7 @@ def keep(mask: Mask | bool | None, view: tuple[int, Shape, Shape, int]) -> Kept:
 def put_back(kept: Kept, view: tuple[int, Shape, Shape, int]) -> Any:
     """The mask of `keep`, which says of the view what it said then."""
     mask, units = kept
-    if isinstance(mask, Mask) and units is not None:
+    if isinstance(mask, Mask):
         mask.put_back(units, *view)
     return mask
 

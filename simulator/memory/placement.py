@@ -72,9 +72,9 @@ def _stretches(box: Box) -> range:
 def _without(box: Box, other: Box) -> list[Box]:
     """What of a box lies outside another, in boxes."""
     ((a, b), (c, d)), ((top, bottom), (left, right)) = box, other
-    if a >= bottom or b <= top or c >= right or d <= left:
+    rows, columns = (max(a, top), min(b, bottom)), (max(c, left), min(d, right))
+    if rows[0] >= rows[1] or columns[0] >= columns[1]:
         return [box]
-    rows = max(a, top), min(b, bottom)
     parts = (((a, top), (c, d)), ((bottom, b), (c, d)), (rows, (c, left)), (rows, (right, d)))
     return [part for part in parts if part[0][0] < part[0][1] and part[1][0] < part[1][1]]
 

@@ -52,14 +52,13 @@ def _within(
 
     offset: of the inner view's first element from the outer's, in elements
     """
-    if min(strides) < 0 or overlaps(shape, strides):
+    if offset < 0 or min(strides) < 0 or overlaps(shape, strides):
         return None
     start = [0] * len(shape)
     dims = sorted([d for d, n in enumerate(shape) if n > 1], key=lambda d: -strides[d])
     for d in dims:
-        if offset > 0:
-            start[d] = min(offset // strides[d], shape[d] - 1)
-            offset -= start[d] * strides[d]
+        start[d] = min(offset // strides[d], shape[d] - 1)
+        offset -= start[d] * strides[d]
     if offset:
         return None
     last, steps = list(start), []

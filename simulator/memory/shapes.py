@@ -55,7 +55,7 @@ class ShapeDtype:
 def zeros(allocation: Allocation, kind: np.dtype[Any], shape: Shape) -> Array:
     """Zeros to compute with once. Those of HBM, which may be gigabytes, all share one element."""
     if allocation.buffer.endswith("hbm"):
-        return np.ndarray(shape, kind, np.zeros(1, kind), 0, (0,) * len(shape))
+        return np.ndarray(shape, kind, np.zeros((), kind), 0, (0,) * len(shape))
     return np.zeros(shape, kind)
 
 

@@ -41,8 +41,8 @@ class Accumulator:
         self.owner = owner
         self.ordered = ordered  # whether a row is folded from left to right, as far as is known
         self.values = np.zeros((128, 1), F32)
-        self.started = np.zeros((128, 1), bool)
-        self.doubtful = np.zeros((128, 1), bool)  # where the value rests on memory that nothing wrote
+        self.started = np.zeros_like(self.values, bool)
+        self.doubtful = np.zeros_like(self.values, bool)  # where the value rests on memory that nothing wrote
         self.allocation = Allocation(-1, owner, buffer, (128, 1), float32, ("?", 0), (0, 0))
         self._tiles: dict[tuple[int, int], AccumulatorTile] = {}
 

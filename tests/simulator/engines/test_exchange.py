@@ -235,6 +235,13 @@ def test_a_source_never_written_is_reported_for_its_rank():
         simulator.run_ranks(kernel, calls)
     assert len(simulator.run_ranks(kernel, calls, options=Options(check_uninitialized=False))) == 3
 
+    def alone(x):
+        src, dst = (nl.ndarray(x.shape, x.dtype, hbm()) for _ in range(2))
+        ncc.all_reduce([src], [dst], world(1), nl.add)
+
+    with pytest.raises(Uninitialized, match=r"^ncc.all_reduce at test_exchange.py:\d+: reads 16 of 16"):
+        simulator.run(alone, X3[0])
+
 
 def test_what_a_collective_does_not_write_stays_unwritten(everywhere):
     def kernel(x):

@@ -8,6 +8,7 @@ of them is thrown away. Among the arguments are None, members of Python's enumer
 from __future__ import annotations
 
 import enum
+import warnings
 
 import ml_dtypes
 import numpy as np
@@ -157,6 +158,17 @@ def test_a_race_is_an_error_if_in_the_other_order_the_results_differ_or_there_ar
     else:
         with pytest.raises(NkiError, match="race on 'index'"):
             run(nki.jit(chosen)[2], index, X)
+
+
+def test_what_a_kernel_warns_of_it_warns_of_once_though_its_cores_run_in_both_orders():
+    def warning(index, x):
+        warnings.warn("said by the kernel", UserWarning, stacklevel=1)
+        return chosen(index, x)
+
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        simulator.on("trn2").run(nki.jit(warning)[2], np.array([[1]], np.int32), X)
+    assert ["said by the kernel" in str(w.message) for w in found].count(True) == 2  # once a core
 
 
 def test_a_race_that_shows_is_an_error_and_so_is_any_where_it_is_asked_for():

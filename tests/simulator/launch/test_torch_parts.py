@@ -11,7 +11,7 @@ import pytest
 from kernel_parts import in_hbm, in_sbuf
 
 from triptych import simulator
-from triptych.simulator import KernelError, SimulatorWarning
+from triptych.simulator import KernelError, NeedsData, SimulatorWarning
 from triptych.simulator.dtypes import dtype_of
 from triptych.simulator.launch import import_hook, torch_tensors
 from triptych.simulator.launch.frameworks import Torch
@@ -105,9 +105,11 @@ def test_what_is_returned_is_ones_own():
 # The device
 
 
-def test_what_names_the_device():
+def test_what_names_the_device(monkeypatch):
     names = ["neuron", "neuron:1", "neurons", "cpu", 3, None, torch.device("cpu")]
     assert [neuron_device.is_device(x) for x in names] == [True, True, False, False, False, False, False]
+    monkeypatch.setattr(neuron_device, "NAME", "cpu")
+    assert [neuron_device.is_device(x) for x in (torch.device("cpu"), torch.device("meta"))] == [True, False]
 
 
 def test_a_copy_to_the_device_is_one_on_the_cpu():
@@ -295,6 +297,20 @@ def test_host_code_of_several_kernels_has_no_trace():
     none = run_host(simulator.on("trn2").run, operator(lambda x: x), (X,), {})
     with pytest.raises(KernelError, match="launches 0 kernels"):
         _ = none.trace.events
+
+
+def test_a_kernel_on_shapes_that_needs_data_leaves_the_shapes_to_its_operator():
+    @nki.jit
+    def counted(x):
+        register = nisa.register_alloc()
+        nisa.register_load(register, in_sbuf(x))
+        nl.fori_loop(0, register, lambda i: None)
+        return in_hbm(in_sbuf(x))
+
+    numbers = torch.ones((1, 1), dtype=torch.int32)
+    assert nki_ops.on_shapes(doubled, (X,), {}).shape == X.shape
+    with pytest.raises(NeedsData, match=r"are then the operator's to tell: register_fake\(function\)"):
+        nki_ops.on_shapes(counted, (numbers,), {})
 
 
 def test_a_kernel_on_shapes_takes_tensors():

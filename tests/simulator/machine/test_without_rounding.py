@@ -212,6 +212,18 @@ def test_a_row_would_see_a_rounding(core):
         assert (dst.array.astype(F32) != X).mean() > 0.9
 
 
+def test_a_scale_may_be_any_number(core):
+    for rounds in (True, False):
+        with core("trn3", round_low_precision=rounds) as c:
+            dst, src = c.empty((2, 2), "float8_e8m0fnu"), c.tile(np.full((2, 2), 3, F32))
+            if rounds:
+                with pytest.raises(NkiValidationError, match="power"):
+                    nisa.tensor_copy(dst, src)
+            else:
+                nisa.tensor_copy(dst, src)
+                assert (dst.array == 3).all()
+
+
 def test_topk_finds_the_unrounded_largest(core):
     x = (1 + np.arange(16, dtype=F32) * F32(2.0**-12)).reshape(16, 1)  # all 1 in bfloat16
     with core("trn3", round_low_precision=False) as c:

@@ -177,6 +177,25 @@ def test_of_a_new_tensor_what_no_older_one_holds_is_found_once(seed):
         held.append(box)
 
 
+BOX = ((4, 8), (8, 16))  # rows and bytes
+
+
+@pytest.mark.parametrize(
+    ("other", "left"),
+    [
+        *[(beside, [BOX]) for beside in (((0, 4), (8, 16)), ((8, 9), (8, 16)), ((5, 9), (0, 8)), ((5, 9), (16, 20)))],
+        (((0, 5), (8, 16)), [((5, 8), (8, 16))]),
+        (((5, 9), (10, 16)), [((4, 5), (8, 16)), ((5, 8), (8, 10))]),
+        (((5, 6), (8, 10)), [((4, 5), (8, 16)), ((6, 8), (8, 16)), ((5, 6), (10, 16))]),
+        (((4, 8), (0, 20)), []),
+    ],
+)
+def test_what_a_place_leaves_of_another_is_a_box_for_each_side_that_has_some(other, left):
+    places = Places()
+    places.take(other)
+    assert places.take(BOX) == left and places.take(BOX) == []
+
+
 def test_matmul_accumulates_in_placed_psum(c):
     x = np.random.default_rng(0).standard_normal((8, 4)).astype(np.float32)
     tile = c.tile(x)
