@@ -104,7 +104,8 @@ class Extents:
         length = 0
         while bits:
             low = (bits & -bits).bit_length() - 1
-            high = (~(bits >> low) & (bits >> low) + 1).bit_length() - 1 + low  # the end of the run of ones
+            run = bits >> low
+            high = (run ^ run + 1).bit_length() - 1 + low  # the end of the run of ones
             length += self._columns[high] - self._columns[low]
             bits = bits >> high << high
         return length

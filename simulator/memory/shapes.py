@@ -69,8 +69,7 @@ class ShapeStorage(Storage):
 
     def __init__(self, allocation: Allocation, widen: bool, written: bool = False) -> None:
         super().__init__(allocation, widen, raw=NO_BYTES)
-        if self.widened:
-            self.itemsize, self.nbytes = allocation.dtype.itemsize, allocation.nbytes
+        self.itemsize, self.nbytes = allocation.dtype.itemsize, allocation.nbytes
         self.missing = 0 if written else self.nbytes
         self._written: Extents | None = None  # where, while it is a part
 
@@ -171,8 +170,7 @@ class PlacedShapeStorage(PlacedStorage):
     def through_this(self, at: Layout) -> tuple[Array | bool, Array | bool]:
         assert self._through_this is not None
         mine = _marked(self._through_this, self, at)
-        started = both(mine, self.started_at(at))
-        return started, started is True or both(mine, self.written_at(at))
+        return both(mine, self.started_at(at)), both(mine, self.written_at(at))
 
     def _moved(self, own: list[Piece]) -> list[Piece]:
         """Pieces of this tensor as pieces of the arena."""

@@ -180,6 +180,17 @@ def test_the_range_is_of_what_enters_the_function(core):
         assert f"test_scalar.py:{line - 1}:" in c.trace.notes[0] and f"test_scalar.py:{line}:" in c.trace.notes[1]
 
 
+def test_a_scale_of_one_is_no_multiplication(core, monkeypatch, same):
+    with core() as c:
+        x, dst = c.random(0, (4, 6)), c.empty((4, 6))
+        monkeypatch.setattr(np, "multiply", None)
+        nisa.activation(dst, nl.relu, c.tile(x))
+        nisa.activation(dst, nl.relu, c.tile(x), scale=1)
+        assert same(dst, np.maximum(x, 0))
+        with pytest.raises(TypeError):
+            nisa.activation(dst, nl.relu, c.tile(x), scale=2)
+
+
 @pytest.mark.parametrize("operand", ["scale", "bias"])
 def test_a_result_of_one_column_may_take_the_place_of_an_operand(core, same, operand):
     with core() as c:

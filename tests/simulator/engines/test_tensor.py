@@ -215,6 +215,17 @@ def test_tiles_of_the_array_compute_the_same(core, target, tiling):
         assert "tile" not in c.trace.events[-1].attributes
 
 
+def test_a_sum_that_matmuls_began_everywhere_is_added_to_as_it_stands(core, monkeypatch):
+    with core() as c:
+        a, b = c.random(0, (64, 5)), c.random(1, (64, 6))
+        tiles, dst = (c.tile(a), c.tile(b)), c.empty((5, 6), buffer="psum")
+        nisa.nc_matmul(dst, *tiles)
+        with monkeypatch.context() as patched:
+            patched.setattr(np, "where", None)
+            nisa.nc_matmul(dst, *tiles)
+        close(dst, 2 * product(a, b))
+
+
 # Transposes
 
 

@@ -57,6 +57,8 @@ def test_outputs_are_apart_from_arguments_and_from_each_other():
         return out, out, a
 
     first, second, argument = simulator.run(twice, A).outputs
+    kept = nki.simulate(lambda a, b: b)(A, B := A + 1)
+    assert not np.shares_memory(kept, B)
     first[...] = -1
     second[0] = -2
     assert (first == -1).all() and (second[1] != -1).any() and (argument == A).all()

@@ -295,6 +295,22 @@ def test_what_a_value_is_tried_with_need_not_be_one_that_an_instruction_takes():
         assert simulator.run(kernel, X, target="trn3").outputs.shape == (32, 8)
 
 
+@pytest.mark.filterwarnings("ignore::triptych.simulator.SimulatorWarning")
+def test_packed_padding_is_tried_with_numbers_that_zeros_make_nothing_of():
+    def kernel(factor):
+        left, right = (new(32, 2, dtype=nl.float8_e5m2_x4) for _ in range(2))
+        nisa.memset(left[0:16].view(nl.uint8), 0)
+        nisa.memset(right.view(nl.uint8), factor)
+        scale, psum = new(4, 2, dtype=nl.uint8), new(2, 2, buffer=nl.psum)
+        nisa.memset(scale, 127)
+        nisa.nc_matmul_mx(psum, left, right, scale, scale)
+        return stored(copied(psum))
+
+    np.testing.assert_array_equal(simulator.run(kernel, 0, target="trn3").outputs, np.zeros((2, 2)))
+    with pytest.raises(Uninitialized, match="4 of 4 elements .*: nisa.nc_matmul_mx at .* reads sbuf"):
+        simulator.run(kernel, 60, target="trn3")
+
+
 def scales(x, before=None):
     """The whole scale tile of x [64, 16] in bfloat16; `before` fills the rows of the second quadrant first."""
     src = new(*x.shape, dtype=nl.bfloat16)

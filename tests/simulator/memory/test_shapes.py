@@ -162,3 +162,13 @@ def test_what_tensors_of_one_form_know_is_each_ones_own(core, buffer):
             tensor.storage.missing == 4 * np.count_nonzero(~model)
             for tensor, model in zip(tensors, models, strict=True)
         )
+
+
+@pytest.mark.parametrize("place", PLACES[::2])
+def test_what_is_written_whole_has_no_cells(core, place):
+    with core(data=False) as c:
+        storage = c.machine.allocate(SHAPE, "float32", MemoryRegion[place[0]]).storage
+        whole = Layout(0, SHAPE, (18, 6, 1), dtype_of("float32"))
+        for by_matmul in (True, False):
+            storage.wrote(whole, by_matmul)
+            assert (storage._written, storage.started, storage.missing) == (None, by_matmul, 0)
