@@ -82,6 +82,7 @@ HOST = {
     "a function that another run is given": f"def other(x):\n    {BAD}\nthread.on('trn2').run(other)\n",
     "a function that anything else is given": f"def other(x):\n    {BAD}\nprint(other)\nrunner.run(other)\n",
     "a decorator": f"@nki.jit\n@wraps({BAD})\ndef other(x):\n    return x\n",
+    "what another file has": f"from other import h\nf = nki.jit(h)\ndef g(x):\n    {BAD}\n",
     "handed to what another call makes": f"def h(x):\n    {BAD}\nmade = other()(h)\n",
     "a function of the kernel's parameter's name": f"def x():\n    {BAD}\n",
 }
