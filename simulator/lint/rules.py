@@ -143,9 +143,10 @@ class At:
 
     def decorators(self) -> Iterator[tuple[ast.expr, str]]:
         """The decorators of a kernel, and the name of each."""
-        scope = self.unit.parent
-        if scope is None or self.unit not in self.kernels:
+        if self.unit not in self.kernels:
             return
+        scope = self.unit.parent
+        assert scope is not None
         for decorator in self.unit.node.decorator_list:
             found = scope.resolve(decorator.func if isinstance(decorator, ast.Call) else decorator)
             yield decorator, found if isinstance(found, str) else ""

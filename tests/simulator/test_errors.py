@@ -4,8 +4,26 @@ from __future__ import annotations
 
 import pytest
 
-from triptych.simulator import NkiError
+from triptych.simulator import NkiError, errors
 from triptych.simulator.errors import show_line
+
+ROWS = {  # instructions of Python behind a call, of several versions
+    "x": [("STORE_FAST", "x")],
+    "a": [("STORE_FAST_STORE_FAST", ("a", "b"))],
+    "y": [("STORE_NAME", "y")],
+    "z": [("ROT_TWO", None), ("STORE_FAST", "w"), ("STORE_FAST", "z")],
+    "part": [("LOAD_FAST_BORROW", "self"), ("STORE_ATTR", "part")],
+    "return": [("RETURN_VALUE", None)],
+    "": [("POP_TOP", None)],
+}
+
+
+@pytest.mark.parametrize("name", [*ROWS, None])
+def test_what_a_call_is_bound_to_is_read_from_the_instructions_behind_it(monkeypatch, name):
+    rows = [("CALL", 0), *ROWS.get(name, [])]
+    monkeypatch.setattr(errors, "_instructions", lambda code: ([2 * n for n in range(len(rows))], rows))
+    assert errors._bound_to(None, 0) == (name or "")
+
 
 LINE = ("/some/where/kernel.py", 7)
 

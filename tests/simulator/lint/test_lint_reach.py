@@ -81,6 +81,7 @@ HOST = {
     "a method that no kernel calls": f"class C:\n    def k(self):\n        {BAD}\n",
     "a function that another run is given": f"def other(x):\n    {BAD}\nthread.on('trn2').run(other)\n",
     "a function that anything else is given": f"def other(x):\n    {BAD}\nprint(other)\nrunner.run(other)\n",
+    "a decorator of what no host calls": "@nl.mgrid\ndef h(x):\n    return x\n@nki.jit\ndef n(x):\n    h(x)\n",
     "a decorator": f"@nki.jit\n@wraps({BAD})\ndef other(x):\n    return x\n",
     "what another file has": f"from other import h\nf = nki.jit(h)\ndef g(x):\n    {BAD}\n",
     "handed to what another call makes": f"def h(x):\n    {BAD}\nmade = other()(h)\n",

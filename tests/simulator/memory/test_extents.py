@@ -44,6 +44,7 @@ def test_cells_know_what_a_mask_of_bytes_knows(data):
         view, value = data.draw(views(mask.size)), data.draw(st.booleans())
         strided(mask, view)[...] = value
         extents.mark(pieces(view, width), value)
+        assert all(a < b for piece in pieces(view, width) for runs in piece for a, b in runs), "none is empty"
         asked = data.draw(views(mask.size))
         there, found = strided(mask, asked), extents.state(pieces(asked, width))
         assert found is (True if there.all() else None if there.any() else False)
