@@ -73,7 +73,7 @@ def bindings(unit: Unit, name: str) -> list[ast.AST | None]:
     return values
 
 
-def made_by(node: ast.AST, at: At) -> list[str] | None:
+def made_by(node: ast.AST | None, at: At) -> list[str] | None:
     """The functions of NKI whose results an expression is; None if it may be anything else."""
     if isinstance(node, ast.Subscript):
         return made_by(node.value, at)
@@ -229,7 +229,7 @@ def psum_start(node: ast.Call, at: At) -> Iterator[tuple[ast.AST, str]]:
     given = {k.arg: k.value for k in node.keywords}
     adds = given.get("accumulate")
     dst = given.get("dst") or (node.args[0] if node.args else None)
-    if not (isinstance(adds, ast.Constant) and adds.value is True) or dst is None:
+    if not (isinstance(adds, ast.Constant) and adds.value is True):
         return
     makers = made_by(dst, at)
     filled = ("nki.language.zeros", "nki.language.ones", "nki.language.full")

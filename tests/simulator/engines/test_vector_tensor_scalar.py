@@ -105,17 +105,17 @@ def test_rsqrt_runs_on_gpsimd(core):
 
 def test_two_bitvec_operators_and_a_column(core, same):
     with core() as c:
-        x = np.array([[0b1100, -1], [0b1010, 5]], np.int32)
-        dst = c.empty((2, 2), "int32")
+        x = np.array([[0b1100, -1, 0], [0b1010, 5, 0]], np.int32)
+        dst = c.empty((2, 3), "int32")
         column = c.tile(np.array([[0b0110], [0b0011]], np.int32))
         nisa.tensor_scalar(dst, c.tile(x), nl.bitwise_and, column, op1=nl.left_shift, operand1=30)
-        assert same(dst, [[0b0100 << 30 & 0, -(2**31)], [-(2**31), 2**30]])
+        assert same(dst, [[0b0100 << 30 & 0, -(2**31), 0], [-(2**31), 2**30, 0]])
         nisa.tensor_scalar(dst, c.tile(x), nl.invert, None)
         assert same(dst, ~x)
         nisa.tensor_scalar(dst, c.tile(x), nl.invert, column)
         assert same(dst, ~x) and len(c.trace.events[-1].reads) == 1, "an operand of what is unary is nobody's"
         nisa.tensor_scalar(dst, c.tile(x), nl.left_shift, 1, reverse0=True)  # 1 << x
-        assert dst.array[1].tolist() == [1024, 32]
+        assert dst.array[1].tolist() == [1024, 32, 1]
 
 
 @settings(max_examples=40, deadline=None)

@@ -272,6 +272,8 @@ def test_an_output_keeps_no_more_than_itself():
     assert part.base is None or part.base.nbytes == part.nbytes
     alone = nki.simulate(lambda a: kernel(a)[0])(A)
     assert alone.base is None or alone.base.nbytes == alone.nbytes
+    own = nki.simulate(lambda a: kernel(a)[1])(A)
+    assert own.flags.writeable and not own.flags.owndata, "the kernel's bytes themselves"
 
 
 def test_where_a_kernel_is_defined_is_known_where_python_knows():

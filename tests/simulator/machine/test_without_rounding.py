@@ -224,6 +224,14 @@ def test_a_scale_may_be_any_number(core):
                 assert (dst.array == 3).all()
 
 
+@pytest.mark.parametrize("address", [None, (0, 64)])
+def test_integers_are_rounded_in_this_mode_too(core, same, address):
+    with core("trn2", round_low_precision=False) as c:
+        dst = c.machine.allocate((1, 4), "int8", nl.sbuf, "t", address)
+        nisa.tensor_copy(dst, c.tile(np.array([[2.7, -0.6, 300, -300]], F32)))
+        assert same(dst, [[3, -1, 127, -128]])
+
+
 def test_topk_finds_the_unrounded_largest(core):
     x = (1 + np.arange(16, dtype=F32) * F32(2.0**-12)).reshape(16, 1)  # all 1 in bfloat16
     with core("trn3", round_low_precision=False) as c:
