@@ -52,7 +52,7 @@ def generation(node: Any, at: At) -> Iterator[str | tuple[ast.AST, str]]:
                 )
         return
     name = at.name(node)
-    if name and since(name) > has:
+    if since(name) > has:
         yield f"{short(name)} needs NeuronCore-v{since(name)}, and {target} is v{has}"
 
 

@@ -341,6 +341,7 @@ LIMITS = {
     "three channels in part": (lambda: rung(3, 3, range(3), ncc.ReplicaGroup([[0], [1]])), HALF),
     "tensors by channel": (lambda: rung(2), "srcs_by_channel must be a list of one tensor for each of the 1 channels"),
     "dsts by channel": (lambda: rung(1, [tensors(2)]), "dsts_by_channel must be a list of one tensor"),
+    "tensors in no lists": (lambda: rung(1, tensors(1, (1, 4))), "dsts_by_channel must be a list of one tensor for"),
     "ring shape": (lambda: rung(1, [tensors(1, (4, 2))]), r"the shape of what it receives, \(2, 4\), got \(4, 2\)"),
     "ring dtype": (lambda: rung(1, [tensors(1, dtype="int32")]), "a collective does not cast"),
     "ring memory": (lambda: rung(1, [tensors(1, buffer=nl.sbuf)]), "all tensors must be in HBM, or all in SBUF"),

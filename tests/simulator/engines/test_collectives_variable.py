@@ -92,6 +92,8 @@ def test_all_gather_v_puts_a_part_of_each_rank_into_its_slot(cast, sizes, known,
         np.testing.assert_array_equal(run.outputs[0], expected.reshape(-1))
         counts = table[2] if known else [count for count, _ in sizes[:4]]
         np.testing.assert_array_equal(run.outputs[1], [*table[:2], counts, *table[3:]])
+        (event, *_) = [event for event in run.trace.events if event.op == "all_gather_v"]
+        assert len(event.writes) == (1 if known else 2)
 
 
 def test_what_came_is_written_into_a_row_that_nothing_wrote_before():

@@ -122,7 +122,13 @@ def test_limits(refused, call, words):
     refused(call, words)
 
 
+def _moved(c):
+    """Three rows in SBUF that a register chooses."""
+    return c.tile(np.ones((3, 2, 4), np.float32)).select(2, nisa.register_alloc(1))
+
+
 ROW_LIMITS = [
+    (lambda c: _scatter(c, [1, 2, 3], source=_moved(c)), "with a dynamic address, dma_compute takes two sources"),
     (
         lambda c: _gather(c, [1, 2, 3], dst=c.empty((3, 2), buffer="private_hbm")),
         "with a dynamic address, dma_compute takes two sources",

@@ -502,6 +502,12 @@ LIMITS = [
         (),
     ),
     (
+        lambda c: nisa.nc_transpose(c.empty((4, 33)), c.empty((33, 4))),
+        r"the vector engine transposes at most 32 x 32, got \(33, 4\)",
+        TARGETS,
+        (),
+    ),
+    (
         lambda c: nisa.nc_transpose(
             c.empty((6, 1024), buffer="psum")[:, 510:514], c.tile(np.zeros((4, 6), np.float32))
         ),

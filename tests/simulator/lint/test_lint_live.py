@@ -87,6 +87,14 @@ def test_a_function_is_linted_once(kernels):
     assert said(lambda: simulator.run(kernels.kernel.function, X)) == []
 
 
+def test_a_function_is_read_once(kernels, monkeypatch):
+    read, found = [], live.findings
+    monkeypatch.setattr(live, "findings", lambda *of: read.append(of) or found(*of))
+    for _ in range(3):
+        said(lambda: simulator.run(kernels.kernel, X))
+    assert len(read) == 1
+
+
 def test_what_is_forgotten_is_told_again(kernels):
     for _ in range(2):
         assert len(said(lambda: simulator.run(kernels.kernel, X))) == 2

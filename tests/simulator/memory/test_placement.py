@@ -9,6 +9,7 @@ import pytest
 from triptych import simulator
 from triptych.simulator import NkiValidationError, Options, Uninitialized
 from triptych.simulator.launch.import_hook import simulated_nki
+from triptych.simulator.memory.mask import Mask
 from triptych.simulator.memory.placement import Places, both
 
 with simulated_nki():
@@ -177,6 +178,16 @@ def test_of_a_new_tensor_what_no_older_one_holds_is_found_once(seed):
         held.append(box)
 
 
+def test_whether_bytes_came_through_a_tensor_is_a_mask_only_while_a_part_of_them_did(c):
+    tile, bank = at(0, 0, (4, 8)), at(0, 2048, (4, 8), buffer=nl.psum)
+    assert (tile.storage.mine, bank.storage.mine) == (True, False)
+    nisa.memset(bank[:, 0:4], 0.0)
+    assert isinstance(bank.storage.mine, Mask)
+    nisa.memset(bank, 0.0)
+    nisa.memset(bank[:, 0:4], 0.0)
+    assert bank.storage.mine is True and not bank.storage.arena.any_started
+
+
 BOX = ((4, 8), (8, 16))  # rows and bytes
 
 
@@ -242,6 +253,7 @@ def test_a_new_tensor_in_a_bank_that_another_engine_filled(c):
         ((4, (4, 8), "hbm"), "one integer of 0 or more; got 4"),
         ((("4",), (4, 8), "hbm"), "one integer of 0 or more"),
         ((0, (4, 8), "sbuf"), "two integers; got 0"),
+        *[((address, (4, 8), "sbuf"), "two integers") for address in ((0, 0.5), ("0", 0), (0,), (0, 0, 0))],
     ],
 )
 def test_addresses_that_cannot_be(c, arguments, what):

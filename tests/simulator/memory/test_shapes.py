@@ -172,3 +172,6 @@ def test_what_is_written_whole_has_no_cells(core, place):
         for by_matmul in (True, False):
             storage.wrote(whole, by_matmul)
             assert (storage._written, storage.started, storage.missing) == (None, by_matmul, 0)
+        storage.missing = 1
+        storage.wrote(Layout(0, (2, 3, 6), (18, 6, 1), dtype_of("float32")))
+        assert storage.started is False and storage._written is not None
