@@ -259,12 +259,10 @@ def _layout(t: NkiTensor) -> Layout:
 
 
 def _collect(values: Iterable[Any], tensors: list[NkiTensor]) -> None:
-    """The tensors among an instruction's arguments, their indices with them."""
+    """The tensors among an instruction's arguments; an index that one has must have been written."""
     for value in values:
         if isinstance(value, NkiTensor):
             tensors.append(value)
-            if value.index is not None:
-                _collect((value.index.source,), tensors)
         elif isinstance(value, (tuple, list)):
             _collect(value, tensors)
 

@@ -38,7 +38,7 @@ def tensor_partition_reduce(dst: NkiTensor, op: Any, data: NkiTensor, name: str 
 
 def _reduce(dst: NkiTensor, kind: str, data: NkiTensor) -> None:
     if kind in _BITVEC:
-        put_bits(dst, _BITVEC[kind].reduce(bits(data), axis=0, keepdims=True))
+        put_bits(dst, _BITVEC[kind].reduce(bits(data), axis=0))
     else:
-        total = _ARITHMETIC[kind].reduce(data.f32(), axis=0, keepdims=True)
+        total = _ARITHMETIC[kind].reduce(data.f32(), axis=0)
         put(dst, total / F32.type(data.shape[0]) if kind == "average" else total)

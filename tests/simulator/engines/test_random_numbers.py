@@ -210,6 +210,12 @@ LATER_LIMITS = [
         ("trn3",),
         (),
     ),
+    (
+        lambda c: nisa.rand2(c.empty((2, 6)), c.tile(np.array([[0], [2]], np.float32)), 1.0),
+        "min must be less than max, got NkiTensor",
+        ("trn3",),
+        (),
+    ),
     (lambda c: nisa.rand2(c.empty((4, 6)), 1.0, 1.0), "min must be less than max, got 1.0 and 1.0", ("trn3",), ()),
     (lambda c: nisa.rand2(c.empty((4, 6)), c.empty((4, 1), "bfloat16"), 1.0), "min must be float32", ("trn3",), ()),
     (lambda c: nisa.rand2(c.empty((4, 6)), 0.0, c.empty((4, 1), "int32")), "max must be float32", ("trn3",), ()),

@@ -190,6 +190,11 @@ def test_a_half_that_no_core_writes_is_found():
         simulator.run(nki.jit(kernel)[2], np.ones((8, 4), np.float32))
 
 
+def test_two_cores_are_one_launch_from_neuroncore_v3_on():
+    with pytest.raises(simulator.KernelError, match=r"kernel\[2\] needs NeuronCore-v3 or newer, and the target is"):
+        simulator.run(nki.jit(returns(lambda a: a))[2], A, target="trn1")
+
+
 def test_the_launch_grid_has_one_axis():
     with pytest.raises(NkiValidationError, match="the launch grid has one axis, 0; got 1"):
         simulator.run(returns(lambda a: nl.program_id(1)), A)
