@@ -143,6 +143,7 @@ BREAKS = [
     ("impure-call", kernel("import os  # triptych: allow undocumented", "print(os.environ)")),
     ("outer-state", kernel("state['n'] = 1", above=STATE)),
     ("outer-state", kernel("state['n'] += 1", above=STATE)),
+    ("outer-state", kernel("n = 1", "def f(i):", "    global n", "    n = 2", "nl.fori_loop(0, 2, f)")),
     ("outer-state", kernel("state['a'], y = 1, 2", above=STATE)),
     ("outer-state", kernel("state.setdefault('n', 1)", above=STATE)),
     ("outer-state", kernel("global state", "state = x.shape", above=STATE)),
@@ -210,6 +211,7 @@ def test_breaks(rule, text, found):
 
 
 FINE = {
+    "a name with two values": kernel("f[0:4]", above="f = nl.mgrid\nf = other\n"),
     "what AWS's kernels are made of": kernel(
         "tiles = []",
         "for i in nl.affine_range(4):",

@@ -131,6 +131,8 @@ def test_what_stays_of_unwritten_elements_comes_of_zeros(core):
         nisa.tensor_scalar(dst, tile, nl.add, 1.0)
         nisa.tensor_scalar(dst, dst, nl.multiply, 2.0)
         np.testing.assert_array_equal(dst.array, [[8, 8, 2, 2]] * 2)
+        assert {*c.machine.origins} == {tile.storage.allocation.id, dst.storage.allocation.id}
+        assert not c.machine.doubtful_accumulators
         np.testing.assert_array_equal(np.broadcast_to(dst.storage.written_at(dst.layout), (2, 4)), [[1, 1, 0, 0]] * 2)
 
 
