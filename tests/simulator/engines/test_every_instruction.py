@@ -138,6 +138,23 @@ def test_one_unwritten_element_of_an_input_is_reported_with_both_lines(core, cas
                 assert not [event for event in c.trace.events if event.op == name]
 
 
+PARTS = ("nc_matmul_mx", "nc_stream_shuffle", "nonzero_with_count", "topk")  # what they read of an operand is a part
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_where_all_of_an_operand_is_written_no_part_of_it_is_looked_for(core, cast, monkeypatch, name):
+    with core("trn3") as c:
+        call, plan = plain(name, p=37)
+        held = plan.inputs(c, cast)
+        tiles = {n: view for n, (view, _, _) in plan.tiles(c, held).items()}
+        for n in call.inputs:
+            tiles[n].wrote()
+        asked = []
+        monkeypatch.setattr(c.machine, "check_reads", asked.extend)
+        issue(c, call, tiles)
+        assert {id(t) for t in asked} <= {id(tiles[n]) for n in call.inputs}
+
+
 def alike(call):
     """Pairs of an output and an input that could be one tensor."""
     for out in call.outputs:

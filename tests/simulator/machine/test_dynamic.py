@@ -9,6 +9,7 @@ from kernel_parts import in_hbm, in_sbuf, register_of
 from triptych import simulator
 from triptych.simulator import NkiValidationError, OutOfBounds
 from triptych.simulator.launch.import_hook import simulated_nki
+from triptych.simulator.machine.dynamic import Rows
 
 with simulated_nki():
     import nki.isa as nisa
@@ -34,6 +35,22 @@ def test_gather_rows(dtype):
     np.testing.assert_array_equal(run.outputs, TABLE[index[:, 0]])
     (event,) = [e for e in run.trace.events if e.attributes.get("gathered")]
     assert len(event.reads) == 6 and event.reads[-1].shape == (5, 1)  # five rows and the index
+
+
+def test_rows_are_gathered_in_place_where_the_tile_takes_all_of_them_as_they_are(core):
+    with core() as c:
+        index = np.array([[3], [0], [19]], np.int32)
+        rows = Rows(c.tile(TABLE, buffer="private_hbm").ap([[6, 3], [1, 6]], vector_offset=c.tile(index)))
+        fits, wide = c.empty((3, 6)), c.empty((3, 12))
+        assert rows.read(fits) is fits.array and rows.kept is None and not rows.repeat
+        for other in (None, c.empty((3, 6), "bfloat16"), wide[:, ::2], c.empty((3, 2, 3)), c.empty((2, 6))):
+            found = rows.read(other)
+            assert other is None or not np.shares_memory(found, other.array)
+            np.testing.assert_array_equal(found, TABLE[index[:, 0]])
+        index[1] = 20
+        some = Rows(c.tile(TABLE, buffer="private_hbm").ap([[6, 3], [1, 6]], vector_offset=c.tile(index)), skip=True)
+        np.testing.assert_array_equal(some.read(fits), TABLE[[3, 19]])
+        assert some.kept.tolist() == [0, 2]
 
 
 def test_gather_by_vector_select():
