@@ -40,7 +40,7 @@ def form_of(t: NkiTensor) -> int:
 def number_of(offset: int, shape: Shape, strides: Shape, dtype: DType, row: int, first: int, buffer: int) -> int:
     partition, column = divmod(offset * dtype.itemsize, row) if row else (0, 0)
     form = (shape, strides, dtype, row, first + partition, column if buffer == id(PSUM) else 0, buffer)
-    return _NUMBERS.setdefault(form, -1 - len(_NUMBERS))
+    return _NUMBERS.setdefault(form, ~len(_NUMBERS))
 
 
 def describe(value: Any, key: list[Any], tensors: list[NkiTensor]) -> bool:
