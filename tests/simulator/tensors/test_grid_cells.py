@@ -69,3 +69,37 @@ def test_what_is_chosen_of_a_grid_is_what_lists_of_cells_say(core, seed):
         if all(one_pattern):
             np.testing.assert_array_equal(grid.data.array, x[np.ix_(*elements)].reshape(grid.data.shape))
             assert grid.data.shape in (grid.element_shape, (1,))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_what_is_chosen_of_packed_cells_lies_where_they_lie_beside_each_other(core, seed):
+    """On chip: tile rows after tile rows, slab after slab, in one row of columns."""
+    rng = np.random.default_rng(seed)
+    shape = tuple(int(n) for n in rng.integers(1, 8, rng.integers(2, 5)))
+    tile, block = (tuple(int(n) for n in rng.integers(1, 4, 2)) for _ in range(2))
+    height, units = min(tile[0], shape[-2]), tuple(t * b for t, b in zip(tile, block, strict=True))
+    with core() as c:
+        of = {"element_shape": shape, "tile_shape": tile, "buffer": nl.sbuf, "dtype": nl.int32}
+        grid = nl.alloc_blocks(block_shape=block, **of) if seed % 2 else nl.alloc_tiles(**of)
+        rows, columns = units if seed % 2 else tile
+        bands = -(-shape[-2] // tile[0])
+        (storage,) = [a for a in c.trace.allocations if a.buffer == "sbuf"]
+        assert storage.shape == (height, int(np.prod(shape[:-2])) * bands * shape[-1])
+        whole = grid._backing
+        x = whole.array
+        x[...] = np.arange(x.size).reshape(x.shape)
+        whole.wrote()
+        chosen = [cells_along(rng, n, 1) for n in grid.shape]
+        some = grid[tuple(keys[0] if keys else slice(None) for keys, _, _ in chosen)]
+        *slabs, down, across = [list(found) for _, found, _ in chosen]
+        high = sum(min(rows, shape[-2] - i * rows) for i in down)
+        wide = sum(min(columns, shape[-1] - i * columns) for i in across)
+        beside = len(across) == 1 or across[1] == across[0] + 1
+        fits = all(len(found) == 1 for found in slabs) and high <= tile[0] and beside
+        assert some.is_data_representable == fits
+        if fits:
+            band = np.ravel_multi_index([found[0] for found in slabs], shape[:-2]) if slabs else 0
+            first = (band * bands + down[0] * rows // tile[0]) * shape[-1] + across[0] * columns
+            np.testing.assert_array_equal(some.data.array, x[:high, first : first + wide])
+            like = nl.empty_like(some, buffer=nl.shared_hbm)
+            assert like.data.shape[-2:] == (high, wide) and like.shape == some.shape
