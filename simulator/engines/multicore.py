@@ -46,7 +46,6 @@ def sendrecv(
     name: str | None = None,
 ) -> Plan:
     """dst of core send_to_rank = src, and dst here = src of core recv_from_rank; both cores meet at pipe_id."""
-    _both(machine())
     in_buffer(SBUF, src=src, dst=dst)
     if not isinstance(pipe_id, int):
         raise NkiValidationError(f"pipe_id must be an integer, got {describe(pipe_id)}")
@@ -113,7 +112,6 @@ def sendrecv_compute(
     Both lie in SBUF or both in a core's own HBM; reduce_op is nl.add, nl.maximum or nl.minimum. The page was read up to
     its first constraint: that src and dst have one shape and dtype is taken from sendrecv.
     """
-    _both(machine())
     if not isinstance(reduce_op, Op) or reduce_op.name not in ("add", "maximum", "minimum"):
         raise NkiValidationError(f"reduce_op must be nl.add, nl.maximum or nl.minimum, got {describe(reduce_op)}")
     check_memory(src=src, dst=dst)
@@ -163,7 +161,6 @@ def core_barrier(
     name: str | None = None,
 ) -> Plan:
     """Both cores wait until both are here; what either wrote to `data`, in shared HBM, is then there for both."""
-    _both(machine())
     plain = isinstance(data, NkiTensor) and data.index is None
     shared = plain and data.buffer is MemoryRegion.shared_hbm
     if not plain:

@@ -7,7 +7,6 @@ instruction, on what operands, with which numbers and names. Operands that the c
 
 from __future__ import annotations
 
-import enum
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -89,8 +88,6 @@ class Rounds:
             return tuple([self._seen(v) for v in value])
         if isinstance(value, np.ndarray):
             return value.dtype.str, value.shape, value.tobytes()
-        if isinstance(value, (bool, int, float, str, np.generic, enum.Enum)) or value is None:
-            return type(value).__name__, repr(value)
         # Of an object that the body makes anew, as a ReplicaGroup, what it says of itself.
         plain = getattr(type(value), "__repr__", None) is object.__repr__
         return type(value).__name__, "" if plain else repr(value)

@@ -464,8 +464,9 @@ def test_a_barrier_runs_on_the_engine_asked_for(engine):
 
 
 def test_one_core_has_nobody_to_meet():
-    with pytest.raises(NkiError, match=r"launch it as kernel\[2\]"):
-        simulator.run(swapped, X)
+    for kernel in (swapped, lambda x: barrier(0), lambda x: both_reduced(x, nl.add)):
+        with pytest.raises(NkiError, match=r"launch it as kernel\[2\]"):
+            simulator.run(kernel, X)
     for kernel in (swapped, through_shared):
         with pytest.raises(NkiError, match="needs NeuronCore-v3"):
             on_two_cores(kernel, X, target="trn1")

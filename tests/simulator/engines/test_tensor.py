@@ -215,6 +215,16 @@ def test_tiles_of_the_array_compute_the_same(core, target, tiling):
         assert "tile" not in c.trace.events[-1].attributes
 
 
+def test_a_product_of_deep_operands_is_none_that_may_wait(core):
+    with core() as c:
+        deep = [c.tile(np.ones((64, 2, n)), "float8_e4m3") for n in (4, 6)]
+        plain = [t[:, 0] for t in deep]
+        dst, issue = c.empty((4, 6), buffer="psum"), INSTRUCTIONS["nc_matmul"].effect
+        assert issue(dst, *deep, perf_mode=nisa.matmul_perf_mode.double_row).multiplies is None
+        assert issue(dst, *plain).multiplies is not None and issue(dst, *plain).attributes == {"rows": 1}
+        assert nisa.tensor_copy(c.empty((64, 4)), plain[0]).attributes["open"] is True
+
+
 def test_a_sum_that_matmuls_began_everywhere_is_added_to_as_it_stands(core, monkeypatch):
     with core() as c:
         a, b = c.random(0, (64, 5)), c.random(1, (64, 6))

@@ -150,6 +150,7 @@ LIMITS = [
     (lambda c: _reduce(c, axis=1, shape=(4, 2, 3)), r"axis must be the last free dimensions of \(4, 2, 3\)"),
     (lambda c: _reduce(c, axis=(1, 3), shape=(4, 2, 3, 2)), "axis must be the last free dimensions"),
     (lambda c: _reduce(c, dst=c.empty((4, 2))), "leaves 1 elements per partition, and dst is"),
+    (lambda c: _reduce(c, dst=c.empty((2, 2))), "leaves 1 elements per partition, and dst is"),
     (lambda c: _reduce(c, dst=c.empty((3, 1))), "leaves 1 elements per partition, and dst is"),
     (lambda c: _reduce(c, nl.equal), "nl.equal is not a reduction"),
     (lambda c: _reduce(c, nl.abs), "nl.abs is not a reduction"),

@@ -32,6 +32,7 @@ KERNELS = {
     "decorated by another name": f"from nki import jit as kernel, language as nl\n@kernel\ndef k(x):\n    {BAD}\n",
     "decorated twice": f"import nki, nki.language as nl\n@mine\n@nki.jit\ndef k(x):\n    {BAD}\n",
     "decorated with partial": f"import nki, nki.language as nl\n@partial(nki.jit)\ndef k(x):\n    {BAD}\n",
+    "by a module of nki": f"import nki.language\nnl = nki.language\n@nki.jit\ndef k(x):\n    {BAD}\n",
     "an alias": f"import nki, nki.language as nl\nkernel = nki.jit\n@kernel\ndef k(x):\n    {BAD}\n",
     "handed to jit": f"import nki, nki.language as nl\ndef k(x):\n    {BAD}\nf = nki.jit(k)\n",
     "handed to jit()": f"import nki, nki.language as nl\ndef k(x):\n    {BAD}\nf = nki.jit()(k)\n",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 
 import pytest
 
@@ -66,6 +67,7 @@ def test_an_error_of_one_core_ends_the_others():
 
     with pytest.raises(ValueError, match="of core 1"):
         take_turns({(0, 0): work, (0, 1): work})
+    assert not [thread for thread in threading.enumerate() if "_run" in thread.name]
 
 
 def stuck(ranks, waits):

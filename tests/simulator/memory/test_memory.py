@@ -183,6 +183,8 @@ def test_a_large_block_of_bytes_is_its_own():
     assert len(pool._slabs) == 1 and first.size == 16 << 20
     second = pool.take(64)
     assert len(pool._slabs) == 2 and not np.shares_memory(first, second)
+    rest = pool.take((16 << 20) - pool._end)
+    assert len(pool._slabs) == 2 and rest.size > 15 << 20
 
 
 @pytest.mark.parametrize("held", [True, False])

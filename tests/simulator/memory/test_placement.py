@@ -180,6 +180,14 @@ def test_of_a_new_tensor_what_no_older_one_holds_is_found_once(seed):
         held.append(box)
 
 
+def test_a_float32_tensor_is_read_where_it_lies(c):
+    tile, low = at(0, 0, (4, 8)), at(0, 64, (4, 8), nl.bfloat16)
+    for t, same in ((tile, True), (low, False)):
+        nisa.memset(t, 1.5)
+        found = t.storage.f32(t.layout)
+        assert np.shares_memory(found, t.array) is same and (found == 1.5).all() and found.dtype == np.float32
+
+
 def test_whether_bytes_came_through_a_tensor_is_a_mask_only_while_a_part_of_them_did(c):
     tile, bank = at(0, 0, (4, 8)), at(0, 2048, (4, 8), buffer=nl.psum)
     assert (tile.storage.mine, bank.storage.mine) == (True, False)

@@ -134,6 +134,8 @@ def test_what_no_strides_say_is_not_found():
     assert passed_through(Layout(7, (3,), (2,), float32), written, value) == Layout(101, (3,), (2,), float32)
     backwards = Layout(5, (2, 6), (8, -1), float32)
     assert passed_through(Layout(5, (2, 2), (8, -1), float32), backwards, value) is None
+    folded = Layout(0, (2, 3), (2, 1), float32)  # its element 2 is in both rows
+    assert passed_through(Layout(0, (3,), (1,), float32), folded, value._replace(shape=(2, 3))) is None
     gaps = written._replace(strides=(12, 2))
     assert passed_through(Layout(0, (2,), (3,), float32), gaps, value) is None
     assert passed_through(Layout(2, (2,), (4,), float32), gaps, value) == Layout(1, (2,), (2,), float32)
