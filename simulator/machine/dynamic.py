@@ -130,7 +130,7 @@ class Rows:
     def check_reads(self, m: Machine) -> None:
         """Each row has been written, or the instruction is tried (`unwritten`)."""
         storage, layout = self.table.storage, self.table.layout
-        if m.options.check_uninitialized and storage.written_at(layout) is not True:
+        if storage.written_at(layout) is not True:
             shape = (1, *layout.shape[1:])
             for offset in self._offsets:
                 m.check_reads((self.table.plain(layout.changed(offset, shape, layout.strides)),))

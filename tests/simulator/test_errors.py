@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from triptych.simulator import NkiError, errors
@@ -23,6 +25,13 @@ def test_what_a_call_is_bound_to_is_read_from_the_instructions_behind_it(monkeyp
     rows = [("CALL", 0), *ROWS.get(name, [])]
     monkeypatch.setattr(errors, "_instructions", lambda code: ([2 * n for n in range(len(rows))], rows))
     assert errors._bound_to(None, 0) == (name or "")
+
+
+def test_a_line_and_what_is_bound_there_are_looked_up_once():
+    lines = errors.Lines()
+    bound = [lines.bound(sys._getframe()) for _ in range(2)]
+    line = [lines.of(sys._getframe()) for _ in range(2)]
+    assert bound[0] is bound[1] and line[0] is line[1] and bound[0][0][0] == line[0][0] == __file__
 
 
 LINE = ("/some/where/kernel.py", 7)

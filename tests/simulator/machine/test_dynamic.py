@@ -43,6 +43,7 @@ def test_rows_are_gathered_in_place_where_the_tile_takes_all_of_them_as_they_are
         rows = Rows(c.tile(TABLE, buffer="private_hbm").ap([[6, 3], [1, 6]], vector_offset=c.tile(index)))
         fits, wide = c.empty((3, 6)), c.empty((3, 12))
         assert rows.read(fits) is fits.array and rows.kept is None and not rows.repeat
+        rows.check_reads(None)  # all is written, and nobody is asked
         for other in (None, c.empty((3, 6), "bfloat16"), wide[:, ::2], c.empty((3, 2, 3)), c.empty((2, 6))):
             found = rows.read(other)
             assert other is None or not np.shares_memory(found, other.array)

@@ -9,6 +9,7 @@ import pytest
 from triptych import simulator
 from triptych.simulator import NkiValidationError, Options, Uninitialized
 from triptych.simulator.launch.import_hook import simulated_nki
+from triptych.simulator.memory import placement
 from triptych.simulator.memory.mask import Mask
 from triptych.simulator.memory.placement import Places, both
 
@@ -178,6 +179,20 @@ def test_of_a_new_tensor_what_no_older_one_holds_is_found_once(seed):
             expected[a:b, first:end] = 0
         np.testing.assert_array_equal(free, expected)
         held.append(box)
+
+
+def test_what_is_full_is_marked_no_more_and_a_place_that_is_held_is_compared_with_none(c, monkeypatch):
+    tile = at(0, 0, (4, 8))
+    nisa.memset(tile, 1.0)
+    places = tile.storage.arena.places
+    (box,) = places._held
+    with monkeypatch.context() as patched:
+        patched.setattr(tile.storage.arena, "written", None)
+        patched.setattr(placement, "_stretches", None)
+        nisa.memset(tile[:, 0:2], 2.0)
+        tile.wrote_where(np.ones((4, 8), bool))
+        assert places.take(box) == []
+    places.leave(box)
 
 
 def test_a_float32_tensor_is_read_where_it_lies(c):
