@@ -45,7 +45,7 @@ def short(name: str) -> str:
 def signature(name: str) -> inspect.Signature | None:
     """The parameters of a function of NKI, if the simulator has it."""
     module, first, rest = split(name)
-    found = names(module).get(first) if module and not rest else None
+    found = names(module).get(first) if not rest else None
     found = getattr(found, "wrapper", found)  # an operator's call form
     return inspect.signature(found) if callable(found) and not isinstance(found, type) else None
 

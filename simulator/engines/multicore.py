@@ -168,7 +168,7 @@ def core_barrier(
     if not shared:
         message = f"core_barrier: data must be a tensor in shared HBM, got {describe(data)}"
         machine().remark("barrier-buffer", message, "nki/api/nki/isa/__init__.py, core_barrier")
-    if tuple(cores) != (0, 1):
+    if not isinstance(cores, Sequence) or tuple(cores) != (0, 1):
         raise NkiValidationError(f"cores must be (0, 1), got {cores!r}")
     on = choose(engine, *_ENGINES)
     return Plan(on, (data,), (), nothing, (data,), needs=nothing, decide=_wait)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from pathlib import Path
 
 import pytest
 
@@ -26,6 +27,14 @@ def test_every_number_has_a_unit_a_source_and_how_it_is_known(chip, name):
     assert fact.value >= 0 and fact.unit and fact.known in ("documented", "measured", "assumed")
     if fact.known == "documented":
         assert re.search(r"(nki|neuron-runtime|about-neuron|tools)/[\w./-]+\.(rst|py)", fact.source), fact.source
+
+
+def test_every_number_stands_on_the_page_as_it_is_here():
+    page = (Path(__file__).parents[2] / "docs" / "simulator.md").read_text(encoding="utf-8")
+    told = {name: numbers for name, *numbers in re.findall(r"^\| `(\w+)` \| (\S+) \| (\S+) \| (\S+) \|", page, re.M)}
+    names = dict.fromkeys(parameter.values[1] for parameter in FACTS)
+    here = {name: [f"{getattr(chip, name).value:g}" for chip in CHIPS] for name in names}
+    assert {name: told.get(name) for name in here} == here
 
 
 def test_no_number_of_a_chip_is_bare():

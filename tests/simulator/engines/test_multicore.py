@@ -417,6 +417,8 @@ LIMITS = {
         "data must be a tensor in shared HBM",
     ),
     "barrier cores": (lambda core: barrier(core, (0, 1, 2)), r"cores must be \(0, 1\)"),
+    "barrier of one core": (lambda core: barrier(core, 1), r"cores must be \(0, 1\), got 1"),
+    "barrier of none": (lambda core: barrier(core, None), r"cores must be \(0, 1\), got None"),
     "barrier engine": (lambda core: barrier(core, engine=nisa.engine.dma), "engine must be one of nisa.engine.gpsimd"),
 }
 
