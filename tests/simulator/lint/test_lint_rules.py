@@ -143,6 +143,7 @@ BREAKS = [
     ("impure-call", kernel("import os  # triptych: allow undocumented", "print(os.environ)")),
     ("outer-state", kernel("state['n'] = 1", above=STATE)),
     ("outer-state", kernel("state['n'] += 1", above=STATE)),
+    ("outer-state", kernel("settings['n'] = 1", above="from elsewhere import settings\n")),
     ("outer-state", kernel("n = 1", "def f(i):", "    global n", "    n = 2", "nl.fori_loop(0, 2, f)")),
     ("outer-state", kernel("state['a'], y = 1, 2", above=STATE)),
     ("outer-state", kernel("state.setdefault('n', 1)", above=STATE)),

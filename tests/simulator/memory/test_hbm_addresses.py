@@ -34,10 +34,11 @@ def test_one_within_another_shares_its_bytes(c):
 
 
 def test_neighbours_and_other_regions_are_apart(c):
-    left, right, other = at(0, (4,)), at(16, (4,)), at(0, (4,), buffer=nl.shared_hbm)
-    for value, tensor in enumerate((left, right, other)):
+    left, right, other = at(16, (4,)), at(32, (4,)), at(16, (4,), buffer=nl.shared_hbm)
+    before = at(0, (4,))
+    for value, tensor in enumerate((left, right, other, before)):
         tensor.array[...] = value
-    assert [float(t.array[0]) for t in (left, right, other)] == [0, 1, 2]
+    assert [float(t.array[0]) for t in (left, right, other, before)] == [0, 1, 2, 3]
 
 
 def test_an_address_is_free_again_when_nothing_holds_it(c):
