@@ -172,9 +172,10 @@ class FromSource(importlib.machinery.SourceFileLoader):
 
 def source_spec(name: str, path: str | os.PathLike[str]) -> importlib.machinery.ModuleSpec:
     """Of a file as a module of that name, executed as it stands. ImportError if it is no Python file."""
-    spec = importlib.util.spec_from_file_location(name, path, loader=FromSource(name, os.fspath(path)))
-    if spec is None or not os.fspath(path).endswith(".py"):
+    if not os.fspath(path).endswith(".py"):
         raise ImportError(f"{path} is not a Python file")
+    spec = importlib.util.spec_from_file_location(name, path, loader=FromSource(name, os.fspath(path)))
+    assert spec is not None
     return spec
 
 

@@ -221,3 +221,13 @@ def test_a_kernel_takes_packed_arrays():
     bits = np.arange(6, dtype=np.uint32).reshape(2, 3)
     out = simulator.run(kernel, bits.view([("float8_e5m2_x4", np.uint32)])).outputs
     np.testing.assert_array_equal(out, bits)
+
+
+def test_integers_that_fit_are_not_clipped(monkeypatch):
+    monkeypatch.setattr(np, "clip", None)
+    for kind, wider in (("uint8", "uint8"), ("uint8", "uint32"), ("int8", "int16"), ("int32", "int32")):
+        values, out = np.array([1, 127], kind), np.empty(2, wider)
+        assert round_to(values, TABLE[wider], out) == 0 and out.tolist() == [1, 127]
+    for narrower in ("uint8", "int8"):
+        with pytest.raises(TypeError):
+            round_to(np.array([1], "int16"), TABLE[narrower], np.empty(1, narrower))

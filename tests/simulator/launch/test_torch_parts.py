@@ -204,6 +204,21 @@ def test_the_warning_is_of_the_line_that_calls_the_graph(monkeypatch):
     assert found[0].filename == __file__
 
 
+@pytest.mark.filterwarnings("ignore:outer-state")
+def test_a_graph_calls_a_kernel_on_as_many_cores_as_it_was_launched_on(monkeypatch):
+    monkeypatch.setenv("NEURON_PLATFORM_TARGET_OVERRIDE", "trn2")
+    seen = []
+
+    @nki.jit
+    def counted(x):
+        seen.append(nl.num_programs())
+        return doubled(x)
+
+    with launching(nki_ops.simulated):
+        assert torch.equal(neuron_device.call(graph_calls.numbered(counted), 2, (X,), {}), 2 * X)
+    assert seen == [2, 2]
+
+
 def test_a_graph_calls_a_kernel_by_its_number(monkeypatch):
     monkeypatch.setenv("NEURON_PLATFORM_TARGET_OVERRIDE", "trn1")
     first, second = graph_calls.numbered(doubled), graph_calls.numbered(doubled)
