@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import itertools
 from pathlib import Path
 
 import ml_dtypes
@@ -14,10 +13,8 @@ from triptych import simulator
 from triptych.simulator import KernelError, NkiValidationError, Options, Uninitialized
 from triptych.simulator.dtypes import dtype_of
 from triptych.simulator.launch.import_hook import simulated_nki
-from triptych.simulator.memory import pool as pool_module
 from triptych.simulator.memory import storage as storage_module
 from triptych.simulator.memory.mask import Mask
-from triptych.simulator.memory.pool import Pool
 from triptych.simulator.memory.storage import Outside
 
 with simulated_nki():
@@ -173,54 +170,6 @@ def test_what_a_storage_is_made_with(core, buffer, row):
                     assert (storage.row, storage.partition, storage.dense) == (row * size // 2, 0, (8, 4, 1))
                     wide = 4 if widened and data else size
                     assert (storage.itemsize, storage.nbytes, storage.missing) == (wide, 32 * wide, 32 * wide)
-
-
-def test_a_large_block_of_bytes_is_its_own():
-    pool = Pool()
-    large = pool.take((16 << 20) + 1)
-    assert large.size == (16 << 20) + 1 and not pool._slabs
-    first = pool.take(16 << 20)
-    assert len(pool._slabs) == 1 and first.size == 16 << 20
-    second = pool.take(64)
-    assert len(pool._slabs) == 2 and not np.shares_memory(first, second)
-    rest = pool.take((16 << 20) - pool._end)
-    assert len(pool._slabs) == 2 and rest.size > 15 << 20
-
-
-@pytest.mark.parametrize("held", [True, False])
-def test_a_slab_serves_the_next_kernel_unless_somebody_holds_bytes_of_it(monkeypatch, held):
-    spare = []
-    monkeypatch.setattr(pool_module, "_spare", spare)
-    pool = Pool()
-    block, (slab,) = pool.take(100), pool._slabs
-    kept = block[10:] if held else None
-    del block, pool
-    assert [any(one is slab for one in spare), kept is not None] == [not held, held]
-    following = Pool()
-    taken = following.take(64)
-    assert np.shares_memory(taken, slab) is not held and spare == []
-    for _ in range(6):
-        other = Pool()
-        other.take(1)
-        other._slabs *= 3
-        del other
-    assert len(spare) == 4, "as many as are kept"
-
-
-def test_blocks_of_a_pool_are_apart_until_they_are_dropped():
-    pool = Pool()
-    blocks = [pool.take(n) for n in (1, 64, 100, 100, 1 << 20)]
-    for n, block in enumerate(blocks):
-        block[...] = n
-    assert all((block == n).all() for n, block in enumerate(blocks))
-    gaps = [b.ctypes.data - a.ctypes.data - a.size for a, b in itertools.pairwise(blocks)]
-    assert all(64 <= gap < 128 for gap in gaps), "no two begin at one offset in a page"
-    place = blocks[2].ctypes.data
-    view = blocks[2][10:]
-    blocks[2] = None
-    assert pool.take(100).ctypes.data != place, "a view of it is held"
-    del view
-    assert pool.take(100).ctypes.data == place
 
 
 def test_the_error_names_both_lines(c):
