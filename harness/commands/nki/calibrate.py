@@ -27,7 +27,7 @@ def run(arguments: Namespace) -> int:
     if document.cut_short:
         print(f"triptych: {document.cut_short}", file=sys.stderr)
     if arguments.write:
-        files.write(arguments.write, overlay.text(found.chip, found.constants))
+        files.write(arguments.write, overlay.text(found.target, found.constants))
     if arguments.write != "-":
         print(text.calibration(found), end="")
     if arguments.write and arguments.write != "-":
