@@ -9,6 +9,8 @@ from typing import Any
 from triptych.simulator.api.lookup import RELEASE_NOTES, engine_since, engines_of, short, since, split
 from triptych.simulator.lint.rules import ERROR, At, rule
 
+TRIGGERS = ("sync", "scalar")  # whom a kernel may ask to trigger a transfer
+
 
 @rule(
     "generation",
@@ -113,7 +115,11 @@ def kernel(x):
 """,
 )
 def engine(node: ast.Call, at: At) -> Iterator[tuple[ast.AST, str]]:
-    """An instruction runs on the engines that its page names."""
+    """An instruction runs on the engines that its page names; of a transfer `engine` says who triggers it."""
     for place, name, asked in _engine(node, at):
-        if asked not in engines_of(name):
-            yield place, f"{short(name)} runs on {' or '.join(engines_of(name))}, not on {asked}"
+        runs_on = engines_of(name)
+        if runs_on == ("dma",):
+            if asked not in TRIGGERS:
+                yield place, f"{short(name)} is triggered by {' or '.join(TRIGGERS)}, not by {asked}"
+        elif asked not in runs_on:
+            yield place, f"{short(name)} runs on {' or '.join(runs_on)}, not on {asked}"

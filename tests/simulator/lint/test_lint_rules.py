@@ -106,6 +106,7 @@ BREAKS = [
                      "        print(i)\n        return x\n"),
     ("removed-name", "P = nl.par_dim(4)\n" + kernel("print(P)")),
     ("engine", kernel("nisa.tensor_copy(x, x, engine=nisa.engine.tensor)")),
+    ("engine", kernel("nisa.dma_copy(x, x, dge_mode=nisa.dge_mode.hwdge, engine=nisa.engine.gpsimd)")),
     ("removed-loop", kernel("r = nisa.register_alloc(1)", "while r:", "    nisa.register_load(r, x)")),
     ("register-branch", kernel("r = nisa.register_alloc(1)", "if r == 1:", "    print(x)")),
     ("register-branch", kernel("r = nisa.register_alloc(1)", "y = 1 if r else 2")),
@@ -269,6 +270,10 @@ FINE = {
         "f(x, engine=nisa.engine.tensor, buffer='sbuf', dge_mode=3)", parameters="x, f"
     ),
     "an argument of another name": kernel("nisa.memset(x, value=0.0, name=nisa.engine.scalar)"),
+    "an engine that triggers a transfer": kernel(
+        "nisa.dma_copy(x, x, dge_mode=nisa.dge_mode.hwdge, engine=nisa.engine.sync)",
+        "nisa.dma_copy(x, x, dge_mode=nisa.dge_mode.hwdge, engine=nisa.engine.scalar)",
+    ),
     "an engine of another kind": kernel(
         "nisa.memset(x, value=0.0, engine=nl.sbuf)", "nisa.memset(x, 0.0, engine=None)"
     ),
