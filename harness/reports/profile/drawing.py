@@ -12,6 +12,7 @@ from triptych.harness.profiling.numbers import location
 from triptych.harness.profiling.waits import WAITS
 from triptych.simulator.timing import Prediction, Timeline
 from triptych.simulator.timing.reading.occupancy import occupancy
+from triptych.simulator.timing.timeline import Issue
 
 EVENT_PIXELS = 8  # how wide the median event is when the page opens
 
@@ -48,6 +49,7 @@ def drawing(labels: Sequence[str], predictions: Sequence[Prediction]) -> dict[st
         "ops": list(ops.numbers),
         "lines": [(location(line), linecache.getline(*line).strip()[:160]) for line in lines.numbers],
         "waits": [WAITS[why] for why in waits.numbers],
+        "issue": waits.numbers.get("issue", -1),
         "details": list(details.numbers),
         "view": opening(timelines),
     }
@@ -77,6 +79,7 @@ def columns(
         "done": [round(span.end_ns) for span in spans],
         "after": [-1 if span.after is None else span.after for span in spans],
         "why": [waits.number(span.why) for span in spans],
+        "issues": {span.index: issue(span.issue, waits) for span in spans if span.issue is not None},
         "critical": [int(span.index in path) for span in spans],
         "lanes": [
             {
@@ -99,6 +102,11 @@ def columns(
             if memory.peak
         ],
     }
+
+
+def issue(of: Issue, waits: Strings) -> tuple[int, int, int]:
+    """When a transfer was triggered, after which event and why."""
+    return round(of.at_ns), -1 if of.after is None else of.after, waits.number(of.why)
 
 
 def opening(timelines: Sequence[Timeline]) -> tuple[float, float]:

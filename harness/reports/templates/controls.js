@@ -49,7 +49,9 @@ function find(px, py) {
 function tell(found, px, py) {  // beside a point, or below the event
   tip.hidden = !found;
   if (!found) return;
-  const {run, i} = found, after = run.after[i], row = laneOf[data.runs.indexOf(run)][i];
+  const {run, i} = found, issue = run.issues[i], row = laneOf[data.runs.indexOf(run)][i];
+  const cause = (after, why) => data.waits[why].replace('{}', after < 0 ? '' :
+    data.ops[run.op[after]] + ' ' + data.lines[run.line[after]][0]);
   px ??= clamp(x(run.start[i]), GUTTER, GUTTER + width());
   py ??= row.y + row.h;
   const facts = [
@@ -57,8 +59,8 @@ function tell(found, px, py) {  // beside a point, or below the event
     ['code', data.lines[run.line[i]][1]],
     ['time', us(run.start[i], 3) + ' to ' + us(run.end[i], 3) + ' us: ' + us(run.end[i] - run.start[i], 3) + ' us'],
     ['result at', us(run.done[i], 3) + ' us'],
-    ['waited for', data.waits[run.why[i]].replace('{}', after < 0 ? '' :
-      data.ops[run.op[after]] + ' ' + data.lines[run.line[after]][0])],
+    ['waited for', cause(run.after[i], run.why[i])],
+    ['issued at', issue ? us(issue[0], 3) + ' us, which waited for ' + cause(issue[1], issue[2]) : ''],
     ['reads', data.details[run.reads[i]]], ['writes', data.details[run.writes[i]]],
     ['', run.critical[i] ? 'on the critical path' : ''],
   ];

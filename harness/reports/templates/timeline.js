@@ -196,12 +196,14 @@ function arrows(g) {
   g.strokeStyle = colours.ink; g.lineWidth = 2;
   g.strokeRect(x(run.start[i]), row.y, Math.max(x(run.end[i]) - x(run.start[i]), 2), row.h);
   g.lineWidth = 1.5; g.strokeStyle = g.fillStyle = colours.ink;
-  for (let to = i, left = pinned ? 12 : 1; left > 0 && run.after[to] >= 0; left--, to = run.after[to]) {
-    const from = run.after[to], a = of[from], b = of[to];
-    const x0 = clamp(Math.min(x(run.end[from]), x(run.start[to])), GUTTER, 1e6), y0 = a.y + a.h / 2;
-    const x1 = x(run.start[to]), y1 = b.y + b.h / 2, bend = Math.max(Math.abs(x1 - x0) / 2, 14);
+  const most = pinned ? 12 : 1;
+  let left = most;
+  for (const [from, to, at] of led(run, i, most, data.issue)) {
+    const a = of[from], b = of[to];
+    const x1 = x(at), y1 = b.y + b.h / 2, x0 = clamp(Math.min(x(run.end[from]), x1), GUTTER, 1e6), y0 = a.y + a.h / 2;
+    const bend = Math.max(Math.abs(x1 - x0) / 2, 14);
     if (x1 < GUTTER) break;
-    g.globalAlpha = .35 + .65 * left / (pinned ? 12 : 1);
+    g.globalAlpha = .35 + .65 * left-- / most;
     g.beginPath(); g.moveTo(x0, y0); g.bezierCurveTo(x0 + bend, y0, x1 - bend, y1, x1 - 5, y1); g.stroke();
     g.beginPath(); g.moveTo(x1, y1); g.lineTo(x1 - 7, y1 - 3.5); g.lineTo(x1 - 7, y1 + 3.5); g.fill();
   }
