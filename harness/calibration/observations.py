@@ -18,6 +18,7 @@ from triptych.harness.results.document import Document
 from triptych.harness.results.result import Result
 from triptych.harness.results.status import Status
 from triptych.harness.results.timing import Measured
+from triptych.simulator.chip.record import Chip
 
 DEVICE = "nki"
 LEAST = 0.003  # of a time: what no number of samples makes more certain
@@ -28,6 +29,7 @@ class Observation:
     """A time that was measured, and how the model comes to its own. Nanoseconds.
 
     traces: the smaller run alone, or it and the larger, whose difference is divided by `count`
+    at_random: whether windows of the Tensor Engine's clock begin anywhere, and what was measured is a median of runs
     """
 
     label: str
@@ -35,11 +37,26 @@ class Observation:
     sigma: float
     traces: tuple[simulator.Trace, ...]
     count: int = 1
+    at_random: bool = False
 
     def predicted(self, settings: Mapping[str, float]) -> float:
         """The same time by the model, on a chip with some fields of its record replaced."""
+        if self.at_random:
+            settings = {**settings, "warm_up_ns": median_window(self.traces[0].chip, settings)}
         times = [simulator.predict_trace(trace, settings=settings).total_us * 1e3 for trace in self.traces]
         return (times[1] - times[0]) / self.count if len(times) > 1 else times[0]
+
+
+def median_window(chip: Chip, settings: Mapping[str, float]) -> float:
+    """The window with which the model changes a busy engine's clock when half of a device's runs have changed it.
+
+    Let a window have length 1, u be `warm_up_use`, and r what is left of one at the first use, anywhere from 0 to 1
+    alike. The clock changes at r if r >= u, for the engine is in use for all of it, and else at r + 1: anywhere from u
+    to u + 1 alike, which is u + 1/2 in the median. The model has r = 1/2, and so 3/2. A run takes the longer, or the
+    shorter, the later its clock changes, so that the median of times is the time of that median.
+    """
+    window = settings.get("warm_up_ns", chip.warm_up_ns.value)
+    return window * (settings.get("warm_up_use", chip.warm_up_use.value) + 0.5) / 1.5
 
 
 @dataclass(frozen=True)
@@ -107,7 +124,9 @@ def observed(some: Iterable[Pair], group: Group, target: str) -> list[Observatio
             continue
         slope = (times[1].median_us - times[0].median_us) * 1e3 / (large - small)
         sigma = math.hypot(*sigmas) / (large - small)
-        made.append(Observation(pair.label, slope, max(sigma, LEAST * abs(slope)), traces, large - small))
+        made.append(
+            Observation(pair.label, slope, max(sigma, LEAST * abs(slope)), traces, large - small, group.at_random)
+        )
     return made
 
 

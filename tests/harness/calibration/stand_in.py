@@ -1,5 +1,7 @@
 """A device whose constants are known: the simulator with others and noise, in the place of the backend `nki`.
 
+The windows of its Tensor Engine's clock begin at random, anew in each run of a probe of that clock.
+
 What a real device would say is not known here. That the constants of one which is like the model are found again is.
 """
 
@@ -7,12 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from triptych import simulator
+from triptych.harness.arrays import Array
 from triptych.harness.backends.clocks import TimingBudget, summary
 from triptych.harness.backends.nki_sim import Simulator
 from triptych.harness.calibration import probes
@@ -22,6 +25,7 @@ from triptych.harness.results.document import Document
 from triptych.harness.results.result import Result
 from triptych.harness.results.status import Evidence, Status
 from triptych.harness.results.timing import Timing
+from triptych.simulator.chip.record import Chip
 
 TRUE = {  # of the stand-in
     "tensor_ghz": 2.1,
@@ -60,6 +64,22 @@ TRUE = {  # of the stand-in
 NOISE, SAMPLES = 0.002, 200  # of a sample
 
 
+def by_the_clock(count: int, each: float, first_ends: float, chip: Chip) -> float:
+    """How long an engine takes for so many matmuls in a row, `each` ns at its whole clock.
+
+    first_ends: when the window ends in which the first begins
+    """
+    window = chip.warm_up_ns.value
+    now, end, busy = 0.0, first_ends, False
+    for _ in range(count):
+        now += each * (chip.sustained_slowdown if busy else chip.warm_up_slowdown).value
+        while end <= now:
+            used = min(end, window) / window
+            busy = used > chip.cool_down_use.value if busy else used >= chip.warm_up_use.value
+            end += window
+    return now
+
+
 @dataclass
 class StandIn(Simulator):
     """The simulator's numbers, the model's time on another chip, and noise."""
@@ -82,8 +102,19 @@ class StandIn(Simulator):
         run = self.simulate(problem, problem.own_inputs(), "trn2")
         us = simulator.predict_trace(run.trace, settings=self.settings).total_us
         rng = np.random.default_rng(len(run.trace.events))
-        samples = us * (1 + NOISE * rng.standard_normal(SAMPLES))
+        runs = self.at_random(run.trace, rng) if problem.op.name == "probe_clock" else np.full(SAMPLES, us)
+        samples = runs * (1 + NOISE * rng.standard_normal(SAMPLES))
         return summary(list(map(float, samples)), 1, Evidence.DEVICE, timer="stand-in", cache="warm")
+
+    def at_random(self, trace: simulator.Trace, rng: np.random.Generator) -> Array:
+        """Microseconds of runs of matmuls in a row, each of which begins anywhere in a window."""
+        steady = simulator.predict_trace(trace, settings={**self.settings, "warm_up_ns": 0})
+        own = [span.busy_ns for span in steady.timeline.spans if span.track == "tensor"]
+        facts = {name: replace(getattr(trace.chip, name), value=value) for name, value in self.settings.items()}
+        chip = replace(trace.chip, **facts)
+        begins = rng.uniform(0, chip.warm_up_ns.value, SAMPLES)
+        took = np.array([by_the_clock(len(own), own[0], first_ends, chip) for first_ends in begins])
+        return np.asarray(steady.total_us + (took - sum(own)) / 1e3)
 
 
 def document(device: StandIn, only: str = "") -> Document:
