@@ -21,7 +21,8 @@ from triptych.harness.upkeep.figures.mutation import Mutant
 from triptych.harness.upkeep.own_mutants.processes import Ended, forked
 
 HEAVY = ("numpy", "ml_dtypes", "msgspec", "triton", "torch")  # no plugin of pytest, which rewrites those it imports
-OPTIONS = ("-q", "-x", "-p", "no:cacheprovider", "--no-header", "-m", "not slow")
+# With plain assertions: pytest would rewrite ours too, as a plugin's, and `planting` not know the function again.
+OPTIONS = ("-q", "-x", "-p", "no:cacheprovider", "--no-header", "--assert=plain", "-m", "not slow")
 QUIET, FAILED = 0, 1  # exit codes of pytest
 LIMIT_S = 300.0  # for the tests of one fault
 

@@ -176,3 +176,19 @@ def test_trn1_is_slower_until_a_window_of_a_third_use(share, slow):
     throttle = hot()
     assert used(throttle, [(1.5, share / HOT)]) == pytest.approx([share])
     assert used(throttle, [(2.6, 0.1)]) == pytest.approx([0.1 * HOT if slow else 0.1])
+
+
+@pytest.mark.parametrize(("used_ns", "whole"), [(384, False), (385, True), (767, False), (768, True)])
+def test_a_window_is_measured_from_its_begin_to_the_nanosecond(used_ns, whole):
+    """768 of 1024 ns make the clock whole, 384 halve it; the second window forgets what the first was used for."""
+    chip = chip_of("trn2")
+    facts = {"warm_up_ns": 1024.0, "warm_up_use": 0.75, "cool_down_use": 0.375}
+    chip = dataclasses.replace(chip, **{k: dataclasses.replace(getattr(chip, k), value=v) for k, v in facts.items()})
+    throttle = Throttle(chip)
+    throttle.time(0.0, 0.0)  # in the middle of a window, so that others end at 512, 1536 and 2560
+    if used_ns < 512:
+        assert throttle.time(512.0, 512.0) == 1024 and throttle.time(1536.0, float(used_ns)) == used_ns
+        assert throttle.time(3000.0, 1.0) == 1 + (not whole)
+    else:
+        assert throttle.time(300.0, 10.0) == 20 and throttle.time(512.0, used_ns / 2) == used_ns
+        assert throttle.time(1600.0, 1.0) == 1 + (not whole)
