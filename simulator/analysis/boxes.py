@@ -46,11 +46,11 @@ def box_of(region: Region) -> Box:
 
 
 def _hbm_box(start: int, shape: tuple[int, ...], strides: tuple[int, ...], size: int) -> Box:
-    start += sum([(n - 1) * stride * size for n, stride in zip(shape, strides, strict=True) if stride < 0])
-    steps = [(abs(stride) * size, n) for n, stride in zip(shape, strides, strict=True)]
+    steps = [(abs(stride) * size, n) for n, stride in zip(shape, strides, strict=True) if n > 1 and stride]
+    start += sum([(n - 1) * min(stride, 0) * size for n, stride in zip(shape, strides, strict=True)])
     whole = size + sum([(n - 1) * step for step, n in steps])
-    pitch, rows = max([(step, n) for step, n in steps if n > 1], default=(0, 1))
-    if pitch:
+    if steps:
+        pitch, rows = max(steps)
         row, low = divmod(start, pitch)
         extent = whole - (rows - 1) * pitch
         if low + extent <= pitch and extent < pitch:
@@ -62,16 +62,13 @@ def meet(a: Box, b: Box) -> bool:
     """Whether two boxes of one memory share a byte."""
     if a.pitch != b.pitch:
         if a.pitch and b.pitch:
-            a, b = _flat(a), _flat(b)
-        elif a.pitch:
+            (low, high), (first, last) = reach(a), reach(b)
+            return low < last and first < high
+        if a.pitch:
             b = _rows(b, a.pitch)
         else:
             a = _rows(a, b.pitch)
     return a.low < b.high and b.low < a.high and a.first <= b.last and b.first <= a.last
-
-
-def _flat(box: Box) -> Box:
-    return Box(0, 0, 0, box.first * box.pitch + box.low, box.last * box.pitch + box.high)
 
 
 def _rows(flat: Box, pitch: int) -> Box:

@@ -41,7 +41,7 @@ def _issue(timeline: Timeline) -> str | None:
     """Transfers so small that issuing them takes longer than moving them, on the trigger that has most to issue."""
     chip = timeline.trace.chip
     total, most = most_issued(timeline.trace)
-    if not most or total < max(0.5, timeline.busy.get("dma", 0.0)) * timeline.total_ns:
+    if total < max(0.5, timeline.busy.get("dma", 0.0)) * timeline.total_ns:
         return None
     issue = total / len(most)
     size = sum(event.writes[0].nbytes for event in most) / len(most) / 1024

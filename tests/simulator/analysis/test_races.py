@@ -1,5 +1,7 @@
 """What races, element by element, against a model in plain Python; and which pair of accesses is shown."""
 
+import contextlib
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -133,6 +135,28 @@ def test_a_read_of_what_both_cores_have_written_alike_is_not_the_pair_that_is_sh
         ]
         ((*pair, _),) = races(Trace(TRN2, "trn2", [*events, access(1 - core, True, WHOLE, 1, line=4)]))
         assert sorted(event.line[1] for event in pair) == [3, 4]
+
+
+@pytest.mark.parametrize(("reads_at", "race"), [(None, False), (0, True), (1, True), (2, True)])
+@pytest.mark.parametrize("core", [0, 1])
+def test_a_read_between_or_behind_two_writes_that_both_cores_carry_out_alike(reads_at, race, core):
+    mine = [access(core, True, WHOLE, value) for value in (1, 2)]
+    if reads_at is not None:
+        mine.insert(reads_at, access(core, False, WHOLE))
+    events = [*mine, *[access(1 - core, True, WHOLE, value) for value in (1, 2)]]
+    assert bool(racing(events)) == bool(list(races(Trace(TRN2, "trn2", events)))) == race
+
+
+@pytest.mark.parametrize(("first", "apart"), [(0, False), (3, False), (4, True), (8, True)])
+@pytest.mark.parametrize("core", [0, 1])
+def test_where_bytes_are_apart_no_element_is_looked_at(monkeypatch, first, apart, core):
+    looked = []
+    monkeypatch.setattr("triptych.simulator.analysis.races._Cells", lambda regions: looked.append(regions) or 1 / 0)
+    other = Region(TENSORS[0], first, (1, 4), (4, 1), TABLE["float32"])
+    events = [access(core, True, region((0, 1), (0, 4)), 1), access(1 - core, True, other, 2)]
+    with contextlib.nullcontext() if apart else pytest.raises(ZeroDivisionError):
+        assert not list(races(Trace(TRN2, "trn2", events)))
+    assert len(looked) == (not apart)
 
 
 @pytest.mark.parametrize("op", ["core_barrier", "all_reduce"])

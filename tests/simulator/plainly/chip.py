@@ -58,6 +58,7 @@ class Plain:
         self.clocks = {core: Throttle(self.chip) for core in self.turns}
         self.ready_at = [self.chip.launch_ns.value] * len(events)
         self.reason: list[tuple[Any, str]] = [(None, "start")] * len(events)
+        self.arrived: list[int] = []
         self.seen_by_others: dict[int, float] = {}
         self.tiles = self.tiles_of(events)
         self.needs = [[tile for tile in self.tiles if i in tile.events] for i in range(len(events))]
@@ -97,9 +98,10 @@ class Plain:
     def step(self, now: float) -> bool:
         """Whether anything happens."""
         self.make_room(now)
+        self.arrived = [i for i, (at, _, _) in self.issues.items() if at + self.work[i].lead <= now]
         before = len(self.spans), len(self.issues)
         for queue in self.queues:
-            if self.waiting_to_move(queue, now):
+            if self.waiting_to_move(queue):
                 self.move(queue[0], now)
             self.dispatch(queue, now)
         for queue in self.queues:
@@ -214,20 +216,16 @@ class Plain:
                 if at > self.ready_at[i]:
                     self.ready_at[i], self.reason[i] = at, (index, waits[index])
 
-    def waiting_to_move(self, queue: tuple[int, str], now: float) -> list[int]:
-        """The transfers of a queue that are issued and at their first byte, in their order."""
-        return [
-            i
-            for i, (at, _, _) in self.issues.items()
-            if self.queue[i] == queue and i not in self.spans and at + self.work[i].lead <= now
-        ]
+    def waiting_to_move(self, queue: tuple[int, str]) -> list[int]:
+        """The transfers of a queue that are at their first byte, in their order."""
+        return [i for i in self.arrived if self.queue[i] == queue and i not in self.spans]
 
     def move(self, core: int, now: float) -> None:
         while True:
-            turn = next((q for q in self.turns[core] if self.waiting_to_move(q, now)), None)
+            turn = next((q for q in self.turns[core] if self.waiting_to_move(q)), None)
             if turn is None:
                 return
-            index = self.waiting_to_move(turn, now)[0]
+            index = self.waiting_to_move(turn)[0]
             work = self.work[index]
             free = [self.rings[core][ring] for ring in work.rings]
             if min(free) > now:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 
 from triptych.simulator.chips import chip_of
+from triptych.simulator.dtypes import TABLE
 from triptych.simulator.timing import Span, Timeline
+from triptych.simulator.timing.reading.advice import advice
 from triptych.simulator.timing.reading.critical_path import Stall, critical_path, stalls, steps
 from triptych.simulator.timing.reading.picture import svg
 from triptych.simulator.timing.timeline import Issue
-from triptych.simulator.trace import Event, Trace
+from triptych.simulator.trace import Allocation, Event, Region, Trace
 
 TRN2 = chip_of("trn2")
 LAUNCH = TRN2.launch_ns.value
@@ -66,6 +68,17 @@ def test_steps_last_until_the_next_on_the_path_could_go_on() -> None:
         ("op2", pytest.approx(150)),
     ]
     assert steps(timeline(), []) == [] == critical_path(timeline())
+
+
+@pytest.mark.parametrize(("ns", "said"), [(49_999, False), (50_000, True)])
+def test_float32_matmuls_are_named_from_half_of_the_time_on(ns: float, said: bool) -> None:
+    tile = Allocation(0, "t", "sbuf", (128, 128), TABLE["float32"], ("k.py", 1))
+    operand = Region(tile, 0, (128, 128), (128, 1), TABLE["float32"])
+    found = timeline(Span(0, 0, "tensor", LAUNCH, ns, LAUNCH + ns, None, "start"))
+    matmul = Event("nc_matmul", "tensor", (operand, operand), (operand,), ("k.py", 1), 0, None, {"rows": 1})
+    found.trace.events[:] = [matmul]
+    texts = advice(found, [])
+    assert texts == ["float32 matmuls take 50% of the time; in bfloat16 each takes a quarter"] * said
 
 
 PICTURE = """\

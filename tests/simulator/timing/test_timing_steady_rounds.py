@@ -41,6 +41,14 @@ def test_from_which_round_on_a_loop_is_steady(read, loop):
     assert steady_loop(by_hand(read)) == loop
 
 
+def test_a_loop_whose_rounds_all_read_what_was_written_before_it_is_steady():
+    """Each round's distance from it is another, its place the same; and so it is of tiles first used there."""
+    events = [event([], [1]), event([2], [3])]
+    for r in range(20):
+        events += [event([], [100 + r], "memset"), event([1, 2, 100 + r], [200 + r], "activation")]
+    assert steady_loop(Trace(chip_of("trn2"), "trn2", events)) == Loop(6, 2, 18)
+
+
 @pytest.mark.parametrize("attribute", ["after", "registers"])
 def test_what_a_kernel_orders_itself_is_scheduled_whole(attribute):
     trace = by_hand(lambda r: r)
