@@ -34,6 +34,11 @@ def column(c, how=FLOAT32):
     return c.empty((128, 1), **how)
 
 
+def two(c):
+    """The narrowest tile."""
+    return c.empty((128, 2), **FLOAT32)
+
+
 def scaled(*operands, how=FLOAT32, **more):
     """tensor_scalar: a tile of N elements a partition by one or two operands."""
 
@@ -64,6 +69,7 @@ def scaled_and_added(c):
         ("trn2", scaled_and_added, N + ACCESS + COLUMN),
         ("trn2", lambda c: nisa.tensor_reduce(column(c), nl.add, tile(c), axis=1), N + ACCESS),  # which it writes
         ("trn2", lambda c: nisa.tensor_scalar(column(c), column(c), nl.multiply, column(c)), 64 + ACCESS),
+        ("trn2", lambda c: nisa.tensor_scalar(two(c), two(c), nl.multiply, column(c)), 64 + ACCESS + COLUMN),
     ],
 )  # fmt: skip
 def test_a_column_that_vector_reads_beside_a_tile(core, target, call, expected):

@@ -214,21 +214,6 @@ def test_short_rows_are_named_where_they_take_a_fifth_longer(n, said):
     assert (len(advice), any(expected in text for text in advice)) == (said, said)
 
 
-@pytest.mark.parametrize(("descriptor_ns", "said"), [(15.99, False), (16, True)])
-def test_short_rows_that_take_a_fifth_longer_to_the_letter_are_named(descriptor_ns, said):
-    """At 16 GB/s a ring, 80 ns for 1280 bytes."""
-
-    def kernel(x):
-        for _ in range(60):
-            nisa.dma_copy(nl.ndarray((128, 8, 640), "bfloat16"), x[:, :, 0:640], dge_mode=nisa.dge_mode.none)
-        return x
-
-    x = simulator.ShapeDtype((128, 8, 1024), "bfloat16")
-    settings = {"dma_gb_per_s": 256, "dma_descriptor_ns": descriptor_ns}
-    advice = simulator.predict(kernel, x, target="trn2", settings=settings).advice
-    assert any("rows of 1280 bytes" in text for text in advice) == said
-
-
 @pytest.mark.parametrize(
     ("short", "long", "share", "of_dma", "said"),
     [

@@ -65,6 +65,13 @@ def test_what_events_wait_for_is_counted_back_from_them_or_a_place():
     assert signs[8] != signs[9] and signs[0] == signs[1] == signs[2] == signs[3]
 
 
+def test_a_write_two_events_ago_is_not_the_place_two():
+    """Of one tile, which both events know by its first use."""
+    events = [event(*sides) for sides in (([], [1]), ([], [2]), ([], [1]), ([], [2]), ([1], []), ([], [2]), ([1], []))]
+    signs = list(steady._signs(Trace(chip_of("trn2"), "trn2", events), 2))
+    assert signs[4] != signs[6]
+
+
 @pytest.mark.parametrize(
     ("ends", "asked", "left_out"),
     [
@@ -76,6 +83,15 @@ def test_what_events_wait_for_is_counted_back_from_them_or_a_place():
 )
 def test_rounds_are_scheduled_until_the_total_is_known(ends, asked, left_out):
     """Of 64 rounds twice as many each time, from the two on that fill SBUF."""
+    check_rounds(ends, asked, left_out)
+
+
+def test_a_total_is_known_if_it_changes_by_no_more_than_is_allowed(monkeypatch):
+    monkeypatch.setattr(steady, "STEADY", 0.0)
+    check_rounds({2: 100, 4: 120, 8: 160}, [2, 4, 8], (56, 0.0))
+
+
+def check_rounds(ends, asked, left_out):
     trace, seen = by_hand(lambda r: r, 64), []
 
     def spans_of(short):

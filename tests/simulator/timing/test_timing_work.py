@@ -205,6 +205,12 @@ def test_what_no_queue_issues_has_no_issue():
     assert (work.issue, work.lead, work.queue, work.cells, len(work.rings)) == (0.0, 0.0, "", 0, 0)
 
 
+def test_events_of_one_form_share_their_work():
+    events = [event("tensor_copy", "vector", [F], [F]) for _ in range(2)] + [event("tensor_copy", "vector", [B], [F])]
+    first, again, other = works(Trace(TRN2, "", events))
+    assert first is again and first is not other
+
+
 def test_each_core_loads_each_table_once():
     steps = [(0, "exp"), (0, "exp"), (0, "copy"), (1, "exp"), (0, "exp")]
     events = [event("activation", "scalar", [F], [F], core=core, op=name, bias=False) for core, name in steps]

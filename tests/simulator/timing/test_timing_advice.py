@@ -1,0 +1,57 @@
+"""From where on advice is given: at each of its limits, and just beside."""
+
+import pytest
+
+from triptych import simulator
+from triptych.simulator.launch.import_hook import simulated_nki
+
+with simulated_nki():
+    import nki.isa as nisa
+    import nki.language as nl
+
+
+def advice_on(kernel, *operands, **settings):
+    return simulator.predict(kernel, *operands, target="trn2", settings=settings).advice
+
+
+@pytest.mark.parametrize(("descriptor_ns", "said"), [(15.99, False), (16, True)])
+def test_short_rows_that_take_a_fifth_longer_than_their_bytes(descriptor_ns, said):
+    """At 16 GB/s a ring, 80 ns for 1280 bytes."""
+
+    def kernel(x):
+        for _ in range(60):
+            nisa.dma_copy(nl.ndarray((128, 8, 640), "bfloat16"), x[:, :, 0:640], dge_mode=nisa.dge_mode.none)
+        return x
+
+    x = simulator.ShapeDtype((128, 8, 1024), "bfloat16")
+    advice = advice_on(kernel, x, dma_gb_per_s=256, dma_descriptor_ns=descriptor_ns)
+    assert any("rows of 1280 bytes" in text for text in advice) == said
+
+
+@pytest.mark.parametrize(("short", "said"), [(11, False), (12, True)])
+def test_short_rows_that_take_a_fifth_of_all_that_moves(short, said):
+    """At 16 GB/s a ring and 64 ns a descriptor, 128 ns for 1024 bytes, and 192 for 2048 of 32 transfers."""
+
+    def kernel(x):
+        for i in range(short + 32):
+            n = 512 if i < short else 1024
+            nisa.dma_copy(nl.ndarray((128, n), "bfloat16"), x[:, 0:n], dge_mode=nisa.dge_mode.none)
+        return x
+
+    x = simulator.ShapeDtype((128, 2048), "bfloat16")
+    advice = advice_on(kernel, x, dma_gb_per_s=256, dma_descriptor_ns=64)
+    assert any("rows of 1024 bytes" in text for text in advice) == said
+
+
+@pytest.mark.parametrize(("slowdown", "said"), [(1.99, True), (2, False), (2.01, False)])
+def test_a_clock_that_use_makes_no_faster_is_no_advice(slowdown, said):
+    def kernel(x):
+        t, product = nl.ndarray((128, 512), "bfloat16"), nl.ndarray((128, 512), "float32", nl.psum)
+        nisa.memset(t, 1.0)
+        for _ in range(10):
+            nisa.nc_matmul(product, t[:, 0:128], t)
+            nisa.activation(t, nl.copy, product)
+        return x
+
+    advice = advice_on(kernel, simulator.ShapeDtype((1, 1), "float32"), sustained_slowdown=slowdown)
+    assert any("throttling" in text for text in advice) == said
