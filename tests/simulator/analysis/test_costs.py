@@ -63,6 +63,12 @@ APART, ONE = tile(512, step=2), tile(1, "float32")
         ([tile(140, "float32")], [tile(140, "float32")], {}, 70),
         ([F], [B], {}, 256),  # to two bytes too, and not from them
         ([F], [tile(512, "float16")], {}, 256),
+        ([F], [B, tile(512, "int32")], {}, 512),
+        ([F, tile(512, "int32")], [F], {}, 512),
+        ([F], [F, F_IN_PSUM], {}, 512),
+        ([F], [F, tile(512, "float32", step=2)], {}, 512),
+        ([B], [B, IN_PSUM], {}, 256),
+        ([B], [B, APART], {}, 256),
         ([F, ONE], [B], {"op": "tensor_scalar"}, 256),
         ([F], [B], {"target": "trn3"}, 256),
         ([F], [APART], {}, 512),

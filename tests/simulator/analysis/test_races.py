@@ -137,6 +137,16 @@ def test_a_read_of_what_both_cores_have_written_alike_is_not_the_pair_that_is_sh
         assert sorted(event.line[1] for event in pair) == [3, 4]
 
 
+@pytest.mark.parametrize(("column", "race"), [(0, True), (1, False), (2, True), (3, False)])
+@pytest.mark.parametrize("core", [0, 1])
+def test_of_a_view_with_gaps_each_part_races_by_itself(column, race, core):
+    gaps = Region(TENSORS[0], 0, (3, 2), (4, 2), TABLE["float32"])
+    writes, reads = access(core, True, gaps, 1), access(1 - core, False, region((1, 2), (column, column + 1)))
+    expected = [tuple(sorted((writes, reads), key=lambda event: event.core))] if race else []
+    for events in ([writes, reads], [reads, writes]):
+        assert [tuple(pair) for *pair, _ in races(Trace(TRN2, "trn2", events))] == expected
+
+
 @pytest.mark.parametrize(("reads_at", "race"), [(None, False), (0, True), (1, True), (2, True)])
 @pytest.mark.parametrize("core", [0, 1])
 def test_a_read_between_or_behind_two_writes_that_both_cores_carry_out_alike(reads_at, race, core):

@@ -92,6 +92,27 @@ def test_an_instruction_that_reads_in_another_order_has_no_result_in_place():
         check_regions(event, Rules(True, False, "mixed"))
 
 
+def test_a_column_may_lie_in_what_is_read_only_where_that_is_read_in_its_order():
+    event = Event("gather", "vector", (part(0, 4),), (part(2, 1),), ("k.py", 1), 0, None, {})
+    event.writes = (event.writes[0].of(event.reads[0].allocation),)
+    check_regions(event, Rules(True, False, "stream"))
+    with pytest.raises(NkiValidationError, match="overlaps"):
+        check_regions(event, Rules(True, False, "mixed"))
+
+
+@pytest.mark.parametrize("dtype", ["int8", "float32"])
+@pytest.mark.parametrize(
+    ("first", "n", "allowed"), [(0, 4, True), (1, 3, True), (1, 4, False), (7, 4, False), (8, 4, True)]
+)
+def test_elements_of_hbm(dtype, first, n, allowed):
+    """Four elements are written, from the fifth on."""
+    tensor = Allocation(0, "t", "private_hbm", (64,), TABLE[dtype], ("k.py", 1))
+    read, written = (Region(tensor, at, (count,), (1,), TABLE[dtype]) for at, count in ((first, n), (4, 4)))
+    event = Event("dma_copy", "dma", (read,), (written,), ("k.py", 1), 0, None, {})
+    with contextlib.nullcontext() if allowed else pytest.raises(NkiValidationError, match="overlaps"):
+        check_regions(event, Rules(False, True, "stream"))
+
+
 def test_rows_that_have_an_index_each_may_lie_anywhere():
     row = part(0, 4)
     moved = row._replace(offset=2)
