@@ -7,7 +7,11 @@ import pytest
 
 from triptych import simulator
 from triptych.simulator import NkiValidationError, Options
+from triptych.simulator.analysis.capacity import Taken
+from triptych.simulator.chips import chip_of
+from triptych.simulator.dtypes import TABLE
 from triptych.simulator.launch.import_hook import simulated_nki
+from triptych.simulator.trace import Allocation
 
 with simulated_nki():
     import nki.isa as nisa
@@ -232,3 +236,25 @@ def test_nine_tensors_in_psum_are_too_many(target):
     for tensors in ([(128, 4, None)] * 9, [(128, 4, (0, 0)), *[(128, 4, None)] * 8]):
         with pytest.raises(NkiValidationError, match="alive are 9 tensors"):
             simulator.run(lambda x, tensors=tensors: alive_together(*tensors)(x, nl.psum), X, target=target)
+
+
+def test_the_largest_that_is_alive_comes_first():
+    run = simulator.run(alive_together((128, 10, None), (128, 30, None), (64, 50, None), (128, 20, (0, 0))), X)
+    (sbuf,) = [use for use in simulator.memory_use(run.trace) if use.buffer == "sbuf"]
+    assert [a.shape[1] for a in sbuf.alive] == [30, 50, 20, 10]
+
+
+def test_tensors_with_and_without_addresses_come_and_go():
+    def tensor(number, n, address=None):
+        return Allocation(number, "t", "sbuf", (128, n), TABLE["uint8"], ("k.py", 1), address)
+
+    free, placed, beside = tensor(0, 10), tensor(1, 40, (0, 0)), tensor(2, 40, (0, 30))
+    taken = Taken(chip_of("trn2"), [free, placed, beside])
+    seen = []
+    for change, one in (
+        (taken.begin, free), (taken.begin, placed), (taken.begin, beside), (taken.end, free), (taken.end, placed),
+        (taken.begin, free), (taken.end, beside), (taken.end, free),
+    ):  # fmt: skip
+        change(one)
+        seen.append(taken.bytes)
+    assert seen == [10, 50, 80, 70, 40, 50, 10, 0]
