@@ -60,6 +60,9 @@ def test_a_column_is_as_dark_as_its_track_is_busy() -> None:
 def test_a_transfer_is_as_dark_as_its_share_of_the_rings() -> None:
     assert levels(span(0, 10, "dma", rings=8))[5] == LEVELS // 2
     assert levels(span(0, 10, "dma", rings=8), span(0, 10, "dma", rings=8))[5] == LEVELS
+    for within in ((2, 3), (0, 5), (5, 5)):
+        found = levels(span(0, 10, "dma", rings=8), span(*within, "dma", rings=4))
+        assert found[:11] == [3 if within[0] <= i < sum(within) else 2 for i in range(10)] + [0]
 
 
 def test_equal_columns_are_one_box() -> None:
