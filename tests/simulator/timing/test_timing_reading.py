@@ -81,6 +81,23 @@ def test_float32_matmuls_are_named_from_half_of_the_time_on(ns: float, said: boo
     assert texts == ["float32 matmuls take 50% of the time; in bfloat16 each takes a quarter"] * said
 
 
+@pytest.mark.parametrize(("total_ns", "said"), [(3679, True), (3680, True), (3681, False)])
+def test_issuing_is_named_from_half_of_the_time_on(total_ns: float, said: bool) -> None:
+    """Ten transfers of 8 rows of 128 bytes, whose descriptors lie in HBM: 184 ns each."""
+    tensors = [
+        Allocation(i, "t", buffer, (8, 128), TABLE["int8"], ("k.py", 1))
+        for i, buffer in enumerate(("private_hbm", "sbuf"))
+    ]
+    src, dst = (Region(tensor, 0, (8, 128), (128, 1), TABLE["int8"]) for tensor in tensors)
+    spans = [Span(i, 0, "dma", 100.0 * i, 10, 100.0 * i + 50, None, "start", 1) for i in range(10)]
+    found = timeline(*spans, total_ns=total_ns)
+    found.trace.events[:] = [
+        Event("dma_copy", "dma", (src,), (dst,), ("k.py", 1), 0, None, {"dge": "none"}) for _ in spans
+    ]
+    issued = "10 transfers are issued 184 ns apart and move 1 KiB each"
+    assert advice(found, []) == [f"{issued}; transfers of 70 KiB or more would keep the rings busy"] * said
+
+
 PICTURE = """\
 <svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 886 120" role="img" aria-label="a &amp; b" \
 font-family="system-ui,sans-serif" font-size="12">

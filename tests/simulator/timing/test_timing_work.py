@@ -265,3 +265,9 @@ def test_what_a_matmul_computes(op, left, right, attributes, flops, speed):
     found = event(op, "tensor", [left, right], [IN_PSUM], **attributes)
     assert flops_of(found) == flops and speed_of(found, TRN2) == speed
     assert is_float32_matmul(found) == (speed < 1)
+
+
+def test_the_stationary_tile_says_whether_a_matmul_takes_several_passes():
+    assert is_float32_matmul(event("nc_matmul", "tensor", [F, B], [IN_PSUM]))
+    assert not is_float32_matmul(event("nc_matmul", "tensor", [B, F], [IN_PSUM]))
+    assert not is_float32_matmul(event("nc_transpose", "tensor", [F], [IN_PSUM]))
