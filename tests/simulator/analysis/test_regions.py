@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pytest
 from calls import CALLS
@@ -10,7 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from triptych.simulator import INSTRUCTIONS, NkiValidationError
-from triptych.simulator.analysis.regions import Rules, _relation, check_overlaps
+from triptych.simulator.analysis.regions import Rules, _relation, check_overlaps, check_regions
 from triptych.simulator.dtypes import dtype_of
 from triptych.simulator.enums import engine
 from triptych.simulator.launch.import_hook import simulated_nki
@@ -163,6 +165,15 @@ def test_the_free_dimensions_of_a_compute_engine(core, target, row, pattern, wor
         with pytest.raises(NkiValidationError, match=words):
             nisa.memset(view, 0)
         nisa.dma_copy(nl.ndarray((4, size), nl.uint8, nl.shared_hbm), view)  # DMA has descriptors for any pattern
+
+
+@pytest.mark.parametrize(("step", "fits"), [(-32768, True), (-32769, False), (32767, True), (32768, False)])
+def test_a_stride_has_a_sign_and_fifteen_bits(step, fits):
+    allocation = Allocation(0, "t", "sbuf", (128, 100_000), U8, ("k.py", 1))
+    region = Region(allocation, 40_000, (128, 2), (100_000, step), U8)
+    event = Event("tensor_copy", "vector", (region,), (), ("k.py", 1), 0, None, {})
+    with contextlib.nullcontext() if fits else pytest.raises(NkiValidationError, match="strides of 16 bits"):
+        check_regions(event, Rules(True, False, "stream"))
 
 
 @pytest.mark.parametrize("target", ["trn1", "trn2", "trn3"])
