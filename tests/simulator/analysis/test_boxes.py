@@ -27,6 +27,7 @@ def region(buffer, whole, kind, offset, shape, strides, dtype=None, address=None
         # in HBM: rows of 32 bytes; a tile of them, all of them, some that run over a row's end
         (region("private_hbm", (6, 8), "float32", 8 + 2, (3, 4), (8, 1)), Box(32, 1, 3, 8, 24)),
         (region("private_hbm", (6, 8), "float32", 8, (3, 8), (8, 1)), Box(0, 0, 0, 32, 128)),
+        (region("private_hbm", (6, 8), "float32", 8 + 2, (1, 4), (8, 1)), Box(0, 0, 0, 40, 56)),  # of one row
         (region("private_hbm", (6, 8), "float32", 6, (2, 4), (8, 1)), Box(0, 0, 0, 24, 72)),
         (region("private_hbm", (8,), "float32", 7, (4,), (-1,)), Box(0, 0, 0, 16, 32)),
         (region("private_hbm", (8, 8), "float32", 0, (1, 3, 2), (8, 8, 1)), Box(32, 0, 2, 0, 8)),

@@ -43,6 +43,23 @@ def test_short_rows_that_take_a_fifth_of_all_that_moves(short, said):
     assert any("rows of 1024 bytes" in text for text in advice) == said
 
 
+def test_rows_are_those_of_copies_by_dma():
+    """Copies of narrow tiles by Vector, and what is transposed, move no rows."""
+
+    def kernel(x):
+        a, b = nl.ndarray((128, 8), "bfloat16"), nl.ndarray((128, 8), "bfloat16")
+        nisa.memset(a, 1.0)
+        for _ in range(20):
+            nisa.dma_copy(nl.ndarray((128, 4096), "bfloat16"), x, dge_mode=nisa.dge_mode.none)
+            nisa.dma_transpose(nl.ndarray((8, 128), "bfloat16"), a)
+            for _ in range(5):
+                nisa.tensor_copy(b, a, engine=nisa.engine.vector)
+        return x
+
+    p = simulator.predict(kernel, simulator.ShapeDtype((128, 4096), "bfloat16"), target="trn2")
+    assert p.busy["dma"] > 0.5 and p.advice == []
+
+
 @pytest.mark.parametrize(("slowdown", "said"), [(1.99, True), (2, False), (2.01, False)])
 def test_a_clock_that_use_makes_no_faster_is_no_advice(slowdown, said):
     def kernel(x):

@@ -91,3 +91,11 @@ def test_a_run_ends_as_soon_as_what_is_left_takes_too_long(program, begun, busy)
     with contextlib.suppress(TooLate):
         later.run()
     assert sum(span is not None for span in later.spans) > begun
+
+
+def test_a_run_that_would_end_just_in_time_goes_on():
+    """All transfers are issued by the limit; for the copy of the last no time is left."""
+    just = clock(loads, FIRST_ISSUE + 20 * 603)
+    with pytest.raises(TooLate):
+        just.run()
+    assert sum(span is not None for span in just.spans) == 20
