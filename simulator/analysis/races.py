@@ -154,7 +154,7 @@ class _Cells:
         columns = {cut for found in self._pieces.values() for _, runs in found for run in runs for cut in run}
         self._row = {cut: i for i, cut in enumerate(sorted(rows))}
         self._column = {cut: i for i, cut in enumerate(sorted(columns))}
-        self.shape = (len(rows) - 1, len(columns) - 1)
+        self.shape = (max(self._row.values()), max(self._column.values()))  # the last cut ends the last cell
 
     def parts(self, array: Array, region: Region) -> Iterator[Array]:
         """What a region covers of an array that has one element for each cell."""

@@ -163,7 +163,9 @@ def test_two_inputs_and_a_number_are_never_faster():
 
 
 def test_two_inputs_on_gpsimd_never_stream_together_on_later_generations():
-    assert spent(costs.two_inputs, [B, B], [B], "gpsimd") == pytest.approx(1024 + START)
+    for op in ("tensor_tensor", "scalar_tensor_tensor"):
+        for target in ("trn2", "trn3"):
+            assert spent(costs.two_inputs, [B, B], [B], "gpsimd", target, op) == pytest.approx(1024 + START)
 
 
 @pytest.mark.parametrize(
