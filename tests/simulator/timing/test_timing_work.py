@@ -267,6 +267,11 @@ def test_what_a_matmul_computes(op, left, right, attributes, flops, speed):
     assert is_float32_matmul(found) == (speed < 1)
 
 
+def test_what_reads_nothing_computes_nothing():
+    fill = event("memset", "vector", [], [F], value=0)
+    assert flops_of(fill) == 0 and speed_of(fill, TRN2) == 1 and not is_float32_matmul(fill)
+
+
 def test_the_stationary_tile_says_whether_a_matmul_takes_several_passes():
     assert is_float32_matmul(event("nc_matmul", "tensor", [F, B], [IN_PSUM]))
     assert not is_float32_matmul(event("nc_matmul", "tensor", [B, F], [IN_PSUM]))
