@@ -16,20 +16,18 @@ import itertools
 import math
 import operator
 from collections import deque
+from collections.abc import Sequence
 
-from triptych.simulator.analysis.hazards import READ_AFTER_WRITE, Edges
-from triptych.simulator.chip.record import Chip
+from triptych.simulator.analysis.hazards import READ_AFTER_WRITE
 from triptych.simulator.errors import KernelError
-from triptych.simulator.timing.queues import issuer_of
-from triptych.simulator.timing.room import Memory, Room, Tenant
+from triptych.simulator.timing.program import Ask, Line, Program
+from triptych.simulator.timing.room import Memory, Tenant, room_for
 from triptych.simulator.timing.throttle import Throttle
 from triptych.simulator.timing.timeline import Issue, Span
-from triptych.simulator.timing.work import CELLS, Work
-from triptych.simulator.trace import Trace
+from triptych.simulator.timing.work import CELLS, PORTS
 
-Track = tuple[int, str]
 _LEAVE, _ISSUED, _READY, _FREE = range(4)
-_BY_NAME = operator.attrgetter("core", "name")  # the order of queues at one moment
+_BY_NUMBER = operator.attrgetter("number")  # the order of queues at one moment
 
 
 class _Issuer:
@@ -37,21 +35,20 @@ class _Issuer:
 
     __slots__ = ("free", "last")
 
-    def __init__(self) -> None:
-        self.free = 0.0  # when it can issue the next
+    def __init__(self, free: float) -> None:
+        self.free = free  # when it can issue the next
         self.last: int | None = None  # that it issued
 
 
 class _Queue:
     """What one engine has to run, or what is issued as DMA in one order."""
 
-    __slots__ = ("core", "issuer", "issued", "left", "name", "others", "ready", "rest", "touched", "wake")
+    __slots__ = ("adds", "core", "issuer", "issued", "left", "number", "others", "ready", "rest", "touched", "wake")
 
-    def __init__(self, track: Track, issuer: _Issuer) -> None:
-        self.core, self.name = track
-        self.issuer = issuer
+    def __init__(self, number: int, line: Line, core: _Core, issuer: _Issuer) -> None:
+        self.number, self.core, self.issuer, self.adds = number, core, issuer, line.adds
         self.ready: list[int] = []  # a heap: what can be issued
-        self.issued: deque[int] | None = deque() if self.name.startswith("dma") else None  # waits for rings
+        self.issued: deque[int] | None = deque() if line.moves else None  # waits for rings
         self.left: list[int] | None = None  # of a queue that keeps the program's order: what is left, last first
         self.rest = 0.0  # how long that keeps the issuer at least
         self.others: list[_Queue] = []  # of Vector's: engines that may take what is left open
@@ -62,12 +59,13 @@ class _Queue:
 class _Core:
     """What the queues of a core share."""
 
-    def __init__(self, chip: Chip) -> None:
+    def __init__(self, program: Program) -> None:
+        chip = program.trace.chip
         self.rings = [0.0] * int(chip.dma_rings.value)  # when each is free
-        self.transfers: dict[str, _Queue] = {}  # queues of DMA, the next in turn first
+        self.transfers: dict[int, _Queue] = {}  # queues of DMA by number, the next in turn first
         self.last_moved: int | None = None
-        self.ports: dict[str, tuple[float, int]] = {}  # when each is free, and who has it until then
-        self.cells = [chip.launch_ns.value] * CELLS  # when each is free
+        self.ports = [(0.0, 0)] * len(PORTS)  # when each is free, and who has it until then
+        self.cells = [program.launch] * CELLS  # when each is free
         self.throttle = Throttle(chip)
 
 
@@ -76,83 +74,75 @@ class TooLate(Exception):
 
 
 class Clock:
-    """The state of the chip at one moment."""
+    """The state of the chip at one moment. Events go by their place in the order that is given."""
 
     def __init__(
         self,
-        trace: Trace,
-        work: list[Work],
-        edges: list[Edges],
-        room: Room,
+        program: Program,
+        order: Sequence[int],  # the events' numbers, as they shall stand
         in_order: bool,
         limit: float = math.inf,  # ns, by which a run in order has to end
     ) -> None:
-        n = len(trace.events)
-        self.trace, self.chip, self.work, self.room = trace, trace.chip, list(work), room
-        self.launch, self.limit = self.chip.launch_ns.value, limit
-        self.spans: list[Span | None] = [None] * n
-        self.missing = [len(e) for e in edges]
+        n = len(order)
+        self.program, self.order, self.limit = program, order, limit
+        self.asks, self.launch, self.between_tiles = program.asks, program.launch, program.between_tiles
+        self.asked = [program.asked[event] for event in order]
+        self.room = room_for(program.tenants, order)
+        self.spans: list[Span | None] = [None] * n  # by the events' numbers
+        self.missing = [len(tenants) for tenants in self.room.of_event]
         self.ready_at = [self.launch] * n
         self.reason: list[tuple[int | None, str]] = [(None, "start")] * n
         self.issues: dict[int, Issue] = {}  # of transfers that have not begun to move
         self.successors: list[list[tuple[int, str]]] = [[] for _ in range(n)]
-        for index, waits in enumerate(edges):
-            for producer, why in waits.items():
-                self.successors[producer].append((index, why))
         self.agenda: list[tuple[float, int, int]] = []  # (time, what happens, event)
-        self.between_tiles = self.chip.min_cycles.value / self.chip.tensor_ghz.value
-        self._set_up(in_order)
         self.leaving: dict[int, list[Tenant]] = {}  # whose last use is that of an event
         self.visible_at: dict[int, float] = {}  # when other engines than Vector see what an event waits for
+        self._link()
+        self._set_up(in_order)
+
+    def _link(self) -> None:
+        """What waits for each event."""
+        place = [0] * len(self.order)
+        for index, event in enumerate(self.order):
+            place[event] = index
+        waits, successors, missing = self.program.waits, self.successors, self.missing
+        for index, event in enumerate(self.order):
+            for producer, why in waits[event].items():
+                successors[place[producer]].append((index, why))
+            missing[index] += len(waits[event])
 
     def _set_up(self, in_order: bool) -> None:
         """The queue of each event, and what is left of each that runs in program order."""
-        events, work = self.trace.events, self.work
-        found: dict[Track, _Queue] = {}
-        triggers: dict[Track, _Issuer] = {}  # queues of one trigger are issued by one, Scalar's by Scalar itself
-
-        def queue_of(track: Track) -> _Queue:
-            if track not in found:
-                core, name = track
-                issuer = issuer_of(name)
-                trigger = core, "scalar" if issuer == "dma by scalar" else issuer
-                found[track] = _Queue(track, triggers.setdefault(trigger, _Issuer()))
-                if issuer == "dma by gpsimd":
-                    triggers[trigger].free = self.launch + self.chip.gpsimd_launch_ns.value
-            return found[track]
-
-        self.queues = [queue_of((e.core, w.queue or w.track)) for e, w in zip(events, work, strict=True)]
-        for event, each, queue in zip(events, work, self.queues, strict=True):
-            for other in () if in_order else each.elsewhere:
-                its = queue_of((event.core, other.track))
-                if its not in queue.others:
-                    queue.others.append(its)
-        self.lenders = [queue for queue in found.values() if queue.others]
-        for index in range(len(events) - 1, -1, -1):
+        program, asks = self.program, self.asks
+        cores = [_Core(program) for _ in range(program.cores)]
+        issuers = [_Issuer(free) for free in program.issuers]
+        lines = [_Queue(i, line, cores[line.core], issuers[line.issuer]) for i, line in enumerate(program.lines)]
+        self.queues = [lines[asks[asked].queue] for asked in self.asked]
+        if not in_order and any([ask.elsewhere for ask in asks]):
+            for asked, queue in zip(self.asked, self.queues, strict=True):
+                for other in asks[asked].elsewhere:
+                    its = lines[asks[other].queue]
+                    if its not in queue.others:
+                        queue.others.append(its)
+        self.lenders = [queue for queue in lines if queue.others]
+        for queue in lines:
+            if queue.issued is not None:
+                queue.core.transfers[queue.number] = queue
+        for index in range(len(self.order) - 1, -1, -1):
             queue = self.queues[index]
             if in_order or queue.issued is not None:
                 if queue.left is None:
                     queue.left = []
                 queue.left.append(index)
-                queue.rest += self._at_least(work[index])
-        self.cores = {core: _Core(self.chip) for core, _ in found}
-        for core, name in sorted(found):
-            if name.startswith("dma"):
-                self.cores[core].transfers[name] = found[core, name]
-
-    def _at_least(self, work: Work) -> float:
-        """How long an event keeps its issuer at least."""
-        if work.queue:
-            return work.issue
-        return min(work.busy, self.between_tiles) if work.cells else work.busy
+                queue.rest += asks[self.asked[index]].least
 
     def run(self) -> list[Span]:
-        """Let time pass until every event has run. Raises TooLate as soon as the last cannot end by the limit."""
-        for index, tenants in enumerate(self.room.of_event):
-            for tenant in tenants:
-                tenant.waiting.append(index)
-            self.missing[index] += len(tenants)
-            if self.missing[index] == 0:
+        """Let time pass until every event has run.
+
+        Raises TooLate as soon as the last cannot end by the limit, and KernelError where some can never run.
+        """
+        for index, missing in enumerate(self.missing):
+            if missing == 0:
                 heapq.heappush(self.agenda, (self.launch, _READY, index))
         for memory in self.room.memories.values():
             self._admit(memory, self.launch, None)
@@ -174,30 +164,31 @@ class Clock:
                 if not queue.touched:
                     queue.touched = True
                     touched.append(queue)
-            touched.sort(key=_BY_NAME)
+            if len(touched) > 1:
+                touched.sort(key=_BY_NUMBER)
             for queue in touched:
                 queue.touched = False
                 if queue.issued:
-                    self._move(self.cores[queue.core], now)
+                    self._move(queue.core, now)
                 self._dispatch(queue, now)
             for queue in self.lenders:
                 if queue.ready and queue.issuer.free > now:
                     self._spread(queue, now)
-        if None in self.spans:
+        done = [span for span in self.spans if span is not None]
+        if len(done) < len(self.spans):
             raise self._deadlock()
-        return [span for span in self.spans if span is not None]
+        return done
 
     def _deadlock(self) -> KernelError:
         """What waits for room that never comes: tensors whose lives overlap need more than there is."""
-        stuck = next(i for i, span in enumerate(self.spans) if span is None)
-        event = self.trace.events[stuck]
-        left = sum(span is None for span in self.spans)
-        asked = [t for t in self.room.of_event[stuck] if not t.placed]
+        waiting = [index for index, event in enumerate(self.order) if self.spans[event] is None]
+        event = self.program.trace.events[self.order[waiting[0]]]
+        asked = [t for t in self.room.of_event[waiting[0]] if not t.placed]
         needs = " and ".join(f"{t.size} bytes a partition of {t.place[1]}" for t in asked)
         free = ", ".join(f"{m.free} of {place[1]} on core {place[0]}" for place, m in self.room.memories.items())
         return KernelError(
-            f"{left} of {len(self.spans)} instructions can never run, the first {event.label}: it needs {needs}, and "
-            f"the tensors in use leave {free}; use fewer or smaller tensors at a time, or reuse them",
+            f"{len(waiting)} of {len(self.spans)} instructions can never run, the first {event.label}: it needs "
+            f"{needs}, and the tensors in use leave {free}; use fewer or smaller tensors at a time, or reuse them",
             line=event.line,
         )
 
@@ -235,18 +226,17 @@ class Clock:
                 return
             if left is not None and index != left[-1]:
                 return  # the smallest that is ready is not the next of the program
-            work = self.work[index]
+            ask = self.asks[self.asked[index]]
             blocker, why = issuer.last, "engine"
-            if work.port is not None:
-                taken, user = self.cores[queue.core].ports.get(work.port, (0.0, 0))
+            if ask.port:
+                taken, user = queue.core.ports[ask.port]
                 if taken > now:
                     self._wake(queue, taken, index)
                     return
                 if taken == now:
                     blocker, why = user, "port"
-            if work.cells:
-                cells = self.cores[queue.core].cells
-                taken = max([free for cell, free in enumerate(cells) if work.cells >> cell & 1])
+            if ask.cells:
+                taken = max([free for cell, free in enumerate(queue.core.cells) if ask.cells >> cell & 1])
                 if taken > now:
                     self._wake(queue, taken, index)
                     return
@@ -254,63 +244,64 @@ class Clock:
             if left is not None:
                 if now + queue.rest > self.limit:
                     raise TooLate
-                queue.rest -= self._at_least(work)
+                queue.rest -= ask.least
                 left.pop()
             if now > self.ready_at[index] and blocker is not None:
-                if why == "engine" and self.work[blocker].queue:
+                if why == "engine" and self.queues[blocker].issued is not None:
                     why = "issue"
                 self.reason[index] = (blocker, why)
             issuer.last = index
             if queue.issued is None:
-                self._execute(index, queue, work, now)
+                self._execute(index, queue, ask, now)
             else:
-                self.issues[index] = Issue(now, *self.reason[index])
-                issuer.free = now + work.issue
-                heapq.heappush(self.agenda, (now + work.lead, _ISSUED, index))
+                after, why = self.reason[index]
+                self.issues[index] = Issue(now, after if after is None else self.order[after], why)
+                issuer.free = now + ask.issue
+                heapq.heappush(self.agenda, (now + ask.lead, _ISSUED, index))
 
     def _spread(self, lender: _Queue, now: float) -> None:
         """Let idle engines take what waits for a busy one, is left open and is done sooner by them."""
-        ports = self.cores[lender.core].ports
+        ports, asks = lender.core.ports, self.asks
         for other in lender.others:
             if other.issuer.free > now or other.ready:
                 continue
             for index in sorted(lender.ready):
-                work = self.work[index]
-                mine = next((w for w in work.elsewhere if w.track == other.name), None)
-                if self.visible_at.get(index, 0.0) > now:
+                ask = asks[self.asked[index]]
+                taken = next((number for number in ask.elsewhere if asks[number].queue == other.number), None)
+                if taken is None or self.visible_at.get(index, 0.0) > now:
                     continue  # Vector need not wait until its own results can be seen by others
-                if mine is None or now + mine.busy + mine.latency > lender.issuer.free + work.busy + work.latency:
+                mine = asks[taken]
+                if now + mine.busy + mine.latency > lender.issuer.free + ask.busy + ask.latency:
                     continue
-                if mine.port is not None and ports.get(mine.port, (0.0, 0))[0] > now:
+                if mine.port and ports[mine.port][0] > now:
                     continue
                 lender.ready.remove(index)
                 heapq.heapify(lender.ready)
-                self.work[index], self.queues[index] = mine, other
+                self.asked[index], self.queues[index] = taken, other
                 other.issuer.last = index
                 self._execute(index, other, mine, now)
                 break
 
-    def _execute(self, index: int, queue: _Queue, work: Work, now: float) -> None:
-        core = self.cores[queue.core]
-        busy = core.throttle.time(now, work.busy) if work.multiplies else work.busy
-        queue.issuer.free = now + busy
-        if work.cells:
+    def _execute(self, index: int, queue: _Queue, ask: Ask, now: float) -> None:
+        core = queue.core
+        busy = core.throttle.time(now, ask.busy) if ask.multiplies else ask.busy
+        queue.issuer.free = free = now + busy
+        if ask.cells:
             for cell in range(CELLS):
-                if work.cells >> cell & 1:
-                    core.cells[cell] = now + busy
+                if ask.cells >> cell & 1:
+                    core.cells[cell] = free
             queue.issuer.free = now + min(busy, self.between_tiles)
-        if work.port is not None:
-            core.ports[work.port] = (now + busy, index)
-        end = self._start(index, queue.core, queue.name, work, now, busy)
+        if ask.port:
+            core.ports[ask.port] = (free, index)
+        end = self._start(index, ask, now, busy)
         # An engine works in order: what follows on it and does not need the result need not wait for its latency.
         # Nor does a matmul that adds to what the last one left in PSUM.
-        free, adds = now + busy, queue.name == "tensor"
-        queues, ready_at, missing = self.queues, self.ready_at, self.missing
+        adds, queues, ready_at, missing = queue.adds, self.queues, self.ready_at, self.missing
         for successor, edge in self.successors[index]:
             at = end
             if queues[successor] is queue and (adds or edge != READ_AFTER_WRITE):
                 at = free
-                if self.work[successor].elsewhere:
+                if self.asks[self.asked[successor]].elsewhere:
                     self.visible_at[successor] = max(end, self.visible_at.get(successor, 0.0))
             if at > ready_at[successor]:
                 ready_at[successor] = at
@@ -333,28 +324,27 @@ class Clock:
                     break
                 continue
             index = issued[0]
-            work = self.work[index]
-            mine = work.rings
-            each = rings[mine.start : mine.stop]
+            ask = self.asks[self.asked[index]]
+            each = rings[ask.first : ask.behind]
             free = min(each)
             if free > now:
                 self._wake(queue, free, index)
                 break
             issued.popleft()
-            queues[queue.name] = queues.pop(queue.name)  # it is the last in line now
+            queues[queue.number] = queues.pop(queue.number)  # it is the last in line now
             start = max(each)
             if start > now or free == now:  # which are never free so late but after another transfer
                 self.reason[index] = (core.last_moved, "rings")
             core.last_moved = index
             if start <= now:
-                rings[mine.start : mine.stop] = [now + work.busy] * len(mine)
+                rings[ask.first : ask.behind] = [now + ask.busy] * len(each)
             else:
-                rings[mine.start : mine.stop] = [(ring if ring > now else now) + work.busy for ring in each]
-            self._transfer(index, queue, work, max(start, now))
+                rings[ask.first : ask.behind] = [(ring if ring > now else now) + ask.busy for ring in each]
+            self._transfer(index, ask, max(start, now))
 
-    def _transfer(self, index: int, queue: _Queue, work: Work, now: float) -> None:
+    def _transfer(self, index: int, ask: Ask, now: float) -> None:
         """A transfer begins to occupy its rings."""
-        end = self._start(index, queue.core, "dma", work, now, work.busy)
+        end = self._start(index, ask, now, ask.busy)
         ready_at, missing = self.ready_at, self.missing
         for successor, edge in self.successors[index]:
             if end > ready_at[successor]:
@@ -364,12 +354,14 @@ class Clock:
             if missing[successor] == 0:
                 heapq.heappush(self.agenda, (ready_at[successor], _READY, successor))
 
-    def _start(self, index: int, core: int, name: str, work: Work, now: float, busy: float) -> float:
+    def _start(self, index: int, ask: Ask, now: float, busy: float) -> float:
         """An event begins to occupy its engine or rings; from now on its times are known. Returns when it ends."""
-        end = now + busy + work.latency
+        end = now + busy + ask.latency
         after, why = self.reason[index]
+        event, (core, track, rings) = self.order[index], self.program.labels[self.asked[index]]
+        by = after if after is None else self.order[after]
         issue = self.issues.pop(index, None)
-        self.spans[index] = Span(index, core, name, now, busy, end, after, why, len(work.rings), issue)
+        self.spans[event] = Span(event, core, track, now, busy, end, by, why, rings, issue)
         tenants = self.room.of_event[index]
         for tenant in tenants:
             tenant.uses -= 1

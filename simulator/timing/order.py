@@ -7,10 +7,7 @@ and take as long as if each had been issued in the order of need.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from triptych.simulator.analysis.hazards import Edges
-from triptych.simulator.timing.work import Work
 from triptych.simulator.trace import Trace
 
 _LOADS = ("dma_copy", "dma_transpose")
@@ -28,32 +25,20 @@ def by_need(trace: Trace, edges: list[Edges]) -> list[int]:
     first = [n] * n  # the place of the first that waits for each
     moved = []
     for index in range(n - 1, -1, -1):
-        place = index
-        if first[index] < n and events[index].op in _LOADS:
-            place = first[index]
+        place = first[index]
+        if place < n and events[index].op in _LOADS:
             moved.append((place, index))
+        else:
+            place = index
         for producer in edges[index]:
-            first[producer] = min(first[producer], place)
+            if place < first[producer]:
+                first[producer] = place
+    moved.sort()
     away = {index for _, index in moved}
-    moved.sort(reverse=True)
-    order = []
-    for index in range(n):
-        while moved and moved[-1][0] == index:
-            order.append(moved.pop()[1])
-        if index not in away:
-            order.append(index)
-    return order
-
-
-def arranged(
-    trace: Trace, work: list[Work], edges: list[Edges], order: list[int]
-) -> tuple[Trace, list[Work], list[Edges]]:
-    """A trace with its work and edges in another order."""
-    place = [0] * len(order)
-    for new, old in enumerate(order):
-        place[old] = new
-    return (
-        replace(trace, events=[trace.events[old] for old in order]),
-        [work[old] for old in order],
-        [{place[producer]: why for producer, why in edges[old].items()} for old in order],
-    )
+    order: list[int] = []
+    behind = 0
+    for place, index in moved:
+        order += [other for other in range(behind, place) if other not in away]
+        order.append(index)
+        behind = max(behind, place)
+    return order + [other for other in range(behind, n) if other not in away]

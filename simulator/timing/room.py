@@ -9,13 +9,51 @@ decides how far loads run ahead of their use. Tensors with addresses of their ow
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from triptych.simulator.analysis.capacity import capacity_of, partition_bytes
 from triptych.simulator.trace import Trace
 
 Place = tuple[int, str]  # core and memory
+
+
+class Tenants(NamedTuple):
+    """The tensors of a trace that need room, by number, and the memories in which they do."""
+
+    of_event: list[list[int]]  # those that each event touches
+    sizes: list[int]  # bytes of a partition that each needs
+    memories: list[int]  # of each, by number
+    places: list[Place]  # of each memory
+    capacities: list[int]
+
+
+def tenants_of(trace: Trace) -> Tenants:
+    """The tensors of a trace that need room."""
+    known: dict[int, dict[int, int]] = defaultdict(dict)  # of each core, by allocation; -1 for one that needs none
+    found = Tenants([], [], [], [], [])
+    of_event, sizes, memories, places, capacities = found
+    for event in trace.events:
+        numbers = known[event.core]
+        mine: list[int] = []
+        for region in event.reads + event.writes:
+            allocation = region[0]
+            number = numbers.get(allocation[0])
+            if number is None:
+                number = -1
+                if allocation.address is None and allocation.buffer in ("sbuf", "psum"):
+                    number, place = len(sizes), (event.core, allocation.buffer)
+                    if place not in places:
+                        places.append(place)
+                        capacities.append(capacity_of(trace.chip, allocation.buffer))
+                    sizes.append(partition_bytes(allocation, trace.chip))
+                    memories.append(places.index(place))
+                numbers[allocation[0]] = number
+            if number >= 0 and number not in mine:
+                mine.append(number)
+        of_event.append(mine)
+    return found
 
 
 @dataclass(eq=False, slots=True)
@@ -67,28 +105,16 @@ class Room:
         return memory
 
 
-def room_for(trace: Trace) -> Room:
-    """All memories empty, with the tenants of a trace in line."""
-    tenants: dict[int, dict[int, Tenant | None]] = defaultdict(dict)  # of each core, by allocation; None elsewhere
-    room = Room({}, [])
-    for event in trace.events:
-        known = tenants[event.core]
-        mine: list[Tenant] = []
-        for region in event.reads + event.writes:
-            allocation = region[0]
-            number = allocation[0]
-            if number in known:
-                tenant = known[number]
-            elif allocation.address is not None or allocation.buffer not in ("sbuf", "psum"):
-                tenant = known[number] = None
-            else:
-                place = (event.core, allocation.buffer)
-                tenant = known[number] = Tenant(place, partition_bytes(allocation, trace.chip))
-                if place not in room.memories:
-                    room.memories[place] = Memory(capacity_of(trace.chip, allocation.buffer))
-                room.memories[place].queue.append(tenant)
-            if tenant is not None and tenant not in mine:
-                tenant.uses += 1
-                mine.append(tenant)
-        room.of_event.append(mine)
+def room_for(tenants: Tenants, order: Sequence[int]) -> Room:
+    """All memories empty, with the tenants of events that come in that order in line, and the events held back."""
+    places = tenants.places
+    memories = {place: Memory(capacity) for place, capacity in zip(places, tenants.capacities, strict=True)}
+    each = [Tenant(places[memory], size) for memory, size in zip(tenants.memories, tenants.sizes, strict=True)]
+    room = Room(memories, [[each[number] for number in tenants.of_event[event]] for event in order])
+    for index, mine in enumerate(room.of_event):
+        for tenant in mine:
+            if not tenant.uses:
+                memories[tenant.place].queue.append(tenant)
+            tenant.uses += 1
+            tenant.waiting.append(index)
     return room

@@ -19,12 +19,13 @@ import math
 from triptych.simulator.analysis.hazards import READ_AFTER_WRITE, Edges, hazards
 from triptych.simulator.collector import without_collector
 from triptych.simulator.errors import KernelError
-from triptych.simulator.timing.clock import Clock, TooLate, Track
-from triptych.simulator.timing.order import arranged, by_need
-from triptych.simulator.timing.room import room_for
+from triptych.simulator.timing.clock import Clock, TooLate
+from triptych.simulator.timing.order import by_need
+from triptych.simulator.timing.program import Program, program_of
+from triptych.simulator.timing.room import tenants_of
 from triptych.simulator.timing.steady import extrapolated
 from triptych.simulator.timing.timeline import Span, Timeline
-from triptych.simulator.timing.work import Work, loads_of, works
+from triptych.simulator.timing.work import loads_of, works
 from triptych.simulator.trace import Event, Trace
 
 ORDERS = ("overlapped", "program")
@@ -47,7 +48,7 @@ def schedule(trace: Trace, order: str = "overlapped", whole: int = WHOLE) -> Tim
         edges = hazards(trace)
         _join_meetings(trace.events, edges)
         _read_after_barriers(trace.events, edges)
-        return make(trace, works(trace), edges)
+        return make(program_of(trace, works(trace), edges, tenants_of(trace)))
 
     with without_collector():
         found = extrapolated(trace, spans_of) if len(trace.events) > whole else None
@@ -56,25 +57,25 @@ def schedule(trace: Trace, order: str = "overlapped", whole: int = WHOLE) -> Tim
     return Timeline(trace, order, spans, total, left_out)
 
 
-def _overlapped(trace: Trace, work: list[Work], edges: list[Edges]) -> list[Span]:
+def _overlapped(program: Program) -> list[Span]:
     """The sooner of a list scheduler's and the program's: who takes what is ready first can lose by it.
 
     The program's is not tried where it could not end more than a twentieth sooner, because a track is busy as long. A
     program that fits on chip in one of these orders alone runs in that; one that does in none raises KernelError.
     """
-    least = trace.chip.launch_ns.value + max(loads_of(trace, work).values(), default=0.0)
+    least = program.launch + max(loads_of(program.trace, program.work).values(), default=0.0)
     found: list[list[Span]] = []
     stuck: list[KernelError] = []
     for make in (_by_need, _by_readiness):
         if not found:  # loads fit in order of need
             try:
-                found.append(make(trace, work, edges))
+                found.append(make(program))
             except KernelError as error:
                 stuck.append(error)
     soonest = min([_end(spans) for spans in found], default=math.inf)
     if soonest > WORTH_TRYING * least:
         try:
-            found.append(_as_written(trace, work, edges, soonest * (1 + ROUNDING)))
+            found.append(_as_written(program, soonest * (1 + ROUNDING)))
         except TooLate:
             pass
         except KernelError as error:
@@ -84,27 +85,17 @@ def _overlapped(trace: Trace, work: list[Work], edges: list[Edges]) -> list[Span
     return min(found, key=_end)
 
 
-def _as_written(trace: Trace, work: list[Work], edges: list[Edges], limit: float = math.inf) -> list[Span]:
-    return Clock(trace, work, edges, room_for(trace), in_order=True, limit=limit).run()
+def _as_written(program: Program, limit: float = math.inf) -> list[Span]:
+    return Clock(program, range(len(program.asked)), in_order=True, limit=limit).run()
 
 
-def _by_readiness(trace: Trace, work: list[Work], edges: list[Edges]) -> list[Span]:
-    return Clock(trace, work, edges, room_for(trace), in_order=False).run()
+def _by_readiness(program: Program) -> list[Span]:
+    return Clock(program, range(len(program.asked)), in_order=False).run()
 
 
-def _by_need(trace: Trace, work: list[Work], edges: list[Edges]) -> list[Span]:
-    """With loads in order of need; the spans are in the trace's order."""
-    order = by_need(trace, edges)
-    if order == list(range(len(order))):
-        return _by_readiness(trace, work, edges)
-    spans = _by_readiness(*arranged(trace, work, edges, order))
-    for span in spans:
-        span.index = order[span.index]
-        if span.after is not None:
-            span.after = order[span.after]
-        if span.issue is not None and span.issue.after is not None:
-            span.issue = span.issue._replace(after=order[span.issue.after])
-    return sorted(spans, key=lambda span: span.index)
+def _by_need(program: Program) -> list[Span]:
+    """With loads in order of need."""
+    return Clock(program, by_need(program.trace, program.waits), in_order=False).run()
 
 
 def _end(spans: list[Span]) -> float:
@@ -120,7 +111,7 @@ def check_order(order: str) -> None:
 def _join_meetings(events: list[Event], edges: list[Edges]) -> None:
     """Barriers and exchanges of two cores wait for what their partner waits for, and for its queue."""
     met: dict[tuple[str, object], tuple[list[int], list[int]]] = {}
-    last: dict[Track, int] = {}
+    last: dict[tuple[int, str], int] = {}
     before: dict[int, int] = {}
     for index, event in enumerate(events):
         if event.op == "core_barrier" or "pipe" in event.attributes:

@@ -166,8 +166,8 @@ def _with_rounds(spans: list[Span], loop: Loop, rounds: int, each: float) -> lis
 
     def later(span: Span, by: int) -> Span:
         issue = span.issue and Issue(span.issue.at_ns + by * each, moved(span.issue.after, by), span.issue.why)
-        return replace(span, index=span.index + by * period, start_ns=span.start_ns + by * each,
-                       end_ns=span.end_ns + by * each, after=moved(span.after, by), issue=issue)  # fmt: skip
+        return span._replace(index=span.index + by * period, start_ns=span.start_ns + by * each,
+                             end_ns=span.end_ns + by * each, after=moved(span.after, by), issue=issue)  # fmt: skip
 
     like = spans[middle - period : middle]
     inserted = [later(span, by) for by in range(1, left + 1) for span in like]

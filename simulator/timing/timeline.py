@@ -17,11 +17,10 @@ class Issue(NamedTuple):
     why: str
 
 
-@dataclass(slots=True)  # frozen ones take three times as long to make
-class Span:
+class Span(NamedTuple):
     """One event on its track. Times are nanoseconds from the kernel's launch."""
 
-    index: int  # of the event in its trace
+    index: int  # type: ignore[assignment]  # of the event in its trace; a tuple has a method of that name
     core: int
     track: str  # "tensor", "vector", "scalar", "gpsimd", "sync" or "dma"
     start_ns: float  # begins to occupy its track

@@ -28,12 +28,14 @@ from triptych.simulator.timing.queues import issue_ns, lead_ns, queue_of
 from triptych.simulator.trace import Event, Trace
 
 SBUF_PORT, PSUM_PORT = "SBUF port of Vector and GpSimd", "PSUM port of Vector and Scalar"
+PORTS = (None, SBUF_PORT, PSUM_PORT)
 
 
 @dataclass(slots=True)  # frozen ones take three times as long to make
 class Work:
     """What one event asks for. Times are nanoseconds."""
 
+    core: int
     track: str
     busy: float
     latency: float  # from the end of the occupation to the use of the result
@@ -68,12 +70,13 @@ def works(trace: Trace) -> list[Work]:
         cost = row_of(event.op).cost(event, chip)
         cells = _cells(event) if tiled and event.engine == "tensor" else 0
         if event.op == "core_barrier":  # accesses nothing on chip, and multiplies nothing
-            return Work(event.engine, cost, latencies[event.engine], cells=cells)
+            return Work(event.core, event.engine, cost, latencies[event.engine], cells=cells)
         busy = cost + access.get(event.engine, 0.0) + _operands(event, chip)
         if loads_table:
             busy += chip.table_load_ns.value
-        port, multiplies = _port(event, chip, cost), event.engine == "tensor"
-        return Work(event.engine, busy, latencies[event.engine], port=port, cells=cells, multiplies=multiplies)
+        port, latency = _port(event, chip, cost), latencies[event.engine]
+        multiplies = event.engine == "tensor"
+        return Work(event.core, event.engine, busy, latency, port=port, cells=cells, multiplies=multiplies)
 
     def of_form(event: Event, loads_table: bool) -> Work:
         if event.engine == "dma":
@@ -195,7 +198,7 @@ def _transfer(event: Event, chip: Chip, busy: float) -> Work:
     issue = issue_ns(queue, chip)
     start = lead_ns(queue, chip)
     known = chip.dma_end_ns.value + (chip.dma_skew_ns.value if len(rings) > 1 else 0.0)
-    return Work("dma", busy, known, issue, start, rings, queue=f"dma by {queue}")
+    return Work(event.core, "dma", busy, known, issue, start, rings, queue=f"dma by {queue}")
 
 
 def _port(event: Event, chip: Chip, cost: float) -> str | None:

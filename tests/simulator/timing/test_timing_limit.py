@@ -12,7 +12,8 @@ from triptych.simulator.analysis.hazards import hazards
 from triptych.simulator.chips import chip_of
 from triptych.simulator.launch.import_hook import simulated_nki
 from triptych.simulator.timing.clock import Clock, TooLate
-from triptych.simulator.timing.room import room_for
+from triptych.simulator.timing.program import program_of
+from triptych.simulator.timing.room import tenants_of
 from triptych.simulator.timing.work import works
 
 with simulated_nki():
@@ -65,7 +66,8 @@ def traced(program):
 
 def clock(program, limit):
     trace = traced(program)
-    return Clock(trace, works(trace), hazards(trace), room_for(trace), in_order=True, limit=limit)
+    numbers = program_of(trace, works(trace), hazards(trace), tenants_of(trace))
+    return Clock(numbers, range(len(trace.events)), in_order=True, limit=limit)
 
 
 @pytest.mark.parametrize("program", [copies, loads, tiles_of_the_array])

@@ -98,7 +98,7 @@ def check_rounds(ends, asked, left_out):
         rounds = (len(short.events) - 2) // 2
         seen.append(rounds)
         spans = [Span(i, 0, "vector", 0.0, 1.0, 1.0, None, "start") for i in range(len(short.events))]
-        spans[-2].end_ns = float(ends[rounds])
+        spans[-2] = spans[-2]._replace(end_ns=float(ends[rounds]))
         return spans
 
     found = steady.extrapolated(trace, spans_of)
