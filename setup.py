@@ -1,11 +1,20 @@
 """The part of the package that a C compiler makes faster: without one, all of it is Python, with the same results."""
 
 import platform
+import sys
 import sysconfig
 
 from setuptools import Extension, setup
 
 # Free-threaded builds of Python would take their lock back for it.
 has_lock = not sysconfig.get_config_var("Py_GIL_DISABLED")
-frequent = Extension("triptych.simulator.compiled.frequent", ["simulator/compiled/frequent.c"], optional=True)
-setup(ext_modules=[frequent] if has_lock and platform.python_implementation() == "CPython" else [])
+# The clock adds floats as Python does, so no two operations may become one.
+EXACT = [] if sys.platform == "win32" else ["-ffp-contract=off"]
+ROOM = "simulator.compiled"
+compiled = [
+    Extension(
+        f"triptych.{ROOM}.{name}", [f"{ROOM.replace('.', '/')}/{name}.c"], extra_compile_args=EXACT, optional=True
+    )
+    for name in ("frequent", "clock")
+]
+setup(ext_modules=compiled if has_lock and platform.python_implementation() == "CPython" else [])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 import importlib
 import os
+from typing import Any
 
 from triptych.simulator.machine.forms import PLAIN, describe, number_of
 from triptych.simulator.machine.machine import Machine
@@ -20,12 +21,19 @@ REPLACED: tuple[tuple[type, str], ...] = ((NkiTensor, "__getitem__"), (Machine, 
 IN_PYTHON = tuple(getattr(owner, name) for owner, name in REPLACED)
 
 
-def _install() -> bool:
+def built(name: str) -> Any:
+    """A module in C, or None without it."""
     if os.environ.get("TRIPTYCH_COMPILED") == "0":
-        return False
+        return None
     try:
-        frequent = importlib.import_module("triptych.simulator.compiled.frequent")
+        return importlib.import_module(f"triptych.simulator.compiled.{name}")
     except ImportError:
+        return None
+
+
+def _install() -> bool:
+    frequent = built("frequent")
+    if frequent is None:
         return False
     frequent.install(Machine, NkiTensor, Layout, Region, Event, enum.EnumMeta, PLAIN, TUPLES, number_of, describe)
     return True

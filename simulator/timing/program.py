@@ -18,12 +18,12 @@ from triptych.simulator.trace import Trace
 class Ask(NamedTuple):
     """What events of one form ask for: `Work` in numbers. Times are nanoseconds."""
 
-    queue: int
     busy: float
     latency: float
     issue: float
     lead: float
     least: float  # how long it keeps its issuer at least
+    queue: int
     first: int  # DMA: of the rings that move it
     behind: int  # DMA: the ring behind the last of them
     port: int  # from 1; 0 for none
@@ -90,12 +90,12 @@ def program_of(trace: Trace, work: list[Work], waits: list[Edges], tenants: Tena
     def ask_of(work: Work) -> Ask:
         least = min(work.busy, between_tiles) if work.cells else work.busy
         return Ask(
-            tracks.index((work.core, work.queue or work.track)),
             work.busy,
             work.latency,
             work.issue,
             work.lead,
             work.issue if work.queue else least,
+            tracks.index((work.core, work.queue or work.track)),
             work.rings.start,
             work.rings.stop,
             PORTS.index(work.port),

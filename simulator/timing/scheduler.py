@@ -19,7 +19,8 @@ import math
 from triptych.simulator.analysis.hazards import READ_AFTER_WRITE, Edges, hazards
 from triptych.simulator.collector import without_collector
 from triptych.simulator.errors import KernelError
-from triptych.simulator.timing.clock import Clock, TooLate
+from triptych.simulator.timing.arrays import run
+from triptych.simulator.timing.clock import TooLate
 from triptych.simulator.timing.order import by_need
 from triptych.simulator.timing.program import Program, program_of
 from triptych.simulator.timing.room import tenants_of
@@ -86,16 +87,16 @@ def _overlapped(program: Program) -> list[Span]:
 
 
 def _as_written(program: Program, limit: float = math.inf) -> list[Span]:
-    return Clock(program, range(len(program.asked)), in_order=True, limit=limit).run()
+    return run(program, range(len(program.asked)), in_order=True, limit=limit)
 
 
 def _by_readiness(program: Program) -> list[Span]:
-    return Clock(program, range(len(program.asked)), in_order=False).run()
+    return run(program, range(len(program.asked)), in_order=False)
 
 
 def _by_need(program: Program) -> list[Span]:
     """With loads in order of need."""
-    return Clock(program, by_need(program.trace, program.waits), in_order=False).run()
+    return run(program, by_need(program.trace, program.waits), in_order=False)
 
 
 def _end(spans: list[Span]) -> float:

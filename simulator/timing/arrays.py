@@ -1,0 +1,177 @@
+"""A program as arrays, on which the clock that is compiled (simulator/compiled/clock.c) lets time pass.
+
+Each array has the rows of one struct in C, in which a number of a row stands for a pointer and -1 for none. What is
+left out here C writes before it reads it. The clock in Python is the one to read, and what runs without a compiler.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from triptych.simulator.compiled.in_place import built
+from triptych.simulator.timing.clock import Clock, TooLate
+from triptych.simulator.timing.program import Program
+from triptych.simulator.timing.throttle import Throttle
+from triptych.simulator.timing.timeline import Issue, Span
+from triptych.simulator.timing.work import CELLS, PORTS
+
+Rows = NDArray[Any]
+CLOCK: Any = built("clock")
+OTHERS = 2  # engines that may take what Vector leaves open, at most
+WHYS = ("data", "start", "engine", "issue", "port", "rings", "room", "overwrite", "order", "meeting")
+_CODES = {why: code for code, why in enumerate(WHYS)}
+_DONE, _TOO_LATE = 0, 1  # how a run ends
+
+
+def _struct(doubles: str, integers: str, **sizes: int) -> np.dtype[Any]:
+    """A struct of these fields; those with a size are arrays."""
+    fields = [(name, np.double) for name in doubles.split()] + [(name, np.intc) for name in integers.split()]
+    return np.dtype([(name, kind, sizes.get(name, ())) for name, kind in fields], align=True)
+
+
+ASK = _struct("busy latency issue lead least", "queue first behind port cells multiplies elsewhere", elsewhere=OTHERS)
+QUEUE = _struct(
+    "rest wake",
+    "core issuer moves adds keeps_order next first_issued last_issued turn others is_touched",
+    others=OTHERS,
+)
+ISSUER = _struct("free", "last")
+CORE = _struct(
+    "ends used seen port_free cells",
+    "port_user last_moved turn is_warm has_begun",
+    port_free=len(PORTS),
+    cells=CELLS,
+    port_user=len(PORTS),
+)
+TENANT = _struct("end", "size memory uses until touches next")
+MEMORY = _struct("", "free held first last")
+WAIT = _struct("", "producer event why next")
+TOUCH = _struct("", "tenant event next next_of_tenant")
+EVENT = _struct(
+    "ready_at visible_at start busy end issued_at",
+    "ask queue missing waits touches leaving next_issued next_in_queue after why issued_after issued_why has_run",
+)
+TIMES = _struct("launch between_tiles limit window cold hot warms cools", "")
+
+
+def run(program: Program, order: Sequence[int], in_order: bool, limit: float = math.inf) -> list[Span]:
+    """The spans of `Clock(program, order, in_order, limit).run()`, or what it raises; compiled where it can be."""
+    if CLOCK is None or not order:
+        return Clock(program, order, in_order, limit).run()
+    numbers = np.fromiter(order, np.intc, len(order))
+    place = np.empty_like(numbers)
+    place[numbers] = np.arange(len(order))
+    events = _events(program, numbers)
+    outcome = CLOCK.run(
+        _asks(program),
+        _queues(program, order, in_order),
+        _rows(ISSUER, program.issuers, free=program.issuers, last=-1),
+        _rows(CORE, range(program.cores), cells=program.launch, last_moved=-1, turn=len(program.lines)),
+        *_memory(program),
+        _waits(program, place),
+        _touches(program, order),
+        events,
+        _times(program, limit),
+        np.zeros(program.cores * int(program.trace.chip.dma_rings.value)),
+        in_order,
+    )
+    if outcome == _TOO_LATE:
+        raise TooLate
+    if outcome != _DONE:
+        return Clock(program, order, in_order, limit).run()  # which says what waits for room
+    return _spans(program, events[place], numbers)
+
+
+def _rows(struct: np.dtype[Any], of: Sequence[Any] | Rows, **fields: Any) -> Rows:
+    """A row for each, with these values."""
+    rows = np.zeros(len(of), struct)
+    for name, values in fields.items():
+        rows[name] = values
+    return rows
+
+
+def _events(program: Program, numbers: Rows) -> Rows:
+    asked = np.fromiter(program.asked, np.intc, len(numbers))[numbers]
+    events = _rows(EVENT, numbers, ask=asked, ready_at=program.launch, why=_CODES["start"])
+    for name in ("waits", "touches", "leaving", "next_issued", "next_in_queue", "after"):
+        events[name] = -1
+    return events
+
+
+def _asks(program: Program) -> Rows:
+    none = (-1,) * OTHERS
+    return np.array([(*ask[:-1], (*ask.elsewhere, *none)[:OTHERS]) for ask in program.asks], ASK)
+
+
+def _queues(program: Program, order: Sequence[int], in_order: bool) -> Rows:
+    lines, asks = program.lines, program.asks
+    core, issuer, moves, adds = zip(*lines, strict=True)
+    queues = _rows(QUEUE, lines, core=core, issuer=issuer, moves=moves, adds=adds, wake=-1.0, turn=range(len(lines)))
+    for name in ("next", "first_issued", "others"):
+        queues[name] = -1
+    if not in_order and any([ask.elsewhere for ask in asks]):
+        for asked in dict.fromkeys([program.asked[event] for event in order]):
+            others = queues["others"][asks[asked].queue]
+            for other in asks[asked].elsewhere:
+                if asks[other].queue not in others:
+                    others[others.argmin()] = asks[other].queue
+    return queues
+
+
+def _memory(program: Program) -> tuple[Rows, Rows]:
+    """Tensors that need room, and memories."""
+    _, sizes, memories, _, capacities = program.tenants
+    return (
+        _rows(TENANT, sizes, size=sizes, memory=memories, touches=-1, next=-1),
+        _rows(MEMORY, capacities, free=capacities, first=-1),
+    )
+
+
+def _waits(program: Program, place: Rows) -> Rows:
+    """What each event waits for."""
+    counts = np.fromiter(map(len, program.waits), np.intc, len(program.waits))
+    waits = np.empty(counts.sum(), WAIT)
+    waits["producer"] = place[np.fromiter(chain.from_iterable(program.waits), np.intc, len(waits))]
+    waits["event"] = np.repeat(place, counts)
+    whys = chain.from_iterable([edges.values() for edges in program.waits])
+    waits["why"] = np.fromiter(map(_CODES.__getitem__, whys), np.intc, len(waits))
+    return waits
+
+
+def _touches(program: Program, order: Sequence[int]) -> Rows:
+    """Which tensors that need room each event touches."""
+    of_event = [program.tenants.of_event[event] for event in order]
+    counts = np.fromiter(map(len, of_event), np.intc, len(of_event))
+    touches = np.empty(counts.sum(), TOUCH)
+    touches["tenant"] = np.fromiter(chain.from_iterable(of_event), np.intc, len(touches))
+    touches["event"] = np.repeat(np.arange(len(of_event)), counts)
+    return touches
+
+
+def _times(program: Program, limit: float) -> Rows:
+    t = Throttle(program.trace.chip)
+    times = program.launch, program.between_tiles, limit, t.window, t.cold, t.hot, t.warms, t.cools
+    return np.array(times, TIMES)
+
+
+def _spans(program: Program, events: Rows, numbers: Rows) -> list[Span]:
+    """The spans of events, whose rows stand by number, and name others by their places in `numbers`."""
+    n = len(events)
+    known, whys, behind = np.array([*range(n), None], object), np.array(WHYS, object), np.append(numbers, -1)
+    start, busy, end = (events[name].tolist() for name in ("start", "busy", "end"))
+    after, why = known[behind[events["after"]]].tolist(), whys[events["why"]].tolist()
+    labels = zip(*program.labels, strict=True)
+    core, track, rings = (np.array(column, object)[events["ask"]].tolist() for column in labels)
+    issues: list[Issue | None] = [None] * n
+    moves = np.flatnonzero(np.array([line.moves for line in program.lines])[events["queue"]])
+    moved = events[moves]
+    by, because = known[behind[moved["issued_after"]]].tolist(), whys[moved["issued_why"]].tolist()
+    for index, *issue in zip(moves.tolist(), moved["issued_at"].tolist(), by, because, strict=True):
+        issues[index] = Issue._make(issue)
+    return list(map(Span._make, zip(range(n), core, track, start, busy, end, after, why, rings, issues, strict=True)))
