@@ -13,7 +13,6 @@ many bytes.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Hashable, Iterator
 from functools import cached_property
 from typing import NamedTuple
@@ -30,14 +29,16 @@ _ASKED = ("no_reorder", "after", "registers")  # attributes by which a kernel sa
 class _Map:
     """The places that are touched in a memory, by number, or in all tensors that one line of the kernel allocates."""
 
-    __slots__ = ("boxes", "hides", "meets", "numbers", "sizes", "views")
+    __slots__ = ("boxes", "hides", "meets", "numbers", "sizes", "sources", "views", "written")
 
     def __init__(self) -> None:
-        self.views: dict[Hashable, dict[Hashable, _Place]] = {}  # of tensors that lie alike, the place of each view
+        self.views: dict[Hashable, _Views] = {}  # of tensors that lie alike
         self.numbers: dict[Box, int] = {}
         self.boxes: list[Box] = []
-        self.meets: list[list[int]] = []  # of each place, those that share a byte with it, itself first
-        self.hides: list[list[int]] = []  # those within it, whose accesses a write to it replaces
+        self.meets: list[list[int]] = []  # of each place, the others that share a byte with it
+        self.hides: list[list[int]] = []  # and of them those within it, whose accesses a write to it replaces, too
+        self.sources: list[list[int]] = []  # those of the others that it meets that are ever written
+        self.written: set[int] = set()
         # For each n, those of less than 2^n bytes and at least half of that, by the strip of 2^n bytes they begin in.
         self.sizes: dict[int, dict[int, list[int]]] = {}
 
@@ -47,7 +48,8 @@ class _Map:
         if found is not None:
             return found
         number = self.numbers[box] = len(self.boxes)
-        meets, hides = [number], [number]
+        meets: list[int] = []
+        hides: list[int] = []
         low, high = reach(box)
         for other in self._neighbours(low, high):
             theirs = self.boxes[other]
@@ -61,14 +63,25 @@ class _Map:
         self.boxes.append(box)
         self.meets.append(meets)
         self.hides.append(hides)
+        self.sources.append([other for other in meets if other in self.written])
         n = (high - low).bit_length()
         self.sizes.setdefault(n, {}).setdefault(low >> n, []).append(number)
         return number
 
-    def see(self, views: dict[Hashable, _Place], region: Region) -> _Place:
-        """The place of a view that is new among some."""
+    def see_read(self, views: _Views, region: Region) -> _Read:
+        """The place of a view that is read for the first time."""
         number = self.place(box_of(region))
-        found = views[region[1:]] = number, self.meets[number], self.hides[number]
+        found = views.reads[region[1:]] = number, self.sources[number]
+        return found
+
+    def see_written(self, views: _Views, region: Region) -> _Written:
+        """The place of a view that is written for the first time."""
+        number = self.place(box_of(region))
+        if number not in self.written:
+            self.written.add(number)
+            for other in self.meets[number]:
+                self.sources[other].append(number)
+        found = views.writes[region[1:]] = number, self.meets[number], self.hides[number]
         return found
 
     def _neighbours(self, low: int, high: int) -> list[int]:
@@ -87,21 +100,24 @@ class _Map:
         return found
 
 
-_Place = tuple[int, list[int], list[int]]  # its number, and of those that it meets and that it hides
+_Read = tuple[int, list[int]]  # a place by its number, and those of the others that it meets that are ever written
+_Written = tuple[int, list[int], list[int]]  # its number, and those of the others that it meets and that it hides
 
 
-class _Tensor(NamedTuple):
-    """A tensor as one core sees it, with the accesses to its memory that a later one may have to wait for.
+class _Views(NamedTuple):
+    """The places of views of tensors that lie alike, by all that a region says beside its tensor."""
 
-    The memory is its own, or where it has an address that of all that have one.
-    """
+    reads: dict[Hashable, _Read]
+    writes: dict[Hashable, _Written]
 
-    last_write: int  # the index of the last event that writes to the memory
-    readers: dict[int, list[int]]  # by place
-    writers: dict[int, int]
-    shared: dict[int, list[int]] | None  # the writers where two cores may share it: each can have one
-    views: dict[Hashable, _Place]
-    map: _Map
+
+# A tensor as one core sees it, with the accesses to its memory that a later one may have to wait for; the memory is its
+# own, or where it has an address that of all that have one. A plain tuple, which Python takes apart twice as fast:
+#   the index of the last event that writes to the memory
+#   the readers by place, and the writers
+#   the writers where two cores may share it: each can have one
+#   the places of its views that are read and written
+_Tensor = tuple[int, dict[int, list[int]], dict[int, int], dict[int, list[int]] | None, "_Views", _Map]
 
 
 class _Tensors:
@@ -111,35 +127,32 @@ class _Tensors:
         self.of: dict[int, dict[int, _Tensor | None]] = {}  # by core and identity; None where nothing is ever written
         self.memories: dict[Hashable, _Tensor] = {}  # any tensor of each
         self.maps: dict[Hashable, _Map] = {}
-        last: dict[int, dict[int, int]] = {}  # by core, the last event that writes to each
-        for index, event in enumerate(trace.events):
-            if event.core not in last:
-                last[event.core], self.of[event.core] = {}, {}
-            mine = last[event.core]
+        index = len(trace.events)
+        for event in reversed(trace.events):
+            index -= 1
+            known = self.of.get(event.core)
+            if known is None:
+                known = self.of[event.core] = {}
             for region in event.writes:
-                mine[id(region[0])] = index
-        for identity, index in itertools.chain.from_iterable(mine.items() for mine in last.values()):
-            event = trace.events[index]
-            allocation = next(region[0] for region in event.writes if id(region[0]) == identity)
-            self._add(_key(event, allocation), index, allocation)
+                if id(region[0]) not in known:
+                    self.find(event, region[0], index)
 
-    def _add(self, key: Hashable, index: int, allocation: Allocation) -> None:
-        """The memory of an allocation that the event `index` writes last."""
-        known = self.memories.get(key)
-        if known is not None:
-            self.memories[key] = known._replace(last_write=max(known.last_write, index))
-            return
+    def find(self, event: Event, allocation: Allocation, last_write: int | None = None) -> _Tensor | None:
+        """A tensor that this core has not touched before, of a memory that the event `last_write` writes last."""
         _, _, buffer, shape, dtype, line, address = allocation
-        layout = self.maps.setdefault((buffer, shape, dtype, line) if address is None else key, _Map())
-        shared: dict[int, list[int]] | None = {} if buffer == "shared_hbm" else None
-        self.memories[key] = _Tensor(index, {}, {}, shared, layout.views.setdefault(None, {}), layout)
-
-    def find(self, event: Event, allocation: Allocation) -> _Tensor | None:
-        """A tensor that this core has not touched before."""
-        found = self.memories.get(_key(event, allocation))
-        if found is not None and allocation.address is not None:  # those of one memory may be of different widths
-            lies = allocation.shape, allocation.dtype, allocation.address
-            found = found._replace(views=found.map.views.setdefault(lies, {}))
+        key = _key(event, allocation)
+        found = self.memories.get(key)
+        if found is None and last_write is not None:
+            alike = (buffer, shape, dtype, line) if address is None else key
+            layout = self.maps.get(alike)
+            if layout is None:
+                layout = self.maps[alike] = _Map()
+                layout.views[None] = _Views({}, {})
+            shared: dict[int, list[int]] | None = {} if buffer == "shared_hbm" else None
+            found = self.memories[key] = last_write, {}, {}, shared, layout.views[None], layout
+        if found is not None and address is not None:  # those of one memory may be of different widths
+            layout = found[-1]
+            found = (*found[:4], layout.views.setdefault((shape, dtype, address), _Views({}, {})), layout)
         self.of[event.core][id(allocation)] = found
         return found
 
@@ -167,39 +180,51 @@ def waits(trace: Trace) -> Iterator[Edges]:
             if tensor is None:
                 continue
             last_write, readers, writers, shared, views, layout = tensor
-            place, meets, _ = views.get(region[1:]) or layout.see(views, region)
+            place, sources = views[0].get(region[1:]) or layout.see_read(views, region)
             if shared is not None:
-                cores.read(shared, meets, index, found)
+                cores.read(shared, place, sources, index, found)
             else:
-                for other in meets:
+                if place in writers:
+                    found[writers[place]] = READ_AFTER_WRITE
+                for other in sources:
                     if other in writers:
                         found[writers[other]] = READ_AFTER_WRITE
             if index < last_write:
-                readers.setdefault(place, []).append(index)
+                if place in readers:
+                    readers[place].append(index)
+                else:
+                    readers[place] = [index]
         for region in event.writes:
             at = id(region[0])
             tensor = known[at] if at in known else tensors.find(event, region[0])
             assert tensor is not None  # as it is written
             _, readers, writers, shared, views, layout = tensor
-            place, meets, hides = views.get(region[1:]) or layout.see(views, region)
+            place, meets, hides = views[1].get(region[1:]) or layout.see_written(views, region)
             if shared is not None:
                 cores.overwrite(readers, shared, place, meets, hides, index, found)
                 continue
-            if readers:
+            if place in readers:
+                before = readers.pop(place)
+                if found:
+                    for reader in before:
+                        if reader not in found:
+                            found[reader] = WRITE_AFTER_READ
+                else:
+                    found = dict.fromkeys(before, WRITE_AFTER_READ)
+            if meets:
                 for other in meets:
                     if other in readers:
                         for reader in readers[other]:
                             if reader not in found:
                                 found[reader] = WRITE_AFTER_READ
+                for other in meets:
+                    if other in writers and writers[other] not in found:
+                        found[writers[other]] = WRITE_AFTER_WRITE
                 for other in hides:
-                    if other in readers:
-                        del readers[other]
-            for other in meets:
-                if other in writers and writers[other] not in found:
-                    found[writers[other]] = WRITE_AFTER_WRITE
-            for other in hides:
-                if other in writers:
-                    del writers[other]
+                    readers.pop(other, None)
+                    writers.pop(other, None)
+            if place in writers and writers[place] not in found:
+                found[writers[place]] = WRITE_AFTER_WRITE
             writers[place] = index
         if not event.attributes.keys().isdisjoint(_ASKED):
             asked.add(event, index, found)
@@ -219,9 +244,9 @@ class _Cores:
         a, b = self.events[index], self.events[before]
         return a.core == b.core or a.attributes.get("epoch") != b.attributes.get("epoch")
 
-    def read(self, writers: dict[int, list[int]], meets: list[int], index: int, found: Edges) -> None:
+    def read(self, writers: dict[int, list[int]], place: int, sources: list[int], index: int, found: Edges) -> None:
         """Wait for the writes that a read meets."""
-        for other in meets:
+        for other in (place, *sources):
             for writer in writers.get(other, ()):
                 if self._ordered(index, writer):
                     found[writer] = READ_AFTER_WRITE
@@ -238,11 +263,11 @@ class _Cores:
     ) -> None:
         """Wait for the accesses that a write meets, and forget those that it hides from later ones."""
         for accesses, why in ((readers, WRITE_AFTER_READ), (writers, WRITE_AFTER_WRITE)):
-            for other in meets:
+            for other in (place, *meets):
                 for before in accesses.get(other, ()):
                     if self._ordered(index, before):
                         found.setdefault(before, why)
-            for other in hides:
+            for other in (place, *hides):
                 if other in accesses:
                     accesses[other] = [before for before in accesses[other] if not self._ordered(index, before)]
         writers.setdefault(place, []).append(index)
