@@ -7,7 +7,7 @@ left out here C writes before it reads it. The clock in Python is the one to rea
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import chain
 from typing import Any
 
@@ -60,32 +60,60 @@ EVENT = _struct(
 TIMES = _struct("launch between_tiles limit window cold hot warms cools", "")
 
 
-def run(program: Program, order: Sequence[int], in_order: bool, limit: float = math.inf) -> list[Span]:
-    """The spans of `Clock(program, order, in_order, limit).run()`, or what it raises; compiled where it can be."""
-    if CLOCK is None or not order:
-        return Clock(program, order, in_order, limit).run()
-    numbers = np.fromiter(order, np.intc, len(order))
-    place = np.empty_like(numbers)
-    place[numbers] = np.arange(len(order))
-    events = _events(program, numbers)
-    outcome = CLOCK.run(
-        _asks(program),
-        _queues(program, order, in_order),
-        _rows(ISSUER, program.issuers, free=program.issuers, last=-1),
-        _rows(CORE, range(program.cores), cells=program.launch, last_moved=-1, turn=len(program.lines)),
-        *_memory(program),
-        _waits(program, place),
-        _touches(program, order),
-        events,
-        _times(program, limit),
-        np.zeros(program.cores * int(program.trace.chip.dma_rings.value)),
-        in_order,
-    )
-    if outcome == _TOO_LATE:
-        raise TooLate
-    if outcome != _DONE:
-        return Clock(program, order, in_order, limit).run()  # which says what waits for room
-    return _spans(program, events[place], numbers)
+class Runs:
+    """Runs of one program in different orders, compiled where they can be."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        if CLOCK is None:
+            return
+        waits, touched = program.waits, program.tenants.of_event
+        self.asked = np.fromiter(program.asked, np.intc, len(waits))
+        self.producers, self.waiting = _linked(waits)
+        whys = chain.from_iterable([edges.values() for edges in waits])
+        self.whys = np.fromiter(map(_CODES.__getitem__, whys), np.intc, len(self.producers))
+        self.tenants, self.touching = _linked(touched)
+
+    def run(self, order: Sequence[int], in_order: bool, limit: float = math.inf) -> list[Span]:
+        """The spans of `Clock(program, order, in_order, limit).run()`, or what it raises."""
+        program = self.program
+        if CLOCK is None or not order:
+            return Clock(program, order, in_order, limit).run()
+        numbers = np.fromiter(order, np.intc, len(order))
+        place = np.empty_like(numbers)
+        place[numbers] = np.arange(len(order))
+        events = _rows(EVENT, numbers, ask=self.asked[numbers], ready_at=program.launch, why=_CODES["start"])
+        for name in ("waits", "touches", "leaving", "next_issued", "next_in_queue", "after"):
+            events[name] = -1
+        outcome = CLOCK.run(
+            _asks(program),
+            _queues(program, order, in_order),
+            _rows(ISSUER, program.issuers, free=program.issuers, last=-1),
+            _rows(CORE, range(program.cores), cells=program.launch, last_moved=-1, turn=len(program.lines)),
+            *_memory(program),
+            _rows(WAIT, self.whys, producer=place[self.producers], event=place[self.waiting], why=self.whys),
+            self._touches(place),
+            events,
+            _times(program, limit),
+            np.zeros(program.cores * int(program.trace.chip.dma_rings.value)),
+            in_order,
+        )
+        if outcome == _TOO_LATE:
+            raise TooLate
+        if outcome != _DONE:
+            return Clock(program, order, in_order, limit).run()  # which says what waits for room
+        return _spans(program, events[place], numbers)
+
+    def _touches(self, place: Rows) -> Rows:
+        """Which tensors that need room each event touches, in the events' order."""
+        touches = _rows(TOUCH, self.tenants, tenant=self.tenants, event=place[self.touching])
+        return touches[np.argsort(touches["event"], kind="stable")]
+
+
+def _linked(of_events: Sequence[Collection[int]]) -> tuple[Rows, Rows]:
+    """All numbers that events have, and beside each the event's."""
+    counts = np.fromiter(map(len, of_events), np.intc, len(of_events))
+    return np.fromiter(chain.from_iterable(of_events), np.intc, counts.sum()), np.repeat(np.arange(len(counts)), counts)
 
 
 def _rows(struct: np.dtype[Any], of: Sequence[Any] | Rows, **fields: Any) -> Rows:
@@ -94,14 +122,6 @@ def _rows(struct: np.dtype[Any], of: Sequence[Any] | Rows, **fields: Any) -> Row
     for name, values in fields.items():
         rows[name] = values
     return rows
-
-
-def _events(program: Program, numbers: Rows) -> Rows:
-    asked = np.fromiter(program.asked, np.intc, len(numbers))[numbers]
-    events = _rows(EVENT, numbers, ask=asked, ready_at=program.launch, why=_CODES["start"])
-    for name in ("waits", "touches", "leaving", "next_issued", "next_in_queue", "after"):
-        events[name] = -1
-    return events
 
 
 def _asks(program: Program) -> Rows:
@@ -131,27 +151,6 @@ def _memory(program: Program) -> tuple[Rows, Rows]:
         _rows(TENANT, sizes, size=sizes, memory=memories, touches=-1, next=-1),
         _rows(MEMORY, capacities, free=capacities, first=-1),
     )
-
-
-def _waits(program: Program, place: Rows) -> Rows:
-    """What each event waits for."""
-    counts = np.fromiter(map(len, program.waits), np.intc, len(program.waits))
-    waits = np.empty(counts.sum(), WAIT)
-    waits["producer"] = place[np.fromiter(chain.from_iterable(program.waits), np.intc, len(waits))]
-    waits["event"] = np.repeat(place, counts)
-    whys = chain.from_iterable([edges.values() for edges in program.waits])
-    waits["why"] = np.fromiter(map(_CODES.__getitem__, whys), np.intc, len(waits))
-    return waits
-
-
-def _touches(program: Program, order: Sequence[int]) -> Rows:
-    """Which tensors that need room each event touches."""
-    of_event = [program.tenants.of_event[event] for event in order]
-    counts = np.fromiter(map(len, of_event), np.intc, len(of_event))
-    touches = np.empty(counts.sum(), TOUCH)
-    touches["tenant"] = np.fromiter(chain.from_iterable(of_event), np.intc, len(touches))
-    touches["event"] = np.repeat(np.arange(len(of_event)), counts)
-    return touches
 
 
 def _times(program: Program, limit: float) -> Rows:

@@ -25,26 +25,24 @@ def forms(trace: Trace) -> Iterator[int]:
     for event in trace.events:
         at = id(event.attributes)
         said = asked[at] if at in asked else attributes.number(event)
-        part = _with_start if event.engine == "dma" else _shared
-        reads, writes = map(part, event.reads), map(part, event.writes)
-        yield known.setdefault((event.op, event.engine, event.core, said, *reads, None, *writes), len(known))
+        regions = event.reads + event.writes
+        form: list[Hashable] = [event.op, event.engine, event.core, said, len(event.reads)]
+        for region in regions:
+            form += region[0][2], region[2], region[3], region[4]
+            if type(region) is IndirectRegion:
+                form.append(region.free_size)
+        if event.engine == "dma":
+            form += [_first_partition(region) for region in regions if region[0][2] == "sbuf"]
+        yield known.setdefault(tuple(form), len(known))
 
 
-def _shared(region: Region) -> Hashable:
-    """What regions have in common that are alike."""
-    allocation, _, shape, strides, dtype = region
-    few = region.free_size if type(region) is IndirectRegion else None
-    return allocation[2], shape, strides, dtype, few
-
-
-def _with_start(region: Region) -> Hashable:
-    """The same, and where in the partitions a region on chip begins."""
-    allocation = region.allocation
-    if allocation.buffer != "sbuf":
-        return _shared(region)
-    row = math.prod(allocation.shape[1:]) * allocation.dtype.itemsize
-    first = region.offset * region.dtype.itemsize // row
-    return _shared(region), first + (allocation.address[0] if allocation.address else 0)
+def _first_partition(region: Region) -> int:
+    """Where in the partitions a region on chip begins."""
+    allocation, offset = region[0], region[1]
+    first = allocation.address[0] if allocation.address else 0
+    if offset:
+        first += offset * region.dtype.itemsize // (math.prod(allocation.shape[1:]) * allocation.dtype.itemsize)
+    return first
 
 
 class _Attributes:

@@ -19,10 +19,10 @@ import math
 from triptych.simulator.analysis.hazards import READ_AFTER_WRITE, Edges, hazards
 from triptych.simulator.collector import without_collector
 from triptych.simulator.errors import KernelError
-from triptych.simulator.timing.arrays import run
+from triptych.simulator.timing.arrays import Runs
 from triptych.simulator.timing.clock import TooLate
 from triptych.simulator.timing.order import by_need
-from triptych.simulator.timing.program import Program, program_of
+from triptych.simulator.timing.program import program_of
 from triptych.simulator.timing.room import tenants_of
 from triptych.simulator.timing.steady import extrapolated
 from triptych.simulator.timing.timeline import Span, Timeline
@@ -47,9 +47,11 @@ def schedule(trace: Trace, order: str = "overlapped", whole: int = WHOLE) -> Tim
 
     def spans_of(trace: Trace) -> list[Span]:
         edges = hazards(trace)
-        _join_meetings(trace.events, edges)
-        _read_after_barriers(trace.events, edges)
-        return make(program_of(trace, works(trace), edges, tenants_of(trace)))
+        if len({event.core for event in trace.events}) > 1:
+            _join_meetings(trace.events, edges)
+        if "core_barrier" in {event.op for event in trace.events}:
+            _read_after_barriers(trace.events, edges)
+        return make(Runs(program_of(trace, works(trace), edges, tenants_of(trace))))
 
     with without_collector():
         found = extrapolated(trace, spans_of) if len(trace.events) > whole else None
@@ -58,49 +60,50 @@ def schedule(trace: Trace, order: str = "overlapped", whole: int = WHOLE) -> Tim
     return Timeline(trace, order, spans, total, left_out)
 
 
-def _overlapped(program: Program) -> list[Span]:
+def _overlapped(runs: Runs) -> list[Span]:
     """The sooner of a list scheduler's and the program's: who takes what is ready first can lose by it.
 
     The program's is not tried where it could not end more than a twentieth sooner, because a track is busy as long. A
     program that fits on chip in one of these orders alone runs in that; one that does in none raises KernelError.
     """
+    program = runs.program
     least = program.launch + max(loads_of(program.trace, program.work).values(), default=0.0)
     found: list[list[Span]] = []
     stuck: list[KernelError] = []
     for make in (_by_need, _by_readiness):
         if not found:  # loads fit in order of need
             try:
-                found.append(make(program))
+                found.append(make(runs))
             except KernelError as error:
                 stuck.append(error)
     soonest = min([_end(spans) for spans in found], default=math.inf)
     if soonest > WORTH_TRYING * least:
         try:
-            found.append(_as_written(program, soonest * (1 + ROUNDING)))
+            found.append(_as_written(runs, soonest * (1 + ROUNDING)))
         except TooLate:
             pass
         except KernelError as error:
             stuck.append(error)
     if not found:
         raise stuck[0]
-    return min(found, key=_end)
+    return min(found, key=_end) if len(found) > 1 else found[0]
 
 
-def _as_written(program: Program, limit: float = math.inf) -> list[Span]:
-    return run(program, range(len(program.asked)), in_order=True, limit=limit)
+def _as_written(runs: Runs, limit: float = math.inf) -> list[Span]:
+    return runs.run(range(len(runs.program.asked)), in_order=True, limit=limit)
 
 
-def _by_readiness(program: Program) -> list[Span]:
-    return run(program, range(len(program.asked)), in_order=False)
+def _by_readiness(runs: Runs) -> list[Span]:
+    return runs.run(range(len(runs.program.asked)), in_order=False)
 
 
-def _by_need(program: Program) -> list[Span]:
+def _by_need(runs: Runs) -> list[Span]:
     """With loads in order of need."""
-    return run(program, by_need(program.trace, program.waits), in_order=False)
+    return runs.run(by_need(runs.program.trace, runs.program.waits), in_order=False)
 
 
 def _end(spans: list[Span]) -> float:
-    return max((span.end_ns for span in spans), default=0.0)
+    return max([span.end_ns for span in spans], default=0.0)
 
 
 def check_order(order: str) -> None:

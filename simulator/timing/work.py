@@ -63,8 +63,9 @@ def works(trace: Trace) -> list[Work]:
         "vector": chip.access_cycles.value / chip.vector_ghz.value,
         "scalar": chip.access_cycles.value / chip.scalar_ghz.value,
     }
-    tables: set[tuple[int, str]] = set()
-    tiled = any(["tile" in event.attributes for event in trace.events])
+    numbers = list(forms(trace))
+    first = dict(zip(reversed(numbers), reversed(trace.events), strict=True))  # of each form
+    tiled = any(["tile" in event.attributes for event in first.values()])
 
     def on_engine(event: Event, loads_table: bool) -> Work:
         cost = row_of(event.op).cost(event, chip)
@@ -86,19 +87,17 @@ def works(trace: Trace) -> list[Work]:
             work.elsewhere = tuple([on_engine(other, loads_table) for other in _elsewhere(event, chip)])
         return work
 
-    known: dict[tuple[int, bool], Work] = {}
-    found = []
-    for event, form in zip(trace.events, forms(trace), strict=True):
-        loads_table = False
+    known = [of_form(first[number], False) for number in range(len(first))]
+    found = [known[number] for number in numbers]
+    tables: set[tuple[int, str]] = set()
+    for number in range(len(first)):
+        event = first[number]
         if "activat" in event.op:
             table = event.core, str(event.attributes["op"])
-            loads_table = table not in tables
-            tables.add(table)
-        key = form, loads_table
-        if key not in known:
-            known[key] = of_form(event, loads_table)
-        found.append(known[key])
-    if any([work.elsewhere for work in known.values()]):
+            if table not in tables:
+                found[numbers.index(number)] = of_form(event, True)
+                tables.add(table)
+    if any([work.elsewhere for work in known]):
         _keep_on_vector(trace, found)
     return found
 
@@ -145,11 +144,15 @@ def _elsewhere(event: Event, chip: Chip) -> list[Event]:
 def loads_of(trace: Trace, work: list[Work]) -> dict[tuple[int, str], float]:
     """How long each track of each core is occupied in all; DMA and tiled matmuls, the mean of its rings or cells."""
     rings = trace.chip.dma_rings.value
+    parts: dict[int, tuple[tuple[int, str], float]] = {}  # of the works, of which there are few
     loads: dict[tuple[int, str], float] = {}
-    for event, each in zip(trace.events, work, strict=True):
-        part = len(each.rings) / rings if each.queue else each.cells.bit_count() / CELLS if each.cells else 1.0
-        key = event.core, each.track
-        loads[key] = loads.get(key, 0.0) + each.busy * part
+    for each in work:
+        found = parts.get(id(each))
+        if found is None:
+            part = len(each.rings) / rings if each.queue else each.cells.bit_count() / CELLS if each.cells else 1.0
+            found = parts[id(each)] = (each.core, each.track), each.busy * part
+            loads.setdefault(found[0], 0.0)
+        loads[found[0]] += found[1]
     return loads
 
 
