@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
 from functools import cached_property
-from typing import NamedTuple
 
 from triptych.simulator.analysis.boxes import Box, box_of, meet, reach, within
 from triptych.simulator.trace import Allocation, Event, Region, Trace
@@ -68,20 +67,20 @@ class _Map:
         self.sizes.setdefault(n, {}).setdefault(low >> n, []).append(number)
         return number
 
-    def see_read(self, views: _Views, region: Region) -> _Read:
+    def see_read(self, views: dict[Hashable, _Read], region: Region) -> _Read:
         """The place of a view that is read for the first time."""
         number = self.place(box_of(region))
-        found = views.reads[region[1:]] = number, self.sources[number]
+        found = views[region[1:]] = number, self.sources[number]
         return found
 
-    def see_written(self, views: _Views, region: Region) -> _Written:
+    def see_written(self, views: dict[Hashable, _Written], region: Region) -> _Written:
         """The place of a view that is written for the first time."""
         number = self.place(box_of(region))
         if number not in self.written:
             self.written.add(number)
             for other in self.meets[number]:
                 self.sources[other].append(number)
-        found = views.writes[region[1:]] = number, self.meets[number], self.hides[number]
+        found = views[region[1:]] = number, self.meets[number], self.hides[number]
         return found
 
     def _neighbours(self, low: int, high: int) -> list[int]:
@@ -102,13 +101,7 @@ class _Map:
 
 _Read = tuple[int, list[int]]  # a place by its number, and those of the others that it meets that are ever written
 _Written = tuple[int, list[int], list[int]]  # its number, and those of the others that it meets and that it hides
-
-
-class _Views(NamedTuple):
-    """The places of views of tensors that lie alike, by all that a region says beside its tensor."""
-
-    reads: dict[Hashable, _Read]
-    writes: dict[Hashable, _Written]
+_Views = tuple[dict[Hashable, _Read], dict[Hashable, _Written]]  # the places of views that are read, and written
 
 
 # A tensor as one core sees it, with the accesses to its memory that a later one may have to wait for; the memory is its
@@ -116,43 +109,54 @@ class _Views(NamedTuple):
 #   the index of the last event that writes to the memory
 #   the readers by place, and the writers
 #   the writers where two cores may share it: each can have one
-#   the places of its views that are read and written
-_Tensor = tuple[int, dict[int, list[int]], dict[int, int], dict[int, list[int]] | None, "_Views", _Map]
+#   the places of views that are read, and of those that are written, by all that a region says beside its tensor
+_Tensor = tuple[
+    int,
+    dict[int, list[int]],
+    dict[int, int],
+    dict[int, list[int]] | None,
+    dict[Hashable, _Read],
+    dict[Hashable, _Written],
+    _Map,
+]
 
 
 class _Tensors:
     """The tensors of a trace."""
 
     def __init__(self, trace: Trace) -> None:
-        self.of: dict[int, dict[int, _Tensor | None]] = {}  # by core and identity; None where nothing is ever written
+        # By core and identity; None where nothing is ever written.
+        self.of: dict[int, dict[int, _Tensor | None]] = {event.core: {} for event in trace.events}
         self.memories: dict[Hashable, _Tensor] = {}  # any tensor of each
         self.maps: dict[Hashable, _Map] = {}
         index = len(trace.events)
         for event in reversed(trace.events):
             index -= 1
-            known = self.of.get(event.core)
-            if known is None:
-                known = self.of[event.core] = {}
+            known = self.of[event.core]
             for region in event.writes:
                 if id(region[0]) not in known:
-                    self.find(event, region[0], index)
+                    self._write(event, region[0], index)
 
-    def find(self, event: Event, allocation: Allocation, last_write: int | None = None) -> _Tensor | None:
-        """A tensor that this core has not touched before, of a memory that the event `last_write` writes last."""
+    def _write(self, event: Event, allocation: Allocation, index: int) -> None:
+        """A tensor that this core writes last in that event."""
         _, _, buffer, shape, dtype, line, address = allocation
         key = _key(event, allocation)
-        found = self.memories.get(key)
-        if found is None and last_write is not None:
+        if key not in self.memories:
             alike = (buffer, shape, dtype, line) if address is None else key
             layout = self.maps.get(alike)
             if layout is None:
                 layout = self.maps[alike] = _Map()
-                layout.views[None] = _Views({}, {})
+                layout.views[None] = {}, {}
             shared: dict[int, list[int]] | None = {} if buffer == "shared_hbm" else None
-            found = self.memories[key] = last_write, {}, {}, shared, layout.views[None], layout
-        if found is not None and address is not None:  # those of one memory may be of different widths
-            layout = found[-1]
-            found = (*found[:4], layout.views.setdefault((shape, dtype, address), _Views({}, {})), layout)
+            self.memories[key] = index, {}, {}, shared, *layout.views[None], layout
+        self.read(event, allocation)
+
+    def read(self, event: Event, allocation: Allocation) -> _Tensor | None:
+        """A tensor that this core has not touched before; None where nothing is ever written."""
+        found = self.memories.get(_key(event, allocation))
+        if found is not None and allocation.address is not None:  # those of one memory may be of different widths
+            layout, lies = found[-1], (allocation.shape, allocation.dtype, allocation.address)
+            found = *found[:4], *layout.views.setdefault(lies, ({}, {})), layout
         self.of[event.core][id(allocation)] = found
         return found
 
@@ -176,11 +180,11 @@ def waits(trace: Trace) -> Iterator[Edges]:
         known = tensors.of[event.core]
         for region in event.reads:
             at = id(region[0])
-            tensor = known[at] if at in known else tensors.find(event, region[0])
+            tensor = known[at] if at in known else tensors.read(event, region[0])
             if tensor is None:
                 continue
-            last_write, readers, writers, shared, views, layout = tensor
-            place, sources = views[0].get(region[1:]) or layout.see_read(views, region)
+            last_write, readers, writers, shared, views, _, layout = tensor
+            place, sources = views.get(region[1:]) or layout.see_read(views, region)
             if shared is not None:
                 cores.read(shared, place, sources, index, found)
             else:
@@ -195,11 +199,10 @@ def waits(trace: Trace) -> Iterator[Edges]:
                 else:
                     readers[place] = [index]
         for region in event.writes:
-            at = id(region[0])
-            tensor = known[at] if at in known else tensors.find(event, region[0])
+            tensor = known[id(region[0])]
             assert tensor is not None  # as it is written
-            _, readers, writers, shared, views, layout = tensor
-            place, meets, hides = views[1].get(region[1:]) or layout.see_written(views, region)
+            _, readers, writers, shared, _, written, layout = tensor
+            place, meets, hides = written.get(region[1:]) or layout.see_written(written, region)
             if shared is not None:
                 cores.overwrite(readers, shared, place, meets, hides, index, found)
                 continue

@@ -22,7 +22,7 @@ IN_PYTHON = tuple(getattr(owner, name) for owner, name in REPLACED)
 
 
 def built(name: str) -> Any:
-    """A module in C, or None without it."""
+    """What is in C under that name, or None: it was not built, or TRIPTYCH_COMPILED is 0."""
     if os.environ.get("TRIPTYCH_COMPILED") == "0":
         return None
     try:

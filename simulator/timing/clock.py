@@ -12,7 +12,6 @@ engines' workload (nki/api/nki/isa/__init__.py, tensor_copy).
 from __future__ import annotations
 
 import heapq
-import itertools
 import math
 import operator
 from collections import deque
@@ -316,21 +315,18 @@ class Clock:
         A transfer begins on each of its rings when that is free. Its span is that of the ring that is free last.
         """
         queues, rings = core.transfers, core.rings
-        waiting = [queue for queue in queues.values() if queue.issued]
-        for queue in itertools.cycle(waiting):
-            issued = queue.issued
-            if not issued:
-                if not any([each.issued for each in waiting]):
-                    break
-                continue
-            index = issued[0]
+        while True:
+            queue = next((each for each in queues.values() if each.issued), None)
+            if queue is None or not queue.issued:
+                break
+            index = queue.issued[0]
             ask = self.asks[self.asked[index]]
             each = rings[ask.first : ask.behind]
             free = min(each)
             if free > now:
                 self._wake(queue, free, index)
                 break
-            issued.popleft()
+            queue.issued.popleft()
             queues[queue.number] = queues.pop(queue.number)  # it is the last in line now
             start = max(each)
             if start > now or free == now:  # which are never free so late but after another transfer

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from triptych import simulator
 from triptych.simulator.analysis.boxes import Box, box_of, meet
-from triptych.simulator.analysis.hazards import _Map, _Views, hazards
+from triptych.simulator.analysis.hazards import _Map, hazards
 from triptych.simulator.chips import chip_of
 from triptych.simulator.dtypes import TABLE
 from triptych.simulator.launch.import_hook import simulated_nki
@@ -74,11 +74,11 @@ def test_a_place_is_known_again():
     boxes = [Box(1, 0, 3, 0, 8), Box(1, 0, 3, 4, 12), Box(1, 0, 3, 4, 6), Box(1, 0, 3, 0, 8)]
     assert [places.place(box) for box in boxes] == [0, 1, 2, 0]
     assert places.meets == [[1, 2], [0, 2], [0, 1]] and places.hides == [[2], [2], []]
-    views = _Views({}, {})
+    reads, writes = {}, {}
     view, _ = region((slice(0, 4), slice(0, 1), slice(0, 2)))
-    assert places.see_read(views, view) == (0, []) and list(views.reads) == [view[1:]]
+    assert places.see_read(reads, view) == (0, []) and list(reads) == [view[1:]]
     for _ in range(2):
-        assert places.see_written(views, view) == (0, [1, 2], [2]) and list(views.writes) == [view[1:]]
+        assert places.see_written(writes, view) == (0, [1, 2], [2]) and list(writes) == [view[1:]]
     places.place(Box(1, 0, 3, 2, 3))
     assert places.sources == [[], [0], [0], [0]]
 
