@@ -8,10 +8,10 @@ ROWS, COLUMNS = 128, 512  # of a tile
 
 
 @nki.jit
-def product_in_blocks(a, b, m_tiles, n_tiles, k_tiles):
+def product_in_blocks(a, b, m_tiles, n_tiles, k_tiles, wide=True):
     """out[M, N] = a[K, M].T @ b[K, N], that many tiles of M, N and K at a time.
 
-    Each core has its part of N, and sums in float32 in SBUF.
+    Each core has its part of N, and sums in SBUF, in float32 or, as AWS has it, in the dtype of the output.
     """
     (length, rows), columns = a.shape, b.shape[1]
     cores = nl.num_programs() if nl.program_ndim() else 1
@@ -20,7 +20,7 @@ def product_in_blocks(a, b, m_tiles, n_tiles, k_tiles):
     width = n_tiles * COLUMNS
     out = nl.ndarray((rows, columns), a.dtype, nl.shared_hbm)
     for first in range(begin, begin + own, width):
-        sums = [nl.ndarray((ROWS, n_tiles, COLUMNS), nl.float32) for _ in range(0, rows, ROWS)]
+        sums = [nl.ndarray((ROWS, n_tiles, COLUMNS), nl.float32 if wide else out.dtype) for _ in range(0, rows, ROWS)]
         for total in sums:
             nisa.memset(total, 0.0)
         for start in range(0, length, k_tiles * ROWS):

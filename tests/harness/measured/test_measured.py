@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ml_dtypes import bfloat16
 
 from triptych import simulator
 from triptych.harness.measured import POINTS
@@ -108,6 +109,62 @@ def test_our_product_whose_columns_the_cores_share(cores: int, m_tiles: int) -> 
     run = simulator.run(product[cores] if cores > 1 else product, a, b, m_tiles, 2, 2)
     np.testing.assert_allclose(run.outputs, a.T @ b, rtol=1e-4, atol=1e-4)
     assert {event.core for event in run.trace.events} == set(range(cores))
+
+
+def test_our_product_that_sums_in_the_dtype_of_its_output() -> None:
+    a, b = (RNG.standard_normal((512, columns)).astype(bfloat16) for columns in (128, 512))
+    exact = a.astype(np.float32).T @ b.astype(np.float32)
+    product = kernel("product_in_blocks", "products.py")
+    off = [
+        np.abs(simulator.run(product, a, b, 1, 1, 1, wide=wide).outputs.astype(np.float32) - exact).max()
+        for wide in (True, False)
+    ]
+    assert off[0] <= 2**-8 * np.abs(exact).max() < 2 * off[1] and off[0] < off[1]
+
+
+@pytest.mark.parametrize(("blocks", "transfers", "megabytes"), [((1, 1, 1), 1152, 96), ((16, 2, 8), 96, 64)])
+def test_our_blocks_move_what_a_profile_of_theirs_counted(
+    blocks: tuple[int, int, int], transfers: int, megabytes: int
+) -> None:
+    square = simulator.ShapeDtype((2048, 2048), "float32")
+    prediction = simulator.predict(kernel("product_in_blocks", "products.py"), square, square, *blocks)
+    events = prediction.timeline.trace.events
+    assert sum(event.op.startswith("dma") for event in events) == transfers
+    assert prediction.hbm_bytes == megabytes * 2**20
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "transfers"),
+    [
+        ("product_of_tiles", (), 2 * 32 + 8),
+        ("product_of_tiles", (True,), 2 * 32 + 8),
+        ("product_with_a_kept", (), 8 + 32 + 8),
+        ("product_with_b_kept", (), 16 + 32 + 8),
+        ("product_with_b_kept", (1, True), 16 + 32 + 8),
+        ("product_with_b_kept", (2,), 8 + 16 + 8),
+        ("product_in_halves", (), 2 * 32 + 8),
+        ("product_by_dma_that_computes", (), 2 * 32 + 8),
+        ("product_of_transposed", (), 2 * 32 + 8),
+    ],
+)
+def test_our_products_by_tiles(name: str, arguments: tuple[object, ...], transfers: int) -> None:
+    a, b = (RNG.standard_normal((512, columns)).astype(bfloat16) for columns in (256, 2048))
+    run = simulator.run(kernel(name, "tiles.py"), a, b, *arguments)
+    expected = a.astype(np.float32).T @ b.astype(np.float32)
+    np.testing.assert_allclose(run.outputs.astype(np.float32), expected, rtol=2**-7, atol=1e-3)
+    assert sum(event.op.startswith("dma") for event in run.trace.events) == transfers
+
+
+def test_our_copies_and_rmsnorm_by_rows() -> None:
+    x, w = RNG.standard_normal((256, 64)).astype(bfloat16), RNG.standard_normal((1, 64)).astype(bfloat16)
+    np.testing.assert_array_equal(simulator.run(kernel("copied_by_tiles", "rows.py"), x).outputs, x)
+    chunks = simulator.run(kernel("copied_in_chunks", "rows.py"), x, 4)
+    np.testing.assert_array_equal(chunks.outputs, x)
+    assert len(chunks.trace.events) == 8
+    wide = x.astype(np.float32)
+    expected = wide / np.sqrt((wide**2).mean(axis=1, keepdims=True) + 1e-6) * w.astype(np.float32)
+    out = simulator.run(kernel("normalised_by_tiles", "rows.py"), x, w).outputs.astype(np.float32)
+    np.testing.assert_allclose(out, expected, rtol=2**-7, atol=1e-6)
 
 
 def test_times_are_read_off_the_timeline() -> None:
