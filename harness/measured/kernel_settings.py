@@ -2,10 +2,10 @@
 
 Participants of a hackathon ran AWS's blocked matmul, and the steps before it, with one physical core in a logical one,
 checked each against NumPy and profiled it with neuron-explorer, two or three times (SDK 2.32). Of the blocks it is our
-kernel that stands for theirs, which sums in the dtype of its output, float32 here. Their profiles say how many bytes DMA
-moved: the 154 times below moved what the program asks for to the byte, or, 12 of K = 256, less, because the compiler
-left out loads of what was there. Left out are 75 that moved up to 16 times as much: they do not fit in SBUF, and what
-the compiler spilled is not in the program.
+kernel that stands for theirs, which sums in the dtype of its output, float32 here. Their profiles say how many bytes
+DMA moved: the 154 times below moved what the program asks for to the byte, or, 12 of K = 256, less, because the
+compiler left out loads of what was there. Left out are 75 that moved up to 16 times as much: they do not fit in SBUF,
+and what the compiler spilled is not in the program.
 """
 
 from __future__ import annotations

@@ -158,6 +158,29 @@ def summary(outcomes: Sequence[Outcome]) -> Summary | None:
     )
 
 
+@dataclass(frozen=True)
+class Families:
+    """What no big family decides: medians over families, each of which counts once."""
+
+    count: int
+    median: float  # of their median errors
+    percentile_90: float  # of their 90th percentiles
+    bias: float  # of their biases
+
+
+def by_family(families: Iterable[Sequence[Outcome]]) -> Families | None:
+    """Of those that have a prediction; None if none has."""
+    found = [one for outcomes in families if (one := summary(outcomes)) is not None]
+    if not found:
+        return None
+    return Families(
+        len(found),
+        statistics.median(one.median for one in found),
+        statistics.median(one.percentile_90 for one in found),
+        statistics.median(one.bias for one in found),
+    )
+
+
 FEWEST = 5  # points of a regime, below which its interval holds that of all too
 
 

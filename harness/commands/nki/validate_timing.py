@@ -24,9 +24,11 @@ from triptych.harness.measured import GROUPS
 from triptych.harness.measured.records import Point
 from triptych.harness.measured.sources import NotHere, Public
 from triptych.harness.profiling.validation import (
+    Families,
     Outcome,
     Summary,
     by_call,
+    by_family,
     coverage,
     intervals,
     predicted_together,
@@ -98,6 +100,16 @@ def summaries(outcomes: Sequence[Outcome]) -> dict[str, Summary]:
     return {name: found for name, group in groups.items() if (found := summary(group)) is not None}
 
 
+def families(outcomes: Sequence[Outcome], use: str = "validation") -> Families | None:
+    """What the families of points say together, of one use, where each counts once."""
+    group = {id(point): name for name, points in GROUPS.items() for point in points}
+    found: dict[str | None, list[Outcome]] = {}
+    for outcome in outcomes:
+        if outcome.point.use == use:
+            found.setdefault(group.get(id(outcome.point)), []).append(outcome)
+    return by_family(found.values())
+
+
 HEADER = ("chip", "kernel", "case", "time", "measured µs", "predicted µs", "error", "use", "grade")
 
 
@@ -133,7 +145,7 @@ SUMMARY = (
 
 
 def summary_rows(outcomes: Sequence[Outcome]) -> list[list[str]]:
-    return [
+    rows = [
         [
             name,
             str(s.count),
@@ -148,6 +160,11 @@ def summary_rows(outcomes: Sequence[Outcome]) -> list[list[str]]:
         ]
         for name, s in summaries(outcomes).items()
     ]
+    found = families(outcomes)
+    if found is not None:
+        figures = [f"{found.median:.1%}", f"{found.percentile_90:.1%}", f"{found.bias:+.1%}"]
+        rows.append(["families for validation", str(found.count), *figures, *[""] * (len(SUMMARY) - 5)])
+    return rows
 
 
 INTERVALS = (
@@ -208,13 +225,14 @@ The points are split by their source: all of a page or a profile are for *calibr
 was ever taken from it; by the others, to which nothing was fitted, the model can be judged. *Bias* is the median of the
 errors with their sign. The *naive roofline* is launch and teardown and the longer of matmuls at the peak and HBM
 traffic at full bandwidth, of total times. *Pairs in order* are those of one kernel that were measured more than a tenth
-apart, and how many of them the model ranks as they were measured.
+apart, and how many of them the model ranks as they were measured. The last row counts each family once, however many
+points it has: the medians over families of their points for validation.
 
 The second table says how far a measured total is from the predicted one in four of five kernels, by what decides most
 of the time: in short ones launch and teardown, a fifth of it or more; where a trigger of DMA is busiest it issues for
 half of it and twice as long as anything else is busy. Of fewer than five points it holds that of all too. These
-intervals stand beside each prediction. The last columns hold each point against the intervals that others give: all
-others, and those of other families alone.
+intervals stand beside each prediction; a sweep of one kernel's settings, and sums of two times, take no part in them.
+The last columns hold each point against the intervals that others give: all others, and those of other families alone.
 
 Grades: A the source of the number states kernel, chip and method; B one of them is inferred, or the number is read off
 a picture; C the kernel is our own rendering of the one that was measured. MFU and the busy shares are predicted, and
@@ -290,6 +308,14 @@ def document(outcomes: Sequence[Outcome]) -> str:
                 "pairs_in_order": None if s.ordered is None else s.ordered[0],
             }
             for name, s in summaries(outcomes).items()
+        },
+        "families_for_validation": None
+        if (found := families(outcomes)) is None
+        else {
+            "families": found.count,
+            "median_error": found.median,
+            "percentile_90_error": found.percentile_90,
+            "bias": found.bias,
         },
     }
     return json.dumps(body, indent=1, ensure_ascii=False, allow_nan=False) + "\n"

@@ -18,6 +18,7 @@ from triptych.harness.measured.records import Call, InFile, Ours, Point, Tensor
 from triptych.harness.measured.sources import AUTOTUNE, Public
 from triptych.harness.profiling.validation import (
     Outcome,
+    by_family,
     coverage,
     intervals,
     predicted,
@@ -108,6 +109,33 @@ def test_a_summary_tells_the_ninetieth_percentile_the_bias_and_what_a_roofline_w
     # 20 errors: 1, 2, .. 19 and -50 %: nine tenths are 18 of them; the middle ones with their sign 9 and 10
     assert (found.percentile_90, found.bias, found.worst) == pytest.approx((0.18, 0.095, 0.5))
     assert found.naive_median == pytest.approx(0.21)  # twice the middle of the absolute errors, 10 and 11 %
+
+
+def test_a_big_family_counts_once() -> None:
+    """Ten of the big family are 1 % off; the small ones 10, 20 and 30 %, and -50 %."""
+    big = [outcome(100, 101) for _ in range(10)]
+    small, other = [outcome(100, 100 + error) for error in (10, 20, 30)], [outcome(100, 50), outcome(9, None, "away")]
+    found = by_family([big, small, other, [outcome(5, None, "away")]])
+    assert found is not None and found.count == 3
+    # medians 1, 20 and 50 %, 90th percentiles 1, 30 and 50 %, biases +1, +20 and -50 %
+    assert (found.median, found.percentile_90, found.bias) == pytest.approx((0.2, 0.3, 0.01))
+    assert by_family([]) is None
+
+
+def test_the_families_are_the_groups_of_points_for_validation(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = [outcome(100, 100 + error) for error in (1, 3, 5)]
+    fitted = replace(few[2], point=replace(few[2].point, use="calibration"))
+    groups = {"one": (few[0].point, few[1].point), "other": (few[2].point, fitted.point)}
+    monkeypatch.setattr(validate_timing, "GROUPS", groups)
+    found = validate_timing.families([*few, fitted])
+    assert found is not None and (found.count, found.median) == (2, pytest.approx(0.035))
+    row = validate_timing.summary_rows([*few, fitted])[-1]
+    assert row[:5] == ["families for validation", "2", "3.5%", "4.0%", "+3.5%"] and not any(row[5:])
+    assert len(row) == len(validate_timing.SUMMARY)
+    assert validate_timing.summary_rows([fitted])[-1][0] == "all"
+    body = json.loads(validate_timing.document([*few, fitted]))["families_for_validation"]
+    assert (body["families"], body["percentile_90_error"]) == (2, pytest.approx(0.04))
+    assert json.loads(validate_timing.document([fitted]))["families_for_validation"] is None
 
 
 def of_regime(regime: str, ratio: float, what: str = "total") -> Outcome:
