@@ -23,8 +23,8 @@ typedef struct { double busy, latency, issue, lead, least; int queue, first, beh
 typedef struct { double rest, wake; int core, issuer, moves, adds, keeps_order, next, first_issued, last_issued, turn, others[OTHERS], is_touched; } Queue;
 typedef struct { double free; int last; } Issuer;
 typedef struct { double ends, used, seen, port_free[PORTS], cells[CELLS]; int port_user[PORTS], last_moved, turn, is_warm, has_begun; } Core;
-typedef struct { double end; int size, memory, uses, until, touches, next; } Tenant; /* next: in line, and then of those that leave */
-typedef struct { int free, held, first, last; } Memory;
+typedef struct { double end, size; int memory, uses, until, touches, next; } Tenant; /* next: in line, and then of those that leave */
+typedef struct { double free; int held, first, last; } Memory;
 typedef struct { int producer, event, why, next; } Wait;
 typedef struct { int tenant, event, next, next_of_tenant; } Touch;
 typedef struct {

@@ -49,8 +49,8 @@ CORE = _struct(
     cells=CELLS,
     port_user=len(PORTS),
 )
-TENANT = _struct("end", "size memory uses until touches next")
-MEMORY = _struct("", "free held first last")
+TENANT = _struct("end size", "memory uses until touches next")
+MEMORY = _struct("free", "held first last")  # bytes as doubles, which hold any size
 WAIT = _struct("", "producer event why next")
 TOUCH = _struct("", "tenant event next next_of_tenant")
 EVENT = _struct(

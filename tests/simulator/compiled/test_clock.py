@@ -73,7 +73,7 @@ def drawn(rng):
                 )
                 labels.append(Label(core, "dma" if moves else track, behind - first))
         of_core.append(mine)
-    n, sizes = rng.randint(1, 120), [rng.choice([1, 2, 3, 4, 5, 9]) for _ in range(30)]
+    n, sizes = rng.randint(1, 120), [rng.choice([*range(1, 6), *range(1, 6), 9, 1 << 33]) for _ in range(30)]
     of_event = [sorted(rng.sample(range(i // 5, i // 5 + 4), rng.randint(0, 2))) for i in range(n)]
     reasons = [why for why in arrays.WHYS if why in ("data", "overwrite", "order", "meeting")]
     waits = [{max(0, i - rng.randint(1, 9)): rng.choice(reasons) for _ in range(rng.randint(0, 3))} for i in range(n)]
@@ -102,7 +102,7 @@ def test_drawn_programs_run_alike(seed):
             limit = max(span.end_ns for span in compiled) * rng.choice([0.3, 0.9, 1.0])
             compiled, in_python = both(run, program, order, in_order, limit)
             assert compiled == in_python
-    assert ended > 10
+    assert ended > 5  # the others wait for room that never comes
 
 
 @pytest.mark.filterwarnings("ignore::triptych.simulator.SimulatorWarning")
