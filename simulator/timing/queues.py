@@ -10,7 +10,8 @@ A queue belongs to what makes the descriptors and to who triggers the transfer (
 What a kernel leaves open the compiler decides. On NeuronCore-v2 it is static. Later, GpSimd issues it: in a window of
 AWS's first step of its matmul ladder on Trn2, GpSimd triggers a load every 603 ns, give or take 10, and no other engine
 triggers any (nki/img/how-to/v2-zoom.png). A transpose can be of software DGE only if it gathers, and of hardware DGE
-only with 16 rows of two-byte elements; others are static.
+only with 16 rows of two-byte elements; others are static. So is a sum of tensors by DMA at addresses that are known;
+one at others is of software DGE (nki/api/nki/isa/__init__.py, dma_compute).
 
 What comes from SBUF, and so waits for an engine, has a queue of its own behind the same trigger. While Scalar
 issues, it runs no instruction.
@@ -65,7 +66,7 @@ def most_issued(trace: Trace) -> tuple[float, list[Event]]:
 def _left_open(event: Event, chip: Chip) -> str:
     if "gathered" in event.attributes or "scattered" in event.attributes:
         return "swdge"
-    if chip.generation == 2:
+    if chip.generation == 2 or event.op == "dma_compute":
         return "none"
     if event.op != "dma_transpose":
         return "swdge"

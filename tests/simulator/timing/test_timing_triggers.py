@@ -7,7 +7,7 @@ from triptych import simulator
 from triptych.simulator.chips import chip_of
 from triptych.simulator.launch.import_hook import simulated_nki
 from triptych.simulator.timing import schedule
-from triptych.simulator.timing.queues import lead_ns
+from triptych.simulator.timing.queues import FROM_SBUF, lead_ns, queue_of
 from triptych.simulator.timing.reading.critical_path import critical_path, stalls, steps
 
 with simulated_nki():
@@ -194,3 +194,18 @@ def test_rings_of_one_transfer_do_not_begin_together(rows, skew):
 
     span = spans_of(program)[0, "load"]
     assert span.end_ns - span.start_ns - span.busy_ns == pytest.approx(TRN2.dma_end_ns.value + skew)
+
+
+@pytest.mark.parametrize("target", ["trn2", "trn3"])
+def test_sums_by_dma_have_no_dge_unless_they_gather(target):
+    def kernel(x, rows):
+        index, tile = nl.ndarray((128, 1), nl.int32), nl.ndarray((128, 64), nl.float32)
+        nisa.dma_copy(index, rows, name="load")
+        nisa.dma_compute(tile, [x[:, 0:64], x[:, 64:128]], nl.add, name="sum")
+        nisa.dma_compute(tile, [tile, x[:, 0:64].vector_select(0, index)], nl.add, name="gather")
+        return x
+
+    rows = np.arange(128, dtype=np.int32).reshape(128, 1)
+    trace = simulator.run(kernel, X, rows, target=target).trace
+    queues = {event.name: queue_of(event, trace.chip) for event in trace.events}
+    assert queues == {"load": "gpsimd", "sum": "static", "gather": "gpsimd" + FROM_SBUF}
