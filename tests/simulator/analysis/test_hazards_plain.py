@@ -73,7 +73,9 @@ def test_every_event_waits_for_what_it_meets_and_for_nothing_else(seed: int) -> 
         assert hazards(trace) == plain_waits(trace)
 
 
-def test_each_view_of_tensors_that_one_line_allocates_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_views_of_tensors_that_one_line_allocates_are_looked_at_once_to_be_read_and_once_to_be_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     looked: list[Region] = []
     monkeypatch.setattr(of_hazards, "box_of", lambda region: looked.append(region) or box_of(region))
     int8 = TABLE["int8"]
@@ -84,4 +86,4 @@ def test_each_view_of_tensors_that_one_line_allocates_is_looked_at_once(monkeypa
         for reads, writes in (((), (whole,)), ((part,), ()), ((part,), (whole,)), ((whole,), (part,))):
             events.append(Event("tensor_copy", "vector", reads, writes, ("k.py", 1), 0, None, {}))
     assert hazards(Trace(chip_of("trn2"), "trn2", events))[7] == {6: "data"}
-    assert [(region.allocation.id, region.offset) for region in looked] == [(0, 0), (0, 4)]
+    assert [(region.allocation.id, region.offset) for region in looked] == [(0, 0), (0, 4)] * 2

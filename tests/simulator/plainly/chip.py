@@ -7,12 +7,12 @@ a rule like any other.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from triptych.simulator.analysis.capacity import capacity_of, partition_bytes
 from triptych.simulator.analysis.hazards import hazards
-from triptych.simulator.timing.order import arranged, by_need
+from triptych.simulator.timing.order import by_need
 from triptych.simulator.timing.queues import issuer_of
 from triptych.simulator.timing.throttle import Throttle
 from triptych.simulator.timing.work import CELLS, loads_of, works
@@ -300,6 +300,13 @@ def plain(trace: Any, order: str) -> list[dict[str, Any]] | None:
     if ahead and end(ahead[0]) <= 1.05 * least:
         return ahead[0]
     return min(ahead + as_written(), key=end, default=None)
+
+
+def arranged(trace: Any, work: Any, edges: Any, order: list[int]) -> tuple[Any, Any, Any]:
+    """A trace with its work and edges in another order."""
+    place = {old: new for new, old in enumerate(order)}
+    waits = [{place[producer]: why for producer, why in edges[old].items()} for old in order]
+    return replace(trace, events=[trace.events[old] for old in order]), [work[old] for old in order], waits
 
 
 def moved_back(span: dict[str, Any], order: list[int]) -> dict[str, Any]:
