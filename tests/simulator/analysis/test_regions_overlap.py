@@ -74,6 +74,7 @@ def test_parts_of_rows(read, written, computes, allowed):
         (part(0, 4, number=1, address=(0, 12)), True),
         (part(0, 4, number=1, address=(0, 11)), False),
         (part(0, 1, number=1, address=(0, 11)), True),  # a column of sums
+        (part(0, 2, number=1, address=(0, 11)), False),
         (part(0, 4, number=1, buffer="psum", address=(0, 11)), True),
         (part(8, 4, number=1), True),
     ],
