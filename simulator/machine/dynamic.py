@@ -159,7 +159,7 @@ class Rows:
             if values is not tile.array:
                 np.copyto(tile.array, values.reshape(tile.shape))
             tile.wrote()
-        elif len(self.kept):
+        else:
             tile.array[self.kept] = values.reshape((len(self.kept), *tile.shape[1:]))
             tile.storage.wrote_rows(tile.layout, self.kept)
 

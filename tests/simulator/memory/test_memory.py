@@ -75,10 +75,14 @@ def test_there_is_a_mask_while_a_part_is_written_and_no_longer(c, monkeypatch):
     nisa.memset(bank, 0)
     nisa.memset(bank[:, 0:2], 0)
     assert made == [(96, False)] and parts.storage.mask is None
+    made.clear()
+    chosen = c.empty((4, 6))
+    chosen.wrote_where(np.ones((4, 6), bool))
+    assert made == [(96, False)] and chosen.storage.mask is None and chosen.storage.missing == 0
     assert bank.storage.started is False and bank.storage.missing == 0
     ones = c.tile(np.ones((8, 10), np.float32))
     nisa.nc_matmul(bank, ones[:, 0:4], ones[:, 4:10])
-    assert bank.storage.started is True and made == [(96, False)]
+    assert bank.storage.started is True and len(made) == 1
 
 
 def test_a_write_through_repeating_strides_counts_each_element_once(c):

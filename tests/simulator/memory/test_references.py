@@ -115,6 +115,7 @@ def test_blocks_of_rows_and_columns_are_known_to_be_apart():
         (Layout(20, (1, 8), (24, 1), float32), True),  # rows 0 and 1
         (Layout(24 + 20, (1, 8), (24, 1), float32), False),  # row 2, and which columns is not looked at
         (Layout(24 * 4 + 20, (1, 8), (24, 1), float32), True),
+        (Layout(24 * 4 + 20, (2, 8), (-24, 1), float32), False),  # rows 3 to 5
     ):
         assert apart(block, other, 24) is apart(other, block, 24) is expected
     assert not apart(block, block._replace(offset=0, dtype=dtype_of("bfloat16")), 24)
@@ -136,6 +137,8 @@ def test_what_no_strides_say_is_not_found():
     assert passed_through(Layout(5, (2, 2), (8, -1), float32), backwards, value) is None
     folded = Layout(0, (2, 3), (2, 1), float32)  # its element 2 is in both rows
     assert passed_through(Layout(0, (3,), (1,), float32), folded, value._replace(shape=(2, 3))) is None
+    row = Layout(0, (1, 6), (0, 1), float32)  # how far apart the rows of one row are is nothing
+    assert passed_through(row, row, value._replace(shape=(1, 6))) == Layout(0, (1, 6), (0, 1), float32)
     gaps = written._replace(strides=(12, 2))
     assert passed_through(Layout(0, (2,), (3,), float32), gaps, value) is None
     assert passed_through(Layout(2, (2,), (4,), float32), gaps, value) == Layout(1, (2,), (2,), float32)
