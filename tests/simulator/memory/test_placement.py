@@ -195,7 +195,7 @@ def test_what_is_full_is_marked_no_more_and_a_place_that_is_held_is_compared_wit
     places.leave(box)
 
 
-def test_a_float32_tensor_is_read_where_it_lies(c):
+def test_what_needs_no_cast_is_read_where_it_lies(c):
     tile, low = at(0, 0, (4, 8)), at(0, 64, (4, 8), nl.bfloat16)
     for t, same in ((tile, True), (low, False)):
         nisa.memset(t, 1.5)
