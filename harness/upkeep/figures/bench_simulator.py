@@ -56,7 +56,7 @@ def main() -> int:
     print(f"{'work':<32} {'dtype':<9} {'simulated':>11} {'NumPy':>10} {'ratio':>6}{before}  middle half  instructions")
     for index, (name, dtype) in enumerate(sides[0].names):
         if options.only in name:
-            print(row(name, dtype, index, sides), flush=True)
+            print(row(name, dtype, index, [side for side in sides if index < len(side.names)]), flush=True)
     for side in sides:
         side.end()
     _trace_shapes()
