@@ -8,13 +8,14 @@ from setuptools import Extension, setup
 
 # Free-threaded builds of Python would take their lock back for it.
 has_lock = not sysconfig.get_config_var("Py_GIL_DISABLED")
-# The clock adds floats as Python does, so no two operations may become one.
-EXACT = [] if sys.platform == "win32" else ["-ffp-contract=off"]
+# Loops over elements for the registers that hold several, as not every Python asks for; and the clock adds floats as
+# Python does, so no two operations may become one.
+FLAGS = [] if sys.platform == "win32" else ["-O3", "-ffp-contract=off"]
 ROOM = "simulator.compiled"
 compiled = [
     Extension(
-        f"triptych.{ROOM}.{name}", [f"{ROOM.replace('.', '/')}/{name}.c"], extra_compile_args=EXACT, optional=True
+        f"triptych.{ROOM}.{name}", [f"{ROOM.replace('.', '/')}/{name}.c"], extra_compile_args=FLAGS, optional=True
     )
-    for name in ("frequent", "clock")
+    for name in ("frequent", "clock", "casts")
 ]
 setup(ext_modules=compiled if has_lock and platform.python_implementation() == "CPython" else [])

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from triptych.simulator.compiled.in_place import built
+from triptych.simulator.built import built
 from triptych.simulator.timing.clock import Clock, TooLate
 from triptych.simulator.timing.program import Program
 from triptych.simulator.timing.throttle import Throttle

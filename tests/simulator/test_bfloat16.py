@@ -6,10 +6,19 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from triptych.simulator import bfloat16
 from triptych.simulator.bfloat16 import BFLOAT16, round_to_bfloat16, to_float32
 
 pytestmark = pytest.mark.filterwarnings("ignore:invalid value encountered in cast")  # of signaling NaN
 EVERY = np.arange(1 << 16, dtype=np.uint16).view(BFLOAT16)
+
+
+@pytest.fixture(autouse=True, params=["compiled", "NumPy"])
+def casts(request, monkeypatch):
+    if request.param == "NumPy":
+        monkeypatch.setattr(bfloat16, "_casts", None)
+    elif bfloat16._casts is None:
+        pytest.skip("nothing is compiled: no C compiler was there, or TRIPTYCH_COMPILED=0")
 
 
 def bits(a):
@@ -54,3 +63,26 @@ def test_however_the_elements_lie(shape, view):
 def test_other_dtypes_are_cast():
     values = np.arange(1 << 13, dtype=np.float16)
     np.testing.assert_array_equal(to_float32(values), values.astype(np.float32))
+
+
+def test_an_array_that_begins_between_two_elements():
+    values = np.random.default_rng(2).standard_normal((64, 64), np.float32)
+    narrow = values.astype(BFLOAT16)
+    odd, odd_out = (np.empty(n + 1, np.uint8)[1:] for n in (narrow.nbytes, narrow.nbytes))
+    there, out = odd.view(BFLOAT16).reshape(64, 64), odd_out.view(BFLOAT16).reshape(64, 64)
+    there[...] = narrow
+    np.testing.assert_array_equal(to_float32(there), narrow.astype(np.float32))
+    round_to_bfloat16(values, out)
+    np.testing.assert_array_equal(out, narrow)
+
+
+def test_casts_of_arrays_that_do_not_match(request):
+    if bfloat16._casts is None:
+        return
+    halves, words = np.zeros((4, 6), np.uint16), np.zeros((4, 6), np.uint32)
+    for wrong in [(words, words), (halves, halves), (halves[:2], words), (halves.reshape(-1), words)]:
+        with pytest.raises(TypeError, match="arrays of one shape"):
+            bfloat16._casts.widen(*wrong)
+    words.flags.writeable = False
+    with pytest.raises(ValueError, match="read-only"):
+        bfloat16._casts.widen(halves, words)
