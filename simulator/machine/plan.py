@@ -41,6 +41,7 @@ class Plan:
     decide: what is known or done without data and differs from call to call, `decide(*operands)`: where a matmul adds,
         what a register holds, a meeting of cores; `compute` gets the answer as its last argument
     marks: notes what of the results has been written, `marks(*operands)`, in place of all of them; `compute` does not
+    keeps: whether a part of the results may stay as it was, for which there is no `marks`
     fresh: whether no run on shapes has carried out a call yet
     by_matmul: whether later matmuls may add to the results; of one that adds (`decide` answers anything but False) the
         results are read too
@@ -58,6 +59,7 @@ class Plan:
         "decide",
         "engine",
         "fresh",
+        "keeps",
         "marks",
         "needs",
         "moves",
@@ -83,6 +85,7 @@ class Plan:
         use: Use | None = None,
         decide: Callable[..., Any] | None = None,
         marks: Callable[..., None] | None = None,
+        keeps: bool = False,
         by_matmul: bool = False,
         register: VirtualRegister | None = None,
         moves: Callable[..., tuple[NkiTensor, Layout | None] | None] | None = None,
@@ -99,12 +102,19 @@ class Plan:
         self.use = use
         self.decide = decide
         self.marks = marks
+        self.keeps = keeps
         self.by_matmul = by_matmul
         self.register = register
         self.moves = moves
         self.multiplies = multiplies
         self.attributes = attributes
         self.fresh = True
+
+    @property
+    def makes_all(self) -> bool:
+        """Whether each element of the results is made, of other operands alone, whatever stands there."""
+        known = self.results is None and self.needs is None and self.decide is None and self.marks is None
+        return known and not self.keeps
 
 
 def nothing(*operands: Any) -> None:

@@ -210,7 +210,7 @@ def tensor_copy_predicated(
         tiles = (src,)
     else:
         _check_number(src, dst)
-    return Plan(eng.vector, (*tiles, predicate), (dst,), _copy_where, (dst, src, predicate, reverse_pred))
+    return Plan(eng.vector, (*tiles, predicate), (dst,), _copy_where, (dst, src, predicate, reverse_pred), keeps=True)
 
 
 def _copy_where(dst: NkiTensor, src: Any, predicate: NkiTensor, reverse: bool) -> None:

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from triptych.simulator.enums import engine
-from triptych.simulator.machine.deferral.pending import Book, settle
+from triptych.simulator.machine.deferral.pending import Book, drop, settle
 from triptych.simulator.machine.deferral.products import Product
 from triptych.simulator.machine.machine import Machine
 from triptych.simulator.machine.plan import Plan
@@ -63,7 +63,10 @@ class DeferredMachine(Machine):
             return
         for t in results:
             if t.storage.pending is not None:
-                settle(t.storage)
+                if _overwrites(plan, t, operands):
+                    drop(t.storage)
+                else:
+                    settle(t.storage)
                 book.before_write(t.storage)
         if plan.engine is engine.tensor:  # the bits of a product that NumPy computes depend on how operands lie
             for t in operands:
@@ -160,6 +163,13 @@ class DeferredMachine(Machine):
             return None
         operand = pending.operands[view] = Reference(found.source, flat)
         return operand
+
+
+def _overwrites(plan: Plan, result: NkiTensor, operands: tuple[Any, ...]) -> bool:
+    """Whether nobody sees any more what a result's storage holds: all of it is made anew, of other tensors."""
+    storage = result.storage
+    named = [o for o in operands if type(o) is NkiTensor and o.storage is storage]
+    return plan.makes_all and len(named) == 1 and storage.covers(result.layout)
 
 
 def _waits(storage: Storage) -> bool:

@@ -195,6 +195,15 @@ class Pending:
         return None if missing else found
 
 
+def drop(storage: Storage) -> None:
+    """Forget what waits of one storage, all of which is about to be written."""
+    pending = storage.pending
+    if pending.entries:
+        storage.pending = None
+        pending.book.waiting.discard(storage)
+        pending.book.saw([pending.line], True)
+
+
 def settle(storage: Storage) -> None:
     """Write what waits of one storage."""
     pending = storage.pending

@@ -13,6 +13,7 @@ from triptych.simulator import INSTRUCTIONS, Uninitialized
 from triptych.simulator.launch.import_hook import simulated_nki
 from triptych.simulator.machine import plan
 from triptych.simulator.machine.forms import describe, form_of
+from triptych.simulator.machine.machine import Machine
 from triptych.simulator.memory.storage import Storage
 from triptych.simulator.tensors.tensor import NkiTensor
 
@@ -53,6 +54,27 @@ def test_the_second_call_of_a_form_gives_what_it_gives_alone(core, cast, name):
         else:
             outputs(c, cast, call, 2)
         assert len(c.machine.plans) == plans > 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_a_plan_makes_all_of_does_not_rest_on_what_stood_there(core, cast, monkeypatch, name):
+    call, target = CALLS[name](32, 8), targets_of(name)[-1]
+    plans, found = [], []
+    perform = Machine.perform
+    monkeypatch.setattr(
+        Machine, "perform", lambda m, kind, plan, *of: plans.append(plan) or perform(m, kind, plan, *of)
+    )
+    for before in (0x00, 0xA5):
+        with core(target, check_uninitialized=False) as c:
+            if call.before:
+                call.before(c)
+            drawn = Plan(call, first_choice, 1)
+            made = drawn.tiles(c, drawn.inputs(c, cast))
+            for output in call.outputs:
+                made[output][1].array.view(np.uint8)[...] = before
+            call.issue(**{n: view for n, (view, _, _) in made.items()})
+            found.append([np.ascontiguousarray(made[n][0].array).tobytes() for n in call.outputs])
+    assert found[0] == found[1] or not plans[-1].makes_all
 
 
 @pytest.mark.parametrize("in_place_first", [True, False])

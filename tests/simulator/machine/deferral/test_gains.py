@@ -194,3 +194,36 @@ def test_what_waits_in_many_parts_is_looked_at_part_by_part(put_off, monkeypatch
     references._box.cache_clear()
     assert counts(put_off, copied(side, tile), numbers(0, (side, side))) == [(side // tile) ** 2] * 2
     assert references._box.cache_info().misses <= 4 * (side // tile) ** 2
+
+
+OVER = {  # what is written over a load, and of how many loads nothing is seen any more
+    "all of it, from another tile": (lambda tile, e: nisa.tensor_scalar(tile, e, nl.multiply, 2.0), TILES),
+    "all of it, from itself": (lambda tile, e: nisa.tensor_tensor(tile, e, tile, nl.multiply), 0),
+    "all of it, from a view of itself": (lambda tile, e: nisa.tensor_tensor(tile, e, tile[:, 0:64], nl.add), 0),
+    "a part of it": (lambda tile, e: nisa.tensor_scalar(tile[:, 0:32], e[:, 32:64], nl.multiply, 2.0), 0),
+    "where a predicate holds": (
+        lambda tile, e: nisa.tensor_copy_predicated(tile, e, nl.greater(e, 1.0, dtype=nl.uint8)),
+        0,
+    ),
+}
+
+
+@pytest.mark.parametrize(("write", "unseen"), OVER.values(), ids=OVER)
+def test_a_load_that_is_written_over_is_not_copied(monkeypatch, write, unseen):
+    dropped, drop = [], deferred.drop
+    monkeypatch.setattr(deferred, "drop", lambda storage: dropped.append(storage) or drop(storage))
+
+    def kernel(x):
+        out = nl.ndarray((TILES, 32, 64), x.dtype, nl.shared_hbm)
+        for n in range(TILES):
+            tile, e = nl.ndarray((32, 64), x.dtype), nl.ndarray((32, 64), x.dtype)
+            nisa.dma_copy(dst=tile, src=x[n])
+            nisa.activation(e, nl.exp, tile)
+            write(tile, e)
+            nisa.dma_copy(dst=out[n], src=tile)
+        return out
+
+    x = numbers(0, (TILES, 32, 64))
+    results = [simulator.run(kernel, x, options=Options(defer=defer)).outputs for defer in (False, True)]
+    np.testing.assert_array_equal(*results)
+    assert len(dropped) == unseen
