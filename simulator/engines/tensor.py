@@ -117,7 +117,8 @@ def _multiply(
     accumulate: Any,
     onto: Any = False,
 ) -> None:
-    _check_ones(stationary=ones, moving=more_ones)
+    if ones is not None or more_ones is not None:
+        _check_ones(stationary=ones, moving=more_ones)
     left, right = _matrix(stationary.f32()), _matrix(moving.f32())
     if rows > 1:
         left, right = _deep(left, rows), _deep(right, rows)
@@ -150,8 +151,8 @@ def _deep(matrix: Array, rows: int) -> Array:
 def _add(dst: NkiTensor, product: Array, out: Array, onto: Any) -> None:
     """Write a product, or its sum with what stands there, in float32 and rounded to dst's dtype."""
     if onto is not False:
-        old = dst.f32() if onto is True else np.where(onto, dst.f32(), np.float32(0))
-        product = np.add(product, old.reshape(product.shape), out=out)
+        old = _matrix(dst.f32() if onto is True else np.where(onto, dst.f32(), np.float32(0)))
+        product = np.add(product, old, out=out)
     if product is not dst.array:
         round_to(product.reshape(dst.shape), dst.dtype, dst.array)
     dst.storage.wrote(dst.layout, by_matmul=True)
@@ -173,7 +174,7 @@ def _check_ones(**hinted: NkiTensor | None) -> None:
 
 
 def _matrix(a: Array) -> Array:
-    return a.reshape(a.shape[0], -1)
+    return a if a.ndim == 2 else a.reshape(a.shape[0], -1)
 
 
 def _permute(

@@ -54,6 +54,7 @@ class Storage:
     __slots__ = (
         "__weakref__",
         "_f32",
+        "_raw",
         "allocation",
         "dense",
         "held",
@@ -67,7 +68,6 @@ class Storage:
         "partition",
         "pending",
         "pool",
-        "raw",
         "row",
         "started",
         "widened",
@@ -75,7 +75,6 @@ class Storage:
     )
 
     has_data: ClassVar[bool] = True
-    raw: Array
     held: int  # bytes of a partition, of what the holder counts
 
     def __init__(self, allocation: Allocation, widen: bool, pool: Pool | None = None, raw: Array | None = None) -> None:
@@ -85,8 +84,7 @@ class Storage:
         self.partition = 0
         self.pool = pool
         self.missing = self.nbytes if raw is None else 0
-        if raw is not None:
-            self.raw = raw
+        self._raw = raw
         self.mask: Mask | None = None
         self.padding: Mask | None = None  # what is read as zeros before anything wrote it
         self.started: Mask | bool = False  # PSUM: where the last to write was a matmul, so that the next may accumulate
@@ -94,12 +92,16 @@ class Storage:
         self.worlds: Any = None  # what of it rests on what nothing wrote (triptych.simulator.memory.worlds)
         self.pending: Any = None  # what of it was put off (triptych.simulator.machine.deferral.pending)
 
-    def __getattr__(self, name: str) -> Any:
-        """The bytes, when somebody asks for them first: of what is only passed on nobody does."""
-        if name != "raw":
-            raise AttributeError(f"{type(self).__name__} has no {name}")
-        self.raw = self.pool.take(self.nbytes) if self.pool else np.empty(self.nbytes, np.uint8)
-        return self.raw
+    @property
+    def raw(self) -> Array:
+        """The bytes, taken when somebody asks for them first: of what is only passed on nobody does."""
+        if self._raw is None:
+            self._raw = self.pool.take(self.nbytes) if self.pool else np.empty(self.nbytes, np.uint8)
+        return self._raw
+
+    @raw.setter
+    def raw(self, value: Array) -> None:
+        self._raw = value
 
     def __del__(self) -> None:
         if self.holder is not None:

@@ -23,6 +23,8 @@ from triptych.simulator.tensors.tensor import NkiTensor
 from triptych.simulator.trace import Allocation, Region
 
 Array = NDArray[Any]
+# Held outside the class: in Python 3.10 and 3.11 an enumeration's members are slow to reach through it.
+_IDLE, _RESET, _REDUCE, _LOAD = reduce_cmd.idle, reduce_cmd.reset, reduce_cmd.reduce, reduce_cmd.load_reduce
 
 
 class AccumulatorTile(NamedTuple):
@@ -50,10 +52,10 @@ class Accumulator:
         self, data: NkiTensor, command: reduce_cmd, fold: Any, identity: float, values: Array, initial: Any = None
     ) -> None:
         """Fold `values` [P, F] into the registers of data's partitions, as a command says."""
-        if command is reduce_cmd.idle:
+        if command is _IDLE:
             return
         held = self.begin(data, command, identity, initial)
-        if command is not reduce_cmd.reset:
+        if command is not _RESET:
             if self.ordered and fold in ORDERED:
                 total = in_order(fold, values)[:, None]
             else:
@@ -64,11 +66,11 @@ class Accumulator:
         """The registers [P, 1] of data's partitions with what `command` has them start from: to be folded into."""
         at = partitions_of(data)
         held = self.values[at]
-        if command is reduce_cmd.load_reduce:
+        if command is _LOAD:
             held[...] = np.reshape(column(initial, data), (-1, 1))
-        elif command is not reduce_cmd.reduce:
+        elif command is not _REDUCE:
             held[...] = identity
-        if command is not reduce_cmd.reduce:
+        if command is not _REDUCE:
             self.doubtful[at] = False
         return held
 
@@ -83,7 +85,7 @@ class Accumulator:
 
         forgets: whether an idle one leaves nothing there
         """
-        if command is reduce_cmd.idle and result is None and not forgets:
+        if command is _IDLE and result is None and not forgets:
             return None
         return Use(self, partitions_of(data), command, result is not None, forgets)
 
@@ -121,15 +123,13 @@ class Use(NamedTuple):
         Returns the registers that are read from earlier instructions, and those that are left to later ones.
         """
         accumulator, at, command, reads_out, forgets = self
-        idle = command is reduce_cmd.idle
-        if command is reduce_cmd.reduce or (idle and reads_out):
+        idle = command is _IDLE
+        if command is _REDUCE or (idle and reads_out):
             accumulator.check_started(at)
         if forgets or not idle:
             accumulator.started[at] = not idle
         tile = (accumulator.tile(at),)
-        return (tile if command is reduce_cmd.reduce or idle and reads_out else ()), (
-            tile if forgets or not idle else ()
-        )
+        return (tile if command is _REDUCE or idle and reads_out else ()), (tile if forgets or not idle else ())
 
 
 class _AbsFold:
@@ -182,7 +182,7 @@ def check_command(command: Any, allowed: tuple[reduce_cmd, ...]) -> None:
 
 def check_defined(reduce_res: Any, command: reduce_cmd) -> None:
     """On the Vector Engine what an idle command leaves cannot be read out."""
-    if reduce_res is not None and command is reduce_cmd.idle:
+    if reduce_res is not None and command is _IDLE:
         raise NkiValidationError("reduce_res with reduce_cmd idle: the accumulator it would show is not defined")
 
 
@@ -200,7 +200,7 @@ def initial_value(what: str, value: Any, command: reduce_cmd, data: NkiTensor) -
 
     Other commands take none.
     """
-    if command is not reduce_cmd.load_reduce:
+    if command is not _LOAD:
         if value is not None:
             raise NkiValidationError(f"{what} goes with reduce_cmd load_reduce only, got it with {command!r}")
         return None, ()

@@ -207,6 +207,7 @@ class _Scratch(threading.local):
 
     def __init__(self) -> None:
         self.data: Array = np.empty(0, F32)
+        self.shaped: dict[tuple[int, ...], Array] = {}  # as arrays of the shapes that were asked for
 
 
 _scratch = _Scratch()
@@ -214,10 +215,14 @@ _scratch = _Scratch()
 
 def scratch(shape: tuple[int, ...]) -> Array:
     """A float32 array of `shape` to compute in, valid until the next call on this thread."""
-    size = math.prod(shape)
-    if _scratch.data.size < size:
-        _scratch.data = np.empty(size, F32)
-    return _scratch.data[:size].reshape(shape)
+    found = _scratch.shaped.get(shape)
+    if found is None:
+        size = math.prod(shape)
+        if _scratch.data.size < size:
+            _scratch.data = np.empty(size, F32)
+            _scratch.shaped.clear()
+        found = _scratch.shaped[shape] = _scratch.data[:size].reshape(shape)
+    return found
 
 
 def target(dst: NkiTensor, shape: tuple[int, ...]) -> Array:

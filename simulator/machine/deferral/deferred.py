@@ -33,6 +33,7 @@ from triptych.simulator.memory.storage import SBUF, Storage
 from triptych.simulator.tensors.tensor import NkiTensor
 
 Array = NDArray[Any]
+_TENSOR = engine.tensor
 _NUMBERS = ("float32", "bfloat16", "float16")  # dtypes of the operands of products, and of what sums are rounded to
 WORTH = 2**19  # bytes of a copy to HBM from which on moving them twice takes longer than noting where they are
 
@@ -56,7 +57,7 @@ class DeferredMachine(Machine):
     def compute(self, plan: Plan, results: tuple[NkiTensor, ...], operands: tuple[Any, ...]) -> None:
         book = self.book
         may_wait = plan.moves is not None or plan.multiplies is not None
-        if may_wait and not self.tries and not book.gains_nothing(self.line) and self._put_off(plan, results, operands):
+        if may_wait and not self.tries and self.line not in book.in_vain and self._put_off(plan, results, operands):
             return
         if not book.waiting:
             plan.compute(*operands)
@@ -68,7 +69,7 @@ class DeferredMachine(Machine):
                 else:
                     settle(t.storage)
                 book.before_write(t.storage)
-        if plan.engine is engine.tensor:  # the bits of a product that NumPy computes depend on how operands lie
+        if plan.engine is _TENSOR:  # the bits of a product that NumPy computes depend on how operands lie
             for t in operands:
                 if type(t) is NkiTensor and t.storage.pending is not None:
                     settle(t.storage)
@@ -80,7 +81,7 @@ class DeferredMachine(Machine):
 
     def settle(self) -> None:
         """Carry out what the caller may see of what was put off."""
-        for storage in list(self.book.waiting):
+        for storage in self.book.storages():
             if not storage.row:
                 settle(storage)
 

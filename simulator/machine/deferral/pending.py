@@ -8,9 +8,10 @@ that waits itself, but to a product.
 
 from __future__ import annotations
 
+import functools
 import weakref
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -30,32 +31,37 @@ _TRIED = 8  # times that a line of the kernel puts off in vain before it is carr
 class Book:
     """All that a machine has put off.
 
+    waiting: the storages of which something waits, by their ids; no WeakSet, whose length is asked for at each turn
     trusts: whether an instruction runs that writes only to what it says it writes, so that it may look at what is lent
     gained: lines of the kernel that put off something that was read where it lies, passed on, or added to
     wasted: how often what a line put off was carried out as it would have been at once
+    in_vain: lines where nothing but that has been seen
     """
 
     def __init__(self) -> None:
-        self.waiting: weakref.WeakSet[Storage] = weakref.WeakSet()
+        self.waiting: dict[int, weakref.ref[Storage]] = {}
         self.lent: weakref.WeakSet[Storage] = weakref.WeakSet()
         self.trusts = False
         self.gained: set[Line] = set()
         self.wasted: Counter[Line] = Counter()
+        self.in_vain: set[Line] = set()
 
-    def gains_nothing(self, line: Line) -> bool:
-        """Whether to put off what a line of the kernel does has been seen to be in vain."""
-        return self.wasted.get(line, 0) >= _TRIED and line not in self.gained
-
-    def saw(self, lines: Iterable[Line], gain: bool) -> None:
+    def saw(self, lines: Sequence[Line], gain: bool) -> None:
         """Note what became of something that lines of the kernel put off."""
         if gain:
             self.gained.update(lines)
+            self.in_vain.difference_update(lines)
         else:
             self.wasted.update(lines)
+            self.in_vain.update([line for line in lines if self.wasted[line] >= _TRIED and line not in self.gained])
+
+    def storages(self) -> list[Storage]:
+        """Those of which something waits."""
+        return [storage for storage in [ref() for ref in self.waiting.values()] if storage is not None]
 
     def carry_out(self) -> None:
         """Write all that waits to where it belongs."""
-        for storage in list(self.waiting):
+        for storage in self.storages():
             settle(storage)
         for storage in self.lent:
             storage.pending = None
@@ -69,8 +75,10 @@ class Book:
     def lend(self, *storages: Storage) -> None:
         """Note that elements of others are to be found in the bytes of storages."""
         for storage in storages:
-            self.of(storage).is_lent = True
-            self.lent.add(storage)
+            pending = self.of(storage)
+            if not pending.is_lent:
+                pending.is_lent = True
+                self.lent.add(storage)
 
     def before_write(self, storage: Storage) -> None:
         """Make ready for a write: what refers to the bytes that stand there is carried out."""
@@ -116,7 +124,9 @@ class Book:
                     at, value = whole[1], Reference(value.source, values[1])
         pending.forget()
         entries[at] = value
-        self.waiting.add(storage)
+        number = id(storage)
+        if number not in self.waiting:
+            self.waiting[number] = weakref.ref(storage, functools.partial(self.waiting.pop, number))
 
 
 class Pending:
@@ -200,7 +210,7 @@ def drop(storage: Storage) -> None:
     pending = storage.pending
     if pending.entries:
         storage.pending = None
-        pending.book.waiting.discard(storage)
+        del pending.book.waiting[id(storage)]
         pending.book.saw([pending.line], True)
 
 
@@ -210,7 +220,7 @@ def settle(storage: Storage) -> None:
     if pending is None or not pending.entries:
         return
     storage.pending = None
-    pending.book.waiting.discard(storage)
+    del pending.book.waiting[id(storage)]
     tiles = []
     for at, (source, layout) in pending.entries.items():
         if type(source) is Product:

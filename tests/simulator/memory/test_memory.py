@@ -153,8 +153,6 @@ def test_a_converted_tile_is_converted_again_after_a_write(c):
 
 def test_a_storage_has_what_it_has(c):
     storage = c.empty((4, 8)).storage
-    with pytest.raises(AttributeError, match="Storage has no bits"):
-        _ = storage.bits
     assert storage.raw is storage.raw and storage.raw.size == 128
     outside = Outside(storage.allocation, ValueError("left"))
     assert outside.allocation is storage.allocation
