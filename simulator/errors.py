@@ -49,26 +49,27 @@ class Lines:
             frame = frame.f_back
         if frame is None:
             return ("?", 0), ""
+        found = self._at(frame)
+        if found[1] != _RETURNED:
+            return found
+        for _ in range(_CALLERS):
+            frame = frame.f_back
+            if frame is None:
+                break
+            name = self._at(frame)[1]
+            if name != _RETURNED:
+                return found[0], name
+        return found[0], ""
+
+    def _at(self, frame: FrameType) -> tuple[tuple[str, int], str]:
+        """The line of a frame, and what its call is bound to; "return" where the function returns it."""
         code = frame.f_code
         key = (id(code), frame.f_lasti)
         found = self._bound.get(key)
         if found is None:
             self._codes.append(code)
             found = self._bound[key] = ((code.co_filename, frame.f_lineno), _bound_to(code, frame.f_lasti))
-        line, name = found
-        return found if name != _RETURNED else (line, self._callers(frame.f_back))
-
-    @staticmethod
-    def _callers(frame: FrameType | None) -> str:
-        """The variable that a function's result is bound to, by whoever called it."""
-        for _ in range(_CALLERS):
-            if frame is None:
-                break
-            name = _bound_to(frame.f_code, frame.f_lasti)
-            if name != _RETURNED:
-                return name
-            frame = frame.f_back
-        return ""
+        return found
 
     def of(self, frame: FrameType | None) -> tuple[str, int]:
         """(file, line) of a frame, or of the innermost of its callers that is outside the simulator."""

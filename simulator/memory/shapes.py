@@ -69,7 +69,8 @@ class ShapeStorage(Storage):
 
     def __init__(self, allocation: Allocation, widen: bool, written: bool = False) -> None:
         super().__init__(allocation, widen, raw=NO_BYTES)
-        self.itemsize, self.nbytes = allocation.dtype.itemsize, allocation.nbytes
+        if self.widened:
+            self.itemsize, self.nbytes = allocation.dtype.itemsize, allocation.nbytes
         self.missing = 0 if written else self.nbytes
         self._written: Extents | None = None  # where, while it is a part
 
