@@ -369,7 +369,7 @@ class Machine:
                 if plan.by_matmul and answer is not False:
                     reads += writes
         except UnwrittenRead as read:
-            read.results = results
+            read.results, read.makes_all = results, plan.makes_all
             raise
         if plan.use is not None:
             held, kept = plan.use.begin()

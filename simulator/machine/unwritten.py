@@ -12,8 +12,7 @@ such memory is tried; all others cost what they did.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -25,8 +24,7 @@ from triptych.simulator.errors import NkiError, Uninitialized, show_line
 from triptych.simulator.memory.layout import Layout
 from triptych.simulator.memory.mask import Mask
 from triptych.simulator.memory.pool import Pool
-from triptych.simulator.memory.storage import Storage
-from triptych.simulator.memory.worlds import fill, remember
+from triptych.simulator.memory.worlds import Part, fill, remember
 from triptych.simulator.operands.accumulators import Accumulator
 from triptych.simulator.options import Options
 from triptych.simulator.tensors.tensor import NkiTensor
@@ -44,11 +42,13 @@ class UnwrittenRead(Exception):
     """An instruction is about to read elements that nothing has written; never leaves the machine.
 
     results: the tensors that it would write to, if that is known
+    makes_all: whether what stands there is known to make no difference
     """
 
     def __init__(self, tensor: NkiTensor) -> None:
         self.tensor = tensor
         self.results: tuple[NkiTensor, ...] | None = None
+        self.makes_all = False
 
 
 class Core(Protocol):
@@ -168,11 +168,13 @@ class Trial:
         _collect(operands, tensors)
         for t in tensors:
             take_padding(m, t)
-        self.views = [(t.storage, _layout(t)) for t in tensors]
-        self.unwritten = [np.logical_not(storage.written_at(at)) for storage, at in self.views]
+        views = [(t.storage, _layout(t)) for t in tensors]
+        own = [id(s) for s, _ in views if s is s.bytes_owner]
         made = None if read.results is None else {id(t.storage) for t in read.results}
-        self.changes = [made is None or s is not s.bytes_owner or id(s) in made for s, _ in self.views]
-        self.saved = [storage.snapshot(at) for storage, at in self._changed()]
+        anew = {i for i in made or () if own.count(i) == 1} if read.makes_all else set()  # and named as a result alone
+        self.changed = [(s, at) for s, at in views if made is None or id(s) not in own or id(s) in made]
+        self.filled = [(s, at, np.logical_not(s.written_at(at))) for s, at in views if id(s) not in anew]
+        self.saved = [storage.snapshot(at, id(storage) in anew) for storage, at in self.changed]
         self.accumulators = (m.scalar_accumulator, m.vector_accumulator)
         self.registers = [(a.values.copy(), a.started.copy()) for a in self.accumulators]
         self.generators = {on: state.copy() for on, state in m.generators.items()}
@@ -181,35 +183,42 @@ class Trial:
         """What the instruction gives; `perform` carries it out once."""
         m = self.m
         notes = len(m.trace.notes)
-        outcomes: list[Any] = []
+        base: list[Array] = []  # what the first filling gives that the instruction takes
+        apart: list[list[Part] | None] = []  # where each filling gives something else, and what
         for world in range(len(_FILLINGS) - 1):
             try:
-                outcomes.append(self._with(world, perform, dry=True)[1])
+                found = self._with(world, perform, dry=True)[1]
             except NkiError:  # this filling is no value that the instruction takes
-                outcomes.append(None)
+                apart.append(None)
+            else:
+                apart.append([_part(values != first, values) for (_, values), first in zip(found, base, strict=False)])
+                base = base or [self._kept(values) for _, values in found]
             finally:
                 del m.trace.notes[notes:]
+                self._restore()
         done, last = self._with(len(_FILLINGS) - 1, perform, dry=False)
-        for i, (target, values) in enumerate(last):
-            differ = np.zeros(values.shape, bool)
-            found = [values if outcome is None else outcome[i][1] for outcome in outcomes]
-            for other in found:
-                differ |= other != values
+        for i, (target, values) in enumerate(last if base else ()):
+            differ = values != base[i]
+            for parts in apart:
+                if parts:
+                    differ[parts[i][0]] = True
             if differ.any():
-                self._mark(target, differ, [*found, values])
+                at_last = _part(differ, values)
+                at_first = at_last[0], base[i][at_last[0]]
+                worlds = [[at_last] if parts is None else [at_first, *parts[i : i + 1]] for parts in apart]
+                self._mark(target, differ, [*worlds, [at_last]])
         m.origins.setdefault(self.read.allocation.id, self.origin)
         return done
 
-    def _changed(self) -> Iterator[tuple[Storage, Layout]]:
-        """The views that the instruction may write to; the others are read, and stay as they are."""
-        return itertools.compress(self.views, self.changes)
+    def _restore(self) -> None:
+        """Make what the instruction may write to what it was."""
+        for (storage, _), snapshot in zip(self.changed, self.saved, strict=True):
+            storage.restore(snapshot)
 
     def _with(self, world: int, perform: Callable[[], Any], dry: bool) -> tuple[Any, list[tuple[Any, Array]]]:
         """What the instruction gives with one filling, and the bits that what it may write to has then."""
         m = self.m
-        for (storage, _), snapshot in zip(self._changed(), self.saved, strict=True):
-            storage.restore(snapshot)
-        for (storage, at), unwritten in zip(self.views, self.unwritten, strict=True):
+        for storage, at, unwritten in self.filled:
             fill(storage, at, world, _byte(world, at), unwritten)
         for a, (values, started) in zip(self.accumulators, self.registers, strict=True):
             a.values[...], a.started[...] = values, started
@@ -220,21 +229,18 @@ class Trial:
         finally:
             m.tries = ""
         found = [
-            *[(view, view[0].array(view[1])) for view in self._changed()],
+            *[(view, view[0].array(view[1])) for view in self.changed],
             *[(a, a.values) for a in self.accumulators],
         ]
-        return done, [(target, self._patterns(values, dry)) for target, values in found]
+        return done, [(target, values.view(f"u{values.itemsize}")) for target, values in found]
 
-    def _patterns(self, values: Array, keep: bool) -> Array:
-        """The bits of each element as an unsigned integer, in a copy if the next world is to leave them."""
-        bits = values.view(f"u{values.itemsize}")
-        if not keep:
-            return bits
-        kept: Array = self.m.pool.take(values.nbytes).view(bits.dtype).reshape(bits.shape)
+    def _kept(self, bits: Array) -> Array:
+        """A copy, since the next world writes there."""
+        kept: Array = self.m.pool.take(bits.nbytes).view(bits.dtype).reshape(bits.shape)
         np.copyto(kept, bits)
         return kept
 
-    def _mark(self, target: Any, differ: Array, values: list[Array]) -> None:
+    def _mark(self, target: Any, differ: Array, worlds: list[list[Part]]) -> None:
         if isinstance(target, Accumulator):
             target.doubtful |= differ
             self.m.doubtful_accumulators = True
@@ -243,10 +249,15 @@ class Trial:
         storage, at = target
         if storage is not self.read and not (differ & storage.written_at(at)).any():
             return  # rows that a scatter leaves: nothing came of the read in them
-        kind = storage.array(at).dtype
-        remember(storage, at, differ, [v.view(kind) for v in values])
+        remember(storage, at, differ, worlds)
         storage.forget(at, differ)
         self.m.origins[storage.allocation.id] = self.origin
+
+
+def _part(chosen: Array, bits: Array) -> Part:
+    """The elements of an array that are chosen, by their indices."""
+    where = np.unravel_index(np.flatnonzero(chosen), chosen.shape)
+    return where, bits[where]
 
 
 def _byte(world: int, at: Layout) -> int:

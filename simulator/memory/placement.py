@@ -219,7 +219,7 @@ class PlacedStorage(Storage):
     def _all_written(self) -> bool:
         return bool(self.arena.written.runs(self.base, (self.height,), (self.arena.row,), self.width).all())
 
-    def snapshot(self, at: Layout) -> Any:
+    def snapshot(self, at: Layout, is_made: bool = False) -> Any:
         place, started = self.place(at), self.arena.started if self.allocation.buffer == PSUM.value else None
         kept = keep(self.arena.written, place), keep(started, place), keep(self.mine, super().place(at))
         return at, self.array(at).copy(), kept

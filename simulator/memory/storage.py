@@ -219,16 +219,17 @@ class Storage:
 
     # Unwritten values that an instruction is tried with (triptych.simulator.machine.unwritten)
 
-    def snapshot(self, at: Layout) -> Any:
-        """What a view holds, and what is known of what has been written of it."""
+    def snapshot(self, at: Layout, is_made: bool = False) -> Any:
+        """What a view holds, unless all of it is about to be made, and what is known of what has been written of it."""
         masks = [keep(mask, self.place(at)) for mask in (self.mask, self.started)]
-        return at, self.array(at).copy(), (self.missing, masks)
+        return at, None if is_made else self.array(at).copy(), (self.missing, masks)
 
     def restore(self, snapshot: Any) -> None:
         """Make the view as it was, if nothing else has been written since."""
         at, values, (self.missing, masks) = snapshot
         self.mask, self.started = [put_back(kept, self.place(at)) for kept in masks]
-        self.array(at)[...] = values
+        if values is not None:
+            self.array(at)[...] = values
         self._f32.clear()
 
     @property
@@ -304,9 +305,10 @@ class Outside(Storage):
 
 def uninitialized(a: Allocation, written: Array) -> Uninitialized:
     """The error of reading a view of an allocation of which only the elements `written` have been written."""
-    gaps = np.argwhere(~written)
+    gaps = written.size - np.count_nonzero(written)
+    first = [int(i) for i in np.unravel_index(np.argmin(written), written.shape)]
     return Uninitialized(
-        f"reads {len(gaps)} of {written.size} elements that nothing has written, first at {gaps[0].tolist()} of the "
+        f"reads {gaps} of {written.size} elements that nothing has written, first at {first} of the "
         f"view of {a.buffer} tensor {a.name!r} {a.shape} allocated at {show_line(a.line)}; write them first "
         "(nl.ndarray leaves memory as it was)",
         source="nki/guides/nki_simulator.rst, Uninitialized Memory Detection",

@@ -17,6 +17,7 @@ from triptych.simulator.memory.mask import Mask
 from triptych.simulator.memory.storage import Storage
 
 Array = NDArray[Any]
+Part = tuple[tuple[NDArray[np.intp], ...], Array]  # elements of a view by their indices, and their bits
 
 
 class Worlds:
@@ -42,11 +43,14 @@ def fill(storage: Storage, at: Layout, world: int, byte: int, unwritten: Array |
             np.copyto(array, values, where=np.logical_and(unwritten, known))
 
 
-def remember(storage: Storage, at: Layout, chosen: Array, values: Sequence[Array]) -> None:
-    """Keep what the chosen elements of a view are in each world."""
+def remember(storage: Storage, at: Layout, chosen: Array, worlds: Sequence[Sequence[Part]]) -> None:
+    """Keep what the chosen elements of a view are in each world: bits, of which a later part counts."""
     owner = storage.bytes_owner
     if owner.worlds is None:
-        owner.worlds = Worlds(storage.raw.nbytes, len(values))
-    for raw, found in zip(owner.worlds.bytes, values, strict=True):
-        np.copyto(storage.array_of(raw, at), found, where=chosen)
+        owner.worlds = Worlds(storage.raw.nbytes, len(worlds))
+    for raw, parts in zip(owner.worlds.bytes, worlds, strict=True):
+        there = storage.array_of(raw, at)
+        bits = there.view(f"u{there.itemsize}")
+        for where, values in parts:
+            bits[where] = values
     np.copyto(owner.worlds.known.units(*storage.place(at)), True, where=chosen[..., None])

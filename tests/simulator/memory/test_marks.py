@@ -184,14 +184,17 @@ def test_what_unwritten_elements_are_in_each_world(core, address):
             np.testing.assert_array_equal(array, np.where(expected, 0x1111, 7))
             storage.wrote(tensor[:, 2:4].layout)
         chosen = np.eye(4, 6, dtype=bool)
-        values = [np.full((4, 6), n, np.uint16).view(tensor.array.dtype) for n in (5, 6)]
-        remember(storage, whole, chosen, values)
+        there, elsewhere = (np.nonzero(c) for c in (chosen, ~chosen))
+        first = [[(there, np.full(4, n, np.uint16))] for n in (5, 9)]
+        first[1].append((tuple(index[:2] for index in there), np.full(2, 6, np.uint16)))  # a later part counts
+        first[1].append((tuple(index[2:] for index in there), np.full(2, 6, np.uint16)))
+        remember(storage, whole, chosen, first)
         for world, (value, byte) in enumerate([(5, 0x11), (6, 0x22)]):
             array[...] = 7
             fill(storage, whole, world, byte, np.logical_not(storage.written_at(whole)))
             unknown = np.where(chosen, value, 0x101 * byte)
             np.testing.assert_array_equal(array, np.where(np.arange(6) // 2 == 1, 7, unknown))
-        remember(storage, whole, ~chosen, values[::-1])
+        remember(storage, whole, ~chosen, [[(elsewhere, np.full(20, n, np.uint16))] for n in (6, 5)])
         storage.wrote(whole)
         fill(storage, whole, 0, 0, np.logical_not(storage.written_at(whole)))
         np.testing.assert_array_equal(array, np.where(np.arange(6) // 2 == 1, 7, unknown))  # all is written
