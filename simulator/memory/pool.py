@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 _SLAB = 16 << 20
+_BYTE = np.dtype(np.uint8)
 _spare: list[Array] = []  # slabs of kernels that have ended, for the next one
-_Place = tuple[Array, int]  # the slab, and where in it
-
-
-_Live = dict[int, tuple[Any, list[_Place], _Place]]  # references to arrays by their ids, and where their bytes go
+# References to arrays by their ids, and where their bytes go.
+_Live = dict[int, tuple[Any, list[memoryview], memoryview]]
 
 
 def _unused(live: _Live, block: Any) -> None:
@@ -33,7 +32,7 @@ class Pool:
     """
 
     def __init__(self) -> None:
-        self._free: dict[int, list[_Place]] = {}  # by size
+        self._free: dict[int, list[memoryview]] = {}  # parts of slabs, by size
         self._live: _Live = {}
         self._unused = functools.partial(_unused, self._live)  # it knows no pool, which so ends with its kernel
         self._slabs: list[Array] = []
@@ -46,20 +45,20 @@ class Pool:
         free = self._free.get(nbytes)
         if free is None:
             free = self._free[nbytes] = []
-        slab, start = place = free.pop() if free else self._cut(nbytes)
-        # By way of a memoryview: a view of a slice refers to the slab, and then nobody sees that the block is in use.
-        raw: Array = np.frombuffer(slab.data, np.uint8, nbytes, start)
+        place = free.pop() if free else self._cut(nbytes)
+        # Of a memoryview: a view of a slice refers to the whole slab, and then nobody sees that the block is in use.
+        raw: Array = np.frombuffer(place, _BYTE)
         block = weakref.ref(raw, self._unused)
         self._live[id(block)] = block, free, place
         return raw
 
-    def _cut(self, nbytes: int) -> _Place:
+    def _cut(self, nbytes: int) -> memoryview:
         if self._end + nbytes > _SLAB:
             self._slabs.append(_spare.pop() if _spare else np.empty(_SLAB, np.uint8))
             self._end = 0
         start = self._end
         self._end += (nbytes + 127) // 64 * 64
-        return self._slabs[-1], start
+        return self._slabs[-1].data[start : start + nbytes]
 
     def __del__(self) -> None:
         if not self._live:  # no view of a tensor outlives the kernel
