@@ -33,6 +33,7 @@ from triptych.simulator.operands.operands import (
     put,
     put_bits,
     same_tile,
+    scratch,
     without_gpsimd_in_psum,
 )
 from triptych.simulator.operands.operators import Op, arithmetic, operator
@@ -108,7 +109,7 @@ def _arithmetic(dst: NkiTensor, data: NkiTensor, *steps: Any) -> None:
     result: Any = data.f32()
     *before, f, operand, reverse = steps
     if before:
-        result = _apply(before[0], result, column(before[1], data), before[2])
+        result = _apply(before[0], result, column(before[1], data), before[2], scratch(result.shape))
     value = column(operand, data)
     if value is None:
         elementwise(dst, f.alu, result)
@@ -118,11 +119,11 @@ def _arithmetic(dst: NkiTensor, data: NkiTensor, *steps: Any) -> None:
         put(dst, _apply(f, result, value, reverse))
 
 
-def _apply(f: Op, data: Any, value: Any, reverse: bool) -> Any:
+def _apply(f: Op, data: Any, value: Any, reverse: bool, out: Any = None) -> Any:
+    """What an operator gives; `out` is where it may be left."""
     assert f.alu is not None
-    if value is None:
-        return f.alu(data)
-    return f.alu(value, data) if reverse else f.alu(data, value)
+    operands = (data,) if value is None else (value, data) if reverse else (data, value)
+    return f.alu(*operands, out=out) if isinstance(f.alu, np.ufunc) else f.alu(*operands)
 
 
 def _check_float32(m: Machine, tiles: Sequence[NkiTensor]) -> None:
