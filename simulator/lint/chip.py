@@ -20,18 +20,12 @@ TRIGGERS = ("sync", "scalar")  # whom a kernel may ask to trigger a transfer
     ast.Call,
     source="nki/api/nki/isa/__init__.py, each function's availability",
     bad="""
-@nki.jit
-def kernel(x):
-    tile = nl.load(x)
-    nisa.exponential(dst=tile, src=tile)
-    return x
+tile = nl.load(x)
+nisa.exponential(dst=tile, src=tile)
 """,
     good="""
-@nki.jit
-def kernel(x):
-    tile = nl.load(x)
-    nisa.activation(dst=tile, op=nl.exp, data=tile)
-    return x
+tile = nl.load(x)
+nisa.activation(dst=tile, op=nl.exp, data=tile)
 """,
 )
 def generation(node: Any, at: At) -> Iterator[str | tuple[ast.AST, str]]:
@@ -100,18 +94,12 @@ def _engine(node: ast.Call, at: At) -> Iterator[tuple[ast.AST, str, str]]:
     ast.Call,
     source="nki/api/nki/isa/__init__.py, each function's engines",
     bad="""
-@nki.jit
-def kernel(x):
-    tile = nl.load(x)
-    nisa.memset(tile, value=0.0, engine=nisa.engine.scalar)
-    return x
+tile = nl.load(x)
+nisa.memset(tile, value=0.0, engine=nisa.engine.scalar)
 """,
     good="""
-@nki.jit
-def kernel(x):
-    tile = nl.load(x)
-    nisa.memset(tile, value=0.0, engine=nisa.engine.gpsimd)
-    return x
+tile = nl.load(x)
+nisa.memset(tile, value=0.0, engine=nisa.engine.gpsimd)
 """,
 )
 def engine(node: ast.Call, at: At) -> Iterator[tuple[ast.AST, str]]:

@@ -63,19 +63,13 @@ def deprecated(node: Any, at: At) -> Iterator[str | tuple[ast.AST, str]]:
     source=f"{_MIGRATION_07}: dynamic loop forms are removed",
     since="0.7",
     bad="""
-@nki.jit
-def kernel(x):
-    for i in nl.dynamic_range(4):
-        nisa.dma_copy(dst=x.ap([[1, 1]], scalar_offset=i), src=x[0, 0])
-    return x
+for i in nl.dynamic_range(4):
+    nisa.dma_copy(dst=x.ap([[1, 1]], scalar_offset=i), src=x[0, 0])
 """,
     good="""
-@nki.jit
-def kernel(x):
-    def body(i):
-        nisa.dma_copy(dst=x.ap([[1, 1]], scalar_offset=i), src=x[0, 0])
-    nl.fori_loop(0, 4, body)
-    return x
+def body(i):
+    nisa.dma_copy(dst=x.ap([[1, 1]], scalar_offset=i), src=x[0, 0])
+nl.fori_loop(0, 4, body)
 """,
 )
 def removed_loop(node: ast.Call | ast.While, at: At) -> Iterator[str]:
@@ -130,12 +124,9 @@ def body_of(call: ast.Call, unit: Unit) -> Unit | None:
     source="nki/api/generated/nki.isa.VirtualRegister.html of SDK 2.32: TypeError",
     since="0.7",
     bad="""
-@nki.jit
-def kernel(x):
-    register = nisa.register_alloc(1)
-    if register:
-        print(x)
-    return x
+register = nisa.register_alloc(1)
+if register:
+    print(x)
 """,
     good="""
 @nki.jit

@@ -28,18 +28,8 @@ _OLDER_MODULES = {row.name.rpartition(".")[0] for row in older.OLDER}
     ast.Name,
     ast.FunctionDef,
     source=f"{MIGRATION}; {RELEASE_NOTES}",
-    bad="""
-@nki.jit
-def kernel(x):
-    i, j = nl.mgrid[0:128, 0:512]
-    return x
-""",
-    good="""
-@nki.jit
-def kernel(x):
-    tile = nl.load(x[0:128, 0:512])
-    return x
-""",
+    bad="i, j = nl.mgrid[0:128, 0:512]",
+    good="tile = nl.load(x[0:128, 0:512])",
 )
 def removed_name(node: Any, at: At) -> Iterator[str | tuple[ast.AST, str]]:
     """A name that NKI has no more, neuronxcc.nki among them, with what took its place."""
@@ -69,18 +59,8 @@ def _legacy(name: str) -> str:
     ast.Attribute,
     ast.Name,
     source=f"{STUBS}, which list every name",
-    bad="""
-@nki.jit
-def kernel(x):
-    assert x.shape[0] <= nl.tile_size.p_max
-    return x
-""",
-    good="""
-@nki.jit
-def kernel(x):
-    assert x.shape[0] <= nl.tile_size.pmax
-    return x
-""",
+    bad="assert x.shape[0] <= nl.tile_size.p_max",
+    good="assert x.shape[0] <= nl.tile_size.pmax",
 )
 def unknown_name(node: ast.Attribute | ast.Name, at: At) -> Iterator[str]:
     """A name in nl, nisa or nki.collectives is one that their reference lists."""
@@ -142,18 +122,8 @@ def older_name(node: ast.Attribute | ast.Name, at: At) -> Iterator[str | tuple[a
     ast.Call,
     ast.FunctionDef,
     source=MIGRATION,
-    bad="""
-@nki.jit
-def kernel(x):
-    tile = nl.load(x, mask=x.shape[0] < 128)
-    return x
-""",
-    good="""
-@nki.jit
-def kernel(x):
-    tile = nl.load(x[0 : min(128, x.shape[0])])
-    return x
-""",
+    bad="tile = nl.load(x, mask=x.shape[0] < 128)",
+    good="tile = nl.load(x[0 : min(128, x.shape[0])])",
 )
 def removed_argument(node: ast.Call | ast.FunctionDef, at: At) -> Iterator[tuple[ast.AST, str]]:
     """An argument that a function of NKI has no more, mask= and dtype= among them, with what to do instead."""
@@ -179,18 +149,12 @@ def _removed(function: str, argument: str | None) -> str | None:
     ast.Call,
     source=f"{STUBS}; {RELEASE_NOTES}, NKI 0.2.0, Bug Fixes: unknown keyword arguments",
     bad="""
-@nki.jit
-def kernel(x):
-    tile = nl.ndarray((128, 4), nl.float32)
-    nisa.memset(tile, val=0.0)
-    return x
+tile = nl.ndarray((128, 4), nl.float32)
+nisa.memset(tile, val=0.0)
 """,
     good="""
-@nki.jit
-def kernel(x):
-    tile = nl.ndarray((128, 4), nl.float32)
-    nisa.memset(tile, value=0.0)
-    return x
+tile = nl.ndarray((128, 4), nl.float32)
+nisa.memset(tile, value=0.0)
 """,
 )
 def call(node: ast.Call, at: At) -> Iterator[str]:
@@ -218,18 +182,8 @@ _NAMED = ("engine", "dge_mode", "oob_mode", "reduce_cmd", "dma_engine", "perf_mo
     WARNING,
     ast.Call,
     source=f"{MIGRATION}, Integer enum constants no longer supported",
-    bad="""
-@nki.jit
-def kernel(x):
-    nisa.dma_copy(x, x, dge_mode=3)
-    return x
-""",
-    good="""
-@nki.jit
-def kernel(x):
-    nisa.dma_copy(x, x, dge_mode=nisa.dge_mode.none)
-    return x
-""",
+    bad="nisa.dma_copy(x, x, dge_mode=3)",
+    good="nisa.dma_copy(x, x, dge_mode=nisa.dge_mode.none)",
 )
 def named_member(node: ast.Call, at: At) -> Iterator[tuple[ast.AST, str]]:
     """Engines and modes are members of their enumerations; AWS's library of NKI 0.3 has integers all the same."""
@@ -243,18 +197,8 @@ def named_member(node: ast.Call, at: At) -> Iterator[tuple[ast.AST, str]]:
     ERROR,
     ast.Call,
     source=f"{MIGRATION}, String buffer names no longer supported",
-    bad="""
-@nki.jit
-def kernel(x):
-    tile = nl.ndarray(x.shape, x.dtype, buffer="sbuf")
-    return x
-""",
-    good="""
-@nki.jit
-def kernel(x):
-    tile = nl.ndarray(x.shape, x.dtype, buffer=nl.sbuf)
-    return x
-""",
+    bad='tile = nl.ndarray(x.shape, x.dtype, buffer="sbuf")',
+    good="tile = nl.ndarray(x.shape, x.dtype, buffer=nl.sbuf)",
 )
 def buffer_string(node: ast.Call, at: At) -> Iterator[tuple[ast.AST, str]]:
     """A buffer is an object, nl.sbuf, and no string."""

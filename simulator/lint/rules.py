@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import re
+import textwrap
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -96,16 +97,27 @@ def rule(
     until: str | None = None,
     warns_since: str | None = None,
 ) -> Callable[[Check], Check]:
-    """Declare a rule about nodes of `kinds`. A function or class is looked at once, on its own behalf."""
+    """Declare a rule about nodes of `kinds`. A function or class is looked at once, on its own behalf.
+
+    bad, good: the text of a file, or what stands in a kernel before it returns its argument x
+    """
 
     def declare(check: Check) -> Check:
-        examples = bad.strip() + "\n", good.strip() + "\n"
+        examples = _whole(bad), _whole(good)
         row = RULES[id] = Rule(id, severity, kinds, source, *examples, check, since, until, warns_since)
         for kind in kinds:
             _BY_KIND[kind].append(row)
         return check
 
     return declare
+
+
+def _whole(example: str) -> str:
+    """An example of a rule as the text of a file."""
+    example = example.strip()
+    if "@nki.jit" not in example:
+        example = f"@nki.jit\ndef kernel(x):\n{textwrap.indent(example, '    ')}\n    return x"
+    return f"{example}\n"
 
 
 class At:
