@@ -4,7 +4,7 @@ They never compute beside the instructions, so the trace shows what they cost, a
 package fills `FUNCTIONS` and gives each operator that is also a function (nl.add, nl.exp) its call form.
 """
 
-from triptych.simulator.language import (
+from triptych.simulator.language import (  # noqa: F401
     binary,
     creation,
     movement,
@@ -22,15 +22,4 @@ for _name, _function in FUNCTIONS.items():
     if _name in OPS:
         OPS[_name].wrapper = _function
 
-__all__ = [
-    "FUNCTIONS",
-    "binary",
-    "creation",
-    "movement",
-    "normalization",
-    "program",
-    "randomness",
-    "reductions",
-    "rounding",
-    "unary",
-]
+__all__ = ["FUNCTIONS"]

@@ -7,27 +7,8 @@ It reads source text and the tables of `api`; `launch` warns of what it finds in
         print(finding)
 """
 
-from triptych.simulator.lint import chip, classes, interface, loops, names, purity, syntax, tensors
+from triptych.simulator.lint import chip, classes, interface, loops, names, purity, syntax, tensors  # noqa: F401
 from triptych.simulator.lint.files import LintError, lint_file
-from triptych.simulator.lint.live import LintWarning, warn
-from triptych.simulator.lint.rules import ERROR, RULES, WARNING, Finding, Rule
+from triptych.simulator.lint.rules import ERROR, RULES, WARNING, Finding
 
-__all__ = [
-    "ERROR",
-    "RULES",
-    "WARNING",
-    "Finding",
-    "LintError",
-    "LintWarning",
-    "Rule",
-    "chip",
-    "classes",
-    "interface",
-    "loops",
-    "lint_file",
-    "names",
-    "purity",
-    "syntax",
-    "tensors",
-    "warn",
-]
+__all__ = ["ERROR", "RULES", "WARNING", "Finding", "LintError", "lint_file"]

@@ -3,6 +3,4 @@
 Importing this package enters them in the table of collectives.
 """
 
-from triptych.simulator.engines.collectives import equal, permute, prepared, variable
-
-__all__ = ["equal", "permute", "prepared", "variable"]
+from triptych.simulator.engines.collectives import equal, permute, prepared, variable  # noqa: F401

@@ -3,6 +3,4 @@
 Importing this package enters them in the table of instructions.
 """
 
-from triptych.simulator.engines.gpsimd import gather, patterns, reduce, search
-
-__all__ = ["gather", "patterns", "reduce", "search"]
+from triptych.simulator.engines.gpsimd import gather, patterns, reduce, search  # noqa: F401

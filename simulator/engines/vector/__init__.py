@@ -3,7 +3,7 @@
 Importing this package enters them in the table of instructions.
 """
 
-from triptych.simulator.engines.vector import (
+from triptych.simulator.engines.vector import (  # noqa: F401
     accumulate,
     elementwise,
     match,
@@ -15,16 +15,3 @@ from triptych.simulator.engines.vector import (
     tensor_scalar,
     top8,
 )
-
-__all__ = [
-    "accumulate",
-    "elementwise",
-    "match",
-    "reduce",
-    "scan",
-    "select",
-    "shuffle",
-    "statistics",
-    "tensor_scalar",
-    "top8",
-]
