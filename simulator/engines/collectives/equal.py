@@ -6,13 +6,15 @@ x_r is what rank number r of the group brings, y_r what it gets. Lists of tensor
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 from triptych.simulator import enums
 from triptych.simulator.analysis import costs
 from triptych.simulator.engines.collectives.exchange import (
+    Action,
     Party,
     check_tensors,
     exchange,
@@ -25,7 +27,7 @@ from triptych.simulator.engines.collectives.replicas import ReplicaGroup, group_
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine.instructions import collective
 from triptych.simulator.machine.machine import NkiInstruction, machine
-from triptych.simulator.operands.operands import bits, put
+from triptych.simulator.operands.operands import bits, put, put_bits
 from triptych.simulator.operands.operators import Op
 from triptych.simulator.tensors.tensor import NkiTensor
 
@@ -49,12 +51,7 @@ def all_reduce(
         _check_shape(src, dst, src.shape)
     ranks = group_of(m, replica_group)
 
-    def act(parties: list[Party]) -> None:
-        totals = [reduced(fold, [p.srcs[i] for p in parties]) for i in range(len(srcs))]
-        for p in parties:
-            for dst, total in zip(p.dsts, totals, strict=True):
-                put(dst, total)
-
+    act = _each(lambda xs: [reduced(fold, xs)] * len(xs), put)
     met = exchange(m, "all_reduce", f"op={op}, {replica_group!r}", ranks, srcs, dsts, act)
     moved = 2 * nbytes(srcs) * (len(ranks) - 1) // len(ranks)  # as reduce_scatter and all_gather one after the other
     return record(m, "all_reduce", ranks, met, srcs, dsts, name, moved)
@@ -77,13 +74,7 @@ def all_gather(
     for src, dst in zip(srcs, dsts, strict=True):
         _check_shape(src, dst, (*src.shape[:dim], src.shape[dim] * len(ranks), *src.shape[dim + 1 :]))
 
-    def act(parties: list[Party]) -> None:
-        wholes = [np.concatenate([bits(p.srcs[i]) for p in parties], axis=dim) for i in range(len(srcs))]
-        for p in parties:
-            for dst, whole in zip(p.dsts, wholes, strict=True):
-                np.copyto(bits(dst), whole)
-                dst.wrote()
-
+    act = _each(lambda xs: [np.concatenate([bits(x) for x in xs], axis=dim)] * len(xs), put_bits)
     met = exchange(m, "all_gather", f"collective_dim={dim}, {replica_group!r}", ranks, srcs, dsts, act)
     return record(m, "all_gather", ranks, met, srcs, dsts, name, nbytes(srcs) * (len(ranks) - 1))
 
@@ -107,12 +98,7 @@ def reduce_scatter(
     for src, dst in zip(srcs, dsts, strict=True):
         _check_shape(src, dst, (_part(src, len(ranks)), *src.shape[1:]))
 
-    def act(parties: list[Party]) -> None:
-        totals = [reduced(fold, [p.srcs[i] for p in parties]) for i in range(len(srcs))]
-        for r, p in enumerate(parties):
-            for dst, total in zip(p.dsts, totals, strict=True):
-                put(dst, total[r * dst.shape[0] : (r + 1) * dst.shape[0]])
-
+    act = _each(lambda xs: np.split(reduced(fold, xs), len(xs)), put)
     met = exchange(m, "reduce_scatter", f"op={op}, {replica_group!r}", ranks, srcs, dsts, act)
     return record(m, "reduce_scatter", ranks, met, srcs, dsts, name, nbytes(dsts) * (len(ranks) - 1))
 
@@ -133,17 +119,22 @@ def all_to_all(
     ranks = group_of(m, replica_group)
     for src, dst in zip(srcs, dsts, strict=True):
         _check_shape(src, dst, src.shape)
-    parts = [(len(ranks), _part(src, len(ranks)), *src.shape[1:]) for src in srcs]
-
-    def act(parties: list[Party]) -> None:
-        sent = [np.stack([bits(p.srcs[i]).reshape(shape) for p in parties]) for i, shape in enumerate(parts)]
-        for r, p in enumerate(parties):
-            for dst, values in zip(p.dsts, sent, strict=True):
-                np.copyto(bits(dst), values[:, r].reshape(dst.shape))
-                dst.wrote()
-
+        _part(src, len(ranks))
+    act = _each(lambda xs: np.stack([bits(x).reshape(len(xs), -1) for x in xs], axis=1), put_bits)
     met = exchange(m, "all_to_all", f"{replica_group!r}", ranks, srcs, dsts, act)
     return record(m, "all_to_all", ranks, met, srcs, dsts, name, nbytes(srcs) * (len(ranks) - 1) // len(ranks))
+
+
+def _each(values: Callable[[Sequence[NkiTensor]], Any], write: Callable[[NkiTensor, Any], None]) -> Action:
+    """Exchange each tensor of the lists for itself: of what all ranks bring, `values` are what each of them gets."""
+
+    def act(parties: list[Party]) -> None:
+        results = [values(brought) for brought in zip(*[p.srcs for p in parties], strict=True)]
+        for i, result in enumerate(results):
+            for p, got in zip(parties, result, strict=True):
+                write(p.dsts[i], got)
+
+    return act
 
 
 def _dimension(dim: int, allowed: tuple[int, ...]) -> int:

@@ -11,8 +11,6 @@ import operator
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
-
 from triptych.simulator import enums
 from triptych.simulator.analysis import costs
 from triptych.simulator.engines.collectives.exchange import (
@@ -29,7 +27,7 @@ from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine.instructions import collective
 from triptych.simulator.machine.machine import Machine, NkiInstruction, machine
 from triptych.simulator.machine.registers import VirtualRegister, bound_value
-from triptych.simulator.operands.operands import bits, describe, put
+from triptych.simulator.operands.operands import bits, describe, put, put_bits
 from triptych.simulator.operands.operators import Op
 from triptych.simulator.tensors.tensor import NkiTensor
 
@@ -155,9 +153,7 @@ def _pass_on(parties: list[Party], channels: int) -> None:
     """dst of each party's successor in the ring = its src, channel by channel; the parties are in the ring's order."""
     sent = [[bits(t).copy() for t in p.srcs] for p in parties]
     for receiver, sender, channel in _around(len(parties), channels):
-        dst = parties[receiver].dsts[channel]
-        np.copyto(bits(dst), sent[sender][channel])
-        dst.wrote()
+        put_bits(parties[receiver].dsts[channel], sent[sender][channel])
 
 
 def _around(ranks: int, channels: int) -> Iterator[tuple[int, int, int]]:

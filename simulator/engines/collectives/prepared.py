@@ -19,7 +19,6 @@ from triptych.simulator.engines.collectives.replicas import Ranks, ReplicaGroup
 from triptych.simulator.engines.collectives.variable import (
     Given,
     check_gathered,
-    check_parts,
     check_to_all,
     exchange_parts,
     rows_read,
@@ -94,7 +93,6 @@ def _prepared(op: str, check: Callable[[Machine, Given], Ranks], given: Given, n
             f"there is one slot, and {m.prepared.event.op} at {show_line(m.prepared.event.line)} holds it; trigger it"
         )
     ranks = check(m, given)
-    check_parts(given, len(ranks))
     if m.chip.generation >= 4:
         m.note_once(f"{op}: AWS excludes it on Trn3 UltraServers, which have a NeuronSwitch")
     read = rows_read(given)

@@ -33,7 +33,7 @@ from triptych.simulator.machine.instructions import collective
 from triptych.simulator.machine.machine import Machine, NkiInstruction, machine
 from triptych.simulator.machine.unwritten import require_written
 from triptych.simulator.memory.storage import PSUM
-from triptych.simulator.operands.operands import bits, describe
+from triptych.simulator.operands.operands import bits, describe, put_bits
 from triptych.simulator.tensors.tensor import NkiTensor
 
 _DMA = enums.engine.dma
@@ -107,6 +107,7 @@ def check_gathered(m: Machine, given: Given) -> Ranks:
             raise NkiValidationError(
                 f"each list of ranks must be the four of one chip, 4k to 4k + 3; got {list(four)} in {given.group!r}"
             )
+    _check_parts(given, len(ranks))
     return ranks
 
 
@@ -120,20 +121,14 @@ def check_to_all(m: Machine, given: Given) -> Ranks:
         if given.has_rdispls:
             raise NkiValidationError(f"has_rdispls=True needs a NeuronSwitch (trn3), and the target is {m.chip.name}")
         _check_between_nodes(m, given.group)
+    _check_parts(given, len(ranks))
     return ranks
-
-
-def check_parts(given: Given, n: int) -> None:
-    """The buffers and the metadata of a collective of parts between n ranks."""
-    _check_buffers(given.srcs[0], given.dsts[0], n)
-    _check_metadata(given.metadata, n, given.has_rdispls)
 
 
 def exchange_parts(m: Machine, op: str, ranks: Ranks, given: Given, name: str | None) -> NkiInstruction:
     """Carry out a collective of parts, as `op`, between ranks that its check gave."""
     (src,), (dst,), group, metadata, counts_known, has_rdispls, _ = given
     n = len(ranks)
-    check_parts(given, n)
     columns = 1 if op.startswith("all_gather_v") else n
 
     def act(parties: list[Party]) -> list[int]:
@@ -146,8 +141,7 @@ def exchange_parts(m: Machine, op: str, ranks: Ranks, given: Given, name: str | 
             sent.append(bits(view).copy())
         for part, values in zip(parts, sent, strict=True):
             to = parties[part.receiver].dsts[0].reshape((dst.size,))[part.to : part.to + part.elements]
-            np.copyto(bits(to), values)
-            to.wrote()
+            put_bits(to, values)
         if not counts_known:
             came = np.zeros((n, n), np.uint32)
             for part in parts:
@@ -224,20 +218,22 @@ def _row(metadata: NkiTensor, row: int) -> NkiTensor:
     return metadata[0, row] if metadata.on_chip else metadata[row]
 
 
-def _check_buffers(src: NkiTensor, dst: NkiTensor, n: int) -> None:
+def _check_parts(given: Given, n: int) -> None:
+    """The buffers and the metadata of a collective of parts between n ranks.
+
+    Metadata are uint32 (rows, n) in HBM, or (1, rows, n) in SBUF; 4 rows with has_rdispls, else 3, of which a fourth is
+    left.
+    """
+    src, dst, metadata = given.srcs[0], given.dsts[0], given.metadata
     for what, t in (("srcs[0]", src), ("dsts[0]", dst)):
         if not t.is_contiguous():
             raise NkiValidationError(f"{what} counts as a flat buffer and must be contiguous, got {t!r}")
     if dst.size % n:
         raise NkiValidationError(f"dsts[0] must hold {n} slots of one size, one a rank; got {dst.size} elements")
-
-
-def _check_metadata(metadata: Any, n: int, has_rdispls: bool) -> None:
-    """uint32 (rows, n) in HBM, or (1, rows, n) in SBUF; 4 rows with has_rdispls, else 3, of which a fourth is left."""
     plain = isinstance(metadata, NkiTensor) and metadata.index is None
     if not plain or metadata.buffer is PSUM or metadata.dtype != "uint32":
         raise NkiValidationError(f"metadata_tensor must be uint32 in HBM or SBUF, got {describe(metadata)}")
-    rows = (4,) if has_rdispls else (3, 4)
+    rows = (4,) if given.has_rdispls else (3, 4)
     shapes = [(1, r, n) if metadata.on_chip else (r, n) for r in rows]
     if metadata.shape not in shapes or not metadata.is_contiguous():
         raise NkiValidationError(
