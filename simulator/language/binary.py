@@ -6,7 +6,6 @@ in the tile's own dtype. Which dtype two tiles of different dtypes give is not d
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -56,22 +55,19 @@ _SIMULATED_ONLY = {
 
 def binary(op: Op, x: Any, y: Any, dtype: Any) -> NkiTensor:
     """op(x, y) in a new tile."""
-    result = _binary(op, x, y, dtype)
+    if isinstance(x, NkiTensor) and isinstance(y, NkiTensor):
+        result = _tiles(op, x, y, dtype)
+    elif isinstance(x, NkiTensor) and is_number(y):
+        result = _with_number(op, x, y, dtype, reverse=False)
+    elif isinstance(y, NkiTensor) and is_number(x):
+        result = _with_number(op, y, x, dtype, reverse=True)
+    else:
+        raise NkiValidationError(
+            f"x and y must be tiles or numbers, at least one of them a tile; got {describe(x)} and {describe(y)}"
+        )
     if op.name in _TRUTHS:
         result.is_comparison = True
     return result
-
-
-def _binary(op: Op, x: Any, y: Any, dtype: Any) -> NkiTensor:
-    if isinstance(x, NkiTensor) and isinstance(y, NkiTensor):
-        return _tiles(op, x, y, dtype)
-    if isinstance(x, NkiTensor) and is_number(y):
-        return _with_number(op, x, y, dtype, reverse=False)
-    if isinstance(y, NkiTensor) and is_number(x):
-        return _with_number(op, y, x, dtype, reverse=True)
-    raise NkiValidationError(
-        f"x and y must be tiles or numbers, at least one of them a tile; got {describe(x)} and {describe(y)}"
-    )
 
 
 def _tiles(op: Op, x: NkiTensor, y: NkiTensor, dtype: Any) -> NkiTensor:
@@ -108,30 +104,21 @@ def _with_number(op: Op, x: NkiTensor, value: Any, dtype: Any, reverse: bool) ->
     return dst
 
 
-def _declare(name: str, op: Op, summary: str) -> Callable[..., NkiTensor]:
-    def call(x: Any, y: Any, dtype: Any = None) -> NkiTensor:
-        return binary(op, x, y, dtype)
-
-    call.__doc__ = summary
-    return function(name)(call)
-
-
-def _declare_simulated_only(name: str, alu: Any, summary: str) -> Callable[..., NkiTensor]:
-    op = Op(name, alu, binary=True)
-
+def _declare(op: Op, summary: str, compiles: bool = True) -> None:
     def call(x: Any, y: Any, dtype: Any = None) -> NkiTensor:
         result = binary(op, x, y, dtype)
-        machine().note(
-            f"nl.{name} works in simulation only: no engine has it, and it does not compile for the hardware "
-            f"({KNOWN_ISSUES})"
-        )
+        if not compiles:
+            machine().note(
+                f"nl.{op.name} works in simulation only: no engine has it, and it does not compile for the hardware "
+                f"({KNOWN_ISSUES})"
+            )
         return result
 
-    call.__doc__ = f"{summary} Only in simulation."
-    return function(name)(call)
+    call.__doc__ = summary
+    function(op.name)(call)
 
 
 for _name, _summary in _BINARY.items():
-    _declare(_name, OPS[_name], _summary)
+    _declare(OPS[_name], _summary)
 for _name, (_alu, _summary) in _SIMULATED_ONLY.items():
-    _declare_simulated_only(_name, _alu, _summary)
+    _declare(Op(_name, _alu, binary=True), f"{_summary} Only in simulation.", compiles=False)

@@ -5,14 +5,13 @@ The functions that compute are in the other files of this room (triptych.simulat
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 from triptych.simulator.chip.record import Chip
 from triptych.simulator.chips import chip_of, default_target
 from triptych.simulator.dtypes import TABLE
 from triptych.simulator.errors import NkiValidationError
+from triptych.simulator.language.common import function
 from triptych.simulator.language.functions import FUNCTIONS
 from triptych.simulator.machine.machine import machine
 from triptych.simulator.memory.storage import MemoryRegion
@@ -22,61 +21,47 @@ from triptych.simulator.running import is_running
 from triptych.simulator.tensors.grids import NkiBlockGrid, NkiGrid, NkiTileGrid
 from triptych.simulator.tensors.slicing import DynamicSlice
 from triptych.simulator.tensors.tensor import NkiTensor
-from triptych.simulator.wrong_calls import wrong_call
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 
-def _named(f: Callable[P, R]) -> Callable[P, R]:
-    """A function whose wrong calls are told in NKI's words."""
-
-    @functools.wraps(f)
-    def named(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return f(*args, **kwargs)
-        except TypeError as e:
-            raise wrong_call(f"nl.{f.__name__}", f, args, kwargs, e) from None
-
-    return named
-
-
-@_named
+@function("affine_range")
 def affine_range(start: int, stop: int | None = None, step: int = 1) -> range:
     """Loop whose iterations are independent; an alias of range in NKI 0.6, as are the next two."""
     return range(0, start, step) if stop is None else range(start, stop, step)
 
 
-@_named
+@function("sequential_range")
 def sequential_range(start: int, stop: int | None = None, step: int = 1) -> range:
     """Loop whose iterations depend on each other."""
     return affine_range(start, stop, step)
 
 
-@_named
+@function("static_range")
 def static_range(start: int, stop: int | None = None, step: int = 1) -> range:
     """Loop that is unrolled."""
     return affine_range(start, stop, step)
 
 
-@_named
+@function("ds")
 def ds(start: int, size: int) -> DynamicSlice:
     """The slice start : start + size."""
     return DynamicSlice(start, size)
 
 
+@function("program_id")
 def program_id(axis: int = 0) -> int:
     """Which core of the launch grid runs."""
     _check_axis(axis)
     return machine().core
 
 
+@function("num_programs")
 def num_programs(axes: int = 0) -> int:
     """How many cores the launch grid has."""
     _check_axis(axes)
     return machine().cores
 
 
+@function("program_ndim")
 def program_ndim() -> int:
     """Dimensions of the launch grid."""
     return 1 if machine().cores > 1 else 0
@@ -87,21 +72,25 @@ def _check_axis(axis: int) -> None:
         raise NkiValidationError(f"the launch grid has one axis, 0; got {axis}", source="nki/get-started/about/lnc.rst")
 
 
+@function("is_psum")
 def is_psum(buffer: Any) -> bool:
     """In PSUM."""
     return buffer is MemoryRegion.psum
 
 
+@function("is_sbuf")
 def is_sbuf(buffer: Any) -> bool:
     """In SBUF."""
     return buffer is MemoryRegion.sbuf
 
 
+@function("is_hbm")
 def is_hbm(buffer: Any) -> bool:
     """In HBM, private to a core or shared."""
     return isinstance(buffer, MemoryRegion) and not buffer.on_chip
 
 
+@function("is_on_chip")
 def is_on_chip(buffer: Any) -> bool:
     """In SBUF or PSUM."""
     return isinstance(buffer, MemoryRegion) and buffer.on_chip
@@ -193,20 +182,4 @@ NAMESPACE: dict[str, Any] = {
     "NkiBlockGrid": NkiBlockGrid,
     "DType": str,
     "tile_size": TileSize(),
-    **{
-        f.__name__: f
-        for f in (
-            affine_range,
-            sequential_range,
-            static_range,
-            ds,
-            program_id,
-            num_programs,
-            program_ndim,
-            is_psum,
-            is_sbuf,
-            is_hbm,
-            is_on_chip,
-        )
-    },
 }

@@ -14,6 +14,7 @@ from triptych.simulator.engines.vector.select import tensor_copy_predicated
 from triptych.simulator.engines.vector.tensor_scalar import tensor_scalar
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.language.common import function, is_number, new, result_of, same_dtype, spread, tile
+from triptych.simulator.language.movement import copy
 from triptych.simulator.language.reductions import Axis, reduced
 from triptych.simulator.operands.operands import describe
 from triptych.simulator.operands.operators import OPS
@@ -82,9 +83,5 @@ def where(condition: NkiTensor, x: NkiTensor, y: NkiTensor, dtype: Any = None) -
     tensor_scalar(predicate, condition, OPS["not_equal"], 0.0)
     dst = result_of(x, dtype)
     tensor_copy(dst, y)
-    chosen = x
-    if not same_dtype(x, dst.dtype):
-        chosen = new(x.shape, dst.dtype)
-        tensor_copy(chosen, x)
-    tensor_copy_predicated(dst, chosen, predicate)
+    tensor_copy_predicated(dst, x if same_dtype(x, dst.dtype) else copy(x, dst.dtype), predicate)
     return dst

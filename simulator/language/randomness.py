@@ -8,10 +8,10 @@ from typing import Any
 from triptych.simulator.engines.dma import dma_copy
 from triptych.simulator.engines.random_numbers import dropout as vector_dropout
 from triptych.simulator.engines.random_numbers import rand2, rng, set_rng_seed
-from triptych.simulator.engines.vector.elementwise import tensor_copy
 from triptych.simulator.engines.vector.tensor_scalar import tensor_scalar
 from triptych.simulator.language.common import KNOWN_ISSUES, function, new, result_of, same_dtype, tile
 from triptych.simulator.language.creation import allocated, by_tiles
+from triptych.simulator.language.movement import copy
 from triptych.simulator.machine.machine import machine
 from triptych.simulator.memory.storage import SBUF, MemoryRegion
 from triptych.simulator.operands.operators import OPS
@@ -68,8 +68,4 @@ def dropout(x: NkiTensor, rate: Any, dtype: Any = None) -> NkiTensor:
     tile(x=x)
     kept = result_of(x, None)
     vector_dropout(kept, x, rate)
-    if same_dtype(x, dtype):
-        return kept
-    dst = result_of(x, dtype)
-    tensor_copy(dst, kept)
-    return dst
+    return kept if same_dtype(x, dtype) else copy(kept, dtype)

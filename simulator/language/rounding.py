@@ -20,11 +20,13 @@ from typing import Any
 
 import numpy as np
 
+from triptych.simulator.dtypes import dtype_of
 from triptych.simulator.engines.scalar import activation
 from triptych.simulator.engines.vector.elementwise import memset, reciprocal, tensor_copy, tensor_tensor
 from triptych.simulator.engines.vector.select import tensor_copy_predicated
 from triptych.simulator.engines.vector.tensor_scalar import scalar_tensor_tensor, tensor_scalar
 from triptych.simulator.language.common import function, new, result_of, tile
+from triptych.simulator.language.movement import copy
 from triptych.simulator.machine.machine import machine
 from triptych.simulator.operands.operators import OPS
 from triptych.simulator.tensors.tensor import NkiTensor
@@ -57,33 +59,26 @@ def _floor(x: NkiTensor, up: bool) -> NkiTensor:
     return dst
 
 
-def _finished(x: NkiTensor, result: NkiTensor, dtype: Any) -> NkiTensor:
-    """`result`, float32, in `dtype` or in x's dtype."""
-    dst = result_of(x, dtype)
-    if dst.dtype == result.dtype:
-        return result
-    tensor_copy(dst, result)
-    return dst
-
-
-def _unchanged(x: NkiTensor, dtype: Any) -> NkiTensor:
-    dst = result_of(x, dtype)
-    tensor_copy(dst, x)
-    return dst
+def _to_whole(x: NkiTensor, dtype: Any, up: bool) -> NkiTensor:
+    """floor(x), or ceil(x) if `up`, in `dtype` or in x's; of integers a copy."""
+    tile(x=x)
+    wanted = x.dtype if dtype is None else dtype_of(dtype)
+    if x.dtype.is_int:
+        return copy(x, wanted)
+    whole = _floor(x, up)
+    return whole if whole.dtype == wanted else copy(whole, wanted)
 
 
 @function("floor")
 def floor(x: NkiTensor, dtype: Any = None) -> NkiTensor:
     """The largest integer that is not above x."""
-    tile(x=x)
-    return _unchanged(x, dtype) if x.dtype.is_int else _finished(x, _floor(x, up=False), dtype)
+    return _to_whole(x, dtype, up=False)
 
 
 @function("ceil")
 def ceil(x: NkiTensor, dtype: Any = None) -> NkiTensor:
     """The smallest integer that is not below x."""
-    tile(x=x)
-    return _unchanged(x, dtype) if x.dtype.is_int else _finished(x, _floor(x, up=True), dtype)
+    return _to_whole(x, dtype, up=True)
 
 
 @function("trunc")
@@ -91,7 +86,7 @@ def trunc(x: NkiTensor, dtype: Any = None) -> NkiTensor:
     """x without its fraction: floor(|x|) with x's sign."""
     tile(x=x)
     if x.dtype.is_int:
-        return _unchanged(x, dtype)
+        return _to_whole(x, dtype, up=False)
     size = new(x.shape, "float32")
     tensor_scalar(size, x, OPS["abs"], None)
     sign = new(x.shape, "float32")

@@ -7,7 +7,6 @@ exclusive or with a constant.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from triptych.simulator.engines.scalar import activation
@@ -20,7 +19,7 @@ from triptych.simulator.tensors.tensor import NkiTensor
 _ELSEWHERE = ("copy", "rsqrt", "reciprocal", "sin")  # activation functions whose wrapper is something else
 
 
-def _declare(op: Op) -> Callable[..., NkiTensor]:
+def _declare(op: Op) -> None:
     def call(x: NkiTensor, dtype: Any = None) -> NkiTensor:
         tile(x=x)
         dst = result_of(x, dtype)
@@ -28,7 +27,7 @@ def _declare(op: Op) -> Callable[..., NkiTensor]:
         return dst
 
     call.__doc__ = f"{op.name} of each element, an activation function of the Scalar Engine."
-    return function(op.name)(call)
+    function(op.name)(call)
 
 
 for _op in OPS.values():
@@ -39,10 +38,7 @@ for _op in OPS.values():
 @function("rsqrt")
 def rsqrt(x: NkiTensor, dtype: Any = None) -> NkiTensor:
     """1 / sqrt(x), on GpSimd, which cannot read PSUM."""
-    tile(x=x)
-    dst = result_of(x, dtype)
-    tensor_scalar(dst, x, OPS["rsqrt"], None)
-    return dst
+    return _tensor_scalar(x, "rsqrt", None, dtype)
 
 
 @function("reciprocal")
@@ -57,23 +53,23 @@ def reciprocal(x: NkiTensor, dtype: Any = None) -> NkiTensor:
 @function("negative")
 def negative(x: NkiTensor, dtype: Any = None) -> NkiTensor:
     """-x, a product in float32."""
-    return _with_constant(x, "multiply", -1.0, dtype)
+    return _tensor_scalar(x, "multiply", -1.0, dtype)
 
 
 @function("logical_not")
 def logical_not(x: NkiTensor, dtype: Any = None) -> NkiTensor:
     """1 where x is 0, else 0: an exclusive or with 1, documented for x of 0 and 1."""
-    return _with_constant(x, "logical_xor", True, dtype)
+    return _tensor_scalar(x, "logical_xor", True, dtype)
 
 
 @function("invert")
 def invert(x: NkiTensor, dtype: Any = None) -> NkiTensor:
     """~x of integers: an exclusive or with all ones."""
-    return _with_constant(x, "bitwise_xor", -1, dtype)
+    return _tensor_scalar(x, "bitwise_xor", -1, dtype)
 
 
-def _with_constant(x: NkiTensor, op: str, value: Any, dtype: Any) -> NkiTensor:
+def _tensor_scalar(x: NkiTensor, op: str, operand: Any, dtype: Any) -> NkiTensor:
     tile(x=x)
     dst = result_of(x, dtype)
-    tensor_scalar(dst, x, OPS[op], value)
+    tensor_scalar(dst, x, OPS[op], operand)
     return dst
