@@ -82,7 +82,7 @@ def tensor_scalar(
         raise NkiValidationError(f"op0 and op1 must both be bitvec or both arithmetic, got {op0!r} and {op1!r}")
     on = _tensor_scalar_engine(m, first, second, engine, (dst, data))
     if first.bitvec:
-        return _tensor_scalar_bits(dst, data, ((first, operand0, reverse0), (second, operand1, reverse1)))
+        check_integers(dst, data)
     steps: list[Any] = []
     read = [data]
     for f, operand, reverse, what in (
@@ -91,17 +91,30 @@ def tensor_scalar(
     ):
         if f is None:
             continue
-        if not f.binary:
-            if not (operand is None or (not isinstance(operand, NkiTensor) and operand == 0)):
-                raise NkiValidationError(f"{f!r} is unary: its operand must be None or 0, got {operand!r}")
-            steps += (f, None, reverse)
-            continue
-        value, tiles = per_partition(operand, data, what)
-        _check_float32(m, tiles)
+        value, tiles = _operand(m, f, operand, data, what)
         read.extend(tiles)
         steps += (f, value, reverse)
     names = tuple(f.name for f in steps[::3])
-    return Plan(on, read, (dst,), _arithmetic, (dst, data, *steps), op=names)
+    return Plan(on, read, (dst,), _bitvec if first.bitvec else _arithmetic, (dst, data, *steps), op=names)
+
+
+def _operand(m: Machine, f: Op, operand: Any, data: NkiTensor, what: str) -> tuple[Any, tuple[NkiTensor, ...]]:
+    """An operator's operand, which is a float32, bits of data's dtype, a column or None, and the tiles to be read."""
+    if not f.binary:
+        if isinstance(operand, NkiTensor) or operand not in (None, 0):
+            raise NkiValidationError(f"{f!r} is unary: its operand must be None or 0, got {operand!r}")
+        return None, ()
+    if not f.bitvec:
+        value, tiles = per_partition(operand, data, what)
+        _check_float32(m, tiles)
+        return value, tiles
+    if not isinstance(operand, NkiTensor):
+        return _pattern(f, operand, data.dtype), ()
+    on_chip(operand=operand)
+    check_integers(data, operand)
+    if operand.shape[0] != data.shape[0] or operand.free_size != 1:
+        raise NkiValidationError(f"an operand tile must be ({data.shape[0]}, 1), got {operand.shape}")
+    return operand, (operand,)
 
 
 def _arithmetic(dst: NkiTensor, data: NkiTensor, *steps: Any) -> None:
@@ -145,29 +158,6 @@ def _tensor_scalar_engine(m: Machine, op0: Op, op1: Op | None, asked: enums.engi
             source="nki/guides/architecture/trainium3_arch.rst, Scalar Engine",
         )
     return choose(asked, eng.vector, eng.scalar) if not op0.bitvec else choose(asked, eng.vector)
-
-
-def _tensor_scalar_bits(dst: NkiTensor, data: NkiTensor, steps: Sequence[tuple[Op | None, Any, bool]]) -> Plan:
-    """The bitvec form: integer tiles, operands as bit patterns of data's dtype."""
-    check_integers(dst, data)
-    read: list[NkiTensor] = [data]
-    planned: list[Any] = []
-    for f, operand, reverse in steps:
-        if f is None:
-            continue
-        value: Any = None
-        if f.binary and isinstance(operand, NkiTensor):
-            on_chip(operand=operand)
-            check_integers(data, operand)
-            if operand.shape[0] != data.shape[0] or operand.free_size != 1:
-                raise NkiValidationError(f"an operand tile must be ({data.shape[0]}, 1), got {operand.shape}")
-            read.append(operand)
-            value = operand
-        elif f.binary:
-            value = _pattern(f, operand, data.dtype)
-        planned += (f, value, reverse)
-    names = tuple(f.name for f in planned[::3])
-    return Plan(eng.vector, read, (dst,), _bitvec, (dst, data, *planned), op=names)
 
 
 def _bitvec(dst: NkiTensor, data: NkiTensor, *steps: Any) -> None:

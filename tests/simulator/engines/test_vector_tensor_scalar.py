@@ -112,8 +112,8 @@ def test_two_bitvec_operators_and_a_column(core, same):
         assert same(dst, [[0b0100 << 30 & 0, -(2**31), 0], [-(2**31), 2**30, 0]])
         nisa.tensor_scalar(dst, c.tile(x), nl.invert, None)
         assert same(dst, ~x)
-        nisa.tensor_scalar(dst, c.tile(x), nl.invert, column)
-        assert same(dst, ~x) and len(c.trace.events[-1].reads) == 1, "an operand of what is unary is nobody's"
+        nisa.tensor_scalar(dst, c.tile(x), nl.bitwise_or, 1, op1=nl.invert, operand1=0)
+        assert same(dst, ~(x | 1))
         nisa.tensor_scalar(dst, c.tile(x), nl.left_shift, 1, reverse0=True)  # 1 << x
         assert dst.array[1].tolist() == [1024, 32, 1]
 
@@ -210,6 +210,18 @@ LIMITS = [
     (lambda c: _ts(c, op1=nl.add), "operand1 must be a number", TARGETS, ()),
     (lambda c: _ts(c, op1=nl.bitwise_and, operand1=1), "both be bitvec or both arithmetic", TARGETS, ()),
     (lambda c: _ts(c, nl.abs, 2.0), "nl.abs is unary: its operand must be None or 0, got 2.0", TARGETS, ()),
+    (
+        lambda c: _ts(c, nl.invert, _t(c, (4, 1), "int8"), c.empty((4, 6), "int8"), _t(c, dtype="int8")),
+        r"nl.invert is unary: its operand must be None or 0, got NkiTensor\(",
+        TARGETS,
+        (),
+    ),
+    (
+        lambda c: _ts(c, nl.bitwise_or, 1, c.empty((4, 6), "int8"), _t(c, dtype="int8"), op1=nl.invert, operand1=7),
+        "nl.invert is unary: its operand must be None or 0, got 7",
+        TARGETS,
+        (),
+    ),
     (lambda c: _ts(c, nl.abs_max, 2.0), "nl.abs_max needs NeuronCore-v4", (V2, V3), (V4,)),
     (lambda c: _ts(c, nl.square, None), "nl.square needs NeuronCore-v4", (V2, V3), (V4,)),
     (lambda c: _ts(c, nl.relu, None), "nl.relu needs NeuronCore-v4", (V2, V3), (V4,)),
