@@ -19,44 +19,6 @@ _NODES: dict[type[ast.AST], str] = {
     **{ast.USub: "neg", ast.Invert: "invert", ast.UAdd: "pos"},
 }
 _OPERATORS = {**BINARY, **COMPARED, **UNARY}
-# Functions of nki.language that give a tensor of SBUF, PSUM or HBM.
-_MAKERS = {
-    *("ndarray", "zeros", "ones", "full", "zeros_like", "empty_like", "load", "load_transpose2d", "shared_constant"),
-    *("copy", "transpose", "matmul", "broadcast_to", "expand_dims", "where", "select", "gather_flattened", "rand"),
-    *("add", "subtract", "multiply", "divide", "power", "maximum", "minimum", "abs", "negative", "exp", "log", "sqrt"),
-    *(
-        "rsqrt",
-        "reciprocal",
-        "square",
-        "sin",
-        "cos",
-        "tan",
-        "tanh",
-        "arctan",
-        "sigmoid",
-        "relu",
-        "gelu",
-        "silu",
-        "mish",
-    ),
-    *(
-        "softplus",
-        "erf",
-        "sign",
-        "floor",
-        "ceil",
-        "trunc",
-        "sum",
-        "prod",
-        "max",
-        "min",
-        "mean",
-        "var",
-        "all",
-        "softmax",
-    ),
-    *("rms_norm", "equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "invert", "logical_not"),
-}
 _ARRAYS = ("nki.language.arange", "nki.language.mgrid", "numpy.arange", "numpy.ogrid", "numpy.mgrid", "numpy.array")
 
 
@@ -89,7 +51,13 @@ def made_by(node: ast.AST | None, at: At) -> list[str] | None:
 
 def _is_tensor(node: ast.AST, at: At) -> bool:
     names = made_by(node, at)
-    return names is not None and all(n.startswith("nki.language.") and n.split(".")[2] in _MAKERS for n in names)
+    return names is not None and all(_gives_tensor(name) for name in names)
+
+
+def _gives_tensor(name: str) -> bool:
+    """It is a function of nki.language that gives a tensor of SBUF, PSUM or HBM."""
+    called = signature(name) if name.startswith("nki.language.") else None
+    return called is not None and "NkiTensor" in str(called.return_annotation)
 
 
 def _instruction(node: ast.AST, at: At) -> str:

@@ -171,6 +171,7 @@ BREAKS = [
     ("tensor-operator", kernel("y = 2 * nl.load(x)")),
     ("tensor-operator", kernel("y = nl.load(x)[0:2] < 3")),
     ("tensor-operator", kernel("y = -nl.load(x)")),
+    ("tensor-operator", kernel("y = ~nl.logical_and(x, x)")),
     ("not-on-hardware", kernel("print(nl.mod(x, x))")),
     ("deprecated", "@nki.jit(mode='jax')\ndef kernel(x):\n    return x\n"),
     ("identity", kernel("assert x is y is None", parameters="x, y")),
