@@ -31,15 +31,11 @@ class Older:
     now: str
 
 
-def _constants() -> list[Older]:
-    return [
+OLDER = (
+    *(
         Older(f"nki.isa.constants.{name}", getattr(enums, name), _SHIM, f"nki.isa.{name}")
         for name in ("dge_mode", "dma_engine", "engine", "matmul_perf_mode", "nc_version", "oob_mode", "reduce_cmd")
-    ]
-
-
-OLDER = (
-    *_constants(),
+    ),
     *(
         Older(f"nki.dtype.{name}", dtype, _SHIM, f"nki.language.{name}")
         for name, dtype in TABLE.items()

@@ -118,25 +118,15 @@ class _Collector:
     def annotated(self, node: ast.AnnAssign, maybe: bool) -> None:
         self.each([node.target, node.value], maybe)
 
-    def either(self, node: ast.If, maybe: bool) -> None:
-        self.visit(node.test, maybe)
-        self.each([*node.body, *node.orelse], True)
-
-    def choice(self, node: ast.IfExp, maybe: bool) -> None:
-        self.visit(node.test, maybe)
-        self.each([node.body, node.orelse], True)
+    def choice(self, node: ast.If | ast.IfExp | ast.BoolOp | ast.Match, maybe: bool) -> None:
+        """The first of its parts runs, and decides on the others."""
+        first, *others = [part for part in ast.iter_child_nodes(node) if not isinstance(part, ast.boolop)]
+        self.visit(first, maybe)
+        self.each(others, True)
 
     def try_(self, node: ast.Try, maybe: bool) -> None:
         self.each(node.body, maybe)
         self.each([*node.handlers, *node.orelse, *node.finalbody], True)
-
-    def all_or_any(self, node: ast.BoolOp, maybe: bool) -> None:
-        self.visit(node.values[0], maybe)
-        self.each(node.values[1:], True)
-
-    def match(self, node: ast.Match, maybe: bool) -> None:
-        self.visit(node.subject, maybe)
-        self.each(node.cases, True)
 
     def leave(self, node: ast.AST, maybe: bool) -> None:
         self.below(node, maybe)
@@ -154,11 +144,11 @@ _SPECIAL: dict[type[ast.AST], Any] = {
     ast.Nonlocal: _Collector.outside,
     ast.Assign: _Collector.assign,
     ast.AnnAssign: _Collector.annotated,
-    ast.If: _Collector.either,
+    ast.If: _Collector.choice,
     ast.IfExp: _Collector.choice,
     ast.Try: _Collector.try_,
-    ast.BoolOp: _Collector.all_or_any,
-    ast.Match: _Collector.match,
+    ast.BoolOp: _Collector.choice,
+    ast.Match: _Collector.choice,
     ast.Return: _Collector.leave,
     ast.Break: _Collector.leave,
     ast.Continue: _Collector.leave,
