@@ -21,7 +21,7 @@ from triptych.simulator.machine.machine import Machine, machine
 from triptych.simulator.machine.plan import Plan, nothing
 from triptych.simulator.machine.unwritten import pass_on, read_whole
 from triptych.simulator.memory.storage import SBUF, MemoryRegion
-from triptych.simulator.operands.operands import bits, describe, in_buffer, members_of, put
+from triptych.simulator.operands.operands import bits, describe, in_buffer, members_of, put, put_bits
 from triptych.simulator.operands.operators import Op
 from triptych.simulator.tensors.tensor import NkiTensor
 
@@ -76,8 +76,7 @@ def _exchange(dst: NkiTensor, src: NkiTensor, pipe: str, to: int, source: int) -
 
 def _take(dst: NkiTensor, src: NkiTensor, pipe: str, to: int, source: int, received: tuple[Any, Any]) -> None:
     values, missing = received
-    np.copyto(bits(dst), values)
-    dst.wrote()
+    put_bits(dst, values)
     pass_on(machine(), missing, dst)
 
 

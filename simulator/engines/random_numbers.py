@@ -34,6 +34,7 @@ from triptych.simulator.operands.operands import (
     on_chip,
     per_partition,
     put,
+    put_bits,
     same_tile,
     without_gpsimd_in_psum,
 )
@@ -76,9 +77,7 @@ def rng(dst: NkiTensor, engine: enums.engine = eng.vector, name: str | None = No
 
 
 def _bits(dst: NkiTensor, on: eng) -> None:
-    target = bits(dst)
-    np.copyto(target, _draw(machine(), on, dst).reshape(dst.shape).astype(target.dtype))
-    dst.wrote()
+    put_bits(dst, _draw(machine(), on, dst).astype(bits(dst).dtype))
 
 
 @instruction(eng.vector, cost=costs.quarter, since=4)
@@ -128,9 +127,7 @@ def dropout(dst: NkiTensor, data: NkiTensor, prob: Any, name: str | None = None)
 def _drop(dst: NkiTensor, data: NkiTensor, limit: Any) -> None:
     u = _uniform(_draw(machine(), eng.vector, data)).reshape(data.shape)
     source = bits(data)
-    chosen = np.where(u < column(limit, data), source.dtype.type(0), source)
-    np.copyto(bits(dst), chosen.reshape(dst.shape))
-    dst.wrote()
+    put_bits(dst, np.where(u < column(limit, data), source.dtype.type(0), source))
 
 
 @instruction(eng.vector, cost=costs.streamed.assumed())
@@ -173,8 +170,7 @@ def rand_get_state(dst: NkiTensor, engine: enums.engine = eng.gpsimd, name: str 
 
 
 def _get_state(dst: NkiTensor, on: eng) -> None:
-    np.copyto(dst.array, _generator(machine(), on)[partitions_of(dst)].reshape(dst.shape))
-    dst.wrote()
+    put_bits(dst, _generator(machine(), on)[partitions_of(dst)])
 
 
 def _engine(m: Machine, asked: Any, since: int, first: eng, later: eng) -> eng:

@@ -40,7 +40,7 @@ def register_alloc(x: Any = None) -> VirtualRegister:
 def register_move(dst: VirtualRegister, src: Any) -> Plan:
     """dst = src, an integer or another register."""
     _writable(dst)
-    return Plan(_SYNC, (), (), nothing, (dst, src), decide=_move, register=dst, registers=_awaited(machine(), src))
+    return Plan(_SYNC, (), (), nothing, (dst, src), decide=_move, register=dst, registers=awaited(machine(), src))
 
 
 def _move(dst: VirtualRegister, src: Any) -> None:
@@ -51,7 +51,7 @@ def _move(dst: VirtualRegister, src: Any) -> None:
 def register_load(dst: VirtualRegister, src: NkiTensor) -> Plan:
     """dst = the one element of src, in HBM or SBUF, of up to 32 bits."""
     _writable(dst)
-    _check_element(src, "src")
+    check_element("src", src)
     return Plan(_SYNC, (src,), (), nothing, (dst, src), needs=check_known, decide=_load, register=dst)
 
 
@@ -68,17 +68,18 @@ def _load(dst: VirtualRegister, src: NkiTensor) -> None:
 @instruction(_SYNC, cost=costs.free)
 def register_store(dst: NkiTensor, src: VirtualRegister) -> Plan:
     """The one element of dst, in HBM or SBUF, = src."""
-    _check_element(dst, "dst")
+    check_element("dst", dst)
     if not isinstance(src, VirtualRegister):
         raise NkiValidationError(f"src must be a register, got {describe(src)}")
-    return Plan(_SYNC, (), (dst,), _store, (dst, src.value()), registers=_awaited(machine(), src))
+    return Plan(_SYNC, (), (dst,), store, (dst, src.value()), registers=awaited(machine(), src))
 
 
-def _store(dst: NkiTensor, value: int) -> None:
+def store(dst: NkiTensor, value: int) -> None:
     put(dst, np.array([value], np.int64))
 
 
-def _awaited(m: Machine, src: Any) -> tuple[Event, ...]:
+def awaited(m: Machine, src: Any) -> tuple[Event, ...]:
+    """Who wrote the registers that an instruction waits for: those of the loops around it, and src if it is one."""
     return (*m.scope.get("registers", ()), *writers(src))
 
 
@@ -89,10 +90,12 @@ def _writable(dst: Any) -> None:
         raise NkiValidationError("the counter of a loop is read only; carry other state through SBUF", source=_LOOPS)
 
 
-def _check_element(t: Any, what: str) -> None:
+def check_element(what: str, t: Any, *dtypes: str) -> None:
+    """One element in HBM or SBUF, of these dtypes or, without, of any that holds numbers."""
     plain = isinstance(t, NkiTensor) and t.index is None
-    if not plain or t.size != 1 or t.buffer is PSUM or t.dtype.kind == "x":
-        raise NkiValidationError(f"{what} must be one number in HBM or SBUF, got {describe(t)}")
+    if not plain or t.size != 1 or t.buffer is PSUM or (t.dtype not in dtypes if dtypes else t.dtype.kind == "x"):
+        kind = " or ".join(dtypes) or "number"
+        raise NkiValidationError(f"{what} must be one {kind} in HBM or SBUF, got {describe(t)}")
 
 
 def _wrapped(value: int) -> int:

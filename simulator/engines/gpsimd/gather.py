@@ -14,7 +14,7 @@ from triptych.simulator.machine.machine import machine
 from triptych.simulator.machine.plan import Plan
 from triptych.simulator.machine.unwritten import require_written
 from triptych.simulator.memory.storage import MemoryRegion
-from triptych.simulator.operands.operands import bits, describe, in_buffer
+from triptych.simulator.operands.operands import bits, describe, in_buffer, put_bits
 from triptych.simulator.tensors.tensor import NkiTensor
 
 CORE = 16  # partitions that one core reaches
@@ -76,8 +76,7 @@ def _gather_groups(dst: NkiTensor, src_buffer: NkiTensor, index: NkiTensor, coun
     every = (positions.astype(np.int64)[..., None] + np.arange(each)).reshape(p // CORE, 1, -1)
     data = bits(src_buffer).reshape(p // CORE, CORE, -1)
     gathered = np.take_along_axis(data, np.broadcast_to(every, (*data.shape[:2], every.shape[2])), axis=2)
-    np.copyto(bits(dst), gathered.reshape(dst.shape))
-    dst.wrote()
+    put_bits(dst, gathered)
 
 
 def _valid(given: Any, most: int) -> int:
@@ -113,5 +112,4 @@ def _gather(dst: NkiTensor, data: NkiTensor, indices: NkiTensor) -> None:
     at = indices.array.reshape(p, -1).astype(np.int64)
     if int(at.max()) >= data.free_size:
         raise OutOfBounds(f"index {int(at.max())} is outside the {data.free_size} elements per partition of data")
-    np.copyto(bits(dst), np.take_along_axis(bits(data).reshape(p, -1), at, axis=1).reshape(dst.shape))
-    dst.wrote()
+    put_bits(dst, np.take_along_axis(bits(data).reshape(p, -1), at, axis=1))

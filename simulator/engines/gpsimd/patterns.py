@@ -26,20 +26,13 @@ from triptych.simulator.machine.plan import Plan
 from triptych.simulator.machine.registers import VirtualRegister, bound_value
 from triptych.simulator.machine.scalars import NkiScalar
 from triptych.simulator.memory.storage import MemoryRegion
-from triptych.simulator.operands.operands import bits, describe, in_buffer, put, same_tile, stored
+from triptych.simulator.operands.operands import bits, describe, in_buffer, put, put_bits, same_tile, stored
 from triptych.simulator.operands.operators import OPS, Op
 from triptych.simulator.tensors.tensor import NkiTensor
 
 Array = NDArray[Any]
-_COMPARE: dict[str, Any] = {
-    "equal": np.equal,
-    "not_equal": np.not_equal,
-    "less": np.less,
-    "less_equal": np.less_equal,
-    "greater": np.greater,
-    "greater_equal": np.greater_equal,
-}
-_INT32 = np.iinfo(np.int32)
+_COMPARE = ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal")
+INT32 = np.iinfo(np.int32)
 
 
 @instruction(eng.gpsimd, cost=costs.gpsimd)
@@ -80,11 +73,12 @@ def affine_select(
     in_buffer(MemoryRegion.sbuf, dst=dst, on_true_tile=on_true_tile)
     same_tile("dst and on_true_tile", dst, on_true_tile)
     _check_arithmetic(dst=dst, on_true_tile=on_true_tile)
-    compare = _comparison(cmp_op)
+    if not isinstance(cmp_op, Op) or cmp_op.name not in _COMPARE:
+        raise NkiValidationError(f"cmp_op must be one of nl.{', nl.'.join(_COMPARE)}, got {cmp_op!r}")
     if isinstance(on_false_value, bool) or not isinstance(on_false_value, (int, float, np.integer, np.floating)):
         raise NkiValidationError(f"on_false_value must be a float32 number, got {describe(on_false_value)}")
     affine = _checked(dst, pattern, offset, channel_multiplier)
-    operands = (dst, on_true_tile, on_false_value, compare, *affine)
+    operands = (dst, on_true_tile, on_false_value, getattr(np, cmp_op.name), *affine)
     return Plan(eng.gpsimd, (on_true_tile,), (dst,), _select, operands, op=cmp_op.name)
 
 
@@ -100,11 +94,8 @@ def _select(
     row, column = _affine(dst, start, step, pairs)
     mask = compare(row, -column)
     if dst.dtype == on_true.dtype:
-        fill = stored(dst, np.array([on_false], F32))
-        target = bits(dst)
-        chosen = np.where(mask, bits(on_true).reshape(mask.shape), fill.view(target.dtype))
-        np.copyto(target, chosen.reshape(dst.shape))
-        dst.wrote()
+        fill = stored(dst, np.array([on_false], F32)).view(bits(dst).dtype)
+        put_bits(dst, np.where(mask, bits(on_true).reshape(mask.shape), fill))
     else:
         put(dst, np.where(mask, on_true.f32().reshape(mask.shape), F32.type(on_false)))
 
@@ -122,12 +113,12 @@ def _checked(dst: NkiTensor, pattern: Sequence[Sequence[int]], offset: Any, mult
         )
     # The page of 0.6 takes a register; that a scalar, the counter of 0.7, is as good is not shown.
     late = isinstance(offset, (VirtualRegister, NkiScalar))
-    start = bound_value(offset) if late else _int32(offset, "offset")
-    step = _int32(multiplier, "channel_multiplier")
+    start = bound_value(offset) if late else int32("offset", offset)
+    step = int32("channel_multiplier", multiplier)
     first = start + sum(min(0, s * (n - 1)) for s, n in pairs), start + sum(max(0, s * (n - 1)) for s, n in pairs)
     down, up = min(0, step * (dst.shape[0] - 1)), max(0, step * (dst.shape[0] - 1))
     low, high = first[0] + down, first[1] + up
-    if min(low, -up) < _INT32.min or max(high, -down) > _INT32.max:
+    if min(low, -up) < INT32.min or max(high, -down) > INT32.max:
         raise NkiValidationError(f"the pattern is computed in int32 and reaches from {low} to {high}")
     return start, step, *pairs
 
@@ -148,25 +139,19 @@ def _pairs(pattern: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
         raise NkiValidationError(f"pattern must be a list of 1 to 4 [step, num] pairs, got {pattern!r}") from None
     if not 1 <= len(pairs) <= 4:
         raise NkiValidationError(f"pattern must be a list of 1 to 4 [step, num] pairs, got {len(pairs)} of them")
-    checked = [(_int32(step, "a step of pattern"), _int32(num, "a num of pattern")) for step, num in pairs]
+    checked = [(int32("a step of pattern", step), int32("a num of pattern", num)) for step, num in pairs]
     if any(num < 1 for _, num in checked):
         raise NkiValidationError(f"every num of pattern must be at least 1, got {pattern!r}")
     return checked
 
 
-def _int32(value: Any, what: str) -> int:
+def int32(what: str, value: Any) -> int:
+    """`value`, checked to be an integer that int32 holds."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise NkiValidationError(f"{what} must be an int32, got {describe(value)}")
-    if not _INT32.min <= int(value) <= _INT32.max:
+    if not INT32.min <= int(value) <= INT32.max:
         raise NkiValidationError(f"{what} must be an int32, got {value!r}")
     return int(value)
-
-
-def _comparison(op: Any) -> Any:
-    if not isinstance(op, Op) or op.name not in _COMPARE:
-        known = ", ".join(f"nl.{name}" for name in _COMPARE)
-        raise NkiValidationError(f"cmp_op must be one of {known}, got {op!r}")
-    return _COMPARE[op.name]
 
 
 def _check_arithmetic(**tiles: NkiTensor) -> None:

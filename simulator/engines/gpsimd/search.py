@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from triptych.simulator.analysis import costs
 from triptych.simulator.dtypes import F32
 from triptych.simulator.engines.gpsimd.gather import CORE
+from triptych.simulator.engines.gpsimd.patterns import INT32, int32
 from triptych.simulator.enums import engine as eng
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine.instructions import instruction
@@ -20,7 +21,6 @@ from triptych.simulator.operands.operands import describe, in_buffer, in_dtype, 
 from triptych.simulator.tensors.tensor import NkiTensor
 
 Array = NDArray[Any]
-_INT32 = np.iinfo(np.int32)
 
 
 @instruction(eng.gpsimd, cost=costs.gpsimd.assumed(), since=3)
@@ -37,8 +37,8 @@ def nonzero_with_count(
     p, n = src.shape[0], src.free_size
     if dst.shape[0] != p or dst.free_size != n + 1:
         raise NkiValidationError(f"dst must have {p} partitions of {n} + 1 elements, got {dst.shape}")
-    offset, padding = _int32("index_offset", index_offset), _int32("padding_val", padding_val)
-    if offset + n - 1 > _INT32.max:
+    offset, padding = int32("index_offset", index_offset), int32("padding_val", padding_val)
+    if offset + n - 1 > INT32.max:
         raise NkiValidationError(f"index_offset + {n - 1} must be an int32, got {offset}")
     operands = (dst, src, offset, padding)
     return Plan(eng.gpsimd, (src,), (dst,), _positions, operands, needs=_check_firsts, marks=_mark_firsts)
@@ -62,14 +62,6 @@ def _mark_firsts(dst: NkiTensor, *operands: Any) -> None:
     chosen = np.zeros(dst.shape, bool)
     chosen[::CORE] = True
     dst.wrote_where(chosen)
-
-
-def _int32(what: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise NkiValidationError(f"{what} must be an int32, got {describe(value)}")
-    if not _INT32.min <= value <= _INT32.max:
-        raise NkiValidationError(f"{what} must be an int32, got {value!r}")
-    return int(value)
 
 
 @instruction(eng.gpsimd, cost=costs.gpsimd.assumed())

@@ -18,7 +18,7 @@ from triptych.simulator.enums import engine as eng
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine.instructions import instruction
 from triptych.simulator.machine.plan import Plan
-from triptych.simulator.operands.operands import describe, on_chip, put, same_tile
+from triptych.simulator.operands.operands import describe, on_chip, put, put_bits, same_tile
 from triptych.simulator.tensors.tensor import NkiTensor
 
 Array = NDArray[Any]
@@ -108,5 +108,4 @@ def _pair(x: Array, vals: Array, order: Iterable[int]) -> tuple[Array, Array]:
 
 def _put_indices(dst: NkiTensor, found: Array) -> None:
     """-1 becomes all ones."""
-    np.copyto(dst.array, found.astype(dst.dtype.np))
-    dst.wrote()
+    put_bits(dst, found.astype(dst.dtype.np))

@@ -38,13 +38,7 @@ from triptych.simulator.tensors.tensor import NkiTensor
 
 Array = NDArray[Any]
 FP32_MIN = float(np.finfo(np.float32).min)
-_COMPARE: dict[str, Any] = {
-    "equal": np.equal,
-    "less": np.less,
-    "less_equal": np.less_equal,
-    "greater": np.greater,
-    "greater_equal": np.greater_equal,
-}
+_COMPARE = ("equal", "less", "less_equal", "greater", "greater_equal")
 
 
 @instruction(eng.vector, cost=costs.streamed, since=3)
@@ -121,9 +115,8 @@ def _finish(dst: NkiTensor, data: NkiTensor, chosen: Array, command: cmd, reduce
 
 def _comparison(op: Any, what: str) -> Any:
     if not isinstance(op, Op) or op.name not in _COMPARE:
-        known = ", ".join(f"nl.{name}" for name in _COMPARE)
-        raise NkiValidationError(f"{what} must be one of {known}, got {op!r}")
-    return _COMPARE[op.name]
+        raise NkiValidationError(f"{what} must be one of nl.{', nl.'.join(_COMPARE)}, got {op!r}")
+    return getattr(np, op.name)
 
 
 def _check_indices(start: Any, count: int) -> None:
