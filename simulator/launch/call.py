@@ -5,13 +5,23 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from triptych.simulator.analysis.edges import Edges
 from triptych.simulator.api.compiler import CompileConfig, SpecializationConfig
 from triptych.simulator.errors import KernelError
 from triptych.simulator.machine.machine import machine
+
+
+@dataclass(frozen=True)
+class LaunchConfig:
+    """How a kernel is launched and compiled."""
+
+    cores: int | None = None  # None leaves it to NEURON_LOGICAL_NC_CONFIG
+    edges: Edges = ()  # between named instructions, which `with_schedule` asks for
+    compile_config: CompileConfig | None = None
+    specialization_config: SpecializationConfig | None = None
 
 
 @dataclass(frozen=True)
@@ -22,9 +32,7 @@ class Call:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     cores: int
-    edges: Edges  # between named instructions, which `with_schedule` asks for
-    compile_config: CompileConfig | None = None
-    specialization_config: SpecializationConfig | None = None
+    launch: LaunchConfig
 
 
 def environment_cores() -> int | None:
@@ -59,27 +67,24 @@ def call_of(kernel: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
 
     Raises KernelError if it cannot be called.
     """
-    cores: int | None = None
-    edges: Edges = ()
-    compile_config = specialization_config = None
+    launch = LaunchConfig()
     while True:
         if isinstance(kernel, functools.partial):
             args, kwargs = (*kernel.args, *args), {**kernel.keywords, **kwargs}
-        cores = getattr(kernel, "cores", None) or cores
-        edges = getattr(kernel, "edges", edges)
-        compile_config = getattr(kernel, "compile_config", compile_config)
-        specialization_config = getattr(kernel, "specialization_config", specialization_config)
+        own = getattr(kernel, "launch", None)
+        if isinstance(own, LaunchConfig):
+            launch = replace(own, cores=own.cores or launch.cores)
         inner = getattr(kernel, "function", None) or getattr(kernel, "func", None)
         if inner is None:
             break
         kernel = inner
     if not callable(kernel):
         raise KernelError(f"expected a kernel, a function, got {type(kernel).__name__}")
-    around = environment_cores()
+    cores, around = launch.cores, environment_cores()
     if cores is not None and around is not None and cores != around:
         raise KernelError(
             f"the kernel is launched on {cores} and NEURON_LOGICAL_NC_CONFIG asks for {around}: the LNC degree of a "
             "kernel and of its compiler must be one (NCC_EVRF066)",
             source=_LNC,
         )
-    return Call(kernel, args, kwargs, cores or around or 1, edges, compile_config, specialization_config)
+    return Call(kernel, args, kwargs, cores or around or 1, launch)

@@ -88,8 +88,9 @@ class Execution:
             kind(chip, self.trace, options, core, call.cores, shared, rank, ranks) for core in range(call.cores)
         ]
         for m in self.machines:
-            m.compile_config = call.compile_config
-            m.allows_nested_config = getattr(call.specialization_config, "allow_nested_config_override", False)
+            m.compile_config = call.launch.compile_config
+            specialization = call.launch.specialization_config
+            m.allows_nested_config = specialization is not None and specialization.allow_nested_config_override
         self.arguments = Arguments(call.function, call.args, call.kwargs, self.machines)
         for m in self.machines:
             m.arguments = len(self.arguments.bound)
@@ -123,7 +124,7 @@ class Execution:
             race = self._race()
             if race is not None and (same_in_other_order is None or self.options.forbids("race-without-effect")):
                 raise race
-            keep(self.call.edges, self.trace)
+            keep(self.call.launch.edges, self.trace)
             _warn_of(self.trace.notes)
             _warn_of_threads()
             try:

@@ -5,40 +5,28 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
-from triptych.simulator.analysis.edges import Edges, edges_of
+from triptych.simulator.analysis.edges import edges_of
 from triptych.simulator.api.compiler import CompileConfig, SpecializationConfig, checked
 from triptych.simulator.api.older import JIT_OPTIONS
 from triptych.simulator.enums import dependency
 from triptych.simulator.errors import KernelError
 from triptych.simulator.launch import graph_calls, host
-from triptych.simulator.launch.call import check_nested
+from triptych.simulator.launch.call import LaunchConfig, check_nested
 from triptych.simulator.launch.simulator import on
 from triptych.simulator.options import Options
 from triptych.simulator.running import is_running
 
 
 class Kernel:
-    """A function decorated with `nki.jit`; `kernel[2]` launches it on two cores.
+    """A function decorated with `nki.jit`; `kernel[2]` launches it on two cores."""
 
-    cores: None leaves it to NEURON_LOGICAL_NC_CONFIG
-    """
-
-    def __init__(
-        self,
-        function: Callable[..., Any],
-        cores: int | None = None,
-        edges: Edges = (),
-        compile_config: CompileConfig | None = None,
-        specialization_config: SpecializationConfig | None = None,
-    ) -> None:
+    def __init__(self, function: Callable[..., Any], launch: LaunchConfig | None = None) -> None:
         functools.update_wrapper(self, function)
         self.function = function
-        self.cores = cores
-        self.edges = edges
-        self.compile_config = compile_config
-        self.specialization_config = specialization_config
+        self.launch = launch or LaunchConfig()
         self.number = graph_calls.numbered(self)
 
     def __getitem__(self, grid: Any) -> Any:
@@ -51,23 +39,18 @@ class Kernel:
 
     def on_cores(self, cores: int) -> Kernel:
         """The kernel launched on so many cores."""
-        return self._but(cores=cores)
+        return Kernel(self.function, replace(self.launch, cores=cores))
 
     def with_schedule(self, schedule: Iterable[Sequence[Any]], kind: dependency | None = None) -> Kernel:
         """The kernel with edges [(consumer, producer or list of producers), ..] between named instructions.
 
         kind: of all edges, nisa.dependency.runtime or .schedule; an edge may have its own as a third entry
         """
-        return self._but(edges=edges_of(schedule, kind))
-
-    def _but(self, **changed: Any) -> Kernel:
-        """The kernel with another grid or other edges."""
-        fields = ("cores", "edges", "compile_config", "specialization_config")
-        return Kernel(self.function, **{**{name: getattr(self, name) for name in fields}, **changed})
+        return Kernel(self.function, replace(self.launch, edges=edges_of(schedule, kind)))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if is_running():  # a kernel called by a kernel is inlined under the outer one's configuration
-            check_nested(self.function.__name__, self.compile_config)
+            check_nested(self.function.__name__, self.launch.compile_config)
             return self.function(*args, **kwargs)
         if graph_calls.compiler is not None and graph_calls.compiler.is_compiling():
             return graph_calls.compiler.call(self.number, None, args, kwargs)
@@ -96,7 +79,7 @@ def jit(
     if unknown:
         raise KernelError(f"nki.jit takes no argument {', '.join(sorted(unknown))}")
     configs = checked(compile_config=compile_config, specialization_config=specialization_config)
-    return functools.partial(jit, **configs) if fn is None else Kernel(fn, **configs)
+    return functools.partial(jit, **configs) if fn is None else Kernel(fn, LaunchConfig(**configs))
 
 
 def simulate(kernel: Any) -> Callable[..., Any]:
