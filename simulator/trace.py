@@ -17,6 +17,7 @@ What a kernel says of the order of its instructions stands in `Event.attributes`
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -167,7 +168,4 @@ class Trace:
 
     def count(self) -> dict[str, int]:
         """Instructions by name."""
-        counts: dict[str, int] = {}
-        for event in self.events:
-            counts[event.op] = counts.get(event.op, 0) + 1
-        return counts
+        return dict(Counter(event.op for event in self.events))

@@ -8,23 +8,15 @@ from __future__ import annotations
 
 from triptych.simulator.options import APIS
 
-_NEW_IN = {
-    "0.7": (
-        *(f"nki.isa.{name}" for name in ("NkiScalar", "dependency", "scalar_load", "scalar_store", "sendrecv_compute")),
-        *(f"nki.language.{name}" for name in ("NkiBlockGrid", "NkiGrid", "NkiTileGrid", "alloc_blocks", "alloc_tiles")),
-        *(f"nki.language.{name}" for name in ("blocks", "int64", "tiles", "uint64")),
-        "nki.language.NkiTensor.data",
-        *(
-            f"nki.collectives.{name}"
-            for name in (
-                "all_gather_v_prepare",
-                "all_gather_v_trigger",
-                "all_to_all_v_prepare",
-                "all_to_all_v_trigger",
-            )
-        ),
-        *(f"nki.compiler.{name}" for name in ("AddressRotation", "CompileConfig", "SpecializationConfig")),
-    )
+_NEW = {  # in 0.7
+    "nki.isa": ("NkiScalar", "dependency", "scalar_load", "scalar_store", "sendrecv_compute"),
+    "nki.language": (
+        *("NkiBlockGrid", "NkiGrid", "NkiTileGrid", "alloc_blocks", "alloc_tiles", "blocks", "tiles"),
+        *("int64", "uint64"),
+    ),
+    "nki.language.NkiTensor": ("data",),
+    "nki.collectives": ("all_gather_v_prepare", "all_gather_v_trigger", "all_to_all_v_prepare", "all_to_all_v_trigger"),
+    "nki.compiler": ("AddressRotation", "CompileConfig", "SpecializationConfig"),
 }
 SDK = {"0.7": "2.33"}  # whose pages give the names
 
@@ -34,7 +26,7 @@ PARAMETERS = {
     "nki.language.empty_like": ("transpose_axes", "address"),
     "nki.jit": ("compile_config", "specialization_config"),
 }
-SINCE = {name: version for version, names in _NEW_IN.items() for name in names}
+SINCE = {f"{module}.{name}": "0.7" for module, names in _NEW.items() for name in names}
 
 
 def since_version(name: str) -> str:
