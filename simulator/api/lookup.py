@@ -18,7 +18,6 @@ _SHORT = {"nki.isa": "nisa", "nki.language": "nl", "nki.collectives": "nki.colle
 _OPTIONS = {"nki.isa.matmul_perf_mode.double_row": 3, "nki.isa.dge_mode.hwdge": 3}
 
 
-@functools.cache
 def names(module: str) -> dict[str, Any]:
     """The names of a module of NKI, with what they are in the simulator."""
     from triptych.simulator.api import namespaces  # late: the simulator is imported without the language

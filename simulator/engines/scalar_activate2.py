@@ -79,7 +79,7 @@ def activate2(
         read,
         writes,
         _compute,
-        (dst, f, data, *steps, reverse0, reverse1, first, second, slope, fold, identity, reduce_cmd, reduce_res),
+        (dst, f, data, *steps, first, second, slope, fold, identity, reduce_cmd, reduce_res),
         use=m.scalar_accumulator.used(data, reduce_cmd, reduce_res),
         op=(op0.name, op1.name, f.name),
         bias=bool(used[1]),
@@ -92,8 +92,6 @@ def _compute(
     data: NkiTensor,
     step0: Any,
     step1: Any,
-    reverse0: bool,
-    reverse1: bool,
     imm0: Any,
     imm1: Any,
     slope: Any,
@@ -104,10 +102,9 @@ def _compute(
 ) -> None:
     m = machine()
     x: Any = data.f32()
-    for step, reverse, imm in ((step0, reverse0, imm0), (step1, reverse1, imm1)):
+    for step, imm in ((step0, imm0), (step1, imm1)):
         if step is not None:
-            value = column(imm, data)
-            x = step(value, x) if reverse else step(x, value)
+            x = step(x, column(imm, data))
     check_range(m, f, x)
     result = np.where(x >= 0, x, x * column(slope, data)) if f.act is None else f.act(x)
     m.scalar_accumulator.accumulate(data, command, fold, identity, result.reshape(data.shape[0], -1))
@@ -116,7 +113,7 @@ def _compute(
 
 
 def _steps(op0: Any, op1: Any, reverse0: bool, reverse1: bool) -> list[Any]:
-    """The two arithmetic steps as NumPy functions, None where one is bypassed."""
+    """The two arithmetic steps as functions of data and immediate, None where one is bypassed."""
     names = tuple(o.name if isinstance(o, Op) else "" for o in (op0, op1))
     if names not in _PAIRS:
         known = ", ".join(f"(nl.{a}, nl.{b})" for a, b in _PAIRS)
@@ -125,4 +122,6 @@ def _steps(op0: Any, op1: Any, reverse0: bool, reverse1: bool) -> list[Any]:
     for i, (step, reverse) in enumerate(zip(steps, (reverse0, reverse1), strict=True)):
         if reverse and step is None:
             raise NkiValidationError(f"reverse{i} needs an op{i}, got nl.bypass")
+        if reverse:
+            steps[i] = lambda x, immediate, step=step: step(immediate, x)
     return steps

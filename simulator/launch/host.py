@@ -7,9 +7,9 @@ runs on the simulator that the function was given to, or gives outputs of shapes
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from triptych.simulator.errors import KernelError
@@ -19,25 +19,22 @@ from triptych.simulator.launch.frameworks import Torch
 from triptych.simulator.launch.torch_tensors import array_of, like, mapped, shape_of, tensor_of
 
 Launch = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]  # kernel, args, kwargs -> outputs
-_state = threading.local()
+_launcher: ContextVar[Launch | None] = ContextVar("launcher", default=None)
 
 
 def launcher() -> Launch | None:
-    """What runs kernels that are called directly in this thread; None if nobody has asked to."""
-    found: list[Launch] = getattr(_state, "launchers", [])
-    return found[-1] if found else None
+    """What runs kernels that are called directly here; None if nobody has asked to."""
+    return _launcher.get()
 
 
 @contextmanager
 def launching(launch: Launch) -> Iterator[None]:
     """Kernels that are called directly within are run by `launch`."""
-    if not hasattr(_state, "launchers"):
-        _state.launchers = []
-    _state.launchers.append(launch)
+    before = _launcher.set(launch)
     try:
         yield
     finally:
-        _state.launchers.pop()
+        _launcher.reset(before)
 
 
 def has_device() -> bool:
