@@ -8,6 +8,7 @@ from typing import Any
 
 from triptych.simulator.api.lookup import RELEASE_NOTES, engine_since, engines_of, short, since, split
 from triptych.simulator.lint.rules import ERROR, At, rule
+from triptych.simulator.lint.source import given
 
 TRIGGERS = ("sync", "scalar")  # whom a kernel may ask to trigger a transfer
 
@@ -34,11 +35,9 @@ def generation(node: Any, at: At) -> Iterator[str | tuple[ast.AST, str]]:
         return
     target, has = at.target
     if isinstance(node, ast.Call):
-        if split(at.name(node.func))[0] and has < 4:
-            for keyword in node.keywords:
-                none = isinstance(keyword.value, ast.Constant) and keyword.value.value is None
-                if keyword.arg == "priority" and not none:
-                    yield keyword.value, f"priority= needs NeuronCore-v4, and {target} is v{has}"
+        for priority in given(node, "priority") if split(at.name(node.func))[0] and has < 4 else ():
+            if not (isinstance(priority, ast.Constant) and priority.value is None):
+                yield priority, f"priority= needs NeuronCore-v4, and {target} is v{has}"
         for place, name, asked in _engine(node, at):
             needs = engine_since(name, asked)
             if needs > has:
@@ -82,10 +81,10 @@ def not_on_hardware(node: ast.Call, at: At) -> Iterator[str]:
 def _engine(node: ast.Call, at: At) -> Iterator[tuple[ast.AST, str, str]]:
     """The engine that a call of an instruction asks for by name: where, which instruction, which engine."""
     called = at.name(node.func)
-    for keyword in node.keywords if engines_of(called) else ():
-        prefix, _, engine = at.name(keyword.value).rpartition(".")
-        if keyword.arg == "engine" and prefix == "nki.isa.engine" and engine != "unknown":
-            yield keyword.value, called, engine
+    for place in given(node, "engine") if engines_of(called) else ():
+        prefix, _, engine = at.name(place).rpartition(".")
+        if prefix == "nki.isa.engine" and engine != "unknown":
+            yield place, called, engine
 
 
 @rule(

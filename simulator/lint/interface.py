@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from triptych.simulator.api.lookup import MIGRATION, RELEASE_NOTES, short
 from triptych.simulator.lint.reach import is_kernel
 from triptych.simulator.lint.rules import ERROR, WARNING, At, rule
-from triptych.simulator.lint.source import Unit
+from triptych.simulator.lint.source import Unit, given
 
 
 @rule(
@@ -113,10 +113,10 @@ def output_buffer(node: ast.Return, at: At) -> Iterator[tuple[ast.AST, str]]:
         if isinstance(returned, ast.Name):
             binding = at.unit.lookup(returned.id)
             made = binding[1] if binding is not None else None
-        for keyword in made.keywords if isinstance(made, ast.Call) else ():
-            buffer = at.name(keyword.value) if keyword.arg == "buffer" else ""
+        for place in given(made, "buffer"):
+            buffer = at.name(place)
             if buffer in ("nki.language.hbm", "nki.language.private_hbm"):
-                yield keyword.value, f"{short(buffer)} is private to a core, and an output lies in nl.shared_hbm"
+                yield place, f"{short(buffer)} is private to a core, and an output lies in nl.shared_hbm"
 
 
 @rule(

@@ -8,7 +8,7 @@ from typing import Any
 
 from triptych.simulator.api.lookup import MIGRATION, short
 from triptych.simulator.lint.rules import ERROR, WARNING, At, rule
-from triptych.simulator.lint.source import Unit
+from triptych.simulator.lint.source import Unit, given
 from triptych.simulator.lint.tensors import bindings
 
 _MIGRATION_07 = "nki/migration/index.html of SDK 2.33.1"
@@ -42,9 +42,8 @@ def deprecated(node: Any, at: At) -> Iterator[str | tuple[ast.AST, str]]:
     """What the compiler warns of or ignores: jit(mode=...), depends_on without kind=; in 0.6 loops that 0.7 removed."""
     if isinstance(node, ast.FunctionDef):
         for decorator, name in at.decorators():
-            for keyword in decorator.keywords if isinstance(decorator, ast.Call) else ():
-                if name == "nki.jit" and keyword.arg == "mode":
-                    yield keyword.value, "nki.jit ignores mode=; drop it: the arguments tell the framework"
+            for mode in given(decorator, "mode") if name == "nki.jit" else ():
+                yield mode, "nki.jit ignores mode=; drop it: the arguments tell the framework"
     elif isinstance(node, ast.While):
         if at.api != "0.7" and _while_register(node, at):
             yield "`while` on a register will be removed; use nl.while_loop"
@@ -106,8 +105,8 @@ def body_of(call: ast.Call, unit: Unit) -> Unit | None:
     place = _LOOPS.get(name) if isinstance(name, str) else None
     if place is None:
         return None
-    given = [k.value for k in call.keywords if k.arg == "body_fun"] + call.args[place:]
-    body = unit.resolve(given[0]) if given else None
+    bodies = given(call, "body_fun") + call.args[place:]
+    body = unit.resolve(bodies[0]) if bodies else None
     return body if isinstance(body, Unit) else None
 
 

@@ -14,6 +14,7 @@ from triptych.simulator.api.lookup import MIGRATION, RELEASE_NOTES, STUBS, names
 from triptych.simulator.api.newer import newer, since_version
 from triptych.simulator.lint.collect import Imported
 from triptych.simulator.lint.rules import ERROR, WARNING, At, rule
+from triptych.simulator.lint.source import given
 from triptych.simulator.wrong_calls import RETURNS_NOTHING
 
 _LEGACY = ("neuronxcc.nki", "torch_neuronx.nki_jit")
@@ -187,9 +188,9 @@ _NAMED = ("engine", "dge_mode", "oob_mode", "reduce_cmd", "dma_engine", "perf_mo
 )
 def named_member(node: ast.Call, at: At) -> Iterator[tuple[ast.AST, str]]:
     """Engines and modes are members of their enumerations; AWS's library of NKI 0.3 has integers all the same."""
-    for given in _constants(node, _NAMED, at):
-        if type(given.value) is int:
-            yield given, f"{given.value} is no member of an enumeration; give it by name"
+    for value in given(node, *_NAMED) if split(at.name(node.func))[0] else ():
+        if isinstance(value, ast.Constant) and type(value.value) is int:
+            yield value, f"{value.value} is no member of an enumeration; give it by name"
 
 
 @rule(
@@ -202,13 +203,6 @@ def named_member(node: ast.Call, at: At) -> Iterator[tuple[ast.AST, str]]:
 )
 def buffer_string(node: ast.Call, at: At) -> Iterator[tuple[ast.AST, str]]:
     """A buffer is an object, nl.sbuf, and no string."""
-    for given in _constants(node, ("buffer",), at):
-        if isinstance(given.value, str):
-            yield given, f"a buffer is an object; write nl.{given.value}"
-
-
-def _constants(node: ast.Call, arguments: tuple[str, ...], at: At) -> Iterator[ast.Constant]:
-    """Literals that a call of NKI gives for some of its arguments."""
-    for keyword in node.keywords if split(at.name(node.func))[0] else ():
-        if keyword.arg in arguments and isinstance(keyword.value, ast.Constant):
-            yield keyword.value
+    for value in given(node, "buffer") if split(at.name(node.func))[0] else ():
+        if isinstance(value, ast.Constant) and isinstance(value.value, str):
+            yield value, f"a buffer is an object; write nl.{value.value}"

@@ -113,5 +113,10 @@ class Unit:
         return scope.resolve(value) if isinstance(value, ast.expr) else value  # an alias, as in `load = nl.load`
 
 
+def given(call: object, *names: str) -> list[ast.expr]:
+    """What a call gives for these parameters, by keyword; of anything else nothing."""
+    return [k.value for k in call.keywords if k.arg in names] if isinstance(call, ast.Call) else []
+
+
 # A scope, and what a name is there: an import, a definition, the only value that it gets, or None for any variable.
 Binding = tuple[Unit, Imported | Unit | ast.expr | None]
