@@ -13,37 +13,12 @@ from triptych.simulator.lint.rules import ERROR, WARNING, At, rule
 from triptych.simulator.lint.source import Unit
 
 _CACHING = "nki/get-started/nki-language-guide.rst, Kernel Caching"
-_IMPURE = (
-    "builtins.open",
-    "builtins.input",
-    "builtins.eval",
-    "builtins.exec",
-    "builtins.globals",
-    "builtins.__import__",
-    "datetime.date.today",
-    "datetime.datetime.now",
-    "datetime.datetime.today",
-    "datetime.datetime.utcnow",
-    "glob.",
-    "io.",
-    "numpy.load",
-    "numpy.random.",
-    "numpy.save",
-    "os.",
-    "pathlib.",
-    "random.",
-    "secrets.",
-    "shutil.",
-    "socket.",
-    "subprocess.",
-    "sys.argv",
-    "sys.stdin",
-    "tempfile.",
-    "threading.",
-    "time.",
-    "torch.rand",
-    "urllib.",
-    "uuid.",
+_IMPURE = (  # by what their names begin with
+    *("builtins.open", "builtins.input", "builtins.eval", "builtins.exec", "builtins.globals", "builtins.__import__"),
+    *("datetime.date.today", "datetime.datetime.now", "datetime.datetime.today", "datetime.datetime.utcnow", "time."),
+    *("numpy.random.", "random.", "secrets.", "torch.rand", "uuid."),
+    *("glob.", "io.", "numpy.load", "numpy.save", "pathlib.", "shutil.", "socket.", "tempfile.", "urllib."),
+    *("os.", "subprocess.", "sys.argv", "sys.stdin", "threading."),
 )
 _PURE = ("os.path", "os.path.join", "os.path.basename", "os.path.dirname")
 _MUTATORS = {
