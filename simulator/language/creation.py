@@ -24,6 +24,7 @@ from triptych.simulator.tensors.grids import (
     LIKE,
     SOURCE,
     Cells,
+    G,
     NkiBlockGrid,
     NkiGrid,
     NkiTileGrid,
@@ -161,9 +162,7 @@ def shared_identity_matrix(n: int, dtype: Any = uint8, dst: NkiTensor | None = N
 @function("tiles")
 def tiles(source: NkiTensor | NkiGrid, *, tile_shape: tuple[int, ...] | None = None) -> NkiTileGrid:
     """A tensor or a grid in tile coordinates."""
-    grid = _grid(source, tile_shape, None)
-    assert isinstance(grid, NkiTileGrid)
-    return grid
+    return _grid(NkiTileGrid, source, tile_shape)
 
 
 @function("blocks")
@@ -171,12 +170,10 @@ def blocks(
     source: NkiTensor | NkiGrid, *, tile_shape: tuple[int, ...] | None = None, block_shape: tuple[int, ...]
 ) -> NkiBlockGrid:
     """A tensor or a grid in blocks of tiles."""
-    grid = _grid(source, tile_shape, block_shape)
-    assert isinstance(grid, NkiBlockGrid)
-    return grid
+    return _grid(NkiBlockGrid, source, tile_shape, block_shape)
 
 
-def _grid(source: Any, tile: Any, block: Any) -> NkiGrid:
+def _grid(kind: type[G], source: Any, tile: Any, block: Any = None) -> G:
     if not isinstance(source, (NkiTensor, NkiGrid)):
         raise NkiValidationError(f"source must be a tensor or a grid, got {describe(source)}", source=SOURCE)
     if tile is None:
@@ -185,11 +182,10 @@ def _grid(source: Any, tile: Any, block: Any) -> NkiGrid:
         tile = source.tile_shape
     rank = source.ndim if isinstance(source, NkiTensor) else len(source.element_shape)
     checked_shape("tile_shape", tile, 2, rank)
-    if block is not None:
+    if kind is NkiBlockGrid:
         checked_shape("block_shape", block, len(tile), len(tile))
     if isinstance(source, NkiGrid):
-        return regrouped(source, tile, block)
-    kind = NkiTileGrid if block is None else NkiBlockGrid
+        return regrouped(kind, source, tile, block)
     return kind(source, cells_of(source.shape, tile, block), tile)
 
 
@@ -204,9 +200,7 @@ def alloc_tiles(
     name: str = "",
 ) -> NkiTileGrid:
     """Uninitialized storage of its own, in tiles."""
-    grid = _allocated(tile_shape, None, element_shape, buffer, dtype, address, name)
-    assert isinstance(grid, NkiTileGrid)
-    return grid
+    return _allocated(NkiTileGrid, tile_shape, None, element_shape, buffer, dtype, address, name)
 
 
 @function("alloc_blocks")
@@ -222,32 +216,24 @@ def alloc_blocks(
 ) -> NkiBlockGrid:
     """Uninitialized storage of its own, in blocks of tiles, which add no allocation and change no order."""
     checked_shape("block_shape", block_shape, 2)
-    grid = _allocated(tile_shape, block_shape, element_shape, buffer, dtype, address, name)
-    assert isinstance(grid, NkiBlockGrid)
-    return grid
+    return _allocated(NkiBlockGrid, tile_shape, block_shape, element_shape, buffer, dtype, address, name)
 
 
-def _allocated(tile: Any, block: Any, extent: Any, buffer: Any, dtype: Any, address: Any, name: str) -> NkiGrid:
+def _allocated(
+    kind: type[G], tile: Any, block: Any, extent: Any, buffer: Any, dtype: Any, address: Any, name: str
+) -> G:
     checked_shape("element_shape", extent, 2)
     checked_shape("tile_shape", tile, 2, len(extent))
     if block is not None and len(block) != len(tile):
         raise ValueError(f"block_shape must have the {len(tile)} entries of tile_shape, got {block!r}")
     if not isinstance(buffer, MemoryRegion):
         raise TypeError(f"buffer must be nl.sbuf, nl.psum, nl.private_hbm or nl.shared_hbm, got {buffer!r}")
-    kind = NkiTileGrid if block is None else NkiBlockGrid
-    cells = cells_of(extent, tile, block)
-    return _stored(kind, cells, tile, dtype, buffer, name, address)
+    return _stored(kind, cells_of(extent, tile, block), tile, dtype, buffer, name, address)
 
 
 def _stored(
-    kind: type[NkiGrid],
-    cells: tuple[Cells, ...],
-    tile: tuple[int, ...],
-    dtype: Any,
-    buffer: Any,
-    name: str,
-    address: Any,
-) -> NkiGrid:
+    kind: type[G], cells: tuple[Cells, ...], tile: tuple[int, ...], dtype: Any, buffer: Any, name: str, address: Any
+) -> G:
     """Storage for whole `cells`: HBM keeps the extent; on chip the tiles of all rows lie beside each other."""
     extent = tuple([c.extent for c in cells])
     if not buffer.on_chip:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from triptych.simulator.errors import NkiValidationError, OutOfBounds
 from triptych.simulator.memory.storage import MemoryRegion
@@ -184,6 +184,9 @@ class NkiBlockGrid(NkiGrid):
         return tuple([u // t for u, t in zip(units, self.tile_shape, strict=True)])
 
 
+G = TypeVar("G", bound=NkiGrid)
+
+
 def checked_shape(what: str, shape: Any, least: int, most: int | None = None) -> tuple[int, ...]:
     """`shape`, a tuple of `least` to `most` exact positive integers; else TypeError or ValueError, as AWS's."""
     if not isinstance(shape, tuple) or any(type(n) is not int for n in shape):
@@ -229,9 +232,8 @@ def transposed(shape: tuple[int, ...], axes: Any) -> tuple[int, ...]:
     return tuple([shape[axis] for axis in axes])
 
 
-def regrouped(grid: NkiGrid, tile: tuple[int, ...], block: tuple[int, ...] | None) -> NkiGrid:
+def regrouped(kind: type[G], grid: NkiGrid, tile: tuple[int, ...], block: tuple[int, ...] | None) -> G:
     """What a grid shows in tiles or blocks of its own: `nl.tiles(block)` opens a block."""
-    kind = NkiTileGrid if block is None else NkiBlockGrid
     if not grid._packed:
         shown = grid.data
         return kind(shown, cells_of(shown.shape, tile, block), tile)

@@ -295,6 +295,7 @@ WRONG = [
     (lambda g: nl.tiles(g.data, tile_shape=(True, 1)), TypeError, "tile_shape must be a tuple of integers"),
     (lambda g: nl.tiles(g.data, tile_shape=(1,)), ValueError, "tile_shape must have 2 to 2 positive entries"),
     (lambda g: nl.tiles(g.data, tile_shape=(0, 1)), ValueError, "tile_shape must have 2 to 2 positive entries"),
+    (lambda g: nl.blocks(g, block_shape=None), TypeError, "block_shape must be a tuple of integers, got None"),
     (lambda g: nl.blocks(g, block_shape=(1,)), ValueError, "block_shape must have 2 to 2 positive entries"),
     (lambda g: nisa.memset(g, 0), NkiValidationError, "got NkiTileGrid .*an instruction takes its .data"),
     (
