@@ -118,7 +118,7 @@ def round_to(values: Array, dtype: DType, out: Array) -> int:
     """
     if dtype.kind == "f":
         if dtype == "tfloat32" and values.dtype == F32:
-            values = _round_mantissa(values, 13)
+            values = _round_to_tfloat32(values)
         elif dtype == "float8_e8m0fnu":
             _check_powers_of_two(values)
         if out.dtype is BFLOAT16 and values.dtype is F32 and values.shape == out.shape:
@@ -168,9 +168,8 @@ def _check_powers_of_two(values: Array) -> None:
         )
 
 
-def _round_mantissa(values: Array, drop: int) -> Array:
-    """float32 values with the low `drop` mantissa bits rounded away, to nearest even; NaN and infinities stay."""
+def _round_to_tfloat32(values: Array) -> Array:
+    """float32 values with the low 13 mantissa bits rounded away, to nearest even; NaN and infinities stay."""
     bits = np.ascontiguousarray(values).view(np.uint32)
-    half = np.uint32((1 << (drop - 1)) - 1)
-    rounded = (bits + half + ((bits >> np.uint32(drop)) & np.uint32(1))) & np.uint32(~((1 << drop) - 1) & 0xFFFFFFFF)
+    rounded = (bits + np.uint32(0xFFF) + ((bits >> np.uint32(13)) & np.uint32(1))) & np.uint32(0xFFFFE000)
     return np.where(np.isfinite(values), rounded.view(np.float32), values)
