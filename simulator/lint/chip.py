@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from typing import Any
 
 from triptych.simulator.api.lookup import RELEASE_NOTES, engine_since, engines_of, short, since, split
 from triptych.simulator.lint.rules import ERROR, At, rule
@@ -16,9 +15,6 @@ TRIGGERS = ("sync", "scalar")  # whom a kernel may ask to trigger a transfer
 @rule(
     "generation",
     ERROR,
-    ast.Attribute,
-    ast.Name,
-    ast.Call,
     source="nki/api/nki/isa/__init__.py, each function's availability",
     bad="""
 tile = nl.load(x)
@@ -29,7 +25,7 @@ tile = nl.load(x)
 nisa.activation(dst=tile, op=nl.exp, data=tile)
 """,
 )
-def generation(node: Any, at: At) -> Iterator[str | tuple[ast.AST, str]]:
+def generation(node: ast.Attribute | ast.Name | ast.Call, at: At) -> Iterator[str | tuple[ast.AST, str]]:
     """With --target: an instruction or option that this chip lacks, where no condition decides whether it runs."""
     if at.target is None or at.maybe:
         return
@@ -54,7 +50,6 @@ def generation(node: Any, at: At) -> Iterator[str | tuple[ast.AST, str]]:
 @rule(
     "not-on-hardware",
     ERROR,
-    ast.Call,
     source=f"{RELEASE_NOTES}, NKI 0.4.0, Known Issues",
     bad="""
 @nki.jit
@@ -90,7 +85,6 @@ def _engine(node: ast.Call, at: At) -> Iterator[tuple[ast.AST, str, str]]:
 @rule(
     "engine",
     ERROR,
-    ast.Call,
     source="nki/api/nki/isa/__init__.py, each function's engines",
     bad="""
 tile = nl.load(x)

@@ -25,7 +25,6 @@ def _is_enum(unit: Unit) -> bool:
 @rule(
     "class-base",
     ERROR,
-    ast.ClassDef,
     source=f"{_GUIDE}, Class Support",
     bad="""
 class Tile:
@@ -62,7 +61,6 @@ def class_base(node: ast.ClassDef, at: At) -> Iterator[str]:
 @rule(
     "slots",
     WARNING,
-    ast.ClassDef,
     source=f"{_GUIDE}, Class Support",
     bad="""
 class Tile(nl.NKIObject):
@@ -93,7 +91,6 @@ def slots(node: ast.ClassDef, at: At) -> Iterator[str]:
 @rule(
     "class-equality",
     WARNING,
-    ast.Compare,
     source="nki/migration/index.html of SDK 2.33.1: == on user-defined classes may differ",
     since="0.7",
     bad="""
@@ -144,8 +141,6 @@ def _equality(unit: Unit) -> bool:
 @rule(
     "enum-operator",
     ERROR,
-    ast.Compare,
-    ast.BinOp,
     source=f"{_GUIDE}, Enumerations",
     bad="""
 from enum import Enum

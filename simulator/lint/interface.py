@@ -14,7 +14,6 @@ from triptych.simulator.lint.source import Unit, given
 @rule(
     "keyword-only",
     ERROR,
-    ast.FunctionDef,
     source=f"{MIGRATION}, Remove keyword-only argument separator (*)",
     bad="""
 @nki.jit
@@ -38,7 +37,6 @@ def keyword_only(node: ast.FunctionDef, at: At) -> Iterator[str]:
 @rule(
     "list-argument",
     ERROR,
-    ast.FunctionDef,
     source=f"{MIGRATION}, Replace list kernel arguments with tuples",
     bad="""
 @nki.jit
@@ -63,7 +61,6 @@ def list_argument(node: ast.FunctionDef, at: At) -> Iterator[tuple[ast.AST, str]
 @rule(
     "no-arguments",
     ERROR,
-    ast.FunctionDef,
     source=f"{RELEASE_NOTES}, NKI 0.2.0, Bug Fixes",
     bad="""
 @nki.jit
@@ -87,7 +84,6 @@ def no_arguments(node: ast.FunctionDef, at: At) -> Iterator[str]:
 @rule(
     "output-buffer",
     ERROR,
-    ast.Return,
     source=f"{MIGRATION}, Output tensors must use nl.shared_hbm",
     bad="""
 @nki.jit
@@ -122,7 +118,6 @@ def output_buffer(node: ast.Return, at: At) -> Iterator[tuple[ast.AST, str]]:
 @rule(
     "nested-jit",
     WARNING,
-    ast.Call,
     source=f"{MIGRATION}, Remove nki.jit decorator on sub-kernels",
     bad="""
 @nki.jit

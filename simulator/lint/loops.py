@@ -23,9 +23,6 @@ def _while_register(node: Any, at: At) -> bool:
 @rule(
     "deprecated",
     WARNING,
-    ast.Call,
-    ast.While,
-    ast.FunctionDef,
     source=f"{MIGRATION}, Deprecated: dynamic nl.dynamic_range and while loops; nki.jit(mode=...)",
     bad="""
 @nki.jit(mode="jax")
@@ -38,7 +35,7 @@ def kernel(x):
     return x
 """,
 )
-def deprecated(node: Any, at: At) -> Iterator[str | tuple[ast.AST, str]]:
+def deprecated(node: ast.Call | ast.While | ast.FunctionDef, at: At) -> Iterator[str | tuple[ast.AST, str]]:
     """What the compiler warns of or ignores: jit(mode=...), depends_on without kind=; in 0.6 loops that 0.7 removed."""
     if isinstance(node, ast.FunctionDef):
         for decorator, name in at.decorators():
@@ -57,8 +54,6 @@ def deprecated(node: Any, at: At) -> Iterator[str | tuple[ast.AST, str]]:
 @rule(
     "removed-loop",
     ERROR,
-    ast.Call,
-    ast.While,
     source=f"{_MIGRATION_07}: dynamic loop forms are removed",
     since="0.7",
     bad="""
@@ -113,13 +108,6 @@ def body_of(call: ast.Call, unit: Unit) -> Unit | None:
 @rule(
     "register-branch",
     ERROR,
-    ast.If,
-    ast.While,
-    ast.IfExp,
-    ast.BoolOp,
-    ast.UnaryOp,
-    ast.Compare,
-    ast.Call,
     source="nki/api/generated/nki.isa.VirtualRegister.html of SDK 2.32: TypeError",
     since="0.7",
     bad="""
@@ -135,7 +123,9 @@ def kernel(x, wanted):
     return x
 """,
 )
-def register_branch(node: Any, at: At) -> Iterator[str]:
+def register_branch(
+    node: ast.If | ast.While | ast.IfExp | ast.BoolOp | ast.UnaryOp | ast.Compare | ast.Call, at: At
+) -> Iterator[str]:
     """What a register holds is known when the kernel runs: no if, and, not, comparison, int() or range() on one."""
     if isinstance(node, ast.Call):
         called = at.name(node.func)
@@ -159,7 +149,6 @@ def register_branch(node: Any, at: At) -> Iterator[str]:
 @rule(
     "loop-tensor",
     ERROR,
-    ast.Call,
     source=f"{MIGRATION}, Rules for migrated loops",
     bad="""
 @nki.jit
@@ -206,7 +195,6 @@ def _makes(unit: Unit, name: str) -> bool:
 @rule(
     "unpaired-prepare",
     ERROR,
-    ast.Expr,
     source="nki.collectives.all_to_all_v_trigger.html of SDK 2.33: exactly one trigger for each prepare",
     since="0.7",
     bad="""

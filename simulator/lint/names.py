@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from enum import Enum
-from typing import Any
 
 from triptych.simulator import removed
 from triptych.simulator.api import older
@@ -25,14 +24,11 @@ _OLDER_MODULES = {row.name.rpartition(".")[0] for row in older.OLDER}
 @rule(
     "removed-name",
     ERROR,
-    ast.Attribute,
-    ast.Name,
-    ast.FunctionDef,
     source=f"{MIGRATION}; {RELEASE_NOTES}",
     bad="i, j = nl.mgrid[0:128, 0:512]",
     good="tile = nl.load(x[0:128, 0:512])",
 )
-def removed_name(node: Any, at: At) -> Iterator[str | tuple[ast.AST, str]]:
+def removed_name(node: ast.Attribute | ast.Name | ast.FunctionDef, at: At) -> Iterator[str | tuple[ast.AST, str]]:
     """A name that NKI has no more, neuronxcc.nki among them, with what took its place."""
     if isinstance(node, ast.FunctionDef):
         for decorator, name in at.decorators():
@@ -57,8 +53,6 @@ def _legacy(name: str) -> str:
 @rule(
     "unknown-name",
     ERROR,
-    ast.Attribute,
-    ast.Name,
     source=f"{STUBS}, which list every name",
     bad="assert x.shape[0] <= nl.tile_size.p_max",
     good="assert x.shape[0] <= nl.tile_size.pmax",
@@ -85,8 +79,6 @@ def unknown_name(node: ast.Attribute | ast.Name, at: At) -> Iterator[str]:
 @rule(
     "older-name",
     WARNING,
-    ast.Attribute,
-    ast.Name,
     source=f"{RELEASE_NOTES}, NKI 0.5.0: internal modules were renamed, and shims kept",
     bad="""
 from nki.isa.constants import engine
@@ -120,8 +112,6 @@ def older_name(node: ast.Attribute | ast.Name, at: At) -> Iterator[str | tuple[a
 @rule(
     "removed-argument",
     ERROR,
-    ast.Call,
-    ast.FunctionDef,
     source=MIGRATION,
     bad="tile = nl.load(x, mask=x.shape[0] < 128)",
     good="tile = nl.load(x[0 : min(128, x.shape[0])])",
@@ -147,7 +137,6 @@ def _removed(function: str, argument: str | None) -> str | None:
 @rule(
     "call",
     ERROR,
-    ast.Call,
     source=f"{STUBS}; {RELEASE_NOTES}, NKI 0.2.0, Bug Fixes: unknown keyword arguments",
     bad="""
 tile = nl.ndarray((128, 4), nl.float32)
@@ -181,7 +170,6 @@ _NAMED = ("engine", "dge_mode", "oob_mode", "reduce_cmd", "dma_engine", "perf_mo
 @rule(
     "named-member",
     WARNING,
-    ast.Call,
     source=f"{MIGRATION}, Integer enum constants no longer supported",
     bad="nisa.dma_copy(x, x, dge_mode=3)",
     good="nisa.dma_copy(x, x, dge_mode=nisa.dge_mode.none)",
@@ -196,7 +184,6 @@ def named_member(node: ast.Call, at: At) -> Iterator[tuple[ast.AST, str]]:
 @rule(
     "buffer-string",
     ERROR,
-    ast.Call,
     source=f"{MIGRATION}, String buffer names no longer supported",
     bad='tile = nl.ndarray(x.shape, x.dtype, buffer="sbuf")',
     good="tile = nl.ndarray(x.shape, x.dtype, buffer=nl.sbuf)",

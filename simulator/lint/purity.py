@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import get_args
 
 from triptych.simulator.lint.collect import Imported
 from triptych.simulator.lint.reach import functions
@@ -21,6 +21,7 @@ _IMPURE = (  # by what their names begin with
     *("os.", "subprocess.", "sys.argv", "sys.stdin", "threading."),
 )
 _PURE = ("os.path", "os.path.join", "os.path.basename", "os.path.dirname")
+_Change = ast.Call | ast.Assign | ast.AugAssign | ast.AnnAssign | ast.Delete  # what may change an object in place
 _MUTATORS = {
     *("add", "append", "appendleft", "clear", "discard", "extend", "insert", "pop", "popitem", "remove", "reverse"),
     *("setdefault", "sort", "update"),
@@ -30,8 +31,6 @@ _MUTATORS = {
 @rule(
     "impure-call",
     ERROR,
-    ast.Attribute,
-    ast.Name,
     source=_CACHING,
     bad="""
 import os
@@ -63,7 +62,7 @@ def _root(node: ast.AST) -> ast.Name | None:
     return node if isinstance(node, ast.Name) else None
 
 
-def _changed(node: Any) -> Iterator[ast.Name]:
+def _changed(node: _Change) -> Iterator[ast.Name]:
     """Names whose objects a statement or call changes in place."""
     if isinstance(node, ast.Call):
         if isinstance(node.func, ast.Attribute) and node.func.attr in _MUTATORS:
@@ -79,15 +78,9 @@ def _changed(node: Any) -> Iterator[ast.Name]:
                 yield root
 
 
-_CHANGES = (ast.Call, ast.Assign, ast.AugAssign, ast.AnnAssign, ast.Delete)
-
-
 @rule(
     "outer-state",
     ERROR,
-    *_CHANGES,
-    ast.Global,
-    ast.Nonlocal,
     source=_CACHING,
     bad="""
 calls = []
@@ -106,7 +99,7 @@ def kernel(x):
 """,
     warns_since="0.7",
 )
-def outer_state(node: Any, at: At) -> Iterator[str]:
+def outer_state(node: _Change | ast.Global | ast.Nonlocal, at: At) -> Iterator[str]:
     """A kernel changes nothing outside itself: a cached kernel does not run again."""
     if isinstance(node, (ast.Global, ast.Nonlocal)):
         changed = [name for name in node.names if name in at.unit.contents.bound]
@@ -125,7 +118,6 @@ def outer_state(node: Any, at: At) -> Iterator[str]:
 @rule(
     "changing-global",
     WARNING,
-    ast.Name,
     source=_CACHING,
     bad="""
 scale = 1.0
@@ -174,5 +166,5 @@ def _changes_in(unit: Unit, name: str, module: Unit) -> bool:
     assert owner is not None  # at least the module
     if owner[0] is not module:
         return False
-    statements = [node for kind in _CHANGES for node, _ in unit.contents.sites.get(kind, ())]
+    statements = [node for kind in get_args(_Change) for node, _ in unit.contents.sites.get(kind, ())]
     return any(changed.id == name for node in statements for changed in _changed(node))

@@ -9,8 +9,10 @@ docstring states the rule.
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 import textwrap
+import typing
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -32,7 +34,6 @@ class Rule:
 
     id: str
     severity: str
-    kinds: tuple[type[ast.AST], ...]
     source: str  # where AWS documents it
     bad: str  # a kernel that breaks this rule and no other
     good: str  # the same kernel, mended
@@ -89,23 +90,27 @@ _BY_KIND: dict[type[ast.AST], list[Rule]] = defaultdict(list)
 def rule(
     id: str,
     severity: str,
-    *kinds: type[ast.AST],
+    *,
     source: str,
     bad: str,
     good: str,
     since: str | None = None,
     until: str | None = None,
     warns_since: str | None = None,
+    kinds: Iterable[type[ast.AST]] = (),
 ) -> Callable[[Check], Check]:
-    """Declare a rule about nodes of `kinds`. A function or class is looked at once, on its own behalf.
+    """Declare a rule about nodes of the kinds that its first parameter is annotated with, or of `kinds`.
+
+    A function or class is looked at once, on its own behalf.
 
     bad, good: the text of a file, or what stands in a kernel before it returns its argument x
     """
 
     def declare(check: Check) -> Check:
         examples = _whole(bad), _whole(good)
-        row = RULES[id] = Rule(id, severity, kinds, source, *examples, check, since, until, warns_since)
-        for kind in kinds:
+        row = RULES[id] = Rule(id, severity, source, *examples, check, since, until, warns_since)
+        annotated = inspect.get_annotations(check, eval_str=True)["node"]
+        for kind in kinds or typing.get_args(annotated) or (annotated,):
             _BY_KIND[kind].append(row)
         return check
 

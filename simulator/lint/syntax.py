@@ -16,7 +16,6 @@ _LARGEST_FLOAT = 3.4028235677973366e38  # what still rounds to a finite float32
 @rule(
     "identity",
     WARNING,
-    ast.Compare,
     source=f"{MIGRATION}, Replace is / is not with == / !=",
     bad="""
 @nki.jit
@@ -43,7 +42,6 @@ def identity(node: ast.Compare, at: At) -> Iterator[str]:
 @rule(
     "value",
     ERROR,
-    ast.Constant,
     source=f"{_GUIDE}, NKI Values",
     bad="assert x.shape[0] < 10_000_000_000",
     good="assert x.shape[0] < 1_000_000_000",
@@ -63,7 +61,6 @@ def value(node: ast.Constant, at: At) -> Iterator[str]:
 @rule(
     "dict-key",
     ERROR,
-    ast.Dict,
     source=f"{_GUIDE}, NKI Values",
     bad="""
 sizes = {0: 128, 1: 512}
@@ -86,7 +83,6 @@ def dict_key(node: ast.Dict, at: At) -> Iterator[tuple[ast.AST, str]]:
 @rule(
     "for-iterable",
     WARNING,
-    ast.For,
     source=f"{_GUIDE}, Control Flow",
     bad="""
 @nki.jit
@@ -143,7 +139,7 @@ _UNDOCUMENTED: dict[type[ast.AST], tuple[str, str]] = {
 @rule(
     "undocumented",
     WARNING,
-    *_UNDOCUMENTED,
+    kinds=_UNDOCUMENTED,
     source=f"{_GUIDE}, which does not have it; nor do the kernels of AWS's tutorials and library",
     bad="""
 @nki.jit

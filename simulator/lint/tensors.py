@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from triptych.simulator.api.lookup import MIGRATION, STUBS, short, signature
@@ -70,10 +70,6 @@ def _instruction(node: ast.AST, at: At) -> str:
 @rule(
     "tensor-operator",
     ERROR,
-    ast.BinOp,
-    ast.AugAssign,
-    ast.UnaryOp,
-    ast.Compare,
     source=f"{STUBS}, NkiTensor, which has no operators",
     bad="""
 tile = nl.load(x)
@@ -84,15 +80,10 @@ tile = nl.load(x)
 twice = nl.multiply(tile, 2.0)
 """,
 )
-def tensor_operator(node: Any, at: At) -> Iterator[str]:
+def tensor_operator(node: ast.BinOp | ast.AugAssign | ast.UnaryOp | ast.Compare, at: At) -> Iterator[str]:
     """Tensors have no Python operators: a function of nki.language, or an instruction, computes."""
-    if isinstance(node, ast.Compare):
-        operators, operands = node.ops, [node.left, *node.comparators]
-    else:
-        operators = [node.op]
-        operands = [
-            getattr(node, name) for name in ("left", "right", "operand", "target", "value") if hasattr(node, name)
-        ]
+    operators: Sequence[ast.AST] = node.ops if isinstance(node, ast.Compare) else [node.op]
+    operands = [part for part in ast.iter_child_nodes(node) if isinstance(part, ast.expr)]
     for operator in operators:
         written, function = _OPERATORS.get(_NODES.get(type(operator), ""), ("", ""))
         if not written:
@@ -134,7 +125,6 @@ def _array_name(unit: Unit, node: Any) -> bool:
 @rule(
     "array-index",
     ERROR,
-    ast.Subscript,
     source=f"{MIGRATION}, index with slices, nl.ds and integers",
     bad="""
 import numpy as np
@@ -160,7 +150,6 @@ def array_index(node: ast.Subscript, at: At) -> Iterator[tuple[ast.AST, str]]:
 @rule(
     "psum-start",
     WARNING,
-    ast.Call,
     source="nki/api/nki/isa/__init__.py, nc_matmul, Accumulation mode",
     bad="""
 tile = nl.load(x)
