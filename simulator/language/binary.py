@@ -114,8 +114,8 @@ def _declare(op: Op, summary: str, compiles: bool = True) -> None:
             )
         return result
 
-    call.__doc__ = summary
-    function(op.name)(call)
+    call.__name__, call.__doc__ = op.name, summary
+    function(call)
 
 
 for _name, _summary in _BINARY.items():

@@ -28,27 +28,25 @@ KNOWN_ISSUES = "release-notes/components/nki.rst, NKI 0.4.0, Known Issues"
 FUNCTIONS: dict[str, Callable[..., Any]] = {}
 
 
-def function(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Declare a function of nki.language."""
+def function(f: Callable[P, R]) -> Callable[P, R]:
+    """Declare a function of nki.language, where `sum_` is called sum."""
+    name = f.__name__.rstrip("_")
 
-    def declare(f: Callable[P, R]) -> Callable[P, R]:
-        @functools.wraps(f)
-        def named(*args: P.args, **kwargs: P.kwargs) -> R:
-            try:
-                return f(*args, **kwargs)
-            except NkiError as e:
-                if e.op is None:
-                    e.op = f"nl.{name}"
-                    e.source = e.source or f"{STUB}, {name}"
-                raise
-            except TypeError as e:
-                raise wrong_call(f"nl.{name}", f, args, kwargs, e) from None
+    @functools.wraps(f)
+    def named(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return f(*args, **kwargs)
+        except NkiError as e:
+            if e.op is None:
+                e.op = f"nl.{name}"
+                e.source = e.source or f"{STUB}, {name}"
+            raise
+        except TypeError as e:
+            raise wrong_call(f"nl.{name}", f, args, kwargs, e) from None
 
-        named.__name__ = named.__qualname__ = name
-        FUNCTIONS[name] = named
-        return named
-
-    return declare
+    named.__name__ = named.__qualname__ = name
+    FUNCTIONS[name] = named
+    return named
 
 
 def new(shape: Sequence[int], dtype: Any, buffer: MemoryRegion = SBUF) -> NkiTensor:

@@ -40,7 +40,7 @@ _CONSTANT_TILE = 2048  # elements per partition of the tile that fills HBM
 _NOT_CONSTANT = ("bool_", "float8_e4m3")  # dtypes that shared_constant's documentation leaves out
 
 
-@function("ndarray")
+@function
 def ndarray(
     shape: Sequence[int],
     dtype: Any,
@@ -63,7 +63,7 @@ def allocated(
     return machine().allocate(shape, dtype, buffer, name, address)
 
 
-@function("full")
+@function
 def full(shape: Sequence[int], fill_value: Any, dtype: Any, buffer: MemoryRegion = SBUF, name: str = "") -> NkiTensor:
     """A tensor that holds `fill_value` everywhere."""
     return _full(shape, fill_value, dtype, buffer, name)
@@ -100,19 +100,19 @@ def _largest_divisor(n: int, limit: int) -> int:
     return next(d for d in range(min(n, limit), 0, -1) if n % d == 0)
 
 
-@function("zeros")
+@function
 def zeros(shape: Sequence[int], dtype: Any, buffer: MemoryRegion = SBUF, name: str = "") -> NkiTensor:
     """A tensor of zeros."""
     return _full(shape, 0, dtype, buffer, name)
 
 
-@function("ones")
+@function
 def ones(shape: Sequence[int], dtype: Any, buffer: MemoryRegion = SBUF, name: str = "") -> NkiTensor:
     """A tensor of ones."""
     return _full(shape, 1, dtype, buffer, name)
 
 
-@function("zeros_like")
+@function
 def zeros_like(x: NkiTensor, dtype: Any = None, buffer: MemoryRegion | None = None, name: str = "") -> NkiTensor:
     """Zeros in x's shape and dtype; in SBUF unless said otherwise, as the documentation has it."""
     if not isinstance(x, NkiTensor):
@@ -120,7 +120,7 @@ def zeros_like(x: NkiTensor, dtype: Any = None, buffer: MemoryRegion | None = No
     return _full(x.shape, 0, x.dtype if dtype is None else dtype, SBUF if buffer is None else buffer, name)
 
 
-@function("shared_constant")
+@function
 def shared_constant(constant: Any) -> NkiTensor:
     """A NumPy array, or the one in a .npy file, in shared HBM. It comes with the program: no instruction writes it."""
     if isinstance(constant, (str, os.PathLike)):
@@ -142,7 +142,7 @@ def _write(tensor: NkiTensor, values: np.ndarray[Any, Any]) -> None:
     tensor.wrote()
 
 
-@function("shared_identity_matrix")
+@function
 def shared_identity_matrix(n: int, dtype: Any = uint8, dst: NkiTensor | None = None) -> NkiTensor:
     """The n x n identity in SBUF, in `dst` if one is given: a constant of the program, and the DMA that loads it."""
     if dst is None:
@@ -159,13 +159,13 @@ def shared_identity_matrix(n: int, dtype: Any = uint8, dst: NkiTensor | None = N
 # Grids (NKI 0.7)
 
 
-@function("tiles")
+@function
 def tiles(source: NkiTensor | NkiGrid, *, tile_shape: tuple[int, ...] | None = None) -> NkiTileGrid:
     """A tensor or a grid in tile coordinates."""
     return _grid(NkiTileGrid, source, tile_shape)
 
 
-@function("blocks")
+@function
 def blocks(
     source: NkiTensor | NkiGrid, *, tile_shape: tuple[int, ...] | None = None, block_shape: tuple[int, ...]
 ) -> NkiBlockGrid:
@@ -189,7 +189,7 @@ def _grid(kind: type[G], source: Any, tile: Any, block: Any = None) -> G:
     return kind(source, cells_of(source.shape, tile, block), tile)
 
 
-@function("alloc_tiles")
+@function
 def alloc_tiles(
     *,
     tile_shape: tuple[int, ...],
@@ -203,7 +203,7 @@ def alloc_tiles(
     return _allocated(NkiTileGrid, tile_shape, None, element_shape, buffer, dtype, address, name)
 
 
-@function("alloc_blocks")
+@function
 def alloc_blocks(
     *,
     tile_shape: tuple[int, ...],
@@ -245,7 +245,7 @@ def _stored(
     return kind(storage, cells, tile, packed=True)
 
 
-@function("empty_like")
+@function
 def empty_like(
     x: NkiTensor | NkiGrid,
     dtype: Any = None,

@@ -27,7 +27,7 @@ def _in_hbm(**tensors: Any) -> None:
             raise NkiValidationError(f"{what} must be a tensor in HBM, got {describe(t)}")
 
 
-@function("load")
+@function
 def load(src: NkiTensor, dtype: Any = None) -> NkiTensor:
     """A tile in SBUF with what `src`, in HBM, holds."""
     _in_hbm(src=src)
@@ -36,7 +36,7 @@ def load(src: NkiTensor, dtype: Any = None) -> NkiTensor:
     return dst
 
 
-@function("store")
+@function
 def store(dst: NkiTensor, value: NkiTensor) -> None:
     """`dst`, in HBM, gets what the tile `value`, in SBUF, holds."""
     _in_hbm(dst=dst)
@@ -49,7 +49,7 @@ def store(dst: NkiTensor, value: NkiTensor) -> None:
     dma_copy(dst, value)
 
 
-@function("load_transpose2d")
+@function
 def load_transpose2d(src: NkiTensor, dtype: Any = None) -> NkiTensor:
     """A tile [P, F] in SBUF with the transpose of src[F, P], which is in HBM."""
     _in_hbm(src=src)
@@ -60,7 +60,7 @@ def load_transpose2d(src: NkiTensor, dtype: Any = None) -> NkiTensor:
     return dst if same_dtype(src, dtype) else copy(dst, dtype)
 
 
-@function("copy")
+@function
 def copy(x: NkiTensor, dtype: Any = None) -> NkiTensor:
     """A copy of x in SBUF; bit for bit where the dtype stays."""
     tile(x=x)
@@ -69,7 +69,7 @@ def copy(x: NkiTensor, dtype: Any = None) -> NkiTensor:
     return dst
 
 
-@function("transpose")
+@function
 def transpose(x: NkiTensor, dtype: Any = None) -> NkiTensor:
     """The transpose of a 2-D tile, in PSUM.
 
@@ -89,7 +89,7 @@ def transpose(x: NkiTensor, dtype: Any = None) -> NkiTensor:
     return cast
 
 
-@function("matmul")
+@function
 def matmul(x: NkiTensor, y: NkiTensor, transpose_x: bool = False) -> NkiTensor:
     """x[K, M].T @ y[K, N], in PSUM and in x's dtype: a device run shows that, and the page says nothing.
 
@@ -116,7 +116,7 @@ def matmul(x: NkiTensor, y: NkiTensor, transpose_x: bool = False) -> NkiTensor:
     return dst
 
 
-@function("gather_flattened")
+@function
 def gather_flattened(data: NkiTensor, indices: NkiTensor, axis: int = 0, dtype: Any = None) -> NkiTensor:
     """A tile of indices' shape with data[p, indices[p, k]], free dimensions flattened; in SBUF, by GpSimd.
 
@@ -131,7 +131,7 @@ def gather_flattened(data: NkiTensor, indices: NkiTensor, axis: int = 0, dtype: 
     return gathered if same_dtype(data, dtype) else copy(gathered, dtype)
 
 
-@function("expand_dims")
+@function
 def expand_dims(x: NkiTensor, axis: int) -> NkiTensor:
     """A view of x with a dimension of size 1 at `axis` of the new shape."""
     if not isinstance(x, NkiTensor):
@@ -141,7 +141,7 @@ def expand_dims(x: NkiTensor, axis: int) -> NkiTensor:
     return x.expand_dim(axis + x.ndim + 1 if axis < 0 else axis)
 
 
-@function("broadcast_to")
+@function
 def broadcast_to(x: NkiTensor, shape: Sequence[int], dtype: Any = None) -> NkiTensor:
     """x with its dimensions of size 1 repeated up to `shape`; x itself where nothing changes.
 

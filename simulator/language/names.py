@@ -23,45 +23,45 @@ from triptych.simulator.tensors.slicing import DynamicSlice
 from triptych.simulator.tensors.tensor import NkiTensor
 
 
-@function("affine_range")
+@function
 def affine_range(start: int, stop: int | None = None, step: int = 1) -> range:
     """Loop whose iterations are independent; an alias of range in NKI 0.6, as are the next two."""
     return range(0, start, step) if stop is None else range(start, stop, step)
 
 
-@function("sequential_range")
+@function
 def sequential_range(start: int, stop: int | None = None, step: int = 1) -> range:
     """Loop whose iterations depend on each other."""
     return affine_range(start, stop, step)
 
 
-@function("static_range")
+@function
 def static_range(start: int, stop: int | None = None, step: int = 1) -> range:
     """Loop that is unrolled."""
     return affine_range(start, stop, step)
 
 
-@function("ds")
+@function
 def ds(start: int, size: int) -> DynamicSlice:
     """The slice start : start + size."""
     return DynamicSlice(start, size)
 
 
-@function("program_id")
+@function
 def program_id(axis: int = 0) -> int:
     """Which core of the launch grid runs."""
     _check_axis(axis)
     return machine().core
 
 
-@function("num_programs")
+@function
 def num_programs(axes: int = 0) -> int:
     """How many cores the launch grid has."""
     _check_axis(axes)
     return machine().cores
 
 
-@function("program_ndim")
+@function
 def program_ndim() -> int:
     """Dimensions of the launch grid."""
     return 1 if machine().cores > 1 else 0
@@ -72,25 +72,25 @@ def _check_axis(axis: int) -> None:
         raise NkiValidationError(f"the launch grid has one axis, 0; got {axis}", source="nki/get-started/about/lnc.rst")
 
 
-@function("is_psum")
+@function
 def is_psum(buffer: Any) -> bool:
     """In PSUM."""
     return buffer is MemoryRegion.psum
 
 
-@function("is_sbuf")
+@function
 def is_sbuf(buffer: Any) -> bool:
     """In SBUF."""
     return buffer is MemoryRegion.sbuf
 
 
-@function("is_hbm")
+@function
 def is_hbm(buffer: Any) -> bool:
     """In HBM, private to a core or shared."""
     return isinstance(buffer, MemoryRegion) and not buffer.on_chip
 
 
-@function("is_on_chip")
+@function
 def is_on_chip(buffer: Any) -> bool:
     """In SBUF or PSUM."""
     return isinstance(buffer, MemoryRegion) and buffer.on_chip

@@ -21,7 +21,7 @@ from triptych.simulator.operands.operators import OPS
 from triptych.simulator.tensors.tensor import NkiTensor
 
 
-@function("softmax")
+@function
 def softmax(x: NkiTensor, axis: Axis = -1, dtype: Any = None) -> NkiTensor:
     """exp(x - max(x)) / sum(exp(x - max(x))) over `axis`, in float32.
 
@@ -40,7 +40,7 @@ def softmax(x: NkiTensor, axis: Axis = -1, dtype: Any = None) -> NkiTensor:
     return dst
 
 
-@function("rms_norm")
+@function
 def rms_norm(
     x: NkiTensor,
     w: NkiTensor,
@@ -71,7 +71,7 @@ def rms_norm(
     return dst
 
 
-@function("where")
+@function
 def where(condition: NkiTensor, x: NkiTensor, y: NkiTensor, dtype: Any = None) -> NkiTensor:
     """x where `condition` is not 0, else y, in `dtype` or in x's."""
     tile(condition=condition, x=x, y=y)

@@ -14,7 +14,7 @@ from triptych.simulator.operands.operands import describe
 from triptych.simulator.tensors.tensor import NkiTensor
 
 
-@function("no_reorder")
+@function
 @contextmanager
 def no_reorder() -> Iterator[None]:
     """A block whose instructions keep program order, as all do here. It holds no loop that runs on registers.
@@ -26,7 +26,7 @@ def no_reorder() -> Iterator[None]:
         yield
 
 
-@function("device_print")
+@function
 def device_print(print_prefix: str, tensor: NkiTensor) -> None:
     """Print the prefix and the values of a tensor in SBUF or HBM, at once."""
     if not isinstance(print_prefix, str):

@@ -18,7 +18,7 @@ from triptych.simulator.operands.operators import OPS
 from triptych.simulator.tensors.tensor import NkiTensor
 
 
-@function("rand")
+@function
 def rand(shape: Sequence[int], dtype: Any, buffer: MemoryRegion = SBUF, name: str = "") -> NkiTensor:
     """A tensor of numbers that are uniform in [0, 1), by rand2 on NeuronCore-v4 and by rng before.
 
@@ -46,7 +46,7 @@ def _fill(dst: NkiTensor) -> None:
     tensor_scalar(dst, drawn, OPS["multiply"], 2.0**-24)
 
 
-@function("random_seed")
+@function
 def random_seed(seed: NkiTensor) -> None:
     """Seed the Vector Engine's generators from a tile (1, 1) of 32 bits; the same seed gives nl.rand the same numbers.
 
@@ -62,7 +62,7 @@ def random_seed(seed: NkiTensor) -> None:
         )
 
 
-@function("dropout")
+@function
 def dropout(x: NkiTensor, rate: Any, dtype: Any = None) -> NkiTensor:
     """x with each element set to zero with probability `rate`, a number or a column (P, 1); in `dtype` or in x's."""
     tile(x=x)

@@ -46,44 +46,44 @@ def _count(x: NkiTensor, axis: Axis) -> int:
     return math.prod(x.shape[a] for a in trailing_axes(x, axis))
 
 
-@function("sum")
+@function
 def sum_(x: NkiTensor, axis: Axis, dtype: Any = None, keepdims: bool = False) -> NkiTensor:
     """The sum over `axis`."""
     return reduced("add", x, axis, dtype, keepdims)
 
 
-@function("prod")
+@function
 def prod(x: NkiTensor, axis: Axis, dtype: Any = None, keepdims: bool = False) -> NkiTensor:
     """The product over `axis`."""
     return reduced("multiply", x, axis, dtype, keepdims)
 
 
-@function("max")
+@function
 def max_(x: NkiTensor, axis: Axis, dtype: Any = None, keepdims: bool = False) -> NkiTensor:
     """The maximum over `axis`."""
     return reduced("maximum", x, axis, dtype, keepdims)
 
 
-@function("min")
+@function
 def min_(x: NkiTensor, axis: Axis, dtype: Any = None, keepdims: bool = False) -> NkiTensor:
     """The minimum over `axis`."""
     return reduced("minimum", x, axis, dtype, keepdims)
 
 
-@function("all")
+@function
 def all_(x: NkiTensor, axis: Axis, dtype: Any = None) -> NkiTensor:
     """1 where no element over `axis` is 0, else 0."""
     return reduced("logical_and", x, axis, dtype, keepdims=False)
 
 
-@function("mean")
+@function
 def mean(x: NkiTensor, axis: Axis, dtype: Any = None, keepdims: bool = False) -> NkiTensor:
     """The sum over `axis`, in float32, divided by the number of elements."""
     total = reduced("add", x, axis, "float32", keepdims)
     return _scaled(total, 1 / _count(x, axis), x.dtype if dtype is None else dtype)
 
 
-@function("var")
+@function
 def var(x: NkiTensor, axis: Axis, dtype: Any = None, keepdims: bool = False) -> NkiTensor:
     """mean((x - mean(x))^2) over `axis`, in float32; as documented, keepdims is ignored and taken as True."""
     centre = _scaled(reduced("add", x, axis, "float32", keepdims=True), 1 / _count(x, axis), "float32")

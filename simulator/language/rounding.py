@@ -69,19 +69,19 @@ def _to_whole(x: NkiTensor, dtype: Any, up: bool) -> NkiTensor:
     return whole if whole.dtype == wanted else copy(whole, wanted)
 
 
-@function("floor")
+@function
 def floor(x: NkiTensor, dtype: Any = None) -> NkiTensor:
     """The largest integer that is not above x."""
     return _to_whole(x, dtype, up=False)
 
 
-@function("ceil")
+@function
 def ceil(x: NkiTensor, dtype: Any = None) -> NkiTensor:
     """The smallest integer that is not below x."""
     return _to_whole(x, dtype, up=True)
 
 
-@function("trunc")
+@function
 def trunc(x: NkiTensor, dtype: Any = None) -> NkiTensor:
     """x without its fraction: floor(|x|) with x's sign."""
     tile(x=x)
@@ -135,7 +135,7 @@ def _cosine(dst: NkiTensor, reduced: NkiTensor) -> None:
     activation(dst, OPS["sin"], quarter)
 
 
-@function("sin")
+@function
 def sin(x: NkiTensor, dtype: Any = None) -> NkiTensor:
     """sin(x), with range reduction before the activation."""
     tile(x=x)
@@ -144,7 +144,7 @@ def sin(x: NkiTensor, dtype: Any = None) -> NkiTensor:
     return dst
 
 
-@function("cos")
+@function
 def cos(x: NkiTensor, dtype: Any = None) -> NkiTensor:
     """cos(x), with range reduction."""
     tile(x=x)
@@ -153,7 +153,7 @@ def cos(x: NkiTensor, dtype: Any = None) -> NkiTensor:
     return dst
 
 
-@function("tan")
+@function
 def tan(x: NkiTensor, dtype: Any = None) -> NkiTensor:
     """tan(x) = sin(x) / cos(x), with range reduction."""
     tile(x=x)

@@ -26,8 +26,9 @@ def _declare(op: Op) -> None:
         activation(dst, op, x)
         return dst
 
+    call.__name__ = op.name
     call.__doc__ = f"{op.name} of each element, an activation function of the Scalar Engine."
-    function(op.name)(call)
+    function(call)
 
 
 for _op in OPS.values():
@@ -35,13 +36,13 @@ for _op in OPS.values():
         _declare(_op)
 
 
-@function("rsqrt")
+@function
 def rsqrt(x: NkiTensor, dtype: Any = None) -> NkiTensor:
     """1 / sqrt(x), on GpSimd, which cannot read PSUM."""
     return _tensor_scalar(x, "rsqrt", None, dtype)
 
 
-@function("reciprocal")
+@function
 def reciprocal(x: NkiTensor, dtype: Any = None) -> NkiTensor:
     """1 / x, on the Vector Engine."""
     tile(x=x)
@@ -50,19 +51,19 @@ def reciprocal(x: NkiTensor, dtype: Any = None) -> NkiTensor:
     return dst
 
 
-@function("negative")
+@function
 def negative(x: NkiTensor, dtype: Any = None) -> NkiTensor:
     """-x, a product in float32."""
     return _tensor_scalar(x, "multiply", -1.0, dtype)
 
 
-@function("logical_not")
+@function
 def logical_not(x: NkiTensor, dtype: Any = None) -> NkiTensor:
     """1 where x is 0, else 0: an exclusive or with 1, documented for x of 0 and 1."""
     return _tensor_scalar(x, "logical_xor", True, dtype)
 
 
-@function("invert")
+@function
 def invert(x: NkiTensor, dtype: Any = None) -> NkiTensor:
     """~x of integers: an exclusive or with all ones."""
     return _tensor_scalar(x, "bitwise_xor", -1, dtype)
