@@ -54,7 +54,7 @@ def all_reduce(
     act = _each(lambda xs: [reduced(fold, xs)] * len(xs), put)
     met = exchange(m, "all_reduce", f"op={op}, {replica_group!r}", ranks, srcs, dsts, act)
     moved = 2 * nbytes(srcs) * (len(ranks) - 1) // len(ranks)  # as reduce_scatter and all_gather one after the other
-    return record(m, "all_reduce", ranks, met, srcs, dsts, name, moved)
+    return record(m, met, srcs, dsts, name, moved)
 
 
 @collective(_DMA, cost=costs.collective)
@@ -76,7 +76,7 @@ def all_gather(
 
     act = _each(lambda xs: [np.concatenate([bits(x) for x in xs], axis=dim)] * len(xs), put_bits)
     met = exchange(m, "all_gather", f"collective_dim={dim}, {replica_group!r}", ranks, srcs, dsts, act)
-    return record(m, "all_gather", ranks, met, srcs, dsts, name, nbytes(srcs) * (len(ranks) - 1))
+    return record(m, met, srcs, dsts, name, nbytes(srcs) * (len(ranks) - 1))
 
 
 @collective(_DMA, cost=costs.collective)
@@ -100,7 +100,7 @@ def reduce_scatter(
 
     act = _each(lambda xs: np.split(reduced(fold, xs), len(xs)), put)
     met = exchange(m, "reduce_scatter", f"op={op}, {replica_group!r}", ranks, srcs, dsts, act)
-    return record(m, "reduce_scatter", ranks, met, srcs, dsts, name, nbytes(dsts) * (len(ranks) - 1))
+    return record(m, met, srcs, dsts, name, nbytes(dsts) * (len(ranks) - 1))
 
 
 @collective(_DMA, cost=costs.collective)
@@ -122,7 +122,7 @@ def all_to_all(
         _part(src, len(ranks))
     act = _each(lambda xs: np.stack([bits(x).reshape(len(xs), -1) for x in xs], axis=1), put_bits)
     met = exchange(m, "all_to_all", f"{replica_group!r}", ranks, srcs, dsts, act)
-    return record(m, "all_to_all", ranks, met, srcs, dsts, name, nbytes(srcs) * (len(ranks) - 1) // len(ranks))
+    return record(m, met, srcs, dsts, name, nbytes(srcs) * (len(ranks) - 1) // len(ranks))
 
 
 def _each(values: Callable[[Sequence[NkiTensor]], Any], write: Callable[[NkiTensor, Any], None]) -> Action:

@@ -53,6 +53,8 @@ class Party(NamedTuple):
 class Met(NamedTuple):
     """What a core knows after a collective."""
 
+    op: str
+    ranks: Ranks
     joint: bool  # both cores of each rank took part
     result: Any  # of the action
 
@@ -206,13 +208,11 @@ def exchange(
 
     result = rendezvous.once(carry_out)
     m.epoch += joint
-    return Met(joint, result)
+    return Met(op, ranks, joint, result)
 
 
 def record(
     m: Machine,
-    op: str,
-    ranks: Ranks,
     met: Met,
     reads: Sequence[NkiTensor],
     writes: Sequence[NkiTensor],
@@ -224,8 +224,8 @@ def record(
 
     `moved` is how many bytes this rank has to send to others at least.
     """
-    known = {"ranks": ranks, "joint": met.joint, "moved": moved}
-    return m.append(op, enums.engine.dma, reads, writes, name, known | attributes)
+    known = {"ranks": met.ranks, "joint": met.joint, "moved": moved}
+    return m.append(met.op, enums.engine.dma, reads, writes, name, known | attributes)
 
 
 def nbytes(tensors: Sequence[NkiTensor]) -> int:

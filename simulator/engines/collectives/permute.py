@@ -63,7 +63,7 @@ def collective_permute(
     pairs = [tuple(pair) for pair in source_target_pairs]
     act = functools.partial(_pass_on, channels=1)
     met = exchange(m, "collective_permute", f"{pairs}", order, srcs, dsts, act)
-    return record(m, "collective_permute", order, met, srcs, dsts, name, nbytes(srcs))
+    return record(m, met, srcs, dsts, name, nbytes(srcs))
 
 
 @collective(_DMA, cost=costs.collective)
@@ -83,10 +83,9 @@ def collective_permute_implicit(
     dsts = _one_each(dsts_by_channel, "dsts_by_channel", count)
     check_tensors(m, srcs, dsts, priority, channels=True)
     _check_shapes(srcs, dsts)
-    op = "collective_permute_implicit"
     act = functools.partial(_pass_on, channels=count)
-    met = exchange(m, op, f"{replica_group!r}, channels={count}", ranks, srcs, dsts, act)
-    return record(m, op, ranks, met, srcs, dsts, name, nbytes(dsts), channels=count)
+    met = exchange(m, "collective_permute_implicit", f"{replica_group!r}, channels={count}", ranks, srcs, dsts, act)
+    return record(m, met, srcs, dsts, name, nbytes(dsts), channels=count)
 
 
 @collective(_DMA, cost=costs.collective)
@@ -118,9 +117,9 @@ def collective_permute_implicit_reduce(
         for receiver, sender, channel in _around(len(parties), count):
             put(parties[receiver].dsts[channel], sent[sender][channel])
 
-    called = "collective_permute_implicit_reduce"
-    met = exchange(m, called, f"op={op}, {replica_group!r}, channels={count}", ranks, srcs, dsts, act)
-    return record(m, called, ranks, met, srcs, dsts, name, nbytes(dsts), channels=count)
+    words = f"op={op}, {replica_group!r}, channels={count}"
+    met = exchange(m, "collective_permute_implicit_reduce", words, ranks, srcs, dsts, act)
+    return record(m, met, srcs, dsts, name, nbytes(dsts), channels=count)
 
 
 @collective(_SYNC, cost=costs.free)

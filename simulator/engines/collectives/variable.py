@@ -157,7 +157,7 @@ def exchange_parts(m: Machine, op: str, ranks: Ranks, given: Given, name: str | 
     met = exchange(m, op, arguments, ranks, [src], [dst], act, metadata)
     writes = [dst] if counts_known else [dst, _row(metadata, _CAME)]
     moved = met.result[ranks.index(m.rank)] * src.dtype.itemsize
-    return record(m, op, ranks, met, [src, *rows_read(given)], writes, name, moved)
+    return record(m, met, [src, *rows_read(given)], writes, name, moved)
 
 
 def rows_read(given: Given) -> list[NkiTensor]:
