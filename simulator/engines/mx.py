@@ -17,7 +17,6 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from triptych.simulator import enums
 from triptych.simulator.analysis import costs
 from triptych.simulator.analysis.regions import check_start
 from triptych.simulator.dtypes import F32, round_to
@@ -28,6 +27,7 @@ from triptych.simulator.engines.matmul_limits import (
     check_tiling,
     check_untiled,
 )
+from triptych.simulator.enums import engine as eng
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine.dynamic import same_view
 from triptych.simulator.machine.instructions import instruction
@@ -49,7 +49,7 @@ _FP4 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -
 _BIAS = 127
 
 
-@instruction(enums.engine.vector, cost=costs.quarter, since=4, own_starts=True)
+@instruction(eng.vector, cost=costs.quarter, since=4, own_starts=True)
 def quantize_mx(dst: NkiTensor, src: NkiTensor, dst_scale: NkiTensor, name: str | None = None) -> Plan:
     """dst[P, F/4] = src[P, F] / X packed by four in float8, X = 2^(floor(log2 of a group's largest) - Emax + 1).
 
@@ -70,7 +70,7 @@ def quantize_mx(dst: NkiTensor, src: NkiTensor, dst_scale: NkiTensor, name: str 
         raise NkiValidationError(f"dst must have {p} partitions of {f // 4} packed elements, got {dst.shape}")
     rows = _scale_rows("dst_scale", dst_scale, p, f // 4)
     operands = (dst, src, dst_scale, rows)
-    return Plan(enums.engine.vector, (src,), (dst, dst_scale), _quantize, operands, marks=_mark_quantized)
+    return Plan(eng.vector, (src,), (dst, dst_scale), _quantize, operands, marks=_mark_quantized)
 
 
 def _quantize(dst: NkiTensor, src: NkiTensor, dst_scale: NkiTensor, rows: Array) -> None:
@@ -113,7 +113,7 @@ def _check_indirect(operands: dict[str, Any]) -> None:
 
 
 @instruction(
-    enums.engine.tensor,
+    eng.tensor,
     cost=costs.matmul.assumed(),
     since=4,
     indirect=Indirect(
@@ -157,7 +157,7 @@ def nc_matmul_mx(
     read = (stationary, moving, stationary_scale, moving_scale)
     tile: dict[str, Any] = {"tile": (*tile_position, *(tile_size or ()))} if tile_position else {}
     return Plan(
-        enums.engine.tensor,
+        eng.tensor,
         read,
         (dst,),
         _multiply,

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from triptych.simulator import enums
 from triptych.simulator.analysis import costs
 from triptych.simulator.dtypes import F32
 from triptych.simulator.engines import xorwow
@@ -66,7 +65,7 @@ def _uniform(drawn: Array) -> Array:
 
 
 @instruction(eng.vector, eng.gpsimd, cost=costs.either)
-def rng(dst: NkiTensor, engine: enums.engine = eng.vector, name: str | None = None) -> Plan:
+def rng(dst: NkiTensor, engine: eng = eng.vector, name: str | None = None) -> Plan:
     """dst[P, F] = the low bits of 32 random ones, for an integer dtype; the bits are not the chip's."""
     m = machine()
     on_chip(dst=dst)
@@ -146,7 +145,7 @@ def _seed(src_seeds: NkiTensor) -> None:
 
 
 @instruction(eng.gpsimd, eng.vector, cost=costs.either, since=3)
-def rand_set_state(src_seeds: NkiTensor, engine: enums.engine = eng.gpsimd, name: str | None = None) -> Plan:
+def rand_set_state(src_seeds: NkiTensor, engine: eng = eng.gpsimd, name: str | None = None) -> Plan:
     """The generators of the tile's partitions = src_seeds[P, 6] on GpSimd, [P, 24] on Vector, XORWOW's words."""
     in_buffer(MemoryRegion.sbuf, src_seeds=src_seeds)
     on = _engine(machine(), engine, 4, eng.gpsimd, eng.vector)
@@ -160,7 +159,7 @@ def _set_state(src_seeds: NkiTensor, on: eng) -> None:
 
 
 @instruction(eng.gpsimd, eng.vector, cost=costs.either, since=3)
-def rand_get_state(dst: NkiTensor, engine: enums.engine = eng.gpsimd, name: str | None = None) -> Plan:
+def rand_get_state(dst: NkiTensor, engine: eng = eng.gpsimd, name: str | None = None) -> Plan:
     """dst[P, 6] on GpSimd, [P, 24] on Vector = the words of the generators of the tile's partitions."""
     on_chip(dst=dst)
     on = _engine(machine(), engine, 4, eng.gpsimd, eng.vector)

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from triptych.simulator import enums
 from triptych.simulator.analysis import costs
+from triptych.simulator.enums import engine as eng
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine.instructions import instruction
 from triptych.simulator.machine.machine import Machine, machine
@@ -20,7 +20,6 @@ from triptych.simulator.tensors.tensor import NkiTensor
 from triptych.simulator.trace import Event
 
 _LOOPS = "nki/api/nki/language/__init__.py, fori_loop"
-_SYNC = enums.engine.sync
 
 
 def register_alloc(x: Any = None) -> VirtualRegister:
@@ -36,23 +35,23 @@ def register_alloc(x: Any = None) -> VirtualRegister:
     return VirtualRegister(None if x is None else _wrapped(int(x)))
 
 
-@instruction(_SYNC, cost=costs.free)
+@instruction(eng.sync, cost=costs.free)
 def register_move(dst: VirtualRegister, src: Any) -> Plan:
     """dst = src, an integer or another register."""
     _writable(dst)
-    return Plan(_SYNC, (), (), nothing, (dst, src), decide=_move, register=dst, registers=awaited(machine(), src))
+    return Plan(eng.sync, (), (), nothing, (dst, src), decide=_move, register=dst, registers=awaited(machine(), src))
 
 
 def _move(dst: VirtualRegister, src: Any) -> None:
     dst.state = _wrapped(bound_value(src))
 
 
-@instruction(_SYNC, cost=costs.free)
+@instruction(eng.sync, cost=costs.free)
 def register_load(dst: VirtualRegister, src: NkiTensor) -> Plan:
     """dst = the one element of src, in HBM or SBUF, of up to 32 bits."""
     _writable(dst)
     check_element("src", src)
-    return Plan(_SYNC, (src,), (), nothing, (dst, src), needs=check_known, decide=_load, register=dst)
+    return Plan(eng.sync, (src,), (), nothing, (dst, src), needs=check_known, decide=_load, register=dst)
 
 
 def check_known(*operands: Any) -> None:
@@ -65,13 +64,13 @@ def _load(dst: VirtualRegister, src: NkiTensor) -> None:
     dst.state = _wrapped(int(element) if src.dtype.is_int else int(np.rint(np.float32(element))))
 
 
-@instruction(_SYNC, cost=costs.free)
+@instruction(eng.sync, cost=costs.free)
 def register_store(dst: NkiTensor, src: VirtualRegister) -> Plan:
     """The one element of dst, in HBM or SBUF, = src."""
     check_element("dst", dst)
     if not isinstance(src, VirtualRegister):
         raise NkiValidationError(f"src must be a register, got {describe(src)}")
-    return Plan(_SYNC, (), (dst,), store, (dst, src.value()), registers=awaited(machine(), src))
+    return Plan(eng.sync, (), (dst,), store, (dst, src.value()), registers=awaited(machine(), src))
 
 
 def store(dst: NkiTensor, value: int) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from triptych.simulator import enums
 from triptych.simulator.analysis import costs
 from triptych.simulator.engines.registers import awaited, check_element, check_known, store
+from triptych.simulator.enums import engine as eng
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine.instructions import instruction
 from triptych.simulator.machine.machine import machine
@@ -13,15 +13,14 @@ from triptych.simulator.machine.scalars import NkiScalar
 from triptych.simulator.operands.operands import describe
 from triptych.simulator.tensors.tensor import NkiTensor
 
-_SYNC = enums.engine.sync
 _DTYPES = ("int32", "int64")
 
 
-@instruction(_SYNC, cost=costs.free.assumed(), source="nki.isa.scalar_load.html of SDK 2.33")
+@instruction(eng.sync, cost=costs.free.assumed(), source="nki.isa.scalar_load.html of SDK 2.33")
 def scalar_load(src: NkiTensor) -> Plan:
     """A scalar from the one element of src, in HBM or SBUF. No cost is published; a register's is taken."""
     check_element("src", src, *_DTYPES)
-    return Plan(_SYNC, (src,), (), nothing, (src,), needs=check_known)
+    return Plan(eng.sync, (src,), (), nothing, (src,), needs=check_known)
 
 
 def load_scalar(src: NkiTensor) -> NkiScalar:
@@ -33,13 +32,13 @@ def load_scalar(src: NkiTensor) -> NkiScalar:
 load_scalar.__name__ = "scalar_load"
 
 
-@instruction(_SYNC, cost=costs.free.assumed(), source="nki.isa.scalar_store.html of SDK 2.33")
+@instruction(eng.sync, cost=costs.free.assumed(), source="nki.isa.scalar_store.html of SDK 2.33")
 def scalar_store(dst: NkiTensor, value: NkiScalar) -> Plan:
     """The one element of dst, in HBM or SBUF and of the scalar's width, = value."""
     check_element("dst", dst, *_DTYPES)
     if not isinstance(value, NkiScalar) or value.dtype != dst.dtype:
         raise NkiValidationError(f"value must be a scalar of {dst.dtype}, got {describe(value)}")
-    return Plan(_SYNC, (), (dst,), store, (dst, value.value()), registers=awaited(machine(), value))
+    return Plan(eng.sync, (), (dst,), store, (dst, value.value()), registers=awaited(machine(), value))
 
 
 def store_scalar(dst: NkiTensor, value: NkiScalar) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from triptych.simulator import enums
 from triptych.simulator.analysis import costs
 from triptych.simulator.engines.collectives.exchange import (
     Action,
@@ -24,6 +23,7 @@ from triptych.simulator.engines.collectives.exchange import (
     reduction,
 )
 from triptych.simulator.engines.collectives.replicas import ReplicaGroup, group_of
+from triptych.simulator.enums import engine as eng
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine.instructions import collective
 from triptych.simulator.machine.machine import NkiInstruction, machine
@@ -31,10 +31,8 @@ from triptych.simulator.operands.operands import bits, put, put_bits
 from triptych.simulator.operands.operators import Op
 from triptych.simulator.tensors.tensor import NkiTensor
 
-_DMA = enums.engine.dma
 
-
-@collective(_DMA, cost=costs.collective)
+@collective(eng.dma, cost=costs.collective)
 def all_reduce(
     srcs: Sequence[NkiTensor],
     dsts: Sequence[NkiTensor],
@@ -57,7 +55,7 @@ def all_reduce(
     return record(m, met, srcs, dsts, name, moved)
 
 
-@collective(_DMA, cost=costs.collective)
+@collective(eng.dma, cost=costs.collective)
 def all_gather(
     srcs: Sequence[NkiTensor],
     dsts: Sequence[NkiTensor],
@@ -79,7 +77,7 @@ def all_gather(
     return record(m, met, srcs, dsts, name, nbytes(srcs) * (len(ranks) - 1))
 
 
-@collective(_DMA, cost=costs.collective)
+@collective(eng.dma, cost=costs.collective)
 def reduce_scatter(
     srcs: Sequence[NkiTensor],
     dsts: Sequence[NkiTensor],
@@ -103,7 +101,7 @@ def reduce_scatter(
     return record(m, met, srcs, dsts, name, nbytes(dsts) * (len(ranks) - 1))
 
 
-@collective(_DMA, cost=costs.collective)
+@collective(eng.dma, cost=costs.collective)
 def all_to_all(
     srcs: Sequence[NkiTensor],
     dsts: Sequence[NkiTensor],

@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from triptych.simulator import enums
 from triptych.simulator.engines.collectives.replicas import Ranks
+from triptych.simulator.enums import engine as eng
 from triptych.simulator.errors import NkiError, NkiValidationError, show_line
 from triptych.simulator.machine.cores import Who, ranks_in_words
 from triptych.simulator.machine.machine import Machine, NkiInstruction
@@ -225,7 +225,7 @@ def record(
     `moved` is how many bytes this rank has to send to others at least.
     """
     known = {"ranks": met.ranks, "joint": met.joint, "moved": moved}
-    return m.append(met.op, enums.engine.dma, reads, writes, name, known | attributes)
+    return m.append(met.op, eng.dma, reads, writes, name, known | attributes)
 
 
 def nbytes(tensors: Sequence[NkiTensor]) -> int:

@@ -11,7 +11,6 @@ import operator
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from triptych.simulator import enums
 from triptych.simulator.analysis import costs
 from triptych.simulator.engines.collectives.exchange import (
     Party,
@@ -23,6 +22,7 @@ from triptych.simulator.engines.collectives.exchange import (
     reduction,
 )
 from triptych.simulator.engines.collectives.replicas import Ranks, ReplicaGroup, check_ranks, direction, group_of
+from triptych.simulator.enums import engine as eng
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine.instructions import collective
 from triptych.simulator.machine.machine import Machine, NkiInstruction, machine
@@ -31,11 +31,10 @@ from triptych.simulator.operands.operands import bits, describe, put, put_bits
 from triptych.simulator.operands.operators import Op
 from triptych.simulator.tensors.tensor import NkiTensor
 
-_DMA, _SYNC = enums.engine.dma, enums.engine.sync
 Channels = Sequence[Sequence[NkiTensor]]
 
 
-@collective(_DMA, cost=costs.collective)
+@collective(eng.dma, cost=costs.collective)
 def collective_permute(
     srcs: Sequence[NkiTensor],
     dsts: Sequence[NkiTensor],
@@ -66,7 +65,7 @@ def collective_permute(
     return record(m, met, srcs, dsts, name, nbytes(srcs))
 
 
-@collective(_DMA, cost=costs.collective)
+@collective(eng.dma, cost=costs.collective)
 def collective_permute_implicit(
     srcs_by_channel: Channels,
     dsts_by_channel: Channels,
@@ -88,7 +87,7 @@ def collective_permute_implicit(
     return record(m, met, srcs, dsts, name, nbytes(dsts), channels=count)
 
 
-@collective(_DMA, cost=costs.collective)
+@collective(eng.dma, cost=costs.collective)
 def collective_permute_implicit_reduce(
     srcs0_by_channel: Channels,
     srcs1_by_channel: Channels,
@@ -122,7 +121,7 @@ def collective_permute_implicit_reduce(
     return record(m, met, srcs, dsts, name, nbytes(dsts), channels=count)
 
 
-@collective(_SYNC, cost=costs.free)
+@collective(eng.sync, cost=costs.free)
 def collective_permute_implicit_current_processing_rank_id(
     iteration_id: int, replica_group: ReplicaGroup, channel_id: int = 0, name: str | None = None
 ) -> VirtualRegister:
@@ -134,17 +133,17 @@ def collective_permute_implicit_current_processing_rank_id(
         raise NkiValidationError(f"iteration_id counts from 0, got {step}")
     if channel_id not in range(_most_channels(m, ranks)):
         raise NkiValidationError(f"channel_id is 0 to {_most_channels(m, ranks) - 1} here, got {channel_id!r}")
-    m.append("collective_permute_implicit_current_processing_rank_id", _SYNC, (), (), name, {})
+    m.append("collective_permute_implicit_current_processing_rank_id", eng.sync, (), (), name, {})
     return VirtualRegister(ranks[(ranks.index(m.rank) - step * direction(channel_id)) % len(ranks)])
 
 
-@collective(_SYNC, cost=costs.free)
+@collective(eng.sync, cost=costs.free)
 def rank_id(name: str | None = None) -> VirtualRegister:
     """A register: the number of this rank among all ranks that run, not among those of its group."""
     # "within the collective group", says the API; AWS's kernels look the number up in tables of all ranks
     # (nki-library, test_collectives.py, attn_q_batch_shard).
     m = machine()
-    m.append("rank_id", _SYNC, (), (), name, {})
+    m.append("rank_id", eng.sync, (), (), name, {})
     return VirtualRegister(m.rank)
 
 

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from triptych.simulator import enums
 from triptych.simulator.analysis import costs
 from triptych.simulator.engines.collectives.replicas import Ranks, ReplicaGroup
 from triptych.simulator.engines.collectives.variable import (
@@ -23,14 +22,13 @@ from triptych.simulator.engines.collectives.variable import (
     exchange_parts,
     rows_read,
 )
+from triptych.simulator.enums import engine as eng
 from triptych.simulator.errors import NkiValidationError, show_line
 from triptych.simulator.machine.instructions import collective
 from triptych.simulator.machine.machine import Machine, NkiInstruction, machine
 from triptych.simulator.machine.unwritten import require_written
 from triptych.simulator.operands.operands import describe
 from triptych.simulator.tensors.tensor import NkiTensor
-
-_DMA = enums.engine.dma
 
 
 class Prepared(NamedTuple):
@@ -42,7 +40,7 @@ class Prepared(NamedTuple):
     metadata: list[Any]  # what the preparation read
 
 
-@collective(_DMA, cost=costs.free, since=3)
+@collective(eng.dma, cost=costs.free, since=3)
 def all_gather_v_prepare(
     srcs: Sequence[NkiTensor],
     dsts: Sequence[NkiTensor],
@@ -58,7 +56,7 @@ def all_gather_v_prepare(
     return _prepared("all_gather_v_prepare", check_gathered, given, name)
 
 
-@collective(_DMA, cost=costs.free)
+@collective(eng.dma, cost=costs.free)
 def all_to_all_v_prepare(
     srcs: Sequence[NkiTensor],
     dsts: Sequence[NkiTensor],
@@ -74,13 +72,13 @@ def all_to_all_v_prepare(
     return _prepared("all_to_all_v_prepare", check_to_all, given, name)
 
 
-@collective(_DMA, cost=costs.collective, since=3)
+@collective(eng.dma, cost=costs.collective, since=3)
 def all_gather_v_trigger(prepare_instr: NkiInstruction, name: str | None = None) -> NkiInstruction:
     """Carry out the all_gather_v that was prepared: read srcs, write dsts."""
     return _triggered("all_gather_v", prepare_instr, name)
 
 
-@collective(_DMA, cost=costs.collective)
+@collective(eng.dma, cost=costs.collective)
 def all_to_all_v_trigger(prepare_instr: NkiInstruction, name: str | None = None) -> NkiInstruction:
     """Carry out the all_to_all_v that was prepared: read srcs, write dsts."""
     return _triggered("all_to_all_v", prepare_instr, name)
@@ -97,7 +95,7 @@ def _prepared(op: str, check: Callable[[Machine, Given], Ranks], given: Given, n
         m.note_once(f"{op}: AWS excludes it on Trn3 UltraServers, which have a NeuronSwitch")
     read = rows_read(given)
     require_written(m, read)
-    event = m.append(op, _DMA, read, (), name, {})
+    event = m.append(op, eng.dma, read, (), name, {})
     m.prepared = Prepared(event, ranks, given, [m.values(row).copy() for row in read])
     return event
 

@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from triptych.simulator import enums
 from triptych.simulator.analysis import costs
 from triptych.simulator.engines.collectives.exchange import (
     Party,
@@ -28,6 +27,7 @@ from triptych.simulator.engines.collectives.exchange import (
     record,
 )
 from triptych.simulator.engines.collectives.replicas import Ranks, ReplicaGroup, group_of
+from triptych.simulator.enums import engine as eng
 from triptych.simulator.errors import NkiValidationError, OutOfBounds
 from triptych.simulator.machine.instructions import collective
 from triptych.simulator.machine.machine import Machine, NkiInstruction, machine
@@ -36,7 +36,6 @@ from triptych.simulator.memory.storage import PSUM
 from triptych.simulator.operands.operands import bits, describe, put_bits
 from triptych.simulator.tensors.tensor import NkiTensor
 
-_DMA = enums.engine.dma
 _COUNT, _FROM, _CAME, _TO = range(4)  # rows of the metadata
 
 
@@ -50,7 +49,7 @@ class _Part(NamedTuple):
     to: int  # in dst
 
 
-@collective(_DMA, cost=costs.collective, since=3)  # which brought LNC=2
+@collective(eng.dma, cost=costs.collective, since=3)  # which brought LNC=2
 def all_gather_v(
     srcs: Sequence[NkiTensor],
     dsts: Sequence[NkiTensor],
@@ -66,7 +65,7 @@ def all_gather_v(
     return exchange_parts(machine(), "all_gather_v", check_gathered(machine(), given), given, name)
 
 
-@collective(_DMA, cost=costs.collective)
+@collective(eng.dma, cost=costs.collective)
 def all_to_all_v(
     srcs: Sequence[NkiTensor],
     dsts: Sequence[NkiTensor],

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from triptych.simulator import enums
 from triptych.simulator.analysis import costs
 from triptych.simulator.dtypes import DType
 from triptych.simulator.enums import engine as eng
@@ -40,7 +39,6 @@ from triptych.simulator.operands.operators import Op, operator
 from triptych.simulator.tensors.tensor import NkiTensor
 
 Array = NDArray[Any]
-_UNKNOWN = enums.engine.unknown
 _INT32 = ("int32", "uint32")
 
 
@@ -51,7 +49,7 @@ _INT32 = ("int32", "uint32")
     cost=costs.per_element,
     indirect=Indirect(("src",), engines=(eng.vector, eng.scalar)),
 )
-def tensor_copy(dst: NkiTensor, src: NkiTensor, engine: enums.engine = _UNKNOWN, name: str | None = None) -> Plan:
+def tensor_copy(dst: NkiTensor, src: NkiTensor, engine: eng = eng.unknown, name: str | None = None) -> Plan:
     """dst[P, F] = src[P, F]; bit for bit where dtypes agree, else cast through float32."""
     m = machine()
     on_chip(dst=dst, src=src)
@@ -59,12 +57,12 @@ def tensor_copy(dst: NkiTensor, src: NkiTensor, engine: enums.engine = _UNKNOWN,
     if on is eng.scalar and m.chip.generation < 3:
         raise NkiValidationError("the Scalar Engine has no tensor_copy on NeuronCore-v2; use activation(op=nl.copy)")
     same_tile("dst and src", dst, src)
-    left_open: dict[str, Any] = {"open": True} if engine is _UNKNOWN else {}
+    left_open: dict[str, Any] = {"open": True} if engine is eng.unknown else {}
     return Plan(on, (src,), (dst,), move, (dst, src), moves=same_elements, **left_open)
 
 
 @instruction(eng.vector, eng.gpsimd, cost=costs.fill)
-def memset(dst: NkiTensor, value: Any, engine: enums.engine = _UNKNOWN, name: str | None = None) -> Plan:
+def memset(dst: NkiTensor, value: Any, engine: eng = eng.unknown, name: str | None = None) -> Plan:
     """dst[...] = value, a compile-time constant of dst's dtype."""
     m = machine()
     on_chip(dst=dst)
@@ -95,7 +93,7 @@ def _fits(value: int, dtype: DType) -> bool:
 
 @instruction(eng.vector, eng.gpsimd, cost=costs.two_inputs, indirect=Indirect(("data1",)))
 def tensor_tensor(
-    dst: NkiTensor, data1: NkiTensor, data2: NkiTensor, op: Op, engine: enums.engine = _UNKNOWN, name: str | None = None
+    dst: NkiTensor, data1: NkiTensor, data2: NkiTensor, op: Op, engine: eng = eng.unknown, name: str | None = None
 ) -> Plan:
     """dst[P, F] = data1[P, F] <op> data2[P, F], in float32, or exactly on int32 and bit patterns."""
     on_chip(dst=dst, data1=data1, data2=data2)
@@ -144,10 +142,10 @@ def _put_integers(dst: NkiTensor, f: Op, exact: Array) -> None:
     dst.wrote()
 
 
-def _tensor_tensor_engine(f: Op, exact: bool, tiles: Sequence[NkiTensor], asked: enums.engine) -> eng:
+def _tensor_tensor_engine(f: Op, exact: bool, tiles: Sequence[NkiTensor], asked: eng) -> eng:
     if f.name == "power":
         return without_gpsimd_in_psum(choose(asked, eng.gpsimd), *tiles)
-    if asked is _UNKNOWN and exact and not any_in_psum(*tiles):
+    if asked is eng.unknown and exact and not any_in_psum(*tiles):
         return eng.gpsimd
     return without_gpsimd_in_psum(choose(asked, eng.vector, eng.gpsimd), *tiles)
 

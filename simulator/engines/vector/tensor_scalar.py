@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from triptych.simulator import enums
 from triptych.simulator.analysis import costs
 from triptych.simulator.dtypes import DType, float32
 from triptych.simulator.enums import engine as eng
@@ -40,7 +39,6 @@ from triptych.simulator.operands.operators import Op, arithmetic, operator
 from triptych.simulator.tensors.tensor import NkiTensor
 
 Array = NDArray[Any]
-_UNKNOWN = enums.engine.unknown
 _INT32 = ("int32", "uint32")
 
 
@@ -67,7 +65,7 @@ def tensor_scalar(
     op1: Op | None = None,
     operand1: Any = None,
     reverse1: bool = False,
-    engine: enums.engine = _UNKNOWN,
+    engine: eng = eng.unknown,
     name: str | None = None,
 ) -> Plan:
     """dst[P, F] = (data[P, F] <op0> operand0) <op1> operand1; operands are scalars or columns [P, 1]."""
@@ -146,7 +144,7 @@ def _check_float32(m: Machine, tiles: Sequence[NkiTensor]) -> None:
             m.remark("operand-dtype", message, "nki/api/nki/isa/__init__.py, tensor_scalar")
 
 
-def _tensor_scalar_engine(m: Machine, op0: Op, op1: Op | None, asked: enums.engine, tiles: Sequence[NkiTensor]) -> eng:
+def _tensor_scalar_engine(m: Machine, op0: Op, op1: Op | None, asked: eng, tiles: Sequence[NkiTensor]) -> eng:
     ops = [o.name for o in (op0, op1) if o is not None]
     if "rsqrt" in ops:
         return without_gpsimd_in_psum(choose(asked, eng.gpsimd), *tiles)
