@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from triptych.simulator import enums
 from triptych.simulator.errors import NkiValidationError
@@ -13,7 +12,6 @@ from triptych.simulator.machine.machine import Machine, machine
 from triptych.simulator.memory.layout import reach
 from triptych.simulator.tensors.tensor import NkiTensor
 
-Array = NDArray[Any]
 FP8 = ("float8_e4m3", "float8_e5m2", "float8_e4m3fn")
 _DTYPES = (*FP8, "bfloat16", "float16", "tfloat32", "float32")
 GEN2_PSUM = (

@@ -15,11 +15,10 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
-from numpy.typing import NDArray
 
 from triptych.simulator.analysis import costs
 from triptych.simulator.analysis.regions import check_start
-from triptych.simulator.dtypes import F32, round_to
+from triptych.simulator.dtypes import F32, Array, round_to
 from triptych.simulator.engines.matmul_limits import (
     accumulating,
     check_accumulate,
@@ -40,7 +39,6 @@ from triptych.simulator.operands.operands import in_buffer, in_dtype
 from triptych.simulator.tensors.partitions import partitions_of
 from triptych.simulator.tensors.tensor import NkiTensor
 
-Array = NDArray[Any]
 _GUIDE = "nki/deep-dives/mxfp-matmul.rst"
 _FP8: dict[str, Any] = {"float8_e5m2_x4": ml_dtypes.float8_e5m2, "float8_e4m3fn_x4": ml_dtypes.float8_e4m3fn}
 _EMAX = {"float8_e5m2_x4": 15, "float8_e4m3fn_x4": 8}

@@ -13,10 +13,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from triptych.simulator.analysis import costs
-from triptych.simulator.dtypes import F32
+from triptych.simulator.dtypes import F32, Array
 from triptych.simulator.engines import xorwow
 from triptych.simulator.enums import engine as eng
 from triptych.simulator.errors import NkiValidationError
@@ -40,7 +39,6 @@ from triptych.simulator.operands.operands import (
 from triptych.simulator.tensors.partitions import partitions_of
 from triptych.simulator.tensors.tensor import NkiTensor
 
-Array = NDArray[Any]
 _STATES = {eng.vector: 4, eng.gpsimd: 1}
 _INTEGERS = ("int8", "int16", "int32", "uint8", "uint16", "uint32")
 _RAND2 = ("float8_e4m3", "float8_e5m2", "float16", "bfloat16", "float32", "tfloat32", *_INTEGERS)

@@ -7,12 +7,10 @@ A state is six 32-bit words (x, y, z, w, v, d). One step is
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from triptych.simulator.dtypes import Array
+
 WORDS = 6
 _STEP = np.uint32(362437)
 

@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from triptych.simulator.errors import KernelError, NkiError, show_line
 from triptych.simulator.language.annotations import Tensor
@@ -29,7 +28,6 @@ from triptych.simulator.memory.shapes import ShapeDtype
 from triptych.simulator.objects import NKIObject
 from triptych.simulator.tensors.tensor import NkiTensor
 
-Array = NDArray[Any]
 _TUPLES = "nki/migration/index.rst, Replace list kernel arguments with tuples"
 
 

@@ -13,12 +13,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from triptych.simulator.dtypes import TABLE, DType, dtype_of
+from triptych.simulator.dtypes import TABLE, Array, DType, dtype_of
 from triptych.simulator.errors import KernelError, NkiValidationError
 
-Array = NDArray[Any]
 _INSTEAD = {"float64": "float32", "int64": "int32", "uint64": "uint32", "longdouble": "float32"}
 
 

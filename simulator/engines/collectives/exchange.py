@@ -19,8 +19,8 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from triptych.simulator.dtypes import Array
 from triptych.simulator.engines.collectives.replicas import Ranks
 from triptych.simulator.enums import engine as eng
 from triptych.simulator.errors import NkiError, NkiValidationError, show_line
@@ -33,7 +33,6 @@ from triptych.simulator.operands.operators import Op
 from triptych.simulator.options import APIS
 from triptych.simulator.tensors.tensor import NkiTensor
 
-Array = NDArray[Any]
 _SHARED, _PRIVATE = MemoryRegion.shared_hbm, MemoryRegion.private_hbm
 REDUCTIONS = ("add", "minimum", "maximum")
 _PAGE = "nki.collectives.all_gather.html of SDK 2.33"

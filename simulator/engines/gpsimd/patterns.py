@@ -15,10 +15,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from triptych.simulator.analysis import costs
-from triptych.simulator.dtypes import F32
+from triptych.simulator.dtypes import F32, Array
 from triptych.simulator.enums import engine as eng
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine.instructions import instruction
@@ -30,7 +29,6 @@ from triptych.simulator.operands.operands import bits, describe, in_buffer, put,
 from triptych.simulator.operands.operators import OPS, Op
 from triptych.simulator.tensors.tensor import NkiTensor
 
-Array = NDArray[Any]
 _COMPARE = ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal")
 INT32 = np.iinfo(np.int32)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from triptych.simulator.analysis import costs
 from triptych.simulator.dtypes import F32
@@ -19,8 +18,6 @@ from triptych.simulator.machine.plan import Plan
 from triptych.simulator.memory.storage import MemoryRegion
 from triptych.simulator.operands.operands import describe, in_buffer, in_dtype, put
 from triptych.simulator.tensors.tensor import NkiTensor
-
-Array = NDArray[Any]
 
 
 @instruction(eng.gpsimd, cost=costs.gpsimd.assumed(), since=3)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from triptych.simulator.analysis import costs
 from triptych.simulator.dtypes import F32
@@ -29,7 +28,6 @@ from triptych.simulator.operands.operands import column, in_dtype, on_chip, per_
 from triptych.simulator.operands.operators import Op, arithmetic
 from triptych.simulator.tensors.tensor import NkiTensor
 
-Array = NDArray[Any]
 _COMMANDS = (cmd.reset_reduce, cmd.reduce, cmd.load_reduce)
 
 

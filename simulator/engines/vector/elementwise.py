@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from triptych.simulator.analysis import costs
-from triptych.simulator.dtypes import DType
+from triptych.simulator.dtypes import Array, DType
 from triptych.simulator.enums import engine as eng
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine.instructions import choose, instruction
@@ -38,7 +37,6 @@ from triptych.simulator.operands.operands import (
 from triptych.simulator.operands.operators import Op, operator
 from triptych.simulator.tensors.tensor import NkiTensor
 
-Array = NDArray[Any]
 _INT32 = ("int32", "uint32")
 
 

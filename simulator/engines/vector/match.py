@@ -8,20 +8,17 @@ positions in ascending order, nc_match_replace8 from 7 down (nki/api/nki/isa/__i
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from triptych.simulator.analysis import costs
+from triptych.simulator.dtypes import Array
 from triptych.simulator.enums import engine as eng
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine.instructions import instruction
 from triptych.simulator.machine.plan import Plan
 from triptych.simulator.operands.operands import describe, on_chip, put, put_bits, same_tile
 from triptych.simulator.tensors.tensor import NkiTensor
-
-Array = NDArray[Any]
 
 
 @instruction(eng.vector, cost=costs.streamed, order="late")

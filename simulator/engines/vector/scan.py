@@ -12,10 +12,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from triptych.simulator.analysis import costs
-from triptych.simulator.dtypes import F32
+from triptych.simulator.dtypes import F32, Array
 from triptych.simulator.enums import engine as eng
 from triptych.simulator.machine.instructions import instruction
 from triptych.simulator.machine.plan import Plan
@@ -23,7 +22,6 @@ from triptych.simulator.operands.operands import column, not_both_in_psum, on_ch
 from triptych.simulator.operands.operators import Op, arithmetic
 from triptych.simulator.tensors.tensor import NkiTensor
 
-Array = NDArray[Any]
 _ASSOCIATIVE = (np.add, np.multiply, np.maximum, np.minimum)  # and commutative: the order of operands is free
 
 

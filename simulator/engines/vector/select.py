@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from triptych.simulator.analysis import costs
-from triptych.simulator.dtypes import F32
+from triptych.simulator.dtypes import F32, Array
 from triptych.simulator.enums import engine as eng
 from triptych.simulator.enums import reduce_cmd as cmd
 from triptych.simulator.errors import NkiValidationError
@@ -36,7 +35,6 @@ from triptych.simulator.operands.operands import (
 from triptych.simulator.operands.operators import OPS, Op
 from triptych.simulator.tensors.tensor import NkiTensor
 
-Array = NDArray[Any]
 FP32_MIN = float(np.finfo(np.float32).min)
 _COMPARE = ("equal", "less", "less_equal", "greater", "greater_equal")
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from triptych.simulator.analysis import costs
+from triptych.simulator.dtypes import Array
 from triptych.simulator.enums import engine as eng
 from triptych.simulator.errors import NkiValidationError, OutOfBounds
 from triptych.simulator.machine.instructions import instruction
@@ -18,7 +18,6 @@ from triptych.simulator.operands.operands import bits, on_chip
 from triptych.simulator.tensors.partitions import partitions_of
 from triptych.simulator.tensors.tensor import NkiTensor
 
-Array = NDArray[Any]
 _KEEP = 255
 _STARTS = {32: (0, 32, 64, 96), 64: (0, 64), 96: (0,), 128: (0,)}  # first partition, by active partitions
 

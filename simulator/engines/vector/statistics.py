@@ -8,13 +8,10 @@ number of such triples (Chan, Golub and LeVeque's update):
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from triptych.simulator.analysis import costs
-from triptych.simulator.dtypes import F32
+from triptych.simulator.dtypes import F32, Array
 from triptych.simulator.enums import engine as eng
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine.instructions import instruction
@@ -22,8 +19,6 @@ from triptych.simulator.machine.machine import machine
 from triptych.simulator.machine.plan import Plan
 from triptych.simulator.operands.operands import on_chip, put, scratch
 from triptych.simulator.tensors.tensor import NkiTensor
-
-Array = NDArray[Any]
 
 
 @instruction(eng.vector, cost=costs.streamed, order="late")

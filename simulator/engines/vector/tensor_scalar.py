@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from triptych.simulator.analysis import costs
 from triptych.simulator.dtypes import DType, float32
@@ -38,7 +37,6 @@ from triptych.simulator.operands.operands import (
 from triptych.simulator.operands.operators import Op, arithmetic, operator
 from triptych.simulator.tensors.tensor import NkiTensor
 
-Array = NDArray[Any]
 _INT32 = ("int32", "uint32")
 
 
