@@ -12,14 +12,7 @@ from triptych.simulator.analysis.capacity import MemoryUse, memory_use
 from triptych.simulator.chip.record import Chip
 from triptych.simulator.chips import CHIPS, TARGETS
 from triptych.simulator.engines import COLLECTIVES, INSTRUCTIONS
-from triptych.simulator.errors import (
-    KernelError,
-    NeedsData,
-    NkiError,
-    NkiValidationError,
-    OutOfBounds,
-    Uninitialized,
-)
+from triptych.simulator.errors import KernelError, NeedsData, NkiError, NkiValidationError, OutOfBounds, Uninitialized
 from triptych.simulator.launch.execution import Run, SimulatorWarning
 from triptych.simulator.launch.import_hook import load
 from triptych.simulator.launch.kernel import Kernel, jit, simulate

@@ -23,10 +23,7 @@ def common() -> dict[str, Fact]:
             "measured",
         ),
         "table_load_ns": Fact(
-            1283,
-            "ns",
-            f"{FUSION}, {PROBES} and {DECODE}, all alike; {DMA_TRACES}: 1300 at the first exp",
-            "measured",
+            1283, "ns", f"{FUSION}, {PROBES} and {DECODE}, all alike; {DMA_TRACES}: 1300 at the first exp", "measured"
         ),
         "dma_skew_ns": Fact(
             210,
@@ -36,12 +33,7 @@ def common() -> dict[str, Fact]:
             "measured",
         ),
         "dma_rings": Fact(16, "rings", "nki/get-started/about/nki-dma-overview.rst"),
-        "dma_start_ns": Fact(
-            740,
-            "ns",
-            f"{DMA_TRACES}: by swdge; 763 and 768 by GpSimd in {FUSION}",
-            "measured",
-        ),
+        "dma_start_ns": Fact(740, "ns", f"{DMA_TRACES}: by swdge; 763 and 768 by GpSimd in {FUSION}", "measured"),
         "dma_software_issue_ns": Fact(
             603,
             "ns",

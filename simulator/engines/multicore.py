@@ -99,12 +99,7 @@ def _received(m: Machine, meeting: str, to: int, source: int, src: NkiTensor, se
 
 @instruction(enums.engine.dma, cost=costs.dma.assumed(), since=3, source="nki.isa.sendrecv_compute.html of SDK 2.33")
 def sendrecv_compute(
-    src: NkiTensor,
-    dst: NkiTensor,
-    send_to_rank: int,
-    recv_from_rank: int,
-    reduce_op: Op,
-    name: str | None = None,
+    src: NkiTensor, dst: NkiTensor, send_to_rank: int, recv_from_rank: int, reduce_op: Op, name: str | None = None
 ) -> Plan:
     """dst here = reduce_op(src, src of core recv_from_rank), in float32, rounded to dst's dtype; both cores meet.
 
@@ -154,10 +149,7 @@ _ENGINES = (enums.engine.gpsimd, enums.engine.tensor, enums.engine.vector, enums
 
 @instruction(*_ENGINES, cost=costs.barrier, since=3)
 def core_barrier(
-    data: NkiTensor,
-    cores: Sequence[int],
-    engine: enums.engine = enums.engine.gpsimd,
-    name: str | None = None,
+    data: NkiTensor, cores: Sequence[int], engine: enums.engine = enums.engine.gpsimd, name: str | None = None
 ) -> Plan:
     """Both cores wait until both are here; what either wrote to `data`, in shared HBM, is then there for both."""
     plain = isinstance(data, NkiTensor) and data.index is None

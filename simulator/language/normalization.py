@@ -42,13 +42,7 @@ def softmax(x: NkiTensor, axis: Axis = -1, dtype: Any = None) -> NkiTensor:
 
 @function
 def rms_norm(
-    x: NkiTensor,
-    w: NkiTensor,
-    axis: Axis,
-    n: int,
-    epsilon: float = 1e-06,
-    dtype: Any = None,
-    compute_dtype: Any = None,
+    x: NkiTensor, w: NkiTensor, axis: Axis, n: int, epsilon: float = 1e-06, dtype: Any = None, compute_dtype: Any = None
 ) -> NkiTensor:
     """x / sqrt(sum(x^2) / n + epsilon) * w, the sum over `axis`; tiles in between are float32, or `compute_dtype`."""
     tile(x=x, w=w)

@@ -81,13 +81,7 @@ def affine_select(
 
 
 def _select(
-    dst: NkiTensor,
-    on_true: NkiTensor,
-    on_false: float,
-    compare: Any,
-    start: int,
-    step: int,
-    *pairs: tuple[int, int],
+    dst: NkiTensor, on_true: NkiTensor, on_false: float, compare: Any, start: int, step: int, *pairs: tuple[int, int]
 ) -> None:
     row, column = _affine(dst, start, step, pairs)
     mask = compare(row, -column)

@@ -15,12 +15,7 @@ from triptych.simulator.machine.instructions import instruction
 from triptych.simulator.machine.machine import machine
 from triptych.simulator.machine.plan import Plan
 from triptych.simulator.machine.table import Indirect
-from triptych.simulator.operands.accumulators import (
-    check_command,
-    check_defined,
-    check_result,
-    fold_of,
-)
+from triptych.simulator.operands.accumulators import check_command, check_defined, check_result, fold_of
 from triptych.simulator.operands.operands import (
     bits,
     column,
