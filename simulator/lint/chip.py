@@ -16,13 +16,10 @@ TRIGGERS = ("sync", "scalar")  # whom a kernel may ask to trigger a transfer
     "generation",
     ERROR,
     source="nki/api/nki/isa/__init__.py, each function's availability",
-    bad="""
-tile = nl.load(x)
-nisa.exponential(dst=tile, src=tile)
-""",
-    good="""
-tile = nl.load(x)
-nisa.activation(dst=tile, op=nl.exp, data=tile)
+    example="""
+ tile = nl.load(x)
+-nisa.exponential(dst=tile, src=tile)
++nisa.activation(dst=tile, op=nl.exp, data=tile)
 """,
 )
 def generation(node: ast.Attribute | ast.Name | ast.Call, at: At) -> Iterator[str | tuple[ast.AST, str]]:
@@ -51,17 +48,12 @@ def generation(node: ast.Attribute | ast.Name | ast.Call, at: At) -> Iterator[st
     "not-on-hardware",
     ERROR,
     source=f"{RELEASE_NOTES}, NKI 0.4.0, Known Issues",
-    bad="""
-@nki.jit
-def kernel(x, y):
-    quotient = nl.divide(nl.load(x), nl.load(y))
-    return x
-""",
-    good="""
-@nki.jit
-def kernel(x, y):
-    quotient = nl.multiply(nl.load(x), nl.reciprocal(nl.load(y)))
-    return x
+    example="""
+ @nki.jit
+ def kernel(x, y):
+-    quotient = nl.divide(nl.load(x), nl.load(y))
++    quotient = nl.multiply(nl.load(x), nl.reciprocal(nl.load(y)))
+     return x
 """,
 )
 def not_on_hardware(node: ast.Call, at: At) -> Iterator[str]:
@@ -86,13 +78,10 @@ def _engine(node: ast.Call, at: At) -> Iterator[tuple[ast.AST, str, str]]:
     "engine",
     ERROR,
     source="nki/api/nki/isa/__init__.py, each function's engines",
-    bad="""
-tile = nl.load(x)
-nisa.memset(tile, value=0.0, engine=nisa.engine.scalar)
-""",
-    good="""
-tile = nl.load(x)
-nisa.memset(tile, value=0.0, engine=nisa.engine.gpsimd)
+    example="""
+ tile = nl.load(x)
+-nisa.memset(tile, value=0.0, engine=nisa.engine.scalar)
++nisa.memset(tile, value=0.0, engine=nisa.engine.gpsimd)
 """,
 )
 def engine(node: ast.Call, at: At) -> Iterator[tuple[ast.AST, str]]:

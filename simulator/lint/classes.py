@@ -26,25 +26,16 @@ def _is_enum(unit: Unit) -> bool:
     "class-base",
     ERROR,
     source=f"{_GUIDE}, Class Support",
-    bad="""
-class Tile:
-    def __init__(self, rows):
-        self.rows = rows
+    example="""
+-class Tile:
++class Tile(nl.NKIObject):
+     def __init__(self, rows):
+         self.rows = rows
 
-@nki.jit
-def kernel(x):
-    assert x.shape[0] == Tile(128).rows
-    return x
-""",
-    good="""
-class Tile(nl.NKIObject):
-    def __init__(self, rows):
-        self.rows = rows
-
-@nki.jit
-def kernel(x):
-    assert x.shape[0] == Tile(128).rows
-    return x
+ @nki.jit
+ def kernel(x):
+     assert x.shape[0] == Tile(128).rows
+     return x
 """,
     until="0.6",
 )
@@ -62,23 +53,15 @@ def class_base(node: ast.ClassDef, at: At) -> Iterator[str]:
     "slots",
     WARNING,
     source=f"{_GUIDE}, Class Support",
-    bad="""
-class Tile(nl.NKIObject):
-    __slots__ = ("rows",)
+    example="""
+ class Tile(nl.NKIObject):
+-    __slots__ = ("rows",)
++    rows = 128
 
-@nki.jit
-def kernel(x, tile: Tile):
-    assert x.shape[0] == tile.rows
-    return x
-""",
-    good="""
-class Tile(nl.NKIObject):
-    rows = 128
-
-@nki.jit
-def kernel(x, tile: Tile):
-    assert x.shape[0] == tile.rows
-    return x
+ @nki.jit
+ def kernel(x, tile: Tile):
+     assert x.shape[0] == tile.rows
+     return x
 """,
     until="0.6",
 )
@@ -93,31 +76,21 @@ def slots(node: ast.ClassDef, at: At) -> Iterator[str]:
     WARNING,
     source="nki/migration/index.html of SDK 2.33.1: == on user-defined classes may differ",
     since="0.7",
-    bad="""
-class Tile:
-    def __init__(self, rows):
-        self.rows = rows
+    example="""
++from dataclasses import dataclass
++
++@dataclass
+ class Tile:
+-    def __init__(self, rows):
+-        self.rows = rows
++    rows: int
 
-@nki.jit
-def kernel(x):
-    first = Tile(128)
-    second = Tile(128)
-    assert first == second
-    return x
-""",
-    good="""
-from dataclasses import dataclass
-
-@dataclass
-class Tile:
-    rows: int
-
-@nki.jit
-def kernel(x):
-    first = Tile(128)
-    second = Tile(128)
-    assert first == second
-    return x
+ @nki.jit
+ def kernel(x):
+     first = Tile(128)
+     second = Tile(128)
+     assert first == second
+     return x
 """,
 )
 def class_equality(node: ast.Compare, at: At) -> Iterator[str]:
@@ -142,29 +115,18 @@ def _equality(unit: Unit) -> bool:
     "enum-operator",
     ERROR,
     source=f"{_GUIDE}, Enumerations",
-    bad="""
-from enum import Enum
+    example="""
+ from enum import Enum
 
-class Mode(Enum):
-    fast = 1
-    exact = 2
+ class Mode(Enum):
+     fast = 1
+     exact = 2
 
-@nki.jit
-def kernel(x, mode):
-    assert mode < Mode.exact
-    return x
-""",
-    good="""
-from enum import Enum
-
-class Mode(Enum):
-    fast = 1
-    exact = 2
-
-@nki.jit
-def kernel(x, mode):
-    assert mode != Mode.exact
-    return x
+ @nki.jit
+ def kernel(x, mode):
+-    assert mode < Mode.exact
++    assert mode != Mode.exact
+     return x
 """,
     until="0.6",
 )

@@ -15,15 +15,11 @@ from triptych.simulator.lint.source import Unit, given
     "keyword-only",
     ERROR,
     source=f"{MIGRATION}, Remove keyword-only argument separator (*)",
-    bad="""
-@nki.jit
-def kernel(x, *, scale=1.0):
-    return x
-""",
-    good="""
-@nki.jit
-def kernel(x, scale=1.0):
-    return x
+    example="""
+ @nki.jit
+-def kernel(x, *, scale=1.0):
++def kernel(x, scale=1.0):
+     return x
 """,
     warns_since="0.7",
 )
@@ -38,15 +34,11 @@ def keyword_only(node: ast.FunctionDef, at: At) -> Iterator[str]:
     "list-argument",
     ERROR,
     source=f"{MIGRATION}, Replace list kernel arguments with tuples",
-    bad="""
-@nki.jit
-def kernel(x, stride=[1, 1]):
-    return x
-""",
-    good="""
-@nki.jit
-def kernel(x, stride=(1, 1)):
-    return x
+    example="""
+ @nki.jit
+-def kernel(x, stride=[1, 1]):
++def kernel(x, stride=(1, 1)):
+     return x
 """,
     warns_since="0.7",
 )
@@ -62,15 +54,12 @@ def list_argument(node: ast.FunctionDef, at: At) -> Iterator[tuple[ast.AST, str]
     "no-arguments",
     ERROR,
     source=f"{RELEASE_NOTES}, NKI 0.2.0, Bug Fixes",
-    bad="""
-@nki.jit
-def kernel():
-    return nl.zeros((128, 4), nl.float32, buffer=nl.shared_hbm)
-""",
-    good="""
-@nki.jit
-def kernel(columns):
-    return nl.zeros((128, columns), nl.float32, buffer=nl.shared_hbm)
+    example="""
+ @nki.jit
+-def kernel():
+-    return nl.zeros((128, 4), nl.float32, buffer=nl.shared_hbm)
++def kernel(columns):
++    return nl.zeros((128, columns), nl.float32, buffer=nl.shared_hbm)
 """,
     warns_since="0.7",
 )
@@ -85,19 +74,13 @@ def no_arguments(node: ast.FunctionDef, at: At) -> Iterator[str]:
     "output-buffer",
     ERROR,
     source=f"{MIGRATION}, Output tensors must use nl.shared_hbm",
-    bad="""
-@nki.jit
-def kernel(x):
-    out = nl.ndarray(x.shape, x.dtype, buffer=nl.hbm)
-    nisa.dma_copy(dst=out, src=x)
-    return out
-""",
-    good="""
-@nki.jit
-def kernel(x):
-    out = nl.ndarray(x.shape, x.dtype, buffer=nl.shared_hbm)
-    nisa.dma_copy(dst=out, src=x)
-    return out
+    example="""
+ @nki.jit
+ def kernel(x):
+-    out = nl.ndarray(x.shape, x.dtype, buffer=nl.hbm)
++    out = nl.ndarray(x.shape, x.dtype, buffer=nl.shared_hbm)
+     nisa.dma_copy(dst=out, src=x)
+     return out
 """,
 )
 def output_buffer(node: ast.Return, at: At) -> Iterator[tuple[ast.AST, str]]:
@@ -119,22 +102,14 @@ def output_buffer(node: ast.Return, at: At) -> Iterator[tuple[ast.AST, str]]:
     "nested-jit",
     WARNING,
     source=f"{MIGRATION}, Remove nki.jit decorator on sub-kernels",
-    bad="""
-@nki.jit
-def part(x):
-    return x
+    example="""
+-@nki.jit
+ def part(x):
+     return x
 
-@nki.jit
-def kernel(x):
-    return part(x)
-""",
-    good="""
-def part(x):
-    return x
-
-@nki.jit
-def kernel(x):
-    return part(x)
+ @nki.jit
+ def kernel(x):
+     return part(x)
 """,
     until="0.6",
 )

@@ -24,15 +24,11 @@ def _while_register(node: Any, at: At) -> bool:
     "deprecated",
     WARNING,
     source=f"{MIGRATION}, Deprecated: dynamic nl.dynamic_range and while loops; nki.jit(mode=...)",
-    bad="""
-@nki.jit(mode="jax")
-def kernel(x):
-    return x
-""",
-    good="""
-@nki.jit
-def kernel(x):
-    return x
+    example="""
+-@nki.jit(mode="jax")
++@nki.jit
+ def kernel(x):
+     return x
 """,
 )
 def deprecated(node: ast.Call | ast.While | ast.FunctionDef, at: At) -> Iterator[str | tuple[ast.AST, str]]:
@@ -56,14 +52,11 @@ def deprecated(node: ast.Call | ast.While | ast.FunctionDef, at: At) -> Iterator
     ERROR,
     source=f"{_MIGRATION_07}: dynamic loop forms are removed",
     since="0.7",
-    bad="""
-for i in nl.dynamic_range(4):
-    nisa.dma_copy(dst=x.ap([[1, 1]], scalar_offset=i), src=x[0, 0])
-""",
-    good="""
-def body(i):
-    nisa.dma_copy(dst=x.ap([[1, 1]], scalar_offset=i), src=x[0, 0])
-nl.fori_loop(0, 4, body)
+    example="""
+-for i in nl.dynamic_range(4):
++def body(i):
+     nisa.dma_copy(dst=x.ap([[1, 1]], scalar_offset=i), src=x[0, 0])
++nl.fori_loop(0, 4, body)
 """,
 )
 def removed_loop(node: ast.Call | ast.While, at: At) -> Iterator[str]:
@@ -110,17 +103,15 @@ def body_of(call: ast.Call, unit: Unit) -> Unit | None:
     ERROR,
     source="nki/api/generated/nki.isa.VirtualRegister.html of SDK 2.32: TypeError",
     since="0.7",
-    bad="""
-register = nisa.register_alloc(1)
-if register:
-    print(x)
-""",
-    good="""
-@nki.jit
-def kernel(x, wanted):
-    if wanted:
-        print(x)
-    return x
+    example="""
+ @nki.jit
+-def kernel(x):
+-    register = nisa.register_alloc(1)
+-    if register:
++def kernel(x, wanted):
++    if wanted:
+         print(x)
+     return x
 """,
 )
 def register_branch(
@@ -150,24 +141,17 @@ def register_branch(
     "loop-tensor",
     ERROR,
     source=f"{MIGRATION}, Rules for migrated loops",
-    bad="""
-@nki.jit
-def kernel(x, n):
-    tiles = []
-    def body(i):
-        tile = nl.ndarray((128, 4), nl.float32)
-        tiles.append(tile)
-    nl.fori_loop(0, n, body)
-    return x
-""",
-    good="""
-@nki.jit
-def kernel(x, n):
-    tile = nl.ndarray((128, 4), nl.float32)
-    def body(i):
-        nisa.memset(tile, value=0.0)
-    nl.fori_loop(0, n, body)
-    return x
+    example="""
+ @nki.jit
+ def kernel(x, n):
+-    tiles = []
++    tile = nl.ndarray((128, 4), nl.float32)
+     def body(i):
+-        tile = nl.ndarray((128, 4), nl.float32)
+-        tiles.append(tile)
++        nisa.memset(tile, value=0.0)
+     nl.fori_loop(0, n, body)
+     return x
 """,
 )
 def loop_tensor(node: ast.Call, at: At) -> Iterator[tuple[ast.AST, str]]:
@@ -197,22 +181,15 @@ def _makes(unit: Unit, name: str) -> bool:
     ERROR,
     source="nki.collectives.all_to_all_v_trigger.html of SDK 2.33: exactly one trigger for each prepare",
     since="0.7",
-    bad="""
-from nki import collectives
+    example="""
+ from nki import collectives
 
-@nki.jit
-def kernel(x, group, metadata):
-    collectives.all_to_all_v_prepare(srcs=[x], dsts=[x], replica_group=group, metadata_tensor=metadata)
-    return x
-""",
-    good="""
-from nki import collectives
-
-@nki.jit
-def kernel(x, group, metadata):
-    prepared = collectives.all_to_all_v_prepare(srcs=[x], dsts=[x], replica_group=group, metadata_tensor=metadata)
-    collectives.all_to_all_v_trigger(prepared)
-    return x
+ @nki.jit
+ def kernel(x, group, metadata):
+-    collectives.all_to_all_v_prepare(srcs=[x], dsts=[x], replica_group=group, metadata_tensor=metadata)
++    prepared = collectives.all_to_all_v_prepare(srcs=[x], dsts=[x], replica_group=group, metadata_tensor=metadata)
++    collectives.all_to_all_v_trigger(prepared)
+     return x
 """,
 )
 def unpaired_prepare(node: ast.Expr, at: At) -> Iterator[str]:

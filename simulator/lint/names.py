@@ -25,8 +25,10 @@ _OLDER_MODULES = {row.name.rpartition(".")[0] for row in older.OLDER}
     "removed-name",
     ERROR,
     source=f"{MIGRATION}; {RELEASE_NOTES}",
-    bad="i, j = nl.mgrid[0:128, 0:512]",
-    good="tile = nl.load(x[0:128, 0:512])",
+    example="""
+-i, j = nl.mgrid[0:128, 0:512]
++tile = nl.load(x[0:128, 0:512])
+""",
 )
 def removed_name(node: ast.Attribute | ast.Name | ast.FunctionDef, at: At) -> Iterator[str | tuple[ast.AST, str]]:
     """A name that NKI has no more, neuronxcc.nki among them, with what took its place."""
@@ -54,8 +56,10 @@ def _legacy(name: str) -> str:
     "unknown-name",
     ERROR,
     source=f"{STUBS}, which list every name",
-    bad="assert x.shape[0] <= nl.tile_size.p_max",
-    good="assert x.shape[0] <= nl.tile_size.pmax",
+    example="""
+-assert x.shape[0] <= nl.tile_size.p_max
++assert x.shape[0] <= nl.tile_size.pmax
+""",
 )
 def unknown_name(node: ast.Attribute | ast.Name, at: At) -> Iterator[str]:
     """A name in nl, nisa or nki.collectives is one that their reference lists."""
@@ -80,23 +84,15 @@ def unknown_name(node: ast.Attribute | ast.Name, at: At) -> Iterator[str]:
     "older-name",
     WARNING,
     source=f"{RELEASE_NOTES}, NKI 0.5.0: internal modules were renamed, and shims kept",
-    bad="""
-from nki.isa.constants import engine
+    example="""
+-from nki.isa.constants import engine
++from nki.isa import engine
 
-@nki.jit
-def kernel(x):
-    tile = nl.load(x)
-    nisa.memset(tile, value=0.0, engine=engine.vector)
-    return x
-""",
-    good="""
-from nki.isa import engine
-
-@nki.jit
-def kernel(x):
-    tile = nl.load(x)
-    nisa.memset(tile, value=0.0, engine=engine.vector)
-    return x
+ @nki.jit
+ def kernel(x):
+     tile = nl.load(x)
+     nisa.memset(tile, value=0.0, engine=engine.vector)
+     return x
 """,
 )
 def older_name(node: ast.Attribute | ast.Name, at: At) -> Iterator[str | tuple[ast.AST, str]]:
@@ -113,8 +109,10 @@ def older_name(node: ast.Attribute | ast.Name, at: At) -> Iterator[str | tuple[a
     "removed-argument",
     ERROR,
     source=MIGRATION,
-    bad="tile = nl.load(x, mask=x.shape[0] < 128)",
-    good="tile = nl.load(x[0 : min(128, x.shape[0])])",
+    example="""
+-tile = nl.load(x, mask=x.shape[0] < 128)
++tile = nl.load(x[0 : min(128, x.shape[0])])
+""",
 )
 def removed_argument(node: ast.Call | ast.FunctionDef, at: At) -> Iterator[tuple[ast.AST, str]]:
     """An argument that a function of NKI has no more, mask= and dtype= among them, with what to do instead."""
@@ -138,13 +136,10 @@ def _removed(function: str, argument: str | None) -> str | None:
     "call",
     ERROR,
     source=f"{STUBS}; {RELEASE_NOTES}, NKI 0.2.0, Bug Fixes: unknown keyword arguments",
-    bad="""
-tile = nl.ndarray((128, 4), nl.float32)
-nisa.memset(tile, val=0.0)
-""",
-    good="""
-tile = nl.ndarray((128, 4), nl.float32)
-nisa.memset(tile, value=0.0)
+    example="""
+ tile = nl.ndarray((128, 4), nl.float32)
+-nisa.memset(tile, val=0.0)
++nisa.memset(tile, value=0.0)
 """,
 )
 def call(node: ast.Call, at: At) -> Iterator[str]:
@@ -171,8 +166,10 @@ _NAMED = ("engine", "dge_mode", "oob_mode", "reduce_cmd", "dma_engine", "perf_mo
     "named-member",
     WARNING,
     source=f"{MIGRATION}, Integer enum constants no longer supported",
-    bad="nisa.dma_copy(x, x, dge_mode=3)",
-    good="nisa.dma_copy(x, x, dge_mode=nisa.dge_mode.none)",
+    example="""
+-nisa.dma_copy(x, x, dge_mode=3)
++nisa.dma_copy(x, x, dge_mode=nisa.dge_mode.none)
+""",
 )
 def named_member(node: ast.Call, at: At) -> Iterator[tuple[ast.AST, str]]:
     """Engines and modes are members of their enumerations; AWS's library of NKI 0.3 has integers all the same."""
@@ -185,8 +182,10 @@ def named_member(node: ast.Call, at: At) -> Iterator[tuple[ast.AST, str]]:
     "buffer-string",
     ERROR,
     source=f"{MIGRATION}, String buffer names no longer supported",
-    bad='tile = nl.ndarray(x.shape, x.dtype, buffer="sbuf")',
-    good="tile = nl.ndarray(x.shape, x.dtype, buffer=nl.sbuf)",
+    example="""
+-tile = nl.ndarray(x.shape, x.dtype, buffer="sbuf")
++tile = nl.ndarray(x.shape, x.dtype, buffer=nl.sbuf)
+""",
 )
 def buffer_string(node: ast.Call, at: At) -> Iterator[tuple[ast.AST, str]]:
     """A buffer is an object, nl.sbuf, and no string."""

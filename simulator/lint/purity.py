@@ -32,19 +32,15 @@ _MUTATORS = {
     "impure-call",
     ERROR,
     source=_CACHING,
-    bad="""
-import os
-
-@nki.jit
-def kernel(x):
-    print(os.environ["SCALE"])
-    return x
-""",
-    good="""
-@nki.jit
-def kernel(x, scale):
-    print(scale)
-    return x
+    example="""
+-import os
+-
+ @nki.jit
+-def kernel(x):
+-    print(os.environ["SCALE"])
++def kernel(x, scale):
++    print(scale)
+     return x
 """,
     warns_since="0.7",
 )
@@ -82,20 +78,14 @@ def _changed(node: _Change) -> Iterator[ast.Name]:
     "outer-state",
     ERROR,
     source=_CACHING,
-    bad="""
-calls = []
-
-@nki.jit
-def kernel(x):
-    calls.append(x.shape)
-    return x
-""",
-    good="""
-@nki.jit
-def kernel(x):
-    calls = []
-    calls.append(x.shape)
-    return x
+    example="""
+-calls = []
+-
+ @nki.jit
+ def kernel(x):
++    calls = []
+     calls.append(x.shape)
+     return x
 """,
     warns_since="0.7",
 )
@@ -119,25 +109,17 @@ def outer_state(node: _Change | ast.Global | ast.Nonlocal, at: At) -> Iterator[s
     "changing-global",
     WARNING,
     source=_CACHING,
-    bad="""
-scale = 1.0
+    example="""
+ scale = 1.0
+-
+-def louder():
+-    global scale
+-    scale = 2.0
 
-def louder():
-    global scale
-    scale = 2.0
-
-@nki.jit
-def kernel(x):
-    print(scale)
-    return x
-""",
-    good="""
-scale = 1.0
-
-@nki.jit
-def kernel(x):
-    print(scale)
-    return x
+ @nki.jit
+ def kernel(x):
+     print(scale)
+     return x
 """,
 )
 def changing_global(node: ast.Name, at: At) -> Iterator[str]:

@@ -1,8 +1,8 @@
 """Rules as declared rows, and the walk that asks them.
 
-`rule` declares one: its id, how severe it is, which nodes it looks at, where AWS documents it, an example that breaks
-it and one that does not, and in which versions of NKI it holds. The declaration is a row of `RULES`, which the linter,
-the tests and docs/lint.md read. A rule's function takes a node of a kernel and yields what is wrong with it; its
+`rule` declares one: its id, how severe it is, where AWS documents it, an example that breaks it and how it is mended,
+and in which versions of NKI it holds. The declaration is a row of `RULES`, which the linter, the tests and docs/lint.md
+read. A rule's function takes a node of a kernel, of the kinds of its annotation, and yields what is wrong with it; its
 docstring states the rule.
 """
 
@@ -92,8 +92,7 @@ def rule(
     severity: str,
     *,
     source: str,
-    bad: str,
-    good: str,
+    example: str,
     since: str | None = None,
     until: str | None = None,
     warns_since: str | None = None,
@@ -103,12 +102,12 @@ def rule(
 
     A function or class is looked at once, on its own behalf.
 
-    bad, good: the text of a file, or what stands in a kernel before it returns its argument x
+    example: a diff that mends what breaks the rule, of a file or of what stands in a kernel before it returns x
     """
 
     def declare(check: Check) -> Check:
-        examples = _whole(bad), _whole(good)
-        row = RULES[id] = Rule(id, severity, source, *examples, check, since, until, warns_since)
+        bad, good = _side(example, "-"), _side(example, "+")
+        row = RULES[id] = Rule(id, severity, source, bad, good, check, since, until, warns_since)
         annotated = inspect.get_annotations(check, eval_str=True)["node"]
         for kind in kinds or typing.get_args(annotated) or (annotated,):
             _BY_KIND[kind].append(row)
@@ -117,12 +116,12 @@ def rule(
     return declare
 
 
-def _whole(example: str) -> str:
-    """An example of a rule as the text of a file."""
-    example = example.strip()
-    if "@nki.jit" not in example:
-        example = f"@nki.jit\ndef kernel(x):\n{textwrap.indent(example, '    ')}\n    return x"
-    return f"{example}\n"
+def _side(diff: str, sign: str) -> str:
+    """What a diff has before it ("-") or after it ("+"), as the text of a file."""
+    text = "\n".join(line[1:] for line in diff.strip("\n").split("\n") if line[:1] in (sign, " ", ""))
+    if "@nki.jit" not in text:
+        text = f"@nki.jit\ndef kernel(x):\n{textwrap.indent(text, '    ')}\n    return x"
+    return f"{text}\n"
 
 
 class At:

@@ -17,17 +17,12 @@ _LARGEST_FLOAT = 3.4028235677973366e38  # what still rounds to a finite float32
     "identity",
     WARNING,
     source=f"{MIGRATION}, Replace is / is not with == / !=",
-    bad="""
-@nki.jit
-def kernel(x, exact):
-    assert exact is True
-    return x
-""",
-    good="""
-@nki.jit
-def kernel(x, exact):
-    assert exact == True
-    return x
+    example="""
+ @nki.jit
+ def kernel(x, exact):
+-    assert exact is True
++    assert exact == True
+     return x
 """,
     until="0.6",
 )
@@ -43,8 +38,10 @@ def identity(node: ast.Compare, at: At) -> Iterator[str]:
     "value",
     ERROR,
     source=f"{_GUIDE}, NKI Values",
-    bad="assert x.shape[0] < 10_000_000_000",
-    good="assert x.shape[0] < 1_000_000_000",
+    example="""
+-assert x.shape[0] < 10_000_000_000
++assert x.shape[0] < 1_000_000_000
+""",
     until="0.6",
 )
 def value(node: ast.Constant, at: At) -> Iterator[str]:
@@ -62,13 +59,11 @@ def value(node: ast.Constant, at: At) -> Iterator[str]:
     "dict-key",
     ERROR,
     source=f"{_GUIDE}, NKI Values",
-    bad="""
-sizes = {0: 128, 1: 512}
-assert x.shape == (sizes[0], sizes[1])
-""",
-    good="""
-sizes = {"rows": 128, "columns": 512}
-assert x.shape == (sizes["rows"], sizes["columns"])
+    example="""
+-sizes = {0: 128, 1: 512}
+-assert x.shape == (sizes[0], sizes[1])
++sizes = {"rows": 128, "columns": 512}
++assert x.shape == (sizes["rows"], sizes["columns"])
 """,
     until="0.6",
 )
@@ -84,19 +79,14 @@ def dict_key(node: ast.Dict, at: At) -> Iterator[tuple[ast.AST, str]]:
     "for-iterable",
     WARNING,
     source=f"{_GUIDE}, Control Flow",
-    bad="""
-@nki.jit
-def kernel(x, sizes):
-    for i, size in enumerate(sizes):
-        print(i, size)
-    return x
-""",
-    good="""
-@nki.jit
-def kernel(x, sizes):
-    for i in range(len(sizes)):
-        print(i, sizes[i])
-    return x
+    example="""
+ @nki.jit
+ def kernel(x, sizes):
+-    for i, size in enumerate(sizes):
+-        print(i, size)
++    for i in range(len(sizes)):
++        print(i, sizes[i])
+     return x
 """,
     until="0.6",
 )
@@ -141,20 +131,14 @@ _UNDOCUMENTED: dict[type[ast.AST], tuple[str, str]] = {
     WARNING,
     kinds=_UNDOCUMENTED,
     source=f"{_GUIDE}, which does not have it; nor do the kernels of AWS's tutorials and library",
-    bad="""
-@nki.jit
-def kernel(x, scale):
-    double = lambda y: 2 * y
-    print(double(scale))
-    return x
-""",
-    good="""
-@nki.jit
-def kernel(x, scale):
-    def double(y):
-        return 2 * y
-    print(double(scale))
-    return x
+    example="""
+ @nki.jit
+ def kernel(x, scale):
+-    double = lambda y: 2 * y
++    def double(y):
++        return 2 * y
+     print(double(scale))
+     return x
 """,
     until="0.6",
 )

@@ -71,13 +71,10 @@ def _instruction(node: ast.AST, at: At) -> str:
     "tensor-operator",
     ERROR,
     source=f"{STUBS}, NkiTensor, which has no operators",
-    bad="""
-tile = nl.load(x)
-twice = 2.0 * tile
-""",
-    good="""
-tile = nl.load(x)
-twice = nl.multiply(tile, 2.0)
+    example="""
+ tile = nl.load(x)
+-twice = 2.0 * tile
++twice = nl.multiply(tile, 2.0)
 """,
 )
 def tensor_operator(node: ast.BinOp | ast.AugAssign | ast.UnaryOp | ast.Compare, at: At) -> Iterator[str]:
@@ -126,17 +123,17 @@ def _array_name(unit: Unit, node: Any) -> bool:
     "array-index",
     ERROR,
     source=f"{MIGRATION}, index with slices, nl.ds and integers",
-    bad="""
-import numpy as np
-
-rows = np.arange(128)[:, None]
-
-@nki.jit
-def kernel(x):
-    tile = nl.load(x[rows, 0:4])
-    return x
+    example="""
+-import numpy as np
+-
+-rows = np.arange(128)[:, None]
+-
+ @nki.jit
+ def kernel(x):
+-    tile = nl.load(x[rows, 0:4])
++    tile = nl.load(x[0:128, 0:4])
+     return x
 """,
-    good="tile = nl.load(x[0:128, 0:4])",
 )
 def array_index(node: ast.Subscript, at: At) -> Iterator[tuple[ast.AST, str]]:
     """A tensor is indexed by integers, slices and nl.ds; arrays of indices went with NKI 0.2."""
@@ -151,15 +148,12 @@ def array_index(node: ast.Subscript, at: At) -> Iterator[tuple[ast.AST, str]]:
     "psum-start",
     WARNING,
     source="nki/api/nki/isa/__init__.py, nc_matmul, Accumulation mode",
-    bad="""
-tile = nl.load(x)
-total = nl.zeros((128, 128), nl.float32, buffer=nl.psum)
-nisa.nc_matmul(total, tile, tile, accumulate=True)
-""",
-    good="""
-tile = nl.load(x)
-total = nl.ndarray((128, 128), nl.float32, buffer=nl.psum)
-nisa.nc_matmul(total, tile, tile, accumulate=False)
+    example="""
+ tile = nl.load(x)
+-total = nl.zeros((128, 128), nl.float32, buffer=nl.psum)
+-nisa.nc_matmul(total, tile, tile, accumulate=True)
++total = nl.ndarray((128, 128), nl.float32, buffer=nl.psum)
++nisa.nc_matmul(total, tile, tile, accumulate=False)
 """,
 )
 def psum_start(node: ast.Call, at: At) -> Iterator[tuple[ast.AST, str]]:
