@@ -200,7 +200,8 @@ def check(
                 place, message = problem if isinstance(problem, tuple) else (node, problem)
                 key = (row.id, place.lineno, place.col_offset)
                 if not _allowed(row, place, file):
-                    found[key] = _finding(row, severity, file, place, message)
+                    path, line = file.place(place.lineno)
+                    found[key] = Finding(row.id, severity, path, line, place.col_offset + 1, message, row.source)
 
     for unit, maybe in at.running.items():
         at.unit = unit
@@ -236,11 +237,6 @@ def _sites(unit: Unit, kind: type[ast.AST], at: At) -> Iterable[tuple[Any, bool]
     if kind is ast.Attribute:
         return [site for site in unit.contents.sites.get(kind, ()) if at.name(site[0])]
     return unit.contents.sites.get(kind, ())
-
-
-def _finding(row: Rule, severity: str, file: File, node: Any, message: str) -> Finding:
-    path, line = file.place(node.lineno)
-    return Finding(row.id, severity, path, line, node.col_offset + 1, message, row.source)
 
 
 def _allowed(row: Rule, node: Any, file: File) -> bool:

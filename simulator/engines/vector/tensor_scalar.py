@@ -130,7 +130,6 @@ def _arithmetic(dst: NkiTensor, data: NkiTensor, *steps: Any) -> None:
 
 def _apply(f: Op, data: Any, value: Any, reverse: bool, out: Any = None) -> Any:
     """What an operator gives; `out` is where it may be left."""
-    assert f.alu is not None
     operands = (data,) if value is None else (value, data) if reverse else (data, value)
     return f.alu(*operands, out=out) if isinstance(f.alu, np.ufunc) else f.alu(*operands)
 
