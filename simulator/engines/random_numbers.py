@@ -20,7 +20,7 @@ from triptych.simulator.engines import xorwow
 from triptych.simulator.enums import engine as eng
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine.instructions import choose, instruction
-from triptych.simulator.machine.machine import Machine, machine
+from triptych.simulator.machine.machine import machine
 from triptych.simulator.machine.plan import Plan
 from triptych.simulator.memory.storage import MemoryRegion
 from triptych.simulator.operands.accumulators import check_float32
@@ -44,37 +44,37 @@ _INTEGERS = ("int8", "int16", "int32", "uint8", "uint16", "uint32")
 _RAND2 = ("float8_e4m3", "float8_e5m2", "float16", "bfloat16", "float32", "tfloat32", *_INTEGERS)
 
 
-def _generator(m: Machine, on: eng) -> Array:
+def _generator(on: eng) -> Array:
     """The states [128, S, 6] of an engine, which last as long as its core runs."""
+    m = machine()
     states = m.generators.get(on)
     if states is None:
         states = m.generators[on] = xorwow.seeded(0, int(m.chip.partitions.value), _STATES[on])
     return states
 
 
-def _draw(m: Machine, on: eng, t: NkiTensor) -> Array:
-    """32 random bits for each element of a tile, [P, F]."""
-    return xorwow.draw(_generator(m, on)[partitions_of(t)], t.free_size)
+def _draw(on: eng, t: NkiTensor) -> Array:
+    """32 random bits for each element of a tile."""
+    return xorwow.draw(_generator(on)[partitions_of(t)], t.free_size).reshape(t.shape)
 
 
-def _uniform(drawn: Array) -> Array:
-    """The upper 24 bits as a float32 in [0, 1), where all of them are exact."""
-    return (drawn >> np.uint32(8)).astype(F32) * F32.type(2.0**-24)
+def _uniform(t: NkiTensor) -> Array:
+    """A float32 in [0, 1) for each element of a tile: the upper 24 of Vector's bits, all of which are exact there."""
+    return (_draw(eng.vector, t) >> np.uint32(8)).astype(F32) * F32.type(2.0**-24)
 
 
 @instruction(eng.vector, eng.gpsimd, cost=costs.either)
 def rng(dst: NkiTensor, engine: eng = eng.vector, name: str | None = None) -> Plan:
     """dst[P, F] = the low bits of 32 random ones, for an integer dtype; the bits are not the chip's."""
-    m = machine()
     on_chip(dst=dst)
-    on = _engine(m, engine, 3, eng.vector, eng.gpsimd)
+    on = _engine(engine, 3, eng.vector, eng.gpsimd)
     without_gpsimd_in_psum(on, dst)
     in_dtype(_INTEGERS, dst=dst)
     return Plan(on, (), (dst,), _bits, (dst, on))
 
 
 def _bits(dst: NkiTensor, on: eng) -> None:
-    put_bits(dst, _draw(machine(), on, dst).astype(bits(dst).dtype))
+    put_bits(dst, _draw(on, dst).astype(bits(dst).dtype))
 
 
 @instruction(eng.vector, cost=costs.quarter, since=4)
@@ -95,8 +95,7 @@ def rand2(dst: NkiTensor, min: Any, max: Any, name: str | None = None) -> Plan:
 def _between(dst: NkiTensor, min: Any, max: Any) -> None:
     low, high = column(min, dst), column(max, dst)
     _check_order(low, high, min, max)
-    u = _uniform(_draw(machine(), eng.vector, dst)).reshape(dst.shape)
-    put(dst, np.minimum(low + (high - low) * u, high))
+    put(dst, np.minimum(low + (high - low) * _uniform(dst), high))
 
 
 def _check_order(low: Any, high: Any, min: Any, max: Any) -> None:
@@ -122,9 +121,8 @@ def dropout(dst: NkiTensor, data: NkiTensor, prob: Any, name: str | None = None)
 
 
 def _drop(dst: NkiTensor, data: NkiTensor, limit: Any) -> None:
-    u = _uniform(_draw(machine(), eng.vector, data)).reshape(data.shape)
     source = bits(data)
-    put_bits(dst, np.where(u < column(limit, data), source.dtype.type(0), source))
+    put_bits(dst, np.where(_uniform(data) < column(limit, data), source.dtype.type(0), source))
 
 
 @instruction(eng.vector, cost=costs.streamed.assumed())
@@ -138,7 +136,7 @@ def set_rng_seed(src_seeds: NkiTensor, name: str | None = None) -> Plan:
 
 def _seed(src_seeds: NkiTensor) -> None:
     seed = int(src_seeds.array.view(np.uint32)[0, 0])
-    states = _generator(machine(), eng.vector)
+    states = _generator(eng.vector)
     states[...] = xorwow.seeded(seed, states.shape[0], _STATES[eng.vector])
 
 
@@ -146,36 +144,37 @@ def _seed(src_seeds: NkiTensor) -> None:
 def rand_set_state(src_seeds: NkiTensor, engine: eng = eng.gpsimd, name: str | None = None) -> Plan:
     """The generators of the tile's partitions = src_seeds[P, 6] on GpSimd, [P, 24] on Vector, XORWOW's words."""
     in_buffer(MemoryRegion.sbuf, src_seeds=src_seeds)
-    on = _engine(machine(), engine, 4, eng.gpsimd, eng.vector)
+    on = _engine(engine, 4, eng.gpsimd, eng.vector)
     _check_state("src_seeds", src_seeds, on)
     return Plan(on, (src_seeds,), (), _set_state, (src_seeds, on))
 
 
 def _set_state(src_seeds: NkiTensor, on: eng) -> None:
     words = src_seeds.array.reshape(-1, _STATES[on], xorwow.WORDS)
-    _generator(machine(), on)[partitions_of(src_seeds)] = words
+    _generator(on)[partitions_of(src_seeds)] = words
 
 
 @instruction(eng.gpsimd, eng.vector, cost=costs.either, since=3)
 def rand_get_state(dst: NkiTensor, engine: eng = eng.gpsimd, name: str | None = None) -> Plan:
     """dst[P, 6] on GpSimd, [P, 24] on Vector = the words of the generators of the tile's partitions."""
     on_chip(dst=dst)
-    on = _engine(machine(), engine, 4, eng.gpsimd, eng.vector)
+    on = _engine(engine, 4, eng.gpsimd, eng.vector)
     without_gpsimd_in_psum(on, dst)
     _check_state("dst", dst, on)
     return Plan(on, (), (dst,), _get_state, (dst, on))
 
 
 def _get_state(dst: NkiTensor, on: eng) -> None:
-    put_bits(dst, _generator(machine(), on)[partitions_of(dst)])
+    put_bits(dst, _generator(on)[partitions_of(dst)])
 
 
-def _engine(m: Machine, asked: Any, since: int, first: eng, later: eng) -> eng:
+def _engine(asked: Any, since: int, first: eng, later: eng) -> eng:
     """`first`, or `later` from a generation on."""
     on = choose(asked, first, later)
-    if on is later and m.chip.generation < since:
+    chip = machine().chip
+    if on is later and chip.generation < since:
         raise NkiValidationError(
-            f"engine {on.name} needs NeuronCore-v{since} or newer here, and the target is {m.chip.name}"
+            f"engine {on.name} needs NeuronCore-v{since} or newer here, and the target is {chip.name}"
         )
     return on
 
