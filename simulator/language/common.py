@@ -17,6 +17,7 @@ from triptych.simulator.errors import NkiError, NkiValidationError
 from triptych.simulator.machine.machine import machine
 from triptych.simulator.memory.storage import SBUF, MemoryRegion
 from triptych.simulator.operands.operands import describe
+from triptych.simulator.operands.operators import OPS
 from triptych.simulator.tensors.tensor import NkiTensor
 from triptych.simulator.wrong_calls import wrong_call
 
@@ -29,7 +30,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {}
 
 
 def function(f: Callable[P, R]) -> Callable[P, R]:
-    """Declare a function of nki.language, where `sum_` is called sum."""
+    """Declare a function of nki.language, where `sum_` is called sum; an operator of its name, as nl.add, calls it."""
     name = f.__name__.rstrip("_")
 
     @functools.wraps(f)
@@ -46,6 +47,8 @@ def function(f: Callable[P, R]) -> Callable[P, R]:
 
     named.__name__ = named.__qualname__ = name
     FUNCTIONS[name] = named
+    if name in OPS:
+        OPS[name].wrapper = named
     return named
 
 

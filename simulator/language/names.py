@@ -1,6 +1,6 @@
 """`nki.language`: what a kernel names that is no instruction: dtypes, buffers, operators, functions, tile sizes.
 
-The functions that compute are in the other files of this room (triptych.simulator.language.functions).
+The functions that compute are in the other files of this room: each allocates its result and issues instructions.
 """
 
 from __future__ import annotations
@@ -11,8 +11,18 @@ from triptych.simulator.chip.record import Chip
 from triptych.simulator.chips import chip_of, default_target
 from triptych.simulator.dtypes import TABLE
 from triptych.simulator.errors import NkiValidationError
-from triptych.simulator.language.common import function
-from triptych.simulator.language.functions import FUNCTIONS
+from triptych.simulator.language import (  # noqa: F401
+    binary,
+    creation,
+    movement,
+    normalization,
+    program,
+    randomness,
+    reductions,
+    rounding,
+    unary,
+)
+from triptych.simulator.language.common import FUNCTIONS, function
 from triptych.simulator.machine.machine import machine
 from triptych.simulator.memory.storage import MemoryRegion
 from triptych.simulator.objects import NKIObject
@@ -169,11 +179,8 @@ NAMESPACE: dict[str, Any] = {
     **TABLE,
     **FUNCTIONS,
     **OPS,  # an operator that is also a function is the operator, which can be called
-    "sbuf": MemoryRegion.sbuf,
-    "psum": MemoryRegion.psum,
+    **{region.name: region for region in MemoryRegion},
     "hbm": MemoryRegion.private_hbm,
-    "private_hbm": MemoryRegion.private_hbm,
-    "shared_hbm": MemoryRegion.shared_hbm,
     "MemoryRegion": MemoryRegion,
     "NKIObject": NKIObject,
     "NkiTensor": NkiTensor,
