@@ -35,15 +35,3 @@ def numbered(kernel: Any) -> int:
     number = next(_numbers)
     KERNELS[number] = kernel
     return number
-
-
-@dataclass(frozen=True)
-class Launched:
-    """A kernel in a graph, with its cores."""
-
-    number: int
-    cores: int
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        assert compiler is not None
-        return compiler.call(self.number, self.cores, args, kwargs)

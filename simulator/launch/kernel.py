@@ -34,7 +34,7 @@ class Kernel:
         if cores not in (1, 2):
             raise KernelError(f"kernel[n] takes 1 or 2 logical cores, got {grid!r}")
         if graph_calls.compiler is not None and graph_calls.compiler.is_compiling():
-            return graph_calls.Launched(self.number, cores)
+            return lambda *args, **kwargs: graph_calls.compiler.call(self.number, cores, args, kwargs)
         return self.on_cores(cores)
 
     def on_cores(self, cores: int) -> Kernel:

@@ -233,8 +233,8 @@ def test_a_graph_calls_a_kernel_by_its_number(monkeypatch):
     assert doubled[2].launch.cores == 2
     compiler = graph_calls.Compiler(lambda: True, lambda *given: called.append(given))
     monkeypatch.setattr(graph_calls, "compiler", compiler)
-    graph_calls.Launched(first, 2)(1, a=2)
-    assert called == [(first, 2, (1,), {"a": 2})]
+    doubled[2](1, a=2)
+    assert called == [(doubled.number, 2, (1,), {"a": 2})]
     doubled[1](3)
     doubled(4)
     assert called[1:] == [(doubled.number, 1, (3,), {}), (doubled.number, None, (4,), {})]
