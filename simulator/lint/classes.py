@@ -98,8 +98,7 @@ def class_equality(node: ast.Compare, at: At) -> Iterator[str]:
     if not any(isinstance(op, (ast.Eq, ast.NotEq)) for op in node.ops):
         return
     for operand in (node.left, *node.comparators):
-        found = at.unit.lookup(operand.id) if isinstance(operand, ast.Name) else None
-        made = found[1] if found is not None else None
+        made = at.unit.value(operand)
         owner = at.unit.resolve(made.func) if isinstance(made, ast.Call) else None
         if isinstance(owner, Unit) and owner.is_class and not _equality(owner):
             yield f"{owner.name} has no __eq__: NKI 0.6 compared its fields, and 0.7 asks whether it is the same object"

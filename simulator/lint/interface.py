@@ -88,11 +88,7 @@ def output_buffer(node: ast.Return, at: At) -> Iterator[tuple[ast.AST, str]]:
     if not at.launched():
         return
     for returned in node.value.elts if isinstance(node.value, ast.Tuple) else [node.value]:
-        made: object = returned
-        if isinstance(returned, ast.Name):
-            binding = at.unit.lookup(returned.id)
-            made = binding[1] if binding is not None else None
-        for place in given(made, "buffer"):
+        for place in given(at.unit.value(returned) if isinstance(returned, ast.Name) else returned, "buffer"):
             buffer = at.name(place)
             if buffer in ("nki.language.hbm", "nki.language.private_hbm"):
                 yield place, f"{short(buffer)} is private to a core, and an output lies in nl.shared_hbm"

@@ -164,14 +164,13 @@ def loop_tensor(node: ast.Call, at: At) -> Iterator[tuple[ast.AST, str]]:
         if not isinstance(keeper, ast.Name) or body.holds(keeper.id) or site.func.attr not in ("append", "insert"):
             continue
         for argument in site.args:
-            if isinstance(argument, ast.Name) and _makes(body, argument.id):
+            if isinstance(argument, ast.Name) and _makes(body, argument):
                 yield site, f"{argument.id} is made in the loop's body and kept beyond it; make it before the loop"
 
 
-def _makes(unit: Unit, name: str) -> bool:
+def _makes(unit: Unit, name: ast.Name) -> bool:
     """A local that a function of nki.language made."""
-    found = unit.lookup(name) if unit.holds(name) else None
-    made = found[1] if found is not None else None
+    made = unit.value(name) if unit.holds(name.id) else None
     called = unit.resolve(made.func) if isinstance(made, ast.Call) else None
     return isinstance(called, str) and called.startswith("nki.language.")
 

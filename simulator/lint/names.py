@@ -39,10 +39,9 @@ def removed_name(node: ast.Attribute | ast.Name | ast.FunctionDef, at: At) -> It
             elif name in removed.NAMES:
                 yield decorator, f"{name} is not in NKI {at.api}: {removed.NAMES[name]}"
         return
-    if isinstance(node, ast.Name):
-        binding = at.unit.lookup(node.id)
-        if binding is not None and isinstance(binding[1], Imported) and binding[1].qualified.startswith(_LEGACY):
-            yield binding[1].node, _legacy(binding[1].qualified)
+    bound = at.unit.value(node)
+    if isinstance(bound, Imported) and bound.qualified.startswith(_LEGACY):
+        yield bound.node, _legacy(bound.qualified)
     name = at.name(node)
     if name in removed.NAMES:
         yield f"{short(name)} is not in NKI {at.api}: {removed.NAMES[name]}"
@@ -101,8 +100,8 @@ def older_name(node: ast.Attribute | ast.Name, at: At) -> Iterator[str | tuple[a
     if row is None:
         return
     message = f"{short(row.name)} is {row.gone}; write {short(row.now)}"
-    binding = at.unit.lookup(node.id) if isinstance(node, ast.Name) else None
-    yield (binding[1].node, message) if binding is not None and isinstance(binding[1], Imported) else message
+    bound = at.unit.value(node)
+    yield (bound.node, message) if isinstance(bound, Imported) else message
 
 
 @rule(

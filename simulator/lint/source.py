@@ -79,6 +79,11 @@ class Unit:
             self._found[name] = None if scope is None else (scope, scope._meaning(name))
         return self._found[name]
 
+    def value(self, node: ast.AST | None) -> Imported | Unit | ast.expr | None:
+        """What a name is bound to; None for anything else, and where nothing is known."""
+        found = self.lookup(node.id) if isinstance(node, ast.Name) else None
+        return None if found is None else found[1]
+
     def _meaning(self, name: str) -> Imported | Unit | ast.expr | None:
         """Of several bindings, as in a `try: import`, that of nki counts; else an import; else a definition."""
         values = self.contents.bound[name]
