@@ -168,8 +168,6 @@ static double start(Clock *c, int index, double now, double busy)
     }
     if (c->lends)
         push(c, &c->agenda, now + busy, WAKE, index);
-    if (c->lends && event->touches != NONE)
-        push(c, &c->agenda, end, WAKE, index);
     return end;
 }
 
@@ -192,8 +190,10 @@ static void execute(Clock *c, int index, double now)
         const Wait *wait = &c->waits[at];
         Event *event = &c->events[wait->event];
         int is_next = event->queue == number && (queue->adds || wait->why != DATA);
-        if (is_next && c->asks[event->ask].elsewhere[0] != NONE && end > event->visible_at)
-            event->visible_at = end;
+        if (is_next && c->asks[event->ask].elsewhere[0] != NONE) {
+            event->visible_at = end > event->visible_at ? end : event->visible_at;
+            push(c, &c->agenda, end, WAKE, index);
+        }
         let_go(c, wait->event, is_next ? free : end, index, wait->why);
     }
 }
@@ -275,6 +275,8 @@ static void dispatch(Clock *c, int number, double now)
             event->issued_at = now, event->issued_after = event->after, event->issued_why = event->why;
             issuer->free = now + ask->issue;
             push(c, &c->agenda, now + ask->lead, ISSUED, index);
+            if (c->lends)
+                push(c, &c->agenda, issuer->free, WAKE, index);
         }
         else
             execute(c, index, now);

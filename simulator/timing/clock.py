@@ -257,6 +257,8 @@ class Clock:
                 self.issues[index] = Issue(now, after if after is None else self.order[after], why)
                 issuer.free = now + ask.issue
                 heapq.heappush(self.agenda, (now + ask.lead, _ISSUED, index))
+                if self.lenders:  # Scalar can take what is left open as soon as it has issued its last
+                    heapq.heappush(self.agenda, (issuer.free, _FREE, index))
 
     def _spread(self, lender: _Queue, now: float) -> None:
         """Let idle engines take what waits for a busy one, is left open and is done sooner by them."""
@@ -302,6 +304,7 @@ class Clock:
                 at = free
                 if self.asks[self.asked[successor]].elsewhere:
                     self.visible_at[successor] = max(end, self.visible_at.get(successor, 0.0))
+                    heapq.heappush(self.agenda, (end, _FREE, index))
             if at > ready_at[successor]:
                 ready_at[successor] = at
                 self.reason[successor] = (index, edge)
@@ -358,8 +361,7 @@ class Clock:
         by = after if after is None else self.order[after]
         issue = self.issues.pop(index, None)
         self.spans[event] = Span(event, core, track, now, busy, end, by, why, rings, issue)
-        tenants = self.room.of_event[index]
-        for tenant in tenants:
+        for tenant in self.room.of_event[index]:
             tenant.uses -= 1
             if (end, index) > tenant.until:
                 tenant.until = end, index
@@ -369,6 +371,4 @@ class Clock:
                 heapq.heappush(self.agenda, (until, _LEAVE, last))
         if self.lenders:  # an idle engine looks for work whenever anything ends
             heapq.heappush(self.agenda, (now + busy, _FREE, index))
-            if tenants:
-                heapq.heappush(self.agenda, (end, _FREE, index))
         return end

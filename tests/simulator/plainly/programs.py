@@ -59,13 +59,12 @@ def drawn(seed: int) -> Trace:
 
 
 def steps_of(rng: random.Random, target: str, count: int) -> list[tuple[Any, ...]]:
-    is_open = target == "trn1" or rng.random() < 0.7  # what the compiler may move, or transfers that Scalar triggers
-    engine = nisa.engine.unknown if is_open else nisa.engine.vector
+    engine = nisa.engine.unknown if target == "trn1" or rng.random() < 0.7 else nisa.engine.vector
     ways: list[dict[str, Any]] = [{}, {"dge_mode": nisa.dge_mode.none}]
     if target != "trn1":
         hardware = {"dge_mode": nisa.dge_mode.hwdge}
         ways += [hardware, {"dge_mode": nisa.dge_mode.swdge}]
-        ways += [] if is_open else [{**hardware, "engine": nisa.engine.scalar}] * 2
+        ways += [{**hardware, "engine": nisa.engine.scalar}] * rng.choice((0, 2))
     kinds = ["fill", "copy", "copied by", "exp", "add", "load", "store", "part", "matmul", "tiled", "fresh"]
     kinds += rng.choice(([], ["copy"], ["copy to new"] * 20, ["fresh"] * 3))
     heights = (32, 64) if target != "trn1" else (64,)
@@ -81,7 +80,8 @@ def steps_of(rng: random.Random, target: str, count: int) -> list[tuple[Any, ...
 def run(steps: list[tuple[Any, ...]], x: Any, met: int, core: int) -> None:
     shared = nl.ndarray((128, 512), nl.float32, nl.shared_hbm)
     hbm = nl.ndarray((128, 512), nl.float32, nl.private_hbm)
-    tiles = [nl.ndarray((128, 512), nl.float32) for _ in range(4)]
+    places = [{"address": (0, 2048 * i)} if steps[1][6] < 0.3 else {} for i in range(4)]
+    tiles = [nl.ndarray((128, 512), nl.float32, **place) for place in places]
     narrow = nl.ndarray((128, 512), nl.bfloat16)
     for _ in range(int(steps[0][6] * 6)):  # of what nothing wrote, and so from the launch on
         nisa.tensor_copy(nl.ndarray((128, 64), nl.float32), tiles[0][:, 0:64], engine=steps[0][7])

@@ -176,6 +176,20 @@ def test_tensors_with_addresses_ask_for_no_room():
     assert {s.why for s in spans.values()} == {"start", "order"}
 
 
+def test_a_copy_is_taken_over_when_what_it_overwrites_can_be_seen():
+    """Tensors with addresses make no room when they are used for the last time, which is a moment for others."""
+
+    def program(x):
+        a, b = tile(address=(0, 0)), tile(address=(0, 2048))
+        for t, name in ((a, "a"), (b, "b"), (tile(8192), "long")):
+            nisa.memset(t, 1.0, engine=nisa.engine.vector, name=name)
+        nisa.tensor_copy(b, a, name="copy")
+
+    trace = traced(program)
+    spans = {trace.events[s.index].name: s for s in schedule(trace).spans}
+    assert spans["copy"].track == "scalar" and spans["copy"].start_ns == spans["b"].end_ns < spans["long"].free_ns
+
+
 @pytest.mark.parametrize(
     ("buffer", "n", "shares"), [("psum", 84, False), ("psum", 88, True), ("sbuf", 84, False), ("sbuf", 88, True)]
 )

@@ -120,6 +120,21 @@ def test_scalar_runs_nothing_while_it_triggers_transfers(how, issued, order):
     assert (spans[0, "copy"].why, spans[0, "copy"].after) == (decided[0], spans[0, decided[1]].index)
 
 
+def test_scalar_takes_a_copy_over_as_soon_as_it_has_triggered_its_last_transfer():
+    """Nothing else happens at that moment: Vector copies, and no transfer has begun to move."""
+
+    def program(x):
+        for i in range(2):
+            load(x, f"load {i}", SCALAR, 64)
+        a = nl.ndarray((128, 512), nl.float32, nl.psum)
+        nisa.memset(a, 1.0, engine=nisa.engine.vector)
+        for i in range(4):
+            nisa.tensor_copy(nl.ndarray((128, 512), nl.float32), a, name=f"copy {i}")
+
+    spans = spans_of(program)
+    assert min(s.start_ns for s in spans.values() if s.track == "scalar") == LAUNCH + 2 * ISSUE
+
+
 @pytest.mark.parametrize(("how", "lead", "waits"), [(SCALAR, BY_HARDWARE, True), (SYNC, BY_HARDWARE, False)])
 @pytest.mark.parametrize("order", ["overlapped", "program"])
 def test_scalar_triggers_nothing_while_it_runs_an_instruction(how, lead, waits, order):
