@@ -7,9 +7,9 @@ left out here C writes before it reads it. The clock in Python is the one to rea
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +60,13 @@ EVENT = _struct(
 TIMES = _struct("launch between_tiles limit window cold hot warms cools", "")
 
 
+class Run(NamedTuple):
+    """How a program ran in one order."""
+
+    end_ns: float  # of the last event
+    spans: Callable[[], list[Span]]  # which are made for the run that is taken
+
+
 class Runs:
     """Runs of one program in different orders, compiled where they can be."""
 
@@ -74,11 +81,11 @@ class Runs:
         self.whys = np.fromiter(map(_CODES.__getitem__, whys), np.intc, len(self.producers))
         self.tenants, self.touching = _linked(touched)
 
-    def run(self, order: Sequence[int], in_order: bool, limit: float = math.inf) -> list[Span]:
-        """The spans of `Clock(program, order, in_order, limit).run()`, or what it raises."""
+    def run(self, order: Sequence[int], in_order: bool, limit: float = math.inf) -> Run:
+        """What `Clock(program, order, in_order, limit).run()` gives or raises."""
         program = self.program
         if CLOCK is None or not order:
-            return Clock(program, order, in_order, limit).run()
+            return self._in_python(order, in_order, limit)
         numbers = np.fromiter(order, np.intc, len(order))
         place = np.empty_like(numbers)
         place[numbers] = np.arange(len(order))
@@ -101,8 +108,12 @@ class Runs:
         if outcome == _TOO_LATE:
             raise TooLate
         if outcome != _DONE:
-            return Clock(program, order, in_order, limit).run()  # which says what waits for room
-        return _spans(program, events[place], numbers)
+            return self._in_python(order, in_order, limit)  # which says what waits for room
+        return Run(float(events["end"].max()), lambda: _spans(program, events[place], numbers))
+
+    def _in_python(self, order: Sequence[int], in_order: bool, limit: float) -> Run:
+        spans = Clock(self.program, order, in_order, limit).run()
+        return Run(max([span.end_ns for span in spans], default=0.0), lambda: spans)
 
     def _touches(self, place: Rows) -> Rows:
         """Which tensors that need room each event touches, in the events' order."""
@@ -171,6 +182,7 @@ def _spans(program: Program, events: Rows, numbers: Rows) -> list[Span]:
     moves = np.flatnonzero(np.array([line.moves for line in program.lines])[events["queue"]])
     moved = events[moves]
     by, because = known[behind[moved["issued_after"]]].tolist(), whys[moved["issued_why"]].tolist()
-    for index, *issue in zip(moves.tolist(), moved["issued_at"].tolist(), by, because, strict=True):
-        issues[index] = Issue._make(issue)
+    issued = map(Issue._make, zip(moved["issued_at"].tolist(), by, because, strict=True))
+    for index, issue in zip(moves.tolist(), issued, strict=True):
+        issues[index] = issue
     return list(map(Span._make, zip(range(n), core, track, start, busy, end, after, why, rings, issues, strict=True)))

@@ -19,7 +19,7 @@ import math
 from triptych.simulator.analysis.hazards import READ_AFTER_WRITE, Edges, hazards
 from triptych.simulator.collector import without_collector
 from triptych.simulator.errors import KernelError
-from triptych.simulator.timing.arrays import Runs
+from triptych.simulator.timing.arrays import Run, Runs
 from triptych.simulator.timing.clock import TooLate
 from triptych.simulator.timing.order import by_need
 from triptych.simulator.timing.program import program_of
@@ -51,16 +51,16 @@ def schedule(trace: Trace, order: str = "overlapped", whole: int = WHOLE) -> Tim
             _join_meetings(trace.events, edges)
         if "core_barrier" in {event.op for event in trace.events}:
             _read_after_barriers(trace.events, edges)
-        return make(Runs(program_of(trace, works(trace), edges, tenants_of(trace))))
+        return make(Runs(program_of(trace, works(trace), edges, tenants_of(trace)))).spans()
 
     with without_collector():
         found = extrapolated(trace, spans_of) if len(trace.events) > whole else None
         spans, left_out = found or (spans_of(trace), None)
-    total = max(_end(spans), trace.chip.launch_ns.value) + trace.chip.teardown_ns.value
+    total = max([trace.chip.launch_ns.value, *[span.end_ns for span in spans]]) + trace.chip.teardown_ns.value
     return Timeline(trace, order, spans, total, left_out)
 
 
-def _overlapped(runs: Runs) -> list[Span]:
+def _overlapped(runs: Runs) -> Run:
     """The sooner of a list scheduler's and the program's: who takes what is ready first can lose by it.
 
     The program's is not tried where it could not end more than a twentieth sooner, because a track is busy as long. A
@@ -68,7 +68,7 @@ def _overlapped(runs: Runs) -> list[Span]:
     """
     program = runs.program
     least = program.launch + max(loads_of(program.trace, program.work).values(), default=0.0)
-    found: list[list[Span]] = []
+    found: list[Run] = []
     stuck: list[KernelError] = []
     for make in (_by_need, _by_readiness):
         if not found:  # loads fit in order of need
@@ -76,7 +76,7 @@ def _overlapped(runs: Runs) -> list[Span]:
                 found.append(make(runs))
             except KernelError as error:
                 stuck.append(error)
-    soonest = min([_end(spans) for spans in found], default=math.inf)
+    soonest = min([run.end_ns for run in found], default=math.inf)
     if soonest > WORTH_TRYING * least:
         try:
             found.append(_as_written(runs, soonest * (1 + ROUNDING)))
@@ -86,24 +86,20 @@ def _overlapped(runs: Runs) -> list[Span]:
             stuck.append(error)
     if not found:
         raise stuck[0]
-    return min(found, key=_end) if len(found) > 1 else found[0]
+    return min(found, key=lambda run: run.end_ns)
 
 
-def _as_written(runs: Runs, limit: float = math.inf) -> list[Span]:
+def _as_written(runs: Runs, limit: float = math.inf) -> Run:
     return runs.run(range(len(runs.program.asked)), in_order=True, limit=limit)
 
 
-def _by_readiness(runs: Runs) -> list[Span]:
+def _by_readiness(runs: Runs) -> Run:
     return runs.run(range(len(runs.program.asked)), in_order=False)
 
 
-def _by_need(runs: Runs) -> list[Span]:
+def _by_need(runs: Runs) -> Run:
     """With loads in order of need."""
     return runs.run(by_need(runs.program.trace, runs.program.waits), in_order=False)
-
-
-def _end(spans: list[Span]) -> float:
-    return max([span.end_ns for span in spans], default=0.0)
 
 
 def check_order(order: str) -> None:

@@ -27,7 +27,10 @@ ISSUERS = {"gpsimd": 0, "scalar": 1, "tensor": 2, "vector": 3, "dma by gpsimd": 
 
 
 def run(program, *given):
-    return arrays.Runs(program).run(*given)
+    end, spans = arrays.Runs(program).run(*given)
+    found = spans()
+    assert end == max(span.end_ns for span in found)
+    return found
 
 
 def both(run, *given):
