@@ -16,6 +16,6 @@ compiled = [
     Extension(
         f"triptych.{ROOM}.{name}", [f"{ROOM.replace('.', '/')}/{name}.c"], extra_compile_args=FLAGS, optional=True
     )
-    for name in ("frequent", "clock", "casts")
+    for name in ("frequent", "walks", "clock", "casts")
 ]
 setup(ext_modules=compiled if has_lock and platform.python_implementation() == "CPython" else [])

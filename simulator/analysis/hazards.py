@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
 from functools import cached_property
+from typing import Any
 
 from triptych.simulator.analysis.boxes import Box, box_of, meet, reach, within
 from triptych.simulator.trace import Allocation, Event, Region, Trace
@@ -22,6 +23,7 @@ from triptych.simulator.trace import Allocation, Event, Region, Trace
 READ_AFTER_WRITE, WRITE_AFTER_READ, WRITE_AFTER_WRITE = "data", "overwrite", "order"
 Edges = dict[int, str]  # what an event waits for: the indices of earlier ones, and why
 
+_AT_ONCE = 4096  # events that are walked over before the first of them is given
 _ASKED = ("no_reorder", "after", "registers")  # attributes by which a kernel says itself what waits for what
 
 
@@ -165,17 +167,26 @@ def _key(event: Event, allocation: Allocation) -> Hashable:
     return allocation[0] if allocation[6] is None else (allocation[2], event.core)
 
 
-def hazards(trace: Trace) -> list[Edges]:
-    """For each event, the earlier events that it waits for, with the reason; only those not implied by others."""
-    return list(waits(trace))
+def hazards(trace: Trace, compiled: Any = None) -> list[Edges]:
+    """For each event, the earlier events that it waits for, with the reason; only those not implied by others.
+
+    compiled: simulator/compiled/walks.c, or None where it is not built
+    """
+    return list(waits(trace, compiled))
 
 
-def waits(trace: Trace) -> Iterator[Edges]:
+def waits(trace: Trace, compiled: Any = None) -> Iterator[Edges]:
     """The same, one event after the other."""
-    tensors = _Tensors(trace)
-    asked = _Asked(trace)
-    cores = _Cores(trace)
-    for index, event in enumerate(trace.events):
+    tensors, cores, asked = _Tensors(trace), _Cores(trace), _Asked(trace)
+    edges = edges_of if compiled is None else compiled.edges_of
+    for first in range(0, len(trace.events), _AT_ONCE):
+        yield from edges(trace.events[first : first + _AT_ONCE], first, tensors, cores, asked)
+
+
+def edges_of(events: list[Event], first: int, tensors: _Tensors, cores: _Cores, asked: _Asked) -> list[Edges]:
+    """What each of these events waits for, the first of which has that index; all before it have been asked about."""
+    edges: list[Edges] = []
+    for index, event in enumerate(events, first):
         found: Edges = {}
         known = tensors.of[event.core]
         for region in event.reads:
@@ -233,7 +244,8 @@ def waits(trace: Trace) -> Iterator[Edges]:
             asked.add(event, index, found)
         if index in found:
             del found[index]
-        yield found
+        edges.append(found)
+    return edges
 
 
 class _Cores:

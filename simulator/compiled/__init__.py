@@ -1,5 +1,5 @@
-"""What kernels do most, once more in C: slices, instructions whose plan is known, casts, and the clock of `timing`.
+"""What kernels do most, once more in C: slices, calls whose plan is known, casts, and `timing`'s walks and clock.
 
-What stands in the place of the Python of `tensors` and `machine` leaves that as it is; launch puts it into use. The
-casts of bfloat16 and the clock are functions of arrays alone.
+The first two stand in the place of the Python of `tensors` and `machine`, which they leave as it is; launch puts them
+into use. The walks over a trace are handed to `analysis` and `timing`; casts and clock are functions of arrays alone.
 """

@@ -8,7 +8,8 @@ transfer, also the partition in which an operand on chip begins, because that sa
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable
+from typing import Any
 
 from triptych.simulator.trace import Event, IndirectRegion, Region, Trace
 
@@ -17,14 +18,29 @@ from triptych.simulator.trace import Event, IndirectRegion, Region, Trace
 _ORDER = frozenset(("after", "issued_after", "no_reorder", "registers", "loop", "epoch", "written"))
 
 
-def forms(trace: Trace) -> Iterator[int]:
-    """The number of each event's form, counted in the order in which they first occur."""
-    attributes = _Attributes()
-    asked = attributes.of
-    known: dict[Hashable, int] = {}
-    for event in trace.events:
-        at = id(event.attributes)
-        said = asked[at] if at in asked else attributes.number(event)
+def forms(trace: Trace, compiled: Any = None) -> list[int]:
+    """The number of each event's form, counted in the order in which they first occur.
+
+    compiled: simulator/compiled/walks.c, or None where it is not built
+    """
+    number = _Forms().number
+    if compiled is None:
+        return list(map(number, trace.events))
+    found: list[int] = compiled.forms(trace.events, number)
+    return found
+
+
+class _Forms:
+    """The forms that have been seen."""
+
+    def __init__(self) -> None:
+        self.attributes = _Attributes()
+        self.known: dict[Hashable, int] = {}
+
+    def number(self, event: Event) -> int:
+        """The number of an event's form."""
+        asked, at = self.attributes.of, id(event.attributes)
+        said = asked[at] if at in asked else self.attributes.number(event)
         regions = event.reads + event.writes
         form: list[Hashable] = [event.op, event.engine, event.core, said, len(event.reads)]
         for region in regions:
@@ -33,7 +49,7 @@ def forms(trace: Trace) -> Iterator[int]:
                 form.append(region.free_size)
         if event.engine == "dma":
             form += [_first_partition(region) for region in regions if region[0][2] == "sbuf"]
-        yield known.setdefault(tuple(form), len(known))
+        return self.known.setdefault(tuple(form), len(self.known))
 
 
 def _first_partition(region: Region) -> int:

@@ -9,14 +9,15 @@ decides how far loads run ahead of their use. Tensors with addresses of their ow
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from triptych.simulator.analysis.capacity import capacity_of, partition_bytes
-from triptych.simulator.trace import Trace
+from triptych.simulator.trace import Allocation, Event, Trace
 
 Place = tuple[int, str]  # core and memory
+Known = dict[int, dict[int, int]]  # of each core, by allocation: its number, or -1 where it needs no room
 
 
 class Tenants(NamedTuple):
@@ -29,31 +30,46 @@ class Tenants(NamedTuple):
     capacities: list[int]
 
 
-def tenants_of(trace: Trace) -> Tenants:
-    """The tensors of a trace that need room."""
-    known: dict[int, dict[int, int]] = defaultdict(dict)  # of each core, by allocation; -1 for one that needs none
+def tenants_of(trace: Trace, compiled: Any = None) -> Tenants:
+    """The tensors of a trace that need room.
+
+    compiled: simulator/compiled/walks.c, or None where it is not built
+    """
+    known: Known = defaultdict(dict)
     found = Tenants([], [], [], [], [])
     of_event, sizes, memories, places, capacities = found
-    for event in trace.events:
+
+    def first_seen(event: Event, allocation: Allocation) -> int:
+        number = -1
+        if allocation.address is None and allocation.buffer in ("sbuf", "psum"):
+            number, place = len(sizes), (event.core, allocation.buffer)
+            if place not in places:
+                places.append(place)
+                capacities.append(capacity_of(trace.chip, allocation.buffer))
+            sizes.append(partition_bytes(allocation, trace.chip))
+            memories.append(places.index(place))
+        known[event.core][allocation.id] = number
+        return number
+
+    of_event += (touched if compiled is None else compiled.touched)(trace.events, known, first_seen)
+    return found
+
+
+def touched(events: list[Event], known: Known, first_seen: Callable[[Event, Allocation], int]) -> list[list[int]]:
+    """Which of the tensors that need room each event touches."""
+    of_event = []
+    for event in events:
         numbers = known[event.core]
         mine: list[int] = []
         for region in event.reads + event.writes:
             allocation = region[0]
             number = numbers.get(allocation[0])
             if number is None:
-                number = -1
-                if allocation.address is None and allocation.buffer in ("sbuf", "psum"):
-                    number, place = len(sizes), (event.core, allocation.buffer)
-                    if place not in places:
-                        places.append(place)
-                        capacities.append(capacity_of(trace.chip, allocation.buffer))
-                    sizes.append(partition_bytes(allocation, trace.chip))
-                    memories.append(places.index(place))
-                numbers[allocation[0]] = number
+                number = first_seen(event, allocation)
             if number >= 0 and number not in mine:
                 mine.append(number)
         of_event.append(mine)
-    return found
+    return of_event
 
 
 @dataclass(eq=False, slots=True)

@@ -15,9 +15,11 @@ A trace of more than ten million events is not scheduled whole if most of it is 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from triptych.simulator.analysis.hazards import READ_AFTER_WRITE, Edges, hazards
 from triptych.simulator.collector import without_collector
+from triptych.simulator.compiled.in_place import built
 from triptych.simulator.errors import KernelError
 from triptych.simulator.timing.arrays import Run, Runs
 from triptych.simulator.timing.clock import TooLate
@@ -29,6 +31,7 @@ from triptych.simulator.timing.timeline import Span, Timeline
 from triptych.simulator.timing.work import loads_of, works
 from triptych.simulator.trace import Event, Trace
 
+WALKS: Any = built("walks")
 ORDERS = ("overlapped", "program")
 WHOLE = 10_000_000  # events that are always scheduled whole
 WORTH_TRYING = 1.05  # times what the busiest track needs, above which the program's order is tried too
@@ -46,12 +49,12 @@ def schedule(trace: Trace, order: str = "overlapped", whole: int = WHOLE) -> Tim
     make = _overlapped if order == "overlapped" else _as_written
 
     def spans_of(trace: Trace) -> list[Span]:
-        edges = hazards(trace)
+        edges = hazards(trace, WALKS)
         if len({event.core for event in trace.events}) > 1:
             _join_meetings(trace.events, edges)
         if "core_barrier" in {event.op for event in trace.events}:
             _read_after_barriers(trace.events, edges)
-        return make(Runs(program_of(trace, works(trace), edges, tenants_of(trace)))).spans()
+        return make(Runs(program_of(trace, works(trace, WALKS), edges, tenants_of(trace, WALKS)))).spans()
 
     with without_collector():
         found = extrapolated(trace, spans_of) if len(trace.events) > whole else None

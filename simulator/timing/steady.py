@@ -19,10 +19,12 @@ from numpy.typing import NDArray
 
 from triptych.simulator.analysis.capacity import capacity_of, partition_bytes
 from triptych.simulator.analysis.hazards import waits
+from triptych.simulator.compiled.in_place import built
 from triptych.simulator.timing.forms import forms
 from triptych.simulator.timing.timeline import Issue, LeftOut, Span
 from triptych.simulator.trace import Allocation, Event, Region, Trace
 
+WALKS: Any = built("walks")
 FIRST, STEADY = 2, 1e-3  # rounds of the first schedule at least; share by which the total may change in the end
 _WINDOW = 8  # events by which places in the trace are compared, where periods are looked for
 _PERIODS = 32  # that are tried
@@ -62,7 +64,7 @@ def steady_loop(trace: Trace) -> Loop | None:
     """The loop that holds most events, from the last round on that is not like the one before; None without a loop."""
     if any(["after" in e.attributes or "registers" in e.attributes for e in trace.events]):
         return None  # what a kernel orders itself names single events
-    found = _repeated(np.fromiter(forms(trace), np.int64, len(trace.events)))
+    found = _repeated(np.fromiter(forms(trace, WALKS), np.int64, len(trace.events)))
     if found is None:
         return None
     start, period, rounds = found
@@ -103,7 +105,7 @@ def _signs(trace: Trace, near: int) -> Iterator[int]:
     the trace for every round, or the loop is not steady.
     """
     first: dict[int, int] = {}
-    for index, (event, edges) in enumerate(zip(trace.events, waits(trace), strict=True)):
+    for index, (event, edges) in enumerate(zip(trace.events, waits(trace, WALKS), strict=True)):
         sign = frozenset([(at if index - at > near else at - index, why) for at, why in edges.items()])
         uses = [first.setdefault(region[0][0], index) for region in event.reads + event.writes]
         yield hash((sign, tuple([at if index - at > near else at - index for at in uses])))

@@ -19,6 +19,7 @@ Vector in its faster modes and GpSimd, and Vector and Scalar in one PSUM bank
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from triptych.simulator.analysis.descriptors import descriptors
 from triptych.simulator.chip.record import Chip
@@ -49,8 +50,11 @@ class Work:
     elsewhere: tuple[Work, ...] = ()  # the same on the other engines to which the compiler may give it
 
 
-def works(trace: Trace) -> list[Work]:
-    """The work of each event; events of one form share it."""
+def works(trace: Trace, compiled: Any = None) -> list[Work]:
+    """The work of each event; events of one form share it.
+
+    compiled: simulator/compiled/walks.c, or None where it is not built
+    """
     chip = _shared_memory(trace)
     latencies = {
         "tensor": chip.tensor_latency_ns.value,
@@ -63,7 +67,7 @@ def works(trace: Trace) -> list[Work]:
         "vector": chip.access_cycles.value / chip.vector_ghz.value,
         "scalar": chip.access_cycles.value / chip.scalar_ghz.value,
     }
-    numbers = list(forms(trace))
+    numbers = forms(trace, compiled)
     first = dict(zip(reversed(numbers), reversed(trace.events), strict=True))  # of each form
     tiled = any(["tile" in event.attributes for event in first.values()])
 

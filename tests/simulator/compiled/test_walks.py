@@ -1,0 +1,126 @@
+"""The walks over a trace in C find what those in Python find, in the same order, of drawn traces and of kernels."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import random
+import sys
+from typing import Any
+
+import pytest
+from plainly.accesses import drawn as drawn_accesses
+from plainly.programs import drawn as drawn_program
+
+from triptych.harness.collection import builtin
+from triptych.harness.ops.selection import Selection
+from triptych.harness.profiling.subjects import of_ops
+from triptych.harness.profiling.tracing import traced
+from triptych.simulator.analysis.hazards import hazards
+from triptych.simulator.chips import chip_of
+from triptych.simulator.compiled.in_place import built
+from triptych.simulator.dtypes import TABLE
+from triptych.simulator.timing.forms import forms
+from triptych.simulator.timing.room import tenants_of
+from triptych.simulator.trace import Allocation, Event, IndirectRegion, Region, Trace
+
+WALKS: Any = built("walks")
+pytestmark = pytest.mark.skipif(
+    WALKS is None, reason="nothing is compiled: no C compiler was there, or TRIPTYCH_COMPILED=0"
+)
+NAMES = sorted(name for name, op in builtin().items() if op.nki is not None)
+
+
+def found(trace: Trace, compiled: Any = None) -> tuple[Any, ...]:
+    """What all walks find, with what events wait for in its order."""
+    edges = [list(each.items()) for each in hazards(trace, compiled)]
+    return edges, forms(trace, compiled), tenants_of(trace, compiled)
+
+
+@pytest.mark.filterwarnings("ignore::triptych.simulator.SimulatorWarning")
+@pytest.mark.parametrize("name", NAMES)
+def test_kernels_are_walked_over_alike(name: str) -> None:
+    subject = of_ops([builtin()[name]], Selection(sets=["smoke"]), {})[0]
+    for target in ("trn1", "trn2", "trn3"):
+        if subject.unsupported(target) is None:
+            trace = traced(subject, target)
+            assert found(trace, WALKS) == found(trace)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_drawn_traces_are_walked_over_alike(seed: int) -> None:
+    """With views of any kind, two cores, what a kernel orders itself, addresses, and regions read through indices."""
+    for number in range(40 * seed, 40 * seed + 40):
+        trace = drawn_accesses(number) if number % 2 else drawn_program(number)
+        rng = random.Random(number)
+        assert found(trace, WALKS) == found(trace)
+        moved = [
+            Event(e.op, rng.choice((e.engine, "dma")), e.reads, e.writes, e.line, e.core, e.name, e.attributes)
+            for e in trace.events
+            if e.attributes.keys().isdisjoint(("after", "registers"))
+        ]
+        for event in rng.sample(moved, len(moved) // 4):
+            event.reads = tuple(indirect(region, rng.randint(1, 3)) for region in event.reads)
+        trace = dataclasses.replace(trace, events=moved)
+        assert found(trace, WALKS) == found(trace)
+
+
+def indirect(region: Region, count: int) -> IndirectRegion:
+    of = IndirectRegion(*region)
+    of.offsets = tuple(range(count))
+    return of
+
+
+def test_a_trace_longer_than_is_walked_over_at_once() -> None:
+    float32 = TABLE["float32"]
+    tiles = [Allocation(i, "t", "sbuf", (128, 8), float32, ("k.py", i)) for i in range(3)]
+    regions = [Region(tile, 0, (128, 8), (8, 1), float32) for tile in tiles]
+    events = [
+        Event("tensor_copy", "vector", (regions[i % 3],), (regions[(i + 1) % 3],), ("k.py", i), 0, None, {})
+        for i in range(5000)
+    ]
+    trace = Trace(chip_of("trn2"), "trn2", events)
+    assert found(trace, WALKS) == found(trace)
+    assert hazards(trace, WALKS)[4998] == {4996: "overwrite", 4997: "data", 4995: "order"}
+
+
+def test_what_is_no_event_is_refused() -> None:
+    trace = Trace(chip_of("trn2"), "trn2", ["memset"])  # type: ignore[list-item]
+    for walk in (forms, tenants_of):
+        with pytest.raises(TypeError, match="expected events, got 'memset'"):
+            walk(trace, WALKS)
+
+
+def test_errors_of_what_is_asked_in_python_come_through() -> None:
+    """A tensor whose dtype has no size, in the walk that asks for its bytes and in that which asks for its box."""
+    tile = Allocation(0, "t", "sbuf", (128, 8), None, ("k.py", 1))  # type: ignore[arg-type]
+    event = Event(
+        "memset", "vector", (), (Region(tile, 0, (128, 8), (8, 1), TABLE["float32"]),), ("k.py", 1), 0, None, {}
+    )
+    trace = Trace(chip_of("trn2"), "trn2", [event])
+    for walk in (hazards, tenants_of):
+        for compiled in (None, WALKS):
+            with pytest.raises(AttributeError, match="'NoneType' object has no attribute 'itemsize'"):
+                walk(trace, compiled)
+
+
+def test_no_reference_is_left_behind() -> None:
+    traces = [drawn_program(5), drawn_accesses(3), drawn_accesses(4)]
+    events = [event for trace in traces for event in trace.events]
+    held: list[Any] = [one for e in events for one in (e, e.engine, e.attributes, *e.reads, *e.writes)]
+    held += [one for e in events for r in e.reads + e.writes for one in (r.allocation, r.shape, r.strides, r.dtype)]
+    held += ["data", "overwrite", "order", None]
+
+    def work() -> None:
+        for _ in range(20):
+            for trace in traces:
+                found(trace, WALKS)
+        gc.collect()
+
+    work()
+    counts = [sys.getrefcount(one) for one in held]
+    blocks = sys.getallocatedblocks()
+    work()
+    assert sys.getallocatedblocks() - blocks < 1000, "of 1,480 events"
+    more = [sys.getrefcount(one) - count for one, count in zip(held, counts, strict=True)]
+    assert max(more) < 20, more
