@@ -141,15 +141,14 @@ class _Tensors:
 
     def _write(self, event: Event, allocation: Allocation, index: int) -> None:
         """A tensor that this core writes last in that event."""
-        _, _, buffer, shape, dtype, line, address = allocation
         key = _key(event, allocation)
         if key not in self.memories:
-            alike = (buffer, shape, dtype, line) if address is None else key
+            alike = allocation[2:6] if allocation[6] is None else key  # buffer, shape, dtype and line
             layout = self.maps.get(alike)
             if layout is None:
                 layout = self.maps[alike] = _Map()
                 layout.views[None] = {}, {}
-            shared: dict[int, list[int]] | None = {} if buffer == "shared_hbm" else None
+            shared: dict[int, list[int]] | None = {} if allocation[2] == "shared_hbm" else None
             self.memories[key] = index, {}, {}, shared, *layout.views[None], layout
         self.read(event, allocation)
 

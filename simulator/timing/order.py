@@ -23,22 +23,14 @@ def by_need(trace: Trace, edges: list[Edges]) -> list[int]:
     events = trace.events
     n = len(events)
     first = [n] * n  # the place of the first that waits for each
-    moved = []
+    keys = list(range(1, 2 * n, 2))
     for index in range(n - 1, -1, -1):
         place = first[index]
         if place < n and events[index].op in _LOADS:
-            moved.append((place, index))
+            keys[index] = 2 * place
         else:
             place = index
         for producer in edges[index]:
             if place < first[producer]:
                 first[producer] = place
-    moved.sort()
-    away = {index for _, index in moved}
-    order: list[int] = []
-    behind = 0
-    for place, index in moved:
-        order += [other for other in range(behind, place) if other not in away]
-        order.append(index)
-        behind = max(behind, place)
-    return order + [other for other in range(behind, n) if other not in away]
+    return sorted(range(n), key=keys.__getitem__)
