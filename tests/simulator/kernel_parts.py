@@ -26,6 +26,29 @@ def in_hbm(tile):
     return out
 
 
+def product(lhsT, rhs):
+    """A kernel: one tile of a matmul, each transfer on a line of its own."""
+    out = nl.ndarray((lhsT.shape[1], rhs.shape[1]), "float32", nl.shared_hbm)
+    a, b = nl.ndarray(lhsT.shape, lhsT.dtype), nl.ndarray(rhs.shape, rhs.dtype)
+    nisa.dma_copy(a, lhsT)
+    nisa.dma_copy(b, rhs)
+    tile = nl.ndarray(out.shape, "float32", nl.psum)
+    nisa.nc_matmul(tile, a, b)
+    copied = nl.ndarray(out.shape, "float32")
+    nisa.tensor_copy(copied, tile)
+    nisa.dma_copy(out, copied)
+    return out
+
+
+def chained_matmuls():
+    """Ten matmuls, each after a copy of the last, which keep the Tensor Engine cold."""
+    t, tile = nl.ndarray((128, 512), "bfloat16"), nl.ndarray((128, 512), "float32", nl.psum)
+    nisa.memset(t, 1.0)
+    for _ in range(10):
+        nisa.nc_matmul(tile, t[:, 0:128], t)
+        nisa.activation(t, nl.copy, tile)
+
+
 def register_of(x):
     """A register that holds the one element of a tensor of HBM."""
     register = nisa.register_alloc()

@@ -1,6 +1,7 @@
 """From where on advice is given: at each of its limits, and just beside."""
 
 import pytest
+from kernel_parts import chained_matmuls
 
 from triptych import simulator
 from triptych.simulator.launch.import_hook import simulated_nki
@@ -63,11 +64,7 @@ def test_rows_are_those_of_copies_by_dma():
 @pytest.mark.parametrize(("slowdown", "said"), [(1.99, True), (2, False), (2.01, False)])
 def test_a_clock_that_use_makes_no_faster_is_no_advice(slowdown, said):
     def kernel(x):
-        t, product = nl.ndarray((128, 512), "bfloat16"), nl.ndarray((128, 512), "float32", nl.psum)
-        nisa.memset(t, 1.0)
-        for _ in range(10):
-            nisa.nc_matmul(product, t[:, 0:128], t)
-            nisa.activation(t, nl.copy, product)
+        chained_matmuls()
         return x
 
     advice = advice_on(kernel, simulator.ShapeDtype((1, 1), "float32"), sustained_slowdown=slowdown)

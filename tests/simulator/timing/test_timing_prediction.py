@@ -5,6 +5,7 @@ import math
 import ml_dtypes
 import numpy as np
 import pytest
+from kernel_parts import chained_matmuls, product
 
 from triptych import simulator
 from triptych.simulator import KernelError
@@ -21,20 +22,6 @@ FIXED = (TRN2.launch_ns.value + TRN2.teardown_ns.value) / 1e3  # us
 TRIGGERED = 1.290  # us after the launch: the first transfer by GpSimd
 KNOWN = 0.210 + 0.380  # us after the time of a transfer's rings, which do not begin together, until its result is there
 predict = simulator.on("trn2").predict
-
-
-def product(lhsT, rhs):
-    """One tile of a matmul."""
-    out = nl.ndarray((lhsT.shape[1], rhs.shape[1]), "float32", nl.shared_hbm)
-    a, b = nl.ndarray(lhsT.shape, lhsT.dtype), nl.ndarray(rhs.shape, rhs.dtype)
-    nisa.dma_copy(a, lhsT)
-    nisa.dma_copy(b, rhs)
-    tile = nl.ndarray(out.shape, "float32", nl.psum)
-    nisa.nc_matmul(tile, a, b)
-    copied = nl.ndarray(out.shape, "float32")
-    nisa.tensor_copy(copied, tile)
-    nisa.dma_copy(out, copied)
-    return out
 
 
 def operands(dtype=ml_dtypes.bfloat16):
@@ -104,7 +91,7 @@ def test_the_critical_path_is_all_of_the_time_between_launch_and_teardown():
         p.critical
     ) == 5  # the first load delays the second
     assert sum(step.us for step in p.critical) == pytest.approx(p.total_us - FIXED)
-    assert all(step.line[0] == __file__ for step in p.critical)
+    assert all(step.line[0] == product.__code__.co_filename for step in p.critical)
     assert [step.share for step in p.critical] == pytest.approx([step.us / p.total_us for step in p.critical])
 
 
@@ -241,14 +228,10 @@ def test_short_rows_are_named_where_dma_is_busy_and_they_take_a_fifth_of_its_tim
 
 @pytest.mark.parametrize("beside", [0, 30])
 def test_throttling_matters_on_the_critical_path(beside):
-    """Ten matmuls, each after a copy of the last, keep it cold; beside them Vector may take the time."""
+    """Beside matmuls that keep the engine cold Vector may take the time."""
 
     def kernel(x):
-        t, product = nl.ndarray((128, 512), "bfloat16"), nl.ndarray((128, 512), "float32", nl.psum)
-        nisa.memset(t, 1.0)
-        for _ in range(10):
-            nisa.nc_matmul(product, t[:, 0:128], t)
-            nisa.activation(t, nl.copy, product)
+        chained_matmuls()
         other = nl.ndarray((128, 4096), "float32")
         for _ in range(beside):
             nisa.memset(other, 1.0)

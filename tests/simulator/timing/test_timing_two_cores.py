@@ -3,6 +3,7 @@
 import ml_dtypes
 import numpy as np
 import pytest
+from kernel_parts import product
 
 from triptych import simulator
 from triptych.simulator.chips import chip_of
@@ -46,17 +47,5 @@ def test_a_core_asks_for_no_more_of_the_hbm_than_its_rings_move():
 
 
 def test_two_cores_have_twice_the_peak():
-    def product(lhsT, rhs):
-        out = nl.ndarray((lhsT.shape[1], rhs.shape[1]), "float32", nl.shared_hbm)
-        a, b = nl.ndarray(lhsT.shape, lhsT.dtype), nl.ndarray(rhs.shape, rhs.dtype)
-        nisa.dma_copy(a, lhsT)
-        nisa.dma_copy(b, rhs)
-        tile = nl.ndarray(out.shape, "float32", nl.psum)
-        nisa.nc_matmul(tile, a, b)
-        copied = nl.ndarray(out.shape, "float32")
-        nisa.tensor_copy(copied, tile)
-        nisa.dma_copy(out, copied)
-        return out
-
     one, two = (predict(product, cores, X[:, 0:64], X[:, 0:256]) for cores in (1, 2))
     assert two.flops == 2 * one.flops > 0 and two.compute_us == one.compute_us
