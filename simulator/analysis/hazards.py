@@ -131,32 +131,23 @@ class _Tensors:
         self.of: dict[int, dict[int, _Tensor | None]] = {event.core: {} for event in trace.events}
         self.memories: dict[Hashable, _Tensor] = {}  # any tensor of each
         self.maps: dict[Hashable, _Map] = {}
-        index = len(trace.events)
-        for event in reversed(trace.events):
-            index -= 1
-            known = self.of[event.core]
-            for region in event.writes:
-                if id(region[0]) not in known:
-                    self._write(event, region[0], index)
+        events = enumerate(trace.events)
+        self.last_writes = {_key(event, region[0]): index for index, event in events for region in event.writes}
 
-    def _write(self, event: Event, allocation: Allocation, index: int) -> None:
-        """A tensor that this core writes last in that event."""
-        key = _key(event, allocation)
-        if key not in self.memories:
-            alike = allocation[2:6] if allocation[6] is None else key  # buffer, shape, dtype and line
+    def see(self, event: Event, allocation: Allocation) -> _Tensor | None:
+        """A tensor that this core has not touched before."""
+        key, address = _key(event, allocation), allocation[6]
+        found = self.memories.get(key)
+        if found is None and key in self.last_writes:
+            alike = allocation[2:6] if address is None else key  # buffer, shape, dtype and line
             layout = self.maps.get(alike)
             if layout is None:
                 layout = self.maps[alike] = _Map()
                 layout.views[None] = {}, {}
             shared: dict[int, list[int]] | None = {} if allocation[2] == "shared_hbm" else None
-            self.memories[key] = index, {}, {}, shared, *layout.views[None], layout
-        self.read(event, allocation)
-
-    def read(self, event: Event, allocation: Allocation) -> _Tensor | None:
-        """A tensor that this core has not touched before; None where nothing is ever written."""
-        found = self.memories.get(_key(event, allocation))
-        if found is not None and allocation.address is not None:  # those of one memory may be of different widths
-            layout, lies = found[-1], (allocation.shape, allocation.dtype, allocation.address)
+            found = self.memories[key] = self.last_writes[key], {}, {}, shared, *layout.views[None], layout
+        if found is not None and address is not None:  # those of one memory may be of different widths
+            layout, lies = found[-1], (allocation.shape, allocation.dtype, address)
             found = *found[:4], *layout.views.setdefault(lies, ({}, {})), layout
         self.of[event.core][id(allocation)] = found
         return found
@@ -190,7 +181,7 @@ def edges_of(events: list[Event], first: int, tensors: _Tensors, cores: _Cores, 
         known = tensors.of[event.core]
         for region in event.reads:
             at = id(region[0])
-            tensor = known[at] if at in known else tensors.read(event, region[0])
+            tensor = known[at] if at in known else tensors.see(event, region[0])
             if tensor is None:
                 continue
             last_write, readers, writers, shared, views, _, layout = tensor
@@ -209,7 +200,8 @@ def edges_of(events: list[Event], first: int, tensors: _Tensors, cores: _Cores, 
                 else:
                     readers[place] = [index]
         for region in event.writes:
-            tensor = known[id(region[0])]
+            at = id(region[0])
+            tensor = known[at] if at in known else tensors.see(event, region[0])
             assert tensor is not None  # as it is written
             _, readers, writers, shared, _, written, layout = tensor
             place, meets, hides = written.get(region[1:]) or layout.see_written(written, region)

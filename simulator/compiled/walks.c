@@ -26,7 +26,7 @@ static Py_ssize_t slot_at[SLOTS];
 static PyTypeObject *Event, *IndirectRegion;
 
 /* Reasons to wait, attributes and methods, by name. */
-#define NAMES(X) X(add) X(after) X(data) X(no_reorder) X(order) X(overwrite) X(read) X(registers) X(see_read) X(see_written)
+#define NAMES(X) X(add) X(after) X(data) X(no_reorder) X(order) X(overwrite) X(read) X(registers) X(see) X(see_read) X(see_written)
 #define DECLARE(name) static PyObject *n_##name;
 NAMES(DECLARE)
 
@@ -76,7 +76,7 @@ static PyObject *tensor_of(const Walk *w, PyObject *region)
     PyObject *tensor = identity ? PyDict_GetItemWithError(w->of_core, identity) : NULL;
     Py_XDECREF(identity);
     if (!tensor && !PyErr_Occurred()) /* which the walk's `of` then holds */
-        is_done(tensor = PyObject_CallMethodObjArgs(w->tensors, n_read, w->event, FIELD(region, ALLOCATION), NULL));
+        is_done(tensor = PyObject_CallMethodObjArgs(w->tensors, n_see, w->event, FIELD(region, ALLOCATION), NULL));
     return tensor;
 }
 
