@@ -18,8 +18,8 @@ import math
 from typing import Any
 
 from triptych.simulator.analysis.hazards import READ_AFTER_WRITE, Edges, hazards
+from triptych.simulator.built import built
 from triptych.simulator.collector import without_collector
-from triptych.simulator.compiled.in_place import built
 from triptych.simulator.errors import KernelError
 from triptych.simulator.timing.arrays import Run, Runs
 from triptych.simulator.timing.clock import TooLate

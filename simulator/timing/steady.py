@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from triptych.simulator.analysis.capacity import capacity_of, partition_bytes
 from triptych.simulator.analysis.hazards import waits
-from triptych.simulator.compiled.in_place import built
+from triptych.simulator.built import built
 from triptych.simulator.timing.forms import forms
 from triptych.simulator.timing.timeline import Issue, LeftOut, Span
 from triptych.simulator.trace import Allocation, Event, Region, Trace

@@ -17,8 +17,8 @@ from triptych.harness.ops.selection import Selection
 from triptych.harness.profiling.subjects import of_ops
 from triptych.harness.profiling.tracing import traced
 from triptych.simulator.analysis.hazards import hazards
+from triptych.simulator.built import built
 from triptych.simulator.chips import chip_of
-from triptych.simulator.compiled.in_place import built
 from triptych.simulator.dtypes import TABLE
 from triptych.simulator.timing.forms import forms
 from triptych.simulator.timing.room import tenants_of
