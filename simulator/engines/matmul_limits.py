@@ -12,6 +12,7 @@ from triptych.simulator.machine.machine import Machine, machine
 from triptych.simulator.memory.layout import reach
 from triptych.simulator.tensors.tensor import NkiTensor
 
+Given = tuple[int, ...] | None  # rows and columns, if they are given
 FP8 = ("float8_e4m3", "float8_e5m2", "float8_e4m3fn")
 _DTYPES = (*FP8, "bfloat16", "float16", "tfloat32", "float32")
 GEN2_PSUM = (
@@ -109,9 +110,7 @@ def check_bank(m: Machine, dst: NkiTensor) -> None:
         )
 
 
-def check_tiling(
-    m: Machine, k: int, columns: int, position: tuple[int, ...], size: tuple[int, ...], rows_only: bool = False
-) -> None:
+def check_tiling(m: Machine, k: int, columns: int, position: Given, size: Given, rows_only: bool = False) -> None:
     """Tiles of the array have 32, 64 or 128 rows and columns, from multiples of these.
 
     The instruction's text describes column tiles, and its parameters' text excludes them (start_column must be 0 and

@@ -148,7 +148,7 @@ def nc_matmul_mx(
     if big_m % 2:
         raise NkiValidationError(f"the free size of stationary must be even, got {stationary.shape}")
     check_sizes(m, dst, stationary, moving, (k, big_m, n))
-    check_tiling(m, k, big_m, tile_position or (), tile_size or (), rows_only=True)
+    check_tiling(m, k, big_m, tile_position, tile_size, rows_only=True)
     _scale_rows("stationary_scale", stationary_scale, k, big_m)
     rows = _scale_rows("moving_scale", moving_scale, k, n)
     adds = check_accumulate(accumulate)

@@ -30,7 +30,7 @@ def bindings(unit: Unit, name: str) -> list[ast.AST | None]:
     values: list[Any] = list(found[0].contents.bound.get(name, ()))
     updates = found[0].contents.sites.get(ast.AugAssign, ())
     for node, _ in updates:
-        if isinstance(node.target, ast.Name) and node.target.id == name and None in values:
+        if isinstance(node.target, ast.Name) and node.target.id == name:
             values.remove(None)
     return values
 
