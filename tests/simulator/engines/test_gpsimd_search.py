@@ -99,6 +99,17 @@ def test_topk_counts_a_nan_as_largest(core, same):
         assert same(idx, [[2, 3, 5, 1]] * 16) and same(vals, [[5, np.inf, np.nan, np.nan]] * 16)
 
 
+def test_topk_reads_the_last_column_of_every_group(refused):
+    def call(c):
+        src = c.empty((32, 2), "bfloat16")
+        nisa.memset(src[:, 0:1], 1.0)
+        for row in (0, 1, 16):  # values 16 and 17 of each group; the second's last is missing
+            nisa.dma_copy(src[row : row + 1, 1:2], src[row : row + 1, 0:1])
+        nisa.topk(c.empty((32, 8), "bfloat16"), c.empty((32, 8), "uint32"), src, 18)
+
+    refused(call, r"nisa.topk at .*: reads 1 of 2 elements")
+
+
 def _nonzero(c, dst=(16, 9), src=(16, 8), kinds=("int32", "float32"), **more):
     nisa.nonzero_with_count(c.empty(dst, kinds[0]), c.empty(src, kinds[1]), **more)
 

@@ -90,7 +90,13 @@ def at_an_address(tile):
     return dst
 
 
-ROW_BY_ROW = (copied, in_place, added, activated, summed, accumulated, compared, as_integers, at_an_address)
+def by_dma(tile):
+    dst = new(*tile.shape)
+    nisa.dma_compute(dst, [tile, tile], nl.add)
+    return dst
+
+
+ROW_BY_ROW = (copied, in_place, added, activated, summed, accumulated, compared, as_integers, at_an_address, by_dma)
 
 
 @pytest.mark.parametrize("step", ROW_BY_ROW)
