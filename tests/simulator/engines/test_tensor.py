@@ -533,6 +533,12 @@ LIMITS = [
         (),
     ),
     (
+        lambda c: nisa.nc_transpose(c.empty((6, 4), buffer="psum"), c.empty((4, 6), buffer="psum"), nisa.engine.tensor),
+        "data must be a tile in SBUF",
+        TARGETS,
+        (),
+    ),
+    (
         lambda c: nisa.nc_transpose(c.empty((6, 4), buffer="psum"), c.empty((4, 6)), nisa.engine.scalar),
         "engine must be one of nisa.engine.tensor, nisa.engine.vector",
         TARGETS,

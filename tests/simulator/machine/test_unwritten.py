@@ -340,6 +340,19 @@ def test_rows_that_quantize_mx_leaves_are_zeros_unless_something_wrote_them(befo
     np.testing.assert_array_equal(run.outputs, expected)
 
 
+@pytest.mark.filterwarnings("ignore::triptych.simulator.SimulatorWarning")
+def test_rows_that_quantize_mx_leaves_in_a_later_quadrant_are_zeros_too():
+    def kernel(x):
+        src, dst = new(32, 16, dtype=nl.bfloat16), new(32, 4, dtype=nl.float8_e4m3fn_x4)
+        tile = new(64, 4, dtype=nl.uint8)
+        nisa.dma_copy(dst=src, src=x)
+        nisa.quantize_mx(dst, src, tile[32:64])
+        return stored(tile[32:64])
+
+    outputs = simulator.run(kernel, np.ones((32, 16), np.float32), target="trn3").outputs
+    assert (outputs[0:4] == 120).all() and not outputs[4:].any()
+
+
 @pytest.mark.filterwarnings("ignore:.*no error while nothing that is returned:triptych.simulator.SimulatorWarning")
 def test_rows_that_quantize_mx_leaves_are_no_zeros_where_that_is_forbidden():
     options = Options(strict=frozenset({"scale-padding"}))

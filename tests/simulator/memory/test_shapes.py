@@ -68,11 +68,11 @@ def test_marks_are_those_of_memory_with_bytes(core, data):
         with core(data=has_data) as c:
             tensor = c.machine.allocate(SHAPE, "bfloat16", MemoryRegion[buffer], "t", address)
             for key, chosen, by_matmul in drawn:
-                view, by_matmul = tensor[key], by_matmul and psum
+                view, writer = tensor[key], {"by_matmul": True} if by_matmul and psum else {}
                 if chosen is None:
-                    view.storage.wrote(view.layout, by_matmul)
+                    view.storage.wrote(view.layout, **writer)
                 else:
-                    view.storage.wrote_where(view.layout, chosen, by_matmul)
+                    view.storage.wrote_where(view.layout, chosen, **writer)
                 views = [tensor[key] for key in asked]
                 told.append([(known(v.storage, v, psum), error_of(v.storage, v)) for v in views])
                 if address is None:

@@ -287,6 +287,7 @@ WRONG = [
     (lambda g: g[2:1], OutOfBounds, "chooses none"),
     (lambda g: g[1:1], OutOfBounds, "chooses none"),
     (lambda g: g[::-1], OutOfBounds, "chooses none"),
+    (lambda g: g[0:2:-1], OutOfBounds, "chooses none"),
     (lambda g: g[True], NkiValidationError, "indexed by integers and slices, got True"),
     (lambda g: g[0.5], NkiValidationError, "indexed by integers and slices, got 0.5"),
     (lambda g: nl.tiles(g.data), NkiValidationError, "a tensor needs a tile_shape"),
