@@ -81,6 +81,7 @@ def kernel(*lines, parameters="x", above=""):
     return f"{above}@nki.jit\ndef kernel({parameters}):\n{body}"
 
 
+ENUM = "from enum import Enum\nclass E(Enum):\n    a = 1\n"
 STATE = "state = {}\n"
 BREAKS = [
     ("identity", kernel("assert x.dtype is not nl.float32")),
@@ -132,7 +133,8 @@ BREAKS = [
     ("class-base", kernel("print(Both(1))", above="class Both(nl.NKIObject, dict):\n    pass\n")),
     ("class-base", kernel("print(C(1))", above="from typing import NamedTuple\nclass C(NamedTuple):\n    n: int\n")),
     ("class-base", kernel(parameters="x, c: C", above="from attrs import define\n@define\nclass C:\n    n: int\n")),
-    ("enum-operator", kernel("print(E.a + 1)", above="from enum import Enum\nclass E(Enum):\n    a = 1\n")),
+    ("enum-operator", kernel("print(E.a + 1)", above=ENUM)),
+    ("enum-operator", kernel("assert E.a < n != 0", above=ENUM, parameters="x, n")),
     ("keyword-only", kernel(parameters="x, *, a, b=2")),
     ("keyword-only", kernel("kernel(x, a=a)", parameters="x, *, a")),
     ("no-arguments", "def kernel():\n    return nl.zeros((1, 1), nl.int8, nl.shared_hbm)\nnki.simulate(kernel)()\n"),

@@ -308,7 +308,8 @@ def test_at_addresses(core, same):
             nisa.tensor_copy(here, source.indirect(elsewhere, 1))
         with pytest.raises(NkiValidationError, match="dst's index must start on the partition"):
             nisa.tensor_copy(psum.indirect(elsewhere, 1), source[:, 0:1])
-        nisa.tensor_copy(psum.indirect(elsewhere, 1), psum[:, 0:1])  # src in PSUM, not indirect: no rule
+        for anywhere in (index, elsewhere):  # src in PSUM, not indirect: no rule
+            nisa.tensor_copy(psum.indirect(anywhere, 1), psum[:, 0:1])
         gathered = psum.indirect(elsewhere, 1)
         with pytest.raises(NkiValidationError, match="dst's index must start on the partition"):
             nisa.tensor_copy(source.indirect(index, 1), gathered)

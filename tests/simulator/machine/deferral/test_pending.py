@@ -112,15 +112,16 @@ def loaded_again(*parts):
     return kernel
 
 
-ALL, LEFT, RIGHT, TOP, MIDDLE = (
+ALL, LEFT, RIGHT, TOP, MIDDLE, BESIDE = (
     (slice(0, 128), slice(0, 128)), (slice(0, 128), slice(0, 32)), (slice(0, 128), slice(96, 128)),
-    (slice(0, 64), slice(0, 128)), (slice(0, 128), slice(16, 112)),
+    (slice(0, 64), slice(0, 128)), (slice(0, 128), slice(16, 112)), (slice(0, 128), slice(32, 64)),
 )  # fmt: skip
 
 
 @pytest.mark.parametrize("parts", [
     (ALL,), (LEFT, ALL), (ALL, ALL), (ALL, LEFT), (LEFT, RIGHT, ALL), (ALL, LEFT, RIGHT), (ALL, LEFT, LEFT),
     (ALL, TOP), (LEFT, ALL, TOP), (ALL, MIDDLE), (ALL, MIDDLE, LEFT), (ALL, MIDDLE, ALL, RIGHT, LEFT),
+    (ALL, LEFT, BESIDE),
 ])  # fmt: skip
 def test_what_was_loaded_last_is_passed_on(parts):
     x, y = (np.random.default_rng(seed).standard_normal((128, 128)).astype(np.float32) for seed in range(2))
