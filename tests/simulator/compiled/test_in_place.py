@@ -220,9 +220,39 @@ def test_nothing_is_kept_of_slices_and_calls(core):
         assert max(more) < 500, more
 
 
-def test_a_machine_is_told_what_it_takes(core):
+FREQUENT = {
+    "slices": lambda t, other, hbm, sums: (t[0:16, 2:-2], t[3], t[:, 4], t[4:], hbm[1:3], hbm[0, 0]),
+    "a copy with a name": lambda t, other, hbm, sums: nisa.tensor_copy(t, other, name="a"),
+    "an engine": lambda t, other, hbm, sums: nisa.tensor_copy(dst=t, src=other, engine=nisa.engine.vector),
+    "an operand twice": lambda t, other, hbm, sums: nisa.tensor_tensor(t, other, other, nl.add),
+    "a number": lambda t, other, hbm, sums: nisa.activation(t, nl.exp, other, scale=0.5),
+    "new views": lambda t, other, hbm, sums: nisa.dma_copy(hbm[:, 0:8], other[:, 4:12]),
+    "a matmul": lambda t, other, hbm, sums: nisa.nc_matmul(sums, other, other, accumulate=False),
+    "one that adds": lambda t, other, hbm, sums: nisa.nc_matmul(sums, other, other, accumulate=True),
+}
+
+
+@pytest.mark.parametrize("what", FREQUENT)
+def test_the_frequent_case_is_not_handed_to_python(core, what):
+    replaced = [method.__code__ for method in in_place.IN_PYTHON]
+    called = []
+    with core() as c:
+        t, other, hbm = loaded(c), loaded(c), nl.ndarray((32, 16), nl.float32, nl.private_hbm)
+        tensors = t, other, hbm, nl.ndarray((16, 16), nl.float32, nl.psum)
+        nisa.nc_matmul(tensors[3], other, other)
+        FREQUENT[what](*tensors)
+        sys.setprofile(lambda frame, event, _: called.append(frame.f_code) if event == "call" else None)
+        try:
+            FREQUENT[what](*tensors)
+        finally:
+            sys.setprofile(None)
+    assert not [code.co_name for code in called if code in replaced]
+
+
+@pytest.mark.parametrize("given", [(1, 2, 3), ((), [], {}), ((), (), []), ((), ())])
+def test_a_machine_is_told_what_it_takes(core, given):
     with core() as c, pytest.raises(TypeError, match="a kind, a tuple and a dict"):
-        c.machine.execute(1, 2, 3)
+        c.machine.execute(*given)
 
 
 @pytest.mark.parametrize(("setting", "is_compiled"), [("0", False), ("1", True), (None, True)])
