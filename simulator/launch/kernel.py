@@ -29,6 +29,11 @@ class Kernel:
         self.launch = launch or LaunchConfig()
         self.number = graph_calls.numbered(self)
 
+    @property
+    def cores(self) -> int:
+        """How many it is launched on."""
+        return self.launch.cores
+
     def __getitem__(self, grid: Any) -> Any:
         cores = grid[0] if isinstance(grid, tuple) and len(grid) == 1 else grid
         if cores not in (1, 2):

@@ -125,7 +125,7 @@ def call(number: int, cores: int | None, args: tuple[Any, ...], kwargs: dict[str
 def warn_of_degree(kernel: Kernel) -> None:
     """Warn of a kernel whose LNC degree is not the graph's: its compiler takes two cores from trn2 on."""
     two = chip_of(default_target()).generation >= 3
-    if two and environment_cores() is None and kernel.launch.cores != 2:
+    if two and environment_cores() is None and kernel.cores != 2:
         warnings.warn(
             f"{kernel.function.__name__} runs on one core in a graph, for which AWS's compiler takes two: NCC_EVRF066, "
             "unless NEURON_LOGICAL_NC_CONFIG says for both which [compiler/error-codes/EVRF066.html]",

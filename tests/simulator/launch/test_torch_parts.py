@@ -55,7 +55,7 @@ def test_a_wrapped_kernel_is_called_on_its_cores():
     for launch in (wrapped, wrapped[1], wrapped[[2]], wrapped[(2,)]):
         with launching(nki_ops.simulated):
             assert torch.equal(launch(X), 2 * X)
-    assert [wrapped[grid].kernel.launch.cores for grid in (1, [2], (2,))] == [1, 2, 2]
+    assert [wrapped[grid].kernel.cores for grid in (1, [2], (2,))] == [1, 2, 2]
     with pytest.raises(KernelError, match="wrap_nki takes what nki.jit gives, got function"):
         nki_ops.wrap_nki(lambda x: x)
 
@@ -230,7 +230,7 @@ def test_a_graph_calls_a_kernel_by_its_number(monkeypatch):
     called = []
     compiler = graph_calls.Compiler(lambda: False, None)
     monkeypatch.setattr(graph_calls, "compiler", compiler)
-    assert doubled[2].launch.cores == 2
+    assert doubled[2].cores == 2
     compiler = graph_calls.Compiler(lambda: True, lambda *given: called.append(given))
     monkeypatch.setattr(graph_calls, "compiler", compiler)
     doubled[2](1, a=2)
