@@ -110,8 +110,8 @@ def launched(kernel: Any) -> tuple[Any, str]:
     function = getattr(kernel, "function", None)
     if function is None:
         return kernel, ""
-    cores = getattr(kernel, "cores", 1)
-    return function, f"[{cores}]" if cores != 1 else ""
+    cores = getattr(kernel, "cores", None)
+    return function, "" if cores in (None, 1) else f"[{cores}]"
 
 
 def absolute(kernel: str, path: Path) -> str:

@@ -30,8 +30,8 @@ class Kernel:
         self.number = graph_calls.numbered(self)
 
     @property
-    def cores(self) -> int:
-        """How many it is launched on."""
+    def cores(self) -> int | None:
+        """How many it is launched on; None leaves it to NEURON_LOGICAL_NC_CONFIG."""
         return self.launch.cores
 
     def __getitem__(self, grid: Any) -> Any:

@@ -76,6 +76,17 @@ def test_kernels_are_named_with_their_cores(forms: Path) -> None:
     }
 
 
+def test_a_kernel_of_a_module_that_the_file_imports_is_named_with_its_cores(forms: Path) -> None:
+    forms.with_name("ops_of_forms.py").write_text(
+        "import forms\n"
+        "from triptych import Op\n"
+        'one = Op("one", {"x": ("M", "N")}, forms.reference, forms.CASES, nki=forms.scaled)\n'
+        'two = Op("two", {"x": ("M", "N")}, forms.reference, forms.CASES, nki=forms.scaled[2])\n'
+    )
+    ops = loading.from_file(forms.with_name("ops_of_forms.py"))
+    assert {name: op.nki for name, op in ops.items()} == {"one": f"{forms}:scaled", "two": f"{forms}:scaled[2]"}
+
+
 def test_an_object_of_the_users_file_is_found_again_in_another_process(forms: Path) -> None:
     made = plan(Request(sources=[str(forms)], dtypes=["float32"], backends=["nki-sim"], sets=["smoke"]))
     cases: list[Case] = [pickle.loads(pickle.dumps(task.case)) for task in made.tasks]
