@@ -110,6 +110,13 @@ def test_a_register_from_a_tensor_is_a_remark():
         assert simulator.run(kernel, count).outputs == 7
 
 
+def test_a_register_from_a_tensor_at_an_address_that_varies_is_no_mere_remark(core):
+    with core(strict=False) as c:
+        numbers = c.tile(np.zeros((1, 4), np.int32), buffer="private_hbm")
+        with pytest.raises(NkiValidationError, match="register_alloc takes an integer or None, got"):
+            nisa.register_alloc(numbers.select(0, nisa.register_alloc(0)))
+
+
 def test_one_number_may_have_one_dimension():
     """The examples on the pages of register_load and register_store allocate [1] in SBUF."""
 

@@ -192,6 +192,18 @@ def test_a_matmul_adds_to_what_one_over_padding_began_beside_what_none_did(targe
 
 
 @pytest.mark.filterwarnings("ignore::triptych.simulator.SimulatorWarning")
+def test_a_matmul_that_begins_a_sum_reads_nothing_of_it():
+    def kernel(x):
+        left, psum = padded(x), new(8, 8, buffer=nl.psum)
+        copied(left)
+        nisa.nc_matmul(psum, left[0:20], left[0:20])
+        return stored(copied(psum))
+
+    notes = [note for note in simulator.run(kernel, X).trace.notes if "where nothing wrote it" in note]
+    assert len(notes) == 1 and "nisa.tensor_copy" in notes[0]
+
+
+@pytest.mark.filterwarnings("ignore::triptych.simulator.SimulatorWarning")
 def test_what_is_written_again_is_written():
     def kernel(x):
         tile = copied(padded(x))

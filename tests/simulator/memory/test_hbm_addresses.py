@@ -59,6 +59,14 @@ def test_what_cannot_be_a_view_says_what_lies_there(c, byte, shape):
     assert held.shape == (4,)
 
 
+def test_elements_of_another_size_lie_whole_elements_behind_the_first(c):
+    held = at(1, (16,), nl.int8)
+    inner = at(5, (2,))
+    assert inner.storage is held.storage and inner.offset == 1
+    with pytest.raises(NkiValidationError, match="partly those of 'held', 1 to 17"):
+        at(3, (2,))
+
+
 @pytest.mark.parametrize("options", [Options(), Options(defer=False), Options(data=False)])
 def test_scratch_in_a_kernel(options):
     """Two names of one scratch in HBM: what is written through the one is read through the other, and waited for."""

@@ -134,6 +134,18 @@ def test_what_was_loaded_last_is_passed_on(parts):
         np.testing.assert_array_equal(np.hstack([left, right]), np.hstack([expected[:, :32], expected[:, 96:]]))
 
 
+@pytest.mark.parametrize("defer", [False, True])
+def test_what_an_argument_gets_is_read_through_another_that_shares_its_bytes(defer):
+    def kernel(a, b, x):
+        nisa.dma_copy(dst=a, src=in_sbuf(x))
+        return in_hbm(in_sbuf(b))
+
+    shape = 128, 1024  # as much as is worth being put off on its way to HBM
+    shared, x = np.zeros(shape, np.float32), np.random.default_rng(0).standard_normal(shape, np.float32)
+    run = simulator.run(kernel, shared, shared[:], x, options=Options(defer=defer))
+    np.testing.assert_array_equal(run.outputs, x)
+
+
 @pytest.mark.filterwarnings("ignore::triptych.simulator.SimulatorWarning")
 def test_what_nothing_wrote_is_passed_on_as_it_is_at_once():
     """A copy of a tile of which half was loaded is tried with what can be there, and then is one."""
