@@ -18,7 +18,7 @@ enum { DATA, START, ENGINE, ISSUE, PORT, RINGS, ROOM }; /* why an event began: a
 enum { DONE, TOO_LATE, STUCK, NO_MEMORY };              /* how a run ends: arrays.run */
 enum { NONE = -1, CELLS = 16, PORTS = 3, OTHERS = 2 };
 
-/* Rows of the arrays, as arrays.LAYOUT has them. */
+/* Rows of the arrays, as the dtypes of timing.arrays have them. */
 typedef struct { double busy, latency, issue, lead, least; int queue, first, behind, port, cells, multiplies, elsewhere[OTHERS]; } Ask;
 typedef struct { double rest, wake; int core, issuer, moves, adds, keeps_order, next, first_issued, last_issued, turn, others[OTHERS], is_touched; } Queue;
 typedef struct { double free; int last; } Issuer;
