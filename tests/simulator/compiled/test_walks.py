@@ -17,14 +17,13 @@ from triptych.harness.ops.selection import Selection
 from triptych.harness.profiling.subjects import of_ops
 from triptych.harness.profiling.tracing import traced
 from triptych.simulator.analysis.hazards import hazards
-from triptych.simulator.built import built
 from triptych.simulator.chips import chip_of
 from triptych.simulator.dtypes import TABLE
 from triptych.simulator.timing.forms import forms
 from triptych.simulator.timing.room import tenants_of
+from triptych.simulator.timing.scheduler import WALKS
 from triptych.simulator.trace import Allocation, Event, IndirectRegion, Region, Trace
 
-WALKS: Any = built("walks")
 pytestmark = pytest.mark.skipif(
     WALKS is None, reason="nothing is compiled: no C compiler was there, or TRIPTYCH_COMPILED=0"
 )
