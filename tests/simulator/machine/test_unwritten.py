@@ -352,16 +352,18 @@ def test_rows_that_quantize_mx_leaves_are_zeros_unless_something_wrote_them(befo
     np.testing.assert_array_equal(run.outputs, expected)
 
 
+def scales_of_half(x, first):
+    """The scales of 32 rows in a tile of 64, from a row of it on."""
+    src, dst = new(32, 16, dtype=nl.bfloat16), new(32, 4, dtype=nl.float8_e4m3fn_x4)
+    tile = new(64, 4, dtype=nl.uint8)
+    nisa.dma_copy(dst=src, src=x)
+    nisa.quantize_mx(dst, src, tile[first:64])
+    return stored(tile[first:64])
+
+
 @pytest.mark.filterwarnings("ignore::triptych.simulator.SimulatorWarning")
 def test_rows_that_quantize_mx_leaves_in_a_later_quadrant_are_zeros_too():
-    def kernel(x):
-        src, dst = new(32, 16, dtype=nl.bfloat16), new(32, 4, dtype=nl.float8_e4m3fn_x4)
-        tile = new(64, 4, dtype=nl.uint8)
-        nisa.dma_copy(dst=src, src=x)
-        nisa.quantize_mx(dst, src, tile[32:64])
-        return stored(tile[32:64])
-
-    outputs = simulator.run(kernel, np.ones((32, 16), np.float32), target="trn3").outputs
+    outputs = simulator.run(scales_of_half, np.ones((32, 16), np.float32), 32, target="trn3").outputs
     assert (outputs[0:4] == 120).all() and not outputs[4:].any()
 
 
@@ -374,17 +376,10 @@ def test_rows_that_quantize_mx_leaves_are_no_zeros_where_that_is_forbidden():
 
 @pytest.mark.filterwarnings("ignore::triptych.simulator.SimulatorWarning")
 def test_rows_of_a_scale_tile_outside_what_is_quantized_are_no_zeros():
-    def kernel(x):
-        src, dst = new(32, 16, dtype=nl.bfloat16), new(32, 4, dtype=nl.float8_e4m3fn_x4)
-        tile = new(64, 4, dtype=nl.uint8)
-        nisa.dma_copy(dst=src, src=x)
-        nisa.quantize_mx(dst, src, tile)
-        return stored(tile)
-
     with pytest.raises(
         Uninitialized, match=r"what stands in 128 of 256 elements of 'out' \(64, 4\).* first at \[32, 0\]"
     ):
-        simulator.run(kernel, np.ones((32, 16), np.float32), target="trn3")
+        simulator.run(scales_of_half, np.ones((32, 16), np.float32), 0, target="trn3")
 
 
 @pytest.mark.filterwarnings("ignore::triptych.simulator.SimulatorWarning")
