@@ -57,8 +57,10 @@ class DeferredMachine(Machine):
     def compute(self, plan: Plan, results: tuple[NkiTensor, ...], operands: tuple[Any, ...]) -> None:
         book = self.book
         may_wait = plan.moves is not None or plan.multiplies is not None
-        if may_wait and not self.tries and self.line not in book.in_vain and self._put_off(plan, results, operands):
-            return
+        if may_wait and not self.tries and self.line not in book.in_vain:
+            if self._put_off(plan, results, operands):
+                return
+            book.saw([self.line], False)
         if not book.waiting:
             plan.compute(*operands)
             return
