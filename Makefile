@@ -69,7 +69,7 @@ clean:  ## remove what make made
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-$(INSTALLED): pyproject.toml setup.py $(wildcard simulator/compiled/*.c)
+$(INSTALLED): pyproject.toml setup.py $(wildcard simulator/compiled/*.[ch])
 	@$(PYTHON) -c 'import sys; sys.exit("triptych needs Python 3.10 or newer, this is %d.%d; choose one with make PYTHON=python3.12" % sys.version_info[:2] if sys.version_info < (3, 10) else 0)'
 	$(PYTHON) -m venv $(VENV)
 	$(ALIVE) "installing" $(BIN)/python -m pip install $(PIP) -e .

@@ -10,12 +10,23 @@ from setuptools import Extension, setup
 has_lock = not sysconfig.get_config_var("Py_GIL_DISABLED")
 # Loops over elements for the registers that hold several, as not every Python asks for; and the clock adds floats as
 # Python does, so no two operations may become one.
-FLAGS = [] if sys.platform == "win32" else ["-O3", "-ffp-contract=off"]
+FLAGS = [] if sys.platform == "win32" else ["-O3", "-ffp-contract=off", "-fvisibility=hidden"]
 ROOM = "simulator.compiled"
+FILES = {
+    "frequent": ("frequent", "slices", "contents", "allocations", "instructions"),
+    "walks": ("walks",),
+    "clock": ("clock",),
+    "casts": ("casts",),
+}
+HEADER = f"{ROOM.replace('.', '/')}/frequent.h"
 compiled = [
     Extension(
-        f"triptych.{ROOM}.{name}", [f"{ROOM.replace('.', '/')}/{name}.c"], extra_compile_args=FLAGS, optional=True
+        f"triptych.{ROOM}.{name}",
+        [f"{ROOM.replace('.', '/')}/{file}.c" for file in files],
+        depends=[HEADER] if name == "frequent" else [],
+        extra_compile_args=FLAGS,
+        optional=True,
     )
-    for name in ("frequent", "walks", "clock", "casts")
+    for name, files in FILES.items()
 ]
 setup(ext_modules=compiled if has_lock and platform.python_implementation() == "CPython" else [])

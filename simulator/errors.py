@@ -94,6 +94,7 @@ def _bound_to(code: CodeType, offset: int) -> str:
     """The variable that a call at an offset of Python's code is bound to; "return" where the function returns it."""
     offsets, rows = _instructions(code)
     at = bisect_right(offsets, offset)
+    at += rows[at - 1][0] == "PRECALL"  # of 3.11, where a function in C stands before its CALL
     at += _TURNED.get(rows[at][0], 0) if at < len(rows) else 0
     (after, value), (then, attribute) = (rows[n] if n < len(rows) else ("", None) for n in (at, at + 1))
     if after.startswith("LOAD_") and then == "STORE_ATTR":  # self.x = ..

@@ -48,12 +48,12 @@ class _Current(threading.local):
     machine: Running | None = None
 
 
-_current = _Current()
+current = _Current()
 
 
 def running() -> Running:
     """The machine of the kernel that is running."""
-    found = _current.machine
+    found = current.machine
     if found is None:
         raise KernelError("called outside a kernel; run the kernel with nki.simulate(kernel)(...) or simulator.run")
     return found
@@ -61,7 +61,7 @@ def running() -> Running:
 
 def is_running() -> bool:
     """Whether a kernel runs on this thread."""
-    return _current.machine is not None
+    return current.machine is not None
 
 
 class on_machine:
@@ -72,8 +72,8 @@ class on_machine:
         self.before: Running | None = None
 
     def __enter__(self) -> None:
-        self.before = _current.machine
-        _current.machine = self.machine
+        self.before = current.machine
+        current.machine = self.machine
 
     def __exit__(self, *exc: object) -> None:
-        _current.machine = self.before
+        current.machine = self.before

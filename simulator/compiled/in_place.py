@@ -1,4 +1,4 @@
-"""Whether what kernels do most is compiled: `frequent.c` in the place of the Python after which it is written.
+"""Whether what kernels do most is compiled: `frequent` in the place of the Python after which it is written.
 
 It leaves the same objects in the same order. When it is there: triptych.simulator.built.
 """
@@ -6,23 +6,71 @@ It leaves the same objects in the same order. When it is there: triptych.simulat
 from __future__ import annotations
 
 import enum
+from typing import Any
 
+import numpy as np
+
+from triptych.simulator import running
 from triptych.simulator.built import built
+from triptych.simulator.dtypes import F32, DType
+from triptych.simulator.errors import HERE
+from triptych.simulator.machine import instructions
 from triptych.simulator.machine.forms import PLAIN, describe, number_of
 from triptych.simulator.machine.machine import Machine
+from triptych.simulator.machine.shape_only import ShapeMachine
+from triptych.simulator.memory.held import Held
 from triptych.simulator.memory.layout import TUPLES, Layout
+from triptych.simulator.memory.mask import Mask
+from triptych.simulator.memory.shapes import NO_BYTES, ShapeStorage
+from triptych.simulator.memory.storage import MemoryRegion, Storage, sizes_of
 from triptych.simulator.tensors.tensor import NkiTensor
-from triptych.simulator.trace import Event, Region
+from triptych.simulator.trace import Allocation, Event, Region
 
-REPLACED: tuple[tuple[type, str], ...] = ((NkiTensor, "__getitem__"), (Machine, "execute"))
-IN_PYTHON = tuple(getattr(owner, name) for owner, name in REPLACED)
+REPLACED: tuple[tuple[Any, str], ...] = (
+    (NkiTensor, "__getitem__"),
+    (NkiTensor, "array"),
+    (NkiTensor, "f32"),
+    (NkiTensor, "wrote"),
+    (Storage, "wrote"),
+    (Storage, "__del__"),
+    (Machine, "allocate"),
+    (Machine, "execute"),
+    (instructions, "carry_out"),
+)
+IN_PYTHON = tuple(vars(owner)[name] for owner, name in REPLACED)
 
 
 def _install() -> bool:
     frequent = built("frequent")
     if frequent is None:
         return False
-    frequent.install(Machine, NkiTensor, Layout, Region, Event, enum.EnumMeta, PLAIN, TUPLES, number_of, describe)
+    frequent.install(
+        Machine=Machine,
+        ShapeMachine=ShapeMachine,
+        Tensor=NkiTensor,
+        Storage=Storage,
+        ShapeStorage=ShapeStorage,
+        Mask=Mask,
+        Held=Held,
+        Layout=Layout,
+        Region=Region,
+        Allocation=Allocation,
+        Event=Event,
+        DType=DType,
+        Enumeration=enum.EnumMeta,
+        instructions=instructions,
+        current=running.current,
+        plain_kinds=PLAIN,
+        tuples=TUPLES,
+        form_number=number_of,
+        describe=describe,
+        sizes_of=sizes_of,
+        f32_dtype=F32,
+        ndarray=np.ndarray,
+        here=HERE,
+        shared=MemoryRegion.shared_hbm,
+        no_bytes=NO_BYTES,
+    )
     return True
 
 

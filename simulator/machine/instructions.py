@@ -11,7 +11,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable
-from typing import Any, ParamSpec
+from typing import Any, NamedTuple, ParamSpec
 
 from triptych.simulator.analysis.costs import Cost
 from triptych.simulator.analysis.regions import Order, Rules
@@ -27,6 +27,16 @@ RAW = "is no member of its enumeration; raw integers are not accepted since NKI 
 MIGRATION = "nki/migration/index.rst, Integer enum constants no longer supported"
 P = ParamSpec("P")
 _UNKNOWN = engine.unknown
+
+
+class Declared(NamedTuple):
+    """An instruction of `nki.isa` or a collective as it was declared, for who carries out a call of it."""
+
+    kind: Kind
+    module: str  # "nisa" or "ncc"
+    since: int  # the first generation that has it
+    indirect: Indirect | None
+    reads_indices: bool
 
 
 def instruction(
@@ -72,31 +82,21 @@ def _declared(
         label = parameters.index("name") if "name" in parameters else len(parameters)
         kind = Kind(name, effect, rules, label)
 
-        def resolved(m: Machine, args: Any, kwargs: Any) -> Any:
-            if m.any_dynamic and not reads_indices:
-                return resolve_dynamic(m, kind, indirect, args, kwargs)
-            return m.execute(kind, args, kwargs)
+        what = Declared(kind, module, since, indirect, reads_indices)
 
         def tried(m: Machine, read: UnwrittenRead, args: Any, kwargs: Any) -> Any:
             if rules is None:  # what leaves the rank has been written
                 require_written(m, (read.tensor,))
             trial = Trial(m, f"{module}.{name}", read, (*args, *kwargs.values()))
-            return trial.carry_out(lambda: resolved(m, args, kwargs))
+            return trial.carry_out(lambda: _execute(m, what, args, kwargs))
 
         @functools.wraps(effect)
         def issue(*args: P.args, **kwargs: P.kwargs) -> Any:
             try:
-                m = machine()
-                frame = sys._getframe(1)
-                m.line = m.lines.known.get((id(frame.f_code), frame.f_lasti)) or m.lines.of(frame)
-                if m.chip.generation < since:
-                    raise NkiValidationError(f"needs NeuronCore-v{since} or newer, and the target is {m.chip.name}")
-                if m.rounds is not None:
-                    m.rounds.see(f"{module}.{name}", args, kwargs, m.line)
                 try:
-                    return resolved(m, args, kwargs)
+                    return carry_out(what, args, kwargs)
                 except UnwrittenRead as read:
-                    return tried(m, read, args, kwargs)
+                    return tried(machine(), read, args, kwargs)
             except NkiError as e:
                 meant = named(kwargs) if e.op is None else kwargs
                 if meant != kwargs and not m.options.forbids("raw-member"):
@@ -114,6 +114,25 @@ def _declared(
         return issue
 
     return declare
+
+
+# The frequent case also in C: triptych.simulator.compiled.
+def carry_out(what: Declared, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Carry out a call on the machine that runs, which is told the line where the caller of whoever asks stands."""
+    m = machine()
+    frame = sys._getframe(2)
+    m.line = m.lines.known.get((id(frame.f_code), frame.f_lasti)) or m.lines.of(frame)
+    if m.chip.generation < what.since:
+        raise NkiValidationError(f"needs NeuronCore-v{what.since} or newer, and the target is {m.chip.name}")
+    if m.rounds is not None:
+        m.rounds.see(f"{what.module}.{what.kind.name}", args, kwargs, m.line)
+    return _execute(m, what, args, kwargs)
+
+
+def _execute(m: Machine, what: Declared, args: Any, kwargs: Any) -> Any:
+    if m.any_dynamic and not what.reads_indices:
+        return resolve_dynamic(m, what.kind, what.indirect, args, kwargs)
+    return m.execute(what.kind, args, kwargs)
 
 
 def choose(asked: Any, *allowed: engine) -> engine:

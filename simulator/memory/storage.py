@@ -80,7 +80,7 @@ class Storage:
     def __init__(self, allocation: Allocation, widen: bool, pool: Pool | None = None, raw: Array | None = None) -> None:
         self.holder: Any = None  # who counts it while it is held (triptych.simulator.memory.held)
         self.allocation = allocation
-        self.widened, self.np, self.itemsize, self.nbytes, self.dense, self.row = _sizes(*allocation[2:5], widen)
+        self.widened, self.np, self.itemsize, self.nbytes, self.dense, self.row = sizes_of(*allocation[2:5], widen)
         self.partition = 0
         self.pool = pool
         self.missing = self.nbytes if raw is None else 0
@@ -280,7 +280,7 @@ def _in_bytes(strides: Shape, itemsize: int) -> Shape:
 
 
 @functools.lru_cache(4096)
-def _sizes(buffer: str, shape: Shape, dtype: DType, widen: bool) -> tuple[bool, np.dtype[Any], int, int, Shape, int]:
+def sizes_of(buffer: str, shape: Shape, dtype: DType, widen: bool) -> tuple[bool, np.dtype[Any], int, int, Shape, int]:
     """What the storage of an allocation knows by its form: `widened` to `row`, in the order of its constructor."""
     widened = widen and dtype.is_float and dtype.itemsize < 4
     kind = F32 if widened else dtype.np

@@ -1,0 +1,153 @@
+/* A new tensor: Machine.allocate, with the kernel's line and variable, its storage, and the count of what is held. */
+#include "frequent.h"
+
+/* (line, variable) of the kernel's call that runs, borrowed: Lines.bound, of a place that is known; NULL where Python has to look. */
+static PyObject *place_of(PyObject *lines)
+{
+    PyObject *known = PyObject_GetAttr(lines, n__bound), *found = NULL;
+    PyFrameObject *frame = PyEval_GetFrame();
+    Py_XINCREF(frame);
+    while (known && frame) {
+        PyCodeObject *code = PyFrame_GetCode(frame);
+        int is_ours = (int)PyUnicode_Tailmatch(code->co_filename, here, 0, PY_SSIZE_T_MAX, -1);
+        if (is_ours == 0) {
+            PyObject *id = PyLong_FromVoidPtr(code), *at = PyObject_GetAttr((PyObject *)frame, n_f_lasti);
+            PyObject *key = id && at ? PyTuple_Pack(2, id, at) : NULL;
+            found = key ? PyDict_GetItemWithError(known, key) : NULL;
+            Py_XDECREF(id), Py_XDECREF(at), Py_XDECREF(key);
+        }
+        PyFrameObject *caller = is_ours == 1 ? PyFrame_GetBack(frame) : NULL;
+        Py_DECREF(code), Py_DECREF(frame);
+        frame = caller;
+    }
+    Py_XDECREF(known);
+    PyErr_Clear();
+    return found && PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(found, 1), "return") ? found : NULL;
+}
+
+/* The storage of an allocation: Machine.storage_for, of which a machine has its own; steals the pool and the bytes. */
+static PyObject *new_storage(PyObject *type, PyObject *allocation, PyObject *pool, PyObject *raw)
+{
+    PyObject *sizes = PyObject_CallFunctionObjArgs(sizes_of, PyTuple_GET_ITEM(allocation, 2), PyTuple_GET_ITEM(allocation, 3),
+                                                   PyTuple_GET_ITEM(allocation, 4), Py_False, NULL);
+    PyObject *kept = sizes ? PyDict_New() : NULL, *zero = kept ? PyLong_FromLong(0) : NULL, *storage = NULL;
+    if (zero && pool)
+        storage = PyBaseObject_Type.tp_new((PyTypeObject *)type, no_arguments, NULL);
+    if (!storage) {
+        Py_XDECREF(sizes), Py_XDECREF(kept), Py_XDECREF(zero), Py_XDECREF(pool), Py_XDECREF(raw);
+        return NULL;
+    }
+    static const int of_sizes[] = {storage_widened, storage_np, storage_itemsize, storage_nbytes, storage_dense, storage_row};
+    static const int nothing_yet[] = {storage_holder, storage_mask, storage_padding, storage_worlds, storage_pending};
+    for (int i = 0; i < 6; i++)
+        SLOT(storage, of_sizes[i]) = Py_NewRef(PyTuple_GET_ITEM(sizes, i));
+    for (int i = 0; i < 5; i++)
+        SLOT(storage, nothing_yet[i]) = Py_NewRef(Py_None);
+    SLOT(storage, storage_allocation) = Py_NewRef(allocation);
+    SLOT(storage, storage_missing) = Py_NewRef(PyTuple_GET_ITEM(sizes, 3));
+    SLOT(storage, storage_started) = Py_NewRef(Py_False);
+    SLOT(storage, storage_partition) = zero;
+    SLOT(storage, storage__f32) = kept;
+    SLOT(storage, storage_pool) = pool;
+    SLOT(storage, storage__raw) = raw;
+    if (type == ShapeStorage)
+        SLOT(storage, shape__written) = Py_NewRef(Py_None);
+    Py_DECREF(sizes);
+    return storage;
+}
+
+static PyObject *storage_for(PyObject *machine, PyObject *allocation, PyObject *buffer, int is_on_chip)
+{
+    PyObject *made_by = PyObject_GetAttr((PyObject *)Py_TYPE(machine), n_storage_for);
+    int is_plain = made_by == storage_for_in_python, is_of_shapes = made_by == storage_for_shapes;
+    Py_XDECREF(made_by);
+    if (is_of_shapes)
+        return new_storage(ShapeStorage, allocation, Py_NewRef(Py_None), Py_NewRef(no_bytes));
+    if (is_plain)
+        return new_storage(Storage, allocation, is_on_chip ? PyObject_GetAttr(machine, n_pool) : Py_NewRef(Py_None), Py_NewRef(Py_None));
+    return made_by ? PyObject_CallMethodObjArgs(machine, n_storage_for, allocation, buffer, NULL) : NULL;
+}
+
+static Py_ssize_t number_of(PyObject *object, int slot)
+{
+    return PyLong_AsSsize_t(SLOT(object, slot));
+}
+
+static int set_number(PyObject *object, int slot, Py_ssize_t number)
+{
+    PyObject *value = PyLong_FromSsize_t(number);
+    if (value)
+        set_slot(object, slot, value);
+    return value ? 0 : -1;
+}
+
+/* Held.hold. */
+static int hold(PyObject *held, PyObject *storage, PyObject *size)
+{
+    set_slot(storage, storage_holder, Py_NewRef(held));
+    set_slot(storage, storage_held, Py_NewRef(size));
+    Py_ssize_t bytes = number_of(held, held_bytes) + PyLong_AsSsize_t(size);
+    int failed = set_number(held, held_bytes, bytes);
+    return failed || (bytes > number_of(held, held_peak) && set_number(held, held_peak, bytes)) ? -1 : 0;
+}
+
+PyObject *storage_del(PyObject *storage, PyObject *Py_UNUSED(nothing))
+{
+    PyObject *holder = SLOT(storage, storage_holder);
+    if (holder && (PyObject *)Py_TYPE(holder) == Held)
+        if (set_number(holder, held_bytes, number_of(holder, held_bytes) - number_of(storage, storage_held)))
+            return NULL;
+    Py_RETURN_NONE;
+}
+
+/* Whether an attribute of an object is true. */
+static int is_true(PyObject *object, PyObject *name)
+{
+    PyObject *value = object ? PyObject_GetAttr(object, name) : NULL;
+    int truth = value ? PyObject_IsTrue(value) : -1;
+    Py_XDECREF(value);
+    return truth == 1;
+}
+
+PyObject *allocate(PyObject *machine, PyObject *const *given, Py_ssize_t count, PyObject *names)
+{
+    PyObject *shapes = NULL, *options = NULL, *lines = NULL, *trace = NULL, *made = NULL, *held = NULL, *value = NULL, *key = NULL;
+    PyObject *found = NULL, *place = NULL, *allocation = NULL, *storage = NULL, *tensor = NULL, *number = NULL;
+    int is_usual = !names && 3 <= count && count <= 5 && PyTuple_CheckExact(given[0]) && (PyObject *)Py_TYPE(given[1]) == DType;
+    is_usual = is_usual && given[2] != shared && (count < 4 || PyUnicode_CheckExact(given[3])) && (count < 5 || given[4] == Py_None);
+    if (is_usual) {
+        options = PyObject_GetAttr(machine, n_options);
+        is_usual = is_true(options, n_round_low_precision) && is_true(options, n_check_uninitialized);
+    }
+    if (is_usual && (value = PyObject_GetAttr(given[2], n__value_)) && (key = PyTuple_Pack(3, given[0], given[1], value))
+        && (shapes = PyObject_GetAttr(machine, n_shapes)) && (found = Py_XNewRef(PyDict_GetItemWithError(shapes, key)))
+        && (lines = PyObject_GetAttr(machine, n_lines)))
+        place = Py_XNewRef(place_of(lines));
+    if (!place) {
+        PyErr_Clear();
+        tensor = call_in_python(allocate_in_python, machine, given, count, names);
+        goto end;
+    }
+    PyObject *shape = PyTuple_GET_ITEM(found, 0), *size = PyTuple_GET_ITEM(found, 1), *name = count < 4 ? no_name : given[3];
+    Py_ssize_t is_on_chip = PyLong_AsSsize_t(size);
+    if (!(trace = PyObject_GetAttr(machine, n_trace)) || !(made = PyObject_GetAttr(trace, n_allocations)) || !PyList_CheckExact(made)
+        || !(held = PyObject_GetAttr(machine, n_held)) || !(number = PyLong_FromSsize_t(PyList_GET_SIZE(made))))
+        goto end;
+    if (PyUnicode_GET_LENGTH(name) == 0)
+        name = PyTuple_GET_ITEM(place, 1);
+    name = PyUnicode_GET_LENGTH(name) ? Py_NewRef(name) : PyUnicode_FromFormat("t%S", number);
+    PyObject *fields[] = {Py_NewRef(number), name,     Py_NewRef(value), Py_NewRef(shape), Py_NewRef(given[1]),
+                          Py_NewRef(PyTuple_GET_ITEM(place, 0)), Py_NewRef(Py_None)};
+    allocation = named_tuple(Allocation, 7, fields);
+    if (!allocation || PyList_Append(made, allocation) || !(storage = storage_for(machine, allocation, given[2], is_on_chip != 0)))
+        goto end;
+    PyObject *of_layout[] = {PyLong_FromLong(0), Py_NewRef(shape), Py_NewRef(SLOT(storage, storage_dense)), Py_NewRef(given[1])};
+    tensor = new_tensor(storage, given[2], is_on_chip ? Py_True : Py_False, Py_False, of_layout);
+    PyObject *holder = tensor && is_on_chip ? PyDict_GetItemWithError(held, value) : NULL;
+    if (holder && hold(holder, storage, size))
+        Py_CLEAR(tensor);
+end:
+    Py_XDECREF(shapes), Py_XDECREF(options), Py_XDECREF(lines), Py_XDECREF(trace), Py_XDECREF(made), Py_XDECREF(held), Py_XDECREF(value);
+    Py_XDECREF(key), Py_XDECREF(found), Py_XDECREF(place), Py_XDECREF(allocation), Py_XDECREF(storage), Py_XDECREF(number);
+    return tensor;
+}

@@ -1,0 +1,125 @@
+/* A slice of a tensor: NkiTensor.__getitem__. */
+#include "frequent.h"
+
+/* tuple.__new__(type, values); steals the values, of which NULL is an error that is set. */
+PyObject *named_tuple(PyObject *type, Py_ssize_t count, PyObject **values)
+{
+    PyObject *made = ((PyTypeObject *)type)->tp_alloc((PyTypeObject *)type, count);
+    for (Py_ssize_t i = 0; i < count; i++) {
+        if (made && values[i])
+            PyTuple_SET_ITEM(made, i, values[i]);
+        else {
+            Py_XDECREF(values[i]);
+            Py_CLEAR(made);
+        }
+    }
+    return made;
+}
+
+/* The tuple of these numbers, the one that every layout has (memory.layout, one_tuple). */
+PyObject *one_tuple(Py_ssize_t count, const Py_ssize_t *numbers)
+{
+    PyObject *made = PyTuple_New(count);
+    for (Py_ssize_t i = 0; made && i < count; i++) {
+        PyObject *number = PyLong_FromSsize_t(numbers[i]);
+        if (number)
+            PyTuple_SET_ITEM(made, i, number);
+        else
+            Py_CLEAR(made);
+    }
+    PyObject *one = made ? Py_XNewRef(PyDict_SetDefault(tuples, made, made)) : NULL;
+    Py_XDECREF(made);
+    return one;
+}
+
+/* A tensor without an index, as NkiTensor._set makes it, of a layout's four fields; steals those, of which NULL is an error. */
+PyObject *new_tensor(PyObject *storage, PyObject *buffer, PyObject *on_chip, PyObject *is_comparison, PyObject *fields[4])
+{
+    PyObject *allocation = SLOT(storage, storage_allocation), *tensor = NULL, *layout, *region;
+    int is_whole = allocation && fields[0] && fields[1] && fields[2] && fields[3];
+    PyObject *of_region[] = {Py_XNewRef(allocation), Py_XNewRef(fields[0]), Py_XNewRef(fields[1]), Py_XNewRef(fields[2]), Py_XNewRef(fields[3])};
+    PyObject *of_layout[] = {Py_XNewRef(fields[0]), Py_XNewRef(fields[1]), Py_XNewRef(fields[2]), Py_XNewRef(fields[3])};
+    region = named_tuple(Region, 5, of_region), layout = named_tuple(Layout, 4, of_layout);
+    if (is_whole && region && layout)
+        tensor = PyBaseObject_Type.tp_new((PyTypeObject *)Tensor, no_arguments, NULL);
+    if (!tensor) {
+        Py_XDECREF(region), Py_XDECREF(layout);
+        for (int i = 0; i < 4; i++)
+            Py_XDECREF(fields[i]);
+        return NULL;
+    }
+    SLOT(tensor, tensor_storage) = Py_NewRef(storage);
+    SLOT(tensor, tensor_buffer) = Py_NewRef(buffer);
+    SLOT(tensor, tensor_on_chip) = Py_NewRef(on_chip);
+    SLOT(tensor, tensor_layout) = layout;
+    SLOT(tensor, tensor_offset) = fields[0];
+    SLOT(tensor, tensor_shape) = fields[1];
+    SLOT(tensor, tensor_strides) = fields[2];
+    SLOT(tensor, tensor_dtype) = fields[3];
+    SLOT(tensor, tensor_index) = Py_NewRef(Py_None);
+    SLOT(tensor, tensor_is_comparison) = Py_NewRef(is_comparison);
+    SLOT(tensor, tensor_form) = Py_NewRef(Py_None);
+    SLOT(tensor, tensor_region) = region;
+    SLOT(tensor, tensor__array) = Py_NewRef(Py_None);
+    return tensor;
+}
+
+/* Whether a bound of a slice, or an index, is a plain number or left out; from the end where it is negative. */
+static int is_number(PyObject *value, Py_ssize_t left_out, Py_ssize_t size, Py_ssize_t *number)
+{
+    if (value == Py_None) {
+        *number = left_out;
+        return 1;
+    }
+    int over = 0;
+    long long found = PyLong_CheckExact(value) ? PyLong_AsLongLongAndOverflow(value, &over) : (over = 1);
+    *number = (Py_ssize_t)(found < 0 ? found + size : found);
+    return !over;
+}
+
+PyObject *getitem(PyObject *tensor, PyObject *key)
+{
+    PyObject *shape = SLOT(tensor, tensor_shape), *strides = SLOT(tensor, tensor_strides), *const *keys = &key;
+    Py_ssize_t dimensions = PyTuple_GET_SIZE(shape), many = 1, left = 0, counts[MOST + 2], steps[MOST + 2];
+    Py_ssize_t first = PyLong_AsSsize_t(SLOT(tensor, tensor_offset));
+    int on_chip = SLOT(tensor, tensor_on_chip) == Py_True, all_stay = 1;
+    if (PyTuple_CheckExact(key)) {
+        keys = ((PyTupleObject *)key)->ob_item;
+        many = PyTuple_GET_SIZE(key);
+    }
+    if (SLOT(tensor, tensor_index) != Py_None || many > dimensions || dimensions > MOST)
+        goto other;
+    for (Py_ssize_t d = 0; d < dimensions; d++) {
+        Py_ssize_t size = PyLong_AsSsize_t(PyTuple_GET_ITEM(shape, d)), start = 0, stop = size;
+        Py_ssize_t step = PyLong_AsSsize_t(PyTuple_GET_ITEM(strides, d));
+        int is_index = 0;
+        if (d < many && PySlice_Check(keys[d])) {
+            PySliceObject *slice = (PySliceObject *)keys[d];
+            if (slice->step != Py_None || !is_number(slice->start, 0, size, &start) || !is_number(slice->stop, size, size, &stop))
+                goto other;
+        }
+        else if (d < many) {
+            if (keys[d] == Py_None || !is_number(keys[d], 0, size, &start))
+                goto other;
+            stop = start + 1;
+            is_index = 1;
+        }
+        if (!(0 <= start && start < stop && stop <= size))
+            goto other;
+        first += start * step;
+        if (is_index && !(on_chip && d == 0)) {
+            all_stay = 0;
+            continue;
+        }
+        counts[left] = stop - start;
+        steps[left++] = step;
+    }
+    for (; left < (on_chip ? 2 : 1); all_stay = 0)
+        counts[left] = steps[left] = 1, left++;
+    PyObject *fields[] = {PyLong_FromSsize_t(first), one_tuple(left, counts), all_stay ? Py_NewRef(strides) : one_tuple(left, steps),
+                          Py_NewRef(SLOT(tensor, tensor_dtype))};
+    return new_tensor(SLOT(tensor, tensor_storage), SLOT(tensor, tensor_buffer), SLOT(tensor, tensor_on_chip),
+                      SLOT(tensor, tensor_is_comparison), fields);
+other:
+    return PyObject_CallFunctionObjArgs(getitem_in_python, tensor, key, NULL);
+}
