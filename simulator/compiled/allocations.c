@@ -1,28 +1,50 @@
 /* A new tensor: Machine.allocate, with the kernel's line and variable, its storage, and the count of what is held. */
 #include "frequent.h"
 
-/* (line, variable) of the kernel's call that runs, borrowed: Lines.bound, of a place that is known; NULL where Python has to look. */
+enum { CALLERS = 4 }; /* errors._CALLERS */
+
+/* What Lines knows of the place where a frame stands, borrowed; NULL if nothing. */
+static PyObject *known_at(PyObject *bound, PyFrameObject *frame)
+{
+    PyCodeObject *code = PyFrame_GetCode(frame);
+    PyObject *id = PyLong_FromVoidPtr(code), *at = PyObject_GetAttr((PyObject *)frame, n_f_lasti);
+    PyObject *key = id && at ? PyTuple_Pack(2, id, at) : NULL, *found = key ? PyDict_GetItemWithError(bound, key) : NULL;
+    Py_DECREF(code), Py_XDECREF(id), Py_XDECREF(at), Py_XDECREF(key);
+    return found;
+}
+
+static int is_ours(PyFrameObject *frame)
+{
+    PyCodeObject *code = PyFrame_GetCode(frame);
+    int ours = (int)PyUnicode_Tailmatch(code->co_filename, here, 0, PY_SSIZE_T_MAX, -1);
+    Py_DECREF(code);
+    return ours == 1;
+}
+
+static PyFrameObject *caller_of(PyFrameObject *frame) /* steals it */
+{
+    PyFrameObject *caller = PyFrame_GetBack(frame);
+    Py_DECREF(frame);
+    return caller;
+}
+
+/* (line, variable) of the kernel's call that runs: Lines.bound, of places that are known; NULL where Python has to look. */
 static PyObject *place_of(PyObject *lines)
 {
-    PyObject *known = PyObject_GetAttr(lines, n__bound), *found = NULL;
+    PyObject *bound = PyObject_GetAttr(lines, n__bound);
     PyFrameObject *frame = PyEval_GetFrame();
     Py_XINCREF(frame);
-    while (known && frame) {
-        PyCodeObject *code = PyFrame_GetCode(frame);
-        int is_ours = (int)PyUnicode_Tailmatch(code->co_filename, here, 0, PY_SSIZE_T_MAX, -1);
-        if (is_ours == 0) {
-            PyObject *id = PyLong_FromVoidPtr(code), *at = PyObject_GetAttr((PyObject *)frame, n_f_lasti);
-            PyObject *key = id && at ? PyTuple_Pack(2, id, at) : NULL;
-            found = key ? PyDict_GetItemWithError(known, key) : NULL;
-            Py_XDECREF(id), Py_XDECREF(at), Py_XDECREF(key);
-        }
-        PyFrameObject *caller = is_ours == 1 ? PyFrame_GetBack(frame) : NULL;
-        Py_DECREF(code), Py_DECREF(frame);
-        frame = caller;
+    while (frame && is_ours(frame))
+        frame = caller_of(frame);
+    PyObject *first = bound && frame ? known_at(bound, frame) : NULL, *found = first;
+    for (int i = 0; found && !PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(found, 1), "return"); i++) {
+        frame = i < CALLERS ? caller_of(frame) : frame;
+        found = i < CALLERS && frame ? known_at(bound, frame) : NULL;
     }
-    Py_XDECREF(known);
+    PyObject *place = found ? PyTuple_Pack(2, PyTuple_GET_ITEM(first, 0), PyTuple_GET_ITEM(found, 1)) : NULL;
+    Py_XDECREF(bound), Py_XDECREF(frame);
     PyErr_Clear();
-    return found && PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(found, 1), "return") ? found : NULL;
+    return place;
 }
 
 /* The storage of an allocation: Machine.storage_for, of which a machine has its own; steals the pool and the bytes. */
@@ -122,7 +144,7 @@ PyObject *allocate(PyObject *machine, PyObject *const *given, Py_ssize_t count, 
     if (is_usual && (value = PyObject_GetAttr(given[2], n__value_)) && (key = PyTuple_Pack(3, given[0], given[1], value))
         && (shapes = PyObject_GetAttr(machine, n_shapes)) && (found = Py_XNewRef(PyDict_GetItemWithError(shapes, key)))
         && (lines = PyObject_GetAttr(machine, n_lines)))
-        place = Py_XNewRef(place_of(lines));
+        place = place_of(lines);
     if (!place) {
         PyErr_Clear();
         tensor = call_in_python(allocate_in_python, machine, given, count, names);

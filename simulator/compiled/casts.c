@@ -1,10 +1,10 @@
-/* bfloat16 to float32 and back, compiled: the loops of triptych.simulator.bfloat16 in one pass each, on the bits.
- *
- * What it is given are arrays of one shape, of unsigned integers of two and of four bytes, however they lie.
+/* What goes through all elements of an array and computes little, on the bits: the loops of triptych.simulator.bfloat16, to
+ * float32 and back in one pass each, and of triptych.simulator.transposing.
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <stdint.h>
+#include <string.h>
 
 /* A compiler that can makes each loop for several widths of registers, of which the processor's own is taken. */
 #if defined(__x86_64__) && defined(__gnu_linux__) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12
@@ -100,9 +100,89 @@ static PyObject *narrow(PyObject *Py_UNUSED(module), PyObject *args)
     return cast(round_row, args, 4, 2);
 }
 
+/* Transposing, by squares of 8 x 8: three times each row is laced with the one that lies half of them below. */
+
+enum { SIDE = 8, BLOCK = 32 /* elements, whose rows on either side stay in the nearest cache */ };
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+#define LACE(to, from)                                                                             \
+    for (int r = 0; r < SIDE / 2; r++) {                                                           \
+        to[2 * r] = __builtin_shufflevector(from[r], from[r + 4], 0, 8, 1, 9, 2, 10, 3, 11);       \
+        to[2 * r + 1] = __builtin_shufflevector(from[r], from[r + 4], 4, 12, 5, 13, 6, 14, 7, 15); \
+    }
+#define SQUARE(type)                                                    \
+    typedef type row __attribute__((vector_size(SIDE * sizeof(type)))); \
+    row a[SIDE], b[SIDE];                                               \
+    for (int r = 0; r < SIDE; r++)                                      \
+        memcpy(&a[r], from + r * step, sizeof(row));                    \
+    LACE(b, a)                                                          \
+    LACE(a, b)                                                          \
+    LACE(b, a)                                                          \
+    for (int r = 0; r < SIDE; r++)                                      \
+        memcpy(to + r * step_to, &b[r], sizeof(row));
+#endif
+#endif
+#ifndef SQUARE
+#define SQUARE(type)                    \
+    for (int r = 0; r < SIDE; r++)      \
+        for (int c = 0; c < SIDE; c++) \
+            memcpy(to + c * step_to + r * sizeof(type), from + r * step + c * sizeof(type), sizeof(type));
+#endif
+
+typedef void Turn(const char *from, Py_ssize_t step, char *to, Py_ssize_t step_to, Py_ssize_t rows, Py_ssize_t columns);
+
+/* m x n elements; all in one function, of which the compiler makes one for each width. */
+#define TURN(name, type)                                                                                                         \
+    FOR_EACH_WIDTH static void name(const char *all, Py_ssize_t step, char *out, Py_ssize_t step_to, Py_ssize_t m, Py_ssize_t n) \
+    {                                                                                                                            \
+        for (Py_ssize_t i = 0; i < m; i += SIDE)                                                                                 \
+            for (Py_ssize_t j = 0; j < n; j += SIDE) {                                                                           \
+                const char *from = all + i * step + j * sizeof(type);                                                            \
+                char *to = out + j * step_to + i * sizeof(type);                                                                 \
+                if (m - i >= SIDE && n - j >= SIDE) {                                                                            \
+                    SQUARE(type)                                                                                                 \
+                }                                                                                                                \
+                else                                                                                                             \
+                    for (Py_ssize_t r = 0; r < m - i && r < SIDE; r++)                                                           \
+                        for (Py_ssize_t c = 0; c < n - j && c < SIDE; c++)                                                       \
+                            memcpy(to + c * step_to + r * sizeof(type), from + r * step + c * sizeof(type), sizeof(type));       \
+            }                                                                                                                    \
+    }
+TURN(turn_bytes, uint8_t)
+TURN(turn_halves, uint16_t)
+TURN(turn_words, uint32_t)
+
+static PyObject *transpose(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    PyObject *source, *target;
+    Py_buffer from, to;
+    if (!PyArg_ParseTuple(args, "OO", &source, &target) || PyObject_GetBuffer(source, &from, PyBUF_STRIDED_RO))
+        return NULL;
+    if (PyObject_GetBuffer(target, &to, PyBUF_STRIDED)) {
+        PyBuffer_Release(&from);
+        return NULL;
+    }
+    int fits = from.ndim == 2 && to.ndim == 2 && from.itemsize == to.itemsize && from.shape[0] == to.shape[1] && from.shape[1] == to.shape[0];
+    Turn *turn =
+        from.itemsize == 4 ? turn_words : from.itemsize == 2 ? turn_halves : from.itemsize == 1 ? turn_bytes : NULL;
+    int done = fits && turn && from.strides[1] == from.itemsize && to.strides[1] == to.itemsize;
+    for (Py_ssize_t i = 0; done && i < from.shape[0]; i += BLOCK)
+        for (Py_ssize_t j = 0; j < from.shape[1]; j += BLOCK)
+            turn((char *)from.buf + i * from.strides[0] + j * from.itemsize, from.strides[0],
+                 (char *)to.buf + j * to.strides[0] + i * to.itemsize, to.strides[0],
+                 from.shape[0] - i < BLOCK ? from.shape[0] - i : BLOCK, from.shape[1] - j < BLOCK ? from.shape[1] - j : BLOCK);
+    PyBuffer_Release(&from), PyBuffer_Release(&to);
+    if (!fits) {
+        PyErr_SetString(PyExc_TypeError, "two matrices, of which one has the transposed shape of the other");
+        return NULL;
+    }
+    return PyBool_FromLong(done);
+}
+
 static PyMethodDef functions[] = {
     {"widen", widen, METH_VARARGS, "Bits of bfloat16 to those of float32; whether it was done."},
     {"narrow", narrow, METH_VARARGS, "Bits of float32 rounded to those of bfloat16; whether it was done."},
+    {"transpose", transpose, METH_VARARGS, "The bits of a matrix to those of another, transposed; whether it was done."},
     {NULL, NULL, 0, NULL},
 };
 static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "casts", NULL, -1, functions, NULL, NULL, NULL, NULL};

@@ -22,6 +22,50 @@ static PyObject *elements(PyObject *tensor, PyObject *raw)
     return made;
 }
 
+/* Bytes of the pool of a storage that were given back: Pool.take; NULL where Python has to. */
+static PyObject *take(PyObject *pool, PyObject *nbytes)
+{
+    PyObject *all = PyObject_GetAttr(pool, n__free), *unused = PyObject_GetAttr(pool, n__unused), *live = PyObject_GetAttr(pool, n__live);
+    PyObject *free = all && unused && live ? Py_XNewRef(PyDict_GetItemWithError(all, nbytes)) : NULL;
+    PyObject *place = NULL, *raw = NULL, *block = NULL, *id = NULL, *kept = NULL;
+    Py_ssize_t last = free ? PyList_GET_SIZE(free) - 1 : -1;
+    if (last >= 0) {
+        place = Py_NewRef(PyList_GET_ITEM(free, last));
+        raw = PyObject_CallFunctionObjArgs(frombuffer, place, byte_dtype, NULL);
+        block = raw ? PyWeakref_NewRef(raw, unused) : NULL;
+        id = block ? PyLong_FromVoidPtr(block) : NULL;
+        kept = id ? PyTuple_Pack(3, block, free, place) : NULL;
+        if (!kept || PyList_SetSlice(free, last, last + 1, NULL) || PyDict_SetItem(live, id, kept))
+            Py_CLEAR(raw);
+    }
+    Py_XDECREF(all), Py_XDECREF(unused), Py_XDECREF(live), Py_XDECREF(free), Py_XDECREF(place), Py_XDECREF(block), Py_XDECREF(id);
+    Py_XDECREF(kept);
+    return raw;
+}
+
+PyObject *unused(PyObject *Py_UNUSED(module), PyObject *const *given, Py_ssize_t count)
+{
+    PyObject *id = count == 2 ? PyLong_FromVoidPtr(given[1]) : NULL, *kept = id ? Py_XNewRef(PyDict_GetItemWithError(given[0], id)) : NULL;
+    int failed = !kept || PyDict_DelItem(given[0], id) || PyList_Append(PyTuple_GET_ITEM(kept, 1), PyTuple_GET_ITEM(kept, 2));
+    Py_XDECREF(id), Py_XDECREF(kept);
+    if (failed)
+        return PyErr_Occurred() ? NULL : PyErr_Format(PyExc_TypeError, "a pool's blocks, and one of them");
+    Py_RETURN_NONE;
+}
+
+/* Whether a storage has its bytes, taken from its pool if need be. */
+static int has_bytes(PyObject *storage)
+{
+    PyObject *pool = SLOT(storage, storage_pool);
+    if (SLOT(storage, storage__raw) == Py_None && (PyObject *)Py_TYPE(pool) == Pool) {
+        PyObject *raw = take(pool, SLOT(storage, storage_nbytes));
+        PyErr_Clear();
+        if (raw)
+            set_slot(storage, storage__raw, raw);
+    }
+    return SLOT(storage, storage__raw) != Py_None;
+}
+
 PyObject *array(PyObject *tensor, void *Py_UNUSED(closure))
 {
     PyObject *storage = SLOT(tensor, tensor_storage), *made = SLOT(tensor, tensor__array);
@@ -29,7 +73,7 @@ PyObject *array(PyObject *tensor, void *Py_UNUSED(closure))
         return PyObject_CallOneArg(array_in_python, tensor);
     if (made != Py_None)
         return Py_NewRef(made);
-    if ((PyObject *)Py_TYPE(storage) != Storage || SLOT(storage, storage_widened) != Py_False || SLOT(storage, storage__raw) == Py_None)
+    if ((PyObject *)Py_TYPE(storage) != Storage || SLOT(storage, storage_widened) != Py_False || !has_bytes(storage))
         return PyObject_CallOneArg(array_in_python, tensor);
     made = elements(tensor, SLOT(storage, storage__raw));
     if (made)
@@ -122,6 +166,39 @@ static Py_ssize_t mark(PyObject *mask, const struct view *view, char value)
     return changed;
 }
 
+/* A new mask that a view consists of whole units of, as the first one of a Mask splits it; NULL for an error. */
+static PyObject *new_mask(const struct view *view, Py_ssize_t all, char value)
+{
+    Py_ssize_t unit = all, other;
+    for (Py_ssize_t d = -2; d < view->dimensions; d++) /* the greatest common divisor */
+        for (Py_ssize_t n = d == -2 ? view->first : d == -1 ? view->run : view->steps[d]; n; other = unit % n, unit = n, n = other)
+            ;
+    PyObject *bits = PyObject_CallFunction(zeros, "nO", all / unit, bool_dtype), *size = bits ? PyLong_FromSsize_t(unit) : NULL;
+    PyObject *mask = size ? PyBaseObject_Type.tp_new((PyTypeObject *)Mask, no_arguments, NULL) : NULL;
+    Py_buffer bytes;
+    if (!mask || PyObject_GetBuffer(bits, &bytes, PyBUF_WRITABLE)) {
+        Py_XDECREF(bits), Py_XDECREF(size), Py_XDECREF(mask);
+        return NULL;
+    }
+    memset(bytes.buf, value, bytes.len);
+    PyBuffer_Release(&bytes);
+    SLOT(mask, mask_bits) = bits;
+    SLOT(mask, mask_unit) = size;
+    return mask;
+}
+
+/* The mask in a slot of a storage that has `nothing` there, made if need be; 0 for an error. */
+static int has_mask(PyObject *storage, int slot, PyObject *nothing, const struct view *view, char value)
+{
+    if (SLOT(storage, slot) == nothing) {
+        PyObject *mask = new_mask(view, PyLong_AsSsize_t(SLOT(storage, storage_nbytes)), value);
+        if (!mask)
+            return 0;
+        set_slot(storage, slot, mask);
+    }
+    return 1;
+}
+
 /* Note that a view of a storage was written: 1; 0 if Python has to, which may do all of it once more. */
 static int note_written(PyObject *storage, PyObject *layout, PyObject *by_matmul)
 {
@@ -137,21 +214,28 @@ static int note_written(PyObject *storage, PyObject *layout, PyObject *by_matmul
         return 0;
     if (starts && view.is_all)
         set_slot(storage, storage_started, Py_NewRef(by_matmul));
-    else if (starts && mark(SLOT(storage, storage_started), &view, by_matmul == Py_True) < 0)
-        return 0;
+    else if (starts) {
+        char value = by_matmul == Py_True;
+        if (!has_mask(storage, storage_started, value ? Py_False : Py_True, &view, !value)
+            || mark(SLOT(storage, storage_started), &view, value) < 0)
+            goto other;
+    }
     if (missing == 0)
         return 1;
-    PyObject *mask = SLOT(storage, storage_mask);
-    Py_ssize_t changed = mask == Py_None ? (view.is_all ? missing : -1) : mark(mask, &view, 1);
+    int is_first = SLOT(storage, storage_mask) == Py_None;
+    if (!(is_first && view.is_all) && !has_mask(storage, storage_mask, Py_None, &view, 0))
+        goto other;
+    Py_ssize_t changed = is_first && view.is_all ? missing : mark(SLOT(storage, storage_mask), &view, 1);
     PyObject *left = changed < 0 ? NULL : PyLong_FromSsize_t(missing - changed);
-    if (!left) {
-        PyErr_Clear();
-        return 0;
-    }
+    if (!left)
+        goto other;
     set_slot(storage, storage_missing, left);
     if (missing == changed)
         set_slot(storage, storage_mask, Py_NewRef(Py_None));
     return 1;
+other:
+    PyErr_Clear();
+    return 0;
 }
 
 PyObject *tensor_wrote(PyObject *tensor, PyObject *Py_UNUSED(nothing))

@@ -1,4 +1,4 @@
-/* What every line of a kernel does, compiled: puts the functions of slices.c, contents.c, allocations.c and instructions.c in the
+/* What every line of a kernel does, compiled: puts the functions of slices.c, contents.c, allocations.c, instructions.c and drivers.c in the
  * place of those in Python (frequent.h).
  */
 #include "frequent.h"
@@ -10,7 +10,7 @@ Py_ssize_t slots[SLOTS];
 GIVEN(DEFINE)
 REPLACED(DEFINE_REPLACED)
 NAMES(DEFINE_NAME)
-PyObject *append_in_python, *storage_for_in_python, *storage_for_shapes, *no_arguments, *no_name;
+PyObject *append_in_python, *storage_for_in_python, *storage_for_shapes, *compute_deferred, *compute_shapes, *no_arguments, *no_name;
 
 PyObject *call_in_python(PyObject *function, PyObject *self, PyObject *const *given, Py_ssize_t count, PyObject *names)
 {
@@ -48,12 +48,14 @@ static int find_all_slots(void)
 #define NAMED(name) #name,
     static const char *const of_tensor[] = {OF_TENSOR(NAMED)}, *const of_storage[] = {OF_STORAGE(NAMED)}, *const of_mask[] = {OF_MASK(NAMED)};
     static const char *const of_held[] = {OF_HELD(NAMED)}, *const of_event[] = {OF_EVENT(NAMED)}, *const of_shape[] = {OF_SHAPE(NAMED)};
+    static const char *const of_plan[] = {OF_PLAN(NAMED)};
     const struct { PyObject *type; const char *const *names; int count, first; } all[] = {
         {Tensor, of_tensor, sizeof of_tensor / sizeof *of_tensor, 0},
         {Storage, of_storage, sizeof of_storage / sizeof *of_storage, storage__f32},
         {Mask, of_mask, sizeof of_mask / sizeof *of_mask, mask_bits},
         {Held, of_held, sizeof of_held / sizeof *of_held, held_bytes},
         {Event, of_event, sizeof of_event / sizeof *of_event, event_op},
+        {Plan, of_plan, sizeof of_plan / sizeof *of_plan, plan_attributes},
         {ShapeStorage, of_shape, sizeof of_shape / sizeof *of_shape, shape__written},
     };
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
@@ -66,6 +68,7 @@ static int find_all_slots(void)
 static PyMethodDef methods[] = { /* with their parameters where `described` puts more */
     {"__getitem__", FUNCTION(getitem), METH_O, "$self, key"},
     {"f32", FUNCTION(f32), METH_NOARGS, "$self"},
+    {"_unused", FUNCTION(unused), METH_FASTCALL, "live, block"},
     {"wrote", FUNCTION(tensor_wrote), METH_NOARGS, "$self"},
     {"wrote", FUNCTION(storage_wrote), METH_FASTCALL | METH_KEYWORDS, "$self, at, by_matmul=False"},
     {"__del__", FUNCTION(storage_del), METH_NOARGS, "$self"},
@@ -94,14 +97,14 @@ static int replace(PyObject *owner, const char *name, PyObject *made)
 
 static int replace_all(void)
 {
-    PyObject *const owners[] = {Tensor, Tensor, Tensor, Storage, Storage, Machine, Machine, instructions};
-    PyObject **const kept[] = {&getitem_in_python, &f32_in_python, &tensor_wrote_in_python, &storage_wrote_in_python,
-                               &storage_del_in_python, &allocate_in_python, &execute_in_python, &carry_out_in_python};
+    PyObject *const owners[] = {Tensor, Tensor, pools, Tensor, Storage, Storage, Machine, Machine, instructions};
+    PyObject **const kept[] = {&getitem_in_python, &f32_in_python, &unused_in_python, &tensor_wrote_in_python,
+                               &storage_wrote_in_python, &storage_del_in_python, &allocate_in_python, &execute_in_python, &carry_out_in_python};
     for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
         PyMethodDef *method = &methods[i];
         if (!(*kept[i] = PyObject_GetAttrString(owners[i], method->ml_name)) || !(method->ml_doc = described(method, *kept[i])))
             return -1;
-        PyObject *made = owners[i] == instructions ? PyCFunction_New(method, NULL) : PyDescr_NewMethod((PyTypeObject *)owners[i], method);
+        PyObject *made = PyModule_Check(owners[i]) ? PyCFunction_New(method, NULL) : PyDescr_NewMethod((PyTypeObject *)owners[i], method);
         if (replace(owners[i], method->ml_name, made))
             return -1;
     }
@@ -112,8 +115,10 @@ static int replace_all(void)
     return replace(Tensor, "array", PyDescr_NewGetSet((PyTypeObject *)Tensor, &array_in_place));
 }
 
-static PyObject *install(PyObject *Py_UNUSED(module), PyObject *no_args, PyObject *given)
+static PyObject *install(PyObject *Py_UNUSED(module), PyObject *args, PyObject *given)
 {
+    if (!PyArg_ParseTuple(args, ":install"))
+        return NULL;
     if (execute_in_python) {
         PyErr_SetString(PyExc_RuntimeError, "installed already");
         return NULL;
@@ -124,7 +129,9 @@ static PyObject *install(PyObject *Py_UNUSED(module), PyObject *no_args, PyObjec
     GIVEN(TAKE)
     if (find_all_slots() || !(append_in_python = PyObject_GetAttr(Machine, n_append))
         || !(storage_for_in_python = PyObject_GetAttr(Machine, n_storage_for))
-        || !(storage_for_shapes = PyObject_GetAttr(ShapeMachine, n_storage_for)) || replace_all())
+        || !(storage_for_shapes = PyObject_GetAttr(ShapeMachine, n_storage_for))
+        || !(compute_deferred = PyObject_GetAttr(DeferredMachine, n_compute))
+        || !(compute_shapes = PyObject_GetAttr(ShapeMachine, n_compute)) || replace_all())
         return NULL;
     Py_RETURN_NONE;
 }

@@ -1,9 +1,10 @@
 /* What the files of `frequent` share: where the slots of Python's objects lie, and the classes that it was given.
  *
  *     slices.c         NkiTensor.__getitem__                 (triptych.simulator.tensors.tensor, slicing)
- *     contents.c       NkiTensor.array, f32 and wrote, Storage.wrote     (tensors.tensor, memory.storage, mask)
+ *     contents.c       NkiTensor.array, f32 and wrote, Storage.wrote     (tensors.tensor, memory.storage, mask, pool)
  *     allocations.c    Machine.allocate                      (machine.machine, errors.Lines, memory.storage, held)
  *     instructions.c   Machine.execute and carry_out         (machine.machine, machine.instructions)
+ *     drivers.c        what compute of a machine does        (machine.deferral.deferred, machine.shape_only)
  *     frequent.c       puts them there
  *
  * Each function is the frequent case of one in Python, after whose text it is written, and hands every other case, and every
@@ -13,11 +14,12 @@
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+#include <string.h>
 #include <structmember.h>
 
 #define MOST 8 /* dimensions of a tensor in the frequent case */
 
-/* Slots of an NkiTensor, of a Storage, of a Mask, of Held and of an Event: their names, and where each lies in its object. */
+/* Slots of an NkiTensor, a Storage, a Mask, Held, an Event and a Plan: their names, and where each lies in its object. */
 #define OF_TENSOR(X) \
     X(storage) X(buffer) X(on_chip) X(layout) X(offset) X(shape) X(strides) X(dtype) X(index) X(is_comparison) X(form) X(region) X(_array)
 #define OF_STORAGE(X) \
@@ -26,6 +28,9 @@
 #define OF_MASK(X) X(bits) X(unit)
 #define OF_HELD(X) X(bytes) X(peak)
 #define OF_SHAPE(X) X(_written) /* more of a ShapeStorage */
+#define OF_PLAN(X) \
+    X(attributes) X(by_matmul) X(compute) X(decide) X(engine) X(fresh) X(marks) X(needs) X(moves) X(multiplies) X(operands) X(register) \
+    X(results) X(use)
 #define OF_EVENT(X) X(op) X(engine) X(reads) X(writes) X(line) X(core) X(name) X(attributes)
 #define COUNT_TENSOR(name) tensor_##name,
 #define COUNT_STORAGE(name) storage_##name,
@@ -33,7 +38,8 @@
 #define COUNT_HELD(name) held_##name,
 #define COUNT_EVENT(name) event_##name,
 #define COUNT_SHAPE(name) shape_##name,
-enum { OF_TENSOR(COUNT_TENSOR) OF_STORAGE(COUNT_STORAGE) OF_MASK(COUNT_MASK) OF_HELD(COUNT_HELD) OF_EVENT(COUNT_EVENT) OF_SHAPE(COUNT_SHAPE) SLOTS };
+#define COUNT_PLAN(name) plan_##name,
+enum { OF_TENSOR(COUNT_TENSOR) OF_STORAGE(COUNT_STORAGE) OF_MASK(COUNT_MASK) OF_HELD(COUNT_HELD) OF_EVENT(COUNT_EVENT) OF_SHAPE(COUNT_SHAPE) OF_PLAN(COUNT_PLAN) SLOTS };
 extern Py_ssize_t slots[SLOTS];
 #define SLOT(object, slot) (*(PyObject **)((char *)(object) + slots[slot]))
 
@@ -46,24 +52,27 @@ static inline void set_slot(PyObject *object, int slot, PyObject *value) /* stea
 
 /* What `install` is given: classes, functions of what is not frequent, and values that are known by being the same. */
 #define GIVEN(X) \
-    X(Machine) X(ShapeMachine) X(Tensor) X(Storage) X(Mask) X(Held) X(Layout) X(Region) X(Allocation) X(Event) X(DType) X(Enumeration) \
-    X(instructions) X(current) X(plain_kinds) X(tuples) X(form_number) X(describe) X(sizes_of) X(f32_dtype) X(ndarray) \
-    X(here) X(shared) X(no_bytes) X(ShapeStorage)
+    X(Machine) X(DeferredMachine) X(ShapeMachine) \
+    X(Tensor) X(Storage) X(Mask) X(Pool) X(Held) X(Layout) X(Region) X(Allocation) X(Event) X(Plan) X(DType) X(Enumeration) \
+    X(instructions) X(pools) X(frombuffer) X(byte_dtype) X(zeros) X(bool_dtype) X(current) X(plain_kinds) X(tuples) X(form_number) X(describe) X(sizes_of) X(f32_dtype) X(ndarray) \
+    X(here) X(shared) X(no_bytes) X(ShapeStorage) X(tensor_engine)
 #define DECLARE_GIVEN(name) extern PyObject *name;
 GIVEN(DECLARE_GIVEN)
 
 /* The functions in Python in whose place those of these files stand. */
-#define REPLACED(X) X(getitem) X(array) X(f32) X(tensor_wrote) X(storage_wrote) X(storage_del) X(allocate) X(execute) X(carry_out)
+#define REPLACED(X) X(getitem) X(array) X(f32) X(unused) X(tensor_wrote) X(storage_wrote) X(storage_del) X(allocate) X(execute) X(carry_out)
 #define DECLARE_REPLACED(name) extern PyObject *name##_in_python;
 REPLACED(DECLARE_REPLACED)
-extern PyObject *append_in_python, *storage_for_in_python, *storage_for_shapes; /* of machines: which of them one has */
+/* Methods of machines, of which one has this or that. */
+extern PyObject *append_in_python, *storage_for_in_python, *storage_for_shapes, *compute_deferred, *compute_shapes;
 
 /* Names of attributes. */
 #define NAMES(X) \
     X(address) X(any_dynamic) X(allocations) X(append) X(attributes) X(by_matmul) X(check_uninitialized) X(compute) X(core) X(cores) \
     X(decide) X(doubtful_accumulators) X(dtype) X(engine) X(events) X(f_code) X(f_lasti) X(held) X(index_reads) X(index_writers) X(itemsize) \
     X(known) X(line) X(lines) X(machine) X(marks) X(name) X(needs) X(np) X(operands) X(options) X(perform) X(plans) X(pool) X(register) \
-    X(results) X(round_low_precision) X(rounds) X(scope) X(shapes) X(storage_for) X(trace) X(tries) X(use) X(_bound) X(_name_) X(_value_)
+    X(results) X(round_low_precision) X(rounds) X(scope) X(shapes) X(storage_for) X(trace) X(tries) X(use) X(book) X(waiting) X(in_vain) X(trusts) \
+    X(wrote) X(begin) X(region) X(_bound) X(_free) X(_live) X(_unused) X(_name_) X(_value_)
 #define DECLARE_NAME(name) extern PyObject *n_##name;
 NAMES(DECLARE_NAME)
 extern PyObject *no_arguments, *no_name; /* () and "" */
@@ -80,6 +89,7 @@ PyObject *getitem(PyObject *tensor, PyObject *key);
 /* contents.c */
 PyObject *array(PyObject *tensor, void *closure);
 PyObject *f32(PyObject *tensor, PyObject *nothing);
+PyObject *unused(PyObject *module, PyObject *const *given, Py_ssize_t count);
 PyObject *tensor_wrote(PyObject *tensor, PyObject *nothing);
 PyObject *storage_wrote(PyObject *storage, PyObject *const *given, Py_ssize_t count, PyObject *names);
 
@@ -90,3 +100,6 @@ PyObject *storage_del(PyObject *storage, PyObject *nothing);
 /* instructions.c */
 PyObject *execute(PyObject *machine, PyObject *const *given, Py_ssize_t count);
 PyObject *carry_out(PyObject *module, PyObject *const *given, Py_ssize_t count);
+
+/* drivers.c */
+int compute(PyObject *machine, PyObject *plan, PyObject *results, PyObject *operands);

@@ -13,11 +13,15 @@ import numpy as np
 from triptych.simulator import running
 from triptych.simulator.built import built
 from triptych.simulator.dtypes import F32, DType
+from triptych.simulator.enums import engine
 from triptych.simulator.errors import HERE
 from triptych.simulator.machine import instructions
+from triptych.simulator.machine.deferral.deferred import DeferredMachine
 from triptych.simulator.machine.forms import PLAIN, describe, number_of
 from triptych.simulator.machine.machine import Machine
+from triptych.simulator.machine.plan import Plan
 from triptych.simulator.machine.shape_only import ShapeMachine
+from triptych.simulator.memory import pool
 from triptych.simulator.memory.held import Held
 from triptych.simulator.memory.layout import TUPLES, Layout
 from triptych.simulator.memory.mask import Mask
@@ -30,6 +34,7 @@ REPLACED: tuple[tuple[Any, str], ...] = (
     (NkiTensor, "__getitem__"),
     (NkiTensor, "array"),
     (NkiTensor, "f32"),
+    (pool, "_unused"),
     (NkiTensor, "wrote"),
     (Storage, "wrote"),
     (Storage, "__del__"),
@@ -46,19 +51,27 @@ def _install() -> bool:
         return False
     frequent.install(
         Machine=Machine,
+        DeferredMachine=DeferredMachine,
         ShapeMachine=ShapeMachine,
         Tensor=NkiTensor,
         Storage=Storage,
         ShapeStorage=ShapeStorage,
         Mask=Mask,
+        Pool=pool.Pool,
         Held=Held,
         Layout=Layout,
         Region=Region,
         Allocation=Allocation,
         Event=Event,
+        Plan=Plan,
         DType=DType,
         Enumeration=enum.EnumMeta,
         instructions=instructions,
+        pools=pool,
+        frombuffer=np.frombuffer,
+        byte_dtype=np.dtype(np.uint8),
+        zeros=np.zeros,
+        bool_dtype=np.dtype(bool),
         current=running.current,
         plain_kinds=PLAIN,
         tuples=TUPLES,
@@ -70,6 +83,7 @@ def _install() -> bool:
         here=HERE,
         shared=MemoryRegion.shared_hbm,
         no_bytes=NO_BYTES,
+        tensor_engine=engine.tensor,
     )
     return True
 

@@ -111,11 +111,10 @@ static int is_zero(PyObject *number)
 /* Whether Machine.perform does no more for a plan than `carry_out` does: 1, 0, or -1 for an error. */
 static int is_frequent(PyObject *machine, PyObject *plan, PyObject *reads)
 {
-    PyObject *const of_plan[] = {n_needs, n_use, n_marks, n_register};
     PyObject *const of_machine[] = {n_scope, n_index_writers, n_index_reads, n_doubtful_accumulators, n_tries};
+    if (SLOT(plan, plan_needs) != Py_None || SLOT(plan, plan_marks) != Py_None || SLOT(plan, plan_register) != Py_None)
+        return 0;
     int usual = is_usual(machine, n_cores, 1);
-    for (size_t i = 0; usual == 1 && i < sizeof of_plan / sizeof *of_plan; i++)
-        usual = is_usual(plan, of_plan[i], 0);
     for (size_t i = 0; usual == 1 && i < sizeof of_machine / sizeof *of_machine; i++)
         usual = is_usual(machine, of_machine[i], 0);
     for (Py_ssize_t i = 0; usual == 1 && i < PyTuple_GET_SIZE(reads); i++)
@@ -127,11 +126,18 @@ static int is_frequent(PyObject *machine, PyObject *plan, PyObject *reads)
     return usual;
 }
 
-static PyObject *regions_of(PyObject *tensors)
+/* Of tensors, and of registers of an accumulator. */
+static PyObject *regions_of(PyObject *touched)
 {
-    PyObject *regions = PyTuple_New(PyTuple_GET_SIZE(tensors));
-    for (Py_ssize_t i = 0; regions && i < PyTuple_GET_SIZE(tensors); i++)
-        PyTuple_SET_ITEM(regions, i, Py_NewRef(SLOT(PyTuple_GET_ITEM(tensors, i), tensor_region)));
+    PyObject *regions = PyTuple_New(PyTuple_GET_SIZE(touched));
+    for (Py_ssize_t i = 0; regions && i < PyTuple_GET_SIZE(touched); i++) {
+        PyObject *one = PyTuple_GET_ITEM(touched, i);
+        PyObject *region = (PyObject *)Py_TYPE(one) == Tensor ? Py_NewRef(SLOT(one, tensor_region)) : PyObject_GetAttr(one, n_region);
+        if (region)
+            PyTuple_SET_ITEM(regions, i, region);
+        else
+            Py_CLEAR(regions);
+    }
     return regions;
 }
 
@@ -140,12 +146,11 @@ static PyObject *append_event(PyObject *machine, PyObject *name, PyObject *plan,
 {
     PyObject *event = PyBaseObject_Type.tp_new((PyTypeObject *)Event, no_arguments, NULL);
     PyObject *trace = PyObject_GetAttr(machine, n_trace), *events = trace ? PyObject_GetAttr(trace, n_events) : NULL;
-    PyObject *engine = PyObject_GetAttr(plan, n_engine);
     const struct { int slot; PyObject *value; } values[] = {
-        {event_op, Py_NewRef(name)}, {event_engine, engine ? PyObject_GetAttr(engine, n__name_) : NULL},
+        {event_op, Py_NewRef(name)}, {event_engine, PyObject_GetAttr(SLOT(plan, plan_engine), n__name_)},
         {event_reads, regions_of(reads)}, {event_writes, regions_of(writes)},
         {event_line, PyObject_GetAttr(machine, n_line)}, {event_core, PyObject_GetAttr(machine, n_core)},
-        {event_name, Py_NewRef(label)}, {event_attributes, PyObject_GetAttr(plan, n_attributes)}};
+        {event_name, Py_NewRef(label)}, {event_attributes, Py_NewRef(SLOT(plan, plan_attributes))}};
     int failed = !event || !events;
     for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
         failed |= !values[i].value;
@@ -156,44 +161,53 @@ static PyObject *append_event(PyObject *machine, PyObject *name, PyObject *plan,
     }
     if (failed || PyList_Append(events, event))
         Py_CLEAR(event);
-    Py_XDECREF(trace), Py_XDECREF(events), Py_XDECREF(engine);
+    Py_XDECREF(trace), Py_XDECREF(events);
     return event;
 }
 
-/* a + b of two tuples; steals a. */
-static PyObject *joined(PyObject *a, PyObject *b)
+/* *both += more, two tuples; 0, or -1 for an error. */
+static int extend(PyObject **both, PyObject *more)
 {
-    PyObject *both = a && b ? PySequence_Concat(a, b) : NULL;
-    Py_XDECREF(a);
-    return both;
+    PyObject *before = *both;
+    if (PyTuple_GET_SIZE(more)) {
+        *both = PySequence_Concat(before, more);
+        Py_DECREF(before);
+    }
+    return *both ? 0 : -1;
+}
+
+/* What a plan does with the registers of an accumulator, which are read and written, too: Use.begin. */
+static int begin_use(PyObject *use, PyObject **reads, PyObject **writes)
+{
+    PyObject *pair = PyObject_CallMethodNoArgs(use, n_begin);
+    int is_pair = pair && PyTuple_CheckExact(pair) && PyTuple_GET_SIZE(pair) == 2;
+    int failed = !is_pair || extend(reads, PyTuple_GET_ITEM(pair, 0)) || extend(writes, PyTuple_GET_ITEM(pair, 1));
+    Py_XDECREF(pair);
+    return failed ? -1 : 0;
 }
 
 /* Carry out a plan whose reads have been written: Machine.perform. */
 static PyObject *carry_out_plan(PyObject *machine, PyObject *name, PyObject *plan, PyObject *reads, PyObject *writes, PyObject *operands,
-                           PyObject *label)
+                                PyObject *label)
 {
-    PyObject *decide = PyObject_GetAttr(plan, n_decide), *results = PyObject_GetAttr(plan, n_results), *done = NULL, *event = NULL;
-    Py_INCREF(operands), Py_INCREF(reads);
-    if (!decide || !results)
-        goto end;
+    PyObject *decide = SLOT(plan, plan_decide), *use = SLOT(plan, plan_use), *results = SLOT(plan, plan_results), *event = NULL;
+    results = Py_NewRef(results == Py_None || !PyTuple_GET_SIZE(results) ? writes : results);
+    Py_INCREF(operands), Py_INCREF(reads), Py_INCREF(writes);
     if (decide != Py_None) {
-        PyObject *answer = PyObject_CallObject(decide, operands);
-        PyObject *one = answer ? PyTuple_Pack(1, answer) : NULL;
-        operands = joined(operands, one);
-        int only_writes = answer == Py_False || is_usual(plan, n_by_matmul, 0);
-        if (!only_writes)
-            reads = joined(reads, writes);
+        PyObject *answer = PyObject_CallObject(decide, operands), *one = answer ? PyTuple_Pack(1, answer) : NULL;
+        int failed = !one || extend(&operands, one);
+        if (!failed && answer != Py_False && SLOT(plan, plan_by_matmul) == Py_True)
+            failed = extend(&reads, writes);
         Py_XDECREF(answer), Py_XDECREF(one);
-        if (!operands || !reads || only_writes < 0)
+        if (failed)
             goto end;
     }
-    int are_named = PyObject_IsTrue(results);
-    if (are_named >= 0)
-        done = PyObject_CallMethodObjArgs(machine, n_compute, plan, are_named ? results : writes, operands, NULL);
-    if (done)
+    if (use != Py_None && begin_use(use, &reads, &writes))
+        goto end;
+    if (compute(machine, plan, results, operands) == 1)
         event = append_event(machine, name, plan, reads, writes, label);
 end:
-    Py_XDECREF(decide), Py_XDECREF(results), Py_XDECREF(done), Py_XDECREF(operands), Py_XDECREF(reads);
+    Py_DECREF(results), Py_XDECREF(operands), Py_XDECREF(reads), Py_XDECREF(writes);
     return event;
 }
 
@@ -212,7 +226,7 @@ static PyObject *perform_known(PyObject *machine, PyObject *kind, PyObject *know
 {
     PyObject *plan = PyTuple_GET_ITEM(known, KNOWN_PLAN), *check = PyTuple_GET_ITEM(known, KNOWN_CHECK), *event = NULL;
     PyObject *reads = picked(known, KNOWN_READS, tensors), *writes = picked(known, KNOWN_WRITES, tensors);
-    PyObject *all = joined(PyObject_GetAttr(plan, n_operands), tensors), *operands = picked(known, KNOWN_OPERANDS, all);
+    PyObject *all = PySequence_Concat(SLOT(plan, plan_operands), tensors), *operands = picked(known, KNOWN_OPERANDS, all);
     int frequent = reads && writes && operands ? is_frequent(machine, plan, reads) : -1;
     if (frequent == 1)
         event = carry_out_plan(machine, PyTuple_GET_ITEM(kind, KIND_NAME), plan, reads, writes, operands, label);

@@ -214,7 +214,7 @@ def _gathered_transpose(
 def _transpose_rows(rows: Rows, dst: NkiTensor, order: tuple[int, ...]) -> None:
     values = rows.read().transpose(order)
     if rows.kept is None:
-        np.copyto(dst.array, values)
+        dst.array[...] = values
         dst.wrote()
     else:
         dst.array[..., rows.kept] = values
@@ -226,7 +226,7 @@ def _permuted(dst: NkiTensor, src: NkiTensor, order: tuple[int, ...]) -> tuple[N
 
 
 def _permute(dst: NkiTensor, src: NkiTensor, order: tuple[int, ...]) -> None:
-    np.copyto(bits(dst), bits(src).transpose(order))
+    bits(dst)[...] = bits(src).transpose(order)
     dst.wrote()
 
 

@@ -28,8 +28,9 @@ from triptych.simulator.machine.machine import Machine, machine
 from triptych.simulator.machine.plan import Plan
 from triptych.simulator.machine.table import Indirect
 from triptych.simulator.memory.storage import PSUM, SBUF
-from triptych.simulator.operands.operands import bits, in_buffer, on_chip, put, scratch, target, transpose_bits
+from triptych.simulator.operands.operands import bits, in_buffer, on_chip, put, scratch, target
 from triptych.simulator.tensors.tensor import NkiTensor
+from triptych.simulator.transposing import copy_transposed
 
 Array = NDArray[Any]
 _V3_ARCH = "nki/guides/architecture/trainium2_arch.rst"
@@ -119,7 +120,9 @@ def _multiply(
 ) -> None:
     if ones is not None or more_ones is not None:
         _check_ones(stationary=ones, moving=more_ones)
-    left, right = _matrix(stationary.f32()), _matrix(moving.f32())
+    left, right = stationary.f32(), moving.f32()
+    if left.ndim > 2 or right.ndim > 2:
+        left, right = _matrix(left), _matrix(right)
     if rows > 1:
         left, right = _deep(left, rows), _deep(right, rows)
     shape = left.shape[1], right.shape[1]
@@ -151,8 +154,8 @@ def _deep(matrix: Array, rows: int) -> Array:
 def _add(dst: NkiTensor, product: Array, out: Array, onto: Any) -> None:
     """Write a product, or its sum with what stands there, in float32 and rounded to dst's dtype."""
     if onto is not False:
-        old = _matrix(dst.f32() if onto is True else np.where(onto, dst.f32(), np.float32(0)))
-        product = np.add(product, old, out=out)
+        old = dst.f32() if onto is True else np.where(onto, dst.f32(), np.float32(0))
+        product = np.add(product, old if old.ndim == 2 else _matrix(old), out=out)
     if product is not dst.array:
         round_to(product.reshape(dst.shape), dst.dtype, dst.array)
     dst.storage.wrote(dst.layout, by_matmul=True)
@@ -174,7 +177,7 @@ def _check_ones(**hinted: NkiTensor | None) -> None:
 
 
 def _matrix(a: Array) -> Array:
-    return a if a.ndim == 2 else a.reshape(a.shape[0], -1)
+    return a.reshape(a.shape[0], -1)
 
 
 def _permute(
@@ -223,9 +226,9 @@ def _by_identity(dst: NkiTensor, data: NkiTensor) -> None:
 def _transpose(dst: NkiTensor, data: NkiTensor) -> None:
     flipped = bits(dst)
     if dst.ndim == 2:
-        transpose_bits(flipped, _matrix(bits(data)))
+        copy_transposed(flipped, _matrix(bits(data)))
     else:
-        np.copyto(flipped, _matrix(bits(data)).T.reshape(dst.shape))
+        flipped[...] = _matrix(bits(data)).T.reshape(dst.shape)
     dst.wrote()
 
 

@@ -52,14 +52,6 @@ def ndarray(
 
     `address` places it: (partition, byte) on chip, (byte,) in HBM; tensors whose addresses overlap share bytes.
     """
-    return allocated(shape, dtype, buffer, name, address)
-
-
-def allocated(
-    shape: Sequence[int], dtype: Any, buffer: Any, name: str, address: tuple[int, ...] | None = None
-) -> NkiTensor:
-    if not isinstance(buffer, MemoryRegion):
-        raise NkiValidationError(f"buffer must be nl.sbuf, nl.psum, nl.hbm or nl.shared_hbm, got {buffer!r}")
     return machine().allocate(shape, dtype, buffer, name, address)
 
 
@@ -70,7 +62,7 @@ def full(shape: Sequence[int], fill_value: Any, dtype: Any, buffer: MemoryRegion
 
 
 def _full(shape: Sequence[int], value: Any, dtype: Any, buffer: Any, name: str) -> NkiTensor:
-    tensor = allocated(shape, dtype, buffer, name)
+    tensor = machine().allocate(shape, dtype, buffer, name)
     if tensor.on_chip:
         memset(tensor, value)
     else:
@@ -237,11 +229,11 @@ def _stored(
     """Storage for whole `cells`: HBM keeps the extent; on chip the tiles of all rows lie beside each other."""
     extent = tuple([c.extent for c in cells])
     if not buffer.on_chip:
-        return kind(allocated(extent, dtype, buffer, name, address), cells, tile)
+        return kind(machine().allocate(extent, dtype, buffer, name, address), cells, tile)
     if len(tile) != 2:
         raise NkiValidationError(f"tiles on chip have a partition and a free dimension here, got {tile}", source=SOURCE)
     rows = math.prod(extent[:-2]) * math.ceil(extent[-2] / tile[0])
-    storage = allocated((min(tile[0], extent[-2]), rows * extent[-1]), dtype, buffer, name, address)
+    storage = machine().allocate((min(tile[0], extent[-2]), rows * extent[-1]), dtype, buffer, name, address)
     return kind(storage, cells, tile, packed=True)
 
 
@@ -269,5 +261,5 @@ def empty_like(
         if buffer is not SBUF:
             raise NkiValidationError(f"transpose_axes is for nl.sbuf, got {buffer!r}; give buffer=nl.sbuf", source=LIKE)
     if isinstance(x, NkiTensor):
-        return allocated(tile, dtype, buffer, name, address)
+        return machine().allocate(tile, dtype, buffer, name, address)
     return _stored(type(x), own_cells(x, transpose_axes), tile, dtype, buffer, name, address)

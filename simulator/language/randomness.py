@@ -10,7 +10,7 @@ from triptych.simulator.engines.random_numbers import dropout as vector_dropout
 from triptych.simulator.engines.random_numbers import rand2, rng, set_rng_seed
 from triptych.simulator.engines.vector.tensor_scalar import tensor_scalar
 from triptych.simulator.language.common import KNOWN_ISSUES, function, new, result_of, same_dtype, tile
-from triptych.simulator.language.creation import allocated, by_tiles
+from triptych.simulator.language.creation import by_tiles
 from triptych.simulator.language.movement import copy
 from triptych.simulator.machine.machine import machine
 from triptych.simulator.memory.storage import SBUF, MemoryRegion
@@ -25,7 +25,7 @@ def rand(shape: Sequence[int], dtype: Any, buffer: MemoryRegion = SBUF, name: st
     How NKI turns rng's bits into numbers is not documented; 24 of them times 2^-24 here, all exact in float32. A dtype
     of fewer bits rounds the largest to 1.
     """
-    tensor = allocated(shape, dtype, buffer, name)
+    tensor = machine().allocate(shape, dtype, buffer, name)
     if tensor.on_chip:
         _fill(tensor)
     else:

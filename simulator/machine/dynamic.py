@@ -157,7 +157,7 @@ class Rows:
         """Make the rows of a tile that belong to these `values`, as they are stored."""
         if self.kept is None:
             if values is not tile.array:
-                np.copyto(tile.array, values.reshape(tile.shape))
+                tile.array[...] = values.reshape(tile.shape)
             tile.wrote()
         else:
             tile.array[self.kept] = values.reshape((len(self.kept), *tile.shape[1:]))

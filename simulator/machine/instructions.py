@@ -99,9 +99,9 @@ def _declared(
                     return tried(machine(), read, args, kwargs)
             except NkiError as e:
                 meant = named(kwargs) if e.op is None else kwargs
-                if meant != kwargs and not m.options.forbids("raw-member"):
+                if meant != kwargs and not machine().options.forbids("raw-member"):
                     raw = next(what for what in kwargs if meant[what] is not kwargs[what])
-                    m.remark("raw-member", f"{module}.{name}: {raw}={kwargs[raw]!r} {RAW}", MIGRATION)
+                    machine().remark("raw-member", f"{module}.{name}: {raw}={kwargs[raw]!r} {RAW}", MIGRATION)
                     return issue(*args, **meant)
                 if e.op is None:
                     e.op = f"{module}.{name}"

@@ -104,10 +104,13 @@ class Machine:
     doubtful_accumulators: bool = False  # whether a register of an accumulator ever rested on unwritten memory
     noted: set[str] = field(default_factory=set)  # remarks that are made once
 
+    # With the line, the storage and the count of what is held also in C: triptych.simulator.compiled.
     def allocate(
         self, shape: Sequence[int], dtype: Any, buffer: MemoryRegion, name: str = "", address: Any = None
     ) -> NkiTensor:
         """A new tensor with nothing in it, at `address` if the kernel chooses one."""
+        if not isinstance(buffer, MemoryRegion):
+            raise NkiValidationError(f"buffer must be nl.sbuf, nl.psum, nl.hbm or nl.shared_hbm, got {buffer!r}")
         if address is not None and not buffer.on_chip:
             return self._in_hbm(shape, dtype, buffer, name, check_hbm_address(address))
         kind = dtype_of(dtype)

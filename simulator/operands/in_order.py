@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from triptych.simulator.transposing import copy_transposed
+
 Array = NDArray[Any]
 ORDERED = (np.add, np.subtract, np.multiply)  # what depends on the order; maximum and minimum do not
 _CHUNK = 128  # elements of a row at a time: what is turned around stays in the cache
@@ -33,13 +35,11 @@ def in_order(f: np.ufunc, values: Array) -> Array:
         return f.accumulate(values, axis=-1)[..., -1]
     flat = values.reshape(k, b)
     width = min(_CHUNK, b)
-    rows = np.empty((k, width + 4), values.dtype)  # padded: rows of a power of two would all fall on a few cache lines
     turned = np.empty((width + 1, k + 4), values.dtype)[:, :k]
     folded = np.empty(k, values.dtype)
     for start in range(0, b, width):
         n = min(width, b - start)
-        np.copyto(rows[:, :n], flat[:, start : start + n])
-        np.copyto(turned[1 : n + 1], rows[:, :n].T)
+        copy_transposed(turned[1 : n + 1], flat[:, start : start + n])
         if start:
             turned[0] = folded
         f.reduce(turned[0 if start else 1 : n + 1], axis=0, out=folded)

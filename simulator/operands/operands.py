@@ -141,15 +141,8 @@ def put_bits(dst: NkiTensor, patterns: Array) -> None:
     On unsigned ones a right shift is logical, as the engine's (nki/api/nki.api.shared.rst); NumPy's is arithmetic on
     signed integers.
     """
-    np.copyto(bits(dst), patterns.reshape(dst.shape))
+    bits(dst)[...] = patterns.reshape(dst.shape)
     dst.wrote()
-
-
-def transpose_bits(dst: Array, src: Array) -> None:
-    """dst[F, P] = src[P, F].T, by way of padded rows: whole power-of-two rows would all fall on a few cache lines."""
-    padded = np.empty((src.shape[0], src.shape[1] + 4), src.dtype)[:, : src.shape[1]]
-    np.copyto(padded, src)
-    np.copyto(dst, padded.T)
 
 
 def rounding_of(dst: NkiTensor) -> DType:
@@ -191,7 +184,7 @@ def move(dst: NkiTensor, src: NkiTensor) -> None:
     """dst[...] = src[...]: bit for bit where dtypes agree, else cast through float32."""
     if dst.dtype == src.dtype:
         values = bits(src)
-        np.copyto(bits(dst), values if src.shape == dst.shape else values.reshape(dst.shape))
+        bits(dst)[...] = values if src.shape == dst.shape else values.reshape(dst.shape)
         dst.storage.wrote(dst.layout)
     else:
         put(dst, src.f32())

@@ -136,7 +136,7 @@ def _put_integers(dst: NkiTensor, f: Op, exact: Array) -> None:
         machine().note_values(
             f"{f!r}: {beyond} results leave {dst.dtype} and wrap around; what GpSimd does there is not documented"
         )
-    np.copyto(dst.array, kept.reshape(dst.shape))
+    dst.array[...] = kept.reshape(dst.shape)
     dst.wrote()
 
 

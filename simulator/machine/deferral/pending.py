@@ -22,6 +22,7 @@ from triptych.simulator.machine.deferral.products import Line, Product, compute
 from triptych.simulator.memory.layout import Layout
 from triptych.simulator.memory.references import Reference, apart, joined, passed_through
 from triptych.simulator.memory.storage import Storage
+from triptych.simulator.transposing import copy_transposed
 
 Array = NDArray[Any]
 _MOST = 256  # parts of one tensor that wait
@@ -256,8 +257,6 @@ def _copy(values: Array, out: Array) -> None:
         bits = np.dtype(f"u{out.itemsize}")
         values, out = values.view(bits), out.view(bits)
     if out.ndim == 2 and values.strides[0] == out.itemsize < values.strides[1]:
-        padded = np.empty((out.shape[1], out.shape[0] + 4), out.dtype)[:, : out.shape[0]]  # as transpose_bits
-        np.copyto(padded, values.T)
-        np.copyto(out, padded.T)
+        copy_transposed(out, values.T)
     else:
-        np.copyto(out, values)
+        out[...] = values

@@ -183,4 +183,4 @@ def _by_tile(left: Array, right: Array, tile: tuple[int, int], out: Array, adds:
         for j in range(0, out.shape[1], n):
             to = out[i : i + m, j : j + n]
             a, b = np.ascontiguousarray(left[:, i : i + m]), np.ascontiguousarray(right[:, j : j + n])
-            np.copyto(to, np.add(np.matmul(a.T, b), to) if adds else np.matmul(a.T, b))
+            to[...] = np.add(np.matmul(a.T, b), to) if adds else np.matmul(a.T, b)

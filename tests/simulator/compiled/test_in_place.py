@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from calls import CALLS
 from calls.plan import NAMES, Plan, first_choice, targets_of
+from compiled_parts import PYTHON, in_python, needs_compiled
 from shape_only_parts import story
 
 from triptych.simulator import NkiError
@@ -23,20 +24,9 @@ with simulated_nki():
     import nki.isa as nisa
     import nki.language as nl
 
-pytestmark = pytest.mark.skipif(
-    not in_place.IS_COMPILED, reason="nothing is compiled: no C compiler was there, or TRIPTYCH_COMPILED=0"
-)
-GETITEM = in_place.IN_PYTHON[0]
+pytestmark = needs_compiled
+GETITEM = PYTHON[NkiTensor, "__getitem__"]
 SLOTS = [name for name in NkiTensor.__slots__ if name not in ("storage", "_array")]
-
-
-@contextlib.contextmanager
-def in_python():
-    """Without what is compiled."""
-    with pytest.MonkeyPatch.context() as m:
-        for (owner, name), method in zip(in_place.REPLACED, in_place.IN_PYTHON, strict=True):
-            m.setattr(owner, name, method)
-        yield
 
 
 def told(view):
@@ -229,6 +219,15 @@ FREQUENT = {
     "new views": lambda t, other, hbm, sums: nisa.dma_copy(hbm[:, 0:8], other[:, 4:12]),
     "a matmul": lambda t, other, hbm, sums: nisa.nc_matmul(sums, other, other, accumulate=False),
     "one that adds": lambda t, other, hbm, sums: nisa.nc_matmul(sums, other, other, accumulate=True),
+    "a sum of a part": lambda t, other, hbm, sums: nisa.nc_matmul(sums[:, 4:8], other, other[:, 4:8], accumulate=True),
+    "a sum that an accumulator keeps": lambda t, other, hbm, sums: nisa.activation_reduce(
+        t, nl.exp, other, nl.add, t[:, 0:1]
+    ),
+    "a new tensor": lambda t, other, hbm, sums: (nl.ndarray((32, 16), nl.float32),),
+    "one that is written": lambda t, other, hbm, sums: nisa.tensor_copy(nl.ndarray((32, 16), nl.float32), other),
+    "one that is written in part": lambda t, other, hbm, sums: nisa.tensor_copy(
+        nl.ndarray((32, 32), nl.float32)[:, 8:24], other
+    ),
 }
 
 

@@ -135,13 +135,6 @@ def test_bits_are_unsigned_and_in_place(c, dtype, bits):
     assert o.bits(floats) is floats.array
 
 
-def test_a_transpose_of_bits():
-    src = np.arange(4 * 16, dtype=np.uint16).reshape(4, 16)
-    dst = np.zeros((16, 4), np.uint16)
-    o.transpose_bits(dst, src)
-    np.testing.assert_array_equal(dst, src.T)
-
-
 def test_results_are_rounded_to_the_dtype(core):
     values = np.array([[1 + 2**-9, 3.7, -300.5, np.nan]], np.float32)
     with core() as c:

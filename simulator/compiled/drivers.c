@@ -1,0 +1,103 @@
+/* Make the results of a plan, as the machine does that carries it out: compute of DeferredMachine and of ShapeMachine. */
+#include "frequent.h"
+
+/* Whether a storage has nothing that waits and is lent to nobody. */
+static int is_settled(PyObject *tensor)
+{
+    return SLOT(SLOT(tensor, tensor_storage), storage_pending) == Py_None;
+}
+
+/* Whether DeferredMachine.compute has no more to do with a call than to compute while the book trusts it: 1, 0, -1. */
+static int is_at_once(PyObject *machine, PyObject *book, PyObject *plan, PyObject *results, PyObject *operands)
+{
+    if (SLOT(plan, plan_moves) != Py_None || SLOT(plan, plan_multiplies) != Py_None) {
+        PyObject *line = PyObject_GetAttr(machine, n_line), *in_vain = line ? PyObject_GetAttr(book, n_in_vain) : NULL;
+        int is_in_vain = in_vain ? PySet_Contains(in_vain, line) : -1;
+        Py_XDECREF(line), Py_XDECREF(in_vain);
+        if (is_in_vain != 1)
+            return is_in_vain;
+    }
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(results); i++)
+        if (!is_settled(PyTuple_GET_ITEM(results, i)))
+            return 0;
+    for (Py_ssize_t i = 0; SLOT(plan, plan_engine) == tensor_engine && i < PyTuple_GET_SIZE(operands); i++) {
+        PyObject *operand = PyTuple_GET_ITEM(operands, i);
+        if ((PyObject *)Py_TYPE(operand) == Tensor && !is_settled(operand))
+            return 0;
+    }
+    return 1;
+}
+
+/* DeferredMachine.compute: 1 if it was done, 0 where Python has to, -1. */
+static int compute_at_once(PyObject *machine, PyObject *plan, PyObject *results, PyObject *operands)
+{
+    PyObject *book = PyObject_GetAttr(machine, n_book), *done = NULL;
+    int at_once = book ? is_at_once(machine, book, plan, results, operands) : -1;
+    if (at_once == 1) {
+        at_once = PyObject_SetAttr(book, n_trusts, Py_True);
+        done = at_once ? NULL : PyObject_CallObject(SLOT(plan, plan_compute), operands);
+        PyObject *type, *value, *traceback;
+        PyErr_Fetch(&type, &value, &traceback); /* of what was computed, if any */
+        at_once = PyObject_SetAttr(book, n_trusts, Py_False) || !done ? -1 : 1;
+        if (type)
+            PyErr_Restore(type, value, traceback);
+    }
+    Py_XDECREF(book), Py_XDECREF(done);
+    return at_once;
+}
+
+/* ShapeStorage.wrote of all of a storage, or of what was written before: 1; 0 where Python has to. */
+static int note_all(PyObject *storage, PyObject *layout, PyObject *by_matmul)
+{
+    if ((PyObject *)Py_TYPE(storage) != ShapeStorage)
+        return 0;
+    PyObject *missing = SLOT(storage, storage_missing), *dtype = PyTuple_GET_ITEM(layout, 3), *of = SLOT(storage, storage_allocation);
+    if (PyLong_AsSsize_t(missing) == 0 && SLOT(storage, storage_started) == by_matmul)
+        return 1;
+    if (dtype != PyTuple_GET_ITEM(of, 4)
+        || PyObject_RichCompareBool(PyTuple_GET_ITEM(layout, 1), PyTuple_GET_ITEM(of, 3), Py_EQ) != 1
+        || PyObject_RichCompareBool(PyTuple_GET_ITEM(layout, 2), SLOT(storage, storage_dense), Py_EQ) != 1)
+        return 0;
+    PyObject *zero = PyLong_FromLong(0);
+    if (!zero)
+        return 0;
+    set_slot(storage, storage_missing, zero);
+    set_slot(storage, shape__written, Py_NewRef(Py_None));
+    set_slot(storage, storage_started, Py_NewRef(by_matmul));
+    return 1;
+}
+
+/* ShapeMachine.compute: 1 if it was done, 0 where Python has to, -1. */
+static int mark_results(PyObject *plan, PyObject *results)
+{
+    PyObject *by_matmul = SLOT(plan, plan_by_matmul);
+    if (SLOT(plan, plan_fresh) != Py_False)
+        return 0;
+    for (Py_ssize_t i = 0; SLOT(plan, plan_marks) == Py_None && i < PyTuple_GET_SIZE(results); i++) {
+        PyObject *result = PyTuple_GET_ITEM(results, i), *storage = SLOT(result, tensor_storage), *layout = SLOT(result, tensor_layout);
+        if (!note_all(storage, layout, by_matmul)) {
+            PyObject *done = PyObject_CallMethodObjArgs(storage, n_wrote, layout, by_matmul, NULL);
+            if (!done)
+                return -1;
+            Py_DECREF(done);
+        }
+    }
+    return 1;
+}
+
+int compute(PyObject *machine, PyObject *plan, PyObject *results, PyObject *operands)
+{
+    PyObject *made_by = PyObject_GetAttr((PyObject *)Py_TYPE(machine), n_compute);
+    if (!made_by)
+        return -1;
+    int done = made_by == compute_deferred ? compute_at_once(machine, plan, results, operands)
+             : made_by == compute_shapes   ? mark_results(plan, results)
+                                           : 0;
+    Py_DECREF(made_by);
+    if (done == 0) {
+        PyObject *answer = PyObject_CallMethodObjArgs(machine, n_compute, plan, results, operands, NULL);
+        done = answer ? 1 : -1;
+        Py_XDECREF(answer);
+    }
+    return done;
+}
