@@ -68,11 +68,11 @@ extern PyObject *append_in_python, *storage_for_in_python, *storage_for_shapes, 
 
 /* Names of attributes. */
 #define NAMES(X) \
-    X(address) X(any_dynamic) X(allocations) X(append) X(attributes) X(by_matmul) X(check_uninitialized) X(compute) X(core) X(cores) \
-    X(decide) X(doubtful_accumulators) X(dtype) X(engine) X(events) X(f_code) X(f_lasti) X(held) X(index_reads) X(index_writers) X(itemsize) \
-    X(known) X(line) X(lines) X(machine) X(marks) X(name) X(needs) X(np) X(operands) X(options) X(perform) X(plans) X(pool) X(register) \
-    X(results) X(round_low_precision) X(rounds) X(scope) X(shapes) X(storage_for) X(trace) X(tries) X(use) X(book) X(waiting) X(in_vain) X(trusts) \
-    X(wrote) X(begin) X(region) X(_bound) X(_free) X(_live) X(_unused) X(_name_) X(_value_)
+    X(allocations) X(append) X(begin) X(book) X(by_matmul) X(check_uninitialized) X(compute) X(core) X(cores) \
+    X(doubtful_accumulators) X(events) X(f_lasti) X(held) X(in_vain) X(index_reads) X(index_writers) X(itemsize) X(known) \
+    X(line) X(lines) X(machine) X(name) X(np) X(options) X(perform) X(plans) X(pool) X(region) X(round_low_precision) \
+    X(rounds) X(scope) X(shapes) X(storage_for) X(trace) X(tries) X(trusts) X(wrote) X(_bound) X(_free) X(_live) X(_name_) \
+    X(_unused) X(_value_)
 #define DECLARE_NAME(name) extern PyObject *n_##name;
 NAMES(DECLARE_NAME)
 extern PyObject *no_arguments, *no_name; /* () and "" */

@@ -1,8 +1,8 @@
 /* An instruction whose plan is known: Machine.execute, with perform, append and form_of, and what calls it, carry_out. */
 #include "frequent.h"
 
-/* Fields of a Declared, a Kind and a Known, which are tuples. */
-enum { DECLARED_KIND, DECLARED_MODULE, DECLARED_SINCE, DECLARED_INDIRECT, DECLARED_READS_INDICES };
+/* Fields of a Declared, of which the first is asked for, of a Kind and of a Known, which are tuples. */
+enum { DECLARED_KIND };
 enum { KIND_NAME, KIND_EFFECT, KIND_RULES, KIND_LABEL };
 enum { KNOWN_PLAN, KNOWN_READS, KNOWN_WRITES, KNOWN_OPERANDS, KNOWN_CHECK };
 
@@ -287,14 +287,9 @@ static int tell_line(PyObject *machine)
 PyObject *carry_out(PyObject *Py_UNUSED(module), PyObject *const *given, Py_ssize_t count)
 {
     PyObject *event = NULL, *machine = PyObject_GetAttr(current, n_machine);
-    if (machine && machine != Py_None && count == 3) {
-        PyObject *what = given[0];
-        int usual = is_usual(machine, n_rounds, 0);
-        if (usual == 1 && PyTuple_GET_ITEM(what, DECLARED_READS_INDICES) != Py_True)
-            usual = is_usual(machine, n_any_dynamic, 0);
-        if (usual == 1 && tell_line(machine) == 1)
-            event = execute_known(machine, PyTuple_GET_ITEM(what, DECLARED_KIND), given[1], given[2]);
-    }
+    if (machine && machine != Py_None && count == 3)
+        if (is_usual(machine, n_rounds, 0) == 1 && tell_line(machine) == 1) /* a view with an index has no known plan */
+            event = execute_known(machine, PyTuple_GET_ITEM(given[0], DECLARED_KIND), given[1], given[2]);
     Py_XDECREF(machine);
     return event || PyErr_Occurred() ? event : PyObject_Vectorcall(carry_out_in_python, given, count, NULL);
 }

@@ -84,10 +84,10 @@ def _indirect_copy(
     if indirect is src:
         if view is None:
             return _left_out(read, (dst,), **asked)
-        return Plan(_DMA, (view, *read), (dst,), move, (dst, view), **asked)
+        return Plan(_DMA, (view, *read), (dst,), move, (dst, view), moves=same_elements, **asked)
     if view is None:
         return _left_out((src, *read), (), **asked)
-    return Plan(_DMA, (src, *read), (view,), move, (view, src), **asked)
+    return Plan(_DMA, (src, *read), (view,), move, (view, src), moves=same_elements, **asked)
 
 
 def _left_out(reads: Sequence[NkiTensor], writes: Sequence[NkiTensor], **asked: Any) -> Plan:

@@ -31,20 +31,21 @@ Array = NDArray[Any]
 _make = tuple.__new__
 
 
-def indices(index: DynamicIndex) -> Array:
-    """The index, or one for each row, as int64."""
+def indices(index: DynamicIndex) -> Array | list[int]:
+    """The index, or one for each row."""
+    m = machine()
     if isinstance(index.source, NkiTensor):
-        require_written(machine(), (index.source,))
-        return machine().values(index.source).T.reshape(-1).astype(np.int64)
-    machine().index_writers.extend(writers(index.source))
-    return np.array([bound_value(index.source, wide=index.wide)], np.int64)
+        require_written(m, (index.source,))
+        return m.values(index.source).T.reshape(-1).astype(np.int64)
+    m.index_writers.extend(writers(index.source))
+    return [bound_value(index.source, wide=index.wide)]
 
 
 def moved(t: NkiTensor, skip: bool = False) -> NkiTensor | None:
     """The ordinary view behind a view that one index moves; None where `skip` leaves out what is out of bounds."""
     index = t.index
     assert isinstance(index, DynamicIndex)
-    (entry,) = indices(index)[:1].tolist()
+    entry = int(indices(index)[0])
     offset = t.offset + entry * index.scale
     inside = bool(_inside(t, index, entry, offset, t.shape, t.strides))
     if inside and t.on_chip:
@@ -86,7 +87,7 @@ class Rows:
     def __init__(self, t: NkiTensor, skip: bool = False) -> None:
         index = t.index
         assert isinstance(index, DynamicIndex)
-        entries = indices(index)[: t.shape[0]]
+        entries = np.asarray(indices(index)[: t.shape[0]], np.int64)
         if len(entries) < t.shape[0]:
             raise NkiValidationError(
                 f"{t.shape[0]} rows need an index each, and the tile of indices holds {len(entries)}"
