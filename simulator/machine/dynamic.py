@@ -152,7 +152,7 @@ class Rows:
 
     def of(self, tile: NkiTensor) -> Array:
         """The rows of a tile that belong to these, as they are stored."""
-        return tile.array if self.kept is None else tile.array[self.kept]
+        return tile.storage.seen(tile.layout) if self.kept is None else tile.array[self.kept]
 
     def put(self, tile: NkiTensor, values: Array) -> None:
         """Make the rows of a tile that belong to these `values`, as they are stored."""

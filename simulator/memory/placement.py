@@ -84,7 +84,7 @@ class Arena:
 
     def __init__(self, chip: Chip, buffer: MemoryRegion) -> None:
         self.rows, self.row = self.size_of(chip, buffer)
-        self.bytes: Array = np.zeros(self.rows * self.row, np.uint8)
+        self.bytes: Array = np.empty(self.rows * self.row, np.uint8)
         self.written = Mask(self.rows * self.row, False)
         self.started = Mask(self.rows * self.row, False)  # last written by a matmul
         self.places = Places()

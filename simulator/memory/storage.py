@@ -120,6 +120,11 @@ class Storage:
         n = kind.itemsize
         return np.ndarray(shape, kind, raw, offset * n, _in_bytes(strides, n))
 
+    def seen(self, at: Layout) -> Array:
+        """The elements of a view where they are now, not to be written to: those of a transfer that waits lie in HBM."""
+        there: Array | None = None if self.pending is None else self.pending.read(at)
+        return self.array(at) if there is None else there
+
     def f32(self, at: Layout) -> Array:
         """The elements of a view as the engines see them: in float32, not to be written to.
 
@@ -130,9 +135,7 @@ class Storage:
         seen = self._f32.get(at)
         if seen is not None:
             return seen
-        there: Array | None = None if self.pending is None else self.pending.read(at)
-        if there is None:
-            there = self.array(at)
+        there = self.seen(at)
         if there.dtype == F32:
             return there
         seen = to_float32(there)
