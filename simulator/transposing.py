@@ -14,7 +14,7 @@ _casts = built("casts")
 
 
 def copy_transposed(out: Array, values: Array) -> None:
-    """out[F, P] = values[P, F].T, of one dtype that is NumPy's own."""
+    """out[F, P] = values[P, F].T, of one dtype that is NumPy's own; they may share bytes."""
     if _casts is None or not _casts.transpose(values, out):
         # By way of padded rows: whole power-of-two rows would all fall on a few cache lines.
         padded = np.empty((values.shape[0], values.shape[1] + 4), values.dtype)[:, : values.shape[1]]

@@ -152,6 +152,22 @@ TURN(turn_bytes, uint8_t)
 TURN(turn_halves, uint16_t)
 TURN(turn_words, uint32_t)
 
+/* The bytes that a matrix reaches over, whose rows have no gaps. */
+static void reach(const Py_buffer *a, const char **low, const char **high)
+{
+    Py_ssize_t down = a->shape[0] ? a->strides[0] * (a->shape[0] - 1) : 0;
+    *low = (const char *)a->buf + (down < 0 ? down : 0);
+    *high = (const char *)a->buf + (down > 0 ? down : 0) + a->shape[1] * a->itemsize;
+}
+
+/* Whether two matrices surely share no byte. */
+static int are_apart(const Py_buffer *a, const Py_buffer *b)
+{
+    const char *low, *high, *other_low, *other_high;
+    reach(a, &low, &high), reach(b, &other_low, &other_high);
+    return high <= other_low || other_high <= low;
+}
+
 static PyObject *transpose(PyObject *Py_UNUSED(module), PyObject *args)
 {
     PyObject *source, *target;
@@ -165,7 +181,7 @@ static PyObject *transpose(PyObject *Py_UNUSED(module), PyObject *args)
     int fits = from.ndim == 2 && to.ndim == 2 && from.itemsize == to.itemsize && from.shape[0] == to.shape[1] && from.shape[1] == to.shape[0];
     Turn *turn =
         from.itemsize == 4 ? turn_words : from.itemsize == 2 ? turn_halves : from.itemsize == 1 ? turn_bytes : NULL;
-    int done = fits && turn && from.strides[1] == from.itemsize && to.strides[1] == to.itemsize;
+    int done = fits && turn && from.strides[1] == from.itemsize && to.strides[1] == to.itemsize && are_apart(&from, &to);
     for (Py_ssize_t i = 0; done && i < from.shape[0]; i += BLOCK)
         for (Py_ssize_t j = 0; j < from.shape[1]; j += BLOCK)
             turn((char *)from.buf + i * from.strides[0] + j * from.itemsize, from.strides[0],

@@ -200,7 +200,7 @@ static int has_mask(PyObject *storage, int slot, PyObject *nothing, const struct
 }
 
 /* Note that a view of a storage was written: 1; 0 if Python has to, which may do all of it once more. */
-static int note_written(PyObject *storage, PyObject *layout, PyObject *by_matmul)
+int note_written(PyObject *storage, PyObject *layout, PyObject *by_matmul)
 {
     struct view view;
     if ((PyObject *)Py_TYPE(storage) != Storage || (by_matmul != Py_True && by_matmul != Py_False))

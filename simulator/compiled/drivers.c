@@ -7,10 +7,38 @@ static int is_settled(PyObject *tensor)
     return SLOT(SLOT(tensor, tensor_storage), storage_pending) == Py_None;
 }
 
+/* The operand of a product that a tensor is known to be, borrowed: DeferredMachine._operand. */
+static PyObject *known_operand(PyObject *tensor)
+{
+    PyObject *pending = SLOT(SLOT(tensor, tensor_storage), storage_pending);
+    if ((PyObject *)Py_TYPE(pending) != Pending || !PyDict_GET_SIZE(SLOT(pending, pending_entries)))
+        return NULL;
+    return PyDict_GetItemWithError(SLOT(pending, pending_operands), SLOT(tensor, tensor_layout));
+}
+
+/* One more step of a product that waits, of operands that are known: DeferredMachine._multiplied; 1, or 0 where Python has to. */
+static int add_step(PyObject *dst, PyObject *stationary, PyObject *moving)
+{
+    PyObject *into = SLOT(dst, tensor_storage), *pending = SLOT(into, storage_pending), *left, *right, *held, *product;
+    if ((PyObject *)Py_TYPE(into) != Storage || (PyObject *)Py_TYPE(pending) != Pending || !(left = known_operand(stationary))
+        || !(right = known_operand(moving)) || !(held = PyDict_GetItemWithError(SLOT(pending, pending_entries), SLOT(dst, tensor_layout))))
+        return 0;
+    product = PyTuple_GET_ITEM(held, 0);
+    if ((PyObject *)Py_TYPE(product) != Product || SLOT(product, product_is_shared) != Py_False
+        || PyObject_RichCompareBool(left, right, Py_EQ) != 0)
+        return 0;
+    PyObject *shape = PyTuple_GET_ITEM(PyTuple_GET_ITEM(left, 1), 1);
+    if (PyObject_RichCompareBool(PyTuple_GET_ITEM(shape, 1), SLOT(product, product_m), Py_EQ) != 1)
+        return 0;
+    /* What was written is noted first: Python, if it has to, does that once more, and adds the step once. */
+    return note_written(into, SLOT(dst, tensor_layout), Py_True) && !PyList_Append(SLOT(product, product_left), left)
+           && !PyList_Append(SLOT(product, product_right), right);
+}
+
 /* Whether DeferredMachine.compute has no more to do with a call than to compute while the book trusts it: 1, 0, -1. */
 static int is_at_once(PyObject *machine, PyObject *book, PyObject *plan, PyObject *results, PyObject *operands)
 {
-    if (SLOT(plan, plan_moves) != Py_None || SLOT(plan, plan_multiplies) != Py_None) {
+    if (SLOT(plan, plan_moves) != Py_None || SLOT(plan, plan_multiplies) != Py_False) {
         PyObject *line = PyObject_GetAttr(machine, n_line), *in_vain = line ? PyObject_GetAttr(book, n_in_vain) : NULL;
         int is_in_vain = in_vain ? PySet_Contains(in_vain, line) : -1;
         Py_XDECREF(line), Py_XDECREF(in_vain);
@@ -31,6 +59,12 @@ static int is_at_once(PyObject *machine, PyObject *book, PyObject *plan, PyObjec
 /* DeferredMachine.compute: 1 if it was done, 0 where Python has to, -1. */
 static int compute_at_once(PyObject *machine, PyObject *plan, PyObject *results, PyObject *operands)
 {
+    Py_ssize_t last = PyTuple_GET_SIZE(operands) - 1;
+    if (SLOT(plan, plan_multiplies) == Py_True && PyTuple_GET_ITEM(operands, last) == Py_True) {
+        if (add_step(PyTuple_GET_ITEM(operands, 0), PyTuple_GET_ITEM(operands, 1), PyTuple_GET_ITEM(operands, 2)))
+            return 1;
+        PyErr_Clear();
+    }
     PyObject *book = PyObject_GetAttr(machine, n_book), *done = NULL;
     int at_once = book ? is_at_once(machine, book, plan, results, operands) : -1;
     if (at_once == 1) {

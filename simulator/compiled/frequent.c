@@ -48,7 +48,7 @@ static int find_all_slots(void)
 #define NAMED(name) #name,
     static const char *const of_tensor[] = {OF_TENSOR(NAMED)}, *const of_storage[] = {OF_STORAGE(NAMED)}, *const of_mask[] = {OF_MASK(NAMED)};
     static const char *const of_held[] = {OF_HELD(NAMED)}, *const of_event[] = {OF_EVENT(NAMED)}, *const of_shape[] = {OF_SHAPE(NAMED)};
-    static const char *const of_plan[] = {OF_PLAN(NAMED)};
+    static const char *const of_plan[] = {OF_PLAN(NAMED)}, *const of_pending[] = {OF_PENDING(NAMED)}, *const of_product[] = {OF_PRODUCT(NAMED)};
     const struct { PyObject *type; const char *const *names; int count, first; } all[] = {
         {Tensor, of_tensor, sizeof of_tensor / sizeof *of_tensor, 0},
         {Storage, of_storage, sizeof of_storage / sizeof *of_storage, storage__f32},
@@ -56,6 +56,8 @@ static int find_all_slots(void)
         {Held, of_held, sizeof of_held / sizeof *of_held, held_bytes},
         {Event, of_event, sizeof of_event / sizeof *of_event, event_op},
         {Plan, of_plan, sizeof of_plan / sizeof *of_plan, plan_attributes},
+        {Pending, of_pending, sizeof of_pending / sizeof *of_pending, pending_entries},
+        {Product, of_product, sizeof of_product / sizeof *of_product, product_is_shared},
         {ShapeStorage, of_shape, sizeof of_shape / sizeof *of_shape, shape__written},
     };
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)

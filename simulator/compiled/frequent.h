@@ -19,7 +19,7 @@
 
 #define MOST 8 /* dimensions of a tensor in the frequent case */
 
-/* Slots of an NkiTensor, a Storage, a Mask, Held, an Event and a Plan: their names, and where each lies in its object. */
+/* Slots of an NkiTensor, a Storage, a Mask and so on: their names, and where each lies in its object. */
 #define OF_TENSOR(X) \
     X(storage) X(buffer) X(on_chip) X(layout) X(offset) X(shape) X(strides) X(dtype) X(index) X(is_comparison) X(form) X(region) X(_array)
 #define OF_STORAGE(X) \
@@ -31,6 +31,8 @@
 #define OF_PLAN(X) \
     X(attributes) X(by_matmul) X(compute) X(decide) X(engine) X(fresh) X(marks) X(needs) X(moves) X(multiplies) X(operands) X(register) \
     X(results) X(use)
+#define OF_PENDING(X) X(entries) X(operands)
+#define OF_PRODUCT(X) X(is_shared) X(left) X(m) X(right)
 #define OF_EVENT(X) X(op) X(engine) X(reads) X(writes) X(line) X(core) X(name) X(attributes)
 #define COUNT_TENSOR(name) tensor_##name,
 #define COUNT_STORAGE(name) storage_##name,
@@ -39,7 +41,10 @@
 #define COUNT_EVENT(name) event_##name,
 #define COUNT_SHAPE(name) shape_##name,
 #define COUNT_PLAN(name) plan_##name,
-enum { OF_TENSOR(COUNT_TENSOR) OF_STORAGE(COUNT_STORAGE) OF_MASK(COUNT_MASK) OF_HELD(COUNT_HELD) OF_EVENT(COUNT_EVENT) OF_SHAPE(COUNT_SHAPE) OF_PLAN(COUNT_PLAN) SLOTS };
+#define COUNT_PENDING(name) pending_##name,
+#define COUNT_PRODUCT(name) product_##name,
+enum { OF_TENSOR(COUNT_TENSOR) OF_STORAGE(COUNT_STORAGE) OF_MASK(COUNT_MASK) OF_HELD(COUNT_HELD) OF_EVENT(COUNT_EVENT) OF_SHAPE(COUNT_SHAPE) OF_PLAN(COUNT_PLAN)
+       OF_PENDING(COUNT_PENDING) OF_PRODUCT(COUNT_PRODUCT) SLOTS };
 extern Py_ssize_t slots[SLOTS];
 #define SLOT(object, slot) (*(PyObject **)((char *)(object) + slots[slot]))
 
@@ -53,7 +58,7 @@ static inline void set_slot(PyObject *object, int slot, PyObject *value) /* stea
 /* What `install` is given: classes, functions of what is not frequent, and values that are known by being the same. */
 #define GIVEN(X) \
     X(Machine) X(DeferredMachine) X(ShapeMachine) \
-    X(Tensor) X(Storage) X(Mask) X(Pool) X(Held) X(Layout) X(Region) X(Allocation) X(Event) X(Plan) X(DType) X(Enumeration) \
+    X(Tensor) X(Storage) X(Mask) X(Pool) X(Held) X(Layout) X(Region) X(Allocation) X(Event) X(Plan) X(Pending) X(Product) X(DType) X(Enumeration) \
     X(instructions) X(pools) X(frombuffer) X(byte_dtype) X(zeros) X(bool_dtype) X(current) X(plain_kinds) X(tuples) X(form_number) X(describe) X(sizes_of) X(f32_dtype) X(ndarray) \
     X(here) X(shared) X(no_bytes) X(ShapeStorage) X(tensor_engine)
 #define DECLARE_GIVEN(name) extern PyObject *name;
@@ -91,6 +96,7 @@ PyObject *array(PyObject *tensor, void *closure);
 PyObject *f32(PyObject *tensor, PyObject *nothing);
 PyObject *unused(PyObject *module, PyObject *const *given, Py_ssize_t count);
 PyObject *tensor_wrote(PyObject *tensor, PyObject *nothing);
+int note_written(PyObject *storage, PyObject *layout, PyObject *by_matmul);
 PyObject *storage_wrote(PyObject *storage, PyObject *const *given, Py_ssize_t count, PyObject *names);
 
 /* allocations.c */

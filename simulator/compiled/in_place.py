@@ -17,6 +17,8 @@ from triptych.simulator.enums import engine
 from triptych.simulator.errors import HERE
 from triptych.simulator.machine import instructions
 from triptych.simulator.machine.deferral.deferred import DeferredMachine
+from triptych.simulator.machine.deferral.pending import Pending
+from triptych.simulator.machine.deferral.products import Product
 from triptych.simulator.machine.forms import PLAIN, describe, number_of
 from triptych.simulator.machine.machine import Machine
 from triptych.simulator.machine.plan import Plan
@@ -64,6 +66,8 @@ def _install() -> bool:
         Allocation=Allocation,
         Event=Event,
         Plan=Plan,
+        Pending=Pending,
+        Product=Product,
         DType=DType,
         Enumeration=enum.EnumMeta,
         instructions=instructions,

@@ -102,7 +102,7 @@ def nc_matmul(
         (dst, stationary, moving, rows, *ones, adds),
         decide=None if adds is False else accumulating,
         by_matmul=True,
-        multiplies=None if flips or rows > 1 else _factors,
+        multiplies=not flips and rows == 1 and ones == (None, None),
         rows=rows,
         **extra,
     )
@@ -129,20 +129,6 @@ def _multiply(
     out = target(dst, shape)
     product = np.matmul(left.T, right, out=out if onto is False else scratch(shape))
     _add(dst, product, out, onto)
-
-
-def _factors(
-    dst: NkiTensor,
-    stationary: NkiTensor,
-    moving: NkiTensor,
-    rows: int,
-    ones: Any,
-    more: Any,
-    accumulate: Any,
-    onto: Any = False,
-) -> tuple[NkiTensor, NkiTensor, Any] | None:
-    """Of a matmul without a hint that is to be checked: what `_multiply` takes."""
-    return (stationary, moving, onto) if ones is None and more is None else None
 
 
 def _deep(matrix: Array, rows: int) -> Array:

@@ -27,7 +27,7 @@ from triptych.simulator.machine.machine import machine
 from triptych.simulator.memory.storage import MemoryRegion
 from triptych.simulator.objects import NKIObject
 from triptych.simulator.operands.operators import OPS
-from triptych.simulator.running import is_running
+from triptych.simulator.running import current
 from triptych.simulator.tensors.grids import NkiBlockGrid, NkiGrid, NkiTileGrid
 from triptych.simulator.tensors.slicing import DynamicSlice
 from triptych.simulator.tensors.tensor import NkiTensor
@@ -112,7 +112,8 @@ class TileSize(NKIObject):
     @staticmethod
     def _chip() -> Chip:
         """The chip of the kernel that runs; outside a kernel, as in a default argument, that of the default target."""
-        return machine().chip if is_running() else chip_of(default_target())
+        m = current.machine
+        return chip_of(default_target()) if m is None else m.chip
 
     @property
     def pmax(self) -> int:

@@ -48,7 +48,8 @@ class Plan:
     register: of the sequencers, which is given a value, and the event with it
     moves: of an instruction that makes one result and only moves data: `moves(*operands)` gives a tensor, and the view
         of its storage, that the result is then equal to, element by element, but for rounding; None if it does more
-    multiplies: of a matmul: `multiplies(*operands)` gives stationary, moving and whether it adds; None if it does more
+    multiplies: whether it is a product or one more step of a sum and nothing else; then the operands are dst, stationary,
+        moving, and last whether it adds
     attributes: of the event
     """
 
@@ -89,7 +90,7 @@ class Plan:
         by_matmul: bool = False,
         register: VirtualRegister | None = None,
         moves: Callable[..., tuple[NkiTensor, Layout | None] | None] | None = None,
-        multiplies: Callable[..., tuple[NkiTensor, NkiTensor, Any] | None] | None = None,
+        multiplies: bool = False,
         **attributes: Any,
     ) -> None:
         self.engine = on

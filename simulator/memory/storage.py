@@ -121,7 +121,7 @@ class Storage:
         return np.ndarray(shape, kind, raw, offset * n, _in_bytes(strides, n))
 
     def seen(self, at: Layout) -> Array:
-        """The elements of a view where they are now, not to be written to: those of a transfer that waits lie in HBM."""
+        """The elements of a view where they are now, not to be written to; those of a load that waits lie in HBM."""
         there: Array | None = None if self.pending is None else self.pending.read(at)
         return self.array(at) if there is None else there
 

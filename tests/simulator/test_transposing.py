@@ -42,6 +42,15 @@ def test_only_the_view_is_read_and_written(view, dtype):
     assert (whole == 1).all()
 
 
+@pytest.mark.parametrize("shift", [0, 3, 40])
+def test_they_may_share_bytes(shift):
+    memory = drawn((40 * 40,), np.float32).copy()
+    values, out = memory[: 36 * 36].reshape(36, 36), memory[shift : shift + 36 * 36].reshape(36, 36)
+    expected = values.T.copy()
+    copy_transposed(out, values)
+    np.testing.assert_array_equal(out.view(np.uint32), expected.view(np.uint32))
+
+
 def test_matrices_that_do_not_fit(by):
     """C says what it takes; NumPy's error is one of broadcasting."""
     with pytest.raises((TypeError, ValueError), match="transposed shape" if by == "compiled" else "broadcast"):

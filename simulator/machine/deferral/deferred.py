@@ -56,7 +56,7 @@ class DeferredMachine(Machine):
 
     def compute(self, plan: Plan, results: tuple[NkiTensor, ...], operands: tuple[Any, ...]) -> None:
         book = self.book
-        may_wait = plan.moves is not None or plan.multiplies is not None
+        may_wait = plan.multiplies or plan.moves is not None
         if may_wait and not self.tries and self.line not in book.in_vain:
             if self._put_off(plan, results, operands):
                 return
@@ -90,8 +90,7 @@ class DeferredMachine(Machine):
     def _put_off(self, plan: Plan, results: tuple[NkiTensor, ...], operands: tuple[Any, ...]) -> bool:
         if plan.moves is not None:
             return self._moved(results[0], plan.moves(*operands))
-        assert plan.multiplies is not None
-        return self._multiplied(results[0], plan.multiplies(*operands))
+        return self._multiplied(*operands[:3], operands[-1])
 
     def _moved(self, dst: NkiTensor, found: tuple[NkiTensor, Layout | None] | None) -> bool:
         """Leave dst a reference to a view of a source; False if that cannot be, or saves nothing."""
@@ -124,13 +123,11 @@ class DeferredMachine(Machine):
         into.wrote(dst.layout)
         return True
 
-    def _multiplied(self, dst: NkiTensor, found: tuple[NkiTensor, NkiTensor, Any] | None) -> bool:
+    # One more step of a product is in C, too: triptych.simulator.compiled.
+    def _multiplied(self, dst: NkiTensor, stationary: NkiTensor, moving: NkiTensor, onto: Any) -> bool:
         """Leave dst a product, or one more step of the product that it is; False if that cannot be."""
         into = dst.storage
-        if found is None or type(into) is not Storage or dst.dtype != "float32":
-            return False
-        stationary, moving, onto = found
-        if onto is not False and onto is not True:
+        if type(into) is not Storage or dst.dtype != "float32" or (onto is not False and onto is not True):
             return False
         left, right = self._operand(stationary), self._operand(moving)
         if left is None or right is None or left == right or overlaps(dst.shape, dst.strides):

@@ -221,8 +221,8 @@ def test_a_product_of_deep_operands_is_none_that_may_wait(core):
         plain = [t[:, 0] for t in deep]
         dst, issue = c.empty((4, 6), buffer="psum"), INSTRUCTIONS["nc_matmul"].effect
         nisa.nc_matmul(dst, *deep, perf_mode=double_row, tile_position=(0, 0), tile_size=(64, 128))
-        assert issue(dst, *deep, perf_mode=nisa.matmul_perf_mode.double_row).multiplies is None
-        assert issue(dst, *plain).multiplies is not None and issue(dst, *plain).attributes == {"rows": 1}
+        assert issue(dst, *deep, perf_mode=nisa.matmul_perf_mode.double_row).multiplies is False
+        assert issue(dst, *plain).multiplies is True and issue(dst, *plain).attributes == {"rows": 1}
         assert nisa.tensor_copy(c.empty((64, 4)), plain[0]).attributes["open"] is True
 
 
