@@ -48,8 +48,8 @@ class Plan:
     register: of the sequencers, which is given a value, and the event with it
     moves: of an instruction that makes one result and only moves data: `moves(*operands)` gives a tensor, and the view
         of its storage, that the result is then equal to, element by element, but for rounding; None if it does more
-    multiplies: whether it is a product or one more step of a sum and nothing else; then the operands are dst, stationary,
-        moving, and last whether it adds
+    multiplies: whether it is a product, or one more step of a sum, and nothing else; then the operands are dst,
+        stationary, moving, and last whether it adds
     attributes: of the event
     """
 

@@ -90,7 +90,8 @@ class DeferredMachine(Machine):
     def _put_off(self, plan: Plan, results: tuple[NkiTensor, ...], operands: tuple[Any, ...]) -> bool:
         if plan.moves is not None:
             return self._moved(results[0], plan.moves(*operands))
-        return self._multiplied(*operands[:3], operands[-1])
+        dst, stationary, moving, *_, onto = operands
+        return self._multiplied(dst, stationary, moving, onto)
 
     def _moved(self, dst: NkiTensor, found: tuple[NkiTensor, Layout | None] | None) -> bool:
         """Leave dst a reference to a view of a source; False if that cannot be, or saves nothing."""

@@ -292,3 +292,39 @@ def test_the_frequent_case_does_not_ask_the_machine(of, data):
     finally:
         sys.setprofile(None)
     assert called.count(of.compute.__code__) <= 4 and called.count(PYTHON[Machine, "allocate"].__code__) <= 3
+
+
+def test_more_steps_of_a_product_are_not_handed_to_python():
+    """Of operands that were multiplied before; and the sum has the bits that it has in Python."""
+
+    def kernel(a, b):
+        out = nl.ndarray((64, 96), a.dtype, buffer=nl.shared_hbm)
+        left, right = nl.ndarray((128, 4, 64), a.dtype), nl.ndarray((128, 4, 96), b.dtype)
+        nisa.dma_copy(dst=left, src=a.reshape((4, 128, 64)).permute((1, 0, 2)))
+        nisa.dma_copy(dst=right, src=b.reshape((4, 128, 96)).permute((1, 0, 2)))
+        result = nl.ndarray((64, 96), a.dtype)
+        for _ in range(3):
+            sums = nl.ndarray((64, 96), nl.float32, buffer=nl.psum)
+            for k in range(4):
+                nisa.nc_matmul(dst=sums, stationary=left[:, k, :], moving=right[:, k, :])
+            nisa.tensor_copy(dst=result, src=sums)
+        nisa.dma_copy(dst=out, src=result)
+        return out
+
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((512, 64), np.float32), rng.standard_normal((512, 96), np.float32)
+    called = []
+
+    def run():
+        return simulator.run(kernel, a, b, target="trn2")
+
+    sys.setprofile(lambda frame, event, _: called.append(frame.f_code) if event == "call" else None)
+    try:
+        found = run()
+    finally:
+        sys.setprofile(None)
+    with in_python():
+        expected = run()
+    np.testing.assert_array_equal(found.outputs, expected.outputs)
+    assert story(found.trace) == story(expected.trace)
+    assert called.count(DeferredMachine._multiplied.__code__) <= 3 + 3  # the first steps, and each pair's first time
