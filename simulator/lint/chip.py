@@ -12,18 +12,14 @@ from triptych.simulator.lint.source import given
 TRIGGERS = ("sync", "scalar")  # whom a kernel may ask to trigger a transfer
 
 
-@rule(
-    "generation",
-    ERROR,
-    source="nki/api/nki/isa/__init__.py, each function's availability",
-    example="""
- tile = nl.load(x)
--nisa.exponential(dst=tile, src=tile)
-+nisa.activation(dst=tile, op=nl.exp, data=tile)
-""",
-)
+@rule("generation", ERROR, source="nki/api/nki/isa/__init__.py, each function's availability")
 def generation(node: ast.Attribute | ast.Name | ast.Call, at: At) -> Iterator[str | tuple[ast.AST, str]]:
-    """With --target: an instruction or option that this chip lacks, where no condition decides whether it runs."""
+    """With --target: an instruction or option that this chip lacks, where no condition decides whether it runs.
+
+     tile = nl.load(x)
+    -nisa.exponential(dst=tile, src=tile)
+    +nisa.activation(dst=tile, op=nl.exp, data=tile)
+    """
     if at.target is None or at.maybe:
         return
     target, has = at.target
@@ -44,20 +40,16 @@ def generation(node: ast.Attribute | ast.Name | ast.Call, at: At) -> Iterator[st
         yield f"{short(name)} needs NeuronCore-v{since(name)}, and {target} is v{has}"
 
 
-@rule(
-    "not-on-hardware",
-    ERROR,
-    source=f"{RELEASE_NOTES}, NKI 0.4.0, Known Issues",
-    example="""
- @nki.jit
- def kernel(x, y):
--    quotient = nl.divide(nl.load(x), nl.load(y))
-+    quotient = nl.multiply(nl.load(x), nl.reciprocal(nl.load(y)))
-     return x
-""",
-)
+@rule("not-on-hardware", ERROR, source=f"{RELEASE_NOTES}, NKI 0.4.0, Known Issues")
 def not_on_hardware(node: ast.Call, at: At) -> Iterator[str]:
-    """nl.divide, nl.mod and nl.fmod work in simulation and do not compile for the chip."""
+    """nl.divide, nl.mod and nl.fmod work in simulation and do not compile for the chip.
+
+     @nki.jit
+     def kernel(x, y):
+    -    quotient = nl.divide(nl.load(x), nl.load(y))
+    +    quotient = nl.multiply(nl.load(x), nl.reciprocal(nl.load(y)))
+         return x
+    """
     name = at.name(node.func)
     if name == "nki.language.divide":
         yield "no engine divides; write nl.multiply(x, nl.reciprocal(y))"
@@ -74,18 +66,14 @@ def _engine(node: ast.Call, at: At) -> Iterator[tuple[ast.AST, str, str]]:
             yield place, called, engine
 
 
-@rule(
-    "engine",
-    ERROR,
-    source="nki/api/nki/isa/__init__.py, each function's engines",
-    example="""
- tile = nl.load(x)
--nisa.memset(tile, value=0.0, engine=nisa.engine.scalar)
-+nisa.memset(tile, value=0.0, engine=nisa.engine.gpsimd)
-""",
-)
+@rule("engine", ERROR, source="nki/api/nki/isa/__init__.py, each function's engines")
 def engine(node: ast.Call, at: At) -> Iterator[tuple[ast.AST, str]]:
-    """An instruction runs on the engines that its page names; of a transfer `engine` says who triggers it."""
+    """An instruction runs on the engines that its page names; of a transfer `engine` says who triggers it.
+
+     tile = nl.load(x)
+    -nisa.memset(tile, value=0.0, engine=nisa.engine.scalar)
+    +nisa.memset(tile, value=0.0, engine=nisa.engine.gpsimd)
+    """
     for place, name, asked in _engine(node, at):
         runs_on = engines_of(name)
         if runs_on == ("dma",):

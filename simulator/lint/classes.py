@@ -22,25 +22,20 @@ def _is_enum(unit: Unit) -> bool:
     return any(base.startswith("enum.") for base in _bases(unit))
 
 
-@rule(
-    "class-base",
-    ERROR,
-    source=f"{_GUIDE}, Class Support",
-    example="""
--class Tile:
-+class Tile(nl.NKIObject):
-     def __init__(self, rows):
-         self.rows = rows
-
- @nki.jit
- def kernel(x):
-     assert x.shape[0] == Tile(128).rows
-     return x
-""",
-    until="0.6",
-)
+@rule("class-base", ERROR, source=f"{_GUIDE}, Class Support", until="0.6")
 def class_base(node: ast.ClassDef, at: At) -> Iterator[str]:
-    """A class that a kernel uses inherits from NKIObject and from nothing else; an enumeration from Enum."""
+    """A class that a kernel uses inherits from NKIObject and from nothing else; an enumeration from Enum.
+
+    -class Tile:
+    +class Tile(nl.NKIObject):
+         def __init__(self, rows):
+             self.rows = rows
+
+     @nki.jit
+     def kernel(x):
+         assert x.shape[0] == Tile(128).rows
+         return x
+    """
     bases = _bases(at.unit)
     if _is_enum(at.unit) or [base.rpartition(".")[2] for base in bases] == ["NKIObject"]:
         return
@@ -49,24 +44,19 @@ def class_base(node: ast.ClassDef, at: At) -> Iterator[str]:
     yield f"class {node.name} must inherit from nl.NKIObject and nothing else: the compiler takes in no other class"
 
 
-@rule(
-    "slots",
-    WARNING,
-    source=f"{_GUIDE}, Class Support",
-    example="""
- class Tile(nl.NKIObject):
--    __slots__ = ("rows",)
-+    rows = 128
-
- @nki.jit
- def kernel(x, tile: Tile):
-     assert x.shape[0] == tile.rows
-     return x
-""",
-    until="0.6",
-)
+@rule("slots", WARNING, source=f"{_GUIDE}, Class Support", until="0.6")
 def slots(node: ast.ClassDef, at: At) -> Iterator[str]:
-    """An object reaches a kernel through its __dict__, and fields in __slots__ do not."""
+    """An object reaches a kernel through its __dict__, and fields in __slots__ do not.
+
+     class Tile(nl.NKIObject):
+    -    __slots__ = ("rows",)
+    +    rows = 128
+
+     @nki.jit
+     def kernel(x, tile: Tile):
+         assert x.shape[0] == tile.rows
+         return x
+    """
     if at.unit.holds("__slots__"):
         yield f"class {node.name} has __slots__, and only what is in an object's __dict__ reaches a kernel; drop them"
 
@@ -76,25 +66,25 @@ def slots(node: ast.ClassDef, at: At) -> Iterator[str]:
     WARNING,
     source="nki/migration/index.html of SDK 2.33.1: == on user-defined classes may differ",
     since="0.7",
-    example="""
-+from dataclasses import dataclass
-+
-+@dataclass
- class Tile:
--    def __init__(self, rows):
--        self.rows = rows
-+    rows: int
-
- @nki.jit
- def kernel(x):
-     first = Tile(128)
-     second = Tile(128)
-     assert first == second
-     return x
-""",
 )
 def class_equality(node: ast.Compare, at: At) -> Iterator[str]:
-    """== of objects whose class defines none was structural in NKI 0.6, and is Python's, identity, in 0.7."""
+    """== of objects whose class defines none was structural in NKI 0.6, and is Python's, identity, in 0.7.
+
+    +from dataclasses import dataclass
+    +
+    +@dataclass
+     class Tile:
+    -    def __init__(self, rows):
+    -        self.rows = rows
+    +    rows: int
+
+     @nki.jit
+     def kernel(x):
+         first = Tile(128)
+         second = Tile(128)
+         assert first == second
+         return x
+    """
     if not any(isinstance(op, (ast.Eq, ast.NotEq)) for op in node.ops):
         return
     for operand in (node.left, *node.comparators):
@@ -110,27 +100,22 @@ def _equality(unit: Unit) -> bool:
     return unit.holds("__eq__") or bool(unit.node.decorator_list) or bool(unit.node.bases)
 
 
-@rule(
-    "enum-operator",
-    ERROR,
-    source=f"{_GUIDE}, Enumerations",
-    example="""
- from enum import Enum
-
- class Mode(Enum):
-     fast = 1
-     exact = 2
-
- @nki.jit
- def kernel(x, mode):
--    assert mode < Mode.exact
-+    assert mode != Mode.exact
-     return x
-""",
-    until="0.6",
-)
+@rule("enum-operator", ERROR, source=f"{_GUIDE}, Enumerations", until="0.6")
 def enum_operator(node: ast.Compare | ast.BinOp, at: At) -> Iterator[str]:
-    """Members of an enumeration are compared with == and !=, and take no other operator."""
+    """Members of an enumeration are compared with == and !=, and take no other operator.
+
+     from enum import Enum
+
+     class Mode(Enum):
+         fast = 1
+         exact = 2
+
+     @nki.jit
+     def kernel(x, mode):
+    -    assert mode < Mode.exact
+    +    assert mode != Mode.exact
+         return x
+    """
     if isinstance(node, ast.BinOp):
         operands = [node.left, node.right]
     elif any(isinstance(op, (ast.Lt, ast.LtE, ast.Gt, ast.GtE)) for op in node.ops):

@@ -24,15 +24,15 @@ def _while_register(node: Any, at: At) -> bool:
     "deprecated",
     WARNING,
     source=f"{MIGRATION}, Deprecated: dynamic nl.dynamic_range and while loops; nki.jit(mode=...)",
-    example="""
--@nki.jit(mode="jax")
-+@nki.jit
- def kernel(x):
-     return x
-""",
 )
 def deprecated(node: ast.Call | ast.While | ast.FunctionDef, at: At) -> Iterator[str | tuple[ast.AST, str]]:
-    """What the compiler warns of or ignores: jit(mode=...), depends_on without kind=; in 0.6 loops that 0.7 removed."""
+    """What the compiler warns of or ignores: jit(mode=...), depends_on without kind=; in 0.6 loops that 0.7 removed.
+
+    -@nki.jit(mode="jax")
+    +@nki.jit
+     def kernel(x):
+         return x
+    """
     if isinstance(node, ast.FunctionDef):
         for decorator, name in at.decorators():
             for mode in given(decorator, "mode") if name == "nki.jit" else ():
@@ -47,20 +47,15 @@ def deprecated(node: ast.Call | ast.While | ast.FunctionDef, at: At) -> Iterator
         yield "say kind=nisa.dependency.runtime or .schedule: to leave it out is deprecated in NKI 0.7"
 
 
-@rule(
-    "removed-loop",
-    ERROR,
-    source=f"{_MIGRATION_07}: dynamic loop forms are removed",
-    since="0.7",
-    example="""
--for i in nl.dynamic_range(4):
-+def body(i):
-     nisa.dma_copy(dst=x.ap([[1, 1]], scalar_offset=i), src=x[0, 0])
-+nl.fori_loop(0, 4, body)
-""",
-)
+@rule("removed-loop", ERROR, source=f"{_MIGRATION_07}: dynamic loop forms are removed", since="0.7")
 def removed_loop(node: ast.Call | ast.While, at: At) -> Iterator[str]:
-    """nl.dynamic_range and `while register` went with NKI 0.7; nl.fori_loop and nl.while_loop loop on the chip."""
+    """nl.dynamic_range and `while register` went with NKI 0.7; nl.fori_loop and nl.while_loop loop on the chip.
+
+    -for i in nl.dynamic_range(4):
+    +def body(i):
+         nisa.dma_copy(dst=x.ap([[1, 1]], scalar_offset=i), src=x[0, 0])
+    +nl.fori_loop(0, 4, body)
+    """
     if _while_register(node, at):
         yield "`while` on a register was removed; use nl.while_loop(init, body)"
     elif isinstance(node, ast.Call) and at.name(node.func) == "nki.language.dynamic_range":
@@ -103,21 +98,21 @@ def body_of(call: ast.Call, unit: Unit) -> Unit | None:
     ERROR,
     source="nki/api/generated/nki.isa.VirtualRegister.html of SDK 2.32: TypeError",
     since="0.7",
-    example="""
- @nki.jit
--def kernel(x):
--    register = nisa.register_alloc(1)
--    if register:
-+def kernel(x, wanted):
-+    if wanted:
-         print(x)
-     return x
-""",
 )
 def register_branch(
     node: ast.If | ast.While | ast.IfExp | ast.BoolOp | ast.UnaryOp | ast.Compare | ast.Call, at: At
 ) -> Iterator[str]:
-    """What a register holds is known when the kernel runs: no if, and, not, comparison, int() or range() on one."""
+    """What a register holds is known when the kernel runs: no if, and, not, comparison, int() or range() on one.
+
+     @nki.jit
+    -def kernel(x):
+    -    register = nisa.register_alloc(1)
+    -    if register:
+    +def kernel(x, wanted):
+    +    if wanted:
+             print(x)
+         return x
+    """
     if isinstance(node, ast.Call):
         called = at.name(node.func)
         asked = node.args if called in ("builtins.int", "builtins.bool", "builtins.range") else []
@@ -137,25 +132,21 @@ def register_branch(
             return
 
 
-@rule(
-    "loop-tensor",
-    ERROR,
-    source=f"{MIGRATION}, Rules for migrated loops",
-    example="""
- @nki.jit
- def kernel(x, n):
--    tiles = []
-+    tile = nl.ndarray((128, 4), nl.float32)
-     def body(i):
--        tile = nl.ndarray((128, 4), nl.float32)
--        tiles.append(tile)
-+        nisa.memset(tile, value=0.0)
-     nl.fori_loop(0, n, body)
-     return x
-""",
-)
+@rule("loop-tensor", ERROR, source=f"{MIGRATION}, Rules for migrated loops")
 def loop_tensor(node: ast.Call, at: At) -> Iterator[tuple[ast.AST, str]]:
-    """A tensor that the body of nl.fori_loop or nl.while_loop makes is not kept beyond the loop."""
+    """A tensor that the body of nl.fori_loop or nl.while_loop makes is not kept beyond the loop.
+
+     @nki.jit
+     def kernel(x, n):
+    -    tiles = []
+    +    tile = nl.ndarray((128, 4), nl.float32)
+         def body(i):
+    -        tile = nl.ndarray((128, 4), nl.float32)
+    -        tiles.append(tile)
+    +        nisa.memset(tile, value=0.0)
+         nl.fori_loop(0, n, body)
+         return x
+    """
     body = body_of(node, at.unit)
     if body is None:
         return
@@ -180,19 +171,19 @@ def _makes(unit: Unit, name: ast.Name) -> bool:
     ERROR,
     source="nki.collectives.all_to_all_v_trigger.html of SDK 2.33: exactly one trigger for each prepare",
     since="0.7",
-    example="""
- from nki import collectives
-
- @nki.jit
- def kernel(x, group, metadata):
--    collectives.all_to_all_v_prepare(srcs=[x], dsts=[x], replica_group=group, metadata_tensor=metadata)
-+    prepared = collectives.all_to_all_v_prepare(srcs=[x], dsts=[x], replica_group=group, metadata_tensor=metadata)
-+    collectives.all_to_all_v_trigger(prepared)
-     return x
-""",
 )
 def unpaired_prepare(node: ast.Expr, at: At) -> Iterator[str]:
-    """What a prepared collective gives back is what triggers it: it is not dropped."""
+    """What a prepared collective gives back is what triggers it: it is not dropped.
+
+     from nki import collectives
+
+     @nki.jit
+     def kernel(x, group, metadata):
+    -    collectives.all_to_all_v_prepare(srcs=[x], dsts=[x], replica_group=group, metadata_tensor=metadata)
+    +    prepared = collectives.all_to_all_v_prepare(srcs=[x], dsts=[x], replica_group=group, metadata_tensor=metadata)
+    +    collectives.all_to_all_v_trigger(prepared)
+         return x
+    """
     name = at.name(node.value.func) if isinstance(node.value, ast.Call) else ""
     if name.startswith("nki.collectives.") and name.endswith("_prepare"):
         yield f"{short(name)} gives what {short(name).removesuffix('prepare')}trigger takes, and it is dropped"

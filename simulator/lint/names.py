@@ -21,17 +21,13 @@ _OLDER: dict[object, older.Older] = {row.name: row for row in older.OLDER if not
 _OLDER_MODULES = {row.name.rpartition(".")[0] for row in older.OLDER}
 
 
-@rule(
-    "removed-name",
-    ERROR,
-    source=f"{MIGRATION}; {RELEASE_NOTES}",
-    example="""
--i, j = nl.mgrid[0:128, 0:512]
-+tile = nl.load(x[0:128, 0:512])
-""",
-)
+@rule("removed-name", ERROR, source=f"{MIGRATION}; {RELEASE_NOTES}")
 def removed_name(node: ast.Attribute | ast.Name | ast.FunctionDef, at: At) -> Iterator[str | tuple[ast.AST, str]]:
-    """A name that NKI has no more, neuronxcc.nki among them, with what took its place."""
+    """A name that NKI has no more, neuronxcc.nki among them, with what took its place.
+
+    -i, j = nl.mgrid[0:128, 0:512]
+    +tile = nl.load(x[0:128, 0:512])
+    """
     if isinstance(node, ast.FunctionDef):
         for decorator, name in at.decorators():
             if name.startswith(_LEGACY):
@@ -51,17 +47,13 @@ def _legacy(name: str) -> str:
     return f"{name} is of NKI 0.1, and an error in a kernel since 0.4; import nki"
 
 
-@rule(
-    "unknown-name",
-    ERROR,
-    source=f"{STUBS}, which list every name",
-    example="""
--assert x.shape[0] <= nl.tile_size.p_max
-+assert x.shape[0] <= nl.tile_size.pmax
-""",
-)
+@rule("unknown-name", ERROR, source=f"{STUBS}, which list every name")
 def unknown_name(node: ast.Attribute | ast.Name, at: At) -> Iterator[str]:
-    """A name in nl, nisa or nki.collectives is one that their reference lists."""
+    """A name in nl, nisa or nki.collectives is one that their reference lists.
+
+    -assert x.shape[0] <= nl.tile_size.p_max
+    +assert x.shape[0] <= nl.tile_size.pmax
+    """
     module, name, rest = split(at.name(node))
     full = f"{module}.{name}"
     if not name or full in removed.NAMES or full in _OLDER or full in _OLDER_MODULES:
@@ -79,23 +71,19 @@ def unknown_name(node: ast.Attribute | ast.Name, at: At) -> Iterator[str]:
         yield f"{short(full)} has no {rest}{instead(rest, [m for m in dir(owner) if not m.startswith('_')])}"
 
 
-@rule(
-    "older-name",
-    WARNING,
-    source=f"{RELEASE_NOTES}, NKI 0.5.0: internal modules were renamed, and shims kept",
-    example="""
--from nki.isa.constants import engine
-+from nki.isa import engine
-
- @nki.jit
- def kernel(x):
-     tile = nl.load(x)
-     nisa.memset(tile, value=0.0, engine=engine.vector)
-     return x
-""",
-)
+@rule("older-name", WARNING, source=f"{RELEASE_NOTES}, NKI 0.5.0: internal modules were renamed, and shims kept")
 def older_name(node: ast.Attribute | ast.Name, at: At) -> Iterator[str | tuple[ast.AST, str]]:
-    """A name that AWS's kernels of NKI 0.3 have, and the reference does not list."""
+    """A name that AWS's kernels of NKI 0.3 have, and the reference does not list.
+
+    -from nki.isa.constants import engine
+    +from nki.isa import engine
+
+     @nki.jit
+     def kernel(x):
+         tile = nl.load(x)
+         nisa.memset(tile, value=0.0, engine=engine.vector)
+         return x
+    """
     row = _OLDER.get(at.unit.resolve(node))
     if row is None:
         return
@@ -104,17 +92,13 @@ def older_name(node: ast.Attribute | ast.Name, at: At) -> Iterator[str | tuple[a
     yield (bound.node, message) if isinstance(bound, Imported) else message
 
 
-@rule(
-    "removed-argument",
-    ERROR,
-    source=MIGRATION,
-    example="""
--tile = nl.load(x, mask=x.shape[0] < 128)
-+tile = nl.load(x[0 : min(128, x.shape[0])])
-""",
-)
+@rule("removed-argument", ERROR, source=MIGRATION)
 def removed_argument(node: ast.Call | ast.FunctionDef, at: At) -> Iterator[tuple[ast.AST, str]]:
-    """An argument that a function of NKI has no more, mask= and dtype= among them, with what to do instead."""
+    """An argument that a function of NKI has no more, mask= and dtype= among them, with what to do instead.
+
+    -tile = nl.load(x, mask=x.shape[0] < 128)
+    +tile = nl.load(x[0 : min(128, x.shape[0])])
+    """
     calls = [(node, at.name(node.func))] if isinstance(node, ast.Call) else at.decorators()
     for call, name in calls:
         for keyword in call.keywords if isinstance(call, ast.Call) else ():
@@ -131,18 +115,14 @@ def _removed(function: str, argument: str | None) -> str | None:
     return removed.argument(function, argument)
 
 
-@rule(
-    "call",
-    ERROR,
-    source=f"{STUBS}; {RELEASE_NOTES}, NKI 0.2.0, Bug Fixes: unknown keyword arguments",
-    example="""
- tile = nl.ndarray((128, 4), nl.float32)
--nisa.memset(tile, val=0.0)
-+nisa.memset(tile, value=0.0)
-""",
-)
+@rule("call", ERROR, source=f"{STUBS}; {RELEASE_NOTES}, NKI 0.2.0, Bug Fixes: unknown keyword arguments")
 def call(node: ast.Call, at: At) -> Iterator[str]:
-    """A call gives a function of NKI the arguments that it has, dst first in nki.isa, and no other."""
+    """A call gives a function of NKI the arguments that it has, dst first in nki.isa, and no other.
+
+     tile = nl.ndarray((128, 4), nl.float32)
+    -nisa.memset(tile, val=0.0)
+    +nisa.memset(tile, value=0.0)
+    """
     name = at.name(node.func)
     parameters = signature(name) if name else None
     if parameters is None or any(isinstance(a, ast.Starred) for a in node.args):
@@ -161,33 +141,25 @@ def call(node: ast.Call, at: At) -> Iterator[str]:
 _NAMED = ("engine", "dge_mode", "oob_mode", "reduce_cmd", "dma_engine", "perf_mode")
 
 
-@rule(
-    "named-member",
-    WARNING,
-    source=f"{MIGRATION}, Integer enum constants no longer supported",
-    example="""
--nisa.dma_copy(x, x, dge_mode=3)
-+nisa.dma_copy(x, x, dge_mode=nisa.dge_mode.none)
-""",
-)
+@rule("named-member", WARNING, source=f"{MIGRATION}, Integer enum constants no longer supported")
 def named_member(node: ast.Call, at: At) -> Iterator[tuple[ast.AST, str]]:
-    """Engines and modes are members of their enumerations; AWS's library of NKI 0.3 has integers all the same."""
+    """Engines and modes are members of their enumerations; AWS's library of NKI 0.3 has integers all the same.
+
+    -nisa.dma_copy(x, x, dge_mode=3)
+    +nisa.dma_copy(x, x, dge_mode=nisa.dge_mode.none)
+    """
     for value in given(node, *_NAMED) if split(at.name(node.func))[0] else ():
         if isinstance(value, ast.Constant) and type(value.value) is int:
             yield value, f"{value.value} is no member of an enumeration; give it by name"
 
 
-@rule(
-    "buffer-string",
-    ERROR,
-    source=f"{MIGRATION}, String buffer names no longer supported",
-    example="""
--tile = nl.ndarray(x.shape, x.dtype, buffer="sbuf")
-+tile = nl.ndarray(x.shape, x.dtype, buffer=nl.sbuf)
-""",
-)
+@rule("buffer-string", ERROR, source=f"{MIGRATION}, String buffer names no longer supported")
 def buffer_string(node: ast.Call, at: At) -> Iterator[tuple[ast.AST, str]]:
-    """A buffer is an object, nl.sbuf, and no string."""
+    """A buffer is an object, nl.sbuf, and no string.
+
+    -tile = nl.ndarray(x.shape, x.dtype, buffer="sbuf")
+    +tile = nl.ndarray(x.shape, x.dtype, buffer=nl.sbuf)
+    """
     for value in given(node, "buffer") if split(at.name(node.func))[0] else ():
         if isinstance(value, ast.Constant) and isinstance(value.value, str):
             yield value, f"a buffer is an object; write nl.{value.value}"

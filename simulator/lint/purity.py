@@ -28,24 +28,19 @@ _MUTATORS = {
 }
 
 
-@rule(
-    "impure-call",
-    ERROR,
-    source=_CACHING,
-    example="""
--import os
--
- @nki.jit
--def kernel(x):
--    print(os.environ["SCALE"])
-+def kernel(x, scale):
-+    print(scale)
-     return x
-""",
-    warns_since="0.7",
-)
+@rule("impure-call", ERROR, source=_CACHING, warns_since="0.7")
 def impure_call(node: ast.Attribute | ast.Name, at: At) -> Iterator[str]:
-    """A kernel reads no clock, random numbers, files or environment: its arguments alone decide what it does."""
+    """A kernel reads no clock, random numbers, files or environment: its arguments alone decide what it does.
+
+    -import os
+    -
+     @nki.jit
+    -def kernel(x):
+    -    print(os.environ["SCALE"])
+    +def kernel(x, scale):
+    +    print(scale)
+         return x
+    """
     name = at.name(node)
     if name.startswith(_IMPURE) and name not in _PURE:
         yield f"{name.removeprefix('builtins.')} makes the kernel depend on more than its arguments; pass the value in"
@@ -74,23 +69,18 @@ def _changed(node: _Change) -> Iterator[ast.Name]:
                 yield root
 
 
-@rule(
-    "outer-state",
-    ERROR,
-    source=_CACHING,
-    example="""
--calls = []
--
- @nki.jit
- def kernel(x):
-+    calls = []
-     calls.append(x.shape)
-     return x
-""",
-    warns_since="0.7",
-)
+@rule("outer-state", ERROR, source=_CACHING, warns_since="0.7")
 def outer_state(node: _Change | ast.Global | ast.Nonlocal, at: At) -> Iterator[str]:
-    """A kernel changes nothing outside itself: a cached kernel does not run again."""
+    """A kernel changes nothing outside itself: a cached kernel does not run again.
+
+    -calls = []
+    -
+     @nki.jit
+     def kernel(x):
+    +    calls = []
+         calls.append(x.shape)
+         return x
+    """
     if isinstance(node, (ast.Global, ast.Nonlocal)):
         changed = [name for name in node.names if name in at.unit.contents.bound]
         names = changed if isinstance(node, ast.Global) else [name for name in changed if at.outside(name)]
@@ -105,25 +95,21 @@ def outer_state(node: _Change | ast.Global | ast.Nonlocal, at: At) -> Iterator[s
             yield f"{name.id} lies outside the kernel, which must not change it; return the value instead"
 
 
-@rule(
-    "changing-global",
-    WARNING,
-    source=_CACHING,
-    example="""
- scale = 1.0
--
--def louder():
--    global scale
--    scale = 2.0
-
- @nki.jit
- def kernel(x):
-     print(scale)
-     return x
-""",
-)
+@rule("changing-global", WARNING, source=_CACHING)
 def changing_global(node: ast.Name, at: At) -> Iterator[str]:
-    """A kernel reads no global that a function of the file changes: a cached kernel keeps the old value."""
+    """A kernel reads no global that a function of the file changes: a cached kernel keeps the old value.
+
+     scale = 1.0
+    -
+    -def louder():
+    -    global scale
+    -    scale = 2.0
+
+     @nki.jit
+     def kernel(x):
+         print(scale)
+         return x
+    """
     found = at.unit.lookup(node.id)
     if found is None or found[0] is not at.file.module or isinstance(found[1], (Imported, Unit)):
         return

@@ -1,9 +1,9 @@
 """Rules as declared rows, and the walk that asks them.
 
-`rule` declares one: its id, how severe it is, where AWS documents it, an example that breaks it and how it is mended,
-and in which versions of NKI it holds. The declaration is a row of `RULES`, which the linter, the tests and docs/lint.md
-read. A rule's function takes a node of a kernel, of the kinds of its annotation, and yields what is wrong with it; its
-docstring states the rule.
+`rule` declares one: its id, how severe it is, where AWS documents it, and in which versions of NKI it holds. The
+declaration is a row of `RULES`, which the linter, the tests and docs/lint.md read. A rule's function takes a node of a
+kernel, of the kinds of its annotation, and yields what is wrong with it. Its docstring states the rule in one line;
+below stands a diff that mends what breaks it, of a file or of what stands in a kernel before it returns x.
 """
 
 from __future__ import annotations
@@ -92,7 +92,6 @@ def rule(
     severity: str,
     *,
     source: str,
-    example: str,
     since: str | None = None,
     until: str | None = None,
     warns_since: str | None = None,
@@ -101,11 +100,10 @@ def rule(
     """Declare a rule about nodes of the kinds that its first parameter is annotated with, or of `kinds`.
 
     A function or class is looked at once, on its own behalf.
-
-    example: a diff that mends what breaks the rule, of a file or of what stands in a kernel before it returns x
     """
 
     def declare(check: Check) -> Check:
+        example = inspect.cleandoc(check.__doc__ or "").partition("\n\n")[2]
         bad, good = _side(example, "-"), _side(example, "+")
         row = RULES[id] = Rule(id, severity, source, bad, good, check, since, until, warns_since)
         annotated = inspect.get_annotations(check, eval_str=True)["node"]
@@ -118,7 +116,7 @@ def rule(
 
 def _side(diff: str, sign: str) -> str:
     """What a diff has before it ("-") or after it ("+"), as the text of a file."""
-    text = "\n".join(line[1:] for line in diff.strip("\n").split("\n") if line[:1] in (sign, " ", ""))
+    text = "\n".join(line[1:] for line in diff.split("\n") if line[:1] in (sign, " ", ""))
     if "@nki.jit" not in text:
         text = f"@nki.jit\ndef kernel(x):\n{textwrap.indent(text, '    ')}\n    return x"
     return f"{text}\n"

@@ -13,39 +13,29 @@ _GUIDE = "nki/get-started/nki-language-guide.rst"
 _LARGEST_FLOAT = 3.4028235677973366e38  # what still rounds to a finite float32
 
 
-@rule(
-    "identity",
-    WARNING,
-    source=f"{MIGRATION}, Replace is / is not with == / !=",
-    example="""
- @nki.jit
- def kernel(x, exact):
--    assert exact is True
-+    assert exact == True
-     return x
-""",
-    until="0.6",
-)
+@rule("identity", WARNING, source=f"{MIGRATION}, Replace is / is not with == / !=", until="0.6")
 def identity(node: ast.Compare, at: At) -> Iterator[str]:
-    """`is` and `is not` are documented as no operators of NKI, None included; AWS's library has them all the same."""
+    """`is` and `is not` are documented as no operators of NKI, None included; AWS's library has them all the same.
+
+     @nki.jit
+     def kernel(x, exact):
+    -    assert exact is True
+    +    assert exact == True
+         return x
+    """
     for left, op, right in zip([node.left, *node.comparators], node.ops, node.comparators, strict=False):
         if isinstance(op, (ast.Is, ast.IsNot)):
             equals = "==" if isinstance(op, ast.Is) else "!="
             yield f"the documentation rules out `is`; write {ast.unparse(left)} {equals} {ast.unparse(right)}"
 
 
-@rule(
-    "value",
-    ERROR,
-    source=f"{_GUIDE}, NKI Values",
-    example="""
--assert x.shape[0] < 10_000_000_000
-+assert x.shape[0] < 1_000_000_000
-""",
-    until="0.6",
-)
+@rule("value", ERROR, source=f"{_GUIDE}, NKI Values", until="0.6")
 def value(node: ast.Constant, at: At) -> Iterator[str]:
-    """A value is None, a bool, a 32-bit integer, a 32-bit float, a string or a tensor."""
+    """A value is None, a bool, a 32-bit integer, a 32-bit float, a string or a tensor.
+
+    -assert x.shape[0] < 10_000_000_000
+    +assert x.shape[0] < 1_000_000_000
+    """
     v = node.value
     if isinstance(v, (complex, bytes)):
         yield f"NKI has no {type(v).__name__} values; it has None, bool, int32, float32, strings and tensors"
@@ -55,43 +45,33 @@ def value(node: ast.Constant, at: At) -> Iterator[str]:
         yield f"{v} is beyond float32, and NKI's numbers have no more"
 
 
-@rule(
-    "dict-key",
-    ERROR,
-    source=f"{_GUIDE}, NKI Values",
-    example="""
--sizes = {0: 128, 1: 512}
--assert x.shape == (sizes[0], sizes[1])
-+sizes = {"rows": 128, "columns": 512}
-+assert x.shape == (sizes["rows"], sizes["columns"])
-""",
-    until="0.6",
-)
+@rule("dict-key", ERROR, source=f"{_GUIDE}, NKI Values", until="0.6")
 def dict_key(node: ast.Dict, at: At) -> Iterator[tuple[ast.AST, str]]:
-    """The keys of a dictionary are strings."""
+    """The keys of a dictionary are strings.
+
+    -sizes = {0: 128, 1: 512}
+    -assert x.shape == (sizes[0], sizes[1])
+    +sizes = {"rows": 128, "columns": 512}
+    +assert x.shape == (sizes["rows"], sizes["columns"])
+    """
     for key in node.keys:
         if isinstance(key, ast.Tuple) or (isinstance(key, ast.Constant) and not isinstance(key.value, str)):
             yield key, f"the key {ast.unparse(key)} is no string, and NKI's dictionaries take no other"
             return
 
 
-@rule(
-    "for-iterable",
-    WARNING,
-    source=f"{_GUIDE}, Control Flow",
-    example="""
- @nki.jit
- def kernel(x, sizes):
--    for i, size in enumerate(sizes):
--        print(i, size)
-+    for i in range(len(sizes)):
-+        print(i, sizes[i])
-     return x
-""",
-    until="0.6",
-)
+@rule("for-iterable", WARNING, source=f"{_GUIDE}, Control Flow", until="0.6")
 def for_iterable(node: ast.For, at: At) -> Iterator[tuple[ast.AST, str]]:
-    """A for loop runs over a range, a list or a tuple; whether enumerate, zip and the like compile is undocumented."""
+    """A for loop runs over a range, a list or a tuple; whether enumerate, zip and the like compile is undocumented.
+
+     @nki.jit
+     def kernel(x, sizes):
+    -    for i, size in enumerate(sizes):
+    -        print(i, size)
+    +    for i in range(len(sizes)):
+    +        print(i, sizes[i])
+         return x
+    """
     if isinstance(node.iter, ast.Call):
         module, _, function = at.name(node.iter.func).rpartition(".")
         lazy = {"enumerate", "zip", "map", "filter", "reversed", "iter", "set", "frozenset"}
@@ -131,19 +111,19 @@ _UNDOCUMENTED: dict[type[ast.AST], tuple[str, str]] = {
     WARNING,
     kinds=_UNDOCUMENTED,
     source=f"{_GUIDE}, which does not have it; nor do the kernels of AWS's tutorials and library",
-    example="""
- @nki.jit
- def kernel(x, scale):
--    double = lambda y: 2 * y
-+    def double(y):
-+        return 2 * y
-     print(double(scale))
-     return x
-""",
     until="0.6",
 )
 def undocumented(node: Any, at: At) -> Iterator[str]:
-    """Lambdas, sets, generators, comprehensions, try, with, unpacking and imports in a kernel are undocumented."""
+    """Lambdas, sets, generators, comprehensions, try, with, unpacking and imports in a kernel are undocumented.
+
+     @nki.jit
+     def kernel(x, scale):
+    -    double = lambda y: 2 * y
+    +    def double(y):
+    +        return 2 * y
+         print(double(scale))
+         return x
+    """
     if isinstance(node, ast.FunctionDef):
         if node.args.vararg is None and node.args.kwarg is None:
             return

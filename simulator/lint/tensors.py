@@ -67,18 +67,14 @@ def _instruction(node: ast.AST, at: At) -> str:
     return name if parameters is not None and "dst" in parameters.parameters else ""
 
 
-@rule(
-    "tensor-operator",
-    ERROR,
-    source=f"{STUBS}, NkiTensor, which has no operators",
-    example="""
- tile = nl.load(x)
--twice = 2.0 * tile
-+twice = nl.multiply(tile, 2.0)
-""",
-)
+@rule("tensor-operator", ERROR, source=f"{STUBS}, NkiTensor, which has no operators")
 def tensor_operator(node: ast.BinOp | ast.AugAssign | ast.UnaryOp | ast.Compare, at: At) -> Iterator[str]:
-    """Tensors have no Python operators: a function of nki.language, or an instruction, computes."""
+    """Tensors have no Python operators: a function of nki.language, or an instruction, computes.
+
+     tile = nl.load(x)
+    -twice = 2.0 * tile
+    +twice = nl.multiply(tile, 2.0)
+    """
     operators: Sequence[ast.AST] = node.ops if isinstance(node, ast.Compare) else [node.op]
     operands = [part for part in ast.iter_child_nodes(node) if isinstance(part, ast.expr)]
     for operator in operators:
@@ -119,24 +115,20 @@ def _array_name(unit: Unit, node: Any) -> bool:
     return isinstance(name, str) and name.removeprefix("neuronxcc.") in _ARRAYS
 
 
-@rule(
-    "array-index",
-    ERROR,
-    source=f"{MIGRATION}, index with slices, nl.ds and integers",
-    example="""
--import numpy as np
--
--rows = np.arange(128)[:, None]
--
- @nki.jit
- def kernel(x):
--    tile = nl.load(x[rows, 0:4])
-+    tile = nl.load(x[0:128, 0:4])
-     return x
-""",
-)
+@rule("array-index", ERROR, source=f"{MIGRATION}, index with slices, nl.ds and integers")
 def array_index(node: ast.Subscript, at: At) -> Iterator[tuple[ast.AST, str]]:
-    """A tensor is indexed by integers, slices and nl.ds; arrays of indices went with NKI 0.2."""
+    """A tensor is indexed by integers, slices and nl.ds; arrays of indices went with NKI 0.2.
+
+    -import numpy as np
+    -
+    -rows = np.arange(128)[:, None]
+    -
+     @nki.jit
+     def kernel(x):
+    -    tile = nl.load(x[rows, 0:4])
+    +    tile = nl.load(x[0:128, 0:4])
+         return x
+    """
     if _is_array(node.value, at.unit):
         return  # np.arange(4)[:, None] itself
     for part in node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]:
@@ -144,20 +136,16 @@ def array_index(node: ast.Subscript, at: At) -> Iterator[tuple[ast.AST, str]]:
             yield part, f"{ast.unparse(part)} is an array of indices; write a slice, as x[i : i + n, :]"
 
 
-@rule(
-    "psum-start",
-    WARNING,
-    source="nki/api/nki/isa/__init__.py, nc_matmul, Accumulation mode",
-    example="""
- tile = nl.load(x)
--total = nl.zeros((128, 128), nl.float32, buffer=nl.psum)
--nisa.nc_matmul(total, tile, tile, accumulate=True)
-+total = nl.ndarray((128, 128), nl.float32, buffer=nl.psum)
-+nisa.nc_matmul(total, tile, tile, accumulate=False)
-""",
-)
+@rule("psum-start", WARNING, source="nki/api/nki/isa/__init__.py, nc_matmul, Accumulation mode")
 def psum_start(node: ast.Call, at: At) -> Iterator[tuple[ast.AST, str]]:
-    """The first matmul onto a tile overwrites it: adding to what another engine put in PSUM is undefined before v4."""
+    """The first matmul onto a tile overwrites it: adding to what another engine put in PSUM is undefined before v4.
+
+     tile = nl.load(x)
+    -total = nl.zeros((128, 128), nl.float32, buffer=nl.psum)
+    -nisa.nc_matmul(total, tile, tile, accumulate=True)
+    +total = nl.ndarray((128, 128), nl.float32, buffer=nl.psum)
+    +nisa.nc_matmul(total, tile, tile, accumulate=False)
+    """
     if at.name(node.func) != "nki.isa.nc_matmul" or (at.target is not None and at.target[1] >= 4):
         return
     given = {k.arg: k.value for k in node.keywords}
