@@ -13,7 +13,7 @@ import numpy as np
 from triptych.simulator.engines.vector.elementwise import tensor_tensor
 from triptych.simulator.engines.vector.tensor_scalar import tensor_scalar
 from triptych.simulator.errors import NkiValidationError
-from triptych.simulator.language.common import KNOWN_ISSUES, function, is_number, result_of, tile
+from triptych.simulator.language.common import KNOWN_ISSUES, declare, into, is_number, result_of, tile
 from triptych.simulator.machine.machine import machine
 from triptych.simulator.operands.operands import describe
 from triptych.simulator.operands.operators import OPS, Op
@@ -99,9 +99,7 @@ def _with_number(op: Op, x: NkiTensor, value: Any, dtype: Any, reverse: bool) ->
             "nl.power takes two tiles: scalar operands are not supported; put the scalar into a tile with nl.full",
             source=KNOWN_ISSUES,
         )
-    dst = result_of(x, dtype)
-    tensor_scalar(dst, x, op, value, reverse0=reverse)
-    return dst
+    return into(result_of(x, dtype), tensor_scalar, x, op, value, reverse0=reverse)
 
 
 def _declare(op: Op, summary: str, compiles: bool = True) -> None:
@@ -114,8 +112,7 @@ def _declare(op: Op, summary: str, compiles: bool = True) -> None:
             )
         return result
 
-    call.__name__, call.__doc__ = op.name, summary
-    function(call)
+    declare(op.name, summary, call)
 
 
 for _name, _summary in _BINARY.items():

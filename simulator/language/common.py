@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -52,6 +52,12 @@ def function(f: Callable[P, R]) -> Callable[P, R]:
     return named
 
 
+def declare(name: str, summary: str, call: Callable[..., Any]) -> None:
+    """Declare a function that is one of several alike."""
+    call.__name__, call.__doc__ = name, summary
+    function(call)
+
+
 def new(shape: Sequence[int], dtype: Any, buffer: MemoryRegion = SBUF) -> NkiTensor:
     """A tile, in SBUF unless said otherwise."""
     return machine().allocate(shape, dtype, buffer)
@@ -60,6 +66,14 @@ def new(shape: Sequence[int], dtype: Any, buffer: MemoryRegion = SBUF) -> NkiTen
 def result_of(x: NkiTensor, dtype: Any) -> NkiTensor:
     """A tile in SBUF of x's shape for a result in `dtype`, x's own if that is None."""
     return new(x.shape, x.dtype if dtype is None else dtype)
+
+
+def into(
+    dst: NkiTensor, instruction: Callable[Concatenate[NkiTensor, P], Any], *args: P.args, **kwargs: P.kwargs
+) -> NkiTensor:
+    """`dst`, once an instruction has written its result there."""
+    instruction(dst, *args, **kwargs)
+    return dst
 
 
 def tile(**operands: Any) -> None:

@@ -16,7 +16,7 @@ from triptych.simulator.dtypes import round_to, uint8
 from triptych.simulator.engines.dma import dma_copy
 from triptych.simulator.engines.vector.elementwise import memset
 from triptych.simulator.errors import NkiValidationError
-from triptych.simulator.language.common import function, new
+from triptych.simulator.language.common import function, into, new
 from triptych.simulator.machine.machine import machine
 from triptych.simulator.memory.storage import SBUF, MemoryRegion
 from triptych.simulator.operands.operands import describe, in_buffer
@@ -83,8 +83,7 @@ def _fill_hbm(tensor: NkiTensor, value: Any) -> None:
     """No engine sets HBM: a DMA copies one constant tile of SBUF into it, as often as it takes."""
     partitions = _largest_divisor(tensor.size, 128)
     row = _largest_divisor(tensor.size // partitions, _CONSTANT_TILE)
-    source = new((partitions, 1, row), tensor.dtype)
-    memset(source, value)
+    source = into(new((partitions, 1, row), tensor.dtype), memset, value)
     dma_copy(tensor, source.broadcast(1, tensor.size // (partitions * row)))
 
 

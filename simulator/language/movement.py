@@ -11,7 +11,7 @@ from triptych.simulator.engines.matmul_limits import GEN2_PSUM
 from triptych.simulator.engines.tensor import nc_matmul, nc_transpose
 from triptych.simulator.engines.vector.elementwise import memset, tensor_copy
 from triptych.simulator.errors import NkiValidationError
-from triptych.simulator.language.common import KNOWN_ISSUES, function, new, result_of, same_dtype, spread, tile
+from triptych.simulator.language.common import KNOWN_ISSUES, function, into, new, result_of, same_dtype, spread, tile
 from triptych.simulator.machine.machine import machine
 from triptych.simulator.memory.storage import PSUM, SBUF
 from triptych.simulator.operands.operands import describe, in_buffer
@@ -31,9 +31,7 @@ def _in_hbm(**tensors: Any) -> None:
 def load(src: NkiTensor, dtype: Any = None) -> NkiTensor:
     """A tile in SBUF with what `src`, in HBM, holds."""
     _in_hbm(src=src)
-    dst = result_of(src, dtype)
-    dma_copy(dst, src)
-    return dst
+    return into(result_of(src, dtype), dma_copy, src)
 
 
 @function
@@ -55,8 +53,7 @@ def load_transpose2d(src: NkiTensor, dtype: Any = None) -> NkiTensor:
     _in_hbm(src=src)
     if src.ndim != 2:
         raise NkiValidationError(f"src must have two dimensions, got {src.shape}")
-    dst = new((src.shape[1], src.shape[0]), src.dtype)
-    dma_transpose(dst, src)
+    dst = into(new((src.shape[1], src.shape[0]), src.dtype), dma_transpose, src)
     return dst if same_dtype(src, dtype) else copy(dst, dtype)
 
 
@@ -64,9 +61,7 @@ def load_transpose2d(src: NkiTensor, dtype: Any = None) -> NkiTensor:
 def copy(x: NkiTensor, dtype: Any = None) -> NkiTensor:
     """A copy of x in SBUF; bit for bit where the dtype stays."""
     tile(x=x)
-    dst = result_of(x, dtype)
-    tensor_copy(dst, x)
-    return dst
+    return into(result_of(x, dtype), tensor_copy, x)
 
 
 @function
@@ -80,13 +75,10 @@ def transpose(x: NkiTensor, dtype: Any = None) -> NkiTensor:
     if x.ndim != 2:
         raise NkiValidationError(f"x must have two dimensions, got {x.shape}")
     straight = dtype is not None and x.buffer is SBUF and machine().chip.generation < 3
-    flipped = new((x.shape[1], x.shape[0]), dtype if straight else x.dtype, PSUM)
-    nc_transpose(flipped, x)
+    flipped = into(new((x.shape[1], x.shape[0]), dtype if straight else x.dtype, PSUM), nc_transpose, x)
     if straight or same_dtype(x, dtype):
         return flipped
-    cast = new(flipped.shape, dtype, PSUM)
-    tensor_copy(cast, flipped)
-    return cast
+    return into(new(flipped.shape, dtype, PSUM), tensor_copy, flipped)
 
 
 @function
@@ -111,9 +103,7 @@ def matmul(x: NkiTensor, y: NkiTensor, transpose_x: bool = False) -> NkiTensor:
             "use nisa.nc_matmul with a dst in float32",
             source=GEN2_PSUM,
         )
-    dst = new((x.free_size, y.free_size), x.dtype, PSUM)
-    nc_matmul(dst, x, y, accumulate=False)
-    return dst
+    return into(new((x.free_size, y.free_size), x.dtype, PSUM), nc_matmul, x, y, accumulate=False)
 
 
 @function
@@ -126,8 +116,7 @@ def gather_flattened(data: NkiTensor, indices: NkiTensor, axis: int = 0, dtype: 
     tile(data=data, indices=indices)
     if axis != 0:
         raise NkiValidationError(f"axis must be 0, its default: indices select from the free dimensions; got {axis!r}")
-    gathered = new(indices.shape, data.dtype)
-    nc_n_gather(gathered, data, indices)
+    gathered = into(new(indices.shape, data.dtype), nc_n_gather, data, indices)
     return gathered if same_dtype(data, dtype) else copy(gathered, dtype)
 
 
@@ -159,14 +148,11 @@ def broadcast_to(x: NkiTensor, shape: Sequence[int], dtype: Any = None) -> NkiTe
         return x if same_dtype(x, dtype) else copy(x, dtype)
     if x.shape[0] != shape[0]:
         return _over_partitions(x, shape, x.dtype if dtype is None else dtype)
-    dst = new(shape, x.dtype if dtype is None else dtype)
-    tensor_copy(dst, spread(x, shape))
-    return dst
+    return into(new(shape, x.dtype if dtype is None else dtype), tensor_copy, spread(x, shape))
 
 
 def _over_partitions(x: NkiTensor, shape: tuple[int, ...], dtype: Any) -> NkiTensor:
-    row = new((1, *shape[1:]), x.dtype)
-    tensor_copy(row, spread(x, row.shape))
+    row = into(new((1, *shape[1:]), x.dtype), tensor_copy, spread(x, (1, *shape[1:])))
     row = row.reshape((1, row.free_size))
     dst = new(shape, dtype)
     flat = dst.reshape((shape[0], row.free_size))
@@ -178,8 +164,7 @@ def _over_partitions(x: NkiTensor, shape: tuple[int, ...], dtype: Any) -> NkiTen
             dma_copy(flat[done : done + more], flat[0:more])
             done += more
         return dst
-    ones = new((1, shape[0]), x.dtype)
-    memset(ones, 1)
+    ones = into(new((1, shape[0]), x.dtype), memset, 1)
     for start in range(0, row.free_size, _MOVING):
         part = slice(start, min(start + _MOVING, row.free_size))
         dst_psum = new((shape[0], part.stop - part.start), "float32", PSUM)

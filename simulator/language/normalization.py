@@ -13,7 +13,7 @@ from triptych.simulator.engines.vector.elementwise import reciprocal, tensor_cop
 from triptych.simulator.engines.vector.select import tensor_copy_predicated
 from triptych.simulator.engines.vector.tensor_scalar import tensor_scalar
 from triptych.simulator.errors import NkiValidationError
-from triptych.simulator.language.common import function, is_number, new, result_of, same_dtype, spread, tile
+from triptych.simulator.language.common import function, into, is_number, new, result_of, same_dtype, spread, tile
 from triptych.simulator.language.movement import copy
 from triptych.simulator.language.reductions import Axis, reduced
 from triptych.simulator.operands.operands import describe
@@ -29,15 +29,11 @@ def softmax(x: NkiTensor, axis: Axis = -1, dtype: Any = None) -> NkiTensor:
     that this function takes it.
     """
     largest = reduced("maximum", x, axis, "float32", keepdims=True)
-    below = new(x.shape, "float32")
-    tensor_tensor(below, x, spread(largest, x.shape), OPS["subtract"])
-    powers = new(x.shape, "float32")
-    activation(powers, OPS["exp"], below)
+    below = into(new(x.shape, "float32"), tensor_tensor, x, spread(largest, x.shape), OPS["subtract"])
+    powers = into(new(x.shape, "float32"), activation, OPS["exp"], below)
     total = reduced("add", powers, axis, "float32", keepdims=True)
     reciprocal(total, total)
-    dst = result_of(x, dtype)
-    tensor_tensor(dst, powers, spread(total, x.shape), OPS["multiply"])
-    return dst
+    return into(result_of(x, dtype), tensor_tensor, powers, spread(total, x.shape), OPS["multiply"])
 
 
 @function
@@ -51,18 +47,13 @@ def rms_norm(
     if not is_number(n):
         raise NkiValidationError(f"n must be a number, got {describe(n)}")
     inner = "float32" if compute_dtype is None else compute_dtype
-    squares = new(x.shape, inner)
-    activation(squares, OPS["square"], x)
+    squares = into(new(x.shape, inner), activation, OPS["square"], x)
     total = reduced("add", squares, axis, inner, keepdims=True)
     square_mean = new(total.shape, inner)
     tensor_scalar(square_mean, total, OPS["multiply"], 1 / n, op1=OPS["add"], operand1=epsilon)
-    factor = new(total.shape, inner)
-    tensor_scalar(factor, square_mean, OPS["rsqrt"], None)
-    normal = new(x.shape, inner)
-    tensor_tensor(normal, x, spread(factor, x.shape), OPS["multiply"])
-    dst = result_of(x, dtype)
-    tensor_tensor(dst, normal, w, OPS["multiply"])
-    return dst
+    factor = into(new(total.shape, inner), tensor_scalar, square_mean, OPS["rsqrt"], None)
+    normal = into(new(x.shape, inner), tensor_tensor, x, spread(factor, x.shape), OPS["multiply"])
+    return into(result_of(x, dtype), tensor_tensor, normal, w, OPS["multiply"])
 
 
 @function
@@ -73,9 +64,7 @@ def where(condition: NkiTensor, x: NkiTensor, y: NkiTensor, dtype: Any = None) -
         raise NkiValidationError(
             f"condition, x and y must have the same shape, got {condition.shape}, {x.shape} and {y.shape}"
         )
-    predicate = new(condition.shape, "uint8")
-    tensor_scalar(predicate, condition, OPS["not_equal"], 0.0)
-    dst = result_of(x, dtype)
-    tensor_copy(dst, y)
+    predicate = into(new(condition.shape, "uint8"), tensor_scalar, condition, OPS["not_equal"], 0.0)
+    dst = into(result_of(x, dtype), tensor_copy, y)
     tensor_copy_predicated(dst, x if same_dtype(x, dst.dtype) else copy(x, dst.dtype), predicate)
     return dst

@@ -9,7 +9,7 @@ from triptych.simulator.engines.dma import dma_copy
 from triptych.simulator.engines.random_numbers import dropout as vector_dropout
 from triptych.simulator.engines.random_numbers import rand2, rng, set_rng_seed
 from triptych.simulator.engines.vector.tensor_scalar import tensor_scalar
-from triptych.simulator.language.common import KNOWN_ISSUES, function, new, result_of, same_dtype, tile
+from triptych.simulator.language.common import KNOWN_ISSUES, function, into, new, result_of, same_dtype, tile
 from triptych.simulator.language.creation import by_tiles
 from triptych.simulator.language.movement import copy
 from triptych.simulator.machine.machine import machine
@@ -40,8 +40,7 @@ def _fill(dst: NkiTensor) -> None:
     if machine().chip.generation >= 4:
         rand2(dst, 0.0, 1.0)
         return
-    drawn = new(dst.shape, "uint32")
-    rng(drawn)
+    drawn = into(new(dst.shape, "uint32"), rng)
     tensor_scalar(drawn, drawn, OPS["right_shift"], 8)
     tensor_scalar(dst, drawn, OPS["multiply"], 2.0**-24)
 
@@ -66,6 +65,5 @@ def random_seed(seed: NkiTensor) -> None:
 def dropout(x: NkiTensor, rate: Any, dtype: Any = None) -> NkiTensor:
     """x with each element set to zero with probability `rate`, a number or a column (P, 1); in `dtype` or in x's."""
     tile(x=x)
-    kept = result_of(x, None)
-    vector_dropout(kept, x, rate)
+    kept = into(result_of(x, None), vector_dropout, x, rate)
     return kept if same_dtype(x, dtype) else copy(kept, dtype)

@@ -13,7 +13,7 @@ from triptych.simulator.engines.scalar import activation
 from triptych.simulator.engines.vector.elementwise import tensor_tensor
 from triptych.simulator.engines.vector.reduce import tensor_reduce, trailing_axes
 from triptych.simulator.engines.vector.tensor_scalar import tensor_scalar
-from triptych.simulator.language.common import function, new, spread, tile
+from triptych.simulator.language.common import declare, function, into, new, spread, tile
 from triptych.simulator.operands.operators import OPS
 from triptych.simulator.tensors.tensor import NkiTensor
 
@@ -37,37 +37,24 @@ def reduced(op: str, x: NkiTensor, axis: Axis, dtype: Any, keepdims: bool) -> Nk
 
 
 def _scaled(x: NkiTensor, factor: float, dtype: Any) -> NkiTensor:
-    dst = new(x.shape, dtype)
-    tensor_scalar(dst, x, OPS["multiply"], factor)
-    return dst
+    return into(new(x.shape, dtype), tensor_scalar, x, OPS["multiply"], factor)
 
 
 def _count(x: NkiTensor, axis: Axis) -> int:
     return math.prod(x.shape[a] for a in trailing_axes(x, axis))
 
 
-@function
-def sum_(x: NkiTensor, axis: Axis, dtype: Any = None, keepdims: bool = False) -> NkiTensor:
-    """The sum over `axis`."""
-    return reduced("add", x, axis, dtype, keepdims)
+def _declare(name: str, op: str, what: str) -> None:
+    def call(x: NkiTensor, axis: Axis, dtype: Any = None, keepdims: bool = False) -> NkiTensor:
+        return reduced(op, x, axis, dtype, keepdims)
+
+    declare(name, f"The {what} over `axis`.", call)
 
 
-@function
-def prod(x: NkiTensor, axis: Axis, dtype: Any = None, keepdims: bool = False) -> NkiTensor:
-    """The product over `axis`."""
-    return reduced("multiply", x, axis, dtype, keepdims)
-
-
-@function
-def max_(x: NkiTensor, axis: Axis, dtype: Any = None, keepdims: bool = False) -> NkiTensor:
-    """The maximum over `axis`."""
-    return reduced("maximum", x, axis, dtype, keepdims)
-
-
-@function
-def min_(x: NkiTensor, axis: Axis, dtype: Any = None, keepdims: bool = False) -> NkiTensor:
-    """The minimum over `axis`."""
-    return reduced("minimum", x, axis, dtype, keepdims)
+_declare("sum", "add", "sum")
+_declare("prod", "multiply", "product")
+_declare("max", "maximum", "maximum")
+_declare("min", "minimum", "minimum")
 
 
 @function
@@ -87,9 +74,7 @@ def mean(x: NkiTensor, axis: Axis, dtype: Any = None, keepdims: bool = False) ->
 def var(x: NkiTensor, axis: Axis, dtype: Any = None, keepdims: bool = False) -> NkiTensor:
     """mean((x - mean(x))^2) over `axis`, in float32; as documented, keepdims is ignored and taken as True."""
     centre = _scaled(reduced("add", x, axis, "float32", keepdims=True), 1 / _count(x, axis), "float32")
-    apart = new(x.shape, "float32")
-    tensor_tensor(apart, x, spread(centre, x.shape), OPS["subtract"])
-    squares = new(x.shape, "float32")
-    activation(squares, OPS["square"], apart)
+    apart = into(new(x.shape, "float32"), tensor_tensor, x, spread(centre, x.shape), OPS["subtract"])
+    squares = into(new(x.shape, "float32"), activation, OPS["square"], apart)
     total = reduced("add", squares, axis, "float32", keepdims=True)
     return _scaled(total, 1 / _count(x, axis), x.dtype if dtype is None else dtype)

@@ -25,7 +25,7 @@ from triptych.simulator.engines.scalar import activation
 from triptych.simulator.engines.vector.elementwise import memset, reciprocal, tensor_copy, tensor_tensor
 from triptych.simulator.engines.vector.select import tensor_copy_predicated
 from triptych.simulator.engines.vector.tensor_scalar import scalar_tensor_tensor, tensor_scalar
-from triptych.simulator.language.common import function, new, result_of, tile
+from triptych.simulator.language.common import function, into, new, result_of, tile
 from triptych.simulator.language.movement import copy
 from triptych.simulator.machine.machine import machine
 from triptych.simulator.operands.operators import OPS
@@ -42,19 +42,13 @@ _PI = float(np.nextafter(np.float32(math.pi), np.float32(0)))  # the largest flo
 
 def _floor(x: NkiTensor, up: bool) -> NkiTensor:
     """floor(x), or ceil(x) if `up`, in a float32 tile. NaN is kept away from the cast to int32."""
-    dst = new(x.shape, "float32")
-    tensor_copy(dst, x)
-    small = new(x.shape, "uint8")
-    tensor_scalar(small, dst, OPS["abs"], None, op1=OPS["less"], operand1=_WHOLE)
-    within = new(x.shape, "float32")
-    memset(within, 0)
+    dst = into(new(x.shape, "float32"), tensor_copy, x)
+    small = into(new(x.shape, "uint8"), tensor_scalar, dst, OPS["abs"], None, op1=OPS["less"], operand1=_WHOLE)
+    within = into(new(x.shape, "float32"), memset, 0)
     tensor_copy_predicated(within, dst, small)
-    nearest = new(x.shape, "int32")
-    tensor_copy(nearest, within)
-    beyond = new(x.shape, "float32")
-    tensor_tensor(beyond, nearest, within, OPS["less" if up else "greater"])
-    whole = new(x.shape, "float32")
-    tensor_tensor(whole, nearest, beyond, OPS["add" if up else "subtract"])
+    nearest = into(new(x.shape, "int32"), tensor_copy, within)
+    beyond = into(new(x.shape, "float32"), tensor_tensor, nearest, within, OPS["less" if up else "greater"])
+    whole = into(new(x.shape, "float32"), tensor_tensor, nearest, beyond, OPS["add" if up else "subtract"])
     tensor_copy_predicated(dst, whole, small)
     return dst
 
@@ -87,13 +81,9 @@ def trunc(x: NkiTensor, dtype: Any = None) -> NkiTensor:
     tile(x=x)
     if x.dtype.is_int:
         return _to_whole(x, dtype, up=False)
-    size = new(x.shape, "float32")
-    tensor_scalar(size, x, OPS["abs"], None)
-    sign = new(x.shape, "float32")
-    activation(sign, OPS["sign"], x)
-    dst = result_of(x, dtype)
-    tensor_tensor(dst, _floor(size, up=False), sign, OPS["multiply"])
-    return dst
+    size = into(new(x.shape, "float32"), tensor_scalar, x, OPS["abs"], None)
+    sign = into(new(x.shape, "float32"), activation, OPS["sign"], x)
+    return into(result_of(x, dtype), tensor_tensor, _floor(size, up=False), sign, OPS["multiply"])
 
 
 def _turns(x: NkiTensor) -> NkiTensor:
@@ -106,9 +96,7 @@ def _turns(x: NkiTensor) -> NkiTensor:
 
 def _less(x: NkiTensor, turns: NkiTensor, part: float) -> NkiTensor:
     """x - part * turns in a float32 tile."""
-    dst = new(x.shape, "float32")
-    scalar_tensor_tensor(dst, turns, OPS["multiply"], -part, OPS["add"], x)
-    return dst
+    return into(new(x.shape, "float32"), scalar_tensor_tensor, turns, OPS["multiply"], -part, OPS["add"], x)
 
 
 def _reduced(x: NkiTensor) -> NkiTensor:
@@ -139,9 +127,7 @@ def _cosine(dst: NkiTensor, reduced: NkiTensor) -> None:
 def sin(x: NkiTensor, dtype: Any = None) -> NkiTensor:
     """sin(x), with range reduction before the activation."""
     tile(x=x)
-    dst = result_of(x, dtype)
-    activation(dst, OPS["sin"], _reduced(x))
-    return dst
+    return into(result_of(x, dtype), activation, OPS["sin"], _reduced(x))
 
 
 @function
@@ -162,6 +148,4 @@ def tan(x: NkiTensor, dtype: Any = None) -> NkiTensor:
     activation(sine, OPS["sin"], reduced)
     _cosine(cosine, reduced)
     reciprocal(cosine, cosine)
-    dst = result_of(x, dtype)
-    tensor_tensor(dst, sine, cosine, OPS["multiply"])
-    return dst
+    return into(result_of(x, dtype), tensor_tensor, sine, cosine, OPS["multiply"])

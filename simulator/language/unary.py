@@ -12,7 +12,7 @@ from typing import Any
 from triptych.simulator.engines.scalar import activation
 from triptych.simulator.engines.vector.elementwise import reciprocal as vector_reciprocal
 from triptych.simulator.engines.vector.tensor_scalar import tensor_scalar
-from triptych.simulator.language.common import function, result_of, tile
+from triptych.simulator.language.common import declare, function, into, result_of, tile
 from triptych.simulator.operands.operators import OPS, Op
 from triptych.simulator.tensors.tensor import NkiTensor
 
@@ -22,13 +22,9 @@ _ELSEWHERE = ("copy", "rsqrt", "reciprocal", "sin")  # activation functions whos
 def _declare(op: Op) -> None:
     def call(x: NkiTensor, dtype: Any = None) -> NkiTensor:
         tile(x=x)
-        dst = result_of(x, dtype)
-        activation(dst, op, x)
-        return dst
+        return into(result_of(x, dtype), activation, op, x)
 
-    call.__name__ = op.name
-    call.__doc__ = f"{op.name} of each element, an activation function of the Scalar Engine."
-    function(call)
+    declare(op.name, f"{op.name} of each element, an activation function of the Scalar Engine.", call)
 
 
 for _op in OPS.values():
@@ -46,9 +42,7 @@ def rsqrt(x: NkiTensor, dtype: Any = None) -> NkiTensor:
 def reciprocal(x: NkiTensor, dtype: Any = None) -> NkiTensor:
     """1 / x, on the Vector Engine."""
     tile(x=x)
-    dst = result_of(x, dtype)
-    vector_reciprocal(dst, x)
-    return dst
+    return into(result_of(x, dtype), vector_reciprocal, x)
 
 
 @function
@@ -71,6 +65,4 @@ def invert(x: NkiTensor, dtype: Any = None) -> NkiTensor:
 
 def _tensor_scalar(x: NkiTensor, op: str, operand: Any, dtype: Any) -> NkiTensor:
     tile(x=x)
-    dst = result_of(x, dtype)
-    tensor_scalar(dst, x, OPS[op], operand)
-    return dst
+    return into(result_of(x, dtype), tensor_scalar, x, OPS[op], operand)
