@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from triptych.simulator.analysis import costs
-from triptych.simulator.dtypes import F32
+from triptych.simulator.dtypes import F32, Array
+from triptych.simulator.engines.vector.folding import check_folding, folded
 from triptych.simulator.enums import engine as eng
 from triptych.simulator.enums import reduce_cmd as cmd
 from triptych.simulator.errors import NkiValidationError
@@ -17,9 +18,7 @@ from triptych.simulator.machine.plan import Plan
 from triptych.simulator.machine.table import Indirect
 from triptych.simulator.operands.accumulators import (
     check_command,
-    check_defined,
     check_float32,
-    check_result,
     fold_of,
     initial_value,
     operator_name,
@@ -49,15 +48,13 @@ def tensor_scalar_reduce(
 
     What is folded is not rounded to dst's dtype first. `reduce_res_negate` changes what is written, not the register.
     """
-    m = machine()
     on_chip(dst=dst, data=data)
     same_tile("dst and data", dst, data)
     f = arithmetic("op0", op0)
     if reverse0:
         raise NkiValidationError("reverse0 is not supported yet by NKI 0.6; got True")
-    fold, identity = fold_of(reduce_op, ("add", "multiply", "maximum", "minimum"))
-    check_command(reduce_cmd, _COMMANDS)
-    check_result(reduce_res, data)
+    fold = fold_of(reduce_op, ("add", "multiply", "maximum", "minimum"))
+    check_folding(reduce_cmd, _COMMANDS, reduce_res, data)
     read = [data]
     operand: Any = None
     if f.binary:
@@ -68,35 +65,16 @@ def tensor_scalar_reduce(
         raise NkiValidationError(f"{f!r} is unary: operand0 must be None or 0, got {operand0!r}")
     start, tiles = initial_value("reduce_init", reduce_init, reduce_cmd, data)
     read.extend(tiles)
-    writes = [dst] if reduce_res is None else [dst, reduce_res]
-    return Plan(
-        eng.vector,
-        read,
-        writes,
-        _fold_once,
-        (dst, data, f, operand, fold, identity, reduce_cmd, start, reduce_res, reduce_res_negate),
-        use=m.vector_accumulator.used(data, reduce_cmd, reduce_res),
-        op=(f.name, operator_name(reduce_op)),
+    ops = (f.name, operator_name(reduce_op))
+    operands, negate = (f, operand), reduce_res_negate
+    return folded(
+        dst, data, read, _stepped, operands, fold, reduce_cmd, reduce_res, start, negate, forgets=False, op=ops
     )
 
 
-def _fold_once(
-    dst: NkiTensor,
-    data: NkiTensor,
-    f: Op,
-    operand: Any,
-    fold: Any,
-    identity: float,
-    command: cmd,
-    start: Any,
-    reduce_res: NkiTensor | None,
-    negate: bool,
-) -> None:
-    registers = machine().vector_accumulator
-    values = f.alu(data.f32(), column(operand, data)) if f.binary else f.alu(data.f32())
-    registers.accumulate(data, command, fold, identity, values.reshape(data.shape[0], -1), start)
-    put(dst, values)
-    registers.read_out(data, reduce_res, negate)
+def _stepped(data: NkiTensor, f: Op, operand: Any) -> Array:
+    result: Array = f.alu(data.f32(), column(operand, data)) if f.binary else f.alu(data.f32())
+    return result
 
 
 _SMALL = ("bfloat16", "float16", "float32", "float8_e4m3", "float8_e4m3fn", "float8_e5m2")
@@ -118,25 +96,18 @@ def tensor_scalar_cumulative(
 
     No cost is published; tensor_tensor_scan's is taken, which is a recurrence too.
     """
-    m = machine()
     on_chip(dst=dst, src=src)
     same_tile("dst and src", dst, src)
     in_dtype(_CUMULATIVE, dst=dst, src=src)
     f = arithmetic("op0", op0, binary=True)
-    fold, identity = fold_of(op1, ("subtract", "add", "multiply", "maximum", "minimum"), "op1")
+    fold = fold_of(op1, ("subtract", "add", "multiply", "maximum", "minimum"), "op1")
     check_command(reduce_cmd, _COMMANDS)
     operand, tiles0 = per_partition(imm0, src, "imm0")
     check_float32("imm0", tiles0)
     start, tiles1 = initial_value("imm1", imm1, reduce_cmd, src)
-    return Plan(
-        eng.vector,
-        (src, *tiles0, *tiles1),
-        (dst,),
-        _fold_each,
-        (dst, src, f, operand, fold, identity, reduce_cmd, start),
-        use=m.vector_accumulator.used(src, reduce_cmd, None),
-        op=(f.name, operator_name(op1)),
-    )
+    use, ops = machine().vector_accumulator.used(src, reduce_cmd, None), (f.name, operator_name(op1))
+    operands = (dst, src, f, operand, *fold, reduce_cmd, start)
+    return Plan(eng.vector, (src, *tiles0, *tiles1), (dst,), _fold_each, operands, use=use, op=ops)
 
 
 def _fold_each(
@@ -173,7 +144,6 @@ def exponential(
 
     reduce_res with reduce_cmd idle raises: the accumulator's state is documented as unknown there.
     """
-    m = machine()
     on_chip(dst=dst, src=src)
     same_tile("dst and src", dst, src)
     in_dtype((*_EXP_IN, "uint32"), src=src)
@@ -182,24 +152,15 @@ def exponential(
         raise NkiValidationError(f"src and dst have at most 4 dimensions, got {src.shape} and {dst.shape}")
     top, tiles = per_partition(max_value, src, "max_value")
     check_float32("max_value", tiles)
-    check_command(reduce_cmd, (cmd.idle, *_COMMANDS))
-    check_result(reduce_res, src)
+    check_folding(reduce_cmd, (cmd.idle, *_COMMANDS), reduce_res, src)
     if reduce_res is not None:
         in_dtype(_EXP_FLOATS, reduce_res=reduce_res)
-    check_defined(reduce_res, reduce_cmd)
     unset = not isinstance(reduce_init, NkiTensor) and reduce_init == 0 and reduce_cmd is not cmd.load_reduce
     start, more = initial_value("reduce_init", None if unset else reduce_init, reduce_cmd, src)
-    read = (src, *tiles, *more)
-    writes = [dst] if reduce_res is None else [dst, reduce_res]
-    use = m.vector_accumulator.used(src, reduce_cmd, reduce_res, forgets=True)
-    return Plan(eng.vector, read, writes, _exponential, (dst, src, top, reduce_cmd, start, reduce_res), use=use)
+    reads, add = (src, *tiles, *more), (np.add, 0.0)
+    return folded(dst, src, reads, _exponential, (top,), add, reduce_cmd, reduce_res, start)
 
 
-def _exponential(
-    dst: NkiTensor, src: NkiTensor, top: Any, command: cmd, start: Any, reduce_res: NkiTensor | None
-) -> None:
-    registers = machine().vector_accumulator
-    values = np.exp(src.f32() - column(top, src))
-    registers.accumulate(src, command, np.add, 0.0, values.reshape(src.shape[0], -1), start)
-    put(dst, values)
-    registers.read_out(src, reduce_res)
+def _exponential(src: NkiTensor, top: Any) -> Array:
+    result: Array = np.exp(src.f32() - column(top, src))
+    return result

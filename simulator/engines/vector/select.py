@@ -8,14 +8,14 @@ import numpy as np
 
 from triptych.simulator.analysis import costs
 from triptych.simulator.dtypes import F32, Array
+from triptych.simulator.engines.vector.folding import check_folding, folded
 from triptych.simulator.enums import engine as eng
 from triptych.simulator.enums import reduce_cmd as cmd
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine.instructions import instruction
-from triptych.simulator.machine.machine import machine
 from triptych.simulator.machine.plan import Plan
 from triptych.simulator.machine.table import Indirect
-from triptych.simulator.operands.accumulators import check_command, check_defined, check_result, fold_of
+from triptych.simulator.operands.accumulators import fold_of
 from triptych.simulator.operands.operands import (
     bits,
     column,
@@ -23,7 +23,6 @@ from triptych.simulator.operands.operands import (
     not_both_in_psum,
     on_chip,
     per_partition,
-    put,
     same_tile,
     stored,
 )
@@ -54,7 +53,6 @@ def range_select(
     j = range_start + i, where i counts p's free elements. reduce_res[P, 1] = the running maximum of what was selected,
     before rounding to dst's dtype; in dtypes narrower than float32 FP32_MIN rounds to -inf.
     """
-    m = machine()
     on_chip(dst=dst, on_true_tile=on_true_tile, bound0=bound0, bound1=bound1)
     same_tile("dst and on_true_tile", dst, on_true_tile)
     if not on_true_tile.dtype.is_float:
@@ -66,44 +64,17 @@ def range_select(
     _check_indices(range_start, on_true_tile.free_size)
     if F32.type(on_false_value) != F32.type(FP32_MIN):
         raise NkiValidationError(f"on_false_value must be FP32_MIN, {FP32_MIN!r}, got {on_false_value!r}")
-    fold_of(reduce_op, ("maximum",))
-    check_command(reduce_cmd, (cmd.idle, cmd.reset, cmd.reduce, cmd.reset_reduce))
-    check_defined(reduce_res, reduce_cmd)
-    check_result(reduce_res, on_true_tile)
-    writes = (dst,) if reduce_res is None else (dst, reduce_res)
-    return Plan(
-        eng.vector,
-        (on_true_tile, bound0, bound1),
-        writes,
-        _select_range,
-        (dst, on_true_tile, compare0, bound0, compare1, bound1, int(range_start), reduce_cmd, reduce_res),
-        use=m.vector_accumulator.used(on_true_tile, reduce_cmd, reduce_res, forgets=True),
-    )
+    fold = fold_of(reduce_op, ("maximum",))
+    check_folding(reduce_cmd, (cmd.idle, cmd.reset, cmd.reduce, cmd.reset_reduce), reduce_res, on_true_tile)
+    reads, operands = (on_true_tile, bound0, bound1), (compare0, bound0, compare1, bound1, int(range_start))
+    return folded(dst, on_true_tile, reads, _within, operands, fold, reduce_cmd, reduce_res)
 
 
-def _select_range(
-    dst: NkiTensor,
-    data: NkiTensor,
-    compare0: Any,
-    bound0: NkiTensor,
-    compare1: Any,
-    bound1: NkiTensor,
-    start: int,
-    command: cmd,
-    reduce_res: NkiTensor | None,
-) -> None:
+def _within(data: NkiTensor, compare0: Any, bound0: NkiTensor, compare1: Any, bound1: NkiTensor, start: int) -> Array:
     # In float32, in which the comparison is done and which is exact up to 2^24.
     index = np.arange(start, start + data.free_size, dtype=F32)[None, :]
     mask = compare0(index, bound0.f32().reshape(-1, 1)) & compare1(index, bound1.f32().reshape(-1, 1))
-    _finish(dst, data, np.where(mask, data.f32().reshape(mask.shape), F32.type(FP32_MIN)), command, reduce_res)
-
-
-def _finish(dst: NkiTensor, data: NkiTensor, chosen: Array, command: cmd, reduce_res: NkiTensor | None) -> None:
-    """Accumulate the maximum of what was chosen, write it, read the accumulator out if asked."""
-    registers = machine().vector_accumulator
-    registers.accumulate(data, command, np.maximum, -np.inf, chosen.reshape(data.shape[0], -1))
-    put(dst, chosen)
-    registers.read_out(data, reduce_res)
+    return np.where(mask, data.f32().reshape(mask.shape), F32.type(FP32_MIN))
 
 
 def _comparison(op: Any, what: str) -> Any:
@@ -137,7 +108,6 @@ def select_reduce(
 
     No cost is published; tensor_copy_predicated's is taken, which reads the same operands.
     """
-    m = machine()
     on_chip(dst=dst, predicate=predicate, on_true=on_true)
     not_both_in_psum(on_true, predicate, "on_true and predicate")
     same_tile("dst and on_true", dst, on_true)
@@ -148,34 +118,16 @@ def select_reduce(
             f"on_true may be any dtype but tfloat32, int32, uint32 and packed ones, got {on_true!r}"
         )
     other, tiles = per_partition(on_false, on_true, "on_false")
-    fold_of(reduce_op, ("maximum",))
-    check_command(reduce_cmd, (cmd.idle, cmd.reduce, cmd.reset_reduce))
-    check_defined(reduce_res, reduce_cmd)
-    check_result(reduce_res, on_true)
+    fold = fold_of(reduce_op, ("maximum",))
+    check_folding(reduce_cmd, (cmd.idle, cmd.reduce, cmd.reset_reduce), reduce_res, on_true)
     if reduce_res is not None and not reduce_res.dtype.is_float:
         raise NkiValidationError(f"reduce_res must have a floating-point dtype, got {reduce_res!r}")
-    writes = (dst,) if reduce_res is None else (dst, reduce_res)
-    return Plan(
-        eng.vector,
-        (predicate, on_true, *tiles),
-        writes,
-        _select,
-        (dst, predicate, reverse_pred, on_true, other, reduce_cmd, reduce_res),
-        use=m.vector_accumulator.used(on_true, reduce_cmd, reduce_res, forgets=True),
-    )
+    reads, operands = (predicate, on_true, *tiles), (predicate, reverse_pred, other)
+    return folded(dst, on_true, reads, _chosen, operands, fold, reduce_cmd, reduce_res)
 
 
-def _select(
-    dst: NkiTensor,
-    predicate: NkiTensor,
-    reverse: bool,
-    on_true: NkiTensor,
-    on_false: Any,
-    command: cmd,
-    reduce_res: NkiTensor | None,
-) -> None:
-    mask = _truth(predicate, on_true.shape, reverse)
-    _finish(dst, on_true, np.where(mask, on_true.f32(), column(on_false, on_true)), command, reduce_res)
+def _chosen(on_true: NkiTensor, predicate: NkiTensor, reverse: bool, on_false: Any) -> Array:
+    return np.where(_truth(predicate, on_true.shape, reverse), on_true.f32(), column(on_false, on_true))
 
 
 @instruction(eng.vector, cost=costs.predicated, indirect=Indirect(("predicate",)))
