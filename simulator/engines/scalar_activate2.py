@@ -20,6 +20,7 @@ from triptych.simulator.operands.operands import column, on_chip, per_partition,
 from triptych.simulator.operands.operators import Op, activation_function
 from triptych.simulator.tensors.tensor import NkiTensor
 
+Fold = tuple[Any, float]  # and the value that it starts from after a reset
 _STEPS: dict[str, Any] = {"multiply": np.multiply, "add": np.add, "subtract": np.subtract, "bypass": None}
 _PAIRS = (
     ("multiply", "add"),
@@ -66,50 +67,32 @@ def activate2(
     if len(kinds) > 1:
         raise NkiValidationError(f"imm0 and imm1 must have the same dtype, got {' and '.join(sorted(kinds))}")
     check_command(reduce_cmd, (cmd.idle, cmd.reset, cmd.reduce, cmd.reset_reduce))
-    fold, identity = None, 0.0
+    fold: Fold = (None, 0.0)
     if reduce_cmd is not cmd.idle or reduce_op is not None:
-        fold, identity = fold_of(reduce_op, ("add", "maximum", "minimum", "abs_max", "abs_min"))
+        fold = fold_of(reduce_op, ("add", "maximum", "minimum", "abs_max", "abs_min"))
     check_result(reduce_res, data)
     used = [tiles if step is not None else () for step, (_, tiles) in zip(steps, operands, strict=True)]
-    read = (data, *read, *[t for tiles in used for t in tiles])
+    read = (data, *read, *used[0], *used[1])
     writes = [dst] if reduce_res is None else [dst, reduce_res]
-    (first, _), (second, _) = operands
-    return Plan(
-        eng.scalar,
-        read,
-        writes,
-        _compute,
-        (dst, f, data, *steps, first, second, slope, fold, identity, reduce_cmd, reduce_res),
-        use=m.scalar_accumulator.used(data, reduce_cmd, reduce_res),
-        op=(op0.name, op1.name, f.name),
-        bias=bool(used[1]),
-    )
+    everything = (dst, f, data, slope, fold, reduce_cmd, reduce_res, *steps, *[imm for imm, _ in operands])
+    use, ops = m.scalar_accumulator.used(data, reduce_cmd, reduce_res), (op0.name, op1.name, f.name)
+    return Plan(eng.scalar, read, writes, _compute, everything, use=use, op=ops, bias=bool(used[1]))
 
 
 def _compute(
-    dst: NkiTensor,
-    f: Op,
-    data: NkiTensor,
-    step0: Any,
-    step1: Any,
-    imm0: Any,
-    imm1: Any,
-    slope: Any,
-    fold: Any,
-    identity: float,
-    command: cmd,
-    reduce_res: NkiTensor | None,
+    dst: NkiTensor, f: Op, data: NkiTensor, slope: Any, fold: Fold, command: cmd, result: Any, *pairs: Any
 ) -> None:
+    """`pairs` are the two steps, and then their immediates."""
     m = machine()
     x: Any = data.f32()
-    for step, imm in ((step0, imm0), (step1, imm1)):
+    for step, imm in zip(pairs[:2], pairs[2:], strict=True):
         if step is not None:
             x = step(x, column(imm, data))
     check_range(m, f, x)
-    result = np.where(x >= 0, x, x * column(slope, data)) if f.act is None else f.act(x)
-    m.scalar_accumulator.accumulate(data, command, fold, identity, result.reshape(data.shape[0], -1))
-    put(dst, result)
-    m.scalar_accumulator.read_out(data, reduce_res)
+    computed = np.where(x >= 0, x, x * column(slope, data)) if f.act is None else f.act(x)
+    m.scalar_accumulator.accumulate(data, command, *fold, computed.reshape(data.shape[0], -1))
+    put(dst, computed)
+    m.scalar_accumulator.read_out(data, result)
 
 
 def _steps(op0: Any, op1: Any, reverse0: bool, reverse1: bool) -> list[Any]:

@@ -47,14 +47,8 @@ def tensor_tensor_scan(
     same_tile("dst and data0", dst, data0)
     first, second = arithmetic("op0", op0, binary=True), arithmetic("op1", op1, binary=True)
     start, tiles = per_partition(initial, data0, "initial")
-    return Plan(
-        eng.vector,
-        (data0, data1, *tiles),
-        (dst,),
-        _compute,
-        (dst, data0, data1, start, first, second, reverse0, reverse1),
-        op=(first.name, second.name),
-    )
+    operands = (dst, data0, data1, start, first, second, reverse0, reverse1)
+    return Plan(eng.vector, (data0, data1, *tiles), (dst,), _compute, operands, op=(first.name, second.name))
 
 
 def _compute(

@@ -44,9 +44,8 @@ def nc_stream_shuffle(dst: NkiTensor, src: NkiTensor, shuffle_mask: Sequence[int
     sources = (rows - rows % 32 + chosen)[moved]
     if sources.size and sources.max() >= src.shape[0]:
         raise OutOfBounds(f"shuffle_mask names partition {sources.max()} of src, which has {src.shape[0]}")
-    return Plan(
-        eng.vector, (src,), (dst,), _shuffle, (dst, src, moved, sources), needs=_check_sources, marks=_mark_moved
-    )
+    operands = (dst, src, moved, sources)
+    return Plan(eng.vector, (src,), (dst,), _shuffle, operands, needs=_check_sources, marks=_mark_moved)
 
 
 def _check_sources(dst: NkiTensor, src: NkiTensor, moved: Array, sources: Array) -> None:

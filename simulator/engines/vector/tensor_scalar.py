@@ -192,14 +192,8 @@ def scalar_tensor_tensor(
     same_tile("dst and data", dst, data)
     first, second = arithmetic("op0", op0, binary=True), arithmetic("op1", op1, binary=True)
     value, tiles = per_partition(operand0, data, "operand0")
-    return Plan(
-        eng.vector,
-        (data, operand1, *tiles),
-        (dst,),
-        _with_tile,
-        (dst, data, first, value, reverse0, second, operand1, reverse1),
-        op=(first.name, second.name),
-    )
+    operands = (dst, data, first, value, reverse0, second, operand1, reverse1)
+    return Plan(eng.vector, (data, operand1, *tiles), (dst,), _with_tile, operands, op=(first.name, second.name))
 
 
 def _with_tile(
