@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from triptych.simulator.analysis.hazards import hazards
@@ -40,26 +42,16 @@ def edges_of(pairs: Iterable[Sequence[Any]], kind: Kind = None) -> Edges:
     after: dict[str, set[str]] = {}
     for consumer, producer, _ in edges:
         after.setdefault(consumer, set()).add(producer)
-    for name in after:
-        if name in _reached(name, after):
-            raise _refused(f"{name!r} would have to run after itself")
+    try:
+        TopologicalSorter(after).prepare()
+    except CycleError as error:
+        first = next(name for name in after if name in error.args[1])
+        raise _refused(f"{first!r} would have to run after itself") from None
     return tuple(edges)
 
 
 def _are_names(values: Iterable[Any]) -> bool:
     return all(isinstance(v, str) for v in values)
-
-
-def _reached(start: Any, after: Any) -> set[Any]:
-    """All that `start` runs after, directly or not."""
-    seen: set[Any] = set()
-    waiting = [start]
-    while waiting:
-        for other in after.get(waiting.pop(), ()):
-            if other not in seen:
-                seen.add(other)
-                waiting.append(other)
-    return seen
 
 
 def keep(edges: Edges, trace: Trace) -> None:
@@ -117,28 +109,24 @@ def _in_order(trace: Trace) -> list[Event]:
         elif event.core in fence:
             waits[index].append(fence[event.core])
         since.setdefault(event.core, []).append(index)
-    followers: list[list[int]] = [[] for _ in events]
-    missing = [len(set(found)) for found in waits]
-    for index, found in enumerate(waits):
-        for producer in set(found):
-            followers[producer].append(index)
-    ready = [index for index, n in enumerate(missing) if n == 0]
-    order: list[Event] = []
+    sorter = TopologicalSorter(dict(enumerate(waits)))
+    with suppress(CycleError):  # of which all comes that is outside of cycles
+        sorter.prepare()
+    ready = sorted(sorter.get_ready())
+    order: list[int] = []
     while ready:
-        index = heapq.heappop(ready)
-        order.append(events[index])
-        for follower in followers[index]:
-            missing[follower] -= 1
-            if missing[follower] == 0:
-                heapq.heappush(ready, follower)
+        order.append(heapq.heappop(ready))
+        sorter.done(order[-1])
+        for follower in sorter.get_ready():
+            heapq.heappush(ready, follower)
     if len(order) < len(events):
-        stuck = next(e for e, n in zip(events, missing, strict=True) if n)  # the first was asked to wait
+        stuck = events[min(set(position.values()).difference(order))]  # the first was asked to wait
         after = " and ".join(p.label for p in _asked(stuck))
         raise _refused(
             f"{stuck.label} cannot run after {after}, which needs it first: by its data, a no_reorder "
             "block, another edge or a meeting of cores"
         )
-    return order
+    return [events[index] for index in order]
 
 
 def _refused(message: str) -> KernelError:
