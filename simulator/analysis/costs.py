@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from triptych.simulator.analysis.descriptors import descriptors, transposed
-from triptych.simulator.chip.record import Chip
+from triptych.simulator.chip.record import Chip, Fact
 from triptych.simulator.trace import Event, Region
 
 Known = Literal["documented", "historical", "assumed"]
@@ -53,13 +53,8 @@ def known(how: Known) -> Callable[[Formula], Cost]:
 
 def ghz(event: Event, chip: Chip) -> float:
     """Clock of the engine that ran an event."""
-    clocks = {
-        "tensor": chip.tensor_ghz,
-        "vector": chip.vector_ghz,
-        "scalar": chip.scalar_ghz,
-        "gpsimd": chip.gpsimd_ghz,
-    }
-    return clocks[event.engine].value
+    clock: Fact = getattr(chip, f"{event.engine}_ghz")
+    return clock.value
 
 
 def _streamed(event: Event, chip: Chip, cycles: float) -> float:
