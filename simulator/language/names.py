@@ -106,74 +106,40 @@ def is_on_chip(buffer: Any) -> bool:
     return isinstance(buffer, MemoryRegion) and buffer.on_chip
 
 
+def _chip() -> Chip:
+    """The chip of the kernel that runs; outside a kernel, as in a default argument, that of the default target."""
+    m = current.machine
+    return chip_of(default_target()) if m is None else m.chip
+
+
+def _fact(name: str, each: int = 1) -> property:
+    """A number of the chip, of bytes in elements of `each`."""
+    return property(lambda self: int(getattr(_chip(), name).value) // each)
+
+
 class TileSize(NKIObject):
-    """`nl.tile_size`: limits of the chip that runs the kernel."""
+    """`nl.tile_size`: limits of the chip that runs the kernel.
 
-    @staticmethod
-    def _chip() -> Chip:
-        """The chip of the kernel that runs; outside a kernel, as in a default argument, that of the default target."""
-        m = current.machine
-        return chip_of(default_target()) if m is None else m.chip
+    Bytes, and elements of float32, are of one partition.
+    """
 
-    @property
-    def pmax(self) -> int:
-        """Partitions of a tile."""
-        return int(self._chip().partitions.value)
-
-    @property
-    def psum_bank_fmax_bytes(self) -> int:
-        """Bytes of one PSUM bank in one partition."""
-        return int(self._chip().psum_bank_bytes.value)
-
-    @property
-    def psum_bank_fmax(self) -> int:
-        """float32 elements of one PSUM bank in one partition."""
-        return self.psum_bank_fmax_bytes // 4
-
-    psum_fmax = psum_bank_fmax  # the name before 0.4.0
-
-    @property
-    def psum_num_banks(self) -> int:
-        return self._chip().psum_banks
-
-    @property
-    def gemm_stationary_fmax(self) -> int:
-        return int(self._chip().stationary_fmax.value)
-
-    @property
-    def gemm_moving_fmax(self) -> int:
-        """512 on every generation, though v4 streams up to 4096 (nki/get-started/about/tiling-overview.rst)."""
-        return 512
-
-    @property
-    def bn_stats_fmax(self) -> int:
-        return int(self._chip().bn_stats_fmax.value)
-
-    @property
-    def psum_min_align(self) -> int:
-        """Bytes: an address in PSUM starts at a bank (nki/migration/index.rst)."""
-        return self.psum_bank_fmax_bytes
-
-    @property
-    def sbuf_min_align(self) -> int:
-        """Bytes: no rule for addresses in SBUF is documented, and none is enforced."""
-        return 1
-
-    @property
-    def sbuf_fmax_bytes(self) -> int:
-        """Bytes of one SBUF partition."""
-        return int(self._chip().sbuf_partition_bytes.value)
-
-    total_available_sbuf_size = sbuf_fmax_bytes  # the name before 0.4.0
-
-    @property
-    def sbuf_fmax(self) -> int:
-        """float32 elements of one SBUF partition."""
-        return self.sbuf_fmax_bytes // 4
+    pmax = _fact("partitions")
+    psum_bank_fmax_bytes = _fact("psum_bank_bytes")
+    psum_bank_fmax = psum_fmax = _fact("psum_bank_bytes", 4)  # the second was the name before 0.4.0
+    psum_num_banks = property(lambda self: _chip().psum_banks)
+    psum_min_align = psum_bank_fmax_bytes  # an address in PSUM starts at a bank (nki/migration/index.rst)
+    sbuf_fmax_bytes = total_available_sbuf_size = _fact("sbuf_partition_bytes")  # and the name before 0.4.0
+    sbuf_fmax = _fact("sbuf_partition_bytes", 4)
+    sbuf_min_align = property(lambda self: 1)  # bytes: no rule for addresses is documented, and none is enforced
+    gemm_stationary_fmax = _fact("stationary_fmax")
+    # On every generation, though v4 streams up to 4096 (nki/get-started/about/tiling-overview.rst).
+    gemm_moving_fmax = property(lambda self: 512)
+    bn_stats_fmax = _fact("bn_stats_fmax")
 
     @property
     def sbuf_size_bytes(self) -> int:
-        return self.sbuf_fmax_bytes * self.pmax
+        """Of all partitions."""
+        return int(self.sbuf_fmax_bytes * self.pmax)
 
 
 NAMESPACE: dict[str, Any] = {
