@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -225,13 +225,20 @@ class Arguments:
         )
 
 
+def leaves(value: Any) -> Iterator[Any]:
+    """All that stands in tuples, lists, dicts and NKIObjects; a tensor, which is one too, is whole."""
+    if isinstance(value, NKIObject) and not isinstance(value, NkiTensor):
+        value = value.__dict__
+    if isinstance(value, (tuple, list, dict)):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from leaves(part)
+    else:
+        yield value
+
+
 def lacks_data(value: Any) -> bool:
     """Whether a stand-in is among a kernel's arguments."""
-    if isinstance(value, (tuple, list)):
-        return any(lacks_data(v) for v in value)
-    if isinstance(value, (dict, NKIObject)):
-        return any(lacks_data(v) for v in (value if isinstance(value, dict) else value.__dict__).values())
-    return isinstance(value, ShapeDtype)
+    return any(isinstance(leaf, ShapeDtype) for leaf in leaves(value))
 
 
 def _definition(function: Callable[..., Any]) -> tuple[str, int]:

@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from triptych.simulator.errors import KernelError
-from triptych.simulator.launch.arguments import lacks_data
+from triptych.simulator.launch.arguments import lacks_data, leaves
 from triptych.simulator.launch.execution import Run
 from triptych.simulator.launch.frameworks import Torch
 from triptych.simulator.launch.torch_tensors import array_of, like, mapped, shape_of, tensor_of
@@ -72,13 +72,6 @@ def run_host(run: Callable[..., Run], operator: Any, args: tuple[Any, ...], kwar
     )
     trace: Any = runs[0].trace if len(runs) == 1 else NoTrace(operator, len(runs))
     return Run(mapped(array_of, outputs) if is_array else outputs, trace)
-
-
-def leaves(value: Any) -> list[Any]:
-    """All that stands in tuples, lists and dicts."""
-    found: list[Any] = []
-    mapped(found.append, value)
-    return found
 
 
 def launched_on_shapes(run: Callable[..., Run], kernel: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run:

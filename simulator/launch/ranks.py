@@ -17,7 +17,7 @@ import numpy as np
 
 from triptych.simulator.collector import without_collector
 from triptych.simulator.errors import KernelError, NkiError
-from triptych.simulator.launch.arguments import lacks_data
+from triptych.simulator.launch.arguments import lacks_data, leaves
 from triptych.simulator.launch.call import Call, call_of
 from triptych.simulator.launch.execution import Execution, Run
 from triptych.simulator.machine.cores import Who, take_turns
@@ -70,18 +70,11 @@ class OtherOrder:
 
     def _left(self, execution: Execution, results: dict[Who, Any]) -> Iterator[bytes]:
         """The bytes of each tensor that is returned, and of each argument."""
-        for tensor in _tensors(results[0, 0]):
-            yield tensor.array.tobytes()
+        for returned in leaves(results[0, 0]):
+            if isinstance(returned, NkiTensor):
+                yield returned.array.tobytes()
         for b in execution.arguments.bound.values():
             yield b.array.tobytes()
-
-
-def _tensors(result: Any) -> Iterator[NkiTensor]:
-    if isinstance(result, NkiTensor):
-        yield result
-    elif isinstance(result, (tuple, list, dict)):
-        for part in result.values() if isinstance(result, dict) else result:
-            yield from _tensors(part)
 
 
 def calls_of(kernel: Any, arguments: Sequence[tuple[Any, ...] | Mapping[str, Any]]) -> list[Call]:

@@ -18,7 +18,7 @@ from argument_parts import BF16, A, both, copied, fill, overwrite, overwritten, 
 import triptych
 from triptych import simulator
 from triptych.simulator import KernelError
-from triptych.simulator.launch.arguments import _definition
+from triptych.simulator.launch.arguments import _definition, leaves
 from triptych.simulator.launch.import_hook import simulated_nki
 from triptych.simulator.lint.live import LintWarning
 
@@ -284,3 +284,8 @@ def test_where_a_kernel_is_defined_is_known_where_python_knows():
     line = Called.__call__.__code__.co_firstlineno
     assert _definition(Called.__call__) == _definition(Called()) == (__file__, line)
     assert _definition(len) == ("?", 0)
+
+
+def test_leaves_are_what_stands_in_containers_in_order():
+    config = nl.NKIObject(scale=5, more=[Pair(6, 7)])
+    assert list(leaves(((1, [2, {"a": 3}]), {"b": (4,)}, config, None))) == [1, 2, 3, 4, 5, 6, 7, None]

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from triptych.simulator.launch.host import launcher, launching, leaves
+from triptych.simulator.launch.host import launcher, launching
 
 
 def first(kernel, args, kwargs):
@@ -37,7 +37,3 @@ def test_another_thread_has_its_own():
         thread.start()
         thread.join()
     assert found == [None]
-
-
-def test_leaves_are_what_stands_in_containers_in_order():
-    assert leaves(((1, [2, {"a": 3}]), {"b": (4,)}, None)) == [1, 2, 3, 4, None]
