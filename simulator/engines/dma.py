@@ -81,13 +81,10 @@ def _indirect_copy(
             _DMA, (src, *read), writes, _scatter_rows, operands, results=(rows.table,), needs=_check_source, **asked
         )
     view = moved(indirect, skip)
-    if indirect is src:
-        if view is None:
-            return _left_out(read, (dst,), **asked)
-        return Plan(_DMA, (view, *read), (dst,), move, (dst, view), moves=same_elements, **asked)
     if view is None:
-        return _left_out((src, *read), (), **asked)
-    return Plan(_DMA, (src, *read), (view,), move, (view, src), moves=same_elements, **asked)
+        return _left_out(read, (dst,), **asked) if indirect is src else _left_out((src, *read), (), **asked)
+    source, target = (view, dst) if indirect is src else (src, view)
+    return Plan(_DMA, (source, *read), (target,), move, (target, source), moves=same_elements, **asked)
 
 
 def _left_out(reads: Sequence[NkiTensor], writes: Sequence[NkiTensor], **asked: Any) -> Plan:

@@ -87,14 +87,9 @@ def _adding_rows(dst: NkiTensor, tensors: list[NkiTensor], oob: enums.oob_mode) 
             "the scatter has one index twice, and unique_indices, which has to be True, says that it has not"
         )
     views, read, operands = rows.touched(), index_read(indirect), (rows, plain, dst)
-    if indirect is dst:
-        reads = (*views, plain, *read)
-        results = (rows.table,)
-        return Plan(
-            _DMA, reads, views, _add_rows, operands, results=results, needs=_check_added, op="add", scattered=True
-        )
-    reads = (dst, *views, *read)
-    return Plan(_DMA, reads, (dst,), _add_rows, operands, needs=_check_added, op="add", gathered=True)
+    more: dict[str, Any] = {"scattered": True, "results": (rows.table,)} if indirect is dst else {"gathered": True}
+    reads, writes = ((*views, plain), views) if indirect is dst else ((dst, *views), (dst,))
+    return Plan(_DMA, (*reads, *read), writes, _add_rows, operands, needs=_check_added, op="add", **more)
 
 
 def _check_added(rows: Rows, plain: NkiTensor, dst: NkiTensor) -> None:

@@ -25,6 +25,8 @@ from triptych.simulator.operands.operands import bits, describe, in_buffer, memb
 from triptych.simulator.operands.operators import Op
 from triptych.simulator.tensors.tensor import NkiTensor
 
+_DMA = enums.engine.dma
+_Sent = tuple[Any, Any]  # numbers or bits, and which of them are unwritten
 _GPSIMD_BYTES = {4: 1024, 2: 512, 1: 256}  # a partition, by element size
 
 
@@ -35,7 +37,7 @@ def _both(m: Machine) -> tuple[Who, Who]:
     return (m.rank, 0), (m.rank, 1)
 
 
-@instruction(enums.engine.dma, cost=costs.dma.assumed(), since=3)
+@instruction(_DMA, cost=costs.dma.assumed(), since=3)
 def sendrecv(
     src: NkiTensor,
     dst: NkiTensor,
@@ -55,26 +57,17 @@ def sendrecv(
         limit, need = _GPSIMD_BYTES[src.dtype.itemsize], src.free_size * src.dtype.itemsize
         if need > limit:
             raise NkiValidationError(f"gpsimd_dma moves at most {limit} bytes a partition of {src.dtype}, got {need}")
-    return Plan(
-        enums.engine.dma,
-        (src,),
-        (dst,),
-        _take,
-        (dst, src, f"pipe {pipe_id}", send_to_rank, recv_from_rank),
-        needs=nothing,
-        decide=_exchange,
-        pipe=pipe_id,
-        by=dma_engine.name,
-    )
+    operands, by = (dst, src, f"pipe {pipe_id}", send_to_rank, recv_from_rank), dma_engine.name
+    return Plan(_DMA, (src,), (dst,), _take, operands, needs=nothing, decide=_exchange, pipe=pipe_id, by=by)
 
 
-def _exchange(dst: NkiTensor, src: NkiTensor, pipe: str, to: int, source: int) -> tuple[Any, Any]:
+def _exchange(dst: NkiTensor, src: NkiTensor, pipe: str, to: int, source: int) -> _Sent:
     m = machine()
     unwritten = read_whole(m, "nisa.sendrecv", src)  # first: it may put in the zeros of a scale tile
     return _received(m, pipe, to, source, src, (bits(src).copy(), unwritten))
 
 
-def _take(dst: NkiTensor, src: NkiTensor, pipe: str, to: int, source: int, received: tuple[Any, Any]) -> None:
+def _take(dst: NkiTensor, src: NkiTensor, pipe: str, to: int, source: int, received: _Sent) -> None:
     values, missing = received
     put_bits(dst, values)
     pass_on(machine(), missing, dst)
@@ -87,7 +80,7 @@ def _check_exchange(src: NkiTensor, dst: NkiTensor, to: int, source: int) -> Non
         raise NkiValidationError(f"ranks are 0 or 1, got send_to_rank={to}, recv_from_rank={source}")
 
 
-def _received(m: Machine, meeting: str, to: int, source: int, src: NkiTensor, sent: tuple[Any, Any]) -> tuple[Any, Any]:
+def _received(m: Machine, meeting: str, to: int, source: int, src: NkiTensor, sent: _Sent) -> _Sent:
     """What core `source` sends here; core `to` gets what is `sent`: values like src's, and which are unwritten."""
     target, shape, dtype, values, missing = m.meet(meeting, (to, src.shape, src.dtype, *sent), _both(m)).offers[source]
     if target != m.core:
@@ -97,7 +90,7 @@ def _received(m: Machine, meeting: str, to: int, source: int, src: NkiTensor, se
     return values, missing
 
 
-@instruction(enums.engine.dma, cost=costs.dma.assumed(), since=3, source="nki.isa.sendrecv_compute.html of SDK 2.33")
+@instruction(_DMA, cost=costs.dma.assumed(), since=3, source="nki.isa.sendrecv_compute.html of SDK 2.33")
 def sendrecv_compute(
     src: NkiTensor, dst: NkiTensor, send_to_rank: int, recv_from_rank: int, reduce_op: Op, name: str | None = None
 ) -> Plan:
@@ -117,13 +110,11 @@ def sendrecv_compute(
         raise NkiValidationError(f"{src!r} is packed: its elements are no numbers to reduce")
     _check_exchange(src, dst, send_to_rank, recv_from_rank)
     operands = (dst, src, send_to_rank, recv_from_rank, reduce_op)
-    return Plan(enums.engine.dma, (src,), (dst,), _reduce, operands, needs=nothing, decide=_exchange_numbers, pipe=None)
+    return Plan(_DMA, (src,), (dst,), _reduce, operands, needs=nothing, decide=_exchange_numbers, pipe=None)
 
 
-def _exchange_numbers(
-    dst: NkiTensor, src: NkiTensor, to: int, source: int, reduce_op: Op
-) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
-    """Numbers, and which of them are unwritten, of this core and of the other."""
+def _exchange_numbers(dst: NkiTensor, src: NkiTensor, to: int, source: int, reduce_op: Op) -> tuple[_Sent, _Sent]:
+    """Of this core and of the other."""
     m = machine()
     missing = read_whole(m, "nisa.sendrecv_compute", src)
     mine = (src.array.astype(np.int64) if src.dtype.is_int else src.f32().copy()), missing
@@ -131,12 +122,7 @@ def _exchange_numbers(
 
 
 def _reduce(
-    dst: NkiTensor,
-    src: NkiTensor,
-    to: int,
-    source: int,
-    reduce_op: Op,
-    exchanged: tuple[tuple[Any, Any], tuple[Any, Any]],
+    dst: NkiTensor, src: NkiTensor, to: int, source: int, reduce_op: Op, exchanged: tuple[_Sent, _Sent]
 ) -> None:
     (mine, missing), (theirs, unwritten) = exchanged
     put(dst, reduce_op.alu(mine, theirs))
