@@ -18,14 +18,13 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from triptych.simulator.dtypes import Array
 from triptych.simulator.errors import NkiValidationError, show_line
 from triptych.simulator.memory.extents import best_width, pieces
 from triptych.simulator.memory.layout import Layout, reach
 from triptych.simulator.trace import Event, Region, Trace
 
-Array = NDArray[Any]
 _SAMPLE = 16  # regions by which an allocation is laid out in rows
 
 

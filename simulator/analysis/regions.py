@@ -17,18 +17,16 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from triptych.simulator.dtypes import DType
+from triptych.simulator.dtypes import Array, DType
 from triptych.simulator.errors import NkiValidationError, show_line
 from triptych.simulator.memory.layout import Layout, reach
 from triptych.simulator.memory.placement import START_RULE, allowed_starts
 from triptych.simulator.trace import Allocation, Event, IndirectRegion, Region
 
-Array = NDArray[Any]
 _STRIDES = range(-(1 << 15), 1 << 15)
 _DIMENSIONS = 4
 _ELEMENTS = {"sbuf": 1 << 16, "psum": 1 << 12}

@@ -83,73 +83,66 @@ class _Collector:
             elif isinstance(value, ast.AST):
                 self.visit(value, maybe)
 
-    def function(self, node: Any, maybe: bool) -> None:
+    def visit_FunctionDef(self, node: Any, maybe: bool) -> None:
         self.out.inner.append((node, maybe))
         if not isinstance(node, ast.Lambda):
             self.out.bound[node.name].append(node)
             self.each(node.decorator_list, maybe)
         self.each([*node.args.defaults, *node.args.kw_defaults], maybe)
 
-    def class_(self, node: ast.ClassDef, maybe: bool) -> None:
+    visit_AsyncFunctionDef = visit_Lambda = visit_FunctionDef
+
+    def visit_ClassDef(self, node: ast.ClassDef, maybe: bool) -> None:
         self.out.inner.append((node, maybe))
         self.out.bound[node.name].append(node)
         self.each([*node.decorator_list, *node.bases], maybe)
 
-    def import_(self, node: ast.Import, maybe: bool) -> None:
+    def visit_Import(self, node: ast.Import, maybe: bool) -> None:
         for alias in node.names:
             name = alias.asname or alias.name.partition(".")[0]
             self.out.bound[name].append(Imported(documented(alias.name) if alias.asname else name, node))
 
-    def import_from(self, node: ast.ImportFrom, maybe: bool) -> None:
+    def visit_ImportFrom(self, node: ast.ImportFrom, maybe: bool) -> None:
         module = "." * node.level + (node.module or "")
         for alias in node.names:
             self.out.bound[alias.asname or alias.name].append(Imported(documented(f"{module}.{alias.name}"), node))
 
-    def outside(self, node: ast.Global | ast.Nonlocal, maybe: bool) -> None:
+    def visit_Global(self, node: ast.Global | ast.Nonlocal, maybe: bool) -> None:
         self.out.outer.update(node.names)
 
-    def assign(self, node: ast.Assign, maybe: bool) -> None:
+    visit_Nonlocal = visit_Global
+
+    def visit_Assign(self, node: ast.Assign, maybe: bool) -> None:
         self.visit(node.value, maybe)
         if len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
             self.out.bound[node.targets[0].id].append(node.value)
         else:
             self.each(node.targets, maybe)
 
-    def annotated(self, node: ast.AnnAssign, maybe: bool) -> None:
+    def visit_AnnAssign(self, node: ast.AnnAssign, maybe: bool) -> None:
         self.each([node.target, node.value], maybe)
 
-    def choice(self, node: ast.If | ast.IfExp | ast.BoolOp | ast.Match, maybe: bool) -> None:
+    def visit_If(self, node: ast.If | ast.IfExp | ast.BoolOp | ast.Match, maybe: bool) -> None:
         """The first of its parts runs, and decides on the others."""
         first, *others = [part for part in ast.iter_child_nodes(node) if not isinstance(part, ast.boolop)]
         self.visit(first, maybe)
         self.each(others, True)
 
-    def try_(self, node: ast.Try, maybe: bool) -> None:
+    visit_IfExp = visit_BoolOp = visit_Match = visit_If
+
+    def visit_Try(self, node: ast.Try, maybe: bool) -> None:
         self.each(node.body, maybe)
         self.each([*node.handlers, *node.orelse, *node.finalbody], True)
 
-    def leave(self, node: ast.AST, maybe: bool) -> None:
+    def visit_Return(self, node: ast.AST, maybe: bool) -> None:
         self.below(node, maybe)
         self.left = True
 
+    visit_Break = visit_Continue = visit_Return
 
-_SPECIAL: dict[type[ast.AST], Any] = {
-    ast.FunctionDef: _Collector.function,
-    ast.AsyncFunctionDef: _Collector.function,
-    ast.Lambda: _Collector.function,
-    ast.ClassDef: _Collector.class_,
-    ast.Import: _Collector.import_,
-    ast.ImportFrom: _Collector.import_from,
-    ast.Global: _Collector.outside,
-    ast.Nonlocal: _Collector.outside,
-    ast.Assign: _Collector.assign,
-    ast.AnnAssign: _Collector.annotated,
-    ast.If: _Collector.choice,
-    ast.IfExp: _Collector.choice,
-    ast.Try: _Collector.try_,
-    ast.BoolOp: _Collector.choice,
-    ast.Match: _Collector.choice,
-    ast.Return: _Collector.leave,
-    ast.Break: _Collector.leave,
-    ast.Continue: _Collector.leave,
+
+_SPECIAL: dict[type[ast.AST], Any] = {  # by kind of node
+    getattr(ast, name.removeprefix("visit_")): method
+    for name, method in vars(_Collector).items()
+    if name.startswith("visit_")
 }
