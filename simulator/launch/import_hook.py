@@ -17,29 +17,14 @@ import threading
 import types
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from triptych.simulator.api import modules
 from triptych.simulator.launch.kernel import Kernel, jit, simulate, simulate_kernel
 
-
-class _Simulating:
-    """Whether modules are loaded against the simulator, whatever else is installed; one thread at a time."""
-
-    def __init__(self) -> None:
-        self.lock = threading.RLock()
-        self.depth = 0
-
-    def __enter__(self) -> None:
-        self.lock.acquire()
-        self.depth += 1
-
-    def __exit__(self, *error: object) -> None:
-        self.depth -= 1
-        self.lock.release()
-
-
-_simulating = _Simulating()
+_one_at_a_time = threading.RLock()  # who loads modules against the simulator, as `sys.modules` is every thread's
+_simulating: ContextVar[bool] = ContextVar("simulating", default=False)  # whether they are, whatever else is installed
 
 
 class _Loader:
@@ -95,7 +80,7 @@ class Finder:
             if top not in modules.TOPS:
                 return None
             real = real_nki() if top == "nki" else importlib.machinery.PathFinder.find_spec(top)
-            lent = real is None or (_simulating.depth and top in modules.SWAPPED)
+            lent = real is None or (_simulating.get() and top in modules.SWAPPED)
             return _spec(fullname) if lent else None
         if not getattr(sys.modules.get(top), "__triptych__", False):
             return None
@@ -144,7 +129,8 @@ def real_nki() -> importlib.machinery.ModuleSpec | None:
 @contextmanager
 def simulated_nki() -> Iterator[None]:
     """Inside, `import nki` means the simulator; afterwards `sys.modules` is as before."""
-    with _simulating:
+    with _one_at_a_time:
+        token = _simulating.set(True)
         before = {n: sys.modules.pop(n) for n in list(sys.modules) if n.partition(".")[0] in modules.SWAPPED}
         try:
             for name in modules.SIMULATED:
@@ -153,6 +139,7 @@ def simulated_nki() -> Iterator[None]:
                 _Loader().exec_module(module)
             yield
         finally:
+            _simulating.reset(token)
             for n in [n for n in sys.modules if n.partition(".")[0] in modules.SWAPPED]:
                 del sys.modules[n]
             sys.modules.update(before)
