@@ -67,6 +67,24 @@ def _n(event: Event) -> int:
     return max(r.free_size for r in (*event.reads, *event.writes))
 
 
+def _cycles(each: float, how: Known, text: str) -> Cost:
+    """So many cycles an element, and nothing faster."""
+
+    def formula(event: Event, chip: Chip) -> float:
+        return _streamed(event, chip, each * _n(event))
+
+    formula.__doc__ = text
+    return Cost(formula, how)
+
+
+streamed = _cycles(1, "historical", "max(64, N) cycles, with no faster mode.")
+scan = _cycles(2, "historical", "max(64, 2N) cycles.")
+gpsimd = _cycles(1, "historical", "150 + N cycles.")
+either = _cycles(1, "assumed", "max(64, N) cycles on Vector, 150 + N on GpSimd.")
+_FOUR = "max(64, N/4) cycles: four elements per partition and cycle (nki/guides/architecture/trainium3_arch.rst)."
+quarter = _cycles(0.25, "documented", _FOUR)
+
+
 # Scalar's mode is that which Vector has where it is twice as fast (nki/guides/architecture/trainium3_arch.rst,
 # Scalar Engine, Performance mode).
 _FASTER_SINCE = {"vector": 3, "scalar": 4}  # generations
@@ -146,33 +164,9 @@ def _together(event: Event, chip: Chip, inputs: list[Region]) -> bool:
 
 
 @known("historical")
-def streamed(event: Event, chip: Chip) -> float:
-    """max(64, N) cycles, with no faster mode."""
-    return _streamed(event, chip, _n(event))
-
-
-@known("historical")
-def gpsimd(event: Event, chip: Chip) -> float:
-    """150 + N cycles."""
-    return _streamed(event, chip, _n(event))
-
-
-@known("assumed")
-def either(event: Event, chip: Chip) -> float:
-    """max(64, N) cycles on Vector, 150 + N on GpSimd."""
-    return _streamed(event, chip, _n(event))
-
-
-@known("historical")
 def streamed_and_read_out(event: Event, chip: Chip) -> float:
     """max(64, N) cycles, and 64 more for the accumulator."""
     return _streamed(event, chip, _n(event)) + chip.min_cycles.value / ghz(event, chip)
-
-
-@known("documented")
-def quarter(event: Event, chip: Chip) -> float:
-    """max(64, N/4) cycles: four elements per partition and cycle (nki/guides/architecture/trainium3_arch.rst)."""
-    return _streamed(event, chip, _n(event) / 4)
 
 
 @known("historical")
@@ -181,12 +175,6 @@ def predicated(event: Event, chip: Chip) -> float:
     inputs = [r for r in event.reads if r.free_size == event.writes[0].free_size]
     fast = len({r.allocation.buffer for r in inputs}) > 1 or len(inputs) < 2
     return _streamed(event, chip, _n(event) * (1 if fast else 2))
-
-
-@known("historical")
-def scan(event: Event, chip: Chip) -> float:
-    """max(64, 2N) cycles."""
-    return _streamed(event, chip, 2 * _n(event))
 
 
 @known("historical")
