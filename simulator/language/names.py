@@ -5,6 +5,7 @@ The functions that compute are in the other files of this room: each allocates i
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from triptych.simulator.chip.record import Chip
@@ -22,9 +23,9 @@ from triptych.simulator.language import (  # noqa: F401
     rounding,
     unary,
 )
-from triptych.simulator.language.common import FUNCTIONS, function
+from triptych.simulator.language.common import FUNCTIONS, declare, function
 from triptych.simulator.machine.machine import machine
-from triptych.simulator.memory.storage import MemoryRegion
+from triptych.simulator.memory.storage import PSUM, SBUF, MemoryRegion
 from triptych.simulator.objects import NKIObject
 from triptych.simulator.operands.operators import OPS
 from triptych.simulator.running import current
@@ -33,22 +34,18 @@ from triptych.simulator.tensors.slicing import DynamicSlice
 from triptych.simulator.tensors.tensor import NkiTensor
 
 
-@function
-def affine_range(start: int, stop: int | None = None, step: int = 1) -> range:
-    """Loop whose iterations are independent; an alias of range in NKI 0.6, as are the next two."""
-    return range(0, start, step) if stop is None else range(start, stop, step)
+def _declare_range(name: str, summary: str) -> None:
+    def call(start: int, stop: int | None = None, step: int = 1) -> range:
+        return range(0, start, step) if stop is None else range(start, stop, step)
+
+    declare(name, summary, call)
 
 
-@function
-def sequential_range(start: int, stop: int | None = None, step: int = 1) -> range:
-    """Loop whose iterations depend on each other."""
-    return affine_range(start, stop, step)
-
-
-@function
-def static_range(start: int, stop: int | None = None, step: int = 1) -> range:
-    """Loop that is unrolled."""
-    return affine_range(start, stop, step)
+_declare_range(
+    "affine_range", "Loop whose iterations are independent; an alias of range in NKI 0.6, as are the next two."
+)
+_declare_range("sequential_range", "Loop whose iterations depend on each other.")
+_declare_range("static_range", "Loop that is unrolled.")
 
 
 @function
@@ -82,28 +79,17 @@ def _check_axis(axis: int) -> None:
         raise NkiValidationError(f"the launch grid has one axis, 0; got {axis}", source="nki/get-started/about/lnc.rst")
 
 
-@function
-def is_psum(buffer: Any) -> bool:
-    """In PSUM."""
-    return buffer is MemoryRegion.psum
+def _declare_place(name: str, summary: str, holds: Callable[[MemoryRegion], bool]) -> None:
+    def call(buffer: Any) -> bool:
+        return isinstance(buffer, MemoryRegion) and holds(buffer)
+
+    declare(name, summary, call)
 
 
-@function
-def is_sbuf(buffer: Any) -> bool:
-    """In SBUF."""
-    return buffer is MemoryRegion.sbuf
-
-
-@function
-def is_hbm(buffer: Any) -> bool:
-    """In HBM, private to a core or shared."""
-    return isinstance(buffer, MemoryRegion) and not buffer.on_chip
-
-
-@function
-def is_on_chip(buffer: Any) -> bool:
-    """In SBUF or PSUM."""
-    return isinstance(buffer, MemoryRegion) and buffer.on_chip
+_declare_place("is_psum", "In PSUM.", lambda buffer: buffer is PSUM)
+_declare_place("is_sbuf", "In SBUF.", lambda buffer: buffer is SBUF)
+_declare_place("is_hbm", "In HBM, private to a core or shared.", lambda buffer: not buffer.on_chip)
+_declare_place("is_on_chip", "In SBUF or PSUM.", lambda buffer: buffer.on_chip)
 
 
 def _chip() -> Chip:
