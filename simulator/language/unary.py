@@ -32,10 +32,21 @@ for _op in OPS.values():
         _declare(_op)
 
 
-@function
-def rsqrt(x: NkiTensor, dtype: Any = None) -> NkiTensor:
-    """1 / sqrt(x), on GpSimd, which cannot read PSUM."""
-    return _tensor_scalar(x, "rsqrt", None, dtype)
+def _declare_with(name: str, op: str, operand: Any, summary: str) -> None:
+    """One tensor_scalar with a number."""
+
+    def call(x: NkiTensor, dtype: Any = None) -> NkiTensor:
+        tile(x=x)
+        return into(result_of(x, dtype), tensor_scalar, x, OPS[op], operand)
+
+    declare(name, summary, call)
+
+
+_declare_with("rsqrt", "rsqrt", None, "1 / sqrt(x), on GpSimd, which cannot read PSUM.")
+_declare_with("negative", "multiply", -1.0, "-x, a product in float32.")
+_TRUTH = "1 where x is 0, else 0: an exclusive or with 1, documented for x of 0 and 1."
+_declare_with("logical_not", "logical_xor", True, _TRUTH)
+_declare_with("invert", "bitwise_xor", -1, "~x of integers: an exclusive or with all ones.")
 
 
 @function
@@ -43,26 +54,3 @@ def reciprocal(x: NkiTensor, dtype: Any = None) -> NkiTensor:
     """1 / x, on the Vector Engine."""
     tile(x=x)
     return into(result_of(x, dtype), vector_reciprocal, x)
-
-
-@function
-def negative(x: NkiTensor, dtype: Any = None) -> NkiTensor:
-    """-x, a product in float32."""
-    return _tensor_scalar(x, "multiply", -1.0, dtype)
-
-
-@function
-def logical_not(x: NkiTensor, dtype: Any = None) -> NkiTensor:
-    """1 where x is 0, else 0: an exclusive or with 1, documented for x of 0 and 1."""
-    return _tensor_scalar(x, "logical_xor", True, dtype)
-
-
-@function
-def invert(x: NkiTensor, dtype: Any = None) -> NkiTensor:
-    """~x of integers: an exclusive or with all ones."""
-    return _tensor_scalar(x, "bitwise_xor", -1, dtype)
-
-
-def _tensor_scalar(x: NkiTensor, op: str, operand: Any, dtype: Any) -> NkiTensor:
-    tile(x=x)
-    return into(result_of(x, dtype), tensor_scalar, x, OPS[op], operand)
