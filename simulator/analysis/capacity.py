@@ -54,11 +54,6 @@ def bytes_of(shape: tuple[int, ...], itemsize: int, buffer: str, chip: Chip) -> 
     return _spread(shape, itemsize, _unit(buffer, chip))
 
 
-def _width(allocation: Allocation, chip: Chip) -> int:
-    """Bytes of a partition that a tensor takes, in PSUM those of whole banks."""
-    return _rounded(allocation.shape[1:], allocation.dtype.itemsize, _unit(allocation.buffer, chip))
-
-
 def _unit(buffer: str, chip: Chip) -> int:
     return int(chip.psum_bank_bytes.value) if buffer == "psum" else 1
 
@@ -95,10 +90,10 @@ class Taken:
     def bytes(self) -> int:
         return self.free - (-self.stretches // _QUADRANTS)
 
-    def _range(self, allocation: Allocation) -> tuple[int, int]:
-        assert allocation.address is not None
-        low = allocation.address[1]
-        return low, low + _width(allocation, self.chip)
+    def _range(self, a: Allocation) -> tuple[int, int]:
+        """The bytes of a partition from which on and up to which a tensor lies, in PSUM up to the end of a bank."""
+        assert a.address is not None
+        return a.address[1], a.address[1] + _rounded(a.shape[1:], a.dtype.itemsize, _unit(a.buffer, self.chip))
 
     def begin(self, allocation: Allocation) -> None:
         self._change(allocation, 1)

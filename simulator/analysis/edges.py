@@ -34,7 +34,11 @@ def edges_of(pairs: Iterable[Sequence[Any]], kind: Kind = None) -> Edges:
         given = tuple(pair) if isinstance(pair, (tuple, list)) else ()
         consumer, producers, own = (*given, kind) if len(given) == 2 else given if len(given) == 3 else (None,) * 3
         many = [producers] if isinstance(producers, str) else producers
-        if not isinstance(consumer, str) or not isinstance(many, (list, tuple)) or not _are_names(many):
+        if (
+            not isinstance(consumer, str)
+            or not isinstance(many, (list, tuple))
+            or not all(isinstance(p, str) for p in many)
+        ):
             raise _refused(f"an edge is (consumer, producer) or (consumer, [producers]), by their names; got {pair!r}")
         if own is not None and not isinstance(own, dependency):
             raise _refused(f"kind must be nisa.dependency.runtime or .schedule, got {own!r}")
@@ -48,10 +52,6 @@ def edges_of(pairs: Iterable[Sequence[Any]], kind: Kind = None) -> Edges:
         first = next(name for name in after if name in error.args[1])
         raise _refused(f"{first!r} would have to run after itself") from None
     return tuple(edges)
-
-
-def _are_names(values: Iterable[Any]) -> bool:
-    return all(isinstance(v, str) for v in values)
 
 
 def keep(edges: Edges, trace: Trace) -> None:

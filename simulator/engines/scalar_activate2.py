@@ -8,6 +8,7 @@ import numpy as np
 
 from triptych.simulator.analysis import costs
 from triptych.simulator.engines.scalar import check_range
+from triptych.simulator.engines.vector.folding import Fold
 from triptych.simulator.enums import engine as eng
 from triptych.simulator.enums import reduce_cmd as cmd
 from triptych.simulator.errors import NkiValidationError
@@ -20,7 +21,6 @@ from triptych.simulator.operands.operands import column, on_chip, per_partition,
 from triptych.simulator.operands.operators import Op, activation_function
 from triptych.simulator.tensors.tensor import NkiTensor
 
-Fold = tuple[Any, float]  # and the value that it starts from after a reset
 _STEPS: dict[str, Any] = {"multiply": np.multiply, "add": np.add, "subtract": np.subtract, "bypass": None}
 _PAIRS = (
     ("multiply", "add"),

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from triptych.simulator.analysis import costs
-from triptych.simulator.dtypes import F32, Array
+from triptych.simulator.dtypes import F32
 from triptych.simulator.engines.vector.folding import check_folding, folded
 from triptych.simulator.enums import engine as eng
 from triptych.simulator.enums import reduce_cmd as cmd
@@ -72,9 +72,8 @@ def tensor_scalar_reduce(
     )
 
 
-def _stepped(data: NkiTensor, f: Op, operand: Any) -> Array:
-    result: Array = f.alu(data.f32(), column(operand, data)) if f.binary else f.alu(data.f32())
-    return result
+def _stepped(data: NkiTensor, f: Op, operand: Any) -> Any:
+    return f.alu(data.f32(), column(operand, data)) if f.binary else f.alu(data.f32())
 
 
 _SMALL = ("bfloat16", "float16", "float32", "float8_e4m3", "float8_e4m3fn", "float8_e5m2")
@@ -161,6 +160,5 @@ def exponential(
     return folded(dst, src, reads, _exponential, (top,), add, reduce_cmd, reduce_res, start)
 
 
-def _exponential(src: NkiTensor, top: Any) -> Array:
-    result: Array = np.exp(src.f32() - column(top, src))
-    return result
+def _exponential(src: NkiTensor, top: Any) -> Any:
+    return np.exp(src.f32() - column(top, src))

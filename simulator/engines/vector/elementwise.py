@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from triptych.simulator.analysis import costs
-from triptych.simulator.dtypes import Array, DType
+from triptych.simulator.dtypes import Array
 from triptych.simulator.enums import engine as eng
 from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine.instructions import choose, instruction
@@ -71,8 +71,8 @@ def memset(dst: NkiTensor, value: Any, engine: eng = eng.unknown, name: str | No
         raise NkiValidationError(f"a packed {dst.dtype} tile can only be set to 0, got {value!r}")
     if dst.dtype.is_int:
         whole = isinstance(value, (int, np.integer)) or float(value).is_integer()
-        message = f"value must be an integer that {dst.dtype} holds, got {value!r}"
-        if not whole or not _fits(int(value), dst.dtype):
+        message, held = f"value must be an integer that {dst.dtype} holds, got {value!r}", np.iinfo(dst.dtype.np)
+        if not whole or not held.min <= int(value) <= held.max:
             raise NkiValidationError(message)
         if not isinstance(value, (int, np.integer)):
             m.remark("whole-float", f"nisa.memset: {message}", "release-notes/components/nki.rst, strict type matching")
@@ -82,11 +82,6 @@ def memset(dst: NkiTensor, value: Any, engine: eng = eng.unknown, name: str | No
 def _fill(dst: NkiTensor, value: Any) -> None:
     scalar = np.array(value, np.float32 if dst.dtype.is_float else dst.dtype.np)
     put(dst, np.broadcast_to(scalar, dst.shape))
-
-
-def _fits(value: int, dtype: DType) -> bool:
-    info = np.iinfo(dtype.np)
-    return int(info.min) <= value <= int(info.max)
 
 
 @instruction(eng.vector, eng.gpsimd, cost=costs.two_inputs, indirect=Indirect(("data1",)))
