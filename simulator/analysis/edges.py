@@ -33,12 +33,9 @@ def edges_of(pairs: Iterable[Sequence[Any]], kind: Kind = None) -> Edges:
     for pair in pairs:
         given = tuple(pair) if isinstance(pair, (tuple, list)) else ()
         consumer, producers, own = (*given, kind) if len(given) == 2 else given if len(given) == 3 else (None,) * 3
-        many = [producers] if isinstance(producers, str) else producers
-        if (
-            not isinstance(consumer, str)
-            or not isinstance(many, (list, tuple))
-            or not all(isinstance(p, str) for p in many)
-        ):
+        many: Any = [producers] if isinstance(producers, str) else producers
+        named = isinstance(many, (list, tuple)) and all(isinstance(name, str) for name in many)
+        if not isinstance(consumer, str) or not named:
             raise _refused(f"an edge is (consumer, producer) or (consumer, [producers]), by their names; got {pair!r}")
         if own is not None and not isinstance(own, dependency):
             raise _refused(f"kind must be nisa.dependency.runtime or .schedule, got {own!r}")
