@@ -47,7 +47,6 @@ class Cost:
 
 
 def known(how: Known) -> Callable[[Formula], Cost]:
-    """Declare a cost."""
     return lambda formula: Cost(formula, how)
 
 

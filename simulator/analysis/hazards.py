@@ -124,8 +124,6 @@ _Tensor = tuple[
 
 
 class _Tensors:
-    """The tensors of a trace."""
-
     def __init__(self, trace: Trace) -> None:
         # By core and identity; None where nothing is ever written.
         self.of: dict[int, dict[int, _Tensor | None]] = {event.core: {} for event in trace.events}

@@ -50,5 +50,4 @@ OLDER = (
 
 
 def contents(module: str) -> dict[str, Any]:
-    """The kept names of `module`."""
     return {row.name.rpartition(".")[2]: row.value for row in OLDER if row.name.rpartition(".")[0] == module}

@@ -96,8 +96,6 @@ class Execution:
             m.arguments = len(self.arguments.bound)
 
     def works(self) -> dict[Who, Work]:
-        """What each core of the rank does."""
-
         def work(m: Machine, core: Core) -> Any:
             m.meet = core.meet
             with self._named(), on_machine(m), np.errstate(all="ignore"):
@@ -144,7 +142,6 @@ class Execution:
         )
 
     def _race(self) -> NkiValidationError | None:
-        """The first race between the rank's cores."""
         if not self.options.check_races or len(self.machines) == 1:
             return None
         try:

@@ -153,7 +153,6 @@ class FromSource(importlib.machinery.SourceFileLoader):
     """
 
     def get_code(self, fullname: str) -> types.CodeType:
-        """The file, compiled."""
         return self.source_to_code(self.get_data(self.path), self.path)
 
 

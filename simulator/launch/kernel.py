@@ -43,7 +43,6 @@ class Kernel:
         return self.on_cores(cores)
 
     def on_cores(self, cores: int) -> Kernel:
-        """The kernel launched on so many cores."""
         return Kernel(self.function, replace(self.launch, cores=cores))
 
     def with_schedule(self, schedule: Iterable[Sequence[Any]], kind: dependency | None = None) -> Kernel:

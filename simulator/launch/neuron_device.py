@@ -140,7 +140,6 @@ def as_it_is(graph: Any, inputs: Any) -> Any:
 
 
 def is_device(x: Any) -> bool:
-    """Whether an argument names the device."""
     if isinstance(x, torch.device):
         same: bool = x.type == NAME
         return same

@@ -90,7 +90,6 @@ class Wrapped:
 
 
 def wrap_nki(kernel: Any) -> Wrapped:
-    """The kernel, to be called on tensors in a function of PyTorch."""
     if not isinstance(kernel, Kernel):
         raise KernelError(f"wrap_nki takes what nki.jit gives, got {type(kernel).__name__}")
     return Wrapped(kernel)

@@ -45,7 +45,6 @@ def _lint(file: File, function: str | None, target: tuple[str, int] | None, api:
 
 
 def read(path: str) -> File:
-    """A file, parsed."""
     try:
         with tokenize.open(path) as stream:
             text = stream.read()

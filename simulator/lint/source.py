@@ -22,8 +22,6 @@ _BUILTINS = frozenset(dir(builtins))
 
 
 class File:
-    """A parsed file."""
-
     def __init__(self, path: str, text: str, cells: list[int] | None = None) -> None:
         self.path = path
         self.text = text
