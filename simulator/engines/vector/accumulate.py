@@ -16,13 +16,7 @@ from triptych.simulator.machine.instructions import instruction
 from triptych.simulator.machine.machine import machine
 from triptych.simulator.machine.plan import Plan
 from triptych.simulator.machine.table import Indirect
-from triptych.simulator.operands.accumulators import (
-    check_command,
-    check_float32,
-    fold_of,
-    initial_value,
-    operator_name,
-)
+from triptych.simulator.operands.accumulators import check_command, check_float32, fold_of, initial_value, operator_name
 from triptych.simulator.operands.operands import column, in_dtype, on_chip, per_partition, put, same_tile
 from triptych.simulator.operands.operators import Op, arithmetic
 from triptych.simulator.tensors.tensor import NkiTensor
