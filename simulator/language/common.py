@@ -30,7 +30,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {}
 
 
 def function(f: Callable[P, R]) -> Callable[P, R]:
-    """Declare a function of nki.language, where `sum_` is called sum; an operator of its name, as nl.add, calls it."""
+    """Declare a function of nki.language, where `all_` is called all; an operator of its name, as nl.add, calls it."""
     name = f.__name__.rstrip("_")
 
     @functools.wraps(f)

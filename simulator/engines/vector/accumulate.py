@@ -8,7 +8,7 @@ import numpy as np
 
 from triptych.simulator.analysis import costs
 from triptych.simulator.dtypes import F32
-from triptych.simulator.engines.vector.folding import check_folding, folded
+from triptych.simulator.engines.vector.folding import Folding, check_folding, folded
 from triptych.simulator.enums import engine as eng
 from triptych.simulator.enums import reduce_cmd as cmd
 from triptych.simulator.errors import NkiValidationError
@@ -60,10 +60,8 @@ def tensor_scalar_reduce(
     start, tiles = initial_value("reduce_init", reduce_init, reduce_cmd, data)
     read.extend(tiles)
     ops = (f.name, operator_name(reduce_op))
-    operands, negate = (f, operand), reduce_res_negate
-    return folded(
-        dst, data, read, _stepped, operands, fold, reduce_cmd, reduce_res, start, negate, forgets=False, op=ops
-    )
+    how = Folding(_stepped, fold, reduce_cmd, reduce_res_negate)
+    return folded(dst, data, read, how, (f, operand), reduce_res, start, forgets=False, op=ops)
 
 
 def _stepped(data: NkiTensor, f: Op, operand: Any) -> Any:
@@ -150,8 +148,8 @@ def exponential(
         in_dtype(_EXP_FLOATS, reduce_res=reduce_res)
     unset = not isinstance(reduce_init, NkiTensor) and reduce_init == 0 and reduce_cmd is not cmd.load_reduce
     start, more = initial_value("reduce_init", None if unset else reduce_init, reduce_cmd, src)
-    reads, add = (src, *tiles, *more), (np.add, 0.0)
-    return folded(dst, src, reads, _exponential, (top,), add, reduce_cmd, reduce_res, start)
+    how = Folding(_exponential, (np.add, 0.0), reduce_cmd)
+    return folded(dst, src, (src, *tiles, *more), how, (top,), reduce_res, start)
 
 
 def _exponential(src: NkiTensor, top: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from triptych.simulator.dtypes import Array
 from triptych.simulator.enums import engine as eng
@@ -24,43 +24,38 @@ def check_folding(command: cmd, allowed: tuple[cmd, ...], result: NkiTensor | No
     check_result(result, data)
 
 
+class Folding(NamedTuple):
+    """What an instruction computes, and how that is folded into the registers of its data's partitions."""
+
+    values: Callable[..., Array]  # of the data and of further operands
+    fold: Fold
+    command: cmd
+    negates: bool = False  # what is read out, not the registers
+
+
 def folded(
     dst: NkiTensor,
     data: NkiTensor,
     reads: Sequence[NkiTensor],
-    values: Callable[..., Array],
+    how: Folding,
     operands: tuple[Any, ...],
-    fold: Fold,
-    command: cmd,
     result: NkiTensor | None,
     start: Any = None,
-    negate: bool = False,
     forgets: bool = True,
     **attributes: Any,
 ) -> Plan:
     """dst[P, F] = values(data, *operands), and result[P, 1] = what they leave in the registers, before rounding.
 
-    start: what load_reduce loads; negate: of what is written to `result`; forgets: as in `Accumulator.used`
+    start: what load_reduce loads; forgets: as in `Accumulator.used`
     """
     writes = (dst,) if result is None else (dst, result)
-    use = machine().vector_accumulator.used(data, command, result, forgets)
-    everything = (dst, data, values, fold, command, result, start, negate, *operands)
-    return Plan(eng.vector, reads, writes, _fold, everything, use=use, **attributes)
+    use = machine().vector_accumulator.used(data, how.command, result, forgets)
+    return Plan(eng.vector, reads, writes, _fold, (dst, data, how, result, start, *operands), use=use, **attributes)
 
 
-def _fold(
-    dst: NkiTensor,
-    data: NkiTensor,
-    values: Callable[..., Array],
-    fold: Fold,
-    command: cmd,
-    result: NkiTensor | None,
-    start: Any,
-    negate: bool,
-    *operands: Any,
-) -> None:
+def _fold(dst: NkiTensor, data: NkiTensor, how: Folding, result: NkiTensor | None, start: Any, *operands: Any) -> None:
     registers = machine().vector_accumulator
-    computed = values(data, *operands)
-    registers.accumulate(data, command, *fold, computed.reshape(data.shape[0], -1), start)
+    computed = how.values(data, *operands)
+    registers.accumulate(data, how.command, *how.fold, computed.reshape(data.shape[0], -1), start)
     put(dst, computed)
-    registers.read_out(data, result, negate)
+    registers.read_out(data, result, how.negates)

@@ -8,7 +8,7 @@ import numpy as np
 
 from triptych.simulator.analysis import costs
 from triptych.simulator.dtypes import F32, Array
-from triptych.simulator.engines.vector.folding import check_folding, folded
+from triptych.simulator.engines.vector.folding import Folding, check_folding, folded
 from triptych.simulator.enums import engine as eng
 from triptych.simulator.enums import reduce_cmd as cmd
 from triptych.simulator.errors import NkiValidationError
@@ -67,7 +67,7 @@ def range_select(
     fold = fold_of(reduce_op, ("maximum",))
     check_folding(reduce_cmd, (cmd.idle, cmd.reset, cmd.reduce, cmd.reset_reduce), reduce_res, on_true_tile)
     reads, operands = (on_true_tile, bound0, bound1), (compare0, bound0, compare1, bound1, int(range_start))
-    return folded(dst, on_true_tile, reads, _within, operands, fold, reduce_cmd, reduce_res)
+    return folded(dst, on_true_tile, reads, Folding(_within, fold, reduce_cmd), operands, reduce_res)
 
 
 def _within(data: NkiTensor, compare0: Any, bound0: NkiTensor, compare1: Any, bound1: NkiTensor, start: int) -> Array:
@@ -123,7 +123,7 @@ def select_reduce(
     if reduce_res is not None and not reduce_res.dtype.is_float:
         raise NkiValidationError(f"reduce_res must have a floating-point dtype, got {reduce_res!r}")
     reads, operands = (predicate, on_true, *tiles), (predicate, reverse_pred, other)
-    return folded(dst, on_true, reads, _chosen, operands, fold, reduce_cmd, reduce_res)
+    return folded(dst, on_true, reads, Folding(_chosen, fold, reduce_cmd), operands, reduce_res)
 
 
 def _chosen(on_true: NkiTensor, predicate: NkiTensor, reverse: bool, on_false: Any) -> Array:
