@@ -1,11 +1,13 @@
 """`nki.language`: what a kernel names that is no instruction: dtypes, buffers, operators, functions, tile sizes.
 
-The functions that compute are in the other files of this room: each allocates its result and issues instructions.
+The functions here compute nothing. Those that do are in the other files of this room: each allocates its result and
+issues instructions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from triptych.simulator.chip.record import Chip
@@ -17,7 +19,6 @@ from triptych.simulator.language import (  # noqa: F401
     creation,
     movement,
     normalization,
-    program,
     randomness,
     reductions,
     rounding,
@@ -25,8 +26,10 @@ from triptych.simulator.language import (  # noqa: F401
 )
 from triptych.simulator.language.common import FUNCTIONS, declare, function
 from triptych.simulator.machine.machine import machine
+from triptych.simulator.machine.unwritten import require_written
 from triptych.simulator.memory.storage import PSUM, SBUF, MemoryRegion
 from triptych.simulator.objects import NKIObject
+from triptych.simulator.operands.operands import describe
 from triptych.simulator.operands.operators import OPS
 from triptych.simulator.running import current
 from triptych.simulator.tensors.grids import NkiBlockGrid, NkiGrid, NkiTileGrid
@@ -77,6 +80,29 @@ def program_ndim() -> int:
 def _check_axis(axis: int) -> None:
     if axis != 0:
         raise NkiValidationError(f"the launch grid has one axis, 0; got {axis}", source="nki/get-started/about/lnc.rst")
+
+
+@function
+@contextmanager
+def no_reorder() -> Iterator[None]:
+    """A block whose instructions keep program order, as all do here. It holds no loop that runs on registers.
+
+    Whatever runs inside belongs to it, called functions and inner blocks too (nki/guides/how-to-scheduling-apis.rst).
+    """
+    m = machine()
+    with m.scoped(no_reorder=m.scope.get("no_reorder") or m.opened()):
+        yield
+
+
+@function
+def device_print(print_prefix: str, tensor: NkiTensor) -> None:
+    """Print the prefix and the values of a tensor in SBUF or HBM, at once."""
+    if not isinstance(print_prefix, str):
+        raise NkiValidationError(f"print_prefix must be a constant string, got {describe(print_prefix)}")
+    if not isinstance(tensor, NkiTensor) or tensor.buffer is PSUM:
+        raise NkiValidationError(f"tensor must be in SBUF or HBM, got {describe(tensor)}")
+    require_written(machine(), (tensor,))
+    print(print_prefix, tensor.shown_values())
 
 
 def _declare_place(name: str, summary: str, holds: Callable[[MemoryRegion], bool]) -> None:
