@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from triptych.simulator.enums import engine
-from triptych.simulator.machine.deferral.pending import Book, drop, settle
+from triptych.simulator.machine.deferral.pending import Book, drop, put_back, settle
 from triptych.simulator.machine.deferral.products import Product
 from triptych.simulator.machine.machine import Machine
 from triptych.simulator.machine.plan import Plan
@@ -65,12 +65,10 @@ class DeferredMachine(Machine):
             plan.compute(*operands)
             return
         for t in results:
-            if t.storage.pending is not None:
-                if _overwrites(plan, t, operands):
-                    drop(t.storage)
-                else:
-                    settle(t.storage)
-                book.before_write(t.storage)
+            if t.storage.pending is not None and not _overwrites(plan, t, operands):
+                settle(t.storage)
+            book.before_write(t.storage)
+        dropped = [(t.storage, drop(t.storage)) for t in results if t.storage.pending is not None]
         if plan.engine is _TENSOR:  # the bits of a product that NumPy computes depend on how operands lie
             for t in operands:
                 if type(t) is NkiTensor and t.storage.pending is not None:
@@ -78,6 +76,10 @@ class DeferredMachine(Machine):
         book.trusts = True
         try:
             plan.compute(*operands)
+        except BaseException:  # a kernel may catch it, and look at what it did not overwrite
+            for storage, pending in dropped:
+                put_back(storage, pending)
+            raise
         finally:
             book.trusts = False
 

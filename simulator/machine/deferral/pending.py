@@ -125,6 +125,10 @@ class Book:
                     at, value = whole[1], Reference(value.source, values[1])
         pending.forget()
         entries[at] = value
+        self.wait(storage)
+
+    def wait(self, storage: Storage) -> None:
+        """Note that something waits of a storage."""
         number = id(storage)
         if number not in self.waiting:
             self.waiting[number] = weakref.ref(storage, functools.partial(self.waiting.pop, number))
@@ -206,13 +210,21 @@ class Pending:
         return None if missing else found
 
 
-def drop(storage: Storage) -> None:
-    """Forget what waits of one storage, all of which is about to be written."""
-    pending = storage.pending
+def drop(storage: Storage) -> Pending:
+    """Forget what waits of one storage, all of which is about to be written; what that was."""
+    pending: Pending = storage.pending
     if pending.entries:
         storage.pending = None
         del pending.book.waiting[id(storage)]
         pending.book.saw([pending.line], True)
+    return pending
+
+
+def put_back(storage: Storage, pending: Pending) -> None:
+    """Undo `drop`: the storage has not been written."""
+    if pending.entries:
+        storage.pending = pending
+        pending.book.wait(storage)
 
 
 def settle(storage: Storage) -> None:

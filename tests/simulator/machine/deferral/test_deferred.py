@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pytest
 from kernel_parts import in_hbm, in_sbuf
@@ -10,6 +12,7 @@ from shape_only_parts import story
 from triptych import simulator
 from triptych.simulator import NkiError, Options
 from triptych.simulator.dtypes import TABLE
+from triptych.simulator.engines import dma_compute
 from triptych.simulator.launch.import_hook import simulated_nki
 from triptych.simulator.machine.deferral import blas, products
 
@@ -320,6 +323,37 @@ def test_a_kernel_that_fails_leaves_what_it_wrote_before():
     x, y = numbers(0, (128, 64)), np.zeros((128, 64), np.float32)
     with pytest.raises(NkiError, match=r"test_deferred.py:\d+"):
         simulator.run(kernel, x, y)
+    np.testing.assert_array_equal(x, y)
+
+
+def bounds_of_no_segments(x, segments):
+    """What was loaded is about to be made anew, of segments that have no such numbers."""
+    tile, wrong = in_sbuf(x), in_sbuf(segments)
+    with contextlib.suppress(NkiError):
+        nisa.sequence_bounds(tile, wrong)
+    return in_hbm(tile)
+
+
+def test_what_is_refused_leaves_what_was_loaded_before():
+    x = numbers(0, (1, 2, 32))
+    (out, *_), _, _ = same(bounds_of_no_segments, x, np.full((1, 32), -1, np.float32))
+    assert out == x.tobytes()
+
+
+@pytest.mark.parametrize("defer", [False, True])
+def test_what_fails_leaves_what_was_copied_to_an_argument_before(defer, monkeypatch):
+    def fail(dst, *tensors):
+        raise KeyboardInterrupt
+
+    def kernel(x, y):
+        for row in range(0, len(x), 128):
+            nisa.dma_copy(dst=y[row : row + 128], src=in_sbuf(x[row : row + 128]))
+        nisa.dma_compute(y, [x, x], reduce_op=nl.add)
+
+    monkeypatch.setattr(dma_compute, "_sum", fail)
+    x, y = numbers(0, (256, 1024)), np.zeros((256, 1024), np.float32)
+    with pytest.raises(KeyboardInterrupt):
+        simulator.run(kernel, x, y, options=Options(defer=defer))
     np.testing.assert_array_equal(x, y)
 
 
