@@ -11,6 +11,7 @@ from triptych.simulator.timing.reading.advice import advice
 from triptych.simulator.timing.reading.critical_path import Stall, critical_path, stalls, steps
 from triptych.simulator.timing.reading.picture import svg
 from triptych.simulator.timing.timeline import Issue
+from triptych.simulator.timing.work import works
 from triptych.simulator.trace import Allocation, Event, Region, Trace
 
 TRN2 = chip_of("trn2")
@@ -96,6 +97,31 @@ def test_issuing_is_named_from_half_of_the_time_on(total_ns: float, said: bool) 
     ]
     issued = "10 transfers are issued 184 ns apart and move 1 KiB each"
     assert advice(found, []) == [f"{issued}; transfers of 70 KiB or more would keep the rings busy"] * said
+
+
+@pytest.mark.parametrize(("total_ns", "said"), [(1999, True), (2000, True), (2001, False)])
+def test_short_rows_are_named_where_dma_is_busy_from_half_of_the_time_on(total_ns: float, said: bool) -> None:
+    tile, column = (Allocation(0, "t", kind, (128, 8), TABLE["int8"], ("k.py", 1)) for kind in ("sbuf", "private_hbm"))
+    src, dst = Region(column, 0, (128, 8), (1, 128), TABLE["int8"]), Region(tile, 0, (128, 8), (8, 1), TABLE["int8"])
+    found = timeline(Span(0, 0, "dma", LAUNCH, 1000, LAUNCH + 1000, None, "start", 16), total_ns=total_ns)
+    found.trace.events[:] = [Event("dma_copy", "dma", (src,), (dst,), ("k.py", 1), 0, None, {"dge": "none"})]
+    assert [text.startswith("DMA moves rows of 1 bytes") for text in advice(found, [])] == [True] * said
+
+
+@pytest.mark.parametrize(("total_ns", "said"), [(10_239, True), (10_240, True), (10_241, False)])
+def test_throttling_is_named_from_a_twentieth_of_the_time_on(total_ns: float, said: bool) -> None:
+    tile = Allocation(0, "t", "sbuf", (128, 512), TABLE["bfloat16"], ("k.py", 1))
+    operand = Region(tile, 0, (128, 512), (512, 1), TABLE["bfloat16"])
+    matmul = Event("nc_matmul", "tensor", (operand, operand), (operand,), ("k.py", 1), 0, None, {"rows": 512})
+    (asked,) = works(Trace(TRN2, "trn2", [matmul]))
+    span = Span(0, 0, "tensor", LAUNCH, asked.busy + 512, LAUNCH + asked.busy + 512, None, "start")
+    found = timeline(span, total_ns=total_ns)
+    found.trace.events[:] = [matmul]
+    assert span.busy_ns - asked.busy == 512
+    assert [text.startswith("throttling of the Tensor Engine costs 0.5 us") for text in advice(found, [span])] == (
+        [True] * said
+    )
+    assert advice(found, []) == []
 
 
 PICTURE = """\
