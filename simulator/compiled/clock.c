@@ -66,12 +66,10 @@ static void push(Clock *c, Heap *heap, double at, int what, int event)
     heap->entries[i] = new;
 }
 
-/* Take out the entry at `i`; the first is at 0. */
+/* Take out the entry at `i`: the first, at 0, or any of a heap that is sorted, of which the last comes after all others. */
 static Entry take(Heap *heap, int i)
 {
     Entry taken = heap->entries[i], last = heap->entries[--heap->count];
-    for (; i && is_before(&last, &heap->entries[(i - 1) / 2]); i = (i - 1) / 2)
-        heap->entries[i] = heap->entries[(i - 1) / 2];
     for (int child; (child = 2 * i + 1) < heap->count; i = child) {
         child += child + 1 < heap->count && is_before(&heap->entries[child + 1], &heap->entries[child]);
         if (!is_before(&heap->entries[child], &last))
@@ -247,9 +245,8 @@ static void dispatch(Clock *c, int number, double now)
         if (taken <= now) {
             if (queue->keeps_order && index != queue->next)
                 return;
-            if (ask->port)
-                taken = core->port_free[ask->port];
-            if (ask->port && taken == now)
+            taken = core->port_free[ask->port]; /* 0 of what needs none */
+            if (taken == now)
                 blocker = core->port_user[ask->port], why = PORT;
             for (int cell = 0; ask->cells >> cell && core->port_free[ask->port] <= now; cell++)
                 if (ask->cells >> cell & 1 && core->cells[cell] > taken)
@@ -304,7 +301,7 @@ static void spread(Clock *c, int number, double now)
             for (int j = 0; j < OTHERS && ask->elsewhere[j] != NONE; j++)
                 if (c->asks[ask->elsewhere[j]].queue == other)
                     mine = &c->asks[ask->elsewhere[j]];
-            if (!mine || event->visible_at > now || (mine->port && c->cores[lender->core].port_free[mine->port] > now))
+            if (!mine || event->visible_at > now || c->cores[lender->core].port_free[mine->port] > now)
                 continue;
             if (now + mine->busy + mine->latency > c->issuers[lender->issuer].free + ask->busy + ask->latency)
                 continue;

@@ -63,7 +63,7 @@ class _Core:
         self.rings = [0.0] * int(chip.dma_rings.value)  # when each is free
         self.transfers: dict[int, _Queue] = {}  # queues of DMA by number, the next in turn first
         self.last_moved: int | None = None
-        self.ports = [(0.0, 0)] * len(PORTS)  # when each is free, and who has it until then
+        self.ports = [(0.0, 0)] * len(PORTS)  # when each is free, and who has it until then; the first stands for none
         self.cells = [program.launch] * CELLS  # when each is free
         self.throttle = Throttle(chip)
 
@@ -227,13 +227,12 @@ class Clock:
                 return  # the smallest that is ready is not the next of the program
             ask = self.asks[self.asked[index]]
             blocker, why = issuer.last, "engine"
-            if ask.port:
-                taken, user = queue.core.ports[ask.port]
-                if taken > now:
-                    self._wake(queue, taken, index)
-                    return
-                if taken == now:
-                    blocker, why = user, "port"
+            taken, user = queue.core.ports[ask.port]
+            if taken > now:
+                self._wake(queue, taken, index)
+                return
+            if taken == now:
+                blocker, why = user, "port"
             if ask.cells:
                 taken = max([free for cell, free in enumerate(queue.core.cells) if ask.cells >> cell & 1])
                 if taken > now:
@@ -274,7 +273,7 @@ class Clock:
                 mine = asks[taken]
                 if now + mine.busy + mine.latency > lender.issuer.free + ask.busy + ask.latency:
                     continue
-                if mine.port and ports[mine.port][0] > now:
+                if ports[mine.port][0] > now:
                     continue
                 lender.ready.remove(index)
                 heapq.heapify(lender.ready)
