@@ -2,7 +2,3 @@
 
 `make own-mutants ROOM=judge` prints the score; it imports what `figures` has on mutants.
 """
-
-import os
-
-os.environ["TRIPTYCH_COMPILED"] = "0"  # what is compiled hides the Python that it stands for, and so a fault in it

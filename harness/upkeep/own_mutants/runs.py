@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -25,14 +26,18 @@ HEAVY = ("numpy", "ml_dtypes", "msgspec", "triton", "torch")  # no plugin of pyt
 OPTIONS = ("-q", "-x", "-p", "no:cacheprovider", "--no-header", "--assert=plain", "-m", "not slow")
 QUIET, FAILED = 0, 1  # exit codes of pytest
 LIMIT_S = 300.0  # for the tests of one fault
+EXTENSION = sysconfig.get_config_var("EXT_SUFFIX")  # of what is compiled for this Python
 
 
 class Copy:
     """A copy of the project, in which a fault stands for as long as it is tried."""
 
-    def __init__(self, root: Path, folder: Path) -> None:
-        """root: the project; folder: where the copy goes"""
-        self.root, self.folder = root, folder
+    def __init__(self, root: Path, folder: Path, compiled: bool = False) -> None:
+        """root: the project; folder: where the copy goes
+
+        compiled: with what is compiled, which hides the Python that it stands for, and so a fault in it.
+        """
+        self.root, self.folder, self.compiled = root, folder, compiled
         listed = subprocess.run(
             ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
             cwd=root,
@@ -40,7 +45,9 @@ class Copy:
             capture_output=True,
             text=True,
         )
-        for name in listed.stdout.splitlines():
+        paths = root.glob(f"simulator/compiled/*{EXTENSION}") if compiled else ()
+        built = [str(path.relative_to(root)) for path in paths]
+        for name in [*listed.stdout.splitlines(), *built]:
             if (root / name).exists() or (root / name).is_symlink():
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(root / name, folder / name, follow_symlinks=False)
@@ -68,6 +75,7 @@ class Copy:
         os.environ["PYTHONDONTWRITEBYTECODE"] = "1"  # a fault may leave the size and the second of a file as they were
         os.environ["PYTEST_TIMEOUT"] = "0"  # the process has a limit of its own, by the same signal
         os.environ["CI"] = "1"  # the same examples for each fault
+        os.environ["TRIPTYCH_COMPILED"] = str(int(self.compiled))
         sys.dont_write_bytecode = True
         for name in [name for name in sys.modules if name.partition(".")[0] == "triptych"]:
             del sys.modules[name]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pickle
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +134,30 @@ def try_all(
         raise RuntimeError(f"{' '.join(tests)}: {copy.said()[-3000:]}")
     first = [Tried(fault, *rest) for fault, rest in zip(faults, pickle.loads(out.read_bytes()), strict=True)]
     return [anew(copy, one) if one.undecided else one for one in first]
+
+
+def try_either_way(
+    root: Path,
+    folder: Path,
+    folders: Sequence[Path],
+    tests: Sequence[str],
+    faults: Sequence[Mutant],
+    tell: Callable[[Tried], None] = lambda one: None,
+) -> list[Tried]:
+    """Try faults of the project at `root` in copies in `folder`: all in Python.
+
+    What the simulator prepares for C alone is seen with it: its faults that are not seen in Python are tried once more.
+    """
+    first = try_all(Copy(root, folder / "python"), folders, tests, faults, tell)
+    left = [one for one in first if one.how is None and one.fault.path.is_relative_to(root / "simulator")]
+    if not left:
+        return first
+    compiled = Copy(root, folder / "compiled", compiled=True)
+    again = try_all(compiled, folders, tests, [one.fault for one in left])
+    instead = {
+        one.fault: replace(second, cpu_s=one.cpu_s + second.cpu_s) for one, second in zip(left, again, strict=True)
+    }
+    return [instead.get(one.fault, one) for one in first]
 
 
 def anew(copy: Copy, one: Tried) -> Tried:

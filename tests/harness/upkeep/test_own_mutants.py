@@ -4,12 +4,14 @@ import ast
 import os
 import signal
 import subprocess
+import sys
 import textwrap
 from collections import Counter
 
 import pytest
 
 from triptych.harness.upkeep.own_mutants import faults, planting, processes, reach, runs, score, warm
+from triptych.simulator.compiled.in_place import IS_COMPILED
 
 pytestmark = [
     pytest.mark.slow,
@@ -161,12 +163,16 @@ PROJECT = {
 @pytest.fixture
 def copy(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # the project is not triptych
+    return runs.Copy(project(tmp_path, PROJECT), tmp_path / "copy")
+
+
+def project(tmp_path, files):
     root = tmp_path / "project"
-    for name, text in PROJECT.items():
+    for name, text in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(textwrap.dedent(text))
     subprocess.run(["git", "init", "-q", str(root)], check=True)
-    return runs.Copy(root, tmp_path / "copy")
+    return root
 
 
 def test_what_tests_see_of_a_fault(copy):
@@ -209,6 +215,59 @@ def test_tests_that_fail_without_a_fault_are_no_judge(copy):
         RuntimeError, match=r"(?s)do not pass without a fault: tests/test_thing.py::test_nothing.*assert 0"
     ):
         warm.try_all(copy, [], ["tests"], [])
+
+
+FOR_C = """
+    import os
+
+    def double(x):
+        return quick(x) if os.environ["TRIPTYCH_COMPILED"] == "1" else x + x
+
+    def quick(x):
+        return 2 * x
+"""
+
+
+def test_a_fault_of_what_only_c_reads_is_seen_with_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    root = project(
+        tmp_path,
+        {
+            "simulator/prepared.py": FOR_C,
+            "tests/test_prepared.py": "from prepared import double\n\ndef test_it():\n    assert double(3) == 6\n",
+            "pyproject.toml": PROJECT["pyproject.toml"].replace('"src"', '"simulator"'),
+        },
+    )
+    by_text = {f.diff().splitlines()[-1].strip("+ "): f for f in faults.faults(root / "simulator" / "prepared.py")}
+    chosen = [by_text["return 3 * x"], next(f for text, f in by_text.items() if text.endswith("else ((x) - (x))"))]
+    in_python = warm.try_all(runs.Copy(root, tmp_path / "copy"), [], ["tests"], chosen)
+    assert [one.how for one in in_python] == [None, "failed"]
+    ended = warm.try_either_way(root, tmp_path / "copies", [], ["tests"], chosen)
+    assert [(one.fault, one.how) for one in ended] == [(fault, "failed") for fault in chosen]
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_process_of_a_copy_has_what_is_compiled_if_it_is_to(tmp_path, compiled):
+    def clock():
+        from triptych.simulator.timing import arrays
+
+        found = "nothing" if arrays.CLOCK is None else arrays.CLOCK.__file__
+        print(found)
+        return 0
+
+    if compiled and not IS_COMPILED:
+        pytest.skip("nothing is compiled: no C compiler was there, or TRIPTYCH_COMPILED=0")
+    copy = runs.Copy(score.ROOT, tmp_path / "copy", compiled)
+    assert copy.forked(clock, 60).code == 0
+    assert copy.said().startswith(str(copy.folder) if compiled else "nothing"), copy.said()
+
+
+def test_whoever_imports_them_keeps_what_is_compiled():
+    code = (
+        "import os; before = dict(os.environ); from triptych.harness.upkeep.own_mutants import score; "
+        "assert dict(os.environ) == before"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 FUNCTIONS = {
@@ -265,9 +324,29 @@ def test_what_an_import_executes_cannot_be_changed_later(tmp_path, before, after
     assert not planting.plant(planting.Mutant(path, 1, "", "", after), path)
 
 
-def test_what_does_not_end_is_seen_too():
-    ended = processes.forked(lambda: signal.pause() or 0, 0.3)
+FOR_EVER = {
+    "in Python": lambda: signal.pause() or 0,
+    "in C, where no handler in Python runs": lambda: sum(iter(int, 1)),
+}
+
+
+@pytest.mark.parametrize("work", FOR_EVER.values(), ids=FOR_EVER)
+def test_what_does_not_end_is_seen_too(work):
+    ended = processes.forked(work, 0.3)
     assert ended.code is None and runs.how(ended) == "timeout"
+
+
+def test_a_fault_that_never_ends_in_c_is_seen_once_its_test_has_had_time(copy, monkeypatch):
+    monkeypatch.setattr(warm, "PATIENCE_S", 0.5)
+    (copy.root / "src" / "thing.py").write_text(
+        "from itertools import islice, repeat\n\ndef first(n):\n    return sum(islice(repeat(1), n if n else None))\n"
+    )
+    (copy.folder / "src" / "thing.py").write_text((copy.root / "src" / "thing.py").read_text())
+    (copy.folder / "tests" / "test_thing.py").write_text(
+        "from thing import first\n\ndef test_it():\n    assert first(3) == 3\n"
+    )
+    (fault,) = [f for f in faults.faults(copy.root / "src" / "thing.py") if "repeat(1), (None)" in f.source]
+    assert [one.how for one in warm.try_all(copy, [], ["tests"], [fault])] == ["timeout"]
 
 
 def test_a_process_says_how_it_ended_and_where_it_was_told_to(tmp_path):
