@@ -137,7 +137,7 @@ class _Tensors:
         key, address = _key(event, allocation), allocation[6]
         found = self.memories.get(key)
         if found is None and key in self.last_writes:
-            alike = allocation[2:6] if address is None else key  # buffer, shape, dtype and line
+            alike = allocation[3:6] if address is None else key  # shape, dtype and line
             layout = self.maps.get(alike)
             if layout is None:
                 layout = self.maps[alike] = _Map()

@@ -110,14 +110,18 @@ def check_bank(m: Machine, dst: NkiTensor) -> None:
         )
 
 
-def check_tiling(m: Machine, k: int, columns: int, position: Given, size: Given, rows_only: bool = False) -> None:
-    """Tiles of the array have 32, 64 or 128 rows and columns, from multiples of these.
+def check_tiling(
+    m: Machine, k: int, columns: int, position: Given, size: Given, rows_only: bool = False
+) -> tuple[int, ...]:
+    """The tile of the array, its position and size; none is given as ().
+
+    Tiles have 32, 64 or 128 rows and columns, from multiples of these.
 
     The instruction's text describes column tiles, and its parameters' text excludes them (start_column must be 0 and
     column_size 128). The text was taken: nki-library's decoding kernels work in column tiles.
     """
     if not position and not size:
-        return
+        return ()
     if not (position and size):
         raise NkiValidationError("tile_position and tile_size are given together or not at all")
     sizes = (32, 64, 128) if m.chip.generation >= 3 else (64, 128)
@@ -137,6 +141,7 @@ def check_tiling(m: Machine, k: int, columns: int, position: Given, size: Given,
         raise NkiValidationError(
             f"a column tile of {size[1]} holds a stationary of at most {size[1]} columns, got {columns}"
         )
+    return (*position, *size)
 
 
 def check_accumulate(accumulate: Any) -> bool | None:

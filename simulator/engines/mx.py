@@ -148,12 +148,12 @@ def nc_matmul_mx(
     if big_m % 2:
         raise NkiValidationError(f"the free size of stationary must be even, got {stationary.shape}")
     check_sizes(m, dst, stationary, moving, (k, big_m, n))
-    check_tiling(m, k, big_m, tile_position, tile_size, rows_only=True)
+    tile = check_tiling(m, k, big_m, tile_position, tile_size, rows_only=True)
+    tiled: dict[str, Any] = {"tile": tile} if tile else {}
     _scale_rows("stationary_scale", stationary_scale, k, big_m)
     rows = _scale_rows("moving_scale", moving_scale, k, n)
     adds = check_accumulate(accumulate)
     read = (stationary, moving, stationary_scale, moving_scale)
-    tile: dict[str, Any] = {"tile": (*tile_position, *(tile_size or ()))} if tile_position else {}
     return Plan(
         eng.tensor,
         read,
@@ -164,7 +164,7 @@ def nc_matmul_mx(
         decide=None if adds is False else accumulating,
         by_matmul=True,
         rows=1,
-        **tile,
+        **tiled,
     )
 
 

@@ -47,14 +47,16 @@ class Reach:
     def of(self, file: str, line: int) -> list[str]:
         """The tests that reach a line, the quickest first; then, if they are few, those of its file; if none, all.
 
-        Of very many, those that take half a minute of a processor together.
+        Of very many, those that take half a minute of a processor together. What an import executes every process has:
+        those that start one tell no more of it than others.
         """
         found = self.tests.get((file, line), set())
         of_file: set[str] = set()
         if len(found) < FEW:
             of_file = {test for (other, _), some in self.tests.items() if other == file for test in some} - found
         others = set() if found else set(self.seconds) - of_file
-        groups = (found, of_file, others & self.apart, others - self.apart)
+        apart = set() if (file, line) in self.on_import else self.apart
+        groups = (found, of_file, others & apart, others - apart)
         ordered = [test for some in groups for test in sorted(some, key=lambda test: self.seconds[test])]
         ends = itertools.accumulate(self.seconds[test] for test in ordered)
         return [test for test, end in zip(ordered, ends, strict=True) if end <= MOST_S]

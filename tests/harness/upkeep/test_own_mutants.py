@@ -120,6 +120,8 @@ def test_the_quickest_tests_that_reach_a_line_come_first():
     assert found.of("other.py", 1) == ["b", "c", "a"], "in a subprocess, perhaps"
     found.apart.add("c")
     assert found.of("other.py", 1) == ["c", "b", "a"], "first those that start one"
+    found.on_import.add(("other.py", 1))
+    assert found.of("other.py", 1) == ["b", "c", "a"], "in any process"
     many = [str(i) for i in range(reach.FEW)]
     found = reach.Reach(dict.fromkeys([*many, "other"], 1.0), {("one.py", 4): {*many}, ("one.py", 9): {"other"}})
     assert sorted(found.of("one.py", 4)) == many

@@ -215,6 +215,24 @@ def test_breaks(rule, text, found):
     assert [id for id, _ in found(text, None, lint.RULES[rule].until or "0.7")] == [rule]
 
 
+NESTS = {
+    "a condition": "({} if x else 1)",
+    "the other side of one": "(1 if x else {})",
+    "a sum": "(1 + {})",
+    "a product": "({} * 2)",
+    "a list": "{}[0]",
+}
+
+
+@pytest.mark.parametrize("nest", NESTS.values(), ids=NESTS)
+@pytest.mark.parametrize(("times", "expected"), [(9, ["array-index"]), (10, [])])
+def test_an_array_is_found_nine_deep(nest, times, expected, found):
+    array = "np.arange(4)"
+    for _ in range(times):
+        array = nest.format(array)
+    assert [id for id, _ in found(kernel(f"y = x[{array}]", above="import numpy as np\n"))] == expected
+
+
 FINE = {
     "a name with two values": kernel("f[0:4]", above="f = nl.mgrid\nf = other\n"),
     "what AWS's kernels are made of": kernel(

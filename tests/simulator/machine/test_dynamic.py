@@ -54,6 +54,17 @@ def test_rows_are_gathered_in_place_where_the_tile_takes_all_of_them_as_they_are
         assert some.kept.tolist() == [0, 2]
 
 
+@pytest.mark.parametrize("step", [0, 1, 2, -1])
+def test_rows_are_those_of_a_view_whatever_its_step(core, step):
+    """Rows 7, 7 + step, ..: of a row that is broadcast all are one."""
+    with core() as c:
+        table, index = c.tile(TABLE, buffer="private_hbm"), np.array([[3], [0], [6]], np.int32)
+        view = table.ap([[6 * step, 7], [1, 6]], offset=42)
+        rows = Rows(view.ap([[6, 3], [1, 6]], vector_offset=c.tile(index)))
+        np.testing.assert_array_equal(rows.read(), TABLE[7 + step * index[:, 0]])
+        assert rows.repeat == (step == 0)
+
+
 def test_gather_by_vector_select():
     def kernel(table, index):
         rows = nl.ndarray((index.shape[0], 6), table.dtype)
