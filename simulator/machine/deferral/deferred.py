@@ -68,7 +68,7 @@ class DeferredMachine(Machine):
             if t.storage.pending is not None and not _overwrites(plan, t, operands):
                 settle(t.storage)
             book.before_write(t.storage)
-        dropped = [(t.storage, drop(t.storage)) for t in results if t.storage.pending is not None]
+        dropped = [(t.storage, drop(t.storage)) for t in results if _waits(t.storage)]
         if plan.engine is _TENSOR:  # the bits of a product that NumPy computes depend on how operands lie
             for t in operands:
                 if type(t) is NkiTensor and t.storage.pending is not None:

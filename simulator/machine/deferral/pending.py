@@ -213,18 +213,16 @@ class Pending:
 def drop(storage: Storage) -> Pending:
     """Forget what waits of one storage, all of which is about to be written; what that was."""
     pending: Pending = storage.pending
-    if pending.entries:
-        storage.pending = None
-        del pending.book.waiting[id(storage)]
-        pending.book.saw([pending.line], True)
+    storage.pending = None
+    del pending.book.waiting[id(storage)]
+    pending.book.saw([pending.line], True)
     return pending
 
 
 def put_back(storage: Storage, pending: Pending) -> None:
     """Undo `drop`: the storage has not been written."""
-    if pending.entries:
-        storage.pending = pending
-        pending.book.wait(storage)
+    storage.pending = pending
+    pending.book.wait(storage)
 
 
 def settle(storage: Storage) -> None:
