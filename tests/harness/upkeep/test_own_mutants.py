@@ -111,10 +111,10 @@ def test_what_decides_nothing_is_no_fault(tmp_path):
 
 
 def test_the_quickest_tests_that_reach_a_line_come_first():
-    seconds = {"a": 3.0, "b": 1.0, "c": 2.0, "slow": 100.0}
+    seconds = {"a": 3.0, "b": 1.0, "c": 2.0, "slow": 119.0}
     found = reach.Reach(seconds, {("one.py", 4): {"a", "b"}, ("one.py", 9): {"c", "slow"}})
     assert found.of("one.py", 4) == ["b", "a", "c"], "they are few, so those of the file follow"
-    assert found.of("one.py", 9) == ["c"], "those that take half a minute together"
+    assert found.of("one.py", 9) == ["c"], "those that take two minutes together"
     found.tests["two.py", 1] = {"a"}
     assert found.of("two.py", 7) == ["a", "b", "c"], "executed on import alone: who imports it may be another"
     assert found.of("other.py", 1) == ["b", "c", "a"], "in a subprocess, perhaps"
