@@ -1,5 +1,6 @@
 """From where on advice is given: at each of its limits, and just beside."""
 
+import numpy as np
 import pytest
 from kernel_parts import chained_matmuls
 
@@ -69,3 +70,19 @@ def test_a_clock_that_use_makes_no_faster_is_no_advice(slowdown, said):
 
     advice = advice_on(kernel, simulator.ShapeDtype((1, 1), "float32"), sustained_slowdown=slowdown)
     assert any("throttling" in text for text in advice) == said
+
+
+@pytest.mark.parametrize(("row", "ns"), [(1, True), (2, False)])
+def test_a_store_that_is_left_out_moves_no_rows(row, ns):
+    """One whose index is out of bounds, which the kernel allows."""
+
+    def kernel(x, index):
+        at, tile = nl.ndarray((1, 1), "int32"), nl.ndarray((4, 6), x.dtype)
+        nisa.dma_copy(at, index)
+        nisa.memset(tile, 0.0)
+        nisa.dma_copy(x.select(0, at), tile, oob_mode=nisa.oob_mode.skip)
+        return x
+
+    x = np.ones((2, 4, 6), np.float32)
+    p = simulator.predict(kernel, x, np.array([[row]], np.int32), target="trn2")
+    assert (p.timeline.spans[-1].busy_ns > 0) == ns and p.advice == []
