@@ -146,7 +146,7 @@ class Arguments:
         for b in self.written():
             kept = any(t.storage is b.tensor.storage for t in returned)
             if not b.bring_back() and not kept:
-                framework = framework_of(b.given) or NumPy
+                framework = next(f for f in FRAMEWORKS if f.owns(b.given))
                 raise KernelError(
                     f"{self.name} writes to its argument {b.tensor.name}, which is {framework.what}; return the tensor "
                     "to have its new values",

@@ -35,6 +35,7 @@ def test_a_line_and_what_is_bound_there_are_looked_up_once():
 
 
 LINE = ("/some/where/kernel.py", 7)
+NOTES: property = NkiError.__notes__  # which tests of other messages do without (conftest)
 
 
 def error(source=None, op=None, rank=None):
@@ -62,3 +63,9 @@ def test_it_shows_its_line_and_the_one_before(tmp_path, lines, number, shown):
     path = tmp_path / "kernel.py"
     path.write_text("\n".join(lines) + "\n")
     assert NkiError("wrong", line=(str(path), number)).excerpt == shown
+
+
+def test_python_prints_the_excerpt_below_an_error_and_nothing_where_there_is_none():
+    here = NkiError("wrong", line=(__file__, 1))
+    assert NOTES.fget(here) == [here.excerpt] and here.excerpt
+    assert NOTES.fget(NkiError("wrong", line=LINE)) == []

@@ -286,9 +286,11 @@ class operator:
 
     def __init__(self, function):
         self.__nki_host__, self._qualname = function, "mine::one"
+        self.calls = 0
 
     def __call__(self, x):
         assert not x.is_meta
+        self.calls += 1
         return self.__nki_host__(x)
 
 
@@ -300,6 +302,7 @@ def test_host_code_gives_back_what_it_was_given():
     assert run_host(run, twice, (ShapeDtype((5, 6), "int8"),), {}).outputs == {"y": ShapeDtype((5, 6), "int8")}
     assert of_tensors.trace.count()["tensor_scalar"] == 1
     assert torch.equal(simulator.on("trn2").run(twice, X).outputs["y"], 2 * X)
+    assert twice.calls == 3, "on shapes its function is called"
 
 
 def test_host_code_of_several_kernels_has_no_trace():

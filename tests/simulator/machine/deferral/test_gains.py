@@ -57,6 +57,22 @@ def test_loads_that_are_copied_all_the_same(put_off):
     assert counts(put_off, kernel, numbers(0, (TILES, 32, 32))) == [TRIED]
 
 
+@pytest.mark.parametrize("whole", [True, False])
+def test_loads_that_are_overwritten(put_off, whole):
+    """Before anybody looks: nothing is ever copied, unless a part of them stays."""
+
+    def kernel(x):
+        out = nl.ndarray((TILES, 32, 64), x.dtype, nl.shared_hbm)
+        for n in range(TILES):
+            tile = nl.ndarray((32, 64), x.dtype)
+            nisa.dma_copy(dst=tile, src=x[n])
+            nisa.memset(tile if whole else tile[:, 0:32], 1.0)
+            nisa.dma_copy(dst=out[n], src=tile)
+        return out
+
+    assert counts(put_off, kernel, numbers(0, (TILES, 32, 64))) == [TILES if whole else TRIED]
+
+
 def test_loads_that_are_read_where_they_lie(put_off):
     def kernel(x):
         out = nl.ndarray((TILES, 32, 64), x.dtype, nl.shared_hbm)
