@@ -23,6 +23,7 @@ from triptych.harness.upkeep.own_mutants.runs import FAILED, OPTIONS, QUIET, Cop
 
 MAPPING_S = 3600.0
 ON_IMPORT = 71  # the exit code of a process that could not plant the fault
+COMPILED = ("simulator/compiled", "simulator.built")  # where C is, and who says whether it is there
 PATIENCE_S, PATIENCE = 60.0, 10.0  # what a test may take beside, and how many times what it takes of a processor
 
 
@@ -146,10 +147,11 @@ def try_either_way(
 ) -> list[Tried]:
     """Try faults of the project at `root` in copies in `folder`: all in Python.
 
-    What the simulator prepares for C alone is seen with it: its faults that are not seen in Python are tried once more.
+    What is prepared for C alone is seen with it: of files that name what is compiled, the faults that are not seen in
+    Python are tried once more.
     """
     first = try_all(Copy(root, folder / "python"), folders, tests, faults, tell)
-    left = [one for one in first if one.how is None and one.fault.path.is_relative_to(root / "simulator")]
+    left = [one for one in first if one.how is None and names_compiled(one.fault.path)]
     if not left:
         return first
     compiled = Copy(root, folder / "compiled", compiled=True)
@@ -158,6 +160,11 @@ def try_either_way(
         one.fault: replace(second, cpu_s=one.cpu_s + second.cpu_s) for one, second in zip(left, again, strict=True)
     }
     return [instead.get(one.fault, one) for one in first]
+
+
+def names_compiled(path: Path) -> bool:
+    text = path.read_text(encoding="utf-8")
+    return any(name in text for name in COMPILED)
 
 
 def anew(copy: Copy, one: Tried) -> Tried:

@@ -220,6 +220,7 @@ def test_tests_that_fail_without_a_fault_are_no_judge(copy):
 
 
 FOR_C = """
+    # for simulator/compiled/quick.c
     import os
 
     def double(x):
@@ -230,22 +231,33 @@ FOR_C = """
 """
 
 
+TESTED = """
+    from prepared import double
+    from unseen import nothing
+
+    def test_it():
+        assert double(3) == 6 and nothing(3) is not None
+"""
+
+
 def test_a_fault_of_what_only_c_reads_is_seen_with_it(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     root = project(
         tmp_path,
         {
             "simulator/prepared.py": FOR_C,
-            "tests/test_prepared.py": "from prepared import double\n\ndef test_it():\n    assert double(3) == 6\n",
+            "simulator/unseen.py": "def nothing(x):\n    return 0\n",
+            "tests/test_prepared.py": TESTED,
             "pyproject.toml": PROJECT["pyproject.toml"].replace('"src"', '"simulator"'),
         },
     )
     by_text = {f.diff().splitlines()[-1].strip("+ "): f for f in faults.faults(root / "simulator" / "prepared.py")}
     chosen = [by_text["return 3 * x"], next(f for text, f in by_text.items() if text.endswith("else ((x) - (x))"))]
+    chosen += faults.faults(root / "simulator" / "unseen.py")
     in_python = warm.try_all(runs.Copy(root, tmp_path / "copy"), [], ["tests"], chosen)
-    assert [one.how for one in in_python] == [None, "failed"]
+    assert [one.how for one in in_python] == [None, "failed", None]
     ended = warm.try_either_way(root, tmp_path / "copies", [], ["tests"], chosen)
-    assert [(one.fault, one.how) for one in ended] == [(fault, "failed") for fault in chosen]
+    assert [one.fault for one in ended] == chosen and [one.how for one in ended] == ["failed", "failed", None]
 
 
 @pytest.mark.parametrize("compiled", [False, True])
