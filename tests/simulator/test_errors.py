@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import sys
+import weakref
 
 import pytest
 
@@ -32,6 +34,21 @@ def test_a_line_and_what_is_bound_there_are_looked_up_once():
     bound = [lines.bound(sys._getframe()) for _ in range(2)]
     line = [lines.of(sys._getframe()) for _ in range(2)]
     assert bound[0] is bound[1] and line[0] is line[1] and bound[0][0][0] == line[0][0] == __file__
+
+
+@pytest.mark.parametrize("ask", ["of", "bound"])
+def test_a_code_that_was_asked_about_stays_so_that_no_other_has_its_id(ask):
+    lines, names = errors.Lines(), {}
+    exec(compile("import sys\ndef kernel(ask):\n    ask(sys._getframe())\n", "kernel.py", "exec"), names)
+    code = weakref.ref(names["kernel"].__code__)
+    names["kernel"](getattr(lines, ask))
+    names.clear()
+    errors._instructions.cache_clear()  # which keeps some codes of late, not all
+    gc.collect()
+    assert code() is not None
+    del lines
+    gc.collect()
+    assert code() is None
 
 
 LINE = ("/some/where/kernel.py", 7)
