@@ -160,6 +160,23 @@ def test_a_race_is_an_error_if_in_the_other_order_the_results_differ_or_there_ar
             run(nki.jit(chosen)[2], index, X)
 
 
+RETURNED = {
+    "a list": lambda out: [out],
+    "a dict": lambda out: {"out": out},
+    "a dict in a tuple": lambda out: (None, {"out": out}),
+    "a list in a dict": lambda out: {"out": [out]},
+}
+
+
+@pytest.mark.parametrize("returned", RETURNED.values(), ids=RETURNED)
+def test_a_race_shows_wherever_the_results_stand_in_what_is_returned(returned):
+    def kernel(index, x):
+        return returned(chosen(index, x))
+
+    with pytest.raises(NkiError, match="race on 'index'"):
+        simulator.on("trn2").run(nki.jit(kernel)[2], np.array([[0]], np.int32), X)
+
+
 def test_what_a_kernel_warns_of_it_warns_of_once_though_its_cores_run_in_both_orders():
     def warning(index, x):
         warnings.warn("said by the kernel", UserWarning, stacklevel=1)
