@@ -49,6 +49,8 @@ def test_two_steps_and_a_function(core, cast, same, pair, function, columns, rev
             if op != "bypass":
                 y = STEP[op](value, y) if swapped else STEP[op](y, value)
         assert same(dst, cast(FUNCTIONS[function](y), types[1]))
+        read = [column and op != "bypass" for column, op in zip(columns, pair, strict=True)]
+        assert len(c.trace.events[-1].reads) == 1 + sum(read), "what a step is bypassed with is not read"
 
 
 @pytest.mark.parametrize("column", [False, True])

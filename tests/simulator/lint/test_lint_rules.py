@@ -273,6 +273,9 @@ FINE = {
         parameters="x, r",
     ),
     "a parameter called nl": kernel("print(nl.no_such_name)", parameters="x, nl"),
+    "functions of one's own that prepare": kernel(
+        "my_prepare(x)", "mine.tiles_prepare(x)", above="import mine\ndef my_prepare(x):\n    pass\n"
+    ),
     "a subkernel's tensor in private HBM": (
         "def part(x):\n    t = nl.ndarray(x.shape, x.dtype, buffer=nl.private_hbm)\n    return t\n" + kernel("part(x)")
     ),
