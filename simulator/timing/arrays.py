@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Sequence
+from copy import copy
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -65,6 +66,7 @@ class Run(NamedTuple):
 
     end_ns: float  # of the last event
     spans: Callable[[], list[Span]]  # which are made for the run that is taken
+    plan: Callable[[], tuple[list[int], list[int]]]  # the events as they were issued or began, and what each asked for
 
 
 class Runs:
@@ -80,6 +82,14 @@ class Runs:
         whys = chain.from_iterable([edges.values() for edges in waits])
         self.whys = np.fromiter(map(_CODES.__getitem__, whys), np.intc, len(self.producers))
         self.tenants, self.touching = _linked(touched)
+
+    def of(self, program: Program) -> Runs:
+        """Runs of the same events on another chip, or where they ask for the same of other engines."""
+        other = copy(self)
+        other.program = program
+        if CLOCK is not None:
+            other.asked = np.fromiter(program.asked, np.intc, len(program.asked))
+        return other
 
     def run(self, order: Sequence[int], in_order: bool, limit: float = math.inf) -> Run:
         """What `Clock(program, order, in_order, limit).run()` gives or raises."""
@@ -109,11 +119,13 @@ class Runs:
             raise TooLate
         if outcome != _DONE:
             return self._in_python(order, in_order, limit)  # which says what waits for room
-        return Run(float(events["end"].max()), lambda: _spans(program, events[place], numbers))
+        end = float(events["end"].max())
+        return Run(end, lambda: _spans(program, events[place], numbers), lambda: _plan(program, events[place]))
 
     def _in_python(self, order: Sequence[int], in_order: bool, limit: float) -> Run:
-        spans = Clock(self.program, order, in_order, limit).run()
-        return Run(max([span.end_ns for span in spans], default=0.0), lambda: spans)
+        clock = Clock(self.program, order, in_order, limit)
+        spans = clock.run()
+        return Run(max([span.end_ns for span in spans], default=0.0), lambda: spans, clock.plan)
 
     def _touches(self, place: Rows) -> Rows:
         """Which tensors that need room each event touches, in the events' order."""
@@ -168,6 +180,13 @@ def _times(program: Program, limit: float) -> Rows:
     t = Throttle(program.trace.chip)
     times = program.launch, program.between_tiles, limit, t.window, t.cold, t.hot, t.warms, t.cools
     return np.array(times, TIMES)
+
+
+def _plan(program: Program, events: Rows) -> tuple[list[int], list[int]]:
+    """What `Clock.plan` gives; the rows of events stand by number."""
+    moves = np.array([line.moves for line in program.lines])[events["queue"]]
+    begun = np.where(moves, events["issued_at"], events["start"])
+    return begun.argsort(kind="stable").tolist(), events["ask"].tolist()
 
 
 def _spans(program: Program, events: Rows, numbers: Rows) -> list[Span]:

@@ -178,6 +178,13 @@ class Clock:
             raise self._deadlock()
         return done
 
+    def plan(self) -> tuple[list[int], list[int]]:
+        """The events as they were issued or began, and what each asked for, when all have run."""
+        spans = [span for span in self.spans if span is not None]
+        begun = [span.issue.at_ns if span.issue else span.start_ns for span in spans]
+        asked = dict(zip(self.order, self.asked, strict=True))
+        return sorted(range(len(begun)), key=begun.__getitem__), [asked[event] for event in range(len(begun))]
+
     def _deadlock(self) -> KernelError:
         """What waits for room that never comes: tensors whose lives overlap need more than there is."""
         waiting = [index for index, event in enumerate(self.order) if self.spans[event] is None]

@@ -5,9 +5,12 @@ move its descriptors, taking the queues in turn. An event starts when what it wa
 have room on chip (room), its port is free, and its track is.
 
     program      each queue runs in the program's order
-    overlapped   loads stand in the order in which they are needed, and each engine takes, of the events that are ready,
-                 the one that comes first: what a list scheduler reaches that looks as far ahead as the memories have
-                 room. A compiler that schedules better or worse than greedily will differ
+    overlapped   each runs in the order that a compiler would plan. Loads stand in the order in which they are needed,
+                 and each engine takes, of the events that are ready, the one that comes first: what a list scheduler
+                 reaches that looks as far ahead as the memories have room. It plans with the whole clock of the Tensor
+                 Engine, because nobody knows before it runs when the clock is halved; then an engine can only run its
+                 stream of instructions as it stands (nki/guides/architecture/trainium_inferentia2_arch.rst). A
+                 compiler that schedules better or worse than greedily will differ
 
 A trace of more than ten million events is not scheduled whole if most of it is a steady loop (steady).
 """
@@ -15,6 +18,7 @@ A trace of more than ten million events is not scheduled whole if most of it is 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 from triptych.simulator.analysis.hazards import READ_AFTER_WRITE, Edges, hazards
@@ -64,6 +68,15 @@ def schedule(trace: Trace, order: str = "overlapped", whole: int = WHOLE) -> Tim
 
 
 def _overlapped(runs: Runs) -> Run:
+    """Each engine in the order in which it would take its instructions if the Tensor Engine had its whole clock."""
+    program = runs.program
+    chip = program.trace.chip
+    whole = replace(chip, warm_up_ns=replace(chip.warm_up_ns, value=0))
+    planned, asked = _planned(runs.of(program._replace(trace=replace(program.trace, chip=whole)))).plan()
+    return runs.of(program._replace(asked=asked)).run(planned, in_order=True)
+
+
+def _planned(runs: Runs) -> Run:
     """The sooner of a list scheduler's and the program's: who takes what is ready first can lose by it.
 
     The program's is not tried where it could not end more than a twentieth sooner, because a track is busy as long. A

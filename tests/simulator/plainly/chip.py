@@ -284,22 +284,25 @@ def plain(trace: Any, order: str) -> list[dict[str, Any]] | None:
     def end(spans: list[dict[str, Any]]) -> float:
         return max((span["end"] for span in spans), default=0.0)
 
-    def of(found: dict[int, dict[str, Any]]) -> list[list[dict[str, Any]]]:
-        return [[found[i] for i in range(n)]] if len(found) == n else []
+    def run(trace: Any, work: Any, order: list[int], in_order: bool) -> list[list[dict[str, Any]]]:
+        found = Plain(*arranged(trace, work, edges, order), in_order=in_order).run()
+        back = {order[i]: moved_back(span, order) for i, span in found.items()}
+        return [[back[i] for i in range(n)]] if len(back) == n else []
 
-    def as_written() -> list[list[dict[str, Any]]]:
-        return of(Plain(trace, work, edges, in_order=True).run())
-
+    written = list(range(n))
     if order == "program":
-        return next(iter(as_written()), None)
-    needed = by_need(trace, edges)
-    found = Plain(*arranged(trace, work, edges, needed), in_order=False).run()
-    back = {needed[i]: moved_back(span, needed) for i, span in found.items()}
-    ahead = of(back) or of(Plain(trace, work, edges, in_order=False).run())
+        return next(iter(run(trace, work, written, True)), None)
+    whole = replace(trace, chip=replace(trace.chip, warm_up_ns=replace(trace.chip.warm_up_ns, value=0)))
+    plans = run(whole, work, by_need(trace, edges), False) or run(whole, work, written, False)
     least = trace.chip.launch_ns.value + max(loads_of(trace, work).values(), default=0.0)
-    if ahead and end(ahead[0]) <= 1.05 * least:
-        return ahead[0]
-    return min(ahead + as_written(), key=end, default=None)
+    if not plans or end(plans[0]) > 1.05 * least:
+        plans += run(whole, work, written, True)
+    if not plans:
+        return None
+    plan = min(plans, key=end)
+    begun = [span["issue"][0] if span["issue"] else span["start"] for span in plan]
+    given = [next((o for o in w.elsewhere if o.track == s["track"]), w) for w, s in zip(work, plan, strict=True)]
+    return run(trace, given, sorted(written, key=begun.__getitem__), True)[0]
 
 
 def arranged(trace: Any, work: Any, edges: Any, order: list[int]) -> tuple[Any, Any, Any]:

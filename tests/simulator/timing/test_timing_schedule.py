@@ -13,7 +13,7 @@ from triptych.simulator import KernelError, Options
 from triptych.simulator.analysis.hazards import hazards
 from triptych.simulator.chips import chip_of
 from triptych.simulator.launch.import_hook import simulated_nki
-from triptych.simulator.timing import Span, predict_trace, schedule, scheduler
+from triptych.simulator.timing import predict_trace, schedule, scheduler
 from triptych.simulator.timing.arrays import Run
 
 with simulated_nki():
@@ -379,11 +379,14 @@ def test_which_orders_are_tried(longer, tried, monkeypatch):
     least = trace.chip.launch_ns.value + 1000.0
     end = scheduler.WORTH_TRYING * least + longer
     asked = []
-    run = Run(end, lambda: [Span(0, 0, "vector", 0.0, 1.0, end, None, "start")])
+
+    def run(runs):
+        return Run(end, list, lambda: (list(range(len(trace.events))), runs.program.asked))
+
     monkeypatch.setattr(scheduler, "loads_of", lambda *given: {(0, "vector"): 1000.0, (0, "dma"): 10.0})
-    monkeypatch.setattr(scheduler, "_by_need", lambda *given: run)
+    monkeypatch.setattr(scheduler, "_by_need", run)
     monkeypatch.setattr(scheduler, "_by_readiness", lambda *given: asked.append("readiness"))
-    monkeypatch.setattr(scheduler, "_as_written", lambda *given: asked.append(given[-1]) or run)
+    monkeypatch.setattr(scheduler, "_as_written", lambda runs, limit: asked.append(limit) or run(runs))
     schedule(trace)
     assert asked == ([end * (1 + 1e-9)] if tried else [])
 
