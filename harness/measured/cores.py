@@ -43,7 +43,7 @@ def _call(columns: int, m_tiles: int, most: int, k_tiles: int, cores: int = 1) -
 def _alone(columns: int, cores: int, us: float) -> Point:
     case = f"{_ROWS}x{_LENGTH} @ {_LENGTH}x{columns} bfloat16, {cores} core{'s' * (cores > 1)}"
     call = _call(columns, m_tiles=2, most=6, k_tiles=16, cores=cores)
-    return Point(call, case, us, f"{us:g} us, median", _SHARED, "C", "validation")
+    return Point(call, case, us, f"{us:g} us, median", _SHARED, "C", "validation", latency=True)
 
 
 def _both(m_tiles: int, n_tiles: int, k_tiles: int, us: float) -> Point:
@@ -57,6 +57,7 @@ def _both(m_tiles: int, n_tiles: int, k_tiles: int, us: float) -> Point:
         "validation",
         "total of both",
         beside=_call(_NARROW, m_tiles, n_tiles, k_tiles),
+        latency=True,
     )
 
 

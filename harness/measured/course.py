@@ -34,7 +34,7 @@ def _sum(target: str, length: int, columns: int) -> tuple[Call, str]:
 
 def _point(call: Call, case: str, us: float, printed: str, source: str, use: Use, what: str = "total") -> Point:
     quantity: Quantity = active("dma") if what.startswith("DMA") else lambda prediction: prediction.total_us
-    return Point(call, case, us, printed, source, "C", use, what, quantity)
+    return Point(call, case, us, printed, source, "C", use, what, quantity, latency=source == _BENCH)
 
 
 def _profiled(key: str) -> list[Point]:

@@ -24,6 +24,13 @@ from triptych.harness.measured.sources import Public
 from triptych.simulator.timing import Prediction, Span
 
 Grade = Literal["A", "B", "C"]
+LATENCY_LESS_US = 6.7
+"""How much shorter a core's latency is on Trn2, which the runtime reports, than the total that a profile shows and the
+model predicts: the median of the eight kernels of fusion.py, whose repository has both (4.3 to 9.9,
+profiling/reports/latency_throughput_20260307T073830Z.csv, p50). A kernel repeated up to 32 times in one program took
+10.6 us and a multiple by the same clock (yahavb/trainium-agent-labs@04855da6, projects/03-chipboost/STATUS.md), where
+the model has 16.4 us for launch and teardown.
+"""
 Use = Literal["calibration", "validation"]
 
 
@@ -142,6 +149,12 @@ class Point:
     predicted_us: Quantity = lambda prediction: prediction.total_us
     note: str = ""
     beside: Call | None = None  # its total is in the number too
+    latency: bool = False  # the core's on Trn2, not a profile's total
+
+    @property
+    def less_us(self) -> float:
+        """What a prediction has of each call that is not in the number."""
+        return LATENCY_LESS_US if self.latency else 0.0
 
 
 def active(track: str) -> Quantity:

@@ -40,7 +40,8 @@ def _case(shape: tuple[int, int, int], said: str = "") -> str:
 
 
 def _point(call: Call, case: str, us: float, source: str, printed: str = "") -> Point:
-    return Point(call, case, us, printed or f"{us:g} us, median", source, "C", "validation")
+    latency = source != _SCHEDULED
+    return Point(call, case, us, printed or f"{us:g} us, median", source, "C", "validation", latency=latency)
 
 
 def _both(name: str, us: float, source: str, said: str = "", arguments: tuple[object, ...] = ()) -> Point:
@@ -55,6 +56,7 @@ def _both(name: str, us: float, source: str, said: str = "", arguments: tuple[ob
         "validation",
         "total of both",
         beside=_product(kernel, _NARROW, *arguments),
+        latency=True,
     )
 
 

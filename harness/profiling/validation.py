@@ -71,9 +71,9 @@ def predicted_together(points: Sequence[Point], public: Public) -> list[dict[str
 def _found(point: Point, outcome: Prediction, beside: Prediction | str | None) -> dict[str, Any]:
     if isinstance(beside, str):
         return {"predicted_us": None, "reason": beside}
-    us, naive = point.predicted_us(outcome), naive_us(outcome)
+    us, naive = point.predicted_us(outcome) - point.less_us, naive_us(outcome) - point.less_us
     if beside is not None:
-        us, naive = us + beside.total_us, naive + naive_us(beside)
+        us, naive = us + beside.total_us - point.less_us, naive + naive_us(beside) - point.less_us
     return {
         "predicted_us": us,
         "mfu": outcome.mfu,

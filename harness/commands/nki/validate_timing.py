@@ -21,7 +21,7 @@ from triptych.harness.commands.runs.places import place
 from triptych.harness.errors import UsageError
 from triptych.harness.exit_codes import ExitCode
 from triptych.harness.measured import GROUPS
-from triptych.harness.measured.records import Point
+from triptych.harness.measured.records import LATENCY_LESS_US, Point
 from triptych.harness.measured.sources import NotHere, Public
 from triptych.harness.profiling.validation import (
     Families,
@@ -120,7 +120,7 @@ def row(outcome: Outcome) -> list[str]:
         point.call.target,
         point.call.name,
         point.case,
-        point.what,
+        f"{point.what}, latency" if point.latency else point.what,
         short(point.measured_us, 4),
         short(outcome.predicted_us, 4),
         f"{outcome.error:+.1%}",
@@ -226,7 +226,9 @@ was ever taken from it; by the others, to which nothing was fitted, the model ca
 errors with their sign. The *naive roofline* is launch and teardown and the longer of matmuls at the peak and HBM
 traffic at full bandwidth, of total times. *Pairs in order* are those of one kernel that were measured more than a tenth
 apart, and how many of them the model ranks as they were measured. The last row counts each family once, however many
-points it has: the medians over families of their points for validation.
+points it has: the medians over families of their points for validation. A *latency* is what the runtime reports of a
+core on Trn2, {less} us less than the total of a profile, in the median of eight kernels of which both are on record; it
+stands beside a prediction without them.
 
 The second table says how far a measured total is from the predicted one in four of five kernels, by what decides most
 of the time: in short ones launch and teardown, a fifth of it or more; where a trigger of DMA is busiest it issues for
@@ -256,7 +258,7 @@ def page(outcomes: Sequence[Outcome]) -> str:
         shares = [f"{outcome.busy.get(track, 0.0):.0%}" for track in SHARES]
         rows.append([*row(outcome), f"{outcome.mfu:.1%}", *shares, point.printed, " ".join(marks)])
     parts = [
-        PAGE.format(date=date.today().isoformat()),
+        PAGE.format(date=date.today().isoformat(), less=LATENCY_LESS_US),
         markdown_table(SUMMARY, summary_rows(outcomes)),
         markdown_table(INTERVALS, interval_rows(outcomes)),
         "".join(f"* {escape(line)}\n" for line in not_run(outcomes)),

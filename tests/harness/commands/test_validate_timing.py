@@ -207,6 +207,19 @@ def test_a_number_that_is_the_sum_of_two_calls() -> None:
     assert none.predicted_us is None and "missing a required argument" in none.reason
 
 
+def test_latencies_leave_out_a_part_of_the_total() -> None:
+    call = Call(Ours("exp_of_tile"), "trn2", (Tensor("float32", (128, 128)),))
+    total = Point(call, "one", 1.0, "1 us", "nowhere", "C", "validation")
+    latency = replace(total, latency=True)
+    found = predicted([total, latency, *[replace(point, beside=call) for point in (total, latency)]], Public())
+    one, less, two, less_of_both = found
+    assert less.predicted_us == pytest.approx(one.predicted_us - 6.7)
+    assert less.naive_us == pytest.approx(one.naive_us - 6.7)
+    assert less_of_both.predicted_us == pytest.approx(two.predicted_us - 2 * 6.7)
+    assert less_of_both.naive_us == pytest.approx(two.naive_us - 2 * 6.7)
+    assert [validate_timing.row(outcome)[3] for outcome in (one, less)] == ["total", "total, latency"]
+
+
 GATHER = """
 import nki
 import nki.isa as nisa
