@@ -18,6 +18,7 @@ Vector in its faster modes and GpSimd, and Vector and Scalar in one PSUM bank
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -148,15 +149,12 @@ def _elsewhere(event: Event, chip: Chip) -> list[Event]:
 def loads_of(trace: Trace, work: list[Work]) -> dict[tuple[int, str], float]:
     """How long each track of each core is occupied in all; DMA and tiled matmuls, the mean of its rings or cells."""
     rings = trace.chip.dma_rings.value
-    parts: dict[int, tuple[tuple[int, str], float]] = {}  # of the works, of which there are few
+    counts = Counter(map(id, work))  # of the works, of which there are few
     loads: dict[tuple[int, str], float] = {}
-    for each in work:
-        found = parts.get(id(each))
-        if found is None:
-            part = len(each.rings) / rings if each.queue else each.cells.bit_count() / CELLS if each.cells else 1.0
-            found = parts[id(each)] = (each.core, each.track), each.busy * part
-            loads.setdefault(found[0], 0.0)
-        loads[found[0]] += found[1]
+    for each in {id(each): each for each in work}.values():
+        part = len(each.rings) / rings if each.queue else each.cells.bit_count() / CELLS if each.cells else 1.0
+        of_track = each.core, each.track
+        loads[of_track] = loads.get(of_track, 0.0) + counts[id(each)] * each.busy * part
     return loads
 
 
