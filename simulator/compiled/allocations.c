@@ -3,12 +3,11 @@
 
 enum { CALLERS = 4 }; /* errors._CALLERS */
 
-/* What Lines knows of the place where a frame stands, borrowed; NULL if nothing. */
-static PyObject *known_at(PyObject *bound, PyFrameObject *frame)
+PyObject *known_at(PyObject *known, PyFrameObject *frame)
 {
     PyCodeObject *code = PyFrame_GetCode(frame);
     PyObject *id = PyLong_FromVoidPtr(code), *at = PyObject_GetAttr((PyObject *)frame, n_f_lasti);
-    PyObject *key = id && at ? PyTuple_Pack(2, id, at) : NULL, *found = key ? PyDict_GetItemWithError(bound, key) : NULL;
+    PyObject *key = id && at ? PyTuple_Pack(2, id, at) : NULL, *found = key ? PyDict_GetItemWithError(known, key) : NULL;
     Py_DECREF(code), Py_XDECREF(id), Py_XDECREF(at), Py_XDECREF(key);
     return found;
 }
@@ -28,14 +27,20 @@ static PyFrameObject *caller_of(PyFrameObject *frame) /* steals it */
     return caller;
 }
 
-/* (line, variable) of the kernel's call that runs: Lines.bound, of places that are known; NULL where Python has to look. */
-static PyObject *place_of(PyObject *lines)
+PyFrameObject *frame_of_kernel(void)
 {
-    PyObject *bound = PyObject_GetAttr(lines, n__bound);
     PyFrameObject *frame = PyEval_GetFrame();
     Py_XINCREF(frame);
     while (frame && is_ours(frame))
         frame = caller_of(frame);
+    return frame;
+}
+
+/* (line, variable) of the kernel's call that runs: Lines.bound, of places that are known; NULL where Python has to look. */
+static PyObject *place_of(PyObject *lines)
+{
+    PyObject *bound = PyObject_GetAttr(lines, n__bound);
+    PyFrameObject *frame = frame_of_kernel();
     PyObject *first = bound && frame ? known_at(bound, frame) : NULL, *found = first;
     for (int i = 0; found && !PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(found, 1), "return"); i++) {
         frame = i < CALLERS ? caller_of(frame) : frame;

@@ -24,7 +24,7 @@ static int add_step(PyObject *dst, PyObject *stationary, PyObject *moving)
         || !(right = known_operand(moving)) || !(held = PyDict_GetItemWithError(SLOT(pending, pending_entries), SLOT(dst, tensor_layout))))
         return 0;
     product = PyTuple_GET_ITEM(held, 0);
-    if ((PyObject *)Py_TYPE(product) != Product || SLOT(product, product_is_shared) != Py_False
+    if (PyUnicode_CompareWithASCIIString(SLOT(dst, tensor_dtype), "float32") || (PyObject *)Py_TYPE(product) != Product || SLOT(product, product_is_shared) != Py_False
         || PyObject_RichCompareBool(left, right, Py_EQ) != 0)
         return 0;
     PyObject *shape = PyTuple_GET_ITEM(PyTuple_GET_ITEM(left, 1), 1);

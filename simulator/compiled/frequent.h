@@ -102,6 +102,10 @@ PyObject *storage_wrote(PyObject *storage, PyObject *const *given, Py_ssize_t co
 /* allocations.c */
 PyObject *allocate(PyObject *machine, PyObject *const *given, Py_ssize_t count, PyObject *names);
 PyObject *storage_del(PyObject *storage, PyObject *nothing);
+/* The innermost frame that is not the simulator's, or NULL. */
+PyFrameObject *frame_of_kernel(void);
+/* What a dict of Lines has of the place where a frame stands, borrowed; NULL if nothing. */
+PyObject *known_at(PyObject *known, PyFrameObject *frame);
 
 /* instructions.c */
 PyObject *execute(PyObject *machine, PyObject *const *given, Py_ssize_t count);

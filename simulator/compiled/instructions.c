@@ -274,13 +274,11 @@ PyObject *execute(PyObject *machine, PyObject *const *given, Py_ssize_t count)
 /* Tell a machine the kernel's line that calls: 1; 0 where it is not known, or -1. */
 static int tell_line(PyObject *machine)
 {
-    PyFrameObject *issue = PyEval_GetFrame(), *frame = issue ? PyFrame_GetBack(issue) : NULL;
-    PyObject *lines = frame ? PyObject_GetAttr(machine, n_lines) : NULL, *known = lines ? PyObject_GetAttr(lines, n_known) : NULL;
-    PyCodeObject *code = frame ? PyFrame_GetCode(frame) : NULL;
-    PyObject *id = code ? PyLong_FromVoidPtr(code) : NULL, *at = frame ? PyObject_GetAttr((PyObject *)frame, n_f_lasti) : NULL;
-    PyObject *key = id && at ? PyTuple_Pack(2, id, at) : NULL, *line = key && known ? PyDict_GetItemWithError(known, key) : NULL;
+    PyFrameObject *frame = frame_of_kernel();
+    PyObject *lines = PyObject_GetAttr(machine, n_lines), *known = lines ? PyObject_GetAttr(lines, n_known) : NULL;
+    PyObject *line = frame && known ? known_at(known, frame) : NULL;
     int told = line ? (PyObject_SetAttr(machine, n_line, line) ? -1 : 1) : 0;
-    Py_XDECREF(frame), Py_XDECREF(lines), Py_XDECREF(known), Py_XDECREF(code), Py_XDECREF(id), Py_XDECREF(at), Py_XDECREF(key);
+    Py_XDECREF(frame), Py_XDECREF(lines), Py_XDECREF(known);
     return told;
 }
 

@@ -224,6 +224,7 @@ FREQUENT = {
         t, nl.exp, other, nl.add, t[:, 0:1]
     ),
     "a new tensor": lambda t, other, hbm, sums: (nl.ndarray((32, 16), nl.float32),),
+    "a function of the language": lambda t, other, hbm, sums: (nl.add(t, other),),
     "one that is written": lambda t, other, hbm, sums: nisa.tensor_copy(nl.ndarray((32, 16), nl.float32), other),
     "one that is written in part": lambda t, other, hbm, sums: nisa.tensor_copy(
         nl.ndarray((32, 32), nl.float32)[:, 8:24], other
