@@ -75,7 +75,7 @@ extern PyObject *append_in_python, *storage_for_in_python, *storage_for_shapes, 
 #define NAMES(X) \
     X(allocations) X(append) X(begin) X(book) X(by_matmul) X(check_uninitialized) X(compute) X(core) X(cores) \
     X(doubtful_accumulators) X(events) X(f_lasti) X(held) X(in_vain) X(index_reads) X(index_writers) X(itemsize) X(known) \
-    X(line) X(lines) X(machine) X(name) X(np) X(options) X(perform) X(plans) X(pool) X(region) X(round_low_precision) \
+    X(line) X(lines) X(machine) X(name) X(np) X(options) X(origins) X(perform) X(plans) X(pool) X(region) X(round_low_precision) \
     X(rounds) X(scope) X(shapes) X(storage_for) X(trace) X(tries) X(trusts) X(wrote) X(_bound) X(_free) X(_live) X(_name_) \
     X(_unused) X(_value_)
 #define DECLARE_NAME(name) extern PyObject *n_##name;

@@ -176,6 +176,18 @@ static int extend(PyObject **both, PyObject *more)
     return *both ? 0 : -1;
 }
 
+/* What a plan asks at each call; of a matmul that may add without Python, where a matmul wrote all of its dst:
+ * engines.matmul_limits.accumulating.
+ */
+static PyObject *decided(PyObject *machine, PyObject *plan, PyObject *operands)
+{
+    PyObject *dst = SLOT(plan, plan_by_matmul) == Py_True ? PyTuple_GET_ITEM(operands, 0) : NULL;
+    if (dst && (PyObject *)Py_TYPE(dst) == Tensor && SLOT(SLOT(dst, tensor_storage), storage_started) == Py_True
+        && is_usual(machine, n_origins, 0) == 1)
+        return Py_NewRef(Py_True);
+    return PyErr_Occurred() ? NULL : PyObject_CallObject(SLOT(plan, plan_decide), operands);
+}
+
 /* What a plan does with the registers of an accumulator, which are read and written, too: Use.begin. */
 static int begin_use(PyObject *use, PyObject **reads, PyObject **writes)
 {
@@ -194,7 +206,7 @@ static PyObject *carry_out_plan(PyObject *machine, PyObject *name, PyObject *pla
     results = Py_NewRef(results == Py_None || !PyTuple_GET_SIZE(results) ? writes : results);
     Py_INCREF(operands), Py_INCREF(reads), Py_INCREF(writes);
     if (decide != Py_None) {
-        PyObject *answer = PyObject_CallObject(decide, operands), *one = answer ? PyTuple_Pack(1, answer) : NULL;
+        PyObject *answer = decided(machine, plan, operands), *one = answer ? PyTuple_Pack(1, answer) : NULL;
         int failed = !one || extend(&operands, one);
         if (!failed && answer != Py_False && SLOT(plan, plan_by_matmul) == Py_True)
             failed = extend(&reads, writes);
