@@ -43,7 +43,7 @@ class Plan:
     marks: notes what of the results has been written, `marks(*operands)`, in place of all of them; `compute` does not
     keeps: whether a part of the results may stay as it was, for which there is no `marks`
     fresh: whether no run on shapes has carried out a call yet
-    by_matmul: whether later matmuls may add to the result, the first operand; of one that adds (`decide` answers anything
+    by_matmul: whether later matmuls may add to the result, the first operand; of one that adds (`decide` says anything
         but False) the result is read too
     register: of the sequencers, which is given a value, and the event with it
     moves: of an instruction that makes one result and only moves data: `moves(*operands)` gives a tensor, and the view
