@@ -129,19 +129,33 @@ static int find_view(PyObject *storage, PyObject *layout, struct view *view)
     return !PyErr_Occurred() && view->first >= 0 && view->first + (kept ? view->steps[0] * (view->counts[0] - 1) : 0) < there;
 }
 
-/* Give the units of a view a value; how many had the other. */
-static Py_ssize_t mark_units(char *at, const struct view *view, Py_ssize_t d, Py_ssize_t unit, char value)
+/* How many of n truth values are true; in bytes as long as they hold it, many at a time. */
+static Py_ssize_t count_true(const unsigned char *at, Py_ssize_t n)
 {
-    Py_ssize_t changed = 0;
-    if (d == view->dimensions) {
-        for (Py_ssize_t i = 0; i < view->run / unit; i++) {
-            changed += at[i] != value;
-            at[i] = value;
-        }
+    enum { SOME = 128 };
+    Py_ssize_t found = 0;
+    for (; n >= SOME; at += SOME, n -= SOME) {
+        unsigned char here = 0;
+        for (int i = 0; i < SOME; i++)
+            here += at[i];
+        found += here;
     }
-    else
-        for (Py_ssize_t i = 0; i < view->counts[d]; i++)
-            changed += mark_units(at + i * (view->steps[d] / unit), view, d + 1, unit, value);
+    while (n--)
+        found += *at++;
+    return found;
+}
+
+/* Give the units of a view a value; how many had the other. */
+static Py_ssize_t mark_units(unsigned char *at, const struct view *view, Py_ssize_t d, Py_ssize_t unit, char value)
+{
+    Py_ssize_t changed = 0, n = view->run / unit;
+    if (d == view->dimensions) {
+        changed = count_true(at, n);
+        memset(at, value, n);
+        return value ? n - changed : changed;
+    }
+    for (Py_ssize_t i = 0; i < view->counts[d]; i++)
+        changed += mark_units(at + i * (view->steps[d] / unit), view, d + 1, unit, value);
     return changed;
 }
 
@@ -161,7 +175,7 @@ static Py_ssize_t mark(PyObject *mask, const struct view *view, char value)
     for (Py_ssize_t d = 0; d < view->dimensions; d++)
         reached += view->steps[d] * (view->counts[d] - 1);
     if (bits.itemsize == 1 && reached <= bits.len * unit)
-        changed = mark_units((char *)bits.buf + view->first / unit, view, 0, unit, value) * unit;
+        changed = mark_units((unsigned char *)bits.buf + view->first / unit, view, 0, unit, value) * unit;
     PyBuffer_Release(&bits);
     return changed;
 }
