@@ -225,7 +225,7 @@ int note_written(PyObject *storage, PyObject *layout, PyObject *by_matmul)
     if (!starts && missing == 0)
         return 1;
     if (!find_view(storage, layout, &view))
-        return 0;
+        goto other;
     if (starts && view.is_all)
         set_slot(storage, storage_started, Py_NewRef(by_matmul));
     else if (starts) {
