@@ -63,17 +63,25 @@ static int is_aligned(const Py_buffer *array)
     return all % (uintptr_t)array->itemsize == 0;
 }
 
+/* The two arrays of a call, to be read and to be written to; 0 for an error. */
+static int take_both(PyObject *args, Py_buffer *from, Py_buffer *to)
+{
+    PyObject *source, *target;
+    if (!PyArg_ParseTuple(args, "OO", &source, &target) || PyObject_GetBuffer(source, from, PyBUF_STRIDED_RO))
+        return 0;
+    if (PyObject_GetBuffer(target, to, PyBUF_STRIDED)) {
+        PyBuffer_Release(from);
+        return 0;
+    }
+    return 1;
+}
+
 /* Whether it was done; if not, they lie so that NumPy is as quick. */
 static PyObject *cast(Row *row, PyObject *args, Py_ssize_t size, Py_ssize_t size_to)
 {
-    PyObject *source, *target;
     Py_buffer from, to;
-    if (!PyArg_ParseTuple(args, "OO", &source, &target) || PyObject_GetBuffer(source, &from, PyBUF_STRIDED_RO))
+    if (!take_both(args, &from, &to))
         return NULL;
-    if (PyObject_GetBuffer(target, &to, PyBUF_STRIDED)) {
-        PyBuffer_Release(&from);
-        return NULL;
-    }
     int is_one = from.ndim == to.ndim && from.itemsize == size && to.itemsize == size_to, done = 0;
     for (int d = 0; is_one && d < from.ndim; d++)
         is_one = from.shape[d] == to.shape[d];
@@ -170,14 +178,9 @@ static int are_apart(const Py_buffer *a, const Py_buffer *b)
 
 static PyObject *transpose(PyObject *Py_UNUSED(module), PyObject *args)
 {
-    PyObject *source, *target;
     Py_buffer from, to;
-    if (!PyArg_ParseTuple(args, "OO", &source, &target) || PyObject_GetBuffer(source, &from, PyBUF_STRIDED_RO))
+    if (!take_both(args, &from, &to))
         return NULL;
-    if (PyObject_GetBuffer(target, &to, PyBUF_STRIDED)) {
-        PyBuffer_Release(&from);
-        return NULL;
-    }
     int fits = from.ndim == 2 && to.ndim == 2 && from.itemsize == to.itemsize && from.shape[0] == to.shape[1] && from.shape[1] == to.shape[0];
     Turn *turn =
         from.itemsize == 4 ? turn_words : from.itemsize == 2 ? turn_halves : from.itemsize == 1 ? turn_bytes : NULL;
