@@ -38,6 +38,8 @@ class Lines:
     And the variable that the value of the call in that frame is bound to, by the instruction of Python that follows it.
     """
 
+    __slots__ = ("_bound", "_codes", "known")
+
     def __init__(self) -> None:
         self.known: dict[tuple[int, int], tuple[str, int]] = {}  # by code and instruction
         self._bound: dict[tuple[int, int], tuple[tuple[str, int], str]] = {}  # the line, and the variable

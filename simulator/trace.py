@@ -156,7 +156,7 @@ class Event:
         return f"Event({self.op} on {self.engine}, {show_line(self.line)})"
 
 
-@dataclass
+@dataclass(slots=True)
 class Trace:
     """All events of one run: each core's in program order, but for with_schedule; two cores' as they took turns."""
 

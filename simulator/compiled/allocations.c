@@ -39,15 +39,15 @@ PyFrameObject *frame_of_kernel(void)
 /* (line, variable) of the kernel's call that runs: Lines.bound, of places that are known; NULL where Python has to look. */
 static PyObject *place_of(PyObject *lines)
 {
-    PyObject *bound = PyObject_GetAttr(lines, n__bound);
+    PyObject *bound = SLOT(lines, Lines__bound);
     PyFrameObject *frame = frame_of_kernel();
-    PyObject *first = bound && frame ? known_at(bound, frame) : NULL, *found = first;
+    PyObject *first = frame ? known_at(bound, frame) : NULL, *found = first;
     for (int i = 0; found && !PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(found, 1), "return"); i++) {
         frame = i < CALLERS ? caller_of(frame) : frame;
         found = i < CALLERS && frame ? known_at(bound, frame) : NULL;
     }
     PyObject *place = found ? PyTuple_Pack(2, PyTuple_GET_ITEM(first, 0), PyTuple_GET_ITEM(found, 1)) : NULL;
-    Py_XDECREF(bound), Py_XDECREF(frame);
+    Py_XDECREF(frame);
     PyErr_Clear();
     return place;
 }
@@ -64,35 +64,33 @@ static PyObject *new_storage(PyObject *type, PyObject *allocation, PyObject *poo
         Py_XDECREF(sizes), Py_XDECREF(kept), Py_XDECREF(zero), Py_XDECREF(pool), Py_XDECREF(raw);
         return NULL;
     }
-    static const int of_sizes[] = {storage_widened, storage_np, storage_itemsize, storage_nbytes, storage_dense, storage_row};
-    static const int nothing_yet[] = {storage_holder, storage_mask, storage_padding, storage_worlds, storage_pending};
+    static const int of_sizes[] = {Storage_widened, Storage_np, Storage_itemsize, Storage_nbytes, Storage_dense, Storage_row};
+    static const int nothing_yet[] = {Storage_holder, Storage_mask, Storage_padding, Storage_worlds, Storage_pending};
     for (int i = 0; i < 6; i++)
         SLOT(storage, of_sizes[i]) = Py_NewRef(PyTuple_GET_ITEM(sizes, i));
     for (int i = 0; i < 5; i++)
         SLOT(storage, nothing_yet[i]) = Py_NewRef(Py_None);
-    SLOT(storage, storage_allocation) = Py_NewRef(allocation);
-    SLOT(storage, storage_missing) = Py_NewRef(PyTuple_GET_ITEM(sizes, 3));
-    SLOT(storage, storage_started) = Py_NewRef(Py_False);
-    SLOT(storage, storage_partition) = zero;
-    SLOT(storage, storage__f32) = kept;
-    SLOT(storage, storage_pool) = pool;
-    SLOT(storage, storage__raw) = raw;
+    SLOT(storage, Storage_allocation) = Py_NewRef(allocation);
+    SLOT(storage, Storage_missing) = Py_NewRef(PyTuple_GET_ITEM(sizes, 3));
+    SLOT(storage, Storage_started) = Py_NewRef(Py_False);
+    SLOT(storage, Storage_partition) = zero;
+    SLOT(storage, Storage__f32) = kept;
+    SLOT(storage, Storage_pool) = pool;
+    SLOT(storage, Storage__raw) = raw;
     if (type == ShapeStorage)
-        SLOT(storage, shape__written) = Py_NewRef(Py_None);
+        SLOT(storage, ShapeStorage__written) = Py_NewRef(Py_None);
     Py_DECREF(sizes);
     return storage;
 }
 
 static PyObject *storage_for(PyObject *machine, PyObject *allocation, PyObject *buffer, int is_on_chip)
 {
-    PyObject *made_by = PyObject_GetAttr((PyObject *)Py_TYPE(machine), n_storage_for);
-    int is_plain = made_by == storage_for_in_python, is_of_shapes = made_by == storage_for_shapes;
-    Py_XDECREF(made_by);
-    if (is_of_shapes)
+    PyObject *of = (PyObject *)Py_TYPE(machine);
+    if (of == ShapeMachine)
         return new_storage(ShapeStorage, allocation, Py_NewRef(Py_None), Py_NewRef(no_bytes));
-    if (is_plain)
-        return new_storage(Storage, allocation, is_on_chip ? PyObject_GetAttr(machine, n_pool) : Py_NewRef(Py_None), Py_NewRef(Py_None));
-    return made_by ? PyObject_CallMethodObjArgs(machine, n_storage_for, allocation, buffer, NULL) : NULL;
+    if (of == DeferredMachine || of == Machine)
+        return new_storage(Storage, allocation, Py_NewRef(is_on_chip ? SLOT(machine, Machine_pool) : Py_None), Py_NewRef(Py_None));
+    return PyObject_CallMethodObjArgs(machine, n_storage_for, allocation, buffer, NULL);
 }
 
 static Py_ssize_t number_of(PyObject *object, int slot)
@@ -111,18 +109,18 @@ static int set_number(PyObject *object, int slot, Py_ssize_t number)
 /* Held.hold. */
 static int hold(PyObject *held, PyObject *storage, PyObject *size)
 {
-    set_slot(storage, storage_holder, Py_NewRef(held));
-    set_slot(storage, storage_held, Py_NewRef(size));
-    Py_ssize_t bytes = number_of(held, held_bytes) + PyLong_AsSsize_t(size);
-    int failed = set_number(held, held_bytes, bytes);
-    return failed || (bytes > number_of(held, held_peak) && set_number(held, held_peak, bytes)) ? -1 : 0;
+    set_slot(storage, Storage_holder, Py_NewRef(held));
+    set_slot(storage, Storage_held, Py_NewRef(size));
+    Py_ssize_t bytes = number_of(held, Held_bytes) + PyLong_AsSsize_t(size);
+    int failed = set_number(held, Held_bytes, bytes);
+    return failed || (bytes > number_of(held, Held_peak) && set_number(held, Held_peak, bytes)) ? -1 : 0;
 }
 
 PyObject *storage_del(PyObject *storage, PyObject *Py_UNUSED(nothing))
 {
-    PyObject *holder = SLOT(storage, storage_holder);
+    PyObject *holder = SLOT(storage, Storage_holder);
     if (holder && (PyObject *)Py_TYPE(holder) == Held)
-        if (set_number(holder, held_bytes, number_of(holder, held_bytes) - number_of(storage, storage_held)))
+        if (set_number(holder, Held_bytes, number_of(holder, Held_bytes) - number_of(storage, Storage_held)))
             return NULL;
     Py_RETURN_NONE;
 }
@@ -130,7 +128,7 @@ PyObject *storage_del(PyObject *storage, PyObject *Py_UNUSED(nothing))
 /* Whether an attribute of an object is true. */
 static int is_true(PyObject *object, PyObject *name)
 {
-    PyObject *value = object ? PyObject_GetAttr(object, name) : NULL;
+    PyObject *value = PyObject_GetAttr(object, name);
     int truth = value ? PyObject_IsTrue(value) : -1;
     Py_XDECREF(value);
     return truth == 1;
@@ -138,18 +136,14 @@ static int is_true(PyObject *object, PyObject *name)
 
 PyObject *allocate(PyObject *machine, PyObject *const *given, Py_ssize_t count, PyObject *names)
 {
-    PyObject *shapes = NULL, *options = NULL, *lines = NULL, *trace = NULL, *made = NULL, *held = NULL, *value = NULL, *key = NULL;
-    PyObject *found = NULL, *place = NULL, *allocation = NULL, *storage = NULL, *tensor = NULL, *number = NULL;
-    int is_usual = !names && 3 <= count && count <= 5 && PyTuple_CheckExact(given[0]) && (PyObject *)Py_TYPE(given[1]) == DType;
+    PyObject *options = SLOT(machine, Machine_options), *made, *value = NULL;
+    PyObject *key = NULL, *found = NULL, *place = NULL, *allocation = NULL, *storage = NULL, *tensor = NULL, *number = NULL;
+    int is_usual = is_machine(machine) && !names && 3 <= count && count <= 5 && PyTuple_CheckExact(given[0]) && (PyObject *)Py_TYPE(given[1]) == DType;
     is_usual = is_usual && given[2] != shared && (count < 4 || PyUnicode_CheckExact(given[3])) && (count < 5 || given[4] == Py_None);
-    if (is_usual) {
-        options = PyObject_GetAttr(machine, n_options);
-        is_usual = is_true(options, n_round_low_precision) && is_true(options, n_check_uninitialized);
-    }
+    is_usual = is_usual && is_true(options, n_round_low_precision) && is_true(options, n_check_uninitialized);
     if (is_usual && (value = PyObject_GetAttr(given[2], n__value_)) && (key = PyTuple_Pack(3, given[0], given[1], value))
-        && (shapes = PyObject_GetAttr(machine, n_shapes)) && (found = Py_XNewRef(PyDict_GetItemWithError(shapes, key)))
-        && (lines = PyObject_GetAttr(machine, n_lines)))
-        place = place_of(lines);
+        && (found = Py_XNewRef(PyDict_GetItemWithError(SLOT(machine, Machine_shapes), key))))
+        place = place_of(SLOT(machine, Machine_lines));
     if (!place) {
         PyErr_Clear();
         tensor = call_in_python(allocate_in_python, machine, given, count, names);
@@ -157,8 +151,8 @@ PyObject *allocate(PyObject *machine, PyObject *const *given, Py_ssize_t count, 
     }
     PyObject *shape = PyTuple_GET_ITEM(found, 0), *size = PyTuple_GET_ITEM(found, 1), *name = count < 4 ? no_name : given[3];
     Py_ssize_t is_on_chip = PyLong_AsSsize_t(size);
-    if (!(trace = PyObject_GetAttr(machine, n_trace)) || !(made = PyObject_GetAttr(trace, n_allocations)) || !PyList_CheckExact(made)
-        || !(held = PyObject_GetAttr(machine, n_held)) || !(number = PyLong_FromSsize_t(PyList_GET_SIZE(made))))
+    made = SLOT(SLOT(machine, Machine_trace), Trace_allocations);
+    if (!PyList_CheckExact(made) || !(number = PyLong_FromSsize_t(PyList_GET_SIZE(made))))
         goto end;
     if (PyUnicode_GET_LENGTH(name) == 0)
         name = PyTuple_GET_ITEM(place, 1);
@@ -168,13 +162,12 @@ PyObject *allocate(PyObject *machine, PyObject *const *given, Py_ssize_t count, 
     allocation = named_tuple(Allocation, 7, fields);
     if (!allocation || PyList_Append(made, allocation) || !(storage = storage_for(machine, allocation, given[2], is_on_chip != 0)))
         goto end;
-    PyObject *of_layout[] = {PyLong_FromLong(0), Py_NewRef(shape), Py_NewRef(SLOT(storage, storage_dense)), Py_NewRef(given[1])};
+    PyObject *of_layout[] = {PyLong_FromLong(0), Py_NewRef(shape), Py_NewRef(SLOT(storage, Storage_dense)), Py_NewRef(given[1])};
     tensor = new_tensor(storage, given[2], is_on_chip ? Py_True : Py_False, Py_False, of_layout);
-    PyObject *holder = tensor && is_on_chip ? PyDict_GetItemWithError(held, value) : NULL;
+    PyObject *holder = tensor && is_on_chip ? PyDict_GetItemWithError(SLOT(machine, Machine_held), value) : NULL;
     if (holder && hold(holder, storage, size))
         Py_CLEAR(tensor);
 end:
-    Py_XDECREF(shapes), Py_XDECREF(options), Py_XDECREF(lines), Py_XDECREF(trace), Py_XDECREF(made), Py_XDECREF(held), Py_XDECREF(value);
-    Py_XDECREF(key), Py_XDECREF(found), Py_XDECREF(place), Py_XDECREF(allocation), Py_XDECREF(storage), Py_XDECREF(number);
+    Py_XDECREF(value), Py_XDECREF(key), Py_XDECREF(found), Py_XDECREF(place), Py_XDECREF(allocation), Py_XDECREF(storage), Py_XDECREF(number);
     return tensor;
 }

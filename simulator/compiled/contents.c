@@ -4,10 +4,10 @@
 /* The elements of a tensor in the bytes of its storage: Storage.array_of. */
 static PyObject *elements(PyObject *tensor, PyObject *raw)
 {
-    PyObject *strides = SLOT(tensor, tensor_strides), *dtype = SLOT(tensor, tensor_dtype), *made = NULL;
+    PyObject *strides = SLOT(tensor, Tensor_strides), *dtype = SLOT(tensor, Tensor_dtype), *made = NULL;
     PyObject *kind = PyObject_GetAttr(dtype, n_np), *itemsize = kind ? PyObject_GetAttr(dtype, n_itemsize) : NULL;
     Py_ssize_t size = itemsize ? PyLong_AsSsize_t(itemsize) : -1, dimensions = PyTuple_GET_SIZE(strides);
-    PyObject *first = size < 0 ? NULL : PyLong_FromSsize_t(size * PyLong_AsSsize_t(SLOT(tensor, tensor_offset)));
+    PyObject *first = size < 0 ? NULL : PyLong_FromSsize_t(size * PyLong_AsSsize_t(SLOT(tensor, Tensor_offset)));
     PyObject *steps = first ? PyTuple_New(dimensions) : NULL;
     for (Py_ssize_t d = 0; steps && d < dimensions; d++) {
         PyObject *step = PyLong_FromSsize_t(size * PyLong_AsSsize_t(PyTuple_GET_ITEM(strides, d)));
@@ -17,7 +17,7 @@ static PyObject *elements(PyObject *tensor, PyObject *raw)
             Py_CLEAR(steps);
     }
     if (steps)
-        made = PyObject_CallFunctionObjArgs(ndarray, SLOT(tensor, tensor_shape), kind, raw, first, steps, NULL);
+        made = PyObject_CallFunctionObjArgs(ndarray, SLOT(tensor, Tensor_shape), kind, raw, first, steps, NULL);
     Py_XDECREF(kind), Py_XDECREF(itemsize), Py_XDECREF(first), Py_XDECREF(steps);
     return made;
 }
@@ -56,35 +56,35 @@ PyObject *unused(PyObject *Py_UNUSED(module), PyObject *const *given, Py_ssize_t
 /* Whether a storage has its bytes, taken from its pool if need be. */
 static int has_bytes(PyObject *storage)
 {
-    PyObject *pool = SLOT(storage, storage_pool);
-    if (SLOT(storage, storage__raw) == Py_None && (PyObject *)Py_TYPE(pool) == Pool) {
-        PyObject *raw = take(pool, SLOT(storage, storage_nbytes));
+    PyObject *pool = SLOT(storage, Storage_pool);
+    if (SLOT(storage, Storage__raw) == Py_None && (PyObject *)Py_TYPE(pool) == Pool) {
+        PyObject *raw = take(pool, SLOT(storage, Storage_nbytes));
         PyErr_Clear();
         if (raw)
-            set_slot(storage, storage__raw, raw);
+            set_slot(storage, Storage__raw, raw);
     }
-    return SLOT(storage, storage__raw) != Py_None;
+    return SLOT(storage, Storage__raw) != Py_None;
 }
 
 PyObject *array(PyObject *tensor, void *Py_UNUSED(closure))
 {
-    PyObject *storage = SLOT(tensor, tensor_storage), *made = SLOT(tensor, tensor__array);
-    if (!PyObject_TypeCheck(storage, (PyTypeObject *)Storage) || SLOT(storage, storage_pending) != Py_None)
+    PyObject *storage = SLOT(tensor, Tensor_storage), *made = SLOT(tensor, Tensor__array);
+    if (!PyObject_TypeCheck(storage, (PyTypeObject *)Storage) || SLOT(storage, Storage_pending) != Py_None)
         return PyObject_CallOneArg(array_in_python, tensor);
     if (made != Py_None)
         return Py_NewRef(made);
-    if ((PyObject *)Py_TYPE(storage) != Storage || SLOT(storage, storage_widened) != Py_False || !has_bytes(storage))
+    if ((PyObject *)Py_TYPE(storage) != Storage || SLOT(storage, Storage_widened) != Py_False || !has_bytes(storage))
         return PyObject_CallOneArg(array_in_python, tensor);
-    made = elements(tensor, SLOT(storage, storage__raw));
+    made = elements(tensor, SLOT(storage, Storage__raw));
     if (made)
-        set_slot(tensor, tensor__array, Py_NewRef(made));
+        set_slot(tensor, Tensor__array, Py_NewRef(made));
     return made;
 }
 
 PyObject *f32(PyObject *tensor, PyObject *Py_UNUSED(nothing))
 {
-    PyObject *kind = PyObject_GetAttr(SLOT(tensor, tensor_dtype), n_np), *storage = SLOT(tensor, tensor_storage);
-    int is_there = kind == f32_dtype && PyObject_TypeCheck(storage, (PyTypeObject *)Storage) && SLOT(storage, storage_pending) == Py_None;
+    PyObject *kind = PyObject_GetAttr(SLOT(tensor, Tensor_dtype), n_np), *storage = SLOT(tensor, Tensor_storage);
+    int is_there = kind == f32_dtype && PyObject_TypeCheck(storage, (PyTypeObject *)Storage) && SLOT(storage, Storage_pending) == Py_None;
     Py_XDECREF(kind);
     return is_there ? array(tensor, NULL) : kind ? PyObject_CallOneArg(f32_in_python, tensor) : NULL;
 }
@@ -104,7 +104,7 @@ static int find_view(PyObject *storage, PyObject *layout, struct view *view)
     PyObject *itemsize = PyObject_GetAttr(PyTuple_GET_ITEM(layout, 3), n_itemsize);
     Py_ssize_t size = itemsize ? PyLong_AsSsize_t(itemsize) : -1, all = PyTuple_GET_SIZE(shape), kept = 0, reached;
     Py_XDECREF(itemsize);
-    if (size < 0 || all > MOST || SLOT(storage, storage_widened) != Py_False)
+    if (size < 0 || all > MOST || SLOT(storage, Storage_widened) != Py_False)
         return 0;
     view->first = size * PyLong_AsSsize_t(PyTuple_GET_ITEM(layout, 0));
     view->size = reached = size;
@@ -124,7 +124,7 @@ static int find_view(PyObject *storage, PyObject *layout, struct view *view)
     for (view->run = size; kept && view->steps[kept - 1] == view->run; kept--)
         view->run *= view->counts[kept - 1];
     view->dimensions = kept;
-    Py_ssize_t there = PyLong_AsSsize_t(SLOT(storage, storage_nbytes));
+    Py_ssize_t there = PyLong_AsSsize_t(SLOT(storage, Storage_nbytes));
     view->is_all = view->size == there;
     return !PyErr_Occurred() && view->first >= 0 && view->first + (kept ? view->steps[0] * (view->counts[0] - 1) : 0) < there;
 }
@@ -162,12 +162,12 @@ static Py_ssize_t mark_units(unsigned char *at, const struct view *view, Py_ssiz
 /* Mark a view in a mask, in which it consists of whole units; how many bytes changed, -1 if it does not. */
 static Py_ssize_t mark(PyObject *mask, const struct view *view, char value)
 {
-    Py_ssize_t unit = (PyObject *)Py_TYPE(mask) == Mask ? PyLong_AsSsize_t(SLOT(mask, mask_unit)) : 0, changed = -1, reached;
+    Py_ssize_t unit = (PyObject *)Py_TYPE(mask) == Mask ? PyLong_AsSsize_t(SLOT(mask, Mask_unit)) : 0, changed = -1, reached;
     int is_whole = unit > 0 && view->first % unit == 0 && view->run % unit == 0;
     Py_buffer bits;
     for (Py_ssize_t d = 0; d < view->dimensions; d++)
         is_whole = is_whole && view->steps[d] % unit == 0;
-    if (!is_whole || PyObject_GetBuffer(SLOT(mask, mask_bits), &bits, PyBUF_WRITABLE)) {
+    if (!is_whole || PyObject_GetBuffer(SLOT(mask, Mask_bits), &bits, PyBUF_WRITABLE)) {
         PyErr_Clear();
         return -1;
     }
@@ -196,8 +196,8 @@ static PyObject *new_mask(const struct view *view, Py_ssize_t all, char value)
     }
     memset(bytes.buf, value, bytes.len);
     PyBuffer_Release(&bytes);
-    SLOT(mask, mask_bits) = bits;
-    SLOT(mask, mask_unit) = size;
+    SLOT(mask, Mask_bits) = bits;
+    SLOT(mask, Mask_unit) = size;
     return mask;
 }
 
@@ -205,7 +205,7 @@ static PyObject *new_mask(const struct view *view, Py_ssize_t all, char value)
 static int has_mask(PyObject *storage, int slot, PyObject *nothing, const struct view *view, char value)
 {
     if (SLOT(storage, slot) == nothing) {
-        PyObject *mask = new_mask(view, PyLong_AsSsize_t(SLOT(storage, storage_nbytes)), value);
+        PyObject *mask = new_mask(view, PyLong_AsSsize_t(SLOT(storage, Storage_nbytes)), value);
         if (!mask)
             return 0;
         set_slot(storage, slot, mask);
@@ -219,33 +219,33 @@ int note_written(PyObject *storage, PyObject *layout, PyObject *by_matmul)
     struct view view;
     if ((PyObject *)Py_TYPE(storage) != Storage || (by_matmul != Py_True && by_matmul != Py_False))
         return 0;
-    PyDict_Clear(SLOT(storage, storage__f32));
-    Py_ssize_t missing = PyLong_AsSsize_t(SLOT(storage, storage_missing));
-    int starts = SLOT(storage, storage_started) != by_matmul;
+    PyDict_Clear(SLOT(storage, Storage__f32));
+    Py_ssize_t missing = PyLong_AsSsize_t(SLOT(storage, Storage_missing));
+    int starts = SLOT(storage, Storage_started) != by_matmul;
     if (!starts && missing == 0)
         return 1;
     if (!find_view(storage, layout, &view))
         goto other;
     if (starts && view.is_all)
-        set_slot(storage, storage_started, Py_NewRef(by_matmul));
+        set_slot(storage, Storage_started, Py_NewRef(by_matmul));
     else if (starts) {
         char value = by_matmul == Py_True;
-        if (!has_mask(storage, storage_started, value ? Py_False : Py_True, &view, !value)
-            || mark(SLOT(storage, storage_started), &view, value) < 0)
+        if (!has_mask(storage, Storage_started, value ? Py_False : Py_True, &view, !value)
+            || mark(SLOT(storage, Storage_started), &view, value) < 0)
             goto other;
     }
     if (missing == 0)
         return 1;
-    int is_first = SLOT(storage, storage_mask) == Py_None;
-    if (!(is_first && view.is_all) && !has_mask(storage, storage_mask, Py_None, &view, 0))
+    int is_first = SLOT(storage, Storage_mask) == Py_None;
+    if (!(is_first && view.is_all) && !has_mask(storage, Storage_mask, Py_None, &view, 0))
         goto other;
-    Py_ssize_t changed = is_first && view.is_all ? missing : mark(SLOT(storage, storage_mask), &view, 1);
+    Py_ssize_t changed = is_first && view.is_all ? missing : mark(SLOT(storage, Storage_mask), &view, 1);
     PyObject *left = changed < 0 ? NULL : PyLong_FromSsize_t(missing - changed);
     if (!left)
         goto other;
-    set_slot(storage, storage_missing, left);
+    set_slot(storage, Storage_missing, left);
     if (missing == changed)
-        set_slot(storage, storage_mask, Py_NewRef(Py_None));
+        set_slot(storage, Storage_mask, Py_NewRef(Py_None));
     return 1;
 other:
     PyErr_Clear();
@@ -254,7 +254,7 @@ other:
 
 PyObject *tensor_wrote(PyObject *tensor, PyObject *Py_UNUSED(nothing))
 {
-    if (note_written(SLOT(tensor, tensor_storage), SLOT(tensor, tensor_layout), Py_False))
+    if (note_written(SLOT(tensor, Tensor_storage), SLOT(tensor, Tensor_layout), Py_False))
         Py_RETURN_NONE;
     return PyObject_CallOneArg(tensor_wrote_in_python, tensor);
 }

@@ -4,51 +4,49 @@
 /* Whether a storage has nothing that waits and is lent to nobody. */
 static int is_settled(PyObject *tensor)
 {
-    return SLOT(SLOT(tensor, tensor_storage), storage_pending) == Py_None;
+    return SLOT(SLOT(tensor, Tensor_storage), Storage_pending) == Py_None;
 }
 
 /* The operand of a product that a tensor is known to be, borrowed: DeferredMachine._operand. */
 static PyObject *known_operand(PyObject *tensor)
 {
-    PyObject *pending = SLOT(SLOT(tensor, tensor_storage), storage_pending);
-    if ((PyObject *)Py_TYPE(pending) != Pending || !PyDict_GET_SIZE(SLOT(pending, pending_entries)))
+    PyObject *pending = SLOT(SLOT(tensor, Tensor_storage), Storage_pending);
+    if ((PyObject *)Py_TYPE(pending) != Pending || !PyDict_GET_SIZE(SLOT(pending, Pending_entries)))
         return NULL;
-    return PyDict_GetItemWithError(SLOT(pending, pending_operands), SLOT(tensor, tensor_layout));
+    return PyDict_GetItemWithError(SLOT(pending, Pending_operands), SLOT(tensor, Tensor_layout));
 }
 
 /* One more step of a product that waits, of operands that are known: DeferredMachine._multiplied; 1, or 0 where Python has to. */
 static int add_step(PyObject *dst, PyObject *stationary, PyObject *moving)
 {
-    PyObject *into = SLOT(dst, tensor_storage), *pending = SLOT(into, storage_pending), *left, *right, *held, *product;
+    PyObject *into = SLOT(dst, Tensor_storage), *pending = SLOT(into, Storage_pending), *left, *right, *held, *product;
     if ((PyObject *)Py_TYPE(into) != Storage || (PyObject *)Py_TYPE(pending) != Pending || !(left = known_operand(stationary))
-        || !(right = known_operand(moving)) || !(held = PyDict_GetItemWithError(SLOT(pending, pending_entries), SLOT(dst, tensor_layout))))
+        || !(right = known_operand(moving)) || !(held = PyDict_GetItemWithError(SLOT(pending, Pending_entries), SLOT(dst, Tensor_layout))))
         return 0;
     product = PyTuple_GET_ITEM(held, 0);
-    if (PyUnicode_CompareWithASCIIString(SLOT(dst, tensor_dtype), "float32") || (PyObject *)Py_TYPE(product) != Product || SLOT(product, product_is_shared) != Py_False
+    if (PyUnicode_CompareWithASCIIString(SLOT(dst, Tensor_dtype), "float32") || (PyObject *)Py_TYPE(product) != Product || SLOT(product, Product_is_shared) != Py_False
         || PyObject_RichCompareBool(left, right, Py_EQ) != 0)
         return 0;
     PyObject *shape = PyTuple_GET_ITEM(PyTuple_GET_ITEM(left, 1), 1);
-    if (PyObject_RichCompareBool(PyTuple_GET_ITEM(shape, 1), SLOT(product, product_m), Py_EQ) != 1)
+    if (PyObject_RichCompareBool(PyTuple_GET_ITEM(shape, 1), SLOT(product, Product_m), Py_EQ) != 1)
         return 0;
     /* What was written is noted first: Python, if it has to, does that once more, and adds the step once. */
-    return note_written(into, SLOT(dst, tensor_layout), Py_True) && !PyList_Append(SLOT(product, product_left), left)
-           && !PyList_Append(SLOT(product, product_right), right);
+    return note_written(into, SLOT(dst, Tensor_layout), Py_True) && !PyList_Append(SLOT(product, Product_left), left)
+           && !PyList_Append(SLOT(product, Product_right), right);
 }
 
 /* Whether DeferredMachine.compute has no more to do with a call than to compute while the book trusts it: 1, 0, -1. */
 static int is_at_once(PyObject *machine, PyObject *book, PyObject *plan, PyObject *results, PyObject *operands)
 {
-    if (SLOT(plan, plan_moves) != Py_None || SLOT(plan, plan_multiplies) != Py_False) {
-        PyObject *line = PyObject_GetAttr(machine, n_line), *in_vain = line ? PyObject_GetAttr(book, n_in_vain) : NULL;
-        int is_in_vain = in_vain ? PySet_Contains(in_vain, line) : -1;
-        Py_XDECREF(line), Py_XDECREF(in_vain);
+    if (SLOT(plan, Plan_moves) != Py_None || SLOT(plan, Plan_multiplies) != Py_False) {
+        int is_in_vain = PySet_Contains(SLOT(book, Book_in_vain), SLOT(machine, Machine_line));
         if (is_in_vain != 1)
             return is_in_vain;
     }
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(results); i++)
         if (!is_settled(PyTuple_GET_ITEM(results, i)))
             return 0;
-    for (Py_ssize_t i = 0; SLOT(plan, plan_engine) == tensor_engine && i < PyTuple_GET_SIZE(operands); i++) {
+    for (Py_ssize_t i = 0; SLOT(plan, Plan_engine) == tensor_engine && i < PyTuple_GET_SIZE(operands); i++) {
         PyObject *operand = PyTuple_GET_ITEM(operands, i);
         if ((PyObject *)Py_TYPE(operand) == Tensor && !is_settled(operand))
             return 0;
@@ -59,25 +57,21 @@ static int is_at_once(PyObject *machine, PyObject *book, PyObject *plan, PyObjec
 /* DeferredMachine.compute: 1 if it was done, 0 where Python has to, -1. */
 static int compute_at_once(PyObject *machine, PyObject *plan, PyObject *results, PyObject *operands)
 {
+    PyObject *book = SLOT(machine, DeferredMachine_book);
     Py_ssize_t last = PyTuple_GET_SIZE(operands) - 1;
-    if (SLOT(plan, plan_multiplies) == Py_True && PyTuple_GET_ITEM(operands, last) == Py_True) {
+    if (SLOT(plan, Plan_multiplies) == Py_True && PyTuple_GET_ITEM(operands, last) == Py_True) {
         if (add_step(PyTuple_GET_ITEM(operands, 0), PyTuple_GET_ITEM(operands, 1), PyTuple_GET_ITEM(operands, 2)))
             return 1;
         PyErr_Clear();
     }
-    PyObject *book = PyObject_GetAttr(machine, n_book), *done = NULL;
-    int at_once = book ? is_at_once(machine, book, plan, results, operands) : -1;
-    if (at_once == 1) {
-        at_once = PyObject_SetAttr(book, n_trusts, Py_True);
-        done = at_once ? NULL : PyObject_CallObject(SLOT(plan, plan_compute), operands);
-        PyObject *type, *value, *traceback;
-        PyErr_Fetch(&type, &value, &traceback); /* of what was computed, if any */
-        at_once = PyObject_SetAttr(book, n_trusts, Py_False) || !done ? -1 : 1;
-        if (type)
-            PyErr_Restore(type, value, traceback);
-    }
-    Py_XDECREF(book), Py_XDECREF(done);
-    return at_once;
+    int at_once = (PyObject *)Py_TYPE(book) == Book ? is_at_once(machine, book, plan, results, operands) : 0;
+    if (at_once != 1)
+        return at_once;
+    set_slot(book, Book_trusts, Py_NewRef(Py_True));
+    PyObject *done = PyObject_CallObject(SLOT(plan, Plan_compute), operands);
+    set_slot(book, Book_trusts, Py_NewRef(Py_False));
+    Py_XDECREF(done);
+    return done ? 1 : -1;
 }
 
 /* ShapeStorage.wrote of all of a storage, or of what was written before: 1; 0 where Python has to. */
@@ -85,30 +79,30 @@ static int note_all(PyObject *storage, PyObject *layout, PyObject *by_matmul)
 {
     if ((PyObject *)Py_TYPE(storage) != ShapeStorage)
         return 0;
-    PyObject *missing = SLOT(storage, storage_missing), *dtype = PyTuple_GET_ITEM(layout, 3), *of = SLOT(storage, storage_allocation);
-    if (PyLong_AsSsize_t(missing) == 0 && SLOT(storage, storage_started) == by_matmul)
+    PyObject *missing = SLOT(storage, Storage_missing), *dtype = PyTuple_GET_ITEM(layout, 3), *of = SLOT(storage, Storage_allocation);
+    if (PyLong_AsSsize_t(missing) == 0 && SLOT(storage, Storage_started) == by_matmul)
         return 1;
     if (dtype != PyTuple_GET_ITEM(of, 4)
         || PyObject_RichCompareBool(PyTuple_GET_ITEM(layout, 1), PyTuple_GET_ITEM(of, 3), Py_EQ) != 1
-        || PyObject_RichCompareBool(PyTuple_GET_ITEM(layout, 2), SLOT(storage, storage_dense), Py_EQ) != 1)
+        || PyObject_RichCompareBool(PyTuple_GET_ITEM(layout, 2), SLOT(storage, Storage_dense), Py_EQ) != 1)
         return 0;
     PyObject *zero = PyLong_FromLong(0);
     if (!zero)
         return 0;
-    set_slot(storage, storage_missing, zero);
-    set_slot(storage, shape__written, Py_NewRef(Py_None));
-    set_slot(storage, storage_started, Py_NewRef(by_matmul));
+    set_slot(storage, Storage_missing, zero);
+    set_slot(storage, ShapeStorage__written, Py_NewRef(Py_None));
+    set_slot(storage, Storage_started, Py_NewRef(by_matmul));
     return 1;
 }
 
 /* ShapeMachine.compute: 1 if it was done, 0 where Python has to, -1. */
 static int mark_results(PyObject *plan, PyObject *results)
 {
-    PyObject *by_matmul = SLOT(plan, plan_by_matmul);
-    if (SLOT(plan, plan_fresh) != Py_False)
+    PyObject *by_matmul = SLOT(plan, Plan_by_matmul);
+    if (SLOT(plan, Plan_fresh) != Py_False)
         return 0;
-    for (Py_ssize_t i = 0; SLOT(plan, plan_marks) == Py_None && i < PyTuple_GET_SIZE(results); i++) {
-        PyObject *result = PyTuple_GET_ITEM(results, i), *storage = SLOT(result, tensor_storage), *layout = SLOT(result, tensor_layout);
+    for (Py_ssize_t i = 0; SLOT(plan, Plan_marks) == Py_None && i < PyTuple_GET_SIZE(results); i++) {
+        PyObject *result = PyTuple_GET_ITEM(results, i), *storage = SLOT(result, Tensor_storage), *layout = SLOT(result, Tensor_layout);
         if (!note_all(storage, layout, by_matmul)) {
             PyObject *done = PyObject_CallMethodObjArgs(storage, n_wrote, layout, by_matmul, NULL);
             if (!done)
@@ -121,13 +115,10 @@ static int mark_results(PyObject *plan, PyObject *results)
 
 int compute(PyObject *machine, PyObject *plan, PyObject *results, PyObject *operands)
 {
-    PyObject *made_by = PyObject_GetAttr((PyObject *)Py_TYPE(machine), n_compute);
-    if (!made_by)
-        return -1;
-    int done = made_by == compute_deferred ? compute_at_once(machine, plan, results, operands)
-             : made_by == compute_shapes   ? mark_results(plan, results)
-                                           : 0;
-    Py_DECREF(made_by);
+    PyObject *of = (PyObject *)Py_TYPE(machine);
+    int done = of == DeferredMachine ? compute_at_once(machine, plan, results, operands)
+             : of == ShapeMachine    ? mark_results(plan, results)
+                                     : 0;
     if (done == 0) {
         PyObject *answer = PyObject_CallMethodObjArgs(machine, n_compute, plan, results, operands, NULL);
         done = answer ? 1 : -1;

@@ -10,7 +10,7 @@ Py_ssize_t slots[SLOTS];
 GIVEN(DEFINE)
 REPLACED(DEFINE_REPLACED)
 NAMES(DEFINE_NAME)
-PyObject *append_in_python, *storage_for_in_python, *storage_for_shapes, *compute_deferred, *compute_shapes, *no_arguments, *no_name;
+PyObject *no_arguments, *no_name;
 
 PyObject *call_in_python(PyObject *function, PyObject *self, PyObject *const *given, Py_ssize_t count, PyObject *names)
 {
@@ -26,43 +26,21 @@ PyObject *call_in_python(PyObject *function, PyObject *self, PyObject *const *gi
     return answer;
 }
 
-/* Where the slots lie in objects of a class, the first of them numbered `at`. */
-static int find_slots(PyObject *type, const char *const *names, int count, int at)
+static int find_slots(void)
 {
-    for (int i = 0; i < count; i++) {
-        PyObject *slot = PyObject_GetAttrString(type, names[i]);
+#define NAME_SLOT(type, name) {&type, #name},
+    static const struct { PyObject **type; const char *name; } of[] = {SLOTS_OF(NAME_SLOT)};
+    for (int i = 0; i < SLOTS; i++) {
+        PyObject *slot = PyObject_GetAttrString(*of[i].type, of[i].name);
         int is_slot = slot && Py_TYPE(slot) == &PyMemberDescr_Type;
         if (is_slot)
-            slots[at + i] = ((PyMemberDescrObject *)slot)->d_member->offset;
+            slots[i] = ((PyMemberDescrObject *)slot)->d_member->offset;
         else if (slot)
-            PyErr_Format(PyExc_TypeError, "%s is no slot of %R", names[i], type);
+            PyErr_Format(PyExc_TypeError, "%s is no slot of %R", of[i].name, *of[i].type);
         Py_XDECREF(slot);
         if (!is_slot)
             return -1;
     }
-    return 0;
-}
-
-static int find_all_slots(void)
-{
-#define NAMED(name) #name,
-    static const char *const of_tensor[] = {OF_TENSOR(NAMED)}, *const of_storage[] = {OF_STORAGE(NAMED)}, *const of_mask[] = {OF_MASK(NAMED)};
-    static const char *const of_held[] = {OF_HELD(NAMED)}, *const of_event[] = {OF_EVENT(NAMED)}, *const of_shape[] = {OF_SHAPE(NAMED)};
-    static const char *const of_plan[] = {OF_PLAN(NAMED)}, *const of_pending[] = {OF_PENDING(NAMED)}, *const of_product[] = {OF_PRODUCT(NAMED)};
-    const struct { PyObject *type; const char *const *names; int count, first; } all[] = {
-        {Tensor, of_tensor, sizeof of_tensor / sizeof *of_tensor, 0},
-        {Storage, of_storage, sizeof of_storage / sizeof *of_storage, storage__f32},
-        {Mask, of_mask, sizeof of_mask / sizeof *of_mask, mask_bits},
-        {Held, of_held, sizeof of_held / sizeof *of_held, held_bytes},
-        {Event, of_event, sizeof of_event / sizeof *of_event, event_op},
-        {Plan, of_plan, sizeof of_plan / sizeof *of_plan, plan_attributes},
-        {Pending, of_pending, sizeof of_pending / sizeof *of_pending, pending_entries},
-        {Product, of_product, sizeof of_product / sizeof *of_product, product_is_shared},
-        {ShapeStorage, of_shape, sizeof of_shape / sizeof *of_shape, shape__written},
-    };
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-        if (find_slots(all[i].type, all[i].names, all[i].count, all[i].first))
-            return -1;
     return 0;
 }
 
@@ -129,11 +107,7 @@ static PyObject *install(PyObject *Py_UNUSED(module), PyObject *args, PyObject *
     if (!(name = Py_XNewRef(given ? PyDict_GetItemString(given, #name) : NULL))) \
         return PyErr_Format(PyExc_TypeError, "install takes %s", #name);
     GIVEN(TAKE)
-    if (find_all_slots() || !(append_in_python = PyObject_GetAttr(Machine, n_append))
-        || !(storage_for_in_python = PyObject_GetAttr(Machine, n_storage_for))
-        || !(storage_for_shapes = PyObject_GetAttr(ShapeMachine, n_storage_for))
-        || !(compute_deferred = PyObject_GetAttr(DeferredMachine, n_compute))
-        || !(compute_shapes = PyObject_GetAttr(ShapeMachine, n_compute)) || replace_all())
+    if (find_slots() || replace_all())
         return NULL;
     Py_RETURN_NONE;
 }

@@ -19,32 +19,33 @@
 
 #define MOST 8 /* dimensions of a tensor in the frequent case */
 
-/* Slots of an NkiTensor, a Storage, a Mask and so on: their names, and where each lies in its object. */
-#define OF_TENSOR(X) \
-    X(storage) X(buffer) X(on_chip) X(layout) X(offset) X(shape) X(strides) X(dtype) X(index) X(is_comparison) X(form) X(region) X(_array)
-#define OF_STORAGE(X) \
-    X(_f32) X(_raw) X(allocation) X(dense) X(held) X(holder) X(itemsize) X(mask) X(missing) X(nbytes) X(np) X(padding) X(partition) \
-    X(pending) X(pool) X(row) X(started) X(widened) X(worlds)
-#define OF_MASK(X) X(bits) X(unit)
-#define OF_HELD(X) X(bytes) X(peak)
-#define OF_SHAPE(X) X(_written) /* more of a ShapeStorage */
-#define OF_PLAN(X) \
-    X(attributes) X(by_matmul) X(compute) X(decide) X(engine) X(fresh) X(marks) X(needs) X(moves) X(multiplies) X(operands) X(register) \
-    X(results) X(use)
-#define OF_PENDING(X) X(entries) X(operands)
-#define OF_PRODUCT(X) X(is_shared) X(left) X(m) X(right)
-#define OF_EVENT(X) X(op) X(engine) X(reads) X(writes) X(line) X(core) X(name) X(attributes)
-#define COUNT_TENSOR(name) tensor_##name,
-#define COUNT_STORAGE(name) storage_##name,
-#define COUNT_MASK(name) mask_##name,
-#define COUNT_HELD(name) held_##name,
-#define COUNT_EVENT(name) event_##name,
-#define COUNT_SHAPE(name) shape_##name,
-#define COUNT_PLAN(name) plan_##name,
-#define COUNT_PENDING(name) pending_##name,
-#define COUNT_PRODUCT(name) product_##name,
-enum { OF_TENSOR(COUNT_TENSOR) OF_STORAGE(COUNT_STORAGE) OF_MASK(COUNT_MASK) OF_HELD(COUNT_HELD) OF_EVENT(COUNT_EVENT) OF_SHAPE(COUNT_SHAPE) OF_PLAN(COUNT_PLAN)
-       OF_PENDING(COUNT_PENDING) OF_PRODUCT(COUNT_PRODUCT) SLOTS };
+/* Where the slots of Python's objects lie, by class: SLOT(tensor, Tensor_offset) is the offset of an NkiTensor. */
+#define SLOTS_OF(X) \
+    X(Tensor, storage) X(Tensor, buffer) X(Tensor, on_chip) X(Tensor, layout) X(Tensor, offset) X(Tensor, shape) \
+    X(Tensor, strides) X(Tensor, dtype) X(Tensor, index) X(Tensor, is_comparison) X(Tensor, form) X(Tensor, region) \
+    X(Tensor, _array) \
+    X(Storage, _f32) X(Storage, _raw) X(Storage, allocation) X(Storage, dense) X(Storage, held) X(Storage, holder) \
+    X(Storage, itemsize) X(Storage, mask) X(Storage, missing) X(Storage, nbytes) X(Storage, np) X(Storage, padding) \
+    X(Storage, partition) X(Storage, pending) X(Storage, pool) X(Storage, row) X(Storage, started) X(Storage, widened) \
+    X(Storage, worlds) \
+    X(ShapeStorage, _written) \
+    X(Mask, bits) X(Mask, unit) \
+    X(Held, bytes) X(Held, peak) \
+    X(Plan, attributes) X(Plan, by_matmul) X(Plan, compute) X(Plan, decide) X(Plan, engine) X(Plan, fresh) X(Plan, marks) \
+    X(Plan, needs) X(Plan, moves) X(Plan, multiplies) X(Plan, operands) X(Plan, register) X(Plan, results) X(Plan, use) \
+    X(Pending, entries) X(Pending, operands) \
+    X(Product, is_shared) X(Product, left) X(Product, m) X(Product, right) \
+    X(Event, op) X(Event, engine) X(Event, reads) X(Event, writes) X(Event, line) X(Event, core) X(Event, name) \
+    X(Event, attributes) \
+    X(Machine, core) X(Machine, cores) X(Machine, doubtful_accumulators) X(Machine, held) X(Machine, index_reads) \
+    X(Machine, index_writers) X(Machine, line) X(Machine, lines) X(Machine, options) X(Machine, origins) X(Machine, plans) \
+    X(Machine, pool) X(Machine, rounds) X(Machine, scope) X(Machine, shapes) X(Machine, trace) X(Machine, tries) \
+    X(DeferredMachine, book) \
+    X(Book, in_vain) X(Book, trusts) \
+    X(Lines, _bound) X(Lines, known) \
+    X(Trace, allocations) X(Trace, events)
+#define COUNT_SLOT(type, name) type##_##name,
+enum { SLOTS_OF(COUNT_SLOT) SLOTS };
 extern Py_ssize_t slots[SLOTS];
 #define SLOT(object, slot) (*(PyObject **)((char *)(object) + slots[slot]))
 
@@ -57,7 +58,7 @@ static inline void set_slot(PyObject *object, int slot, PyObject *value) /* stea
 
 /* What `install` is given: classes, functions of what is not frequent, and values that are known by being the same. */
 #define GIVEN(X) \
-    X(Machine) X(DeferredMachine) X(ShapeMachine) \
+    X(Machine) X(DeferredMachine) X(ShapeMachine) X(Book) X(Lines) X(Trace) \
     X(Tensor) X(Storage) X(Mask) X(Pool) X(Held) X(Layout) X(Region) X(Allocation) X(Event) X(Plan) X(Pending) X(Product) X(DType) X(Enumeration) \
     X(instructions) X(pools) X(frombuffer) X(byte_dtype) X(zeros) X(bool_dtype) X(current) X(plain_kinds) X(tuples) X(form_number) X(describe) X(sizes_of) X(f32_dtype) X(ndarray) \
     X(here) X(shared) X(no_bytes) X(ShapeStorage) X(tensor_engine)
@@ -68,19 +69,23 @@ GIVEN(DECLARE_GIVEN)
 #define REPLACED(X) X(getitem) X(array) X(f32) X(unused) X(tensor_wrote) X(storage_wrote) X(storage_del) X(allocate) X(execute) X(carry_out)
 #define DECLARE_REPLACED(name) extern PyObject *name##_in_python;
 REPLACED(DECLARE_REPLACED)
-/* Methods of machines, of which one has this or that. */
-extern PyObject *append_in_python, *storage_for_in_python, *storage_for_shapes, *compute_deferred, *compute_shapes;
 
 /* Names of attributes. */
 #define NAMES(X) \
-    X(allocations) X(append) X(begin) X(book) X(by_matmul) X(check_uninitialized) X(compute) X(core) X(cores) \
-    X(doubtful_accumulators) X(events) X(f_lasti) X(held) X(in_vain) X(index_reads) X(index_writers) X(itemsize) X(known) \
-    X(line) X(lines) X(machine) X(name) X(np) X(options) X(origins) X(perform) X(plans) X(pool) X(region) X(round_low_precision) \
-    X(rounds) X(scope) X(shapes) X(storage_for) X(trace) X(tries) X(trusts) X(wrote) X(_bound) X(_free) X(_live) X(_name_) \
-    X(_unused) X(_value_)
+    X(begin) X(by_matmul) X(check_uninitialized) X(compute) X(f_lasti) X(itemsize) X(machine) X(name) X(np) X(perform) \
+    X(region) X(round_low_precision) X(storage_for) X(wrote) X(_free) X(_live) X(_name_) X(_unused) X(_value_)
 #define DECLARE_NAME(name) extern PyObject *n_##name;
 NAMES(DECLARE_NAME)
 extern PyObject *no_arguments, *no_name; /* () and "" */
+
+/* Whether an object is a machine, of a trace and lines whose slots are known. */
+static inline int is_machine(PyObject *object)
+{
+    if (!PyObject_TypeCheck(object, (PyTypeObject *)Machine))
+        return 0;
+    PyObject *trace = SLOT(object, Machine_trace), *lines = SLOT(object, Machine_lines);
+    return trace && lines && (PyObject *)Py_TYPE(trace) == Trace && (PyObject *)Py_TYPE(lines) == Lines;
+}
 
 /* The function in Python, of a method with these arguments. */
 PyObject *call_in_python(PyObject *function, PyObject *self, PyObject *const *given, Py_ssize_t count, PyObject *names);

@@ -14,10 +14,10 @@ from triptych.simulator import running
 from triptych.simulator.built import built
 from triptych.simulator.dtypes import F32, DType
 from triptych.simulator.enums import engine
-from triptych.simulator.errors import HERE
+from triptych.simulator.errors import HERE, Lines
 from triptych.simulator.machine import instructions
 from triptych.simulator.machine.deferral.deferred import DeferredMachine
-from triptych.simulator.machine.deferral.pending import Pending
+from triptych.simulator.machine.deferral.pending import Book, Pending
 from triptych.simulator.machine.deferral.products import Product
 from triptych.simulator.machine.forms import PLAIN, describe, number_of
 from triptych.simulator.machine.machine import Machine
@@ -30,7 +30,7 @@ from triptych.simulator.memory.mask import Mask
 from triptych.simulator.memory.shapes import NO_BYTES, ShapeStorage
 from triptych.simulator.memory.storage import MemoryRegion, Storage, sizes_of
 from triptych.simulator.tensors.tensor import NkiTensor
-from triptych.simulator.trace import Allocation, Event, Region
+from triptych.simulator.trace import Allocation, Event, Region, Trace
 
 REPLACED: tuple[tuple[Any, str], ...] = (
     (NkiTensor, "__getitem__"),
@@ -55,6 +55,9 @@ def _install() -> bool:
         Machine=Machine,
         DeferredMachine=DeferredMachine,
         ShapeMachine=ShapeMachine,
+        Book=Book,
+        Lines=Lines,
+        Trace=Trace,
         Tensor=NkiTensor,
         Storage=Storage,
         ShapeStorage=ShapeStorage,

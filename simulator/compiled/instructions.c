@@ -10,21 +10,21 @@ enum { KNOWN_PLAN, KNOWN_READS, KNOWN_WRITES, KNOWN_OPERANDS, KNOWN_CHECK };
 /* The form of a tensor, which keeps it: forms.form_of. */
 static PyObject *form_of(PyObject *tensor)
 {
-    PyObject *form = SLOT(tensor, tensor_form);
+    PyObject *form = SLOT(tensor, Tensor_form);
     if (form != Py_None)
         return Py_NewRef(form);
-    PyObject *storage = SLOT(tensor, tensor_storage), *row = SLOT(storage, storage_row), *first = SLOT(storage, storage_partition);
-    PyObject *buffer = PyLong_FromVoidPtr(SLOT(tensor, tensor_buffer));
+    PyObject *storage = SLOT(tensor, Tensor_storage), *row = SLOT(storage, Storage_row), *first = SLOT(storage, Storage_partition);
+    PyObject *buffer = PyLong_FromVoidPtr(SLOT(tensor, Tensor_buffer));
     if (!row || !first) /* of a view that leaves its tensor */
         PyErr_SetString(PyExc_AttributeError, "row");
     int lies_in_rows = row && first && buffer ? PyObject_IsTrue(row) : -1;
     form = lies_in_rows < 0 ? NULL
-                            : PyObject_CallFunctionObjArgs(form_number, lies_in_rows ? SLOT(tensor, tensor_offset) : row,
-                                                           SLOT(tensor, tensor_shape), SLOT(tensor, tensor_strides),
-                                                           SLOT(tensor, tensor_dtype), row, first, buffer, NULL);
+                            : PyObject_CallFunctionObjArgs(form_number, lies_in_rows ? SLOT(tensor, Tensor_offset) : row,
+                                                           SLOT(tensor, Tensor_shape), SLOT(tensor, Tensor_strides),
+                                                           SLOT(tensor, Tensor_dtype), row, first, buffer, NULL);
     Py_XDECREF(buffer);
     if (form)
-        set_slot(tensor, tensor_form, Py_NewRef(form));
+        set_slot(tensor, Tensor_form, Py_NewRef(form));
     return form;
 }
 
@@ -32,7 +32,7 @@ static PyObject *form_of(PyObject *tensor)
 static int add_to_key(PyObject *value, PyObject *key, PyObject *listed)
 {
     PyObject *kind = (PyObject *)Py_TYPE(value);
-    if (kind == Tensor && SLOT(value, tensor_index) == Py_None) {
+    if (kind == Tensor && SLOT(value, Tensor_index) == Py_None) {
         PyObject *form = form_of(value);
         int failed = !form || PyList_Append(key, form) || PyList_Append(listed, value);
         Py_XDECREF(form);
@@ -92,38 +92,29 @@ end:
     return found;
 }
 
-/* Whether an attribute is what it is in the frequent case, a number or something false: 1, 0, or -1 for an error. */
-static int is_usual(PyObject *object, PyObject *name, long number)
-{
-    PyObject *value = PyObject_GetAttr(object, name);
-    if (!value)
-        return -1;
-    int is_number = PyLong_CheckExact(value), truth = is_number ? PyLong_AsLong(value) != number : PyObject_IsTrue(value);
-    Py_DECREF(value);
-    return truth < 0 ? -1 : !truth;
-}
-
 static int is_zero(PyObject *number)
 {
     return number && PyLong_CheckExact(number) && PyLong_AsLong(number) == 0;
 }
 
-/* Whether Machine.perform does no more for a plan than `carry_out` does: 1, 0, or -1 for an error. */
+/* Whether Machine.perform does no more for a plan than `carry_out_plan` does. */
 static int is_frequent(PyObject *machine, PyObject *plan, PyObject *reads)
 {
-    PyObject *const of_machine[] = {n_scope, n_index_writers, n_index_reads, n_doubtful_accumulators, n_tries};
-    if (SLOT(plan, plan_needs) != Py_None || SLOT(plan, plan_marks) != Py_None || SLOT(plan, plan_register) != Py_None)
+    PyObject *cores = SLOT(machine, Machine_cores), *of = (PyObject *)Py_TYPE(machine);
+    if (of != DeferredMachine && of != ShapeMachine && of != Machine) /* another may append events in its own way */
         return 0;
-    int usual = is_usual(machine, n_cores, 1);
-    for (size_t i = 0; usual == 1 && i < sizeof of_machine / sizeof *of_machine; i++)
-        usual = is_usual(machine, of_machine[i], 0);
-    for (Py_ssize_t i = 0; usual == 1 && i < PyTuple_GET_SIZE(reads); i++)
-        usual = is_zero(SLOT(SLOT(PyTuple_GET_ITEM(reads, i), tensor_storage), storage_missing));
-    PyObject *append = usual == 1 ? PyObject_GetAttr((PyObject *)Py_TYPE(machine), n_append) : NULL;
-    if (usual == 1)
-        usual = append ? append == append_in_python : -1;
-    Py_XDECREF(append);
-    return usual;
+    if (SLOT(plan, Plan_needs) != Py_None || SLOT(plan, Plan_marks) != Py_None || SLOT(plan, Plan_register) != Py_None)
+        return 0;
+    if (!PyLong_CheckExact(cores) || PyLong_AsLong(cores) != 1 || SLOT(machine, Machine_doubtful_accumulators) != Py_False)
+        return 0;
+    if (PyDict_Size(SLOT(machine, Machine_scope)) || PyUnicode_GetLength(SLOT(machine, Machine_tries)))
+        return 0;
+    if (PyList_Size(SLOT(machine, Machine_index_writers)) || PyList_Size(SLOT(machine, Machine_index_reads)))
+        return 0;
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(reads); i++)
+        if (!is_zero(SLOT(SLOT(PyTuple_GET_ITEM(reads, i), Tensor_storage), Storage_missing)))
+            return 0;
+    return 1;
 }
 
 /* Of tensors, and of registers of an accumulator. */
@@ -132,7 +123,7 @@ static PyObject *regions_of(PyObject *touched)
     PyObject *regions = PyTuple_New(PyTuple_GET_SIZE(touched));
     for (Py_ssize_t i = 0; regions && i < PyTuple_GET_SIZE(touched); i++) {
         PyObject *one = PyTuple_GET_ITEM(touched, i);
-        PyObject *region = (PyObject *)Py_TYPE(one) == Tensor ? Py_NewRef(SLOT(one, tensor_region)) : PyObject_GetAttr(one, n_region);
+        PyObject *region = (PyObject *)Py_TYPE(one) == Tensor ? Py_NewRef(SLOT(one, Tensor_region)) : PyObject_GetAttr(one, n_region);
         if (region)
             PyTuple_SET_ITEM(regions, i, region);
         else
@@ -145,13 +136,13 @@ static PyObject *regions_of(PyObject *touched)
 static PyObject *append_event(PyObject *machine, PyObject *name, PyObject *plan, PyObject *reads, PyObject *writes, PyObject *label)
 {
     PyObject *event = PyBaseObject_Type.tp_new((PyTypeObject *)Event, no_arguments, NULL);
-    PyObject *trace = PyObject_GetAttr(machine, n_trace), *events = trace ? PyObject_GetAttr(trace, n_events) : NULL;
+    PyObject *events = SLOT(SLOT(machine, Machine_trace), Trace_events);
     const struct { int slot; PyObject *value; } values[] = {
-        {event_op, Py_NewRef(name)}, {event_engine, PyObject_GetAttr(SLOT(plan, plan_engine), n__name_)},
-        {event_reads, regions_of(reads)}, {event_writes, regions_of(writes)},
-        {event_line, PyObject_GetAttr(machine, n_line)}, {event_core, PyObject_GetAttr(machine, n_core)},
-        {event_name, Py_NewRef(label)}, {event_attributes, Py_NewRef(SLOT(plan, plan_attributes))}};
-    int failed = !event || !events;
+        {Event_op, Py_NewRef(name)}, {Event_engine, PyObject_GetAttr(SLOT(plan, Plan_engine), n__name_)},
+        {Event_reads, regions_of(reads)}, {Event_writes, regions_of(writes)},
+        {Event_line, Py_NewRef(SLOT(machine, Machine_line))}, {Event_core, Py_NewRef(SLOT(machine, Machine_core))},
+        {Event_name, Py_NewRef(label)}, {Event_attributes, Py_NewRef(SLOT(plan, Plan_attributes))}};
+    int failed = !event;
     for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
         failed |= !values[i].value;
         if (event)
@@ -161,7 +152,6 @@ static PyObject *append_event(PyObject *machine, PyObject *name, PyObject *plan,
     }
     if (failed || PyList_Append(events, event))
         Py_CLEAR(event);
-    Py_XDECREF(trace), Py_XDECREF(events);
     return event;
 }
 
@@ -181,11 +171,11 @@ static int extend(PyObject **both, PyObject *more)
  */
 static PyObject *decided(PyObject *machine, PyObject *plan, PyObject *operands)
 {
-    PyObject *dst = SLOT(plan, plan_by_matmul) == Py_True ? PyTuple_GET_ITEM(operands, 0) : NULL;
-    if (dst && (PyObject *)Py_TYPE(dst) == Tensor && SLOT(SLOT(dst, tensor_storage), storage_started) == Py_True
-        && is_usual(machine, n_origins, 0) == 1)
+    PyObject *dst = SLOT(plan, Plan_by_matmul) == Py_True ? PyTuple_GET_ITEM(operands, 0) : NULL;
+    if (dst && (PyObject *)Py_TYPE(dst) == Tensor && SLOT(SLOT(dst, Tensor_storage), Storage_started) == Py_True
+        && PyDict_Size(SLOT(machine, Machine_origins)) == 0)
         return Py_NewRef(Py_True);
-    return PyErr_Occurred() ? NULL : PyObject_CallObject(SLOT(plan, plan_decide), operands);
+    return PyErr_Occurred() ? NULL : PyObject_CallObject(SLOT(plan, Plan_decide), operands);
 }
 
 /* What a plan does with the registers of an accumulator, which are read and written, too: Use.begin. */
@@ -202,13 +192,13 @@ static int begin_use(PyObject *use, PyObject **reads, PyObject **writes)
 static PyObject *carry_out_plan(PyObject *machine, PyObject *name, PyObject *plan, PyObject *reads, PyObject *writes, PyObject *operands,
                                 PyObject *label)
 {
-    PyObject *decide = SLOT(plan, plan_decide), *use = SLOT(plan, plan_use), *results = SLOT(plan, plan_results), *event = NULL;
+    PyObject *decide = SLOT(plan, Plan_decide), *use = SLOT(plan, Plan_use), *results = SLOT(plan, Plan_results), *event = NULL;
     results = Py_NewRef(results == Py_None || !PyTuple_GET_SIZE(results) ? writes : results);
     Py_INCREF(operands), Py_INCREF(reads), Py_INCREF(writes);
     if (decide != Py_None) {
         PyObject *answer = decided(machine, plan, operands), *one = answer ? PyTuple_Pack(1, answer) : NULL;
         int failed = !one || extend(&operands, one);
-        if (!failed && answer != Py_False && SLOT(plan, plan_by_matmul) == Py_True)
+        if (!failed && answer != Py_False && SLOT(plan, Plan_by_matmul) == Py_True)
             failed = extend(&reads, writes);
         Py_XDECREF(answer), Py_XDECREF(one);
         if (failed)
@@ -238,11 +228,11 @@ static PyObject *perform_known(PyObject *machine, PyObject *kind, PyObject *know
 {
     PyObject *plan = PyTuple_GET_ITEM(known, KNOWN_PLAN), *check = PyTuple_GET_ITEM(known, KNOWN_CHECK), *event = NULL;
     PyObject *reads = picked(known, KNOWN_READS, tensors), *writes = picked(known, KNOWN_WRITES, tensors);
-    PyObject *all = PySequence_Concat(SLOT(plan, plan_operands), tensors), *operands = picked(known, KNOWN_OPERANDS, all);
-    int frequent = reads && writes && operands ? is_frequent(machine, plan, reads) : -1;
-    if (frequent == 1)
+    PyObject *all = PySequence_Concat(SLOT(plan, Plan_operands), tensors), *operands = picked(known, KNOWN_OPERANDS, all);
+    int is_whole = reads && writes && operands;
+    if (is_whole && is_frequent(machine, plan, reads))
         event = carry_out_plan(machine, PyTuple_GET_ITEM(kind, KIND_NAME), plan, reads, writes, operands, label);
-    else if (frequent == 0)
+    else if (is_whole && !PyErr_Occurred())
         event = PyObject_CallMethodObjArgs(machine, n_perform, kind, plan, reads, writes, operands, label, NULL);
     if (event && check != Py_None) {
         PyObject *checked = PyObject_CallFunctionObjArgs(check, event, PyTuple_GET_ITEM(kind, KIND_RULES), NULL);
@@ -257,19 +247,19 @@ static PyObject *perform_known(PyObject *machine, PyObject *kind, PyObject *know
 /* Carry out a call whose plan is known; NULL without an error where Python has to, or says what is wrong. */
 static PyObject *execute_known(PyObject *machine, PyObject *kind, PyObject *args, PyObject *kwargs)
 {
-    PyObject *listed = PyList_New(0), *key = NULL, *plans = NULL, *tensors = NULL, *event = NULL, *known = NULL;
+    PyObject *listed = PyList_New(0), *key = NULL, *tensors = NULL, *event = NULL, *known = NULL;
     PyObject *label = Py_XNewRef(PyDict_GetItemWithError(kwargs, n_name));
     label = label ? label : Py_NewRef(Py_None);
     int is_planned = PyTuple_GET_ITEM(kind, KIND_RULES) != Py_None;
     if (listed && is_planned && PyTuple_GET_SIZE(args) <= PyLong_AsSsize_t(PyTuple_GET_ITEM(kind, KIND_LABEL)))
         key = key_of(PyTuple_GET_ITEM(kind, KIND_EFFECT), args, kwargs, label, listed);
-    if (key && (plans = PyObject_GetAttr(machine, n_plans)))
-        known = Py_XNewRef(PyDict_GetItemWithError(plans, key));
+    if (key)
+        known = Py_XNewRef(PyDict_GetItemWithError(SLOT(machine, Machine_plans), key));
     if (known && (tensors = PyList_AsTuple(listed)))
         event = perform_known(machine, kind, known, tensors, label);
     else if (PyErr_ExceptionMatches(PyExc_Exception))
         PyErr_Clear();
-    Py_XDECREF(listed), Py_XDECREF(key), Py_XDECREF(plans), Py_XDECREF(known), Py_XDECREF(tensors), Py_DECREF(label);
+    Py_XDECREF(listed), Py_XDECREF(key), Py_XDECREF(known), Py_XDECREF(tensors), Py_DECREF(label);
     return event;
 }
 
@@ -279,26 +269,26 @@ PyObject *execute(PyObject *machine, PyObject *const *given, Py_ssize_t count)
         PyErr_SetString(PyExc_TypeError, "execute takes a kind, a tuple and a dict");
         return NULL;
     }
-    PyObject *event = execute_known(machine, given[0], given[1], given[2]);
+    PyObject *event = is_machine(machine) ? execute_known(machine, given[0], given[1], given[2]) : NULL;
     return event || PyErr_Occurred() ? event : call_in_python(execute_in_python, machine, given, count, NULL);
 }
 
-/* Tell a machine the kernel's line that calls: 1; 0 where it is not known, or -1. */
+/* Tell a machine the kernel's line that calls: 1; 0 where it is not known. */
 static int tell_line(PyObject *machine)
 {
     PyFrameObject *frame = frame_of_kernel();
-    PyObject *lines = PyObject_GetAttr(machine, n_lines), *known = lines ? PyObject_GetAttr(lines, n_known) : NULL;
-    PyObject *line = frame && known ? known_at(known, frame) : NULL;
-    int told = line ? (PyObject_SetAttr(machine, n_line, line) ? -1 : 1) : 0;
-    Py_XDECREF(frame), Py_XDECREF(lines), Py_XDECREF(known);
-    return told;
+    PyObject *line = frame ? known_at(SLOT(SLOT(machine, Machine_lines), Lines_known), frame) : NULL;
+    if (line)
+        set_slot(machine, Machine_line, Py_NewRef(line));
+    Py_XDECREF(frame);
+    return line != NULL;
 }
 
 PyObject *carry_out(PyObject *Py_UNUSED(module), PyObject *const *given, Py_ssize_t count)
 {
     PyObject *event = NULL, *machine = PyObject_GetAttr(current, n_machine);
-    if (machine && machine != Py_None && count == 3)
-        if (is_usual(machine, n_rounds, 0) == 1 && tell_line(machine) == 1) /* a view with an index has no known plan */
+    if (machine && count == 3 && is_machine(machine))
+        if (SLOT(machine, Machine_rounds) == Py_None && tell_line(machine)) /* a view with an index has no known plan */
             event = execute_known(machine, PyTuple_GET_ITEM(given[0], DECLARED_KIND), given[1], given[2]);
     Py_XDECREF(machine);
     return event || PyErr_Occurred() ? event : PyObject_Vectorcall(carry_out_in_python, given, count, NULL);

@@ -35,7 +35,7 @@ PyObject *one_tuple(Py_ssize_t count, const Py_ssize_t *numbers)
 /* A tensor without an index, as NkiTensor._set makes it, of a layout's four fields; steals those, of which NULL is an error. */
 PyObject *new_tensor(PyObject *storage, PyObject *buffer, PyObject *on_chip, PyObject *is_comparison, PyObject *fields[4])
 {
-    PyObject *allocation = SLOT(storage, storage_allocation), *tensor = NULL, *layout, *region;
+    PyObject *allocation = SLOT(storage, Storage_allocation), *tensor = NULL, *layout, *region;
     int is_whole = allocation && fields[0] && fields[1] && fields[2] && fields[3];
     PyObject *of_region[] = {Py_XNewRef(allocation), Py_XNewRef(fields[0]), Py_XNewRef(fields[1]), Py_XNewRef(fields[2]), Py_XNewRef(fields[3])};
     PyObject *of_layout[] = {Py_XNewRef(fields[0]), Py_XNewRef(fields[1]), Py_XNewRef(fields[2]), Py_XNewRef(fields[3])};
@@ -48,19 +48,19 @@ PyObject *new_tensor(PyObject *storage, PyObject *buffer, PyObject *on_chip, PyO
             Py_XDECREF(fields[i]);
         return NULL;
     }
-    SLOT(tensor, tensor_storage) = Py_NewRef(storage);
-    SLOT(tensor, tensor_buffer) = Py_NewRef(buffer);
-    SLOT(tensor, tensor_on_chip) = Py_NewRef(on_chip);
-    SLOT(tensor, tensor_layout) = layout;
-    SLOT(tensor, tensor_offset) = fields[0];
-    SLOT(tensor, tensor_shape) = fields[1];
-    SLOT(tensor, tensor_strides) = fields[2];
-    SLOT(tensor, tensor_dtype) = fields[3];
-    SLOT(tensor, tensor_index) = Py_NewRef(Py_None);
-    SLOT(tensor, tensor_is_comparison) = Py_NewRef(is_comparison);
-    SLOT(tensor, tensor_form) = Py_NewRef(Py_None);
-    SLOT(tensor, tensor_region) = region;
-    SLOT(tensor, tensor__array) = Py_NewRef(Py_None);
+    SLOT(tensor, Tensor_storage) = Py_NewRef(storage);
+    SLOT(tensor, Tensor_buffer) = Py_NewRef(buffer);
+    SLOT(tensor, Tensor_on_chip) = Py_NewRef(on_chip);
+    SLOT(tensor, Tensor_layout) = layout;
+    SLOT(tensor, Tensor_offset) = fields[0];
+    SLOT(tensor, Tensor_shape) = fields[1];
+    SLOT(tensor, Tensor_strides) = fields[2];
+    SLOT(tensor, Tensor_dtype) = fields[3];
+    SLOT(tensor, Tensor_index) = Py_NewRef(Py_None);
+    SLOT(tensor, Tensor_is_comparison) = Py_NewRef(is_comparison);
+    SLOT(tensor, Tensor_form) = Py_NewRef(Py_None);
+    SLOT(tensor, Tensor_region) = region;
+    SLOT(tensor, Tensor__array) = Py_NewRef(Py_None);
     return tensor;
 }
 
@@ -79,15 +79,15 @@ static int is_number(PyObject *value, Py_ssize_t left_out, Py_ssize_t size, Py_s
 
 PyObject *getitem(PyObject *tensor, PyObject *key)
 {
-    PyObject *shape = SLOT(tensor, tensor_shape), *strides = SLOT(tensor, tensor_strides), *const *keys = &key;
+    PyObject *shape = SLOT(tensor, Tensor_shape), *strides = SLOT(tensor, Tensor_strides), *const *keys = &key;
     Py_ssize_t dimensions = PyTuple_GET_SIZE(shape), many = 1, left = 0, counts[MOST + 2], steps[MOST + 2];
-    Py_ssize_t first = PyLong_AsSsize_t(SLOT(tensor, tensor_offset));
-    int on_chip = SLOT(tensor, tensor_on_chip) == Py_True, all_stay = 1;
+    Py_ssize_t first = PyLong_AsSsize_t(SLOT(tensor, Tensor_offset));
+    int on_chip = SLOT(tensor, Tensor_on_chip) == Py_True, all_stay = 1;
     if (PyTuple_CheckExact(key)) {
         keys = ((PyTupleObject *)key)->ob_item;
         many = PyTuple_GET_SIZE(key);
     }
-    if (SLOT(tensor, tensor_index) != Py_None || many > dimensions || dimensions > MOST)
+    if (SLOT(tensor, Tensor_index) != Py_None || many > dimensions || dimensions > MOST)
         goto other;
     for (Py_ssize_t d = 0; d < dimensions; d++) {
         Py_ssize_t size = PyLong_AsSsize_t(PyTuple_GET_ITEM(shape, d)), start = 0, stop = size;
@@ -117,9 +117,9 @@ PyObject *getitem(PyObject *tensor, PyObject *key)
     for (; left < (on_chip ? 2 : 1); all_stay = 0)
         counts[left] = steps[left] = 1, left++;
     PyObject *fields[] = {PyLong_FromSsize_t(first), one_tuple(left, counts), all_stay ? Py_NewRef(strides) : one_tuple(left, steps),
-                          Py_NewRef(SLOT(tensor, tensor_dtype))};
-    return new_tensor(SLOT(tensor, tensor_storage), SLOT(tensor, tensor_buffer), SLOT(tensor, tensor_on_chip),
-                      SLOT(tensor, tensor_is_comparison), fields);
+                          Py_NewRef(SLOT(tensor, Tensor_dtype))};
+    return new_tensor(SLOT(tensor, Tensor_storage), SLOT(tensor, Tensor_buffer), SLOT(tensor, Tensor_on_chip),
+                      SLOT(tensor, Tensor_is_comparison), fields);
 other:
     return PyObject_CallFunctionObjArgs(getitem_in_python, tensor, key, NULL);
 }

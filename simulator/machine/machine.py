@@ -59,7 +59,7 @@ class Kind(NamedTuple):
     label: int  # which parameter is the name that the kernel gives
 
 
-@dataclass
+@dataclass(slots=True)
 class Machine:
     """One core of one rank while it runs a kernel."""
 

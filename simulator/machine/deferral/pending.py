@@ -39,6 +39,8 @@ class Book:
     in_vain: lines where nothing but that has been seen
     """
 
+    __slots__ = ("gained", "in_vain", "lent", "trusts", "waiting", "wasted")
+
     def __init__(self) -> None:
         self.waiting: dict[int, weakref.ref[Storage]] = {}
         self.lent: weakref.WeakSet[Storage] = weakref.WeakSet()
