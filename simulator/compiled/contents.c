@@ -53,8 +53,19 @@ PyObject *unused(PyObject *Py_UNUSED(module), PyObject *const *given, Py_ssize_t
     Py_RETURN_NONE;
 }
 
+/* Whether the bytes of a storage may be looked at and written as they stand: Pending.open would do nothing. */
+int is_open(PyObject *storage)
+{
+    PyObject *pending = SLOT(storage, Storage_pending);
+    if (pending == Py_None || (PyObject *)Py_TYPE(pending) != Pending)
+        return pending == Py_None;
+    PyObject *book = SLOT(pending, Pending_book);
+    return PyDict_Size(SLOT(pending, Pending_entries)) == 0
+           && (SLOT(pending, Pending_is_lent) == Py_False || ((PyObject *)Py_TYPE(book) == Book && SLOT(book, Book_trusts) == Py_True));
+}
+
 /* Whether a storage has its bytes, taken from its pool if need be. */
-static int has_bytes(PyObject *storage)
+int has_bytes(PyObject *storage)
 {
     PyObject *pool = SLOT(storage, Storage_pool);
     if (SLOT(storage, Storage__raw) == Py_None && (PyObject *)Py_TYPE(pool) == Pool) {
@@ -69,7 +80,7 @@ static int has_bytes(PyObject *storage)
 PyObject *array(PyObject *tensor, void *Py_UNUSED(closure))
 {
     PyObject *storage = SLOT(tensor, Tensor_storage), *made = SLOT(tensor, Tensor__array);
-    if (!PyObject_TypeCheck(storage, (PyTypeObject *)Storage) || SLOT(storage, Storage_pending) != Py_None)
+    if (!PyObject_TypeCheck(storage, (PyTypeObject *)Storage) || !is_open(storage))
         return PyObject_CallOneArg(array_in_python, tensor);
     if (made != Py_None)
         return Py_NewRef(made);
@@ -84,7 +95,7 @@ PyObject *array(PyObject *tensor, void *Py_UNUSED(closure))
 PyObject *f32(PyObject *tensor, PyObject *Py_UNUSED(nothing))
 {
     PyObject *kind = PyObject_GetAttr(SLOT(tensor, Tensor_dtype), n_np), *storage = SLOT(tensor, Tensor_storage);
-    int is_there = kind == f32_dtype && PyObject_TypeCheck(storage, (PyTypeObject *)Storage) && SLOT(storage, Storage_pending) == Py_None;
+    int is_there = kind == f32_dtype && PyObject_TypeCheck(storage, (PyTypeObject *)Storage) && is_open(storage);
     Py_XDECREF(kind);
     return is_there ? array(tensor, NULL) : kind ? PyObject_CallOneArg(f32_in_python, tensor) : NULL;
 }
@@ -213,7 +224,6 @@ static int has_mask(PyObject *storage, int slot, PyObject *nothing, const struct
     return 1;
 }
 
-/* Note that a view of a storage was written: 1; 0 if Python has to, which may do all of it once more. */
 int note_written(PyObject *storage, PyObject *layout, PyObject *by_matmul)
 {
     struct view view;

@@ -67,11 +67,16 @@ static int compute_at_once(PyObject *machine, PyObject *plan, PyObject *results,
     int at_once = (PyObject *)Py_TYPE(book) == Book ? is_at_once(machine, book, plan, results, operands) : 0;
     if (at_once != 1)
         return at_once;
+    PyObject *compute = SLOT(plan, Plan_compute), *done = NULL;
     set_slot(book, Book_trusts, Py_NewRef(Py_True));
-    PyObject *done = PyObject_CallObject(SLOT(plan, Plan_compute), operands);
+    int is_moved = compute == move && last == 1 && move_bytes(PyTuple_GET_ITEM(operands, 0), PyTuple_GET_ITEM(operands, 1));
+    if (!is_moved) {
+        PyErr_Clear();
+        done = PyObject_CallObject(compute, operands);
+    }
     set_slot(book, Book_trusts, Py_NewRef(Py_False));
     Py_XDECREF(done);
-    return done ? 1 : -1;
+    return is_moved || done ? 1 : -1;
 }
 
 /* ShapeStorage.wrote of all of a storage, or of what was written before: 1; 0 where Python has to. */

@@ -2,6 +2,7 @@
  *
  *     slices.c         NkiTensor.__getitem__                 (triptych.simulator.tensors.tensor, slicing)
  *     contents.c       NkiTensor.array, f32 and wrote, Storage.wrote     (tensors.tensor, memory.storage, mask, pool)
+ *     moves.c          move                                  (operands.operands)
  *     allocations.c    Machine.allocate                      (machine.machine, errors.Lines, memory.storage, held)
  *     instructions.c   Machine.execute and carry_out         (machine.machine, machine.instructions)
  *     drivers.c        what compute of a machine does        (machine.deferral.deferred, machine.shape_only)
@@ -33,7 +34,7 @@
     X(Held, bytes) X(Held, peak) \
     X(Plan, attributes) X(Plan, by_matmul) X(Plan, compute) X(Plan, decide) X(Plan, engine) X(Plan, fresh) X(Plan, marks) \
     X(Plan, needs) X(Plan, moves) X(Plan, multiplies) X(Plan, operands) X(Plan, register) X(Plan, results) X(Plan, use) \
-    X(Pending, entries) X(Pending, operands) \
+    X(Pending, book) X(Pending, entries) X(Pending, is_lent) X(Pending, operands) \
     X(Product, is_shared) X(Product, left) X(Product, m) X(Product, right) \
     X(Event, op) X(Event, engine) X(Event, reads) X(Event, writes) X(Event, line) X(Event, core) X(Event, name) \
     X(Event, attributes) \
@@ -61,7 +62,7 @@ static inline void set_slot(PyObject *object, int slot, PyObject *value) /* stea
     X(Machine) X(DeferredMachine) X(ShapeMachine) X(Book) X(Lines) X(Trace) \
     X(Tensor) X(Storage) X(Mask) X(Pool) X(Held) X(Layout) X(Region) X(Allocation) X(Event) X(Plan) X(Pending) X(Product) X(DType) X(Enumeration) \
     X(instructions) X(pools) X(frombuffer) X(byte_dtype) X(zeros) X(bool_dtype) X(current) X(plain_kinds) X(tuples) X(form_number) X(describe) X(sizes_of) X(f32_dtype) X(ndarray) \
-    X(here) X(shared) X(no_bytes) X(ShapeStorage) X(tensor_engine)
+    X(here) X(move) X(shared) X(no_bytes) X(ShapeStorage) X(tensor_engine)
 #define DECLARE_GIVEN(name) extern PyObject *name;
 GIVEN(DECLARE_GIVEN)
 
@@ -101,8 +102,14 @@ PyObject *array(PyObject *tensor, void *closure);
 PyObject *f32(PyObject *tensor, PyObject *nothing);
 PyObject *unused(PyObject *module, PyObject *const *given, Py_ssize_t count);
 PyObject *tensor_wrote(PyObject *tensor, PyObject *nothing);
+int is_open(PyObject *storage);
+int has_bytes(PyObject *storage);
+/* Note that a view of a storage was written: 1; 0 if Python has to, which may do all of it once more. */
 int note_written(PyObject *storage, PyObject *layout, PyObject *by_matmul);
 PyObject *storage_wrote(PyObject *storage, PyObject *const *given, Py_ssize_t count, PyObject *names);
+
+/* moves.c: 1 if all was done, 0 if Python has to do all of it. */
+int move_bytes(PyObject *dst, PyObject *src);
 
 /* allocations.c */
 PyObject *allocate(PyObject *machine, PyObject *const *given, Py_ssize_t count, PyObject *names);

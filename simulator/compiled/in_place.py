@@ -29,6 +29,7 @@ from triptych.simulator.memory.layout import TUPLES, Layout
 from triptych.simulator.memory.mask import Mask
 from triptych.simulator.memory.shapes import NO_BYTES, ShapeStorage
 from triptych.simulator.memory.storage import MemoryRegion, Storage, sizes_of
+from triptych.simulator.operands.operands import move
 from triptych.simulator.tensors.tensor import NkiTensor
 from triptych.simulator.trace import Allocation, Event, Region, Trace
 
@@ -88,6 +89,7 @@ def _install() -> bool:
         f32_dtype=F32,
         ndarray=np.ndarray,
         here=HERE,
+        move=move,
         shared=MemoryRegion.shared_hbm,
         no_bytes=NO_BYTES,
         tensor_engine=engine.tensor,
