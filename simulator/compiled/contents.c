@@ -57,7 +57,7 @@ PyObject *unused(PyObject *Py_UNUSED(module), PyObject *const *given, Py_ssize_t
 int is_open(PyObject *storage)
 {
     PyObject *pending = SLOT(storage, Storage_pending);
-    if (pending == Py_None || (PyObject *)Py_TYPE(pending) != Pending)
+    if (pending == Py_None || !pending || (PyObject *)Py_TYPE(pending) != Pending) /* no pending at all: a view that leaves its tensor */
         return pending == Py_None;
     PyObject *book = SLOT(pending, Pending_book);
     return PyDict_Size(SLOT(pending, Pending_entries)) == 0

@@ -7,21 +7,68 @@ static int is_settled(PyObject *tensor)
     return SLOT(SLOT(tensor, Tensor_storage), Storage_pending) == Py_None;
 }
 
-/* The operand of a product that a tensor is known to be, borrowed: DeferredMachine._operand. */
-static PyObject *known_operand(PyObject *tensor)
+/* The elements of a view where one that was written holds them, at `value`; None if it does not: references.passed_through. */
+static PyObject *pass_through(PyObject *view, PyObject *written, PyObject *value)
 {
-    PyObject *pending = SLOT(SLOT(tensor, Tensor_storage), Storage_pending);
-    if ((PyObject *)Py_TYPE(pending) != Pending || !PyDict_GET_SIZE(SLOT(pending, Pending_entries)))
-        return NULL;
-    return PyDict_GetItemWithError(SLOT(pending, Pending_operands), SLOT(tensor, Tensor_layout));
+    Py_ssize_t from = PyLong_AsSsize_t(PyTuple_GET_ITEM(view, 0)) - PyLong_AsSsize_t(PyTuple_GET_ITEM(written, 0));
+    PyObject *number = PyLong_FromSsize_t(from), *passed = NULL, *found;
+    found = number ? PyObject_CallFunctionObjArgs(through, PyTuple_GET_ITEM(written, 1), PyTuple_GET_ITEM(written, 2), number, PyTuple_GET_ITEM(view, 1),
+                                                  PyTuple_GET_ITEM(view, 2), PyTuple_GET_ITEM(value, 2), NULL)
+                   : NULL;
+    Py_XDECREF(number);
+    if (!found || found == Py_None)
+        return found;
+    Py_ssize_t first = PyLong_AsSsize_t(PyTuple_GET_ITEM(value, 0)) + PyLong_AsSsize_t(PyTuple_GET_ITEM(found, 0));
+    PyObject *fields[] = {PyLong_FromSsize_t(first), Py_NewRef(PyTuple_GET_ITEM(view, 1)), Py_NewRef(PyTuple_GET_ITEM(found, 1)),
+                          Py_NewRef(PyTuple_GET_ITEM(value, 3))};
+    passed = named_tuple(Layout, 4, fields);
+    Py_DECREF(found);
+    return passed;
 }
 
-/* One more step of a product that waits, of operands that are known: DeferredMachine._multiplied; 1, or 0 where Python has to. */
+/* The operand of a product that a view of a tensor is, a matrix, which is kept; borrowed; NULL where Python has to look. */
+static PyObject *find_operand(PyObject *tensor, PyObject *pending)
+{
+    PyObject *view = SLOT(tensor, Tensor_layout), *shape = SLOT(tensor, Tensor_shape), *strides = SLOT(tensor, Tensor_strides), *at, *value;
+    if (PyTuple_GET_SIZE(shape) != 2 || PySequence_Contains(numbers, SLOT(tensor, Tensor_dtype)) != 1)
+        return NULL;
+    Py_ssize_t columns = PyLong_AsSsize_t(PyTuple_GET_ITEM(shape, 1)), position = 0;
+    if (PyLong_AsSsize_t(PyTuple_GET_ITEM(shape, 0)) < 2 || columns < 2 || PyLong_AsSsize_t(PyTuple_GET_ITEM(strides, 1)) != 1
+        || PyLong_AsSsize_t(PyTuple_GET_ITEM(strides, 0)) < columns)
+        return NULL;
+    while (PyDict_Next(SLOT(pending, Pending_entries), &position, &at, &value)) {
+        PyObject *source = PyTuple_GET_ITEM(value, 0), *passed = NULL, *operand = NULL;
+        if (PyTuple_GET_ITEM(at, 3) != PyTuple_GET_ITEM(view, 3) || !(passed = pass_through(view, at, PyTuple_GET_ITEM(value, 1))))
+            return NULL;
+        if (passed == Py_None) {
+            Py_DECREF(passed);
+            continue;
+        }
+        PyObject *fields[] = {Py_NewRef(source), passed};
+        operand = named_tuple(Reference, 2, fields);
+        int failed = !operand || (PyObject *)Py_TYPE(source) == Product || PyDict_SetItem(SLOT(pending, Pending_operands), view, operand);
+        Py_XDECREF(operand);
+        return failed ? NULL : operand;
+    }
+    return NULL;
+}
+
+/* The operand of a product that a tensor is, borrowed: DeferredMachine._operand; NULL where Python has to look. */
+static PyObject *operand_of(PyObject *tensor)
+{
+    PyObject *pending = SLOT(SLOT(tensor, Tensor_storage), Storage_pending), *known;
+    if ((PyObject *)Py_TYPE(pending) != Pending || !PyDict_GET_SIZE(SLOT(pending, Pending_entries)))
+        return NULL;
+    known = PyDict_GetItemWithError(SLOT(pending, Pending_operands), SLOT(tensor, Tensor_layout));
+    return known || PyErr_Occurred() ? known : find_operand(tensor, pending);
+}
+
+/* One more step of a product that waits: DeferredMachine._multiplied; 1, or 0 where Python has to. */
 static int add_step(PyObject *dst, PyObject *stationary, PyObject *moving)
 {
     PyObject *into = SLOT(dst, Tensor_storage), *pending = SLOT(into, Storage_pending), *left, *right, *held, *product;
-    if ((PyObject *)Py_TYPE(into) != Storage || (PyObject *)Py_TYPE(pending) != Pending || !(left = known_operand(stationary))
-        || !(right = known_operand(moving)) || !(held = PyDict_GetItemWithError(SLOT(pending, Pending_entries), SLOT(dst, Tensor_layout))))
+    if ((PyObject *)Py_TYPE(into) != Storage || (PyObject *)Py_TYPE(pending) != Pending || !(left = operand_of(stationary))
+        || !(right = operand_of(moving)) || !(held = PyDict_GetItemWithError(SLOT(pending, Pending_entries), SLOT(dst, Tensor_layout))))
         return 0;
     product = PyTuple_GET_ITEM(held, 0);
     if (PyUnicode_CompareWithASCIIString(SLOT(dst, Tensor_dtype), "float32") || (PyObject *)Py_TYPE(product) != Product || SLOT(product, Product_is_shared) != Py_False

@@ -60,9 +60,9 @@ static inline void set_slot(PyObject *object, int slot, PyObject *value) /* stea
 /* What `install` is given: classes, functions of what is not frequent, and values that are known by being the same. */
 #define GIVEN(X) \
     X(Machine) X(DeferredMachine) X(ShapeMachine) X(Book) X(Lines) X(Trace) \
-    X(Tensor) X(Storage) X(Mask) X(Pool) X(Held) X(Layout) X(Region) X(Allocation) X(Event) X(Plan) X(Pending) X(Product) X(DType) X(Enumeration) \
+    X(Tensor) X(Storage) X(Mask) X(Pool) X(Held) X(Layout) X(Region) X(Allocation) X(Event) X(Plan) X(Pending) X(Product) X(Reference) X(DType) X(Enumeration) \
     X(instructions) X(pools) X(frombuffer) X(byte_dtype) X(zeros) X(bool_dtype) X(current) X(plain_kinds) X(tuples) X(form_number) X(describe) X(sizes_of) X(f32_dtype) X(ndarray) \
-    X(here) X(move) X(shared) X(no_bytes) X(ShapeStorage) X(tensor_engine)
+    X(here) X(move) X(numbers) X(through) X(shared) X(no_bytes) X(ShapeStorage) X(tensor_engine)
 #define DECLARE_GIVEN(name) extern PyObject *name;
 GIVEN(DECLARE_GIVEN)
 

@@ -16,7 +16,7 @@ from triptych.simulator.dtypes import F32, DType
 from triptych.simulator.enums import engine
 from triptych.simulator.errors import HERE, Lines
 from triptych.simulator.machine import instructions
-from triptych.simulator.machine.deferral.deferred import DeferredMachine
+from triptych.simulator.machine.deferral.deferred import NUMBERS, DeferredMachine
 from triptych.simulator.machine.deferral.pending import Book, Pending
 from triptych.simulator.machine.deferral.products import Product
 from triptych.simulator.machine.forms import PLAIN, describe, number_of
@@ -27,6 +27,7 @@ from triptych.simulator.memory import pool
 from triptych.simulator.memory.held import Held
 from triptych.simulator.memory.layout import TUPLES, Layout
 from triptych.simulator.memory.mask import Mask
+from triptych.simulator.memory.references import Reference, through
 from triptych.simulator.memory.shapes import NO_BYTES, ShapeStorage
 from triptych.simulator.memory.storage import MemoryRegion, Storage, sizes_of
 from triptych.simulator.operands.operands import move
@@ -72,6 +73,7 @@ def _install() -> bool:
         Plan=Plan,
         Pending=Pending,
         Product=Product,
+        Reference=Reference,
         DType=DType,
         Enumeration=enum.EnumMeta,
         instructions=instructions,
@@ -90,6 +92,8 @@ def _install() -> bool:
         ndarray=np.ndarray,
         here=HERE,
         move=move,
+        numbers=NUMBERS,
+        through=through,
         shared=MemoryRegion.shared_hbm,
         no_bytes=NO_BYTES,
         tensor_engine=engine.tensor,

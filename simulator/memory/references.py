@@ -7,6 +7,7 @@ arithmetic on layouts: an element of a view of dst has an index in what was writ
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from triptych.simulator.memory.layout import Layout, Shape, laid_out, one_tuple, overlaps, reach
@@ -29,12 +30,12 @@ def passed_through(view: Layout, written: Layout, value: Layout) -> Layout | Non
     if view.dtype != written.dtype:
         return None
     first, _, strides, _ = written
-    found = _through(written.shape, strides, view.offset - first, view.shape, view.strides, value.strides)
+    found = through(written.shape, strides, view.offset - first, view.shape, view.strides, value.strides)
     return None if found is None else _make(Layout, (value.offset + found[0], view.shape, found[1], value.dtype))
 
 
 @functools.lru_cache(1 << 14)
-def _through(
+def through(
     shape: Shape, strides: Shape, offset: int, inner: Shape, inner_strides: Shape, into: Shape
 ) -> tuple[int, Shape] | None:
     """Of a view in the dimensions of another: its offset and strides where those dimensions have strides `into`."""
@@ -87,18 +88,22 @@ def joined(first: Layout, second: Layout) -> tuple[int, Layout] | None:
     return None
 
 
-def apart(a: Layout, b: Layout, width: int) -> bool:
-    """Whether two views surely share no byte of a memory that is looked at in rows of `width` elements of a."""
-    if a.dtype.itemsize != b.dtype.itemsize:
-        return False
-    rows, columns = _box(a, width)
-    other_rows, other_columns = _box(b, width)
-    return not (_meet(rows, other_rows) and _meet(columns, other_columns))
+def perhaps_sharing(at: Layout, others: Iterable[Layout], width: int) -> list[Layout]:
+    """The views that may share a byte with one, of a memory that is looked at in rows of `width` of its elements."""
+    (top, bottom), (left, right) = _box(at, width)
+    size = at.dtype.itemsize
+    return [
+        other
+        for other, ((a, b), (c, d)) in [(other, _box(other, width)) for other in others]
+        if (a < bottom and top < b and c < right and left < d) or other.dtype.itemsize != size
+    ]
 
 
 @functools.lru_cache(1 << 14)
-def _box(at: Layout, width: int) -> tuple[range, range]:
-    """The rows and columns that a view reaches into; all columns if it goes over the end of a row."""
+def _box(at: Layout, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The rows and columns that a view reaches into, each (first, behind the last); all columns if it goes over the end
+    of a row.
+    """
     across = [(n, s) for n, s in zip(at.shape, at.strides, strict=True) if s % width]
     down = [(n, s // width) for n, s in zip(at.shape, at.strides, strict=True) if not s % width]
     row, column = divmod(at.offset, width)
@@ -106,9 +111,5 @@ def _box(at: Layout, width: int) -> tuple[range, range]:
     above, below = reach([n for n, _ in down], [s for _, s in down])
     if column + low < 0 or column + high >= width:
         first, end = (column + low) // width, (column + high) // width
-        return range(row + above + first, row + below + end + 1), range(width)
-    return range(row + above, row + below + 1), range(column + low, column + high + 1)
-
-
-def _meet(a: range, b: range) -> bool:
-    return a.start < b.stop and b.start < a.stop
+        return (row + above + first, row + below + end + 1), (0, width)
+    return (row + above, row + below + 1), (column + low, column + high + 1)

@@ -34,7 +34,7 @@ from triptych.simulator.tensors.tensor import NkiTensor
 
 Array = NDArray[Any]
 _TENSOR = engine.tensor
-_NUMBERS = ("float32", "bfloat16", "float16")  # dtypes of the operands of products, and of what sums are rounded to
+NUMBERS = ("float32", "bfloat16", "float16")  # dtypes of the operands of products, and of what sums are rounded to
 WORTH = 2**19  # bytes of a copy to HBM from which on moving them twice takes longer than noting where they are
 
 
@@ -158,7 +158,7 @@ class DeferredMachine(Machine):
         if known is not None:
             return known
         rows, columns = view.shape[0], t.free_size
-        if t.dtype not in _NUMBERS or not t.is_contiguous() or rows < 2 or columns < 2 or view.strides[0] < columns:
+        if t.dtype not in NUMBERS or not t.is_contiguous() or rows < 2 or columns < 2 or view.strides[0] < columns:
             return None
         found = pending.find(view)
         flat = None if found is None or type(found.source) is Product else found.layout.reshape((rows, columns))
@@ -181,4 +181,4 @@ def _waits(storage: Storage) -> bool:
 
 def _may_round(dst: NkiTensor, src: NkiTensor, value: Reference) -> bool:
     """Whether a cast is the one rounding of a sum, which float32 holds as it is until then."""
-    return type(value.source) is Product and src.dtype == "float32" and dst.dtype in _NUMBERS
+    return type(value.source) is Product and src.dtype == "float32" and dst.dtype in NUMBERS

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import weakref
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from triptych.simulator.dtypes import F32
 from triptych.simulator.machine.deferral.products import Line, Product, compute
 from triptych.simulator.memory.layout import Layout
-from triptych.simulator.memory.references import Reference, apart, joined, passed_through
+from triptych.simulator.memory.references import Reference, joined, passed_through, perhaps_sharing
 from triptych.simulator.memory.storage import Storage
 from triptych.simulator.transposing import copy_transposed
 
@@ -103,9 +103,10 @@ class Book:
         elif storage.covers(at):
             entries.clear()
         else:
-            widths = {storage.dense[0], storage.dense[-2] if len(storage.dense) > 1 else 1}
-            clear = all([any([apart(at, other, width) for width in widths]) for other in entries])
-            if not clear or len(entries) >= _MOST:
+            others: Iterable[Layout] = entries
+            for width in {storage.dense[0], storage.dense[-2] if len(storage.dense) > 1 else 1}:
+                others = perhaps_sharing(at, others, width)
+            if others or len(entries) >= _MOST:
                 settle(storage)
                 self.before_write(storage)
 
