@@ -33,6 +33,7 @@ Box = tuple[tuple[int, int], tuple[int, int]]  # partitions and bytes of an aren
 
 
 _STRETCH = 1024  # bytes; places are looked for by the stretches that they reach into
+_SPARE = 4096  # bytes behind a partition: without them those of a tile would fall on the same few lines of a cache
 
 
 class Places:
@@ -84,6 +85,7 @@ class Arena:
 
     def __init__(self, chip: Chip, buffer: MemoryRegion) -> None:
         self.rows, self.row = self.size_of(chip, buffer)
+        self.row += _SPARE
         self.bytes: Array = np.empty(self.rows * self.row, np.uint8)
         self.written = Mask(self.rows * self.row, False)
         self.started = Mask(self.rows * self.row, False)  # last written by a matmul
