@@ -63,19 +63,18 @@ def check_overlaps(event: Event, rules: Rules) -> None:
         return
     for at, written in enumerate(writes):
         allocation = written.allocation
-        for region in reads if order != "late" else ():
-            if region is written and order == "stream":
-                continue
-            if region.allocation is allocation or (allocation.address and _share(region.allocation, allocation)):
+        for region in _beside(allocation, reads) if order != "late" else ():
+            if region is not written or order != "stream":
                 _check_overlap(region, written, computes, order)
-        for region in writes[:at]:
-            if region.allocation is allocation or (allocation.address and _share(region.allocation, allocation)):
-                _check_results(region, written)
+        for region in _beside(allocation, writes[:at]):
+            _check_results(region, written)
 
 
-def _share(a: Allocation, placed: Allocation) -> bool:
-    """Whether a tensor has an address too, in the memory of one that has, so that their bytes may be the same."""
-    return a.address is not None and a.buffer == placed.buffer
+def _beside(a: Allocation, regions: tuple[Region, ...]) -> list[Region]:
+    """The regions that may share bytes with a tensor: of the same, or with addresses in the same memory."""
+    if not a.address:
+        return [r for r in regions if r.allocation is a]
+    return [r for r in regions if r.allocation is a or (r.allocation.address and r.allocation.buffer == a.buffer)]
 
 
 def _check_access(event: Event, region: Region, own_starts: bool) -> None:

@@ -20,7 +20,8 @@ from triptych.simulator.operands.operands import as_stored, bits, describe, in_b
 from triptych.simulator.tensors.index import Gather
 from triptych.simulator.tensors.tensor import NkiTensor
 
-_DMA, _UNKNOWN = enums.engine.dma, enums.engine.unknown
+_DMA, _UNKNOWN, _TRIGGERS = enums.engine.dma, enums.engine.unknown, (enums.engine.sync, enums.engine.scalar)
+_HWDGE, _GATHERING = enums.dge_mode.hwdge, (enums.dge_mode.unknown, enums.dge_mode.swdge)
 
 
 @instruction(_DMA, cost=costs.dma, reads_indices=True)
@@ -42,7 +43,7 @@ def dma_copy(
     _check_queue(m, priority, dge_mode, oob_mode, engine)
     if dst.size != src.size:
         raise NkiValidationError(f"src and dst must hold the same number of elements, got {src.shape} and {dst.shape}")
-    if dge_mode.name == "hwdge" and dst.dtype != src.dtype:
+    if dge_mode is _HWDGE and dst.dtype != src.dtype:
         raise NkiValidationError(f"hwdge does not cast: src is {src.dtype} and dst {dst.dtype}")
     if src.is_indirect() or dst.is_indirect():
         return _indirect_copy(dst, src, oob_mode, dge_mode, _asked(dge_mode, engine))
@@ -63,11 +64,11 @@ def _indirect_copy(
         raise NkiValidationError("only one of src and dst can have a dynamic address")
     indirect, plain = (src, dst) if src.is_indirect() else (dst, src)
     assert indirect.index is not None
-    skip, read = oob.name == "skip", index_read(indirect)
+    skip, read = oob is enums.oob_mode.skip, index_read(indirect)
     asked = {**asked, "gathered" if indirect is src else "scattered": True}
     if indirect.index.vector:
         check_row_indices(indirect)
-        if dge.name not in ("unknown", "swdge") or plain.shape[0] != indirect.shape[0]:
+        if dge not in _GATHERING or plain.shape[0] != indirect.shape[0]:
             raise NkiValidationError(
                 f"a gather or scatter takes dge_mode swdge or unknown, and {indirect.shape[0]} rows on the other side; "
                 f"got {dge} and {plain.shape}"
@@ -149,9 +150,9 @@ def _check_queue(
     members_of(enums.engine, engine=on)
     if priority is not None and (m.chip.generation < 4 or priority not in range(4)):
         raise NkiValidationError(f"priority is 0 to 3 and needs NeuronCore-v4, got {priority} on {m.chip.name}")
-    if mode.name == "hwdge" and m.chip.generation < 3:
+    if mode is _HWDGE and m.chip.generation < 3:
         raise NkiValidationError(f"hwdge needs NeuronCore-v3 or newer, and the target is {m.chip.name}")
-    if on.name != "unknown" and (mode.name != "hwdge" or on.name not in ("sync", "scalar")):
+    if on is not _UNKNOWN and (mode is not _HWDGE or on not in _TRIGGERS):
         raise NkiValidationError(f"engine is sync or scalar and goes with dge_mode hwdge, got {on} with {mode}")
 
 
@@ -191,7 +192,7 @@ def dma_transpose(
     if src.index is None:
         _check_direct_transpose(m, dge_mode, oob_mode)
     source = src if src.index is None else moved(src, skip)
-    if dge_mode.name == "hwdge":
+    if dge_mode is _HWDGE:
         _check_hardware_transpose(src)
     if source is None:
         return _left_out(index_read(src) or (src,), (dst,), **asked)
@@ -241,7 +242,7 @@ def _check_gathered_transpose(m: Machine, src: NkiTensor, index: NkiTensor, mode
     """The limits of an indirect transpose (dma_transpose; nki/deep-dives/nki-dge.rst, swdge)."""
     if m.chip.generation < 3:
         raise NkiValidationError(f"a gathering transpose needs NeuronCore-v3 or newer, and the target is {m.chip.name}")
-    if mode.name not in ("unknown", "swdge"):
+    if mode not in _GATHERING:
         raise NkiValidationError(f"a gathering transpose takes dge_mode unknown or swdge, got {mode}")
     if src.dtype.itemsize != 2 or src.shape[0] % 16:
         raise NkiValidationError(f"a gathering transpose needs a two-byte dtype and a multiple of 16 rows; got {src!r}")

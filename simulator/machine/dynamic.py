@@ -29,6 +29,7 @@ from triptych.simulator.trace import Region
 
 Array = NDArray[Any]
 _make = tuple.__new__
+_ANY = np.iinfo(np.int64).max
 
 
 def indices(index: DynamicIndex) -> Array | list[int]:
@@ -47,7 +48,7 @@ def moved(t: NkiTensor, skip: bool = False) -> NkiTensor | None:
     assert isinstance(index, DynamicIndex)
     entry = int(indices(index)[0])
     offset = t.offset + entry * index.scale
-    inside = bool(_inside(t, index, entry, offset, t.shape, t.strides))
+    inside = bool(_Room(t, index, t.shape, t.strides).holds(entry, offset))
     if inside and t.on_chip:
         allocation = t.storage.allocation
         row = allocation.nbytes // t.dtype.itemsize // allocation.shape[0]  # elements of one partition
@@ -60,12 +61,17 @@ def moved(t: NkiTensor, skip: bool = False) -> NkiTensor | None:
     raise _outside(t, index, entry)
 
 
-def _inside(t: NkiTensor, index: DynamicIndex, entry: Any, offset: Any, shape: Shape, strides: Shape) -> Any:
-    """Whether a view of this shape at `offset` lies in the tensor, and its entry in the dimension that it chooses."""
-    before, behind = reach(shape, strides)
-    total = t.storage.allocation.nbytes // t.dtype.itemsize
-    last = np.iinfo(np.int64).max if index.count is None else index.count
-    return (entry >= 0) & (entry < last) & (offset + before >= 0) & (offset + behind < total)
+class _Room:
+    """Where views of a shape lie in a tensor, and their entries in the dimension that an index chooses."""
+
+    def __init__(self, t: NkiTensor, index: DynamicIndex, shape: Shape, strides: Shape) -> None:
+        before, behind = reach(shape, strides)
+        self.first, self.end = -before, t.storage.allocation.nbytes // t.dtype.itemsize - behind
+        self.entries = _ANY if index.count is None else index.count
+
+    def holds(self, entry: Any, offset: Any) -> Any:
+        """Whether it does, of one or of many."""
+        return (entry >= 0) & (entry < self.entries) & (offset >= self.first) & (offset < self.end)
 
 
 def _outside(t: NkiTensor, index: DynamicIndex, entry: int, row: int | None = None) -> OutOfBounds:
@@ -94,11 +100,11 @@ class Rows:
             )
         offsets = t.offset + entries * index.scale
         self.kept: Array | None = None  # the rows of the view that are not left out, if not all
-        low, high = int(entries.min()), int(entries.max())
+        low, high = int(np.minimum.reduce(entries)), int(np.maximum.reduce(entries))
         ends = t.offset + low * index.scale, t.offset + high * index.scale
-        bounds = zip((low, high), ends, strict=True)
-        if not all([_inside(t, index, e, end, t.shape[1:], t.strides[1:]) for e, end in bounds]):
-            inside = _inside(t, index, entries, offsets, t.shape[1:], t.strides[1:])
+        room = _Room(t, index, t.shape[1:], t.strides[1:])
+        if not (room.holds(low, ends[0]) and room.holds(high, ends[1])):
+            inside = room.holds(entries, offsets)
             if not skip:
                 row = int(np.argmin(inside))
                 raise _outside(t, index, int(entries[row]), row)
