@@ -9,9 +9,12 @@ partitions, and all heads of a token beside each other, because they share its a
 Per tile of 128 tokens:
 
     DMA      brings x, cos and sin and takes the outputs away
-    Scalar   writes both tables to PSUM, in float32: from there Vector reads them beside x from SBUF at full speed,
-             where two inputs of SBUF would take turns
-    Vector   two products and a sum, in float32; the second product stands in PSUM for the same reason
+    Scalar   writes both tables, in float32
+    GpSimd   the product with the first
+    Vector   the product with the second, and the sum, in float32
+
+On NeuronCore-v2 two inputs of SBUF take turns, but one of SBUF and one of PSUM do not: there the tables and the second
+product stand in PSUM, which GpSimd cannot read, and Vector makes both products.
 
 Inputs are float32, bfloat16 or float16, the output is rounded once.
 
@@ -45,8 +48,14 @@ def rope(x, cos, sin, interleaved=False):
             h = min(heads, H - h0)
             group = rows[:, h0 : h0 + h, :]
             straight = nl.ndarray((s, h, D), dtype=nl.float32, buffer=nl.sbuf)
-            nisa.tensor_tensor(dst=straight, data1=group, data2=_to_heads(same, h), op=nl.multiply)
-            crossed = nl.ndarray((s, h, D), dtype=nl.float32, buffer=nl.psum)
+            nisa.tensor_tensor(
+                dst=straight,
+                data1=group,
+                data2=_to_heads(same, h),
+                op=nl.multiply,
+                engine=nisa.engine.vector if _is_gen2() else nisa.engine.gpsimd,
+            )
+            crossed = nl.ndarray((s, h, D), dtype=nl.float32, buffer=_beside_sbuf())
             for into, of in ((0, 1), (1, 0)):
                 nisa.tensor_tensor(
                     dst=_part(crossed, into, interleaved),
@@ -60,16 +69,25 @@ def rope(x, cos, sin, interleaved=False):
 
 
 def _tables(cos, sin, interleaved):
-    """[cos | cos] and [-sin | sin], or in turns, of s tokens: two tiles [s, 1, D] in PSUM."""
+    """[cos | cos] and [-sin | sin], or in turns, of s tokens: two tiles [s, 1, D]."""
     s, half = cos.shape
-    same = nl.ndarray((s, 1, 2 * half), dtype=nl.float32, buffer=nl.psum)
-    swap = nl.ndarray((s, 1, 2 * half), dtype=nl.float32, buffer=nl.psum)
+    same = nl.ndarray((s, 1, 2 * half), dtype=nl.float32, buffer=_beside_sbuf())
+    swap = nl.ndarray((s, 1, 2 * half), dtype=nl.float32, buffer=_beside_sbuf())
     for table, source, signs in ((same, cos, (1.0, 1.0)), (swap, sin, (-1.0, 1.0))):
         loaded = nl.ndarray((s, 1, half), dtype=source.dtype, buffer=nl.sbuf)
         nisa.dma_copy(dst=loaded, src=source.reshape((s, 1, half)))
         for c in range(2):
             nisa.activation(dst=_part(table, c, interleaved), op=nl.copy, data=loaded, scale=signs[c])
     return same, swap
+
+
+def _is_gen2():
+    return nisa.get_nc_version() == nisa.nc_version.gen2
+
+
+def _beside_sbuf():
+    """Where a tile lies that Vector reads at full speed beside one of SBUF."""
+    return nl.psum if _is_gen2() else nl.sbuf
 
 
 def _part(tile, c, interleaved):
