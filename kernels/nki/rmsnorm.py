@@ -13,9 +13,9 @@ Backward, with g = dy * gain:
     dgain[n] = sum over m of dy[m, n] x[m, n] r[m]
 
 It has more arithmetic than bytes, so that four engines share it: GpSimd makes x * dy, Vector multiplies that by gain,
-Scalar sums it along the row, and Vector combines. Where gain fits in PSUM, Vector reads it there: two inputs of SBUF
-take turns, one of each memory does not. dgain is summed over tiles of rows element by element, by Scalar and GpSimd,
-and over the partitions by one matmul with ones at the end.
+Scalar sums it along the row, and Vector combines. On NeuronCore-v2 two inputs of SBUF take turns, and one of each
+memory does not: there r g stands in PSUM, and so does gain where it fits. dgain is summed over tiles of rows element by
+element, by Scalar and GpSimd, and over the partitions by one matmul with ones at the end.
 
 gain[N] is copied to all partitions once. Inputs are float32, bfloat16 or float16; all arithmetic is float32, and the
 outputs are rounded once.
@@ -66,11 +66,13 @@ def rmsnorm_backward(x, gain, dy, residual=None, eps=1e-5):
     assert residual == None or residual.shape == x.shape, f"residual must have shape {x.shape}, got {residual.shape}"
     most = 4096 if x.dtype == nl.float32 else 8192
     assert N <= most, f"rmsnorm_backward takes up to {most} columns in {x.dtype}, got {N}"
-    P, CHUNK = nl.tile_size.pmax, nl.tile_size.psum_bank_fmax
+    P = nl.tile_size.pmax
+    is_gen2 = nisa.get_nc_version() == nisa.nc_version.gen2
+    step = 2 * nl.tile_size.psum_bank_fmax if is_gen2 else WIDE  # columns of r g that are there at once
     dx = nl.ndarray((M, N), dtype=x.dtype, buffer=nl.shared_hbm)
     dgain = nl.ndarray((N,), dtype=gain.dtype, buffer=nl.shared_hbm)
     gains = _on_all_partitions(gain, min(P, M))
-    if 4 * N <= 8 * 1024:  # half of PSUM
+    if is_gen2 and 4 * N <= 8 * 1024:  # half of PSUM
         close = nl.ndarray((min(P, M), N), dtype=nl.float32, buffer=nl.psum)
         nisa.activation(dst=close, op=nl.copy, data=gains)
         gains = close
@@ -110,9 +112,9 @@ def rmsnorm_backward(x, gain, dy, residual=None, eps=1e-5):
         if residual != None:
             past = nl.ndarray((m, N), dtype=residual.dtype, buffer=nl.sbuf)
             nisa.dma_copy(dst=past, src=residual[m0 : m0 + m, :])
-        for n0 in range(0, N, CHUNK):
-            n = min(CHUNK, N - n0)
-            straight = nl.ndarray((m, n), dtype=nl.float32, buffer=nl.psum)  # r g
+        for n0 in range(0, N, step):
+            n = min(step, N - n0)
+            straight = nl.ndarray((m, n), dtype=nl.float32, buffer=nl.psum if is_gen2 else nl.sbuf)  # r g
             nisa.scalar_tensor_tensor(
                 dst=straight,
                 data=above[:, n0 : n0 + n],
