@@ -6,13 +6,14 @@
 A row whose label is negative counts for nothing: its loss and its gradient are 0. Rows lie on partitions, and the
 vocabulary passes by in chunks, because a row of 128,256 logits does not fit beside anything else.
 
-Forward, per chunk: Vector takes its largest logit, Scalar exp(logit - the largest so far) and its sum in one
-instruction. When a chunk raises the largest logit, the sum so far is scaled by exp(old - new). The logit of the label
-comes out of HBM by a gathering DMA, one element a row, instead of a comparison with every column; NeuronCore-v2, whose
-DMA gathers nothing, takes a transfer for each row.
+Forward, per chunk, each as long as all before it up to 8192: Vector takes its largest logit, Scalar exp(logit - the
+largest so far) and its sum in one instruction. When a chunk raises the largest logit, the sum so far is scaled by
+exp(old - new). The logit of the label comes out of HBM by a gathering DMA, one element a row, instead of a comparison
+with every column; NeuronCore-v2, whose DMA gathers nothing, takes a transfer for each row.
 
-Backward, per chunk: Scalar takes p = exp(logit - lse), Vector (column = label) - p in one instruction, reading the
-numbers of the columns from PSUM so that it reads two tiles at once, and Scalar multiplies by -dloss and rounds.
+Backward, per step: Scalar takes p = exp(logit - lse), Vector (column = label) - p in one instruction, and the two take
+turns to multiply by -dloss and round. On NeuronCore-v2 the numbers of the columns stand in PSUM, half of which they
+fill: Vector reads one tile of each memory at once there, and two of SBUF in turns.
 
 Dimensions
     M    rows: tokens, any number
@@ -26,7 +27,8 @@ import nki.isa as nisa
 import nki.language as nl
 
 P = 128  # partitions
-CHUNK = 4096  # logits of a row that are loaded at once
+FIRST, MOST = 2048, 8192  # logits of a row that the forward loads at first, and at most
+CHUNK = 4096  # that the backward loads at once
 STEP = 2048  # columns whose numbers stand in half of PSUM
 LOWEST = -3.0e38  # below every finite logit but float32's last ones; exp(minus infinity - LOWEST) is 0 and not NaN
 
@@ -42,11 +44,13 @@ def cross_entropy(logits, labels):
         top, total = _column(m, nl.float32), _column(m, nl.float32)
         nisa.memset(top, LOWEST)
         nisa.memset(total, 0.0)
-        for v0 in range(0, V, CHUNK):
-            v = min(CHUNK, V - v0)
+        v0 = 0
+        while v0 < V:
+            v = min(max(FIRST, min(v0, MOST)), V - v0)
             chunk = nl.ndarray((m, v), dtype=logits.dtype, buffer=nl.sbuf)
             nisa.dma_copy(dst=chunk, src=logits[m0 : m0 + m, v0 : v0 + v])
             top, total = _take_in(chunk, top, total)
+            v0 += v
         ends = _column(m, nl.float32)
         nisa.activation(dst=ends, op=nl.log, data=total)
         nisa.tensor_tensor(dst=ends, data1=ends, data2=top, op=nl.add)
@@ -74,7 +78,9 @@ def cross_entropy_backward(logits, labels, lse, dloss):
         f"lse and dloss must have shape ({M},), got {lse.shape}, {dloss.shape}"
     )
     dlogits = nl.ndarray((M, V), dtype=logits.dtype, buffer=nl.shared_hbm)
-    numbers = _numbers(min(P, M), min(STEP, V))
+    is_gen2 = nisa.get_nc_version() == nisa.nc_version.gen2
+    step = STEP if is_gen2 else CHUNK
+    numbers = _numbers(min(P, M), min(step, V), nl.psum if is_gen2 else nl.sbuf)
     for m0 in range(0, M, P):
         m = min(P, M - m0)
         label = _column(m, nl.float32)
@@ -95,8 +101,8 @@ def cross_entropy_backward(logits, labels, lse, dloss):
             chunk = nl.ndarray((m, v), dtype=logits.dtype, buffer=nl.sbuf)
             nisa.dma_copy(dst=chunk, src=logits[m0 : m0 + m, v0 : v0 + v])
             result = nl.ndarray((m, v), dtype=logits.dtype, buffer=nl.sbuf)
-            for c in range(0, v, STEP):
-                n = min(STEP, v - c)
+            for c in range(0, v, step):
+                n = min(step, v - c)
                 p = nl.ndarray((m, n), dtype=nl.float32, buffer=nl.sbuf)
                 nisa.activation(dst=p, op=nl.exp, data=chunk[:, c : c + n], bias=minus_lse)
                 here = _column(m, nl.float32)  # the label's column in this step
@@ -104,7 +110,13 @@ def cross_entropy_backward(logits, labels, lse, dloss):
                 nisa.scalar_tensor_tensor(
                     dst=p, data=numbers[0:m, 0:n], op0=nl.equal, operand0=here, op1=nl.subtract, operand1=p
                 )
-                nisa.activation(dst=result[:, c : c + n], op=nl.copy, data=p, scale=minus_dloss)
+                part = result[:, c : c + n]
+                if (v0 + c) // step % 2 == 0:
+                    nisa.activation(dst=part, op=nl.copy, data=p, scale=minus_dloss)
+                else:
+                    nisa.tensor_scalar(
+                        dst=part, data=p, op0=nl.multiply, operand0=minus_dloss, engine=nisa.engine.vector
+                    )
             nisa.dma_copy(dst=dlogits[m0 : m0 + m, v0 : v0 + v], src=result)
     return dlogits
 
@@ -148,11 +160,11 @@ def _label_logit(logits, label, m0):
     return found
 
 
-def _numbers(m, n):
-    """0, 1, .. n-1 on each of m partitions, in PSUM as float32."""
+def _numbers(m, n, buffer):
+    """0, 1, .. n-1 on each of m partitions, as float32."""
     counted = nl.ndarray((m, n), dtype=nl.int32, buffer=nl.sbuf)
     nisa.iota(dst=counted, pattern=[[1, n]], offset=0, channel_multiplier=0)
-    numbers = nl.ndarray((m, n), dtype=nl.float32, buffer=nl.psum)
+    numbers = nl.ndarray((m, n), dtype=nl.float32, buffer=buffer)
     nisa.tensor_copy(dst=numbers, src=counted)
     return numbers
 
