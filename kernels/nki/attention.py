@@ -21,8 +21,7 @@ Per block of 512 queries and tile of 128 keys, D = 128:
 
     Tensor   s is one matmul, k stationary and 512 queries moving; four more add p^T [v | 1] for 128 queries each
     Scalar   p = exp(s / sqrt(D)) from PSUM to SBUF, two tiles of keys (two banks) an instruction
-    Vector   every eighth of these, of causal ones every fourth, as a power of exp(1 / sqrt(D)), so that Scalar is not
-             the limit; 1 / l once a block
+    Vector   every fourth of these as a power of exp(1 / sqrt(D)), so that Scalar is not the limit; 1 / l once a block
     GpSimd   with `causal`, zeros above the diagonal, in the 128 x 128 tiles of p on it alone
     DMA      transposes q and k on their way in; k and [v | 1] of a head stay in SBUF for all queries of its group
 
@@ -210,19 +209,20 @@ def _plan(q, how):
 
     Two banks pay an exponential's fixed cost half as often. With D <= 64 Scalar alone would take longer than Tensor
     for the same tile. On NeuronCore-v2 Vector and Scalar take turns in PSUM, so that sharing gains nothing, and float32
-    keeps the one exponential that is documented. With a causal mask exponentials are shorter, and their fixed cost is
-    more of Scalar's time. A mask keeps Vector busy; a cap keeps Scalar busy. Where Vector adds up l it is the limit,
-    and the sums of l take a bank.
+    keeps the one exponential that is documented. A mask keeps Vector busy; a cap keeps Scalar busy. Where Vector adds
+    up l it is the limit, and the sums of l take a bank.
+
+    Engines run in the order that was planned before the first instruction ran, so that an exponential which ends late
+    holds up the products behind it: scores fill all banks that the sums of a block leave, two of D > 64 and one else.
     """
     alone = q.dtype == nl.float32 or nisa.get_nc_version() == nisa.nc_version.gen2 or how["mask"] != None
     if how["adds"]:
         return 1, 3, 0
     if how["softcap"] != None:
-        return 2, 2, 0 if alone or how["softcap"] > 64 else 1
+        return 2, 3, 0 if alone or how["softcap"] > 64 else 1
     if q.shape[3] <= 64 and not alone:
-        return 1, 5, 2
-    short = how["cache"] == None and how["shift"] < how["keys"]
-    return 2, 2, 0 if alone else 4 if short else 8
+        return 1, 7, 2
+    return 2, 3, 0 if alone else 4
 
 
 def _warm_up():
