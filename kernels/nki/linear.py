@@ -7,7 +7,7 @@
 One loop serves them all, and few tokens as well as many. DMA transposes a panel of x, up to 1024 tokens, on its way in;
 it stays in SBUF while all of w streams by: w is read once for each panel, and in decode once at all. A block of the
 output fills the eight banks of PSUM, four tiles of tokens by two of columns, or for few tokens one by four, so that w
-comes in runs of 2 to 4 KiB. Four tiles of K are multiplied into one bank before it is the next one's turn: banks are
+comes in runs of 2 to 4 KiB. Two tiles of K are multiplied into one bank before it is the next one's turn: banks are
 complete one after the other, and are emptied while the others still compute.
 
 Bias, activation and residual meet the float32 sums on their way out of PSUM, so that the product is never rounded:
@@ -32,6 +32,7 @@ import nki.language as nl
 P = 128  # partitions
 BANK = 512  # float32 numbers of a PSUM bank: columns of one matmul
 BANKS = 8
+TURN = 2 * P  # of K: what is loaded at once, and multiplied into one bank before it is the next one's turn
 RESIDENT = 64 * 1024  # bytes a partition that 1024 tokens of x may keep in SBUF; fewer tokens may keep twice as much
 ACTIVATIONS = {"silu": nl.silu, "gelu": nl.gelu, "relu": nl.relu}
 
@@ -94,8 +95,8 @@ def _multiply(out, x, w, is_transposed, gain, eps, epilogue):
                 sums = []
                 for m, _ in _tiles(min(rows * P, bp - m0)):
                     sums.append(_banks(m, bn))
-                for k0 in range(0, K, 4 * P):
-                    size = min(4 * P, K - k0)
+                for k0 in range(0, K, TURN):
+                    size = min(TURN, K - k0)
                     if k0 not in panel:
                         panel[k0] = _load_transposed(x, p0, bp, k0, size)
                         if gain != None:
