@@ -74,6 +74,9 @@ def matmul(lhsT, rhs):
     turn is one tile of K. The sums of up to MOST_K never leave PSUM, and are rounded once, on their way out; beyond
     that, blocks of K are added up in float32 in SBUF.
 
+    Up to 128 rows wait for DMA alone, and nothing of rhs is needed twice: the eight tiles are one row of 4096 columns,
+    which come in longer runs, a tile of K at once, and all of K stays in PSUM.
+
     A panel of rhs, 1024 columns, stays in SBUF while all panels of lhsT, 1024 rows of the output, pass by. Per
     partition, in KiB, for 4096 of K in two bytes: rhs 64 and lhsT 64, each tile replaced as soon as its last product is
     done, and rows of the output 4; for more K rhs 32, lhsT 32 and sums 64; of 192.
@@ -136,10 +139,11 @@ def _multiply(out, lhs, rhs, is_given):
     K = rhs.shape[0]
     _, TILE_M, TILE_N = _tile_sizes()
     narrow = 2 if rhs.dtype == nl.float32 else 1
-    whole = K <= MOST_K // narrow
+    few = M <= TILE_M  # one row of tiles: nothing of rhs is needed twice
+    whole = few or K <= MOST_K // narrow
     BLOCK_K = K if whole else MOST_K // 2 // narrow
     BLOCK_M = M if whole else 2 * PANEL
-    BLOCK_N = COLUMNS * TILE_N if M > TILE_M else 2 * COLUMNS * TILE_N  # one row of tiles leaves banks for more
+    BLOCK_N = ROWS * COLUMNS * TILE_N if few else COLUMNS * TILE_N
     for n0 in range(0, N, BLOCK_N):
         bn = min(BLOCK_N, N - n0)
         resident = {}
@@ -148,7 +152,10 @@ def _multiply(out, lhs, rhs, is_given):
             for k0 in range(0, K, BLOCK_K):
                 bk = min(BLOCK_K, K - k0)
                 is_last = k0 + bk == K
-                turns = _turns(k0, bk, n0 == 0 and (whole or m0 + k0 == 0))
+                if few:
+                    turns = _turns(k0, bk, 1 if is_given else max(1, min(TURN, BLOCK_N // bn)))
+                else:
+                    turns = _turns(k0, bk, 1 if n0 == 0 and (whole or m0 + k0 == 0) else TURN)
                 if not whole:
                     resident = {}
                 for p0 in range(m0, min(m0 + BLOCK_M, M), PANEL):
@@ -198,13 +205,13 @@ def _warm_up():
         nisa.nc_matmul(dst=nothing, stationary=zeros[:, 0:P], moving=zeros, accumulate=False)
 
 
-def _turns(k0, bk, is_cold):
-    """(first k, how many) of each turn: TURN tiles, the last one full, or one of each load that products wait for."""
+def _turns(k0, bk, most):
+    """(first k, how many) of each turn: so many tiles, the last one full."""
     P = nl.tile_size.pmax
     turns, k, end = [], k0, k0 + bk
     while k < end:
         tiles = -(-(end - k) // P)
-        size = 1 if is_cold else (tiles - 1) % TURN + 1
+        size = (tiles - 1) % most + 1
         turns.append((k, min(size * P, end - k)))
         k += size * P
     return turns

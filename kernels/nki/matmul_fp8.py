@@ -10,7 +10,8 @@ numbers of K share a row is free, as long as it is the same in both, so two tile
 other are one pair: nothing is rearranged. What is left of K below 256 is multiplied as usual.
 
 Blocked as `matmul` is: eight banks of PSUM, four tiles of rows by two of columns; 1024 columns of rhs stay in SBUF, if
-they fit, while lhsT streams by; four pairs of K are multiplied into one bank before it is the next bank's turn.
+they fit, while lhsT streams by; four pairs of K are multiplied into one bank before it is the next bank's turn. Up to
+128 rows need no column twice, and the eight banks are for columns alone: DMA, for which they wait, has longer runs.
 
 Dimensions
     M, N    rows and columns of the output, any number
@@ -35,8 +36,9 @@ def matmul_fp8(lhsT, rhs, lhs_scale, rhs_scale):
     K, M, N = _check(lhsT, rhs, lhs_scale, rhs_scale)
     out = nl.ndarray((M, N), dtype=nl.bfloat16, buffer=nl.shared_hbm)
     _warm_up()
-    for n0 in range(0, N, 2 * BANK):
-        bn = min(2 * BANK, N - n0)
+    block_n = 8 * BANK if M <= P else 2 * BANK
+    for n0 in range(0, N, block_n):
+        bn = min(block_n, N - n0)
         columns = {}
         scales = nl.ndarray((P, bn), dtype=nl.float32, buffer=nl.sbuf)
         nisa.dma_copy(dst=scales, src=rhs_scale[n0 : n0 + bn].reshape((1, bn)).broadcast(0, P))

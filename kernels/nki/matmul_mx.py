@@ -9,7 +9,8 @@ strides, so that nothing is rearranged: partition p packs k = p, p + 128, p + 25
 last 512 rows is zeros, which change no sum.
 
 Blocked as `matmul` is. 1024 columns of rhs are quantised once and stay in SBUF, packed to one byte a number, while lhsT
-streams by in panels of 1024 columns, each quantised as it comes. Sums are float32 in PSUM.
+streams by in panels of 1024 columns, each quantised as it comes. Up to 128 rows need no column twice: then 4096 columns
+of rhs come at once, as many as PSUM has sums for, in longer runs, unless two panels are all. Sums are float32 in PSUM.
 
 Dimensions
     M, N    rows and columns of the output, any number
@@ -34,8 +35,9 @@ def matmul_mx(lhsT, rhs):
     """out[M, N] = lhsT[K, M].T @ rhs[K, N], of both in MXFP8 (e4m3fn)."""
     K, M, N = _check(lhsT, rhs)
     out = nl.ndarray((M, N), dtype=lhsT.dtype, buffer=nl.shared_hbm)
-    for n0 in range(0, N, PANEL):
-        bn = min(PANEL, N - n0)
+    block_n = 4 * PANEL if M <= P and N > 2 * PANEL else PANEL
+    for n0 in range(0, N, block_n):
+        bn = min(block_n, N - n0)
         columns = {}
         for p0 in range(0, M, PANEL):
             bp = min(PANEL, M - p0)
