@@ -14,8 +14,8 @@ transposed on the Tensor Engine, one matmul's time beside five that are useful, 
 Per tile of 128 queries and block of 512 keys, D = 128:
 
     Tensor   s and dp, 512 columns each; dv and dk, four tiles of keys each; four transposes of ds; dq
-    Scalar   p = exp(s / sqrt(D) - lse) from PSUM; every second copy of ds^T; the copy of a block's dv
-    Vector   ds in one instruction, dp from PSUM; the other copies; dk of a block added to what there is in SBUF
+    Scalar   p = exp(s / sqrt(D) - lse) from PSUM; two of three copies of ds^T; the copy of a block's dv
+    Vector   ds in one instruction, dp from PSUM; the other copies; dk of a block added to what there is in SBUF; delta
     GpSimd   zeros in p where a query does not see a key, on the diagonals alone; dv added up in SBUF
     DMA      transposes on the way in; k, k^T and v^T of a head, and its dk and dv in float32, stay in SBUF
 
@@ -126,7 +126,9 @@ def _block(i0, queries, keys, sees, size):
 
 
 def _visit(blocks, keys, sees, identity):
-    """All blocks of a group and a span: the next scores are there before p of a step, and its ds^T before dq."""
+    """All blocks of a group and a span: the next scores are there before p of a step, the next p and ds before its dv
+    and dk, and its ds^T before dq. Engines run in this order, and would wait for each other with less between.
+    """
     for chunk in keys["chunks"]:
         if chunk["blocks"] == 0:  # no query sees any of these keys
             _load_keys(keys, chunk)
@@ -136,7 +138,7 @@ def _visit(blocks, keys, sees, identity):
         for s in range(len(block["steps"])):
             steps.append((block, s))
     scored, weighed, turned = [], [], []
-    for c in range(len(steps) + 2):
+    for c in range(len(steps) + 3):
         if c < len(steps):
             block, s = steps[c]
             if s == 0:
@@ -147,11 +149,13 @@ def _visit(blocks, keys, sees, identity):
         if 1 <= c <= len(steps):
             block, s = steps[c - 1]
             weighed.append(_weigh(block, block["steps"][s], scored[c - 1], keys, sees))
-            turned.append(_turn(weighed[c - 1][1], identity, c))
-            _collect_keys(block, s, weighed[c - 1], keys)
-        if c >= 2:
+        if 2 <= c <= len(steps) + 1:
             block, s = steps[c - 2]
-            _collect_queries(block, block["steps"][s], turned[c - 2])
+            turned.append(_turn(weighed[c - 2][1], identity, c))
+            _collect_keys(block, s, weighed[c - 2], keys)
+        if c >= 3:
+            block, s = steps[c - 3]
+            _collect_queries(block, block["steps"][s], turned[c - 3])
             if s == len(block["steps"]) - 1:
                 _finish(block, keys, sees)
 
@@ -177,7 +181,7 @@ def _load_block(block):
             data1=outputs[0:m, begin:end, :],
             data2=block["dout_rows"][0:m, begin:end, :],
             op=nl.multiply,
-            engine=nisa.engine.gpsimd,
+            engine=nisa.engine.vector,
         )
         nisa.tensor_reduce(dst=block["delta"][0:m, begin:end], op=nl.add, data=product, axis=2)
     block["started"] = {}  # tiles of queries that have a sum
@@ -239,7 +243,7 @@ def _select(tile, offset, sign):
 
 
 def _turn(ds, identity, turn):
-    """ds[m, n] as ds^T in tiles of 128 keys, [128, tiles, m]; Vector and Scalar take turns to copy."""
+    """ds[m, n] as ds^T in tiles of 128 keys, [128, tiles, m]; Vector makes one of three copies, Scalar the others."""
     m, n = ds.shape
     tiles = -(-n // P)
     is_gen2 = nisa.get_nc_version() == nisa.nc_version.gen2
@@ -253,7 +257,7 @@ def _turn(ds, identity, turn):
             nisa.nc_transpose(dst=dst, data=tile)
     turned = nl.ndarray((P, tiles, m), dtype=ds.dtype, buffer=nl.sbuf)
     for rows, begin, end in _rectangles(n):
-        if turn % 2 == 0:
+        if turn % 3 == 0:
             nisa.tensor_copy(dst=turned[0:rows, begin:end, :], src=in_psum[0:rows, begin:end, :])
         else:
             nisa.activation(dst=turned[0:rows, begin:end, :], op=nl.copy, data=in_psum[0:rows, begin:end, :])
