@@ -179,7 +179,7 @@ def _attempt(out, new, cache, sizes):
             for c in range(len(cache["chunks"])):
                 steps.append((b, g, c))
     scored, seen, sums, values = [], {}, None, None
-    for s in range(len(steps) + 1):
+    for s in range(len(steps) + 2):  # the weights of two steps are on their way while those of one are collected
         if s < len(steps):
             b, g, c = steps[s]
             if c == None:
@@ -189,11 +189,11 @@ def _attempt(out, new, cache, sizes):
                 scored.append(_score_new(b, g, new, values, sizes))
             else:
                 scored.append(_score(b, g, c, new, cache, seen, identity, sizes))
-        if s > 0:
-            b, g, c = steps[s - 1]
+        if s > 1:
+            b, g, c = steps[s - 2]
             if c == None:
                 sums = nl.ndarray((P, -(-D // P) * n + 1), dtype=nl.float32, buffer=nl.psum)  # v^T p by 128 of D, and l
-            p, tiles, weights = scored[s - 1]
+            p, tiles, weights = scored[s - 2]
             for t in range(len(tiles)):
                 for d in range(0, D, P):
                     rows = min(P, D - d)
@@ -254,7 +254,7 @@ def _score(b, g, c, new, cache, seen, identity, sizes):
     scores = nl.ndarray((m, run, n), dtype=nl.float32, buffer=nl.psum)
     each = _tiles_of_a_bank(keys)
     for t0 in range(0, run, each):
-        for t, count, parts in _transpose(keys[:, t0 : min(t0 + each, run), :], identity, t0 // each):
+        for t, count, parts in _transpose(keys[:, t0 : min(t0 + each, run), :], identity, c + t0 // each):
             queries = []
             for d in range(len(parts)):
                 queries.append(new["spread"][d][0 : parts[d].shape[0], 0:count, g * n : (g + 1) * n])
