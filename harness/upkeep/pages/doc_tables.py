@@ -25,6 +25,7 @@ from triptych.harness.upkeep.pages import (
     compiled_tables,
     kernel_tables,
     lint_tables,
+    own_kernels,
 )
 from triptych.harness.upkeep.pages.pictures import PICTURES
 from triptych.simulator.chip.record import Fact
@@ -84,6 +85,7 @@ TABLES: dict[str, Callable[[], str]] = {
     **architecture.TABLES,
     **compiled_tables.TABLES,
     **kernel_tables.TABLES,
+    **own_kernels.TABLES,
     "chips": chips,
     "matmul-ladder": matmul_ladder,
 }
