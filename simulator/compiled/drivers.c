@@ -101,6 +101,18 @@ static int is_at_once(PyObject *machine, PyObject *book, PyObject *plan, PyObjec
     return 1;
 }
 
+/* What a plan's `compute` makes of its operands: 1, 0 where Python has to, -1. */
+static int make_result(PyObject *plan, PyObject *operands)
+{
+    PyObject **of = ((PyTupleObject *)operands)->ob_item;
+    Py_ssize_t count = PyTuple_GET_SIZE(operands);
+    if (SLOT(plan, Plan_compute) == move && count == 2)
+        return move_bytes(of[0], of[1]);
+    if (SLOT(plan, Plan_multiplies) == Py_True && count > 3 && (of[count - 1] == Py_True || of[count - 1] == Py_False))
+        return multiply(of[0], of[1], of[2], of[count - 1] == Py_True);
+    return 0;
+}
+
 /* DeferredMachine.compute: 1 if it was done, 0 where Python has to, -1. */
 static int compute_at_once(PyObject *machine, PyObject *plan, PyObject *results, PyObject *operands)
 {
@@ -114,16 +126,17 @@ static int compute_at_once(PyObject *machine, PyObject *plan, PyObject *results,
     int at_once = (PyObject *)Py_TYPE(book) == Book ? is_at_once(machine, book, plan, results, operands) : 0;
     if (at_once != 1)
         return at_once;
-    PyObject *compute = SLOT(plan, Plan_compute), *done = NULL;
+    PyObject *done = NULL;
     set_slot(book, Book_trusts, Py_NewRef(Py_True));
-    int is_moved = compute == move && last == 1 && move_bytes(PyTuple_GET_ITEM(operands, 0), PyTuple_GET_ITEM(operands, 1));
-    if (!is_moved) {
+    int is_made = make_result(plan, operands);
+    if (is_made == 0) {
         PyErr_Clear();
-        done = PyObject_CallObject(compute, operands);
+        done = PyObject_CallObject(SLOT(plan, Plan_compute), operands);
+        is_made = done ? 1 : -1;
     }
     set_slot(book, Book_trusts, Py_NewRef(Py_False));
     Py_XDECREF(done);
-    return is_moved || done ? 1 : -1;
+    return is_made;
 }
 
 /* ShapeStorage.wrote of all of a storage, or of what was written before: 1; 0 where Python has to. */

@@ -16,6 +16,7 @@ from triptych.simulator.dtypes import F32, DType
 from triptych.simulator.enums import engine
 from triptych.simulator.errors import HERE, Lines
 from triptych.simulator.machine import instructions
+from triptych.simulator.machine.deferral.blas import find_sgemm, same_bits
 from triptych.simulator.machine.deferral.deferred import NUMBERS, DeferredMachine
 from triptych.simulator.machine.deferral.pending import Book, Pending
 from triptych.simulator.machine.deferral.products import Product
@@ -92,6 +93,8 @@ def _install() -> bool:
         ndarray=np.ndarray,
         here=HERE,
         move=move,
+        find_sgemm=find_sgemm,
+        same_bits=same_bits,
         numbers=NUMBERS,
         through=through,
         shared=MemoryRegion.shared_hbm,

@@ -41,6 +41,14 @@ def _sgemm() -> Any:
     return None
 
 
+def find_sgemm() -> tuple[int, int]:
+    """Where the function lies, and how many bytes its whole numbers have; (0, 0) without one."""
+    function = _sgemm()
+    if function is None:
+        return 0, 0
+    return ctypes.cast(function, ctypes.c_void_p).value or 0, ctypes.sizeof(function.argtypes[3])
+
+
 def multiply(left: Array, right: Array, out: Array, flips: tuple[bool, bool], adds: bool, piece: Shape) -> None:
     """out[M, N] (+)= left[K, M].T @ right[K, N] in float32, each piece of out by a product of its own.
 

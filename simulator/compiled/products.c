@@ -1,0 +1,132 @@
+/* A product of matrices that lie row by row, and one that is added: what NumPy makes of them, by the same function of its library
+ * (engines.tensor, _multiply; machine.deferral.blas).
+ */
+#include "frequent.h"
+
+#include <stdint.h>
+
+enum { ROW_MAJOR = 101, AS_IT_IS = 111, TRANSPOSED = 112 }; /* of CBLAS */
+typedef void Sgemm64(int, int, int, int64_t, int64_t, int64_t, float, const void *, int64_t, const void *, int64_t, float, void *, int64_t);
+typedef void Sgemm32(int, int, int, int, int, int, float, const void *, int, const void *, int, float, void *, int);
+
+/* A matrix of float32 in memory that is held as long as it is looked at; `step` is from row to row, in elements. */
+struct matrix {
+    Py_buffer bytes;
+    char *at;
+    Py_ssize_t rows, columns, step;
+};
+
+/* The function, and the size of its whole numbers; NULL without one. */
+static void *sgemm_of_numpy(Py_ssize_t *size)
+{
+    static unsigned long long address;
+    static Py_ssize_t size_of_number = -1;
+    if (size_of_number < 0) {
+        PyObject *found = PyObject_CallNoArgs(find_sgemm);
+        if (!found || !PyArg_ParseTuple(found, "Kn", &address, &size_of_number))
+            size_of_number = 0;
+        Py_XDECREF(found);
+    }
+    *size = size_of_number;
+    return size_of_number == sizeof(int64_t) || size_of_number == sizeof(int) ? (void *)(uintptr_t)address : NULL;
+}
+
+/* The bytes of a tensor in float32, as its storage has them: 1, to be released, or 0. */
+static int take_stored(PyObject *tensor, struct matrix *matrix, int flags)
+{
+    PyObject *storage = SLOT(tensor, Tensor_storage);
+    Py_ssize_t first = PyLong_AsSsize_t(SLOT(tensor, Tensor_offset)), end = first + (matrix->rows - 1) * matrix->step + matrix->columns;
+    if ((PyObject *)Py_TYPE(storage) != Storage || !is_open(storage) || !has_bytes(storage)
+        || PyObject_GetBuffer(SLOT(storage, Storage__raw), &matrix->bytes, flags))
+        return 0;
+    matrix->at = (char *)matrix->bytes.buf + 4 * first;
+    if (first >= 0 && 4 * end <= matrix->bytes.len)
+        return 1;
+    PyBuffer_Release(&matrix->bytes);
+    return 0;
+}
+
+/* The elements of a tensor as engines see them: 1, to be released, or 0. */
+static int take_converted(PyObject *tensor, struct matrix *matrix)
+{
+    PyObject *array = f32(tensor, NULL);
+    int is_taken = array && !PyObject_GetBuffer(array, &matrix->bytes, PyBUF_STRIDED_RO);
+    Py_XDECREF(array); /* its buffer keeps it */
+    if (!is_taken)
+        return 0;
+    const Py_buffer *bytes = &matrix->bytes;
+    matrix->at = bytes->buf;
+    if (bytes->ndim == 2 && bytes->itemsize == 4 && bytes->shape[0] == matrix->rows && bytes->shape[1] == matrix->columns
+        && bytes->strides[1] == 4 && bytes->strides[0] % 4 == 0 && bytes->strides[0] >= 4 * matrix->columns) {
+        matrix->step = bytes->strides[0] / 4;
+        return 1;
+    }
+    PyBuffer_Release(&matrix->bytes);
+    return 0;
+}
+
+/* The matrix that a tensor is: 1, to be released, or 0 if it is none of the frequent kind. */
+static int take_matrix(PyObject *tensor, struct matrix *matrix, int is_result)
+{
+    PyObject *shape = SLOT(tensor, Tensor_shape), *strides = SLOT(tensor, Tensor_strides);
+    if (PyTuple_GET_SIZE(shape) != 2 || PyLong_AsSsize_t(PyTuple_GET_ITEM(strides, 1)) != 1)
+        return 0;
+    matrix->rows = PyLong_AsSsize_t(PyTuple_GET_ITEM(shape, 0)), matrix->columns = PyLong_AsSsize_t(PyTuple_GET_ITEM(shape, 1));
+    matrix->step = PyLong_AsSsize_t(PyTuple_GET_ITEM(strides, 0));
+    if (matrix->rows < 2 || matrix->columns < 2 || matrix->step < matrix->columns) /* of one row or column NumPy makes something else */
+        return 0;
+    if (PyUnicode_CompareWithASCIIString(SLOT(tensor, Tensor_dtype), "float32") == 0)
+        if (take_stored(tensor, matrix, is_result ? PyBUF_WRITABLE : PyBUF_SIMPLE))
+            return 1;
+    return !is_result && !PyErr_Occurred() && take_converted(tensor, matrix);
+}
+
+/* Whether BLAS, told to add, gives the bits of NumPy's product and sum: blas.same_bits. */
+static int adds_alike(const struct matrix *left, const struct matrix *right)
+{
+    PyObject *answer = PyObject_CallFunction(same_bits, "n(nn)(nn)(OO)", left->rows, left->columns, right->columns, left->columns,
+                                             right->columns, Py_False, Py_False);
+    int is_same = answer == Py_True;
+    Py_XDECREF(answer);
+    return is_same;
+}
+
+/* to (+)= left.T @ right. */
+static int multiply_matrices(const struct matrix *left, const struct matrix *right, const struct matrix *to, int adds)
+{
+    Py_ssize_t size, m = left->columns, n = right->columns, k = left->rows;
+    void *sgemm = sgemm_of_numpy(&size);
+    int fits = sgemm && right->rows == k && to->rows == m && to->columns == n && left->at != right->at; /* of one matrix NumPy makes half */
+    if (!fits || (adds && !adds_alike(left, right)))
+        return 0;
+    Py_BEGIN_ALLOW_THREADS
+    if (size == sizeof(int64_t))
+        ((Sgemm64 *)sgemm)(ROW_MAJOR, TRANSPOSED, AS_IT_IS, m, n, k, 1, left->at, left->step, right->at, right->step, adds, to->at, to->step);
+    else
+        ((Sgemm32 *)sgemm)(ROW_MAJOR, TRANSPOSED, AS_IT_IS, (int)m, (int)n, (int)k, 1, left->at, (int)left->step, right->at,
+                           (int)right->step, adds, to->at, (int)to->step);
+    Py_END_ALLOW_THREADS
+    return 1;
+}
+
+int multiply(PyObject *dst, PyObject *stationary, PyObject *moving, int adds)
+{
+    PyObject *into = SLOT(dst, Tensor_storage);
+    struct matrix left, right, to;
+    int done = 0;
+    if (into == SLOT(stationary, Tensor_storage) || into == SLOT(moving, Tensor_storage) || !take_matrix(stationary, &left, 0))
+        return 0;
+    if (take_matrix(moving, &right, 0)) {
+        if (take_matrix(dst, &to, 1)) {
+            done = multiply_matrices(&left, &right, &to, adds);
+            PyBuffer_Release(&to.bytes);
+        }
+        PyBuffer_Release(&right.bytes);
+    }
+    PyBuffer_Release(&left.bytes);
+    if (!done || note_written(into, SLOT(dst, Tensor_layout), Py_True))
+        return done;
+    PyObject *noted = PyObject_CallMethodObjArgs(into, n_wrote, SLOT(dst, Tensor_layout), Py_True, NULL);
+    Py_XDECREF(noted);
+    return noted ? 1 : -1;
+}
