@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from triptych.simulator.dtypes import F32
+from triptych.simulator.dtypes import F32, DType, round_to
 from triptych.simulator.machine.deferral.products import Line, Product, compute
 from triptych.simulator.memory.layout import Layout
 from triptych.simulator.memory.references import Reference, joined, passed_through, perhaps_sharing
@@ -246,7 +246,7 @@ def settle(storage: Storage) -> None:
         else:
             pending.book.saw([pending.line], False)
             values = source.array_of(source.raw, layout)
-        _copy(values, storage.array_of(storage.raw, at))
+        _copy(values, at.dtype, storage.array_of(storage.raw, at))
     compute(storage, tiles)
     for product, to in tiles:
         pending.book.saw(product.lines, len(product.left) > 1)
@@ -261,10 +261,10 @@ def _dense(values: Array, at: Layout) -> Array:
     return np.ndarray(at.shape, F32, dense, 4 * at.offset, tuple([4 * s for s in at.strides]))
 
 
-def _copy(values: Array, out: Array) -> None:
-    """out[...] = values: bit for bit, or rounded from float32."""
+def _copy(values: Array, dtype: DType, out: Array) -> None:
+    """out[...] = values: bit for bit, or rounded from float32 to `dtype`."""
     if values.dtype != out.dtype:
-        np.copyto(out, values, casting="unsafe")
+        round_to(values, dtype, out)
         return
     if out.dtype != F32:
         bits = np.dtype(f"u{out.itemsize}")

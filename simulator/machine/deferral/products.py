@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from triptych.simulator.dtypes import F32, float32
+from triptych.simulator.dtypes import F32, float32, round_to
 from triptych.simulator.machine.deferral.blas import is_flipped, multiply, readable, same_bits
 from triptych.simulator.memory.layout import Layout, Shape, laid_out, row_major
 from triptych.simulator.memory.references import Reference
@@ -101,7 +101,7 @@ def compute(storage: Storage, tiles: Sequence[Block]) -> None:
         else:
             values = np.empty(to.shape, F32)
             _compute(product, to.shape, values)
-            np.copyto(out, values, casting="unsafe")
+            round_to(values, to.dtype, out)
 
 
 def _joined(tiles: Sequence[Block]) -> Iterator[Block]:
