@@ -9,6 +9,7 @@ from kernel_parts import chained_matmuls, product
 
 from triptych import simulator
 from triptych.simulator import KernelError
+from triptych.simulator.chip.record import NOT_ONCE
 from triptych.simulator.chips import chip_of
 from triptych.simulator.launch.import_hook import simulated_nki
 from triptych.simulator.timing import predict_trace
@@ -48,6 +49,11 @@ def test_a_tile_of_a_matmul_by_hand():
     delay = TRIGGERED + 0.603
     path = sorted([delay, loaded - delay, multiplied, copied, stored], reverse=True)
     assert [step.us for step in p.critical] == pytest.approx(path) and {step.count for step in p.critical} == {1}
+
+
+def test_a_kernel_within_a_program_pays_no_launch_and_no_teardown():
+    alone, within = (simulator.on("trn2", settings=s).predict(product, *operands()) for s in (None, NOT_ONCE))
+    assert within.total_us == pytest.approx(alone.total_us - FIXED - TRIGGERED, abs=1e-6)
 
 
 def test_a_transfer_that_waits_for_the_rings_is_on_the_path_from_where_it_moves():
