@@ -65,6 +65,8 @@ REACHED = {
     "an __init__": f"{CLASS}    def __init__(self):\n        {BAD}\n@nki.jit\ndef k(x):\n    C()\n",
     "a method of a parameter": f"{CLASS}    def f(self):\n        {BAD}\n@nki.jit\ndef k(x: C):\n    x.f()\n",
     "a recursion": f"@nki.jit\ndef k(x):\n    f(x)\ndef f(x):\n    {BAD}\n    f(x)\n",
+    "a name that a method's class has too": f"{CLASS}    nl = 1\n    def __init__(self):\n        {BAD}\n"
+    "@nki.jit\ndef k(x):\n    C()\n",
 }  # fmt: skip
 
 
