@@ -37,12 +37,11 @@ def sin(x: Array) -> Any:
 
     The documentation says that a cubic is extrapolated, and that sin(9.0) is about 27.65: so is the Taylor cubic at pi.
     """
-    pi = _F(np.pi)
-    beyond = np.abs(x) > pi
-    if not beyond.any():
-        return np.sin(x)
-    r = np.abs(x) - pi
-    return np.where(beyond, np.sign(x) * (r * r * r / _F(6) - r), np.sin(x))
+    beyond = np.abs(x) > _F(np.pi)
+    far, found = x[beyond], np.sin(x)
+    r = np.abs(far) - _F(np.pi)
+    found[beyond] = np.sign(far) * (r * r * r / _F(6) - r)
+    return found
 
 
 def sigmoid(x: Array) -> Any:
