@@ -66,10 +66,7 @@ def run_host(run: Callable[..., Run], operator: Any, args: tuple[Any, ...], kwar
     positional, named = mapped(tensor_of, (args, kwargs))
     with launching(launch):
         outputs = function(*positional, **named)
-    is_array = any(
-        not Torch.owns(x) and x is not y
-        for x, y in zip(leaves((args, kwargs)), leaves((positional, named)), strict=True)
-    )
+    is_array = any(x is not y for x, y in zip(leaves((args, kwargs)), leaves((positional, named)), strict=True))
     trace: Any = runs[0].trace if len(runs) == 1 else NoTrace(operator, len(runs))
     return Run(mapped(array_of, outputs) if is_array else outputs, trace)
 
