@@ -103,6 +103,10 @@ LIMITS = [
         "with 64 active partitions dst must start on partition 0 or 64, got 32",
     ),
     (
+        lambda c: nisa.nc_stream_shuffle(c.empty((128, 4))[32:65], c.empty((33, 4)), [0] * 32),
+        "with 64 active partitions dst must start on partition 0 or 64, got 32",
+    ),
+    (
         lambda c: nisa.nc_stream_shuffle(c.empty((128, 4))[32:128], c.empty((96, 4)), [0] * 32),
         "with 96 active partitions dst must start on partition 0, got 32",
     ),

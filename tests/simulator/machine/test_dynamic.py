@@ -307,6 +307,11 @@ def refusals():
     narrow = lambda: nl.ndarray((4, 3), nl.int16, nl.shared_hbm)  # noqa: E731
     yield "half elements", lambda t, i, r: narrow().ap([[1, 1]], scalar_offset=r, dtype=nl.int32), "inside an element"
     yield "too few indices", lambda t, i, r: nisa.dma_copy(t, t.ap([[6, 4], [1, 6]], vector_offset=i)), "must be .4, 1"
+    yield (
+        "two indices a row",
+        lambda t, i, r: nisa.dma_copy(t[0:2], t.ap(ap, vector_offset=i.broadcast(1, 2))),
+        "vector_offset must be .2, 1",
+    )
     yield "both sides", lambda t, i, r: nisa.dma_copy(dst=t.select(0, r), src=t.select(0, r)), "only one of src and dst"
 
 
