@@ -404,6 +404,14 @@ def changed(srcs, table):
     nisa.dma_copy(dst=table[0:1, 0:1], src=other)
 
 
+def the_first_again(srcs, dsts, table):
+    """A preparation is triggered twice, the second time while another one waits."""
+    first = ncc.all_gather_v_prepare(srcs, dsts, world(4), table)
+    ncc.all_gather_v_trigger(first)
+    ncc.all_gather_v_prepare(srcs, dsts, world(4), table)
+    ncc.all_gather_v_trigger(first)
+
+
 TWO_STEPS = [
     (
         lambda s, d, t: ncc.all_gather_v_prepare(s, d, world(4), nl.ndarray((3, 4), "uint32", hbm())),
@@ -417,6 +425,10 @@ TWO_STEPS = [
     (
         lambda s, d, t: ncc.all_to_all_v_trigger(ncc.all_gather_v_prepare(s, d, world(4), t)),
         "takes what all_to_all_v_prepare gave .*; all_gather_v_prepare at .* waits",
+    ),
+    (
+        the_first_again,
+        "takes what all_gather_v_prepare gave and nothing triggered yet; all_gather_v_prepare at .* waits",
     ),
     (
         lambda s, d, t: [ncc.all_gather_v_prepare(s, d, world(4), t) for _ in range(2)],

@@ -99,6 +99,7 @@ def test_the_trigger_that_takes_longest_to_issue_its_transfers():
         (TRN2, "tensor_copy", "vector", [IN_PSUM], [F], None),
         (TRN2, "tensor_copy", "vector", [F], [B], SBUF_PORT),
         (TRN2, "tensor_tensor", "vector", [B, B], [B], SBUF_PORT),  # two elements a cycle
+        (TRN2, "tensor_scalar", "vector", [B, tile(1)], [B], SBUF_PORT),  # with a number a partition
         (TRN2, "tensor_tensor", "vector", [B, F], [B], None),
         (TRN2, "tensor_tensor", "vector", [F, F], [F], None),
         (TRN2, "core_barrier", "gpsimd", [OUTSIDE], [OUTSIDE], None),
