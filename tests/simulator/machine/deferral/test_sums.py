@@ -258,6 +258,21 @@ def test_a_sum_that_was_rounded_for_one_tile_is_not_for_another():
     same(kernel)
 
 
+@pytest.mark.parametrize("dtype", ["float8_e5m2", "float16", "float32"])
+def test_a_sum_that_was_rounded_is_rounded_from_there(dtype):
+    """By way of bfloat16, not from the sum itself."""
+
+    def kernel(x, y):
+        bank = nl.ndarray((SIZE, SIZE), nl.float32, nl.psum)
+        half, last = nl.ndarray((SIZE, SIZE), nl.bfloat16), nl.ndarray((SIZE, SIZE), dtype)
+        nisa.nc_matmul(bank, in_sbuf(x[0:128, 0:SIZE]), in_sbuf(y[0:128, 0:SIZE]))
+        nisa.tensor_copy(half, bank)
+        nisa.tensor_copy(last, half)
+        return in_hbm(last)
+
+    same(kernel)
+
+
 @pytest.mark.parametrize(("rows", "columns"), [(1, (2, 3)), (2, (1, 3)), (3, (4, 1)), (1, (1, 1)), (5, (1, 1))])
 def test_of_single_rows_and_columns(rows, columns):
     def kernel(x, y):
