@@ -50,8 +50,7 @@ def check_dtypes(m: Machine, dst: NkiTensor, stationary: NkiTensor, moving: NkiT
         if t.dtype not in _DTYPES or (t.dtype == "float8_e4m3fn" and m.chip.generation < 4):
             known = ", ".join(d for d in _DTYPES if m.chip.generation >= 4 or d != "float8_e4m3fn")
             raise NkiValidationError(f"{what} must be one of {known} on {m.chip.name}, got {t.dtype}")
-    wide = [t.dtype in ("float32", "tfloat32") for t in (stationary, moving)]
-    if wide[0] != wide[1]:
+    if (stationary.dtype.itemsize == 4) != (moving.dtype.itemsize == 4):
         raise NkiValidationError(
             f"float32 and tfloat32 operands mix only with each other, got {stationary.dtype} and {moving.dtype}"
         )
@@ -82,7 +81,7 @@ def check_sizes(
             f"the free size of stationary is at most {m.chip.stationary_fmax.value:.0f}, got {big_m}; split it over "
             "several matmuls"
         )
-    limit = m.chip.moving_fmax.value * (2 if dst.dtype == "bfloat16" and m.chip.generation >= 4 else 1)
+    limit = m.chip.moving_fmax.value * (2 if dst.dtype == "bfloat16" else 1)
     if n > limit:
         raise NkiValidationError(
             f"the free size of moving is at most {limit:.0f} on {m.chip.name}, got {n}; split it over several matmuls"
