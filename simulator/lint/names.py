@@ -102,17 +102,9 @@ def removed_argument(node: ast.Call | ast.FunctionDef, at: At) -> Iterator[tuple
     calls = [(node, at.name(node.func))] if isinstance(node, ast.Call) else at.decorators()
     for call, name in calls:
         for keyword in call.keywords if isinstance(call, ast.Call) else ():
-            instead = _removed(name, keyword.arg)
+            instead = removed.argument(name, keyword.arg)
             if instead is not None:
                 yield keyword.value, f"{short(name)} has no {keyword.arg}= any more: {instead}"
-
-
-def _removed(function: str, argument: str | None) -> str | None:
-    """What to do instead of giving that argument, if the function of today lacks it."""
-    parameters = signature(function)
-    if parameters is not None and argument in parameters.parameters:
-        return None
-    return removed.argument(function, argument)
 
 
 @rule("call", ERROR, source=f"{STUBS}; {RELEASE_NOTES}, NKI 0.2.0, Bug Fixes: unknown keyword arguments")
@@ -128,7 +120,7 @@ def call(node: ast.Call, at: At) -> Iterator[str]:
     if parameters is None or any(isinstance(a, ast.Starred) for a in node.args):
         return
     keywords = [k.arg for k in node.keywords]
-    if None in keywords or any(_removed(name, k) for k in keywords):
+    if None in keywords or any(removed.argument(name, k) for k in keywords):
         return
     try:
         parameters.bind(*[None] * len(node.args), **{k: None for k in keywords if k})

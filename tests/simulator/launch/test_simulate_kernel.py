@@ -86,6 +86,8 @@ def test_arguments_come_in_all_the_ways_in_which_they_are_given():
     assert simulate_kernel(cores, (), {"x": X}, lnc=2).item() == 2
     assert simulate_kernel(cores, args=[], kwargs={"x": X}, _lnc=2).item() == 2
     assert simulate_kernel(cores, (X,)).item() == 1
+    assert simulate_kernel(nki.jit(cores)[2], (X,)).item() == 2
+    assert simulate_kernel(nki.jit(cores)[2], (X,), lnc=1).item() == 1
 
 
 def decode_arguments():

@@ -308,6 +308,21 @@ def test_an_argument_is_read_before_it_is_overwritten():
         np.testing.assert_array_equal(at_once, put_off)
 
 
+def test_an_argument_is_read_before_its_bytes_are_those_of_another_that_nothing_has_read():
+    def kernel(x, y):
+        a, ones = in_sbuf(x), nl.ndarray(y.shape, y.dtype)
+        nisa.memset(ones, 1.0)
+        nisa.dma_copy(dst=y, src=ones)
+        return in_hbm(a)
+
+    for defer in (False, True):
+        x = numbers(0, (192, 1024))
+        before = x[:128].copy()
+        run = simulator.run(kernel, x[:128], x[64:], options=Options(defer=defer))
+        np.testing.assert_array_equal(run.outputs, before)
+        assert (x[64:] == 1).all()
+
+
 def test_what_a_kernel_wrote_to_an_argument_is_there_though_it_is_not_returned():
     def kernel(x, y):
         nisa.dma_copy(dst=y, src=in_sbuf(x))
