@@ -99,6 +99,21 @@ def test_parts_of_loads_that_are_read_where_they_lie(put_off):
     assert counts(put_off, kernel, numbers(0, (TILES, 32, 64))) == [TILES]
 
 
+def test_loads_that_lie_closer_than_in_their_tile_are_copied(put_off):
+    """NumPy may add them up in another order there."""
+
+    def kernel(x):
+        out = nl.ndarray((TILES, 32, 32), x.dtype, nl.shared_hbm)
+        for n in range(TILES):
+            tile, more = nl.ndarray((32, 64), x.dtype), nl.ndarray((32, 32), x.dtype)
+            nisa.dma_copy(dst=tile[:, 0:32], src=x[n])
+            nisa.tensor_scalar(more, tile[:, 0:32], nl.add, 1.0)
+            nisa.dma_copy(dst=out[n], src=more)
+        return out
+
+    assert counts(put_off, kernel, numbers(0, (TILES, 32, 32))) == [TRIED]
+
+
 COPIES = {
     "of what was computed": lambda x, tile: nisa.tensor_copy(nl.ndarray(tile.shape, nl.float32), tile),
     "into PSUM": lambda x, tile: nisa.tensor_copy(nl.ndarray(tile.shape, nl.float32, nl.psum), tile),
@@ -178,6 +193,32 @@ def test_a_tile_that_is_loaded_in_halves_is_one_operand(put_off):
         return in_hbm(result)
 
     assert counts(put_off, kernel, numbers(0, (64, 32)), numbers(1, (64, 128))) == [1, 2, 1]
+
+
+def test_a_copy_of_what_was_loaded_from_two_places_is_of_two_parts(put_off):
+    def kernel(a, b):
+        tile, again = nl.ndarray((64, 128), a.dtype), nl.ndarray((64, 128), a.dtype)
+        nisa.dma_copy(dst=tile[:, 0:64], src=a)
+        nisa.dma_copy(dst=tile[:, 64:128], src=b)
+        nisa.tensor_copy(again, tile)
+        return in_hbm(again)
+
+    assert counts(put_off, kernel, numbers(0, (64, 64)), numbers(1, (64, 64))) == [1, 1, 2]
+
+
+def test_a_small_copy_to_hbm_waits_for_a_product_that_is_a_part_of_it(put_off):
+    def kernel(a, b):
+        left, right, tile = nl.ndarray((64, 32), a.dtype), nl.ndarray((64, 32), b.dtype), nl.ndarray((32, 64), a.dtype)
+        nisa.dma_copy(dst=left, src=a)
+        nisa.dma_copy(dst=right, src=b)
+        bank, out = nl.ndarray((32, 32), nl.float32, nl.psum), nl.ndarray((32, 64), nl.float32, nl.shared_hbm)
+        nisa.nc_matmul(bank, left, right, accumulate=False)
+        nisa.tensor_copy(tile[:, 0:32], bank)
+        nisa.dma_copy(dst=tile[:, 32:64], src=a[0:32])
+        nisa.dma_copy(dst=out, src=tile)
+        return out
+
+    assert counts(put_off, kernel, numbers(0, (64, 32)), numbers(1, (64, 32))) == [1, 1, 1, 1, 1, 2]
 
 
 def copied(side, tile):

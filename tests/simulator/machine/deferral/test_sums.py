@@ -129,6 +129,12 @@ def test_no_more_are_computed_at_once_than_are_worth_it(monkeypatch):
     assert sorted(shapes) == [(128, 64), (128, 64), (128, 192), (128, 192)]
 
 
+@pytest.mark.parametrize("tiles", [(4, 2), (2, 4)])
+def test_tiles_that_would_be_rounded_otherwise_together_are_computed_one_by_one(monkeypatch, tiles):
+    monkeypatch.setattr(products, "same_bits", lambda *asked: False)
+    same(in_tiles(STEPS["neighbours"], STEPS["neighbours"], tiles))
+
+
 def into(bank, x, y, steps=2, **options):
     """The bank, copied to HBM, after a sum of so many products."""
     for n in range(steps):
