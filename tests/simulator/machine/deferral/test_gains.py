@@ -255,6 +255,12 @@ def test_what_waits_in_many_parts_is_looked_at_part_by_part(put_off, monkeypatch
 
 OVER = {  # what is written over a load, and of how many loads nothing is seen any more
     "all of it, from another tile": (lambda tile, e: nisa.tensor_scalar(tile, e, nl.multiply, 2.0), TILES),
+    "all of it, in another order": (
+        lambda tile, e: nisa.tensor_scalar(
+            tile.reshape_dim(1, (8, 8)).permute((0, 2, 1)), e.reshape_dim(1, (8, 8)), nl.multiply, 2.0
+        ),
+        TILES,
+    ),
     "all of it, from itself": (lambda tile, e: nisa.tensor_tensor(tile, e, tile, nl.multiply), 0),
     "all of it, from a view of itself": (lambda tile, e: nisa.tensor_tensor(tile, e, tile[:, 0:64], nl.add), 0),
     "a part of it": (lambda tile, e: nisa.tensor_scalar(tile[:, 0:32], e[:, 32:64], nl.multiply, 2.0), 0),
