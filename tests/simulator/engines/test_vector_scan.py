@@ -64,7 +64,9 @@ def test_it_is_the_loop(core, cast, same, p, f, ops, reverse, dtypes, column, la
 
 
 @pytest.mark.parametrize("reverse", [(False, False), (True, False), (False, True), (True, True)])
-@pytest.mark.parametrize("ops", [("subtract", "subtract"), ("multiply", "subtract"), ("abs_max", "greater")])
+@pytest.mark.parametrize(
+    "ops", [("subtract", "subtract"), ("multiply", "subtract"), ("abs_max", "greater"), ("greater", "subtract")]
+)
 def test_the_order_of_operands(core, same, ops, reverse):
     with core("trn3") as c:
         x, y = c.random(0, (3, 7)), c.random(1, (3, 7))

@@ -118,6 +118,7 @@ COPIES = {
     "of what was computed": lambda x, tile: nisa.tensor_copy(nl.ndarray(tile.shape, nl.float32), tile),
     "into PSUM": lambda x, tile: nisa.tensor_copy(nl.ndarray(tile.shape, nl.float32, nl.psum), tile),
     "that casts what was computed": lambda x, tile: nisa.tensor_copy(nl.ndarray(tile.shape, nl.bfloat16), tile),
+    "to an address": lambda x, tile: nisa.dma_copy(nl.ndarray(tile.shape, nl.float32, address=(0, 0)), x),
     "that casts a load": lambda x, tile: nisa.dma_copy(nl.ndarray(tile.shape, nl.bfloat16), x),
 }
 
