@@ -157,3 +157,13 @@ def test_pytorch_and_jax_together_say_so(jax, torch):
         nki.simulate(both)(torch.ones(2, 2), jax.numpy.ones((2, 2)))
     out = nki.simulate(both)(A, jax.numpy.asarray(A))
     assert [isinstance(x, jax.Array) for x in out] == [True, True]
+
+
+def test_a_class_that_is_no_scalar_type_of_jax_stays_what_it_is():
+    other = type("Meta", (type,), {"__module__": "jax.elsewhere"})("Other", (), {})
+
+    def kernel(a, option):
+        assert option is other
+        return copied(a)
+
+    same(nki.simulate(kernel)(A, other), A)
