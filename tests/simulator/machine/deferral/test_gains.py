@@ -86,6 +86,20 @@ def test_loads_that_are_read_where_they_lie(put_off):
     assert counts(put_off, kernel, numbers(0, (TILES, 32, 64))) == [TILES]
 
 
+def test_loads_that_are_read_where_they_lie_before_they_are_copied(put_off):
+    def kernel(x):
+        out = nl.ndarray((TILES, 32, 32), x.dtype, nl.shared_hbm)
+        for n in range(TILES):
+            tile, more, flipped = (nl.ndarray((32, 32), x.dtype) for _ in range(3))
+            nisa.dma_copy(dst=tile, src=x[n])
+            nisa.tensor_scalar(more, tile, nl.add, 1.0)
+            nisa.nc_transpose(flipped, tile)
+            nisa.dma_copy(dst=out[n], src=flipped)
+        return out
+
+    assert counts(put_off, kernel, numbers(0, (TILES, 32, 32))) == [TILES]
+
+
 def test_parts_of_loads_that_are_read_where_they_lie(put_off):
     def kernel(x):
         out = nl.ndarray((TILES, 32, 32), x.dtype, nl.shared_hbm)
