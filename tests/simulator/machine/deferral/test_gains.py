@@ -128,6 +128,30 @@ def test_loads_that_lie_closer_than_in_their_tile_are_copied(put_off):
     assert counts(put_off, kernel, numbers(0, (TILES, 32, 32))) == [TRIED]
 
 
+@pytest.mark.parametrize(("load", "turned"), [(nisa.dma_transpose, TILES), (nisa.dma_copy, 0)])
+def test_a_load_of_rows_as_columns_is_turned_around_when_it_is_copied(monkeypatch, load, turned):
+    """Element by element that takes several times as long."""
+    tiles, turn = [], pending.copy_transposed
+    monkeypatch.setattr(pending, "copy_transposed", lambda out, x: tiles.append(out.shape) or turn(out, x))
+
+    def kernel(x):
+        held = [nl.ndarray((64, 64), x.dtype) for _ in range(TILES)]
+        for n, tile in enumerate(held):
+            load(dst=tile, src=x[n])
+        out = nl.ndarray((TILES, 64, 64), x.dtype, nl.shared_hbm)
+        for n, tile in enumerate(held):
+            flipped = nl.ndarray((64, 64), x.dtype, nl.psum)
+            nisa.nc_transpose(flipped, tile)
+            again = nl.ndarray((64, 64), x.dtype)
+            nisa.tensor_copy(again, flipped)
+            nisa.dma_copy(dst=out[n], src=again)
+        return out
+
+    x = numbers(0, (TILES, 64, 64))
+    np.testing.assert_array_equal(simulator.run(kernel, x).outputs, x if turned else x.transpose(0, 2, 1))
+    assert tiles == [(64, 64)] * turned
+
+
 COPIES = {
     "of what was computed": lambda x, tile: nisa.tensor_copy(nl.ndarray(tile.shape, nl.float32), tile),
     "into PSUM": lambda x, tile: nisa.tensor_copy(nl.ndarray(tile.shape, nl.float32, nl.psum), tile),
