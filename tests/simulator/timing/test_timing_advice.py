@@ -86,3 +86,19 @@ def test_a_store_that_is_left_out_moves_no_rows(row, ns):
     x = np.ones((2, 4, 6), np.float32)
     p = simulator.predict(kernel, x, np.array([[row]], np.int32), target="trn2")
     assert (p.timeline.spans[-1].busy_ns > 0) == ns and p.advice == []
+
+
+@pytest.mark.parametrize(("row", "ns"), [(1, True), (2, False)])
+def test_a_load_that_is_left_out_moves_no_rows(row, ns):
+    """By an index in a register, so that nothing is read."""
+
+    def kernel(x, index):
+        at, tile, register = nl.ndarray((1, 1), "int32"), nl.ndarray((4, 6), x.dtype), nisa.register_alloc()
+        nisa.dma_copy(at, index)
+        nisa.register_load(register, at)
+        nisa.dma_copy(tile, x.select(0, register), oob_mode=nisa.oob_mode.skip)
+        return x
+
+    x = np.ones((2, 4, 6), np.float32)
+    p = simulator.predict(kernel, x, np.array([[row]], np.int32), target="trn2")
+    assert (p.timeline.spans[-1].busy_ns > 0) == ns and p.advice == []
