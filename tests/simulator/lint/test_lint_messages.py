@@ -20,6 +20,13 @@ def messages(tmp_path):
     return look
 
 
+def test_a_finding_about_a_part_of_a_call_stands_there(tmp_path):
+    path = tmp_path / "k.py"
+    path.write_text("import nki, nki.language as nl\n@nki.jit\ndef k(x):\n    nl.load(\n        x, mask=x)\n")
+    (finding,) = lint.lint_file(str(path))
+    assert (finding.line, finding.column) == (5, 17) and finding.message.startswith("nl.load has no mask= any more: ")
+
+
 def test_an_operator_is_named_as_it_is_written(messages):
     told = [message.partition(";")[0] for message in messages("t = nl.load(x)", "t += 1", "y = 1 - t", "z = -t")]
     assert told == [f"NKI has no `{written}` on tensors" for written in ("+=", "-", "-")]

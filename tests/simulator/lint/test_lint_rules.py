@@ -235,6 +235,8 @@ def test_an_array_is_found_nine_deep(nest, times, expected, found):
 
 FINE = {
     "a name with two values": kernel("f[0:4]", above="f = nl.mgrid\nf = other\n"),
+    "an index by names that are each other's": kernel("y = x[a]", above="a = b\nb = a\n"),
+    "a dictionary of what is computed": kernel("print({x.dtype: 1, str(x): 2, **more})"),
     "what AWS's kernels are made of": kernel(
         "tiles = []",
         "for i in nl.affine_range(4):",
