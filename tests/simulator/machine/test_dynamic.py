@@ -65,22 +65,24 @@ def test_rows_are_those_of_a_view_whatever_its_step(core, step):
         assert rows.repeat == (step == 0)
 
 
-def test_gather_by_vector_select():
-    def kernel(table, index):
-        rows = nl.ndarray((index.shape[0], 6), table.dtype)
-        view = table.vector_select(0, in_sbuf(index))
-        assert view.is_indirect() and view.shape == rows.shape
-        nisa.dma_copy(dst=rows, src=view[:, 0:6])
-        return in_hbm(rows)
+def selected(table, index):
+    rows = nl.ndarray((index.shape[0], 6), table.dtype)
+    view = table.vector_select(0, in_sbuf(index))
+    assert view.is_indirect() and view.shape == rows.shape
+    nisa.dma_copy(dst=rows, src=view[:, 0:6])
+    return in_hbm(rows)
 
+
+def test_gather_by_vector_select():
     index = RNG.integers(0, 20, (128, 1)).astype(np.int32)
-    np.testing.assert_array_equal(simulator.run(kernel, TABLE, index).outputs, TABLE[index[:, 0]])
+    np.testing.assert_array_equal(simulator.run(selected, TABLE, index).outputs, TABLE[index[:, 0]])
 
 
 def test_an_index_out_of_bounds():
     index = np.array([[3], [20], [-1]], np.int32)
-    with pytest.raises(OutOfBounds, match="row 1 has index 20 leaves dimension 0 .* 20 entries"):
-        simulator.run(gather, TABLE, index)
+    for kernel in (gather, selected):
+        with pytest.raises(OutOfBounds, match="row 1 has index 20 leaves dimension 0 .* 20 entries"):
+            simulator.run(kernel, TABLE, index)
     skipped = simulator.run(lambda t, i: gather(t, i, oob_mode=nisa.oob_mode.skip), TABLE, index).outputs
     np.testing.assert_array_equal(skipped, [TABLE[3], [-1] * 6, [-1] * 6])
 
