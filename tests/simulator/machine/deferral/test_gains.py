@@ -245,6 +245,21 @@ def test_a_copy_of_what_was_loaded_from_two_places_is_of_two_parts(put_off):
     assert counts(put_off, kernel, numbers(0, (64, 64)), numbers(1, (64, 64))) == [1, 1, 2]
 
 
+@pytest.mark.parametrize(("most", "copies"), [(8, 8), (7, 0)])
+def test_so_many_parts_of_a_tile_wait(put_off, monkeypatch, most, copies):
+    """If there are more, all are copied, and so is then what is made of them."""
+    monkeypatch.setattr(pending, "_MOST", most)
+
+    def kernel(x):
+        tile, again = nl.ndarray((64, 128), x.dtype), nl.ndarray((64, 128), x.dtype)
+        for n in range(8):
+            nisa.dma_copy(dst=tile[:, 16 * n : 16 * n + 16], src=x[7 - n])
+        nisa.tensor_copy(again, tile)
+        return in_hbm(again)
+
+    assert counts(put_off, kernel, numbers(0, (8, 64, 16))) == [8, *[copies] * (copies > 0)]
+
+
 def test_a_small_copy_to_hbm_waits_for_a_product_that_is_a_part_of_it(put_off):
     def kernel(a, b):
         left, right, tile = nl.ndarray((64, 32), a.dtype), nl.ndarray((64, 32), b.dtype), nl.ndarray((32, 64), a.dtype)

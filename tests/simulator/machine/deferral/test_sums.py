@@ -121,6 +121,12 @@ def test_of_three_tiles_of_which_two_are_neighbours():
     same(in_tiles(apart, apart, (3, 3)))
 
 
+def test_neighbours_in_one_step_that_are_none_in_the_next():
+    """Their second operands lie as far apart as the first ones, which have gaps, but have none."""
+    steps = [lambda x, j: in_sbuf(column(x, 128 * j, 2)), lambda x, j: in_sbuf(column(x, 128 * j))]
+    same(in_tiles(steps, steps))
+
+
 def test_no_more_are_computed_at_once_than_are_worth_it(monkeypatch):
     shapes, compute = [], products._compute
     monkeypatch.setattr(products, "_compute", lambda p, shape, out: (shapes.append(shape), compute(p, shape, out)))
