@@ -272,6 +272,24 @@ def test_an_accumulator_carries_it_on():
         simulator.run(kernel, X, 21)
 
 
+@pytest.mark.filterwarnings("ignore::triptych.simulator.SimulatorWarning")
+def test_what_one_accumulator_rests_on_the_other_does_not():
+    """That of Scalar carries it on; a maximum on Vector is of a tile that is written."""
+
+    def kernel(x):
+        cmd = nisa.reduce_cmd
+        tile, dst, top = padded(x), new(32, 8), new(32, 1)
+        nisa.activation(dst, nl.square, tile, reduce_op=nl.add, reduce_cmd=cmd.reset_reduce)
+        nisa.memset(tile, 1.0)
+        for command, result in ((cmd.reset_reduce, None), (cmd.reduce, top)):
+            nisa.tensor_scalar_reduce(
+                dst, tile, nl.add, 1.0, reduce_op=nl.maximum, reduce_res=result, reduce_cmd=command
+            )
+        return stored(top)
+
+    assert (simulator.run(kernel, X).outputs == 2).all()
+
+
 def test_strict_raises_at_once_and_leniency_says_nothing():
     def kernel(x):
         return stored(copied(padded(x))[0:20])
