@@ -528,3 +528,8 @@ def test_findings_say_where_and_what_to_do(tmp_path):
 )
 def test_a_line_may_allow_a_rule(comment, expected, found):
     assert [id for id, _ in found(kernel(f"nl.divide(x, x)  {comment}"))] == expected
+
+
+@pytest.mark.parametrize(("use", "told"), [("f(dst=x, src=x)", [("generation", 4)]), ("if n: f(dst=x, src=x)", [])])
+def test_an_alias_above_a_kernel_runs_where_it_is_used(use, told, found):
+    assert found(kernel(use, parameters="x, n", above="f = nisa.exponential\n"), "trn2") == told
