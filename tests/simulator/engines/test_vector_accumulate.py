@@ -136,6 +136,13 @@ def test_exponential_is_exp_and_its_sum(core, cast, same, types, column, layout)
         np.testing.assert_allclose(first, 10 + np.exp(x.astype(F) - F(0.5)).sum(1, keepdims=True), rtol=8e-3)
 
 
+def test_exponential_takes_four_dimensions(core, same):
+    with core("trn3") as c:
+        x, dst = np.zeros((4, 2, 3, 2), np.float32), c.empty((4, 2, 3, 2))
+        nisa.exponential(dst, c.tile(x))
+        assert same(dst, np.ones_like(x))
+
+
 def test_an_idle_exponential_leaves_nothing_in_the_register(core, refused):
     def call(c):
         one = c.tile(np.ones((2, 2), F))

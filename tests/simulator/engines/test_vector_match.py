@@ -68,6 +68,18 @@ def test_nc_match_replace8_pairs_in_descending_order(core, cast, same, p, f, few
         assert same(tile, data) and same(dst_idx, found.astype(indices))
 
 
+def test_searches_go_over_three_dimensions(core, same):
+    with core() as c:
+        x = c.random(0, (4, 3, 8))
+        data, vals, dst = c.tile(x), c.tile(x[:, 1].reshape(4, 2, 4)), c.empty((4, 8), "uint32")
+        nisa.nc_find_index8(dst, data, vals)
+        assert same(dst, np.tile(np.arange(8, 16), (4, 1)))
+        replaced = c.empty((4, 3, 8))
+        nisa.nc_match_replace8(replaced, data, vals, 0.0)
+        x[:, 1] = 0
+        assert same(replaced, x)
+
+
 def test_the_documented_example(core, same):
     data = np.array([[1, 2, 3, 4, 8, 8, 8, 8, 8, 8, 8]], np.float32)
     with core() as c:

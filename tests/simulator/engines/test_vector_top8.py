@@ -29,6 +29,13 @@ def test_max8_is_the_head_of_a_sort(core, cast, same, p, f, dtypes, layout, seed
         assert same(dst, cast(np.sort(x.astype(np.float32), axis=1)[:, :-9:-1], dtypes[1]))
 
 
+def test_max8_goes_over_three_dimensions(core, same):
+    with core() as c:
+        x, dst = c.random(0, (4, 3, 8)), c.empty((4, 8))
+        nisa.max8(dst, c.tile(x))
+        assert same(dst, np.sort(x.reshape(4, 24), axis=1)[:, :-9:-1])
+
+
 def test_repeated_values_come_repeatedly(core, same):
     with core() as c:
         dst = c.empty((1, 8))
