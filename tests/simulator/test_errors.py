@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import _thread
 import gc
 import sys
+import threading
 import weakref
 
 import pytest
@@ -34,6 +36,38 @@ def test_a_line_and_what_is_bound_there_are_looked_up_once():
     bound = [lines.bound(sys._getframe()) for _ in range(2)]
     line = [lines.of(sys._getframe()) for _ in range(2)]
     assert bound[0] is bound[1] and line[0] is line[1] and bound[0][0][0] == line[0][0] == __file__
+
+
+def test_where_nobody_is_there_is_neither_line_nor_variable():
+    lines = errors.Lines()
+    assert lines.of(None) == ("?", 0) and lines.bound(None) == (("?", 0), "")
+
+
+@pytest.mark.parametrize(("times", "variable"), [(0, "x"), (3, "x"), (4, "")])
+def test_what_is_handed_on_a_few_times_has_the_name_that_it_gets_in_the_end(times, variable):
+    lines = errors.Lines()
+
+    def handed(times):
+        if times:
+            return handed(times - 1)
+        return lines.bound(sys._getframe())
+
+    x = handed(times)
+    assert x[1] == variable
+
+
+def test_what_the_first_function_of_a_thread_returns_is_bound_to_nothing():
+    lines, found, ended = errors.Lines(), [], threading.Event()
+
+    def ask(frame):
+        found.append((frame.f_back, lines.bound(frame)[1]))
+        ended.set()
+
+    def first():
+        return ask(sys._getframe())
+
+    _thread.start_new_thread(first, ())
+    assert ended.wait(10) and found == [(None, "")]
 
 
 @pytest.mark.parametrize("ask", ["of", "bound"])
