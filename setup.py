@@ -13,7 +13,7 @@ has_lock = not sysconfig.get_config_var("Py_GIL_DISABLED")
 FLAGS = [] if sys.platform == "win32" else ["-O3", "-ffp-contract=off", "-fvisibility=hidden"]
 ROOM = "simulator.compiled"
 FILES = {
-    "frequent": ("frequent", "slices", "contents", "moves", "products", "allocations", "instructions", "drivers"),
+    "frequent": ("frequent", "slices", "contents", "moves", "matrices", "allocations", "instructions", "drivers"),
     "walks": ("walks",),
     "clock": ("clock",),
     "casts": ("casts",),

@@ -176,20 +176,25 @@ static int are_apart(const Py_buffer *a, const Py_buffer *b)
     return high <= other_low || other_high <= low;
 }
 
+/* m x n elements of so many bytes, whose rows lie `step` and `step_to` apart; whether it was done. */
+static int turn_all(const char *from, Py_ssize_t step, char *to, Py_ssize_t step_to, Py_ssize_t m, Py_ssize_t n, Py_ssize_t itemsize)
+{
+    Turn *turn = itemsize == 4 ? turn_words : itemsize == 2 ? turn_halves : itemsize == 1 ? turn_bytes : NULL;
+    for (Py_ssize_t i = 0; turn && i < m; i += BLOCK)
+        for (Py_ssize_t j = 0; j < n; j += BLOCK)
+            turn(from + i * step + j * itemsize, step, to + j * step_to + i * itemsize, step_to, m - i < BLOCK ? m - i : BLOCK,
+                 n - j < BLOCK ? n - j : BLOCK);
+    return turn != NULL;
+}
+
 static PyObject *transpose(PyObject *Py_UNUSED(module), PyObject *args)
 {
     Py_buffer from, to;
     if (!take_both(args, &from, &to))
         return NULL;
     int fits = from.ndim == 2 && to.ndim == 2 && from.itemsize == to.itemsize && from.shape[0] == to.shape[1] && from.shape[1] == to.shape[0];
-    Turn *turn =
-        from.itemsize == 4 ? turn_words : from.itemsize == 2 ? turn_halves : from.itemsize == 1 ? turn_bytes : NULL;
-    int done = fits && turn && from.strides[1] == from.itemsize && to.strides[1] == to.itemsize && are_apart(&from, &to);
-    for (Py_ssize_t i = 0; done && i < from.shape[0]; i += BLOCK)
-        for (Py_ssize_t j = 0; j < from.shape[1]; j += BLOCK)
-            turn((char *)from.buf + i * from.strides[0] + j * from.itemsize, from.strides[0],
-                 (char *)to.buf + j * to.strides[0] + i * to.itemsize, to.strides[0],
-                 from.shape[0] - i < BLOCK ? from.shape[0] - i : BLOCK, from.shape[1] - j < BLOCK ? from.shape[1] - j : BLOCK);
+    int done = fits && from.strides[1] == from.itemsize && to.strides[1] == to.itemsize && are_apart(&from, &to)
+               && turn_all(from.buf, from.strides[0], to.buf, to.strides[0], from.shape[0], from.shape[1], from.itemsize);
     PyBuffer_Release(&from), PyBuffer_Release(&to);
     if (!fits) {
         PyErr_SetString(PyExc_TypeError, "two matrices, of which one has the transposed shape of the other");
@@ -208,5 +213,9 @@ static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "casts", NULL, -1
 
 PyMODINIT_FUNC PyInit_casts(void)
 {
-    return PyModule_Create(&definition);
+    PyObject *module = PyModule_Create(&definition), *turning = PyCapsule_New((void *)turn_all, "turn", NULL);
+    if (module && PyModule_AddObjectRef(module, "turning", turning)) /* for frequent, which has no array of what it turns */
+        Py_CLEAR(module);
+    Py_XDECREF(turning);
+    return module;
 }

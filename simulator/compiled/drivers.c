@@ -108,6 +108,8 @@ static int make_result(PyObject *plan, PyObject *operands)
     Py_ssize_t count = PyTuple_GET_SIZE(operands);
     if (SLOT(plan, Plan_compute) == move && count == 2)
         return move_bytes(of[0], of[1]);
+    if (SLOT(plan, Plan_compute) == transposing && count == 2)
+        return transpose(of[0], of[1]);
     if (SLOT(plan, Plan_multiplies) == Py_True && count > 3 && (of[count - 1] == Py_True || of[count - 1] == Py_False))
         return multiply(of[0], of[1], of[2], of[count - 1] == Py_True);
     return 0;

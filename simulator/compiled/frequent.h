@@ -3,7 +3,7 @@
  *     slices.c         NkiTensor.__getitem__                 (triptych.simulator.tensors.tensor, slicing)
  *     contents.c       NkiTensor.array, f32 and wrote, Storage.wrote     (tensors.tensor, memory.storage, mask, pool)
  *     moves.c          move                                  (operands.operands)
- *     products.c       what nc_matmul computes               (engines.tensor)
+ *     matrices.c       _multiply and _transpose              (engines.tensor)
  *     allocations.c    Machine.allocate                      (machine.machine, errors.Lines, memory.storage, held)
  *     instructions.c   Machine.execute and carry_out         (machine.machine, machine.instructions)
  *     drivers.c        what compute of a machine does        (machine.deferral.deferred, machine.shape_only)
@@ -63,7 +63,7 @@ static inline void set_slot(PyObject *object, int slot, PyObject *value) /* stea
     X(Machine) X(DeferredMachine) X(ShapeMachine) X(Book) X(Lines) X(Trace) \
     X(Tensor) X(Storage) X(Mask) X(Pool) X(Held) X(Layout) X(Region) X(Allocation) X(Event) X(Plan) X(Pending) X(Product) X(Reference) X(DType) X(Enumeration) \
     X(instructions) X(pools) X(frombuffer) X(byte_dtype) X(zeros) X(bool_dtype) X(current) X(plain_kinds) X(tuples) X(form_number) X(describe) X(sizes_of) X(f32_dtype) X(ndarray) \
-    X(find_sgemm) X(same_bits) X(here) X(move) X(numbers) X(through) X(shared) X(no_bytes) X(ShapeStorage) X(tensor_engine)
+    X(find_sgemm) X(same_bits) X(here) X(move) X(transposing) X(turning) X(numbers) X(through) X(shared) X(no_bytes) X(ShapeStorage) X(tensor_engine)
 #define DECLARE_GIVEN(name) extern PyObject *name;
 GIVEN(DECLARE_GIVEN)
 
@@ -109,9 +109,13 @@ int has_bytes(PyObject *storage);
 int note_written(PyObject *storage, PyObject *layout, PyObject *by_matmul);
 PyObject *storage_wrote(PyObject *storage, PyObject *const *given, Py_ssize_t count, PyObject *names);
 
-/* moves.c and products.c: 1 if all was done, 0 if Python has to do all of it, -1. */
+/* moves.c and matrices.c: 1 if all was done, 0 if Python has to do all of it, -1. */
 int move_bytes(PyObject *dst, PyObject *src);
 int multiply(PyObject *dst, PyObject *stationary, PyObject *moving, int adds);
+int transpose(PyObject *dst, PyObject *data);
+/* Copies a matrix transposed; whether it was done. Of casts.c; NULL without it. */
+typedef int (*Turning)(const char *from, Py_ssize_t step, char *to, Py_ssize_t step_to, Py_ssize_t m, Py_ssize_t n, Py_ssize_t itemsize);
+extern Turning turn;
 
 /* allocations.c */
 PyObject *allocate(PyObject *machine, PyObject *const *given, Py_ssize_t count, PyObject *names);

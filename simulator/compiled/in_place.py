@@ -13,6 +13,7 @@ import numpy as np
 from triptych.simulator import running
 from triptych.simulator.built import built
 from triptych.simulator.dtypes import F32, DType
+from triptych.simulator.engines.tensor import transpose
 from triptych.simulator.enums import engine
 from triptych.simulator.errors import HERE, Lines
 from triptych.simulator.machine import instructions
@@ -93,6 +94,8 @@ def _install() -> bool:
         ndarray=np.ndarray,
         here=HERE,
         move=move,
+        transposing=transpose,
+        turning=getattr(built("casts"), "turning", None),
         find_sgemm=find_sgemm,
         same_bits=same_bits,
         numbers=NUMBERS,

@@ -48,6 +48,8 @@ static int add_to_key(PyObject *value, PyObject *key, PyObject *listed)
         return failed ? -1 : 1;
     }
     int is_plain = PySet_Contains(plain_kinds, kind);
+    if (PyFloat_CheckExact(value) && PyFloat_AS_DOUBLE(value) != 0) /* 0.0 and -0.0 are equal, and not the same */
+        is_plain = 1;
     if (is_plain)
         return is_plain < 0 || PyList_Append(key, kind) || PyList_Append(key, value) ? -1 : 1;
     PyObject *answer = PyObject_CallFunctionObjArgs(describe, value, key, listed, NULL);

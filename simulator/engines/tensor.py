@@ -199,7 +199,7 @@ def nc_transpose(
     """dst[F, P] = data[P, F].T, free dimensions flattened; Tensor from SBUF to PSUM up to 128 x 128, Vector 32 x 32."""
     m = machine()
     on = _check_transposed(m, dst, data, engine)
-    compute = _by_identity if m.chip.generation < 3 and on is _TENSOR else _transpose
+    compute = _by_identity if m.chip.generation < 3 and on is _TENSOR else transpose
     return Plan(on, (data,), (dst,), compute, (dst, data))
 
 
@@ -209,7 +209,7 @@ def _by_identity(dst: NkiTensor, data: NkiTensor) -> None:
     put(dst, values.T if np.isfinite(values).all() else values.T @ np.eye(data.shape[0], dtype=np.float32))
 
 
-def _transpose(dst: NkiTensor, data: NkiTensor) -> None:
+def transpose(dst: NkiTensor, data: NkiTensor) -> None:
     flipped = bits(dst)
     if dst.ndim == 2:
         copy_transposed(flipped, _matrix(bits(data)))

@@ -154,6 +154,40 @@ def test_a_product_has_the_bits_of_python(k, m, n, dtype, part):
     assert (by_python < 3 * MANY) is (min(k, m, n) > 1 and not (part and n == 2)), by_python
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize(("p", "f"), [(128, 128), (32, 17), (1, 32), (64, 1), (2, 2)])
+@pytest.mark.parametrize("on", ["tensor", "vector"])
+def test_a_transpose_has_the_bits_of_python(p, f, dtype, on):
+    """On Tensor to PSUM and on Vector in SBUF; of a whole tile, and from and to parts of tiles that have gaps."""
+
+    def kernel(x):
+        out, tile = nl.ndarray((f, 3 * p), x.dtype, buffer=nl.shared_hbm), computed(x)
+        wide = nl.ndarray((p, 2 * f), x.dtype)
+        nisa.memset(dst=wide, value=0)
+        nisa.tensor_copy(dst=wide[:, f : 2 * f], src=tile)
+        turned = nl.ndarray((f, 3 * p), x.dtype, buffer=nl.psum if on == "tensor" else nl.sbuf)
+        nisa.memset(dst=turned, value=0)
+        for _ in range(3):
+            nisa.nc_transpose(dst=turned[:, 0:p], data=tile, engine=getattr(nisa.engine, on))
+            nisa.nc_transpose(dst=turned[:, p : 2 * p], data=wide[:, f : 2 * f], engine=getattr(nisa.engine, on))
+            nisa.nc_transpose(
+                dst=turned[:, 2 * p :], data=wide.ap([[2 * f, p], [2, f]]), engine=getattr(nisa.engine, on)
+            )
+        result = nl.ndarray((f, 3 * p), x.dtype)
+        nisa.tensor_copy(dst=result, src=turned)
+        nisa.dma_copy(dst=out, src=result)
+        return out
+
+    x = np.random.default_rng(0).integers(-30, 30, (p, f)).astype(TABLE[dtype].np)
+    try:
+        _, called = both(kernel, x)
+    except NkiError:  # larger than Vector's, or no dtype of Tensor's
+        with in_python(), pytest.raises(NkiError):
+            simulator.run(kernel, x, target="trn2")
+        return
+    assert (called.count(tensor_engine.transpose.__code__) < 9) is (min(p, f) > 1)
+
+
 @pytest.mark.parametrize("size", [2, 128])
 def test_a_matrix_is_multiplied_with_itself_as_in_python(size):
     def kernel(a):

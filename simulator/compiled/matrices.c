@@ -1,5 +1,5 @@
-/* A product of matrices that lie row by row, and one that is added: what NumPy makes of them, by the same function of its library
- * (engines.tensor, _multiply; machine.deferral.blas).
+/* What the Tensor Engine makes of matrices that lie row by row (engines.tensor): a product, and one that is added, by the function of
+ * the library with which NumPy multiplies (machine.deferral.blas), and the transpose.
  */
 #include "frequent.h"
 
@@ -9,7 +9,7 @@ enum { ROW_MAJOR = 101, AS_IT_IS = 111, TRANSPOSED = 112 }; /* of CBLAS */
 typedef void Sgemm64(int, int, int, int64_t, int64_t, int64_t, float, const void *, int64_t, const void *, int64_t, float, void *, int64_t);
 typedef void Sgemm32(int, int, int, int, int, int, float, const void *, int, const void *, int, float, void *, int);
 
-/* A matrix of float32 in memory that is held as long as it is looked at; `step` is from row to row, in elements. */
+/* A matrix in memory that is held as long as it is looked at; `step` is from row to row, in elements. */
 struct matrix {
     Py_buffer bytes;
     char *at;
@@ -31,16 +31,16 @@ static void *sgemm_of_numpy(Py_ssize_t *size)
     return size_of_number == sizeof(int64_t) || size_of_number == sizeof(int) ? (void *)(uintptr_t)address : NULL;
 }
 
-/* The bytes of a tensor in float32, as its storage has them: 1, to be released, or 0. */
-static int take_stored(PyObject *tensor, struct matrix *matrix, int flags)
+/* The elements of a tensor, of so many bytes each, as its storage has them: 1, to be released, or 0. */
+static int take_stored(PyObject *tensor, Py_ssize_t size, struct matrix *matrix, int flags)
 {
     PyObject *storage = SLOT(tensor, Tensor_storage);
     Py_ssize_t first = PyLong_AsSsize_t(SLOT(tensor, Tensor_offset)), end = first + (matrix->rows - 1) * matrix->step + matrix->columns;
     if ((PyObject *)Py_TYPE(storage) != Storage || !is_open(storage) || !has_bytes(storage)
         || PyObject_GetBuffer(SLOT(storage, Storage__raw), &matrix->bytes, flags))
         return 0;
-    matrix->at = (char *)matrix->bytes.buf + 4 * first;
-    if (first >= 0 && 4 * end <= matrix->bytes.len)
+    matrix->at = (char *)matrix->bytes.buf + size * first;
+    if (first >= 0 && size * end <= matrix->bytes.len)
         return 1;
     PyBuffer_Release(&matrix->bytes);
     return 0;
@@ -65,18 +65,24 @@ static int take_converted(PyObject *tensor, struct matrix *matrix)
     return 0;
 }
 
-/* The matrix that a tensor is: 1, to be released, or 0 if it is none of the frequent kind. */
-static int take_matrix(PyObject *tensor, struct matrix *matrix, int is_result)
+/* Whether a tensor is a matrix of the frequent kind, and its sizes. */
+static int is_matrix(PyObject *tensor, struct matrix *matrix)
 {
     PyObject *shape = SLOT(tensor, Tensor_shape), *strides = SLOT(tensor, Tensor_strides);
     if (PyTuple_GET_SIZE(shape) != 2 || PyLong_AsSsize_t(PyTuple_GET_ITEM(strides, 1)) != 1)
         return 0;
     matrix->rows = PyLong_AsSsize_t(PyTuple_GET_ITEM(shape, 0)), matrix->columns = PyLong_AsSsize_t(PyTuple_GET_ITEM(shape, 1));
     matrix->step = PyLong_AsSsize_t(PyTuple_GET_ITEM(strides, 0));
-    if (matrix->rows < 2 || matrix->columns < 2 || matrix->step < matrix->columns) /* of one row or column NumPy makes something else */
+    return matrix->rows > 1 && matrix->columns > 1 && matrix->step >= matrix->columns; /* of one row NumPy makes something else */
+}
+
+/* A matrix of float32: 1, to be released, or 0. */
+static int take_matrix(PyObject *tensor, struct matrix *matrix, int is_result)
+{
+    if (!is_matrix(tensor, matrix))
         return 0;
     if (PyUnicode_CompareWithASCIIString(SLOT(tensor, Tensor_dtype), "float32") == 0)
-        if (take_stored(tensor, matrix, is_result ? PyBUF_WRITABLE : PyBUF_SIMPLE))
+        if (take_stored(tensor, 4, matrix, is_result ? PyBUF_WRITABLE : PyBUF_SIMPLE))
             return 1;
     return !is_result && !PyErr_Occurred() && take_converted(tensor, matrix);
 }
@@ -109,6 +115,17 @@ static int multiply_matrices(const struct matrix *left, const struct matrix *rig
     return 1;
 }
 
+/* Note that a result was written: 1, or -1. */
+static int note(PyObject *dst, PyObject *by_matmul)
+{
+    PyObject *into = SLOT(dst, Tensor_storage), *layout = SLOT(dst, Tensor_layout), *noted = NULL;
+    if (note_written(into, layout, by_matmul))
+        return 1;
+    noted = PyObject_CallMethodObjArgs(into, n_wrote, layout, by_matmul, NULL);
+    Py_XDECREF(noted);
+    return noted ? 1 : -1;
+}
+
 int multiply(PyObject *dst, PyObject *stationary, PyObject *moving, int adds)
 {
     PyObject *into = SLOT(dst, Tensor_storage);
@@ -124,9 +141,26 @@ int multiply(PyObject *dst, PyObject *stationary, PyObject *moving, int adds)
         PyBuffer_Release(&right.bytes);
     }
     PyBuffer_Release(&left.bytes);
-    if (!done || note_written(into, SLOT(dst, Tensor_layout), Py_True))
-        return done;
-    PyObject *noted = PyObject_CallMethodObjArgs(into, n_wrote, SLOT(dst, Tensor_layout), Py_True, NULL);
-    Py_XDECREF(noted);
-    return noted ? 1 : -1;
+    return done ? note(dst, Py_True) : 0;
+}
+
+int transpose(PyObject *dst, PyObject *data)
+{
+    PyObject *into = SLOT(dst, Tensor_storage), *dtype = SLOT(dst, Tensor_dtype), *itemsize = NULL;
+    struct matrix from, to;
+    if (!turn || into == SLOT(data, Tensor_storage) || dtype != SLOT(data, Tensor_dtype) || SLOT(into, Storage_widened) != Py_False)
+        return 0;
+    if (!is_matrix(data, &from) || !is_matrix(dst, &to) || !(itemsize = PyObject_GetAttr(dtype, n_itemsize)))
+        return 0;
+    Py_ssize_t size = PyLong_AsSsize_t(itemsize);
+    int done = from.rows == to.columns && from.columns == to.rows && take_stored(data, size, &from, PyBUF_SIMPLE);
+    Py_DECREF(itemsize);
+    if (!done)
+        return 0;
+    if ((done = take_stored(dst, size, &to, PyBUF_WRITABLE))) {
+        done = turn(from.at, from.step * size, to.at, to.step * size, from.rows, from.columns, size);
+        PyBuffer_Release(&to.bytes);
+    }
+    PyBuffer_Release(&from.bytes);
+    return done ? note(dst, Py_False) : 0;
 }
