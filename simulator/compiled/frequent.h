@@ -3,7 +3,7 @@
  *     slices.c         NkiTensor.__getitem__                 (triptych.simulator.tensors.tensor, slicing)
  *     contents.c       NkiTensor.array, f32 and wrote, Storage.wrote     (tensors.tensor, memory.storage, mask, pool)
  *     moves.c          move                                  (operands.operands)
- *     matrices.c       _multiply and _transpose              (engines.tensor)
+ *     matrices.c       _multiply and move_transposed         (engines.tensor, operands.operands)
  *     allocations.c    Machine.allocate                      (machine.machine, errors.Lines, memory.storage, held)
  *     instructions.c   Machine.execute and carry_out         (machine.machine, machine.instructions)
  *     drivers.c        what compute of a machine does        (machine.deferral.deferred, machine.shape_only)

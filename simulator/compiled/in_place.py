@@ -13,7 +13,6 @@ import numpy as np
 from triptych.simulator import running
 from triptych.simulator.built import built
 from triptych.simulator.dtypes import F32, DType
-from triptych.simulator.engines.tensor import transpose
 from triptych.simulator.enums import engine
 from triptych.simulator.errors import HERE, Lines
 from triptych.simulator.machine import instructions
@@ -32,7 +31,7 @@ from triptych.simulator.memory.mask import Mask
 from triptych.simulator.memory.references import Reference, through
 from triptych.simulator.memory.shapes import NO_BYTES, ShapeStorage
 from triptych.simulator.memory.storage import MemoryRegion, Storage, sizes_of
-from triptych.simulator.operands.operands import move
+from triptych.simulator.operands.operands import move, move_transposed
 from triptych.simulator.tensors.tensor import NkiTensor
 from triptych.simulator.trace import Allocation, Event, Region, Trace
 
@@ -94,7 +93,7 @@ def _install() -> bool:
         ndarray=np.ndarray,
         here=HERE,
         move=move,
-        transposing=transpose,
+        transposing=move_transposed,
         turning=getattr(built("casts"), "turning", None),
         find_sgemm=find_sgemm,
         same_bits=same_bits,

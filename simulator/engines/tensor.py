@@ -28,9 +28,8 @@ from triptych.simulator.machine.machine import Machine, machine
 from triptych.simulator.machine.plan import Plan
 from triptych.simulator.machine.table import Indirect
 from triptych.simulator.memory.storage import PSUM, SBUF
-from triptych.simulator.operands.operands import bits, in_buffer, on_chip, put, scratch, target
+from triptych.simulator.operands.operands import in_buffer, move_transposed, on_chip, put, scratch, target
 from triptych.simulator.tensors.tensor import NkiTensor
-from triptych.simulator.transposing import copy_transposed
 
 Array = NDArray[Any]
 _V3_ARCH = "nki/guides/architecture/trainium2_arch.rst"
@@ -199,7 +198,7 @@ def nc_transpose(
     """dst[F, P] = data[P, F].T, free dimensions flattened; Tensor from SBUF to PSUM up to 128 x 128, Vector 32 x 32."""
     m = machine()
     on = _check_transposed(m, dst, data, engine)
-    compute = _by_identity if m.chip.generation < 3 and on is _TENSOR else transpose
+    compute = _by_identity if m.chip.generation < 3 and on is _TENSOR else move_transposed
     return Plan(on, (data,), (dst,), compute, (dst, data))
 
 
@@ -207,15 +206,6 @@ def _by_identity(dst: NkiTensor, data: NkiTensor) -> None:
     """On v2 a transpose is a product with the identity, and 0 * inf and 0 * nan are nan."""
     values = _matrix(data.f32())
     put(dst, values.T if np.isfinite(values).all() else values.T @ np.eye(data.shape[0], dtype=np.float32))
-
-
-def transpose(dst: NkiTensor, data: NkiTensor) -> None:
-    flipped = bits(dst)
-    if dst.ndim == 2:
-        copy_transposed(flipped, _matrix(bits(data)))
-    else:
-        flipped[...] = _matrix(bits(data)).T.reshape(dst.shape)
-    dst.wrote()
 
 
 def _check_transposed(m: Machine, dst: NkiTensor, data: NkiTensor, engine: enums.engine) -> enums.engine:

@@ -18,6 +18,7 @@ from triptych.simulator.memory.layout import Layout, overlaps
 from triptych.simulator.memory.storage import PSUM, MemoryRegion
 from triptych.simulator.running import running
 from triptych.simulator.tensors.tensor import NkiTensor
+from triptych.simulator.transposing import copy_transposed
 
 Array = NDArray[Any]
 _BITS: dict[int, np.dtype[Any]] = {
@@ -188,6 +189,16 @@ def move(dst: NkiTensor, src: NkiTensor) -> None:
         dst.storage.wrote(dst.layout)
     else:
         put(dst, src.f32())
+
+
+def move_transposed(dst: NkiTensor, data: NkiTensor) -> None:
+    """dst[F, P] = data[P, F].T, free dimensions flattened, bit for bit."""
+    turned, values = bits(dst), bits(data).reshape(data.shape[0], -1)
+    if dst.ndim == 2:
+        copy_transposed(turned, values)
+    else:
+        turned[...] = values.T.reshape(dst.shape)
+    dst.wrote()
 
 
 def same_elements(dst: NkiTensor, src: NkiTensor) -> tuple[NkiTensor, Layout | None]:
