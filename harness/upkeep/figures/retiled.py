@@ -22,10 +22,10 @@ CHANGES: dict[str, dict[str, Changes]] = {
         "K in blocks of 256": (("MOST_K = 4096", "MOST_K = 512"),),
         "panels of 512 rows": (("PANEL = 1024", "PANEL = 512"),),
         "blocks of 512 columns": (("COLUMNS = 2  #", "COLUMNS = 1  #"),),
-        "turns of one tile": (("size = 1 if is_cold else (tiles - 1) % TURN + 1", "size = 1"),),
+        "turns of one tile": (("size = (tiles - 1) % most + 1", "size = 1"),),
     },
     "kernels/nki/attention.py": {
-        "one bank an exponential": (("return 2, 2, 0 if alone else 4 if short else 8", "return 1, 4, 0"),),
+        "one bank an exponential": (("return 2, 3, 0 if alone else 4", "return 1, 4, 0"),),
         "nothing resident": (("RESIDENT = 128 * 1024", "RESIDENT = 0"),),
         "everything again": (("LEAST, MOST = 2.0**-12, 2.0**90", "LEAST, MOST = 2.0**90, 2.0**90"),),
     },
