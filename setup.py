@@ -9,8 +9,9 @@ from setuptools import Extension, setup
 # Free-threaded builds of Python would take their lock back for it.
 has_lock = not sysconfig.get_config_var("Py_GIL_DISABLED")
 # Loops over elements for the registers that hold several, as not every Python asks for; and the clock adds floats as
-# Python does, so no two operations may become one.
-FLAGS = [] if sys.platform == "win32" else ["-O3", "-ffp-contract=off", "-fvisibility=hidden"]
+# Python does, so no two operations may become one. What a Python's headers lack must not be guessed.
+FLAGS = ["-O3", "-ffp-contract=off", "-fvisibility=hidden", "-Werror=implicit-function-declaration"]
+FLAGS = [] if sys.platform == "win32" else FLAGS
 ROOM = "simulator.compiled"
 FILES = {
     "frequent": ("frequent", "slices", "contents", "moves", "matrices", "allocations", "instructions", "drivers"),

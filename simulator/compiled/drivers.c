@@ -118,27 +118,26 @@ static int make_result(PyObject *plan, PyObject *operands)
 /* DeferredMachine.compute: 1 if it was done, 0 where Python has to, -1. */
 static int compute_at_once(PyObject *machine, PyObject *plan, PyObject *results, PyObject *operands)
 {
-    PyObject *book = SLOT(machine, DeferredMachine_book);
     Py_ssize_t last = PyTuple_GET_SIZE(operands) - 1;
     if (SLOT(plan, Plan_multiplies) == Py_True && PyTuple_GET_ITEM(operands, last) == Py_True) {
         if (add_step(PyTuple_GET_ITEM(operands, 0), PyTuple_GET_ITEM(operands, 1), PyTuple_GET_ITEM(operands, 2)))
             return 1;
         PyErr_Clear();
     }
-    int at_once = (PyObject *)Py_TYPE(book) == Book ? is_at_once(machine, book, plan, results, operands) : 0;
-    if (at_once != 1)
-        return at_once;
-    PyObject *done = NULL;
-    set_slot(book, Book_trusts, Py_NewRef(Py_True));
-    int is_made = make_result(plan, operands);
-    if (is_made == 0) {
-        PyErr_Clear();
-        done = PyObject_CallObject(SLOT(plan, Plan_compute), operands);
-        is_made = done ? 1 : -1;
+    PyObject *book = PyObject_GetAttr(machine, n_book), *done = NULL;
+    int at_once = !book ? -1 : (PyObject *)Py_TYPE(book) == Book ? is_at_once(machine, book, plan, results, operands) : 0;
+    if (at_once == 1) {
+        set_slot(book, Book_trusts, Py_NewRef(Py_True));
+        at_once = make_result(plan, operands);
+        if (at_once == 0) {
+            PyErr_Clear();
+            done = PyObject_CallObject(SLOT(plan, Plan_compute), operands);
+            at_once = done ? 1 : -1;
+        }
+        set_slot(book, Book_trusts, Py_NewRef(Py_False));
     }
-    set_slot(book, Book_trusts, Py_NewRef(Py_False));
-    Py_XDECREF(done);
-    return is_made;
+    Py_XDECREF(book), Py_XDECREF(done);
+    return at_once;
 }
 
 /* ShapeStorage.wrote of all of a storage, or of what was written before: 1; 0 where Python has to. */

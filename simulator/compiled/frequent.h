@@ -16,6 +16,7 @@
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+#include <frameobject.h> /* PyFrame_GetBack, in Python 3.10 */
 #include <string.h>
 #include <structmember.h>
 
@@ -42,7 +43,6 @@
     X(Machine, core) X(Machine, cores) X(Machine, doubtful_accumulators) X(Machine, held) X(Machine, index_reads) \
     X(Machine, index_writers) X(Machine, line) X(Machine, lines) X(Machine, options) X(Machine, origins) X(Machine, plans) \
     X(Machine, pool) X(Machine, rounds) X(Machine, scope) X(Machine, shapes) X(Machine, trace) X(Machine, tries) \
-    X(DeferredMachine, book) \
     X(Book, in_vain) X(Book, trusts) \
     X(Lines, _bound) X(Lines, known) \
     X(Trace, allocations) X(Trace, events)
@@ -74,7 +74,7 @@ REPLACED(DECLARE_REPLACED)
 
 /* Names of attributes. */
 #define NAMES(X) \
-    X(begin) X(by_matmul) X(check_uninitialized) X(compute) X(f_lasti) X(itemsize) X(machine) X(name) X(np) X(perform) \
+    X(begin) X(book) X(by_matmul) X(check_uninitialized) X(compute) X(f_lasti) X(itemsize) X(machine) X(name) X(np) X(perform) \
     X(region) X(round_low_precision) X(storage_for) X(wrote) X(_free) X(_live) X(_name_) X(_unused) X(_value_)
 #define DECLARE_NAME(name) extern PyObject *n_##name;
 NAMES(DECLARE_NAME)

@@ -38,7 +38,7 @@ NUMBERS = ("float32", "bfloat16", "float16")  # dtypes of the operands of produc
 WORTH = 2**19  # bytes of a copy to HBM from which on moving them twice takes longer than noting where they are
 
 
-@dataclass(slots=True)
+@dataclass
 class DeferredMachine(Machine):
     """The one core of a rank while it runs a kernel."""
 
@@ -47,7 +47,7 @@ class DeferredMachine(Machine):
     aliases: set[int] = field(default_factory=set)  # allocations of arguments that share bytes with others
 
     def input(self, array: Array, name: str) -> NkiTensor:
-        new = Machine.input(self, array, name)
+        new = super().input(array, name)
         for other in self.inputs:
             if np.may_share_memory(new.storage.raw, other.storage.raw):
                 self.aliases |= {new.storage.allocation.id, other.storage.allocation.id}
