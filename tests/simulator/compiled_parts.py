@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 
 import pytest
 
@@ -21,3 +22,15 @@ def in_python():
         for (owner, name), function in PYTHON.items():
             m.setattr(owner, name, function)
         yield
+
+
+def by_both(run):
+    """What a run gives, and in Python, and the functions of Python that the first called."""
+    called = []
+    sys.setprofile(lambda frame, event, _: called.append(frame.f_code) if event == "call" else None)
+    try:
+        found = run()
+    finally:
+        sys.setprofile(None)
+    with in_python():
+        return found, run(), called

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-
 import numpy as np
 import pytest
-from compiled_parts import in_python, needs_compiled
+from compiled_parts import by_both, in_python, needs_compiled
 from shape_only_parts import story
 
 from triptych import simulator
@@ -29,18 +27,7 @@ MANY = 14  # times, after _TRIED of which what could be put off in vain is done 
 
 def both(kernel, *arrays):
     """The run, which has to be Python's, and the functions of Python that it called."""
-    called = []
-
-    def run():
-        return simulator.run(kernel, *arrays, target="trn2")
-
-    sys.setprofile(lambda frame, event, _: called.append(frame.f_code) if event == "call" else None)
-    try:
-        found = run()
-    finally:
-        sys.setprofile(None)
-    with in_python():
-        expected = run()
+    found, expected, called = by_both(lambda: simulator.run(kernel, *arrays, target="trn2"))
     assert story(found.trace) == story(expected.trace) and found.trace.notes == expected.trace.notes
     np.testing.assert_array_equal(found.outputs.view(np.uint8), expected.outputs.view(np.uint8))
     return found, called

@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from compiled_parts import PYTHON, in_python, needs_compiled
+from compiled_parts import PYTHON, by_both, in_python, needs_compiled
 from shape_only_parts import story
 
 from triptych import simulator
@@ -313,18 +313,7 @@ def test_more_steps_of_a_product_are_not_handed_to_python():
 
     rng = np.random.default_rng(0)
     a, b = rng.standard_normal((512, 64), np.float32), rng.standard_normal((512, 96), np.float32)
-    called = []
-
-    def run():
-        return simulator.run(kernel, a, b, target="trn2")
-
-    sys.setprofile(lambda frame, event, _: called.append(frame.f_code) if event == "call" else None)
-    try:
-        found = run()
-    finally:
-        sys.setprofile(None)
-    with in_python():
-        expected = run()
+    found, expected, called = by_both(lambda: simulator.run(kernel, a, b, target="trn2"))
     np.testing.assert_array_equal(found.outputs, expected.outputs)
     assert story(found.trace) == story(expected.trace)
     assert called.count(DeferredMachine._multiplied.__code__) <= 3 + 3  # the first steps, and each pair's first time
