@@ -84,6 +84,12 @@ def _outside(t: NkiTensor, index: DynamicIndex, entry: int, row: int | None = No
     )
 
 
+def _ends(entries: Array) -> tuple[int, int]:
+    """The least and the greatest of a few; 0 if there are none."""
+    values = entries.tolist() or [0]  # for a hundred Python is faster than NumPy
+    return min(values), max(values)
+
+
 class Rows:
     """The rows of a view of HBM with an index each, as the indices say when an instruction runs.
 
@@ -98,26 +104,23 @@ class Rows:
             raise NkiValidationError(
                 f"{t.shape[0]} rows need an index each, and the tile of indices holds {len(entries)}"
             )
-        offsets = t.offset + entries * index.scale
         self.kept: Array | None = None  # the rows of the view that are not left out, if not all
-        low, high = int(np.minimum.reduce(entries)), int(np.maximum.reduce(entries))
-        ends = t.offset + low * index.scale, t.offset + high * index.scale
+        low, high, scale = *_ends(entries), index.scale
         room = _Room(t, index, t.shape[1:], t.strides[1:])
-        if not (room.holds(low, ends[0]) and room.holds(high, ends[1])):
-            inside = room.holds(entries, offsets)
+        if not (room.holds(low, t.offset + low * scale) and room.holds(high, t.offset + high * scale)):
+            inside = room.holds(entries, t.offset + entries * scale)
             if not skip:
                 row = int(np.argmin(inside))
                 raise _outside(t, index, int(entries[row]), row)
             self.kept = np.flatnonzero(inside)
-            offsets = offsets[inside]
-            ends = (int(offsets.min()), int(offsets.max())) if len(offsets) else (t.offset, t.offset)
-        first, last = min(ends), max(ends)
-        step = abs(index.scale) or 1
-        self.at = (offsets - first) // step  # the rows, counted in `table`
+            entries = entries[inside]
+            low, high = _ends(entries)
+        first, step = t.offset + (low if scale >= 0 else high) * scale, abs(scale) or 1
+        self.at = entries - low if scale > 0 else high - entries if scale else entries * 0  # rows, counted in `table`
         self.table = t.plain(
-            t.layout.changed(first, ((last - first) // step + 1, *t.shape[1:]), (step, *t.strides[1:]))
+            t.layout.changed(first, ((high - low if scale else 0) + 1, *t.shape[1:]), (step, *t.strides[1:]))
         )
-        self._offsets = offsets.tolist()
+        self._offsets = (first + self.at * step).tolist()
 
     @property
     def repeat(self) -> bool:
@@ -132,7 +135,7 @@ class Rows:
             return [self.table.plain(self.table.layout.changed(o, row, strides)) for o in self._offsets]
         allocation = self.table.storage.allocation
         fields = zip(repeat(allocation), self._offsets, repeat(row), repeat(strides), repeat(dtype), strict=False)
-        return [_make(Region, each) for each in fields]
+        return list(map(_make, repeat(Region), fields))
 
     def check_reads(self, m: Machine) -> None:
         """Each row has been written, or the instruction is tried (`unwritten`)."""
@@ -148,7 +151,7 @@ class Rows:
         out = None if tile is None or self.kept is not None or tile.dtype != self.table.dtype else tile.array
         if out is not None and (out.shape != (len(self.at), *array.shape[1:]) or not out.flags.c_contiguous):
             out = None
-        return np.take(array, self.at, axis=0, out=out, mode="clip") if array.flags.c_contiguous else array[self.at]
+        return array.take(self.at, axis=0, out=out, mode="clip") if array.flags.c_contiguous else array[self.at]
 
     def write(self, values: Array) -> None:
         """Make the rows `values` [n, ..], as they are stored; of rows that are one the last counts."""

@@ -107,7 +107,8 @@ def one_tuple(sizes: Shape) -> Shape:
     return TUPLES.setdefault(sizes, sizes)
 
 
-def reach(shape: Iterable[int], strides: Iterable[int]) -> tuple[int, int]:
+@functools.lru_cache(4096)
+def reach(shape: Shape, strides: Shape) -> tuple[int, int]:
     """How far the elements of a view lie before its first one (0 or less), and how far behind it."""
     steps = [s * (n - 1) for s, n in zip(strides, shape, strict=True)]
     return sum([min(s, 0) for s in steps]), sum([max(s, 0) for s in steps])

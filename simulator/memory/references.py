@@ -107,8 +107,7 @@ def _box(at: Layout, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
     across = [(n, s) for n, s in zip(at.shape, at.strides, strict=True) if s % width]
     down = [(n, s // width) for n, s in zip(at.shape, at.strides, strict=True) if not s % width]
     row, column = divmod(at.offset, width)
-    low, high = reach([n for n, _ in across], [s for _, s in across])
-    above, below = reach([n for n, _ in down], [s for _, s in down])
+    (low, high), (above, below) = [reach(tuple([n for n, _ in d]), tuple([s for _, s in d])) for d in (across, down)]
     if column + low < 0 or column + high >= width:
         first, end = (column + low) // width, (column + high) // width
         return (row + above + first, row + below + end + 1), (0, width)
