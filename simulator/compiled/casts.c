@@ -98,6 +98,13 @@ static PyObject *cast(Row *row, PyObject *args, Py_ssize_t size, Py_ssize_t size
     return is_one ? PyBool_FromLong(done) : NULL;
 }
 
+/* m x n elements, whose rows lie `step` and `step_to` apart. */
+static void widen_matrix(const char *from, Py_ssize_t step, char *to, Py_ssize_t step_to, Py_ssize_t m, Py_ssize_t n)
+{
+    for (Py_ssize_t i = 0; i < m; i++)
+        widen_row(from + i * step, to + i * step_to, n);
+}
+
 static PyObject *widen(PyObject *Py_UNUSED(module), PyObject *args)
 {
     return cast(widen_row, args, 2, 4);
@@ -211,11 +218,19 @@ static PyMethodDef functions[] = {
 };
 static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "casts", NULL, -1, functions, NULL, NULL, NULL, NULL};
 
+/* For frequent, which has no arrays of what it turns and widens. */
+static int add_function(PyObject *module, const char *name, void *function)
+{
+    PyObject *capsule = PyCapsule_New(function, name, NULL);
+    int failed = !capsule || PyModule_AddObjectRef(module, name, capsule);
+    Py_XDECREF(capsule);
+    return failed;
+}
+
 PyMODINIT_FUNC PyInit_casts(void)
 {
-    PyObject *module = PyModule_Create(&definition), *turning = PyCapsule_New((void *)turn_all, "turn", NULL);
-    if (module && PyModule_AddObjectRef(module, "turning", turning)) /* for frequent, which has no array of what it turns */
+    PyObject *module = PyModule_Create(&definition);
+    if (module && (add_function(module, "turning", (void *)turn_all) || add_function(module, "widening", (void *)widen_matrix)))
         Py_CLEAR(module);
-    Py_XDECREF(turning);
     return module;
 }

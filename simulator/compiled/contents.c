@@ -97,7 +97,11 @@ PyObject *f32(PyObject *tensor, PyObject *Py_UNUSED(nothing))
     PyObject *kind = PyObject_GetAttr(SLOT(tensor, Tensor_dtype), n_np), *storage = SLOT(tensor, Tensor_storage);
     int is_there = kind == f32_dtype && PyObject_TypeCheck(storage, (PyTypeObject *)Storage) && is_open(storage);
     Py_XDECREF(kind);
-    return is_there ? array(tensor, NULL) : kind ? PyObject_CallOneArg(f32_in_python, tensor) : NULL;
+    if (is_there)
+        return array(tensor, NULL);
+    PyObject *seen = kind && (PyObject *)Py_TYPE(storage) == Storage ? PyDict_GetItemWithError(SLOT(storage, Storage__f32), SLOT(tensor, Tensor_layout)) : NULL;
+    seen = seen ? Py_NewRef(seen) : PyErr_Occurred() ? NULL : widened(tensor);
+    return seen || PyErr_Occurred() ? seen : PyObject_CallOneArg(f32_in_python, tensor);
 }
 
 /* What has been written. */

@@ -12,6 +12,7 @@ REPLACED(DEFINE_REPLACED)
 NAMES(DEFINE_NAME)
 PyObject *no_arguments, *no_name;
 Turning turn;
+Widening widen;
 
 PyObject *call_in_python(PyObject *function, PyObject *self, PyObject *const *given, Py_ssize_t count, PyObject *names)
 {
@@ -108,8 +109,10 @@ static PyObject *install(PyObject *Py_UNUSED(module), PyObject *args, PyObject *
     if (!(name = Py_XNewRef(given ? PyDict_GetItemString(given, #name) : NULL))) \
         return PyErr_Format(PyExc_TypeError, "install takes %s", #name);
     GIVEN(TAKE)
-    if (PyCapsule_IsValid(turning, "turn") && !(turn = (Turning)PyCapsule_GetPointer(turning, "turn")))
-        return NULL;
+    if (PyCapsule_IsValid(turning, "turning"))
+        turn = (Turning)PyCapsule_GetPointer(turning, "turning");
+    if (PyCapsule_IsValid(widening, "widening"))
+        widen = (Widening)PyCapsule_GetPointer(widening, "widening");
     if (find_slots() || replace_all())
         return NULL;
     Py_RETURN_NONE;

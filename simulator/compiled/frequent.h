@@ -63,7 +63,7 @@ static inline void set_slot(PyObject *object, int slot, PyObject *value) /* stea
     X(Machine) X(DeferredMachine) X(ShapeMachine) X(Book) X(Lines) X(Trace) \
     X(Tensor) X(Storage) X(Mask) X(Pool) X(Held) X(Layout) X(Region) X(Allocation) X(Event) X(Plan) X(Pending) X(Product) X(Reference) X(DType) X(Enumeration) \
     X(instructions) X(pools) X(frombuffer) X(byte_dtype) X(zeros) X(bool_dtype) X(current) X(plain_kinds) X(tuples) X(form_number) X(describe) X(sizes_of) X(f32_dtype) X(ndarray) \
-    X(find_sgemm) X(same_bits) X(here) X(move) X(transposing) X(turning) X(numbers) X(through) X(shared) X(no_bytes) X(ShapeStorage) X(tensor_engine)
+    X(find_sgemm) X(same_bits) X(here) X(move) X(transposing) X(turning) X(widening) X(empty) X(numbers) X(through) X(shared) X(no_bytes) X(ShapeStorage) X(tensor_engine)
 #define DECLARE_GIVEN(name) extern PyObject *name;
 GIVEN(DECLARE_GIVEN)
 
@@ -113,9 +113,13 @@ PyObject *storage_wrote(PyObject *storage, PyObject *const *given, Py_ssize_t co
 int move_bytes(PyObject *dst, PyObject *src);
 int multiply(PyObject *dst, PyObject *stationary, PyObject *moving, int adds);
 int transpose(PyObject *dst, PyObject *data);
-/* Copies a matrix transposed; whether it was done. Of casts.c; NULL without it. */
+/* A new array of what engines see of a matrix of bfloat16, which its storage keeps; NULL, maybe without an error, where Python has to. */
+PyObject *widened(PyObject *tensor);
+/* Copy a matrix transposed, which says whether it was done, and bfloat16 to float32. Of casts.c; NULL without it. */
 typedef int (*Turning)(const char *from, Py_ssize_t step, char *to, Py_ssize_t step_to, Py_ssize_t m, Py_ssize_t n, Py_ssize_t itemsize);
+typedef void (*Widening)(const char *from, Py_ssize_t step, char *to, Py_ssize_t step_to, Py_ssize_t m, Py_ssize_t n);
 extern Turning turn;
+extern Widening widen;
 
 /* allocations.c */
 PyObject *allocate(PyObject *machine, PyObject *const *given, Py_ssize_t count, PyObject *names);

@@ -95,6 +95,8 @@ def _install() -> bool:
         move=move,
         transposing=move_transposed,
         turning=getattr(built("casts"), "turning", None),
+        widening=getattr(built("casts"), "widening", None),
+        empty=np.empty,
         find_sgemm=find_sgemm,
         same_bits=same_bits,
         numbers=NUMBERS,

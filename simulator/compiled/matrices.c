@@ -5,6 +5,7 @@
 
 #include <stdint.h>
 
+enum { ALLOCATION_DTYPE = 4 }; /* a field of an Allocation */
 enum { ROW_MAJOR = 101, AS_IT_IS = 111, TRANSPOSED = 112 }; /* of CBLAS */
 typedef void Sgemm64(int, int, int, int64_t, int64_t, int64_t, float, const void *, int64_t, const void *, int64_t, float, void *, int64_t);
 typedef void Sgemm32(int, int, int, int, int, int, float, const void *, int, const void *, int, float, void *, int);
@@ -46,6 +47,41 @@ static int take_stored(PyObject *tensor, Py_ssize_t size, struct matrix *matrix,
     return 0;
 }
 
+/* Whether a tensor is a matrix of the frequent kind, and its sizes. */
+static int is_matrix(PyObject *tensor, struct matrix *matrix)
+{
+    PyObject *shape = SLOT(tensor, Tensor_shape), *strides = SLOT(tensor, Tensor_strides);
+    if (PyTuple_GET_SIZE(shape) != 2 || PyLong_AsSsize_t(PyTuple_GET_ITEM(strides, 1)) != 1)
+        return 0;
+    matrix->rows = PyLong_AsSsize_t(PyTuple_GET_ITEM(shape, 0)), matrix->columns = PyLong_AsSsize_t(PyTuple_GET_ITEM(shape, 1));
+    matrix->step = PyLong_AsSsize_t(PyTuple_GET_ITEM(strides, 0));
+    return matrix->rows > 1 && matrix->columns > 1 && matrix->step >= matrix->columns; /* of one row NumPy makes something else */
+}
+
+PyObject *widened(PyObject *tensor)
+{
+    PyObject *storage = SLOT(tensor, Tensor_storage), *dtype = SLOT(tensor, Tensor_dtype), *made;
+    struct matrix from;
+    Py_buffer to;
+    if (!widen || PyUnicode_CompareWithASCIIString(dtype, "bfloat16") || !is_matrix(tensor, &from))
+        return NULL;
+    if (!take_stored(tensor, 2, &from, PyBUF_SIMPLE))
+        return NULL;
+    int is_kept = SLOT(storage, Storage_widened) == Py_False && SLOT(storage, Storage_row) && PyObject_IsTrue(SLOT(storage, Storage_row)) == 1
+                  && PyTuple_GET_ITEM(SLOT(storage, Storage_allocation), ALLOCATION_DTYPE) == dtype;
+    made = is_kept ? PyObject_CallFunctionObjArgs(empty, SLOT(tensor, Tensor_shape), f32_dtype, NULL) : NULL;
+    int failed = !made || PyObject_GetBuffer(made, &to, PyBUF_WRITABLE);
+    if (!failed) {
+        widen(from.at, 2 * from.step, to.buf, 4 * from.columns, from.rows, from.columns);
+        PyBuffer_Release(&to);
+        failed = PyDict_SetItem(SLOT(storage, Storage__f32), SLOT(tensor, Tensor_layout), made);
+    }
+    PyBuffer_Release(&from.bytes);
+    if (failed)
+        Py_CLEAR(made);
+    return made;
+}
+
 /* The elements of a tensor as engines see them: 1, to be released, or 0. */
 static int take_converted(PyObject *tensor, struct matrix *matrix)
 {
@@ -63,17 +99,6 @@ static int take_converted(PyObject *tensor, struct matrix *matrix)
     }
     PyBuffer_Release(&matrix->bytes);
     return 0;
-}
-
-/* Whether a tensor is a matrix of the frequent kind, and its sizes. */
-static int is_matrix(PyObject *tensor, struct matrix *matrix)
-{
-    PyObject *shape = SLOT(tensor, Tensor_shape), *strides = SLOT(tensor, Tensor_strides);
-    if (PyTuple_GET_SIZE(shape) != 2 || PyLong_AsSsize_t(PyTuple_GET_ITEM(strides, 1)) != 1)
-        return 0;
-    matrix->rows = PyLong_AsSsize_t(PyTuple_GET_ITEM(shape, 0)), matrix->columns = PyLong_AsSsize_t(PyTuple_GET_ITEM(shape, 1));
-    matrix->step = PyLong_AsSsize_t(PyTuple_GET_ITEM(strides, 0));
-    return matrix->rows > 1 && matrix->columns > 1 && matrix->step >= matrix->columns; /* of one row NumPy makes something else */
 }
 
 /* A matrix of float32: 1, to be released, or 0. */

@@ -110,6 +110,42 @@ def test_an_array_is_what_it_is_in_python(core, buffer, dtype, seed, rounds):
         np.testing.assert_array_equal(first.f32(), PYTHON[NkiTensor, "f32"](second))
 
 
+HALVES = {  # views, and whether they are widened without Python
+    "whole": (lambda t: t, True),
+    "gaps": (lambda t: t[3:7, 2:9], True),
+    "one row": (lambda t: t[2:3], False),
+    "one column": (lambda t: t[:, 4:5], False),
+    "every other column": (lambda t: t.ap([[12, 8], [2, 6]]), False),
+    "three dimensions": (lambda t: t.reshape((8, 3, 4)), False),
+    "another dtype": (lambda t: t.view(nl.float16), False),
+}
+
+
+@pytest.mark.parametrize("buffer", ["sbuf", "shared_hbm"])
+@pytest.mark.parametrize("what", HALVES)
+def test_halves_are_widened_as_in_python(core, what, buffer):
+    view, alone = HALVES[what]
+    with core("trn2") as c:
+        tile = c.tile(np.arange(96, dtype=np.float32).reshape(8, 12) * -1.5, "bfloat16", buffer)
+        tile.storage.raw.view(np.uint16)[:5] = 0x7F80, 0xFF80, 0x7FC1, 0x8000, 1  # infinities, a NaN, -0.0, the smallest
+        kept = tile.storage._f32
+        expected = PYTHON[NkiTensor, "f32"](view(tile))
+        keeps = dict(kept)
+        kept.clear()
+        called = []
+        sys.setprofile(lambda frame, event, _: called.append(frame.f_code) if event == "call" else None)
+        try:
+            found = view(tile).f32()
+        finally:
+            sys.setprofile(None)
+        np.testing.assert_array_equal(found.view(np.uint32), expected.view(np.uint32))
+        assert found.strides == expected.strides and kept.keys() == keeps.keys()
+        assert (PYTHON[NkiTensor, "f32"].__code__ not in called) == (alone and buffer == "sbuf")
+        assert (view(tile).f32() is found) == bool(keeps)
+        tile.wrote()
+        assert view(tile).f32() is not found
+
+
 def helper(shape):
     return nl.ndarray(shape, nl.bfloat16, buffer=nl.psum)
 
