@@ -18,17 +18,20 @@ import functools
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from triptych.simulator.built import built
 from triptych.simulator.chip.record import Chip
 from triptych.simulator.errors import NkiValidationError, show_line
-from triptych.simulator.trace import Allocation, Trace
+from triptych.simulator.trace import Allocation, Event, Trace
 
+WALKS: Any = built("walks")
 _FACTS = {"sbuf": "sbuf_partition_bytes", "psum": "psum_partition_bytes"}  # of a chip: the bytes of one partition
 _QUADRANTS = 4
 _QUADRANT = 32  # partitions
-_Lives = list[tuple[int, int, Allocation]]  # the first and the last event that touch an allocation
+Lives = list[tuple[int, int, Allocation]]  # the first and the last event that touch an allocation
 
 
 @dataclass(frozen=True)
@@ -116,24 +119,37 @@ class Taken:
 
 def memory_use(trace: Trace) -> list[MemoryUse]:
     """The use of SBUF and PSUM by each core, in program order."""
-    last: dict[int, int] = {}  # event that touches an allocation, by its id
-    lives: dict[tuple[int, str], list[tuple[int, Allocation]]] = {}  # by core and buffer: from which event on
-    for index, event in enumerate(trace.events):
+    lives = lives_of(trace, WALKS)
+    cores = sorted({event.core for event in trace.events})
+    return [_use(trace.chip, buffer, core, lives.get((core, buffer), [])) for core in cores for buffer in _FACTS]
+
+
+def lives_of(trace: Trace, compiled: Any = None) -> dict[tuple[int, str], Lives]:
+    """When tensors are alive, by core and buffer, those that are touched first before others.
+
+    compiled: simulator/compiled/walks.c, or None where it is not built
+    """
+    found, last = (_touched if compiled is None else compiled.lives)(trace.events)
+    lives: dict[tuple[int, str], Lives] = {}
+    for first, core, allocation in found:
+        lives.setdefault((core, allocation.buffer), []).append((first, last[allocation.id], allocation))
+    return lives
+
+
+def _touched(events: list[Event]) -> tuple[list[tuple[int, int, Allocation]], dict[int, int]]:
+    """The first event that touches a tensor and its core, of each in turn; and the last event, by the tensor's id."""
+    found: list[tuple[int, int, Allocation]] = []
+    last: dict[int, int] = {}
+    for index, event in enumerate(events):
         for region in (*event.reads, *event.writes):
             allocation = region.allocation
-            number = allocation.id
-            if number not in last and allocation.buffer in _FACTS:
-                lives.setdefault((event.core, allocation.buffer), []).append((index, allocation))
-            last[number] = index
-    cores = sorted({event.core for event in trace.events})
-    return [
-        _use(trace.chip, buffer, core, [(first, last[a.id], a) for first, a in lives.get((core, buffer), [])])
-        for core in cores
-        for buffer in _FACTS
-    ]
+            if allocation.id not in last:
+                found.append((index, event.core, allocation))
+            last[allocation.id] = index
+    return found, last
 
 
-def _use(chip: Chip, buffer: str, core: int, lives: _Lives) -> MemoryUse:
+def _use(chip: Chip, buffer: str, core: int, lives: Lives) -> MemoryUse:
     taken = Taken(chip, [allocation for _, _, allocation in lives if allocation.address])
     changes: dict[int, int] = {}  # by event: bytes of tensors that lie anywhere and come with it, less what is gone
     placed: dict[int, list[tuple[Allocation, bool]]] = {}  # the same of those with addresses

@@ -10,6 +10,47 @@ enum { ALLOCATION_ADDRESS = 6 };
 enum { KNOWN_PLAN, KNOWN_READS, KNOWN_WRITES, KNOWN_OPERANDS, KNOWN_CHECK };
 
 
+/* What the number of a form follows from: tuples and a dtype that are the same, and equal sizes. */
+struct form {
+    PyObject *shape, *strides, *dtype, *buffer;
+    Py_ssize_t offset, row, first;
+};
+
+/* Numbers of forms that were asked for last, each at a place that follows from the form, which they keep alive. */
+enum { PLACES = 1 << 10 };
+static struct { struct form of; PyObject *number; } numbered[PLACES];
+
+static size_t place_of(const struct form *form)
+{
+    size_t place = ((size_t)form->shape >> 4) * 31 + ((size_t)form->strides >> 4) * 17 + ((size_t)form->dtype >> 4) + (size_t)form->offset * 7
+                   + (size_t)form->row + (size_t)form->first;
+    return (place ^ place >> 10) % PLACES;
+}
+
+/* The number of a form: forms.number_of, or found again. */
+static PyObject *number_of(PyObject *tensor, PyObject *offset, PyObject *row, PyObject *first)
+{
+    struct form form = {SLOT(tensor, Tensor_shape), SLOT(tensor, Tensor_strides), SLOT(tensor, Tensor_dtype), SLOT(tensor, Tensor_buffer),
+                        PyLong_AsSsize_t(offset), PyLong_AsSsize_t(row), PyLong_AsSsize_t(first)};
+    size_t place = place_of(&form);
+    if (numbered[place].number && memcmp(&numbered[place].of, &form, sizeof form) == 0)
+        return Py_NewRef(numbered[place].number);
+    PyObject *id = PyLong_FromVoidPtr(form.buffer), *number = NULL;
+    if (id)
+        number = PyObject_CallFunctionObjArgs(form_number, offset, form.shape, form.strides, form.dtype, row, first, id, NULL);
+    Py_XDECREF(id);
+    if (!number)
+        return NULL;
+    Py_INCREF(form.shape), Py_INCREF(form.strides), Py_INCREF(form.dtype), Py_INCREF(form.buffer);
+    struct form before = numbered[place].of;
+    PyObject *known = numbered[place].number;
+    numbered[place].of = form;
+    numbered[place].number = Py_NewRef(number);
+    if (known)
+        Py_DECREF(before.shape), Py_DECREF(before.strides), Py_DECREF(before.dtype), Py_DECREF(before.buffer), Py_DECREF(known);
+    return number;
+}
+
 /* The form of a tensor, which keeps it: forms.form_of. */
 static PyObject *form_of(PyObject *tensor)
 {
@@ -17,15 +58,10 @@ static PyObject *form_of(PyObject *tensor)
     if (form != Py_None)
         return Py_NewRef(form);
     PyObject *storage = SLOT(tensor, Tensor_storage), *row = SLOT(storage, Storage_row), *first = SLOT(storage, Storage_partition);
-    PyObject *buffer = PyLong_FromVoidPtr(SLOT(tensor, Tensor_buffer));
     if (!row || !first) /* of a view that leaves its tensor */
         PyErr_SetString(PyExc_AttributeError, "row");
-    int lies_in_rows = row && first && buffer ? PyObject_IsTrue(row) : -1;
-    form = lies_in_rows < 0 ? NULL
-                            : PyObject_CallFunctionObjArgs(form_number, lies_in_rows ? SLOT(tensor, Tensor_offset) : row,
-                                                           SLOT(tensor, Tensor_shape), SLOT(tensor, Tensor_strides),
-                                                           SLOT(tensor, Tensor_dtype), row, first, buffer, NULL);
-    Py_XDECREF(buffer);
+    int lies_in_rows = row && first ? PyObject_IsTrue(row) : -1;
+    form = lies_in_rows < 0 ? NULL : number_of(tensor, lies_in_rows ? SLOT(tensor, Tensor_offset) : row, row, first);
     if (form)
         set_slot(tensor, Tensor_form, Py_NewRef(form));
     return form;

@@ -4,6 +4,7 @@
  *     edges_of   triptych.simulator.analysis.hazards
  *     forms      triptych.simulator.timing.forms
  *     touched    triptych.simulator.timing.room
+ *     lives      triptych.simulator.analysis.capacity
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -287,10 +288,46 @@ static PyObject *touched(PyObject *Py_UNUSED(module), PyObject *args)
     return all;
 }
 
+/* Note the tensors of an event's operands: the event as their last, and of those that come now that it is their first. */
+static int live(PyObject *found, PyObject *last, PyObject *event, PyObject *regions, PyObject *index)
+{
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(regions); i++) {
+        PyObject *allocation = FIELD(PyTuple_GET_ITEM(regions, i), ALLOCATION), *first = NULL;
+        Py_ssize_t known = PyDict_GET_SIZE(last);
+        if (PyDict_SetItem(last, FIELD(allocation, ID), index))
+            return 0;
+        if (PyDict_GET_SIZE(last) == known)
+            continue;
+        int failed = !(first = PyTuple_Pack(3, index, OF(event, CORE), allocation)) || PyList_Append(found, first);
+        Py_XDECREF(first);
+        if (failed)
+            return 0;
+    }
+    return 1;
+}
+
+/* lives(events) */
+static PyObject *lives(PyObject *Py_UNUSED(module), PyObject *events)
+{
+    PyObject *checked = PyList_Check(events) ? list_for(events) : PyErr_Format(PyExc_TypeError, "expected a list, got %R", events);
+    PyObject *found = checked ? PyList_New(0) : NULL, *last = found ? PyDict_New() : NULL, *both = NULL;
+    int is_right = last != NULL;
+    for (Py_ssize_t i = 0; is_right && i < PyList_GET_SIZE(events); i++) {
+        PyObject *event = PyList_GET_ITEM(events, i), *index = PyLong_FromSsize_t(i);
+        is_right = index && live(found, last, event, OF(event, READS), index) && live(found, last, event, OF(event, WRITES), index);
+        Py_XDECREF(index);
+    }
+    if (is_right)
+        both = PyTuple_Pack(2, found, last);
+    Py_XDECREF(checked), Py_XDECREF(found), Py_XDECREF(last);
+    return both;
+}
+
 static PyMethodDef functions[] = {
     {"edges_of", edges_of, METH_VARARGS, "What events wait for."},
     {"forms", forms, METH_VARARGS, "The number of each event's form."},
     {"touched", touched, METH_VARARGS, "The tensors that need room, event by event."},
+    {"lives", lives, METH_O, "The first event of each tensor, and the last."},
     {NULL, NULL, 0, NULL},
 };
 static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "walks", NULL, -1, functions, NULL, NULL, NULL, NULL};

@@ -127,7 +127,13 @@ def test_halves_are_widened_as_in_python(core, what, buffer):
     view, alone = HALVES[what]
     with core("trn2") as c:
         tile = c.tile(np.arange(96, dtype=np.float32).reshape(8, 12) * -1.5, "bfloat16", buffer)
-        tile.storage.raw.view(np.uint16)[:5] = 0x7F80, 0xFF80, 0x7FC1, 0x8000, 1  # infinities, a NaN, -0.0, the smallest
+        tile.storage.raw.view(np.uint16)[:5] = (
+            0x7F80,
+            0xFF80,
+            0x7FC1,
+            0x8000,
+            1,
+        )  # infinities, a NaN, -0.0, the smallest
         kept = tile.storage._f32
         expected = PYTHON[NkiTensor, "f32"](view(tile))
         keeps = dict(kept)

@@ -16,6 +16,7 @@ from triptych.harness.collection import builtin
 from triptych.harness.ops.selection import Selection
 from triptych.harness.profiling.subjects import of_ops
 from triptych.harness.profiling.tracing import traced
+from triptych.simulator.analysis.capacity import lives_of
 from triptych.simulator.analysis.hazards import hazards
 from triptych.simulator.chips import chip_of
 from triptych.simulator.dtypes import TABLE
@@ -33,7 +34,8 @@ NAMES = sorted(name for name, op in builtin().items() if op.nki is not None)
 def found(trace: Trace, compiled: Any = None) -> tuple[Any, ...]:
     """What all walks find, with what events wait for in its order."""
     edges = [list(each.items()) for each in hazards(trace, compiled)]
-    return edges, forms(trace, compiled), tenants_of(trace, compiled)
+    lives = list(lives_of(trace, compiled).items())
+    return edges, forms(trace, compiled), tenants_of(trace, compiled), lives
 
 
 @pytest.mark.filterwarnings("ignore::triptych.simulator.SimulatorWarning")
@@ -85,7 +87,7 @@ def test_a_trace_longer_than_is_walked_over_at_once() -> None:
 
 def test_what_is_no_event_is_refused() -> None:
     trace = Trace(chip_of("trn2"), "trn2", ["memset"])  # type: ignore[list-item]
-    for walk in (forms, tenants_of):
+    for walk in (forms, tenants_of, lives_of):
         with pytest.raises(TypeError, match="expected events, got 'memset'"):
             walk(trace, WALKS)
 
