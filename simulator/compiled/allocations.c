@@ -3,10 +3,20 @@
 
 enum { CALLERS = 4 }; /* errors._CALLERS */
 
+/* How far a frame has come in its code. */
+static PyObject *last_of(PyFrameObject *frame)
+{
+#if PY_VERSION_HEX >= 0x030B0000
+    return PyLong_FromLong(PyFrame_GetLasti(frame));
+#else
+    return PyObject_GetAttrString((PyObject *)frame, "f_lasti");
+#endif
+}
+
 PyObject *known_at(PyObject *known, PyFrameObject *frame)
 {
     PyCodeObject *code = PyFrame_GetCode(frame);
-    PyObject *id = PyLong_FromVoidPtr(code), *at = PyObject_GetAttr((PyObject *)frame, n_f_lasti);
+    PyObject *id = PyLong_FromVoidPtr(code), *at = last_of(frame);
     PyObject *key = id && at ? PyTuple_Pack(2, id, at) : NULL, *found = key ? PyDict_GetItemWithError(known, key) : NULL;
     Py_DECREF(code), Py_XDECREF(id), Py_XDECREF(at), Py_XDECREF(key);
     return found;

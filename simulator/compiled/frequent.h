@@ -74,7 +74,7 @@ REPLACED(DECLARE_REPLACED)
 
 /* Names of attributes. */
 #define NAMES(X) \
-    X(begin) X(book) X(by_matmul) X(check_uninitialized) X(compute) X(f_lasti) X(itemsize) X(machine) X(name) X(np) X(perform) \
+    X(begin) X(book) X(by_matmul) X(check_uninitialized) X(compute) X(itemsize) X(machine) X(name) X(np) X(perform) \
     X(region) X(round_low_precision) X(storage_for) X(wrote) X(_free) X(_live) X(_name_) X(_unused) X(_value_)
 #define DECLARE_NAME(name) extern PyObject *n_##name;
 NAMES(DECLARE_NAME)

@@ -16,9 +16,24 @@ PyObject *named_tuple(PyObject *type, Py_ssize_t count, PyObject **values)
     return made;
 }
 
-/* The tuple of these numbers, the one that every layout has (memory.layout, one_tuple). */
+/* Tuples that were asked for last, each at a place that follows from its numbers. */
+enum { PLACES = 1 << 8 };
+static struct { PyObject *tuple; Py_ssize_t count, numbers[MOST]; } lately[PLACES];
+
+static size_t place_of(Py_ssize_t count, const Py_ssize_t *numbers)
+{
+    size_t place = (size_t)count;
+    for (Py_ssize_t i = 0; i < count; i++)
+        place = 31 * place + (size_t)numbers[i];
+    return (place ^ place >> 8) % PLACES;
+}
+
+/* The tuple of at most MOST numbers, the one that every layout has (memory.layout, one_tuple). */
 PyObject *one_tuple(Py_ssize_t count, const Py_ssize_t *numbers)
 {
+    size_t place = place_of(count, numbers);
+    if (lately[place].tuple && lately[place].count == count && !memcmp(lately[place].numbers, numbers, sizeof *numbers * (size_t)count))
+        return Py_NewRef(lately[place].tuple);
     PyObject *made = PyTuple_New(count);
     for (Py_ssize_t i = 0; made && i < count; i++) {
         PyObject *number = PyLong_FromSsize_t(numbers[i]);
@@ -29,6 +44,11 @@ PyObject *one_tuple(Py_ssize_t count, const Py_ssize_t *numbers)
     }
     PyObject *one = made ? Py_XNewRef(PyDict_SetDefault(tuples, made, made)) : NULL;
     Py_XDECREF(made);
+    if (one) {
+        Py_XSETREF(lately[place].tuple, Py_NewRef(one));
+        lately[place].count = count;
+        memcpy(lately[place].numbers, numbers, sizeof *numbers * (size_t)count);
+    }
     return one;
 }
 

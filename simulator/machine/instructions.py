@@ -90,6 +90,19 @@ def _declared(
             trial = Trial(m, f"{module}.{name}", read, (*args, *kwargs.values()))
             return trial.carry_out(lambda: _execute(m, what, args, kwargs))
 
+        # Apart from `issue`: a variable of its own that another function sees would cost each call.
+        def in_members(error: NkiError, kwargs: dict[str, Any]) -> dict[str, Any] | None:
+            """The arguments with members in place of raw numbers; None if there were none, and the error says whose it is."""
+            meant = named(kwargs) if error.op is None else kwargs
+            if meant != kwargs and not machine().options.forbids("raw-member"):
+                raw = next(what for what in kwargs if meant[what] is not kwargs[what])
+                machine().remark("raw-member", f"{module}.{name}: {raw}={kwargs[raw]!r} {RAW}", MIGRATION)
+                return meant
+            if error.op is None:
+                error.op = f"{module}.{name}"
+                error.source = error.source or table[name].source
+            return None
+
         @functools.wraps(effect)
         def issue(*args: P.args, **kwargs: P.kwargs) -> Any:
             try:
@@ -97,15 +110,10 @@ def _declared(
                     return carry_out(what, args, kwargs)
                 except UnwrittenRead as read:
                     return tried(machine(), read, args, kwargs)
-            except NkiError as e:
-                meant = named(kwargs) if e.op is None else kwargs
-                if meant != kwargs and not machine().options.forbids("raw-member"):
-                    raw = next(what for what in kwargs if meant[what] is not kwargs[what])
-                    machine().remark("raw-member", f"{module}.{name}: {raw}={kwargs[raw]!r} {RAW}", MIGRATION)
+            except NkiError as error:
+                meant = in_members(error, kwargs)
+                if meant is not None:
                     return issue(*args, **meant)
-                if e.op is None:
-                    e.op = f"{module}.{name}"
-                    e.source = e.source or table[name].source
                 raise
             except TypeError as e:
                 raise wrong_call(f"{module}.{name}", effect, args, kwargs, e) from None
