@@ -14,7 +14,17 @@ FLAGS = ["-O3", "-ffp-contract=off", "-fvisibility=hidden", "-Werror=implicit-fu
 FLAGS = [] if sys.platform == "win32" else FLAGS
 ROOM = "simulator.compiled"
 FILES = {
-    "frequent": ("frequent", "slices", "contents", "moves", "matrices", "allocations", "instructions", "drivers"),
+    "frequent": (
+        "frequent",
+        "slices",
+        "contents",
+        "moves",
+        "matrices",
+        "allocations",
+        "keys",
+        "instructions",
+        "drivers",
+    ),
     "walks": ("walks",),
     "clock": ("clock",),
     "casts": ("casts",),

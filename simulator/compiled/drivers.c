@@ -140,8 +140,28 @@ static int compute_at_once(PyObject *machine, PyObject *plan, PyObject *results,
     return at_once;
 }
 
-/* ShapeStorage.wrote of all of a storage, or of what was written before: 1; 0 where Python has to. */
-static int note_all(PyObject *storage, PyObject *layout, PyObject *by_matmul)
+/* ShapeStorage.wrote of a part of a storage on chip, of which later matmuls may add to as much as before: 1; 0 where Python has to. */
+static int note_part(PyObject *storage, PyObject *layout, PyObject *by_matmul)
+{
+    PyObject *row = SLOT(storage, Storage_row), *before = SLOT(storage, ShapeStorage__written), *now = NULL, *missing = NULL;
+    Py_ssize_t width = PyLong_AsSsize_t(row);
+    if (width <= 0 || SLOT(storage, Storage_started) != by_matmul)
+        return 0;
+    before = before == Py_None ? PyObject_CallFunction(unmarked, "nOO", PyLong_AsSsize_t(SLOT(storage, Storage_nbytes)) / width, row, Py_False)
+                               : Py_NewRef(before);
+    if (before && (now = PyObject_CallFunctionObjArgs(marked, before, layout, Py_True, NULL)))
+        missing = PyObject_GetAttr(now, n_missing);
+    Py_XDECREF(before);
+    if (missing) {
+        set_slot(storage, Storage_missing, missing);
+        set_slot(storage, ShapeStorage__written, now);
+    } else
+        Py_XDECREF(now);
+    return missing != NULL;
+}
+
+/* ShapeStorage.wrote, of all of a storage, of what was written before, and of a part: 1; 0 where Python has to. */
+static int note_shape(PyObject *storage, PyObject *layout, PyObject *by_matmul)
 {
     if ((PyObject *)Py_TYPE(storage) != ShapeStorage)
         return 0;
@@ -151,7 +171,7 @@ static int note_all(PyObject *storage, PyObject *layout, PyObject *by_matmul)
     if (dtype != PyTuple_GET_ITEM(of, 4)
         || PyObject_RichCompareBool(PyTuple_GET_ITEM(layout, 1), PyTuple_GET_ITEM(of, 3), Py_EQ) != 1
         || PyObject_RichCompareBool(PyTuple_GET_ITEM(layout, 2), SLOT(storage, Storage_dense), Py_EQ) != 1)
-        return 0;
+        return note_part(storage, layout, by_matmul);
     PyObject *zero = PyLong_FromLong(0);
     if (!zero)
         return 0;
@@ -169,7 +189,8 @@ static int mark_results(PyObject *plan, PyObject *results)
         return 0;
     for (Py_ssize_t i = 0; SLOT(plan, Plan_marks) == Py_None && i < PyTuple_GET_SIZE(results); i++) {
         PyObject *result = PyTuple_GET_ITEM(results, i), *storage = SLOT(result, Tensor_storage), *layout = SLOT(result, Tensor_layout);
-        if (!note_all(storage, layout, by_matmul)) {
+        if (!note_shape(storage, layout, by_matmul)) {
+            PyErr_Clear();
             PyObject *done = PyObject_CallMethodObjArgs(storage, n_wrote, layout, by_matmul, NULL);
             if (!done)
                 return -1;

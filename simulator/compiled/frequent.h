@@ -5,6 +5,7 @@
  *     moves.c          move                                  (operands.operands)
  *     matrices.c       _multiply and move_transposed         (engines.tensor, operands.operands)
  *     allocations.c    Machine.allocate                      (machine.machine, errors.Lines, memory.storage, held)
+ *     keys.c           the key of a call                     (machine.forms, machine.machine)
  *     instructions.c   Machine.execute and carry_out         (machine.machine, machine.instructions)
  *     drivers.c        what compute of a machine does        (machine.deferral.deferred, machine.shape_only)
  *     frequent.c       puts them there
@@ -36,6 +37,7 @@
     X(Held, bytes) X(Held, peak) \
     X(Plan, attributes) X(Plan, by_matmul) X(Plan, compute) X(Plan, decide) X(Plan, engine) X(Plan, fresh) X(Plan, marks) \
     X(Plan, needs) X(Plan, moves) X(Plan, multiplies) X(Plan, operands) X(Plan, register) X(Plan, results) X(Plan, use) \
+    X(Picks, numbers) \
     X(Pending, book) X(Pending, entries) X(Pending, is_lent) X(Pending, operands) \
     X(Product, is_shared) X(Product, left) X(Product, m) X(Product, right) \
     X(Event, op) X(Event, engine) X(Event, reads) X(Event, writes) X(Event, line) X(Event, core) X(Event, name) \
@@ -61,9 +63,9 @@ static inline void set_slot(PyObject *object, int slot, PyObject *value) /* stea
 /* What `install` is given: classes, functions of what is not frequent, and values that are known by being the same. */
 #define GIVEN(X) \
     X(Machine) X(DeferredMachine) X(ShapeMachine) X(Book) X(Lines) X(Trace) \
-    X(Tensor) X(Storage) X(Mask) X(Pool) X(Held) X(Layout) X(Region) X(Allocation) X(Event) X(Plan) X(Pending) X(Product) X(Reference) X(DType) X(Enumeration) \
+    X(Tensor) X(Storage) X(Mask) X(Pool) X(Held) X(Layout) X(Region) X(Allocation) X(Event) X(Plan) X(Picks) X(Pending) X(Product) X(Reference) X(DType) X(Enumeration) \
     X(instructions) X(pools) X(frombuffer) X(byte_dtype) X(zeros) X(bool_dtype) X(current) X(plain_kinds) X(tuples) X(form_number) X(describe) X(sizes_of) X(f32_dtype) X(ndarray) \
-    X(find_sgemm) X(same_bits) X(here) X(move) X(transposing) X(turning) X(widening) X(empty) X(numbers) X(through) X(shared) X(no_bytes) X(ShapeStorage) X(tensor_engine)
+    X(find_sgemm) X(same_bits) X(here) X(move) X(transposing) X(turning) X(widening) X(empty) X(numbers) X(through) X(shared) X(no_bytes) X(marked) X(unmarked) X(ShapeStorage) X(tensor_engine)
 #define DECLARE_GIVEN(name) extern PyObject *name;
 GIVEN(DECLARE_GIVEN)
 
@@ -74,7 +76,7 @@ REPLACED(DECLARE_REPLACED)
 
 /* Names of attributes. */
 #define NAMES(X) \
-    X(begin) X(book) X(by_matmul) X(check_uninitialized) X(compute) X(itemsize) X(machine) X(name) X(np) X(perform) \
+    X(begin) X(book) X(by_matmul) X(check_uninitialized) X(compute) X(itemsize) X(machine) X(missing) X(name) X(np) X(perform) \
     X(region) X(round_low_precision) X(storage_for) X(wrote) X(_free) X(_live) X(_name_) X(_unused) X(_value_)
 #define DECLARE_NAME(name) extern PyObject *n_##name;
 NAMES(DECLARE_NAME)
@@ -128,6 +130,10 @@ PyObject *storage_del(PyObject *storage, PyObject *nothing);
 PyFrameObject *frame_of_kernel(void);
 /* What a dict of Lines has of the place where a frame stands, borrowed; NULL if nothing. */
 PyObject *known_at(PyObject *known, PyFrameObject *frame);
+
+/* keys.c */
+/* The key of a call, and its tensors in `listed`; NULL without an error if it has none. */
+PyObject *key_of(PyObject *effect, PyObject *args, PyObject *kwargs, PyObject *label, PyObject *listed);
 
 /* instructions.c */
 PyObject *execute(PyObject *machine, PyObject *const *given, Py_ssize_t count);

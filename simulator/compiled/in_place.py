@@ -22,9 +22,10 @@ from triptych.simulator.machine.deferral.pending import Book, Pending
 from triptych.simulator.machine.deferral.products import Product
 from triptych.simulator.machine.forms import PLAIN, describe, number_of
 from triptych.simulator.machine.machine import Machine
-from triptych.simulator.machine.plan import Plan
+from triptych.simulator.machine.plan import Picks, Plan
 from triptych.simulator.machine.shape_only import ShapeMachine
 from triptych.simulator.memory import pool
+from triptych.simulator.memory.extents import marked, unmarked
 from triptych.simulator.memory.held import Held
 from triptych.simulator.memory.layout import TUPLES, Layout
 from triptych.simulator.memory.mask import Mask
@@ -72,6 +73,7 @@ def _install() -> bool:
         Allocation=Allocation,
         Event=Event,
         Plan=Plan,
+        Picks=Picks,
         Pending=Pending,
         Product=Product,
         Reference=Reference,
@@ -103,6 +105,8 @@ def _install() -> bool:
         through=through,
         shared=MemoryRegion.shared_hbm,
         no_bytes=NO_BYTES,
+        marked=marked,
+        unmarked=unmarked,
         tensor_engine=engine.tensor,
     )
     return True

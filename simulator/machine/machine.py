@@ -336,7 +336,8 @@ class Machine:
         like = self.plans.get(found)
         if like is not None:
             plan, reads, writes, operands, check = like
-            event = self.perform(kind, plan, reads(tensors), writes(tensors), operands(plan.operands + tensors), label)
+            given = operands.of(plan.operands + tensors)
+            event = self.perform(kind, plan, reads.of(tensors), writes.of(tensors), given, label)
             if check is not None:
                 check(event, rules)
             return event

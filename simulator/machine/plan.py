@@ -122,16 +122,31 @@ def nothing(*operands: Any) -> None:
     """What needs nothing, computes nothing or marks nothing."""
 
 
+class Picks:
+    """Some items of tuples, by their numbers: what C reads, and a function."""
+
+    __slots__ = ("numbers", "of")
+
+    def __init__(self, numbers: list[int]) -> None:
+        self.numbers = tuple(numbers)
+        self.of: Callable[[tuple[Any, ...]], tuple[Any, ...]]
+        if len(numbers) > 1:
+            self.of = itemgetter(*numbers)
+        else:
+            self.of = itemgetter(slice(numbers[0], numbers[0] + 1) if numbers else slice(0))
+
+
 class Known(NamedTuple):
     """A plan without its tensors, for calls whose operands have the same forms.
 
-    Each function takes a call's tensors; that of operands takes the plan's, which are constants, and these behind them.
+    What is read and written is picked of a call's tensors, operands of the plan's, which are constants, and these behind
+    them.
     """
 
     plan: Plan
-    reads: Callable[[Tensors], Tensors]
-    writes: Callable[[Tensors], Tensors]
-    operands: Callable[[tuple[Any, ...]], tuple[Any, ...]]
+    reads: Picks
+    writes: Picks
+    operands: Picks
     check: Callable[..., None] | None  # of the regions, which would find more than it found in the first call
 
 
@@ -151,11 +166,4 @@ def known(plan: Plan, tensors: Tensors, check: Callable[..., None] | None) -> Kn
     places = [numbers[id(o)] + len(constants) if isinstance(o, NkiTensor) else at for at, o in enumerate(plan.operands)]
     reads, writes = ([numbers[id(t)] for t in touched] for touched in (plan.reads, plan.writes))
     plan.operands, plan.reads, plan.writes = tuple(constants), (), ()
-    return Known(plan, _picked(reads), _picked(writes), _picked(places), check)
-
-
-def _picked(numbers: list[int]) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
-    """A function that gives these items of a tuple."""
-    if len(numbers) > 1:
-        return itemgetter(*numbers)
-    return itemgetter(slice(numbers[0], numbers[0] + 1) if numbers else slice(0))
+    return Known(plan, Picks(reads), Picks(writes), Picks(places), check)
