@@ -92,7 +92,7 @@ def _declared(
 
         # Apart from `issue`: a variable of its own that another function sees would cost each call.
         def in_members(error: NkiError, kwargs: dict[str, Any]) -> dict[str, Any] | None:
-            """The arguments with members in place of raw numbers; None if there were none, and the error says whose it is."""
+            """The arguments with members in place of raw numbers; None without one, and the error says whose it is."""
             meant = named(kwargs) if error.op is None else kwargs
             if meant != kwargs and not machine().options.forbids("raw-member"):
                 raw = next(what for what in kwargs if meant[what] is not kwargs[what])
