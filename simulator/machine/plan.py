@@ -139,7 +139,7 @@ class Picks:
 class Known(NamedTuple):
     """A plan without its tensors, for calls whose operands have the same forms.
 
-    What is read and written is picked of a call's tensors, operands of the plan's, which are constants, with these behind.
+    What is read and written is picked of a call's tensors; operands of the plan's, which are constants, and these.
     """
 
     plan: Plan
