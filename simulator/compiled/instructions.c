@@ -6,7 +6,7 @@ enum { DECLARED_KIND };
 enum { KIND_NAME, KIND_EFFECT, KIND_RULES, KIND_LABEL };
 enum { RULES_ORDER = 2 };
 enum { REGION_ALLOCATION };
-enum { ALLOCATION_ADDRESS = 6 };
+enum { ALLOCATION_BUFFER = 2, ALLOCATION_ADDRESS = 6 };
 enum { KNOWN_PLAN, KNOWN_READS, KNOWN_WRITES, KNOWN_OPERANDS, KNOWN_CHECK };
 
 
@@ -148,11 +148,13 @@ static PyObject *picked(PyObject *picks, PyObject *before, PyObject *tensors)
     return found;
 }
 
-/* Whether two regions are surely of tensors that share no byte: regions._beside. */
+/* Whether two regions are of tensors that share no byte, for all that regions._beside knows. */
 static int are_of_others(PyObject *region, PyObject *other)
 {
     PyObject *a = PyTuple_GET_ITEM(region, REGION_ALLOCATION), *b = PyTuple_GET_ITEM(other, REGION_ALLOCATION);
-    return a != b && PyTuple_GET_ITEM(a, ALLOCATION_ADDRESS) == Py_None && PyTuple_GET_ITEM(b, ALLOCATION_ADDRESS) == Py_None;
+    if (a == b || PyTuple_GET_ITEM(a, ALLOCATION_ADDRESS) == Py_None || PyTuple_GET_ITEM(b, ALLOCATION_ADDRESS) == Py_None)
+        return a != b;
+    return PyUnicode_Compare(PyTuple_GET_ITEM(a, ALLOCATION_BUFFER), PyTuple_GET_ITEM(b, ALLOCATION_BUFFER)) != 0;
 }
 
 /* Whether regions.check_overlaps surely finds nothing in an event: results are of tensors of their own, or lie where what is read does. */
