@@ -1,6 +1,6 @@
 /* What the files of `frequent` share: where the slots of Python's objects lie, and the classes that it was given.
  *
- *     slices.c         NkiTensor.__getitem__                 (triptych.simulator.tensors.tensor, slicing)
+ *     slices.c         NkiTensor.__getitem__, moved_to       (triptych.simulator.tensors.tensor, slicing, machine.dynamic)
  *     contents.c       NkiTensor.array, f32 and wrote, Storage.wrote     (tensors.tensor, memory.storage, mask, pool)
  *     moves.c          move                                  (operands.operands)
  *     matrices.c       _multiply and move_transposed         (engines.tensor, operands.operands)
@@ -64,13 +64,13 @@ static inline void set_slot(PyObject *object, int slot, PyObject *value) /* stea
 #define GIVEN(X) \
     X(Machine) X(DeferredMachine) X(ShapeMachine) X(Book) X(Lines) X(Trace) \
     X(Tensor) X(Storage) X(Mask) X(Pool) X(Held) X(Layout) X(Region) X(Allocation) X(Event) X(Plan) X(Picks) X(Pending) X(Product) X(Reference) X(DType) X(Enumeration) \
-    X(instructions) X(pools) X(frombuffer) X(byte_dtype) X(zeros) X(bool_dtype) X(current) X(plain_kinds) X(tuples) X(form_number) X(describe) X(sizes_of) X(f32_dtype) X(ndarray) \
+    X(instructions) X(dynamic) X(pools) X(frombuffer) X(byte_dtype) X(zeros) X(bool_dtype) X(current) X(plain_kinds) X(tuples) X(form_number) X(describe) X(sizes_of) X(f32_dtype) X(ndarray) \
     X(find_sgemm) X(same_bits) X(here) X(move) X(transposing) X(turning) X(widening) X(empty) X(numbers) X(through) X(shared) X(no_bytes) X(marked) X(unmarked) X(ShapeStorage) X(tensor_engine)
 #define DECLARE_GIVEN(name) extern PyObject *name;
 GIVEN(DECLARE_GIVEN)
 
 /* The functions in Python in whose place those of these files stand. */
-#define REPLACED(X) X(getitem) X(array) X(f32) X(unused) X(tensor_wrote) X(storage_wrote) X(storage_del) X(allocate) X(execute) X(carry_out)
+#define REPLACED(X) X(getitem) X(array) X(f32) X(unused) X(tensor_wrote) X(storage_wrote) X(storage_del) X(allocate) X(execute) X(carry_out) X(moved_to)
 #define DECLARE_REPLACED(name) extern PyObject *name##_in_python;
 REPLACED(DECLARE_REPLACED)
 
@@ -99,6 +99,7 @@ PyObject *named_tuple(PyObject *type, Py_ssize_t count, PyObject **values);
 PyObject *one_tuple(Py_ssize_t count, const Py_ssize_t *numbers);
 PyObject *new_tensor(PyObject *storage, PyObject *buffer, PyObject *on_chip, PyObject *is_comparison, PyObject *fields[4]);
 PyObject *getitem(PyObject *tensor, PyObject *key);
+PyObject *moved_to(PyObject *module, PyObject *const *given, Py_ssize_t count);
 
 /* contents.c */
 PyObject *array(PyObject *tensor, void *closure);

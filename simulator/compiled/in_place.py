@@ -15,7 +15,7 @@ from triptych.simulator.built import built
 from triptych.simulator.dtypes import F32, DType
 from triptych.simulator.enums import engine
 from triptych.simulator.errors import HERE, Lines
-from triptych.simulator.machine import instructions
+from triptych.simulator.machine import dynamic, instructions
 from triptych.simulator.machine.deferral.blas import find_sgemm, same_bits
 from triptych.simulator.machine.deferral.deferred import NUMBERS, DeferredMachine
 from triptych.simulator.machine.deferral.pending import Book, Pending
@@ -47,6 +47,7 @@ REPLACED: tuple[tuple[Any, str], ...] = (
     (Machine, "allocate"),
     (Machine, "execute"),
     (instructions, "carry_out"),
+    (dynamic, "moved_to"),
 )
 IN_PYTHON = tuple(vars(owner)[name] for owner, name in REPLACED)
 
@@ -80,6 +81,7 @@ def _install() -> bool:
         DType=DType,
         Enumeration=enum.EnumMeta,
         instructions=instructions,
+        dynamic=dynamic,
         pools=pool,
         frombuffer=np.frombuffer,
         byte_dtype=np.dtype(np.uint8),

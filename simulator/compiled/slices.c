@@ -1,4 +1,4 @@
-/* A slice of a tensor: NkiTensor.__getitem__. */
+/* A slice of a tensor, NkiTensor.__getitem__, and the rows of one that an index each chooses, moved_to. */
 #include "frequent.h"
 
 /* tuple.__new__(type, values); steals the values, of which NULL is an error that is set. */
@@ -82,6 +82,24 @@ PyObject *new_tensor(PyObject *storage, PyObject *buffer, PyObject *on_chip, PyO
     SLOT(tensor, Tensor_region) = region;
     SLOT(tensor, Tensor__array) = Py_NewRef(Py_None);
     return tensor;
+}
+
+PyObject *moved_to(PyObject *Py_UNUSED(module), PyObject *const *given, Py_ssize_t count)
+{
+    if (count != 2 || (PyObject *)Py_TYPE(given[0]) != Region || !PyList_CheckExact(given[1]))
+        return PyErr_Format(PyExc_TypeError, "moved_to takes a region and a list");
+    PyObject *moved = PyList_New(PyList_GET_SIZE(given[1]));
+    for (Py_ssize_t i = 0; moved && i < PyList_GET_SIZE(moved); i++) {
+        PyObject *fields[5], *region;
+        for (int field = 0; field < 5; field++)
+            fields[field] = Py_NewRef(PyTuple_GET_ITEM(given[0], field));
+        Py_SETREF(fields[1], Py_NewRef(PyList_GET_ITEM(given[1], i)));
+        if ((region = named_tuple(Region, 5, fields)))
+            PyList_SET_ITEM(moved, i, region);
+        else
+            Py_CLEAR(moved);
+    }
+    return moved;
 }
 
 /* Whether a bound of a slice, or an index, is a plain number or left out; from the end where it is negative. */

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
-from itertools import repeat
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -84,6 +83,13 @@ def _outside(t: NkiTensor, index: DynamicIndex, entry: int, row: int | None = No
     )
 
 
+# Also in C: triptych.simulator.compiled.
+def moved_to(region: Region, offsets: list[int]) -> list[Region]:
+    """Regions like one, at other offsets."""
+    allocation, _, shape, strides, dtype = region
+    return [_make(Region, (allocation, offset, shape, strides, dtype)) for offset in offsets]
+
+
 def _ends(entries: Array) -> tuple[int, int]:
     """The least and the greatest of a few; 0 if there are none."""
     values = entries.tolist() or [0]  # for a hundred Python is faster than NumPy
@@ -127,15 +133,13 @@ class Rows:
         """Whether two rows are one."""
         return len(set(self._offsets)) < len(self._offsets)
 
-    def touched(self) -> list[Touched]:
+    def touched(self) -> Sequence[Touched]:
         """Each row, as an event names it, and as an observer is shown it."""
-        _, _, shape, strides, dtype = self.table.region
-        row = (1, *shape[1:])
+        of = self.table.region
+        row = of._replace(shape=(1, *of.shape[1:]))
         if machine().options.observe is not None:
-            return [self.table.plain(self.table.layout.changed(o, row, strides)) for o in self._offsets]
-        allocation = self.table.storage.allocation
-        fields = zip(repeat(allocation), self._offsets, repeat(row), repeat(strides), repeat(dtype), strict=False)
-        return list(map(_make, repeat(Region), fields))
+            return [self.table.plain(self.table.layout.changed(o, row.shape, row.strides)) for o in self._offsets]
+        return moved_to(row, self._offsets)
 
     def check_reads(self, m: Machine) -> None:
         """Each row has been written, or the instruction is tried (`unwritten`)."""
