@@ -13,8 +13,7 @@ static struct { struct form of; PyObject *number; } numbered[PLACES];
 
 static size_t place_of(const struct form *form)
 {
-    size_t place = ((size_t)form->shape >> 4) * 31 + ((size_t)form->strides >> 4) * 17 + ((size_t)form->dtype >> 4) + (size_t)form->offset * 7
-                   + (size_t)form->row + (size_t)form->first;
+    size_t place = ((size_t)form->shape >> 4) * 31 + ((size_t)form->strides >> 4) * 17 + ((size_t)form->dtype >> 4) + (size_t)form->offset * 7;
     return (place ^ place >> 10) % PLACES;
 }
 

@@ -119,6 +119,7 @@ HALVES = {  # views, and whether they are widened without Python
     "three dimensions": (lambda t: t.reshape((8, 3, 4)), False),
     "another dtype": (lambda t: t.view(nl.float16), False),
 }
+ODD = 0x7F80, 0xFF80, 0x7FC1, 0x8000, 1  # infinities, a NaN, -0.0 and the smallest
 
 
 @pytest.mark.parametrize("buffer", ["sbuf", "shared_hbm"])
@@ -127,13 +128,7 @@ def test_halves_are_widened_as_in_python(core, what, buffer):
     view, alone = HALVES[what]
     with core("trn2") as c:
         tile = c.tile(np.arange(96, dtype=np.float32).reshape(8, 12) * -1.5, "bfloat16", buffer)
-        tile.storage.raw.view(np.uint16)[:5] = (
-            0x7F80,
-            0xFF80,
-            0x7FC1,
-            0x8000,
-            1,
-        )  # infinities, a NaN, -0.0, the smallest
+        tile.storage.raw.view(np.uint16)[:5] = ODD
         kept = tile.storage._f32
         expected = PYTHON[NkiTensor, "f32"](view(tile))
         keeps = dict(kept)
@@ -150,6 +145,17 @@ def test_halves_are_widened_as_in_python(core, what, buffer):
         assert (view(tile).f32() is found) == bool(keeps)
         tile.wrote()
         assert view(tile).f32() is not found
+
+
+def test_halves_that_are_no_tile_s_own_are_seen_as_in_python(core):
+    """Of a tile of another dtype, which keeps nothing, and of one that holds float32 in the mode without rounding."""
+    for dtype, rounds in (("float16", True), ("bfloat16", False)):
+        with core("trn2", round_low_precision=rounds) as c:
+            tile = c.tile(np.arange(96, dtype=np.float32).reshape(8, 12) * -1.5, dtype)
+            view = tile.view(nl.bfloat16)[:, 0:6] if rounds else tile[:, 0:6]
+            found, kept = view.f32(), dict(tile.storage._f32)
+            np.testing.assert_array_equal(found, PYTHON[NkiTensor, "f32"](view))
+            assert not kept and not tile.storage._f32
 
 
 def helper(shape):

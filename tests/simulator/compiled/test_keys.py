@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from compiled_parts import PYTHON, by_both, needs_compiled
+from compiled_parts import PYTHON, by_both, in_python, needs_compiled
 from shape_only_parts import story
 
 from triptych import simulator
-from triptych.simulator import ShapeDtype
+from triptych.simulator import NkiError, ShapeDtype
 from triptych.simulator.launch.import_hook import simulated_nki
 from triptych.simulator.machine.forms import form_of
 from triptych.simulator.machine.plan import Picks
@@ -22,6 +22,7 @@ with simulated_nki():
 
 pytestmark = needs_compiled
 GETITEM = PYTHON[NkiTensor, "__getitem__"]
+MEMORIES = "sbuf", "psum", "private_hbm"
 
 
 def columns(n):
@@ -29,17 +30,39 @@ def columns(n):
     return [slice(first, end) for first in range(n) for end in range(first + 1, n + 1)]
 
 
-@pytest.mark.parametrize("buffer", ["sbuf", "psum", "private_hbm"])
-def test_forms_of_calls_are_those_of_python(core, buffer):
+def test_forms_of_calls_are_those_of_python(core):
     with core("trn2") as c:
-        tiles = [c.tile(np.ones((64, 44), np.float32), dtype, buffer) for dtype in ("float32", "bfloat16")]
+        tiles = [c.tile(np.ones((64, 44)), dtype, where) for dtype in ("float32", "bfloat16") for where in MEMORIES]
         target = c.empty((64, 44), "float32")
-        copy = nisa.tensor_copy if buffer == "psum" else nisa.dma_copy
         for tile, rows in [(tile, rows) for tile in tiles for rows in (slice(None), slice(32, 64))] * 2:
+            copy = nisa.tensor_copy if tile.buffer is nl.psum else nisa.dma_copy
             for key in columns(44):
                 view = tile[rows, key]
                 copy(dst=target[rows, key], src=view)
                 assert view.form == form_of(GETITEM(tile, (rows, key))), view
+
+
+def test_forms_that_differ_in_where_they_are_alone_are_told_apart(core):
+    with core("trn2") as c:
+        tiles = [c.tile(np.ones((128, 16384)), "bfloat16"), c.tile(np.ones((128, 128)), "bfloat16")]
+        for partition, byte in ((0, 65536), (32, 65536), (64, 0)):
+            tiles.append(nl.ndarray((32, 128), nl.bfloat16, address=(partition, byte)))
+            nisa.memset(tiles[-1], 1.0)
+        tiles += [nl.ndarray((128, 1024), nl.float32, buffer=nl.psum, address=(0, bank)) for bank in (0, 4096, 8192)]
+        target = c.empty((32, 128), "bfloat16")
+        for _ in range(2):
+            for tile in tiles:
+                for first in range(0, tile.shape[0], 32):
+                    rows, key = slice(first, first + 32), slice(0, 128)
+                    view = tile[rows, key]
+                    nisa.memset(view, 0.0)
+                    nisa.tensor_copy(dst=target, src=view)
+                    assert view.form == form_of(GETITEM(tile, (rows, key))), view
+                for first in range(tile.shape[0]):
+                    view = tile[first : first + 1, 3:4]
+                    if tile.buffer is not nl.psum:
+                        nisa.dma_copy(dst=target[0:1, 0:1], src=view)
+                        assert view.form == form_of(GETITEM(tile, (slice(first, first + 1), slice(3, 4)))), view
 
 
 def test_sizes_of_slices_are_the_tuples_that_all_have(core):
@@ -84,3 +107,25 @@ def test_parts_are_marked_as_in_python():
 def test_picks_are_items_by_number():
     for numbers in ([], [1], [0, 2], [2, 2, 0]):
         assert Picks(numbers).of(("a", "b", "c")) == tuple("abc"[n] for n in numbers)
+
+
+def test_results_beside_operands_in_known_calls(core):
+    """Tensors with addresses, which a call like one before may find on one another; and such in two memories."""
+
+    def said():
+        lines = []
+        with core("trn2") as c:
+            for t, other in ((0, 1024), (0, 64), (64, 64), (128, 96), (512, 0)):
+                tile, data = (nl.ndarray((32, 32), nl.float32, address=(0, byte)) for byte in (t, other))
+                sums = nl.ndarray((32, 32), nl.float32, buffer=nl.psum, address=(0, 0))
+                nisa.memset(data, 1.0)
+                for copied in ((tile, data), (sums, data), (data, sums)):
+                    try:
+                        nisa.tensor_copy(dst=copied[0], src=copied[1])
+                    except NkiError as error:
+                        lines.append((t, other, error.message))
+            return lines, len(c.machine.trace.events)
+
+    with in_python():
+        expected = said()
+    assert said() == expected and [line[:2] for line in expected[0]] == [(0, 64), (128, 96)]
