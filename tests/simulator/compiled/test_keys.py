@@ -1,4 +1,4 @@
-"""By what a call is known, and what it marks without data: as their Python has it, also of more forms than are kept at hand."""
+"""By what a call is known, and what it marks without data: as in Python, also of more forms than are kept at hand."""
 
 from __future__ import annotations
 
