@@ -7,8 +7,9 @@ left out here C writes before it reads it. The clock in Python is the one to rea
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
+from functools import partial
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from triptych.simulator.built import built
 from triptych.simulator.timing.clock import Clock, TooLate
+from triptych.simulator.timing.order import numbered
 from triptych.simulator.timing.program import Program
 from triptych.simulator.timing.throttle import Throttle
 from triptych.simulator.timing.timeline import Issue, Span
@@ -28,6 +30,8 @@ OTHERS = 2  # engines that may take what Vector leaves open, at most
 WHYS = ("data", "start", "engine", "issue", "port", "rings", "room", "overwrite", "order", "meeting")
 _CODES = {why: code for code, why in enumerate(WHYS)}
 _DONE, _TOO_LATE = 0, 1  # how a run ends
+_span: Any = partial(tuple.__new__, Span)  # `Span._make`, without a call of Python's
+_issue: Any = partial(tuple.__new__, Issue)
 
 
 def _struct(doubles: str, integers: str, **sizes: int) -> np.dtype[Any]:
@@ -74,37 +78,36 @@ class Runs:
 
     def __init__(self, program: Program) -> None:
         self.program = program
+        self.producers, self.waiting = numbered(program.waits)
         if CLOCK is None:
             return
-        waits, touched = program.waits, program.tenants.of_event
-        self.asked = np.fromiter(program.asked, np.intc, len(waits))
-        self.producers, self.waiting = _linked(waits)
-        whys = chain.from_iterable([edges.values() for edges in waits])
+        self.asked = np.array(program.asked, np.intc)
+        self.asks = _asks(program)
+        whys = chain.from_iterable([edges.values() for edges in program.waits])
         self.whys = np.fromiter(map(_CODES.__getitem__, whys), np.intc, len(self.producers))
-        self.tenants, self.touching = _linked(touched)
+        self.tenants, self.touching = numbered(program.tenants.of_event)
 
     def of(self, program: Program) -> Runs:
         """Runs of the same events on another chip, or where they ask for the same of other engines."""
         other = copy(self)
         other.program = program
         if CLOCK is not None:
-            other.asked = np.fromiter(program.asked, np.intc, len(program.asked))
+            other.asked = np.array(program.asked, np.intc)
         return other
 
-    def run(self, order: Sequence[int], in_order: bool, limit: float = math.inf) -> Run:
+    def run(self, order: Rows, in_order: bool, limit: float = math.inf) -> Run:
         """What `Clock(program, order, in_order, limit).run()` gives or raises."""
         program = self.program
-        if CLOCK is None or not order:
+        if CLOCK is None or not len(order):
             return self._in_python(order, in_order, limit)
-        numbers = np.fromiter(order, np.intc, len(order))
-        place = np.empty_like(numbers)
-        place[numbers] = np.arange(len(order))
-        events = _rows(EVENT, numbers, ask=self.asked[numbers], ready_at=program.launch, why=_CODES["start"])
+        place = np.empty_like(order)
+        place[order] = np.arange(len(order))
+        events = _rows(EVENT, order, ask=self.asked[order], ready_at=program.launch, why=_CODES["start"])
         for name in ("waits", "touches", "leaving", "next_issued", "next_in_queue", "after"):
             events[name] = -1
         outcome = CLOCK.run(
-            _asks(program),
-            _queues(program, order, in_order),
+            self.asks,
+            self._queues(order, in_order),
             _rows(ISSUER, program.issuers, free=program.issuers, last=-1),
             _rows(CORE, range(program.cores), cells=program.launch, last_moved=-1, turn=len(program.lines)),
             *_memory(program),
@@ -120,10 +123,10 @@ class Runs:
         if outcome != _DONE:
             return self._in_python(order, in_order, limit)  # which says what waits for room
         end = float(events["end"].max())
-        return Run(end, lambda: _spans(program, events[place], numbers), lambda: _plan(program, events[place]))
+        return Run(end, lambda: _spans(program, events[place], order), lambda: _plan(program, events[place]))
 
-    def _in_python(self, order: Sequence[int], in_order: bool, limit: float) -> Run:
-        clock = Clock(self.program, order, in_order, limit)
+    def _in_python(self, order: Rows, in_order: bool, limit: float) -> Run:
+        clock = Clock(self.program, order.tolist(), in_order, limit)
         spans = clock.run()
         return Run(max([span.end_ns for span in spans], default=0.0), lambda: spans, clock.plan)
 
@@ -132,11 +135,21 @@ class Runs:
         touches = _rows(TOUCH, self.tenants, tenant=self.tenants, event=place[self.touching])
         return touches[np.argsort(touches["event"], kind="stable")]
 
-
-def _linked(of_events: Sequence[Collection[int]]) -> tuple[Rows, Rows]:
-    """All numbers that events have, and beside each the event's."""
-    counts = np.fromiter(map(len, of_events), np.intc, len(of_events))
-    return np.fromiter(chain.from_iterable(of_events), np.intc, counts.sum()), np.repeat(np.arange(len(counts)), counts)
+    def _queues(self, order: Rows, in_order: bool) -> Rows:
+        lines, asks = self.program.lines, self.program.asks
+        core, issuer, moves, adds = zip(*lines, strict=True)
+        queues = _rows(
+            QUEUE, lines, core=core, issuer=issuer, moves=moves, adds=adds, wake=-1.0, turn=range(len(lines))
+        )
+        for name in ("next", "first_issued", "others"):
+            queues[name] = -1
+        if not in_order and any([ask.elsewhere for ask in asks]):
+            for asked in dict.fromkeys(self.asked[order].tolist()):
+                others = queues["others"][asks[asked].queue]
+                for other in asks[asked].elsewhere:
+                    if asks[other].queue not in others:
+                        others[others.argmin()] = asks[other].queue
+        return queues
 
 
 def _rows(struct: np.dtype[Any], of: Sequence[Any] | Rows, **fields: Any) -> Rows:
@@ -150,21 +163,6 @@ def _rows(struct: np.dtype[Any], of: Sequence[Any] | Rows, **fields: Any) -> Row
 def _asks(program: Program) -> Rows:
     none = (-1,) * OTHERS
     return np.array([(*ask[:-1], (*ask.elsewhere, *none)[:OTHERS]) for ask in program.asks], ASK)
-
-
-def _queues(program: Program, order: Sequence[int], in_order: bool) -> Rows:
-    lines, asks = program.lines, program.asks
-    core, issuer, moves, adds = zip(*lines, strict=True)
-    queues = _rows(QUEUE, lines, core=core, issuer=issuer, moves=moves, adds=adds, wake=-1.0, turn=range(len(lines)))
-    for name in ("next", "first_issued", "others"):
-        queues[name] = -1
-    if not in_order and any([ask.elsewhere for ask in asks]):
-        for asked in dict.fromkeys([program.asked[event] for event in order]):
-            others = queues["others"][asks[asked].queue]
-            for other in asks[asked].elsewhere:
-                if asks[other].queue not in others:
-                    others[others.argmin()] = asks[other].queue
-    return queues
 
 
 def _memory(program: Program) -> tuple[Rows, Rows]:
@@ -201,7 +199,7 @@ def _spans(program: Program, events: Rows, numbers: Rows) -> list[Span]:
     moves = np.flatnonzero(np.array([line.moves for line in program.lines])[events["queue"]])
     moved = events[moves]
     by, because = known[behind[moved["issued_after"]]].tolist(), whys[moved["issued_why"]].tolist()
-    issued = map(Issue._make, zip(moved["issued_at"].tolist(), by, because, strict=True))
+    issued = map(_issue, zip(moved["issued_at"].tolist(), by, because, strict=True))
     for index, issue in zip(moves.tolist(), issued, strict=True):
         issues[index] = issue
-    return list(map(Span._make, zip(range(n), core, track, start, busy, end, after, why, rings, issues, strict=True)))
+    return list(map(_span, zip(range(n), core, track, start, busy, end, after, why, rings, issues, strict=True)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable
-from typing import Any
+from typing import Any, NamedTuple
 
 from triptych.simulator.trace import Event, IndirectRegion, Region, Trace
 
@@ -18,16 +18,21 @@ from triptych.simulator.trace import Event, IndirectRegion, Region, Trace
 _ORDER = frozenset(("after", "issued_after", "no_reorder", "registers", "loop", "epoch", "written"))
 
 
-def forms(trace: Trace, compiled: Any = None) -> list[int]:
-    """The number of each event's form, counted in the order in which they first occur.
+class Forms(NamedTuple):
+    """The forms of a trace, counted in the order in which they first occur."""
+
+    of_event: list[int]  # the number of each event's
+    first: list[Event]  # of each form
+
+
+def forms(trace: Trace, compiled: Any = None) -> Forms:
+    """The forms of the events of a trace.
 
     compiled: simulator/compiled/walks.c, or None where it is not built
     """
-    number = _Forms().number
-    if compiled is None:
-        return list(map(number, trace.events))
-    found: list[int] = compiled.forms(trace.events, number)
-    return found
+    seen = _Forms()
+    each = list(map(seen.number, trace.events)) if compiled is None else compiled.forms(trace.events, seen.number)
+    return Forms(each, seen.first)
 
 
 class _Forms:
@@ -36,6 +41,7 @@ class _Forms:
     def __init__(self) -> None:
         self.attributes = _Attributes()
         self.known: dict[Hashable, int] = {}
+        self.first: list[Event] = []
 
     def number(self, event: Event) -> int:
         """The number of an event's form."""
@@ -49,7 +55,10 @@ class _Forms:
                 form.append(region.free_size)
         if event.engine == "dma":
             form += [_first_partition(region) for region in regions if region[0][2] == "sbuf"]
-        return self.known.setdefault(tuple(form), len(self.known))
+        number = self.known.setdefault(tuple(form), len(self.known))
+        if number == len(self.first):
+            self.first.append(event)
+        return number
 
 
 def _first_partition(region: Region) -> int:

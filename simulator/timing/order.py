@@ -7,30 +7,49 @@ and take as long as if each had been issued in the order of need.
 
 from __future__ import annotations
 
-from triptych.simulator.analysis.hazards import Edges
-from triptych.simulator.trace import Trace
+from collections.abc import Collection, Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from triptych.simulator.trace import Event
 
 _LOADS = ("dma_copy", "dma_transpose")
+Numbers = NDArray[Any]
 
 
-def by_need(trace: Trace, edges: list[Edges]) -> list[int]:
+def numbered(of_events: Sequence[Collection[int]]) -> tuple[Numbers, Numbers]:
+    """All numbers that events have, and beside each the event's."""
+    counts = np.fromiter(map(len, of_events), np.intc, len(of_events))
+    return np.fromiter(chain.from_iterable(of_events), np.intc, counts.sum()), np.repeat(np.arange(len(counts)), counts)
+
+
+def are_loads(events: Sequence[Event]) -> NDArray[np.bool_]:
+    """Which of these may be moved."""
+    return np.array([event.op in _LOADS for event in events], bool)
+
+
+def by_need(loads: NDArray[np.bool_], producers: Numbers, waiting: Numbers) -> Numbers:
     """The indices of the events in that order: a transfer just before the first event that waits for it.
+
+    loads: which events are transfers
+    producers, waiting: what is waited for, and beside it the event that waits, the first of all first
 
     Whatever its edges say stands behind what it waits for, and everything else stays where it is: what a transfer is
     moved past neither waits for it nor does it wait for what it is moved past. A transfer that nothing waits for, as a
     last store, stays.
     """
-    events = trace.events
-    n = len(events)
-    first = [n] * n  # the place of the first that waits for each
-    keys = list(range(1, 2 * n, 2))
-    for index in range(n - 1, -1, -1):
-        place = first[index]
-        if place < n and events[index].op in _LOADS:
-            keys[index] = 2 * place
-        else:
-            place = index
-        for producer in edges[index]:
-            if place < first[producer]:
-                first[producer] = place
-    return sorted(range(n), key=keys.__getitem__)
+    n = len(loads)
+    of_load = loads[producers]
+    producers, waiting = producers[of_load], waiting[of_load]
+    moved = loads[waiting]
+    first = np.full(n, n)  # the place of the first that waits for each load
+    first[producers[~moved][::-1]] = waiting[~moved][::-1]  # the one that is written last stays
+    for producer, load in zip(producers[moved][::-1].tolist(), waiting[moved][::-1].tolist(), strict=True):
+        first[producer] = min(first[producer], first[load] if first[load] < n else load)
+    keys = np.arange(1, 2 * n, 2)
+    needed = first < n
+    keys[needed] = 2 * first[needed]
+    return keys.argsort(kind="stable")

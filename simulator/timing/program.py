@@ -11,7 +11,7 @@ from typing import NamedTuple
 from triptych.simulator.analysis.hazards import Edges
 from triptych.simulator.timing.queues import issuer_of
 from triptych.simulator.timing.room import Tenants
-from triptych.simulator.timing.work import PORTS, Work
+from triptych.simulator.timing.work import PORTS, Work, Works
 from triptych.simulator.trace import Trace
 
 
@@ -53,7 +53,7 @@ class Program(NamedTuple):
     """All that decides a timeline, but for the order of the events."""
 
     trace: Trace
-    work: list[Work]
+    works: Works
     waits: list[Edges]
     tenants: Tenants
     asked: list[int]  # of each event, the number of its ask
@@ -66,15 +66,13 @@ class Program(NamedTuple):
     between_tiles: float  # from one matmul on a part of the array to the next
 
 
-def program_of(trace: Trace, work: list[Work], waits: list[Edges], tenants: Tenants) -> Program:
+def program_of(trace: Trace, works: Works, waits: list[Edges], tenants: Tenants) -> Program:
     """The numbers of a trace whose events do that work and wait so."""
     chip = trace.chip
     launch, between_tiles = chip.launch_ns.value, chip.min_cycles.value / chip.tensor_ghz.value
-    works = {id(each): each for each in work}
-    for each in list(works.values()):
-        works.update({id(other): other for other in each.elsewhere})
-    numbers = {identity: number for number, identity in enumerate(works)}
-    tracks = sorted({(each.core, each.queue or each.track) for each in works.values()})
+    kinds = [*works.kinds, *[other for each in works.kinds for other in each.elsewhere]]
+    numbers = {id(each): number for number, each in enumerate(kinds)}
+    tracks = sorted({(each.core, each.queue or each.track) for each in kinds})
     cores = sorted({core for core, _ in tracks})
     issuers: dict[tuple[int, str], int] = {}  # queues of one trigger are issued by one, Scalar's by Scalar itself
     lines: list[Line] = []
@@ -106,12 +104,12 @@ def program_of(trace: Trace, work: list[Work], waits: list[Edges], tenants: Tena
 
     return Program(
         trace,
-        work,
+        works,
         waits,
         tenants,
-        [numbers[id(each)] for each in work],
-        [ask_of(each) for each in works.values()],
-        [Label(each.core, each.track, len(each.rings)) for each in works.values()],
+        works.of_event,
+        [ask_of(each) for each in kinds],
+        [Label(each.core, each.track, len(each.rings)) for each in kinds],
         lines,
         free,
         len(cores),

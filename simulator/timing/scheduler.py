@@ -21,18 +21,20 @@ import math
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from triptych.simulator.analysis.hazards import READ_AFTER_WRITE, Edges, hazards
 from triptych.simulator.built import built
 from triptych.simulator.collector import without_collector
 from triptych.simulator.errors import KernelError
 from triptych.simulator.timing.arrays import Run, Runs
 from triptych.simulator.timing.clock import TooLate
-from triptych.simulator.timing.order import by_need
+from triptych.simulator.timing.order import are_loads, by_need
 from triptych.simulator.timing.program import program_of
 from triptych.simulator.timing.room import tenants_of
 from triptych.simulator.timing.steady import extrapolated
 from triptych.simulator.timing.timeline import Span, Timeline
-from triptych.simulator.timing.work import loads_of, works
+from triptych.simulator.timing.work import loads_of, works_of
 from triptych.simulator.trace import Event, Trace
 
 WALKS: Any = built("walks")
@@ -53,12 +55,12 @@ def schedule(trace: Trace, order: str = "overlapped", whole: int = WHOLE) -> Tim
     make = _overlapped if order == "overlapped" else _as_written
 
     def spans_of(trace: Trace) -> list[Span]:
-        edges = hazards(trace, WALKS)
-        if len({event.core for event in trace.events}) > 1:
+        edges, works = hazards(trace, WALKS), works_of(trace, WALKS)
+        if len({event.core for event in works.first}) > 1:
             _join_meetings(trace.events, edges)
-        if "core_barrier" in {event.op for event in trace.events}:
+        if "core_barrier" in {event.op for event in works.first}:
             _read_after_barriers(trace.events, edges)
-        return make(Runs(program_of(trace, works(trace, WALKS), edges, tenants_of(trace, WALKS)))).spans()
+        return make(Runs(program_of(trace, works, edges, tenants_of(trace, WALKS)))).spans()
 
     with without_collector():
         found = extrapolated(trace, spans_of) if len(trace.events) > whole else None
@@ -73,7 +75,7 @@ def _overlapped(runs: Runs) -> Run:
     chip = program.trace.chip
     whole = replace(chip, warm_up_ns=replace(chip.warm_up_ns, value=0))
     planned, asked = _planned(runs.of(program._replace(trace=replace(program.trace, chip=whole)))).plan()
-    return runs.of(program._replace(asked=asked)).run(planned, in_order=True)
+    return runs.of(program._replace(asked=asked)).run(np.array(planned, np.intc), in_order=True)
 
 
 def _planned(runs: Runs) -> Run:
@@ -83,7 +85,7 @@ def _planned(runs: Runs) -> Run:
     program that fits on chip in one of these orders alone runs in that; one that does in none raises KernelError.
     """
     program = runs.program
-    least = program.launch + max(loads_of(program.trace, program.work).values(), default=0.0)
+    least = program.launch + max(loads_of(program.trace.chip, program.works).values(), default=0.0)
     found: list[Run] = []
     stuck: list[KernelError] = []
     for make in (_by_need, _by_readiness):
@@ -106,16 +108,17 @@ def _planned(runs: Runs) -> Run:
 
 
 def _as_written(runs: Runs, limit: float = math.inf) -> Run:
-    return runs.run(range(len(runs.program.asked)), in_order=True, limit=limit)
+    return runs.run(np.arange(len(runs.program.asked)), in_order=True, limit=limit)
 
 
 def _by_readiness(runs: Runs) -> Run:
-    return runs.run(range(len(runs.program.asked)), in_order=False)
+    return runs.run(np.arange(len(runs.program.asked)), in_order=False)
 
 
 def _by_need(runs: Runs) -> Run:
     """With loads in order of need."""
-    return runs.run(by_need(runs.program.trace, runs.program.waits), in_order=False)
+    loads = are_loads(runs.program.works.first)[runs.program.asked]
+    return runs.run(by_need(loads, runs.producers, runs.waiting), in_order=False)
 
 
 def check_order(order: str) -> None:

@@ -64,7 +64,7 @@ def steady_loop(trace: Trace) -> Loop | None:
     """The loop that holds most events, from the last round on that is not like the one before; None without a loop."""
     if any(["after" in e.attributes or "registers" in e.attributes for e in trace.events]):
         return None  # what a kernel orders itself names single events
-    found = _repeated(np.fromiter(forms(trace, WALKS), np.int64, len(trace.events)))
+    found = _repeated(np.fromiter(forms(trace, WALKS).of_event, np.int64, len(trace.events)))
     if found is None:
         return None
     start, period, rounds = found

@@ -18,9 +18,10 @@ Vector in its faster modes and GpSimd, and Vector and Scalar in one PSUM bank
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from triptych.simulator.analysis.descriptors import descriptors
 from triptych.simulator.chip.record import Chip
@@ -51,12 +52,28 @@ class Work:
     elsewhere: tuple[Work, ...] = ()  # the same on the other engines to which the compiler may give it
 
 
-def works(trace: Trace, compiled: Any = None) -> list[Work]:
-    """The work of each event; events of one form share it.
+class Works(NamedTuple):
+    """What the events of a trace ask for, each once."""
+
+    kinds: list[Work]
+    first: list[Event]  # an event that asks for each
+    of_event: list[int]  # the number of each event's
+
+
+def works(trace: Trace) -> list[Work]:
+    """The work of each event; events of one form share it."""
+    kinds, _, of_event = works_of(trace)
+    return [kinds[number] for number in of_event]
+
+
+def works_of(trace: Trace, compiled: Any = None) -> Works:
+    """What the events of a trace ask for.
 
     compiled: simulator/compiled/walks.c, or None where it is not built
     """
-    chip = _shared_memory(trace)
+    of_event, first = forms(trace, compiled)
+    cores = len({event.core for event in first})
+    chip = _shared_memory(trace.chip, cores)
     latencies = {
         "tensor": chip.tensor_latency_ns.value,
         "vector": chip.vector_latency_ns.value,
@@ -68,9 +85,7 @@ def works(trace: Trace, compiled: Any = None) -> list[Work]:
         "vector": chip.access_cycles.value / chip.vector_ghz.value,
         "scalar": chip.access_cycles.value / chip.scalar_ghz.value,
     }
-    numbers = forms(trace, compiled)
-    first = dict(zip(reversed(numbers), reversed(trace.events), strict=True))  # of each form
-    tiled = any(["tile" in event.attributes for event in first.values()])
+    tiled = any(["tile" in event.attributes for event in first])
 
     def on_engine(event: Event, loads_table: bool) -> Work:
         cost = row_of(event.op).cost(event, chip)
@@ -92,18 +107,17 @@ def works(trace: Trace, compiled: Any = None) -> list[Work]:
             work.elsewhere = tuple([on_engine(other, loads_table) for other in _elsewhere(event, chip)])
         return work
 
-    known = [of_form(first[number], False) for number in range(len(first))]
-    found = [known[number] for number in numbers]
-    tables: set[tuple[int, str]] = set()
-    for number in range(len(first)):
-        event = first[number]
+    found = Works([of_form(event, False) for event in first], first, of_event)
+    loading: dict[tuple[int, str], int] = {}  # the form of the event that loads a table
+    for number, event in enumerate(first):
         if "activat" in event.op:
-            table = event.core, str(event.attributes["op"])
-            if table not in tables:
-                found[numbers.index(number)] = of_form(event, True)
-                tables.add(table)
-    if any([work.elsewhere for work in known]):
-        _keep_on_vector(trace, found)
+            loading.setdefault((event.core, str(event.attributes["op"])), number)
+    for number in loading.values():
+        of_event[of_event.index(number)] = len(found.kinds)
+        found.kinds.append(of_form(first[number], True))
+        first.append(first[number])
+    if any([work.elsewhere for work in found.kinds]):
+        _keep_on_vector(trace.chip, found)
     return found
 
 
@@ -146,27 +160,27 @@ def _elsewhere(event: Event, chip: Chip) -> list[Event]:
     ]
 
 
-def loads_of(trace: Trace, work: list[Work]) -> dict[tuple[int, str], float]:
+def loads_of(chip: Chip, works: Works) -> dict[tuple[int, str], float]:
     """How long each track of each core is occupied in all; DMA and tiled matmuls, the mean of its rings or cells."""
-    rings = trace.chip.dma_rings.value
-    counts = Counter(map(id, work))  # of the works, of which there are few
+    rings = chip.dma_rings.value
+    counts = np.bincount(works.of_event, minlength=len(works.kinds)).tolist()
     loads: dict[tuple[int, str], float] = {}
-    for each in {id(each): each for each in work}.values():
+    for each, count in zip(works.kinds, counts, strict=True):
         part = len(each.rings) / rings if each.queue else each.cells.bit_count() / CELLS if each.cells else 1.0
         of_track = each.core, each.track
-        loads[of_track] = loads.get(of_track, 0.0) + counts[id(each)] * each.busy * part
+        loads[of_track] = loads.get(of_track, 0.0) + count * each.busy * part
     return loads
 
 
-def _keep_on_vector(trace: Trace, work: list[Work]) -> None:
+def _keep_on_vector(chip: Chip, works: Works) -> None:
     """What is left open stays on Vector where another part of the core has more to do.
 
     So it is in AWS's last step of its matmul ladder on Trn2: 5,403 instructions on Vector, of 5,120 copies left open.
     """
-    loads = loads_of(trace, work)
+    loads = loads_of(chip, works)
     most = {core: max((ns, track) for (c, track), ns in loads.items() if c == core)[1] for core, _ in loads}
-    for event, each in zip(trace.events, work, strict=True):
-        if each.elsewhere and most[event.core] != "vector":
+    for each in works.kinds:
+        if most[each.core] != "vector":
             each.elsewhere = ()
 
 
@@ -185,10 +199,8 @@ def _cells(event: Event) -> int:
     )
 
 
-def _shared_memory(trace: Trace) -> Chip:
-    """The chip, with as much DMA as the HBM that its cores share can feed."""
-    cores = len({event.core for event in trace.events})
-    chip = trace.chip
+def _shared_memory(chip: Chip, cores: int) -> Chip:
+    """The chip, with as much DMA as the HBM that so many cores share can feed."""
     if cores < 2 or chip.hbm_cores.value < 2:
         return chip
     share = min(chip.dma_gb_per_s.value, chip.hbm_gb_per_s.value / cores)

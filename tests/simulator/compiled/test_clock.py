@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from unittest.mock import Mock
 
+import numpy as np
 import pytest
 
 from triptych.harness.collection import builtin
@@ -18,6 +19,7 @@ from triptych.simulator.timing.clock import Clock, TooLate
 from triptych.simulator.timing.prediction import with_settings
 from triptych.simulator.timing.program import Ask, Label, Line, Program
 from triptych.simulator.timing.room import Tenants
+from triptych.simulator.timing.work import Works
 from triptych.simulator.trace import Event, Trace
 
 pytestmark = pytest.mark.skipif(
@@ -28,8 +30,8 @@ TRACKS = ("dma by gpsimd", "dma by scalar", "gpsimd", "scalar", "tensor", "vecto
 ISSUERS = {"gpsimd": 0, "scalar": 1, "tensor": 2, "vector": 3, "dma by gpsimd": 4, "dma by scalar": 1}
 
 
-def run(program, *given):
-    end, spans, plan = arrays.Runs(program).run(*given)
+def run(program, order, *given):
+    end, spans, plan = arrays.Runs(program).run(np.array(order), *given)
     found = spans()
     assert end == max(span.end_ns for span in found)
     return found, plan()
@@ -94,7 +96,9 @@ def drawn(rng):
     asked = [rng.choice(rng.choice(of_core)) for _ in range(n)]
     window = rng.choice([0, 300, chip.warm_up_ns.value])  # in which Tensor's clock is decided on; none without one
     trace = Trace(with_settings(chip, {"warm_up_ns": window}), "", events)
-    return Program(trace, [], waits, tenants, asked, asks, labels, lines, free, cores, launch, 64 / 2.4)
+    return Program(
+        trace, Works([], [], asked), waits, tenants, asked, asks, labels, lines, free, cores, launch, 64 / 2.4
+    )
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -12,10 +12,10 @@ from typing import Any
 
 from triptych.simulator.analysis.capacity import capacity_of, partition_bytes
 from triptych.simulator.analysis.hazards import hazards
-from triptych.simulator.timing.order import by_need
+from triptych.simulator.timing.order import are_loads, by_need, numbered
 from triptych.simulator.timing.queues import issuer_of
 from triptych.simulator.timing.throttle import Throttle
-from triptych.simulator.timing.work import CELLS, loads_of, works
+from triptych.simulator.timing.work import CELLS, loads_of, works, works_of
 
 
 @dataclass
@@ -293,8 +293,9 @@ def plain(trace: Any, order: str) -> list[dict[str, Any]] | None:
     if order == "program":
         return next(iter(run(trace, work, written, True)), None)
     whole = replace(trace, chip=replace(trace.chip, warm_up_ns=replace(trace.chip.warm_up_ns, value=0)))
-    plans = run(whole, work, by_need(trace, edges), False) or run(whole, work, written, False)
-    least = trace.chip.launch_ns.value + max(loads_of(trace, work).values(), default=0.0)
+    by_loads = by_need(are_loads(trace.events), *numbered(edges)).tolist()
+    plans = run(whole, work, by_loads, False) or run(whole, work, written, False)
+    least = trace.chip.launch_ns.value + max(loads_of(trace.chip, works_of(trace)).values(), default=0.0)
     if not plans or end(plans[0]) > 1.05 * least:
         plans += run(whole, work, written, True)
     if not plans:

@@ -21,7 +21,7 @@ def copy(read, write, engine="vector", core=0, op="tensor_copy", **attributes):
 
 
 def numbers(*events):
-    return list(forms(Trace(chip_of("trn2"), "", list(events))))
+    return forms(Trace(chip_of("trn2"), "", list(events))).of_event
 
 
 def test_where_operands_lie_and_when_an_event_runs_is_no_part_of_its_form():

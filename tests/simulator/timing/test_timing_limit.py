@@ -14,7 +14,7 @@ from triptych.simulator.launch.import_hook import simulated_nki
 from triptych.simulator.timing.clock import Clock, TooLate
 from triptych.simulator.timing.program import program_of
 from triptych.simulator.timing.room import tenants_of
-from triptych.simulator.timing.work import works
+from triptych.simulator.timing.work import works_of
 
 with simulated_nki():
     import nki.isa as nisa
@@ -66,7 +66,7 @@ def traced(program):
 
 def clock(program, limit):
     trace = traced(program)
-    numbers = program_of(trace, works(trace), hazards(trace), tenants_of(trace))
+    numbers = program_of(trace, works_of(trace), hazards(trace), tenants_of(trace))
     return Clock(numbers, range(len(trace.events)), in_order=True, limit=limit)
 
 

@@ -9,7 +9,7 @@ from triptych.simulator.analysis.hazards import hazards
 from triptych.simulator.chips import chip_of
 from triptych.simulator.launch.import_hook import simulated_nki
 from triptych.simulator.timing import schedule
-from triptych.simulator.timing.order import by_need
+from triptych.simulator.timing.order import are_loads, by_need, numbered
 from triptych.simulator.timing.work import works
 
 with simulated_nki():
@@ -37,7 +37,7 @@ def tile(n=512, dtype="float32", p=128, **more):
 
 def order_of(program):
     trace = traced(program)
-    return [trace.events[i].name for i in by_need(trace, hazards(trace))]
+    return [trace.events[i].name for i in by_need(are_loads(trace.events), *numbered(hazards(trace)))]
 
 
 def test_loads_come_before_what_needs_them_first():

@@ -10,7 +10,7 @@ from triptych.simulator.dtypes import TABLE
 from triptych.simulator.timing import schedule
 from triptych.simulator.timing.queues import issue_ns, issuer_of, most_issued, queue_of
 from triptych.simulator.timing.reading.flops import flops_of, is_float32_matmul, speed_of
-from triptych.simulator.timing.work import CELLS, PSUM_PORT, SBUF_PORT, loads_of, works
+from triptych.simulator.timing.work import CELLS, PSUM_PORT, SBUF_PORT, loads_of, works, works_of
 from triptych.simulator.trace import Allocation, Event, Region, Trace
 
 TRN1, TRN2 = chip_of("trn1"), chip_of("trn2")
@@ -233,7 +233,7 @@ def test_loads_are_the_time_of_each_track_and_the_mean_of_the_rings():
     trace = Trace(TRN2, "", events)
     rate = 23 * 2 * 358 / 736  # a ring's bytes a nanosecond where two cores share 716 GB/s
     row = 5.9 + 2048 / rate
-    found = loads_of(trace, works(trace))
+    found = loads_of(TRN2, works_of(trace))
     assert set(found) == {(0, "scalar"), (1, "vector"), (0, "dma")}
     assert found[0, "scalar"] == pytest.approx(2 * (512 + 64 + 45) / 1.2)
     assert found[1, "vector"] == pytest.approx((512 / 2 + 64) / 0.96)
@@ -243,7 +243,7 @@ def test_loads_are_the_time_of_each_track_and_the_mean_of_the_rings():
 def test_the_load_of_tiled_matmuls_is_the_mean_of_the_cells():
     tiled = [event("nc_matmul", "tensor", [B, B], [IN_PSUM], rows=1, tile=(32 * i, 0, 32, 128)) for i in range(3)]
     trace = Trace(TRN2, "", [*tiled, event("nc_matmul", "tensor", [B, B], [IN_PSUM], rows=1)])
-    assert loads_of(trace, works(trace))[0, "tensor"] == pytest.approx((3 / 4 + 1) * (512 + 7) / 2.4)
+    assert loads_of(TRN2, works_of(trace))[0, "tensor"] == pytest.approx((3 / 4 + 1) * (512 + 7) / 2.4)
 
 
 @pytest.mark.parametrize(
