@@ -129,8 +129,13 @@ class _Tensors:
         self.of: dict[int, dict[int, _Tensor | None]] = {event.core: {} for event in trace.events}
         self.memories: dict[Hashable, _Tensor] = {}  # any tensor of each
         self.maps: dict[Hashable, _Map] = {}
-        events = enumerate(trace.events)
-        self.last_writes = {_key(event, region[0]): index for index, event in events for region in event.writes}
+        self.last_writes = {
+            region[0][0]
+            if region[0][6] is None
+            else (region[0][2], event.core): index  # `_key`, which here costs a call
+            for index, event in enumerate(trace.events)
+            for region in event.writes
+        }
 
     def see(self, event: Event, allocation: Allocation) -> _Tensor | None:
         """A tensor that this core has not touched before."""
@@ -160,15 +165,18 @@ def hazards(trace: Trace, compiled: Any = None) -> list[Edges]:
 
     compiled: simulator/compiled/walks.c, or None where it is not built
     """
-    return list(waits(trace, compiled))
+    found: list[Edges] = []
+    for some in waits(trace, compiled):
+        found += some
+    return found
 
 
-def waits(trace: Trace, compiled: Any = None) -> Iterator[Edges]:
-    """The same, one event after the other."""
+def waits(trace: Trace, compiled: Any = None) -> Iterator[list[Edges]]:
+    """The same, some events after the others."""
     tensors, cores, asked = _Tensors(trace), _Cores(trace), _Asked(trace)
     edges = edges_of if compiled is None else compiled.edges_of
     for first in range(0, len(trace.events), _AT_ONCE):
-        yield from edges(trace.events[first : first + _AT_ONCE], first, tensors, cores, asked)
+        yield edges(trace.events[first : first + _AT_ONCE], first, tensors, cores, asked)
 
 
 def edges_of(events: list[Event], first: int, tensors: _Tensors, cores: _Cores, asked: _Asked) -> list[Edges]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from copy import copy
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from triptych.simulator.built import built
+from triptych.simulator.chip.record import Chip
 from triptych.simulator.timing.clock import Clock, TooLate
 from triptych.simulator.timing.order import numbered
 from triptych.simulator.timing.program import Program
@@ -70,7 +72,7 @@ class Run(NamedTuple):
 
     end_ns: float  # of the last event
     spans: Callable[[], list[Span]]  # which are made for the run that is taken
-    plan: Callable[[], tuple[list[int], list[int]]]  # the events as they were issued or began, and what each asked for
+    plan: Callable[[], tuple[Rows, Rows]]  # the events as they were issued or began, and what each asked for
 
 
 class Runs:
@@ -78,21 +80,25 @@ class Runs:
 
     def __init__(self, program: Program) -> None:
         self.program = program
+        self.asked = np.array(program.asked, np.intc)
         self.producers, self.waiting = numbered(program.waits)
         if CLOCK is None:
             return
-        self.asked = np.array(program.asked, np.intc)
         self.asks = _asks(program)
         whys = chain.from_iterable([edges.values() for edges in program.waits])
         self.whys = np.fromiter(map(_CODES.__getitem__, whys), np.intc, len(self.producers))
         self.tenants, self.touching = numbered(program.tenants.of_event)
 
-    def of(self, program: Program) -> Runs:
-        """Runs of the same events on another chip, or where they ask for the same of other engines."""
+    def on(self, chip: Chip) -> Runs:
+        """Runs of the same program on another chip."""
         other = copy(self)
-        other.program = program
-        if CLOCK is not None:
-            other.asked = np.array(program.asked, np.intc)
+        other.program = self.program._replace(trace=replace(self.program.trace, chip=chip))
+        return other
+
+    def asking(self, asked: Rows) -> Runs:
+        """Runs of the same events where they ask for the same of other engines."""
+        other = copy(self)
+        other.asked = asked
         return other
 
     def run(self, order: Rows, in_order: bool, limit: float = math.inf) -> Run:
@@ -123,17 +129,18 @@ class Runs:
         if outcome != _DONE:
             return self._in_python(order, in_order, limit)  # which says what waits for room
         end = float(events["end"].max())
-        return Run(end, lambda: _spans(program, events[place], order), lambda: _plan(program, events[place]))
+        return Run(end, lambda: _spans(program, events, place, order), lambda: _plan(program, events, place))
 
     def _in_python(self, order: Rows, in_order: bool, limit: float) -> Run:
-        clock = Clock(self.program, order.tolist(), in_order, limit)
+        clock = Clock(self.program._replace(asked=self.asked.tolist()), order.tolist(), in_order, limit)
         spans = clock.run()
-        return Run(max([span.end_ns for span in spans], default=0.0), lambda: spans, clock.plan)
+        return Run(max([span.end_ns for span in spans], default=0.0), lambda: spans, lambda: _arrays(*clock.plan()))
 
     def _touches(self, place: Rows) -> Rows:
         """Which tensors that need room each event touches, in the events' order."""
-        touches = _rows(TOUCH, self.tenants, tenant=self.tenants, event=place[self.touching])
-        return touches[np.argsort(touches["event"], kind="stable")]
+        events = place[self.touching]
+        ordered = np.argsort(events, kind="stable")
+        return _rows(TOUCH, events, tenant=self.tenants[ordered], event=events[ordered])
 
     def _queues(self, order: Rows, in_order: bool) -> Rows:
         lines, asks = self.program.lines, self.program.asks
@@ -180,26 +187,29 @@ def _times(program: Program, limit: float) -> Rows:
     return np.array(times, TIMES)
 
 
-def _plan(program: Program, events: Rows) -> tuple[list[int], list[int]]:
-    """What `Clock.plan` gives; the rows of events stand by number."""
+def _arrays(*of_numbers: list[int]) -> tuple[Rows, ...]:
+    return tuple([np.array(numbers, np.intc) for numbers in of_numbers])
+
+
+def _plan(program: Program, events: Rows, place: Rows) -> tuple[Rows, Rows]:
+    """What `Clock.plan` gives. The row of each event stands at its place."""
     moves = np.array([line.moves for line in program.lines])[events["queue"]]
-    begun = np.where(moves, events["issued_at"], events["start"])
-    return begun.argsort(kind="stable").tolist(), events["ask"].tolist()
+    begun = np.where(moves, events["issued_at"], events["start"])[place]
+    return begun.argsort(kind="stable"), events["ask"][place]
 
 
-def _spans(program: Program, events: Rows, numbers: Rows) -> list[Span]:
-    """The spans of events, whose rows stand by number, and name others by their places in `numbers`."""
+def _spans(program: Program, events: Rows, place: Rows, numbers: Rows) -> list[Span]:
+    """The spans of events. The row of each stands at its place, and names others by their places in `numbers`."""
     n = len(events)
     known, whys, behind = np.array([*range(n), None], object), np.array(WHYS, object), np.append(numbers, -1)
-    start, busy, end = (events[name].tolist() for name in ("start", "busy", "end"))
-    after, why = known[behind[events["after"]]].tolist(), whys[events["why"]].tolist()
-    labels = zip(*program.labels, strict=True)
-    core, track, rings = (np.array(column, object)[events["ask"]].tolist() for column in labels)
+    start, busy, end = (events[name][place].tolist() for name in ("start", "busy", "end"))
+    after, why = known[behind[events["after"][place]]].tolist(), whys[events["why"][place]].tolist()
+    labels, asked = zip(*program.labels, strict=True), events["ask"][place]
+    core, track, rings = (np.array(column, object)[asked].tolist() for column in labels)
     issues: list[Issue | None] = [None] * n
-    moves = np.flatnonzero(np.array([line.moves for line in program.lines])[events["queue"]])
-    moved = events[moves]
-    by, because = known[behind[moved["issued_after"]]].tolist(), whys[moved["issued_why"]].tolist()
-    issued = map(_issue, zip(moved["issued_at"].tolist(), by, because, strict=True))
+    moves = np.flatnonzero(np.array([line.moves for line in program.lines])[events["queue"][place]])
+    at, by, because = (events[name][place[moves]] for name in ("issued_at", "issued_after", "issued_why"))
+    issued = map(_issue, zip(at.tolist(), known[behind[by]].tolist(), whys[because].tolist(), strict=True))
     for index, issue in zip(moves.tolist(), issued, strict=True):
         issues[index] = issue
     return list(map(_span, zip(range(n), core, track, start, busy, end, after, why, rings, issues, strict=True)))

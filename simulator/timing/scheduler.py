@@ -33,7 +33,7 @@ from triptych.simulator.timing.order import are_loads, by_need
 from triptych.simulator.timing.program import program_of
 from triptych.simulator.timing.room import tenants_of
 from triptych.simulator.timing.steady import extrapolated
-from triptych.simulator.timing.timeline import Span, Timeline
+from triptych.simulator.timing.timeline import Timeline
 from triptych.simulator.timing.work import loads_of, works_of
 from triptych.simulator.trace import Event, Trace
 
@@ -54,28 +54,31 @@ def schedule(trace: Trace, order: str = "overlapped", whole: int = WHOLE) -> Tim
     check_order(order)
     make = _overlapped if order == "overlapped" else _as_written
 
-    def spans_of(trace: Trace) -> list[Span]:
+    def run(trace: Trace) -> Run:
         edges, works = hazards(trace, WALKS), works_of(trace, WALKS)
         if len({event.core for event in works.first}) > 1:
             _join_meetings(trace.events, edges)
         if "core_barrier" in {event.op for event in works.first}:
             _read_after_barriers(trace.events, edges)
-        return make(Runs(program_of(trace, works, edges, tenants_of(trace, WALKS)))).spans()
+        return make(Runs(program_of(trace, works, edges, tenants_of(trace, WALKS))))
 
     with without_collector():
-        found = extrapolated(trace, spans_of) if len(trace.events) > whole else None
-        spans, left_out = found or (spans_of(trace), None)
-    total = max([trace.chip.launch_ns.value, *[span.end_ns for span in spans]]) + trace.chip.teardown_ns.value
-    return Timeline(trace, order, spans, total, left_out)
+        found = extrapolated(trace, lambda shorter: run(shorter).spans()) if len(trace.events) > whole else None
+        if found is None:
+            ran = run(trace)
+            end, spans, left_out = ran.end_ns, ran.spans(), None
+        else:
+            spans, left_out = found
+            end = max([span.end_ns for span in spans])
+    return Timeline(trace, order, spans, max(trace.chip.launch_ns.value, end) + trace.chip.teardown_ns.value, left_out)
 
 
 def _overlapped(runs: Runs) -> Run:
     """Each engine in the order in which it would take its instructions if the Tensor Engine had its whole clock."""
-    program = runs.program
-    chip = program.trace.chip
+    chip = runs.program.trace.chip
     whole = replace(chip, warm_up_ns=replace(chip.warm_up_ns, value=0))
-    planned, asked = _planned(runs.of(program._replace(trace=replace(program.trace, chip=whole)))).plan()
-    return runs.of(program._replace(asked=asked)).run(np.array(planned, np.intc), in_order=True)
+    planned, asked = _planned(runs.on(whole)).plan()
+    return runs.asking(asked).run(planned, in_order=True)
 
 
 def _planned(runs: Runs) -> Run:
@@ -108,16 +111,16 @@ def _planned(runs: Runs) -> Run:
 
 
 def _as_written(runs: Runs, limit: float = math.inf) -> Run:
-    return runs.run(np.arange(len(runs.program.asked)), in_order=True, limit=limit)
+    return runs.run(np.arange(len(runs.asked)), in_order=True, limit=limit)
 
 
 def _by_readiness(runs: Runs) -> Run:
-    return runs.run(np.arange(len(runs.program.asked)), in_order=False)
+    return runs.run(np.arange(len(runs.asked)), in_order=False)
 
 
 def _by_need(runs: Runs) -> Run:
     """With loads in order of need."""
-    loads = are_loads(runs.program.works.first)[runs.program.asked]
+    loads = are_loads(runs.program.works.first)[runs.asked]
     return runs.run(by_need(loads, runs.producers, runs.waiting), in_order=False)
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -105,7 +106,7 @@ def _signs(trace: Trace, near: int) -> Iterator[int]:
     the trace for every round, or the loop is not steady.
     """
     first: dict[int, int] = {}
-    for index, (event, edges) in enumerate(zip(trace.events, waits(trace, WALKS), strict=True)):
+    for index, (event, edges) in enumerate(zip(trace.events, chain.from_iterable(waits(trace, WALKS)), strict=True)):
         sign = frozenset([(at if index - at > near else at - index, why) for at, why in edges.items()])
         uses = [first.setdefault(region[0][0], index) for region in event.reads + event.writes]
         yield hash((sign, tuple([at if index - at > near else at - index for at in uses])))

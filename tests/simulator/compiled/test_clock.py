@@ -34,7 +34,7 @@ def run(program, order, *given):
     end, spans, plan = arrays.Runs(program).run(np.array(order), *given)
     found = spans()
     assert end == max(span.end_ns for span in found)
-    return found, plan()
+    return found, [numbers.tolist() for numbers in plan()]
 
 
 def both(run, *given):

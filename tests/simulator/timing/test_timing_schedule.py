@@ -381,7 +381,7 @@ def test_which_orders_are_tried(longer, tried, monkeypatch):
     asked = []
 
     def run(runs):
-        return Run(end, list, lambda: (list(range(len(trace.events))), runs.program.asked))
+        return Run(end, list, lambda: (np.arange(len(trace.events)), runs.asked))
 
     monkeypatch.setattr(scheduler, "loads_of", lambda *given: {(0, "vector"): 1000.0, (0, "dma"): 10.0})
     monkeypatch.setattr(scheduler, "_by_need", run)
