@@ -25,16 +25,16 @@ FILES = {
         "instructions",
         "drivers",
     ),
-    "walks": ("walks",),
+    "walks": ("walks", "places"),
     "clock": ("clock",),
     "casts": ("casts",),
 }
-HEADER = f"{ROOM.replace('.', '/')}/frequent.h"
+HEADERS = ("frequent", "walks")
 compiled = [
     Extension(
         f"triptych.{ROOM}.{name}",
         [f"{ROOM.replace('.', '/')}/{file}.c" for file in files],
-        depends=[HEADER] if name == "frequent" else [],
+        depends=[f"{ROOM.replace('.', '/')}/{name}.h"] if name in HEADERS else [],
         extra_compile_args=FLAGS,
         optional=True,
     )

@@ -6,17 +6,8 @@
  *     touched    triptych.simulator.timing.room
  *     lives      triptych.simulator.analysis.capacity
  */
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
+#include "walks.h"
 #include <structmember.h>
-
-/* Fields of a region, of an allocation, of a tensor of the hazards and of a view of one, which are tuples. A view that is
- * read has SOURCES in the place of MEETS. */
-enum { ALLOCATION, OFFSET, SHAPE, STRIDES, DTYPE };
-enum { ID, NAME, BUFFER, WHOLE, KIND, LINE, ADDRESS };
-enum { LAST_WRITE, READERS, WRITERS, SHARED, READ, WRITTEN, MAP };
-enum { PLACE, MEETS, HIDES, SOURCES = MEETS };
-#define FIELD PyTuple_GET_ITEM
 
 /* The slots of an Event, and where each lies in it. */
 enum { OP, ENGINE, CORE, ATTRIBUTES, READS, WRITES, SLOTS };
@@ -27,16 +18,9 @@ static Py_ssize_t slot_at[SLOTS];
 static PyTypeObject *Event, *IndirectRegion;
 
 /* Reasons to wait, attributes and methods, by name. */
-#define NAMES(X) X(add) X(after) X(data) X(no_reorder) X(order) X(overwrite) X(read) X(registers) X(see) X(see_read) X(see_written)
+#define NAMES(X) X(add) X(after) X(data) X(no_reorder) X(order) X(overwrite) X(read) X(registers) X(see)
 #define DECLARE(name) static PyObject *n_##name;
 NAMES(DECLARE)
-
-/* Whether the call of a method that returns nothing, or what another holds, went well. */
-static int is_done(PyObject *returned)
-{
-    Py_XDECREF(returned);
-    return returned != NULL;
-}
 
 /* What `edges_of` is given, and the event at hand. */
 typedef struct {
@@ -82,13 +66,13 @@ static PyObject *tensor_of(const Walk *w, PyObject *region)
 }
 
 /* The places that a view of a tensor is about, borrowed. */
-static PyObject *view_of(PyObject *tensor, int how, PyObject *see, PyObject *region)
+static PyObject *view_of(PyObject *tensor, int how, PyObject *region)
 {
     PyObject *says = PyTuple_GetSlice(region, OFFSET, DTYPE + 1), *views = FIELD(tensor, how);
     PyObject *view = says ? PyDict_GetItemWithError(views, says) : NULL;
+    if (!view && !PyErr_Occurred())
+        view = see_view(FIELD(tensor, MAP), views, region, says, how == WRITTEN);
     Py_XDECREF(says);
-    if (!view && !PyErr_Occurred()) /* which the views then hold */
-        is_done(view = PyObject_CallMethodObjArgs(FIELD(tensor, MAP), see, views, region, NULL));
     return view;
 }
 
@@ -97,7 +81,7 @@ static int add_read(const Walk *w, PyObject *region)
     PyObject *tensor = tensor_of(w, region);
     if (!tensor || tensor == Py_None)
         return tensor != NULL;
-    PyObject *view = view_of(tensor, READ, n_see_read, region);
+    PyObject *view = view_of(tensor, READ, region);
     if (!view)
         return 0;
     PyObject *place = FIELD(view, PLACE), *sources = FIELD(view, SOURCES), *shared = FIELD(tensor, SHARED);
@@ -124,7 +108,7 @@ static int add_read(const Walk *w, PyObject *region)
 
 static int add_write(const Walk *w, PyObject *region)
 {
-    PyObject *tensor = tensor_of(w, region), *view = tensor ? view_of(tensor, WRITTEN, n_see_written, region) : NULL;
+    PyObject *tensor = tensor_of(w, region), *view = tensor ? view_of(tensor, WRITTEN, region) : NULL;
     if (!view)
         return 0;
     PyObject *place = FIELD(view, PLACE), *meets = FIELD(view, MEETS), *hides = FIELD(view, HIDES), *shared = FIELD(tensor, SHARED);
@@ -335,7 +319,7 @@ static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "walks", NULL, -1
 PyMODINIT_FUNC PyInit_walks(void)
 {
     PyObject *trace = PyImport_ImportModule("triptych.simulator.trace");
-    if (!trace || !(Event = (PyTypeObject *)PyObject_GetAttrString(trace, "Event")) ||
+    if (!set_up_places() || !trace || !(Event = (PyTypeObject *)PyObject_GetAttrString(trace, "Event")) ||
         !(IndirectRegion = (PyTypeObject *)PyObject_GetAttrString(trace, "IndirectRegion")))
         return NULL;
     for (int i = 0; i < SLOTS; i++) {

@@ -134,7 +134,12 @@ class Runs:
     def _in_python(self, order: Rows, in_order: bool, limit: float) -> Run:
         clock = Clock(self.program._replace(asked=self.asked.tolist()), order.tolist(), in_order, limit)
         spans = clock.run()
-        return Run(max([span.end_ns for span in spans], default=0.0), lambda: spans, lambda: _arrays(*clock.plan()))
+
+        def plan() -> tuple[Rows, Rows]:
+            planned, asked = clock.plan()
+            return np.array(planned, np.intc), np.array(asked, np.intc)
+
+        return Run(max([span.end_ns for span in spans], default=0.0), lambda: spans, plan)
 
     def _touches(self, place: Rows) -> Rows:
         """Which tensors that need room each event touches, in the events' order."""
@@ -185,10 +190,6 @@ def _times(program: Program, limit: float) -> Rows:
     t = Throttle(program.trace.chip)
     times = program.launch, program.between_tiles, limit, t.window, t.cold, t.hot, t.warms, t.cools
     return np.array(times, TIMES)
-
-
-def _arrays(*of_numbers: list[int]) -> tuple[Rows, ...]:
-    return tuple([np.array(numbers, np.intc) for numbers in of_numbers])
 
 
 def _plan(program: Program, events: Rows, place: Rows) -> tuple[Rows, Rows]:

@@ -85,6 +85,27 @@ def test_a_trace_longer_than_is_walked_over_at_once() -> None:
     assert hazards(trace, WALKS)[4998] == {4996: "overwrite", 4997: "data", 4995: "order"}
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_line_that_allocates_in_more_than_one_memory(seed: int) -> None:
+    """Places on chip and elsewhere are then on one map; and some views begin before their tensor, or have no bytes."""
+    rng, dtypes = random.Random(seed), [TABLE[name] for name in ("bfloat16", "float32", "uint8")]
+    tensors = [
+        Allocation(i, "t", rng.choice(("sbuf", "psum", "private_hbm")), (8, 64), dtypes[0], ("k.py", 1))
+        for i in range(12)
+    ]
+
+    def view() -> Region:
+        row, dtype = rng.choice((16, 64, 128)), rng.choice(dtypes)
+        shape = rng.choice(((2, 8), (4, 16), (1, 2, 4), (8, 64), (3, 0)))
+        strides = rng.choice(((row, 1), (row, -1), (row, 2)))
+        strides = (strides[0], 8, strides[1]) if len(shape) == 3 else strides
+        return Region(rng.choice(tensors), rng.randrange(-8, 200), shape, strides, dtype)
+
+    events = [Event("tensor_copy", "vector", (view(), view()), (view(),), ("k.py", i), 0, None, {}) for i in range(200)]
+    trace = Trace(chip_of("trn2"), "trn2", events)
+    assert [list(each.items()) for each in hazards(trace, WALKS)] == [list(each.items()) for each in hazards(trace)]
+
+
 def test_what_is_no_event_is_refused() -> None:
     trace = Trace(chip_of("trn2"), "trn2", ["memset"])  # type: ignore[list-item]
     for walk in (forms, tenants_of, lives_of):

@@ -1,0 +1,22 @@
+/* What the walks over a trace (walks.c) and the places that views take (places.c) share. */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+/* Fields of a region, of an allocation, of a tensor of the hazards and of a view of one, which are tuples. A view that is
+ * read has SOURCES in the place of MEETS. */
+enum { ALLOCATION, OFFSET, SHAPE, STRIDES, DTYPE };
+enum { ID, NAME, BUFFER, WHOLE, KIND, LINE, ADDRESS };
+enum { LAST_WRITE, READERS, WRITERS, SHARED, READ, WRITTEN, MAP };
+enum { PLACE, MEETS, HIDES, SOURCES = MEETS };
+#define FIELD PyTuple_GET_ITEM
+
+/* Whether the call of a method that returns nothing, or what another holds, went well. */
+static inline int is_done(PyObject *returned)
+{
+    Py_XDECREF(returned);
+    return returned != NULL;
+}
+
+/* _Map.see_read or .see_written, whose result is borrowed of `views`, which hold it by what the region `says`. */
+PyObject *see_view(PyObject *map, PyObject *views, PyObject *region, PyObject *says, int is_written);
+int set_up_places(void); /* once; whether that went well */
