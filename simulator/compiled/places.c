@@ -114,15 +114,6 @@ static int introduce_neighbours(const Map *m)
     return 1;
 }
 
-/* What a dict holds for a number; put there if there is none. Borrowed. */
-static PyObject *held(PyObject *dict, Py_ssize_t key, PyObject *new)
-{
-    PyObject *number = new ? PyLong_FromSsize_t(key) : NULL, *found = number ? PyDict_SetDefault(dict, number, new) : NULL;
-    Py_XDECREF(number);
-    Py_XDECREF(new);
-    return found;
-}
-
 /* Put the new place among the others. */
 static int settle(Map *m)
 {
@@ -137,8 +128,8 @@ static int settle(Map *m)
     Py_XDECREF(sources);
     while ((m->at.high - m->at.low) >> n)
         n++;
-    PyObject *strips = is_right ? held(m->sizes, n, PyDict_New()) : NULL;
-    PyObject *places = strips ? held(strips, m->at.low >> n, PyList_New(0)) : NULL;
+    PyObject *strips = is_right ? held(m->sizes, PyLong_FromSsize_t(n), PyDict_New()) : NULL;
+    PyObject *places = strips ? held(strips, PyLong_FromSsize_t(m->at.low >> n), PyList_New(0)) : NULL;
     return places && !PyList_Append(places, m->number);
 }
 

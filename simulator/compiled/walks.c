@@ -143,14 +143,32 @@ static int add_all(Walk *w, PyObject *event)
     return forget(w->found, w->index);
 }
 
+/* The number of a tensor that no event of its core has touched before. */
+static PyObject *first_seen(PyObject *core, PyObject *tensor, PyObject *numbers, PyObject *kinds, PyObject *of_tensors)
+{
+    PyObject *buffer = FIELD(tensor, BUFFER), *kind, *number, *like = NULL;
+    Py_ssize_t at = -1;
+    if (FIELD(tensor, ADDRESS) == Py_None &&
+        (!PyUnicode_CompareWithASCIIString(buffer, "sbuf") || !PyUnicode_CompareWithASCIIString(buffer, "psum"))) {
+        at = PyList_GET_SIZE(of_tensors);
+        if ((kind = PyTuple_Pack(4, core, buffer, FIELD(tensor, WHOLE), FIELD(tensor, KIND))))
+            like = held(kinds, kind, PyLong_FromSsize_t(PyDict_GET_SIZE(kinds)));
+        if (!like || PyList_Append(of_tensors, like))
+            return NULL;
+    }
+    if ((number = PyLong_FromSsize_t(at)) && PyDict_SetItem(numbers, FIELD(tensor, ID), number))
+        Py_CLEAR(number);
+    return number;
+}
+
 /* The numbers of an event's tensors that need room. */
-static int touch(PyObject *mine, PyObject *event, PyObject *regions, PyObject *numbers, PyObject *first_seen)
+static int touch(PyObject *mine, PyObject *core, PyObject *regions, PyObject *numbers, PyObject *kinds, PyObject *of_tensors)
 {
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(regions); i++) {
         PyObject *allocation = FIELD(FIELD(regions, i), ALLOCATION);
         PyObject *number = Py_XNewRef(PyDict_GetItemWithError(numbers, FIELD(allocation, ID)));
         if (!number && !PyErr_Occurred())
-            number = PyObject_CallFunctionObjArgs(first_seen, event, allocation, NULL);
+            number = first_seen(core, allocation, numbers, kinds, of_tensors);
         int is_there = !number ? -1 : PyLong_AsLong(number) < 0 ? 1 : PySequence_Contains(mine, number);
         int is_right = is_there < 0 ? 0 : is_there || !PyList_Append(mine, number);
         Py_XDECREF(number);
@@ -251,22 +269,27 @@ static PyObject *forms(PyObject *Py_UNUSED(module), PyObject *args)
     return all;
 }
 
-/* touched(events, known, first_seen) */
+/* touched(events, kinds, of_tensors) */
 static PyObject *touched(PyObject *Py_UNUSED(module), PyObject *args)
 {
-    PyObject *events, *known, *first_seen, *all, *mine;
-    if (!PyArg_ParseTuple(args, "O!OO", &PyList_Type, &events, &known, &first_seen) || !(all = list_for(events)))
+    PyObject *events, *kinds, *of_tensors, *all, *mine;
+    if (!PyArg_ParseTuple(args, "O!O!O!", &PyList_Type, &events, &PyDict_Type, &kinds, &PyList_Type, &of_tensors) ||
+        !(all = list_for(events)))
         return NULL;
-    int is_right = 1;
+    PyObject *known = PyDict_New();
+    int is_right = known != NULL;
     for (Py_ssize_t i = 0; is_right && i < PyList_GET_SIZE(events); i++) {
-        PyObject *event = PyList_GET_ITEM(events, i), *numbers = PyObject_GetItem(known, OF(event, CORE));
+        PyObject *event = PyList_GET_ITEM(events, i), *core = OF(event, CORE);
+        PyObject *numbers = PyDict_GetItemWithError(known, core);
+        if (!numbers && !PyErr_Occurred())
+            numbers = held(known, Py_NewRef(core), PyDict_New());
         if ((is_right = numbers && (mine = PyList_New(0)))) {
             PyList_SET_ITEM(all, i, mine);
-            is_right = touch(mine, event, OF(event, READS), numbers, first_seen) &&
-                       touch(mine, event, OF(event, WRITES), numbers, first_seen);
+            is_right = touch(mine, core, OF(event, READS), numbers, kinds, of_tensors) &&
+                       touch(mine, core, OF(event, WRITES), numbers, kinds, of_tensors);
         }
-        Py_XDECREF(numbers);
     }
+    Py_XDECREF(known);
     if (!is_right)
         Py_CLEAR(all);
     return all;

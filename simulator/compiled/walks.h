@@ -17,6 +17,15 @@ static inline int is_done(PyObject *returned)
     return returned != NULL;
 }
 
+/* What a dict holds by a key, borrowed; `new` if there was nothing. Takes the references of key and `new`, which may be NULL. */
+static inline PyObject *held(PyObject *dict, PyObject *key, PyObject *new)
+{
+    PyObject *found = key && new ? PyDict_SetDefault(dict, key, new) : NULL;
+    Py_XDECREF(key);
+    Py_XDECREF(new);
+    return found;
+}
+
 /* _Map.see_read or .see_written, whose result is borrowed of `views`, which hold it by what the region `says`. */
 PyObject *see_view(PyObject *map, PyObject *views, PyObject *region, PyObject *says, int is_written);
 int set_up_places(void); /* once; whether that went well */

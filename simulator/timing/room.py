@@ -9,15 +9,16 @@ decides how far loads run ahead of their use. Tensors with addresses of their ow
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from triptych.simulator.analysis.capacity import capacity_of, partition_bytes
-from triptych.simulator.trace import Allocation, Event, Trace
+from triptych.simulator.analysis.capacity import bytes_of, capacity_of
+from triptych.simulator.dtypes import DType
+from triptych.simulator.trace import Event, Trace
 
 Place = tuple[int, str]  # core and memory
-Known = dict[int, dict[int, int]]  # of each core, by allocation: its number, or -1 where it needs no room
+Kinds = dict[tuple[int, str, tuple[int, ...], DType], int]  # of tensors: core, memory, shape and dtype, by number
 
 
 class Tenants(NamedTuple):
@@ -35,28 +36,26 @@ def tenants_of(trace: Trace, compiled: Any = None) -> Tenants:
 
     compiled: simulator/compiled/walks.c, or None where it is not built
     """
-    known: Known = defaultdict(dict)
-    found = Tenants([], [], [], [], [])
-    of_event, sizes, memories, places, capacities = found
-
-    def first_seen(event: Event, allocation: Allocation) -> int:
-        number = -1
-        if allocation.address is None and allocation.buffer in ("sbuf", "psum"):
-            number, place = len(sizes), (event.core, allocation.buffer)
-            if place not in places:
-                places.append(place)
-                capacities.append(capacity_of(trace.chip, allocation.buffer))
-            sizes.append(partition_bytes(allocation, trace.chip))
-            memories.append(places.index(place))
-        known[event.core][allocation.id] = number
-        return number
-
-    of_event += (touched if compiled is None else compiled.touched)(trace.events, known, first_seen)
-    return found
+    kinds: Kinds = {}
+    of_tensors: list[int] = []
+    of_event = (touched if compiled is None else compiled.touched)(trace.events, kinds, of_tensors)
+    places = list(dict.fromkeys([(core, buffer) for core, buffer, _, _ in kinds]))
+    memories = [places.index((core, buffer)) for core, buffer, _, _ in kinds]
+    sizes = [bytes_of(shape, dtype.itemsize, buffer, trace.chip) for _, buffer, shape, dtype in kinds]
+    return Tenants(
+        of_event,
+        [sizes[kind] for kind in of_tensors],
+        [memories[kind] for kind in of_tensors],
+        places,
+        [capacity_of(trace.chip, buffer) for _, buffer in places],
+    )
 
 
-def touched(events: list[Event], known: Known, first_seen: Callable[[Event, Allocation], int]) -> list[list[int]]:
-    """Which of the tensors that need room each event touches."""
+def touched(events: list[Event], kinds: Kinds, of_tensors: list[int]) -> list[list[int]]:
+    """Which of the tensors that need room each event touches, by number; notes the kind of each of them."""
+    known: dict[int, dict[int, int]] = defaultdict(
+        dict
+    )  # of each core, by allocation: its number, or -1 where it needs no room
     of_event = []
     for event in events:
         numbers = known[event.core]
@@ -65,7 +64,11 @@ def touched(events: list[Event], known: Known, first_seen: Callable[[Event, Allo
             allocation = region[0]
             number = numbers.get(allocation[0])
             if number is None:
-                number = first_seen(event, allocation)
+                number = -1
+                if allocation[6] is None and allocation[2] in ("sbuf", "psum"):
+                    number = len(of_tensors)
+                    of_tensors.append(kinds.setdefault((event.core, *allocation[2:5]), len(kinds)))
+                numbers[allocation[0]] = number
             if number >= 0 and number not in mine:
                 mine.append(number)
         of_event.append(mine)
