@@ -25,7 +25,7 @@ FILES = {
         "instructions",
         "drivers",
     ),
-    "walks": ("walks", "places"),
+    "walks": ("walks", "hazards", "places"),
     "clock": ("clock",),
     "casts": ("casts",),
 }

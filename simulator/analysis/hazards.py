@@ -124,18 +124,12 @@ _Tensor = tuple[
 
 
 class _Tensors:
-    def __init__(self, trace: Trace) -> None:
+    def __init__(self, trace: Trace, compiled: Any) -> None:
         # By core and identity; None where nothing is ever written.
-        self.of: dict[int, dict[int, _Tensor | None]] = {event.core: {} for event in trace.events}
+        self.of: dict[int, dict[int, _Tensor | None]] = {core: {} for core in {event.core for event in trace.events}}
         self.memories: dict[Hashable, _Tensor] = {}  # any tensor of each
         self.maps: dict[Hashable, _Map] = {}
-        self.last_writes = {
-            region[0][0]
-            if region[0][6] is None
-            else (region[0][2], event.core): index  # `_key`, which here costs a call
-            for index, event in enumerate(trace.events)
-            for region in event.writes
-        }
+        self.last_writes = (last_writes if compiled is None else compiled.last_writes)(trace.events)
 
     def see(self, event: Event, allocation: Allocation) -> _Tensor | None:
         """A tensor that this core has not touched before."""
@@ -156,6 +150,11 @@ class _Tensors:
         return found
 
 
+def last_writes(events: list[Event]) -> dict[Hashable, int]:
+    """The last event that writes to each memory."""
+    return {_key(event, region[0]): index for index, event in enumerate(events) for region in event.writes}
+
+
 def _key(event: Event, allocation: Allocation) -> Hashable:
     return allocation[0] if allocation[6] is None else (allocation[2], event.core)
 
@@ -173,7 +172,7 @@ def hazards(trace: Trace, compiled: Any = None) -> list[Edges]:
 
 def waits(trace: Trace, compiled: Any = None) -> Iterator[list[Edges]]:
     """The same, some events after the others."""
-    tensors, cores, asked = _Tensors(trace), _Cores(trace), _Asked(trace)
+    tensors, cores, asked = _Tensors(trace, compiled), _Cores(trace), _Asked(trace)
     edges = edges_of if compiled is None else compiled.edges_of
     for first in range(0, len(trace.events), _AT_ONCE):
         yield edges(trace.events[first : first + _AT_ONCE], first, tensors, cores, asked)

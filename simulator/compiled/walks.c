@@ -1,147 +1,19 @@
 /* The walks over all operands of a trace that the timing model needs, compiled. Each is that of the same name in Python, after
- * whose text it is written, on the same dicts and lists. What is seen for the first time, and what is rare, is left to the Python:
+ * whose text it is written, on the same dicts and lists:
  *
- *     edges_of   triptych.simulator.analysis.hazards
- *     forms      triptych.simulator.timing.forms
- *     touched    triptych.simulator.timing.room
- *     lives      triptych.simulator.analysis.capacity
+ *     edges_of, last_writes   triptych.simulator.analysis.hazards (hazards.c, places.c)
+ *     forms                   triptych.simulator.timing.forms
+ *     touched                 triptych.simulator.timing.room
+ *     numbered, coded         triptych.simulator.timing.links
+ *     lives                   triptych.simulator.analysis.capacity
  */
 #include "walks.h"
 #include <structmember.h>
 
-/* The slots of an Event, and where each lies in it. */
-enum { OP, ENGINE, CORE, ATTRIBUTES, READS, WRITES, SLOTS };
 static const char *const slots[] = {"op", "engine", "core", "attributes", "reads", "writes"};
-static Py_ssize_t slot_at[SLOTS];
-#define OF(event, what) (*(PyObject **)((char *)(event) + slot_at[what]))
+Py_ssize_t slot_at[SLOTS];
 
 static PyTypeObject *Event, *IndirectRegion;
-
-/* Reasons to wait, attributes and methods, by name. */
-#define NAMES(X) X(add) X(after) X(data) X(no_reorder) X(order) X(overwrite) X(read) X(registers) X(see)
-#define DECLARE(name) static PyObject *n_##name;
-NAMES(DECLARE)
-
-/* What `edges_of` is given, and the event at hand. */
-typedef struct {
-    PyObject *tensors, *cores, *asked, *of, *of_core, *event, *index, *found;
-} Walk;
-
-/* Wait for the accesses to a place: a list, or the only one. */
-static int wait_for(PyObject *found, PyObject *accesses, PyObject *place, PyObject *why)
-{
-    PyObject *before = PyDict_GetItemWithError(accesses, place);
-    if (!before)
-        return !PyErr_Occurred();
-    if (!PyList_CheckExact(before))
-        return PyDict_SetDefault(found, before, why) != NULL;
-    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(before); i++)
-        if (!PyDict_SetDefault(found, PyList_GET_ITEM(before, i), why))
-            return 0;
-    return 1;
-}
-
-static int wait_for_all(PyObject *found, PyObject *accesses, PyObject *places, PyObject *why)
-{
-    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(places); i++)
-        if (!wait_for(found, accesses, PyList_GET_ITEM(places, i), why))
-            return 0;
-    return 1;
-}
-
-static int forget(PyObject *accesses, PyObject *place)
-{
-    return PyDict_GetItemWithError(accesses, place) ? !PyDict_DelItem(accesses, place) : !PyErr_Occurred();
-}
-
-/* The tensor of a region as this core sees it, borrowed. */
-static PyObject *tensor_of(const Walk *w, PyObject *region)
-{
-    PyObject *identity = PyLong_FromVoidPtr(FIELD(region, ALLOCATION));
-    PyObject *tensor = identity ? PyDict_GetItemWithError(w->of_core, identity) : NULL;
-    Py_XDECREF(identity);
-    if (!tensor && !PyErr_Occurred()) /* which the walk's `of` then holds */
-        is_done(tensor = PyObject_CallMethodObjArgs(w->tensors, n_see, w->event, FIELD(region, ALLOCATION), NULL));
-    return tensor;
-}
-
-/* The places that a view of a tensor is about, borrowed. */
-static PyObject *view_of(PyObject *tensor, int how, PyObject *region)
-{
-    PyObject *says = PyTuple_GetSlice(region, OFFSET, DTYPE + 1), *views = FIELD(tensor, how);
-    PyObject *view = says ? PyDict_GetItemWithError(views, says) : NULL;
-    if (!view && !PyErr_Occurred())
-        view = see_view(FIELD(tensor, MAP), views, region, says, how == WRITTEN);
-    Py_XDECREF(says);
-    return view;
-}
-
-static int add_read(const Walk *w, PyObject *region)
-{
-    PyObject *tensor = tensor_of(w, region);
-    if (!tensor || tensor == Py_None)
-        return tensor != NULL;
-    PyObject *view = view_of(tensor, READ, region);
-    if (!view)
-        return 0;
-    PyObject *place = FIELD(view, PLACE), *sources = FIELD(view, SOURCES), *shared = FIELD(tensor, SHARED);
-    PyObject *readers = FIELD(tensor, READERS), *writers = FIELD(tensor, WRITERS);
-    if (shared != Py_None) {
-        if (!is_done(PyObject_CallMethodObjArgs(w->cores, n_read, shared, place, sources, w->index, w->found, NULL)))
-            return 0;
-    }
-    else if (!wait_for(w->found, writers, place, n_data) || !wait_for_all(w->found, writers, sources, n_data))
-        return 0;
-    if (PyLong_AsSsize_t(w->index) >= PyLong_AsSsize_t(FIELD(tensor, LAST_WRITE)))
-        return 1;
-    PyObject *mine = PyDict_GetItemWithError(readers, place);
-    if (mine)
-        return !PyList_Append(mine, w->index);
-    PyObject *first = PyErr_Occurred() ? NULL : PyList_New(1);
-    if (!first)
-        return 0;
-    PyList_SET_ITEM(first, 0, Py_NewRef(w->index));
-    int is_kept = !PyDict_SetItem(readers, place, first);
-    Py_DECREF(first);
-    return is_kept;
-}
-
-static int add_write(const Walk *w, PyObject *region)
-{
-    PyObject *tensor = tensor_of(w, region), *view = tensor ? view_of(tensor, WRITTEN, region) : NULL;
-    if (!view)
-        return 0;
-    PyObject *place = FIELD(view, PLACE), *meets = FIELD(view, MEETS), *hides = FIELD(view, HIDES), *shared = FIELD(tensor, SHARED);
-    PyObject *readers = FIELD(tensor, READERS), *writers = FIELD(tensor, WRITERS), *found = w->found;
-    if (shared != Py_None)
-        return is_done(PyObject_CallMethodObjArgs(w->cores, n_overwrite, readers, shared, place, meets, hides, w->index, found, NULL));
-    if (!wait_for(found, readers, place, n_overwrite) || !forget(readers, place) || !wait_for_all(found, readers, meets, n_overwrite) ||
-        !wait_for_all(found, writers, meets, n_order))
-        return 0;
-    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(hides); i++)
-        if (!forget(readers, PyList_GET_ITEM(hides, i)) || !forget(writers, PyList_GET_ITEM(hides, i)))
-            return 0;
-    return wait_for(found, writers, place, n_order) && !PyDict_SetItem(writers, place, w->index);
-}
-
-static int add_all(Walk *w, PyObject *event)
-{
-    PyObject *reads = OF(event, READS), *writes = OF(event, WRITES), *attributes = OF(event, ATTRIBUTES);
-    w->event = event;
-    if (!(w->of_core = PyDict_GetItemWithError(w->of, OF(event, CORE))))
-        return 0;
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(reads); i++)
-        if (!add_read(w, FIELD(reads, i)))
-            return 0;
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(writes); i++)
-        if (!add_write(w, FIELD(writes, i)))
-            return 0;
-    int is_asked = PyDict_GET_SIZE(attributes) && (PyDict_Contains(attributes, n_no_reorder) || PyDict_Contains(attributes, n_after) ||
-                                                   PyDict_Contains(attributes, n_registers));
-    if (is_asked && !is_done(PyObject_CallMethodObjArgs(w->asked, n_add, event, w->index, w->found, NULL)))
-        return 0;
-    return forget(w->found, w->index);
-}
 
 /* The number of a tensor that no event of its core has touched before. */
 static PyObject *first_seen(PyObject *core, PyObject *tensor, PyObject *numbers, PyObject *kinds, PyObject *of_tensors)
@@ -219,37 +91,12 @@ static PyObject *form_of(PyObject *event, PyObject *memo, PyObject *number)
     return form;
 }
 
-/* A list of as many as there are events; NULL if these are no events. */
-static PyObject *list_for(PyObject *events)
+PyObject *list_for(PyObject *events)
 {
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(events); i++)
         if (!PyObject_TypeCheck(PyList_GET_ITEM(events, i), Event))
             return PyErr_Format(PyExc_TypeError, "expected events, got %R", PyList_GET_ITEM(events, i));
     return PyList_New(PyList_GET_SIZE(events));
-}
-
-/* edges_of(events, first, tensors, cores, asked) */
-static PyObject *edges_of(PyObject *Py_UNUSED(module), PyObject *args)
-{
-    PyObject *events, *all;
-    Py_ssize_t first;
-    Walk w = {0};
-    if (!PyArg_ParseTuple(args, "O!nOOO", &PyList_Type, &events, &first, &w.tensors, &w.cores, &w.asked) || !(all = list_for(events)))
-        return NULL;
-    int is_right = (w.of = PyObject_GetAttrString(w.tensors, "of")) != NULL;
-    for (Py_ssize_t i = 0; is_right && i < PyList_GET_SIZE(events); i++) {
-        w.index = PyLong_FromSsize_t(first + i);
-        is_right = w.index && (w.found = PyDict_New());
-        if (is_right) {
-            PyList_SET_ITEM(all, i, w.found);
-            is_right = add_all(&w, PyList_GET_ITEM(events, i));
-        }
-        Py_XDECREF(w.index);
-    }
-    Py_XDECREF(w.of);
-    if (!is_right)
-        Py_CLEAR(all);
-    return all;
 }
 
 /* forms(events, number) */
@@ -330,9 +177,63 @@ static PyObject *lives(PyObject *Py_UNUSED(module), PyObject *events)
     return both;
 }
 
+/* numbered(of_events): of dicts, by their keys, or of lists */
+static PyObject *numbered(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    PyObject *all, *key, *value;
+    Py_ssize_t count = 0;
+    if (!PyArg_ParseTuple(args, "O!", &PyList_Type, &all))
+        return NULL;
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(all); i++)
+        count += PyObject_Size(PyList_GET_ITEM(all, i));
+    if (PyErr_Occurred())
+        return NULL;
+    PyObject *numbers = PyBytes_FromStringAndSize(NULL, count * sizeof(int)), *events = PyBytes_FromStringAndSize(NULL, count * sizeof(int));
+    for (Py_ssize_t i = 0, at = 0; numbers && events && i < PyList_GET_SIZE(all); i++) {
+        PyObject *mine = PyList_GET_ITEM(all, i);
+        int *number = (int *)PyBytes_AS_STRING(numbers), *event = (int *)PyBytes_AS_STRING(events);
+        if (PyDict_Check(mine))
+            for (Py_ssize_t j = 0; PyDict_Next(mine, &j, &key, &value); at++)
+                number[at] = (int)PyLong_AsLong(key), event[at] = (int)i;
+        else
+            for (Py_ssize_t j = 0; j < PyList_GET_SIZE(mine); j++, at++)
+                number[at] = (int)PyLong_AsLong(PyList_GET_ITEM(mine, j)), event[at] = (int)i;
+    }
+    PyObject *both = numbers && events && !PyErr_Occurred() ? PyTuple_Pack(2, numbers, events) : NULL;
+    Py_XDECREF(numbers), Py_XDECREF(events);
+    return both;
+}
+
+/* coded(waits, codes) */
+static PyObject *coded(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    PyObject *waits, *codes, *key, *why;
+    Py_ssize_t count = 0;
+    if (!PyArg_ParseTuple(args, "O!O!", &PyList_Type, &waits, &PyDict_Type, &codes))
+        return NULL;
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(waits); i++)
+        count += PyObject_Size(PyList_GET_ITEM(waits, i));
+    PyObject *found = PyErr_Occurred() ? NULL : PyBytes_FromStringAndSize(NULL, count * sizeof(int));
+    for (Py_ssize_t i = 0, at = 0; found && i < PyList_GET_SIZE(waits); i++)
+        for (Py_ssize_t j = 0; found && PyDict_Next(PyList_GET_ITEM(waits, i), &j, &key, &why); at++) {
+            PyObject *code = PyDict_GetItemWithError(codes, why);
+            if (code)
+                ((int *)PyBytes_AS_STRING(found))[at] = (int)PyLong_AsLong(code);
+            else {
+                if (!PyErr_Occurred())
+                    PyErr_SetObject(PyExc_KeyError, why);
+                Py_CLEAR(found);
+            }
+        }
+    return found;
+}
+
 static PyMethodDef functions[] = {
+    {"coded", coded, METH_VARARGS, "Why events wait, by number."},
     {"edges_of", edges_of, METH_VARARGS, "What events wait for."},
     {"forms", forms, METH_VARARGS, "The number of each event's form."},
+    {"last_writes", last_writes, METH_VARARGS, "The last event that writes to each memory."},
+    {"numbered", numbered, METH_VARARGS, "All numbers that events have, and the events'."},
     {"touched", touched, METH_VARARGS, "The tensors that need room, event by event."},
     {"lives", lives, METH_O, "The first event of each tensor, and the last."},
     {NULL, NULL, 0, NULL},
@@ -342,7 +243,7 @@ static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "walks", NULL, -1
 PyMODINIT_FUNC PyInit_walks(void)
 {
     PyObject *trace = PyImport_ImportModule("triptych.simulator.trace");
-    if (!set_up_places() || !trace || !(Event = (PyTypeObject *)PyObject_GetAttrString(trace, "Event")) ||
+    if (!set_up_hazards() || !set_up_places() || !trace || !(Event = (PyTypeObject *)PyObject_GetAttrString(trace, "Event")) ||
         !(IndirectRegion = (PyTypeObject *)PyObject_GetAttrString(trace, "IndirectRegion")))
         return NULL;
     for (int i = 0; i < SLOTS; i++) {
@@ -353,9 +254,5 @@ PyMODINIT_FUNC PyInit_walks(void)
         Py_DECREF(slot);
     }
     Py_DECREF(trace);
-#define INTERN(name)                                     \
-    if (!(n_##name = PyUnicode_InternFromString(#name))) \
-        return NULL;
-    NAMES(INTERN)
     return PyModule_Create(&definition);
 }

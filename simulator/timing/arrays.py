@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import replace
 from functools import partial
-from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 from triptych.simulator.built import built
 from triptych.simulator.chip.record import Chip
 from triptych.simulator.timing.clock import Clock, TooLate
-from triptych.simulator.timing.order import numbered
+from triptych.simulator.timing.links import coded, numbered
 from triptych.simulator.timing.program import Program
 from triptych.simulator.timing.throttle import Throttle
 from triptych.simulator.timing.timeline import Issue, Span
@@ -28,6 +27,7 @@ from triptych.simulator.timing.work import CELLS, PORTS
 
 Rows = NDArray[Any]
 CLOCK: Any = built("clock")
+WALKS: Any = built("walks")
 OTHERS = 2  # engines that may take what Vector leaves open, at most
 WHYS = ("data", "start", "engine", "issue", "port", "rings", "room", "overwrite", "order", "meeting")
 _CODES = {why: code for code, why in enumerate(WHYS)}
@@ -81,13 +81,12 @@ class Runs:
     def __init__(self, program: Program) -> None:
         self.program = program
         self.asked = np.array(program.asked, np.intc)
-        self.producers, self.waiting = numbered(program.waits)
+        self.producers, self.waiting = numbered(program.waits, WALKS)
         if CLOCK is None:
             return
         self.asks = _asks(program)
-        whys = chain.from_iterable([edges.values() for edges in program.waits])
-        self.whys = np.fromiter(map(_CODES.__getitem__, whys), np.intc, len(self.producers))
-        self.tenants, self.touching = numbered(program.tenants.of_event)
+        self.whys = coded(program.waits, _CODES, WALKS)
+        self.tenants, self.touching = numbered(program.tenants.of_event, WALKS)
 
     def on(self, chip: Chip) -> Runs:
         """Runs of the same program on another chip."""

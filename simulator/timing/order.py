@@ -7,23 +7,15 @@ and take as long as if each had been issued in the order of need.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from itertools import chain
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from triptych.simulator.timing.links import Numbers
 from triptych.simulator.trace import Event
 
 _LOADS = ("dma_copy", "dma_transpose")
-Numbers = NDArray[Any]
-
-
-def numbered(of_events: Sequence[Collection[int]]) -> tuple[Numbers, Numbers]:
-    """All numbers that events have, and beside each the event's."""
-    counts = np.fromiter(map(len, of_events), np.intc, len(of_events))
-    return np.fromiter(chain.from_iterable(of_events), np.intc, counts.sum()), np.repeat(np.arange(len(counts)), counts)
 
 
 def are_loads(events: Sequence[Event]) -> NDArray[np.bool_]:

@@ -21,6 +21,7 @@ from triptych.simulator.analysis.hazards import hazards
 from triptych.simulator.chips import chip_of
 from triptych.simulator.dtypes import TABLE
 from triptych.simulator.timing.forms import forms
+from triptych.simulator.timing.links import coded, numbered
 from triptych.simulator.timing.room import tenants_of
 from triptych.simulator.timing.scheduler import WALKS
 from triptych.simulator.trace import Allocation, Event, IndirectRegion, Region, Trace
@@ -28,14 +29,17 @@ from triptych.simulator.trace import Allocation, Event, IndirectRegion, Region, 
 pytestmark = pytest.mark.skipif(
     WALKS is None, reason="nothing is compiled: no C compiler was there, or TRIPTYCH_COMPILED=0"
 )
+CODES = {"data": 3, "overwrite": 1, "order": 0}
 NAMES = sorted(name for name, op in builtin().items() if op.nki is not None)
 
 
 def found(trace: Trace, compiled: Any = None) -> tuple[Any, ...]:
     """What all walks find, with what events wait for in its order."""
-    edges = [list(each.items()) for each in hazards(trace, compiled)]
+    waits, tenants = hazards(trace, compiled), tenants_of(trace, compiled)
+    arrays = *numbered(waits, compiled), *numbered(tenants.of_event, compiled), coded(waits, CODES, compiled)
+    edges = [list(each.items()) for each in waits]
     lives = list(lives_of(trace, compiled).items())
-    return edges, forms(trace, compiled), tenants_of(trace, compiled), lives
+    return edges, forms(trace, compiled), tenants, lives, [array.tolist() for array in arrays]
 
 
 @pytest.mark.filterwarnings("ignore::triptych.simulator.SimulatorWarning")
@@ -106,6 +110,25 @@ def test_a_line_that_allocates_in_more_than_one_memory(seed: int) -> None:
     assert [list(each.items()) for each in hazards(trace, WALKS)] == [list(each.items()) for each in hazards(trace)]
 
 
+def test_more_tensors_and_views_than_are_kept_at_hand() -> None:
+    rng, float32 = random.Random(0), TABLE["float32"]
+    tensors = [
+        Allocation(i, "t", rng.choice(("sbuf", "psum", "private_hbm")), (8, 64), float32, ("k.py", i % 9))
+        for i in range(3000)
+    ]
+
+    def view(near: int) -> Region:
+        tensor = tensors[min(max(near // 2 + rng.randrange(-40, 40), 0), 2999)]
+        return Region(tensor, 64 * rng.randrange(4) + 4 * rng.randrange(12), (rng.randint(1, 4), 4), (64, 1), float32)
+
+    events = [
+        Event("tensor_copy", "vector", (view(i), view(i)), (view(i),), ("k.py", i), rng.randrange(2), None, {})
+        for i in range(6000)
+    ]
+    trace = Trace(chip_of("trn2"), "trn2", events)
+    assert found(trace, WALKS) == found(trace)
+
+
 def test_what_is_no_event_is_refused() -> None:
     trace = Trace(chip_of("trn2"), "trn2", ["memset"])  # type: ignore[list-item]
     for walk in (forms, tenants_of, lives_of):
@@ -124,6 +147,15 @@ def test_errors_of_what_is_asked_in_python_come_through() -> None:
         for compiled in (None, WALKS):
             with pytest.raises(AttributeError, match="'NoneType' object has no attribute 'itemsize'"):
                 walk(trace, compiled)
+
+
+def test_reasons_that_have_no_code_and_numbers_that_are_none() -> None:
+    for compiled in (None, WALKS):
+        with pytest.raises(KeyError, match="meeting"):
+            coded([{}, {0: "data"}, {0: "meeting"}], CODES, compiled)
+        for wrong in ([{}, {"a": "data"}], [[0], ["a"]], [[0], None]):
+            with pytest.raises((TypeError, ValueError)):
+                numbered(wrong, compiled)  # type: ignore[arg-type]
 
 
 def test_no_reference_is_left_behind() -> None:

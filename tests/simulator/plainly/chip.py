@@ -12,7 +12,8 @@ from typing import Any
 
 from triptych.simulator.analysis.capacity import capacity_of, partition_bytes
 from triptych.simulator.analysis.hazards import hazards
-from triptych.simulator.timing.order import are_loads, by_need, numbered
+from triptych.simulator.timing.links import numbered
+from triptych.simulator.timing.order import are_loads, by_need
 from triptych.simulator.timing.queues import issuer_of
 from triptych.simulator.timing.throttle import Throttle
 from triptych.simulator.timing.work import CELLS, loads_of, works, works_of

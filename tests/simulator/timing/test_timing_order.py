@@ -9,7 +9,8 @@ from triptych.simulator.analysis.hazards import hazards
 from triptych.simulator.chips import chip_of
 from triptych.simulator.launch.import_hook import simulated_nki
 from triptych.simulator.timing import schedule
-from triptych.simulator.timing.order import are_loads, by_need, numbered
+from triptych.simulator.timing.links import numbered
+from triptych.simulator.timing.order import are_loads, by_need
 from triptych.simulator.timing.work import works
 
 with simulated_nki():
