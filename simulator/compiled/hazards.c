@@ -49,29 +49,55 @@ static int forget(PyObject *accesses, PyObject *place)
     return PyDict_GetItemWithError(accesses, place) ? !PyDict_DelItem(accesses, place) : !PyErr_Occurred();
 }
 
-/* _Tensors.see of a tensor that this core has not touched before, borrowed; what is not like others is left to the Python. */
-static PyObject *see(const Walk *w, PyObject *allocation, PyObject *identity)
+/* A tensor without an address, of a line of which another was seen: with accesses of its own, and the views of the other. */
+static PyObject *see_alike(const Walk *w, PyObject *allocation)
 {
     PyObject *id = FIELD(allocation, ID), *last = NULL, *layout = NULL, *found = NULL;
-    if (FIELD(allocation, ADDRESS) == Py_None && PyUnicode_CompareWithASCIIString(FIELD(allocation, BUFFER), "shared_hbm") &&
-        !PyDict_GetItemWithError(w->memories, id) && (last = PyDict_GetItemWithError(w->last_writes, id))) {
+    if (!PyDict_GetItemWithError(w->memories, id) && (last = PyDict_GetItemWithError(w->last_writes, id))) {
         PyObject *alike = PyTuple_GetSlice(allocation, WHOLE, LINE + 1);
         layout = alike ? PyDict_GetItemWithError(w->maps, alike) : NULL;
         Py_XDECREF(alike);
     }
-    if (PyErr_Occurred())
-        return NULL;
-    if (!layout) { /* the walk's `of` holds what is returned */
-        is_done(found = PyObject_CallMethodObjArgs(w->tensors, n_see, w->event, allocation, NULL));
-        return found;
-    }
-    PyObject *of_layout = PyObject_GetAttr(layout, n_views), *views = of_layout ? PyDict_GetItemWithError(of_layout, Py_None) : NULL;
-    PyObject *readers = PyDict_New(), *writers = PyDict_New();
-    if (views && readers && writers)
+    PyObject *of_layout = layout ? PyObject_GetAttr(layout, n_views) : NULL;
+    PyObject *views = of_layout ? PyDict_GetItemWithError(of_layout, Py_None) : NULL;
+    PyObject *readers = views ? PyDict_New() : NULL, *writers = views ? PyDict_New() : NULL;
+    if (readers && writers)
         found = PyTuple_Pack(7, last, readers, writers, Py_None, FIELD(views, 0), FIELD(views, 1), layout);
-    if (found && (PyDict_SetItem(w->memories, id, found) || PyDict_SetItem(w->of_core, identity, found)))
+    if (found && PyDict_SetItem(w->memories, id, found))
         Py_CLEAR(found);
-    Py_XDECREF(of_layout), Py_XDECREF(readers), Py_XDECREF(writers), Py_XDECREF(found);
+    Py_XDECREF(of_layout), Py_XDECREF(readers), Py_XDECREF(writers);
+    return found;
+}
+
+/* A tensor with an address in a memory that was seen: with the accesses to that, and the views of those that lie alike. */
+static PyObject *see_placed(const Walk *w, PyObject *allocation)
+{
+    PyObject *key = PyTuple_Pack(2, FIELD(allocation, BUFFER), OF(w->event, CORE)), *found = NULL;
+    PyObject *memory = key ? PyDict_GetItemWithError(w->memories, key) : NULL, *layout = memory ? FIELD(memory, MAP) : NULL;
+    PyObject *of_layout = layout ? PyObject_GetAttr(layout, n_views) : NULL, *views = NULL;
+    if (of_layout)
+        views = held(of_layout, PyTuple_Pack(3, FIELD(allocation, WHOLE), FIELD(allocation, KIND), FIELD(allocation, ADDRESS)),
+                     Py_BuildValue("({}{})"));
+    if (views)
+        found = PyTuple_Pack(7, FIELD(memory, LAST_WRITE), FIELD(memory, READERS), FIELD(memory, WRITERS), FIELD(memory, SHARED),
+                             FIELD(views, 0), FIELD(views, 1), layout);
+    Py_XDECREF(key), Py_XDECREF(of_layout);
+    return found;
+}
+
+/* _Tensors.see of a tensor that this core has not touched before, borrowed; what is like none before is left to the Python. */
+static PyObject *see(const Walk *w, PyObject *allocation, PyObject *identity)
+{
+    PyObject *found = NULL;
+    if (FIELD(allocation, ADDRESS) != Py_None)
+        found = see_placed(w, allocation);
+    else if (PyUnicode_CompareWithASCIIString(FIELD(allocation, BUFFER), "shared_hbm"))
+        found = see_alike(w, allocation);
+    if (found && PyDict_SetItem(w->of_core, identity, found))
+        Py_CLEAR(found);
+    else if (!found && !PyErr_Occurred()) /* which puts it there, too */
+        found = PyObject_CallMethodObjArgs(w->tensors, n_see, w->event, allocation, NULL);
+    Py_XDECREF(found);
     return found;
 }
 

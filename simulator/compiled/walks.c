@@ -62,10 +62,11 @@ static const void **say_regions(const void **says, PyObject *regions, int moves)
         *says++ = Py_TYPE(region) == IndirectRegion ? region : NULL;
         if (moves) {
             int is_tile = !PyUnicode_CompareWithASCIIString(FIELD(tensor, BUFFER), "sbuf");
-            *says++ = is_tile ? (void *)PyLong_AsSsize_t(FIELD(region, OFFSET)) : NULL;
-            *says++ = is_tile ? FIELD(tensor, WHOLE) : NULL;
-            *says++ = is_tile ? FIELD(tensor, KIND) : NULL;
-            *says++ = is_tile ? FIELD(tensor, ADDRESS) : NULL;
+            Py_ssize_t offset = is_tile ? PyLong_AsSsize_t(FIELD(region, OFFSET)) : 0;
+            *says++ = (void *)offset;
+            *says++ = offset ? FIELD(tensor, WHOLE) : NULL;
+            *says++ = offset ? FIELD(tensor, KIND) : NULL;
+            *says++ = is_tile && FIELD(tensor, ADDRESS) != Py_None ? (void *)PyLong_AsSsize_t(FIELD(FIELD(tensor, ADDRESS), 0)) : NULL;
         }
     }
     return says;
