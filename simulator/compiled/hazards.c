@@ -10,7 +10,7 @@
 #define DECLARE(name) static PyObject *n_##name;
 NAMES(DECLARE)
 
-/* What was looked up last of each kind of identity, all of which the events and the tensors hold. */
+/* What was looked up before, by the identities that it follows from: the events and the tensors hold them while a walk lasts. */
 enum { KNOWN = 1024 };
 typedef struct { PyObject *allocation, *of_core, *tensor; } Tensor;
 typedef struct { PyObject *views, *shape, *strides, *dtype; Py_ssize_t offset; PyObject *view; } View;
