@@ -6,7 +6,7 @@
  *     matrices.c       _multiply and move_transposed         (engines.tensor, operands.operands)
  *     allocations.c    Machine.allocate                      (machine.machine, errors.Lines, memory.storage, held)
  *     keys.c           the key of a call                     (machine.forms, machine.machine)
- *     instructions.c   Machine.execute and carry_out         (machine.machine, machine.instructions)
+ *     instructions.c   Machine.execute, regions_of, carry_out    (machine.machine, machine.instructions)
  *     drivers.c        what compute of a machine does        (machine.deferral.deferred, machine.shape_only)
  *     frequent.c       puts them there
  *
@@ -64,13 +64,13 @@ static inline void set_slot(PyObject *object, int slot, PyObject *value) /* stea
 #define GIVEN(X) \
     X(Machine) X(DeferredMachine) X(ShapeMachine) X(Book) X(Lines) X(Trace) \
     X(Tensor) X(Storage) X(Mask) X(Pool) X(Held) X(Layout) X(Region) X(Allocation) X(Event) X(Plan) X(Picks) X(Pending) X(Product) X(Reference) X(DType) X(Enumeration) \
-    X(instructions) X(dynamic) X(pools) X(frombuffer) X(byte_dtype) X(zeros) X(bool_dtype) X(current) X(plain_kinds) X(tuples) X(form_number) X(describe) X(sizes_of) X(f32_dtype) X(ndarray) \
+    X(instructions) X(dynamic) X(machines) X(pools) X(frombuffer) X(byte_dtype) X(zeros) X(bool_dtype) X(current) X(plain_kinds) X(tuples) X(form_number) X(describe) X(sizes_of) X(f32_dtype) X(ndarray) \
     X(find_sgemm) X(same_bits) X(here) X(move) X(transposing) X(turning) X(widening) X(empty) X(numbers) X(through) X(shared) X(no_bytes) X(marked) X(unmarked) X(ShapeStorage) X(tensor_engine)
 #define DECLARE_GIVEN(name) extern PyObject *name;
 GIVEN(DECLARE_GIVEN)
 
 /* The functions in Python in whose place those of these files stand. */
-#define REPLACED(X) X(getitem) X(array) X(f32) X(unused) X(tensor_wrote) X(storage_wrote) X(storage_del) X(allocate) X(execute) X(carry_out) X(moved_to)
+#define REPLACED(X) X(getitem) X(array) X(f32) X(unused) X(tensor_wrote) X(storage_wrote) X(storage_del) X(allocate) X(execute) X(carry_out) X(moved_to) X(regions_of)
 #define DECLARE_REPLACED(name) extern PyObject *name##_in_python;
 REPLACED(DECLARE_REPLACED)
 
@@ -139,6 +139,7 @@ PyObject *key_of(PyObject *effect, PyObject *args, PyObject *kwargs, PyObject *l
 /* instructions.c */
 PyObject *execute(PyObject *machine, PyObject *const *given, Py_ssize_t count);
 PyObject *carry_out(PyObject *module, PyObject *const *given, Py_ssize_t count);
+PyObject *regions_of(PyObject *module, PyObject *touched);
 
 /* drivers.c */
 int compute(PyObject *machine, PyObject *plan, PyObject *results, PyObject *operands);

@@ -15,7 +15,7 @@ from triptych.simulator.built import built
 from triptych.simulator.dtypes import F32, DType
 from triptych.simulator.enums import engine
 from triptych.simulator.errors import HERE, Lines
-from triptych.simulator.machine import dynamic, instructions
+from triptych.simulator.machine import dynamic, instructions, machine
 from triptych.simulator.machine.deferral.blas import find_sgemm, same_bits
 from triptych.simulator.machine.deferral.deferred import NUMBERS, DeferredMachine
 from triptych.simulator.machine.deferral.pending import Book, Pending
@@ -48,6 +48,7 @@ REPLACED: tuple[tuple[Any, str], ...] = (
     (Machine, "execute"),
     (instructions, "carry_out"),
     (dynamic, "moved_to"),
+    (machine, "regions_of"),
 )
 IN_PYTHON = tuple(vars(owner)[name] for owner, name in REPLACED)
 
@@ -82,6 +83,7 @@ def _install() -> bool:
         Enumeration=enum.EnumMeta,
         instructions=instructions,
         dynamic=dynamic,
+        machines=machine,
         pools=pool,
         frombuffer=np.frombuffer,
         byte_dtype=np.dtype(np.uint8),

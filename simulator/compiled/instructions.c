@@ -35,18 +35,25 @@ static int is_frequent(PyObject *machine, PyObject *plan, PyObject *reads)
     return 1;
 }
 
-/* Of tensors, and of registers of an accumulator. */
-static PyObject *regions_of(PyObject *touched)
+/* Of tensors, of registers of an accumulator, and regions themselves: machine.regions_of. */
+static PyObject *regions_in(PyObject *touched)
 {
     PyObject *regions = PyTuple_New(PyTuple_GET_SIZE(touched));
     for (Py_ssize_t i = 0; regions && i < PyTuple_GET_SIZE(touched); i++) {
-        PyObject *one = PyTuple_GET_ITEM(touched, i);
-        PyObject *region = (PyObject *)Py_TYPE(one) == Tensor ? Py_NewRef(SLOT(one, Tensor_region)) : PyObject_GetAttr(one, n_region);
+        PyObject *one = PyTuple_GET_ITEM(touched, i), *kind = (PyObject *)Py_TYPE(one);
+        PyObject *region = kind == Region ? Py_NewRef(one) : kind == Tensor ? Py_NewRef(SLOT(one, Tensor_region)) : PyObject_GetAttr(one, n_region);
         if (region)
             PyTuple_SET_ITEM(regions, i, region);
         else
             Py_CLEAR(regions);
     }
+    return regions;
+}
+
+PyObject *regions_of(PyObject *Py_UNUSED(module), PyObject *touched)
+{
+    PyObject *all = PySequence_Tuple(touched), *regions = all ? regions_in(all) : NULL;
+    Py_XDECREF(all);
     return regions;
 }
 
@@ -57,7 +64,7 @@ static PyObject *append_event(PyObject *machine, PyObject *name, PyObject *plan,
     PyObject *events = SLOT(SLOT(machine, Machine_trace), Trace_events);
     const struct { int slot; PyObject *value; } values[] = {
         {Event_op, Py_NewRef(name)}, {Event_engine, PyObject_GetAttr(SLOT(plan, Plan_engine), n__name_)},
-        {Event_reads, regions_of(reads)}, {Event_writes, regions_of(writes)},
+        {Event_reads, regions_in(reads)}, {Event_writes, regions_in(writes)},
         {Event_line, Py_NewRef(SLOT(machine, Machine_line))}, {Event_core, Py_NewRef(SLOT(machine, Machine_core))},
         {Event_name, Py_NewRef(label)}, {Event_attributes, Py_NewRef(SLOT(plan, Plan_attributes))}};
     int failed = !event;

@@ -422,8 +422,8 @@ class Machine:
         event = Event(
             instruction,
             on._name_,
-            tuple([t if type(t) is Region else t.region for t in reads]),
-            tuple([t if type(t) is Region else t.region for t in writes]),
+            regions_of(reads),
+            regions_of(writes),
             self.line,
             self.core,
             name,
@@ -431,6 +431,12 @@ class Machine:
         )
         self.trace.events.append(event)
         return event
+
+
+# Also in C: triptych.simulator.compiled.
+def regions_of(touched: Sequence[HasRegion]) -> tuple[Region, ...]:
+    """What an event names of tensors, registers of an accumulator, and regions themselves."""
+    return tuple([t if type(t) is Region else t.region for t in touched])
 
 
 def _without(label: Any, args: tuple[Any, ...], kwargs: dict[str, Any], at: int) -> tuple[Any, ...]:
