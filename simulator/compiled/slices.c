@@ -1,7 +1,9 @@
 /* A slice of a tensor, NkiTensor.__getitem__, and the rows of one that an index each chooses, moved_to. */
 #include "frequent.h"
 
-/* tuple.__new__(type, values); steals the values, of which NULL is an error that is set. */
+/* tuple.__new__(type, values); steals the values, of which NULL is an error that is set. What is made of numbers, strings and such
+ * tuples is in no cycle, and the collector, which would walk over a trace again and again, is not told of it.
+ */
 PyObject *named_tuple(PyObject *type, Py_ssize_t count, PyObject **values)
 {
     PyObject *made = ((PyTypeObject *)type)->tp_alloc((PyTypeObject *)type, count);
@@ -13,6 +15,8 @@ PyObject *named_tuple(PyObject *type, Py_ssize_t count, PyObject **values)
             Py_CLEAR(made);
         }
     }
+    if (made)
+        PyObject_GC_UnTrack(made);
     return made;
 }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import pytest
 from compiled_parts import PYTHON, by_both, in_python, needs_compiled
@@ -75,6 +77,17 @@ def test_sizes_of_slices_are_the_tuples_that_all_have(core):
                     assert view.layout == GETITEM(tile, (slice(None), middle, key)).layout
                     assert TUPLES[view.shape] is view.shape
                     assert middle != 2 or TUPLES[view.strides] is view.strides
+
+
+def test_the_collector_does_not_walk_over_what_is_in_no_cycle(core):
+    with core("trn2") as c:
+        for _ in range(2):  # of which the second is like one before
+            tile = nl.ndarray((8, 44), nl.float32)
+        view = tile[:, 3:5]
+        nisa.memset(view, 0.0)
+        event = c.machine.trace.events[-1]
+        assert event.writes == (view.region,)
+        assert not any(gc.is_tracked(one) for one in (tile.storage.allocation, view.layout, view.region))
 
 
 def parts(x):
