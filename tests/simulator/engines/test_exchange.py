@@ -107,6 +107,8 @@ def test_sources_and_destinations_may_lie_in_different_hbm(everywhere, monkeypat
         np.testing.assert_array_equal(everywhere(kernel, X3, cores=cores)[0][0], X3.sum(0))
     with pytest.raises(NkiValidationError, match="on two cores all tensors must be in shared HBM, or all in private"):
         everywhere(between(nl.private_hbm, nl.shared_hbm), X3, cores=2, options=simulator.Options(api="0.6"))
+    alike = everywhere(between(nl.private_hbm, nl.private_hbm), X3, cores=2, options=simulator.Options(api="0.6"))
+    np.testing.assert_array_equal(alike[0][0], X3.sum(0))
 
 
 @pytest.mark.parametrize(

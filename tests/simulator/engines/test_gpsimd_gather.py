@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from triptych.simulator import NkiValidationError
+from triptych.simulator import NkiValidationError, OutOfBounds
 from triptych.simulator.launch.import_hook import simulated_nki
 
 with simulated_nki():
@@ -65,6 +65,14 @@ def test_an_index_brings_a_power_of_two_of_elements_up_to_32(core, same, each):
         else:
             with pytest.raises(NkiValidationError, match="num_elem_per_idx must be one of"):
                 nisa.local_gather(dst, c.tile(x), index, each)
+
+
+def test_one_index_that_leaves_its_partition_is_enough(core):
+    with core() as c:
+        indices = np.zeros((16, 2), np.uint16)
+        indices[7, 1] = 11
+        with pytest.raises(OutOfBounds, match="index 11 and 2 elements leave the 12 that a partition"):
+            nisa.local_gather(c.empty((16, 32, 2)), c.tile(np.ones((16, 12), np.float32)), c.tile(indices), 2)
 
 
 def test_a_gather_does_not_overwrite_what_it_reads(core):

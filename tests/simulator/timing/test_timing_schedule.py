@@ -391,6 +391,24 @@ def test_which_orders_are_tried(longer, tried, monkeypatch):
     assert asked == ([end * (1 + 1e-9)] if tried else [])
 
 
+def test_where_loads_find_no_room_in_order_of_need_engines_take_what_is_ready(monkeypatch):
+    def program():
+        here, there = filled("here"), nl.ndarray((128, 512), nl.float32, nl.private_hbm)
+        nisa.dma_copy(there, here)
+        loaded = tile()
+        nisa.dma_copy(loaded, there)
+        nisa.tensor_copy(tile(), loaded, engine=nisa.engine.vector)  # waits, and what follows does not
+        for _ in range(8):
+            nisa.tensor_copy(tile(), here, engine=nisa.engine.vector)
+
+    def no_room(runs):
+        raise KernelError("no room")
+
+    trace = traced_program(program)
+    monkeypatch.setattr(scheduler, "_by_need", no_room)
+    assert schedule(trace).total_ns < schedule(trace, "program").total_ns
+
+
 def test_an_order_that_does_not_exist():
     with pytest.raises(KernelError, match="'random' is unknown; expected one of overlapped, program"):
         timeline(lambda: chain(2), order="random")
