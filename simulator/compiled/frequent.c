@@ -58,6 +58,7 @@ static PyMethodDef methods[] = { /* with their parameters where `described` puts
     {"execute", FUNCTION(execute), METH_FASTCALL, "$self, kind, args, kwargs"},
     {"carry_out", FUNCTION(carry_out), METH_FASTCALL, "what, args, kwargs"},
     {"moved_to", FUNCTION(moved_to), METH_FASTCALL, "region, offsets"},
+    {"spread", FUNCTION(spread), METH_FASTCALL, "entries, offset, scale"},
     {"regions_of", FUNCTION(regions_of), METH_O, "touched"},
 };
 static PyGetSetDef array_in_place = {"array", array, NULL, NULL, NULL};
@@ -81,10 +82,10 @@ static int replace(PyObject *owner, const char *name, PyObject *made)
 
 static int replace_all(void)
 {
-    PyObject *const owners[] = {Tensor, Tensor, pools, Tensor, Storage, Storage, Machine, Machine, instructions, dynamic, machines};
+    PyObject *const owners[] = {Tensor, Tensor, pools, Tensor, Storage, Storage, Machine, Machine, instructions, dynamic, dynamic, machines};
     PyObject **const kept[] = {&getitem_in_python, &f32_in_python, &unused_in_python, &tensor_wrote_in_python,
                                &storage_wrote_in_python, &storage_del_in_python, &allocate_in_python, &execute_in_python, &carry_out_in_python,
-                               &moved_to_in_python, &regions_of_in_python};
+                               &moved_to_in_python, &spread_in_python, &regions_of_in_python};
     for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
         PyMethodDef *method = &methods[i];
         if (!(*kept[i] = PyObject_GetAttrString(owners[i], method->ml_name)) || !(method->ml_doc = described(method, *kept[i])))

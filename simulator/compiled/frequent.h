@@ -1,6 +1,6 @@
 /* What the files of `frequent` share: where the slots of Python's objects lie, and the classes that it was given.
  *
- *     slices.c         NkiTensor.__getitem__, moved_to       (triptych.simulator.tensors.tensor, slicing, machine.dynamic)
+ *     slices.c         NkiTensor.__getitem__, spread, moved_to    (triptych.simulator.tensors.tensor, slicing, machine.dynamic)
  *     contents.c       NkiTensor.array, f32 and wrote, Storage.wrote     (tensors.tensor, memory.storage, mask, pool)
  *     moves.c          move                                  (operands.operands)
  *     matrices.c       _multiply and move_transposed         (engines.tensor, operands.operands)
@@ -70,7 +70,7 @@ static inline void set_slot(PyObject *object, int slot, PyObject *value) /* stea
 GIVEN(DECLARE_GIVEN)
 
 /* The functions in Python in whose place those of these files stand. */
-#define REPLACED(X) X(getitem) X(array) X(f32) X(unused) X(tensor_wrote) X(storage_wrote) X(storage_del) X(allocate) X(execute) X(carry_out) X(moved_to) X(regions_of)
+#define REPLACED(X) X(getitem) X(array) X(f32) X(unused) X(tensor_wrote) X(storage_wrote) X(storage_del) X(allocate) X(execute) X(carry_out) X(moved_to) X(spread) X(regions_of)
 #define DECLARE_REPLACED(name) extern PyObject *name##_in_python;
 REPLACED(DECLARE_REPLACED)
 
@@ -100,6 +100,7 @@ PyObject *one_tuple(Py_ssize_t count, const Py_ssize_t *numbers);
 PyObject *new_tensor(PyObject *storage, PyObject *buffer, PyObject *on_chip, PyObject *is_comparison, PyObject *fields[4]);
 PyObject *getitem(PyObject *tensor, PyObject *key);
 PyObject *moved_to(PyObject *module, PyObject *const *given, Py_ssize_t count);
+PyObject *spread(PyObject *module, PyObject *const *given, Py_ssize_t count);
 
 /* contents.c */
 PyObject *array(PyObject *tensor, void *closure);

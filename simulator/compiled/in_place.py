@@ -48,6 +48,7 @@ REPLACED: tuple[tuple[Any, str], ...] = (
     (Machine, "execute"),
     (instructions, "carry_out"),
     (dynamic, "moved_to"),
+    (dynamic, "spread"),
     (machine, "regions_of"),
 )
 IN_PYTHON = tuple(vars(owner)[name] for owner, name in REPLACED)

@@ -1,5 +1,7 @@
-/* A slice of a tensor, NkiTensor.__getitem__, and the rows of one that an index each chooses, moved_to. */
+/* A slice of a tensor, NkiTensor.__getitem__, and the rows of one that an index each chooses: spread and moved_to. */
 #include "frequent.h"
+
+#include <stdint.h>
 
 /* tuple.__new__(type, values); steals the values, of which NULL is an error that is set. What is made of numbers, strings and such
  * tuples is in no cycle, and the collector, which would walk over a trace again and again, is not told of it.
@@ -104,6 +106,38 @@ PyObject *moved_to(PyObject *Py_UNUSED(module), PyObject *const *given, Py_ssize
             Py_CLEAR(moved);
     }
     return moved;
+}
+
+PyObject *spread(PyObject *Py_UNUSED(module), PyObject *const *given, Py_ssize_t count)
+{
+    Py_buffer entries;
+    if (count != 3)
+        return PyErr_Format(PyExc_TypeError, "spread takes entries, an offset and a scale");
+    if (PyObject_GetBuffer(given[0], &entries, PyBUF_ND | PyBUF_FORMAT)) { /* as those with gaps have none */
+        PyErr_Clear();
+        return PyObject_Vectorcall(spread_in_python, given, (size_t)count, NULL);
+    }
+    Py_ssize_t offset = PyLong_AsSsize_t(given[1]), scale = PyLong_AsSsize_t(given[2]), all = entries.len / (Py_ssize_t)sizeof(long long);
+    const long long *entry = entries.buf;
+    long long low = all ? entry[0] : 0, high = low;
+    int is_usual = entries.itemsize == sizeof *entry && (!strcmp(entries.format, "l") || !strcmp(entries.format, "q")) && !PyErr_Occurred();
+    for (Py_ssize_t i = 0; is_usual && i < all; i++) {
+        low = entry[i] < low ? entry[i] : low, high = entry[i] > high ? entry[i] : high;
+        is_usual = entry[i] == (int32_t)entry[i] && scale == (int32_t)scale; /* so that nothing overflows */
+    }
+    PyObject *offsets = is_usual ? PyList_New(all) : NULL, *found = NULL;
+    for (Py_ssize_t i = 0; offsets && i < all; i++) {
+        PyObject *number = PyLong_FromLongLong(offset + entry[i] * scale);
+        if (number)
+            PyList_SET_ITEM(offsets, i, number);
+        else
+            Py_CLEAR(offsets);
+    }
+    PyBuffer_Release(&entries);
+    if (offsets)
+        found = Py_BuildValue("LLO", low, high, offsets);
+    Py_XDECREF(offsets);
+    return found || PyErr_Occurred() ? found : PyObject_Vectorcall(spread_in_python, given, (size_t)count, NULL);
 }
 
 /* Whether a bound of a slice, or an index, is a plain number or left out; from the end where it is negative. */

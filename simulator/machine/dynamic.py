@@ -90,10 +90,11 @@ def moved_to(region: Region, offsets: list[int]) -> list[Region]:
     return [_make(Region, (allocation, offset, shape, strides, dtype)) for offset in offsets]
 
 
-def _ends(entries: Array) -> tuple[int, int]:
-    """The least and the greatest of a few; 0 if there are none."""
-    values = entries.tolist() or [0]  # for a hundred Python is faster than NumPy
-    return min(values), max(values)
+# Also in C: triptych.simulator.compiled.
+def spread(entries: Array, offset: int, scale: int) -> tuple[int, int, list[int]]:
+    """The least and the greatest of some entries, 0 if there are none, and `offset + entry * scale` of each."""
+    values = entries.tolist()
+    return min(values, default=0), max(values, default=0), [offset + value * scale for value in values]
 
 
 class Rows:
@@ -111,7 +112,8 @@ class Rows:
                 f"{t.shape[0]} rows need an index each, and the tile of indices holds {len(entries)}"
             )
         self.kept: Array | None = None  # the rows of the view that are not left out, if not all
-        low, high, scale = *_ends(entries), index.scale
+        scale = index.scale
+        low, high, self._offsets = spread(entries, t.offset, scale)
         room = _Room(t, index, t.shape[1:], t.strides[1:])
         if not (room.holds(low, t.offset + low * scale) and room.holds(high, t.offset + high * scale)):
             inside = room.holds(entries, t.offset + entries * scale)
@@ -120,13 +122,12 @@ class Rows:
                 raise _outside(t, index, int(entries[row]), row)
             self.kept = np.flatnonzero(inside)
             entries = entries[inside]
-            low, high = _ends(entries)
+            low, high, self._offsets = spread(entries, t.offset, scale)
         first, step = t.offset + (low if scale >= 0 else high) * scale, abs(scale) or 1
         self.at = entries - low if scale > 0 else high - entries if scale else entries * 0  # rows, counted in `table`
         self.table = t.plain(
             t.layout.changed(first, ((high - low if scale else 0) + 1, *t.shape[1:]), (step, *t.strides[1:]))
         )
-        self._offsets = (first + self.at * step).tolist()
 
     @property
     def repeat(self) -> bool:

@@ -327,6 +327,7 @@ class Machine:
                     key += (of, value)
                 elif not describe(value, key, listed):
                     has_key = False
+                    break
         except OutOfBounds:  # of a view that leaves its tensor; other rules come first
             has_key = False
         tensors = tuple(listed)
