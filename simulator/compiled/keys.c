@@ -11,7 +11,7 @@ struct form {
 enum { PLACES = 1 << 10 };
 static struct { struct form of; PyObject *number; } numbered[PLACES];
 
-static size_t place_of(const struct form *form)
+static size_t kept_at(const struct form *form)
 {
     size_t place = ((size_t)form->shape >> 4) * 31 + ((size_t)form->strides >> 4) * 17 + ((size_t)form->dtype >> 4) + (size_t)form->offset * 7;
     return (place ^ place >> 10) % PLACES;
@@ -22,7 +22,7 @@ static PyObject *number_of(PyObject *tensor, PyObject *offset, PyObject *row, Py
 {
     struct form form = {SLOT(tensor, Tensor_shape), SLOT(tensor, Tensor_strides), SLOT(tensor, Tensor_dtype), SLOT(tensor, Tensor_buffer),
                         PyLong_AsSsize_t(offset), PyLong_AsSsize_t(row), PyLong_AsSsize_t(first)};
-    size_t place = place_of(&form);
+    size_t place = kept_at(&form);
     if (numbered[place].number && memcmp(&numbered[place].of, &form, sizeof form) == 0)
         return Py_NewRef(numbered[place].number);
     PyObject *id = PyLong_FromVoidPtr(form.buffer), *number = NULL;

@@ -26,7 +26,7 @@ PyObject *named_tuple(PyObject *type, Py_ssize_t count, PyObject **values)
 enum { PLACES = 1 << 8 };
 static struct { PyObject *tuple; Py_ssize_t count, numbers[MOST]; } lately[PLACES];
 
-static size_t place_of(Py_ssize_t count, const Py_ssize_t *numbers)
+static size_t kept_at(Py_ssize_t count, const Py_ssize_t *numbers)
 {
     size_t place = (size_t)count;
     for (Py_ssize_t i = 0; i < count; i++)
@@ -37,7 +37,7 @@ static size_t place_of(Py_ssize_t count, const Py_ssize_t *numbers)
 /* The tuple of at most MOST numbers, the one that every layout has (memory.layout, one_tuple). */
 PyObject *one_tuple(Py_ssize_t count, const Py_ssize_t *numbers)
 {
-    size_t place = place_of(count, numbers);
+    size_t place = kept_at(count, numbers);
     if (lately[place].tuple && lately[place].count == count && !memcmp(lately[place].numbers, numbers, sizeof *numbers * (size_t)count))
         return Py_NewRef(lately[place].tuple);
     PyObject *made = PyTuple_New(count);

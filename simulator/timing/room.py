@@ -53,9 +53,8 @@ def tenants_of(trace: Trace, compiled: Any = None) -> Tenants:
 
 def touched(events: list[Event], kinds: Kinds, of_tensors: list[int]) -> list[list[int]]:
     """Which of the tensors that need room each event touches, by number; notes the kind of each of them."""
-    known: dict[int, dict[int, int]] = defaultdict(
-        dict
-    )  # of each core, by allocation: its number, or -1 where it needs no room
+    # Of each core, by allocation: its number, or -1 where it needs no room.
+    known: dict[int, dict[int, int]] = defaultdict(dict)
     of_event = []
     for event in events:
         numbers = known[event.core]
