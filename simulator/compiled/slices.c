@@ -19,6 +19,10 @@ PyObject *named_tuple(PyObject *type, Py_ssize_t count, PyObject **values)
     }
     if (made)
         PyObject_GC_UnTrack(made);
+#if PY_VERSION_HEX >= 0x030E0000
+    if (made)
+        ((PyTupleObject *)made)->ob_hash = -1; /* not computed yet, which tuple.__new__ says itself since Python 3.14 */
+#endif
     return made;
 }
 

@@ -69,6 +69,7 @@ def test_a_descriptor_with_more_rows_than_memory_reads_out_of_bounds(launcher):
 
 
 def test_a_descriptor_pads_with_nan_where_it_is_told_to():
+    pytest.importorskip("torch")  # whose dtypes tell Triton's descriptor that NaN is among them
     x = np.ones((8, 16), BFLOAT16)
     out = np.zeros_like(x)
     interpret(with_descriptors, {"x": x}, out, offset=4, padding="nan")

@@ -85,6 +85,7 @@ def main() -> None:
             answer: Called | Failed = perform(call, artifacts, artifacts.parent / f"{number}.neff")
         except BaseException as error:
             answer = Failed(type(error).__name__, str(error), loading.at(error, Path(call.path)))
+        sys.stdout.flush()  # which the parent reads with the answer
         pickle.dump(answer, replies)
         replies.flush()
 

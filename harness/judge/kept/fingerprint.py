@@ -73,6 +73,8 @@ class _Walk:
         self.met[id(value)] = value
         if kind in (tuple, list):
             return [kind.__name__.encode(), str(len(value)).encode(), *self.all(value)]
+        if kind is slice:  # of numbers it is a constant of code since Python 3.14
+            return [b"slice", *self.all((value.start, value.stop, value.step))]
         if isinstance(value, Mapping) and kind in (dict, types.MappingProxyType):
             return [b"dict", str(len(value)).encode(), *self.all(value.keys()), *self.all(value.values())]
         if kind in (set, frozenset):

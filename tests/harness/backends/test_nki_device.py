@@ -155,6 +155,7 @@ def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("NEURON_PLATFORM_TARGET_OVERRIDE", "trn2")
     monkeypatch.setenv("TRIPTYCH_NRTPY_PYTHON", sys.executable)
     monkeypatch.setenv("PYTHONPATH", str(there))
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     monkeypatch.setenv("PATH", str(here), prepend=":")
     monkeypatch.syspath_prepend(here)
     return tmp_path

@@ -35,6 +35,7 @@ def settled(monkeypatch: pytest.MonkeyPatch) -> None:
         ("x + SHIFT", "x - SHIFT"),  # a function that it calls
         ("SHIFT = 1.0", "SHIFT = 1"),  # a constant of such, and its type
         ("arange(3.0)", "ones(3)"),  # an array
+        ("slice(0, 1)", "slice(0, 1, 2)"),  # a slice
         ("made(0.5)", "made(0.25)"),  # what it closes over
         ("power=1", "power=2"),
         ("np.exp(", "np.cosh("),

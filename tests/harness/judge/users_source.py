@@ -17,6 +17,7 @@ import helpers
 
 SCALE = 2.0
 TABLE = np.arange(3.0)
+FIRST = slice(0, 1)
 CALLS = []
 
 def shifted(x):
@@ -26,7 +27,7 @@ SHIFT = 1.0
 
 def made(offset, power=1):
     def reference(x):
-        return np.exp(-np.abs(shifted(x) * SCALE + TABLE[0] + offset)) ** power + helpers.more(x)
+        return np.exp(-np.abs(shifted(x) * SCALE + TABLE[FIRST] + offset)) ** power + helpers.more(x)
     return reference
 
 reference = made(0.5)

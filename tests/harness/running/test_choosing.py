@@ -204,6 +204,7 @@ def test_one_that_is_not_surely_faster_does_not_take_the_place_of_the_first(gpu:
 
 def test_a_launcher_that_looks_at_its_numbers_runs_as_it_is(gpu: StandIn) -> None:
     """What it offers is seen by a call on tensors that have none."""
+    pytest.importorskip("torch")
     Path("mine.py").write_text(FILE.replace("    grid =", "    assert float(x[0]) != 0.125\n    grid ="))
     found = bench("--tune", "20")
     assert block(found) == "64" and "--tune does not see what the launcher offers: " in found["notes"][0]

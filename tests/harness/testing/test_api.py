@@ -248,6 +248,7 @@ def test_the_page_runs_and_the_two_ways_agree(
 
 
 def test_a_notebook_shows_the_table_and_what_failed() -> None:
+    pytest.importorskip("torch")
     for factor, status in ((2.0, "passed"), (3.0, "failed")):
         op = triptych.Op(
             "<b>",
