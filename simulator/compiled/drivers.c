@@ -46,7 +46,7 @@ static PyObject *find_operand(PyObject *tensor, PyObject *pending)
         }
         PyObject *fields[] = {Py_NewRef(source), passed};
         operand = named_tuple(Reference, 2, fields);
-        int failed = !operand || (PyObject *)Py_TYPE(source) == Product || PyDict_SetItem(SLOT(pending, Pending_operands), view, operand);
+        int failed = !operand || (PyObject *)Py_TYPE(source) != Storage || PyDict_SetItem(SLOT(pending, Pending_operands), view, operand);
         Py_XDECREF(operand);
         return failed ? NULL : operand;
     }

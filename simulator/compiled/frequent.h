@@ -35,8 +35,8 @@
     X(ShapeStorage, _written) \
     X(Mask, bits) X(Mask, unit) \
     X(Held, bytes) X(Held, peak) \
-    X(Plan, attributes) X(Plan, by_matmul) X(Plan, compute) X(Plan, decide) X(Plan, engine) X(Plan, fresh) X(Plan, marks) \
-    X(Plan, needs) X(Plan, moves) X(Plan, multiplies) X(Plan, operands) X(Plan, register) X(Plan, results) X(Plan, use) \
+    X(Plan, attributes) X(Plan, by_matmul) X(Plan, compute) X(Plan, decide) X(Plan, engine) X(Plan, fresh) X(Plan, late) \
+    X(Plan, marks) X(Plan, needs) X(Plan, moves) X(Plan, multiplies) X(Plan, operands) X(Plan, register) X(Plan, results) X(Plan, use) \
     X(Picks, numbers) \
     X(Pending, book) X(Pending, entries) X(Pending, is_lent) X(Pending, operands) \
     X(Product, is_shared) X(Product, left) X(Product, m) X(Product, right) \

@@ -1,12 +1,13 @@
 /* An instruction whose plan is known: Machine.execute, with perform and append, and what calls it, carry_out. */
 #include "frequent.h"
 
-/* Fields of what are tuples: a Declared, a Kind, its Rules, a Region, an Allocation and a Known. */
+/* Fields of what are tuples: a Declared, a Kind, its Rules, a Region, an Allocation, a Late and a Known. */
 enum { DECLARED_KIND };
 enum { KIND_NAME, KIND_EFFECT, KIND_RULES, KIND_LABEL };
 enum { RULES_ORDER = 2 };
 enum { REGION_ALLOCATION };
 enum { ALLOCATION_BUFFER = 2, ALLOCATION_ADDRESS = 6 };
+enum { LATE_READS, LATE_WRITES, LATE_RESULTS, LATE_OPERANDS };
 enum { KNOWN_PLAN, KNOWN_READS, KNOWN_WRITES, KNOWN_OPERANDS, KNOWN_CHECK };
 
 
@@ -21,7 +22,8 @@ static int is_frequent(PyObject *machine, PyObject *plan, PyObject *reads)
     PyObject *cores = SLOT(machine, Machine_cores), *of = (PyObject *)Py_TYPE(machine);
     if (of != DeferredMachine && of != ShapeMachine && of != Machine) /* another may append events in its own way */
         return 0;
-    if (SLOT(plan, Plan_needs) != Py_None || SLOT(plan, Plan_marks) != Py_None || SLOT(plan, Plan_register) != Py_None)
+    if ((SLOT(plan, Plan_needs) != Py_None && SLOT(plan, Plan_late) == Py_None) || SLOT(plan, Plan_marks) != Py_None
+        || SLOT(plan, Plan_register) != Py_None)
         return 0;
     if (!PyLong_CheckExact(cores) || PyLong_AsLong(cores) != 1 || SLOT(machine, Machine_doubtful_accumulators) != Py_False)
         return 0;
@@ -29,7 +31,7 @@ static int is_frequent(PyObject *machine, PyObject *plan, PyObject *reads)
         return 0;
     if (PyList_Size(SLOT(machine, Machine_index_writers)) || PyList_Size(SLOT(machine, Machine_index_reads)))
         return 0;
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(reads); i++)
+    for (Py_ssize_t i = 0; SLOT(plan, Plan_needs) == Py_None && i < PyTuple_GET_SIZE(reads); i++)
         if (!is_zero(SLOT(SLOT(PyTuple_GET_ITEM(reads, i), Tensor_storage), Storage_missing)))
             return 0;
     return 1;
@@ -138,6 +140,20 @@ end:
     return event;
 }
 
+/* Carry out a plan that reads indices of rows now: Machine.perform; NULL without an error where Python has to. */
+static PyObject *carry_out_late(PyObject *machine, PyObject *name, PyObject *plan, PyObject *operands, PyObject *label)
+{
+    PyObject *late = PyObject_CallObject(SLOT(plan, Plan_late), operands), *needed = NULL, *event = NULL;
+    if (late)
+        needed = PyObject_CallObject(SLOT(plan, Plan_needs), PyTuple_GET_ITEM(late, LATE_OPERANDS));
+    if (!needed && PyErr_ExceptionMatches(PyExc_Exception)) /* Python says once more what is wrong */
+        PyErr_Clear();
+    if (needed && compute(machine, plan, PyTuple_GET_ITEM(late, LATE_RESULTS), PyTuple_GET_ITEM(late, LATE_OPERANDS)) == 1)
+        event = append_event(machine, name, plan, PyTuple_GET_ITEM(late, LATE_READS), PyTuple_GET_ITEM(late, LATE_WRITES), label);
+    Py_XDECREF(late), Py_XDECREF(needed);
+    return event;
+}
+
 /* Items of one tuple, and of another behind it: Picks.of, of both as one. */
 static PyObject *picked(PyObject *picks, PyObject *before, PyObject *tensors)
 {
@@ -188,9 +204,13 @@ static PyObject *perform_known(PyObject *machine, PyObject *kind, PyObject *know
     PyObject *writes = picked(PyTuple_GET_ITEM(known, KNOWN_WRITES), no_arguments, tensors);
     PyObject *operands = picked(PyTuple_GET_ITEM(known, KNOWN_OPERANDS), SLOT(plan, Plan_operands), tensors);
     int is_whole = reads && writes && operands;
-    if (is_whole && is_frequent(machine, plan, reads))
-        event = carry_out_plan(machine, PyTuple_GET_ITEM(kind, KIND_NAME), plan, reads, writes, operands, label);
-    else if (is_whole && !PyErr_Occurred())
+    PyObject *name = PyTuple_GET_ITEM(kind, KIND_NAME);
+    int is_usual = is_whole && is_frequent(machine, plan, reads);
+    if (is_usual && SLOT(plan, Plan_late) != Py_None)
+        event = carry_out_late(machine, name, plan, operands, label);
+    else if (is_usual)
+        event = carry_out_plan(machine, name, plan, reads, writes, operands, label);
+    if (is_whole && !event && !PyErr_Occurred())
         event = PyObject_CallMethodObjArgs(machine, n_perform, kind, plan, reads, writes, operands, label, NULL);
     if (event && check != Py_None && !is_clear(event, PyTuple_GET_ITEM(kind, KIND_RULES))) {
         PyObject *checked = PyObject_CallFunctionObjArgs(check, event, PyTuple_GET_ITEM(kind, KIND_RULES), NULL);
@@ -246,7 +266,7 @@ PyObject *carry_out(PyObject *Py_UNUSED(module), PyObject *const *given, Py_ssiz
 {
     PyObject *event = NULL, *machine = PyObject_GetAttr(current, n_machine);
     if (machine && count == 3 && is_machine(machine))
-        if (SLOT(machine, Machine_rounds) == Py_None && tell_line(machine)) /* a view with an index has no known plan */
+        if (SLOT(machine, Machine_rounds) == Py_None && tell_line(machine))
             event = execute_known(machine, PyTuple_GET_ITEM(given[0], DECLARED_KIND), given[1], given[2]);
     Py_XDECREF(machine);
     return event || PyErr_Occurred() ? event : PyObject_Vectorcall(carry_out_in_python, given, count, NULL);

@@ -61,9 +61,7 @@ static PyObject *form_of(PyObject *tensor)
 static int add_to_key(PyObject *value, PyObject *key, PyObject *listed)
 {
     PyObject *kind = (PyObject *)Py_TYPE(value);
-    if (kind == Tensor && SLOT(value, Tensor_index) != Py_None)
-        return 0;
-    if (kind == Tensor) {
+    if (kind == Tensor && SLOT(value, Tensor_index) == Py_None) {
         PyObject *form = form_of(value);
         int failed = !form || PyList_Append(key, form) || PyList_Append(listed, value);
         Py_XDECREF(form);

@@ -112,6 +112,30 @@ PyObject *moved_to(PyObject *Py_UNUSED(module), PyObject *const *given, Py_ssize
     return moved;
 }
 
+/* Whether two of some numbers are one; more than a few are asked of a set. */
+static int has_twice(PyObject *list)
+{
+    enum { TABLE = 1 << 9 };
+    Py_ssize_t all = PyList_GET_SIZE(list);
+    uint16_t taken[TABLE] = {0}; /* by which number, counted from 1 */
+    long long numbers[TABLE / 2];
+    if (all > TABLE / 2) {
+        PyObject *set = PySet_New(list);
+        int is_less = set ? PySet_GET_SIZE(set) < all : -1;
+        Py_XDECREF(set);
+        return is_less;
+    }
+    for (Py_ssize_t i = 0; i < all; i++) {
+        numbers[i] = PyLong_AsLongLong(PyList_GET_ITEM(list, i));
+        size_t place = (size_t)((unsigned long long)numbers[i] * 0x9E3779B97F4A7C15u >> 55);
+        for (; taken[place]; place = (place + 1) % TABLE)
+            if (numbers[taken[place] - 1] == numbers[i])
+                return 1;
+        taken[place] = (uint16_t)(i + 1);
+    }
+    return 0;
+}
+
 PyObject *spread(PyObject *Py_UNUSED(module), PyObject *const *given, Py_ssize_t count)
 {
     Py_buffer entries;
@@ -138,8 +162,9 @@ PyObject *spread(PyObject *Py_UNUSED(module), PyObject *const *given, Py_ssize_t
             Py_CLEAR(offsets);
     }
     PyBuffer_Release(&entries);
-    if (offsets)
-        found = Py_BuildValue("LLO", low, high, offsets);
+    int is_twice = offsets ? has_twice(offsets) : -1;
+    if (is_twice >= 0)
+        found = Py_BuildValue("LLOO", low, high, offsets, is_twice ? Py_True : Py_False);
     Py_XDECREF(offsets);
     return found || PyErr_Occurred() ? found : PyObject_Vectorcall(spread_in_python, given, (size_t)count, NULL);
 }

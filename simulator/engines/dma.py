@@ -13,8 +13,8 @@ from triptych.simulator.errors import NkiValidationError
 from triptych.simulator.machine.dynamic import Rows, moved
 from triptych.simulator.machine.instructions import instruction
 from triptych.simulator.machine.machine import Machine, machine
-from triptych.simulator.machine.plan import Plan, nothing
-from triptych.simulator.memory.layout import Layout
+from triptych.simulator.machine.plan import Late, Plan, nothing
+from triptych.simulator.memory.layout import Layout, laid_out, row_major
 from triptych.simulator.memory.storage import MemoryRegion
 from triptych.simulator.operands.operands import as_stored, bits, describe, in_buffer, members_of, move, same_elements
 from triptych.simulator.tensors.index import Gather
@@ -73,14 +73,12 @@ def _indirect_copy(
                 f"a gather or scatter takes dge_mode swdge or unknown, and {indirect.shape[0]} rows on the other side; "
                 f"got {dge} and {plain.shape}"
             )
-        rows = Rows(indirect, skip)
+        operands = (dst, src, skip)
         if indirect is src:
-            reads, operands = (*rows.touched(), *read), (rows, dst, src)
-            return Plan(_DMA, reads, (dst,), _gather_rows, operands, needs=check_rows, **asked)
-        writes, operands = rows.touched(), (rows, src, dst)
-        return Plan(
-            _DMA, (src, *read), writes, _scatter_rows, operands, results=(rows.table,), needs=_check_source, **asked
-        )
+            asked |= {"late": _rows_to_read, "needs": check_rows, "moves": _rows_moved}
+            return Plan(_DMA, (src, *read), (dst,), _gather_rows, operands, **asked)
+        asked |= {"late": _rows_to_write, "needs": _check_source}
+        return Plan(_DMA, (src, *read), (dst,), _scatter_rows, operands, **asked)
     view = moved(indirect, skip)
     if view is None:
         return _left_out(read, (dst,), **asked) if indirect is src else _left_out((src, *read), (), **asked)
@@ -93,9 +91,23 @@ def _left_out(reads: Sequence[NkiTensor], writes: Sequence[NkiTensor], **asked: 
     return Plan(_DMA, reads, writes, nothing, (), needs=nothing, marks=nothing, **asked)
 
 
+def _rows_to_read(dst: NkiTensor, src: NkiTensor, skip: bool) -> Late:
+    rows = Rows(src, skip)
+    return Late((*rows.touched(), *index_read(src)), (dst,), (dst,), (rows, dst, src))
+
+
+def _rows_to_write(dst: NkiTensor, src: NkiTensor, skip: bool) -> Late:
+    rows = Rows(dst, skip)
+    return Late((src, *index_read(dst)), tuple(rows.touched()), (rows.table,), (rows, src, dst))
+
+
 def check_rows(rows: Rows, *operands: Any) -> None:
     """What of the rows of HBM that a gather reads has been written."""
     rows.check_reads(machine())
+
+
+def _rows_moved(rows: Rows, dst: NkiTensor, src: NkiTensor) -> tuple[Rows, Layout] | None:
+    return None if rows.kept is not None else (rows, laid_out(0, dst.shape, row_major(dst.shape), dst.dtype))
 
 
 def _gather_rows(rows: Rows, dst: NkiTensor, src: NkiTensor) -> None:

@@ -91,16 +91,20 @@ def moved_to(region: Region, offsets: list[int]) -> list[Region]:
 
 
 # Also in C: triptych.simulator.compiled.
-def spread(entries: Array, offset: int, scale: int) -> tuple[int, int, list[int]]:
-    """The least and the greatest of some entries, 0 if there are none, and `offset + entry * scale` of each."""
+def spread(entries: Array, offset: int, scale: int) -> tuple[int, int, list[int], bool]:
+    """The least and the greatest of some entries, 0 if there are none, and `offset + entry * scale` of each.
+
+    At last whether two of these are one.
+    """
     values = entries.tolist()
-    return min(values, default=0), max(values, default=0), [offset + value * scale for value in values]
+    offsets = [offset + value * scale for value in values]
+    return min(values, default=0), max(values, default=0), offsets, len(set(offsets)) < len(offsets)
 
 
 class Rows:
     """The rows of a view of HBM with an index each, as the indices say when an instruction runs.
 
-    An index out of bounds raises; with `skip` its row is left out.
+    An index out of bounds raises; with `skip` its row is left out. `repeat` says whether two rows are one.
     """
 
     def __init__(self, t: NkiTensor, skip: bool = False) -> None:
@@ -113,7 +117,7 @@ class Rows:
             )
         self.kept: Array | None = None  # the rows of the view that are not left out, if not all
         scale = index.scale
-        low, high, self._offsets = spread(entries, t.offset, scale)
+        low, high, self._offsets, self.repeat = spread(entries, t.offset, scale)
         room = _Room(t, index, t.shape[1:], t.strides[1:])
         if not (room.holds(low, t.offset + low * scale) and room.holds(high, t.offset + high * scale)):
             inside = room.holds(entries, t.offset + entries * scale)
@@ -122,17 +126,12 @@ class Rows:
                 raise _outside(t, index, int(entries[row]), row)
             self.kept = np.flatnonzero(inside)
             entries = entries[inside]
-            low, high, self._offsets = spread(entries, t.offset, scale)
+            low, high, self._offsets, self.repeat = spread(entries, t.offset, scale)
         first, step = t.offset + (low if scale >= 0 else high) * scale, abs(scale) or 1
         self.at = entries - low if scale > 0 else high - entries if scale else entries * 0  # rows, counted in `table`
         self.table = t.plain(
             t.layout.changed(first, ((high - low if scale else 0) + 1, *t.shape[1:]), (step, *t.strides[1:]))
         )
-
-    @property
-    def repeat(self) -> bool:
-        """Whether two rows are one."""
-        return len(set(self._offsets)) < len(self._offsets)
 
     def touched(self) -> Sequence[Touched]:
         """Each row, as an event names it, and as an observer is shown it."""

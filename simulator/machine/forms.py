@@ -1,7 +1,7 @@
 """What the check of an instruction can see of a call: the forms of its tensors, and its other arguments.
 
 Calls that are alike in this have one plan. A call has no key, and is checked each time, if one of its arguments is of
-no known kind (a register, whose value changes) or a view whose index is read late.
+no known kind (a register, whose value changes) or a view that one index moves.
 """
 
 from __future__ import annotations
@@ -50,9 +50,12 @@ def describe(value: Any, key: list[Any], tensors: list[NkiTensor]) -> bool:
         key += (kind, value)
     elif kind is float:
         key += (kind, value or str(value))  # 0.0 and -0.0 are equal, and not the same
-    elif kind is NkiTensor and value.index is None:
+    elif kind is NkiTensor and (value.index is None or value.index.vector):
         key.append(value.form or form_of(value))
         tensors.append(value)
+        if value.index is not None:
+            key.append(type(value.index))
+            return describe(value.index.source, key, tensors)
     elif issubclass(kind, enum.Enum):
         key.append(id(value))
     elif kind is tuple or kind is list:

@@ -362,7 +362,10 @@ class Machine:
         label: str | None,
     ) -> NkiInstruction:
         """Carry out a plan with these tensors and append its event."""
-        results, given = plan.results or writes, operands
+        results = plan.results or writes
+        if plan.late is not None:
+            reads, writes, results, operands = plan.late(*operands)
+        given = operands
         try:
             if plan.needs is not None:
                 plan.needs(*operands)

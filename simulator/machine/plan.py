@@ -36,6 +36,8 @@ class Plan:
     reads, writes: what it touches, in the order in which the event names them
     compute: makes the results, `compute(*operands)`; it refers to no tensor but these
     results: the tensors that are written, where `writes` names rows of them
+    late: of an instruction that reads an index for each row of an operand when it runs, `late(*operands)`: what it
+        touches, makes and takes then; `reads`, `writes` and `operands` name the operands as they were given
     needs: checks what of memory has to be written, `needs(*operands)`, in place of all that is read
     use: what it does with the registers of an accumulator
     decide: what is known or done without data and differs from call to call, `decide(*operands)`: where a matmul adds,
@@ -47,7 +49,8 @@ class Plan:
         but False) the result is read too
     register: of the sequencers, which is given a value, and the event with it
     moves: of an instruction that makes one result and only moves data: `moves(*operands)` gives a tensor, and the view
-        of its storage, that the result is then equal to, element by element, but for rounding; None if it does more
+        of its storage, that the result is then equal to, element by element, but for rounding, or rows of HBM and how
+        they would lie dense; None if it does more
     multiplies: whether it is a product, or one more step of a sum, and nothing else; then the operands are dst,
         stationary, moving, and last whether it adds
     attributes: of the event
@@ -61,6 +64,7 @@ class Plan:
         "engine",
         "fresh",
         "keeps",
+        "late",
         "marks",
         "needs",
         "moves",
@@ -82,6 +86,7 @@ class Plan:
         operands: Sequence[Any],
         *,
         results: Tensors | None = None,
+        late: Callable[..., Late] | None = None,
         needs: Callable[..., None] | None = None,
         use: Use | None = None,
         decide: Callable[..., Any] | None = None,
@@ -89,7 +94,7 @@ class Plan:
         keeps: bool = False,
         by_matmul: bool = False,
         register: VirtualRegister | None = None,
-        moves: Callable[..., tuple[NkiTensor, Layout | None] | None] | None = None,
+        moves: Callable[..., tuple[Any, Layout | None] | None] | None = None,
         multiplies: bool = False,
         **attributes: Any,
     ) -> None:
@@ -99,6 +104,7 @@ class Plan:
         self.compute = compute
         self.operands = tuple(operands)
         self.results = results
+        self.late = late
         self.needs = needs
         self.use = use
         self.decide = decide
@@ -116,6 +122,15 @@ class Plan:
         """Whether each element of the results is made, of other operands alone, whatever stands there."""
         known = self.results is None and self.needs is None and self.decide is None and self.marks is None
         return known and not self.keeps
+
+
+class Late(NamedTuple):
+    """What is known of an instruction once it has read its indices."""
+
+    reads: tuple[Touched, ...]
+    writes: tuple[Touched, ...]
+    results: Tensors
+    operands: tuple[Any, ...]
 
 
 def nothing(*operands: Any) -> None:
@@ -156,7 +171,9 @@ def is_apart(plan: Plan, order: Order) -> bool:
 
 
 def known(plan: Plan, tensors: Tensors, check: Callable[..., None] | None) -> Known | None:
-    """A plan as calls with other tensors have it; None where it is about parts of its operands."""
+    """A plan as calls with other tensors have it; None where it is about parts of its operands, or what indices say."""
+    if plan.late is None and any([t.index is not None for t in tensors]):
+        return None
     numbers = {id(t): n for n, t in enumerate(tensors)}
     held = [o for o in (*plan.reads, *plan.writes, *plan.operands) if isinstance(o, NkiTensor)]
     if any(id(t) not in numbers for t in held):

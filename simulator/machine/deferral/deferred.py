@@ -23,8 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from triptych.simulator.enums import engine
-from triptych.simulator.machine.deferral.pending import Book, drop, put_back, settle
+from triptych.simulator.machine.deferral.pending import Book, drop, put_back, settle, take
 from triptych.simulator.machine.deferral.products import Product
+from triptych.simulator.machine.dynamic import Rows
 from triptych.simulator.machine.machine import Machine
 from triptych.simulator.machine.plan import Plan
 from triptych.simulator.memory.layout import Layout, overlaps
@@ -91,38 +92,40 @@ class DeferredMachine(Machine):
 
     def _put_off(self, plan: Plan, results: tuple[NkiTensor, ...], operands: tuple[Any, ...]) -> bool:
         if plan.moves is not None:
-            return self._moved(results[0], plan.moves(*operands))
+            of, view = plan.moves(*operands) or (results[0], None)
+            return view is not None and self._moved(results[0], of, view)
         dst, stationary, moving, *_, onto = operands
         return self._multiplied(dst, stationary, moving, onto)
 
-    def _moved(self, dst: NkiTensor, found: tuple[NkiTensor, Layout | None] | None) -> bool:
-        """Leave dst a reference to a view of a source; False if that cannot be, or saves nothing."""
-        src, view = found or (dst, None)
-        if view is None:
-            return False
+    def _moved(self, dst: NkiTensor, of: NkiTensor | Rows, view: Layout) -> bool:
+        """Leave dst a reference to a view of a tensor, or to rows of one; False if that cannot be, or saves nothing."""
+        src = of.table if isinstance(of, Rows) else of
         into, source = dst.storage, src.storage
         if type(into) is not Storage or type(source) is not Storage or into is source:
             return False
         if into.allocation.id in self.aliases or source.allocation.id in self.aliases:
             return False
-        saves = dst.dtype == src.dtype and dst.buffer is SBUF and not source.row
         if overlaps(dst.shape, dst.strides):
             return False
         self.book.make_room(into, dst.layout)
-        parts: list[tuple[Layout, Reference]] | None = [(dst.layout, Reference(source, view))]
-        if _waits(source):
-            parts = source.pending.parts(view, dst.layout)
-        elif not saves:
-            return False
+        if not _waits(source):
+            if dst.dtype != src.dtype or dst.buffer is not SBUF or source.row:
+                return False
+            self.book.write(into, dst.layout, Reference(source if of is src else of, view), self.line)
+            into.wrote(dst.layout)
+            return True
+        parts = source.pending.parts(view, dst.layout) if of is src else None
         if parts is None or not (dst.dtype == src.dtype or all([_may_round(dst, src, value) for _, value in parts])):
             return False
         small = not into.row and dst.layout.size * dst.dtype.itemsize < WORTH
-        if small and not any([type(value.source) is Product for _, value in parts]):
+        if small and all([type(value.source) is Storage for _, value in parts]):
             return False
-        if _waits(source):
-            self.book.saw([source.pending.line], True)
+        self.book.saw([source.pending.line], True)
         for to, (origin, layout) in parts:
-            self.book.write(into, to, Reference(origin, layout._replace(dtype=dst.dtype)), self.line)
+            if type(origin) is Rows:  # which are as quickly fetched once more as they are copied
+                take(origin, layout, into.array_of(into.raw, to))
+            else:
+                self.book.write(into, to, Reference(origin, layout._replace(dtype=dst.dtype)), self.line)
         into.wrote(dst.layout)
         return True
 
@@ -161,7 +164,7 @@ class DeferredMachine(Machine):
         if t.dtype not in NUMBERS or not t.is_contiguous() or rows < 2 or columns < 2 or view.strides[0] < columns:
             return None
         found = pending.find(view)
-        flat = None if found is None or type(found.source) is Product else found.layout.reshape((rows, columns))
+        flat = None if found is None or type(found.source) is not Storage else found.layout.reshape((rows, columns))
         if flat is None:
             return None
         operand = pending.operands[view] = Reference(found.source, flat)

@@ -9,6 +9,7 @@ that waits itself, but to a product.
 from __future__ import annotations
 
 import functools
+import math
 import weakref
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -19,7 +20,8 @@ from numpy.typing import NDArray
 
 from triptych.simulator.dtypes import F32, DType, round_to
 from triptych.simulator.machine.deferral.products import Line, Product, compute
-from triptych.simulator.memory.layout import Layout
+from triptych.simulator.machine.dynamic import Rows
+from triptych.simulator.memory.layout import Layout, row_major
 from triptych.simulator.memory.references import Reference, joined, passed_through, perhaps_sharing
 from triptych.simulator.memory.storage import Storage
 from triptych.simulator.transposing import copy_transposed
@@ -118,6 +120,8 @@ class Book:
         if type(value.source) is Product:
             value.source.is_shared = value.source.is_shared or not value.source.is_new
             value.source.is_new = False
+        elif type(value.source) is Rows:
+            self.lend(value.source.table.storage)
         else:
             self.lend(value.source)
             last = next(reversed(entries), None)
@@ -173,7 +177,7 @@ class Pending:
         if view.shape[0] == 1 or view.shape[-1] == 1 or view.strides[-1] != 1:
             return None
         found = self.find(view) if self.book.trusts else None
-        if found is None or type(found.source) is Product or found.layout.strides[0] < view.strides[0]:
+        if found is None or type(found.source) is not Storage or found.layout.strides[0] < view.strides[0]:
             return None
         source, at = found
         if at.strides[1:] != view.strides[1:]:
@@ -242,11 +246,13 @@ def settle(storage: Storage) -> None:
             if block is not None:
                 tiles.append(block)
                 continue
-            values = _dense(source.computed(), layout)
+            _copy(_dense(source.computed(), layout), at.dtype, storage.array_of(storage.raw, at))
+            continue
+        pending.book.saw([pending.line], False)
+        if type(source) is Rows:
+            take(source, layout, storage.array_of(storage.raw, at))
         else:
-            pending.book.saw([pending.line], False)
-            values = source.array_of(source.raw, layout)
-        _copy(values, at.dtype, storage.array_of(storage.raw, at))
+            _copy(source.array_of(source.raw, layout), at.dtype, storage.array_of(storage.raw, at))
     compute(storage, tiles)
     for product, to in tiles:
         pending.book.saw(product.lines, len(product.left) > 1)
@@ -255,10 +261,22 @@ def settle(storage: Storage) -> None:
             pending.book.lend(storage)
 
 
+def take(rows: Rows, at: Layout, out: Array) -> None:
+    """out[...] = elements of rows of HBM, of which `at` says where they would lie if the rows lay dense."""
+    storage = rows.table.storage
+    table = storage.array_of(storage.raw, rows.table.layout)
+    shape = (len(rows.at), *table.shape[1:])
+    are_all = at.size == math.prod(shape) and at.strides == row_major(at.shape)
+    if are_all and table.flags.c_contiguous and out.flags.c_contiguous:
+        table.take(rows.at, axis=0, out=out.reshape(shape), mode="clip")
+    else:
+        _copy(_dense(table[rows.at], at), at.dtype, out)
+
+
 def _dense(values: Array, at: Layout) -> Array:
-    """Elements of a product, of which `at` says where they would lie if it lay dense."""
-    dense = np.ascontiguousarray(values)
-    return np.ndarray(at.shape, F32, dense, 4 * at.offset, tuple([4 * s for s in at.strides]))
+    """Elements of a product or of rows, of which `at` says where they would lie if it lay dense."""
+    dense, n = np.ascontiguousarray(values), values.itemsize
+    return np.ndarray(at.shape, dense.dtype, dense, n * at.offset, tuple([n * s for s in at.strides]))
 
 
 def _copy(values: Array, dtype: DType, out: Array) -> None:

@@ -121,13 +121,13 @@ def test_parts_are_marked_as_in_python():
 @pytest.mark.parametrize("kind", [np.int64, np.int32, np.uint16])
 def test_rows_by_their_entries_are_where_they_are_in_python(kind):
     spread_in_python, rng = PYTHON[dynamic, "spread"], np.random.default_rng(0)
-    for n in (0, 1, 2, 7, 128):
+    for n in (0, 1, 2, 7, 128, 600):
         for reach in (1, 100, 2**15, 2**31, 2**40) if kind is np.int64 else (1, 100):
             entries = rng.integers(0 if kind is np.uint16 else -reach, reach, n).astype(kind)
             for offset, scale in ((0, 1), (7, 4096), (100, -3), (5, 0), (0, 2**33)):
                 found = dynamic.spread(entries, offset, scale)
                 assert found == spread_in_python(entries, offset, scale) and type(found[2]) is list
-    assert dynamic.spread(np.arange(9)[::2], 1, 2) == (0, 8, [1, 5, 9, 13, 17])
+    assert dynamic.spread(np.arange(9)[::2], 1, 2) == (0, 8, [1, 5, 9, 13, 17], False)
     for wrong in ((), (entries, 1), ([1, 2], 0, 1), (entries, "a", 1)):
         with pytest.raises((TypeError, AttributeError)):
             dynamic.spread(*wrong)

@@ -10,6 +10,8 @@ from calls import CALLS
 from calls.plan import NAMES, Plan, first_choice, targets_of
 
 from triptych.simulator import INSTRUCTIONS, Uninitialized
+from triptych.simulator.engines import dma
+from triptych.simulator.errors import OutOfBounds
 from triptych.simulator.launch.import_hook import simulated_nki
 from triptych.simulator.machine import plan
 from triptych.simulator.machine.forms import describe, form_of
@@ -220,3 +222,29 @@ def test_the_keys_of_arguments_that_differ_differ(core):
             keys.append([])
             assert describe(value, keys[-1], [])
     assert len({tuple(key) for key in keys}) == len(values)
+
+
+def test_a_gather_is_planned_once_and_reads_its_own_indices(core, monkeypatch):
+    """And so is a scatter; what only indices show is seen in calls whose plan is known."""
+    planned, indirect = [], dma._indirect_copy
+    monkeypatch.setattr(dma, "_indirect_copy", lambda *given: (planned.append(given), indirect(*given))[1])
+    x = np.random.default_rng(0).standard_normal((40, 8)).astype(np.float32)
+    with core("trn2") as c:
+        table, tile, gaps = c.tile(x, buffer="private_hbm"), c.empty((32, 8)), c.empty((40, 8), buffer="private_hbm")
+        nisa.dma_copy(dst=gaps[0:30], src=c.tile(x[0:30]))
+        for first in (0, 5, 8):
+            index = c.tile(np.arange(first, first + 32, dtype=np.int32).reshape(-1, 1))
+            event = nisa.dma_copy(dst=tile, src=table.vector_select(0, index))
+            np.testing.assert_array_equal(tile.array, x[first : first + 32])
+            assert [r.offset for r in event.reads[:-1]] == [8 * row for row in range(first, first + 32)]
+            assert event.reads[-1] == index.region and event.writes == (tile.region,)
+        for row in (0, 7):
+            index = c.tile(np.arange(31 + row, row - 1, -1, dtype=np.int32).reshape(-1, 1))
+            event = nisa.dma_copy(dst=table.vector_select(0, index), src=tile)
+            np.testing.assert_array_equal(table.array[row : row + 32], x[8:40][::-1])
+            assert event.reads == (tile.region, index.region) and event.writes[0].offset == 8 * (31 + row)
+        assert len(planned) == 2
+        with pytest.raises(OutOfBounds, match="row 31 has index 40 leaves dimension 0"):
+            nisa.dma_copy(dst=tile, src=table.vector_select(0, c.tile(np.arange(9, 41, dtype=np.int32).reshape(-1, 1))))
+        with pytest.raises(Uninitialized, match="reads 8 of 8 elements that nothing has written, first at"):
+            nisa.dma_copy(dst=tile, src=gaps.vector_select(0, c.tile(np.arange(32, dtype=np.int32).reshape(-1, 1))))

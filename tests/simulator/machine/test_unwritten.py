@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
+from compiled_parts import by_both, needs_compiled
 
 from triptych import simulator
 from triptych.simulator import NkiError, Options, Uninitialized
@@ -236,6 +237,31 @@ def test_rows_that_a_scatter_leaves_are_never_written_whatever_its_padding_holds
 
     with pytest.raises(NkiError, match=told):
         simulator.on("trn2").run(kernel, X[:4], np.array([2, 0, 1, 1, *[index] * 4], np.int32)[:, None])
+
+
+@needs_compiled
+@pytest.mark.filterwarnings("ignore::triptych.simulator.SimulatorWarning")
+def test_rows_that_nothing_wrote_are_gathered_and_scattered_as_in_python():
+    """Also where calls like it were known before: what comes of them counts as unwritten, and the rest does not."""
+
+    def kernel(x, indices, returned):
+        table, out, tile = new(8, 8, buffer=nl.shared_hbm), new(8, 8, buffer=nl.shared_hbm), new(returned, 8)
+        nisa.dma_copy(dst=table[0:6], src=x[0:6])
+        for n in range(3):
+            rows, some = new(4, 1, dtype=nl.int32), new(4, 8)
+            nisa.dma_copy(dst=rows, src=indices[n])
+            nisa.dma_copy(dst=some, src=table.vector_select(0, rows))
+            nisa.dma_copy(dst=out.vector_select(0, rows), src=some)
+        nisa.dma_copy(dst=tile, src=out[0:returned])
+        return stored(tile)
+
+    indices = np.array([[0, 1, 2, 3], [5, 4, 7, 6], [3, 2, 6, 1]], np.int32)[:, :, None]
+    found, expected, _ = by_both(lambda: simulator.on("trn2").run(kernel, X, indices, 6))
+    np.testing.assert_array_equal(found.outputs, X[:6])
+    assert found.trace.notes == expected.trace.notes and found.trace.notes
+    assert found.outputs.tobytes() == expected.outputs.tobytes()
+    with pytest.raises(Uninitialized, match="16 of 64 elements of .* comes from memory"):
+        simulator.on("trn2").run(kernel, X, indices, 8)
 
 
 @pytest.mark.filterwarnings("ignore::triptych.simulator.SimulatorWarning")

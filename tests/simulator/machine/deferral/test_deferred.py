@@ -83,6 +83,7 @@ class Program:
                 nisa.dma_copy(dst=t[row : row + 128], src=y[row : row + 128])
         actions = [self.load, self.load, self.store, self.copy, self.copy, self.multiply, self.multiply, self.compute]
         actions += [self.transpose, self.transpose, self.fill, self.fresh, self.back, self.wrong]
+        actions += [self.gather, self.gather, self.scatter]
         for _ in range(self.steps):
             actions[self.rng.integers(len(actions))]()
         tiles = [t.reshape((128, 384)) for t in self.sbuf]
@@ -118,6 +119,24 @@ class Program:
         size = self.size()
         to = self.hbm[self.one_of((0, 2, 2, 2))]
         nisa.dma_copy(dst=self.part(to, *size), src=self.part(self.one_of(self.sbuf), *size))
+
+    def rows(self, t, count, columns, steps=(-1, 0, 1)):
+        """Rows of a tensor in HBM, or of some of its columns, by an index each."""
+        index, first = nl.ndarray((count, 1), nl.int32), 32 * int(self.rng.integers(3)) if self.rng.integers(2) else 0
+        nisa.iota(index, [[1, 1]], int(self.rng.integers(127, 129)), int(self.one_of(steps)))
+        return t[:, first : first + columns].vector_select(0, index)
+
+    def gather(self):
+        rows, columns = self.size()
+        dst = self.part(self.one_of(self.sbuf[:3]), rows, columns)
+        nisa.dma_copy(dst=dst, src=self.rows(self.one_of(self.hbm), rows, columns))
+        if self.rng.integers(2):
+            nisa.dma_copy(dst=self.part(self.hbm[self.one_of((0, 2))], rows, columns), src=dst)
+
+    def scatter(self):
+        rows, columns = self.size()
+        to = self.rows(self.hbm[self.one_of((0, 2, 2))], rows, columns, (-1, 1))
+        nisa.dma_copy(dst=to, src=self.part(self.one_of(self.sbuf[:3]), rows, columns))
 
     def copy(self):
         dst, src = self.pair()
