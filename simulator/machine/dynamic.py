@@ -155,7 +155,11 @@ class Rows:
         out = None if tile is None or self.kept is not None or tile.dtype != self.table.dtype else tile.array
         if out is not None and (out.shape != (len(self.at), *array.shape[1:]) or not out.flags.c_contiguous):
             out = None
-        return array.take(self.at, axis=0, out=out, mode="clip") if array.flags.c_contiguous else array[self.at]
+        return self.among(array, out)
+
+    def among(self, table: Array, out: Array | None = None) -> Array:
+        """The rows of `table` as it is now, [n, ..]; in `out`, which has no gaps, if `table` has none either."""
+        return table.take(self.at, axis=0, out=out, mode="clip") if table.flags.c_contiguous else table[self.at]
 
     def write(self, values: Array) -> None:
         """Make the rows `values` [n, ..], as they are stored; of rows that are one the last counts."""

@@ -267,10 +267,10 @@ def take(rows: Rows, at: Layout, out: Array) -> None:
     table = storage.array_of(storage.raw, rows.table.layout)
     shape = (len(rows.at), *table.shape[1:])
     are_all = at.size == math.prod(shape) and at.strides == row_major(at.shape)
-    if are_all and table.flags.c_contiguous and out.flags.c_contiguous:
-        table.take(rows.at, axis=0, out=out.reshape(shape), mode="clip")
-    else:
-        _copy(_dense(table[rows.at], at), at.dtype, out)
+    whole = out.reshape(shape) if are_all and out.flags.c_contiguous else None
+    values = rows.among(table, whole)
+    if values is not whole:
+        _copy(_dense(values, at), at.dtype, out)
 
 
 def _dense(values: Array, at: Layout) -> Array:
