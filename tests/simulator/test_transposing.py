@@ -23,7 +23,7 @@ def drawn(shape, dtype):
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint32, np.int64])
-@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (8, 8), (7, 9), (33, 40), (128, 128), (65, 100), (0, 4)])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (16, 16), (15, 17), (33, 40), (128, 128), (65, 100), (0, 4)])
 def test_it_is_the_transpose(shape, dtype):
     values, out = drawn(shape, dtype), np.zeros(shape[::-1], dtype)
     copy_transposed(out, values)

@@ -21,7 +21,8 @@ from triptych.simulator.memory.storage import Storage
 
 Array = NDArray[Any]
 Line = tuple[str, int]
-_MOST = (1024, 2048)  # rows and columns of one product of BLAS: beyond it nothing is gained, and scratch is lost
+_MOST = (2048, 2048)  # rows and columns of one product of BLAS, beyond which little is gained
+_MOST_ROUNDED = (1024, 2048)  # of one that needs scratch
 
 
 class Product:
@@ -77,6 +78,12 @@ class Block(NamedTuple):
     to: Layout
 
     @property
+    def is_in_place(self) -> bool:
+        """Whether BLAS can write where they go."""
+        rows, columns = self.to.strides
+        return self.to.dtype == "float32" and columns == 1 and rows >= self.to.shape[1]
+
+    @property
     def key(self) -> Any:
         """What neighbours along M and N have in common."""
         p = self.product
@@ -94,12 +101,16 @@ def _steps(references: Sequence[Reference]) -> Any:
 
 def compute(storage: Storage, tiles: Sequence[Block]) -> None:
     """Compute tiles of a storage, neighbours together, and write them rounded to its dtype."""
-    for product, to in _joined(tiles):
+    values: Array | None = None
+    for block in _joined(tiles):
+        product, to = block
         out = storage.array_of(storage.raw, to)
-        if out.dtype == F32 and out.strides[1] == 4 and out.strides[0] >= 4 * to.shape[1]:
+        if block.is_in_place:
             _compute(product, to.shape, out)
         else:
-            values = np.empty(to.shape, F32)
+            if values is None or values.shape != to.shape:
+                values = None  # before there are two
+                values = np.empty(to.shape, F32)
             _compute(product, to.shape, values)
             round_to(values, to.dtype, out)
 
@@ -139,7 +150,8 @@ def _strips(blocks: Sequence[Block], axis: int) -> list[Block]:
 def _follows(first: Block, second: Block, axis: int) -> bool:
     """Whether a block goes on where another ends, in the result and in the operand that this axis comes from."""
     size = first.to.shape[axis]
-    if first.to.shape[1 - axis] != second.to.shape[1 - axis] or size + second.to.shape[axis] > _MOST[axis]:
+    most = (_MOST if first.is_in_place else _MOST_ROUNDED)[axis]
+    if first.to.shape[1 - axis] != second.to.shape[1 - axis] or size + second.to.shape[axis] > most:
         return False
     if second.to.offset - first.to.offset != size * first.to.strides[axis]:
         return False

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from pathlib import Path
+
 import numpy as np
 import pytest
 from kernel_parts import in_hbm, in_sbuf
 
+import triptych
 from triptych import simulator
 from triptych.simulator import Options
 from triptych.simulator.dtypes import TABLE
@@ -16,6 +20,7 @@ with simulated_nki():
     import nki.isa as nisa
     import nki.language as nl
 
+KERNELS = Path(triptych.__file__).parent / "kernels" / "nki"
 SIZE = 64
 
 
@@ -127,12 +132,30 @@ def test_neighbours_in_one_step_that_are_none_in_the_next():
     same(in_tiles(steps, steps))
 
 
-def test_no_more_are_computed_at_once_than_are_worth_it(monkeypatch):
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_no_more_are_computed_at_once_than_are_worth_it(monkeypatch, dtype):
+    """Where they are rounded, fewer: they need scratch, of which there is one at a time."""
     shapes, compute = [], products._compute
     monkeypatch.setattr(products, "_compute", lambda p, shape, out: (shapes.append(shape), compute(p, shape, out)))
     monkeypatch.setattr(products, "_MOST", (128, 192))
-    same(in_tiles(STEPS["neighbours"], STEPS["neighbours"], (4, 4)))
-    assert sorted(shapes) == [(128, 64), (128, 64), (128, 192), (128, 192)]
+    monkeypatch.setattr(products, "_MOST_ROUNDED", (64, 192))
+    same(in_tiles(STEPS["neighbours"], STEPS["neighbours"], (4, 4)), dtype)
+    rows = {"float32": 128, "bfloat16": 64}[dtype]
+    assert sorted(shapes) == sorted([(rows, 64), (rows, 192)] * (256 // rows))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_large_product_takes_no_more_than_half_as_much_memory_as_its_matrices(dtype):
+    kernel = simulator.load(KERNELS / "matmul.py").matmul
+    x, y = (np.ones((2048, 2048), TABLE[dtype].np) for _ in range(2))
+    simulator.run(kernel, x, y)  # what is made once
+    tracemalloc.start()
+    try:
+        simulator.run(kernel, x, y)
+        peak = tracemalloc.get_traced_memory()[1]  # with the result, without the arguments
+    finally:
+        tracemalloc.stop()
+    assert peak + 2 * x.nbytes <= 1.5 * 3 * x.nbytes
 
 
 @pytest.mark.parametrize("tiles", [(4, 2), (2, 4)])
