@@ -24,7 +24,6 @@ from triptych.simulator.operands.operands import (
     per_partition,
     same_elements,
     same_tile,
-    scratch,
     target,
 )
 from triptych.simulator.operands.operators import Op, activation_function
@@ -122,9 +121,7 @@ def _compute(
 ) -> None:
     m = machine()
     x: Any = data.f32()
-    # Two steps write to `out`, so it must not be a tile that the second still reads.
-    apart = all([not isinstance(t, NkiTensor) or t.storage.raw is not dst.storage.raw for t in (scale, bias)])
-    out = target(dst, data.shape) if apart else scratch(data.shape)
+    out = target(dst, data.shape, bias)
     if scale != 1:
         x = np.multiply(x, column(scale, data), out=out)
     if bias is not None:

@@ -229,13 +229,17 @@ def scratch(shape: tuple[int, ...]) -> Array:
     return found
 
 
-def target(dst: NkiTensor, shape: tuple[int, ...]) -> Array:
+def target(dst: NkiTensor, shape: tuple[int, ...], *read_later: Any) -> Array:
     """Where to compute a float32 result for dst: dst itself if it can hold it, else scratch of `shape`.
 
     A dst whose elements lie on one another, as a stride of zero makes them, holds the last of them only.
+
+    read_later: what is read when a first step has been left there; dst that shares bytes with one is no place for it
     """
     fits = dst.shape == shape and dst.dtype == "float32" and not overlaps(shape, dst.strides)
-    return dst.array if fits else scratch(shape)
+    if not fits or any([type(t) is NkiTensor and t.storage.raw is dst.storage.raw for t in read_later]):
+        return scratch(shape)
+    return dst.array
 
 
 def finish(dst: NkiTensor, computed: Array) -> None:

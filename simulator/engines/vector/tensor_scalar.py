@@ -31,7 +31,7 @@ from triptych.simulator.operands.operands import (
     put,
     put_bits,
     same_tile,
-    scratch,
+    target,
     without_gpsimd_in_psum,
 )
 from triptych.simulator.operands.operators import Op, arithmetic, operator
@@ -118,7 +118,8 @@ def _arithmetic(dst: NkiTensor, data: NkiTensor, *steps: Any) -> None:
     result: Any = data.f32()
     *before, f, operand, reverse = steps
     if before:
-        result = _apply(before[0], result, column(before[1], data), before[2], scratch(result.shape))
+        room = target(dst, data.shape, operand)
+        result = _apply(before[0], result, column(before[1], data), before[2], room)
     value = column(operand, data)
     if value is None:
         elementwise(dst, f.alu, result)
@@ -199,6 +200,6 @@ def scalar_tensor_tensor(
 def _with_tile(
     dst: NkiTensor, data: NkiTensor, first: Op, value: Any, reverse0: bool, second: Op, tile: NkiTensor, reverse1: bool
 ) -> None:
-    inner = _apply(first, data.f32(), column(value, data), reverse0)
+    inner = _apply(first, data.f32(), column(value, data), reverse0, target(dst, data.shape, tile))
     other = tile.f32().reshape(data.shape)
     elementwise(dst, second.alu, *((other, inner) if reverse1 else (inner, other)))

@@ -162,6 +162,16 @@ def test_dst_may_be_a_source(core, same, own):
             assert same(tiles[own], expected)
 
 
+@pytest.mark.parametrize("own", [0, 1])
+def test_a_column_may_be_dst_and_an_operand(core, same, own):
+    """Of two steps in dst, the second would read what the first has left there."""
+    with core() as c:
+        x, columns = c.random(0, (4, 1)), [c.random(1, (4, 1)), c.random(2, (4, 1))]
+        tiles = [c.tile(column) for column in columns]
+        nisa.tensor_scalar(tiles[own], c.tile(x), nl.multiply, tiles[0], op1=nl.add, operand1=tiles[1])
+        assert same(tiles[own], x * columns[0] + columns[1])
+
+
 def test_a_column_of_the_data_may_be_the_operand(core, same):
     with core() as c:
         x = c.random(0, (4, 6))
