@@ -178,6 +178,7 @@ def _compute(product: Product, shape: Shape, out: Array) -> None:
         else:
             _by_tile(a, b, tile, out, adds)
         adds = True
+        del a, b  # so that the next ones are converted into bytes that are in a cache
 
 
 def _operand(reference: Reference, columns: int) -> Array:
