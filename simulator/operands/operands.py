@@ -184,8 +184,8 @@ def _note_nans(dst: NkiTensor, nans: int) -> None:
 def move(dst: NkiTensor, src: NkiTensor) -> None:
     """dst[...] = src[...]: bit for bit where dtypes agree, else cast through float32."""
     if dst.dtype == src.dtype:
-        values = bits(src)
-        bits(dst)[...] = values if src.shape == dst.shape else values.reshape(dst.shape)
+        values = src.array
+        dst.array[...] = values if src.shape == dst.shape else values.reshape(dst.shape)
         dst.storage.wrote(dst.layout)
     else:
         put(dst, src.f32())

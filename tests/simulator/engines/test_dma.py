@@ -59,12 +59,17 @@ def test_dma_copy_reshapes_in_row_major_order(core, same):
         assert same(line, x.reshape(-1))
 
 
-def test_dma_copy_moves_bits_where_dtypes_agree(core):
-    with core() as c:
-        bits = np.array([[0x7FC00123, 0xFF800001, 1]], np.uint32)
-        source, dst = c.tile(bits.view(np.float32)), c.empty((1, 3), buffer="shared_hbm")
+@pytest.mark.parametrize("layout", ["dense", "strided"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "float8_e4m3", "float8_e4m3fn", "float8_e5m2"])
+def test_dma_copy_moves_bits_where_dtypes_agree(core, dtype, layout):
+    """All NaN keep theirs, and so do numbers that have no normal form."""
+    with core("trn3") as c:
+        source, dst = (c.tile(np.zeros((4, 512)), dtype, buffer, layout) for buffer in ("sbuf", "shared_hbm"))
+        kind = np.dtype(f"u{source.dtype.itemsize}")
+        step = max(1, 2 ** (8 * kind.itemsize) // 2048)
+        source.array.view(kind)[...] = (np.arange(2048) * step + 1).astype(kind).reshape(4, 512)  # signalling NaN, too
         nisa.dma_copy(dst, source)
-        np.testing.assert_array_equal(dst.array.view(np.uint32), bits)
+        np.testing.assert_array_equal(dst.array.view(kind), source.array.view(kind))
 
 
 @pytest.mark.parametrize("place", ["sbuf", "private_hbm"])
