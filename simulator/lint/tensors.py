@@ -35,23 +35,20 @@ def bindings(unit: Unit, name: str) -> list[ast.AST | None]:
     return values
 
 
-def made_by(node: ast.AST | None, at: At) -> list[str] | None:
-    """The functions of NKI whose results an expression is; None if it may be anything else."""
+def made_by(node: ast.AST | None, at: At) -> list[str]:
+    """The functions whose results an expression may be; "" stands for anything else."""
     if isinstance(node, ast.Subscript):
         return made_by(node.value, at)
     if isinstance(node, ast.Call):
-        name = at.name(node.func)
-        return [name] if name.startswith("nki.") else None
+        return [at.name(node.func)]
     if not isinstance(node, ast.Name):
-        return None
-    values = bindings(at.unit, node.id)
-    names = [at.name(v.func) if isinstance(v, ast.Call) else "" for v in values]
-    return names if names and all(name.startswith("nki.") for name in names) else None
+        return []
+    return [at.name(v.func) if isinstance(v, ast.Call) else "" for v in bindings(at.unit, node.id)]
 
 
 def _is_tensor(node: ast.AST, at: At) -> bool:
     names = made_by(node, at)
-    return names is not None and all(_gives_tensor(name) for name in names)
+    return bool(names) and all(_gives_tensor(name) for name in names)
 
 
 def _gives_tensor(name: str) -> bool:

@@ -96,10 +96,10 @@ class Book:
         It may carry out anything. What is to be written is looked up afterwards.
         """
         self.before_write(storage)
-        entries = storage.pending.entries if storage.pending is not None else None
-        if not entries:
+        if storage.pending is None:
             return
         storage.pending.forget()
+        entries = storage.pending.entries
         if at in entries:
             del entries[at]
         elif storage.covers(at):
@@ -130,7 +130,6 @@ class Book:
                 if whole and values and whole[0] == values[0]:
                     del entries[last]
                     at, value = whole[1], Reference(value.source, values[1])
-        pending.forget()
         entries[at] = value
         self.wait(storage)
 

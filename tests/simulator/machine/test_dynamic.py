@@ -62,6 +62,7 @@ def test_rows_are_those_of_a_view_whatever_its_step(core, step):
         view = table.ap([[6 * step, 7], [1, 6]], offset=42)
         rows = Rows(view.ap([[6, 3], [1, 6]], vector_offset=c.tile(index)))
         np.testing.assert_array_equal(rows.read(), TABLE[7 + step * index[:, 0]])
+        assert rows.at.min() == 0 and rows.at.max() == len(rows.table.array) - 1
         assert rows.repeat == (step == 0)
 
 
