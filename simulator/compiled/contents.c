@@ -1,5 +1,9 @@
-/* What a tensor holds, as engines look at it, and the note that it was written: NkiTensor.array, f32 and wrote, Storage.wrote. */
+/* What a tensor holds, as engines look at it, and the note that it was written: NkiTensor.array, f32 and wrote, Storage.wrote
+ * and wrote_rows.
+ */
 #include "frequent.h"
+
+#include <stdint.h>
 
 /* The elements of a tensor in the bytes of its storage: Storage.array_of. */
 static PyObject *elements(PyObject *tensor, PyObject *raw)
@@ -112,18 +116,27 @@ struct view {
     int is_all; /* of its storage */
 };
 
-/* How a layout lies in a storage, as mask.side_by_side has it without repeats: 1; 0 if it is not of the frequent kind. */
-static int find_view(PyObject *storage, PyObject *layout, struct view *view)
+/* Bytes of an element; -1 for an error. */
+static Py_ssize_t item_size(PyObject *layout)
+{
+    PyObject *itemsize = PyObject_GetAttr(PyTuple_GET_ITEM(layout, 3), n_itemsize);
+    Py_ssize_t size = itemsize ? PyLong_AsSsize_t(itemsize) : -1;
+    Py_XDECREF(itemsize);
+    return size;
+}
+
+/* How the dimensions of a layout from one on lie in a storage, as mask.side_by_side has it without repeats: 1; 0 if they are not of the
+ * frequent kind.
+ */
+static int find_view(PyObject *storage, PyObject *layout, Py_ssize_t from, struct view *view)
 {
     PyObject *shape = PyTuple_GET_ITEM(layout, 1), *strides = PyTuple_GET_ITEM(layout, 2);
-    PyObject *itemsize = PyObject_GetAttr(PyTuple_GET_ITEM(layout, 3), n_itemsize);
-    Py_ssize_t size = itemsize ? PyLong_AsSsize_t(itemsize) : -1, all = PyTuple_GET_SIZE(shape), kept = 0, reached;
-    Py_XDECREF(itemsize);
+    Py_ssize_t size = item_size(layout), all = PyTuple_GET_SIZE(shape), kept = 0, reached;
     if (size < 0 || all > MOST || SLOT(storage, Storage_widened) != Py_False)
         return 0;
     view->first = size * PyLong_AsSsize_t(PyTuple_GET_ITEM(layout, 0));
     view->size = reached = size;
-    for (Py_ssize_t d = 0; d < all; d++) {
+    for (Py_ssize_t d = from; d < all; d++) {
         Py_ssize_t count = PyLong_AsSsize_t(PyTuple_GET_ITEM(shape, d)), step = size * PyLong_AsSsize_t(PyTuple_GET_ITEM(strides, d));
         if (count == 1)
             continue;
@@ -174,11 +187,18 @@ static Py_ssize_t mark_units(unsigned char *at, const struct view *view, Py_ssiz
     return changed;
 }
 
+/* The places of a view that lies in several, `step` bytes from one to the next: so many of them, from 0 up to and without `end`. */
+struct places {
+    Py_ssize_t step, count, end;
+    const int64_t *numbers;
+};
+static const struct places one_place = {0, 1, 1, (const int64_t[]){0}};
+
 /* Mark a view in a mask, in which it consists of whole units; how many bytes changed, -1 if it does not. */
-static Py_ssize_t mark(PyObject *mask, const struct view *view, char value)
+static Py_ssize_t mark(PyObject *mask, const struct view *view, const struct places *places, char value)
 {
     Py_ssize_t unit = (PyObject *)Py_TYPE(mask) == Mask ? PyLong_AsSsize_t(SLOT(mask, Mask_unit)) : 0, changed = -1, reached;
-    int is_whole = unit > 0 && view->first % unit == 0 && view->run % unit == 0;
+    int is_whole = unit > 0 && view->first % unit == 0 && view->run % unit == 0 && places->step % unit == 0;
     Py_buffer bits;
     for (Py_ssize_t d = 0; d < view->dimensions; d++)
         is_whole = is_whole && view->steps[d] % unit == 0;
@@ -186,21 +206,25 @@ static Py_ssize_t mark(PyObject *mask, const struct view *view, char value)
         PyErr_Clear();
         return -1;
     }
-    reached = view->first + view->run;
+    reached = view->first + view->run + places->step * (places->end - 1);
     for (Py_ssize_t d = 0; d < view->dimensions; d++)
         reached += view->steps[d] * (view->counts[d] - 1);
     if (bits.itemsize == 1 && reached <= bits.len * unit)
-        changed = mark_units((unsigned char *)bits.buf + view->first / unit, view, 0, unit, value) * unit;
+        changed = 0;
+    for (Py_ssize_t i = 0; changed >= 0 && i < places->count; i++) {
+        unsigned char *at = (unsigned char *)bits.buf + (view->first + places->numbers[i] * places->step) / unit;
+        changed += mark_units(at, view, 0, unit, value) * unit;
+    }
     PyBuffer_Release(&bits);
     return changed;
 }
 
-/* A new mask that a view consists of whole units of, as the first one of a Mask splits it; NULL for an error. */
-static PyObject *new_mask(const struct view *view, Py_ssize_t all, char value)
+/* A new mask that a view consists of whole units of, `step` bytes on, too, as the first one of a Mask splits it; NULL for an error. */
+static PyObject *new_mask(const struct view *view, Py_ssize_t step, Py_ssize_t all, char value)
 {
     Py_ssize_t unit = all, other;
-    for (Py_ssize_t d = -2; d < view->dimensions; d++) /* the greatest common divisor */
-        for (Py_ssize_t n = d == -2 ? view->first : d == -1 ? view->run : view->steps[d]; n; other = unit % n, unit = n, n = other)
+    for (Py_ssize_t d = -3; d < view->dimensions; d++) /* the greatest common divisor */
+        for (Py_ssize_t n = d == -3 ? step : d == -2 ? view->first : d == -1 ? view->run : view->steps[d]; n; other = unit % n, unit = n, n = other)
             ;
     PyObject *bits = PyObject_CallFunction(zeros, "nO", all / unit, bool_dtype), *size = bits ? PyLong_FromSsize_t(unit) : NULL;
     PyObject *mask = size ? PyBaseObject_Type.tp_new((PyTypeObject *)Mask, no_arguments, NULL) : NULL;
@@ -217,14 +241,26 @@ static PyObject *new_mask(const struct view *view, Py_ssize_t all, char value)
 }
 
 /* The mask in a slot of a storage that has `nothing` there, made if need be; 0 for an error. */
-static int has_mask(PyObject *storage, int slot, PyObject *nothing, const struct view *view, char value)
+static int has_mask(PyObject *storage, int slot, PyObject *nothing, const struct view *view, Py_ssize_t step, char value)
 {
     if (SLOT(storage, slot) == nothing) {
-        PyObject *mask = new_mask(view, PyLong_AsSsize_t(SLOT(storage, Storage_nbytes)), value);
+        PyObject *mask = new_mask(view, step, PyLong_AsSsize_t(SLOT(storage, Storage_nbytes)), value);
         if (!mask)
             return 0;
         set_slot(storage, slot, mask);
     }
+    return 1;
+}
+
+/* Note that so many of the bytes that nothing had written were: 1; 0 for an error, and where `changed` is none. */
+static int subtract_missing(PyObject *storage, Py_ssize_t missing, Py_ssize_t changed)
+{
+    PyObject *left = changed < 0 ? NULL : PyLong_FromSsize_t(missing - changed);
+    if (!left)
+        return 0;
+    set_slot(storage, Storage_missing, left);
+    if (missing == changed)
+        set_slot(storage, Storage_mask, Py_NewRef(Py_None));
     return 1;
 }
 
@@ -238,29 +274,24 @@ int note_written(PyObject *storage, PyObject *layout, PyObject *by_matmul)
     int starts = SLOT(storage, Storage_started) != by_matmul;
     if (!starts && missing == 0)
         return 1;
-    if (!find_view(storage, layout, &view))
+    if (!find_view(storage, layout, 0, &view))
         goto other;
     if (starts && view.is_all)
         set_slot(storage, Storage_started, Py_NewRef(by_matmul));
     else if (starts) {
         char value = by_matmul == Py_True;
-        if (!has_mask(storage, Storage_started, value ? Py_False : Py_True, &view, !value)
-            || mark(SLOT(storage, Storage_started), &view, value) < 0)
+        if (!has_mask(storage, Storage_started, value ? Py_False : Py_True, &view, 0, !value)
+            || mark(SLOT(storage, Storage_started), &view, &one_place, value) < 0)
             goto other;
     }
     if (missing == 0)
         return 1;
     int is_first = SLOT(storage, Storage_mask) == Py_None;
-    if (!(is_first && view.is_all) && !has_mask(storage, Storage_mask, Py_None, &view, 0))
+    if (!(is_first && view.is_all) && !has_mask(storage, Storage_mask, Py_None, &view, 0, 0))
         goto other;
-    Py_ssize_t changed = is_first && view.is_all ? missing : mark(SLOT(storage, Storage_mask), &view, 1);
-    PyObject *left = changed < 0 ? NULL : PyLong_FromSsize_t(missing - changed);
-    if (!left)
-        goto other;
-    set_slot(storage, Storage_missing, left);
-    if (missing == changed)
-        set_slot(storage, Storage_mask, Py_NewRef(Py_None));
-    return 1;
+    Py_ssize_t changed = is_first && view.is_all ? missing : mark(SLOT(storage, Storage_mask), &view, &one_place, 1);
+    if (subtract_missing(storage, missing, changed))
+        return 1;
 other:
     PyErr_Clear();
     return 0;
@@ -282,4 +313,42 @@ PyObject *storage_wrote(PyObject *storage, PyObject *const *given, Py_ssize_t co
     if (is_usual && note_written(storage, given[0], all == 2 ? given[1] : Py_False))
         Py_RETURN_NONE;
     return call_in_python(storage_wrote_in_python, storage, given, count, names);
+}
+
+/* Note that entries of dimension 0 of a layout were written: 1; 0 if Python has to, which may do all of it once more. */
+static int note_rows(PyObject *storage, PyObject *layout, const Py_buffer *rows)
+{
+    struct view view;
+    PyObject *shape = PyTuple_GET_ITEM(layout, 1);
+    if ((PyObject *)Py_TYPE(storage) != Storage || SLOT(storage, Storage_started) != Py_False || !PyTuple_GET_SIZE(shape))
+        return 0;
+    PyDict_Clear(SLOT(storage, Storage__f32));
+    Py_ssize_t missing = PyLong_AsSsize_t(SLOT(storage, Storage_missing));
+    if (missing == 0)
+        return 1;
+    if (!find_view(storage, layout, 1, &view))
+        return 0;
+    Py_ssize_t step = PyLong_AsSsize_t(PyTuple_GET_ITEM(PyTuple_GET_ITEM(layout, 2), 0)) * item_size(layout);
+    struct places places = {step, rows->shape[0], PyLong_AsSsize_t(PyTuple_GET_ITEM(shape, 0)), rows->buf};
+    for (Py_ssize_t i = 0; i < places.count; i++)
+        if (places.numbers[i] < 0 || places.numbers[i] >= places.end)
+            return 0;
+    if (step < 0 || !has_mask(storage, Storage_mask, Py_None, &view, step, 0))
+        return 0;
+    return subtract_missing(storage, missing, mark(SLOT(storage, Storage_mask), &view, &places, 1));
+}
+
+PyObject *storage_wrote_rows(PyObject *storage, PyObject *const *given, Py_ssize_t count, PyObject *names)
+{
+    Py_buffer rows;
+    int is_noted = 0;
+    if (count == 2 && !names && (PyObject *)Py_TYPE(given[0]) == Layout && !PyObject_GetBuffer(given[1], &rows, PyBUF_ND)) {
+        if (rows.ndim == 1 && rows.itemsize == sizeof(int64_t))
+            is_noted = note_rows(storage, given[0], &rows);
+        PyBuffer_Release(&rows);
+    }
+    PyErr_Clear();
+    if (is_noted)
+        Py_RETURN_NONE;
+    return call_in_python(storage_wrote_rows_in_python, storage, given, count, names);
 }

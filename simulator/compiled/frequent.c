@@ -53,6 +53,7 @@ static PyMethodDef methods[] = { /* with their parameters where `described` puts
     {"_unused", FUNCTION(unused), METH_FASTCALL, "live, block"},
     {"wrote", FUNCTION(tensor_wrote), METH_NOARGS, "$self"},
     {"wrote", FUNCTION(storage_wrote), METH_FASTCALL | METH_KEYWORDS, "$self, at, by_matmul=False"},
+    {"wrote_rows", FUNCTION(storage_wrote_rows), METH_FASTCALL | METH_KEYWORDS, "$self, at, rows"},
     {"__del__", FUNCTION(storage_del), METH_NOARGS, "$self"},
     {"allocate", FUNCTION(allocate), METH_FASTCALL | METH_KEYWORDS, "$self, shape, dtype, buffer, name='', address=None"},
     {"execute", FUNCTION(execute), METH_FASTCALL, "$self, kind, args, kwargs"},
@@ -82,9 +83,9 @@ static int replace(PyObject *owner, const char *name, PyObject *made)
 
 static int replace_all(void)
 {
-    PyObject *const owners[] = {Tensor, Tensor, pools, Tensor, Storage, Storage, Machine, Machine, instructions, dynamic, dynamic, machines};
+    PyObject *const owners[] = {Tensor, Tensor, pools, Tensor, Storage, Storage, Storage, Machine, Machine, instructions, dynamic, dynamic, machines};
     PyObject **const kept[] = {&getitem_in_python, &f32_in_python, &unused_in_python, &tensor_wrote_in_python,
-                               &storage_wrote_in_python, &storage_del_in_python, &allocate_in_python, &execute_in_python, &carry_out_in_python,
+                               &storage_wrote_in_python, &storage_wrote_rows_in_python, &storage_del_in_python, &allocate_in_python, &execute_in_python, &carry_out_in_python,
                                &moved_to_in_python, &spread_in_python, &regions_of_in_python};
     for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
         PyMethodDef *method = &methods[i];

@@ -1,7 +1,7 @@
 /* What the files of `frequent` share: where the slots of Python's objects lie, and the classes that it was given.
  *
  *     slices.c         NkiTensor.__getitem__, spread, moved_to    (triptych.simulator.tensors.tensor, slicing, machine.dynamic)
- *     contents.c       NkiTensor.array, f32 and wrote, Storage.wrote     (tensors.tensor, memory.storage, mask, pool)
+ *     contents.c       NkiTensor.array, f32 and wrote, Storage.wrote, wrote_rows     (tensors.tensor, memory.storage, mask, pool)
  *     moves.c          move                                  (operands.operands)
  *     matrices.c       _multiply and move_transposed         (engines.tensor, operands.operands)
  *     allocations.c    Machine.allocate                      (machine.machine, errors.Lines, memory.storage, held)
@@ -70,7 +70,7 @@ static inline void set_slot(PyObject *object, int slot, PyObject *value) /* stea
 GIVEN(DECLARE_GIVEN)
 
 /* The functions in Python in whose place those of these files stand. */
-#define REPLACED(X) X(getitem) X(array) X(f32) X(unused) X(tensor_wrote) X(storage_wrote) X(storage_del) X(allocate) X(execute) X(carry_out) X(moved_to) X(spread) X(regions_of)
+#define REPLACED(X) X(getitem) X(array) X(f32) X(unused) X(tensor_wrote) X(storage_wrote) X(storage_wrote_rows) X(storage_del) X(allocate) X(execute) X(carry_out) X(moved_to) X(spread) X(regions_of)
 #define DECLARE_REPLACED(name) extern PyObject *name##_in_python;
 REPLACED(DECLARE_REPLACED)
 
@@ -112,6 +112,7 @@ int has_bytes(PyObject *storage);
 /* Note that a view of a storage was written: 1; 0 if Python has to, which may do all of it once more. */
 int note_written(PyObject *storage, PyObject *layout, PyObject *by_matmul);
 PyObject *storage_wrote(PyObject *storage, PyObject *const *given, Py_ssize_t count, PyObject *names);
+PyObject *storage_wrote_rows(PyObject *storage, PyObject *const *given, Py_ssize_t count, PyObject *names);
 
 /* moves.c and matrices.c: 1 if all was done, 0 if Python has to do all of it, -1. */
 int move_bytes(PyObject *dst, PyObject *src);

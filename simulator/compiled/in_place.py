@@ -43,6 +43,7 @@ REPLACED: tuple[tuple[Any, str], ...] = (
     (pool, "_unused"),
     (NkiTensor, "wrote"),
     (Storage, "wrote"),
+    (Storage, "wrote_rows"),
     (Storage, "__del__"),
     (Machine, "allocate"),
     (Machine, "execute"),

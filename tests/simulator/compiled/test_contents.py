@@ -75,6 +75,12 @@ def test_what_is_written_is_known_as_in_python(core, seed):
                 mine.storage.wrote(a.layout, by_matmul=by_matmul)
             PYTHON[Storage, "wrote"](twin.storage, b.layout, by_matmul)
             assert known(mine.storage) == known(twin.storage), (a, by_matmul)
+            if buffer != "psum":
+                rows = rng.integers(0, a.shape[0], rng.integers(4))
+                mine.storage._f32[a.layout] = twin.storage._f32[b.layout] = 0
+                mine.storage.wrote_rows(a.layout, rows)
+                PYTHON[Storage, "wrote_rows"](twin.storage, b.layout, rows)
+                assert known(mine.storage) == known(twin.storage), (a, rows)
             if mine.storage.missing == 0 and rng.integers(4) == 0:
                 mine, twin = c.empty(shape, dtype, buffer), c.empty(shape, dtype, buffer)
 
@@ -87,6 +93,29 @@ def test_a_storage_is_told_what_it_takes(core):
                 storage.wrote(*arguments)
         with pytest.raises(TypeError, match="unexpected keyword"):
             storage.wrote(c.empty((4, 4)).layout, by_hand=True)
+        for rows in ([2], [-3]):
+            with pytest.raises(IndexError, match="out of bounds"):
+                storage.wrote_rows(c.empty((4, 4))[0:2].layout, np.array(rows))
+
+
+@pytest.mark.parametrize("rows", [[-1], [0, 2], np.array([3, 1], np.int32), np.array([3, 1, 0, 1])[::2]])
+def test_rows_may_be_numbers_of_any_kind_and_count_from_the_end(core, rows):
+    with core() as c:
+        mine, twin = (c.empty((4, 6), buffer="shared_hbm") for _ in range(2))
+        mine.storage.wrote_rows(mine.layout, rows)
+        PYTHON[Storage, "wrote_rows"](twin.storage, twin.layout, rows)
+        assert known(mine.storage) == known(twin.storage)
+
+
+def test_rows_may_lie_across_what_was_known_before(core):
+    """Of rows of 8 bytes, 12 from one to the next, where truth values are of 8."""
+    with core() as c:
+        mine, twin = (c.empty((48,), "uint8", "shared_hbm") for _ in range(2))
+        at, rows = mine.layout.changed(0, (4, 8), (12, 1)), np.array([1, 3])
+        for tensor, wrote_rows in ((mine, Storage.wrote_rows), (twin, PYTHON[Storage, "wrote_rows"])):
+            tensor[8:16].wrote()
+            wrote_rows(tensor.storage, at, rows)
+        assert known(mine.storage) == known(twin.storage) and mine.storage.missing == 48 - 8 - 2 * 8 + 4
 
 
 def lies(array):
