@@ -66,8 +66,7 @@ class Product:
     def computed(self) -> Array:
         """[M, N] in float32, kept."""
         if self.values is None:
-            self.values = np.empty((self.m, self.n), F32)
-            _compute(self, (self.m, self.n), self.values)
+            self.values = _computed(self, (self.m, self.n))
         return self.values
 
 
@@ -101,18 +100,13 @@ def _steps(references: Sequence[Reference]) -> Any:
 
 def compute(storage: Storage, tiles: Sequence[Block]) -> None:
     """Compute tiles of a storage, neighbours together, and write them rounded to its dtype."""
-    values: Array | None = None
     for block in _joined(tiles):
         product, to = block
         out = storage.array_of(storage.raw, to)
         if block.is_in_place:
             _compute(product, to.shape, out)
         else:
-            if values is None or values.shape != to.shape:
-                values = None  # before there are two
-                values = np.empty(to.shape, F32)
-            _compute(product, to.shape, values)
-            round_to(values, to.dtype, out)
+            round_to(_computed(product, to.shape), to.dtype, out)
 
 
 def _joined(tiles: Sequence[Block]) -> Iterator[Block]:
@@ -160,6 +154,13 @@ def _follows(first: Block, second: Block, axis: int) -> bool:
         if b.offset - a.offset != (size * a.strides[1] if along == axis else 0):
             return False
     return True
+
+
+def _computed(product: Product, shape: Shape) -> Array:
+    """A product and those of the tiles beside it, together of this shape."""
+    values = np.empty(shape, F32)
+    _compute(product, shape, values)
+    return values
 
 
 def _compute(product: Product, shape: Shape, out: Array) -> None:
